@@ -1,0 +1,122 @@
+"""Every error that dagtrain raises on purpose, as one tree.
+
+    DagtrainError
+    ├── GraphError                the computational graph is not well formed
+    │   ├── ShapeError            shapes that do not fit            (also ValueError)
+    │   ├── DTypeError            dtypes that do not fit            (also TypeError)
+    │   └── UnsupportedError      a function or argument we lack    (also TypeError)
+    ├── GradientError
+    │   ├── NotScalarError        the cost is not one number        (also ValueError)
+    │   ├── NotConnectedError     a target does not reach the cost  (also ValueError)
+    │   └── NoGradientError       an op on the path has no rule     (also TypeError)
+    ├── ExecutionError            a kernel failed while a plan ran  (also RuntimeError)
+    │   └── NotFiniteError        NaN or infinity appeared          (also ArithmeticError)
+    ├── ArgumentError             an argument is wrong              (also ValueError)
+    │   └── UnknownNameError      a name that is not on the list
+    ├── DataError                 the user's data cannot be used    (also ValueError)
+    ├── ClusterError              the cluster cannot go on          (also RuntimeError)
+    └── MissingDependencyError    an optional package is absent     (also ImportError)
+
+A message says what was wrong (with names, shapes and values), where in the user's code, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "ArgumentError",
+    "ClusterError",
+    "DTypeError",
+    "DagtrainError",
+    "DataError",
+    "ExecutionError",
+    "GradientError",
+    "GraphError",
+    "MissingDependencyError",
+    "NoGradientError",
+    "NotConnectedError",
+    "NotFiniteError",
+    "NotScalarError",
+    "ShapeError",
+    "UnknownNameError",
+    "UnsupportedError",
+]
+
+
+class DagtrainError(Exception):
+    """Root of all errors that dagtrain raises on purpose."""
+
+
+class GraphError(DagtrainError):
+    """The computational graph is not well formed."""
+
+
+class ShapeError(GraphError, ValueError):
+    """Shapes do not fit together."""
+
+
+class DTypeError(GraphError, TypeError):
+    """A dtype cannot be used here."""
+
+
+class UnsupportedError(GraphError, TypeError):
+    """A NumPy function, or an argument of one, that tensors do not support."""
+
+
+class GradientError(DagtrainError):
+    """A gradient cannot be built."""
+
+
+class NotScalarError(GradientError, ValueError):
+    """The cost is not one number."""
+
+
+class NotConnectedError(GradientError, ValueError):
+    """A target of differentiation does not reach the cost."""
+
+
+class NoGradientError(GradientError, TypeError):
+    """An op between a target and the cost has no gradient rule."""
+
+
+class ExecutionError(DagtrainError, RuntimeError):
+    """A kernel failed while a plan ran."""
+
+
+class NotFiniteError(ExecutionError, ArithmeticError):
+    """NaN or infinity appeared where numbers were expected."""
+
+
+class ArgumentError(DagtrainError, ValueError):
+    """An argument is wrong."""
+
+
+class UnknownNameError(ArgumentError):
+    """A name that is not on the list of known names."""
+
+    @classmethod
+    def of(cls, kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
+        """Say which names there are, and the nearest one first."""
+        names = sorted(known)
+        near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return cls(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")
+
+
+class DataError(DagtrainError, ValueError):
+    """The data given by the user cannot be used."""
+
+
+class ClusterError(DagtrainError, RuntimeError):
+    """The Dask cluster cannot go on with the work."""
+
+
+class MissingDependencyError(DagtrainError, ImportError):
+    """An optional package is absent."""
+
+    @classmethod
+    def of(cls, package: str, purpose: str, extra: str) -> MissingDependencyError:
+        """Name the package, what it is for, and the command that installs it."""
+        return cls(f'{purpose} needs {package}. Install it with: pip install "dagtrain[{extra}]"')

@@ -1,0 +1,310 @@
+"""NumPy's functions on tensors, one line each; what is not here is an error that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dagtrain.errors import ShapeError, UnsupportedError
+from dagtrain.graph import Tensor
+from dagtrain.graph.hooks import plug
+from dagtrain.ops import OPS, as_tensor, index, linalg, reduce, shape
+from dagtrain.ops.elementwise import cast, where
+
+FUNCTIONS: dict[Any, Callable[..., Any]] = {}
+
+
+def implements(*numpy_functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a function the meaning of NumPy functions on tensors."""
+
+    def put(function: Callable[..., Any]) -> Callable[..., Any]:
+        for numpy_function in numpy_functions:
+            FUNCTIONS[numpy_function] = function
+        return function
+
+    return put
+
+
+@plug("function")
+def apply_function(function: Any, args: Any, kwargs: Any) -> Any:
+    """What `Tensor.__array_function__` does."""
+    found = FUNCTIONS.get(function)
+    module = getattr(function, "__module__", "numpy").replace("numpy", "np", 1)
+    name = f"{module}.{getattr(function, '__name__', function)}"
+    if found is None:
+        raise UnsupportedError(f"{name} is not supported on tensors. Supported: {', '.join(sorted(f.__name__ for f in FUNCTIONS))}.")
+    try:
+        return found(*args, **kwargs)
+    except TypeError as error:
+        if "unexpected keyword" in str(error) or "positional argument" in str(error):
+            raise UnsupportedError(f"{name} on tensors: {error}") from error
+        raise
+
+
+def _reduction(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def reduction(a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: Any = False) -> Tensor:
+        no_out(out)
+        a = as_tensor(a) if dtype is None else cast(as_tensor(a), dtype)
+        return op(a, axis, bool(keepdims) if keepdims is not np._NoValue else False)  # type: ignore[attr-defined]  # NumPy's own default
+
+    return reduction
+
+
+def _extreme(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def reduction(a: Any, axis: Any = None, out: None = None, keepdims: Any = False) -> Tensor:
+        no_out(out)
+        return op(as_tensor(a), axis, keepdims is True)
+
+    return reduction
+
+
+def no_out(out: Any) -> None:
+    """Refuse ``out=``."""
+    if out is not None:
+        raise UnsupportedError("out=...: tensors never change. Use the result instead, as in x = np.sum(y).")
+
+
+total = implements(np.sum)(_reduction(reduce.reduce_sum))
+mean = implements(np.mean)(_reduction(reduce.reduce_mean))
+prod = implements(np.prod)(_reduction(reduce.reduce_prod))
+highest = implements(np.max, np.amax)(_extreme(reduce.reduce_max))
+lowest = implements(np.min, np.amin)(_extreme(reduce.reduce_min))
+any_ = implements(np.any)(_extreme(reduce.reduce_any))
+all_ = implements(np.all)(_extreme(reduce.reduce_all))
+
+
+@implements(np.var)
+def var(a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: float = 0, keepdims: Any = False) -> Tensor:
+    no_out(out)
+    return reduce.variance(as_tensor(a) if dtype is None else cast(as_tensor(a), dtype), axis, ddof, keepdims is True)
+
+
+@implements(np.std)
+def std(a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: float = 0, keepdims: Any = False) -> Tensor:
+    return OPS["sqrt"](var(a, axis, dtype, out, ddof, keepdims))
+
+
+@implements(np.count_nonzero)
+def count_nonzero(a: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
+    return reduce.reduce_sum(as_tensor(a) != 0, axis, keepdims)
+
+
+@implements(np.argmax)
+def argmax(a: Any, axis: Any = None, out: None = None, *, keepdims: Any = False) -> Tensor:
+    no_out(out)
+    return _flat_or(reduce.argmax, a, axis, keepdims)
+
+
+@implements(np.argmin)
+def argmin(a: Any, axis: Any = None, out: None = None, *, keepdims: Any = False) -> Tensor:
+    no_out(out)
+    return _flat_or(reduce.argmin, a, axis, keepdims)
+
+
+def _flat_or(op: Callable[..., Tensor], a: Any, axis: Any, keepdims: Any) -> Tensor:
+    a = as_tensor(a)
+    return op(shape.reshape(a, (-1,)), 0) if axis is None else op(a, axis, keepdims is True)
+
+
+@implements(np.argsort)
+def argsort(a: Any, axis: int = -1, kind: Any = None, order: None = None, *, stable: Any = None) -> Tensor:
+    return reduce.argsort(as_tensor(a), axis)
+
+
+@implements(np.sort)
+def sort(a: Any, axis: int = -1, kind: Any = None, order: None = None, *, stable: Any = None) -> Tensor:
+    a = as_tensor(a)
+    return index.take_along_axis(a, reduce.argsort(a, axis), axis)
+
+
+@implements(np.cumsum)
+def cumsum(a: Any, axis: Any = None, dtype: Any = None, out: None = None) -> Tensor:
+    no_out(out)
+    a = as_tensor(a) if dtype is None else cast(as_tensor(a), dtype)
+    return reduce.cumsum(shape.reshape(a, (-1,)), 0) if axis is None else reduce.cumsum(a, axis)
+
+
+@implements(np.cumprod)
+def cumprod(a: Any, axis: Any = None, dtype: Any = None, out: None = None) -> Tensor:
+    no_out(out)
+    a = as_tensor(a) if dtype is None else cast(as_tensor(a), dtype)
+    return reduce.cumprod(shape.reshape(a, (-1,)), 0) if axis is None else reduce.cumprod(a, axis)
+
+
+@implements(np.diff)
+def diff(a: Any, n: int = 1, axis: int = -1) -> Tensor:
+    a = as_tensor(a)
+    for _ in range(n):
+        first, last = (shape.split(a, [cut], axis) for cut in (a.shape[axis] - 1, 1))
+        a = last[1] - first[0]
+    return a
+
+
+@implements(np.clip)
+def clip(a: Any, a_min: Any = None, a_max: Any = None, out: None = None, *, min: Any = None, max: Any = None) -> Tensor:
+    no_out(out)
+    low, high = (a_min if min is None else min), (a_max if max is None else max)
+    a = as_tensor(a)
+    a = a if low is None else np.maximum(a, low)
+    return a if high is None else np.minimum(a, high)
+
+
+@implements(np.where)
+def choose(condition: Any, x: Any = None, y: Any = None) -> Tensor:
+    if x is None or y is None:
+        raise UnsupportedError("np.where(condition) alone gives a shape that is not known beforehand. Use np.where(condition, x, y).")
+    return where(condition, x, y)
+
+
+@implements(np.round, np.around)
+def round_(a: Any, decimals: int = 0, out: None = None) -> Tensor:
+    no_out(out)
+    if decimals == 0:
+        return OPS["rint"](as_tensor(a))
+    scale = float(10**decimals)
+    return OPS["rint"](as_tensor(a) * scale) / scale
+
+
+@implements(np.matrix_transpose)
+def matrix_transpose(x: Any) -> Tensor:
+    return shape.swapaxes(as_tensor(x), -1, -2)
+
+
+@implements(np.linalg.norm)
+def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
+    x = as_tensor(x)
+    if ord in (None, "fro") or (ord == 2 and (isinstance(axis, int) or (axis is None and x.ndim == 1))):
+        return reduce.norm(x, axis, keepdims)
+    if ord == 1 and (isinstance(axis, int) or (axis is None and x.ndim == 1)):
+        return reduce.reduce_sum(abs(x), axis, keepdims)
+    if ord == np.inf and (isinstance(axis, int) or (axis is None and x.ndim == 1)):
+        return reduce.reduce_max(abs(x), axis, keepdims)
+    raise UnsupportedError(f"np.linalg.norm on tensors knows the vector norms 1, 2, inf and 'fro', not ord={ord!r}.")
+
+
+@implements(np.trace)
+def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+    return reduce.reduce_sum(diagonal(a, offset, axis1, axis2), -1)
+
+
+@implements(np.diagonal)
+def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+    a = shape.moveaxis(as_tensor(a), (axis1, axis2), (0, 1))
+    start = (max(-offset, 0), max(offset, 0))
+    n = max(min(a.shape[0] - start[0], a.shape[1] - start[1]), 0)
+    picked = index.gather(a, np.arange(n) + start[0], np.arange(n) + start[1])
+    return shape.moveaxis(picked, 0, -1)
+
+
+@implements(np.tril)
+def tril(m: Any, k: int = 0) -> Tensor:
+    m = as_tensor(m)
+    return where(np.tri(m.shape[-2], m.shape[-1], k, dtype=bool), m, 0)
+
+
+@implements(np.triu)
+def triu(m: Any, k: int = 0) -> Tensor:
+    m = as_tensor(m)
+    return where(~np.tri(m.shape[-2], m.shape[-1], k - 1, dtype=bool), m, 0)
+
+
+@implements(np.average)
+def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = False) -> Tensor:
+    if returned:
+        raise UnsupportedError("np.average(..., returned=True) is not supported on tensors.")
+    if weights is None:
+        return mean(a, axis, keepdims=keepdims is True)
+    a, weights = as_tensor(a), as_tensor(weights)
+    if weights.shape != a.shape and axis is not None:
+        weights = shape.reshape(weights, [n if i == axis % a.ndim else 1 for i, n in enumerate(a.shape)])
+    return reduce.reduce_sum(a * weights, axis, keepdims is True) / reduce.reduce_sum(
+        shape.broadcast_to(weights, a.shape), axis, keepdims is True
+    )
+
+
+def _full_like(fill: float | None) -> Callable[..., Any]:
+    def like(a: Tensor, *args: Any, **kwargs: Any) -> Any:
+        value = args[0] if fill is None else fill
+        rest = args[1:] if fill is None else args
+        dtype = kwargs.get("dtype") or (rest[0] if rest else None) or a.dtype
+        return np.full(kwargs.get("shape") or a.shape, value, dtype)
+
+    return like
+
+
+FUNCTIONS[np.zeros_like] = FUNCTIONS[np.empty_like] = _full_like(0)
+FUNCTIONS[np.ones_like] = _full_like(1)
+FUNCTIONS[np.full_like] = _full_like(None)
+FUNCTIONS[np.shape] = lambda a: a.shape
+FUNCTIONS[np.ndim] = lambda a: a.ndim
+FUNCTIONS[np.size] = lambda a, axis=None: a.size if axis is None else a.shape[axis]
+FUNCTIONS[np.reshape] = lambda a, shape_=None, order="C", *, shape=None, newshape=None, copy=None: _reshape(a, shape_ if shape is None else shape, order)
+FUNCTIONS[np.ravel] = lambda a, order="C": _reshape(a, (-1,), order)
+FUNCTIONS[np.transpose] = lambda a, axes=None: shape.transpose(as_tensor(a), axes)
+FUNCTIONS[np.swapaxes] = lambda a, axis1, axis2: shape.swapaxes(as_tensor(a), axis1, axis2)
+FUNCTIONS[np.moveaxis] = lambda a, source, destination: shape.moveaxis(as_tensor(a), source, destination)
+FUNCTIONS[np.broadcast_to] = lambda array, shape_=None, subok=False, *, shape=None: _broadcast_to(array, shape_ if shape is None else shape)
+FUNCTIONS[np.expand_dims] = lambda a, axis: shape.expand_dims(as_tensor(a), axis)
+FUNCTIONS[np.squeeze] = lambda a, axis=None: shape.squeeze(as_tensor(a), axis)
+FUNCTIONS[np.flip] = lambda m, axis=None: shape.flip(as_tensor(m), axis)
+FUNCTIONS[np.flipud] = lambda m: shape.flip(as_tensor(m), 0)
+FUNCTIONS[np.fliplr] = lambda m: shape.flip(as_tensor(m), 1)
+FUNCTIONS[np.concatenate] = lambda arrays, axis=0, out=None, **_: shape.concatenate(list(arrays), axis)
+FUNCTIONS[np.stack] = lambda arrays, axis=0, out=None, **_: shape.stack(list(arrays), axis)
+FUNCTIONS[np.vstack] = lambda tup, **_: shape.concatenate([at_least_2d(t) for t in tup], 0)
+FUNCTIONS[np.hstack] = lambda tup, **_: shape.concatenate(list(tup), 0 if as_tensor(tup[0]).ndim == 1 else 1)
+FUNCTIONS[np.split] = lambda ary, indices_or_sections, axis=0: shape.split(as_tensor(ary), indices_or_sections, axis)
+FUNCTIONS[np.tile] = lambda A, reps: shape.tile(as_tensor(A), reps)
+FUNCTIONS[np.roll] = lambda a, shift, axis=None: shape.roll(as_tensor(a), shift, axis)
+FUNCTIONS[np.take] = lambda a, indices, axis=None, out=None, mode="raise": index.take(as_tensor(a), indices, axis)
+FUNCTIONS[np.take_along_axis] = lambda arr, indices, axis=-1: index.take_along_axis(as_tensor(arr), indices, axis)
+FUNCTIONS[np.dot] = lambda a, b, out=None: linalg.dot(a, b)
+FUNCTIONS[np.vdot] = lambda a, b: linalg.dot(shape.reshape(as_tensor(a), (-1,)), shape.reshape(as_tensor(b), (-1,)))
+FUNCTIONS[np.inner] = linalg.inner
+FUNCTIONS[np.outer] = lambda a, b, out=None: linalg.outer(a, b)
+FUNCTIONS[np.tensordot] = linalg.tensordot
+FUNCTIONS[np.einsum] = lambda subscripts, *operands, out=None, optimize=False: linalg.einsum(subscripts, *operands)
+FUNCTIONS[np.astype] = lambda x, dtype, **_: cast(x, dtype)
+FUNCTIONS[np.copy] = lambda a, order="K", subok=False: as_tensor(a)
+FUNCTIONS[np.isclose] = lambda a, b, rtol=1e-5, atol=1e-8, equal_nan=False: abs(as_tensor(a) - b) <= atol + rtol * abs(as_tensor(b))
+
+
+@implements(np.atleast_2d)
+def at_least_2d(a: Any) -> Tensor:
+    a = as_tensor(a)
+    return a if a.ndim >= 2 else shape.reshape(a, (1, -1))
+
+
+@implements(np.atleast_1d)
+def at_least_1d(a: Any) -> Tensor:
+    a = as_tensor(a)
+    return a if a.ndim else shape.reshape(a, (1,))
+
+
+@implements(np.repeat)
+def repeat(a: Any, repeats: int, axis: Any = None) -> Tensor:
+    a = as_tensor(a)
+    if not isinstance(repeats, int | np.integer):
+        raise UnsupportedError("np.repeat on tensors takes one whole number of repeats.")
+    return shape.repeat_axis(shape.reshape(a, (-1,)) if axis is None else a, int(repeats), 0 if axis is None else axis)
+
+
+@implements(np.pad)
+def pad(array: Any, pad_width: Any, mode: str = "constant", *, constant_values: Any = 0, **kwargs: Any) -> Tensor:
+    if mode != "constant" or kwargs or not isinstance(constant_values, int | float):
+        raise UnsupportedError(f"np.pad on tensors pads with one constant, not mode={mode!r} {kwargs or ''}.")
+    return shape.pad(as_tensor(array), pad_width, constant_values)
+
+
+def _reshape(a: Any, to: Any, order: str) -> Tensor:
+    if order not in ("C", "K", "A"):
+        raise UnsupportedError(f"reshape on tensors is in C order, not order={order!r}.")
+    if to is None:
+        raise ShapeError("reshape needs a shape.")
+    return shape.reshape(as_tensor(a), to)
+
+
+def _broadcast_to(a: Any, to: Any) -> Tensor:
+    return shape.broadcast_to(as_tensor(a), to)

@@ -1,0 +1,47 @@
+"""NumPy's ufuncs on tensors: each is the op that has it as its kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dagtrain.errors import UnsupportedError
+from dagtrain.graph.hooks import plug
+from dagtrain.ops import OPS, Op, as_tensor, reduce
+
+UFUNCS: dict[np.ufunc, Op] = {op.kernel: op for op in OPS.values() if isinstance(op.kernel, np.ufunc)}
+_REDUCE = {
+    np.add: reduce.reduce_sum,
+    np.multiply: reduce.reduce_prod,
+    np.maximum: reduce.reduce_max,
+    np.minimum: reduce.reduce_min,
+    np.logical_or: reduce.reduce_any,
+    np.logical_and: reduce.reduce_all,
+}
+_ACCUMULATE = {np.add: reduce.cumsum, np.multiply: reduce.cumprod}
+
+
+@plug("ufunc")
+def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What `Tensor.__array_ufunc__` does."""
+    if kwargs.get("out") is not None:
+        raise UnsupportedError(f"np.{ufunc.__name__}(..., out=...): tensors never change. Use the result instead, as in x = x + y.")
+    given = {k: v for k, v in kwargs.items() if k != "out" and v is not None}
+    if method == "__call__" and not given:
+        if ufunc in UFUNCS:
+            return UFUNCS[ufunc](*inputs)
+        if ufunc is np.divmod:
+            return OPS["floor_divide"](*inputs), OPS["remainder"](*inputs)
+        if ufunc is np.conjugate and all(not np.issubdtype(as_tensor(i).dtype, np.complexfloating) for i in inputs):
+            return as_tensor(inputs[0])
+    if method == "reduce" and ufunc in _REDUCE and set(given) <= {"axis", "keepdims"}:
+        axis = kwargs["axis"] if "axis" in kwargs else 0
+        return _REDUCE[ufunc](as_tensor(inputs[0]), axis, bool(given.get("keepdims", False)))
+    if method == "accumulate" and ufunc in _ACCUMULATE and set(given) <= {"axis"}:
+        return _ACCUMULATE[ufunc](as_tensor(inputs[0]), given.get("axis", 0))
+    what = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
+    extra = f" with {', '.join(sorted(given))}" if given else ""
+    raise UnsupportedError(f"{what}{extra} is not supported on tensors. Supported ufuncs: {', '.join(sorted(u.__name__ for u in UFUNCS))}.")
+
+

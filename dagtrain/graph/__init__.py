@@ -1,0 +1,29 @@
+"""The computational graph itself: specs, immutable interned nodes, graphs, and the only traversals."""
+
+from dagtrain.graph.graph import Graph
+from dagtrain.graph.origin import Origin, located, scope
+from dagtrain.graph.spec import Spec, make_spec, spec_of
+from dagtrain.graph.tensor import LEAVES, Tensor, Value, array, constant, input, make
+from dagtrain.graph.walk import ancestors_of, rebuild, remake, topological, users
+
+__all__ = [
+    "LEAVES",
+    "Graph",
+    "Origin",
+    "Spec",
+    "Tensor",
+    "Value",
+    "ancestors_of",
+    "array",
+    "constant",
+    "input",
+    "located",
+    "make",
+    "make_spec",
+    "rebuild",
+    "remake",
+    "scope",
+    "spec_of",
+    "topological",
+    "users",
+]

@@ -1,0 +1,82 @@
+"""What is known of an array before it exists: its shape and dtype."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dagtrain.errors import DTypeError, ShapeError
+
+__all__ = ["Spec", "spec_of"]
+
+
+class Spec(NamedTuple):
+    """Shape and dtype of an array, or of the several arrays that one op gives (``parts``).
+
+    Attributes
+    ----------
+    shape
+        Length of each axis; ``()`` for one number.
+    dtype
+        NumPy dtype.
+    parts
+        The specs of an op with several outputs (`scan`); empty for every ordinary array.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    parts: tuple[Spec, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements (of all parts together, if there are parts)."""
+        return sum(p.nbytes for p in self.parts) if self.parts else self.size * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        if self.parts:
+            return "(" + ", ".join(map(str, self.parts)) + ")"
+        return f"{self.dtype.name}[{', '.join(map(str, self.shape))}]"
+
+
+def make_spec(shape: Any, dtype: Any) -> Spec:
+    """Check a shape and a dtype and make a `Spec` of them."""
+    axes = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+    for length in axes:
+        if not isinstance(length, int | np.integer) or isinstance(length, bool) or length < 0:
+            raise ShapeError(f"a shape is made of whole numbers from 0 up, got {shape!r}.")
+    found = np.dtype(dtype)
+    if found.kind not in "biufc":
+        raise DTypeError(f"tensors hold booleans, integers, floats or complex numbers, not {found} (kind {found.kind!r}).")
+    return Spec(tuple(int(length) for length in axes), found)
+
+
+def spec_of(value: Any) -> Spec:
+    """Spec of an array, a NumPy scalar, a Python number, a tensor, or a spec itself.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> print(spec_of(np.zeros((2, 3), "f4")))
+    float32[2, 3]
+    """
+    if isinstance(value, Spec):
+        return value
+    found = getattr(value, "spec", None)
+    if isinstance(found, Spec):
+        return found
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return make_spec(value.shape, value.dtype)
+    array = np.asarray(value)
+    return make_spec(array.shape, array.dtype)

@@ -1,0 +1,313 @@
+"""The node of the computational graph.
+
+    Tensor = op name + input tensors + attributes + spec        (immutable, interned)
+
+The same op on the same inputs with the same attributes is the same object, so common subexpressions are shared the moment they are
+written. Three ops are leaves: ``input`` (a value comes at each call), ``array`` (a named value that one may differentiate by)
+and ``constant`` (a value that is part of the program). Inputs and arrays are never merged, even when they look alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from dagtrain.errors import GraphError
+from dagtrain.graph import hooks
+from dagtrain.graph.origin import Origin, here
+from dagtrain.graph.spec import Spec, make_spec, spec_of
+
+__all__ = ["LEAVES", "Tensor", "Value", "array", "constant", "input", "make"]
+
+LEAVES = frozenset({"input", "array", "constant"})
+_nodes: weakref.WeakValueDictionary[Any, Tensor] = weakref.WeakValueDictionary()
+_serial = itertools.count()
+
+
+class Value:
+    """A read-only array that is part of a graph, equal to another when their bytes are."""
+
+    __slots__ = ("array", "digest")
+
+    def __init__(self, data: Any) -> None:
+        array = np.array(data, order="C")
+        make_spec(array.shape, array.dtype)
+        array.setflags(write=False)
+        self.array = array
+        self.digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()[:32]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Value) and other.digest == self.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return f"Value({self.digest})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Value, (self.array,))
+
+
+class Tensor(NDArrayOperatorsMixin):
+    """One value of a computational graph: what op makes it, from which inputs, with which attributes.
+
+    Tensors are made by `dagtrain.array`, `dagtrain.input`, NumPy functions and operators on other tensors; never by hand.
+
+    Attributes
+    ----------
+    op : str
+        Name of the op.
+    inputs : tuple of Tensor
+        What the op is applied to.
+    attributes : tuple of (str, value)
+        The op's fixed arguments, sorted by name.
+    spec : Spec
+        Shape and dtype.
+    origin : Origin
+        The user's line, the layer and the phase.
+
+    Examples
+    --------
+    >>> import dagtrain as dt
+    >>> a, b = dt.array(2.0, name="a"), dt.array(1.0, name="b")
+    >>> ((a + b) * (b + 1)).compute()
+    6.0
+    """
+
+    __slots__ = ("__weakref__", "attributes", "inputs", "op", "origin", "spec")
+
+    op: str
+    inputs: tuple[Tensor, ...]
+    attributes: tuple[tuple[str, Any], ...]
+    spec: Spec
+    origin: Origin
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        raise GraphError("tensors are not made by calling Tensor: use dagtrain.array(value) or dagtrain.input(name, shape, dtype).")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise GraphError(f"tensors never change: cannot set {name!r} of {self!r}.")
+
+    def __delattr__(self, name: str) -> None:
+        raise GraphError(f"tensors never change: cannot delete {name!r} of {self!r}.")
+
+    __hash__ = object.__hash__
+
+    # ---- what is known of it
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return self.spec.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """NumPy dtype."""
+        return self.spec.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self.spec.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self.spec.size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements."""
+        return self.spec.nbytes
+
+    def attribute(self, name: str) -> Any:
+        """One fixed argument of the op, None if it has no such argument."""
+        for key, value in self.attributes:
+            if key == name:
+                return value
+        return None
+
+    @property
+    def name(self) -> str | None:
+        """The name the user gave to a leaf."""
+        found = self.attribute("name")
+        return None if found is None else str(found)
+
+    @property
+    def value(self) -> np.ndarray[Any, Any]:
+        """The (read-only) value of an ``array`` or ``constant`` leaf."""
+        found = self.attribute("value")
+        if found is None:
+            raise GraphError(f"{self!r} has no value of its own: use .compute().")
+        return found.array  # type: ignore[no-any-return]  # attributes are Any
+
+    # ---- as Python and NumPy see it
+
+    def __repr__(self) -> str:
+        name = f" {self.name}" if self.name else ""
+        return f"<Tensor {self.op}{name}: {self.spec}>"
+
+    def __bool__(self) -> bool:
+        raise GraphError(
+            f"the truth of {self!r} is not known while a graph is being built ({self.origin}). Branch on shapes or Python values, "
+            "use np.where for a choice by element, or .compute() the tensor first."
+        )
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a tensor without axes")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __float__(self) -> float:
+        raise GraphError(f"{self!r} is not a number while a graph is being built: use .compute().")
+
+    __int__ = __index__ = __complex__ = __float__  # type: ignore[assignment]  # they only raise
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        raise GraphError(
+            f"{self!r} cannot become a NumPy array while a graph is being built: the function that was called on it does not "
+            "support tensors. Use a function of NumPy that dagtrain supports, or .compute() the tensor first."
+        )
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        return hooks.call("ufunc", ufunc, method, inputs, kwargs)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return hooks.call("function", function, args, kwargs)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return hooks.call("getitem", self, index)  # type: ignore[no-any-return]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise GraphError("tensors never change: build a new one with np.where, dt.scatter_add or np.concatenate.")
+
+    @property
+    def T(self) -> Tensor:
+        """The tensor with its axes in reverse order."""
+        return hooks.call("method", self, "transpose")  # type: ignore[no-any-return]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return hooks.call("getattr", self, name)
+
+    # ---- as Dask, the shell and a notebook see it
+
+    def compute(self, **kwargs: Any) -> Any:
+        """Value of the tensor: computed in this process, or by a Dask scheduler if one is asked for (``scheduler=...``)."""
+        return hooks.call("compute", self, **kwargs)
+
+    def visualize(self, filename: Any = None, **kwargs: Any) -> Any:
+        """Draw the graph that leads to this tensor; see `dagtrain.draw.draw`."""
+        return hooks.call("visualize", self, filename, **kwargs)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        return hooks.call("mimebundle", self)
+
+    def persist(self, **kwargs: Any) -> Any:
+        """The same tensor with its value computed and kept by Dask."""
+        return hooks.call("persist", self, **kwargs)
+
+    def __dask_graph__(self) -> Any:
+        return hooks.call("dask_graph", self)
+
+    def __dask_keys__(self) -> Any:
+        return hooks.call("dask_keys", self)
+
+    def __dask_layers__(self) -> Any:
+        return hooks.call("dask_layers", self)
+
+    def __dask_postcompute__(self) -> Any:
+        return hooks.call("dask_postcompute", self)
+
+    def __dask_postpersist__(self) -> Any:
+        return hooks.call("dask_postpersist", self)
+
+    def __dask_tokenize__(self) -> Any:
+        return hooks.call("dask_tokenize", self)
+
+    @property
+    def __dask_optimize__(self) -> Any:
+        return hooks.call("dask_optimize")
+
+    @property
+    def __dask_scheduler__(self) -> Any:
+        return hooks.call("dask_scheduler")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from dagtrain.graph.graph import Graph, only_output
+
+        return (only_output, (Graph.of(self),))
+
+
+def make(op: str, inputs: tuple[Tensor, ...], attributes: dict[str, Any], spec: Spec, origin: Origin | None = None) -> Tensor:
+    """The node of this op on these inputs: the one that exists already, or a new one."""
+    pairs = tuple(sorted(attributes.items())) if attributes else ()
+    # repr tells 1, 1.0, True and -0.0 apart, which == does not; ids are safe since a living node keeps its inputs alive.
+    key = (op, tuple(map(id, inputs)), repr(pairs) if pairs else "", spec)
+    node = _nodes.get(key)
+    if node is None:
+        node = object.__new__(Tensor)
+        put = object.__setattr__
+        put(node, "op", op)
+        put(node, "inputs", inputs)
+        put(node, "attributes", pairs)
+        put(node, "spec", spec)
+        put(node, "origin", here() if origin is None else origin)
+        _nodes[key] = node
+    return node
+
+
+def constant(value: Any, dtype: Any = None) -> Tensor:
+    """A value that is part of the program; equal constants are one node."""
+    held = Value(np.asarray(value, dtype))
+    return make("constant", (), {"value": held}, spec_of(held.array))
+
+
+def array(value: Any, dtype: Any = None, *, name: str | None = None) -> Tensor:
+    """A leaf with a value: something to compute with, and to differentiate by.
+
+    Parameters
+    ----------
+    value
+        Number or array.
+    dtype
+        NumPy dtype; by default NumPy's for this value.
+    name
+        Shown in pictures, errors and key names.
+
+    Examples
+    --------
+    >>> import dagtrain as dt
+    >>> (dt.array([1.0, 2.0], name="x") ** 2).compute()
+    array([1., 4.])
+    """
+    if isinstance(value, Tensor):
+        return value
+    held = Value(np.asarray(value, dtype))
+    attributes: dict[str, Any] = {"value": held, "serial": next(_serial)}
+    if name is not None:
+        attributes["name"] = name
+    return make("array", (), attributes, spec_of(held.array))
+
+
+def input(name: str, shape: Any = (), dtype: Any = np.float32) -> Tensor:
+    """A leaf whose value is given at each call.
+
+    Examples
+    --------
+    >>> import dagtrain as dt
+    >>> dt.input("x", (2, 3))
+    <Tensor input x: float32[2, 3]>
+    """
+    return make("input", (), {"name": str(name), "serial": next(_serial)}, make_spec(shape, dtype))

@@ -1,0 +1,269 @@
+"""Ops that work on each element alone: NumPy's arithmetic, comparison, logic and mathematical functions.
+
+Where a function has a kink, the derivative is the one stated here: `absolute` and `sign` 0 at 0; `maximum`, `minimum`, `fmax` and `fmin` one half to each
+of two equal arguments; `relu` 0 at 0; rounding functions 0 everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from dagtrain.graph import Spec, Tensor, spec_of
+from dagtrain.ops.record import ZERO, Draw, Op, Sample, broadcast_shapes, elementwise
+
+LN2, LN10 = math.log(2.0), math.log(10.0)
+POSITIVE, UNIT, ABOVE_ONE = (0.5, 3.0), (-0.9, 0.9), (1.1, 3.0)
+
+# ---- arithmetic
+
+add = elementwise("add", np.add, lambda g, y, a, b: (g, g))
+subtract = elementwise("subtract", np.subtract, lambda g, y, a, b: (g, -g))
+multiply = elementwise("multiply", np.multiply, lambda g, y, a, b: (g * b, g * a))
+divide = elementwise("divide", np.divide, lambda g, y, a, b: (g / b, -g * y / b), domain=[(-2, 2), POSITIVE])
+negative = elementwise("negative", np.negative, lambda g, y, a: (-g,))
+positive = elementwise("positive", np.positive, lambda g, y, a: (g,))
+square = elementwise("square", np.square, lambda g, y, a: (g * (2 * a),))
+reciprocal = elementwise("reciprocal", np.reciprocal, lambda g, y, a: (-g * square(y),), domain=[POSITIVE])
+absolute = elementwise("absolute", np.absolute, lambda g, y, a: (g * sign(a),), domain=[POSITIVE])
+fabs = elementwise("fabs", np.fabs, lambda g, y, a: (g * sign(a),), domain=[(-3.0, -0.5)])
+
+
+def _power_gradient(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor | None, ...]:
+    # d(a^b)/da = b a^(b-1), and 0 rather than 0 * inf where b is 0; d(a^b)/db = y log(a), and 0 where a is 0.
+    if b.op == "constant" and b.size == 1:
+        exponent = b.value.item()
+        if exponent == 2:
+            return g * (2 * a), None
+        if exponent == 0:
+            return None, None
+        return g * (b * power(a, exponent - 1)), None
+    by_base = where(b == 0, 0, b * power(a, where(b == 0, 1, b - 1)))
+    by_exponent = where(a == 0, 0, y * log(where(a == 0, 1, a)))
+    return g * by_base, g * by_exponent
+
+
+power = elementwise("power", np.power, _power_gradient, domain=[POSITIVE, (-2, 2)], flops=10)
+float_power = elementwise("float_power", np.float_power, _power_gradient, domain=[POSITIVE, (-2, 2)], flops=10)
+floor_divide = elementwise("floor_divide", np.floor_divide, ZERO, domain=[(-2, 2), POSITIVE])
+remainder = elementwise(
+    "remainder", np.remainder, lambda g, y, a, b: (g, -g * floor_divide(a, b)), domain=[(0.1, 0.4), POSITIVE]
+)
+fmod = elementwise("fmod", np.fmod, lambda g, y, a, b: (g, -g * trunc(a / b)), domain=[(0.1, 0.4), POSITIVE])
+sqrt = elementwise("sqrt", np.sqrt, lambda g, y, a: (g / (2 * y),), domain=[POSITIVE], flops=4)
+cbrt = elementwise("cbrt", np.cbrt, lambda g, y, a: (g / (3 * square(y)),), domain=[POSITIVE], flops=10)
+hypot = elementwise("hypot", np.hypot, lambda g, y, a, b: (g * a / y, g * b / y), domain=[POSITIVE, POSITIVE], flops=6)
+
+# ---- exponentials and logarithms
+
+exp = elementwise("exp", np.exp, lambda g, y, a: (g * y,), flops=10)
+exp2 = elementwise("exp2", np.exp2, lambda g, y, a: (g * y * LN2,), flops=10)
+expm1 = elementwise("expm1", np.expm1, lambda g, y, a: (g * (y + 1),), flops=10)
+log = elementwise("log", np.log, lambda g, y, a: (g / a,), domain=[POSITIVE], flops=10)
+log2 = elementwise("log2", np.log2, lambda g, y, a: (g / (a * LN2),), domain=[POSITIVE], flops=10)
+log10 = elementwise("log10", np.log10, lambda g, y, a: (g / (a * LN10),), domain=[POSITIVE], flops=10)
+log1p = elementwise("log1p", np.log1p, lambda g, y, a: (g / (1 + a),), domain=[UNIT], flops=10)
+logaddexp = elementwise("logaddexp", np.logaddexp, lambda g, y, a, b: (g * exp(a - y), g * exp(b - y)), flops=20)
+logaddexp2 = elementwise("logaddexp2", np.logaddexp2, lambda g, y, a, b: (g * exp2(a - y), g * exp2(b - y)), flops=20)
+
+# ---- trigonometric and hyperbolic functions
+
+sin = elementwise("sin", np.sin, lambda g, y, a: (g * cos(a),), flops=10)
+cos = elementwise("cos", np.cos, lambda g, y, a: (-g * sin(a),), flops=10)
+tan = elementwise("tan", np.tan, lambda g, y, a: (g * (1 + square(y)),), domain=[(-1, 1)], flops=10)
+arcsin = elementwise("arcsin", np.arcsin, lambda g, y, a: (g / sqrt(1 - square(a)),), domain=[UNIT], flops=10)
+arccos = elementwise("arccos", np.arccos, lambda g, y, a: (-g / sqrt(1 - square(a)),), domain=[UNIT], flops=10)
+arctan = elementwise("arctan", np.arctan, lambda g, y, a: (g / (1 + square(a)),), flops=10)
+arctan2 = elementwise(
+    "arctan2",
+    np.arctan2,
+    lambda g, y, a, b: (g * b / (square(a) + square(b)), -g * a / (square(a) + square(b))),
+    domain=[POSITIVE, POSITIVE],
+    flops=10,
+)
+sinh = elementwise("sinh", np.sinh, lambda g, y, a: (g * cosh(a),), flops=10)
+cosh = elementwise("cosh", np.cosh, lambda g, y, a: (g * sinh(a),), flops=10)
+tanh = elementwise("tanh", np.tanh, lambda g, y, a: (g * (1 - square(y)),), flops=10)
+arcsinh = elementwise("arcsinh", np.arcsinh, lambda g, y, a: (g / sqrt(1 + square(a)),), flops=10)
+arccosh = elementwise("arccosh", np.arccosh, lambda g, y, a: (g / sqrt(square(a) - 1),), domain=[ABOVE_ONE], flops=10)
+arctanh = elementwise("arctanh", np.arctanh, lambda g, y, a: (g / (1 - square(a)),), domain=[UNIT], flops=10)
+deg2rad = elementwise("deg2rad", np.deg2rad, lambda g, y, a: (deg2rad(g),))
+rad2deg = elementwise("rad2deg", np.rad2deg, lambda g, y, a: (rad2deg(g),))
+
+# ---- rounding and choice
+
+sign = elementwise("sign", np.sign, ZERO, domain=[POSITIVE])
+rint = elementwise("rint", np.rint, ZERO, domain=[(0.1, 0.4)])
+floor = elementwise("floor", np.floor, ZERO, domain=[(0.1, 0.9)])
+ceil = elementwise("ceil", np.ceil, ZERO, domain=[(0.1, 0.9)])
+trunc = elementwise("trunc", np.trunc, ZERO, domain=[(0.1, 0.9)])
+heaviside = elementwise("heaviside", np.heaviside, lambda g, y, a, b: (None, g * (a == 0)), domain=[POSITIVE, (-2, 2)])
+copysign = elementwise(
+    "copysign", np.copysign, lambda g, y, a, b: (g * where((a < 0) == (b < 0), 1, -1).astype(g.dtype), None), domain=[POSITIVE, POSITIVE]
+)
+
+
+def _share(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    tie = where(a == b, 0.5, 1.0).astype(g.dtype)
+    return g * ((a == y) * tie), g * ((b == y) * tie)
+
+
+maximum = elementwise("maximum", np.maximum, _share)
+minimum = elementwise("minimum", np.minimum, _share)
+fmax = elementwise("fmax", np.fmax, _share)
+fmin = elementwise("fmin", np.fmin, _share)
+
+# ---- comparison, logic, bits: piecewise constant
+
+FLAT: dict[str, np.ufunc] = {
+    u.__name__: u
+    for u in (
+        np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
+        np.logical_and, np.logical_or, np.logical_xor, np.logical_not, np.isnan, np.isinf, np.isfinite, np.signbit,
+    )
+}  # fmt: skip
+BITS: dict[str, np.ufunc] = {
+    u.__name__: u for u in (np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert, np.left_shift, np.right_shift, np.gcd, np.lcm)
+}
+for _name, _ufunc in FLAT.items():
+    globals()[_name] = elementwise(_name, _ufunc, ZERO)
+for _name, _ufunc in BITS.items():
+    globals()[_name] = elementwise(_name, _ufunc, ZERO, dtype="i8", domain=[(1, 5), (1, 5)])
+
+# ---- not ufuncs
+
+
+def _where(condition: Any, a: Any, b: Any, out: Any = None) -> Any:
+    if out is None:
+        return np.where(condition, a, b)
+    np.copyto(out, b)
+    np.copyto(out, a, where=condition)
+    return out
+
+
+def _where_spec(condition: Spec, a: Spec, b: Spec) -> Spec:
+    return Spec(broadcast_shapes("where", condition, a, b), np.result_type(a.dtype, b.dtype))
+
+
+_where_op = Op(
+    "where",
+    _where,
+    _where_spec,
+    lambda g, y, c, a, b: (None, where(c, g, 0), where(c, 0, g)),
+    samples=(Sample((Draw((3, 4), 0, 1, "?"), Draw(), Draw((4,)))), Sample((Draw((3, 1), 0, 1, "?"), Draw((4,)), Draw(())))),
+)
+
+
+def where(condition: Any, a: Any, b: Any) -> Tensor:
+    """`a` where the condition holds, else `b`; Python numbers take the dtype of the other side."""
+    if type(a) in (int, float) and type(b) in (int, float):
+        a = np.asarray(a, np.result_type(type(a), type(b)))
+    if type(a) in (int, float) and not type(b) in (int, float):
+        a = np.asarray(a, np.result_type(spec_of(b).dtype, a))
+    if type(b) in (int, float):
+        b = np.asarray(b, np.result_type(spec_of(a).dtype, b))
+    if not isinstance(condition, Tensor):
+        condition = np.asarray(condition, bool)
+    elif condition.dtype.kind != "b":
+        condition = condition != 0
+    return _where_op(condition, a, b)
+
+
+def _cast(a: Any, out: Any = None, *, dtype: str) -> Any:
+    if out is None:
+        return a.astype(dtype)
+    np.copyto(out, a, casting="unsafe")
+    return out
+
+
+_cast_op = Op(
+    "cast",
+    _cast,
+    lambda a, *, dtype: Spec(a.shape, np.dtype(dtype)),
+    lambda g, y, a, *, dtype: (cast(g, a.dtype),),
+    samples=(Sample((Draw(),), {"dtype": "<f8"}),),
+)
+
+
+def cast(a: Tensor, dtype: Any) -> Tensor:
+    """The same numbers in another dtype."""
+    wanted = np.dtype(dtype)
+    return a if a.dtype == wanted else _cast_op(a, dtype=wanted.str)
+
+
+def _relu(a: Any, out: Any = None) -> Any:
+    return np.maximum(a, a.dtype.type(0), out=out)
+
+
+
+relu = Op(
+    "relu",
+    _relu,
+    lambda a: a,
+    lambda g, y, a: (relu_gradient(g, y),),
+    samples=(Sample((Draw(low=0.5),)), Sample((Draw(high=-0.5),))),
+    inplace=True,
+)
+relu_gradient = Op(
+    "relu_gradient",
+    lambda g, y, out=None, scratch=None: np.multiply(g, np.greater(y, 0, out=None if scratch is None else scratch[0]), out=out),
+    lambda g, y: Spec(broadcast_shapes("relu_gradient", g, y), g.dtype),
+    lambda h, z, g, y: (relu_gradient(h, y), None),
+    samples=(Sample((Draw(), Draw(low=0.5))),),
+    inplace=True,
+    scratch=lambda g, y: (Spec(y.shape, np.dtype(bool)),),
+)
+
+
+def _sigmoid(a: Any, out: Any = None) -> Any:
+    # 1/(1 + exp(-a)) through tanh: no overflow on either side, and one transcendental call.
+    half = np.multiply(a, a.dtype.type(0.5), out=out)
+    np.tanh(half, out=half)
+    half += half.dtype.type(1)
+    half *= half.dtype.type(0.5)
+    return half
+
+
+def _float_spec(a: Spec) -> Spec:
+    return Spec(a.shape, np.result_type(a.dtype, np.float16) if a.dtype.kind in "fc" else np.dtype(float))
+
+
+sigmoid = Op(
+    "sigmoid",
+    lambda a, out=None: _sigmoid(a, out) if a.dtype.kind in "fc" and a.ndim else _sigmoid_slow(a, out),
+    _float_spec,
+    lambda g, y, a: (g * (y * (1 - y)),),
+    samples=(Sample((Draw(low=-4, high=4),)), Sample((Draw(()),))),
+    inplace=True,
+    flops=lambda spec, a: 13.0 * spec.size,
+)
+
+
+def _sigmoid_slow(a: Any, out: Any = None) -> Any:
+    result = np.asarray(_sigmoid(np.array(a, dtype=a.dtype if a.dtype.kind in "fc" else float, ndmin=1)).reshape(np.shape(a)))
+    if out is None:
+        return result
+    out[...] = result
+    return out
+
+
+softplus = Op(
+    "softplus",
+    lambda a, out=None: np.logaddexp(a, a.dtype.type(0), out=out),
+    _float_spec,
+    lambda g, y, a: (g * sigmoid(a),),
+    samples=(Sample((Draw(low=-4, high=4),)),),
+    inplace=True,
+    flops=lambda spec, a: 20.0 * spec.size,
+)
+
+stop_gradient = Op(
+    "stop_gradient",
+    lambda a: a.view() if isinstance(a, np.ndarray) else a,
+    lambda a: a,
+    ZERO,
+    samples=(Sample((Draw(),)),),
+    view=True,
+)

@@ -1,0 +1,210 @@
+"""Ops that multiply and sum: matrix product and Einstein summation, from which the others are made."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from dagtrain.errors import ShapeError
+from dagtrain.graph import Spec, Tensor
+from dagtrain.ops.record import Draw, Op, Sample, as_tensor
+from dagtrain.ops.shape import broadcast_to, expand_dims, reshape, swapaxes, transpose
+
+
+def _matmul_spec(a: Spec, b: Spec) -> Spec:
+    if not a.shape or not b.shape:
+        raise ShapeError(f"matmul needs at least one axis on both sides, got shapes {a.shape} and {b.shape}: multiply by a number with *.")
+    rows = a.shape[-1]
+    columns = b.shape[-2] if b.ndim > 1 else b.shape[0]
+    if rows != columns:
+        raise ShapeError(
+            f"matmul of shapes {a.shape} and {b.shape}: the last axis of the first ({rows}) must be as long as the "
+            f"{'second last' if b.ndim > 1 else 'only'} axis of the second ({columns})."
+        )
+    try:
+        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    except ValueError:
+        raise ShapeError(f"matmul of shapes {a.shape} and {b.shape}: the leading axes do not broadcast.") from None
+    return Spec((*batch, *a.shape[-2:-1], *(b.shape[-1:] if b.ndim > 1 else ())), np.result_type(a.dtype, b.dtype))
+
+
+def _matmul_gradient(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    wide_a = expand_dims(a, 0) if a.ndim == 1 else a
+    wide_b = expand_dims(b, 1) if b.ndim == 1 else b
+    if a.ndim == 1:
+        g = expand_dims(g, -1 if b.ndim == 1 else g.ndim - 1)
+    if b.ndim == 1:
+        g = expand_dims(g, g.ndim)
+    by_a = g @ swapaxes(wide_b, -1, -2)
+    by_b = swapaxes(wide_a, -1, -2) @ g
+    if a.ndim == 1:
+        by_a = reshape(by_a, (*by_a.shape[:-2], by_a.shape[-1]))
+    if b.ndim == 1:
+        by_b = reshape(by_b, by_b.shape[:-1])
+    return by_a, by_b
+
+
+matmul = Op(
+    "matmul",
+    np.matmul,
+    _matmul_spec,
+    _matmul_gradient,
+    (
+        Sample((Draw((3, 4)), Draw((4, 2)))),
+        Sample((Draw((4,)), Draw((4, 2)))),
+        Sample((Draw((3, 4)), Draw((4,)))),
+        Sample((Draw((4,)), Draw((4,)))),
+        Sample((Draw((5, 3, 4)), Draw((4, 2)))),
+        Sample((Draw((2, 1, 3, 4)), Draw((5, 4, 2)))),
+    ),
+    flops=lambda spec, a, b: 2.0 * spec.size * a.shape[-1],
+)
+
+
+def _parse(subscripts: str, shapes: list[tuple[int, ...]]) -> tuple[list[str], str]:
+    """Operand labels and output labels, the ellipsis written out with capital letters that are free."""
+    text = subscripts.replace(" ", "")
+    left, arrow, right = text.partition("->")
+    terms = left.split(",")
+    if len(terms) != len(shapes):
+        raise ShapeError(f"einsum {subscripts!r} names {len(terms)} operands, got {len(shapes)}.")
+    free = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in text]
+    extra = max([len(s) - len(t.replace("...", "")) for t, s in zip(terms, shapes, strict=True) if "..." in t], default=0)
+    dots = "".join(free[:extra])
+    spelt = []
+    for term, shape in zip(terms, shapes, strict=True):
+        mine = len(shape) - len(term.replace("...", ""))
+        spelt.append(term.replace("...", dots[len(dots) - mine :] if mine > 0 else ""))
+    if not arrow:
+        labels = "".join(spelt)
+        right = dots + "".join(sorted(c for c in set(labels) if labels.count(c) == 1 and c not in dots))
+    else:
+        right = right.replace("...", dots)
+    return spelt, right
+
+
+def _einsum_spec(*specs: Spec, subscripts: str) -> Spec:
+    terms, right = _parse(subscripts, [s.shape for s in specs])
+    lengths: dict[str, int] = {}
+    for term, spec in zip(terms, specs, strict=True):
+        if len(term) != spec.ndim:
+            raise ShapeError(f"einsum {subscripts!r}: {term!r} has {len(term)} labels for a tensor of shape {spec.shape}.")
+        for label, n in zip(term, spec.shape, strict=True):
+            if lengths.setdefault(label, n) != n:
+                raise ShapeError(f"einsum {subscripts!r}: label {label!r} has lengths {lengths[label]} and {n}.")
+    for label in right:
+        if label not in lengths:
+            raise ShapeError(f"einsum {subscripts!r}: the output label {label!r} is on no operand.")
+    return Spec(tuple(lengths[c] for c in right), np.result_type(*(s.dtype for s in specs)))
+
+
+def _einsum_gradient(g: Tensor, y: Tensor, *inputs: Tensor, subscripts: str) -> tuple[Tensor, ...]:
+    left, _, right = subscripts.partition("->")
+    terms = left.split(",")
+    found = []
+    for i, (term, operand) in enumerate(zip(terms, inputs, strict=True)):
+        others = [(t, x) for j, (t, x) in enumerate(zip(terms, inputs, strict=True)) if j != i]
+        reach = set(right).union(*(t for t, _ in others))
+        seen = "".join(c for c in dict.fromkeys(term) if c in reach)
+        part = _einsum(g, *(x for _, x in others), subscripts=",".join([right, *(t for t, _ in others)]) + "->" + seen)
+        # Labels that only this operand has were summed over: their gradient is spread evenly.
+        distinct = list(dict.fromkeys(term))
+        lengths = {c: operand.shape[term.index(c)] for c in distinct}
+        part = reshape(part, [lengths[c] if c in seen else 1 for c in distinct])
+        part = broadcast_to(part, [lengths[c] for c in distinct])
+        if len(distinct) < len(term):
+            # A repeated label takes the diagonal: its gradient is zero off the diagonal.
+            eyes = [np.eye(lengths[c], dtype=g.dtype) for c in distinct if term.count(c) == 2]
+            if any(term.count(c) > 2 for c in distinct):
+                raise ShapeError(f"einsum {subscripts!r}: a label three times in one operand has no gradient rule here.")
+            fresh = iter("ZYXWVU")
+            spelt, masks, met = "", [], set()
+            for c in term:
+                if c in met:
+                    new = next(fresh)
+                    masks.append(c + new)
+                    spelt += new
+                else:
+                    spelt += c
+                    met.add(c)
+            order = [next(k for k, m in enumerate(masks) if m[0] == c) for c in distinct if term.count(c) == 2]
+            masks = [masks[k] for k in order]
+            part = _einsum(part, *(as_tensor(e) for e in eyes), subscripts=",".join(["".join(distinct), *masks]) + "->" + spelt)
+        found.append(part)
+    return tuple(found)
+
+
+def _einsum_kernel(*arrays: Any, out: Any = None, subscripts: str) -> Any:
+    return np.einsum(subscripts, *arrays, out=out, optimize=len(arrays) > 1)
+
+
+def _einsum_flops(spec: Spec, *specs: Spec, subscripts: str) -> float:
+    terms = subscripts.partition("->")[0].split(",")
+    lengths = {c: n for t, s in zip(terms, specs, strict=True) for c, n in zip(t, s.shape, strict=True)}
+    return float(len(specs) * math.prod(lengths.values()))
+
+
+_einsum = Op(
+    "einsum",
+    _einsum_kernel,
+    _einsum_spec,
+    _einsum_gradient,
+    (
+        Sample((Draw((2, 3)), Draw((3, 4))), {"subscripts": "ij,jk->ik"}),
+        Sample((Draw((2, 3)), Draw((3, 4)), Draw((4,))), {"subscripts": "ij,jk,k->i"}),
+        Sample((Draw((3, 3)),), {"subscripts": "ii->i"}),
+        Sample((Draw((3, 3)),), {"subscripts": "ii->"}),
+        Sample((Draw((2, 3)),), {"subscripts": "ij->j"}),
+        Sample((Draw((5, 2, 3)), Draw((5, 3, 4))), {"subscripts": "bij,bjk->bik"}),
+    ),
+    flops=_einsum_flops,
+)
+
+
+def einsum(subscripts: str, *operands: Any) -> Tensor:
+    """Einstein summation as numpy.einsum, its subscripts given as text."""
+    tensors = [as_tensor(x) for x in operands]
+    terms, right = _parse(subscripts, [t.shape for t in tensors])
+    return _einsum(*tensors, subscripts=",".join(terms) + "->" + right)
+
+
+def tensordot(a: Any, b: Any, axes: Any = 2) -> Tensor:
+    """Sum of products over the given axes of both, as numpy.tensordot."""
+    a, b = as_tensor(a), as_tensor(b)
+    if isinstance(axes, int | np.integer):
+        over_a, over_b = list(range(a.ndim - int(axes), a.ndim)), list(range(int(axes)))
+    else:
+        over_a, over_b = ([x] if isinstance(x, int) else list(x) for x in axes)
+    over_a, over_b = [i % a.ndim for i in over_a], [i % b.ndim for i in over_b]
+    for i, j in zip(over_a, over_b, strict=True):
+        if a.shape[i] != b.shape[j]:
+            raise ShapeError(f"tensordot of shapes {a.shape} and {b.shape}: axis {i} ({a.shape[i]}) against axis {j} ({b.shape[j]}).")
+    rest_a = [i for i in range(a.ndim) if i not in over_a]
+    rest_b = [j for j in range(b.ndim) if j not in over_b]
+    inner = math.prod(a.shape[i] for i in over_a)
+    left = reshape(transpose(a, [*rest_a, *over_a]) if a.ndim else a, (math.prod(a.shape[i] for i in rest_a), inner))
+    right = reshape(transpose(b, [*over_b, *rest_b]) if b.ndim else b, (inner, math.prod(b.shape[j] for j in rest_b)))
+    return reshape(matmul(left, right), [*(a.shape[i] for i in rest_a), *(b.shape[j] for j in rest_b)])
+
+
+def dot(a: Any, b: Any) -> Tensor:
+    """numpy.dot."""
+    a, b = as_tensor(a), as_tensor(b)
+    if not a.ndim or not b.ndim:
+        return a * b
+    if a.ndim <= 2 and b.ndim <= 2:
+        return matmul(a, b)
+    return tensordot(a, b, ((a.ndim - 1,), (max(b.ndim - 2, 0),)))
+
+
+def inner(a: Any, b: Any) -> Tensor:
+    """numpy.inner: over the last axes of both."""
+    a, b = as_tensor(a), as_tensor(b)
+    return a * b if not a.ndim or not b.ndim else tensordot(a, b, ((a.ndim - 1,), (b.ndim - 1,)))
+
+
+def outer(a: Any, b: Any) -> Tensor:
+    """numpy.outer: all products of the elements of two vectors."""
+    return reshape(as_tensor(a), (-1, 1)) * reshape(as_tensor(b), (1, -1))

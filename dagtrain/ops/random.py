@@ -1,0 +1,129 @@
+"""Random numbers as ops: a pure function of a key, the same on any machine, thread or worker.
+
+A key is two unsigned 64-bit integers and goes to the counter-based generator Philox (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+One key gives one draw: for another, derive another key with `fold_in`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dagtrain.errors import ArgumentError, DTypeError, ShapeError
+from dagtrain.graph import Spec, Tensor, make_spec
+from dagtrain.ops.record import ZERO, Draw, Op, Sample, as_tensor
+
+_KEY = Spec((2,), np.dtype(np.uint64))
+_KEY_DRAW = Draw((2,), 0, 1000, "u8")
+
+
+def _check(name: str, key: Spec) -> None:
+    if key.shape != (2,) or key.dtype != np.uint64:
+        raise (ShapeError if key.shape != (2,) else DTypeError)(f"{name}: a key is uint64[2] (make one with dagtrain.key(seed)), got {key}.")
+
+
+def key(seed: int) -> np.ndarray[Any, Any]:
+    """The key that belongs to a seed.
+
+    Examples
+    --------
+    >>> key(7)
+    array([7, 0], dtype=uint64)
+    """
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < 2**64:
+        raise ArgumentError(f"a seed is a whole number from 0 to 2**64 - 1, got {seed!r}.")
+    return np.array([seed, 0], np.uint64)
+
+
+def derive(parent: Any, number: Any) -> np.ndarray[Any, Any]:
+    """NumPy side of `fold_in`: the key that belongs to a key and a number."""
+    counter = np.array([int(number) & (2**64 - 1), 0x6461677472, 0, 0], np.uint64)
+    return np.random.Philox(key=np.asarray(parent, np.uint64), counter=counter).random_raw(2)
+
+
+def _fold_kernel(parent: Any, number: Any, out: Any = None) -> Any:
+    child = derive(parent, number)
+    if out is None:
+        return child
+    out[...] = child
+    return out
+
+
+def _fold_spec(parent: Spec, number: Spec) -> Spec:
+    _check("fold_in", parent)
+    if number.shape or number.dtype.kind not in "iu":
+        raise DTypeError(f"fold_in takes one whole number, got {number}.")
+    return _KEY
+
+
+_fold = Op("fold_in", _fold_kernel, _fold_spec, ZERO, (Sample((_KEY_DRAW, Draw((), 0, 9, "i8"))),), flops=lambda *_: 0.0)
+
+
+def fold_in(parent: Any, number: Any) -> Tensor:
+    """A new key from a key and a whole number; different numbers give independent keys."""
+    return _fold(as_tensor(parent), as_tensor(number))
+
+
+def _generator(key: Any) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+def _drawn(shape: tuple[int, ...], dtype: str, out: Any, draw: Any) -> Any:
+    if out is None:
+        out = np.empty(shape, dtype)
+    kind = np.float32 if out.dtype == np.float32 else np.float64
+    if out.dtype == kind and out.flags.c_contiguous:
+        draw(out=out, dtype=kind)
+    else:
+        out[...] = draw(shape, dtype=kind)
+    return out
+
+
+def _spec(name: str) -> Any:
+    def infer(key: Spec, *, shape: tuple[int, ...], dtype: str) -> Spec:
+        _check(name, key)
+        found = make_spec(shape, dtype)
+        if found.dtype.kind != "f":
+            raise DTypeError(f"{name} draws floats, not {found.dtype}.")
+        return found
+
+    return infer
+
+
+_SAMPLES = (Sample((_KEY_DRAW,), {"shape": (3, 4), "dtype": "<f8"}),)
+_uniform = Op(
+    "random_uniform",
+    lambda key, out=None, *, shape, dtype: _drawn(shape, dtype, out, _generator(key).random),
+    _spec("uniform"),
+    ZERO,
+    _SAMPLES,
+    flops=lambda spec, *_, **__: 10.0 * spec.size,
+)
+_normal = Op(
+    "random_normal",
+    lambda key, out=None, *, shape, dtype: _drawn(shape, dtype, out, _generator(key).standard_normal),
+    _spec("normal"),
+    ZERO,
+    _SAMPLES,
+    flops=lambda spec, *_, **__: 20.0 * spec.size,
+)
+
+
+def uniform(key: Any, shape: Any = (), low: float = 0.0, high: float = 1.0, dtype: Any = np.float32) -> Tensor:
+    """Numbers spread evenly over [low, high)."""
+    drawn = _uniform(as_tensor(key), shape=make_spec(shape, dtype).shape, dtype=np.dtype(dtype).str)
+    return drawn if (low, high) == (0.0, 1.0) else drawn * (high - low) + low
+
+
+def normal(key: Any, shape: Any = (), mean: float = 0.0, std: float = 1.0, dtype: Any = np.float32) -> Tensor:
+    """Numbers from the normal distribution."""
+    drawn = _normal(as_tensor(key), shape=make_spec(shape, dtype).shape, dtype=np.dtype(dtype).str)
+    return drawn if (mean, std) == (0.0, 1.0) else drawn * std + mean
+
+
+def bernoulli(key: Any, probability: Any, shape: Any = (), dtype: Any = np.float32) -> Tensor:
+    """1 with this probability, else 0."""
+    if isinstance(probability, int | float) and not 0 <= probability <= 1:
+        raise ArgumentError(f"a probability lies between 0 and 1, got {probability}.")
+    return (uniform(key, shape, dtype=np.float32) < probability).astype(dtype)

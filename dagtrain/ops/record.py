@@ -1,0 +1,222 @@
+"""What one op is: a kernel, a shape rule, a gradient rule and a sample of its domain, in one short record.
+
+    tanh = elementwise("tanh", np.tanh, lambda g, y, x: (g * (1 - y * y),))
+
+A record is also the function that builds a node: ``tanh(x)``. Its tests, the interpreter, the plan and the drawing all read the
+same record, so adding an op touches one place.
+
+Kernel   ``kernel(*arrays, out=None, **attributes) -> array``; with ``out`` it must fill it and not allocate. A view kernel takes no ``out``.
+Shapes   ``infer(*specs, **attributes) -> Spec``; raises ShapeError or DTypeError with the shapes in the message.
+Gradient ``gradient(g, y, *inputs, **attributes) -> one tensor or None (zero) for each input``; g is the cotangent of the output y.
+         ``ZERO``: the derivative is zero everywhere it exists. ``None``: there is no rule, and asking is an error.
+         A gradient of an input may keep broadcast axes: they are summed away in one place, by the gradient transform.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from dagtrain.errors import DTypeError, GraphError, ShapeError, UnknownNameError
+from dagtrain.graph import Spec, Tensor, constant, make
+
+__all__ = ["OPS", "ZERO", "Draw", "Op", "Sample", "as_tensor", "broadcast_shapes", "elementwise", "find"]
+
+Array = np.ndarray[Any, Any]
+Gradient = Callable[..., Sequence[Tensor | None]]
+
+
+class _Zero:
+    def __repr__(self) -> str:
+        return "ZERO"
+
+
+ZERO: Final = _Zero()
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How a test draws one input: uniform in [low, high], of this shape and dtype."""
+
+    shape: tuple[int, ...] = (3, 4)
+    low: float = -2.0
+    high: float = 2.0
+    dtype: str = "f8"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One case of an op's domain: what to draw for each input, and the attributes."""
+
+    draws: tuple[Draw, ...]
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+OPS: dict[str, Op] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One op; see the module's text for the contracts of its parts."""
+
+    name: str
+    kernel: Callable[..., Any]
+    infer: Callable[..., Spec]
+    gradient: Gradient | _Zero | None = None
+    samples: tuple[Sample, ...] = ()
+    ufunc: np.ufunc | None = None
+    """The NumPy ufunc that is the kernel, if it is one: may write over a dying input of equal spec."""
+    inplace: bool = False
+    """Whether `out` may be the first input's own memory."""
+    view: bool = False
+    """Whether the kernel returns a view of its first input."""
+    scratch: Callable[..., Sequence[Spec]] | None = None
+    """Specs of work space that the kernel takes as `scratch=(...)`, so that it allocates nothing."""
+    flops: Callable[..., float] | None = None
+    """Floating point operations of one call, from the specs; by default one for each element of the output."""
+
+    def __post_init__(self) -> None:
+        if self.name in OPS:
+            raise GraphError(f"there are two ops named {self.name!r}.")
+        OPS[self.name] = self
+
+    def __call__(self, *inputs: Any, **attributes: Any) -> Tensor:
+        if self.ufunc is not None:
+            tensors, dtype = _promote(self, inputs)
+            spec = Spec(broadcast_shapes(self.name, *(t.spec for t in tensors)), dtype)
+        else:
+            tensors = tuple(as_tensor(value) for value in inputs)
+            spec = self.infer(*(t.spec for t in tensors), **attributes)
+        return make(self.name, tensors, attributes, spec)
+
+    def __repr__(self) -> str:
+        return f"<Op {self.name}>"
+
+    def count_flops(self, node: Tensor) -> float:
+        """Floating point operations of this node."""
+        if self.view:
+            return 0.0
+        if self.flops is None:
+            return float(node.size)
+        return float(self.flops(node.spec, *(i.spec for i in node.inputs), **dict(node.attributes)))
+
+
+def find(name: str) -> Op:
+    """The record of this name."""
+    if name not in OPS:
+        raise UnknownNameError.of("op", name, OPS)
+    return OPS[name]
+
+
+def as_tensor(value: Any, dtype: Any = None) -> Tensor:
+    """A tensor as it is; an array or number as a constant."""
+    if isinstance(value, Tensor):
+        return value
+    try:
+        return constant(value, dtype)
+    except (TypeError, ValueError) as error:
+        raise DTypeError(f"cannot use a {type(value).__name__} as a tensor: {error}") from error
+
+
+def broadcast_shapes(name: str, *specs: Spec) -> tuple[int, ...]:
+    """Common shape under NumPy's broadcasting."""
+    first = specs[0].shape
+    if all(s.shape == first or not s.shape for s in specs):
+        return first
+    try:
+        return np.broadcast_shapes(*(s.shape for s in specs))
+    except ValueError:
+        shapes = " and ".join(str(s.shape) for s in specs)
+        raise ShapeError(
+            f"{name} cannot combine shapes {shapes}: counted from the last axis, lengths must be equal or 1. "
+            "Reshape, transpose, or add an axis with x[:, None]."
+        ) from None
+
+
+_resolved: dict[Any, tuple[Any, ...]] = {}
+
+
+def _promote(op: Op, inputs: Sequence[Any]) -> tuple[tuple[Tensor, ...], np.dtype[Any]]:
+    """Tensors of the inputs and the result's dtype, by NumPy 2's promotion (Python numbers are weak)."""
+    ufunc = op.ufunc
+    assert ufunc is not None
+    kinds = tuple(
+        v.spec.dtype if isinstance(v, Tensor) else type(v) if type(v) in (int, float, complex) else None if v is None else np.asarray(v).dtype
+        for v in inputs
+    )
+    loop = _resolved.get((ufunc, kinds))
+    if loop is None:
+        try:
+            loop = ufunc.resolve_dtypes((*kinds, *(None,) * ufunc.nout))
+        except (TypeError, ValueError):
+            words = " and ".join(k.__name__ if isinstance(k, type) else str(k) for k in kinds)
+            raise DTypeError(f"{op.name} is not defined for {words}. Cast with x.astype(...) first.") from None
+        _resolved[ufunc, kinds] = loop
+    if loop[-1].kind not in "biufc":
+        raise DTypeError(f"{op.name} would give {loop[-1]}, which tensors do not hold.")
+    tensors = tuple(
+        v if isinstance(v, Tensor) else constant(v, d if isinstance(k, type) else None)
+        for v, k, d in zip(inputs, kinds, loop, strict=False)
+    )
+    return tensors, loop[-1]
+
+
+def elementwise(
+    name: str,
+    ufunc: np.ufunc,
+    gradient: Gradient | _Zero | None = None,
+    *,
+    domain: Sequence[tuple[float, float]] = (),
+    dtype: str = "f8",
+    flops: float = 1.0,
+) -> Op:
+    """Record of a NumPy ufunc with one output.
+
+    `domain` gives, for each input, the interval in which tests draw it.
+    """
+    intervals = list(domain) or [(-2.0, 2.0)] * ufunc.nin
+    shapes = [((3, 4),), ((),)] if ufunc.nin == 1 else [((3, 4), (3, 4)), ((3, 1), (4,)), ((2, 3), ())]
+    samples = tuple(
+        Sample(tuple(Draw(s, low, high, dtype) for s, (low, high) in zip(case, intervals, strict=False))) for case in shapes
+    )
+
+    def infer(*specs: Spec) -> Spec:
+        loop = ufunc.resolve_dtypes((*(s.dtype for s in specs), None))
+        return Spec(broadcast_shapes(name, *specs), loop[-1])
+
+    return Op(
+        name,
+        ufunc,
+        infer,
+        gradient,
+        samples,
+        ufunc=ufunc,
+        inplace=True,
+        flops=lambda spec, *specs: flops * spec.size,
+    )
+
+
+def axes_of(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
+    """The axes meant by None, a number or a tuple, as sorted numbers from 0 up."""
+    if axis is None:
+        return tuple(range(ndim))
+    wanted = axis if isinstance(axis, tuple | list) else (axis,)
+    found = []
+    for a in wanted:
+        if not isinstance(a, int | np.integer):
+            raise ShapeError(f"{name}: an axis is a whole number, got {a!r}.")
+        if not -ndim <= a < ndim:
+            raise ShapeError(f"{name}: axis {a} does not exist, the tensor has {ndim} axes.")
+        found.append(int(a) % ndim)
+    if len(set(found)) < len(found):
+        raise ShapeError(f"{name}: axis {axis} names one axis twice.")
+    return tuple(sorted(found))
+
+
+def size_of(shape: Sequence[int], axes: Sequence[int]) -> int:
+    """How many elements lie along these axes."""
+    return math.prod(shape[a] for a in axes)

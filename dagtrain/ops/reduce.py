@@ -1,0 +1,368 @@
+"""Ops that reduce along axes.
+
+Ties in `max` and `min` share the gradient equally. The gradient of `norm` at the zero vector is zero. `argmax` and `argmin` have derivative zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dagtrain.errors import DTypeError, ShapeError
+from dagtrain.graph import Spec, Tensor
+from dagtrain.ops.elementwise import exp, where
+from dagtrain.ops.record import ZERO, Draw, Op, Sample, axes_of, size_of
+
+Axes = tuple[int, ...]
+
+
+def reduced_shape(shape: tuple[int, ...], axis: Axes, keepdims: bool) -> tuple[int, ...]:
+    """Shape after reducing these axes."""
+    return tuple(1 if i in axis else n for i, n in enumerate(shape) if keepdims or i not in axis)
+
+
+def _spec(kind: Any = None) -> Any:
+    def infer(a: Spec, *, axis: Axes, keepdims: bool) -> Spec:
+        dtype = a.dtype
+        if kind == "sum" and dtype.kind in "biu":
+            dtype = np.add.reduce(np.zeros(1, dtype)).dtype
+        elif kind == "mean" and dtype.kind in "biu":
+            dtype = np.dtype(float)
+        elif isinstance(kind, np.dtype):
+            dtype = kind
+        if kind == "extreme" and size_of(a.shape, axis) == 0:
+            raise ShapeError(f"max and min of nothing: shape {a.shape} along axes {axis} holds no element.")
+        return Spec(reduced_shape(a.shape, axis, keepdims), dtype)
+
+    return infer
+
+
+_SAMPLES = tuple(
+    Sample((Draw((3, 4), 0.5, 2.0),), {"axis": axis, "keepdims": keep})
+    for axis, keep in [((0, 1), False), ((0,), False), ((1,), True), ((-1,), False)]
+    if axis != (-1,)
+)
+
+
+def _kept(y: Tensor, a: Tensor, axis: Axes, keepdims: bool) -> Tensor:
+    """`y` with the reduced axes put back as length 1."""
+    from dagtrain.ops.shape import reshape
+
+    return y if keepdims else reshape(y, reduced_shape(a.shape, axis, True))
+
+
+def _spread(g: Tensor, a: Tensor, axis: Axes, keepdims: bool) -> Tensor:
+    from dagtrain.ops.shape import broadcast_to
+
+    return broadcast_to(_kept(g, a, axis, keepdims), a.shape)
+
+
+def _sum_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
+    return np.add.reduce(a, axis, None, out, keepdims)
+
+
+_sum = Op("sum", _sum_kernel, _spec("sum"), lambda g, y, a, *, axis, keepdims: (_spread(g, a, axis, keepdims),), _SAMPLES,
+          flops=lambda spec, a, **_: float(a.size))  # fmt: skip
+
+
+def _mean_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
+    total = np.add.reduce(a, axis, None if a.dtype.kind in "fc" else np.float64, out, keepdims)
+    return np.divide(total, total.dtype.type(size_of(a.shape, axis)), out=out)
+
+
+_mean = Op(
+    "mean",
+    _mean_kernel,
+    _spec("mean"),
+    lambda g, y, a, *, axis, keepdims: (_spread(g * (1.0 / max(size_of(a.shape, axis), 1)), a, axis, keepdims),),
+    _SAMPLES,
+    flops=lambda spec, a, **_: float(a.size),
+)
+
+
+def _prod_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: bool) -> tuple[Tensor]:
+    # Product of the others = product before * product after, which is right also where elements are zero.
+    from dagtrain.ops.shape import reshape, transpose
+
+    rest = tuple(i for i in range(a.ndim) if i not in axis)
+    order = (*rest, *axis)
+    flat = reshape(transpose(a, order), (size_of(a.shape, rest), size_of(a.shape, axis)))
+    others = _products_of_others(flat)
+    back = transpose(reshape(others, tuple(a.shape[i] for i in order)), tuple(int(i) for i in np.argsort(order)))
+    return (_kept(g, a, axis, keepdims) * back,)
+
+
+def _products_of_others(flat: Tensor) -> Tensor:
+    from dagtrain.ops.shape import concatenate, flip
+
+    ones = np.ones((flat.shape[0], 1), flat.dtype)
+    before = cumprod(concatenate([ones, flat[:, :-1]], 1), 1)
+    after = flip(cumprod(concatenate([ones, flip(flat[:, 1:], (1,))], 1), 1), (1,))
+    return before * after
+
+
+_prod = Op("prod", lambda a, out=None, *, axis, keepdims: np.multiply.reduce(a, axis, None, out, keepdims), _spec("sum"), _prod_gradient,
+           _SAMPLES, flops=lambda spec, a, **_: float(a.size))  # fmt: skip
+
+
+def _extreme_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: bool) -> tuple[Tensor]:
+    hit = (a == _kept(y, a, axis, keepdims)).astype(g.dtype)
+    return (hit * (_kept(g, a, axis, keepdims) / reduce_sum(hit, axis, True)),)
+
+
+_max = Op("max", lambda a, out=None, *, axis, keepdims: np.maximum.reduce(a, axis, None, out, keepdims), _spec("extreme"), _extreme_gradient,
+          _SAMPLES, flops=lambda spec, a, **_: float(a.size))  # fmt: skip
+_min = Op("min", lambda a, out=None, *, axis, keepdims: np.minimum.reduce(a, axis, None, out, keepdims), _spec("extreme"), _extreme_gradient,
+          _SAMPLES, flops=lambda spec, a, **_: float(a.size))  # fmt: skip
+_any = Op("any", lambda a, out=None, *, axis, keepdims: np.any(a, axis, out=out, keepdims=keepdims), _spec(np.dtype(bool)), ZERO, _SAMPLES)
+_all = Op("all", lambda a, out=None, *, axis, keepdims: np.all(a, axis, out=out, keepdims=keepdims), _spec(np.dtype(bool)), ZERO, _SAMPLES)
+
+
+def _logsumexp_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
+    top = np.maximum.reduce(a.real if np.iscomplexobj(a) else a, axis, None, None, True)
+    top = np.where(np.isfinite(top), top, 0).astype(top.dtype)
+    total = np.log(np.add.reduce(np.exp(a - top), axis, None, None, True)) + top
+    total = total if keepdims else total.reshape(reduced_shape(a.shape, axis, False))
+    if out is None:
+        return total
+    out[...] = total
+    return out
+
+
+_logsumexp = Op(
+    "logsumexp",
+    _logsumexp_kernel,
+    _spec("mean"),
+    lambda g, y, a, *, axis, keepdims: (_kept(g, a, axis, keepdims) * exp(a - _kept(y, a, axis, keepdims)),),
+    _SAMPLES,
+    flops=lambda spec, a, **_: 12.0 * a.size,
+)
+
+
+def _norm_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: bool) -> tuple[Tensor]:
+    length = _kept(y, a, axis, keepdims)
+    return (_kept(g, a, axis, keepdims) * (a / where(length == 0, 1, length)),)
+
+
+_norm = Op(
+    "norm",
+    lambda a, out=None, *, axis, keepdims: np.sqrt(np.add.reduce(np.square(a), axis, None, None, keepdims), out=out),
+    _spec("mean"),
+    _norm_gradient,
+    _SAMPLES,
+    flops=lambda spec, a, **_: 2.0 * a.size,
+)
+
+# ---- along one axis, the shape kept
+
+
+def _same(a: Spec, **_: Any) -> Spec:
+    dtype = np.add.reduce(np.zeros(1, a.dtype)).dtype if a.dtype.kind in "biu" else a.dtype
+    return Spec(a.shape, dtype)
+
+
+def _cumsum_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: int) -> tuple[Tensor]:
+    from dagtrain.ops.shape import flip
+
+    return (flip(cumsum(flip(g, (axis,)), axis), (axis,)),)
+
+
+def _cumprod_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: int) -> tuple[Tensor]:
+    # Sum over j >= i of g_j times the product of the others up to j: a triangle of products, right also at zeros.
+    from dagtrain.ops.shape import expand_dims, moveaxis
+
+    last = moveaxis(a, axis, -1)
+    n = last.shape[-1]
+    eye = np.eye(n, dtype=bool)
+    with_one = where(eye, 1, expand_dims(last, (last.ndim - 1,)))  # [..., i, k]: a_k, and 1 at k = i
+    products = cumprod(with_one, with_one.ndim - 1)  # [..., i, j]
+    upper = np.triu(np.ones((n, n), a.dtype))
+    grads = reduce_sum(expand_dims(moveaxis(g, axis, -1), (last.ndim - 1,)) * products * upper, (with_one.ndim - 1,), False)
+    return (moveaxis(grads, -1, axis),)
+
+
+_LINES = tuple(Sample((Draw((3, 4), 0.5, 2.0),), {"axis": axis}) for axis in (0, 1))
+_cumsum = Op("cumsum", lambda a, out=None, *, axis: np.add.accumulate(a, axis, out.dtype if out is not None else _same_dtype(a), out), _same,
+             _cumsum_gradient, _LINES)  # fmt: skip
+_cumprod = Op("cumprod", lambda a, out=None, *, axis: np.multiply.accumulate(a, axis, out.dtype if out is not None else _same_dtype(a), out),
+              _same, _cumprod_gradient, _LINES)  # fmt: skip
+
+
+def _same_dtype(a: Any) -> Any:
+    return _same(Spec(a.shape, a.dtype)).dtype
+
+
+def _position(name: str, function: Any) -> Op:
+    def kernel(a: Any, out: Any = None, *, axis: int, keepdims: bool) -> Any:
+        return function(a, axis, out=out, keepdims=keepdims)
+
+    def infer(a: Spec, *, axis: int, keepdims: bool) -> Spec:
+        if a.shape[axis] == 0:
+            raise ShapeError(f"{name} of nothing: axis {axis} of shape {a.shape} is empty.")
+        return Spec(reduced_shape(a.shape, (axis,), keepdims), np.dtype(np.intp))
+
+    return Op(name, kernel, infer, ZERO, (Sample((Draw(),), {"axis": 1, "keepdims": False}),), flops=lambda spec, a, **_: float(a.size))
+
+
+_argmax, _argmin = _position("argmax", np.argmax), _position("argmin", np.argmin)
+
+
+def _argsort_kernel(a: Any, out: Any = None, *, axis: int) -> Any:
+    order = np.argsort(a, axis, kind="stable")
+    if out is None:
+        return order
+    out[...] = order
+    return out
+
+
+_argsort = Op("argsort", _argsort_kernel, lambda a, *, axis: Spec(a.shape, np.dtype(np.intp)), ZERO, (Sample((Draw(),), {"axis": 1}),))
+
+# ---- log_softmax and softmax along one axis: the stable forms, with work space of their own
+
+
+def _log_softmax_kernel(a: Any, out: Any = None, scratch: Any = None, *, axis: int) -> Any:
+    exps, line = scratch if scratch is not None else (None, None)
+    top = np.maximum.reduce(a.real if np.iscomplexobj(a) else a, axis, None, line, True)
+    shifted = np.subtract(a, top, out=out)
+    exps = np.exp(shifted, out=exps)
+    total = np.add.reduce(exps, axis, None, line, True)
+    return np.subtract(shifted, np.log(total, out=total), out=shifted)
+
+
+def _softmax_kernel(a: Any, out: Any = None, scratch: Any = None, *, axis: int) -> Any:
+    line = scratch[0] if scratch is not None else None
+    top = np.maximum.reduce(a.real if np.iscomplexobj(a) else a, axis, None, line, True)
+    exps = np.subtract(a, top, out=out)
+    np.exp(exps, out=exps)
+    return np.divide(exps, np.add.reduce(exps, axis, None, line, True), out=exps)
+
+
+def _line(a: Spec, axis: int) -> Spec:
+    return Spec(reduced_shape(a.shape, (axis,), True), a.dtype)
+
+
+def _floats(a: Spec, **_: Any) -> Spec:
+    if a.dtype.kind not in "fc":
+        raise DTypeError(f"softmax is defined for floats, not {a.dtype}. Cast with x.astype(np.float32) first.")
+    return a
+
+
+_log_softmax = Op(
+    "log_softmax",
+    _log_softmax_kernel,
+    _floats,
+    lambda g, y, a, *, axis: (g - exp(y) * reduce_sum(g, (axis,), True),),
+    _LINES,
+    scratch=lambda a, *, axis: (a, _line(a, axis)),
+    flops=lambda spec, a, **_: 14.0 * a.size,
+)
+_softmax = Op(
+    "softmax",
+    _softmax_kernel,
+    _floats,
+    lambda g, y, a, *, axis: (y * (g - reduce_sum(g * y, (axis,), True)),),
+    _LINES,
+    scratch=lambda a, *, axis: (_line(a, axis),),
+    flops=lambda spec, a, **_: 14.0 * a.size,
+)
+
+# ---- with the axis checked
+
+
+def _call(op: Op, a: Tensor, axis: Any, keepdims: bool) -> Tensor:
+    return op(a, axis=axes_of(op.name, axis, a.ndim), keepdims=bool(keepdims))
+
+
+def reduce_sum(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """Sum along axes."""
+    return _call(_sum, a, axis, keepdims)
+
+
+def reduce_mean(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """Mean along axes."""
+    return _call(_mean, a, axis, keepdims)
+
+
+def reduce_prod(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """Product along axes."""
+    return _call(_prod, a, axis, keepdims)
+
+
+def reduce_max(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """Largest element along axes; equal ones share the gradient."""
+    return _call(_max, a, axis, keepdims)
+
+
+def reduce_min(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """Smallest element along axes; equal ones share the gradient."""
+    return _call(_min, a, axis, keepdims)
+
+
+def reduce_any(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """Whether any element along axes is true."""
+    return _call(_any, a, axis, keepdims)
+
+
+def reduce_all(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """Whether all elements along axes are true."""
+    return _call(_all, a, axis, keepdims)
+
+
+def variance(a: Tensor, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+    """Mean squared distance from the mean; `ddof` is taken from the divisor."""
+    axes = axes_of("var", axis, a.ndim)
+    centred = a - reduce_mean(a, axes, True)
+    count = size_of(a.shape, axes)
+    if ddof == 0:
+        return reduce_mean(centred * centred, axes, keepdims)
+    return reduce_sum(centred * centred, axes, keepdims) / (count - ddof)
+
+
+def logsumexp(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """log(sum(exp(a))) without overflow."""
+    return _call(_logsumexp, a, axis, keepdims)
+
+
+def norm(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """Euclidean length along axes; its gradient at zero is zero."""
+    return _call(_norm, a, axis, keepdims)
+
+
+def _one_axis(name: str, a: Tensor, axis: int) -> int:
+    return axes_of(name, int(axis), a.ndim)[0]
+
+
+def cumsum(a: Tensor, axis: int) -> Tensor:
+    """Running sum along an axis."""
+    return _cumsum(a, axis=_one_axis("cumsum", a, axis))
+
+
+def cumprod(a: Tensor, axis: int) -> Tensor:
+    """Running product along an axis."""
+    return _cumprod(a, axis=_one_axis("cumprod", a, axis))
+
+
+def argmax(a: Tensor, axis: int, keepdims: bool = False) -> Tensor:
+    """Position of the first largest element along an axis."""
+    return _argmax(a, axis=_one_axis("argmax", a, axis), keepdims=bool(keepdims))
+
+
+def argmin(a: Tensor, axis: int, keepdims: bool = False) -> Tensor:
+    """Position of the first smallest element along an axis."""
+    return _argmin(a, axis=_one_axis("argmin", a, axis), keepdims=bool(keepdims))
+
+
+def argsort(a: Tensor, axis: int = -1) -> Tensor:
+    """Positions that sort along an axis; equal elements keep their order."""
+    return _argsort(a, axis=_one_axis("argsort", a, axis))
+
+
+def log_softmax(a: Tensor, axis: int = -1) -> Tensor:
+    """log(softmax(a)) without overflow or cancellation."""
+    return _log_softmax(a, axis=_one_axis("log_softmax", a, axis))
+
+
+def softmax(a: Tensor, axis: int = -1) -> Tensor:
+    """exp(a) / sum(exp(a)) along an axis, without overflow."""
+    return _softmax(a, axis=_one_axis("softmax", a, axis))

@@ -1,0 +1,64 @@
+"""The slow and obvious executor: one kernel call a node, in order, everything kept. Every other executor is tested against it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dagtrain.errors import ArgumentError, ExecutionError
+from dagtrain.graph import LEAVES, Graph, Tensor
+from dagtrain.ops import find
+from dagtrain.ops.scan import run
+
+__all__ = ["interpret", "node_values"]
+
+Array = np.ndarray[Any, Any]
+
+
+def node_values(graph: Graph, inputs: Sequence[Any], watch: Callable[[Tensor, Any], None] | None = None) -> Mapping[Tensor, Any]:
+    """The value of every node; `watch(node, value)` sees each as soon as it is there."""
+    if len(inputs) != len(graph.inputs):
+        raise ArgumentError(f"the graph has {len(graph.inputs)} inputs {list(graph.inputs)}, got {len(inputs)} values.")
+    values: dict[Tensor, Any] = {}
+    for (name, leaf), value in zip(graph.inputs.items(), inputs, strict=True):
+        array = np.asarray(value, leaf.dtype)
+        if array.shape != leaf.shape:
+            raise ArgumentError(f"input {name!r} is {leaf.spec}, got an array of shape {array.shape}.")
+        values[leaf] = array
+    for node in graph.nodes:
+        if node not in values:
+            values[node] = node.value if node.op in LEAVES else _apply(node, [values[source] for source in node.inputs])
+        if watch is not None:
+            watch(node, values[node])
+    return values
+
+
+def _apply(node: Tensor, arrays: list[Any]) -> Any:
+    try:
+        if node.op == "scan":
+            attributes = dict(node.attributes)
+            body = attributes["body"]
+            buffers = [np.empty(p.shape, p.dtype) for p in node.spec.parts]
+            return run(attributes, lambda *given: interpret(body, *given), arrays, buffers)
+        value = find(node.op).kernel(*arrays, **dict(node.attributes))
+    except (ArgumentError, ExecutionError):
+        raise
+    except Exception as error:
+        raise ExecutionError(f"{node.op} ({node.spec}) at {node.origin} failed: {error}") from error
+    return value if isinstance(value, list) else np.asarray(value)
+
+
+def interpret(graph: Graph, *inputs: Any) -> tuple[Array, ...]:
+    """The values of the graph's outputs.
+
+    Examples
+    --------
+    >>> import dagtrain as dt, numpy as np
+    >>> graph = dt.trace(lambda x: x * 2, np.zeros(2))
+    >>> interpret(graph, np.array([1.0, 2.0]))
+    (array([2., 4.]),)
+    """
+    values = node_values(graph, inputs)
+    return tuple(values[t] for t in graph.outputs.values())

@@ -1,0 +1,98 @@
+"""From a Python function to a `Graph`: call it once with tensors that stand for its arguments."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dagtrain.errors import ArgumentError, DTypeError
+from dagtrain.graph import Graph, Spec, Tensor, spec_of
+from dagtrain.graph import input as new_input
+from dagtrain.ops import as_tensor
+from dagtrain.trace.tree import Structure, flatten, unflatten
+
+__all__ = ["Traced", "argument_names", "trace", "trace_nested"]
+
+
+class Traced(NamedTuple):
+    """A graph and how the function's arguments and results are nested."""
+
+    graph: Graph
+    arguments: Structure
+    results: Structure
+
+
+def argument_names(function: Callable[..., Any], count: int) -> list[str]:
+    """Names of the first positional parameters, or ``argument_0`` … where Python does not tell."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return [f"argument_{i}" for i in range(count)]
+    found: list[str] = []
+    for p in parameters:
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
+            found.append(p.name)
+        elif p.kind == p.VAR_POSITIONAL:
+            found += [f"{p.name}_{i}" for i in range(count - len(found))]
+    if len(found) < count:
+        raise ArgumentError(f"{getattr(function, '__name__', function)} takes {len(found)} positional arguments, got {count}.")
+    return found[:count]
+
+
+def leaf_spec(name: str, value: Any) -> Spec:
+    """Spec of one argument, with an error that names the argument."""
+    try:
+        return spec_of(value)
+    except DTypeError as error:
+        raise DTypeError(f"argument {name!r}: {error}") from None
+
+
+def trace_nested(function: Callable[..., Any], *arguments: Any) -> Traced:
+    """Trace a function of nested arguments; each leaf is a spec, or anything with shape and dtype, or a number."""
+    leaves: list[Tensor] = []
+    given = []
+    structures = []
+    for name, argument in zip(argument_names(function, len(arguments)), arguments, strict=True):
+        found, structure = flatten(argument, name)
+        tensors = [new_input(path, *leaf_spec(path, value)[:2]) for path, value in found.items()]
+        leaves += tensors
+        given.append(unflatten(structure, tensors))
+        structures.append(structure)
+    results = function(*given)
+    outputs, result_structure = flatten(results)
+    for path, value in outputs.items():
+        if not isinstance(value, Tensor | np.ndarray | np.generic | int | float | complex):
+            raise ArgumentError(
+                f"{getattr(function, '__name__', 'the function')} returned a {type(value).__name__} at {path!r}; a traced function returns "
+                "tensors, numbers, or nested dicts, lists and tuples of them."
+            )
+    graph = Graph({str(t.name): t for t in leaves}, {k: as_tensor(v) for k, v in outputs.items()})
+    return Traced(graph, tuple(structures), result_structure)
+
+
+def trace(function: Callable[..., Any], *specs: Any) -> Graph:
+    """Trace a Python function of NumPy calls into a `Graph`.
+
+    Parameters
+    ----------
+    function
+        Takes arrays, or nested dicts, lists and tuples of arrays; returns the same. It is called once, with tensors.
+    *specs
+        One for each argument: a `Spec`, an array, a number, or a nest of these; only shapes and dtypes are used.
+
+    Raises
+    ------
+    ArgumentError
+        If the function returns something that is no tensor.
+
+    Examples
+    --------
+    >>> import dagtrain as dt, numpy as np
+    >>> graph = dt.trace(lambda x, y: np.mean((x - y) ** 2), np.zeros(3), np.zeros(3))
+    >>> list(graph.inputs), list(graph.outputs)
+    (['x', 'y'], ['output'])
+    """
+    return trace_nested(function, *specs).graph

@@ -1,0 +1,172 @@
+"""Reverse-mode differentiation of a graph: a graph in, a graph out.
+
+    cost ◀── … ◀── node ◀── … ◀── target          (the walk goes from the cost to the targets and visits nothing else)
+
+Three things are kept apart: a derivative that is *zero* (the op says so), a target that is *not connected* to the cost, and an op that has
+*no rule*. The last two are errors. As every rule is written in ops, the result can be differentiated again.
+
+Method: Griewank and Walther, "Evaluating Derivatives" (2008), chapter 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dagtrain.errors import ArgumentError, NoGradientError, NotConnectedError, NotScalarError
+from dagtrain.graph import Graph, Spec, Tensor, ancestors_of, located, topological
+from dagtrain.graph import input as new_input
+from dagtrain.ops import ZERO, as_tensor, find
+from dagtrain.ops.elementwise import cast
+from dagtrain.ops.reduce import reduce_sum
+from dagtrain.ops.scan import scan_gradient
+from dagtrain.ops.shape import broadcast_to, reshape
+
+__all__ = ["gradient", "unbroadcast", "vjp_graph"]
+
+
+def unbroadcast(g: Tensor, spec: Spec) -> Tensor:
+    """Sum a cotangent over the axes that broadcasting added or stretched, and cast it back: the one place where broadcasting is undone."""
+    if g.shape != spec.shape:
+        extra = g.ndim - spec.ndim
+        stretched = tuple(i for i in range(g.ndim) if i < extra or (spec.shape[i - extra] == 1 and g.shape[i] != 1))
+        if stretched:
+            g = reduce_sum(g, stretched, True)
+        if g.shape != spec.shape:
+            # A rule may leave out axes along which the cotangent is constant.
+            kept = g.shape[max(extra, 0) :]
+            fits = len(kept) == spec.ndim and all(m == n or m == 1 for m, n in zip(kept, spec.shape, strict=True))
+            g = reshape(g, kept) if g.shape != kept else g
+            g = broadcast_to(g, spec.shape) if fits or g.ndim < spec.ndim else reshape(g, spec.shape)
+    return cast(g, spec.dtype)
+
+
+def gradient(
+    cost: Tensor,
+    targets: Sequence[Tensor],
+    cotangent: Any = None,
+    *,
+    unconnected: str = "error",
+) -> list[Tensor]:
+    """Derivatives of a cost by targets.
+
+    Parameters
+    ----------
+    cost
+        One number (shape ``()``), unless a cotangent of its shape is given.
+    targets
+        Tensors of float dtype that the cost depends on.
+    cotangent
+        Derivative of what follows by the cost; 1 by default.
+    unconnected
+        ``"error"``, or ``"zero"`` to give zeros for a target that the cost does not depend on.
+
+    Returns
+    -------
+    list of Tensor
+        One for each target, of its shape and dtype.
+
+    Raises
+    ------
+    NotScalarError, NotConnectedError, NoGradientError
+    """
+    found = cotangents([cost], [_seed(cost, cotangent)], targets)
+    results = []
+    for target in targets:
+        g = found.get(target)
+        if g is None:
+            if unconnected != "zero":
+                raise NotConnectedError(_unconnected(cost, target))
+            g = broadcast_to(as_tensor(np.zeros((), target.dtype)), target.shape)
+        results.append(g)
+    return results
+
+
+def _seed(cost: Tensor, cotangent: Any) -> Tensor:
+    if cost.dtype.kind != "f":
+        raise NotScalarError(f"the cost must be a float to be differentiated; {cost!r} ({cost.origin}) is {cost.dtype}.")
+    if cotangent is not None:
+        seed = as_tensor(cotangent)
+        return cast(broadcast_to(seed, cost.shape), cost.dtype)
+    if cost.shape:
+        raise NotScalarError(
+            f"the cost must be one number, got shape {cost.shape} ({cost.origin}). Reduce it with np.mean or np.sum, or give a cotangent of its shape."
+        )
+    return as_tensor(np.ones((), cost.dtype))
+
+
+def _unconnected(cost: Tensor, target: Tensor) -> str:
+    name = f"{target.name!r} " if target.name else ""
+    why = "its dtype is not a float" if target.dtype.kind != "f" else "no differentiable path leads from it to the cost"
+    return (
+        f"the cost ({cost.origin}) is not connected to the target {name}({target.spec}, {target.origin}): {why}. "
+        'Leave it out, or ask for zeros with unconnected="zero".'
+    )
+
+
+def cotangents(outputs: Sequence[Tensor], seeds: Sequence[Tensor], targets: Sequence[Tensor]) -> dict[Tensor, Tensor]:
+    """The cotangent that reaches each target; targets that none reaches are absent."""
+    for target in targets:
+        if not isinstance(target, Tensor):
+            raise ArgumentError(f"differentiate by tensors, not by a {type(target).__name__}.")
+    order = topological(outputs)
+    path = ancestors_of([t for t in targets if t.dtype.kind == "f"], order)
+    sums: dict[Tensor, Tensor] = {}
+    several: dict[Tensor, list[Tensor | None]] = {}
+    for output, seed in zip(outputs, seeds, strict=True):
+        if output in path:
+            sums[output] = sums[output] + seed if output in sums else seed
+    for node in reversed(order):
+        if node not in path or not node.inputs:
+            continue
+        if node not in sums and node not in several:
+            continue
+        with located(node.origin._replace(phase="gradient")):
+            for source, g in _pull(node, sums, several, path):
+                if node.op == "part":
+                    parts = several.setdefault(source, [None] * len(source.spec.parts))
+                    i = node.attribute("index")
+                    previous = parts[i]
+                    parts[i] = g if previous is None else previous + g
+                else:
+                    g = unbroadcast(g, source.spec)
+                    sums[source] = sums[source] + g if source in sums else g
+    return {t: sums[t] for t in targets if t in sums}
+
+
+def _pull(node: Tensor, sums: dict[Tensor, Tensor], several: dict[Tensor, list[Tensor | None]], path: set[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """The contributions of one node to its inputs on the path."""
+    if node.op == "part":
+        return [(node.inputs[0], sums[node])]
+    wanted = [i for i, source in enumerate(node.inputs) if source in path and (source.dtype.kind == "f" or source.spec.parts)]
+    if not wanted:
+        return []
+    if node.op == "scan":
+        given: Sequence[Tensor | None] = scan_gradient(node, several[node], vjp_graph)
+    else:
+        rule = find(node.op).gradient
+        if rule is ZERO or node.dtype.kind in "biu":
+            return []
+        if rule is None or node.dtype.kind == "c":
+            reason = "is complex" if node.dtype.kind == "c" else "has no gradient rule"
+            raise NoGradientError(
+                f"the op {node.op!r} ({node.spec}, {node.origin}) lies between a target and the cost and {reason}. "
+                "Wrap it in dt.stop_gradient(...) if no derivative should pass through it."
+            )
+        given = rule(sums[node], node, *node.inputs, **dict(node.attributes))  # type: ignore[operator]  # ZERO is excluded above
+    return [(node.inputs[i], g) for i in wanted if (g := given[i]) is not None]
+
+
+def vjp_graph(graph: Graph, wanted: Sequence[int], given: Sequence[int]) -> Graph:
+    """Graph (inputs of `graph`, one cotangent for each given output) → the cotangent of each wanted input, zero where none reaches it."""
+    ins, outs = list(graph.inputs.values()), list(graph.outputs.values())
+    seeds = [new_input(f"cotangent_{i}", outs[i].shape, outs[i].dtype) for i in given]
+    targets = [ins[i] for i in wanted]
+    found = cotangents([outs[i] for i in given], seeds, targets)
+    results = {
+        f"gradient_{k}": found[t] if t in found else broadcast_to(as_tensor(np.zeros((), t.dtype)), t.shape) for k, t in enumerate(targets)
+    }
+    inputs = {f"{i}_{t.name}": t for i, t in enumerate([*ins, *seeds])}
+    return Graph(inputs, results)

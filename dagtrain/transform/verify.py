@@ -1,0 +1,36 @@
+"""The checker: every node of a graph against its op's own shape rule. Tests run it after every pass."""
+
+from __future__ import annotations
+
+from dagtrain.errors import GraphError
+from dagtrain.graph import LEAVES, Graph, Spec
+from dagtrain.graph.hooks import plug
+from dagtrain.ops import find
+
+__all__ = ["verify"]
+
+
+@plug("verify")
+def verify(graph: Graph) -> Graph:
+    """Check that every node is what its op says of its inputs; return the graph.
+
+    Raises
+    ------
+    GraphError
+        Naming the node, what it claims and what its op says.
+    """
+    seen = set()
+    for node in graph.nodes:
+        if any(source not in seen for source in node.inputs):
+            raise GraphError(f"{node!r} stands before one of its inputs.")
+        seen.add(node)
+        if node.op in LEAVES:
+            if node.inputs:
+                raise GraphError(f"the leaf {node!r} has inputs.")
+            if node.op != "input" and Spec(node.value.shape, node.value.dtype) != node.spec:
+                raise GraphError(f"{node!r} holds a value of shape {node.value.shape} and dtype {node.value.dtype}.")
+            continue
+        said = find(node.op).infer(*(source.spec for source in node.inputs), **dict(node.attributes))
+        if said != node.spec:
+            raise GraphError(f"{node!r} made at {node.origin} claims {node.spec}; the op {node.op!r} gives {said}.")
+    return graph
