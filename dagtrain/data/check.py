@@ -1,0 +1,279 @@
+"""What data must be like before it is trained on, and what it becomes: the rules as records, and the one place where dtypes change.
+
+    open_source ── row_spec ──▶ Form ── inspect ──▶ Finding (the first bad row) ── explain ──▶ DataError
+    (once)                       │
+                                 └──── read ──▶ x, y in the dtypes of training      (for each partition, wherever it lies)
+
+A `Form` is small and pickles, so that a task can check a partition where it is; only findings travel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dagtrain.errors import ArgumentError, DataError, UnknownNameError
+from dagtrain.graph import Spec
+
+__all__ = ["RULES", "TARGETS", "Finding", "Form", "Rule", "Target", "explain", "inspect", "make_form", "read"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Rule(NamedTuple):
+    """What every element keeps; ``bad`` is True where one does not."""
+
+    bad: Callable[[Array, int], Array]
+    says: str
+    advice: str
+    value: Callable[[Array], Array] = lambda part: part
+
+
+RULES: dict[str, Rule] = {
+    "finite": Rule(
+        lambda part, _: ~np.isfinite(part),
+        "holds {value}",
+        "Missing values are not guessed: fill them or drop such rows before training.",
+    ),
+    "fits": Rule(
+        lambda part, _: np.abs(part) > np.finfo(np.float32).max,
+        "holds {value:.3g}, too large for float32",
+        "Scale the data, or train in float64.",
+    ),
+    "whole": Rule(
+        lambda part, _: part != np.floor(part),
+        "holds the label {value}, which is not a whole number",
+        "Class labels are 0, 1, 2, ...; for a number to be predicted take a regression loss such as mean squared error.",
+    ),
+    "counted": Rule(
+        lambda part, _: part < 0,
+        "holds the label {value}, which is negative",
+        "Class labels are 0, 1, 2, ...: np.unique(y, return_inverse=True)[1] numbers any labels so.",
+    ),
+    "known": Rule(
+        lambda part, classes: part >= classes,
+        "holds the label {value}, but there are {classes} classes (labels 0 to {last})",
+        "Give the model as many outputs as there are classes, and number the labels from 0.",
+    ),
+    "binary": Rule(
+        lambda part, _: (part != 0) & (part != 1),
+        "holds {value}, but a binary target is 0 or 1",
+        "Turn the labels into 0 and 1, for example with (y > 0).",
+    ),
+    "sign": Rule(
+        lambda part, _: (part != -1) & (part != 1),
+        "holds {value}, but this loss wants -1 or +1",
+        "Turn labels 0 and 1 into signs with 2 * y - 1.",
+    ),
+    "share": Rule(
+        lambda part, _: part < 0,
+        "holds {value}, but a probability is not negative",
+        "Each row is a probability for every class; for class numbers take cross-entropy.",
+    ),
+    "total": Rule(
+        lambda part, _: np.abs(part - 1) > 1e-3,
+        "holds probabilities that sum to {value:.6g} instead of 1",
+        "Divide each row by its sum.",
+        lambda part: part.sum(axis=-1, dtype=np.float64, keepdims=True),
+    ),
+}
+
+
+class Target(NamedTuple):
+    """How one kind of target is checked: its rules in order, whether it holds labels (int64), and what is wrong with a shape."""
+
+    rules: tuple[str, ...] = ()
+    labels: bool = False
+    shape: Callable[[tuple[int, ...], int | None], str | None] = lambda shape, classes: None
+
+
+def _label_shape(shape: tuple[int, ...], classes: int | None) -> str | None:
+    if len(shape) == 1:
+        return None
+    if len(shape) == 2 and shape[1] == 1:
+        return "class labels are one number a sample, shape (samples,). Take the only column: y[:, 0]."
+    return (
+        "class labels are one number a sample, shape (samples,). Turn one-hot rows into labels with y.argmax(axis=1), "
+        "or take a loss whose targets are a distribution, such as KL divergence."
+    )
+
+
+def _distribution_shape(shape: tuple[int, ...], classes: int | None) -> str | None:
+    if len(shape) < 2:
+        return "a distribution is a row of probabilities for each sample, shape (samples, classes). For class numbers take cross-entropy."
+    if classes is not None and shape[-1] != classes:
+        return f"its rows have {shape[-1]} probabilities, but there are {classes} classes."
+    return None
+
+
+TARGETS: dict[str, Target] = {
+    "classes": Target(("finite", "whole", "counted", "known"), labels=True, shape=_label_shape),
+    "binary": Target(("finite", "binary")),
+    "signs": Target(("finite", "sign")),
+    "like_outputs": Target(("finite", "fits")),
+    "distribution": Target(("finite", "share", "total"), shape=_distribution_shape),
+    "any": Target(("finite", "fits")),
+}
+"""By name; "any" stands for the targets of a plain cost function, of which nothing is known."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the rows of the data are: their specs in training, the rules for their elements, and the names of the columns of a table."""
+
+    x: Spec
+    y: Spec | None
+    rules: tuple[tuple[str, ...], tuple[str, ...]]
+    classes: int
+    columns: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row in training, its target included."""
+        return self.x.nbytes + (self.y.nbytes if self.y else 0)
+
+
+class Finding(NamedTuple):
+    """The first element of a partition that breaks a rule; ``rule`` is "shape" where the partition itself is not as announced."""
+
+    rule: str
+    name: str
+    position: tuple[int, ...]
+    value: Any
+
+
+_KINDS = {
+    "O": "Its elements are Python objects: convert them with .astype(np.float32); where that fails, some are text or rows differ.",
+    "c": "Give real and imaginary parts as features of their own: np.stack([x.real, x.imag], axis=-1).",
+    "M": "Turn dates into numbers first, for example seconds since the first one.",
+    "m": "Turn durations into numbers first, for example seconds.",
+    "V": "Give the fields of a structured array as columns of a plain one.",
+}
+_TEXT = "Turn text into numbers first: np.unique(labels, return_inverse=True)[1] numbers the classes."
+
+
+def check_dtype(name: str, dtype: np.dtype[Any]) -> None:
+    """Raise `DataError` for a dtype that holds no real numbers, with the way to turn it into one."""
+    if dtype.kind not in "biuf":
+        raise DataError(f"{name} has dtype {dtype}, but training computes with real numbers. {_KINDS.get(dtype.kind, _TEXT)}")
+
+
+def check_size(name: str, shape: tuple[int, ...]) -> None:
+    """Raise `DataError` for an array without a sample axis, or without elements."""
+    if not shape:
+        raise DataError(f"{name} is a single number; its first axis must count the samples.")
+    if 0 in shape:
+        raise DataError(f"{name} is empty: its shape is {shape}.")
+
+
+def _trained(dtype: np.dtype[Any], kept: bool, floats: np.dtype[Any]) -> np.dtype[Any]:
+    return dtype if kept and dtype.kind in "iu" else floats
+
+
+def _idle(dtype: np.dtype[Any], floats: np.dtype[Any]) -> set[str]:
+    """Rules that no element of this dtype can break, so that no pass over the data is spent on them."""
+    if dtype.kind == "f":
+        return set() if dtype.itemsize > 4 and floats == np.float32 else {"fits"}
+    return {"finite", "whole", "fits"} | ({"counted", "share"} if dtype.kind in "bu" else set())
+
+
+def make_form(
+    x: Spec,
+    y: Spec | None,
+    *,
+    targets: str | None,
+    classes: int | None,
+    dtype: Any,
+    keep_integers: bool,
+    columns: tuple[tuple[str, ...], tuple[str, ...]] = ((), ()),
+) -> Form:
+    """Check all that shapes and dtypes tell, before any element is looked at.
+
+    Parameters
+    ----------
+    x, y
+        Specs of the whole arrays as the user gave them.
+    targets, classes, dtype, keep_integers
+        As in `open_source`.
+    columns
+        Names of the columns of x and of y, where they came as tables.
+
+    Raises
+    ------
+    DataError
+        Lengths, shapes or dtypes cannot be trained on.
+    """
+    floats = np.dtype(dtype)
+    if floats not in (np.float32, np.float64):
+        raise ArgumentError(f"training computes in float32 or float64, got dtype={floats}.")
+    if targets is not None and (targets not in TARGETS or targets == "any"):
+        raise UnknownNameError.of("kind of targets", targets, TARGETS.keys() - {"any"})
+    for name, spec in (("x", x), ("y", y)):
+        if spec is not None:
+            check_dtype(name, spec.dtype)
+            check_size(name, spec.shape)
+    x_rules = tuple(rule for rule in ("finite", "fits") if rule not in _idle(x.dtype, floats))
+    x_row = Spec(x.shape[1:], _trained(x.dtype, keep_integers, floats))
+    if y is None:
+        if targets is not None:
+            raise DataError(f"there is no y: this loss compares the outputs with targets ({targets}). Pass y.")
+        return Form(x_row, None, (x_rules, ()), 0, columns)
+    if x.shape[0] != y.shape[0]:
+        raise DataError(
+            f"x has {x.shape[0]} samples and y has {y.shape[0]}: every sample needs one target. Their shapes are {x.shape} and {y.shape}."
+        )
+    target = TARGETS[targets or "any"]
+    wrong = target.shape(y.shape, classes)
+    if wrong is not None:
+        raise DataError(f"y has shape {y.shape}: {wrong}")
+    labels = target.labels or (targets is None and y.dtype.kind in "biu")
+    idle = _idle(y.dtype, floats) | ({"known"} if classes is None else set())
+    y_row = Spec(y.shape[1:], np.dtype(np.int64) if labels else floats)
+    return Form(x_row, y_row, (x_rules, tuple(rule for rule in target.rules if rule not in idle)), classes or 0, columns)
+
+
+def inspect(form: Form, x: Array, y: Array | None, rows: int) -> Finding | None:
+    """The first thing wrong with a partition of the raw data, or None."""
+    for name, part, row, rules in (("x", x, form.x, form.rules[0]), ("y", y, form.y, form.rules[1])):
+        if part is None or row is None:
+            continue
+        if np.shape(part) != (rows, *row.shape):
+            return Finding("shape", name, (rows, *row.shape), np.shape(part))
+        check_dtype(name, np.asarray(part).dtype)
+        for rule in rules:
+            tested = RULES[rule].value(np.asarray(part))
+            bad = RULES[rule].bad(tested, form.classes)
+            if bad.any():
+                where = np.unravel_index(int(bad.argmax()), bad.shape)
+                return Finding(rule, name, tuple(map(int, where)), tested[where].item())
+    return None
+
+
+def read(form: Form, x: Any, y: Any = None) -> tuple[Array, Array | None]:
+    """A partition of the raw data in the dtypes of training, rows contiguous."""
+    return (
+        np.ascontiguousarray(x, form.x.dtype),
+        None if form.y is None else np.ascontiguousarray(y, form.y.dtype),
+    )
+
+
+def explain(form: Form, finding: Finding, first_row: int, partition: int) -> DataError:
+    """The error for a finding, with the row counted over all partitions."""
+    if finding.rule == "shape":
+        return DataError(
+            f"partition {partition} of {finding.name} has shape {finding.value}, but the collection announced {finding.position}. "
+            "Check how the collection was made (the shapes given to from_delayed or map_blocks)."
+        )
+    rule = RULES[finding.rule]
+    row, *column = finding.position
+    where = f"row {first_row + row}"
+    if finding.rule != "total" and column:
+        where += f", column {column[0]}" if len(column) == 1 else f", at {column} in it"
+        names: Sequence[str] = form.columns[0 if finding.name == "x" else 1]
+        if len(column) == 1 and names:
+            where += f" ({names[column[0]]!r})"
+    says = rule.says.format(value=finding.value, classes=form.classes, last=form.classes - 1)
+    return DataError(f"{finding.name} {says}: {where}, counted from 0. {rule.advice}")

@@ -1,0 +1,234 @@
+"""The user's data, checked and opened: `open_source` takes arrays, tables and dask collections and gives a `Source`.
+
+    NumPy, lists, pandas ──────▶ ArraySource    rows in this process, cut into partitions of at most 4 MB
+    dask arrays, dataframes ───▶ ChunkedSource  one partition for each block of rows, wherever it is computed
+
+Both have the same face. Whatever is wrong with the data is an error here, before anything is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any, Protocol
+
+import numpy as np
+
+from dagtrain.data.check import Form, check_dtype, explain, inspect, make_form, read
+from dagtrain.errors import DataError
+from dagtrain.graph import Spec
+
+__all__ = ["PARTITION_BYTES", "ArraySource", "Source", "open_source"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+PARTITION_BYTES = 4 << 20
+"""Rows of arrays in this process are handed out in partitions of at most so many bytes (or of one row, where a row is larger)."""
+
+
+class Source(Protocol):
+    """Data that passed every check, cut into partitions of rows."""
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+
+    @property
+    def x_spec(self) -> Spec:
+        """Shape (without the sample axis) and dtype of a row of x as used in training."""
+
+    @property
+    def y_spec(self) -> Spec | None:
+        """The same for y; None where there is no y."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Rows of each partition."""
+
+    def local(self) -> tuple[Array, Array | None]:
+        """The whole of x and y in this process; computed once."""
+
+    def tasks(self) -> tuple[dict[Any, Any], list[tuple[str, int]]]:
+        """A Dask graph, and the keys in it that compute to the (x, y) of each partition."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource:
+    """Arrays in this process, in the dtypes of training."""
+
+    x: Array
+    y: Array | None
+    form: Form
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return len(self.x)
+
+    @property
+    def x_spec(self) -> Spec:
+        """Row spec of x."""
+        return self.form.x
+
+    @property
+    def y_spec(self) -> Spec | None:
+        """Row spec of y."""
+        return self.form.y
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Rows of each partition."""
+        return partition_sizes(self.samples, self.form.row_bytes)
+
+    def local(self) -> tuple[Array, Array | None]:
+        """The arrays themselves."""
+        return self.x, self.y
+
+    def tasks(self) -> tuple[dict[Any, Any], list[tuple[str, int]]]:
+        """A data node for each partition: the graph holds the rows, so a partition lost with its worker comes back from it."""
+        from dask.task_spec import DataNode
+        from dask.tokenize import tokenize
+
+        name = f"data-{tokenize(self.x, self.y)}"
+        graph = {}
+        for i, rows in enumerate(row_slices(self.sizes)):
+            graph[name, i] = DataNode((name, i), (self.x[rows], None if self.y is None else self.y[rows]))
+        return graph, list(graph)
+
+
+def partition_sizes(samples: int, row_bytes: int) -> tuple[int, ...]:
+    """Rows of each partition, as many as fit, the last one what is left.
+
+    Examples
+    --------
+    >>> partition_sizes(5, row_bytes=PARTITION_BYTES // 2)
+    (2, 2, 1)
+    """
+    most = max(1, PARTITION_BYTES // row_bytes)
+    full, left = divmod(samples, most)
+    return (most,) * full + ((left,) if left else ())
+
+
+def row_slices(sizes: tuple[int, ...]) -> Iterator[slice]:
+    """The rows of each partition in the whole."""
+    ends = list(accumulate(sizes, initial=0))
+    return (slice(a, b) for a, b in pairwise(ends))
+
+
+def open_source(
+    x: Any,
+    y: Any = None,
+    *,
+    targets: str | None,
+    classes: int | None = None,
+    dtype: Any = np.float32,
+    keep_integers: bool = False,
+) -> Source:
+    """Check the user's data and open it for training.
+
+    Parameters
+    ----------
+    x
+        Samples along the first axis: NumPy array, list, pandas DataFrame or Series, dask array, dask DataFrame or Series. Sizes of dask
+        partitions that are not known are computed.
+    y
+        One target for each sample, in any of these forms and not necessarily in the same one as x; None to predict.
+    targets
+        What the loss compares the outputs with: "classes" (one whole number a sample), "binary" (0 or 1), "signs" (-1 or +1),
+        "distribution" (rows of probabilities), "like_outputs" (any numbers), or None for a cost function of which nothing is known.
+    classes
+        Number of classes; labels lie below it.
+    dtype
+        Floating-point dtype of training, float32 or float64.
+    keep_integers
+        Keep integer features as they are (for embeddings) instead of making floats of them.
+
+    Returns
+    -------
+    Source
+        Features are floats of ``dtype``. Class labels are int64, all other targets floats of ``dtype``; with ``targets=None`` integer
+        targets are int64.
+
+    Raises
+    ------
+    DataError
+        Lengths differ, data is empty, a dtype or shape cannot be used, labels are not whole numbers from 0 to below ``classes``, or
+        there is NaN or infinity; the message names the first such row, counted over all partitions.
+
+    Examples
+    --------
+    >>> source = open_source([[1, 2], [3, 4], [5, 6]], [0, 1, 1], targets="classes", classes=2)
+    >>> source.samples, str(source.x_spec), str(source.y_spec)
+    (3, 'float32[2]', 'int64[]')
+    >>> open_source([[1.0], [float("nan")]], [0, 1], targets="classes")
+    Traceback (most recent call last):
+    ...
+    dagtrain.errors.DataError: x holds nan: row 1, column 0, counted from 0. Missing values are not guessed: ...
+    """
+    if _in_chunks(x) or _in_chunks(y):
+        from dagtrain.data.chunked import open_chunks
+
+        return open_chunks(x, y, targets=targets, classes=classes, dtype=dtype, keep_integers=keep_integers)
+    (x, x_columns), (y, y_columns) = to_array("x", x), (None, ()) if y is None else to_array("y", y)
+    form = make_form(
+        Spec(x.shape, x.dtype),
+        None if y is None else Spec(y.shape, y.dtype),
+        targets=targets,
+        classes=classes,
+        dtype=dtype,
+        keep_integers=keep_integers,
+        columns=(x_columns, y_columns),
+    )
+    for i, rows in enumerate(row_slices(partition_sizes(len(x), form.row_bytes))):
+        finding = inspect(form, x[rows], None if y is None else y[rows], rows.stop - rows.start)
+        if finding is not None:
+            raise explain(form, finding, rows.start, i)
+    return ArraySource(*read(form, x, y), form)
+
+
+def _in_chunks(value: Any) -> bool:
+    return hasattr(value, "__dask_graph__") and value.__dask_graph__() is not None
+
+
+def to_array(name: str, value: Any) -> tuple[Array, tuple[str, ...]]:
+    """The array of what the user gave, and the names of its columns where it is a table."""
+    if hasattr(value, "dtypes") and hasattr(value, "columns") and hasattr(value, "to_numpy"):
+        common = check_table(name, value)
+        return value.to_numpy(dtype=common, na_value=np.nan), tuple(map(str, value.columns))
+    if hasattr(value, "dtype") and hasattr(value, "to_numpy"):
+        common = numpy_dtype(name, value.dtype)
+        return value.to_numpy(dtype=common, na_value=np.nan if common.kind == "f" else None), ()
+    if isinstance(value, dict | set | str | bytes) or hasattr(value, "toarray"):
+        advice = " Make it dense with .toarray()." if hasattr(value, "toarray") else ""
+        raise DataError(f"{name} is a {type(value).__name__}, not an array or a table of numbers.{advice}")
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise DataError(
+            f"{name} is a masked array with masked elements. Missing values are not guessed: fill them with .filled(...) or drop such rows."
+        )
+    try:
+        return np.asarray(value), ()
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} ({type(value).__name__}) cannot be made an array: {error}") from error
+
+
+def check_table(name: str, table: Any) -> np.dtype[Any]:
+    """The dtype that all columns of a table (pandas or dask) fit in; a column without numbers is an error that names it."""
+    if not len(table.columns):
+        raise DataError(f"{name} is empty: the table has no columns.")
+    return np.result_type(
+        *(numpy_dtype(f"column {str(column)!r} of {name}", kind) for column, kind in zip(table.columns, table.dtypes, strict=True))
+    )
+
+
+def numpy_dtype(name: str, dtype: Any) -> np.dtype[Any]:
+    """NumPy's dtype for that of a pandas column; nullable columns become floats, in which a missing value is NaN."""
+    if isinstance(dtype, np.dtype):
+        check_dtype(name, dtype)
+        return dtype
+    kind = getattr(dtype, "kind", "O")
+    if type(dtype).__name__ == "CategoricalDtype" or kind not in "biuf":
+        raise DataError(
+            f"{name} has dtype {dtype}, but training computes with real numbers. Number its values, for example with .cat.codes."
+        )
+    return np.dtype(np.float64)
