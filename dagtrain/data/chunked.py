@@ -41,7 +41,7 @@ class ChunkedSource:
     blocks
         Keys in it of the raw x and y of each partition.
     held
-        The collections; while they live, blocks persisted on a cluster stay there.
+        The collections as they came; their graphs hold the futures of blocks persisted on a cluster, which live as long as these do.
     """
 
     form: Form
@@ -124,9 +124,10 @@ def open_chunks(x: Any, y: Any, *, targets: str | None, classes: int | None, dty
     )
     rows = x.chunks[0] if not isinstance(x, np.ndarray) else y.chunks[0]
     x, y = _cut(x, rows), None if y is None else _cut(y, rows)
-    held = dask.optimize(*((x,) if y is None else (x, y)))
-    graph = _nodes({key: node for part in held for key, node in dict(part.__dask_graph__()).items()})
-    x_keys, *y_keys = (list(flatten(part.__dask_keys__())) for part in held)
+    held = (x,) if y is None else (x, y)
+    small = dask.optimize(*held)
+    graph = _nodes({key: node for part in small for key, node in dict(part.__dask_graph__()).items()})
+    x_keys, *y_keys = (list(flatten(part.__dask_keys__())) for part in small)
     blocks = list(zip(x_keys, *y_keys, strict=True) if y_keys else zip(x_keys, [None] * len(x_keys), strict=True))
     full = [i for i, size in enumerate(rows) if size]
     source = ChunkedSource(form, tuple(int(rows[i]) for i in full), graph, tuple(blocks[i] for i in full), held)
