@@ -32,11 +32,13 @@ def unbroadcast(g: Tensor, spec: Spec) -> Tensor:
     if g.shape != spec.shape:
         extra = g.ndim - spec.ndim
         stretched = tuple(i for i in range(g.ndim) if i < extra or (spec.shape[i - extra] == 1 and g.shape[i] != 1))
-        if stretched:
+        if stretched and stretched[-1] < extra:
+            g = reduce_sum(g, stretched, False)
+        elif stretched:
             g = reduce_sum(g, stretched, True)
         if g.shape != spec.shape:
             # A rule may leave out axes along which the cotangent is constant.
-            kept = g.shape[max(extra, 0) :]
+            kept = g.shape[max(g.ndim - spec.ndim, 0) :]
             fits = len(kept) == spec.ndim and all(m == n or m == 1 for m, n in zip(kept, spec.shape, strict=True))
             g = reshape(g, kept) if g.shape != kept else g
             g = broadcast_to(g, spec.shape) if fits or g.ndim < spec.ndim else reshape(g, spec.shape)

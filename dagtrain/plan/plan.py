@@ -1,0 +1,255 @@
+"""A graph compiled for one process: straight-line NumPy over preallocated memory.
+
+A `Plan` is picklable (its source travels, not its graph) and may be called from several threads: each has its own work space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import linecache
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dagtrain.errors import ArgumentError, DagtrainError, ExecutionError, UnknownNameError
+from dagtrain.graph import Graph, Spec, spec_of
+from dagtrain.graph.hooks import plug
+from dagtrain.ops import find
+from dagtrain.ops.scan import run as run_scan
+from dagtrain.plan.slots import Memory, lay_out
+from dagtrain.plan.source import Line, write
+
+__all__ = ["Plan", "plan"]
+
+Array = np.ndarray[Any, Any]
+_ALIGNMENT = 64
+_code: dict[str, Any] = {}
+
+
+class Plan:
+    """Straight-line NumPy for a graph.
+
+    Parameters
+    ----------
+    graph
+        What to compute.
+    donate
+        Input name → output name: when bound, the output is written into the input's own array.
+
+    Attributes
+    ----------
+    source : str
+        The generated Python.
+    memory : Memory
+        Bytes needed, against those of all intermediate values.
+    inputs, outputs : dict of str → Spec
+
+    Examples
+    --------
+    >>> import dagtrain as dt, numpy as np
+    >>> p = dt.trace(lambda x: np.tanh(x) * 2, np.zeros(3)).plan()
+    >>> p(np.zeros(3))
+    (array([0., 0., 0.]),)
+    >>> p.memory.needed, p.memory.intermediates
+    (48, 48)
+    """
+
+    def __init__(self, graph: Graph, donate: Mapping[str, str] | None = None) -> None:
+        outputs = list(graph.outputs)
+        gifts = {}
+        for source, target in (donate or {}).items():
+            if source not in graph.inputs:
+                raise UnknownNameError.of("input", source, graph.inputs)
+            if target not in graph.outputs:
+                raise UnknownNameError.of("output", target, graph.outputs)
+            gifts[graph.inputs[source]] = outputs.index(target)
+        layout = lay_out(list(graph.inputs.values()), list(graph.outputs.values()), gifts)
+        loops = {n: _Loop(Plan(n.attribute("body")), dict(n.attributes)) for n in layout.order if n.op == "scan"}
+        written = write(graph, layout, loops)
+        self._fill(
+            written.source,
+            written.constants,
+            written.kernels,
+            written.lines,
+            layout.sizes,
+            layout.memory,
+            {k: t.spec for k, t in graph.inputs.items()},
+            {k: t.spec for k, t in graph.outputs.items()},
+        )
+
+    def _fill(
+        self,
+        source: str,
+        constants: list[Any],
+        kernels: list[str],
+        lines: dict[int, Line],
+        sizes: list[int],
+        memory: Memory,
+        inputs: dict[str, Spec],
+        outputs: dict[str, Spec],
+    ) -> None:
+        self.source, self.memory, self.inputs, self.outputs = source, memory, inputs, outputs
+        self._constants, self._kernels, self._lines, self._sizes = constants, kernels, lines, sizes
+        self._input_specs = list(inputs.items())
+        digest = hashlib.sha256(source.encode())
+        for value in constants:
+            digest.update(value.key.encode() if isinstance(value, _Loop) else value.tobytes())
+        self.key = digest.hexdigest()[:32]
+        self._file = f"<dagtrain plan {self.key[:12]}>"
+        self._threads = threading.local()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = (self.source, self._constants, self._kernels, self._lines, self._sizes, tuple(self.memory), self.inputs, self.outputs)
+        return (_unpickled, state)
+
+    def __repr__(self) -> str:
+        return f"<Plan {self.key[:12]}: {len(self._lines)} calls, {self.memory.needed:,} bytes>"
+
+    def _builder(self) -> Any:
+        code = _code.get(self.key)
+        if code is None:
+            code = _code[self.key] = compile(self.source, self._file, "exec")
+            linecache.cache[self._file] = (len(self.source), None, self.source.splitlines(keepends=True), self._file)
+        space: dict[str, Any] = {name: find(name).kernel for name in self._kernels}
+        space |= {"copyto": np.copyto, "inf": np.inf, "nan": np.nan}
+        exec(code, space)  # the text was written by dagtrain.plan.source from ops and literals alone
+        return space["build"]
+
+    def bind(self, outputs: Sequence[Array] | None = None) -> Bound:
+        """A callable with work space of its own that writes into fixed output arrays.
+
+        Parameters
+        ----------
+        outputs
+            C-contiguous arrays of the outputs' specs, in order; new ones by default.
+
+        Returns
+        -------
+        Bound
+            Called with the inputs (arrays of exactly the right shape and dtype: nothing is checked), it fills and returns `outputs`.
+        """
+        arrays = [np.empty(s.shape, s.dtype) for s in self.outputs.values()] if outputs is None else list(outputs)
+        for (name, spec), array in zip(self.outputs.items(), arrays, strict=True):
+            if array.shape != spec.shape or array.dtype != spec.dtype or not array.flags.c_contiguous:
+                raise ArgumentError(f"output {name!r} must be a C-contiguous array of {spec}, got {array.dtype}{array.shape}.")
+        slots = [_aligned(n) for n in self._sizes]
+        return Bound(self._builder()(slots, arrays, self._constants, _view), tuple(arrays), slots)
+
+    def __call__(self, *inputs: Any) -> tuple[Array, ...]:
+        """The outputs for these inputs, as new arrays.
+
+        Raises
+        ------
+        ArgumentError
+            If the number of inputs or a shape is wrong.
+        ExecutionError
+            If a kernel fails; names the op and the user's line.
+        """
+        arrays = self.check(inputs)
+        bound = getattr(self._threads, "bound", None)
+        if bound is None:
+            bound = self._threads.bound = self.bind()
+        try:
+            bound.run(*arrays)
+        except DagtrainError:
+            raise
+        except Exception as error:
+            raise self.explain(error) from error
+        return tuple(o.copy() for o in bound.outputs)
+
+    def check(self, inputs: Sequence[Any]) -> list[Array]:
+        """The inputs as arrays of the right shape and dtype, or an error that names the wrong one."""
+        if len(inputs) != len(self._input_specs):
+            raise ArgumentError(f"the plan takes {len(self._input_specs)} inputs {list(self.inputs)}, got {len(inputs)}.")
+        arrays = []
+        for (name, spec), value in zip(self._input_specs, inputs, strict=True):
+            array = np.asarray(value, spec.dtype)
+            if array.shape != spec.shape:
+                raise ArgumentError(f"input {name!r} is {spec}, got {spec_of(value)}.")
+            arrays.append(array)
+        return arrays
+
+    def explain(self, error: Exception) -> ExecutionError:
+        """The error of a kernel, with the op and the user's line it belongs to."""
+        for frame in reversed(traceback.extract_tb(error.__traceback__)):
+            line = self._lines.get(frame.lineno or 0)
+            if frame.filename == self._file and line is not None:
+                return ExecutionError(f"{line.op} ({line.spec}), written at {line.origin}, failed: {type(error).__name__}: {error}")
+        return ExecutionError(f"a plan failed: {type(error).__name__}: {error}")
+
+
+class Bound:
+    """A plan with its memory: ``bound(*inputs)`` fills and returns ``bound.outputs``."""
+
+    __slots__ = ("outputs", "run", "slots")
+
+    def __init__(self, run: Callable[..., None], outputs: tuple[Array, ...], slots: list[Array]) -> None:
+        self.run, self.outputs, self.slots = run, outputs, slots
+
+    def __call__(self, *inputs: Array) -> tuple[Array, ...]:
+        self.run(*inputs)
+        return self.outputs
+
+
+class _Loop:
+    """A scan in a plan: the body's plan and how its inputs and outputs are wired."""
+
+    def __init__(self, body: Plan, attributes: dict[str, Any]) -> None:
+        self.body = body
+        self.wiring = {k: attributes[k] for k in ("carries", "sequences", "length", "reverse")}
+        self.key = f"{body.key}{self.wiring}"
+
+    def bind(self) -> Callable[[Sequence[Array], Sequence[Array | None]], Any]:
+        """The loop with its own memory: the carries of one step are read while the next are written, so there are two sets of it."""
+        turns = (self.body.bind(), self.body.bind())
+        count = 0
+
+        def step(*inputs: Array) -> tuple[Array, ...]:
+            nonlocal count
+            count += 1
+            return turns[count % 2](*inputs)
+
+        return lambda arrays, buffers: run_scan(self.wiring, step, arrays, buffers)
+
+
+def _aligned(nbytes: int) -> Array:
+    raw = np.empty(nbytes + _ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : start + nbytes]
+
+
+def _view(buffer: Array, dtype: str, shape: tuple[int, ...]) -> Array:
+    kind = np.dtype(dtype)
+    count = int(np.prod(shape, dtype=np.int64))
+    return buffer[: count * kind.itemsize].view(kind).reshape(shape)
+
+
+def _unpickled(*state: Any) -> Plan:
+    made = object.__new__(Plan)
+    source, constants, kernels, lines, sizes, memory, inputs, outputs = state
+    specs = [{k: Spec(*s) for k, s in group.items()} for group in (inputs, outputs)]
+    made._fill(source, constants, kernels, lines, sizes, Memory(*memory), *specs)
+    return made
+
+
+@plug("plan")
+def plan(graph: Graph, *, optimize: bool = True, approximate: bool = False, donate: Mapping[str, str] | None = None) -> Plan:
+    """Optimise a graph and compile it; what `Graph.plan` does.
+
+    Parameters
+    ----------
+    optimize
+        Whether rewrites and constant folding run first.
+    approximate
+        Whether rewrites that change results for NaN, infinity or signed zero are allowed.
+    donate
+        See `Plan`.
+    """
+    if optimize:
+        from dagtrain.transform import optimize as run_stages
+
+        graph = run_stages(graph, approximate=approximate)
+    return Plan(graph, donate)

@@ -1,0 +1,258 @@
+"""Which memory each value of a plan lives in: slots shared by values whose lifetimes do not meet.
+
+    node        0   1   2   3   4   5
+    slot A      matmul──add──relu            a dying input of an elementwise op gives its memory to the result
+    slot B                  mask──mul        freed memory is used again
+    output                        └──▶ o0    outputs have memory of their own, which the caller may choose
+
+A view lives in the memory of what it is a view of (its *root*); a root lives until the last use of any of its views.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from dagtrain.graph import LEAVES, Spec, Tensor, topological
+from dagtrain.ops import find
+
+__all__ = ["Layout", "Memory", "Place", "lay_out"]
+
+
+class Memory(NamedTuple):
+    """Bytes that a plan works in.
+
+    Attributes
+    ----------
+    slots
+        Work space shared by the intermediate values.
+    outputs
+        Memory of the results.
+    intermediates
+        What all intermediate values and results together would take without sharing.
+    """
+
+    slots: int
+    outputs: int
+    intermediates: int
+
+    @property
+    def needed(self) -> int:
+        """Work space and results together."""
+        return self.slots + self.outputs
+
+    def __str__(self) -> str:
+        share = self.needed / self.intermediates if self.intermediates else 1.0
+        return f"{self.needed:,} bytes needed ({self.slots:,} in slots, {self.outputs:,} in outputs), {share:.0%} of all intermediates ({self.intermediates:,})"
+
+
+class Place(NamedTuple):
+    """Where a root lives: ``("slot", number)``, ``("output", number)``, ``("input", number)`` or ``("constant", number)``."""
+
+    kind: str
+    number: int
+
+
+@dataclass
+class Layout:
+    """The outcome of laying out a graph's values in memory."""
+
+    order: list[Tensor]
+    root: dict[Tensor, Tensor]
+    place: dict[Tensor, Place] = field(default_factory=dict)
+    scratch: dict[Tensor, list[tuple[int, Spec]]] = field(default_factory=dict)
+    dummy: dict[Tensor, Any] = field(default_factory=dict)
+    copies: set[Tensor] = field(default_factory=set)
+    constants: list[Tensor] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    final_copies: list[tuple[int, Tensor]] = field(default_factory=list)
+    memory: Memory = Memory(0, 0, 0)
+
+
+def lay_out(inputs: Sequence[Tensor], outputs: Sequence[Tensor], donate: Mapping[Tensor, int]) -> Layout:
+    """Assign memory to every value; `donate` maps inputs to the number of the output that shall take their memory."""
+    layout = _aliases(topological(outputs), inputs)
+    order = layout.order
+    position = {node: i for i, node in enumerate(order)}
+    last = dict.fromkeys(layout.root.values(), -1)
+    for i, node in enumerate(order):
+        root = layout.root[node]
+        last[root] = max(last[root], i)
+        for source in node.inputs:
+            last[layout.root[source]] = max(last[layout.root[source]], i)
+    slots = _Slots(layout.sizes)
+    wish: dict[Tensor, int] = {}
+    end = len(order)
+    for k, output in enumerate(outputs):
+        if layout.root[output] is output and output.op not in LEAVES and output not in wish:
+            wish[output] = k
+        else:
+            layout.final_copies.append((k, output))
+            last[layout.root[output]] = end
+    free_at: dict[int, list[Tensor]] = {}
+    for root, i in last.items():
+        free_at.setdefault(i, []).append(root)
+    donors = {k: leaf for leaf, k in donate.items()}
+    for k, leaf in enumerate(inputs):
+        layout.place[leaf] = Place("input", k)
+    total = 0
+    for i, node in enumerate(order):
+        if node.op in LEAVES:
+            if node.op != "input":
+                layout.place[node] = Place("constant", len(layout.constants))
+                layout.constants.append(node)
+            continue
+        # The parts of a loop get their memory where the loop runs, not where they are read.
+        for value in _made_by(node, order):
+            if layout.root[value] is not value:
+                continue
+            total += value.nbytes
+            heir = _heir(value, layout, last, i) if value is node else None
+            if value in wish:
+                k = wish[value]
+                _place_output(value, k, donors.get(k), layout, last, position, i)
+            elif heir is not None:
+                layout.place[value] = layout.place[heir]
+                slots.hand_on(heir, value)
+            else:
+                layout.place[value] = Place("slot", slots.take(value, value.nbytes))
+        op = find(node.op)
+        if op.scratch is not None:
+            specs = op.scratch(*(s.spec for s in node.inputs), **dict(node.attributes))
+            held = [(slots.take((node, j), spec.nbytes), spec) for j, spec in enumerate(specs)]
+            layout.scratch[node] = held
+            for j in range(len(held)):
+                slots.free((node, j))
+        for root in free_at.get(i, ()):
+            slots.free(root)
+    layout.memory = Memory(sum(layout.sizes), sum(t.nbytes for t in outputs), total)
+    return layout
+
+
+def _made_by(node: Tensor, order: list[Tensor]) -> list[Tensor]:
+    if node.op == "part":
+        return []
+    return [p for p in order if p.op == "part" and p.inputs[0] is node] if node.spec.parts else [node]
+
+
+def _place_output(
+    node: Tensor, k: int, donor: Tensor | None, layout: Layout, last: Mapping[Tensor, int], position: Mapping[Tensor, int], i: int
+) -> None:
+    if donor is not None and donor in position:
+        busy = last[donor] > i
+        reads = any(layout.root[s] is donor for s in node.inputs)
+        straight = find(node.op).ufunc is not None and all(s is donor for s in node.inputs if layout.root[s] is donor)
+        if busy or (reads and not (straight and donor.spec == node.spec)):
+            # The donor's memory is still read: compute beside it and copy at the end.
+            layout.place[node] = Place("slot", len(layout.sizes))
+            layout.sizes.append(node.nbytes)
+            layout.final_copies.append((k, node))
+            return
+    layout.place[node] = Place("output", k)
+
+
+def _aliases(order: list[Tensor], inputs: Sequence[Tensor]) -> Layout:
+    """Roots of views, the strides of every value whose memory is ours, and the reshapes that must copy."""
+    layout = Layout(order, {})
+    for leaf in inputs:
+        layout.root[leaf] = leaf
+    for node in order:
+        if node.op == "part":
+            layout.root[node] = node
+            layout.dummy[node] = _dummy(node.spec)
+            continue
+        if node.op in LEAVES or not find(node.op).view:
+            layout.root[node] = node
+            if node.op != "input" and not node.spec.parts:
+                layout.dummy[node] = _dummy(node.spec)
+            continue
+        source = node.inputs[0]
+        base = layout.dummy.get(source)
+        if base is None:  # a view of an input, made when it comes
+            layout.root[node] = layout.root[source]
+        elif node.op == "reshape" and not _can_view(base, node.shape):
+            layout.copies.add(node)
+            layout.root[node] = node
+            layout.dummy[node] = _dummy(node.spec)
+        else:
+            layout.root[node] = layout.root[source]
+            layout.dummy[node] = find(node.op).kernel(base, **dict(node.attributes))
+    return layout
+
+
+def _dummy(spec: Spec) -> Any:
+    """An array of this shape in C order over one element of memory: it is never read, only its strides are."""
+    strides, step = [], spec.dtype.itemsize
+    for n in reversed(spec.shape):
+        strides.append(step)
+        step *= max(n, 1)
+    return as_strided(np.empty((), spec.dtype), spec.shape, tuple(reversed(strides)), writeable=False)
+
+
+def _can_view(base: Any, shape: tuple[int, ...]) -> bool:
+    try:
+        np.reshape(base, shape, copy=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _heir(node: Tensor, layout: Layout, last: Mapping[Tensor, int], i: int) -> Tensor | None:
+    """The root whose memory an elementwise result may take over, if there is one."""
+    op = find(node.op)
+    if not op.inplace:
+        return None
+    for source in node.inputs if op.ufunc is not None else node.inputs[:1]:
+        root = layout.root[source]
+        if layout.place.get(root, Place("", 0)).kind != "slot" or last[root] != i or source.spec != node.spec:
+            continue
+        if root.nbytes != node.nbytes or not layout.dummy[source].flags.c_contiguous:
+            continue
+        if all(other is source for other in node.inputs if layout.root[other] is root):
+            return root
+    return None
+
+
+class _Slots:
+    """Buffers by number: free ones are given again, the smallest that fits first."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        self.sizes = sizes
+        self.held: dict[Any, int] = {}
+        self.idle: dict[int, list[int]] = {}
+        self.idle_sizes: list[int] = []
+
+    def take(self, owner: Any, nbytes: int) -> int:
+        """A buffer of at least this size; the largest free one grows if none is large enough."""
+        if not self.idle_sizes:
+            number = len(self.sizes)
+            self.sizes.append(nbytes)
+        else:
+            at = min(bisect_left(self.idle_sizes, nbytes), len(self.idle_sizes) - 1)
+            size = self.idle_sizes[at]
+            number = self.idle[size].pop()
+            if not self.idle[size]:
+                del self.idle[size], self.idle_sizes[at]
+            self.sizes[number] = max(size, nbytes)
+        self.held[owner] = number
+        return number
+
+    def hand_on(self, old: Any, new: Any) -> None:
+        """The new owner takes the old one's buffer."""
+        self.held[new] = self.held.pop(old)
+
+    def free(self, owner: Any) -> None:
+        """The owner's buffer may be given to another."""
+        number = self.held.pop(owner, None)
+        if number is None:
+            return
+        size = self.sizes[number]
+        if size not in self.idle:
+            self.idle[size] = []
+            insort(self.idle_sizes, size)
+        self.idle[size].append(number)

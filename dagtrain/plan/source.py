@@ -1,0 +1,193 @@
+"""From a graph laid out in memory to straight-line Python: one line a node.
+
+    def build(s, o, c, view):                       once for each thread: names for every piece of memory, all views made
+        t4 = view(s[0], 'float32', (32, 128))
+        def run(x, w, b):
+            matmul(x, w, t4)                        # one call a node, nothing allocated
+            add(t4, b, t4)
+        return run
+
+A function of very many lines compiles slowly, so a large graph is written as many functions that share a list ``m`` of values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dagtrain.errors import GraphError
+from dagtrain.graph import LEAVES, Graph, Tensor
+from dagtrain.ops import find
+from dagtrain.plan.slots import Layout, Place
+
+__all__ = ["Line", "Written", "write"]
+
+_LARGE, _CHUNK = 4000, 500
+_SAFE = (int, float, bool, str, type(None))
+
+
+@dataclass(frozen=True)
+class Line:
+    """What a line of the source stands for, for errors."""
+
+    op: str
+    spec: str
+    origin: str
+
+
+@dataclass
+class Written:
+    """Source text, the constants it needs, and what each line of it is."""
+
+    source: str = ""
+    constants: list[Any] = field(default_factory=list)
+    kernels: list[str] = field(default_factory=list)
+    lines: dict[int, Line] = field(default_factory=dict)
+
+
+class _Writer:
+    def __init__(self, graph: Graph, layout: Layout, loops: dict[Tensor, Any]) -> None:
+        self.graph, self.layout, self.loops = graph, layout, loops
+        self.large = len(layout.order) > _LARGE
+        self.count = 0
+        self.head: list[str] = []
+        self.body: list[tuple[str, Tensor | None]] = []
+        self.names: dict[Tensor, str] = {}
+        self.kernels: set[str] = set()
+        self.constants: list[Any] = [t.value for t in layout.constants]
+        self.parameters = [f"x{k}_{re.sub(r'[^0-9A-Za-z_]', '_', name)}" for k, name in enumerate(graph.inputs)]
+
+    def write(self) -> Written:
+        for leaf, name in zip(self.graph.inputs.values(), self.parameters, strict=True):
+            self.names[leaf] = self.called(name)
+        for i, node in enumerate(self.layout.order):
+            if node.op == "input":
+                continue
+            if node.op in LEAVES:
+                self.names[node] = self.called(f"c{self.layout.place[node].number}")
+                self.head.append(f"{self.names[node]} = c[{self.layout.place[node].number}]")
+            else:
+                self.node(i, node)
+        for k, node in self.layout.final_copies:
+            self.body.append((f"copyto(o[{k}], {self.names[node]})", node))
+        return self.joined()
+
+    def node(self, i: int, node: Tensor) -> None:
+        if node.op == "part":
+            return
+        if node.op == "scan":
+            self.scan(i, node)
+            return
+        op = find(node.op)
+        arguments = [self.names[s] for s in node.inputs]
+        name = self.names[node] = self.called(f"t{i}")
+        if op.view and node not in self.layout.copies:
+            self.kernels.add(node.op)
+            line = f"{name} = {_call(node.op, arguments, node)}"
+            if node in self.layout.dummy:
+                self.head.append(line)
+            else:
+                self.body.append((line, node))
+            return
+        self.head.append(f"{name} = {self.memory(self.layout.place[node], node)}")
+        if node in self.layout.copies:
+            shape = node.inputs[0].shape
+            shaped = self.called(f"t{i}_as_source")
+            self.head.append(f"{shaped} = {name}.reshape({shape!r})")
+            self.body.append((f"copyto({shaped}, {arguments[0]})", node))
+            return
+        self.kernels.add(node.op)
+        if node in self.layout.scratch:
+            work = []
+            for j, (slot, spec) in enumerate(self.layout.scratch[node]):
+                work.append(self.called(f"t{i}_work{j}"))
+                self.head.append(f"{work[-1]} = view(s[{slot}], {spec.dtype.str!r}, {spec.shape!r})")
+            arguments.append(f"scratch=({', '.join(work)},)")
+        if op.ufunc is not None or node.op == "matmul":
+            self.body.append((f"{node.op}({', '.join([*arguments, name])})", node))
+        else:
+            self.body.append((_call(node.op, [*arguments, f"out={name}"], node), node))
+
+    def scan(self, i: int, node: Tensor) -> None:
+        made = {p.attribute("index"): p for p in self.layout.order if p.op == "part" and p.inputs[0] is node}
+        buffers = []
+        for index in range(len(node.spec.parts)):
+            part = made.get(index)
+            if part is None:
+                buffers.append("None")
+                continue
+            self.names[part] = self.called(f"t{i}_{index}")
+            self.head.append(f"{self.names[part]} = {self.memory(self.layout.place[part], part)}")
+            buffers.append(self.names[part])
+        loop = self.called(f"loop{i}")
+        self.head.append(f"{loop} = c[{len(self.constants)}].bind()")
+        self.constants.append(self.loops[node])
+        arguments = ", ".join(self.names[s] for s in node.inputs)
+        self.body.append((f"{loop}(({arguments},), ({', '.join(buffers)},))", node))
+
+    def memory(self, place: Place, node: Tensor) -> str:
+        if place.kind == "output":
+            return f"o[{place.number}]"
+        if place.kind == "slot":
+            return f"view(s[{place.number}], {node.dtype.str!r}, {node.shape!r})"
+        raise GraphError(f"{node!r} has no memory of its own.")
+
+    def called(self, name: str) -> str:
+        """How the source calls a value: by a name of its own, or by its place in the list of a large graph."""
+        if not self.large:
+            return name
+        self.count += 1
+        return f"m[{self.count - 1}]"
+
+    def joined(self) -> Written:
+        written = Written(constants=self.constants, kernels=sorted(self.kernels))
+        lines: list[str] = []
+        if self.large:
+            for start in range(0, len(self.head), _CHUNK):
+                lines += [f"def name_{start}(s, o, c, view, m):", *("    " + h for h in self.head[start : start + _CHUNK])]
+            for start in range(0, len(self.body), _CHUNK):
+                lines.append(f"def run_{start}(o, m):")
+                self.calls(self.body[start : start + _CHUNK], "    ", lines, written)
+            lines += ["def build(s, o, c, view):", f"    m = [None] * {self.count}"]
+            lines += [f"    name_{start}(s, o, c, view, m)" for start in range(0, len(self.head), _CHUNK)]
+            lines += [f"    def run({', '.join(self.parameters)}):"]
+            lines += [f"        m[{k}] = {name}" for k, name in enumerate(self.parameters)]
+            lines += [f"        run_{start}(o, m)" for start in range(0, len(self.body), _CHUNK)] or ["        pass"]
+        else:
+            lines += ["def build(s, o, c, view):", *("    " + h for h in self.head), f"    def run({', '.join(self.parameters)}):"]
+            self.calls(self.body, "        ", lines, written)
+        lines.append("    return run")
+        written.source = "\n".join(lines) + "\n"
+        return written
+
+    def calls(self, body: list[tuple[str, Tensor | None]], indent: str, lines: list[str], written: Written) -> None:
+        """Write calls with a comment each, and note what line each is."""
+        width = min(max((len(text) for text, _ in body), default=0) + 10, 90)
+        for text, node in body:
+            comment = ""
+            if node is not None:
+                comment = f"  # {node.spec} {'/'.join((*node.origin.scope, node.origin.phase))}"
+                written.lines[len(lines) + 1] = Line(node.op, str(node.spec), str(node.origin))
+            lines.append((indent + text).ljust(width) + comment)
+        if not body:
+            lines.append(indent + "pass")
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "(" + "".join(_literal(v) + ", " for v in value) + ")"
+    if isinstance(value, _SAFE):
+        return repr(value)
+    raise GraphError(f"an op's attribute is made of numbers, text and tuples of them, not {type(value).__name__}.")
+
+
+def _call(op: str, arguments: Sequence[str], node: Tensor) -> str:
+    words = [*arguments, *(f"{k}={_literal(v)}" for k, v in node.attributes)]
+    return f"{op}({', '.join(words)})"
+
+
+def write(graph: Graph, layout: Layout, loops: dict[Tensor, Any]) -> Written:
+    """Write the source of a plan; `loops` holds a callable for each scan."""
+    return _Writer(graph, layout, loops).write()
