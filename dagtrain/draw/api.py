@@ -1,0 +1,130 @@
+"""`draw`: one function for everything that can be drawn, and the plugs by which tensors and graphs call it."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dagtrain.draw.computational import computational_diagram
+from dagtrain.draw.measure import Measures, cheap, choose_target, measure, ordered
+from dagtrain.draw.picture import Picture
+from dagtrain.draw.render import TIMEOUT
+from dagtrain.draw.tasks import is_task_graph, task_diagram
+from dagtrain.errors import ArgumentError, DagtrainError, UnknownNameError
+from dagtrain.graph import Graph, Tensor
+from dagtrain.graph.hooks import plug
+
+__all__ = ["draw"]
+
+
+@plug("visualize")
+def draw(obj: Any, filename: str | os.PathLike[str] | None = None, **options: Any) -> Picture:
+    """Draw a tensor, a graph, or anything that Dask can compute.
+
+    Parameters
+    ----------
+    obj
+        A `Tensor` or `Graph` (drawn with its values and derivatives), a Dask collection, or a task graph as a dict.
+    filename
+        Where to write the picture; its ending tells the format (svg, png, pdf, html, dot, mmd).
+    **options
+        Any picture: ``format``, ``timeout``, ``title``, ``legend``, ``direction``, ``collapse``.
+        A computational graph: ``inputs`` (values by name), ``values`` and ``gradients`` (True, False, or None to decide by cost), ``of`` (the
+        output to differentiate), ``names``, ``fold``, ``bodies``, ``constants``; see `computational_diagram`.
+        A task graph: ``overlay``, ``group``, ``optimize``; see `task_diagram`.
+
+    Returns
+    -------
+    Picture
+
+    Examples
+    --------
+    >>> import dagtrain as dt
+    >>> a, b = dt.array(2.0, name="a"), dt.array(1.0, name="b")
+    >>> draw((a + b) * (b + 1))
+    <Picture: 6 nodes, 6 edges>
+    """
+    format, timeout = options.pop("format", None), options.pop("timeout", TIMEOUT)
+    if isinstance(obj, Tensor | Graph):
+        graph = obj if isinstance(obj, Graph) else Graph.of(obj)
+        diagram = _call(_computational, graph, options)
+    elif is_task_graph(obj):
+        diagram = _call(task_diagram, obj, options)
+    else:
+        raise ArgumentError(f"cannot draw a {type(obj).__name__}: give a tensor, a Graph, a Dask collection, or a task graph as a dict.")
+    picture = Picture(diagram, timeout=timeout)
+    if filename is not None:
+        picture.save(filename, format)
+    return picture
+
+
+def _call(function: Callable[..., Any], obj: Any, options: Mapping[str, Any]) -> Any:
+    known = [name for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            raise UnknownNameError.of("option of draw", name, [*known, "format", "timeout"])
+    return function(obj, **options)
+
+
+def _computational(
+    graph: Graph,
+    *,
+    inputs: Mapping[str, Any] | Sequence[Any] | None = None,
+    values: bool | None = None,
+    gradients: bool | None = None,
+    of: str | None = None,
+    collapse: bool | int | None = None,
+    fold: bool = True,
+    bodies: bool = False,
+    names: Mapping[str, Tensor] | None = None,
+    constants: bool | None = None,
+    direction: str | None = None,
+    title: str = "",
+    legend: bool = True,
+) -> Any:
+    measures = _measures(graph, inputs, values, gradients, of)
+    return computational_diagram(
+        graph,
+        measures,
+        collapse=collapse,
+        fold=fold,
+        bodies=bodies,
+        names=names,
+        constants=constants,
+        direction=direction,
+        title=title,
+        legend=legend,
+    )
+
+
+def _measures(
+    graph: Graph, inputs: Mapping[str, Any] | Sequence[Any] | None, values: bool | None, gradients: bool | None, of: str | None
+) -> Measures:
+    target = choose_target(graph, of)
+    if inputs is None and graph.inputs:
+        if values or gradients:
+            raise ArgumentError(f"the graph has inputs {list(graph.inputs)}: give their values as inputs={{name: array}} to draw values.")
+        return Measures()
+    if values is False or (values is None and not gradients and inputs is None and not cheap(graph)):
+        return Measures()
+    arrays = ordered(graph, inputs if inputs is not None else ())
+    wanted = gradients is not False
+    try:
+        return measure(graph, arrays, target, gradients=wanted, local=wanted)
+    except DagtrainError:
+        if values or gradients or inputs is not None:
+            raise
+        # Nobody asked for numbers: what cannot be computed is drawn without them.
+        return Measures()
+
+
+@plug("mimebundle")
+def mimebundle(obj: Any) -> dict[str, str]:
+    """What a notebook shows for a tensor or graph; never raises."""
+    try:
+        return {**draw(obj)._repr_mimebundle_(), "text/plain": repr(obj)}
+    except Exception as error:
+        # A notebook calls this behind the user's back: the text form always works.
+        return {"text/plain": f"{obj!r}\nThe picture could not be drawn: {error}"}

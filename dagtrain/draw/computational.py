@@ -1,0 +1,376 @@
+"""The computational graph as a diagram.
+
+    leaves ──▶ ops ──▶ outputs        in boxes by layer, coloured by phase, with values, gradients and local derivatives laid over
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dagtrain.draw.diagram import Diagram, Edge, Group, LegendItem, Line, Node
+from dagtrain.draw.measure import Measures, is_elementwise
+from dagtrain.draw.naming import expression, leaf_name, node_names, tooltip
+from dagtrain.draw.scopes import Path, Placement, is_parameter, place
+from dagtrain.draw.text import array_text, count_text, number, shorten, spec_text
+from dagtrain.graph import LEAVES, Graph, Tensor
+
+__all__ = ["computational_diagram"]
+
+FEW = 30
+"""Up to so many nodes, scalar constants are drawn as nodes; in larger graphs they are written into the ops."""
+LAYER_NODES = 60
+"""From so many nodes on, layers are collapsed unless the caller decides."""
+PHASES = {"forward": "op", "gradient": "backward", "update": "update"}
+EDGE_PHASES = {"forward": "data", "gradient": "backward", "update": "update"}
+NOTED = ("axis", "axes", "shape", "dtype", "index", "subscripts")
+
+
+def computational_diagram(
+    graph: Graph,
+    measures: Measures | None = None,
+    *,
+    collapse: bool | int | None = None,
+    fold: bool = True,
+    bodies: bool = False,
+    names: Mapping[str, Tensor] | None = None,
+    constants: bool | None = None,
+    direction: str | None = None,
+    title: str = "",
+    legend: bool = True,
+) -> Diagram:
+    """Describe the picture of a computational graph.
+
+    Parameters
+    ----------
+    graph
+        What to draw.
+    measures
+        Numbers to lay over it.
+    collapse
+        True draws each layer as one node, False every op; a number n draws n levels of boxes and collapses what is nested deeper;
+        None collapses large graphs that have layers.
+    fold
+        Draw equal layers in a row once, with their number.
+    bodies
+        Draw what a `scan` repeats, in a box, instead of one node for the loop.
+    names
+        Names for nodes; others are called by their leaf's name, or by the variable on the line that made them.
+    constants
+        Whether scalar constants are nodes of their own; None decides by size.
+    direction
+        "TB" (down), "BT" (up), "LR" or "RL".
+    title
+        Written below the picture.
+    legend
+        Whether to explain colours and numbers.
+    """
+    depth = _depth(graph, collapse)
+    if constants is None:
+        constants = len(graph) <= FEW and depth is None
+    builder = _Builder(graph, measures or Measures(), place(graph, depth=depth, fold=fold), dict(names or {}), constants, bodies)
+    builder.build()
+    nodes, edges = builder.nodes, list(builder.edges.values())
+    chosen = direction or "TB"
+    return Diagram(
+        tuple(nodes.values()),
+        tuple(edges),
+        tuple(builder.groups.values()),
+        tuple(_legend(nodes, edges, builder)) if legend else (),
+        title,
+        chosen,
+    )
+
+
+def _depth(graph: Graph, collapse: bool | int | None) -> int | None:
+    if collapse is None:
+        scoped = any(node.origin.scope for node in graph.nodes if node.op not in LEAVES)
+        return 0 if scoped and len(graph) > LAYER_NODES else None
+    if isinstance(collapse, bool):
+        return 0 if collapse else None
+    return collapse
+
+
+@dataclass
+class _Builder:
+    graph: Graph
+    measures: Measures
+    placement: Placement
+    given: dict[str, Tensor]
+    constants: bool
+    bodies: bool
+    nodes: dict[str, Node] = field(default_factory=dict)
+    edges: dict[tuple[str, str, int], Edge] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
+    prefix: str = ""
+    inside: str | None = None
+
+    def __post_init__(self) -> None:
+        self.index = {node: i for i, node in enumerate(self.graph.nodes)}
+        self.names = node_names(self.graph, self.given)
+        self.outputs = {t: name for name, t in reversed(list(self.graph.outputs.items()))}
+        self.folded = set(self.placement.representative) | set(self.placement.representative.values())
+        self.ports: dict[tuple[Tensor, int], str] = {}
+        """Which drawn node gives a part of an expanded scan."""
+
+    # ---- nodes
+
+    def build(self) -> None:
+        for node in self.graph.nodes:
+            if self.placement.stand_in(node) is not node:
+                continue
+            path = self.placement.collapsed(node)
+            if path is not None:
+                self.layer(path)
+            elif node.op == "scan" and self.bodies:
+                self.body(node)
+            elif not self.written_inline(node) and node.op != "constant":
+                self.node(node)
+        for node in self.graph.nodes:
+            if self.placement.stand_in(node) is node and not (node.op == "scan" and self.bodies):
+                self.arrows(node)
+        if any(self.placement.collapsed(t) for t in self.outputs):
+            self.ends()
+
+    def key(self, node: Tensor) -> str:
+        node = self.placement.stand_in(node)
+        if node.op == "part" and (node.inputs[0], node.attribute("index")) in self.ports:
+            return self.ports[node.inputs[0], node.attribute("index")]
+        path = self.placement.collapsed(node)
+        return f"{self.prefix}layer {'/'.join(path)}" if path is not None else f"{self.prefix}node {self.index[node]}"
+
+    def written_inline(self, node: Tensor) -> bool:
+        return node.op == "constant" and not self.constants and node.size == 1
+
+    def node(self, node: Tensor, key: str | None = None, group: str | None = None) -> None:
+        """One op or leaf."""
+        if node.op == "part" and (node.inputs[0], node.attribute("index")) in self.ports:
+            return
+        name = self.names.get(node)
+        place = group or self.group(self.placement.paths[node])
+        self.nodes[key or self.key(node)] = Node(
+            key or self.key(node),
+            tuple(self.lines(node, name)),
+            self.kind(node),
+            place,
+            tooltip(node, name),
+            (f"phase-{node.origin.phase}", f"op-{node.op}"),
+        )
+
+    def kind(self, node: Tensor) -> str:
+        if node in self.outputs and node.op not in LEAVES:
+            return "output"
+        if is_parameter(node):
+            return "parameter"
+        if node.op in ("input", "constant"):
+            return node.op
+        return PHASES.get(node.origin.phase, "op")
+
+    def lines(self, node: Tensor, name: str | None) -> list[Line]:
+        scope = self.placement.paths[node][1:]
+        if node.op in LEAVES:
+            text = leaf_name(name, scope) if name else ("constant" if node.op == "constant" else node.op)
+            small = node.op == "constant" and node.size == 1
+            lines = [Line(number(node.value), "op")] if small else [Line(text, "title")]
+        else:
+            text = self.op_text(node, scope)
+            lines = [Line(f"{shorten(name)} = {text}" if name else text, "title")]
+        note = _note(node)
+        if note:
+            lines.append(Line(note))
+        if node.shape or node.spec.parts or (node not in self.measures.values and node.op != "constant"):
+            lines.append(Line(spec_text(node.spec)))
+        if node in self.folded:
+            return lines
+        if node in self.measures.values and node.op != "constant" and not node.spec.parts:
+            lines.append(Line(array_text(self.measures.values[node]), "value"))
+        if node in self.measures.gradients:
+            lines.append(Line(self.gradient_text(node, name), "gradient"))
+        return lines
+
+    def op_text(self, node: Tensor, scope: Path) -> str:
+        if node.op == "scan":
+            return f"scan × {node.attribute('length')}"
+        if node.op == "part":
+            return _part_name(node)
+        return expression(node, self.names, scope, not self.constants)
+
+    def gradient_text(self, node: Tensor, name: str | None) -> str:
+        value = array_text(self.measures.gradients[node])
+        target = self.measures.target
+        top = self.names.get(target) if target is not None else None
+        if top and name and len(top) + len(name) <= 10:
+            return f"∂{top}/∂{name} = {value}"
+        return f"gradient {value}"
+
+    def layer(self, path: Path) -> None:
+        """A collapsed layer: its name, what it holds, and the shape it gives."""
+        key = f"{self.prefix}layer {'/'.join(path)}"
+        if key in self.nodes:
+            return
+        members = [n for n in self.graph.nodes if self.placement.collapsed(n) == path]
+        ops = [n for n in members if n.op not in LEAVES]
+        weights = sum(n.size for n in members if is_parameter(n))
+        lines = [Line(self.label(path), "title")]
+        if ops:
+            lines.append(Line(spec_text(ops[-1].spec)))
+        words = [f"{len(ops)} op{'s' if len(ops) != 1 else ''}"]
+        if weights:
+            words.append(f"{count_text(weights)} parameters")
+        lines.append(Line(" · ".join(words)))
+        tip = "\n".join([self.label(path), *(f"{n.op}: {n.spec}" for n in members[:20]), *(["…"] if len(members) > 20 else [])])
+        kind = "layer" if path[0] == "forward" else PHASES.get(path[0], "layer")
+        self.nodes[key] = Node(key, tuple(lines), kind, self.group(path[:-1]), tip, (f"phase-{path[0]}", "layer"))
+
+    def label(self, path: Path) -> str:
+        run = self.placement.repeats.get(path)
+        name = path[-1] if run is None else f"{path[-1]} … {run[-1][-1]}  × {len(run)}"
+        return name if path[0] == "forward" else f"{name} · {path[0]}"
+
+    def group(self, path: Path) -> str | None:
+        """The box of a path, with the boxes around it."""
+        parent = self.inside
+        for length in range(2, len(path) + 1):
+            key = f"{self.prefix}{'/'.join(path[:length])}"
+            kind = {"gradient": "backward", "update": "update"}.get(path[0], "scope" if length % 2 == 0 else "inner")
+            self.groups.setdefault(key, Group(key, self.label(path[:length]), parent, kind))
+            parent = key
+        return parent
+
+    def body(self, node: Tensor) -> None:
+        """The loop's body in a box: sequences and constants come in, and the carry goes round."""
+        a = dict(node.attributes)
+        box = f"{self.prefix}body {self.index[node]}"
+        where = "backwards " if a["reverse"] else ""
+        self.groups[box] = Group(box, f"scan × {a['length']} {where}".strip(), self.group(self.placement.paths[node]), "inner")
+        graph = a["body"]
+        inner = _Builder(graph, Measures(), place(graph, depth=None, fold=False), {}, False, self.bodies, self.nodes, self.edges, self.groups, f"{box}/", box)
+        inner.names = {n: text.partition("_")[2] for n, text in inner.names.items() if n.op == "input"}
+        inner.outputs = {}
+        inner.build()
+        ins, outs = list(graph.inputs.values()), list(graph.outputs.values())
+        for i, (source, leaf) in enumerate(zip(node.inputs, ins, strict=True)):
+            if inner.key(leaf) in self.nodes and not self.written_inline(source):
+                kind, label = ("data", "each") if a["carries"] <= i < a["carries"] + a["sequences"] else ("data", "first" if i < a["carries"] else "")
+                self.edge(self.source_key(source, inner.key(leaf), i), inner.key(leaf), label, kind, i)
+        for i in range(a["carries"]):
+            if inner.key(outs[i]) != inner.key(ins[i]):
+                self.edge(inner.key(outs[i]), inner.key(ins[i]), "carry", "carry", 0)
+        ends = [*outs, *ins[: a["carries"]]]
+        self.ports.update({(node, i): inner.key(t) for i, t in enumerate(ends)})
+
+    def ends(self) -> None:
+        """Where outputs come out of collapsed layers."""
+        for node, name in self.outputs.items():
+            if self.placement.collapsed(node) is not None:
+                key = f"{self.prefix}output {name}"
+                lines = [Line(self.names.get(node, name), "title"), Line(spec_text(node.spec))]
+                if node in self.measures.values:
+                    lines.append(Line(array_text(self.measures.values[node]), "value"))
+                self.nodes[key] = Node(key, tuple(lines), "output", None, tooltip(node, name), ("output",))
+                self.edge(self.key(node), key, "", EDGE_PHASES.get(node.origin.phase, "data"), 0)
+
+    # ---- edges
+
+    def source_key(self, source: Tensor, target: str, position: int) -> str:
+        """The drawn node of an operand; a constant is drawn anew beside each op that uses it, so that no line crosses the picture for a 1."""
+        if source.op != "constant":
+            return self.key(source)
+        key = f"{self.prefix}constant {self.index[source]} of {target} {position if source.size > 1 else ''}".strip()
+        if key not in self.nodes:
+            self.node(source, key, self.nodes[target].group)
+        return key
+
+    def arrows(self, node: Tensor) -> None:
+        target = self.key(node)
+        for position, source in enumerate(node.inputs):
+            if self.written_inline(source) or (source.op == "constant" and self.placement.collapsed(node) is not None):
+                continue
+            if target not in self.nodes or (node.op == "part" and (source, node.attribute("index")) in self.ports):
+                continue
+            if source in self.placement.representative and node not in self.placement.representative:
+                shared = self.placement.stand_in(source) in self.placement.paths
+                source = self.placement.stand_in(source) if shared else source
+            key = self.source_key(source, target, position)
+            if key == target:
+                continue
+            label, tip = self.derivative(node, position)
+            self.edge(key, target, label, EDGE_PHASES.get(node.origin.phase, "data"), position, tip)
+
+    def edge(self, source: str, target: str, label: str, kind: str, position: int, tip: str = "") -> None:
+        """An arrow; without a number on it, one is enough between two nodes."""
+        place = (source, target, position if label else -1)
+        self.edges.setdefault(place, Edge(source, target, label, kind, tip))
+
+    def derivative(self, node: Tensor, position: int) -> tuple[str, str]:
+        found = self.measures.local.get((node, position))
+        source = node.inputs[position]
+        if found is None or node in self.folded or self.placement.collapsed(node) is not None:
+            return "", ""
+        top, bottom = self.names.get(node), leaf_name(self.names.get(source, ""))
+        name = f"∂{top}/∂{bottom}" if top and bottom and len(top) + len(bottom) <= 8 else ""
+        if found.ndim == 0 or (found.size and (found == found.flat[0]).all()):
+            text = number(found.flat[0])
+        else:
+            text = f"avg {number(found.mean())}"
+        if not is_elementwise(node) and node.shape:
+            text = f"Σ {text}"
+        tip = f"local derivative of {top or node.op} by {bottom or source.op}: shape {found.shape}"
+        if found.size:
+            tip += f", least {number(found.min())}, mean {number(found.mean())}, most {number(found.max())}"
+        return (f"{name} = {text}" if name else text), tip
+
+
+def _note(node: Tensor) -> str:
+    """The attributes that one wants to see without pointing at the node."""
+    if node.op in ("part", "scan") or node.op in LEAVES:
+        return ""
+    words = []
+    for key, value in node.attributes:
+        if key in NOTED and value is not None and not (key == "shape"):
+            words.append(f"{key} {value}" if not isinstance(value, tuple) else f"{key} {', '.join(map(str, value))}")
+    return shorten(" ".join(words), 30)
+
+
+def _part_name(node: Tensor) -> str:
+    scan, index = node.inputs[0], node.attribute("index")
+    if scan.op != "scan":
+        return f"part {index}"
+    carries, ys = scan.attribute("carries"), len(scan.spec.parts) - 2 * scan.attribute("carries")
+    if index < carries:
+        return "last carry" if carries == 1 else f"last carry {index}"
+    if index < carries + ys:
+        return "outputs" if ys == 1 else f"outputs {index - carries}"
+    return "carries" if carries == 1 else f"carries {index - carries - ys}"
+
+
+def _legend(nodes: Mapping[str, Node], edges: list[Edge], builder: _Builder) -> list[LegendItem]:
+    kinds = {node.kind for node in nodes.values()}
+    texts = {
+        "input": "input",
+        "parameter": "parameter",
+        "constant": "constant",
+        "op": "op",
+        "layer": "layer",
+        "backward": "gradient phase",
+        "update": "update phase",
+        "output": "output",
+    }
+    items = [LegendItem(kind, text) for kind, text in texts.items() if kind in kinds]
+    roles = {line.role for node in nodes.values() for line in node.lines}
+    target = builder.measures.target
+    if "value" in roles:
+        items.append(LegendItem("value", "value"))
+    if "gradient" in roles and target is not None:
+        name = builder.names.get(target, builder.outputs.get(target, "output"))
+        whole = f"the sum of {name}" if target.shape else name
+        items.append(LegendItem("gradient", f"gradient of {whole}"))
+    labels = [edge.label for edge in edges if edge.tooltip]
+    if labels:
+        words = "local derivative"
+        if any("avg" in label for label in labels):
+            words += " (avg: mean over elements)"
+        items.append(LegendItem("derivative", words))
+        if any("Σ" in label for label in labels):
+            items.append(LegendItem("derivative", "Σ: of the node's sum"))
+    return items

@@ -1,0 +1,133 @@
+"""The numbers laid over a computational graph: values, the gradient of one output, and the local derivative along each edge.
+
+A local derivative belongs to one node alone: how its output answers to one of its inputs, the rest held fixed. For an op that works element
+by element it is an array of the output's shape. For any other op it is the derivative of the *sum* of the node's elements by that input.
+Both come from the op's own gradient rule with a cotangent of ones, so for numbers both are the derivative that calculus gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dagtrain.errors import ArgumentError, GradientError, GraphError, UnknownNameError
+from dagtrain.graph import LEAVES, Graph, Spec, Tensor, constant, make
+from dagtrain.graph import input as new_input
+from dagtrain.ops import find
+from dagtrain.plan.interpret import interpret, node_values
+from dagtrain.transform.gradient import cotangents, gradient
+
+__all__ = ["Measures", "cheap", "choose_target", "is_elementwise", "measure", "ordered"]
+
+Array = np.ndarray[Any, Any]
+
+_ELEMENTWISE = frozenset({"cast", "erf", "where"})
+"""Elementwise ops that are no NumPy ufunc and may not write over their input, which would tell."""
+
+CHEAP_BYTES, CHEAP_FLOPS, CHEAP_NODES = 64e6, 1e9, 2000
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What was measured; a node or an edge that is absent has no such number."""
+
+    values: Mapping[Tensor, Any] = field(default_factory=dict)
+    gradients: Mapping[Tensor, Array] = field(default_factory=dict)
+    local: Mapping[tuple[Tensor, int], Array] = field(default_factory=dict)
+    """By node and position of the input."""
+    target: Tensor | None = None
+    """The output whose gradients these are."""
+
+
+def is_elementwise(node: Tensor) -> bool:
+    """Whether each element of the output depends on one element of each input."""
+    op = find(node.op)
+    return op.ufunc is not None or op.inplace or op.name in _ELEMENTWISE
+
+
+def cheap(graph: Graph) -> bool:
+    """Whether the graph may be computed for a picture that did not ask for numbers."""
+    if len(graph) > CHEAP_NODES or sum(node.nbytes for node in graph.nodes) > CHEAP_BYTES:
+        return False
+    flops = 0.0
+    for node in graph.nodes:
+        if node.op == "scan":
+            body = node.attribute("body")
+            flops += node.attribute("length") * sum(float(inner.size) for inner in body.nodes)
+        elif node.op not in LEAVES:
+            flops += find(node.op).count_flops(node)
+    return flops <= CHEAP_FLOPS
+
+
+def ordered(graph: Graph, inputs: Mapping[str, Any] | Sequence[Any]) -> list[Any]:
+    """The values of the graph's inputs in its order, from names or from a sequence."""
+    if not isinstance(inputs, Mapping):
+        return list(inputs)
+    for name in inputs:
+        if name not in graph.inputs:
+            raise UnknownNameError.of("input of the graph", name, graph.inputs)
+    missing = [name for name in graph.inputs if name not in inputs]
+    if missing:
+        raise ArgumentError(f"values can be drawn only when every input has one; missing: {', '.join(missing)}. Add them to inputs={{...}}.")
+    return [inputs[name] for name in graph.inputs]
+
+
+def choose_target(graph: Graph, of: str | None) -> Tensor | None:
+    """The output to differentiate: the named one, else the first that is one number, else the first that is a float."""
+    if of is not None:
+        if of not in graph.outputs:
+            raise UnknownNameError.of("output", of, graph.outputs)
+        return graph.outputs[of]
+    floats = [t for t in graph.outputs.values() if t.dtype.kind == "f" and not t.spec.parts]
+    return next((t for t in floats if not t.shape), floats[0] if floats else None)
+
+
+def measure(graph: Graph, inputs: Sequence[Any], target: Tensor | None, *, gradients: bool = True, local: bool = True) -> Measures:
+    """Compute what a picture shows.
+
+    Parameters
+    ----------
+    graph
+        What is drawn.
+    inputs
+        A value for each input.
+    target
+        The output whose gradients are wanted; the sum of its elements if it has several. None for no gradients.
+    gradients, local
+        Whether to compute gradients of the target by each node, and local derivatives.
+    """
+    values = node_values(graph, inputs)
+    grads: dict[Tensor, Array] = {}
+    if gradients and target is not None and target.dtype.kind == "f":
+        wanted = [n for n in graph.nodes if n.dtype.kind == "f" and n.op not in ("constant", "scan")]
+        seed = np.ones(target.shape, target.dtype)
+        found = cotangents([target], [constant(seed)], wanted)
+        if found:
+            backward = Graph(graph.inputs, {str(i): g for i, g in enumerate(found.values())})
+            grads = dict(zip(found, interpret(backward, *inputs), strict=True))
+    edges: dict[tuple[Tensor, int], Array] = {}
+    if local:
+        for node in graph.nodes:
+            if node.inputs and node.op not in ("scan", "part") and node.dtype.kind == "f":
+                edges.update(((node, i), d) for i, d in _local(node, values).items())
+    return Measures(values, grads, edges, target)
+
+
+def _local(node: Tensor, values: Mapping[Tensor, Any]) -> dict[int, Array]:
+    """The local derivative of one node by each of its float inputs."""
+    wide = is_elementwise(node)
+    specs = [Spec(node.shape, s.dtype) if wide else s.spec for s in node.inputs]
+    stand_ins = [new_input(f"operand_{i}", s.shape, s.dtype) for i, s in enumerate(specs)]
+    alone = make(node.op, tuple(stand_ins), dict(node.attributes), node.spec, node.origin)
+    floats = [i for i, s in enumerate(specs) if s.dtype.kind == "f"]
+    try:
+        derivatives = gradient(alone, [stand_ins[i] for i in floats], np.ones((), node.dtype), unconnected="zero")
+        graph = Graph({f"operand_{i}": t for i, t in enumerate(stand_ins)}, {str(i): d for i, d in zip(floats, derivatives, strict=True)})
+        arrays = [np.broadcast_to(values[s], spec.shape) for s, spec in zip(node.inputs, specs, strict=True)]
+        return dict(zip(floats, interpret(graph, *arrays), strict=True))
+    except (GradientError, GraphError):
+        # An op without a rule, or whose rule needs its true inputs: the edge stays bare.
+        return {}

@@ -1,0 +1,69 @@
+"""What Graphviz's SVG needs before it goes into a page: a class and a stylesheet, real tooltips, and no name from another page's picture."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+from dagtrain.draw.style import css
+
+__all__ = ["finish"]
+
+_SVG = "http://www.w3.org/2000/svg"
+_LINK = "{http://www.w3.org/1999/xlink}"
+
+
+def finish(text: str, title: str = "", mark: str = "") -> str:
+    """Make a page-ready `<svg>` element of Graphviz's output.
+
+    Parameters
+    ----------
+    text
+        What ``dot -Tsvg`` wrote.
+    title
+        Accessible name of the picture.
+    mark
+        Put before every id, so that two pictures on one page do not share ids.
+    """
+    ElementTree.register_namespace("", _SVG)
+    root = ElementTree.fromstring(text.encode())
+    root.set("class", "dagtrain")
+    root.set("role", "img")
+    if title:
+        root.set("aria-label", title)
+    for element in list(root.iter()):
+        if mark and "id" in element.attrib:
+            element.set("id", f"{mark}-{element.get('id')}")
+        # Graphviz wraps what has a tooltip into links without a target; browsers show <title> more surely than xlink:title.
+        tips = [link.get(f"{_LINK}title", "").strip() for link in element.iter(f"{{{_SVG}}}a")] if _is_item(element) else []
+        if _is_item(element):
+            _unwrap(element)
+            _retitle(element, next((tip for tip in tips if tip), ""))
+    style = ElementTree.Element(f"{{{_SVG}}}style")
+    style.text = css()
+    root.insert(0, style)
+    return re.sub(r"\n\s*\n+", "\n", ElementTree.tostring(root, encoding="unicode"))
+
+
+def _is_item(element: ElementTree.Element) -> bool:
+    kinds = element.get("class", "").split()
+    return bool(kinds) and kinds[0] in ("graph", "node", "edge", "cluster")
+
+
+def _unwrap(element: ElementTree.Element) -> None:
+    """Replace `<g><a>…</a></g>` inside an item by what it holds."""
+    found: list[ElementTree.Element] = []
+    for child in element:
+        inner = child.find(f"{{{_SVG}}}a") if child.tag == f"{{{_SVG}}}g" and child.get("class") is None else None
+        found += [child] if inner is None else list(inner)
+    element[:] = found
+
+
+def _retitle(element: ElementTree.Element, tip: str) -> None:
+    title = element.find(f"{{{_SVG}}}title")
+    if title is None:
+        return
+    if tip:
+        title.text = tip
+    else:
+        element.remove(title)

@@ -1,0 +1,231 @@
+"""A Dask task graph as a diagram: tasks with their worker and time, bytes on the edges, one colour a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, NamedTuple
+
+from dagtrain.draw.diagram import Diagram, Edge, Group, LegendItem, Line, Node
+from dagtrain.draw.style import WORKERS
+from dagtrain.draw.text import bytes_text, seconds_text, shorten, without_hash
+
+__all__ = ["TaskRecord", "is_task_graph", "key_name", "task_diagram"]
+
+MANY = 400
+"""From so many tasks on, tasks of one name are drawn as one node unless the caller decides."""
+
+
+class TaskRecord(NamedTuple):
+    """What one task did.
+
+    Attributes
+    ----------
+    worker
+        Address or name of the worker.
+    start, stop
+        Seconds on one clock.
+    nbytes
+        Bytes of the result.
+    """
+
+    worker: str
+    start: float
+    stop: float
+    nbytes: int = 0
+
+
+def is_task_graph(obj: Any) -> bool:
+    """Whether this is a Dask collection or a task graph."""
+    return isinstance(obj, Mapping) or hasattr(obj, "__dask_graph__")
+
+
+def task_diagram(
+    obj: Any,
+    *,
+    overlay: Mapping[Hashable, TaskRecord] | None = None,
+    group: Callable[[Any], str | None] | None = None,
+    collapse: bool | None = None,
+    optimize: bool = False,
+    direction: str = "TB",
+    title: str = "",
+    legend: bool = True,
+) -> Diagram:
+    """Describe the picture of a Dask task graph.
+
+    Parameters
+    ----------
+    obj
+        A Dask collection (delayed, array, dataframe, bag, tensor), a HighLevelGraph, or a dict of tasks.
+    overlay
+        Key → `TaskRecord`: colours tasks by worker, writes times on tasks and bytes on edges.
+    group
+        Key → the label of the box that the task is drawn in, or None.
+    collapse
+        True draws all tasks of one name as one node with their number; None does so for large graphs.
+    optimize
+        Whether to draw what Dask would run after its own optimisations (collections only).
+    direction
+        "TB" (down), "BT", "LR" or "RL".
+    title
+        Written below the picture.
+    legend
+        Whether to explain colours.
+
+    Examples
+    --------
+    >>> diagram = task_diagram({"a": 1, "b": (sum, ["a", "a"])})
+    >>> [node.lines[0].text for node in diagram.nodes]
+    ['a', 'b']
+    """
+    tasks = _tasks(obj, optimize)
+    records = dict(overlay or {})
+    if collapse is None:
+        collapse = len(tasks) > MANY
+    if collapse:
+        return _collapsed(tasks, records, direction, title, legend)
+    colors = _colors(records)
+    boxes: dict[str, Group] = {}
+    nodes = []
+    for key, (kind, tip, _) in tasks.items():
+        label = group(key) if group is not None else None
+        if label is not None:
+            boxes.setdefault(label, Group(f"group {label}", label))
+        nodes.append(_node(key, kind, tip, records.get(key), colors, None if label is None else f"group {label}"))
+    edges = []
+    for key, (_, _, sources) in tasks.items():
+        edges += [_edge(source, key, records.get(source), records.get(key)) for source in sources if source in tasks]
+    items = _legend(records, edges, colors, {node.kind for node in nodes}) if legend else []
+    return Diagram(tuple(nodes), tuple(edges), tuple(boxes.values()), tuple(items), title, direction)
+
+
+Tasks = dict[Any, tuple[str, str, list[Any]]]
+"""Key → ("task" or "data", tooltip, the keys it needs in a stable order)."""
+
+
+def _tasks(obj: Any, optimize: bool) -> Tasks:
+    from dask._task_spec import Alias, DataNode, convert_legacy_graph
+    from dask.base import collections_to_dsk
+    from dask.utils import ensure_dict
+
+    graph = obj
+    if hasattr(obj, "__dask_graph__") and not isinstance(obj, Mapping):
+        graph = collections_to_dsk([obj], optimize_graph=True) if optimize else obj.__dask_graph__()
+    nodes = convert_legacy_graph(ensure_dict(graph))
+    found: Tasks = {}
+    for key, node in nodes.items():
+        kind = "data" if isinstance(node, DataNode) else "task"
+        what = "alias of" if isinstance(node, Alias) else ""
+        tip = f"{key}\n{what} {shorten(repr(node), 200)}"
+        found[key] = (kind, tip, sorted(node.dependencies, key=str))
+    return {key: found[key] for key in _in_order(found)}
+
+
+def _in_order(tasks: Tasks) -> list[Any]:
+    """Keys, sources before users, siblings in the order of their names: the layout follows this order."""
+    order: list[Any] = []
+    done: set[Any] = set()
+    for top in sorted(tasks, key=_sort_key):
+        stack = [(top, False)]
+        while stack:
+            key, entered = stack.pop()
+            if key in done or key not in tasks:
+                continue
+            if entered:
+                done.add(key)
+                order.append(key)
+                continue
+            stack.append((key, True))
+            stack.extend((source, False) for source in reversed(tasks[key][2]) if source not in done)
+    return order
+
+
+def _sort_key(key: Any) -> tuple[str, tuple[tuple[int, str], ...]]:
+    name, index = (key[0], key[1:]) if isinstance(key, tuple) and key else (key, ())
+    return str(name), tuple((i if isinstance(i, int) else 0, str(i)) for i in index)
+
+
+def key_name(key: Any) -> tuple[str, str]:
+    """A task's name without its token, and its place among its like.
+
+    Examples
+    --------
+    >>> key_name(("sum-f364aea436ec7a87c61b76842ebda36d", 0, 1)), key_name("load")
+    (('sum', '0, 1'), ('load', ''))
+    """
+    if isinstance(key, tuple) and key:
+        return shorten(without_hash(str(key[0])), 32), ", ".join(map(str, key[1:]))
+    return shorten(without_hash(str(key)), 32), ""
+
+
+def _node(key: Any, kind: str, tip: str, record: TaskRecord | None, colors: Mapping[str, str], group: str | None) -> Node:
+    name, place = key_name(key)
+    lines = [Line(name, "title")]
+    if place:
+        lines.append(Line(place))
+    if record is not None:
+        lines.append(Line(seconds_text(record.stop - record.start), "op"))
+        kind = colors[record.worker]
+        tip += f"\non {record.worker}, {seconds_text(record.stop - record.start)}, {bytes_text(record.nbytes)}"
+    return Node(_text_key(key), tuple(lines), kind, group, tip, (f"worker-{colors[record.worker]}",) if record is not None else ())
+
+
+def _text_key(key: Any) -> str:
+    return f"{type(key).__name__} {key!r}"
+
+
+def _edge(source: Any, target: Any, given: TaskRecord | None, taken: TaskRecord | None) -> Edge:
+    ends = _text_key(source), _text_key(target)
+    if given is None:
+        return Edge(*ends)
+    label = bytes_text(given.nbytes)
+    if taken is None or taken.worker == given.worker:
+        return Edge(*ends, label, "local", f"{label} stay on {given.worker}")
+    return Edge(*ends, label, "moved", f"{label} from {given.worker} to {taken.worker}")
+
+
+def _colors(records: Mapping[Any, TaskRecord]) -> dict[str, str]:
+    workers = sorted({record.worker for record in records.values()})
+    return {worker: WORKERS[i % len(WORKERS)] for i, worker in enumerate(workers)}
+
+
+def _legend(records: Mapping[Any, TaskRecord], edges: list[Edge], colors: Mapping[str, str], kinds: set[str]) -> list[LegendItem]:
+    items = []
+    for worker, color in colors.items():
+        own = [r for r in records.values() if r.worker == worker]
+        busy = sum(r.stop - r.start for r in own)
+        items.append(LegendItem(color, f"{worker}: {len(own)} task{'s' if len(own) != 1 else ''}, {seconds_text(busy)}"))
+    if "data" in kinds:
+        items.append(LegendItem("data", "data"))
+    if any(edge.kind == "moved" for edge in edges):
+        items.append(LegendItem("moved", "moved between workers"))
+    return items
+
+
+def _collapsed(tasks: Tasks, records: Mapping[Any, TaskRecord], direction: str, title: str, legend: bool) -> Diagram:
+    """All tasks of one name as one node."""
+    members: dict[str, list[Any]] = {}
+    for key in tasks:
+        members.setdefault(key_name(key)[0], []).append(key)
+    nodes = []
+    for name, keys in members.items():
+        lines = [Line(name, "title"), Line(f"{len(keys)} task{'s' if len(keys) != 1 else ''}")]
+        known = [records[key] for key in keys if key in records]
+        if known:
+            workers = len({r.worker for r in known})
+            busy = sum(r.stop - r.start for r in known)
+            lines.append(Line(f"{seconds_text(busy)} on {workers} worker{'s' if workers != 1 else ''}", "op"))
+        kind = "data" if all(tasks[key][0] == "data" for key in keys) else "task"
+        nodes.append(Node(name, tuple(lines), kind, None, f"{name}: {len(keys)} tasks"))
+    counts: dict[tuple[str, str], list[int]] = {}
+    for key, (_, _, sources) in tasks.items():
+        for source in sources:
+            if source in tasks and key_name(source)[0] != key_name(key)[0]:
+                ends = (key_name(source)[0], key_name(key)[0])
+                counts.setdefault(ends, []).append(records[source].nbytes if source in records else 0)
+    edges = []
+    for (source, target), sizes in counts.items():
+        label = f"{len(sizes)} ×" if len(sizes) > 1 else ""
+        label = f"{label} {bytes_text(sum(sizes))}".strip() if any(sizes) else label
+        edges.append(Edge(source, target, label, "local", f"{len(sizes)} edges, {bytes_text(sum(sizes))}"))
+    items = [LegendItem("note", "n ×: so many edges between tasks of these names")] if legend and edges else []
+    return Diagram(tuple(nodes), tuple(edges), (), tuple(items), title, direction)
