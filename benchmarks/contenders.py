@@ -1,0 +1,160 @@
+"""The contenders of step.py, each written as its own documentation recommends for speed.
+
+Batches are in the library's own arrays beforehand.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Any
+
+import numpy as np
+from problem import BETAS, EPSILON, LEARNING_RATE, SIZES, Maker, Problem
+
+__all__ = ["CONTENDERS"]
+
+
+class PyTorch:
+    """Eager modules, Adam in its fused form."""
+
+    compile_seconds: float | None = None
+
+    def __init__(self, problem: Problem, cores: int) -> None:
+        import torch
+        from torch import nn
+
+        torch.set_num_threads(cores)
+        linear = [nn.Linear(m, n) for m, n in itertools.pairwise(SIZES)]
+        self.torch, self.linear, self.problem = torch, linear, problem
+        self.model: Any = nn.Sequential(linear[0], nn.ReLU(), linear[1], nn.ReLU(), linear[2])
+        self.objective: Any = nn.CrossEntropyLoss()
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LEARNING_RATE, betas=BETAS, eps=EPSILON, fused=True)
+        self.batches = [(torch.from_numpy(x), torch.from_numpy(y)) for x, y in problem.batches]
+
+    def loss(self, x: Any, y: Any) -> Any:
+        return self.objective(self.model(x), y)
+
+    def reset(self) -> None:
+        with self.torch.no_grad():
+            for layer, (kernel, bias) in zip(self.linear, self.problem.weights, strict=True):
+                layer.weight.copy_(self.torch.from_numpy(kernel.T.copy()))
+                layer.bias.copy_(self.torch.from_numpy(bias))
+        for state in self.optimizer.state.values():
+            for slot in state.values():
+                slot.zero_()
+
+    def run(self, first: int, count: int) -> float:
+        batches, optimizer, loss = self.batches, self.optimizer, self.loss
+        for i in range(first, first + count):
+            value = loss(*batches[i % len(batches)])
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            optimizer.step()
+        return float(value.detach())
+
+
+class CompiledPyTorch(PyTorch):
+    """Model and loss by torch.compile (forward and backward pass), Adam in its fused form."""
+
+    def __init__(self, problem: Problem, cores: int) -> None:
+        super().__init__(problem, cores)
+        self.loss = self.torch.compile(super().loss, fullgraph=True, dynamic=False)  # type: ignore[method-assign]  # the point of this class
+        self.reset()
+        start = time.perf_counter()
+        self.run(0, 1)
+        self.compile_seconds = time.perf_counter() - start
+
+
+class Jax:
+    """One jitted function for the whole step; weights and optimizer state are donated, so they are updated in place."""
+
+    def __init__(self, problem: Problem, cores: int) -> None:
+        import jax
+        import jax.numpy as jnp
+
+        def loss(weights: Any, x: Any, y: Any) -> Any:
+            for kernel, bias in weights[:-1]:
+                x = jax.nn.relu(x @ kernel + bias)
+            logits = x @ weights[-1][0] + weights[-1][1]
+            picked = jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], axis=1)
+            return -jnp.mean(picked)
+
+        def step(weights: Any, first: Any, second: Any, count: Any, x: Any, y: Any) -> Any:
+            value, gradient = jax.value_and_grad(loss)(weights, x, y)
+            (b1, b2), count = BETAS, count + 1
+            first = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, first, gradient)
+            second = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, second, gradient)
+            scale1, scale2 = 1 / (1 - b1**count), 1 / (1 - b2**count)
+            weights = jax.tree.map(
+                lambda w, m, v: w - LEARNING_RATE * (m * scale1) / (jnp.sqrt(v * scale2) + EPSILON), weights, first, second
+            )
+            return weights, first, second, count, value
+
+        self.jax, self.problem = jax, problem
+        self.batches = [(jnp.asarray(x), jnp.asarray(y, jnp.int32)) for x, y in problem.batches]
+        jax.jit(lambda v: v + 1)(jnp.zeros(3)).block_until_ready()  # start-up of the backend is not compilation
+        self.reset()
+        start = time.perf_counter()
+        self.step = jax.jit(step, donate_argnums=(0, 1, 2, 3)).lower(*self.state, *self.batches[0]).compile()
+        self.compile_seconds: float | None = time.perf_counter() - start
+
+    def reset(self) -> None:
+        copy = self.jax.numpy.array
+        weights = [(copy(kernel), copy(bias)) for kernel, bias in self.problem.weights]
+        zeros = [[(copy(np.zeros_like(k)), copy(np.zeros_like(b))) for k, b in self.problem.weights] for _ in range(2)]
+        self.state = (weights, *zeros, copy(np.float32(0)))
+
+    def run(self, first: int, count: int) -> float:
+        batches, step, state = self.batches, self.step, self.state
+        for i in range(first, first + count):
+            *state, value = step(*state, *batches[i % len(batches)])
+        self.state = self.jax.block_until_ready(tuple(state))
+        return float(value)
+
+
+class ScikitLearn:
+    """MLPClassifier.partial_fit, one batch a call."""
+
+    compile_seconds: float | None = None
+
+    def __init__(self, problem: Problem, cores: int) -> None:
+        from sklearn.neural_network import MLPClassifier
+
+        x, y = problem.batches[0]
+        self.problem, self.batches = problem, problem.batches
+        self.classifier = MLPClassifier(
+            SIZES[1:-1],
+            batch_size=len(x),
+            alpha=0.0,
+            shuffle=False,
+            learning_rate_init=LEARNING_RATE,
+            beta_1=BETAS[0],
+            beta_2=BETAS[1],
+            epsilon=EPSILON,
+        )
+        self.classifier.partial_fit(x, y, classes=np.arange(SIZES[-1]))
+
+    def reset(self) -> None:
+        # partial_fit starts from weights of its own choice; its optimizer holds the same arrays, so they are filled in place.
+        classifier = self.classifier
+        for kernel, bias, (first_kernel, first_bias) in zip(classifier.coefs_, classifier.intercepts_, self.problem.weights, strict=True):
+            kernel[...], bias[...] = first_kernel, first_bias
+        optimizer = classifier._optimizer
+        optimizer.t = classifier.t_ = 0
+        for slot in (*optimizer.ms, *optimizer.vs):
+            slot[...] = 0
+
+    def run(self, first: int, count: int) -> float:
+        batches, fit = self.batches, self.classifier.partial_fit
+        for i in range(first, first + count):
+            fit(*batches[i % len(batches)])
+        return float(self.classifier.loss_)
+
+
+CONTENDERS: dict[str, Maker] = {
+    "PyTorch": PyTorch,
+    "torch.compile": CompiledPyTorch,
+    "JAX": Jax,
+    "scikit-learn": ScikitLearn,
+}

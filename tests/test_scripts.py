@@ -1,0 +1,81 @@
+"""scripts/run and scripts/test on a machine of stand-ins: a `python3` that notes what it is asked to do."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Answers the version check by $OLD, `-m venv` by a copy of itself, `-m pip install` by $BROKEN, and notes what was installed or run.
+PYTHON = """#!/bin/bash
+case "$*" in
+  "-c import sys; sys.exit("*) exit "${OLD:-0}" ;;
+  "-m pip --version") ;;
+  "-m venv --clear "*) mkdir -p "$4/bin" && cp "$0" "$4/bin/python" && cp "$0" "$4/bin/dagtrain" ;;
+  "-m pip install "*) echo "install ${@: -1}" >> "$LOG"; exit "${BROKEN:-0}" ;;
+  *) echo "$(basename "$0") $*" >> "$LOG" ;;
+esac
+"""
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """A function that runs a script of a copy of the project, from elsewhere, and gives its exit code, its messages and the notes."""
+    project, bin_, elsewhere, log = (tmp_path / name for name in ("a project", "bin", "elsewhere", "log"))
+    for folder in (project / "dagtrain", bin_, elsewhere):
+        folder.mkdir(parents=True)
+    shutil.copytree(ROOT / "scripts", project / "scripts")
+    shutil.copy(ROOT / "pyproject.toml", project)
+    shutil.copy(ROOT / "dagtrain" / "_version.py", project / "dagtrain")
+    for name in ("python3", "python3.14", "python3.13", "python3.12", "python3.11", "python"):
+        (bin_ / name).write_text(PYTHON)
+        (bin_ / name).chmod(0o755)
+
+    def run(script, *arguments, **variables):
+        log.write_text("")
+        environment = {"PATH": f"{bin_}:/usr/bin:/bin", "LOG": str(log), **variables}
+        done = subprocess.run(
+            [project / "scripts" / script, *arguments], cwd=elsewhere, env=environment, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stderr, log.read_text().replace(str(project), "PROJECT").splitlines()
+
+    run.project = project
+    return run
+
+
+def test_first_run_installs_then_trains(machine):
+    assert machine("run")[2] == ["install PROJECT[run]", "dagtrain train digits --workers 2"]
+
+
+def test_options_are_passed_on(machine):
+    assert machine("run", "--epochs", "3")[2][-1] == "dagtrain train digits --workers 2 --epochs 3"
+    assert machine("test", "-k", "two words")[2][-1] == "python -m pytest -k two words"
+
+
+def test_second_run_installs_nothing(machine):
+    machine("test")
+    assert machine("test")[2] == ["python -m pytest"]
+
+
+@pytest.mark.parametrize("file", ["pyproject.toml", "dagtrain/_version.py"])
+def test_changed_project_is_installed_again(machine, file):
+    machine("test")
+    with (machine.project / file).open("a") as changed:
+        changed.write("\n# changed\n")
+    assert machine("test")[2][0] == "install PROJECT[dev]"
+
+
+def test_failed_installation_ends_the_script_and_is_repeated(machine):
+    code, _, notes = machine("test", BROKEN="1")
+    assert code != 0
+    assert notes == ["install PROJECT[dev]"]
+    assert machine("test")[2] == ["install PROJECT[dev]", "python -m pytest"]
+
+
+def test_old_python_is_refused_with_a_reason(machine):
+    code, message, notes = machine("run", OLD="1")
+    assert code != 0
+    assert "Python 3.11 or newer" in message
+    assert notes == []
