@@ -1,6 +1,7 @@
 """The user's data on its way into training: opened, checked, cut into partitions, batches and shards."""
 
 from dagtrain.data.batches import BatchPlan, auto_shards
+from dagtrain.data.digits import Split, load_digits
 from dagtrain.data.source import Source, open_source
 
-__all__ = ["BatchPlan", "Source", "auto_shards", "open_source"]
+__all__ = ["BatchPlan", "Source", "Split", "auto_shards", "load_digits", "open_source"]

@@ -139,15 +139,16 @@ def _lazy(name: str, value: Any) -> tuple[Any, tuple[str, ...]]:
     """A dask array whose chunk sizes are known, or a NumPy array; and the names of the columns of a table."""
     import dask
     import dask.array as da
+    from dask.delayed import Delayed
 
     if not dask.is_dask_collection(value):
         return to_array(name, value)
     columns: tuple[str, ...] = ()
     if not isinstance(value, da.Array):
-        if not hasattr(value, "to_dask_array"):
-            raise DataError(
-                f"{name} is a dask {type(value).__name__}; make a dask array or DataFrame of it, as dask.array.from_delayed does."
-            )
+        # A Delayed claims to have every attribute.
+        if isinstance(value, Delayed) or not hasattr(value, "to_dask_array"):
+            advice = "Make a dask array or DataFrame of it, as dask.array.from_delayed does, or compute it."
+            raise DataError(f"{name} is a {type(value).__name__}, not an array or a table of numbers. {advice}")
         common = check_table(name, value) if hasattr(value, "columns") and value.ndim == 2 else numpy_dtype(name, value.dtype)
         if value.ndim == 2:
             columns = tuple(map(str, value.columns))

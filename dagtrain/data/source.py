@@ -188,15 +188,20 @@ def open_source(
 
 
 def _in_chunks(value: Any) -> bool:
-    return hasattr(value, "__dask_graph__") and value.__dask_graph__() is not None
+    if not hasattr(value, "__dask_graph__"):
+        return False
+    import dask
+
+    return bool(dask.is_dask_collection(value))
 
 
 def to_array(name: str, value: Any) -> tuple[Array, tuple[str, ...]]:
     """The array of what the user gave, and the names of its columns where it is a table."""
-    if hasattr(value, "dtypes") and hasattr(value, "columns") and hasattr(value, "to_numpy"):
+    pandas = type(value).__module__.partition(".")[0] == "pandas"
+    if pandas and hasattr(value, "columns"):
         common = check_table(name, value)
         return value.to_numpy(dtype=common, na_value=np.nan), tuple(map(str, value.columns))
-    if hasattr(value, "dtype") and hasattr(value, "to_numpy"):
+    if pandas:
         common = numpy_dtype(name, value.dtype)
         return value.to_numpy(dtype=common, na_value=np.nan if common.kind == "f" else None), ()
     if isinstance(value, dict | set | str | bytes) or hasattr(value, "toarray"):
