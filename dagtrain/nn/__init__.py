@@ -1,0 +1,31 @@
+"""Layers, activations, initialisers, losses and metrics.
+
+model = nn.Sequential([nn.Dense(128, "relu"), nn.Dropout(0.2), nn.Dense(10)])
+params, state = model.init(key, spec)               nested dicts of NumPy arrays
+y, state = model.apply(params, state, x)            a pure function of tensors or arrays
+"""
+
+from dagtrain.nn import activations, initializers, losses, metrics
+from dagtrain.nn.layer import Layer
+from dagtrain.nn.layers import Activation, Dense, Dropout, Flatten
+from dagtrain.nn.normalization import BatchNorm, LayerNorm
+from dagtrain.nn.sequential import Sequential
+from dagtrain.nn.summary import Summary, layers_for_drawing, summarize
+
+__all__ = [
+    "Activation",
+    "BatchNorm",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "Layer",
+    "LayerNorm",
+    "Sequential",
+    "Summary",
+    "activations",
+    "initializers",
+    "layers_for_drawing",
+    "losses",
+    "metrics",
+    "summarize",
+]

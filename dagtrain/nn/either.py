@@ -1,0 +1,32 @@
+"""An op applied to what is there: to tensors it gives a node, to plain arrays the kernel's value.
+
+So a layer is one function for both: traced into a graph for training, or called on arrays to look at it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dagtrain.graph import Tensor
+from dagtrain.ops import Op
+
+__all__ = ["Values", "apply_op"]
+
+Values = Any
+"""A tensor or a NumPy array."""
+
+
+def apply_op(op: Op, *values: Values, **attributes: Any) -> Values:
+    """A node if any value is a tensor, else the kernel's own result.
+
+    Examples
+    --------
+    >>> from dagtrain.ops.elementwise import relu
+    >>> apply_op(relu, np.array([-1.0, 2.0]))
+    array([0., 2.])
+    """
+    if any(isinstance(value, Tensor) for value in values):
+        return op(*values, **attributes)
+    return op.kernel(*map(np.asarray, values), **attributes)

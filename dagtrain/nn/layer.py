@@ -1,0 +1,102 @@
+"""What a layer is, and what all layers share.
+
+    init(key, spec)                 -> (params, state)          first values, for a batch of this spec (first axis: samples)
+    apply(params, state, x, ...)    -> (y, state)               a pure function of tensors or arrays
+
+`params` is what training changes by gradients, `state` what a layer keeps of the batches it has seen (running statistics). Both are nested
+dicts of arrays, ``{}`` where there is nothing to keep. A layer itself is a frozen dataclass: its settings and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+
+from dagtrain.errors import ArgumentError, DagtrainError, ShapeError
+from dagtrain.graph import Graph, Spec, make_spec, spec_of
+from dagtrain.nn.either import Values
+from dagtrain.ops.random import key as new_key
+from dagtrain.trace import trace_nested
+
+__all__ = ["Layer", "Nest", "input_spec", "naming", "parameter_dtype", "trace_layer"]
+
+Nest = dict[str, Any]
+"""Nested dict of arrays or tensors."""
+
+
+class Layer(Protocol):
+    """A part of a model; any frozen dataclass with these two methods can stand in a `Sequential`."""
+
+    @property
+    def name(self) -> str | None:
+        """The user's name for it; None to be named after its class."""
+
+    def init(self, key: Any, spec: Spec) -> tuple[Nest, Nest]:
+        """First parameters and state for batches of this spec."""
+
+    def apply(self, params: Nest, state: Nest, x: Values, *, key: Any = None, training: bool = False) -> tuple[Values, Nest]:
+        """The output for a batch, and the state after it."""
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Put the layer's name before the message of any error raised inside."""
+    try:
+        yield
+    except DagtrainError as error:
+        raise type(error)(f"layer {name!r}: {error}") from error
+
+
+def parameter_dtype(spec: Spec) -> np.dtype[Any]:
+    """Dtype of the parameters of a layer with this input: float64 for float64, else float32."""
+    return np.dtype(np.float64 if spec.dtype == np.float64 else np.float32)
+
+
+def input_spec(value: Any) -> Spec:
+    """Spec of a model's batched input: of a spec, an array, or a shape (then float32).
+
+    Examples
+    --------
+    >>> print(input_spec((32, 64)))
+    float32[32, 64]
+    """
+    found = make_spec(value, np.float32) if isinstance(value, tuple | list) and not isinstance(value, Spec) else spec_of(value)
+    if not found.ndim:
+        raise ShapeError(f"a model's input has samples on its first axis, got {found}.")
+    return found
+
+
+def trace_layer(layer: Layer, params: Nest, state: Nest, spec: Spec, *, training: bool = False) -> tuple[Graph, Spec]:
+    """Graph of one application to a batch of this spec, and the spec of what comes out.
+
+    Examples
+    --------
+    >>> from dagtrain.nn import Flatten
+    >>> graph, out = trace_layer(Flatten(), {}, {}, make_spec((5, 2, 3), "f4"))
+    >>> print(out)
+    float32[5, 6]
+    """
+
+    def forward(params: Nest, state: Nest, x: Values, key: Any) -> tuple[Values, Nest]:
+        return layer.apply(params, state, x, key=key, training=training)
+
+    graph = trace_nested(forward, params, state, spec, new_key(0)).graph
+    first = next(iter(graph.outputs.values())).spec
+    if not first.shape or first.shape[0] != spec.shape[0]:
+        raise ShapeError(f"{type(layer).__name__} made {first} of {spec}: a layer keeps the samples on the first axis.")
+    return graph, first
+
+
+def check_fraction(where: str, what: str, value: Any, *, one: bool = False) -> None:
+    """Refuse what is no number in [0, 1) (with `one`: in [0, 1])."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not (0 <= value < 1 or (one and value == 1)):
+        raise ArgumentError(f"{where}: {what} must be a number from 0 {'to' if one else 'up to, but not,'} 1, got {value!r}.")
+
+
+def check_positive(where: str, what: str, value: Any) -> None:
+    """Refuse what is no finite number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not (np.isfinite(value) and value > 0):
+        raise ArgumentError(f"{where}: {what} must be a finite number above 0, got {value!r}.")

@@ -1,0 +1,141 @@
+"""Metrics: figures that tell people how good a model is. Each is a mean over samples, so it can be put together from shards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from dagtrain.errors import ArgumentError, UnknownNameError
+from dagtrain.nn import losses
+from dagtrain.nn.either import Values
+from dagtrain.nn.losses import Loss, aligned, labels_for
+
+__all__ = ["METRICS", "Metric", "accuracy", "binary_accuracy", "find", "top_k_accuracy"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of merit.
+
+    Attributes
+    ----------
+    name
+        Its name in tables and in the history.
+    function
+        ``function(outputs, targets)`` → one number, the mean over the samples.
+    higher_is_better
+        Whether more is better (which epoch is the best depends on it).
+
+    Examples
+    --------
+    >>> find("accuracy").higher_is_better
+    True
+    """
+
+    name: str
+    function: Callable[..., Values]
+    higher_is_better: bool
+
+    def __call__(self, outputs: Values, targets: Values) -> Values:
+        """The mean over the samples."""
+        return self.function(outputs, targets)
+
+
+def accuracy(outputs: Values, targets: Values) -> Values:
+    """Share of samples whose highest output is that of their label; the first of equal ones counts.
+
+    Examples
+    --------
+    >>> float(accuracy(np.array([[1.0, 2.0], [2.0, 1.0]]), np.array([1, 1])))
+    0.5
+    """
+    labels = labels_for("accuracy", outputs, targets)
+    return np.mean((np.argmax(outputs, -1) == labels).astype(outputs.dtype))
+
+
+def binary_accuracy(outputs: Values, targets: Values) -> Values:
+    """Share of elements where the logit is above 0 just where the target is 1 (the other target being 0 or -1).
+
+    Examples
+    --------
+    >>> float(binary_accuracy(np.array([3.0, -1.0, 1.0, 2.0]), np.array([1, 0, 0, 1])))
+    0.75
+    """
+    outputs, targets = aligned("binary_accuracy", outputs, targets)
+    return np.mean(((outputs > 0) == (targets > 0.5)).astype(outputs.dtype))
+
+
+def top_k_accuracy(outputs: Values, targets: Values, *, k: int = 5) -> Values:
+    """Share of samples whose label's output is among the `k` highest; equal ones count as hits, NaN does not.
+
+    Examples
+    --------
+    >>> float(top_k_accuracy(np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]), np.array([1, 2]), k=2))
+    0.5
+    """
+    labels = labels_for("top_k_accuracy", outputs, targets)
+    classes = outputs.shape[-1]
+    if not 1 <= k <= classes:
+        raise ArgumentError(f"top_k_accuracy: k must lie between 1 and the number of classes ({classes}), got {k}.")
+    own = np.take_along_axis(outputs, labels.reshape((*labels.shape, 1)), -1)
+    # Fewer than k are higher. Counted by what is not higher, since every comparison with NaN is false.
+    not_higher = np.sum(outputs <= own, axis=-1)
+    return np.mean((not_higher > classes - k).astype(outputs.dtype))
+
+
+METRICS: dict[str, Metric] = {
+    m.name: m
+    for m in (
+        Metric("accuracy", accuracy, True),
+        Metric("binary_accuracy", binary_accuracy, True),
+        Metric("top_k_accuracy", top_k_accuracy, True),
+        *(Metric(loss.name, loss.function, False) for loss in losses.LOSSES.values()),
+    )
+}
+
+
+def find(metric: str | Metric | Loss | Callable[..., Values], **options: Any) -> Metric:
+    """The metric of this name; every loss is one too. A function ``(outputs, targets) -> number`` counts as better when higher.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no metric of this name.
+
+    Examples
+    --------
+    >>> find("mean_squared_error").higher_is_better
+    False
+    >>> find("top_k_accuracy", k=3).name
+    'top_3_accuracy'
+    """
+    if isinstance(metric, Loss):
+        return Metric(metric.name, metric.function, False)
+    if isinstance(metric, Metric):
+        found = metric
+    elif isinstance(metric, str):
+        if metric not in METRICS:
+            raise UnknownNameError.of("metric", metric, METRICS)
+        found = METRICS[metric]
+    elif callable(metric):
+        name = getattr(getattr(metric, "func", metric), "__name__", "metric")
+        own = METRICS.get(name)
+        same = own is not None and getattr(metric, "func", metric) is own.function
+        return Metric(name, metric, own.higher_is_better if own is not None and same else True)
+    else:
+        raise ArgumentError(f"a metric is a name, a Metric, or a function (outputs, targets) -> number, got {metric!r}.")
+    if not options:
+        return found
+    if found.name in losses.LOSSES:
+        return find(losses.find(found.name, **options))
+    if found.name != "top_k_accuracy" or set(options) != {"k"}:
+        wrong = next(iter(set(options) - {"k"}), "k")
+        raise ArgumentError(f"{found.name} has no option {wrong!r}; the metric with an option is top_k_accuracy(k=...).")
+    k = options["k"]
+    if not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1:
+        raise ArgumentError(f"top_k_accuracy: k must be a whole number above 0, got {k!r}.")
+    return Metric(f"top_{k}_accuracy", partial(found.function, k=int(k)), True)

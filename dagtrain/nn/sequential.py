@@ -1,0 +1,132 @@
+"""Layers one after the other.
+
+    x ──▶ dense_1 ──▶ dropout_1 ──▶ dense_2 ──▶ y           params = {"dense_1": {...}, "dense_2": {...}}
+
+Layers are named by class and running number, each works inside its own scope (which errors, key names and pictures show), and each gets
+a key derived from its position, so that no two layers draw the same random numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from dagtrain.errors import ArgumentError
+from dagtrain.graph import Spec, Tensor, scope
+from dagtrain.nn.either import Values
+from dagtrain.nn.layer import Layer, Nest, input_spec, naming, trace_layer
+from dagtrain.nn.summary import Summary, summarize
+from dagtrain.ops.random import derive, fold_in
+
+__all__ = ["Sequential"]
+
+
+@dataclass(frozen=True)
+class Sequential:
+    """A model (or a part of one) whose layers are applied one after the other.
+
+    Parameters
+    ----------
+    layers
+        The layers; a `Sequential` may be one of them.
+    name
+        Name where it is itself a layer.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no layer, something is not a layer, or two layers have one name.
+
+    Examples
+    --------
+    >>> import dagtrain as dt, numpy as np
+    >>> from dagtrain import nn
+    >>> from dagtrain.ops.random import key
+    >>> model = nn.Sequential([nn.Dense(128, "relu"), nn.Dropout(0.2), nn.Dense(10)])
+    >>> params, state = model.init(key(0), dt.Spec((32, 64), np.dtype("f4")))
+    >>> params["dense_2"]["kernel"].shape
+    (128, 10)
+    >>> y, state = model.apply(params, state, np.zeros((32, 64), "f4"))
+    >>> y.shape
+    (32, 10)
+    """
+
+    layers: Sequence[Layer]
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.layers, list | tuple):
+            raise ArgumentError(f"Sequential takes a list of layers, got a {type(self.layers).__name__}: write Sequential([Dense(10)]).")
+        object.__setattr__(self, "layers", tuple(self.layers))
+        if not self.layers:
+            raise ArgumentError("Sequential needs at least one layer.")
+        for i, layer in enumerate(self.layers):
+            if isinstance(layer, type) or not (hasattr(layer, "init") and hasattr(layer, "apply")):
+                raise ArgumentError(f"Sequential: number {i} is {layer!r}, which is not a layer (it needs the methods init and apply).")
+        twice = [name for name, count in Counter(self.names).items() if count > 1]
+        if twice:
+            raise ArgumentError(f"Sequential: two layers have the name {twice[0]!r}: give one of them another name=.")
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The name of each layer: the user's, or class and running number."""
+        counts: Counter[str] = Counter()
+        found = []
+        for layer in self.layers:
+            given = getattr(layer, "name", None)
+            kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
+            counts[kind] += given is None
+            found.append(given or f"{kind}_{counts[kind]}")
+        return tuple(found)
+
+    def __iter__(self) -> Iterator[tuple[str, Layer]]:
+        return zip(self.names, self.layers, strict=True)
+
+    def init(self, key: Any, spec: Any) -> tuple[Nest, Nest]:
+        """First parameters and state of all layers; each layer's output spec is found by tracing it."""
+        params: Nest = {}
+        state: Nest = {}
+        spec = input_spec(spec)
+        for i, (name, layer) in enumerate(self):
+            with naming(name):
+                own, kept = layer.init(derive(key, i), spec)
+                _, spec = trace_layer(layer, own, kept, spec)
+            if own:
+                params[name] = own
+            if kept:
+                state[name] = kept
+        return params, state
+
+    def apply(self, params: Nest, state: Nest, x: Values, *, key: Any = None, training: bool = False) -> tuple[Values, Nest]:
+        """The last layer's output, and the state of all layers after this batch."""
+        strangers = [name for name in params if name not in self.names]
+        if strangers:
+            raise ArgumentError(
+                f"the parameters hold {strangers[0]!r}, which is no layer of this model: its layers are {', '.join(self.names)}."
+            )
+        after: Nest = {}
+        for i, (name, layer) in enumerate(self):
+            with scope(name), naming(name):
+                own = None if key is None else fold_in(key, i) if isinstance(key, Tensor) else derive(key, i)
+                try:
+                    x, kept = layer.apply(params.get(name, {}), state.get(name, {}), x, key=own, training=training)
+                except KeyError as error:
+                    raise ArgumentError(f"the parameters lack {error}: make them with this model's own init(key, spec).") from error
+            if kept:
+                after[name] = kept
+        return x, after
+
+    def output_spec(self, spec: Any) -> Spec:
+        """Spec of the output for a batch of this spec."""
+        from dagtrain.ops.random import key
+
+        spec = input_spec(spec)
+        return trace_layer(self, *self.init(key(0), spec), spec)[1]
+
+    def summary(self, spec: Any) -> Summary:
+        """Table of the layers: output shapes, parameters, bytes and FLOPs; see `dagtrain.nn.summary.summarize`."""
+        return summarize(self, spec)

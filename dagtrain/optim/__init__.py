@@ -1,0 +1,47 @@
+"""Optimisers as pure functions that chain, and schedules of the learning rate.
+
+optim.adam(1e-3)
+optim.chain(optim.clip_by_global_norm(1.0), optim.sgd(optim.cosine(0.1, steps=1000), momentum=0.9))
+"""
+
+from dagtrain.optim.adaptive import adadelta, adagrad, adam, adamw, rmsprop
+from dagtrain.optim.chain import add_decayed_weights, chain, clip_by_global_norm, clip_by_value, l2
+from dagtrain.optim.gradient_descent import sgd
+from dagtrain.optim.optimizer import Context, Optimizer, apply_once
+from dagtrain.optim.schedules import (
+    Schedule,
+    constant,
+    cosine,
+    exponential_decay,
+    one_cycle,
+    piecewise,
+    polynomial,
+    step_decay,
+    warmup,
+)
+
+__all__ = [
+    "Context",
+    "Optimizer",
+    "Schedule",
+    "adadelta",
+    "adagrad",
+    "adam",
+    "adamw",
+    "add_decayed_weights",
+    "apply_once",
+    "chain",
+    "clip_by_global_norm",
+    "clip_by_value",
+    "constant",
+    "cosine",
+    "exponential_decay",
+    "l2",
+    "one_cycle",
+    "piecewise",
+    "polynomial",
+    "rmsprop",
+    "sgd",
+    "step_decay",
+    "warmup",
+]

@@ -1,0 +1,168 @@
+"""Optimisers out of parts: clipping, weight decay, and the chain that joins them.
+
+    chain(clip_by_global_norm(1.0), l2(1e-4), adam(1e-3))
+
+A part is an `Optimizer` as any other; in a chain, the change that one makes is the gradient that the next one gets.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from dagtrain.errors import ArgumentError
+from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, check_rate, not_negative, positive, rate_at
+
+__all__ = ["add_decayed_weights", "chain", "clip_by_global_norm", "clip_by_value", "l2"]
+
+
+def _clip(context: Context, gradient: Vector, parameters: Vector, slots: Slots, *, limit: float) -> tuple[Vector, Slots]:
+    return np.clip(gradient, -limit, limit), {}
+
+
+def clip_by_value(limit: float) -> Optimizer:
+    """Cut each element of the gradient to [-limit, limit]. Stands before an optimiser in a `chain`.
+
+    Raises
+    ------
+    ArgumentError
+        If `limit` is not above 0.
+
+    Examples
+    --------
+    >>> from dagtrain import optim
+    >>> optim.apply_once(optim.chain(clip_by_value(1.0), optim.sgd(0.1)), np.zeros(2), np.array([5.0, -0.5]))[0]
+    array([-0.1 ,  0.05])
+    """
+    positive("clip_by_value", "limit", limit)
+    return Optimizer("clip_by_value", (), partial(_clip, limit=limit))
+
+
+def _clip_norm(context: Context, gradient: Vector, parameters: Vector, slots: Slots, *, max_norm: float) -> tuple[Vector, Slots]:
+    # The larger of norm and max_norm below: exactly 1 where nothing is to be clipped, and no division by zero.
+    length = context.global_norm(gradient).astype(np.float64)
+    return gradient * context.scalar(max_norm / np.maximum(length, max_norm)), {}
+
+
+def clip_by_global_norm(max_norm: float) -> Optimizer:
+    """Shorten the whole gradient to Euclidean length `max_norm` where it is longer. Stands before an optimiser in a `chain`.
+
+    Raises
+    ------
+    ArgumentError
+        If `max_norm` is not above 0.
+
+    Notes
+    -----
+    Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", arXiv:1211.5063, algorithm 1.
+
+    Examples
+    --------
+    >>> from dagtrain import optim
+    >>> optim.apply_once(optim.chain(clip_by_global_norm(1.0), optim.sgd(1.0)), np.zeros(2), np.array([3.0, 4.0]))[0]
+    array([-0.6, -0.8])
+    """
+    positive("clip_by_global_norm", "max_norm", max_norm)
+    return Optimizer("clip_by_global_norm", (), partial(_clip_norm, max_norm=max_norm))
+
+
+def _l2(context: Context, gradient: Vector, parameters: Vector, slots: Slots, *, weight_decay: float) -> tuple[Vector, Slots]:
+    return gradient + parameters * weight_decay, {}
+
+
+def l2(weight_decay: float) -> Optimizer:
+    """Add the gradient of ``weight_decay / 2 * sum(parameters**2)``. Stands before an optimiser in a `chain`.
+
+    Raises
+    ------
+    ArgumentError
+        If `weight_decay` is negative.
+
+    Examples
+    --------
+    >>> from dagtrain import optim
+    >>> optim.apply_once(optim.chain(l2(0.5), optim.sgd(0.1)), np.array([2.0]), np.array([0.0]))[0]
+    array([1.9])
+    """
+    not_negative("l2", "weight_decay", weight_decay)
+    return Optimizer("l2", (), partial(_l2, weight_decay=weight_decay))
+
+
+def _decay(
+    context: Context, gradient: Vector, parameters: Vector, slots: Slots, *, weight_decay: float, learning_rate: Rate
+) -> tuple[Vector, Slots]:
+    return gradient - parameters * context.scalar(rate_at(learning_rate, context.step) * weight_decay), {}
+
+
+def add_decayed_weights(weight_decay: float, learning_rate: Rate = 1.0) -> Optimizer:
+    """Let the parameters also shrink by ``learning_rate * weight_decay`` of themselves. Stands *after* an optimiser in a `chain`.
+
+    What the optimiser does is left as it is: ``chain(adam(r), add_decayed_weights(w, r))`` is ``adamw(r, weight_decay=w)``.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is negative.
+
+    Notes
+    -----
+    Loshchilov and Hutter, "Decoupled weight decay regularization", arXiv:1711.05101, algorithm 1.
+
+    Examples
+    --------
+    >>> from dagtrain import optim
+    >>> optim.apply_once(optim.chain(optim.sgd(0.1), add_decayed_weights(0.5, 0.1)), np.array([2.0]), np.array([0.0]))[0]
+    array([1.9])
+    """
+    not_negative("add_decayed_weights", "weight_decay", weight_decay)
+    check_rate("add_decayed_weights", learning_rate)
+    return Optimizer("add_decayed_weights", (), partial(_decay, weight_decay=weight_decay, learning_rate=learning_rate))
+
+
+def _chained(
+    context: Context, gradient: Vector, parameters: Vector, slots: Slots, *, parts: tuple[Optimizer, ...], names: tuple[dict[str, str], ...]
+) -> tuple[Vector, Slots]:
+    after: Slots = {}
+    for part, renamed in zip(parts, names, strict=True):
+        gradient, own = part.update(context, gradient, parameters, {slot: slots[outer] for slot, outer in renamed.items()})
+        after.update({outer: own[slot] for slot, outer in renamed.items()})
+    return gradient, after
+
+
+class _Chain(Optimizer):
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"parts": self.update.keywords["parts"]}  # type: ignore[attr-defined]  # made by chain() below, always a partial
+
+    def __repr__(self) -> str:
+        return f"chain({', '.join(map(repr, self.settings['parts']))})"
+
+
+def chain(*parts: Optimizer) -> Optimizer:
+    """Apply optimisers one after the other; each one's change is the next one's gradient.
+
+    Slots keep their names where these differ; where two parts use one name, it gets the part's name and place before it.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no part, or a part is no optimiser.
+
+    Examples
+    --------
+    >>> from dagtrain import optim
+    >>> chain(clip_by_global_norm(1.0), optim.adam(1e-3)).slots
+    ('first', 'second')
+    """
+    if not parts:
+        raise ArgumentError("chain needs at least one optimiser.")
+    for i, part in enumerate(parts):
+        if not isinstance(part, Optimizer):
+            raise ArgumentError(f"chain: number {i} is {part!r}, which is not an optimiser.")
+    counts = Counter(slot for part in parts for slot in part.slots)
+    names = tuple({slot: slot if counts[slot] == 1 else f"{part.name}_{i}_{slot}" for slot in part.slots} for i, part in enumerate(parts))
+    slots = tuple(outer for renamed in names for outer in renamed.values())
+    return _Chain("chain", slots, partial(_chained, parts=parts, names=names))

@@ -1,0 +1,58 @@
+"""Gradient descent, with momentum and with Nesterov's look ahead."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from dagtrain.errors import ArgumentError
+from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, check_rate, fraction, rate_at
+
+__all__ = ["sgd"]
+
+
+def _descend(context: Context, gradient: Vector, parameters: Vector, slots: Slots, *, learning_rate: Rate) -> tuple[Vector, Slots]:
+    return gradient * context.scalar(-rate_at(learning_rate, context.step)), {}
+
+
+def _with_momentum(
+    context: Context, gradient: Vector, parameters: Vector, slots: Slots, *, learning_rate: Rate, momentum: float, nesterov: bool
+) -> tuple[Vector, Slots]:
+    velocity = slots["velocity"] * momentum + gradient
+    ahead = velocity * momentum + gradient if nesterov else velocity
+    return ahead * context.scalar(-rate_at(learning_rate, context.step)), {"velocity": velocity}
+
+
+def sgd(learning_rate: Rate, momentum: float = 0.0, nesterov: bool = False) -> Optimizer:
+    """Stochastic gradient descent: ``v = momentum * v + g``, change ``-learning_rate * v``.
+
+    Parameters
+    ----------
+    learning_rate
+        Number or schedule.
+    momentum
+        Share of the last velocity that is kept, in [0, 1).
+    nesterov
+        Whether to take the gradient as if one step ahead: change ``-learning_rate * (momentum * v + g)``.
+
+    Raises
+    ------
+    ArgumentError
+        If the learning rate is negative, momentum is not in [0, 1), or `nesterov` is asked for without momentum.
+
+    Notes
+    -----
+    Polyak, "Some methods of speeding up the convergence of iteration methods" (1964); Nesterov's method in the form of Sutskever et al.,
+    "On the importance of initialization and momentum in deep learning" (ICML 2013), section 2, the parameters taken after the look ahead.
+
+    Examples
+    --------
+    >>> sgd(0.1, momentum=0.9).slots
+    ('velocity',)
+    """
+    check_rate("sgd", learning_rate)
+    fraction("sgd", "momentum", momentum)
+    if momentum == 0:
+        if nesterov:
+            raise ArgumentError("sgd: nesterov=True needs momentum above 0, for instance momentum=0.9.")
+        return Optimizer("sgd", (), partial(_descend, learning_rate=learning_rate))
+    return Optimizer("sgd", ("velocity",), partial(_with_momentum, learning_rate=learning_rate, momentum=momentum, nesterov=bool(nesterov)))

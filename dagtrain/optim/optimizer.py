@@ -1,0 +1,188 @@
+"""What an optimiser is: a pure function from a gradient to a change of the parameters, and the vectors it remembers.
+
+    gradient, parameters, slots ──update──▶ change, slots          parameters + change are the next parameters
+
+All of them are equally long vectors: blocks of the flat vector that holds every parameter of a model. An update is elementwise, so that it
+gives the same for one block or many; what needs the whole vector (a norm) it asks of its context. Numbers that are the same for all
+elements are computed once, in float64, and cast by `Context.scalar`; what is left for each element is as few passes as possible.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from dagtrain.errors import ArgumentError, ShapeError
+from dagtrain.graph import Tensor, spec_of
+from dagtrain.ops import as_tensor
+from dagtrain.ops.elementwise import cast
+from dagtrain.ops.reduce import norm
+from dagtrain.trace import trace_nested
+
+__all__ = ["Context", "Optimizer", "Rate", "Slots", "Vector", "apply_once", "fraction", "not_negative", "positive", "rate_at"]
+
+Vector = Any
+"""A one-dimensional tensor: a block of the flat vector of parameters, of gradients or of a slot."""
+Slots = dict[str, Vector]
+Rate = float | Callable[[Any], Any]
+"""A learning rate: a number, or a schedule (step → number, in NumPy functions)."""
+
+
+class Context(Protocol):
+    """What the trainer gives to an update besides the vectors."""
+
+    @property
+    def step(self) -> Tensor:
+        """Number of updates made before this one (0, 1, ...): float64, no axes."""
+
+    def scalar(self, value: Any) -> Tensor:
+        """A number (no axes) cast to the parameters' dtype."""
+
+    def global_norm(self, vector: Vector) -> Tensor:
+        """Euclidean norm of this vector over all blocks, no axes."""
+
+
+Update = Callable[[Context, Vector, Vector, Slots], tuple[Vector, Slots]]
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """One rule for changing parameters.
+
+    Attributes
+    ----------
+    name
+        Its name, also in key names and pictures.
+    slots
+        Names of the vectors it remembers; they are zero at the start.
+    update
+        ``update(context, gradient, parameters, slots) -> (change, slots)``.
+
+    Examples
+    --------
+    >>> from dagtrain import optim
+    >>> optim.adam(1e-3)
+    adam(learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-08)
+    """
+
+    name: str
+    slots: tuple[str, ...]
+    update: Update
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The arguments it was made with."""
+        return dict(self.update.keywords) if isinstance(self.update, partial) else {}
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"
+
+
+def rate_at(learning_rate: Rate, step: Any) -> Any:
+    """The learning rate for the update at this step."""
+    return learning_rate(step) if callable(learning_rate) else learning_rate
+
+
+# ---- arguments, checked where they are written
+
+
+def not_negative(where: str, what: str, value: Any) -> None:
+    """Refuse what is no finite number from 0 up."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not (math.isfinite(value) and value >= 0):
+        raise ArgumentError(f"{where}: {what} must be a finite number from 0 up, got {value!r}.")
+
+
+def positive(where: str, what: str, value: Any) -> None:
+    """Refuse what is no finite number above 0."""
+    not_negative(where, what, value)
+    if value == 0:
+        raise ArgumentError(f"{where}: {what} must be above 0, got {value!r}.")
+
+
+def fraction(where: str, what: str, value: Any) -> None:
+    """Refuse what is no number in [0, 1)."""
+    not_negative(where, what, value)
+    if value >= 1:
+        raise ArgumentError(f"{where}: {what} must be below 1, got {value!r}.")
+
+
+def check_rate(where: str, value: Any) -> None:
+    """Refuse a learning rate that is neither a number from 0 up nor a schedule."""
+    if not callable(value):
+        not_negative(where, "learning_rate", value)
+
+
+# ---- the plain reference
+
+
+class _Whole:
+    """The context of an update of the whole vector at once."""
+
+    def __init__(self, step: Tensor, dtype: np.dtype[Any]) -> None:
+        self.step, self.dtype = step, dtype
+
+    def scalar(self, value: Any) -> Tensor:
+        found = as_tensor(value)
+        if found.shape:
+            raise ShapeError(f"a scalar has no axes, got shape {found.shape}.")
+        return cast(found, self.dtype)
+
+    def global_norm(self, vector: Vector) -> Tensor:
+        return norm(as_tensor(vector))
+
+
+def apply_once(
+    optimizer: Optimizer, parameters: Any, gradient: Any, slots: Mapping[str, Any] | None = None, step: int = 0
+) -> tuple[Any, dict[str, Any]]:
+    """One update of a whole vector: the plain reference that the blocks of training are tested against.
+
+    Parameters
+    ----------
+    optimizer
+        The rule.
+    parameters, gradient
+        Vectors of one shape and float dtype.
+    slots
+        Vectors by the names in ``optimizer.slots``; zeros if None.
+    step
+        Number of updates made before.
+
+    Returns
+    -------
+    parameters, slots
+        The next ones.
+
+    Raises
+    ------
+    ShapeError
+        If the gradient has another shape than the parameters.
+
+    Examples
+    --------
+    >>> from dagtrain import optim
+    >>> parameters, slots = apply_once(optim.sgd(0.1), np.array([1.0, 2.0]), np.array([1.0, -1.0]))
+    >>> parameters
+    array([0.9, 2.1])
+    """
+    parameters, gradient = np.asarray(parameters), np.asarray(gradient)
+    if parameters.shape != gradient.shape or parameters.ndim != 1:
+        raise ShapeError(f"apply_once takes two vectors of one length, got parameters {parameters.shape} and gradient {gradient.shape}.")
+    given = (
+        {name: np.zeros_like(parameters) for name in optimizer.slots}
+        if slots is None
+        else {n: np.asarray(slots[n]) for n in optimizer.slots}
+    )
+
+    def updated(parameters: Tensor, gradient: Tensor, slots: Slots, step: Tensor) -> tuple[Tensor, Slots]:
+        change, after = optimizer.update(_Whole(step, spec_of(parameters).dtype), gradient, parameters, slots)
+        return parameters + change, {name: after[name] for name in optimizer.slots}
+
+    count = np.asarray(step, np.float64)
+    graph = trace_nested(updated, parameters, gradient, given, count).graph
+    result, *after = graph.plan()(parameters, gradient, *given.values(), count)
+    return result, dict(zip(optimizer.slots, after, strict=True))

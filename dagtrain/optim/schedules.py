@@ -1,0 +1,241 @@
+"""Schedules: the learning rate as a function of the number of updates made before (0, 1, ...).
+
+They are written in NumPy functions, so they work on a number, on an array (to plot them) and inside the graph of a training step. Any other
+function of that form can be used in their place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from dagtrain.errors import ArgumentError
+from dagtrain.optim.optimizer import Rate, check_rate, not_negative, positive, rate_at
+
+__all__ = [
+    "Schedule",
+    "constant",
+    "cosine",
+    "exponential_decay",
+    "one_cycle",
+    "piecewise",
+    "polynomial",
+    "step_decay",
+    "warmup",
+]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Step → learning rate.
+
+    Examples
+    --------
+    >>> constant(0.1)
+    constant(value=0.1)
+    """
+
+    name: str
+    function: partial[Any]
+
+    def __call__(self, step: Any) -> Any:
+        """The learning rate of the update after `step` others."""
+        return self.function(step)
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.function.keywords.items())})"
+
+
+def _schedule(name: str, function: Callable[..., Any], **settings: Any) -> Schedule:
+    return Schedule(name, partial(function, **settings))
+
+
+def _count(where: str, what: str, value: Any, least: int = 1) -> None:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+        raise ArgumentError(f"{where}: {what} must be a whole number from {least} up, got {value!r}.")
+
+
+def _constant(step: Any, *, value: float) -> Any:
+    return value + 0.0 * step
+
+
+def constant(value: float) -> Schedule:
+    """The same rate always."""
+    not_negative("constant", "value", value)
+    return _schedule("constant", _constant, value=value)
+
+
+def _exponential(step: Any, *, initial: float, rate: float, every: int, staircase: bool) -> Any:
+    times = step / every
+    return initial * rate ** (np.floor(times) if staircase else times)
+
+
+def exponential_decay(initial: float, rate: float, every: int = 1, staircase: bool = False) -> Schedule:
+    """``initial * rate ** (step / every)``; the exponent rounded down with `staircase`.
+
+    Examples
+    --------
+    >>> float(exponential_decay(1.0, 0.5, every=10)(20))
+    0.25
+    """
+    not_negative("exponential_decay", "initial", initial)
+    positive("exponential_decay", "rate", rate)
+    _count("exponential_decay", "every", every)
+    return _schedule("exponential_decay", _exponential, initial=initial, rate=rate, every=every, staircase=bool(staircase))
+
+
+def step_decay(initial: float, factor: float, every: int) -> Schedule:
+    """`initial`, multiplied by `factor` after each `every` steps.
+
+    Examples
+    --------
+    >>> float(step_decay(1.0, 0.1, every=100)(100))
+    0.1
+    """
+    not_negative("step_decay", "initial", initial)
+    positive("step_decay", "factor", factor)
+    _count("step_decay", "every", every)
+    return _schedule("step_decay", _exponential, initial=initial, rate=factor, every=every, staircase=True)
+
+
+def _piecewise(step: Any, *, boundaries: tuple[int, ...], values: tuple[float, ...]) -> Any:
+    rate = values[-1] + 0.0 * step
+    for boundary, value in zip(reversed(boundaries), reversed(values[:-1]), strict=True):
+        rate = np.where(step < boundary, value, rate)
+    return rate
+
+
+def piecewise(boundaries: Sequence[int], values: Sequence[float]) -> Schedule:
+    """``values[0]`` before step ``boundaries[0]``, ``values[1]`` from there on to the next, and so on.
+
+    Raises
+    ------
+    ArgumentError
+        If the boundaries do not rise, or there is not one value more than boundaries.
+
+    Examples
+    --------
+    >>> piecewise([10, 20], [1.0, 0.5, 0.1])(np.array([9, 10, 25]))
+    array([1. , 0.5, 0.1])
+    """
+    for boundary in boundaries:
+        _count("piecewise", "each boundary", boundary)
+    if list(boundaries) != sorted(set(boundaries)):
+        raise ArgumentError(f"piecewise: boundaries must rise, got {list(boundaries)}.")
+    if len(values) != len(boundaries) + 1:
+        raise ArgumentError(f"piecewise: {len(boundaries)} boundaries part {len(boundaries) + 1} values, got {len(values)}.")
+    for value in values:
+        not_negative("piecewise", "each value", value)
+    return _schedule("piecewise", _piecewise, boundaries=tuple(map(int, boundaries)), values=tuple(map(float, values)))
+
+
+def _polynomial(step: Any, *, initial: float, steps: int, final: float, power: float) -> Any:
+    return final + (initial - final) * (1 - np.minimum(step / steps, 1.0)) ** power
+
+
+def polynomial(initial: float, steps: int, final: float = 0.0, power: float = 1.0) -> Schedule:
+    """From `initial` to `final` along ``(1 - step / steps) ** power``, then `final`; a straight line by default.
+
+    Examples
+    --------
+    >>> float(polynomial(1.0, 100)(25))
+    0.75
+    """
+    not_negative("polynomial", "initial", initial)
+    not_negative("polynomial", "final", final)
+    positive("polynomial", "power", power)
+    _count("polynomial", "steps", steps)
+    return _schedule("polynomial", _polynomial, initial=initial, steps=steps, final=final, power=power)
+
+
+def _between(start: float, end: float, progress: Any) -> Any:
+    return end + (start - end) * 0.5 * (1 + np.cos(math.pi * progress))
+
+
+def _cosine(step: Any, *, initial: float, steps: int, final: float, warmup_steps: int) -> Any:
+    progress = np.minimum(np.maximum(step - warmup_steps, 0) / (steps - warmup_steps), 1.0)
+    rate = _between(initial, final, progress)
+    return np.minimum((step + 1) / warmup_steps, 1.0) * rate if warmup_steps else rate
+
+
+def cosine(initial: float, steps: int, final: float = 0.0, warmup_steps: int = 0) -> Schedule:
+    """Half a cosine wave from `initial` down to `final` at `steps`, after a straight rise over the first `warmup_steps` updates.
+
+    The first update uses ``initial / warmup_steps``, update number `warmup_steps` uses `initial`.
+
+    Notes
+    -----
+    Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", arXiv:1608.03983, equation 5, without restarts.
+
+    Examples
+    --------
+    >>> cosine(1.0, 10)(np.array([0, 5, 10, 20])).round(6)
+    array([1. , 0.5, 0. , 0. ])
+    """
+    not_negative("cosine", "initial", initial)
+    not_negative("cosine", "final", final)
+    _count("cosine", "steps", steps)
+    _count("cosine", "warmup_steps", warmup_steps, 0)
+    if warmup_steps >= steps:
+        raise ArgumentError(f"cosine: warmup_steps ({warmup_steps}) must be fewer than steps ({steps}).")
+    return _schedule("cosine", _cosine, initial=initial, steps=steps, final=final, warmup_steps=warmup_steps)
+
+
+def _one_cycle(step: Any, *, peak: float, steps: int, warmup_fraction: float, start_divisor: float, final_divisor: float) -> Any:
+    start = peak / start_divisor
+    final = start / final_divisor
+    top, end = warmup_fraction * steps - 1, steps - 1
+    rising = _between(start, peak, np.minimum(step / top, 1.0)) if top > 0 else peak
+    falling = _between(peak, final, np.minimum(np.maximum((step - top) / (end - top), 0.0), 1.0))
+    return np.where(step < top, rising, falling)
+
+
+def one_cycle(peak: float, steps: int, warmup_fraction: float = 0.3, start_divisor: float = 25.0, final_divisor: float = 1e4) -> Schedule:
+    """Half a cosine wave up to `peak` over the first part of the steps, another one down to almost nothing over the rest.
+
+    Starts at ``peak / start_divisor`` and ends at ``peak / start_divisor / final_divisor``.
+
+    Notes
+    -----
+    Smith and Topin, "Super-convergence", arXiv:1708.07120, with cosines for straight lines and without the cycle of momentum.
+
+    Examples
+    --------
+    >>> float(one_cycle(1.0, 100)(29))
+    1.0
+    """
+    not_negative("one_cycle", "peak", peak)
+    _count("one_cycle", "steps", steps, 2)
+    not_negative("one_cycle", "warmup_fraction", warmup_fraction)
+    if warmup_fraction >= 1:
+        raise ArgumentError(f"one_cycle: warmup_fraction must be below 1, got {warmup_fraction!r}.")
+    positive("one_cycle", "start_divisor", start_divisor)
+    positive("one_cycle", "final_divisor", final_divisor)
+    settings = {"warmup_fraction": warmup_fraction, "start_divisor": start_divisor, "final_divisor": final_divisor}
+    return _schedule("one_cycle", _one_cycle, peak=peak, steps=steps, **settings)
+
+
+def _warmup(step: Any, *, learning_rate: Rate, steps: int) -> Any:
+    return np.minimum((step + 1) / steps, 1.0) * rate_at(learning_rate, step)
+
+
+def warmup(learning_rate: Rate, steps: int) -> Schedule:
+    """Another schedule (or a number), times a straight rise over the first updates: ``1 / steps`` at the first, 1 at number `steps`.
+
+    Notes
+    -----
+    Goyal et al., "Accurate, large minibatch SGD: training ImageNet in 1 hour", arXiv:1706.02677, section 2.2.
+
+    Examples
+    --------
+    >>> warmup(1.0, 4)(np.arange(6))
+    array([0.25, 0.5 , 0.75, 1.  , 1.  , 1.  ])
+    """
+    check_rate("warmup", learning_rate)
+    _count("warmup", "steps", steps)
+    return _schedule("warmup", _warmup, learning_rate=learning_rate, steps=steps)
