@@ -1,0 +1,130 @@
+"""What rewrite rules may ask of tensors and attributes: the functions that conditions and results of rules name.
+
+Each looks at a bounded neighbourhood of a node, so that a pass over a graph stays linear.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dagtrain.graph import Tensor
+from dagtrain.transform.patterns import number_of
+
+__all__ = ["CONDITIONS"]
+
+Axes = tuple[int, ...]
+
+ABOVE_ZERO = frozenset({"exp", "exp2", "softmax", "sigmoid", "softplus", "cosh"})
+KEEP_ABOVE_ZERO = frozenset(
+    {"add", "multiply", "divide", "maximum", "sqrt", "square", "reciprocal", "sum", "mean", "max", "min", "prod", "broadcast_to", "reshape"}
+    | {"transpose", "slice", "flip", "cast", "concatenate", "cumsum", "cumprod", "stop_gradient", "power", "absolute"}
+)
+DEPTH = 5
+
+
+def positive(x: Tensor, depth: int = DEPTH) -> bool:
+    """Whether x is above zero by its form: an exponential, a softmax, or made of such by ops that keep it so."""
+    if x.op in ABOVE_ZERO:
+        return x.dtype.kind == "f"
+    number = number_of(x)
+    if number is not None:
+        return not isinstance(number, complex) and number > 0
+    return depth > 0 and x.op in KEEP_ABOVE_ZERO and x.dtype.kind == "f" and all(positive(i, depth - 1) for i in x.inputs)
+
+
+def whole(*tensors: Tensor) -> bool:
+    """Whether these are integers, for which there is no NaN, no infinity and no negative zero."""
+    return all(x.dtype.kind in "iu" for x in tensors)
+
+
+def number(x: Tensor) -> bool:
+    """Whether x is one number, known here."""
+    return x.op == "constant" and x.size == 1
+
+
+def float_number(x: Tensor) -> bool:
+    """Whether x is one floating point number, known here."""
+    return number(x) and x.dtype.kind == "f"
+
+
+def power_of_two(x: Tensor) -> bool:
+    """Whether x is a floating point constant ±2^n, with a reciprocal that is exact too: multiplying by it only moves the exponent."""
+    value = number_of(x)
+    if not isinstance(value, float) or x.dtype.kind != "f" or not 2**-13 <= abs(value) <= 2**13:
+        return False
+    return abs(math.frexp(value)[0]) == 0.5
+
+
+def filled(x: Tensor) -> bool:
+    """Whether x has elements."""
+    return x.size > 0
+
+
+def vector(x: Tensor) -> bool:
+    """Whether x has one axis."""
+    return x.ndim == 1
+
+
+def single(axes: Axes) -> bool:
+    """Whether these are exactly one axis."""
+    return len(axes) == 1
+
+
+def only(axes: Axes) -> int:
+    """The one axis of several."""
+    return axes[0]
+
+
+def is_axis(axes: Axes, axis: int) -> bool:
+    """Whether these axes are just this one."""
+    return axes == (axis,)
+
+
+def compose(first: Axes, second: Axes) -> Axes:
+    """The transposition that does one and then another."""
+    return tuple(first[i] for i in second)
+
+
+def in_order(axes: Axes) -> bool:
+    """Whether a transposition leaves everything in place."""
+    return axes == tuple(range(len(axes)))
+
+
+def leads(x: Tensor, shape: Axes) -> bool:
+    """Whether this shape is x's with axes of length 1 put before it, which broadcasting would do by itself."""
+    extra = len(shape) - x.ndim
+    return extra >= 0 and shape == (1,) * extra + x.shape
+
+
+def one_each(x: Tensor, axes: Axes) -> bool:
+    """Whether x has length 1 along all these axes, so that a reduction over them has one element each."""
+    return all(x.shape[i] == 1 for i in axes)
+
+
+def without_ones(x: Tensor, axes: Axes, keepdims: bool) -> Axes:
+    """The shape after reducing axes of length 1."""
+    return x.shape if keepdims else tuple(n for i, n in enumerate(x.shape) if i not in axes)
+
+
+def lossless(x: Tensor, through: str, to: str) -> bool:
+    """Whether a cast of x by way of a dtype to another equals the direct one, bit by bit."""
+    start, middle, end = x.dtype, np.dtype(through), np.dtype(to)
+    if start.kind == "f" and end.kind not in "fc":
+        return False  # what a float beyond an integer's range becomes depends on the float's width
+    if start.kind in "iu" and middle.kind in "fc":
+        digits = np.finfo(middle).nmant + 1
+        return start.itemsize * 8 - (start.kind == "i") <= digits
+    return bool(np.can_cast(start, middle, "safe"))
+
+
+CONDITIONS: dict[str, Callable[..., Any]] = {
+    f.__name__: f
+    for f in (
+        positive, whole, number, float_number, power_of_two, filled, vector, single, only, is_axis, compose, in_order, leads, one_each,
+        without_ones, lossless,
+    )
+}  # fmt: skip

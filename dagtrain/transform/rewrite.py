@@ -1,0 +1,178 @@
+"""Applying rewrite rules to a graph: one pass from the leaves up, each node rewritten until nothing fits it any more.
+
+Since rules look only at a node and a bounded neighbourhood below it, and what lies below is settled first, one pass is enough, and it costs
+time in proportion to the graph. The rules that could fit a node are found by its op and the ops of its inputs. Nothing recurses into a
+graph's depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from dagtrain.errors import GraphError
+from dagtrain.graph import LEAVES, Graph, Tensor, located, make, remake
+from dagtrain.transform.conditions import CONDITIONS
+from dagtrain.transform.patterns import Apply, Letter, Number, Pattern, build, holds, match, variants
+from dagtrain.transform.rules import Rule
+
+__all__ = ["RuleSet", "Settle", "Step", "rewrite", "same", "simplify"]
+
+Settle = Callable[[Tensor], Tensor]
+Step = Callable[[Tensor, Settle], Tensor]
+"""One way to change a node: gives the node itself where it has nothing to do."""
+
+MOST_REWRITES = 32
+MOST_PASSES = 16
+DEEPEST = 40
+# Integers wrap around at their own width, so a rule may not carry such an op over to another width.
+WRAPPING = frozenset({"add", "subtract", "multiply", "negative", "power", "square", "absolute", "sum", "prod", "cumsum", "cumprod"})
+CARRIERS_OF_NUMBERS = frozenset({"constant", "broadcast_to", "reshape", "transpose"})
+
+
+class RuleSet:
+    """Rules, found by the op of a node and the ops of its inputs."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self.rules = tuple(rules)
+        self._by_op: dict[str, list[tuple[Apply, Rule]]] = {}
+        for rule in self.rules:
+            for pattern in variants(rule.parsed_pattern):
+                assert isinstance(pattern, Apply)
+                self._by_op.setdefault(pattern.op, []).append((pattern, rule))
+        self._by_form: dict[tuple[str, ...], list[tuple[Apply, Rule]]] = {}
+
+    def apply(self, node: Tensor, settle: Settle) -> Tensor:
+        """What the first rule that fits makes of the node; the node itself if none does."""
+        if node.op not in self._by_op:
+            return node
+        form = (node.op, *[source.op for source in node.inputs])
+        candidates = self._by_form.get(form)
+        if candidates is None:
+            candidates = self._by_form[form] = [c for c in self._by_op[node.op] if _could_fit(c[0], form[1:])]
+        for pattern, rule in candidates:
+            new = _try(pattern, rule, node, settle)
+            if new is not None:
+                return new
+        return node
+
+
+def _could_fit(pattern: Apply, ops: tuple[str, ...]) -> bool:
+    return len(ops) == len(pattern.operands) and all(_admits(p, op) for p, op in zip(pattern.operands, ops, strict=True))
+
+
+def _admits(pattern: Pattern, op: str) -> bool:
+    if isinstance(pattern, Letter):
+        return True
+    if isinstance(pattern, Number):
+        return op in CARRIERS_OF_NUMBERS
+    return pattern.op == op
+
+
+def _try(pattern: Apply, rule: Rule, node: Tensor, settle: Settle) -> Tensor | None:
+    inner: list[Tensor] = []
+    bound: dict[str, object] = {}
+    if not match(pattern, node, bound, inner) or (rule.kind != "exact" and node.dtype.kind == "c"):
+        return None
+    if any(i.dtype.kind in "iu" and i.op in WRAPPING and i.dtype != node.dtype for i in inner):
+        return None
+    try:
+        if not holds(rule.condition, bound, CONDITIONS):
+            return None
+        with located(node.origin):
+            new = build(rule.parsed_result, bound, node, CONDITIONS, settle)
+    except GraphError:  # the op of the result is not defined for these dtypes
+        return None
+    return new if new.spec == node.spec and new is not node else None
+
+
+class _Pass:
+    """One walk over a graph: what became of each node, and the nodes that are settled."""
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self.steps = steps
+        self.settled: set[Tensor] = set()
+        self.depth = 0
+        self.unfinished = False
+
+    def settle(self, node: Tensor) -> Tensor:
+        """Change a node whose inputs are settled until no step changes it."""
+        if self.depth >= DEEPEST:
+            self.unfinished = True
+            return node
+        self.depth += 1
+        for _ in range(MOST_REWRITES):
+            if node in self.settled:
+                break
+            new = self._once(node)
+            if new is node:
+                break
+            node = new
+        self.depth -= 1
+        self.settled.add(node)
+        return node
+
+    def _once(self, node: Tensor) -> Tensor:
+        if node.op == "scan":
+            node = self._with_body(node)
+        for step in self.steps:
+            new = step(node, self.settle)
+            if new is not node:
+                return new
+        return node
+
+    def _with_body(self, node: Tensor) -> Tensor:
+        body = node.attribute("body")
+        new = self.run(body, ())
+        return node if same(new, body) else make("scan", node.inputs, {**dict(node.attributes), "body": new}, node.spec, node.origin)
+
+    def run(self, graph: Graph, keep: Iterable[Tensor]) -> Graph:
+        """The graph with every node settled, but for the kept ones and what leads only to them."""
+        became = {t: t for t in keep}
+        for node in graph.nodes:
+            if node not in became:
+                new = node if node.op in LEAVES else remake(node, tuple([became[source] for source in node.inputs]))
+                became[node] = self.settle(new)
+        new_graph = graph.replace(became)
+        return graph if same(new_graph, graph) else new_graph
+
+
+def same(a: Graph, b: Graph) -> bool:
+    """Whether two graphs with the same inputs have the very same nodes as outputs."""
+    return all(x is y for x, y in zip(a.outputs.values(), b.outputs.values(), strict=True))
+
+
+def rewrite(graph: Graph, steps: Sequence[Step], *, keep: Iterable[Tensor] = ()) -> Graph:
+    """Change the nodes of a graph, and of the bodies of its loops, by steps until none has anything to do."""
+    kept = tuple(keep)
+    for _ in range(MOST_PASSES):
+        walk = _Pass(steps)
+        graph = walk.run(graph, kept)
+        if not walk.unfinished:
+            break
+    return graph
+
+
+def simplify(graph: Graph, rules: RuleSet | Iterable[Rule], *, keep: Iterable[Tensor] = ()) -> Graph:
+    """Rewrite a graph by rules until none fits.
+
+    Parameters
+    ----------
+    graph
+        Any graph; loops' bodies are rewritten with it.
+    rules
+        A `RuleSet`, or rules.
+    keep
+        Nodes that must survive, such as those one wants to differentiate by: they and what leads only to them are left alone.
+
+    Examples
+    --------
+    >>> import dagtrain as dt, numpy as np
+    >>> from dagtrain.transform import EXACT, Rule, simplify
+    >>> graph = dt.trace(lambda x: np.negative(np.negative(x)), np.zeros(2))
+    >>> print(simplify(graph, [Rule("--x", "x", EXACT)]))
+    graph(x: float64[2]) -> (output: float64[2])
+      %0 = input(name='x')                                  float64[2]
+      return output=%0
+    """
+    table = rules if isinstance(rules, RuleSet) else RuleSet(rules)
+    return rewrite(graph, [table.apply], keep=keep)

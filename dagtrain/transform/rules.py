@@ -1,0 +1,203 @@
+"""The rewrite rules, as data that reads like algebra.
+
+    Rule("log(softmax(x, **a))", "log_softmax(x, **a)", STABLE)
+
+Every rule says how far it can be trusted:
+
+- ``EXACT``: the same bits for every value, NaN, infinities and the sign of zero included (which of several NaNs comes out is left open);
+- ``STABLE``: mathematically equal, and numerically at least as good: no new overflow, no new cancellation, no more roundings;
+- ``APPROXIMATE``: equal on ordinary numbers only (x*0 is 0 unless x is NaN or infinite); applied when the user asks, never otherwise.
+
+The language of the texts is told in `dagtrain.transform.patterns`, the conditions in `dagtrain.transform.conditions`. A rewrite is done
+only where the result has the shape and dtype of what it replaces, so ``cast(x, **a) → x`` needs no condition.
+
+Not here on purpose: ``maximum(x, 0) → relu(x)``, because their derivatives at 0 differ (one half and none);
+``exp(log_softmax(x)) → softmax(x)``, because the gradient of cross-entropy has log_softmax at hand and one exponential is cheaper than
+another softmax.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from dagtrain.transform.patterns import Pattern, Use, parse, parse_condition
+
+__all__ = ["APPROXIMATE", "APPROXIMATIONS", "EXACT", "SIMPLIFICATIONS", "STABILISATIONS", "STABLE", "Kind", "Rule"]
+
+Kind = Literal["exact", "stable", "approximate"]
+EXACT: Kind = "exact"
+STABLE: Kind = "stable"
+APPROXIMATE: Kind = "approximate"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Where the pattern is found and the condition holds, the result takes its place.
+
+    Examples
+    --------
+    >>> Rule("x * 1", "x", EXACT)
+    Rule(pattern='x * 1', result='x', kind='exact', when='')
+    """
+
+    pattern: str
+    result: str
+    kind: Kind
+    when: str = ""
+
+    @cached_property
+    def parsed_pattern(self) -> Pattern:
+        """The pattern, read."""
+        return parse(self.pattern)
+
+    @cached_property
+    def parsed_result(self) -> Pattern:
+        """The result, read."""
+        return parse(self.result)
+
+    @cached_property
+    def condition(self) -> tuple[Use, ...]:
+        """The condition, read."""
+        return parse_condition(self.when) if self.when else ()
+
+    def __str__(self) -> str:
+        return f"{self.pattern} → {self.result}" + (f"   when {self.when}" if self.when else "") + f"   ({self.kind})"
+
+
+_BINARY = ("add", "subtract", "multiply", "divide", "power", "maximum", "minimum", "equal", "not_equal", "less", "less_equal", "greater",
+           "greater_equal")  # fmt: skip
+_REDUCTIONS = ("sum", "mean", "prod", "max", "min", "logsumexp", "norm", "any", "all")
+
+SUM_SHAPES = (
+    # Reducing and then putting axes of length 1 in or out is reducing with keepdims the other way round.
+    *(Rule(f"reshape({r}(x, axis=k, keepdims=True), **b)", f"{r}(x, axis=k, keepdims=False)", EXACT) for r in _REDUCTIONS),
+    *(Rule(f"reshape({r}(x, axis=k, keepdims=False), **b)", f"{r}(x, axis=k, keepdims=True)", EXACT) for r in _REDUCTIONS),
+)
+
+STABILISATIONS: tuple[Rule, ...] = (
+    *SUM_SHAPES,
+    # Powers that have a function of their own, correctly rounded.
+    Rule("x ** 1", "x", STABLE),
+    Rule("x ** 2", "square(x)", STABLE),
+    Rule("x ** 0.5", "sqrt(x)", STABLE),
+    Rule("x ** -1", "reciprocal(x)", STABLE),
+    Rule("sqrt(square(x))", "absolute(x)", STABLE),
+    # Logarithms and exponentials near 1 and far out.
+    Rule("log(exp(x))", "x", STABLE),
+    Rule("log(1 + x)", "log1p(x)", STABLE),
+    Rule("exp(x) - 1", "expm1(x)", STABLE),
+    Rule("log1p(exp(x))", "softplus(x)", STABLE),
+    Rule("logaddexp(x, 0)", "softplus(x)", STABLE),
+    Rule("log1p(expm1(x))", "x", STABLE),
+    # The logistic function and its logarithms.
+    Rule("1 / (1 + exp(-x))", "sigmoid(x)", STABLE),
+    Rule("1 / (1 + exp(x))", "sigmoid(-x)", STABLE),
+    Rule("reciprocal(1 + exp(-x))", "sigmoid(x)", STABLE),
+    Rule("exp(x) / (1 + exp(x))", "sigmoid(x)", STABLE),
+    Rule("log(sigmoid(x))", "-softplus(-x)", STABLE),
+    Rule("log(1 - sigmoid(x))", "-softplus(x)", STABLE),
+    Rule("log1p(-sigmoid(x))", "-softplus(x)", STABLE),
+    # Softmax and log-sum-exp, with or without the maximum taken off by hand.
+    Rule("exp(x) / sum(exp(x), axis=k, keepdims=True)", "softmax(x, axis=only(k))", STABLE, "single(k) and filled(x)"),
+    Rule("exp(x) / sum(exp(x), axis=k, keepdims=False)", "softmax(x, axis=only(k))", STABLE, "vector(x) and filled(x)"),
+    Rule("softmax(x - max(x, axis=k, keepdims=True), axis=j)", "softmax(x, axis=j)", STABLE, "is_axis(k, j)"),
+    Rule("log_softmax(x - max(x, axis=k, keepdims=True), axis=j)", "log_softmax(x, axis=j)", STABLE, "is_axis(k, j)"),
+    Rule("log(softmax(x, **a))", "log_softmax(x, **a)", STABLE),
+    Rule("log(sum(exp(x), **a))", "logsumexp(x, **a)", STABLE, "filled(x)"),
+    Rule("max(x, axis=k, keepdims=j) + logsumexp(x - max(x, axis=k, keepdims=True), axis=k, keepdims=j)",
+         "logsumexp(x, axis=k, keepdims=j)", STABLE),
+    Rule("x - logsumexp(x, axis=k, keepdims=True)", "log_softmax(x, axis=only(k))", STABLE, "single(k)"),
+    Rule("x - max(x, axis=k, keepdims=True) - logsumexp(x - max(x, axis=k, keepdims=True), axis=k, keepdims=True)",
+         "log_softmax(x, axis=only(k))", STABLE, "single(k)"),
+    # Gradients of logarithms that were taken before the forms above were known: no division by what may underflow.
+    Rule("g / y * y", "g", STABLE, "positive(y)"),
+    Rule("g / y * (y * z)", "g * z", STABLE, "positive(y)"),
+    Rule("y * (g / y + s)", "g + y * s", STABLE, "positive(y)"),
+    Rule("y * (g / y - s)", "g - y * s", STABLE, "positive(y)"),
+    Rule("g / (1 + exp(x)) * exp(x)", "g * sigmoid(x)", STABLE),
+    Rule("g / (exp(x) + y) * exp(x)", "g * (exp(x) / (exp(x) + y))", STABLE, "positive(y)"),
+)  # fmt: skip
+
+SIMPLIFICATIONS: tuple[Rule, ...] = (
+    # Nothing added, nothing multiplied.
+    Rule("x * 1", "x", EXACT),
+    Rule("x / 1", "x", EXACT),
+    Rule("x - 0", "x", EXACT),
+    Rule("x + -0.0", "x", EXACT),
+    Rule("x + 0", "x", EXACT, "whole(x)"),
+    Rule("x + 0", "x", EXACT, "positive(x)"),
+    Rule("x * 0", "0", EXACT, "whole(x)"),
+    Rule("x - x", "0", EXACT, "whole(x)"),
+    Rule("x ** 0", "1", EXACT),
+    Rule("+x", "x", EXACT),
+    # Signs.
+    Rule("--x", "x", EXACT),
+    Rule("x + (-y)", "x - y", EXACT),
+    Rule("x - (-y)", "x + y", EXACT),
+    Rule("x * -1", "-x", EXACT),
+    Rule("x / -1", "-x", EXACT),
+    Rule("(-x) * (-y)", "x * y", EXACT),
+    Rule("(-x) / (-y)", "x / y", EXACT),
+    Rule("(-x) * c", "x * -c", EXACT, "float_number(c)"),
+    Rule("(-x) / c", "x / -c", EXACT, "float_number(c)"),
+    Rule("-(x * c)", "x * -c", EXACT, "float_number(c)"),
+    Rule("-(x / c)", "x / -c", EXACT, "float_number(c)"),
+    Rule("absolute(-x)", "absolute(x)", EXACT),
+    Rule("absolute(absolute(x))", "absolute(x)", EXACT),
+    Rule("square(-x)", "square(x)", EXACT),
+    Rule("square(absolute(x))", "square(x)", EXACT),
+    Rule("logical_not(logical_not(x))", "x", EXACT),
+    # Cheaper forms of the same.
+    Rule("x * x", "square(x)", EXACT),
+    Rule("1 / x", "reciprocal(x)", EXACT),
+    Rule("x / c", "x * (1 / c)", EXACT, "number(c) and power_of_two(c)"),
+    Rule("c * (m * x)", "(c * m) * x", STABLE, "float_number(c) and float_number(m) and power_of_two(m)"),
+    Rule("c * (m * x)", "(c * m) * x", STABLE, "float_number(c) and float_number(m) and power_of_two(c)"),
+    # Elements only moved.
+    Rule("transpose(transpose(x, axes=p), axes=q)", "transpose(x, axes=compose(p, q))", EXACT),
+    Rule("transpose(x, axes=p)", "x", EXACT, "in_order(p)"),
+    Rule("reshape(reshape(x, **a), **b)", "reshape(x, **b)", EXACT),
+    Rule("reshape(x, **a)", "x", EXACT),
+    Rule("broadcast_to(broadcast_to(x, **a), **b)", "broadcast_to(x, **b)", EXACT),
+    Rule("broadcast_to(reshape(x, shape=s), **b)", "broadcast_to(x, **b)", EXACT, "leads(x, s)"),
+    Rule("broadcast_to(x, **a)", "x", EXACT),
+    Rule("flip(flip(x, **a), **a)", "x", EXACT),
+    Rule("cast(x, **a)", "x", EXACT),
+    Rule("cast(cast(x, dtype=d), dtype=e)", "cast(x, dtype=e)", EXACT, "lossless(x, d, e)"),
+    Rule("cast(where(c, x, y), **a)", "where(c, cast(x, **a), cast(y, **a))", EXACT, "number(x) and number(y)"),
+    # Broadcasting does by itself what was done by hand.
+    *(Rule(f"{op}(x, broadcast_to(y, **a))", f"{op}(x, y)", EXACT) for op in _BINARY),
+    *(Rule(f"{op}(broadcast_to(x, **a), y)", f"{op}(x, y)", EXACT) for op in _BINARY),
+    *(Rule(f"{op}(x, reshape(y, shape=s))", f"{op}(x, y)", EXACT, "leads(y, s)") for op in _BINARY),
+    *(Rule(f"{op}(reshape(x, shape=s), y)", f"{op}(x, y)", EXACT, "leads(x, s)") for op in _BINARY),
+    Rule("where(c, broadcast_to(x, **a), y)", "where(c, x, y)", EXACT),
+    Rule("where(c, x, broadcast_to(y, **a))", "where(c, x, y)", EXACT),
+    # Reductions of one element, and of what is zero but for some known places.
+    *(Rule(f"{r}(x, axis=k, keepdims=j)", "reshape(x, shape=without_ones(x, k, j))", EXACT, "one_each(x, k)")
+      for r in ("sum", "mean", "prod", "max", "min")),
+    Rule("sum(take_along_axis_transpose(g, i, axis=k, shape=s), axis=j, keepdims=True)", "sum(g, axis=j, keepdims=True)", STABLE,
+         "is_axis(j, k)"),
+)  # fmt: skip
+
+APPROXIMATIONS: tuple[Rule, ...] = (
+    # Wrong for NaN and infinities.
+    Rule("x * 0", "0", APPROXIMATE),
+    Rule("0 / x", "0", APPROXIMATE),
+    Rule("x - x", "0", APPROXIMATE),
+    Rule("x / x", "1", APPROXIMATE),
+    # Wrong for the sign of zero.
+    Rule("x + 0", "x", APPROXIMATE),
+    Rule("-(x - y)", "y - x", APPROXIMATE),
+    # Wrong outside the domain of the inner function.
+    Rule("exp(log(x))", "x", APPROXIMATE),
+    Rule("square(sqrt(x))", "x", APPROXIMATE),
+    # Wrong in the last places.
+    Rule("x / c", "x * (1 / c)", APPROXIMATE, "float_number(c)"),
+    Rule("c * (m * x)", "(c * m) * x", APPROXIMATE, "float_number(c) and float_number(m)"),
+    Rule("x ** 3", "x * square(x)", APPROXIMATE),
+    Rule("exp(x) * exp(y)", "exp(x + y)", APPROXIMATE),
+    Rule("x * c + y * c", "(x + y) * c", APPROXIMATE),
+    Rule("x * c - y * c", "(x - y) * c", APPROXIMATE),
+)
