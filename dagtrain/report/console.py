@@ -1,0 +1,191 @@
+"""The console: what the trainer reports, written to a stream.
+
+    scheduler engine, 2 workers, 8 shards, 9,610 parameters, 1,437 samples
+    dashboard: http://127.0.0.1:8787/status
+    epoch       loss   accuracy   val_loss       time  samples/s
+     1/10     1.2034*    0.6812*    0.7310*    0.21 s      6,842
+    epoch 2/10 [=======>      ] 3/6  loss 0.8123            (on a terminal, rewritten in place)
+
+On a terminal there is a progress bar between the lines and the best values are green; elsewhere, and where NO_COLOR is set, they carry
+a star. A carriage return and spaces are all that the bar needs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
+
+from dagtrain.errors import ArgumentError
+from dagtrain.report.table import Cell, Table, form, number, plural
+
+__all__ = ["Reporter", "bar"]
+
+_GREEN, _PLAIN = "\x1b[32m", "\x1b[0m"
+_GAP = " "
+_BAR_WIDTH = 24
+_COLUMNS = 80
+_REDRAW_SECONDS = 0.05
+_LINE_SECONDS = 60.0
+_NOUNS = {"workers": "worker", "threads": "thread", "shards": "shard", "parameters": "parameter", "samples": "sample"}
+
+
+def bar(done: int, total: int, width: int = _BAR_WIDTH) -> str:
+    """How much is done, as a bar.
+
+    Examples
+    --------
+    >>> bar(1, 2, width=8), bar(2, 2, width=8)
+    ('[===>    ]', '[========]')
+    """
+    filled = width * min(done, total) // max(total, 1)
+    head = ">" if 0 < filled < width else ""
+    return f"[{('=' * (filled - len(head)) + head).ljust(width)}]"
+
+
+class Reporter:
+    """Writes the progress of a training run for a person to read.
+
+    Parameters
+    ----------
+    verbose
+        0 writes nothing, 1 a table and on a terminal a progress bar, 2 the plain table.
+    stream
+        Where to write; standard output unless given.
+    clock
+        Seconds from any start; decides how often the bar is drawn.
+
+    Examples
+    --------
+    >>> reporter = Reporter(verbose=2)
+    >>> reporter.start({"engine": "inline", "threads": 2, "shards": 8, "samples": 1437})
+    inline engine, 2 threads, 8 shards, 1,437 samples
+    >>> reporter.epoch({"epoch": 1, "epochs": 3, "loss": 0.5, "seconds": 0.25, "samples_per_second": 5748.0})
+    epoch       loss       time  samples/s
+      1/3     0.5000*    0.25 s      5,748
+    """
+
+    def __init__(self, verbose: int = 1, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        if verbose not in (0, 1, 2):
+            raise ArgumentError(f"verbose is 0 (silent), 1 (bar and table) or 2 (plain table), got {verbose!r}.")
+        self._stream = stream or sys.stdout
+        self._silent = verbose == 0
+        self._has_bar = verbose == 1 and self._stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._has_lines = verbose == 1 and not self._has_bar
+        self._coloured = self._has_bar and not os.environ.get("NO_COLOR")
+        self._clock = clock
+        self._drawn = 0
+        self._due = 0.0
+        self._done = 0
+        self._epochs: int | None = None
+        self._table = Table()
+        self._begin({})
+
+    def start(self, info: Mapping[str, Any]) -> None:
+        """Say what is about to run.
+
+        Parameters
+        ----------
+        info
+            "engine", "workers", "threads", "shards", "parameters", "samples", "dashboard" (its address), as far as there are; also
+            "epoch" and "epochs" (epochs already done, and in all) for the bar, and "higher_is_better" (metric name to bool) for the marks.
+        """
+        self._begin(info)
+        told = [f"{info['engine']} engine"] if info.get("engine") else []
+        told += [plural(info[key], noun) for key, noun in _NOUNS.items() if info.get(key) is not None]
+        if told:
+            self._line(", ".join(told))
+        if info.get("dashboard"):
+            self._line(f"dashboard: {info['dashboard']}")
+
+    def step(self, done: int, total: int, loss: float | None = None) -> None:
+        """Say that so many steps of the epoch are done, and the loss of the last one or of the epoch so far.
+
+        May be called after every step: the bar is drawn at most 20 times a second. Elsewhere than on a terminal a long epoch gives a
+        line a minute.
+        """
+        if not (self._has_bar or self._has_lines):
+            return
+        now = self._clock()
+        text = f"{self._count()} {{}} {done:>{len(str(total))}}/{total}" + ("" if loss is None else f"  loss {number(loss)}")
+        if self._has_bar and (now >= self._due or done >= total):
+            self._draw(text.format(bar(done, total)))
+            self._due = now + _REDRAW_SECONDS
+        elif self._has_lines and now >= self._due and done < total:
+            self._line(text.format("step"))
+            self._due = now + _LINE_SECONDS
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Add the line of an epoch that has ended.
+
+        Parameters
+        ----------
+        row
+            "epoch" (from 1), "epochs", "seconds", "samples_per_second" and any losses and metrics, in the order of the columns. Columns
+            that turn up later are added under a new header; a value that is absent leaves its cell empty.
+        """
+        self._done, self._epochs = int(row.get("epoch", self._done + 1)), row.get("epochs", self._epochs)
+        if self._table.grows(row):
+            self._line(self._joined(self._table.header()))
+        self._line(self._joined(self._table.row(row)))
+        self._wait()
+
+    def finish(self, info: Mapping[str, Any]) -> None:
+        """Say how it ended: each entry of ``info`` that is not None on a line of its own."""
+        self.close()
+        shown = {key.replace("_", " "): form(key, value) for key, value in info.items() if value is not None}
+        width = max(map(len, shown), default=0)
+        for name, text in shown.items():
+            self._line(f"{name.ljust(width)}  {text}")
+
+    def close(self) -> None:
+        """Take the progress bar away, also where training ended by an error."""
+        if self._drawn:
+            self._write("\r" + " " * self._drawn + "\r")
+            self._drawn = 0
+
+    def _begin(self, info: Mapping[str, Any]) -> None:
+        self._table = Table(info.get("higher_is_better"))
+        self._done, self._epochs = info.get("epoch") or 0, info.get("epochs")
+        self._wait()
+
+    def _wait(self) -> None:
+        """The first bar of an epoch is drawn at once; a line between is for an epoch that lasts."""
+        self._due = self._clock() + (_LINE_SECONDS if self._has_lines else 0.0)
+
+    def _count(self) -> str:
+        return f"epoch {self._done + 1}" + (f"/{self._epochs}" if self._epochs else "")
+
+    def _draw(self, text: str) -> None:
+        # A line as wide as the terminal would wrap, and then no carriage return gets back to its start.
+        text = text[: self._columns() - 1]
+        self._write("\r" + text.ljust(self._drawn))
+        self._drawn = len(text)
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or _COLUMNS
+        except (AttributeError, OSError, ValueError):
+            return _COLUMNS
+
+    def _joined(self, cells: list[Cell]) -> str:
+        return _GAP.join(map(self._shown, cells)).rstrip()
+
+    def _shown(self, cell: Cell) -> str:
+        """The text to the right of its column, then room for the star, so that numbers stand below each other with and without it."""
+        text = cell.text.rjust(cell.width)
+        if cell.best and self._coloured:
+            blank = len(text) - len(cell.text)
+            return f"{text[:blank]}{_GREEN}{cell.text}{_PLAIN} "
+        return text + ("*" if cell.best else " ")
+
+    def _line(self, text: str) -> None:
+        self.close()
+        self._write(text + "\n")
+
+    def _write(self, text: str) -> None:
+        if not self._silent:
+            self._stream.write(text)
+            self._stream.flush()
