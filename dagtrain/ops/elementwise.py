@@ -1,7 +1,7 @@
 """Ops that work on each element alone: NumPy's arithmetic, comparison, logic and mathematical functions.
 
-Where a function has a kink, the derivative is the one stated here: `absolute` and `sign` 0 at 0; `maximum`, `minimum`, `fmax` and `fmin` one half to each
-of two equal arguments; `relu` 0 at 0; rounding functions 0 everywhere.
+Where a function has a kink, the derivative is the one stated here: `absolute` and `sign` 0 at 0; `maximum`, `minimum`, `fmax` and `fmin`
+one half to each of two equal arguments; `relu` 0 at 0; rounding functions 0 everywhere.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ logaddexp2 = elementwise("logaddexp2", np.logaddexp2, lambda g, y, a, b: (g * ex
 # ---- trigonometric and hyperbolic functions
 
 sin = elementwise("sin", np.sin, lambda g, y, a: (g * cos(a),), flops=10)
-cos = elementwise("cos", np.cos, lambda g, y, a: (-g * sin(a),), flops=10)
+cos: Op = elementwise("cos", np.cos, lambda g, y, a: (-g * sin(a),), flops=10)
 tan = elementwise("tan", np.tan, lambda g, y, a: (g * (1 + square(y)),), domain=[(-1, 1)], flops=10)
 arcsin = elementwise("arcsin", np.arcsin, lambda g, y, a: (g / sqrt(1 - square(a)),), domain=[UNIT], flops=10)
 arccos = elementwise("arccos", np.arccos, lambda g, y, a: (-g / sqrt(1 - square(a)),), domain=[UNIT], flops=10)
@@ -84,21 +84,21 @@ arctan2 = elementwise(
     flops=10,
 )
 sinh = elementwise("sinh", np.sinh, lambda g, y, a: (g * cosh(a),), flops=10)
-cosh = elementwise("cosh", np.cosh, lambda g, y, a: (g * sinh(a),), flops=10)
+cosh: Op = elementwise("cosh", np.cosh, lambda g, y, a: (g * sinh(a),), flops=10)
 tanh = elementwise("tanh", np.tanh, lambda g, y, a: (g * (1 - square(y)),), flops=10)
 arcsinh = elementwise("arcsinh", np.arcsinh, lambda g, y, a: (g / sqrt(1 + square(a)),), flops=10)
 arccosh = elementwise("arccosh", np.arccosh, lambda g, y, a: (g / sqrt(square(a) - 1),), domain=[ABOVE_ONE], flops=10)
 arctanh = elementwise("arctanh", np.arctanh, lambda g, y, a: (g / (1 - square(a)),), domain=[UNIT], flops=10)
-deg2rad = elementwise("deg2rad", np.deg2rad, lambda g, y, a: (deg2rad(g),))
-rad2deg = elementwise("rad2deg", np.rad2deg, lambda g, y, a: (rad2deg(g),))
+deg2rad: Op = elementwise("deg2rad", np.deg2rad, lambda g, y, a: (deg2rad(g),))
+rad2deg: Op = elementwise("rad2deg", np.rad2deg, lambda g, y, a: (rad2deg(g),))
 
 # ---- rounding and choice
 
-sign = elementwise("sign", np.sign, ZERO, domain=[POSITIVE])
+sign: Op = elementwise("sign", np.sign, ZERO, domain=[POSITIVE])
 rint = elementwise("rint", np.rint, ZERO, domain=[(0.1, 0.4)])
 floor = elementwise("floor", np.floor, ZERO, domain=[(0.1, 0.9)])
 ceil = elementwise("ceil", np.ceil, ZERO, domain=[(0.1, 0.9)])
-trunc = elementwise("trunc", np.trunc, ZERO, domain=[(0.1, 0.9)])
+trunc: Op = elementwise("trunc", np.trunc, ZERO, domain=[(0.1, 0.9)])
 heaviside = elementwise("heaviside", np.heaviside, lambda g, y, a, b: (None, g * (a == 0)), domain=[POSITIVE, (-2, 2)])
 copysign = elementwise(
     "copysign", np.copysign, lambda g, y, a, b: (g * where((a < 0) == (b < 0), 1, -1).astype(g.dtype), None), domain=[POSITIVE, POSITIVE]
@@ -106,7 +106,7 @@ copysign = elementwise(
 
 
 def _share(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    tie = where(a == b, 0.5, 1.0).astype(g.dtype)
+    tie = where(a == b, g.dtype.type(0.5), g.dtype.type(1))
     return g * ((a == y) * tie), g * ((b == y) * tie)
 
 
@@ -160,7 +160,7 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     """`a` where the condition holds, else `b`; Python numbers take the dtype of the other side."""
     if type(a) in (int, float) and type(b) in (int, float):
         a = np.asarray(a, np.result_type(type(a), type(b)))
-    if type(a) in (int, float) and not type(b) in (int, float):
+    if type(a) in (int, float) and type(b) not in (int, float):
         a = np.asarray(a, np.result_type(spec_of(b).dtype, a))
     if type(b) in (int, float):
         b = np.asarray(b, np.result_type(spec_of(a).dtype, b))
@@ -206,7 +206,7 @@ relu = Op(
     samples=(Sample((Draw(low=0.5),)), Sample((Draw(high=-0.5),))),
     inplace=True,
 )
-relu_gradient = Op(
+relu_gradient: Op = Op(
     "relu_gradient",
     lambda g, y, out=None, scratch=None: np.multiply(g, np.greater(y, 0, out=None if scratch is None else scratch[0]), out=out),
     lambda g, y: Spec(broadcast_shapes("relu_gradient", g, y), g.dtype),
@@ -218,12 +218,13 @@ relu_gradient = Op(
 
 
 def _sigmoid(a: Any, out: Any = None) -> Any:
-    # 1/(1 + exp(-a)) through tanh: no overflow on either side, and one transcendental call.
-    half = np.multiply(a, a.dtype.type(0.5), out=out)
-    np.tanh(half, out=half)
-    half += half.dtype.type(1)
-    half *= half.dtype.type(0.5)
-    return half
+    # Far to the left exp(-a) overflows to infinity and the result is 0, as it should be. The form by way of tanh has no overflow, but it
+    # cancels there: the smallest results would have no right digit.
+    with np.errstate(over="ignore"):
+        result = np.negative(a, out=out)
+        np.exp(result, out=result)
+        result += result.dtype.type(1)
+        return np.reciprocal(result, out=result)
 
 
 def _float_spec(a: Spec) -> Spec:
