@@ -59,7 +59,7 @@ def _spread(g: Tensor, a: Tensor, axis: Axes, keepdims: bool) -> Tensor:
 
 
 def _sum_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
-    return np.add.reduce(a, axis, None, out, keepdims)
+    return _add_reduce(a, axis, None, out, keepdims)
 
 
 _sum = Op("sum", _sum_kernel, _spec("sum"), lambda g, y, a, *, axis, keepdims: (_spread(g, a, axis, keepdims),), _SAMPLES,
@@ -67,7 +67,7 @@ _sum = Op("sum", _sum_kernel, _spec("sum"), lambda g, y, a, *, axis, keepdims: (
 
 
 def _mean_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
-    total = np.add.reduce(a, axis, None if a.dtype.kind in "fc" else np.float64, out, keepdims)
+    total = _add_reduce(a, axis, None if a.dtype.kind in "fc" else np.float64, out, keepdims)
     return np.divide(total, total.dtype.type(size_of(a.shape, axis)), out=out)
 
 
@@ -102,7 +102,7 @@ def _products_of_others(flat: Tensor) -> Tensor:
     return before * after
 
 
-_prod = Op("prod", lambda a, out=None, *, axis, keepdims: np.multiply.reduce(a, axis, None, out, keepdims), _spec("sum"), _prod_gradient,
+_prod = Op("prod", lambda a, out=None, *, axis, keepdims: _multiply_reduce(a, axis, None, out, keepdims), _spec("sum"), _prod_gradient,
            _SAMPLES, flops=lambda spec, a, **_: float(a.size))  # fmt: skip
 
 
@@ -111,18 +111,18 @@ def _extreme_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: 
     return (hit * (_kept(g, a, axis, keepdims) / reduce_sum(hit, axis, True)),)
 
 
-_max = Op("max", lambda a, out=None, *, axis, keepdims: np.maximum.reduce(a, axis, None, out, keepdims), _spec("extreme"), _extreme_gradient,
+_max = Op("max", lambda a, out=None, *, axis, keepdims: _maximum_reduce(a, axis, None, out, keepdims), _spec("extreme"), _extreme_gradient,
           _SAMPLES, flops=lambda spec, a, **_: float(a.size))  # fmt: skip
-_min = Op("min", lambda a, out=None, *, axis, keepdims: np.minimum.reduce(a, axis, None, out, keepdims), _spec("extreme"), _extreme_gradient,
+_min = Op("min", lambda a, out=None, *, axis, keepdims: _minimum_reduce(a, axis, None, out, keepdims), _spec("extreme"), _extreme_gradient,
           _SAMPLES, flops=lambda spec, a, **_: float(a.size))  # fmt: skip
 _any = Op("any", lambda a, out=None, *, axis, keepdims: np.any(a, axis, out=out, keepdims=keepdims), _spec(np.dtype(bool)), ZERO, _SAMPLES)
 _all = Op("all", lambda a, out=None, *, axis, keepdims: np.all(a, axis, out=out, keepdims=keepdims), _spec(np.dtype(bool)), ZERO, _SAMPLES)
 
 
 def _logsumexp_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
-    top = np.maximum.reduce(a.real if np.iscomplexobj(a) else a, axis, None, None, True)
+    top = _maximum_reduce(a.real if np.iscomplexobj(a) else a, axis, None, None, True)
     top = np.where(np.isfinite(top), top, 0).astype(top.dtype)
-    total = np.log(np.add.reduce(np.exp(a - top), axis, None, None, True)) + top
+    total = np.log(_add_reduce(np.exp(a - top), axis, None, None, True)) + top
     total = total if keepdims else total.reshape(reduced_shape(a.shape, axis, False))
     if out is None:
         return total
@@ -147,7 +147,7 @@ def _norm_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: boo
 
 _norm = Op(
     "norm",
-    lambda a, out=None, *, axis, keepdims: np.sqrt(np.add.reduce(np.square(a), axis, None, None, keepdims), out=out),
+    lambda a, out=None, *, axis, keepdims: np.sqrt(_add_reduce(np.square(a), axis, None, None, keepdims), out=out),
     _spec("mean"),
     _norm_gradient,
     _SAMPLES,
@@ -223,19 +223,19 @@ _argsort = Op("argsort", _argsort_kernel, lambda a, *, axis: Spec(a.shape, np.dt
 
 def _log_softmax_kernel(a: Any, out: Any = None, scratch: Any = None, *, axis: int) -> Any:
     exps, line = scratch if scratch is not None else (None, None)
-    top = np.maximum.reduce(a.real if np.iscomplexobj(a) else a, axis, None, line, True)
+    top = _maximum_reduce(a.real if np.iscomplexobj(a) else a, axis, None, line, True)
     shifted = np.subtract(a, top, out=out)
     exps = np.exp(shifted, out=exps)
-    total = np.add.reduce(exps, axis, None, line, True)
+    total = _add_reduce(exps, axis, None, line, True)
     return np.subtract(shifted, np.log(total, out=total), out=shifted)
 
 
 def _softmax_kernel(a: Any, out: Any = None, scratch: Any = None, *, axis: int) -> Any:
     line = scratch[0] if scratch is not None else None
-    top = np.maximum.reduce(a.real if np.iscomplexobj(a) else a, axis, None, line, True)
+    top = _maximum_reduce(a.real if np.iscomplexobj(a) else a, axis, None, line, True)
     exps = np.subtract(a, top, out=out)
     np.exp(exps, out=exps)
-    return np.divide(exps, np.add.reduce(exps, axis, None, line, True), out=exps)
+    return np.divide(exps, _add_reduce(exps, axis, None, line, True), out=exps)
 
 
 def _line(a: Spec, axis: int) -> Spec:
