@@ -105,7 +105,8 @@ class _Writer:
                 work.append(self.called(f"t{i}_work{j}"))
                 self.head.append(f"{work[-1]} = view(s[{slot}], {spec.dtype.str!r}, {spec.shape!r})")
             arguments.append(f"scratch=({', '.join(work)},)")
-        if op.ufunc is not None or node.op == "matmul":
+        # maximum and minimum: NumPy 2.4 deprecates their third positional argument.
+        if (op.ufunc is not None and node.op not in ("maximum", "minimum")) or node.op == "matmul":
             self.body.append((f"{node.op}({', '.join([*arguments, name])})", node))
         else:
             self.body.append((_call(node.op, [*arguments, f"out={name}"], node), node))
