@@ -59,8 +59,8 @@ RULES: dict[str, Rule] = {
         "Give the model as many outputs as there are classes, and number the labels from 0.",
     ),
     "binary": Rule(
-        lambda part, _: (part != 0) & (part != 1),
-        "holds {value}, but a binary target is 0 or 1",
+        lambda part, _: (part < 0) | (part > 1),
+        "holds {value}, but a binary target is 0 or 1 (or a probability between)",
         "Turn the labels into 0 and 1, for example with (y > 0).",
     ),
     "sign": Rule(
@@ -87,21 +87,26 @@ class Target(NamedTuple):
 
     rules: tuple[str, ...] = ()
     labels: bool = False
-    shape: Callable[[tuple[int, ...], int | None], str | None] = lambda shape, classes: None
+    shape: Callable[[tuple[int, ...], int | None, int], str | None] = lambda shape, classes, axes: None
 
 
-def _label_shape(shape: tuple[int, ...], classes: int | None) -> str | None:
-    if len(shape) == 1:
+def _label_shape(shape: tuple[int, ...], classes: int | None, axes: int) -> str | None:
+    if len(shape) == axes:
         return None
-    if len(shape) == 2 and shape[1] == 1:
-        return "class labels are one number a sample, shape (samples,). Take the only column: y[:, 0]."
-    return (
-        "class labels are one number a sample, shape (samples,). Turn one-hot rows into labels with y.argmax(axis=1), "
-        "or take a loss whose targets are a distribution, such as KL divergence."
+    one = (
+        "one number a sample, shape (samples,)" if axes == 1 else f"whole numbers along {axes} axes, the outputs' axes without the classes"
     )
+    if len(shape) == axes + 1 and shape[-1] == 1:
+        return f"class labels are {one}. Take the only column: y[..., 0]."
+    if len(shape) == axes + 1:
+        return (
+            f"class labels are {one}. Turn one-hot rows into labels with y.argmax(axis=-1), "
+            "or take a loss whose targets are a distribution, such as kl_divergence."
+        )
+    return f"class labels are {one}."
 
 
-def _distribution_shape(shape: tuple[int, ...], classes: int | None) -> str | None:
+def _distribution_shape(shape: tuple[int, ...], classes: int | None, axes: int) -> str | None:
     if len(shape) < 2:
         return "a distribution is a row of probabilities for each sample, shape (samples, classes). For class numbers take cross-entropy."
     if classes is not None and shape[-1] != classes:
@@ -117,7 +122,7 @@ TARGETS: dict[str, Target] = {
     "distribution": Target(("finite", "share", "total"), shape=_distribution_shape),
     "any": Target(("finite", "fits")),
 }
-"""By name; "any" stands for the targets of a plain cost function, of which nothing is known."""
+"""By name; "any" is what a cost function compares with of which nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +193,7 @@ def make_form(
     classes: int | None,
     dtype: Any,
     keep_integers: bool,
+    label_axes: int,
     columns: tuple[tuple[str, ...], tuple[str, ...]] = ((), ()),
 ) -> Form:
     """Check all that shapes and dtypes tell, before any element is looked at.
@@ -196,7 +202,7 @@ def make_form(
     ----------
     x, y
         Specs of the whole arrays as the user gave them.
-    targets, classes, dtype, keep_integers
+    targets, classes, dtype, keep_integers, label_axes
         As in `open_source`.
     columns
         Names of the columns of x and of y, where they came as tables.
@@ -209,8 +215,8 @@ def make_form(
     floats = np.dtype(dtype)
     if floats not in (np.float32, np.float64):
         raise ArgumentError(f"training computes in float32 or float64, got dtype={floats}.")
-    if targets is not None and (targets not in TARGETS or targets == "any"):
-        raise UnknownNameError.of("kind of targets", targets, TARGETS.keys() - {"any"})
+    if targets is not None and targets not in TARGETS:
+        raise UnknownNameError.of("kind of targets", targets, TARGETS)
     for name, spec in (("x", x), ("y", y)):
         if spec is not None:
             check_dtype(name, spec.dtype)
@@ -218,7 +224,7 @@ def make_form(
     x_rules = tuple(rule for rule in ("finite", "fits") if rule not in _idle(x.dtype, floats))
     x_row = Spec(x.shape[1:], _trained(x.dtype, keep_integers, floats))
     if y is None:
-        if targets is not None:
+        if targets not in (None, "any"):
             raise DataError(f"there is no y: this loss compares the outputs with targets ({targets}). Pass y.")
         return Form(x_row, None, (x_rules, ()), 0, columns)
     if x.shape[0] != y.shape[0]:
@@ -226,10 +232,10 @@ def make_form(
             f"x has {x.shape[0]} samples and y has {y.shape[0]}: every sample needs one target. Their shapes are {x.shape} and {y.shape}."
         )
     target = TARGETS[targets or "any"]
-    wrong = target.shape(y.shape, classes)
+    wrong = target.shape(y.shape, classes, label_axes)
     if wrong is not None:
         raise DataError(f"y has shape {y.shape}: {wrong}")
-    labels = target.labels or (targets is None and y.dtype.kind in "biu")
+    labels = target.labels or (target is TARGETS["any"] and y.dtype.kind in "biu")
     idle = _idle(y.dtype, floats) | ({"known"} if classes is None else set())
     y_row = Spec(y.shape[1:], np.dtype(np.int64) if labels else floats)
     return Form(x_row, y_row, (x_rules, tuple(rule for rule in target.rules if rule not in idle)), classes or 0, columns)

@@ -107,7 +107,9 @@ class ChunkedSource:
         return graph, [(name, i) for i in range(len(self.blocks))]
 
 
-def open_chunks(x: Any, y: Any, *, targets: str | None, classes: int | None, dtype: Any, keep_integers: bool) -> ChunkedSource:
+def open_chunks(
+    x: Any, y: Any, *, targets: str | None, classes: int | None, dtype: Any, keep_integers: bool, label_axes: int
+) -> ChunkedSource:
     """`open_source` where x or y is a dask collection; the other one is cut like it."""
     import dask
     from dask.core import flatten
@@ -120,6 +122,7 @@ def open_chunks(x: Any, y: Any, *, targets: str | None, classes: int | None, dty
         classes=classes,
         dtype=dtype,
         keep_integers=keep_integers,
+        label_axes=label_axes,
         columns=(x_columns, y_columns),
     )
     rows = x.chunks[0] if not isinstance(x, np.ndarray) else y.chunks[0]

@@ -124,6 +124,7 @@ def open_source(
     classes: int | None = None,
     dtype: Any = np.float32,
     keep_integers: bool = False,
+    label_axes: int = 1,
 ) -> Source:
     """Check the user's data and open it for training.
 
@@ -135,20 +136,23 @@ def open_source(
     y
         One target for each sample, in any of these forms and not necessarily in the same one as x; None to predict.
     targets
-        What the loss compares the outputs with: "classes" (one whole number a sample), "binary" (0 or 1), "signs" (-1 or +1),
-        "distribution" (rows of probabilities), "like_outputs" (any numbers), or None for a cost function of which nothing is known.
+        What the loss compares the outputs with: "classes" (one whole number a sample), "binary" (0 or 1, or a probability between),
+        "signs" (-1 or +1), "distribution" (rows of probabilities), "like_outputs" (any numbers), "any" where nothing is known of the cost
+        function, or None, which is "any" or no targets at all.
     classes
         Number of classes; labels lie below it.
     dtype
         Floating-point dtype of training, float32 or float64.
     keep_integers
         Keep integer features as they are (for embeddings) instead of making floats of them.
+    label_axes
+        Axes of class labels, the sample axis included: those of the model's outputs without the last one.
 
     Returns
     -------
     Source
-        Features are floats of ``dtype``. Class labels are int64, all other targets floats of ``dtype``; with ``targets=None`` integer
-        targets are int64.
+        Features are floats of ``dtype``. Class labels are int64, all other targets floats of ``dtype``; with nothing known,
+        integer targets are int64.
 
     Raises
     ------
@@ -169,7 +173,7 @@ def open_source(
     if _in_chunks(x) or _in_chunks(y):
         from dagtrain.data.chunked import open_chunks
 
-        return open_chunks(x, y, targets=targets, classes=classes, dtype=dtype, keep_integers=keep_integers)
+        return open_chunks(x, y, targets=targets, classes=classes, dtype=dtype, keep_integers=keep_integers, label_axes=label_axes)
     (x, x_columns), (y, y_columns) = to_array("x", x), (None, ()) if y is None else to_array("y", y)
     form = make_form(
         Spec(x.shape, x.dtype),
@@ -178,6 +182,7 @@ def open_source(
         classes=classes,
         dtype=dtype,
         keep_integers=keep_integers,
+        label_axes=label_axes,
         columns=(x_columns, y_columns),
     )
     for i, rows in enumerate(row_slices(partition_sizes(len(x), form.row_bytes))):

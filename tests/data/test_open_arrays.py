@@ -66,7 +66,9 @@ def test_integers_are_kept_when_asked_for():
         (np.eye(3)[LABELS], "distribution", spec("f4", 3)),
         (LABELS, "like_outputs", spec("f4")),
         (np.zeros((6, 2, 2)), "like_outputs", spec("f4", 2, 2)),
+        (LABELS / 2, "binary", spec("f4")),
         (LABELS, None, spec("i8")),
+        (LABELS, "any", spec("i8")),
         (LABELS * 0.5, None, spec("f4")),
     ],
 )
@@ -75,6 +77,15 @@ def test_targets_become_what_their_loss_takes(y, targets, row):
     assert source.y_spec == row
     assert source.local()[1].dtype == row.dtype
     assert np.array_equal(source.local()[1], np.asarray(y))
+
+
+def test_sequences_of_labels_have_as_many_axes_as_said():
+    y = np.stack([LABELS] * 4, axis=1)
+    assert open_source(X, y, targets="classes", classes=3, label_axes=2).y_spec == spec("i8", 4)
+    with pytest.raises(DataError, match=r"y has shape \(6, 4, 3\): class labels are whole numbers along 2 axes.*argmax"):
+        open_source(X, np.eye(3)[y], targets="classes", classes=3, label_axes=2)
+    with pytest.raises(DataError, match="row 2, column 0"):
+        open_source(X, y, targets="classes", classes=2, label_axes=2)
 
 
 def test_there_may_be_no_targets():
@@ -160,9 +171,9 @@ REFUSED = [
     (X, LABELS, "classes", r"y holds the label 2, but there are 2 classes \(labels 0 to 1\): row 2"),
     (X, LABELS + 0.5, "classes", "y holds the label 0.5, which is not a whole number: row 0.*regression"),
     (X, np.where(NUMBERED == 4, np.nan, LABELS), "classes", "y holds nan: row 4"),
-    (X, np.eye(3)[LABELS], "classes", r"y has shape \(6, 3\).*argmax\(axis=1\).*distribution"),
-    (X, LABELS[:, None], "classes", r"y has shape \(6, 1\).*y\[:, 0\]"),
-    (X, LABELS, "binary", "y holds 2, but a binary target is 0 or 1: row 2"),
+    (X, np.eye(3)[LABELS], "classes", r"y has shape \(6, 3\).*argmax\(axis=-1\).*distribution"),
+    (X, LABELS[:, None], "classes", r"y has shape \(6, 1\).*y\[\.\.\., 0\]"),
+    (X, LABELS - 1, "binary", "y holds -1, but a binary target is 0 or 1 .*: row 0"),
     (X, LABELS, "signs", r"y holds 0, but this loss wants -1 or \+1: row 0.*2 \* y - 1"),
     (X, LABELS, "distribution", r"y has shape \(6,\).*cross-entropy"),
     (X, np.eye(3)[LABELS], "distribution", "rows have 3 probabilities, but there are 2 classes"),

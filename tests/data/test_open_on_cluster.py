@@ -1,5 +1,6 @@
 """Sources on a Dask cluster: the check runs there, persisted blocks stay, and a partition lost with its worker comes back."""
 
+import gc
 import os
 import signal
 
@@ -39,8 +40,10 @@ def test_the_check_runs_on_the_cluster_and_names_the_row(client):
 
 def test_persisted_blocks_stay_while_the_source_lives(client):
     x = da.from_array(X, chunks=(20, 4)).persist()
+    distributed.wait(x)
     source = open_source(x, LABELS, targets="classes")
     del x
+    gc.collect()
     assert [part.shape for part, _ in client.gather(computed(client, source))] == [(20, 4)] * 3
     assert np.array_equal(source.local()[0], X)
 

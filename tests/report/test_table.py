@@ -29,7 +29,7 @@ def test_a_value_is_compared_with_the_best_not_with_the_last():
 
 def test_an_equal_value_is_no_new_best():
     table = Table()
-    assert [marked(table, loss=v) for v in (0.5, 0.5)] == [["loss"], []]
+    assert [marked(table, loss=v, accuracy=v) for v in (0.5, 0.5)] == [["loss", "accuracy"], []]
 
 
 def test_the_direction_that_is_given_counts_on_validation_data_too():
