@@ -48,9 +48,7 @@ def _power_gradient(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor 
 power = elementwise("power", np.power, _power_gradient, domain=[POSITIVE, (-2, 2)], flops=10)
 float_power = elementwise("float_power", np.float_power, _power_gradient, domain=[POSITIVE, (-2, 2)], flops=10)
 floor_divide = elementwise("floor_divide", np.floor_divide, ZERO, domain=[(-2, 2), POSITIVE])
-remainder = elementwise(
-    "remainder", np.remainder, lambda g, y, a, b: (g, -g * floor_divide(a, b)), domain=[(0.1, 0.4), POSITIVE]
-)
+remainder = elementwise("remainder", np.remainder, lambda g, y, a, b: (g, -g * floor_divide(a, b)), domain=[(0.1, 0.4), POSITIVE])
 fmod = elementwise("fmod", np.fmod, lambda g, y, a, b: (g, -g * trunc(a / b)), domain=[(0.1, 0.4), POSITIVE])
 sqrt = elementwise("sqrt", np.sqrt, lambda g, y, a: (g / (2 * y),), domain=[POSITIVE], flops=4)
 cbrt = elementwise("cbrt", np.cbrt, lambda g, y, a: (g / (3 * square(y)),), domain=[POSITIVE], flops=10)
@@ -105,15 +103,35 @@ copysign = elementwise(
 )
 
 
-def _share(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def _share_kernel(a: Any, b: Any, out: Any = None, scratch: Any = None) -> Any:
+    tie = np.equal(a, b, out=None if scratch is None else scratch[0])
+    if out is None:
+        out = np.empty(np.shape(tie), np.result_type(a, b))
+    np.greater(a, b, out=out, casting="unsafe")
+    np.copyto(out, 0.5, where=tie)
+    return out
+
+
+share = Op(
+    "share",  # of the derivative of max(a, b) that a has: 1 where it is greater, one half where both are equal, else 0
+    _share_kernel,
+    lambda a, b: Spec(broadcast_shapes("share", a, b), np.result_type(a.dtype, b.dtype)),
+    ZERO,
+    samples=(Sample((Draw(), Draw((4,)))), Sample((Draw(), Draw(())))),
+    scratch=lambda a, b: (Spec(broadcast_shapes("share", a, b), np.dtype(bool)),),
+)
+maximum = elementwise("maximum", np.maximum, lambda g, y, a, b: (g * share(a, b), g * share(b, a)))
+minimum = elementwise("minimum", np.minimum, lambda g, y, a, b: (g * share(b, a), g * share(a, b)))
+
+
+def _share_of_numbers(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    # Where one is NaN, the other is the result and has the whole derivative.
     tie = where(a == b, g.dtype.type(0.5), g.dtype.type(1))
     return g * ((a == y) * tie), g * ((b == y) * tie)
 
 
-maximum = elementwise("maximum", np.maximum, _share)
-minimum = elementwise("minimum", np.minimum, _share)
-fmax = elementwise("fmax", np.fmax, _share)
-fmin = elementwise("fmin", np.fmin, _share)
+fmax = elementwise("fmax", np.fmax, _share_of_numbers)
+fmin = elementwise("fmin", np.fmin, _share_of_numbers)
 
 # ---- comparison, logic, bits: piecewise constant
 
@@ -195,7 +213,6 @@ def cast(a: Tensor, dtype: Any) -> Tensor:
 
 def _relu(a: Any, out: Any = None) -> Any:
     return np.maximum(a, a.dtype.type(0), out=out)
-
 
 
 relu = Op(
