@@ -1,0 +1,197 @@
+"""Losses: values and derivatives against PyTorch, closed forms and finite differences."""
+
+import pickle
+from functools import partial
+
+import numpy as np
+import pytest
+
+import dagtrain as dt
+from dagtrain.errors import ArgumentError, DTypeError, ShapeError, UnknownNameError
+from dagtrain.nn import losses
+from dagtrain.plan.interpret import interpret
+from dagtrain.transform.gradient import gradient
+
+RNG = np.random.default_rng(5)
+LOGITS = RNG.normal(scale=2.0, size=(7, 4))
+LABELS = RNG.integers(0, 4, 7)
+WEIGHTS = [0.5, 2.0, 1.0, 3.0]
+BINARY = RNG.integers(0, 2, (7, 4))
+REALS = RNG.normal(size=(7, 4))
+PROBABILITIES = RNG.dirichlet(np.ones(4), 7)
+PROBABILITIES[0] = [1, 0, 0, 0]
+SIGNS = 2 * BINARY - 1
+
+# name, options, targets, the same in PyTorch (t: logits, y: targets, F: torch.nn.functional, w: class weights)
+CASES = [
+    ("cross_entropy", {}, LABELS, lambda t, y, F, w: F.cross_entropy(t, y)),
+    ("cross_entropy", {"label_smoothing": 0.2}, LABELS, lambda t, y, F, w: F.cross_entropy(t, y, label_smoothing=0.2)),
+    ("cross_entropy", {"class_weights": WEIGHTS}, LABELS, lambda t, y, F, w: F.cross_entropy(t, y, w, reduction="sum") / len(y)),
+    (
+        "cross_entropy",
+        {"class_weights": WEIGHTS, "label_smoothing": 0.1},
+        LABELS,
+        lambda t, y, F, w: F.cross_entropy(t, y, w, reduction="sum", label_smoothing=0.1) / len(y),
+    ),
+    ("binary_cross_entropy", {}, BINARY, lambda t, y, F, w: F.binary_cross_entropy_with_logits(t, y.double())),
+    ("binary_cross_entropy", {}, PROBABILITIES, lambda t, y, F, w: F.binary_cross_entropy_with_logits(t, y)),
+    (
+        "binary_cross_entropy",
+        {"positive_weight": 5.0},
+        BINARY,
+        lambda t, y, F, w: F.binary_cross_entropy_with_logits(t, y.double(), pos_weight=w.new_tensor(5.0)),
+    ),
+    ("mean_squared_error", {}, REALS, lambda t, y, F, w: F.mse_loss(t, y)),
+    ("mean_absolute_error", {}, REALS, lambda t, y, F, w: F.l1_loss(t, y)),
+    ("huber", {}, REALS, lambda t, y, F, w: F.huber_loss(t, y)),
+    ("huber", {"delta": 0.3}, REALS, lambda t, y, F, w: F.huber_loss(t, y, delta=0.3)),
+    ("hinge", {}, SIGNS, lambda t, y, F, w: F.relu(1 - y * t).mean()),
+    ("kl_divergence", {}, PROBABILITIES, lambda t, y, F, w: F.kl_div(F.log_softmax(t, -1), y, reduction="batchmean")),
+    (
+        "categorical_hinge",
+        {},
+        LABELS,
+        lambda t, y, F, w: F.relu(1 + t.masked_fill(F.one_hot(y, 4).bool(), -np.inf).amax(-1) - t.gather(1, y[:, None])[:, 0]).mean(),
+    ),
+]
+IDS = [f"{name}-{i}" for i, (name, *_) in enumerate(CASES)]
+
+
+def value_and_gradient(loss, outputs, targets):
+    x, y = dt.input("x", outputs.shape, outputs.dtype), dt.input("y", targets.shape, targets.dtype)
+    cost = loss(x, y)
+    (g,) = gradient(cost, [x])
+    graph = dt.Graph({"x": x, "y": y}, {"cost": cost, "g": g}).verify()
+    return *interpret(graph, outputs, targets), graph
+
+
+def test_every_loss_is_compared():
+    assert {name for name, *_ in CASES} == set(losses.LOSSES)
+
+
+@pytest.mark.parametrize(("name", "options", "targets", "in_torch"), CASES, ids=IDS)
+def test_value_and_gradient_are_those_of_torch(name, options, targets, in_torch):
+    torch = pytest.importorskip("torch", reason="PyTorch is what losses are compared with")
+    t = torch.tensor(LOGITS, requires_grad=True)
+    wanted = in_torch(t, torch.tensor(targets), torch.nn.functional, torch.tensor(WEIGHTS, dtype=torch.double))
+    wanted.backward()
+    value, slope, _ = value_and_gradient(losses.find(name, **options), LOGITS, targets)
+    assert value == pytest.approx(wanted.item(), rel=1e-12)
+    np.testing.assert_allclose(slope, t.grad.numpy(), rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize(("name", "options", "targets", "in_torch"), CASES, ids=IDS)
+def test_gradient_by_finite_differences(name, options, targets, in_torch):
+    loss = losses.find(name, **options)
+    _, slope, _ = value_and_gradient(loss, LOGITS, targets)
+    direction, step = np.random.default_rng(1).normal(size=LOGITS.shape), 1e-6
+    difference = (loss(LOGITS + step * direction, targets) - loss(LOGITS - step * direction, targets)) / (2 * step)
+    assert np.sum(slope * direction) == pytest.approx(difference, rel=1e-7)
+
+
+@pytest.mark.parametrize(("name", "options", "targets", "in_torch"), CASES, ids=IDS)
+def test_float32_outputs_stay_float32_whatever_the_targets(name, options, targets, in_torch):
+    value, _, graph = value_and_gradient(losses.find(name, **options), LOGITS.astype("f4"), targets)
+    kinds = {node.dtype for node in graph.nodes if node.dtype.kind == "f" and node is not graph.inputs["y"]}
+    assert kinds == {np.dtype("f4")}
+    exact, *_ = value_and_gradient(losses.find(name, **options), LOGITS, targets)
+    assert value == pytest.approx(exact, rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "options", "targets", "in_torch"), CASES, ids=IDS)
+def test_shards_weighted_by_their_samples_give_the_whole(name, options, targets, in_torch):
+    loss = losses.find(name, **options)
+    parts = [(slice(0, 2), 2), (slice(2, 7), 5)]
+    assert sum(n * loss(LOGITS[s], targets[s]) for s, n in parts) / 7 == pytest.approx(loss(LOGITS, targets), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "binary_cross_entropy", "kl_divergence"])
+def test_huge_logits_give_finite_losses_and_gradients(name):
+    targets = {"cross_entropy": np.array([0, 1]), "binary_cross_entropy": np.array([[1, 0], [1, 0]]), "kl_divergence": np.eye(2)}[name]
+    value, slope, _ = value_and_gradient(losses.find(name), np.array([[1e4, -1e4], [1e4, -1e4]], "f4"), targets)
+    assert np.isfinite(value)
+    assert np.isfinite(slope).all()
+
+
+def test_cross_entropy_of_equal_logits_is_the_log_of_the_classes():
+    assert float(losses.cross_entropy(np.zeros((3, 10)), np.arange(3))) == pytest.approx(np.log(10))
+
+
+def test_cross_entropy_is_few_nodes():
+    graph = dt.trace(losses.cross_entropy, dt.Spec((8, 4), np.dtype("f4")), dt.Spec((8,), np.dtype("i8")))
+    assert [n.op for n in graph.nodes if n.inputs] == ["log_softmax", "reshape", "take_along_axis", "mean", "negative"]
+
+
+def test_cross_entropy_of_sequences_is_the_mean_over_all_positions():
+    flat = losses.cross_entropy(LOGITS[:6], LABELS[:6])
+    assert losses.cross_entropy(LOGITS[:6].reshape(2, 3, 4), LABELS[:6].reshape(2, 3)) == pytest.approx(flat)
+
+
+def test_one_output_column_against_a_vector_of_targets_does_not_broadcast():
+    x, y = np.array([[1.0], [2.0]]), np.array([1.0, 4.0])
+    assert losses.mean_squared_error(x, y) == 2.0
+    assert losses.mean_squared_error(y, x) == 2.0
+
+
+def test_second_derivative_of_huber():
+    x = dt.input("x", (3,), np.float64)
+    (g,) = gradient(losses.huber(x, np.zeros(3)), [x])
+    (h,) = gradient(g.sum(), [x])
+    np.testing.assert_allclose(interpret(dt.Graph({"x": x}, {"h": h}), [0.5, 2.0, -2.0])[0], [1 / 3, 0, 0])
+
+
+def test_what_targets_must_be():
+    assert {name: loss.targets for name, loss in losses.LOSSES.items()} == {
+        "cross_entropy": "classes",
+        "categorical_hinge": "classes",
+        "binary_cross_entropy": "binary",
+        "hinge": "signs",
+        "mean_squared_error": "like_outputs",
+        "mean_absolute_error": "like_outputs",
+        "huber": "like_outputs",
+        "kl_divergence": "distribution",
+    }
+
+
+def mine(outputs, targets):
+    return np.mean(outputs * targets)
+
+
+def test_find_takes_functions():
+    assert losses.find(mine) == losses.Loss("mine", mine, "any")
+    assert losses.find(losses.huber).targets == "like_outputs"
+    assert losses.find(partial(losses.cross_entropy, label_smoothing=0.1)).targets == "classes"
+    assert losses.find(losses.LOSSES["hinge"]) is losses.LOSSES["hinge"]
+
+
+def test_losses_with_options_can_be_pickled():
+    loss = pickle.loads(pickle.dumps(losses.find("cross_entropy", class_weights=np.array(WEIGHTS), label_smoothing=0.1)))
+    assert loss(LOGITS, LABELS) == losses.cross_entropy(LOGITS, LABELS, class_weights=WEIGHTS, label_smoothing=0.1)
+
+
+def test_wrong_names_and_options():
+    with pytest.raises(UnknownNameError, match="Did you mean 'cross_entropy'"):
+        losses.find("crossentropy")
+    with pytest.raises(UnknownNameError, match="Did you mean 'label_smoothing'"):
+        losses.find("cross_entropy", label_smooting=0.1)
+    with pytest.raises(ArgumentError, match="label_smoothing must be"):
+        losses.find("cross_entropy", label_smoothing=1.5)
+    with pytest.raises(ArgumentError, match="class_weights must be"):
+        losses.find("cross_entropy", class_weights=[1.0, -1.0])
+    with pytest.raises(ArgumentError, match="delta must be"):
+        losses.find("huber", delta=0)
+    with pytest.raises(ArgumentError, match=r"functools\.partial"):
+        losses.find(mine, delta=1.0)
+
+
+def test_wrong_targets():
+    with pytest.raises(ShapeError, match=r"One-hot labels\? Take np.argmax"):
+        losses.cross_entropy(np.zeros((3, 4)), np.zeros((3, 4), int))
+    with pytest.raises(DTypeError, match=r"astype\(np\.int64\)"):
+        losses.cross_entropy(np.zeros((3, 4)), np.zeros(3))
+    with pytest.raises(ShapeError, match="binary_cross_entropy"):
+        losses.cross_entropy(np.zeros((3, 1)), np.zeros(3, int))
+    with pytest.raises(ShapeError, match=r"\(3, 4\) need targets of the same shape, got \(4,\)"):
+        losses.mean_squared_error(np.zeros((3, 4)), np.zeros(4))
+    with pytest.raises(ArgumentError, match="one number for each of the 4 classes"):
+        losses.cross_entropy(LOGITS, LABELS, class_weights=[1.0, 2.0])

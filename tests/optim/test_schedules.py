@@ -1,0 +1,103 @@
+"""Schedules against PyTorch's and closed forms; on numbers, arrays and tensors."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import dagtrain as dt
+from dagtrain import optim
+from dagtrain.errors import ArgumentError
+from dagtrain.plan.interpret import interpret
+
+STEPS = np.arange(40.0)
+CASES = [
+    optim.constant(0.3),
+    optim.exponential_decay(0.5, 0.9, 3),
+    optim.exponential_decay(0.5, 0.9, 3, staircase=True),
+    optim.step_decay(0.5, 0.1, 7),
+    optim.piecewise([5, 12], [1.0, 0.5, 0.1]),
+    optim.polynomial(0.5, 20, 0.1, 2.0),
+    optim.cosine(0.5, 30, 0.01),
+    optim.cosine(0.5, 30, 0.01, warmup_steps=6),
+    optim.one_cycle(0.5, 40),
+    optim.warmup(optim.step_decay(0.5, 0.1, 7), 10),
+]
+
+
+@pytest.mark.parametrize("schedule", CASES, ids=repr)
+def test_numbers_arrays_and_tensors_agree(schedule):
+    one_by_one = np.array([float(schedule(int(s))) for s in STEPS])
+    np.testing.assert_allclose(schedule(STEPS), one_by_one, rtol=1e-15)  # NumPy's power differs in the last bit between arrays and numbers
+    graph = dt.trace(schedule, dt.Spec((), np.dtype("f8")))
+    assert graph.outputs["output"].spec == dt.Spec((), np.dtype("f8"))
+    np.testing.assert_allclose([interpret(graph, s)[0] for s in STEPS], one_by_one, rtol=1e-15)
+    assert (one_by_one >= 0).all()
+
+
+def in_torch(make, start, count=40):
+    torch = pytest.importorskip("torch", reason="PyTorch is what schedules are compared with")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=start)
+    schedule = make(torch.optim.lr_scheduler, optimizer)
+    found = []
+    for _ in range(count):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # one step past the end of OneCycleLR
+            if len(found) < count:
+                schedule.step()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("ours", "start", "make"),
+    [
+        (optim.exponential_decay(0.5, 0.9), 0.5, lambda s, o: s.ExponentialLR(o, 0.9)),
+        (optim.step_decay(0.5, 0.1, 7), 0.5, lambda s, o: s.StepLR(o, 7, 0.1)),
+        (optim.piecewise([5, 12], [1.0, 0.5, 0.25]), 1.0, lambda s, o: s.MultiStepLR(o, [5, 12], 0.5)),
+        (optim.polynomial(0.5, 20, power=2.0), 0.5, lambda s, o: s.PolynomialLR(o, 20, 2.0)),
+        (optim.cosine(0.5, 39, 0.01), 0.5, lambda s, o: s.CosineAnnealingLR(o, 39, 0.01)),
+        (optim.one_cycle(0.5, 40), 0.5, lambda s, o: s.OneCycleLR(o, 0.5, total_steps=40)),
+        (
+            optim.one_cycle(0.5, 40, 0.1, 10.0, 100.0),
+            0.5,
+            lambda s, o: s.OneCycleLR(o, 0.5, 40, pct_start=0.1, div_factor=10, final_div_factor=100),
+        ),
+    ],
+    ids=lambda v: repr(v) if isinstance(v, optim.Schedule) else "",
+)
+def test_schedules_of_torch(ours, start, make):
+    np.testing.assert_allclose(ours(STEPS), in_torch(make, start), rtol=1e-9, atol=1e-12)
+
+
+def test_cosine_with_warmup():
+    rates = optim.cosine(1.0, 24, warmup_steps=4)(STEPS)
+    np.testing.assert_allclose(rates[:5], [0.25, 0.5, 0.75, 1.0, 1.0])
+    np.testing.assert_allclose(rates[14], 0.5)
+    np.testing.assert_allclose(rates[24:], 0, atol=1e-16)
+
+
+def test_one_cycle_without_a_rise():
+    assert optim.one_cycle(1.0, 10, warmup_fraction=0.0)(0) < 1.0
+    assert optim.one_cycle(1.0, 10, warmup_fraction=0.1)(0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: optim.constant(-1), "constant: value"),
+        (lambda: optim.exponential_decay(0.1, 0), "rate must be above 0"),
+        (lambda: optim.step_decay(0.1, 0.5, 0), "every must be a whole number from 1 up"),
+        (lambda: optim.piecewise([5, 5], [1, 2, 3]), "boundaries must rise"),
+        (lambda: optim.piecewise([5], [1.0]), "1 boundaries part 2 values, got 1"),
+        (lambda: optim.cosine(0.1, 10, warmup_steps=10), "must be fewer than steps"),
+        (lambda: optim.cosine(0.1, 2.5), "steps must be a whole number"),
+        (lambda: optim.one_cycle(0.1, 10, warmup_fraction=1.0), "warmup_fraction must be below 1"),
+        (lambda: optim.polynomial(-0.1, 10), "polynomial: initial"),
+        (lambda: optim.warmup(-0.1, 10), "warmup: learning_rate"),
+    ],
+)
+def test_wrong_arguments(make, message):
+    with pytest.raises(ArgumentError, match=message):
+        make()
