@@ -41,6 +41,11 @@ def whole(*tensors: Tensor) -> bool:
     return all(x.dtype.kind in "iu" for x in tensors)
 
 
+def signed(x: Tensor) -> bool:
+    """Whether x may be negative, so that a minus does not wrap around."""
+    return x.dtype.kind != "u"
+
+
 def number(x: Tensor) -> bool:
     """Whether x is one number, known here."""
     return x.op == "constant" and x.size == 1
@@ -105,6 +110,12 @@ def one_each(x: Tensor, axes: Axes) -> bool:
     return all(x.shape[i] == 1 for i in axes)
 
 
+def placed(g: Tensor, i: Tensor, axis: int, shape: Axes) -> bool:
+    """Whether each element of g goes to one place of its own line along an axis of this shape, or is added there to others."""
+    wanted = tuple(i.shape[axis] if j == axis else n for j, n in enumerate(shape))
+    return g.shape == wanted
+
+
 def without_ones(x: Tensor, axes: Axes, keepdims: bool) -> Axes:
     """The shape after reducing axes of length 1."""
     return x.shape if keepdims else tuple(n for i, n in enumerate(x.shape) if i not in axes)
@@ -124,7 +135,7 @@ def lossless(x: Tensor, through: str, to: str) -> bool:
 CONDITIONS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
-        positive, whole, number, float_number, power_of_two, filled, vector, single, only, is_axis, compose, in_order, leads, one_each,
-        without_ones, lossless,
+        positive, whole, signed, number, float_number, power_of_two, filled, vector, single, only, is_axis, compose, in_order, leads,
+        one_each, placed, without_ones, lossless,
     )
 }  # fmt: skip

@@ -117,7 +117,6 @@ STABILISATIONS: tuple[Rule, ...] = (
     Rule("y * (g / y + s)", "g + y * s", STABLE, "positive(y)"),
     Rule("y * (g / y - s)", "g - y * s", STABLE, "positive(y)"),
     Rule("g / (1 + exp(x)) * exp(x)", "g * sigmoid(x)", STABLE),
-    Rule("g / (exp(x) + y) * exp(x)", "g * (exp(x) / (exp(x) + y))", STABLE, "positive(y)"),
 )  # fmt: skip
 
 SIMPLIFICATIONS: tuple[Rule, ...] = (
@@ -144,7 +143,7 @@ SIMPLIFICATIONS: tuple[Rule, ...] = (
     Rule("(-x) / c", "x / -c", EXACT, "float_number(c)"),
     Rule("-(x * c)", "x * -c", EXACT, "float_number(c)"),
     Rule("-(x / c)", "x / -c", EXACT, "float_number(c)"),
-    Rule("absolute(-x)", "absolute(x)", EXACT),
+    Rule("absolute(-x)", "absolute(x)", EXACT, "signed(x)"),
     Rule("absolute(absolute(x))", "absolute(x)", EXACT),
     Rule("square(-x)", "square(x)", EXACT),
     Rule("square(absolute(x))", "square(x)", EXACT),
@@ -175,10 +174,11 @@ SIMPLIFICATIONS: tuple[Rule, ...] = (
     Rule("where(c, broadcast_to(x, **a), y)", "where(c, x, y)", EXACT),
     Rule("where(c, x, broadcast_to(y, **a))", "where(c, x, y)", EXACT),
     # Reductions of one element, and of what is zero but for some known places.
-    *(Rule(f"{r}(x, axis=k, keepdims=j)", "reshape(x, shape=without_ones(x, k, j))", EXACT, "one_each(x, k)")
-      for r in ("sum", "mean", "prod", "max", "min")),
+    # (NumPy starts sums at 0.0, so the sum of one -0.0 is 0.0.)
+    *(Rule(f"{r}(x, axis=k, keepdims=j)", "reshape(x, shape=without_ones(x, k, j))", kind, "one_each(x, k)")
+      for r, kind in (("sum", STABLE), ("mean", STABLE), ("prod", EXACT), ("max", EXACT), ("min", EXACT))),
     Rule("sum(take_along_axis_transpose(g, i, axis=k, shape=s), axis=j, keepdims=True)", "sum(g, axis=j, keepdims=True)", STABLE,
-         "is_axis(j, k)"),
+         "is_axis(j, k) and placed(g, i, k, s)"),
 )  # fmt: skip
 
 APPROXIMATIONS: tuple[Rule, ...] = (

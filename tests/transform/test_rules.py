@@ -1,0 +1,264 @@
+"""Every rewrite rule does what its kind promises; the cases are made from the rule's own text."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dagtrain as dt
+from dagtrain.errors import ArgumentError, GraphError, UnknownNameError
+from dagtrain.graph import Graph, Tensor, constant
+from dagtrain.ops import find
+from dagtrain.transform import APPROXIMATE, EXACT, STABLE, Rule, RuleSet
+from dagtrain.transform.conditions import CONDITIONS
+from dagtrain.transform.patterns import Apply, Letter, Number, Pattern, build, number_of, parse, same_number
+from dagtrain.transform.rules import APPROXIMATIONS, SIMPLIFICATIONS, STABILISATIONS
+
+RULES = list(dict.fromkeys((*STABILISATIONS, *SIMPLIFICATIONS, *APPROXIMATIONS)))
+SHAPES = [(3, 4), (3, 4), (4,), (3, 1), (1, 4), (1,), ()]
+NUMBERS = [2.0, 0.5, -4.0, 3.0, 0.1, -1.0]
+CHOICES: dict[tuple[str, str], list[Any]] = {
+    ("broadcast_to", "shape"): [(3, 4), (2, 3, 4), (3, 1), (1, 4)],
+    ("reshape", "shape"): [(3, 4), (12,), (1, 3, 4), (4,), (1, 4), (1,), (), (2, 6), (3,), (3, 1)],
+    ("transpose", "axes"): [(0, 1), (1, 0)],
+    ("flip", "axis"): [(0,), (1,), (0, 1)],
+    ("softmax", "axis"): [0, 1],
+    ("log_softmax", "axis"): [0, 1],
+    ("cast", "dtype"): ["<f8", "<f4", "<i8", "<i4", "|b1", "|u1"],
+    ("take_along_axis_transpose", "axis"): [0, 1],
+    ("take_along_axis_transpose", "shape"): [(3, 4), (5, 4), (3, 5)],
+    ("keepdims", ""): [True, False],
+    ("axis", ""): [(0,), (1,), (0, 1)],
+}
+NAMES = {"broadcast_to": ["shape"], "reshape": ["shape"], "flip": ["axis"], "softmax": ["axis"], "log_softmax": ["axis"], "cast": ["dtype"]}
+SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 5e-324, -1e-310, 1e-45, 1.7e308, -3e38, 0.3, -2.5, 7.0])
+
+
+def choices(op: str, name: str) -> list[Any]:
+    return CHOICES.get((op, name)) or CHOICES[name, ""]
+
+
+def example(rule: Rule, rng: np.random.Generator, dtype: str) -> Tensor:
+    """A random tensor of the rule's form."""
+    bound: dict[str, Any] = {}
+
+    def fill(pattern: Pattern, parent: str) -> None:
+        if isinstance(pattern, Letter) and pattern.name not in bound:
+            bound[pattern.name] = operand(pattern.name, parent)
+        if isinstance(pattern, Apply):
+            for name, value in pattern.given:
+                if isinstance(value, Letter) and value.name not in bound:
+                    options = choices(pattern.op, name)
+                    bound[value.name] = options[rng.integers(len(options))]
+            if pattern.rest is not None and pattern.rest not in bound:
+                options = {name: choices(pattern.op, name) for name in NAMES.get(pattern.op, ["axis", "keepdims"])}
+                bound[pattern.rest] = {name: values[rng.integers(len(values))] for name, values in options.items()}
+            for inner in pattern.operands:
+                fill(inner, pattern.op)
+
+    def operand(letter: str, parent: str) -> Tensor:
+        if f"number({letter})" in rule.when:
+            return constant(np.array(rng.choice(NUMBERS), dtype))
+        shape = SHAPES[rng.integers(len(SHAPES))]
+        if parent in ("where", "logical_not") and letter in ("c", "x") and (parent == "logical_not" or letter == "c"):
+            return dt.input(letter, shape, bool)
+        if parent == "take_along_axis_transpose" and letter == "i":
+            return dt.input(letter, shape, np.int64)
+        leaf = dt.input(letter, shape, dtype)
+        return np.exp(leaf) if f"positive({letter})" in rule.when else leaf
+
+    fill(rule.parsed_pattern, "")
+    with_attributes = rule.parsed_pattern
+    root = constant(np.zeros((), dtype))
+    return build(with_attributes, bound, root, CONDITIONS, lambda node: node)
+
+
+def rewritten_examples(rule: Rule, count: int, dtypes: list[str], seed: int = 0) -> list[tuple[Tensor, Tensor]]:
+    """Pairs of a tensor of the rule's form and what the rule makes of it."""
+    rng = np.random.default_rng(seed)
+    table = RuleSet([rule])
+    found: list[tuple[Tensor, Tensor]] = []
+    for attempt in range(4000):
+        try:
+            before = example(rule, rng, dtypes[attempt % len(dtypes)])
+            graph = Graph.of(before)
+            if not axes_exist(graph):
+                continue
+            run(graph, [values(rng, leaf, "benign") for leaf in graph.inputs.values()])
+        except (GraphError, IndexError, ValueError, OverflowError):  # this form cannot have these shapes and dtypes
+            continue
+        after = table.apply(before, lambda node: node)
+        if after is not before:
+            found.append((before, after))
+            if len(found) == count:
+                break
+    return found
+
+
+def axes_exist(graph: Graph) -> bool:
+    axes = [(node.attribute("axis"), node.inputs[0].ndim) for node in graph.nodes if node.attribute("axis") is not None]
+    return all(max(axis if isinstance(axis, tuple) else (axis,)) < ndim for axis, ndim in axes)
+
+
+def values(rng: np.random.Generator, leaf: Tensor, source: str) -> Any:
+    if leaf.dtype.kind == "b":
+        return rng.random(leaf.shape) > 0.5
+    if leaf.dtype.kind in "iu":
+        low, high = (0, 3) if leaf.name == "i" else (0, 100) if leaf.dtype.kind == "u" or source == "natural" else (-100, 100)
+        return rng.integers(low, high, leaf.shape).astype(leaf.dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if source in ("special", "natural"):
+            return rng.choice(SPECIAL, leaf.shape).astype(leaf.dtype)
+        low, high = {"benign": (0.5, 2.0), "wide": (-60.0, 60.0), "middle": (-3.0, 3.0)}[source]
+        return rng.uniform(low, high, leaf.shape).astype(leaf.dtype)
+
+
+def run(graph: Graph, arrays: list[Any], wide: bool = False) -> tuple[Any, ...]:
+    """All outputs; with `wide`, in extended precision throughout."""
+
+    def widened(array: Any) -> Any:
+        return array.astype(np.longdouble) if wide and array.dtype.kind == "f" else array
+
+    known = {leaf: widened(np.asarray(a)) for leaf, a in zip(graph.inputs.values(), arrays, strict=True)}
+    with np.errstate(all="ignore"):
+        for node in graph.nodes:
+            if node not in known:
+                if node.op == "constant":
+                    known[node] = widened(node.value)
+                elif wide and node.op == "cast":
+                    known[node] = known[node.inputs[0]]
+                else:
+                    known[node] = np.asarray(find(node.op).kernel(*(known[i] for i in node.inputs), **dict(node.attributes)))
+    return tuple(known[t] for t in graph.outputs.values())
+
+
+def same_bits(a: Any, b: Any) -> bool:
+    """Equal bits, but for which NaN it is."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if a.dtype.kind not in "fc":
+        return bool((a == b).all())
+    return bool((((a == b) & (np.signbit(a) == np.signbit(b))) | (np.isnan(a) & np.isnan(b))).all())
+
+
+def check(rule: Rule) -> None:
+    """Raise AssertionError unless the rule is what its kind says, on many examples."""
+    exact_dtypes = ["f8", "f4", "f8", "i8", "f4", "u1", "f2", "?"]
+    pairs = rewritten_examples(rule, 40, exact_dtypes if rule.kind == EXACT else ["f4"])
+    assert len(pairs) >= 5, f"{rule}: the rule did not apply to its own form"
+    rng = np.random.default_rng(1)
+    for before, after in pairs:
+        assert after.spec == before.spec
+        names = {n.name: n for n in Graph.of(before, after).nodes if n.op == "input"}
+        graph = Graph(names, {"before": before, "after": after})  # type: ignore[arg-type]
+        powers = any(node.op == "power" for node in graph.nodes)  # integers have no negative powers
+        sources = {
+            EXACT: ["natural", "natural"] if powers else ["special", "wide", "special"],
+            STABLE: ["middle", "wide", "wide"],
+            APPROXIMATE: ["benign"],
+        }[rule.kind]
+        for source in sources:
+            arrays = [values(rng, leaf, source) for leaf in names.values()]
+            old, new = run(graph, arrays)
+            if rule.kind == EXACT:
+                assert same_bits(old, new), f"{rule}: {old} became {new} for {arrays}"
+            elif rule.kind == APPROXIMATE:
+                np.testing.assert_allclose(new, old, rtol=1e-5, atol=1e-6, err_msg=str(rule))
+            else:
+                check_stable(rule, graph, arrays, old, new, source)
+
+
+def check_stable(rule: Rule, graph: Graph, arrays: list[Any], old: Any, new: Any, source: str) -> None:
+    truth_old, truth_new = run(graph, arrays, wide=True)
+    if source == "middle":
+        with np.errstate(all="ignore"):
+            np.testing.assert_allclose(truth_new, truth_old, rtol=1e-15, atol=1e-17, err_msg=f"{rule} is not an equation")
+    with np.errstate(all="ignore"):
+        unit = np.spacing(scale(rule, arrays, truth_new).astype(old.dtype)).astype(np.longdouble)
+        representable = np.isfinite(truth_new.astype(old.dtype))
+        off_old, off_new = np.abs(old - truth_new), np.abs(new - truth_new)
+        good = (off_new <= off_old + 4 * unit) | ~np.isfinite(off_old) | (old == new)
+    assert good[representable].all(), f"{rule}: errors {off_old} became {off_new} for {arrays}"
+    assert np.isfinite(new)[representable & np.isfinite(old)].all(), f"{rule}: {old} became {new} for {arrays}"
+
+
+def scale(rule: Rule, arrays: list[Any], truth: Any) -> Any:
+    """What errors are measured by: each element itself, or where terms of different sizes are added, the largest of all."""
+    if "sum" not in rule.pattern and "softmax" not in rule.pattern and " + s)" not in rule.pattern and " - s)" not in rule.pattern:
+        return np.abs(truth)
+    return np.maximum(max(np.abs(a).max(initial=0) for a in [*arrays, truth]), np.abs(truth))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_rule_keeps_its_promise(rule: Rule) -> None:
+    check(rule)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Rule("x * 0", "0", EXACT),
+        Rule("x + 0", "x", EXACT),
+        Rule("-(x - y)", "y - x", EXACT),
+        Rule("x - 0", "-x", EXACT),
+        Rule("x + (-y)", "y - x", EXACT),
+        Rule("log(1 + x)", "x", STABLE),
+        Rule("log1p(x)", "log(1 + x)", STABLE),
+        Rule("softplus(x)", "log(1 + exp(x))", STABLE),
+        Rule("log_softmax(x, **a)", "log(softmax(x, **a))", STABLE),
+        Rule("exp(x) * exp(y)", "exp(x - y)", APPROXIMATE),
+    ],
+    ids=str,
+)
+def test_wrong_rule_is_caught(wrong: Rule) -> None:
+    with pytest.raises(AssertionError):
+        check(wrong)
+
+
+def test_rule_without_use_is_caught() -> None:
+    with pytest.raises(AssertionError, match="did not apply"):
+        check(Rule("x - 0", "x", EXACT, "vector(x) and filled(x) and whole(x) and positive(x)"))
+
+
+def test_number_is_a_constant_of_any_dtype() -> None:
+    for dtype in ("f4", "f8", "i2", "u8"):
+        assert number_of(constant(np.array(1, dtype))) == 1
+    assert number_of(constant(np.ones((2, 3)))) == 1
+    assert number_of(np.broadcast_to(constant(np.float32(3)), (2, 2))) == 3
+    assert number_of(constant(np.array([1.0, 2.0]))) is None
+    assert number_of(constant(np.array([0.0, -0.0]))) is None
+    assert number_of(dt.array(1.0)) is None
+
+
+def test_zero_and_minus_zero_are_apart() -> None:
+    assert same_number(0.0, 0)
+    assert not same_number(-0.0, 0.0)
+    assert same_number(-0.0, -0.0)
+    assert not same_number(np.nan, np.nan)
+
+
+@pytest.mark.parametrize(("text", "error"), [("x if y else z", ArgumentError), ("xy + 1", ArgumentError), ("soft(x)", UnknownNameError)])
+def test_unreadable_rule_is_an_error(text: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        parse(text)
+
+
+def test_text_is_read_and_never_evaluated() -> None:
+    with pytest.raises((ArgumentError, UnknownNameError)):
+        parse("__import__('os')")
+
+
+def test_pattern_reads_like_algebra() -> None:
+    assert parse("-x") == Apply("negative", (Letter("x"),))
+    assert parse("-1") == Number(-1)
+    assert parse("sum(x, axis=k, **a)") == Apply("sum", (Letter("x"),), (("axis", Letter("k")),), "a")
+
+
+def test_every_pair_of_rules_is_distinct() -> None:
+    for one, other in itertools.combinations(RULES, 2):
+        assert (one.pattern, one.when) != (other.pattern, other.when) or one.kind != other.kind, f"{one} and {other}"
