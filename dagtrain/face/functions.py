@@ -47,7 +47,7 @@ def _reduction(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def reduction(a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: Any = False) -> Tensor:
         no_out(out)
         a = as_tensor(a) if dtype is None else cast(as_tensor(a), dtype)
-        return op(a, axis, bool(keepdims) if keepdims is not np._NoValue else False)  # type: ignore[attr-defined]  # NumPy's own default
+        return op(a, axis, bool(keepdims) if keepdims is not np._NoValue else False)
 
     return reduction
 
@@ -139,16 +139,15 @@ def diff(a: Any, n: int = 1, axis: int = -1) -> Tensor:
     for _ in range(n):
         first, last = (shape.split(a, [cut], axis) for cut in (a.shape[axis] - 1, 1))
         a = last[1] - first[0]
-    return a
+    return as_tensor(a)
 
 
 @implements(np.clip)
 def clip(a: Any, a_min: Any = None, a_max: Any = None, out: None = None, *, min: Any = None, max: Any = None) -> Tensor:
     no_out(out)
     low, high = (a_min if min is None else min), (a_max if max is None else max)
-    a = as_tensor(a)
-    a = a if low is None else np.maximum(a, low)
-    return a if high is None else np.minimum(a, high)
+    above = as_tensor(a) if low is None else OPS["maximum"](a, low)
+    return above if high is None else OPS["minimum"](above, high)
 
 
 @implements(np.where)
@@ -164,7 +163,7 @@ def round_(a: Any, decimals: int = 0, out: None = None) -> Tensor:
     if decimals == 0:
         return OPS["rint"](as_tensor(a))
     scale = float(10**decimals)
-    return OPS["rint"](as_tensor(a) * scale) / scale
+    return OPS["divide"](OPS["rint"](as_tensor(a) * scale), scale)
 
 
 @implements(np.matrix_transpose)
@@ -219,9 +218,8 @@ def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
     a, weights = as_tensor(a), as_tensor(weights)
     if weights.shape != a.shape and axis is not None:
         weights = shape.reshape(weights, [n if i == axis % a.ndim else 1 for i, n in enumerate(a.shape)])
-    return reduce.reduce_sum(a * weights, axis, keepdims is True) / reduce.reduce_sum(
-        shape.broadcast_to(weights, a.shape), axis, keepdims is True
-    )
+    total = reduce.reduce_sum(shape.broadcast_to(weights, a.shape), axis, keepdims is True)
+    return OPS["divide"](reduce.reduce_sum(a * weights, axis, keepdims is True), total)
 
 
 def _full_like(fill: float | None) -> Callable[..., Any]:
@@ -240,7 +238,9 @@ FUNCTIONS[np.full_like] = _full_like(None)
 FUNCTIONS[np.shape] = lambda a: a.shape
 FUNCTIONS[np.ndim] = lambda a: a.ndim
 FUNCTIONS[np.size] = lambda a, axis=None: a.size if axis is None else a.shape[axis]
-FUNCTIONS[np.reshape] = lambda a, shape_=None, order="C", *, shape=None, newshape=None, copy=None: _reshape(a, shape_ if shape is None else shape, order)
+FUNCTIONS[np.reshape] = lambda a, shape_=None, order="C", *, shape=None, newshape=None, copy=None: _reshape(
+    a, shape_ if shape is None else shape, order
+)
 FUNCTIONS[np.ravel] = lambda a, order="C": _reshape(a, (-1,), order)
 FUNCTIONS[np.transpose] = lambda a, axes=None: shape.transpose(as_tensor(a), axes)
 FUNCTIONS[np.swapaxes] = lambda a, axis1, axis2: shape.swapaxes(as_tensor(a), axis1, axis2)
@@ -265,7 +265,7 @@ FUNCTIONS[np.vdot] = lambda a, b: linalg.dot(shape.reshape(as_tensor(a), (-1,)),
 FUNCTIONS[np.inner] = linalg.inner
 FUNCTIONS[np.outer] = lambda a, b, out=None: linalg.outer(a, b)
 FUNCTIONS[np.tensordot] = linalg.tensordot
-FUNCTIONS[np.einsum] = lambda subscripts, *operands, out=None, optimize=False: linalg.einsum(subscripts, *operands)
+FUNCTIONS[np.einsum] = lambda subscripts, *operands, out=None, optimize=False: linalg.einsum(subscripts, *operands)  # noqa: PLW0108  # drops two arguments
 FUNCTIONS[np.astype] = lambda x, dtype, **_: cast(x, dtype)
 FUNCTIONS[np.copy] = lambda a, order="K", subok=False: as_tensor(a)
 FUNCTIONS[np.isclose] = lambda a, b, rtol=1e-5, atol=1e-8, equal_nan=False: abs(as_tensor(a) - b) <= atol + rtol * abs(as_tensor(b))

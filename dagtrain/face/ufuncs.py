@@ -36,12 +36,10 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: d
         if ufunc is np.conjugate and all(not np.issubdtype(as_tensor(i).dtype, np.complexfloating) for i in inputs):
             return as_tensor(inputs[0])
     if method == "reduce" and ufunc in _REDUCE and set(given) <= {"axis", "keepdims"}:
-        axis = kwargs["axis"] if "axis" in kwargs else 0
+        axis = kwargs.get("axis", 0)
         return _REDUCE[ufunc](as_tensor(inputs[0]), axis, bool(given.get("keepdims", False)))
     if method == "accumulate" and ufunc in _ACCUMULATE and set(given) <= {"axis"}:
         return _ACCUMULATE[ufunc](as_tensor(inputs[0]), given.get("axis", 0))
     what = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
     extra = f" with {', '.join(sorted(given))}" if given else ""
     raise UnsupportedError(f"{what}{extra} is not supported on tensors. Supported ufuncs: {', '.join(sorted(u.__name__ for u in UFUNCS))}.")
-
-

@@ -80,9 +80,8 @@ class Graph:
         chosen.update(named)
         leaves: dict[str, Tensor] = {}
         for node in topological(chosen.values()):
-            if node.op == "input":
-                if leaves.setdefault(str(node.name), node) is not node:
-                    raise GraphError(f"two different inputs have the name {node.name!r}: rename one of them.")
+            if node.op == "input" and leaves.setdefault(str(node.name), node) is not node:
+                raise GraphError(f"two different inputs have the name {node.name!r}: rename one of them.")
         return cls(leaves, chosen)
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -171,7 +171,7 @@ class Tensor(NDArrayOperatorsMixin):
     def __float__(self) -> float:
         raise GraphError(f"{self!r} is not a number while a graph is being built: use .compute().")
 
-    __int__ = __index__ = __complex__ = __float__  # type: ignore[assignment]  # they only raise
+    __int__ = __index__ = __complex__ = __float__
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise GraphError(

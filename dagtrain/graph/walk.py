@@ -82,10 +82,7 @@ def rebuild(
                 stack.append((node, True))
                 stack.extend((source, False) for source in reversed(node.inputs) if source not in became)
                 continue
-            if node.op in LEAVES:
-                new = node
-            else:
-                new = remake(node, tuple(became[source] for source in node.inputs))
+            new = node if node.op in LEAVES else remake(node, tuple(became[source] for source in node.inputs))
             if change is not None:
                 with located(node.origin):
                     new = change(new)

@@ -49,7 +49,7 @@ def _take_transpose_kernel(g: Any, indices: Any, out: Any = None, *, axis: int, 
     return out
 
 
-_take_transpose = Op(
+_take_transpose: Op = Op(
     "take_transpose",
     _take_transpose_kernel,
     lambda g, indices, *, axis, shape: make_spec(shape, g.dtype),
@@ -108,7 +108,7 @@ def _along_transpose_kernel(g: Any, indices: Any, out: Any = None, *, axis: int,
     return out
 
 
-_along_transpose = Op(
+_along_transpose: Op = Op(
     "take_along_axis_transpose",
     _along_transpose_kernel,
     lambda g, indices, *, axis, shape: make_spec(shape, g.dtype),
@@ -161,7 +161,7 @@ def _scatter_kernel(g: Any, *indices: Any, out: Any = None, shape: tuple[int, ..
     return out
 
 
-_scatter = Op(
+_scatter: Op = Op(
     "scatter_add",
     _scatter_kernel,
     lambda g, *i, shape: make_spec(shape, g.dtype),
@@ -225,7 +225,8 @@ def scatter_add(a: Any, indices: Any, updates: Any) -> Tensor:
     updates = as_tensor(updates)
     from dagtrain.ops.shape import broadcast_to
 
-    return a + _scatter(broadcast_to(updates, spec.shape), *places, shape=a.shape)
+    total: Tensor = a + _scatter(broadcast_to(updates, spec.shape), *places, shape=a.shape)
+    return total
 
 
 def one_hot(labels: Any, classes: int, dtype: Any = np.float32) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 
 from dagtrain.errors import ShapeError
 from dagtrain.graph import Spec, Tensor
+from dagtrain.ops.elementwise import multiply
 from dagtrain.ops.record import Draw, Op, Sample, as_tensor
 from dagtrain.ops.shape import broadcast_to, expand_dims, reshape, swapaxes, transpose
 
@@ -193,7 +194,7 @@ def dot(a: Any, b: Any) -> Tensor:
     """numpy.dot."""
     a, b = as_tensor(a), as_tensor(b)
     if not a.ndim or not b.ndim:
-        return a * b
+        return multiply(a, b)
     if a.ndim <= 2 and b.ndim <= 2:
         return matmul(a, b)
     return tensordot(a, b, ((a.ndim - 1,), (max(b.ndim - 2, 0),)))
@@ -202,9 +203,9 @@ def dot(a: Any, b: Any) -> Tensor:
 def inner(a: Any, b: Any) -> Tensor:
     """numpy.inner: over the last axes of both."""
     a, b = as_tensor(a), as_tensor(b)
-    return a * b if not a.ndim or not b.ndim else tensordot(a, b, ((a.ndim - 1,), (b.ndim - 1,)))
+    return multiply(a, b) if not a.ndim or not b.ndim else tensordot(a, b, ((a.ndim - 1,), (b.ndim - 1,)))
 
 
 def outer(a: Any, b: Any) -> Tensor:
     """numpy.outer: all products of the elements of two vectors."""
-    return reshape(as_tensor(a), (-1, 1)) * reshape(as_tensor(b), (1, -1))
+    return multiply(reshape(as_tensor(a), (-1, 1)), reshape(as_tensor(b), (1, -1)))

@@ -1,6 +1,7 @@
 """Random numbers as ops: a pure function of a key, the same on any machine, thread or worker.
 
-A key is two unsigned 64-bit integers and goes to the counter-based generator Philox (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+A key is two unsigned 64-bit integers and goes to the counter-based generator Philox (Salmon et al., "Parallel random numbers: as easy as
+1, 2, 3", SC 2011).
 One key gives one draw: for another, derive another key with `fold_in`.
 """
 
@@ -20,7 +21,8 @@ _KEY_DRAW = Draw((2,), 0, 1000, "u8")
 
 def _check(name: str, key: Spec) -> None:
     if key.shape != (2,) or key.dtype != np.uint64:
-        raise (ShapeError if key.shape != (2,) else DTypeError)(f"{name}: a key is uint64[2] (make one with dagtrain.key(seed)), got {key}.")
+        kind = ShapeError if key.shape != (2,) else DTypeError
+        raise kind(f"{name}: a key is uint64[2] (make one with dagtrain.key(seed)), got {key}.")
 
 
 def key(seed: int) -> np.ndarray[Any, Any]:
@@ -126,4 +128,5 @@ def bernoulli(key: Any, probability: Any, shape: Any = (), dtype: Any = np.float
     """1 with this probability, else 0."""
     if isinstance(probability, int | float) and not 0 <= probability <= 1:
         raise ArgumentError(f"a probability lies between 0 and 1, got {probability}.")
-    return (uniform(key, shape, dtype=np.float32) < probability).astype(dtype)
+    drawn: Tensor = (uniform(key, shape, dtype=np.float32) < probability).astype(dtype)
+    return drawn

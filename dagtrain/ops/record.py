@@ -5,7 +5,8 @@
 A record is also the function that builds a node: ``tanh(x)``. Its tests, the interpreter, the plan and the drawing all read the
 same record, so adding an op touches one place.
 
-Kernel   ``kernel(*arrays, out=None, **attributes) -> array``; with ``out`` it must fill it and not allocate. A view kernel takes no ``out``.
+Kernel   ``kernel(*arrays, out=None, **attributes) -> array``; with ``out`` it must fill it and not allocate. A view kernel takes no
+         ``out``.
 Shapes   ``infer(*specs, **attributes) -> Spec``; raises ShapeError or DTypeError with the shapes in the message.
 Gradient ``gradient(g, y, *inputs, **attributes) -> one tensor or None (zero) for each input``; g is the cotangent of the output y.
          ``ZERO``: the derivative is zero everywhere it exists. ``None``: there is no rule, and asking is an error.
@@ -80,11 +81,13 @@ class Op:
     """Floating point operations of one call, from the specs; by default one for each element of the output."""
 
     def __post_init__(self) -> None:
+        """Enter the op into `OPS`."""
         if self.name in OPS:
             raise GraphError(f"there are two ops named {self.name!r}.")
         OPS[self.name] = self
 
     def __call__(self, *inputs: Any, **attributes: Any) -> Tensor:
+        """The node of this op on these inputs."""
         if self.ufunc is not None:
             tensors, dtype = _promote(self, inputs)
             spec = Spec(broadcast_shapes(self.name, *(t.spec for t in tensors)), dtype)
@@ -140,14 +143,20 @@ def broadcast_shapes(name: str, *specs: Spec) -> tuple[int, ...]:
 _resolved: dict[Any, tuple[Any, ...]] = {}
 
 
+def _kind(value: Any) -> Any:
+    """What promotion looks at: a dtype, or the type of a Python number."""
+    if isinstance(value, Tensor):
+        return value.spec.dtype
+    if value is None or type(value) in (int, float, complex):
+        return None if value is None else type(value)
+    return np.asarray(value).dtype
+
+
 def _promote(op: Op, inputs: Sequence[Any]) -> tuple[tuple[Tensor, ...], np.dtype[Any]]:
     """Tensors of the inputs and the result's dtype, by NumPy 2's promotion (Python numbers are weak)."""
     ufunc = op.ufunc
     assert ufunc is not None
-    kinds = tuple(
-        v.spec.dtype if isinstance(v, Tensor) else type(v) if type(v) in (int, float, complex) else None if v is None else np.asarray(v).dtype
-        for v in inputs
-    )
+    kinds = tuple(_kind(v) for v in inputs)
     loop = _resolved.get((ufunc, kinds))
     if loop is None:
         try:
@@ -180,9 +189,7 @@ def elementwise(
     """
     intervals = list(domain) or [(-2.0, 2.0)] * ufunc.nin
     shapes = [((3, 4),), ((),)] if ufunc.nin == 1 else [((3, 4), (3, 4)), ((3, 1), (4,)), ((2, 3), ())]
-    samples = tuple(
-        Sample(tuple(Draw(s, low, high, dtype) for s, (low, high) in zip(case, intervals, strict=False))) for case in shapes
-    )
+    samples = tuple(Sample(tuple(Draw(s, low, high, dtype) for s, (low, high) in zip(case, intervals, strict=False))) for case in shapes)
 
     def infer(*specs: Spec) -> Spec:
         loop = ufunc.resolve_dtypes((*(s.dtype for s in specs), None))

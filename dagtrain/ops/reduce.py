@@ -1,6 +1,7 @@
 """Ops that reduce along axes.
 
-Ties in `max` and `min` share the gradient equally. The gradient of `norm` at the zero vector is zero. `argmax` and `argmin` have derivative zero.
+Ties in `max` and `min` share the gradient equally. The gradient of `norm` at the zero vector is zero. `argmax` and `argmin` have
+derivative zero.
 """
 
 from __future__ import annotations
@@ -15,6 +16,11 @@ from dagtrain.ops.elementwise import exp, where
 from dagtrain.ops.record import ZERO, Draw, Op, Sample, axes_of, size_of
 
 Axes = tuple[int, ...]
+# NumPy's types do not know that these take every argument by position, which is the faster way to call them.
+_add_reduce: Any = np.add.reduce
+_multiply_reduce: Any = np.multiply.reduce
+_maximum_reduce: Any = np.maximum.reduce
+_minimum_reduce: Any = np.minimum.reduce
 
 
 def reduced_shape(shape: tuple[int, ...], axis: Axes, keepdims: bool) -> tuple[int, ...]:
@@ -62,8 +68,14 @@ def _sum_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
     return _add_reduce(a, axis, None, out, keepdims)
 
 
-_sum = Op("sum", _sum_kernel, _spec("sum"), lambda g, y, a, *, axis, keepdims: (_spread(g, a, axis, keepdims),), _SAMPLES,
-          flops=lambda spec, a, **_: float(a.size))  # fmt: skip
+_sum = Op(
+    "sum",
+    _sum_kernel,
+    _spec("sum"),
+    lambda g, y, a, *, axis, keepdims: (_spread(g, a, axis, keepdims),),
+    _SAMPLES,
+    flops=lambda spec, a, **_: float(a.size),
+)
 
 
 def _mean_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
@@ -99,11 +111,18 @@ def _products_of_others(flat: Tensor) -> Tensor:
     ones = np.ones((flat.shape[0], 1), flat.dtype)
     before = cumprod(concatenate([ones, flat[:, :-1]], 1), 1)
     after = flip(cumprod(concatenate([ones, flip(flat[:, 1:], (1,))], 1), 1), (1,))
-    return before * after
+    products: Tensor = before * after
+    return products
 
 
-_prod = Op("prod", lambda a, out=None, *, axis, keepdims: _multiply_reduce(a, axis, None, out, keepdims), _spec("sum"), _prod_gradient,
-           _SAMPLES, flops=lambda spec, a, **_: float(a.size))  # fmt: skip
+_prod = Op(
+    "prod",
+    lambda a, out=None, *, axis, keepdims: _multiply_reduce(a, axis, None, out, keepdims),
+    _spec("sum"),
+    _prod_gradient,
+    _SAMPLES,
+    flops=lambda spec, a, **_: float(a.size),
+)
 
 
 def _extreme_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: bool) -> tuple[Tensor]:
@@ -111,15 +130,33 @@ def _extreme_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: 
     return (hit * (_kept(g, a, axis, keepdims) / reduce_sum(hit, axis, True)),)
 
 
-_max = Op("max", lambda a, out=None, *, axis, keepdims: _maximum_reduce(a, axis, None, out, keepdims), _spec("extreme"), _extreme_gradient,
-          _SAMPLES, flops=lambda spec, a, **_: float(a.size))  # fmt: skip
-_min = Op("min", lambda a, out=None, *, axis, keepdims: _minimum_reduce(a, axis, None, out, keepdims), _spec("extreme"), _extreme_gradient,
-          _SAMPLES, flops=lambda spec, a, **_: float(a.size))  # fmt: skip
+_max = Op(
+    "max",
+    lambda a, out=None, *, axis, keepdims: _maximum_reduce(a, axis, None, out, keepdims),
+    _spec("extreme"),
+    _extreme_gradient,
+    _SAMPLES,
+    flops=lambda spec, a, **_: float(a.size),
+)
+_min = Op(
+    "min",
+    lambda a, out=None, *, axis, keepdims: _minimum_reduce(a, axis, None, out, keepdims),
+    _spec("extreme"),
+    _extreme_gradient,
+    _SAMPLES,
+    flops=lambda spec, a, **_: float(a.size),
+)
 _any = Op("any", lambda a, out=None, *, axis, keepdims: np.any(a, axis, out=out, keepdims=keepdims), _spec(np.dtype(bool)), ZERO, _SAMPLES)
 _all = Op("all", lambda a, out=None, *, axis, keepdims: np.all(a, axis, out=out, keepdims=keepdims), _spec(np.dtype(bool)), ZERO, _SAMPLES)
 
 
+def _as_float(a: Any) -> Any:
+    """Integers and truth values as float64, in which their differences and squares are right."""
+    return a.astype(np.float64) if a.dtype.kind in "biu" else a
+
+
 def _logsumexp_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
+    a = _as_float(a)
     top = _maximum_reduce(a.real if np.iscomplexobj(a) else a, axis, None, None, True)
     top = np.where(np.isfinite(top), top, 0).astype(top.dtype)
     total = np.log(_add_reduce(np.exp(a - top), axis, None, None, True)) + top
@@ -147,7 +184,7 @@ def _norm_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: boo
 
 _norm = Op(
     "norm",
-    lambda a, out=None, *, axis, keepdims: np.sqrt(_add_reduce(np.square(a), axis, None, None, keepdims), out=out),
+    lambda a, out=None, *, axis, keepdims: np.sqrt(_add_reduce(np.square(_as_float(a)), axis, None, None, keepdims), out=out),
     _spec("mean"),
     _norm_gradient,
     _SAMPLES,
@@ -183,14 +220,17 @@ def _cumprod_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: int) -> tuple[Te
 
 
 _LINES = tuple(Sample((Draw((3, 4), 0.5, 2.0),), {"axis": axis}) for axis in (0, 1))
-_cumsum = Op("cumsum", lambda a, out=None, *, axis: np.add.accumulate(a, axis, out.dtype if out is not None else _same_dtype(a), out), _same,
-             _cumsum_gradient, _LINES)  # fmt: skip
-_cumprod = Op("cumprod", lambda a, out=None, *, axis: np.multiply.accumulate(a, axis, out.dtype if out is not None else _same_dtype(a), out),
-              _same, _cumprod_gradient, _LINES)  # fmt: skip
 
 
-def _same_dtype(a: Any) -> Any:
-    return _same(Spec(a.shape, a.dtype)).dtype
+def _accumulation(name: str, accumulate: Any, gradient: Any) -> Op:
+    def kernel(a: Any, out: Any = None, *, axis: int) -> Any:
+        return accumulate(a, axis, _same(Spec(a.shape, a.dtype)).dtype if out is None else out.dtype, out)
+
+    return Op(name, kernel, _same, gradient, _LINES)
+
+
+_cumsum = _accumulation("cumsum", np.add.accumulate, _cumsum_gradient)
+_cumprod = _accumulation("cumprod", np.multiply.accumulate, _cumprod_gradient)
 
 
 def _position(name: str, function: Any) -> Op:
@@ -316,7 +356,8 @@ def variance(a: Tensor, axis: Any = None, ddof: float = 0, keepdims: bool = Fals
     count = size_of(a.shape, axes)
     if ddof == 0:
         return reduce_mean(centred * centred, axes, keepdims)
-    return reduce_sum(centred * centred, axes, keepdims) / (count - ddof)
+    spread: Tensor = reduce_sum(centred * centred, axes, keepdims) / (count - ddof)
+    return spread
 
 
 def logsumexp(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:

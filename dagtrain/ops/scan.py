@@ -96,7 +96,8 @@ def scan_gradient(
 ) -> list[Tensor | None]:
     """Cotangents of the scan's inputs, as a scan in reverse.
 
-    `vjp(body, wanted_inputs, given_outputs)` is the graph (body inputs, one cotangent for each given output) → one gradient for each wanted input.
+    `vjp(body, wanted_inputs, given_outputs)` is the graph (body inputs, one cotangent for each given output) → one gradient for each
+    wanted input.
     """
     a = dict(node.attributes)
     body, carries, sequences, length = a["body"], a["carries"], a["sequences"], a["length"]
@@ -139,9 +140,7 @@ def scan_gradient(
     totals = [zeros(ins[i].shape, ins[i].dtype) for i in fixed_ins]
     stacked_y = [given(i, (length, *specs[i].shape), specs[i].dtype) for i in y_outs]
     stacked_found = [given(carries + ys + i, (length, *ins[i].shape), ins[i].dtype) for i in state_ins]
-    outcome = bare_scan(
-        back, [*last, *totals], [*found_carry, *lines, *stacked_y, *stacked_found], list(fixed), length, not a["reverse"]
-    )
+    outcome = bare_scan(back, [*last, *totals], [*found_carry, *lines, *stacked_y, *stacked_found], list(fixed), length, not a["reverse"])
     answer: list[Tensor | None] = [None] * len(node.inputs)
     for i, t in zip([*state_ins, *fixed_ins, *line_ins], outcome, strict=False):
         answer[i] = t

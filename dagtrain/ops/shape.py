@@ -89,7 +89,7 @@ def _unslice_kernel(g: Any, out: Any = None, *, shape: tuple[int, ...], index: A
     return out
 
 
-_unslice = Op(
+_unslice: Op = Op(
     "unslice",
     _unslice_kernel,
     lambda g, *, shape, index: make_spec(shape, g.dtype),

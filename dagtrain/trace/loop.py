@@ -60,7 +60,8 @@ def scan(
     if not lengths:
         raise ArgumentError("scan needs sequences, or length= for a loop without them.")
     if len(lengths) > 1 or None in lengths:
-        raise ShapeError(f"scan: sequences must be equally long on their first axis, got shapes {[t.shape for t in sequences]}, length={length}.")
+        shapes = [t.shape for t in sequences]
+        raise ShapeError(f"scan: sequences must be equally long on their first axis, got shapes {shapes}, length={length}.")
     steps = int(lengths.pop() or 0)
     state = [new_input(n, t.shape, t.dtype) for n, t in zip(carry_leaves, carries, strict=True)]
     element = [new_input(n, t.shape[1:], t.dtype) for n, t in zip(x_leaves, sequences, strict=True)]
