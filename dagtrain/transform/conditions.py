@@ -105,6 +105,26 @@ def leads(x: Tensor, shape: Axes) -> bool:
     return extra >= 0 and shape == (1,) * extra + x.shape
 
 
+def spans(x: Tensor, y: Tensor) -> bool:
+    """Whether x has the shape that x and y together have, so that an op may as well come after as before."""
+    return y.ndim <= x.ndim and all(n in (1, m) for n, m in zip(y.shape[::-1], x.shape[::-1], strict=False))
+
+
+def reduced(x: Tensor, axes: Axes) -> Axes:
+    """The shape of x without these axes."""
+    return tuple(n for i, n in enumerate(x.shape) if i not in axes)
+
+
+def keeps_axes(x: Tensor, axes: Axes, shape: Axes) -> bool:
+    """Whether this is the shape of x reduced over axes that are kept with length 1."""
+    return shape == tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+
+
+def level(x: Tensor, y: Tensor) -> bool:
+    """Whether x and y have equally many axes, so that an axis of one is the same axis of the other."""
+    return x.ndim == y.ndim
+
+
 def one_each(x: Tensor, axes: Axes) -> bool:
     """Whether x has length 1 along all these axes, so that a reduction over them has one element each."""
     return all(x.shape[i] == 1 for i in axes)
@@ -118,7 +138,7 @@ def placed(g: Tensor, i: Tensor, axis: int, shape: Axes) -> bool:
 
 def without_ones(x: Tensor, axes: Axes, keepdims: bool) -> Axes:
     """The shape after reducing axes of length 1."""
-    return x.shape if keepdims else tuple(n for i, n in enumerate(x.shape) if i not in axes)
+    return x.shape if keepdims else reduced(x, axes)
 
 
 def lossless(x: Tensor, through: str, to: str) -> bool:
@@ -136,6 +156,6 @@ CONDITIONS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
         positive, whole, signed, number, float_number, power_of_two, filled, vector, single, only, is_axis, compose, in_order, leads,
-        one_each, placed, without_ones, lossless,
+        level, keeps_axes, one_each, placed, reduced, spans, without_ones, lossless,
     )
 }  # fmt: skip

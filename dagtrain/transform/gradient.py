@@ -138,7 +138,9 @@ def cotangents(outputs: Sequence[Tensor], seeds: Sequence[Tensor], targets: Sequ
     return {t: sums[t] for t in targets if t in sums}
 
 
-def _pull(node: Tensor, sums: dict[Tensor, Tensor], several: dict[Tensor, list[Tensor | None]], path: set[Tensor]) -> list[tuple[Tensor, Tensor]]:
+def _pull(
+    node: Tensor, sums: dict[Tensor, Tensor], several: dict[Tensor, list[Tensor | None]], path: set[Tensor]
+) -> list[tuple[Tensor, Tensor]]:
     """The contributions of one node to its inputs on the path."""
     if node.op == "part":
         return [(node.inputs[0], sums[node])]

@@ -113,10 +113,22 @@ STABILISATIONS: tuple[Rule, ...] = (
          "log_softmax(x, axis=only(k))", STABLE, "single(k)"),
     # Gradients of logarithms that were taken before the forms above were known: no division by what may underflow.
     Rule("g / y * y", "g", STABLE, "positive(y)"),
+    Rule("(-(g / y)) * y", "-g", STABLE, "positive(y)"),
     Rule("g / y * (y * z)", "g * z", STABLE, "positive(y)"),
     Rule("y * (g / y + s)", "g + y * s", STABLE, "positive(y)"),
     Rule("y * (g / y - s)", "g - y * s", STABLE, "positive(y)"),
     Rule("g / (1 + exp(x)) * exp(x)", "g * sigmoid(x)", STABLE),
+    Rule("(g / sigmoid(x) - h / (1 - sigmoid(x))) * (sigmoid(x) * (1 - sigmoid(x)))", "g * (1 - sigmoid(x)) - h * sigmoid(x)", STABLE),
+    Rule("(g - sigmoid(x) * (h / (1 - sigmoid(x)))) * sigmoid(-x)", "g * sigmoid(-x) - h * sigmoid(x)", STABLE),
+    Rule("g / sum(exp(x), axis=k, keepdims=True) * exp(x)", "g * softmax(x, axis=only(k))", STABLE, "single(k) and filled(x)"),
+    Rule("reshape(g / sum(exp(x), axis=k, keepdims=False), shape=s) * exp(x)",
+         "reshape(broadcast_to(g, shape=reduced(x, k)), shape=s) * softmax(x, axis=only(k))", STABLE,
+         "single(k) and filled(x) and keeps_axes(x, k, s)"),
+    Rule("sum(w / sum(exp(x), axis=k, keepdims=True), axis=k, keepdims=True)",
+         "sum(w, axis=k, keepdims=True) / sum(exp(x), axis=k, keepdims=True)", STABLE, "level(w, x)"),
+    Rule("g / sum(exp(x), **a) + h / sum(exp(x), **a)", "(g + h) / sum(exp(x), **a)", STABLE),
+    Rule("g / sum(exp(x), **a) - h / sum(exp(x), **a)", "(g - h) / sum(exp(x), **a)", STABLE),
+    Rule("sum(-x, **a)", "-sum(x, **a)", STABLE),
 )  # fmt: skip
 
 SIMPLIFICATIONS: tuple[Rule, ...] = (
@@ -143,6 +155,9 @@ SIMPLIFICATIONS: tuple[Rule, ...] = (
     Rule("(-x) / c", "x / -c", EXACT, "float_number(c)"),
     Rule("-(x * c)", "x * -c", EXACT, "float_number(c)"),
     Rule("-(x / c)", "x / -c", EXACT, "float_number(c)"),
+    Rule("(-x) * y", "-(x * y)", EXACT, "spans(x, y)"),
+    Rule("(-x) / y", "-(x / y)", EXACT, "spans(x, y)"),
+    Rule("x / (-y)", "-(x / y)", EXACT, "spans(y, x)"),
     Rule("absolute(-x)", "absolute(x)", EXACT, "signed(x)"),
     Rule("absolute(absolute(x))", "absolute(x)", EXACT),
     Rule("square(-x)", "square(x)", EXACT),

@@ -189,7 +189,7 @@ def check_stable(rule: Rule, graph: Graph, arrays: list[Any], old: Any, new: Any
 
 def scale(rule: Rule, arrays: list[Any], truth: Any) -> Any:
     """What errors are measured by: each element itself, or where terms of different sizes are added, the largest of all."""
-    if "sum" not in rule.pattern and "softmax" not in rule.pattern and " + s)" not in rule.pattern and " - s)" not in rule.pattern:
+    if not any(word in rule.pattern for word in ("sum", "softmax", " + s)", " - s)", " - h", "(g - ")):
         return np.abs(truth)
     return np.maximum(max(np.abs(a).max(initial=0) for a in [*arrays, truth]), np.abs(truth))
 
