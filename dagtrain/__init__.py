@@ -1,9 +1,83 @@
-"""dagtrain: computational graphs and distributed training on Dask."""
+"""dagtrain: computational graphs and distributed training on Dask.
+
+NumPy-like Python is traced into a graph; the graph is differentiated, optimised, compiled, lowered to Dask tasks and drawn; and out of it networks are
+trained, on one machine or many, with the same bits.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from dagtrain import face as _face
+from dagtrain import nn, optim
+from dagtrain._version import __version__
 from dagtrain.functional import compile, grad, gradcheck, value_and_grad
-from dagtrain.graph import Graph, Spec, Tensor, array, input, scope
+from dagtrain.graph import Graph, Spec, Tensor, array, hooks, input, scope
 from dagtrain.ops.elementwise import stop_gradient
 from dagtrain.ops.index import gather, one_hot, scatter_add
-from dagtrain.ops.random import fold_in, key
+from dagtrain.ops.random import bernoulli, fold_in, key, normal, uniform
+from dagtrain.ops.special import erf
+from dagtrain.plan import Plan
 from dagtrain.trace import scan, trace
+
+if TYPE_CHECKING:
+    from dagtrain import data, draw
+    from dagtrain.tasks import from_delayed
+    from dagtrain.train import History, Trainer
+
+__all__ = [
+    "Graph",
+    "History",
+    "Plan",
+    "Spec",
+    "Tensor",
+    "Trainer",
+    "__version__",
+    "array",
+    "bernoulli",
+    "compile",
+    "data",
+    "draw",
+    "erf",
+    "fold_in",
+    "from_delayed",
+    "gather",
+    "grad",
+    "gradcheck",
+    "input",
+    "key",
+    "nn",
+    "normal",
+    "one_hot",
+    "optim",
+    "scan",
+    "scatter_add",
+    "scope",
+    "stop_gradient",
+    "trace",
+    "uniform",
+    "value_and_grad",
+]
+
+_DASK = ("dask_graph", "dask_keys", "dask_layers", "dask_postcompute", "dask_postpersist", "dask_tokenize", "dask_optimize", "dask_scheduler")
+hooks.home("dagtrain.tasks", ("compute", "persist", "to_delayed", *_DASK))
+hooks.home("dagtrain.draw", ("visualize", "mimebundle"))
+hooks.home("dagtrain.cluster", ("current_client", "scheduler_engine", "measure_tasks"))
+
+# What needs Dask or Graphviz is imported when it is first asked for.
+_LATER = {
+    "History": "dagtrain.train",
+    "Trainer": "dagtrain.train",
+    "from_delayed": "dagtrain.tasks",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("data", "draw", "tasks", "train", "cluster"):
+        return import_module(f"dagtrain.{name}")
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
+    raise AttributeError(f"module 'dagtrain' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -7,6 +7,7 @@ optim.chain(optim.clip_by_global_norm(1.0), optim.sgd(optim.cosine(0.1, steps=10
 from dagtrain.optim.adaptive import adadelta, adagrad, adam, adamw, rmsprop
 from dagtrain.optim.chain import add_decayed_weights, chain, clip_by_global_norm, clip_by_value, l2
 from dagtrain.optim.gradient_descent import sgd
+from dagtrain.optim.named import find
 from dagtrain.optim.optimizer import Context, Optimizer, apply_once
 from dagtrain.optim.schedules import (
     Schedule,
@@ -36,6 +37,7 @@ __all__ = [
     "constant",
     "cosine",
     "exponential_decay",
+    "find",
     "l2",
     "one_cycle",
     "piecewise",

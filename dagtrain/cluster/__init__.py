@@ -1,0 +1,5 @@
+"""Engines on a Dask cluster; they plug themselves into the trainer."""
+
+from dagtrain.cluster.scheduler import SchedulerEngine
+
+__all__ = ["SchedulerEngine"]

@@ -1,0 +1,51 @@
+"""Optimisers by name, for configuration files and the shell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Any
+
+from dagtrain.errors import ArgumentError, UnknownNameError
+from dagtrain.optim.adaptive import adadelta, adagrad, adam, adamw, rmsprop
+from dagtrain.optim.gradient_descent import sgd
+from dagtrain.optim.optimizer import Optimizer
+
+__all__ = ["OPTIMIZERS", "find"]
+
+OPTIMIZERS: MappingProxyType[str, tuple[Callable[..., Optimizer], float]] = MappingProxyType(
+    {
+        "sgd": (sgd, 1e-2),
+        "adam": (adam, 1e-3),
+        "adamw": (adamw, 1e-3),
+        "rmsprop": (rmsprop, 1e-3),
+        "adagrad": (adagrad, 1e-2),
+        "adadelta": (adadelta, 1.0),
+    }
+)
+"""Name → the function that makes it, and the learning rate it gets when none is given."""
+
+
+def find(optimizer: str | Optimizer, **options: Any) -> Optimizer:
+    """The optimiser of this name with its usual learning rate, or with options; an `Optimizer` is taken as it is.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no optimiser of this name.
+    ArgumentError
+        If it is neither a name nor an `Optimizer`.
+
+    Examples
+    --------
+    >>> find("adam").name
+    'adam'
+    """
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    if not isinstance(optimizer, str):
+        raise ArgumentError(f"an optimiser is a name or made by a function of dagtrain.optim, as in optim.adam(1e-3); got a {type(optimizer).__name__}.")
+    if optimizer not in OPTIMIZERS:
+        raise UnknownNameError.of("optimiser", optimizer, OPTIMIZERS)
+    make, learning_rate = OPTIMIZERS[optimizer]
+    return make(**{"learning_rate": learning_rate, **options})

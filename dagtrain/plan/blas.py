@@ -1,0 +1,49 @@
+"""One BLAS thread while shards are computed: the number of threads changes the bits of large matrix products."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["blas_description", "one_blas_thread"]
+
+_lock = threading.Lock()
+_users = 0
+_limit: Any = None
+_controller: Any = None
+
+
+def _libraries() -> Any:
+    global _controller
+    if _controller is None:
+        from threadpoolctl import ThreadpoolController
+
+        _controller = ThreadpoolController()  # looks through all loaded libraries, some milliseconds: once
+    return _controller
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Limit BLAS to one thread for the whole process until the last of the threads inside has left."""
+    global _users, _limit
+    with _lock:
+        if _users == 0:
+            _limit = _libraries().limit(limits=1, user_api="blas")
+            _limit.__enter__()
+        _users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                _limit.__exit__(None, None, None)
+                _limit = None
+
+
+def blas_description() -> str:
+    """The BLAS libraries of this process and the kernels they chose, on which the bits of results depend."""
+    found = [i for i in _libraries().info() if i.get("user_api") == "blas"]
+    return ", ".join(f"{i.get('internal_api')} {i.get('version')} {i.get('architecture', '')}".strip() for i in found) or "unknown"

@@ -1,0 +1,70 @@
+"""Why a loss is not a number: the steps are repeated from the last good state, and the shard that broke is run op by op in the interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dagtrain.errors import NotFiniteError
+from dagtrain.graph import Graph, Tensor
+from dagtrain.plan import node_values
+from dagtrain.plan.blas import one_blas_thread
+from dagtrain.train.inline import StepRunner
+from dagtrain.train.state import State
+
+__all__ = ["explain_not_finite", "first_not_finite"]
+
+Array = np.ndarray[Any, Any]
+
+
+def first_not_finite(graph: Graph, inputs: Sequence[Any]) -> Tensor | None:
+    """The first node whose value holds NaN or infinity although none of its inputs does."""
+    found: list[Tensor] = []
+
+    def watch(node: Tensor, value: Any) -> None:
+        if not found and not isinstance(value, list) and np.asarray(value).dtype.kind == "f" and not np.all(np.isfinite(value)):
+            found.append(node)
+
+    with np.errstate(all="ignore"):
+        node_values(graph, inputs, watch)
+    return found[0] if found else None
+
+
+def explain_not_finite(program: Any, source: Any, state: State, batches: Sequence[Sequence[Array]]) -> NotFiniteError:
+    """Repeat steps from a good state until one breaks; the error names the step, the shard, the op and the user's line."""
+    x, y = source.local()
+    parts = program.for_workers(sorted({len(s) for batch in batches for s in batch if len(s)}))
+    with one_blas_thread(), np.errstate(all="ignore"), StepRunner(parts, state.copy(), len(batches[0])) as runner:
+        for batch in batches:
+            before = runner.state.copy()
+            shards = [None if not len(s) else (x[s], None if y is None else y[s]) for s in batch]
+            found = runner.contribute(shards)
+            for s, contribution in enumerate(found):
+                if contribution is not None and not (np.isfinite(contribution.vector).all() and np.isfinite(contribution.sums).all()):
+                    return _name_op(program, before, s, shards, batch[s])
+            runner.step(shards)
+            if not np.isfinite(runner.state.parameters).all():
+                return NotFiniteError(
+                    f"the update of step {before.step} ({program.optimizer_name}) made a parameter NaN or infinite, although the gradient is finite. "
+                    "Lower the learning rate."
+                )
+    return NotFiniteError("the loss is NaN or infinite, but the steps gave finite numbers when repeated in this process.")
+
+
+def _name_op(program: Any, state: State, shard: int, shards: Sequence[Any], rows: Array) -> NotFiniteError:
+    x, y = shards[shard]
+    weight = len(x) / sum(len(b[0]) for b in shards if b is not None)
+    graph = program.shard_graph(len(x))
+    leaves = [*program.layout.views(state.parameters), *program.statistics_layout.views(state.statistics)]
+    inputs = [*leaves, x, *(() if y is None else (y,)), weight, program.shard_key(state.step, shard)]
+    node = first_not_finite(graph, inputs)
+    where = f"at step {state.step}, shard {shard} (first of its rows: {int(rows[0])})"
+    if node is None:
+        return NotFiniteError(f"the loss turned NaN or infinite {where}, in a sum over numbers that are finite one by one: they are too large.")
+    layer = "/".join(node.origin.scope) or "the cost function"
+    return NotFiniteError(
+        f"NaN or infinity first appeared {where} in the op {node.op!r} ({node.spec}, {node.origin.phase} of {layer}), written at {node.origin}. "
+        "Lower the learning rate, clip the gradient (dt.optim.clip_by_global_norm), scale the data, or keep that op's arguments in its domain."
+    )

@@ -1,0 +1,262 @@
+"""Training steps as a Dask graph: what the engine *scheduler* submits, what is drawn, and what anyone can compute.
+
+    state[t] ─┬─▶ gradient[t, 0] ─┐
+              ├─▶ gradient[t, 1] ─┼─▶ total[t, 0] ─┐
+    data ─────┼─▶ …               │                ├─▶ update[t] = state[t+1]
+              └─▶ gradient[t, 7] ─┴─▶ total[t, 4] ─┘
+
+A ``total`` task adds an aligned group of shards, and ``update`` adds the groups: together exactly the fixed tree of `dagtrain.train.step.add_tree`.
+No task changes its inputs, so any of them can be lost and computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from dask.task_spec import DataNode, Task, TaskRef
+
+from dagtrain.graph import hooks
+from dagtrain.plan.blas import one_blas_thread
+from dagtrain.train.state import State
+from dagtrain.train.step import Contribution, ShardRunner, StepParts, add_tree, next_state
+
+__all__ = ["StepGraph", "Stepped", "TaskRecord", "step_tasks"]
+
+Array = np.ndarray[Any, Any]
+GROUP = 4
+"""Shards that one ``total`` task adds: fewer tasks than one an addition, and still two workers have something to do."""
+
+
+class Stepped(NamedTuple):
+    """The state after some steps, and the sums of loss and metrics of each of them."""
+
+    state: State
+    sums: tuple[Array, ...]
+
+
+class TaskRecord(NamedTuple):
+    """Where and when a task ran, and how large its result is; times in seconds."""
+
+    worker: str
+    start: float
+    stop: float
+    nbytes: int
+
+
+_local = threading.local()
+
+
+def _runner(parts: StepParts) -> ShardRunner:
+    """This thread's runner; it outlives the task, so that plans are bound once."""
+    kept: dict[str, ShardRunner] = _local.__dict__.setdefault("runners", {})
+    if parts.key not in kept:
+        while len(kept) >= 4:
+            del kept[next(iter(kept))]
+        kept[parts.key] = ShardRunner(parts, np.empty(parts.width, parts.layout.dtype))
+    return kept[parts.key]
+
+
+def gradient_task(
+    parts: StepParts, before: Stepped, weight: float, step: int, shard: int, picks: Sequence[tuple[Array, Array]], *partitions: tuple[Array, Array | None]
+) -> Contribution:
+    """One shard's contribution; `picks` says which rows of each partition go to which places of the shard."""
+    x, y = assemble(picks, partitions)
+    views = parts.layout.views(before.state.parameters), parts.statistics_layout.views(before.state.statistics)
+    with one_blas_thread(), np.errstate(all="ignore"):
+        found = _runner(parts).run(*views, x, y, weight, step, shard)
+    return Contribution(found.vector.copy(), found.sums.copy())
+
+
+def assemble(picks: Sequence[tuple[Array, Array]], partitions: Sequence[tuple[Array, Array | None]]) -> tuple[Array, Array | None]:
+    """The rows of a shard, in its order, from the partitions that hold them."""
+    rows = sum(len(places) for places, _ in picks)
+    first_x, first_y = partitions[0]
+    x = np.empty((rows, *first_x.shape[1:]), first_x.dtype)
+    y = None if first_y is None else np.empty((rows, *first_y.shape[1:]), first_y.dtype)
+    for (places, within), (part_x, part_y) in zip(picks, partitions, strict=True):
+        x[places] = part_x[within]
+        if y is not None and part_y is not None:
+            y[places] = part_y[within]
+    return x, y
+
+
+def total_task(*contributions: Contribution) -> Contribution:
+    """The sum of an aligned group of shards by the fixed tree."""
+    vector, sums = add_tree([c.vector for c in contributions]), add_tree([c.sums for c in contributions])
+    assert vector is not None and sums is not None, "a group has at least one shard"
+    return Contribution(vector, sums)
+
+
+def update_task(parts: StepParts, before: Stepped, places: Sequence[int], shards: int, *subtotals: Contribution) -> Stepped:
+    """The next state from the last and the sums of the groups, which stand at these places of the tree."""
+    vectors: list[Array | None] = [None] * shards
+    sums: list[Array | None] = [None] * shards
+    for place, part in zip(places, subtotals, strict=True):
+        vectors[place], sums[place] = part
+    total, measured = add_tree(vectors), add_tree(sums)
+    assert total is not None and measured is not None, "a step has at least one sample"
+    with np.errstate(all="ignore"):
+        return Stepped(next_state(parts, before.state, total), (*before.sums, measured))
+
+
+def begin_task(before: Stepped) -> Stepped:
+    """The same state with no sums: where a new submission begins."""
+    return Stepped(before.state, ())
+
+
+def step_tasks(
+    token: str, parts: Any, state: Any, data: Sequence[Any], sizes: Sequence[int], batches: Sequence[Sequence[Array]], first_step: int
+) -> tuple[dict[Any, Any], Any]:
+    """Tasks of consecutive steps, and the key of the last state.
+
+    Parameters
+    ----------
+    token
+        Makes the keys unique.
+    parts, state
+        Keys of the `StepParts` and of the `Stepped` to begin with.
+    data, sizes
+        Keys of the partitions ``(x, y)``, and the rows of each.
+    batches
+        For each step, the rows of each shard.
+    first_step
+        Number of the first step.
+    """
+    tasks: dict[Any, Any] = {}
+    ends = np.cumsum(sizes)
+    starts = ends - np.asarray(sizes)
+    for t, batch in enumerate(batches, first_step):
+        samples = sum(len(s) for s in batch)
+        groups: dict[int, list[Any]] = {}
+        for s, rows in enumerate(batch):
+            if not len(rows):
+                continue
+            part_of = np.searchsorted(ends, rows, side="right")
+            wanted = [int(p) for p in np.unique(part_of)]
+            picks = []
+            for p in wanted:
+                places = np.nonzero(part_of == p)[0]
+                picks.append((places, rows[places] - starts[p]))
+            key = (f"gradient-{token}", t, s)
+            tasks[key] = Task(
+                key, gradient_task, TaskRef(parts), TaskRef(state), len(rows) / samples, t, s, DataNode(None, picks), *(TaskRef(data[p]) for p in wanted)
+            )
+            groups.setdefault(s // GROUP * GROUP, []).append(key)
+        subtotals = []
+        for place, members in groups.items():
+            if len(groups) == 1 or len(members) == 1:
+                subtotals += list(zip(range(place, place + len(members)), members, strict=True))
+                continue
+            key = (f"total-{token}", t, place)
+            tasks[key] = Task(key, total_task, *(TaskRef(m) for m in members))
+            subtotals.append((place, key))
+        key = (f"update-{token}", t)
+        places = [place for place, _ in subtotals]
+        tasks[key] = Task(key, update_task, TaskRef(parts), TaskRef(state), DataNode(None, places), len(batch), *(TaskRef(k) for _, k in subtotals))
+        state = key
+    return tasks, state
+
+
+class StepGraph:
+    """Some training steps as a Dask collection: `compute`, `visualize`, `dask.compute` and the rest work on it.
+
+    Computing it gives the `Stepped` after the steps; it does not change the trainer.
+    """
+
+    def __init__(self, tasks: dict[Any, Any], last: Any) -> None:
+        self.tasks, self.last = tasks, last
+
+    @classmethod
+    def of(cls, program: Any, source: Any, state: State, batches: Sequence[Sequence[Array]]) -> StepGraph:
+        """Graph of these steps from this state, with the data it needs."""
+        parts = program.for_workers(sorted({len(s) for batch in batches for s in batch if len(s)}))
+        digest = hashlib.sha256(f"{parts.key}{state.fingerprint}{state.step}".encode())
+        for batch in batches:
+            for rows in batch:
+                digest.update(np.ascontiguousarray(rows).tobytes())
+        token = digest.hexdigest()[:8]
+        data_tasks, data_keys = source.tasks()
+        parts_key, state_key = f"program-{token}", f"state-{token}"
+        tasks, last = step_tasks(token, parts_key, state_key, data_keys, source.sizes, batches, state.step)
+        tasks[parts_key] = DataNode(parts_key, parts)
+        tasks[state_key] = DataNode(state_key, Stepped(state.copy(), ()))
+        return cls({**data_tasks, **tasks}, last)
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __repr__(self) -> str:
+        return f"<StepGraph: {len(self.tasks)} tasks, ends with {self.last}>"
+
+    def compute(self, scheduler: Any = None, **kwargs: Any) -> Stepped:
+        """The state after the steps, by the current Dask scheduler."""
+        import dask
+
+        return dask.compute(self, scheduler=scheduler, **kwargs)[0]  # type: ignore[no-any-return]  # dask is not typed
+
+    def visualize(self, filename: Any = None, *, measure: bool = False, **options: Any) -> Any:
+        """Draw the task graph; with `measure`, run it first and show worker, time and bytes of each task."""
+        if measure:
+            options["overlay"] = self.measure()
+        return hooks.call("visualize", self.tasks, filename, **options)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        return hooks.call("mimebundle", self.tasks)
+
+    def measure(self) -> dict[Any, TaskRecord]:
+        """Run the graph, by the current Dask client or in this process, and say where and when each task ran."""
+        records = hooks.call("measure_tasks", self.tasks, [self.last])
+        return records if records is not None else run_measured(self.tasks)
+
+    def __dask_graph__(self) -> dict[Any, Any]:
+        return self.tasks
+
+    def __dask_keys__(self) -> list[Any]:
+        return [self.last]
+
+    def __dask_postcompute__(self) -> tuple[Any, tuple[Any, ...]]:
+        return _first, ()
+
+    def __dask_postpersist__(self) -> tuple[Any, tuple[Any, ...]]:
+        return _persisted, (self.last,)
+
+    def __dask_tokenize__(self) -> Any:
+        return self.last
+
+    @staticmethod
+    def __dask_optimize__(graph: Any, keys: Any, **kwargs: Any) -> Any:
+        return graph
+
+    @property
+    def __dask_scheduler__(self) -> Any:
+        from dask.threaded import get
+
+        return staticmethod(get).__func__
+
+
+def _first(results: Sequence[Any]) -> Any:
+    return results[0]
+
+
+def _persisted(graph: Any, last: Any, **kwargs: Any) -> StepGraph:
+    return StepGraph(dict(graph), last)
+
+
+def run_measured(tasks: dict[Any, Any]) -> dict[Any, TaskRecord]:
+    """Run a graph in this thread, one task after the other, and note the times."""
+    from dask.order import order
+    from dask.sizeof import sizeof
+
+    values: dict[Any, Any] = {}
+    records = {}
+    ranks = order(tasks)
+    for key in sorted(tasks, key=ranks.__getitem__):
+        begun = time.perf_counter()
+        values[key] = tasks[key]({k: values[k] for k in tasks[key].dependencies})
+        records[key] = TaskRecord("this process", begun, time.perf_counter(), sizeof(values[key]))
+    return records

@@ -1,0 +1,53 @@
+"""Everything that changes while training, and how weights are told apart."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+__all__ = ["State"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass
+class State:
+    """Parameters, running statistics, the optimiser's vectors, and the number of updates made.
+
+    Attributes
+    ----------
+    parameters, statistics
+        Flat vectors.
+    slots
+        The optimiser's vectors, each as long as the parameters.
+    step
+        Updates made since the beginning.
+    """
+
+    parameters: Array
+    statistics: Array
+    slots: dict[str, Array] = field(default_factory=dict)
+    step: int = 0
+
+    def copy(self) -> State:
+        """The same numbers in other memory."""
+        return State(self.parameters.copy(), self.statistics.copy(), {k: v.copy() for k, v in self.slots.items()}, self.step)
+
+    def __sizeof__(self) -> int:
+        return self.nbytes  # what Dask counts when it decides where tasks go
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all vectors."""
+        return int(self.parameters.nbytes + self.statistics.nbytes + sum(v.nbytes for v in self.slots.values()))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights (parameters and running statistics): equal fingerprints mean equal bits."""
+        digest = hashlib.sha256()
+        for vector in (self.parameters, self.statistics):
+            digest.update(np.ascontiguousarray(vector).tobytes())
+        return digest.hexdigest()

@@ -1,0 +1,257 @@
+"""One training step as compiled parts that any engine can run: shards, the fixed sum tree, the update.
+
+    contribution[s] = [ weight · gradient | weight · statistics ]  and  weight · (loss, metrics)         s = 0 … S-1
+    total           = ((c0 + c1) + (c2 + c3)) + …                                                        a tree that depends on S alone
+    state           = update(state, total), by fixed blocks
+
+A `Program` holds the compiled parts. It is picklable and knows nothing of threads, workers or Dask.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dagtrain.graph import Graph, Spec
+from dagtrain.ops.random import derive, key
+from dagtrain.plan import Bound, Plan, plan
+from dagtrain.train.objective import Objective
+from dagtrain.train.state import State
+from dagtrain.train.update import Update
+from dagtrain.train.vector import VectorLayout
+
+__all__ = ["Contribution", "Program", "ShardRunner", "add_tree", "tree_levels"]
+
+Array = np.ndarray[Any, Any]
+EVALUATED = 1024
+
+
+class Contribution(NamedTuple):
+    """What one shard, or a sum of shards, adds to the step: gradient and statistics in one vector, and the sums of loss and metrics."""
+
+    vector: Array
+    sums: Array
+
+
+def tree_levels(shards: int) -> list[list[tuple[int, int]]]:
+    """The fixed sum tree: for each level, which shard's sum takes in which other's.
+
+    Examples
+    --------
+    >>> tree_levels(5)
+    [[(0, 1), (2, 3)], [(0, 2)], [(0, 4)]]
+    """
+    levels, width = [], 1
+    while width < shards:
+        levels.append([(i, i + width) for i in range(0, shards - width, 2 * width)])
+        width *= 2
+    return levels
+
+
+def add_tree(vectors: Sequence[Array | None], out: Array | None = None) -> Array | None:
+    """Sum of the vectors by the fixed tree; None (an empty shard) adds nothing. The inputs are left as they are.
+
+    Parameters
+    ----------
+    vectors
+        One for each shard.
+    out
+        Where the sum goes; a new array by default.
+    """
+    current = list(vectors)
+    ours: set[int] = set()
+    for level in tree_levels(len(current)):
+        for left, right in level:
+            a, b = current[left], current[right]
+            if b is None:
+                continue
+            if a is None:
+                current[left] = b
+                if right in ours:
+                    ours.add(left)
+            elif left in ours:
+                np.add(a, b, out=a)
+            else:
+                current[left] = np.add(a, b)
+                ours.add(left)
+    total = current[0]
+    if out is None or total is None:
+        return total.copy() if total is not None and 0 not in ours else total
+    out[...] = total
+    return out
+
+
+class Program:
+    """The compiled parts of a training step for given data.
+
+    Parameters
+    ----------
+    objective
+        Model and loss, or cost function.
+    optimizer
+        See `dagtrain.optim`.
+    x, y
+        Specs of one row.
+    seed
+        Seed of initial parameters and of random ops.
+    """
+
+    def __init__(self, objective: Objective, optimizer: Any, x: Spec, y: Spec | None, seed: int) -> None:
+        self.objective, self.x, self.y, self.seed = objective, x, y, seed
+        first, statistics = objective.initial(seed, x)
+        self.layout, self.statistics_layout = VectorLayout.of(first), VectorLayout.of(statistics)
+        self._first = State(self.layout.pack(first), self.statistics_layout.pack(statistics))
+        self.update = Update(optimizer, self.layout.size, self.layout.dtype)
+        self.optimizer_name = str(getattr(optimizer, "name", "update"))
+        self._graphs: dict[int, Graph] = {}
+        self._plans: dict[int, Plan] = {}
+        self._evaluations: dict[int, Plan] = {}
+        self._outputs: dict[int, Plan] = {}
+
+    def first_state(self) -> State:
+        """The state before the first step."""
+        state = self._first.copy()
+        state.slots = {name: np.zeros(self.layout.size, self.layout.dtype) for name in self.update.slots}
+        return state
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the sums hold: the loss, then the metrics."""
+        return ("loss", *self.objective.metric_names)
+
+    def shard_graph(self, rows: int) -> Graph:
+        """The graph of a shard of this many rows."""
+        if rows not in self._graphs:
+            self._graphs[rows] = self.objective.training_graph(self.layout, self.statistics_layout, rows, self.x, self.y)
+        return self._graphs[rows]
+
+    def shard_plan(self, rows: int) -> Plan:
+        """The plan of a shard of this many rows."""
+        if rows not in self._plans:
+            self._plans[rows] = plan(self.shard_graph(rows))
+        return self._plans[rows]
+
+    def evaluation_plan(self, rows: int) -> Plan:
+        """The plan of loss and metrics on this many rows."""
+        if rows not in self._evaluations:
+            graph = self.objective.evaluation_graph(self.layout, self.statistics_layout, rows, self.x, self.y)
+            self._evaluations[rows] = plan(graph)
+        return self._evaluations[rows]
+
+    def output_plan(self, rows: int) -> Plan:
+        """The plan of the model's outputs for this many rows."""
+        if rows not in self._outputs:
+            self._outputs[rows] = plan(self.objective.output_graph(self.layout, self.statistics_layout, rows, self.x))
+        return self._outputs[rows]
+
+    def for_evaluation(self, sizes: Sequence[int]) -> Scorer:
+        """What evaluates partitions of these sizes anywhere."""
+        rows = {n for size in sizes for n in _pieces(size)}
+        return Scorer({n: self.evaluation_plan(n) for n in sorted(rows)}, self.layout, self.statistics_layout)
+
+    def for_workers(self, rows: Sequence[int]) -> StepParts:
+        """The parts that a worker needs for shards of these sizes."""
+        plans = {n: self.shard_plan(n) for n in rows}
+        return StepParts(plans, self.update, self.layout, self.statistics_layout, self.seed, len(self.names), self.y is not None)
+
+
+class StepParts:
+    """What runs shards and updates anywhere: plans, layouts and the seed; small when pickled."""
+
+    def __init__(
+        self, plans: dict[int, Plan], update: Update, layout: VectorLayout, statistics: VectorLayout, seed: int, sums: int, labelled: bool
+    ) -> None:
+        self.plans, self.update, self.layout, self.statistics_layout = plans, update, layout, statistics
+        self.seed, self.sums, self.labelled = seed, sums, labelled
+        names = [(rows, p.key) for rows, p in sorted(plans.items())]
+        blocks = [p.key for p in update.block_plans.values()]
+        self.key = hashlib.sha256(pickle.dumps((names, blocks, seed, layout.shapes, statistics.shapes))).hexdigest()[:32]
+
+    @property
+    def width(self) -> int:
+        """Elements of a contribution's vector."""
+        return self.layout.size + self.statistics_layout.size
+
+    def shard_key(self, step: int, shard: int) -> Array:
+        """The key of a shard's random ops: a function of seed, step and shard."""
+        return derive(derive(derive(key(self.seed), 1), step), shard)
+
+
+def _pieces(rows: int) -> list[int]:
+    """A partition is evaluated in pieces of at most this many rows."""
+    return [EVALUATED] * (rows // EVALUATED) + ([rows % EVALUATED] if rows % EVALUATED else [])
+
+
+class Scorer:
+    """Evaluates rows with plans; small when pickled."""
+
+    def __init__(self, plans: dict[int, Plan], layout: VectorLayout, statistics: VectorLayout) -> None:
+        self.plans, self.layout, self.statistics_layout = plans, layout, statistics
+
+    def score(self, state: State, x: Array, y: Array | None) -> Array:
+        """Sums of loss and metrics over the rows of a partition."""
+        leaves = [*self.layout.views(state.parameters), *self.statistics_layout.views(state.statistics)]
+        total, start = None, 0
+        for rows in _pieces(len(x)):
+            part = slice(start, start + rows)
+            data = (x[part],) if y is None else (x[part], y[part])
+            (sums,) = self.plans[rows](*leaves, *data)
+            total = sums if total is None else total + sums
+            start += rows
+        return np.zeros(0) if total is None else total
+
+
+class ShardRunner:
+    """Runs shards into one contribution's memory; one for each thread and buffer.
+
+    Parameters
+    ----------
+    parts
+        Compiled plans.
+    out
+        Vector that the gradient and the statistics are written to.
+    spaces
+        Work space by number of rows, shared with runners that never run at the same time.
+    """
+
+    def __init__(self, parts: StepParts, out: Array, spaces: dict[int, list[Array]] | None = None) -> None:
+        self.parts, self.out = parts, out
+        self.sums = np.zeros(parts.sums)
+        self._bound: dict[int, Bound] = {}
+        self._spaces = {} if spaces is None else spaces
+        self._views = [*parts.layout.views(out), *parts.statistics_layout.views(out[parts.layout.size :])]
+
+    def run(self, parameters: Sequence[Array], statistics: Sequence[Array], x: Array, y: Array | None, weight: float, step: int, shard: int) -> Contribution:
+        """One shard's contribution; parameters and statistics are views by name."""
+        rows = len(x)
+        bound = self._bound.get(rows)
+        if bound is None:
+            made = self.parts.plans[rows]
+            bound = self._bound[rows] = made.bind([*self._views, self.sums], self._spaces.get(rows))
+            self._spaces[rows] = bound.slots
+        data = (x,) if y is None else (x, y)
+        scale = self.parts.layout.dtype
+        try:
+            bound.run(*parameters, *statistics, *data, np.asarray(weight, scale), self.parts.shard_key(step, shard))
+        except Exception as error:
+            raise self.parts.plans[rows].explain(error) from error
+        return Contribution(self.out, self.sums)
+
+
+def next_state(parts: StepParts, state: State, total: Array) -> State:
+    """The state after an update by the total of all shards; `state` is left as it is."""
+    after = state.copy()
+    size = parts.layout.size
+    gradient = total[:size]
+    norms = parts.update.norms(after, gradient)
+    scalars = parts.update.scalar_values(after.step, norms)
+    bound = parts.update.bind(after, gradient)
+    for i in range(len(parts.update.blocks)):
+        bound.block(i, scalars)
+    after.statistics[...] = total[size:]
+    after.step += 1
+    return after

@@ -1,0 +1,359 @@
+"""`Trainer`: fit, evaluate, predict.
+
+    Trainer ── Program (compiled step) ──▶ engine.run(program, source, state, batches) ──▶ state
+
+The loop knows epochs, batches and progress; an engine knows where shards run. The final weights are a pure function of model, data, seed and shards.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dagtrain import optim
+from dagtrain.data import BatchPlan, open_source
+from dagtrain.errors import ArgumentError, DataError, NotFiniteError, UnknownNameError
+from dagtrain.graph import Graph, Spec
+from dagtrain.plan.blas import blas_description, one_blas_thread
+from dagtrain.train.diagnose import explain_not_finite
+from dagtrain.train.engines import choose_engine
+from dagtrain.train.history import History
+from dagtrain.train.objective import CostObjective, ModelObjective, Objective
+from dagtrain.train.state import State
+from dagtrain.train.step import Program
+
+__all__ = ["Trainer"]
+
+Array = np.ndarray[Any, Any]
+ENGINES = ("auto", "inline", "scheduler")
+
+
+class Trainer:
+    """Trains a model, or any cost function, on arrays or dask collections.
+
+    Parameters
+    ----------
+    model
+        A model (`dagtrain.nn.Sequential`, or anything with ``init`` and ``apply``), or a cost function ``cost(parameters, x, y)``.
+    loss
+        Name or function, for a model; see `dagtrain.nn.losses`.
+    optimizer
+        Name or `dagtrain.optim.Optimizer`.
+    metrics
+        Names or functions; see `dagtrain.nn.metrics`.
+    shards
+        Into how many parts each batch is cut; ``"auto"`` derives it from the batch size alone.
+    seed
+        Of the initial parameters, the order of the samples and all random ops.
+    engine
+        ``"inline"``: this process. ``"scheduler"``: each part of a step is a Dask task. ``"auto"``: the current Dask client's cluster if there is one,
+        else inline.
+    threads
+        Threads of the engine inline.
+    parameters
+        First parameters of a cost function: a nest of float arrays.
+    client
+        The Dask client to use; by default the current one.
+
+    Raises
+    ------
+    UnknownNameError, ArgumentError
+        For names and arguments that are wrong; each says what would be right.
+
+    Examples
+    --------
+    >>> import dagtrain as dt, numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(256, 4)).astype("f4")
+    >>> y = (x.sum(axis=1) > 0).astype("i8")
+    >>> model = dt.nn.Sequential([dt.nn.Dense(16, "tanh"), dt.nn.Dense(2)])
+    >>> trainer = dt.Trainer(model, loss="cross_entropy", optimizer=dt.optim.adam(1e-2), metrics=["accuracy"], seed=0)
+    >>> history = trainer.fit(x, y, epochs=5, batch_size=64, verbose=0)
+    >>> history.history["accuracy"][-1] > 0.9
+    True
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        loss: Any = None,
+        optimizer: Any = "adam",
+        metrics: Sequence[Any] = (),
+        shards: int | str = "auto",
+        seed: int = 0,
+        engine: str = "auto",
+        threads: int | None = None,
+        parameters: Any = None,
+        client: Any = None,
+    ) -> None:
+        if engine not in ENGINES:
+            raise UnknownNameError.of("engine", engine, ENGINES)
+        if threads is not None and (not isinstance(threads, int) or threads < 1):
+            raise ArgumentError(f"threads is a whole number from 1 up, got {threads!r}.")
+        if isinstance(metrics, str):
+            raise ArgumentError(f"metrics is a list of names, as in metrics=[{metrics!r}].")
+        self._objective: Objective
+        if hasattr(model, "init") and hasattr(model, "apply"):
+            if loss is None:
+                raise ArgumentError('a model needs a loss, as in loss="cross_entropy".')
+            if parameters is not None:
+                raise ArgumentError("parameters= goes with a plain cost function; a model makes its own from the seed.")
+            self._objective = ModelObjective(model, loss, metrics)
+        else:
+            if loss is not None or metrics:
+                raise ArgumentError("a plain cost function is its own loss and has no metrics: leave out loss= and metrics=.")
+            self._objective = CostObjective(model, parameters)
+        self.model = model
+        self.optimizer = optim.find(optimizer)
+        self.shards, self.seed, self.engine, self.threads, self.client = shards, seed, engine, threads, client
+        self.history: History | None = None
+        self._program: Program | None = None
+        self._state: State | None = None
+        self._epochs_done = 0
+        self._last_shape: tuple[int, int] | None = None
+        self._sample: tuple[Any, BatchPlan] | None = None
+
+    # ---- training
+
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        epochs: int = 1,
+        batch_size: int = 32,
+        validation_data: tuple[Any, Any] | None = None,
+        shuffle: bool = True,
+        verbose: int = 1,
+        reporter: Any = None,
+    ) -> History:
+        """Train; called again, it goes on where it was.
+
+        Parameters
+        ----------
+        x, y
+            Samples along the first axis: NumPy arrays, pandas, dask arrays or dataframes. `y` is left out for a cost of `x` alone.
+        epochs
+            How many times every sample is used.
+        batch_size
+            Samples of a step; the last step of an epoch takes what is left.
+        validation_data
+            ``(x, y)`` to evaluate after each epoch.
+        shuffle
+            Whether each epoch has an order of its own.
+        verbose
+            0 silent, 1 progress and table, 2 table.
+        reporter
+            Takes the place of the console; see `dagtrain.report.Reporter`.
+
+        Raises
+        ------
+        DataError
+            Before any task is sent, if the data cannot be used.
+        NotFiniteError
+            If the loss becomes NaN or infinite; names the first op that made it.
+        """
+        if not isinstance(epochs, int) or epochs < 1:
+            raise ArgumentError(f"epochs is a whole number from 1 up, got {epochs!r}.")
+        engine = choose_engine(self.engine, self.threads, self.client)
+        source = self._open(x, y)
+        plan = BatchPlan(source.samples, batch_size, self.shards, self.seed, shuffle)
+        program = self._prepare(source.x_spec, source.y_spec)
+        validation = None if validation_data is None else self._open_validation(validation_data, source)
+        self._last_shape, self._sample = (min(batch_size, source.samples), plan.shards), (source, plan)
+        reporter = _console(verbose) if reporter is None else reporter
+        history = History(info=self._info(engine, plan))
+        state = self._state if self._state is not None else program.first_state()
+        better = dict(zip(program.names, (False, *self._objective.higher_is_better), strict=True))
+        reporter.start({**history.info, "dashboard": engine.dashboard, "epochs": epochs, "higher_is_better": better})
+        with engine.session(program, source) as session:
+            for epoch in range(epochs):
+                state, row = self._epoch(session, program, source, plan, state, reporter)
+                if validation is not None:
+                    sums = session.evaluate(validation, state)
+                    row |= {f"val_{n}": float(v) / validation.samples for n, v in zip(program.names, sums, strict=True)}
+                self._state = state
+                self._epochs_done += 1
+                history.add({k: v for k, v in row.items()})
+                reporter.epoch({"epoch": epoch + 1, "epochs": epochs, **row})
+            history.events += session.events
+        history.fingerprint = state.fingerprint
+        reporter.finish({"fingerprint": history.fingerprint, "events": history.events or None})
+        self.history = history
+        return history
+
+    def _epoch(self, session: Any, program: Program, source: Any, plan: BatchPlan, state: State, reporter: Any) -> tuple[State, dict[str, float]]:
+        began = time.perf_counter()
+        batches = [plan.step(self._epochs_done, i) for i in range(plan.steps_per_epoch)]
+        counts = [sum(len(s) for s in batch) for batch in batches]
+        totals = np.zeros(len(program.names))
+
+        def check(i: int, sums: Array) -> None:
+            if not np.isfinite(sums[0]):
+                raise NotFiniteError(f"the loss of step {i} is {sums[0]}")
+            totals[...] += sums * counts[i]
+            reporter.step(i + 1, len(batches), float(sums[0]))
+
+        try:
+            after = session.run(state, batches, check)
+        except NotFiniteError:
+            raise explain_not_finite(program, source, state, batches) from None
+        seconds = time.perf_counter() - began
+        row = {n: float(t) / source.samples for n, t in zip(program.names, totals, strict=True)}
+        return after, {**row, "seconds": seconds, "samples_per_second": source.samples / seconds}
+
+    # ---- after training
+
+    def evaluate(self, x: Any, y: Any = None) -> dict[str, float]:
+        """Loss and metrics on other data, as means over its samples."""
+        program, state = self._trained("evaluate")
+        source = self._open(x, y)
+        self._same_rows(source.x_spec, program.x)
+        engine = choose_engine(self.engine, self.threads, self.client)
+        with engine.session(program, source) as session:
+            sums = session.evaluate(source, state)
+        return {n: float(v) / source.samples for n, v in zip(program.names, sums, strict=True)}
+
+    def predict(self, x: Any, batch_size: int = 1024) -> Any:
+        """The model's outputs: a NumPy array, or for a dask array a (lazy) dask array.
+
+        Parameters
+        ----------
+        x
+            Samples along the first axis.
+        batch_size
+            Rows computed at once.
+        """
+        program, state = self._trained("predict")
+        if type(x).__module__.startswith("dask.array"):
+            outputs = program.output_plan(1).outputs["outputs"]
+            if x.shape[1:] != program.x.shape:
+                raise DataError(f"the model was trained on rows of shape {program.x.shape}, got rows of shape {x.shape[1:]}.")
+            whole = x.rechunk({i: -1 for i in range(1, x.ndim)})
+            return whole.map_blocks(
+                Predictor(program, state, batch_size), dtype=outputs.dtype, drop_axis=list(range(1, x.ndim)), new_axis=list(range(1, len(outputs.shape))),
+                chunks=(whole.chunks[0], *((n,) for n in outputs.shape[1:])), meta=np.empty((0,) * len(outputs.shape), outputs.dtype),
+            )  # fmt: skip
+        source = open_source(x, None, targets=None)
+        self._same_rows(source.x_spec, program.x)
+        return Predictor(program, state, batch_size)(source.local()[0])
+
+    # ---- what can be looked at
+
+    @property
+    def parameters(self) -> Any:
+        """The parameters as a nest of arrays (copies)."""
+        program, state = self._trained("give its parameters")
+        return program.layout.tree(state.parameters.copy())
+
+    @property
+    def program(self) -> Program:
+        """The compiled step."""
+        return self._trained("give its program")[0]
+
+    def graph(self, rows: int | None = None) -> Graph:
+        """The computational graph of one shard of this many rows (by default a full batch's first shard)."""
+        program, _ = self._trained("give its graph")
+        batch, shards = self._last_shape or (1, 1)
+        return program.shard_graph(rows or -(-batch // shards))
+
+    def step_graph(self, steps: int = 1) -> Any:
+        """The next training steps as a Dask graph that anyone can draw, inspect and compute: see `dagtrain.train.graph.StepGraph`.
+
+        It holds its own copy of one batch of data for each step, so that it can be computed anywhere.
+        """
+        from dagtrain.train.graph import StepGraph
+
+        program, state = self._trained("give its step graph")
+        if self._sample is None:
+            raise ArgumentError("the step graph needs data: fit first.")
+        source, plan = self._sample
+        first = self._epochs_done
+        batches = [plan.step(first + i // plan.steps_per_epoch, i % plan.steps_per_epoch) for i in range(steps)]
+        return StepGraph.of(program, source, state, batches)
+
+    # ---- within
+
+    def _open(self, x: Any, y: Any) -> Any:
+        objective = self._objective
+        if y is None and isinstance(objective, ModelObjective):
+            raise DataError("a model needs targets: fit(x, y).")
+        targets = objective.targets if objective.targets != "any" else None
+        classes = None
+        if targets == "classes" and isinstance(objective, ModelObjective):
+            outputs = objective.outputs_spec(open_form(x))
+            classes = outputs.shape[-1]
+        return open_source(x, y, targets=targets, classes=classes)
+
+    def _open_validation(self, data: tuple[Any, Any], source: Any) -> Any:
+        if not isinstance(data, tuple | list) or len(data) != 2:
+            raise ArgumentError("validation_data is a pair (x, y).")
+        found = self._open(*data)
+        self._same_rows(found.x_spec, source.x_spec)
+        return found
+
+    def _same_rows(self, found: Spec, wanted: Spec) -> None:
+        if found.shape != wanted.shape:
+            raise DataError(f"the model was trained on rows of shape {wanted.shape}, got rows of shape {found.shape}.")
+
+    def _prepare(self, x: Spec, y: Spec | None) -> Program:
+        if self._program is None:
+            self._program = Program(self._objective, self.optimizer, x, y, self.seed)
+        self._same_rows(x, self._program.x)
+        return self._program
+
+    def _trained(self, purpose: str) -> tuple[Program, State]:
+        if self._program is None or self._state is None:
+            raise ArgumentError(f"the trainer cannot {purpose} before it was fitted: call fit(x, y) first.")
+        return self._program, self._state
+
+    def _info(self, engine: Any, plan: BatchPlan) -> dict[str, Any]:
+        from dagtrain import __version__
+
+        assert self._program is not None
+        return {
+            "engine": engine.name,
+            "workers": engine.workers or None,
+            "shards": plan.shards,
+            "parameters": self._program.layout.size,
+            "samples": plan.samples,
+            "seed": self.seed,
+            "dagtrain": __version__,
+            "numpy": np.__version__,
+            "blas": blas_description(),
+        }
+
+
+class Predictor:
+    """Computes outputs for blocks of rows; picklable, so that Dask can call it on partitions."""
+
+    def __init__(self, program: Program, state: State, batch_size: int) -> None:
+        self.state, self.batch_size, self.x = state, batch_size, program.x
+        self.layout, self.statistics_layout = program.layout, program.statistics_layout
+        self.outputs = program.output_plan(1).outputs["outputs"]
+        self._program = program
+
+    def __call__(self, x: Array) -> Array:
+        rows = np.ascontiguousarray(x, self.x.dtype)
+        leaves = [*self.layout.views(self.state.parameters), *self.statistics_layout.views(self.state.statistics)]
+        found = [np.empty((0, *self.outputs.shape[1:]), self.outputs.dtype)]
+        with one_blas_thread():
+            for start in range(0, len(rows), self.batch_size):
+                part = rows[start : start + self.batch_size]
+                found.append(self._program.output_plan(len(part))(*leaves, part)[0])
+        return np.concatenate(found)
+
+
+def open_form(x: Any) -> Spec:
+    """Spec of a row of x as it will be in training, without looking at its values."""
+    shape = tuple(getattr(x, "shape", np.shape(x)))
+    return Spec(tuple(int(n) for n in shape[1:]), np.dtype(np.float32))
+
+
+def _console(verbose: int) -> Any:
+    from dagtrain.report import Reporter
+
+    return Reporter(verbose=verbose)
+

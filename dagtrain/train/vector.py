@@ -1,0 +1,80 @@
+"""All parameters of a model in one contiguous vector, with views of it by name.
+
+    params = {"dense_1": {"kernel": (64, 128), "bias": (128,)}, …}
+    vector   [ dense_1.kernel            | dense_1.bias | … ]
+
+So an optimiser is one pass over one vector, an exchange is one buffer, and a checkpoint is one write.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dagtrain.errors import ArgumentError, DTypeError
+from dagtrain.trace import flatten, unflatten
+
+__all__ = ["VectorLayout"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class VectorLayout:
+    """Where each named array lies in the vector.
+
+    Examples
+    --------
+    >>> layout = VectorLayout.of({"w": np.zeros((2, 2)), "b": np.ones(2)})
+    >>> layout.size, layout.names
+    (6, ('w', 'b'))
+    >>> layout.pack({"w": np.zeros((2, 2)), "b": np.ones(2)})
+    array([0., 0., 0., 0., 1., 1.], dtype=float32)
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    structure: Any
+    dtype: str = "<f4"
+
+    @classmethod
+    def of(cls, tree: Any, dtype: Any = np.float32) -> VectorLayout:
+        """Layout of a nest of float arrays."""
+        found, structure = flatten(tree)
+        for name, value in found.items():
+            if np.asarray(value).dtype.kind != "f":
+                raise DTypeError(f"the parameter {name!r} is {np.asarray(value).dtype}; parameters are floats. Make it one with .astype(np.float32).")
+        return cls(tuple(found), tuple(np.shape(v) for v in found.values()), structure, np.dtype(dtype).str)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Elements of each array."""
+        return tuple(math.prod(s) for s in self.shapes)
+
+    @property
+    def size(self) -> int:
+        """Elements of the vector."""
+        return sum(self.sizes)
+
+    def pack(self, tree: Any) -> Array:
+        """The nest as a new vector."""
+        found, structure = flatten(tree)
+        if structure != self.structure or tuple(np.shape(v) for v in found.values()) != self.shapes:
+            raise ArgumentError("the nest of arrays differs from the layout in structure or shapes.")
+        parts = [np.asarray(v, self.dtype).ravel() for v in found.values()]
+        return np.concatenate(parts) if parts else np.empty(0, self.dtype)
+
+    def views(self, vector: Array) -> list[Array]:
+        """One view for each array, in order."""
+        found, start = [], 0
+        for shape, size in zip(self.shapes, self.sizes, strict=True):
+            found.append(vector[start : start + size].reshape(shape))
+            start += size
+        return found
+
+    def tree(self, vector: Array) -> Any:
+        """The nest of views of a vector."""
+        return unflatten(self.structure, self.views(vector))
