@@ -111,7 +111,8 @@ def scan_gradient(
     state_ins = [i for i in floats if i < carries]
     line_ins = [i for i in floats if carries <= i < carries + sequences]
     fixed_ins = [i for i in floats if i >= carries + sequences]
-    y_outs = [i for i in outs if i >= carries]
+    y_outs = [i for i in outs if i >= carries and cotangents[i] is not None]
+    found_ins = [i for i in state_ins if cotangents[carries + ys + i] is not None]
 
     def zeros(shape: Any, dtype: Any) -> Tensor:
         from dagtrain.ops.shape import broadcast_to
@@ -128,18 +129,18 @@ def scan_gradient(
     by_state = [leaf(f"g_carry{i}", ins[i].shape, ins[i].dtype) for i in state_ins]
     by_fixed = [leaf(f"g_const{i}", ins[i].shape, ins[i].dtype) for i in fixed_ins]
     by_y = [leaf(f"g_y{i}", specs[i].shape, specs[i].dtype) for i in y_outs]
-    by_found = [leaf(f"g_found{i}", ins[i].shape, ins[i].dtype) for i in state_ins]
+    by_found = {i: leaf(f"g_found{i}", ins[i].shape, ins[i].dtype) for i in found_ins}
     values = [leaf(f"in{i}", t.shape, t.dtype) for i, t in enumerate(ins)]
     grads = dict(zip(floats, inner.apply(*values, *by_state, *by_y), strict=True))
-    results = [grads[i] + extra for i, extra in zip(state_ins, by_found, strict=True)]
+    results = [grads[i] + by_found[i] if i in by_found else grads[i] for i in state_ins]
     results += [total + grads[i] for i, total in zip(fixed_ins, by_fixed, strict=True)]
     results += [grads[i] for i in line_ins]
-    head = [*by_state, *by_fixed, *values[: carries + sequences], *by_y, *by_found, *values[carries + sequences :]]
+    head = [*by_state, *by_fixed, *values[: carries + sequences], *by_y, *by_found.values(), *values[carries + sequences :]]
     back = Graph({str(t.name): t for t in head}, {f"out{i}": t for i, t in enumerate(results)})
     last = [given(i, ins[i].shape, ins[i].dtype) for i in state_ins]
     totals = [zeros(ins[i].shape, ins[i].dtype) for i in fixed_ins]
     stacked_y = [given(i, (length, *specs[i].shape), specs[i].dtype) for i in y_outs]
-    stacked_found = [given(carries + ys + i, (length, *ins[i].shape), ins[i].dtype) for i in state_ins]
+    stacked_found = [given(carries + ys + i, (length, *ins[i].shape), ins[i].dtype) for i in found_ins]
     outcome = bare_scan(back, [*last, *totals], [*found_carry, *lines, *stacked_y, *stacked_found], list(fixed), length, not a["reverse"])
     answer: list[Tensor | None] = [None] * len(node.inputs)
     for i, t in zip([*state_ins, *fixed_ins, *line_ins], outcome, strict=False):
