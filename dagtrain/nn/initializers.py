@@ -86,8 +86,8 @@ def uniform(key: Any, shape: Shape, dtype: Any = np.float32, *, limit: float = 0
 
     Examples
     --------
-    >>> from dagtrain.ops.random import key
-    >>> uniform(key(0), (2, 2), limit=0.5).shape
+    >>> import dagtrain as dt
+    >>> uniform(dt.key(0), (2, 2), limit=0.5).shape
     (2, 2)
     """
     _not_negative("uniform", "limit", limit)
@@ -167,8 +167,8 @@ def orthogonal(key: Any, shape: Shape, dtype: Any = np.float32, *, gain: float =
 
     Examples
     --------
-    >>> from dagtrain.ops.random import key
-    >>> q = orthogonal(key(0), (4, 3), np.float64)
+    >>> import dagtrain as dt
+    >>> q = orthogonal(dt.key(0), (4, 3), np.float64)
     >>> np.allclose(q.T @ q, np.eye(3))
     True
     """

@@ -21,7 +21,7 @@ from dagtrain.nn.either import Values
 from dagtrain.ops.random import key as new_key
 from dagtrain.trace import trace_nested
 
-__all__ = ["Layer", "Nest", "input_spec", "naming", "parameter_dtype", "trace_layer"]
+__all__ = ["Layer", "Nest", "check_fraction", "check_positive", "input_spec", "naming", "parameter_dtype", "trace_layer"]
 
 Nest = dict[str, Any]
 """Nested dict of arrays or tensors."""

@@ -54,9 +54,8 @@ class Dense:
     Examples
     --------
     >>> import dagtrain as dt, numpy as np
-    >>> from dagtrain.ops.random import key
     >>> layer = Dense(3, "relu")
-    >>> params, state = layer.init(key(0), dt.Spec((8, 2), np.dtype("f4")))
+    >>> params, state = layer.init(dt.key(0), dt.Spec((8, 2), np.dtype("f4")))
     >>> {name: array.shape for name, array in params.items()}
     {'kernel': (2, 3), 'bias': (3,)}
     >>> layer.apply(params, state, np.ones((8, 2), "f4"))[0].shape
@@ -182,8 +181,8 @@ class Dropout:
     Examples
     --------
     >>> import numpy as np
-    >>> from dagtrain.ops.random import key
-    >>> y, _ = Dropout(0.5).apply({}, {}, np.ones((1000, 10), "f4"), key=key(0), training=True)
+    >>> import dagtrain as dt
+    >>> y, _ = Dropout(0.5).apply({}, {}, np.ones((1000, 10), "f4"), key=dt.key(0), training=True)
     >>> sorted(set(y.ravel().tolist()))
     [0.0, 2.0]
     """

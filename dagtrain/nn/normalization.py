@@ -33,10 +33,9 @@ class BatchNorm:
     Examples
     --------
     >>> import dagtrain as dt, numpy as np
-    >>> from dagtrain.ops.random import key
     >>> layer = BatchNorm(momentum=0.5)
     >>> x = np.array([[1.0, 10.0], [3.0, 30.0]], "f4")
-    >>> params, state = layer.init(key(0), dt.Spec((2, 2), np.dtype("f4")))
+    >>> params, state = layer.init(dt.key(0), dt.Spec((2, 2), np.dtype("f4")))
     >>> y, state = layer.apply(params, state, x, training=True)
     >>> state["mean"]
     array([ 1., 10.], dtype=float32)
@@ -96,9 +95,8 @@ class LayerNorm:
     Examples
     --------
     >>> import dagtrain as dt, numpy as np
-    >>> from dagtrain.ops.random import key
     >>> layer = LayerNorm()
-    >>> params, state = layer.init(key(0), dt.Spec((1, 4), np.dtype("f4")))
+    >>> params, state = layer.init(dt.key(0), dt.Spec((1, 4), np.dtype("f4")))
     >>> layer.apply(params, state, np.array([[1.0, 1.0, 3.0, 3.0]], "f4"))[0].round(3)
     array([[-1., -1.,  1.,  1.]], dtype=float32)
     """

@@ -21,6 +21,7 @@ from dagtrain.nn.either import Values
 from dagtrain.nn.layer import Layer, Nest, input_spec, naming, trace_layer
 from dagtrain.nn.summary import Summary, summarize
 from dagtrain.ops.random import derive, fold_in
+from dagtrain.ops.random import key as new_key
 
 __all__ = ["Sequential"]
 
@@ -45,9 +46,8 @@ class Sequential:
     --------
     >>> import dagtrain as dt, numpy as np
     >>> from dagtrain import nn
-    >>> from dagtrain.ops.random import key
     >>> model = nn.Sequential([nn.Dense(128, "relu"), nn.Dropout(0.2), nn.Dense(10)])
-    >>> params, state = model.init(key(0), dt.Spec((32, 64), np.dtype("f4")))
+    >>> params, state = model.init(dt.key(0), dt.Spec((32, 64), np.dtype("f4")))
     >>> params["dense_2"]["kernel"].shape
     (128, 10)
     >>> y, state = model.apply(params, state, np.zeros((32, 64), "f4"))
@@ -67,6 +67,9 @@ class Sequential:
         for i, layer in enumerate(self.layers):
             if isinstance(layer, type) or not (hasattr(layer, "init") and hasattr(layer, "apply")):
                 raise ArgumentError(f"Sequential: number {i} is {layer!r}, which is not a layer (it needs the methods init and apply).")
+        for name in self.names:
+            if not (isinstance(name, str) and re.fullmatch(r"[\w-]+", name)):
+                raise ArgumentError(f"Sequential: a layer's name is made of letters, digits, '_' and '-', got {name!r}.")
         twice = [name for name, count in Counter(self.names).items() if count > 1]
         if twice:
             raise ArgumentError(f"Sequential: two layers have the name {twice[0]!r}: give one of them another name=.")
@@ -122,10 +125,8 @@ class Sequential:
 
     def output_spec(self, spec: Any) -> Spec:
         """Spec of the output for a batch of this spec."""
-        from dagtrain.ops.random import key
-
         spec = input_spec(spec)
-        return trace_layer(self, *self.init(key(0), spec), spec)[1]
+        return trace_layer(self, *self.init(new_key(0), spec), spec)[1]
 
     def summary(self, spec: Any) -> Summary:
         """Table of the layers: output shapes, parameters, bytes and FLOPs; see `dagtrain.nn.summary.summarize`."""

@@ -44,7 +44,9 @@ def find(optimizer: str | Optimizer, **options: Any) -> Optimizer:
     if isinstance(optimizer, Optimizer):
         return optimizer
     if not isinstance(optimizer, str):
-        raise ArgumentError(f"an optimiser is a name or made by a function of dagtrain.optim, as in optim.adam(1e-3); got a {type(optimizer).__name__}.")
+        raise ArgumentError(
+            f"an optimiser is a name or made by a function of dagtrain.optim, as in optim.adam(1e-3); got a {type(optimizer).__name__}."
+        )
     if optimizer not in OPTIMIZERS:
         raise UnknownNameError.of("optimiser", optimizer, OPTIMIZERS)
     make, learning_rate = OPTIMIZERS[optimizer]

@@ -2,9 +2,10 @@
 
     gradient, parameters, slots ──update──▶ change, slots          parameters + change are the next parameters
 
-All of them are equally long vectors: blocks of the flat vector that holds every parameter of a model. An update is elementwise, so that it
-gives the same for one block or many; what needs the whole vector (a norm) it asks of its context. Numbers that are the same for all
-elements are computed once, in float64, and cast by `Context.scalar`; what is left for each element is as few passes as possible.
+All of them are equally long vectors: blocks of the flat vector that holds every parameter of a model. An update works on each element
+alone; ours consist of arithmetic and square roots, which are exactly rounded, so that one block or many give the same bits. What needs the
+whole vector (a norm) it asks of its context. Numbers that are the same for all elements are computed once, in float64, and cast by
+`Context.scalar`; what is left for each element is as few passes as possible.
 """
 
 from __future__ import annotations
@@ -24,7 +25,19 @@ from dagtrain.ops.elementwise import cast
 from dagtrain.ops.reduce import norm
 from dagtrain.trace import trace_nested
 
-__all__ = ["Context", "Optimizer", "Rate", "Slots", "Vector", "apply_once", "fraction", "not_negative", "positive", "rate_at"]
+__all__ = [
+    "Context",
+    "Optimizer",
+    "Rate",
+    "Slots",
+    "Vector",
+    "WholeVector",
+    "apply_once",
+    "fraction",
+    "not_negative",
+    "positive",
+    "rate_at",
+]
 
 Vector = Any
 """A one-dimensional tensor: a block of the flat vector of parameters, of gradients or of a slot."""
@@ -120,19 +133,21 @@ def check_rate(where: str, value: Any) -> None:
 # ---- the plain reference
 
 
-class _Whole:
+class WholeVector:
     """The context of an update of the whole vector at once."""
 
     def __init__(self, step: Tensor, dtype: np.dtype[Any]) -> None:
         self.step, self.dtype = step, dtype
 
     def scalar(self, value: Any) -> Tensor:
+        """A number cast to the dtype of the vectors."""
         found = as_tensor(value)
         if found.shape:
             raise ShapeError(f"a scalar has no axes, got shape {found.shape}.")
         return cast(found, self.dtype)
 
     def global_norm(self, vector: Vector) -> Tensor:
+        """Euclidean norm of this vector, which is the only block."""
         return norm(as_tensor(vector))
 
 
@@ -179,7 +194,7 @@ def apply_once(
     )
 
     def updated(parameters: Tensor, gradient: Tensor, slots: Slots, step: Tensor) -> tuple[Tensor, Slots]:
-        change, after = optimizer.update(_Whole(step, spec_of(parameters).dtype), gradient, parameters, slots)
+        change, after = optimizer.update(WholeVector(step, spec_of(parameters).dtype), gradient, parameters, slots)
         return parameters + change, {name: after[name] for name in optimizer.slots}
 
     count = np.asarray(step, np.float64)

@@ -220,6 +220,8 @@ def test_what_is_no_list_of_layers():
         nn.Sequential([nn.Dense(3), "relu"])
     with pytest.raises(ArgumentError, match="number 0 is <class"):
         nn.Sequential([nn.Flatten])
+    with pytest.raises(ArgumentError, match=r"letters, digits, '_' and '-', got 'a\.b'"):
+        nn.Sequential([nn.Dense(3, name="a.b")])
     with pytest.raises(ArgumentError, match="two layers have the name 'dense_1'"):
         nn.Sequential([nn.Dense(3), nn.Dense(3, name="dense_1")])
 

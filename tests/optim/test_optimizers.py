@@ -6,7 +6,7 @@ import pytest
 import dagtrain as dt
 from dagtrain import optim
 from dagtrain.errors import ArgumentError
-from dagtrain.optim.optimizer import _Whole
+from dagtrain.optim.optimizer import WholeVector
 from dagtrain.trace import trace_nested
 
 # name, ours, the same in PyTorch (a class and its arguments)
@@ -82,7 +82,7 @@ def update_graph(optimizer, size=1000):
     vector = dt.Spec((size,), np.dtype("f4"))
 
     def update(parameters, gradient, slots, step):
-        change, after = optimizer.update(_Whole(step, np.dtype("f4")), gradient, parameters, slots)
+        change, after = optimizer.update(WholeVector(step, np.dtype("f4")), gradient, parameters, slots)
         return parameters + change, after
 
     return trace_nested(update, vector, vector, dict.fromkeys(optimizer.slots, vector), dt.Spec((), np.dtype("f8"))).graph

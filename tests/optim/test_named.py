@@ -1,0 +1,29 @@
+"""Optimisers by name."""
+
+import pytest
+
+from dagtrain.errors import ArgumentError, UnknownNameError
+from dagtrain.optim import adam
+from dagtrain.optim.named import OPTIMIZERS, find
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_every_name_makes_its_optimiser_with_its_usual_rate(name):
+    assert find(name).name == name
+    assert find(name).settings["learning_rate"] == OPTIMIZERS[name][1]
+
+
+def test_options_are_passed_on():
+    assert repr(find("adam", learning_rate=0.5, beta_1=0.8)) == repr(adam(0.5, 0.8))
+
+
+def test_an_optimiser_is_taken_as_it_is():
+    mine = adam(0.1)
+    assert find(mine) is mine
+
+
+def test_errors():
+    with pytest.raises(UnknownNameError, match="Did you mean 'adamw'"):
+        find("adamW")
+    with pytest.raises(ArgumentError, match="got a float"):
+        find(0.1)
