@@ -31,7 +31,7 @@ def draw(obj: Any, filename: str | os.PathLike[str] | None = None, **options: An
         Where to write the picture; its ending tells the format (svg, png, pdf, html, dot, mmd).
     **options
         Any picture: ``format``, ``timeout``, ``title``, ``legend``, ``direction``, ``collapse``.
-        A computational graph: ``inputs`` (values by name), ``values`` and ``gradients`` (True, False, or None to decide by cost), ``of`` (the
+        A computational graph: ``inputs`` (values by name), ``values`` and ``gradients`` (None decides by cost), ``of`` (the
         output to differentiate), ``names``, ``fold``, ``bodies``, ``constants``; see `computational_diagram`.
         A task graph: ``overlay``, ``group``, ``optimize``; see `task_diagram`.
 
@@ -80,7 +80,7 @@ def _computational(
     bodies: bool = False,
     names: Mapping[str, Tensor] | None = None,
     constants: bool | None = None,
-    direction: str | None = None,
+    direction: str = "TB",
     title: str = "",
     legend: bool = True,
 ) -> Any:

@@ -1,6 +1,6 @@
 """The computational graph as a diagram.
 
-    leaves ──▶ ops ──▶ outputs        in boxes by layer, coloured by phase, with values, gradients and local derivatives laid over
+leaves ──▶ ops ──▶ outputs        in boxes by layer, coloured by phase, with values, gradients and local derivatives laid over
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dagtrain.draw.diagram import Diagram, Edge, Group, LegendItem, Line, Node
+from dagtrain.draw.diagram import Diagram, Edge, Group, Line, Node
+from dagtrain.draw.legend import legend_items
 from dagtrain.draw.measure import Measures, is_elementwise
-from dagtrain.draw.naming import expression, leaf_name, node_names, tooltip
+from dagtrain.draw.naming import expression, leaf_name, node_names, note, part_name, range_text, tooltip
 from dagtrain.draw.scopes import Path, Placement, is_parameter, place
 from dagtrain.draw.text import array_text, count_text, number, shorten, spec_text
 from dagtrain.graph import LEAVES, Graph, Tensor
@@ -23,7 +24,6 @@ LAYER_NODES = 60
 """From so many nodes on, layers are collapsed unless the caller decides."""
 PHASES = {"forward": "op", "gradient": "backward", "update": "update"}
 EDGE_PHASES = {"forward": "data", "gradient": "backward", "update": "update"}
-NOTED = ("axis", "axes", "shape", "dtype", "index", "subscripts")
 
 
 def computational_diagram(
@@ -35,7 +35,7 @@ def computational_diagram(
     bodies: bool = False,
     names: Mapping[str, Tensor] | None = None,
     constants: bool | None = None,
-    direction: str | None = None,
+    direction: str = "TB",
     title: str = "",
     legend: bool = True,
 ) -> Diagram:
@@ -71,14 +71,13 @@ def computational_diagram(
     builder = _Builder(graph, measures or Measures(), place(graph, depth=depth, fold=fold), dict(names or {}), constants, bodies)
     builder.build()
     nodes, edges = builder.nodes, list(builder.edges.values())
-    chosen = direction or "TB"
     return Diagram(
         tuple(nodes.values()),
         tuple(edges),
         tuple(builder.groups.values()),
-        tuple(_legend(nodes, edges, builder)) if legend else (),
+        tuple(legend_items(nodes, edges, builder.measures, builder.target_name())) if legend else (),
         title,
-        chosen,
+        direction,
     )
 
 
@@ -104,6 +103,10 @@ class _Builder:
     groups: dict[str, Group] = field(default_factory=dict)
     prefix: str = ""
     inside: str | None = None
+    skip: int = 0
+    """Scopes that the box of a scan's body lies in already."""
+    alias: dict[Tensor, str] = field(default_factory=dict)
+    """Leaves of a scan's body → the outer node that is drawn for them."""
 
     def __post_init__(self) -> None:
         self.index = {node: i for i, node in enumerate(self.graph.nodes)}
@@ -132,8 +135,15 @@ class _Builder:
         if any(self.placement.collapsed(t) for t in self.outputs):
             self.ends()
 
+    def target_name(self) -> str:
+        """What the differentiated output is called."""
+        target = self.measures.target
+        return "" if target is None else self.names.get(target, self.outputs.get(target, "output"))
+
     def key(self, node: Tensor) -> str:
         node = self.placement.stand_in(node)
+        if node in self.alias:
+            return self.alias[node]
         if node.op == "part" and (node.inputs[0], node.attribute("index")) in self.ports:
             return self.ports[node.inputs[0], node.attribute("index")]
         path = self.placement.collapsed(node)
@@ -144,7 +154,7 @@ class _Builder:
 
     def node(self, node: Tensor, key: str | None = None, group: str | None = None) -> None:
         """One op or leaf."""
-        if node.op == "part" and (node.inputs[0], node.attribute("index")) in self.ports:
+        if node in self.alias or (node.op == "part" and (node.inputs[0], node.attribute("index")) in self.ports):
             return
         name = self.names.get(node)
         place = group or self.group(self.placement.paths[node])
@@ -171,15 +181,17 @@ class _Builder:
         if node.op in LEAVES:
             text = leaf_name(name, scope) if name else ("constant" if node.op == "constant" else node.op)
             small = node.op == "constant" and node.size == 1
-            lines = [Line(number(node.value), "op")] if small else [Line(text, "title")]
+            lines = [Line(number(node.value), "plain")] if small else [Line(text, "title")]
         else:
             text = self.op_text(node, scope)
             lines = [Line(f"{shorten(name)} = {text}" if name else text, "title")]
-        note = _note(node)
-        if note:
-            lines.append(Line(note))
-        if node.shape or node.spec.parts or (node not in self.measures.values and node.op != "constant"):
+        words = note(node)
+        if words:
+            lines.append(Line(words))
+        if node.shape or (not node.spec.parts and node not in self.measures.values and node.op != "constant"):
             lines.append(Line(spec_text(node.spec)))
+        if node.op == "constant" and node.size > 1:
+            lines.append(Line(array_text(node.value)))
         if node in self.folded:
             return lines
         if node in self.measures.values and node.op != "constant" and not node.spec.parts:
@@ -192,7 +204,7 @@ class _Builder:
         if node.op == "scan":
             return f"scan × {node.attribute('length')}"
         if node.op == "part":
-            return _part_name(node)
+            return part_name(node)
         return expression(node, self.names, scope, not self.constants)
 
     def gradient_text(self, node: Tensor, name: str | None) -> str:
@@ -201,7 +213,7 @@ class _Builder:
         top = self.names.get(target) if target is not None else None
         if top and name and len(top) + len(name) <= 10:
             return f"∂{top}/∂{name} = {value}"
-        return f"gradient {value}"
+        return f"∂ {value}"
 
     def layer(self, path: Path) -> None:
         """A collapsed layer: its name, what it holds, and the shape it gives."""
@@ -212,7 +224,7 @@ class _Builder:
         ops = [n for n in members if n.op not in LEAVES]
         weights = sum(n.size for n in members if is_parameter(n))
         lines = [Line(self.label(path), "title")]
-        if ops:
+        if ops and path[0] == "forward":
             lines.append(Line(spec_text(ops[-1].spec)))
         words = [f"{len(ops)} op{'s' if len(ops) != 1 else ''}"]
         if weights:
@@ -224,13 +236,14 @@ class _Builder:
 
     def label(self, path: Path) -> str:
         run = self.placement.repeats.get(path)
-        name = path[-1] if run is None else f"{path[-1]} … {run[-1][-1]}  × {len(run)}"
-        return name if path[0] == "forward" else f"{name} · {path[0]}"
+        name = path[-1] if run is None else range_text(path[-1], run[-1][-1])
+        name = name if path[0] == "forward" else f"{name} · {path[0]}"
+        return name if run is None else f"{name}  × {len(run)}"
 
     def group(self, path: Path) -> str | None:
         """The box of a path, with the boxes around it."""
         parent = self.inside
-        for length in range(2, len(path) + 1):
+        for length in range(2 + self.skip, len(path) + 1):
             key = f"{self.prefix}{'/'.join(path[:length])}"
             kind = {"gradient": "backward", "update": "update"}.get(path[0], "scope" if length % 2 == 0 else "inner")
             self.groups.setdefault(key, Group(key, self.label(path[:length]), parent, kind))
@@ -243,37 +256,63 @@ class _Builder:
         box = f"{self.prefix}body {self.index[node]}"
         where = "backwards " if a["reverse"] else ""
         self.groups[box] = Group(box, f"scan × {a['length']} {where}".strip(), self.group(self.placement.paths[node]), "inner")
-        graph = a["body"]
-        inner = _Builder(graph, Measures(), place(graph, depth=None, fold=False), {}, False, self.bodies, self.nodes, self.edges, self.groups, f"{box}/", box)
-        inner.names = {n: text.partition("_")[2] for n, text in inner.names.items() if n.op == "input"}
-        inner.outputs = {}
-        inner.build()
+        graph, carries, sequences = a["body"], a["carries"], a["sequences"]
+        skip = self.skip if node.origin.scope == () else len(node.origin.scope)
+        inner = _Builder(
+            graph,
+            Measures(),
+            place(graph, depth=None, fold=False),
+            {},
+            False,
+            self.bodies,
+            self.nodes,
+            self.edges,
+            self.groups,
+            f"{box}/",
+            box,
+            skip,
+        )
         ins, outs = list(graph.inputs.values()), list(graph.outputs.values())
+        inner.names.update({leaf: text.partition("_")[2] for text, leaf in graph.inputs.items()})
+        inner.outputs = {}
+        for source, leaf in list(zip(node.inputs, ins, strict=True))[carries + sequences :]:
+            # What every step reads unchanged is drawn where it is made.
+            inner.alias[leaf] = self.key(source)
+            inner.names[leaf] = self.names.get(source, inner.names[leaf])
+        inner.build()
         for i, (source, leaf) in enumerate(zip(node.inputs, ins, strict=True)):
-            if inner.key(leaf) in self.nodes and not self.written_inline(source):
-                kind, label = ("data", "each") if a["carries"] <= i < a["carries"] + a["sequences"] else ("data", "first" if i < a["carries"] else "")
-                self.edge(self.source_key(source, inner.key(leaf), i), inner.key(leaf), label, kind, i)
-        for i in range(a["carries"]):
+            end = inner.key(leaf)
+            if i < carries + sequences and end in self.nodes and not self.written_inline(source):
+                self.edge(self.source_key(source, end, i), end, "first" if i < carries else "each", "port", i)
+        for i in range(carries):
             if inner.key(outs[i]) != inner.key(ins[i]):
                 self.edge(inner.key(outs[i]), inner.key(ins[i]), "carry", "carry", 0)
-        ends = [*outs, *ins[: a["carries"]]]
-        self.ports.update({(node, i): inner.key(t) for i, t in enumerate(ends)})
+        self.ports.update({(node, i): inner.key(t) for i, t in enumerate([*outs, *ins[:carries]])})
 
     def ends(self) -> None:
-        """Where outputs come out of collapsed layers."""
-        for node, name in self.outputs.items():
+        """Where outputs come out of collapsed layers; more than a few of one layer share a node."""
+        ends: dict[str, list[Tensor]] = {}
+        for node in self.outputs:
             if self.placement.collapsed(node) is not None:
+                ends.setdefault(self.key(node), []).append(node)
+        for source, nodes in ends.items():
+            few = len(nodes) <= 2
+            for node in nodes if few else nodes[:1]:
+                name = self.names.get(node, self.outputs[node])
                 key = f"{self.prefix}output {name}"
-                lines = [Line(self.names.get(node, name), "title"), Line(spec_text(node.spec))]
-                if node in self.measures.values:
+                lines = [Line(shorten(name), "title"), Line(spec_text(node.spec))]
+                if not few:
+                    lines = [Line(f"{len(nodes)} outputs", "title"), Line(shorten(f"{name} …"))]
+                elif node in self.measures.values:
                     lines.append(Line(array_text(self.measures.values[node]), "value"))
-                self.nodes[key] = Node(key, tuple(lines), "output", None, tooltip(node, name), ("output",))
-                self.edge(self.key(node), key, "", EDGE_PHASES.get(node.origin.phase, "data"), 0)
+                tip = tooltip(node, name) if few else "\n".join(self.outputs[n] for n in nodes)
+                self.nodes[key] = Node(key, tuple(lines), "output", None, tip, ("output",))
+                self.edge(source, key, "", EDGE_PHASES.get(node.origin.phase, "data"), 0)
 
     # ---- edges
 
     def source_key(self, source: Tensor, target: str, position: int) -> str:
-        """The drawn node of an operand; a constant is drawn anew beside each op that uses it, so that no line crosses the picture for a 1."""
+        """The drawn node of an operand; a constant is drawn anew for each op that uses it, so that no line crosses the picture for a 1."""
         if source.op != "constant":
             return self.key(source)
         key = f"{self.prefix}constant {self.index[source]} of {target} {position if source.size > 1 else ''}".strip()
@@ -288,9 +327,6 @@ class _Builder:
                 continue
             if target not in self.nodes or (node.op == "part" and (source, node.attribute("index")) in self.ports):
                 continue
-            if source in self.placement.representative and node not in self.placement.representative:
-                shared = self.placement.stand_in(source) in self.placement.paths
-                source = self.placement.stand_in(source) if shared else source
             key = self.source_key(source, target, position)
             if key == target:
                 continue
@@ -300,7 +336,9 @@ class _Builder:
     def edge(self, source: str, target: str, label: str, kind: str, position: int, tip: str = "") -> None:
         """An arrow; without a number on it, one is enough between two nodes."""
         place = (source, target, position if label else -1)
-        self.edges.setdefault(place, Edge(source, target, label, kind, tip))
+        # The trunk of the graph, from op to op, is kept straight; parameters stand beside it.
+        weight = 1 if self.nodes[source].kind in ("parameter", "constant") else 8
+        self.edges.setdefault(place, Edge(source, target, label, kind, tip, weight))
 
     def derivative(self, node: Tensor, position: int) -> tuple[str, str]:
         found = self.measures.local.get((node, position))
@@ -319,58 +357,3 @@ class _Builder:
         if found.size:
             tip += f", least {number(found.min())}, mean {number(found.mean())}, most {number(found.max())}"
         return (f"{name} = {text}" if name else text), tip
-
-
-def _note(node: Tensor) -> str:
-    """The attributes that one wants to see without pointing at the node."""
-    if node.op in ("part", "scan") or node.op in LEAVES:
-        return ""
-    words = []
-    for key, value in node.attributes:
-        if key in NOTED and value is not None and not (key == "shape"):
-            words.append(f"{key} {value}" if not isinstance(value, tuple) else f"{key} {', '.join(map(str, value))}")
-    return shorten(" ".join(words), 30)
-
-
-def _part_name(node: Tensor) -> str:
-    scan, index = node.inputs[0], node.attribute("index")
-    if scan.op != "scan":
-        return f"part {index}"
-    carries, ys = scan.attribute("carries"), len(scan.spec.parts) - 2 * scan.attribute("carries")
-    if index < carries:
-        return "last carry" if carries == 1 else f"last carry {index}"
-    if index < carries + ys:
-        return "outputs" if ys == 1 else f"outputs {index - carries}"
-    return "carries" if carries == 1 else f"carries {index - carries - ys}"
-
-
-def _legend(nodes: Mapping[str, Node], edges: list[Edge], builder: _Builder) -> list[LegendItem]:
-    kinds = {node.kind for node in nodes.values()}
-    texts = {
-        "input": "input",
-        "parameter": "parameter",
-        "constant": "constant",
-        "op": "op",
-        "layer": "layer",
-        "backward": "gradient phase",
-        "update": "update phase",
-        "output": "output",
-    }
-    items = [LegendItem(kind, text) for kind, text in texts.items() if kind in kinds]
-    roles = {line.role for node in nodes.values() for line in node.lines}
-    target = builder.measures.target
-    if "value" in roles:
-        items.append(LegendItem("value", "value"))
-    if "gradient" in roles and target is not None:
-        name = builder.names.get(target, builder.outputs.get(target, "output"))
-        whole = f"the sum of {name}" if target.shape else name
-        items.append(LegendItem("gradient", f"gradient of {whole}"))
-    labels = [edge.label for edge in edges if edge.tooltip]
-    if labels:
-        words = "local derivative"
-        if any("avg" in label for label in labels):
-            words += " (avg: mean over elements)"
-        items.append(LegendItem("derivative", words))
-        if any("Σ" in label for label in labels):
-            items.append(LegendItem("derivative", "Σ: of the node's sum"))
-    return items

@@ -47,6 +47,8 @@ class Edge:
     label: str = ""
     kind: str = "data"
     tooltip: str = ""
+    weight: int = 1
+    """How much the layout should keep the edge short and straight."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from dagtrain.draw.diagram import Diagram, Edge, Group, LegendItem, Line, Node
 from dagtrain.draw.style import EDGES, FONT, GROUPS, NODES, ROLES, light
@@ -35,7 +35,11 @@ def to_dot(diagram: Diagram) -> str:
     for group in diagram.groups:
         children.setdefault(group.parent, []).append(group)
     lines += _box(None, members, children, names, boxes, "  ")
-    lines += [f"  {_edge(edge, i, names)};" for i, edge in enumerate(diagram.edges)]
+    homes = {node.key: node.group for node in diagram.nodes}
+    for i, edge in enumerate(diagram.edges):
+        # One more rank before a box leaves room for the parameters of its first op; else boxes overlap in rank and drift sideways.
+        enters = homes[edge.target] is not None and homes[edge.source] != homes[edge.target]
+        lines.append(f"  {_edge(edge, i, names, enters)};")
     return "\n".join([*lines, "}", ""])
 
 
@@ -85,7 +89,7 @@ def _box(
             "fontname": FONT,
             "fontsize": "10.5",
             "labelloc": "t",
-            "labeljust": "l",
+            "labeljust": "r",  # the trunk enters a box on the left
             "margin": "9",
             "class": f"group {group.kind}",
             "id": f"group-{boxes[group.key]}",
@@ -118,7 +122,7 @@ def _node(node: Node, name: str) -> str:
     return f"{name} [label=<{_lines(node.lines)}> {_attributes(values)}]"
 
 
-def _edge(edge: Edge, index: int, names: dict[str, str]) -> str:
+def _edge(edge: Edge, index: int, names: dict[str, str], enters: bool) -> str:
     stroke = EDGES[edge.kind]
     values = {
         "color": light(stroke.color),
@@ -131,6 +135,12 @@ def _edge(edge: Edge, index: int, names: dict[str, str]) -> str:
         values["labeltooltip"] = values["tooltip"]
     if stroke.style != "solid":
         values["style"] = stroke.style
+    if edge.weight != 1:
+        values["weight"] = str(edge.weight)
+    if enters:
+        values["minlen"] = "2"
+    if not stroke.shapes_layout:
+        values["constraint"] = "false"
     if not stroke.head:
         values["arrowhead"] = "none"
     text = _attributes(values)
@@ -140,29 +150,33 @@ def _edge(edge: Edge, index: int, names: dict[str, str]) -> str:
 
 
 def _legend(diagram: Diagram) -> str:
-    """A table below the picture, three items a row, so that it stays out of the layout's way."""
-    cells = [_legend_cells(item) for item in diagram.legend]
-    columns = 2 if len(cells) <= 4 else 3
-    rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
-    title = ""
-    if diagram.title:
-        title = f'<TR><TD ALIGN="LEFT" COLSPAN="{2 * columns}">{_lines([Line(diagram.title, "title")])}</TD></TR>'
-    body = "".join(f"<TR>{''.join(row)}</TR>" for row in rows)
-    return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="3" CELLPADDING="1">{title}{body}</TABLE>'
+    """A table below the picture, so that it stays out of the layout's way: title, signs in rows, and words in their own colour."""
+    signs = [item for item in diagram.legend if item.sign not in ROLES]
+    words = [_lines([Line(item.text + _SPACE * 4, item.sign)]) for item in diagram.legend if item.sign in ROLES]
+    per_row = 3 if any(len(item.text) > 20 for item in signs) else 5
+    rows = [_lines([Line(diagram.title, "title")])] if diagram.title else []
+    rows += [_signs(signs[i : i + per_row]) for i in range(0, len(signs), per_row)]
+    rows += ["".join(words[i : i + 3]) for i in range(0, len(words), 3)]
+    body = "".join(f'<TR><TD ALIGN="LEFT" CELLPADDING="2">{row}</TD></TR>' for row in rows)
+    return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0"><TR><TD HEIGHT="10"></TD></TR>{body}</TABLE>'
 
 
-def _legend_cells(item: LegendItem) -> str:
-    if item.sign in NODES:
-        shape = NODES[item.sign]
-        style = "ROUNDED" if shape.shape != "box" or "rounded" in shape.style else ""
-        style = "DASHED" if "dashed" in shape.style else style
-        border = f'BORDER="{max(1, round(shape.width))}" COLOR="{light(shape.line)}" BGCOLOR="{light(shape.fill)}"'
-        sign = f'<TD {border} {f"STYLE={style!r}".replace(chr(39), chr(34)) if style else ""} WIDTH="20" HEIGHT="11" FIXEDSIZE="TRUE"></TD>'
-    elif item.sign in EDGES:
-        sign = f'<TD><FONT COLOR="{light(EDGES[item.sign].color)}" POINT-SIZE="11"><B>—▸</B></FONT></TD>'
-    else:
-        sign = f'<TD><FONT COLOR="{light(ROLES[item.sign].color)}" POINT-SIZE="10">123</FONT></TD>'
-    return f'{sign}<TD ALIGN="LEFT"><FONT COLOR="{light("muted")}" POINT-SIZE="9.5">{_markup(item.text)}{_SPACE * 2}</FONT></TD>'
+def _signs(items: Sequence[LegendItem]) -> str:
+    """Small pictures of nodes and edges with what they mean, as a table of about its natural width: a wider one would be stretched."""
+    width = sum(28 + 5.2 * (len(item.text) + 3) for item in items)
+    look = f'BORDER="0" CELLBORDER="0" CELLSPACING="3" CELLPADDING="0" ALIGN="LEFT" FIXEDSIZE="TRUE" WIDTH="{width:.0f}" HEIGHT="20"'
+    return f"<TABLE {look}><TR>{''.join(map(_sign, items))}</TR></TABLE>"
+
+
+def _sign(item: LegendItem) -> str:
+    text = f'<TD ALIGN="LEFT"><FONT COLOR="{light("muted")}" POINT-SIZE="9.5">{_SPACE}{_markup(item.text)}{_SPACE * 3}</FONT></TD>'
+    if item.sign not in NODES:
+        return f'<TD><FONT COLOR="{light(EDGES[item.sign].color)}" POINT-SIZE="11"><B>—▸</B></FONT></TD>{text}'
+    shape = NODES[item.sign]
+    style = "DASHED" if "dashed" in shape.style else "ROUNDED" if shape.shape != "box" or "rounded" in shape.style else ""
+    look = f'BORDER="{max(1, round(shape.width))}" COLOR="{light(shape.line)}" BGCOLOR="{light(shape.fill)}"'
+    look += f' STYLE="{style}"' if style else ""
+    return f'<TD {look} WIDTH="18" HEIGHT="11" FIXEDSIZE="TRUE"></TD>{text}'
 
 
 def _lines(lines: Iterable[Line]) -> str:
@@ -186,6 +200,6 @@ def _attributes(values: dict[str, str]) -> str:
 
 
 def _quote(text: str) -> str:
-    """A quoted string: Graphviz reads backslash escapes and character references inside, so both are made literal."""
-    escaped = text.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    """A quoted string, made literal: Graphviz reads character references in it, and backslash escapes twice over in tooltips."""
+    escaped = text.replace("&", "&amp;").replace("\\", "&#92;").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'

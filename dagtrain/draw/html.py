@@ -22,12 +22,13 @@ _PAGE = """<!DOCTYPE html>
 body {{ margin: 0; background: var(--page); color: var(--text); font: 15px Helvetica, Arial, sans-serif; }}
 header {{ display: flex; justify-content: space-between; align-items: center; padding: 0.8rem 1.2rem; }}
 h1 {{ font-size: 1rem; margin: 0; }}
-button {{ font: inherit; color: inherit; background: none; border: 1px solid currentColor; border-radius: 6px; padding: 0.2rem 0.7rem; cursor: pointer; }}
+button {{ font: inherit; color: inherit; background: none; border: 1px solid currentColor;
+  border-radius: 6px; padding: 0.2rem 0.7rem; cursor: pointer; }}
 main {{ padding: 0 1.2rem 1.2rem; overflow: auto; text-align: center; }}
 </style>
 </head>
 <body>
-<header><h1>{title}</h1><button type="button" id="theme">light / dark</button></header>
+<header><h1>dagtrain</h1><button type="button" id="theme">light / dark</button></header>
 <main>
 {svg}
 </main>

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from dagtrain.draw.diagram import Diagram, Edge, Line, Node
 from dagtrain.draw.picture import Picture
 from dagtrain.draw.render import TIMEOUT
+from dagtrain.draw.style import ROLES
 from dagtrain.draw.text import count_text
 from dagtrain.errors import ArgumentError, UnknownNameError
 
@@ -102,6 +104,7 @@ def _neurons(layers: Sequence[Layer], most: int, title: str) -> Diagram:
     nodes: list[Node] = []
     columns: list[list[str]] = []
     tallest = min(max(layer.width for layer in layers), most + 1)
+    top = -(tallest - 1) / 2 * ROW - 24
     for i, layer in enumerate(layers):
         x = i * COLUMN
         kind = "neuron_input" if i == 0 else "neuron_output" if i == len(layers) - 1 else "neuron"
@@ -116,14 +119,13 @@ def _neurons(layers: Sequence[Layer], most: int, title: str) -> Diagram:
             column.append(key)
             nodes.append(Node(key, (), kind, None, f"{layer.label}, neuron {index + 1} of {layer.width}", position=(x, y)))
         columns.append(column)
-        words = [Line(layer.label, "title"), Line(count_text(layer.width), "op")]
+        words = [Line(layer.label, "title"), Line(count_text(layer.width), "plain")]
         words += [Line(layer.detail)] if layer.detail else []
         words += [Line(f"{count_text(layer.parameters)} parameters")] if layer.parameters else []
-        below = -(tallest - 1) / 2 * ROW - 28 - 7 * len(words)
-        nodes.append(Node(f"{i}/label", tuple(words), "caption", position=(x, below + 7 * (4 - len(words)))))
-    edges = [
-        Edge(source, target, kind="synapse") for left, right in zip(columns, columns[1:], strict=False) for source in left for target in right
-    ]
+        # Graphviz centres text on a position; captions of different heights shall begin on one line.
+        height = sum(1.2 * ROLES[line.role].size for line in words)
+        nodes.append(Node(f"{i}/label", tuple(words), "caption", position=(x, top - height / 2)))
+    edges = [Edge(source, target, kind="synapse") for left, right in pairwise(columns) for source in left for target in right]
     return Diagram(tuple(nodes), tuple(edges), (), (), title, "LR")
 
 
@@ -141,7 +143,7 @@ def _blocks(layers: Sequence[Layer], title: str) -> Diagram:
         shape = "×".join(map(str, layer.shape if layer.shape is not None else (layer.width,)))
         words = [Line(layer.label, "title")]
         words += [Line(layer.detail)] if layer.detail else []
-        words.append(Line(f"→ {shape}" if i else shape, "op"))
+        words.append(Line(f"→ {shape}" if i else shape, "plain"))
         if layer.parameters is not None and i:
             words.append(Line(f"{count_text(layer.parameters)} parameters" if layer.parameters else "no parameters"))
         kind = "input" if i == 0 else "output" if i == len(layers) - 1 else "layer"

@@ -71,7 +71,9 @@ def ordered(graph: Graph, inputs: Mapping[str, Any] | Sequence[Any]) -> list[Any
             raise UnknownNameError.of("input of the graph", name, graph.inputs)
     missing = [name for name in graph.inputs if name not in inputs]
     if missing:
-        raise ArgumentError(f"values can be drawn only when every input has one; missing: {', '.join(missing)}. Add them to inputs={{...}}.")
+        raise ArgumentError(
+            f"values can be drawn only when every input has one; missing: {', '.join(missing)}. Add them to inputs={{...}}."
+        )
     return [inputs[name] for name in graph.inputs]
 
 
@@ -99,6 +101,11 @@ def measure(graph: Graph, inputs: Sequence[Any], target: Tensor | None, *, gradi
     gradients, local
         Whether to compute gradients of the target by each node, and local derivatives.
     """
+    with np.errstate(all="ignore"):
+        return _measure(graph, inputs, target, gradients, local)
+
+
+def _measure(graph: Graph, inputs: Sequence[Any], target: Tensor | None, gradients: bool, local: bool) -> Measures:
     values = node_values(graph, inputs)
     grads: dict[Tensor, Array] = {}
     if gradients and target is not None and target.dtype.kind == "f":
@@ -117,12 +124,12 @@ def measure(graph: Graph, inputs: Sequence[Any], target: Tensor | None, *, gradi
 
 
 def _local(node: Tensor, values: Mapping[Tensor, Any]) -> dict[int, Array]:
-    """The local derivative of one node by each of its float inputs."""
+    """The local derivative of one node by each of its float inputs that could vary."""
     wide = is_elementwise(node)
     specs = [Spec(node.shape, s.dtype) if wide else s.spec for s in node.inputs]
     stand_ins = [new_input(f"operand_{i}", s.shape, s.dtype) for i, s in enumerate(specs)]
     alone = make(node.op, tuple(stand_ins), dict(node.attributes), node.spec, node.origin)
-    floats = [i for i, s in enumerate(specs) if s.dtype.kind == "f"]
+    floats = [i for i, s in enumerate(node.inputs) if s.dtype.kind == "f" and s.op != "constant"]
     try:
         derivatives = gradient(alone, [stand_ins[i] for i in floats], np.ones((), node.dtype), unconnected="zero")
         graph = Graph({f"operand_{i}": t for i, t in enumerate(stand_ins)}, {str(i): d for i, d in zip(floats, derivatives, strict=True)})

@@ -8,7 +8,7 @@ from dagtrain.draw.text import clean
 
 __all__ = ["to_mermaid"]
 
-_BRACKETS = {"ellipse": ("([", "])"), "circle": ("((", "))"), "box": ("[", "]"), "plaintext": ("[", "]")}
+_BRACKETS = {"ellipse": ("([", "])"), "note": ("[/", "/]"), "circle": ("((", "))"), "box": ("[", "]"), "plaintext": ("[", "]")}
 
 
 def to_mermaid(diagram: Diagram) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.graph import LEAVES, Graph, Tensor, users
 from dagtrain.draw.text import number, shorten
+from dagtrain.graph import LEAVES, Graph, Tensor, users
 
-__all__ = ["expression", "leaf_name", "node_names", "tooltip"]
+__all__ = ["PARAMETER_ROOTS", "expression", "leaf_name", "node_names", "note", "part_name", "range_text", "tooltip"]
 
 _INFIX = {
     "add": "+",
@@ -29,9 +29,22 @@ _INFIX = {
     "equal": "==",
     "not_equal": "≠",
 }
+_OPERATORS: dict[type[ast.AST], frozenset[str]] = {
+    ast.Add: frozenset({"add"}),
+    ast.Sub: frozenset({"subtract"}),
+    ast.Mult: frozenset({"multiply"}),
+    ast.Div: frozenset({"divide"}),
+    ast.MatMult: frozenset({"matmul"}),
+    ast.Pow: frozenset({"power", "square"}),
+    ast.Mod: frozenset({"remainder"}),
+    ast.FloorDiv: frozenset({"floor_divide"}),
+    ast.USub: frozenset({"negative"}),
+}
 _POWERS = {"2": "²", "3": "³"}
 _LONGEST = 26
 PARAMETER_ROOTS = ("params", "parameters")
+NOTED = ("axis", "axes", "dtype", "index", "subscripts")
+"""Attributes that are written into the node, not only into its tooltip."""
 
 
 def node_names(graph: Graph, given: Mapping[str, Tensor]) -> dict[Tensor, str]:
@@ -47,30 +60,40 @@ def node_names(graph: Graph, given: Mapping[str, Tensor]) -> dict[Tensor, str]:
 
 def _from_source(graph: Graph) -> dict[Tensor, str]:
     """The variable that the user's line assigns, for the last node that the line made."""
-    lines: dict[tuple[str, int], str | None] = {}
+    lines: dict[tuple[str, int], tuple[str, frozenset[str]] | None] = {}
     found: dict[Tensor, str] = {}
     used_by = users(graph.nodes)
     for node in graph.nodes:
         if node.op in LEAVES or node.origin.phase != "forward":
             continue
-        place = (node.origin.file, node.origin.line)
+        place = node.origin[:2]
         if place not in lines:
             lines[place] = _assigned(linecache.getline(*place))
-        name = lines[place]
-        if name is not None and all((user.origin.file, user.origin.line) != place for user in used_by[node] if user.origin.phase == "forward"):
-            found[node] = name
+        assigned = lines[place]
+        if assigned is None or node.op not in assigned[1]:
+            continue
+        if all(user.origin[:2] != place for user in used_by[node] if user.origin.phase == "forward"):
+            found[node] = assigned[0]
     return found
 
 
-def _assigned(line: str) -> str | None:
+def _assigned(line: str) -> tuple[str, frozenset[str]] | None:
+    """For a line like ``c = a + b``, the name and the ops that can have made what it holds."""
     try:
         body = ast.parse(line.strip()).body
     except (SyntaxError, ValueError):
         return None
     if len(body) != 1 or not isinstance(body[0], ast.Assign) or len(body[0].targets) != 1:
         return None
-    target = body[0].targets[0]
-    return target.id if isinstance(target, ast.Name) else None
+    target, value = body[0].targets[0], body[0].value
+    if not isinstance(target, ast.Name):
+        return None
+    if isinstance(value, ast.BinOp | ast.UnaryOp):
+        return target.id, _OPERATORS.get(type(value.op), frozenset())
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute | ast.Name):
+        # A call names what it returns only when the op has the function's own name: anything else may return something else.
+        return target.id, frozenset({value.func.attr if isinstance(value.func, ast.Attribute) else value.func.id})
+    return None
 
 
 def leaf_name(name: str, scope: Iterable[str] = ()) -> str:
@@ -111,9 +134,9 @@ def _written(node: Tensor, words: list[str]) -> str:
         return f"{words[0]} {_INFIX[node.op]} {words[1]}"
     if node.op == "negative":
         return f"−{words[0]}"
-    if node.op == "square":
+    if node.op == "square" and words[0] != "·":
         return f"{words[0]}²"
-    if node.op == "power" and words[1] in _POWERS:
+    if node.op == "power" and words[0] != "·" and words[1] in _POWERS:
         return f"{words[0]}{_POWERS[words[1]]}"
     return f"{node.op}({', '.join(words)})"
 
@@ -146,3 +169,48 @@ def tooltip(node: Tensor, name: str | None) -> str:
 
 def _attribute(value: Any) -> str:
     return shorten(np.dtype(value).name if isinstance(value, np.dtype) else repr(value), 60)
+
+
+def range_text(first: str, last: str) -> str:
+    """From one layer to another: ``dense_1 … 12``."""
+    stem, _, number_ = last.rpartition("_")
+    return f"{first} … {number_ if stem and first.startswith(f'{stem}_') else last}"
+
+
+def note(node: Tensor) -> str:
+    """The attributes that one wants to see without pointing at the node."""
+    if node.op == "scan":
+        return f"{sum(inner.op not in LEAVES for inner in node.attribute('body').nodes)} ops a step"
+    if node.op == "part" or node.op in LEAVES:
+        return ""
+    words = []
+    for key, value in node.attributes:
+        if key in NOTED and value is not None:
+            words.append(
+                _index_text(value, node) if key == "index" else f"{key} {', '.join(map(str, value)) if isinstance(value, tuple) else value}"
+            )
+    return shorten(" ".join(words), 30)
+
+
+def _index_text(index: Any, node: Tensor) -> str:
+    """A slice as one writes it."""
+    if not isinstance(index, tuple) or not all(isinstance(part, tuple) and len(part) == 3 for part in index):
+        return f"index {index}"
+    words = []
+    for (start, stop, step), length in zip(index, node.inputs[0].shape, strict=False):
+        whole = (start, stop, step) == (0, length, 1)
+        words.append(":" if whole else f"{start}:{stop}" + (f":{step}" if step != 1 else ""))
+    return f"[{', '.join(words)}]"
+
+
+def part_name(node: Tensor) -> str:
+    """What one of a loop's results is."""
+    scan, index = node.inputs[0], node.attribute("index")
+    if scan.op != "scan":
+        return f"part {index}"
+    carries, ys = scan.attribute("carries"), len(scan.spec.parts) - 2 * scan.attribute("carries")
+    if index < carries:
+        return "last carry" if carries == 1 else f"last carry {index}"
+    if index < carries + ys:
+        return "outputs" if ys == 1 else f"outputs {index - carries}"
+    return "carries" if carries == 1 else f"carries {index - carries - ys}"

@@ -16,10 +16,10 @@ FONT = "Helvetica,Arial,sans-serif"
 COLORS: dict[str, tuple[str, str]] = {
     "canvas": ("#ffffff", "#0d1117"),
     "ink": ("#1f2328", "#e6edf3"),
-    "muted": ("#68717b", "#8d96a0"),
+    "muted": ("#545d67", "#a6b0ba"),
     "line": ("#8c959f", "#6e7681"),
     "faint": ("#d3d9df", "#2f3640"),
-    "value": ("#1a7f37", "#4ac26b"),
+    "value": ("#12692d", "#4ac26b"),
     "gradient": ("#cf222e", "#ff8078"),
     "derivative": ("#0550ae", "#79c0ff"),
     "op_fill": ("#fefefe", "#1c2128"),
@@ -33,24 +33,24 @@ COLORS: dict[str, tuple[str, str]] = {
     "output_fill": ("#efe9ff", "#2c2250"),
     "output_line": ("#7a5bd0", "#a18be8"),
     "backward_fill": ("#fff0ee", "#3b1d20"),
-    "backward_line": ("#e09a94", "#9c4a47"),
+    "backward_line": ("#e09a94", "#b65f5b"),
     "update_fill": ("#e3f6f2", "#12342f"),
     "update_line": ("#4fae9d", "#3a8f80"),
     "box_fill": ("#f7f8fa", "#13181f"),
     "box_line": ("#d5dae0", "#343b45"),
     "inner_fill": ("#f0f2f5", "#181e26"),
     "inner_line": ("#cbd1d8", "#3b434e"),
-    "moved": ("#bc4c00", "#f0883e"),
+    "moved": ("#a84300", "#f0883e"),
     "worker_1": ("#cfe4fd", "#153b66"),
-    "worker_2": ("#ffe0bd", "#5a3910"),
-    "worker_3": ("#d0efd6", "#17472b"),
+    "worker_2": ("#ffe0bd", "#4f320d"),
+    "worker_3": ("#d0efd6", "#133d24"),
     "worker_4": ("#fdd6e4", "#5b1f3a"),
     "worker_5": ("#e4daff", "#3b2b68"),
-    "worker_6": ("#f8ecad", "#524711"),
-    "worker_7": ("#c6eeeb", "#134947"),
-    "worker_8": ("#e9dbce", "#4a3829"),
+    "worker_6": ("#f8ecad", "#463c0e"),
+    "worker_7": ("#c6eeeb", "#0f3e3c"),
+    "worker_8": ("#e9dbce", "#403022"),
     "worker_9": ("#ffd2cc", "#68231e"),
-    "worker_10": ("#dfe3e8", "#3c434c"),
+    "worker_10": ("#dfe3e8", "#333a42"),
 }
 
 
@@ -74,18 +74,20 @@ class Shape(NamedTuple):
 
 
 class Stroke(NamedTuple):
-    """Colour, width and style of an edge, and whether it has a head."""
+    """Colour, width and style of an edge, whether it has a head, and the role of its label."""
 
     color: str
     width: float = 1.0
     style: str = "solid"
     head: bool = True
     label: str = "derivative"
+    shapes_layout: bool = True
+    """Whether the layout puts the target below the source; not for edges that lead back."""
 
 
 ROLES: dict[str, Text] = {
     "title": Text("ink", 12, True),
-    "op": Text("ink", 12),
+    "plain": Text("ink", 11),
     "note": Text("muted", 9.5),
     "value": Text("value", 10.5),
     "gradient": Text("gradient", 10.5),
@@ -97,7 +99,7 @@ NODES: dict[str, Shape] = {
     "op": Shape("box", "rounded,filled", "op_fill", "op_line"),
     "backward": Shape("box", "rounded,filled", "backward_fill", "backward_line"),
     "update": Shape("box", "rounded,filled", "update_fill", "update_line"),
-    "input": Shape("ellipse", "filled", "input_fill", "input_line", 1.2, "0.06,0.03"),
+    "input": Shape("note", "filled", "input_fill", "input_line", 1.2),
     "parameter": Shape("box", "filled", "parameter_fill", "parameter_line", 1.2),
     "constant": Shape("ellipse", "filled,dashed", "constant_fill", "constant_line", 1.0, "0.02,0.01"),
     "output": Shape("box", "rounded,filled", "output_fill", "output_line", 2.0),
@@ -116,7 +118,8 @@ EDGES: dict[str, Stroke] = {
     "data": Stroke("line"),
     "backward": Stroke("backward_line"),
     "update": Stroke("update_line"),
-    "carry": Stroke("output_line", 1.2, "dashed"),
+    "port": Stroke("line", label="note"),
+    "carry": Stroke("output_line", 1.2, "dashed", label="note", shapes_layout=False),
     "moved": Stroke("moved", 1.6, label="moved"),
     "local": Stroke("line", 1.0, label="note"),
     "synapse": Stroke("faint", 0.8, head=False),

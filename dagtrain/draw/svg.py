@@ -1,4 +1,4 @@
-"""What Graphviz's SVG needs before it goes into a page: a class and a stylesheet, real tooltips, and no name from another page's picture."""
+"""What Graphviz's SVG needs before it goes into a page: a class and a stylesheet, real tooltips, and ids of its own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from xml.etree import ElementTree
 
 from dagtrain.draw.style import css
+from dagtrain.draw.text import clean
 
 __all__ = ["finish"]
 
@@ -30,7 +31,7 @@ def finish(text: str, title: str = "", mark: str = "") -> str:
     root.set("class", "dagtrain")
     root.set("role", "img")
     if title:
-        root.set("aria-label", title)
+        root.set("aria-label", clean(title))
     for element in list(root.iter()):
         if mark and "id" in element.attrib:
             element.set("id", f"{mark}-{element.get('id')}")

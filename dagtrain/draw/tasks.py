@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
@@ -86,37 +87,57 @@ def task_diagram(
     colors = _colors(records)
     boxes: dict[str, Group] = {}
     nodes = []
-    for key, (kind, tip, _) in tasks.items():
+    for key, task in tasks.items():
         label = group(key) if group is not None else None
         if label is not None:
             boxes.setdefault(label, Group(f"group {label}", label))
-        nodes.append(_node(key, kind, tip, records.get(key), colors, None if label is None else f"group {label}"))
+        nodes.append(_node(key, task, records.get(key), colors, None if label is None else f"group {label}"))
     edges = []
-    for key, (_, _, sources) in tasks.items():
-        edges += [_edge(source, key, records.get(source), records.get(key)) for source in sources if source in tasks]
+    width = Counter(source for task in tasks.values() for source in task.sources)
+    for key, task in tasks.items():
+        edges += [_edge(source, key, records, width[source]) for source in task.sources if source in tasks]
     items = _legend(records, edges, colors, {node.kind for node in nodes}) if legend else []
     return Diagram(tuple(nodes), tuple(edges), tuple(boxes.values()), tuple(items), title, direction)
 
 
-Tasks = dict[Any, tuple[str, str, list[Any]]]
-"""Key → ("task" or "data", tooltip, the keys it needs in a stable order)."""
+class _Task(NamedTuple):
+    kind: str
+    tip: str
+    sources: list[Any]
+    """The keys it needs, in a stable order."""
+    given: str
+    """Its arguments, if they are few short numbers or words."""
+
+
+Tasks = dict[Any, _Task]
+
+
+def _given(node: Any) -> str:
+    """What a task that needs no other is called with: ``cube`` of 1, of 2, of 3 are told apart by it."""
+    arguments = getattr(node, "args", ())
+    if node.dependencies or not arguments or getattr(node, "kwargs", None):
+        return ""
+    text = ", ".join(repr(a) for a in arguments)
+    plain = all(type(a) in (int, float, bool, str) for a in arguments)
+    return f"({text})" if plain and len(text) <= 16 else ""
 
 
 def _tasks(obj: Any, optimize: bool) -> Tasks:
+    import dask
     from dask._task_spec import Alias, DataNode, convert_legacy_graph
-    from dask.base import collections_to_dsk
     from dask.utils import ensure_dict
 
     graph = obj
     if hasattr(obj, "__dask_graph__") and not isinstance(obj, Mapping):
-        graph = collections_to_dsk([obj], optimize_graph=True) if optimize else obj.__dask_graph__()
+        (chosen,) = dask.optimize(obj) if optimize else (obj,)
+        graph = chosen.__dask_graph__()
     nodes = convert_legacy_graph(ensure_dict(graph))
     found: Tasks = {}
     for key, node in nodes.items():
         kind = "data" if isinstance(node, DataNode) else "task"
-        what = "alias of" if isinstance(node, Alias) else ""
-        tip = f"{key}\n{what} {shorten(repr(node), 200)}"
-        found[key] = (kind, tip, sorted(node.dependencies, key=str))
+        what = "alias of " if isinstance(node, Alias) else ""
+        tip = f"{key}\n{what}{shorten(repr(node), 200)}"
+        found[key] = _Task(kind, tip, sorted(node.dependencies, key=str), _given(node))
     return {key: found[key] for key in _in_order(found)}
 
 
@@ -135,7 +156,7 @@ def _in_order(tasks: Tasks) -> list[Any]:
                 order.append(key)
                 continue
             stack.append((key, True))
-            stack.extend((source, False) for source in reversed(tasks[key][2]) if source not in done)
+            stack.extend((source, False) for source in reversed(tasks[key].sources) if source not in done)
     return order
 
 
@@ -157,13 +178,14 @@ def key_name(key: Any) -> tuple[str, str]:
     return shorten(without_hash(str(key)), 32), ""
 
 
-def _node(key: Any, kind: str, tip: str, record: TaskRecord | None, colors: Mapping[str, str], group: str | None) -> Node:
+def _node(key: Any, task: _Task, record: TaskRecord | None, colors: Mapping[str, str], group: str | None) -> Node:
     name, place = key_name(key)
-    lines = [Line(name, "title")]
+    kind, tip = task.kind, task.tip
+    lines = [Line(name if place else name + task.given, "title")]
     if place:
         lines.append(Line(place))
     if record is not None:
-        lines.append(Line(seconds_text(record.stop - record.start), "op"))
+        lines.append(Line(seconds_text(record.stop - record.start), "plain"))
         kind = colors[record.worker]
         tip += f"\non {record.worker}, {seconds_text(record.stop - record.start)}, {bytes_text(record.nbytes)}"
     return Node(_text_key(key), tuple(lines), kind, group, tip, (f"worker-{colors[record.worker]}",) if record is not None else ())
@@ -173,14 +195,17 @@ def _text_key(key: Any) -> str:
     return f"{type(key).__name__} {key!r}"
 
 
-def _edge(source: Any, target: Any, given: TaskRecord | None, taken: TaskRecord | None) -> Edge:
+def _edge(source: Any, target: Any, records: Mapping[Any, TaskRecord], users: int) -> Edge:
     ends = _text_key(source), _text_key(target)
+    # What goes to many tasks may run aside; chains and trees stay straight.
+    weight = 4 if users <= 2 else 1
+    given, taken = records.get(source), records.get(target)
     if given is None:
-        return Edge(*ends)
+        return Edge(*ends, weight=weight)
     label = bytes_text(given.nbytes)
     if taken is None or taken.worker == given.worker:
-        return Edge(*ends, label, "local", f"{label} stay on {given.worker}")
-    return Edge(*ends, label, "moved", f"{label} from {given.worker} to {taken.worker}")
+        return Edge(*ends, label, "local", f"{label} stay on {given.worker}", weight)
+    return Edge(*ends, label, "moved", f"{label} from {given.worker} to {taken.worker}", weight)
 
 
 def _colors(records: Mapping[Any, TaskRecord]) -> dict[str, str]:
@@ -213,12 +238,12 @@ def _collapsed(tasks: Tasks, records: Mapping[Any, TaskRecord], direction: str, 
         if known:
             workers = len({r.worker for r in known})
             busy = sum(r.stop - r.start for r in known)
-            lines.append(Line(f"{seconds_text(busy)} on {workers} worker{'s' if workers != 1 else ''}", "op"))
-        kind = "data" if all(tasks[key][0] == "data" for key in keys) else "task"
+            lines.append(Line(f"{seconds_text(busy)} on {workers} worker{'s' if workers != 1 else ''}", "plain"))
+        kind = "data" if all(tasks[key].kind == "data" for key in keys) else "task"
         nodes.append(Node(name, tuple(lines), kind, None, f"{name}: {len(keys)} tasks"))
     counts: dict[tuple[str, str], list[int]] = {}
-    for key, (_, _, sources) in tasks.items():
-        for source in sources:
+    for key, task in tasks.items():
+        for source in task.sources:
             if source in tasks and key_name(source)[0] != key_name(key)[0]:
                 ends = (key_name(source)[0], key_name(key)[0])
                 counts.setdefault(ends, []).append(records[source].nbytes if source in records else 0)

@@ -28,8 +28,8 @@ def shorten(text: str, most: int = 28) -> str:
     return f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"
 
 
-def number(value: Any) -> str:
-    """A number in at most four significant digits.
+def number(value: Any, digits: int = 4) -> str:
+    """A number in few significant digits.
 
     Examples
     --------
@@ -39,23 +39,22 @@ def number(value: Any) -> str:
     item = value.item() if hasattr(value, "item") else value
     if isinstance(item, bool | int):
         return str(item)
-    text = f"{item:.4g}"
+    text = f"{item:.{digits}g}"
     return "0" if text == "-0" else text
 
 
 def spec_text(spec: Any) -> str:
-    """Shape and dtype in few characters.
+    """Dtype and shape.
 
     Examples
     --------
     >>> from dagtrain import Spec
     >>> spec_text(Spec((64, 10), np.dtype("float32"))), spec_text(Spec((), np.dtype("float64")))
-    ('64×10 float32', 'float64')
+    ('float32[64, 10]', 'float64')
     """
     if spec.parts:
         return f"{len(spec.parts)} parts"
-    shape = "×".join(map(str, spec.shape))
-    return f"{shape} {spec.dtype.name}".strip()
+    return str(spec) if spec.shape else str(spec.dtype.name)
 
 
 def array_text(value: Any, most: int = 4) -> str:
@@ -79,7 +78,7 @@ def summary(array: Any) -> str:
     if array.size == 0:
         return "empty"
     if array.dtype.kind not in "biuf":
-        return f"norm {number(np.linalg.norm(array))}"
+        return f"norm {number(np.linalg.norm(array), 2)}"
     flat = array.ravel()
     if (flat == flat[0]).all():
         return f"all {number(flat[0])}"
@@ -89,7 +88,7 @@ def summary(array: Any) -> str:
     broken = np.count_nonzero(~np.isfinite(wide))
     if broken:
         return f"{broken} of {array.size} not finite"
-    return f"mean {number(wide.mean())} · norm {number(np.linalg.norm(wide))}"
+    return f"mean {number(wide.mean(), 2)} · norm {number(np.linalg.norm(wide), 2)}"
 
 
 def bytes_text(count: float) -> str:
