@@ -23,7 +23,7 @@ def test_an_optimiser_is_taken_as_it_is():
 
 
 def test_errors():
-    with pytest.raises(UnknownNameError, match="Did you mean 'adamw'"):
-        find("adamW")
+    with pytest.raises(UnknownNameError, match="Did you mean 'rmsprop'"):
+        find("rms_prop")
     with pytest.raises(ArgumentError, match="got a float"):
         find(0.1)
