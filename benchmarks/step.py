@@ -29,6 +29,8 @@ from typing import Any
 
 AGREE_STEPS, AGREE_WITHIN = 20, 1e-3
 WARM_STEPS = 5
+OWN = "dagtrain"
+BUSY = 0.5  # mean number of processes at work before ours
 SERVE = "--serve"  # the first argument in a contender's process
 PAUSE = 0.3  # seconds; the threads of OpenMP and XLA spin for up to 0.2 s after their work and would disturb the next contender
 PACKAGES = ("numpy", "dask", "torch", "jax", "scikit-learn")
@@ -53,7 +55,10 @@ def serve(name: str, batch_size: int, cores: int) -> None:
 
     try:
         contender = CONTENDERS[name](Problem(batch_size), cores)
-    except Exception as error:  # a peer may be absent or not work on this machine: that is a result, too
+    except Exception as error:
+        if name == OWN:
+            raise
+        # A peer may be absent or not work on this machine: that is a result, too.
         answer(unavailable=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"[:160])
         return
     threadpool_limits(cores)
@@ -202,7 +207,8 @@ def machine() -> dict[str, Any]:
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-    return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version(), **versions}
+    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else 0.0
+    return {"cpu": model, "cores": os.cpu_count(), "load": load, "python": platform.python_version(), **versions}
 
 
 def main() -> None:
@@ -219,6 +225,8 @@ def main() -> None:
     names = [n for n in CONTENDERS if n in options.only]
     about = machine()
     print(", ".join(f"{k} {v}" for k, v in about.items()), "\n", flush=True)
+    if about["load"] > BUSY:
+        print(f"The machine is busy (load {about['load']}): ratios on more than one core mean little.\n", flush=True)
     results = [compare(names, b, c, options.rounds, options.seconds) for c in options.cores for b in options.batch]
     print(report(results, names))
     if options.json:
