@@ -6,6 +6,7 @@ Scatter-add adds in the order of the positions, so its bits do not depend on tim
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -70,10 +71,15 @@ def _along_spec(a: Spec, indices: Spec, *, axis: int) -> Spec:
 
 
 def _grid(shape: tuple[int, ...], indices: Any, axis: int) -> tuple[Any, ...]:
+    lines = _lines(shape, axis)
+    return (*lines[:axis], indices, *lines[axis:])
+
+
+@lru_cache(maxsize=256)
+def _lines(shape: tuple[int, ...], axis: int) -> tuple[Any, ...]:
+    """Positions along every axis but one, each shaped to broadcast."""
     ndim = len(shape)
-    return tuple(
-        indices if i == axis else np.arange(n).reshape(tuple(-1 if j == i else 1 for j in range(ndim))) for i, n in enumerate(shape)
-    )
+    return tuple(np.arange(n).reshape(tuple(-1 if j == i else 1 for j in range(ndim))) for i, n in enumerate(shape) if i != axis)
 
 
 def _along_kernel(a: Any, indices: Any, out: Any = None, *, axis: int) -> Any:

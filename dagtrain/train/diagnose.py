@@ -43,7 +43,7 @@ def explain_not_finite(program: Any, source: Any, state: State, batches: Sequenc
             found = runner.contribute(shards)
             for s, contribution in enumerate(found):
                 if contribution is not None and not (np.isfinite(contribution.vector).all() and np.isfinite(contribution.sums).all()):
-                    return _name_op(program, before, s, shards, batch[s])
+                    return _name_op(program, before, s, shards, batch[s], parts.shard_key(before.step, s))
             runner.step(shards)
             if not np.isfinite(runner.state.parameters).all():
                 return NotFiniteError(
@@ -53,12 +53,12 @@ def explain_not_finite(program: Any, source: Any, state: State, batches: Sequenc
     return NotFiniteError("the loss is NaN or infinite, but the steps gave finite numbers when repeated in this process.")
 
 
-def _name_op(program: Any, state: State, shard: int, shards: Sequence[Any], rows: Array) -> NotFiniteError:
+def _name_op(program: Any, state: State, shard: int, shards: Sequence[Any], rows: Array, key: Array) -> NotFiniteError:
     x, y = shards[shard]
     weight = len(x) / sum(len(b[0]) for b in shards if b is not None)
     graph = program.shard_graph(len(x))
     leaves = [*program.layout.views(state.parameters), *program.statistics_layout.views(state.statistics)]
-    inputs = [*leaves, x, *(() if y is None else (y,)), weight, program.shard_key(state.step, shard)]
+    inputs = [*leaves, x, *(() if y is None else (y,)), weight, key]
     node = first_not_finite(graph, inputs)
     where = f"at step {state.step}, shard {shard} (first of its rows: {int(rows[0])})"
     if node is None:

@@ -45,7 +45,7 @@ class StepRunner:
         self._parameters = parts.layout.views(state.parameters)
         self._statistics = parts.statistics_layout.views(state.statistics)
         self._gradient = self.contributions[0][: parts.layout.size] if shards == 1 else np.empty(parts.layout.size, parts.layout.dtype)
-        self._bound = parts.update.bind(state, self._gradient)
+        self._bound = parts.update.bind(state, self._gradient, self.threads)
         self._pool = ThreadPoolExecutor(self.threads, "dagtrain") if self.threads > 1 else None
 
     def load(self, state: State) -> None:
@@ -97,10 +97,14 @@ class StepRunner:
         norms = update.norms(self.state, self._gradient) if update.needs_norm else []
         scalars = update.scalar_values(self.state.step, norms)
         fused = self.shards > 1 and not update.needs_norm
-        for i, block in enumerate(blocks):
-            if fused:
-                add_tree([None if v is None else v[block] for v in vectors], self._gradient[block])
-            self._bound.block(i, scalars)
+
+        def work(thread: int) -> None:
+            for i in range(thread, len(blocks), self.threads):
+                if fused:
+                    add_tree([None if v is None else v[blocks[i]] for v in vectors], self._gradient[blocks[i]])
+                self._bound.block(i, scalars)
+
+        self._each_thread(work)
         if len(self.state.statistics):
             add_tree([None if v is None else v[size:] for v in vectors], self.state.statistics)
         self.state.step += 1

@@ -69,8 +69,7 @@ class Objective:
         for n, t in found.items():
             outputs[f"statistics.{n}"] = cast(as_tensor(t) * weight, statistics.dtype)
         with scope("sums"):
-            wide = cast(weight, np.float64)
-            outputs["sums"] = stack([cast(as_tensor(v), np.float64) * wide for v in (cost, *values)])
+            outputs["sums"] = cast(stack([cast(as_tensor(v), weight.dtype) for v in (cost, *values)]) * weight, np.float64)
         leaves = [*p, *s, *data, weight, key_leaf]
         return Graph({str(t.name): t for t in leaves}, outputs)
 

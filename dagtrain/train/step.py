@@ -28,6 +28,8 @@ __all__ = ["Contribution", "Program", "ShardRunner", "add_tree", "tree_levels"]
 
 Array = np.ndarray[Any, Any]
 EVALUATED = 1024
+"""Most rows evaluated at once."""
+_NO_KEY = key(0)
 
 
 class Contribution(NamedTuple):
@@ -156,19 +158,20 @@ class Program:
     def for_workers(self, rows: Sequence[int]) -> StepParts:
         """The parts that a worker needs for shards of these sizes."""
         plans = {n: self.shard_plan(n) for n in rows}
-        return StepParts(plans, self.update, self.layout, self.statistics_layout, self.seed, len(self.names), self.y is not None)
+        keyed = any(s.op == "input" and s.name == "key" for n in rows for node in self.shard_graph(n).nodes for s in node.inputs)
+        return StepParts(plans, self.update, self.layout, self.statistics_layout, self.seed, len(self.names), keyed)
 
 
 class StepParts:
     """What runs shards and updates anywhere: plans, layouts and the seed; small when pickled."""
 
     def __init__(
-        self, plans: dict[int, Plan], update: Update, layout: VectorLayout, statistics: VectorLayout, seed: int, sums: int, labelled: bool
+        self, plans: dict[int, Plan], update: Update, layout: VectorLayout, statistics: VectorLayout, seed: int, sums: int, keyed: bool
     ) -> None:
         self.plans, self.update, self.layout, self.statistics_layout = plans, update, layout, statistics
-        self.seed, self.sums, self.labelled = seed, sums, labelled
+        self.seed, self.sums, self.keyed = seed, sums, keyed
         names = [(rows, p.key) for rows, p in sorted(plans.items())]
-        blocks = [p.key for p in update.block_plans.values()]
+        blocks = [p.key for p in (*update.block_plans.values(), *([update.scalars] if update.scalars else []))]
         self.key = hashlib.sha256(pickle.dumps((names, blocks, seed, layout.shapes, statistics.shapes))).hexdigest()[:32]
 
     @property
@@ -177,8 +180,8 @@ class StepParts:
         return self.layout.size + self.statistics_layout.size
 
     def shard_key(self, step: int, shard: int) -> Array:
-        """The key of a shard's random ops: a function of seed, step and shard."""
-        return derive(derive(derive(key(self.seed), 1), step), shard)
+        """The key of a shard's random ops: a function of seed, step and shard (any key where there are no such ops)."""
+        return derive(derive(derive(key(self.seed), 1), step), shard) if self.keyed else _NO_KEY
 
 
 def _pieces(rows: int) -> list[int]:

@@ -25,8 +25,8 @@ from dagtrain.train.state import State
 __all__ = ["BLOCK", "BoundUpdate", "Update", "blocks_of"]
 
 Array = np.ndarray[Any, Any]
-BLOCK = 16384
-"""Elements of a block: with its four or five companions it stays in a core's second-level cache."""
+BLOCK = 32768
+"""Elements of a block: few calls, and with its four or five companions it stays in a core's second-level cache."""
 
 
 def blocks_of(size: int) -> list[slice]:
@@ -34,8 +34,8 @@ def blocks_of(size: int) -> list[slice]:
 
     Examples
     --------
-    >>> [b.stop - b.start for b in blocks_of(40_000)]
-    [16384, 16384, 7232]
+    >>> [b.stop - b.start for b in blocks_of(70_000)]
+    [32768, 32768, 4464]
     """
     return [slice(a, min(a + BLOCK, size)) for a in range(0, size, BLOCK)]
 
@@ -117,22 +117,22 @@ class Update:
         """The numbers that all blocks share."""
         return () if self.scalars is None else self.scalars(float(step), *norms)
 
-    def bind(self, state: State, gradient: Array) -> BoundUpdate:
-        """The update of this state's own memory by this gradient's."""
-        return BoundUpdate(self, state, gradient)
+    def bind(self, state: State, gradient: Array, threads: int = 1) -> BoundUpdate:
+        """The update of this state's own memory by this gradient's; block `i` is for thread ``i % threads``."""
+        return BoundUpdate(self, state, gradient, threads)
 
 
 class BoundUpdate:
     """An update tied to memory: ``block(i, scalars)`` changes block `i` of the state in place."""
 
-    def __init__(self, update: Update, state: State, gradient: Array) -> None:
+    def __init__(self, update: Update, state: State, gradient: Array, threads: int) -> None:
         self._calls = []
-        spaces: dict[int, list[Array]] = {}
-        for block in update.blocks:
+        spaces: dict[tuple[int, int], list[Array]] = {}
+        for i, block in enumerate(update.blocks):
             length = block.stop - block.start
             vectors = [state.parameters[block], *(state.slots[n][block] for n in update.slots)]
-            bound = update.block_plans[length].bind(vectors, spaces.get(length))
-            spaces[length] = bound.slots
+            bound = update.block_plans[length].bind(vectors, spaces.get((i % threads, length)))
+            spaces[i % threads, length] = bound.slots
             self._calls.append((bound.run, (vectors[0], gradient[block], *vectors[1:])))
 
     def block(self, i: int, scalars: Sequence[Any]) -> None:
