@@ -9,6 +9,7 @@ import hashlib
 import linecache
 import threading
 import traceback
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,9 @@ __all__ = ["Plan", "plan"]
 
 Array = np.ndarray[Any, Any]
 _ALIGNMENT = 64
-_code: dict[str, Any] = {}
+_CODE_KEPT = 1024
+_code: OrderedDict[str, Any] = OrderedDict()
+_code_lock = threading.Lock()
 
 
 class Plan:
@@ -109,22 +112,28 @@ class Plan:
         return f"<Plan {self.key[:12]}: {len(self._lines)} calls, {self.memory.needed:,} bytes>"
 
     def _builder(self) -> Any:
-        code = _code.get(self.key)
-        if code is None:
-            code = _code[self.key] = compile(self.source, self._file, "exec")
-            linecache.cache[self._file] = (len(self.source), None, self.source.splitlines(keepends=True), self._file)
+        with _code_lock:
+            code = _code.get(self.key)
+            if code is None:
+                code = _code[self.key] = compile(self.source, self._file, "exec")
+                linecache.cache[self._file] = (len(self.source), None, self.source.splitlines(keepends=True), self._file)
+                if len(_code) > _CODE_KEPT:
+                    oldest, _ = _code.popitem(last=False)
+                    linecache.cache.pop(f"<dagtrain plan {oldest[:12]}>", None)
         space: dict[str, Any] = {name: find(name).kernel for name in self._kernels}
         space |= {"copyto": np.copyto, "inf": np.inf, "nan": np.nan}
         exec(code, space)  # the text was written by dagtrain.plan.source from ops and literals alone
         return space["build"]
 
-    def bind(self, outputs: Sequence[Array] | None = None) -> Bound:
+    def bind(self, outputs: Sequence[Array] | None = None, slots: Sequence[Array] | None = None) -> Bound:
         """A callable with work space of its own that writes into fixed output arrays.
 
         Parameters
         ----------
         outputs
             C-contiguous arrays of the outputs' specs, in order; new ones by default.
+        slots
+            The work space (``bound.slots``) of another binding of this plan, which then must not run at the same time.
 
         Returns
         -------
@@ -135,8 +144,8 @@ class Plan:
         for (name, spec), array in zip(self.outputs.items(), arrays, strict=True):
             if array.shape != spec.shape or array.dtype != spec.dtype or not array.flags.c_contiguous:
                 raise ArgumentError(f"output {name!r} must be a C-contiguous array of {spec}, got {array.dtype}{array.shape}.")
-        slots = [_aligned(n) for n in self._sizes]
-        return Bound(self._builder()(slots, arrays, self._constants, _view), tuple(arrays), slots)
+        space = [_aligned(n) for n in self._sizes] if slots is None else list(slots)
+        return Bound(self._builder()(space, arrays, self._constants, _view), tuple(arrays), space)
 
     def __call__(self, *inputs: Any) -> tuple[Array, ...]:
         """The outputs for these inputs, as new arrays.

@@ -46,7 +46,7 @@ class StepRunner:
         self._statistics = parts.statistics_layout.views(state.statistics)
         self._gradient = self.contributions[0][: parts.layout.size] if shards == 1 else np.empty(parts.layout.size, parts.layout.dtype)
         self._bound = parts.update.bind(state, self._gradient, self.threads)
-        self._pool = ThreadPoolExecutor(self.threads, "dagtrain") if self.threads > 1 else None
+        self._pool = ThreadPoolExecutor(self.threads, "dagtrain", initializer=np.seterr, initargs=("ignore",)) if self.threads > 1 else None
 
     def load(self, state: State) -> None:
         """Go on from another state."""
