@@ -23,10 +23,16 @@ def node_values(graph: Graph, inputs: Sequence[Any], watch: Callable[[Tensor, An
         raise ArgumentError(f"the graph has {len(graph.inputs)} inputs {list(graph.inputs)}, got {len(inputs)} values.")
     values: dict[Tensor, Any] = {}
     for (name, leaf), value in zip(graph.inputs.items(), inputs, strict=True):
-        array = np.asarray(value, leaf.dtype)
+        # Sums add in the order of memory: results must depend on an input's values alone, not on its layout.
+        array = np.asarray(value, leaf.dtype, order="C")
         if array.shape != leaf.shape:
             raise ArgumentError(f"input {name!r} is {leaf.spec}, got an array of shape {array.shape}.")
         values[leaf] = array
+    return _fill(graph, values, watch)
+
+
+def _fill(graph: Graph, values: dict[Tensor, Any], watch: Callable[[Tensor, Any], None] | None = None) -> dict[Tensor, Any]:
+    """Add the value of every node to those of the inputs."""
     for node in graph.nodes:
         if node not in values:
             values[node] = node.value if node.op in LEAVES else _apply(node, [values[source] for source in node.inputs])
@@ -41,13 +47,20 @@ def _apply(node: Tensor, arrays: list[Any]) -> Any:
             attributes = dict(node.attributes)
             body = attributes["body"]
             buffers = [np.empty(p.shape, p.dtype) for p in node.spec.parts]
-            return run(attributes, lambda *given: interpret(body, *given), arrays, buffers)
-        value = find(node.op).kernel(*arrays, **dict(node.attributes))
+            return run(attributes, lambda *given: _outputs(body, given), arrays, buffers)
+        op = find(node.op)
+        value = op.kernel(*arrays, **dict(node.attributes))
     except (ArgumentError, ExecutionError):
         raise
     except Exception as error:
         raise ExecutionError(f"{node.op} ({node.spec}) at {node.origin} failed: {error}") from error
-    return value if isinstance(value, list) else np.asarray(value)
+    # Left to itself, NumPy gives a result the layout of its operands; plans have room for it in C order.
+    return np.asarray(value) if op.view else np.asarray(value, order="C")
+
+
+def _outputs(body: Graph, arrays: Sequence[Any]) -> list[Any]:
+    values = _fill(body, dict(zip(body.inputs.values(), arrays, strict=True)))
+    return [np.asarray(values[t], order="C") for t in body.outputs.values()]
 
 
 def interpret(graph: Graph, *inputs: Any) -> tuple[Array, ...]:

@@ -100,7 +100,7 @@ class Plan:
         digest = hashlib.sha256(source.encode())
         for value in constants:
             digest.update(value.key.encode() if isinstance(value, _Loop) else value.tobytes())
-        self.key = digest.hexdigest()[:32]
+        self.key: str = digest.hexdigest()[:32]
         self._file = f"<dagtrain plan {self.key[:12]}>"
         self._threads = threading.local()
 
@@ -138,7 +138,8 @@ class Plan:
         Returns
         -------
         Bound
-            Called with the inputs (arrays of exactly the right shape and dtype: nothing is checked), it fills and returns `outputs`.
+            Called with the inputs (C-contiguous arrays of exactly the right shape and dtype: nothing is checked), it fills
+            and returns `outputs`.
         """
         arrays = [np.empty(s.shape, s.dtype) for s in self.outputs.values()] if outputs is None else list(outputs)
         for (name, spec), array in zip(self.outputs.items(), arrays, strict=True):
@@ -175,7 +176,7 @@ class Plan:
             raise ArgumentError(f"the plan takes {len(self._input_specs)} inputs {list(self.inputs)}, got {len(inputs)}.")
         arrays = []
         for (name, spec), value in zip(self._input_specs, inputs, strict=True):
-            array = np.asarray(value, spec.dtype)
+            array = np.asarray(value, spec.dtype, order="C")  # as the interpreter does: another layout would be another order of sums
             if array.shape != spec.shape:
                 raise ArgumentError(f"input {name!r} is {spec}, got {spec_of(value)}.")
             arrays.append(array)
