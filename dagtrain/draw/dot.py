@@ -10,8 +10,10 @@ from dagtrain.draw.text import clean
 
 __all__ = ["to_dot"]
 
-LARGE = 250
+LARGE = 120
 """From this many edges on, layout gives up some beauty for speed."""
+LONG = 5000
+"""From this many ranks on that all edges cross together, edges are straight: routing them around nodes would take most of the time."""
 _SPACE = "\N{NO-BREAK SPACE}"
 """Keeps labels off lines and cells apart: Graphviz drops ordinary spaces at the ends."""
 
@@ -59,7 +61,9 @@ def _settings(diagram: Diagram) -> list[str]:
         graph |= {"layout": "neato", "splines": "line", "outputorder": "edgesfirst"}
     elif len(diagram.edges) > LARGE:
         # Without these limits the network simplex alone takes tens of seconds on a few thousand edges.
-        graph |= {"nslimit": "2", "nslimit1": "2", "mclimit": "0.2", "splines": "polyline", "ranksep": "0.35"}
+        graph |= {"nslimit": "0.5", "nslimit1": "0.5", "splines": "polyline", "ranksep": "0.35"}
+        if _span(diagram) > LONG:
+            graph |= {"splines": "line", "outputorder": "edgesfirst"}
     if diagram.legend or diagram.title:
         graph |= {"labelloc": "b", "labeljust": "l"}
     node = {"fontname": FONT, "fontsize": "11", "fontcolor": light("ink"), "height": "0.3", "width": "0.3"}
@@ -68,6 +72,25 @@ def _settings(diagram: Diagram) -> list[str]:
     if diagram.legend or diagram.title:
         texts.append(f"label=<{_legend(diagram)}>")
     return texts
+
+
+def _span(diagram: Diagram) -> int:
+    """How many ranks all edges cross together, where a node stands below the lowest of its sources."""
+    after: dict[str, list[str]] = {node.key: [] for node in diagram.nodes}
+    waiting = dict.fromkeys(after, 0)
+    for edge in diagram.edges:
+        after[edge.source].append(edge.target)
+        waiting[edge.target] += 1
+    rank = dict.fromkeys(after, 0)
+    ready = [key for key, count in waiting.items() if not count]
+    while ready:
+        key = ready.pop()
+        for target in after[key]:
+            rank[target] = max(rank[target], rank[key] + 1)
+            waiting[target] -= 1
+            if not waiting[target]:
+                ready.append(target)
+    return sum(abs(rank[edge.target] - rank[edge.source]) for edge in diagram.edges)
 
 
 def _box(
@@ -201,5 +224,5 @@ def _attributes(values: dict[str, str]) -> str:
 
 def _quote(text: str) -> str:
     """A quoted string, made literal: Graphviz reads character references in it, and backslash escapes twice over in tooltips."""
-    escaped = text.replace("&", "&amp;").replace("\\", "&#92;").replace('"', '\\"').replace("\n", "\\n")
+    escaped = text.replace("&", "&amp;").replace("\\", "\\" * 4).replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
