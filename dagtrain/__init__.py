@@ -1,6 +1,7 @@
 """dagtrain: computational graphs and distributed training on Dask.
 
-NumPy-like Python is traced into a graph; the graph is differentiated, optimised, compiled, lowered to Dask tasks and drawn; and out of it networks are
+NumPy-like Python is traced into a graph; the graph is differentiated, optimised, compiled, lowered to Dask tasks and drawn; and out of it
+networks are
 trained, on one machine or many, with the same bits.
 """
 
@@ -58,7 +59,16 @@ __all__ = [
     "value_and_grad",
 ]
 
-_DASK = ("dask_graph", "dask_keys", "dask_layers", "dask_postcompute", "dask_postpersist", "dask_tokenize", "dask_optimize", "dask_scheduler")
+_DASK = (
+    "dask_graph",
+    "dask_keys",
+    "dask_layers",
+    "dask_postcompute",
+    "dask_postpersist",
+    "dask_tokenize",
+    "dask_optimize",
+    "dask_scheduler",
+)
 hooks.home("dagtrain.tasks", ("compute", "persist", "to_delayed", *_DASK))
 hooks.home("dagtrain.draw", ("visualize", "mimebundle"))
 hooks.home("dagtrain.cluster", ("current_client", "scheduler_engine", "measure_tasks"))

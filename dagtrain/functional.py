@@ -2,7 +2,8 @@
 
     loss ──trace──▶ graph ──stabilise──▶ graph ──gradient──▶ graph ──optimize, plan──▶ straight-line NumPy
 
-Each distinct signature (nesting, shapes, dtypes) is traced and compiled once and kept. Called on tensors instead of arrays, the same functions build
+Each distinct signature (nesting, shapes, dtypes) is traced and compiled once and kept. Called on tensors instead of arrays, the same
+functions build
 graph, so they nest in one another and in `trace`.
 """
 
@@ -323,8 +324,8 @@ def gradcheck(
             numeric = (8 * (sides[0] - sides[1]) - (sides[2] - sides[3])) / (12 * step)
             if not abs(exact - numeric) <= tolerance * max(1.0, abs(numeric)):
                 raise GradientError(
-                    f"the derivative of order {level} along random direction {number} is {exact!r} by the graph and {numeric!r} by differences "
-                    f"(tolerance {tolerance}). A rule is wrong, or the function is not smooth there."
+                    f"the derivative of order {level} along random direction {number} is {exact!r} by the graph and {numeric!r} by "
+                    f"differences (tolerance {tolerance}). A rule is wrong, or the function is not smooth there."
                 )
         checked = _directional(differentiated, along)
     return True
@@ -347,4 +348,3 @@ def _as_float64(argument: Any) -> Any:
             raise UnsupportedError(f"gradcheck needs arrays, got a {type(value).__name__} at {name!r}.")
     arrays = [np.asarray(v) for v in found.values()]
     return unflatten(structure, [a.astype(np.float64) if a.dtype.kind == "f" else a for a in arrays])
-

@@ -1,7 +1,9 @@
 """The engine *scheduler*: K steps unrolled as one Dask graph, every task placed by the Dask scheduler.
 
-Parameters and data go by future: they never pass through the client while steps run. Any worker may die: its tasks are computed again from what they
-depend on, with the same bits. At the end of a segment the state comes to the client, which cuts the chain of dependencies and is the copy from which
+Parameters and data go by future: they never pass through the client while steps run. Any worker may die: its tasks are computed again
+from what they
+depend on, with the same bits. At the end of a segment the state comes to the client, which cuts the chain of dependencies and is the copy
+from which
 a segment is repeated when its data is lost for good.
 """
 
@@ -154,7 +156,8 @@ class _SchedulerSession:
                 self.events.append(f"step {state.step}: segment repeated after {type(error).__name__}: {str(error)[:200]}")
                 if repeats > REPEATS:
                     raise ClusterError(
-                        f"the cluster failed {repeats} times in the steps from {state.step} on; the last time: {type(error).__name__}: {error}"
+                        f"the cluster failed {repeats} times in the steps from {state.step} on; the last time: "
+                        f"{type(error).__name__}: {error}"
                     ) from error
                 self._held.clear()
                 self._await_workers()
@@ -212,7 +215,9 @@ class _SchedulerSession:
             except Exception as error:
                 self.events.append(f"evaluation repeated after {type(error).__name__}: {str(error)[:200]}")
                 if repeat == REPEATS:
-                    raise ClusterError(f"the cluster failed {repeat + 1} times to evaluate; the last time: {type(error).__name__}: {error}") from error
+                    raise ClusterError(
+                        f"the cluster failed {repeat + 1} times to evaluate; the last time: {type(error).__name__}: {error}"
+                    ) from error
                 self._held.clear()
                 self._await_workers()
                 data = self._data(source)

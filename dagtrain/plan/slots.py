@@ -48,7 +48,8 @@ class Memory(NamedTuple):
 
     def __str__(self) -> str:
         share = self.needed / self.intermediates if self.intermediates else 1.0
-        return f"{self.needed:,} bytes needed ({self.slots:,} in slots, {self.outputs:,} in outputs), {share:.0%} of all intermediates ({self.intermediates:,})"
+        parts = f"{self.slots:,} in slots, {self.outputs:,} in outputs"
+        return f"{self.needed:,} bytes needed ({parts}), {share:.0%} of all intermediates ({self.intermediates:,})"
 
 
 class Place(NamedTuple):
@@ -71,7 +72,7 @@ class Layout:
     constants: list[Tensor] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     final_copies: list[tuple[int, Tensor]] = field(default_factory=list)
-    memory: Memory = Memory(0, 0, 0)
+    memory: Memory = field(default_factory=lambda: Memory(0, 0, 0))
 
 
 def lay_out(inputs: Sequence[Tensor], outputs: Sequence[Tensor], donate: Mapping[Tensor, int]) -> Layout:

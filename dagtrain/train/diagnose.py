@@ -1,4 +1,7 @@
-"""Why a loss is not a number: the steps are repeated from the last good state, and the shard that broke is run op by op in the interpreter."""
+"""Why a loss is not a number.
+
+The steps are repeated from the last good state, and the shard that broke is run op by op in the interpreter.
+"""
 
 from __future__ import annotations
 
@@ -47,8 +50,8 @@ def explain_not_finite(program: Any, source: Any, state: State, batches: Sequenc
             runner.step(shards)
             if not np.isfinite(runner.state.parameters).all():
                 return NotFiniteError(
-                    f"the update of step {before.step} ({program.optimizer_name}) made a parameter NaN or infinite, although the gradient is finite. "
-                    "Lower the learning rate."
+                    f"the update of step {before.step} ({program.optimizer_name}) made a parameter NaN or infinite, although the "
+                    "gradient is finite. Lower the learning rate."
                 )
     return NotFiniteError("the loss is NaN or infinite, but the steps gave finite numbers when repeated in this process.")
 
@@ -62,9 +65,12 @@ def _name_op(program: Any, state: State, shard: int, shards: Sequence[Any], rows
     node = first_not_finite(graph, inputs)
     where = f"at step {state.step}, shard {shard} (first of its rows: {int(rows[0])})"
     if node is None:
-        return NotFiniteError(f"the loss turned NaN or infinite {where}, in a sum over numbers that are finite one by one: they are too large.")
+        return NotFiniteError(
+            f"the loss turned NaN or infinite {where}, in a sum over numbers that are finite one by one: they are too large."
+        )
     layer = "/".join(node.origin.scope) or "the cost function"
     return NotFiniteError(
-        f"NaN or infinity first appeared {where} in the op {node.op!r} ({node.spec}, {node.origin.phase} of {layer}), written at {node.origin}. "
-        "Lower the learning rate, clip the gradient (dt.optim.clip_by_global_norm), scale the data, or keep that op's arguments in its domain."
+        f"NaN or infinity first appeared {where} in the op {node.op!r} ({node.spec}, {node.origin.phase} of {layer}), "
+        f"written at {node.origin}. Lower the learning rate, clip the gradient (dt.optim.clip_by_global_norm), scale the data, "
+        "or keep that op's arguments in its domain."
     )

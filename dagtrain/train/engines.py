@@ -49,14 +49,16 @@ class Engine(Protocol):
 
 
 class InlineEngine:
-    """This process, shards on a pool of threads; it starts no server and opens no port."""
+    """Shards on a pool of threads of this process; starts no server and opens no port."""
 
     name = "inline"
     workers = 0
     dashboard: str | None = None
 
     def __init__(self, threads: int | None = None) -> None:
-        self.threads = threads if threads is not None else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.threads = (
+            threads if threads is not None else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        )
 
     def session(self, program: Program, source: Any) -> AbstractContextManager[Session]:
         """Begin work in this process."""
@@ -119,7 +121,8 @@ def choose_engine(name: str, threads: int | None, client: Any) -> Engine:
         if name == "auto":
             return InlineEngine(threads)
         raise ClusterError(
-            f"the engine {name!r} needs a Dask cluster and there is no client: create one first, as in client = distributed.Client(), or pass client=."
+            f"the engine {name!r} needs a Dask cluster and there is no client. "
+            "Create one first, as in client = distributed.Client(), or pass client=."
         )
     engine: Engine = hooks.call("scheduler_engine", found)
     return engine

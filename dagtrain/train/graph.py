@@ -5,7 +5,8 @@
     data ─────┼─▶ …               │                ├─▶ update[t] = state[t+1]
               └─▶ gradient[t, 7] ─┴─▶ total[t, 4] ─┘
 
-A ``total`` task adds an aligned group of shards, and ``update`` adds the groups: together exactly the fixed tree of `dagtrain.train.step.add_tree`.
+A ``total`` task adds an aligned group of shards, and ``update`` adds the groups: together exactly the fixed tree of
+`dagtrain.train.step.add_tree`.
 No task changes its inputs, so any of them can be lost and computed again.
 """
 
@@ -52,7 +53,7 @@ _local = threading.local()
 
 
 def _runner(parts: StepParts) -> ShardRunner:
-    """This thread's runner; it outlives the task, so that plans are bound once."""
+    """The calling thread's runner; it outlives the task, so that plans are bound once."""
     kept: dict[str, ShardRunner] = _local.__dict__.setdefault("runners", {})
     if parts.key not in kept:
         while len(kept) >= 4:
@@ -62,7 +63,13 @@ def _runner(parts: StepParts) -> ShardRunner:
 
 
 def gradient_task(
-    parts: StepParts, before: Stepped, weight: float, step: int, shard: int, picks: Sequence[tuple[Array, Array]], *partitions: tuple[Array, Array | None]
+    parts: StepParts,
+    before: Stepped,
+    weight: float,
+    step: int,
+    shard: int,
+    picks: Sequence[tuple[Array, Array]],
+    *partitions: tuple[Array, Array | None],
 ) -> Contribution:
     """One shard's contribution; `picks` says which rows of each partition go to which places of the shard."""
     x, y = assemble(picks, partitions)
@@ -88,7 +95,8 @@ def assemble(picks: Sequence[tuple[Array, Array]], partitions: Sequence[tuple[Ar
 def total_task(*contributions: Contribution) -> Contribution:
     """The sum of an aligned group of shards by the fixed tree."""
     vector, sums = add_tree([c.vector for c in contributions]), add_tree([c.sums for c in contributions])
-    assert vector is not None and sums is not None, "a group has at least one shard"
+    assert vector is not None, "a group has at least one shard"
+    assert sums is not None, "a group has at least one shard"
     return Contribution(vector, sums)
 
 
@@ -99,7 +107,8 @@ def update_task(parts: StepParts, before: Stepped, places: Sequence[int], shards
     for place, part in zip(places, subtotals, strict=True):
         vectors[place], sums[place] = part
     total, measured = add_tree(vectors), add_tree(sums)
-    assert total is not None and measured is not None, "a step has at least one sample"
+    assert total is not None, "a step has at least one sample"
+    assert measured is not None, "a step has at least one sample"
     with np.errstate(all="ignore"):
         return Stepped(next_state(parts, before.state, total), (*before.sums, measured))
 
@@ -144,7 +153,15 @@ def step_tasks(
                 picks.append((places, rows[places] - starts[p]))
             key = (f"gradient-{token}", t, s)
             tasks[key] = Task(
-                key, gradient_task, TaskRef(parts), TaskRef(state), len(rows) / samples, t, s, DataNode(None, picks), *(TaskRef(data[p]) for p in wanted)
+                key,
+                gradient_task,
+                TaskRef(parts),
+                TaskRef(state),
+                len(rows) / samples,
+                t,
+                s,
+                DataNode(None, picks),
+                *(TaskRef(data[p]) for p in wanted),
             )
             groups.setdefault(s // GROUP * GROUP, []).append(key)
         subtotals = []
@@ -152,13 +169,13 @@ def step_tasks(
             if len(groups) == 1 or len(members) == 1:
                 subtotals += list(zip(range(place, place + len(members)), members, strict=True))
                 continue
-            key = (f"total-{token}", t, place)
-            tasks[key] = Task(key, total_task, *(TaskRef(m) for m in members))
-            subtotals.append((place, key))
-        key = (f"update-{token}", t)
-        places = [place for place, _ in subtotals]
-        tasks[key] = Task(key, update_task, TaskRef(parts), TaskRef(state), DataNode(None, places), len(batch), *(TaskRef(k) for _, k in subtotals))
-        state = key
+            total = (f"total-{token}", t, place)
+            tasks[total] = Task(total, total_task, *(TaskRef(m) for m in members))
+            subtotals.append((place, total))
+        update = (f"update-{token}", t)
+        standing = DataNode(None, [place for place, _ in subtotals])
+        tasks[update] = Task(update, update_task, TaskRef(parts), TaskRef(state), standing, len(batch), *(TaskRef(k) for _, k in subtotals))
+        state = update
     return tasks, state
 
 
@@ -236,7 +253,7 @@ class StepGraph:
     def __dask_scheduler__(self) -> Any:
         from dask.threaded import get
 
-        return staticmethod(get).__func__
+        return get
 
 
 def _first(results: Sequence[Any]) -> Any:

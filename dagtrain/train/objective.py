@@ -40,11 +40,15 @@ class Objective:
         """First parameters and running statistics, as nests of arrays."""
         raise NotImplementedError
 
-    def forward(self, parameters: Any, statistics: Any, x: Tensor, y: Tensor | None, key: Tensor, training: bool) -> tuple[Tensor, list[Tensor], Any]:
+    def forward(
+        self, parameters: Any, statistics: Any, x: Tensor, y: Tensor | None, key: Tensor, training: bool
+    ) -> tuple[Tensor, list[Tensor], Any]:
         """Loss, metrics and new statistics of one shard."""
         raise NotImplementedError
 
-    def _leaves(self, parameters: VectorLayout, statistics: VectorLayout, rows: int, x: Spec, y: Spec | None) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    def _leaves(
+        self, parameters: VectorLayout, statistics: VectorLayout, rows: int, x: Spec, y: Spec | None
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         p = [new_input(f"parameters.{n}", s, parameters.dtype) for n, s in zip(parameters.names, parameters.shapes, strict=True)]
         s = [new_input(f"statistics.{n}", t, statistics.dtype) for n, t in zip(statistics.names, statistics.shapes, strict=True)]
         data = [new_input("x", (rows, *x.shape), x.dtype)]
@@ -57,7 +61,12 @@ class Objective:
         p, s, data = self._leaves(parameters, statistics, rows, x, y)
         weight, key_leaf = new_input("weight", (), parameters.dtype), new_input("key", (2,), np.uint64)
         cost, values, after = self.forward(
-            unflatten(parameters.structure, p), unflatten(statistics.structure, s), data[0], data[1] if y is not None else None, key_leaf, True
+            unflatten(parameters.structure, p),
+            unflatten(statistics.structure, s),
+            data[0],
+            data[1] if y is not None else None,
+            key_leaf,
+            True,
         )
         if not isinstance(cost, Tensor) or cost.shape:
             raise NotScalarError(f"the cost must be one number for a batch, got {cost!r}. Reduce it over the samples with np.mean.")
@@ -77,14 +86,21 @@ class Objective:
         """Graph of loss and metrics on rows that are not trained on, times the number of rows."""
         p, s, data = self._leaves(parameters, statistics, rows, x, y)
         cost, values, _ = self.forward(
-            unflatten(parameters.structure, p), unflatten(statistics.structure, s), data[0], data[1] if y is not None else None, as_tensor(key(0)), False
+            unflatten(parameters.structure, p),
+            unflatten(statistics.structure, s),
+            data[0],
+            data[1] if y is not None else None,
+            as_tensor(key(0)),
+            False,
         )
         sums = stack([cast(as_tensor(v), np.float64) * float(rows) for v in (cost, *values)])
         return Graph({str(t.name): t for t in [*p, *s, *data]}, {"sums": sums})
 
     def output_graph(self, parameters: VectorLayout, statistics: VectorLayout, rows: int, x: Spec) -> Graph:
         """Graph of the model's outputs."""
-        raise ArgumentError("a plain cost function has no outputs to predict: train a model, or compile a function of your own with dt.compile.")
+        raise ArgumentError(
+            "a plain cost function has no outputs to predict: train a model, or compile a function of your own with dt.compile."
+        )
 
 
 class ModelObjective(Objective):
@@ -110,7 +126,9 @@ class ModelObjective(Objective):
         parameters, statistics = (VectorLayout.of(t) for t in self.initial(0, x))
         return self.output_graph(parameters, statistics, rows, x).outputs["outputs"].spec
 
-    def forward(self, parameters: Any, statistics: Any, x: Tensor, y: Tensor | None, key: Tensor, training: bool) -> tuple[Tensor, list[Tensor], Any]:
+    def forward(
+        self, parameters: Any, statistics: Any, x: Tensor, y: Tensor | None, key: Tensor, training: bool
+    ) -> tuple[Tensor, list[Tensor], Any]:
         """Apply the model, then the loss and the metrics."""
         outputs, after = self.model.apply(parameters, statistics, x, key=key if training else None, training=training)
         with scope("loss"):
@@ -124,7 +142,9 @@ class ModelObjective(Objective):
     def output_graph(self, parameters: VectorLayout, statistics: VectorLayout, rows: int, x: Spec) -> Graph:
         """Graph of the model's outputs, as in evaluation."""
         p, s, data = self._leaves(parameters, statistics, rows, x, None)
-        outputs, _ = self.model.apply(unflatten(parameters.structure, p), unflatten(statistics.structure, s), data[0], key=None, training=False)
+        outputs, _ = self.model.apply(
+            unflatten(parameters.structure, p), unflatten(statistics.structure, s), data[0], key=None, training=False
+        )
         return Graph({str(t.name): t for t in [*p, *s, *data]}, {"outputs": as_tensor(outputs)})
 
 
@@ -142,6 +162,8 @@ class CostObjective(Objective):
         """The parameters that were given."""
         return self.parameters, {}
 
-    def forward(self, parameters: Any, statistics: Any, x: Tensor, y: Tensor | None, key: Tensor, training: bool) -> tuple[Tensor, list[Tensor], Any]:
+    def forward(
+        self, parameters: Any, statistics: Any, x: Tensor, y: Tensor | None, key: Tensor, training: bool
+    ) -> tuple[Tensor, list[Tensor], Any]:
         """Call the cost function."""
         return (self.cost(parameters, x) if y is None else self.cost(parameters, x, y)), [], {}

@@ -228,7 +228,9 @@ class ShardRunner:
         self._spaces = {} if spaces is None else spaces
         self._views = [*parts.layout.views(out), *parts.statistics_layout.views(out[parts.layout.size :])]
 
-    def run(self, parameters: Sequence[Array], statistics: Sequence[Array], x: Array, y: Array | None, weight: float, step: int, shard: int) -> Contribution:
+    def run(
+        self, parameters: Sequence[Array], statistics: Sequence[Array], x: Array, y: Array | None, weight: float, step: int, shard: int
+    ) -> Contribution:
         """One shard's contribution; parameters and statistics are views by name."""
         rows = len(x)
         bound = self._bound.get(rows)

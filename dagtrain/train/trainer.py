@@ -2,14 +2,15 @@
 
     Trainer ── Program (compiled step) ──▶ engine.run(program, source, state, batches) ──▶ state
 
-The loop knows epochs, batches and progress; an engine knows where shards run. The final weights are a pure function of model, data, seed and shards.
+The loop knows epochs, batches and progress; an engine knows where shards run. The final weights are a pure function of model, data, seed
+and shards.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -49,7 +50,8 @@ class Trainer:
     seed
         Of the initial parameters, the order of the samples and all random ops.
     engine
-        ``"inline"``: this process. ``"scheduler"``: each part of a step is a Dask task. ``"auto"``: the current Dask client's cluster if there is one,
+        ``"inline"``: this process. ``"scheduler"``: each part of a step is a Dask task. ``"auto"``:
+        the current Dask client's cluster if there is one,
         else inline.
     threads
         Threads of the engine inline.
@@ -81,7 +83,7 @@ class Trainer:
         loss: Any = None,
         optimizer: Any = "adam",
         metrics: Sequence[Any] = (),
-        shards: int | str = "auto",
+        shards: int | Literal["auto"] = "auto",
         seed: int = 0,
         engine: str = "auto",
         threads: int | None = None,
@@ -112,7 +114,6 @@ class Trainer:
         self._program: Program | None = None
         self._state: State | None = None
         self._epochs_done = 0
-        self._last_shape: tuple[int, int] | None = None
         self._sample: tuple[Any, BatchPlan] | None = None
 
     # ---- training
@@ -162,7 +163,7 @@ class Trainer:
         plan = BatchPlan(source.samples, batch_size, self.shards, self.seed, shuffle)
         program = self._prepare(source.x_spec, source.y_spec)
         validation = None if validation_data is None else self._open_validation(validation_data, source)
-        self._last_shape, self._sample = (min(batch_size, source.samples), plan.shards), (source, plan)
+        self._sample = source, plan
         reporter = _console(verbose) if reporter is None else reporter
         history = History(info=self._info(engine, plan))
         state = self._state if self._state is not None else program.first_state()
@@ -176,7 +177,7 @@ class Trainer:
                     row |= {f"val_{n}": float(v) / validation.samples for n, v in zip(program.names, sums, strict=True)}
                 self._state = state
                 self._epochs_done += 1
-                history.add({k: v for k, v in row.items()})
+                history.add(row)
                 reporter.epoch({"epoch": epoch + 1, "epochs": epochs, **row})
             history.events += session.events
         history.fingerprint = state.fingerprint
@@ -184,7 +185,9 @@ class Trainer:
         self.history = history
         return history
 
-    def _epoch(self, session: Any, program: Program, source: Any, plan: BatchPlan, state: State, reporter: Any) -> tuple[State, dict[str, float]]:
+    def _epoch(
+        self, session: Any, program: Program, source: Any, plan: BatchPlan, state: State, reporter: Any
+    ) -> tuple[State, dict[str, float]]:
         began = time.perf_counter()
         batches = [plan.step(self._epochs_done, i) for i in range(plan.steps_per_epoch)]
         counts = [sum(len(s) for s in batch) for batch in batches]
@@ -231,11 +234,15 @@ class Trainer:
             outputs = program.output_plan(1).outputs["outputs"]
             if x.shape[1:] != program.x.shape:
                 raise DataError(f"the model was trained on rows of shape {program.x.shape}, got rows of shape {x.shape[1:]}.")
-            whole = x.rechunk({i: -1 for i in range(1, x.ndim)})
+            whole = x.rechunk(dict.fromkeys(range(1, x.ndim), -1))
             return whole.map_blocks(
-                Predictor(program, state, batch_size), dtype=outputs.dtype, drop_axis=list(range(1, x.ndim)), new_axis=list(range(1, len(outputs.shape))),
-                chunks=(whole.chunks[0], *((n,) for n in outputs.shape[1:])), meta=np.empty((0,) * len(outputs.shape), outputs.dtype),
-            )  # fmt: skip
+                Predictor(program, state, batch_size),
+                dtype=outputs.dtype,
+                drop_axis=list(range(1, x.ndim)),
+                new_axis=list(range(1, outputs.ndim)),
+                chunks=(whole.chunks[0], *((n,) for n in outputs.shape[1:])),
+                meta=np.empty((0,) * outputs.ndim, outputs.dtype),
+            )
         source = open_source(x, None, targets=None)
         self._same_rows(source.x_spec, program.x)
         return Predictor(program, state, batch_size)(source.local()[0])
@@ -256,8 +263,9 @@ class Trainer:
     def graph(self, rows: int | None = None) -> Graph:
         """The computational graph of one shard of this many rows (by default a full batch's first shard)."""
         program, _ = self._trained("give its graph")
-        batch, shards = self._last_shape or (1, 1)
-        return program.shard_graph(rows or -(-batch // shards))
+        if rows is None:
+            rows = 1 if self._sample is None else len(self._sample[1].step(0, 0)[0])
+        return program.shard_graph(rows)
 
     def step_graph(self, steps: int = 1) -> Any:
         """The next training steps as a Dask graph that anyone can draw, inspect and compute: see `dagtrain.train.graph.StepGraph`.
@@ -356,4 +364,3 @@ def _console(verbose: int) -> Any:
     from dagtrain.report import Reporter
 
     return Reporter(verbose=verbose)
-

@@ -46,7 +46,9 @@ class VectorLayout:
         found, structure = flatten(tree)
         for name, value in found.items():
             if np.asarray(value).dtype.kind != "f":
-                raise DTypeError(f"the parameter {name!r} is {np.asarray(value).dtype}; parameters are floats. Make it one with .astype(np.float32).")
+                raise DTypeError(
+                    f"the parameter {name!r} is {np.asarray(value).dtype}; parameters are floats. Make it one with .astype(np.float32)."
+                )
         return cls(tuple(found), tuple(np.shape(v) for v in found.values()), structure, np.dtype(dtype).str)
 
     @property
