@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from dagtrain.errors import GraphError
-from dagtrain.graph import LEAVES, Graph, Tensor, located, make, remake
+from dagtrain.graph import LEAVES, Graph, Tensor, located, make, rebuild, remake
+from dagtrain.graph import input as new_input
 from dagtrain.transform.conditions import CONDITIONS
 from dagtrain.transform.patterns import Apply, Letter, Number, Pattern, build, holds, match, variants
 from dagtrain.transform.rules import Rule
@@ -21,8 +22,8 @@ Settle = Callable[[Tensor], Tensor]
 Step = Callable[[Tensor, Settle], Tensor]
 """One way to change a node: gives the node itself where it has nothing to do."""
 
-MOST_REWRITES = 32
-MOST_PASSES = 16
+MOST_REWRITES = 256  # for one node of the graph, those inside the results of rules among them
+MOST_PASSES = 8
 DEEPEST = 40
 # Integers wrap around at their own width, so a rule may not carry such an op over to another width.
 WRAPPING = frozenset({"add", "subtract", "multiply", "negative", "power", "square", "absolute", "sum", "prod", "cumsum", "cumprod"})
@@ -92,6 +93,7 @@ class _Pass:
         self.steps = steps
         self.settled: set[Tensor] = set()
         self.depth = 0
+        self.left = MOST_REWRITES
         self.unfinished = False
 
     def settle(self, node: Tensor) -> Tensor:
@@ -99,13 +101,14 @@ class _Pass:
         if self.depth >= DEEPEST:
             self.unfinished = True
             return node
+        if self.depth == 0:
+            self.left = MOST_REWRITES
         self.depth += 1
-        for _ in range(MOST_REWRITES):
-            if node in self.settled:
-                break
+        while node not in self.settled and self.left > 0:
             new = self._once(node)
             if new is node:
                 break
+            self.left -= 1
             node = new
         self.depth -= 1
         self.settled.add(node)
@@ -122,16 +125,15 @@ class _Pass:
 
     def _with_body(self, node: Tensor) -> Tensor:
         body = node.attribute("body")
-        new = self.run(body, ())
+        new = self.run(body)
         return node if same(new, body) else make("scan", node.inputs, {**dict(node.attributes), "body": new}, node.spec, node.origin)
 
-    def run(self, graph: Graph, keep: Iterable[Tensor]) -> Graph:
-        """The graph with every node settled, but for the kept ones and what leads only to them."""
-        became = {t: t for t in keep}
+    def run(self, graph: Graph) -> Graph:
+        """The graph with every node settled."""
+        became: dict[Tensor, Tensor] = {}
         for node in graph.nodes:
-            if node not in became:
-                new = node if node.op in LEAVES else remake(node, tuple([became[source] for source in node.inputs]))
-                became[node] = self.settle(new)
+            new = node if node.op in LEAVES else remake(node, tuple([became[source] for source in node.inputs]))
+            became[node] = self.settle(new)
         new_graph = graph.replace(became)
         return graph if same(new_graph, graph) else new_graph
 
@@ -143,13 +145,29 @@ def same(a: Graph, b: Graph) -> bool:
 
 def rewrite(graph: Graph, steps: Sequence[Step], *, keep: Iterable[Tensor] = ()) -> Graph:
     """Change the nodes of a graph, and of the bodies of its loops, by steps until none has anything to do."""
-    kept = tuple(keep)
+    # Leaves stand in for what is kept, so that no pattern sees through it.
+    stand_ins = {t: new_input(f"kept {i}", t.shape, t.dtype) for i, t in enumerate(keep)}
+    opened = _open(graph, stand_ins) if stand_ins else graph
+    changed = opened
     for _ in range(MOST_PASSES):
         walk = _Pass(steps)
-        graph = walk.run(graph, kept)
-        if not walk.unfinished:
+        before, changed = changed, walk.run(changed)
+        if not walk.unfinished or len(changed) > len(before):
             break
-    return graph
+    if changed is opened:
+        return graph
+    return graph.replace(dict(zip(graph.outputs.values(), _close(changed, stand_ins), strict=True))) if stand_ins else changed
+
+
+def _open(graph: Graph, stand_ins: dict[Tensor, Tensor]) -> Graph:
+    became = rebuild(graph.outputs.values(), stand_ins)
+    inputs = {**graph.inputs, **{str(leaf.name): leaf for leaf in stand_ins.values()}}
+    return Graph(inputs, {name: became[t] for name, t in graph.outputs.items()})
+
+
+def _close(graph: Graph, stand_ins: dict[Tensor, Tensor]) -> list[Tensor]:
+    became = rebuild(graph.outputs.values(), {leaf: t for t, leaf in stand_ins.items()})
+    return [became[t] for t in graph.outputs.values()]
 
 
 def simplify(graph: Graph, rules: RuleSet | Iterable[Rule], *, keep: Iterable[Tensor] = ()) -> Graph:
