@@ -214,7 +214,7 @@ def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
     if returned:
         raise UnsupportedError("np.average(..., returned=True) is not supported on tensors.")
     if weights is None:
-        return mean(a, axis, keepdims=keepdims is True)
+        return reduce.reduce_mean(as_tensor(a), axis, keepdims is True)
     a, weights = as_tensor(a), as_tensor(weights)
     if weights.shape != a.shape and axis is not None:
         weights = shape.reshape(weights, [n if i == axis % a.ndim else 1 for i, n in enumerate(a.shape)])
