@@ -228,14 +228,15 @@ def test_layers_that_differ_do_not_fold() -> None:
 
 
 def test_layers_beside_each_other_do_not_fold() -> None:
-    def cost(x: Any) -> Any:
+    def cost(params: Any, x: Any) -> Any:
         parts = []
-        for i in range(4):
-            with dt.scope(f"head_{i}"):
-                parts.append(np.tanh(x * (i + 1)))
+        for name, weight in params.items():
+            with dt.scope(name):
+                parts.append(np.tanh(x * weight))
         return sum(parts[1:], parts[0])
 
-    diagram = computational_diagram(dt.trace(cost, np.zeros(2)), collapse=True)
+    graph = dt.trace(cost, {f"head_{i}": np.zeros(2) for i in range(4)}, np.zeros(2))
+    diagram = computational_diagram(graph, collapse=True)
     assert len([node for node in diagram.nodes if node.kind == "layer"]) == 4
 
 

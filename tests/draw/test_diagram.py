@@ -83,10 +83,10 @@ def test_every_color_of_a_picture_has_a_dark_twin() -> None:
     edges = tuple(Edge("op", "input", "1", kind) for kind in EDGES)
     svg = Picture(Diagram(nodes, edges, (), tuple(LegendItem(kind, kind) for kind in NODES))).svg
     body = svg.partition("</style>")[2]
-    used = set(re.findall(r'(?:fill|stroke)="([^"]+)"', body)) - {"none", "transparent"}
+    used = {pair for pair in re.findall(r'(fill|stroke)="([^"]+)"', body) if pair[1] not in ("none", "transparent")}
     style = css()
-    assert used
-    assert [color for color in used if f'[fill="{color}"]' not in style] == []
+    assert {"fill", "stroke"} == {what for what, _ in used}
+    assert [pair for pair in used if '[{}="{}"]{{{}:var(--'.format(*pair, pair[0]) not in style] == []
 
 
 def test_text_is_readable_on_every_fill_in_light_and_in_dark() -> None:
