@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.errors import ArgumentError, NoGradientError, NotConnectedError, NotScalarError
-from dagtrain.graph import Graph, Spec, Tensor, ancestors_of, located, topological
+from dagtrain.graph import Graph, Spec, Tensor, located, topological
 from dagtrain.graph import input as new_input
 from dagtrain.ops import ZERO, as_tensor, find
 from dagtrain.ops.elementwise import cast
@@ -75,11 +75,13 @@ def gradient(
     NotScalarError, NotConnectedError, NoGradientError
     """
     found = cotangents([cost], [_seed(cost, cotangent)], targets)
+    connected = set(topological([cost])) if len(found) < len(set(targets)) else set()
     results = []
     for target in targets:
         g = found.get(target)
         if g is None:
-            if unconnected != "zero":
+            zero = target in connected and target.dtype.kind == "f"  # every path leads through an op whose derivative is zero
+            if not zero and unconnected != "zero":
                 raise NotConnectedError(_unconnected(cost, target))
             g = broadcast_to(as_tensor(np.zeros((), target.dtype)), target.shape)
         results.append(g)
@@ -94,14 +96,15 @@ def _seed(cost: Tensor, cotangent: Any) -> Tensor:
         return cast(broadcast_to(seed, cost.shape), cost.dtype)
     if cost.shape:
         raise NotScalarError(
-            f"the cost must be one number, got shape {cost.shape} ({cost.origin}). Reduce it with np.mean or np.sum, or give a cotangent of its shape."
+            f"the cost must be one number, got shape {cost.shape} ({cost.origin}). Reduce it with np.mean or np.sum, or give a cotangent "
+            "of its shape."
         )
     return as_tensor(np.ones((), cost.dtype))
 
 
 def _unconnected(cost: Tensor, target: Tensor) -> str:
     name = f"{target.name!r} " if target.name else ""
-    why = "its dtype is not a float" if target.dtype.kind != "f" else "no differentiable path leads from it to the cost"
+    why = "its dtype is not a float" if target.dtype.kind != "f" else "no path leads from it to the cost"
     return (
         f"the cost ({cost.origin}) is not connected to the target {name}({target.spec}, {target.origin}): {why}. "
         'Leave it out, or ask for zeros with unconnected="zero".'
@@ -114,7 +117,7 @@ def cotangents(outputs: Sequence[Tensor], seeds: Sequence[Tensor], targets: Sequ
         if not isinstance(target, Tensor):
             raise ArgumentError(f"differentiate by tensors, not by a {type(target).__name__}.")
     order = topological(outputs)
-    path = ancestors_of([t for t in targets if t.dtype.kind == "f"], order)
+    path = _path([t for t in targets if t.dtype.kind == "f"], order)
     sums: dict[Tensor, Tensor] = {}
     several: dict[Tensor, list[Tensor | None]] = {}
     for output, seed in zip(outputs, seeds, strict=True):
@@ -138,20 +141,31 @@ def cotangents(outputs: Sequence[Tensor], seeds: Sequence[Tensor], targets: Sequ
     return {t: sums[t] for t in targets if t in sums}
 
 
+def _path(targets: Sequence[Tensor], order: Sequence[Tensor]) -> set[Tensor]:
+    """The targets and all nodes that depend on one of them by derivatives that are not zero everywhere."""
+    found = set(targets)
+    for node in order:
+        if node not in found and any(source in found for source in node.inputs):
+            flat = find(node.op).gradient is ZERO or (node.dtype.kind in "biu" and not node.spec.parts)
+            if not flat:
+                found.add(node)
+    return found
+
+
 def _pull(
     node: Tensor, sums: dict[Tensor, Tensor], several: dict[Tensor, list[Tensor | None]], path: set[Tensor]
 ) -> list[tuple[Tensor, Tensor]]:
     """The contributions of one node to its inputs on the path."""
     if node.op == "part":
         return [(node.inputs[0], sums[node])]
-    wanted = [i for i, source in enumerate(node.inputs) if source in path and (source.dtype.kind == "f" or source.spec.parts)]
+    wanted = [i for i, source in enumerate(node.inputs) if source in path and (source.dtype.kind in "fc" or source.spec.parts)]
     if not wanted:
         return []
     if node.op == "scan":
         given: Sequence[Tensor | None] = scan_gradient(node, several[node], vjp_graph)
     else:
         rule = find(node.op).gradient
-        if rule is ZERO or node.dtype.kind in "biu":
+        if rule is ZERO or node.dtype.kind in "biu":  # a target that is the result of such an op
             return []
         if rule is None or node.dtype.kind == "c":
             reason = "is complex" if node.dtype.kind == "c" else "has no gradient rule"

@@ -32,7 +32,7 @@ def prune(graph: Graph) -> Graph:
 def _pruned(node: Tensor, wanted: dict[int, Tensor], inputs: tuple[Tensor, ...]) -> dict[Tensor, Tensor]:
     """Old part → part of a smaller loop; empty if the loop cannot be made smaller."""
     a = dict(node.attributes)
-    body: Graph = prune(a["body"])
+    body: Graph = a["body"]
     carries, sequences = a["carries"], a["sequences"]
     ins, outs = list(body.inputs.values()), list(body.outputs.values())
     ys = len(outs) - carries
@@ -49,11 +49,14 @@ def _pruned(node: Tensor, wanted: dict[int, Tensor], inputs: tuple[Tensor, ...])
     lines = [i for i in range(carries, carries + sequences) if ins[i] in needed]
     fixed = [i for i in range(carries + sequences, len(ins)) if ins[i] in needed]
     kept = [*kept_state, *lines, *fixed]
-    if body is a["body"] and len(kept) == len(ins) and len(used_ys) == ys:
-        return {}
     names, results_names = list(body.inputs), list(body.outputs)
     chosen = [*kept_state, *(carries + i for i in used_ys)]
-    smaller = Graph({names[i]: ins[i] for i in kept}, {results_names[i]: outs[i] for i in chosen})
+    if len(kept) < len(ins) or len(chosen) < len(outs):
+        smaller = prune(Graph({names[i]: ins[i] for i in kept}, {results_names[i]: outs[i] for i in chosen}))
+    else:
+        smaller = prune(body)
+    if smaller is body:
+        return {}
     state_in, lines_in, fixed_in = ([inputs[i] for i in group] for group in (kept_state, lines, fixed))
     with located(node.origin):
         parts = bare_scan(smaller, state_in, lines_in, fixed_in, a["length"], a["reverse"])
