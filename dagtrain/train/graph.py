@@ -92,25 +92,28 @@ def assemble(picks: Sequence[tuple[Array, Array]], partitions: Sequence[tuple[Ar
     return x, y
 
 
-def total_task(*contributions: Contribution) -> Contribution:
-    """The sum of an aligned group of shards by the fixed tree."""
-    vector, sums = add_tree([c.vector for c in contributions]), add_tree([c.sums for c in contributions])
-    assert vector is not None, "a group has at least one shard"
-    assert sums is not None, "a group has at least one shard"
-    return Contribution(vector, sums)
+def total_task(places: Sequence[int], *contributions: Contribution) -> Contribution:
+    """The sum of an aligned group of shards, which stand at these places of it."""
+    return _add_at(places, GROUP, contributions)
 
 
 def update_task(parts: StepParts, before: Stepped, places: Sequence[int], shards: int, *subtotals: Contribution) -> Stepped:
     """The next state from the last and the sums of the groups, which stand at these places of the tree."""
-    vectors: list[Array | None] = [None] * shards
-    sums: list[Array | None] = [None] * shards
-    for place, part in zip(places, subtotals, strict=True):
-        vectors[place], sums[place] = part
-    total, measured = add_tree(vectors), add_tree(sums)
-    assert total is not None, "a step has at least one sample"
-    assert measured is not None, "a step has at least one sample"
+    total, measured = _add_at(places, shards, subtotals)
     with np.errstate(all="ignore"):
         return Stepped(next_state(parts, before.state, total), (*before.sums, measured))
+
+
+def _add_at(places: Sequence[int], width: int, parts: Sequence[Contribution]) -> Contribution:
+    """The sum by the fixed tree of this width; places where no part stands add nothing."""
+    vectors: list[Array | None] = [None] * width
+    sums: list[Array | None] = [None] * width
+    for place, part in zip(places, parts, strict=True):
+        vectors[place], sums[place] = part
+    vector, measured = add_tree(vectors), add_tree(sums)
+    assert vector is not None, "a group has at least one shard"
+    assert measured is not None, "a group has at least one shard"
+    return Contribution(vector, measured)
 
 
 def begin_task(before: Stepped) -> Stepped:
@@ -141,7 +144,7 @@ def step_tasks(
     starts = ends - np.asarray(sizes)
     for t, batch in enumerate(batches, first_step):
         samples = sum(len(s) for s in batch)
-        groups: dict[int, list[Any]] = {}
+        groups: dict[int, dict[int, Any]] = {}
         for s, rows in enumerate(batch):
             if not len(rows):
                 continue
@@ -163,18 +166,20 @@ def step_tasks(
                 DataNode(None, picks),
                 *(TaskRef(data[p]) for p in wanted),
             )
-            groups.setdefault(s // GROUP * GROUP, []).append(key)
-        subtotals = []
+            groups.setdefault(s // GROUP * GROUP, {})[s] = key
+        subtotals: dict[int, Any] = {}
         for place, members in groups.items():
             if len(groups) == 1 or len(members) == 1:
-                subtotals += list(zip(range(place, place + len(members)), members, strict=True))
+                subtotals |= members
                 continue
             total = (f"total-{token}", t, place)
-            tasks[total] = Task(total, total_task, *(TaskRef(m) for m in members))
-            subtotals.append((place, total))
+            tasks[total] = Task(total, total_task, DataNode(None, [s - place for s in members]), *(TaskRef(k) for k in members.values()))
+            subtotals[place] = total
         update = (f"update-{token}", t)
-        standing = DataNode(None, [place for place, _ in subtotals])
-        tasks[update] = Task(update, update_task, TaskRef(parts), TaskRef(state), standing, len(batch), *(TaskRef(k) for _, k in subtotals))
+        standing = DataNode(None, list(subtotals))
+        tasks[update] = Task(
+            update, update_task, TaskRef(parts), TaskRef(state), standing, len(batch), *(TaskRef(k) for k in subtotals.values())
+        )
         state = update
     return tasks, state
 
