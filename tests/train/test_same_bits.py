@@ -1,0 +1,115 @@
+"""The final weights are a function of model, data, seed and shards, and of nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+
+import dask.array as da
+import numpy as np
+import pytest
+
+import dagtrain as dt
+
+
+@pytest.mark.parametrize("threads", [2, 3, 4, 8, 20])
+def test_the_number_of_threads_changes_nothing(make, fit_digits, threads):
+    wanted = fit_digits(make(engine="inline", threads=1))
+    found = fit_digits(make(engine="inline", threads=threads))
+    assert found.fingerprint == wanted.fingerprint
+    assert found.history["loss"] == wanted.history["loss"]
+
+
+@pytest.mark.parametrize("chunks", [(100, 64), (37, 64), ((1, 300, 215), (60, 4))], ids=str)
+def test_the_chunks_of_the_data_change_nothing(make, digits, fit_digits, chunks):
+    wanted = fit_digits(make(engine="inline"))
+    x, y = da.from_array(digits.x[:516], chunks=chunks), da.from_array(digits.y[:516], chunks=(200,))
+    found = make(engine="inline").fit(x, y, epochs=3, batch_size=64, verbose=0)
+    assert found.fingerprint == wanted.fingerprint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [np.asfortranarray, lambda x: np.repeat(x, 2, axis=1)[:, ::2], lambda x: x.astype("f8"), np.ndarray.tolist],
+    ids=["F", "strided", "wide", "list"],
+)
+def test_the_layout_and_the_type_of_the_data_change_nothing(digits, change):
+    def fit(x):
+        model = dt.nn.Sequential([dt.nn.Dense(16, "tanh"), dt.nn.Dense(10)])
+        return dt.Trainer(model, loss="cross_entropy", shards=4).fit(x, digits.y[:200], batch_size=50, verbose=0).fingerprint
+
+    assert fit(change(digits.x[:200])) == fit(digits.x[:200])
+
+
+@pytest.mark.parametrize("option", [{"seed": 1}, {"shards": 7}], ids=str)
+def test_the_seed_and_the_shards_change_the_bits(make, fit_digits, option):
+    assert fit_digits(make()).fingerprint != fit_digits(make(**option)).fingerprint
+
+
+@pytest.mark.parametrize("option", [{"batch_size": 65}, {"epochs": 2}, {"shuffle": False}, {"rows": 515}], ids=str)
+def test_what_the_run_depends_on_changes_the_bits(make, fit_digits, option):
+    assert fit_digits(make()).fingerprint != fit_digits(make(), **option).fingerprint
+
+
+def test_validation_changes_nothing(make, digits, fit_digits):
+    validation = (digits.x_validation, digits.y_validation)
+    assert fit_digits(make(), validation_data=validation).fingerprint == fit_digits(make()).fingerprint
+
+
+@pytest.mark.parametrize("engine", ["inline", "auto"])
+def test_fitting_twice_is_fitting_longer(make, fit_digits, engine):
+    whole, parts = make(engine=engine), make(engine=engine)
+    wanted = fit_digits(whole, epochs=3)
+    first, second = fit_digits(parts, epochs=1), fit_digits(parts, epochs=2)
+    assert second.fingerprint == wanted.fingerprint
+    assert first.history["loss"] + second.history["loss"] == wanted.history["loss"]
+
+
+def test_looking_at_a_trainer_between_two_fits_changes_nothing(make, digits, fit_digits):
+    trainer = make()
+    fit_digits(trainer, epochs=1)
+    trainer.evaluate(digits.x_validation, digits.y_validation)
+    trainer.predict(digits.x_validation)
+    trainer.step_graph(2).compute(scheduler="sync")
+    trainer.parameters["dense_1"]["kernel"][...] = 0
+    fit_digits(trainer, epochs=1)
+    assert trainer.history.fingerprint == fit_digits(make(), epochs=2).fingerprint
+
+
+@pytest.mark.parametrize("rows", [8, 9, 64, 71, 72], ids=str)
+def test_any_rest_of_the_last_batch_is_the_same_for_all_threads(make, fit_digits, rows):
+    """64 + 7 samples leave a shard of 8 empty, 64 + 8 give each one."""
+    batch_size = min(rows, 64)
+    found = {fit_digits(make(threads=n), rows=rows, batch_size=batch_size).fingerprint for n in (1, 3)}
+    assert len(found) == 1
+
+
+SCRIPT = """
+import json, sys
+for name in json.loads(sys.argv[1]):
+    __import__(name)
+import dagtrain as dt
+data = dt.data.load_digits()
+layers = [dt.nn.BatchNorm(), dt.nn.Dense(256, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(10)]
+optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2))
+trainer = dt.Trainer(dt.nn.Sequential(layers), loss="cross_entropy", optimizer=optimizer, metrics=["accuracy"], shards=8)
+history = trainer.fit(data.x[:516], data.y[:516], epochs=3, batch_size=64, verbose=0)
+graph = trainer.graph(9)
+print(json.dumps([history.fingerprint, graph.key, trainer.program.for_workers([9]).key, trainer.step_graph().last]))
+"""
+
+
+def test_processes_agree_whatever_their_hashes_threads_and_imports():
+    """Other hash seeds, numbers of BLAS threads and orders of import, as on other machines of the same kind."""
+    variants = [
+        ("0", "1", ["numpy", "dagtrain"]),
+        ("1", "2", ["distributed", "scipy.linalg", "dagtrain.draw"]),
+        ("424242", "4", ["dagtrain.train", "sklearn", "dask.array"]),
+    ]
+    running = []
+    for seed, threads, modules in variants:
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
+        command = [sys.executable, "-c", SCRIPT, json.dumps(modules)]
+        running.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+    found = [json.loads(process.communicate(timeout=100)[0]) for process in running]
+    assert found[0] == found[1] == found[2]
