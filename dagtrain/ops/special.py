@@ -28,7 +28,7 @@ def _erf(x: Any, out: Any = None) -> Any:
         total *= squared
         total += coefficient
     total *= inner
-    outer = np.where(np.abs(wide) < _INNER, _INNER, np.abs(wide.real))
+    outer = np.where(np.abs(wide) < _INNER, _INNER, np.sign(wide.real) * wide)
     fraction = np.zeros_like(outer)
     for k in range(60, 0, -1):
         fraction = (k / 2) / (outer + fraction)
