@@ -1,0 +1,28 @@
+"""The cases that tests of ops share: each record's own samples, drawn."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dagtrain.ops import OPS, Draw, Op, Sample
+
+# The loop has a body instead of samples, and its parts are views of it: both are tested in tests/trace/test_scan.py.
+WITHOUT_SAMPLES = {"scan", "part"}
+CASES = [pytest.param(op, s, id=f"{name}-{i}") for name, op in sorted(OPS.items()) for i, s in enumerate(op.samples)]
+
+
+def draw(d: Draw, rng: np.random.Generator) -> Any:
+    if d.dtype == "?":
+        return rng.random(d.shape) > 0.5
+    if d.dtype[0] in "iu":
+        return rng.integers(int(d.low), int(d.high), d.shape).astype(d.dtype)
+    return np.asarray(rng.uniform(d.low, d.high, d.shape), d.dtype)
+
+
+def draws(op: Op, sample: Sample) -> list[Any]:
+    rng = np.random.default_rng(zlib.crc32(f"{op.name} {sample}".encode()))
+    return [draw(d, rng) for d in sample.draws]
