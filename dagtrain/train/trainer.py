@@ -9,20 +9,24 @@ and shards.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
 
 from dagtrain import optim
 from dagtrain.data import BatchPlan, open_source
+from dagtrain.data.batches import whole
+from dagtrain.data.check import check_dtype
 from dagtrain.errors import ArgumentError, DataError, NotFiniteError, UnknownNameError
 from dagtrain.graph import Graph, Spec
-from dagtrain.plan.blas import blas_description, one_blas_thread
+from dagtrain.plan.blas import blas_description
 from dagtrain.train.diagnose import explain_not_finite
 from dagtrain.train.engines import choose_engine
 from dagtrain.train.history import History
 from dagtrain.train.objective import CostObjective, ModelObjective, Objective
+from dagtrain.train.predict import Predictor
 from dagtrain.train.state import State
 from dagtrain.train.step import Program
 
@@ -92,8 +96,11 @@ class Trainer:
     ) -> None:
         if engine not in ENGINES:
             raise UnknownNameError.of("engine", engine, ENGINES)
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
-            raise ArgumentError(f"threads is a whole number from 1 up, got {threads!r}.")
+        if threads is not None:
+            threads = whole("threads", threads, 1)
+        if shards != "auto":
+            shards = whole('shards (if not "auto")', shards, 1)
+        seed = whole("seed", seed, 0)
         if isinstance(metrics, str):
             raise ArgumentError(f"metrics is a list of names, as in metrics=[{metrics!r}].")
         self._objective: Objective
@@ -156,20 +163,26 @@ class Trainer:
         NotFiniteError
             If the loss becomes NaN or infinite; names the first op that made it.
         """
-        if not isinstance(epochs, int) or epochs < 1:
-            raise ArgumentError(f"epochs is a whole number from 1 up, got {epochs!r}.")
+        epochs = whole("epochs", epochs, 1)
+        reporter = _console(verbose) if reporter is None else reporter
         engine = choose_engine(self.engine, self.threads, self.client)
+        BatchPlan(
+            whole("batch_size", batch_size, 1), batch_size, self.shards, self.seed
+        )  # a full batch can be cut: seen before data is opened
         source = self._open(x, y)
         plan = BatchPlan(source.samples, batch_size, self.shards, self.seed, shuffle)
-        program = self._prepare(source.x_spec, source.y_spec)
-        validation = None if validation_data is None else self._open_validation(validation_data, source)
+        program = self._prepare(source)
+        validation = None if validation_data is None else self._open_validation(validation_data, program)
+        # Whatever the user's functions get wrong is an error here and not in the midst of training.
+        program.for_workers(sorted({len(s) for i in {0, plan.steps_per_epoch - 1} for s in plan.step(0, i) if len(s)}))
+        if validation is not None:
+            program.for_evaluation(validation.sizes)
         self._sample = source, plan
-        reporter = _console(verbose) if reporter is None else reporter
         history = History(info=self._info(engine, plan))
         state = self._state if self._state is not None else program.first_state()
         better = dict(zip(program.names, (False, *self._objective.higher_is_better), strict=True))
         reporter.start({**history.info, "dashboard": engine.dashboard, "epochs": epochs, "higher_is_better": better})
-        with engine.session(program, source) as session:
+        with closing(reporter), engine.session(program, source) as session:
             for epoch in range(epochs):
                 state, row = self._epoch(session, program, source, plan, state, reporter)
                 if validation is not None:
@@ -201,6 +214,8 @@ class Trainer:
 
         try:
             after = session.run(state, batches, check)
+            if not (np.isfinite(after.parameters).all() and np.isfinite(after.statistics).all()):
+                raise NotFiniteError("the last step made a parameter NaN or infinite")
         except NotFiniteError:
             raise explain_not_finite(program, source, state, batches) from None
         seconds = time.perf_counter() - began
@@ -212,9 +227,9 @@ class Trainer:
     def evaluate(self, x: Any, y: Any = None) -> dict[str, float]:
         """Loss and metrics on other data, as means over its samples."""
         program, state = self._trained("evaluate")
-        source = self._open(x, y)
-        self._same_rows(source.x_spec, program.x)
         engine = choose_engine(self.engine, self.threads, self.client)
+        source = self._open(x, y)
+        _check_alike(program, source)
         with engine.session(program, source) as session:
             sums = session.evaluate(source, state)
         return {n: float(v) / source.samples for n, v in zip(program.names, sums, strict=True)}
@@ -230,21 +245,22 @@ class Trainer:
             Rows computed at once.
         """
         program, state = self._trained("predict")
+        batch_size = whole("batch_size", batch_size, 1)
         if type(x).__module__.startswith("dask.array"):
             outputs = program.output_plan(1).outputs["outputs"]
-            if x.shape[1:] != program.x.shape:
-                raise DataError(f"the model was trained on rows of shape {program.x.shape}, got rows of shape {x.shape[1:]}.")
-            whole = x.rechunk(dict.fromkeys(range(1, x.ndim), -1))
-            return whole.map_blocks(
+            check_dtype("x", x.dtype)
+            _check_rows(program, x.shape[1:])
+            rows = x.rechunk(dict.fromkeys(range(1, x.ndim), -1))
+            return rows.map_blocks(
                 Predictor(program, state, batch_size),
                 dtype=outputs.dtype,
                 drop_axis=list(range(1, x.ndim)),
                 new_axis=list(range(1, outputs.ndim)),
-                chunks=(whole.chunks[0], *((n,) for n in outputs.shape[1:])),
+                chunks=(rows.chunks[0], *((n,) for n in outputs.shape[1:])),
                 meta=np.empty((0,) * outputs.ndim, outputs.dtype),
             )
         source = open_source(x, None, targets=None)
-        self._same_rows(source.x_spec, program.x)
+        _check_rows(program, source.x_spec.shape)
         return Predictor(program, state, batch_size)(source.local()[0])
 
     # ---- what can be looked at
@@ -287,29 +303,27 @@ class Trainer:
     def _open(self, x: Any, y: Any) -> Any:
         objective = self._objective
         if y is None and isinstance(objective, ModelObjective):
-            raise DataError("a model needs targets: fit(x, y).")
+            raise DataError("a model needs targets: give y beside x.")
         targets = objective.targets if objective.targets != "any" else None
-        classes = None
-        if targets == "classes" and isinstance(objective, ModelObjective):
-            outputs = objective.outputs_spec(open_form(x))
-            classes = outputs.shape[-1]
-        return open_source(x, y, targets=targets, classes=classes)
+        classes, label_axes = None, 1
+        row = row_form(x) if targets == "classes" else None
+        if row is not None and isinstance(objective, ModelObjective):
+            outputs = objective.outputs_spec(row)
+            if outputs.ndim > 1:
+                classes, label_axes = outputs.shape[-1], outputs.ndim - 1
+        return open_source(x, y, targets=targets, classes=classes, label_axes=label_axes)
 
-    def _open_validation(self, data: tuple[Any, Any], source: Any) -> Any:
+    def _open_validation(self, data: tuple[Any, Any], program: Program) -> Any:
         if not isinstance(data, tuple | list) or len(data) != 2:
             raise ArgumentError("validation_data is a pair (x, y).")
         found = self._open(*data)
-        self._same_rows(found.x_spec, source.x_spec)
+        _check_alike(program, found)
         return found
 
-    def _same_rows(self, found: Spec, wanted: Spec) -> None:
-        if found.shape != wanted.shape:
-            raise DataError(f"the model was trained on rows of shape {wanted.shape}, got rows of shape {found.shape}.")
-
-    def _prepare(self, x: Spec, y: Spec | None) -> Program:
-        if self._program is None:
-            self._program = Program(self._objective, self.optimizer, x, y, self.seed)
-        self._same_rows(x, self._program.x)
+    def _prepare(self, source: Any) -> Program:
+        if self._program is None or self._state is None:  # a program that trained nothing binds nobody to its rows
+            self._program = Program(self._objective, self.optimizer, source.x_spec, source.y_spec, self.seed)
+        _check_alike(self._program, source)
         return self._program
 
     def _trained(self, purpose: str) -> tuple[Program, State]:
@@ -334,33 +348,44 @@ class Trainer:
         }
 
 
-class Predictor:
-    """Computes outputs for blocks of rows; picklable, so that Dask can call it on partitions."""
-
-    def __init__(self, program: Program, state: State, batch_size: int) -> None:
-        self.state, self.batch_size, self.x = state, batch_size, program.x
-        self.layout, self.statistics_layout = program.layout, program.statistics_layout
-        self.outputs = program.output_plan(1).outputs["outputs"]
-        self._program = program
-
-    def __call__(self, x: Array) -> Array:
-        rows = np.ascontiguousarray(x, self.x.dtype)
-        leaves = [*self.layout.views(self.state.parameters), *self.statistics_layout.views(self.state.statistics)]
-        found = [np.empty((0, *self.outputs.shape[1:]), self.outputs.dtype)]
-        with one_blas_thread():
-            for start in range(0, len(rows), self.batch_size):
-                part = rows[start : start + self.batch_size]
-                found.append(self._program.output_plan(len(part))(*leaves, part)[0])
-        return np.concatenate(found)
-
-
-def open_form(x: Any) -> Spec:
-    """Spec of a row of x as it will be in training, without looking at its values."""
-    shape = tuple(getattr(x, "shape", np.shape(x)))
+def row_form(x: Any) -> Spec | None:
+    """Spec of a row of x as it will be in training, without looking at its values; None where x has no rows with elements."""
+    try:
+        shape = x.shape if hasattr(x, "shape") else np.shape(x)
+    except ValueError:  # rows of different lengths
+        return None
+    if not isinstance(shape, tuple) or not shape or 0 in shape[1:]:
+        return None
     return Spec(tuple(int(n) for n in shape[1:]), np.dtype(np.float32))
+
+
+def _check_rows(program: Program, shape: tuple[int, ...]) -> None:
+    if shape != program.x.shape:
+        raise DataError(f"the model was trained on rows of shape {program.x.shape}, got rows of shape {shape}.")
+
+
+def _check_alike(program: Program, source: Any) -> None:
+    """Refuse data whose rows are not those that the program was compiled for."""
+    _check_rows(program, source.x_spec.shape)
+    if (program.y is None) != (source.y_spec is None):
+        raise DataError(f"the trainer was fitted {'without' if program.y is None else 'with'} targets y: do the same here.")
+    found, wanted = source.y_spec, program.y
+    if found is not None and wanted is not None and found != wanted:
+        raise DataError(f"the trainer was fitted on targets that are {wanted} for each row, these are {found}.")
 
 
 def _console(verbose: int) -> Any:
     from dagtrain.report import Reporter
 
     return Reporter(verbose=verbose)
+
+
+@contextmanager
+def closing(reporter: Any) -> Iterator[None]:
+    """Take the reporter's progress bar away where training ends by an error."""
+    try:
+        yield
+    except BaseException:
+        if hasattr(reporter, "close"):
+            reporter.close()
+        raise

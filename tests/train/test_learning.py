@@ -1,5 +1,7 @@
 """Training arrives where it should: a known solution, or an accuracy that others reach on the same data."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -73,4 +75,4 @@ def test_labels_in_a_plain_cost_function_are_whole_numbers():
 def test_every_optimiser_by_name_lowers_the_loss(digits, optimizer):
     trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(10)]), loss="cross_entropy", optimizer=optimizer, shards=2)
     losses = trainer.fit(digits.x[:400], digits.y[:400], epochs=4, batch_size=32, verbose=0).history["loss"]
-    assert all(later < earlier for earlier, later in zip(losses, losses[1:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(losses))

@@ -100,7 +100,7 @@ def test_contributions_sum_to_the_gradient_of_the_whole_batch(shards):
 
 
 def test_the_loss_of_an_uneven_batch_is_the_mean_over_its_samples():
-    trainer, history = fitted(shards=5, batch_size=ROWS, epochs=1)
+    _, history = fitted(shards=5, batch_size=ROWS, epochs=1)
     assert history.history["loss"][0] == pytest.approx(float(np.mean(Y.astype("f8") ** 2)), rel=1e-6)
 
 
