@@ -1,0 +1,94 @@
+"""Graphs as `dask.delayed` values: one for each output, with inputs that are there or that Dask computes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
+
+from dagtrain.errors import ArgumentError, UnknownNameError
+from dagtrain.graph import Graph, Tensor, array, rebuild, spec_of
+from dagtrain.tasks.feed import fed, feed_of, is_dask
+from dagtrain.tasks.lowering import lower
+
+__all__ = ["to_delayed"]
+
+
+def to_delayed(graph: Graph, *inputs: Any, granularity: str | float = "segment", **named: Any) -> Any:
+    """The outputs of a graph as delayed values.
+
+    Parameters
+    ----------
+    graph
+        Any graph; it is lowered as it is.
+    *inputs
+        Values of the graph's inputs in their order: arrays, numbers, tensors, or what Dask computes (a Delayed, a future, a dask array as a whole).
+    granularity
+        What is worth a task, see `lower`.
+    **named
+        Values by the name of the input; an input that Dask feeds already (`from_delayed`) needs none.
+
+    Returns
+    -------
+    Delayed or tuple of Delayed
+        One for a graph with one output, else a tuple in the order of the outputs. They compute to arrays with the bits of the interpreter.
+
+    Raises
+    ------
+    ArgumentError
+        If an input has no value, or one of another shape.
+    UnknownNameError
+        If there is no input of such a name.
+
+    Examples
+    --------
+    >>> import dagtrain as dt, numpy as np
+    >>> graph = dt.trace(lambda x, y: np.sum(x * y), np.zeros(3), np.zeros(3))
+    >>> graph.to_delayed([1.0, 2.0, 3.0], y=np.ones(3)).compute()
+    array(6.)
+    """
+    values = _by_name(graph, inputs, named)
+    became = {graph.inputs[name]: _leaf(name, graph.inputs[name], value) for name, value in values.items()}
+    made = rebuild(graph.outputs.values(), became)
+    lowered = lower(Graph.of(**{name: made[t] for name, t in graph.outputs.items()}), granularity=granularity)
+    layer = f"graph-{graph.key[:16]}"
+    whole = HighLevelGraph.from_collections(layer, lowered.tasks, dependencies=())
+    found = tuple(Delayed(key, whole, layer=layer) for key in lowered.keys.values())
+    return found[0] if len(found) == 1 else found
+
+
+def _by_name(graph: Graph, inputs: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
+    if len(inputs) > len(graph.inputs):
+        raise ArgumentError(f"the graph has {len(graph.inputs)} inputs {list(graph.inputs)}, got {len(inputs)} values.")
+    values = dict(zip(graph.inputs, inputs, strict=False))
+    for name, value in named.items():
+        if name not in graph.inputs:
+            raise UnknownNameError.of("input", name, graph.inputs)
+        if name in values:
+            raise ArgumentError(f"input {name!r} is given twice, by its place and by its name.")
+        values[name] = value
+    for name, leaf in graph.inputs.items():
+        if name not in values and leaf.attribute("feed") is None:
+            raise ArgumentError(
+                f"input {name!r} ({leaf.spec}, made at {leaf.origin}) has no value: give one for each of {list(graph.inputs)}, by place or by name."
+            )
+    return values
+
+
+def _leaf(name: str, leaf: Tensor, value: Any) -> Tensor:
+    """What stands in an input's place: a leaf with the value, or one that Dask feeds."""
+    if isinstance(value, Tensor):
+        if value.spec != leaf.spec:
+            raise ArgumentError(f"input {name!r} is {leaf.spec}, got {value.spec}.")
+        return value
+    if is_dask(value):
+        known = getattr(value, "shape", None)  # with NaN for lengths that Dask does not know
+        if isinstance(known, tuple) and all(isinstance(n, int) for n in known) and known != leaf.shape:
+            raise ArgumentError(f"input {name!r} is {leaf.spec}, got a {type(value).__name__} of shape {known}.")
+        return fed(name, leaf.spec, feed_of(value))
+    found = np.asarray(value, leaf.dtype)
+    if found.shape != leaf.shape:
+        raise ArgumentError(f"input {name!r} is {leaf.spec}, got {spec_of(value)}.")
+    return array(found, name=name)

@@ -1,0 +1,266 @@
+"""From a graph to Dask tasks: segments of it, each compiled to a plan.
+
+    graph ──cut──▶ groups of nodes ──▶ segments (reads, results) ──plan──▶ tasks
+
+A value that passes from one task to another is always a whole array in C order. What is only a view of it (a transpose, a slice) is made
+again in each task that reads it: it costs nothing there, and what travels between processes would lose its layout, on which the last bits
+of sums depend.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dask.task_spec import DataNode, Task, TaskRef
+
+from dagtrain.errors import ArgumentError, UnknownNameError
+from dagtrain.graph import LEAVES, Graph, Tensor, rebuild, topological
+from dagtrain.graph import input as new_input
+from dagtrain.ops import find
+from dagtrain.plan import Plan
+from dagtrain.tasks.cost import TRANSFER_A_SECOND, WORTH, seconds
+from dagtrain.tasks.cut import cut
+from dagtrain.tasks.facts import check_complete, facts_of, key_of, label_of
+from dagtrain.tasks.run import check_value, run_segment
+
+__all__ = ["Lowered", "Segment", "lower", "lower_tensors", "segments_of"]
+
+_LARGE_CONSTANT = 4096
+"""Bytes from which on a constant is a task of its own, not part of the plan of each task that reads it."""
+
+
+class Lowered(NamedTuple):
+    """Tasks that compute a graph's outputs.
+
+    Attributes
+    ----------
+    tasks
+        Key → node of `dask.task_spec`.
+    keys
+        Name of each output → its key.
+    """
+
+    tasks: dict[Any, Any]
+    keys: dict[str, Any]
+
+
+class Segment(NamedTuple):
+    """Part of a graph that one task computes: from `reads` to `results`."""
+
+    reads: tuple[Tensor, ...]
+    results: tuple[Tensor, ...]
+
+
+def lower(graph: Graph, *, granularity: str | float = "segment") -> Lowered:
+    """The Dask tasks of a graph without inputs, or with inputs that Dask computes.
+
+    The graph is lowered as it is: the results have the bits of the interpreter with one BLAS thread, whatever the granularity and the
+    scheduler.
+
+    Parameters
+    ----------
+    graph
+        See `to_delayed` for one whose inputs need values.
+    granularity
+        ``"segment"``: as few tasks as possible without losing parallel work of about a millisecond or more. A number: the same, with so
+        many seconds of work that are worth a task. ``"op"``: one task an op (views are made in the tasks that read them).
+
+    Returns
+    -------
+    Lowered
+
+    Raises
+    ------
+    ArgumentError
+        If an input has no value, naming it.
+
+    Examples
+    --------
+    >>> import dagtrain as dt, numpy as np
+    >>> from dagtrain.tasks import lower
+    >>> a, b = dt.array(2.0, name="a"), dt.array(1.0, name="b")
+    >>> made = lower(dt.Graph({}, {"e": (a + b) * (b + 1)}), granularity="op")
+    >>> sorted(key.rsplit("-", 1)[0] for key in made.tasks)
+    ['a', 'add', 'add', 'b', 'multiply']
+    """
+    tasks, keys = lower_tensors(list(graph.outputs.values()), granularity=granularity)
+    return Lowered(tasks, {name: keys[t] for name, t in graph.outputs.items()})
+
+
+def lower_tensors(
+    outputs: Sequence[Tensor], *, granularity: str | float = "segment", named: Mapping[Tensor, Any] | None = None
+) -> tuple[dict[Any, Any], dict[Tensor, Any]]:
+    """The tasks of several tensors, which share what they have in common, and the key of each tensor's value.
+
+    A key is a hash of what its task computes and of the keys that it reads, so that equal keys are equal tasks however graphs are cut.
+    Under the keys in `named` stand the values of these outputs, whichever task they come from.
+    """
+    worth = _worth(granularity)
+    for output in outputs:
+        check_complete(output)
+    writer = _Writer(worth is None, dict(named or {}), outputs)
+    segments = segments_of(outputs, worth)
+    for leaf in dict.fromkeys([*(t for s in segments for t in s.reads), *outputs]):
+        if leaf.op in LEAVES:
+            writer.leaf(leaf)
+    for segment in segments:
+        writer.segment(segment)
+    # A persisted tensor goes by the key of the tensor it was: its value is taken, not computed in a circle.
+    return writer.tasks | writer.given, {t: writer.key(t) for t in outputs}
+
+
+class _Writer:
+    """Tasks being written, and where each value is: a key, and for a task with several results the number of the result."""
+
+    def __init__(self, by_op: bool, named: dict[Tensor, Any], outputs: Sequence[Tensor]) -> None:
+        self.by_op, self.named, self.outputs = by_op, named, set(outputs)
+        self.tasks: dict[Any, Any] = {}
+        self.given: dict[Any, Any] = {}
+        self.place: dict[Tensor, tuple[Any, int | None]] = {}
+        self.holds: dict[Any, Segment] = {}
+
+    def leaf(self, leaf: Tensor) -> None:
+        """The task of a leaf: its value, or the check of what Dask computes."""
+        key = key_of(leaf)
+        feed = leaf.attribute("feed")
+        self.place[leaf] = (key, None)
+        if feed is None:
+            self.tasks[key] = DataNode(key, leaf.value)
+            return
+        self.given.update(feed.tasks())
+        if not feed.ready:
+            self.tasks[key] = Task(key, check_value, leaf.name, leaf.spec, feed.exact, TaskRef(feed.key))
+
+    def segment(self, segment: Segment) -> None:
+        """The task of a segment."""
+        places = [self.reach(source, segment) for source in segment.reads]
+        result = segment.results[-1]
+        several = len(segment.results) > 1
+        key = None if several else self.named.get(result)
+        if key is None:
+            key = f"{label_of(result, self.by_op)}-{_hash([facts_of(t).token for t in segment.results], places)}"
+        picks = tuple(number for _, number in places)
+        self.tasks[key] = Task(key, run_segment, segment_plan(segment), picks, *(TaskRef(holder) for holder, _ in places))
+        self.holds[key] = segment
+        for i, result in enumerate(segment.results):
+            self.place[result] = (key, i if several else None)
+        for result in segment.results:
+            if several and result in self.outputs:
+                self.item(result, self.named.get(result))
+
+    def reach(self, source: Tensor, reader: Segment) -> tuple[Any, int | None]:
+        """Where a segment finds a value: the array alone if too much would travel with it in vain."""
+        holder, number = self.place[source]
+        if number is not None:
+            in_vain = sum(t.nbytes for t in self.holds[holder].results if t not in reader.reads)
+            if in_vain > WORTH * TRANSFER_A_SECOND:
+                self.item(source)
+        return self.place[source]
+
+    def item(self, result: Tensor, key: Any = None) -> None:
+        """A task that gives one of a task's several results; from now on the result is found there."""
+        holder, number = self.place[result]
+        key = f"{label_of(result, self.by_op)}-{_hash(holder, number)}" if key is None else key
+        self.tasks[key] = Task(key, operator.getitem, TaskRef(holder), number)
+        self.place[result] = (key, None)
+
+    def key(self, output: Tensor) -> Any:
+        """The key of an output's value."""
+        return self.place[output][0]
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def _worth(granularity: str | float) -> float | None:
+    if isinstance(granularity, str):
+        if granularity not in ("op", "segment"):
+            raise UnknownNameError.of("granularity", granularity, ("op", "segment"))
+        return None if granularity == "op" else WORTH
+    if isinstance(granularity, bool) or not isinstance(granularity, int | float) or not granularity >= 0:
+        raise ArgumentError(f'granularity is "op", "segment", or the seconds of work that are worth a task, not {granularity!r}.')
+    return float(granularity)
+
+
+def _is_data(leaf: Tensor) -> bool:
+    """Whether a leaf's value is a task of its own; small constants are part of the plans that read them."""
+    return leaf.op != "constant" or leaf.nbytes > _LARGE_CONSTANT
+
+
+# ---- segments
+
+
+def segments_of(outputs: Sequence[Tensor], worth: float | None) -> list[Segment]:
+    """Cut what leads to these tensors into segments, each after those it reads from; with `worth` None one op each."""
+    order = topological(outputs)
+    base: dict[Tensor, Tensor] = {}
+    number: dict[Tensor, int] = {}  # of the unit of work that makes a value
+    units: list[Tensor] = []
+    for node in order:
+        if node.op in LEAVES:
+            base[node] = node
+        elif node.op == "part":
+            base[node] = node
+            number[node] = number[node.inputs[0]]
+        elif find(node.op).view:
+            base[node] = base[node.inputs[0]]
+        else:
+            base[node] = node
+            number[node] = len(units)
+            units.append(node)
+    extra: dict[int, list[Tensor]] = {}  # outputs that are views
+    for output in dict.fromkeys(outputs):
+        if base[output] is output:
+            continue
+        if base[output] not in number:
+            number[base[output]] = -1
+        if base[output].op in LEAVES:
+            number[output] = len(units)
+            units.append(output)
+        extra.setdefault(number[output if base[output].op in LEAVES else base[output]], []).append(output)
+    reads = [dict.fromkeys(base[s] for s in u.inputs) for u in units]
+    sources = [[number[t] for t in found if t.op not in LEAVES] for found in reads]
+    if worth is None:
+        groups = [[i] for i in range(len(units))]
+    else:
+        groups = cut([seconds(u) for u in units], sources, worth)
+    return _joined(groups, units, reads, number, extra, outputs)
+
+
+def _joined(
+    groups: Sequence[Sequence[int]],
+    units: Sequence[Tensor],
+    reads: Sequence[Mapping[Tensor, None]],
+    number: Mapping[Tensor, int],
+    extra: Mapping[int, Sequence[Tensor]],
+    outputs: Sequence[Tensor],
+) -> list[Segment]:
+    group_of = {unit: g for g, members in enumerate(groups) for unit in members}
+    taken: list[dict[Tensor, None]] = []
+    given: list[dict[Tensor, None]] = [{} for _ in groups]
+    for g, members in enumerate(groups):
+        found = dict.fromkeys(t for unit in members for t in reads[unit] if t.op in LEAVES or group_of[number[t]] != g)
+        taken.append({t: None for t in found if t.op not in LEAVES or _is_data(t)})
+        for t in found:
+            if t.op not in LEAVES:
+                given[group_of[number[t]]][t] = None
+        for unit in members:
+            given[g].update(dict.fromkeys(extra.get(unit, ())))
+    for output in dict.fromkeys(outputs):
+        if output.op not in LEAVES and output in number:
+            given[group_of[number[output]]][output] = None
+    # The order of the results must not depend on who asks for them.
+    return [Segment(tuple(t), tuple(sorted(g, key=lambda t: facts_of(t).token))) for t, g in zip(taken, given, strict=True)]
+
+
+def segment_plan(segment: Segment) -> Plan:
+    """The plan of a segment, its reads as inputs."""
+    stand_ins = {t: new_input(re.sub(r"\W", "_", t.name or t.op), t.shape, t.dtype) for t in segment.reads}
+    became = rebuild(segment.results, stand_ins)
+    inputs = {f"{i}_{leaf.name}": leaf for i, leaf in enumerate(stand_ins.values())}
+    return Plan(Graph(inputs, {f"result_{i}": became[t] for i, t in enumerate(segment.results)}))

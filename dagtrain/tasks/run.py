@@ -1,0 +1,60 @@
+"""What runs inside tasks: the functions that workers import, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dagtrain.errors import ArgumentError, DagtrainError
+from dagtrain.graph import Spec, spec_of
+from dagtrain.plan import Plan
+from dagtrain.plan.blas import one_blas_thread
+
+__all__ = ["check_value", "run_plan", "run_segment"]
+
+
+def run_plan(plan: Plan, arrays: Sequence[Any]) -> tuple[Any, ...]:
+    """Run a plan once, with memory of its own and one BLAS thread; the results are arrays that nobody else holds."""
+    arrays = plan.check(arrays)
+    bound = plan.bind()
+    try:
+        with one_blas_thread():
+            bound.run(*arrays)
+    except DagtrainError:
+        raise
+    except Exception as error:
+        raise plan.explain(error) from error
+    return bound.outputs
+
+
+def run_segment(plan: Plan, picks: Sequence[int | None], *values: Any) -> Any:
+    """A task: one array, or a tuple of them if the segment has several results.
+
+    `picks` says for each value which of a tuple's arrays is meant, None where the value is the array itself.
+    """
+    results = run_plan(plan, [value if i is None else value[i] for i, value in zip(picks, values, strict=True)])
+    return results[0] if len(results) == 1 else results
+
+
+def check_value(name: str, spec: Spec, exact: bool, value: Any) -> Any:
+    """A value that came from outside as an array, if it is what the leaf of this name says.
+
+    Raises
+    ------
+    ArgumentError
+        If its shape or dtype is another.
+    """
+    spec = Spec(*spec)
+    found = spec_of(np.asarray(value))
+    if found.shape != spec.shape:
+        raise ArgumentError(f"the value of {name!r} was declared as {spec} and came as {found}: declare the shape that it has.")
+    if exact and found.dtype != spec.dtype and not _is_weak(value, spec):
+        raise ArgumentError(f"the value of {name!r} was declared as {spec} and came as {found}: declare that dtype, or convert the value.")
+    return np.asarray(value, spec.dtype, order="C")
+
+
+def _is_weak(value: Any, spec: Spec) -> bool:
+    """Whether this is a Python number that NumPy would take on as of this dtype."""
+    return type(value) in (bool, int, float, complex) and bool(np.result_type(type(value)(0), spec.dtype) == spec.dtype)
