@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.errors import NotFiniteError
-from dagtrain.graph import Graph, Tensor
+from dagtrain.graph import LEAVES, Graph, Tensor
 from dagtrain.plan import node_values
 from dagtrain.plan.blas import one_blas_thread
 from dagtrain.train.inline import StepRunner
@@ -23,16 +23,24 @@ Array = np.ndarray[Any, Any]
 
 
 def first_not_finite(graph: Graph, inputs: Sequence[Any]) -> Tensor | None:
-    """The first node whose value holds NaN or infinity although none of its inputs does."""
-    found: list[Tensor] = []
-
-    def watch(node: Tensor, value: Any) -> None:
-        if not found and not isinstance(value, list) and np.asarray(value).dtype.kind == "f" and not np.all(np.isfinite(value)):
-            found.append(node)
-
+    """The node that made the first NaN or infinity in an output, found backwards from there: its own inputs are finite (or constants)."""
     with np.errstate(all="ignore"):
-        node_values(graph, inputs, watch)
-    return found[0] if found else None
+        values = node_values(graph, inputs)
+    found = next((t for t in graph.outputs.values() if _broken(values[t])), None)
+    while found is not None:
+        # NaN before infinity: an infinity beside a NaN may well be meant, as in a mask.
+        worse = sorted((t for t in found.inputs if t.op not in LEAVES and _broken(values[t])), key=lambda t: -_broken(values[t]))
+        if not worse:
+            break
+        found = worse[0]
+    return found
+
+
+def _broken(value: Any) -> int:
+    """2 where there is NaN, 1 where there is infinity, else 0."""
+    parts = [np.asarray(v) for v in (value if isinstance(value, list) else [value])]
+    floats = [p for p in parts if p.dtype.kind == "f"]
+    return 2 if any(np.isnan(p).any() for p in floats) else int(any(np.isinf(p).any() for p in floats))
 
 
 def explain_not_finite(program: Any, source: Any, state: State, batches: Sequence[Sequence[Array]]) -> NotFiniteError:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from dask.optimization import cull
 from dask.task_spec import DataNode, Task, TaskRef
 
 from dagtrain.graph import hooks
@@ -197,17 +198,20 @@ class StepGraph:
     def of(cls, program: Any, source: Any, state: State, batches: Sequence[Sequence[Array]]) -> StepGraph:
         """Graph of these steps from this state, with the data it needs."""
         parts = program.for_workers(sorted({len(s) for batch in batches for s in batch if len(s)}))
-        digest = hashlib.sha256(f"{parts.key}{state.fingerprint}{state.step}".encode())
+        data_tasks, data_keys = source.tasks()
+        digest = hashlib.sha256(f"{parts.key}{state.fingerprint}{state.step}{data_keys}".encode())
+        for name, vector in state.slots.items():
+            digest.update(name.encode() + vector.tobytes())
         for batch in batches:
             for rows in batch:
                 digest.update(np.ascontiguousarray(rows).tobytes())
         token = digest.hexdigest()[:8]
-        data_tasks, data_keys = source.tasks()
         parts_key, state_key = f"program-{token}", f"state-{token}"
         tasks, last = step_tasks(token, parts_key, state_key, data_keys, source.sizes, batches, state.step)
         tasks[parts_key] = DataNode(parts_key, parts)
         tasks[state_key] = DataNode(state_key, Stepped(state.copy(), ()))
-        return cls({**data_tasks, **tasks}, last)
+        used = {key for node in tasks.values() for key in node.dependencies} & set(data_keys)
+        return cls({**cull(data_tasks, used)[0], **tasks}, last)
 
     def __len__(self) -> int:
         return len(self.tasks)

@@ -286,13 +286,14 @@ class Trainer:
     def step_graph(self, steps: int = 1) -> Any:
         """The next training steps as a Dask graph that anyone can draw, inspect and compute: see `dagtrain.train.graph.StepGraph`.
 
-        It holds its own copy of one batch of data for each step, so that it can be computed anywhere.
+        It holds the state and the partitions of the data that these steps use, so that it can be computed anywhere.
         """
         from dagtrain.train.graph import StepGraph
 
         program, state = self._trained("give its step graph")
         if self._sample is None:
             raise ArgumentError("the step graph needs data: fit first.")
+        steps = whole("steps", steps, 1)
         source, plan = self._sample
         first = self._epochs_done
         batches = [plan.step(first + i // plan.steps_per_epoch, i % plan.steps_per_epoch) for i in range(steps)]

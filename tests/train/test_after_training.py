@@ -1,0 +1,238 @@
+"""What a trainer gives after fit: history, predictions, figures on other data."""
+
+import pickle
+import threading
+
+import dask.array as da
+import numpy as np
+import pytest
+
+import dagtrain as dt
+from dagtrain.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def fitted(digits):
+    layers = [dt.nn.BatchNorm(), dt.nn.Dense(16, "relu"), dt.nn.Dropout(0.5), dt.nn.Dense(10)]
+    trainer = dt.Trainer(dt.nn.Sequential(layers), loss="cross_entropy", optimizer=dt.optim.adam(1e-2), metrics=["accuracy"], shards=4)
+    trainer.fit(digits.x[:400], digits.y[:400], epochs=2, batch_size=64, verbose=0)
+    return trainer
+
+
+def outputs_by_hand(trainer, x):
+    """The same network in plain NumPy, from the trainer's parameters."""
+    program = trainer.program
+    leaves = program.statistics_layout.tree(trainer.step_graph().tasks[state_key(trainer)]().state.statistics)
+    p, (mean, variance) = trainer.parameters, (leaves["batch_norm_1"][k] for k in ("mean", "variance"))
+    norm = p["batch_norm_1"]
+    h = (x - mean) / np.sqrt(variance + 1e-5) * norm["scale"] + norm["offset"]
+    h = np.maximum(h @ p["dense_1"]["kernel"] + p["dense_1"]["bias"], 0)
+    return h @ p["dense_2"]["kernel"] + p["dense_2"]["bias"]
+
+
+def state_key(trainer):
+    return next(key for key in trainer.step_graph().tasks if str(key).startswith("state-"))
+
+
+def test_predict_gives_the_outputs_of_the_trained_model(fitted, digits):
+    found = fitted.predict(digits.x_validation)
+    assert found.shape == (360, 10)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, outputs_by_hand(fitted, digits.x_validation), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 100, 5000])
+def test_predict_in_pieces(fitted, digits, batch_size):
+    x = digits.x_validation[:50]
+    np.testing.assert_allclose(fitted.predict(x, batch_size=batch_size), fitted.predict(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("x", [[[0.5] * 64], np.full((1, 64), 0.5), np.zeros((3, 64), int)], ids=["list", "wide", "integers"])
+def test_predict_takes_what_fit_takes(fitted, x):
+    assert fitted.predict(x).shape == (len(x), 10)
+
+
+def test_predict_of_a_dask_array_is_lazy_and_knows_its_form(fitted, digits):
+    ran = []
+    x = da.from_array(digits.x_validation, chunks=(100, 30)).map_blocks(
+        lambda block: (ran.append(1), block)[1], meta=np.empty((0, 0), "f4")
+    )
+    found = fitted.predict(x)
+    assert not ran
+    assert found.shape == (360, 10)
+    assert found.dtype == np.float32
+    assert found.chunks == ((100, 100, 100, 60), (10,))
+    assert isinstance(found._meta, np.ndarray)
+    assert found._meta.shape == (0, 0)
+    np.testing.assert_allclose(found.compute(scheduler="threads"), fitted.predict(digits.x_validation), rtol=1e-5, atol=1e-6)
+
+
+def test_predict_of_many_chunks_on_threads(fitted, digits):
+    x = da.from_array(np.vstack([digits.x] * 3), chunks=(61, 64))
+    found = fitted.predict(x).compute(scheduler="threads", num_workers=8)
+    np.testing.assert_allclose(found, fitted.predict(x.compute()), rtol=1e-4, atol=1e-5)
+
+
+def test_predict_of_chunks_of_unknown_size(fitted, digits):
+    x = da.from_array(digits.x_validation, chunks=(90, 64))
+    bright = x[x.mean(axis=1) > 0.3]
+    rows = digits.x_validation[digits.x_validation.mean(axis=1) > 0.3]
+    np.testing.assert_allclose(fitted.predict(bright).compute(), fitted.predict(rows), rtol=1e-5, atol=1e-6)
+
+
+def test_predictions_of_other_weights_have_other_names(digits):
+    """Dask would take equal names for equal values."""
+    trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(10)]), loss="cross_entropy", shards=2)
+    x = da.from_array(digits.x[:64], chunks=(32, 64))
+    names, values = [], []
+    for _ in range(2):
+        trainer.fit(digits.x[:64], digits.y[:64], batch_size=64, verbose=0)
+        names += [trainer.predict(x).name, trainer.predict(x).name]
+        values.append(trainer.predict(x).compute())
+    assert names[0] == names[1] != names[2] == names[3]
+    assert not np.array_equal(*values)
+
+
+def test_predictions_do_not_follow_the_trainer(digits):
+    """A lazy prediction is of the weights at the time it was asked for."""
+    trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(10)]), loss="cross_entropy", shards=2)
+    trainer.fit(digits.x[:64], digits.y[:64], batch_size=64, verbose=0)
+    now, later = trainer.predict(digits.x[:8]), trainer.predict(da.from_array(digits.x[:8], chunks=4))
+    trainer.fit(digits.x[:64], digits.y[:64], batch_size=64, verbose=0)
+    np.testing.assert_allclose(later.compute(), now, rtol=1e-5, atol=1e-6)
+
+
+def test_outputs_of_several_axes():
+    class Grid:
+        def init(self, key, spec):
+            return {"w": np.ones(3, "f4")}, {}
+
+        def apply(self, params, state, x, *, key=None, training=False):
+            return np.expand_dims(x * params["w"], -1) * np.ones(2, "f4"), state
+
+    x = np.random.default_rng(0).random((12, 3)).astype("f4")
+    trainer = dt.Trainer(Grid(), loss="mean_squared_error", optimizer="sgd", shards=2)
+    trainer.fit(x, np.zeros((12, 3, 2), "f4"), verbose=0)
+    lazy = trainer.predict(da.from_array(x, chunks=(5, 2)))
+    assert lazy.shape == (12, 3, 2)
+    np.testing.assert_allclose(lazy.compute(), trainer.predict(x), rtol=1e-6)
+
+
+def test_labels_of_several_axes():
+    """A class for each of three places of a row, as in tagging a sequence."""
+
+    class Tagger:
+        def init(self, key, spec):
+            return {"w": np.zeros((3, 4), "f4")}, {}
+
+        def apply(self, params, state, x, *, key=None, training=False):
+            return np.expand_dims(x, -1) * params["w"], state
+
+    x = np.random.default_rng(0).random((24, 3)).astype("f4") + 0.5
+    y = np.broadcast_to(np.array([3, 0, 2]), (24, 3))
+    trainer = dt.Trainer(Tagger(), loss="cross_entropy", optimizer=dt.optim.adam(0.1), metrics=["accuracy"], shards=2)
+    trainer.fit(x, y, epochs=5, batch_size=8, verbose=0)
+    assert trainer.evaluate(x, y)["accuracy"] == 1.0
+    with pytest.raises(DataError, match="4 classes"):
+        trainer.evaluate(x, y + 2)
+
+
+def test_evaluate_gives_the_mean_over_the_samples(fitted, digits):
+    outputs = fitted.predict(digits.x_validation).astype("f8")
+    scores = outputs - np.log(np.exp(outputs).sum(axis=1, keepdims=True))
+    found = fitted.evaluate(digits.x_validation, digits.y_validation)
+    assert found["loss"] == pytest.approx(-scores[np.arange(360), digits.y_validation].mean(), rel=1e-5)
+    assert found["accuracy"] == pytest.approx((outputs.argmax(axis=1) == digits.y_validation).mean(), rel=1e-6)
+    assert list(found) == ["loss", "accuracy"]
+
+
+def test_evaluate_of_more_rows_than_are_computed_at_once(fitted, digits):
+    found = fitted.evaluate(np.vstack([digits.x] * 2), np.tile(digits.y, 2))
+    once = fitted.evaluate(digits.x, digits.y)
+    assert found["loss"] == pytest.approx(once["loss"], rel=1e-5)
+    assert found["accuracy"] == pytest.approx(once["accuracy"], rel=1e-6)
+
+
+def test_evaluate_of_chunks(fitted, digits):
+    found = fitted.evaluate(da.from_array(digits.x_validation, chunks=(77, 64)), da.from_array(digits.y_validation, chunks=100))
+    once = fitted.evaluate(digits.x_validation, digits.y_validation)
+    assert found == pytest.approx(once, rel=1e-6)
+
+
+def test_history_has_a_value_for_each_epoch(digits):
+    trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(10)]), loss="cross_entropy", metrics=["accuracy"], shards=2, seed=5)
+    history = trainer.fit(digits.x, digits.y, epochs=3, batch_size=256, validation_data=digits[2:], verbose=0)
+    names = ["loss", "accuracy", "seconds", "samples_per_second", "val_loss", "val_accuracy"]
+    assert list(history.history) == names
+    assert {len(values) for values in history.history.values()} == {3}
+    assert history.epochs == 3
+    assert all(type(v) is float for values in history.history.values() for v in values)
+    assert history.history["val_loss"][-1] == trainer.evaluate(*digits[2:])["loss"]
+    assert trainer.history is history
+    assert history.info.items() >= {"engine": "inline", "shards": 2, "samples": 1437, "parameters": 650, "seed": 5}.items()
+    assert history.fingerprint[:16] in repr(history)
+    assert len(history.fingerprint) == 64
+    assert pickle.loads(pickle.dumps(history)) == history
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_samples():
+    """Batches of 5, 5 and 1 sample; the rate is 0, so that all see the same weights."""
+    x = np.arange(11.0).reshape(11, 1)
+    trainer = dt.Trainer(lambda w, x: np.mean(x * w), optimizer=dt.optim.sgd(0.0), parameters=np.ones(1, "f4"), shards=1)
+    assert trainer.fit(x, batch_size=5, verbose=0).history["loss"] == [pytest.approx(5.0)]
+
+
+def test_fit_is_silent_when_asked(fitted, digits, capfd):
+    trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(10)]), loss="cross_entropy", shards=2)
+    trainer.fit(digits.x[:64], digits.y[:64], epochs=2, validation_data=digits[2:], verbose=0)
+    assert capfd.readouterr() == ("", "")
+    trainer.fit(digits.x[:64], digits.y[:64], verbose=2)
+    assert "epoch" in capfd.readouterr().out
+
+
+def test_a_reporter_sees_every_step_and_every_epoch(digits):
+    told = []
+
+    class Reporter:
+        def start(self, info):
+            told.append(("start", info["epochs"], info["engine"]))
+
+        def step(self, done, total, loss):
+            told.append(("step", done, total))
+
+        def epoch(self, row):
+            told.append(("epoch", row["epoch"], round(row["loss"], 9)))
+
+        def finish(self, info):
+            told.append(("finish", info["fingerprint"]))
+
+    trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(10)]), loss="cross_entropy", shards=2)
+    history = trainer.fit(digits.x[:70], digits.y[:70], epochs=2, batch_size=32, reporter=Reporter())
+    steps = [("step", i, 3) for i in (1, 2, 3)]
+    losses = [round(v, 9) for v in history.history["loss"]]
+    assert told == [
+        ("start", 2, "inline"),
+        *steps,
+        ("epoch", 1, losses[0]),
+        *steps,
+        ("epoch", 2, losses[1]),
+        ("finish", history.fingerprint),
+    ]
+
+
+def test_parameters_are_copies(fitted):
+    before = fitted.parameters["dense_1"]["bias"].copy()
+    fitted.parameters["dense_1"]["bias"][...] = 7
+    assert np.array_equal(fitted.parameters["dense_1"]["bias"], before)
+
+
+def test_the_graph_is_that_of_a_full_batchs_first_shard(fitted):
+    assert fitted.graph().inputs["x"].shape == (16, 64)
+    assert fitted.graph(5).inputs["x"].shape == (5, 64)
+
+
+def test_threads_end_with_the_fit(digits):
+    before = set(threading.enumerate())
+    trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(10)]), loss="cross_entropy", shards=4, threads=4)
+    trainer.fit(digits.x[:64], digits.y[:64], batch_size=64, verbose=0)
+    assert {t for t in threading.enumerate() if t.name.startswith("dagtrain")} <= before
