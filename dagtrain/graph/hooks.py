@@ -1,8 +1,8 @@
 """Where the folders below plug themselves into tensors and graphs.
 
 The graph knows nothing of NumPy's functions, plans, Dask or pictures, yet `x + y`, `e.compute()` and `e.visualize()` must work
-on it. Each of those folders puts one function here when it is imported. `import dagtrain` says where they live; those that need Dask or Graphviz are
-imported at the first call.
+on it. Each of those folders puts one function here when it is imported. `import dagtrain` says where they live; those that need Dask
+or Graphviz are imported at the first call.
 """
 
 from __future__ import annotations
