@@ -35,8 +35,13 @@ def apply_function(function: Any, args: Any, kwargs: Any) -> Any:
     name = f"{module}.{getattr(function, '__name__', function)}"
     if found is None:
         raise UnsupportedError(f"{name} is not supported on tensors. Supported: {', '.join(sorted(f.__name__ for f in FUNCTIONS))}.")
+    return call_named(name, found, *args, **kwargs)
+
+
+def call_named(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call the meaning of a function or method; an argument that it lacks is an error that names it."""
     try:
-        return found(*args, **kwargs)
+        return function(*args, **kwargs)
     except TypeError as error:
         if "unexpected keyword" in str(error) or "positional argument" in str(error):
             raise UnsupportedError(f"{name} on tensors: {error}") from error
@@ -160,10 +165,13 @@ def choose(condition: Any, x: Any = None, y: Any = None) -> Tensor:
 @implements(np.round, np.around)
 def round_(a: Any, decimals: int = 0, out: None = None) -> Tensor:
     no_out(out)
+    tensor = as_tensor(a)
+    if tensor.dtype.kind in "iu" and decimals >= 0:
+        return tensor
     if decimals == 0:
-        return OPS["rint"](as_tensor(a))
+        return OPS["rint"](tensor)
     scale = float(10**decimals)
-    return OPS["divide"](OPS["rint"](as_tensor(a) * scale), scale)
+    return cast(OPS["divide"](OPS["rint"](tensor * scale), scale), tensor.dtype)
 
 
 @implements(np.matrix_transpose)

@@ -64,7 +64,7 @@ def get(a: Tensor, name: str) -> Any:
         function = METHODS[name]
 
         def bound(*args: Any, **kwargs: Any) -> Any:
-            return function(a, *args, **kwargs)
+            return f.call_named(f"x.{name}", function, a, *args, **kwargs)
 
         bound.__name__ = name
         return bound
