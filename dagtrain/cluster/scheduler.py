@@ -9,7 +9,9 @@ a segment is repeated when its data is lost for good.
 
 from __future__ import annotations
 
+import time
 import uuid
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -33,8 +35,10 @@ STEPS = 32
 SEGMENT = 192
 """Steps after which the chain of dependencies is cut: each step leaves some kilobytes on the scheduler until then."""
 REPEATS = 3
-TIMEOUT = 300.0
-"""Seconds without a finished submission after which the engine gives up."""
+TIMEOUT = 600.0
+"""Seconds without a finished task after which the engine gives up: twice those after which Dask takes a silent worker for lost."""
+_GLANCE = 5.0
+"""Seconds between two looks at the scheduler while a submission runs."""
 
 
 @plug("current_client")
@@ -72,6 +76,9 @@ def measure_tasks(tasks: dict[Any, Any], keys: list[Any]) -> dict[Any, TaskRecor
     client.get_task_stream()  # begins the recording
     futures = client.get(renamed, [fresh[k] for k in tasks], sync=False)
     wait(futures, timeout=TIMEOUT)
+    for future in futures:
+        if future.status == "error":
+            raise future.exception()
     back = {str(new): old for old, new in fresh.items()}
     found = {}
     for record in client.get_task_stream():
@@ -83,12 +90,22 @@ def measure_tasks(tasks: dict[Any, Any], keys: list[Any]) -> dict[Any, TaskRecor
 
 
 class SchedulerEngine:
-    """Steps as Dask tasks on a client's cluster."""
+    """Steps as Dask tasks on a client's cluster.
+
+    Parameters
+    ----------
+    client
+        A synchronous Dask client.
+    steps
+        Steps in one submission.
+    timeout
+        Seconds without a finished task after which the engine gives up.
+    """
 
     name = "scheduler"
 
-    def __init__(self, client: Any, steps: int = STEPS) -> None:
-        self.client, self.steps = client, steps
+    def __init__(self, client: Any, steps: int = STEPS, timeout: float = TIMEOUT) -> None:
+        self.client, self.steps, self.timeout = client, steps, timeout
         if getattr(client, "asynchronous", False):
             raise ClusterError("the client is asynchronous: the trainer needs a synchronous one, as in Client(asynchronous=False).")
         self.workers = len(client.scheduler_info(n_workers=-1)["workers"])
@@ -101,19 +118,24 @@ class SchedulerEngine:
 
 class _SchedulerSession:
     def __init__(self, engine: SchedulerEngine, program: Program, source: Any) -> None:
-        self.client, self.steps = engine.client, engine.steps
+        self.client, self.steps, self.timeout = engine.client, engine.steps, engine.timeout
         self.program, self.source = program, source
         self.run_id = uuid.uuid4().hex[:8]
         self.events: list[str] = []
         self.segment = 0
         self._reported = 0
+        self._failures = 0
         self._held: dict[str, Any] = {}
+        self._futures: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __enter__(self) -> _SchedulerSession:
         return self
 
     def __exit__(self, *details: object) -> None:
         self._held.clear()
+        # The traceback of an error would keep what was under way alive.
+        for future in list(self._futures):
+            future.release()
 
     # ---- what lies on the cluster
 
@@ -126,8 +148,14 @@ class _SchedulerSession:
         return self._held[name][2]  # type: ignore[no-any-return]
 
     def _value(self, name: str, value: Any) -> str:
-        """Key of a small value that is part of the graph, so that it can be computed again wherever it is lost."""
-        key = f"{name}-{self.run_id}-{self.segment}"
+        """Key of a small value that is part of the graph, so that it can be computed again wherever it is lost; held for a segment."""
+        return self._hold(f"{name}-{self.run_id}-{self.segment}", value)
+
+    def _program(self, name: str, value: Any) -> str:
+        """The same for what stays as it is until the session ends or fails: workers unpickle and bind it once."""
+        return self._hold(f"{name}-{self.run_id}-f{self._failures}", value)
+
+    def _hold(self, key: str, value: Any) -> str:
         if key not in self._held:
             self._held[key] = self._submit({key: DataNode(key, value)}, [key])
         return key
@@ -137,7 +165,32 @@ class _SchedulerSession:
 
         # Data that the user gave in this process is sent once, in the graph, so that a lost partition comes back: its size is no mistake.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
-            return list(self.client.get(graph, keys, sync=False))
+            futures = list(self.client.get(graph, keys, sync=False))
+        self._futures.update(futures)
+        return futures
+
+    def _result(self, future: Any, step: int) -> Any:
+        """The value of a future, waited for as long as tasks are finished on the way to it."""
+        left, deadline = -1, time.monotonic() + self.timeout
+        while True:
+            try:
+                return future.result(timeout=min(_GLANCE, self.timeout))
+            except TimeoutError:
+                if future.done():  # then it is the error of a task
+                    raise
+            unfinished, running, workers = self.client.run_on_scheduler(standing, key=future.key)
+            if unfinished != left:
+                left, deadline = unfinished, time.monotonic() + self.timeout
+            elif time.monotonic() > deadline:
+                where = "; ".join(f"{key} runs on {worker}" for key, worker in running) or "none of them runs"
+                raise ClusterError(
+                    f"no task was finished for {self.timeout:g} s in the steps from {step} on: {unfinished} tasks are left, {where}. "
+                    + (
+                        "Look at that worker's log."
+                        if running
+                        else f"The cluster has {workers} workers; are their memory and threads taken?"
+                    )
+                )
 
     # ---- work
 
@@ -151,6 +204,8 @@ class _SchedulerSession:
                 done, repeats = done + len(some), 0
             except DagtrainError:
                 raise
+            except _RefusedError as refused:
+                raise refused.error from None
             except Exception as error:
                 repeats += 1
                 self.events.append(f"step {state.step}: segment repeated after {type(error).__name__}: {str(error)[:200]}")
@@ -159,8 +214,7 @@ class _SchedulerSession:
                         f"the cluster failed {repeats} times in the steps from {state.step} on; the last time: "
                         f"{type(error).__name__}: {error}"
                     ) from error
-                self._held.clear()
-                self._await_workers()
+                self._recover()
             self.segment += 1
             self._forget(f"-{self.run_id}-{self.segment - 1}")
         return state
@@ -168,7 +222,7 @@ class _SchedulerSession:
     def _segment(self, state: State, batches: Sequence[Sequence[Array]], offset: int, check: Callable[[int, Array], None]) -> State:
         """Steps between two cuts of the chain, in submissions of some steps of which two are under way at a time."""
         parts = self.program.for_workers(sorted({len(s) for batch in batches for s in batch if len(s)}))
-        parts_key = self._value(f"program-{parts.key[:8]}", parts)
+        parts_key = self._program(f"program-{parts.key[:8]}", parts)
         data = self._data(self.source)
         last: Any = self._value("state", Stepped(state, ()))
         sizes, under_way = self.source.sizes, []
@@ -182,19 +236,22 @@ class _SchedulerSession:
             tasks |= {**more, sums: Task(sums, sums_task, TaskRef(last))}
             under_way.append((start, *self._submit(tasks, [sums, last])))
             if len(under_way) > 1:
-                self._report(under_way.pop(0), offset, check)
+                self._report(under_way.pop(0), state.step, offset, check)
         for submission in under_way:
-            self._report(submission, offset, check)
-        after: Stepped = under_way[-1][2].result(timeout=TIMEOUT)
+            self._report(submission, state.step, offset, check)
+        after: Stepped = self._result(under_way[-1][2], state.step)
         # The arrays that arrive may lie in read-only memory of the message.
         return after.state.copy()
 
-    def _report(self, submission: tuple[int, Any, Any], offset: int, check: Callable[[int, Array], None]) -> None:
+    def _report(self, submission: tuple[int, Any, Any], step: int, offset: int, check: Callable[[int, Array], None]) -> None:
         start, sums, _ = submission
-        for i, values in enumerate(sums.result(timeout=TIMEOUT), offset + start):
+        for i, values in enumerate(self._result(sums, step + start), offset + start):
             if i >= self._reported:  # a repeated step gives the same sums again
                 self._reported = i + 1
-                check(i, values)
+                try:
+                    check(i, values)
+                except Exception as error:
+                    raise _RefusedError(error) from error
 
     def evaluate(self, source: Any, state: State) -> Array:
         data, sizes = self._data(source), source.sizes
@@ -202,13 +259,13 @@ class _SchedulerSession:
         for repeat in range(REPEATS + 1):
             token = f"{self.run_id}-{self.segment}"
             try:
-                scorer_key, state_key = self._value("scorer", scorer), self._value("scored", state)
+                scorer_key, state_key = self._program(f"scorer-{data[0][0]}", scorer), self._value("scored", state)
                 tasks = {
                     key: Task(key, score_task, TaskRef(scorer_key), TaskRef(state_key), TaskRef(part))
                     for i, part in enumerate(data)
                     for key in [(f"evaluate-{token}", i)]
                 }
-                found = [f.result(timeout=TIMEOUT) for f in self._submit(tasks, list(tasks))]
+                found = [self._result(f, state.step) for f in self._submit(tasks, list(tasks))]
                 return add_in_order(found)
             except DagtrainError:
                 raise
@@ -218,8 +275,7 @@ class _SchedulerSession:
                     raise ClusterError(
                         f"the cluster failed {repeat + 1} times to evaluate; the last time: {type(error).__name__}: {error}"
                     ) from error
-                self._held.clear()
-                self._await_workers()
+                self._recover()
                 data = self._data(source)
             finally:
                 self.segment += 1
@@ -230,11 +286,33 @@ class _SchedulerSession:
         for key in [k for k in self._held if k.endswith(ending)]:
             del self._held[key]
 
-    def _await_workers(self) -> None:
+    def _recover(self) -> None:
+        """Let go of all that lies on the cluster, and wait for a worker."""
+        self._held.clear()
+        self._failures += 1
         try:
             self.client.wait_for_workers(1, timeout=60)
         except Exception as error:
             raise ClusterError("no worker is left on the cluster, and none came back within 60 s.") from error
+
+
+class _RefusedError(Exception):
+    """What looks at the steps refused to go on: no failure of the cluster."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def standing(key: Any, dask_scheduler: Any) -> tuple[int, list[tuple[str, str]], int]:
+    """On the scheduler: unfinished tasks that a key waits for, some of those that run and their workers, and the number of workers."""
+    found, stack = set(), [dask_scheduler.tasks[key]] if key in dask_scheduler.tasks else []
+    while stack:
+        task = stack.pop()
+        if task not in found and task.state not in ("memory", "released", "forgotten", "erred"):
+            found.add(task)
+            stack += task.dependencies
+    running = sorted((str(t.key), t.processing_on.address) for t in found if t.processing_on is not None)
+    return len(found), running[:3], len(dask_scheduler.workers)
 
 
 def sums_task(after: Stepped) -> tuple[Array, ...]:
