@@ -28,8 +28,8 @@ def compute(tensor: Tensor, **options: Any) -> Any:
     tensor
         Any tensor whose leaves have values.
     **options
-        For `dask.compute`, ``scheduler=`` above all. Without any, the tensor is computed in this process, unless it needs what Dask computes.
-        The bits are the same.
+        For `dask.compute`, ``scheduler=`` above all. Without any, the tensor is computed in this process, unless it needs what Dask
+        computes. The bits are the same.
     """
     check_complete(tensor)
     asked = {k: v for k, v in options.items() if v is not None}

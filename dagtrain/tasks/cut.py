@@ -3,25 +3,24 @@
     ●─●─●─┬─●─●─●─┬─●      ▶      [●─●─●]─┬─[●─●─●]─┬─[●]        branches that are worth it stay apart
           └─●─●─●─┘                       └─[●─●─●]─┘
 
-    1  a chain is one group: nothing can run beside it
-    2  a group that is not worth a task joins a sibling or a neighbour, the cheapest first
-    3  edges that a longer path implies are left out, and what is a chain then is one group
+    chains      what can only run one after the other is one group, edges that a longer path implies left out
+    followers   a group not worth a task joins the one before it that ends last, if that one need not wait for it to begin
+    leaders     or the only one after it
+    siblings    or others that read the same, or are read by the same
 
-No step closes a circle: groups are joined only where no path leads from one to the other through a third.
+A task begins when all that it reads is there, so a join must not make a long group wait for what only its follower needs. Each join that
+may keep others waiting counts: no group makes them wait for more than about the worth of a task. No join closes a circle; the methods say
+why.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 __all__ = ["cut", "topological_groups"]
 
-_LOOKED_AT = 32
-"""How many siblings or neighbours are considered for a group."""
-_VISITED = 64
-"""How many groups are visited to learn whether a path exists; beyond it, one is taken to exist."""
+_SWEEPS = 60
 _REDUCED = 4000
 """With more groups than this, edges that a longer path implies are not looked for."""
 
@@ -52,12 +51,14 @@ def cut(costs: Sequence[float], reads: Sequence[Iterable[int]], worth: float) ->
     """
     if sum(costs) < 2 * worth:
         return [list(range(len(costs)))] if costs else []
-    groups = _Groups(costs, reads)
-    groups.join_chains(range(len(costs)))
-    groups.join_cheap(worth)
-    for _ in range(4):
-        if not groups.join_reduced_chains():
+    groups = _Groups(costs, reads, worth)
+    groups.join_chains()
+    for _ in range(_SWEEPS):
+        if not (groups.join_followers() or groups.join_leaders() or groups.join_siblings()):
             break
+        groups.join_chains()
+    while groups.join_reduced_chains():
+        pass
     return topological_groups([groups.find(i) for i in range(len(costs))], reads)
 
 
@@ -92,14 +93,15 @@ def topological_groups(group_of: Sequence[int], reads: Sequence[Iterable[int]]) 
 class _Groups:
     """Groups of nodes and the edges between them; a group goes by the number of one of its nodes."""
 
-    def __init__(self, costs: Sequence[float], reads: Sequence[Iterable[int]]) -> None:
-        self.cost = list(costs)
+    def __init__(self, costs: Sequence[float], reads: Sequence[Iterable[int]], worth: float) -> None:
+        self.cost, self.worth = list(costs), worth
         self.before: list[set[int]] = [set(found) for found in reads]
         self.after: list[set[int]] = [set() for _ in costs]
         for node, found in enumerate(self.before):
             for source in found:
                 self.after[source].add(node)
         self.parent = list(range(len(costs)))
+        self.spent = [0.0] * len(costs)  # how long others were made to wait by joins
 
     def find(self, node: int) -> int:
         """The group of a node."""
@@ -124,102 +126,108 @@ class _Groups:
         self.after[a] -= {a, b}
         self.before[b], self.after[b] = set(), set()
         self.cost[a] += self.cost[b]
+        self.spent[a] += self.spent[b]
         self.parent[b] = a
         return a
 
-    def join_chains(self, nodes: Iterable[int]) -> None:
+    def alive(self) -> list[int]:
+        """The groups there are."""
+        return [g for g, parent in enumerate(self.parent) if parent == g]
+
+    def join_chains(self) -> None:
         """Join each group with the next while neither has another neighbour on that side."""
-        for node in nodes:
-            group = self.find(node)
+        for group in self.alive():
+            group = self.find(group)
             while len(self.after[group]) == 1:
                 (other,) = self.after[group]
                 if len(self.before[other]) != 1:
                     break
                 group = self.join(group, other)
 
-    def join_cheap(self, worth: float) -> None:
-        """Join groups that are not worth a task with others, the cheapest first, while that can be done."""
-        waiting = [(cost, group) for group, cost in enumerate(self.cost) if self.parent[group] == group and cost < worth]
-        heapq.heapify(waiting)
-        stuck: list[int] = []
-        changed = False
-        while waiting or (stuck and changed):
-            if not waiting:
-                # What was joined since may have made room for those that found no partner.
-                waiting = [(self.cost[g], g) for g in stuck if self.parent[g] == g and self.cost[g] < worth]
-                heapq.heapify(waiting)
-                stuck, changed = [], False
+    def join_followers(self) -> bool:
+        """Join cheap groups with the group before them that ends last; say whether there were any.
+
+        In one sweep a group is either joined to, or joins. Then an edge between two joined groups always leads from one whose first member
+        ends earlier to one whose first member ends later, and there is no circle.
+        """
+        order = self.ordered()
+        rank = {g: i for i, g in enumerate(order)}
+        end: dict[int, float] = {}
+        joined_to, joining = set(), set()
+        pairs = []
+        for g in order:
+            sources = sorted(self.before[g], key=lambda s: (end[s], rank[s]))
+            end[g] = self.cost[g] + (end[sources[-1]] if sources else 0.0)
+            if self.cost[g] >= self.worth or not sources or g in joined_to or sources[-1] in joining:
                 continue
-            cost, group = heapq.heappop(waiting)
-            if self.parent[group] != group or self.cost[group] != cost:
+            last = sources[-1]
+            begins = end[last] - self.cost[last]
+            if len(sources) > 1 and end[sources[-2]] > begins + self.worth / 100:
                 continue
-            partner = self.partner(group, worth)
-            if partner is None:
-                stuck.append(group)
-                continue
-            changed = True
-            group = self.join(group, partner)
-            self.join_chains([*islice(self.before[group], _LOOKED_AT), group])
-            group = self.find(group)
-            if self.cost[group] < worth:
-                heapq.heappush(waiting, (self.cost[group], group))
-        self.join_loose([g for g in stuck if self.parent[g] == g and not self.before[g] and not self.after[g]], worth)
+            if len(self.after[last]) > 1:
+                if self.spent[last] >= self.worth:
+                    continue
+                self.spent[last] += self.cost[g]
+            pairs.append((last, g))
+            joined_to.add(last)
+            joining.add(g)
+        for last, g in pairs:
+            self.join(self.find(last), g)
+        return bool(pairs)
 
-    def join_loose(self, loose: list[int], worth: float) -> None:
-        """Join cheap groups without any neighbours into ones worth a task."""
-        while len(loose) > 1:
-            group = self.join(loose.pop(), loose.pop())
-            if self.cost[group] < worth:
-                loose.append(group)
+    def join_leaders(self) -> bool:
+        """Join cheap groups with the only group after them: no other path leads there."""
+        found = False
+        for g in self.alive():
+            if self.parent[g] == g and self.cost[g] < self.worth and len(self.after[g]) == 1:
+                (other,) = self.after[g]
+                if self.spent[other] < self.worth:
+                    self.spent[other] += self.cost[g]
+                    self.join(g, other)
+                    found = True
+        return found
 
-    def partner(self, group: int, worth: float) -> int | None:
-        """Whom a cheap group joins: a cheap sibling, its only neighbour on one side, or any neighbour where that closes no circle."""
-        before, after = self.before[group], self.after[group]
-        siblings = [s for s in self.siblings(group) if self.cost[s] < worth]
-        twins = [s for s in siblings if self.before[s] == before and self.after[s] == after]
-        only = [*(before if len(before) == 1 else ()), *(after if len(after) == 1 else ())]
-        for choice in (twins, only, siblings):
-            if choice:
-                return min(choice, key=lambda g: (self.cost[g], g))
-        near = sorted([*before, *after], key=lambda g: (self.cost[g], g))[:4]
-        for other in near:
-            if self.closes_no_circle(*((other, group) if other in before else (group, other))):
-                return other
-        return None
+    def join_siblings(self) -> bool:
+        """Join cheap groups that read the same and are read by the same, else those of which one is true; say whether there were any.
 
-    def siblings(self, group: int) -> list[int]:
-        """Some groups that read from the same groups, or are read by the same: no path leads from one to another."""
-        found = []
-        before, after = self.before[group], self.after[group]
-        if before:
-            near = min(before, key=lambda g: (len(self.after[g]), g))
-            found += [g for g in _some(self.after[near]) if self.before[g] == before]
-        if after:
-            near = min(after, key=lambda g: (len(self.before[g]), g))
-            found += [g for g in _some(self.before[near]) if self.after[g] == after]
-        return [g for g in found if g != group]
-
-    def closes_no_circle(self, first: int, second: int) -> bool:
-        """Whether the edge is the only path from one group to the other, as far as a short search tells."""
-        stack = [g for g in self.after[first] if g != second]
-        seen = set(stack)
-        while stack:
-            if len(seen) > _VISITED:
-                return False
-            for other in self.after[stack.pop()]:
-                if other == second:
-                    return False
-                if other not in seen:
-                    seen.add(other)
-                    stack.append(other)
-        return True
+        What leads to one of those that read the same leads to all of them, so a circle of joined groups would have been one before.
+        """
+        kinds: tuple[Callable[[int], Hashable], ...] = (
+            lambda g: (frozenset(self.before[g]), frozenset(self.after[g])),
+            lambda g: frozenset(self.before[g]),
+            lambda g: frozenset(self.after[g]),
+        )
+        for kind in kinds:
+            open_groups: dict[Hashable, int] = {}
+            pairs = []
+            size: dict[int, float] = {}
+            for g in self.alive():
+                if self.cost[g] >= self.worth:
+                    continue
+                key = kind(g)
+                first = open_groups.get(key)
+                if first is None:
+                    open_groups[key] = g
+                    size[g] = self.cost[g]
+                    continue
+                pairs.append((first, g))
+                size[first] += self.cost[g]
+                if size[first] >= self.worth:
+                    del open_groups[key]
+            for first, g in pairs:
+                self.join(self.find(first), g)
+            if pairs:
+                return True
+        return False
 
     def join_reduced_chains(self) -> bool:
-        """Join what is a chain once edges that a longer path implies are left out; say whether there was any."""
-        alive = [g for g, parent in enumerate(self.parent) if parent == g]
-        if not 1 < len(alive) <= _REDUCED:
+        """Join what is a chain once edges that a longer path implies are left out; say whether there was any.
+
+        Every path from the first to the second of two such groups is the edge between them.
+        """
+        order = self.ordered()
+        if not 1 < len(order) <= _REDUCED:
             return False
-        order = self.ordered(alive)
         rank = {g: i for i, g in enumerate(order)}
         above: dict[int, int] = {}  # the groups before each, as bits
         direct: dict[int, list[int]] = {}
@@ -238,9 +246,9 @@ class _Groups:
             self.join(self.find(g), self.find(other))
         return bool(links)
 
-    def ordered(self, alive: Iterable[int]) -> list[int]:
+    def ordered(self) -> list[int]:
         """The groups in topological order."""
-        left = {g: len(self.before[g]) for g in alive}
+        left = {g: len(self.before[g]) for g in self.alive()}
         ready = [g for g, n in left.items() if not n]
         order = []
         while ready:
@@ -251,8 +259,3 @@ class _Groups:
                 if not left[other]:
                     ready.append(other)
         return order
-
-
-def _some(groups: Iterable[int]) -> list[int]:
-    """A few of them; which ones must not depend on the order of a set, so the smallest numbers of a bounded look."""
-    return heapq.nsmallest(_LOOKED_AT, groups)

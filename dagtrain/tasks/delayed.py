@@ -24,7 +24,8 @@ def to_delayed(graph: Graph, *inputs: Any, granularity: str | float = "segment",
     graph
         Any graph; it is lowered as it is.
     *inputs
-        Values of the graph's inputs in their order: arrays, numbers, tensors, or what Dask computes (a Delayed, a future, a dask array as a whole).
+        Values of the graph's inputs in their order: arrays, numbers, tensors, or what Dask computes (a Delayed, a future, a dask array as
+        a whole).
     granularity
         What is worth a task, see `lower`.
     **named
@@ -72,7 +73,8 @@ def _by_name(graph: Graph, inputs: tuple[Any, ...], named: dict[str, Any]) -> di
     for name, leaf in graph.inputs.items():
         if name not in values and leaf.attribute("feed") is None:
             raise ArgumentError(
-                f"input {name!r} ({leaf.spec}, made at {leaf.origin}) has no value: give one for each of {list(graph.inputs)}, by place or by name."
+                f"input {name!r} ({leaf.spec}, made at {leaf.origin}) has no value: give one for each of {list(graph.inputs)}, by place "
+                "or by name."
             )
     return values
 

@@ -79,9 +79,9 @@ def check_complete(tensor: Tensor) -> None:
         return
     leaf = next(node for node in topological([tensor]) if node.op == "input" and node.attribute("feed") is None)
     raise ArgumentError(
-        f"{tensor!r} ({tensor.origin}) needs the input {leaf.name!r} ({leaf.spec}, made at {leaf.origin}), which has no value. Make a graph of "
-        f"it and give it one, as in Graph.of(tensor).to_delayed({leaf.name}=value), or begin with dagtrain.array(value) in the place of "
-        "dagtrain.input."
+        f"{tensor!r} ({tensor.origin}) needs the input {leaf.name!r} ({leaf.spec}, made at {leaf.origin}), which has no value. "
+        f"Make a graph of it and give it one, as in Graph.of(tensor).to_delayed({leaf.name}=value), or begin with dagtrain.array(value) "
+        "in the place of dagtrain.input."
     )
 
 

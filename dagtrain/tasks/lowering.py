@@ -156,7 +156,7 @@ class _Writer:
         """Where a segment finds a value: the array alone if too much would travel with it in vain."""
         holder, number = self.place[source]
         if number is not None:
-            in_vain = sum(t.nbytes for t in self.holds[holder].results if t not in reader.reads)
+            in_vain = sum(t.nbytes for t in set(self.holds[holder].results).difference(reader.reads))
             if in_vain > WORTH * TRANSFER_A_SECOND:
                 self.item(source)
         return self.place[source]
