@@ -11,6 +11,7 @@ from dagtrain.graph.hooks import plug
 from dagtrain.ops import OPS, Op, as_tensor, reduce
 
 UFUNCS: dict[np.ufunc, Op] = {op.kernel: op for op in OPS.values() if isinstance(op.kernel, np.ufunc)}
+UFUNCS.update({np.degrees: OPS["rad2deg"], np.radians: OPS["deg2rad"]})  # NumPy has these under two names
 _REDUCE = {
     np.add: reduce.reduce_sum,
     np.multiply: reduce.reduce_prod,
