@@ -1,0 +1,113 @@
+"""Every form of index that tensors support, against NumPy, with derivatives; and the errors of those they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dagtrain as dt
+from dagtrain.errors import DTypeError, ShapeError, UnsupportedError
+from dagtrain.graph import Graph
+from dagtrain.plan.interpret import interpret
+from dagtrain.transform import gradient
+
+X = np.random.default_rng(0).normal(size=(4, 5, 6))
+H, J = np.array([3, 0, -1]), np.array([0, 2, 2])
+K = np.array([[0, 1], [-2, 1]])
+
+INDICES: list[Any] = [
+    0, -1, np.int64(2), (1, 2), (1, -2, 3),
+    slice(None), slice(1, 3), slice(None, None, 2), slice(None, None, -1), slice(3, 0, -2), slice(-2, None), slice(2, 2), slice(10, 20),
+    slice(None, -10, -1), slice(-100, 100),
+    (slice(1, 3), slice(None, None, -2)), (slice(None), 1), (0, slice(None), -1), (slice(None), slice(None), slice(5, None, -3)),
+    None, (None, 1), (slice(None), None), (0, None, slice(1, 3), None), (Ellipsis, None), (None, Ellipsis, 0),
+    Ellipsis, (Ellipsis, 0), (0, Ellipsis), (1, Ellipsis, slice(None, None, 2)), (), (Ellipsis,),
+    H, [0, 2], K, (H, J), (H, slice(None), J), (slice(None), H), (slice(None), H, J), (slice(None), slice(None), K),
+    (0, H), (H, 0), (slice(None), 0, H), (0, slice(None), H), (H, Ellipsis), (Ellipsis, H), (K, H[:2]), (H[:, None], J), (slice(1, 3), H),
+    (slice(None, None, -1), H, slice(0, 2)),
+    (H, J, J), (None, H), (H, None), (slice(None), None, H), (slice(None), H, None), (K, None, slice(1, 3)),
+    ([0, 1], [2, 3], [4, 5]),
+]  # fmt: skip
+
+
+def name(index: Any) -> str:
+    return str(index).replace("slice(None, None, None)", ":").replace("\n", "")
+
+
+@pytest.mark.parametrize("index", INDICES, ids=name)
+def test_index_agrees_with_numpy(index: Any) -> None:
+    x = dt.input("x", X.shape, X.dtype)
+    y = x[index]
+    assert y.shape == X[index].shape
+    np.testing.assert_array_equal(interpret(Graph({"x": x}, {"y": y}), X)[0], X[index])
+
+
+@pytest.mark.parametrize("index", INDICES, ids=name)
+def test_derivative_of_index_is_a_sum_at_its_places(index: Any) -> None:
+    x = dt.input("x", X.shape, X.dtype)
+    weights = np.random.default_rng(1).normal(size=X[index].shape)
+    (g,) = gradient(np.sum(x[index] * weights), [x])
+    wanted = np.zeros_like(X)
+    np.add.at(wanted, index, weights)
+    np.testing.assert_allclose(interpret(Graph({"x": x}, {"g": g}), X)[0], wanted, rtol=1e-14, atol=1e-15)
+
+
+TENSOR_INDICES: list[tuple[Callable[[Any, Any], Any], Any]] = [
+    (lambda x, i: x[i], H),
+    (lambda x, i: x[i], K),
+    (lambda x, i: x[i, J], H),
+    (lambda x, i: x[:, i], H),
+    (lambda x, i: x[np.arange(3), i], J),
+    (lambda x, i: x[i, :, 0], H),
+    (lambda x, i: x[i], np.int64(2)),
+    (lambda x, i: x[1, i], np.int64(-1)),
+    (lambda x, i: x[..., i], J),
+]
+
+
+@pytest.mark.parametrize(("function", "places"), TENSOR_INDICES)
+def test_tensor_as_index_agrees_with_numpy(function: Any, places: Any) -> None:
+    places = np.asarray(places)
+    x, i = dt.input("x", X.shape, X.dtype), dt.input("i", places.shape, places.dtype)
+    y = function(x, i)
+    assert y.shape == function(X, places).shape
+    np.testing.assert_array_equal(interpret(Graph({"x": x, "i": i}, {"y": y}), X, places)[0], function(X, places))
+
+
+def test_index_of_an_empty_tensor() -> None:
+    x = dt.input("x", (0, 3))
+    assert x[:].shape == (0, 3)
+    assert x[:, 1].shape == (0,)
+    assert x[np.zeros(0, int)].shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("index", "error", "said"),
+    [
+        (4, IndexError, "index 4 is out of bounds for axis 0 of length 4 (shape (4, 5, 6))"),
+        ((0, -6), IndexError, "axis 1 of length 5"),
+        (np.array([0, 4]), IndexError, "positions from 0 to 4 are out of bounds for axis 0 of length 4"),
+        ((0, 0, 0, 0), ShapeError, "4 indices for a tensor of shape (4, 5, 6), which has 3 axes"),
+        ((Ellipsis, Ellipsis), ShapeError, "at most one '...'"),
+        (X[:, 0, 0] > 0, UnsupportedError, "mask"),
+        (True, UnsupportedError, "mask"),
+        ("name", UnsupportedError, "'name'"),
+        (1.5, UnsupportedError, "1.5"),
+        (np.array([0.5]), DTypeError, "positions must be integers"),
+        ((slice(None), H, None, 0), UnsupportedError, "index in two steps"),
+    ],
+)
+def test_wrong_index_is_named(index: Any, error: type[Exception], said: str) -> None:
+    with pytest.raises(error) as caught:
+        dt.input("x", X.shape)[index]
+    assert said in str(caught.value)
+
+
+def test_tensor_index_out_of_bounds_is_an_error_of_the_run_at_the_users_line() -> None:
+    x, i = dt.input("x", (3,)), dt.input("i", (2,), np.int64)
+    graph = Graph({"x": x, "i": i}, {"y": x[i]})
+    with pytest.raises(RuntimeError, match=r"gather .*test_indexing.py:\d+.*out of bounds"):
+        interpret(graph, np.zeros(3), [0, 7])
