@@ -14,6 +14,7 @@
     ├── ArgumentError             an argument is wrong              (also ValueError)
     │   └── UnknownNameError      a name that is not on the list
     ├── DataError                 the user's data cannot be used    (also ValueError)
+    ├── CheckpointError           a checkpoint cannot be used       (also RuntimeError)
     ├── ClusterError              the cluster cannot go on          (also RuntimeError)
     └── MissingDependencyError    an optional package is absent     (also ImportError)
 
@@ -27,6 +28,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "ArgumentError",
+    "CheckpointError",
     "ClusterError",
     "DTypeError",
     "DagtrainError",
@@ -107,6 +109,10 @@ class UnknownNameError(ArgumentError):
 
 class DataError(DagtrainError, ValueError):
     """The data given by the user cannot be used."""
+
+
+class CheckpointError(DagtrainError, RuntimeError):
+    """A checkpoint cannot be written, or is not what was written."""
 
 
 class ClusterError(DagtrainError, RuntimeError):
