@@ -261,7 +261,29 @@ _argsort = Op("argsort", _argsort_kernel, lambda a, *, axis: Spec(a.shape, np.dt
 # ---- log_softmax and softmax along one axis: the stable forms, with work space of their own
 
 
+_NARROW = 64
+
+
+def _is_narrow(shape: tuple[int, ...], axis: int) -> bool:
+    """Whether many short rows are reduced: NumPy reduces those faster as a few long columns."""
+    return len(shape) == 2 and axis == 1 and shape[1] <= _NARROW and shape[0] >= 2 * shape[1]
+
+
+def _narrow_log_softmax(a: Any, out: Any, scratch: Any) -> Any:
+    shifted, exps, line = scratch if scratch is not None else (np.empty(a.shape[::-1], a.dtype), None, None)
+    np.copyto(shifted, a.T)
+    top = _maximum_reduce(shifted.real if np.iscomplexobj(a) else shifted, 0, None, line, True)
+    np.subtract(shifted, top, out=shifted)
+    total = _add_reduce(np.exp(shifted, out=exps), 0, None, line, True)
+    np.subtract(shifted, np.log(total, out=total), out=shifted)
+    result = np.empty(a.shape, a.dtype) if out is None else out
+    np.copyto(result, shifted.T)
+    return result
+
+
 def _log_softmax_kernel(a: Any, out: Any = None, scratch: Any = None, *, axis: int) -> Any:
+    if _is_narrow(a.shape, axis):
+        return _narrow_log_softmax(a, out, scratch)
     exps, line = scratch if scratch is not None else (None, None)
     top = _maximum_reduce(a.real if np.iscomplexobj(a) else a, axis, None, line, True)
     shifted = np.subtract(a, top, out=out)
@@ -288,13 +310,20 @@ def _floats(a: Spec, **_: Any) -> Spec:
     return a
 
 
+def _log_softmax_scratch(a: Spec, *, axis: int) -> tuple[Spec, ...]:
+    if _is_narrow(a.shape, axis):
+        turned = Spec(a.shape[::-1], a.dtype)
+        return turned, turned, Spec((1, a.shape[0]), a.dtype)
+    return a, _line(a, axis)
+
+
 _log_softmax = Op(
     "log_softmax",
     _log_softmax_kernel,
     _floats,
     lambda g, y, a, *, axis: (g - exp(y) * reduce_sum(g, (axis,), True),),
-    _LINES,
-    scratch=lambda a, *, axis: (a, _line(a, axis)),
+    (*_LINES, Sample((Draw((9, 4)),), {"axis": 1})),
+    scratch=_log_softmax_scratch,
     flops=lambda spec, a, **_: 14.0 * a.size,
 )
 _softmax = Op(

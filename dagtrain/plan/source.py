@@ -70,6 +70,10 @@ class _Writer:
                 self.head.append(f"{self.names[node]} = c[{self.layout.place[node].number}]")
             else:
                 self.node(i, node)
+        for i, node in enumerate(self.layout.overwritten):
+            kept = self.called(f"kept{i}")
+            self.body.append((f"{kept} = {self.names[node]}.copy()", node))
+            self.names[node] = kept
         for k, node in self.layout.final_copies:
             self.body.append((f"copyto(o[{k}], {self.names[node]})", node))
         return self.joined()

@@ -26,8 +26,8 @@ from dagtrain.train.state import State
 __all__ = ["BLOCK", "BoundUpdate", "Update", "blocks_of"]
 
 Array = np.ndarray[Any, Any]
-BLOCK = 32768
-"""Elements of a block: few calls, and with its four or five companions it stays in a core's second-level cache."""
+BLOCK = 65536
+"""Elements of a block: a call is worth its cost, and a block with its companions still lies in the caches (measured, with Adam)."""
 
 
 def blocks_of(size: int) -> list[slice]:
@@ -35,8 +35,8 @@ def blocks_of(size: int) -> list[slice]:
 
     Examples
     --------
-    >>> [b.stop - b.start for b in blocks_of(70_000)]
-    [32768, 32768, 4464]
+    >>> [b.stop - b.start for b in blocks_of(150_000)]
+    [65536, 65536, 18928]
     """
     return [slice(a, min(a + BLOCK, size)) for a in range(0, size, BLOCK)]
 
