@@ -26,6 +26,7 @@ from dagtrain.graph import hooks
 from dagtrain.plan.blas import one_blas_thread
 from dagtrain.train.state import State
 from dagtrain.train.step import Contribution, ShardRunner, StepParts, add_tree, next_state
+from dagtrain.train.vector import settled
 
 __all__ = ["StepGraph", "Stepped", "TaskRecord", "step_tasks"]
 
@@ -74,7 +75,8 @@ def gradient_task(
 ) -> Contribution:
     """One shard's contribution; `picks` says which rows of each partition go to which places of the shard."""
     x, y = assemble(picks, partitions)
-    views = parts.layout.views(before.state.parameters), parts.statistics_layout.views(before.state.statistics)
+    state = before.state
+    views = parts.layout.views(settled(state.parameters)), parts.statistics_layout.views(settled(state.statistics))
     with one_blas_thread(), np.errstate(all="ignore"):
         found = _runner(parts).run(*views, x, y, weight, step, shard)
     return Contribution(found.vector.copy(), found.sums.copy())

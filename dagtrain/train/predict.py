@@ -9,6 +9,7 @@ import numpy as np
 from dagtrain.plan.blas import one_blas_thread
 from dagtrain.train.state import State
 from dagtrain.train.step import Program
+from dagtrain.train.vector import settled
 
 __all__ = ["Predictor"]
 
@@ -29,8 +30,8 @@ class Predictor:
 
     def __call__(self, x: Array) -> Array:
         """The outputs for these rows."""
-        rows = np.ascontiguousarray(x, self.x.dtype)
-        leaves = [*self.layout.views(self.state.parameters), *self.statistics_layout.views(self.state.statistics)]
+        rows = settled(np.asarray(x, self.x.dtype))
+        leaves = [*self.layout.views(settled(self.state.parameters)), *self.statistics_layout.views(settled(self.state.statistics))]
         found = [np.empty((0, *self.outputs.shape[1:]), self.outputs.dtype)]
         with one_blas_thread():
             for start in range(0, len(rows), self.batch_size):

@@ -22,7 +22,7 @@ from dagtrain.plan import Bound, Plan, plan
 from dagtrain.train.objective import Objective
 from dagtrain.train.state import State
 from dagtrain.train.update import Update
-from dagtrain.train.vector import VectorLayout
+from dagtrain.train.vector import VectorLayout, settled
 
 __all__ = ["Contribution", "Program", "ShardRunner", "add_tree", "tree_levels"]
 
@@ -197,11 +197,11 @@ class Scorer:
 
     def score(self, state: State, x: Array, y: Array | None) -> Array:
         """Sums of loss and metrics over the rows of a partition."""
-        leaves = [*self.layout.views(state.parameters), *self.statistics_layout.views(state.statistics)]
+        leaves = [*self.layout.views(settled(state.parameters)), *self.statistics_layout.views(settled(state.statistics))]
         total, start = None, 0
         for rows in _pieces(len(x)):
             part = slice(start, start + rows)
-            data = (x[part],) if y is None else (x[part], y[part])
+            data = tuple(settled(a[part]) for a in ((x,) if y is None else (x, y)))
             (sums,) = self.plans[rows](*leaves, *data)
             total = sums if total is None else total + sums
             start += rows

@@ -17,9 +17,18 @@ import numpy as np
 from dagtrain.errors import ArgumentError, DTypeError
 from dagtrain.trace import flatten, unflatten
 
-__all__ = ["VectorLayout"]
+__all__ = ["VectorLayout", "settled"]
 
 Array = np.ndarray[Any, Any]
+
+
+def settled(array: Array) -> Array:
+    """The array itself where it is C-contiguous and aligned in memory, else such a copy.
+
+    What comes over a network may begin at any byte. NumPy copies operands that are not aligned, in an order of its own, and BLAS then
+    takes another kernel, whose last bits differ: a result would depend on where it was computed.
+    """
+    return np.require(array, requirements=["C", "A"])
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import pytest
 from dask.base import is_dask_collection, tokenize
 
 import dagtrain as dt
-from dagtrain.train.graph import Stepped
+from dagtrain.train.graph import Stepped, gradient_task
+from dagtrain.train.state import State
 
 
 @pytest.fixture
@@ -132,3 +133,30 @@ def test_it_can_be_drawn(trained, tmp_path):
     picture = trained[0].step_graph().visualize(str(tmp_path / "step.svg"), measure=True)
     assert picture is not None
     assert "gradient" in (tmp_path / "step.svg").read_text()
+
+
+def shifted(array, offset=5):
+    """The same numbers at an odd place in memory, as they come over a network."""
+    memory = np.zeros(array.nbytes + 64, np.uint8)
+    memory[offset : offset + array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)
+    found = np.frombuffer(memory.data, array.dtype, array.size, offset).reshape(array.shape)
+    assert not found.flags.aligned
+    return found
+
+
+def test_where_values_lie_in_memory_changes_no_bit(digits, fit_digits):
+    """BLAS has another kernel for a matrix that NumPy must copy first."""
+    layers = [dt.nn.BatchNorm(), dt.nn.Dense(256, "tanh"), dt.nn.Dense(10)]
+    trainer = dt.Trainer(dt.nn.Sequential(layers), loss="cross_entropy", shards=8)
+    fit_digits(trainer, epochs=1)
+    program, state = trainer.program, trainer.step_graph().compute(scheduler="sync").state
+    moved = State(shifted(state.parameters), shifted(state.statistics), state.slots, state.step)
+    x, y = digits.x[:8], digits.y[:8]
+    picks = [(np.arange(8), np.arange(8))]
+    found = [gradient_task(program.for_workers([8]), Stepped(s, ()), 0.125, 9, 0, picks, (x, y)) for s in (state, moved)]
+    assert np.array_equal(found[0].vector, found[1].vector)
+    assert np.array_equal(found[0].sums, found[1].sums)
+    score = program.for_evaluation([8]).score
+    wanted = score(state, x, y)
+    for other in (shifted(x), np.asfortranarray(x), np.repeat(x, 2, axis=1)[:, ::2]):
+        assert np.array_equal(score(moved, other, y), wanted)
