@@ -161,8 +161,8 @@ def _follow_back(
             for s in node.inputs
             if layout.root[s] is s and s.op not in LEAVES and s not in wish and s.spec == donor.spec and find(s.op).ufunc is not None
         ]
-        # A step may join if it ends there, and if everything that reads the donor comes before it.
-        node = next((s for s in before if last[s] == position[node] and last[donor] <= position[s]), None)
+        # A step may join if it ends there, and if its result may take the donor's memory.
+        node = next((s for s in before if last[s] == position[node] and _may_take(donor, s, s, layout, last, position[s])), None)
         if node is not None:
             wish[node] = k
 
@@ -178,17 +178,21 @@ def _place_output(
     i: int,
 ) -> None:
     """Give an output its memory; `maker` is the node itself, or the loop that it is a part of."""
-    if donor is not None and donor in position:
-        busy = last[donor] > i
-        reads = any(layout.root[s] is donor for s in maker.inputs)
-        straight = find(maker.op).ufunc is not None and all(s is donor for s in maker.inputs if layout.root[s] is donor)
-        if busy or (reads and not (straight and donor.spec == node.spec)):
-            # The donor's memory is still read: compute beside it and copy at the end.
-            layout.place[node] = Place("slot", len(layout.sizes))
-            layout.sizes.append(node.nbytes)
-            layout.final_copies.append((k, node))
-            return
+    if donor is not None and donor in position and not _may_take(donor, node, maker, layout, last, i):
+        # The donor's memory is still read: compute beside it and copy at the end.
+        layout.place[node] = Place("slot", len(layout.sizes))
+        layout.sizes.append(node.nbytes)
+        layout.final_copies.append((k, node))
+        return
     layout.place[node] = Place("output", k)
+
+
+def _may_take(donor: Tensor, node: Tensor, maker: Tensor, layout: Layout, last: Mapping[Tensor, int], i: int) -> bool:
+    """Whether a value made at position `i` may be written over the donor: nobody reads it later, and the maker reads it by element."""
+    if last[donor] > i:
+        return False
+    read = [s for s in maker.inputs if layout.root[s] is donor]
+    return not read or (find(maker.op).ufunc is not None and all(s is donor for s in read) and donor.spec == node.spec)
 
 
 def _aliases(order: list[Tensor], inputs: Sequence[Tensor]) -> Layout:
