@@ -1,0 +1,79 @@
+"""The cluster that a command uses: one of its own on this machine, one that runs already, or none."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+from dagtrain.errors import ArgumentError, ClusterError
+
+__all__ = ["connect", "connected"]
+
+TIMEOUT = 8
+"""Seconds to wait for a scheduler, and then for its first worker."""
+
+
+@contextmanager
+def connected(workers: int | None, scheduler: str | None, engine: str) -> Iterator[Any]:
+    """A Dask client for these options, or None for work in this process.
+
+    Parameters
+    ----------
+    workers
+        Start a cluster of so many workers on this machine.
+    scheduler
+        Address of a scheduler that runs already.
+    engine
+        "inline" needs no cluster, and none is started for it.
+    """
+    if workers is not None and scheduler is not None:
+        raise ArgumentError("--workers starts a cluster and --scheduler uses one that runs already: give one of them.")
+    if engine == "inline" or (workers is None and scheduler is None):
+        if engine == "scheduler":
+            raise ArgumentError("the engine scheduler needs a cluster: add --workers 2, or --scheduler ADDRESS.")
+        yield None
+        return
+    with local(workers) if workers is not None else connect(str(scheduler)) as client:
+        yield client
+
+
+@contextmanager
+def local(workers: int) -> Iterator[Any]:
+    """A client of a new cluster that nobody outside this machine can reach."""
+    from distributed import Client, LocalCluster
+
+    # Without Bokeh there is no page at the dashboard's address.
+    page = "127.0.0.1:0" if find_spec("bokeh") is not None else None
+    with (
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address=page,
+            worker_dashboard_address=None,
+            silence_logs=logging.ERROR,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def connect(address: str) -> Iterator[Any]:
+    """A client of a cluster that runs already and has a worker."""
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=TIMEOUT)
+    except (OSError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ClusterError(f"no Dask scheduler answers at {address}: {reason}. Is it running, and is the address right?") from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=TIMEOUT)
+        except TimeoutError as error:
+            raise ClusterError(f"the scheduler at {address} has no workers: start one with: dask worker {address}") from error
+        yield client

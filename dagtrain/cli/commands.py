@@ -1,0 +1,46 @@
+"""The group of commands, and what becomes of errors: one message, and an exit status.
+
+Status 0: done. 2: an error of the user's, which is a `DagtrainError` or a wrong option. 130: Ctrl-C.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from dagtrain._version import __version__
+from dagtrain.cli.draw import draw_expression
+from dagtrain.cli.info import info
+from dagtrain.cli.train import train
+from dagtrain.errors import DagtrainError
+
+__all__ = ["main"]
+
+USER_ERROR, INTERRUPTED = 2, 130
+
+
+class Commands(click.Group):
+    """A group that turns dagtrain's errors and Ctrl-C into a line on standard error."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except DagtrainError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(USER_ERROR)
+        except KeyboardInterrupt:
+            click.echo("\nStopped by Ctrl-C.", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", prog_name="dagtrain", message="%(prog)s %(version)s")
+def main() -> None:
+    """Computational graphs and training on Dask, with pictures of what ran."""
+
+
+main.add_command(draw_expression)
+main.add_command(train)
+main.add_command(info)

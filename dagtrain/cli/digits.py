@@ -1,0 +1,149 @@
+"""The run of `dagtrain train digits`: data, cluster, training, pictures, result."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dagtrain.cli.cluster import connected
+from dagtrain.data import Split, load_digits
+from dagtrain.errors import ArgumentError, MissingDependencyError
+from dagtrain.graph import Graph
+
+__all__ = ["Settings", "run"]
+
+LEARNING_RATE = 2e-2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the options of the command say."""
+
+    engine: str = "auto"
+    workers: int | None = None
+    scheduler: str | None = None
+    epochs: int = 30
+    batch_size: int = 192
+    shards: int = 8
+    seed: int = 0
+    output: Path = Path("runs/digits")
+    no_pictures: bool = False
+
+
+def run(settings: Settings, as_json: bool = False) -> None:
+    """Train, and print the result for a person or as one JSON object."""
+    if not as_json:
+        train(settings)
+        return
+    with only_stderr():
+        result = train(settings)
+    click.echo(json.dumps(result))
+
+
+def train(settings: Settings) -> dict[str, Any]:
+    """Train the network and draw it; the numbers that ``--json`` prints."""
+    import dagtrain as dt
+
+    if not settings.no_pictures:
+        make_folder(settings.output)
+    with connected(settings.workers, settings.scheduler, settings.engine) as client:
+        data = load_digits() if client is None else spread(load_digits(), client)
+        model = dt.nn.Sequential([dt.nn.Dense(128, "relu"), dt.nn.Dense(10)])
+        steps = settings.epochs * -(-len(data.x) // settings.batch_size)
+        trainer = dt.Trainer(
+            model,
+            loss="cross_entropy",
+            optimizer=dt.optim.adam(dt.optim.schedules.cosine(LEARNING_RATE, steps)),
+            metrics=["accuracy"],
+            shards=settings.shards,
+            seed=settings.seed,
+            engine=settings.engine,
+            client=client,
+        )
+        began = time.perf_counter()
+        validation = data.x_validation, data.y_validation
+        history = trainer.fit(data.x, data.y, epochs=settings.epochs, batch_size=settings.batch_size, validation_data=validation)
+        seconds = time.perf_counter() - began
+        held_out = len(data.x_validation)
+        right = round(history.history["val_accuracy"][-1] * held_out)
+        click.echo(f"held-out accuracy {right / held_out:.2%}: {right} of {held_out} digits")
+        if not settings.no_pictures:
+            draw(trainer, model, data.x, settings.output)
+    return {
+        "accuracy": right / held_out,
+        "loss": history.history["val_loss"][-1],
+        "fingerprint": history.fingerprint,
+        "engine": history.info["engine"],
+        "workers": history.info["workers"] or 0,
+        "shards": history.info["shards"],
+        "epochs": history.epochs,
+        "seconds": seconds,
+        "samples_per_second": len(data.x) * history.epochs / sum(history.history["seconds"]),
+    }
+
+
+def spread(data: Split, client: Any) -> Split:
+    """The data as dask arrays with a partition for each worker."""
+    import dask.array as da
+
+    workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+    arrays = [da.from_array(part, chunks=(-(-len(part) // workers), *part.shape[1:])) for part in data]
+    return data._replace(**dict(zip(data._fields, arrays, strict=True)))
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder before any work is done for it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArgumentError(f"the folder {folder} cannot be made: {error.strerror}. Give another one by --output.") from error
+
+
+def draw(trainer: Any, model: Any, x: Any, folder: Path) -> None:
+    """Write the pictures and say where they are; without Graphviz, say that there are none."""
+    from dagtrain.draw import draw_network
+    from dagtrain.nn.summary import layers_for_drawing
+
+    graph = used_inputs(trainer.graph())
+    pictures: dict[str, tuple[str, Callable[[Path], Any]]] = {
+        "graph": ("the computational graph of one shard, layer by layer", lambda path: graph.visualize(path, collapse=True)),
+        "ops": ("the same, op by op", lambda path: graph.visualize(path, collapse=False)),
+        "network": ("the network", lambda path: draw_network(layers_for_drawing(model, x), path)),
+        "step": ("the tasks of one training step, with workers and times", lambda path: trainer.step_graph().visualize(path, measure=True)),
+    }
+    try:
+        for name, (what, write) in pictures.items():
+            path = folder / f"{name}.svg"
+            write(path)
+            click.echo(f"{path}: {what}")
+    except MissingDependencyError as error:
+        click.echo(f"No pictures: {error}", err=True)
+
+
+def used_inputs(graph: Graph) -> Graph:
+    """The graph without inputs that nothing reads, such as the random key of a network without dropout."""
+    read = {source for node in graph.nodes for source in node.inputs}
+    return Graph({name: tensor for name, tensor in graph.inputs.items() if tensor in read}, graph.outputs)
+
+
+@contextmanager
+def only_stderr() -> Iterator[None]:
+    """Send to standard error whatever this process and the processes it starts write to standard output."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

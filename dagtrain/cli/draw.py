@@ -1,0 +1,125 @@
+"""`dagtrain draw`: the value and the derivatives of an expression, as a table and as a picture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from dagtrain.cli.expression import FUNCTIONS, Expression, parse, parse_value
+from dagtrain.errors import ArgumentError
+from dagtrain.graph import LEAVES
+
+__all__ = ["draw_expression", "table"]
+
+DIGITS = 6
+
+
+class ExpressionCommand(click.Command):
+    """A command whose first argument may begin with a minus, as in ``dagtrain draw "-a + b" a=1 b=2``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Tell expressions from options before click reads them."""
+        options = {name for parameter in self.params for name in parameter.opts} | {"--help"}
+        expected = False
+        kept = []
+        for text in args:
+            is_option = expected or text.partition("=")[0] in options or text.startswith("--")
+            kept.append(text if is_option or not text.startswith("-") else f" {text}")
+            expected = not expected and text in options
+        return super().parse_args(ctx, kept)
+
+
+def list_functions(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    """Print the names of the functions, and end."""
+    if wanted:
+        click.echo(click.wrap_text(", ".join(sorted(FUNCTIONS)), width=80))
+        ctx.exit()
+
+
+@click.command(
+    "draw",
+    cls=ExpressionCommand,
+    short_help="Value, derivatives and picture of an expression.",
+    epilog='Example:  dagtrain draw "(a+b)*(b+1)" a=2 b=1 -o e.svg',
+)
+@click.argument("expression")
+@click.argument("values", nargs=-1, metavar="[NAME=VALUE]...")
+@click.option("--functions", is_flag=True, is_eager=True, expose_value=False, callback=list_functions, help="List the functions to call.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Picture to write: .svg .png .pdf .html .dot .mmd.")
+def draw_expression(expression: str, values: tuple[str, ...], output: Path | None) -> None:
+    """Print the value and the derivatives of EXPRESSION, and draw its computational graph.
+
+    An expression is made of numbers, names, + - * / ** @, parentheses, lists and NumPy's functions by name, as in "tanh(a*x + b)". Each
+    name gets a value: a number, as in a=2, or a list, as in x=[1,2,3].
+    """
+    given: dict[str, Any] = {}
+    for text in values:
+        name, value = parse_value(text)
+        if name in given:
+            raise ArgumentError(f"{name} is given twice.")
+        given[name] = value
+    found = parse(expression, given)
+    click.echo("\n".join(table(found)))
+    if output is not None:
+        click.echo(f"\npicture: {_draw(found, output)}")
+
+
+def _draw(expression: Expression, output: Path) -> Path:
+    from dagtrain.draw import draw
+
+    if not output.parent.is_dir():
+        raise ArgumentError(f"there is no folder {output.parent} to write the picture to.")
+    draw(expression.output, output, names=expression.names, values=True)
+    return output
+
+
+def table(expression: Expression) -> list[str]:
+    r"""One line for each variable and each op: its name, what it is, its value, and the derivative of the whole by it.
+
+    Examples
+    --------
+    >>> print(*table(parse("(a+b)*(b+1)", {"a": np.array(2.0), "b": np.array(1.0)})), sep="\n")
+    name  is     value  ∂e/∂name
+    a                2         2
+    b                1         5
+    c     a + b      3         2
+    d     b + 1      2         3
+    e     c × d      6         1
+    """
+    from dagtrain.draw.measure import measure
+    from dagtrain.draw.naming import expression as written
+
+    names = {tensor: name for name, tensor in [*expression.names.items(), *expression.variables.items()]}
+    names.setdefault(expression.output, "value")
+    found = measure(expression.graph, [], expression.output, local=False)
+    top = names[expression.output]
+    rows = [("name", "is", "value", f"∂{top}/∂name" if not expression.output.shape else f"∂Σ{top}/∂name")]
+    between = [node for node in expression.graph.nodes if node in names and node.op not in LEAVES]
+    for tensor in [*expression.variables.values(), *between]:
+        what = "" if tensor.op in LEAVES else written(tensor, names, (), True)
+        rows.append((names[tensor], what, _number(found.values[tensor]), _number(found.gradients.get(tensor))))
+    return _aligned(rows)
+
+
+def _number(value: Any) -> str:
+    """A number, or a list of numbers in few characters."""
+    if value is None:
+        return ""
+    with np.printoptions(threshold=6, edgeitems=2, linewidth=1000, formatter={"float_kind": lambda v: f"{v:.{DIGITS}g}"}):
+        return re.sub(r"\n\s*", " ", np.array2string(np.asarray(value), separator=", "))
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Names and formulas to the left of their columns, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        left = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
+        right = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+        lines.append("  ".join([*left, *right]).rstrip())
+    return lines

@@ -1,0 +1,266 @@
+"""An expression typed in a shell, as a computational graph.
+
+    "(a+b)*(b+1)", {"a": 2.0, "b": 1.0}  ──▶  Expression(output, variables, names)
+
+Python's parser reads the text; nothing of it is ever run as Python. Numbers, names, ``+ - * / ** @``, parentheses, lists and calls of the
+functions in `FUNCTIONS` make nodes; anything else is an error that shows the place.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import string
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, NoReturn
+
+import numpy as np
+
+from dagtrain.errors import ArgumentError, GraphError
+from dagtrain.graph import LEAVES, Graph, Tensor, array, constant
+from dagtrain.graph.origin import Origin, located
+from dagtrain.ops import OPS, elementwise, reduce, special
+
+__all__ = ["FUNCTIONS", "Expression", "parse", "parse_value"]
+
+Array = np.ndarray[Any, Any]
+OPERATORS: dict[type[ast.AST], str] = {
+    ast.Add: "add",
+    ast.Sub: "subtract",
+    ast.Mult: "multiply",
+    ast.Div: "divide",
+    ast.Pow: "power",
+    ast.MatMult: "matmul",
+    ast.USub: "negative",
+}
+NOT_NUMBERS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "isfinite", "isinf", "isnan", "signbit")
+"""Ops whose results are truth values: they lead to no derivative."""
+OF_INTEGERS = ("logical", "bitwise", "invert", "left_shift", "right_shift", "gcd", "lcm")
+
+
+def _functions() -> dict[str, tuple[Callable[..., Tensor], int]]:
+    found: dict[str, tuple[Callable[..., Tensor], int]] = {}
+    for name, op in OPS.items():
+        if op.ufunc is not None and op.ufunc.nin <= 2 and name not in NOT_NUMBERS and not name.startswith(OF_INTEGERS):
+            found[name] = op, op.ufunc.nin
+    found |= {
+        "dot": (OPS["matmul"], 2),
+        "erf": (special.erf, 1),
+        "logsumexp": (reduce.logsumexp, 1),
+        "mean": (reduce.reduce_mean, 1),
+        "norm": (reduce.norm, 1),
+        "relu": (elementwise.relu, 1),
+        "sigmoid": (elementwise.sigmoid, 1),
+        "softmax": (reduce.softmax, 1),
+        "softplus": (elementwise.softplus, 1),
+        "sum": (reduce.reduce_sum, 1),
+    }
+    return found | {"abs": found["absolute"], "pow": found["power"]}
+
+
+FUNCTIONS: dict[str, tuple[Callable[..., Tensor], int]] = _functions()
+"""What can be called in an expression, by the name that it has in NumPy, and with how many arguments."""
+
+
+class Expression:
+    """A parsed expression.
+
+    Attributes
+    ----------
+    output
+        The tensor that the expression stands for.
+    variables
+        Name → tensor, in the order of their first use.
+    """
+
+    def __init__(self, output: Tensor, variables: dict[str, Tensor]) -> None:
+        self.output, self.variables = output, variables
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The graph with the expression as its output."""
+        return Graph.of(self.output)
+
+    @cached_property
+    def names(self) -> dict[str, Tensor]:
+        """Names for what lies between: the letters that follow the variables, if there are enough of them.
+
+        Examples
+        --------
+        >>> e = parse("(a+b)*(b+1)", {"a": np.array(2.0), "b": np.array(1.0)})
+        >>> {name: tensor.op for name, tensor in e.names.items()}
+        {'c': 'add', 'd': 'add', 'e': 'multiply'}
+        """
+        between = [node for node in self.graph.nodes if node.op not in LEAVES]
+        letters = string.ascii_lowercase
+        used = [name for name in self.variables if len(name) == 1 and name in letters]
+        first = letters.index(max(used)) + 1 if used else 0
+        free = [letter for letter in letters[first:] + letters[:first] if letter not in self.variables]
+        return dict(zip(free, between, strict=False)) if len(between) <= len(free) else {}
+
+
+def parse(text: str, values: Mapping[str, Array]) -> Expression:
+    """Read an expression.
+
+    Parameters
+    ----------
+    text
+        As in Python with NumPy's functions: ``tanh(a*x + b)``, ``maximum(a, 0)**2``, ``sum(a * [1, 2, 3])``.
+    values
+        The value of each variable.
+
+    Returns
+    -------
+    Expression
+
+    Raises
+    ------
+    ArgumentError
+        For text that is no such expression, and for names without a value; the message shows the place.
+
+    Examples
+    --------
+    >>> parse("2 * a", {"a": np.array(3.0)}).output.compute()
+    6.0
+    """
+    reader = _Reader(" ".join(text.split()), values)
+    expression = reader.read()
+    unused = [name for name in values if name not in expression.variables]
+    if unused:
+        raise ArgumentError(f"{unused[0]} has a value, but the expression does not use it:\n    {reader.text}")
+    return expression
+
+
+def parse_value(text: str) -> tuple[str, Array]:
+    """Read ``name=number`` or ``name=[number, ...]``.
+
+    Examples
+    --------
+    >>> parse_value("a=2")
+    ('a', array(2.))
+    """
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not name.isidentifier():
+        raise ArgumentError(f"{text!r} is no value: write it as a=2 or a=[1,2,3], without spaces.")
+    try:
+        found = np.array(ast.literal_eval(value))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        raise ArgumentError(f"the value of {name} is a number or a list of numbers, got {value!r}.") from None
+    if found.dtype.kind not in "iuf" or not found.size:
+        raise ArgumentError(f"the value of {name} is a real number or a list of them, got {value!r}.")
+    return name, found.astype(np.float64)
+
+
+class _Reader:
+    def __init__(self, text: str, values: Mapping[str, Array]) -> None:
+        self.text, self.values = text, values
+        self.variables: dict[str, Tensor] = {}
+
+    def read(self) -> Expression:
+        if not self.text:
+            raise ArgumentError("the expression is empty.")
+        try:
+            body = ast.parse(self.text, mode="eval").body
+            with located(Origin("expression", 1, self.text)):
+                output = self.tensor(body)
+        except SyntaxError as error:
+            place = max((error.offset or 1) - 1, 0)
+            self.fail(f"this is no expression: {error.msg}", place, place + 1)
+        except (RecursionError, MemoryError):
+            raise ArgumentError("the expression is nested too deeply.") from None
+        return Expression(output, self.variables)
+
+    def tensor(self, node: ast.AST) -> Tensor:
+        """The tensor of a part of the expression."""
+        if isinstance(node, ast.Constant | ast.List | ast.Tuple):
+            return self.number(node)
+        if isinstance(node, ast.Name):
+            return self.name(node)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.UAdd):
+            return self.tensor(node.operand)
+        if isinstance(node, ast.UnaryOp) and type(node.op) in OPERATORS:
+            if isinstance(node.operand, ast.Constant):
+                return constant(-self.number(node.operand).value)
+            return self.apply(node, OPS[OPERATORS[type(node.op)]], [node.operand])
+        if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
+            return self.apply(node, OPS[OPERATORS[type(node.op)]], [node.left, node.right])
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitXor):
+            self.wrong(node, "^ is not a power: write **")
+        if isinstance(node, ast.Call):
+            return self.call(node)
+        self.wrong(node, f"a {_word(node)} cannot stand here; there are numbers, names, + - * / ** @, lists and functions")
+
+    def number(self, node: ast.Constant | ast.List | ast.Tuple) -> Tensor:
+        try:
+            found = np.array(ast.literal_eval(node))
+            if found.dtype.kind in "iuf" and found.size:
+                return constant(found.astype(np.float64))
+        except (ValueError, TypeError, OverflowError):
+            pass
+        self.wrong(node, "this is no real number, nor a list of them")
+
+    def name(self, node: ast.Name) -> Tensor:
+        name = node.id
+        if name not in self.variables:
+            if name in self.values:
+                self.variables[name] = array(self.values[name], name=name)
+            elif name == "pi":
+                return constant(np.float64(np.pi))
+            elif name in FUNCTIONS:
+                self.wrong(node, f"{name} is a function: call it, as in {name}(...)")
+            else:
+                self.wrong(node, f"{name} has no value: add {name}=NUMBER after the expression")
+        return self.variables[name]
+
+    def call(self, node: ast.Call) -> Tensor:
+        function = node.func
+        if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id == "np":
+            name = function.attr
+        elif isinstance(function, ast.Name):
+            name = function.id
+        else:
+            self.wrong(function, "only functions can be called")
+        if name not in FUNCTIONS:
+            self.wrong(function, _unknown(name))
+        if node.keywords:
+            self.wrong(node.keywords[0], "functions take no named arguments here")
+        op, wanted = FUNCTIONS[name]
+        if len(node.args) != wanted:
+            self.wrong(node, f"{name} takes {wanted} argument{'s' if wanted > 1 else ''}, got {len(node.args)}")
+        return self.apply(node, op, node.args)
+
+    def apply(self, node: ast.AST, op: Callable[..., Tensor], operands: list[ast.expr]) -> Tensor:
+        inputs = [self.tensor(operand) for operand in operands]
+        try:
+            return op(*inputs)
+        except GraphError as error:
+            self.wrong(node, str(error).rstrip("."))
+
+    def wrong(self, node: Any, message: str) -> NoReturn:
+        # ast counts bytes of UTF-8, a person counts characters.
+        data = self.text.encode()
+        self.fail(message, len(data[: node.col_offset].decode()), len(data[: node.end_col_offset].decode()))
+
+    def fail(self, message: str, start: int, end: int) -> NoReturn:
+        raise ArgumentError(f"{message}:\n    {self.text}\n    {' ' * start}{'^' * max(end - start, 1)}") from None
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, FUNCTIONS, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}" if near else "dagtrain draw --functions lists those there are"
+    return f"there is no function {name}; {hint}"
+
+
+def _word(node: ast.AST) -> str:
+    return {
+        ast.Compare: "comparison",
+        ast.BoolOp: "logical operation",
+        ast.Attribute: "dot",
+        ast.Subscript: "subscript",
+        ast.Lambda: "function definition",
+        ast.NamedExpr: "assignment",
+        ast.IfExp: "condition",
+        ast.Dict: "dictionary",
+        ast.Set: "set",
+    }.get(type(node), "piece of Python like this")

@@ -1,0 +1,49 @@
+"""`dagtrain train`: train a network on real data, in this process or on a Dask cluster, and draw what ran."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["train"]
+
+
+@click.group("train", short_help="Train a network on real data.")
+def train() -> None:
+    """Train a network on real data."""
+
+
+@train.command("digits", short_help="Handwritten digits: 97 % held out, in seconds.")
+@click.option("--workers", type=click.IntRange(min=1), help="Start a Dask cluster of so many workers on this machine.")
+@click.option("--scheduler", metavar="ADDRESS", help="Use the cluster with this scheduler, such as tcp://10.0.0.1:8786.")
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "inline", "scheduler"]),
+    default="auto",
+    show_default=True,
+    help="inline: this process, no cluster is started. scheduler: every part of a step is a Dask task. auto: the cluster if there is one.",
+)
+@click.option("--epochs", type=click.IntRange(min=1), default=30, show_default=True, help="How many times every sample is used.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=192, show_default=True, help="Samples of one step.")
+@click.option("--shards", type=click.IntRange(min=1), default=8, show_default=True, help="Parts of a step; the weights depend on it.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the first weights and the order of samples.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("runs/digits"),
+    show_default=True,
+    help="Folder for the pictures.",
+)
+@click.option("--no-pictures", is_flag=True, help="Draw nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else; progress goes to standard error.")
+def digits(workers: int | None, scheduler: str | None, engine: str, as_json: bool, **options: Any) -> None:
+    """Train a network of 64, 128 and 10 neurons on scikit-learn's handwritten digits.
+
+    Without --workers and --scheduler it trains in this process. The weights at the end depend on the seed, the shards, the epochs and the
+    batch size, and on nothing else: their fingerprint is the same on any number of workers.
+    """
+    from dagtrain.cli.digits import Settings, run
+
+    run(Settings(engine=engine, workers=workers, scheduler=scheduler, **options), as_json)
