@@ -12,6 +12,8 @@ from dagtrain.draw.text import bytes_text, seconds_text, shorten, without_hash
 
 __all__ = ["TaskRecord", "is_task_graph", "key_name", "task_diagram"]
 
+WIDE = 4
+"""What goes to more tasks than this has its bytes in its own node; its arrows bear them only where they moved."""
 MANY = 400
 """From so many tasks on, tasks of one name are drawn as one node unless the caller decides."""
 
@@ -86,14 +88,14 @@ def task_diagram(
         return _collapsed(tasks, records, direction, title, legend)
     colors = _colors(records)
     boxes: dict[str, Group] = {}
+    width = Counter(source for task in tasks.values() for source in task.sources)
     nodes = []
     for key, task in tasks.items():
         label = group(key) if group is not None else None
         if label is not None:
             boxes.setdefault(label, Group(f"group {label}", label))
-        nodes.append(_node(key, task, records.get(key), colors, None if label is None else f"group {label}"))
+        nodes.append(_node(key, task, records.get(key), colors, None if label is None else f"group {label}", width[key]))
     edges = []
-    width = Counter(source for task in tasks.values() for source in task.sources)
     for key, task in tasks.items():
         edges += [_edge(source, key, records, width[source]) for source in task.sources if source in tasks]
     items = _legend(records, edges, colors, {node.kind for node in nodes}) if legend else []
@@ -178,7 +180,7 @@ def key_name(key: Any) -> tuple[str, str]:
     return shorten(without_hash(str(key)), 32), ""
 
 
-def _node(key: Any, task: _Task, record: TaskRecord | None, colors: Mapping[str, str], group: str | None) -> Node:
+def _node(key: Any, task: _Task, record: TaskRecord | None, colors: Mapping[str, str], group: str | None, users: int) -> Node:
     name, place = key_name(key)
     kind, tip = task.kind, task.tip
     lines = [Line(name if place else name + task.given, "title")]
@@ -186,6 +188,8 @@ def _node(key: Any, task: _Task, record: TaskRecord | None, colors: Mapping[str,
         lines.append(Line(place))
     if record is not None:
         lines.append(Line(seconds_text(record.stop - record.start), "plain"))
+        if users > WIDE:
+            lines.append(Line(f"gives {bytes_text(record.nbytes)}"))
         kind = colors[record.worker]
         tip += f"\non {record.worker}, {seconds_text(record.stop - record.start)}, {bytes_text(record.nbytes)}"
     return Node(_text_key(key), tuple(lines), kind, group, tip, (f"worker-{colors[record.worker]}",) if record is not None else ())
@@ -204,7 +208,7 @@ def _edge(source: Any, target: Any, records: Mapping[Any, TaskRecord], users: in
         return Edge(*ends, weight=weight)
     label = bytes_text(given.nbytes)
     if taken is None or taken.worker == given.worker:
-        return Edge(*ends, label, "local", f"{label} stay on {given.worker}", weight)
+        return Edge(*ends, "" if users > WIDE else label, "local", f"{label} stay on {given.worker}", weight)
     return Edge(*ends, label, "moved", f"{label} from {given.worker} to {taken.worker}", weight)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 __all__ = ["array_text", "bytes_text", "clean", "number", "seconds_text", "shorten", "spec_text", "summary"]
 
 _ILLEGAL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ufffe\uffff\ud800-\udfff]")
-_HEX = re.compile(r"[-_](?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{16,})$")
+_HEX = re.compile(r"[-_](?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{16,}|(?=[a-f]*[0-9])[0-9a-f]{8})$")
 _PREFIXES = ("", "k", "M", "G", "T")
 
 
@@ -139,5 +139,7 @@ def without_hash(name: str) -> str:
     --------
     >>> without_hash("cube-2a3a17b8-734e-4c84-803c-74f042d0834a"), without_hash("sum-f364aea436ec7a87c61b76842ebda36d")
     ('cube', 'sum')
+    >>> without_hash("gradient-7e7f5401"), without_hash("dense_1-feedface")
+    ('gradient', 'dense_1-feedface')
     """
     return _HEX.sub("", name) or name
