@@ -185,9 +185,11 @@ class Trainer:
         with closing(reporter), engine.session(program, source) as session:
             for epoch in range(epochs):
                 state, row = self._epoch(session, program, source, plan, state, reporter)
+                timing = {name: row.pop(name) for name in ("seconds", "samples_per_second")}
                 if validation is not None:
                     sums = session.evaluate(validation, state)
                     row |= {f"val_{n}": float(v) / validation.samples for n, v in zip(program.names, sums, strict=True)}
+                row |= timing
                 self._state = state
                 self._epochs_done += 1
                 history.add(row)
