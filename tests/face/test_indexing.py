@@ -77,6 +77,26 @@ def test_tensor_as_index_agrees_with_numpy(function: Any, places: Any) -> None:
     np.testing.assert_array_equal(interpret(Graph({"x": x, "i": i}, {"y": y}), X, places)[0], function(X, places))
 
 
+Y = np.random.default_rng(1).normal(size=(3, 4, 5, 2))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        (slice(None), H, slice(None), np.array([0, 1, 1])),
+        (slice(None), 1, slice(None), np.array([0, 1])),
+        (slice(None), np.array([0, 1]), slice(1, 3), 0),
+        (np.array([0, 1]), slice(None), slice(None), np.array([0, 1])),
+        (slice(None), H, H[:, None], slice(None)),
+    ],
+    ids=name,
+)
+def test_separated_arrays_put_their_axes_first(index: Any) -> None:
+    y = dt.input("y", Y.shape, Y.dtype)
+    assert y[index].shape == Y[index].shape
+    np.testing.assert_array_equal(interpret(Graph({"y": y}, {"z": y[index]}), Y)[0], Y[index])
+
+
 def test_index_of_an_empty_tensor() -> None:
     x = dt.input("x", (0, 3))
     assert x[:].shape == (0, 3)

@@ -9,6 +9,7 @@ import numpy as np
 import dagtrain as dt
 from dagtrain.graph import Graph, Tensor, constant
 from dagtrain.ops.random import key, uniform
+from dagtrain.ops.scan import part_op
 from dagtrain.plan.interpret import interpret
 from dagtrain.transform import gradient, optimize
 from dagtrain.transform.fold import LARGEST_FOLD, fold
@@ -138,6 +139,27 @@ def test_gradient_by_weights_does_not_compute_the_one_by_sequences() -> None:
     before = [len(n.spec.parts) for n in graph.nodes if n.op == "scan"]
     assert sum(parts) < sum(before)
     assert optimize(small) is small
+
+
+def test_gradient_alone_keeps_the_carries_as_each_step_found_them() -> None:
+    def program(w: Tensor, xs: Tensor) -> Tensor:
+        last, _ = dt.scan(lambda h, x: (np.tanh(h @ w + x), None), np.zeros(3), xs)
+        return gradient(np.sum(last), [w])[0]
+
+    graph = dt.trace(program, np.zeros((3, 3)), np.zeros((5, 3)))
+    rng = np.random.default_rng(0)
+    same_values(graph, prune(graph), rng.normal(size=(3, 3)), rng.normal(size=(5, 3)))
+
+
+def test_only_the_carries_as_found_are_read() -> None:
+    def program(xs: Tensor) -> Tensor:
+        last, _ = dt.scan(lambda c, x: (c + x, np.sin(x)), np.float64(1), xs)
+        return part_op(last.inputs[0], index=2)
+
+    graph = dt.trace(program, np.zeros(4))
+    small = prune(graph)
+    assert len(scan_of(small).spec.parts) == 2
+    same_values(graph, small, np.arange(4.0))
 
 
 def test_loop_in_a_loop_is_pruned() -> None:
