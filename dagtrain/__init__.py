@@ -1,8 +1,7 @@
 """dagtrain: computational graphs and distributed training on Dask.
 
 NumPy-like Python is traced into a graph; the graph is differentiated, optimised, compiled, lowered to Dask tasks and drawn; and out of it
-networks are
-trained, on one machine or many, with the same bits.
+networks are trained, on one machine or many, with the same bits.
 """
 
 from importlib import import_module

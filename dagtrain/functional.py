@@ -3,8 +3,7 @@
     loss ──trace──▶ graph ──stabilise──▶ graph ──gradient──▶ graph ──optimize, plan──▶ straight-line NumPy
 
 Each distinct signature (nesting, shapes, dtypes) is traced and compiled once and kept. Called on tensors instead of arrays, the same
-functions build
-graph, so they nest in one another and in `trace`.
+functions build graph, so they nest in one another and in `trace`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """The engine *scheduler*: K steps unrolled as one Dask graph, every task placed by the Dask scheduler.
 
 Parameters and data go by future: they never pass through the client while steps run. Any worker may die: its tasks are computed again
-from what they
-depend on, with the same bits. At the end of a segment the state comes to the client, which cuts the chain of dependencies and is the copy
-from which
-a segment is repeated when its data is lost for good.
+from what they depend on, with the same bits. At the end of a segment the state comes to the client, which cuts the chain of dependencies
+and is the copy from which a segment is repeated when its data is lost for good.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Whole steps in this process: shards on a pool of threads, then the sum tree and the update by blocks.
 
 Shard s belongs to thread s mod T, each contribution has memory of its own, and sums and update go by fixed blocks: so the bits are the
-same for any
-number of threads.
+same for any number of threads.
 """
 
 from __future__ import annotations

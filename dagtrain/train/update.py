@@ -4,8 +4,7 @@
     block(p, g, slots, scalars) → p, slots    for each block, in place
 
 The blocks depend on the number of parameters alone. A norm over the whole vector is the sum of its blocks' squares, added in float64 in
-the order of
-the blocks, so its bits depend on neither threads nor workers.
+the order of the blocks, so its bits depend on neither threads nor workers.
 """
 
 from __future__ import annotations
