@@ -36,7 +36,6 @@ AT_THE_EDGES = {
     "pyarrow": set(),
     "bokeh": set(),
     "click": {"cli"},
-    "safetensors": set(),
     "torch": set(),
     "jax": set(),
 }
