@@ -185,10 +185,17 @@ class Plan:
     def explain(self, error: Exception) -> ExecutionError:
         """The error of a kernel, with the op and the user's line it belongs to."""
         for frame in reversed(traceback.extract_tb(error.__traceback__)):
-            line = self._lines.get(frame.lineno or 0)
-            if frame.filename == self._file and line is not None:
+            line = self._line(frame.filename, frame.lineno or 0)
+            if line is not None:
                 return ExecutionError(f"{line.op} ({line.spec}), written at {line.origin}, failed: {type(error).__name__}: {error}")
         return ExecutionError(f"a plan failed: {type(error).__name__}: {error}")
+
+    def _line(self, file: str, number: int) -> Line | None:
+        """What a line of this plan, or of the body of one of its loops, stands for."""
+        if file == self._file:
+            return self._lines.get(number)
+        bodies = (value.body for value in self._constants if isinstance(value, _Loop))
+        return next((line for body in bodies if (line := body._line(file, number)) is not None), None)
 
 
 class Bound:
