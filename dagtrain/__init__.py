@@ -22,7 +22,7 @@ from dagtrain.trace import scan, trace
 if TYPE_CHECKING:
     from dagtrain import data, draw
     from dagtrain.tasks import from_delayed
-    from dagtrain.train import History, Trainer
+    from dagtrain.train import History, Trainer, load
 
 __all__ = [
     "Graph",
@@ -45,6 +45,7 @@ __all__ = [
     "gradcheck",
     "input",
     "key",
+    "load",
     "nn",
     "normal",
     "one_hot",
@@ -77,6 +78,7 @@ _LATER = {
     "History": "dagtrain.train",
     "Trainer": "dagtrain.train",
     "from_delayed": "dagtrain.tasks",
+    "load": "dagtrain.train",
 }
 
 

@@ -1,6 +1,7 @@
 """Training: the step, the state, the loop. Knows no cluster; engines that do plug themselves in."""
 
 from dagtrain.train.history import History
+from dagtrain.train.load import load
 from dagtrain.train.objective import CostObjective, ModelObjective
 from dagtrain.train.state import State
 from dagtrain.train.step import Program, StepParts
@@ -8,4 +9,4 @@ from dagtrain.train.trainer import Trainer
 from dagtrain.train.update import Update
 from dagtrain.train.vector import VectorLayout
 
-__all__ = ["CostObjective", "History", "ModelObjective", "Program", "State", "StepParts", "Trainer", "Update", "VectorLayout"]
+__all__ = ["CostObjective", "History", "ModelObjective", "Program", "State", "StepParts", "Trainer", "Update", "VectorLayout", "load"]

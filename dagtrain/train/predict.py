@@ -38,3 +38,15 @@ class Predictor:
                 part = rows[start : start + self.batch_size]
                 found.append(self._program.output_plan(len(part))(*leaves, part)[0])
         return np.concatenate(found)
+
+    def lazily(self, x: Any) -> Any:
+        """The outputs for a dask array, as another one."""
+        rows = x.rechunk(dict.fromkeys(range(1, x.ndim), -1))
+        return rows.map_blocks(
+            self,
+            dtype=self.outputs.dtype,
+            drop_axis=list(range(1, x.ndim)),
+            new_axis=list(range(1, self.outputs.ndim)),
+            chunks=(rows.chunks[0], *((n,) for n in self.outputs.shape[1:])),
+            meta=np.empty((0,) * self.outputs.ndim, self.outputs.dtype),
+        )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -19,16 +19,21 @@ from dagtrain import optim
 from dagtrain.data import BatchPlan, open_source
 from dagtrain.data.batches import whole
 from dagtrain.data.check import check_dtype
-from dagtrain.errors import ArgumentError, DataError, NotFiniteError, UnknownNameError
+from dagtrain.errors import ArgumentError, NotFiniteError, UnknownNameError
 from dagtrain.graph import Graph, Spec
 from dagtrain.plan.blas import blas_description
+from dagtrain.train.checkpoint import describe_run, refuse_not_finite, write
 from dagtrain.train.diagnose import explain_not_finite
 from dagtrain.train.engines import choose_engine
 from dagtrain.train.history import History
+from dagtrain.train.manifest import Manifest
 from dagtrain.train.objective import CostObjective, ModelObjective, Objective
 from dagtrain.train.predict import Predictor
+from dagtrain.train.rows import check_alike, check_rows, open_rows
+from dagtrain.train.runs import Run
 from dagtrain.train.state import State
 from dagtrain.train.step import Program
+from dagtrain.train.storage import open_store
 
 __all__ = ["Trainer"]
 
@@ -54,9 +59,8 @@ class Trainer:
     seed
         Of the initial parameters, the order of the samples and all random ops.
     engine
-        ``"inline"``: this process. ``"scheduler"``: each part of a step is a Dask task. ``"auto"``:
-        the current Dask client's cluster if there is one,
-        else inline.
+        ``"inline"``: this process. ``"scheduler"``: each part of a step is a Dask task. ``"auto"``: the
+        current Dask client's cluster if there is one, else inline.
     threads
         Threads of the engine inline.
     parameters
@@ -136,6 +140,10 @@ class Trainer:
         shuffle: bool = True,
         verbose: int = 1,
         reporter: Any = None,
+        checkpoint: Any = None,
+        resume: bool = False,
+        keep: int | None = 3,
+        exact: bool = False,
     ) -> History:
         """Train; called again, it goes on where it was.
 
@@ -144,7 +152,7 @@ class Trainer:
         x, y
             Samples along the first axis: NumPy arrays, pandas, dask arrays or dataframes. `y` is left out for a cost of `x` alone.
         epochs
-            How many times every sample is used.
+            How many times every sample is used; with `resume`, the epochs that are already done count.
         batch_size
             Samples of a step; the last step of an epoch takes what is left.
         validation_data
@@ -155,6 +163,14 @@ class Trainer:
             0 silent, 1 progress and table, 2 table.
         reporter
             Takes the place of the console; see `dagtrain.report.Reporter`.
+        checkpoint
+            Folder (or fsspec address) that gets a checkpoint after each epoch, written while training goes on; see `load`.
+        resume
+            Go on from the last checkpoint there, if there is one, on any engine and any number of workers: to the same bits.
+        keep
+            How many checkpoints are kept; None keeps all.
+        exact
+            Refuse to go on from a checkpoint made with another dagtrain, NumPy or BLAS, where otherwise a warning is given.
 
         Raises
         ------
@@ -164,12 +180,14 @@ class Trainer:
             If the loss becomes NaN or infinite; names the first op that made it.
         """
         epochs = whole("epochs", epochs, 1)
+        if resume and checkpoint is None:
+            raise ArgumentError('resume=True needs the folder of the checkpoints, as in fit(..., checkpoint="runs/a", resume=True).')
         reporter = _console(verbose) if reporter is None else reporter
         engine = choose_engine(self.engine, self.threads, self.client)
-        BatchPlan(
-            whole("batch_size", batch_size, 1), batch_size, self.shards, self.seed
-        )  # a full batch can be cut: seen before data is opened
-        source = self._open(x, y)
+        whole("batch_size", batch_size, 1)
+        BatchPlan(batch_size, batch_size, self.shards, self.seed)  # a full batch can be cut: seen before data is opened
+        run = None if checkpoint is None else Run(checkpoint, keep)
+        source = open_rows(self._objective, x, y)
         plan = BatchPlan(source.samples, batch_size, self.shards, self.seed, shuffle)
         program = self._prepare(source)
         validation = None if validation_data is None else self._open_validation(validation_data, program)
@@ -180,10 +198,16 @@ class Trainer:
         self._sample = source, plan
         history = History(info=self._info(engine, plan))
         state = self._state if self._state is not None else program.first_state()
+        found = None if run is None else run.begin(self._describe(program, plan, state, {}), resume, exact)
+        if found is not None:
+            state = self._take(program, found.state, found.manifest.epochs)
+            history.history = {name: list(values) for name, values in found.manifest.history.items()}
+            history.events.append(f"went on from {found.path}")
+        first = self._epochs_done if resume else 0
         better = dict(zip(program.names, (False, *self._objective.higher_is_better), strict=True))
-        reporter.start({**history.info, "dashboard": engine.dashboard, "epochs": epochs, "higher_is_better": better})
-        with closing(reporter), engine.session(program, source) as session:
-            for epoch in range(epochs):
+        reporter.start({**history.info, "dashboard": engine.dashboard, "epoch": first, "epochs": epochs, "higher_is_better": better})
+        with closing(reporter), engine.session(program, source) as session, run or nullcontext():
+            for epoch in range(first, epochs):
                 state, row = self._epoch(session, program, source, plan, state, reporter)
                 timing = {name: row.pop(name) for name in ("seconds", "samples_per_second")}
                 if validation is not None:
@@ -193,6 +217,8 @@ class Trainer:
                 self._state = state
                 self._epochs_done += 1
                 history.add(row)
+                if run is not None:
+                    run.save(self._describe(program, plan, state, history.history), state)
                 reporter.epoch({"epoch": epoch + 1, "epochs": epochs, **row})
             history.events += session.events
         history.fingerprint = state.fingerprint
@@ -230,8 +256,8 @@ class Trainer:
         """Loss and metrics on other data, as means over its samples."""
         program, state = self._trained("evaluate")
         engine = choose_engine(self.engine, self.threads, self.client)
-        source = self._open(x, y)
-        _check_alike(program, source)
+        source = open_rows(self._objective, x, y)
+        check_alike(program, source)
         with engine.session(program, source) as session:
             sums = session.evaluate(source, state)
         return {n: float(v) / source.samples for n, v in zip(program.names, sums, strict=True)}
@@ -249,21 +275,28 @@ class Trainer:
         program, state = self._trained("predict")
         batch_size = whole("batch_size", batch_size, 1)
         if type(x).__module__.startswith("dask.array"):
-            outputs = program.output_plan(1).outputs["outputs"]
             check_dtype("x", x.dtype)
-            _check_rows(program, x.shape[1:])
-            rows = x.rechunk(dict.fromkeys(range(1, x.ndim), -1))
-            return rows.map_blocks(
-                Predictor(program, state, batch_size),
-                dtype=outputs.dtype,
-                drop_axis=list(range(1, x.ndim)),
-                new_axis=list(range(1, outputs.ndim)),
-                chunks=(rows.chunks[0], *((n,) for n in outputs.shape[1:])),
-                meta=np.empty((0,) * outputs.ndim, outputs.dtype),
-            )
+            check_rows(program, x.shape[1:])
+            return Predictor(program, state, batch_size).lazily(x)
         source = open_source(x, None, targets=None)
-        _check_rows(program, source.x_spec.shape)
+        check_rows(program, source.x_spec.shape)
         return Predictor(program, state, batch_size)(source.local()[0])
+
+    def save(self, path: Any) -> None:
+        """Write everything that `dagtrain.load` needs to a folder or fsspec address; a checkpoint that is there counts until it is done.
+
+        Raises
+        ------
+        NotFiniteError
+            If a parameter is NaN or infinite.
+        CheckpointError
+            If it cannot be written; says which file and why.
+        """
+        program, state = self._trained("be saved")
+        rows = {} if self.history is None else self.history.history
+        manifest = self._describe(program, None if self._sample is None else self._sample[1], state, rows)
+        refuse_not_finite(manifest, state)
+        write(open_store(path), manifest, state)
 
     # ---- what can be looked at
 
@@ -303,31 +336,29 @@ class Trainer:
 
     # ---- within
 
-    def _open(self, x: Any, y: Any) -> Any:
-        objective = self._objective
-        if y is None and isinstance(objective, ModelObjective):
-            raise DataError("a model needs targets: give y beside x.")
-        targets = objective.targets if objective.targets != "any" else None
-        classes, label_axes = None, 1
-        row = row_form(x) if targets == "classes" else None
-        if row is not None and isinstance(objective, ModelObjective):
-            outputs = objective.outputs_spec(row)
-            if outputs.ndim > 1:
-                classes, label_axes = outputs.shape[-1], outputs.ndim - 1
-        return open_source(x, y, targets=targets, classes=classes, label_axes=label_axes)
-
     def _open_validation(self, data: tuple[Any, Any], program: Program) -> Any:
         if not isinstance(data, tuple | list) or len(data) != 2:
             raise ArgumentError("validation_data is a pair (x, y).")
-        found = self._open(*data)
-        _check_alike(program, found)
+        found = open_rows(self._objective, *data)
+        check_alike(program, found)
         return found
 
     def _prepare(self, source: Any) -> Program:
         if self._program is None or self._state is None:  # a program that trained nothing binds nobody to its rows
-            self._program = Program(self._objective, self.optimizer, source.x_spec, source.y_spec, self.seed)
-        _check_alike(self._program, source)
+            self._program = self._compile(source.x_spec, source.y_spec)
+        check_alike(self._program, source)
         return self._program
+
+    def _compile(self, x: Spec, y: Spec | None) -> Program:
+        return Program(self._objective, self.optimizer, x, y, self.seed)
+
+    def _take(self, program: Program, state: State, epochs: int) -> State:
+        """Have what was trained elsewhere."""
+        self._program, self._state, self._epochs_done = program, state, epochs
+        return state
+
+    def _describe(self, program: Program, plan: BatchPlan | None, state: State, history: dict[str, list[float]]) -> Manifest:
+        return describe_run(program, self.optimizer, self.shards, plan, state, self._epochs_done, history)
 
     def _trained(self, purpose: str) -> tuple[Program, State]:
         if self._program is None or self._state is None:
@@ -349,32 +380,6 @@ class Trainer:
             "numpy": np.__version__,
             "blas": blas_description(),
         }
-
-
-def row_form(x: Any) -> Spec | None:
-    """Spec of a row of x as it will be in training, without looking at its values; None where x has no rows with elements."""
-    try:
-        shape = x.shape if hasattr(x, "shape") else np.shape(x)
-    except ValueError:  # rows of different lengths
-        return None
-    if not isinstance(shape, tuple) or not shape or 0 in shape[1:]:
-        return None
-    return Spec(tuple(int(n) for n in shape[1:]), np.dtype(np.float32))
-
-
-def _check_rows(program: Program, shape: tuple[int, ...]) -> None:
-    if shape != program.x.shape:
-        raise DataError(f"the model was trained on rows of shape {program.x.shape}, got rows of shape {shape}.")
-
-
-def _check_alike(program: Program, source: Any) -> None:
-    """Refuse data whose rows are not those that the program was compiled for."""
-    _check_rows(program, source.x_spec.shape)
-    if (program.y is None) != (source.y_spec is None):
-        raise DataError(f"the trainer was fitted {'without' if program.y is None else 'with'} targets y: do the same here.")
-    found, wanted = source.y_spec, program.y
-    if found is not None and wanted is not None and found != wanted:
-        raise DataError(f"the trainer was fitted on targets that are {wanted} for each row, these are {found}.")
 
 
 def _console(verbose: int) -> Any:

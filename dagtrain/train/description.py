@@ -1,0 +1,282 @@
+"""Models, losses, metrics and optimisers as plain JSON, and back, without executing anything that the JSON says.
+
+    nn.Dense(10, "relu")        ⇄  {"layer": "Dense", "settings": {"units": 10, "activation": "relu", …}}
+    optim.adam(1e-3)            ⇄  {"optimizer": "adam", "settings": {"learning_rate": 0.001, …}}
+    a function of the user's     →  {"python": "module.name"}                                     told apart, never built
+
+What is built is one of dagtrain's own, chosen by name from the tables below, made by its own constructor, which checks its arguments.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from dagtrain import nn, optim
+from dagtrain.nn import losses, metrics
+from dagtrain.nn.losses import Loss
+from dagtrain.nn.metrics import Metric
+from dagtrain.trace.tree import Leaf
+
+__all__ = ["build", "describe", "describe_structure", "differences", "foreign", "structure_of", "without_memory"]
+
+Description = Any
+"""Plain JSON: None, bool, int, float, str, and lists and dicts of them."""
+PLAIN = (type(None), bool, int, float, str)
+
+
+def _layers() -> dict[str, Callable[..., Any]]:
+    """Every layer on dagtrain's public face: a dataclass with `init` and `apply`."""
+    found = {name: getattr(nn, name) for name in nn.__all__}
+    return {n: k for n, k in found.items() if dataclasses.is_dataclass(k) and isinstance(k, type) and hasattr(k, "apply")}
+
+
+def _chain(parts: tuple[Any, ...]) -> Any:
+    return optim.chain(*parts)
+
+
+def _step_decay(initial: float, rate: float, every: int, staircase: bool) -> Any:
+    return optim.step_decay(initial, rate, every)
+
+
+MAKERS: Mapping[str, Mapping[str, Callable[..., Any]]] = {
+    "layer": _layers(),
+    "optimizer": {
+        "chain": _chain,
+        **{
+            f.__name__: f
+            for f in (
+                optim.sgd,
+                optim.adam,
+                optim.adamw,
+                optim.rmsprop,
+                optim.adagrad,
+                optim.adadelta,
+                optim.clip_by_value,
+                optim.clip_by_global_norm,
+                optim.l2,
+                optim.add_decayed_weights,
+            )
+        },
+    },
+    "schedule": {
+        "step_decay": _step_decay,
+        **{
+            f.__name__: f
+            for f in (
+                optim.constant,
+                optim.exponential_decay,
+                optim.piecewise,
+                optim.polynomial,
+                optim.cosine,
+                optim.one_cycle,
+                optim.warmup,
+            )
+        },
+    },
+    "loss": {name: partial(losses.find, name) for name in losses.LOSSES},
+    "metric": {name: partial(metrics.find, name) for name in metrics.METRICS},
+}
+"""Kind and name → what makes it."""
+
+
+# ---- to JSON
+
+
+def describe(value: Any) -> Description:
+    """A value as plain JSON; what `build` would not make again just so is ``{"python": its name}``.
+
+    Examples
+    --------
+    >>> describe(optim.chain(optim.clip_by_value(1.0), optim.sgd(0.1)))["settings"]["parts"][0]
+    {'optimizer': 'clip_by_value', 'settings': {'limit': 1.0}}
+    """
+    if isinstance(value, np.integer | np.float64):
+        value = value.item()
+    if type(value) in PLAIN:
+        return value if not isinstance(value, float) or math.isfinite(value) else _name(value)
+    if isinstance(value, tuple | list):
+        return [describe(part) for part in value]
+    if isinstance(value, optim.Optimizer):
+        return _checked("optimizer", value.name, value.settings, value, value.update)
+    if isinstance(value, optim.Schedule):
+        return _checked("schedule", value.name, value.function.keywords, value, value.function)
+    if isinstance(value, Loss):
+        return _checked("loss", value.name, _options(value.function), value, value.function)
+    if isinstance(value, Metric):
+        function = getattr(value.function, "func", value.function)
+        name = value.name if value.name in metrics.METRICS else getattr(function, "__name__", "")
+        return _checked("metric", name, _options(value.function), value, value.function)
+    kind = type(value).__name__
+    if MAKERS["layer"].get(kind) is type(value):
+        return {"layer": kind, "settings": {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}}
+    return _name(value)
+
+
+def _name(value: Any) -> Description:
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return {"python": f"{getattr(named, '__module__', '?')}.{getattr(named, '__qualname__', '?')}"}
+
+
+def _options(function: Any) -> dict[str, Any]:
+    return dict(function.keywords) if isinstance(function, partial) else {}
+
+
+def _checked(tag: str, name: str, settings: Mapping[str, Any], value: Any, function: Any) -> Description:
+    """The description, if what is built from it calls the same function; a name alone proves nothing."""
+    found = {tag: name, "settings": {k: describe(v) for k, v in settings.items()}}
+    if next(foreign(found), None) is not None:
+        return found if name in MAKERS[tag] else _name(value)
+    try:
+        made = build(found)
+    except Exception:  # whatever the user's own object of that name carries
+        return _name(value)
+    again = made.update if tag == "optimizer" else made.function
+    positional = getattr(function, "args", ())
+    same = getattr(again, "func", again) is getattr(function, "func", function) and not positional and made.name == value.name
+    return found if same else _name(value)
+
+
+# ---- and back
+
+
+def build(description: Description) -> Any:
+    """What a description describes.
+
+    Raises
+    ------
+    ValueError
+        If it holds anything but dagtrain's own parts and plain settings that their constructors accept.
+
+    Examples
+    --------
+    >>> build({"layer": "Dropout", "settings": {"rate": 0.5}})
+    Dropout(rate=0.5, name=None)
+    """
+    if type(description) in PLAIN:
+        return description
+    if isinstance(description, list):
+        return tuple(build(part) for part in description)
+    if not isinstance(description, dict) or set(description) - {"settings"} not in [{tag} for tag in MAKERS]:
+        raise ValueError(f"{_short(description)} describes no part of a model")
+    (tag,) = set(description) - {"settings"}
+    name, settings = description[tag], description.get("settings", {})
+    if not isinstance(name, str) or name not in MAKERS[tag]:
+        raise ValueError(f"dagtrain has no {tag} {_short(name)}")
+    if not isinstance(settings, dict):
+        raise ValueError(f"the settings of {tag} {name!r} are {_short(settings)}")
+    maker = MAKERS[tag][name]
+    arguments = {k: build(v) for k, v in settings.items()}
+    try:
+        inspect.signature(maker).bind(**arguments)
+        return maker(**arguments)
+    except RecursionError:
+        raise
+    except Exception as error:  # our own constructors refuse in several ways what has the wrong type
+        raise ValueError(f"{tag} {name!r} cannot be made: {error}") from error
+
+
+def without_memory(layer: Any) -> Any:
+    """The same model with initialisers that allocate nothing: its shapes can be looked at, however large a file says that they are."""
+    if not dataclasses.is_dataclass(layer) or isinstance(layer, type):
+        return layer
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(layer):
+        value = getattr(layer, field.name)
+        if field.name.endswith("_init"):
+            changes[field.name] = _no_memory
+        elif isinstance(value, tuple):
+            changes[field.name] = tuple(without_memory(part) for part in value)
+        elif hasattr(value, "apply") and hasattr(value, "init"):
+            changes[field.name] = without_memory(value)
+    return dataclasses.replace(layer, **changes)
+
+
+def _no_memory(key: Any, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
+    return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+# ---- nests of arrays, without the arrays
+
+
+def describe_structure(structure: Any) -> Description:
+    """The structure of a nest (see `dagtrain.trace.flatten`) as JSON, or None where it holds other classes than dict, list and tuple.
+
+    Examples
+    --------
+    >>> describe_structure({"w": Leaf, "b": [Leaf, None]})
+    {'dict': [['w', '*'], ['b', {'list': ['*', '-']}]]}
+    """
+    if structure is None:
+        return "-"
+    if structure is Leaf:
+        return "*"
+    if type(structure) is dict:
+        parts = [[k, describe_structure(v)] for k, v in structure.items()]
+        return None if any(p[1] is None for p in parts) else {"dict": parts}
+    if type(structure) in (list, tuple):
+        found = [describe_structure(v) for v in structure]
+        return None if None in found else {type(structure).__name__: found}
+    return None
+
+
+def structure_of(description: Description) -> Any:
+    """The structure that `describe_structure` described; ValueError for anything else."""
+    if description == "-":
+        return None
+    if description == "*":
+        return Leaf
+    if isinstance(description, dict) and len(description) == 1:
+        ((kind, parts),) = description.items()
+        if kind == "dict" and isinstance(parts, list) and all(isinstance(p, list) and len(p) == 2 and isinstance(p[0], str) for p in parts):
+            return {k: structure_of(v) for k, v in parts}
+        if kind in ("list", "tuple") and isinstance(parts, list):
+            found = [structure_of(p) for p in parts]
+            return found if kind == "list" else tuple(found)
+    raise ValueError(f"{_short(description)} describes no nest of arrays")
+
+
+# ---- comparison
+
+
+def foreign(description: Description, path: str = "") -> Iterator[str]:
+    """Where a description holds what is not dagtrain's own, each with its name."""
+    if isinstance(description, dict):
+        if "python" in description:
+            yield f"{path or 'it'} is {description['python']}"
+        for key, value in description.items():
+            yield from foreign(value, path if key == "settings" else f"{path}.{key}".lstrip("."))
+    elif isinstance(description, list):
+        for i, value in enumerate(description):
+            yield from foreign(value, f"{path}[{i}]")
+
+
+def differences(there: Description, here: Description, path: str) -> Iterator[str]:
+    """Where two descriptions differ; two functions of the user's are not compared, since they may have moved."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        if "python" in there and "python" in here:
+            return
+        for key in [*there, *(k for k in here if k not in there)]:
+            inner = path if key == "settings" else f"{path}.{key}"
+            if key not in there or key not in here:
+                yield f"{inner}: {_short(there.get(key, 'nothing'))} there, {_short(here.get(key, 'nothing'))} here"
+            else:
+                yield from differences(there[key], here[key], inner)
+    elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        for i, (a, b) in enumerate(zip(there, here, strict=True)):
+            yield from differences(a, b, f"{path}[{i}]")
+    elif there != here:
+        yield f"{path}: {_short(there)} there, {_short(here)} here"
+
+
+def _short(value: Any, length: int = 80) -> str:
+    if isinstance(value, list):
+        return f"{len(value)} entries"
+    text = repr(value)
+    return text if len(text) <= length else f"{text[: length - 1]}…"

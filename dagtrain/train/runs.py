@@ -1,0 +1,154 @@
+"""A folder of checkpoints, one for each epoch of a run, of which the last few are kept.
+
+    runs/a/epoch-000010/  epoch-000011/  epoch-000012/        latest: the last one that is whole
+
+They are written by a thread while the next epoch runs: a state that was handed over is not changed any more.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+from dagtrain.data.batches import whole
+from dagtrain.errors import ArgumentError, CheckpointError
+from dagtrain.train.checkpoint import Checkpoint, read, refuse_not_finite, tidy, write
+from dagtrain.train.manifest import NAME, Manifest
+from dagtrain.train.state import State
+from dagtrain.train.storage import Store, open_store
+
+__all__ = ["Run", "latest"]
+
+EPOCH = re.compile(r"epoch-(\d{6,18})")
+
+
+def epochs_in(store: Store) -> dict[int, str]:
+    """Epochs that have a folder, in order, and the folder's name."""
+    found = {int(m[1]): name for name in store.names() if (m := EPOCH.fullmatch(name))}
+    return dict(sorted(found.items()))
+
+
+def latest(store: Store) -> Checkpoint | None:
+    """The last checkpoint of a run that is whole; a damaged one after it is told in a warning.
+
+    Raises
+    ------
+    CheckpointError
+        If there are checkpoints and none is whole: what is wrong with the last.
+    """
+    damaged: list[CheckpointError] = []
+    for name in reversed(epochs_in(store).values()):
+        try:
+            found = read(store.inside(name))
+        except CheckpointError as error:
+            damaged.append(error)
+            continue
+        if found is not None:
+            for one in damaged:
+                warnings.warn(f"{one} Going on from {found.path}.", UserWarning, stacklevel=3)
+            return found
+    if damaged:
+        raise damaged[0]
+    return None
+
+
+class Run:
+    """The checkpoints of one run.
+
+    Parameters
+    ----------
+    path
+        Folder or fsspec address; made if it is not there.
+    keep
+        How many are kept; None keeps all.
+    """
+
+    def __init__(self, path: Any, keep: int | None) -> None:
+        self.store = open_store(path)
+        self.keep = None if keep is None else whole("keep", keep, 1)
+        self.store.prepare()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="dagtrain-checkpoint")
+        self._writing: Future[None] | None = None
+
+    def begin(self, here: Manifest, resume: bool, exact: bool) -> Checkpoint | None:
+        """The checkpoint to go on from; None to go on from the state that the trainer has, which `here` describes.
+
+        Raises
+        ------
+        ArgumentError
+            If there are checkpoints and they are not to be gone on from, or of a run with other settings.
+        """
+        found = latest(self.store)
+        if found is None:
+            return None
+        there = found.manifest
+        if there.epochs < here.epochs or (there.epochs == here.epochs and there.fingerprint == here.fingerprint):
+            return None
+        if not resume:
+            raise ArgumentError(
+                f"{self.store.path} already holds checkpoints of a run, up to epoch {there.epochs}. Go on from them with resume=True, "
+                "or give another folder."
+            )
+        different = there.differences(here)
+        if different:
+            raise ArgumentError(
+                f"{found.path} cannot be gone on from, since the settings differ: {'; '.join(different)}. "
+                "Make them the same, or begin another run in another folder."
+            )
+        if there.epochs == here.epochs:
+            raise ArgumentError(f"the trainer and {found.path} have each done {there.epochs} epochs and hold different weights: use one.")
+        check_versions(there, here, found.path, exact)
+        return found
+
+    def save(self, manifest: Manifest, state: State) -> None:
+        """Write the state at the end of an epoch, while the caller goes on; errors of the write before it come up here."""
+        refuse_not_finite(manifest, state)
+        self._wait()
+        self._writing = self._pool.submit(self._write, manifest, state)
+
+    def _write(self, manifest: Manifest, state: State) -> None:
+        write(self.store.inside(f"epoch-{manifest.epochs:06d}"), manifest, state)
+        with suppress(CheckpointError):  # what is left over takes space and harms nothing
+            self._prune(manifest.epochs)
+
+    def _prune(self, last: int) -> None:
+        """Remove the oldest, and what writes that never ended have left."""
+        folders = [(self.store.inside(name), epoch) for epoch, name in epochs_in(self.store).items() if epoch <= last]
+        whole_ones = [folder for folder, _ in folders if NAME in folder.names()]
+        kept = whole_ones if self.keep is None else whole_ones[-self.keep :]
+        for folder, _ in folders:
+            if folder not in kept:
+                folder.remove(NAME)  # first, so that what is half removed does not count
+                tidy(folder, None)
+                folder.remove_self()
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            self._wait()
+        except CheckpointError as failed:
+            if error is None:
+                raise
+            error.add_note(f"Besides, the last checkpoint was not written: {failed}")
+        finally:
+            self._pool.shutdown()
+
+
+def check_versions(there: Manifest, here: Manifest, path: str, exact: bool) -> None:
+    """Warn where the software differs from that of a checkpoint; with `exact`, refuse."""
+    other = there.other_versions(here)
+    if other:
+        told = f"{path} was made with other software ({'; '.join(other)}): the last bits may differ from those of an undisturbed run."
+        if exact:
+            raise CheckpointError(f"{told} Use the same versions, or leave out exact=True.")
+        warnings.warn(told, UserWarning, stacklevel=4)
