@@ -179,6 +179,8 @@ class Plan:
             array = np.asarray(value, spec.dtype, order="C")  # as the interpreter does: another layout would be another order of sums
             if array.shape != spec.shape:
                 raise ArgumentError(f"input {name!r} is {spec}, got {spec_of(value)}.")
+            if not array.flags.aligned:  # as it came over a network: NumPy's own copy of it may have another layout
+                array = array.copy()
             arrays.append(array)
         return arrays
 
