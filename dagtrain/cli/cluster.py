@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from multiprocessing import resource_tracker
 from typing import Any
 
 from dagtrain.errors import ArgumentError, ClusterError
@@ -47,18 +50,71 @@ def local(workers: int) -> Iterator[Any]:
 
     # Without Bokeh there is no page at the dashboard's address.
     page = "127.0.0.1:0" if find_spec("bokeh") is not None else None
-    with (
-        LocalCluster(
+    with interrupted_later():
+        cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             host="127.0.0.1",
             dashboard_address=page,
             worker_dashboard_address=None,
             silence_logs=logging.ERROR,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+            loop=deaf_loop(),
+        )
+    with cluster, Client(cluster) as client, quiet_when_interrupted():
         yield client
+
+
+@contextmanager
+def quiet_when_interrupted() -> Iterator[None]:
+    """After Ctrl-C, no complaints of the event loop about work that was under way."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        raise
+
+
+@contextmanager
+def interrupted_later() -> Iterator[None]:
+    """Ctrl-C waits for the end of what is inside, which could not be closed half made; the second one does not wait."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+
+    def note(*_: Any) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(1)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if caught:
+        raise KeyboardInterrupt
+
+
+def deaf_loop() -> Any:
+    """An event loop whose thread, and so every process that it starts, does not hear Ctrl-C.
+
+    A terminal sends it to all processes at once; workers would answer each with a traceback, although it is this process that closes them.
+    """
+    from distributed.utils import LoopRunner
+
+    runner = LoopRunner()
+    if not hasattr(signal, "pthread_sigmask"):
+        runner.start()
+        return runner.loop
+    # It is started by the first process and would open the ears of the thread that starts it.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        runner.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return runner.loop
 
 
 @contextmanager
@@ -68,10 +124,13 @@ def connect(address: str) -> Iterator[Any]:
 
     try:
         client = Client(address, timeout=TIMEOUT)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ClusterError(f"no Dask scheduler answers at {address}: {reason}. Is it running, and is the address right?") from error
-    with client:
+    except Exception as error:
+        # The answer of a server of another kind, read as if it were a scheduler's, fails in many ways.
+        raise ClusterError(f"what answers at {address} is no Dask scheduler ({type(error).__name__}).") from error
+    with client, quiet_when_interrupted():
         try:
             client.wait_for_workers(1, timeout=TIMEOUT)
         except TimeoutError as error:
