@@ -108,6 +108,11 @@ class Plan:
         state = (self.source, self._constants, self._kernels, self._lines, self._sizes, tuple(self.memory), self.inputs, self.outputs)
         return (_unpickled, state)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the source and the constants: about what travels when the plan is pickled."""
+        return len(self.source) + sum(c.body.nbytes if isinstance(c, _Loop) else c.nbytes for c in self._constants)
+
     def __repr__(self) -> str:
         return f"<Plan {self.key[:12]}: {len(self._lines)} calls, {self.memory.needed:,} bytes>"
 

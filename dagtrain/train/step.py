@@ -174,6 +174,9 @@ class StepParts:
         blocks = [p.key for p in (*update.block_plans.values(), *([update.scalars] if update.scalars else []))]
         self.key = hashlib.sha256(pickle.dumps((names, blocks, seed, layout.shapes, statistics.shapes))).hexdigest()[:32]
 
+    def __sizeof__(self) -> int:
+        return sum(p.nbytes for p in (*self.plans.values(), *self.update.block_plans.values()))  # what Dask counts
+
     @property
     def width(self) -> int:
         """Elements of a contribution's vector."""
