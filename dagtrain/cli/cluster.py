@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from multiprocessing import resource_tracker
 from typing import Any
 
@@ -48,14 +47,12 @@ def local(workers: int) -> Iterator[Any]:
     """A client of a new cluster that nobody outside this machine can reach."""
     from distributed import Client, LocalCluster
 
-    # Without Bokeh there is no page at the dashboard's address.
-    page = "127.0.0.1:0" if find_spec("bokeh") is not None else None
     with interrupted_later():
         cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             host="127.0.0.1",
-            dashboard_address=page,
+            dashboard_address="127.0.0.1:0",
             worker_dashboard_address=None,
             silence_logs=logging.ERROR,
             loop=deaf_loop(),

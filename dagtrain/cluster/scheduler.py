@@ -12,6 +12,7 @@ import uuid
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -107,11 +108,18 @@ class SchedulerEngine:
         if getattr(client, "asynchronous", False):
             raise ClusterError("the client is asynchronous: the trainer needs a synchronous one, as in Client(asynchronous=False).")
         self.workers = len(client.scheduler_info(n_workers=-1)["workers"])
-        self.dashboard: str | None = getattr(client, "dashboard_link", None)
+        self.dashboard = dashboard_link(client)
 
     def session(self, program: Program, source: Any) -> AbstractContextManager[Session]:
         """Begin work on the cluster."""
         return _SchedulerSession(self, program, source)
+
+
+def dashboard_link(client: Any) -> str | None:
+    """The address of the cluster's dashboard; None where there is no page, which for a cluster of this process needs Bokeh."""
+    if getattr(client, "cluster", None) is not None and find_spec("bokeh") is None:
+        return None
+    return getattr(client, "dashboard_link", None) or None
 
 
 class _SchedulerSession:
