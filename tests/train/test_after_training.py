@@ -162,7 +162,7 @@ def test_evaluate_of_chunks(fitted, digits):
 def test_history_has_a_value_for_each_epoch(digits):
     trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(10)]), loss="cross_entropy", metrics=["accuracy"], shards=2, seed=5)
     history = trainer.fit(digits.x, digits.y, epochs=3, batch_size=256, validation_data=digits[2:], verbose=0)
-    names = ["loss", "accuracy", "seconds", "samples_per_second", "val_loss", "val_accuracy"]
+    names = ["loss", "accuracy", "val_loss", "val_accuracy", "seconds", "samples_per_second"]
     assert list(history.history) == names
     assert {len(values) for values in history.history.values()} == {3}
     assert history.epochs == 3

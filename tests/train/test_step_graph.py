@@ -31,6 +31,7 @@ def test_computed_by_dask_it_is_the_next_epoch_of_fit(trained, scheduler):
     assert mean == pytest.approx(wanted.history["loss"][1], rel=1e-12)
 
 
+@pytest.mark.parametrize("make", ["mixed"], indirect=True)
 def test_computed_by_other_processes_it_is_the_next_epoch_of_fit(make, fit_digits):
     trainer, other = make(), make()
     fit_digits(trainer, epochs=1)
