@@ -1,0 +1,245 @@
+"""Graphs as task graphs: readable keys that are the same everywhere, segments, and the bits of the interpreter however a graph is cut."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import subprocess
+import sys
+import zlib
+from typing import Any
+
+import dask
+import numpy as np
+import pytest
+from dask.task_spec import DataNode, GraphNode, Task
+
+import dagtrain as dt
+from dagtrain.errors import ArgumentError, ExecutionError, UnknownNameError
+from dagtrain.graph import Graph, Tensor
+from dagtrain.ops import OPS, Draw, Op, Sample
+from dagtrain.plan import interpret
+from dagtrain.plan.blas import one_blas_thread
+from dagtrain.tasks import Lowered, lower
+from dagtrain.tasks.cost import seconds
+from dagtrain.transform import gradient
+
+CASES = [pytest.param(op, s, id=f"{name}-{i}") for name, op in sorted(OPS.items()) for i, s in enumerate(op.samples)]
+GRANULARITIES = ["op", "segment", 1e-7, 1e-5]
+
+
+def drawn(d: Draw, rng: np.random.Generator) -> Any:
+    if d.dtype == "?":
+        return rng.random(d.shape) > 0.5
+    if d.dtype[0] in "iu":
+        return rng.integers(int(d.low), int(d.high), d.shape).astype(d.dtype)
+    return np.asarray(rng.uniform(d.low, d.high, d.shape), d.dtype)
+
+
+def computed(made: Lowered, scheduler: Any = dask.get) -> list[Any]:
+    return list(scheduler(made.tasks, list(made.keys.values())))
+
+
+def check(graph: Graph, granularity: Any) -> Lowered:
+    """The tasks of a graph without inputs against the interpreter; none changes what it reads."""
+    made = lower(graph, granularity=granularity)
+    assert all(isinstance(node, GraphNode) and node.key == key for key, node in made.tasks.items())
+    assert all(node.dependencies <= made.tasks.keys() for node in made.tasks.values())
+    with one_blas_thread(), np.errstate(all="ignore"):
+        expected = interpret(graph)
+        found = computed(made)
+    for a, b in zip(expected, found, strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        assert a.tobytes() == b.tobytes()
+    return made
+
+
+def tasks_of(made: Lowered) -> list[str]:
+    """The readable parts of the keys of what is computed."""
+    return sorted(key.rsplit("-", 1)[0] for key, node in made.tasks.items() if not isinstance(node, DataNode))
+
+
+def expression() -> tuple[Tensor, Tensor, Tensor]:
+    a, b = dt.array(2.0, name="a"), dt.array(1.0, name="b")
+    return a, b, (a + b) * (b + 1)
+
+
+def network(batch: int = 8, width: int = 6) -> Graph:
+    """A network of two dense layers with its gradient, every input an array."""
+    rng = np.random.default_rng(0)
+    shapes = {"w1": (width, width), "b1": (width,), "w2": (width, 3), "x": (batch, width), "y": (batch, 3)}
+    leaves = {n: dt.array(rng.normal(size=s).astype("f4"), name=n) for n, s in shapes.items()}
+    with dt.scope("dense_1"):
+        h = np.tanh(leaves["x"] @ leaves["w1"] + leaves["b1"])
+    with dt.scope("dense_2"):
+        z = h @ leaves["w2"]
+    with dt.scope("loss"):
+        cost = np.mean((z - leaves["y"]) ** 2)
+    grads = dt.grad(cost, [leaves[n] for n in ("w1", "b1", "w2")])
+    return Graph({}, {"cost": cost} | {f"g{i}": g for i, g in enumerate(grads)})
+
+
+@pytest.mark.parametrize("granularity", ["op", 1e-7])
+@pytest.mark.parametrize(("op", "sample"), CASES)
+def test_every_op_and_its_gradient(op: Op, sample: Sample, granularity: Any) -> None:
+    rng = np.random.default_rng(zlib.crc32(f"{op.name} {sample}".encode()))
+    leaves = [dt.array(drawn(d, rng), name=f"x{i}") for i, d in enumerate(sample.draws)]
+    y = op(*leaves, **sample.attributes)
+    outputs = {"y": y}
+    targets = [t for t in leaves if t.dtype.kind == "f"]
+    if y.dtype.kind == "f" and op.gradient is not None and targets:
+        outputs |= {f"g{i}": g for i, g in enumerate(gradient(np.sum(np.sin(y)), targets, unconnected="zero"))}
+    check(Graph({}, outputs), granularity)
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_network_with_its_gradient(granularity: Any) -> None:
+    check(network(), granularity)
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_loops(granularity: Any) -> None:
+    w, h, xs = dt.array(np.eye(3) * 0.3, name="w"), dt.array(np.ones(3), name="h"), dt.array(np.arange(12.0).reshape(4, 3), name="xs")
+    carry, ys = dt.scan(lambda c, x: (np.tanh(c @ w + x), c), h * 2, xs)
+    cost = np.sum(carry * ys)
+    check(Graph({}, {"cost": cost, "ys": ys, "g": dt.grad(cost, w)}), granularity)
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_views_keep_the_order_of_sums(granularity: Any) -> None:
+    x = dt.array(np.random.default_rng(0).normal(size=(3, 50, 70)).astype("f4"), name="x")
+    turned = np.transpose(np.sin(x), (2, 0, 1))
+    outputs = {"sum": np.sum(turned), "rows": np.sum(turned + 1, axis=0), "product": np.matmul(turned, np.swapaxes(turned, 1, 2))}
+    outputs |= {"view": turned, "leaf": x, "leaf_view": x[::-1], "again": turned[1:]}
+    check(Graph({}, outputs), granularity)
+
+
+# ---- keys
+
+
+def test_keys_tell_the_phase_and_the_layer() -> None:
+    names = tasks_of(lower(network(), granularity=0.0))
+    assert {"forward-dense_1", "forward-loss", "gradient-dense_1", "gradient-dense_2"} <= set(names)
+
+
+def test_keys_op_by_op_are_the_names_of_ops() -> None:
+    _, _, e = expression()
+    made = lower(Graph({}, {"e": e}), granularity="op")
+    assert tasks_of(made) == ["add", "add", "multiply"]
+    assert re.fullmatch(r"multiply-[0-9a-f]{16}", made.keys["e"])
+    assert sorted(k.rsplit("-", 1)[0] for k, node in made.tasks.items() if isinstance(node, DataNode)) == ["a", "b"]
+
+
+def test_keys_are_the_same_in_another_process() -> None:
+    code = (
+        "import numpy as np, dagtrain as dt\nfrom dagtrain.tasks import lower\n"
+        "a, b = dt.array(2.0, name='a'), dt.array(1.0, name='b')\ne = (a + b) * (b + 1)\n"
+        "for g in ('op', 'segment', 0.0):\n    print(sorted(lower(dt.Graph({}, {'e': e}), granularity=g).tasks))"
+    )
+    _, _, e = expression()
+    expected = [str(sorted(lower(Graph({}, {"e": e}), granularity=g).tasks)) for g in ("op", "segment", 0.0)]
+    for seed in ("1", "2"):
+        env = {"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(p for p in sys.path if p)}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env, timeout=60)
+        assert done.stdout.splitlines() == expected
+
+
+def test_equal_keys_are_equal_tasks_however_graphs_are_cut() -> None:
+    graph = network()
+    seen: dict[Any, Any] = {}
+    for granularity in GRANULARITIES:
+        for outputs in (["cost"], ["cost", "g0"], ["g0", "g2"], ["g1"], ["g2", "g1", "g0", "cost"]):
+            for key, node in lower(graph.select(*outputs), granularity=granularity).tasks.items():
+                assert seen.setdefault(key, node.dependencies) == node.dependencies
+
+
+def test_another_value_is_another_key() -> None:
+    keys = {lower(Graph({}, {"y": dt.array(v, name="a") * 2})).keys["y"] for v in (1.0, 2.0, np.float32(1), True)}
+    assert len(keys) == 4
+
+
+# ---- segments
+
+
+def test_little_work_is_one_task() -> None:
+    made = check(network(), "segment")
+    assert sum(isinstance(n, Task) and n.func.__name__ == "run_segment" for n in made.tasks.values()) == 1
+
+
+def test_work_that_is_worth_it_is_cut_where_it_is_parallel() -> None:
+    x = dt.array(np.random.default_rng(0).normal(size=(400, 400)), name="x")
+    branches = []
+    for i in range(3):
+        y = x * float(i + 1)
+        for _ in range(3):
+            y = np.tanh(y @ x) * 0.1
+        branches.append(y)
+    graph = Graph({}, {"y": np.sum(branches[0] + branches[1] + branches[2])})
+    assert sum(map(seconds, graph.nodes)) > 6e-3
+    assert len(tasks_of(check(graph, "segment"))) in (3, 4)  # the sum may be done by the last branch's task or by one of its own
+    assert len(tasks_of(check(graph, 10.0))) == 1
+
+
+def test_only_what_a_task_reads_travels_to_it() -> None:
+    x = dt.array(np.ones((1000, 1000)), name="x")
+    big, small = x * 2, np.sum(x * 3, axis=0)
+    far = small
+    for i in range(40):
+        far = np.tanh(np.outer(far, far) @ far + float(i))
+    made = check(Graph({}, {"big": np.sin(big), "far": far}), 1e-3)
+    for node in made.tasks.values():
+        if isinstance(node, Task) and node.func.__name__ == "run_segment":
+            read = [made.tasks[d] for d in node.dependencies]
+            assert not any(isinstance(r, Task) and r.func.__name__ == "run_segment" and len(r.args[0].outputs) > 1 for r in read)
+
+
+def test_large_constants_are_tasks_of_their_own_and_plans_stay_small() -> None:
+    large = np.random.default_rng(0).normal(size=(300, 300))
+    x = dt.array(np.ones(300), name="x")
+    made = check(Graph({}, {"a": large @ x, "b": x @ large}), "op")
+    assert sum(isinstance(n, DataNode) and n.value.nbytes == large.nbytes for n in made.tasks.values()) == 1
+    assert all(len(pickle.dumps(n)) < 10_000 for n in made.tasks.values() if isinstance(n, Task))
+
+
+def test_an_output_that_is_a_leaf() -> None:
+    a, _, e = expression()
+    assert [float(v) for v in computed(check(Graph({}, {"a": a, "e": e, "again": a}), "segment"))] == [2, 6, 2]
+
+
+def test_a_long_chain() -> None:
+    x = dt.array(np.ones(2), name="x")
+    y = x
+    for _ in range(3000):
+        y = np.sin(y)
+    made = check(Graph({}, {"y": y}), "segment")
+    assert len(made.tasks) == 2
+
+
+# ---- errors
+
+
+@pytest.mark.parametrize("wrong", ["ops", "segments"])
+def test_unknown_granularity(wrong: str) -> None:
+    with pytest.raises(UnknownNameError, match="unknown granularity.*Did you mean"):
+        lower(network(), granularity=wrong)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), True, None])
+def test_granularity_that_is_no_time(wrong: Any) -> None:
+    with pytest.raises(ArgumentError, match="granularity is"):
+        lower(network(), granularity=wrong)
+
+
+def test_an_input_without_value_is_named() -> None:
+    x = dt.input("images", (3, 4), "f4")
+    with pytest.raises(
+        ArgumentError, match=r"needs the input 'images' \(float32\[3, 4\], made at .*test_lowering\.py:\d+.*to_delayed\(images="
+    ):
+        lower(Graph.of(np.sum(x)))
+
+
+@pytest.mark.parametrize("granularity", ["op", "segment"])
+def test_an_error_in_a_task_names_the_users_line(granularity: Any) -> None:
+    rows = np.take(dt.array(np.ones((3, 2)), name="x"), dt.array(7, name="i"), axis=0)
+    with pytest.raises(ExecutionError, match=r"take.*test_lowering\.py:\d+.*out of bounds"):
+        computed(lower(Graph.of(rows), granularity=granularity))

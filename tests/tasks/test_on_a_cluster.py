@@ -1,0 +1,128 @@
+"""The same on Dask's distributed scheduler: bits, futures, persisted tensors, keys that never stand for two tasks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+
+import dagtrain as dt
+from dagtrain.errors import ArgumentError, ExecutionError
+from dagtrain.graph import Tensor
+from dagtrain.plan import interpret
+from dagtrain.plan.blas import one_blas_thread
+
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0) as cluster,
+        distributed.Client(cluster) as made,
+    ):
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def no_warnings_of_the_scheduler(client: Any, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Dask's scheduler, which runs in this process, says so when a key comes again with other dependencies."""
+    logger = logging.getLogger("distributed.scheduler")
+    logger.addHandler(caplog.handler)
+    yield
+    logger.removeHandler(caplog.handler)
+    assert not [r.getMessage() for r in caplog.records if "run_spec" in r.getMessage()]
+
+
+def loss(params: Any, x: Any, y: Any) -> Any:
+    h = np.tanh(x @ params["w1"] + params["b1"])
+    return np.mean((h @ params["w2"] - y) ** 2)
+
+
+RNG = np.random.default_rng(0)
+PARAMS = {"w1": RNG.normal(size=(30, 40)), "b1": RNG.normal(size=40), "w2": RNG.normal(size=(40, 3))}
+X, Y = RNG.normal(size=(50, 30)), RNG.normal(size=(50, 3))
+VALUES = [*PARAMS.values(), X, Y]
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[bytes]:
+    with one_blas_thread():
+        return [v.tobytes() for v in interpret(dt.trace(dt.value_and_grad(loss), PARAMS, X, Y), *VALUES)]
+
+
+@pytest.mark.parametrize("granularity", ["op", "segment", 1e-7])
+def test_a_gradient_has_the_bits_of_the_interpreter(client: Any, expected: list[bytes], granularity: Any) -> None:
+    graph = dt.trace(dt.value_and_grad(loss), PARAMS, X, Y)
+    made = dask.compute(*graph.to_delayed(*VALUES, granularity=granularity))
+    assert [v.tobytes() for v in made] == expected
+
+
+def test_futures_and_chunks_as_inputs(client: Any, expected: list[bytes]) -> None:
+    graph = dt.trace(dt.value_and_grad(loss), PARAMS, X, Y)
+    x, y = client.scatter(X), client.submit(np.multiply, Y, 1.0)
+    for given in ((x, y), (da.from_array(X, chunks=10), dask.delayed(np.multiply)(y, 1.0)), (da.from_array(X, chunks=20).persist(), y)):
+        made = dask.compute(*graph.to_delayed(*PARAMS.values(), *given))
+        assert [v.tobytes() for v in made] == expected
+
+
+def network() -> tuple[Tensor, Tensor, list[Tensor]]:
+    x = dt.array(RNG.normal(size=(200, 200)), name="x")
+    h = np.tanh(x @ x) * 0.1
+    cost = np.sum(np.tanh(h @ x) ** 2)
+    return x, cost, [dt.grad(cost, x), h * 2]
+
+
+def test_tensors_in_every_grouping(client: Any) -> None:
+    x, cost, (g, h) = network()
+    expected = [t.compute() for t in (cost, g, h)]
+    for _ in range(2):
+        assert cost.compute(scheduler=client) == expected[0]
+        made = dask.compute(cost, g, h)
+        assert made[0] == expected[0]
+        assert np.array_equal(made[1], expected[1])
+        assert np.array_equal(made[2], expected[2])
+        assert np.array_equal(dask.compute(h, g)[1], expected[1])
+    assert client.compute(cost).result() == expected[0]
+    assert [f.result() for f in client.compute([cost, cost + 1])] == [expected[0], expected[0] + 1]
+
+
+def test_persisted_tensors_stay_on_the_workers(client: Any) -> None:
+    _, cost, (g, _) = network()
+    kept = g.persist()
+    distributed.wait(kept)
+    assert client.who_has()[kept.__dask_keys__()[0]]
+    assert np.array_equal(kept.compute(), g.compute())
+    assert np.array_equal((kept * 2).compute(), g.compute() * 2)
+    assert dask.compute(np.sum(kept), cost) == (np.sum(g).compute(), cost.compute())
+
+
+def test_a_future_feeds_an_expression(client: Any) -> None:
+    future = client.submit(np.negative, X)
+    leaf = dt.from_delayed(future, X.shape, "f8", name="x")
+    assert np.sum(leaf).compute() == np.sum(np.negative(X))
+    wrong = dt.from_delayed(future, X.shape, "f4", name="x")
+    with pytest.raises(ArgumentError, match=r"'x' was declared as float32\[50, 30\] and came as float64\[50, 30\]"):
+        np.sum(wrong).compute()
+
+
+def test_tensors_travel_to_workers(client: Any) -> None:
+    _, cost, _ = network()
+    assert client.submit(lambda t: t.compute(), [cost][0]).result() == cost.compute()
+
+
+def test_an_error_on_a_worker_names_the_users_line(client: Any) -> None:
+    rows = np.take(dt.array(np.ones((3, 2)), name="x"), dt.array(7, name="i"), axis=0)
+    with pytest.raises(ExecutionError, match=r"take.*test_on_a_cluster\.py:\d+.*out of bounds"):
+        rows.compute(scheduler=client)
+
+
+def test_results_do_not_depend_on_threads_of_blas_in_this_process(client: Any) -> None:
+    x = dt.array(RNG.normal(size=(600, 600)).astype("f4"), name="x")
+    y = x @ x @ x
+    assert y.compute().tobytes() == y.compute(scheduler=client).tobytes() == y.compute(scheduler="threads").tobytes()
