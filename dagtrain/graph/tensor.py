@@ -100,6 +100,16 @@ class Tensor(NDArrayOperatorsMixin):
 
     __hash__ = object.__hash__
 
+    # As with numbers, `x += y` gives the name x to a new tensor; NumPy's own would write into the old one.
+    __iadd__ = NDArrayOperatorsMixin.__add__
+    __isub__ = NDArrayOperatorsMixin.__sub__
+    __imul__ = NDArrayOperatorsMixin.__mul__
+    __imatmul__ = NDArrayOperatorsMixin.__matmul__
+    __itruediv__ = NDArrayOperatorsMixin.__truediv__
+    __ifloordiv__ = NDArrayOperatorsMixin.__floordiv__
+    __imod__ = NDArrayOperatorsMixin.__mod__
+    __ipow__ = NDArrayOperatorsMixin.__pow__
+
     # ---- what is known of it
 
     @property

@@ -96,11 +96,21 @@ def test_tensor_is_not_called_into_being() -> None:
         Tensor()
 
 
-def test_augmented_assignment_says_what_to_write() -> None:
-    # On an array it would change every other name of it too, which a tensor cannot do.
-    x = dt.input("x", (2,))
-    with pytest.raises(UnsupportedError, match=r"as in x = x \+ y"):
-        x += 1
+def test_augmented_assignment_names_a_new_tensor() -> None:
+    x = y = dt.input("x", (2,))
+    y += 1
+    y *= 2
+    y @= np.ones((2, 3), np.float32)
+    assert x.op == "input"
+    assert y.shape == (3,)
+    assert dt.compile(lambda v: _accumulated(v))(np.array([1.0, 2.0])) == 1 * 2 - 1 + (2 * 2 - 1)
+
+
+def _accumulated(v: dt.Tensor) -> dt.Tensor:
+    total = np.sum(v)
+    total *= 2
+    total -= 2.0
+    return total
 
 
 # ---- misuse
