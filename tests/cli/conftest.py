@@ -1,0 +1,46 @@
+"""Running the command in this process and as a process of its own."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from dagtrain.cli import main
+
+PROGRAM = "from dagtrain.cli import main\nif __name__ == '__main__':\n    main(prog_name='dagtrain')\n"
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """A function that runs the command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(main, list(arguments), prog_name="dagtrain")
+
+
+@pytest.fixture
+def process(tmp_path):
+    """A function that starts the command as a process, in an empty folder; on a fresh process group, as in a terminal."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    started = []
+
+    def start(*arguments):
+        found = subprocess.Popen(
+            [sys.executable, str(program), *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(found)
+        return found
+
+    yield start
+    for found in started:
+        if found.poll() is None:
+            found.kill()
+            found.communicate()

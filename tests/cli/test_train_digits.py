@@ -1,0 +1,95 @@
+import json
+import os
+import signal
+import time
+
+import pytest
+
+KEYS = ["accuracy", "loss", "fingerprint", "engine", "workers", "shards", "epochs", "seconds", "samples_per_second"]
+
+
+def test_97_percent_of_the_digits_held_out_inline(command, tmp_path):
+    result = command("train", "digits", "--json")
+    found = json.loads(result.stdout)
+    assert list(found) == KEYS
+    assert found["accuracy"] >= 0.97
+    assert (found["engine"], found["workers"], found["shards"], found["epochs"]) == ("inline", 0, 8, 30)
+    assert found["samples_per_second"] > 0
+    assert {p.name for p in (tmp_path / "runs" / "digits").iterdir()} == {"graph.svg", "ops.svg", "network.svg", "step.svg"}
+
+
+def test_table_accuracy_and_pictures_are_told(command):
+    lines = command("train", "digits", "--epochs", "2", "--output", "here").stdout.splitlines()
+    assert lines[0].startswith("inline engine, 8 shards")
+    assert lines[3].split()[0] == "2/2"
+    assert any(line.startswith("held-out accuracy ") for line in lines)
+    assert lines[-1].startswith(os.path.join("here", "step.svg"))
+
+
+def test_seed_and_shards_change_the_fingerprint(command):
+    def fingerprint(*options):
+        return json.loads(command("train", "digits", "--json", "--no-pictures", "--epochs", "1", *options).stdout)["fingerprint"]
+
+    first = fingerprint()
+    assert fingerprint() == first
+    assert len({first, fingerprint("--seed", "1"), fingerprint("--shards", "4")}) == 3
+
+
+def test_cluster_of_two_gives_the_bits_of_this_process(command, process, tmp_path):
+    options = ["train", "digits", "--json", "--epochs", "2"]
+    out, err = process(*options, "--workers", "2").communicate(timeout=90)
+    found = json.loads(out)
+    assert found["fingerprint"] == json.loads(command(*options, "--no-pictures").stdout)["fingerprint"]
+    assert (found["engine"], found["workers"]) == ("scheduler", 2)
+    assert "epoch" in err
+    assert (tmp_path / "runs" / "digits" / "step.svg").read_text().count("tcp://127.0.0.1:") >= 2
+
+
+@pytest.mark.parametrize("everyone", [True, False], ids=["terminal", "alone"])
+def test_control_c_ends_with_one_line_and_130(process, everyone):
+    found = process("train", "digits", "--epochs", "100000", *(["--workers", "1"] if everyone else []))
+    while "1/100000" not in found.stdout.readline():
+        assert found.poll() is None
+    time.sleep(0.2)
+    (os.killpg if everyone else os.kill)(found.pid, signal.SIGINT)
+    _, err = found.communicate(timeout=30)
+    assert found.returncode == 130
+    assert err.strip() == "Stopped by Ctrl-C."
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--engine", "scheduler"), "needs a cluster"),
+        (("--workers", "1", "--scheduler", "tcp://127.0.0.1:1"), "give one of them"),
+        (("--shards", "193"), "193 shards are more than"),
+        (("--output", "/dev/null/here"), "cannot be made"),
+        (("--epochs", "0"), "--epochs"),
+        (("--engine", "lanes"), "--engine"),
+    ],
+)
+def test_errors_are_one_message_and_status_2(command, options, words):
+    result = command("train", "digits", *options)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_scheduler_that_does_not_answer_is_named_in_time(command, monkeypatch):
+    monkeypatch.setattr("dagtrain.cli.cluster.TIMEOUT", 1)
+    began = time.monotonic()
+    result = command("train", "digits", "--scheduler", "tcp://127.0.0.1:1")
+    assert result.exit_code == 2
+    assert "no Dask scheduler answers at tcp://127.0.0.1:1" in result.stderr
+    assert time.monotonic() - began < 10
+
+
+def test_without_graphviz_it_trains_and_says_so(command, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "pygraphviz", None)
+    monkeypatch.setenv("PATH", "")
+    result = command("train", "digits", "--epochs", "1")
+    assert result.exit_code == 0
+    assert "held-out accuracy" in result.stdout
+    assert "No pictures: rendering a picture needs Graphviz" in result.stderr
