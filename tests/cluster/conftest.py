@@ -63,7 +63,7 @@ class Recipe:
         if self.name == "plain":
             model = dt.nn.Sequential([dt.nn.Dense(128, "relu"), dt.nn.Dense(10)])
             return dt.Trainer(model, optimizer=dt.optim.adam(1e-2), **options)
-        model = dt.nn.Sequential([dt.nn.BatchNorm(), dt.nn.Dense(256, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(10)])
+        model = dt.nn.Sequential([dt.nn.BatchNorm(), dt.nn.Dense(1024, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(10)])
         return dt.Trainer(model, optimizer=dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2)), **options)
 
     def fit(self, trainer: Any, wrap: Any = lambda array: array, **options: Any) -> Any:

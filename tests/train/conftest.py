@@ -26,7 +26,7 @@ def plain(**options: Any) -> Any:
 
 def mixed(**options: Any) -> Any:
     """Running statistics, random numbers, and an update that needs a norm over all blocks."""
-    layers = [dt.nn.BatchNorm(), dt.nn.Dense(256, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(10)]
+    layers = [dt.nn.BatchNorm(), dt.nn.Dense(1024, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(10)]
     optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2))
     return dt.Trainer(dt.nn.Sequential(layers), loss="cross_entropy", optimizer=optimizer, metrics=["accuracy"], **{"shards": 8, **options})
 

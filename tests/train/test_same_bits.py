@@ -10,6 +10,14 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
+from dagtrain.train.update import blocks_of
+
+
+def test_one_of_the_trainers_has_several_blocks(make, fit_digits, request):
+    trainer = make()
+    fit_digits(trainer, epochs=1, rows=64)
+    blocks = blocks_of(trainer.program.layout.size)
+    assert len(blocks) == {"plain": 1, "mixed": 2}[request.node.callspec.params["make"]]
 
 
 @pytest.mark.parametrize("threads", [2, 3, 4, 8, 20])
@@ -90,7 +98,7 @@ for name in json.loads(sys.argv[1]):
     __import__(name)
 import dagtrain as dt
 data = dt.data.load_digits()
-layers = [dt.nn.BatchNorm(), dt.nn.Dense(256, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(10)]
+layers = [dt.nn.BatchNorm(), dt.nn.Dense(1024, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(10)]
 optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2))
 trainer = dt.Trainer(dt.nn.Sequential(layers), loss="cross_entropy", optimizer=optimizer, metrics=["accuracy"], shards=8)
 history = trainer.fit(data.x[:516], data.y[:516], epochs=3, batch_size=64, verbose=0)
