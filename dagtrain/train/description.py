@@ -262,6 +262,9 @@ def differences(there: Description, here: Description, path: str) -> Iterator[st
     if isinstance(there, dict) and isinstance(here, dict):
         if "python" in there and "python" in here:
             return
+        if _title(there) != _title(here):
+            yield f"{path}: {_title(there)} there, {_title(here)} here"
+            return
         for key in [*there, *(k for k in here if k not in there)]:
             inner = path if key == "settings" else f"{path}.{key}"
             if key not in there or key not in here:
@@ -273,6 +276,11 @@ def differences(there: Description, here: Description, path: str) -> Iterator[st
             yield from differences(a, b, f"{path}[{i}]")
     elif there != here:
         yield f"{path}: {_short(there)} there, {_short(here)} here"
+
+
+def _title(description: dict[str, Any]) -> str:
+    """What a described part is called; nothing for a plain dict."""
+    return next((str(description[tag]) for tag in (*MAKERS, "python") if tag in description), "")
 
 
 def _short(value: Any, length: int = 80) -> str:

@@ -76,31 +76,32 @@ def load(
     if found is None:
         raise CheckpointError(f"{store.path}: there is no checkpoint here: neither a checkpoint.json nor a folder epoch-… that holds one.")
     manifest = found.manifest
-    options = {"shards": manifest.shards, "seed": manifest.seed, "engine": engine, "threads": threads, "client": client}
+    given = any(v is not None for v in (model, loss, metrics, optimizer, parameters))
+    settings: dict[str, Any] = {"optimizer": _part(found, "optimizer", manifest.optimizer, optimizer)}
+    settings |= {"shards": manifest.shards, "seed": manifest.seed, "engine": engine, "threads": threads, "client": client}
     told = manifest.objective
-    optimizer = _part(found, "optimizer", manifest.optimizer, optimizer)
     if told.get("kind") == "cost":
         if model is None:
             raise ArgumentError(f"{found.path} is of a cost function: give it, as in dt.load(path, model=cost).")
-        trainer = Trainer(model, optimizer=optimizer, parameters=_nest(found, parameters), **options)
+        settings |= {"model": model, "parameters": _nest(found, parameters)}
     elif told.get("kind") == "model":
-        given = model
-        model = _part(found, "model", told.get("model"), model)
-        loss = _part(found, "loss", told.get("loss"), loss)
-        metrics = [_part(found, "metrics", m, None) for m in _list(told.get("metrics"))] if metrics is None else metrics
-        if given is None:
-            _check_size(found, model)
-        else:
-            _tell_differences(found, given)
-        trainer = Trainer(model, loss=loss, optimizer=optimizer, metrics=metrics, **options)
+        settings |= {"model": _part(found, "model", told.get("model"), model), "loss": _part(found, "loss", told.get("loss"), loss)}
+        settings["metrics"] = [_part(found, "metrics", m, None) for m in _list(told.get("metrics"))] if metrics is None else metrics
+        if model is None:
+            _check_size(found, settings["model"])
     else:
         raise CheckpointError(f"{found.path}: its manifest describes neither a model nor a cost function.")
-    program = trainer._compile(manifest.x, manifest.y)
-    unfit = manifest.unfit(program.layout, program.statistics_layout, program.update.slots)
-    if unfit:
-        raise ArgumentError(
-            f"{found.path} does not fit the {'model' if told['kind'] == 'model' else 'parameters'} or the optimizer: {'; '.join(unfit)}."
-        )
+    try:
+        trainer = Trainer(**settings)
+        program = trainer._compile(manifest.x, manifest.y)
+        unfit = manifest.unfit(program.layout, program.statistics_layout, program.update.slots)
+        if unfit:
+            raise ArgumentError(f"the arrays are not those of its model and its optimizer: {'; '.join(unfit)}.")
+    except DagtrainError as error:
+        if given:
+            raise type(error)(f"{found.path}, with what was given: {error}") from error
+        raise CheckpointError(f"{found.path}: no trainer can be made of it: {error}") from error
+    _tell_differences(found, trainer.model)
     if exact:
         here = describe_run(program, trainer.optimizer, manifest.shards, None, found.state, manifest.epochs, {})
         check_versions(manifest, here, found.path, exact)

@@ -7,6 +7,7 @@ Nothing in the file is believed: sizes are bounded before anything is allocated,
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -21,7 +22,7 @@ from dagtrain.graph import Spec
 from dagtrain.train.description import differences
 from dagtrain.train.vector import VectorLayout
 
-__all__ = ["LIMIT", "NAME", "Arrays", "Manifest", "TensorFile", "parse"]
+__all__ = ["LIMIT", "NAME", "Arrays", "Manifest", "TensorFile", "parse", "seal"]
 
 NAME = "checkpoint.json"
 FORMAT, VERSION = "dagtrain checkpoint", 1
@@ -131,8 +132,7 @@ class Manifest:
             "history": {name: [v if math.isfinite(v) else None for v in values] for name, values in self.history.items()},
             "tensors": None if self.tensors is None else self.tensors._asdict(),
         }
-        lines = [f"{json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in entries.items()]
-        data = ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+        data = seal(entries)
         if len(data) > LIMIT and self.history:
             return replace(self, history={}).to_json()
         if len(data) > LIMIT:
@@ -200,6 +200,17 @@ def _slot_differences(there: tuple[str, ...], here: tuple[str, ...]) -> list[str
     return [] if there == here else [f"the optimizer's slots: {', '.join(there) or 'none'} there, {', '.join(here) or 'none'} here"]
 
 
+def seal(entries: dict[str, Any]) -> bytes:
+    """JSON with an entry a line, and the SHA-256 of all lines before it on the last one."""
+    lines = [f"{json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in entries.items()]
+    data = ("{\n" + ",\n".join(lines)).encode()
+    return data + f',\n"sha256": "{hashlib.sha256(data).hexdigest()}"\n}}\n'.encode()
+
+
+SEAL = re.compile(rb',\n"sha256": "([0-9a-f]{64})"\n}\n')
+SEAL_BYTES = 81
+
+
 # ---- reading
 
 
@@ -208,6 +219,11 @@ def parse(data: bytes, where: str) -> Manifest:
     try:
         if len(data) > LIMIT:
             raise ValueError(f"it has {len(data):,} bytes, over {LIMIT:,}")
+        sealed = SEAL.fullmatch(data, max(0, len(data) - SEAL_BYTES))
+        if sealed is None:
+            raise ValueError("its last line is missing: it was cut off, or is something else")
+        if hashlib.sha256(data[: sealed.start()]).hexdigest().encode() != sealed[1]:
+            raise ValueError("its content is not what was saved: its SHA-256 differs")
         entries = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
         return _manifest(_entry({"it": entries}, "it", dict))
     except RecursionError:
