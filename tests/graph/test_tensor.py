@@ -103,7 +103,7 @@ def test_augmented_assignment_names_a_new_tensor() -> None:
     y @= np.ones((2, 3), np.float32)
     assert x.op == "input"
     assert y.shape == (3,)
-    assert dt.compile(lambda v: _accumulated(v))(np.array([1.0, 2.0])) == 1 * 2 - 1 + (2 * 2 - 1)
+    assert dt.compile(_accumulated)(np.array([1.0, 2.0])) == 1 * 2 - 1 + (2 * 2 - 1)
 
 
 def _accumulated(v: dt.Tensor) -> dt.Tensor:
