@@ -24,7 +24,7 @@ from dagtrain.nn.losses import Loss
 from dagtrain.nn.metrics import Metric
 from dagtrain.trace.tree import Leaf
 
-__all__ = ["build", "describe", "describe_structure", "differences", "foreign", "structure_of", "without_memory"]
+__all__ = ["build", "complete", "describe", "describe_structure", "differences", "foreign", "structure_of", "without_memory"]
 
 Description = Any
 """Plain JSON: None, bool, int, float, str, and lists and dicts of them."""
@@ -180,6 +180,14 @@ def build(description: Description) -> Any:
         raise
     except Exception as error:  # our own constructors refuse in several ways what has the wrong type
         raise ValueError(f"{tag} {name!r} cannot be made: {error}") from error
+
+
+def complete(description: Description) -> Description:
+    """The description with the settings that it leaves to their defaults, as one by an older dagtrain may."""
+    try:
+        return describe(build(description))
+    except (ValueError, RecursionError):  # it holds something of the user's
+        return description
 
 
 def without_memory(layer: Any) -> Any:

@@ -11,7 +11,7 @@ from dagtrain.graph import Spec
 from dagtrain.ops.random import key
 from dagtrain.trace import unflatten
 from dagtrain.train.checkpoint import Checkpoint, describe_run, read
-from dagtrain.train.description import build, describe, differences, foreign, structure_of, without_memory
+from dagtrain.train.description import build, complete, describe, differences, foreign, structure_of, without_memory
 from dagtrain.train.runs import check_versions, latest
 from dagtrain.train.storage import open_store
 from dagtrain.train.trainer import Trainer
@@ -101,7 +101,8 @@ def load(
         if given:
             raise type(error)(f"{found.path}, with what was given: {error}") from error
         raise CheckpointError(f"{found.path}: no trainer can be made of it: {error}") from error
-    _tell_differences(found, trainer.model)
+    if model is not None:
+        _tell_differences(found, model)
     if exact:
         here = describe_run(program, trainer.optimizer, manifest.shards, None, found.state, manifest.epochs, {})
         check_versions(manifest, here, found.path, exact)
@@ -173,7 +174,9 @@ def _check_size(found: Checkpoint, model: Any) -> None:
 def _tell_differences(found: Checkpoint, model: Any) -> None:
     """A model of the same arrays that computes something else is the user's choice, and should not be a surprise."""
     different = [
-        d for d in differences(found.manifest.objective.get("model"), describe(model), "model") if "_init" not in d.partition(":")[0]
+        d
+        for d in differences(complete(found.manifest.objective.get("model")), describe(model), "model")
+        if "_init" not in d.partition(":")[0]
     ]
     if different:
         warnings.warn(f"the model given is not the one of {found.path}: {'; '.join(different)}.", UserWarning, stacklevel=3)

@@ -19,7 +19,7 @@ import numpy as np
 
 from dagtrain.errors import CheckpointError
 from dagtrain.graph import Spec
-from dagtrain.train.description import differences
+from dagtrain.train.description import complete, differences
 from dagtrain.train.vector import VectorLayout
 
 __all__ = ["LIMIT", "NAME", "Arrays", "Manifest", "TensorFile", "parse", "seal"]
@@ -151,9 +151,10 @@ class Manifest:
         found += _layout_differences("parameter", self.parameters, here.parameters)
         found += _layout_differences("statistic", self.statistics, here.statistics)
         found += _slot_differences(self.slots, here.slots)
-        found += differences(self.objective.get("model"), here.objective.get("model"), "model")
-        found += [d for name in ("kind", "loss", "metrics") for d in differences(self.objective.get(name), here.objective.get(name), name)]
-        found += differences(self.optimizer, here.optimizer, "optimizer")
+        for name in ("kind", "model", "loss", "metrics"):
+            told, ours = self.objective.get(name), here.objective.get(name)
+            found += differences([complete(t) for t in told] if isinstance(told, list) else complete(told), ours, name)
+        found += differences(complete(self.optimizer), here.optimizer, "optimizer")
         if not found and self.versions.get("dagtrain") == here.versions.get("dagtrain"):
             told = {"shard": "the model or the loss computes something else", "update": "the optimizer computes something else"}
             found += [told[k] for k in told if k in self.keys and self.keys[k] != here.keys.get(k)]

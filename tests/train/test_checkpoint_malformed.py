@@ -362,11 +362,18 @@ def test_any_value_anywhere_in_a_manifest_gives_a_trainer_or_the_error(folder: P
             at = at[key]
         at[path[-1]] = value
         (folder / "checkpoint.json").write_bytes(seal(changed))
-        try:
-            dt.load(folder)
-            loaded += 1
-        except CheckpointError as error:
-            assert str(folder) in str(error), (path, value)
-        except ArgumentError as error:
-            assert "give" in str(error), (path, value, error)
+        told = error_of(folder)
+        loaded += told is None
+        assert told is None or str(folder) in told, (path, value)
     assert 0 < loaded < 750
+
+
+def error_of(folder: Path) -> str | None:
+    """What loading says; None where it succeeds. Whoever wrote the name of a function in the manifest is asked for the function."""
+    try:
+        dt.load(folder)
+    except CheckpointError as error:
+        return str(error)
+    except ArgumentError as error:
+        return str(error) if "give it, as in" in str(error) or "is of a cost function" in str(error) else f"unclear: {error}"
+    return None

@@ -12,7 +12,7 @@ import pytest
 from dagtrain import nn, optim
 from dagtrain.nn import losses, metrics
 from dagtrain.train import Update
-from dagtrain.train.description import MAKERS, build, describe, differences, foreign, structure_of, without_memory
+from dagtrain.train.description import MAKERS, build, complete, describe, differences, foreign, structure_of, without_memory
 
 OPTIMIZERS = [
     optim.sgd(0.1),
@@ -115,7 +115,7 @@ def mine(x: Any, *_: Any) -> Any:
 def test_what_is_not_dagtrains_own_is_named_and_never_built(value: Any) -> None:
     description = describe(value)
     assert list(foreign(description))
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"describes no|dagtrain has no|the settings of|cannot be made"):
         build(description)
 
 
@@ -152,7 +152,7 @@ def test_a_subclass_is_not_taken_for_the_layer_whose_name_it_has() -> None:
     ids=str,
 )
 def test_no_other_description_builds_anything(bad: Any) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"describes no|dagtrain has no|the settings of|cannot be made"):
         build(bad)
 
 
@@ -162,6 +162,12 @@ def test_shapes_of_a_gigantic_model_are_found_without_its_memory() -> None:
     model = without_memory(nn.Sequential([nn.Dense(1 << 40), nn.Sequential([nn.Dense(2)])]))
     params, _ = model.init(dt.key(0), (1, 1000))
     assert params["dense_1"]["kernel"].shape == (1000, 1 << 40)
+
+
+def test_settings_that_an_older_version_did_not_know_have_their_defaults() -> None:
+    assert complete({"layer": "Dense", "settings": {"units": 3}}) == describe(nn.Dense(3))
+    of_the_users = {"layer": "Dense", "settings": {"units": 3, "activation": {"python": "mine"}}}
+    assert complete(of_the_users) == of_the_users
 
 
 def test_differences_name_the_setting() -> None:
