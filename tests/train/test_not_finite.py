@@ -68,6 +68,14 @@ def test_infinities_that_belong_to_the_program_are_not_blamed():
         dt.Trainer(cost, parameters=np.full(3, -1.0, "f4"), shards=2).fit(np.vstack([X, -X[:1]]), verbose=0)
 
 
+def test_a_constant_is_not_blamed_for_what_is_done_with_it():
+    def cost(w, x):
+        return np.mean((x - x) * np.inf) + np.sum(w)
+
+    with pytest.raises(NotFiniteError, match="'multiply'"):
+        dt.Trainer(cost, parameters=np.ones(3, "f4"), shards=2).fit(X, verbose=0)
+
+
 def test_a_gradient_that_breaks_before_the_loss_does():
     """The square root of zero is zero, its derivative infinite."""
 
