@@ -1,0 +1,51 @@
+"""One fingerprint: the final weights are the same bits on one thread, on four, on one worker, on two, and when a worker is killed midway.
+
+Run: python examples/same_bits.py
+"""
+
+import os
+import signal
+
+from distributed import Client, LocalCluster
+
+import dagtrain as dt
+from dagtrain.data import load_digits
+from dagtrain.report import Reporter
+
+
+class KillAfter(Reporter):
+    """Reports nothing; kills a process with -9 at the end of an epoch."""
+
+    def __init__(self, victim: int, epoch: int) -> None:
+        super().__init__(verbose=0)
+        self.victim, self.last_epoch = victim, epoch
+
+    def epoch(self, row):
+        """Kill at the end of the epoch that was chosen."""
+        if row["epoch"] == self.last_epoch:
+            os.kill(self.victim, signal.SIGKILL)
+
+
+def train(engine: str, epochs: int = 6, threads: int | None = None, reporter: Reporter | None = None) -> str:
+    data = load_digits()
+    model = dt.nn.Sequential([dt.nn.Dense(128, "relu"), dt.nn.Dense(10)])
+    trainer = dt.Trainer(model, loss="cross_entropy", optimizer=dt.optim.adam(1e-2), shards=8, seed=0, engine=engine, threads=threads)
+    return trainer.fit(data.x, data.y, epochs=epochs, batch_size=256, verbose=0, reporter=reporter).fingerprint
+
+
+def main() -> dict[str, str]:
+    found = {f"inline, {n} threads": train("inline", threads=n) for n in (1, 4)}
+    for workers in (1, 2):
+        with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster) as client:
+            found[f"cluster of {workers}"] = train("scheduler")
+            if workers == 2:
+                victim = next(iter(client.run(os.getpid).values()))
+                found["cluster of 2, one killed"] = train("scheduler", reporter=KillAfter(victim, epoch=2))
+    for name, fingerprint in found.items():
+        print(f"{name:26} {fingerprint}")
+    print("the same bits" if len(set(found.values())) == 1 else "NOT the same bits")
+    return found
+
+
+if __name__ == "__main__":
+    main()
