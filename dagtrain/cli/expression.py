@@ -20,7 +20,7 @@ import numpy as np
 from dagtrain.errors import ArgumentError, GraphError
 from dagtrain.graph import LEAVES, Graph, Tensor, array, constant
 from dagtrain.graph.origin import Origin, located
-from dagtrain.ops import OPS, elementwise, reduce, special
+from dagtrain.ops import OPS, elementwise, reduce, softmax, special
 
 __all__ = ["FUNCTIONS", "Expression", "parse", "parse_value"]
 
@@ -52,7 +52,7 @@ def _functions() -> dict[str, tuple[Callable[..., Tensor], int]]:
         "norm": (reduce.norm, 1),
         "relu": (elementwise.relu, 1),
         "sigmoid": (elementwise.sigmoid, 1),
-        "softmax": (reduce.softmax, 1),
+        "softmax": (softmax.softmax, 1),
         "softplus": (elementwise.softplus, 1),
         "sum": (reduce.reduce_sum, 1),
     }

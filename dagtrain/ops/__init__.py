@@ -1,6 +1,6 @@
 """The ops: one short record each, in families."""
 
-from dagtrain.ops import elementwise, index, linalg, random, reduce, scan, shape, special
+from dagtrain.ops import elementwise, index, linalg, random, reduce, scan, shape, softmax, special
 from dagtrain.ops.record import OPS, ZERO, Draw, Op, Sample, as_tensor, find
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "reduce",
     "scan",
     "shape",
+    "softmax",
     "special",
 ]

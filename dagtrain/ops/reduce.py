@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.errors import DTypeError, ShapeError
+from dagtrain.errors import ShapeError
 from dagtrain.graph import Spec, Tensor
 from dagtrain.ops.elementwise import exp, where
 from dagtrain.ops.record import ZERO, Draw, Op, Sample, axes_of, size_of
 
 Axes = tuple[int, ...]
 # NumPy's types do not know that these take every argument by position, which is the faster way to call them.
-_add_reduce: Any = np.add.reduce
+add_reduce: Any = np.add.reduce
 _multiply_reduce: Any = np.multiply.reduce
-_maximum_reduce: Any = np.maximum.reduce
+maximum_reduce: Any = np.maximum.reduce
 _minimum_reduce: Any = np.minimum.reduce
 
 
@@ -65,7 +65,7 @@ def _spread(g: Tensor, a: Tensor, axis: Axes, keepdims: bool) -> Tensor:
 
 
 def _sum_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
-    return _add_reduce(a, axis, None, out, keepdims)
+    return add_reduce(a, axis, None, out, keepdims)
 
 
 _sum = Op(
@@ -79,7 +79,7 @@ _sum = Op(
 
 
 def _mean_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
-    total = _add_reduce(a, axis, None if a.dtype.kind in "fc" else np.float64, out, keepdims)
+    total = add_reduce(a, axis, None if a.dtype.kind in "fc" else np.float64, out, keepdims)
     return np.divide(total, total.dtype.type(size_of(a.shape, axis)), out=out)
 
 
@@ -132,7 +132,7 @@ def _extreme_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: 
 
 _max = Op(
     "max",
-    lambda a, out=None, *, axis, keepdims: _maximum_reduce(a, axis, None, out, keepdims),
+    lambda a, out=None, *, axis, keepdims: maximum_reduce(a, axis, None, out, keepdims),
     _spec("extreme"),
     _extreme_gradient,
     _SAMPLES,
@@ -157,9 +157,9 @@ def _as_float(a: Any) -> Any:
 
 def _logsumexp_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
     a = _as_float(a)
-    top = _maximum_reduce(a.real if np.iscomplexobj(a) else a, axis, None, None, True)
+    top = maximum_reduce(a.real if np.iscomplexobj(a) else a, axis, None, None, True)
     top = np.where(np.isfinite(top), top, 0).astype(top.dtype)
-    total = np.log(_add_reduce(np.exp(a - top), axis, None, None, True)) + top
+    total = np.log(add_reduce(np.exp(a - top), axis, None, None, True)) + top
     total = total if keepdims else total.reshape(reduced_shape(a.shape, axis, False))
     if out is None:
         return total
@@ -184,7 +184,7 @@ def _norm_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: boo
 
 _norm = Op(
     "norm",
-    lambda a, out=None, *, axis, keepdims: np.sqrt(_add_reduce(np.square(_as_float(a)), axis, None, None, keepdims), out=out),
+    lambda a, out=None, *, axis, keepdims: np.sqrt(add_reduce(np.square(_as_float(a)), axis, None, None, keepdims), out=out),
     _spec("mean"),
     _norm_gradient,
     _SAMPLES,
@@ -257,84 +257,6 @@ def _argsort_kernel(a: Any, out: Any = None, *, axis: int) -> Any:
 
 
 _argsort = Op("argsort", _argsort_kernel, lambda a, *, axis: Spec(a.shape, np.dtype(np.intp)), ZERO, (Sample((Draw(),), {"axis": 1}),))
-
-# ---- log_softmax and softmax along one axis: the stable forms, with work space of their own
-
-
-_NARROW = 64
-
-
-def _is_narrow(shape: tuple[int, ...], axis: int) -> bool:
-    """Whether many short rows are reduced: NumPy reduces those faster as a few long columns."""
-    return len(shape) == 2 and axis == 1 and shape[1] <= _NARROW and shape[0] >= 2 * shape[1]
-
-
-def _narrow_log_softmax(a: Any, out: Any, scratch: Any) -> Any:
-    shifted, exps, line = scratch if scratch is not None else (np.empty(a.shape[::-1], a.dtype), None, None)
-    np.copyto(shifted, a.T)
-    top = _maximum_reduce(shifted.real if np.iscomplexobj(a) else shifted, 0, None, line, True)
-    np.subtract(shifted, top, out=shifted)
-    total = _add_reduce(np.exp(shifted, out=exps), 0, None, line, True)
-    np.subtract(shifted, np.log(total, out=total), out=shifted)
-    result = np.empty(a.shape, a.dtype) if out is None else out
-    np.copyto(result, shifted.T)
-    return result
-
-
-def _log_softmax_kernel(a: Any, out: Any = None, scratch: Any = None, *, axis: int) -> Any:
-    if _is_narrow(a.shape, axis):
-        return _narrow_log_softmax(a, out, scratch)
-    exps, line = scratch if scratch is not None else (None, None)
-    top = _maximum_reduce(a.real if np.iscomplexobj(a) else a, axis, None, line, True)
-    shifted = np.subtract(a, top, out=out)
-    exps = np.exp(shifted, out=exps)
-    total = _add_reduce(exps, axis, None, line, True)
-    return np.subtract(shifted, np.log(total, out=total), out=shifted)
-
-
-def _softmax_kernel(a: Any, out: Any = None, scratch: Any = None, *, axis: int) -> Any:
-    line = scratch[0] if scratch is not None else None
-    top = _maximum_reduce(a.real if np.iscomplexobj(a) else a, axis, None, line, True)
-    exps = np.subtract(a, top, out=out)
-    np.exp(exps, out=exps)
-    return np.divide(exps, _add_reduce(exps, axis, None, line, True), out=exps)
-
-
-def _line(a: Spec, axis: int) -> Spec:
-    return Spec(reduced_shape(a.shape, (axis,), True), a.dtype)
-
-
-def _floats(a: Spec, **_: Any) -> Spec:
-    if a.dtype.kind not in "fc":
-        raise DTypeError(f"softmax is defined for floats, not {a.dtype}. Cast with x.astype(np.float32) first.")
-    return a
-
-
-def _log_softmax_scratch(a: Spec, *, axis: int) -> tuple[Spec, ...]:
-    if _is_narrow(a.shape, axis):
-        turned = Spec(a.shape[::-1], a.dtype)
-        return turned, turned, Spec((1, a.shape[0]), a.dtype)
-    return a, _line(a, axis)
-
-
-_log_softmax = Op(
-    "log_softmax",
-    _log_softmax_kernel,
-    _floats,
-    lambda g, y, a, *, axis: (g - exp(y) * reduce_sum(g, (axis,), True),),
-    (*_LINES, Sample((Draw((9, 4)),), {"axis": 1})),
-    scratch=_log_softmax_scratch,
-    flops=lambda spec, a, **_: 14.0 * a.size,
-)
-_softmax = Op(
-    "softmax",
-    _softmax_kernel,
-    _floats,
-    lambda g, y, a, *, axis: (y * (g - reduce_sum(g * y, (axis,), True)),),
-    _LINES,
-    scratch=lambda a, *, axis: (_line(a, axis),),
-    flops=lambda spec, a, **_: 14.0 * a.size,
-)
 
 # ---- with the axis checked
 
@@ -426,13 +348,3 @@ def argmin(a: Tensor, axis: int, keepdims: bool = False) -> Tensor:
 def argsort(a: Tensor, axis: int = -1) -> Tensor:
     """Positions that sort along an axis; equal elements keep their order."""
     return _argsort(a, axis=_one_axis("argsort", a, axis))
-
-
-def log_softmax(a: Tensor, axis: int = -1) -> Tensor:
-    """log(softmax(a)) without overflow or cancellation."""
-    return _log_softmax(a, axis=_one_axis("log_softmax", a, axis))
-
-
-def softmax(a: Tensor, axis: int = -1) -> Tensor:
-    """exp(a) / sum(exp(a)) along an axis, without overflow."""
-    return _softmax(a, axis=_one_axis("softmax", a, axis))

@@ -13,7 +13,7 @@ import dagtrain as dt
 from dagtrain.graph import Graph, Tensor
 from dagtrain.ops import OPS, ZERO, Op, Sample
 from dagtrain.ops.elementwise import relu, sigmoid, softplus
-from dagtrain.ops.reduce import log_softmax
+from dagtrain.ops.softmax import log_softmax
 from dagtrain.plan.interpret import interpret
 from dagtrain.transform import gradient
 

@@ -14,6 +14,7 @@ import dagtrain as dt
 from dagtrain.graph import Graph, Tensor
 from dagtrain.ops import elementwise as e
 from dagtrain.ops import reduce as r
+from dagtrain.ops import softmax as s
 from dagtrain.ops.special import erf
 from dagtrain.plan.interpret import interpret
 from dagtrain.transform import gradient, optimize, stabilise, verify
@@ -43,8 +44,8 @@ UNARY: dict[str, tuple[Call, Call]] = {
     "clip": (lambda a: np.clip(a, -1, 1.5), lambda t, a: t.clamp(a, -1, 1.5)),
     "log of exp(tanh) + 1": (lambda a: np.log(1 + np.exp(np.tanh(a))), lambda t, a: t.log(1 + t.exp(t.tanh(a)))),
     "written sigmoid": (lambda a: 1 / (1 + np.exp(-a)), lambda t, a: 1 / (1 + t.exp(-a))),
-    "softmax": (lambda a: r.softmax(a, 1), lambda t, a: t.softmax(a, 1)),
-    "log softmax": (lambda a: r.log_softmax(a, 0), lambda t, a: t.log_softmax(a, 0)),
+    "softmax": (lambda a: s.softmax(a, 1), lambda t, a: t.softmax(a, 1)),
+    "log softmax": (lambda a: s.log_softmax(a, 0), lambda t, a: t.log_softmax(a, 0)),
     "written log softmax": (
         lambda a: np.log(np.exp(a) / np.sum(np.exp(a), axis=1, keepdims=True)),
         lambda t, a: t.log(t.exp(a) / t.exp(a).sum(1, keepdim=True)),

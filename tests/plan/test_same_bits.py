@@ -14,7 +14,7 @@ import dagtrain as dt
 from dagtrain.graph import Graph, Tensor
 from dagtrain.ops import OPS, Draw, Op, Sample
 from dagtrain.ops.elementwise import relu
-from dagtrain.ops.reduce import log_softmax
+from dagtrain.ops.softmax import log_softmax
 from dagtrain.plan import Plan, interpret
 from dagtrain.plan.blas import one_blas_thread
 from dagtrain.transform import gradient
@@ -113,6 +113,9 @@ def test_network_with_its_gradient() -> None:
 @pytest.mark.parametrize(
     "function",
     [
+        lambda x: np.sum(x) * 2,
+        lambda x: np.sum(x.T, axis=1),
+        lambda x: x @ x.T,
         lambda x: np.sum(x.T + x.T),
         lambda x: np.sum(np.tanh(x.T), axis=0),
         lambda x: (x.T * 2) @ x,

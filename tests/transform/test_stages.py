@@ -13,7 +13,7 @@ import dagtrain as dt
 from dagtrain.errors import UnknownNameError
 from dagtrain.graph import Graph, Tensor
 from dagtrain.ops.elementwise import sigmoid
-from dagtrain.ops.reduce import log_softmax, softmax
+from dagtrain.ops.softmax import log_softmax, softmax
 from dagtrain.plan.interpret import interpret
 from dagtrain.transform import STAGES, gradient, optimize, stabilise
 

@@ -1,0 +1,105 @@
+"""Softmax and its logarithm along one axis: the stable forms, with work space of their own.
+
+Many short rows (the classes of a batch) are turned first: NumPy reduces a few long columns faster than many short rows. Which way is taken
+depends on the shape alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dagtrain.errors import DTypeError
+from dagtrain.graph import Spec, Tensor
+from dagtrain.ops.elementwise import exp
+from dagtrain.ops.record import Draw, Op, Sample, axes_of
+from dagtrain.ops.reduce import add_reduce, maximum_reduce, reduce_sum, reduced_shape
+
+_SAMPLES = tuple(Sample((Draw((3, 4), 0.5, 2.0),), {"axis": axis}) for axis in (0, 1))
+
+
+_NARROW = 64
+
+
+def _is_narrow(shape: tuple[int, ...], axis: int) -> bool:
+    """Whether many short rows are reduced: NumPy reduces those faster as a few long columns."""
+    return len(shape) == 2 and axis == 1 and shape[1] <= _NARROW and shape[0] >= 2 * shape[1]
+
+
+def _narrow_log_softmax(a: Any, out: Any, scratch: Any) -> Any:
+    shifted, exps, line = scratch if scratch is not None else (np.empty(a.shape[::-1], a.dtype), None, None)
+    np.copyto(shifted, a.T)
+    top = maximum_reduce(shifted.real if np.iscomplexobj(a) else shifted, 0, None, line, True)
+    np.subtract(shifted, top, out=shifted)
+    total = add_reduce(np.exp(shifted, out=exps), 0, None, line, True)
+    np.subtract(shifted, np.log(total, out=total), out=shifted)
+    result = np.empty(a.shape, a.dtype) if out is None else out
+    np.copyto(result, shifted.T)
+    return result
+
+
+def _log_softmax_kernel(a: Any, out: Any = None, scratch: Any = None, *, axis: int) -> Any:
+    if _is_narrow(a.shape, axis):
+        return _narrow_log_softmax(a, out, scratch)
+    exps, line = scratch if scratch is not None else (None, None)
+    top = maximum_reduce(a.real if np.iscomplexobj(a) else a, axis, None, line, True)
+    shifted = np.subtract(a, top, out=out)
+    exps = np.exp(shifted, out=exps)
+    total = add_reduce(exps, axis, None, line, True)
+    return np.subtract(shifted, np.log(total, out=total), out=shifted)
+
+
+def _softmax_kernel(a: Any, out: Any = None, scratch: Any = None, *, axis: int) -> Any:
+    line = scratch[0] if scratch is not None else None
+    top = maximum_reduce(a.real if np.iscomplexobj(a) else a, axis, None, line, True)
+    exps = np.subtract(a, top, out=out)
+    np.exp(exps, out=exps)
+    return np.divide(exps, add_reduce(exps, axis, None, line, True), out=exps)
+
+
+def _line(a: Spec, axis: int) -> Spec:
+    return Spec(reduced_shape(a.shape, (axis,), True), a.dtype)
+
+
+def _floats(a: Spec, **_: Any) -> Spec:
+    if a.dtype.kind not in "fc":
+        raise DTypeError(f"softmax is defined for floats, not {a.dtype}. Cast with x.astype(np.float32) first.")
+    return a
+
+
+def _log_softmax_scratch(a: Spec, *, axis: int) -> tuple[Spec, ...]:
+    if _is_narrow(a.shape, axis):
+        turned = Spec(a.shape[::-1], a.dtype)
+        return turned, turned, Spec((1, a.shape[0]), a.dtype)
+    return a, _line(a, axis)
+
+
+_log_softmax = Op(
+    "log_softmax",
+    _log_softmax_kernel,
+    _floats,
+    lambda g, y, a, *, axis: (g - exp(y) * reduce_sum(g, (axis,), True),),
+    (*_SAMPLES, Sample((Draw((9, 4)),), {"axis": 1})),
+    scratch=_log_softmax_scratch,
+    flops=lambda spec, a, **_: 14.0 * a.size,
+)
+_softmax = Op(
+    "softmax",
+    _softmax_kernel,
+    _floats,
+    lambda g, y, a, *, axis: (y * (g - reduce_sum(g * y, (axis,), True)),),
+    _SAMPLES,
+    scratch=lambda a, *, axis: (_line(a, axis),),
+    flops=lambda spec, a, **_: 14.0 * a.size,
+)
+
+
+def log_softmax(a: Tensor, axis: int = -1) -> Tensor:
+    """log(softmax(a)) without overflow or cancellation."""
+    return _log_softmax(a, axis=axes_of("log_softmax", int(axis), a.ndim)[0])
+
+
+def softmax(a: Tensor, axis: int = -1) -> Tensor:
+    """exp(a) / sum(exp(a)) along an axis, without overflow."""
+    return _softmax(a, axis=axes_of("softmax", int(axis), a.ndim)[0])
