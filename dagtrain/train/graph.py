@@ -6,8 +6,7 @@
               └─▶ gradient[t, 7] ─┴─▶ total[t, 4] ─┘
 
 A ``total`` task adds an aligned group of shards, and ``update`` adds the groups: together exactly the fixed tree of
-`dagtrain.train.step.add_tree`.
-No task changes its inputs, so any of them can be lost and computed again.
+`dagtrain.train.step.add_tree`. No task changes its inputs, so any of them can be lost and computed again.
 """
 
 from __future__ import annotations
