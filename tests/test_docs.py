@@ -1,0 +1,71 @@
+"""The code in README.md and docs/ runs, commands print what stands there, links lead somewhere, the table of ops is the registry's."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from dagtrain.cli import main
+from dagtrain.ops import OPS
+from dagtrain.ops.record import ZERO
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page, language):
+    """Code of a language, with the line where each piece begins."""
+    text = page.read_text()
+    return [(text[: m.start(2)].count("\n"), m[2]) for m in BLOCK.finditer(text) if m[1] == language]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.name)
+def test_python_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "page"}
+    for line, code in blocks(page, "python"):
+        exec(compile("\n" * line + code, page, "exec"), names)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "console")], ids=lambda p: p.name)
+def test_commands_print_what_stands_there(page):
+    for _, text in blocks(page, "console"):
+        command, _, printed = text.partition("\n")
+        assert CliRunner().invoke(main, shlex.split(command)[2:], prog_name="dagtrain").stdout == printed
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if target.startswith("https://"):
+            continue
+        file, _, heading = target.partition("#")
+        found = page.parent / file
+        assert found.exists(), target
+        if heading:
+            assert f"# {heading.replace('-', ' ')}" in found.read_text().lower(), target
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(re.findall(r"(?:examples|benchmarks)/\w+\.py|scripts/\w+", "\n".join(p.read_text() for p in PAGES))))
+)
+def test_files_that_are_named_exist(name):
+    assert (ROOT / name).is_file()
+
+
+def ops_table():
+    """What docs/graphs.md says between its marks."""
+    kinds = {"with a derivative": [], "with derivative zero": []}
+    for op in OPS.values():
+        if op.name not in ("scan", "part"):
+            kinds["with derivative zero" if op.gradient is ZERO else "with a derivative"].append(f"`{op.name}`")
+    kinds["with a derivative"].append("`scan`")
+    return "\n".join(["| | ops |", "|---|---|", *(f"| {kind} | {', '.join(sorted(names))} |" for kind, names in kinds.items())])
+
+
+def test_ops_in_the_docs_are_those_of_the_registry():
+    text = (ROOT / "docs" / "graphs.md").read_text()
+    assert text.partition("<!-- ops: begin -->\n")[2].partition("\n<!-- ops: end -->")[0] == ops_table()
