@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,23 +11,16 @@ import pytest
 
 import dagtrain as dt
 from dagtrain.graph import Graph, Tensor
-from dagtrain.ops import OPS, Draw, Op, Sample
+from dagtrain.ops import Op, Sample
 from dagtrain.ops.elementwise import relu
 from dagtrain.ops.softmax import log_softmax
 from dagtrain.plan import Plan, interpret
 from dagtrain.plan.blas import one_blas_thread
 from dagtrain.transform import gradient
 
-CASES = [pytest.param(op, s, id=f"{name}-{i}") for name, op in sorted(OPS.items()) for i, s in enumerate(op.samples)]
+from ..ops.cases import CASES, draws
+
 RNG = np.random.default_rng(0)
-
-
-def drawn(d: Draw, rng: np.random.Generator) -> Any:
-    if d.dtype == "?":
-        return rng.random(d.shape) > 0.5
-    if d.dtype[0] in "iu":
-        return rng.integers(int(d.low), int(d.high), d.shape).astype(d.dtype)
-    return np.asarray(rng.uniform(d.low, d.high, d.shape), d.dtype)
 
 
 def same(a: Any, b: Any) -> bool:
@@ -56,8 +48,7 @@ def check(graph: Graph, values: Sequence[Any]) -> Plan:
 
 @pytest.mark.parametrize(("op", "sample"), CASES)
 def test_every_op_and_its_gradient(op: Op, sample: Sample) -> None:
-    rng = np.random.default_rng(zlib.crc32(f"{op.name} {sample}".encode()))
-    values = [drawn(d, rng) for d in sample.draws]
+    values = draws(op, sample)
     leaves = [dt.input(f"x{i}", np.shape(v), np.asarray(v).dtype) for i, v in enumerate(values)]
     y = op(*leaves, **sample.attributes)
     inner = [t if t.dtype.kind == "b" else np.positive(t) for t in leaves]  # so that an input's memory is a slot that may be taken over

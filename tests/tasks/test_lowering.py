@@ -6,7 +6,6 @@ import pickle
 import re
 import subprocess
 import sys
-import zlib
 from typing import Any
 
 import dask
@@ -17,23 +16,16 @@ from dask.task_spec import DataNode, GraphNode, Task
 import dagtrain as dt
 from dagtrain.errors import ArgumentError, ExecutionError, UnknownNameError
 from dagtrain.graph import Graph, Tensor
-from dagtrain.ops import OPS, Draw, Op, Sample
+from dagtrain.ops import Op, Sample
 from dagtrain.plan import interpret
 from dagtrain.plan.blas import one_blas_thread
 from dagtrain.tasks import Lowered, lower
 from dagtrain.tasks.cost import seconds
 from dagtrain.transform import gradient
 
-CASES = [pytest.param(op, s, id=f"{name}-{i}") for name, op in sorted(OPS.items()) for i, s in enumerate(op.samples)]
+from ..ops.cases import CASES, draws
+
 GRANULARITIES = ["op", "segment", 1e-7, 1e-5]
-
-
-def drawn(d: Draw, rng: np.random.Generator) -> Any:
-    if d.dtype == "?":
-        return rng.random(d.shape) > 0.5
-    if d.dtype[0] in "iu":
-        return rng.integers(int(d.low), int(d.high), d.shape).astype(d.dtype)
-    return np.asarray(rng.uniform(d.low, d.high, d.shape), d.dtype)
 
 
 def computed(made: Lowered, scheduler: Any = dask.get) -> list[Any]:
@@ -82,8 +74,7 @@ def network(batch: int = 8, width: int = 6) -> Graph:
 @pytest.mark.parametrize("granularity", ["op", 1e-7])
 @pytest.mark.parametrize(("op", "sample"), CASES)
 def test_every_op_and_its_gradient(op: Op, sample: Sample, granularity: Any) -> None:
-    rng = np.random.default_rng(zlib.crc32(f"{op.name} {sample}".encode()))
-    leaves = [dt.array(drawn(d, rng), name=f"x{i}") for i, d in enumerate(sample.draws)]
+    leaves = [dt.array(value, name=f"x{i}") for i, value in enumerate(draws(op, sample))]
     y = op(*leaves, **sample.attributes)
     outputs = {"y": y}
     targets = [t for t in leaves if t.dtype.kind == "f"]
