@@ -1,7 +1,7 @@
 """Training: the step, the state, the loop. Knows no cluster; engines that do plug themselves in."""
 
 from dagtrain.train.history import History
-from dagtrain.train.load import load
+from dagtrain.train.loading import load
 from dagtrain.train.objective import CostObjective, ModelObjective
 from dagtrain.train.state import State
 from dagtrain.train.step import Program, StepParts
