@@ -65,7 +65,7 @@ def test_another_process_goes_on(undisturbed: Any, folder: str) -> None:
 
 def test_another_engine_goes_on_and_back(undisturbed: Any, folder: str) -> None:
     distributed = pytest.importorskip("distributed")
-    cluster = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    cluster = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
     fit(small(threads=1), 2, checkpoint=folder, resume=True)
     with distributed.Client(**cluster) as client:
         between = fit(small(engine="scheduler", client=client), 4, checkpoint=folder, resume=True)

@@ -17,7 +17,7 @@ import pytest
 
 import dagtrain as dt
 from dagtrain.errors import CheckpointError, NotFiniteError
-from dagtrain.train import runs
+from dagtrain.train import checkpoint, runs
 from dagtrain.train.storage import open_store
 
 X, Y = np.eye(8, dtype="f4"), np.arange(8) % 2
@@ -235,6 +235,24 @@ def test_checkpoints_can_be_read_while_they_are_replaced(tmp_path: Path) -> None
     assert seen <= known
     assert len(seen) > 3
     assert loaded(tmp_path) == trainer.history.fingerprint
+
+
+def test_a_checkpoint_replaced_between_its_two_files_is_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = trained()
+    trainer.save(tmp_path)
+    fit(trainer, 1)
+    parse, parsed = checkpoint.parse, []
+
+    def replaced_meanwhile(data: bytes, where: str) -> Any:
+        found = parse(data, where)
+        if not parsed:
+            trainer.save(tmp_path)
+        parsed.append(found.fingerprint)
+        return found
+
+    monkeypatch.setattr(checkpoint, "parse", replaced_meanwhile)
+    assert loaded(tmp_path) == trainer.history.fingerprint
+    assert len(parsed) == 2
 
 
 def test_what_killed_saves_left_is_removed_by_the_next_ones(tmp_path: Path) -> None:
