@@ -44,6 +44,10 @@ def one_blas_thread() -> Iterator[None]:
 
 
 def blas_description() -> str:
-    """The BLAS libraries of this process and the kernels they chose, on which the bits of results depend."""
-    found = [i for i in _libraries().info() if i.get("user_api") == "blas"]
+    """NumPy's BLAS and the kernels it chose, on which the bits of results depend.
+
+    Other packages bring a BLAS of their own into the process; that one computes nothing here.
+    """
+    every = [i for i in _libraries().info() if i.get("user_api") == "blas"]
+    found = [i for i in every if "numpy" in str(i.get("filepath"))] or every
     return ", ".join(f"{i.get('internal_api')} {i.get('version')} {i.get('architecture', '')}".strip() for i in found) or "unknown"

@@ -41,9 +41,12 @@ class Predictor:
 
     def lazily(self, x: Any) -> Any:
         """The outputs for a dask array, as another one."""
+        from dask.tokenize import tokenize
+
         rows = x.rechunk(dict.fromkeys(range(1, x.ndim), -1))
         return rows.map_blocks(
             self,
+            name=f"predict-{tokenize(self, x)}",
             dtype=self.outputs.dtype,
             drop_axis=list(range(1, x.ndim)),
             new_axis=list(range(1, self.outputs.ndim)),
