@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import dask
 import pytest
 
 import dagtrain as dt
@@ -17,7 +18,9 @@ pytest.importorskip("sklearn")
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Any]:
     """Workers of one thread, each in a process of its own, restarted when they die."""
-    with distributed.LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=":0", memory_limit=0) as made:
+    # Some time after a worker was lost, the cluster looks whether it is back, and lets it go for good if it just then is dead once more.
+    patience = dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})
+    with patience, distributed.LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=":0", memory_limit=0) as made:
         yield made
 
 
