@@ -15,6 +15,8 @@ from dagtrain.graph import Graph, Spec, Tensor, array, hooks, input, scope
 from dagtrain.ops.elementwise import stop_gradient
 from dagtrain.ops.index import gather, one_hot, scatter_add
 from dagtrain.ops.random import bernoulli, fold_in, key, normal, uniform
+from dagtrain.ops.reduce import logsumexp
+from dagtrain.ops.softmax import log_softmax, softmax
 from dagtrain.ops.special import erf
 from dagtrain.plan import Plan
 from dagtrain.trace import scan, trace
@@ -46,6 +48,8 @@ __all__ = [
     "input",
     "key",
     "load",
+    "log_softmax",
+    "logsumexp",
     "nn",
     "normal",
     "one_hot",
@@ -53,6 +57,7 @@ __all__ = [
     "scan",
     "scatter_add",
     "scope",
+    "softmax",
     "stop_gradient",
     "trace",
     "uniform",

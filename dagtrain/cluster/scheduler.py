@@ -22,9 +22,9 @@ from dagtrain.errors import ClusterError, DagtrainError
 from dagtrain.graph.hooks import plug
 from dagtrain.plan.blas import one_blas_thread
 from dagtrain.train.engines import Session, add_in_order
-from dagtrain.train.graph import Stepped, TaskRecord, begin_task, step_tasks
+from dagtrain.train.graph import Stepped, TaskRecord, assemble, begin_task, pick, step_tasks
 from dagtrain.train.state import State
-from dagtrain.train.step import Program, Scorer
+from dagtrain.train.step import Program, Scorer, evaluation_pieces
 
 __all__ = ["SchedulerEngine"]
 
@@ -261,16 +261,18 @@ class _SchedulerSession:
 
     def evaluate(self, source: Any, state: State) -> Array:
         data, sizes = self._data(source), source.sizes
-        scorer = self.program.for_evaluation(sizes)
+        pieces = [np.arange(p.start, p.stop) for p in evaluation_pieces(source.samples)]
+        scorer = self.program.for_evaluation([len(p) for p in pieces])
         for repeat in range(REPEATS + 1):
             token = f"{self.run_id}-{self.segment}"
             try:
                 scorer_key, state_key = self._program(f"scorer-{data[0][0]}", scorer), self._value("scored", state)
-                tasks = {
-                    key: Task(key, score_task, TaskRef(scorer_key), TaskRef(state_key), TaskRef(part))
-                    for i, part in enumerate(data)
-                    for key in [(f"evaluate-{token}", i)]
-                }
+                tasks = {}
+                for i, rows in enumerate(pieces):
+                    wanted, picks = pick(rows, sizes)
+                    key = (f"evaluate-{token}", i)
+                    held = (TaskRef(data[p]) for p in wanted)
+                    tasks[key] = Task(key, score_task, TaskRef(scorer_key), TaskRef(state_key), DataNode(None, picks), *held)
                 found = [self._result(f, state.step) for f in self._submit(tasks, list(tasks))]
                 return add_in_order(found)
             except DagtrainError:
@@ -326,7 +328,7 @@ def sums_task(after: Stepped) -> tuple[Array, ...]:
     return after.sums
 
 
-def score_task(scorer: Scorer, state: State, part: tuple[Array, Array | None]) -> Array:
-    """Sums of loss and metrics over one partition."""
+def score_task(scorer: Scorer, state: State, picks: Sequence[tuple[Array, Array]], *partitions: tuple[Array, Array | None]) -> Array:
+    """Sums of loss and metrics over some rows, put together from the partitions that hold them."""
     with one_blas_thread(), np.errstate(all="ignore"):
-        return scorer.score(state, *part)
+        return scorer.score(state, *assemble(picks, partitions))

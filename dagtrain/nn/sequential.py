@@ -128,6 +128,17 @@ class Sequential:
         spec = input_spec(spec)
         return trace_layer(self, *self.init(new_key(0), spec), spec)[1]
 
-    def summary(self, spec: Any) -> Summary:
-        """Table of the layers: output shapes, parameters, bytes and FLOPs; see `dagtrain.nn.summary.summarize`."""
+    def summary(self, spec: Any = None) -> Summary:
+        """Table of the layers: output shapes, parameters, bytes and FLOPs; see `dagtrain.nn.summary.summarize`.
+
+        Raises
+        ------
+        ArgumentError
+            If the shape of the input is not told: a model does not know it before it is trained.
+        """
+        if spec is None:
+            raise ArgumentError(
+                "a model does not know the shape of its input: give one with the axis of samples, as in model.summary((1, 64)), "
+                "or ask a trainer that was fitted: trainer.summary()."
+            )
         return summarize(self, spec)

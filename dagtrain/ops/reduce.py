@@ -13,7 +13,7 @@ import numpy as np
 from dagtrain.errors import ShapeError
 from dagtrain.graph import Spec, Tensor
 from dagtrain.ops.elementwise import exp, where
-from dagtrain.ops.record import ZERO, Draw, Op, Sample, axes_of, size_of
+from dagtrain.ops.record import ZERO, Draw, Op, Sample, as_tensor, axes_of, size_of
 
 Axes = tuple[int, ...]
 # NumPy's types do not know that these take every argument by position, which is the faster way to call them.
@@ -261,7 +261,8 @@ _argsort = Op("argsort", _argsort_kernel, lambda a, *, axis: Spec(a.shape, np.dt
 # ---- with the axis checked
 
 
-def _call(op: Op, a: Tensor, axis: Any, keepdims: bool) -> Tensor:
+def _call(op: Op, a: Any, axis: Any, keepdims: bool) -> Tensor:
+    a = as_tensor(a)
     return op(a, axis=axes_of(op.name, axis, a.ndim), keepdims=bool(keepdims))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from dagtrain.errors import DTypeError
 from dagtrain.graph import Spec, Tensor
 from dagtrain.ops.elementwise import exp
-from dagtrain.ops.record import Draw, Op, Sample, axes_of
+from dagtrain.ops.record import Draw, Op, Sample, as_tensor, axes_of
 from dagtrain.ops.reduce import add_reduce, maximum_reduce, reduce_sum, reduced_shape
 
 _SAMPLES = tuple(Sample((Draw((3, 4), 0.5, 2.0),), {"axis": axis}) for axis in (0, 1))
@@ -95,11 +95,13 @@ _softmax = Op(
 )
 
 
-def log_softmax(a: Tensor, axis: int = -1) -> Tensor:
+def log_softmax(a: Any, axis: int = -1) -> Tensor:
     """log(softmax(a)) without overflow or cancellation."""
+    a = as_tensor(a)
     return _log_softmax(a, axis=axes_of("log_softmax", int(axis), a.ndim)[0])
 
 
-def softmax(a: Tensor, axis: int = -1) -> Tensor:
+def softmax(a: Any, axis: int = -1) -> Tensor:
     """exp(a) / sum(exp(a)) along an axis, without overflow."""
+    a = as_tensor(a)
     return _softmax(a, axis=axes_of("softmax", int(axis), a.ndim)[0])

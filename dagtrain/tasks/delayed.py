@@ -12,6 +12,7 @@ from dagtrain.errors import ArgumentError, UnknownNameError
 from dagtrain.graph import Graph, Tensor, array, rebuild, spec_of
 from dagtrain.tasks.feed import fed, feed_of, is_dask
 from dagtrain.tasks.lowering import lower
+from dagtrain.trace import leaves
 
 __all__ = ["to_delayed"]
 
@@ -25,7 +26,7 @@ def to_delayed(graph: Graph, *inputs: Any, granularity: str | float = "segment",
         Any graph; it is lowered as it is.
     *inputs
         Values of the graph's inputs in their order: arrays, numbers, tensors, or what Dask computes (a Delayed, a future, a dask array as
-        a whole).
+        a whole). A dict of these, as the traced function takes it, stands for all its leaves.
     granularity
         What is worth a task, see `lower`.
     **named
@@ -61,6 +62,8 @@ def to_delayed(graph: Graph, *inputs: Any, granularity: str | float = "segment",
 
 
 def _by_name(graph: Graph, inputs: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
+    # Nested arguments of the function that was traced: their leaves are the inputs, in order.
+    inputs = tuple(leaf for given in inputs for leaf in (leaves(given) if isinstance(given, dict) else (given,)))
     if len(inputs) > len(graph.inputs):
         raise ArgumentError(f"the graph has {len(graph.inputs)} inputs {list(graph.inputs)}, got {len(inputs)} values.")
     values = dict(zip(graph.inputs, inputs, strict=False))

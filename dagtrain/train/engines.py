@@ -18,7 +18,7 @@ from dagtrain.graph import hooks
 from dagtrain.plan.blas import one_blas_thread
 from dagtrain.train.inline import StepRunner
 from dagtrain.train.state import State
-from dagtrain.train.step import Program
+from dagtrain.train.step import Program, evaluation_pieces
 
 __all__ = ["Engine", "InlineEngine", "Session", "choose_engine"]
 
@@ -94,14 +94,10 @@ class _InlineSession:
 
     def evaluate(self, source: Any, state: State) -> Array:
         x, y = source.local()
-        scorer = self.program.for_evaluation(source.sizes)
-        start, found = 0, []
+        pieces = evaluation_pieces(source.samples)
+        scorer = self.program.for_evaluation([p.stop - p.start for p in pieces])
         with one_blas_thread(), np.errstate(all="ignore"):
-            for rows in source.sizes:
-                part = slice(start, start + rows)
-                found.append(scorer.score(state, x[part], None if y is None else y[part]))
-                start += rows
-        return add_in_order(found)
+            return add_in_order([scorer.score(state, x[p], None if y is None else y[p]) for p in pieces])
 
 
 def add_in_order(parts: Sequence[Array]) -> Array:

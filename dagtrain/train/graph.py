@@ -123,6 +123,25 @@ def begin_task(before: Stepped) -> Stepped:
     return Stepped(before.state, ())
 
 
+def pick(rows: Array, sizes: Sequence[int]) -> tuple[list[int], list[tuple[Array, Array]]]:
+    """The partitions that hold these rows, and for each of them the places among `rows` and the rows within the partition.
+
+    Examples
+    --------
+    >>> wanted, picks = pick(np.array([4, 0, 5]), sizes=(3, 3))
+    >>> wanted, [(places.tolist(), within.tolist()) for places, within in picks]
+    ([0, 1], [([1], [0]), ([0, 2], [1, 2])])
+    """
+    ends = np.cumsum(sizes)
+    part_of = np.searchsorted(ends, rows, side="right")
+    wanted = [int(p) for p in np.unique(part_of)]
+    picks = []
+    for p in wanted:
+        places = np.nonzero(part_of == p)[0]
+        picks.append((places, rows[places] - (ends[p] - sizes[p])))
+    return wanted, picks
+
+
 def step_tasks(
     token: str, parts: Any, state: Any, data: Sequence[Any], sizes: Sequence[int], batches: Sequence[Sequence[Array]], first_step: int
 ) -> tuple[dict[Any, Any], Any]:
@@ -142,20 +161,13 @@ def step_tasks(
         Number of the first step.
     """
     tasks: dict[Any, Any] = {}
-    ends = np.cumsum(sizes)
-    starts = ends - np.asarray(sizes)
     for t, batch in enumerate(batches, first_step):
         samples = sum(len(s) for s in batch)
         groups: dict[int, dict[int, Any]] = {}
         for s, rows in enumerate(batch):
             if not len(rows):
                 continue
-            part_of = np.searchsorted(ends, rows, side="right")
-            wanted = [int(p) for p in np.unique(part_of)]
-            picks = []
-            for p in wanted:
-                places = np.nonzero(part_of == p)[0]
-                picks.append((places, rows[places] - starts[p]))
+            wanted, picks = pick(rows, sizes)
             key = (f"gradient-{token}", t, s)
             tasks[key] = Task(
                 key,

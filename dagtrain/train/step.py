@@ -151,7 +151,7 @@ class Program:
         return self._outputs[rows]
 
     def for_evaluation(self, sizes: Sequence[int]) -> Scorer:
-        """What evaluates partitions of these sizes anywhere."""
+        """What evaluates parts of the data with these numbers of rows anywhere."""
         rows = {n for size in sizes for n in _pieces(size)}
         return Scorer({n: self.evaluation_plan(n) for n in sorted(rows)}, self.layout, self.statistics_layout)
 
@@ -185,6 +185,17 @@ class StepParts:
     def shard_key(self, step: int, shard: int) -> Array:
         """The key of a shard's random ops: a function of seed, step and shard (any key where there are no such ops)."""
         return derive(derive(derive(key(self.seed), 1), step), shard) if self.keyed else _NO_KEY
+
+
+def evaluation_pieces(samples: int) -> list[slice]:
+    """The fixed parts in which data is evaluated: of its order alone, wherever its partitions end.
+
+    Examples
+    --------
+    >>> evaluation_pieces(1500)
+    [slice(0, 1024, None), slice(1024, 1500, None)]
+    """
+    return [slice(start, min(start + EVALUATED, samples)) for start in range(0, samples, EVALUATED)]
 
 
 def _pieces(rows: int) -> list[int]:

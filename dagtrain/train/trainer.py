@@ -32,7 +32,7 @@ from dagtrain.train.predict import Predictor
 from dagtrain.train.rows import check_alike, check_rows, open_rows
 from dagtrain.train.runs import Run
 from dagtrain.train.state import State
-from dagtrain.train.step import Program
+from dagtrain.train.step import Program, evaluation_pieces
 from dagtrain.train.storage import open_store
 
 __all__ = ["Trainer"]
@@ -115,8 +115,13 @@ class Trainer:
                 raise ArgumentError("parameters= goes with a plain cost function; a model makes its own from the seed.")
             self._objective = ModelObjective(model, loss, metrics)
         else:
+            if parameters is None and isinstance(loss, dict | list | tuple):
+                loss, parameters = None, loss  # Trainer(cost, parameters)
             if loss is not None or metrics:
-                raise ArgumentError("a plain cost function is its own loss and has no metrics: leave out loss= and metrics=.")
+                raise ArgumentError(
+                    "a plain cost function is its own loss and has no metrics: leave out loss= and metrics=, and give its first "
+                    "parameters as parameters=."
+                )
             self._objective = CostObjective(model, parameters)
         self.model = model
         self.optimizer = optim.find(optimizer)
@@ -194,7 +199,7 @@ class Trainer:
         # Whatever the user's functions get wrong is an error here and not in the midst of training.
         program.for_workers(sorted({len(s) for i in {0, plan.steps_per_epoch - 1} for s in plan.step(0, i) if len(s)}))
         if validation is not None:
-            program.for_evaluation(validation.sizes)
+            program.for_evaluation([p.stop - p.start for p in evaluation_pieces(validation.samples)])
         self._sample = source, plan
         history = History(info=self._info(engine, plan))
         state = self._state if self._state is not None else program.first_state()
@@ -310,6 +315,13 @@ class Trainer:
     def program(self) -> Program:
         """The compiled step."""
         return self._trained("give its program")[0]
+
+    def summary(self) -> Any:
+        """Table of the model's layers for the rows it was trained on; see `dagtrain.nn.summarize`."""
+        program, _ = self._trained("sum its model up")
+        if not hasattr(self.model, "summary"):
+            raise ArgumentError("only a model made of layers can be summed up, not a plain cost function.")
+        return self.model.summary(Spec((1, *program.x.shape), program.x.dtype))
 
     def graph(self, rows: int | None = None) -> Graph:
         """The computational graph of one shard of this many rows (by default a full batch's first shard)."""

@@ -1,6 +1,7 @@
 """Running the command in this process and as a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -35,6 +36,8 @@ def process(tmp_path):
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # A shell that runs the tests in the background has them ignore Ctrl-C, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509  # no other thread runs here
         )
         started.append(found)
         return found

@@ -183,3 +183,9 @@ def test_a_float_is_not_taken_on_as_a_whole_number() -> None:
 def test_values_that_are_there_already() -> None:
     with pytest.raises(ArgumentError, match="takes a Delayed, a future or another Dask collection, not a ndarray"):
         dt.from_delayed(X, (2, 3), "f8")
+
+
+def test_nested_arguments_of_the_traced_function() -> None:
+    params, x = {"w": np.ones(3), "b": 2.0}, np.arange(3.0)
+    graph = dt.trace(lambda p, v: np.sum(p["w"] * v) + p["b"], params, x)
+    assert graph.to_delayed(params, x).compute(scheduler="sync") == 5.0

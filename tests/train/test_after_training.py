@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
-from dagtrain.errors import DataError
+from dagtrain.errors import ArgumentError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -236,3 +236,30 @@ def test_threads_end_with_the_fit(digits):
     trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(10)]), loss="cross_entropy", shards=4, threads=4)
     trainer.fit(digits.x[:64], digits.y[:64], batch_size=64, verbose=0)
     assert {t for t in threading.enumerate() if t.name.startswith("dagtrain")} <= before
+
+
+def test_summary_of_a_trained_model(digits):
+    trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(10)]), loss="cross_entropy", shards=2)
+    with pytest.raises(ArgumentError, match="call fit"):
+        trainer.summary()
+    trainer.fit(digits.x[:64], digits.y[:64], batch_size=64, verbose=0)
+    assert "650" in str(trainer.summary())
+    with pytest.raises(ArgumentError, match=r"model.summary\(\(1, 64\)\)"):
+        trainer.model.summary()
+
+
+def test_parameters_may_follow_the_cost_function(digits):
+    trainer = dt.Trainer(lambda p, x: np.mean((x @ p["w"]) ** 2), {"w": np.ones((64, 1))}, shards=2)
+    trainer.fit(digits.x[:64], batch_size=64, verbose=0)
+    assert trainer.parameters["w"].shape == (64, 1)
+    with pytest.raises(ArgumentError, match="parameters="):
+        dt.Trainer(lambda p, x: 0.0, "cross_entropy")
+
+
+@pytest.mark.parametrize("rows", [64, 1, 37])
+def test_evaluation_does_not_depend_on_the_chunks(digits, rows):
+    trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(10)]), loss="cross_entropy", metrics=["accuracy"], shards=2)
+    trainer.fit(digits.x[:64], digits.y[:64], batch_size=64, verbose=0)
+    whole = trainer.evaluate(digits.x[:64], digits.y[:64])
+    x, y = (da.from_array(a[:64], chunks=(rows, *a.shape[1:])) for a in (digits.x, digits.y))
+    assert trainer.evaluate(x, y) == whole
