@@ -40,7 +40,7 @@ def eventually(look, wanted, seconds=10):
 
 def is_empty(client):
     gc.collect()
-    eventually(lambda: sorted(client.futures), [])
+    eventually(lambda: sorted(map(str, client.futures)), [])
     eventually(lambda: tasks_on(client), [])
     eventually(lambda: data_on(client), [])
 
