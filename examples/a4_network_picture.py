@@ -7,17 +7,17 @@ import sys
 from pathlib import Path
 
 import dagtrain as dt
-from dagtrain.nn.summary import layers_for_drawing
 
 
 def main(folder: Path) -> int:
-    model = dt.nn.Sequential([dt.nn.Dense(128, "relu"), dt.nn.Dropout(0.2), dt.nn.Dense(32, "relu"), dt.nn.Dense(10)])
-    summary = model.summary((1, 64))
+    layers = [dt.nn.Dense(128, "relu"), dt.nn.Dropout(0.2), dt.nn.Dense(32, "relu"), dt.nn.Dense(10)]
+    model = dt.nn.Sequential(layers, input_shape=(64,))
+    summary = model.summary()
     print(summary)
-    layers = layers_for_drawing(model, (1, 64))
+    columns = dt.nn.layers_for_drawing(model)
     for view in ("neurons", "blocks"):
         path = folder / f"network-{view}.svg"
-        dt.draw.draw_network(layers, path, view=view)
+        dt.draw.draw_network(columns, path, view=view)
         print(f"picture: {path}")
     return summary.parameters
 

@@ -13,13 +13,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
-from dagtrain.errors import ArgumentError
+import numpy as np
+
+from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.graph import Spec, Tensor, scope
 from dagtrain.nn.either import Values
 from dagtrain.nn.layer import Layer, Nest, input_spec, naming, trace_layer
-from dagtrain.nn.summary import Summary, summarize
+from dagtrain.nn.summary import Summary, known_input, summarize
 from dagtrain.ops.random import derive, fold_in
 from dagtrain.ops.random import key as new_key
 
@@ -36,11 +38,14 @@ class Sequential:
         The layers; a `Sequential` may be one of them.
     name
         Name where it is itself a layer.
+    input_shape
+        Shape of one sample, as in ``(64,)``. It need not be told: a model is initialised for the data that it meets. Where it is, other
+        data are refused, and `summary`, `init` and `output_spec` need no argument that says it again.
 
     Raises
     ------
     ArgumentError
-        If there is no layer, something is not a layer, or two layers have one name.
+        If there is no layer, something is not a layer, two layers have one name, or `input_shape` is no shape.
 
     Examples
     --------
@@ -57,6 +62,10 @@ class Sequential:
 
     layers: Sequence[Layer]
     name: str | None = None
+    input_shape: Sequence[int] | None = None
+
+    # A memory beside the value, as a cached property is: it is in no comparison, hash or description.
+    _met: ClassVar[Spec | None] = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.layers, list | tuple):
@@ -73,6 +82,8 @@ class Sequential:
         twice = [name for name, count in Counter(self.names).items() if count > 1]
         if twice:
             raise ArgumentError(f"Sequential: two layers have the name {twice[0]!r}: give one of them another name=.")
+        if self.input_shape is not None:
+            object.__setattr__(self, "input_shape", _sample_shape(self.input_shape))
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -89,11 +100,31 @@ class Sequential:
     def __iter__(self) -> Iterator[tuple[str, Layer]]:
         return zip(self.names, self.layers, strict=True)
 
-    def init(self, key: Any, spec: Any) -> tuple[Nest, Nest]:
+    @property
+    def input(self) -> Spec | None:
+        """Spec of a batch of one sample: what the model was last initialised for, else of `input_shape` (float32), else None."""
+        if self._met is not None or self.input_shape is None:
+            return self._met
+        return input_spec((1, *self.input_shape))
+
+    def init(self, key: Any, spec: Any = None) -> tuple[Nest, Nest]:
         """First parameters and state of all layers; each layer's output spec is found by tracing it."""
+        spec = self._batch(spec)
+        object.__setattr__(self, "_met", Spec((1, *spec.shape[1:]), spec.dtype))
+        return self._first(key, spec)
+
+    def _batch(self, spec: Any) -> Spec:
+        """The spec that was given, if it is of such samples; else the one that is known."""
+        found = known_input(self) if spec is None else input_spec(spec)
+        if self.input_shape is not None and found.shape[1:] != self.input_shape:
+            raise ShapeError(
+                f"the model takes samples of shape {self.input_shape}, as its input_shape says, got samples of shape {found.shape[1:]}."
+            )
+        return found
+
+    def _first(self, key: Any, spec: Spec) -> tuple[Nest, Nest]:
         params: Nest = {}
         state: Nest = {}
-        spec = input_spec(spec)
         for i, (name, layer) in enumerate(self):
             with naming(name):
                 own, kept = layer.init(derive(key, i), spec)
@@ -123,10 +154,10 @@ class Sequential:
                 after[name] = kept
         return x, after
 
-    def output_spec(self, spec: Any) -> Spec:
+    def output_spec(self, spec: Any = None) -> Spec:
         """Spec of the output for a batch of this spec."""
-        spec = input_spec(spec)
-        return trace_layer(self, *self.init(new_key(0), spec), spec)[1]
+        spec = self._batch(spec)
+        return trace_layer(self, *self._first(new_key(0), spec), spec)[1]
 
     def summary(self, spec: Any = None) -> Summary:
         """Table of the layers: output shapes, parameters, bytes and FLOPs; see `dagtrain.nn.summary.summarize`.
@@ -134,11 +165,15 @@ class Sequential:
         Raises
         ------
         ArgumentError
-            If the shape of the input is not told: a model does not know it before it is trained.
+            If no shape of the input is given and none is known: by `input_shape`, or from training.
         """
-        if spec is None:
-            raise ArgumentError(
-                "a model does not know the shape of its input: give one with the axis of samples, as in model.summary((1, 64)), "
-                "or ask a trainer that was fitted: trainer.summary()."
-            )
-        return summarize(self, spec)
+        return summarize(self, self._batch(spec))
+
+
+def _sample_shape(value: Any) -> tuple[int, ...]:
+    good = isinstance(value, tuple | list) and all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n > 0 for n in value)
+    if not good:
+        raise ArgumentError(
+            f"Sequential: input_shape is the shape of one sample, without the axis of samples, as in input_shape=(64,); got {value!r}."
+        )
+    return tuple(int(n) for n in value)

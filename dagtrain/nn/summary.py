@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from dagtrain.errors import ArgumentError
 from dagtrain.graph import LEAVES, Graph, Spec
 from dagtrain.nn.layer import Layer, Nest, input_spec, naming, trace_layer
 from dagtrain.ops import find as find_op
@@ -14,7 +15,7 @@ from dagtrain.ops.random import derive
 from dagtrain.ops.random import key as new_key
 from dagtrain.trace import leaves
 
-__all__ = ["Column", "Row", "Summary", "layers_for_drawing", "summarize"]
+__all__ = ["Column", "Row", "Summary", "known_input", "layers_for_drawing", "summarize"]
 
 
 class Row(NamedTuple):
@@ -107,7 +108,24 @@ def _walk(layer: Layer, path: str, key: Any, spec: Spec) -> Iterator[tuple[str, 
     yield name, layer, params, state, graph, out
 
 
-def summarize(model: Layer, spec: Any) -> Summary:
+def known_input(model: Layer) -> Spec:
+    """The input that the model itself knows of; see `dagtrain.nn.Sequential.input`.
+
+    Raises
+    ------
+    ArgumentError
+        If it knows of none.
+    """
+    found: Spec | None = getattr(model, "input", None)
+    if found is None:
+        raise ArgumentError(
+            "a model does not know the shape of its input before it is trained: give one with the axis of samples, as in "
+            "model.summary((1, 64)), or make the model for samples of a shape, as in Sequential([...], input_shape=(64,))."
+        )
+    return found
+
+
+def summarize(model: Layer, spec: Any = None) -> Summary:
     """Trace a model layer by layer and count.
 
     Parameters
@@ -115,12 +133,17 @@ def summarize(model: Layer, spec: Any) -> Summary:
     model
         Layer or model.
     spec
-        Spec of the batched input, an array, or a shape (then float32).
+        Spec of the batched input, an array, or a shape (then float32); None for the input that the model knows of.
 
     Returns
     -------
     Summary
         ``str(summary)`` is a table; `rows`, `parameters`, `bytes` and `flops` hold the numbers.
+
+    Raises
+    ------
+    ArgumentError
+        If no input is given and the model knows of none.
 
     Examples
     --------
@@ -134,7 +157,7 @@ def summarize(model: Layer, spec: Any) -> Summary:
     ───────────────────────────────────────────────────────────
     total                       9,610  38,440            19,210
     """
-    spec = input_spec(spec)
+    spec = known_input(model) if spec is None else input_spec(spec)
     samples = max(spec.shape[0], 1)
     rows = []
     for name, layer, params, state, graph, out in _walk(model, "", new_key(0), spec):
@@ -156,7 +179,7 @@ def summarize(model: Layer, spec: Any) -> Summary:
     return Summary(spec, tuple(rows))
 
 
-def layers_for_drawing(model: Layer, spec: Any) -> list[Column]:
+def layers_for_drawing(model: Layer, spec: Any = None) -> list[Column]:
     """Columns of a picture of neurons: the input, then each layer with weights between neurons or a new width.
 
     The others (activation, dropout, normalisation) are told in the details of the column before.
@@ -166,7 +189,7 @@ def layers_for_drawing(model: Layer, spec: Any) -> list[Column]:
     model
         Layer or model.
     spec
-        Spec of the batched input, an array, or a shape (then float32).
+        Spec of the batched input, an array, or a shape (then float32); None for the input that the model knows of.
 
     Returns
     -------

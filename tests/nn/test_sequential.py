@@ -240,3 +240,47 @@ class Mixing:
 def test_a_layer_must_keep_the_samples():
     with pytest.raises(ShapeError, match=r"layer 'mixing_1': Mixing made .* keeps the samples"):
         nn.Sequential([Mixing()]).init(key(0), (8, 5))
+
+
+def test_a_model_of_a_known_input_needs_no_spec():
+    model = nn.Sequential([nn.Dense(3), nn.Dense(2)], input_shape=[4])
+    assert model.input == dt.Spec((1, 4), F4)
+    assert model.summary().parameters == 4 * 3 + 3 + 3 * 2 + 2
+    assert model.output_spec() == dt.Spec((1, 2), F4)
+    assert [column.width for column in nn.layers_for_drawing(model)] == [4, 3, 2]
+    first, told = (flatten(model.init(key(0), *spec)[0])[0] for spec in ((), ((8, 4),)))
+    assert all(np.array_equal(first[name], told[name]) for name in first)
+
+
+@pytest.mark.parametrize("call", ["init", "summary", "output_spec"])
+def test_samples_of_another_shape_than_the_model_was_made_for(call):
+    model = nn.Sequential([nn.Dense(3)], input_shape=(4,))
+    with pytest.raises(ShapeError, match=r"samples of shape \(4,\), as its input_shape says, got samples of shape \(5,\)"):
+        getattr(model, call)(*[key(0)] * (call == "init"), (8, 5))
+
+
+@pytest.mark.parametrize("wrong", [64, (0,), (None, 64), (2.0,), (True,), "64"])
+def test_what_is_no_shape_of_a_sample(wrong):
+    with pytest.raises(ArgumentError, match=r"input_shape=\(64,\); got"):
+        nn.Sequential([nn.Dense(3)], input_shape=wrong)
+
+
+def test_a_model_remembers_the_input_it_was_initialised_for():
+    model = nn.Sequential([nn.Sequential([nn.Dense(3)]), nn.Dense(2)])
+    for call in (model.init, model.output_spec):
+        with pytest.raises(ArgumentError, match="does not know the shape of its input"):
+            call(*[key(0)] * (call == model.init))
+    model.summary((8, 9)), model.output_spec((8, 9))
+    assert model.input is None
+    model.init(key(0), dt.Spec((8, 4), np.dtype("f8")))
+    assert model.input == dt.Spec((1, 4), np.dtype("f8"))
+    assert model.summary().bytes == 8 * (4 * 3 + 3 + 3 * 2 + 2)
+
+
+def test_what_a_model_remembers_is_no_part_of_its_value():
+    model, other = (nn.Sequential([nn.Dense(3)]) for _ in range(2))
+    before = hash(model), repr(model)
+    model.init(key(0), (8, 4))
+    assert model == other
+    assert (hash(model), repr(model)) == before
+    assert other.input is None

@@ -244,8 +244,17 @@ def test_summary_of_a_trained_model(digits):
         trainer.summary()
     trainer.fit(digits.x[:64], digits.y[:64], batch_size=64, verbose=0)
     assert "650" in str(trainer.summary())
+
+
+def test_summary_of_a_model_that_a_trainer_fitted_or_loaded(digits, tmp_path):
+    model = dt.nn.Sequential([dt.nn.Dense(10)])
     with pytest.raises(ArgumentError, match=r"model.summary\(\(1, 64\)\)"):
-        trainer.model.summary()
+        model.summary()
+    trainer = dt.Trainer(model, loss="cross_entropy", shards=2)
+    trainer.fit(digits.x[:64], digits.y[:64], batch_size=64, verbose=0)
+    assert model.summary().parameters == 650
+    trainer.save(tmp_path)
+    assert dt.load(tmp_path).model.summary().parameters == 650
 
 
 def test_parameters_may_follow_the_cost_function(digits):
