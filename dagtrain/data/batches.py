@@ -3,24 +3,32 @@
     epoch order   7 2 9 | 0 5 8 | 1 4 3 | 6          batch_size=3, 4 steps
     step 1 of it          0 5 | 8                    shards=2 → (array([0, 5]), array([8]))
 
-Neither workers nor partitions appear here, so the plan is the same on any cluster. Every sample is in exactly one shard of one step
-of an epoch; the last batch may be smaller than the others, and some of its shards may be empty.
+That is the order "global", in which any sample may be in any shard. In the order "local" each shard keeps to its own partitions: see
+`dagtrain.data.local`. No workers appear here, so the plan is the same on any cluster. Every sample is in exactly one shard of one step of
+an epoch; the last batch may be smaller than the others, and some of its shards may be empty.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 
-from dagtrain.errors import ArgumentError, DataError
+from dagtrain.data.local import LocalOrder
+from dagtrain.errors import ArgumentError, DataError, UnknownNameError
 
-__all__ = ["BatchPlan", "auto_shards", "epoch_order"]
+__all__ = ["SHUFFLES", "BatchPlan", "auto_shards", "check_shuffle", "epoch_order"]
 
 Indices = np.ndarray[Any, np.dtype[np.intp]]
 
+SHUFFLES = ("global", "local", "none")
+"""Orders of the samples: drawn over all of them, drawn within what each shard owns, or as they come."""
+
+_EPOCHS_KEPT = 2
+"""Where steps are prepared ahead, one epoch ends while the next begins."""
 _SPLIT_MOST, _SPLIT_LEAST = 8, 32
 _WIDE_MOST, _WIDE_LEAST = 64, 256
 
@@ -30,6 +38,15 @@ def whole(name: str, value: object, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ArgumentError(f"{name} is a whole number from {least} up, got {value!r}.")
     return int(value)
+
+
+def check_shuffle(shuffle: object) -> str:
+    """The name of an order; True is "global" and False is "none"."""
+    if isinstance(shuffle, bool):
+        return "global" if shuffle else "none"
+    if not isinstance(shuffle, str) or shuffle not in SHUFFLES:
+        raise UnknownNameError.of("shuffle (besides True and False)", shuffle, SHUFFLES)
+    return shuffle
 
 
 def auto_shards(batch_size: int) -> int:
@@ -82,14 +99,20 @@ class BatchPlan:
     seed
         Seed of the order of the samples.
     shuffle
-        False keeps the samples in their order.
+        "global" (or True): each epoch draws an order of all samples. "local": shard s owns the samples from ``s * samples // shards`` to
+        below ``(s + 1) * samples // shards``, and draws an order of its partitions and of the rows in each, so that at any moment it
+        reads from one or two of them. "none" (or False): the samples keep their order.
+    sizes
+        Rows of each partition, which the order "local" depends on. The others do not, and forget them.
 
     Raises
     ------
     ArgumentError
-        There are more shards than samples in a batch, or an argument is not a whole number.
+        There are more shards than samples in a batch, an argument is not a whole number, or the partitions hold another number of samples.
     DataError
         There are no samples, or fewer than shards.
+    UnknownNameError
+        There is no such shuffle.
 
     Examples
     --------
@@ -98,14 +121,19 @@ class BatchPlan:
     3
     >>> [shard.tolist() for shard in plan.step(epoch=0, i=1)]
     [[4, 5], [6, 7]]
+    >>> plan = BatchPlan(samples=10, batch_size=4, shards=2, seed=0, shuffle="local", sizes=(3, 3, 4))
+    >>> sorted(int(n) for i in range(3) for n in plan.step(epoch=0, i=i)[1])
+    [5, 6, 7, 8, 9]
     """
 
     samples: int
     batch_size: int
     shards: int | Literal["auto"]
     seed: int
-    shuffle: bool = True
-    _orders: dict[int, Indices] = field(default_factory=dict, init=False, repr=False, compare=False)
+    shuffle: bool | str = "global"
+    sizes: tuple[int, ...] | None = field(default=None, repr=False)
+    _orders: dict[int, dict[int, Indices]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _local: LocalOrder | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         samples = whole("the number of samples", self.samples, 0)
@@ -130,7 +158,11 @@ class BatchPlan:
             raise DataError(
                 f'{shards} shards are more than the {samples} samples of the data. Set shards to {samples} or less, or shards="auto".'
             )
-        for name, value in (("samples", samples), ("batch_size", batch_size), ("seed", seed), ("shards", shards)):
+        shuffle = check_shuffle(self.shuffle)
+        sizes = _check_sizes(self.sizes, samples) if shuffle == "local" else None
+        local = None if sizes is None else LocalOrder(sizes, batch_size, shards, seed)
+        found = {"samples": samples, "batch_size": batch_size, "seed": seed, "shards": shards, "shuffle": shuffle, "sizes": sizes}
+        for name, value in {**found, "_local": local}.items():
             object.__setattr__(self, name, value)
 
     @property
@@ -138,15 +170,37 @@ class BatchPlan:
         """Batches in an epoch, a smaller last one included."""
         return -(-self.samples // self.batch_size)
 
+    @property
+    def order_name(self) -> str:
+        """What the order depends on besides the numbers: "global", "none", or "local" with a digest of the partition sizes."""
+        if self.sizes is None:
+            return str(self.shuffle)
+        digest = hashlib.sha256(np.asarray(self.sizes, "<i8").tobytes()).hexdigest()
+        return f"local over {len(self.sizes)} partitions ({digest[:8]})"
+
     def order(self, epoch: int) -> Indices:
-        """The samples in the order in which this epoch takes them (read-only)."""
-        found = self._orders.get(epoch)
+        """The samples in the order in which this epoch takes them (read-only); where it is local, shard after shard."""
+        if self._local is None:
+            return self._drawn(epoch, 0)
+        assert not isinstance(self.shards, str)
+        whole_epoch = np.concatenate([self._drawn(epoch, s) for s in range(self.shards)])
+        whole_epoch.flags.writeable = False
+        return whole_epoch
+
+    def _drawn(self, epoch: int, shard: int) -> Indices:
+        """The order of a shard's own samples where it is local, else of all samples (as shard 0); each is drawn once."""
+        kept = self._orders.get(epoch, {})
+        found = kept.get(shard)
         if found is None:
             whole("epoch", epoch, 0)
-            found = epoch_order(self.samples, self.seed, epoch) if self.shuffle else np.arange(self.samples)
+            if self._local is not None:
+                found = self._local.shard(epoch, shard)
+            else:
+                found = epoch_order(self.samples, self.seed, epoch) if self.shuffle == "global" else np.arange(self.samples)
             found.flags.writeable = False
-            self._orders.clear()
-            self._orders[epoch] = found
+            while epoch not in self._orders and len(self._orders) >= _EPOCHS_KEPT:
+                del self._orders[next(iter(self._orders))]
+            self._orders.setdefault(epoch, {})[shard] = found
         return found
 
     def step(self, epoch: int, i: int) -> tuple[Indices, ...]:
@@ -162,16 +216,41 @@ class BatchPlan:
         Returns
         -------
         tuple of arrays
-            One array of sample numbers for each shard: views of the epoch's order. The first shards are the longer ones, by one sample.
+            One array of sample numbers for each shard: read-only views. Shards differ by one sample at most; unless the order is local,
+            the longer ones come first.
+        """
+        assert not isinstance(self.shards, str)
+        return tuple(self.rows(epoch, i, s) for s in range(self.shards))
+
+    def rows(self, epoch: int, i: int, shard: int) -> Indices:
+        """Indices of the samples in one shard of one step; of a local order nothing is drawn for other shards.
+
+        Examples
+        --------
+        >>> BatchPlan(samples=10, batch_size=4, shards=2, seed=0, shuffle=False).rows(epoch=0, i=1, shard=1).tolist()
+        [6, 7]
         """
         if not 0 <= i < self.steps_per_epoch:
             raise ArgumentError(f"step {i} is not in the epoch: it has steps 0 to {self.steps_per_epoch - 1}.")
-        batch = self.order(epoch)[i * self.batch_size : (i + 1) * self.batch_size]
         assert not isinstance(self.shards, str)
-        length, longer = divmod(len(batch), self.shards)
-        starts = [s * length + min(s, longer) for s in range(self.shards + 1)]
-        return tuple(batch[a:b] for a, b in pairwise(starts))
+        if not 0 <= shard < self.shards:
+            raise ArgumentError(f"shard {shard} is not in the batch: it has shards 0 to {self.shards - 1}.")
+        if self._local is not None:
+            return self._drawn(epoch, shard)[self._local.taken(shard, i) : self._local.taken(shard, i + 1)]
+        first = i * self.batch_size
+        length, longer = divmod(min(self.batch_size, self.samples - first), self.shards)
+        start = first + shard * length + min(shard, longer)
+        return self._drawn(epoch, 0)[start : start + length + (shard < longer)]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the order: whoever needs it draws it again."""
-        return (BatchPlan, (self.samples, self.batch_size, self.shards, self.seed, self.shuffle))
+        return (BatchPlan, (self.samples, self.batch_size, self.shards, self.seed, self.shuffle, self.sizes))
+
+
+def _check_sizes(sizes: Sequence[int] | None, samples: int) -> tuple[int, ...]:
+    if sizes is None:
+        raise ArgumentError('shuffle="local" depends on the partitions of the data: give the rows of each as sizes.')
+    found = tuple(whole(f"the size of partition {i}", n, 0) for i, n in enumerate(sizes))
+    if sum(found) != samples:
+        raise ArgumentError(f"the {len(found)} partitions hold {sum(found)} samples, not {samples}: sizes must be those of this data.")
+    return found

@@ -67,8 +67,9 @@ def describe_run(
     keys = {"update": program.update.graphs["update"].key} if program.update.graphs else {}
     batches = None
     if plan is not None:
+        order = {"global": True, "none": False}.get(plan.order_name, plan.order_name)
         keys["shard"] = program.shard_graph(len(plan.step(0, 0)[0])).key
-        batches = {"samples": plan.samples, "batch_size": plan.batch_size, "shards": int(plan.shards), "shuffle": bool(plan.shuffle)}
+        batches = {"samples": plan.samples, "batch_size": plan.batch_size, "shards": int(plan.shards), "shuffle": order}
     return Manifest(
         step=state.step,
         epochs=epochs,

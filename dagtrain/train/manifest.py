@@ -104,7 +104,7 @@ class Manifest:
     epochs: int
     seed: int
     shards: int | str
-    batches: dict[str, int] | None
+    batches: dict[str, int | str] | None
     x: Spec
     y: Spec | None
     parameters: Arrays
@@ -340,10 +340,11 @@ def _arrays(entries: dict[str, Any], name: str) -> Arrays:
     return found
 
 
-def _batches(given: dict[str, Any]) -> dict[str, int]:
+def _batches(given: dict[str, Any]) -> dict[str, int | str]:
     if set(given) != set(BATCHES):
         raise ValueError(f"its entry 'batches' does not hold {', '.join(BATCHES)}")
-    return {n: _entry(given, n, bool) if n == "shuffle" else _whole(given, n, 1) for n in BATCHES}
+    shuffle = _entry(given, "shuffle", str if isinstance(given["shuffle"], str) else bool)
+    return {n: shuffle if n == "shuffle" else _whole(given, n, 1) for n in BATCHES}
 
 
 def _values(history: dict[str, Any], name: str) -> list[float]:

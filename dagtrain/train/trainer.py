@@ -17,7 +17,7 @@ import numpy as np
 
 from dagtrain import optim
 from dagtrain.data import BatchPlan, open_source
-from dagtrain.data.batches import whole
+from dagtrain.data.batches import check_shuffle, whole
 from dagtrain.data.check import check_dtype
 from dagtrain.errors import ArgumentError, NotFiniteError, UnknownNameError
 from dagtrain.graph import Graph, Spec
@@ -142,7 +142,7 @@ class Trainer:
         epochs: int = 1,
         batch_size: int = 32,
         validation_data: tuple[Any, Any] | None = None,
-        shuffle: bool = True,
+        shuffle: bool | Literal["global", "local", "none"] = True,
         verbose: int = 1,
         reporter: Any = None,
         checkpoint: Any = None,
@@ -163,7 +163,8 @@ class Trainer:
         validation_data
             ``(x, y)`` to evaluate after each epoch.
         shuffle
-            Whether each epoch has an order of its own.
+            True (or "global"): each epoch has an order of its own, drawn over all samples. "local": drawn within the partitions that
+            each shard owns, so that no data moves; the bits then depend on the partition sizes too. False (or "none"): as they come.
         verbose
             0 silent, 1 progress and table, 2 table.
         reporter
@@ -189,11 +190,12 @@ class Trainer:
             raise ArgumentError('resume=True needs the folder of the checkpoints, as in fit(..., checkpoint="runs/a", resume=True).')
         reporter = _console(verbose) if reporter is None else reporter
         engine = choose_engine(self.engine, self.threads, self.client)
+        check_shuffle(shuffle)
         whole("batch_size", batch_size, 1)
         BatchPlan(batch_size, batch_size, self.shards, self.seed)  # a full batch can be cut: seen before data is opened
         run = None if checkpoint is None else Run(checkpoint, keep)
         source = open_rows(self._objective, x, y)
-        plan = BatchPlan(source.samples, batch_size, self.shards, self.seed, shuffle)
+        plan = BatchPlan(source.samples, batch_size, self.shards, self.seed, shuffle, source.sizes)
         program = self._prepare(source)
         validation = None if validation_data is None else self._open_validation(validation_data, program)
         # Whatever the user's functions get wrong is an error here and not in the midst of training.
