@@ -24,7 +24,7 @@ A message says what was wrong (with names, shapes and values), where in the user
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 __all__ = [
     "ArgumentError",
@@ -99,12 +99,40 @@ class UnknownNameError(ArgumentError):
     """A name that is not on the list of known names."""
 
     @classmethod
-    def of(cls, kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
-        """Say which names there are, and the nearest one first."""
+    def of(cls, kind: str, name: object, known: Iterable[str], elsewhere: Mapping[str, str] | None = None) -> UnknownNameError:
+        """Say which names there are, and the nearest one first.
+
+        Parameters
+        ----------
+        kind
+            What is named.
+        name
+            The name that is not known.
+        known
+            The names there are.
+        elsewhere
+            What other libraries call it (small letters and digits only) → what to write here.
+
+        Examples
+        --------
+        >>> print(UnknownNameError.of("loss", "MSELoss", ["huber", "mean_squared_error"], {"mse": "'mean_squared_error'"}))
+        unknown loss 'MSELoss'. Here it is 'mean_squared_error'. Known: huber, mean_squared_error.
+        """
         names = sorted(known)
-        near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = (elsewhere or {}).get(_bare(name))
+        if hint is not None:
+            hint = f" Here it is {hint}."
+        else:
+            bare = {name.lower(): name for name in names}
+            near = difflib.get_close_matches(str(name).lower(), bare, n=1, cutoff=0.5)
+            hint = f" Did you mean {bare[near[0]]!r}?" if near else ""
         return cls(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")
+
+
+def _bare(name: object) -> str:
+    """A name without what libraries differ in: ``MSELoss``, ``mse_loss`` and ``mse`` are one."""
+    bare = "".join(letter for letter in str(name).lower() if letter.isalnum())
+    return bare.removesuffix("loss")
 
 
 class DataError(DagtrainError, ValueError):

@@ -5,7 +5,10 @@ params, state = model.init(key, spec)               nested dicts of NumPy arrays
 y, state = model.apply(params, state, x)            a pure function of tensors or arrays
 """
 
-from dagtrain.nn import activations, initializers, losses, metrics
+from typing import Any
+
+from dagtrain.errors import UnknownNameError
+from dagtrain.nn import activations, elsewhere, initializers, losses, metrics
 from dagtrain.nn.layer import Layer
 from dagtrain.nn.layers import Activation, Dense, Dropout, Flatten
 from dagtrain.nn.normalization import BatchNorm, LayerNorm
@@ -29,3 +32,7 @@ __all__ = [
     "metrics",
     "summarize",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise AttributeError(str(UnknownNameError.of("name in dagtrain.nn", name, __all__, elsewhere.ATTRIBUTES)))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from dagtrain.errors import UnknownNameError
+from dagtrain.nn import elsewhere
 from dagtrain.nn.either import Values, apply_op
 from dagtrain.ops import find as find_op
 
@@ -146,6 +147,6 @@ def find(activation: str | ActivationFunction | None) -> ActivationFunction:
         return linear
     if callable(activation):
         return activation
-    if activation not in ACTIVATIONS:
-        raise UnknownNameError.of("activation", activation, ACTIVATIONS)
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
+        raise UnknownNameError.of("activation", activation, ACTIVATIONS, elsewhere.ACTIVATIONS)
     return ACTIVATIONS[activation]

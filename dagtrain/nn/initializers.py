@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.errors import ArgumentError, ShapeError, UnknownNameError
+from dagtrain.nn import elsewhere
 
 __all__ = [
     "INITIALIZERS",
@@ -197,6 +198,6 @@ def find(initializer: str | Initializer) -> Initializer:
     """
     if callable(initializer):
         return initializer
-    if initializer not in INITIALIZERS:
-        raise UnknownNameError.of("initialiser", initializer, INITIALIZERS)
+    if not isinstance(initializer, str) or initializer not in INITIALIZERS:
+        raise UnknownNameError.of("initialiser", initializer, INITIALIZERS, elsewhere.INITIALIZERS)
     return INITIALIZERS[initializer]

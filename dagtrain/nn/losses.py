@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.errors import ArgumentError, DTypeError, ShapeError, UnknownNameError
+from dagtrain.nn import elsewhere
 from dagtrain.nn.activations import log_softmax, relu, softplus
 from dagtrain.nn.either import Values, apply_op
 from dagtrain.nn.layer import check_fraction, check_positive
@@ -308,7 +309,7 @@ def find(loss: str | Loss | LossFunction, **options: Any) -> Loss:
     """
     if isinstance(loss, str):
         if loss not in LOSSES:
-            raise UnknownNameError.of("loss", loss, LOSSES)
+            raise UnknownNameError.of("loss", loss, LOSSES, elsewhere.LOSSES)
         found = LOSSES[loss]
     elif isinstance(loss, Loss):
         found = loss

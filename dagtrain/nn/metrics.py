@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.errors import ArgumentError, UnknownNameError
-from dagtrain.nn import losses
+from dagtrain.nn import elsewhere, losses
 from dagtrain.nn.either import Values
 from dagtrain.nn.losses import Loss, aligned, labels_for
 
@@ -119,7 +119,7 @@ def find(metric: str | Metric | Loss | Callable[..., Values], **options: Any) ->
         found = metric
     elif isinstance(metric, str):
         if metric not in METRICS:
-            raise UnknownNameError.of("metric", metric, METRICS)
+            raise UnknownNameError.of("metric", metric, METRICS, elsewhere.METRICS)
         found = METRICS[metric]
     elif callable(metric):
         name = getattr(getattr(metric, "func", metric), "__name__", "metric")

@@ -4,9 +4,13 @@ optim.adam(1e-3)
 optim.chain(optim.clip_by_global_norm(1.0), optim.sgd(optim.cosine(0.1, steps=1000), momentum=0.9))
 """
 
+from typing import Any
+
+from dagtrain.errors import UnknownNameError
 from dagtrain.optim.adaptive import adadelta, adagrad, adam, adamw, rmsprop
 from dagtrain.optim.chain import add_decayed_weights, chain, clip_by_global_norm, clip_by_value, l2
 from dagtrain.optim.gradient_descent import sgd
+from dagtrain.optim.named import ELSEWHERE as _ELSEWHERE
 from dagtrain.optim.named import find
 from dagtrain.optim.optimizer import Context, Optimizer, apply_once
 from dagtrain.optim.schedules import (
@@ -47,3 +51,7 @@ __all__ = [
     "step_decay",
     "warmup",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise AttributeError(str(UnknownNameError.of("name in dagtrain.optim", name, __all__, _ELSEWHERE)))

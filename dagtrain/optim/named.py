@@ -11,7 +11,7 @@ from dagtrain.optim.adaptive import adadelta, adagrad, adam, adamw, rmsprop
 from dagtrain.optim.gradient_descent import sgd
 from dagtrain.optim.optimizer import Optimizer
 
-__all__ = ["OPTIMIZERS", "find"]
+__all__ = ["ELSEWHERE", "OPTIMIZERS", "find"]
 
 OPTIMIZERS: MappingProxyType[str, tuple[Callable[..., Optimizer], float]] = MappingProxyType(
     {
@@ -24,6 +24,26 @@ OPTIMIZERS: MappingProxyType[str, tuple[Callable[..., Optimizer], float]] = Mapp
     }
 )
 """Name → the function that makes it, and the learning rate it gets when none is given."""
+ELSEWHERE = MappingProxyType(
+    {
+        name: here
+        for names, here in (
+            ("momentum sgdm nesterov", "optim.sgd(0.1, momentum=0.9), with nesterov=True if wanted"),
+            ("cosineannealinglr cosinedecay cosineschedule", "optim.cosine(initial, steps)"),
+            ("steplr", "optim.step_decay(initial, factor, every)"),
+            ("multisteplr piecewiseconstantdecay piecewiseconstant", "optim.piecewise"),
+            ("exponentiallr", "optim.exponential_decay"),
+            ("linearlr linearschedule polynomiallr polynomialdecay", "optim.polynomial"),
+            ("onecyclelr", "optim.one_cycle"),
+            ("lrscheduler lrschedule", "a schedule in the place of the learning rate, as in optim.adam(optim.cosine(1e-3, steps=1000))"),
+            ("clipgradnorm clipnorm globalclipnorm", "optim.chain(optim.clip_by_global_norm(1.0), optim.adam())"),
+            ("clipgradvalue clipvalue", "optim.chain(optim.clip_by_value(1.0), optim.adam())"),
+            ("weightdecay", "optim.adamw, or optim.chain(optim.l2(1e-4), optim.sgd())"),
+        )
+        for name in names.split()
+    }
+)
+"""What other libraries call it (see `dagtrain.errors.UnknownNameError.of`) → what to write here."""
 
 
 def find(optimizer: str | Optimizer, **options: Any) -> Optimizer:
@@ -48,6 +68,6 @@ def find(optimizer: str | Optimizer, **options: Any) -> Optimizer:
             f"an optimiser is a name or made by a function of dagtrain.optim, as in optim.adam(1e-3); got a {type(optimizer).__name__}."
         )
     if optimizer not in OPTIMIZERS:
-        raise UnknownNameError.of("optimiser", optimizer, OPTIMIZERS)
+        raise UnknownNameError.of("optimiser", optimizer, OPTIMIZERS, ELSEWHERE)
     make, learning_rate = OPTIMIZERS[optimizer]
     return make(**{"learning_rate": learning_rate, **options})

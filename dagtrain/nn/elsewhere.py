@@ -1,0 +1,82 @@
+"""What other libraries call what is here: hints for errors, never second names.
+
+A key is the other name in small letters and digits, without a "loss" at its end: ``MSELoss``, ``mse_loss`` and ``mse`` are all ``mse``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+__all__ = ["ACTIVATIONS", "ATTRIBUTES", "INITIALIZERS", "LOSSES", "METRICS"]
+
+
+def _table(*records: tuple[str, str]) -> Mapping[str, str]:
+    """Other names, between spaces, and what to write here."""
+    return MappingProxyType({name: here for names, here in records for name in names.split()})
+
+
+LOSSES = _table(
+    ("mse meansquarederror squarederror quadratic l2", "'mean_squared_error'"),
+    ("mae meanabsoluteerror absoluteerror l1", "'mean_absolute_error'"),
+    ("smoothl1", "'huber'"),
+    (
+        "crossentropy sparsecategoricalcrossentropy softmaxcrossentropy nll log logistic multinomial",
+        "'cross_entropy': labels are whole numbers, and the model's last layer has no softmax",
+    ),
+    (
+        "categoricalcrossentropy",
+        "'cross_entropy': turn one-hot rows into labels with y.argmax(axis=-1), and leave softmax out of the model's last layer",
+    ),
+    (
+        "bce bcewithlogits binarycrossentropy sigmoidcrossentropy",
+        "'binary_cross_entropy': the model's last layer has no sigmoid",
+    ),
+    ("kl kld kldiv kldivergence kullbackleibler kullbackleiblerdivergence", "'kl_divergence': the model's last layer has no softmax"),
+    ("multimargin multiclasshinge", "'categorical_hinge'"),
+)
+_FROM_PREDICTIONS = (
+    "computed from predictions, as in sklearn.metrics.f1_score(y, trainer.predict(x).argmax(-1)), since it is no mean over samples"
+)
+METRICS = _table(
+    ("acc categoricalaccuracy sparsecategoricalaccuracy multiclassaccuracy", "'accuracy'"),
+    ("topk topkcategoricalaccuracy sparsetopkcategoricalaccuracy top5accuracy", "metrics.find('top_k_accuracy', k=5)"),
+    ("rmse rootmeansquarederror", "the root of 'mean_squared_error', taken when training is over"),
+    ("auc rocauc f1 f1score precision recall r2 r2score", _FROM_PREDICTIONS),
+    *LOSSES.items(),
+)
+INITIALIZERS = _table(
+    ("xavier xavieruniform glorot", "'glorot_uniform'"),
+    ("xaviernormal", "'glorot_normal'"),
+    ("kaiming kaiminguniform he", "'he_uniform'"),
+    ("kaimingnormal", "'he_normal'"),
+    ("lecun", "'lecun_uniform'"),
+    ("randomnormal gaussian", "'normal'"),
+    ("randomuniform", "'uniform'"),
+    ("truncnormal", "'truncated_normal'"),
+    ("zero", "'zeros'"),
+    ("one", "'ones'"),
+)
+ACTIVATIONS = _table(
+    ("swish", "'silu'"),
+    ("identity none", "'linear'"),
+    ("lrelu leakyrelu", "'leaky_relu'"),
+    ("logistic expit", "'sigmoid'"),
+    ("gelunew geluapproximate", "'gelu_tanh'"),
+    ("logsoftmax", "'log_softmax'"),
+)
+ATTRIBUTES = _table(
+    ("linear", "nn.Dense(units); the number of features is that of the data"),
+    ("lazylinear", "nn.Dense(units)"),
+    ("input inputlayer", "nn.Sequential([...], input_shape=(64,))"),
+    ("relu leakyrelu elu gelu silu sigmoid tanh softplus softmax logsoftmax", 'nn.Activation("relu"), or nn.Dense(units, "relu")'),
+    ("batchnorm1d batchnorm2d batchnormalization", "nn.BatchNorm()"),
+    ("layernormalization", "nn.LayerNorm()"),
+    ("dropout1d", "nn.Dropout(rate)"),
+    (
+        "mse l1 crossentropy bce bcewithlogits huber smoothl1 nll kldiv",
+        'a loss by name: Trainer(model, loss="cross_entropy"); see nn.losses',
+    ),
+    ("model module", "nn.Sequential, or any frozen dataclass with the methods init and apply"),
+)
+"""Of the module `dagtrain.nn` itself."""

@@ -1,0 +1,84 @@
+"""The names that other libraries use lead to ours."""
+
+import re
+
+import pytest
+
+from dagtrain import nn, optim
+from dagtrain.errors import UnknownNameError
+from dagtrain.nn import activations, elsewhere, initializers, losses, metrics
+from dagtrain.optim.named import ELSEWHERE, OPTIMIZERS
+
+TABLES = {
+    "losses": (elsewhere.LOSSES, losses.LOSSES),
+    "metrics": (elsewhere.METRICS, metrics.METRICS),
+    "initializers": (elsewhere.INITIALIZERS, initializers.INITIALIZERS),
+    "activations": (elsewhere.ACTIVATIONS, activations.ACTIVATIONS),
+    "attributes": (elsewhere.ATTRIBUTES, nn.__all__),
+    "optimisers": (ELSEWHERE, OPTIMIZERS),
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_no_name_of_ours_is_explained_as_a_strangers(table):
+    hints, known = TABLES[table]
+    assert not set(hints) & set(known)
+    assert all(re.fullmatch("[a-z0-9]+", name) and not name.endswith("loss") for name in hints)
+
+
+@pytest.mark.parametrize("table", ["losses", "metrics", "initializers", "activations"])
+def test_hints_name_what_there_is(table):
+    hints, known = TABLES[table]
+    named = {name for hint in hints.values() for name in re.findall(r"^'(\w+)'", hint)}
+    assert named
+    assert named <= set(known)
+
+
+@pytest.mark.parametrize(("module", "hints"), [(nn, elsewhere.ATTRIBUTES), (optim, ELSEWHERE)], ids=["nn", "optim"])
+def test_hints_call_what_there_is(module, hints):
+    own = module.__name__.rpartition(".")[2]
+    named = {name for hint in hints.values() for name in re.findall(rf"\b{own}\.(\w+)", hint)}
+    assert named
+    assert named <= set(module.__all__)
+
+
+@pytest.mark.parametrize(
+    ("find", "name", "ours"),
+    [
+        (losses.find, "mse", "mean_squared_error"),
+        (losses.find, "MSELoss", "mean_squared_error"),
+        (losses.find, "mae", "mean_absolute_error"),
+        (losses.find, "sparse_categorical_crossentropy", "cross_entropy"),
+        (losses.find, "categorical_crossentropy", "cross_entropy"),
+        (losses.find, "BinaryCrossentropy", "binary_cross_entropy"),
+        (metrics.find, "acc", "accuracy"),
+        (metrics.find, "mse", "mean_squared_error"),
+        (activations.find, "swish", "silu"),
+        (initializers.find, "kaiming_normal", "he_normal"),
+    ],
+)
+def test_the_hint(find, name, ours):
+    with pytest.raises(UnknownNameError, match=f"unknown [a-z]+ '{name}'. Here it is '{ours}'"):
+        find(name)
+
+
+def test_one_hot_targets_are_told_apart_from_labels():
+    with pytest.raises(UnknownNameError, match="argmax"):
+        losses.find("categorical_crossentropy")
+
+
+def test_capital_letters_do_not_hide_a_name():
+    with pytest.raises(UnknownNameError, match="Did you mean 'relu'"):
+        activations.find("ReLU")
+
+
+@pytest.mark.parametrize(("module", "name", "hint"), [(nn, "Linear", "nn.Dense"), (optim, "SGD", "Did you mean 'sgd'")])
+def test_attributes(module, name, hint):
+    with pytest.raises(AttributeError, match=hint):
+        getattr(module, name)
+
+
+def test_what_is_no_name():
+    for find in (activations.find, initializers.find):
+        with pytest.raises(UnknownNameError):
+            find(["relu"])
