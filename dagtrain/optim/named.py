@@ -38,7 +38,7 @@ ELSEWHERE = MappingProxyType(
             ("lrscheduler lrschedule", "a schedule in the place of the learning rate, as in optim.adam(optim.cosine(1e-3, steps=1000))"),
             ("clipgradnorm clipnorm globalclipnorm", "optim.chain(optim.clip_by_global_norm(1.0), optim.adam())"),
             ("clipgradvalue clipvalue", "optim.chain(optim.clip_by_value(1.0), optim.adam())"),
-            ("weightdecay", "optim.adamw, or optim.chain(optim.l2(1e-4), optim.sgd())"),
+            ("weightdecay", "optim.adamw, or optim.chain(optim.l2(1e-4), optim.sgd(0.1))"),
         )
         for name in names.split()
     }

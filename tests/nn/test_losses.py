@@ -171,7 +171,7 @@ def test_losses_with_options_can_be_pickled():
 
 def test_wrong_names_and_options():
     with pytest.raises(UnknownNameError, match="Did you mean 'cross_entropy'"):
-        losses.find("crossentropy")
+        losses.find("cros_entropy")
     with pytest.raises(UnknownNameError, match="Did you mean 'label_smoothing'"):
         losses.find("cross_entropy", label_smooting=0.1)
     with pytest.raises(ArgumentError, match="label_smoothing must be"):
