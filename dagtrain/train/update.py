@@ -9,7 +9,7 @@ the order of the blocks, so its bits depend on neither threads nor workers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,42 +98,58 @@ class Update:
     @property
     def needs_norm(self) -> bool:
         """Whether the whole gradient must be known before the first block can be updated."""
-        return any(self.norm_plans.values()) and any(len(plans) for plans in self.norm_plans.values())
+        return self.norm_count > 0
+
+    @property
+    def norm_count(self) -> int:
+        """How many norms of whole vectors the update asks for."""
+        return max((len(plans) for plans in self.norm_plans.values()), default=0)
+
+    def squares(self, k: int, block: slice, state: State, gradient: Array, found: Sequence[Any]) -> float:
+        """One block's part of norm `k`, given the norms before it."""
+        inputs = [state.parameters[block], gradient[block], *(state.slots[n][block] for n in self.slots)]
+        rest = [*found, *[self.dtype.type(0)] * (self.norm_count - len(found))]
+        return float(self.norm_plans[block.stop - block.start][k](*inputs, float(state.step), *rest)[0])
+
+    def norm(self, squares: Iterable[float]) -> Any:
+        """The norm from its blocks' squares, added in the order of the blocks."""
+        total = 0.0
+        for part in squares:
+            total += float(part)
+        return self.dtype.type(np.sqrt(total))
 
     def norms(self, state: State, gradient: Array) -> list[Any]:
         """The norms that the update asks for, in the order in which it asks."""
         found: list[Any] = []
-        count = max((len(plans) for plans in self.norm_plans.values()), default=0)
-        for k in range(count):
-            total = 0.0
-            for block in self.blocks:
-                inputs = [state.parameters[block], gradient[block], *(state.slots[n][block] for n in self.slots)]
-                rest = [*found, *[self.dtype.type(0)] * (count - len(found))]
-                total += float(self.norm_plans[block.stop - block.start][k](*inputs, float(state.step), *rest)[0])
-            found.append(self.dtype.type(np.sqrt(total)))
+        for k in range(self.norm_count):
+            found.append(self.norm(self.squares(k, block, state, gradient, found) for block in self.blocks))
         return found
 
     def scalar_values(self, step: int, norms: Sequence[Any]) -> tuple[Array, ...]:
         """The numbers that all blocks share."""
         return () if self.scalars is None else self.scalars(float(step), *norms)
 
-    def bind(self, state: State, gradient: Array, threads: int = 1) -> BoundUpdate:
-        """The update of this state's own memory by this gradient's; block `i` is for thread ``i % threads``."""
-        return BoundUpdate(self, state, gradient, threads)
+    def bind(self, state: State, gradient: Array, threads: int = 1, blocks: Sequence[int] | None = None) -> BoundUpdate:
+        """The update of this state's own memory by this gradient's; block `i` is for thread ``i % threads``.
+
+        Only the given blocks can be updated; by default all.
+        """
+        return BoundUpdate(self, state, gradient, threads, range(len(self.blocks)) if blocks is None else blocks)
 
 
 class BoundUpdate:
     """An update tied to memory: ``block(i, scalars)`` changes block `i` of the state in place."""
 
-    def __init__(self, update: Update, state: State, gradient: Array, threads: int) -> None:
-        self._calls = []
+    def __init__(self, update: Update, state: State, gradient: Array, threads: int, blocks: Sequence[int]) -> None:
+        self._calls = {}
         spaces: dict[tuple[int, int], list[Array]] = {}
-        for i, block in enumerate(update.blocks):
+        for i in blocks:
+            block = update.blocks[i]
             length = block.stop - block.start
             vectors = [state.parameters[block], *(state.slots[n][block] for n in update.slots)]
             bound = update.block_plans[length].bind(vectors, spaces.get((i % threads, length)))
             spaces[i % threads, length] = bound.slots
-            self._calls.append((bound.run, (vectors[0], gradient[block], *vectors[1:])))
+            self._calls[i] = bound.run, (vectors[0], gradient[block], *vectors[1:])
 
     def block(self, i: int, scalars: Sequence[Any]) -> None:
         """Update one block."""
