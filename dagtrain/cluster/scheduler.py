@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from typing import Any
@@ -21,8 +21,8 @@ from dask.task_spec import DataNode, Task, TaskRef
 from dagtrain.errors import ClusterError, DagtrainError
 from dagtrain.graph.hooks import plug
 from dagtrain.plan.blas import one_blas_thread
-from dagtrain.train.engines import Session, add_in_order
-from dagtrain.train.graph import Stepped, TaskRecord, assemble, begin_task, pick, step_tasks
+from dagtrain.train.engines import Session, Watch, add_in_order
+from dagtrain.train.graph import Pick, Stepped, TaskRecord, assemble, begin_task, pick, step_tasks
 from dagtrain.train.state import State
 from dagtrain.train.step import Program, Scorer, evaluation_pieces
 
@@ -127,7 +127,6 @@ class _SchedulerSession:
         self.client, self.steps, self.timeout = engine.client, engine.steps, engine.timeout
         self.program, self.source = program, source
         self.run_id = uuid.uuid4().hex[:8]
-        self.events: list[str] = []
         self.segment = 0
         self._reported = 0
         self._failures = 0
@@ -200,39 +199,48 @@ class _SchedulerSession:
 
     # ---- work
 
-    def run(self, state: State, batches: Sequence[Sequence[Array]], check: Callable[[int, Array], None]) -> State:
+    def run(self, state: State, batches: Sequence[Sequence[Array]], watch: Watch) -> tuple[State, int]:
         done, repeats = 0, 0
         self._reported = 0
-        while done < len(batches):
-            some = batches[done : done + SEGMENT]
+        while done < len(batches) and not (done and watch.stop()):
             try:
-                state = self._segment(state, some, done, check)
-                done, repeats = done + len(some), 0
+                after, used = self._segment(state, batches[done : done + SEGMENT], done, watch)
             except DagtrainError:
                 raise
             except _RefusedError as refused:
                 raise refused.error from None
             except Exception as error:
                 repeats += 1
-                self.events.append(f"step {state.step}: segment repeated after {type(error).__name__}: {str(error)[:200]}")
+                watch.event(f"steps from {state.step} on repeated after {type(error).__name__}: {str(error)[:200]}")
                 if repeats > REPEATS:
                     raise ClusterError(
                         f"the cluster failed {repeats} times in the steps from {state.step} on; the last time: "
                         f"{type(error).__name__}: {error}"
                     ) from error
                 self._recover()
+            else:
+                for i, shards in enumerate(used, done):
+                    for shard, rows in shards:
+                        watch.used(i, shard, rows)
+                state, done, repeats = after, done + len(used), 0
             self.segment += 1
             self._forget(f"-{self.run_id}-{self.segment - 1}")
-        return state
+        return state, done
 
-    def _segment(self, state: State, batches: Sequence[Sequence[Array]], offset: int, check: Callable[[int, Array], None]) -> State:
-        """Steps between two cuts of the chain, in submissions of some steps of which two are under way at a time."""
+    def _segment(self, state: State, batches: Sequence[Sequence[Array]], offset: int, watch: Watch) -> tuple[State, list[Any]]:
+        """Steps between two cuts of the chain, in submissions of some steps of which two are under way at a time.
+
+        Returns the state, and the samples that each shard of each step took.
+        """
         parts = self.program.for_workers(sorted({len(s) for batch in batches for s in batch if len(s)}))
         parts_key = self._program(f"program-{parts.key[:8]}", parts)
         data = self._data(self.source)
         last: Any = self._value("state", Stepped(state, ()))
         sizes, under_way = self.source.sizes, []
+        used: list[Any] = []
         for start in range(0, len(batches), self.steps):
+            if start and watch.stop():
+                break
             some = batches[start : start + self.steps]
             token = f"{self.run_id}-{self.segment}-{start}"
             begin = f"begin-{token}"
@@ -242,24 +250,27 @@ class _SchedulerSession:
             tasks |= {**more, sums: Task(sums, sums_task, TaskRef(last))}
             under_way.append((start, *self._submit(tasks, [sums, last])))
             if len(under_way) > 1:
-                self._report(under_way.pop(0), state.step, offset, check)
+                used += self._report(under_way.pop(0), state.step, offset, watch)
         for submission in under_way:
-            self._report(submission, state.step, offset, check)
+            used += self._report(submission, state.step, offset, watch)
         after: Stepped = self._result(under_way[-1][2], state.step)
         # The arrays that arrive may lie in read-only memory of the message.
-        return after.state.copy()
+        return after.state.copy(), used
 
-    def _report(self, submission: tuple[int, Any, Any], step: int, offset: int, check: Callable[[int, Array], None]) -> None:
-        start, sums, _ = submission
-        for i, values in enumerate(self._result(sums, step + start), offset + start):
+    def _report(self, submission: tuple[int, Any, Any], step: int, offset: int, watch: Watch) -> tuple[Any, ...]:
+        """Tell the sums of a submission's steps; returns the samples that each took."""
+        start, told, _ = submission
+        sums, used = self._result(told, step + start)
+        for i, values in enumerate(sums, offset + start):
             if i >= self._reported:  # a repeated step gives the same sums again
                 self._reported = i + 1
                 try:
-                    check(i, values)
+                    watch.step(i, values)
                 except Exception as error:
                     raise _RefusedError(error) from error
+        return used  # type: ignore[no-any-return]  # a future's value is Any
 
-    def evaluate(self, source: Any, state: State) -> Array:
+    def evaluate(self, source: Any, state: State, watch: Watch) -> Array:
         data, sizes = self._data(source), source.sizes
         pieces = [np.arange(p.start, p.stop) for p in evaluation_pieces(source.samples)]
         scorer = self.program.for_evaluation([len(p) for p in pieces])
@@ -278,7 +289,7 @@ class _SchedulerSession:
             except DagtrainError:
                 raise
             except Exception as error:
-                self.events.append(f"evaluation repeated after {type(error).__name__}: {str(error)[:200]}")
+                watch.event(f"evaluation repeated after {type(error).__name__}: {str(error)[:200]}")
                 if repeat == REPEATS:
                     raise ClusterError(
                         f"the cluster failed {repeat + 1} times to evaluate; the last time: {type(error).__name__}: {error}"
@@ -323,12 +334,12 @@ def standing(key: Any, dask_scheduler: Any) -> tuple[int, list[tuple[str, str]],
     return len(found), running[:3], len(dask_scheduler.workers)
 
 
-def sums_task(after: Stepped) -> tuple[Array, ...]:
+def sums_task(after: Stepped) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
     """The part of a submission's result that the client looks at."""
-    return after.sums
+    return after.sums, after.used
 
 
-def score_task(scorer: Scorer, state: State, picks: Sequence[tuple[Array, Array]], *partitions: tuple[Array, Array | None]) -> Array:
+def score_task(scorer: Scorer, state: State, picks: Sequence[Pick], *partitions: tuple[Array, Array | None]) -> Array:
     """Sums of loss and metrics over some rows, put together from the partitions that hold them."""
     with one_blas_thread(), np.errstate(all="ignore"):
         return scorer.score(state, *assemble(picks, partitions))

@@ -1,14 +1,16 @@
 """Where shards run: choosing an engine, and the session that runs steps in this process.
 
-An engine has a name, a number of workers and ``session(program, source)``. A session has ``run(state, batches, check) → state``,
-``evaluate(source, state) → sums`` and ``events``. Engines on a cluster plug themselves in from `dagtrain.cluster`.
+An engine has a name, a number of workers and ``session(program, source)``. A session has ``run(state, batches, watch) → state, done`` and
+``evaluate(source, state, watch) → sums``; whoever calls them looks on through a `Watch`. Engines on a cluster plug themselves in from
+`dagtrain.cluster`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,21 +22,58 @@ from dagtrain.train.inline import StepRunner
 from dagtrain.train.state import State
 from dagtrain.train.step import Program, evaluation_pieces
 
-__all__ = ["Engine", "InlineEngine", "Session", "choose_engine"]
+__all__ = ["Engine", "InlineEngine", "Session", "Unwatched", "Watch", "choose_engine"]
 
 Array = np.ndarray[Any, Any]
+
+
+class Watch(Protocol):
+    """What looks on while a session works: the trainer's side. All of it is called in the thread that called the session."""
+
+    def step(self, i: int, sums: Array) -> None:
+        """Loss and metrics (means over the batch) of step i of this call: in order, each once; may raise NotFiniteError."""
+
+    def used(self, i: int, shard: int, rows: Array) -> None:
+        """The samples that this shard of step i took, told by whoever put them together.
+
+        Each (i, shard) that has samples once, and only when the step counts: the state that `run` returns, or will, has it in it.
+        """
+
+    def stop(self) -> bool:
+        """Whether to end at the next boundary; asked between steps, or between submissions or segments, never before the first."""
+
+    def event(self, text: str) -> None:
+        """Something besides the steps that a person should know: a worker lost, a segment repeated."""
+
+
+class Unwatched:
+    """A `Watch` that wants to know nothing and never stops."""
+
+    def step(self, i: int, sums: Array) -> None:
+        """Nothing."""
+
+    def used(self, i: int, shard: int, rows: Array) -> None:
+        """Nothing."""
+
+    def stop(self) -> bool:
+        """Never."""
+        return False
+
+    def event(self, text: str) -> None:
+        """Nothing."""
 
 
 class Session(Protocol):
     """An engine at work on one program and one source of data."""
 
-    events: list[str]
+    def run(self, state: State, batches: Sequence[Sequence[Array]], watch: Watch) -> tuple[State, int]:
+        """The state after these steps and how many of them were done: all, unless `watch.stop` said True.
 
-    def run(self, state: State, batches: Sequence[Sequence[Array]], check: Callable[[int, Array], None]) -> State:
-        """The state after these steps; `check(i, sums)` sees the loss and metrics of every step in order."""
+        The state that is given is left as it is. May be called again and again, with any state.
+        """
 
-    def evaluate(self, source: Any, state: State) -> Array:
-        """Sums of loss and metrics over all rows of a source."""
+    def evaluate(self, source: Any, state: State, watch: Watch) -> Array:
+        """Sums of loss and metrics over all rows of a source; of the watch, only `event` is called."""
 
 
 class Engine(Protocol):
@@ -68,7 +107,6 @@ class InlineEngine:
 class _InlineSession:
     def __init__(self, program: Program, source: Any, threads: int) -> None:
         self.program, self.source, self.threads = program, source, threads
-        self.events: list[str] = []
         self._runner: StepRunner | None = None
 
     def __enter__(self) -> _InlineSession:
@@ -78,7 +116,7 @@ class _InlineSession:
         if self._runner is not None:
             self._runner.close()
 
-    def run(self, state: State, batches: Sequence[Sequence[Array]], check: Callable[[int, Array], None]) -> State:
+    def run(self, state: State, batches: Sequence[Sequence[Array]], watch: Watch) -> tuple[State, int]:
         x, y = self.source.local()
         runner = self._runner
         if runner is None:
@@ -88,11 +126,16 @@ class _InlineSession:
             runner.load(state)
         with one_blas_thread(), np.errstate(all="ignore"):
             for i, batch in enumerate(batches):
+                if i and watch.stop():
+                    return runner.state.copy(), i
                 shards = [None if not len(s) else (x[s], None if y is None else y[s]) for s in batch]
-                runner.step(shards, lambda sums, i=i: check(i, sums))  # type: ignore[misc]  # mypy does not infer a lambda's default
-        return runner.state.copy()
+                runner.step(shards, partial(watch.step, i))
+                for s, rows in enumerate(batch):
+                    if len(rows):
+                        watch.used(i, s, rows)
+        return runner.state.copy(), len(batches)
 
-    def evaluate(self, source: Any, state: State) -> Array:
+    def evaluate(self, source: Any, state: State, watch: Watch) -> Array:
         x, y = source.local()
         pieces = evaluation_pieces(source.samples)
         scorer = self.program.for_evaluation([p.stop - p.start for p in pieces])
@@ -120,5 +163,5 @@ def choose_engine(name: str, threads: int | None, client: Any) -> Engine:
             f"the engine {name!r} needs a Dask cluster and there is no client. "
             "Create one first, as in client = distributed.Client(), or pass client=."
         )
-    engine: Engine = hooks.call("scheduler_engine", found)
+    engine: Engine = hooks.call("lanes_engine" if name == "lanes" else "scheduler_engine", found)
     return engine

@@ -24,21 +24,38 @@ from dask.task_spec import DataNode, Task, TaskRef
 from dagtrain.graph import hooks
 from dagtrain.plan.blas import one_blas_thread
 from dagtrain.train.state import State
-from dagtrain.train.step import Contribution, ShardRunner, StepParts, add_tree, next_state
+from dagtrain.train.step import ShardRunner, StepParts, add_tree, next_state
 from dagtrain.train.vector import settled
 
-__all__ = ["StepGraph", "Stepped", "TaskRecord", "step_tasks"]
+__all__ = ["Part", "Pick", "StepGraph", "Stepped", "TaskRecord", "step_tasks"]
 
 Array = np.ndarray[Any, Any]
 GROUP = 4
 """Shards that one ``total`` task adds: fewer tasks than one an addition, and still two workers have something to do."""
 
 
+class Pick(NamedTuple):
+    """Rows of one partition that go into a shard: their places there, where they are in the partition, and which sample is its first."""
+
+    places: Array
+    within: Array
+    first: int = 0
+
+
+class Part(NamedTuple):
+    """A contribution, and the samples of each shard that is in it."""
+
+    vector: Array
+    sums: Array
+    used: tuple[tuple[int, Array], ...] = ()
+
+
 class Stepped(NamedTuple):
-    """The state after some steps, and the sums of loss and metrics of each of them."""
+    """The state after some steps, and of each of them the sums of loss and metrics, and the samples that each shard took."""
 
     state: State
     sums: tuple[Array, ...]
+    used: tuple[tuple[tuple[int, Array], ...], ...] = ()
 
 
 class TaskRecord(NamedTuple):
@@ -69,68 +86,76 @@ def gradient_task(
     weight: float,
     step: int,
     shard: int,
-    picks: Sequence[tuple[Array, Array]],
+    picks: Sequence[Pick],
     *partitions: tuple[Array, Array | None],
-) -> Contribution:
+) -> Part:
     """One shard's contribution; `picks` says which rows of each partition go to which places of the shard."""
     x, y = assemble(picks, partitions)
     state = before.state
     views = parts.layout.views(settled(state.parameters)), parts.statistics_layout.views(settled(state.statistics))
     with one_blas_thread(), np.errstate(all="ignore"):
         found = _runner(parts).run(*views, x, y, weight, step, shard)
-    return Contribution(found.vector.copy(), found.sums.copy())
+    return Part(found.vector.copy(), found.sums.copy(), ((shard, samples_of(picks)),))
 
 
-def assemble(picks: Sequence[tuple[Array, Array]], partitions: Sequence[tuple[Array, Array | None]]) -> tuple[Array, Array | None]:
+def samples_of(picks: Sequence[Pick]) -> Array:
+    """The numbers of the samples that `assemble` puts together, in as few bytes as hold them."""
+    found = np.empty(sum(len(p.places) for p in picks), np.int64)
+    for one in picks:
+        found[one.places] = one.within + one.first
+    return found.astype(np.min_scalar_type(found.max()))
+
+
+def assemble(picks: Sequence[Pick], partitions: Sequence[tuple[Array, Array | None]]) -> tuple[Array, Array | None]:
     """The rows of a shard, in its order, from the partitions that hold them."""
-    rows = sum(len(places) for places, _ in picks)
+    rows = sum(len(p.places) for p in picks)
     first_x, first_y = partitions[0]
     x = np.empty((rows, *first_x.shape[1:]), first_x.dtype)
     y = None if first_y is None else np.empty((rows, *first_y.shape[1:]), first_y.dtype)
-    for (places, within), (part_x, part_y) in zip(picks, partitions, strict=True):
+    for (places, within, _), (part_x, part_y) in zip(picks, partitions, strict=True):
         x[places] = part_x[within]
         if y is not None and part_y is not None:
             y[places] = part_y[within]
     return x, y
 
 
-def total_task(places: Sequence[int], *contributions: Contribution) -> Contribution:
+def total_task(places: Sequence[int], *contributions: Part) -> Part:
     """The sum of an aligned group of shards, which stand at these places of it."""
     return _add_at(places, GROUP, contributions)
 
 
-def update_task(parts: StepParts, before: Stepped, places: Sequence[int], shards: int, *subtotals: Contribution) -> Stepped:
+def update_task(parts: StepParts, before: Stepped, places: Sequence[int], shards: int, *subtotals: Part) -> Stepped:
     """The next state from the last and the sums of the groups, which stand at these places of the tree."""
-    total, measured = _add_at(places, shards, subtotals)
+    total, measured, used = _add_at(places, shards, subtotals)
     with np.errstate(all="ignore"):
-        return Stepped(next_state(parts, before.state, total), (*before.sums, measured))
+        return Stepped(next_state(parts, before.state, total), (*before.sums, measured), (*before.used, used))
 
 
-def _add_at(places: Sequence[int], width: int, parts: Sequence[Contribution]) -> Contribution:
+def _add_at(places: Sequence[int], width: int, parts: Sequence[Part]) -> Part:
     """The sum by the fixed tree of this width; places where no part stands add nothing."""
     vectors: list[Array | None] = [None] * width
     sums: list[Array | None] = [None] * width
     for place, part in zip(places, parts, strict=True):
-        vectors[place], sums[place] = part
+        vectors[place], sums[place] = part.vector, part.sums
     vector, measured = add_tree(vectors), add_tree(sums)
     assert vector is not None, "a group has at least one shard"
     assert measured is not None, "a group has at least one shard"
-    return Contribution(vector, measured)
+    return Part(vector, measured, tuple(one for part in parts for one in part.used))
 
 
 def begin_task(before: Stepped) -> Stepped:
-    """The same state with no sums: where a new submission begins."""
+    """The same state and nothing else: where a new submission begins."""
     return Stepped(before.state, ())
 
 
-def pick(rows: Array, sizes: Sequence[int]) -> tuple[list[int], list[tuple[Array, Array]]]:
+def pick(rows: Array, sizes: Sequence[int]) -> tuple[list[int], list[Pick]]:
     """The partitions that hold these rows, and for each of them the places among `rows` and the rows within the partition.
 
     Examples
     --------
     >>> wanted, picks = pick(np.array([4, 0, 5]), sizes=(3, 3))
-    >>> wanted, [(places.tolist(), within.tolist()) for places, within in picks]
-    ([0, 1], [([1], [0]), ([0, 2], [1, 2])])
+    >>> wanted, [(p.places.tolist(), p.within.tolist(), p.first) for p in picks]
+    ([0, 1], [([1], [0], 0), ([0, 2], [1, 2], 3)])
     """
     ends = np.cumsum(sizes)
     part_of = np.searchsorted(ends, rows, side="right")
@@ -138,7 +163,8 @@ def pick(rows: Array, sizes: Sequence[int]) -> tuple[list[int], list[tuple[Array
     picks = []
     for p in wanted:
         places = np.nonzero(part_of == p)[0]
-        picks.append((places, rows[places] - (ends[p] - sizes[p])))
+        first = int(ends[p] - sizes[p])
+        picks.append(Pick(places, rows[places] - first, first))
     return wanted, picks
 
 

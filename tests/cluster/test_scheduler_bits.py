@@ -8,6 +8,7 @@ from distributed import Client, LocalCluster
 import dagtrain as dt
 from dagtrain.cluster import SchedulerEngine
 from dagtrain.data import BatchPlan, open_source
+from dagtrain.train.engines import InlineEngine, Unwatched
 
 
 def same_run(found, wanted):
@@ -69,6 +70,23 @@ def test_where_the_chain_is_cut_changes_nothing(client, monkeypatch, mixed, segm
     same_run(mixed.fit(mixed.trainer(engine="scheduler")), mixed.inline)
 
 
+class Seen(Unwatched):
+    """Notes what it is told, and stops after some looks."""
+
+    def __init__(self, stop_at=None):
+        self.steps, self.rows, self.looks, self.stop_at = [], [], 0, stop_at
+
+    def step(self, i, sums):
+        self.steps.append(i)
+
+    def used(self, i, shard, rows):
+        self.rows.append((i, shard, rows.tolist()))
+
+    def stop(self):
+        self.looks += 1
+        return self.stop_at is not None and self.looks >= self.stop_at
+
+
 @pytest.mark.parametrize("steps", [1, 3])
 def test_how_many_steps_are_submitted_changes_nothing(client, mixed, steps):
     trainer = mixed.trainer(engine="inline")
@@ -76,14 +94,49 @@ def test_how_many_steps_are_submitted_changes_nothing(client, mixed, steps):
     program = trainer.program
     source = open_source(*(a[: mixed.rows] for a in mixed.digits[:2]), targets="classes")
     plan = BatchPlan(mixed.rows, mixed.batch_size, 8, seed=0)
-    seen = []
+    watch = Seen()
     with SchedulerEngine(client, steps=steps).session(program, source) as session:
         state = program.first_state()
         for epoch in range(mixed.epochs):
             batches = [plan.step(epoch, i) for i in range(plan.steps_per_epoch)]
-            state = session.run(state, batches, lambda i, sums: seen.append((i, float(sums[0]))))
+            state, done = session.run(state, batches, watch)
+            assert done == 4
     assert state.fingerprint == mixed.inline.fingerprint
-    assert [i for i, _ in seen] == [0, 1, 2, 3] * 2
+    assert watch.steps == [0, 1, 2, 3] * 2
+
+
+def open_session(engine, mixed):
+    trainer = mixed.trainer(engine="inline")
+    mixed.fit(trainer, epochs=1)
+    source = open_source(*(da.from_array(a[: mixed.rows], chunks=50) for a in mixed.digits[:2]), targets="classes")
+    plan = BatchPlan(mixed.rows, mixed.batch_size, 8, seed=0)
+    batches = [plan.step(0, i) for i in range(plan.steps_per_epoch)]
+    return engine.session(trainer.program, source), trainer.program.first_state(), batches
+
+
+@pytest.mark.parametrize("engine", ["inline", "scheduler"])
+def test_each_shard_tells_which_samples_it_took(client, mixed, engine):
+    session, state, batches = open_session(InlineEngine(2) if engine == "inline" else SchedulerEngine(client), mixed)
+    watch = Seen()
+    with session:
+        session.run(state, batches, watch)
+    wanted = [(i, s, rows.tolist()) for i, batch in enumerate(batches) for s, rows in enumerate(batch) if len(rows)]
+    assert sorted(watch.rows) == wanted
+
+
+@pytest.mark.parametrize(("engine", "done"), [("inline", 2), ("scheduler, cut short", 2), ("scheduler, between segments", 3)])
+def test_a_stop_ends_at_the_next_boundary(client, monkeypatch, mixed, engine, done):
+    if engine.endswith("segments"):
+        monkeypatch.setattr("dagtrain.cluster.scheduler.SEGMENT", 1)
+    session, state, batches = open_session(InlineEngine(2) if engine == "inline" else SchedulerEngine(client, steps=1), mixed)
+    watch = Seen(stop_at=done)
+    with session:
+        after, count = session.run(state, batches, watch)
+        assert (count, after.step, watch.steps) == (done, done, list(range(done)))
+        assert {i for i, _, _ in watch.rows} == set(range(done))
+        rest, _ = session.run(after, batches[done:], Unwatched())
+        whole, _ = session.run(state, batches, Unwatched())
+    assert rest.fingerprint == whole.fingerprint
 
 
 def test_evaluate_agrees_between_engines(client, digits, plain):

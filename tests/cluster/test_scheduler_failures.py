@@ -14,6 +14,7 @@ import dagtrain as dt
 from dagtrain.cluster import SchedulerEngine, scheduler
 from dagtrain.data import BatchPlan, open_source
 from dagtrain.errors import ClusterError, NotFiniteError
+from dagtrain.train.engines import Unwatched
 from dagtrain.train.step import add_tree
 
 
@@ -188,7 +189,7 @@ def test_a_cluster_without_workers_is_an_error_and_not_a_wait():
         session = SchedulerEngine(client, timeout=0.5).session(trainer.program, source)
         began = time.monotonic()
         with session, pytest.raises(ClusterError, match=r"no task was finished for 0\.5 s in the steps from 0 on.*0 workers"):
-            session.run(trainer.program.first_state(), [BatchPlan(64, 64, 2, seed=0).step(0, 0)], lambda i, sums: None)
+            session.run(trainer.program.first_state(), [BatchPlan(64, 64, 2, seed=0).step(0, 0)], Unwatched())
         assert time.monotonic() - began < 20
 
 
@@ -200,7 +201,7 @@ def test_a_worker_that_hangs_is_named(threads, monkeypatch, mixed):
     (address,) = threads.scheduler_info(n_workers=-1)["workers"]
     try:
         with session, pytest.raises(ClusterError, match=rf"-.* runs on {address}"):
-            session.run(state, batches, lambda i, sums: None)
+            session.run(state, batches, Unwatched())
     finally:
         end.set()
 
@@ -216,7 +217,7 @@ def test_a_long_run_is_no_hang(threads, monkeypatch, mixed):
     monkeypatch.setattr("dagtrain.train.graph.add_tree", slow)
     began = time.monotonic()
     with session:
-        after = session.run(state, batches, lambda i, sums: None)
+        after, _ = session.run(state, batches, Unwatched())
     assert after.step == 4
     assert time.monotonic() - began > 1.5
 
