@@ -8,12 +8,11 @@ passes over a block where the formulas as written make fourteen. The results are
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, check_rate, fraction, not_negative, positive, rate_at
+from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, make, rate_at
 
 __all__ = ["adadelta", "adagrad", "adam", "adamw", "rmsprop"]
 
@@ -70,17 +69,7 @@ def adam(learning_rate: Rate = 1e-3, beta_1: float = 0.9, beta_2: float = 0.999,
     >>> parameters.round(6)
     array([0.9, 1.1])
     """
-    _check_adam("adam", learning_rate, beta_1, beta_2, epsilon)
-    return Optimizer(
-        "adam", ("first", "second"), partial(_adam, learning_rate=learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
-    )
-
-
-def _check_adam(name: str, learning_rate: Any, beta_1: Any, beta_2: Any, epsilon: Any) -> None:
-    check_rate(name, learning_rate)
-    fraction(name, "beta_1", beta_1)
-    fraction(name, "beta_2", beta_2)
-    positive(name, "epsilon", epsilon)
+    return make("adam", ("first", "second"), _adam, learning_rate=learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
 
 
 def _adamw(
@@ -120,16 +109,8 @@ def adamw(
     >>> optim.apply_once(adamw(0.1, weight_decay=0.5), np.array([2.0]), np.array([0.0]))[0]
     array([1.9])
     """
-    _check_adam("adamw", learning_rate, beta_1, beta_2, epsilon)
-    not_negative("adamw", "weight_decay", weight_decay)
-    settings: dict[str, Any] = {
-        "learning_rate": learning_rate,
-        "beta_1": beta_1,
-        "beta_2": beta_2,
-        "epsilon": epsilon,
-        "weight_decay": weight_decay,
-    }
-    return Optimizer("adamw", ("first", "second"), partial(_adamw, **settings))
+    settings = {"beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon, "weight_decay": weight_decay}
+    return make("adamw", ("first", "second"), _adamw, learning_rate=learning_rate, **settings)
 
 
 def _rmsprop(
@@ -193,16 +174,9 @@ def rmsprop(
     >>> rmsprop(1e-3, momentum=0.9, centered=True).slots
     ('second', 'first', 'velocity')
     """
-    check_rate("rmsprop", learning_rate)
-    fraction("rmsprop", "decay", decay)
-    positive("rmsprop", "epsilon", epsilon)
-    fraction("rmsprop", "momentum", momentum)
     slots = ("second", *(["first"] if centered else []), *(["velocity"] if momentum else []))
-    return Optimizer(
-        "rmsprop",
-        slots,
-        partial(_rmsprop, learning_rate=learning_rate, decay=decay, epsilon=epsilon, momentum=momentum, centered=bool(centered)),
-    )
+    settings = {"decay": decay, "epsilon": epsilon, "momentum": momentum, "centered": bool(centered)}
+    return make("rmsprop", slots, _rmsprop, learning_rate=learning_rate, **settings)
 
 
 def _adagrad(
@@ -237,9 +211,7 @@ def adagrad(learning_rate: Rate = 0.01, epsilon: float = 1e-10) -> Optimizer:
     >>> optim.apply_once(adagrad(0.5), np.array([1.0]), np.array([4.0]))[0]
     array([0.5])
     """
-    check_rate("adagrad", learning_rate)
-    positive("adagrad", "epsilon", epsilon)
-    return Optimizer("adagrad", ("total",), partial(_adagrad, learning_rate=learning_rate, epsilon=epsilon))
+    return make("adagrad", ("total",), _adagrad, learning_rate=learning_rate, epsilon=epsilon)
 
 
 def _adadelta(
@@ -278,7 +250,4 @@ def adadelta(learning_rate: Rate = 1.0, decay: float = 0.9, epsilon: float = 1e-
     >>> adadelta().slots
     ('second', 'steps')
     """
-    check_rate("adadelta", learning_rate)
-    fraction("adadelta", "decay", decay)
-    positive("adadelta", "epsilon", epsilon)
-    return Optimizer("adadelta", ("second", "steps"), partial(_adadelta, learning_rate=learning_rate, decay=decay, epsilon=epsilon))
+    return make("adadelta", ("second", "steps"), _adadelta, learning_rate=learning_rate, decay=decay, epsilon=epsilon)

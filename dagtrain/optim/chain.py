@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.errors import ArgumentError
-from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, check_rate, not_negative, positive, rate_at
+from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, make, rate_at
 
 __all__ = ["add_decayed_weights", "chain", "clip_by_global_norm", "clip_by_value", "l2"]
 
@@ -37,8 +37,7 @@ def clip_by_value(limit: float) -> Optimizer:
     >>> optim.apply_once(optim.chain(clip_by_value(1.0), optim.sgd(0.1)), np.zeros(2), np.array([5.0, -0.5]))[0]
     array([-0.1 ,  0.05])
     """
-    positive("clip_by_value", "limit", limit)
-    return Optimizer("clip_by_value", (), partial(_clip, limit=limit))
+    return make("clip_by_value", (), _clip, limit=limit)
 
 
 def _clip_norm(context: Context, gradient: Vector, parameters: Vector, slots: Slots, *, max_norm: float) -> tuple[Vector, Slots]:
@@ -65,8 +64,7 @@ def clip_by_global_norm(max_norm: float) -> Optimizer:
     >>> optim.apply_once(optim.chain(clip_by_global_norm(1.0), optim.sgd(1.0)), np.zeros(2), np.array([3.0, 4.0]))[0]
     array([-0.6, -0.8])
     """
-    positive("clip_by_global_norm", "max_norm", max_norm)
-    return Optimizer("clip_by_global_norm", (), partial(_clip_norm, max_norm=max_norm))
+    return make("clip_by_global_norm", (), _clip_norm, max_norm=max_norm)
 
 
 def _l2(context: Context, gradient: Vector, parameters: Vector, slots: Slots, *, weight_decay: float) -> tuple[Vector, Slots]:
@@ -87,8 +85,7 @@ def l2(weight_decay: float) -> Optimizer:
     >>> optim.apply_once(optim.chain(l2(0.5), optim.sgd(0.1)), np.array([2.0]), np.array([0.0]))[0]
     array([1.9])
     """
-    not_negative("l2", "weight_decay", weight_decay)
-    return Optimizer("l2", (), partial(_l2, weight_decay=weight_decay))
+    return make("l2", (), _l2, weight_decay=weight_decay)
 
 
 def _decay(
@@ -117,9 +114,7 @@ def add_decayed_weights(weight_decay: float, learning_rate: Rate = 1.0) -> Optim
     >>> optim.apply_once(optim.chain(optim.sgd(0.1), add_decayed_weights(0.5, 0.1)), np.array([2.0]), np.array([0.0]))[0]
     array([1.9])
     """
-    not_negative("add_decayed_weights", "weight_decay", weight_decay)
-    check_rate("add_decayed_weights", learning_rate)
-    return Optimizer("add_decayed_weights", (), partial(_decay, weight_decay=weight_decay, learning_rate=learning_rate))
+    return make("add_decayed_weights", (), _decay, weight_decay=weight_decay, learning_rate=learning_rate)
 
 
 def _chained(

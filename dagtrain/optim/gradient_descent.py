@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from dagtrain.errors import ArgumentError
-from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, check_rate, fraction, rate_at
+from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, fraction, make, rate_at
 
 __all__ = ["sgd"]
 
@@ -49,10 +47,9 @@ def sgd(learning_rate: Rate, momentum: float = 0.0, nesterov: bool = False) -> O
     >>> sgd(0.1, momentum=0.9).slots
     ('velocity',)
     """
-    check_rate("sgd", learning_rate)
     fraction("sgd", "momentum", momentum)
-    if momentum == 0:
-        if nesterov:
-            raise ArgumentError("sgd: nesterov=True needs momentum above 0, for instance momentum=0.9.")
-        return Optimizer("sgd", (), partial(_descend, learning_rate=learning_rate))
-    return Optimizer("sgd", ("velocity",), partial(_with_momentum, learning_rate=learning_rate, momentum=momentum, nesterov=bool(nesterov)))
+    if momentum:
+        return make("sgd", ("velocity",), _with_momentum, learning_rate=learning_rate, momentum=momentum, nesterov=bool(nesterov))
+    if nesterov:
+        raise ArgumentError("sgd: nesterov=True needs momentum above 0, for instance momentum=0.9.")
+    return make("sgd", (), _descend, learning_rate=learning_rate)

@@ -34,8 +34,10 @@ __all__ = [
     "WholeVector",
     "apply_once",
     "fraction",
+    "make",
     "not_negative",
     "positive",
+    "rate",
     "rate_at",
 ]
 
@@ -124,10 +126,32 @@ def fraction(where: str, what: str, value: Any) -> None:
         raise ArgumentError(f"{where}: {what} must be below 1, got {value!r}.")
 
 
-def check_rate(where: str, value: Any) -> None:
+def rate(where: str, what: str, value: Any) -> None:
     """Refuse a learning rate that is neither a number from 0 up nor a schedule."""
     if not callable(value):
-        not_negative(where, "learning_rate", value)
+        not_negative(where, what, value)
+
+
+RANGES: Mapping[str, Callable[[str, str, Any], None]] = {
+    "learning_rate": rate,
+    "momentum": fraction,
+    "beta_1": fraction,
+    "beta_2": fraction,
+    "decay": fraction,
+    "epsilon": positive,
+    "limit": positive,
+    "max_norm": positive,
+    "weight_decay": not_negative,
+}
+"""What each setting may be, whichever optimiser has it."""
+
+
+def make(name: str, slots: tuple[str, ...], update: Callable[..., tuple[Vector, Slots]], **settings: Any) -> Optimizer:
+    """An optimiser of these settings, each within its range."""
+    for what, value in settings.items():
+        if what in RANGES:
+            RANGES[what](name, what, value)
+    return Optimizer(name, slots, partial(update, **settings))
 
 
 # ---- the plain reference

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.errors import ArgumentError
-from dagtrain.optim.optimizer import Rate, check_rate, not_negative, positive, rate_at
+from dagtrain.optim.optimizer import Rate, not_negative, positive, rate, rate_at
 
 __all__ = [
     "Schedule",
@@ -236,6 +236,6 @@ def warmup(learning_rate: Rate, steps: int) -> Schedule:
     >>> warmup(1.0, 4)(np.arange(6))
     array([0.25, 0.5 , 0.75, 1.  , 1.  , 1.  ])
     """
-    check_rate("warmup", learning_rate)
+    rate("warmup", "learning_rate", learning_rate)
     _count("warmup", "steps", steps)
     return _schedule("warmup", _warmup, learning_rate=learning_rate, steps=steps)
