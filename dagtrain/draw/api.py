@@ -49,9 +49,13 @@ def draw(obj: Any, filename: str | os.PathLike[str] | None = None, **options: An
     format, timeout = options.pop("format", None), options.pop("timeout", TIMEOUT)
     if isinstance(obj, Tensor | Graph):
         graph = obj if isinstance(obj, Graph) else Graph.of(obj)
-        diagram = _call(_computational, graph, options)
+        numbers = _options(_measures)
+        _check(options, [*numbers, *_options(computational_diagram)])
+        measures = _measures(graph, **{name: options.pop(name) for name in numbers if name in options})
+        diagram = computational_diagram(graph, measures, **options)
     elif is_task_graph(obj):
-        diagram = _call(task_diagram, obj, options)
+        _check(options, _options(task_diagram))
+        diagram = task_diagram(obj, **options)
     else:
         raise ArgumentError(f"cannot draw a {type(obj).__name__}: give a tensor, a Graph, a Dask collection, or a task graph as a dict.")
     picture = Picture(diagram, timeout=timeout)
@@ -60,47 +64,24 @@ def draw(obj: Any, filename: str | os.PathLike[str] | None = None, **options: An
     return picture
 
 
-def _call(function: Callable[..., Any], obj: Any, options: Mapping[str, Any]) -> Any:
-    known = [name for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
+def _options(*functions: Callable[..., Any]) -> list[str]:
+    """The names that these functions take by name only."""
+    return [name for function in functions for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
+
+
+def _check(options: Mapping[str, Any], known: Sequence[str]) -> None:
     for name in options:
         if name not in known:
             raise UnknownNameError.of("option of draw", name, [*known, "format", "timeout"])
-    return function(obj, **options)
 
 
-def _computational(
+def _measures(
     graph: Graph,
     *,
     inputs: Mapping[str, Any] | Sequence[Any] | None = None,
     values: bool | None = None,
     gradients: bool | None = None,
     of: str | None = None,
-    collapse: bool | int | None = None,
-    fold: bool = True,
-    bodies: bool = False,
-    names: Mapping[str, Tensor] | None = None,
-    constants: bool | None = None,
-    direction: str = "TB",
-    title: str = "",
-    legend: bool = True,
-) -> Any:
-    measures = _measures(graph, inputs, values, gradients, of)
-    return computational_diagram(
-        graph,
-        measures,
-        collapse=collapse,
-        fold=fold,
-        bodies=bodies,
-        names=names,
-        constants=constants,
-        direction=direction,
-        title=title,
-        legend=legend,
-    )
-
-
-def _measures(
-    graph: Graph, inputs: Mapping[str, Any] | Sequence[Any] | None, values: bool | None, gradients: bool | None, of: str | None
 ) -> Measures:
     target = choose_target(graph, of)
     if inputs is None and graph.inputs:

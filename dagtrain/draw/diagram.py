@@ -9,7 +9,9 @@ A `Diagram` holds plain text and the names of kinds and roles; colours and shape
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from dagtrain.errors import ArgumentError
 
@@ -92,6 +94,22 @@ class Diagram:
         for owner, box in [(n.key, n.group) for n in self.nodes] + [(g.key, g.parent) for g in self.groups]:
             if box is not None and box not in boxes:
                 raise ArgumentError(f"{owner!r} lies in the group {box!r}, which is no group of the diagram.")
+
+    @cached_property
+    def nodes_in(self) -> Mapping[str | None, list[Node]]:
+        """The nodes that lie in a group, by its key; under None those in no group."""
+        found: dict[str | None, list[Node]] = {}
+        for node in self.nodes:
+            found.setdefault(node.group, []).append(node)
+        return found
+
+    @cached_property
+    def groups_in(self) -> Mapping[str | None, list[Group]]:
+        """The groups that lie in a group, by its key; under None the outermost ones."""
+        found: dict[str | None, list[Group]] = {}
+        for group in self.groups:
+            found.setdefault(group.parent, []).append(group)
+        return found
 
     @property
     def fixed(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from dagtrain.draw.diagram import Diagram, Edge, Group, LegendItem, Line, Node
+from dagtrain.draw.diagram import Diagram, Edge, LegendItem, Line, Node
 from dagtrain.draw.style import EDGES, FONT, GROUPS, NODES, ROLES, light
 from dagtrain.draw.text import clean
 
@@ -30,13 +30,7 @@ def to_dot(diagram: Diagram) -> str:
     names = {node.key: f"n{i}" for i, node in enumerate(diagram.nodes)}
     boxes = {group.key: f"cluster_{i}" for i, group in enumerate(diagram.groups)}
     lines = ["digraph dagtrain {", *(f"  {line};" for line in _settings(diagram))]
-    members: dict[str | None, list[Node]] = {}
-    for node in diagram.nodes:
-        members.setdefault(node.group, []).append(node)
-    children: dict[str | None, list[Group]] = {}
-    for group in diagram.groups:
-        children.setdefault(group.parent, []).append(group)
-    lines += _box(None, members, children, names, boxes, "  ")
+    lines += _box(diagram, None, names, boxes, "  ")
     homes = {node.key: node.group for node in diagram.nodes}
     for i, edge in enumerate(diagram.edges):
         # One more rank before a box leaves room for the parameters of its first op; else boxes overlap in rank and drift sideways.
@@ -93,16 +87,9 @@ def _span(diagram: Diagram) -> int:
     return sum(abs(rank[edge.target] - rank[edge.source]) for edge in diagram.edges)
 
 
-def _box(
-    key: str | None,
-    members: dict[str | None, list[Node]],
-    children: dict[str | None, list[Group]],
-    names: dict[str, str],
-    boxes: dict[str, str],
-    indent: str,
-) -> list[str]:
-    lines = [f"{indent}{_node(node, names[node.key])};" for node in members.get(key, [])]
-    for group in children.get(key, []):
+def _box(diagram: Diagram, key: str | None, names: dict[str, str], boxes: dict[str, str], indent: str) -> list[str]:
+    lines = [f"{indent}{_node(node, names[node.key])};" for node in diagram.nodes_in.get(key, [])]
+    for group in diagram.groups_in.get(key, []):
         fill, line = GROUPS[group.kind]
         values = {
             "style": "rounded,filled",
@@ -120,7 +107,7 @@ def _box(
         }
         lines.append(f"{indent}subgraph {boxes[group.key]} {{")
         lines.append(f"{indent}  graph [{_attributes(values)}]; label=<{_markup(group.label)}>;")
-        lines += _box(group.key, members, children, names, boxes, indent + "  ")
+        lines += _box(diagram, group.key, names, boxes, indent + "  ")
         lines.append(f"{indent}}}")
     return lines
 

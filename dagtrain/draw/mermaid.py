@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dagtrain.draw.diagram import Diagram, Group, Node
+from dagtrain.draw.diagram import Diagram
 from dagtrain.draw.style import EDGES, NODES, light
 from dagtrain.draw.text import clean
 
@@ -16,19 +16,13 @@ def to_mermaid(diagram: Diagram) -> str:
 
     Examples
     --------
-    >>> from dagtrain.draw.diagram import Line
+    >>> from dagtrain.draw.diagram import Line, Node
     >>> print(to_mermaid(Diagram((Node("a", (Line("a", "title"),)),))).splitlines()[1].strip())
     n0("a"):::op
     """
     names = {node.key: f"n{i}" for i, node in enumerate(diagram.nodes)}
-    members: dict[str | None, list[Node]] = {}
-    for node in diagram.nodes:
-        members.setdefault(node.group, []).append(node)
-    children: dict[str | None, list[Group]] = {}
-    for group in diagram.groups:
-        children.setdefault(group.parent, []).append(group)
     boxes = {group.key: f"g{i}" for i, group in enumerate(diagram.groups)}
-    lines = [f"flowchart {diagram.direction}", *_box(None, members, children, names, boxes, "  ")]
+    lines = [f"flowchart {diagram.direction}", *_box(diagram, None, names, boxes, "  ")]
     for edge in diagram.edges:
         stroke = EDGES[edge.kind]
         arrow = "---" if not stroke.head else "-.->" if stroke.style == "dashed" else "-->"
@@ -40,23 +34,16 @@ def to_mermaid(diagram: Diagram) -> str:
     return "\n".join([*lines, ""])
 
 
-def _box(
-    key: str | None,
-    members: dict[str | None, list[Node]],
-    children: dict[str | None, list[Group]],
-    names: dict[str, str],
-    boxes: dict[str, str],
-    indent: str,
-) -> list[str]:
+def _box(diagram: Diagram, key: str | None, names: dict[str, str], boxes: dict[str, str], indent: str) -> list[str]:
     lines = []
-    for node in members.get(key, []):
+    for node in diagram.nodes_in.get(key, []):
         shape = NODES[node.kind]
         left, right = ("(", ")") if "rounded" in shape.style else _BRACKETS[shape.shape]
         body = _text("\n".join(line.text for line in node.lines) or " ")
         lines.append(f"{indent}{names[node.key]}{left}{body}{right}:::{node.kind}")
-    for group in children.get(key, []):
+    for group in diagram.groups_in.get(key, []):
         lines.append(f"{indent}subgraph {boxes[group.key]}[{_text(group.label)}]")
-        lines += _box(group.key, members, children, names, boxes, indent + "  ")
+        lines += _box(diagram, group.key, names, boxes, indent + "  ")
         lines.append(f"{indent}end")
     return lines
 
