@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, make, rate_at
+from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, make, rate_for
 
 __all__ = ["adadelta", "adagrad", "adam", "adamw", "rmsprop"]
 
@@ -33,7 +33,7 @@ def _adam(
     #     = (rate * (1 - beta_1) / c1 / k) * first / (sqrt(second) + epsilon / k)        where k = sqrt((1 - beta_2) / c2)
     count = context.step + 1
     k = np.sqrt((1 - beta_2) / (1 - beta_2**count))
-    rate = rate_at(learning_rate, context.step) * (1 - beta_1) / (1 - beta_1**count)
+    rate = rate_for(learning_rate, context) * (1 - beta_1) / (1 - beta_1**count)
     first = slots["first"] * beta_1 + gradient
     second = slots["second"] * beta_2 + np.square(gradient)
     change = first / (np.sqrt(second) + context.scalar(epsilon / k)) * context.scalar(-rate / k)
@@ -76,7 +76,7 @@ def _adamw(
     context: Context, gradient: Vector, parameters: Vector, slots: Slots, *, learning_rate: Rate, weight_decay: float, **settings: Any
 ) -> tuple[Vector, Slots]:
     change, after = _adam(context, gradient, parameters, slots, learning_rate=learning_rate, **settings)
-    return change - parameters * context.scalar(rate_at(learning_rate, context.step) * weight_decay), after
+    return change - parameters * context.scalar(rate_for(learning_rate, context) * weight_decay), after
 
 
 def adamw(
@@ -135,7 +135,7 @@ def _rmsprop(
         # Rounding can take the difference below zero.
         spread = np.maximum(second - np.square(after["first"]) * (1 - decay), 0)
     change = gradient / (np.sqrt(spread) + epsilon / k)
-    rate = rate_at(learning_rate, context.step) / k
+    rate = rate_for(learning_rate, context) / k
     if momentum:
         change = after["velocity"] = slots["velocity"] * momentum + change
     return change * context.scalar(-rate), after
@@ -183,7 +183,7 @@ def _adagrad(
     context: Context, gradient: Vector, parameters: Vector, slots: Slots, *, learning_rate: Rate, epsilon: float
 ) -> tuple[Vector, Slots]:
     total = slots["total"] + np.square(gradient)
-    return gradient / (np.sqrt(total) + epsilon) * context.scalar(-rate_at(learning_rate, context.step)), {"total": total}
+    return gradient / (np.sqrt(total) + epsilon) * context.scalar(-rate_for(learning_rate, context)), {"total": total}
 
 
 def adagrad(learning_rate: Rate = 0.01, epsilon: float = 1e-10) -> Optimizer:
@@ -221,7 +221,7 @@ def _adadelta(
     second = slots["second"] * decay + np.square(gradient)
     step = np.sqrt((slots["steps"] + small) / (second + small)) * gradient
     steps = slots["steps"] * decay + np.square(step)
-    return step * context.scalar(-rate_at(learning_rate, context.step)), {"second": second, "steps": steps}
+    return step * context.scalar(-rate_for(learning_rate, context)), {"second": second, "steps": steps}
 
 
 def adadelta(learning_rate: Rate = 1.0, decay: float = 0.9, epsilon: float = 1e-6) -> Optimizer:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.errors import ArgumentError
-from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, make, rate_at
+from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, make, rate_for
 
 __all__ = ["add_decayed_weights", "chain", "clip_by_global_norm", "clip_by_value", "l2"]
 
@@ -91,7 +91,7 @@ def l2(weight_decay: float) -> Optimizer:
 def _decay(
     context: Context, gradient: Vector, parameters: Vector, slots: Slots, *, weight_decay: float, learning_rate: Rate
 ) -> tuple[Vector, Slots]:
-    return gradient - parameters * context.scalar(rate_at(learning_rate, context.step) * weight_decay), {}
+    return gradient - parameters * context.scalar(rate_for(learning_rate, context) * weight_decay), {}
 
 
 def add_decayed_weights(weight_decay: float, learning_rate: Rate = 1.0) -> Optimizer:

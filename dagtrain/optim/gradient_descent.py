@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dagtrain.errors import ArgumentError
-from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, fraction, make, rate_at
+from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, fraction, make, rate_for
 
 __all__ = ["sgd"]
 
 
 def _descend(context: Context, gradient: Vector, parameters: Vector, slots: Slots, *, learning_rate: Rate) -> tuple[Vector, Slots]:
-    return gradient * context.scalar(-rate_at(learning_rate, context.step)), {}
+    return gradient * context.scalar(-rate_for(learning_rate, context)), {}
 
 
 def _with_momentum(
@@ -17,7 +17,7 @@ def _with_momentum(
 ) -> tuple[Vector, Slots]:
     velocity = slots["velocity"] * momentum + gradient
     ahead = velocity * momentum + gradient if nesterov else velocity
-    return ahead * context.scalar(-rate_at(learning_rate, context.step)), {"velocity": velocity}
+    return ahead * context.scalar(-rate_for(learning_rate, context)), {"velocity": velocity}
 
 
 def sgd(learning_rate: Rate, momentum: float = 0.0, nesterov: bool = False) -> Optimizer:

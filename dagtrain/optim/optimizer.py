@@ -39,6 +39,7 @@ __all__ = [
     "positive",
     "rate",
     "rate_at",
+    "rate_for",
 ]
 
 Vector = Any
@@ -54,6 +55,10 @@ class Context(Protocol):
     @property
     def step(self) -> Tensor:
         """Number of updates made before this one (0, 1, ...): float64, no axes."""
+
+    @property
+    def rate_scale(self) -> Any:
+        """What learning rates are multiplied by besides their schedules (see `rate_for`): float64, no axes."""
 
     def scalar(self, value: Any) -> Tensor:
         """A number (no axes) cast to the parameters' dtype."""
@@ -101,6 +106,11 @@ class Optimizer:
 def rate_at(learning_rate: Rate, step: Any) -> Any:
     """The learning rate for the update at this step."""
     return learning_rate(step) if callable(learning_rate) else learning_rate
+
+
+def rate_for(learning_rate: Rate, context: Context) -> Any:
+    """The learning rate of an update: that of its step, times the scale that training has set."""
+    return rate_at(learning_rate, context.step) * context.rate_scale
 
 
 # ---- arguments, checked where they are written
@@ -159,6 +169,8 @@ def make(name: str, slots: tuple[str, ...], update: Callable[..., tuple[Vector, 
 
 class WholeVector:
     """The context of an update of the whole vector at once."""
+
+    rate_scale = 1.0
 
     def __init__(self, step: Tensor, dtype: np.dtype[Any]) -> None:
         self.step, self.dtype = step, dtype

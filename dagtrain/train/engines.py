@@ -69,7 +69,8 @@ class Session(Protocol):
     def run(self, state: State, batches: Sequence[Sequence[Array]], watch: Watch) -> tuple[State, int]:
         """The state after these steps and how many of them were done: all, unless `watch.stop` said True.
 
-        The state that is given is left as it is. May be called again and again, with any state.
+        The state that is given is left as it is. May be called again and again, with any state. Its `rate_scale` goes to
+        `Update.scalar_values` in every step, and is that of the state that is returned.
         """
 
     def evaluate(self, source: Any, state: State, watch: Watch) -> Array:

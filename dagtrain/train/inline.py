@@ -54,7 +54,7 @@ class StepRunner:
         self.state.statistics[...] = state.statistics
         for name, vector in state.slots.items():
             self.state.slots[name][...] = vector
-        self.state.step = state.step
+        self.state.step, self.state.rate_scale = state.step, state.rate_scale
 
     def close(self) -> None:
         """End the threads."""
@@ -95,7 +95,7 @@ class StepRunner:
         if self.shards > 1 and update.needs_norm:
             add_tree([None if v is None else v[:size] for v in vectors], self._gradient)
         norms = update.norms(self.state, self._gradient) if update.needs_norm else []
-        scalars = update.scalar_values(self.state.step, norms)
+        scalars = update.scalar_values(self.state.step, norms, self.state.rate_scale)
         fused = self.shards > 1 and not update.needs_norm
 
         def work(thread: int) -> None:

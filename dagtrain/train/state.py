@@ -25,16 +25,21 @@ class State:
         The optimiser's vectors, each as long as the parameters.
     step
         Updates made since the beginning.
+    rate_scale
+        What the optimiser's learning rate is multiplied by; changes between steps alone.
     """
 
     parameters: Array
     statistics: Array
     slots: dict[str, Array] = field(default_factory=dict)
     step: int = 0
+    rate_scale: float = 1.0
 
     def copy(self) -> State:
         """The same numbers in other memory."""
-        return State(self.parameters.copy(), self.statistics.copy(), {k: v.copy() for k, v in self.slots.items()}, self.step)
+        return State(
+            self.parameters.copy(), self.statistics.copy(), {k: v.copy() for k, v in self.slots.items()}, self.step, self.rate_scale
+        )
 
     def __sizeof__(self) -> int:
         return self.nbytes  # what Dask counts when it decides where tasks go

@@ -267,7 +267,7 @@ def next_state(parts: StepParts, state: State, total: Array) -> State:
     size = parts.layout.size
     gradient = total[:size]
     norms = parts.update.norms(after, gradient)
-    scalars = parts.update.scalar_values(after.step, norms)
+    scalars = parts.update.scalar_values(after.step, norms, after.rate_scale)
     bound = parts.update.bind(after, gradient)
     for i in range(len(parts.update.blocks)):
         bound.block(i, scalars)
