@@ -26,7 +26,7 @@ from dagtrain.train.graph import Pick, Stepped, TaskRecord, assemble, begin_task
 from dagtrain.train.state import State
 from dagtrain.train.step import Program, Scorer, evaluation_pieces
 
-__all__ = ["SchedulerEngine"]
+__all__ = ["ClusterSession", "SchedulerEngine", "dashboard_link"]
 
 Array = np.ndarray[Any, Any]
 STEPS = 32
@@ -112,7 +112,7 @@ class SchedulerEngine:
 
     def session(self, program: Program, source: Any) -> AbstractContextManager[Session]:
         """Begin work on the cluster."""
-        return _SchedulerSession(self, program, source)
+        return ClusterSession(self, program, source)
 
 
 def dashboard_link(client: Any) -> str | None:
@@ -122,7 +122,9 @@ def dashboard_link(client: Any) -> str | None:
     return getattr(client, "dashboard_link", None) or None
 
 
-class _SchedulerSession:
+class ClusterSession:
+    """Work on a cluster: what lies there, steps, evaluations; other engines run their steps differently and share the rest."""
+
     def __init__(self, engine: SchedulerEngine, program: Program, source: Any) -> None:
         self.client, self.steps, self.timeout = engine.client, engine.steps, engine.timeout
         self.program, self.source = program, source
@@ -133,7 +135,7 @@ class _SchedulerSession:
         self._held: dict[str, Any] = {}
         self._futures: weakref.WeakSet[Any] = weakref.WeakSet()
 
-    def __enter__(self) -> _SchedulerSession:
+    def __enter__(self) -> ClusterSession:
         return self
 
     def __exit__(self, *details: object) -> None:

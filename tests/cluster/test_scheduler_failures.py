@@ -129,7 +129,7 @@ def test_work_lost_again_and_again_is_repeated_and_then_given_up(threads, monkey
     """The keys of every submission are taken away from the outside."""
     monkeypatch.setattr(scheduler, "REPEATS", 2)
     lost = []
-    submit = scheduler._SchedulerSession._submit
+    submit = scheduler.ClusterSession._submit
 
     def losing(self, graph, keys):
         futures = submit(self, graph, keys)
@@ -138,7 +138,7 @@ def test_work_lost_again_and_again_is_repeated_and_then_given_up(threads, monkey
             self.client.cancel(futures, force=True)
         return futures
 
-    monkeypatch.setattr(scheduler._SchedulerSession, "_submit", losing)
+    monkeypatch.setattr(scheduler.ClusterSession, "_submit", losing)
     with pytest.raises(ClusterError, match=r"3 times in the steps from 0 on.*Cancel"):
         mixed.fit(mixed.trainer(engine="scheduler"))
     assert len(lost) == 3
@@ -146,7 +146,7 @@ def test_work_lost_again_and_again_is_repeated_and_then_given_up(threads, monkey
 
 def test_work_lost_once_is_repeated(threads, monkeypatch, mixed):
     lost = []
-    submit = scheduler._SchedulerSession._submit
+    submit = scheduler.ClusterSession._submit
 
     def losing(self, graph, keys):
         futures = submit(self, graph, keys)
@@ -155,7 +155,7 @@ def test_work_lost_once_is_repeated(threads, monkeypatch, mixed):
             self.client.cancel(futures, force=True)
         return futures
 
-    monkeypatch.setattr(scheduler._SchedulerSession, "_submit", losing)
+    monkeypatch.setattr(scheduler.ClusterSession, "_submit", losing)
     steps = []
 
     class Reporter:
