@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,13 +13,14 @@ from dagtrain.graph.hooks import plug
 from dagtrain.ops import OPS, as_tensor, index, linalg, reduce, shape
 from dagtrain.ops.elementwise import cast, where
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}
 
 
-def implements(*numpy_functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def implements(*numpy_functions: Any) -> Callable[[Function], Function]:
     """Make a function the meaning of NumPy functions on tensors."""
 
-    def put(function: Callable[..., Any]) -> Callable[..., Any]:
+    def put(function: Function) -> Function:
         for numpy_function in numpy_functions:
             FUNCTIONS[numpy_function] = function
         return function
@@ -48,19 +49,41 @@ def call_named(name: str, function: Callable[..., Any], *args: Any, **kwargs: An
         raise
 
 
-def _reduction(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def reduction(a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: Any = False) -> Tensor:
+def _reduction(op: Callable[..., Tensor], join: str, neutral: int) -> Callable[..., Tensor]:
+    """A sum or product: elements that `where` leaves out count as the neutral one."""
+
+    def reduction(
+        a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: Any = False, initial: Any = None, where: Any = None
+    ) -> Tensor:
         no_out(out)
         a = as_tensor(a) if dtype is None else cast(as_tensor(a), dtype)
-        return op(a, axis, bool(keepdims) if keepdims is not np._NoValue else False)
+        found = op(a if where is None else choose(where, a, neutral), axis, bool(keepdims) if keepdims is not np._NoValue else False)
+        return found if initial is None else OPS[join](found, initial)
 
     return reduction
 
 
-def _extreme(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def reduction(a: Any, axis: Any = None, out: None = None, keepdims: Any = False) -> Tensor:
+def _extreme(op: Callable[..., Tensor], join: str) -> Callable[..., Tensor]:
+    """An extreme element, with `initial` as one more; what is to be left out needs it to stand there."""
+
+    def reduction(a: Any, axis: Any = None, out: None = None, keepdims: Any = False, initial: Any = None, where: Any = None) -> Tensor:
         no_out(out)
-        return op(as_tensor(a), axis, keepdims is True)
+        a = as_tensor(a)
+        if where is not None:
+            if initial is None:
+                raise UnsupportedError("where= needs initial= here: the value if nothing is left.")
+            a = choose(where, a, initial)
+        found = op(a, axis, keepdims is True)
+        return found if initial is None else OPS[join](found, initial)
+
+    return reduction
+
+
+def _truth(op: Callable[..., Tensor], neutral: bool) -> Callable[..., Tensor]:
+    def reduction(a: Any, axis: Any = None, out: None = None, keepdims: Any = False, *, where: Any = None) -> Tensor:
+        no_out(out)
+        a = as_tensor(a)
+        return op(a if where is None else choose(where, a != 0, neutral), axis, keepdims is True)
 
     return reduction
 
@@ -71,24 +94,37 @@ def no_out(out: Any) -> None:
         raise UnsupportedError("out=...: tensors never change. Use the result instead, as in x = np.sum(y).")
 
 
-total = implements(np.sum)(_reduction(reduce.reduce_sum))
-mean = implements(np.mean)(_reduction(reduce.reduce_mean))
-prod = implements(np.prod)(_reduction(reduce.reduce_prod))
-highest = implements(np.max, np.amax)(_extreme(reduce.reduce_max))
-lowest = implements(np.min, np.amin)(_extreme(reduce.reduce_min))
-any_ = implements(np.any)(_extreme(reduce.reduce_any))
-all_ = implements(np.all)(_extreme(reduce.reduce_all))
+total = implements(np.sum)(_reduction(reduce.reduce_sum, "add", 0))
+prod = implements(np.prod)(_reduction(reduce.reduce_prod, "multiply", 1))
+highest = implements(np.max, np.amax)(_extreme(reduce.reduce_max, "maximum"))
+lowest = implements(np.min, np.amin)(_extreme(reduce.reduce_min, "minimum"))
+any_ = implements(np.any)(_truth(reduce.reduce_any, False))
+all_ = implements(np.all)(_truth(reduce.reduce_all, True))
+
+
+@implements(np.mean)
+def mean(a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: Any = False, *, where: Any = None) -> Tensor:
+    no_out(out)
+    a = as_tensor(a) if dtype is None else cast(as_tensor(a), dtype)
+    if where is None:
+        return reduce.reduce_mean(a, axis, keepdims is True)
+    a = a if a.dtype.kind == "f" else cast(a, np.float64)
+    count = reduce.reduce_sum(shape.broadcast_to(as_tensor(where), a.shape), axis, keepdims is True)
+    return OPS["divide"](total(a, axis, keepdims=keepdims is True, where=where), cast(count, a.dtype))
 
 
 @implements(np.var)
-def var(a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: float = 0, keepdims: Any = False) -> Tensor:
+def var(
+    a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: float = 0, keepdims: Any = False, *, correction: Any = None
+) -> Tensor:
     no_out(out)
-    return reduce.variance(as_tensor(a) if dtype is None else cast(as_tensor(a), dtype), axis, ddof, keepdims is True)
+    a = as_tensor(a) if dtype is None else cast(as_tensor(a), dtype)
+    return reduce.variance(a, axis, ddof if correction is None else correction, keepdims is True)
 
 
 @implements(np.std)
-def std(a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: float = 0, keepdims: Any = False) -> Tensor:
-    return OPS["sqrt"](var(a, axis, dtype, out, ddof, keepdims))
+def std(a: Any, *args: Any, **kwargs: Any) -> Tensor:
+    return OPS["sqrt"](var(a, *args, **kwargs))
 
 
 @implements(np.count_nonzero)
@@ -114,13 +150,16 @@ def _flat_or(op: Callable[..., Tensor], a: Any, axis: Any, keepdims: Any) -> Ten
 
 
 @implements(np.argsort)
-def argsort(a: Any, axis: int = -1, kind: Any = None, order: None = None, *, stable: Any = None) -> Tensor:
-    return reduce.argsort(as_tensor(a), axis)
+def argsort(a: Any, axis: int | None = -1, kind: Any = None, order: None = None, *, stable: Any = None) -> Tensor:
+    a = as_tensor(a)
+    return reduce.argsort(shape.reshape(a, (-1,)), 0) if axis is None else reduce.argsort(a, axis)
 
 
 @implements(np.sort)
-def sort(a: Any, axis: int = -1, kind: Any = None, order: None = None, *, stable: Any = None) -> Tensor:
+def sort(a: Any, axis: int | None = -1, kind: Any = None, order: None = None, *, stable: Any = None) -> Tensor:
     a = as_tensor(a)
+    if axis is None:
+        a, axis = shape.reshape(a, (-1,)), 0
     return index.take_along_axis(a, reduce.argsort(a, axis), axis)
 
 
@@ -139,8 +178,13 @@ def cumprod(a: Any, axis: Any = None, dtype: Any = None, out: None = None) -> Te
 
 
 @implements(np.diff)
-def diff(a: Any, n: int = 1, axis: int = -1) -> Tensor:
+def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Tensor:
     a = as_tensor(a)
+    ends = [
+        end if end is None or np.ndim(end) else np.full([1 if i == axis % a.ndim else m for i, m in enumerate(a.shape)], end)
+        for end in (prepend, append)
+    ]
+    a = shape.concatenate([part for part in (ends[0], a, ends[1]) if part is not None], axis)
     for _ in range(n):
         first, last = (shape.split(a, [cut], axis) for cut in (a.shape[axis] - 1, 1))
         a = last[1] - first[0]
@@ -261,7 +305,6 @@ FUNCTIONS[np.flipud] = lambda m: shape.flip(as_tensor(m), 0)
 FUNCTIONS[np.fliplr] = lambda m: shape.flip(as_tensor(m), 1)
 FUNCTIONS[np.concatenate] = lambda arrays, axis=0, out=None, **_: shape.concatenate(list(arrays), axis)
 FUNCTIONS[np.stack] = lambda arrays, axis=0, out=None, **_: shape.stack(list(arrays), axis)
-FUNCTIONS[np.vstack] = lambda tup, **_: shape.concatenate([at_least_2d(t) for t in tup], 0)
 FUNCTIONS[np.hstack] = lambda tup, **_: shape.concatenate(list(tup), 0 if as_tensor(tup[0]).ndim == 1 else 1)
 FUNCTIONS[np.split] = lambda ary, indices_or_sections, axis=0: shape.split(as_tensor(ary), indices_or_sections, axis)
 FUNCTIONS[np.tile] = lambda A, reps: shape.tile(as_tensor(A), reps)
@@ -285,6 +328,9 @@ def at_least_2d(a: Any) -> Tensor:
     return a if a.ndim >= 2 else shape.reshape(a, (1, -1))
 
 
+FUNCTIONS[np.vstack] = lambda tup, **_: shape.concatenate([at_least_2d(t) for t in tup], 0)
+
+
 @implements(np.atleast_1d)
 def at_least_1d(a: Any) -> Tensor:
     a = as_tensor(a)
@@ -301,9 +347,18 @@ def repeat(a: Any, repeats: int, axis: Any = None) -> Tensor:
 
 @implements(np.pad)
 def pad(array: Any, pad_width: Any, mode: str = "constant", *, constant_values: Any = 0, **kwargs: Any) -> Tensor:
+    padded = as_tensor(array)
+    if mode in ("edge", "reflect", "symmetric", "wrap") and not kwargs:
+        widths = np.broadcast_to(np.asarray(pad_width), (padded.ndim, 2))
+        for axis, width in enumerate(widths.tolist()):
+            if width != [0, 0]:
+                padded = index.take(padded, np.pad(np.arange(padded.shape[axis]), width, mode), axis)  # type: ignore[call-overload]  # one of four
+        return padded
     if mode != "constant" or kwargs or not isinstance(constant_values, int | float):
-        raise UnsupportedError(f"np.pad on tensors pads with one constant, not mode={mode!r} {kwargs or ''}.")
-    return shape.pad(as_tensor(array), pad_width, constant_values)
+        raise UnsupportedError(
+            f"np.pad on tensors pads with one constant, or by mode edge, reflect, symmetric or wrap, not mode={mode!r} {kwargs or ''}."
+        )
+    return shape.pad(padded, pad_width, constant_values)
 
 
 def _reshape(a: Any, to: Any, order: str) -> Tensor:

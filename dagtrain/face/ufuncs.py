@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from dagtrain.errors import UnsupportedError
+from dagtrain.face.composed import matvec, vecdot, vecmat
 from dagtrain.graph.hooks import plug
 from dagtrain.ops import OPS, Op, as_tensor, reduce
+from dagtrain.ops.shape import reshape
 
 UFUNCS: dict[np.ufunc, Op] = {op.kernel: op for op in OPS.values() if isinstance(op.kernel, np.ufunc)}
 UFUNCS.update({np.degrees: OPS["rad2deg"], np.radians: OPS["deg2rad"]})  # NumPy has these under two names
@@ -20,6 +22,7 @@ _REDUCE = {
     np.logical_or: reduce.reduce_any,
     np.logical_and: reduce.reduce_all,
 }
+MADE = {np.vecdot: vecdot, **{getattr(np, f.__name__): f for f in (matvec, vecmat) if hasattr(np, f.__name__)}}  # the two since NumPy 2.2
 _ACCUMULATE = {np.add: reduce.cumsum, np.multiply: reduce.cumprod}
 
 
@@ -32,6 +35,8 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: d
     if method == "__call__" and not given:
         if ufunc in UFUNCS:
             return UFUNCS[ufunc](*inputs)
+        if ufunc in MADE:
+            return MADE[ufunc](*inputs)
         if ufunc is np.divmod:
             return OPS["floor_divide"](*inputs), OPS["remainder"](*inputs)
         if ufunc is np.conjugate and all(not np.issubdtype(as_tensor(i).dtype, np.complexfloating) for i in inputs):
@@ -41,6 +46,9 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: d
         return _REDUCE[ufunc](as_tensor(inputs[0]), axis, bool(given.get("keepdims", False)))
     if method == "accumulate" and ufunc in _ACCUMULATE and set(given) <= {"axis"}:
         return _ACCUMULATE[ufunc](as_tensor(inputs[0]), given.get("axis", 0))
+    if method == "outer" and not given and ufunc in UFUNCS:
+        a, b = map(as_tensor, inputs)
+        return UFUNCS[ufunc](reshape(a, (*a.shape, *(1,) * b.ndim)), b)
     what = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
     extra = f" with {', '.join(sorted(given))}" if given else ""
     raise UnsupportedError(f"{what}{extra} is not supported on tensors. Supported ufuncs: {', '.join(sorted(u.__name__ for u in UFUNCS))}.")

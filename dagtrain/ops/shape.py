@@ -303,14 +303,16 @@ def tile(a: Tensor, reps: Any) -> Tensor:
     return reshape(full, [c * n for c, n in zip(counts, shape, strict=True)])
 
 
-def roll(a: Tensor, shift: int, axis: int | None = None) -> Tensor:
-    """Shift along an axis, what falls off one end coming back at the other."""
+def roll(a: Tensor, shift: Any, axis: Any = None) -> Tensor:
+    """Shift along axes, what falls off one end coming back at the other."""
     if axis is None:
-        return reshape(roll(reshape(a, (-1,)), shift, 0), a.shape)
-    (place,) = axes_of("roll", axis, a.ndim)
-    n = a.shape[place]
-    cut = (n - int(shift)) % n if n else 0
-    return a if cut == 0 else concatenate(split(a, [cut], place)[::-1], place)
+        return reshape(roll(reshape(a, (-1,)), int(np.sum(shift)), 0), a.shape)
+    for step, along in np.broadcast(shift, axis):
+        (place,) = axes_of("roll", int(along), a.ndim)
+        n = a.shape[place]
+        cut = (n - int(step)) % n if n else 0
+        a = a if cut == 0 else concatenate(split(a, [cut], place)[::-1], place)
+    return a
 
 
 __all__ = [
