@@ -4,26 +4,30 @@
        ├──┼──┤  ──rechunk──▶  ├─────┤      + y cut alike   ('data-<token>', 1) = ...
        └──┴──┘                └─────┘
 
-The check is one small task for each partition; the scheduler in use (a Client's, if there is one) runs them, and only findings come back.
+Lengths that are not known, and then the check of every element, are one small task for each partition; the scheduler in use (a Client's,
+if there is one) runs them, and only answers come back. No partition is kept for it: data larger than memory streams through.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from dagtrain.data.check import Form, check_dtype, check_size, explain, inspect, make_form, read
+from dagtrain.data.compute import Graph, Key, block_key, compute, merged_graph, task_nodes
+from dagtrain.data.parts import Parts, is_parts, look_tasks, seen_arrays, split_pairs, take
 from dagtrain.data.source import check_table, numpy_dtype, row_slices, to_array
 from dagtrain.errors import DataError
 from dagtrain.graph import Spec
 
-__all__ = ["ChunkedSource", "open_chunks"]
+__all__ = ["ChunkedSource", "lazy_array", "open_chunks"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Key = Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +45,12 @@ class ChunkedSource:
     blocks
         Keys in it of the raw x and y of each partition.
     held
-        The collections as they came; their graphs hold the futures of blocks persisted on a cluster, which live as long as these do.
+        The collections and futures as they came: what lies on a cluster lives as long as these do.
     """
 
     form: Form
     sizes: tuple[int, ...]
-    graph: dict[Key, Any]
+    graph: Graph
     blocks: tuple[tuple[Key, Key | None], ...]
     held: tuple[Any, ...]
     _whole: list[tuple[Array, Array | None]] = field(default_factory=list, init=False, repr=False)
@@ -66,11 +70,58 @@ class ChunkedSource:
         """Row spec of y."""
         return self.form.y
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row of x and y in training."""
+        return self.form.row_bytes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows in training."""
+        return self.samples * self.row_bytes
+
+    @cached_property
+    def origins(self) -> tuple[tuple[Key, ...], ...]:
+        """For each partition, the keys of the futures that it is computed from; where these lie, it costs least."""
+        found: dict[Key, frozenset[Key]] = {}
+        for first in (key for pair in self.blocks for key in pair if key is not None):
+            stack = [first]
+            while stack:
+                key = stack[-1]
+                node = self.graph.get(key)
+                if node is None:
+                    found[key] = frozenset([key])
+                waiting = [] if node is None else [k for k in node.dependencies if k not in found]
+                stack += waiting
+                if not waiting:
+                    if node is not None:
+                        found[key] = frozenset().union(*(found[k] for k in node.dependencies))
+                    stack.pop()
+        return tuple(tuple(sorted(frozenset().union(*(found[k] for k in pair if k is not None)), key=str)) for pair in self.blocks)
+
+    @cached_property
+    def resident(self) -> bool:
+        """Whether every partition already lies on a cluster, persisted or as a future, so that nothing is computed to get it."""
+        found = [{self._origin(key) for key in pair if key is not None} for pair in self.blocks]
+        return all("future" in origins and "task" not in origins for origins in found)
+
+    def _origin(self, key: Key) -> str:
+        """Whether a block is a future (or taken from one), data in the graph, or the result of a task."""
+        from dask.task_spec import Alias, DataNode
+
+        while (node := self.graph.get(key)) is not None:
+            if isinstance(node, DataNode):
+                return "data"
+            if not isinstance(node, Alias) and getattr(node, "func", None) is not take:
+                return "task"
+            (key,) = node.dependencies
+        return "future"
+
     def local(self) -> tuple[Array, Array | None]:
         """All partitions, computed by the scheduler in use and joined in this process; the second call gives the same arrays."""
         if not self._whole:
             graph, keys = self.tasks()
-            parts = _gather(graph, keys)
+            parts = compute(graph, keys, self.held)
             x = np.empty((self.samples, *self.form.x.shape), self.form.x.dtype)
             y = None if self.form.y is None else np.empty((self.samples, *self.form.y.shape), self.form.y.dtype)
             for rows, (x_part, y_part) in zip(row_slices(self.sizes), parts, strict=True):
@@ -89,7 +140,7 @@ class ChunkedSource:
         """Look at every element where it lies, and raise for the first that breaks a rule."""
         graph, keys = self._over("check", inspect, self.sizes)
         starts = accumulate(self.sizes, initial=0)
-        for i, (start, finding) in enumerate(zip(starts, _gather(graph, keys), strict=False)):
+        for i, (start, finding) in enumerate(zip(starts, compute(graph, keys, self.held), strict=False)):
             if finding is not None:
                 raise explain(self.form, finding, start, i)
 
@@ -108,13 +159,13 @@ class ChunkedSource:
 
 
 def open_chunks(
-    x: Any, y: Any, *, targets: str | None, classes: int | None, dtype: Any, keep_integers: bool, label_axes: int
+    x: Any, y: Any, *, targets: str | None, labels: Callable[[Spec], tuple[int | None, int]], dtype: Any, keep_integers: bool
 ) -> ChunkedSource:
-    """`open_source` where x or y is a dask collection; the other one is cut like it."""
-    import dask
+    """`open_source` where x or y lies elsewhere; the other one is cut like it."""
     from dask.core import flatten
 
-    (x, x_columns), (y, y_columns) = _lazy("x", x), (None, ()) if y is None else _lazy("y", y)
+    (x, x_columns), (y, y_columns), held = lazy_arrays(x, y)
+    classes, label_axes = labels(Spec(x.shape[1:], x.dtype))
     form = make_form(
         Spec(x.shape, x.dtype),
         None if y is None else Spec(y.shape, y.dtype),
@@ -126,42 +177,103 @@ def open_chunks(
         columns=(x_columns, y_columns),
     )
     rows = x.chunks[0] if not isinstance(x, np.ndarray) else y.chunks[0]
-    x, y = _cut(x, rows), None if y is None else _cut(y, rows)
-    held = (x,) if y is None else (x, y)
-    small = dask.optimize(*held)
-    graph = _nodes({key: node for part in small for key, node in dict(part.__dask_graph__()).items()})
+    cut = [_cut(array, rows) for array in (x, y) if array is not None]
+    small, graph = merged_graph(cut)
     x_keys, *y_keys = (list(flatten(part.__dask_keys__())) for part in small)
     blocks = list(zip(x_keys, *y_keys, strict=True) if y_keys else zip(x_keys, [None] * len(x_keys), strict=True))
     full = [i for i, size in enumerate(rows) if size]
-    source = ChunkedSource(form, tuple(int(rows[i]) for i in full), graph, tuple(blocks[i] for i in full), held)
+    source = ChunkedSource(form, tuple(int(rows[i]) for i in full), task_nodes(graph), tuple(blocks[i] for i in full), (*held, *cut))
     source.check()
     return source
 
 
-def _lazy(name: str, value: Any) -> tuple[Any, tuple[str, ...]]:
-    """A dask array whose chunk sizes are known, or a NumPy array; and the names of the columns of a table."""
+def lazy_arrays(x: Any, y: Any) -> tuple[tuple[Any, tuple[str, ...]], tuple[Any, tuple[str, ...]], tuple[Any, ...]]:
+    """Dask arrays whose chunk sizes are known, or NumPy arrays, of both; the names of their columns; and what they are made of.
+
+    All that must be computed to know it is computed at once.
+    """
+    x, y = split_pairs(x, y)
+    found = {name: lazy_array(name, value) for name, value in (("x", x), ("y", y)) if value is not None}
+    questions = {name: _questions(value) for name, (value, _) in found.items()}
+    held = tuple(one for value, _ in found.values() for one in (value.held if isinstance(value, Parts) else (value,)))
+    asked = {key: task for _, tasks in questions.values() for key, task in tasks.items()}
+    graph = {key: node for needed, tasks in questions.values() for key, node in {**needed, **tasks}.items()}
+    answers = dict(zip(asked, compute(graph, list(asked), held), strict=True)) if asked else {}
+    known: dict[str, tuple[Any, tuple[str, ...]]] = {}
+    for name, (value, columns) in found.items():
+        mine = [answers[key] for key in questions[name][1]]
+        if not isinstance(value, Parts):
+            known[name] = _sized(value, mine), columns
+            continue
+        arrays = seen_arrays(value, mine)
+        if len(arrays) == 2 and (name == "y" or y is not None):
+            raise DataError(f"the partitions of {name} are pairs (x, y): " + ("leave out y." if name == "x" else "give them as x alone."))
+        known |= {n: (array, columns or names) for n, (array, names) in arrays.items()}
+    for n, (array, _) in known.items():
+        check_dtype(n, array.dtype)
+        check_size(n, array.shape)
+    return known["x"], known.get("y", (None, ())), held
+
+
+def lazy_array(name: str, value: Any) -> tuple[Any, tuple[str, ...]]:
+    """A dask array, or partitions of which less is known, or a NumPy array; and the names of the columns of a table."""
     import dask
     import dask.array as da
-    from dask.delayed import Delayed
 
+    if is_parts(value):
+        return Parts.listed(name, value), ()
     if not dask.is_dask_collection(value):
         return to_array(name, value)
-    columns: tuple[str, ...] = ()
-    if not isinstance(value, da.Array):
-        # A Delayed claims to have every attribute.
-        if isinstance(value, Delayed) or not hasattr(value, "to_dask_array"):
-            advice = "Make a dask array or DataFrame of it, as dask.array.from_delayed does, or compute it."
-            raise DataError(f"{name} is a {type(value).__name__}, not an array or a table of numbers. {advice}")
-        common = check_table(name, value) if hasattr(value, "columns") and value.ndim == 2 else numpy_dtype(name, value.dtype)
-        if value.ndim == 2:
-            columns = tuple(map(str, value.columns))
-        value = value.astype(common).to_dask_array(lengths=True)
-    check_dtype(name, value.dtype)
-    if np.isnan(value.size):
-        # compute_chunk_sizes changes the array it is called on; the user's stays as it is.
-        value = value.copy().compute_chunk_sizes()
-    check_size(name, value.shape)
-    return value, columns
+    if isinstance(value, da.Array):
+        check_dtype(name, value.dtype)
+        return value, ()
+    if not hasattr(value, "to_dask_array"):
+        advice = "Make a dask array or DataFrame of it, or a list of delayed arrays, as dask.delayed makes them."
+        raise DataError(f"{name} is a {type(value).__name__}, not an array or a table of numbers. {advice}")
+    if hasattr(value, "columns") and value.ndim == 2:
+        check_table(name, value)
+        return Parts.of_frame(name, value), tuple(map(str, value.columns))
+    numpy_dtype(name, value.dtype)
+    return Parts.of_frame(name, value), ()
+
+
+def _questions(value: Any) -> tuple[Graph, Graph]:
+    """What must be computed to know the shape of a collection: the graph it needs, and the tasks that answer."""
+    from dask.task_spec import Task, TaskRef
+    from dask.tokenize import tokenize
+
+    if isinstance(value, Parts):
+        return value.graph, look_tasks(value)
+    if isinstance(value, np.ndarray) or not np.isnan(value.size):
+        return {}, {}
+    (small,), graph = merged_graph([value])
+    name = f"length-{tokenize(small.name)}"
+    tasks = {}
+    for axis, i in _unknown(value):
+        block = block_key(small, [i if a == axis else 0 for a in range(value.ndim)])
+        tasks[name, axis, i] = Task((name, axis, i), length, TaskRef(block), axis)
+    return graph, tasks
+
+
+def _unknown(value: Any) -> list[tuple[int, int]]:
+    return [(axis, i) for axis, sizes in enumerate(value.chunks) for i, size in enumerate(sizes) if np.isnan(size)]
+
+
+def length(block: Any, axis: int) -> int:
+    """The length of a block along an axis."""
+    return int(np.shape(block)[axis])
+
+
+def _sized(value: Any, lengths: Sequence[int]) -> Any:
+    """The same array, its chunk sizes filled in; the user's stays as it is."""
+    if not lengths:
+        return value
+    import dask.array as da
+
+    chunks = [list(sizes) for sizes in value.chunks]
+    for (axis, i), size in zip(_unknown(value), lengths, strict=True):
+        chunks[axis][i] = size
+    return da.Array(value.dask, value.name, tuple(map(tuple, chunks)), meta=value._meta)
 
 
 def _cut(value: Any, rows: tuple[int, ...]) -> Any:
@@ -169,22 +281,3 @@ def _cut(value: Any, rows: tuple[int, ...]) -> Any:
 
     chunks = (rows, *((length,) for length in value.shape[1:]))
     return da.from_array(value, chunks=chunks) if isinstance(value, np.ndarray) else value.rechunk(chunks)
-
-
-def _nodes(graph: dict[Key, Any]) -> dict[Key, Any]:
-    """Task nodes for a graph that may still hold tuples of the old form, as collections made outside dask do."""
-    from dask._task_spec import convert_legacy_graph
-
-    return dict(convert_legacy_graph(graph))
-
-
-def _gather(graph: dict[Key, Any], keys: list[tuple[str, int]]) -> list[Any]:
-    """The values of these keys, computed by whichever scheduler is in use."""
-    import dask
-    from dask.delayed import Delayed
-    from dask.task_spec import List, Task, TaskRef
-
-    last = f"all-{keys[0][0]}"
-    whole = {**graph, last: Task(last, list, List(*map(TaskRef, keys)))}
-    (values,) = dask.compute(Delayed(last, whole), traverse=False)
-    return list(values)

@@ -2,20 +2,21 @@
 
     NumPy, lists, pandas ──────▶ ArraySource    rows in this process, cut into partitions of at most 4 MB
     dask arrays, dataframes ───▶ ChunkedSource  one partition for each block of rows, wherever it is computed
+    lists of delayed, futures ─▶ ChunkedSource  one partition for each of them
 
 Both have the same face. Whatever is wrong with the data is an error here, before anything is trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any, Protocol
 
 import numpy as np
 
-from dagtrain.data.check import Form, check_dtype, explain, inspect, make_form, read
+from dagtrain.data.check import Form, check_dtype, check_size, explain, inspect, make_form, read
 from dagtrain.errors import DataError
 from dagtrain.graph import Spec
 
@@ -45,6 +46,22 @@ class Source(Protocol):
     @property
     def sizes(self) -> tuple[int, ...]:
         """Rows of each partition."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row of x and y in training."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows in training."""
+
+    @property
+    def resident(self) -> bool:
+        """Whether every partition already lies on a cluster, persisted or as a future, so that nothing is computed to get it."""
+
+    @property
+    def origins(self) -> tuple[tuple[Any, ...], ...]:
+        """For each partition, the keys of the futures that it is computed from; where these lie, it costs least."""
 
     def local(self) -> tuple[Array, Array | None]:
         """The whole of x and y in this process; computed once."""
@@ -80,6 +97,26 @@ class ArraySource:
     def sizes(self) -> tuple[int, ...]:
         """Rows of each partition."""
         return partition_sizes(self.samples, self.form.row_bytes)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row of x and y in training."""
+        return self.form.row_bytes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows in training."""
+        return self.samples * self.row_bytes
+
+    @property
+    def resident(self) -> bool:
+        """False: the rows are in this process."""
+        return False
+
+    @property
+    def origins(self) -> tuple[tuple[Any, ...], ...]:
+        """No futures for any partition."""
+        return ((),) * len(self.sizes)
 
     def local(self) -> tuple[Array, Array | None]:
         """The arrays themselves."""
@@ -125,16 +162,18 @@ def open_source(
     dtype: Any = np.float32,
     keep_integers: bool = False,
     label_axes: int = 1,
+    labels: Callable[[Spec], tuple[int | None, int]] | None = None,
 ) -> Source:
     """Check the user's data and open it for training.
 
     Parameters
     ----------
     x
-        Samples along the first axis: NumPy array, list, pandas DataFrame or Series, dask array, dask DataFrame or Series. Sizes of dask
-        partitions that are not known are computed.
+        Samples along the first axis: NumPy array, list, pandas DataFrame or Series, dask array, dask DataFrame or Series; or partitions:
+        a list of delayed values or of futures, each of an array or a table, of a pair ``(x, y)`` of them, or given in pairs
+        ``[(x, y), ...]``. What is not known of partitions is computed, where they lie.
     y
-        One target for each sample, in any of these forms and not necessarily in the same one as x; None to predict.
+        One target for each sample, in any of these forms and not necessarily in the same one as x; None to predict, or where x holds pairs.
     targets
         What the loss compares the outputs with: "classes" (one whole number a sample), "binary" (0 or 1, or a probability between),
         "signs" (-1 or +1), "distribution" (rows of probabilities), "like_outputs" (any numbers), "any" where nothing is known of the cost
@@ -147,6 +186,8 @@ def open_source(
         Keep integer features as they are (for embeddings) instead of making floats of them.
     label_axes
         Axes of class labels, the sample axis included: those of the model's outputs without the last one.
+    labels
+        Gives `classes` and `label_axes` from the spec of a row of x, which may be known only once the data is looked at.
 
     Returns
     -------
@@ -170,11 +211,15 @@ def open_source(
     ...
     dagtrain.errors.DataError: x holds nan: row 1, column 0, counted from 0. Missing values are not guessed: ...
     """
-    if _in_chunks(x) or _in_chunks(y):
+    told = labels if labels is not None else lambda row: (classes, label_axes)
+    if _lies_elsewhere(x) or _lies_elsewhere(y):
         from dagtrain.data.chunked import open_chunks
 
-        return open_chunks(x, y, targets=targets, classes=classes, dtype=dtype, keep_integers=keep_integers, label_axes=label_axes)
+        return open_chunks(x, y, targets=targets, labels=told, dtype=dtype, keep_integers=keep_integers)
     (x, x_columns), (y, y_columns) = to_array("x", x), (None, ()) if y is None else to_array("y", y)
+    check_dtype("x", x.dtype)
+    check_size("x", x.shape)
+    classes, label_axes = told(Spec(x.shape[1:], x.dtype))
     form = make_form(
         Spec(x.shape, x.dtype),
         None if y is None else Spec(y.shape, y.dtype),
@@ -192,7 +237,11 @@ def open_source(
     return ArraySource(*read(form, x, y), form)
 
 
-def _in_chunks(value: Any) -> bool:
+def _lies_elsewhere(value: Any) -> bool:
+    from dagtrain.data.parts import is_parts
+
+    if is_parts(value):
+        return True
     if not hasattr(value, "__dask_graph__"):
         return False
     import dask
@@ -239,6 +288,7 @@ def numpy_dtype(name: str, dtype: Any) -> np.dtype[Any]:
     kind = getattr(dtype, "kind", "O")
     if type(dtype).__name__ == "CategoricalDtype" or kind not in "biuf":
         raise DataError(
-            f"{name} has dtype {dtype}, but training computes with real numbers. Number its values, for example with .cat.codes."
+            f"{name} has dtype {dtype}, but training computes with real numbers. Number its values, for example with .cat.codes "
+            "(in dask, .cat.as_known().cat.codes)."
         )
     return np.dtype(np.float64)

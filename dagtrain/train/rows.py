@@ -7,38 +7,34 @@ from typing import Any
 import numpy as np
 
 from dagtrain.data import open_source
+from dagtrain.data.parts import is_parts
 from dagtrain.data.source import Source
 from dagtrain.errors import DataError
 from dagtrain.graph import Spec
 from dagtrain.train.objective import ModelObjective, Objective
 from dagtrain.train.step import Program
 
-__all__ = ["check_alike", "check_rows", "open_rows", "row_form"]
-
-
-def row_form(x: Any) -> Spec | None:
-    """Spec of a row of x as it will be in training, without looking at its values; None where x has no rows with elements."""
-    try:
-        shape = x.shape if hasattr(x, "shape") else np.shape(x)
-    except ValueError:  # rows of different lengths
-        return None
-    if not isinstance(shape, tuple) or not shape or 0 in shape[1:]:
-        return None
-    return Spec(tuple(int(n) for n in shape[1:]), np.dtype(np.float32))
+__all__ = ["check_alike", "check_rows", "open_rows"]
 
 
 def open_rows(objective: Objective, x: Any, y: Any) -> Source:
     """The source of the data, checked as the loss of the objective needs it."""
-    if y is None and isinstance(objective, ModelObjective):
-        raise DataError("a model needs targets: give y beside x.")
+    missing = DataError("a model needs targets: give y beside x.")
+    if y is None and isinstance(objective, ModelObjective) and not is_parts(x):
+        raise missing
     targets = objective.targets if objective.targets != "any" else None
-    classes, label_axes = None, 1
-    row = row_form(x) if targets == "classes" else None
-    if row is not None and isinstance(objective, ModelObjective):
-        outputs = objective.outputs_spec(row)
-        if outputs.ndim > 1:
-            classes, label_axes = outputs.shape[-1], outputs.ndim - 1
-    return open_source(x, y, targets=targets, classes=classes, label_axes=label_axes)
+
+    def labels(row: Spec) -> tuple[int | None, int]:
+        if targets == "classes" and isinstance(objective, ModelObjective):
+            outputs = objective.outputs_spec(Spec(row.shape, np.dtype(np.float32)))
+            if outputs.ndim > 1:
+                return outputs.shape[-1], outputs.ndim - 1
+        return None, 1
+
+    source = open_source(x, y, targets=targets, labels=labels)
+    if source.y_spec is None and isinstance(objective, ModelObjective):
+        raise missing
+    return source
 
 
 def check_rows(program: Program, shape: tuple[int, ...]) -> None:

@@ -139,7 +139,6 @@ def bad(row, column, value):
         (lazy(X[:0], 20, 4), LABELS[:0], r"x is empty: its shape is \(0, 4\)"),
         (lazy(X, 20, 4)[da.zeros(50, chunks=20, dtype=bool)], LABELS, r"x is empty: its shape is \(0, 4\)"),
         (dd.from_pandas(FRAME.assign(town="Bonn"), npartitions=2), LABELS, "column 'town' of x"),
-        (dask.delayed(X), LABELS, "x is a Delayed.*, not an array.*from_delayed"),
     ],
 )
 def test_collections_that_cannot_be_used_are_refused(x, y, says):

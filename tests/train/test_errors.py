@@ -50,7 +50,7 @@ DATA = {
     "ragged rows": ([[1.0, 2.0], [3.0]], [0, 1], "x "),
     "a string": ("digits", LABELS, "x is a str"),
     "a dict": ({"x": X}, LABELS, "x is a dict"),
-    "a Delayed": (dask.delayed(X), LABELS, "Delayed"),
+    "a Delayed": (dask.delayed("digits"), LABELS, "partition 0: x is a str"),
 }
 
 

@@ -1,0 +1,85 @@
+"""Small answers about data, computed where the data lies; and the graph of collections, as task nodes.
+
+    compute(graph, keys, held) ─┬─ the client that holds the data, or that is in use ──▶ tasks on its cluster, waited for with a deadline
+                                └─ none ──▶ this process, by whichever local scheduler is in use
+
+A cluster is reached through a hook: this folder knows none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dagtrain.graph import hooks
+
+__all__ = ["Key", "block_key", "compute", "is_delayed", "is_future", "merged_graph", "task_nodes"]
+
+Key = Any
+Graph = dict[Key, Any]
+
+
+def compute(graph: Graph, keys: Sequence[Key], held: Sequence[Any]) -> list[Any]:
+    """The values of these keys.
+
+    Parameters
+    ----------
+    graph
+        Task nodes or futures.
+    keys
+        What is wanted: each is small, or wanted whole in this process.
+    held
+        Collections and futures that the graph was made of.
+
+    Raises
+    ------
+    ClusterError
+        The cluster gets no worker, or finishes nothing for a long time.
+    """
+    import dask
+
+    graph = task_nodes(graph)
+    found = hooks.call("compute_on_cluster", graph, keys, held)
+    if found is not None:
+        return list(found)
+    scheduler = dask.base.get_scheduler() or dask.threaded.get
+    return list(scheduler(graph, list(keys)))
+
+
+def merged_graph(collections: Sequence[Any]) -> tuple[tuple[Any, ...], Graph]:
+    """The collections optimised together, and the one graph of all of them, in which futures stand for themselves."""
+    import dask
+
+    small = dask.optimize(*collections)
+    graphs = {id(graph): graph for graph in (one.__dask_graph__() for one in small)}
+    return small, {key: node for graph in graphs.values() for key, node in dict(graph).items()}
+
+
+def task_nodes(graph: Graph) -> Graph:
+    """Task nodes for a graph that may hold tuples of the old form, as collections made outside dask do, and futures, which are left out."""
+    from dask._task_spec import convert_legacy_graph
+
+    return dict(convert_legacy_graph(graph))
+
+
+def block_key(array: Any, index: Sequence[int]) -> Key:
+    """The key of a block of a dask array."""
+    return (array.name, *index)
+
+
+def is_delayed(value: Any) -> bool:
+    """Whether this is a `dask.delayed` value. It claims to have every attribute, so that nothing else can be asked of it."""
+    if not type(value).__module__.startswith("dask"):
+        return False
+    from dask.delayed import Delayed
+
+    return isinstance(value, Delayed)
+
+
+def is_future(value: Any) -> bool:
+    """Whether this is a future of a Dask client."""
+    if type(value).__module__.partition(".")[0] != "distributed":
+        return False
+    from dask.task_spec import TaskRef
+
+    return isinstance(value, TaskRef)

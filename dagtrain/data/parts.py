@@ -1,0 +1,150 @@
+"""Partitions that lie elsewhere and say little of themselves: looked at once where they lie, then taken as dask arrays.
+
+    dask DataFrame, Series        how many rows a partition has is known only when it is computed
+    [delayed, …], [future, …]     nothing is known: each may be an array, a table, or a pair (x, y) of them
+    [(delayed, delayed), …]       a pair for each partition
+
+One small task for each partition tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dagtrain.data.check import check_dtype
+from dagtrain.data.compute import Graph, Key, is_delayed, is_future, merged_graph
+from dagtrain.data.source import to_array
+from dagtrain.errors import DataError
+
+__all__ = ["Look", "Parts", "is_parts", "look_tasks", "part_array", "seen_arrays", "split_pairs", "take"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def is_part(value: Any) -> bool:
+    """Whether this is a partition that lies elsewhere."""
+    return is_delayed(value) or is_future(value)
+
+
+def is_parts(value: Any) -> bool:
+    """Whether this is a list of partitions that lie elsewhere, or one of them."""
+    if isinstance(value, list | tuple):
+        return any(map(is_part, value)) or any(isinstance(v, tuple | list) and any(map(is_part, v)) for v in value[:1])
+    return is_part(value)
+
+
+class Look(NamedTuple):
+    """What a partition was found to hold: arrays (two, where it is a pair), or what is wrong with it."""
+
+    specs: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
+    columns: tuple[tuple[str, ...], ...]
+    wrong: str = ""
+
+
+class Parts(NamedTuple):
+    """Partitions in a graph."""
+
+    name: str
+    graph: Graph
+    keys: tuple[Key, ...]
+    held: tuple[Any, ...]
+
+    @classmethod
+    def listed(cls, name: str, value: Any) -> Parts:
+        """Those of a list of delayed values and futures, or a single one."""
+        values = list(value) if isinstance(value, list | tuple) else [value]
+        for i, one in enumerate(values):
+            if not is_part(one):
+                raise DataError(
+                    f"{name} is a list of partitions, but partition {i} is a {type(one).__name__}: "
+                    "make all of them delayed values or futures, as in [dask.delayed(load)(path) for path in paths]."
+                )
+        delayed = [one for one in values if is_delayed(one)]
+        graph = merged_graph(delayed)[1] if delayed else {}
+        return cls(name, graph | {one.key: one for one in values if is_future(one)}, tuple(one.key for one in values), tuple(values))
+
+    @classmethod
+    def of_frame(cls, name: str, frame: Any) -> Parts:
+        """Those of a dask DataFrame or Series."""
+        (small,), graph = merged_graph([frame])
+        return cls(name, graph, tuple(small.__dask_keys__()), (frame, small))
+
+
+def split_pairs(x: Any, y: Any) -> tuple[Any, Any]:
+    """Pairs of partitions as two lists."""
+    if not is_parts(x) or is_part(x) or not any(isinstance(part, tuple | list) for part in x):
+        return x, y
+    if any(not isinstance(part, tuple | list) or len(part) != 2 for part in x):
+        raise DataError("x is a list of pairs (x, y) of partitions, but not all of its elements are pairs.")
+    if y is not None:
+        raise DataError("x is a list of pairs (x, y) of partitions: leave out y, which they hold.")
+    return [a for a, _ in x], [b for _, b in x]
+
+
+def look(name: str, value: Any) -> Look:
+    """What a partition holds; runs where it lies."""
+    pair = type(value) is tuple and len(value) == 2
+    specs, columns = [], []
+    try:
+        for part, array in zip(("x", "y") if pair else (name,), value if pair else (value,), strict=True):
+            found, names = to_array(part, array)
+            check_dtype(part, found.dtype)
+            if not found.shape:
+                raise DataError(f"{part} is a single number ({type(array).__name__}); its first axis must count the samples.")
+            specs.append((found.shape, found.dtype))
+            columns.append(names)
+    except DataError as error:
+        return Look((), (), str(error))
+    return Look(tuple(specs), tuple(columns))
+
+
+def take(name: str, value: Any, pair: int | None) -> Array:
+    """The array in a partition, or that of a pair."""
+    return to_array(name, value if pair is None else value[pair])[0]
+
+
+def look_tasks(parts: Parts) -> Graph:
+    """A task for each partition, in order, that looks at it."""
+    from dask.task_spec import Task, TaskRef
+    from dask.tokenize import tokenize
+
+    name = f"look-{tokenize(parts.name, parts.keys)}"
+    return {(name, i): Task((name, i), look, parts.name, TaskRef(key)) for i, key in enumerate(parts.keys)}
+
+
+def seen_arrays(parts: Parts, looks: Sequence[Look]) -> dict[str, tuple[Any, tuple[str, ...]]]:
+    """The dask arrays that partitions make up, and the names of the columns of tables: one by the name of the parts, or x and y."""
+    for i, one in enumerate(looks):
+        if one.wrong:
+            raise DataError(f"partition {i}: {one.wrong}")
+    pairs = {len(one.specs) == 2 for one in looks}
+    if len(pairs) == 2:
+        raise DataError(f"some partitions of {parts.name} are pairs (x, y) and some are not.")
+    columns = looks[0].columns
+    if True not in pairs:
+        return {parts.name: (_seen_array(parts, looks, parts.name, None), columns[0])}
+    return {name: (_seen_array(parts, looks, name, i), columns[i]) for i, name in enumerate("xy")}
+
+
+def _seen_array(parts: Parts, looks: Sequence[Look], name: str, pair: int | None) -> Any:
+    specs = [one.specs[pair or 0] for one in looks]
+    row = specs[0][0][1:]
+    for i, (shape, _) in enumerate(specs):
+        if shape[1:] != row:
+            raise DataError(f"partition {i} of {name} has rows of shape {shape[1:]}, but partition 0 has rows of shape {row}.")
+    return part_array(parts, name, pair, tuple(shape[0] for shape, _ in specs), row, np.result_type(*(dtype for _, dtype in specs)))
+
+
+def part_array(parts: Parts, name: str, pair: int | None, rows: tuple[float, ...], row: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    """A dask array of partitions whose rows and dtype are as said."""
+    import dask.array as da
+    from dask.task_spec import Task, TaskRef
+    from dask.tokenize import tokenize
+
+    layer = f"partition-{tokenize(parts.keys, name, pair)}"
+    blocks = [(layer, i, *(0 for _ in row)) for i in range(len(parts.keys))]
+    tasks = {block: Task(block, take, name, TaskRef(key), pair) for block, key in zip(blocks, parts.keys, strict=True)}
+    return da.Array({**parts.graph, **tasks}, layer, (rows, *((n,) for n in row)), dtype=dtype)
