@@ -80,6 +80,11 @@ class ChunkedSource:
         """Bytes of all rows in training."""
         return self.samples * self.row_bytes
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether `local` was called before."""
+        return bool(self._whole)
+
     @cached_property
     def origins(self) -> tuple[tuple[Key, ...], ...]:
         """For each partition, the keys of the futures that it is computed from; where these lie, it costs least."""
@@ -121,7 +126,7 @@ class ChunkedSource:
         """All partitions, computed by the scheduler in use and joined in this process; the second call gives the same arrays."""
         if not self._whole:
             graph, keys = self.tasks()
-            parts = compute(graph, keys, self.held)
+            parts = self.compute(graph, keys)
             x = np.empty((self.samples, *self.form.x.shape), self.form.x.dtype)
             y = None if self.form.y is None else np.empty((self.samples, *self.form.y.shape), self.form.y.dtype)
             for rows, (x_part, y_part) in zip(row_slices(self.sizes), parts, strict=True):
@@ -136,11 +141,15 @@ class ChunkedSource:
         graph, keys = self._over("data", read)
         return graph, keys
 
+    def compute(self, graph: Graph, keys: Sequence[Key]) -> list[Any]:
+        """The values of some keys of a graph that has the partitions in it, by the scheduler in use."""
+        return compute(graph, keys, self.held)
+
     def check(self) -> None:
         """Look at every element where it lies, and raise for the first that breaks a rule."""
         graph, keys = self._over("check", inspect, self.sizes)
         starts = accumulate(self.sizes, initial=0)
-        for i, (start, finding) in enumerate(zip(starts, compute(graph, keys, self.held), strict=False)):
+        for i, (start, finding) in enumerate(zip(starts, self.compute(graph, keys), strict=False)):
             if finding is not None:
                 raise explain(self.form, finding, start, i)
 

@@ -20,7 +20,7 @@ from dagtrain.data.check import Form, check_dtype, check_size, explain, inspect,
 from dagtrain.errors import DataError
 from dagtrain.graph import Spec
 
-__all__ = ["PARTITION_BYTES", "ArraySource", "Source", "open_source"]
+__all__ = ["PARTITION_BYTES", "ArraySource", "Source", "lies_elsewhere", "open_source"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -54,6 +54,10 @@ class Source(Protocol):
     @property
     def nbytes(self) -> int:
         """Bytes of all rows in training."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the whole is in this process, so that `local` costs nothing."""
 
     @property
     def resident(self) -> bool:
@@ -107,6 +111,11 @@ class ArraySource:
     def nbytes(self) -> int:
         """Bytes of all rows in training."""
         return self.samples * self.row_bytes
+
+    @property
+    def in_memory(self) -> bool:
+        """True."""
+        return True
 
     @property
     def resident(self) -> bool:
@@ -212,7 +221,7 @@ def open_source(
     dagtrain.errors.DataError: x holds nan: row 1, column 0, counted from 0. Missing values are not guessed: ...
     """
     told = labels if labels is not None else lambda row: (classes, label_axes)
-    if _lies_elsewhere(x) or _lies_elsewhere(y):
+    if lies_elsewhere(x) or lies_elsewhere(y):
         from dagtrain.data.chunked import open_chunks
 
         return open_chunks(x, y, targets=targets, labels=told, dtype=dtype, keep_integers=keep_integers)
@@ -237,7 +246,8 @@ def open_source(
     return ArraySource(*read(form, x, y), form)
 
 
-def _lies_elsewhere(value: Any) -> bool:
+def lies_elsewhere(value: Any) -> bool:
+    """Whether this is a dask collection, or partitions as delayed values or futures."""
     from dagtrain.data.parts import is_parts
 
     if is_parts(value):

@@ -137,6 +137,10 @@ class _InlineSession:
         return runner.state.copy(), len(batches)
 
     def evaluate(self, source: Any, state: State, watch: Watch) -> Array:
+        if not source.in_memory:
+            from dagtrain.train.evaluation import evaluate_partitions
+
+            return add_in_order(evaluate_partitions(self.program, source, state))
         x, y = source.local()
         pieces = evaluation_pieces(source.samples)
         scorer = self.program.for_evaluation([p.stop - p.start for p in pieces])
