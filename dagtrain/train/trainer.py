@@ -18,13 +18,13 @@ import numpy as np
 from dagtrain import optim
 from dagtrain.data import BatchPlan, open_source
 from dagtrain.data.batches import check_shuffle, whole
-from dagtrain.data.check import check_dtype
+from dagtrain.data.source import lies_elsewhere
 from dagtrain.errors import ArgumentError, NotFiniteError, UnknownNameError
 from dagtrain.graph import Graph, Spec
 from dagtrain.plan.blas import blas_description
 from dagtrain.train.checkpoint import describe_run, refuse_not_finite, write
 from dagtrain.train.diagnose import explain_not_finite
-from dagtrain.train.engines import choose_engine
+from dagtrain.train.engines import Unwatched, choose_engine
 from dagtrain.train.history import History
 from dagtrain.train.manifest import Manifest
 from dagtrain.train.objective import CostObjective, ModelObjective, Objective
@@ -38,7 +38,7 @@ from dagtrain.train.storage import open_store
 __all__ = ["Trainer"]
 
 Array = np.ndarray[Any, Any]
-ENGINES = ("auto", "inline", "scheduler")
+ENGINES = ("auto", "inline", "scheduler", "lanes")
 
 
 class Trainer:
@@ -215,10 +215,10 @@ class Trainer:
         reporter.start({**history.info, "dashboard": engine.dashboard, "epoch": first, "epochs": epochs, "higher_is_better": better})
         with closing(reporter), engine.session(program, source) as session, run or nullcontext():
             for epoch in range(first, epochs):
-                state, row = self._epoch(session, program, source, plan, state, reporter)
+                state, row = self._epoch(session, program, source, plan, state, reporter, history)
                 timing = {name: row.pop(name) for name in ("seconds", "samples_per_second")}
                 if validation is not None:
-                    sums = session.evaluate(validation, state)
+                    sums = session.evaluate(validation, state, Unwatched())
                     row |= {f"val_{n}": float(v) / validation.samples for n, v in zip(program.names, sums, strict=True)}
                 row |= timing
                 self._state = state
@@ -227,28 +227,31 @@ class Trainer:
                 if run is not None:
                     run.save(self._describe(program, plan, state, history.history), state)
                 reporter.epoch({"epoch": epoch + 1, "epochs": epochs, **row})
-            history.events += session.events
         history.fingerprint = state.fingerprint
         reporter.finish({"fingerprint": history.fingerprint, "events": history.events or None})
         self.history = history
         return history
 
     def _epoch(
-        self, session: Any, program: Program, source: Any, plan: BatchPlan, state: State, reporter: Any
+        self, session: Any, program: Program, source: Any, plan: BatchPlan, state: State, reporter: Any, history: History
     ) -> tuple[State, dict[str, float]]:
         began = time.perf_counter()
         batches = [plan.step(self._epochs_done, i) for i in range(plan.steps_per_epoch)]
         counts = [sum(len(s) for s in batch) for batch in batches]
         totals = np.zeros(len(program.names))
 
-        def check(i: int, sums: Array) -> None:
-            if not np.isfinite(sums[0]):
-                raise NotFiniteError(f"the loss of step {i} is {sums[0]}")
-            totals[...] += sums * counts[i]
-            reporter.step(i + 1, len(batches), float(sums[0]))
+        class Seen(Unwatched):
+            def step(self, i: int, sums: Array) -> None:
+                if not np.isfinite(sums[0]):
+                    raise NotFiniteError(f"the loss of step {i} is {sums[0]}")
+                totals[...] += sums * counts[i]
+                reporter.step(i + 1, len(batches), float(sums[0]))
+
+            def event(self, text: str) -> None:
+                history.events.append(text)
 
         try:
-            after = session.run(state, batches, check)
+            after, _ = session.run(state, batches, Seen())
             if not (np.isfinite(after.parameters).all() and np.isfinite(after.statistics).all()):
                 raise NotFiniteError("the last step made a parameter NaN or infinite")
         except NotFiniteError:
@@ -266,24 +269,23 @@ class Trainer:
         source = open_rows(self._objective, x, y)
         check_alike(program, source)
         with engine.session(program, source) as session:
-            sums = session.evaluate(source, state)
+            sums = session.evaluate(source, state, Unwatched())
         return {n: float(v) / source.samples for n, v in zip(program.names, sums, strict=True)}
 
     def predict(self, x: Any, batch_size: int = 1024) -> Any:
-        """The model's outputs: a NumPy array, or for a dask array a (lazy) dask array.
+        """The model's outputs: a NumPy array, or for data that lies elsewhere a (lazy) dask array of as many blocks.
 
         Parameters
         ----------
         x
-            Samples along the first axis.
+            Samples along the first axis: NumPy array, list, pandas, dask array or DataFrame, list of delayed values or futures.
         batch_size
-            Rows computed at once.
+            Rows computed at once, counted from the beginning of each partition. A partition gives the same bits as its rows given as an
+            array; rows in other batches may differ in the last bits.
         """
         program, state = self._trained("predict")
         batch_size = whole("batch_size", batch_size, 1)
-        if type(x).__module__.startswith("dask.array"):
-            check_dtype("x", x.dtype)
-            check_rows(program, x.shape[1:])
+        if lies_elsewhere(x):
             return Predictor(program, state, batch_size).lazily(x)
         source = open_source(x, None, targets=None)
         check_rows(program, source.x_spec.shape)
