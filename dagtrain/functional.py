@@ -8,6 +8,7 @@ functions build graph, so they nest in one another and in `trace`.
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -61,8 +62,10 @@ class Compiled:
     def __repr__(self) -> str:
         return f"<Compiled {self.__name__}: {len(self._known)} signatures>"
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Call with arrays (or nests of them) for arrays, with tensors for tensors."""
+        if named:
+            arguments = self._by_place(arguments, named)
         leaves = []
         structures = []
         for name, argument in zip(argument_names(self.function, len(arguments)), arguments, strict=True):
@@ -83,6 +86,19 @@ class Compiled:
             known = self._compile(signature, arguments)
         traced, made = known
         return unflatten(traced.results, [plain(o) for o in made(*arrays)])
+
+    def _by_place(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+        """The arguments in the order of the function's parameters."""
+        try:
+            bound = inspect.signature(self.function).bind(*arguments, **named)
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(f"{self.__name__}: {error}.") from None
+        if bound.kwargs:
+            raise ArgumentError(
+                f"{self.__name__}: {', '.join(bound.kwargs)} cannot be given by name, since a parameter before it is left out or it has no "
+                "place of its own: give all arguments by their places."
+            )
+        return bound.args
 
     def _compile(self, signature: Any, arguments: Sequence[Any]) -> tuple[Traced, Plan]:
         traced = trace_nested(_named(self._build, self.function), *arguments)

@@ -335,3 +335,27 @@ def test_gradcheck_refuses_what_it_cannot_check() -> None:
         dt.gradcheck(lambda x: x, 1.0, order=3)
     with pytest.raises(UnsupportedError, match="needs arrays"):
         dt.gradcheck(np.sum, dt.array([1.0]))
+
+
+def test_arguments_by_name():
+    f = dt.compile(lambda x, y=2.0, z=3.0: x + 10 * y + 100 * z)
+    assert f(1.0, y=5.0) == f(y=5.0, x=1.0) == 351.0
+    assert f(z=7.0, x=1.0, y=2.0) == 721.0
+    assert dt.grad(lambda x, y: x * y)(2.0, y=5.0) == 5.0
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda f: f(1.0, w=2.0), "unexpected keyword argument 'w'"),
+        (lambda f: f(1.0, x=2.0), "multiple values for argument 'x'"),
+        (lambda f: f(1.0, z=2.0), "z cannot be given by name"),
+        (lambda f: f(1.0, scale=2.0), "scale cannot be given by name"),
+    ],
+)
+def test_wrong_arguments_by_name(call, said):
+    def f(x, y=0.0, z=0.0, *, scale=1.0):
+        return x * scale + y + z
+
+    with pytest.raises(ArgumentError, match=f"f: .*{said}"):
+        call(dt.compile(f))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from dagtrain.errors import GraphError
+from dagtrain.errors import DTypeError, GraphError
 from dagtrain.graph import hooks
 from dagtrain.graph.origin import Origin, here
 from dagtrain.graph.spec import Spec, make_spec, spec_of
@@ -304,7 +304,10 @@ def array(value: Any, dtype: Any = None, *, name: str | None = None) -> Tensor:
     """
     if isinstance(value, Tensor):
         return value
-    held = Value(np.asarray(value, dtype))
+    try:
+        held = Value(np.asarray(value, dtype))
+    except ValueError as error:
+        raise DTypeError(f"a tensor holds one array of numbers: {error}") from None
     attributes: dict[str, Any] = {"value": held, "serial": next(_serial)}
     if name is not None:
         attributes["name"] = name

@@ -15,6 +15,7 @@ samples. Targets are cast to the outputs' dtype, so a float32 model stays float3
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.errors import ArgumentError, DTypeError, ShapeError, UnknownNameError
+from dagtrain.graph import Tensor
 from dagtrain.nn import elsewhere
 from dagtrain.nn.activations import log_softmax, relu, softplus
 from dagtrain.nn.either import Values, apply_op
@@ -117,6 +119,17 @@ def aligned(name: str, outputs: Values, targets: Values) -> tuple[Values, Values
     return outputs, targets if targets.dtype == outputs.dtype else targets.astype(outputs.dtype)
 
 
+def _expect_logits(name: str, outputs: Values, squashing: str) -> None:
+    """Warn where the outputs went through the function that the loss holds already: such a model learns, but slowly and to less."""
+    if isinstance(outputs, Tensor) and outputs.op == squashing:
+        warnings.warn(
+            f"{name} takes logits and applies {squashing} itself, but these outputs went through {squashing} already ({outputs.origin}): "
+            f"leave it out of the model's last layer, and apply it to predictions where you want probabilities.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
 def _picked(values: Values, labels: Values) -> Values:
     """Each line's value at its label."""
     return np.take_along_axis(values, labels.reshape((*labels.shape, 1)), -1).reshape(labels.shape)
@@ -147,6 +160,7 @@ def cross_entropy(
     0.1269
     """
     labels = labels_for("cross_entropy", outputs, targets)
+    _expect_logits("cross_entropy", outputs, "softmax")
     scores = log_softmax(outputs)
     if class_weights is None:
         if not label_smoothing:
@@ -183,6 +197,7 @@ def binary_cross_entropy(outputs: Values, targets: Values, *, positive_weight: f
     0.3466
     """
     outputs, targets = aligned("binary_cross_entropy", outputs, targets)
+    _expect_logits("binary_cross_entropy", outputs, "sigmoid")
     if positive_weight == 1:
         return np.mean(softplus(outputs) - outputs * targets)
     weight = (positive_weight - 1) * targets + 1
@@ -273,6 +288,7 @@ def kl_divergence(outputs: Values, targets: Values) -> Values:
     True
     """
     outputs, targets = aligned("kl_divergence", outputs, targets)
+    _expect_logits("kl_divergence", outputs, "softmax")
     own = targets * np.log(np.where(targets > 0, targets, 1))
     return np.mean(np.sum(own - targets * log_softmax(outputs), axis=-1))
 

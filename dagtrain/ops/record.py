@@ -166,6 +166,11 @@ def _promote(op: Op, inputs: Sequence[Any]) -> tuple[tuple[Tensor, ...], np.dtyp
             raise DTypeError(f"{op.name} is not defined for {words}. Cast with x.astype(...) first.") from None
         _resolved[ufunc, kinds] = loop
     if loop[-1].kind not in "biufc":
+        delayed = next((v for v in inputs if hasattr(v, "__dask_graph__") and not isinstance(v, Tensor)), None)
+        if delayed is not None:
+            raise DTypeError(
+                f"{op.name} of a {type(delayed).__name__}: make it a tensor first, with dagtrain.from_delayed(value, shape, dtype)."
+            )
         raise DTypeError(f"{op.name} would give {loop[-1]}, which tensors do not hold.")
     tensors = tuple(
         v if isinstance(v, Tensor) else constant(v, d if isinstance(k, type) else None)

@@ -11,6 +11,7 @@ from dagtrain.errors import ArgumentError, ExecutionError
 from dagtrain.graph import LEAVES, Graph, Tensor
 from dagtrain.ops import find
 from dagtrain.ops.scan import run
+from dagtrain.plan.given import as_given
 
 __all__ = ["interpret", "node_values"]
 
@@ -23,11 +24,7 @@ def node_values(graph: Graph, inputs: Sequence[Any], watch: Callable[[Tensor, An
         raise ArgumentError(f"the graph has {len(graph.inputs)} inputs {list(graph.inputs)}, got {len(inputs)} values.")
     values: dict[Tensor, Any] = {}
     for (name, leaf), value in zip(graph.inputs.items(), inputs, strict=True):
-        # Sums add in the order of memory: results must depend on an input's values alone, not on its layout.
-        array = np.asarray(value, leaf.dtype, order="C")
-        if array.shape != leaf.shape:
-            raise ArgumentError(f"input {name!r} is {leaf.spec}, got an array of shape {array.shape}.")
-        values[leaf] = array
+        values[leaf] = as_given(name, leaf.spec, value)
     return _fill(graph, values, watch)
 
 

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from dagtrain.errors import ArgumentError, DagtrainError, ExecutionError, UnknownNameError
-from dagtrain.graph import Graph, Spec, spec_of
+from dagtrain.graph import Graph, Spec
 from dagtrain.graph.hooks import plug
 from dagtrain.ops import find
 from dagtrain.ops.scan import run as run_scan
+from dagtrain.plan.given import as_given
 from dagtrain.plan.slots import Memory, lay_out
 from dagtrain.plan.source import Line, write
 
@@ -181,9 +182,7 @@ class Plan:
             raise ArgumentError(f"the plan takes {len(self._input_specs)} inputs {list(self.inputs)}, got {len(inputs)}.")
         arrays = []
         for (name, spec), value in zip(self._input_specs, inputs, strict=True):
-            array = np.asarray(value, spec.dtype, order="C")  # as the interpreter does: another layout would be another order of sums
-            if array.shape != spec.shape:
-                raise ArgumentError(f"input {name!r} is {spec}, got {spec_of(value)}.")
+            array = as_given(name, spec, value)
             if not array.flags.aligned:  # as it came over a network: NumPy's own copy of it may have another layout
                 array = array.copy()
             arrays.append(array)

@@ -229,3 +229,8 @@ def test_values_are_equal_by_their_bytes() -> None:
     assert Value([0.0]) != Value([-0.0])
     assert Value(np.float32(1)) != Value(np.float64(1))
     assert pickle.loads(pickle.dumps(Value([1.0]))) == Value([1.0])
+
+
+def test_rows_of_different_lengths_are_no_array():
+    with pytest.raises(DTypeError, match="a tensor holds one array of numbers"):
+        dt.array([[1.0], [1.0, 2.0]])

@@ -8,7 +8,7 @@ import pytest
 
 import dagtrain as dt
 from dagtrain.errors import ArgumentError, DTypeError, ShapeError, UnknownNameError
-from dagtrain.nn import losses
+from dagtrain.nn import activations, losses
 from dagtrain.plan.interpret import interpret
 from dagtrain.transform.gradient import gradient
 
@@ -195,3 +195,17 @@ def test_wrong_targets():
         losses.mean_squared_error(np.zeros((3, 4)), np.zeros(4))
     with pytest.raises(ArgumentError, match="one number for each of the 4 classes"):
         losses.cross_entropy(LOGITS, LABELS, class_weights=[1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("name", "squashing", "targets"),
+    [
+        ("cross_entropy", "softmax", dt.input("y", (4,), "i8")),
+        ("kl_divergence", "softmax", dt.input("y", (4, 3), "f4")),
+        ("binary_cross_entropy", "sigmoid", dt.input("y", (4, 3), "f4")),
+    ],
+)
+def test_probabilities_where_logits_are_expected(name, squashing, targets):
+    outputs = activations.find(squashing)(dt.input("x", (4, 3), "f4"))
+    with pytest.warns(UserWarning, match=f"{name} takes logits and applies {squashing} itself"):
+        losses.find(name)(outputs, targets)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
-from dagtrain.errors import ArgumentError, ExecutionError
+from dagtrain.errors import ArgumentError, DagtrainError, ExecutionError
 from dagtrain.graph import Graph
 from dagtrain.plan import Plan, interpret, node_values
 
@@ -93,6 +93,22 @@ def test_inputs_of_another_dtype_are_converted() -> None:
     (y,) = dt.trace(lambda x: x / 2, np.zeros(2, "f4")).plan()([1, 2])
     assert y.dtype == np.float32
     assert y.tolist() == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("declared", "given"),
+    [
+        (np.zeros(2, "f4"), [1j, 2]),
+        (np.zeros(2, int), [1.5, 2]),
+        (np.zeros(2, bool), [1, 2]),
+        (np.zeros(2, "f4"), np.array([1, "a"], object)),
+    ],
+)
+def test_no_input_loses_a_part_of_its_numbers(declared, given) -> None:
+    graph = dt.trace(lambda x: x + x, declared)
+    for execute in (graph.plan(), lambda *values: interpret(graph, *values)):
+        with pytest.raises(DagtrainError, match=r"input 'x' is .*, got|not object"):
+            execute(given)
 
 
 def test_a_plan_runs_in_another_process() -> None:

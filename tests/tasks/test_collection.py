@@ -15,7 +15,7 @@ import pytest
 from dask.base import tokenize
 
 import dagtrain as dt
-from dagtrain.errors import ArgumentError
+from dagtrain.errors import ArgumentError, DTypeError
 from dagtrain.graph import Tensor
 from dagtrain.plan import interpret
 from dagtrain.plan.blas import one_blas_thread
@@ -197,3 +197,8 @@ def test_an_input_without_value_is_named_by_all_of_them() -> None:
         with pytest.raises(ArgumentError, match=r"needs the input 'speed' \(float32\[3\], made at .*test_collection\.py"):
             run()
     assert dask.is_dask_collection(e)  # asking must not fail: Dask asks it of anything
+
+
+def test_a_delayed_value_becomes_a_tensor_first():
+    with pytest.raises(DTypeError, match=r"dagtrain.from_delayed\(value, shape, dtype\)"):
+        dt.array(1.0) + dask.delayed(2.0)
