@@ -1,0 +1,134 @@
+"""A link through memory that two lanes of one host share: posting is a stamp in one's own board and a ring at the peer's door.
+
+The peer's pieces are read where the peer wrote them; nothing is copied and nothing is sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dagtrain.cluster.channels.bell import Ringer
+from dagtrain.cluster.channels.board import CLOSED, Array, Board, Memory, row
+from dagtrain.cluster.channels.host import Process
+from dagtrain.cluster.channels.offers import Offer
+from dagtrain.cluster.channels.tables import Phase, Table
+
+__all__ = ["SharedLink", "attach"]
+
+
+def _open(pid: int, fd: int, flags: int) -> int:
+    return os.open(Path(f"/proc/{pid}/fd/{fd}"), flags | os.O_CLOEXEC)
+
+
+class SharedLink:
+    """One's end of a link to a peer on this host.
+
+    Parameters
+    ----------
+    board : Board
+        This lane's.
+    offer : Offer
+        The peer's.
+    ringer : Ringer
+        This lane's.
+
+    Raises
+    ------
+    OSError
+        If the peer's memory cannot be opened, or is not its board.
+    """
+
+    kind = "shared"
+
+    def __init__(self, gang: bytes, lane: int, board: Board, offer: Offer, ringer: Ringer) -> None:
+        self.peer = offer["lane"]
+        self.lost: str | None = None
+        self.process = Process(offer["pid"])  # before its files are opened, so that this is the process that has them
+        self._pipe = -1
+        self.memory: Memory | None = None
+        try:
+            fd = _open(offer["pid"], offer["board"], os.O_RDWR)
+            try:
+                if os.fstat(fd).st_size != offer["size"]:
+                    raise OSError("it is of another size than was offered")
+                self.memory = Memory(fd, offer["size"], offer["regions"])
+            finally:
+                os.close(fd)
+            if not self.memory.is_of(gang, self.peer):
+                raise OSError("it is not the board of that lane")
+            self._pipe = _open(offer["pid"], offer["bell"], os.O_WRONLY | os.O_NONBLOCK)
+        except BaseException:
+            self.close()
+            raise
+        mine, theirs = row(self.peer), row(lane)
+        self.stamps = board.words[mine + 1 : mine + 1 + len(Phase)]
+        self.verdict = board.words[mine : mine + 1]
+        self.arrived: Any = self.memory.words[theirs + 1 : theirs + 1 + len(Phase)]
+        self.answer = self.memory.words[theirs : theirs + 1]
+        self.ring: Callable[[], None] = ringer.of(self.memory, self._pipe)
+        self._arrays: list[list[Array]] = [[] for _ in Phase]
+
+    def bind(self, table: Table) -> None:
+        """Find the peer's pieces in its board."""
+        assert self.memory is not None
+        for phase, pieces in table.into.items():
+            for piece in pieces:
+                array = self.memory.piece(piece, f"the board of lane {self.peer}")
+                array.flags.writeable = False
+                self._arrays[phase].append(array)
+
+    def incoming(self, phase: int) -> list[Array]:
+        """The peer's pieces of a phase."""
+        return list(self._arrays[phase])
+
+    def post(self, phase: int, stamp: int) -> bool:
+        """Tell the peer; nothing is ever left to send."""
+        self.stamps[phase] = stamp
+        self.ring()
+        return False
+
+    def check(self) -> None:
+        """See whether the peer is still there."""
+        if self.memory is not None and self.memory.words[CLOSED]:
+            self.lost = self.lost or "it closed its links"
+        elif not self.process.alive():
+            self.lost = self.lost or "its process has ended"
+
+    def close(self) -> None:
+        """Let the peer's memory go; safe to call again."""
+        self.process.close()
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
+        if self.memory is not None:
+            for name in ("stamps", "verdict", "arrived", "answer"):
+                with contextlib.suppress(AttributeError):
+                    getattr(self, name).release()
+            self.ring = _nobody
+            self._arrays = []
+            self.memory.close()
+            self.memory = None
+
+
+def _nobody() -> None:
+    """Ring nowhere."""
+
+
+def attach(gang: bytes, lane: int, board: Board, offer: Offer, ringer: Ringer) -> SharedLink | str:
+    """A link to a peer's board, or why there cannot be one. The answer is written into this lane's board, where the peer looks for it."""
+    try:
+        link = SharedLink(gang, lane, board, offer, ringer)
+    except (OSError, ValueError) as error:  # ValueError: the file is too small to be mapped
+        board.words[row(offer["lane"])] = CANNOT
+        return f"its memory cannot be opened ({error})"
+    link.verdict[0] = CAN
+    link.ring()
+    return link
+
+
+CAN, CANNOT = 1, 2
+"""Verdicts in a row of a board."""
