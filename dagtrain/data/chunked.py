@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.data.check import Form, check_dtype, check_size, explain, inspect, make_form, read
-from dagtrain.data.compute import Graph, Key, block_key, compute, merged_graph, task_nodes
+from dagtrain.data.compute import Graph, Key, block_key, compute, merged_graph, shared_graph, task_nodes
 from dagtrain.data.parts import Parts, is_parts, look_tasks, seen_arrays, split_pairs, take
 from dagtrain.data.source import check_table, numpy_dtype, row_slices, to_array
 from dagtrain.errors import DataError
@@ -187,11 +187,12 @@ def open_chunks(
     )
     rows = x.chunks[0] if not isinstance(x, np.ndarray) else y.chunks[0]
     cut = [_cut(array, rows) for array in (x, y) if array is not None]
-    small, graph = merged_graph(cut)
-    x_keys, *y_keys = (list(flatten(part.__dask_keys__())) for part in small)
+    x_keys, *y_keys = (list(flatten(array.__dask_keys__())) for array in cut)
     blocks = list(zip(x_keys, *y_keys, strict=True) if y_keys else zip(x_keys, [None] * len(x_keys), strict=True))
     full = [i for i, size in enumerate(rows) if size]
-    source = ChunkedSource(form, tuple(int(rows[i]) for i in full), task_nodes(graph), tuple(blocks[i] for i in full), (*held, *cut))
+    source = ChunkedSource(
+        form, tuple(int(rows[i]) for i in full), task_nodes(shared_graph(cut)), tuple(blocks[i] for i in full), (*held, *cut)
+    )
     source.check()
     return source
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from dagtrain.graph import hooks
 
-__all__ = ["Key", "block_key", "compute", "is_delayed", "is_future", "merged_graph", "task_nodes"]
+__all__ = ["Key", "block_key", "compute", "is_delayed", "is_future", "merged_graph", "shared_graph", "task_nodes"]
 
 Key = Any
 Graph = dict[Key, Any]
@@ -53,6 +53,17 @@ def merged_graph(collections: Sequence[Any]) -> tuple[tuple[Any, ...], Graph]:
     small = dask.optimize(*collections)
     graphs = {id(graph): graph for graph in (one.__dask_graph__() for one in small)}
     return small, {key: node for graph in graphs.values() for key, node in dict(graph).items()}
+
+
+def shared_graph(arrays: Sequence[Any]) -> Graph:
+    """The optimised graph of dask arrays in which all that they have in common is computed once.
+
+    Optimised one by one, as `dask.optimize` does, each would take what they share into tasks of its own.
+    """
+    from dask.highlevelgraph import HighLevelGraph
+
+    first = arrays[0]
+    return dict(first.__dask_optimize__(HighLevelGraph.merge(*(one.dask for one in arrays)), [one.__dask_keys__() for one in arrays]))
 
 
 def task_nodes(graph: Graph) -> Graph:

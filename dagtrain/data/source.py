@@ -271,6 +271,8 @@ def to_array(name: str, value: Any) -> tuple[Array, tuple[str, ...]]:
     if isinstance(value, dict | set | str | bytes) or hasattr(value, "toarray"):
         advice = " Make it dense with .toarray()." if hasattr(value, "toarray") else ""
         raise DataError(f"{name} is a {type(value).__name__}, not an array or a table of numbers.{advice}")
+    if isinstance(value, list | tuple) and any(hasattr(part, "__dask_graph__") for part in value):
+        raise DataError(f"{name} is a list of dask arrays or the like, which would be computed here. Join them: dask.array.concatenate.")
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise DataError(
             f"{name} is a masked array with masked elements. Missing values are not guessed: fill them with .filled(...) or drop such rows."
