@@ -24,7 +24,7 @@ from dagtrain.trace import scan, trace
 if TYPE_CHECKING:
     from dagtrain import data, draw
     from dagtrain.tasks import from_delayed
-    from dagtrain.train import History, Trainer, load
+    from dagtrain.train import History, Trainer, callbacks, load
 
 __all__ = [
     "Graph",
@@ -36,6 +36,7 @@ __all__ = [
     "__version__",
     "array",
     "bernoulli",
+    "callbacks",
     "compile",
     "data",
     "draw",
@@ -91,6 +92,8 @@ _LATER = {
 def __getattr__(name: str) -> Any:
     if name in ("data", "draw", "tasks", "train", "cluster"):
         return import_module(f"dagtrain.{name}")
+    if name == "callbacks":
+        return import_module("dagtrain.train.callbacks")
     if name in _LATER:
         return getattr(import_module(_LATER[name]), name)
     raise AttributeError(f"module 'dagtrain' has no attribute {name!r}")

@@ -14,6 +14,7 @@
     ├── ArgumentError             an argument is wrong              (also ValueError)
     │   └── UnknownNameError      a name that is not on the list
     ├── DataError                 the user's data cannot be used    (also ValueError)
+    ├── LedgerError               samples left out or used twice    (also RuntimeError)
     ├── CheckpointError           a checkpoint cannot be used       (also RuntimeError)
     ├── ClusterError              the cluster cannot go on          (also RuntimeError)
     └── MissingDependencyError    an optional package is absent     (also ImportError)
@@ -36,6 +37,7 @@ __all__ = [
     "ExecutionError",
     "GradientError",
     "GraphError",
+    "LedgerError",
     "MissingDependencyError",
     "NoGradientError",
     "NotConnectedError",
@@ -137,6 +139,10 @@ def _bare(name: object) -> str:
 
 class DataError(DagtrainError, ValueError):
     """The data given by the user cannot be used."""
+
+
+class LedgerError(DagtrainError, RuntimeError):
+    """A sample was left out of an epoch, or used more than once in it."""
 
 
 class CheckpointError(DagtrainError, RuntimeError):

@@ -132,6 +132,10 @@ class Reporter:
         self._line(self._joined(self._table.row(row)))
         self._wait()
 
+    def event(self, line: str) -> None:
+        """Say that something happened besides the steps, as a line of its own."""
+        self._line(line)
+
     def finish(self, info: Mapping[str, Any]) -> None:
         """Say how it ended: each entry of ``info`` that is not None on a line of its own."""
         self.close()

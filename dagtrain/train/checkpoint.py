@@ -24,13 +24,14 @@ from dagtrain.data import BatchPlan
 from dagtrain.errors import CheckpointError, NotFiniteError
 from dagtrain.plan.blas import blas_description
 from dagtrain.train.description import describe, describe_structure
+from dagtrain.train.ledger import Entry
 from dagtrain.train.manifest import LIMIT, NAME, Arrays, Manifest, TensorFile, parse
 from dagtrain.train.objective import CostObjective, ModelObjective
-from dagtrain.train.state import State
+from dagtrain.train.state import Begun, State
 from dagtrain.train.step import Program
 from dagtrain.train.storage import Store
 
-__all__ = ["Checkpoint", "describe_run", "read", "refuse_not_finite", "tidy", "write"]
+__all__ = ["Checkpoint", "batches_of", "describe_run", "read", "refuse_not_finite", "tidy", "write"]
 
 Array = np.ndarray[Any, Any]
 TENSORS = re.compile(r"state-[0-9a-f]{16}\.safetensors")
@@ -47,8 +48,22 @@ class Checkpoint(NamedTuple):
     path: str
 
 
+def batches_of(plan: BatchPlan) -> dict[str, int | str]:
+    """What batches are cut by."""
+    order = {"global": True, "none": False}.get(plan.order_name, plan.order_name)
+    return {"samples": plan.samples, "batch_size": plan.batch_size, "shards": int(plan.shards), "shuffle": order}
+
+
 def describe_run(
-    program: Program, optimizer: Any, shards: int | str, plan: BatchPlan | None, state: State, epochs: int, history: dict[str, list[float]]
+    program: Program,
+    optimizer: Any,
+    shards: int | str,
+    plan: BatchPlan | None,
+    state: State,
+    epochs: int,
+    history: dict[str, list[float]],
+    begun: Begun | None = None,
+    ledger: tuple[Entry, ...] = (),
 ) -> Manifest:
     """The manifest of a state, without its tensor file."""
     from dagtrain import __version__
@@ -65,11 +80,10 @@ def describe_run(
         assert isinstance(objective, CostObjective)
         told = {"kind": "cost", "model": describe(objective.cost), "structure": describe_structure(program.layout.structure)}
     keys = {"update": program.update.graphs["update"].key} if program.update.graphs else {}
-    batches = None
+    batches = None if begun is None else begun.batches
     if plan is not None:
-        order = {"global": True, "none": False}.get(plan.order_name, plan.order_name)
         keys["shard"] = program.shard_graph(len(plan.step(0, 0)[0])).key
-        batches = {"samples": plan.samples, "batch_size": plan.batch_size, "shards": int(plan.shards), "shuffle": order}
+        batches = batches_of(plan)
     return Manifest(
         step=state.step,
         epochs=epochs,
@@ -87,6 +101,9 @@ def describe_run(
         keys=keys,
         versions={"dagtrain": __version__, "numpy": np.__version__, "blas": blas_description()},
         history={name: [float(v) for v in values] for name, values in history.items()},
+        begun=begun,
+        rate_scale=float(state.rate_scale),
+        ledger=ledger,
     )
 
 
@@ -208,6 +225,7 @@ def _state(data: bytes, manifest: Manifest) -> State:
         _vector([found[f"statistics.{n}"] for n in manifest.statistics.names], manifest.statistics.dtype),
         {name: _vector([found[f"slots.{name}"]], manifest.parameters.dtype) for name in manifest.slots},
         manifest.step,
+        manifest.rate_scale,
     )
     try:
         refuse_not_finite(manifest, state)

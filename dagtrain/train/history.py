@@ -1,11 +1,49 @@
-"""What a training run tells afterwards: a value of every quantity for each epoch, and the fingerprint of the weights."""
+"""What a training run tells afterwards: a value of every quantity for each epoch, what happened, and the fingerprint of the weights."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["History"]
+__all__ = ["Event", "History"]
+
+
+class Event(str):
+    """Something that happened besides the steps: its text, and when.
+
+    Attributes
+    ----------
+    seconds
+        Since `fit` began.
+    step
+        Updates made since the beginning of training, as far as was known.
+    kind
+        "resume", "cluster", "stop", "callback".
+
+    Examples
+    --------
+    >>> event = Event("a worker was lost", seconds=1.25, step=40, kind="cluster")
+    >>> event, event.line
+    ('a worker was lost', '1.2 s, step 40: a worker was lost')
+    """
+
+    seconds: float
+    step: int
+    kind: str
+
+    def __new__(cls, text: str, seconds: float = 0.0, step: int = 0, kind: str = "cluster") -> Event:
+        """Make one."""
+        event = super().__new__(cls, text)
+        event.seconds, event.step, event.kind = seconds, step, kind
+        return event
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return str(self), self.seconds, self.step, self.kind
+
+    @property
+    def line(self) -> str:
+        """The event with its time and step, as it stands in a log."""
+        return f"{self.seconds:.1f} s, step {self.step}: {self}"
 
 
 @dataclass
@@ -19,14 +57,17 @@ class History:
     fingerprint
         SHA-256 of the weights at the end; equal fingerprints mean equal bits.
     events
-        What happened besides: a worker lost, a segment repeated, ….
+        What happened besides: a worker lost, a segment repeated, a stop. Each is a text that knows when: see `Event`.
+    stopped
+        Why training ended before its epochs were done; None where they were.
     info
         Engine, workers, shards, versions: what the run was made with.
     """
 
     history: dict[str, list[float]] = field(default_factory=dict)
     fingerprint: str = ""
-    events: list[str] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    stopped: str | None = None
     info: dict[str, Any] = field(default_factory=dict)
 
     def add(self, row: dict[str, float]) -> None:
@@ -41,4 +82,5 @@ class History:
 
     def __repr__(self) -> str:
         last = ", ".join(f"{k}={v[-1]:.4g}" for k, v in self.history.items() if v)
-        return f"<History: {self.epochs} epochs; {last}; fingerprint {self.fingerprint[:16]}>"
+        stopped = f"; stopped: {self.stopped}" if self.stopped else ""
+        return f"<History: {self.epochs} epochs; {last}; fingerprint {self.fingerprint[:16]}{stopped}>"

@@ -20,16 +20,23 @@ import numpy as np
 from dagtrain.errors import CheckpointError
 from dagtrain.graph import Spec
 from dagtrain.train.description import complete, differences
+from dagtrain.train.entries import entry_of, hexadecimal_in, number_in, refuse_constant, shape_of, texts_in, unique, whole_in
+from dagtrain.train.ledger import Entry
+from dagtrain.train.state import Begun
 from dagtrain.train.vector import VectorLayout
 
 __all__ = ["LIMIT", "NAME", "Arrays", "Manifest", "TensorFile", "parse", "seal"]
 
 NAME = "checkpoint.json"
-FORMAT, VERSION = "dagtrain checkpoint", 1
+FORMAT, VERSION = "dagtrain checkpoint", 2
+FIRST: dict[str, Any] = {"begun": None, "rate_scale": 1.0, "ledger": [], "keys": {}}
+"""What version 1 did not have (all its checkpoints lie at the end of an epoch), and what it had otherwise (the graphs' keys)."""
 LIMIT = 8 << 20
 """Most bytes of a manifest: what 10,000 arrays and 10,000 epochs need, and no more than JSON of any kind is read in a second."""
 ROW_ELEMENTS = 1 << 28
 """Most elements of one sample: 1 GiB of float32."""
+SAMPLES = 1 << 40
+"""Most samples of a ledger."""
 FLOATS = ("<f4", "<f8")
 DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
 
@@ -77,7 +84,11 @@ class Manifest:
     Attributes
     ----------
     step, epochs
-        Updates made, and epochs done: a checkpoint lies at the end of an epoch.
+        Updates made, and epochs done.
+    begun
+        How far the next epoch is, where the checkpoint lies within it.
+    rate_scale
+        That of the state.
     seed, shards
         As given to the trainer.
     batches
@@ -96,6 +107,8 @@ class Manifest:
         dagtrain, NumPy and BLAS.
     history
         One value for each epoch, as in `History`.
+    ledger
+        What `Trainer.ledger` knows.
     tensors
         The other file.
     """
@@ -116,7 +129,15 @@ class Manifest:
     keys: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     history: dict[str, list[float]] = field(default_factory=dict)
+    begun: Begun | None = None
+    rate_scale: float = 1.0
+    ledger: tuple[Entry, ...] = ()
     tensors: TensorFile | None = None
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Epochs done, and steps of the next one."""
+        return self.epochs, 0 if self.begun is None else self.begun.steps
 
     def to_json(self) -> bytes:
         """The file's content; a history too long for the file is left out."""
@@ -129,6 +150,10 @@ class Manifest:
             "statistics": _listed(self.statistics),
             "objective": self.objective,
             "optimizer": self.optimizer,
+            # Text, since JSON has no infinity, and an exact sum may be one.
+            "begun": self.begun and {**self.begun._asdict(), "sums": [v.hex() for v in self.begun.sums]},
+            "rate_scale": self.rate_scale,
+            "ledger": [entry._asdict() for entry in self.ledger],
             "history": {name: [v if math.isfinite(v) else None for v in values] for name, values in self.history.items()},
             "tensors": None if self.tensors is None else self.tensors._asdict(),
         }
@@ -225,8 +250,8 @@ def parse(data: bytes, where: str) -> Manifest:
             raise ValueError("its last line is missing: it was cut off, or is something else")
         if hashlib.sha256(data[: sealed.start()]).hexdigest().encode() != sealed[1]:
             raise ValueError("its content is not what was saved: its SHA-256 differs")
-        entries = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
-        return _manifest(_entry({"it": entries}, "it", dict))
+        entries = json.loads(data.decode(), object_pairs_hook=unique, parse_constant=refuse_constant)
+        return _manifest(entry_of({"it": entries}, "it", dict))
     except RecursionError:
         reason = "it is nested too deeply"
     except KeyError as error:
@@ -239,29 +264,35 @@ def parse(data: bytes, where: str) -> Manifest:
 def _manifest(e: dict[str, Any]) -> Manifest:
     if e.get("format") != FORMAT:
         raise ValueError(f"its format is not {FORMAT!r}")
-    version = _whole(e, "version", 1)
-    if version != VERSION:
-        raise ValueError(f"its format has version {version} and this dagtrain reads version {VERSION}: use the dagtrain that wrote it")
-    rows = _entry(e, "rows", dict)
-    tensors = _entry(e, "tensors", dict)
+    version = whole_in(e, "version", 1)
+    if version > VERSION:
+        reads = f"this dagtrain reads versions 1 to {VERSION}"
+        raise ValueError(f"its format has version {version} and {reads}: use the dagtrain that wrote it")
+    if version == 1:
+        e |= FIRST
+    rows = entry_of(e, "rows", dict)
+    tensors = entry_of(e, "tensors", dict)
     found = Manifest(
-        step=_whole(e, "step", 0),
-        epochs=_whole(e, "epochs", 0),
-        seed=_whole(e, "seed", 0),
-        shards="auto" if e["shards"] == "auto" else _whole(e, "shards", 1),
-        batches=None if e["batches"] is None else _batches(_entry(e, "batches", dict)),
+        step=whole_in(e, "step", 0),
+        epochs=whole_in(e, "epochs", 0),
+        seed=whole_in(e, "seed", 0),
+        shards="auto" if e["shards"] == "auto" else whole_in(e, "shards", 1),
+        batches=None if e["batches"] is None else _batches(entry_of(e, "batches", dict)),
         x=_spec(rows, "x"),
         y=None if rows["y"] is None else _spec(rows, "y"),
         parameters=_arrays(e, "parameters"),
         statistics=_arrays(e, "statistics"),
-        slots=tuple(_texts(e, "slots")),
-        fingerprint=_hexadecimal(e, "fingerprint"),
-        objective=_entry(e, "objective", dict),
-        optimizer=_entry(e, "optimizer", dict),
-        keys={k: _entry(e["keys"], k, str) for k in _entry(e, "keys", dict)},
-        versions={k: _entry(e["versions"], k, str) for k in _entry(e, "versions", dict)},
-        history={k: _values(e["history"], k) for k in _entry(e, "history", dict)},
-        tensors=TensorFile.of(_whole(tensors, "size", 8), _hexadecimal(tensors, "sha256")),
+        slots=tuple(texts_in(e, "slots")),
+        fingerprint=hexadecimal_in(e, "fingerprint"),
+        objective=entry_of(e, "objective", dict),
+        optimizer=entry_of(e, "optimizer", dict),
+        keys={k: entry_of(e["keys"], k, str) for k in entry_of(e, "keys", dict)},
+        versions={k: entry_of(e["versions"], k, str) for k in entry_of(e, "versions", dict)},
+        begun=None if e["begun"] is None else _begun(entry_of(e, "begun", dict)),
+        rate_scale=number_in(e, "rate_scale"),
+        ledger=tuple(map(_ledger_entry, entry_of(e, "ledger", list))),
+        history={k: _values(e["history"], k) for k in entry_of(e, "history", dict)},
+        tensors=TensorFile.of(whole_in(tensors, "size", 8), hexadecimal_in(tensors, "sha256")),
     )
     # The name follows from the content's hash, so that no path in the file is ever followed.
     if found.tensors is None or tensors["name"] != found.tensors.name:
@@ -273,68 +304,38 @@ def _manifest(e: dict[str, Any]) -> Manifest:
     return found
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("an entry is there twice")
-    return found
+def _begun(given: dict[str, Any]) -> Begun:
+    batches = _batches(entry_of(given, "batches", dict))
+    steps = whole_in(given, "steps", 1)
+    if steps > -(-int(batches["samples"]) // int(batches["batch_size"])):
+        raise ValueError("its entry 'begun' has more steps than an epoch")
+    return Begun(steps, tuple(float.fromhex(v) for v in texts_in(given, "sums")), number_in(given, "seconds"), batches)
 
 
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
-
-
-def _entry(entries: dict[str, Any], name: str, kind: type) -> Any:
-    value = entries[name]
-    if type(value) is not kind:
-        raise ValueError(f"its entry {name!r} is no {kind.__name__}")
-    return value
-
-
-def _whole(entries: dict[str, Any], name: str, least: int) -> int:
-    value: int = _entry(entries, name, int)
-    if not least <= value < 1 << 64:
-        raise ValueError(f"its entry {name!r} is out of range")
-    return value
-
-
-def _texts(entries: dict[str, Any], name: str) -> list[str]:
-    values: list[str] = _entry(entries, name, list)
-    if any(type(v) is not str for v in values):
-        raise ValueError(f"its entry {name!r} holds other things than texts")
-    return values
-
-
-def _hexadecimal(entries: dict[str, Any], name: str) -> str:
-    text: str = _entry(entries, name, str)
-    if not re.fullmatch(r"[0-9a-f]{64}", text):
-        raise ValueError(f"its entry {name!r} is no SHA-256")
-    return text
-
-
-def _shape(value: Any, name: str, most: int) -> tuple[int, ...]:
-    if type(value) is not list or len(value) > 32 or any(type(n) is not int or not 0 <= n < 1 << 48 for n in value):
-        raise ValueError(f"its entry {name!r} holds a shape that is none")
-    if math.prod(value) > most:
-        raise ValueError(f"its entry {name!r} holds a shape that is too large")
-    return tuple(value)
+def _ledger_entry(given: Any) -> Entry:
+    entry = entry_of({"ledger": given}, "ledger", dict)
+    other = tuple(shape_of(pair, "ledger", 1 << 56) for pair in entry_of(entry, "other", list))
+    samples = whole_in(entry, "samples", 1)
+    if samples > SAMPLES or any(len(pair) != 2 or pair[0] >= samples or pair[1] > 255 for pair in other):
+        raise ValueError("its entry 'ledger' counts samples that there are not")
+    return Entry(whole_in(entry, "epoch", 0), samples, entry_of(entry, "ended", bool), tuple((i, count) for i, count in other))
 
 
 def _spec(rows: dict[str, Any], name: str) -> Spec:
-    row = _entry(rows, name, dict)
+    row = entry_of(rows, name, dict)
     if row["dtype"] not in DTYPES:
         raise ValueError(f"the dtype of rows of {name} is none of {', '.join(DTYPES)}")
-    return Spec(_shape(row["shape"], name, ROW_ELEMENTS), np.dtype(row["dtype"]))
+    return Spec(shape_of(row["shape"], name, ROW_ELEMENTS), np.dtype(row["dtype"]))
 
 
 def _arrays(entries: dict[str, Any], name: str) -> Arrays:
-    given = _entry(entries, name, dict)
+    given = entry_of(entries, name, dict)
     if given["dtype"] not in FLOATS:
         raise ValueError(f"the dtype of its {name} is none of {', '.join(FLOATS)}")
-    pairs = _entry(given, "arrays", list)
+    pairs = entry_of(given, "arrays", list)
     if any(type(p) is not list or len(p) != 2 or type(p[0]) is not str for p in pairs):
         raise ValueError(f"its entry {name!r} is no list of names and shapes")
-    found = Arrays(tuple(p[0] for p in pairs), tuple(_shape(p[1], name, 1 << 48) for p in pairs), given["dtype"])
+    found = Arrays(tuple(p[0] for p in pairs), tuple(shape_of(p[1], name, 1 << 48) for p in pairs), given["dtype"])
     if len(set(found.names)) < len(pairs):
         raise ValueError(f"two of its {name} have one name")
     return found
@@ -343,12 +344,12 @@ def _arrays(entries: dict[str, Any], name: str) -> Arrays:
 def _batches(given: dict[str, Any]) -> dict[str, int | str]:
     if set(given) != set(BATCHES):
         raise ValueError(f"its entry 'batches' does not hold {', '.join(BATCHES)}")
-    shuffle = _entry(given, "shuffle", str if isinstance(given["shuffle"], str) else bool)
-    return {n: shuffle if n == "shuffle" else _whole(given, n, 1) for n in BATCHES}
+    shuffle = entry_of(given, "shuffle", str if isinstance(given["shuffle"], str) else bool)
+    return {n: shuffle if n == "shuffle" else whole_in(given, n, 1) for n in BATCHES}
 
 
 def _values(history: dict[str, Any], name: str) -> list[float]:
-    values = _entry(history, name, list)
+    values = entry_of(history, name, list)
     if any(v is not None and type(v) not in (int, float) for v in values):
         raise ValueError(f"its history of {name!r} holds other things than numbers")
     return [math.nan if v is None else float(v) for v in values]

@@ -1,8 +1,8 @@
-"""A folder of checkpoints, one for each epoch of a run, of which the last few are kept.
+"""A folder of checkpoints of one run, at the end of epochs and within them, of which the last few are kept.
 
-    runs/a/epoch-000010/  epoch-000011/  epoch-000012/        latest: the last one that is whole
+    runs/a/epoch-000011/  epoch-000012/  epoch-000012-step-000000340/        latest: the last one that is whole
 
-They are written by a thread while the next epoch runs: a state that was handed over is not changed any more.
+They are written by a thread while training goes on: a state that was handed over is not changed any more.
 """
 
 from __future__ import annotations
@@ -22,13 +22,39 @@ from dagtrain.train.storage import Store, open_store
 
 __all__ = ["Run", "latest"]
 
-EPOCH = re.compile(r"epoch-(\d{6,18})")
+FOLDER = re.compile(r"epoch-(\d{6,18})(?:-step-(\d{9,18}))?")
+Place = tuple[int, int]
+"""Epochs done, and steps of the next one."""
 
 
-def epochs_in(store: Store) -> dict[int, str]:
-    """Epochs that have a folder, in order, and the folder's name."""
-    found = {int(m[1]): name for name in store.names() if (m := EPOCH.fullmatch(name))}
+def folder_of(place: Place) -> str:
+    """The name of the folder of a place.
+
+    Examples
+    --------
+    >>> folder_of((12, 0)), folder_of((12, 340))
+    ('epoch-000012', 'epoch-000012-step-000000340')
+    """
+    epochs, steps = place
+    return f"epoch-{epochs:06d}" + (f"-step-{steps:09d}" if steps else "")
+
+
+def places_in(store: Store) -> dict[Place, str]:
+    """Places that have a folder, in order, and the folder's name."""
+    found = {(int(m[1]), int(m[2] or 0)): name for name in store.names() if (m := FOLDER.fullmatch(name))}
     return dict(sorted(found.items()))
+
+
+def told(place: Place) -> str:
+    """A place as a person says it.
+
+    Examples
+    --------
+    >>> told((1, 0)), told((2, 1)), told((0, 7))
+    ('1 epoch', '2 epochs and 1 step', '7 steps')
+    """
+    parts = [f"{n} {noun}{'' if n == 1 else 's'}" for n, noun in zip(place, ("epoch", "step"), strict=True) if n]
+    return " and ".join(parts) or "0 epochs"
 
 
 def latest(store: Store) -> Checkpoint | None:
@@ -40,7 +66,7 @@ def latest(store: Store) -> Checkpoint | None:
         If there are checkpoints and none is whole: what is wrong with the last.
     """
     damaged: list[CheckpointError] = []
-    for name in reversed(epochs_in(store).values()):
+    for name in reversed(places_in(store).values()):
         try:
             found = read(store.inside(name))
         except CheckpointError as error:
@@ -85,12 +111,13 @@ class Run:
         if found is None:
             return None
         there = found.manifest
-        if there.epochs < here.epochs or (there.epochs == here.epochs and there.fingerprint == here.fingerprint):
+        if there.place < here.place or (there.place == here.place and there.fingerprint == here.fingerprint):
             return None
         if not resume:
             raise ArgumentError(
-                f"{self.store.path} already holds checkpoints of a run, up to epoch {there.epochs}. Go on from them with resume=True, "
-                "or give another folder."
+                f"{self.store.path} already holds checkpoints of a run, up to epoch {there.epochs}"
+                f"{f', step {there.place[1]} of the next' if there.begun else ''}. Go on from them with resume=True, or give "
+                "another folder."
             )
         different = there.differences(here)
         if different:
@@ -98,28 +125,36 @@ class Run:
                 f"{found.path} cannot be gone on from, since the settings differ: {'; '.join(different)}. "
                 "Make them the same, or begin another run in another folder."
             )
-        if there.epochs == here.epochs:
-            raise ArgumentError(f"the trainer and {found.path} have each done {there.epochs} epochs and hold different weights: use one.")
+        if there.place == here.place:
+            raise ArgumentError(f"the trainer and {found.path} have each done {told(there.place)} and hold different weights: use one.")
         check_versions(there, here, found.path, exact)
         return found
 
     def save(self, manifest: Manifest, state: State) -> None:
-        """Write the state at the end of an epoch, while the caller goes on; errors of the write before it come up here."""
+        """Write the state, while the caller goes on; errors of the write before it come up here."""
         refuse_not_finite(manifest, state)
         self._wait()
         self._writing = self._pool.submit(self._write, manifest, state)
 
     def _write(self, manifest: Manifest, state: State) -> None:
-        write(self.store.inside(f"epoch-{manifest.epochs:06d}"), manifest, state)
+        write(self.store.inside(folder_of(manifest.place)), manifest, state)
         with suppress(CheckpointError):  # what is left over takes space and harms nothing
-            self._prune(manifest.epochs)
+            self._prune(manifest.place)
 
-    def _prune(self, last: int) -> None:
+    def after_epochs(self, epochs: int) -> State | None:
+        """The state at the end of an epoch, where it is still kept and whole."""
+        self._wait()
+        with suppress(CheckpointError):
+            found = read(self.store.inside(folder_of((epochs, 0))))
+            return None if found is None else found.state
+        return None
+
+    def _prune(self, last: Place) -> None:
         """Remove the oldest, and what writes that never ended have left."""
-        folders = [(self.store.inside(name), epoch) for epoch, name in epochs_in(self.store).items() if epoch <= last]
-        whole_ones = [folder for folder, _ in folders if NAME in folder.names()]
+        folders = [self.store.inside(name) for place, name in places_in(self.store).items() if place <= last]
+        whole_ones = [folder for folder in folders if NAME in folder.names()]
         kept = whole_ones if self.keep is None else whole_ones[-self.keep :]
-        for folder, _ in folders:
+        for folder in folders:
             if folder not in kept:
                 folder.remove(NAME)  # first, so that what is half removed does not count
                 tidy(folder, None)

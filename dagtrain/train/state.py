@@ -4,13 +4,34 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["State"]
+__all__ = ["Begun", "State"]
 
 Array = np.ndarray[Any, Any]
+
+
+class Begun(NamedTuple):
+    """How far the epoch under way is: what is due besides the state to go on in its midst.
+
+    Attributes
+    ----------
+    steps
+        Steps of it that are done.
+    sums
+        Loss and metrics of these steps, each times its samples, added in order.
+    seconds
+        What they took.
+    batches
+        What the batches were cut by: samples, batch size, shards and shuffling.
+    """
+
+    steps: int
+    sums: tuple[float, ...]
+    seconds: float
+    batches: dict[str, int | str]
 
 
 @dataclass

@@ -1,6 +1,6 @@
-"""`Trainer`: fit, evaluate, predict.
+"""`Trainer`: what is to be trained and how, and `fit`.
 
-    Trainer ── Program (compiled step) ──▶ engine.run(program, source, state, batches) ──▶ state
+    Trainer ── Program (compiled step) ──▶ Loop ── session.run(state, batches, watch) ──▶ state
 
 The loop knows epochs, batches and progress; an engine knows where shards run. The final weights are a pure function of model, data, seed
 and shards.
@@ -8,7 +8,7 @@ and shards.
 
 from __future__ import annotations
 
-import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
@@ -16,24 +16,22 @@ from typing import Any, Literal
 import numpy as np
 
 from dagtrain import optim
-from dagtrain.data import BatchPlan, open_source
+from dagtrain.data import BatchPlan
 from dagtrain.data.batches import check_shuffle, whole
-from dagtrain.data.source import lies_elsewhere
-from dagtrain.errors import ArgumentError, NotFiniteError, UnknownNameError
-from dagtrain.graph import Graph, Spec
+from dagtrain.errors import ArgumentError, UnknownNameError
+from dagtrain.graph import Spec
 from dagtrain.plan.blas import blas_description
-from dagtrain.train.checkpoint import describe_run, refuse_not_finite, write
-from dagtrain.train.diagnose import explain_not_finite
-from dagtrain.train.engines import Unwatched, choose_engine
+from dagtrain.train.callback import Callback, Callbacks
+from dagtrain.train.checkpoint import batches_of
+from dagtrain.train.engines import choose_engine
 from dagtrain.train.history import History
-from dagtrain.train.manifest import Manifest
+from dagtrain.train.loop import Loop
 from dagtrain.train.objective import CostObjective, ModelObjective, Objective
-from dagtrain.train.predict import Predictor
-from dagtrain.train.rows import check_alike, check_rows, open_rows
+from dagtrain.train.rows import check_alike, open_rows
 from dagtrain.train.runs import Run
-from dagtrain.train.state import State
 from dagtrain.train.step import Program, evaluation_pieces
-from dagtrain.train.storage import open_store
+from dagtrain.train.stopping import Stopping, interruptible
+from dagtrain.train.trained import Trained
 
 __all__ = ["Trainer"]
 
@@ -41,7 +39,7 @@ Array = np.ndarray[Any, Any]
 ENGINES = ("auto", "inline", "scheduler", "lanes")
 
 
-class Trainer:
+class Trainer(Trained):
     """Trains a model, or any cost function, on arrays or dask collections.
 
     Parameters
@@ -126,11 +124,7 @@ class Trainer:
         self.model = model
         self.optimizer = optim.find(optimizer)
         self.shards, self.seed, self.engine, self.threads, self.client = shards, seed, engine, threads, client
-        self.history: History | None = None
-        self._program: Program | None = None
-        self._state: State | None = None
-        self._epochs_done = 0
-        self._sample: tuple[Any, BatchPlan] | None = None
+        super().__init__()
 
     # ---- training
 
@@ -145,12 +139,17 @@ class Trainer:
         shuffle: bool | Literal["global", "local", "none"] = True,
         verbose: int = 1,
         reporter: Any = None,
+        callbacks: Sequence[Callback] = (),
         checkpoint: Any = None,
+        checkpoint_every: float | Literal["epoch"] = "epoch",
         resume: bool = False,
         keep: int | None = 3,
         exact: bool = False,
     ) -> History:
         """Train; called again, it goes on where it was.
+
+        The first Ctrl-C ends training at the next step (on a cluster, at the end of the steps that are under way) and returns; what was
+        learnt is kept, and goes on from there to the same bits. The second raises KeyboardInterrupt at once.
 
         Parameters
         ----------
@@ -169,8 +168,13 @@ class Trainer:
             0 silent, 1 progress and table, 2 table.
         reporter
             Takes the place of the console; see `dagtrain.report.Reporter`.
+        callbacks
+            What is called on the way; see `dagtrain.train.callbacks`.
         checkpoint
-            Folder (or fsspec address) that gets a checkpoint after each epoch, written while training goes on; see `load`.
+            Folder (or fsspec address) that gets a checkpoint after each epoch, and where training is stopped within one, written while
+            training goes on; see `load`.
+        checkpoint_every
+            ``"epoch"``, or seconds: within an epoch, too, a checkpoint is written whenever that many have passed since the last one.
         resume
             Go on from the last checkpoint there, if there is one, on any engine and any number of workers: to the same bits.
         keep
@@ -188,6 +192,11 @@ class Trainer:
         epochs = whole("epochs", epochs, 1)
         if resume and checkpoint is None:
             raise ArgumentError('resume=True needs the folder of the checkpoints, as in fit(..., checkpoint="runs/a", resume=True).')
+        if self._loop is not None:
+            raise ArgumentError("the trainer is in the midst of a fit: stop that one first, or use another trainer.")
+        every = None if checkpoint_every == "epoch" else _seconds(checkpoint_every)
+        stopping = Stopping()
+        listeners = Callbacks(callbacks, stopping.ask)
         reporter = _console(verbose) if reporter is None else reporter
         engine = choose_engine(self.engine, self.threads, self.client)
         check_shuffle(shuffle)
@@ -203,152 +212,52 @@ class Trainer:
         if validation is not None:
             program.for_evaluation([p.stop - p.start for p in evaluation_pieces(validation.samples)])
         self._sample = source, plan
+        self._begin_anew_if_other(plan)
         history = History(info=self._info(engine, plan))
         state = self._state if self._state is not None else program.first_state()
         found = None if run is None else run.begin(self._describe(program, plan, state, {}), resume, exact)
         if found is not None:
-            state = self._take(program, found.state, found.manifest.epochs)
+            self._take(program, found)
+            self._begin_anew_if_other(plan)
             history.history = {name: list(values) for name, values in found.manifest.history.items()}
-            history.events.append(f"went on from {found.path}")
+        elif self._state is None:
+            self._state = state
+        better = self._quantities(program, validation is not None)
+        listeners.bind(self, better)
+        loop = Loop(self, program, source, plan, history, reporter, listeners, stopping, validation, run, every)
         first = self._epochs_done if resume else 0
-        better = dict(zip(program.names, (False, *self._objective.higher_is_better), strict=True))
         reporter.start({**history.info, "dashboard": engine.dashboard, "epoch": first, "epochs": epochs, "higher_is_better": better})
-        with closing(reporter), engine.session(program, source) as session, run or nullcontext():
-            for epoch in range(first, epochs):
-                state, row = self._epoch(session, program, source, plan, state, reporter, history)
-                timing = {name: row.pop(name) for name in ("seconds", "samples_per_second")}
-                if validation is not None:
-                    sums = session.evaluate(validation, state, Unwatched())
-                    row |= {f"val_{n}": float(v) / validation.samples for n, v in zip(program.names, sums, strict=True)}
-                row |= timing
-                self._state = state
-                self._epochs_done += 1
-                history.add(row)
-                if run is not None:
-                    run.save(self._describe(program, plan, state, history.history), state)
-                reporter.epoch({"epoch": epoch + 1, "epochs": epochs, **row})
+        self.history, self._loop = history, loop
+        try:
+            with closing(reporter), interruptible(stopping), engine.session(program, source) as session, run or nullcontext():
+                if found is not None:
+                    loop.event(f"went on from {found.path}", "resume")
+                loop.train(session, first, epochs)
+        finally:
+            self._loop = None
+            state = self._state or state
+            if state.step == 0:  # who has trained nothing is bound to no data
+                self._state = None
         history.fingerprint = state.fingerprint
-        reporter.finish({"fingerprint": history.fingerprint, "events": history.events or None})
-        self.history = history
+        # A reporter that was told of events when they happened need not be told again.
+        events = None if hasattr(reporter, "event") else history.events or None
+        reporter.finish({"fingerprint": history.fingerprint, "events": events})
+        if listeners.error is not None:
+            raise listeners.error
         return history
 
-    def _epoch(
-        self, session: Any, program: Program, source: Any, plan: BatchPlan, state: State, reporter: Any, history: History
-    ) -> tuple[State, dict[str, float]]:
-        began = time.perf_counter()
-        batches = [plan.step(self._epochs_done, i) for i in range(plan.steps_per_epoch)]
-        counts = [sum(len(s) for s in batch) for batch in batches]
-        totals = np.zeros(len(program.names))
+    def stop(self, reason: str = "stopped") -> bool:
+        """End the fit that runs at its next boundary, as Ctrl-C does; to be called by callbacks, or by another thread.
 
-        class Seen(Unwatched):
-            def step(self, i: int, sums: Array) -> None:
-                if not np.isfinite(sums[0]):
-                    raise NotFiniteError(f"the loss of step {i} is {sums[0]}")
-                totals[...] += sums * counts[i]
-                reporter.step(i + 1, len(batches), float(sums[0]))
-
-            def event(self, text: str) -> None:
-                history.events.append(text)
-
-        try:
-            after, _ = session.run(state, batches, Seen())
-            if not (np.isfinite(after.parameters).all() and np.isfinite(after.statistics).all()):
-                raise NotFiniteError("the last step made a parameter NaN or infinite")
-        except NotFiniteError:
-            raise explain_not_finite(program, source, state, batches) from None
-        seconds = time.perf_counter() - began
-        row = {n: float(t) / source.samples for n, t in zip(program.names, totals, strict=True)}
-        return after, {**row, "seconds": seconds, "samples_per_second": source.samples / seconds}
-
-    # ---- after training
-
-    def evaluate(self, x: Any, y: Any = None) -> dict[str, float]:
-        """Loss and metrics on other data, as means over its samples."""
-        program, state = self._trained("evaluate")
-        engine = choose_engine(self.engine, self.threads, self.client)
-        source = open_rows(self._objective, x, y)
-        check_alike(program, source)
-        with engine.session(program, source) as session:
-            sums = session.evaluate(source, state, Unwatched())
-        return {n: float(v) / source.samples for n, v in zip(program.names, sums, strict=True)}
-
-    def predict(self, x: Any, batch_size: int = 1024) -> Any:
-        """The model's outputs: a NumPy array, or for data that lies elsewhere a (lazy) dask array of as many blocks.
-
-        Parameters
-        ----------
-        x
-            Samples along the first axis: NumPy array, list, pandas, dask array or DataFrame, list of delayed values or futures.
-        batch_size
-            Rows computed at once, counted from the beginning of each partition. A partition gives the same bits as its rows given as an
-            array; rows in other batches may differ in the last bits.
+        Returns
+        -------
+        bool
+            Whether there was a fit to be stopped.
         """
-        program, state = self._trained("predict")
-        batch_size = whole("batch_size", batch_size, 1)
-        if lies_elsewhere(x):
-            return Predictor(program, state, batch_size).lazily(x)
-        source = open_source(x, None, targets=None)
-        check_rows(program, source.x_spec.shape)
-        return Predictor(program, state, batch_size)(source.local()[0])
-
-    def save(self, path: Any) -> None:
-        """Write everything that `dagtrain.load` needs to a folder or fsspec address; a checkpoint that is there counts until it is done.
-
-        Raises
-        ------
-        NotFiniteError
-            If a parameter is NaN or infinite.
-        CheckpointError
-            If it cannot be written; says which file and why.
-        """
-        program, state = self._trained("be saved")
-        rows = {} if self.history is None else self.history.history
-        manifest = self._describe(program, None if self._sample is None else self._sample[1], state, rows)
-        refuse_not_finite(manifest, state)
-        write(open_store(path), manifest, state)
-
-    # ---- what can be looked at
-
-    @property
-    def parameters(self) -> Any:
-        """The parameters as a nest of arrays (copies)."""
-        program, state = self._trained("give its parameters")
-        return program.layout.tree(state.parameters.copy())
-
-    @property
-    def program(self) -> Program:
-        """The compiled step."""
-        return self._trained("give its program")[0]
-
-    def summary(self) -> Any:
-        """Table of the model's layers for the rows it was trained on; see `dagtrain.nn.summarize`."""
-        program, _ = self._trained("sum its model up")
-        if not hasattr(self.model, "summary"):
-            raise ArgumentError("only a model made of layers can be summed up, not a plain cost function.")
-        return self.model.summary(Spec((1, *program.x.shape), program.x.dtype))
-
-    def graph(self, rows: int | None = None) -> Graph:
-        """The computational graph of one shard of this many rows (by default a full batch's first shard)."""
-        program, _ = self._trained("give its graph")
-        if rows is None:
-            rows = 1 if self._sample is None else len(self._sample[1].step(0, 0)[0])
-        return program.shard_graph(rows)
-
-    def step_graph(self, steps: int = 1) -> Any:
-        """The next training steps as a Dask graph that anyone can draw, inspect and compute: see `dagtrain.train.graph.StepGraph`.
-
-        It holds the state and the partitions of the data that these steps use, so that it can be computed anywhere.
-        """
-        from dagtrain.train.graph import StepGraph
-
-        program, state = self._trained("give its step graph")
-        if self._sample is None:
-            raise ArgumentError("the step graph needs data: fit first.")
-        steps = whole("steps", steps, 1)
-        source, plan = self._sample
-        first = self._epochs_done
-        batches = [plan.step(first + i // plan.steps_per_epoch, i % plan.steps_per_epoch) for i in range(steps)]
-        return StepGraph.of(program, source, state, batches)
+        loop = self._loop
+        if loop is not None:
+            loop.stopping.ask(reason)
+        return loop is not None
 
     # ---- within
 
@@ -368,18 +277,21 @@ class Trainer:
     def _compile(self, x: Spec, y: Spec | None) -> Program:
         return Program(self._objective, self.optimizer, x, y, self.seed)
 
-    def _take(self, program: Program, state: State, epochs: int) -> State:
-        """Have what was trained elsewhere."""
-        self._program, self._state, self._epochs_done = program, state, epochs
-        return state
+    def _begin_anew_if_other(self, plan: BatchPlan) -> None:
+        """An epoch that was begun with other batches cannot be gone on with."""
+        if self._begun is not None and self._begun.batches != batches_of(plan):
+            warnings.warn(
+                f"{self._begun.steps} steps of epoch {self._epochs_done} were done with other batches; it is begun anew with those given.",
+                UserWarning,
+                stacklevel=3,
+            )
+            self._begun = None
+            self._ledger.open(self._epochs_done, plan.samples, again=True)
 
-    def _describe(self, program: Program, plan: BatchPlan | None, state: State, history: dict[str, list[float]]) -> Manifest:
-        return describe_run(program, self.optimizer, self.shards, plan, state, self._epochs_done, history)
-
-    def _trained(self, purpose: str) -> tuple[Program, State]:
-        if self._program is None or self._state is None:
-            raise ArgumentError(f"the trainer cannot {purpose} before it was fitted: call fit(x, y) first.")
-        return self._program, self._state
+    def _tell(self, text: str, kind: str) -> None:
+        """Write an event of the fit that runs."""
+        if self._loop is not None:
+            self._loop.event(text, kind)
 
     def _info(self, engine: Any, plan: BatchPlan) -> dict[str, Any]:
         from dagtrain import __version__
@@ -402,6 +314,12 @@ def _console(verbose: int) -> Any:
     from dagtrain.report import Reporter
 
     return Reporter(verbose=verbose)
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ArgumentError(f'checkpoint_every is "epoch" or a number of seconds above 0, got {value!r}.')
+    return float(value)
 
 
 @contextmanager

@@ -1,0 +1,174 @@
+"""`Callback`: what a user may have called while training runs, under the names that Keras gave to the moments.
+
+fit ── on_train_begin ──┬── on_epoch_begin ──┬── on_train_batch_end ──┬── on_epoch_end ──┬── on_train_end
+│                    └─────── each step ──────┘                  │
+└────────────────────────── each epoch ──────────────────────────┘
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from dagtrain.errors import ArgumentError, UnknownNameError
+
+__all__ = ["Callback", "Callbacks", "Monitor"]
+
+Logs = Mapping[str, float]
+Mode = Literal["auto", "min", "max"]
+
+
+class Callback:
+    """Base of what is given as ``fit(callbacks=[...])``: override the moments that matter.
+
+    Epochs and batches are counted from 0. A callback sees the run and does not change its bits, except through the trainer: it may stop it,
+    save it, and set `Trainer.learning_rate_scale` between epochs. An exception in it ends training as a stop does, and is then raised.
+
+    Attributes
+    ----------
+    trainer
+        The trainer, from `on_train_begin` on; its `history` has the epochs so far.
+    quantities
+        What there is to monitor (``loss``, metrics, and the same with ``val_``), and whether more of it is better.
+
+    Examples
+    --------
+    >>> import dagtrain as dt, numpy as np
+    >>> class Patient(dt.callbacks.Callback):
+    ...     def on_epoch_end(self, epoch, logs):
+    ...         if epoch == 1:
+    ...             self.trainer.stop("two epochs are enough")
+    >>> trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(2)]), loss="cross_entropy")
+    >>> history = trainer.fit(np.eye(4, dtype="f4"), np.array([0, 1, 0, 1]), epochs=9, callbacks=[Patient()], verbose=0)
+    >>> history
+    <History: 2 epochs; ...; stopped: two epochs are enough>
+    """
+
+    trainer: Any = None
+    quantities: Mapping[str, bool] = {}
+
+    def on_train_begin(self) -> None:
+        """Before the first step of a fit. Where it goes on from a checkpoint, `trainer.history` has the epochs before."""
+
+    def on_train_end(self) -> None:
+        """After the last step, unless training ended by an error."""
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        """Before an epoch, or what is left of one."""
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """After an epoch: its loss and metrics, those on validation data (``val_…``), ``seconds`` and ``samples_per_second``."""
+
+    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
+        """After a step: the loss and metrics of its batch. On a cluster some steps are told at once, when they are done."""
+
+    def tell(self, text: str) -> None:
+        """Write a line to the log and to `History.events`."""
+        self.trainer._tell(text, "callback")
+
+    def known(self, monitor: str) -> str:
+        """The name, if it is that of a quantity; else UnknownNameError says which there are."""
+        if monitor not in self.quantities:
+            raise UnknownNameError.of(f"monitor of {type(self).__name__}", monitor, self.quantities)
+        return monitor
+
+
+class Monitor(Callback):
+    """Base of callbacks that follow one quantity, and know which of its values is better.
+
+    Parameters
+    ----------
+    monitor
+        Name of the quantity.
+    mode
+        "min", "max", or "auto": as the metric says.
+    min_delta
+        By how much a value must be better to count.
+    patience
+        Epochs that may pass without a better one.
+    """
+
+    def __init__(self, monitor: str, mode: Mode = "auto", min_delta: float = 0.0, patience: int = 0) -> None:
+        name = type(self).__name__
+        if mode not in ("auto", "min", "max"):
+            raise ArgumentError(f'{name}: mode is "auto", "min" or "max", got {mode!r}.')
+        for what, value in (("min_delta", min_delta), ("patience", patience)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+                raise ArgumentError(f"{name}: {what} is a number from 0 up, got {value!r}.")
+        self.monitor, self.mode, self.min_delta, self.patience = monitor, mode, min_delta, patience
+        self.best: float | None = None
+        self.wait = 0
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Which way the quantity should go."""
+        return self.quantities[self.known(self.monitor)] if self.mode == "auto" else self.mode == "max"
+
+    def reaches(self, value: float, wanted: float) -> bool:
+        """Whether a value is as good as wanted."""
+        return value >= wanted if self.higher_is_better else value <= wanted
+
+    def beats(self, value: float, other: float | None) -> bool:
+        """Whether a value is better than another by more than `min_delta`; any number is better than none."""
+        if math.isnan(value):
+            return False
+        if other is None:
+            return True
+        return value - self.min_delta > other if self.higher_is_better else value + self.min_delta < other
+
+    def improves(self, value: float) -> bool:
+        """Take a value in: whether it is the best so far."""
+        better = self.beats(value, self.best)
+        self.best = value if better else self.best
+        return better
+
+    def value(self, logs: Logs) -> float:
+        """The quantity in an epoch's logs."""
+        return logs[self.known(self.monitor)]
+
+    def before(self) -> Iterator[tuple[int, float]]:
+        """Forget all, then the epochs of the history that this fit goes on from, and the quantity in each."""
+        self.best, self.wait = None, 0
+        return enumerate(self.trainer.history.history.get(self.known(self.monitor), ()))
+
+
+class Callbacks:
+    """Some callbacks as one: each moment is passed on to all, in their order; the first exception is kept and asks for a stop.
+
+    Parameters
+    ----------
+    callbacks
+        In the order in which they are called.
+    stop
+        Called with a reason when one of them fails.
+    """
+
+    def __init__(self, callbacks: Sequence[Callback], stop: Callable[[str], object]) -> None:
+        if isinstance(callbacks, Callback) or not all(isinstance(c, Callback) for c in callbacks):
+            raise ArgumentError("callbacks is a list of dt.callbacks.Callback objects, as in callbacks=[dt.callbacks.EarlyStopping()].")
+        self._all, self._stop = list(callbacks), stop
+        self._each_batch = [c for c in self._all if getattr(c.on_train_batch_end, "__func__", None) is not Callback.on_train_batch_end]
+        self.error: Exception | None = None
+
+    def bind(self, trainer: Any, quantities: Mapping[str, bool]) -> None:
+        """Tell them whose they are."""
+        for callback in self._all:
+            callback.trainer, callback.quantities = trainer, quantities
+
+    @property
+    def see_batches(self) -> bool:
+        """Whether any of them wants to know of every step."""
+        return bool(self._each_batch)
+
+    def call(self, moment: str, *args: Any) -> None:
+        """Pass a moment on."""
+        for callback in self._each_batch if moment == "on_train_batch_end" else self._all:
+            if self.error is not None:
+                return
+            try:
+                getattr(callback, moment)(*args)
+            except Exception as error:
+                error.add_note(f"Raised by {type(callback).__name__}.{moment}; the trainer keeps what it had learnt until then.")
+                self.error = error
+                self._stop(f"{type(callback).__name__} failed: {type(error).__name__}")

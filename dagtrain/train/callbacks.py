@@ -1,0 +1,357 @@
+"""Ready callbacks for ``fit(callbacks=[...])``, under the names that Keras gave them; `Callback` is the base for one's own.
+
+    dt.callbacks.EarlyStopping("val_loss", patience=3, restore_best_weights=True)
+
+What they decide is a function of the history alone, so that a run that goes on from a checkpoint decides as an undisturbed one: they look
+at the epochs before, first of all.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import time
+from collections.abc import Callable
+
+from dagtrain.data.batches import whole
+from dagtrain.errors import ArgumentError, UnknownNameError
+from dagtrain.train.callback import Callback, Logs, Mode, Monitor
+from dagtrain.train.state import State
+
+__all__ = [
+    "CSVLogger",
+    "Callback",
+    "EarlyStopping",
+    "LambdaCallback",
+    "LearningRateScheduler",
+    "ModelCheckpoint",
+    "ReduceLROnPlateau",
+    "Target",
+    "TimeLimit",
+]
+
+
+class EarlyStopping(Monitor):
+    """Stop training when a quantity no longer gets better.
+
+    Parameters
+    ----------
+    monitor
+        ``loss``, a metric, or one of them on validation data (``val_…``).
+    min_delta
+        By how much it must get better to count.
+    patience
+        Epochs without that, after which training ends.
+    mode
+        "min", "max", or "auto": as the metric says.
+    baseline
+        Only what is better than this counts.
+    restore_best_weights
+        Whether the trainer has the weights of the best epoch in the end, rather than those of the last. Checkpoints are as they would be
+        without; where the best epoch was before a resume, its checkpoint must still be there (``fit(keep=...)``).
+
+    Examples
+    --------
+    >>> import dagtrain as dt, numpy as np
+    >>> x, y = np.eye(8, dtype="f4"), np.arange(8) % 2
+    >>> trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(2)]), loss="cross_entropy", metrics=["accuracy"])
+    >>> stopping = EarlyStopping("accuracy", patience=2)
+    >>> history = trainer.fit(x, y, epochs=500, callbacks=[stopping], verbose=0)
+    >>> history.epochs == stopping.best_epoch + 1 + 2
+    True
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        min_delta: float = 0.0,
+        patience: int = 0,
+        mode: Mode = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = False,
+    ) -> None:
+        super().__init__(monitor, mode, min_delta, patience)
+        self.baseline, self.restore_best_weights = baseline, restore_best_weights
+        self.best_epoch: int | None = None
+        self._kept: State | None = None
+        self._ended = False
+
+    def on_train_begin(self) -> None:
+        """Look at the epochs before."""
+        self.best_epoch, self._kept, self._ended = None, None, False
+        for epoch, value in self.before():
+            self._see(epoch, value, None)
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """Look at the quantity."""
+        self._see(epoch, self.value(logs), self.trainer.state)
+
+    def _see(self, epoch: int, value: float, state: State | None) -> None:
+        self.wait += 1
+        if self.improves(value):
+            self.best_epoch, self._kept = epoch, state
+            if self.baseline is None or self.beats(value, self.baseline):
+                self.wait = 0
+        if self.wait >= max(1, self.patience):
+            self._ended = True
+            epochs = f"{self.wait} epoch{'' if self.wait == 1 else 's'}"
+            self.trainer.stop(f"EarlyStopping: {self.monitor} has not become better in {epochs}")
+
+    def on_train_end(self) -> None:
+        """Give the trainer the best weights, unless something else stopped it, so that it may go on."""
+        if not self.restore_best_weights or self.best_epoch is None or not (self._ended or self.trainer.history.stopped is None):
+            return
+        best = self._kept or self.trainer._checkpointed(self.best_epoch + 1)
+        if best is None:
+            self.tell(f"EarlyStopping: no checkpoint of epoch {self.best_epoch + 1}, the best, is kept: the weights are those of the last")
+        else:
+            self.trainer.restore_weights(best)
+
+
+class ModelCheckpoint(Monitor):
+    """Save the trainer after epochs, or after those that are the best so far; `dagtrain.load` reads what is saved.
+
+    To go on with training, ``fit(checkpoint=...)`` is made; this one is for models to be used.
+
+    Parameters
+    ----------
+    path
+        Folder or fsspec address; may have ``{epoch}`` (counted from 1) and quantities in it, as in ``"best-{epoch:03d}-{val_loss:.2f}"``.
+    monitor, mode
+        What tells the best; see `EarlyStopping`. Of no account unless `save_best_only`.
+    save_best_only
+        Save only when the quantity is better than ever.
+    period
+        Look after each so many epochs.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], monitor: str = "val_loss", save_best_only: bool = False, period: int = 1, mode: Mode = "auto"
+    ) -> None:
+        super().__init__(monitor, mode)
+        self.path, self.save_best_only, self.period = os.fspath(path), save_best_only, whole("ModelCheckpoint: period", period, 1)
+
+    def on_train_begin(self) -> None:
+        """Look at the epochs before."""
+        for epoch, value in self.before() if self.save_best_only else ():
+            if (epoch + 1) % self.period == 0:
+                self.improves(value)
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """Save."""
+        if (epoch + 1) % self.period or (self.save_best_only and not self.improves(self.value(logs))):
+            return
+        try:
+            path = self.path.format(epoch=epoch + 1, **logs)
+        except (KeyError, IndexError, ValueError) as error:
+            raise ArgumentError(
+                f"ModelCheckpoint: the path {self.path!r} cannot be filled in ({type(error).__name__}: {error}). "
+                f"It may have: epoch, {', '.join(logs)}."
+            ) from error
+        self.trainer.save(path)
+
+
+class Target(Monitor):
+    """Stop once a quantity is good enough.
+
+    Parameters
+    ----------
+    monitor, mode
+        See `EarlyStopping`.
+    value
+        Training ends after the first epoch that reaches it.
+
+    Attributes
+    ----------
+    reached
+        Whether it was.
+
+    Examples
+    --------
+    >>> import dagtrain as dt, numpy as np
+    >>> trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(2)]), loss="cross_entropy", metrics=["accuracy"], optimizer=dt.optim.adam(0.1))
+    >>> history = trainer.fit(np.eye(8), np.arange(8) % 2, epochs=500, callbacks=[Target("accuracy", 1.0)], verbose=0)
+    >>> history.stopped
+    'Target: accuracy is 1'
+    """
+
+    def __init__(self, monitor: str, value: float, mode: Mode = "auto") -> None:
+        super().__init__(monitor, mode)
+        self.wanted, self.reached = value, False
+
+    def on_train_begin(self) -> None:
+        """Look at the epochs before."""
+        self.reached = False
+        for _, value in self.before():
+            self._see(value)
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """Look at the quantity."""
+        self._see(self.value(logs))
+
+    def _see(self, value: float) -> None:
+        if self.reaches(value, self.wanted):
+            self.reached = True
+            self.trainer.stop(f"Target: {self.monitor} is {value:.4g}")
+
+
+class ReduceLROnPlateau(Monitor):
+    """Lower the learning rate when a quantity no longer gets better.
+
+    It multiplies `Trainer.learning_rate_scale`, which comes on top of the optimiser's own rate or schedule.
+
+    Parameters
+    ----------
+    monitor, mode, min_delta
+        See `EarlyStopping`.
+    factor
+        What the scale is multiplied by, between 0 and 1.
+    patience
+        Epochs without getting better after which it is.
+    cooldown
+        Epochs after that in which nothing is counted.
+    min_scale
+        The scale does not go below.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_scale: float = 0.0,
+        mode: Mode = "auto",
+    ) -> None:
+        super().__init__(monitor, mode, min_delta, patience)
+        if not isinstance(factor, int | float) or not 0 < factor < 1:
+            raise ArgumentError(f"ReduceLROnPlateau: factor is a number between 0 and 1, got {factor!r}.")
+        self.factor, self.cooldown, self.min_scale = factor, whole("ReduceLROnPlateau: cooldown", cooldown, 0), min_scale
+        self._cooling = 0
+
+    def on_train_begin(self) -> None:
+        """Look at the epochs before: what followed from them is in the state already."""
+        self._cooling = 0
+        for _, value in self.before():
+            self._plateau(value)
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """Look at the quantity."""
+        before = self.trainer.learning_rate_scale
+        after = max(before * self.factor, self.min_scale)
+        if self._plateau(self.value(logs)) and after < before:
+            self.trainer.learning_rate_scale = after
+            self.tell(f"ReduceLROnPlateau: the learning rate is {after:.4g} of what it was at first")
+
+    def _plateau(self, value: float) -> bool:
+        cooling, self._cooling = self._cooling > 0, max(0, self._cooling - 1)
+        self.wait = 0 if self.improves(value) or cooling else self.wait + 1
+        if self.wait == 0 or self.wait < self.patience:
+            return False
+        self.wait, self._cooling = 0, self.cooldown
+        return True
+
+
+class LearningRateScheduler(Callback):
+    """Give every epoch a learning rate of its own; for one that depends on the step see `dagtrain.optim`'s schedules.
+
+    Parameters
+    ----------
+    schedule
+        ``schedule(epoch)`` is what the optimiser's rate is multiplied by in that epoch (Keras asks for the rate itself). Where training
+        is to go on from checkpoints to the same bits, it depends on the epoch alone.
+    """
+
+    def __init__(self, schedule: Callable[[int], float]) -> None:
+        self.schedule = schedule
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        """Set the rate."""
+        self.trainer.learning_rate_scale = self.schedule(epoch)
+
+
+class TimeLimit(Callback):
+    """Stop when a time is over, at the next boundary: training goes on from there exactly.
+
+    Parameters
+    ----------
+    seconds
+        From the beginning of fit.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+            raise ArgumentError(f"TimeLimit takes a number of seconds above 0, got {seconds!r}.")
+        self.seconds = seconds
+        self._end = 0.0
+
+    def on_train_begin(self) -> None:
+        """Begin to count."""
+        self._end = time.monotonic() + self.seconds
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """Look at the time: validation takes some, too."""
+        self.on_train_batch_end(0, logs)
+
+    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
+        """Look at the time."""
+        if time.monotonic() >= self._end:
+            self.trainer.stop(f"TimeLimit: {self.seconds:g} s are over")
+
+
+class CSVLogger(Callback):
+    """Write the history to a file of comma-separated values, a line an epoch.
+
+    The file always holds the whole history, also that before a resume, and is replaced as a whole: it is never half written.
+
+    Parameters
+    ----------
+    path
+        The file.
+    separator
+        Between values.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], separator: str = ",") -> None:
+        self.path, self.separator = os.fspath(path), separator
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """Write it."""
+        table = self.trainer.history.history
+        text = io.StringIO()
+        lines = csv.writer(text, delimiter=self.separator, lineterminator="\n")
+        lines.writerow(["epoch", *table])
+        columns = [[""] * (self.trainer.history.epochs - len(values)) + values for values in table.values()]
+        lines.writerows([i, *row] for i, row in enumerate(zip(*columns, strict=True)))
+        with open(f"{self.path}.part", "w", encoding="utf-8") as file:
+            file.write(text.getvalue())
+        os.replace(f"{self.path}.part", self.path)
+
+
+class LambdaCallback(Callback):
+    """A callback out of functions, each named after its moment.
+
+    Parameters
+    ----------
+    on_train_begin, on_train_end, on_epoch_begin, on_epoch_end, on_train_batch_end
+        Called with what `Callback`'s method of that name is.
+
+    Examples
+    --------
+    >>> import dagtrain as dt, numpy as np
+    >>> epochs = []
+    >>> noting = LambdaCallback(on_epoch_end=lambda epoch, logs: epochs.append(epoch))
+    >>> trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(2)]), loss="cross_entropy")
+    >>> _ = trainer.fit(np.eye(4), np.array([0, 1, 0, 1]), epochs=3, callbacks=[noting], verbose=0)
+    >>> epochs
+    [0, 1, 2]
+    """
+
+    def __init__(self, **functions: Callable[..., object]) -> None:
+        moments = [name for name in vars(Callback) if name.startswith("on_")]
+        for name, function in functions.items():
+            if name not in moments:
+                raise UnknownNameError.of("moment of LambdaCallback", name, moments)
+            setattr(self, name, function)

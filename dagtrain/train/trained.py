@@ -1,0 +1,220 @@
+"""`Trained`: what training has brought, and what can be done with it: evaluate, predict, save, look into it.
+
+`Trainer` and `Loop` bring it forward; it is a state, the epochs done, how far the next one is, and the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dagtrain.data import BatchPlan, open_source
+from dagtrain.data.batches import whole
+from dagtrain.data.source import lies_elsewhere
+from dagtrain.errors import ArgumentError
+from dagtrain.graph import Graph, Spec
+from dagtrain.train.checkpoint import Checkpoint, describe_run, refuse_not_finite, write
+from dagtrain.train.engines import Unwatched, choose_engine
+from dagtrain.train.history import History
+from dagtrain.train.ledger import Ledger
+from dagtrain.train.manifest import Manifest
+from dagtrain.train.objective import Objective
+from dagtrain.train.predict import Predictor
+from dagtrain.train.rows import check_alike, check_rows, open_rows
+from dagtrain.train.state import Begun, State
+from dagtrain.train.step import Program
+from dagtrain.train.storage import open_store
+
+if TYPE_CHECKING:
+    from dagtrain.train.loop import Loop
+
+__all__ = ["Trained"]
+
+Array = np.ndarray[Any, Any]
+
+
+class Trained:
+    """The part of a `Trainer` that training changes."""
+
+    model: Any
+    optimizer: Any
+    shards: Any
+    seed: int
+    engine: str
+    threads: int | None
+    client: Any
+    _objective: Objective
+
+    def __init__(self) -> None:
+        self.history: History | None = None
+        self._program: Program | None = None
+        self._state: State | None = None
+        self._epochs_done = 0
+        self._begun: Begun | None = None
+        self._ledger = Ledger()
+        self._loop: Loop | None = None
+        self._sample: tuple[Any, BatchPlan] | None = None
+
+    def evaluate(self, x: Any, y: Any = None) -> dict[str, float]:
+        """Loss and metrics on other data, as means over its samples."""
+        program, state = self._trained("evaluate")
+        engine = choose_engine(self.engine, self.threads, self.client)
+        source = open_rows(self._objective, x, y)
+        check_alike(program, source)
+        with engine.session(program, source) as session:
+            sums = session.evaluate(source, state, Unwatched())
+        return {n: float(v) / source.samples for n, v in zip(program.names, sums, strict=True)}
+
+    def predict(self, x: Any, batch_size: int = 1024) -> Any:
+        """The model's outputs: a NumPy array, or for data that lies elsewhere a (lazy) dask array of as many blocks.
+
+        Parameters
+        ----------
+        x
+            Samples along the first axis: NumPy array, list, pandas, dask array or DataFrame, list of delayed values or futures.
+        batch_size
+            Rows computed at once, counted from the beginning of each partition. A partition gives the same bits as its rows given as an
+            array; rows in other batches may differ in the last bits.
+        """
+        program, state = self._trained("predict")
+        batch_size = whole("batch_size", batch_size, 1)
+        if lies_elsewhere(x):
+            return Predictor(program, state, batch_size).lazily(x)
+        source = open_source(x, None, targets=None)
+        check_rows(program, source.x_spec.shape)
+        return Predictor(program, state, batch_size)(source.local()[0])
+
+    def save(self, path: Any) -> None:
+        """Write everything that `dagtrain.load` needs to a folder or fsspec address; a checkpoint that is there counts until it is done.
+
+        Raises
+        ------
+        NotFiniteError
+            If a parameter is NaN or infinite.
+        CheckpointError
+            If it cannot be written; says which file and why.
+        """
+        program, state = self._trained("be saved")
+        rows = {} if self.history is None else self.history.history
+        manifest = self._describe(program, None if self._sample is None else self._sample[1], state, rows)
+        refuse_not_finite(manifest, state)
+        write(open_store(path), manifest, state)
+
+    # ---- what can be looked at
+
+    def ledger(self) -> Ledger:
+        """How often each sample was used in each of the last epochs; ``trainer.ledger().verify()`` proves that it was once.
+
+        It is kept over checkpoints and failures. The last 8 epochs are in it; ``trainer.ledger().keep = 100``, set before, keeps more.
+        """
+        return self._ledger
+
+    @property
+    def state(self) -> State:
+        """Weights, the optimiser's vectors and the number of steps: to be looked at and kept, and never changed."""
+        return self._trained("give its state")[1]
+
+    def restore_weights(self, state: State) -> None:
+        """Take the weights of an earlier state of this trainer; the optimiser and the number of steps stay as they are."""
+        now = self._trained("restore weights")[1]
+        if (state.parameters.shape, state.statistics.shape) != (now.parameters.shape, now.statistics.shape):
+            raise ArgumentError("these are not the weights of this trainer: their number differs.")
+        self._state = replace(now, parameters=state.parameters, statistics=state.statistics)
+
+    @property
+    def learning_rate_scale(self) -> float:
+        """What the optimiser's learning rate, schedule or not, is multiplied by: part of the state, so that it is kept in checkpoints.
+
+        May be set between fits, and by callbacks between epochs: never between steps, where the engine would decide which one comes first.
+        """
+        return 1.0 if self._state is None else self._state.rate_scale
+
+    @learning_rate_scale.setter
+    def learning_rate_scale(self, scale: float) -> None:
+        program, state = self._trained("scale its learning rate")
+        if not isinstance(scale, int | float | np.number) or not 0 <= scale < np.inf:
+            raise ArgumentError(f"learning_rate_scale is a finite number from 0 up, got {scale!r}.")
+        if not program.update.has_rate:
+            raise ArgumentError(f"the optimizer {self.optimizer!r} has no learning rate that could be scaled.")
+        if self._loop is not None and self._loop.in_steps:
+            raise ArgumentError("the learning rate cannot be scaled in the midst of steps: set it in on_epoch_begin or on_epoch_end.")
+        self._state = replace(state, rate_scale=float(scale))
+
+    @property
+    def parameters(self) -> Any:
+        """The parameters as a nest of arrays (copies)."""
+        program, state = self._trained("give its parameters")
+        return program.layout.tree(state.parameters.copy())
+
+    @property
+    def program(self) -> Program:
+        """The compiled step."""
+        return self._trained("give its program")[0]
+
+    def summary(self) -> Any:
+        """Table of the model's layers for the rows it was trained on; see `dagtrain.nn.summarize`."""
+        program, _ = self._trained("sum its model up")
+        if not hasattr(self.model, "summary"):
+            raise ArgumentError("only a model made of layers can be summed up, not a plain cost function.")
+        return self.model.summary(Spec((1, *program.x.shape), program.x.dtype))
+
+    def graph(self, rows: int | None = None) -> Graph:
+        """The computational graph of one shard of this many rows (by default a full batch's first shard)."""
+        program, _ = self._trained("give its graph")
+        if rows is None:
+            rows = 1 if self._sample is None else len(self._sample[1].step(0, 0)[0])
+        return program.shard_graph(rows)
+
+    def step_graph(self, steps: int = 1) -> Any:
+        """The next training steps as a Dask graph that anyone can draw, inspect and compute: see `dagtrain.train.graph.StepGraph`.
+
+        It holds the state and the partitions of the data that these steps use, so that it can be computed anywhere.
+        """
+        from dagtrain.train.graph import StepGraph
+
+        program, state = self._trained("give its step graph")
+        if self._sample is None:
+            raise ArgumentError("the step graph needs data: fit first.")
+        steps = whole("steps", steps, 1)
+        source, plan = self._sample
+        first = self._epochs_done * plan.steps_per_epoch + (0 if self._begun is None else self._begun.steps)
+        batches = [plan.step(*divmod(i, plan.steps_per_epoch)) for i in range(first, first + steps)]
+        return StepGraph.of(program, source, state, batches)
+
+    # ---- within
+
+    def _take(self, program: Program, found: Checkpoint) -> None:
+        """Have what was trained elsewhere."""
+        manifest, names = found.manifest, program.names
+        self._program, self._state, self._epochs_done, self._begun = program, found.state, manifest.epochs, manifest.begun
+        if self._begun is not None and len(self._begun.sums) != len(names):  # other metrics were given: those of this epoch are not known
+            loss, *_ = self._begun.sums or (np.nan,)
+            self._begun = self._begun._replace(sums=(loss, *[np.nan] * (len(names) - 1)))
+        self._ledger.restore(manifest.ledger)
+
+    def _rows_done(self, plan: BatchPlan) -> Iterator[Array]:
+        """The samples that the steps done of the epoch under way had in the plan."""
+        for i in range(0 if self._begun is None else self._begun.steps):
+            yield np.concatenate(plan.step(self._epochs_done, i))
+
+    def _describe(self, program: Program, plan: BatchPlan | None, state: State, history: dict[str, list[float]]) -> Manifest:
+        ledger = () if plan is None else self._ledger.entries(self._rows_done(plan))
+        return describe_run(program, self.optimizer, self.shards, plan, state, self._epochs_done, history, self._begun, ledger)
+
+    def _quantities(self, program: Program, validated: bool) -> dict[str, bool]:
+        """What is measured each epoch, and whether more of it is better."""
+        found = dict(zip(program.names, (False, *self._objective.higher_is_better), strict=True))
+        return found | {f"val_{name}": better for name, better in found.items() if validated}
+
+    def _checkpointed(self, epochs: int) -> State | None:
+        """The state after so many epochs, where the fit that runs has a checkpoint of it."""
+        run = None if self._loop is None else self._loop.run
+        return None if run is None else run.after_epochs(epochs)
+
+    def _trained(self, purpose: str) -> tuple[Program, State]:
+        if self._program is None or self._state is None:
+            raise ArgumentError(f"the trainer cannot {purpose} before it was fitted: call fit(x, y) first.")
+        return self._program, self._state
