@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from dagtrain.data.check import Form, check_dtype, check_size, explain, inspect, make_form, read
-from dagtrain.data.compute import Graph, Key, block_key, compute, merged_graph, shared_graph, task_nodes
-from dagtrain.data.parts import Parts, is_parts, look_tasks, seen_arrays, split_pairs, take
+from dagtrain.data.compute import Graph, Key, block_key, compute, shared_graph, task_nodes
+from dagtrain.data.parts import Parts, is_parts, look_tasks, named, seen_arrays, split_pairs, take
 from dagtrain.data.source import check_table, numpy_dtype, row_slices, to_array
 from dagtrain.errors import DataError
 from dagtrain.graph import Spec
@@ -112,15 +112,15 @@ class ChunkedSource:
 
     def _origin(self, key: Key) -> str:
         """Whether a block is a future (or taken from one), data in the graph, or the result of a task."""
-        from dask.task_spec import Alias, DataNode
+        from dask.task_spec import DataNode
 
-        while (node := self.graph.get(key)) is not None:
-            if isinstance(node, DataNode):
-                return "data"
-            if not isinstance(node, Alias) and getattr(node, "func", None) is not take:
-                return "task"
-            (key,) = node.dependencies
-        return "future"
+        node = self.graph.get(named(key, self.graph))
+        if isinstance(node, DataNode):
+            return "data"
+        if getattr(node, "func", None) is take:
+            (key,) = node.dependencies  # type: ignore[union-attr]  # a task, since it has a function
+            return self._origin(key)
+        return "future" if node is None else "task"
 
     def local(self) -> tuple[Array, Array | None]:
         """All partitions, computed by the scheduler in use and joined in this process; the second call gives the same arrays."""
@@ -190,9 +190,8 @@ def open_chunks(
     x_keys, *y_keys = (list(flatten(array.__dask_keys__())) for array in cut)
     blocks = list(zip(x_keys, *y_keys, strict=True) if y_keys else zip(x_keys, [None] * len(x_keys), strict=True))
     full = [i for i, size in enumerate(rows) if size]
-    source = ChunkedSource(
-        form, tuple(int(rows[i]) for i in full), task_nodes(shared_graph(cut)), tuple(blocks[i] for i in full), (*held, *cut)
-    )
+    sizes = tuple(int(rows[i]) for i in full)
+    source = ChunkedSource(form, sizes, task_nodes(shared_graph(cut)), tuple(blocks[i] for i in full), (*held, *cut))
     source.check()
     return source
 
@@ -256,13 +255,12 @@ def _questions(value: Any) -> tuple[Graph, Graph]:
         return value.graph, look_tasks(value)
     if isinstance(value, np.ndarray) or not np.isnan(value.size):
         return {}, {}
-    (small,), graph = merged_graph([value])
-    name = f"length-{tokenize(small.name)}"
+    name = f"length-{tokenize(value.name)}"
     tasks = {}
     for axis, i in _unknown(value):
-        block = block_key(small, [i if a == axis else 0 for a in range(value.ndim)])
+        block = block_key(value, [i if a == axis else 0 for a in range(value.ndim)])
         tasks[name, axis, i] = Task((name, axis, i), length, TaskRef(block), axis)
-    return graph, tasks
+    return shared_graph([value]), tasks
 
 
 def _unknown(value: Any) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from dagtrain.graph import hooks
 
-__all__ = ["Key", "block_key", "compute", "is_delayed", "is_future", "merged_graph", "shared_graph", "task_nodes"]
+__all__ = ["Key", "block_key", "compute", "is_delayed", "is_future", "shared_graph", "task_nodes"]
 
 Key = Any
 Graph = dict[Key, Any]
@@ -46,24 +46,15 @@ def compute(graph: Graph, keys: Sequence[Key], held: Sequence[Any]) -> list[Any]
     return list(scheduler(graph, list(keys)))
 
 
-def merged_graph(collections: Sequence[Any]) -> tuple[tuple[Any, ...], Graph]:
-    """The collections optimised together, and the one graph of all of them, in which futures stand for themselves."""
-    import dask
+def shared_graph(collections: Sequence[Any]) -> Graph:
+    """The optimised graph of dask arrays, or of delayed values, in which all that they have in common is computed once.
 
-    small = dask.optimize(*collections)
-    graphs = {id(graph): graph for graph in (one.__dask_graph__() for one in small)}
-    return small, {key: node for graph in graphs.values() for key, node in dict(graph).items()}
-
-
-def shared_graph(arrays: Sequence[Any]) -> Graph:
-    """The optimised graph of dask arrays in which all that they have in common is computed once.
-
-    Optimised one by one, as `dask.optimize` does, each would take what they share into tasks of its own.
+    Optimised one by one, as `dask.optimize` does, each would take what they share into tasks of its own. Futures stand for themselves.
     """
     from dask.highlevelgraph import HighLevelGraph
 
-    first = arrays[0]
-    return dict(first.__dask_optimize__(HighLevelGraph.merge(*(one.dask for one in arrays)), [one.__dask_keys__() for one in arrays]))
+    merged = HighLevelGraph.merge(*(one.__dask_graph__() for one in collections))
+    return dict(collections[0].__dask_optimize__(merged, [one.__dask_keys__() for one in collections]))
 
 
 def task_nodes(graph: Graph) -> Graph:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dagtrain.data.check import check_dtype
-from dagtrain.data.compute import Graph, Key, is_delayed, is_future, merged_graph
+from dagtrain.data.compute import Graph, Key, is_delayed, is_future, shared_graph
 from dagtrain.data.source import to_array
 from dagtrain.errors import DataError
 
@@ -63,14 +63,25 @@ class Parts(NamedTuple):
                     "make all of them delayed values or futures, as in [dask.delayed(load)(path) for path in paths]."
                 )
         delayed = [one for one in values if is_delayed(one)]
-        graph = merged_graph(delayed)[1] if delayed else {}
+        graph = shared_graph(delayed) if delayed else {}
         return cls(name, graph | {one.key: one for one in values if is_future(one)}, tuple(one.key for one in values), tuple(values))
 
     @classmethod
     def of_frame(cls, name: str, frame: Any) -> Parts:
         """Those of a dask DataFrame or Series."""
-        (small,), graph = merged_graph([frame])
-        return cls(name, graph, tuple(small.__dask_keys__()), (frame, small))
+        # dask.optimize gives other values than the frame's in dask 2026.8: its keys come to stand for the first of its tasks.
+        small = frame.optimize()
+        graph = dict(small.__dask_graph__())
+        return cls(name, graph, tuple(named(key, graph) for key in small.__dask_keys__()), (frame, small))
+
+
+def named(key: Key, graph: Graph) -> Key:
+    """What a key stands for where it is another name of something."""
+    from dask.task_spec import Alias
+
+    while isinstance(graph.get(key), Alias):
+        key = graph[key].target
+    return key
 
 
 def split_pairs(x: Any, y: Any) -> tuple[Any, Any]:

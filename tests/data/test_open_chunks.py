@@ -58,6 +58,10 @@ def check(source, sizes):
         (filtered(X), LABELS, (20, 20, 10)),
         (frame(), dd.from_pandas(pd.Series(LABELS), npartitions=2), (17, 17, 16)),
         (frame(), LABELS, (17, 17, 16)),
+        (dd.from_pandas(FRAME / 2, npartitions=3) * 2, LABELS, (17, 17, 16)),
+        (dd.from_pandas(FRAME / 4, npartitions=3).map_partitions(lambda part: part * 2) * 2, LABELS, (17, 17, 16)),
+        (frame(), dd.from_pandas(pd.Series(LABELS + 1), npartitions=2) - 1, (17, 17, 16)),
+        (frame().assign(e=1.0)[["a", "b", "c", "d"]], LABELS, (17, 17, 16)),
         (frame()[["a", "b", "c", "d"]].to_dask_array(), LABELS, (17, 17, 16)),
     ],
 )
