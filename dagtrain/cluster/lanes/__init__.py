@@ -1,0 +1,14 @@
+"""The engine *lanes*: the task graph of a step placed once on the workers and repeated there, with direct exchange.
+
+placement   which worker does what (pure)           subtrees    the sum tree cut into parts (pure)
+lockstep    what a lane does in a step (no I/O)     conductor   what the driver does next (no I/O)
+runner      a lane's arithmetic                     feed, supply    how rows come to lanes
+lane, hall  on a worker                             steward     on the scheduler
+session, engine     on the client
+"""
+
+from dagtrain.cluster.lanes.conductor import Patience
+from dagtrain.cluster.lanes.engine import LanesEngine
+from dagtrain.cluster.lanes.placement import Placement
+
+__all__ = ["LanesEngine", "Patience", "Placement"]

@@ -1,0 +1,370 @@
+"""Which segments are submitted, to which gang of workers, and what is done when something fails: a state machine without I/O.
+
+    workers ──▶ gang ──▶ segment 0, 1, 2, … (two or three under way) ──▶ commit in order ──▶ end
+                 ▲                 │
+                 └── abandon ◀─────┴─ a worker lost, silent or leaving; a link cut; workers that joined; no news
+
+A *gang* is a placement on certain workers; it is given up whole and a new one takes the next segments. A *segment* is some steps, a pure
+function of the state before it. It is committed once every lane has reported it. Its state then lies on every worker of the
+gang, so that any one of them can begin the next gang; where none is left, the copy that the client has.
+
+Events are methods, and `act` gives the instructions that follow from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+__all__ = ["Abandon", "Begin", "Commit", "Conductor", "Done", "Fetch", "GiveUp", "Held", "Patience", "Submit"]
+
+
+class Patience(NamedTuple):
+    """Deadlines and sizes; times in seconds.
+
+    Attributes
+    ----------
+    start
+        For a gang to report that all its lanes have met.
+    news
+        Without any report from a gang that has started.
+    workers
+        Without any worker to work on.
+    cut
+        Until two workers that could not reach each other are tried together again; doubled each time.
+    failures
+        Failures in a row, without a committed segment between, after which it gives up.
+    ahead
+        Segments under way at a time.
+    segment
+        How long a segment should last.
+    most
+        Steps of the longest segment.
+    """
+
+    start: float = 60.0
+    news: float = 600.0
+    workers: float = 60.0
+    cut: float = 30.0
+    failures: int = 8
+    ahead: int = 3
+    segment: float = 0.5
+    most: int = 4096
+
+
+class Held(NamedTuple):
+    """Where a state lies: in the results of a gang's segment on these workers, or with the client (`gang` is -1)."""
+
+    step: int
+    gang: int = -1
+    segment: int = -1
+    workers: tuple[str, ...] = ()
+
+
+class Begin(NamedTuple):
+    """Place the step on these workers."""
+
+    gang: int
+    workers: tuple[str, ...]
+
+
+class Submit(NamedTuple):
+    """Submit a segment; `source` is where its state comes from if it is the gang's first."""
+
+    gang: int
+    segment: int
+    first: int
+    steps: int
+    source: Held
+
+
+class Commit(NamedTuple):
+    """A segment counts."""
+
+    gang: int
+    segment: int
+    first: int
+    steps: int
+
+
+class Fetch(NamedTuple):
+    """Bring a committed state to the client, since it lies in one place only."""
+
+    held: Held
+
+
+class Abandon(NamedTuple):
+    """Stop a gang and let go of what it has under way."""
+
+    gang: int
+    why: str
+    failure: bool
+
+
+class Done(NamedTuple):
+    """All steps that were wanted are committed."""
+
+    held: Held
+
+
+class GiveUp(NamedTuple):
+    """It cannot go on."""
+
+    why: str
+
+
+Action = Begin | Submit | Commit | Fetch | Abandon | Done | GiveUp
+
+
+@dataclass
+class _Gang:
+    number: int
+    workers: tuple[str, ...]
+    began: float
+    news: float
+    started: bool = False
+    draining: str = ""
+    broken: str = ""
+    next_segment: int = 0
+    under_way: list[Submit] = field(default_factory=list)
+    reported: dict[int, set[int]] = field(default_factory=dict)
+    """Segment → lanes that have reported it."""
+
+
+class Conductor:
+    """Drives a stretch of steps to its end.
+
+    Parameters
+    ----------
+    steps
+        How many there are.
+    lanes
+        Most lanes: the number of shards.
+    now
+        The time.
+    patience
+        Deadlines.
+    pace
+        Seconds of a step, where known from before.
+    """
+
+    def __init__(self, steps: int, lanes: int, now: float, patience: Patience | None = None, pace: float | None = None) -> None:
+        self.total, self.lanes, self.now = steps, lanes, now
+        self.patience = patience or Patience()
+        self.pace = pace
+        self.committed = Held(0)
+        self.safe = Held(0)
+        """The last state that the client has."""
+        self.gang: _Gang | None = None
+        self.gangs = 0
+        self.finished = False
+        self._present: set[str] = set()
+        self._leaving: set[str] = set()
+        self._silent: set[str] = set()
+        self._cut: dict[frozenset[str], tuple[float, float]] = {}
+        """Pairs of workers that could not reach each other: tried again when, and how long they were kept apart."""
+        self._failures = 0
+        self._last_failure = ""
+        self._without = now
+        self._stopping = False
+        self._recent = 1
+        self._held: Mapping[str, int] = {}
+
+    # ---- events
+
+    def continue_from(self, held: Held, gang: int, workers: tuple[str, ...], next_segment: int) -> None:
+        """Go on with a gang that is still together from the stretch before; its last segment's state is where this one begins."""
+        self.committed = held
+        self.gangs = gang + 1
+        self.gang = _Gang(gang, workers, self.now, self.now, started=True, next_segment=next_segment)
+
+    def tick(self, now: float) -> None:
+        """Time goes by."""
+        self.now = now
+
+    def workers(
+        self, present: Iterable[str], leaving: Iterable[str] = (), silent: Iterable[str] = (), held: Mapping[str, int] | None = None
+    ) -> None:
+        """What the scheduler knows of its workers; `held` are the bytes of the data that lie with each."""
+        self._present, self._leaving, self._silent = set(present), set(leaving), set(silent)
+        self._held = self._held if held is None else held
+        gang = self.gang
+        if gang is None:
+            return
+        for worker in gang.workers:
+            if worker not in self._present:
+                gang.broken = gang.broken or f"worker {worker} was lost"
+            elif worker in self._silent:
+                gang.broken = gang.broken or f"worker {worker} is silent"
+
+    def placed(self, gang: int, workers: tuple[str, ...]) -> None:
+        """The workers of a gang in the order of its lanes."""
+        if self._is_current(gang):
+            self.gang.workers = workers  # type: ignore[union-attr]  # it is current, so there is one
+
+    def started(self, gang: int) -> None:
+        """All lanes of a gang have met."""
+        if self._is_current(gang):
+            self.gang.started, self.gang.news = True, self.now  # type: ignore[union-attr]  # it is current, so there is one
+
+    def news(self, gang: int) -> None:
+        """A gang reports that it gets on."""
+        if self._is_current(gang):
+            self.gang.news = self.now  # type: ignore[union-attr]  # as above
+
+    def reported(self, gang: int, segment: int, lane: int, seconds: float = 0.0) -> None:
+        """A lane has done a segment and holds its state."""
+        if not self._is_current(gang):
+            return
+        assert self.gang is not None
+        self.gang.started, self.gang.news = True, self.now
+        self.gang.reported.setdefault(segment, set()).add(lane)
+        if seconds and self.gang.under_way and self.gang.under_way[0].segment == segment:
+            self.pace = seconds / self.gang.under_way[0].steps
+
+    def failed(self, gang: int, why: str, between: tuple[str, str] | None = None) -> None:
+        """A lane of a gang could not go on; `between` are two workers that did not reach each other."""
+        if not self._is_current(gang):
+            return
+        assert self.gang is not None
+        self.gang.broken = self.gang.broken or why
+        if between is not None and set(between) <= self._present - self._silent:
+            pair = frozenset(between)
+            _, before = self._cut.get(pair, (0.0, self.patience.cut / 2))
+            self._cut[pair] = (self.now + 2 * before, 2 * before)
+
+    def lost(self) -> None:
+        """The committed state could not be had from anywhere: go on from the client's copy."""
+        self.committed, self.finished = self.safe, False
+
+    def fetched(self, held: Held) -> None:
+        """The client has a copy of a committed state."""
+        if held.step >= self.safe.step:
+            self.safe = Held(held.step)
+
+    def stop(self) -> None:
+        """End after the segments that are under way."""
+        self._stopping = True
+
+    # ---- what follows
+
+    def act(self) -> list[Action]:
+        """The instructions that follow from what has happened."""
+        if self.finished:
+            return []
+        found: list[Action] = []
+        found += self._commit()
+        if self.gang is not None:
+            self._without = self.now
+            found += self._look_after(self.gang)
+        if self.finished:
+            return found
+        ended = self.committed.step >= self.total or (self._stopping and (self.gang is None or not self.gang.under_way))
+        if ended:
+            self.finished = True
+            return [*found, Done(self.committed)]
+        if self.gang is None:
+            found += self._begin()
+        if self.gang is not None:
+            found += self._submit(self.gang)
+        return found
+
+    def _is_current(self, gang: int) -> bool:
+        return self.gang is not None and self.gang.number == gang
+
+    def _commit(self) -> list[Action]:
+        gang, found = self.gang, list[Action]()
+        while gang is not None and gang.under_way:
+            segment = gang.under_way[0]
+            if len(gang.reported.get(segment.segment, ())) < len(gang.workers):
+                break
+            gang.under_way.pop(0)
+            gang.reported.pop(segment.segment)
+            self.committed = Held(segment.first + segment.steps, gang.number, segment.segment, gang.workers)
+            self._failures, self._recent = 0, segment.steps
+            found.append(Commit(gang.number, segment.segment, segment.first, segment.steps))
+            if len(gang.workers) == 1 and self.committed.step < self.total:
+                found.append(Fetch(self.committed))
+        return found
+
+    def _look_after(self, gang: _Gang) -> list[Action]:
+        if not gang.broken:
+            limit, since = (self.patience.news, gang.news) if gang.started else (self.patience.start, gang.began)
+            if gang.under_way and self.now - since > limit:
+                done = gang.reported.get(gang.under_way[0].segment, set())
+                late = [w for i, w in enumerate(gang.workers) if i not in done]
+                gang.broken = f"{'no news' if gang.started else 'the lanes have not met'} for {limit:g} s; not heard of: {', '.join(late)}"
+        if gang.broken:
+            self.gang = None
+            self._failures += 1
+            self._last_failure = gang.broken
+            if self._failures >= self.patience.failures:
+                self.finished = True
+                return [
+                    Abandon(gang.number, gang.broken, failure=True),
+                    GiveUp(f"{self._failures} attempts failed in a row at step {self.committed.step}; the last time: {gang.broken}"),
+                ]
+            return [Abandon(gang.number, gang.broken, failure=True)]
+        if not gang.draining:
+            better = self._choose()
+            if set(better) != set(gang.workers):
+                gone, new = sorted(set(gang.workers) - set(better)), sorted(set(better) - set(gang.workers))
+                gang.draining = "; ".join(
+                    [*(["workers leave: " + ", ".join(gone)] if gone else []), *(["workers joined: " + ", ".join(new)] if new else [])]
+                )
+        if gang.draining and not gang.under_way and self.committed.step < self.total:
+            self.gang = None
+            return [Abandon(gang.number, gang.draining, failure=False)]
+        return []
+
+    def _choose(self) -> tuple[str, ...]:
+        """Workers for a gang: all that are well, or those there are if all are leaving; without pairs that do not reach each other."""
+        well = self._present - self._silent
+        staying = (well - self._leaving) or well
+        for pair, (until, _) in self._cut.items():
+            if self.now < until and pair <= staying:
+                # The one with more such neighbours goes; of two equals the one that is named last.
+                bad = {w: sum(w in p and self.now < t and p <= staying for p, (t, _) in self._cut.items()) for w in pair}
+                staying = staying - {max(sorted(pair), key=lambda w: (bad[w], w))}
+        # Whoever is at work stays, so that a gang is not given up for one that is no better.
+        at_work = self.gang.workers if self.gang is not None else ()
+        ranked = sorted(staying, key=lambda w: (w not in at_work, -self._held.get(w, 0), w))
+        return tuple(sorted(ranked[: self.lanes]))
+
+    def _begin(self) -> list[Action]:
+        chosen = self._choose()
+        if not chosen:
+            if self.now - self._without > self.patience.workers:
+                self.finished = True
+                last = f" The last failure: {self._last_failure}." if self._last_failure else ""
+                return [GiveUp(f"no worker is left on the cluster, and none came for {self.patience.workers:g} s.{last}")]
+            return []
+        self.gang = _Gang(self.gangs, chosen, self.now, self.now)
+        self.gangs += 1
+        holders = [w for w in self.committed.workers if w in self._present - self._silent]
+        if self.committed.gang >= 0:
+            self.committed = self.committed._replace(workers=tuple(holders)) if holders else self.safe
+        return [Begin(self.gang.number, chosen)]
+
+    def _submit(self, gang: _Gang) -> list[Action]:
+        found: list[Action] = []
+        last = gang.under_way[-1] if gang.under_way else None
+        first = last.first + last.steps if last else self.committed.step
+        while first < self.total and len(gang.under_way) < self.patience.ahead and not (gang.draining or self._stopping):
+            steps = min(self._size(), self.total - first)
+            segment = Submit(gang.number, gang.next_segment, first, steps, self.committed)
+            gang.next_segment += 1
+            if not gang.under_way:
+                gang.news = self.now
+            gang.under_way.append(segment)
+            found.append(segment)
+            first += steps
+        return found
+
+    def _size(self) -> int:
+        """Steps of the next segment: as many as last long enough, growing at most fourfold."""
+        if self.pace is None:
+            return 8
+        wanted = int(self.patience.segment / max(self.pace, 1e-6))
+        return max(1, min(wanted, 4 * self._recent if self._recent > 1 else 32, self.patience.most))

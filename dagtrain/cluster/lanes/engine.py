@@ -1,0 +1,51 @@
+"""The engine *lanes*: a step placed once on the workers and repeated there."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+from dagtrain.cluster.lanes.conductor import Patience
+from dagtrain.cluster.lanes.session import LanesSession
+from dagtrain.cluster.scheduler import SchedulerEngine
+from dagtrain.graph.hooks import plug
+from dagtrain.train.engines import Session
+from dagtrain.train.step import Program
+
+__all__ = ["LanesEngine"]
+
+
+@plug("lanes_engine")
+def lanes_engine(client: Any) -> LanesEngine:
+    """The engine for a client."""
+    return LanesEngine(client)
+
+
+class LanesEngine(SchedulerEngine):
+    """Steps on lanes: one long task on each worker, which exchange directly.
+
+    Parameters
+    ----------
+    client
+        A synchronous Dask client.
+    patience
+        Deadlines and sizes.
+    silence
+        Seconds without a heartbeat after which a worker counts as stopped.
+    link
+        Seconds after which a connection between two workers counts as cut.
+    channel
+        The one kind of channel to use; by default the best that each pair of workers can do.
+    """
+
+    name = "lanes"
+
+    def __init__(
+        self, client: Any, patience: Patience | None = None, silence: float = 10.0, link: float = 10.0, channel: str | None = None
+    ) -> None:
+        super().__init__(client)
+        self.patience, self.silence, self.link, self.channel = patience or Patience(), silence, link, channel
+
+    def session(self, program: Program, source: Any) -> AbstractContextManager[Session]:
+        """Begin work on the cluster."""
+        return LanesSession(self, program, source)

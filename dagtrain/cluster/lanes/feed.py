@@ -1,0 +1,158 @@
+"""How rows come to lanes: what a lane needs for a segment, put together from what Dask brings to its worker.
+
+    small data     every lane has all partitions, and takes rows from them          (resident)
+    other data     pick tasks, where the partitions lie, take a segment's rows for each lane; Dask brings them there while
+                   the segments before are running                                  (picked)
+
+A `LaneFeed` is the lane's side: small, and part of the task. `used` tells which samples were really taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dagtrain.cluster.lanes.runner import Rows
+
+__all__ = ["LaneFeed", "Picked", "Share", "pick_rows", "share_of"]
+
+Array = np.ndarray[Any, Any]
+
+
+class Picked(NamedTuple):
+    """Rows that a pick task took from some partitions: their places in the segment, which samples they are, and the rows."""
+
+    places: Array
+    samples: Array
+    x: Array
+    y: Array | None
+
+
+def pick_rows(picks: Sequence[tuple[Array, Array, int]], *partitions: tuple[Array, Array | None]) -> Picked:
+    """Task: take rows from partitions; a pick is places in the segment, rows within a partition, and the partition's first sample."""
+    x = np.concatenate([part_x[within] for (_, within, _), (part_x, _) in zip(picks, partitions, strict=True)])
+    ys = [part_y[within] for (_, within, _), (_, part_y) in zip(picks, partitions, strict=True) if part_y is not None]
+    places = np.concatenate([places for places, _, _ in picks])
+    samples = np.concatenate([within + first for _, within, first in picks])
+    return Picked(places, samples, x, np.concatenate(ys) if ys else None)
+
+
+class Share(NamedTuple):
+    """A lane's part of a segment: its rows, in the order of steps and shards, and where each shard of each step begins and ends.
+
+    Attributes
+    ----------
+    rows
+        Sample numbers.
+    cuts
+        For each step, ``(shard, start, stop)`` in `rows`; shards without samples are left out.
+    """
+
+    rows: Array
+    cuts: tuple[tuple[tuple[int, int, int], ...], ...]
+
+
+def share_of(shards: Sequence[int], batches: Sequence[Sequence[Array]]) -> Share:
+    """The part of these steps that belongs to a lane with these shards.
+
+    Examples
+    --------
+    >>> share = share_of([1], [[np.array([0, 1]), np.array([2, 3])], [np.array([4]), np.array([])]])
+    >>> share.rows.tolist(), share.cuts
+    ([2, 3], (((1, 0, 2),), ()))
+    """
+    rows, cuts, at = [], [], 0
+    for batch in batches:
+        step = []
+        for shard in shards:
+            count = len(batch[shard])
+            if count:
+                rows.append(batch[shard])
+                step.append((shard, at, at + count))
+                at += count
+        cuts.append(tuple(step))
+    return Share(np.concatenate(rows).astype(np.int64) if rows else np.empty(0, np.int64), tuple(cuts))
+
+
+class LaneFeed(NamedTuple):
+    """What a lane is told of its rows.
+
+    Attributes
+    ----------
+    share
+        Which rows, and how they are cut.
+    x, y
+        Shape and dtype of a row.
+    resident
+        Name under which the lane keeps all partitions; empty for rows that were picked.
+    """
+
+    share: Share
+    x: tuple[tuple[int, ...], str]
+    y: tuple[tuple[int, ...], str] | None
+    resident: str = ""
+
+    def open(self, data: Sequence[Any], kept: dict[str, Any]) -> SegmentRows:
+        """The rows, from what Dask brought: all partitions (for the first segment; then `kept` has them), or what was picked."""
+        if self.resident:
+            if self.resident not in kept:
+                kept.clear()
+                kept[self.resident] = _join(data)
+            return SegmentRows(self, kept[self.resident], kept)
+        count = len(self.share.rows)
+        x = np.empty((count, *self.x[0]), self.x[1])
+        y = None if self.y is None else np.empty((count, *self.y[0]), self.y[1])
+        samples = np.full(count, -1)
+        for part in data:
+            x[part.places], samples[part.places] = part.x, part.samples
+            if y is not None:
+                y[part.places] = part.y
+        return SegmentRows(self, (x, y), kept, samples)
+
+
+class SegmentRows:
+    """The rows of a segment in a lane: ``step(i)`` gives those of its shards, in memory that the next step uses again."""
+
+    def __init__(self, feed: LaneFeed, arrays: tuple[Array, Array | None], kept: dict[str, Any], samples: Array | None = None) -> None:
+        self.feed, self.arrays, self.samples = feed, arrays, samples
+        self._buffers: dict[tuple[int, int], Rows] = kept.setdefault("buffers", {})
+
+    def step(self, i: int) -> dict[int, Rows]:
+        """The rows of each shard that has any."""
+        found = {}
+        for shard, start, stop in self.feed.share.cuts[i]:
+            rows = self._buffer(shard, stop - start)
+            for target, source in zip(rows, self.arrays, strict=True):
+                if target is None or source is None:
+                    continue
+                if self.samples is None:  # the rows were checked: "clip" only spares NumPy a copy
+                    np.take(source, self.feed.share.rows[start:stop], axis=0, out=target, mode="clip")
+                else:
+                    np.copyto(target, source[start:stop])
+            found[shard] = rows
+        return found
+
+    def used(self) -> dict[str, bytes]:
+        """The samples that were taken, and how many by each shard in each step."""
+        rows = self.feed.share.rows if self.samples is None else self.samples
+        cuts = [(i, shard, stop - start) for i, cuts in enumerate(self.feed.share.cuts) for shard, start, stop in cuts]
+        return {"rows": rows.astype("<i8").tobytes(), "cuts": np.array(cuts, "<i4").tobytes()}
+
+    def _buffer(self, shard: int, count: int) -> Rows:
+        found = self._buffers.get((shard, count))
+        if found is None:
+            x, y = self.feed.x, self.feed.y
+            found = self._buffers[shard, count] = Rows(
+                np.empty((count, *x[0]), x[1]), None if y is None else np.empty((count, *y[0]), y[1])
+            )
+        return found
+
+
+def _join(partitions: Sequence[tuple[Array, Array | None]]) -> tuple[Array, Array | None]:
+    xs = [x for x, _ in partitions]
+    ys = [y for _, y in partitions if y is not None]
+    if len(xs) == 1:
+        return partitions[0]
+    return np.concatenate(xs), np.concatenate(ys) if ys else None

@@ -1,0 +1,149 @@
+"""On a worker: where its lanes live between segments, and where lanes of other workers meet them.
+
+other lanes ── "offer of lane 2 of gang …?" ──▶ Hall ──▶ answered as soon as that lane is there
+scheduler   ── "end gang …" ─────────────────▶ Hall ──▶ the lane stops waiting, and goes
+lane        ── report ──▶ Hall ──▶ the worker's own stream to the scheduler, before the task's end is told there
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from distributed import WorkerPlugin
+from distributed.protocol import to_serialize
+from tornado.ioloop import PeriodicCallback
+
+__all__ = ["Hall", "hall_of"]
+
+_IDLE = 600.0
+"""Seconds after which a lane that gets no segment goes: its driver has forgotten it."""
+_REMEMBERED = 256
+
+
+class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
+    """Worker plugin; every session registers it, and the first one counts."""
+
+    name = "dagtrain-lanes"
+    idempotent = True
+
+    def setup(self, worker: Any) -> None:
+        """Take up work on a worker."""
+        self.worker = worker
+        self.lanes: dict[tuple[str, int], Any] = {}
+        self._lock = threading.Lock()
+        self._ended: OrderedDict[str, str] = OrderedDict()
+        self._offers: dict[tuple[str, int], Any] = {}
+        self._change = asyncio.Event()
+        worker.handlers |= {"dagtrain_lanes_offer": self.offer, "dagtrain_lanes_frame": self.frame}
+        worker.stream_handlers["dagtrain-lanes-end"] = self.end
+        self._sweep = PeriodicCallback(self._forget_idle, 10_000)
+        self._sweep.start()
+
+    def teardown(self, worker: Any) -> None:
+        """Let all lanes go with the worker."""
+        self._sweep.stop()
+        for gang, _ in list(self.lanes):
+            self.end(gang, "the worker closes")
+
+    # ---- used by lanes, in their own threads
+
+    def lane(self, gang: str, number: int, make: Callable[[], Any]) -> Any:
+        """The lane of a gang, made at its first segment."""
+        with self._lock:
+            if gang in self._ended:
+                return None
+            found = self.lanes.get((gang, number))
+            if found is None:
+                found = self.lanes[gang, number] = make()
+            return found
+
+    def why_ended(self, gang: str) -> str | None:
+        """Why a gang was ended, if it was."""
+        return self._ended.get(gang)
+
+    def publish(self, gang: str, number: int, offer: Any) -> None:
+        """Tell other lanes how this one is reached."""
+        self._offers[gang, number] = offer
+        self.worker.loop.add_callback(self._wake)
+
+    def fetch_offer(self, address: str, gang: str, number: int, timeout: float) -> Any:
+        """How a lane on another worker is reached; a future of this thread's kind."""
+        return asyncio.run_coroutine_threadsafe(self._ask(address, gang, number, timeout), self.worker.loop.asyncio_loop)
+
+    def report(self, run: str, **message: Any) -> None:
+        """Tell the driver something, by way of the scheduler."""
+        self.worker.loop.add_callback(self.worker.batched_send, {"op": "dagtrain-lanes-report", "run": run, **message})
+
+    def send_frame(self, address: str, gang: str, target: int, source: int, header: bytes, buffers: list[Any]) -> Any:
+        """Give a frame to a lane on another worker through Dask's own channels."""
+        sending = self._send(address, {"gang": gang, "target": target, "source": source, "header": header}, buffers)
+        return asyncio.run_coroutine_threadsafe(sending, self.worker.loop.asyncio_loop)
+
+    # ---- in the worker's event loop
+
+    async def offer(self, gang: str, number: int, timeout: float) -> Any:
+        """The offer of a lane here, once it is there; None if it does not come in time."""
+        deadline = time.monotonic() + timeout
+        while (gang, number) not in self._offers:
+            left = deadline - time.monotonic()
+            if left <= 0 or gang in self._ended:
+                return None
+            change = self._change
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(change.wait(), left)
+        return self._offers[gang, number]
+
+    def frame(self, gang: str, target: int, source: int, header: bytes, buffers: list[Any]) -> str:
+        """A frame that came by Dask's channels."""
+        found = self.lanes.get((gang, target))
+        if found is None:
+            return "no such lane"
+        found.deliver(source, header, buffers)
+        return "ok"
+
+    def end(self, gang: str, why: str) -> None:
+        """A gang is over."""
+        with self._lock:
+            self._ended[gang] = why
+            while len(self._ended) > _REMEMBERED:
+                self._ended.popitem(last=False)
+            found = [self.lanes.pop(key) for key in list(self.lanes) if key[0] == gang]
+            for key in [key for key in self._offers if key[0] == gang]:
+                del self._offers[key]
+        self._wake()
+        for lane in found:
+            lane.end(why)
+
+    def _wake(self) -> None:
+        change, self._change = self._change, asyncio.Event()
+        change.set()
+
+    def _forget_idle(self) -> None:
+        for (gang, _), lane in list(self.lanes.items()):
+            if lane.idle_for() > _IDLE:
+                self.end(gang, f"no segment came for {_IDLE:g} s")
+
+    async def _ask(self, address: str, gang: str, number: int, timeout: float) -> Any:
+        if address == self.worker.address:
+            return await self.offer(gang, number, timeout)
+        asked = self.worker.rpc(address).dagtrain_lanes_offer(gang=gang, number=number, timeout=timeout)
+        return await asyncio.wait_for(asked, timeout + 1)
+
+    async def _send(self, address: str, frame: dict[str, Any], buffers: list[Any]) -> None:
+        answer = await self.worker.rpc(address).dagtrain_lanes_frame(**frame, buffers=[to_serialize(b) for b in buffers])
+        if answer != "ok":
+            raise ConnectionError(f"{address} has {answer}")
+
+
+def hall_of(worker: Any) -> Hall:
+    """The hall of a worker."""
+    found = worker.plugins.get(Hall.name)
+    if found is None:
+        raise RuntimeError(f"the worker {worker.address} has not the plugin {Hall.name!r}: it joined while the run was set up.")
+    return found  # type: ignore[no-any-return]  # distributed is not typed

@@ -1,0 +1,349 @@
+"""A lane at work: the task that a worker runs, one for each segment, and what lives in between.
+
+    run_lane, a Dask task ──▶ Hall.lane ──▶ Lane.segment ──▶ the state, as the task's result
+                                              Lockstep says what to do; Links and LaneRunner do it
+
+The task leaves the worker's thread pool as soon as it runs, so that a lane that waits for others keeps no thread from them: two runs at
+once on the same workers cannot wait for each other's places.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from distributed import get_worker, secede
+
+from dagtrain.cluster.channels import Board, ChannelError, LinkLost, Links, Overdue
+from dagtrain.cluster.lanes.feed import LaneFeed
+from dagtrain.cluster.lanes.hall import Hall, hall_of
+from dagtrain.cluster.lanes.lockstep import Compute, Copy, Keep, Lockstep, Post, Reduce, Square, Update, Wait
+from dagtrain.cluster.lanes.placement import Placement
+from dagtrain.cluster.lanes.runner import LaneRunner
+from dagtrain.errors import DagtrainError
+from dagtrain.plan.blas import one_blas_thread
+from dagtrain.train.state import State
+from dagtrain.train.step import StepParts
+
+__all__ = ["GangOrder", "SegmentOrder", "Stopped", "run_lane"]
+
+Array = np.ndarray[Any, Any]
+_PROGRESS = 1.0
+"""Seconds between two words about where a lane is."""
+
+
+class GangOrder(NamedTuple):
+    """What all lanes of a gang are told.
+
+    Attributes
+    ----------
+    run, gang, number
+        Name of the run, name of the gang, and the gang's number in the run.
+    placement
+        Who does what.
+    token
+        Lets lanes know each other.
+    start
+        Seconds for all lanes to meet.
+    deadline
+        Seconds without a word from a lane that is waited for.
+    link
+        Seconds after which the kernel takes a connection for broken.
+    channel
+        The one kind of channel to use; None for the best that each pair can do.
+    """
+
+    run: str
+    gang: str
+    number: int
+    placement: Placement
+    token: bytes
+    start: float
+    deadline: float
+    link: float
+    channel: str | None = None
+
+
+class SegmentOrder(NamedTuple):
+    """Some steps; `counts` are the samples of every shard in each of them."""
+
+    segment: int
+    first: int
+    counts: tuple[tuple[int, ...], ...]
+    rate_scale: float
+
+
+class Stopped(NamedTuple):
+    """What a task gives instead of a state when its gang came to an end."""
+
+    why: str
+
+
+def run_lane(gang: GangOrder, number: int, order: SegmentOrder, parts: StepParts, feed: LaneFeed, before: State | None, *data: Any) -> Any:
+    """One lane's part of a segment.
+
+    Parameters
+    ----------
+    gang, number
+        Which lane.
+    order, feed, data
+        Which steps, and the rows for them.
+    parts
+        Compiled step.
+    before
+        The state, for the first segment of a gang.
+
+    Returns
+    -------
+    State or Stopped
+        The whole state after the segment, in every lane.
+    """
+    worker = get_worker()
+    hall = hall_of(worker)
+    secede()
+    lane = hall.lane(gang.gang, number, lambda: Lane(hall, gang, number))
+    if lane is None:
+        return Stopped(hall.why_ended(gang.gang) or "the gang was ended")
+    try:
+        return lane.segment(order, parts, feed, before, data)
+    except DagtrainError as error:
+        hall.report(gang.run, gang=gang.number, lane=number, segment=order.segment, kind="error", why=f"{type(error).__name__}: {error}")
+        hall.end(gang.gang, "a lane met an error")
+        raise
+    except Exception as error:
+        ended = hall.why_ended(gang.gang)
+        if ended is None:
+            peers = [error.peer] if isinstance(error, LinkLost) else list(error.peers_missing) if isinstance(error, Overdue) else []
+            why = str(error) if isinstance(error, ChannelError) else f"{type(error).__name__}: {error}"
+            hall.report(gang.run, gang=gang.number, lane=number, segment=order.segment, kind="failed", why=why, peers=peers)
+            hall.end(gang.gang, why)
+        return Stopped(ended or f"{type(error).__name__}: {error}")
+
+
+class _Courier:
+    """Dask's own channels, for pairs of lanes that reach each other no other way."""
+
+    def __init__(self, hall: Hall, gang: GangOrder, number: int) -> None:
+        self.hall, self.gang, self.number = hall, gang, number
+        self.links: Any = None
+
+    def send(self, lane: int, header: bytes, buffers: list[Any]) -> None:
+        """Hand a frame over; returns at once."""
+        address = self.gang.placement.workers[lane]
+        copies = [bytes(b) for b in buffers]
+        sending = self.hall.send_frame(address, self.gang.gang, lane, self.number, header, copies)
+        sending.add_done_callback(lambda done: self._sent(lane, done))
+
+    def _sent(self, lane: int, done: Any) -> None:
+        error = done.exception()
+        if error is not None and self.links is not None:
+            self.links.lose(lane, f"Dask's channel failed: {type(error).__name__}: {error}")
+
+
+class Lane:
+    """One lane of a gang, from its first segment to its end."""
+
+    def __init__(self, hall: Hall, gang: GangOrder, number: int) -> None:
+        self.hall, self.gang, self.number = hall, gang, number
+        self.lockstep = Lockstep(gang.placement, number)
+        self._turn = threading.Condition()
+        self._done = -1
+        self._busy = False
+        self._ended = ""
+        self._used = time.monotonic()
+        self._board: Board | None = None
+        self._links: Links | None = None
+        self._runner: LaneRunner | None = None
+        self._feeds: dict[str, Any] = {}
+
+    # ---- called from other threads
+
+    def end(self, why: str) -> None:
+        """Stop waiting and go; whoever works on a segment closes what it holds."""
+        with self._turn:
+            self._ended = why
+            links, busy = self._links, self._busy
+            self._turn.notify_all()
+        if links is not None:
+            links.abort(why)
+        if not busy:
+            self._close()
+
+    def deliver(self, source: int, header: bytes, buffers: list[Any]) -> None:
+        """A frame by Dask's channels."""
+        if self._links is not None:
+            self._links.deliver(source, header, [memoryview(b) for b in buffers])
+
+    def idle_for(self) -> float:
+        """Seconds since it last worked."""
+        return 0.0 if self._busy else time.monotonic() - self._used
+
+    # ---- the task
+
+    def segment(self, order: SegmentOrder, parts: StepParts, feed: LaneFeed, before: State | None, data: Sequence[Any]) -> Any:
+        """Run one segment; segments are run in their order, whichever task comes first."""
+        with self._turn:
+            # A gang that cannot go on is ended by its driver, which has deadlines; this one is for a driver that is gone.
+            if not self._turn.wait_for(lambda: self._ended or (self._done == order.segment - 1 and not self._busy), self.gang.deadline):
+                raise TimeoutError(f"segment {order.segment} waited for the one before it for {self.gang.deadline:g} s")
+            if self._ended:
+                return Stopped(self._ended)
+            self._busy = True
+        try:
+            with one_blas_thread(), np.errstate(all="ignore"):
+                if self._runner is None:
+                    self._meet(parts)
+                found = self._run(order, feed, before, data)
+        finally:
+            with self._turn:
+                self._busy, self._used = False, time.monotonic()
+                self._done = order.segment
+                ended = self._ended
+                self._turn.notify_all()
+            if ended:
+                self._close()
+        return found
+
+    def _meet(self, parts: StepParts) -> None:
+        """Find the other lanes, and bind the arithmetic to the memory that is shared with them."""
+        gang, worker = self.gang, self.hall.worker
+        deadline = time.monotonic() + gang.start
+        placement = gang.placement
+        board = Board.create(placement.regions(self.number))
+        courier = _Courier(self.hall, gang, self.number)
+        host = worker.address.partition("://")[2].rpartition(":")[0].strip("[]") or "127.0.0.1"
+        links = Links(
+            gang.gang,
+            self.number,
+            board,
+            placement.tables(self.number),
+            gang.token,
+            "127.0.0.1" if worker.address.startswith("inproc") else host,
+            tls=_tls_of(worker),
+            comms=courier,
+            only=gang.channel,
+            silence=gang.link,
+        )
+        courier.links = links
+        links.deadline = gang.deadline
+        with self._turn:
+            self._board, self._links = board, links
+            if self._ended:
+                links.abort(self._ended)
+        self.hall.publish(gang.gang, self.number, links.offer)
+        asked = {
+            lane.number: self.hall.fetch_offer(lane.worker, gang.gang, lane.number, max(deadline - time.monotonic(), 0.1))
+            for lane in placement.lanes
+            if lane.number != self.number
+        }
+        offers = {}
+        for other, answer in asked.items():
+            offer = self._patiently(answer, deadline)
+            if offer is None:
+                raise Overdue(None, (other,), gang.start)
+            offers[other] = offer
+        links.connect(offers, max(deadline - time.monotonic(), 0.1))
+        memory = {name: board[name] for name in placement.regions(self.number)}
+        self._runner = LaneRunner(parts, placement, self.number, memory, links.incoming)
+        self.hall.report(gang.run, gang=gang.number, lane=self.number, kind="met", channels={str(p): k for p, k in links.kinds.items()})
+
+    def _patiently(self, answer: Any, deadline: float) -> Any:
+        """The value of a future, unless the gang ends before."""
+        while True:
+            try:
+                return answer.result(timeout=0.05)
+            except TimeoutError:
+                if answer.done() or self._ended or time.monotonic() > deadline + 2:
+                    answer.cancel()
+                    if self._ended:
+                        raise ChannelError(self._ended) from None
+                    raise
+
+    def _run(self, order: SegmentOrder, feed: LaneFeed, before: State | None, data: Sequence[Any]) -> Any:
+        lockstep, runner, links = self.lockstep, self._runner, self._links
+        assert runner is not None
+        assert links is not None
+        if lockstep.segment < 0:
+            assert before is not None, "a gang's first segment has a state to begin with"
+            runner.load(before)
+        runner.state.rate_scale = order.rate_scale
+        batches = feed.open(data, self._feeds)
+        lockstep.begin(order.segment, order.first, len(order.counts))
+        sums: list[Array] = []
+        began = told = time.perf_counter()
+        at = 0
+        kept: State | None = None
+        while (todo := lockstep.next()) is not None:
+            match todo:
+                case Compute():
+                    if kept is None and at != lockstep.step - order.first:
+                        runner.advance()
+                        at = lockstep.step - order.first
+                        told = self._progress(told, order, at)
+                    runner.compute(batches.step(at), order.counts[at])
+                case Post(phase, peers, turn):
+                    links.post(phase, peers, order.segment, lockstep.step, turn)
+                case Wait(phase, peers, turn):
+                    links.wait(phase, peers, order.segment, lockstep.step, turn)
+                    lockstep.arrived(phase, peers, order.segment, lockstep.step, turn)
+                case Reduce():
+                    runner.reduce(order.counts[at])
+                    if self.number == self.gang.placement.owners[0]:
+                        assert runner.sums is not None
+                        sums.append(runner.sums.copy())
+                case Square(k):
+                    runner.square(k)
+                case Update():
+                    runner.update()
+                case Copy(phase, _):
+                    runner.copy(phase)
+                case Keep():
+                    runner.advance()
+                    kept = runner.keep()
+        assert kept is not None
+        self._report(order, batches, sums, time.perf_counter() - began)
+        return kept
+
+    def _progress(self, told: float, order: SegmentOrder, at: int) -> float:
+        """Say now and then where the lane is."""
+        now = time.perf_counter()
+        if self.number == 0 and now - told > _PROGRESS:
+            self.hall.report(self.gang.run, gang=self.gang.number, lane=0, segment=order.segment, kind="step", step=order.first + at)
+            return now
+        return told
+
+    def _report(self, order: SegmentOrder, batches: Any, sums: Sequence[Array], seconds: float) -> None:
+        """What the driver learns of a segment that is done: it goes ahead of the task's end in the same stream."""
+        self.hall.report(
+            self.gang.run,
+            gang=self.gang.number,
+            lane=self.number,
+            segment=order.segment,
+            kind="done",
+            seconds=seconds,
+            sums=b"".join(s.tobytes() for s in sums),
+            used=batches.used(),
+        )
+
+    def _close(self) -> None:
+        """Give back memory, sockets and threads."""
+        runner, self._runner = self._runner, None
+        links, board = self._links, self._board
+        self._feeds.clear()
+        if runner is not None:
+            runner.close()
+        del runner
+        if links is not None:
+            links.close()
+        if board is not None:
+            board.close()
+
+
+def _tls_of(worker: Any) -> Any:
+    """The TLS contexts of the cluster, for those who listen and those who connect; None where it has none."""
+    listen = worker.security.get_listen_args("worker").get("ssl_context")
+    connect = worker.security.get_connection_args("worker").get("ssl_context")
+    return (listen, connect) if listen is not None and connect is not None else None

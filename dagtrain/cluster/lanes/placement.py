@@ -1,0 +1,333 @@
+"""Where the tasks of a training step go: a pure function of the step, the workers and where the data lies.
+
+    shards      0 1 2 3 │ 4 5 6 7          each lane computes the gradients of its shards
+    sum tree    ╰─┴─┴─╯ │ ╰─┴─┴─╯          and adds what lies wholly within it: a partial sum for each such subtree
+                   │    ╳    │             partial sums go, cut into slices, to the lanes that own the slices
+    blocks      0 1     │     2 3          each lane updates the blocks it owns, and everybody gets them
+
+A lane is one long task on one worker. Whatever the placement, every sum is that of the fixed tree and every block is updated whole, so
+the bits are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from dagtrain.cluster.channels import Phase, Piece, Table
+from dagtrain.cluster.lanes.subtrees import roots_of
+from dagtrain.errors import ClusterError
+
+__all__ = ["Candidate", "Edge", "Lane", "Placement", "StepShape", "place"]
+
+
+class StepShape(NamedTuple):
+    """What a placement must know of a training step.
+
+    Attributes
+    ----------
+    shards
+        Parts of a batch.
+    blocks
+        Elements of each block of the parameter vector.
+    statistics
+        Elements of the running statistics.
+    sums
+        Numbers that are summed beside the gradient: the loss and the metrics.
+    slots
+        Names of the optimiser's vectors.
+    norms
+        Norms of the whole gradient that the update asks for.
+    dtype
+        Of parameters, gradients and statistics.
+    """
+
+    shards: int
+    blocks: tuple[int, ...]
+    statistics: int = 0
+    sums: int = 1
+    slots: tuple[str, ...] = ()
+    norms: int = 0
+    dtype: str = "<f4"
+
+    @property
+    def parameters(self) -> int:
+        """Elements of the parameter vector."""
+        return sum(self.blocks)
+
+
+class Candidate(NamedTuple):
+    """A worker that can take a lane.
+
+    Attributes
+    ----------
+    address
+        As Dask names it.
+    host
+        What tells hosts apart: lanes of one host share memory.
+    threads
+        Threads that the lane may use.
+    held
+        Bytes of the data's partitions that lie there.
+    near
+        The same by shard, where a shard has partitions of its own.
+    """
+
+    address: str
+    host: str = ""
+    threads: int = 1
+    held: int = 0
+    near: Mapping[int, int] = {}
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One worker's part of every step.
+
+    Attributes
+    ----------
+    number
+        Place among the lanes.
+    worker, host, threads
+        As in `Candidate`.
+    shards
+        The shards it computes.
+    roots
+        Roots of the subtrees of the sum tree that lie wholly in these shards: one partial sum each.
+    blocks
+        The blocks it owns, as ``range``.
+    """
+
+    number: int
+    worker: str
+    host: str
+    threads: int
+    shards: tuple[int, ...]
+    roots: tuple[int, ...]
+    blocks: range
+
+
+class Edge(NamedTuple):
+    """Bytes that go from one lane to another in a phase of a step."""
+
+    source: int
+    target: int
+    phase: Phase
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Lanes, and what they exchange.
+
+    Attributes
+    ----------
+    shape
+        The step that was placed.
+    lanes
+        In the order of their numbers.
+    idle
+        Workers that are left over: there are no more lanes than shards.
+    """
+
+    shape: StepShape
+    lanes: tuple[Lane, ...]
+    idle: tuple[str, ...] = ()
+    starts: tuple[int, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        starts = [0]
+        for length in self.shape.blocks:
+            starts.append(starts[-1] + length)
+        object.__setattr__(self, "starts", tuple(starts))
+
+    @property
+    def owners(self) -> tuple[int, ...]:
+        """Lanes that own blocks; the first of them also owns the running statistics."""
+        return tuple(lane.number for lane in self.lanes if lane.blocks)
+
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """Addresses, in the order of the lanes."""
+        return tuple(lane.worker for lane in self.lanes)
+
+    def slice_of(self, lane: int) -> slice:
+        """The part of the parameter vector that a lane owns."""
+        blocks = self.lanes[lane].blocks
+        return slice(self.starts[blocks.start], self.starts[blocks.stop])
+
+    def lane_of_shard(self, shard: int) -> int:
+        """The lane that computes a shard."""
+        return next(lane.number for lane in self.lanes if shard in lane.shards)
+
+    def regions(self, lane: int) -> dict[str, tuple[str, int]]:
+        """The memory of a lane that others read: dtype and elements by name."""
+        shape, mine = self.shape, self.lanes[lane]
+        found = {}
+        for root in mine.roots:
+            found[f"partial.{root}"] = (shape.dtype, shape.parameters + shape.statistics)
+            found[f"sums.{root}"] = ("<f8", shape.sums)
+        found["parameters"] = (shape.dtype, shape.parameters)
+        found["statistics"] = (shape.dtype, shape.statistics)
+        found["squares"] = ("<f8", shape.norms * len(shape.blocks))
+        for name in shape.slots:
+            found[f"slot.{name}"] = (shape.dtype, shape.parameters)
+        return found
+
+    def pieces(self, source: int, target: int) -> dict[Phase, tuple[Piece, ...]]:
+        """What a lane gives to another one in each phase."""
+        shape, gives, takes = self.shape, self.lanes[source], self.lanes[target]
+        total = shape.parameters
+        found: dict[Phase, tuple[Piece, ...]] = {}
+        if takes.blocks:
+            wanted = self.slice_of(target)
+            partial = [Piece(f"partial.{root}", wanted.start, wanted.stop) for root in gives.roots]
+            partial += [Piece(f"sums.{root}", 0, shape.sums) for root in gives.roots]
+            if target == self.owners[0] and shape.statistics:
+                partial += [Piece(f"partial.{root}", total, total + shape.statistics) for root in gives.roots]
+            found[Phase.PARTIAL] = tuple(partial)
+        if gives.blocks:
+            own = self.slice_of(source)
+            after = [Piece("parameters", own.start, own.stop)]
+            if source == self.owners[0] and shape.statistics:
+                after.append(Piece("statistics", 0, shape.statistics))
+            found[Phase.PARAMETERS] = tuple(after)
+            found[Phase.SLOTS] = tuple(Piece(f"slot.{name}", own.start, own.stop) for name in shape.slots)
+            if shape.norms and takes.blocks:
+                rounds = (
+                    k * len(shape.blocks) for k in range(shape.norms)
+                )  # each has memory of its own: one may be read while the next is written
+                found[Phase.SQUARES] = tuple(Piece("squares", at + gives.blocks.start, at + gives.blocks.stop) for at in rounds)
+        return found
+
+    def tables(self, lane: int) -> dict[int, Table]:
+        """What a lane gives to and takes from each other one."""
+        others = [other.number for other in self.lanes if other.number != lane]
+        return {other: Table(self.pieces(lane, other), self.pieces(other, lane)) for other in others}
+
+    def edges(self) -> list[Edge]:
+        """Every exchange of one step, with its bytes; that of the optimiser's vectors is once a segment."""
+        sizes = {"sums": 8, "squares": 8}
+        item = int(self.shape.dtype[-1])
+        found = []
+        for a in self.lanes:
+            for b in self.lanes:
+                if a.number != b.number:
+                    for phase, pieces in self.pieces(a.number, b.number).items():
+                        nbytes = sum((p.stop - p.start) * sizes.get(p.region.partition(".")[0], item) for p in pieces)
+                        found.append(Edge(a.number, b.number, phase, nbytes))
+        return found
+
+    def visualize(self, filename: Any = None, **options: Any) -> Any:
+        """Draw the lanes as columns and their exchanges as edges; see `dagtrain.cluster.lanes.picture`."""
+        from dagtrain.cluster.lanes.picture import draw
+
+        return draw(self, filename, **options)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        from dagtrain.cluster.lanes.picture import draw
+
+        return draw(self)._repr_mimebundle_(**kwargs)
+
+
+def place(shape: StepShape, candidates: Sequence[Candidate], row_bytes: float = 0.0) -> Placement:
+    """Give each worker its shards and its blocks.
+
+    Workers get shards by their threads, at least one each; where there are more workers than shards, those that hold most of the data.
+    Where shards have partitions of their own, a shard goes to a worker that holds them, unless the partial sums that a scattered
+    subtree costs are more bytes than the rows it saves.
+
+    Parameters
+    ----------
+    shape
+        The step.
+    candidates
+        Workers that can take a lane, in any order.
+    row_bytes
+        Bytes of the rows of one shard in one step.
+
+    Raises
+    ------
+    ClusterError
+        If there is no worker.
+
+    Examples
+    --------
+    >>> shape = StepShape(shards=8, blocks=(100, 100, 50))
+    >>> [(lane.shards, lane.blocks) for lane in place(shape, [Candidate("a"), Candidate("b"), Candidate("c")]).lanes]
+    [((0, 1, 2), range(0, 1)), ((3, 4, 5), range(1, 2)), ((6, 7), range(2, 3))]
+    """
+    if not candidates:
+        raise ClusterError("there is no worker to place a lane on. Start workers, or wait for them with client.wait_for_workers(1).")
+    by_data = sorted(candidates, key=lambda c: (-c.held, c.address))
+    chosen, idle = by_data[: shape.shards], tuple(sorted(c.address for c in by_data[shape.shards :]))
+    chosen.sort(key=lambda c: (_middle(c), c.host, c.address))
+    shares = _shares(shape.shards, [c.threads for c in chosen])
+    in_a_row = _in_a_row(shares)
+    best = in_a_row
+    if any(c.near for c in chosen):
+        near = _near(shares, chosen)
+        best = min((in_a_row, near), key=lambda taken: _cost(taken, shape, chosen, row_bytes))
+    cuts = _shares(len(shape.blocks), [1] * len(chosen), least=0)
+    lanes, first = [], 0
+    for number, (candidate, shards, count) in enumerate(zip(chosen, best, cuts, strict=True)):
+        roots = roots_of(shards, shape.shards)
+        threads = max(1, min(candidate.threads, len(shards)))
+        lanes.append(Lane(number, candidate.address, candidate.host, threads, shards, roots, range(first, first + count)))
+        first += count
+    return Placement(shape, tuple(lanes), idle)
+
+
+def _middle(candidate: Candidate) -> float:
+    """Where among the shards a worker's data lies, so that its shards can be neighbours."""
+    total = sum(candidate.near.values())
+    return sum(shard * size for shard, size in candidate.near.items()) / total if total else 0.0
+
+
+def _shares(total: int, weights: Sequence[int], least: int = 1) -> list[int]:
+    """Split a number by weights, in whole numbers; the first ones get what does not divide."""
+    found = [max(least, total * weight // sum(weights)) for weight in weights]
+    order = sorted(range(len(weights)), key=lambda i: (found[i] / weights[i], i))
+    while sum(found) < total:
+        for i in order[: total - sum(found)]:
+            found[i] += 1
+    while sum(found) > total:  # the least shares took more than there was
+        most = max(range(len(found)), key=lambda i: (found[i], i))
+        found[most] -= 1
+    return found
+
+
+def _in_a_row(shares: Sequence[int]) -> list[tuple[int, ...]]:
+    found, first = [], 0
+    for share in shares:
+        found.append(tuple(range(first, first + share)))
+        first += share
+    return found
+
+
+def _near(shares: Sequence[int], chosen: Sequence[Candidate]) -> list[tuple[int, ...]]:
+    """Each shard where most of its data lies, as far as there is room."""
+    taken: list[list[int]] = [[] for _ in chosen]
+    pairs = sorted((-size, shard, i) for i, c in enumerate(chosen) for shard, size in c.near.items())
+    left = set(range(sum(shares)))
+    for _, shard, i in pairs:
+        if shard in left and len(taken[i]) < shares[i]:
+            taken[i].append(shard)
+            left.discard(shard)
+    for shard in sorted(left):
+        taken[next(i for i in range(len(chosen)) if len(taken[i]) < shares[i])].append(shard)
+    return [tuple(sorted(shards)) for shards in taken]
+
+
+def _cost(taken: Sequence[tuple[int, ...]], shape: StepShape, chosen: Sequence[Candidate], row_bytes: float) -> float:
+    """Bytes of a step that cross between workers: rows that lie elsewhere, and partial sums."""
+    whole: dict[int, int] = {}
+    for c in chosen:
+        for shard, size in c.near.items():
+            whole[shard] = whole.get(shard, 0) + size
+    rows = sum(
+        row_bytes * (1 - c.near.get(s, 0) / whole[s]) for c, shards in zip(chosen, taken, strict=True) for s in shards if whole.get(s)
+    )
+    partials = sum(len(roots_of(shards, shape.shards)) for shards in taken)
+    return rows + partials * shape.parameters * int(shape.dtype[-1]) * (1 - 1 / len(chosen))

@@ -1,0 +1,421 @@
+"""The driver of the engine *lanes*: a thin shell around `Conductor`, which decides, that does its instructions with Dask.
+
+    Steward ── what lanes and workers did ──▶ Conductor ──▶ Begin, Submit, Commit, Abandon, … ──▶ tasks, calls, the trainer's `Watch`
+
+The client waits in one place only: for the steward's next news.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import dask
+import numpy as np
+from dask.task_spec import DataNode, Task, TaskRef
+
+from dagtrain.cluster.lanes.conductor import Abandon, Begin, Commit, Conductor, Done, Fetch, GiveUp, Held, Patience, Submit
+from dagtrain.cluster.lanes.hall import Hall
+from dagtrain.cluster.lanes.lane import GangOrder, SegmentOrder, Stopped, run_lane
+from dagtrain.cluster.lanes.placement import Candidate, StepShape, place
+from dagtrain.cluster.lanes.steward import Steward
+from dagtrain.cluster.lanes.supply import Bounds, Supply
+from dagtrain.cluster.scheduler import ClusterSession
+from dagtrain.errors import ClusterError, DagtrainError
+from dagtrain.train.engines import Watch
+from dagtrain.train.state import State
+from dagtrain.train.step import StepParts
+
+__all__ = ["LanesSession", "shape_of"]
+
+Array = np.ndarray[Any, Any]
+_LOOK = 0.25
+"""Seconds to wait for news at a time."""
+_ANSWER = 30.0
+"""Seconds for the scheduler to answer a question."""
+_UNLIMITED = 4 << 30
+"""What a worker without a limit of memory counts for."""
+
+
+def shape_of(parts: StepParts, shards: int) -> StepShape:
+    """What a placement must know of a compiled step."""
+    update = parts.update
+    return StepShape(
+        shards,
+        tuple(b.stop - b.start for b in update.blocks),
+        parts.statistics_layout.size,
+        parts.sums,
+        update.slots,
+        update.norm_count,
+        np.dtype(parts.layout.dtype).str,
+    )
+
+
+class _Gang(NamedTuple):
+    """A placement at work."""
+
+    order: GangOrder
+    key: str
+    parts_key: str
+    futures: dict[tuple[int, int], Any]
+    """(segment, lane) → the task whose result is the state."""
+
+
+class _Reached(NamedTuple):
+    """Where the last call ended: the state that it gave, and the gang that holds it."""
+
+    parameters: Array
+    held: Held
+    next_segment: int
+
+
+class LanesSession(ClusterSession):
+    """Steps on lanes; see `dagtrain.train.engines.Session`."""
+
+    def __init__(self, engine: Any, program: Any, source: Any) -> None:
+        super().__init__(engine, program, source)
+        self.patience: Patience = engine.patience
+        self.silence, self.link, self.channel = engine.silence, engine.link, engine.channel
+        self._supply: Supply | None = None
+        self._gangs: dict[int, _Gang] = {}
+        self._reached: _Reached | None = None
+        self._seen = 0
+        self._pace: float | None = None
+        self._workers: dict[str, dict[str, Any]] = {}
+        self._told_software = False
+
+    def __enter__(self) -> LanesSession:
+        try:
+            self.client.register_plugin(Steward())
+            self.client.register_plugin(Hall())
+        except Exception as error:
+            raise ClusterError(
+                f"the lanes could not be set up on the cluster: {type(error).__name__}: {error}. The scheduler and the workers "
+                "need the same dagtrain as this process: install it there."
+            ) from error
+        self._call("open", run=self.run_id, client=self.client.id, silence=self.silence)
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        with suppress(ClusterError):  # a scheduler that is gone has ended everything
+            self._call("close", run=self.run_id)
+        self._gangs.clear()
+        super().__exit__(*details)
+
+    # ---- steps
+
+    def run(self, state: State, batches: Sequence[Sequence[Array]], watch: Watch) -> tuple[State, int]:
+        """Steps; see `dagtrain.train.engines.Session.run`."""
+        stretch = _Stretch(self, state, batches, watch)
+        try:
+            return stretch.drive()
+        except BaseException:
+            stretch.abandon_all("the driver stopped")
+            raise
+
+    def _call(self, verb: str, wait: float = 0.0, **arguments: Any) -> Any:
+        """Ask the steward."""
+        handler = getattr(self.client.scheduler, f"dagtrain_lanes_{verb}")
+        try:
+            return self.client.sync(handler, callback_timeout=wait + _ANSWER, **arguments)
+        except Exception as error:
+            raise ClusterError(
+                f"the scheduler at {self.client.scheduler.address} does not answer ({type(error).__name__}: {error}). If it is gone, start "
+                "the cluster again and go on from the last checkpoint with fit(..., checkpoint=..., resume=True)."
+            ) from error
+
+    def _look(self, wait: float) -> dict[str, Any]:
+        """News since the last time."""
+        news: dict[str, Any] = self._call("look", wait=wait, run=self.run_id, seen=self._seen, timeout=wait)
+        if "closed" in news:
+            raise ClusterError("the scheduler no longer knows this run: it lost the connection to this client. Go on from a checkpoint.")
+        if news["reports"]:
+            self._seen = news["reports"][-1][0]
+        self._workers = news["present"]
+        return news
+
+    def _supply_of(self) -> Supply:
+        if self._supply is None:
+            limits = [w["memory"] or _UNLIMITED for w in self._workers.values()] or [_UNLIMITED]
+            self._supply = Supply(self.source, Bounds.of(limits), self._data, self._locate)
+        return self._supply
+
+    def _locate(self, keys: Sequence[Any]) -> list[tuple[str, ...]]:
+        """The workers that hold each key."""
+        found = self.client.who_has(self._held[f"data {id(self.source)}"][1])
+        return [tuple(sorted(found.get(key, ()))) for key in keys]
+
+    def _submit_to(self, graph: dict[Any, Any], workers: Mapping[Any, str]) -> list[Any]:
+        """Tasks, each for one worker."""
+        where = {key: [address] for key, address in workers.items()}
+        with dask.annotate(workers=where.get, priority=10):
+            return self._submit(graph, list(graph))
+
+
+class _Stretch:
+    """One call of `run`: steps from a state to a state."""
+
+    def __init__(self, session: LanesSession, state: State, batches: Sequence[Sequence[Array]], watch: Watch) -> None:
+        self.session, self.state, self.batches, self.watch = session, state, batches, watch
+        self.safe = state
+        self.base = state.step
+        self.shards = len(batches[0])
+        counts: dict[tuple[int, ...], tuple[int, ...]] = {}
+        self.counts = [counts.setdefault(c, c) for c in (tuple(len(s) for s in batch) for batch in batches)]
+        self.parts = session.program.for_workers(sorted({n for c in self.counts for n in c if n}))
+        self.shape = shape_of(self.parts, self.shards)
+        self.records: dict[tuple[int, int], dict[int, dict[str, Any]]] = {}
+        self.reported = 0
+        session._look(0.0)
+        self.supply = session._supply_of()
+        most = self.supply.most_steps(max(sum(c) for c in self.counts), max(1, min(len(session._workers), self.shards)))
+        patience = session.patience if most is None else session.patience._replace(most=min(most, session.patience.most))
+        self.conductor = Conductor(len(batches), self.shards, time.monotonic(), patience, session._pace)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Keep the gang of the call before where it holds the very state that this one begins with."""
+        session, reached = self.session, self.session._reached
+        session._reached = None
+        if reached is not None:
+            gang = session._gangs.get(reached.held.gang)
+            same = reached.parameters is self.state.parameters and gang is not None
+            if same and gang is not None and gang.parts_key == self._parts_key() and gang.order.placement.shape == self.shape:
+                held = reached.held._replace(step=0)
+                self.conductor.continue_from(held, gang.order.number, gang.order.placement.workers, reached.next_segment)
+                return
+            self.abandon_all("another state is trained on")
+        self.conductor.gangs = max(session._gangs, default=-1) + 1
+
+    def _parts_key(self) -> str:
+        return self.session._program(f"program-{self.parts.key[:8]}", self.parts)
+
+    # ---- the loop
+
+    def drive(self) -> tuple[State, int]:
+        """Until all steps are done, or as many as were wanted."""
+        news = self.session._look(0.0)
+        while True:
+            self._take(news)
+            for action in self.conductor.act():
+                found = self._do(action)
+                if found is not None:
+                    return found
+            if self.conductor.committed.step and self.watch.stop():
+                self.conductor.stop()
+            news = self.session._look(_LOOK)
+
+    def _take(self, news: Mapping[str, Any]) -> None:
+        """What happened, as events."""
+        conductor = self.conductor
+        conductor.tick(time.monotonic())
+        for _, report in news["reports"]:
+            gang, lane = report["gang"], report["lane"]
+            match report["kind"]:
+                case "met":
+                    conductor.started(gang)
+                case "step":
+                    conductor.news(gang)
+                case "done":
+                    self.records.setdefault((gang, report["segment"]), {})[lane] = report
+                    conductor.reported(gang, report["segment"], lane, report["seconds"])
+                case "failed":
+                    workers = self.session._gangs[gang].order.placement.workers if gang in self.session._gangs else ()
+                    pairs = [(workers[lane], workers[p]) for p in report["peers"] if workers]
+                    conductor.failed(gang, f"lane {lane} on {report['worker']}: {report['why']}", pairs[0] if pairs else None)
+                case "error":
+                    self._raise(gang, report)
+        conductor.workers(news["present"], news["leaving"], news["silent"])
+        self._look_at_tasks()
+
+    def _look_at_tasks(self) -> None:
+        """Tasks that ended in a way of which no lane could report."""
+        current = self.conductor.gang
+        if current is None or current.number not in self.session._gangs:
+            return
+        for (segment, lane), future in self.session._gangs[current.number].futures.items():
+            if future.status in ("error", "cancelled", "lost"):
+                why = f"the task of lane {lane} in segment {segment} is {future.status}"
+                if future.status == "error":
+                    error = future.exception(timeout=_ANSWER)
+                    if isinstance(error, DagtrainError):
+                        raise error
+                    why = f"lane {lane}: {type(error).__name__}: {error}"
+                self.conductor.failed(current.number, why)
+                return
+
+    def _raise(self, gang: int, report: Mapping[str, Any]) -> None:
+        """An error of the computation itself: it would come again wherever the step is repeated."""
+        future = self.session._gangs[gang].futures.get((report["segment"], report["lane"])) if gang in self.session._gangs else None
+        error = None
+        if future is not None:
+            try:
+                error = future.exception(timeout=_ANSWER)
+            except Exception:  # the report says what it was
+                error = None
+        if isinstance(error, DagtrainError):
+            raise error
+        raise ClusterError(f"lane {report['lane']} on {report['worker']} met an error: {report['why']}")
+
+    def _do(self, action: Any) -> tuple[State, int] | None:
+        match action:
+            case Begin(number, workers):
+                self._begin(number, workers)
+            case Submit():
+                self._submit(action)
+            case Commit():
+                self._commit(action)
+            case Fetch(held):
+                self._fetch(held)
+            case Abandon(number, why, failure):
+                self._abandon(number, why)
+                what = "repeated from there" if failure else "placed anew"
+                self.watch.event(f"step {self.base + self.conductor.committed.step}: {why}; {what}")
+            case Done(held):
+                return self._finish(held)
+            case GiveUp(why):
+                raise ClusterError(f"training cannot go on: {why}")
+        return None
+
+    # ---- instructions
+
+    def _begin(self, number: int, workers: Sequence[str]) -> None:
+        session = self.session
+        held = session._supply_of().held_by()
+        sizes = self.supply.source.sizes
+        candidates = []
+        for address in workers:
+            facts = session._workers[address]
+            rows = sum(sizes[p] for p in held.get(address, ()))
+            candidates.append(Candidate(address, facts["host"], facts["threads"], rows * self.supply.source.row_bytes))
+        placement = place(self.shape, candidates)
+        self.conductor.placed(number, placement.workers)
+        name = uuid.uuid4().hex
+        patience = self.conductor.patience
+        order = GangOrder(
+            session.run_id, name, number, placement, secrets.token_bytes(32), patience.start, patience.news, session.link, session.channel
+        )
+        session._call("gang", run=session.run_id, gang=name, workers=list(placement.workers))
+        key = session._hold(f"gang-{name}", order)
+        session._gangs[number] = _Gang(order, key, self._parts_key(), {})
+
+    def _submit(self, segment: Submit) -> None:
+        session, gang = self.session, self.session._gangs[segment.gang]
+        placement = gang.order.placement
+        batches = self.batches[segment.first : segment.first + segment.steps]
+        counts = tuple(self.counts[segment.first : segment.first + segment.steps])
+        order = SegmentOrder(segment.segment, self.base + segment.first, counts, self.state.rate_scale)
+        opens = not gang.futures
+        graph, deliveries = self.supply.deliver(placement, batches, opens)
+        if graph:
+            session._submit(graph, [key for delivery in deliveries for key in delivery.keys])
+        before = self._source(segment.source) if opens and segment.source.gang != segment.gang else None
+        tasks, where = {}, {}
+        for lane, delivery in zip(placement.lanes, deliveries, strict=True):
+            key = (f"lane-{session.run_id}-{segment.gang}", segment.segment, lane.number)
+            tasks[key] = Task(
+                key,
+                run_lane,
+                TaskRef(gang.key),
+                lane.number,
+                DataNode(None, order),
+                TaskRef(gang.parts_key),
+                DataNode(None, delivery.feed),
+                None if before is None else TaskRef(before),
+                *(TaskRef(k) for k in delivery.keys),
+            )
+            where[key] = lane.worker
+        for key, future in zip(tasks, session._submit_to(tasks, where), strict=True):
+            gang.futures[segment.segment, key[2]] = future
+
+    def _source(self, held: Held) -> Any:
+        """Key of the state that a gang begins with."""
+        if held.gang < 0:
+            return self.session._hold(f"state-{self.session.run_id}-{uuid.uuid4().hex[:8]}", self.safe)
+        gang = self.session._gangs[held.gang]
+        lane = gang.order.placement.workers.index(held.workers[0])
+        return gang.futures[held.segment, lane].key
+
+    def _commit(self, segment: Commit) -> None:
+        session, gang = self.session, self.session._gangs[segment.gang]
+        records = self.records.pop((segment.gang, segment.segment))
+        session._pace = self.conductor.pace
+        owner = gang.order.placement.owners[0]
+        sums = np.frombuffer(records[owner]["sums"]).reshape(segment.steps, -1)
+        for i, row in enumerate(sums, segment.first):
+            if i >= self.reported:  # what is repeated gives the same again
+                self.watch.step(i, row.copy())
+        if segment.first + segment.steps > self.reported:
+            for record in records.values():
+                self._tell_used(segment.first, record["used"])
+        self.reported = max(self.reported, segment.first + segment.steps)
+        for old in [k for k in gang.futures if k[0] < segment.segment]:
+            gang.futures.pop(old).release()
+        for number in [n for n in session._gangs if n < segment.gang]:
+            self._forget(number)
+
+    def _tell_used(self, first: int, used: Mapping[str, bytes]) -> None:
+        rows = np.frombuffer(used["rows"], "<i8")
+        at = 0
+        for i, shard, count in np.frombuffer(used["cuts"], "<i4").reshape(-1, 3).tolist():
+            if first + i >= self.reported:
+                self.watch.used(first + i, shard, rows[at : at + count])
+            at += count
+
+    def _fetch(self, held: Held) -> State | None:
+        """A committed state, from any worker that has it; None if none has."""
+        gang = self.session._gangs[held.gang]
+        for worker in held.workers:
+            if worker not in self.session._workers:
+                continue
+            future = gang.futures[held.segment, gang.order.placement.workers.index(worker)]
+            try:
+                found = future.result(timeout=_ANSWER)
+            except Exception as error:
+                self.watch.event(f"the state of step {self.base + held.step} did not come from {worker}: {type(error).__name__}: {error}")
+                continue
+            if isinstance(found, Stopped):
+                continue
+            self.safe = found.copy()  # what arrives may lie in read-only memory of the message
+            self.conductor.fetched(held)
+            return self.safe
+        return None
+
+    def _finish(self, held: Held) -> tuple[State, int] | None:
+        state: State | None = self.safe if held.gang < 0 else self._fetch(held)
+        if state is None:
+            self.conductor.lost()
+            if self.conductor.gang is not None:
+                self.conductor.failed(self.conductor.gang.number, "no worker has the state any more")
+            return None
+        current = self.conductor.gang
+        if current is not None and held.gang == current.number:
+            self.session._reached = _Reached(state.parameters, held, current.next_segment)
+        return state, held.step
+
+    def _abandon(self, number: int, why: str) -> None:
+        gang = self.session._gangs.get(number)
+        if gang is None:
+            return
+        self.session._call("end", run=self.session.run_id, gang=gang.order.gang, why=why)
+        committed = self.conductor.committed
+        for key in [k for k in gang.futures if committed.gang != number or k[0] != committed.segment]:
+            gang.futures.pop(key).release()
+        self.records = {key: record for key, record in self.records.items() if key[0] != number}
+
+    def _forget(self, number: int) -> None:
+        gang = self.session._gangs.pop(number)
+        for future in gang.futures.values():
+            future.release()
+        self.session._held.pop(gang.key, None)
+
+    def abandon_all(self, why: str) -> None:
+        """Stop every lane of this run."""
+        for number, gang in list(self.session._gangs.items()):
+            with suppress(ClusterError):  # the error that brought us here says more
+                self.session._call("end", run=self.session.run_id, gang=gang.order.gang, why=why)
+            self._forget(number)

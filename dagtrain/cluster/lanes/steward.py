@@ -1,0 +1,185 @@
+"""On the scheduler: who is in which gang, what the lanes report, and the news that a gang must end.
+
+    lanes ── reports, in the order of Dask's own messages ──▶ Steward ──▶ the driver, which asks and waits until there is something
+    a worker lost, or silent for longer than the deadline ──▶ Steward ──▶ "end" to the other lanes of its gang, at once
+
+The scheduler learns of a dead process within milliseconds, and its workers' heartbeats go on while their lanes compute, so that silence
+means a process that stopped, not one that is busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from typing import Any
+
+from distributed import SchedulerPlugin
+from distributed.core import Status
+from tornado.ioloop import PeriodicCallback
+
+__all__ = ["Steward"]
+
+_GLANCE = 0.5
+"""Seconds between two looks at the workers' heartbeats."""
+_WANTED = 10.0
+"""Seconds for which a worker counts as leaving after an adaptive cluster asked for it: it asks again every second."""
+_KEPT = 10_000
+"""Most reports kept for a driver that does not ask."""
+
+
+class _Run:
+    """What is known of one driver's work."""
+
+    def __init__(self, client: str, silence: float) -> None:
+        self.client, self.silence = client, silence
+        self.gang = ""
+        self.workers: tuple[str, ...] = ()
+        self.reports: deque[tuple[int, dict[str, Any]]] = deque(maxlen=_KEPT)
+        self.count = 0
+        self.change = asyncio.Event()
+
+
+class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not typed
+    """Scheduler plugin; every session registers it, and the first one counts."""
+
+    name = "dagtrain-lanes"
+    idempotent = True
+
+    async def start(self, scheduler: Any) -> None:
+        """Take up work on a scheduler."""
+        self.scheduler = scheduler
+        self.runs: dict[str, _Run] = {}
+        self._looked = time.monotonic()
+        self._wanted: dict[str, float] = {}
+        scheduler.handlers |= {
+            "dagtrain_lanes_open": self.open,
+            "dagtrain_lanes_gang": self.set_gang,
+            "dagtrain_lanes_look": self.look,
+            "dagtrain_lanes_end": self.end,
+            "dagtrain_lanes_close": self.close_run,
+        }
+        scheduler.stream_handlers["dagtrain-lanes-report"] = self.report
+        self._glance = PeriodicCallback(self._look_for_silence, _GLANCE * 1000)
+        self._glance.start()
+
+    async def close(self) -> None:
+        """End with the scheduler."""
+        self._glance.stop()
+
+    # ---- asked by drivers
+
+    def open(self, run: str, client: str, silence: float) -> None:
+        """A driver begins; its workers count as silent after this many seconds."""
+        self.runs[run] = _Run(client, silence)
+
+    def set_gang(self, run: str, gang: str, workers: list[str]) -> None:
+        """A driver's lanes from now on."""
+        found = self.runs[run]
+        found.gang, found.workers = gang, tuple(workers)
+
+    async def look(self, run: str, seen: int, timeout: float) -> dict[str, Any]:
+        """Reports after those that were seen, and the workers; waits until something is new, or for the time given."""
+        found = self.runs.get(run)
+        if found is None:
+            return {"closed": True}
+        while found.reports and found.reports[0][0] <= seen:
+            found.reports.popleft()
+        if not found.reports:
+            found.change.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(found.change.wait(), timeout)
+        workers = self.scheduler.workers
+        leaving = (Status.closing_gracefully, Status.closing, Status.closed)
+        return {
+            "reports": list(found.reports),
+            "present": {
+                w.address: {"host": w.host, "threads": w.nthreads, "memory": w.memory_limit}
+                for w in workers.values()
+                if w.status not in (Status.closing, Status.closed)
+            },
+            "leaving": [w.address for w in workers.values() if w.status in leaving or self._is_wanted(w.address)],
+            "silent": self._silent(found.silence),
+        }
+
+    def end(self, run: str, gang: str, why: str) -> None:
+        """End a gang's lanes."""
+        found = self.runs.get(run)
+        if found is not None and found.gang == gang:
+            self._end(found, why)
+
+    def close_run(self, run: str) -> None:
+        """A driver is done."""
+        found = self.runs.pop(run, None)
+        if found is not None:
+            self._end(found, "the run has ended")
+            found.change.set()
+
+    # ---- told by workers and by the scheduler
+
+    def report(self, worker: str, run: str, **message: Any) -> None:
+        """A lane reports."""
+        found = self.runs.get(run)
+        if found is not None:
+            self._note(found, {"worker": worker, **message})
+
+    def add_worker(self, scheduler: Any, worker: str) -> None:
+        """A worker joined."""
+        for run in self.runs.values():
+            run.change.set()
+
+    def remove_worker(self, scheduler: Any, worker: str, **details: Any) -> None:
+        """A worker is gone: the lanes that wait for it need not wait any longer."""
+        for run in self.runs.values():
+            if worker in run.workers:
+                self._end(run, f"worker {worker} was lost", besides=worker)
+            run.change.set()
+
+    def remove_client(self, scheduler: Any, client: str) -> None:
+        """A driver is gone: nobody wants its lanes' work any more."""
+        for name, run in list(self.runs.items()):
+            if run.client == client:
+                self._end(run, "the client is gone")
+                del self.runs[name]
+
+    def valid_workers_downscaling(self, scheduler: Any, workers: list[Any]) -> list[Any]:
+        """Keep an adaptive cluster from closing a worker in the midst of a segment; at its end the worker is let go."""
+        busy = {address for run in self.runs.values() for address in run.workers}
+        self._wanted |= {w.address: time.monotonic() for w in workers if w.address in busy}
+        for run in self.runs.values():
+            run.change.set()
+        return [w for w in workers if w.address not in busy]
+
+    # ---- within
+
+    def _note(self, run: _Run, message: dict[str, Any]) -> None:
+        run.count += 1
+        run.reports.append((run.count, message))
+        run.change.set()
+
+    def _end(self, run: _Run, why: str, besides: str = "") -> None:
+        for address in run.workers:
+            stream = self.scheduler.stream_comms.get(address)
+            if stream is not None and address != besides:
+                stream.send({"op": "dagtrain-lanes-end", "gang": run.gang, "why": why})
+        run.gang, run.workers = "", ()
+
+    def _is_wanted(self, address: str) -> bool:
+        return time.monotonic() - self._wanted.get(address, -_WANTED) < _WANTED
+
+    def _silent(self, limit: float) -> list[str]:
+        now = time.time()
+        return [w.address for w in self.scheduler.workers.values() if now - w.last_seen > limit]
+
+    def _look_for_silence(self) -> None:
+        """End gangs of which a worker has stopped."""
+        late, self._looked = time.monotonic() - self._looked, time.monotonic()
+        if late > 4 * _GLANCE:
+            return  # it was the scheduler that did not run: the heartbeats wait to be read
+        for run in self.runs.values():
+            silent = set(self._silent(run.silence)) & set(run.workers)
+            if silent:
+                address = min(silent)
+                self._end(run, f"worker {address} was silent for {run.silence:g} s", besides=address)
+                run.change.set()

@@ -1,0 +1,152 @@
+"""The client's side of the feeds: how the rows of a segment are brought to its lanes.
+
+resident    all partitions are small enough to lie with every lane: they are dependencies of a gang's first segment
+picked      partitions lie on the cluster: for each worker that holds some, and each lane, a task picks the segment's rows there
+streamed    the data is larger than the cluster's memory: the same, but partitions are computed when they are needed, and let go
+sent        the data lies in this process, and is larger than the cluster's memory: the rows of a segment go with its tasks
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from dask.optimization import cull
+from dask.task_spec import DataNode, Task, TaskRef
+
+from dagtrain.cluster.lanes.feed import LaneFeed, Picked, pick_rows, share_of
+from dagtrain.cluster.lanes.placement import Placement
+from dagtrain.data.pick import gather_plan
+from dagtrain.data.source import ArraySource
+
+__all__ = ["Bounds", "Delivery", "Supply"]
+
+Array = np.ndarray[Any, Any]
+
+
+class Bounds(NamedTuple):
+    """How many bytes may lie where.
+
+    Attributes
+    ----------
+    resident
+        Of data that every lane has whole.
+    held
+        Of data that lies on the cluster while training lasts.
+    segment
+        Of the rows of one segment in one lane.
+    """
+
+    resident: int
+    held: int
+    segment: int
+
+    @classmethod
+    def of(cls, limits: Sequence[int]) -> Bounds:
+        """Bounds for workers with these limits of memory.
+
+        Examples
+        --------
+        >>> Bounds.of([2**30, 2**30])
+        Bounds(resident=134217728, held=858993459, segment=33554432)
+        """
+        least = min(limits)
+        return cls(min(least // 8, 1 << 30), sum(limits) * 2 // 5, max(min(least // 32, 256 << 20), 1 << 20))
+
+
+class Delivery(NamedTuple):
+    """A lane's feed, and the keys of what it is made from."""
+
+    feed: LaneFeed
+    keys: list[Any]
+
+
+class Supply:
+    """Feeds for a source of data.
+
+    Parameters
+    ----------
+    source
+        The data.
+    bounds
+        How much may lie where.
+    hold
+        ``hold(source)``: the keys of its partitions, computed on the cluster once.
+    locate
+        ``locate(keys)``: the workers that hold each key.
+    """
+
+    def __init__(self, source: Any, bounds: Bounds, hold: Any, locate: Any) -> None:
+        self.source, self.bounds, self._hold, self._locate = source, bounds, hold, locate
+        x, y = source.x_spec, source.y_spec
+        self._x = (x.shape, x.dtype.str)
+        self._y = None if y is None else (y.shape, y.dtype.str)
+        if source.nbytes <= bounds.resident:
+            self.kind = "resident"
+        elif source.nbytes <= bounds.held or source.resident:
+            self.kind = "picked"
+        else:
+            self.kind = "sent" if isinstance(source, ArraySource) else "streamed"
+
+    def most_steps(self, batch_rows: int, lanes: int) -> int | None:
+        """Steps of the longest segment whose rows are within bounds; None where they are not brought by segment."""
+        if self.kind == "resident":
+            return None
+        return max(1, self.bounds.segment * lanes // max(1, batch_rows * int(self.source.row_bytes)))
+
+    def held_by(self) -> dict[str, list[int]]:
+        """The partitions that lie with each worker."""
+        if self.kind not in ("resident", "picked"):
+            return {}
+        keys = self._hold(self.source)
+        found: dict[str, list[int]] = {}
+        for i, workers in enumerate(self._locate(keys)):
+            for worker in workers[:1]:
+                found.setdefault(worker, []).append(i)
+        return found
+
+    def deliver(self, placement: Placement, batches: Sequence[Sequence[Array]], first: bool) -> tuple[dict[Any, Any], list[Delivery]]:
+        """Tasks that bring the rows of these steps, and each lane's delivery; `first` for the first segment of a gang."""
+        if self.kind == "resident":
+            keys = self._hold(self.source)
+            name = str(keys[0][0])
+            shares = [share_of(lane.shards, batches) for lane in placement.lanes]
+            return {}, [Delivery(LaneFeed(share, self._x, self._y, name), keys if first else []) for share in shares]
+        token = uuid.uuid4().hex[:8]
+        shares = [share_of(lane.shards, batches) for lane in placement.lanes]
+        feeds = [LaneFeed(share, self._x, self._y) for share in shares]
+        graph: dict[Any, Any] = {}
+        if self.kind == "sent":
+            x, y = self.source.local()
+            for number, share in enumerate(shares):
+                rows = share.rows
+                picked = Picked(np.arange(len(rows)), rows, x[rows], None if y is None else y[rows])
+                graph[f"pick-{token}", number, 0] = DataNode((f"pick-{token}", number, 0), picked)
+            return graph, [Delivery(feed, [key]) for feed, key in zip(feeds, graph, strict=True)]
+        partitions, keys, groups = self._partitions()
+        starts = np.cumsum([0, *self.source.sizes])
+        found = []
+        for number, (share, feed) in enumerate(zip(shares, feeds, strict=True)):
+            wanted: dict[int, list[tuple[int, tuple[Array, Array, int]]]] = {}
+            for partition, places, within in gather_plan(share.rows, self.source.sizes):
+                wanted.setdefault(groups.get(partition, partition), []).append((partition, (places, within, int(starts[partition]))))
+            made = []
+            for group, picks in wanted.items():
+                key = (f"pick-{token}", number, group)
+                graph[key] = Task(key, pick_rows, DataNode(None, [pick for _, pick in picks]), *(TaskRef(keys[p]) for p, _ in picks))
+                made.append(key)
+            found.append(Delivery(feed, made))
+        if partitions:
+            needed = {key for task in graph.values() for key in task.dependencies}
+            graph |= cull(partitions, list(needed))[0]
+        return graph, found
+
+    def _partitions(self) -> tuple[dict[Any, Any], list[Any], Mapping[int, int]]:
+        """Tasks that make partitions which nothing holds; the partitions' keys; and which of them lie together."""
+        if self.kind == "streamed":
+            graph, keys = self.source.tasks()
+            return graph, keys, {}
+        holders = self.held_by()
+        return {}, self._hold(self.source), {p: g for g, (_, members) in enumerate(sorted(holders.items())) for p in members}
