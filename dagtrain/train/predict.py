@@ -80,12 +80,12 @@ class Predictor:
         """
         from dagtrain.data.chunked import lazy_array
         from dagtrain.data.compute import is_future
-        from dagtrain.data.parts import Parts, look_tasks, part_array, seen_arrays
+        from dagtrain.data.parts import Parts, is_parts, look_tasks, part_array, seen_arrays
 
         found, columns = lazy_array("x", x)
         if isinstance(found, Parts):
-            if hasattr(x, "ndim"):
-                check_rows(self._program, (len(columns),) if x.ndim == 2 else ())
+            if not is_parts(x):
+                check_rows(self._program, (len(columns),) if columns else ())
             if all(map(is_future, found.held)):
                 asked = look_tasks(found)
                 found = seen_arrays(found, compute({**found.graph, **asked}, list(asked), found.held))["x"][0]

@@ -1,0 +1,59 @@
+"""Data five times as large as the memory it may take is opened, evaluated and predicted, partition by partition."""
+
+import subprocess
+import sys
+
+import pytest
+
+BUDGET = 64 << 20
+
+PROGRAM = """
+import resource, sys
+import dask, dask.array as da, numpy as np
+import dagtrain as dt
+from dagtrain.data import open_source
+from dagtrain.train.engines import InlineEngine, Unwatched
+
+budget, form = int(sys.argv[1]), sys.argv[2]
+COLUMNS = 128
+chunk = budget // 32 // (4 * COLUMNS)
+parts = 5 * 32
+
+def load(i):
+    x = np.random.default_rng(i).random((chunk, COLUMNS), "f4")
+    return x, (x[:, 0] > x[:, 1]).astype("i8")
+
+def most():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+def data(parts):
+    loaded = [dask.delayed(load)(i) for i in range(parts)]
+    if form == "pairs":
+        return loaded, None
+    shapes = ((chunk, COLUMNS), "f4"), ((chunk,), "i8")
+    return [da.concatenate([da.from_delayed(p[k], shape, dtype=dtype) for p in loaded]) for k, (shape, dtype) in enumerate(shapes)]
+
+model = dt.nn.Sequential([dt.nn.Dense(8, "relu"), dt.nn.Dense(2)])
+trainer = dt.Trainer(model, loss="cross_entropy", engine="inline", threads=2)
+with dask.config.set(scheduler="threads", num_workers=2):
+    x, y = data(2)
+    trainer.fit(x, y, batch_size=chunk, verbose=0)
+    trainer.evaluate(x, y)
+    x, y = data(parts)
+    before = most()
+    found = trainer.evaluate(x, y)
+    evaluated = most() - before
+    outputs = trainer.predict(x if form == "arrays" else [pair[0] for pair in x])
+    dask.compute(*[dask.delayed(np.sum)(part) for part in outputs.to_delayed().ravel()])
+    predicted = most() - before
+print(evaluated, predicted, parts * chunk * COLUMNS * 4)
+"""
+
+
+@pytest.mark.parametrize("form", ["arrays", "pairs"])
+def test_data_five_times_the_budget_streams(form):
+    found = subprocess.run([sys.executable, "-c", PROGRAM, str(BUDGET), form], capture_output=True, text=True, timeout=100, check=False)
+    assert found.returncode == 0, found.stderr
+    evaluated, predicted, nbytes = map(int, found.stdout.split())
+    assert nbytes == 5 * BUDGET
+    assert max(evaluated, predicted) < BUDGET, (evaluated, predicted)
