@@ -107,7 +107,8 @@ class Links:
         only: str | None = None,
         silence: float = SILENCE,
     ) -> None:
-        if len(gang) != 32 or not all(0 <= number < LANES for number in (lane, *tables)) or lane in tables:
+        digits = len(gang) == 32 and set(gang) <= set("0123456789abcdef")
+        if not digits or lane in tables or not all(0 <= number < LANES for number in (lane, *tables)):
             raise ChannelError(
                 f"gang {gang!r}, lane {lane}, peers {sorted(tables)}: want 32 hexadecimal digits, distinct lanes below {LANES}"
             )

@@ -144,8 +144,11 @@ class Meeting:
                 self._look()
                 if not self._pairs:
                     return
-                if time.monotonic() > self._until:
+                now = time.monotonic()
+                if now > self._until:
                     raise Overdue(None, sorted(self._pairs), seconds, self._remarks())
+                for approach in [a for a in self._approaches.values() if now > a.until]:
+                    self._failed(approach, "it did not answer in time")
                 for what, _ in self._station.bell.sleep(mark, SLICE / 2):
                     if what is self:
                         self._take_calls()
@@ -205,9 +208,6 @@ class Meeting:
                 self._callers.discard(peer)
             elif pair.shared is not None:
                 self._look_at(peer, pair, pair.shared)
-        now = time.monotonic()
-        for approach in [a for a in self._approaches.values() if now > a.until]:
-            self._failed(approach, "it did not answer in time")
 
     def _look_at(self, peer: int, pair: _Pair, shared: SharedLink) -> None:
         verdict = shared.answer[0]
