@@ -1,0 +1,73 @@
+"""Predictions on a cluster: the model is sent once, futures are taken where they lie, lost workers are made up for."""
+
+import os
+import signal
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.fixture(scope="module")
+def trainer(plain):
+    made = plain.trainer(engine="inline", threads=1)
+    plain.fit(made, epochs=1)
+    return made
+
+
+def model_of(found):
+    (key,) = [key for key in dict(found.__dask_graph__()) if str(key).startswith("model-")]
+    return dict(found.__dask_graph__())[key]
+
+
+def test_the_model_is_a_future_and_the_bits_are_those_of_arrays(client, trainer, digits):
+    found = trainer.predict(da.from_array(digits.x, chunks=(200, 64)))
+    assert isinstance(model_of(found), distributed.Future)
+    blocks = dask.compute(*found.to_delayed().ravel())
+    parts = np.split(digits.x, range(200, len(digits.x), 200))
+    assert all(np.array_equal(block, trainer.predict(part)) for block, part in zip(blocks, parts, strict=True))
+
+
+def test_the_same_weights_are_sent_once(client, trainer, digits):
+    first, second = (trainer.predict(da.from_array(digits.x, chunks=(n, 64))) for n in (200, 300))
+    assert model_of(first).key == model_of(second).key
+
+
+def test_futures_give_an_array_of_known_sizes(client, trainer, digits):
+    parts = np.split(digits.x, [100, 700])
+    found = trainer.predict(client.scatter(parts))
+    assert found.chunks == ((100, 600, 737), (10,))
+    assert np.array_equal(found.compute(), np.concatenate([trainer.predict(part) for part in parts]))
+
+
+def test_the_model_comes_back_when_its_worker_dies(client, trainer, digits):
+    found = trainer.predict(da.from_array(digits.x, chunks=(200, 64)))
+    model = model_of(found)
+    distributed.wait(model)
+    (holder, *_) = client.who_has([model])[model.key]
+    os.kill(client.run(os.getpid, workers=[holder])[holder], signal.SIGKILL)
+    assert found.compute().shape == (1437, 10)
+
+
+def test_evaluation_inline_of_data_on_the_cluster(client, trainer, digits):
+    x = client.scatter(np.split(digits.x, [100, 700]))
+    assert trainer.evaluate(x, digits.y) == trainer.evaluate(digits.x, digits.y)
+
+
+def test_fit_takes_futures_of_pairs_to_the_same_bits(client, plain, digits):
+    pairs = list(zip(np.split(digits.x, [100, 700]), np.split(digits.y, [100, 700]), strict=True))
+    futures = client.map(lambda i: pairs[i], range(3), pure=False)
+    trainer = plain.trainer(engine="scheduler")
+    history = trainer.fit(futures, epochs=plain.epochs, batch_size=plain.batch_size, verbose=0)
+    assert history.fingerprint == plain.inline.fingerprint
+
+
+def test_local_order_on_the_cluster_is_that_of_this_process(client, plain):
+    def wrap(array):
+        return da.from_array(array, chunks=(300, *array.shape[1:]))
+
+    histories = [plain.fit(plain.trainer(engine=engine), wrap, epochs=1, shuffle="local") for engine in ("inline", "scheduler")]
+    assert histories[0].fingerprint == histories[1].fingerprint
