@@ -54,8 +54,8 @@ def list_functions(ctx: click.Context, parameter: click.Parameter, wanted: bool)
 def draw_expression(expression: str, values: tuple[str, ...], output: Path | None) -> None:
     """Print the value and the derivatives of EXPRESSION, and draw its computational graph.
 
-    An expression is made of numbers, names, + - * / ** @, parentheses, lists and NumPy's functions by name, as in "tanh(a*x + b)". Each
-    name gets a value: a number, as in a=2, or a list, as in x=[1,2,3].
+    An expression is made of numbers, names, + - * / // % ** @, parentheses, lists and NumPy's functions by name, as in "tanh(a*x + b)".
+    Each name gets a value: a number, as in a=2, or a list, as in x=[1,2,3].
     """
     given: dict[str, Any] = {}
     for text in values:

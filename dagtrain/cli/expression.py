@@ -2,8 +2,8 @@
 
     "(a+b)*(b+1)", {"a": 2.0, "b": 1.0}  ──▶  Expression(output, variables, names)
 
-Python's parser reads the text; nothing of it is ever run as Python. Numbers, names, ``+ - * / ** @``, parentheses, lists and calls of the
-functions in `FUNCTIONS` make nodes; anything else is an error that shows the place.
+Python's parser reads the text; nothing of it is ever run as Python. Numbers, names, the signs in `SIGNS`, parentheses, lists and calls of
+the functions in `FUNCTIONS` make nodes; anything else is an error that shows the place.
 """
 
 from __future__ import annotations
@@ -30,10 +30,15 @@ OPERATORS: dict[type[ast.AST], str] = {
     ast.Sub: "subtract",
     ast.Mult: "multiply",
     ast.Div: "divide",
+    ast.FloorDiv: "floor_divide",
+    ast.Mod: "remainder",
     ast.Pow: "power",
     ast.MatMult: "matmul",
     ast.USub: "negative",
 }
+SIGNS = "+ - * / // % ** @"
+MODULES = ("np", "numpy", "math")
+"""What may stand before the name of a function, as people are used to write it."""
 NOT_NUMBERS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "isfinite", "isinf", "isnan", "signbit")
 """Ops whose results are truth values: they lead to no derivative."""
 OF_INTEGERS = ("logical", "bitwise", "invert", "left_shift", "right_shift", "gcd", "lcm")
@@ -48,7 +53,9 @@ def _functions() -> dict[str, tuple[Callable[..., Tensor], int]]:
         "dot": (OPS["matmul"], 2),
         "erf": (special.erf, 1),
         "logsumexp": (reduce.logsumexp, 1),
+        "max": (reduce.reduce_max, 1),
         "mean": (reduce.reduce_mean, 1),
+        "min": (reduce.reduce_min, 1),
         "norm": (reduce.norm, 1),
         "relu": (elementwise.relu, 1),
         "sigmoid": (elementwise.sigmoid, 1),
@@ -189,7 +196,7 @@ class _Reader:
             self.wrong(node, "^ is not a power: write **")
         if isinstance(node, ast.Call):
             return self.call(node)
-        self.wrong(node, f"a {_word(node)} cannot stand here; there are numbers, names, + - * / ** @, lists and functions")
+        self.wrong(node, f"a {_word(node)} cannot stand here; there are numbers, names, {SIGNS}, lists and functions")
 
     def number(self, node: ast.Constant | ast.List | ast.Tuple) -> Tensor:
         try:
@@ -215,19 +222,20 @@ class _Reader:
 
     def call(self, node: ast.Call) -> Tensor:
         function = node.func
-        if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id == "np":
-            name = function.attr
-        elif isinstance(function, ast.Name):
-            name = function.id
-        else:
-            self.wrong(function, "only functions can be called")
+        place = function
+        while isinstance(place, ast.Attribute):
+            place = place.value
+        if not isinstance(place, ast.Name) or (place is not function and place.id not in MODULES):
+            self.wrong(function, "only functions can be called, as in sin(a) or np.sin(a)")
+        name = function.attr if isinstance(function, ast.Attribute) else place.id
         if name not in FUNCTIONS:
             self.wrong(function, _unknown(name))
         if node.keywords:
             self.wrong(node.keywords[0], "functions take no named arguments here")
         op, wanted = FUNCTIONS[name]
         if len(node.args) != wanted:
-            self.wrong(node, f"{name} takes {wanted} argument{'s' if wanted > 1 else ''}, got {len(node.args)}")
+            of_two = f"; of two values: {name}imum" if name in ("max", "min") and len(node.args) == 2 else ""
+            self.wrong(node, f"{name} takes {wanted} argument{'s' if wanted > 1 else ''}, got {len(node.args)}{of_two}")
         return self.apply(node, op, node.args)
 
     def apply(self, node: ast.AST, op: Callable[..., Tensor], operands: list[ast.expr]) -> Tensor:

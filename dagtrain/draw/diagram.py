@@ -81,6 +81,8 @@ class Diagram:
     legend: tuple[LegendItem, ...] = ()
     title: str = ""
     direction: str = field(default="TB")
+    ordered: bool = False
+    """Whether what comes of one node stands side by side in the order of the edges."""
 
     def __post_init__(self) -> None:
         keys = {node.key for node in self.nodes}

@@ -57,7 +57,10 @@ def _settings(diagram: Diagram) -> list[str]:
         # Without these limits the network simplex alone takes tens of seconds on a few thousand edges.
         graph |= {"nslimit": "0.5", "nslimit1": "0.5", "splines": "polyline", "ranksep": "0.35"}
         if _span(diagram) > LONG:
-            graph |= {"splines": "line", "outputorder": "edgesfirst"}
+            graph |= {"splines": "line", "outputorder": "edgesfirst", "nslimit": "0.1", "nslimit1": "0.1", "searchsize": "10"}
+    if diagram.ordered and not diagram.groups:
+        # With boxes as well, Graphviz loses edges.
+        graph["ordering"] = "out"
     if diagram.legend or diagram.title:
         graph |= {"labelloc": "b", "labeljust": "l"}
     node = {"fontname": FONT, "fontsize": "11", "fontcolor": light("ink"), "height": "0.3", "width": "0.3"}

@@ -43,7 +43,7 @@ _OPERATORS: dict[type[ast.AST], frozenset[str]] = {
 _POWERS = {"2": "²", "3": "³"}
 _LONGEST = 26
 PARAMETER_ROOTS = ("params", "parameters")
-NOTED = ("axis", "axes", "dtype", "index", "subscripts")
+NOTED = ("axis", "axes", "index", "subscripts")
 """Attributes that are written into the node, not only into its tooltip."""
 
 

@@ -39,6 +39,7 @@ def finish(text: str, title: str = "", mark: str = "") -> str:
         tips = [link.get(f"{_LINK}title", "").strip() for link in element.iter(f"{{{_SVG}}}a")] if _is_item(element) else []
         if _is_item(element):
             _unwrap(element)
+            _centre(element)
             _retitle(element, next((tip for tip in tips if tip), ""))
     style = ElementTree.Element(f"{{{_SVG}}}style")
     style.text = css()
@@ -58,6 +59,22 @@ def _unwrap(element: ElementTree.Element) -> None:
         inner = child.find(f"{{{_SVG}}}a") if child.tag == f"{{{_SVG}}}g" and child.get("class") is None else None
         found += [child] if inner is None else list(inner)
     element[:] = found
+
+
+def _centre(element: ElementTree.Element) -> None:
+    """Have a node's lines of text begin from its middle.
+
+    Graphviz says where each line begins, by the widths of its own font; a reader's font may be wider or narrower, and the text would stand
+    to one side, or outside.
+    """
+    shape = next((child for child in element if child.tag in (f"{{{_SVG}}}{kind}" for kind in ("polygon", "path", "ellipse"))), None)
+    if shape is None or element.get("class", "").split()[0] != "node":
+        return
+    numbers = [float(n) for n in re.findall(r"-?[\d.]+", shape.get("points") or shape.get("d") or "")]
+    middle = float(shape.get("cx") or (min(numbers[::2]) + max(numbers[::2])) / 2)
+    for text in element.iter(f"{{{_SVG}}}text"):
+        text.set("text-anchor", "middle")
+        text.set("x", f"{middle:g}")
 
 
 def _retitle(element: ElementTree.Element, tip: str) -> None:

@@ -99,7 +99,8 @@ def task_diagram(
     for key, task in tasks.items():
         edges += [_edge(source, key, records, width[source]) for source in task.sources if source in tasks]
     items = _legend(records, edges, colors, {node.kind for node in nodes}) if legend else []
-    return Diagram(tuple(nodes), tuple(edges), tuple(boxes.values()), tuple(items), title, direction)
+    # Parts of equal rank stand in the order of their numbers, from left to right.
+    return Diagram(tuple(nodes), tuple(edges), tuple(boxes.values()), tuple(items), title, direction, ordered=True)
 
 
 class _Task(NamedTuple):

@@ -21,6 +21,9 @@ def value(text, **values):
         ("maximum(a, 3) + np.exp(0)", {"a": 2}, 4),
         ("sum(x @ [1, 2])", {"x": [[1, 2], [3, 4]]}, 16),
         ("cos(pi)", {}, -1),
+        ("7 // 2 + 7 % 4 + -7 % 4", {}, 7),
+        ("max(x) - min(x)", {"x": [1, 5, 2]}, 4),
+        ("np.linalg.norm(x) + numpy.exp(0) + math.cos(0)", {"x": [3, 4]}, 7),
         ("abs(a) + pow(a, 2)", {"a": -3}, 12),
     ],
 )
@@ -56,6 +59,8 @@ def test_function_can_be_called(name):
         ("(lambda: 1)()", "only functions", "lambda: 1"),
         ("tanh", "call it", "tanh"),
         ("tanh(a, b)", "takes 1 argument", "tanh(a, b)"),
+        ("max(a, b)", "of two values: maximum", "max(a, b)"),
+        ("os.sin(a)", "only functions", "os.sin"),
         ("sum(a, axis=0)", "no named arguments", "axis=0"),
         ("1j * a", "real number", "1j"),
         ("'text'", "real number", "'text'"),

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -120,3 +122,15 @@ def random_graph(count: int) -> Any:
         i, j = random.integers(max(0, len(nodes) - 12), len(nodes), 2)
         nodes.append(np.tanh(nodes[i]) * nodes[j] if random.random() < 0.5 else nodes[i] + nodes[j])
     return dt.Graph.of(**{f"y{i}": node for i, node in enumerate(nodes[-200:])})
+
+
+def test_a_nodes_text_is_centred_whatever_the_readers_font():
+    root = ElementTree.fromstring(Picture(Diagram((Node("a", (Line("a long name", "title"), Line("b"))),), title="t")).svg)
+    node = next(g for g in root.iter("{http://www.w3.org/2000/svg}g") if g.get("class", "").startswith("node"))
+    (path,) = node.findall("{*}path")
+    xs = [float(x) for x in re.findall(r"(-?[\d.]+),", path.get("d"))]
+    texts = list(node.findall("{*}text"))
+    assert len(texts) == 2
+    for text in texts:
+        assert text.get("text-anchor") == "middle"
+        assert float(text.get("x")) == pytest.approx((min(xs) + max(xs)) / 2, abs=0.01)

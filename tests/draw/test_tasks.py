@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import dask
@@ -128,3 +129,10 @@ def test_the_picture_does_not_depend_on_the_order_of_the_dict() -> None:
 def test_an_unknown_option_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'overlay'"):
         draw(step(), overlays={})
+
+
+def test_parts_stand_in_the_order_of_their_numbers():
+    tasks = {"data": 1, **{("part", i): (abs, "data") for i in range(12)}, "sum": (sum, [("part", i) for i in range(12)])}
+    svg = draw(tasks).svg
+    place = {int(n): float(x) for x, n in re.findall(r'x="([-\d.]+)"[^>]*>(\d+)</', svg)}
+    assert [place[i] for i in range(12)] == sorted(place[i] for i in range(12))
