@@ -132,7 +132,14 @@ def test_an_unknown_option_names_the_nearest() -> None:
 
 
 def test_parts_stand_in_the_order_of_their_numbers():
-    tasks = {"data": 1, **{("part", i): (abs, "data") for i in range(12)}, "sum": (sum, [("part", i) for i in range(12)])}
+    parts = [("part", i) for i in range(12)]
+    tasks = {
+        "data": 1,
+        "program": 2,
+        "state": 3,
+        **{part: (max, "data", "program", "state") for part in parts},
+        "sum": (sum, ["program", *parts]),
+    }
     svg = draw(tasks).svg
     place = {int(n): float(x) for x, n in re.findall(r'x="([-\d.]+)"[^>]*>(\d+)</', svg)}
     assert [place[i] for i in range(12)] == sorted(place[i] for i in range(12))
