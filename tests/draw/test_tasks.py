@@ -137,7 +137,7 @@ def test_parts_stand_in_the_order_of_their_numbers():
         "data": 1,
         "program": 2,
         "state": 3,
-        **{part: (max, "data", "program", "state") for part in parts},
+        **dict.fromkeys(parts, (max, "data", "program", "state")),
         "sum": (sum, ["program", *parts]),
     }
     svg = draw(tasks).svg
