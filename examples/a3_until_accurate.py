@@ -32,17 +32,16 @@ def plain_loop(tolerable: float = 1e-3, most: int = 20_000) -> tuple[int, float]
 
 
 def with_trainer(tolerable: float = 0.97, most: int = 40) -> tuple[int, float]:
-    """Train on digits, an epoch at a time, until enough of those held out are right."""
+    """Train on digits until enough of those held out are right."""
     data = load_digits()
     model = dt.nn.Sequential([dt.nn.Dense(128, "relu"), dt.nn.Dense(10)])
     trainer = dt.Trainer(model, loss="cross_entropy", optimizer=dt.optim.adam(3e-3), metrics=["accuracy"], seed=0)
-    epochs, accuracy = 0, 0.0
-    while accuracy < tolerable and epochs < most:
-        trainer.fit(data.x, data.y, epochs=1, batch_size=64, verbose=0)
-        epochs += 1
-        accuracy = trainer.evaluate(data.x_validation, data.y_validation)["accuracy"]
-    print(f"Trainer: {accuracy:.2%} of the digits held out after {epochs} epochs")
-    return epochs, accuracy
+    until = dt.callbacks.Target("val_accuracy", tolerable)
+    held_out = data.x_validation, data.y_validation
+    history = trainer.fit(data.x, data.y, epochs=most, batch_size=64, validation_data=held_out, callbacks=[until], verbose=0)
+    accuracy = history.history["val_accuracy"][-1]
+    print(f"Trainer: {accuracy:.2%} of the digits held out after {history.epochs} epochs")
+    return history.epochs, accuracy
 
 
 if __name__ == "__main__":

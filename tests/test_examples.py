@@ -69,6 +69,13 @@ def test_same_bits_on_clusters():
     assert len(set(found.values())) == 1
 
 
+def test_stop_and_go_on():
+    whole, in_pieces, attempts, same = load("stop_and_go_on").main()
+    assert whole == in_pieces
+    assert attempts > 2
+    assert same
+
+
 def test_cost_function():
     found = load("cost_function").main()
     np.testing.assert_allclose(found["forgiving"], (2, -1), atol=0.05)

@@ -69,7 +69,8 @@ class Session(Protocol):
     def run(self, state: State, batches: Sequence[Sequence[Array]], watch: Watch) -> tuple[State, int]:
         """The state after these steps and how many of them were done: all, unless `watch.stop` said True.
 
-        The state that is given is left as it is. May be called again and again, with any state. Its `rate_scale` goes to
+        The state that is given is left as it is. May be called again and again, with any state, and batches whose shards have other
+        sizes: the first call may be of an epoch's last steps alone. Its `rate_scale` goes to
         `Update.scalar_values` in every step, and is that of the state that is returned.
         """
 
@@ -120,8 +121,11 @@ class _InlineSession:
     def run(self, state: State, batches: Sequence[Sequence[Array]], watch: Watch) -> tuple[State, int]:
         x, y = self.source.local()
         runner = self._runner
-        if runner is None:
-            parts = self.program.for_workers(sorted({len(s) for batch in batches for s in batch if len(s)}))
+        sizes = {len(s) for batch in batches for s in batch if len(s)} | set(runner.parts.plans if runner else ())
+        if runner is None or len(sizes) > len(runner.parts.plans):
+            if runner is not None:
+                runner.close()
+            parts = self.program.for_workers(sorted(sizes))
             runner = self._runner = StepRunner(parts, state.copy(), len(batches[0]), self.threads)
         else:
             runner.load(state)

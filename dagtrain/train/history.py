@@ -75,6 +75,10 @@ class History:
         for name, value in row.items():
             self.history.setdefault(name, []).append(value)
 
+    def copy(self) -> History:
+        """The same values in lists of their own, without anything else."""
+        return History({name: list(values) for name, values in self.history.items()})
+
     @property
     def epochs(self) -> int:
         """Number of epochs recorded."""

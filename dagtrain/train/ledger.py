@@ -23,8 +23,8 @@ Array = np.ndarray[Any, Any]
 Pairs = tuple[tuple[int, int], ...]
 """Samples and their counts."""
 KEPT = 8
-_MOST = 200
-"""Where a count stops: far from the end of a byte, which would begin again at 0."""
+_MOST = 255
+"""Where a count stops: a byte more would begin again at 0."""
 _NAMED = 5
 _SAVED = 1000
 _AT_ONCE = 1 << 20
@@ -227,8 +227,9 @@ class Ledger:
 
 
 def _add(counts: Array, rows: Array) -> None:
-    """One use more for each of these samples; none of them goes over the end of a byte."""
-    np.add.at(counts, rows[counts[rows] < _MOST], 1)
+    """One use more for each of these samples, however often it is among them."""
+    samples, times = np.unique(rows, return_counts=True)
+    counts[samples] = np.minimum(counts[samples] + times, _MOST)
 
 
 def _pairs(counts: Array, samples: Array) -> Pairs:

@@ -132,6 +132,7 @@ class Loop:
         trainer._ledger.close(trainer._epochs_done)
         trainer._epochs_done, trainer._begun = trainer._epochs_done + 1, None
         self.history.add(row)
+        trainer._record.add(row)
         self.callbacks.call("on_epoch_end", epoch, row)
         if self.run is not None:
             self._save()
@@ -150,7 +151,7 @@ class Loop:
     def _save(self) -> None:
         assert self.run is not None, "asked before"
         state = self.trainer._trained("be saved")[1]
-        self.run.save(self.trainer._describe(self.program, self.plan, state, self.history.history), state)
+        self.run.save(self.trainer._describe(self.program, self.plan, state, self.trainer._record.history), state)
         self._saved = self._place, time.monotonic()
 
     def _stopped(self, reason: str) -> None:

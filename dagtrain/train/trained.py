@@ -50,6 +50,7 @@ class Trained:
 
     def __init__(self) -> None:
         self.history: History | None = None
+        self._record = History()
         self._program: Program | None = None
         self._state: State | None = None
         self._epochs_done = 0
@@ -98,8 +99,7 @@ class Trained:
             If it cannot be written; says which file and why.
         """
         program, state = self._trained("be saved")
-        rows = {} if self.history is None else self.history.history
-        manifest = self._describe(program, None if self._sample is None else self._sample[1], state, rows)
+        manifest = self._describe(program, None if self._sample is None else self._sample[1], state, self._record.history)
         refuse_not_finite(manifest, state)
         write(open_store(path), manifest, state)
 
@@ -193,6 +193,7 @@ class Trained:
         if self._begun is not None and len(self._begun.sums) != len(names):  # other metrics were given: those of this epoch are not known
             loss, *_ = self._begun.sums or (np.nan,)
             self._begun = self._begun._replace(sums=(loss, *[np.nan] * (len(names) - 1)))
+        self._record = History(manifest.history).copy()
         self._ledger.restore(manifest.ledger)
 
     def _rows_done(self, plan: BatchPlan) -> Iterator[Array]:

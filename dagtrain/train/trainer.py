@@ -219,13 +219,14 @@ class Trainer(Trained):
         if found is not None:
             self._take(program, found)
             self._begin_anew_if_other(plan)
-            history.history = {name: list(values) for name, values in found.manifest.history.items()}
         elif self._state is None:
             self._state = state
         better = self._quantities(program, validation is not None)
         listeners.bind(self, better)
         loop = Loop(self, program, source, plan, history, reporter, listeners, stopping, validation, run, every)
         first = self._epochs_done if resume else 0
+        if resume:
+            history.history = self._record.copy().history
         reporter.start({**history.info, "dashboard": engine.dashboard, "epoch": first, "epochs": epochs, "higher_is_better": better})
         self.history, self._loop = history, loop
         try:

@@ -3,8 +3,10 @@
 import io
 import re
 
+import numpy as np
 import pytest
 
+import dagtrain as dt
 from dagtrain.errors import ArgumentError
 from dagtrain.report import Reporter
 
@@ -236,3 +238,28 @@ def test_standard_output_is_the_default(capsys):
 def test_other_levels_are_refused():
     with pytest.raises(ArgumentError, match="verbose is 0"):
         Reporter(3)
+
+
+def test_an_event_is_a_line_where_it_happens():
+    stream = Terminal()
+    reporter = Reporter(stream=stream)
+    reporter.start(INFO)
+    reporter.step(1, 6, 2.0)
+    reporter.event("1.2 s, step 40: a worker was lost")
+    reporter.step(6, 6, 2.0)
+    assert "1.2 s, step 40: a worker was lost" in stream.screen()
+    stream = io.StringIO()
+    Reporter(stream=stream).event("a worker was lost")
+    assert stream.getvalue() == "a worker was lost\n"
+    silent = io.StringIO()
+    Reporter(verbose=0, stream=silent).event("a worker was lost")
+    assert not silent.getvalue()
+
+
+def test_events_of_a_fit_are_lines_and_are_not_told_again(capsys):
+    trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(2)]), loss="cross_entropy", engine="inline")
+    trainer.fit(np.eye(4), np.array([0, 1, 0, 1]), epochs=5, callbacks=[dt.callbacks.Target("loss", 9.0)])
+    lines = capsys.readouterr().out.splitlines()
+    (told,) = [line for line in lines if "Target: loss is" in line]
+    assert re.fullmatch(r"\d+\.\d s, step 1: Target: loss is \d.*, after 1 epoch", told)
+    assert lines.index(told) == len(lines) - 2, "before the last line, which is the fingerprint"

@@ -1,0 +1,68 @@
+"""Stop training anywhere and go on: the weights, the history and the ledger of samples are those of a run that nobody stopped.
+
+Run: python examples/stop_and_go_on.py
+"""
+
+import tempfile
+
+import dagtrain as dt
+from dagtrain.data import load_digits
+
+EPOCHS = 12
+
+
+def fit(folder=None, *others):
+    """Train in as many attempts as it takes; each one goes on from the last checkpoint."""
+    data = load_digits()
+    model = dt.nn.Sequential([dt.nn.Dense(64, "relu"), dt.nn.Dropout(0.2), dt.nn.Dense(10)])
+    trainer = dt.Trainer(model, loss="cross_entropy", optimizer=dt.optim.adam(1e-2), metrics=["accuracy"], seed=0)
+    callbacks = [dt.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=2), *others]
+    history = trainer.fit(
+        data.x,
+        data.y,
+        epochs=EPOCHS,
+        batch_size=64,
+        validation_data=(data.x_validation, data.y_validation),
+        callbacks=callbacks,
+        checkpoint=folder,
+        checkpoint_every=60,
+        resume=folder is not None,
+        verbose=0,
+    )
+    return trainer, history
+
+
+class StopAfter(dt.callbacks.Callback):
+    """Ends each attempt after so many steps, in the midst of an epoch."""
+
+    def __init__(self, steps):
+        self.left = steps
+
+    def on_train_batch_end(self, batch, logs):
+        """Count, and stop; Ctrl-C would do the same."""
+        self.left -= 1
+        if self.left == 0:
+            self.trainer.stop("enough for now")
+
+
+def main():
+    """Fingerprint of a run in one go and of one in pieces; returns both, and how many attempts the second one took."""
+    _, whole = fit()
+    print(f"in one go     {whole.fingerprint[:16]}  val_accuracy {whole.history['val_accuracy'][-1]:.4f}")
+    attempts = 0
+    with tempfile.TemporaryDirectory() as folder:
+        while True:
+            attempts += 1
+            trainer, history = fit(folder, StopAfter(100))
+            if history.stopped is None:
+                break
+            print(f"  attempt {attempts}: {history.events[-1]}")
+    trainer.ledger().verify()  # raises if a sample was left out or used twice
+    print(f"in {attempts} pieces   {history.fingerprint[:16]}  val_accuracy {history.history['val_accuracy'][-1]:.4f}")
+    same = history.history["val_loss"] == whole.history["val_loss"]
+    print(f"every validation loss is the same number: {same}")
+    return whole.fingerprint, history.fingerprint, attempts, same
+
+
+if __name__ == "__main__":
+    main()
