@@ -184,19 +184,23 @@ class Conductor:
         self.now = now
 
     def workers(
-        self, present: Iterable[str], leaving: Iterable[str] = (), silent: Iterable[str] = (), held: Mapping[str, int] | None = None
+        self, present: Iterable[str], leaving: Iterable[str] = (), silent: Iterable[str] = (), gone: Mapping[str, str] | None = None
     ) -> None:
-        """What the scheduler knows of its workers; `held` are the bytes of the data that lie with each."""
+        """What the scheduler knows of its workers; `gone` says why some are not there any more."""
         self._present, self._leaving, self._silent = set(present), set(leaving), set(silent)
-        self._held = self._held if held is None else held
         gang = self.gang
         if gang is None:
             return
         for worker in gang.workers:
             if worker not in self._present:
-                gang.broken = gang.broken or f"worker {worker} was lost"
+                why = (gone or {}).get(worker)
+                gang.broken = gang.broken or f"worker {worker} was lost" + (f": {why}" if why else "")
             elif worker in self._silent:
                 gang.broken = gang.broken or f"worker {worker} is silent"
+
+    def holds(self, nbytes: Mapping[str, int]) -> None:
+        """Bytes of the data that lie with each worker."""
+        self._held = nbytes
 
     def placed(self, gang: int, workers: tuple[str, ...]) -> None:
         """The workers of a gang in the order of its lanes."""

@@ -229,7 +229,7 @@ class _Stretch:
                     conductor.failed(gang, f"lane {lane} on {report['worker']}: {report['why']}", pairs[0] if pairs else None)
                 case "error":
                     self._raise(gang, report)
-        conductor.workers(news["present"], news["leaving"], news["silent"])
+        conductor.workers(news["present"], news["leaving"], news["silent"], news["gone"])
         self._look_at_tasks()
 
     def _look_at_tasks(self) -> None:
@@ -300,7 +300,8 @@ class _Stretch:
             session.run_id, name, number, placement, secrets.token_bytes(32), patience.start, patience.news, session.link, session.channel
         )
         session._call("gang", run=session.run_id, gang=name, workers=list(placement.workers))
-        key = session._hold(f"gang-{name}", order)
+        key = f"gang-{name}"
+        session._held[key] = session._submit_to({key: DataNode(key, order)}, {key: placement.workers[0]})
         session._gangs[number] = _Gang(order, key, self._parts_key(), {})
 
     def _submit(self, segment: Submit) -> None:

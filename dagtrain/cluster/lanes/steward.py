@@ -11,18 +11,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import deque
 from typing import Any
 
 from distributed import SchedulerPlugin
-from distributed.core import Status
+from distributed.core import Status, rpc
 from tornado.ioloop import PeriodicCallback
 
 __all__ = ["Steward"]
 
+logger = logging.getLogger(__name__)
+
 _GLANCE = 0.5
 """Seconds between two looks at the workers' heartbeats."""
+_RESTART = 30.0
+"""Seconds for a nanny to end a worker."""
 _WANTED = 10.0
 """Seconds for which a worker counts as leaving after an adaptive cluster asked for it: it asks again every second."""
 _KEPT = 10_000
@@ -36,6 +41,8 @@ class _Run:
         self.client, self.silence = client, silence
         self.gang = ""
         self.workers: tuple[str, ...] = ()
+        self.used: set[str] = set()
+        """All workers that had a lane: something that others need may lie there."""
         self.reports: deque[tuple[int, dict[str, Any]]] = deque(maxlen=_KEPT)
         self.count = 0
         self.change = asyncio.Event()
@@ -53,6 +60,8 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         self.runs: dict[str, _Run] = {}
         self._looked = time.monotonic()
         self._wanted: dict[str, float] = {}
+        self._gone: dict[str, str] = {}
+        self._restarts: set[Any] = set()
         scheduler.handlers |= {
             "dagtrain_lanes_open": self.open,
             "dagtrain_lanes_gang": self.set_gang,
@@ -78,6 +87,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         """A driver's lanes from now on."""
         found = self.runs[run]
         found.gang, found.workers = gang, tuple(workers)
+        found.used.update(workers)
 
     async def look(self, run: str, seen: int, timeout: float) -> dict[str, Any]:
         """Reports after those that were seen, and the workers; waits until something is new, or for the time given."""
@@ -101,6 +111,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
             },
             "leaving": [w.address for w in workers.values() if w.status in leaving or self._is_wanted(w.address)],
             "silent": self._silent(found.silence),
+            "gone": self._gone,
         }
 
     def end(self, run: str, gang: str, why: str) -> None:
@@ -172,14 +183,34 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         now = time.time()
         return [w.address for w in self.scheduler.workers.values() if now - w.last_seen > limit]
 
-    def _look_for_silence(self) -> None:
-        """End gangs of which a worker has stopped."""
+    async def _look_for_silence(self) -> None:
+        """End gangs of which a worker has stopped, and let go of that worker: what lies there, and nowhere else, would be waited for."""
         late, self._looked = time.monotonic() - self._looked, time.monotonic()
         if late > 4 * _GLANCE:
             return  # it was the scheduler that did not run: the heartbeats wait to be read
-        for run in self.runs.values():
-            silent = set(self._silent(run.silence)) & set(run.workers)
-            if silent:
-                address = min(silent)
-                self._end(run, f"worker {address} was silent for {run.silence:g} s", besides=address)
-                run.change.set()
+        for run in list(self.runs.values()):
+            for address in sorted(set(self._silent(run.silence)) & run.used):
+                why = f"it was silent for {run.silence:g} s"
+                self._gone[address] = why
+                if address in run.workers:
+                    self._end(run, f"worker {address} was lost: {why}", besides=address)
+                run.used.discard(address)
+                await self._let_go(address)
+
+    async def _let_go(self, address: str) -> None:
+        """Remove a worker that does not answer; its nanny, where it has one, is asked to start another."""
+        state = self.scheduler.workers.get(address)
+        if state is None:
+            return
+        logger.warning("Worker %s does not answer: it is removed.", address)
+        nanny = state.nanny
+        await self.scheduler.remove_worker(address, stimulus_id=f"dagtrain-silent-{time.time()}")
+        if nanny:
+            restart = asyncio.ensure_future(self._restart(nanny))
+            self._restarts.add(restart)
+            restart.add_done_callback(self._restarts.discard)
+
+    async def _restart(self, nanny: str) -> None:
+        with contextlib.suppress(OSError, TimeoutError):  # a nanny that is gone too
+            async with rpc(nanny, connection_args=self.scheduler.connection_args) as there:
+                await asyncio.wait_for(there.kill(reason="dagtrain: the worker was silent"), _RESTART)
