@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["ACTIVATIONS", "ATTRIBUTES", "INITIALIZERS", "LOSSES", "METRICS"]
+__all__ = ["ACTIVATIONS", "ATTRIBUTES", "INITIALIZERS", "LOSSES", "METRICS", "MODEL"]
 
 
 def _table(*records: tuple[str, str]) -> Mapping[str, str]:
@@ -80,3 +80,13 @@ ATTRIBUTES = _table(
     ("model module", "nn.Sequential, or any frozen dataclass with the methods init and apply"),
 )
 """Of the module `dagtrain.nn` itself."""
+MODEL = _table(
+    ("compile", 'told to the trainer: dt.Trainer(model, loss="cross_entropy", optimizer="adam")'),
+    ("fit train", 'done by a trainer: dt.Trainer(model, loss="cross_entropy").fit(x, y)'),
+    ("predict evaluate save", "done by the trainer that trained the model: trainer.predict(x), trainer.evaluate(x, y), trainer.save(path)"),
+    ("weights getweights parameters statedict variables trainablevariables", "held by the trainer: trainer.parameters"),
+    ("add append", "Sequential([*model.layers, layer]), since a model never changes"),
+    ("forward call", "model.apply(params, state, x)"),
+    ("countparams", "model.summary().parameters"),
+)
+"""Of a model: what is a method there and a trainer's matter here."""

@@ -17,8 +17,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dagtrain.errors import ArgumentError, ShapeError
+from dagtrain.errors import ArgumentError, ShapeError, UnknownNameError
 from dagtrain.graph import Spec, Tensor, scope
+from dagtrain.nn import elsewhere
 from dagtrain.nn.either import Values
 from dagtrain.nn.layer import Layer, Nest, input_spec, naming, trace_layer
 from dagtrain.nn.summary import Summary, known_input, summarize
@@ -96,6 +97,12 @@ class Sequential:
             counts[kind] += given is None
             found.append(given or f"{kind}_{counts[kind]}")
         return tuple(found)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        own = ("apply", "init", "input", "input_shape", "layers", "name", "names", "output_spec", "summary")
+        raise AttributeError(str(UnknownNameError.of("attribute of a model", name, own, elsewhere.MODEL)))
 
     def __iter__(self) -> Iterator[tuple[str, Layer]]:
         return zip(self.names, self.layers, strict=True)

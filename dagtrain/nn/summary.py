@@ -43,9 +43,9 @@ class Column(NamedTuple):
     detail: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Summary:
-    """The layers of a model and their sums; its text is a table."""
+    """The layers of a model and their sums; its text is a table, also at a prompt."""
 
     input: Spec
     rows: tuple[Row, ...]
@@ -70,7 +70,7 @@ class Summary:
         """Numbers in the running statistics."""
         return sum(row.state for row in self.rows)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         head = ("layer", "output", "parameters", "bytes", "FLOPs per sample")
         body = [("input", _shape(self.input), "", "", "")]
         body += [(r.name, _shape(r.output), f"{r.parameters:,}", f"{r.bytes:,}", f"{r.flops:,.0f}") for r in self.rows]

@@ -1,5 +1,6 @@
 """The names that other libraries use lead to ours."""
 
+import pickle
 import re
 
 import pytest
@@ -15,6 +16,7 @@ TABLES = {
     "initializers": (elsewhere.INITIALIZERS, initializers.INITIALIZERS),
     "activations": (elsewhere.ACTIVATIONS, activations.ACTIVATIONS),
     "attributes": (elsewhere.ATTRIBUTES, nn.__all__),
+    "model": (elsewhere.MODEL, dir(nn.Sequential)),
     "optimisers": (ELSEWHERE, OPTIMIZERS),
 }
 
@@ -82,3 +84,11 @@ def test_what_is_no_name():
     for find in (activations.find, initializers.find):
         with pytest.raises(UnknownNameError):
             find(["relu"])
+
+
+def test_what_a_model_does_elsewhere():
+    model = nn.Sequential([nn.Dense(2)])
+    with pytest.raises(AttributeError, match=r"unknown attribute of a model 'fit'. Here it is done by a trainer: dt.Trainer\(model"):
+        model.fit  # noqa: B018  # looked up for its error
+    assert not hasattr(model, "get_weights")
+    assert pickle.loads(pickle.dumps(model)) == model

@@ -66,3 +66,8 @@ def test_equally_wide_dense_layers_have_a_column_each():
 def test_an_input_without_samples_is_refused():
     with pytest.raises(ShapeError, match="samples on its first axis"):
         MODEL.summary(())
+
+
+def test_a_prompt_shows_the_table():
+    found = MODEL.summary((4, 8, 8))
+    assert repr(found) == str(found)
