@@ -81,7 +81,8 @@ def main() -> None:
     plan = Plan(settings["seed"], settings["lanes"], settings.get("elements", 50))
     board = Board.create(plan.regions)
     address = settings.get("address", "127.0.0.1")
-    links = Links(settings["gang"], settings["lane"], board, plan.tables(settings["lane"]), TOKEN, address, only=settings.get("only"))
+    options = {name: settings[name] for name in ("only", "silence") if name in settings}
+    links = Links(settings["gang"], settings["lane"], board, plan.tables(settings["lane"]), TOKEN, address, **options)
     say(links.offer)
     peers = [peer for peer in range(plan.lanes) if peer != links.lane]
     try:

@@ -1,0 +1,167 @@
+"""What lanes pay for an exchange: round trips between two processes by shared memory, by socket and by socket with TLS.
+
+    python benchmarks/channels.py [--seconds 1] [--json FILE]
+
+    process 0:  post ──▶ wait ──▶ post ──▶ …       one round trip: the message there, and one of the same size back
+    process 1:  wait ──▶ post ──▶ wait ──▶ …
+
+By shared memory nothing is copied: what grows with the size is the reader's pass over the numbers, which a lane makes anyway when it
+adds them up. So that the kinds can be compared, each receiver reads all that it gets, and the column *read* says how long that takes by
+itself. Latency and bandwidth are those of a line through the smallest and the largest message, one way, reading included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import shutil
+import ssl
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dagtrain.cluster.channels import Board, Links, Phase, Piece, Table
+
+KINDS = ("shared", "socket", "socket+tls")
+SIZES = (4 << 10, 1 << 20, 10 << 20)
+BUSY = 0.5  # mean number of processes at work before ours
+GANG, TOKEN = "0" * 32, b"benchmark"
+
+
+def contexts(folder: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """For the side that is called and the side that calls, each with the one certificate there is."""
+    made = []
+    for protocol in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT):
+        context = ssl.SSLContext(protocol)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_cert_chain(f"{folder}/cert.pem", f"{folder}/key.pem")
+        context.load_verify_locations(f"{folder}/cert.pem")
+        made.append(context)
+    return made[0], made[1]
+
+
+def certificate(folder: str) -> None:
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    files = ["-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem"]
+    subprocess.run(["openssl", "req", "-x509", *curve, *files, "-days", "2", "-subj", "/CN=dagtrain"], check=True, capture_output=True)
+
+
+def lane(number: int, kind: str, size: int, pipe: Any, folder: str) -> None:
+    """One of the two processes."""
+    if hasattr(os, "sched_setaffinity"):
+        mine = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {mine[number % len(mine)]})
+    peer, elements = 1 - number, size // 4
+    pieces = {Phase.PARTIAL: (Piece("data", 0, elements),)}
+    board = Board.create({"data": ("float32", elements)})
+    tls = contexts(folder) if kind == "socket+tls" else None
+    only = "shared" if kind == "shared" else "socket"
+    with Links(GANG, number, board, {peer: Table(pieces, pieces)}, TOKEN, "127.0.0.1", tls=tls, only=only) as links:
+        pipe.send(links.offer)
+        links.connect({peer: pipe.recv()}, 30)
+        links.spin = 50e-6  # each has a core of its own, which its affinity hides from it
+        board["data"][:] = number
+        (incoming,) = links.incoming(peer, Phase.PARTIAL)
+        peers, times, total = [peer], [], 0.0
+        rounds = pipe.recv()
+        for step in range(rounds):
+            began = time.perf_counter()
+            if number == 0:
+                links.post(Phase.PARTIAL, peers, 0, step)
+            links.wait(Phase.PARTIAL, peers, 0, step)
+            total += float(np.add.reduce(incoming))
+            if number == 1:
+                links.post(Phase.PARTIAL, peers, 0, step)
+            times.append(time.perf_counter() - began)
+        links.wait(Phase.PARTIAL, [], 0, 0)
+        assert total == peer * elements * rounds, "wrong numbers arrived"
+        began = time.perf_counter()
+        for _ in range(20):
+            np.add.reduce(incoming)
+        pipe.send((times, (time.perf_counter() - began) / 20))
+        pipe.recv()
+        del incoming
+    board.close()
+
+
+def measure(kind: str, size: int, seconds: float, folder: str) -> dict[str, Any]:
+    """Median of the round trips of about as many seconds."""
+    start = multiprocessing.get_context("spawn")
+    trip = seconds / 20
+    for _ in range(2):  # the first turn says how many rounds the second has time for
+        ends = [start.Pipe() for _ in range(2)]
+        processes = [start.Process(target=lane, args=(i, kind, size, ends[i][1], folder)) for i in range(2)]
+        for process in processes:
+            process.start()
+        try:
+            offers = [near.recv() for near, _ in ends]
+            for i in range(2):
+                ends[i][0].send(offers[1 - i])
+            rounds = max(20, min(20_000, int(seconds / trip)))
+            for near, _ in ends:
+                near.send(rounds)
+            results = [near.recv() for near, _ in ends]
+            for near, _ in ends:
+                near.send(None)
+        finally:
+            for process in processes:
+                process.join(5)
+                if process.is_alive():
+                    process.kill()
+        trip = statistics.median(results[0][0][5:])
+    return {"kind": kind, "bytes": size, "round_trip": trip, "read": results[0][1], "rounds": rounds}
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Seconds and bytes a second, one way."""
+    found = {}
+    for kind in {row["kind"] for row in rows}:
+        of_kind = sorted((row for row in rows if row["kind"] == kind), key=lambda row: row["bytes"])
+        small, large = of_kind[0], of_kind[-1]
+        slope = (large["round_trip"] - small["round_trip"]) / 2 / (large["bytes"] - small["bytes"])
+        found[kind] = {"latency": max(0.0, small["round_trip"] / 2 - slope * small["bytes"]), "bandwidth": 1 / slope}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each kind and size")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there; - prints them alone")
+    arguments = parser.parse_args()
+    quiet = str(arguments.json) == "-"
+    if not quiet and hasattr(os, "getloadavg") and os.getloadavg()[0] > BUSY:
+        print(f"This machine is busy ({os.getloadavg()[0]:.1f} processes at work): read the numbers with care.")
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        kinds = [kind for kind in KINDS if kind != "socket+tls" or shutil.which("openssl")]
+        if "socket+tls" in kinds:
+            certificate(folder)
+        if not quiet:
+            print(f"{'kind':<12}{'bytes':>10}{'round trip, µs':>18}{'read, µs':>12}{'rounds':>9}")
+        for kind in kinds:
+            for size in SIZES:
+                row = measure(kind, size, arguments.seconds, folder)
+                rows.append(row)
+                if not quiet:
+                    print(f"{kind:<12}{size:>10}{row['round_trip'] * 1e6:>18.1f}{row['read'] * 1e6:>12.1f}{row['rounds']:>9}", flush=True)
+    result = {"machine": platform.machine(), "cores": os.cpu_count(), "rows": rows, "channels": summary(rows)}
+    if quiet:
+        print(json.dumps(result))
+        return
+    for kind, line in sorted(result["channels"].items()):
+        print(f"{kind}: latency {line['latency'] * 1e6:.1f} µs, {line['bandwidth'] / 1e9:.2f} GB/s one way")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
