@@ -64,17 +64,15 @@ def standing_of(keys: Sequence[Any], dask_scheduler: Any) -> tuple[int, list[tup
     return len(found), running[:3], len(dask_scheduler.workers)
 
 
-def client_in_use(held: Sequence[Any] = ()) -> Any:
-    """The client that holds data, else the one by which Dask computes just now; None where it computes in this process."""
+def client_in_use(futures: Sequence[Any] = ()) -> Any:
+    """The client of futures, else the one by which Dask computes just now; None where it computes in this process."""
     import sys
 
     if "distributed" not in sys.modules:
         return None
     import dask
     from distributed import Client
-    from distributed.client import futures_of
 
-    futures = futures_of(held)
     found = futures[0].client if futures else getattr(dask.base.get_scheduler(), "__self__", None)
     if not isinstance(found, Client):
         return None
@@ -84,9 +82,9 @@ def client_in_use(held: Sequence[Any] = ()) -> Any:
 
 
 @plug("compute_on_cluster")
-def compute_on_cluster(graph: dict[Any, Any], keys: Sequence[Any], held: Sequence[Any] = ()) -> list[Any] | None:
+def compute_on_cluster(graph: dict[Any, Any], keys: Sequence[Any], futures: Sequence[Any] = ()) -> list[Any] | None:
     """The values of these keys from the cluster in use; None where there is none."""
-    client = client_in_use(held)
+    client = client_in_use(futures)
     return None if client is None else gather(client, graph, keys)
 
 
@@ -147,7 +145,8 @@ def wait_for(client: Any, futures: Sequence[Any], patience: Patience) -> None:
     while True:
         with suppress(TimeoutError):
             while pending:
-                pending[-1].exception(timeout=patience.glance)
+                if not pending[-1].done():
+                    pending[-1].exception(timeout=patience.glance)
                 pending.pop()
             return
         if any(future.status == "error" for future in futures):

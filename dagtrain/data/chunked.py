@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.data.check import Form, check_dtype, check_size, explain, inspect, make_form, read
-from dagtrain.data.compute import Graph, Key, block_key, compute, shared_graph, task_nodes
+from dagtrain.data.compute import Graph, Key, block_key, compute, futures_in, shared_graph, task_nodes
 from dagtrain.data.parts import Parts, is_parts, look_tasks, named, seen_arrays, split_pairs, take
 from dagtrain.data.source import check_table, numpy_dtype, row_slices, to_array
 from dagtrain.errors import DataError
@@ -44,15 +44,15 @@ class ChunkedSource:
         The user's graph, as task nodes.
     blocks
         Keys in it of the raw x and y of each partition.
-    held
-        The collections and futures as they came: what lies on a cluster lives as long as these do.
+    futures
+        What partitions are computed from on a cluster; it lies there as long as these live.
     """
 
     form: Form
     sizes: tuple[int, ...]
     graph: Graph
     blocks: tuple[tuple[Key, Key | None], ...]
-    held: tuple[Any, ...]
+    futures: tuple[Any, ...]
     _whole: list[tuple[Array, Array | None]] = field(default_factory=list, init=False, repr=False)
 
     @property
@@ -143,7 +143,7 @@ class ChunkedSource:
 
     def compute(self, graph: Graph, keys: Sequence[Key]) -> list[Any]:
         """The values of some keys of a graph that has the partitions in it, by the scheduler in use."""
-        return compute(graph, keys, self.held)
+        return compute(graph, keys, self.futures)
 
     def check(self) -> None:
         """Look at every element where it lies, and raise for the first that breaks a rule."""
@@ -173,7 +173,7 @@ def open_chunks(
     """`open_source` where x or y lies elsewhere; the other one is cut like it."""
     from dask.core import flatten
 
-    (x, x_columns), (y, y_columns), held = lazy_arrays(x, y)
+    (x, x_columns), (y, y_columns) = lazy_arrays(x, y)
     classes, label_axes = labels(Spec(x.shape[1:], x.dtype))
     form = make_form(
         Spec(x.shape, x.dtype),
@@ -191,23 +191,23 @@ def open_chunks(
     blocks = list(zip(x_keys, *y_keys, strict=True) if y_keys else zip(x_keys, [None] * len(x_keys), strict=True))
     full = [i for i, size in enumerate(rows) if size]
     sizes = tuple(int(rows[i]) for i in full)
-    source = ChunkedSource(form, sizes, task_nodes(shared_graph(cut)), tuple(blocks[i] for i in full), (*held, *cut))
+    graph = shared_graph(cut)
+    source = ChunkedSource(form, sizes, task_nodes(graph), tuple(blocks[i] for i in full), futures_in(graph))
     source.check()
     return source
 
 
-def lazy_arrays(x: Any, y: Any) -> tuple[tuple[Any, tuple[str, ...]], tuple[Any, tuple[str, ...]], tuple[Any, ...]]:
-    """Dask arrays whose chunk sizes are known, or NumPy arrays, of both; the names of their columns; and what they are made of.
+def lazy_arrays(x: Any, y: Any) -> tuple[tuple[Any, tuple[str, ...]], tuple[Any, tuple[str, ...]]]:
+    """Dask arrays whose chunk sizes are known, or NumPy arrays, of both, each with the names of its columns.
 
     All that must be computed to know it is computed at once.
     """
     x, y = split_pairs(x, y)
     found = {name: lazy_array(name, value) for name, value in (("x", x), ("y", y)) if value is not None}
     questions = {name: _questions(value) for name, (value, _) in found.items()}
-    held = tuple(one for value, _ in found.values() for one in (value.held if isinstance(value, Parts) else (value,)))
     asked = {key: task for _, tasks in questions.values() for key, task in tasks.items()}
     graph = {key: node for needed, tasks in questions.values() for key, node in {**needed, **tasks}.items()}
-    answers = dict(zip(asked, compute(graph, list(asked), held), strict=True)) if asked else {}
+    answers = dict(zip(asked, compute(graph, list(asked)), strict=True)) if asked else {}
     known: dict[str, tuple[Any, tuple[str, ...]]] = {}
     for name, (value, columns) in found.items():
         mine = [answers[key] for key in questions[name][1]]
@@ -221,7 +221,7 @@ def lazy_arrays(x: Any, y: Any) -> tuple[tuple[Any, tuple[str, ...]], tuple[Any,
     for n, (array, _) in known.items():
         check_dtype(n, array.dtype)
         check_size(n, array.shape)
-    return known["x"], known.get("y", (None, ())), held
+    return known["x"], known.get("y", (None, ()))
 
 
 def lazy_array(name: str, value: Any) -> tuple[Any, tuple[str, ...]]:

@@ -1,7 +1,7 @@
 """Small answers about data, computed where the data lies; and the graph of collections, as task nodes.
 
-    compute(graph, keys, held) ─┬─ the client that holds the data, or that is in use ──▶ tasks on its cluster, waited for with a deadline
-                                └─ none ──▶ this process, by whichever local scheduler is in use
+    compute(graph, keys) ─┬─ the client that holds the data, or that is in use ──▶ tasks on its cluster, waited for with a deadline
+                          └─ none ──▶ this process, by whichever local scheduler is in use
 
 A cluster is reached through a hook: this folder knows none.
 """
@@ -13,23 +13,23 @@ from typing import Any
 
 from dagtrain.graph import hooks
 
-__all__ = ["Key", "block_key", "compute", "is_delayed", "is_future", "shared_graph", "task_nodes"]
+__all__ = ["Key", "block_key", "compute", "futures_in", "is_delayed", "is_future", "shared_graph", "task_nodes"]
 
 Key = Any
 Graph = dict[Key, Any]
 
 
-def compute(graph: Graph, keys: Sequence[Key], held: Sequence[Any]) -> list[Any]:
+def compute(graph: Graph, keys: Sequence[Key], futures: Sequence[Any] = ()) -> list[Any]:
     """The values of these keys.
 
     Parameters
     ----------
     graph
-        Task nodes or futures.
+        Task nodes, and futures under their own keys.
     keys
         What is wanted: each is small, or wanted whole in this process.
-    held
-        Collections and futures that the graph was made of.
+    futures
+        Those that the graph depends on and has no longer in it.
 
     Raises
     ------
@@ -38,12 +38,12 @@ def compute(graph: Graph, keys: Sequence[Key], held: Sequence[Any]) -> list[Any]
     """
     import dask
 
-    graph = task_nodes(graph)
-    found = hooks.call("compute_on_cluster", graph, keys, held)
+    nodes = task_nodes(graph)
+    found = hooks.call("compute_on_cluster", nodes, keys, [*futures, *futures_in(graph)])
     if found is not None:
         return list(found)
     scheduler = dask.base.get_scheduler() or dask.threaded.get
-    return list(scheduler(graph, list(keys)))
+    return list(scheduler(nodes, list(keys)))
 
 
 def shared_graph(collections: Sequence[Any]) -> Graph:
@@ -54,7 +54,8 @@ def shared_graph(collections: Sequence[Any]) -> Graph:
     from dask.highlevelgraph import HighLevelGraph
 
     merged = HighLevelGraph.merge(*(one.__dask_graph__() for one in collections))
-    return dict(collections[0].__dask_optimize__(merged, [one.__dask_keys__() for one in collections]))
+    futures = {key: node for layer in merged.layers.values() if layer.is_materialized() for key, node in layer.items() if is_future(node)}
+    return {**collections[0].__dask_optimize__(merged, [one.__dask_keys__() for one in collections]), **futures}
 
 
 def task_nodes(graph: Graph) -> Graph:
@@ -62,6 +63,11 @@ def task_nodes(graph: Graph) -> Graph:
     from dask._task_spec import convert_legacy_graph
 
     return dict(convert_legacy_graph(graph))
+
+
+def futures_in(graph: Graph) -> tuple[Any, ...]:
+    """The futures that stand under their own keys in a graph."""
+    return tuple(node for node in graph.values() if is_future(node))
 
 
 def block_key(array: Any, index: Sequence[int]) -> Key:

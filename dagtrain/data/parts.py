@@ -50,7 +50,6 @@ class Parts(NamedTuple):
     name: str
     graph: Graph
     keys: tuple[Key, ...]
-    held: tuple[Any, ...]
 
     @classmethod
     def listed(cls, name: str, value: Any) -> Parts:
@@ -64,7 +63,7 @@ class Parts(NamedTuple):
                 )
         delayed = [one for one in values if is_delayed(one)]
         graph = shared_graph(delayed) if delayed else {}
-        return cls(name, graph | {one.key: one for one in values if is_future(one)}, tuple(one.key for one in values), tuple(values))
+        return cls(name, graph | {one.key: one for one in values if is_future(one)}, tuple(one.key for one in values))
 
     @classmethod
     def of_frame(cls, name: str, frame: Any) -> Parts:
@@ -72,7 +71,7 @@ class Parts(NamedTuple):
         # dask.optimize gives other values than the frame's in dask 2026.8: its keys come to stand for the first of its tasks.
         small = frame.optimize()
         graph = dict(small.__dask_graph__())
-        return cls(name, graph, tuple(named(key, graph) for key in small.__dask_keys__()), (frame, small))
+        return cls(name, graph, tuple(named(key, graph) for key in small.__dask_keys__()))
 
 
 def named(key: Key, graph: Graph) -> Key:

@@ -86,9 +86,9 @@ class Predictor:
         if isinstance(found, Parts):
             if not is_parts(x):
                 check_rows(self._program, (len(columns),) if columns else ())
-            if all(map(is_future, found.held)):
+            if all(is_future(found.graph.get(key)) for key in found.keys):
                 asked = look_tasks(found)
-                found = seen_arrays(found, compute({**found.graph, **asked}, list(asked), found.held))["x"][0]
+                found = seen_arrays(found, compute({**found.graph, **asked}, list(asked)))["x"][0]
             else:
                 found = part_array(found, "x", None, (float("nan"),) * len(found.keys), self.x.shape, self.x.dtype)
         check_dtype("x", found.dtype)
