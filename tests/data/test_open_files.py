@@ -11,6 +11,9 @@ from dagtrain.errors import DataError
 
 X = np.random.default_rng(0).random((50, 4))
 LABELS = np.arange(50) % 3
+
+# dask 2026.8 reads Parquet with arguments that pandas 3.1 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
 FRAME = pd.DataFrame(X, columns=list("abcd")).assign(label=LABELS)
 
 
