@@ -201,7 +201,9 @@ class ClusterSession:
 
     # ---- work
 
-    def run(self, state: State, batches: Sequence[Sequence[Array]], watch: Watch) -> tuple[State, int]:
+    def run(
+        self, state: State, batches: Sequence[Sequence[Array]], watch: Watch, following: Sequence[Sequence[Array]] = ()
+    ) -> tuple[State, int]:
         done, repeats = 0, 0
         self._reported = 0
         while done < len(batches) and not (done and watch.stop()):

@@ -66,12 +66,17 @@ class Unwatched:
 class Session(Protocol):
     """An engine at work on one program and one source of data."""
 
-    def run(self, state: State, batches: Sequence[Sequence[Array]], watch: Watch) -> tuple[State, int]:
+    def run(
+        self, state: State, batches: Sequence[Sequence[Array]], watch: Watch, following: Sequence[Sequence[Array]] = ()
+    ) -> tuple[State, int]:
         """The state after these steps and how many of them were done: all, unless `watch.stop` said True.
 
         The state that is given is left as it is. May be called again and again, with any state, and batches whose shards have other
         sizes: the first call may be of an epoch's last steps alone. Its `rate_scale` goes to
         `Update.scalar_values` in every step, and is that of the state that is returned.
+
+        `following` are the steps that will probably be asked for next, as the very object that will then be given as `batches`: an
+        engine may begin on them while the caller is busy with the state that is returned.
         """
 
     def evaluate(self, source: Any, state: State, watch: Watch) -> Array:
@@ -118,7 +123,9 @@ class _InlineSession:
         if self._runner is not None:
             self._runner.close()
 
-    def run(self, state: State, batches: Sequence[Sequence[Array]], watch: Watch) -> tuple[State, int]:
+    def run(
+        self, state: State, batches: Sequence[Sequence[Array]], watch: Watch, following: Sequence[Sequence[Array]] = ()
+    ) -> tuple[State, int]:
         x, y = self.source.local()
         runner = self._runner
         sizes = {len(s) for batch in batches for s in batch if len(s)} | set(runner.parts.plans if runner else ())

@@ -66,10 +66,12 @@ class Loop:
     _saved: tuple[Place, float] = ((0, 0), 0.0)
     _first: int = 0
     _sums: list[Array] = field(default_factory=list)
+    _until: int = 0
+    _ahead: tuple[int, list[Any]] = (-1, [])
 
     def train(self, session: Session, first: int, epochs: int) -> None:
         """Run the epochs from `first` to below `epochs`, as far as nothing asks for a stop."""
-        self._saved = self._place, time.monotonic()
+        self._saved, self._until = (self._place, time.monotonic()), epochs
         self.callbacks.call("on_train_begin")
         for epoch in range(first, epochs):
             if self.stopping.reason is not None:
@@ -100,12 +102,13 @@ class Loop:
         """Run steps until the end of the epoch, or the next boundary when there is a reason."""
         trainer = self.trainer
         state, epoch = trainer._trained("train")[1], trainer._epochs_done
-        batches = [self.plan.step(epoch, i) for i in range(begun.steps, self.plan.steps_per_epoch)]
+        batches = self._batches(epoch, begun.steps)
+        following = self._batches(epoch + 1, 0) if epoch + 1 < self._until else ()
         self._first, self._sums, began = begun.steps, [], time.perf_counter()
         self.in_steps = True
         try:
             with trainer._ledger.attempt(epoch):
-                after, done = session.run(state, batches, self)
+                after, done = session.run(state, batches, self, following)
                 if not (np.isfinite(after.parameters).all() and np.isfinite(after.statistics).all()):
                     raise NotFiniteError("the last step made a parameter NaN or infinite")
         except NotFiniteError:
@@ -118,6 +121,15 @@ class Loop:
         seconds = begun.seconds + time.perf_counter() - began
         trainer._state, trainer._begun = after, Begun(begun.steps + done, tuple(map(float, totals)), seconds, begun.batches)
         return trainer._begun
+
+    def _batches(self, epoch: int, first: int) -> list[Any]:
+        """The steps of an epoch from the given one on; those of a whole epoch are made once, and known again by who began on them."""
+        if first == 0 and self._ahead[0] == epoch:
+            return self._ahead[1]
+        found = [self.plan.step(epoch, i) for i in range(first, self.plan.steps_per_epoch)]
+        if first == 0:
+            self._ahead = epoch, found
+        return found
 
     def _end_epoch(self, session: Session, epoch: int, epochs: int) -> None:
         trainer, names = self.trainer, self.program.names

@@ -139,6 +139,9 @@ class Conductor:
     ----------
     steps
         How many there are.
+    beyond
+        Steps that will probably follow: segments of them are submitted too, so that lanes need not wait while the driver is busy between
+        two stretches. They are committed by the conductor of the next stretch, if it goes on from here.
     lanes
         Most lanes: the number of shards.
     now
@@ -149,8 +152,10 @@ class Conductor:
         Seconds of a step, where known from before.
     """
 
-    def __init__(self, steps: int, lanes: int, now: float, patience: Patience | None = None, pace: float | None = None) -> None:
-        self.total, self.lanes, self.now = steps, lanes, now
+    def __init__(
+        self, steps: int, lanes: int, now: float, patience: Patience | None = None, pace: float | None = None, beyond: int = 0
+    ) -> None:
+        self.total, self.beyond, self.lanes, self.now = steps, beyond, lanes, now
         self.patience = patience or Patience()
         self.pace = pace
         self.committed = Held(0)
@@ -173,11 +178,14 @@ class Conductor:
 
     # ---- events
 
-    def continue_from(self, held: Held, gang: int, workers: tuple[str, ...], next_segment: int) -> None:
-        """Go on with a gang that is still together from the stretch before; its last segment's state is where this one begins."""
-        self.committed = held
-        self.gangs = gang + 1
-        self.gang = _Gang(gang, workers, self.now, self.now, started=True, next_segment=next_segment)
+    def continue_from(self, before: Conductor) -> None:
+        """Go on with the gang of the stretch before, which ended where this one begins."""
+        assert before.gang is not None, "there is a gang to go on with"
+        gang, steps = before.gang, before.committed.step
+        gang.began = gang.news = self.now
+        gang.under_way = [segment._replace(first=segment.first - steps) for segment in gang.under_way]
+        self.committed, self.gangs, self.gang = before.committed._replace(step=0), before.gangs, gang
+        self._cut, self._recent, self._held = before._cut, before._recent, before._held
 
     def tick(self, now: float) -> None:
         """Time goes by."""
@@ -264,9 +272,10 @@ class Conductor:
             found += self._look_after(self.gang)
         if self.finished:
             return found
-        ended = self.committed.step >= self.total or (self._stopping and (self.gang is None or not self.gang.under_way))
-        if ended:
+        if self.committed.step >= self.total or (self._stopping and not self._wanted_under_way):
             self.finished = True
+            if self.gang is not None:  # what follows is under way before the driver turns to other things
+                found += self._submit(self.gang)
             return [*found, Done(self.committed)]
         if self.gang is None:
             found += self._begin()
@@ -274,12 +283,16 @@ class Conductor:
             found += self._submit(self.gang)
         return found
 
+    @property
+    def _wanted_under_way(self) -> bool:
+        return self.gang is not None and any(segment.first < self.total for segment in self.gang.under_way)
+
     def _is_current(self, gang: int) -> bool:
         return self.gang is not None and self.gang.number == gang
 
     def _commit(self) -> list[Action]:
         gang, found = self.gang, list[Action]()
-        while gang is not None and gang.under_way:
+        while gang is not None and self._wanted_under_way:
             segment = gang.under_way[0]
             if len(gang.reported.get(segment.segment, ())) < len(gang.workers):
                 break
@@ -355,8 +368,9 @@ class Conductor:
         found: list[Action] = []
         last = gang.under_way[-1] if gang.under_way else None
         first = last.first + last.steps if last else self.committed.step
-        while first < self.total and len(gang.under_way) < self.patience.ahead and not (gang.draining or self._stopping):
-            steps = min(self._size(), self.total - first)
+        end = self.total + self.beyond
+        while first < end and len(gang.under_way) < self.patience.ahead and not (gang.draining or self._stopping):
+            steps = min(self._size(), (self.total if first < self.total else end) - first)
             segment = Submit(gang.number, gang.next_segment, first, steps, self.committed)
             gang.next_segment += 1
             if not gang.under_way:

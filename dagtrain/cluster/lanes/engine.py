@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from dagtrain.cluster.lanes.conductor import Patience
-from dagtrain.cluster.lanes.session import LanesSession
 from dagtrain.cluster.scheduler import SchedulerEngine
 from dagtrain.graph.hooks import plug
 from dagtrain.train.engines import Session
@@ -48,4 +47,6 @@ class LanesEngine(SchedulerEngine):
 
     def session(self, program: Program, source: Any) -> AbstractContextManager[Session]:
         """Begin work on the cluster."""
+        from dagtrain.cluster.lanes.session import LanesSession
+
         return LanesSession(self, program, source)

@@ -66,11 +66,11 @@ class _Gang(NamedTuple):
 
 
 class _Reached(NamedTuple):
-    """Where the last call ended: the state that it gave, and the gang that holds it."""
+    """Where the last call ended: the state that it gave, the conductor, and the steps that were begun beyond."""
 
-    parameters: Array
-    held: Held
-    next_segment: int
+    state: State
+    conductor: Conductor
+    following: Any
 
 
 class LanesSession(ClusterSession):
@@ -83,6 +83,7 @@ class LanesSession(ClusterSession):
         self._supply: Supply | None = None
         self._gangs: dict[int, _Gang] = {}
         self._reached: _Reached | None = None
+        self._records: dict[tuple[int, int], dict[int, dict[str, Any]]] = {}
         self._seen = 0
         self._pace: float | None = None
         self._workers: dict[str, dict[str, Any]] = {}
@@ -108,9 +109,11 @@ class LanesSession(ClusterSession):
 
     # ---- steps
 
-    def run(self, state: State, batches: Sequence[Sequence[Array]], watch: Watch) -> tuple[State, int]:
+    def run(
+        self, state: State, batches: Sequence[Sequence[Array]], watch: Watch, following: Sequence[Sequence[Array]] = ()
+    ) -> tuple[State, int]:
         """Steps; see `dagtrain.train.engines.Session.run`."""
-        stretch = _Stretch(self, state, batches, watch)
+        stretch = _Stretch(self, state, batches, watch, following)
         try:
             return stretch.drive()
         except BaseException:
@@ -159,36 +162,45 @@ class LanesSession(ClusterSession):
 class _Stretch:
     """One call of `run`: steps from a state to a state."""
 
-    def __init__(self, session: LanesSession, state: State, batches: Sequence[Sequence[Array]], watch: Watch) -> None:
-        self.session, self.state, self.batches, self.watch = session, state, batches, watch
+    def __init__(
+        self,
+        session: LanesSession,
+        state: State,
+        batches: Sequence[Sequence[Array]],
+        watch: Watch,
+        following: Sequence[Sequence[Array]],
+    ) -> None:
+        self.session, self.state, self.watch, self.following = session, state, watch, following
+        self.batches = [*batches, *following]
         self.safe = state
         self.base = state.step
         self.shards = len(batches[0])
         counts: dict[tuple[int, ...], tuple[int, ...]] = {}
-        self.counts = [counts.setdefault(c, c) for c in (tuple(len(s) for s in batch) for batch in batches)]
+        self.counts = [counts.setdefault(c, c) for c in (tuple(len(s) for s in batch) for batch in self.batches)]
         self.parts = session.program.for_workers(sorted({n for c in self.counts for n in c if n}))
         self.shape = shape_of(self.parts, self.shards)
-        self.records: dict[tuple[int, int], dict[int, dict[str, Any]]] = {}
         self.reported = 0
         session._look(0.0)
         self.supply = session._supply_of()
         most = self.supply.most_steps(max(sum(c) for c in self.counts), max(1, min(len(session._workers), self.shards)))
         patience = session.patience if most is None else session.patience._replace(most=min(most, session.patience.most))
-        self.conductor = Conductor(len(batches), self.shards, time.monotonic(), patience, session._pace)
-        self._go_on()
+        self.conductor = Conductor(len(batches), self.shards, time.monotonic(), patience, session._pace, len(following))
+        self._go_on(batches)
 
-    def _go_on(self) -> None:
-        """Keep the gang of the call before where it holds the very state that this one begins with."""
+    def _go_on(self, batches: Sequence[Sequence[Array]]) -> None:
+        """Keep the gang of the call before where it holds the very state that this one begins with, and has begun on no other steps."""
         session, reached = self.session, self.session._reached
         session._reached = None
         if reached is not None:
-            gang = session._gangs.get(reached.held.gang)
-            same = reached.parameters is self.state.parameters and gang is not None
-            if same and gang is not None and gang.parts_key == self._parts_key() and gang.order.placement.shape == self.shape:
-                held = reached.held._replace(step=0)
-                self.conductor.continue_from(held, gang.order.number, gang.order.placement.workers, reached.next_segment)
+            assert reached.conductor.gang is not None, "a gang is reached"
+            gang = session._gangs[reached.conductor.gang.number]
+            begun = bool(reached.conductor.gang.under_way)
+            fits = not begun or (batches is reached.following and self.state.rate_scale == reached.state.rate_scale)
+            fits = fits and self.state.parameters is reached.state.parameters and gang.order.placement.shape == self.shape
+            if fits and gang.parts_key == self._parts_key():
+                self.conductor.continue_from(reached.conductor)
                 return
-            self.abandon_all("another state is trained on")
+            self.abandon_all("other steps are trained on")
         self.conductor.gangs = max(session._gangs, default=-1) + 1
 
     def _parts_key(self) -> str:
@@ -221,7 +233,7 @@ class _Stretch:
                 case "step":
                     conductor.news(gang)
                 case "done":
-                    self.records.setdefault((gang, report["segment"]), {})[lane] = report
+                    self.session._records.setdefault((gang, report["segment"]), {})[lane] = report
                     conductor.reported(gang, report["segment"], lane, report["seconds"])
                 case "failed":
                     workers = self.session._gangs[gang].order.placement.workers if gang in self.session._gangs else ()
@@ -343,7 +355,7 @@ class _Stretch:
 
     def _commit(self, segment: Commit) -> None:
         session, gang = self.session, self.session._gangs[segment.gang]
-        records = self.records.pop((segment.gang, segment.segment))
+        records = session._records.pop((segment.gang, segment.segment))
         session._pace = self.conductor.pace
         owner = gang.order.placement.owners[0]
         sums = np.frombuffer(records[owner]["sums"]).reshape(segment.steps, -1)
@@ -395,7 +407,7 @@ class _Stretch:
             return None
         current = self.conductor.gang
         if current is not None and held.gang == current.number:
-            self.session._reached = _Reached(state.parameters, held, current.next_segment)
+            self.session._reached = _Reached(state, self.conductor, self.following)
         return state, held.step
 
     def _abandon(self, number: int, why: str) -> None:
@@ -406,9 +418,9 @@ class _Stretch:
         committed = self.conductor.committed
         for key in [k for k in gang.futures if committed.gang != number or k[0] != committed.segment]:
             gang.futures.pop(key).release()
-        self.records = {key: record for key, record in self.records.items() if key[0] != number}
 
     def _forget(self, number: int) -> None:
+        self.session._records = {key: record for key, record in self.session._records.items() if key[0] != number}
         gang = self.session._gangs.pop(number)
         for future in gang.futures.values():
             future.release()

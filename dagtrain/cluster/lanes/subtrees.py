@@ -126,7 +126,7 @@ def schedule(subtrees: Mapping[int, Sequence[int]], count: int, threads: int = 1
         free: list[int] = []
         used = 0
         chain = []
-        left_over = list(alone[thread])
+        left_over = list(alone.get(thread, ()))  # there may be fewer shards with samples than threads
         for shard in (s for s in shards if thread_of[s] == thread):
             if shard in first_of:
                 where[shard] = ("partial", first_of[shard], 0)
@@ -149,7 +149,7 @@ def schedule(subtrees: Mapping[int, Sequence[int]], count: int, threads: int = 1
 
 def _divide(adds: Sequence[Add], thread_of: Mapping[int, int]) -> tuple[dict[int, list[Add]], list[Add]]:
     """The additions that a thread can do alone, and those of sums from several threads."""
-    alone: dict[int, list[Add]] = {thread: [] for thread in {*thread_of.values(), 0}}
+    alone: dict[int, list[Add]] = {thread: [] for thread in thread_of.values()}
     joins, mixed = [], set[int]()
     for add in adds:
         if thread_of[add.left] == thread_of[add.right] and not mixed.intersection(add):
