@@ -1,0 +1,166 @@
+"""What the tests of the engine *lanes* share: its settings, a look into the workers, and faults that strike in the midst of a step."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import LocalCluster, Security, WorkerPlugin
+
+from dagtrain.cluster import LanesEngine
+from dagtrain.cluster.lanes.hall import Hall
+from dagtrain.graph import hooks
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """``settings(channel="socket", …)``: what the engine's name stands for in this test."""
+
+    def use(**options: Any) -> None:
+        monkeypatch.setitem(hooks._plugged, "lanes_engine", lambda client: LanesEngine(client, **options))
+
+    return use
+
+
+def kinds_in(dask_worker: Any) -> dict[int, str]:
+    hall = dask_worker.plugins.get(Hall.name)
+    return {peer: kind for lane in (hall.lanes.values() if hall else ()) if lane._links for peer, kind in lane._links.kinds.items()}
+
+
+class Looking:
+    """A reporter that calls a function at the end of every epoch, while the lanes wait for the next one."""
+
+    def __init__(self, look: Callable[[], Any]) -> None:
+        self.look, self.seen = look, list[Any]()
+
+    def start(self, told: Any) -> None:
+        pass
+
+    def step(self, done: int, total: int, loss: float) -> None:
+        pass
+
+    def finish(self, told: Any) -> None:
+        pass
+
+    def epoch(self, row: Any) -> None:
+        self.seen.append(self.look())
+
+
+@pytest.fixture
+def looking() -> type[Looking]:
+    return Looking
+
+
+@pytest.fixture
+def kinds() -> Callable[[Any], set[str]]:
+    """``kinds(client)``: the kinds of channels that lanes on the cluster have just now."""
+
+    def look(client: Any) -> set[str]:
+        return {kind for found in client.run(kinds_in).values() for kind in found.values()}
+
+    return look
+
+
+@pytest.fixture(scope="session")
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A cluster that talks TLS."""
+    if shutil.which("openssl") is None:
+        pytest.skip("certificates are made by openssl")
+    folder = tmp_path_factory.mktemp("certificate")
+    key, cert = str(folder / "key.pem"), str(folder / "cert.pem")
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    command = ["openssl", "req", "-x509", *curve, "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=dagtrain"]
+    subprocess.run(command, check=True, capture_output=True)
+    who = {f"tls_{role}_{what}": path for role in ("scheduler", "worker", "client") for what, path in (("cert", cert), ("key", key))}
+    security = Security(tls_ca_file=cert, require_encryption=True, **who)
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", memory_limit=0, security=security) as made:
+        yield made
+
+
+# ---- faults
+
+
+class Fault(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
+    """Does something, once on the whole cluster, when a lane comes to a method of its arithmetic in a certain step."""
+
+    def __init__(self, method: str, step: int, lane: int | None, mark: str, strike: Callable[[], None]) -> None:
+        self.name = f"fault at {method} {step} {lane}"
+        self.method, self.step, self.lane, self.mark, self.strike = method, step, lane, mark, strike
+
+    def setup(self, worker: Any) -> None:
+        from dagtrain.cluster.lanes.runner import LaneRunner
+
+        plugin, before = self, getattr(LaneRunner, self.method)
+
+        def method(runner: Any, *args: Any) -> Any:
+            if runner.state.step == plugin.step and plugin.lane in (None, runner.lane.number):
+                plugin.strike_once()
+            return before(runner, *args)
+
+        self.undo = lambda: setattr(LaneRunner, self.method, before)
+        setattr(LaneRunner, self.method, method)
+
+    def teardown(self, worker: Any) -> None:
+        self.undo()
+
+    def strike_once(self) -> None:
+        try:
+            os.close(os.open(self.mark, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return
+        self.strike()
+
+
+@pytest.fixture
+def strike_at(client: Any, tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """``strike_at(method, step, strike, lane=None)``: a `Fault`; gives the file that is there once it has struck."""
+    names = []
+
+    def plan(method: str, step: int, strike: Callable[[], None], lane: int | None = None) -> str:
+        mark = str(tmp_path / f"{method}-{step}-{lane}")
+        fault = Fault(method, step, lane, mark, strike)
+        names.append(fault.name)
+        client.register_plugin(fault)
+        return mark
+
+    yield plan
+    client.wait_for_workers(3, timeout=60)
+    for name in reversed(names):
+        client.unregister_worker_plugin(name)
+
+
+@pytest.fixture
+def kill_at(client: Any, strike_at: Callable[..., str]) -> Callable[..., str]:
+    """``kill_at(method, step, lane=None, others=0)``: kill -9 to the worker of the lane that is there, and to others besides."""
+
+    def plan(method: str, step: int, lane: int | None = None, others: int = 0) -> str:
+        pids = list(client.run(os.getpid).values())
+
+        def strike() -> None:
+            for pid in [pid for pid in pids if pid != os.getpid()][:others]:
+                os.kill(pid, signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        return strike_at(method, step, strike, lane)
+
+    return plan
+
+
+@pytest.fixture
+def eventually() -> Callable[..., None]:
+    """``eventually(look, wanted)``: what is let go of in the background is gone in the end."""
+
+    def wait(look: Callable[[], Any], wanted: Any, seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while look() != wanted and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert look() == wanted
+
+    return wait

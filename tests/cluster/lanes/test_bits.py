@@ -1,0 +1,131 @@
+"""The engine *lanes* gives the bits of the engine *inline*, on any workers and over any channels."""
+
+import dask.array as da
+import pytest
+from distributed import Client, LocalCluster
+
+import dagtrain as dt
+from dagtrain.cluster.lanes import Patience
+
+
+def same_run(found, wanted):
+    """Equal weights, and the same loss and metrics on the way, to the last bit."""
+    assert found.info["engine"] == "lanes"
+    assert found.fingerprint == wanted.fingerprint
+    assert found.history["loss"] == wanted.history["loss"]
+    assert found.history["accuracy"] == wanted.history["accuracy"]
+    assert found.events == []
+
+
+def test_threads_of_this_process_change_nothing(recipe):
+    assert recipe.fit(recipe.trainer(engine="inline", threads=4)).fingerprint == recipe.inline.fingerprint
+
+
+@pytest.mark.parametrize("workers", [3, 2, 1])
+def test_any_number_of_workers(cluster, scale, recipe, workers):
+    with Client(cluster) as client:
+        scale(client, workers)
+        history = recipe.fit(recipe.trainer(engine="lanes"))
+    assert history.info["workers"] == workers
+    same_run(history, recipe.inline)
+
+
+@pytest.mark.parametrize("channel", ["shared", "socket", "comm"])
+def test_any_channel(client, settings, kinds, looking, recipe, channel):
+    settings(channel=channel)
+    look = looking(lambda: kinds(client))
+    same_run(recipe.fit(recipe.trainer(engine="lanes"), reporter=look), recipe.inline)
+    assert look.seen == [{channel}] * recipe.epochs
+
+
+@pytest.mark.parametrize("channel", [None, "socket", "comm"])
+def test_a_cluster_that_talks_tls(encrypted, settings, kinds, looking, mixed, channel):
+    settings(channel=channel)
+    with Client(encrypted) as client:
+        look = looking(lambda: kinds(client))
+        same_run(mixed.fit(mixed.trainer(engine="lanes"), reporter=look), mixed.inline)
+    assert look.seen == [{channel or "shared"}] * mixed.epochs
+
+
+@pytest.mark.parametrize("processes", [True, False], ids=["process", "thread"])
+def test_workers_of_two_threads(recipe, processes):
+    options = {"n_workers": 2, "threads_per_worker": 2, "processes": processes, "dashboard_address": ":0", "memory_limit": 0}
+    with LocalCluster(**options) as cluster, Client(cluster):
+        same_run(recipe.fit(recipe.trainer(engine="lanes")), recipe.inline)
+
+
+@pytest.mark.parametrize("channel", ["shared", "socket", "comm"])
+def test_workers_within_this_process(settings, mixed, channel):
+    settings(channel=channel)
+    options = {"n_workers": 3, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
+    with LocalCluster(**options) as cluster, Client(cluster):
+        same_run(mixed.fit(mixed.trainer(engine="lanes")), mixed.inline)
+
+
+@pytest.mark.parametrize("shards", [1, 2, 5, 7])
+def test_shards_that_workers_cannot_share_evenly(client, mixed, shards):
+    """Of three workers, some are left over where there are fewer shards."""
+    wanted = mixed.fit(mixed.trainer(engine="inline", shards=shards))
+    same_run(mixed.fit(mixed.trainer(engine="lanes", shards=shards)), wanted)
+
+
+OPTIMIZERS = {
+    "no vectors": lambda: dt.optim.sgd(0.1),
+    "one vector": lambda: dt.optim.sgd(0.1, momentum=0.9),
+    "a norm before": lambda: dt.optim.chain(dt.optim.clip_by_global_norm(0.1), dt.optim.sgd(0.1)),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.parametrize("units", [8, 1200], ids=["one block", "blocks"])
+def test_any_state_of_an_optimizer(client, digits, optimizer, units):
+    def fit(engine):
+        model = dt.nn.Sequential([dt.nn.Dense(units, "relu"), dt.nn.Dense(10)])
+        trainer = dt.Trainer(model, loss="cross_entropy", metrics=["accuracy"], optimizer=optimizer(), shards=8, engine=engine)
+        return trainer.fit(digits.x[:196], digits.y[:196], epochs=2, batch_size=64, verbose=0)
+
+    same_run(fit("lanes"), fit("inline"))
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_where_segments_end_changes_nothing(client, settings, plain, most):
+    settings(patience=Patience(most=most))
+    same_run(plain.fit(plain.trainer(engine="lanes")), plain.inline)
+
+
+@pytest.mark.parametrize("persisted", [True, False], ids=["persisted", "lazy"])
+def test_any_chunks(client, mixed, persisted):
+    def wrap(array):
+        found = da.from_array(array, chunks=((100, 1, 95), (60, 4))[: array.ndim])
+        return found.persist() if persisted else found
+
+    same_run(mixed.fit(mixed.trainer(engine="lanes"), wrap), mixed.inline)
+
+
+def test_validation_and_evaluation_agree_between_engines(client, digits, mixed):
+    found = []
+    for engine in ("inline", "lanes"):
+        trainer = mixed.trainer(engine=engine)
+        history = mixed.fit(trainer, validation_data=digits[2:]).history
+        found.append((history["val_loss"], history["val_accuracy"], trainer.evaluate(*digits[2:])))
+    assert found[0] == found[1]
+
+
+def test_engines_may_take_turns(client, mixed):
+    """One epoch here, one there: the state is all that goes on."""
+    trainer = mixed.trainer(engine="lanes")
+    mixed.fit(trainer, epochs=1)
+    trainer.engine = "scheduler"
+    assert mixed.fit(trainer, epochs=1).fingerprint == mixed.inline.fingerprint
+    trainer = mixed.trainer(engine="inline")
+    mixed.fit(trainer, epochs=1)
+    trainer.engine = "lanes"
+    assert mixed.fit(trainer, epochs=1).fingerprint == mixed.inline.fingerprint
+
+
+def test_a_checkpoint_is_gone_on_with_by_another_number_of_workers(cluster, client, scale, tmp_path, mixed):
+    mixed.fit(mixed.trainer(engine="lanes"), epochs=1, checkpoint=tmp_path)
+    scale(client, 2)
+    history = mixed.fit(mixed.trainer(engine="lanes"), checkpoint=tmp_path, resume=True)
+    assert history.info["workers"] == 2
+    assert history.fingerprint == mixed.inline.fingerprint
