@@ -176,7 +176,7 @@ class ClusterSession:
         self._futures.update(futures)
         return futures
 
-    def _result(self, future: Any, step: int) -> Any:
+    def _result(self, future: Any, step: int, watch: Watch | None = None) -> Any:
         """The value of a future, waited for as long as tasks are finished on the way to it."""
         left, deadline = -1, time.monotonic() + self.timeout
         while True:
@@ -186,6 +186,9 @@ class ClusterSession:
                 if future.done():  # then it is the error of a task
                     raise
             unfinished, running, workers = self.client.run_on_scheduler(standing, key=future.key)
+            # Ctrl-C in a terminal also reaches the workers of a cluster made there: they may have died of it, and none comes back.
+            if workers == 0 and watch is not None and watch.stop():
+                raise _AbandonedError
             if unfinished != left:
                 left, deadline = unfinished, time.monotonic() + self.timeout
             elif time.monotonic() > deadline:
@@ -204,6 +207,7 @@ class ClusterSession:
     def run(
         self, state: State, batches: Sequence[Sequence[Array]], watch: Watch, following: Sequence[Sequence[Array]] = ()
     ) -> tuple[State, int]:
+        """See `Session.run`."""
         done, repeats = 0, 0
         self._reported = 0
         while done < len(batches) and not (done and watch.stop()):
@@ -213,6 +217,9 @@ class ClusterSession:
                 raise
             except _RefusedError as refused:
                 raise refused.error from None
+            except _AbandonedError:
+                watch.event(f"no worker is left: the steps from {state.step} on are given up")
+                break
             except Exception as error:
                 repeats += 1
                 watch.event(f"steps from {state.step} on repeated after {type(error).__name__}: {str(error)[:200]}")
@@ -257,14 +264,14 @@ class ClusterSession:
                 used += self._report(under_way.pop(0), state.step, offset, watch)
         for submission in under_way:
             used += self._report(submission, state.step, offset, watch)
-        after: Stepped = self._result(under_way[-1][2], state.step)
+        after: Stepped = self._result(under_way[-1][2], state.step, watch)
         # The arrays that arrive may lie in read-only memory of the message.
         return after.state.copy(), used
 
     def _report(self, submission: tuple[int, Any, Any], step: int, offset: int, watch: Watch) -> tuple[Any, ...]:
         """Tell the sums of a submission's steps; returns the samples that each took."""
         start, told, _ = submission
-        sums, used = self._result(told, step + start)
+        sums, used = self._result(told, step + start, watch)
         for i, values in enumerate(sums, offset + start):
             if i >= self._reported:  # a repeated step gives the same sums again
                 self._reported = i + 1
@@ -275,6 +282,7 @@ class ClusterSession:
         return used  # type: ignore[no-any-return]  # a future's value is Any
 
     def evaluate(self, source: Any, state: State, watch: Watch) -> Array:
+        """See `Session.evaluate`."""
         data, sizes = self._data(source), source.sizes
         pieces = [np.arange(p.start, p.stop) for p in evaluation_pieces(source.samples)]
         scorer = self.program.for_evaluation([len(p) for p in pieces])
@@ -324,6 +332,10 @@ class _RefusedError(Exception):
 
     def __init__(self, error: Exception) -> None:
         self.error = error
+
+
+class _AbandonedError(Exception):
+    """A stop was asked for, and nobody is there to finish what is under way."""
 
 
 def standing(key: Any, dask_scheduler: Any) -> tuple[int, list[tuple[str, str]], int]:

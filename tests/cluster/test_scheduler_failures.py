@@ -193,6 +193,27 @@ def test_a_cluster_without_workers_is_an_error_and_not_a_wait():
         assert time.monotonic() - began < 20
 
 
+def test_a_stop_does_not_wait_for_workers_that_are_gone(monkeypatch, mixed):
+    """Ctrl-C in a terminal kills the workers of a cluster made there, too."""
+    monkeypatch.setattr(scheduler, "_GLANCE", 0.2)
+
+    events = []
+
+    class Asked(Unwatched):
+        def stop(self):
+            return True
+
+        def event(self, text):
+            events.append(text)
+
+    with LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster, Client(cluster) as client:
+        session, state, batches = session_of(SchedulerEngine(client), mixed)
+        with session:
+            after, done = session.run(state, batches, Asked())
+    assert (after.step, done) == (0, 0)
+    assert events == ["no worker is left: the steps from 0 on are given up"]
+
+
 def test_a_worker_that_hangs_is_named(threads, monkeypatch, mixed):
     """A task that does not end, as on a worker whose disk or network hangs."""
     session, state, batches = session_of(SchedulerEngine(threads, timeout=1.0), mixed)
