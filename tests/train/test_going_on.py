@@ -172,6 +172,14 @@ def test_checkpoints_are_written_within_epochs(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == sorted([*within, "epoch-000001", "epoch-000002"])
 
 
+def test_the_samples_of_an_epoch_under_way_take_no_room_in_a_checkpoint(tmp_path: Path) -> None:
+    """They follow from the steps done."""
+    trainer = new()
+    fit(trainer, callbacks=[stop_at(STEPS + 2, trainer)], checkpoint=tmp_path)
+    entries = json.loads((tmp_path / f"epoch-000001-step-{2:09d}" / "checkpoint.json").read_text())["ledger"]
+    assert [(e["epoch"], e["ended"], e["other"]) for e in entries] == [(0, True, []), (1, False, [])]
+
+
 def test_the_last_few_of_any_kind_are_kept(tmp_path: Path) -> None:
     fit(new(), epochs=2, checkpoint=tmp_path, checkpoint_every=1e-9, keep=2)
     assert sorted(os.listdir(tmp_path)) == ["epoch-000001-step-000000004", "epoch-000002"]
