@@ -78,6 +78,7 @@ _DASK = (
 hooks.home("dagtrain.tasks", ("compute", "persist", "to_delayed", *_DASK))
 hooks.home("dagtrain.draw", ("visualize", "mimebundle"))
 hooks.home("dagtrain.cluster", ("current_client", "scheduler_engine", "lanes_engine", "measure_tasks"))
+hooks.home("dagtrain.cluster.lanes.preview", ("placement",))
 hooks.home("dagtrain.cluster.waiting", ("compute_on_cluster", "send_to_cluster"))
 
 # What needs Dask or Graphviz is imported when it is first asked for.

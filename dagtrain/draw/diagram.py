@@ -83,11 +83,16 @@ class Diagram:
     direction: str = field(default="TB")
     ordered: bool = False
     """Whether what comes of one node stands side by side in the order of the edges."""
+    rows: tuple[tuple[str, ...], ...] = ()
+    """Keys of nodes that stand side by side in this order, whichever boxes they are in."""
 
     def __post_init__(self) -> None:
         keys = {node.key for node in self.nodes}
         if len(keys) < len(self.nodes):
             raise ArgumentError("two nodes of a diagram have the same key.")
+        for key in (key for row in self.rows for key in row):
+            if key not in keys:
+                raise ArgumentError(f"a row of a diagram names {key!r}, which is no node of it.")
         for edge in self.edges:
             for end in (edge.source, edge.target):
                 if end not in keys:

@@ -34,8 +34,10 @@ def to_dot(diagram: Diagram) -> str:
     homes = {node.key: node.group for node in diagram.nodes}
     for i, edge in enumerate(diagram.edges):
         # One more rank before a box leaves room for the parameters of its first op; else boxes overlap in rank and drift sideways.
-        enters = homes[edge.target] is not None and homes[edge.source] != homes[edge.target]
+        enters = not diagram.rows and homes[edge.target] is not None and homes[edge.source] != homes[edge.target]
         lines.append(f"  {_edge(edge, i, names, enters)};")
+    for row in (row for row in diagram.rows if len(row) > 1):
+        lines.append(f"  {{ rank=same; {' -> '.join(names[key] for key in row)} [style=invis] }};")
     return "\n".join([*lines, "}", ""])
 
 
@@ -61,6 +63,8 @@ def _settings(diagram: Diagram) -> list[str]:
     if diagram.ordered and not diagram.groups:
         # With boxes as well, Graphviz loses edges.
         graph["ordering"] = "out"
+    if diagram.rows:
+        graph["newrank"] = "true"  # else each box has ranks of its own
     if diagram.legend or diagram.title:
         graph |= {"labelloc": "b", "labeljust": "l"}
     node = {"fontname": FONT, "fontsize": "11", "fontcolor": light("ink"), "height": "0.3", "width": "0.3"}

@@ -122,6 +122,8 @@ EDGES: dict[str, Stroke] = {
     "carry": Stroke("output_line", 1.2, "dashed", label="note", shapes_layout=False),
     "moved": Stroke("moved", 1.6, label="moved"),
     "local": Stroke("line", 1.0, label="note"),
+    "scattered": Stroke("moved", 1.6, label="moved"),
+    "gathered": Stroke("update_line", 1.6, label="note"),
     "synapse": Stroke("faint", 0.8, head=False),
 }
 

@@ -15,7 +15,7 @@ from dagtrain.data import BatchPlan, open_source
 from dagtrain.data.batches import whole
 from dagtrain.data.source import lies_elsewhere
 from dagtrain.errors import ArgumentError
-from dagtrain.graph import Graph, Spec
+from dagtrain.graph import Graph, Spec, hooks
 from dagtrain.train.checkpoint import Checkpoint, describe_run, refuse_not_finite, write
 from dagtrain.train.engines import Unwatched, choose_engine
 from dagtrain.train.history import History
@@ -183,6 +183,13 @@ class Trained:
         first = self._epochs_done * plan.steps_per_epoch + (0 if self._begun is None else self._begun.steps)
         batches = [plan.step(*divmod(i, plan.steps_per_epoch)) for i in range(first, first + steps)]
         return StepGraph.of(program, source, state, batches)
+
+    def placement(self) -> Any:
+        """Which worker does what in a step of the engine lanes: a `dagtrain.cluster.lanes.Placement`; its ``visualize()`` draws it."""
+        program, _ = self._trained("be placed")
+        if self._sample is None and not isinstance(self.shards, int):
+            raise ArgumentError('the number of shards is not known yet: fit first, or give a number instead of shards="auto".')
+        return hooks.call("placement", self.client, program, self.shards if self._sample is None else self._sample[1].shards)
 
     # ---- within
 

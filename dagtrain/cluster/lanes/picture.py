@@ -3,11 +3,11 @@
     ┌ host ────────────────────────┐
     │   lane 0            lane 1   │
     │ shards 0–3        shards 4–7 │      what a lane computes
-    │     │      ╲   ╱      │      │      partial sums, to the lanes that own the slices
-    │ blocks 0–1        blocks 2–3 │      what a lane owns and updates
-    │     │      ╲   ╱      │      │      new parameters, to everybody
-    │ parameters        parameters │
-    └──────────────────────────────┘
+    └─────│─────────────────│──────┘
+          │      ╲   ╱      │             partial sums, to the lanes that own the slices
+      blocks 0–1        blocks 2–3        what a lane owns and updates
+          │      ╲   ╱      │             new parameters, to everybody
+      parameters        parameters
 
 With many lanes every pair would be a thicket: then the exchanges of a phase meet in one node that bears their sum, and lanes that are alike
 are drawn as one column between the first and the last of them.
@@ -44,6 +44,7 @@ class Column(NamedTuple):
 
     lanes: tuple[Lane, ...]
     host: str
+    """The box it stands in, if any."""
 
     @property
     def key(self) -> str:
@@ -83,7 +84,7 @@ def draw(
     --------
     >>> from dagtrain.cluster.lanes.placement import Candidate, StepShape, place
     >>> draw(place(StepShape(8, (100, 100, 50)), [Candidate("tcp://10.0.0.1:4001"), Candidate("tcp://10.0.0.2:4001")]))
-    <Picture '2 lanes: 2 kB exchanged in a step (partial sums 1.02 kB, parameters 1 kB), nothing at a segment's end': 6 nodes, 8 edges>
+    <Picture "2 lanes: 2.02 kB exchanged in a step (partial sums 1.02 kB, parameters 1 kB), nothing at a segment's end": 6 nodes, 8 edges>
     """
     found = placement_diagram(placement, channels=channels, pairs=pairs, most=most, legend=legend, title=title, direction=direction)
     picture = Picture(found, timeout=timeout)
@@ -141,7 +142,8 @@ def placement_diagram(
     if pairs is None:
         pairs = count <= PAIRS
     sizes = {(edge.source, edge.target, edge.phase): edge.nbytes for edge in placement.edges() if edge.nbytes}
-    groups, nodes = _boxes(columns), list[Node]()
+    nodes: list[Node] = []
+    groups = [Group(f"host {host}", host) for host in dict.fromkeys(column.host for column in columns) if host]
     for i, column in enumerate(columns):
         nodes += _column(placement, column, WORKERS[i % len(WORKERS)], sizes)
     edges = _local(nodes, columns)
@@ -173,22 +175,16 @@ Sizes = Mapping[tuple[int, int, Phase], int]
 
 def _columns(lanes: Sequence[Lane], most: int) -> list[Column]:
     """One lane each; or, where there are many, the first, the last, and those between that are like them."""
+    hosts = len({lane.host for lane in lanes})
     if len(lanes) <= most:
-        return [Column((lane,), lane.host) for lane in lanes]
-    hosts = {lane.host for lane in lanes}
-    by_host = len(lanes) >= 4 * len(hosts)
+        return [Column((lane,), lane.host if hosts > 1 else "") for lane in lanes]
+    by_host = 1 < hosts <= len(lanes) / 4
     found = []
     for _, run in groupby(lanes, lambda a: (a.host if by_host else "", a.threads, len(a.shards), len(a.roots), bool(a.blocks))):
         alike = tuple(run)
-        parts = [alike[:1], alike[1:-1], alike[-1:]] if len(alike) > 3 else [(lane,) for lane in alike]
-        for part in parts:
-            where = dict.fromkeys(lane.host for lane in part)
-            found.append(Column(part, part[0].host if len(where) == 1 else f"{len(where)} hosts"))
+        parts = [alike[:1], alike[1:-1], alike[-1:]] if len(alike) > 4 else [(lane,) for lane in alike]
+        found += [Column(part, part[0].host if by_host else "") for part in parts]
     return found
-
-
-def _boxes(columns: Sequence[Column]) -> list[Group]:
-    return [Group(_box(host) or "", host) for host in dict.fromkeys(column.host for column in columns) if host]
 
 
 def _box(host: str) -> str | None:
@@ -218,7 +214,7 @@ def _short(lane: Lane, host: str) -> str:
 
 def _column(placement: Placement, column: Column, color: str, sizes: Sizes) -> list[Node]:
     """What the lanes compute, what they own, and what they have when a step is done."""
-    lanes, shape, box = column.lanes, placement.shape, _box(column.host)
+    lanes, shape = column.lanes, placement.shape
     item = int(shape.dtype[-1])
     each = "" if len(lanes) == 1 else " each"
     shards = [s for lane in lanes for s in lane.shards]
@@ -227,7 +223,7 @@ def _column(placement: Placement, column: Column, color: str, sizes: Sizes) -> l
     lines = [*_names(column), Line(_numbers("shard", shards), "plain"), Line(f"{len(lanes[0].shards)} each" if each else sums)]
     tips = [f"lane {a.number} on {a.worker}, host {a.host or 'not known'}, {_count(a.threads, 'thread')}" for a in lanes]
     tip = "\n".join([*tips[:20], f"shards {_range(shards)}", f"a partial sum for each of {', '.join(parts)}"])
-    nodes = [Node(f"{column.key} computes", tuple(lines), color, box, tip)]
+    nodes = [Node(f"{column.key} computes", tuple(lines), color, _box(column.host), tip)]
     blocks = [b for lane in lanes for b in lane.blocks]
     if blocks:
         elements = sum(shape.blocks[b] for b in blocks)
@@ -244,10 +240,10 @@ def _column(placement: Placement, column: Column, color: str, sizes: Sizes) -> l
             lines.append(Line(f"gives {bytes_text(squares)} for norms"))
         tip = f"{elements:,} of {shape.parameters:,} parameters"
         tip += f", and as much of {', '.join(shape.slots)}, which the others get at a segment's end" if shape.slots else ""
-        nodes.append(Node(f"{column.key} owns", tuple(lines), "update", box, tip))
+        nodes.append(Node(f"{column.key} owns", tuple(lines), "update", None, tip))
     whole = (shape.parameters + shape.statistics) * item
     lines = [Line("parameters", "title"), Line(f"{bytes_text(whole)}{each}")]
-    nodes.append(Node(f"{column.key} has", tuple(lines), "parameter", box, "the whole vector, with which the next step begins"))
+    nodes.append(Node(f"{column.key} has", tuple(lines), "parameter", None, "the whole vector, with which the next step begins"))
     return nodes
 
 
@@ -276,7 +272,7 @@ def _local(nodes: Sequence[Node], columns: Sequence[Column]) -> list[Edge]:
 def _pair(placement: Placement, a: int, b: int, phase: Phase, nbytes: int, kinds: Mapping[frozenset[int], str]) -> Edge:
     start, end = _ROWS[phase]
     kind = kinds.get(frozenset((a, b)))
-    label = f"{bytes_text(nbytes)}" + (f" · {kind}" if kind else "")
+    label = f"{'partial' if phase is Phase.PARTIAL else 'updated'} {bytes_text(nbytes)}" + (f" · {kind}" if kind else "")
     pieces = ", ".join(f"{p.region}[{p.start}:{p.stop}]" for p in placement.pieces(a, b)[phase])
     tip = f"{WORDS[phase]}, {nbytes:,} bytes a step from lane {a} to lane {b}{f' by {kind}' if kind else ''}\n{shorten(pieces, 300)}"
     return Edge(f"lane {a} {start}", f"lane {b} {end}", label, _STROKES[phase], tip)
@@ -303,8 +299,7 @@ def _hub(
             if some:
                 tip = f"{WORDS[phase]}: {sum(some.values()):,} bytes a step {verb} in {_count(len(some), 'message')}"
                 edges.append(Edge(*ends, bytes_text(sum(some.values())), _STROKES[phase], tip))
-    boxes = {_box(column.host) for column in columns}
-    return [Node(key, tuple(lines), "layer", boxes.pop() if len(boxes) == 1 else None, f"{total:,} bytes a step, {how}")], edges
+    return [Node(key, tuple(lines), "layer", None, f"{total:,} bytes a step, {how}")], edges
 
 
 def _ways(placement: Placement, moved: Mapping[tuple[int, int], int], kinds: Mapping[frozenset[int], str]) -> list[str]:
