@@ -134,6 +134,7 @@ def test_more_strangers_than_there_is_room_for(gang: Any, monkeypatch: pytest.Mo
     ours = gang(2, only="socket")
     callers = [socket.create_connection(ours.links[1].offer["address"]) for _ in range(40)]
     ours.connect()
+    assert ours.links[1].strangers >= 30
     for caller in callers:
         caller.close()
 
