@@ -20,7 +20,7 @@ from dask.task_spec import DataNode, Task, TaskRef
 
 from dagtrain.cluster.lanes.conductor import Abandon, Begin, Commit, Conductor, Done, Fetch, GiveUp, Held, Patience, Submit
 from dagtrain.cluster.lanes.hall import Hall
-from dagtrain.cluster.lanes.lane import GangOrder, SegmentOrder, Stopped, run_lane
+from dagtrain.cluster.lanes.lane import GangOrder, SegmentOrder, run_lane
 from dagtrain.cluster.lanes.placement import Candidate, StepShape, place
 from dagtrain.cluster.lanes.steward import Steward
 from dagtrain.cluster.lanes.supply import Bounds, Supply
@@ -385,17 +385,24 @@ class _Stretch:
         for worker in held.workers:
             if worker not in self.session._workers:
                 continue
-            future = gang.futures[held.segment, gang.order.placement.workers.index(worker)]
+            found = self._receive(gang.futures[held.segment, gang.order.placement.workers.index(worker)], worker)
+            if isinstance(found, State):
+                self.safe = found.copy()  # what arrives may lie in read-only memory of the message
+                self.conductor.fetched(held)
+                return self.safe
+        return None
+
+    def _receive(self, future: Any, worker: str) -> Any:
+        """The value of a task that is done, from the worker that holds it; None once that is gone, since the task cannot be repeated."""
+        deadline = time.monotonic() + self.conductor.patience.news
+        while worker in self.session._workers and time.monotonic() < deadline:
             try:
-                found = future.result(timeout=_ANSWER)
+                return future.result(timeout=_LOOK)
+            except TimeoutError:
+                self._take(self.session._look(0.0))
             except Exception as error:
-                self.watch.event(f"the state of step {self.base + held.step} did not come from {worker}: {type(error).__name__}: {error}")
-                continue
-            if isinstance(found, Stopped):
-                continue
-            self.safe = found.copy()  # what arrives may lie in read-only memory of the message
-            self.conductor.fetched(held)
-            return self.safe
+                self.watch.event(f"a state did not come from {worker}: {type(error).__name__}: {error}")
+                return None
         return None
 
     def _finish(self, held: Held) -> tuple[State, int] | None:
