@@ -65,6 +65,21 @@ def test_a_group_that_does_not_exist_is_refused() -> None:
         Diagram((Node("a", (), group="box"),))
 
 
+def test_a_row_of_a_node_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="a row of a diagram names 'b'"):
+        Diagram((Node("a", ()),), rows=(("a", "b"),))
+
+
+def test_rows_stand_side_by_side_in_their_order_also_in_boxes() -> None:
+    nodes = tuple(Node(key, (Line(key),), group=box) for key, box in (("c", "x"), ("b", "y"), ("a", "x"), ("top", None)))
+    edges = (Edge("top", "a"), Edge("top", "b"), Edge("b", "c"))
+    svg = Picture(Diagram(nodes, edges, (Group("x", "x"), Group("y", "y")), rows=(("a", "c"), ("top",)))).svg
+    found = {key: re.search(rf'<text[^>]* x="([-.\d]+)" y="([-.\d]+)"[^>]*>{key}</text>', svg) for key in ("a", "c", "top")}
+    at = {key: (float(match[1]), float(match[2])) for key, match in found.items() if match}
+    assert at["a"][1] == at["c"][1]
+    assert at["a"][0] < at["c"][0]
+
+
 def test_two_nodes_of_one_key_are_refused() -> None:
     with pytest.raises(ArgumentError, match="same key"):
         Diagram((Node("a", ()), Node("a", ())))
