@@ -23,7 +23,7 @@ class ChannelError(Exception):
 
 
 class LinkLost(ChannelError):  # noqa: N818  # a name that says what is the matter
-    """The link to a peer is broken, or never came to be.
+    """The link to a peer is broken, or never came to be; `cut` where it is the network between them that fails, and not the peer.
 
     Examples
     --------
@@ -31,9 +31,9 @@ class LinkLost(ChannelError):  # noqa: N818  # a name that says what is the matt
     'the link to lane 3 is lost: its process has ended'
     """
 
-    def __init__(self, peer: int, why: str) -> None:
-        super().__init__(peer, why)
-        self.peer, self.why = peer, why
+    def __init__(self, peer: int, why: str, cut: bool = False) -> None:
+        super().__init__(peer, why, cut)
+        self.peer, self.why, self.cut = peer, why, cut
 
     def __str__(self) -> str:
         return f"the link to lane {self.peer} is lost: {self.why}"

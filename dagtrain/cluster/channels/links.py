@@ -283,7 +283,7 @@ class Links:
                 return
             for link in (*waiting, *self._sending):
                 if link.lost is not None:
-                    raise LinkLost(link.peer, link.lost)
+                    raise LinkLost(link.peer, link.lost, getattr(link, "cut", False))
             now = time.monotonic()
             if now < spin_until:
                 _yield()

@@ -12,6 +12,7 @@ while its buffers are full.
 from __future__ import annotations
 
 import contextlib
+import errno
 import selectors
 import socket
 import ssl
@@ -27,6 +28,7 @@ from dagtrain.cluster.channels.frames import HEADER, Frame, Inbox, Malformed, Ou
 __all__ = ["SILENCE", "SocketLink", "silent", "tune"]
 
 SILENCE = 10.0
+_UNREACHABLE = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}
 """Seconds without any sign of life from the other kernel after which a connection is given up."""
 
 _BUFFER = 4 << 20
@@ -70,7 +72,7 @@ def silent(sock: socket.socket) -> float:
 class SocketLink:
     """One's end of a link over a connection that has been proven.
 
-    `lost` says why nothing more can come, once that is so; what has arrived before stays valid.
+    `lost` says why nothing more can come, once that is so; what has arrived before stays valid. `cut` says that it is for the network.
     """
 
     kind = "socket"
@@ -78,6 +80,7 @@ class SocketLink:
     def __init__(self, peer: int, sock: socket.socket, inbox: Inbox, outbox: Outbox, silence: float) -> None:
         self.peer, self.sock = peer, sock
         self.lost: str | None = None
+        self.cut = False
         self.arrived = inbox.arrived
         self._inbox, self._outbox, self._silence = inbox, outbox, silence
         self._secure = sock if isinstance(sock, ssl.SSLSocket) else None
@@ -143,7 +146,7 @@ class SocketLink:
         except (BlockingIOError, InterruptedError, ssl.SSLWantWriteError):
             pass
         except OSError as error:
-            self._lose(_reason(error))
+            self._fail(error)
 
     def pull(self) -> None:
         """Receive what is there, to the end of a frame at least if that has come."""
@@ -164,7 +167,7 @@ class SocketLink:
         except Malformed as error:
             self._lose(str(error))
         except OSError as error:
-            self._lose(_reason(error))
+            self._fail(error)
 
     def _advance(self) -> bool:
         """Go on behind a full target; return whether a frame is complete."""
@@ -190,7 +193,12 @@ class SocketLink:
     def check(self) -> None:
         """See whether the other kernel is still there."""
         if self.lost is None and silent(self.sock) > self._silence:
+            self.cut = self.lost is None
             self._lose(f"its host has not answered for {self._silence:g} s")
+
+    def _fail(self, error: OSError) -> None:
+        self.cut = self.lost is None and error.errno in _UNREACHABLE
+        self._lose(_reason(error))
 
     def _lose(self, why: str) -> None:
         self.lost = self.lost or why

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["Abandon", "Begin", "Commit", "Conductor", "Done", "Fetch", "GiveUp", "Held", "Patience", "Submit"]
+__all__ = ["Abandon", "Begin", "Commit", "Conductor", "Done", "Fetch", "GiveUp", "Held", "Patience", "Probe", "Submit"]
 
 
 class Patience(NamedTuple):
@@ -32,7 +32,7 @@ class Patience(NamedTuple):
     workers
         Without any worker to work on.
     cut
-        Until two workers that could not reach each other are tried together again; doubled each time.
+        Between two looks whether workers that could not reach each other can do so again.
     failures
         Failures in a row, without a committed segment between, after which it gives up.
     ahead
@@ -94,6 +94,12 @@ class Fetch(NamedTuple):
     held: Held
 
 
+class Probe(NamedTuple):
+    """See whether two workers that did not reach each other do so now."""
+
+    pair: tuple[str, str]
+
+
 class Abandon(NamedTuple):
     """Stop a gang and let go of what it has under way."""
 
@@ -114,7 +120,7 @@ class GiveUp(NamedTuple):
     why: str
 
 
-Action = Begin | Submit | Commit | Fetch | Abandon | Done | GiveUp
+Action = Begin | Submit | Commit | Fetch | Probe | Abandon | Done | GiveUp
 
 
 @dataclass
@@ -167,8 +173,8 @@ class Conductor:
         self._present: set[str] = set()
         self._leaving: set[str] = set()
         self._silent: set[str] = set()
-        self._cut: dict[frozenset[str], tuple[float, float]] = {}
-        """Pairs of workers that could not reach each other: tried again when, and how long they were kept apart."""
+        self._cut: dict[frozenset[str], float] = {}
+        """Pairs of workers that could not reach each other, and when they are looked at again."""
         self._failures = 0
         self._last_failure = ""
         self._without = now
@@ -236,15 +242,18 @@ class Conductor:
             self.pace = seconds / self.gang.under_way[0].steps
 
     def failed(self, gang: int, why: str, between: tuple[str, str] | None = None) -> None:
-        """A lane of a gang could not go on; `between` are two workers that did not reach each other."""
+        """A lane of a gang could not go on; `between` are two workers between which the network failed: they are kept apart."""
         if not self._is_current(gang):
             return
         assert self.gang is not None
         self.gang.broken = self.gang.broken or why
-        if between is not None and set(between) <= self._present - self._silent:
-            pair = frozenset(between)
-            _, before = self._cut.get(pair, (0.0, self.patience.cut / 2))
-            self._cut[pair] = (self.now + 2 * before, 2 * before)
+        if between is not None:
+            self._cut[frozenset(between)] = self.now + self.patience.cut
+
+    def probed(self, pair: tuple[str, str], reached: bool) -> None:
+        """Two workers reach each other again, or still do not."""
+        if reached:
+            self._cut.pop(frozenset(pair), None)
 
     def lost(self) -> None:
         """The committed state could not be had from anywhere: go on from the client's copy."""
@@ -272,6 +281,7 @@ class Conductor:
             found += self._look_after(self.gang)
         if self.finished:
             return found
+        found += self._probe()
         if self.committed.step >= self.total or (self._stopping and not self._wanted_under_way):
             self.finished = True
             if self.gang is not None:  # what follows is under way before the driver turns to other things
@@ -335,14 +345,22 @@ class Conductor:
             return [Abandon(gang.number, gang.draining, failure=False)]
         return []
 
+    def _probe(self) -> list[Action]:
+        """Look at pairs that were kept apart for long enough; those of which one is gone are forgotten."""
+        self._cut = {pair: due for pair, due in self._cut.items() if pair <= self._present}
+        due = [pair for pair, when in self._cut.items() if self.now >= when]
+        for pair in due:
+            self._cut[pair] = self.now + self.patience.cut
+        return [Probe((min(pair), max(pair))) for pair in due]
+
     def _choose(self) -> tuple[str, ...]:
         """Workers for a gang: all that are well, or those there are if all are leaving; without pairs that do not reach each other."""
         well = self._present - self._silent
         staying = (well - self._leaving) or well
-        for pair, (until, _) in self._cut.items():
-            if self.now < until and pair <= staying:
+        for pair in self._cut:
+            if pair <= staying:
                 # The one with more such neighbours goes; of two equals the one that is named last.
-                bad = {w: sum(w in p and self.now < t and p <= staying for p, (t, _) in self._cut.items()) for w in pair}
+                bad = {w: sum(w in p and p <= staying for p in self._cut) for w in pair}
                 staying = staying - {max(sorted(pair), key=lambda w: (bad[w], w))}
         # Whoever is at work stays, so that a gang is not given up for one that is no better.
         at_work = self.gang.workers if self.gang is not None else ()
@@ -383,6 +401,6 @@ class Conductor:
     def _size(self) -> int:
         """Steps of the next segment: as many as last long enough, growing at most fourfold."""
         if self.pace is None:
-            return 8
+            return 2
         wanted = int(self.patience.segment / max(self.pace, 1e-6))
-        return max(1, min(wanted, 4 * self._recent if self._recent > 1 else 32, self.patience.most))
+        return max(1, min(wanted, 4 * self._recent if self._recent > 1 else 8, self.patience.most))

@@ -40,7 +40,12 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
         self._ended: OrderedDict[str, str] = OrderedDict()
         self._offers: dict[tuple[str, int], Any] = {}
         self._change = asyncio.Event()
-        worker.handlers |= {"dagtrain_lanes_offer": self.offer, "dagtrain_lanes_frame": self.frame}
+        worker.handlers |= {
+            "dagtrain_lanes_offer": self.offer,
+            "dagtrain_lanes_frame": self.frame,
+            "dagtrain_lanes_probe": self.probe,
+            "dagtrain_lanes_hello": self.hello,
+        }
         worker.stream_handlers["dagtrain-lanes-end"] = self.end
         self._sweep = PeriodicCallback(self._forget_idle, 10_000)
         self._sweep.start()
@@ -106,6 +111,17 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
             return "no such lane"
         found.deliver(source, header, buffers)
         return "ok"
+
+    async def probe(self, address: str, timeout: float) -> bool:
+        """Whether another worker answers."""
+        try:
+            return bool(await asyncio.wait_for(self.worker.rpc(address).dagtrain_lanes_hello(), timeout))
+        except (OSError, TimeoutError):
+            return False
+
+    def hello(self) -> bool:
+        """Yes."""
+        return True
 
     def end(self, gang: str, why: str) -> None:
         """A gang is over."""

@@ -116,9 +116,11 @@ def run_lane(gang: GangOrder, number: int, order: SegmentOrder, parts: StepParts
     except Exception as error:
         ended = hall.why_ended(gang.gang)
         if ended is None:
-            peers = [error.peer] if isinstance(error, LinkLost) else list(error.peers_missing) if isinstance(error, Overdue) else []
+            cut = [error.peer] if isinstance(error, LinkLost) and error.cut else []
+            if isinstance(error, Overdue) and error.phase is None:  # they are there, as their offers say, and no connection came to be
+                cut = list(error.peers_missing)
             why = str(error) if isinstance(error, ChannelError) else f"{type(error).__name__}: {error}"
-            hall.report(gang.run, gang=gang.number, lane=number, segment=order.segment, kind="failed", why=why, peers=peers)
+            hall.report(gang.run, gang=gang.number, lane=number, segment=order.segment, kind="failed", why=why, cut=cut)
             hall.end(gang.gang, why)
         return Stopped(ended or f"{type(error).__name__}: {error}")
 
@@ -241,9 +243,14 @@ class Lane:
         }
         offers = {}
         for other, answer in asked.items():
-            offer = self._patiently(answer, deadline)
+            try:
+                offer = self._patiently(answer, deadline)
+            except (OSError, TimeoutError) as error:
+                raise LinkLost(other, f"its worker does not answer: {type(error).__name__}: {error}", cut=True) from error
             if offer is None:
-                raise Overdue(None, (other,), gang.start)
+                raise ChannelError(
+                    f"lane {other} on {placement.workers[other]} did not begin within {gang.start:g} s: are all threads of that worker taken?"
+                )
             offers[other] = offer
         links.connect(offers, max(deadline - time.monotonic(), 0.1))
         memory = {name: board[name] for name in placement.regions(self.number)}

@@ -18,7 +18,7 @@ import dask
 import numpy as np
 from dask.task_spec import DataNode, Task, TaskRef
 
-from dagtrain.cluster.lanes.conductor import Abandon, Begin, Commit, Conductor, Done, Fetch, GiveUp, Held, Patience, Submit
+from dagtrain.cluster.lanes.conductor import Abandon, Begin, Commit, Conductor, Done, Fetch, GiveUp, Held, Patience, Probe, Submit
 from dagtrain.cluster.lanes.hall import Hall
 from dagtrain.cluster.lanes.lane import GangOrder, SegmentOrder, run_lane
 from dagtrain.cluster.lanes.placement import Candidate, StepShape, place
@@ -235,9 +235,11 @@ class _Stretch:
                 case "done":
                     self.session._records.setdefault((gang, report["segment"]), {})[lane] = report
                     conductor.reported(gang, report["segment"], lane, report["seconds"])
+                case "probe":
+                    conductor.probed(tuple(report["pair"]), report["reached"])
                 case "failed":
                     workers = self.session._gangs[gang].order.placement.workers if gang in self.session._gangs else ()
-                    pairs = [(workers[lane], workers[p]) for p in report["peers"] if workers]
+                    pairs = [(workers[lane], workers[p]) for p in report["cut"] if workers]
                     conductor.failed(gang, f"lane {lane} on {report['worker']}: {report['why']}", pairs[0] if pairs else None)
                 case "error":
                     self._raise(gang, report)
@@ -283,6 +285,8 @@ class _Stretch:
                 self._commit(action)
             case Fetch(held):
                 self._fetch(held)
+            case Probe(pair):
+                self.session._call("probe", run=self.session.run_id, pair=list(pair))
             case Abandon(number, why, failure):
                 self._abandon(number, why)
                 what = "repeated from there" if failure else "placed anew"
@@ -297,14 +301,7 @@ class _Stretch:
 
     def _begin(self, number: int, workers: Sequence[str]) -> None:
         session = self.session
-        held = session._supply_of().held_by()
-        sizes = self.supply.source.sizes
-        candidates = []
-        for address in workers:
-            facts = session._workers[address]
-            rows = sum(sizes[p] for p in held.get(address, ()))
-            candidates.append(Candidate(address, facts["host"], facts["threads"], rows * self.supply.source.row_bytes))
-        placement = place(self.shape, candidates)
+        placement = place(self.shape, self._candidates(workers), self.supply.row_bytes(self.batches[0]))
         self.conductor.placed(number, placement.workers)
         name = uuid.uuid4().hex
         patience = self.conductor.patience
@@ -315,6 +312,15 @@ class _Stretch:
         key = f"gang-{name}"
         session._held[key] = session._submit_to({key: DataNode(key, order)}, {key: placement.workers[0]})
         session._gangs[number] = _Gang(order, key, self._parts_key(), {})
+
+    def _candidates(self, workers: Sequence[str]) -> list[Candidate]:
+        """Workers with what lies there: of the data, and of that of each shard."""
+        facts, near = self.session._workers, self.supply.near(self.batches, self.shards)
+        return [
+            Candidate(a, facts[a]["host"], facts[a]["threads"], sum(near.get(a, {}).values()), near.get(a, {}))
+            for a in workers
+            if a in facts
+        ]
 
     def _submit(self, segment: Submit) -> None:
         session, gang = self.session, self.session._gangs[segment.gang]

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 _GLANCE = 0.5
 """Seconds between two looks at the workers' heartbeats."""
+_PROBE = 5.0
+"""Seconds for a worker to answer another one."""
 _RESTART = 30.0
 """Seconds for a nanny to end a worker."""
 _WANTED = 10.0
@@ -61,12 +63,13 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         self._looked = time.monotonic()
         self._wanted: dict[str, float] = {}
         self._gone: dict[str, str] = {}
-        self._restarts: set[Any] = set()
+        self._tasks: set[Any] = set()
         scheduler.handlers |= {
             "dagtrain_lanes_open": self.open,
             "dagtrain_lanes_gang": self.set_gang,
             "dagtrain_lanes_look": self.look,
             "dagtrain_lanes_end": self.end,
+            "dagtrain_lanes_probe": self.probe,
             "dagtrain_lanes_close": self.close_run,
         }
         scheduler.stream_handlers["dagtrain-lanes-report"] = self.report
@@ -119,6 +122,12 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         found = self.runs.get(run)
         if found is not None and found.gang == gang:
             self._end(found, why)
+
+    def probe(self, run: str, pair: list[str]) -> None:
+        """Have two workers see whether they reach each other; the answer is a report."""
+        found = self.runs.get(run)
+        if found is not None:
+            self._background(self._probe(found, *pair))
 
     def close_run(self, run: str) -> None:
         """A driver is done."""
@@ -206,9 +215,19 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         nanny = state.nanny
         await self.scheduler.remove_worker(address, stimulus_id=f"dagtrain-silent-{time.time()}")
         if nanny:
-            restart = asyncio.ensure_future(self._restart(nanny))
-            self._restarts.add(restart)
-            restart.add_done_callback(self._restarts.discard)
+            self._background(self._restart(nanny))
+
+    def _background(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _probe(self, run: _Run, a: str, b: str) -> None:
+        reached = False
+        with contextlib.suppress(OSError, TimeoutError):
+            answers = [self.scheduler.rpc(x).dagtrain_lanes_probe(address=y, timeout=_PROBE) for x, y in ((a, b), (b, a))]
+            reached = all(await asyncio.wait_for(asyncio.gather(*answers), 2 * _PROBE))
+        self._note(run, {"worker": a, "gang": -1, "lane": -1, "kind": "probe", "pair": [a, b], "reached": reached})
 
     async def _restart(self, nanny: str) -> None:
         with contextlib.suppress(OSError, TimeoutError):  # a nanny that is gone too

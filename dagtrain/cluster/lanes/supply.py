@@ -96,6 +96,24 @@ class Supply:
             return None
         return max(1, self.bounds.segment * lanes // max(1, batch_rows * int(self.source.row_bytes)))
 
+    def row_bytes(self, batch: Sequence[Array]) -> float:
+        """Bytes of a shard's rows in a step; none where rows do not travel."""
+        return 0.0 if self.kind == "resident" else float(max(map(len, batch)) * self.source.row_bytes)
+
+    def near(self, batches: Sequence[Sequence[Array]], shards: int) -> dict[str, dict[int, int]]:
+        """For each worker, the bytes of each shard's rows in these steps that lie there."""
+        found: dict[str, dict[int, int]] = {}
+        holder = {p: worker for worker, members in self.held_by().items() for p in members}
+        if not holder or self.kind == "resident":
+            return {}
+        for shard in range(shards):
+            rows = np.concatenate([batch[shard] for batch in batches])
+            for partition, places, _ in gather_plan(rows, self.source.sizes):
+                if partition in holder:
+                    mine = found.setdefault(holder[partition], {})
+                    mine[shard] = mine.get(shard, 0) + len(places) * self.source.row_bytes
+        return found
+
     def held_by(self) -> dict[str, list[int]]:
         """The partitions that lie with each worker."""
         if self.kind not in ("resident", "picked"):

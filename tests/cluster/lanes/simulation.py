@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dagtrain.cluster.channels import Phase
-from dagtrain.cluster.lanes.conductor import Abandon, Begin, Commit, Conductor, Done, Fetch, GiveUp, Held, Patience, Submit
+from dagtrain.cluster.lanes.conductor import Abandon, Begin, Commit, Conductor, Done, Fetch, GiveUp, Held, Patience, Probe, Submit
 from dagtrain.cluster.lanes.lockstep import Compute, Copy, Keep, Lockstep, Post, Reduce, Square, Update, Wait
 from dagtrain.cluster.lanes.placement import Candidate, Placement, StepShape, place
 from dagtrain.cluster.lanes.subtrees import additions, under
@@ -400,7 +400,9 @@ class World:
         conductor.tick(self.now)
         for _ in range(self.draw.randint(0, len(self.news))):
             kind, gang, *rest = self.news.popleft()
-            if kind == "done":
+            if kind == "probe":
+                conductor.probed(rest[0], frozenset(rest[0]) not in self.cut)
+            elif kind == "done":
                 conductor.reported(gang, *rest, seconds=self.draw.choice([0.0, 0.5, 2.0]))
             else:
                 conductor.failed(gang, *rest)
@@ -443,6 +445,8 @@ class World:
                 if state is not None:
                     self.safe = state
                     self.conductor.fetched(held)
+            case Probe(pair):
+                self.news.append(("probe", -1, pair))
             case Abandon(gang=gang):
                 self._end_gang(gang)
                 for key in [k for k in self.lanes if k[1] == gang]:
