@@ -180,7 +180,7 @@ class _Stretch:
         self.parts = session.program.for_workers(sorted({n for c in self.counts for n in c if n}))
         self.shape = shape_of(self.parts, self.shards)
         self.reported = 0
-        session._look(0.0)
+        self.news = session._look(0.0)  # of segments, too, on which lanes began ahead of this call
         self.supply = session._supply_of()
         most = self.supply.most_steps(max(sum(c) for c in self.counts), max(1, min(len(session._workers), self.shards)))
         patience = session.patience if most is None else session.patience._replace(most=min(most, session.patience.most))
@@ -210,7 +210,7 @@ class _Stretch:
 
     def drive(self) -> tuple[State, int]:
         """Until all steps are done, or as many as were wanted."""
-        news = self.session._look(0.0)
+        news = self.news
         while True:
             self._take(news)
             for action in self.conductor.act():

@@ -1,5 +1,7 @@
 """The engine *lanes* gives the bits of the engine *inline*, on any workers and over any channels."""
 
+import time
+
 import dask.array as da
 import pytest
 from distributed import Client, LocalCluster
@@ -91,6 +93,12 @@ def test_any_state_of_an_optimizer(client, digits, optimizer, units):
 def test_where_segments_end_changes_nothing(client, settings, plain, most):
     settings(patience=Patience(most=most))
     same_run(plain.fit(plain.trainer(engine="lanes")), plain.inline)
+
+
+def test_steps_done_while_nobody_asked_count(client, settings, looking, plain):
+    """Lanes begin on the next epoch while the trainer is busy with the end of this one."""
+    settings(patience=Patience(news=5))
+    same_run(plain.fit(plain.trainer(engine="lanes"), reporter=looking(lambda: time.sleep(0.5))), plain.inline)
 
 
 @pytest.mark.parametrize("persisted", [True, False], ids=["persisted", "lazy"])
