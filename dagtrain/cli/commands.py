@@ -12,6 +12,7 @@ import click
 from dagtrain._version import __version__
 from dagtrain.cli.draw import draw_expression
 from dagtrain.cli.info import info
+from dagtrain.cli.scale import plan_scale
 from dagtrain.cli.train import train
 from dagtrain.errors import DagtrainError
 
@@ -44,3 +45,4 @@ def main() -> None:
 main.add_command(draw_expression)
 main.add_command(train)
 main.add_command(info)
+main.add_command(plan_scale)

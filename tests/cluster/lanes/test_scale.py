@@ -1,0 +1,142 @@
+"""The arithmetic of scaling against cases that can be done by hand, and against placements."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import dagtrain as dt
+from dagtrain.cluster.channels import Phase
+from dagtrain.cluster.lanes.costs import measure_work
+from dagtrain.cluster.lanes.placement import Candidate, StepShape, place
+from dagtrain.cluster.lanes.scale import Network, Work, expect, grown, scaling, slower_from, subtrees_in_a_row, worth_until
+from dagtrain.cluster.lanes.subtrees import roots_of
+from dagtrain.errors import ArgumentError
+
+IDEAL = Network("ideal", math.inf)
+PLAIN = Work(parameters=4096, batch=64, shards=64, sample=1e-3, slots=0, sums=0, block=1)
+
+
+@given(st.integers(1, 70).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n - 1))), st.data())
+def test_subtrees_of_neighbours_are_counted_as_they_are_found(case: tuple[int, int], data: st.DataObject) -> None:
+    count, first = case
+    last = data.draw(st.integers(first + 1, count))
+    assert subtrees_in_a_row(first, last, count) == len(roots_of(range(first, last), count))
+
+
+def test_without_any_cost_of_exchange_every_worker_is_used_to_the_full() -> None:
+    for point in scaling(PLAIN, IDEAL, [1, 2, 4, 8, 16, 32, 64]):
+        assert point.seconds == pytest.approx(64e-3 / point.workers)
+        assert point.efficiency(expect(PLAIN, IDEAL, 1)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("workers", [2, 4, 8, 64])
+def test_bandwidth_alone(workers: int) -> None:
+    # Each host sends and gets all but its own share of the vector, once as partial sums and once as parameters.
+    found = expect(PLAIN, Network("", 1e6), workers)
+    assert found.partial == found.parameters == pytest.approx(4 * 4096 * (1 - 1 / workers) / 1e6)
+
+
+def test_latency_alone_is_paid_twice_a_step() -> None:
+    found = expect(PLAIN, Network("", math.inf, latency=1e-3), 8)
+    assert found.partial + found.parameters == pytest.approx(2e-3)
+
+
+def test_messages_alone_grow_with_the_workers() -> None:
+    # Every lane sends to all others and hears from all others, twice.
+    for workers in (2, 8, 64):
+        found = expect(PLAIN, Network("", math.inf, message=1e-5), workers)
+        assert found.partial + found.parameters == pytest.approx(4 * (workers - 1) * 1e-5)
+
+
+def test_a_single_owner_is_the_bottleneck() -> None:
+    alone, shared = PLAIN._replace(block=4096), PLAIN
+    slow = Network("", 1e6)
+    assert expect(alone, slow, 8).partial == pytest.approx(7 * 4 * 4096 / 1e6)
+    assert expect(alone, slow, 8).partial == pytest.approx(8 * expect(shared, slow, 8).partial)
+
+
+def test_norms_cost_another_round() -> None:
+    net = Network("", math.inf, latency=1e-3)
+    assert expect(PLAIN._replace(norms=2), net, 4).seconds - expect(PLAIN, net, 4).seconds == pytest.approx(2e-3)
+
+
+def test_workers_of_one_host_share_memory_and_its_card() -> None:
+    net = Network("", 1e6, within=1e-6)
+    assert expect(PLAIN, net, 4, per_host=4).partial == pytest.approx(1e-6)
+    two_hosts = expect(PLAIN, net, 4, per_host=2)
+    assert two_hosts.partial == pytest.approx(2 * 4 * 2048 / 1e6 + 1e-6)  # two lanes, each half of the vector to the other host
+
+
+def test_more_workers_than_shards_are_idle() -> None:
+    eight, more = (expect(PLAIN._replace(shards=8), IDEAL, n) for n in (8, 100))
+    assert (more.lanes, more.seconds) == (8, eight.seconds)
+
+
+def test_uneven_shards_are_waited_for() -> None:
+    assert expect(PLAIN._replace(shards=8), IDEAL, 3).compute == pytest.approx(3 * 8e-3)
+
+
+def test_jitter_grows_slowly_with_the_workers() -> None:
+    work = PLAIN._replace(jitter=0.1)
+    waits = [grown_point.waiting / grown_point.compute for grown_point in scaling(work, IDEAL, [1, 2, 1024], weak=True)]
+    assert waits[0] == 0
+    assert waits[1] == pytest.approx(0.1 * 0.5642, rel=0.06)  # the larger of two normal numbers, on average
+    assert waits[2] == pytest.approx(0.1 * 3.2, rel=0.05)  # of 1,024
+
+
+def test_the_end_of_a_segment_is_shared_by_its_steps() -> None:
+    found = expect(PLAIN._replace(slots=2), Network("", 1e6), 2)
+    rest = found.seconds - found.ending
+    assert found.ending == pytest.approx(2 * found.parameters * rest / 0.5)
+
+
+def test_weak_scaling_keeps_each_workers_share() -> None:
+    work = PLAIN._replace(batch=8, shards=8)
+    assert grown(work, 4).batch == 32
+    assert [p.compute for p in scaling(work, IDEAL, [1, 4, 16], weak=True)] == pytest.approx([8e-3] * 3)
+
+
+def test_where_it_stops_to_pay() -> None:
+    # 64 ms of compute shared by n, and n - 1 messages of 1 ms in and out, twice: 64/n + 4 (n - 1).
+    curve = scaling(PLAIN, Network("", math.inf, message=1e-3), [1, 2, 4, 8, 16])
+    assert [p.seconds * 1e3 for p in curve] == pytest.approx([64, 36, 28, 36, 64])
+    assert worth_until(curve) == 4
+    assert slower_from(curve) == 8
+    assert slower_from(scaling(PLAIN, IDEAL, [1, 2, 4])) is None
+
+
+@given(st.integers(1, 12), st.integers(1, 24), st.integers(1, 9), st.integers(1, 4))
+def test_bytes_are_those_of_the_placement(workers: int, shards: int, blocks: int, per_host: int) -> None:
+    work = Work(blocks * 8, batch=shards, shards=shards, sample=0.0, slots=0, block=8)
+    shape = StepShape(shards, (8,) * blocks)
+    placement = place(shape, [Candidate(f"w{i:02}", f"h{i // per_host:02}") for i in range(workers)])
+    hosts = [lane.host for lane in placement.lanes]
+    for phase, name in ((Phase.PARTIAL, "partial"), (Phase.PARAMETERS, "parameters")):
+        sent, taken = dict.fromkeys(hosts, 0), dict.fromkeys(hosts, 0)
+        for edge in placement.edges():
+            if edge.phase is phase and hosts[edge.source] != hosts[edge.target]:
+                sent[hosts[edge.source]] += edge.nbytes
+                taken[hosts[edge.target]] += edge.nbytes
+        assert getattr(expect(work, Network("", 1.0), workers, per_host), name) == max(*sent.values(), *taken.values())
+
+
+def test_nonsense_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="1 or more"):
+        expect(PLAIN, IDEAL, 0)
+    with pytest.raises(ArgumentError, match="cannot be cut into 64 shards"):
+        expect(PLAIN._replace(batch=10), IDEAL, 1)
+
+
+def test_costs_are_measured_on_a_program() -> None:
+    model = dt.nn.Sequential([dt.nn.Dense(8, "relu"), dt.nn.Dense(2)])
+    objective = dt.train.ModelObjective(model, "cross_entropy", ["accuracy"])
+    rows, labels = dt.Spec((4,), np.dtype("f4")), dt.Spec((), np.dtype("i8"))
+    program = dt.train.Program(objective, dt.optim.chain(dt.optim.clip_by_global_norm(1.0), dt.optim.adam()), rows, labels, seed=0)
+    work = measure_work(program, batch=10, shards=4, seconds=0.01)
+    assert (work.parameters, work.slots, work.norms, work.sums, work.itemsize) == (58, 2, 1, 2, 4)
+    assert min(work.sample, work.add, work.update) > 0
