@@ -34,8 +34,8 @@ def connected(workers: int | None, scheduler: str | None, engine: str) -> Iterat
     if workers is not None and scheduler is not None:
         raise ArgumentError("--workers starts a cluster and --scheduler uses one that runs already: give one of them.")
     if engine == "inline" or (workers is None and scheduler is None):
-        if engine == "scheduler":
-            raise ArgumentError("the engine scheduler needs a cluster: add --workers 2, or --scheduler ADDRESS.")
+        if engine in ("lanes", "scheduler"):
+            raise ArgumentError(f"the engine {engine} needs a cluster: add --workers 2, or --scheduler ADDRESS.")
         yield None
         return
     with local(workers) if workers is not None else connect(str(scheduler)) as client:

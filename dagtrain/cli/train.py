@@ -20,10 +20,11 @@ def train() -> None:
 @click.option("--scheduler", metavar="ADDRESS", help="Use the cluster with this scheduler, such as tcp://10.0.0.1:8786.")
 @click.option(
     "--engine",
-    type=click.Choice(["auto", "inline", "scheduler"]),
+    type=click.Choice(["auto", "inline", "lanes", "scheduler"]),
     default="auto",
     show_default=True,
-    help="inline: this process, no cluster is started. scheduler: every part of a step is a Dask task. auto: the cluster if there is one.",
+    help="inline: this process, no cluster is started. lanes: a step is placed once on the workers and repeated there. "
+    "scheduler: every part of a step is a Dask task. auto: lanes if there is a cluster.",
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=30, show_default=True, help="How many times every sample is used.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=192, show_default=True, help="Samples of one step.")

@@ -167,8 +167,10 @@ def add_in_order(parts: Sequence[Array]) -> Array:
     return total
 
 
-def choose_engine(name: str, threads: int | None, client: Any) -> Engine:
-    """The engine of this name; "auto" is inline unless there is a Dask client."""
+def choose_engine(name: str | Engine, threads: int | None, client: Any) -> Engine:
+    """The engine of this name, or the one that is given; "auto" is lanes where there is a Dask client, else inline."""
+    if not isinstance(name, str):
+        return name
     if name == "inline":
         return InlineEngine(threads)
     found = client if client is not None else hooks.call("current_client")
@@ -179,5 +181,5 @@ def choose_engine(name: str, threads: int | None, client: Any) -> Engine:
             f"the engine {name!r} needs a Dask cluster and there is no client. "
             "Create one first, as in client = distributed.Client(), or pass client=."
         )
-    engine: Engine = hooks.call("lanes_engine" if name == "lanes" else "scheduler_engine", found)
+    engine: Engine = hooks.call("scheduler_engine" if name == "scheduler" else "lanes_engine", found)
     return engine

@@ -43,7 +43,7 @@ class Trained:
     optimizer: Any
     shards: Any
     seed: int
-    engine: str
+    engine: Any
     threads: int | None
     client: Any
     _objective: Objective

@@ -23,7 +23,7 @@ from dagtrain.graph import Spec
 from dagtrain.plan.blas import blas_description
 from dagtrain.train.callback import Callback, Callbacks
 from dagtrain.train.checkpoint import batches_of
-from dagtrain.train.engines import choose_engine
+from dagtrain.train.engines import Engine, choose_engine
 from dagtrain.train.history import History
 from dagtrain.train.loop import Loop
 from dagtrain.train.objective import CostObjective, ModelObjective, Objective
@@ -57,8 +57,9 @@ class Trainer(Trained):
     seed
         Of the initial parameters, the order of the samples and all random ops.
     engine
-        ``"inline"``: this process. ``"scheduler"``: each part of a step is a Dask task. ``"auto"``: the
-        current Dask client's cluster if there is one, else inline.
+        ``"inline"``: this process. ``"lanes"``: the step is placed once on the workers of a Dask cluster and repeated there.
+        ``"scheduler"``: each part of a step is a Dask task. ``"auto"``: lanes where there is a Dask client, else inline.
+        An engine with settings of its own, such as `dagtrain.cluster.LanesEngine`, may be given instead of a name.
     threads
         Threads of the engine inline.
     parameters
@@ -91,12 +92,12 @@ class Trainer(Trained):
         metrics: Sequence[Any] = (),
         shards: int | Literal["auto"] = "auto",
         seed: int = 0,
-        engine: str = "auto",
+        engine: str | Engine = "auto",
         threads: int | None = None,
         parameters: Any = None,
         client: Any = None,
     ) -> None:
-        if engine not in ENGINES:
+        if not hasattr(engine, "session") and engine not in ENGINES:
             raise UnknownNameError.of("engine", engine, ENGINES)
         if threads is not None:
             threads = whole("threads", threads, 1)

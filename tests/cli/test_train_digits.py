@@ -40,7 +40,7 @@ def test_cluster_of_two_gives_the_bits_of_this_process(command, process, tmp_pat
     out, err = process(*options, "--workers", "2").communicate(timeout=90)
     found = json.loads(out)
     assert found["fingerprint"] == json.loads(command(*options, "--no-pictures").stdout)["fingerprint"]
-    assert (found["engine"], found["workers"]) == ("scheduler", 2)
+    assert (found["engine"], found["workers"]) == ("lanes", 2)
     assert "epoch" in err
     assert (tmp_path / "runs" / "digits" / "step.svg").read_text().count("tcp://127.0.0.1:") >= 2
 
@@ -65,7 +65,7 @@ def test_control_c_ends_with_one_line_and_130(process, everyone):
         (("--shards", "193"), "193 shards are more than"),
         (("--output", "/dev/null/here"), "cannot be made"),
         (("--epochs", "0"), "--epochs"),
-        (("--engine", "lanes"), "--engine"),
+        (("--engine", "mpi"), "--engine"),
     ],
 )
 def test_errors_are_one_message_and_status_2(command, options, words):

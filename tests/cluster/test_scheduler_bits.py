@@ -46,7 +46,7 @@ def test_any_chunks(client, mixed, chunks, persisted):
 
 def test_a_client_is_found(client, mixed):
     history = mixed.fit(mixed.trainer(engine="auto"))
-    assert history.info["engine"] == "scheduler"
+    assert history.info["engine"] == "lanes"
     same_run(history, mixed.inline)
 
 

@@ -165,7 +165,7 @@ def test_an_asynchronous_client_is_refused(threads):
 
 def test_a_client_given_goes_before_the_current_one(threads, mixed):
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster, Client(cluster):
-        history = mixed.fit(mixed.trainer(client=threads, engine="auto"))
+        history = mixed.fit(mixed.trainer(client=threads, engine="scheduler"))
     assert history.info["workers"] == 2
     assert history.fingerprint == mixed.inline.fingerprint
 

@@ -249,7 +249,7 @@ class Lane:
                 raise LinkLost(other, f"its worker does not answer: {type(error).__name__}: {error}", cut=True) from error
             if offer is None:
                 raise ChannelError(
-                    f"lane {other} on {placement.workers[other]} did not begin within {gang.start:g} s: are all threads of that worker taken?"
+                    f"lane {other} on {placement.workers[other]} did not begin within {gang.start:g} s: are all threads there taken?"
                 )
             offers[other] = offer
         links.connect(offers, max(deadline - time.monotonic(), 0.1))
