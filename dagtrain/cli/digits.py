@@ -72,6 +72,8 @@ def train(settings: Settings) -> dict[str, Any]:
         began = time.perf_counter()
         validation = data.x_validation, data.y_validation
         history = trainer.fit(data.x, data.y, epochs=settings.epochs, batch_size=settings.batch_size, validation_data=validation)
+        if history.stopped:  # by Ctrl-C, at the end of a step; there is nothing here that would go on from it
+            raise KeyboardInterrupt
         seconds = time.perf_counter() - began
         held_out = len(data.x_validation)
         right = round(history.history["val_accuracy"][-1] * held_out)
@@ -114,10 +116,16 @@ def draw(trainer: Any, model: Any, x: Any, folder: Path) -> None:
     from dagtrain.nn.summary import layers_for_drawing
 
     graph = used_inputs(trainer.graph())
+    lanes = trainer.history.info["engine"] == "lanes"
+
+    def placement(path: Path) -> None:
+        trainer.placement().visualize(path)
+
     pictures: dict[str, tuple[str, Callable[[Path], Any]]] = {
         "graph": ("the computational graph of one shard, layer by layer", lambda path: graph.visualize(path, collapse=True)),
         "ops": ("the same, op by op", lambda path: graph.visualize(path, collapse=False)),
         "network": ("the network", lambda path: draw_network(layers_for_drawing(model, x), path)),
+        **({"placement": ("the lanes: who computes and owns what, and what they exchange", placement)} if lanes else {}),
         "step": ("the tasks of one training step, with workers and times", lambda path: trainer.step_graph().visualize(path, measure=True)),
     }
     try:
