@@ -1,0 +1,285 @@
+"""Training steps on lanes: beside their peers, against more workers, when workers die, and over ten thousand of them.
+
+    python benchmarks/lanes.py [step efficiency overhead scale recovery memory] [--quick] [--json FILE]
+
+    step         ms a step on two workers, beside the other engines, PyTorch and two processes that exchange nothing
+    efficiency   two workers against one, for steps of about 1, 5 and 20 ms
+    overhead     ms a step of a network of a few parameters, on 1 to 16 lanes
+    scale        what `dagtrain plan-scale` expects of one worker and two, beside what is measured
+    recovery     seconds from kill -9 of a worker to the next committed step
+    memory       resident memory of workers, scheduler and client over many steps
+
+A fit is timed from the end of its first epoch to its end: what a fit costs once is not part of a step. Contenders take turns; a number is
+the median of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lanes_peers import PEERS, Peer, program
+from problem import BETAS, EPSILON, LEARNING_RATE
+from step import BUSY, machine, table
+
+AGREE_WITHIN = 2e-3
+NETWORKS = {"small": ((784, 256, 128, 10), 128), "large": ((784, 1280, 1024, 10), 1024)}
+SAMPLES = 8192
+
+
+def say(text: str) -> None:
+    print(f"  {text} …", file=sys.stderr, flush=True)
+
+
+def trainer(sizes: tuple[int, ...], shards: Any, **where: Any) -> Any:
+    """A trainer of a network of these widths."""
+    import dagtrain as dt
+
+    model = dt.nn.Sequential([*(dt.nn.Dense(n, "relu") for n in sizes[1:-1]), dt.nn.Dense(sizes[-1])])
+    optimizer = dt.optim.adam(LEARNING_RATE, beta_1=BETAS[0], beta_2=BETAS[1], epsilon=EPSILON)
+    return dt.Trainer(model, loss="cross_entropy", optimizer=optimizer, shards=shards, seed=0, **where)
+
+
+def data(width: int, samples: int = SAMPLES) -> tuple[Any, Any]:
+    """Samples and labels that can be learnt in part."""
+    draw = np.random.default_rng(0)
+    x = draw.standard_normal((samples, width), np.float32)
+    return x, np.argmax(x @ draw.standard_normal((width, 10), np.float32) + draw.gumbel(size=(samples, 10)), axis=1)
+
+
+class Fit:
+    """An engine as a contender: every measurement is a fit of its own, without its first epoch."""
+
+    unavailable = None
+
+    def __init__(self, name: str, sizes: tuple[int, ...], shards: Any, given: tuple[Any, Any], batch: int, **where: Any) -> None:
+        self.name, self.sizes, self.shards, self.given, self.batch, self.where = name, sizes, shards, given, batch, where
+
+    def run(self, epochs: int) -> tuple[float, float]:
+        """Seconds of so many epochs, and the loss of the first."""
+        made = trainer(self.sizes, self.shards, **self.where)
+        history = made.fit(*self.given, epochs=epochs + 1, batch_size=self.batch, shuffle=False, verbose=0)
+        return sum(history.history["seconds"][1:]), history.history["loss"][0]
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+@contextlib.contextmanager
+def cluster(workers: int) -> Iterator[Any]:
+    """A client of workers of one thread each."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0", memory_limit=0, silence_logs=logging.ERROR
+        ) as made,
+        Client(made) as client,
+    ):
+        yield client
+
+
+def in_turn(contenders: list[Any], steps: int, rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Milliseconds a step of each, by round; each turn is made to last about as many seconds."""
+    found: dict[str, list[float]] = {c.name: [] for c in contenders}
+    epochs = dict.fromkeys(found, 2)
+    for _ in range(rounds + 1):  # the first round warms up, and sizes the turns
+        for contender in contenders:
+            took, _ = contender.run(epochs[contender.name])
+            found[contender.name].append(took / epochs[contender.name] / steps * 1e3)
+            epochs[contender.name] = max(2, min(400, round(seconds / took * epochs[contender.name])))
+    return {name: values[1:] for name, values in found.items()}
+
+
+# ---- parts
+
+
+def step_part(options: Any) -> dict[str, Any]:
+    """Two workers beside their peers."""
+    from dagtrain.data.batches import auto_shards
+
+    results = []
+    with tempfile.TemporaryDirectory() as folder, cluster(2) as client, contextlib.ExitStack() as stack:
+        for label in options.network:
+            sizes, batch = NETWORKS[label]
+            given = data(sizes[0])
+            shards = options.shards or auto_shards(batch)
+            first = program(sizes)
+            tree = first.layout.tree(first.first_state().parameters)
+            weights = {f"{part}_{i}": layer[part] for i, layer in enumerate(tree.values()) for part in ("kernel", "bias")}
+            file = Path(folder) / f"{label}.npz"
+            np.savez(file, x=given[0], y=given[1], sizes=sizes, batch=batch, shards=shards, **weights)
+            engines = {
+                "lanes, 2 workers": {"engine": "lanes", "client": client},
+                "scheduler, 2 workers": {"engine": "scheduler", "client": client},
+                "inline, 2 threads": {"engine": "inline", "threads": 2},
+                "inline, 1 thread": {"engine": "inline", "threads": 1},
+            }
+            contenders: list[Any] = [Fit(name, sizes, shards, given, batch, **where) for name, where in engines.items()]
+            for name in PEERS:
+                say(f"{label}: starting {name}")
+                contenders.append(Peer(name, file))
+                stack.callback(contenders[-1].close)
+            missing = {c.name: c.unavailable for c in contenders if c.unavailable}
+            contenders = [c for c in contenders if c.name not in missing]
+            losses = {c.name: c.run(1)[1] for c in contenders if not c.name.startswith("floor")}
+            if max(losses.values()) - min(losses.values()) > AGREE_WITHIN:
+                raise SystemExit(f"the contenders do not compute the same; losses of the first epoch: {losses}")
+            say(f"{label}: measuring")
+            ms = in_turn(contenders, SAMPLES // batch, options.rounds, options.seconds)
+            middle = {name: statistics.median(values) for name, values in ms.items()}
+            floor, own = (next(v for n, v in middle.items() if n.startswith(word)) for word in ("floor", "lanes"))
+            rows = [[n, f"{v:.3f}", f"{min(ms[n]):.3f}–{max(ms[n]):.3f}", f"{v / own:.2f}", f"{v / floor:.2f}"] for n, v in middle.items()]
+            print(f"\n{'-'.join(map(str, sizes))}, batch {batch}, {shards} shards, Adam: milliseconds a step\n")
+            print(table(["contender", "ms", "rounds", "over lanes", "over floor"], rows))
+            spread = max(losses.values()) - min(losses.values())
+            print(f"\nLanes: {own - floor:.3f} ms above the floor, for exchange and all else.")
+            print(f"Losses of the first epoch agree within {spread:.1g}.")
+            for name, why in missing.items():
+                print(f"{name} is not available here: {why}")
+            results.append({"network": label, "batch": batch, "shards": shards, "rounds": ms, "losses": losses, "above_floor": own - floor})
+    return {"networks": results}
+
+
+def efficiency_part(options: Any) -> dict[str, Any]:
+    """Two workers against one, for steps that compute about so long."""
+    sizes, rows, results = NETWORKS["small"][0], [], []
+    given = data(sizes[0], 2 * SAMPLES)
+    probe = Fit("probe", sizes, 2, given, 256, engine="inline", threads=1)
+    a_sample = min(probe.run(2)[0] for _ in range(3)) / 2 / len(given[0])
+    with cluster(1) as one, cluster(2) as two:
+        for target in options.milliseconds:
+            batch = min(max(8, round(target / 1e3 / a_sample / 8) * 8), SAMPLES)
+            whole = len(given[0]) // batch * batch
+            cut = given[0][:whole], given[1][:whole]
+            contenders = [Fit(f"{n} worker", sizes, 2, cut, batch, engine="lanes", client=client) for n, client in ((1, one), (2, two))] + [
+                Fit("inline", sizes, 2, cut, batch, engine="inline", threads=1)
+            ]
+            say(f"efficiency: steps of about {target:g} ms, batch {batch}")
+            ms = {name: statistics.median(v) for name, v in in_turn(contenders, whole // batch, options.rounds, options.seconds).items()}
+            used = ms["1 worker"] / ms["2 worker"] / 2
+            rows.append([f"{target:g}", str(batch), f"{ms['inline']:.2f}", f"{ms['1 worker']:.2f}", f"{ms['2 worker']:.2f}", f"{used:.0%}"])
+            results.append({"target": target, "batch": batch, "milliseconds": ms, "efficiency": used})
+    print("\nTwo workers against one, milliseconds a step: what of each of the two is used\n")
+    print(table(["compute, about", "batch", "inline, 1 thread", "1 lane", "2 lanes", "efficiency"], rows))
+    return {"steps": results}
+
+
+def overhead_part(options: Any) -> dict[str, Any]:
+    """A network of a few parameters on more and more lanes."""
+    import os
+
+    sizes, batch, rows, results = (8, 4, 10), 64, [], []
+    given = data(8, 2048)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for lanes in options.lanes:
+        say(f"overhead: {lanes} lanes")
+        with cluster(lanes) as client:
+            fit = Fit("lanes", sizes, 16, given, batch, engine="lanes", client=client)
+            ms = statistics.median(in_turn([fit], 2048 // batch, options.rounds, options.seconds)["lanes"])
+        rows.append([str(lanes), f"{ms:.3f}", f"{ms * min(cores, lanes) / lanes:.3f}"])
+        results.append({"lanes": lanes, "milliseconds": ms})
+    print(f"\n{'-'.join(map(str, sizes))}, batch {batch}, 16 shards: milliseconds a step of lanes that share {cores} core(s)\n")
+    print(table(["lanes", "ms", f"with a core each, if it were {cores} at a time"], rows))
+    return {"cores": cores, "lanes": results}
+
+
+def scale_part(options: Any) -> dict[str, Any]:
+    """What is expected beside what is measured."""
+    from dagtrain.cluster.lanes.costs import measure_work
+    from dagtrain.cluster.lanes.scale import Network, expect
+
+    here = Network("this machine", float("inf"), within=options.within * 1e-6)
+    rows, results = [], []
+    with cluster(1) as one, cluster(2) as two:
+        for label in options.network:
+            sizes, batch = NETWORKS[label]
+            given, shards = data(sizes[0]), options.shards or 8
+            say(f"scale: {label}")
+            fits = [Fit(str(n), sizes, shards, given, batch, engine="lanes", client=client) for n, client in ((1, one), (2, two))]
+            expected: dict[str, list[float]] = {"1": [], "2": []}
+            measured: dict[str, list[float]] = {"1": [], "2": []}
+            for _ in range(max(options.rounds, 2)):  # costs and steps in turn, so that both have their share of the machine's slow moments
+                work = measure_work(program(sizes), batch, shards, seconds=options.seconds / 2)
+                for n in (1, 2):
+                    expected[str(n)].append(expect(work, here, n, per_host=n).seconds * 1e3)
+                for name, values in in_turn(fits, SAMPLES // batch, 1, options.seconds).items():
+                    measured[name] += values
+            for n in ("1", "2"):
+                e, m = statistics.median(expected[n]), statistics.median(measured[n])
+                rows.append([label, n, f"{e:.3f}", f"{m:.3f}", f"{m / e:.2f}"])
+                results.append({"network": label, "workers": int(n), "expected": e, "measured": m})
+    print("\nMilliseconds a step, as `dagtrain plan-scale` expects it from the parts measured here, and as measured on lanes\n")
+    print(table(["network", "workers", "expected", "measured", "measured / expected"], rows))
+    return {"steps": results}
+
+
+def recovery_part(options: Any) -> dict[str, Any]:
+    """Kills of workers in the midst of training."""
+    from lanes_faults import recovery
+
+    return recovery(options.kills, options.workers)
+
+
+def memory_part(options: Any) -> dict[str, Any]:
+    """Resident memory over many steps."""
+    from lanes_faults import memory
+
+    return memory(options.steps)
+
+
+PARTS = {
+    "step": step_part,
+    "efficiency": efficiency_part,
+    "overhead": overhead_part,
+    "scale": scale_part,
+    "recovery": recovery_part,
+    "memory": memory_part,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"which parts; by default all: {', '.join(PARTS)}")
+    parser.add_argument("--quick", action="store_true", help="short turns, few rounds, kills and steps: to see whether it works")
+    parser.add_argument("--network", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--shards", type=int, help="parts of a batch; by default those that the batch size gives (8 for scale)")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of a contender's turn (default 2)")
+    parser.add_argument("--milliseconds", type=float, nargs="+", default=[1, 5, 20], help="compute of the steps of efficiency")
+    parser.add_argument("--lanes", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="for overhead")
+    parser.add_argument("--within", type=float, default=5.0, help="microseconds of a word between two lanes here; see channels.py")
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--workers", type=int, default=2, help="for recovery")
+    parser.add_argument("--steps", type=int, default=10_000, help="for memory")
+    parser.add_argument("--json", type=Path, help="write everything measured to this file")
+    options = parser.parse_args()
+    wrong = [part for part in options.parts if part not in PARTS]
+    if wrong:
+        parser.error(f"there is no part {wrong[0]!r}: choose of {', '.join(PARTS)}")
+    if options.quick:
+        options.rounds, options.seconds = min(options.rounds, 2), min(options.seconds, 0.7)
+        options.kills, options.steps = min(options.kills, 3), min(options.steps, 2000)
+    about = machine()
+    print(", ".join(f"{k} {v}" for k, v in about.items()), flush=True)
+    if about["load"] > BUSY:
+        print(f"The machine is busy (load {about['load']}): read the numbers with care.", flush=True)
+    results = {}
+    for part in options.parts or PARTS:
+        results[part] = PARTS[part](options)
+        sys.stdout.flush()
+    if options.json:
+        options.json.write_text(json.dumps({"machine": about, **results}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

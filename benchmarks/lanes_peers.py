@@ -1,0 +1,189 @@
+"""The contenders of lanes.py that are processes of their own: PyTorch in one process and in two, and the floor.
+
+    python lanes_peers.py NAME RANK RANKS THREADS FILE        started by lanes.py, which asks for epochs, one number a line
+
+FILE holds the samples, the widths, the batch size and the first weights. An answer is the seconds of the epochs, and the mean loss of the
+first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from problem import BETAS, EPSILON, LEARNING_RATE
+
+__all__ = ["PEERS", "Peer", "program"]
+
+Array = np.ndarray[Any, Any]
+PEERS = {
+    "DDP, 2 processes": ("torch", 2, 1),
+    "PyTorch, 2 threads": ("torch", 1, 2),
+    "PyTorch, 1 thread": ("torch", 1, 1),
+    "floor: 2 processes without exchange": ("floor", 2, 1),
+}
+"""Name → what runs, in how many processes, with how many threads each."""
+
+
+def program(sizes: tuple[int, ...]) -> Any:
+    """The compiled step of the network."""
+    import dagtrain as dt
+
+    layers = [*(dt.nn.Dense(n, "relu") for n in sizes[1:-1]), dt.nn.Dense(sizes[-1])]
+    objective = dt.train.ModelObjective(dt.nn.Sequential(layers), "cross_entropy", [])
+    optimizer = dt.optim.adam(LEARNING_RATE, beta_1=BETAS[0], beta_2=BETAS[1], epsilon=EPSILON)
+    return dt.train.Program(objective, optimizer, dt.Spec((sizes[0],), np.dtype("f4")), dt.Spec((), np.dtype("i8")), seed=0)
+
+
+class Torch:
+    """Eager modules, Adam in its fused form; in several processes by DistributedDataParallel over gloo."""
+
+    def __init__(self, given: Any, rank: int, ranks: int, threads: int, meeting: str) -> None:
+        import torch
+        from torch import nn
+
+        torch.set_num_threads(threads)
+        sizes = [int(n) for n in given["sizes"]]
+        linear = [nn.Linear(m, n) for m, n in itertools.pairwise(sizes)]
+        with torch.no_grad():
+            for i, layer in enumerate(linear):
+                layer.weight.copy_(torch.from_numpy(given[f"kernel_{i}"].T.copy()))
+                layer.bias.copy_(torch.from_numpy(given[f"bias_{i}"]))
+        parts: list[Any] = [p for layer in linear for p in (layer, nn.ReLU())][:-1]
+        self.model: Any = nn.Sequential(*parts)
+        if ranks > 1:
+            torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=ranks)
+            self.model = nn.parallel.DistributedDataParallel(self.model)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LEARNING_RATE, betas=BETAS, eps=EPSILON, fused=True)
+        self.objective = nn.CrossEntropyLoss()
+        self.batches = [(torch.from_numpy(x), torch.from_numpy(y)) for x, y in halves(given, rank, ranks)]
+
+    def epoch(self) -> float:
+        total = 0.0
+        for x, y in self.batches:
+            loss = self.objective(self.model(x), y)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            total += float(loss.detach())
+        return total / len(self.batches)
+
+
+class Floor:
+    """What a lane computes and updates, without a word to anybody: no engine on as many processes can be faster."""
+
+    def __init__(self, given: Any, rank: int, ranks: int, threads: int, meeting: str) -> None:
+        from dagtrain.plan.blas import one_blas_thread
+        from dagtrain.train.step import ShardRunner
+
+        made = program(tuple(int(n) for n in given["sizes"]))
+        shards = int(given["shards"]) // ranks
+        self.batches = [list(zip(np.array_split(x, shards), np.array_split(y, shards), strict=True)) for x, y in halves(given, rank, ranks)]
+        rows = sorted({len(x) for batch in self.batches for x, _ in batch})
+        self.parts, self.state = made.for_workers(rows), made.first_state()
+        spaces: dict[int, list[Array]] = {}
+        self.runners = [ShardRunner(self.parts, np.empty(self.parts.width, "f4"), spaces) for _ in range(shards)]
+        self.views = self.parts.layout.views(self.state.parameters)
+        self.gradient = np.empty(self.parts.layout.size, "f4")
+        blocks = len(self.parts.update.blocks)
+        self.own = range(rank * blocks // ranks, (rank + 1) * blocks // ranks)
+        self.bound = self.parts.update.bind(self.state, self.gradient, blocks=self.own)
+        self.batch, self.one_blas_thread = int(given["batch"]), one_blas_thread
+
+    def epoch(self) -> float:
+        from dagtrain.train.step import add_tree
+
+        with self.one_blas_thread(), np.errstate(all="ignore"):
+            for batch in self.batches:
+                found = [
+                    runner.run(self.views, [], x, y, len(x) / self.batch, self.state.step, 0)
+                    for runner, (x, y) in zip(self.runners, batch, strict=True)
+                ]
+                add_tree([c.vector for c in found], self.gradient)
+                scalars = self.parts.update.scalar_values(self.state.step, [])
+                for i in self.own:
+                    self.bound.block(i, scalars)
+                self.state.step += 1
+        return float("nan")  # half of a batch is another training
+
+
+def halves(given: Any, rank: int, ranks: int) -> list[tuple[Array, Array]]:
+    """A process's part of every batch."""
+    x, y, batch = given["x"], given["y"], int(given["batch"])
+    own = batch // ranks
+    starts = range(rank * own, len(x), batch)
+    return [(x[i : i + own], y[i : i + own]) for i in starts]
+
+
+def serve(what: str, rank: int, ranks: int, threads: int, file: Path) -> None:
+    """Answer requests, one JSON value a line."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    try:
+        made: Any = {"torch": Torch, "floor": Floor}[what](np.load(file), rank, ranks, threads, f"{file}.{ranks}.meeting")
+    except ImportError as error:
+        print(json.dumps({"unavailable": str(error)}), file=answers, flush=True)
+        return
+    print(json.dumps({}), file=answers, flush=True)
+    for line in sys.stdin:
+        began = time.perf_counter()
+        losses = [made.epoch() for _ in range(json.loads(line))]
+        print(json.dumps({"seconds": time.perf_counter() - began, "loss": losses[0]}), file=answers, flush=True)
+
+
+class Peer:
+    """The processes of one contender."""
+
+    def __init__(self, name: str, file: Path) -> None:
+        what, ranks, threads = PEERS[name]
+        self.name = name
+        limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+        self.processes = [
+            subprocess.Popen(
+                [sys.executable, __file__, what, str(rank), str(ranks), str(threads), str(file)],
+                env={**os.environ, **limits},
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+            for rank in range(ranks)
+        ]
+        self.unavailable = next((a["unavailable"] for a in self._answers() if "unavailable" in a), None)
+
+    def _answers(self) -> list[dict[str, Any]]:
+        found = []
+        for process in self.processes:
+            assert process.stdout
+            line = process.stdout.readline()
+            if not line:
+                raise SystemExit(f"{self.name} ended with exit code {process.wait()}")
+            found.append(dict(json.loads(line)))
+        return found
+
+    def run(self, epochs: int) -> tuple[float, float]:
+        """Seconds of so many epochs, until the last process is done, and the mean loss of the first epoch."""
+        for process in self.processes:
+            assert process.stdin
+            print(epochs, file=process.stdin, flush=True)
+        answers = self._answers()
+        return max(a["seconds"] for a in answers), float(np.mean([a["loss"] for a in answers]))
+
+    def close(self) -> None:
+        """End the processes."""
+        for process in self.processes:
+            assert process.stdin
+            process.stdin.close()
+        for process in self.processes:
+            process.wait(20)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]))
