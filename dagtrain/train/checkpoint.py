@@ -22,11 +22,11 @@ from safetensors.numpy import save as tensor_bytes
 
 from dagtrain.data import BatchPlan
 from dagtrain.errors import CheckpointError, NotFiniteError
-from dagtrain.plan.blas import blas_description
 from dagtrain.train.description import describe, describe_structure
 from dagtrain.train.ledger import Entry
 from dagtrain.train.manifest import LIMIT, NAME, Arrays, Manifest, TensorFile, parse
 from dagtrain.train.objective import CostObjective, ModelObjective
+from dagtrain.train.software import software
 from dagtrain.train.state import Begun, State
 from dagtrain.train.step import Program
 from dagtrain.train.storage import Store
@@ -66,8 +66,6 @@ def describe_run(
     ledger: tuple[Entry, ...] = (),
 ) -> Manifest:
     """The manifest of a state, without its tensor file."""
-    from dagtrain import __version__
-
     objective = program.objective
     if isinstance(objective, ModelObjective):
         told = {
@@ -99,7 +97,7 @@ def describe_run(
         objective=told,
         optimizer=describe(optimizer),
         keys=keys,
-        versions={"dagtrain": __version__, "numpy": np.__version__, "blas": blas_description()},
+        versions=software(),
         history={name: [float(v) for v in values] for name, values in history.items()},
         begun=begun,
         rate_scale=float(state.rate_scale),

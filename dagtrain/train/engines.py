@@ -28,7 +28,15 @@ Array = np.ndarray[Any, Any]
 
 
 class Watch(Protocol):
-    """What looks on while a session works: the trainer's side. All of it is called in the thread that called the session."""
+    """What looks on while a session works: the trainer's side. All of it is called in the thread that called the session.
+
+    Attributes
+    ----------
+    exact
+        Whether it is an error, and not a warning, that a worker has other software than this process: the last bits may differ.
+    """
+
+    exact: bool
 
     def step(self, i: int, sums: Array) -> None:
         """Loss and metrics (means over the batch) of step i of this call: in order, each once; may raise NotFiniteError."""
@@ -48,6 +56,8 @@ class Watch(Protocol):
 
 class Unwatched:
     """A `Watch` that wants to know nothing and never stops."""
+
+    exact = False
 
     def step(self, i: int, sums: Array) -> None:
         """Nothing."""

@@ -46,6 +46,8 @@ class Loop:
         Has the state, the epochs done, how far the next one is, and the ledger; all of them are brought forward here.
     every
         Seconds after which a checkpoint is due within an epoch; None leaves it at the ends of epochs.
+    exact
+        Whether other software on a worker is an error, and not a warning.
     in_steps
         Whether steps are being run just now.
     """
@@ -61,6 +63,7 @@ class Loop:
     validation: Any = None
     run: Run | None = None
     every: float | None = None
+    exact: bool = False
     in_steps: bool = False
     _began: float = field(default_factory=time.perf_counter)
     _saved: tuple[Place, float] = ((0, 0), 0.0)

@@ -22,6 +22,7 @@ from dagtrain.graph import Spec
 from dagtrain.train.description import complete, differences
 from dagtrain.train.entries import entry_of, hexadecimal_in, number_in, refuse_constant, shape_of, texts_in, unique, whole_in
 from dagtrain.train.ledger import Entry
+from dagtrain.train.software import other_software
 from dagtrain.train.state import Begun
 from dagtrain.train.vector import VectorLayout
 
@@ -194,7 +195,7 @@ class Manifest:
 
     def other_versions(self, here: Manifest) -> list[str]:
         """Where the software differs."""
-        return [f"{k}: {self.versions.get(k)} there, {v} here" for k, v in here.versions.items() if self.versions.get(k) != v]
+        return other_software(self.versions, here.versions)
 
 
 BATCHES = ("samples", "batch_size", "shards", "shuffle")

@@ -181,7 +181,8 @@ class Trainer(Trained):
         keep
             How many checkpoints are kept; None keeps all.
         exact
-            Refuse to go on from a checkpoint made with another dagtrain, NumPy or BLAS, where otherwise a warning is given.
+            Refuse what may change the last bits, where otherwise a warning is given: a checkpoint made with another dagtrain, NumPy or
+            BLAS, and workers that have another one.
 
         Raises
         ------
@@ -224,7 +225,7 @@ class Trainer(Trained):
             self._state = state
         better = self._quantities(program, validation is not None)
         listeners.bind(self, better)
-        loop = Loop(self, program, source, plan, history, reporter, listeners, stopping, validation, run, every)
+        loop = Loop(self, program, source, plan, history, reporter, listeners, stopping, validation, run, every, exact)
         first = self._epochs_done if resume else 0
         if resume:
             history.history = self._record.copy().history

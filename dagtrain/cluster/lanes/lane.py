@@ -25,6 +25,7 @@ from dagtrain.cluster.lanes.placement import Placement
 from dagtrain.cluster.lanes.runner import LaneRunner
 from dagtrain.errors import DagtrainError
 from dagtrain.plan.blas import one_blas_thread
+from dagtrain.train.software import software
 from dagtrain.train.state import State
 from dagtrain.train.step import StepParts
 
@@ -255,7 +256,14 @@ class Lane:
         links.connect(offers, max(deadline - time.monotonic(), 0.1))
         memory = {name: board[name] for name in placement.regions(self.number)}
         self._runner = LaneRunner(parts, placement, self.number, memory, links.incoming)
-        self.hall.report(gang.run, gang=gang.number, lane=self.number, kind="met", channels={str(p): k for p, k in links.kinds.items()})
+        self.hall.report(
+            gang.run,
+            gang=gang.number,
+            lane=self.number,
+            kind="met",
+            channels={str(p): k for p, k in links.kinds.items()},
+            software=software(),
+        )
 
     def _patiently(self, answer: Any, deadline: float) -> Any:
         """The value of a future, unless the gang ends before."""

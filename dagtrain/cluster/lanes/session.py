@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from dagtrain.cluster.lanes.supply import Bounds, Supply
 from dagtrain.cluster.scheduler import ClusterSession
 from dagtrain.errors import ClusterError, DagtrainError
 from dagtrain.train.engines import Watch
+from dagtrain.train.software import other_software, software
 from dagtrain.train.state import State
 from dagtrain.train.step import StepParts
 
@@ -80,6 +82,7 @@ class LanesSession(ClusterSession):
         super().__init__(engine, program, source)
         self.patience: Patience = engine.patience
         self.silence, self.link, self.channel = engine.silence, engine.link, engine.channel
+        self._address = self.client.scheduler.address
         self._supply: Supply | None = None
         self._gangs: dict[int, _Gang] = {}
         self._reached: _Reached | None = None
@@ -122,12 +125,14 @@ class LanesSession(ClusterSession):
 
     def _call(self, verb: str, wait: float = 0.0, **arguments: Any) -> Any:
         """Ask the steward."""
-        handler = getattr(self.client.scheduler, f"dagtrain_lanes_{verb}")
         try:
+            if self.client.status != "running":  # it would try to connect for a while; the steward has forgotten this run by now
+                raise ConnectionError(f"this process has lost it, its client is {self.client.status}")
+            handler = getattr(self.client.scheduler, f"dagtrain_lanes_{verb}")
             return self.client.sync(handler, callback_timeout=wait + _ANSWER, **arguments)
         except Exception as error:
             raise ClusterError(
-                f"the scheduler at {self.client.scheduler.address} does not answer ({type(error).__name__}: {error}). If it is gone, start "
+                f"the scheduler at {self._address} does not answer ({type(error).__name__}: {error}). If it is gone, start "
                 "the cluster again and go on from the last checkpoint with fit(..., checkpoint=..., resume=True)."
             ) from error
 
@@ -229,6 +234,7 @@ class _Stretch:
             gang, lane = report["gang"], report["lane"]
             match report["kind"]:
                 case "met":
+                    self._compare(report)
                     conductor.started(gang)
                 case "step":
                     conductor.news(gang)
@@ -245,6 +251,17 @@ class _Stretch:
                     self._raise(gang, report)
         conductor.workers(news["present"], news["leaving"], news["silent"], news["gone"])
         self._look_at_tasks()
+
+    def _compare(self, report: Mapping[str, Any]) -> None:
+        """Tell, once, that a worker has other software."""
+        other = other_software(report["software"], software())
+        if not other or self.session._told_software:
+            return
+        told = f"the worker {report['worker']} has other software than this process ({'; '.join(other)}): the last bits may differ."
+        if self.watch.exact:
+            raise ClusterError(f"{told} Install the same there, or leave out exact=True.")
+        self.session._told_software = True
+        warnings.warn(told, UserWarning, stacklevel=2)
 
     def _look_at_tasks(self) -> None:
         """Tasks that ended in a way of which no lane could report."""

@@ -17,6 +17,7 @@ from collections import deque
 from typing import Any
 
 from distributed import SchedulerPlugin
+from distributed.comm import CommClosedError
 from distributed.core import Status, rpc
 from tornado.ioloop import PeriodicCallback
 
@@ -182,7 +183,8 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         for address in run.workers:
             stream = self.scheduler.stream_comms.get(address)
             if stream is not None and address != besides:
-                stream.send({"op": "dagtrain-lanes-end", "gang": run.gang, "why": why})
+                with contextlib.suppress(CommClosedError):  # that worker is gone as well
+                    stream.send({"op": "dagtrain-lanes-end", "gang": run.gang, "why": why})
         run.gang, run.workers = "", ()
 
     def _is_wanted(self, address: str) -> bool:

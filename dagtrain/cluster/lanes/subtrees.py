@@ -60,23 +60,28 @@ def under(roots: Sequence[int], shards: Sequence[int], count: int) -> dict[int, 
 
 
 def additions(present: Iterable[int], count: int) -> list[Add]:
-    """The tree's additions over what is present, in order; they end in the first of them.
+    """The tree's additions over what is present, each subtree's before the next one's; they end in the first of what is present.
+
+    Whoever adds in this order has no more sums at hand at a time than the tree is deep.
 
     Examples
     --------
     >>> additions([0, 3, 4], 8)
     [Add(left=0, right=3), Add(left=0, right=4)]
+    >>> [tuple(add) for add in additions(range(4), 4)], [tuple(add) for add in additions(range(8), 8)][2:5]
+    ([(0, 1), (2, 3), (0, 2)], [(0, 2), (4, 5), (6, 7)])
     """
     at = {root: root for root in present}
     found = []
-    for level in tree_levels(count):
+    for depth, level in enumerate(tree_levels(count)):
         for left, right in level:
             if right in at:
                 if left in at:
-                    found.append(Add(at[left], at.pop(right)))
+                    found.append((right + (1 << depth), depth, Add(at[left], at.pop(right))))
                 else:
                     at[left] = at.pop(right)
-    return found
+    # By where a subtree ends, and of two that end together the smaller one first: each after its own parts.
+    return [add for _, _, add in sorted(found)]
 
 
 Buffer = tuple[str, int, int]
