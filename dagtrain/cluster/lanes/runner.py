@@ -16,7 +16,7 @@ import numpy as np
 
 from dagtrain.cluster.channels import Phase
 from dagtrain.cluster.lanes.placement import Placement
-from dagtrain.cluster.lanes.subtrees import Add, Buffer, Chain, Schedule, additions, schedule, under
+from dagtrain.cluster.lanes.subtrees import Add, Buffer, Schedule, additions, schedule, under
 from dagtrain.train.state import State
 from dagtrain.train.step import ShardRunner, StepParts
 
@@ -134,7 +134,9 @@ class _Gradients:
         self.count, self.threads = placement.shape.shards, me.threads
         self._under = under(me.roots, me.shards, self.count)
         self._board = board
-        self._runners: dict[Buffer, ShardRunner] = {}
+        self._memory: dict[Buffer, tuple[Array, Array]] = {}
+        # By thread too, for the sake of its work space: where other shards are empty, another thread fills the same memory.
+        self._runners: dict[tuple[int, Buffer], ShardRunner] = {}
         self._spaces: list[dict[int, list[Array]]] = [{} for _ in range(self.threads)]
         self._schedules: dict[tuple[int, ...], Schedule] = {}
         self._pool = ThreadPoolExecutor(self.threads, "dagtrain-lane", np.seterr, ("ignore",)) if self.threads > 1 else None
@@ -149,19 +151,19 @@ class _Gradients:
         if order is None:
             order = self._schedules[present] = self._prepare(present)
 
-        def work(chain: Sequence[Chain]) -> None:
-            for shard, buffer, adds in chain:
+        def work(thread: int) -> None:
+            for shard, buffer, adds in order.threads[thread]:
                 x, y = rows[shard]
-                self._runners[buffer].run(parameters, statistics, x, y, len(x) / samples, step, shard)
+                self._runners[thread, buffer].run(parameters, statistics, x, y, len(x) / samples, step, shard)
                 for left, right in adds:
                     self._add(left, right)
 
         if self._pool is None:
-            work(order.threads[0])
+            work(0)
         else:
-            futures = [self._pool.submit(work, chain) for chain in order.threads[1:]]
+            futures = [self._pool.submit(work, thread) for thread in range(1, self.threads)]
             try:
-                work(order.threads[0])
+                work(0)
             finally:
                 errors = [f.exception() for f in futures]
             for error in errors:
@@ -175,22 +177,24 @@ class _Gradients:
         made = schedule(subtrees, self.count, self.threads)
         for thread, chain in enumerate(made.threads):
             for link in chain:
-                if link.buffer not in self._runners:
-                    self._runners[link.buffer] = self._runner(link.buffer, thread)
+                if (thread, link.buffer) not in self._runners:
+                    self._runners[thread, link.buffer] = self._runner(link.buffer, thread)
         return made
 
     def _runner(self, buffer: Buffer, thread: int) -> ShardRunner:
-        kind, root, _ = buffer
-        if kind == "partial":
-            made = ShardRunner(self.parts, self._board[f"partial.{root}"], self._spaces[thread])
-            made.sums = self._board[f"sums.{root}"]
-            return made
-        return ShardRunner(self.parts, np.empty(self.parts.width, self.parts.layout.dtype), self._spaces[thread])
+        if buffer not in self._memory:
+            kind, root, _ = buffer
+            of_others = kind == "partial"
+            out = self._board[f"partial.{root}"] if of_others else np.empty(self.parts.width, self.parts.layout.dtype)
+            self._memory[buffer] = out, self._board[f"sums.{root}"] if of_others else np.zeros(self.parts.sums)
+        out, sums = self._memory[buffer]
+        made = ShardRunner(self.parts, out, self._spaces[thread])
+        made.sums = sums
+        return made
 
     def _add(self, left: Buffer, right: Buffer) -> None:
-        a, b = self._runners[left], self._runners[right]
-        np.add(a.out, b.out, out=a.out)
-        np.add(a.sums, b.sums, out=a.sums)
+        for into, other in zip(self._memory[left], self._memory[right], strict=True):
+            np.add(into, other, out=into)
 
     def close(self) -> None:
         """End the threads."""

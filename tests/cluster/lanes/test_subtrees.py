@@ -136,3 +136,13 @@ def test_roots_are_the_least_of_their_shards() -> None:
                 found = under(roots_of(shards, count), shards, count)
                 assert sorted(s for some in found.values() for s in some) == shards
                 assert all(root == min(some) for root, some in found.items())
+
+
+@given(st.integers(2, 130).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1), min_size=1))))
+def test_the_additions_need_no_more_memory_than_the_tree_is_deep(case: tuple[int, set[int]]) -> None:
+    count, present = case
+    sums: set[int] = set()  # results that are not yet taken in; what is added first lies elsewhere
+    for left, right in additions(present, count):
+        sums -= {left, right}
+        sums.add(left)
+        assert len(sums) <= count.bit_length() - 1

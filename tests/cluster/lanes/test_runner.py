@@ -1,0 +1,95 @@
+"""The arithmetic of any number of lanes, in one process and without messages: always the bits of one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dagtrain as dt
+from dagtrain.cluster.channels import Phase
+from dagtrain.cluster.lanes.placement import Candidate, place
+from dagtrain.cluster.lanes.runner import LaneRunner, Rows
+from dagtrain.cluster.lanes.session import shape_of
+from dagtrain.train.inline import StepRunner
+from dagtrain.train.update import Update
+
+SHARDS, STEPS = 16, 3
+
+
+def optimizer() -> Any:
+    return dt.optim.chain(dt.optim.clip_by_global_norm(0.1), dt.optim.adam(1e-2))
+
+
+@pytest.fixture(scope="module")
+def program() -> dt.train.Program:
+    """A network of 1,186 parameters with running statistics, and an optimiser that asks for the norm of the gradient."""
+    model = dt.nn.Sequential([dt.nn.Dense(32, "tanh"), dt.nn.BatchNorm(), dt.nn.Dense(24, "tanh"), dt.nn.Dense(2)])
+    objective = dt.train.ModelObjective(model, "cross_entropy", ["accuracy"])
+    return dt.train.Program(objective, optimizer(), dt.Spec((8,), np.dtype("f4")), dt.Spec((), np.dtype("i8")), seed=0)
+
+
+@pytest.fixture(scope="module")
+def batches() -> list[list[Rows]]:
+    """In the last step, every third shard is empty."""
+    draw = np.random.default_rng(0)
+    sizes = [[2] * SHARDS, [3] * SHARDS, [0 if s % 3 == 2 else 2 for s in range(SHARDS)]]
+    return [[Rows(draw.standard_normal((n, 8), np.float32), draw.integers(0, 2, n)) for n in step] for step in sizes]
+
+
+def inline(program: dt.train.Program, batches: list[list[Rows]]) -> Any:
+    with StepRunner(program.for_workers([2, 3]), program.first_state(), SHARDS, 1) as runner:
+        for batch in batches:
+            runner.step([tuple(rows) if len(rows.x) else None for rows in batch])
+        return runner.state
+
+
+def lanes(program: dt.train.Program, batches: list[list[Rows]], count: int, threads: int) -> list[Any]:
+    parts = program.for_workers([2, 3])
+    placement = place(shape_of(parts, SHARDS), [Candidate(f"w{i:02}", "", threads) for i in range(count)])
+    boards = [{name: np.zeros(n, dtype) for name, (dtype, n) in placement.regions(i).items()} for i in range(count)]
+
+    def incoming(me: int) -> Any:
+        return lambda peer, phase: [boards[peer][p.region][p.start : p.stop] for p in placement.pieces(peer, me).get(phase, ())]
+
+    runners = [LaneRunner(parts, placement, i, boards[i], incoming(i)) for i in range(count)]
+    owners = [runners[i] for i in placement.owners]
+    for runner in runners:
+        runner.load(program.first_state())
+    for batch in batches:
+        counts = tuple(len(rows.x) for rows in batch)
+        for runner, lane in zip(runners, placement.lanes, strict=True):
+            runner.compute({s: batch[s] for s in lane.shards if counts[s]}, counts)
+        for runner in owners:
+            runner.reduce(counts)
+        for k in range(placement.shape.norms):
+            for runner in owners:
+                runner.square(k)
+        for runner in owners:
+            runner.update()
+        for runner in runners:
+            runner.copy(Phase.PARAMETERS)
+        for runner in runners:
+            runner.advance()
+    for runner in runners:
+        runner.copy(Phase.SLOTS)
+        runner.close()
+    return [runner.keep() for runner in runners]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 11, 16])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("block", [65536, 100])
+def test_any_number_of_lanes_has_the_bits_of_one(
+    program: dt.train.Program, batches: list[list[Rows]], count: int, threads: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if block != 65536:
+        monkeypatch.setattr("dagtrain.train.update.BLOCK", block)
+        monkeypatch.setattr(program, "update", Update(optimizer(), program.layout.size, program.layout.dtype))
+    want = inline(program, batches)
+    for state in lanes(program, batches, count, threads):
+        assert state.step == STEPS
+        assert state.parameters.tobytes() == want.parameters.tobytes()
+        assert state.statistics.tobytes() == want.statistics.tobytes()
+        assert {n: v.tobytes() for n, v in state.slots.items()} == {n: v.tobytes() for n, v in want.slots.items()}
