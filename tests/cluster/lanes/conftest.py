@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -88,24 +89,30 @@ def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 class Fault(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
-    """Does something, once on the whole cluster, when a lane comes to a method of its arithmetic in a certain step."""
+    """Does something, once on the whole cluster, when a lane comes to a certain moment.
 
-    def __init__(self, method: str, step: int, lane: int | None, mark: str, strike: Callable[[], None]) -> None:
-        self.name = f"fault at {method} {step} {lane}"
-        self.method, self.step, self.lane, self.mark, self.strike = method, step, lane, mark, strike
+    Moments are the methods of a lane's arithmetic, in a certain step; "_meet", before that is there; and "score", in an evaluation.
+    """
+
+    def __init__(self, moment: str, step: int | None, lane: int | None, mark: str, strike: Callable[[], None]) -> None:
+        self.name = f"fault at {moment} {step} {lane}"
+        self.moment, self.step, self.lane, self.mark, self.strike = moment, step, lane, mark, strike
 
     def setup(self, worker: Any) -> None:
+        from dagtrain.cluster.lanes.lane import Lane
         from dagtrain.cluster.lanes.runner import LaneRunner
+        from dagtrain.train.step import Scorer
 
-        plugin, before = self, getattr(LaneRunner, self.method)
+        plugin, owner = self, {"_meet": Lane, "score": Scorer}.get(self.moment, LaneRunner)
+        before = getattr(owner, self.moment)
 
-        def method(runner: Any, *args: Any) -> Any:
-            if runner.state.step == plugin.step and plugin.lane in (None, runner.lane.number):
+        def method(at: Any, *args: Any) -> Any:
+            if owner is not LaneRunner or (at.state.step == plugin.step and plugin.lane in (None, at.lane.number)):
                 plugin.strike_once()
-            return before(runner, *args)
+            return before(at, *args)
 
-        self.undo = lambda: setattr(LaneRunner, self.method, before)
-        setattr(LaneRunner, self.method, method)
+        self.undo = lambda: setattr(owner, self.moment, before)
+        setattr(owner, self.moment, method)
 
     def teardown(self, worker: Any) -> None:
         self.undo()
@@ -120,12 +127,12 @@ class Fault(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
 
 @pytest.fixture
 def strike_at(client: Any, tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """``strike_at(method, step, strike, lane=None)``: a `Fault`; gives the file that is there once it has struck."""
+    """``strike_at(moment, step, strike, lane=None)``: a `Fault`; gives the file that is there once it has struck."""
     names = []
 
-    def plan(method: str, step: int, strike: Callable[[], None], lane: int | None = None) -> str:
-        mark = str(tmp_path / f"{method}-{step}-{lane}")
-        fault = Fault(method, step, lane, mark, strike)
+    def plan(moment: str, step: int | None, strike: Callable[[], None], lane: int | None = None) -> str:
+        mark = str(tmp_path / f"{moment}-{step}-{lane}")
+        fault = Fault(moment, step, lane, mark, strike)
         names.append(fault.name)
         client.register_plugin(fault)
         return mark
@@ -138,17 +145,18 @@ def strike_at(client: Any, tmp_path: Path) -> Iterator[Callable[..., str]]:
 
 @pytest.fixture
 def kill_at(client: Any, strike_at: Callable[..., str]) -> Callable[..., str]:
-    """``kill_at(method, step, lane=None, others=0)``: kill -9 to the worker of the lane that is there, and to others besides."""
+    """``kill_at(moment, step, lane=None, others=0)``: kill -9 to the worker of the lane that is there, and to others besides."""
 
-    def plan(method: str, step: int, lane: int | None = None, others: int = 0) -> str:
+    def plan(moment: str, step: int | None = None, lane: int | None = None, others: int = 0) -> str:
         pids = list(client.run(os.getpid).values())
 
         def strike() -> None:
             for pid in [pid for pid in pids if pid != os.getpid()][:others]:
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # an earlier fault of this test was its end
+                    os.kill(pid, signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        return strike_at(method, step, strike, lane)
+        return strike_at(moment, step, strike, lane)
 
     return plan
 

@@ -1,0 +1,256 @@
+"""Workers of lanes die, stop, come and go; the weights stay the same, and what cannot go on says why."""
+
+import os
+import signal
+
+import dask
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+
+import dagtrain as dt
+from dagtrain.cluster.lanes import Patience
+from dagtrain.data import BatchPlan
+from dagtrain.errors import ClusterError, ExecutionError, NotFiniteError
+
+
+@pytest.fixture(autouse=True)
+def short_segments(settings):
+    """Two steps each, so that faults find several of them under way."""
+    settings(patience=Patience(most=2))
+
+
+def same_weights(found, wanted):
+    assert found.fingerprint == wanted.fingerprint
+    assert found.history["loss"] == wanted.history["loss"]
+
+
+# ---- killed
+
+MOMENTS = [("_meet", None), ("load", 0), ("compute", 3), ("reduce", 8), ("update", 9), ("copy", 16), ("keep", 6)]
+
+
+@pytest.mark.parametrize(("moment", "step"), MOMENTS)
+def test_a_worker_killed_at_any_moment(client, kill_at, plain, moment, step):
+    mark = kill_at(moment, step)
+    history = plain.fit(plain.trainer(engine="lanes"))
+    assert os.path.exists(mark)
+    same_weights(history, plain.inline)
+    assert "was lost" in str(history.events)
+
+
+@pytest.mark.parametrize(("moment", "lane"), [("square", 0), ("update", 1), ("compute", 2)])
+def test_each_lane_may_be_the_one(client, kill_at, mixed, moment, lane):
+    """Two blocks, three lanes: the last one has nothing to update."""
+    mark = kill_at(moment, 5, lane)
+    history = mixed.fit(mixed.trainer(engine="lanes"))
+    assert os.path.exists(mark)
+    same_weights(history, mixed.inline)
+
+
+@pytest.mark.parametrize("others", [1, 2], ids=["all but one", "all"])
+@pytest.mark.parametrize(("moment", "step"), [("compute", 0), ("update", 7), ("keep", 12)])
+def test_several_workers_killed_at_once(client, kill_at, plain, moment, step, others):
+    """Where no worker is left, training goes on from the copy that this process has."""
+    mark = kill_at(moment, step, others=others)
+    trainer = plain.trainer(engine="lanes")
+    history = plain.fit(trainer)
+    assert os.path.exists(mark)
+    same_weights(history, plain.inline)
+    trainer.ledger().verify()
+
+
+def test_killed_again_and_again(client, kill_at, plain):
+    marks = [kill_at("compute", step) for step in (1, 2, 7, 13, 17)]
+    trainer = plain.trainer(engine="lanes")
+    history = plain.fit(trainer)
+    assert all(map(os.path.exists, marks))
+    same_weights(history, plain.inline)
+    trainer.ledger().verify()
+
+
+def test_a_worker_killed_in_an_evaluation(client, kill_at, digits, mixed):
+    mark = kill_at("score")
+    history = mixed.fit(mixed.trainer(engine="lanes"), validation_data=digits[2:])
+    assert os.path.exists(mark)
+    same_weights(history, mixed.inline)
+    alone = mixed.fit(mixed.trainer(engine="inline"), validation_data=digits[2:])
+    assert history.history["val_loss"] == alone.history["val_loss"]
+
+
+# ---- stopped, or failing
+
+
+def test_a_worker_that_stops_without_a_word(client, settings, strike_at, plain):
+    settings(patience=Patience(most=2), silence=2)
+    mark = strike_at("compute", 9, lambda: os.kill(os.getpid(), signal.SIGSTOP))
+    history = plain.fit(plain.trainer(engine="lanes"))
+    assert os.path.exists(mark)
+    same_weights(history, plain.inline)
+    assert "silent for 2 s" in str(history.events)
+
+
+def test_a_link_that_breaks(client, settings, strike_at, plain):
+    """All of a worker's connections to other lanes are shut from within."""
+    settings(patience=Patience(most=2, cut=0.5), channel="socket")
+
+    def strike():
+        from distributed import get_worker
+
+        for lane in get_worker().plugins["dagtrain-lanes"].lanes.values():
+            for link in lane._links._links.values():
+                link._sock.shutdown(2)
+
+    mark = strike_at("compute", 9, strike)
+    history = plain.fit(plain.trainer(engine="lanes"))
+    assert os.path.exists(mark)
+    same_weights(history, plain.inline)
+
+
+def test_a_lane_that_fails_for_no_reason_known_is_repeated(client, strike_at, plain):
+    def strike():
+        raise MemoryError("just now there is none")
+
+    mark = strike_at("update", 9, strike)
+    history = plain.fit(plain.trainer(engine="lanes"))
+    assert os.path.exists(mark)
+    same_weights(history, plain.inline)
+    assert "just now there is none" in str(history.events)
+
+
+def test_a_failure_that_comes_again_and_again_is_given_up(threads, settings, monkeypatch, plain):
+    def fail(*args):
+        raise MemoryError("there never is any")
+
+    settings(patience=Patience(failures=3))
+    monkeypatch.setattr("dagtrain.cluster.lanes.runner.LaneRunner.update", fail)
+    with pytest.raises(ClusterError, match=r"3 attempts failed in a row at step 0; the last time: lane \d on .*there never is any"):
+        plain.fit(plain.trainer(engine="lanes"))
+
+
+def test_an_error_of_the_computation_comes_at_once(client, strike_at, plain):
+    """It is not repeated: this one strikes only once."""
+
+    def strike():
+        raise ExecutionError("the kernel of op 'mine' failed")
+
+    mark = strike_at("compute", 9, strike)
+    with pytest.raises(ExecutionError, match="op 'mine'"):
+        plain.fit(plain.trainer(engine="lanes"))
+    assert os.path.exists(mark)
+    same_weights(plain.fit(plain.trainer(engine="lanes")), plain.inline)
+
+
+def test_a_loss_that_breaks_is_explained(client):
+    def cost(w, x):
+        return np.mean(np.log(x @ w))
+
+    x = np.ones((48, 3), "f4")
+    x[20] = -1
+    plan = BatchPlan(48, 16, 4, seed=0)
+    ((step, shard),) = [(i, s) for i in range(3) for s, rows in enumerate(plan.step(0, i)) if 20 in rows]
+    trainer = dt.Trainer(cost, optimizer=dt.optim.sgd(1e-3), parameters=np.ones(3, "f4"), shards=4, engine="lanes")
+    with pytest.raises(NotFiniteError, match=rf"step {step}, shard {shard} .*'log'.*test_failures\.py:\d+ in cost"):
+        trainer.fit(x, batch_size=16, verbose=0)
+
+
+# ---- come and go
+
+
+@pytest.fixture
+def threads():
+    """A cluster within this process, for one test alone."""
+    options = {"n_workers": 3, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
+    with dask.config.set(scheduler=None), LocalCluster(**options) as cluster, Client(cluster) as client:
+        yield client
+
+
+def at_epoch(number, do):
+    """A reporter that does something after an epoch."""
+
+    class Reporter:
+        start = finish = step = staticmethod(lambda *told: None)
+
+        def epoch(self, row):
+            if row["epoch"] == number:
+                do()
+
+    return Reporter()
+
+
+def lanes_of(client):
+    """How many lanes each worker has."""
+    return sorted(client.run(lambda dask_worker: len(dask_worker.plugins["dagtrain-lanes"].lanes)).values())
+
+
+def test_workers_that_join_are_used(threads, plain, eventually):
+    threads.cluster.scale(1)
+    eventually(lambda: len(threads.scheduler_info(n_workers=-1)["workers"]), 1)
+    seen = []
+
+    class Reporter:
+        start = finish = step = staticmethod(lambda *told: None)
+
+        def epoch(self, row):
+            if row["epoch"] == 1:
+                threads.cluster.scale(3)
+                threads.wait_for_workers(3, timeout=60)
+            seen.append(lanes_of(threads))
+
+    history = plain.fit(plain.trainer(engine="lanes"), reporter=Reporter())
+    same_weights(history, plain.inline)
+    assert seen[-1] == [1, 1, 1]
+    assert "workers joined" in str(history.events)
+
+
+def test_workers_that_are_retired(threads, plain):
+    retired = sorted(threads.scheduler_info(n_workers=-1)["workers"])[:2]
+    history = plain.fit(plain.trainer(engine="lanes"), reporter=at_epoch(1, lambda: threads.retire_workers(retired)))
+    same_weights(history, plain.inline)
+    assert len(threads.scheduler_info(n_workers=-1)["workers"]) == 1
+
+
+def test_a_cluster_scaled_down(threads, plain):
+    history = plain.fit(plain.trainer(engine="lanes"), reporter=at_epoch(1, lambda: threads.cluster.scale(1)))
+    same_weights(history, plain.inline)
+
+
+def test_an_adaptive_cluster_may_shrink(threads, plain, eventually):
+    def shrink():
+        threads.cluster.adapt(minimum=1, maximum=1, interval="50ms", wait_count=1)
+
+    history = plain.fit(plain.trainer(engine="lanes"), epochs=plain.epochs, reporter=at_epoch(1, shrink))
+    same_weights(history, plain.inline)
+    eventually(lambda: len(threads.scheduler_info(n_workers=-1)["workers"]), 1)
+
+
+def test_no_worker_at_all_is_an_error_and_not_a_wait(settings, plain):
+    settings(patience=Patience(workers=0.5))
+    expected = pytest.raises(ClusterError, match=r"no worker is left on the cluster, and none came for 0\.5 s")
+    with LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster, Client(cluster), expected:
+        plain.fit(plain.trainer(engine="lanes"))
+
+
+# ---- gone for good
+
+
+def test_a_scheduler_that_is_gone_and_a_checkpoint_on_another_cluster(client, plain, tmp_path):
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
+    # A client closed while it is the current one leaves Dask's setting behind; and one that lost its scheduler looks for it so long.
+    patience = dask.config.set({"scheduler": None, "distributed.comm.timeouts.connect": "3s"})
+    with patience, LocalCluster(**options) as cluster, Client(cluster) as other:
+
+        def close():
+            cluster.sync(cluster.scheduler.close)
+
+        trainer = plain.trainer(engine="lanes", client=other)
+        with pytest.raises(ClusterError, match=r"the scheduler at .* does not answer.*resume=True"):
+            plain.fit(trainer, checkpoint=tmp_path, reporter=at_epoch(2, close))
+    history = plain.fit(plain.trainer(engine="lanes", client=client), checkpoint=tmp_path, resume=True)
+    same_weights(history, plain.inline)
+    assert history.events[0].kind == "resume"
+
+
+def test_a_client_closed_in_the_midst_is_an_error(threads, plain):
+    with Client(threads.scheduler.address, set_as_default=False) as other, pytest.raises(ClusterError):
+        plain.fit(plain.trainer(engine="lanes", client=other), reporter=at_epoch(1, other.close))
