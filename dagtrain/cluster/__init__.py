@@ -1,6 +1,6 @@
 """Engines on a Dask cluster; they plug themselves into the trainer."""
 
-from dagtrain.cluster.lanes import LanesEngine, Patience
+from dagtrain.cluster.lanes import Bounds, LanesEngine, Patience
 from dagtrain.cluster.scheduler import SchedulerEngine
 
-__all__ = ["LanesEngine", "Patience", "SchedulerEngine"]
+__all__ = ["Bounds", "LanesEngine", "Patience", "SchedulerEngine"]

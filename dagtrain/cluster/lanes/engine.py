@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
+from dagtrain.cluster.lanes.bounds import Bounds
 from dagtrain.cluster.lanes.conductor import Patience
 from dagtrain.cluster.scheduler import SchedulerEngine
 from dagtrain.graph.hooks import plug
@@ -35,15 +36,24 @@ class LanesEngine(SchedulerEngine):
         Seconds after which a connection between two workers counts as cut.
     channel
         The one kind of channel to use; by default the best that each pair of workers can do.
+    bounds
+        How much of the data may lie where; by default from the workers' limits of memory.
     """
 
     name = "lanes"
 
     def __init__(
-        self, client: Any, patience: Patience | None = None, silence: float = 10.0, link: float = 10.0, channel: str | None = None
+        self,
+        client: Any,
+        patience: Patience | None = None,
+        silence: float = 10.0,
+        link: float = 10.0,
+        channel: str | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
         super().__init__(client)
         self.patience, self.silence, self.link, self.channel = patience or Patience(), silence, link, channel
+        self.bounds = bounds
 
     def session(self, program: Program, source: Any) -> AbstractContextManager[Session]:
         """Begin work on the cluster."""

@@ -19,13 +19,15 @@ import dask
 import numpy as np
 from dask.task_spec import DataNode, Task, TaskRef
 
+from dagtrain.cluster.lanes.bounds import Bounds
 from dagtrain.cluster.lanes.conductor import Abandon, Begin, Commit, Conductor, Done, Fetch, GiveUp, Held, Patience, Probe, Submit
 from dagtrain.cluster.lanes.hall import Hall
 from dagtrain.cluster.lanes.lane import GangOrder, SegmentOrder, run_lane
-from dagtrain.cluster.lanes.placement import Candidate, StepShape, place
+from dagtrain.cluster.lanes.placement import Candidate, Placement, StepShape, place
 from dagtrain.cluster.lanes.steward import Steward
-from dagtrain.cluster.lanes.supply import Bounds, Supply
+from dagtrain.cluster.lanes.supply import Supply
 from dagtrain.cluster.scheduler import ClusterSession
+from dagtrain.cluster.waiting import PATIENCE, wait_for
 from dagtrain.errors import ClusterError, DagtrainError
 from dagtrain.train.engines import Watch
 from dagtrain.train.software import other_software, software
@@ -81,7 +83,7 @@ class LanesSession(ClusterSession):
     def __init__(self, engine: Any, program: Any, source: Any) -> None:
         super().__init__(engine, program, source)
         self.patience: Patience = engine.patience
-        self.silence, self.link, self.channel = engine.silence, engine.link, engine.channel
+        self.silence, self.link, self.channel, self.bounds = engine.silence, engine.link, engine.channel, engine.bounds
         self._address = self.client.scheduler.address
         self._supply: Supply | None = None
         self._gangs: dict[int, _Gang] = {}
@@ -91,6 +93,8 @@ class LanesSession(ClusterSession):
         self._pace: float | None = None
         self._workers: dict[str, dict[str, Any]] = {}
         self._told_software = False
+        self.placements: list[Placement] = []
+        """All that there were, in their order."""
 
     def __enter__(self) -> LanesSession:
         try:
@@ -149,12 +153,14 @@ class LanesSession(ClusterSession):
     def _supply_of(self) -> Supply:
         if self._supply is None:
             limits = [w["memory"] or _UNLIMITED for w in self._workers.values()] or [_UNLIMITED]
-            self._supply = Supply(self.source, Bounds.of(limits), self._data, self._locate)
+            self._supply = Supply(self.source, self.bounds or Bounds.of(limits), self._data, self._locate)
         return self._supply
 
     def _locate(self, keys: Sequence[Any]) -> list[tuple[str, ...]]:
-        """The workers that hold each key."""
-        found = self.client.who_has(self._held[f"data {id(self.source)}"][1])
+        """The workers that hold each key of the data, once all of it is there."""
+        futures = self._held[f"data {id(self.source)}"][1]
+        wait_for(self.client, futures, PATIENCE)
+        found = self.client.who_has(futures)
         return [tuple(sorted(found.get(key, ()))) for key in keys]
 
     def _submit_to(self, graph: dict[Any, Any], workers: Mapping[Any, str]) -> list[Any]:
@@ -320,6 +326,7 @@ class _Stretch:
         session = self.session
         placement = place(self.shape, self._candidates(workers), self.supply.row_bytes(self.batches[0]))
         self.conductor.placed(number, placement.workers)
+        session.placements.append(placement)
         name = uuid.uuid4().hex
         patience = self.conductor.patience
         order = GangOrder(
@@ -347,8 +354,8 @@ class _Stretch:
         order = SegmentOrder(segment.segment, self.base + segment.first, counts, self.state.rate_scale)
         opens = not gang.futures
         graph, deliveries = self.supply.deliver(placement, batches, opens)
-        if graph:
-            session._submit(graph, [key for delivery in deliveries for key in delivery.keys])
+        # Held until the lanes' tasks are there, which then want them.
+        rows = session._submit(graph, [key for delivery in deliveries for key in delivery.keys]) if graph else []
         before = self._source(segment.source) if opens and segment.source.gang != segment.gang else None
         tasks, where = {}, {}
         for lane, delivery in zip(placement.lanes, deliveries, strict=True):
@@ -367,6 +374,7 @@ class _Stretch:
             where[key] = lane.worker
         for key, future in zip(tasks, session._submit_to(tasks, where), strict=True):
             gang.futures[segment.segment, key[2]] = future
+        del rows
 
     def _source(self, held: Held) -> Any:
         """Key of the state that a gang begins with."""

@@ -16,44 +16,15 @@ import numpy as np
 from dask.optimization import cull
 from dask.task_spec import DataNode, Task, TaskRef
 
+from dagtrain.cluster.lanes.bounds import Bounds
 from dagtrain.cluster.lanes.feed import LaneFeed, Picked, pick_rows, share_of
 from dagtrain.cluster.lanes.placement import Placement
 from dagtrain.data.pick import gather_plan
 from dagtrain.data.source import ArraySource
 
-__all__ = ["Bounds", "Delivery", "Supply"]
+__all__ = ["Delivery", "Supply"]
 
 Array = np.ndarray[Any, Any]
-
-
-class Bounds(NamedTuple):
-    """How many bytes may lie where.
-
-    Attributes
-    ----------
-    resident
-        Of data that every lane has whole.
-    held
-        Of data that lies on the cluster while training lasts.
-    segment
-        Of the rows of one segment in one lane.
-    """
-
-    resident: int
-    held: int
-    segment: int
-
-    @classmethod
-    def of(cls, limits: Sequence[int]) -> Bounds:
-        """Bounds for workers with these limits of memory.
-
-        Examples
-        --------
-        >>> Bounds.of([2**30, 2**30])
-        Bounds(resident=134217728, held=858993459, segment=33554432)
-        """
-        least = min(limits)
-        return cls(min(least // 8, 1 << 30), sum(limits) * 2 // 5, max(min(least // 32, 256 << 20), 1 << 20))
 
 
 class Delivery(NamedTuple):
@@ -104,7 +75,7 @@ class Supply:
         """For each worker, the bytes of each shard's rows in these steps that lie there."""
         found: dict[str, dict[int, int]] = {}
         holder = {p: worker for worker, members in self.held_by().items() for p in members}
-        if not holder or self.kind == "resident":
+        if not holder:
             return {}
         for shard in range(shards):
             rows = np.concatenate([batch[shard] for batch in batches])
@@ -115,8 +86,8 @@ class Supply:
         return found
 
     def held_by(self) -> dict[str, list[int]]:
-        """The partitions that lie with each worker."""
-        if self.kind not in ("resident", "picked"):
+        """The partitions that lie with each worker, where that matters."""
+        if self.kind != "picked":
             return {}
         keys = self._hold(self.source)
         found: dict[str, list[int]] = {}

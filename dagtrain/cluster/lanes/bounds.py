@@ -1,0 +1,38 @@
+"""How much of the data may lie where, from the workers' limits of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+__all__ = ["Bounds"]
+
+
+class Bounds(NamedTuple):
+    """How many bytes may lie where.
+
+    Attributes
+    ----------
+    resident
+        Of data that every lane has whole.
+    held
+        Of data that lies on the cluster while training lasts.
+    segment
+        Of the rows of one segment in one lane.
+    """
+
+    resident: int
+    held: int
+    segment: int
+
+    @classmethod
+    def of(cls, limits: Sequence[int]) -> Bounds:
+        """Bounds for workers with these limits of memory.
+
+        Examples
+        --------
+        >>> Bounds.of([2**30, 2**30])
+        Bounds(resident=134217728, held=858993459, segment=33554432)
+        """
+        least = min(limits)
+        return cls(min(least // 8, 1 << 30), sum(limits) * 2 // 5, max(min(least // 32, 256 << 20), 1 << 20))
