@@ -263,7 +263,7 @@ def place(shape: StepShape, candidates: Sequence[Candidate], row_bytes: float = 
     by_data = sorted(candidates, key=lambda c: (-c.held, c.address))
     chosen, idle = by_data[: shape.shards], tuple(sorted(c.address for c in by_data[shape.shards :]))
     chosen.sort(key=lambda c: (_middle(c), c.host, c.address))
-    shares = _shares(shape.shards, [c.threads for c in chosen])
+    shares = _shares(shape.shards, [c.threads for c in chosen], favoured=[c.held for c in chosen])
     in_a_row = _in_a_row(shares)
     best = in_a_row
     if any(c.near for c in chosen):
@@ -280,15 +280,16 @@ def place(shape: StepShape, candidates: Sequence[Candidate], row_bytes: float = 
 
 
 def _middle(candidate: Candidate) -> float:
-    """Where among the shards a worker's data lies, so that its shards can be neighbours."""
+    """Where among the shards a worker's data lies, so that its shards can be neighbours; those without any come last."""
     total = sum(candidate.near.values())
-    return sum(shard * size for shard, size in candidate.near.items()) / total if total else 0.0
+    return sum(shard * size for shard, size in candidate.near.items()) / total if total else float("inf")
 
 
-def _shares(total: int, weights: Sequence[int], least: int = 1) -> list[int]:
-    """Split a number by weights, in whole numbers; the first ones get what does not divide."""
+def _shares(total: int, weights: Sequence[int], least: int = 1, favoured: Sequence[int] = ()) -> list[int]:
+    """Split a number by weights, in whole numbers; those that are favoured, and else the first ones, get what does not divide."""
     found = [max(least, total * weight // sum(weights)) for weight in weights]
-    order = sorted(range(len(weights)), key=lambda i: (found[i] / weights[i], i))
+    favour = favoured or [0] * len(weights)
+    order = sorted(range(len(weights)), key=lambda i: (found[i] / weights[i], -favour[i], i))
     while sum(found) < total:
         for i in order[: total - sum(found)]:
             found[i] += 1

@@ -13,6 +13,7 @@ import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import dask
@@ -57,6 +58,11 @@ def shape_of(parts: StepParts, shards: int) -> StepShape:
         update.norm_count,
         np.dtype(parts.layout.dtype).str,
     )
+
+
+def _worker_of(where: Mapping[Any, list[str]], others: list[str], key: Any) -> list[str]:
+    """The workers that a task should run on."""
+    return where.get(key, others)
 
 
 class _Gang(NamedTuple):
@@ -162,6 +168,19 @@ class LanesSession(ClusterSession):
         wait_for(self.client, futures, PATIENCE)
         found = self.client.who_has(futures)
         return [tuple(sorted(found.get(key, ()))) for key in keys]
+
+    def _data(self, source: Any) -> list[Any]:
+        """Keys of a source's partitions, computed once where what they are made of lies."""
+        name = f"data {id(source)}"
+        if name not in self._held:
+            graph, keys = source.tasks()
+            wanted = sorted({origin for origins in source.origins for origin in origins})
+            holders = self.client.sync(self.client.scheduler.who_has, keys=wanted, callback_timeout=_ANSWER) if wanted else {}
+            near = (sorted({w for o in origins for w in holders.get(o, ())}) for origins in source.origins)
+            where = {key: workers for key, workers in zip(keys, near, strict=True) if workers}
+            with dask.annotate(workers=partial(_worker_of, where, list(self._workers)), allow_other_workers=True):
+                self._held[name] = (source, self._submit(graph, keys), keys)
+        return self._held[name][2]  # type: ignore[no-any-return]  # held values are of all kinds
 
     def _submit_to(self, graph: dict[Any, Any], workers: Mapping[Any, str]) -> list[Any]:
         """Tasks, each for one worker."""
