@@ -42,6 +42,8 @@ _LOOK = 0.25
 """Seconds to wait for news at a time."""
 _ANSWER = 30.0
 """Seconds for the scheduler to answer a question."""
+_OFTEN = 4.0
+"""Computations of the data in an epoch above which a warning is due."""
 _UNLIMITED = 4 << 30
 """What a worker without a limit of memory counts for."""
 
@@ -98,7 +100,7 @@ class LanesSession(ClusterSession):
         self._seen = 0
         self._pace: float | None = None
         self._workers: dict[str, dict[str, Any]] = {}
-        self._told_software = False
+        self._told_software = self._told_readings = False
         self.placements: list[Placement] = []
         """All that there were, in their order."""
 
@@ -216,6 +218,23 @@ class _Stretch:
         patience = session.patience if most is None else session.patience._replace(most=min(most, session.patience.most))
         self.conductor = Conductor(len(batches), self.shards, time.monotonic(), patience, session._pace, len(following))
         self._go_on(batches)
+        self._warn_of_readings(batches, patience.most)
+
+    def _warn_of_readings(self, batches: Sequence[Sequence[Array]], segment: int) -> None:
+        """Say once that the order of the samples makes lanes read data that does not fit into memory again and again."""
+        if self.session._told_readings or self.supply.kind != "streamed":
+            return
+        self.session._told_readings = True
+        times = self.supply.readings(batches, segment)
+        if times > _OFTEN:
+            size = self.supply.source.nbytes / 2**30
+            warnings.warn(
+                f"the data ({size:.1f} GiB) does not fit into the memory of the cluster, and the order of the samples takes each step from "
+                f"all over it, so that it is computed about {times:.0f} times an epoch. With fit(..., shuffle='local') it is computed about "
+                "once; or give the workers more memory.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _go_on(self, batches: Sequence[Sequence[Array]]) -> None:
         """Keep the gang of the call before where it holds the very state that this one begins with, and has begun on no other steps."""

@@ -67,6 +67,14 @@ class Supply:
             return None
         return max(1, self.bounds.segment * lanes // max(1, batch_rows * int(self.source.row_bytes)))
 
+    def readings(self, batches: Sequence[Sequence[Array]], segment: int) -> float:
+        """How often each partition is computed on the average in these steps, which are brought in segments of this many."""
+        if self.kind != "streamed":
+            return 0.0
+        rows = np.concatenate([shard for batch in batches[:segment] for shard in batch])
+        touched = len(gather_plan(rows, self.source.sizes))
+        return touched * -(-len(batches) // segment) / len(self.source.sizes)
+
     def row_bytes(self, batch: Sequence[Array]) -> float:
         """Bytes of a shard's rows in a step; none where rows do not travel."""
         return 0.0 if self.kind == "resident" else float(max(map(len, batch)) * self.source.row_bytes)

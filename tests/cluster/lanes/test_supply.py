@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
+import dask
 import dask.array as da
+import distributed
 import numpy as np
 import pytest
 
@@ -35,6 +39,7 @@ def fitted(engine: Any, x: Any, y: Any, shuffle: Any = True, **options: Any) -> 
     return trainer.history
 
 
+@pytest.mark.filterwarnings("default:the data .* does not fit:UserWarning")
 @pytest.mark.parametrize("lazy", [False, True], ids=["numpy", "dask"])
 @pytest.mark.parametrize("bounds", BOUNDS)
 def test_one_result_however_rows_are_brought(client: Any, data: Any, bounds: str, lazy: bool) -> None:
@@ -79,3 +84,44 @@ def test_segments_are_as_short_as_their_rows_demand(client: Any, data: Any) -> N
     """A bound of one row still trains, a step at a time."""
     tight = Bounds(0, 0, 1)
     assert fitted(LanesEngine(client, bounds=tight), *data).fingerprint == fitted("inline", *data).fingerprint
+
+
+def block(number: int, rows: int) -> np.ndarray[Any, Any]:
+    """Rows of 1 KB whose first feature tells their label."""
+    found = np.zeros((rows, 256), "f4")
+    found[:, :8] = np.random.default_rng(number).normal(size=(rows, 8))
+    return found
+
+
+def most_memory() -> float:
+    """The most that this process ever held, in bytes."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is measured in Linux's units")
+def test_data_five_times_as_large_as_a_worker_may_be() -> None:
+    limit, rows = 256 << 20, 16_384
+    count = 5 * limit // (rows * 1024) + 1
+    blocks = [da.from_delayed(dask.delayed(block)(i, rows), (rows, 256), "f4") for i in range(count)]
+    x = da.concatenate(blocks)
+    y = (x[:, 0] > 0).astype("i8")
+    assert x.nbytes > 5 * limit
+    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", memory_limit=limit)
+    with cluster, distributed.Client(cluster) as client:
+        pids = client.run(os.getpid)
+        model = dt.nn.Sequential([dt.nn.Dense(8, "tanh"), dt.nn.Dense(2)])
+        trainer = dt.Trainer(model, loss="cross_entropy", metrics=["accuracy"], optimizer=dt.optim.adam(1e-2), shards=2, engine="lanes")
+        history = trainer.fit(x, y, epochs=1, batch_size=8192, shuffle="local", verbose=0)
+        assert client.run(os.getpid) == pids, "a worker was ended for its memory"
+        assert max(client.run(most_memory).values()) < limit
+    trainer.ledger().verify()
+    assert trainer.ledger().complete(0)
+    assert history.history["accuracy"][0] > 0.8
+
+
+def test_an_order_that_reads_large_data_again_and_again_is_warned_of(client: Any, data: Any) -> None:
+    x, y = da.from_array(data[0], chunks=(100, 13)), da.from_array(data[1], chunks=100)
+    with pytest.warns(UserWarning, match=r"computed about 1\d times an epoch.*shuffle=.local."):
+        fitted(LanesEngine(client, bounds=Bounds(0, 0, 1)), x, y)
