@@ -1,4 +1,4 @@
-"""One fingerprint: the final weights are the same bits on one thread, on four, on one worker, on two, and when a worker is killed midway.
+"""One fingerprint: the same bits on one thread or four, on one worker or two, when a worker is killed midway, and with each of the engines.
 
 Run: python examples/same_bits.py
 """
@@ -34,15 +34,17 @@ def train(engine: str, epochs: int = 6, threads: int | None = None, reporter: Re
 
 
 def main() -> dict[str, str]:
-    found = {f"inline, {n} threads": train("inline", threads=n) for n in (1, 4)}
+    found = {f"inline, {n} thread{'s' * (n > 1)}": train("inline", threads=n) for n in (1, 4)}
     for workers in (1, 2):
         with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster) as client:
-            found[f"cluster of {workers}"] = train("scheduler")
-            if workers == 2:
-                victim = next(iter(client.run(os.getpid).values()))
-                found["cluster of 2, one killed"] = train("scheduler", reporter=KillAfter(victim, epoch=2))
+            for engine in ("scheduler", "lanes"):
+                found[f"{engine}, {workers} worker{'s' * (workers > 1)}"] = train(engine)
+                if workers == 2:
+                    victim = next(iter(client.run(os.getpid).values()))
+                    found[f"{engine}, 2 workers, one killed"] = train(engine, reporter=KillAfter(victim, epoch=2))
+                    client.wait_for_workers(2, timeout=30)
     for name, fingerprint in found.items():
-        print(f"{name:26} {fingerprint}")
+        print(f"{name:32} {fingerprint}")
     print("the same bits" if len(set(found.values())) == 1 else "NOT the same bits")
     return found
 

@@ -65,8 +65,17 @@ def test_same_bits():
 @pytest.mark.filterwarnings("default")  # a killed worker leaves sockets behind that Python complains of
 def test_same_bits_on_clusters():
     found = load("same_bits").main()
-    assert len(found) == 5
+    assert len(found) == 8
     assert len(set(found.values())) == 1
+
+
+@pytest.mark.filterwarnings("default")  # as above
+def test_lanes(tmp_path):
+    alone, lanes, events = load("lanes").main(tmp_path)
+    assert lanes == alone
+    assert "was lost" in str(events[0])
+    picture = (tmp_path / "lanes.svg").read_text()
+    assert all(text in picture for text in ("lane 0", "lane 1", "block 1", "partial sums"))
 
 
 def test_stop_and_go_on():
