@@ -181,10 +181,15 @@ class ClusterSession:
         left, deadline = -1, time.monotonic() + self.timeout
         while True:
             try:
-                return future.result(timeout=min(_GLANCE, self.timeout))
+                error = future.exception(timeout=min(_GLANCE, self.timeout))
             except TimeoutError:
-                if future.done():  # then it is the error of a task
-                    raise
+                pass
+            else:
+                if error is not None:
+                    raise error
+                # Not `result` with a short deadline: a gather that is given up can leave the client unable to gather anything ever after.
+                found = self.client.sync(lambda: self.client.gather([future], asynchronous=True), callback_timeout=self.timeout)
+                return found[0]
             unfinished, running, workers = self.client.run_on_scheduler(standing, key=future.key)
             # Ctrl-C in a terminal also reaches the workers of a cluster made there: they may have died of it, and none comes back.
             if workers == 0 and watch is not None and watch.stop():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import threading
 import time
 from collections import OrderedDict
@@ -35,6 +36,7 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
     def setup(self, worker: Any) -> None:
         """Take up work on a worker."""
         self.worker = worker
+        _spare_from_interrupts(worker)
         self.lanes: dict[tuple[str, int], Any] = {}
         self._lock = threading.Lock()
         self._ended: OrderedDict[str, str] = OrderedDict()
@@ -155,6 +157,16 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
         answer = await self.worker.rpc(address).dagtrain_lanes_frame(**frame, buffers=[to_serialize(b) for b in buffers])
         if answer != "ok":
             raise ConnectionError(f"{address} has {answer}")
+
+
+def _spare_from_interrupts(worker: Any) -> None:
+    """Leave Ctrl-C to the process that started this one.
+
+    In a terminal it reaches every process of a cluster that was started there. The first one asks training to end at the next boundary,
+    which needs the workers; they end with their nanny, or when the cluster is closed.
+    """
+    if worker.nanny is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def hall_of(worker: Any) -> Hall:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dagtrain.cluster.lanes.placement import Candidate, Placement, place
-from dagtrain.cluster.lanes.session import shape_of
+from dagtrain.cluster.lanes.stretch import shape_of
 from dagtrain.errors import ClusterError
 from dagtrain.graph.hooks import call, plug
 from dagtrain.train.step import Program

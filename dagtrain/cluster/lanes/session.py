@@ -1,88 +1,38 @@
-"""The driver of the engine *lanes*: a thin shell around `Conductor`, which decides, that does its instructions with Dask.
-
-    Steward ── what lanes and workers did ──▶ Conductor ──▶ Begin, Submit, Commit, Abandon, … ──▶ tasks, calls, the trainer's `Watch`
-
-The client waits in one place only: for the steward's next news.
-"""
+"""The session of the engine *lanes*: what lasts from one stretch of steps to the next, and the ways to the cluster."""
 
 from __future__ import annotations
 
-import secrets
-import time
-import uuid
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import dask
 import numpy as np
-from dask.task_spec import DataNode, Task, TaskRef
 
 from dagtrain.cluster.lanes.bounds import Bounds
-from dagtrain.cluster.lanes.conductor import Abandon, Begin, Commit, Conductor, Done, Fetch, GiveUp, Held, Patience, Probe, Submit
+from dagtrain.cluster.lanes.conductor import Patience
 from dagtrain.cluster.lanes.hall import Hall
-from dagtrain.cluster.lanes.lane import GangOrder, SegmentOrder, run_lane
-from dagtrain.cluster.lanes.placement import Candidate, Placement, StepShape, place
+from dagtrain.cluster.lanes.placement import Placement
 from dagtrain.cluster.lanes.steward import Steward
+from dagtrain.cluster.lanes.stretch import ANSWER, Gang, Reached, Stretch
 from dagtrain.cluster.lanes.supply import Supply
 from dagtrain.cluster.scheduler import ClusterSession
 from dagtrain.cluster.waiting import PATIENCE, wait_for
-from dagtrain.errors import ClusterError, DagtrainError
+from dagtrain.errors import ClusterError
 from dagtrain.train.engines import Watch
-from dagtrain.train.software import other_software, software
 from dagtrain.train.state import State
-from dagtrain.train.step import StepParts
 
-__all__ = ["LanesSession", "shape_of"]
+__all__ = ["LanesSession"]
 
 Array = np.ndarray[Any, Any]
-_LOOK = 0.25
-"""Seconds to wait for news at a time."""
-_ANSWER = 30.0
-"""Seconds for the scheduler to answer a question."""
-_OFTEN = 4.0
-"""Computations of the data in an epoch above which a warning is due."""
 _UNLIMITED = 4 << 30
 """What a worker without a limit of memory counts for."""
-
-
-def shape_of(parts: StepParts, shards: int) -> StepShape:
-    """What a placement must know of a compiled step."""
-    update = parts.update
-    return StepShape(
-        shards,
-        tuple(b.stop - b.start for b in update.blocks),
-        parts.statistics_layout.size,
-        parts.sums,
-        update.slots,
-        update.norm_count,
-        np.dtype(parts.layout.dtype).str,
-    )
 
 
 def _worker_of(where: Mapping[Any, list[str]], others: list[str], key: Any) -> list[str]:
     """The workers that a task should run on."""
     return where.get(key, others)
-
-
-class _Gang(NamedTuple):
-    """A placement at work."""
-
-    order: GangOrder
-    key: str
-    parts_key: str
-    futures: dict[tuple[int, int], Any]
-    """(segment, lane) → the task whose result is the state."""
-
-
-class _Reached(NamedTuple):
-    """Where the last call ended: the state that it gave, the conductor, and the steps that were begun beyond."""
-
-    state: State
-    conductor: Conductor
-    following: Any
 
 
 class LanesSession(ClusterSession):
@@ -94,13 +44,13 @@ class LanesSession(ClusterSession):
         self.silence, self.link, self.channel, self.bounds = engine.silence, engine.link, engine.channel, engine.bounds
         self._address = self.client.scheduler.address
         self._supply: Supply | None = None
-        self._gangs: dict[int, _Gang] = {}
-        self._reached: _Reached | None = None
-        self._records: dict[tuple[int, int], dict[int, dict[str, Any]]] = {}
+        self.gangs: dict[int, Gang] = {}
+        self.reached: Reached | None = None
+        self.records: dict[tuple[int, int], dict[int, dict[str, Any]]] = {}
         self._seen = 0
-        self._pace: float | None = None
-        self._workers: dict[str, dict[str, Any]] = {}
-        self._told_software = self._told_readings = False
+        self.pace: float | None = None
+        self.workers: dict[str, dict[str, Any]] = {}
+        self.told_software = self.told_readings = False
         self.placements: list[Placement] = []
         """All that there were, in their order."""
 
@@ -113,13 +63,13 @@ class LanesSession(ClusterSession):
                 f"the lanes could not be set up on the cluster: {type(error).__name__}: {error}. The scheduler and the workers "
                 "need the same dagtrain as this process: install it there."
             ) from error
-        self._call("open", run=self.run_id, client=self.client.id, silence=self.silence)
+        self.call("open", run=self.run_id, client=self.client.id, silence=self.silence)
         return self
 
     def __exit__(self, *details: object) -> None:
         with suppress(ClusterError):  # a scheduler that is gone has ended everything
-            self._call("close", run=self.run_id)
-        self._gangs.clear()
+            self.call("close", run=self.run_id)
+        self.gangs.clear()
         super().__exit__(*details)
 
     # ---- steps
@@ -128,39 +78,40 @@ class LanesSession(ClusterSession):
         self, state: State, batches: Sequence[Sequence[Array]], watch: Watch, following: Sequence[Sequence[Array]] = ()
     ) -> tuple[State, int]:
         """Steps; see `dagtrain.train.engines.Session.run`."""
-        stretch = _Stretch(self, state, batches, watch, following)
+        stretch = Stretch(self, state, batches, watch, following)
         try:
             return stretch.drive()
         except BaseException:
             stretch.abandon_all("the driver stopped")
             raise
 
-    def _call(self, verb: str, wait: float = 0.0, **arguments: Any) -> Any:
+    def call(self, verb: str, wait: float = 0.0, **arguments: Any) -> Any:
         """Ask the steward."""
         try:
             if self.client.status != "running":  # it would try to connect for a while; the steward has forgotten this run by now
                 raise ConnectionError(f"this process has lost it, its client is {self.client.status}")
             handler = getattr(self.client.scheduler, f"dagtrain_lanes_{verb}")
-            return self.client.sync(handler, callback_timeout=wait + _ANSWER, **arguments)
+            return self.client.sync(handler, callback_timeout=wait + ANSWER, **arguments)
         except Exception as error:
             raise ClusterError(
                 f"the scheduler at {self._address} does not answer ({type(error).__name__}: {error}). If it is gone, start "
                 "the cluster again and go on from the last checkpoint with fit(..., checkpoint=..., resume=True)."
             ) from error
 
-    def _look(self, wait: float) -> dict[str, Any]:
+    def look(self, wait: float) -> dict[str, Any]:
         """News since the last time."""
-        news: dict[str, Any] = self._call("look", wait=wait, run=self.run_id, seen=self._seen, timeout=wait)
+        news: dict[str, Any] = self.call("look", wait=wait, run=self.run_id, seen=self._seen, timeout=wait)
         if "closed" in news:
             raise ClusterError("the scheduler no longer knows this run: it lost the connection to this client. Go on from a checkpoint.")
         if news["reports"]:
             self._seen = news["reports"][-1][0]
-        self._workers = news["present"]
+        self.workers = news["present"]
         return news
 
-    def _supply_of(self) -> Supply:
+    def supply_of(self) -> Supply:
+        """How rows come to lanes, bounded by the memory of the workers that there were at first."""
         if self._supply is None:
-            limits = [w["memory"] or _UNLIMITED for w in self._workers.values()] or [_UNLIMITED]
+            limits = [w["memory"] or _UNLIMITED for w in self.workers.values()] or [_UNLIMITED]
             self._supply = Supply(self.source, self.bounds or Bounds.of(limits), self._data, self._locate)
         return self._supply
 
@@ -176,335 +127,16 @@ class LanesSession(ClusterSession):
         name = f"data {id(source)}"
         if name not in self._held:
             graph, keys = source.tasks()
-            wanted = sorted({origin for origins in source.origins for origin in origins})
-            holders = self.client.sync(self.client.scheduler.who_has, keys=wanted, callback_timeout=_ANSWER) if wanted else {}
+            wanted = sorted({origin for origins in source.origins for origin in origins}, key=str)
+            holders = self.client.sync(self.client.scheduler.who_has, keys=wanted, callback_timeout=ANSWER) if wanted else {}
             near = (sorted({w for o in origins for w in holders.get(o, ())}) for origins in source.origins)
             where = {key: workers for key, workers in zip(keys, near, strict=True) if workers}
-            with dask.annotate(workers=partial(_worker_of, where, list(self._workers)), allow_other_workers=True):
+            with dask.annotate(workers=partial(_worker_of, where, list(self.workers)), allow_other_workers=True):
                 self._held[name] = (source, self._submit(graph, keys), keys)
         return self._held[name][2]  # type: ignore[no-any-return]  # held values are of all kinds
 
-    def _submit_to(self, graph: dict[Any, Any], workers: Mapping[Any, str]) -> list[Any]:
+    def submit_to(self, graph: dict[Any, Any], workers: Mapping[Any, str]) -> list[Any]:
         """Tasks, each for one worker."""
         where = {key: [address] for key, address in workers.items()}
         with dask.annotate(workers=where.get, priority=10):
             return self._submit(graph, list(graph))
-
-
-class _Stretch:
-    """One call of `run`: steps from a state to a state."""
-
-    def __init__(
-        self,
-        session: LanesSession,
-        state: State,
-        batches: Sequence[Sequence[Array]],
-        watch: Watch,
-        following: Sequence[Sequence[Array]],
-    ) -> None:
-        self.session, self.state, self.watch, self.following = session, state, watch, following
-        self.batches = [*batches, *following]
-        self.safe = state
-        self.base = state.step
-        self.shards = len(batches[0])
-        counts: dict[tuple[int, ...], tuple[int, ...]] = {}
-        self.counts = [counts.setdefault(c, c) for c in (tuple(len(s) for s in batch) for batch in self.batches)]
-        self.parts = session.program.for_workers(sorted({n for c in self.counts for n in c if n}))
-        self.shape = shape_of(self.parts, self.shards)
-        self.reported = 0
-        self.news = session._look(0.0)  # of segments, too, on which lanes began ahead of this call
-        self.supply = session._supply_of()
-        most = self.supply.most_steps(max(sum(c) for c in self.counts), max(1, min(len(session._workers), self.shards)))
-        patience = session.patience if most is None else session.patience._replace(most=min(most, session.patience.most))
-        self.conductor = Conductor(len(batches), self.shards, time.monotonic(), patience, session._pace, len(following))
-        self._go_on(batches)
-        self._warn_of_readings(batches, patience.most)
-
-    def _warn_of_readings(self, batches: Sequence[Sequence[Array]], segment: int) -> None:
-        """Say once that the order of the samples makes lanes read data that does not fit into memory again and again."""
-        if self.session._told_readings or self.supply.kind != "streamed":
-            return
-        self.session._told_readings = True
-        times = self.supply.readings(batches, segment)
-        if times > _OFTEN:
-            size = self.supply.source.nbytes / 2**30
-            warnings.warn(
-                f"the data ({size:.1f} GiB) does not fit into the memory of the cluster, and the order of the samples takes each step from "
-                f"all over it, so that it is computed about {times:.0f} times an epoch. With fit(..., shuffle='local') it is computed about "
-                "once; or give the workers more memory.",
-                UserWarning,
-                stacklevel=2,
-            )
-
-    def _go_on(self, batches: Sequence[Sequence[Array]]) -> None:
-        """Keep the gang of the call before where it holds the very state that this one begins with, and has begun on no other steps."""
-        session, reached = self.session, self.session._reached
-        session._reached = None
-        if reached is not None:
-            assert reached.conductor.gang is not None, "a gang is reached"
-            gang = session._gangs[reached.conductor.gang.number]
-            begun = bool(reached.conductor.gang.under_way)
-            fits = not begun or (batches is reached.following and self.state.rate_scale == reached.state.rate_scale)
-            fits = fits and self.state.parameters is reached.state.parameters and gang.order.placement.shape == self.shape
-            if fits and gang.parts_key == self._parts_key():
-                self.conductor.continue_from(reached.conductor)
-                return
-            self.abandon_all("other steps are trained on")
-        self.conductor.gangs = max(session._gangs, default=-1) + 1
-
-    def _parts_key(self) -> str:
-        return self.session._program(f"program-{self.parts.key[:8]}", self.parts)
-
-    # ---- the loop
-
-    def drive(self) -> tuple[State, int]:
-        """Until all steps are done, or as many as were wanted."""
-        news = self.news
-        while True:
-            self._take(news)
-            for action in self.conductor.act():
-                found = self._do(action)
-                if found is not None:
-                    return found
-            if self.conductor.committed.step and self.watch.stop():
-                self.conductor.stop()
-            news = self.session._look(_LOOK)
-
-    def _take(self, news: Mapping[str, Any]) -> None:
-        """What happened, as events."""
-        conductor = self.conductor
-        conductor.tick(time.monotonic())
-        for _, report in news["reports"]:
-            gang, lane = report["gang"], report["lane"]
-            match report["kind"]:
-                case "met":
-                    self._compare(report)
-                    conductor.started(gang)
-                case "step":
-                    conductor.news(gang)
-                case "done":
-                    self.session._records.setdefault((gang, report["segment"]), {})[lane] = report
-                    conductor.reported(gang, report["segment"], lane, report["seconds"])
-                case "probe":
-                    conductor.probed(tuple(report["pair"]), report["reached"])
-                case "failed":
-                    workers = self.session._gangs[gang].order.placement.workers if gang in self.session._gangs else ()
-                    pairs = [(workers[lane], workers[p]) for p in report["cut"] if workers]
-                    conductor.failed(gang, f"lane {lane} on {report['worker']}: {report['why']}", pairs[0] if pairs else None)
-                case "error":
-                    self._raise(gang, report)
-        conductor.workers(news["present"], news["leaving"], news["silent"], news["gone"])
-        self._look_at_tasks()
-
-    def _compare(self, report: Mapping[str, Any]) -> None:
-        """Tell, once, that a worker has other software."""
-        other = other_software(report["software"], software())
-        if not other or self.session._told_software:
-            return
-        told = f"the worker {report['worker']} has other software than this process ({'; '.join(other)}): the last bits may differ."
-        if self.watch.exact:
-            raise ClusterError(f"{told} Install the same there, or leave out exact=True.")
-        self.session._told_software = True
-        warnings.warn(told, UserWarning, stacklevel=2)
-
-    def _look_at_tasks(self) -> None:
-        """Tasks that ended in a way of which no lane could report."""
-        current = self.conductor.gang
-        if current is None or current.number not in self.session._gangs:
-            return
-        for (segment, lane), future in self.session._gangs[current.number].futures.items():
-            if future.status in ("error", "cancelled", "lost"):
-                why = f"the task of lane {lane} in segment {segment} is {future.status}"
-                if future.status == "error":
-                    error = future.exception(timeout=_ANSWER)
-                    if isinstance(error, DagtrainError):
-                        raise error
-                    why = f"lane {lane}: {type(error).__name__}: {error}"
-                self.conductor.failed(current.number, why)
-                return
-
-    def _raise(self, gang: int, report: Mapping[str, Any]) -> None:
-        """An error of the computation itself: it would come again wherever the step is repeated."""
-        future = self.session._gangs[gang].futures.get((report["segment"], report["lane"])) if gang in self.session._gangs else None
-        error = None
-        if future is not None:
-            try:
-                error = future.exception(timeout=_ANSWER)
-            except Exception:  # the report says what it was
-                error = None
-        if isinstance(error, DagtrainError):
-            raise error
-        raise ClusterError(f"lane {report['lane']} on {report['worker']} met an error: {report['why']}")
-
-    def _do(self, action: Any) -> tuple[State, int] | None:
-        match action:
-            case Begin(number, workers):
-                self._begin(number, workers)
-            case Submit():
-                self._submit(action)
-            case Commit():
-                self._commit(action)
-            case Fetch(held):
-                self._fetch(held)
-            case Probe(pair):
-                self.session._call("probe", run=self.session.run_id, pair=list(pair))
-            case Abandon(number, why, failure):
-                self._abandon(number, why)
-                what = "repeated from there" if failure else "placed anew"
-                self.watch.event(f"step {self.base + self.conductor.committed.step}: {why}; {what}")
-            case Done(held):
-                return self._finish(held)
-            case GiveUp(why):
-                raise ClusterError(f"training cannot go on: {why}")
-        return None
-
-    # ---- instructions
-
-    def _begin(self, number: int, workers: Sequence[str]) -> None:
-        session = self.session
-        placement = place(self.shape, self._candidates(workers), self.supply.row_bytes(self.batches[0]))
-        self.conductor.placed(number, placement.workers)
-        session.placements.append(placement)
-        name = uuid.uuid4().hex
-        patience = self.conductor.patience
-        order = GangOrder(
-            session.run_id, name, number, placement, secrets.token_bytes(32), patience.start, patience.news, session.link, session.channel
-        )
-        session._call("gang", run=session.run_id, gang=name, workers=list(placement.workers))
-        key = f"gang-{name}"
-        session._held[key] = session._submit_to({key: DataNode(key, order)}, {key: placement.workers[0]})
-        session._gangs[number] = _Gang(order, key, self._parts_key(), {})
-
-    def _candidates(self, workers: Sequence[str]) -> list[Candidate]:
-        """Workers with what lies there: of the data, and of that of each shard."""
-        facts, near = self.session._workers, self.supply.near(self.batches, self.shards)
-        return [
-            Candidate(a, facts[a]["host"], facts[a]["threads"], sum(near.get(a, {}).values()), near.get(a, {}))
-            for a in workers
-            if a in facts
-        ]
-
-    def _submit(self, segment: Submit) -> None:
-        session, gang = self.session, self.session._gangs[segment.gang]
-        placement = gang.order.placement
-        batches = self.batches[segment.first : segment.first + segment.steps]
-        counts = tuple(self.counts[segment.first : segment.first + segment.steps])
-        order = SegmentOrder(segment.segment, self.base + segment.first, counts, self.state.rate_scale)
-        opens = not gang.futures
-        graph, deliveries = self.supply.deliver(placement, batches, opens)
-        # Held until the lanes' tasks are there, which then want them.
-        rows = session._submit(graph, [key for delivery in deliveries for key in delivery.keys]) if graph else []
-        before = self._source(segment.source) if opens and segment.source.gang != segment.gang else None
-        tasks, where = {}, {}
-        for lane, delivery in zip(placement.lanes, deliveries, strict=True):
-            key = (f"lane-{session.run_id}-{segment.gang}", segment.segment, lane.number)
-            tasks[key] = Task(
-                key,
-                run_lane,
-                TaskRef(gang.key),
-                lane.number,
-                DataNode(None, order),
-                TaskRef(gang.parts_key),
-                DataNode(None, delivery.feed),
-                None if before is None else TaskRef(before),
-                *(TaskRef(k) for k in delivery.keys),
-            )
-            where[key] = lane.worker
-        for key, future in zip(tasks, session._submit_to(tasks, where), strict=True):
-            gang.futures[segment.segment, key[2]] = future
-        del rows
-
-    def _source(self, held: Held) -> Any:
-        """Key of the state that a gang begins with."""
-        if held.gang < 0:
-            return self.session._hold(f"state-{self.session.run_id}-{uuid.uuid4().hex[:8]}", self.safe)
-        gang = self.session._gangs[held.gang]
-        lane = gang.order.placement.workers.index(held.workers[0])
-        return gang.futures[held.segment, lane].key
-
-    def _commit(self, segment: Commit) -> None:
-        session, gang = self.session, self.session._gangs[segment.gang]
-        records = session._records.pop((segment.gang, segment.segment))
-        session._pace = self.conductor.pace
-        owner = gang.order.placement.owners[0]
-        sums = np.frombuffer(records[owner]["sums"]).reshape(segment.steps, -1)
-        for i, row in enumerate(sums, segment.first):
-            if i >= self.reported:  # what is repeated gives the same again
-                self.watch.step(i, row.copy())
-        if segment.first + segment.steps > self.reported:
-            for record in records.values():
-                self._tell_used(segment.first, record["used"])
-        self.reported = max(self.reported, segment.first + segment.steps)
-        for old in [k for k in gang.futures if k[0] < segment.segment]:
-            gang.futures.pop(old).release()
-        for number in [n for n in session._gangs if n < segment.gang]:
-            self._forget(number)
-
-    def _tell_used(self, first: int, used: Mapping[str, bytes]) -> None:
-        rows = np.frombuffer(used["rows"], "<i8")
-        at = 0
-        for i, shard, count in np.frombuffer(used["cuts"], "<i4").reshape(-1, 3).tolist():
-            if first + i >= self.reported:
-                self.watch.used(first + i, shard, rows[at : at + count])
-            at += count
-
-    def _fetch(self, held: Held) -> State | None:
-        """A committed state, from any worker that has it; None if none has."""
-        gang = self.session._gangs[held.gang]
-        for worker in held.workers:
-            if worker not in self.session._workers:
-                continue
-            found = self._receive(gang.futures[held.segment, gang.order.placement.workers.index(worker)], worker)
-            if isinstance(found, State):
-                self.safe = found.copy()  # what arrives may lie in read-only memory of the message
-                self.conductor.fetched(held)
-                return self.safe
-        return None
-
-    def _receive(self, future: Any, worker: str) -> Any:
-        """The value of a task that is done, from the worker that holds it; None once that is gone, since the task cannot be repeated."""
-        deadline = time.monotonic() + self.conductor.patience.news
-        while worker in self.session._workers and time.monotonic() < deadline:
-            try:
-                return future.result(timeout=_LOOK)
-            except TimeoutError:
-                self._take(self.session._look(0.0))
-            except Exception as error:
-                self.watch.event(f"a state did not come from {worker}: {type(error).__name__}: {error}")
-                return None
-        return None
-
-    def _finish(self, held: Held) -> tuple[State, int] | None:
-        state: State | None = self.safe if held.gang < 0 else self._fetch(held)
-        if state is None:
-            self.conductor.lost()
-            if self.conductor.gang is not None:
-                self.conductor.failed(self.conductor.gang.number, "no worker has the state any more")
-            return None
-        current = self.conductor.gang
-        if current is not None and held.gang == current.number:
-            self.session._reached = _Reached(state, self.conductor, self.following)
-        return state, held.step
-
-    def _abandon(self, number: int, why: str) -> None:
-        gang = self.session._gangs.get(number)
-        if gang is None:
-            return
-        self.session._call("end", run=self.session.run_id, gang=gang.order.gang, why=why)
-        committed = self.conductor.committed
-        for key in [k for k in gang.futures if committed.gang != number or k[0] != committed.segment]:
-            gang.futures.pop(key).release()
-
-    def _forget(self, number: int) -> None:
-        self.session._records = {key: record for key, record in self.session._records.items() if key[0] != number}
-        gang = self.session._gangs.pop(number)
-        for future in gang.futures.values():
-            future.release()
-        self.session._held.pop(gang.key, None)
-
-    def abandon_all(self, why: str) -> None:
-        """Stop every lane of this run."""
-        for number, gang in list(self.session._gangs.items()):
-            with suppress(ClusterError):  # the error that brought us here says more
-                self.session._call("end", run=self.session.run_id, gang=gang.order.gang, why=why)
-            self._forget(number)

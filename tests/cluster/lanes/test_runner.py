@@ -11,7 +11,7 @@ import dagtrain as dt
 from dagtrain.cluster.channels import Phase
 from dagtrain.cluster.lanes.placement import Candidate, place
 from dagtrain.cluster.lanes.runner import LaneRunner, Rows
-from dagtrain.cluster.lanes.session import shape_of
+from dagtrain.cluster.lanes.stretch import shape_of
 from dagtrain.train.inline import StepRunner
 from dagtrain.train.update import Update
 
