@@ -30,9 +30,9 @@ _UNLIMITED = 4 << 30
 """What a worker without a limit of memory counts for."""
 
 
-def _worker_of(where: Mapping[Any, list[str]], others: list[str], key: Any) -> list[str]:
-    """The workers that a task should run on."""
-    return where.get(key, others)
+def _workers_for(where: Mapping[Any, list[str]], key: Any) -> list[str]:
+    """The workers that a task should run on; none of them by name if any will do."""
+    return where.get(key, [])
 
 
 class LanesSession(ClusterSession):
@@ -131,7 +131,7 @@ class LanesSession(ClusterSession):
             holders = self.client.sync(self.client.scheduler.who_has, keys=wanted, callback_timeout=ANSWER) if wanted else {}
             near = (sorted({w for o in origins for w in holders.get(o, ())}) for origins in source.origins)
             where = {key: workers for key, workers in zip(keys, near, strict=True) if workers}
-            with dask.annotate(workers=partial(_worker_of, where, list(self.workers)), allow_other_workers=True):
+            with dask.annotate(workers=partial(_workers_for, where), allow_other_workers=True):
                 self._held[name] = (source, self._submit(graph, keys), keys)
         return self._held[name][2]  # type: ignore[no-any-return]  # held values are of all kinds
 

@@ -36,7 +36,7 @@ def test_a_worker_killed_at_any_moment(client, kill_at, plain, moment, step):
     history = plain.fit(plain.trainer(engine="lanes"))
     assert os.path.exists(mark)
     same_weights(history, plain.inline)
-    assert "was lost" in str(history.events)
+    assert "repeated from there" in str(history.events)
 
 
 @pytest.mark.parametrize(("moment", "lane"), [("square", 0), ("update", 1), ("compute", 2)])
@@ -58,6 +58,15 @@ def test_several_workers_killed_at_once(client, kill_at, plain, moment, step, ot
     assert os.path.exists(mark)
     same_weights(history, plain.inline)
     trainer.ledger().verify()
+
+
+def test_all_workers_killed_that_held_the_data(client, kill_at, mixed):
+    """Its partitions go where what they are made from lies: that is of no use once all of those workers are gone."""
+    mark = kill_at("update", 5, others=2)
+    x, y = (client.submit(lambda array: array, array[: mixed.rows], pure=False) for array in mixed.digits[:2])
+    history = mixed.trainer(engine="lanes").fit([x], [y], epochs=mixed.epochs, batch_size=mixed.batch_size, verbose=0)
+    assert os.path.exists(mark)
+    same_weights(history, mixed.inline)
 
 
 def test_killed_again_and_again(client, kill_at, plain):
@@ -87,7 +96,7 @@ def test_a_worker_that_stops_without_a_word(client, settings, strike_at, plain):
     history = plain.fit(plain.trainer(engine="lanes"))
     assert os.path.exists(mark)
     same_weights(history, plain.inline)
-    assert "silent for 2 s" in str(history.events)
+    assert "silent" in str(history.events)
 
 
 def test_a_link_that_breaks(client, settings, strike_at, plain):
