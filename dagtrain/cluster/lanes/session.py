@@ -31,7 +31,7 @@ _UNLIMITED = 4 << 30
 
 
 def _workers_for(where: Mapping[Any, list[str]], key: Any) -> list[str]:
-    """The workers that a task should run on; none of them by name if any will do."""
+    """The workers that a task should run on; none by name where any will do: Dask keeps what has lost all of its workers from new ones."""
     return where.get(key, [])
 
 

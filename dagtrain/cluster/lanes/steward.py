@@ -147,10 +147,6 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
 
     def add_worker(self, scheduler: Any, worker: str) -> None:
         """A worker joined."""
-        # Tasks that may run elsewhere, too, but lost their workers when there was no other, Dask would never give to this one.
-        for task in scheduler.unrunnable:
-            if task.loose_restrictions and scheduler.workers.keys().isdisjoint(task.worker_restrictions or ()):
-                task.worker_restrictions = None
         for run in self.runs.values():
             run.change.set()
 
