@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import threading
@@ -10,12 +11,42 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import Any
 
+import click
+
 from dagtrain.errors import ArgumentError, ClusterError
 
-__all__ = ["connect", "connected"]
+__all__ = ["connect", "connected", "never_lost"]
 
 TIMEOUT = 8
 """Seconds to wait for a scheduler, and then for its first worker."""
+
+
+@contextmanager
+def never_lost() -> Iterator[None]:
+    """Ctrl-C that comes while the garbage collector calls back comes again a moment later.
+
+    Python drops exceptions of such callbacks. Dask has one, and it is called most where much is imported and compiled: just when a
+    command begins, and one sees that it is the wrong one.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
+        yield
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        deaf = {getattr(getattr(call, "__func__", call), "__code__", None) for call in gc.callbacks}
+        while frame is not None:
+            if frame.f_code in deaf:
+                threading.Timer(0.05, signal.raise_signal, [number]).start()
+                return
+            frame = frame.f_back
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -36,6 +67,8 @@ def connected(workers: int | None, scheduler: str | None, engine: str) -> Iterat
     if engine == "inline" or (workers is None and scheduler is None):
         if engine in ("lanes", "scheduler"):
             raise ArgumentError(f"the engine {engine} needs a cluster: add --workers 2, or --scheduler ADDRESS.")
+        if workers is not None or scheduler is not None:
+            click.echo("The engine inline works in this process: no cluster is used.", err=True)
         yield None
         return
     with local(workers) if workers is not None else connect(str(scheduler)) as client:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from dagtrain._version import __version__
+from dagtrain.cli.cluster import never_lost
 from dagtrain.cli.draw import draw_expression
 from dagtrain.cli.info import info
 from dagtrain.cli.scale import plan_scale
@@ -27,7 +28,8 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            with never_lost():
+                return super().invoke(ctx)
         except DagtrainError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(USER_ERROR)

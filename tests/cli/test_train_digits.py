@@ -1,9 +1,12 @@
+import gc
 import json
 import os
 import signal
 import time
 
 import pytest
+
+from dagtrain.cli.cluster import never_lost
 
 KEYS = ["accuracy", "loss", "fingerprint", "engine", "workers", "shards", "epochs", "seconds", "samples_per_second"]
 
@@ -55,6 +58,36 @@ def test_control_c_ends_with_one_line_and_130(process, everyone):
     _, err = found.communicate(timeout=30)
     assert found.returncode == 130
     assert err.strip() == "Stopped by Ctrl-C."
+
+
+def test_control_c_is_not_lost_in_the_garbage_collector():
+    pressed = []
+
+    def press(phase, details):
+        if not pressed:
+            pressed.append(phase)
+            signal.raise_signal(signal.SIGINT)
+
+    def collect_and_wait():
+        gc.collect()
+        time.sleep(10)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.callbacks.append(press)
+    try:
+        with pytest.raises(KeyboardInterrupt), never_lost():
+            collect_and_wait()
+        assert pressed
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        gc.callbacks.remove(press)
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_cluster_that_is_not_used_is_told(command):
+    result = command("train", "digits", "--epochs", "1", "--no-pictures", "--engine", "inline", "--workers", "2")
+    assert result.exit_code == 0
+    assert "works in this process: no cluster is used" in result.stderr
 
 
 @pytest.mark.parametrize(
