@@ -33,11 +33,17 @@ def never_lost() -> Iterator[None]:
         yield
         return
 
+    def again(number: int) -> None:
+        if hasattr(signal, "pthread_kill"):  # one that is raised in another thread does not wake the main thread from a wait
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
+        else:
+            signal.raise_signal(number)
+
     def handle(number: int, frame: Any) -> None:
         deaf = {getattr(getattr(call, "__func__", call), "__code__", None) for call in gc.callbacks}
         while frame is not None:
             if frame.f_code in deaf:
-                threading.Timer(0.05, signal.raise_signal, [number]).start()
+                threading.Timer(0.05, again, [number]).start()
                 return
             frame = frame.f_back
         raise KeyboardInterrupt

@@ -232,8 +232,8 @@ class Stretch:
                 self.session.call("probe", run=self.session.run_id, pair=list(pair))
             case Abandon(number, why, failure):
                 self._abandon(number, why)
-                what = "repeated from there" if failure else "placed anew"
-                self.watch.event(f"step {self.base + self.conductor.committed.step}: {why}; {what}")
+                what = f"repeated from step {self.base + self.conductor.committed.step}" if failure else "placed anew"
+                self.watch.event(f"{why}; {what}")
             case Done(held):
                 return self._finish(held)
             case GiveUp(why):
@@ -344,12 +344,21 @@ class Stretch:
         return None
 
     def _receive(self, future: Any, worker: str) -> Any:
-        """The value of a task that is done, by way of the scheduler; None if the worker that held it is gone.
+        """The value of a task that a lane has told is done, by way of the scheduler; None if the worker that held it is gone.
 
         `Future.result` would wait for a lost task to be repeated, which cannot be; and one that is given up while it gathers can leave the
         client unable to gather anything ever after.
         """
-        client = self.session.client
+        client, deadline = self.session.client, time.monotonic() + ANSWER
+        while not future.done():  # a lane's word goes ahead of its task's end
+            if worker not in self.session.workers or time.monotonic() > deadline:
+                return None
+            with suppress(TimeoutError):
+                future.exception(timeout=_LOOK)
+                break
+            self._take(self.session.look(0.0))
+        if future.status != "finished":
+            return None
         try:
             answer = client.sync(client.scheduler.gather, keys=[future.key], callback_timeout=ANSWER)
         except Exception as error:

@@ -36,7 +36,7 @@ def test_a_worker_killed_at_any_moment(client, kill_at, plain, moment, step):
     history = plain.fit(plain.trainer(engine="lanes"))
     assert os.path.exists(mark)
     same_weights(history, plain.inline)
-    assert "repeated from there" in str(history.events)
+    assert "repeated from step" in str(history.events)
 
 
 @pytest.mark.parametrize(("moment", "lane"), [("square", 0), ("update", 1), ("compute", 2)])
