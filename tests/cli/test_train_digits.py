@@ -69,11 +69,11 @@ def test_control_c_is_not_lost_in_the_garbage_collector():
             signal.raise_signal(signal.SIGINT)
 
     def collect_and_wait():
+        gc.callbacks.append(press)
         gc.collect()
         time.sleep(10)
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    gc.callbacks.append(press)
     try:
         with pytest.raises(KeyboardInterrupt), never_lost():
             collect_and_wait()
