@@ -12,6 +12,10 @@ from dagtrain.transform import verify
 LARGEST_CHECKED = 3000
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults", choices=("short", "full"), default="short", help="how long the tests of faults may take")
+
+
 @pytest.fixture(autouse=True)
 def checked_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Verify each new graph; those of more nodes than `LARGEST_CHECKED` are left to the tests that make them."""

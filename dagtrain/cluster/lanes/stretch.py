@@ -237,7 +237,8 @@ class Stretch:
             case Done(held):
                 return self._finish(held)
             case GiveUp(why):
-                raise ClusterError(f"training cannot go on: {why}")
+                hint = " See the workers' logs: a nanny ends a worker that exceeds its limit of memory." if "was lost" in why else ""
+                raise ClusterError(f"training cannot go on: {why}.{hint}")
         return None
 
     # ---- instructions

@@ -1,0 +1,63 @@
+"""A driver in a process of its own, for tests that kill it or put it on another host.
+
+    driver.py SCHEDULER SETTINGS      a JSON object: epochs, checkpoint, and those of the engine
+
+Says ``{"epoch": n}`` after each epoch and waits for a line; in the end, what came of it. It works on a small network of two blocks.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import dagtrain as dt
+from dagtrain.cluster.lanes import LanesEngine, Patience
+from dagtrain.errors import DagtrainError
+
+
+class Reporter:
+    """Says where training is."""
+
+    def start(self, told: Any) -> None:
+        pass
+
+    def step(self, done: int, total: int, loss: float) -> None:
+        pass
+
+    def finish(self, told: Any) -> None:
+        pass
+
+    def epoch(self, row: Any) -> None:
+        say(epoch=row["epoch"])
+        sys.stdin.readline()
+
+
+def say(**what: Any) -> None:
+    print(json.dumps(what), flush=True)
+
+
+def train(engine: Any, reporter: Any = None, epochs: int = 8, checkpoint: str | None = None) -> Any:
+    """History of the run that all tests of faults look at: statistics, random numbers, a norm; in four steps an epoch, the last of 4 samples."""
+    digits = dt.data.load_digits()
+    model = dt.nn.Sequential([dt.nn.BatchNorm(), dt.nn.Dense(1024, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(10)])
+    optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2))
+    trainer = dt.Trainer(model, loss="cross_entropy", optimizer=optimizer, shards=8, engine=engine)
+    options = {"epochs": epochs, "batch_size": 64, "verbose": 0, "reporter": reporter}
+    return trainer.fit(digits.x[:196], digits.y[:196], checkpoint=checkpoint, resume=checkpoint is not None, **options)
+
+
+def main(address: str, epochs: int = 8, checkpoint: str | None = None, patience: dict[str, Any] | None = None, **options: Any) -> None:
+    from distributed import Client
+
+    with Client(address) as client:
+        try:
+            history = train(LanesEngine(client, patience=Patience(**patience or {}), **options), Reporter(), epochs, checkpoint)
+        except DagtrainError as error:
+            say(error=f"{type(error).__name__}: {error}")
+        else:
+            say(fingerprint=history.fingerprint, events=[str(event) for event in history.events])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], **json.loads(sys.argv[2]))

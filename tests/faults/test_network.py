@@ -1,0 +1,91 @@
+"""Workers on hosts of their own, between which the network fails: the run goes on or recovers, to the same weights."""
+
+import contextlib
+import threading
+
+import pytest
+
+FAST = {"link": 2, "silence": 3, "patience": {"most": 2, "cut": 1}}
+
+
+@pytest.fixture
+def two(hosts):
+    """Workers on two hosts."""
+    hosts.scheduler()
+    for host in ("w1", "w2"):
+        hosts.worker(host)
+    return hosts
+
+
+@pytest.mark.timeout(90)
+def test_a_cut_between_two_workers_alone(network, two, wanted):
+    """Scheduler and driver reach both, so that nobody seems dead: the lanes must see it."""
+    driver = two.driver(**FAST)
+    driver.until(3)
+    network("cut", "w1", "w2")
+    try:
+        told = driver.end()
+    finally:
+        network("mend", "w1", "w2")
+    assert told["fingerprint"] == wanted()
+    assert "the link to lane" in str(told["events"])
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("seconds", [0.3, 6])
+def test_a_cut_that_heals(network, two, wanted, thorough, seconds):
+    """A short one is bridged by the network's own repetitions; after a long one, both workers are used again."""
+    if seconds > 1 and not thorough:
+        pytest.skip("takes long: in the full form, by scripts/soak")
+    driver = two.driver(epochs=12, **FAST)
+    driver.until(2)
+    network("cut", "w1", "w2")
+    heal = threading.Timer(seconds, network, ("mend", "w1", "w2"))
+    heal.start()
+    try:
+        driver.go()
+        driver.until(11)
+    finally:
+        heal.join()
+    assert driver.end()["fingerprint"] == wanted(12)
+
+
+@pytest.mark.timeout(90)
+def test_a_host_that_is_cut_off_from_all(network, two, wanted, thorough):
+    if not thorough:
+        pytest.skip("takes long: in the full form, by scripts/soak")
+    driver = two.driver(**FAST)
+    driver.until(3)
+    network("unplug", "w2")
+    try:
+        told = driver.end()
+    finally:
+        network("plug", "w2")
+    assert told["fingerprint"] == wanted()
+    assert "10.77.0.3" in str(told["events"])
+
+
+@pytest.mark.timeout(120)
+def test_a_network_that_loses_packets(network, two, wanted, thorough):
+    """Nothing gets through for a third of the time."""
+    epochs = 60 if thorough else 12
+    driver = two.driver(epochs=epochs, **FAST)
+    driver.until(1)
+    end = threading.Event()
+
+    def lose():
+        while not end.wait(0.1):
+            network("cut", "w1", "w2")
+            end.wait(0.05)
+            network("mend", "w1", "w2")
+
+    losing = threading.Thread(target=lose)
+    losing.start()
+    try:
+        told = driver.end()
+    finally:
+        end.set()
+        losing.join()
+        with contextlib.suppress(Exception):
+            network("mend", "w1", "w2")
+    assert told["fingerprint"] == wanted(epochs)

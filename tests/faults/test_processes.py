@@ -1,0 +1,105 @@
+"""Processes are killed or stopped from outside, at moments that nobody chose: the weights stay the same, or an error says how to go on."""
+
+import os
+import random
+import signal
+import threading
+import time
+
+import dask
+import pytest
+from distributed import Client, LocalCluster
+
+from dagtrain.cluster.lanes import LanesEngine, Patience
+
+
+class Slow:
+    """A reporter that takes its time, so that a run lasts as long as its faults do."""
+
+    start = finish = step = staticmethod(lambda *told: None)
+
+    def __init__(self, end, last):
+        self.end, self.last = end, last
+
+    def epoch(self, row):
+        self.end.wait(60 if row["epoch"] == self.last else 0.1)
+
+
+@pytest.fixture(scope="module")
+def client():
+    patience = dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})
+    options = {"n_workers": 3, "threads_per_worker": 1, "dashboard_address": ":0", "memory_limit": 0}
+    with patience, LocalCluster(**options) as cluster, Client(cluster) as made:
+        yield made
+
+
+def strike(client, rng, signals, times, end):
+    """A signal to a worker, chosen by chance, at moments chosen by chance."""
+    try:
+        for _ in range(times):
+            time.sleep(rng.uniform(0.1, 0.8))
+            pids = client.run_on_scheduler(lambda dask_scheduler: [w.pid for w in dask_scheduler.workers.values()])
+            if pids:
+                os.kill(rng.choice(pids), rng.choice(signals))
+    finally:
+        end.set()
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("signals", [[signal.SIGKILL], [signal.SIGKILL, signal.SIGSTOP]], ids=["killed", "killed or stopped"])
+def test_workers_struck_at_random(client, train, wanted, thorough, seed, signals):
+    if seed and not thorough:
+        pytest.skip("one seed is enough for the short form; scripts/soak takes all")
+    client.wait_for_workers(3, timeout=60)
+    end = threading.Event()
+    striking = threading.Thread(target=strike, args=(client, random.Random(seed), signals, 4 if thorough else 2, end))
+    striking.start()
+    try:
+        history = train(LanesEngine(client, patience=Patience(most=2), silence=3), Slow(end, 12), epochs=12)
+    finally:
+        striking.join()
+    assert history.fingerprint == wanted(12)
+    assert history.events, "nothing struck"
+
+
+@pytest.mark.timeout(120)
+def test_two_runs_at_once_while_a_worker_is_killed(client, train, wanted):
+    client.wait_for_workers(3, timeout=60)
+    end, found = threading.Event(), []
+
+    def run():
+        found.append(train(LanesEngine(client, patience=Patience(most=2)), Slow(end, 8)).fingerprint)
+
+    runs = [threading.Thread(target=run) for _ in range(2)]
+    for each in runs:
+        each.start()
+    strike(client, random.Random(0), [signal.SIGKILL], 1, end)
+    for each in runs:
+        each.join()
+    assert found == [wanted()] * 2
+
+
+@pytest.mark.timeout(90)
+def test_a_killed_driver_is_gone_on_with_by_another(machines, wanted, tmp_path):
+    machines.scheduler()
+    machines.worker()
+    first = machines.driver(checkpoint=str(tmp_path))
+    first.until(3)
+    os.kill(first.pid, signal.SIGKILL)
+    told = machines.driver(checkpoint=str(tmp_path)).end()
+    assert told["fingerprint"] == wanted()
+    assert "went on from" in str(told["events"])
+
+
+@pytest.mark.timeout(90)
+def test_a_killed_scheduler_is_an_error_that_says_how_to_go_on(machines, wanted, tmp_path):
+    scheduler = machines.scheduler()
+    machines.worker()
+    driver = machines.driver(checkpoint=str(tmp_path))
+    driver.until(3)
+    os.kill(scheduler.pid, signal.SIGKILL)
+    assert "resume=True" in driver.end()["error"]
+    machines.scheduler()
+    machines.worker()
+    assert machines.driver(checkpoint=str(tmp_path)).end()["fingerprint"] == wanted()
