@@ -38,7 +38,7 @@ def say(**what: Any) -> None:
 
 
 def train(engine: Any, reporter: Any = None, epochs: int = 8, checkpoint: str | None = None) -> Any:
-    """History of the run that all tests of faults look at: statistics, random numbers, a norm; in four steps an epoch, the last of 4 samples."""
+    """History of the run that all tests of faults look at: statistics, random numbers, a norm; the last step of an epoch has 4 samples."""
     digits = dt.data.load_digits()
     model = dt.nn.Sequential([dt.nn.BatchNorm(), dt.nn.Dense(1024, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(10)])
     optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2))
