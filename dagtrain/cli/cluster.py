@@ -23,9 +23,9 @@ TIMEOUT = 8
 
 @contextmanager
 def never_lost() -> Iterator[None]:
-    """Ctrl-C that comes while the garbage collector calls back comes again a moment later.
+    """Ctrl-C that comes while the garbage collector calls back, or ends an object, comes again a moment later.
 
-    Python drops exceptions of such callbacks. Dask has one, and it is called most where much is imported and compiled: just when a
+    Python drops exceptions of such calls. Dask has one, and it is called most where much is imported and compiled: just when a
     command begins, and one sees that it is the wrong one.
     """
     before = signal.getsignal(signal.SIGINT)
@@ -42,7 +42,7 @@ def never_lost() -> Iterator[None]:
     def handle(number: int, frame: Any) -> None:
         deaf = {getattr(getattr(call, "__func__", call), "__code__", None) for call in gc.callbacks}
         while frame is not None:
-            if frame.f_code in deaf:
+            if frame.f_code in deaf or frame.f_code.co_name == "__del__":
                 threading.Timer(0.05, again, [number]).start()
                 return
             frame = frame.f_back

@@ -73,6 +73,7 @@ def test_control_c_is_not_lost_in_the_garbage_collector():
         gc.collect()
         time.sleep(10)
 
+    gc.collect()  # what other tests have left
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt), never_lost():
