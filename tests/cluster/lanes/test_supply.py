@@ -100,9 +100,10 @@ def most_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is measured in Linux's units")
 def test_data_five_times_as_large_as_a_worker_may_be() -> None:
-    limit, rows = 256 << 20, 16_384
+    limit, rows = 384 << 20, 8192
     count = 5 * limit // (rows * 1024) + 1
     blocks = [da.from_delayed(dask.delayed(block)(i, rows), (rows, 256), "f4") for i in range(count)]
     x = da.concatenate(blocks)
