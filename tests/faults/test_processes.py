@@ -18,10 +18,11 @@ class Slow:
 
     start = finish = step = staticmethod(lambda *told: None)
 
-    def __init__(self, end, last):
-        self.end, self.last = end, last
+    def __init__(self, begun, end, last):
+        self.begun, self.end, self.last = begun, end, last
 
     def epoch(self, row):
+        self.begun.set()
         self.end.wait(60 if row["epoch"] == self.last else 0.1)
 
 
@@ -33,8 +34,9 @@ def client():
         yield made
 
 
-def strike(client, rng, signals, times, end):
+def strike(client, rng, signals, times, begun, end):
     """A signal to a worker, chosen by chance, at moments chosen by chance."""
+    begun.wait(60)
     try:
         for _ in range(times):
             time.sleep(rng.uniform(0.1, 0.8))
@@ -52,11 +54,11 @@ def test_workers_struck_at_random(client, train, wanted, thorough, seed, signals
     if seed and not thorough:
         pytest.skip("one seed is enough for the short form; scripts/soak takes all")
     client.wait_for_workers(3, timeout=60)
-    end = threading.Event()
-    striking = threading.Thread(target=strike, args=(client, random.Random(seed), signals, 4 if thorough else 2, end))
+    begun, end = threading.Event(), threading.Event()
+    striking = threading.Thread(target=strike, args=(client, random.Random(seed), signals, 4 if thorough else 2, begun, end))
     striking.start()
     try:
-        history = train(LanesEngine(client, patience=Patience(most=2), silence=3), Slow(end, 12), epochs=12)
+        history = train(LanesEngine(client, patience=Patience(most=2), silence=3), Slow(begun, end, 12), epochs=12)
     finally:
         striking.join()
     assert history.fingerprint == wanted(12)
@@ -66,15 +68,15 @@ def test_workers_struck_at_random(client, train, wanted, thorough, seed, signals
 @pytest.mark.timeout(120)
 def test_two_runs_at_once_while_a_worker_is_killed(client, train, wanted):
     client.wait_for_workers(3, timeout=60)
-    end, found = threading.Event(), []
+    begun, end, found = threading.Event(), threading.Event(), []
 
     def run():
-        found.append(train(LanesEngine(client, patience=Patience(most=2)), Slow(end, 8)).fingerprint)
+        found.append(train(LanesEngine(client, patience=Patience(most=2)), Slow(begun, end, 8)).fingerprint)
 
     runs = [threading.Thread(target=run) for _ in range(2)]
     for each in runs:
         each.start()
-    strike(client, random.Random(0), [signal.SIGKILL], 1, end)
+    strike(client, random.Random(0), [signal.SIGKILL], 1, begun, end)
     for each in runs:
         each.join()
     assert found == [wanted()] * 2

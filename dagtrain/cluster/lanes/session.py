@@ -9,6 +9,7 @@ from typing import Any
 
 import dask
 import numpy as np
+from distributed.comm import CommClosedError
 
 from dagtrain.cluster.lanes.bounds import Bounds
 from dagtrain.cluster.lanes.conductor import Patience
@@ -26,6 +27,8 @@ from dagtrain.train.state import State
 __all__ = ["LanesSession"]
 
 Array = np.ndarray[Any, Any]
+_ATTEMPTS = 5
+"""To set up what the lanes need on the cluster."""
 _UNLIMITED = 4 << 30
 """What a worker without a limit of memory counts for."""
 
@@ -56,8 +59,8 @@ class LanesSession(ClusterSession):
 
     def __enter__(self) -> LanesSession:
         try:
-            self.client.register_plugin(Steward())
-            self.client.register_plugin(Hall())
+            self._register(Steward())
+            self._register(Hall())
         except Exception as error:
             raise ClusterError(
                 f"the lanes could not be set up on the cluster: {type(error).__name__}: {error}. The scheduler and the workers "
@@ -65,6 +68,17 @@ class LanesSession(ClusterSession):
             ) from error
         self.call("open", run=self.run_id, client=self.client.id, silence=self.silence)
         return self
+
+    def _register(self, plugin: Any) -> None:
+        """Set a plugin up; once more where a worker dies just then, of which Dask tells by closing the client's connection."""
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                self.client.register_plugin(plugin)
+            except CommClosedError:
+                if not left or self.client.status != "running":
+                    raise
+            else:
+                return
 
     def __exit__(self, *details: object) -> None:
         with suppress(ClusterError):  # a scheduler that is gone has ended everything

@@ -109,7 +109,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         return {
             "reports": list(found.reports),
             "present": {
-                w.address: {"host": w.host, "threads": w.nthreads, "memory": w.memory_limit}
+                w.address: {"host": w.host, "threads": w.nthreads, "memory": w.memory_limit, "paused": w.status == Status.paused}
                 for w in workers.values()
                 if w.status not in (Status.closing, Status.closed)
             },

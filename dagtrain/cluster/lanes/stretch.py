@@ -237,9 +237,17 @@ class Stretch:
             case Done(held):
                 return self._finish(held)
             case GiveUp(why):
-                hint = " See the workers' logs: a nanny ends a worker that exceeds its limit of memory." if "was lost" in why else ""
-                raise ClusterError(f"training cannot go on: {why}.{hint}")
+                raise ClusterError(f"training cannot go on: {why}.{self._hint(why)}")
         return None
+
+    def _hint(self, why: str) -> str:
+        """Where to look for the cause."""
+        paused = sorted(address for address, facts in self.session.workers.items() if facts["paused"])
+        if paused:
+            return (
+                f" These workers are paused, since their memory is nearly full: {', '.join(paused)}. Give them more."
+            )
+        return " See the workers' logs: a nanny ends a worker that exceeds its limit of memory." if "was lost" in why else ""
 
     # ---- instructions
 

@@ -7,6 +7,7 @@ import dask
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
+from distributed.comm import CommClosedError
 
 import dagtrain as dt
 from dagtrain.cluster.lanes import Patience
@@ -85,6 +86,21 @@ def test_a_worker_killed_in_an_evaluation(client, kill_at, digits, mixed):
     same_weights(history, mixed.inline)
     alone = mixed.fit(mixed.trainer(engine="inline"), validation_data=digits[2:])
     assert history.history["val_loss"] == alone.history["val_loss"]
+
+
+def test_a_worker_lost_while_the_lanes_are_set_up(threads, monkeypatch, plain):
+    """Dask then breaks off the connection that asked for it."""
+    register, seen = Client.register_plugin, []
+
+    def lose_one(self, plugin):
+        seen.append(plugin.name)
+        if len(seen) == 2:
+            raise CommClosedError("it was another worker's connection")
+        return register(self, plugin)
+
+    monkeypatch.setattr(Client, "register_plugin", lose_one)
+    same_weights(plain.fit(plain.trainer(engine="lanes")), plain.inline)
+    assert len(seen) == 3
 
 
 # ---- stopped, or failing
