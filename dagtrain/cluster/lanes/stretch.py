@@ -244,9 +244,7 @@ class Stretch:
         """Where to look for the cause."""
         paused = sorted(address for address, facts in self.session.workers.items() if facts["paused"])
         if paused:
-            return (
-                f" These workers are paused, since their memory is nearly full: {', '.join(paused)}. Give them more."
-            )
+            return f" These workers are paused, since their memory is nearly full: {', '.join(paused)}. Give them more."
         return " See the workers' logs: a nanny ends a worker that exceeds its limit of memory." if "was lost" in why else ""
 
     # ---- instructions
