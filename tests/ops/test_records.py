@@ -181,7 +181,7 @@ def test_ufunc_of_nothing_is_nothing(name: str) -> None:
     dtype = op.samples[0].draws[0].dtype
     nodes = [dt.input(f"x{i}", (0, 3), dtype) for i in range(len(op.samples[0].draws))]
     node = op(*nodes)
-    (value,) = interpret(Graph.of(node), *(np.zeros((0, 3)) for _ in nodes))
+    (value,) = interpret(Graph.of(node), *(np.zeros((0, 3), dtype) for _ in nodes))
     assert value.shape == (0, 3)
 
 

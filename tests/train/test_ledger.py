@@ -126,7 +126,7 @@ class Careless(InlineEngine):
         session = super().session(program, source)
         run = session.run  # type: ignore[attr-defined]
 
-        def careless(state: Any, batches: Any, watch: Any) -> Any:
+        def careless(state: Any, batches: Any, watch: Any, following: Any = ()) -> Any:
             return run(state, [self.rows(i, batch) for i, batch in enumerate(batches)], watch)
 
         session.run = careless  # type: ignore[attr-defined]
