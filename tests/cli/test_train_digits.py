@@ -61,6 +61,7 @@ def test_control_c_ends_with_one_line_and_130(process, everyone):
 
 PRESSED_IN_COLLECTOR = """
 import gc, signal, time
+from dagtrain.cli.cluster import never_lost
 pressed = []
 def press(phase, details):
     if not pressed:
