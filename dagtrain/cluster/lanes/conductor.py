@@ -255,6 +255,12 @@ class Conductor:
         if reached:
             self._cut.pop(frozenset(pair), None)
 
+    def stateless(self, gang: int) -> None:
+        """The worker from which a gang was to have its state has it no more."""
+        if self._is_current(gang):
+            self.failed(gang, "the state was lost where it lay")
+            self.lost()
+
     def lost(self) -> None:
         """The committed state could not be had from anywhere: go on from the client's copy."""
         self.committed, self.finished = self.safe, False

@@ -83,7 +83,9 @@ class Stopped(NamedTuple):
     why: str
 
 
-def run_lane(gang: GangOrder, number: int, order: SegmentOrder, parts: StepParts, feed: LaneFeed, before: State | None, *data: Any) -> Any:
+def run_lane(
+    gang: GangOrder, number: int, order: SegmentOrder, parts: StepParts, feed: LaneFeed, before: State | Stopped | None, *data: Any
+) -> Any:
     """One lane's part of a segment.
 
     Parameters
@@ -105,10 +107,14 @@ def run_lane(gang: GangOrder, number: int, order: SegmentOrder, parts: StepParts
     worker = get_worker()
     hall = hall_of(worker)
     secede()
+    if isinstance(before, Stopped):  # Dask lost the state, and repeated its task when that task's gang was over
+        hall.report(gang.run, gang=gang.number, lane=number, segment=order.segment, kind="stateless")
+        hall.end(gang.gang, "the state to begin with was lost")
     lane = hall.lane(gang.gang, number, lambda: Lane(hall, gang, number))
     if lane is None:
         return Stopped(hall.why_ended(gang.gang) or "the gang was ended")
     try:
+        assert not isinstance(before, Stopped), "its gang was ended above"
         return lane.segment(order, parts, feed, before, data)
     except DagtrainError as error:
         hall.report(gang.run, gang=gang.number, lane=number, segment=order.segment, kind="error", why=f"{type(error).__name__}: {error}")

@@ -48,6 +48,7 @@ class LanesSession(ClusterSession):
         self._address = self.client.scheduler.address
         self._supply: Supply | None = None
         self.gangs: dict[int, Gang] = {}
+        self.begun = 0
         self.reached: Reached | None = None
         self.records: dict[tuple[int, int], dict[int, dict[str, Any]]] = {}
         self._seen = 0

@@ -132,7 +132,7 @@ class Stretch:
                 self.conductor.continue_from(reached.conductor)
                 return
             self.abandon_all("other steps are trained on")
-        self.conductor.gangs = max(session.gangs, default=-1) + 1
+        self.conductor.gangs = session.begun
 
     def _parts_key(self) -> str:
         return self.session._program(f"program-{self.parts.key[:8]}", self.parts)
@@ -169,6 +169,8 @@ class Stretch:
                     conductor.reported(gang, report["segment"], lane, report["seconds"])
                 case "probe":
                     conductor.probed(tuple(report["pair"]), report["reached"])
+                case "stateless":
+                    conductor.stateless(gang)
                 case "failed":
                     workers = self.session.gangs[gang].order.placement.workers if gang in self.session.gangs else ()
                     pairs = [(workers[lane], workers[p]) for p in report["cut"] if workers]
@@ -263,6 +265,7 @@ class Stretch:
         key = f"gang-{name}"
         session._held[key] = session.submit_to({key: DataNode(key, order)}, {key: placement.workers[0]})
         session.gangs[number] = Gang(order, key, self._parts_key(), {})
+        session.begun = number + 1  # a number that came again would be that of tasks which the scheduler may know yet
 
     def _candidates(self, workers: Sequence[str]) -> list[Candidate]:
         """Workers with what lies there: of the data, and of that of each shard."""

@@ -11,6 +11,9 @@ from distributed.comm import CommClosedError
 
 import dagtrain as dt
 from dagtrain.cluster.lanes import Patience
+from dagtrain.cluster.lanes.lane import Stopped
+from dagtrain.cluster.lanes.runner import LaneRunner
+from dagtrain.cluster.lanes.stretch import Stretch
 from dagtrain.data import BatchPlan
 from dagtrain.errors import ClusterError, ExecutionError, NotFiniteError
 
@@ -141,6 +144,32 @@ def test_a_lane_that_fails_for_no_reason_known_is_repeated(client, strike_at, pl
     assert os.path.exists(mark)
     same_weights(history, plain.inline)
     assert "just now there is none" in str(history.events)
+
+
+def test_a_state_that_is_lost_where_it_lies(threads, monkeypatch, plain):
+    """Dask repeats the task whose result it was, and gets from it that its gang is over."""
+    update, source, seen = LaneRunner.update, Stretch._source, []
+
+    def fail_once(self):
+        if self.state.step == 9 and not seen:
+            seen.append("failed")
+            raise MemoryError("just now there is none")
+        update(self)
+
+    def stale_once(self, held):
+        if held.gang < 0 or seen != ["failed"]:
+            return source(self, held)
+        seen.append("stale")
+        return self.session._hold("stale", Stopped("its gang is over"))
+
+    monkeypatch.setattr(LaneRunner, "update", fail_once)
+    monkeypatch.setattr(Stretch, "_source", stale_once)
+    trainer = plain.trainer(engine="lanes")
+    history = plain.fit(trainer)
+    assert seen == ["failed", "stale"]
+    same_weights(history, plain.inline)
+    trainer.ledger().verify()
+    assert "the state was lost where it lay" in str(history.events)
 
 
 def test_a_failure_that_comes_again_and_again_is_given_up(threads, settings, monkeypatch, plain):
