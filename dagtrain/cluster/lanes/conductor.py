@@ -373,6 +373,12 @@ class Conductor:
         ranked = sorted(staying, key=lambda w: (w not in at_work, -self._held.get(w, 0), w))
         return tuple(sorted(ranked[: self.lanes]))
 
+    @property
+    def is_apart(self) -> bool:
+        """Whether the network keeps workers of the gang from others that are there."""
+        at_work = set(self.gang.workers if self.gang is not None else ())
+        return any(len(pair & at_work) == 1 for pair in self._cut)
+
     def _begin(self) -> list[Action]:
         chosen = self._choose()
         if not chosen:

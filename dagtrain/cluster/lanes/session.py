@@ -49,6 +49,7 @@ class LanesSession(ClusterSession):
         self._supply: Supply | None = None
         self.gangs: dict[int, Gang] = {}
         self.begun = 0
+        self._home: tuple[str, ...] = ()
         self.reached: Reached | None = None
         self.records: dict[tuple[int, int], dict[int, dict[str, Any]]] = {}
         self._seen = 0
@@ -142,6 +143,10 @@ class LanesSession(ClusterSession):
         name = f"data {id(source)}"
         if name not in self._held:
             graph, keys = source.tasks()
+            if self._failures:
+                names = {key: (f"{key[0]}-f{self._failures}", *key[1:]) for key in keys}
+                graph = {names.get(key, key): node.substitute({}, key=names.get(key, key)) for key, node in graph.items()}
+                keys = [names[key] for key in keys]
             wanted = sorted({origin for origins in source.origins for origin in origins}, key=str)
             holders = self.client.sync(self.client.scheduler.who_has, keys=wanted, callback_timeout=ANSWER) if wanted else {}
             near = (sorted({w for o in origins for w in holders.get(o, ())}) for origins in source.origins)
@@ -150,8 +155,24 @@ class LanesSession(ClusterSession):
                 self._held[name] = (source, self._submit(graph, keys), keys)
         return self._held[name][2]  # type: ignore[no-any-return]  # held values are of all kinds
 
+    def settle(self, workers: tuple[str, ...]) -> None:
+        """Let what is submitted from now on lie with these workers, which the network keeps from others; none, where it keeps nobody.
+
+        What lay with those others alone would be waited for as long as the network fails: it is made anew, under another name.
+        """
+        if workers and workers != self._home:
+            self._failures += 1
+            self._held = {key: held for key, held in self._held.items() if key.startswith("gang-")}
+        self._home = workers
+
+    def _submit(self, graph: dict[Any, Any], keys: list[Any]) -> list[Any]:
+        if not self._home:
+            return super()._submit(graph, keys)
+        with dask.annotate(workers=list(self._home), allow_other_workers=True):
+            return super()._submit(graph, keys)
+
     def submit_to(self, graph: dict[Any, Any], workers: Mapping[Any, str]) -> list[Any]:
         """Tasks, each for one worker."""
         where = {key: [address] for key, address in workers.items()}
         with dask.annotate(workers=where.get, priority=10):
-            return self._submit(graph, list(graph))
+            return super()._submit(graph, list(graph))

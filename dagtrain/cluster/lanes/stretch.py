@@ -256,6 +256,7 @@ class Stretch:
         placement = place(self.shape, self._candidates(workers), self.supply.row_bytes(self.batches[0]))
         self.conductor.placed(number, placement.workers)
         session.placements.append(placement)
+        session.settle(placement.workers if self.conductor.is_apart else ())
         name = uuid.uuid4().hex
         patience = self.conductor.patience
         order = GangOrder(
@@ -311,8 +312,9 @@ class Stretch:
         if held.gang < 0:
             return self.session._hold(f"state-{self.session.run_id}-{uuid.uuid4().hex[:8]}", self.safe)
         gang = self.session.gangs[held.gang]
-        lane = gang.order.placement.workers.index(held.workers[0])
-        return gang.futures[held.segment, lane].key
+        at_work = self.conductor.gang.workers if self.conductor.gang is not None else ()
+        holder = next((w for w in held.workers if w in at_work), held.workers[0])
+        return gang.futures[held.segment, gang.order.placement.workers.index(holder)].key
 
     def _commit(self, segment: Commit) -> None:
         session, gang = self.session, self.session.gangs[segment.gang]
