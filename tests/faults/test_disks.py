@@ -1,0 +1,58 @@
+"""Disks that fill up, and saves that end at any system call: the last checkpoint that was whole always loads."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import dask
+import pytest
+from distributed import Client, LocalCluster
+
+import dagtrain as dt
+from dagtrain.cluster.lanes import LanesEngine
+from dagtrain.errors import CheckpointError
+
+SAVES = Path(__file__).with_name("saves.py")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system with room for one checkpoint of the run, which has 1 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.timeout(60)
+def test_a_disk_that_fills_while_lanes_are_at_work(small_disk, train, wanted):
+    """The run ends with what was wrong, and is gone on with where there is more room."""
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
+    with dask.config.set(scheduler=None), LocalCluster(**options) as cluster, Client(cluster) as client:
+        with pytest.raises(CheckpointError, match=r"No space left on device\. Free some space"):
+            train(LanesEngine(client), checkpoint=str(small_disk / "run"))
+        assert not any(client.run(lambda dask_worker: list(dask_worker.plugins["dagtrain-lanes"].lanes)).values())
+        dt.load(small_disk / "run")
+        shutil.copytree(small_disk / "run", small_disk.parent / "roomy")
+        assert train(LanesEngine(client), checkpoint=str(small_disk.parent / "roomy")).fingerprint == wanted()
+
+
+@pytest.mark.timeout(60)
+def test_a_save_killed_at_any_of_its_system_calls(tmp_path):
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    done = subprocess.run([sys.executable, str(SAVES), str(tmp_path / "one")], capture_output=True, text=True, timeout=60, check=False)
+    if "cannot attach" in done.stderr:
+        pytest.skip(done.stderr)
+    assert not done.returncode, done.stderr
+    seen = json.loads(done.stdout)
+    assert seen["calls"] == seen["old"] + seen["new"] >= 16
+    assert seen["old"] >= 8
+    assert seen["new"] >= 3
+    assert seen["files"] == 2
