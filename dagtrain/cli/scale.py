@@ -40,7 +40,7 @@ def sizes_of(ctx: click.Context, parameter: click.Parameter, text: str | None) -
 @click.option("--layers", callback=sizes_of, help="Instead of a model by name: widths of a dense network, as in 784,256,10.")
 @click.option("--parameters", type=click.IntRange(1), help="Instead of a model: so many parameters; needs --compute.")
 @click.option("--batch-size", type=click.IntRange(1), default=192, show_default=True, help="Samples of a step.")
-@click.option("--shards", type=click.IntRange(1), help="Parts of a batch; by default those that the batch size gives.")
+@click.option("--shards", type=click.IntRange(1), help="Parts of a batch. [8, as `dagtrain train`; else by the batch size]")
 @click.option("--compute", type=click.FloatRange(0), help="Milliseconds of one sample on one core, instead of measuring them here.")
 @click.option(
     "--gigabits", type=click.FloatRange(0, min_open=True), multiple=True, help="Network, in Gb/s; can be repeated. [1, 10 and 100]"
@@ -71,12 +71,15 @@ def plan_scale(
     What a step computes is measured on this machine; what lanes exchange is known from the model; the network is what you say. Nothing is
     sent anywhere.
     """
+    from dagtrain.cli.digits import Settings
     from dagtrain.cluster.lanes.scale import Network, Work, scaling, slower_from, worth_until
     from dagtrain.data.batches import auto_shards
 
     if sum(given is not None for given in (model, layers, parameters)) > 1:
         raise ArgumentError("MODEL, --layers and --parameters name the model in three ways: give one of them.")
-    shards = auto_shards(batch_size) if shards is None else shards
+    if shards is None:
+        by_name = layers is None and parameters is None
+        shards = min(Settings.shards, batch_size) if by_name else auto_shards(batch_size)
     if shards > batch_size:
         raise ArgumentError(f"{shards} shards are more than the {batch_size} samples of a batch: give fewer --shards.")
     if parameters is not None:

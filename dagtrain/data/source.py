@@ -280,7 +280,8 @@ def to_array(name: str, value: Any) -> tuple[Array, tuple[str, ...]]:
     try:
         return np.asarray(value), ()
     except (TypeError, ValueError) as error:
-        raise DataError(f"{name} ({type(value).__name__}) cannot be made an array: {error}") from error
+        cure = " Give every sample the same length, by padding or cutting." if "inhomogeneous" in str(error) else ""
+        raise DataError(f"{name} ({type(value).__name__}) cannot be made an array: {error}{cure}") from error
 
 
 def check_table(name: str, table: Any) -> np.dtype[Any]:

@@ -80,6 +80,7 @@ class Reporter:
         self._due = 0.0
         self._done = 0
         self._epochs: int | None = None
+        self._starred = False
         self._table = Table()
         self._begin({})
 
@@ -137,9 +138,10 @@ class Reporter:
         self._line(line)
 
     def finish(self, info: Mapping[str, Any]) -> None:
-        """Say how it ended: each entry of ``info`` that is not None on a line of its own."""
+        """Say how it ended, each entry of ``info`` that is not None on a line of its own, and what the stars mean."""
         self.close()
-        shown = {key.replace("_", " "): form(key, value) for key, value in info.items() if value is not None}
+        shown = {"*": "the best so far"} if self._starred else {}
+        shown |= {key.replace("_", " "): form(key, value) for key, value in info.items() if value is not None}
         width = max(map(len, shown), default=0)
         for name, text in shown.items():
             self._line(f"{name.ljust(width)}  {text}")
@@ -183,6 +185,7 @@ class Reporter:
         if cell.best and self._coloured:
             blank = len(text) - len(cell.text)
             return f"{text[:blank]}{_GREEN}{cell.text}{_PLAIN} "
+        self._starred |= cell.best
         return text + ("*" if cell.best else " ")
 
     def _line(self, text: str) -> None:

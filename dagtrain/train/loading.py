@@ -171,12 +171,16 @@ def _check_size(found: Checkpoint, model: Any) -> None:
         )
 
 
+_NOT_COMPUTED = ("_init", ".input_shape")
+"""Settings that change nothing of what a model with given arrays computes."""
+
+
 def _tell_differences(found: Checkpoint, model: Any) -> None:
     """A model of the same arrays that computes something else is the user's choice, and should not be a surprise."""
     different = [
         d
         for d in differences(complete(found.manifest.objective.get("model")), describe(model), "model")
-        if "_init" not in d.partition(":")[0]
+        if not d.partition(":")[0].endswith(_NOT_COMPUTED)
     ]
     if different:
         warnings.warn(f"the model given is not the one of {found.path}: {'; '.join(different)}.", UserWarning, stacklevel=3)

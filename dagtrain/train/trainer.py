@@ -114,6 +114,8 @@ class Trainer(Trained):
                 raise ArgumentError("parameters= goes with a plain cost function; a model makes its own from the seed.")
             self._objective = ModelObjective(model, loss, metrics)
         else:
+            if isinstance(model, list | tuple):
+                raise ArgumentError("a list of layers is no model yet: Trainer(dt.nn.Sequential([...]), loss=...).")
             if parameters is None and isinstance(loss, dict | list | tuple):
                 loss, parameters = None, loss  # Trainer(cost, parameters)
             if loss is not None or metrics:

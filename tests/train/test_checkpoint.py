@@ -317,6 +317,7 @@ def test_a_given_model_that_computes_something_else_is_told(folder: str) -> None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         dt.load(folder, trainer.model)
+        dt.load(folder, dt.nn.Sequential(list(trainer.model.layers), input_shape=X.shape[1:]))
 
 
 def distance(parameters: Any, x: Any, y: Any) -> Any:

@@ -47,7 +47,7 @@ DATA = {
     "a single number": (np.float32(3), np.int64(1), "single number"),
     "nothing": (None, LABELS, "x "),
     "no targets": (X, None, "targets"),
-    "ragged rows": ([[1.0, 2.0], [3.0]], [0, 1], "x "),
+    "ragged rows": ([[1.0, 2.0], [3.0]], [0, 1], "x .*same length"),
     "a string": ("digits", LABELS, "x is a str"),
     "a dict": ({"x": X}, LABELS, "x is a dict"),
     "a Delayed": (dask.delayed("digits"), LABELS, "partition 0: x is a str"),
@@ -164,6 +164,8 @@ def test_a_cost_function_needs_parameters_and_no_loss():
         dt.Trainer(lambda p, x: p)
     with pytest.raises(ArgumentError, match="its own loss"):
         dt.Trainer(lambda p, x: p, loss="huber", parameters={})
+    with pytest.raises(ArgumentError, match=r"Sequential\(\[\.\.\.\]\)"):
+        dt.Trainer([dt.nn.Dense(2)], loss="cross_entropy")
     with pytest.raises(ArgumentError, match="a model or a cost function, not a str"):
         dt.Trainer("network", parameters={})
 

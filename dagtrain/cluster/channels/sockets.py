@@ -28,8 +28,8 @@ from dagtrain.cluster.channels.frames import HEADER, Frame, Inbox, Malformed, Ou
 __all__ = ["SILENCE", "SocketLink", "silent", "tune"]
 
 SILENCE = 10.0
-_UNREACHABLE = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}
 """Seconds without any sign of life from the other kernel after which a connection is given up."""
+_UNREACHABLE = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}
 
 _BUFFER = 4 << 20
 _VECTORS = 64  # pieces in one call
@@ -91,6 +91,7 @@ class SocketLink:
         self._dropping: int | None = None  # bytes that are left of a frame nobody wants
         self._scratch = memoryview(bytearray(_SCRATCH))
         self._read_wants_write = self._write_wants_read = False
+        self._suspected = False
 
     def incoming(self, phase: int) -> list[Array]:
         """Where the peer's pieces of a phase arrive."""
@@ -191,9 +192,14 @@ class SocketLink:
         return "the connection ended in the middle of a frame"
 
     def check(self) -> None:
-        """See whether the other kernel is still there."""
-        if self.lost is None and silent(self.sock) > self._silence:
-            self.cut = self.lost is None
+        """See whether the other kernel is still there: it is not if it was silent at this look and at the one before.
+
+        Kernels answer probes of a closed window no more often than twice a second, so a sound connection may look silent for as long as
+        the answer to the next probe is under way.
+        """
+        before, self._suspected = self._suspected, self.lost is None and silent(self.sock) > self._silence
+        if before and self._suspected:
+            self.cut = True
             self._lose(f"its host has not answered for {self._silence:g} s")
 
     def _fail(self, error: OSError) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import importlib.util
 import pickle
@@ -74,7 +75,10 @@ class Gang:
     def run(self, work: Callable[[int], Any]) -> list[Any]:
         """What each lane's thread returns or raises."""
         futures = [self.threads.submit(work, i) for i in range(len(self.links))]
-        return [future.exception(60) or future.result() for future in futures]
+        if concurrent.futures.wait(futures, 60).not_done:
+            found = ["still running" if not f.done() else f.exception() or f.result() for f in futures]
+            raise TimeoutError(f"not all lanes ended within 60 s: {found}")
+        return [future.exception() or future.result() for future in futures]
 
     def connect(self, seconds: float = 30) -> Gang:
         offers = self.offers
