@@ -149,8 +149,9 @@ def report(curves: Sequence[Sequence[Any]], names: Sequence[str], weak: bool) ->
 
 def _about(work: Any, per_host: int) -> str:
     from dagtrain.draw.text import bytes_text
+    from dagtrain.train.update import blocks_of
 
-    owners, hosts = -(-work.parameters // work.block), f"{per_host} worker{'' if per_host == 1 else 's'} a host"
+    owners, hosts = len(blocks_of(work.parameters, work.block)), f"{per_host} worker{'' if per_host == 1 else 's'} a host"
     size, update = bytes_text(work.parameters * work.itemsize), work.update * work.parameters * 1e3
     lines = [
         f"{work.parameters:,} parameters ({size}), {work.batch:,} samples a step in {work.shards:,} shards, {hosts}.",

@@ -62,6 +62,13 @@ class State:
             self.parameters.copy(), self.statistics.copy(), {k: v.copy() for k, v in self.slots.items()}, self.step, self.rate_scale
         )
 
+    def assign(self, other: State) -> None:
+        """Take another state's numbers into this one's memory; both are of one layout."""
+        self.parameters[...], self.statistics[...] = other.parameters, other.statistics
+        for name, vector in other.slots.items():
+            self.slots[name][...] = vector
+        self.step, self.rate_scale = other.step, other.rate_scale
+
     def __sizeof__(self) -> int:
         return self.nbytes  # what Dask counts when it decides where tasks go
 

@@ -26,18 +26,34 @@ __all__ = ["BLOCK", "BoundUpdate", "Update", "blocks_of"]
 
 Array = np.ndarray[Any, Any]
 BLOCK = 65536
-"""Elements of a block: a call is worth its cost, and a block with its companions still lies in the caches (measured, with Adam)."""
+"""Most elements of a block: a call is worth its cost, and a block with its companions still lies in the caches (measured, with Adam)."""
+_EVENLY = 4
+"""Several blocks are so many, or a multiple: two owners, or four, then have equally many."""
+_LINE = 16
+"""Blocks begin at multiples of so many elements."""
 
 
-def blocks_of(size: int) -> list[slice]:
-    """The fixed blocks of a vector.
+def blocks_of(size: int, most: int | None = None) -> list[slice]:
+    """The fixed blocks of a vector: one, or several of about the same length.
+
+    Parameters
+    ----------
+    size
+        Elements of the vector.
+    most
+        Most elements of a block; `BLOCK` by default.
 
     Examples
     --------
     >>> [b.stop - b.start for b in blocks_of(150_000)]
-    [65536, 65536, 18928]
+    [37504, 37504, 37504, 37488]
     """
-    return [slice(a, min(a + BLOCK, size)) for a in range(0, size, BLOCK)]
+    most = BLOCK if most is None else most
+    count = -(-size // most)
+    if count > 1:
+        count = -(-count // _EVENLY) * _EVENLY
+    length = min(-(-size // (max(count, 1) * _LINE)) * _LINE, most)
+    return [slice(a, min(a + length, size)) for a in range(0, size, max(length, 1))]
 
 
 class _Tracing:

@@ -17,7 +17,7 @@ def test_one_of_the_trainers_has_several_blocks(make, fit_digits, request):
     trainer = make()
     fit_digits(trainer, epochs=1, rows=64)
     blocks = blocks_of(trainer.program.layout.size)
-    assert len(blocks) == {"plain": 1, "mixed": 2}[request.node.callspec.params["make"]]
+    assert len(blocks) == {"plain": 1, "mixed": 4}[request.node.callspec.params["make"]]
 
 
 @pytest.mark.parametrize("threads", [2, 3, 4, 8, 20])

@@ -89,14 +89,27 @@ def test_the_norm_is_that_of_all_blocks():
 
 @pytest.mark.parametrize("optimizer", [EACH["adam"], NORMS["clipped by norm"]], ids=["adam", "clipped by norm"])
 def test_the_blocks_may_be_updated_in_any_order(optimizer):
-    assert same_bits(by_blocks(optimizer, SEVERAL), by_blocks(optimizer, SEVERAL, order=[2, 0, 1]))
+    assert same_bits(by_blocks(optimizer, SEVERAL), by_blocks(optimizer, SEVERAL, order=[2, 0, 3, 1]))
 
 
 def test_blocks_lie_side_by_side_and_depend_on_the_size_alone():
     found = blocks_of(SEVERAL)
-    assert [b.stop - b.start for b in found] == [BLOCK, BLOCK, 1234]
+    assert [b.stop - b.start for b in found] == [33088, 33088, 33088, 33042]
     assert [b.start for b in found[1:]] == [b.stop for b in found[:-1]]
     assert blocks_of(0) == []
+
+
+@pytest.mark.parametrize("most", [1, 7, 16, 100, BLOCK])
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 99, 1000, 3 * BLOCK, 17 * BLOCK + 1])
+def test_blocks_cover_the_vector_evenly(size, most):
+    if size // most > 10_000:
+        pytest.skip("very many blocks")
+    lengths = [b.stop - b.start for b in blocks_of(size, most)]
+    assert sum(lengths) == size
+    assert max(lengths) == lengths[0] <= most
+    assert len(set(lengths[:-1])) <= 1
+    if most == BLOCK and size >= 1000:
+        assert min(lengths) >= 0.9 * max(lengths)
 
 
 def test_an_update_travels():

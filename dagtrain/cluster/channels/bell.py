@@ -4,11 +4,12 @@ A lane that has links by shared memory alone sleeps in the kernel on the doorbel
 too sleeps in poll; then those who write its doorbell also write a byte into its pipe. Threads of this process (an abort, a frame from
 Dask) wake it in the same way.
 
-    peer:  data, stamp, doorbell = a number never used before, wake
-    lane:  mark = doorbell, look at stamps, sleep unless doorbell ≠ mark
+    peer:  data, stamp, doorbell = a number never used before, barrier, wake if asleep
+    lane:  mark = doorbell, look at stamps, asleep = 1, barrier, sleep unless doorbell ≠ mark
 
 Peers write the doorbell without locking each other out. Nothing can get lost by it, because each value is new: whatever was written after
-the lane took its mark makes the word differ from the mark.
+the lane took its mark makes the word differ from the mark. And no sleeper is overlooked: of two that write and then look at what the other
+one writes, with a barrier between, at least one sees it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from dagtrain.cluster.channels.board import BY_PIPE, Memory
+from dagtrain.cluster.channels.board import ASLEEP, BY_PIPE, Memory
 from dagtrain.cluster.channels.host import strongly_ordered
 
 __all__ = ["FUTEX", "SLICE", "Bell", "Ringer", "fence"]
@@ -73,7 +74,7 @@ FUTEX = _futex()
 """None where its number is not known; all lanes then sleep in poll."""
 
 
-def _lock_twice() -> None:
+def _barrier() -> None:
     """Keep memory accesses before it apart from those after it: a release of a lock that an acquisition follows does."""
     with _LOCK:
         pass
@@ -81,7 +82,7 @@ def _lock_twice() -> None:
         pass
 
 
-fence: Callable[[], None] | None = None if strongly_ordered() else _lock_twice
+fence: Callable[[], None] | None = None if strongly_ordered() else _barrier
 """Call it between data and stamp; None where the processor keeps the order by itself."""
 
 
@@ -102,6 +103,9 @@ class Ringer:
 
         def ring() -> None:
             bell[0] = number()
+            _barrier()
+            if not words[ASLEEP]:
+                return
             if wake is not None:
                 wake()
             if words[BY_PIPE]:
@@ -160,10 +164,21 @@ class Bell:
 
     def sleep(self, mark: int, seconds: float) -> list[tuple[Any, int]]:
         """Sleep until somebody rings or a registered file is ready; return what was registered with those, and for what they are ready."""
+        words = self._memory.words
+        words[ASLEEP] = 1
+        _barrier()
+        try:
+            return self._doze(mark, seconds)
+        finally:
+            words[ASLEEP] = 0
+
+    def _doze(self, mark: int, seconds: float) -> list[tuple[Any, int]]:
         if self._sleep is not None and not self._memory.words[BY_PIPE]:
             self._sleep(mark, seconds)
             return []
         ready = []
+        if self.mark() != mark:
+            seconds = 0.0
         for key, events in self.selector.select(seconds):
             if key.data is None:
                 self._drain()

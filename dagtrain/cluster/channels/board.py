@@ -5,6 +5,7 @@
           3  lane                │   stamp of the last post to this peer, for each phase
           4  closed              │ then the regions, each at a multiple of 64 bytes
           5  ring by pipe too    │
+          6  asleep              │
           8  doorbell            │ peers write the doorbell; all else is written by its lane alone
 
 On Linux the memory is an anonymous file: it has no name that could stay behind, and the kernel frees it with the last process that uses
@@ -27,7 +28,7 @@ from dagtrain.cluster.channels.errors import ChannelError
 from dagtrain.cluster.channels.host import can_share_memory
 from dagtrain.cluster.channels.tables import Phase, Piece
 
-__all__ = ["ALIGNMENT", "BELL", "BY_PIPE", "CLOSED", "LANES", "Board", "Memory", "Regions", "align", "row"]
+__all__ = ["ALIGNMENT", "ASLEEP", "BELL", "BY_PIPE", "CLOSED", "LANES", "Board", "Memory", "Regions", "align", "row"]
 
 Array = np.ndarray[Any, Any]
 Regions = dict[str, tuple[str, int, int]]
@@ -37,7 +38,7 @@ ALIGNMENT = 64
 LANES = 1024
 MAGIC = int.from_bytes(b"dagboard", "little")
 VERSION = 1
-CLOSED, BY_PIPE, BELL = 4, 5, 8
+CLOSED, BY_PIPE, ASLEEP, BELL = 4, 5, 6, 8
 _ROWS = 16
 _ROW = -(-(1 + len(Phase)) // 8) * 8  # words of a peer's row: whole cache lines, so that posts to different peers do not meet in one
 _HEADER = (_ROWS + LANES * _ROW) * 8

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dagtrain.cluster.channels.board import ALIGNMENT
 from dagtrain.cluster.lanes.runner import Rows
 
 __all__ = ["LaneFeed", "Picked", "Share", "pick_rows", "share_of"]
@@ -113,26 +114,46 @@ class LaneFeed(NamedTuple):
 
 
 class SegmentRows:
-    """The rows of a segment in a lane: ``step(i)`` gives those of its shards, in memory that the next step uses again."""
+    """The rows of a segment in a lane: ``step(i)`` gives those of its shards.
+
+    Rows that lie in a row, and begin where a cache line does, are given as they lie; others in memory that the next step uses again.
+    """
 
     def __init__(self, feed: LaneFeed, arrays: tuple[Array, Array | None], kept: dict[str, Any], samples: Array | None = None) -> None:
         self.feed, self.arrays, self.samples = feed, arrays, samples
         self._buffers: dict[tuple[int, int], Rows] = kept.setdefault("buffers", {})
+        # What was picked lies in the order of the steps.
+        rows = feed.share.rows if samples is None else np.arange(len(feed.share.rows))
+        self._first = rows.tolist()
+        self._jumps = np.cumsum(np.diff(rows, prepend=rows[:1]) != 1).tolist()
 
     def step(self, i: int) -> dict[int, Rows]:
         """The rows of each shard that has any."""
         found = {}
         for shard, start, stop in self.feed.share.cuts[i]:
-            rows = self._buffer(shard, stop - start)
-            for target, source in zip(rows, self.arrays, strict=True):
-                if target is None or source is None:
-                    continue
-                if self.samples is None:  # the rows were checked: "clip" only spares NumPy a copy
-                    np.take(source, self.feed.share.rows[start:stop], axis=0, out=target, mode="clip")
-                else:
-                    np.copyto(target, source[start:stop])
-            found[shard] = rows
+            found[shard] = self._in_a_row(start, stop) or self._copied(shard, start, stop)
         return found
+
+    def _in_a_row(self, start: int, stop: int) -> Rows | None:
+        """Rows as they lie, where they can be taken so."""
+        if self._jumps[stop - 1] != self._jumps[start]:
+            return None
+        first, last = self._first[start], self._first[start] + stop - start
+        x, y = self.arrays
+        rows = Rows(x[first:last], None if y is None else y[first:last])
+        fit = (a is None or (a.flags.c_contiguous and a.__array_interface__["data"][0] % ALIGNMENT == 0) for a in rows)
+        return rows if all(fit) else None
+
+    def _copied(self, shard: int, start: int, stop: int) -> Rows:
+        rows = self._buffer(shard, stop - start)
+        for target, source in zip(rows, self.arrays, strict=True):
+            if target is None or source is None:
+                continue
+            if self.samples is None:  # the rows were checked: "clip" only spares NumPy a copy
+                np.take(source, self.feed.share.rows[start:stop], axis=0, out=target, mode="clip")
+            else:
+                np.copyto(target, source[start:stop])
+        return rows
 
     def used(self) -> dict[str, bytes]:
         """The samples that were taken, and how many by each shard in each step."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,13 +69,33 @@ class GangOrder(NamedTuple):
     channel: str | None = None
 
 
-class SegmentOrder(NamedTuple):
-    """Some steps; `counts` are the samples of every shard in each of them."""
+@dataclass(frozen=True)
+class SegmentOrder:
+    """What a lane is told of some steps.
 
+    Attributes
+    ----------
+    name
+        Name of the task; Dask need not look into an order to tell it from others.
+    segment, first
+        Number of the segment, and of its first step since the beginning of training.
+    counts
+        Samples of every shard in each of the steps.
+    rate_scale
+        See `State`.
+    feed
+        Which rows.
+    """
+
+    name: str
     segment: int
     first: int
     counts: tuple[tuple[int, ...], ...]
     rate_scale: float
+    feed: LaneFeed
+
+    def __dask_tokenize__(self) -> str:
+        return self.name
 
 
 class Stopped(NamedTuple):
@@ -83,21 +104,21 @@ class Stopped(NamedTuple):
     why: str
 
 
-def run_lane(
-    gang: GangOrder, number: int, order: SegmentOrder, parts: StepParts, feed: LaneFeed, before: State | Stopped | None, *data: Any
-) -> Any:
+def run_lane(gang: GangOrder, number: int, order: SegmentOrder, parts: StepParts, before: State | Stopped | None, *data: Any) -> Any:
     """One lane's part of a segment.
 
     Parameters
     ----------
     gang, number
         Which lane.
-    order, feed, data
-        Which steps, and the rows for them.
+    order
+        Which steps.
     parts
         Compiled step.
     before
         The state, for the first segment of a gang.
+    data
+        What the order's feed takes rows from.
 
     Returns
     -------
@@ -115,7 +136,7 @@ def run_lane(
         return Stopped(hall.why_ended(gang.gang) or "the gang was ended")
     try:
         assert not isinstance(before, Stopped), "its gang was ended above"
-        return lane.segment(order, parts, feed, before, data)
+        return lane.segment(order, parts, before, data)
     except DagtrainError as error:
         hall.report(gang.run, gang=gang.number, lane=number, segment=order.segment, kind="error", why=f"{type(error).__name__}: {error}")
         hall.end(gang.gang, "a lane met an error")
@@ -192,7 +213,7 @@ class Lane:
 
     # ---- the task
 
-    def segment(self, order: SegmentOrder, parts: StepParts, feed: LaneFeed, before: State | None, data: Sequence[Any]) -> Any:
+    def segment(self, order: SegmentOrder, parts: StepParts, before: State | None, data: Sequence[Any]) -> Any:
         """Run one segment; segments are run in their order, whichever task comes first."""
         with self._turn:
             # A gang that cannot go on is ended by its driver, which has deadlines; this one is for a driver that is gone.
@@ -205,7 +226,7 @@ class Lane:
             with one_blas_thread(), np.errstate(all="ignore"):
                 if self._runner is None:
                     self._meet(parts)
-                found = self._run(order, feed, before, data)
+                found = self._run(order, before, data)
         finally:
             with self._turn:
                 self._busy, self._used = False, time.monotonic()
@@ -283,7 +304,7 @@ class Lane:
                         raise ChannelError(self._ended) from None
                     raise
 
-    def _run(self, order: SegmentOrder, feed: LaneFeed, before: State | None, data: Sequence[Any]) -> Any:
+    def _run(self, order: SegmentOrder, before: State | None, data: Sequence[Any]) -> Any:
         lockstep, runner, links = self.lockstep, self._runner, self._links
         assert runner is not None
         assert links is not None
@@ -291,7 +312,7 @@ class Lane:
             assert before is not None, "a gang's first segment has a state to begin with"
             runner.load(before)
         runner.state.rate_scale = order.rate_scale
-        batches = feed.open(data, self._feeds)
+        batches = order.feed.open(data, self._feeds)
         lockstep.begin(order.segment, order.first, len(order.counts))
         sums: list[Array] = []
         began = told = time.perf_counter()

@@ -8,6 +8,7 @@ It knows nothing of messages. Every addition is one of the fixed tree's, so the 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -23,6 +24,8 @@ from dagtrain.train.step import ShardRunner, StepParts
 __all__ = ["LaneRunner", "Rows"]
 
 Array = np.ndarray[Any, Any]
+_COPIES = 3
+"""Copies of the state that are about at once: of the last segment that is committed, and of those that are under way."""
 Incoming = Callable[[int, Phase], Sequence[Array]]
 
 
@@ -54,6 +57,7 @@ class LaneRunner:
         self.state = State(board["parameters"], board["statistics"], {n: board[f"slot.{n}"] for n in shape.slots})
         self._parameters = parts.layout.views(self.state.parameters)
         self._statistics = parts.statistics_layout.views(self.state.statistics)
+        self._handed = _Copies()
         self._gradients = _Gradients(parts, placement, lane, board)
         self._slice = _Slice(parts, placement, lane, board, self.state, incoming) if self.lane.blocks else None
         peers = [other.number for other in placement.lanes if other.number != lane]
@@ -73,11 +77,7 @@ class LaneRunner:
 
     def load(self, state: State) -> None:
         """Begin from a state."""
-        self.state.parameters[...] = state.parameters
-        self.state.statistics[...] = state.statistics
-        for name, vector in state.slots.items():
-            self.state.slots[name][...] = vector
-        self.state.step, self.state.rate_scale = state.step, state.rate_scale
+        self.state.assign(state)
 
     def compute(self, rows: Mapping[int, Rows], counts: Sequence[int]) -> None:
         """The lane's partial sums of a step.
@@ -113,8 +113,8 @@ class LaneRunner:
         self.state.step += 1
 
     def keep(self) -> State:
-        """The state in memory of its own."""
-        return self.state.copy()
+        """The state in memory that nobody else has."""
+        return self._handed.of(self.state)
 
     def close(self) -> None:
         """End the threads."""
@@ -124,6 +124,33 @@ class LaneRunner:
     def _owned(self) -> _Slice:
         assert self._slice is not None, "only owners reduce and update"
         return self._slice
+
+
+class _Copies:
+    """Copies of states, in the memory of earlier ones that nobody has any more: memory that is new costs more than the copy.
+
+    Who has a copy, or an array or a buffer of it, refers to it, and Python counts that. Without such counts all memory is new.
+    """
+
+    def __init__(self) -> None:
+        self._made: list[State] = []
+        self._unused: list[int] = []
+
+    def of(self, state: State) -> State:
+        """A copy."""
+        for i, unused in enumerate(self._unused):
+            if self._references(i) == unused:
+                self._made[i].assign(state)
+                return self._made[i]
+        if len(self._made) == _COPIES or not hasattr(sys, "getrefcount"):
+            return state.copy()
+        self._made.append(state.copy())
+        self._unused.append(self._references(len(self._made) - 1))
+        return self._made[-1]
+
+    def _references(self, i: int) -> int:
+        made = self._made[i]
+        return sys.getrefcount(made) + sum(map(sys.getrefcount, (made.parameters, made.statistics, *made.slots.values())))
 
 
 class _Gradients:

@@ -20,7 +20,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 from dagtrain.errors import ArgumentError
-from dagtrain.train.update import BLOCK
+from dagtrain.train.update import BLOCK, blocks_of
 
 __all__ = ["Expected", "Network", "Work", "expect", "grown", "scaling", "slower_from", "worth_until"]
 
@@ -48,7 +48,7 @@ class Work(NamedTuple):
     slots, norms, sums
         The optimiser's vectors, norms of the whole gradient, numbers summed beside it.
     itemsize, block
-        Bytes of an element; elements of a block, the least that a lane can own.
+        Bytes of an element; most elements of a block, which is the least that a lane can own.
     """
 
     parameters: int
@@ -171,10 +171,10 @@ def expect(work: Work, network: Network, workers: int, per_host: int = 1) -> Exp
 
     Examples
     --------
-    Two workers halve a second of compute, and each sends and gets half of a megabyte twice:
+    Two workers halve a second of compute, and each sends and gets half a megabyte twice:
 
-    >>> work = Work(parameters=250_000, batch=10, shards=2, sample=0.1, sums=0, slots=0, block=125_000)
-    >>> found = expect(work, Network("", bandwidth=1e6), 2)
+    >>> work = Work(parameters=256_000, batch=10, shards=2, sample=0.1, sums=0, slots=0, block=128_000)
+    >>> found = expect(work, Network("", bandwidth=1.024e6), 2)
     >>> found.compute, found.partial, found.parameters
     (0.5, 0.5, 0.5)
     """
@@ -234,9 +234,9 @@ def _layout(lanes: int, shards: int, parameters: int, block: int, per_host: int)
     for share in shares:
         roots.append(subtrees_in_a_row(first, first + share, shards))
         first += share
-    owned, first = [], 0
-    for count in _even(-(-parameters // block), lanes):
-        owned.append(min((first + count) * block, parameters) - first * block if count else 0)
+    blocks, owned, first = [b.stop - b.start for b in blocks_of(parameters, block)], [], 0
+    for count in _even(len(blocks), lanes):
+        owned.append(sum(blocks[first : first + count]))
         first += count
     return _Layout(tuple(shares), tuple(roots), tuple(owned), tuple(i // per_host for i in range(lanes)))
 

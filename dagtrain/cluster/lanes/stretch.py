@@ -282,7 +282,7 @@ class Stretch:
         placement = gang.order.placement
         batches = self.batches[segment.first : segment.first + segment.steps]
         counts = tuple(self.counts[segment.first : segment.first + segment.steps])
-        order = SegmentOrder(segment.segment, self.base + segment.first, counts, self.state.rate_scale)
+        first = self.base + segment.first
         opens = not gang.futures
         graph, deliveries = self.supply.deliver(placement, batches, opens)
         # Held until the lanes' tasks are there, which then want them.
@@ -291,6 +291,7 @@ class Stretch:
         tasks, where = {}, {}
         for lane, delivery in zip(placement.lanes, deliveries, strict=True):
             key = (f"lane-{session.run_id}-{segment.gang}", segment.segment, lane.number)
+            order = SegmentOrder(str(key), segment.segment, first, counts, self.state.rate_scale, delivery.feed)
             tasks[key] = Task(
                 key,
                 run_lane,
@@ -298,7 +299,6 @@ class Stretch:
                 lane.number,
                 DataNode(None, order),
                 TaskRef(gang.parts_key),
-                DataNode(None, delivery.feed),
                 None if before is None else TaskRef(before),
                 *(TaskRef(k) for k in delivery.keys),
             )

@@ -47,6 +47,6 @@ def test_without_a_futex_lanes_sleep_in_poll(gang: Any, monkeypatch: pytest.Monk
 
 def test_weakly_ordered_processors_take_the_fence(gang: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr("dagtrain.cluster.channels.links.fence", lambda: calls.append(bells._lock_twice()))
+    monkeypatch.setattr("dagtrain.cluster.channels.links.fence", lambda: calls.append(bells._barrier()))
     gang(2, only="shared").connect().rehearse(segments=1, steps=2)
     assert len(calls) == 2 * 2 * 2 * 2  # lanes, steps, phases; before each post and after each wait

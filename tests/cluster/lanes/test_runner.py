@@ -93,3 +93,33 @@ def test_any_number_of_lanes_has_the_bits_of_one(
         assert state.parameters.tobytes() == want.parameters.tobytes()
         assert state.statistics.tobytes() == want.statistics.tobytes()
         assert {n: v.tobytes() for n, v in state.slots.items()} == {n: v.tobytes() for n, v in want.slots.items()}
+
+
+def test_states_that_are_handed_out_have_memory_that_nobody_else_has(program: dt.train.Program) -> None:
+    parts = program.for_workers([2])
+    placement = place(shape_of(parts, 1), [Candidate("w")])
+    board = {name: np.zeros(n, dtype) for name, (dtype, n) in placement.regions(0).items()}
+    runner = LaneRunner(parts, placement, 0, board, lambda peer, phase: [])
+
+    def where(state: Any) -> int:
+        return int(state.parameters.ctypes.data)
+
+    runner.state.parameters[...] = 1.0
+    first = runner.keep()
+    piece, buffer = first.parameters[3:5], memoryview(next(iter(first.slots.values())))
+    places = [where(first)]
+    del first
+    runner.state.parameters[...] = 2.0
+    places.append(where(runner.keep()))
+    assert places[0] != places[1], "an array that lies in the first one is still there"
+    assert where(runner.keep()) == places[1], "nobody has the second one"
+    assert piece.tolist() == [1.0, 1.0]
+    del piece
+    assert where(runner.keep()) == places[1], "a buffer of the first one is still there"
+    del buffer
+    runner.state.parameters[...] = 3.0
+    third = runner.keep()
+    assert where(third) == places[0]
+    assert np.all(third.parameters == 3.0)
+    held = [third, *[runner.keep() for _ in range(5)]]
+    assert len(set(map(where, held))) == 6

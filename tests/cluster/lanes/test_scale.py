@@ -16,6 +16,7 @@ from dagtrain.cluster.lanes.placement import Candidate, StepShape, place
 from dagtrain.cluster.lanes.scale import Network, Work, expect, grown, scaling, slower_from, subtrees_in_a_row, worth_until
 from dagtrain.cluster.lanes.subtrees import roots_of
 from dagtrain.errors import ArgumentError
+from dagtrain.train.update import blocks_of
 
 IDEAL = Network("ideal", math.inf)
 PLAIN = Work(parameters=4096, batch=64, shards=64, sample=1e-3, slots=0, sums=0, block=1)
@@ -113,7 +114,7 @@ def test_where_it_stops_to_pay() -> None:
 @given(st.integers(1, 12), st.integers(1, 24), st.integers(1, 9), st.integers(1, 4))
 def test_bytes_are_those_of_the_placement(workers: int, shards: int, blocks: int, per_host: int) -> None:
     work = Work(blocks * 8, batch=shards, shards=shards, sample=0.0, slots=0, block=8)
-    shape = StepShape(shards, (8,) * blocks)
+    shape = StepShape(shards, tuple(b.stop - b.start for b in blocks_of(blocks * 8, 8)))
     placement = place(shape, [Candidate(f"w{i:02}", f"h{i // per_host:02}") for i in range(workers)])
     hosts = [lane.host for lane in placement.lanes]
     for phase, name in ((Phase.PARTIAL, "partial"), (Phase.PARAMETERS, "parameters")):
