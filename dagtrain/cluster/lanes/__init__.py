@@ -3,7 +3,7 @@
 placement   which worker does what (pure)           subtrees    the sum tree cut into parts (pure)
 lockstep    what a lane does in a step (no I/O)     conductor   what the driver does next (no I/O)
 runner      a lane's arithmetic                     feed, supply    how rows come to lanes
-lane, hall  on a worker                             steward     on the scheduler
+lane, hall  on a worker                             steward     on the scheduler                 quiet   on both
 session, engine     on the client
 """
 

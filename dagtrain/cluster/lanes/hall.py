@@ -20,6 +20,8 @@ from distributed import WorkerPlugin
 from distributed.protocol import to_serialize
 from tornado.ioloop import PeriodicCallback
 
+from dagtrain.cluster.lanes.quiet import Quiet
+
 __all__ = ["Hall", "hall_of"]
 
 _IDLE = 600.0
@@ -42,6 +44,7 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
         self._ended: OrderedDict[str, str] = OrderedDict()
         self._offers: dict[tuple[str, int], Any] = {}
         self._change = asyncio.Event()
+        self._quiet = Quiet(worker)
         worker.handlers |= {
             "dagtrain_lanes_offer": self.offer,
             "dagtrain_lanes_frame": self.frame,
@@ -57,6 +60,7 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
         self._sweep.stop()
         for gang, _ in list(self.lanes):
             self.end(gang, "the worker closes")
+        self._quiet.set(False)
 
     # ---- used by lanes, in their own threads
 
@@ -68,6 +72,7 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
             found = self.lanes.get((gang, number))
             if found is None:
                 found = self.lanes[gang, number] = make()
+                self.worker.loop.add_callback(self._rest)
             return found
 
     def why_ended(self, gang: str) -> str | None:
@@ -137,10 +142,14 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
         self._wake()
         for lane in found:
             lane.end(why)
+        self.worker.loop.add_callback(self._rest)
 
     def _wake(self) -> None:
         change, self._change = self._change, asyncio.Event()
         change.set()
+
+    def _rest(self) -> None:
+        self._quiet.set(bool(self.lanes))
 
     def _forget_idle(self) -> None:
         for (gang, _), lane in list(self.lanes.items()):

@@ -21,6 +21,8 @@ from distributed.comm import CommClosedError
 from distributed.core import Status, rpc
 from tornado.ioloop import PeriodicCallback
 
+from dagtrain.cluster.lanes.quiet import Quiet
+
 __all__ = ["Steward"]
 
 logger = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         self._wanted: dict[str, float] = {}
         self._gone: dict[str, str] = {}
         self._tasks: set[Any] = set()
+        self._quiet = Quiet(scheduler)
         scheduler.handlers |= {
             "dagtrain_lanes_open": self.open,
             "dagtrain_lanes_gang": self.set_gang,
@@ -80,12 +83,14 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
     async def close(self) -> None:
         """End with the scheduler."""
         self._glance.stop()
+        self._quiet.set(False)
 
     # ---- asked by drivers
 
     def open(self, run: str, client: str, silence: float) -> None:
         """A driver begins; its workers count as silent after this many seconds."""
         self.runs[run] = _Run(client, silence)
+        self._quiet.set(True)
 
     def set_gang(self, run: str, gang: str, workers: list[str]) -> None:
         """A driver's lanes from now on."""
@@ -136,6 +141,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         if found is not None:
             self._end(found, "the run has ended")
             found.change.set()
+        self._quiet.set(bool(self.runs))
 
     # ---- told by workers and by the scheduler
 
@@ -163,6 +169,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
             if run.client == client:
                 self._end(run, "the client is gone")
                 del self.runs[name]
+        self._quiet.set(bool(self.runs))
 
     def valid_workers_downscaling(self, scheduler: Any, workers: list[Any]) -> list[Any]:
         """Keep an adaptive cluster from closing a worker in the midst of a segment; at its end the worker is let go."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster, wait
 
+import dagtrain as dt
 from dagtrain.cluster.lanes import Patience
 
 
@@ -66,6 +67,23 @@ def test_while_it_runs_there_is_something(threads, mixed, looking, is_empty):
     mixed.fit(mixed.trainer(engine="lanes"), reporter=look)
     assert all("lane-" in seen and "dagtrain-board" in seen for seen in look.seen)
     is_empty(threads)
+
+
+def observations(client):
+    def look(dask_worker=None, dask_scheduler=None):
+        callbacks = (dask_worker or dask_scheduler).periodic_callbacks
+        return {name: callbacks[name].callback_time for name in ("tick", "profile") if name in callbacks}
+
+    return [*client.run(look).values(), client.run_on_scheduler(look)]
+
+
+def test_dask_observes_itself_seldom_while_lanes_are_at_work(threads, mixed, eventually):
+    before, during = observations(threads), []
+    assert before[0]["tick"] < before[0]["profile"] * 10 < 500
+    seen = dt.callbacks.LambdaCallback(on_epoch_end=lambda *_: during.append(observations(threads)))
+    mixed.fit(mixed.trainer(engine="lanes"), callbacks=[seen])
+    assert all(set(each.values()) == {500.0} for each in during[-1])
+    eventually(lambda: observations(threads), before)
 
 
 def test_nothing_is_left_behind_by_an_error(threads, mixed, is_empty):
