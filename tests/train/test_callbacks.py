@@ -72,7 +72,7 @@ class Notes(callbacks.Callback):
         self.moments.append("train ends")
 
 
-@pytest.mark.parametrize("engine", ["inline", "scheduler"])
+@pytest.mark.parametrize("engine", ["inline", "lanes", "scheduler"])
 def test_the_moments_in_their_order(client: Any, engine: str) -> None:
     notes = Notes()
     plain = fit(new())
@@ -83,7 +83,7 @@ def test_the_moments_in_their_order(client: Any, engine: str) -> None:
     assert plain.history["loss"][:2] == fit(new(), epochs=2).history["loss"]
 
 
-@pytest.mark.parametrize("engine", ["inline", "scheduler"])
+@pytest.mark.parametrize("engine", ["inline", "lanes", "scheduler"])
 @pytest.mark.parametrize("moment", ["on_train_begin", "on_epoch_begin", "on_train_batch_end", "on_epoch_end", "on_train_end"])
 def test_an_exception_ends_training_and_keeps_what_was_learnt(client: Any, engine: str, moment: str, tmp_path: Path) -> None:
     def fail(*told: Any) -> None:
@@ -152,7 +152,7 @@ def test_early_stopping_knows_that_more_accuracy_is_better() -> None:
     assert history.stopped == "EarlyStopping: val_accuracy has not become better in 2 epochs"
 
 
-@pytest.mark.parametrize("engine", ["inline", "scheduler"])
+@pytest.mark.parametrize("engine", ["inline", "lanes", "scheduler"])
 @pytest.mark.parametrize("broken", [1, 3, 4])
 def test_early_stopping_decides_over_a_resume_as_without(client: Any, tmp_path: Path, engine: str, broken: int) -> None:
     values = [3.0, 1.0, 2.0, 2.0, 2.0, 0.0]
@@ -204,7 +204,7 @@ def test_without_a_rate_nothing_moves(optimizer: str) -> None:
     assert trainer.fit(X, Y, verbose=0).fingerprint != before
 
 
-@pytest.mark.parametrize("engine", ["inline", "scheduler"])
+@pytest.mark.parametrize("engine", ["inline", "lanes", "scheduler"])
 def test_reduced_rates_go_on_over_a_resume(client: Any, tmp_path: Path, engine: str) -> None:
     values = [3.0, 3.0, 3.0, 3.0, 1.0, 1.0, 1.0]
 
