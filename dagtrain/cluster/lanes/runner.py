@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -129,28 +130,31 @@ class LaneRunner:
 class _Copies:
     """Copies of states, in the memory of earlier ones that nobody has any more: memory that is new costs more than the copy.
 
-    Who has a copy, or an array or a buffer of it, refers to it, and Python counts that. Without such counts all memory is new.
+    Who has an array of a copy, a piece or a buffer of it, refers to the array, and Python counts that; without such counts all memory is
+    new. The state around the arrays is a new one each time, since Dask finds again by a weak reference what it has written to disk.
     """
 
     def __init__(self) -> None:
-        self._made: list[State] = []
+        self._memory: list[State] = []
         self._unused: list[int] = []
 
     def of(self, state: State) -> State:
         """A copy."""
-        for i, unused in enumerate(self._unused):
-            if self._references(i) == unused:
-                self._made[i].assign(state)
-                return self._made[i]
-        if len(self._made) == _COPIES or not hasattr(sys, "getrefcount"):
-            return state.copy()
-        self._made.append(state.copy())
-        self._unused.append(self._references(len(self._made) - 1))
-        return self._made[-1]
+        for memory, unused in zip(self._memory, self._unused, strict=True):
+            if _references(memory) == unused:
+                memory.assign(state)
+                return replace(memory, slots=dict(memory.slots))
+        made = state.copy()
+        if len(self._memory) < _COPIES and hasattr(sys, "getrefcount"):
+            self._memory.append(made)
+            self._unused.append(_references(made))
+            return replace(made, slots=dict(made.slots))
+        return made
 
-    def _references(self, i: int) -> int:
-        made = self._made[i]
-        return sys.getrefcount(made) + sum(map(sys.getrefcount, (made.parameters, made.statistics, *made.slots.values())))
+
+def _references(state: State) -> int:
+    """To its arrays."""
+    return sum(map(sys.getrefcount, (state.parameters, state.statistics, *state.slots.values())))
 
 
 class _Gradients:
