@@ -154,12 +154,12 @@ def step_part(options: Any) -> dict[str, Any]:
 def efficiency_part(options: Any) -> dict[str, Any]:
     """Two workers against one, for steps that compute about so long."""
     sizes, rows, results = NETWORKS["small"][0], [], []
-    given = data(sizes[0], 2 * SAMPLES)
+    given = data(sizes[0], SAMPLES // 4)
     probe = Fit("probe", sizes, 2, given, 256, engine="inline", threads=1)
     a_sample = min(probe.run(2)[0] for _ in range(3)) / 2 / len(given[0])
     with cluster(1) as one, cluster(2) as two:
         for target in options.milliseconds:
-            batch = min(max(8, round(target / 1e3 / a_sample / 8) * 8), SAMPLES)
+            batch = min(max(8, round(target / 1e3 / a_sample / 8) * 8), len(given[0]) // 2)
             whole = len(given[0]) // batch * batch
             cut = given[0][:whole], given[1][:whole]
             contenders = [Fit(f"{n} worker", sizes, 2, cut, batch, engine="lanes", client=client) for n, client in ((1, one), (2, two))] + [

@@ -12,6 +12,7 @@ from typing import Any
 
 __all__ = ["memory", "recovery"]
 
+SAMPLES = 8192
 PATIENCE = 60.0
 """Seconds after which a recovery counts as failed."""
 
@@ -55,7 +56,7 @@ def recovery(kills: int, workers: int) -> dict[str, Any]:
     from lanes import NETWORKS, data, say, trainer
 
     sizes, batch = NETWORKS["small"]
-    given, reporter, draw = data(sizes[0]), Reporter(), random.Random(0)
+    given, reporter, draw = data(sizes[0], SAMPLES), Reporter(), random.Random(0)
     told, resumed, lost = list[float](), list[float](), list[str]()
     # Some time after a worker was lost, the cluster looks whether it is back, and lets it go for good if it just then is dead once more.
     patience = dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})
@@ -133,7 +134,7 @@ def memory(steps: int) -> dict[str, Any]:
     from step import table
 
     sizes, batch = NETWORKS["small"]
-    given = data(sizes[0])
+    given = data(sizes[0], SAMPLES)
     an_epoch = len(given[0]) // batch
     epochs = max(4, -(-steps // an_epoch))
     seen: list[dict[str, Any]] = []

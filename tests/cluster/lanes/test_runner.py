@@ -122,6 +122,7 @@ def test_states_that_are_handed_out_have_memory_that_nobody_else_has(program: dt
     third = runner.keep()
     assert where(third) == places[0]
     assert np.all(third.parameters == 3.0)
-    assert weakref.ref(runner.keep())() is None, "Dask would take it for the one that it wrote to disk"
+    gone = weakref.ref(runner.keep())
+    assert gone() is None, "Dask would take it for the one that it wrote to disk"
     held = [third, *[runner.keep() for _ in range(5)]]
     assert len(set(map(where, held))) == 6
