@@ -91,22 +91,22 @@ class Floor:
         spaces: dict[int, list[Array]] = {}
         self.runners = [ShardRunner(self.parts, np.empty(self.parts.width, "f4"), spaces) for _ in range(shards)]
         self.views = self.parts.layout.views(self.state.parameters)
-        self.gradient = np.empty(self.parts.layout.size, "f4")
+        self.vectors = [runner.out for runner in self.runners]  # added up in place, as lanes do
+        self.gradient = self.vectors[0][: self.parts.layout.size]
         blocks = len(self.parts.update.blocks)
         self.own = range(rank * blocks // ranks, (rank + 1) * blocks // ranks)
         self.bound = self.parts.update.bind(self.state, self.gradient, blocks=self.own)
         self.batch, self.one_blas_thread = int(given["batch"]), one_blas_thread
 
     def epoch(self) -> float:
-        from dagtrain.train.step import add_tree
+        from dagtrain.train.step import tree_levels
 
         with self.one_blas_thread(), np.errstate(all="ignore"):
             for batch in self.batches:
-                found = [
+                for runner, (x, y) in zip(self.runners, batch, strict=True):
                     runner.run(self.views, [], x, y, len(x) / self.batch, self.state.step, 0)
-                    for runner, (x, y) in zip(self.runners, batch, strict=True)
-                ]
-                add_tree([c.vector for c in found], self.gradient)
+                for into, other in itertools.chain(*tree_levels(len(batch))):
+                    np.add(self.vectors[into], self.vectors[other], out=self.vectors[into])
                 scalars = self.parts.update.scalar_values(self.state.step, [])
                 for i in self.own:
                     self.bound.block(i, scalars)
