@@ -20,7 +20,7 @@ from distributed import WorkerPlugin
 from distributed.protocol import to_serialize
 from tornado.ioloop import PeriodicCallback
 
-from dagtrain.cluster.lanes.quiet import Quiet
+from dagtrain.cluster.lanes.quiet import Quiet, forget_sent
 
 __all__ = ["Hall", "hall_of"]
 
@@ -90,7 +90,7 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
 
     def report(self, run: str, **message: Any) -> None:
         """Tell the driver something, by way of the scheduler."""
-        self.worker.loop.add_callback(self.worker.batched_send, {"op": "dagtrain-lanes-report", "run": run, **message})
+        self.worker.loop.add_callback(self._send_report, {"op": "dagtrain-lanes-report", "run": run, **message})
 
     def send_frame(self, address: str, gang: str, target: int, source: int, header: bytes, buffers: list[Any]) -> Any:
         """Give a frame to a lane on another worker through Dask's own channels."""
@@ -147,6 +147,10 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
     def _wake(self) -> None:
         change, self._change = self._change, asyncio.Event()
         change.set()
+
+    def _send_report(self, report: dict[str, Any]) -> None:
+        forget_sent(self.worker.batched_stream)
+        self.worker.batched_send(report)
 
     def _rest(self) -> None:
         self._quiet.set(bool(self.lanes))

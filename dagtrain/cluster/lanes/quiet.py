@@ -1,14 +1,16 @@
-"""Fewer interruptions of a lane: what Dask's servers do many times a second to observe themselves they do seldom while lanes are at work.
+"""What Dask's servers do to observe themselves, made less while lanes are at work: they look seldom, and keep no messages with rows.
 
 Fifty times a second a server times its event loop, and a hundred times a worker looks at what its threads do. Each time the lane is kept
 from the interpreter, and what it had in the caches is gone. Heartbeats, and the watch over memory, go on as ever.
+
+Each stream of messages keeps the last thousand that it sent, for whoever debugs Dask: with the numbers of the rows of a thousand segments.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["SELDOM", "Quiet"]
+__all__ = ["SELDOM", "Quiet", "forget_sent"]
 
 SELDOM = 500.0
 """Milliseconds between two observations; a server that sees its event loop less often than every three seconds complains."""
@@ -40,3 +42,10 @@ class Quiet:
             before, self._before = self._before, {}
             for name, interval in before.items():
                 callbacks[name].callback_time = interval
+
+
+def forget_sent(stream: Any) -> None:
+    """Let go of the messages that a stream keeps; in the event loop of its server, or of its client."""
+    kept = getattr(stream, "recent_message_log", None)
+    if kept is not None:
+        kept.clear()

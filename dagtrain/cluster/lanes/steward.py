@@ -21,7 +21,7 @@ from distributed.comm import CommClosedError
 from distributed.core import Status, rpc
 from tornado.ioloop import PeriodicCallback
 
-from dagtrain.cluster.lanes.quiet import Quiet
+from dagtrain.cluster.lanes.quiet import Quiet, forget_sent
 
 __all__ = ["Steward"]
 
@@ -150,6 +150,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         found = self.runs.get(run)
         if found is not None:
             self._note(found, {"worker": worker, **message})
+            forget_sent(self.scheduler.stream_comms.get(worker))
 
     def add_worker(self, scheduler: Any, worker: str) -> None:
         """A worker joined."""

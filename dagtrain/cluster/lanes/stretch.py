@@ -21,6 +21,7 @@ from dask.task_spec import DataNode, Task, TaskRef
 from dagtrain.cluster.lanes.conductor import Abandon, Begin, Commit, Conductor, Done, Fetch, GiveUp, Held, Probe, Submit
 from dagtrain.cluster.lanes.lane import GangOrder, SegmentOrder, run_lane
 from dagtrain.cluster.lanes.placement import Candidate, StepShape, place
+from dagtrain.cluster.lanes.quiet import forget_sent
 from dagtrain.errors import ClusterError, DagtrainError
 from dagtrain.train.engines import Watch
 from dagtrain.train.software import other_software, software
@@ -333,6 +334,7 @@ class Stretch:
             gang.futures.pop(old).release()
         for number in [n for n in session.gangs if n < segment.gang]:
             self._forget(number)
+        session.client.loop.add_callback(forget_sent, session.client.scheduler_comm)
 
     def _tell_used(self, first: int, used: Mapping[str, bytes]) -> None:
         rows = np.frombuffer(used["rows"], "<i8")
