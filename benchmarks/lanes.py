@@ -10,7 +10,7 @@
     memory       resident memory of workers, scheduler and client over many steps
 
 A fit is timed from the end of its first epoch to its end: what a fit costs once is not part of a step. Contenders take turns; a number is
-the median of the rounds.
+the median of the rounds, and a comparison the median of what the rounds say, since a machine that others use too changes its speed.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ AGREE_WITHIN = 2e-3
 NETWORKS = {"small": ((784, 256, 128, 10), 128), "large": ((784, 1280, 1024, 10), 1024)}
 SAMPLES = 59_392
 """About as many as MNIST has, whose images this network is made for; a multiple of both batch sizes."""
+LANES, FLOOR, ALONE = "lanes, 2 workers", "floor: 2 processes without exchange", "floor: 1 process"
 
 
 def say(text: str) -> None:
@@ -101,6 +102,11 @@ def in_turn(contenders: list[Any], steps: int, rounds: int, seconds: float) -> d
     return {name: values[1:] for name, values in found.items()}
 
 
+def against(ms: dict[str, list[float]], one: str, other: str) -> float:
+    """How many times as long one contender takes as another: the median of the rounds."""
+    return statistics.median(a / b for a, b in zip(ms[one], ms[other], strict=True))
+
+
 # ---- parts
 
 
@@ -120,58 +126,72 @@ def step_part(options: Any) -> dict[str, Any]:
             file = Path(folder) / f"{label}.npz"
             np.savez(file, x=given[0], y=given[1], sizes=sizes, batch=batch, shards=shards, **weights)
             engines = {
-                "lanes, 2 workers": {"engine": "lanes", "client": client},
+                LANES: {"engine": "lanes", "client": client},
                 "scheduler, 2 workers": {"engine": "scheduler", "client": client},
                 "inline, 2 threads": {"engine": "inline", "threads": 2},
                 "inline, 1 thread": {"engine": "inline", "threads": 1},
             }
-            contenders: list[Any] = [Fit(name, sizes, shards, given, batch, **where) for name, where in engines.items()]
-            for name in PEERS:
+            every = [*engines, *(name for name in PEERS if name != ALONE)]
+            wanted = [n for n in every if n in (LANES, FLOOR) or not options.only or any(word in n for word in options.only)]
+            contenders: list[Any] = [Fit(n, sizes, shards, given, batch, **engines[n]) for n in wanted if n in engines]
+            for name in (n for n in wanted if n in PEERS):
                 say(f"{label}: starting {name}")
                 contenders.append(Peer(name, file))
                 stack.callback(contenders[-1].close)
             missing = {c.name: c.unavailable for c in contenders if c.unavailable}
             contenders = [c for c in contenders if c.name not in missing]
-            losses = {c.name: c.run(1)[1] for c in contenders if not c.name.startswith("floor")}
-            if max(losses.values()) - min(losses.values()) > AGREE_WITHIN:
+            losses = {c.name: c.run(1)[1] for c in contenders if c.name != FLOOR}
+            spread = max(losses.values()) - min(losses.values())
+            if spread > AGREE_WITHIN:
                 raise SystemExit(f"the contenders do not compute the same; losses of the first epoch: {losses}")
             say(f"{label}: measuring")
             ms = in_turn(contenders, SAMPLES // batch, options.rounds, options.seconds)
-            middle = {name: statistics.median(values) for name, values in ms.items()}
-            floor, own = (next(v for n, v in middle.items() if n.startswith(word)) for word in ("floor", "lanes"))
-            rows = [[n, f"{v:.3f}", f"{min(ms[n]):.3f}–{max(ms[n]):.3f}", f"{v / own:.2f}", f"{v / floor:.2f}"] for n, v in middle.items()]
+            rows = []
+            for name, values in ms.items():
+                over = [f"{against(ms, name, other):.2f}" for other in (LANES, FLOOR)]
+                rows.append([name, f"{statistics.median(values):.3f}", f"{min(values):.3f}–{max(values):.3f}", *over])
+            above = statistics.median(a - b for a, b in zip(ms[LANES], ms[FLOOR], strict=True))
             print(f"\n{'-'.join(map(str, sizes))}, batch {batch}, {shards} shards, Adam: milliseconds a step\n")
             print(table(["contender", "ms", "rounds", "over lanes", "over floor"], rows))
-            spread = max(losses.values()) - min(losses.values())
-            print(f"\nLanes: {own - floor:.3f} ms above the floor, for exchange and all else.")
+            print(f"\nLanes: {above:.3f} ms above the floor, for exchange and all else.")
             print(f"Losses of the first epoch agree within {spread:.1g}.")
             for name, why in missing.items():
                 print(f"{name} is not available here: {why}")
-            results.append({"network": label, "batch": batch, "shards": shards, "rounds": ms, "losses": losses, "above_floor": own - floor})
+            results.append({"network": label, "batch": batch, "shards": shards, "rounds": ms, "losses": losses, "above_floor": above})
     return {"networks": results}
 
 
 def efficiency_part(options: Any) -> dict[str, Any]:
-    """Two workers against one, for steps that compute about so long."""
+    """Two workers against one, for steps that compute about so long; and what the machine lets two processes do that share nothing."""
     sizes, rows, results = NETWORKS["small"][0], [], []
     given = data(sizes[0], SAMPLES // 4)
     probe = Fit("probe", sizes, 2, given, 256, engine="inline", threads=1)
     a_sample = min(probe.run(2)[0] for _ in range(3)) / 2 / len(given[0])
-    with cluster(1) as one, cluster(2) as two:
+    with tempfile.TemporaryDirectory() as folder, cluster(1) as one, cluster(2) as two:
         for target in options.milliseconds:
             batch = min(max(8, round(target / 1e3 / a_sample / 8) * 8), len(given[0]) // 2)
             whole = len(given[0]) // batch * batch
-            cut = given[0][:whole], given[1][:whole]
-            contenders = [Fit(f"{n} worker", sizes, 2, cut, batch, engine="lanes", client=client) for n, client in ((1, one), (2, two))] + [
-                Fit("inline", sizes, 2, cut, batch, engine="inline", threads=1)
-            ]
+            x, y = given[0][:whole], given[1][:whole]
+            file = Path(folder) / f"{target:g}.npz"
+            np.savez(file, x=x, y=y, sizes=sizes, batch=batch, shards=2)
             say(f"efficiency: steps of about {target:g} ms, batch {batch}")
-            ms = {name: statistics.median(v) for name, v in in_turn(contenders, whole // batch, options.rounds, options.seconds).items()}
-            used = ms["1 worker"] / ms["2 worker"] / 2
-            rows.append([f"{target:g}", str(batch), f"{ms['inline']:.2f}", f"{ms['1 worker']:.2f}", f"{ms['2 worker']:.2f}", f"{used:.0%}"])
-            results.append({"target": target, "batch": batch, "milliseconds": ms, "efficiency": used})
+            with contextlib.ExitStack() as stack:
+                contenders: list[Any] = [
+                    Fit("1 lane", sizes, 2, (x, y), batch, engine="lanes", client=one),
+                    Fit("2 lanes", sizes, 2, (x, y), batch, engine="lanes", client=two),
+                    Fit("inline, 1 thread", sizes, 2, (x, y), batch, engine="inline", threads=1),
+                ]
+                for name in (ALONE, FLOOR):
+                    contenders.append(Peer(name, file))
+                    stack.callback(contenders[-1].close)
+                ms = in_turn(contenders, whole // batch, options.rounds, options.seconds)
+            used, most = against(ms, "1 lane", "2 lanes") / 2, against(ms, ALONE, FLOOR) / 2
+            middle = [f"{statistics.median(values):.2f}" for values in ms.values()]
+            rows.append([f"{target:g}", str(batch), *middle, f"{used:.0%}", f"{most:.0%}"])
+            results.append({"target": target, "batch": batch, "rounds": ms, "efficiency": used, "without_exchange": most})
     print("\nTwo workers against one, milliseconds a step: what of each of the two is used\n")
-    print(table(["compute, about", "batch", "inline, 1 thread", "1 lane", "2 lanes", "efficiency"], rows))
+    head = ["compute, about", "batch", "1 lane", "2 lanes", "inline, 1 thread", "1 process", "2 processes"]
+    print(table([*head, "efficiency of lanes", "of processes without exchange"], rows))
     return {"steps": results}
 
 
@@ -257,6 +277,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"which parts; by default all: {', '.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="short turns, few rounds, kills and steps: to see whether it works")
     parser.add_argument("--network", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--only", nargs="+", metavar="WORD", help="contenders of step with such a word, besides lanes and floor")
     parser.add_argument("--shards", type=int, help="parts of a batch; by default those that the batch size gives (8 for scale)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a contender's turn (default 2)")

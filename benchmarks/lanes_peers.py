@@ -28,6 +28,7 @@ PEERS = {
     "PyTorch, 2 threads": ("torch", 1, 2),
     "PyTorch, 1 thread": ("torch", 1, 1),
     "floor: 2 processes without exchange": ("floor", 2, 1),
+    "floor: 1 process": ("floor", 1, 1),
 }
 """Name → what runs, in how many processes, with how many threads each."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+ALL = "python -m pytest --quiet -rs --numprocesses 2 --dist worksteal"
 
 # Answers the version check by $OLD, `-m venv` by a copy of itself, `-m pip install` by $BROKEN, and notes what was installed or run.
 PYTHON = """#!/bin/bash
@@ -56,7 +57,7 @@ def test_options_are_passed_on(machine):
 
 def test_second_run_installs_nothing(machine):
     machine("test")
-    assert machine("test")[2] == ["python -m pytest"]
+    assert machine("test")[2] == [ALL]
 
 
 @pytest.mark.parametrize("file", ["pyproject.toml", "dagtrain/_version.py"])
@@ -71,7 +72,7 @@ def test_failed_installation_ends_the_script_and_is_repeated(machine):
     code, _, notes = machine("test", BROKEN="1")
     assert code != 0
     assert notes == ["install PROJECT[dev]"]
-    assert machine("test")[2] == ["install PROJECT[dev]", "python -m pytest"]
+    assert machine("test")[2] == ["install PROJECT[dev]", ALL]
 
 
 def test_old_python_is_refused_with_a_reason(machine):

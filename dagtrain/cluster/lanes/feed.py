@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dagtrain.cluster.channels.board import ALIGNMENT
 from dagtrain.cluster.lanes.runner import Rows
 
 __all__ = ["LaneFeed", "Picked", "Share", "pick_rows", "share_of"]
@@ -116,7 +115,7 @@ class LaneFeed(NamedTuple):
 class SegmentRows:
     """The rows of a segment in a lane: ``step(i)`` gives those of its shards.
 
-    Rows that lie in a row, and begin where a cache line does, are given as they lie; others in memory that the next step uses again.
+    Rows that lie in a row are given as they lie; others in memory that the next step uses again.
     """
 
     def __init__(self, feed: LaneFeed, arrays: tuple[Array, Array | None], kept: dict[str, Any], samples: Array | None = None) -> None:
@@ -141,8 +140,7 @@ class SegmentRows:
         first, last = self._first[start], self._first[start] + stop - start
         x, y = self.arrays
         rows = Rows(x[first:last], None if y is None else y[first:last])
-        fit = (a is None or (a.flags.c_contiguous and a.__array_interface__["data"][0] % ALIGNMENT == 0) for a in rows)
-        return rows if all(fit) else None
+        return rows if all(a is None or (a.flags.c_contiguous and a.flags.aligned) for a in rows) else None
 
     def _copied(self, shard: int, start: int, stop: int) -> Rows:
         rows = self._buffer(shard, stop - start)

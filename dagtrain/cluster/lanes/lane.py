@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from distributed import get_worker, secede
 
-from dagtrain.cluster.channels import Board, ChannelError, LinkLost, Links, Overdue
+from dagtrain.cluster.channels import Board, ChannelError, LinkLost, Links, OutOfStep, Overdue, Phase
 from dagtrain.cluster.lanes.feed import LaneFeed
 from dagtrain.cluster.lanes.hall import Hall, hall_of
 from dagtrain.cluster.lanes.lockstep import Compute, Copy, Keep, Lockstep, Post, Reduce, Square, Update, Wait
 from dagtrain.cluster.lanes.placement import Placement
-from dagtrain.cluster.lanes.runner import LaneRunner
+from dagtrain.cluster.lanes.runner import LaneRunner, Rows
 from dagtrain.errors import DagtrainError
 from dagtrain.plan.blas import one_blas_thread
 from dagtrain.train.software import software
@@ -147,10 +147,23 @@ def run_lane(gang: GangOrder, number: int, order: SegmentOrder, parts: StepParts
             cut = [error.peer] if isinstance(error, LinkLost) and error.cut else []
             if isinstance(error, Overdue) and error.phase is None:  # they are there, as their offers say, and no connection came to be
                 cut = list(error.peers_missing)
-            why = str(error) if isinstance(error, ChannelError) else f"{type(error).__name__}: {error}"
+            why = _named(error, gang.placement.workers) if isinstance(error, ChannelError) else f"{type(error).__name__}: {error}"
             hall.report(gang.run, gang=gang.number, lane=number, segment=order.segment, kind="failed", why=why, cut=cut)
             hall.end(gang.gang, why)
         return Stopped(ended or f"{type(error).__name__}: {error}")
+
+
+def _named(error: ChannelError, workers: Sequence[str]) -> str:
+    """What was wrong, with the addresses of the lanes that it speaks of: users know their workers by these."""
+    match error:
+        case LinkLost() | OutOfStep():
+            peers: tuple[int, ...] = (error.peer,)
+        case Overdue():
+            peers = error.peers_missing
+        case _:
+            peers = ()
+    told = ", ".join(f"lane {peer} is on {workers[peer]}" for peer in peers)
+    return f"{error} ({told})" if told else str(error)
 
 
 class _Courier:
@@ -318,6 +331,7 @@ class Lane:
         began = told = time.perf_counter()
         at = 0
         kept: State | None = None
+        rows: dict[int, Rows] = {}
         while (todo := lockstep.next()) is not None:
             match todo:
                 case Compute():
@@ -325,10 +339,13 @@ class Lane:
                         runner.advance()
                         at = lockstep.step - order.first
                         told = self._progress(told, order, at)
-                    runner.compute(batches.step(at), order.counts[at])
+                    runner.compute(rows or batches.step(at), order.counts[at])
+                    rows = {}
                 case Post(phase, peers, turn):
                     links.post(phase, peers, order.segment, lockstep.step, turn)
                 case Wait(phase, peers, turn):
+                    if phase is Phase.PARAMETERS and at + 1 < len(order.counts):
+                        rows = batches.step(at + 1)  # while the others are still at work
                     links.wait(phase, peers, order.segment, lockstep.step, turn)
                     lockstep.arrived(phase, peers, order.segment, lockstep.step, turn)
                 case Reduce():

@@ -159,6 +159,8 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
 
     def remove_worker(self, scheduler: Any, worker: str, **details: Any) -> None:
         """A worker is gone: the lanes that wait for it need not wait any longer."""
+        if str(details.get("stimulus_id", "")).startswith("retire-workers"):  # it left sooner than a segment could end
+            self._gone[worker] = "it was retired"
         for run in self.runs.values():
             if worker in run.workers:
                 self._end(run, f"worker {worker} was lost", besides=worker)

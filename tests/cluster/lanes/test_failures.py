@@ -262,6 +262,7 @@ def test_workers_that_are_retired(threads, plain):
     history = plain.fit(plain.trainer(engine="lanes"), reporter=at_epoch(1, lambda: threads.retire_workers(retired)))
     same_weights(history, plain.inline)
     assert len(threads.scheduler_info(n_workers=-1)["workers"]) == 1
+    assert "was lost; " not in str(history.events), "that it was retired is told"
 
 
 def test_a_cluster_scaled_down(threads, plain):
