@@ -152,6 +152,8 @@ class Meeting:
                 for what, _ in self._station.bell.sleep(mark, SLICE / 2):
                     if what is self:
                         self._take_calls()
+                    elif not isinstance(what, Approach):
+                        self._take_in(what)
                     elif what.fd in self._approaches:
                         self._advance(what)
         finally:
@@ -225,6 +227,12 @@ class Meeting:
                 raise LinkLost(peer, shared.lost)
 
     # ---- connections
+
+    def _take_in(self, link: Any) -> None:
+        """What a peer sends that has met everybody, while this lane has not."""
+        link.pull()
+        if link.lost is not None:
+            raise LinkLost(link.peer, link.lost, link.cut)
 
     def _call(self, peer: int) -> bool:
         """Dial a peer; return False where that is hopeless."""

@@ -88,9 +88,13 @@ class Gang:
         return self
 
     def rehearse(self, segments: int = 2, steps: int = 5) -> None:
-        for error in self.run(lambda i: lane.rehearse(self.links[i], self.boards[i], self.plan, segments, steps)):
+        for error in self.run(lambda i: self.rehearse_lane(i, segments, steps)):
             if error is not None:
                 raise error
+
+    def rehearse_lane(self, i: int, segments: int, steps: int) -> None:
+        """One lane's part of `rehearse`, in this thread."""
+        lane.rehearse(self.links[i], self.boards[i], self.plan, segments, steps)
 
     def close(self) -> None:
         for links in self.links:

@@ -39,6 +39,41 @@ def test_any_order_of_arrival(gang: Any, kind: str) -> None:
         ours.rehearse(segments=1, steps=2)
 
 
+@pytest.fixture
+def slow_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lanes 0 and 2 take half a second longer than others to meet."""
+    really, until = meeting.Meeting._advance, time.monotonic() + 0.5
+
+    def advance(self: Any, approach: Any) -> None:
+        if self._station.lane != 0 or approach.role.peer != 2 or time.monotonic() > until:
+            really(self, approach)
+
+    monkeypatch.setattr(meeting.Meeting, "_advance", advance)
+
+
+def test_who_has_met_everybody_begins(gang: Any, slow_pair: None) -> None:
+    ours = gang(3, only="socket")
+    offers = ours.offers
+
+    def come(i: int) -> None:
+        ours.links[i].connect(offers, 20)
+        ours.rehearse_lane(i, 1, 2)
+
+    assert ours.run(come) == [None] * 3
+
+
+def test_who_has_met_everybody_and_dies_is_lost_at_once(gang: Any, slow_pair: None) -> None:
+    ours = gang(3, only="socket")
+    offers = ours.offers
+
+    def come(i: int) -> None:
+        ours.links[i].connect(offers, 20)
+        if i == 1:
+            ours.links[1].close()
+
+    assert str(ours.run(come)[0]) == "the link to lane 1 is lost: it closed the connection"
+
+
 def test_a_peer_that_does_not_come_is_overdue(gang: Any) -> None:
     for kind in ("shared", "socket", "comm"):
         ours = gang(3, comms=True, only=kind)
