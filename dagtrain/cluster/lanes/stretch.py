@@ -132,7 +132,7 @@ class Stretch:
             if fits and gang.parts_key == self._parts_key():
                 self.conductor.continue_from(reached.conductor)
                 return
-            self.abandon_all("other steps are trained on")
+        self.abandon_all("other steps are trained on")  # also a gang that was begun too late for the call before
         self.conductor.gangs = session.begun
 
     def _parts_key(self) -> str:
