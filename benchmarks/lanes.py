@@ -164,7 +164,7 @@ def step_part(options: Any) -> dict[str, Any]:
 def efficiency_part(options: Any) -> dict[str, Any]:
     """Two workers against one, for steps that compute about so long; and what the machine lets two processes do that share nothing."""
     sizes, rows, results = NETWORKS["small"][0], [], []
-    given = data(sizes[0], SAMPLES // 4)
+    given = data(sizes[0])
     probe = Fit("probe", sizes, 2, given, 256, engine="inline", threads=1)
     a_sample = min(probe.run(2)[0] for _ in range(3)) / 2 / len(given[0])
     with tempfile.TemporaryDirectory() as folder, cluster(1) as one, cluster(2) as two:

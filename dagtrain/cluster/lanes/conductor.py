@@ -179,7 +179,7 @@ class Conductor:
         self._last_failure = ""
         self._without = now
         self._stopping = False
-        self._recent = 1
+        self._largest = 1
         self._held: Mapping[str, int] = {}
 
     # ---- events
@@ -191,7 +191,7 @@ class Conductor:
         gang.began = gang.news = self.now
         gang.under_way = [segment._replace(first=segment.first - steps) for segment in gang.under_way]
         self.committed, self.gangs, self.gang = before.committed._replace(step=0), before.gangs, gang
-        self._cut, self._recent, self._held = before._cut, before._recent, before._held
+        self._cut, self._largest, self._held = before._cut, before._largest, before._held
 
     def tick(self, now: float) -> None:
         """Time goes by."""
@@ -315,7 +315,7 @@ class Conductor:
             gang.under_way.pop(0)
             gang.reported.pop(segment.segment)
             self.committed = Held(segment.first + segment.steps, gang.number, segment.segment, gang.workers)
-            self._failures, self._recent = 0, segment.steps
+            self._failures, self._largest = 0, max(self._largest, segment.steps)
             found.append(Commit(gang.number, segment.segment, segment.first, segment.steps))
             if len(gang.workers) == 1 and self.committed.step < self.total:
                 found.append(Fetch(self.committed))
@@ -415,4 +415,4 @@ class Conductor:
         if self.pace is None:
             return 2
         wanted = int(self.patience.segment / max(self.pace, 1e-6))
-        return max(1, min(wanted, 4 * self._recent if self._recent > 1 else 8, self.patience.most))
+        return max(1, min(wanted, 4 * self._largest if self._largest > 1 else 8, self.patience.most))

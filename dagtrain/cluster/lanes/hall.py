@@ -44,7 +44,7 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
         self._ended: OrderedDict[str, str] = OrderedDict()
         self._offers: dict[tuple[str, int], Any] = {}
         self._change = asyncio.Event()
-        self._quiet = Quiet(worker)
+        self._quiet = Quiet(worker, turns=True)
         worker.handlers |= {
             "dagtrain_lanes_offer": self.offer,
             "dagtrain_lanes_frame": self.frame,

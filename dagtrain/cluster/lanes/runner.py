@@ -8,15 +8,14 @@ It knows nothing of messages. Every addition is one of the fixed tree's, so the 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dagtrain.cluster.channels import Phase
+from dagtrain.cluster.lanes.handed import Copies, HandedState
 from dagtrain.cluster.lanes.placement import Placement
 from dagtrain.cluster.lanes.subtrees import Add, Buffer, Schedule, additions, schedule, under
 from dagtrain.train.state import State
@@ -25,8 +24,6 @@ from dagtrain.train.step import ShardRunner, StepParts
 __all__ = ["LaneRunner", "Rows"]
 
 Array = np.ndarray[Any, Any]
-_COPIES = 3
-"""Copies of the state that are about at once: of the last segment that is committed, and of those that are under way."""
 Incoming = Callable[[int, Phase], Sequence[Array]]
 
 
@@ -58,7 +55,7 @@ class LaneRunner:
         self.state = State(board["parameters"], board["statistics"], {n: board[f"slot.{n}"] for n in shape.slots})
         self._parameters = parts.layout.views(self.state.parameters)
         self._statistics = parts.statistics_layout.views(self.state.statistics)
-        self._handed = _Copies()
+        self._handed = Copies()
         self._gradients = _Gradients(parts, placement, lane, board)
         self._slice = _Slice(parts, placement, lane, board, self.state, incoming) if self.lane.blocks else None
         peers = [other.number for other in placement.lanes if other.number != lane]
@@ -113,7 +110,7 @@ class LaneRunner:
         """The step is done."""
         self.state.step += 1
 
-    def keep(self) -> State:
+    def keep(self) -> HandedState:
         """The state in memory that nobody else has."""
         return self._handed.of(self.state)
 
@@ -125,36 +122,6 @@ class LaneRunner:
     def _owned(self) -> _Slice:
         assert self._slice is not None, "only owners reduce and update"
         return self._slice
-
-
-class _Copies:
-    """Copies of states, in the memory of earlier ones that nobody has any more: memory that is new costs more than the copy.
-
-    Who has an array of a copy, a piece or a buffer of it, refers to the array, and Python counts that; without such counts all memory is
-    new. The state around the arrays is a new one each time, since Dask finds again by a weak reference what it has written to disk.
-    """
-
-    def __init__(self) -> None:
-        self._memory: list[State] = []
-        self._unused: list[int] = []
-
-    def of(self, state: State) -> State:
-        """A copy."""
-        for memory, unused in zip(self._memory, self._unused, strict=True):
-            if _references(memory) == unused:
-                memory.assign(state)
-                return replace(memory, slots=dict(memory.slots))
-        made = state.copy()
-        if len(self._memory) < _COPIES and hasattr(sys, "getrefcount"):
-            self._memory.append(made)
-            self._unused.append(_references(made))
-            return replace(made, slots=dict(made.slots))
-        return made
-
-
-def _references(state: State) -> int:
-    """To its arrays."""
-    return sum(map(sys.getrefcount, (state.parameters, state.statistics, *state.slots.values())))
 
 
 class _Gradients:

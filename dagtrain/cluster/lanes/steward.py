@@ -21,7 +21,7 @@ from distributed.comm import CommClosedError
 from distributed.core import Status, rpc
 from tornado.ioloop import PeriodicCallback
 
-from dagtrain.cluster.lanes.quiet import Quiet, forget_sent
+from dagtrain.cluster.lanes.quiet import Quiet, forget_sent, nannies_here
 
 __all__ = ["Steward"]
 
@@ -67,7 +67,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         self._wanted: dict[str, float] = {}
         self._gone: dict[str, str] = {}
         self._tasks: set[Any] = set()
-        self._quiet = Quiet(scheduler)
+        self._quiet = Quiet(scheduler, nannies_here)
         scheduler.handlers |= {
             "dagtrain_lanes_open": self.open,
             "dagtrain_lanes_gang": self.set_gang,

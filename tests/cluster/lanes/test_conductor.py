@@ -1,0 +1,41 @@
+"""Sizes of segments; what else the conductor decides is seen in the simulation."""
+
+from dagtrain.cluster.lanes.conductor import Begin, Commit, Conductor, Done, Patience
+
+PACE = 1e-3
+
+
+def call(before, steps, beyond=0):
+    """One stretch on two workers that do whatever is submitted at once; the conductor, and the steps of its segments."""
+    conductor = Conductor(steps, 4, 0.0, Patience(), before and before.pace, beyond)
+    if before is not None:
+        conductor.continue_from(before)
+    sizes = []
+    while True:
+        conductor.workers(["a", "b"], [], [], {})
+        actions = conductor.act()
+        for action in actions:
+            if isinstance(action, Begin):
+                conductor.placed(action.gang, action.workers)
+                conductor.started(action.gang)
+            elif isinstance(action, Commit):
+                sizes.append(action.steps)
+            elif isinstance(action, Done):
+                return conductor, sizes
+        for segment in list(conductor.gang.under_way):
+            for lane in range(2):
+                conductor.reported(segment.gang, segment.segment, lane, segment.steps * PACE)
+
+
+def test_segments_grow_to_the_length_that_is_wanted():
+    _, sizes = call(None, 3000)
+    assert sizes[0] == 2
+    assert max(sizes) == round(Patience().segment / PACE)
+    assert all(b <= 4 * max([2, *sizes[: i + 1]]) for i, b in enumerate(sizes[1:]))
+
+
+def test_a_short_end_of_a_stretch_does_not_make_the_next_one_begin_anew():
+    conductor, sizes = call(None, 101)
+    for _ in range(2):
+        conductor, sizes = call(conductor, 101)
+    assert sizes == [101]
