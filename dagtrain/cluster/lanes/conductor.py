@@ -2,7 +2,7 @@
 
     workers ──▶ gang ──▶ segment 0, 1, 2, … (two or three under way) ──▶ commit in order ──▶ end
                  ▲                 │
-                 └── abandon ◀─────┴─ a worker lost, silent or leaving; a link cut; workers that joined; no news
+                 └── abandon ◀─────┴─ a worker lost or leaving; a link cut; workers that joined; no news
 
 A *gang* is a placement on certain workers; it is given up whole and a new one takes the next segments. A *segment* is some steps, a pure
 function of the state before it. It is committed once every lane has reported it. Its state then lies on every worker of the
@@ -172,7 +172,6 @@ class Conductor:
         self.finished = False
         self._present: set[str] = set()
         self._leaving: set[str] = set()
-        self._silent: set[str] = set()
         self._cut: dict[frozenset[str], float] = {}
         """Pairs of workers that could not reach each other, and when they are looked at again."""
         self._failures = 0
@@ -197,11 +196,9 @@ class Conductor:
         """Time goes by."""
         self.now = now
 
-    def workers(
-        self, present: Iterable[str], leaving: Iterable[str] = (), silent: Iterable[str] = (), gone: Mapping[str, str] | None = None
-    ) -> None:
+    def workers(self, present: Iterable[str], leaving: Iterable[str] = (), gone: Mapping[str, str] | None = None) -> None:
         """What the scheduler knows of its workers; `gone` says why some are not there any more."""
-        self._present, self._leaving, self._silent = set(present), set(leaving), set(silent)
+        self._present, self._leaving = set(present), set(leaving)
         gang = self.gang
         if gang is None:
             return
@@ -209,8 +206,6 @@ class Conductor:
             if worker not in self._present:
                 why = (gone or {}).get(worker)
                 gang.broken = gang.broken or f"worker {worker} was lost" + (f": {why}" if why else "")
-            elif worker in self._silent:
-                gang.broken = gang.broken or f"worker {worker} is silent"
 
     def holds(self, nbytes: Mapping[str, int]) -> None:
         """Bytes of the data that lie with each worker."""
@@ -361,8 +356,7 @@ class Conductor:
 
     def _choose(self) -> tuple[str, ...]:
         """Workers for a gang: all that are well, or those there are if all are leaving; without pairs that do not reach each other."""
-        well = self._present - self._silent
-        staying = (well - self._leaving) or well
+        staying = (self._present - self._leaving) or self._present
         for pair in self._cut:
             if pair <= staying:
                 # The one with more such neighbours goes; of two equals the one that is named last.
@@ -389,7 +383,7 @@ class Conductor:
             return []
         self.gang = _Gang(self.gangs, chosen, self.now, self.now)
         self.gangs += 1
-        holders = [w for w in self.committed.workers if w in self._present - self._silent]
+        holders = [w for w in self.committed.workers if w in self._present]
         if self.committed.gang >= 0:
             self.committed = self.committed._replace(workers=tuple(holders)) if holders else self.safe
         return [Begin(self.gang.number, chosen)]

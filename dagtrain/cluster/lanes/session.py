@@ -62,13 +62,17 @@ class LanesSession(ClusterSession):
     def __enter__(self) -> LanesSession:
         try:
             self._register(Steward())
-            self._register(Hall())
-        except Exception as error:
+            self.call("open", run=self.run_id, client=self.client.id, silence=self.silence)
+            self._register(Hall())  # the steward lets go of a worker that does not answer
+        except BaseException as error:
+            with suppress(ClusterError):
+                self.call("close", run=self.run_id)
+            if isinstance(error, ClusterError) or not isinstance(error, Exception):
+                raise
             raise ClusterError(
                 f"the lanes could not be set up on the cluster: {type(error).__name__}: {error}. The scheduler and the workers "
                 "need the same dagtrain as this process: install it there."
             ) from error
-        self.call("open", run=self.run_id, client=self.client.id, silence=self.silence)
         return self
 
     def _register(self, plugin: Any) -> None:

@@ -46,8 +46,6 @@ class _Run:
         self.client, self.silence = client, silence
         self.gang = ""
         self.workers: tuple[str, ...] = ()
-        self.used: set[str] = set()
-        """All workers that had a lane: something that others need may lie there."""
         self.reports: deque[tuple[int, dict[str, Any]]] = deque(maxlen=_KEPT)
         self.count = 0
         self.change = asyncio.Event()
@@ -63,6 +61,8 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         """Take up work on a scheduler."""
         self.scheduler = scheduler
         self.runs: dict[str, _Run] = {}
+        self._past: list[tuple[float, float]] = []
+        """Of drivers that are done: until when their workers are still watched, and after how many seconds one counts as silent."""
         self._looked = time.monotonic()
         self._wanted: dict[str, float] = {}
         self._gone: dict[str, str] = {}
@@ -88,7 +88,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
     # ---- asked by drivers
 
     def open(self, run: str, client: str, silence: float) -> None:
-        """A driver begins; its workers count as silent after this many seconds."""
+        """A driver begins; from now on workers count as silent after this many seconds: something that it needs may lie on any of them."""
         self.runs[run] = _Run(client, silence)
         self._quiet.set(True)
 
@@ -96,7 +96,6 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         """A driver's lanes from now on."""
         found = self.runs[run]
         found.gang, found.workers = gang, tuple(workers)
-        found.used.update(workers)
 
     async def look(self, run: str, seen: int, timeout: float) -> dict[str, Any]:
         """Reports after those that were seen, and the workers; waits until something is new, or for the time given."""
@@ -119,7 +118,6 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
                 if w.status not in (Status.closing, Status.closed)
             },
             "leaving": [w.address for w in workers.values() if w.status in leaving or self._is_wanted(w.address)],
-            "silent": self._silent(found.silence),
             "gone": self._gone,
         }
 
@@ -137,11 +135,8 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
 
     def close_run(self, run: str) -> None:
         """A driver is done."""
-        found = self.runs.pop(run, None)
-        if found is not None:
-            self._end(found, "the run has ended")
-            found.change.set()
-        self._quiet.set(bool(self.runs))
+        if run in self.runs:
+            self._leave(run, "the run has ended")
 
     # ---- told by workers and by the scheduler
 
@@ -168,11 +163,8 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
 
     def remove_client(self, scheduler: Any, client: str) -> None:
         """A driver is gone: nobody wants its lanes' work any more."""
-        for name, run in list(self.runs.items()):
-            if run.client == client:
-                self._end(run, "the client is gone")
-                del self.runs[name]
-        self._quiet.set(bool(self.runs))
+        for name in [name for name, run in self.runs.items() if run.client == client]:
+            self._leave(name, "the client is gone")
 
     def valid_workers_downscaling(self, scheduler: Any, workers: list[Any]) -> list[Any]:
         """Keep an adaptive cluster from closing a worker in the midst of a segment; at its end the worker is let go."""
@@ -197,26 +189,31 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
                     stream.send({"op": "dagtrain-lanes-end", "gang": run.gang, "why": why})
         run.gang, run.workers = "", ()
 
+    def _leave(self, name: str, why: str) -> None:
+        run = self.runs.pop(name)
+        self._end(run, why)
+        run.change.set()
+        # Of a worker that stopped shortly before, nobody would hear otherwise, and everything that asks all workers would wait for it.
+        self._past.append((time.monotonic() + run.silence + 4 * _GLANCE, run.silence))
+        self._quiet.set(bool(self.runs))
+
     def _is_wanted(self, address: str) -> bool:
         return time.monotonic() - self._wanted.get(address, -_WANTED) < _WANTED
 
-    def _silent(self, limit: float) -> list[str]:
-        now = time.time()
-        return [w.address for w in self.scheduler.workers.values() if now - w.last_seen > limit]
-
     async def _look_for_silence(self) -> None:
         """End gangs of which a worker has stopped, and let go of that worker: what lies there, and nowhere else, would be waited for."""
-        late, self._looked = time.monotonic() - self._looked, time.monotonic()
-        if late > 4 * _GLANCE:
-            return  # it was the scheduler that did not run: the heartbeats wait to be read
-        for run in list(self.runs.values()):
-            for address in sorted(set(self._silent(run.silence)) & run.used):
-                why = f"it was silent for {run.silence:g} s"
-                self._gone[address] = why
+        now = time.monotonic()
+        late, self._looked = now - self._looked, now
+        self._past = [(until, silence) for until, silence in self._past if now < until]
+        limit = min([run.silence for run in self.runs.values()] + [silence for _, silence in self._past], default=None)
+        if limit is None or late > 4 * _GLANCE:  # then it was the scheduler that did not run: the heartbeats wait to be read
+            return
+        for address in sorted(w.address for w in self.scheduler.workers.values() if time.time() - w.last_seen > limit):
+            self._gone[address] = why = f"it was silent for {limit:g} s"
+            for run in self.runs.values():
                 if address in run.workers:
                     self._end(run, f"worker {address} was lost: {why}", besides=address)
-                run.used.discard(address)
-                await self._let_go(address)
+            await self._let_go(address)
 
     async def _let_go(self, address: str) -> None:
         """Remove a worker that does not answer; its nanny, where it has one, is asked to start another."""

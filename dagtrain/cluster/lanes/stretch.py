@@ -178,7 +178,7 @@ class Stretch:
                     conductor.failed(gang, f"lane {lane} on {report['worker']}: {report['why']}", pairs[0] if pairs else None)
                 case "error":
                     self._raise(gang, report)
-        conductor.workers(news["present"], news["leaving"], news["silent"], news["gone"])
+        conductor.workers(news["present"], news["leaving"], news["gone"])
         self._look_at_tasks()
 
     def _compare(self, report: Mapping[str, Any]) -> None:

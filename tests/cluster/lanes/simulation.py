@@ -131,7 +131,7 @@ class World:
         self.now = 0.0
         self.born = 0
         self.alive: dict[str, bool] = {}
-        """Worker → whether it runs; one that is stopped is there and silent."""
+        """Worker → whether it runs; one that is stopped is there until it was silent for too long."""
         self.seen_alive: dict[str, float] = {}
         self.leaving: set[str] = set()
         self.cut: set[frozenset[str]] = set()
@@ -240,10 +240,8 @@ class World:
         for worker, runs in self.alive.items():
             if runs:
                 self.seen_alive[worker] = self.now
-        silent = self._silent()
-        for lane in self.lanes.values():
-            if not lane.ended and silent & set(lane.placement.workers):
-                self._end_gang(lane.gang)
+        for worker in [w for w in self.alive if self.now - self.seen_alive[w] > SILENCE]:
+            self.kill(worker)
         # A link that is cut is noticed by the kernel after some time.
         for lane in list(self.lanes.values()):
             if lane.ended or not self.alive.get(lane.worker):
@@ -254,9 +252,6 @@ class World:
                     self.news.append(("failed", lane.gang, f"lane {lane.number} lost lane {peer}", (lane.worker, other)))
                     self._end_gang(lane.gang)
                     break
-
-    def _silent(self) -> set[str]:
-        return {w for w in self.alive if self.now - self.seen_alive[w] > SILENCE}
 
     def _deliver(self) -> None:
         links = {(m[1], m[2], m[3]) for m in self.mail}
@@ -406,7 +401,7 @@ class World:
                 conductor.reported(gang, *rest, seconds=self.draw.choice([0.0, 0.5, 2.0]))
             else:
                 conductor.failed(gang, *rest)
-        conductor.workers(self.alive, self.leaving & set(self.alive), self._silent())
+        conductor.workers(self.alive, self.leaving & set(self.alive))
         for action in conductor.act():
             self._act(action)
 

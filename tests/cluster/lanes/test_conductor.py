@@ -12,7 +12,7 @@ def call(before, steps, beyond=0):
         conductor.continue_from(before)
     sizes = []
     while True:
-        conductor.workers(["a", "b"], [], [], {})
+        conductor.workers(["a", "b"])
         actions = conductor.act()
         for action in actions:
             if isinstance(action, Begin):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import dask
 import numpy as np
@@ -111,11 +112,32 @@ def test_a_worker_lost_while_the_lanes_are_set_up(threads, monkeypatch, plain):
 
 def test_a_worker_that_stops_without_a_word(client, settings, strike_at, plain):
     settings(patience=Patience(most=2), silence=2)
+    before = client.run(os.getpid)
     mark = strike_at("compute", 9, lambda: os.kill(os.getpid(), signal.SIGSTOP))
     history = plain.fit(plain.trainer(engine="lanes"))
     assert os.path.exists(mark)
     same_weights(history, plain.inline)
-    assert "silent" in str(history.events)
+    assert "silent for 2 s" in str(history.events)
+    assert len(before.keys() & client.run(os.getpid).keys()) == 2, "the worker that stopped is gone"
+
+
+@pytest.mark.parametrize("moment", ["before a run begins", "when it ends"])
+def test_a_worker_that_stopped_is_not_waited_for(client, settings, plain, looking, moment):
+    """Of what asks all workers, nothing waits until Dask itself takes the worker for lost, which is after five minutes."""
+    settings(silence=2)
+    pids = client.run(os.getpid)
+    stopped = sorted(pids)[-1]
+    if moment == "when it ends":
+        looks = looking(lambda: len(looks.seen) == plain.epochs - 1 and os.kill(pids[stopped], signal.SIGSTOP))
+        history = plain.fit(plain.trainer(engine="lanes"), reporter=looks)
+    else:
+        os.kill(pids[stopped], signal.SIGSTOP)
+        history = plain.fit(plain.trainer(engine="lanes"))
+    same_weights(history, plain.inline)
+    deadline = time.monotonic() + 10
+    while stopped in client.scheduler_info(n_workers=-1)["workers"]:
+        assert time.monotonic() < deadline, "the worker that stopped is still there"
+        time.sleep(0.05)
 
 
 def test_a_link_that_breaks(client, settings, strike_at, plain):
