@@ -6,6 +6,7 @@
           4  closed              │ then the regions, each at a multiple of 64 bytes
           5  ring by pipe too    │
           6  asleep              │
+          7  together            │     (0 not known yet, 1 has all peers in its memory, 2 has not)
           8  doorbell            │ peers write the doorbell; all else is written by its lane alone
 
 On Linux the memory is an anonymous file: it has no name that could stay behind, and the kernel frees it with the last process that uses
@@ -28,7 +29,7 @@ from dagtrain.cluster.channels.errors import ChannelError
 from dagtrain.cluster.channels.host import can_share_memory
 from dagtrain.cluster.channels.tables import Phase, Piece
 
-__all__ = ["ALIGNMENT", "ASLEEP", "BELL", "BY_PIPE", "CLOSED", "LANES", "Board", "Memory", "Regions", "align", "row"]
+__all__ = ["ALIGNMENT", "ASLEEP", "BELL", "BY_PIPE", "CLOSED", "LANES", "TOGETHER", "Board", "Memory", "Regions", "align", "row"]
 
 Array = np.ndarray[Any, Any]
 Regions = dict[str, tuple[str, int, int]]
@@ -38,7 +39,7 @@ ALIGNMENT = 64
 LANES = 1024
 MAGIC = int.from_bytes(b"dagboard", "little")
 VERSION = 1
-CLOSED, BY_PIPE, ASLEEP, BELL = 4, 5, 6, 8
+CLOSED, BY_PIPE, ASLEEP, TOGETHER, BELL = 4, 5, 6, 7, 8
 _ROWS = 16
 _ROW = -(-(1 + len(Phase)) // 8) * 8  # words of a peer's row: whole cache lines, so that posts to different peers do not meet in one
 _HEADER = (_ROWS + LANES * _ROW) * 8

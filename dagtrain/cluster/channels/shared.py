@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dagtrain.cluster.channels.bell import Ringer
-from dagtrain.cluster.channels.board import CLOSED, Array, Board, Memory, row
+from dagtrain.cluster.channels.board import CLOSED, TOGETHER, Array, Board, Memory, row
 from dagtrain.cluster.channels.host import Process
 from dagtrain.cluster.channels.offers import Offer
 from dagtrain.cluster.channels.tables import Phase, Table
@@ -84,6 +84,12 @@ class SharedLink:
     def incoming(self, phase: int) -> list[Array]:
         """The peer's pieces of a phase."""
         return list(self._arrays[phase])
+
+    @property
+    def said(self) -> int:
+        """The peer's word on whether it has all lanes in its memory; 0 until it has given it."""
+        assert self.memory is not None
+        return self.memory.words[TOGETHER]
 
     def post(self, phase: int, stamp: int) -> bool:
         """Tell the peer; nothing is ever left to send."""

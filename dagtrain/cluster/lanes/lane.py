@@ -23,7 +23,7 @@ from dagtrain.cluster.lanes.feed import LaneFeed
 from dagtrain.cluster.lanes.hall import Hall, hall_of
 from dagtrain.cluster.lanes.lockstep import Compute, Copy, Keep, Lockstep, Post, Reduce, Square, Update, Wait
 from dagtrain.cluster.lanes.placement import Placement
-from dagtrain.cluster.lanes.runner import LaneRunner, Rows
+from dagtrain.cluster.lanes.runner import COMMON, LaneRunner, Rows
 from dagtrain.errors import DagtrainError
 from dagtrain.plan.blas import one_blas_thread
 from dagtrain.train.software import software
@@ -295,7 +295,10 @@ class Lane:
             offers[other] = offer
         links.connect(offers, max(deadline - time.monotonic(), 0.1))
         memory = {name: board[name] for name in placement.regions(self.number)}
-        self._runner = LaneRunner(parts, placement, self.number, memory, links.incoming)
+        common = links.common
+        if common is not None:
+            memory |= {name: common[name] for name in COMMON}
+        self._runner = LaneRunner(parts, placement, self.number, memory, links.incoming, common is not None)
         self.hall.report(
             gang.run,
             gang=gang.number,

@@ -21,10 +21,13 @@ from dagtrain.cluster.lanes.subtrees import Add, Buffer, Schedule, additions, sc
 from dagtrain.train.state import State
 from dagtrain.train.step import ShardRunner, StepParts
 
-__all__ = ["LaneRunner", "Rows"]
+__all__ = ["COMMON", "LaneRunner", "Rows"]
 
 Array = np.ndarray[Any, Any]
 Incoming = Callable[[int, Phase], Sequence[Array]]
+COMMON = ("parameters", "statistics")
+"""Regions that all lanes hold alike. Lanes that have each other's memory hold them once: each owner writes its slice when, by the barriers
+of a step, nobody reads, and there is nothing to copy."""
 
 
 class Rows(NamedTuple):
@@ -47,9 +50,13 @@ class LaneRunner:
         The lane's own memory by region; see `Placement.regions`.
     incoming
         ``incoming(peer, phase)``: arrays that hold the peer's pieces once they have arrived.
+    common
+        Whether the regions `COMMON` of the board are the same memory in all lanes.
     """
 
-    def __init__(self, parts: StepParts, placement: Placement, lane: int, board: Mapping[str, Array], incoming: Incoming) -> None:
+    def __init__(
+        self, parts: StepParts, placement: Placement, lane: int, board: Mapping[str, Array], incoming: Incoming, common: bool = False
+    ) -> None:
         self.placement, self.lane = placement, placement.lanes[lane]
         shape = placement.shape
         self.state = State(board["parameters"], board["statistics"], {n: board[f"slot.{n}"] for n in shape.slots})
@@ -64,6 +71,7 @@ class LaneRunner:
                 (board[piece.region][piece.start : piece.stop], array)
                 for peer in peers
                 for piece, array in zip(placement.pieces(peer, lane).get(phase, ()), incoming(peer, phase), strict=True)
+                if not (common and piece.region in COMMON)
             ]
             for phase in (Phase.PARAMETERS, Phase.SLOTS)
         }

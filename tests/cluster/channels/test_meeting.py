@@ -279,3 +279,32 @@ def test_memory_of_another_gang_is_not_taken_for_the_peers(gang: Any) -> None:
     assert ours.links[0].kinds == {1: "socket"}
     ours.links[0].post(Phase.SQUARES, [1], 0, 0)
     ours.links[1].wait(Phase.SQUARES, [0], 0, 0)
+
+
+def test_lanes_that_all_share_memory_have_one_board_in_common(gang: Any) -> None:
+    ours = gang(3).connect()
+    name = next(iter(ours.plan.regions))
+    ours.links[2].common[name][0] = 7
+    assert {float(links.common[name][0]) for links in ours.links} == {7.0} == {float(ours.boards[0][name][0])}
+
+
+def test_lanes_of_which_some_do_not_share_memory_have_no_board_in_common(gang: Any) -> None:
+    ours = gang(3)
+    ours.elsewhere(2)
+    ours.connect()
+    assert ours.links[0].kinds == {1: "shared", 2: "socket"}
+    assert [links.common for links in ours.links] == [None] * 3
+
+
+def test_who_has_met_everybody_waits_until_all_have(gang: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = Links._all_share
+
+    def late(self: Any, *limits: float) -> bool:
+        time.sleep(0.5 * (self.lane == 2))
+        return really(self, *limits)
+
+    monkeypatch.setattr(Links, "_all_share", late)
+    assert None not in [links.common for links in gang(3).connect().links]
+    ours = gang(3)
+    errors = ours.run(lambda i: ours.links[i].connect(ours.offers, 0.3))
+    assert [str(error) for error in errors[:2]] == ["lane 2 has not met all others after 0.3 s"] * 2

@@ -11,7 +11,7 @@ import pytest
 import dagtrain as dt
 from dagtrain.cluster.channels import Phase
 from dagtrain.cluster.lanes.placement import Candidate, place
-from dagtrain.cluster.lanes.runner import LaneRunner, Rows
+from dagtrain.cluster.lanes.runner import COMMON, LaneRunner, Rows
 from dagtrain.cluster.lanes.stretch import shape_of
 from dagtrain.train.inline import StepRunner
 from dagtrain.train.update import Update
@@ -46,15 +46,19 @@ def inline(program: dt.train.Program, batches: list[list[Rows]]) -> Any:
         return runner.state
 
 
-def lanes(program: dt.train.Program, batches: list[list[Rows]], count: int, threads: int) -> list[Any]:
+def lanes(program: dt.train.Program, batches: list[list[Rows]], count: int, threads: int, common: bool) -> list[Any]:
     parts = program.for_workers([2, 3])
     placement = place(shape_of(parts, SHARDS), [Candidate(f"w{i:02}", "", threads) for i in range(count)])
     boards = [{name: np.zeros(n, dtype) for name, (dtype, n) in placement.regions(i).items()} for i in range(count)]
 
+    if common:
+        for board in boards:
+            board.update({name: boards[0][name] for name in COMMON})
+
     def incoming(me: int) -> Any:
         return lambda peer, phase: [boards[peer][p.region][p.start : p.stop] for p in placement.pieces(peer, me).get(phase, ())]
 
-    runners = [LaneRunner(parts, placement, i, boards[i], incoming(i)) for i in range(count)]
+    runners = [LaneRunner(parts, placement, i, boards[i], incoming(i), common) for i in range(count)]
     owners = [runners[i] for i in placement.owners]
     for runner in runners:
         runner.load(program.first_state())
@@ -82,14 +86,21 @@ def lanes(program: dt.train.Program, batches: list[list[Rows]], count: int, thre
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 11, 16])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("block", [65536, 100])
+@pytest.mark.parametrize("common", [False, True])
 def test_any_number_of_lanes_has_the_bits_of_one(
-    program: dt.train.Program, batches: list[list[Rows]], count: int, threads: int, block: int, monkeypatch: pytest.MonkeyPatch
+    program: dt.train.Program,
+    batches: list[list[Rows]],
+    count: int,
+    threads: int,
+    block: int,
+    common: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if block != 65536:
         monkeypatch.setattr("dagtrain.train.update.BLOCK", block)
         monkeypatch.setattr(program, "update", Update(optimizer(), program.layout.size, program.layout.dtype))
     want = inline(program, batches)
-    for state in lanes(program, batches, count, threads):
+    for state in lanes(program, batches, count, threads, common):
         assert state.step == STEPS
         assert state.parameters.tobytes() == want.parameters.tobytes()
         assert state.statistics.tobytes() == want.statistics.tobytes()
