@@ -72,6 +72,7 @@ def plan_scale(
     sent anywhere.
     """
     from dagtrain.cli.digits import Settings
+    from dagtrain.cluster.lanes.costs import STEP
     from dagtrain.cluster.lanes.scale import Network, Work, scaling, slower_from, worth_until
     from dagtrain.data.batches import auto_shards
 
@@ -85,7 +86,7 @@ def plan_scale(
     if parameters is not None:
         if compute is None:
             raise ArgumentError("--parameters says nothing of what a sample costs: add --compute MILLISECONDS, or give --layers instead.")
-        work = Work(parameters, batch_size, shards, compute / 1e3, add=2.5e-10, update=1.5e-9, step=6e-5, jitter=0.03)
+        work = Work(parameters, batch_size, shards, compute / 1e3, add=2.5e-10, update=1.5e-9, step=STEP, jitter=0.03)
     else:
         work = _measured(layers or DIGITS, batch_size, shards)
         if compute is not None:
