@@ -28,6 +28,7 @@ PEERS = {
     "PyTorch, 2 threads": ("torch", 1, 2),
     "PyTorch, 1 thread": ("torch", 1, 1),
     "floor: 2 processes without exchange": ("floor", 2, 1),
+    "floor: 2 processes in step": ("in step", 2, 1),
     "floor: 1 process": ("floor", 1, 1),
 }
 """Name → what runs, in how many processes, with how many threads each."""
@@ -108,11 +109,32 @@ class Floor:
                     runner.run(self.views, [], x, y, len(x) / self.batch, self.state.step, 0)
                 for into, other in itertools.chain(*tree_levels(len(batch))):
                     np.add(self.vectors[into], self.vectors[other], out=self.vectors[into])
+                self.meet()
                 scalars = self.parts.update.scalar_values(self.state.step, [])
                 for i in self.own:
                     self.bound.block(i, scalars)
+                self.meet()
                 self.state.step += 1
         return float("nan")  # half of a batch is another training
+
+    def meet(self) -> None:
+        """Nobody is waited for."""
+
+
+class InStep(Floor):
+    """The floor, but that both processes wait for each other twice a step, as any method must that is to have the steps of one process."""
+
+    def __init__(self, given: Any, rank: int, ranks: int, threads: int, meeting: str) -> None:
+        super().__init__(given, rank, ranks, threads, meeting)
+        self.words = np.memmap(f"{meeting}.words", np.int64, "r+", shape=16).data.cast("B").cast("q")
+        self.me, self.other, self.met = 8 * rank, 8 * (1 - rank), 0
+
+    def meet(self) -> None:
+        self.met += 1
+        words, other, met = self.words, self.other, self.met
+        words[self.me] = met
+        while words[other] < met:
+            os.sched_yield()
 
 
 def halves(given: Any, rank: int, ranks: int) -> list[tuple[Array, Array]]:
@@ -128,7 +150,8 @@ def serve(what: str, rank: int, ranks: int, threads: int, file: Path) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
     try:
-        made: Any = {"torch": Torch, "floor": Floor}[what](np.load(file), rank, ranks, threads, f"{file}.{ranks}.meeting")
+        kind: Any = {"torch": Torch, "floor": Floor, "in step": InStep}[what]
+        made = kind(np.load(file), rank, ranks, threads, f"{file}.{ranks}.meeting")
     except ImportError as error:
         print(json.dumps({"unavailable": str(error)}), file=answers, flush=True)
         return
@@ -145,6 +168,7 @@ class Peer:
     def __init__(self, name: str, file: Path) -> None:
         what, ranks, threads = PEERS[name]
         self.name = name
+        Path(f"{file}.{ranks}.meeting.words").write_bytes(bytes(128))
         limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
         self.processes = [
             subprocess.Popen(
