@@ -6,7 +6,7 @@
           4  closed              │ then the regions, each at a multiple of 64 bytes
           5  ring by pipe too    │
           6  asleep              │
-          7  together            │     (0 not known yet, 1 has all peers in its memory, 2 has not)
+          7  together            │     (0 not known yet; 1 has all peers in its memory, 2 has not)
           8  doorbell            │ peers write the doorbell; all else is written by its lane alone
 
 On Linux the memory is an anonymous file: it has no name that could stay behind, and the kernel frees it with the last process that uses

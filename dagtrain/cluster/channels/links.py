@@ -18,14 +18,14 @@ from typing import Any, Self
 
 from dagtrain.cluster.channels.approach import Tls, listen
 from dagtrain.cluster.channels.bell import SLICE, Bell, Ringer, fence
-from dagtrain.cluster.channels.board import CLOSED, LANES, TOGETHER, Array, Board, Memory
+from dagtrain.cluster.channels.board import CLOSED, LANES, Array, Board, Memory
 from dagtrain.cluster.channels.comms import CommLink, Courier
 from dagtrain.cluster.channels.errors import Aborted, ChannelError, LinkLost, OutOfStep, Overdue
 from dagtrain.cluster.channels.frames import HELLO, Inbox, Malformed, Outbox, read_header
 from dagtrain.cluster.channels.host import can_share_memory, cores, host
 from dagtrain.cluster.channels.meeting import Link, Meeting, Station
 from dagtrain.cluster.channels.offers import KINDS, VERSION, Offer, checked
-from dagtrain.cluster.channels.shared import SharedLink
+from dagtrain.cluster.channels.shared import SharedLink, all_share
 from dagtrain.cluster.channels.sockets import SILENCE, SocketLink
 from dagtrain.cluster.channels.stamps import ROUND_BITS, pack, unpack
 from dagtrain.cluster.channels.tables import Phase, Table
@@ -34,7 +34,6 @@ __all__ = ["Links"]
 
 _SPIN = 1e-3
 """Seconds: a lane that sleeps comes late to what others have for it, and costs them a call of the kernel (measured, with steps of 2 ms)."""
-_HAS, _HAS_NOT = 1, 2
 _yield = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 
@@ -200,32 +199,10 @@ class Links:
         self._bell.by_pipe = bool(self._sockets)
         if 1 + sum(offer["host"] == self.offer["host"] for offer in self._offers.values()) > cores():
             self.spin = 0.0
-        if self._all_share(deadline, until):
-            boards = {self.lane: self._board} | {link.peer: link.memory for link in self._links.values() if isinstance(link, SharedLink)}
+        sharing = [link for link in self._links.values() if isinstance(link, SharedLink)]
+        if all_share(self._board, sharing, len(sharing) == len(self._links), self._bell, self._interrupted, deadline, until):
+            boards = {self.lane: self._board} | {link.peer: link.memory for link in sharing}
             self.common = boards[min(boards)]
-
-    def _all_share(self, deadline: float, until: float) -> bool:
-        """Whether all lanes have all others in their memory; each says it in its board, where only those look who have."""
-        links = [link for link in self._links.values() if isinstance(link, SharedLink)]
-        alone = len(links) == len(self._links)
-        self._board.words[TOGETHER] = _HAS if alone else _HAS_NOT
-        for link in links:
-            link.ring()
-        while alone:
-            mark = self._bell.mark()
-            self._interrupted()
-            said = {link.peer: link.said for link in links}
-            if all(said.values()):
-                return set(said.values()) <= {_HAS}
-            for link in links:
-                link.check()
-                if link.lost is not None:
-                    raise LinkLost(link.peer, link.lost)
-            if time.monotonic() > until:
-                late = min(peer for peer, word in said.items() if not word)
-                raise ChannelError(f"lane {late} has not met all others after {deadline:g} s")
-            self._bell.sleep(mark, SLICE)
-        return False
 
     def _make(self, peer: int, kind: str, channel: Any) -> Link:
         table, offer = self._tables[peer], self._offers[peer]

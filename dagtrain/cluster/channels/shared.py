@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dagtrain.cluster.channels.bell import Ringer
+from dagtrain.cluster.channels.bell import SLICE, Bell, Ringer
 from dagtrain.cluster.channels.board import CLOSED, TOGETHER, Array, Board, Memory, row
+from dagtrain.cluster.channels.errors import ChannelError, LinkLost
 from dagtrain.cluster.channels.host import Process
 from dagtrain.cluster.channels.offers import Offer
 from dagtrain.cluster.channels.tables import Phase, Table
 
-__all__ = ["SharedLink", "attach"]
+__all__ = ["SharedLink", "all_share", "attach"]
 
 
 def _open(pid: int, fd: int, flags: int) -> int:
@@ -136,5 +138,48 @@ def attach(gang: bytes, lane: int, board: Board, offer: Offer, ringer: Ringer) -
     return link
 
 
+def all_share(
+    board: Board, links: Sequence[SharedLink], everybody: bool, bell: Bell, interrupted: Callable[[], None], seconds: float, until: float
+) -> bool:
+    """Whether all lanes have all others in their memory: the same answer in each of them.
+
+    Each says it in its board, where only those look who have everybody.
+
+    Parameters
+    ----------
+    board, links, bell
+        This lane's.
+    everybody
+        Whether `links` lead to all other lanes.
+    interrupted
+        Raises if the wait is to end.
+    seconds, until
+        How long to wait, and when that is over by ``time.monotonic``.
+
+    Raises
+    ------
+    LinkLost, ChannelError
+        If a lane goes, or has not met all others in time.
+    """
+    board.words[TOGETHER] = CAN if everybody else CANNOT
+    for link in links:
+        link.ring()
+    while everybody:
+        mark = bell.mark()
+        interrupted()
+        said = {link.peer: link.said for link in links}
+        if all(said.values()):
+            return set(said.values()) <= {CAN}
+        for link in links:
+            link.check()
+            if link.lost is not None:
+                raise LinkLost(link.peer, link.lost)
+        if time.monotonic() > until:
+            late = min(peer for peer, word in said.items() if not word)
+            raise ChannelError(f"lane {late} has not met all others after {seconds:g} s")
+        bell.sleep(mark, SLICE)
+    return False
+
+
 CAN, CANNOT = 1, 2
-"""Verdicts in a row of a board."""
+"""What is said of sharing memory, in a row of a board of one peer, and of all of them."""

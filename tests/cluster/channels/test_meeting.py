@@ -297,13 +297,13 @@ def test_lanes_of_which_some_do_not_share_memory_have_no_board_in_common(gang: A
 
 
 def test_who_has_met_everybody_waits_until_all_have(gang: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    really = Links._all_share
+    really = shared.all_share
 
-    def late(self: Any, *limits: float) -> bool:
-        time.sleep(0.5 * (self.lane == 2))
-        return really(self, *limits)
+    def late(board: Any, links: Any, *others: Any) -> bool:
+        time.sleep(0.5 * ({link.peer for link in links} == {0, 1}))
+        return really(board, links, *others)
 
-    monkeypatch.setattr(Links, "_all_share", late)
+    monkeypatch.setattr("dagtrain.cluster.channels.links.all_share", late)
     assert None not in [links.common for links in gang(3).connect().links]
     ours = gang(3)
     errors = ours.run(lambda i: ours.links[i].connect(ours.offers, 0.3))
