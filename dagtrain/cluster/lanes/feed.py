@@ -139,8 +139,7 @@ class SegmentRows:
             return None
         first, last = self._first[start], self._first[start] + stop - start
         x, y = self.arrays
-        rows = Rows(x[first:last], None if y is None else y[first:last])
-        return rows if all(a is None or (a.flags.c_contiguous and a.flags.aligned) for a in rows) else None
+        return Rows(x[first:last], None if y is None else y[first:last])
 
     def _copied(self, shard: int, start: int, stop: int) -> Rows:
         rows = self._buffer(shard, stop - start)
@@ -170,8 +169,11 @@ class SegmentRows:
 
 
 def _join(partitions: Sequence[tuple[Array, Array | None]]) -> tuple[Array, Array | None]:
-    xs = [x for x, _ in partitions]
+    """All rows, laid so that NumPy can take some of them alone: as a message leaves them, it would copy all of them for every shard."""
     ys = [y for _, y in partitions if y is not None]
-    if len(xs) == 1:
-        return partitions[0]
-    return np.concatenate(xs), np.concatenate(ys) if ys else None
+    return _whole([x for x, _ in partitions]), _whole(ys) if ys else None
+
+
+def _whole(arrays: Sequence[Array]) -> Array:
+    joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    return np.require(joined, requirements=["C_CONTIGUOUS", "ALIGNED"])
