@@ -4,7 +4,7 @@
 
     step         ms a step on two workers, beside the other engines, PyTorch and two processes that exchange nothing
     efficiency   two workers against one, for steps of about 1, 5 and 20 ms
-    overhead     ms a step of a network of a few parameters, on 1 to 16 lanes
+    overhead     ms a step, and the end of an epoch, of a network of a few parameters on 1 to 16 lanes
     scale        what `dagtrain plan-scale` expects of one worker and two, beside what is measured
     recovery     seconds from kill -9 of a worker to the next committed step
     memory       resident memory of workers, scheduler and client over many steps
@@ -200,25 +200,33 @@ def efficiency_part(options: Any) -> dict[str, Any]:
 
 
 def overhead_part(options: Any) -> dict[str, Any]:
-    """A network of a few parameters on more and more lanes."""
+    """A network of a few parameters on more and more lanes, in epochs of many steps and of few: what a step costs, and what an epoch."""
     import os
 
     sizes, batch, rows, results = (8, 4, 10), 64, [], []
-    given = data(8, 2048)
+    many, few = 256, 32
+    given = data(8, many * batch)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for lanes in options.lanes:
         say(f"overhead: {lanes} lanes")
         with cluster(lanes) as client:
-            fits = [
-                Fit("lanes", sizes, 16, given, batch, engine="lanes", client=client),
-                Fit("inline", sizes, 16, given, batch, engine="inline", threads=1),
-            ]
-            ms = {name: statistics.median(v) for name, v in in_turn(fits, 2048 // batch, options.rounds, options.seconds).items()}
-        compute = ms["inline"] / min(lanes, cores)
-        rows.append([str(lanes), f"{ms['lanes']:.3f}", f"{compute:.3f}", f"{ms['lanes'] - compute:.3f}"])
-        results.append({"lanes": lanes, "milliseconds": ms, "above_compute": ms["lanes"] - compute})
-    print(f"\n{'-'.join(map(str, sizes))}, batch {batch}, 16 shards: milliseconds a step of lanes that share {cores} core(s)\n")
-    print(table(["lanes", "ms", "inline, shared out", "above that"], rows))
+            where = {"lanes": {"engine": "lanes", "client": client}, "inline": {"engine": "inline", "threads": 1}}
+            ms: dict[str, list[float]] = {}
+            for steps in (many, few):
+                part = given[0][: steps * batch], given[1][: steps * batch]
+                fits = [Fit(f"{name}, {steps}", sizes, 16, part, batch, **where[name]) for name in where]
+                ms |= in_turn(fits, steps, options.rounds, options.seconds)
+        above = [
+            statistics.median(a - b / min(lanes, cores) for a, b in zip(ms[f"lanes, {steps}"], ms[f"inline, {steps}"], strict=True))
+            for steps in (many, few)
+        ]
+        an_epoch = (above[1] - above[0]) / (1 / few - 1 / many)
+        middle = [statistics.median(ms[name]) for name in (f"lanes, {many}", f"inline, {many}")]
+        rows.append([str(lanes), f"{middle[0]:.3f}", f"{middle[1] / min(lanes, cores):.3f}", f"{above[0]:.3f}", f"{an_epoch:.1f}"])
+        results.append({"lanes": lanes, "rounds": ms, "above_compute": above[0], "epoch": an_epoch})
+    head = f"{'-'.join(map(str, sizes))}, batch {batch}, 16 shards, epochs of {many} steps, lanes that share {cores} core(s)"
+    print(f"\n{head}: milliseconds a step, and an epoch\n")
+    print(table(["lanes", "ms", "inline, shared out", "above that", "the end of an epoch"], rows))
     return {"cores": cores, "lanes": results}
 
 
