@@ -11,7 +11,7 @@ import pytest
 from dagtrain.cluster.lanes.feed import LaneFeed, share_of
 
 Array = np.ndarray[Any, Any]
-ROWS = 5000
+ROWS = 100_000  # so much that what other threads allocate meanwhile is little beside it
 LABELS = np.arange(ROWS, dtype="i8")
 X = (LABELS[:, None] + np.arange(16) / 16).astype("f4")
 
