@@ -32,6 +32,9 @@ PEERS = {
     "floor: 1 process": ("floor", 1, 1),
 }
 """Name → what runs, in how many processes, with how many threads each."""
+PATIENCE = 60
+"""Seconds that a process in step waits for the other."""
+_yield = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 
 def program(sizes: tuple[int, ...]) -> Any:
@@ -126,15 +129,18 @@ class InStep(Floor):
 
     def __init__(self, given: Any, rank: int, ranks: int, threads: int, meeting: str) -> None:
         super().__init__(given, rank, ranks, threads, meeting)
-        self.words = np.memmap(f"{meeting}.words", np.int64, "r+", shape=16).data.cast("B").cast("q")
+        self.words = np.memmap(f"{meeting}.words", np.int64, "r+", shape=16).data
         self.me, self.other, self.met = 8 * rank, 8 * (1 - rank), 0
 
     def meet(self) -> None:
         self.met += 1
         words, other, met = self.words, self.other, self.met
         words[self.me] = met
+        until = time.monotonic() + PATIENCE
         while words[other] < met:
-            os.sched_yield()
+            _yield()
+            if time.monotonic() > until:
+                raise SystemExit(f"the other process did not come to meeting {met} for {PATIENCE} s")
 
 
 def halves(given: Any, rank: int, ranks: int) -> list[tuple[Array, Array]]:
@@ -168,7 +174,8 @@ class Peer:
     def __init__(self, name: str, file: Path) -> None:
         what, ranks, threads = PEERS[name]
         self.name = name
-        Path(f"{file}.{ranks}.meeting.words").write_bytes(bytes(128))
+        if what == "in step":
+            Path(f"{file}.{ranks}.meeting.words").write_bytes(bytes(128))
         limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
         self.processes = [
             subprocess.Popen(

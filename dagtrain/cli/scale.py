@@ -72,8 +72,7 @@ def plan_scale(
     sent anywhere.
     """
     from dagtrain.cli.digits import Settings
-    from dagtrain.cluster.lanes.costs import STEP
-    from dagtrain.cluster.lanes.scale import Network, Work, scaling, slower_from, worth_until
+    from dagtrain.cluster.lanes.scale import STEP, Network, Work, scaling, slower_from, worth_until
     from dagtrain.data.batches import auto_shards
 
     if sum(given is not None for given in (model, layers, parameters)) > 1:

@@ -180,7 +180,7 @@ class Links:
         Raises
         ------
         ChannelError
-            If an offer is missing, or does not fit the tables.
+            If an offer is missing, or does not fit the tables; if a lane that all have in their memory does not meet the others in time.
         LinkLost, Overdue, Aborted
             If a peer cannot be reached, does not come, or `abort` was called.
         """

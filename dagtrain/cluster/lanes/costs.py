@@ -11,17 +11,14 @@ import numpy as np
 
 from dagtrain.cluster.lanes.placement import Candidate, place
 from dagtrain.cluster.lanes.runner import LaneRunner, Rows
-from dagtrain.cluster.lanes.scale import Work
+from dagtrain.cluster.lanes.scale import STEP, Work
 from dagtrain.cluster.lanes.stretch import shape_of
 from dagtrain.graph import Spec
 from dagtrain.plan.blas import one_blas_thread
 from dagtrain.train.step import Program
 
-__all__ = ["STEP", "measure_work"]
+__all__ = ["measure_work"]
 
-STEP = 1e-4
-"""Seconds of a lane's step besides its parts: instructions, taking rows, reports. Measured as the step of a lane of one worker less the
-parts timed here, for networks of a hundred parameters to 240,000: 0 to 0.15 ms."""
 _SHARDS = 8
 """No more of them are put to work: those of a step are alike."""
 _POOL = 1 << 26
@@ -38,7 +35,7 @@ def measure_work(program: Program, batch: int, shards: int, seconds: float = 0.5
     batch, shards
         Samples of a step, and in how many parts.
     seconds
-        How long steps are repeated; seven are done in any case.
+        How long steps are repeated; seven are timed in any case.
     step
         What a lane does besides, in seconds.
     """
@@ -77,6 +74,7 @@ def measure_work(program: Program, batch: int, shards: int, seconds: float = 0.5
         parts.layout.size,
         batch,
         shards,
+        # Additions within a step may find more in the cache than the one that is timed: at least half is left for the shards.
         sample=max(middle - add * (few - 1), middle / 2) / (few * rows),
         add=add / size,
         update=statistics.median(updated[1:]) / size,

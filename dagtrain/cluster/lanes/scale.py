@@ -22,10 +22,13 @@ from typing import NamedTuple
 from dagtrain.errors import ArgumentError
 from dagtrain.train.update import BLOCK, blocks_of
 
-__all__ = ["Expected", "Network", "Work", "expect", "grown", "scaling", "slower_from", "worth_until"]
+__all__ = ["STEP", "Expected", "Network", "Work", "expect", "grown", "scaling", "slower_from", "worth_until"]
 
 SEGMENT = 0.5
 """Seconds of a segment, at whose end the optimiser's vectors are exchanged."""
+STEP = 1e-4
+"""Seconds of a lane's step besides its parts: instructions, taking rows, reports. Measured as the step of a lane of one worker less the
+parts that `measure_work` times, for networks of a hundred parameters to 240,000: 0 to 0.15 ms."""
 
 
 class Work(NamedTuple):

@@ -56,7 +56,13 @@ def lanes(program: dt.train.Program, batches: list[list[Rows]], count: int, thre
             board.update({name: boards[0][name] for name in COMMON})
 
     def incoming(me: int) -> Any:
-        return lambda peer, phase: [boards[peer][p.region][p.start : p.stop] for p in placement.pieces(peer, me).get(phase, ())]
+        def of(peer: int, phase: Phase) -> list[Any]:
+            pieces = placement.pieces(peer, me).get(phase, ())
+            if common and phase is Phase.PARAMETERS:  # nobody copies what all hold once
+                return [np.full(p.stop - p.start, np.nan) for p in pieces]
+            return [boards[peer][p.region][p.start : p.stop] for p in pieces]
+
+        return of
 
     runners = [LaneRunner(parts, placement, i, boards[i], incoming(i), common) for i in range(count)]
     owners = [runners[i] for i in placement.owners]

@@ -126,6 +126,12 @@ def test_bytes_are_those_of_the_placement(workers: int, shards: int, blocks: int
         assert getattr(expect(work, Network("", 1.0), workers, per_host), name) == max(*sent.values(), *taken.values())
 
 
+def test_lanes_of_one_host_copy_no_parameters() -> None:
+    work = PLAIN._replace(add=1e-9)
+    apart, together = (expect(work, IDEAL, 4, per_host) for per_host in (1, 4))
+    assert apart.update - together.update == pytest.approx(1e-9 * (work.parameters - work.parameters / 4))
+
+
 def test_nonsense_is_refused() -> None:
     with pytest.raises(ArgumentError, match="1 or more"):
         expect(PLAIN, IDEAL, 0)
