@@ -77,7 +77,7 @@ def main() -> None:
     rows, results = [], []
     for workers in options.workers:
         with (
-            LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+            LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
             Client(cluster) as client,
         ):
             engines = {"inline": {"engine": "inline", "threads": workers}, "scheduler": {"engine": "scheduler", "client": client}}

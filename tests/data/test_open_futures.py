@@ -23,7 +23,7 @@ LABELS = np.arange(60) % 3
 
 @pytest.fixture(scope="module")
 def cluster():
-    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, memory_limit=0) as made:
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0", memory_limit=0) as made:
         yield made
 
 

@@ -235,15 +235,16 @@ class Lane:
             if self._ended:
                 return Stopped(self._ended)
             self._busy = True
+        done = self._done  # after a segment that failed the next one waits until the gang is ended, which says why
         try:
             with one_blas_thread(), np.errstate(all="ignore"):
                 if self._runner is None:
                     self._meet(parts)
                 found = self._run(order, before, data)
+            done = order.segment
         finally:
             with self._turn:
-                self._busy, self._used = False, time.monotonic()
-                self._done = order.segment
+                self._busy, self._used, self._done = False, time.monotonic(), done
                 ended = self._ended
                 self._turn.notify_all()
             if ended:

@@ -240,7 +240,7 @@ class Stretch:
             case Done(held):
                 return self._finish(held)
             case GiveUp(why):
-                raise ClusterError(f"training cannot go on: {why}.{self._hint(why)}")
+                raise ClusterError(f"training cannot go on: {why.rstrip('.')}.{self._hint(why)}")
         return None
 
     def _hint(self, why: str) -> str:

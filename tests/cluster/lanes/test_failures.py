@@ -12,6 +12,7 @@ from distributed.comm import CommClosedError
 
 import dagtrain as dt
 from dagtrain.cluster.lanes import Patience
+from dagtrain.cluster.lanes.hall import Hall
 from dagtrain.cluster.lanes.lane import Stopped
 from dagtrain.cluster.lanes.runner import LaneRunner
 from dagtrain.cluster.lanes.stretch import Stretch
@@ -202,6 +203,27 @@ def test_a_failure_that_comes_again_and_again_is_given_up(threads, settings, mon
     monkeypatch.setattr("dagtrain.cluster.lanes.runner.LaneRunner.update", fail)
     with pytest.raises(ClusterError, match=r"3 attempts failed in a row at step 0; the last time: lane \d on .*there never is any"):
         plain.fit(plain.trainer(engine="lanes"))
+
+
+def test_a_segment_does_not_begin_after_one_that_failed(threads, settings, monkeypatch, plain):
+    """However long it takes to tell of the failure: what is told is why the first of them failed."""
+
+    def fail(*args):
+        raise MemoryError("there never is any")
+
+    def late(self, run, **facts):
+        if facts["kind"] == "failed":
+            time.sleep(0.3)
+        told.append(str(facts.get("why")))
+        report(self, run, **facts)
+
+    told, report = [], Hall.report
+    settings(patience=Patience(failures=1))
+    monkeypatch.setattr(Hall, "report", late)
+    monkeypatch.setattr("dagtrain.cluster.lanes.runner.LaneRunner.update", fail)
+    with pytest.raises(ClusterError, match="there never is any"):
+        plain.fit(plain.trainer(engine="lanes"))
+    assert "OutOfStep" not in str(told)
 
 
 def test_an_error_of_the_computation_comes_at_once(client, strike_at, plain):
