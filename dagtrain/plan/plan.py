@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import linecache
+import re
 import threading
 import traceback
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ _ALIGNMENT = 64
 _CODE_KEPT = 1024
 _code: OrderedDict[str, Any] = OrderedDict()
 _code_lock = threading.Lock()
+Stop = tuple[str, int]
+_STOP = re.compile(r'^ +yield "(reads|wrote)", (\d+)$', re.MULTILINE)
 
 
 class Plan:
@@ -42,6 +45,8 @@ class Plan:
         What to compute.
     donate
         Input name → output name: when bound, the output is written into the input's own array.
+    stops
+        Whether it can be left on the way and gone on with later; see `Bound.walk`.
 
     Attributes
     ----------
@@ -50,6 +55,8 @@ class Plan:
     memory : Memory
         Bytes needed, against those of all intermediate values.
     inputs, outputs : dict of str → Spec
+    stops : tuple of (str, int)
+        Where it can be left, in order; see `Bound.walk`.
 
     Examples
     --------
@@ -61,7 +68,7 @@ class Plan:
     (48, 48)
     """
 
-    def __init__(self, graph: Graph, donate: Mapping[str, str] | None = None) -> None:
+    def __init__(self, graph: Graph, donate: Mapping[str, str] | None = None, stops: bool = False) -> None:
         outputs = list(graph.outputs)
         gifts = {}
         for source, target in (donate or {}).items():
@@ -72,7 +79,7 @@ class Plan:
             gifts[graph.inputs[source]] = outputs.index(target)
         layout = lay_out(list(graph.inputs.values()), list(graph.outputs.values()), gifts)
         loops = {n: _Loop(Plan(n.attribute("body")), dict(n.attributes)) for n in layout.order if n.op == "scan"}
-        written = write(graph, layout, loops)
+        written = write(graph, layout, loops, stops)
         self._fill(
             written.source,
             written.constants,
@@ -98,6 +105,7 @@ class Plan:
         self.source, self.memory, self.inputs, self.outputs = source, memory, inputs, outputs
         self._constants, self._kernels, self._lines, self._sizes = constants, kernels, lines, sizes
         self._input_specs = list(inputs.items())
+        self.stops: tuple[Stop, ...] = tuple((what, int(k)) for what, k in _STOP.findall(source))
         digest = hashlib.sha256(source.encode())
         for value in constants:
             digest.update(value.key.encode() if isinstance(value, _Loop) else value.tobytes())
@@ -152,7 +160,8 @@ class Plan:
             if array.shape != spec.shape or array.dtype != spec.dtype or not array.flags.c_contiguous:
                 raise ArgumentError(f"output {name!r} must be a C-contiguous array of {spec}, got {array.dtype}{array.shape}.")
         space = [_aligned(n) for n in self._sizes] if slots is None else list(slots)
-        return Bound(self._builder()(space, arrays, self._constants, _view), tuple(arrays), space)
+        run = self._builder()(space, arrays, self._constants, _view)
+        return Bound(run, tuple(arrays), space, bool(self.stops))
 
     def __call__(self, *inputs: Any) -> tuple[Array, ...]:
         """The outputs for these inputs, as new arrays.
@@ -205,12 +214,24 @@ class Plan:
 
 
 class Bound:
-    """A plan with its memory: ``bound(*inputs)`` fills and returns ``bound.outputs``."""
+    """A plan with its memory: ``bound(*inputs)`` fills and returns ``bound.outputs``.
 
-    __slots__ = ("outputs", "run", "slots")
+    Attributes
+    ----------
+    run
+        The same without checks and without a result.
+    walk
+        Of a plan with stops: an iterator that goes on to the next stop, and says which it is: ``("reads", k)`` before input k is used for
+        the first time, ``("wrote", k)`` when output k is final. Nothing is written to any output before it has stopped for all inputs.
+        Whoever asks may do other things in between, even walk through this plan bound to other memory.
+    """
 
-    def __init__(self, run: Callable[..., None], outputs: tuple[Array, ...], slots: list[Array]) -> None:
-        self.run, self.outputs, self.slots = run, outputs, slots
+    __slots__ = ("outputs", "run", "slots", "walk")
+
+    def __init__(self, run: Callable[..., Any], outputs: tuple[Array, ...], slots: list[Array], stops: bool = False) -> None:
+        self.outputs, self.slots = outputs, slots
+        self.walk: Callable[..., Iterator[Stop]] | None = run if stops else None
+        self.run: Callable[..., Any] = (lambda *inputs: deque(run(*inputs), 0)) if stops else run
 
     def __call__(self, *inputs: Array) -> tuple[Array, ...]:
         self.run(*inputs)
@@ -259,7 +280,9 @@ def _unpickled(*state: Any) -> Plan:
 
 
 @plug("plan")
-def plan(graph: Graph, *, optimize: bool = True, approximate: bool = False, donate: Mapping[str, str] | None = None) -> Plan:
+def plan(
+    graph: Graph, *, optimize: bool = True, approximate: bool = False, donate: Mapping[str, str] | None = None, stops: bool = False
+) -> Plan:
     """Optimise a graph and compile it; what `Graph.plan` does.
 
     Parameters
@@ -268,11 +291,11 @@ def plan(graph: Graph, *, optimize: bool = True, approximate: bool = False, dona
         Whether rewrites and constant folding run first.
     approximate
         Whether rewrites that change results for NaN, infinity or signed zero are allowed.
-    donate
+    donate, stops
         See `Plan`.
     """
     if optimize:
         from dagtrain.transform import optimize as run_stages
 
         graph = run_stages(graph, approximate=approximate)
-    return Plan(graph, donate)
+    return Plan(graph, donate, stops)

@@ -79,7 +79,8 @@ class Layout:
 
 def lay_out(inputs: Sequence[Tensor], outputs: Sequence[Tensor], donate: Mapping[Tensor, int]) -> Layout:
     """Assign memory to every value; `donate` maps inputs to the number of the output that shall take their memory."""
-    layout = _aliases(topological(outputs), inputs)
+    # From the last output on: gradients come out of the layers from the last to the first, and each is then computed as soon as it can be.
+    layout = _aliases(topological(outputs[::-1]), inputs)
     order = layout.order
     position = {node: i for i, node in enumerate(order)}
     last = dict.fromkeys(layout.root.values(), -1)

@@ -4,8 +4,12 @@
         t4 = view(s[0], 'float32', (32, 128))
         def run(x, w, b):
             matmul(x, w, t4)                        # one call a node, nothing allocated
-            add(t4, b, t4)
+            add(t4, b, o[0])
+            yield "wrote", 0                        # a plan with stops: output 0 is final
         return run
+
+A plan with stops can be left at each and gone on with later: ``"reads", k`` before input k is used for the first time, ``"wrote", k`` once
+output k is final. Before it writes to any output, it has stopped for all inputs.
 
 A function of very many lines compiles slowly, so a large graph is written as many functions that share a list ``m`` of values.
 """
@@ -48,8 +52,8 @@ class Written:
 
 
 class _Writer:
-    def __init__(self, graph: Graph, layout: Layout, loops: dict[Tensor, Any]) -> None:
-        self.graph, self.layout, self.loops = graph, layout, loops
+    def __init__(self, graph: Graph, layout: Layout, loops: dict[Tensor, Any], stops: bool) -> None:
+        self.graph, self.layout, self.loops, self.stops = graph, layout, loops, stops
         self.large = len(layout.order) > _LARGE
         self.count = 0
         self.head: list[str] = []
@@ -57,6 +61,13 @@ class _Writer:
         self.names: dict[Tensor, str] = {}
         self.kernels: set[str] = set()
         self.constants: list[Any] = [t.value for t in layout.constants]
+        self.parts: dict[Tensor, list[Tensor]] = {}
+        for t in layout.order:
+            if t.op == "part":
+                self.parts.setdefault(t.inputs[0], []).append(t)
+        self.unread = {leaf: k for k, leaf in enumerate(graph.inputs.values())} if stops else {}
+        copied = {k for k, _ in layout.final_copies}
+        self.finals: dict[Tensor, int] = {t: k for k, t in enumerate(graph.outputs.values()) if k not in copied} if stops else {}
         self.parameters = [f"x{k}_{re.sub(r'[^0-9A-Za-z_]', '_', name)}" for k, name in enumerate(graph.inputs)]
 
     def write(self) -> Written:
@@ -69,14 +80,32 @@ class _Writer:
                 self.names[node] = self.called(f"c{self.layout.place[node].number}")
                 self.head.append(f"{self.names[node]} = c[{self.layout.place[node].number}]")
             else:
+                self.stop_to_read(node)
                 self.node(i, node)
+                self.stop_when_written(node)
+        self.stop_to_read(None)
         for i, node in enumerate(self.layout.overwritten):
             kept = self.called(f"kept{i}")
             self.body.append((f"{kept} = {self.names[node]}.copy()", node))
             self.names[node] = kept
         for k, node in self.layout.final_copies:
             self.body.append((f"copyto(o[{k}], {self.names[node]})", node))
+            if self.stops:
+                self.body.append((f'yield "wrote", {k}', None))
         return self.joined()
+
+    def stop_to_read(self, node: Tensor | None) -> None:
+        """The inputs that are used from here on; all that are left where a node writes an output, or in the end."""
+        made = () if node is None else (node, *self.parts.get(node, ()))
+        last = node is None or any(self.layout.place[t].kind == "output" for t in made if t in self.layout.place)
+        for leaf in list(self.unread) if last or node is None else [t for t in dict.fromkeys(node.inputs) if t in self.unread]:
+            self.body.append((f'yield "reads", {self.unread.pop(leaf)}', None))
+
+    def stop_when_written(self, node: Tensor) -> None:
+        """The outputs that are final from here on."""
+        for t in (node, *self.parts.get(node, ())):
+            if t in self.finals:
+                self.body.append((f'yield "wrote", {self.finals[t]}', None))
 
     def node(self, i: int, node: Tensor) -> None:
         if node.op == "part":
@@ -116,7 +145,7 @@ class _Writer:
             self.body.append((_call(node.op, [*arguments, f"out={name}"], node), node))
 
     def scan(self, i: int, node: Tensor) -> None:
-        made = {p.attribute("index"): p for p in self.layout.order if p.op == "part" and p.inputs[0] is node}
+        made = {p.attribute("index"): p for p in self.parts.get(node, ())}
         buffers = []
         for index in range(len(node.spec.parts)):
             part = made.get(index)
@@ -159,7 +188,11 @@ class _Writer:
             lines += [f"    name_{start}(s, o, c, view, m)" for start in range(0, len(self.head), _CHUNK)]
             lines += [f"    def run({', '.join(self.parameters)}):"]
             lines += [f"        m[{k}] = {name}" for k, name in enumerate(self.parameters)]
-            lines += [f"        run_{start}(o, m)" for start in range(0, len(self.body), _CHUNK)] or ["        pass"]
+            for start in range(0, len(self.body), _CHUNK):
+                stops = any(text.startswith("yield ") for text, _ in self.body[start : start + _CHUNK])
+                lines.append(f"        {'yield from ' if stops else ''}run_{start}(o, m)")
+            if not self.body:
+                lines.append("        pass")
         else:
             lines += ["def build(s, o, c, view):", *("    " + h for h in self.head), f"    def run({', '.join(self.parameters)}):"]
             self.calls(self.body, "        ", lines, written)
@@ -175,7 +208,7 @@ class _Writer:
             if node is not None:
                 comment = f"  # {node.spec} {'/'.join((*node.origin.scope, node.origin.phase))}"
                 written.lines[len(lines) + 1] = Line(node.op, str(node.spec), str(node.origin))
-            lines.append((indent + text).ljust(width) + comment)
+            lines.append(((indent + text).ljust(width) + comment).rstrip())
         if not body:
             lines.append(indent + "pass")
 
@@ -193,6 +226,6 @@ def _call(op: str, arguments: Sequence[str], node: Tensor) -> str:
     return f"{op}({', '.join(words)})"
 
 
-def write(graph: Graph, layout: Layout, loops: dict[Tensor, Any]) -> Written:
-    """Write the source of a plan; `loops` holds a callable for each scan."""
-    return _Writer(graph, layout, loops).write()
+def write(graph: Graph, layout: Layout, loops: dict[Tensor, Any], stops: bool = False) -> Written:
+    """Write the source of a plan; `loops` holds a callable for each scan, `stops` says whether it can be left on the way."""
+    return _Writer(graph, layout, loops, stops).write()

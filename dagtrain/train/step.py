@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -131,10 +131,15 @@ class Program:
             self._graphs[rows] = self.objective.training_graph(self.layout, self.statistics_layout, rows, self.x, self.y)
         return self._graphs[rows]
 
+    @property
+    def compiled(self) -> tuple[int, ...]:
+        """Numbers of rows for which there are plans of shards."""
+        return tuple(sorted(self._plans))
+
     def shard_plan(self, rows: int) -> Plan:
         """The plan of a shard of this many rows."""
         if rows not in self._plans:
-            self._plans[rows] = plan(self.shard_graph(rows))
+            self._plans[rows] = plan(self.shard_graph(rows), stops=True)
         return self._plans[rows]
 
     def evaluation_plan(self, rows: int) -> Plan:
@@ -246,6 +251,31 @@ class ShardRunner:
         self, parameters: Sequence[Array], statistics: Sequence[Array], x: Array, y: Array | None, weight: float, step: int, shard: int
     ) -> Contribution:
         """One shard's contribution; parameters and statistics are views by name."""
+        bound, inputs = self._prepared(parameters, statistics, x, y, weight, step, shard)
+        try:
+            bound.run(*inputs)
+        except Exception as error:
+            raise self.parts.plans[len(x)].explain(error) from error
+        return Contribution(self.out, self.sums)
+
+    def walk(
+        self, parameters: Sequence[Array], statistics: Sequence[Array], x: Array, y: Array | None, weight: float, step: int, shard: int
+    ) -> Iterator[tuple[str, int]]:
+        """The same from stop to stop; see `dagtrain.plan.Bound.walk`.
+
+        The plan's inputs are the parameters, then statistics, rows, weight and key; its outputs the gradients of the parameters, then
+        statistics and sums.
+        """
+        bound, inputs = self._prepared(parameters, statistics, x, y, weight, step, shard)
+        assert bound.walk is not None, "plans of shards have stops"
+        try:
+            yield from bound.walk(*inputs)
+        except Exception as error:
+            raise self.parts.plans[len(x)].explain(error) from error
+
+    def _prepared(
+        self, parameters: Sequence[Array], statistics: Sequence[Array], x: Array, y: Array | None, weight: float, step: int, shard: int
+    ) -> tuple[Bound, tuple[Any, ...]]:
         rows = len(x)
         bound = self._bound.get(rows)
         if bound is None:
@@ -254,11 +284,7 @@ class ShardRunner:
             self._spaces[rows] = bound.slots
         data = (x,) if y is None else (x, y)
         scale = self.parts.layout.dtype
-        try:
-            bound.run(*parameters, *statistics, *data, np.asarray(weight, scale), self.parts.shard_key(step, shard))
-        except Exception as error:
-            raise self.parts.plans[rows].explain(error) from error
-        return Contribution(self.out, self.sums)
+        return bound, (*parameters, *statistics, *data, np.asarray(weight, scale), self.parts.shard_key(step, shard))
 
 
 def next_state(parts: StepParts, state: State, total: Array) -> State:

@@ -51,6 +51,21 @@ def test_a_plan_never_needs_more_than_all_its_intermediates() -> None:
     assert f"{memory.needed:,} bytes needed" in str(memory)
 
 
+def test_a_gradient_is_computed_as_soon_as_it_can_be() -> None:
+    """From the last layer to the first: what flows back through a layer needs not be kept until all layers are done."""
+
+    def loss(layers: list[Tensor], x: Tensor) -> Tensor:
+        for w in layers:
+            x = np.tanh(x @ w)
+        return np.mean(x**2)
+
+    depth, size = 12, (32, 64)
+    graph = dt.trace(dt.value_and_grad(loss), [np.zeros((64, 64), "f4")] * depth, np.zeros(size, "f4"))
+    plan = Plan(graph, stops=True)
+    assert [k for what, k in plan.stops if what == "wrote" and k > 0] == list(range(depth, 0, -1))  # output 0 is the loss
+    assert plan.memory.slots < (depth + 4) * 4 * size[0] * size[1]  # activations, and a few more
+
+
 def test_results_are_written_where_the_caller_says() -> None:
     graph = dt.trace(lambda a, b: (a * 2, np.sum(b), a + b), np.zeros((2, 3)), np.zeros((2, 3)))
     flat = np.full(20, np.nan)

@@ -71,6 +71,8 @@ class Outbox:
     def __init__(self, gang: bytes, board: Memory, out: Mapping[Phase, tuple[Piece, ...]]) -> None:
         self._gang = gang
         self.pieces: list[list[memoryview]] = [[] for _ in Phase]
+        self.ends: list[list[int]] = [[0] for _ in Phase]
+        """For each phase, how many of its views the first 0, 1, 2, … pieces are."""
         self._lengths = [0] * len(Phase)
         for phase, pieces in out.items():
             views, end = self.pieces[phase], 0
@@ -81,6 +83,7 @@ class Outbox:
                 if data.nbytes:
                     views.append(data)
                     end = align(end) + data.nbytes
+                self.ends[phase].append(len(views))
             self._lengths[phase] = end
 
     def header(self, phase: int, stamp: int) -> bytes:
@@ -104,6 +107,8 @@ class Inbox:
         self.arrived = [NONE] * len(Phase)
         self.arrays: list[list[Array]] = [[] for _ in Phase]
         self.refused = 0
+        self.ends: list[list[int]] = [[0] for _ in Phase]
+        """For each phase, where the first 0, 1, 2, … pieces end in a message."""
         self._buffers = [memoryview(bytearray(0))] * len(Phase)
         for phase, pieces in into.items():
             self._place(phase, pieces, regions, whose)
@@ -118,6 +123,7 @@ class Inbox:
             begin = align(end) if size else end
             places.append((begin, begin + size, kind))
             end = begin + size
+            self.ends[phase].append(end)
         memory = np.empty(end + ALIGNMENT, np.uint8)
         first = -int(memory.ctypes.data) % ALIGNMENT
         memory = memory[first : first + end]

@@ -250,9 +250,22 @@ class Links:
         links = self._links
         for peer in peers:
             link = links[peer]
-            if link.post(phase, stamp):
+            if link.post(phase, stamp) and link not in self._sending:
                 assert isinstance(link, SocketLink)
                 self._sending.append(link)
+
+    def release(self, phase: Phase, counts: Mapping[int, int], segment: int, step: int) -> None:
+        """Let the first so many pieces of a phase, by peer, go before the others are final; `post` follows with what is left.
+
+        It also takes in what has come. Nothing is waited for, and what goes wrong is told by `wait`. Where memory is shared, and where a
+        courier carries messages whole, there is nothing to do.
+        """
+        stamp = pack(segment, step, 0)
+        for peer, count in counts.items():
+            link = self._links[peer]
+            if isinstance(link, SocketLink) and link.release(phase, stamp, count) and link not in self._sending:
+                self._sending.append(link)
+        self._turn()
 
     def wait(self, phase: Phase, peers: Iterable[int], segment: int, step: int, round: int = 0) -> None:
         """Wait until these peers have posted the phase, and all that this lane has posted is in the hands of the kernel.
@@ -276,23 +289,45 @@ class Links:
         links = self._links
         waiting = [link for peer in peers if (link := links[peer]).arrived[phase] != wanted]
         if waiting or self._sending:
-            self._block(phase, wanted, waiting)
+            self._block(phase, wanted, waiting, self._sending)
         if fence is not None:
             fence()
 
-    def _block(self, phase: Phase, wanted: int, waiting: list[Link]) -> None:
+    def wait_for_pieces(self, phase: Phase, counts: Mapping[int, int], segment: int, step: int) -> None:
+        """Wait until the first so many pieces of each of these peers are there, which may be before the peer's message is whole.
+
+        Where memory is shared, and where messages come whole, that is when the peer has posted the phase. It raises what `wait` does.
+        """
+        wanted = pack(segment, step, 0)
+        if self._aborted is not None:
+            raise Aborted(self._aborted)
+        self._turn()
+        waiting = [link for peer in counts if not self._has(link := self._links[peer], phase, wanted, counts)]
+        if waiting:
+            self._block(phase, wanted, waiting, [], counts)
+        if fence is not None:
+            fence()
+
+    def _has(self, link: Link, phase: Phase, wanted: int, counts: Mapping[int, int] | None) -> bool:
+        if _is_there(link, phase, wanted):
+            return True
+        return counts is not None and isinstance(link, SocketLink) and link.has(phase, wanted, counts[link.peer])
+
+    def _block(
+        self, phase: Phase, wanted: int, waiting: list[Link], sending: list[SocketLink], counts: Mapping[int, int] | None = None
+    ) -> None:
         began = looked = time.monotonic()
         spin_until = began + self.spin
         self._turn()
         while True:
             mark = self._bell.mark()
             self._interrupted()
-            waiting = [link for link in waiting if not _is_there(link, phase, wanted)]
-            if self._sending:
-                self._sending = [link for link in self._sending if link.sending or link.lost is not None]
-            if not waiting and not self._sending:
+            waiting = [link for link in waiting if not self._has(link, phase, wanted, counts)]
+            if sending:
+                sending[:] = [link for link in sending if link.sending or link.lost is not None]
+            if not waiting and not sending:
                 return
-            for link in (*waiting, *self._sending):
+            for link in (*waiting, *sending):
                 if link.lost is not None:
                     raise LinkLost(link.peer, link.lost, getattr(link, "cut", False))
             now = time.monotonic()
@@ -301,11 +336,11 @@ class Links:
                 self._turn()
                 continue
             if now - began >= self.deadline:
-                raise Overdue(phase, sorted({link.peer for link in (*waiting, *self._sending)}), self.deadline)
+                raise Overdue(phase, sorted({link.peer for link in (*waiting, *sending)}), self.deadline)
             self._sleep(mark, min(SLICE, self.deadline - (now - began)))
             if now - looked >= SLICE:
                 looked = now
-                for link in (*waiting, *self._sending):
+                for link in (*waiting, *sending):
                     link.check()
 
     def _turn(self) -> None:

@@ -85,6 +85,8 @@ class SocketLink:
         self._inbox, self._outbox, self._silence = inbox, outbox, silence
         self._secure = sock if isinstance(sock, ssl.SSLSocket) else None
         self._queue: deque[memoryview] = deque()
+        self._begun: tuple[int, int] | None = None
+        self._handed = 0  # views of the message that was begun
         self._header = memoryview(bytearray(HEADER))
         self._target = self._header
         self._frame: Frame | None = None
@@ -118,6 +120,10 @@ class SocketLink:
         if self.lost is not None:
             return False
         header, pieces = self._outbox.header(phase, stamp), self._outbox.pieces[phase]
+        if self._begun is not None:
+            self.release(phase, stamp, len(self._outbox.ends[phase]) - 1)
+            self._begun = None
+            return bool(self._queue)
         if self._secure is not None and len(pieces) and sum(map(len, pieces)) <= _SMALL:
             self._queue.append(memoryview(b"".join([header, *pieces])))
         else:
@@ -125,6 +131,27 @@ class SocketLink:
             self._queue.extend(pieces)
         self.push()
         return bool(self._queue)
+
+    def release(self, phase: int, stamp: int, count: int) -> bool:
+        """Begin with, or go on with, a message of which so many pieces are final; return whether something is left of these."""
+        if self.lost is not None:
+            return False
+        if self._begun is None:
+            self._begun, self._handed = (phase, stamp), 0
+            self._queue.append(memoryview(self._outbox.header(phase, stamp)))
+        assert self._begun == (phase, stamp), f"message {(phase, stamp)} within {self._begun}"
+        upto = self._outbox.ends[phase][count]
+        self._queue.extend(self._outbox.pieces[phase][self._handed : upto])
+        self._handed = max(self._handed, upto)
+        self.push()
+        return bool(self._queue)
+
+    def has(self, phase: int, stamp: int, count: int) -> bool:
+        """Whether the first so many pieces of a message are there, though it may be still under way."""
+        frame = self._frame
+        if frame is None or self._dropping is not None or (frame.phase, frame.stamp) != (phase, stamp):
+            return False
+        return frame.length - len(self._target) >= self._inbox.ends[phase][count]
 
     def push(self) -> None:
         """Send what the kernel takes of the queue."""

@@ -17,7 +17,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["Abandon", "Begin", "Commit", "Conductor", "Done", "Fetch", "GiveUp", "Held", "Patience", "Probe", "Submit"]
+__all__ = ["Abandon", "Begin", "Commit", "Conductor", "Done", "Fetch", "GiveUp", "Held", "Pace", "Patience", "Probe", "Submit"]
+
+
+_ENDING = 0.05
+"""The part of a segment's time that its end may take."""
 
 
 class Patience(NamedTuple):
@@ -39,6 +43,8 @@ class Patience(NamedTuple):
         Segments under way at a time.
     segment
         How long a segment should last.
+    longest
+        How long it may last where its end takes long: large states over slow networks.
     most
         Steps of the longest segment.
     """
@@ -50,7 +56,15 @@ class Patience(NamedTuple):
     failures: int = 8
     ahead: int = 3
     segment: float = 0.5
+    longest: float = 10.0
     most: int = 4096
+
+
+class Pace(NamedTuple):
+    """Seconds of a step, and those of a segment's end."""
+
+    step: float
+    ending: float
 
 
 class Held(NamedTuple):
@@ -155,11 +169,11 @@ class Conductor:
     patience
         Deadlines.
     pace
-        Seconds of a step, where known from before.
+        Seconds of a step, and of a segment's end, where known from before.
     """
 
     def __init__(
-        self, steps: int, lanes: int, now: float, patience: Patience | None = None, pace: float | None = None, beyond: int = 0
+        self, steps: int, lanes: int, now: float, patience: Patience | None = None, pace: Pace | None = None, beyond: int = 0
     ) -> None:
         self.total, self.beyond, self.lanes, self.now = steps, beyond, lanes, now
         self.patience = patience or Patience()
@@ -226,15 +240,15 @@ class Conductor:
         if self._is_current(gang):
             self.gang.news = self.now  # type: ignore[union-attr]  # as above
 
-    def reported(self, gang: int, segment: int, lane: int, seconds: float = 0.0) -> None:
-        """A lane has done a segment and holds its state."""
+    def reported(self, gang: int, segment: int, lane: int, seconds: float = 0.0, ending: float = 0.0) -> None:
+        """A lane has done a segment, after so many seconds, the last of them for its end, and holds its state."""
         if not self._is_current(gang):
             return
         assert self.gang is not None
         self.gang.started, self.gang.news = True, self.now
         self.gang.reported.setdefault(segment, set()).add(lane)
         if seconds and self.gang.under_way and self.gang.under_way[0].segment == segment:
-            self.pace = seconds / self.gang.under_way[0].steps
+            self.pace = Pace(max(seconds - ending, 0.0) / self.gang.under_way[0].steps, ending)
 
     def failed(self, gang: int, why: str, between: tuple[str, str] | None = None) -> None:
         """A lane of a gang could not go on; `between` are two workers between which the network failed: they are kept apart."""
@@ -408,5 +422,6 @@ class Conductor:
         """Steps of the next segment: as many as last long enough, growing at most fourfold."""
         if self.pace is None:
             return 2
-        wanted = int(self.patience.segment / max(self.pace, 1e-6))
+        seconds = max(self.patience.segment, min(self.pace.ending / _ENDING, self.patience.longest))
+        wanted = int(seconds / max(self.pace.step, 1e-6))
         return max(1, min(wanted, 4 * self._largest if self._largest > 1 else 8, self.patience.most))

@@ -1,7 +1,7 @@
 """A lane at work: the task that a worker runs, one for each segment, and what lives in between.
 
     run_lane, a Dask task ──▶ Hall.lane ──▶ Lane.segment ──▶ the state, as the task's result
-                                              Lockstep says what to do; Links and LaneRunner do it
+                                                  SegmentRun goes through the steps
 
 The task leaves the worker's thread pool as soon as it runs, so that a lane that waits for others keeps no thread from them: two runs at
 once on the same workers cannot wait for each other's places.
@@ -12,96 +12,28 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from distributed import get_worker, secede
 
-from dagtrain.cluster.channels import Board, ChannelError, LinkLost, Links, OutOfStep, Overdue, Phase
-from dagtrain.cluster.lanes.feed import LaneFeed
+from dagtrain.cluster.channels import Board, ChannelError, LinkLost, Links, OutOfStep, Overdue
 from dagtrain.cluster.lanes.hall import Hall, hall_of
-from dagtrain.cluster.lanes.lockstep import Compute, Copy, Keep, Lockstep, Post, Reduce, Square, Update, Wait
-from dagtrain.cluster.lanes.placement import Placement
-from dagtrain.cluster.lanes.runner import COMMON, LaneRunner, Rows
+from dagtrain.cluster.lanes.lockstep import Lockstep
+from dagtrain.cluster.lanes.orders import GangOrder, SegmentOrder, Stopped
+from dagtrain.cluster.lanes.runner import COMMON, LaneRunner
+from dagtrain.cluster.lanes.segment import SegmentRun, Streams, streams_of
 from dagtrain.errors import DagtrainError
 from dagtrain.plan.blas import one_blas_thread
 from dagtrain.train.software import software
 from dagtrain.train.state import State
 from dagtrain.train.step import StepParts
 
-__all__ = ["GangOrder", "SegmentOrder", "Stopped", "run_lane"]
+__all__ = ["run_lane"]
 
 Array = np.ndarray[Any, Any]
 _PROGRESS = 1.0
 """Seconds between two words about where a lane is."""
-
-
-class GangOrder(NamedTuple):
-    """What all lanes of a gang are told.
-
-    Attributes
-    ----------
-    run, gang, number
-        Name of the run, name of the gang, and the gang's number in the run.
-    placement
-        Who does what.
-    token
-        Lets lanes know each other.
-    start
-        Seconds for all lanes to meet.
-    deadline
-        Seconds without a word from a lane that is waited for.
-    link
-        Seconds after which the kernel takes a connection for broken.
-    channel
-        The one kind of channel to use; None for the best that each pair can do.
-    """
-
-    run: str
-    gang: str
-    number: int
-    placement: Placement
-    token: bytes
-    start: float
-    deadline: float
-    link: float
-    channel: str | None = None
-
-
-@dataclass(frozen=True)
-class SegmentOrder:
-    """What a lane is told of some steps.
-
-    Attributes
-    ----------
-    name
-        Name of the task; Dask need not look into an order to tell it from others.
-    segment, first
-        Number of the segment, and of its first step since the beginning of training.
-    counts
-        Samples of every shard in each of the steps.
-    rate_scale
-        See `State`.
-    feed
-        Which rows.
-    """
-
-    name: str
-    segment: int
-    first: int
-    counts: tuple[tuple[int, ...], ...]
-    rate_scale: float
-    feed: LaneFeed
-
-    def __dask_tokenize__(self) -> str:
-        return self.name
-
-
-class Stopped(NamedTuple):
-    """What a task gives instead of a state when its gang came to an end."""
-
-    why: str
 
 
 def run_lane(gang: GangOrder, number: int, order: SegmentOrder, parts: StepParts, before: State | Stopped | None, *data: Any) -> Any:
@@ -201,6 +133,8 @@ class Lane:
         self._links: Links | None = None
         self._runner: LaneRunner | None = None
         self._feeds: dict[str, Any] = {}
+        self._streams: Streams | None = None
+        self._told = time.monotonic()
 
     # ---- called from other threads
 
@@ -300,6 +234,7 @@ class Lane:
         if common is not None:
             memory |= {name: common[name] for name in COMMON}
         self._runner = LaneRunner(parts, placement, self.number, memory, links.incoming, common is not None)
+        self._streams = streams_of(placement, self.number, links.kinds)
         self.hall.report(
             gang.run,
             gang=gang.number,
@@ -322,73 +257,37 @@ class Lane:
                     raise
 
     def _run(self, order: SegmentOrder, before: State | None, data: Sequence[Any]) -> Any:
-        lockstep, runner, links = self.lockstep, self._runner, self._links
+        runner, links = self._runner, self._links
         assert runner is not None
         assert links is not None
-        if lockstep.segment < 0:
+        if self.lockstep.segment < 0:
             assert before is not None, "a gang's first segment has a state to begin with"
             runner.load(before)
-        runner.state.rate_scale = order.rate_scale
         batches = order.feed.open(data, self._feeds)
-        lockstep.begin(order.segment, order.first, len(order.counts))
-        sums: list[Array] = []
-        began = told = time.perf_counter()
-        at = 0
-        kept: State | None = None
-        rows: dict[int, Rows] = {}
-        while (todo := lockstep.next()) is not None:
-            match todo:
-                case Compute():
-                    if kept is None and at != lockstep.step - order.first:
-                        runner.advance()
-                        at = lockstep.step - order.first
-                        told = self._progress(told, order, at)
-                    runner.compute(rows or batches.step(at), order.counts[at])
-                    rows = {}
-                case Post(phase, peers, turn):
-                    links.post(phase, peers, order.segment, lockstep.step, turn)
-                case Wait(phase, peers, turn):
-                    if phase is Phase.PARAMETERS and at + 1 < len(order.counts):
-                        rows = batches.step(at + 1)  # while the others are still at work
-                    links.wait(phase, peers, order.segment, lockstep.step, turn)
-                    lockstep.arrived(phase, peers, order.segment, lockstep.step, turn)
-                case Reduce():
-                    runner.reduce(order.counts[at])
-                    if self.number == self.gang.placement.owners[0]:
-                        assert runner.sums is not None
-                        sums.append(runner.sums.copy())
-                case Square(k):
-                    runner.square(k)
-                case Update():
-                    runner.update()
-                case Copy(phase, _):
-                    runner.copy(phase)
-                case Keep():
-                    runner.advance()
-                    kept = runner.keep()
-        assert kept is not None
-        self._report(order, batches, sums, time.perf_counter() - began)
+        segment = SegmentRun(order, self.number, self.lockstep, runner, links, self._streams, batches, self._progress)
+        kept = segment.run()
+        self._report(segment)
         return kept
 
-    def _progress(self, told: float, order: SegmentOrder, at: int) -> float:
+    def _progress(self, order: SegmentOrder, at: int) -> None:
         """Say now and then where the lane is."""
-        now = time.perf_counter()
-        if self.number == 0 and now - told > _PROGRESS:
+        now = time.monotonic()
+        if self.number == 0 and now - self._told > _PROGRESS:
+            self._told = now
             self.hall.report(self.gang.run, gang=self.gang.number, lane=0, segment=order.segment, kind="step", step=order.first + at)
-            return now
-        return told
 
-    def _report(self, order: SegmentOrder, batches: Any, sums: Sequence[Array], seconds: float) -> None:
+    def _report(self, done: SegmentRun) -> None:
         """What the driver learns of a segment that is done: it goes ahead of the task's end in the same stream."""
         self.hall.report(
             self.gang.run,
             gang=self.gang.number,
             lane=self.number,
-            segment=order.segment,
+            segment=done.order.segment,
             kind="done",
-            seconds=seconds,
-            sums=b"".join(s.tobytes() for s in sums),
-            used=batches.used(),
+            seconds=done.seconds,
+            ending=done.ending,
+            sums=b"".join(s.tobytes() for s in done.sums),
+            used=done.batches.used(),
         )
 
     def _close(self) -> None:

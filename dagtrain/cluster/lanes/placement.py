@@ -7,19 +7,29 @@
 
 A lane is one long task on one worker. Whatever the placement, every sum is that of the fixed tree and every block is updated whole, so
 the bits are the same.
+
+Gradients come out of a network from its last layer to its first, and the next step wants the parameters from the first to the last. Between
+hosts it pays to send what is there while the rest is computed. So blocks are in *groups* that become final together, and each lane owns
+a part of every group:
+
+    vector      │  first layer  │  second layer   │      partial sums of group 0, then of group 1
+    group       │       1       │        0        │      parameters  of group 1, then of group 0
+    owner       │ lane 0 lane 1 │ lane 0   lane 1 │
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
 from typing import Any, NamedTuple
 
 from dagtrain.cluster.channels import Phase, Piece, Table
 from dagtrain.cluster.lanes.subtrees import roots_of
 from dagtrain.errors import ClusterError
 
-__all__ = ["Candidate", "Edge", "Lane", "Placement", "StepShape", "place"]
+__all__ = ["Candidate", "Edge", "Lane", "Placement", "StepShape", "place", "runs"]
 
 
 class StepShape(NamedTuple):
@@ -41,6 +51,8 @@ class StepShape(NamedTuple):
         Norms of the whole gradient that the update asks for.
     dtype
         Of parameters, gradients and statistics.
+    groups
+        Blocks whose gradients become final together, in the order in which they do; all at once by default.
     """
 
     shards: int
@@ -50,6 +62,7 @@ class StepShape(NamedTuple):
     slots: tuple[str, ...] = ()
     norms: int = 0
     dtype: str = "<f4"
+    groups: tuple[tuple[int, ...], ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -96,7 +109,7 @@ class Lane:
     roots
         Roots of the subtrees of the sum tree that lie wholly in these shards: one partial sum each.
     blocks
-        The blocks it owns, as ``range``.
+        The blocks it owns.
     """
 
     number: int
@@ -105,7 +118,7 @@ class Lane:
     threads: int
     shards: tuple[int, ...]
     roots: tuple[int, ...]
-    blocks: range
+    blocks: tuple[int, ...]
 
 
 class Edge(NamedTuple):
@@ -129,11 +142,14 @@ class Placement:
         In the order of their numbers.
     idle
         Workers that are left over: there are no more lanes than shards.
+    groups
+        Those of the shape where something is sent between lanes, else one of all blocks.
     """
 
     shape: StepShape
     lanes: tuple[Lane, ...]
     idle: tuple[str, ...] = ()
+    groups: tuple[tuple[int, ...], ...] = ()
     starts: tuple[int, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -141,6 +157,7 @@ class Placement:
         for length in self.shape.blocks:
             starts.append(starts[-1] + length)
         object.__setattr__(self, "starts", tuple(starts))
+        object.__setattr__(self, "groups", self.groups or (tuple(range(len(self.shape.blocks))),))
 
     @property
     def owners(self) -> tuple[int, ...]:
@@ -152,10 +169,21 @@ class Placement:
         """Addresses, in the order of the lanes."""
         return tuple(lane.worker for lane in self.lanes)
 
-    def slice_of(self, lane: int) -> slice:
-        """The part of the parameter vector that a lane owns."""
-        blocks = self.lanes[lane].blocks
-        return slice(self.starts[blocks.start], self.starts[blocks.stop])
+    def slices_of(self, lane: int) -> tuple[tuple[slice, ...], ...]:
+        """The parts of the parameter vector that a lane owns, by group."""
+        return self._slices[lane]
+
+    @cached_property
+    def _slices(self) -> list[tuple[tuple[slice, ...], ...]]:
+        owned = [set(lane.blocks) for lane in self.lanes]
+        return [
+            tuple(tuple(slice(self.starts[r.start], self.starts[r.stop]) for r in runs(own.intersection(group))) for group in self.groups)
+            for own in owned
+        ]
+
+    def elements_of(self, lane: int) -> int:
+        """How many parameters a lane owns."""
+        return sum(self.shape.blocks[b] for b in self.lanes[lane].blocks)
 
     def lane_of_shard(self, shard: int) -> int:
         """The lane that computes a shard."""
@@ -176,29 +204,39 @@ class Placement:
         return found
 
     def pieces(self, source: int, target: int) -> dict[Phase, tuple[Piece, ...]]:
-        """What a lane gives to another one in each phase."""
+        """What a lane gives to another one in each phase, in the order in which it is sent."""
+        return {phase: tuple(piece for part in parts for piece in part) for phase, parts in self.parts(source, target).items()}
+
+    def parts(self, source: int, target: int) -> dict[Phase, tuple[tuple[Piece, ...], ...]]:
+        """What a lane gives to another one in each phase, in parts that become final one after the other.
+
+        Those of partial sums are the groups, and what is summed beside the gradient; those of the parameters the groups from the last to
+        the first.
+        """
         shape, gives, takes = self.shape, self.lanes[source], self.lanes[target]
         total = shape.parameters
-        found: dict[Phase, tuple[Piece, ...]] = {}
+        found: dict[Phase, tuple[tuple[Piece, ...], ...]] = {}
         if takes.blocks:
-            wanted = self.slice_of(target)
-            partial = [Piece(f"partial.{root}", wanted.start, wanted.stop) for root in gives.roots]
-            partial += [Piece(f"sums.{root}", 0, shape.sums) for root in gives.roots]
+            wanted = self.slices_of(target)
+            partial = [[Piece(f"partial.{root}", s.start, s.stop) for root in gives.roots for s in group] for group in wanted]
+            beside = [Piece(f"sums.{root}", 0, shape.sums) for root in gives.roots]
             if target == self.owners[0] and shape.statistics:
-                partial += [Piece(f"partial.{root}", total, total + shape.statistics) for root in gives.roots]
-            found[Phase.PARTIAL] = tuple(partial)
+                beside += [Piece(f"partial.{root}", total, total + shape.statistics) for root in gives.roots]
+            found[Phase.PARTIAL] = (*map(tuple, partial), tuple(beside))
         if gives.blocks:
-            own = self.slice_of(source)
-            after = [Piece("parameters", own.start, own.stop)]
+            own = self.slices_of(source)
+            after = [[Piece("parameters", s.start, s.stop) for s in group] for group in reversed(own)]
             if source == self.owners[0] and shape.statistics:
-                after.append(Piece("statistics", 0, shape.statistics))
-            found[Phase.PARAMETERS] = tuple(after)
-            found[Phase.SLOTS] = tuple(Piece(f"slot.{name}", own.start, own.stop) for name in shape.slots)
+                after[0].insert(0, Piece("statistics", 0, shape.statistics))
+            found[Phase.PARAMETERS] = tuple(map(tuple, after))
+            found[Phase.SLOTS] = (tuple(Piece(f"slot.{name}", s.start, s.stop) for name in shape.slots for group in own for s in group),)
             if shape.norms and takes.blocks:
                 rounds = (
                     k * len(shape.blocks) for k in range(shape.norms)
                 )  # each has memory of its own: one may be read while the next is written
-                found[Phase.SQUARES] = tuple(Piece("squares", at + gives.blocks.start, at + gives.blocks.stop) for at in rounds)
+                found[Phase.SQUARES] = tuple(
+                    tuple(Piece("squares", at + run.start, at + run.stop) for run in runs(gives.blocks)) for at in rounds
+                )
         return found
 
     def tables(self, lane: int) -> dict[int, Table]:
@@ -231,7 +269,7 @@ class Placement:
         return draw(self)._repr_mimebundle_(**kwargs)
 
 
-def place(shape: StepShape, candidates: Sequence[Candidate], row_bytes: float = 0.0) -> Placement:
+def place(shape: StepShape, candidates: Sequence[Candidate], row_bytes: float = 0.0, apart: bool = False) -> Placement:
     """Give each worker its shards and its blocks.
 
     Workers get shards by their threads, at least one each; where there are more workers than shards, those that hold most of the data.
@@ -246,6 +284,8 @@ def place(shape: StepShape, candidates: Sequence[Candidate], row_bytes: float = 
         Workers that can take a lane, in any order.
     row_bytes
         Bytes of the rows of one shard in one step.
+    apart
+        Whether lanes send what they exchange even where they are on one host.
 
     Raises
     ------
@@ -256,7 +296,13 @@ def place(shape: StepShape, candidates: Sequence[Candidate], row_bytes: float = 
     --------
     >>> shape = StepShape(shards=8, blocks=(100, 100, 50))
     >>> [(lane.shards, lane.blocks) for lane in place(shape, [Candidate("a"), Candidate("b"), Candidate("c")]).lanes]
-    [((0, 1, 2), range(0, 1)), ((3, 4, 5), range(1, 2)), ((6, 7), range(2, 3))]
+    [((0, 1, 2), (0,)), ((3, 4, 5), (1,)), ((6, 7), (2,))]
+
+    On two hosts, each lane owns a part of every group of blocks:
+
+    >>> shape = StepShape(shards=2, blocks=(100,) * 8, groups=((4, 5, 6, 7), (0, 1, 2, 3)))
+    >>> [lane.blocks for lane in place(shape, [Candidate("a", host="1"), Candidate("b", host="2")]).lanes]
+    [(0, 1, 4, 5), (2, 3, 6, 7)]
     """
     if not candidates:
         raise ClusterError("there is no worker to place a lane on. Start workers, or wait for them with client.wait_for_workers(1).")
@@ -269,14 +315,44 @@ def place(shape: StepShape, candidates: Sequence[Candidate], row_bytes: float = 
     if any(c.near for c in chosen):
         near = _near(shares, chosen)
         best = min((in_a_row, near), key=lambda taken: _cost(taken, shape, chosen, row_bytes))
-    cuts = _shares(len(shape.blocks), [1] * len(chosen), least=0)
-    lanes, first = [], 0
-    for number, (candidate, shards, count) in enumerate(zip(chosen, best, cuts, strict=True)):
+    sends = len(chosen) > 1 and (apart or len({c.host for c in chosen}) > 1)
+    groups = shape.groups if sends else ()
+    owned = _owned(groups or [range(len(shape.blocks))], len(chosen))
+    lanes = []
+    for number, (candidate, shards, blocks) in enumerate(zip(chosen, best, owned, strict=True)):
         roots = roots_of(shards, shape.shards)
         threads = max(1, min(candidate.threads, len(shards)))
-        lanes.append(Lane(number, candidate.address, candidate.host, threads, shards, roots, range(first, first + count)))
-        first += count
-    return Placement(shape, tuple(lanes), idle)
+        lanes.append(Lane(number, candidate.address, candidate.host, threads, shards, roots, blocks))
+    return Placement(shape, tuple(lanes), idle, groups)
+
+
+def _owned(groups: Sequence[Sequence[int]], lanes: int) -> list[tuple[int, ...]]:
+    """Each lane's blocks: as many as the others' in every group, and over all; in a row within a group, as far as the group is."""
+    found: list[list[int]] = [[] for _ in range(lanes)]
+    for group in groups:
+        share, longer = divmod(len(group), lanes)
+        favoured = set(sorted(range(lanes), key=lambda i: (len(found[i]), i))[:longer])
+        left = iter(group)
+        for i, own in enumerate(found):
+            own += islice(left, share + (i in favoured))
+    return [tuple(sorted(own)) for own in found]
+
+
+def runs(blocks: Iterable[int]) -> list[range]:
+    """Blocks that follow each other, together.
+
+    Examples
+    --------
+    >>> runs([0, 1, 4])
+    [range(0, 2), range(4, 5)]
+    """
+    found: list[range] = []
+    for block in sorted(blocks):
+        if found and found[-1].stop == block:
+            found[-1] = range(found[-1].start, block + 1)
+        else:
+            found.append(range(block, block + 1))
+    return found
 
 
 def _middle(candidate: Candidate) -> float:

@@ -40,4 +40,5 @@ def placement_on(client: Any, program: Program, shards: int) -> Placement:
             "Create one first, as in client = distributed.Client(), or pass client= to the trainer."
         )
     workers = client.scheduler_info(n_workers=-1)["workers"]
-    return place(shape_of(program.for_workers([]), shards), [Candidate(a, w["host"], w["nthreads"]) for a, w in workers.items()])
+    rows = program.compiled or (1,)  # what becomes final when is the same for any number of them
+    return place(shape_of(program.for_workers(rows), shards), [Candidate(a, w["host"], w["nthreads"]) for a, w in workers.items()])

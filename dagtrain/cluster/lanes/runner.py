@@ -4,22 +4,24 @@
     partial sums of all lanes, own slice ── additions across ──▶ gradient, own slice ── update ──▶ parameters, own slice
 
 It knows nothing of messages. Every addition is one of the fixed tree's, so the bits are those of any other engine.
+Where blocks are in groups (see `placement`), it tells which parts of what others get are final, while it goes on with the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
-from dagtrain.cluster.channels import Phase
+from dagtrain.cluster.channels import Phase, Piece
+from dagtrain.cluster.lanes.gradients import Final, Gradients, Needs, Rows
 from dagtrain.cluster.lanes.handed import Copies, HandedState
 from dagtrain.cluster.lanes.placement import Placement
-from dagtrain.cluster.lanes.subtrees import Add, Buffer, Schedule, additions, schedule, under
+from dagtrain.cluster.lanes.subtrees import Add, additions, under
 from dagtrain.train.state import State
-from dagtrain.train.step import ShardRunner, StepParts
+from dagtrain.train.step import StepParts
 
 __all__ = ["COMMON", "LaneRunner", "Rows"]
 
@@ -28,13 +30,6 @@ Incoming = Callable[[int, Phase], Sequence[Array]]
 COMMON = ("parameters", "statistics")
 """Regions that all lanes hold alike. Lanes that have each other's memory hold them once: each owner writes its slice when, by the barriers
 of a step, nobody reads, and there is nothing to copy."""
-
-
-class Rows(NamedTuple):
-    """The rows of one shard."""
-
-    x: Array
-    y: Array | None
 
 
 class LaneRunner:
@@ -63,18 +58,19 @@ class LaneRunner:
         self._parameters = parts.layout.views(self.state.parameters)
         self._statistics = parts.statistics_layout.views(self.state.statistics)
         self._handed = Copies()
-        self._gradients = _Gradients(parts, placement, lane, board)
+        self._gradients = Gradients(parts, placement, lane, board)
         self._slice = _Slice(parts, placement, lane, board, self.state, incoming) if self.lane.blocks else None
         peers = [other.number for other in placement.lanes if other.number != lane]
-        self._copies: dict[Phase, list[tuple[Array, Array]]] = {
-            phase: [
-                (board[piece.region][piece.start : piece.stop], array)
-                for peer in peers
-                for piece, array in zip(placement.pieces(peer, lane).get(phase, ()), incoming(peer, phase), strict=True)
-                if not (common and piece.region in COMMON)
-            ]
-            for phase in (Phase.PARAMETERS, Phase.SLOTS)
-        }
+        self._copies: dict[Phase, list[list[tuple[Array, Array]]]] = {Phase.PARAMETERS: [], Phase.SLOTS: []}
+        """For each phase and each of its parts, where its pieces go and where they come from."""
+        for phase, copies in self._copies.items():
+            copies += [[] for _ in range(max((len(placement.parts(peer, lane).get(phase, ())) for peer in peers), default=0))]
+            for peer in peers:
+                arrays = iter(incoming(peer, phase))
+                for part, pieces in zip(copies, placement.parts(peer, lane).get(phase, ()), strict=False):
+                    for piece, array in zip(pieces, arrays, strict=False):
+                        if not (common and piece.region in COMMON):
+                            part.append((board[piece.region][piece.start : piece.stop], array))
 
     @property
     def sums(self) -> Array | None:
@@ -85,7 +81,7 @@ class LaneRunner:
         """Begin from a state."""
         self.state.assign(state)
 
-    def compute(self, rows: Mapping[int, Rows], counts: Sequence[int]) -> None:
+    def compute(self, rows: Mapping[int, Rows], counts: Sequence[int], final: Final | None = None, needs: Needs | None = None) -> None:
         """The lane's partial sums of a step.
 
         Parameters
@@ -94,8 +90,12 @@ class LaneRunner:
             The lane's shards that have samples.
         counts
             Samples of every shard of the batch, those of other lanes too.
+        final
+            Told how many parts of the partial sums are final, in the caller's own thread.
+        needs
+            Called in the caller's own thread when so many parts of the parameters must be there; by default they are.
         """
-        self._gradients.run(self._parameters, self._statistics, rows, counts, self.state.step)
+        self._gradients.run(self._parameters, self._statistics, rows, counts, self.state.step, final, needs)
 
     def reduce(self, counts: Sequence[int]) -> None:
         """The sums of all shards: loss and metrics, and the gradient's own slice where a norm needs it before the update."""
@@ -105,14 +105,18 @@ class LaneRunner:
         """The own blocks' squares of norm `k`, where others read them."""
         self._owned.square(k)
 
-    def update(self) -> None:
-        """The own slice of parameters and optimiser state, and the statistics where they are this lane's."""
-        self._owned.update()
+    def update(self, final: Final | None = None) -> None:
+        """The own slices of parameters and optimiser state, and the statistics where they are this lane's.
 
-    def copy(self, phase: Phase) -> None:
-        """What the owners have posted, into the lane's own vectors."""
-        for target, source in self._copies[phase]:
-            np.copyto(target, source)
+        `final` is told how many parts of the parameters are.
+        """
+        self._owned.update(final)
+
+    def copy(self, phase: Phase, first: int = 0, last: int | None = None) -> None:
+        """What the owners have posted, into the lane's own vectors: all parts, or those from the first to before the last."""
+        for part in self._copies[phase][first:last]:
+            for target, source in part:
+                np.copyto(target, source)
 
     def advance(self) -> None:
         """The step is done."""
@@ -132,82 +136,6 @@ class LaneRunner:
         return self._slice
 
 
-class _Gradients:
-    """The shards of a lane, by one thread or several, into the sums of its subtrees."""
-
-    def __init__(self, parts: StepParts, placement: Placement, lane: int, board: Mapping[str, Array]) -> None:
-        self.parts, me = parts, placement.lanes[lane]
-        self.count, self.threads = placement.shape.shards, me.threads
-        self._under = under(me.roots, me.shards, self.count)
-        self._board = board
-        self._memory: dict[Buffer, tuple[Array, Array]] = {}
-        # By thread too, for the sake of its work space: where other shards are empty, another thread fills the same memory.
-        self._runners: dict[tuple[int, Buffer], ShardRunner] = {}
-        self._spaces: list[dict[int, list[Array]]] = [{} for _ in range(self.threads)]
-        self._schedules: dict[tuple[int, ...], Schedule] = {}
-        self._pool = ThreadPoolExecutor(self.threads, "dagtrain-lane", np.seterr, ("ignore",)) if self.threads > 1 else None
-
-    def run(
-        self, parameters: Sequence[Array], statistics: Sequence[Array], rows: Mapping[int, Rows], counts: Sequence[int], step: int
-    ) -> None:
-        """All shards, and all additions within the lane."""
-        samples = sum(counts)
-        present = tuple(rows)
-        order = self._schedules.get(present)
-        if order is None:
-            order = self._schedules[present] = self._prepare(present)
-
-        def work(thread: int) -> None:
-            for shard, buffer, adds in order.threads[thread]:
-                x, y = rows[shard]
-                self._runners[thread, buffer].run(parameters, statistics, x, y, len(x) / samples, step, shard)
-                for left, right in adds:
-                    self._add(left, right)
-
-        if self._pool is None:
-            work(0)
-        else:
-            futures = [self._pool.submit(work, thread) for thread in range(1, self.threads)]
-            try:
-                work(0)
-            finally:
-                errors = [f.exception() for f in futures]
-            for error in errors:
-                if error is not None:
-                    raise error
-        for left, right in order.joins:
-            self._add(left, right)
-
-    def _prepare(self, present: tuple[int, ...]) -> Schedule:
-        subtrees = {root: [s for s in shards if s in present] for root, shards in self._under.items()}
-        made = schedule(subtrees, self.count, self.threads)
-        for thread, chain in enumerate(made.threads):
-            for link in chain:
-                if (thread, link.buffer) not in self._runners:
-                    self._runners[thread, link.buffer] = self._runner(link.buffer, thread)
-        return made
-
-    def _runner(self, buffer: Buffer, thread: int) -> ShardRunner:
-        if buffer not in self._memory:
-            kind, root, _ = buffer
-            of_others = kind == "partial"
-            out = self._board[f"partial.{root}"] if of_others else np.empty(self.parts.width, self.parts.layout.dtype)
-            self._memory[buffer] = out, self._board[f"sums.{root}"] if of_others else np.zeros(self.parts.sums)
-        out, sums = self._memory[buffer]
-        made = ShardRunner(self.parts, out, self._spaces[thread])
-        made.sums = sums
-        return made
-
-    def _add(self, left: Buffer, right: Buffer) -> None:
-        for into, other in zip(self._memory[left], self._memory[right], strict=True):
-            np.add(into, other, out=into)
-
-    def close(self) -> None:
-        """End the threads."""
-        if self._pool is not None:
-            self._pool.shutdown()
-
-
 class _Slice:
     """The blocks that a lane owns: their sums over all lanes, and their update."""
 
@@ -216,33 +144,47 @@ class _Slice:
     ) -> None:
         self.parts, self.placement, self.state = parts, placement, state
         shape, me = placement.shape, placement.lanes[lane]
-        self.blocks, self.own = me.blocks, placement.slice_of(lane)
+        self.blocks = me.blocks
+        self._turns = [[b for b in group if b in me.blocks] for group in reversed(placement.groups)]
+        """The blocks in the order in which they are updated: by groups, those first that the next step wants first."""
         self.sums = np.zeros(shape.sums)
         self._norms: list[Any] = []
         self._has_statistics = bool(shape.statistics) and lane == placement.owners[0]
         peers = [other.number for other in placement.lanes if other.number != lane]
-        self._vectors = {root: board[f"partial.{root}"][self.own] for root in me.roots}
+        self._ranges = [slice(a, b) for a, b in pairwise(placement.starts)]
+        self._vectors = {i: {root: board[f"partial.{root}"][self._ranges[i]] for root in me.roots} for i in self.blocks}
         self._sums = {root: board[f"sums.{root}"] for root in me.roots}
         self._statistics = {root: board[f"partial.{root}"][shape.parameters :] for root in me.roots}
         for peer in peers:
-            arrays, roots = incoming(peer, Phase.PARTIAL), placement.lanes[peer].roots
-            n = len(roots)
-            self._vectors |= zip(roots, arrays[:n], strict=True)
-            self._sums |= zip(roots, arrays[n : 2 * n], strict=True)
-            if self._has_statistics:
-                self._statistics |= zip(roots, arrays[2 * n :], strict=True)
+            self._take_in(placement.pieces(peer, lane)[Phase.PARTIAL], incoming(peer, Phase.PARTIAL))
         self._squares = board["squares"].reshape(shape.norms, len(shape.blocks))
         self._squares_of = [
-            (placement.lanes[p].blocks, incoming(p, Phase.SQUARES)) for p in peers if shape.norms and placement.lanes[p].blocks
+            (piece, array)
+            for p in peers
+            for piece, array in zip(placement.pieces(p, lane).get(Phase.SQUARES, ()), incoming(p, Phase.SQUARES), strict=True)
         ]
-        self._alone = len(self._vectors) == 1  # nothing to add: the only partial sum is the gradient
+        roots = len(self._sums)
+        self._alone = roots == 1  # nothing to add: the only partial sum is the gradient
         self._gradient = board[f"partial.{me.roots[0]}"][: shape.parameters] if self._alone else np.empty(shape.parameters, shape.dtype)
-        self._ranges = [slice(a, b) for a, b in zip(placement.starts, placement.starts[1:], strict=False)]
         self._bound = parts.update.bind(state, self._gradient, blocks=self.blocks)
         self._under = {root: shards for other in placement.lanes for root, shards in under(other.roots, other.shards, shape.shards).items()}
         self._orders: dict[tuple[int, ...], tuple[int, list[Add]]] = {}
         self._order: tuple[int, list[Add]] = (0, [])
         self._scratch = [np.empty(max(shape.blocks), shape.dtype) for _ in range(max(shape.shards.bit_length(), 1))]
+
+    def _take_in(self, pieces: Sequence[Piece], arrays: Sequence[Array]) -> None:
+        """Find each root's part of each own block, and what is summed beside, in what a peer gives."""
+        starts, size = self.placement.starts, self.placement.shape.parameters
+        for piece, array in zip(pieces, arrays, strict=True):
+            kind, _, root = piece.region.partition(".")
+            if kind == "sums":
+                self._sums[int(root)] = array
+            elif piece.start >= size:
+                self._statistics[int(root)] = array
+            else:
+                for i in self.blocks:
+                    if piece.start <= starts[i] < piece.stop:
+                        self._vectors[i][int(root)] = array[starts[i] - piece.start : starts[i + 1] - piece.start]
 
     def reduce(self, counts: tuple[int, ...]) -> None:
         """The sums of loss and metrics; the gradient too where norms are wanted."""
@@ -263,36 +205,40 @@ class _Slice:
         for i in self.blocks:
             self._squares[k, i] = self.parts.update.squares(k, self._ranges[i], self.state, self._gradient, self._norms)
 
-    def update(self) -> None:
+    def update(self, final: Final | None = None) -> None:
         """Every own block."""
         self._take_norms(self.placement.shape.norms)
         scalars = self.parts.update.scalar_values(self.state.step, self._norms, self.state.rate_scale)
-        for i in self.blocks:
-            if not self.placement.shape.norms:  # added just before it is used, while it lies in the cache
-                self._total(i)
-            self._bound.block(i, scalars)
         if self._has_statistics:
             self._sum(self._statistics, self.state.statistics)
+        for turn, blocks in enumerate(self._turns):
+            for i in blocks:
+                if not self.placement.shape.norms:  # added just before it is used, while it lies in the cache
+                    self._total(i)
+                self._bound.block(i, scalars)
+            if final is not None:
+                final(turn + 1)
 
     def _take_norms(self, count: int) -> None:
         """The norms whose squares have arrived."""
+        size = len(self.placement.shape.blocks)
         while len(self._norms) < count:
             k = len(self._norms)
             squares = self._squares[k].copy()
-            for blocks, arrays in self._squares_of:
-                squares[blocks.start : blocks.stop] = arrays[k]
+            for piece, array in self._squares_of:
+                if piece.start // size == k:
+                    squares[piece.start - k * size : piece.stop - k * size] = array
             self._norms.append(self.parts.update.norm(squares))
 
     def _total(self, i: int) -> None:
         if not self._alone:
-            block, offset = self._ranges[i], self.own.start
-            self._sum(self._vectors, self._gradient[block], slice(block.start - offset, block.stop - offset))
+            self._sum(self._vectors[i], self._gradient[self._ranges[i]])
 
-    def _sum(self, sources: Mapping[int, Array], out: Array, part: slice = slice(None)) -> None:
-        """The tree's sum of a part of what is present; the sources are left as they are."""
+    def _sum(self, sources: Mapping[int, Array], out: Array) -> None:
+        """The tree's sum of what is present; the sources are left as they are."""
         first, adds = self._order
         if not adds:
-            np.copyto(out, sources[first][part])
+            np.copyto(out, sources[first])
             return
         scratch: list[Array] = []
         if len(adds) > 1:
@@ -302,7 +248,7 @@ class _Slice:
         for add in adds:
             left, right = made.get(add.left), made.pop(add.right, None)
             target = out if add is adds[-1] else left if left is not None else right if right is not None else scratch.pop()
-            np.add(sources[add.left][part] if left is None else left, sources[add.right][part] if right is None else right, out=target)
+            np.add(sources[add.left] if left is None else left, sources[add.right] if right is None else right, out=target)
             if right is not None and right is not target:
                 scratch.append(right)
             made[add.left] = target

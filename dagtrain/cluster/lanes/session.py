@@ -12,7 +12,7 @@ import numpy as np
 from distributed.comm import CommClosedError
 
 from dagtrain.cluster.lanes.bounds import Bounds
-from dagtrain.cluster.lanes.conductor import Patience
+from dagtrain.cluster.lanes.conductor import Pace, Patience
 from dagtrain.cluster.lanes.hall import Hall
 from dagtrain.cluster.lanes.placement import Placement
 from dagtrain.cluster.lanes.steward import Steward
@@ -53,7 +53,7 @@ class LanesSession(ClusterSession):
         self.reached: Reached | None = None
         self.records: dict[tuple[int, int], dict[int, dict[str, Any]]] = {}
         self._seen = 0
-        self.pace: float | None = None
+        self.pace: Pace | None = None
         self.workers: dict[str, dict[str, Any]] = {}
         self.told_software = self.told_readings = False
         self.placements: list[Placement] = []

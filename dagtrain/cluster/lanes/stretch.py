@@ -19,7 +19,9 @@ import numpy as np
 from dask.task_spec import DataNode, Task, TaskRef
 
 from dagtrain.cluster.lanes.conductor import Abandon, Begin, Commit, Conductor, Done, Fetch, GiveUp, Held, Probe, Submit
-from dagtrain.cluster.lanes.lane import GangOrder, SegmentOrder, run_lane
+from dagtrain.cluster.lanes.gradients import groups_of
+from dagtrain.cluster.lanes.lane import run_lane
+from dagtrain.cluster.lanes.orders import GangOrder, SegmentOrder
 from dagtrain.cluster.lanes.placement import Candidate, StepShape, place
 from dagtrain.cluster.lanes.quiet import forget_sent
 from dagtrain.errors import ClusterError, DagtrainError
@@ -53,6 +55,7 @@ def shape_of(parts: StepParts, shards: int) -> StepShape:
         update.slots,
         update.norm_count,
         np.dtype(parts.layout.dtype).str,
+        groups_of(parts),
     )
 
 
@@ -167,7 +170,7 @@ class Stretch:
                     conductor.news(gang)
                 case "done":
                     self.session.records.setdefault((gang, report["segment"]), {})[lane] = report
-                    conductor.reported(gang, report["segment"], lane, report["seconds"])
+                    conductor.reported(gang, report["segment"], lane, report["seconds"], report["ending"])
                 case "probe":
                     conductor.probed(tuple(report["pair"]), report["reached"])
                 case "stateless":
@@ -254,7 +257,8 @@ class Stretch:
 
     def _begin(self, number: int, workers: Sequence[str]) -> None:
         session = self.session
-        placement = place(self.shape, self._candidates(workers), self.supply.row_bytes(self.batches[0]))
+        apart = session.channel not in (None, "shared")
+        placement = place(self.shape, self._candidates(workers), self.supply.row_bytes(self.batches[0]), apart)
         self.conductor.placed(number, placement.workers)
         session.placements.append(placement)
         session.settle(placement.workers if self.conductor.is_apart else ())

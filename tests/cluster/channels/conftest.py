@@ -50,10 +50,11 @@ class Courier:
 class Gang:
     """Lanes of one gang in this process, one thread each when they run."""
 
-    def __init__(self, lanes: int = 2, seed: int = 0, elements: int = 50, comms: bool = False, **options: Any) -> None:
+    def __init__(self, lanes: int = 2, seed: int = 0, elements: int = 50, comms: bool = False, tables: Any = None, **options: Any) -> None:
         self.plan = lane.Plan(seed, lanes, elements)
         self.id = uuid.uuid4().hex
-        self.boards = [Board.create(self.plan.regions) for _ in range(lanes)]
+        size = max((p.stop for table in (tables or [{}])[0].values() for pieces in table.out.values() for p in pieces), default=0)
+        self.boards = [Board.create({"slice": ("float32", size)} if tables else self.plan.regions) for _ in range(lanes)]
         self.postmen = ThreadPoolExecutor(2)
         self.threads = ThreadPoolExecutor(lanes)
         self.links: list[Links] = []
@@ -61,7 +62,7 @@ class Gang:
             mine = {"token": lane.TOKEN, "address": "127.0.0.1", **{k: v[i] if isinstance(v, list) else v for k, v in options.items()}}
             if comms:
                 mine["comms"] = Courier(self, i)
-            self.links.append(Links(self.id, i, board, self.plan.tables(i), **mine))
+            self.links.append(Links(self.id, i, board, tables[i] if tables else self.plan.tables(i), **mine))
 
     @property
     def offers(self) -> dict[int, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dagtrain.cluster.channels import Board, ChannelError, Links, Overdue, Phase, Piece, Table
+from dagtrain.cluster.channels import Board, ChannelError, LinkLost, Links, Overdue, Phase, Piece, Table
 
 
 @pytest.mark.parametrize("kind", ["shared", "socket", "comm"])
@@ -133,6 +133,46 @@ def test_tables_that_name_what_a_board_lacks_are_refused() -> None:
             other.exception()
         for closing in (*links, *boards):
             closing.close()
+
+
+@pytest.mark.parametrize("kind", ["shared", "socket", "comm"])
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("elements", [1, 700_000])
+def test_pieces_go_ahead_of_the_rest(request: pytest.FixtureRequest, kind: str, encrypted: bool, elements: int) -> None:
+    """A peer has them before the whole is final, where anything is sent in parts; they are there when it says so in any case."""
+    pieces = tuple(Piece("slice", i * elements, (i + 1) * elements) for i in (2, 0, 1))
+    table = {Phase.PARTIAL: pieces}
+    options = {"tls": request.getfixturevalue("tls")} if encrypted else {}
+    gang = request.getfixturevalue("gang")(2, comms=True, only=kind, tables=[{1: Table(table)}, {0: Table({}, table)}], **options)
+    a, b = gang.connect().links
+    whole = gang.boards[0]["slice"]
+    arrays = b.incoming(0, Phase.PARTIAL)
+    for step in range(3):
+        for n, piece in enumerate(pieces):
+            whole[piece.start : piece.stop] = 10 * step + n
+            a.release(Phase.PARTIAL, {1: n + 1}, 0, step)
+            if kind == "socket" and n < 2:
+                taken = gang.threads.submit(b.wait_for_pieces, Phase.PARTIAL, {0: n + 1}, 0, step)
+                while not taken.done():
+                    a.release(Phase.PARTIAL, {1: n + 1}, 0, step)  # as much as the kernel takes at a time
+                assert taken.exception() is None
+                assert arrays[n][0] == arrays[n][-1] == 10 * step + n
+        posted = gang.threads.submit(lambda step=step: (a.post(Phase.PARTIAL, [1], 0, step), a.wait(Phase.PARTIAL, [], 0, step)))
+        b.wait_for_pieces(Phase.PARTIAL, {0: 3}, 0, step)
+        b.wait(Phase.PARTIAL, [0], 0, step)
+        assert posted.exception(10) is None
+        assert [array[-1] for array in arrays] == [10 * step, 10 * step + 1, 10 * step + 2]
+
+
+def test_a_peer_that_goes_in_the_middle_of_a_message_is_told(gang: Any) -> None:
+    table = {Phase.PARTIAL: (Piece("slice", 0, 10), Piece("slice", 10, 20))}
+    ours = gang(2, only="socket", tables=[{1: Table(table)}, {0: Table({}, table)}])
+    a, b = ours.connect().links
+    a.release(Phase.PARTIAL, {1: 1}, 0, 0)
+    b.wait_for_pieces(Phase.PARTIAL, {0: 1}, 0, 0)
+    a.close()
+    with pytest.raises(LinkLost, match="in the middle of a frame"):
+        b.wait_for_pieces(Phase.PARTIAL, {0: 2}, 0, 0)
 
 
 def test_stamps_out_of_range_are_refused(gang: Any) -> None:

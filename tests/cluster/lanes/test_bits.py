@@ -7,7 +7,8 @@ import pytest
 from distributed import Client, LocalCluster
 
 import dagtrain as dt
-from dagtrain.cluster.lanes import Patience
+from dagtrain.cluster.lanes import Patience, gradients
+from dagtrain.cluster.lanes.hall import Hall
 
 
 def same_run(found, wanted):
@@ -38,6 +39,52 @@ def test_any_channel(client, settings, kinds, looking, recipe, channel):
     look = looking(lambda: kinds(client))
     same_run(recipe.fit(recipe.trainer(engine="lanes"), reporter=look), recipe.inline)
     assert look.seen == [{channel}] * recipe.epochs
+
+
+@pytest.fixture
+def layered(digits, monkeypatch):
+    """``layered(engine)``: history of a network whose gradients become final in many parts; with and without a norm."""
+    monkeypatch.setattr("dagtrain.train.update.BLOCK", 512)
+    monkeypatch.setattr(gradients, "_LEAST", 0)
+
+    def fit(engine, norm=True, **options):
+        layers = [dt.nn.Dense(48, "tanh"), dt.nn.BatchNorm(), dt.nn.Dense(40, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(32, "relu")]
+        model = dt.nn.Sequential([*layers, dt.nn.Dense(10)])
+        optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2)) if norm else dt.optim.adam(1e-2)
+        trainer = dt.Trainer(model, loss="cross_entropy", metrics=["accuracy"], optimizer=optimizer, shards=8, engine=engine)
+        return trainer.fit(digits.x[:196], digits.y[:196], epochs=3, batch_size=64, verbose=0, **options)
+
+    return fit
+
+
+@pytest.mark.parametrize("norm", [True, False], ids=["norm", "no norm"])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("channel", ["socket", "comm"])
+def test_parts_that_go_ahead(settings, layered, looking, norm, threads, channel):
+    """What is sent goes layer by layer: partial sums while the rest is computed, parameters while the next step begins."""
+    settings(channel=channel)
+    parts = []
+
+    def look():
+        parts.extend(len(lane._streams.parameters) for lane in lanes_of(worker))
+
+    with LocalCluster(n_workers=3, threads_per_worker=threads, processes=False, dashboard_address=":0") as cluster, Client(cluster):
+        worker = next(iter(cluster.workers.values()))
+        wanted = layered("inline", norm)
+        same_run(layered("lanes", norm, reporter=looking(look if channel == "socket" else lambda: None)), wanted)
+    assert channel == "comm" or min(parts) > 3
+
+
+def lanes_of(worker):
+    return worker.plugins[Hall.name].lanes.values()
+
+
+def test_parts_that_go_ahead_encrypted(encrypted, settings, layered, kinds, looking):
+    settings(channel="socket")
+    with Client(encrypted) as client:
+        look = looking(lambda: kinds(client))
+        same_run(layered("lanes", reporter=look), layered("inline"))
+    assert look.seen == [{"socket"}] * 3
 
 
 @pytest.mark.parametrize("channel", [None, "socket", "comm"])

@@ -5,7 +5,7 @@ from dagtrain.cluster.lanes.conductor import Begin, Commit, Conductor, Done, Pat
 PACE = 1e-3
 
 
-def call(before, steps, beyond=0):
+def call(before, steps, beyond=0, ending=0.0):
     """One stretch on two workers that do whatever is submitted at once; the conductor, and the steps of its segments."""
     conductor = Conductor(steps, 4, 0.0, Patience(), before and before.pace, beyond)
     if before is not None:
@@ -24,7 +24,7 @@ def call(before, steps, beyond=0):
                 return conductor, sizes
         for segment in list(conductor.gang.under_way):
             for lane in range(2):
-                conductor.reported(segment.gang, segment.segment, lane, segment.steps * PACE)
+                conductor.reported(segment.gang, segment.segment, lane, segment.steps * PACE + ending, ending)
 
 
 def test_segments_grow_to_the_length_that_is_wanted():
@@ -39,3 +39,11 @@ def test_a_short_end_of_a_stretch_does_not_make_the_next_one_begin_anew():
     for _ in range(2):
         conductor, sizes = call(conductor, 101)
     assert sizes == [101]
+
+
+def test_segments_are_longer_where_their_end_takes_long():
+    """An end of 0.1 s is to be 5 % of the time; but what a failure may cost is bounded."""
+    _, sizes = call(None, 20_000, ending=0.1)
+    assert max(sizes) == round(0.1 / 0.05 / PACE)
+    _, sizes = call(None, 40_000, ending=5.0)
+    assert max(sizes) == min(round(Patience().longest / PACE), Patience().most)

@@ -13,7 +13,7 @@ from distributed.comm import CommClosedError
 import dagtrain as dt
 from dagtrain.cluster.lanes import Patience
 from dagtrain.cluster.lanes.hall import Hall
-from dagtrain.cluster.lanes.lane import Stopped
+from dagtrain.cluster.lanes.orders import Stopped
 from dagtrain.cluster.lanes.runner import LaneRunner
 from dagtrain.cluster.lanes.stretch import Stretch
 from dagtrain.data import BatchPlan

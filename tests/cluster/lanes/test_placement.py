@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,11 +19,21 @@ def near(shards: int) -> st.SearchStrategy[dict[int, int]]:
 
 
 @st.composite
+def groups(draw: st.DrawFn, blocks: int) -> tuple[tuple[int, ...], ...]:
+    """Any division of the blocks into groups; or none."""
+    order = draw(st.permutations(range(blocks)))
+    cuts = sorted(draw(st.sets(st.integers(0, blocks), max_size=4)) | {0, blocks}) if draw(st.booleans()) else []
+    return tuple(tuple(sorted(order[a:b])) for a, b in pairwise(cuts))
+
+
+@st.composite
 def placements(draw: st.DrawFn) -> Placement:
     shards = draw(st.integers(1, 17))
+    blocks = draw(st.lists(st.integers(1, 50), min_size=1, max_size=9))
     shape = StepShape(
         shards,
-        tuple(draw(st.lists(st.integers(1, 50), min_size=1, max_size=9))),
+        tuple(blocks),
+        groups=draw(groups(len(blocks))),
         statistics=draw(st.integers(0, 5)),
         sums=draw(st.integers(1, 3)),
         slots=("first", "second")[: draw(st.integers(0, 2))],
@@ -55,8 +67,34 @@ def test_every_shard_is_computed_in_one_lane(placement: Placement) -> None:
 @given(placements())
 def test_every_block_is_owned_by_one_lane(placement: Placement) -> None:
     owned = [b for lane in placement.lanes for b in lane.blocks]
-    assert owned == list(range(len(placement.shape.blocks)))
-    assert sum(placement.slice_of(o).stop - placement.slice_of(o).start for o in placement.owners) == placement.shape.parameters
+    assert sorted(owned) == list(range(len(placement.shape.blocks)))
+    assert sum(placement.elements_of(o) for o in placement.owners) == placement.shape.parameters
+    counts = [len(lane.blocks) for lane in placement.lanes]
+    assert max(counts) - min(counts) <= 1
+
+
+@given(placements())
+def test_blocks_are_in_groups_where_lanes_are_on_several_hosts(placement: Placement) -> None:
+    together = tuple(range(len(placement.shape.blocks)))
+    several = len({lane.host for lane in placement.lanes}) > 1
+    assert placement.groups == ((several and placement.shape.groups) or (together,))
+    for group in placement.groups:
+        shares = [len(set(lane.blocks).intersection(group)) for lane in placement.lanes]
+        assert max(shares) - min(shares) <= 1
+
+
+@given(placements())
+def test_parts_of_what_one_gives_are_the_groups(placement: Placement) -> None:
+    for a in placement.lanes:
+        for b in placement.lanes:
+            parts = placement.parts(a.number, b.number) if a is not b else {}
+            if Phase.PARTIAL in parts:
+                for part, slices in zip(parts[Phase.PARTIAL], placement.slices_of(b.number), strict=False):
+                    assert {(p.start, p.stop) for p in part} == {(s.start, s.stop) for s in slices}
+                assert len(parts[Phase.PARTIAL]) == len(placement.groups) + 1
+            if Phase.PARAMETERS in parts:
+                for part, slices in zip(parts[Phase.PARAMETERS], reversed(placement.slices_of(a.number)), strict=True):
+                    assert {(p.start, p.stop) for p in part if p.region == "parameters"} == {(s.start, s.stop) for s in slices}
 
 
 def subtrees(shards: int) -> list[frozenset[int]]:
@@ -96,29 +134,35 @@ def test_pieces_lie_within_the_memory_they_are_taken_from(placement: Placement) 
                         assert 0 <= piece.start <= piece.stop <= regions[piece.region][1]
 
 
+def owned_by(placement: Placement, lane: int) -> list[int]:
+    """Elements of the parameter vector."""
+    starts = placement.starts
+    return [e for b in placement.lanes[lane].blocks for e in range(starts[b], starts[b + 1])]
+
+
 @given(placements())
 def test_an_owner_gets_its_slice_of_every_partial_sum_that_is_not_its_own(placement: Placement) -> None:
     for owner in placement.owners:
-        got = []
+        got: dict[int, list[int]] = {}
         for other in placement.lanes:
             if other.number != owner:
                 for piece in placement.pieces(other.number, owner)[Phase.PARTIAL]:
                     if piece.region.startswith("partial") and piece.stop <= placement.shape.parameters:
-                        assert slice(piece.start, piece.stop) == placement.slice_of(owner)
-                        got.append(int(piece.region.removeprefix("partial.")))
+                        got.setdefault(int(piece.region.removeprefix("partial.")), []).extend(range(piece.start, piece.stop))
         assert sorted(got) == sorted(r for lane in placement.lanes for r in lane.roots if lane.number != owner)
+        assert all(sorted(elements) == owned_by(placement, owner) for elements in got.values())
 
 
 @given(placements())
 def test_everybody_gets_the_whole_parameters(placement: Placement) -> None:
     for lane in placement.lanes:
-        own = placement.slice_of(lane.number) if lane.blocks else slice(0, 0)
-        had = set(range(own.start, own.stop))
+        had = set(owned_by(placement, lane.number))
         for owner in placement.owners:
             if owner != lane.number:
-                piece = placement.pieces(owner, lane.number)[Phase.PARAMETERS][0]
-                assert not had.intersection(range(piece.start, piece.stop))
-                had.update(range(piece.start, piece.stop))
+                for piece in placement.pieces(owner, lane.number)[Phase.PARAMETERS]:
+                    if piece.region == "parameters":
+                        assert not had.intersection(range(piece.start, piece.stop))
+                        had.update(range(piece.start, piece.stop))
         assert had == set(range(placement.shape.parameters))
 
 
@@ -128,7 +172,7 @@ def test_bytes_of_a_step_are_those_of_its_slices(placement: Placement) -> None:
     sums: dict[Phase, int] = {}
     for edge in placement.edges():
         sums[edge.phase] = sums.get(edge.phase, 0) + edge.nbytes
-    slices = {o: placement.slice_of(o).stop - placement.slice_of(o).start for o in owners}
+    slices = {o: placement.elements_of(o) for o in owners}
     foreign = {o: sum(len(lane.roots) for lane in lanes if lane.number != o) for o in owners}
     partial = sum(foreign[o] * (4 * slices[o] + 8 * shape.sums) for o in owners) + foreign[owners[0]] * 4 * shape.statistics
     others = len(lanes) - 1

@@ -1,0 +1,215 @@
+"""Lanes that are far from each other: shards in stages, parts that leave early and parts that come late; always the same bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dagtrain as dt
+from dagtrain.cluster.channels import Phase, Piece
+from dagtrain.cluster.lanes import gradients
+from dagtrain.cluster.lanes.gradients import groups_of, stages_of
+from dagtrain.cluster.lanes.placement import Candidate, Placement, place
+from dagtrain.cluster.lanes.runner import LaneRunner, Rows
+from dagtrain.cluster.lanes.stretch import shape_of
+from dagtrain.train.inline import StepRunner
+
+SHARDS, STEPS = 8, 3
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> dt.train.Program:
+    """A network of three layers with running statistics, in blocks of at most 64 parameters; with a norm, where it is asked for."""
+    monkeypatch.setattr("dagtrain.train.update.BLOCK", 64)
+    monkeypatch.setattr(gradients, "_LEAST", 0)
+    norm = getattr(request, "param", True)
+    layers = [dt.nn.Dense(24, "tanh"), dt.nn.BatchNorm(), dt.nn.Dense(16, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(2)]
+    objective = dt.train.ModelObjective(dt.nn.Sequential(layers), "cross_entropy", ["accuracy"])
+    adam = dt.optim.adam(1e-2)
+    optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.1), adam) if norm else adam
+    return dt.train.Program(objective, optimizer, dt.Spec((8,), np.dtype("f4")), dt.Spec((), np.dtype("i8")), seed=0)
+
+
+def batches() -> list[list[Rows]]:
+    """In the last step, every third shard is empty."""
+    draw = np.random.default_rng(0)
+    sizes = [[2] * SHARDS, [3] * SHARDS, [0 if s % 3 == 2 else 2 for s in range(SHARDS)]]
+    return [[Rows(draw.standard_normal((n, 8), np.float32), draw.integers(0, 2, n)) for n in step] for step in sizes]
+
+
+def inline(program: dt.train.Program) -> Any:
+    with StepRunner(program.for_workers([2, 3]), program.first_state(), SHARDS, 1) as runner:
+        for batch in batches():
+            runner.step([tuple(rows) if len(rows.x) else None for rows in batch])
+        return runner.state
+
+
+class Wire:
+    """Lanes in one process that get what another one has said to be final, and not before.
+
+    What has not come is not a number; what was final must not change until the step is done.
+    """
+
+    def __init__(self, program: dt.train.Program, count: int, threads: int) -> None:
+        self.parts = program.for_workers([2, 3])
+        hosts = [Candidate(f"w{i}", f"host {i}", threads) for i in range(count)]
+        self.placement: Placement = place(shape_of(self.parts, SHARDS), hosts)
+        self.boards = [{name: np.zeros(n, dtype) for name, (dtype, n) in self.placement.regions(i).items()} for i in range(count)]
+        self.inbox: dict[tuple[int, int, Phase], list[np.ndarray]] = {
+            (a, b, phase): [self.read(a, piece).copy() for piece in pieces]
+            for a in range(count)
+            for b in range(count)
+            if a != b
+            for phase, pieces in self.placement.pieces(a, b).items()
+        }
+        self.runners = [LaneRunner(self.parts, self.placement, i, self.boards[i], self.incoming(i)) for i in range(count)]
+        self.early = 0
+
+    def incoming(self, me: int) -> Any:
+        return lambda peer, phase: self.inbox.get((peer, me, phase), [])
+
+    def read(self, lane: int, piece: Piece) -> np.ndarray:
+        found: np.ndarray = self.boards[lane][piece.region][piece.start : piece.stop]
+        return found
+
+    def send(self, phase: Phase, lane: int, parts: int | None = None) -> None:
+        """So many parts, or all."""
+        for other in range(len(self.boards)):
+            if other != lane and (lane, other, phase) in self.inbox:
+                pieces = [p for part in self.placement.parts(lane, other)[phase][:parts] for p in part]
+                for piece, array in zip(pieces, self.inbox[lane, other, phase], strict=False):
+                    found = self.read(lane, piece)
+                    assert np.all(np.isnan(array)) or array.tobytes() == found.tobytes(), "what was final has changed"
+                    array[...] = found
+                    self.early += parts is not None
+
+    def forget(self, phase: Phase) -> None:
+        for (_, _, some), arrays in self.inbox.items():
+            if some is phase:
+                for array in arrays:
+                    array[...] = np.nan
+
+    def train(self, program: dt.train.Program) -> list[Any]:
+        placement, runners = self.placement, self.runners
+        groups = len(placement.groups)
+        owners = [runners[i] for i in placement.owners]
+        for runner in runners:
+            runner.load(program.first_state())
+        for step, batch in enumerate(batches()):
+            counts = tuple(len(rows.x) for rows in batch)
+            self.forget(Phase.PARTIAL)
+            for runner, lane in zip(runners, placement.lanes, strict=True):
+                me = lane.number
+                came = 0
+
+                def needs(parts: int, runner: LaneRunner = runner) -> None:
+                    nonlocal came
+                    assert parts > came
+                    runner.copy(Phase.PARAMETERS, came, parts)
+                    came = parts
+
+                if step:
+                    own = [s for group in placement.slices_of(me) for s in group]
+                    kept = [runner.state.parameters[s].copy() for s in own]
+                    runner.state.parameters[...] = np.nan
+                    for s, values in zip(own, kept, strict=True):
+                        runner.state.parameters[s] = values
+                rows = {s: batch[s] for s in lane.shards if counts[s]}
+                runner.compute(rows, counts, lambda parts, me=me: self.send(Phase.PARTIAL, me, parts), needs if step else None)
+                assert not step or came == groups
+            for i in range(len(runners)):
+                self.send(Phase.PARTIAL, i)
+            for runner in owners:
+                runner.reduce(counts)
+            for k in range(placement.shape.norms):
+                for i in placement.owners:
+                    runners[i].square(k)
+                for i in placement.owners:
+                    self.inbox_squares(i)
+            self.forget(Phase.PARAMETERS)
+            for i in placement.owners:
+                runners[i].update(lambda parts, i=i: self.send(Phase.PARAMETERS, i, parts))
+                self.send(Phase.PARAMETERS, i)
+            for runner in runners:
+                runner.advance()
+        for runner in runners:
+            runner.copy(Phase.PARAMETERS)
+        for i in placement.owners:
+            self.forget(Phase.SLOTS) if i == placement.owners[0] else None
+            self.send(Phase.SLOTS, i)
+        for runner in runners:
+            runner.copy(Phase.SLOTS)
+            runner.close()
+        return [runner.keep() for runner in runners]
+
+    def inbox_squares(self, lane: int) -> None:
+        for other in range(len(self.boards)):
+            pieces = self.placement.pieces(lane, other).get(Phase.SQUARES, ()) if other != lane else ()
+            for piece, array in zip(pieces, self.inbox.get((lane, other, Phase.SQUARES), ()), strict=True):
+                array[...] = self.read(lane, piece)
+
+
+@pytest.mark.parametrize("program", [True, False], indirect=True, ids=["norm", "no norm"])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("count", [2, 3, 5, 8])
+@pytest.mark.parametrize("space", [1, 1 << 28], ids=["one by one", "side by side"])
+def test_lanes_far_apart_have_the_bits_of_one(
+    program: dt.train.Program, count: int, threads: int, space: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gradients, "_SPACE", space)
+    wanted = inline(program)
+    wire = Wire(program, count, threads)
+    assert len(wire.placement.groups) > 2
+    for state in wire.train(program):
+        assert state.parameters.tobytes() == wanted.parameters.tobytes()
+        assert state.statistics.tobytes() == wanted.statistics.tobytes()
+        assert {n: v.tobytes() for n, v in state.slots.items()} == {n: v.tobytes() for n, v in wanted.slots.items()}
+    assert wire.early > 0
+
+
+def test_groups_are_final_from_the_last_layer_to_the_first(program: dt.train.Program) -> None:
+    parts = program.for_workers([2])
+    groups = groups_of(parts)
+    assert sorted(b for group in groups for b in group) == list(range(len(parts.update.blocks)))
+    assert [min(group) for group in groups] == sorted((min(group) for group in groups), reverse=True)
+
+
+def test_small_groups_are_put_together(program: dt.train.Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradients, "_LEAST", 1 << 20)
+    assert len(groups_of(program.for_workers([2]))) == 1
+
+
+def test_stages_take_each_layer_when_it_is_there_and_give_each_group_when_it_is_final(program: dt.train.Program) -> None:
+    parts = program.for_workers([2])
+    placement = place(shape_of(parts, SHARDS), [Candidate("a", "1"), Candidate("b", "2")])
+    stages = stages_of(parts, 2, placement)
+    groups = len(placement.groups)
+    assert [s.needs for s in stages] == sorted(s.needs for s in stages)
+    assert stages[-1].needs == groups
+    assert stages[-1].groups == groups
+    assert len([s for s in stages if s.needs < groups]) > 1, "the forward pass begins before all parameters are there"
+    first = next(i for i, s in enumerate(stages) if s.written)
+    assert all(s.needs == groups for s in stages[first:]), "nothing is written before"
+    written = sorted((part.start, part.stop) for s in stages for part in s.written)
+    assert [a for a, _ in written[1:]] == [b for _, b in written[:-1]], "every part is written once"
+    assert written[-1][1] == parts.width
+    assert sum(s.sums for s in stages) == 1
+
+
+def test_who_waits_for_parameters_in_vain_is_told_why(program: dt.train.Program) -> None:
+    """Also the other threads of the lane end."""
+    wire = Wire(program, 2, 3)
+    runner, lane = wire.runners[0], wire.placement.lanes[0]
+    runner.load(program.first_state())
+    rows = {s: batches()[0][s] for s in lane.shards}
+
+    def needs(parts: int) -> None:
+        if parts > 1:
+            raise ConnectionError("the other lane is gone")
+
+    with pytest.raises(ConnectionError, match="the other lane is gone"):
+        runner.compute(rows, (2,) * SHARDS, None, needs)
+    for each in wire.runners:
+        each.close()

@@ -1,0 +1,100 @@
+"""Plans that can be left on the way: where they stop, and what is there by then."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dagtrain as dt
+from dagtrain.graph import Graph, Tensor
+from dagtrain.plan import Plan
+from dagtrain.plan import source as writing
+
+
+def network() -> Graph:
+    """Loss and gradients of two layers, an output that is an input, and one that comes twice."""
+
+    def cost(w: Tensor, v: Tensor, x: Tensor) -> Tensor:
+        return np.mean(np.tanh(np.tanh(x @ w) @ v) ** 2)
+
+    w, v, x, unused = (dt.input(n, s, "f8") for n, s in (("w", (4, 5)), ("v", (5, 3)), ("x", (6, 4)), ("unused", (2,))))
+    loss = cost(w, v, x)
+    dw, dv = dt.grad(loss, [w, v])
+    return Graph({"w": w, "v": v, "x": x, "unused": unused}, {"dw": dw, "dv": dv, "loss": loss, "x": x, "again": dv})
+
+
+def loop() -> Graph:
+    def cost(w: Tensor, xs: Tensor) -> Tensor:
+        last, every = dt.scan(lambda h, x: (np.tanh(h @ w + x),) * 2, np.zeros(3), xs)
+        return np.sum(last) + np.sum(every**2)
+
+    w, xs = dt.input("w", (3, 3), "f8"), dt.input("xs", (5, 3), "f8")
+    loss = cost(w, xs)
+    return Graph({"w": w, "xs": xs}, {"dw": dt.grad(loss, w), "loss": loss})
+
+
+@pytest.fixture(params=["network", "loop", "in pieces"])
+def graph(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Graph:
+    if request.param == "in pieces":  # as a large graph is written
+        monkeypatch.setattr(writing, "_LARGE", 3)
+        monkeypatch.setattr(writing, "_CHUNK", 2)
+    return loop() if request.param == "loop" else network()
+
+
+def values(graph: Graph) -> list[np.ndarray[Any, Any]]:
+    draw = np.random.default_rng(0)
+    return [draw.standard_normal(t.shape) for t in graph.inputs.values()]
+
+
+def test_inputs_are_wanted_no_sooner_and_outputs_final_no_later_than_it_says(graph: Graph) -> None:
+    given = values(graph)
+    wanted = [o.copy() for o in Plan(graph)(*given)]
+    plan = pickle.loads(pickle.dumps(Plan(graph, stops=True)))
+    bound = plan.bind()
+    for output in bound.outputs:
+        output[...] = np.nan
+    late = [np.full_like(value, np.nan) for value in given]
+    seen, final = [], {}
+    for what, k in bound.walk(*late):
+        seen.append((what, k))
+        if what == "reads":
+            assert all(np.all(np.isnan(output)) for output in bound.outputs), "nothing is written before all inputs are there"
+            late[k][...] = given[k]
+        else:
+            final[k] = bound.outputs[k].copy()
+    assert tuple(seen) == plan.stops
+    assert sorted(k for what, k in seen if what == "reads") == list(range(len(given)))
+    for k, output in enumerate(wanted):
+        assert final[k].tobytes() == bound.outputs[k].tobytes() == output.tobytes()
+
+
+def test_it_may_be_run_without_a_stop(graph: Graph) -> None:
+    given = values(graph)
+    plan = Plan(graph, stops=True)
+    for found, wanted in zip(plan(*given), Plan(graph)(*given), strict=True):
+        assert found.tobytes() == wanted.tobytes()
+    assert Plan(graph).stops == ()
+    assert Plan(graph).bind().walk is None
+
+
+def test_plans_go_side_by_side(graph: Graph) -> None:
+    given = values(graph)
+    plan = Plan(graph, stops=True)
+    pair = [plan.bind(), plan.bind()]
+    doubled = [2 * value for value in given]
+    for one, other in zip(pair[0].walk(*given), pair[1].walk(*doubled), strict=True):
+        assert one == other
+    for bound, inputs in zip(pair, (given, doubled), strict=True):
+        assert [o.tobytes() for o in bound.outputs] == [o.tobytes() for o in plan(*inputs)]
+
+
+def test_an_error_names_the_users_line_also_when_walking() -> None:
+    x, i = dt.input("x", (3, 2), "f8"), dt.input("i", (), "i8")
+    plan = Plan(Graph({"x": x, "i": i}, {"y": np.take(x + 1, i, axis=0) * 2}), stops=True)
+    with pytest.raises(IndexError) as caught:
+        list(plan.bind().walk(np.zeros((3, 2)), np.asarray(7)))
+    assert "take" in str(plan.explain(caught.value))
+    assert "test_stops.py" in str(plan.explain(caught.value))
