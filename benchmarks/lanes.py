@@ -1,10 +1,11 @@
 """Training steps on lanes: beside their peers, against more workers, when workers die, and over ten thousand of them.
 
-    python benchmarks/lanes.py [step efficiency overhead scale recovery memory] [--quick] [--json FILE]
+    python benchmarks/lanes.py [step efficiency overhead network scale recovery memory] [--quick] [--json FILE]
 
     step         ms a step on two workers, beside the other engines, PyTorch and two processes that exchange nothing
     efficiency   two workers against one, for steps of about 1, 5 and 20 ms
     overhead     ms a step, and the end of an epoch, of a network of a few parameters on 1 to 16 lanes
+    network      ms a step of two workers on two hosts, with a network of 1 and of 10 Gb/s between them, beside DistributedDataParallel
     scale        what `dagtrain plan-scale` expects of one worker and two, beside what is measured
     recovery     seconds from kill -9 of a worker to the next committed step
     memory       resident memory of workers, scheduler and client over many steps
@@ -58,6 +59,24 @@ def data(width: int, samples: int = SAMPLES) -> tuple[Any, Any]:
     draw = np.random.default_rng(0)
     x = draw.standard_normal((samples, width), np.float32)
     return x, np.argmax(x @ draw.standard_normal((width, 10), np.float32) + draw.gumbel(size=(samples, 10)), axis=1)
+
+
+def save(file: Path, network: str, given: tuple[Any, Any], shards: int) -> Path:
+    """Write what peers need: the samples, and the weights that all contenders begin with."""
+    sizes, batch = NETWORKS[network]
+    first = program(sizes)
+    tree = first.layout.tree(first.first_state().parameters)
+    weights = {f"{part}_{i}": layer[part] for i, layer in enumerate(tree.values()) for part in ("kernel", "bias")}
+    np.savez(file, x=given[0], y=given[1], sizes=sizes, batch=batch, shards=shards, **weights)
+    return file
+
+
+def agree(losses: dict[str, float]) -> float:
+    """How far the losses are from each other; they must be close."""
+    spread = max(losses.values()) - min(losses.values())
+    if spread > AGREE_WITHIN:
+        raise SystemExit(f"the contenders do not compute the same; losses of the first epoch: {losses}")
+    return spread
 
 
 class Fit:
@@ -122,11 +141,7 @@ def step_part(options: Any) -> dict[str, Any]:
             sizes, batch = NETWORKS[label]
             given = data(sizes[0])
             shards = options.shards or auto_shards(batch)
-            first = program(sizes)
-            tree = first.layout.tree(first.first_state().parameters)
-            weights = {f"{part}_{i}": layer[part] for i, layer in enumerate(tree.values()) for part in ("kernel", "bias")}
-            file = Path(folder) / f"{label}.npz"
-            np.savez(file, x=given[0], y=given[1], sizes=sizes, batch=batch, shards=shards, **weights)
+            file = save(Path(folder) / f"{label}.npz", label, given, shards)
             engines = {
                 LANES: {"engine": "lanes", "client": client},
                 "scheduler, 2 workers": {"engine": "scheduler", "client": client},
@@ -143,9 +158,7 @@ def step_part(options: Any) -> dict[str, Any]:
             missing = {c.name: c.unavailable for c in contenders if c.unavailable}
             contenders = [c for c in contenders if c.name not in missing]
             losses = {c.name: c.run(1)[1] for c in contenders if c.name not in FLOORS}
-            spread = max(losses.values()) - min(losses.values())
-            if spread > AGREE_WITHIN:
-                raise SystemExit(f"the contenders do not compute the same; losses of the first epoch: {losses}")
+            spread = agree(losses)
             say(f"{label}: measuring")
             ms = in_turn(contenders, SAMPLES // batch, options.rounds, options.seconds)
             rows = []
@@ -230,6 +243,44 @@ def overhead_part(options: Any) -> dict[str, Any]:
     return {"cores": cores, "lanes": results}
 
 
+def network_part(options: Any) -> dict[str, Any]:
+    """Two workers on two hosts, beside their peers, for networks of several speeds."""
+    from lanes_network import Driver, hosts
+
+    from dagtrain.data.batches import auto_shards
+
+    rows, results = [], []
+    with tempfile.TemporaryDirectory() as folder, hosts() as there, contextlib.ExitStack() as stack:
+        if isinstance(there, str):
+            print(f"\nTwo hosts are not available here: {there}")
+            return {"unavailable": there}
+        for label in options.network:
+            sizes, batch = NETWORKS[label]
+            steps = max(20, min(200, 40_960 // batch))
+            shards = options.shards or auto_shards(batch)
+            given = data(sizes[0], steps * batch)
+            file = save(Path(folder) / f"{label}.npz", label, given, shards)
+            say(f"network: starting the contenders for the {label} one")
+            spaces = [there.space(host) for host in ("w1", "w2")]
+            contenders: list[Any] = [Driver(LANES, there, label, shards, len(given[0]))]
+            contenders += [Peer(name, file, spaces) for name in ("DDP, 2 processes", FLOOR)]
+            stack.callback(lambda some=contenders: [c.close() for c in some])
+            for name, why in ((c.name, c.unavailable) for c in contenders if c.unavailable):
+                print(f"{name} is not available here: {why}")
+            contenders = [c for c in contenders if not c.unavailable]
+            agree({c.name: c.run(1)[1] for c in contenders if c.name != FLOOR})
+            for rate in options.rates:
+                there.limit(rate)
+                say(f"network: {label}, {rate}")
+                ms = in_turn(contenders, steps, options.rounds, options.seconds)
+                others = [f"{statistics.median(ms[c.name]):.1f} ({against(ms, c.name, LANES):.2f})" for c in contenders[1:]]
+                rows.append([label, rate, f"{statistics.median(ms[LANES]):.1f}", *others])
+                results.append({"network": label, "rate": rate, "batch": batch, "shards": shards, "rounds": ms})
+    print("\nTwo workers on two hosts, milliseconds a step, and in brackets over lanes\n")
+    print(table(["network", "rate", LANES, *(c.name for c in contenders[1:])], rows))
+    return {"networks": results}
+
+
 def scale_part(options: Any) -> dict[str, Any]:
     """What is expected beside what is measured."""
     from dagtrain.cluster.lanes.costs import measure_work
@@ -278,6 +329,7 @@ PARTS = {
     "step": step_part,
     "efficiency": efficiency_part,
     "overhead": overhead_part,
+    "network": network_part,
     "scale": scale_part,
     "recovery": recovery_part,
     "memory": memory_part,
@@ -295,6 +347,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a contender's turn (default 2)")
     parser.add_argument("--milliseconds", type=float, nargs="+", default=[1, 5, 20], help="compute of the steps of efficiency")
     parser.add_argument("--lanes", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="for overhead")
+    parser.add_argument("--rates", nargs="+", default=["1gbit", "10gbit"], help="for network: what leaves a host, as tc names it")
     parser.add_argument("--within", type=float, default=5.0, help="microseconds of a word between two lanes here; see channels.py")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--workers", type=int, default=2, help="for recovery")

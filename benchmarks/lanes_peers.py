@@ -14,13 +14,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from problem import BETAS, EPSILON, LEARNING_RATE
 
-__all__ = ["PEERS", "Peer", "program"]
+__all__ = ["PEERS", "Peer", "Processes", "answer", "program"]
 
 Array = np.ndarray[Any, Any]
 PEERS = {
@@ -151,42 +152,53 @@ def halves(given: Any, rank: int, ranks: int) -> list[tuple[Array, Array]]:
     return [(x[i : i + own], y[i : i + own]) for i in starts]
 
 
-def serve(what: str, rank: int, ranks: int, threads: int, file: Path) -> None:
-    """Answer requests, one JSON value a line."""
+def answer(make: Callable[[], Callable[[int], tuple[float, float]]]) -> None:
+    """Answer requests, one JSON value a line; what `make` gives is called with a number of epochs, and tells seconds and a loss."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
     try:
-        kind: Any = {"torch": Torch, "floor": Floor, "in step": InStep}[what]
-        made = kind(np.load(file), rank, ranks, threads, f"{file}.{ranks}.meeting")
+        run = make()
     except ImportError as error:
         print(json.dumps({"unavailable": str(error)}), file=answers, flush=True)
         return
     print(json.dumps({}), file=answers, flush=True)
     for line in sys.stdin:
-        began = time.perf_counter()
-        losses = [made.epoch() for _ in range(json.loads(line))]
-        print(json.dumps({"seconds": time.perf_counter() - began, "loss": losses[0]}), file=answers, flush=True)
+        seconds, loss = run(json.loads(line))
+        print(json.dumps({"seconds": seconds, "loss": loss}), file=answers, flush=True)
 
 
-class Peer:
-    """The processes of one contender."""
+def serve(what: str, rank: int, ranks: int, threads: int, file: Path) -> None:
+    """Be a process of a contender."""
 
-    def __init__(self, name: str, file: Path) -> None:
-        what, ranks, threads = PEERS[name]
+    def make() -> Callable[[int], tuple[float, float]]:
+        kind: Any = {"torch": Torch, "floor": Floor, "in step": InStep}[what]
+        made = kind(np.load(file), rank, ranks, threads, f"{file}.{ranks}.meeting")
+
+        def run(epochs: int) -> tuple[float, float]:
+            began = time.perf_counter()
+            losses = [made.epoch() for _ in range(epochs)]
+            return time.perf_counter() - began, losses[0]
+
+        return run
+
+    answer(make)
+
+
+class Processes:
+    """Processes that answer requests; see `serve`."""
+
+    def __init__(self, name: str, commands: list[list[str]], **environment: str) -> None:
         self.name = name
-        if what == "in step":
-            Path(f"{file}.{ranks}.meeting.words").write_bytes(bytes(128))
-        limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
         self.processes = [
             subprocess.Popen(
-                [sys.executable, __file__, what, str(rank), str(ranks), str(threads), str(file)],
-                env={**os.environ, **limits},
+                command,
+                env={**os.environ, **environment},
                 text=True,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
             )
-            for rank in range(ranks)
+            for command in commands
         ]
         self.unavailable = next((a["unavailable"] for a in self._answers() if "unavailable" in a), None)
 
@@ -215,6 +227,21 @@ class Peer:
             process.stdin.close()
         for process in self.processes:
             process.wait(20)
+
+
+class Peer(Processes):
+    """The processes of one contender, each on a host of its own if hosts are named: network namespaces."""
+
+    def __init__(self, name: str, file: Path, hosts: Sequence[str] = ()) -> None:
+        what, ranks, threads = PEERS[name]
+        if what == "in step":
+            Path(f"{file}.{ranks}.meeting.words").write_bytes(bytes(128))
+        limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+        commands = [[sys.executable, __file__, what, str(rank), str(ranks), str(threads), str(file)] for rank in range(ranks)]
+        if hosts:
+            limits["GLOO_SOCKET_IFNAME"] = "eth0"
+            commands = [["ip", "netns", "exec", host, *command] for host, command in zip(hosts, commands, strict=True)]
+        super().__init__(name, commands, **limits)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     driver.py SCHEDULER SETTINGS      a JSON object: epochs, checkpoint, and those of the engine
 
-Says ``{"epoch": n}`` after each epoch and waits for a line; in the end, what came of it. It works on a small network of two blocks.
+Says ``{"epoch": n}`` after each epoch and waits for a line; in the end, what came of it. It works on a small network, in blocks that are
+small enough for its layers to be sent one after the other.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from typing import Any
+from unittest.mock import patch
 
 import dagtrain as dt
 from dagtrain.cluster.lanes import LanesEngine, Patience
@@ -44,7 +46,8 @@ def train(engine: Any, reporter: Any = None, epochs: int = 8, checkpoint: str | 
     optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2))
     trainer = dt.Trainer(model, loss="cross_entropy", optimizer=optimizer, shards=8, engine=engine)
     options = {"epochs": epochs, "batch_size": 64, "verbose": 0, "reporter": reporter}
-    return trainer.fit(digits.x[:196], digits.y[:196], checkpoint=checkpoint, resume=checkpoint is not None, **options)
+    with patch("dagtrain.train.update.BLOCK", 4096), patch("dagtrain.cluster.lanes.gradients._LEAST", 0):
+        return trainer.fit(digits.x[:196], digits.y[:196], checkpoint=checkpoint, resume=checkpoint is not None, **options)
 
 
 def main(address: str, epochs: int = 8, checkpoint: str | None = None, patience: dict[str, Any] | None = None, **options: Any) -> None:

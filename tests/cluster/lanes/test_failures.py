@@ -173,11 +173,11 @@ def test_a_state_that_is_lost_where_it_lies(threads, monkeypatch, plain):
     """Dask repeats the task whose result it was, and gets from it that its gang is over."""
     update, source, seen = LaneRunner.update, Stretch._source, []
 
-    def fail_once(self):
+    def fail_once(self, final):
         if self.state.step == 9 and not seen:
             seen.append("failed")
             raise MemoryError("just now there is none")
-        update(self)
+        update(self, final)
 
     def stale_once(self, held):
         if held.gang < 0 or seen != ["failed"]:

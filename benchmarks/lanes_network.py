@@ -1,0 +1,116 @@
+"""Two workers on hosts of their own, with a network of known speed between them: the part `network` of lanes.py.
+
+    python lanes_network.py SCHEDULER NETWORK SHARDS SAMPLES        the driver of the lanes, started on a host by lanes.py
+
+The hosts are network namespaces, as scripts/network makes them, and tc holds what leaves them to the rate that is wanted. All of them share
+the cores of this machine, which also does the work of the network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from lanes_peers import Processes, answer
+
+__all__ = ["Driver", "Hosts", "hosts"]
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "network"
+PATIENCE = 60
+"""Seconds for a process to be there."""
+
+
+class Hosts:
+    """A scheduler on host s and a worker of one thread on each of w1 and w2; host c is the driver's."""
+
+    def __init__(self, name: str, stack: contextlib.ExitStack) -> None:
+        self.name, self.stack = name, stack
+        here = ["-m", "distributed.cli.dask_scheduler", "--host", "10.77.0.1", "--port", "0", "--no-dashboard", "--no-show"]
+        self.address = self._start("s", here, "Scheduler at:")
+        for number, host in enumerate(("w1", "w2"), start=2):
+            place = ["--host", f"10.77.0.{number}", "--no-dashboard", "--no-nanny", "--nthreads", "1", "--memory-limit", "0"]
+            self._start(host, ["-m", "distributed.cli.dask_worker", self.address, *place], "Registered to:")
+
+    def space(self, host: str) -> str:
+        """The network namespace of a host."""
+        return f"{self.name}-{host}"
+
+    def _start(self, host: str, arguments: list[str], text: str) -> str:
+        """Start a process; the last word of its first line with this text."""
+        log = self.stack.enter_context((Path(self.stack.enter_context(_folder())) / "log").open("w+"))
+        command = ["ip", "netns", "exec", self.space(host), sys.executable, *arguments]
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        self.stack.callback(process.wait, 20)
+        self.stack.callback(process.kill)
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until and process.poll() is None:
+            found = [line for line in Path(log.name).read_text().splitlines() if text in line]
+            if found:
+                return found[0].split()[-1]
+            time.sleep(0.05)
+        raise SystemExit(f"{' '.join(command)} did not say {text!r} within {PATIENCE} s:\n{Path(log.name).read_text()}")
+
+    def limit(self, rate: str) -> None:
+        """Hold what leaves the workers' hosts to a rate, such as "1gbit"."""
+        for host in ("w1", "w2"):
+            command = ["tc", "-n", self.space(host), "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", rate]
+            subprocess.run([*command, "burst", "256k", "limit", "4m"], check=True)
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[str]:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def hosts() -> Iterator[Hosts | str]:
+    """The hosts; or why there are none."""
+    if os.name == "nt" or os.geteuid() != 0 or not (shutil.which("ip") and shutil.which("tc")):
+        yield "network namespaces need root and iproute2"
+        return
+    name = f"dagtrain-{os.getpid()}"
+    made = subprocess.run([SCRIPT, "up", name], capture_output=True, text=True, check=False)
+    if made.returncode:
+        yield f"no network namespaces can be made here: {made.stderr.strip()}"
+        return
+    try:
+        with contextlib.ExitStack() as stack:
+            yield Hosts(name, stack)
+    finally:
+        subprocess.run([SCRIPT, "down", name], check=True)
+
+
+class Driver(Processes):
+    """Lanes as a contender: the driver is a process on host c."""
+
+    def __init__(self, name: str, there: Hosts, network: str, shards: int, samples: int) -> None:
+        arguments = [there.address, network, str(shards), str(samples)]
+        super().__init__(name, [["ip", "netns", "exec", there.space("c"), sys.executable, __file__, *arguments]])
+
+
+def drive(scheduler: str, network: str, shards: int, samples: int) -> None:
+    """Train as often as is asked for."""
+    from distributed import Client
+    from lanes import NETWORKS, Fit, data
+
+    sizes, batch = NETWORKS[network]
+    with Client(scheduler) as client:
+        fit = Fit("lanes", sizes, shards, data(sizes[0], samples), batch, engine="lanes", client=client)
+
+        def make() -> Callable[[int], tuple[float, float]]:
+            return fit.run
+
+        answer(make)
+
+
+if __name__ == "__main__":
+    drive(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
