@@ -17,11 +17,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["Abandon", "Begin", "Commit", "Conductor", "Done", "Fetch", "GiveUp", "Held", "Pace", "Patience", "Probe", "Submit"]
+__all__ = ["ENDING", "Abandon", "Begin", "Commit", "Conductor", "Done", "Fetch", "GiveUp", "Held", "Pace", "Patience", "Probe", "Submit"]
 
 
-_ENDING = 0.05
-"""The part of a segment's time that its end may take."""
+ENDING = 0.05
+"""The part of a segment's time that its end should take at most."""
 
 
 class Patience(NamedTuple):
@@ -422,6 +422,6 @@ class Conductor:
         """Steps of the next segment: as many as last long enough, growing at most fourfold."""
         if self.pace is None:
             return 2
-        seconds = max(self.patience.segment, min(self.pace.ending / _ENDING, self.patience.longest))
+        seconds = max(self.patience.segment, min(self.pace.ending / ENDING, self.patience.longest))
         wanted = int(seconds / max(self.pace.step, 1e-6))
         return max(1, min(wanted, 4 * self._largest if self._largest > 1 else 8, self.patience.most))

@@ -9,18 +9,20 @@ from typing import Any
 
 import numpy as np
 
+from dagtrain.cluster.lanes.gradients import stages_of
 from dagtrain.cluster.lanes.placement import Candidate, place
 from dagtrain.cluster.lanes.runner import LaneRunner, Rows
 from dagtrain.cluster.lanes.scale import STEP, Work
 from dagtrain.cluster.lanes.stretch import shape_of
 from dagtrain.graph import Spec
 from dagtrain.plan.blas import one_blas_thread
-from dagtrain.train.step import Program
+from dagtrain.train.step import Program, ShardRunner
 
 __all__ = ["measure_work"]
 
 _SHARDS = 8
 """No more of them are put to work: those of a step are alike."""
+_REPEATS = 15
 _POOL = 1 << 26
 """Bytes of rows, unless one shard has more."""
 
@@ -68,6 +70,7 @@ def measure_work(program: Program, batch: int, shards: int, seconds: float = 0.5
             moments.append(time.perf_counter())
             for times, (start, end) in zip((computed, updated, added), pairwise(moments), strict=True):
                 times.append(end - start)
+    gives, takes = _stages(program, rows, few)
     middle, upper = statistics.quantiles(computed[1:], n=4)[1:]  # the first step prepares
     size, add = max(parts.layout.size, 1), statistics.median(added[1:])
     return Work(
@@ -84,7 +87,39 @@ def measure_work(program: Program, batch: int, shards: int, seconds: float = 0.5
         norms=parts.update.norm_count,
         sums=parts.sums,
         itemsize=dtype.itemsize,
+        gives=gives,
+        takes=takes,
     )
+
+
+def _stages(program: Program, rows: int, shards: int) -> tuple[tuple[tuple[float, float], ...], tuple[tuple[float, float], ...]]:
+    """What of a step can be sent while it is computed, and what of it can be computed while the rest comes: see `Work`."""
+    parts = program.for_workers([rows])
+    placement = place(shape_of(parts, max(shards, 2)), [Candidate("here", "here"), Candidate("there", "there")])
+    stages = stages_of(parts, rows, placement)
+    state, runner = program.first_state(), ShardRunner(parts, np.empty(parts.width, parts.layout.dtype))
+    views = parts.layout.views(state.parameters), parts.statistics_layout.views(state.statistics)
+    given = _pool(program, rows, 1)[0]
+    times: list[list[float]] = []
+    with one_blas_thread(), np.errstate(all="ignore"):
+        for _ in range(_REPEATS):
+            walk = runner.walk(*views, given.x, given.y, 1.0, 0, 0)
+            moments = [time.perf_counter()]
+            for stage in stages[:-1]:
+                for _ in range(stage.stops):
+                    next(walk)
+                moments.append(time.perf_counter())
+            for _ in walk:
+                pass
+            moments.append(time.perf_counter())
+            times.append([end - start for start, end in pairwise(moments)])
+    seconds = [statistics.median(column) for column in zip(*times, strict=True)]
+    whole, size = sum(seconds), max(sum(placement.shape.blocks), 1)
+    part = [sum(placement.shape.blocks[b] for b in group) / size for group in placement.groups]
+    done = [sum(seconds[: i + 1]) / whole for i in range(len(stages))]
+    gives = [(part[g], next(d for d, stage in zip(done, stages, strict=True) if stage.groups > g)) for g in range(len(part))]
+    takes = [(p, sum(s for s, stage in zip(seconds, stages, strict=True) if stage.needs == n) / whole) for n, p in enumerate(part[::-1], 1)]
+    return tuple(gives), tuple(takes)
 
 
 def _pool(program: Program, rows: int, most: int) -> list[Rows]:

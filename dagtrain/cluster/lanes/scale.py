@@ -5,7 +5,8 @@
 
 A phase between hosts ends when the busiest has done its part: a host's network card, which sends and receives at once, and a lane's own
 thread, which hands over and takes each message and copies it. Within a host lanes read each other's memory. What a lane owns, how many
-partial sums it has, and who stays idle are those of `place`.
+partial sums it has, and who stays idle are those of `place`. Between hosts, what the network does while lanes compute is not waited for:
+partial sums leave as the layers' gradients become final, and the next step begins as the layers' parameters come.
 
 Left out: switches that are slower than the cards they connect, lost packets, other users. So real clusters are slower, not faster.
 """
@@ -13,19 +14,18 @@ Left out: switches that are slower than the cards they connect, lost packets, ot
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from statistics import NormalDist
 from typing import NamedTuple
 
+from dagtrain.cluster.lanes.conductor import ENDING, Patience
 from dagtrain.errors import ArgumentError
 from dagtrain.train.update import BLOCK, blocks_of
 
 __all__ = ["STEP", "Expected", "Network", "Work", "expect", "grown", "scaling", "slower_from", "worth_until"]
 
-SEGMENT = 0.5
-"""Seconds of a segment, at whose end the optimiser's vectors are exchanged."""
 STEP = 1e-4
 """Seconds of a lane's step besides its parts: instructions, taking rows, reports. Measured as the step of a lane of one worker less the
 parts that `measure_work` times, for networks of a hundred parameters to 240,000: 0 to 0.15 ms."""
@@ -52,6 +52,12 @@ class Work(NamedTuple):
         The optimiser's vectors, norms of the whole gradient, numbers summed beside it.
     itemsize, block
         Bytes of an element; most elements of a block, which is the least that a lane can own.
+    gives
+        For each group of blocks, in the order in which they become final: its part of the parameters, and the part of a step's compute
+        that is done by then. All at the end by default.
+    takes
+        For each group, from the last to the first: its part of the parameters, and the part of a step's compute that can be done when it
+        has come and the one after it has not. All by the last by default.
     """
 
     parameters: int
@@ -68,6 +74,8 @@ class Work(NamedTuple):
     sums: int = 1
     itemsize: int = 4
     block: int = BLOCK
+    gives: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
+    takes: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
 
 
 class Network(NamedTuple):
@@ -98,7 +106,7 @@ class Network(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """A step's parts, in seconds, on `workers` of which `lanes` have work."""
+    """A step's parts, in seconds, on `workers` of which `lanes` have work; of the exchange, what is waited for."""
 
     workers: int
     lanes: int
@@ -197,10 +205,12 @@ def expect(work: Work, network: Network, workers: int, per_host: int = 1) -> Exp
     added = work.add * own * (every - 1)
     copied = work.parameters - min(there.elements) if there.hosts > 1 else 0  # lanes of one host hold the parameters once
     update = work.update * own + added + work.add * copied
-    partial, parameters = _partial(work, network, there), _gathered(work, network, there, 1)
-    squares = work.norms * _phase(network, there, [0.0] * there.hosts, [0.0] * there.hosts, there.owners, there.owners)
+    partial = _partial(work, network, there).waited(lambda card: _after(compute, card, work.gives))
+    parameters = _gathered(work, network, there, 1).waited(lambda card: _before(compute, card, work.takes))
+    squares = work.norms * _phase(network, there, [0.0] * there.hosts, [0.0] * there.hosts, there.owners, there.owners).waited()
     done = compute + waiting + partial + squares + update + parameters
-    ending = _gathered(work, network, there, work.slots) * min(1.0, done / SEGMENT) if work.slots else 0.0
+    ending = _gathered(work, network, there, work.slots).waited() if work.slots else 0.0
+    ending *= min(1.0, done / max(Patience().segment, min(ending / ENDING, Patience().longest)))
     return Expected(workers, lanes, work.batch, compute, waiting, partial, update, parameters + squares, ending)
 
 
@@ -270,7 +280,48 @@ def subtrees_in_a_row(first: int, last: int, count: int) -> int:
 # ---- phases
 
 
-def _partial(work: Work, network: Network, there: _Layout) -> float:
+class _Phase(NamedTuple):
+    """Seconds of the busiest host's card, of the busiest lane's thread, and of a message on its way."""
+
+    card: float
+    thread: float
+    latency: float
+
+    def waited(self, exposed: Callable[[float], float] = lambda card: card) -> float:
+        """How long lanes wait, where so much of the card's time is not hidden behind compute."""
+        return max(exposed(self.card), self.thread) + self.latency
+
+
+def _after(compute: float, seconds: float, gives: Sequence[tuple[float, float]]) -> float:
+    """How long after the end of compute all is sent, in this many seconds of sending.
+
+    Examples
+    --------
+    >>> round(_after(1.0, 0.5, [(0.5, 0.2), (0.5, 1.0)]), 9)
+    0.25
+    """
+    now = 0.0
+    for part, when in gives:
+        now = max(now, when * compute) + part * seconds
+    return max(now - compute, 0.0)
+
+
+def _before(compute: float, seconds: float, takes: Sequence[tuple[float, float]]) -> float:
+    """How much later compute ends for what comes while it is under way, in this many seconds of sending.
+
+    Examples
+    --------
+    >>> round(_before(1.0, 0.5, [(0.5, 0.2), (0.5, 0.8)]), 9)
+    0.3
+    """
+    came, now = 0.0, compute * (1.0 - sum(possible for _, possible in takes))
+    for part, possible in takes:
+        came += part * seconds
+        now = max(now, came) + possible * compute
+    return max(now - compute, 0.0)
+
+
+def _partial(work: Work, network: Network, there: _Layout) -> _Phase:
     """Partial sums, cut into slices, to the owners."""
     roots, elements, owners = there.by_host(there.roots), there.by_host(there.elements), there.by_host(there.owners)
     every, all_owners = sum(roots), sum(owners)
@@ -281,7 +332,7 @@ def _partial(work: Work, network: Network, there: _Layout) -> float:
     return _phase(network, there, sent, taken, [True] * len(there.shards), there.owners)
 
 
-def _gathered(work: Work, network: Network, there: _Layout, vectors: int) -> float:
+def _gathered(work: Work, network: Network, there: _Layout, vectors: int) -> _Phase:
     """Slices of this many vectors from the owners to everybody."""
     elements, lanes = there.by_host(there.elements), there.by_host([1] * len(there.shards))
     size = vectors * work.itemsize
@@ -292,12 +343,12 @@ def _gathered(work: Work, network: Network, there: _Layout, vectors: int) -> flo
 
 def _phase(
     network: Network, there: _Layout, sent: Sequence[float], taken: Sequence[float], senders: Sequence[bool], takers: Sequence[bool]
-) -> float:
+) -> _Phase:
     """Until the busiest host and the busiest lane are done; bytes are by host."""
     if len(there.shards) == 1:
-        return 0.0
+        return _Phase(0.0, 0.0, 0.0)
     if there.hosts == 1:
-        return network.within
+        return _Phase(0.0, 0.0, network.within)
     card = max(*sent, *taken) / network.bandwidth
     senders_of, takers_of = there.by_host(senders), there.by_host(takers)
     lanes_of = there.by_host([1] * len(there.shards))
@@ -307,4 +358,4 @@ def _phase(
         # The lanes of a host send and take about equally much.
         copied = (sent[host] / max(senders_of[host], 1) if sends else 0) + (taken[host] / max(takers_of[host], 1) if takes else 0)
         thread = max(thread, network.message * messages + copied / network.copying)
-    return max(card, thread) + network.latency + (network.within if max(lanes_of) > 1 else 0.0)
+    return _Phase(card, thread, network.latency + (network.within if max(lanes_of) > 1 else 0.0))

@@ -102,6 +102,26 @@ def test_weak_scaling_keeps_each_workers_share() -> None:
     assert [p.compute for p in scaling(work, IDEAL, [1, 4, 16], weak=True)] == pytest.approx([8e-3] * 3)
 
 
+def test_what_goes_while_lanes_compute_is_not_waited_for() -> None:
+    # 32 ms of compute on each of two hosts, 8.192 ms of network for each exchange; what is left over is the last half of each.
+    work = PLAIN._replace(gives=((0.5, 0.5), (0.5, 1.0)), takes=((0.5, 0.5), (0.5, 0.5)))
+    found = expect(work, Network("", 1e6), 2)
+    assert found.partial == found.parameters == pytest.approx(4096e-6)
+    late = expect(work._replace(gives=((0.9, 0.9), (0.1, 1.0))), Network("", 1e6), 2)
+    assert late.partial == pytest.approx(0.9 * 32e-3 + 8192e-6 - 32e-3)
+    assert expect(work, Network("", 1e6, copying=2e6), 2).partial == pytest.approx(8192e-6), "a lane's own thread has to do it"
+    assert expect(work, Network("", 1e6), 2, per_host=2).partial == 0
+
+
+def test_segments_are_longer_where_their_end_takes_long() -> None:
+    work = PLAIN._replace(slots=100)
+    found = expect(work, Network("", 1e6), 2)
+    end = 100 * 4 * 2048 / 1e6
+    assert found.ending == pytest.approx(end * (found.seconds - found.ending) / 10)  # not as long as 20 times its end
+    quick = expect(work._replace(slots=10), Network("", 1e6), 2)
+    assert quick.ending == pytest.approx(0.05 * (quick.seconds - quick.ending))
+
+
 def test_where_it_stops_to_pay() -> None:
     # 64 ms of compute shared by n, and n - 1 messages of 1 ms in and out, twice: 64/n + 4 (n - 1).
     curve = scaling(PLAIN, Network("", math.inf, message=1e-3), [1, 2, 4, 8, 16])
@@ -147,3 +167,21 @@ def test_costs_are_measured_on_a_program() -> None:
     work = measure_work(program, batch=10, shards=4, seconds=0.01)
     assert (work.parameters, work.slots, work.norms, work.sums, work.itemsize) == (58, 2, 1, 2, 4)
     assert min(work.sample, work.add, work.update) > 0
+
+
+def test_what_can_be_sent_ahead_is_measured_on_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three layers of about the same size, the last is final first, and the first is wanted first."""
+    monkeypatch.setattr("dagtrain.train.update.BLOCK", 1024)
+    monkeypatch.setattr("dagtrain.cluster.lanes.gradients._LEAST", 0)
+    model = dt.nn.Sequential([dt.nn.Dense(64, "relu"), dt.nn.Dense(64, "relu"), dt.nn.Dense(64)])
+    objective = dt.train.ModelObjective(model, "cross_entropy", [])
+    program = dt.train.Program(objective, dt.optim.adam(), dt.Spec((64,), np.dtype("f4")), dt.Spec((), np.dtype("i8")), seed=0)
+    work = measure_work(program, batch=512, shards=2, seconds=0.01)
+    for told in (work.gives, work.takes):
+        assert len(told) >= 3
+        assert sum(part for part, _ in told) == pytest.approx(1)
+    done = [when for _, when in work.gives]
+    assert done == sorted(done)
+    assert 0 < done[0] < 0.95 < done[-1] <= 1
+    assert 0.8 < sum(possible for _, possible in work.takes) <= 1 + 1e-9
+    assert max(possible for _, possible in work.takes) == work.takes[-1][1], "the way back wants all parameters"
