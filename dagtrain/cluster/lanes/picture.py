@@ -272,10 +272,17 @@ def _local(nodes: Sequence[Node], columns: Sequence[Column]) -> list[Edge]:
 def _pair(placement: Placement, a: int, b: int, phase: Phase, nbytes: int, kinds: Mapping[frozenset[int], str]) -> Edge:
     start, end = _ROWS[phase]
     kind = kinds.get(frozenset((a, b)))
-    label = f"{'partial' if phase is Phase.PARTIAL else 'updated'} {bytes_text(nbytes)}" + (f" · {kind}" if kind else "")
+    label = f"{'partial' if phase is Phase.PARTIAL else 'updated'} {bytes_text(nbytes)}{_in_parts(placement)}" + (
+        f" · {kind}" if kind else ""
+    )
     pieces = ", ".join(f"{p.region}[{p.start}:{p.stop}]" for p in placement.pieces(a, b)[phase])
     tip = f"{WORDS[phase]}, {nbytes:,} bytes a step from lane {a} to lane {b}{f' by {kind}' if kind else ''}\n{shorten(pieces, 300)}"
     return Edge(f"lane {a} {start}", f"lane {b} {end}", label, _STROKES[phase], tip)
+
+
+def _in_parts(placement: Placement) -> str:
+    """That a message goes in parts, where it does: as gradients become final, and as the next step wants the parameters."""
+    return f" in {len(placement.groups)} parts" if len(placement.groups) > 1 else ""
 
 
 def _hub(
@@ -290,6 +297,8 @@ def _hub(
     how = "reduce-scatter" if phase is Phase.PARTIAL else "all-gather"
     lines = [Line(f"{WORDS[phase]}: {bytes_text(total)}", "title"), Line(f"{how}, {count_text(len(moved))} messages")]
     lines += [Line(text) for text in _ways(placement, moved, kinds)]
+    if len(placement.groups) > 1:
+        lines.append(Line(f"{_in_parts(placement).strip()}, layer by layer"))
     edges = []
     for column in columns:
         numbers = {lane.number for lane in column.lanes}

@@ -100,6 +100,18 @@ def test_known_channels_are_written_on_the_arrows() -> None:
     assert texts(many).count("shared: ") == 2
 
 
+def test_messages_between_hosts_show_their_parts() -> None:
+    groups = ((2, 3), (0, 1))
+    apart, together = placement_diagram(placed(2, hosts=2, groups=groups)), placement_diagram(placed(2, groups=groups))
+    assert {edge.label for edge in apart.edges if edge.kind != "local"} == {
+        *("partial 8.01 kB in 2 parts", "partial 6.01 kB in 2 parts"),
+        *("updated 8 kB in 2 parts", "updated 6 kB in 2 parts"),
+    }
+    assert "blocks 0, 2" in texts(apart)
+    assert not any("parts" in edge.label for edge in together.edges)
+    assert texts(placement_diagram(placed(5, hosts=5, groups=groups))).count("in 2 parts, layer by layer") == 2
+
+
 def test_channels_of_lanes_that_are_not_there_are_refused() -> None:
     with pytest.raises(ArgumentError, match=r"\(0, 2\), but the lanes are 0 to 1"):
         placement_diagram(placed(2), channels={(0, 2): "shared"})
