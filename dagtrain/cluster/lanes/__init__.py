@@ -8,8 +8,8 @@ session, engine     on the client
 """
 
 from dagtrain.cluster.lanes.bounds import Bounds
-from dagtrain.cluster.lanes.conductor import Patience
 from dagtrain.cluster.lanes.engine import LanesEngine
+from dagtrain.cluster.lanes.instructions import Patience
 from dagtrain.cluster.lanes.placement import Placement
 
 __all__ = ["Bounds", "LanesEngine", "Patience", "Placement"]

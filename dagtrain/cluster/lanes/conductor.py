@@ -15,126 +15,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-__all__ = ["ENDING", "Abandon", "Begin", "Commit", "Conductor", "Done", "Fetch", "GiveUp", "Held", "Pace", "Patience", "Probe", "Submit"]
+from dagtrain.cluster.lanes.instructions import (
+    Abandon,
+    Action,
+    Begin,
+    Commit,
+    Done,
+    Fetch,
+    GiveUp,
+    Held,
+    Pace,
+    Patience,
+    Probe,
+    Submit,
+)
+
+__all__ = ["ENDING", "Conductor"]
 
 
 ENDING = 0.05
 """The part of a segment's time that its end should take at most."""
-
-
-class Patience(NamedTuple):
-    """Deadlines and sizes; times in seconds.
-
-    Attributes
-    ----------
-    start
-        For a gang to report that all its lanes have met.
-    news
-        Without any report from a gang that has started.
-    workers
-        Without any worker to work on.
-    cut
-        Between two looks whether workers that could not reach each other can do so again.
-    failures
-        Failures in a row, without a committed segment between, after which it gives up.
-    ahead
-        Segments under way at a time.
-    segment
-        How long a segment should last.
-    longest
-        How long it may last where its end takes long: large states over slow networks.
-    most
-        Steps of the longest segment.
-    """
-
-    start: float = 60.0
-    news: float = 600.0
-    workers: float = 60.0
-    cut: float = 30.0
-    failures: int = 8
-    ahead: int = 3
-    segment: float = 0.5
-    longest: float = 10.0
-    most: int = 4096
-
-
-class Pace(NamedTuple):
-    """Seconds of a step, and those of a segment's end."""
-
-    step: float
-    ending: float
-
-
-class Held(NamedTuple):
-    """Where a state lies: in the results of a gang's segment on these workers, or with the client (`gang` is -1)."""
-
-    step: int
-    gang: int = -1
-    segment: int = -1
-    workers: tuple[str, ...] = ()
-
-
-class Begin(NamedTuple):
-    """Place the step on these workers."""
-
-    gang: int
-    workers: tuple[str, ...]
-
-
-class Submit(NamedTuple):
-    """Submit a segment; `source` is where its state comes from if it is the gang's first."""
-
-    gang: int
-    segment: int
-    first: int
-    steps: int
-    source: Held
-
-
-class Commit(NamedTuple):
-    """A segment counts."""
-
-    gang: int
-    segment: int
-    first: int
-    steps: int
-
-
-class Fetch(NamedTuple):
-    """Bring a committed state to the client, since it lies in one place only."""
-
-    held: Held
-
-
-class Probe(NamedTuple):
-    """See whether two workers that did not reach each other do so now."""
-
-    pair: tuple[str, str]
-
-
-class Abandon(NamedTuple):
-    """Stop a gang and let go of what it has under way."""
-
-    gang: int
-    why: str
-    failure: bool
-
-
-class Done(NamedTuple):
-    """All steps that were wanted are committed."""
-
-    held: Held
-
-
-class GiveUp(NamedTuple):
-    """It cannot go on."""
-
-    why: str
-
-
-Action = Begin | Submit | Commit | Fetch | Probe | Abandon | Done | GiveUp
 
 
 @dataclass

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from dagtrain.cluster.lanes.bounds import Bounds
-from dagtrain.cluster.lanes.conductor import Patience
+from dagtrain.cluster.lanes.instructions import Patience
 from dagtrain.cluster.scheduler import SchedulerEngine
 from dagtrain.graph.hooks import plug
 from dagtrain.train.engines import Session

@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dagtrain.cluster.lanes.placement import Placement, runs
+from dagtrain.cluster.lanes.placement import Placement
+from dagtrain.cluster.lanes.shares import runs
 from dagtrain.cluster.lanes.subtrees import Buffer, schedule, under
 from dagtrain.train.step import ShardRunner, StepParts
 

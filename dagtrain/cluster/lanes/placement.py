@@ -19,17 +19,17 @@ a part of every group:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 from typing import Any, NamedTuple
 
 from dagtrain.cluster.channels import Phase, Piece, Table
+from dagtrain.cluster.lanes.shares import by_place, crossing, deal, in_a_row, middle, runs, share_out
 from dagtrain.cluster.lanes.subtrees import roots_of
 from dagtrain.errors import ClusterError
 
-__all__ = ["Candidate", "Edge", "Lane", "Placement", "StepShape", "place", "runs"]
+__all__ = ["Candidate", "Edge", "Lane", "Placement", "StepShape", "place"]
 
 
 class StepShape(NamedTuple):
@@ -308,103 +308,20 @@ def place(shape: StepShape, candidates: Sequence[Candidate], row_bytes: float = 
         raise ClusterError("there is no worker to place a lane on. Start workers, or wait for them with client.wait_for_workers(1).")
     by_data = sorted(candidates, key=lambda c: (-c.held, c.address))
     chosen, idle = by_data[: shape.shards], tuple(sorted(c.address for c in by_data[shape.shards :]))
-    chosen.sort(key=lambda c: (_middle(c), c.host, c.address))
-    shares = _shares(shape.shards, [c.threads for c in chosen], favoured=[c.held for c in chosen])
-    in_a_row = _in_a_row(shares)
-    best = in_a_row
+    chosen.sort(key=lambda c: (middle(c.near), c.host, c.address))
+    counts = share_out(shape.shards, [c.threads for c in chosen], favoured=[c.held for c in chosen])
+    in_order = in_a_row(counts)
+    best = in_order
     if any(c.near for c in chosen):
-        near = _near(shares, chosen)
-        best = min((in_a_row, near), key=lambda taken: _cost(taken, shape, chosen, row_bytes))
+        nears = [c.near for c in chosen]
+        vector = shape.parameters * int(shape.dtype[-1])
+        best = min((in_order, by_place(counts, nears)), key=lambda taken: crossing(taken, shape.shards, vector, nears, row_bytes))
     sends = len(chosen) > 1 and (apart or len({c.host for c in chosen}) > 1)
     groups = shape.groups if sends else ()
-    owned = _owned(groups or [range(len(shape.blocks))], len(chosen))
+    owned = deal(groups or [range(len(shape.blocks))], len(chosen))
     lanes = []
     for number, (candidate, shards, blocks) in enumerate(zip(chosen, best, owned, strict=True)):
         roots = roots_of(shards, shape.shards)
         threads = max(1, min(candidate.threads, len(shards)))
         lanes.append(Lane(number, candidate.address, candidate.host, threads, shards, roots, blocks))
     return Placement(shape, tuple(lanes), idle, groups)
-
-
-def _owned(groups: Sequence[Sequence[int]], lanes: int) -> list[tuple[int, ...]]:
-    """Each lane's blocks: as many as the others' in every group, and over all; in a row within a group, as far as the group is."""
-    found: list[list[int]] = [[] for _ in range(lanes)]
-    for group in groups:
-        share, longer = divmod(len(group), lanes)
-        favoured = set(sorted(range(lanes), key=lambda i: (len(found[i]), i))[:longer])
-        left = iter(group)
-        for i, own in enumerate(found):
-            own += islice(left, share + (i in favoured))
-    return [tuple(sorted(own)) for own in found]
-
-
-def runs(blocks: Iterable[int]) -> list[range]:
-    """Blocks that follow each other, together.
-
-    Examples
-    --------
-    >>> runs([0, 1, 4])
-    [range(0, 2), range(4, 5)]
-    """
-    found: list[range] = []
-    for block in sorted(blocks):
-        if found and found[-1].stop == block:
-            found[-1] = range(found[-1].start, block + 1)
-        else:
-            found.append(range(block, block + 1))
-    return found
-
-
-def _middle(candidate: Candidate) -> float:
-    """Where among the shards a worker's data lies, so that its shards can be neighbours; those without any come last."""
-    total = sum(candidate.near.values())
-    return sum(shard * size for shard, size in candidate.near.items()) / total if total else float("inf")
-
-
-def _shares(total: int, weights: Sequence[int], least: int = 1, favoured: Sequence[int] = ()) -> list[int]:
-    """Split a number by weights, in whole numbers; those that are favoured, and else the first ones, get what does not divide."""
-    found = [max(least, total * weight // sum(weights)) for weight in weights]
-    favour = favoured or [0] * len(weights)
-    order = sorted(range(len(weights)), key=lambda i: (found[i] / weights[i], -favour[i], i))
-    while sum(found) < total:
-        for i in order[: total - sum(found)]:
-            found[i] += 1
-    while sum(found) > total:  # the least shares took more than there was
-        most = max(range(len(found)), key=lambda i: (found[i], i))
-        found[most] -= 1
-    return found
-
-
-def _in_a_row(shares: Sequence[int]) -> list[tuple[int, ...]]:
-    found, first = [], 0
-    for share in shares:
-        found.append(tuple(range(first, first + share)))
-        first += share
-    return found
-
-
-def _near(shares: Sequence[int], chosen: Sequence[Candidate]) -> list[tuple[int, ...]]:
-    """Each shard where most of its data lies, as far as there is room."""
-    taken: list[list[int]] = [[] for _ in chosen]
-    pairs = sorted((-size, shard, i) for i, c in enumerate(chosen) for shard, size in c.near.items())
-    left = set(range(sum(shares)))
-    for _, shard, i in pairs:
-        if shard in left and len(taken[i]) < shares[i]:
-            taken[i].append(shard)
-            left.discard(shard)
-    for shard in sorted(left):
-        taken[next(i for i in range(len(chosen)) if len(taken[i]) < shares[i])].append(shard)
-    return [tuple(sorted(shards)) for shards in taken]
-
-
-def _cost(taken: Sequence[tuple[int, ...]], shape: StepShape, chosen: Sequence[Candidate], row_bytes: float) -> float:
-    """Bytes of a step that cross between workers: rows that lie elsewhere, and partial sums."""
-    whole: dict[int, int] = {}
-    for c in chosen:
-        for shard, size in c.near.items():
-            whole[shard] = whole.get(shard, 0) + size
-    rows = sum(
-        row_bytes * (1 - c.near.get(s, 0) / whole[s]) for c, shards in zip(chosen, taken, strict=True) for s in shards if whole.get(s)
-    )
-    partials = sum(len(roots_of(shards, shape.shards)) for shards in taken)
-    return rows + partials * shape.parameters * int(shape.dtype[-1]) * (1 - 1 / len(chosen))

@@ -20,7 +20,8 @@ from itertools import pairwise
 from statistics import NormalDist
 from typing import NamedTuple
 
-from dagtrain.cluster.lanes.conductor import ENDING, Patience
+from dagtrain.cluster.lanes.conductor import ENDING
+from dagtrain.cluster.lanes.instructions import Patience
 from dagtrain.errors import ArgumentError
 from dagtrain.train.update import BLOCK, blocks_of
 

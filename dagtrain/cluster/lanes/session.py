@@ -12,8 +12,8 @@ import numpy as np
 from distributed.comm import CommClosedError
 
 from dagtrain.cluster.lanes.bounds import Bounds
-from dagtrain.cluster.lanes.conductor import Pace, Patience
 from dagtrain.cluster.lanes.hall import Hall
+from dagtrain.cluster.lanes.instructions import Pace, Patience
 from dagtrain.cluster.lanes.placement import Placement
 from dagtrain.cluster.lanes.steward import Steward
 from dagtrain.cluster.lanes.stretch import ANSWER, Gang, Reached, Stretch

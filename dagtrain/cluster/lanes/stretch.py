@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from dask.task_spec import DataNode, Task, TaskRef
 
-from dagtrain.cluster.lanes.conductor import Abandon, Begin, Commit, Conductor, Done, Fetch, GiveUp, Held, Probe, Submit
+from dagtrain.cluster.lanes.conductor import Conductor
 from dagtrain.cluster.lanes.gradients import groups_of
+from dagtrain.cluster.lanes.instructions import Abandon, Begin, Commit, Done, Fetch, GiveUp, Held, Probe, Submit
 from dagtrain.cluster.lanes.lane import run_lane
 from dagtrain.cluster.lanes.orders import GangOrder, SegmentOrder
 from dagtrain.cluster.lanes.placement import Candidate, StepShape, place

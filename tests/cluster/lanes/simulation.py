@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dagtrain.cluster.channels import Phase
-from dagtrain.cluster.lanes.conductor import Abandon, Begin, Commit, Conductor, Done, Fetch, GiveUp, Held, Patience, Probe, Submit
+from dagtrain.cluster.lanes.conductor import Conductor
+from dagtrain.cluster.lanes.instructions import Abandon, Begin, Commit, Done, Fetch, GiveUp, Held, Patience, Probe, Submit
 from dagtrain.cluster.lanes.lockstep import Compute, Copy, Keep, Lockstep, Post, Reduce, Square, Update, Wait
 from dagtrain.cluster.lanes.placement import Candidate, Placement, StepShape, place
 from dagtrain.cluster.lanes.subtrees import additions, under

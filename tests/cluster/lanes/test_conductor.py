@@ -1,6 +1,7 @@
 """Sizes of segments; what else the conductor decides is seen in the simulation."""
 
-from dagtrain.cluster.lanes.conductor import Begin, Commit, Conductor, Done, Patience
+from dagtrain.cluster.lanes.conductor import Conductor
+from dagtrain.cluster.lanes.instructions import Begin, Commit, Done, Patience
 
 PACE = 1e-3
 
