@@ -32,8 +32,8 @@ _ALIGNMENT = 64
 _CODE_KEPT = 1024
 _code: OrderedDict[str, Any] = OrderedDict()
 _code_lock = threading.Lock()
-Stop = tuple[str, int]
-_STOP = re.compile(r'^ +yield "(reads|wrote)", (\d+)$', re.MULTILINE)
+Stop = tuple[Any, ...]
+_STOP = re.compile(r'^ +yield "(reads|wrote)", ([\d, ]+)$', re.MULTILINE)
 
 
 class Plan:
@@ -55,7 +55,7 @@ class Plan:
     memory : Memory
         Bytes needed, against those of all intermediate values.
     inputs, outputs : dict of str → Spec
-    stops : tuple of (str, int)
+    stops : tuple of (str, int, …)
         Where it can be left, in order; see `Bound.walk`.
 
     Examples
@@ -71,13 +71,15 @@ class Plan:
     def __init__(self, graph: Graph, donate: Mapping[str, str] | None = None, stops: bool = False) -> None:
         outputs = list(graph.outputs)
         gifts = {}
+        if stops and donate:
+            raise ArgumentError("a plan with stops does not write into its inputs: leave out donate or stops.")
         for source, target in (donate or {}).items():
             if source not in graph.inputs:
                 raise UnknownNameError.of("input", source, graph.inputs)
             if target not in graph.outputs:
                 raise UnknownNameError.of("output", target, graph.outputs)
             gifts[graph.inputs[source]] = outputs.index(target)
-        layout = lay_out(list(graph.inputs.values()), list(graph.outputs.values()), gifts)
+        layout = lay_out(list(graph.inputs.values()), list(graph.outputs.values()), gifts, stops)
         loops = {n: _Loop(Plan(n.attribute("body")), dict(n.attributes)) for n in layout.order if n.op == "scan"}
         written = write(graph, layout, loops, stops)
         self._fill(
@@ -105,7 +107,7 @@ class Plan:
         self.source, self.memory, self.inputs, self.outputs = source, memory, inputs, outputs
         self._constants, self._kernels, self._lines, self._sizes = constants, kernels, lines, sizes
         self._input_specs = list(inputs.items())
-        self.stops: tuple[Stop, ...] = tuple((what, int(k)) for what, k in _STOP.findall(source))
+        self.stops: tuple[Stop, ...] = tuple((what, *map(int, numbers.split(", "))) for what, numbers in _STOP.findall(source))
         digest = hashlib.sha256(source.encode())
         for value in constants:
             digest.update(value.key.encode() if isinstance(value, _Loop) else value.tobytes())
@@ -121,6 +123,12 @@ class Plan:
     def nbytes(self) -> int:
         """Bytes of the source and the constants: about what travels when the plan is pickled."""
         return len(self.source) + sum(c.body.nbytes if isinstance(c, _Loop) else c.nbytes for c in self._constants)
+
+    @property
+    def space(self) -> int:
+        """Bytes of the work space of one binding, that of its loops included."""
+        loops = (c.body for c in self._constants if isinstance(c, _Loop))
+        return sum(self._sizes) + sum(2 * (body.space + body.memory.outputs) for body in loops)
 
     def __repr__(self) -> str:
         return f"<Plan {self.key[:12]}: {len(self._lines)} calls, {self.memory.needed:,} bytes>"
@@ -221,9 +229,10 @@ class Bound:
     run
         The same without checks and without a result.
     walk
-        Of a plan with stops: an iterator that goes on to the next stop, and says which it is: ``("reads", k)`` before input k is used for
-        the first time, ``("wrote", k)`` when output k is final. Nothing is written to any output before it has stopped for all inputs.
-        Whoever asks may do other things in between, even walk through this plan bound to other memory.
+        Of a plan with stops: an iterator that goes on to the next stop, and says which it is: ``("reads", k, …)`` before these inputs are
+        used for the first time, ``("wrote", k, …)`` right after these outputs have been written. Nothing is written to any output before
+        it has stopped for all inputs; an output is written once, and not read. So whoever asks may do other things in between: change
+        outputs that are written, even walk through this plan bound to other work space and the same outputs.
     """
 
     __slots__ = ("outputs", "run", "slots", "walk")

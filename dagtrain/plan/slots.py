@@ -77,8 +77,11 @@ class Layout:
     memory: Memory = field(default_factory=lambda: Memory(0, 0, 0))
 
 
-def lay_out(inputs: Sequence[Tensor], outputs: Sequence[Tensor], donate: Mapping[Tensor, int]) -> Layout:
-    """Assign memory to every value; `donate` maps inputs to the number of the output that shall take their memory."""
+def lay_out(inputs: Sequence[Tensor], outputs: Sequence[Tensor], donate: Mapping[Tensor, int], stops: bool = False) -> Layout:
+    """Assign memory to every value; `donate` maps inputs to the number of the output that shall take their memory.
+
+    With `stops`, memory of outputs is never read: what is read later is computed elsewhere, and copied as soon as it is there.
+    """
     # From the last output on: gradients come out of the layers from the last to the first, and each is then computed as soon as it can be.
     layout = _aliases(topological(outputs[::-1]), inputs)
     order = layout.order
@@ -92,12 +95,13 @@ def lay_out(inputs: Sequence[Tensor], outputs: Sequence[Tensor], donate: Mapping
     slots = _Slots(layout.sizes)
     wish: dict[Tensor, int] = {}
     end = len(order)
+    read = {layout.root[source] for node in order for source in node.inputs} if stops else set()
     for k, output in enumerate(outputs):
-        if layout.root[output] is output and output.op not in LEAVES and output not in wish:
+        if layout.root[output] is output and output.op not in LEAVES and output not in wish and output not in read:
             wish[output] = k
         else:
             layout.final_copies.append((k, output))
-            last[layout.root[output]] = end
+            last[layout.root[output]] = max(last[layout.root[output]], position[output]) if stops and output.op not in LEAVES else end
     free_at: dict[int, list[Tensor]] = {}
     for root, i in last.items():
         free_at.setdefault(i, []).append(root)

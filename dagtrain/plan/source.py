@@ -8,8 +8,8 @@
             yield "wrote", 0                        # a plan with stops: output 0 is final
         return run
 
-A plan with stops can be left at each and gone on with later: ``"reads", k`` before input k is used for the first time, ``"wrote", k`` once
-output k is final. Before it writes to any output, it has stopped for all inputs.
+A plan with stops can be left at each and gone on with later: ``"reads", k, …`` before these inputs are used for the first time,
+``"wrote", k, …`` right after these outputs have been written. Before it writes to any output, it has stopped for all inputs.
 
 A function of very many lines compiles slowly, so a large graph is written as many functions that share a list ``m`` of values.
 """
@@ -17,7 +17,7 @@ A function of very many lines compiles slowly, so a large graph is written as ma
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,8 +66,9 @@ class _Writer:
             if t.op == "part":
                 self.parts.setdefault(t.inputs[0], []).append(t)
         self.unread = {leaf: k for k, leaf in enumerate(graph.inputs.values())} if stops else {}
-        copied = {k for k, _ in layout.final_copies}
-        self.finals: dict[Tensor, int] = {t: k for k, t in enumerate(graph.outputs.values()) if k not in copied} if stops else {}
+        self.copied: dict[Tensor, list[int]] = {}
+        for k, t in layout.final_copies:
+            self.copied.setdefault(t, []).append(k)
         self.parameters = [f"x{k}_{re.sub(r'[^0-9A-Za-z_]', '_', name)}" for k, name in enumerate(graph.inputs)]
 
     def write(self) -> Written:
@@ -79,33 +80,50 @@ class _Writer:
             if node.op in LEAVES:
                 self.names[node] = self.called(f"c{self.layout.place[node].number}")
                 self.head.append(f"{self.names[node]} = c[{self.layout.place[node].number}]")
-            else:
+            elif self.stops:
                 self.stop_to_read(node)
                 self.node(i, node)
                 self.stop_when_written(node)
-        self.stop_to_read(None)
+            else:
+                self.node(i, node)
+        if self.stops:
+            self.stop("reads", self.unread.values())
         for i, node in enumerate(self.layout.overwritten):
             kept = self.called(f"kept{i}")
             self.body.append((f"{kept} = {self.names[node]}.copy()", node))
             self.names[node] = kept
-        for k, node in self.layout.final_copies:
-            self.body.append((f"copyto(o[{k}], {self.names[node]})", node))
-            if self.stops:
-                self.body.append((f'yield "wrote", {k}', None))
+        self.copies([k for k, node in self.layout.final_copies if not self.stops or node.op in LEAVES])
         return self.joined()
 
-    def stop_to_read(self, node: Tensor | None) -> None:
-        """The inputs that are used from here on; all that are left where a node writes an output, or in the end."""
-        made = () if node is None else (node, *self.parts.get(node, ()))
-        last = node is None or any(self.layout.place[t].kind == "output" for t in made if t in self.layout.place)
-        for leaf in list(self.unread) if last or node is None else [t for t in dict.fromkeys(node.inputs) if t in self.unread]:
-            self.body.append((f'yield "reads", {self.unread.pop(leaf)}', None))
+    def stop(self, what: str, numbers: Iterable[int]) -> None:
+        """A stop, if there is anything to say."""
+        told = ", ".join(map(str, numbers))
+        if told:
+            self.body.append((f'yield "{what}", {told}', None))
+
+    def made(self, node: Tensor) -> tuple[list[int], list[int]]:
+        """The outputs that a node writes in their places, and those that are copies of what it makes."""
+        values = [] if node.op == "part" else [node, *self.parts.get(node, ())]  # the parts of a loop come with it
+        places = [self.layout.place[t] for t in values if t in self.layout.place]
+        return [p.number for p in places if p.kind == "output"], [k for t in values for k in self.copied.get(t, ())]
+
+    def stop_to_read(self, node: Tensor) -> None:
+        """The inputs that are used from here on; all that are left where a node writes an output."""
+        wanted = list(self.unread) if any(self.made(node)) else [t for t in dict.fromkeys(node.inputs) if t in self.unread]
+        self.stop("reads", [self.unread.pop(leaf) for leaf in wanted])
 
     def stop_when_written(self, node: Tensor) -> None:
-        """The outputs that are final from here on."""
-        for t in (node, *self.parts.get(node, ())):
-            if t in self.finals:
-                self.body.append((f'yield "wrote", {self.finals[t]}', None))
+        """All outputs that the node has written, at one stop: nothing else is written in between."""
+        written, copied = self.made(node)
+        self.copies(copied, written)
+
+    def copies(self, numbers: Sequence[int], written: Sequence[int] = ()) -> None:
+        """Outputs that are copied to where they are wanted, and the stop for these and those that are written already."""
+        sources = dict(self.layout.final_copies)
+        for k in numbers:
+            self.body.append((f"copyto(o[{k}], {self.names[sources[k]]})", sources[k]))
+        if self.stops:
+            self.stop("wrote", [*written, *numbers])
 
     def node(self, i: int, node: Tensor) -> None:
         if node.op == "part":

@@ -260,7 +260,7 @@ class ShardRunner:
 
     def walk(
         self, parameters: Sequence[Array], statistics: Sequence[Array], x: Array, y: Array | None, weight: float, step: int, shard: int
-    ) -> Iterator[tuple[str, int]]:
+    ) -> Iterator[tuple[Any, ...]]:
         """The same from stop to stop; see `dagtrain.plan.Bound.walk`.
 
         The plan's inputs are the parameters, then statistics, rows, weight and key; its outputs the gradients of the parameters, then

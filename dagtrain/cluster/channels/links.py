@@ -302,7 +302,8 @@ class Links:
         if self._aborted is not None:
             raise Aborted(self._aborted)
         self._turn()
-        waiting = [link for peer in counts if not self._has(link := self._links[peer], phase, wanted, counts)]
+        wants = (self._links[peer] for peer, count in counts.items() if count)
+        waiting = [link for link in wants if not self._has(link, phase, wanted, counts)]
         if waiting:
             self._block(phase, wanted, waiting, [], counts)
         if fence is not None:

@@ -148,8 +148,9 @@ class Conductor:
         assert self.gang is not None
         self.gang.started, self.gang.news = True, self.now
         self.gang.reported.setdefault(segment, set()).add(lane)
-        if seconds and self.gang.under_way and self.gang.under_way[0].segment == segment:
-            self.pace = Pace(max(seconds - ending, 0.0) / self.gang.under_way[0].steps, ending)
+        if seconds and lane == 0 and self.gang.under_way and self.gang.under_way[0].segment == segment:
+            usual = ending if self.pace is None else min(ending, 2 * self.pace.ending)  # one that was held up once says little
+            self.pace = Pace(max(seconds - ending, 0.0) / self.gang.under_way[0].steps, usual)
 
     def failed(self, gang: int, why: str, between: tuple[str, str] | None = None) -> None:
         """A lane of a gang could not go on; `between` are two workers between which the network failed: they are kept apart."""
@@ -308,7 +309,9 @@ class Conductor:
         last = gang.under_way[-1] if gang.under_way else None
         first = last.first + last.steps if last else self.committed.step
         end = self.total + self.beyond
-        while first < end and len(gang.under_way) < self.patience.ahead and not (gang.draining or self._stopping):
+        # Whoever stops waits for what is under way: of long segments one ahead is enough.
+        ahead = self.patience.ahead if self._length() <= self.patience.segment else min(self.patience.ahead, 2)
+        while first < end and len(gang.under_way) < ahead and not (gang.draining or self._stopping):
             steps = min(self._size(), (self.total if first < self.total else end) - first)
             segment = Submit(gang.number, gang.next_segment, first, steps, self.committed)
             gang.next_segment += 1
@@ -319,10 +322,13 @@ class Conductor:
             first += steps
         return found
 
+    def _length(self) -> float:
+        """Seconds of a segment: longer where its end takes long."""
+        return max(self.patience.segment, min((self.pace.ending if self.pace else 0.0) / ENDING, self.patience.longest))
+
     def _size(self) -> int:
         """Steps of the next segment: as many as last long enough, growing at most fourfold."""
         if self.pace is None:
             return 2
-        seconds = max(self.patience.segment, min(self.pace.ending / ENDING, self.patience.longest))
-        wanted = int(seconds / max(self.pace.step, 1e-6))
+        wanted = int(self._length() / max(self.pace.step, 1e-6))
         return max(1, min(wanted, 4 * self._largest if self._largest > 1 else 8, self.patience.most))

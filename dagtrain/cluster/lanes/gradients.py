@@ -18,7 +18,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
@@ -44,7 +44,7 @@ Pairs = Sequence[tuple[Contribution, Contribution]]
 _LEAST, _MOST = 1 << 18, 16
 """Least bytes of a group, but for the last one, and most groups: each is a call or two of the kernel."""
 _SPACE = 1 << 28
-"""Bytes of work space up to which the shards of a thread go side by side."""
+"""Bytes of work space up to which the shards of a lane go side by side."""
 
 
 class Rows(NamedTuple):
@@ -85,7 +85,7 @@ def groups_of(parts: StepParts) -> tuple[tuple[int, ...], ...]:
     """
     layout, blocks = parts.layout, parts.update.blocks
     stops = parts.plans[max(parts.plans)].stops
-    when = {output: i for i, output in enumerate(k for what, k in stops if what == "wrote")}
+    when = {output: i for i, (what, *outputs) in enumerate(stops) if what == "wrote" for output in outputs}
     ends = [0, *accumulate(layout.sizes)]
     final = [max((when[k] for k, (a, b) in enumerate(pairwise(ends)) if a < block.stop and block.start < b), default=0) for block in blocks]
     size = np.dtype(layout.dtype).itemsize
@@ -120,21 +120,22 @@ def stages_of(parts: StepParts, rows: int, placement: Placement) -> list[Stage]:
         found.append(Stage(needs, stops, tuple(written), sums, done))
         needs, stops, written, sums = asked, 0, [], False
 
-    for what, k in parts.plans[rows].stops:
+    for what, *numbers in parts.plans[rows].stops:
         stops += 1
         if what == "reads":
             # Parts come from the last group to the first; statistics with the first part, rows are there.
-            wants = len(groups) - min(of[k]) if k < parameters else int(k < len(leaves))
+            wants = max((len(groups) - min(of[k], default=len(groups)) if k < parameters else int(k < len(leaves))) for k in numbers)
             if wants > asked:
                 asked = wants
                 end()
             continue
-        if k == len(leaves):
-            sums = True
-            continue
-        written.append(leaves[k])
-        for group in of[k] if k < parameters else ():
-            wanted[group] -= 1
+        for k in numbers:
+            if k == len(leaves):
+                sums = True
+                continue
+            written.append(leaves[k])
+            for group in of[k] if k < parameters else ():
+                wanted[group] -= 1
         before = done
         while done < len(wanted) and not wanted[done]:
             done += 1
@@ -170,9 +171,11 @@ class Gradients:
         Which part.
     board
         The lane's own memory by region; see `Placement.regions`.
+    in_stages
+        Whether shards go side by side, for the sake of somebody who sends and receives meanwhile.
     """
 
-    def __init__(self, parts: StepParts, placement: Placement, lane: int, board: Mapping[str, Array]) -> None:
+    def __init__(self, parts: StepParts, placement: Placement, lane: int, board: Mapping[str, Array], in_stages: bool = False) -> None:
         self.parts, self.placement, me = parts, placement, placement.lanes[lane]
         self.count, self.threads = placement.shape.shards, me.threads
         self._under = under(me.roots, me.shards, self.count)
@@ -185,9 +188,10 @@ class Gradients:
         self._pool = ThreadPoolExecutor(self.threads, "dagtrain-lane", np.seterr, ("ignore",)) if self.threads > 1 else None
         self._stages: dict[int, list[Stage]] = {}
         self._side_by_side = 1
-        if len(placement.groups) > 1:
+        if in_stages:
             self._stages = {rows: stages_of(parts, rows, placement) for rows in parts.plans}
-            self._side_by_side = max(1, _SPACE // max(1, *(p.memory.slots for p in parts.plans.values())))
+            space = sum(plan.space for plan in parts.plans.values()) * self.threads
+            self._side_by_side = max(1, _SPACE // max(1, space))
 
     def run(
         self,
@@ -228,8 +232,9 @@ class Gradients:
         if self._pool is None:
             work(0)
         else:
-            futures = [self._pool.submit(work, thread) for thread in range(1, self.threads)]
+            futures: list[Future[None]] = []
             try:
+                futures += (self._pool.submit(work, thread) for thread in range(1, self.threads))
                 work(0)
             finally:
                 if course is not None:

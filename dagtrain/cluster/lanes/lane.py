@@ -233,8 +233,9 @@ class Lane:
         common = links.common
         if common is not None:
             memory |= {name: common[name] for name in COMMON}
-        self._runner = LaneRunner(parts, placement, self.number, memory, links.incoming, common is not None)
         self._streams = streams_of(placement, self.number, links.kinds)
+        in_stages = self._streams is not None
+        self._runner = LaneRunner(parts, placement, self.number, memory, links.incoming, common is not None, in_stages)
         self.hall.report(
             gang.run,
             gang=gang.number,

@@ -47,10 +47,19 @@ class LaneRunner:
         ``incoming(peer, phase)``: arrays that hold the peer's pieces once they have arrived.
     common
         Whether the regions `COMMON` of the board are the same memory in all lanes.
+    in_stages
+        Whether `compute` tells what is final, and asks for what it needs, while it goes on.
     """
 
     def __init__(
-        self, parts: StepParts, placement: Placement, lane: int, board: Mapping[str, Array], incoming: Incoming, common: bool = False
+        self,
+        parts: StepParts,
+        placement: Placement,
+        lane: int,
+        board: Mapping[str, Array],
+        incoming: Incoming,
+        common: bool = False,
+        in_stages: bool = False,
     ) -> None:
         self.placement, self.lane = placement, placement.lanes[lane]
         shape = placement.shape
@@ -58,7 +67,7 @@ class LaneRunner:
         self._parameters = parts.layout.views(self.state.parameters)
         self._statistics = parts.statistics_layout.views(self.state.statistics)
         self._handed = Copies()
-        self._gradients = Gradients(parts, placement, lane, board)
+        self._gradients = Gradients(parts, placement, lane, board, in_stages)
         self._slice = _Slice(parts, placement, lane, board, self.state, incoming) if self.lane.blocks else None
         peers = [other.number for other in placement.lanes if other.number != lane]
         self._copies: dict[Phase, list[list[tuple[Array, Array]]]] = {Phase.PARAMETERS: [], Phase.SLOTS: []}

@@ -8,7 +8,8 @@ thread, which hands over and takes each message and copies it. Within a host lan
 partial sums it has, and who stays idle are those of `place`. Between hosts, what the network does while lanes compute is not waited for:
 partial sums leave as the layers' gradients become final, and the next step begins as the layers' parameters come.
 
-Left out: switches that are slower than the cards they connect, lost packets, other users. So real clusters are slower, not faster.
+Left out: switches that are slower than the cards they connect, lost packets, other users; shards that need so much work space that they go
+in several waves. So real clusters are slower, not faster.
 """
 
 from __future__ import annotations

@@ -52,16 +52,14 @@ def streams_of(placement: Placement, lane: int, kinds: Mapping[int, str]) -> Str
     if not far or len(placement.groups) == 1:
         return None
     coming = {owner: placement.parts(owner, lane)[Phase.PARAMETERS] for owner in placement.owners if owner != lane}
-    return Streams(
-        _counts({peer: placement.parts(lane, peer).get(Phase.PARTIAL, ()) for peer in far}),
-        _counts({peer: placement.parts(lane, peer).get(Phase.PARAMETERS, ()) for peer in far}),
-        _counts(coming),
+    partial, parameters = (
+        {peer: placement.parts(lane, peer).get(phase, ()) for peer in far} for phase in (Phase.PARTIAL, Phase.PARAMETERS)
     )
+    return Streams(*(_counts(parts, len(placement.groups)) for parts in (partial, parameters, coming)))
 
 
-def _counts(parts: Mapping[int, tuple[tuple[Any, ...], ...]]) -> Counts:
-    most = max(map(len, parts.values()), default=0)
-    return [{peer: sum(map(len, own[:n])) for peer, own in parts.items() if own} for n in range(most + 1)]
+def _counts(parts: Mapping[int, tuple[tuple[Any, ...], ...]], groups: int) -> Counts:
+    return [{peer: sum(map(len, own[:n])) for peer, own in parts.items() if own} for n in range(groups + 1)]
 
 
 class SegmentRun:
@@ -188,8 +186,7 @@ class SegmentRun:
         self._next_step()
         rows, self._rows = self._rows, {}
         self.runner.compute(rows, self.order.counts[self._at], self._releasing(Phase.PARTIAL, ahead=1), needs)
-        if came < every:  # a lane that had no samples has not asked
-            needs(every)
+        assert came == every, "whoever computes, and whoever has no samples, asks for all"
 
     def _releasing(self, phase: Phase, ahead: int = 0) -> Any:
         """What sends the parts of a phase that are final; None where nothing goes in parts."""

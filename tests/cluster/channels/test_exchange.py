@@ -135,8 +135,11 @@ def test_tables_that_name_what_a_board_lacks_are_refused() -> None:
             closing.close()
 
 
-@pytest.mark.parametrize("kind", ["shared", "socket", "comm"])
-@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize(
+    ("kind", "encrypted"),
+    [("shared", False), ("comm", False), ("socket", False), ("socket", True)],
+    ids=["shared", "comm", "socket", "tls"],
+)
 @pytest.mark.parametrize("elements", [1, 700_000])
 def test_pieces_go_ahead_of_the_rest(request: pytest.FixtureRequest, kind: str, encrypted: bool, elements: int) -> None:
     """A peer has them before the whole is final, where anything is sent in parts; they are there when it says so in any case."""
@@ -145,6 +148,7 @@ def test_pieces_go_ahead_of_the_rest(request: pytest.FixtureRequest, kind: str, 
     options = {"tls": request.getfixturevalue("tls")} if encrypted else {}
     gang = request.getfixturevalue("gang")(2, comms=True, only=kind, tables=[{1: Table(table)}, {0: Table({}, table)}], **options)
     a, b = gang.connect().links
+    a.deadline = b.deadline = 20.0
     whole = gang.boards[0]["slice"]
     arrays = b.incoming(0, Phase.PARTIAL)
     for step in range(3):

@@ -1,5 +1,6 @@
 """The engine *lanes* gives the bits of the engine *inline*, on any workers and over any channels."""
 
+import threading
 import time
 
 import dask.array as da
@@ -7,8 +8,11 @@ import pytest
 from distributed import Client, LocalCluster
 
 import dagtrain as dt
+from dagtrain.cluster.channels import links
 from dagtrain.cluster.lanes import Patience, gradients
 from dagtrain.cluster.lanes.hall import Hall
+from dagtrain.cluster.lanes.lane import Lane
+from dagtrain.cluster.lanes.stretch import Stretch
 
 
 def same_run(found, wanted):
@@ -44,10 +48,10 @@ def test_any_channel(client, settings, kinds, looking, recipe, channel):
 @pytest.fixture
 def layered(digits, monkeypatch):
     """``layered(engine)``: history of a network whose gradients become final in many parts; with and without a norm."""
-    monkeypatch.setattr("dagtrain.train.update.BLOCK", 512)
     monkeypatch.setattr(gradients, "_LEAST", 0)
 
-    def fit(engine, norm=True, **options):
+    def fit(engine, norm=True, block=512, **options):
+        monkeypatch.setattr("dagtrain.train.update.BLOCK", block)
         layers = [dt.nn.Dense(48, "tanh"), dt.nn.BatchNorm(), dt.nn.Dense(40, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(32, "relu")]
         model = dt.nn.Sequential([*layers, dt.nn.Dense(10)])
         optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2)) if norm else dt.optim.adam(1e-2)
@@ -73,6 +77,32 @@ def test_parts_that_go_ahead(settings, layered, looking, norm, threads, channel)
         wanted = layered("inline", norm)
         same_run(layered("lanes", norm, reporter=looking(look if channel == "socket" else lambda: None)), wanted)
     assert channel == "comm" or min(parts) > 3
+
+
+@pytest.mark.parametrize(("hosts", "block"), [("AABB", 512), ("ABAB", 4096), ("AAAAB", 4096)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_lanes_of_several_hosts_with_several_lanes_each(monkeypatch, looking, layered, hosts, block, threads):
+    """Some are read in place while others are sent to; where there are few blocks, the last lane owns none."""
+    host_of, here = {}, threading.local()
+    meet, candidates, host = Lane._meet, Stretch._candidates, links.host
+
+    def meet_on_a_host(self, parts):
+        here.name = host_of[self.hall.worker.address]
+        meet(self, parts)
+
+    def on_hosts(self, workers):
+        return [candidate._replace(host=host_of[candidate.address]) for candidate in candidates(self, workers)]
+
+    monkeypatch.setattr(Lane, "_meet", meet_on_a_host)
+    monkeypatch.setattr(links, "host", lambda: {**host(), "network_namespace": ord(here.name)})
+    monkeypatch.setattr(Stretch, "_candidates", on_hosts)
+    options = {"n_workers": len(hosts), "threads_per_worker": threads, "processes": False, "dashboard_address": ":0"}
+    with LocalCluster(**options) as cluster, Client(cluster):
+        workers = sorted(worker.address for worker in cluster.workers.values())
+        host_of.update(zip(workers, hosts, strict=True))
+        look = looking(lambda: [sorted(lane._links.kinds.values()) for w in cluster.workers.values() for lane in lanes_of(w)])
+        same_run(layered("lanes", block=block, reporter=look), layered("inline", block=block))
+    assert {kind for kinds in look.seen[0] for kind in kinds} == {"shared", "socket"}
 
 
 def lanes_of(worker):

@@ -12,6 +12,7 @@ def call(before, steps, beyond=0, ending=0.0):
     if before is not None:
         conductor.continue_from(before)
     sizes = []
+    conductor.most_under_way = 0
     while True:
         conductor.workers(["a", "b"])
         actions = conductor.act()
@@ -23,6 +24,7 @@ def call(before, steps, beyond=0, ending=0.0):
                 sizes.append(action.steps)
             elif isinstance(action, Done):
                 return conductor, sizes
+        conductor.most_under_way = len(conductor.gang.under_way)
         for segment in list(conductor.gang.under_way):
             for lane in range(2):
                 conductor.reported(segment.gang, segment.segment, lane, segment.steps * PACE + ending, ending)
@@ -44,7 +46,10 @@ def test_a_short_end_of_a_stretch_does_not_make_the_next_one_begin_anew():
 
 def test_segments_are_longer_where_their_end_takes_long():
     """An end of 0.1 s is to be 5 % of the time; but what a failure may cost is bounded."""
-    _, sizes = call(None, 20_000, ending=0.1)
+    conductor, sizes = call(None, 20_000, ending=0.1)
     assert max(sizes) == round(0.1 / 0.05 / PACE)
+    assert conductor.most_under_way <= 2, "whoever stops waits for them"
+    conductor, _ = call(None, 20_000)
+    assert conductor.most_under_way > 0
     _, sizes = call(None, 40_000, ending=5.0)
     assert max(sizes) == min(round(Patience().longest / PACE), Patience().most)

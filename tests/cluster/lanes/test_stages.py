@@ -32,6 +32,57 @@ def program(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> 
     return dt.train.Program(objective, optimizer, dt.Spec((8,), np.dtype("f4")), dt.Spec((), np.dtype("i8")), seed=0)
 
 
+def mean_square(outputs: Any, y: Any) -> Any:
+    return np.mean((outputs - np.stack([y.astype("f4"), 1 - y.astype("f4")], axis=1)) ** 2)
+
+
+def equal_gradients(p: Any, x: Any, y: Any) -> Any:
+    """Two biases of one sum have one gradient."""
+    h = np.tanh(x @ p["a"])
+    h = np.tanh(h @ p["b"] + p["bias 1"] + (x @ p["c"] + p["bias 2"]))
+    return mean_square(np.tanh(h @ p["d"] + np.sum(p["empty"])) @ p["e"], y)
+
+
+def gradient_of_a_gradient(p: Any, x: Any, y: Any) -> Any:
+    """The gradient of a matrix is made of that of a bias."""
+    h = np.tanh(x @ p["a"])
+    h = np.tanh(h + np.mean(h @ p["b"], axis=0) + p["bias 1"])
+    return mean_square(np.tanh(h @ p["d"] + p["bias 3"]) @ p["e"], y)
+
+
+def recurrent(p: Any, x: Any, y: Any) -> Any:
+    """A loop gives several gradients at once."""
+    steps = np.moveaxis(x.reshape(-1, 4, 2), 1, 0)
+    first = np.zeros((x.shape[0], 24), "f4")
+    last, _ = dt.scan(lambda h, s: (np.tanh(np.tanh(h @ p["b"]) @ p["f"] + s @ p["g"]),) * 2, first, steps)
+    return mean_square(np.tanh(last @ p["d"]) @ p["e"], y)
+
+
+SHAPES = {"a": (8, 24), "b": (24, 24), "c": (8, 24), "d": (24, 16), "e": (16, 2), "f": (24, 24), "g": (2, 24)}
+SHAPES |= {"bias 1": (24,), "bias 2": (24,), "bias 3": (16,), "empty": (0, 3)}
+COSTS = {
+    equal_gradients: ["a", "bias 1", "b", "bias 2", "c", "empty", "d", "e"],
+    gradient_of_a_gradient: ["a", "b", "bias 1", "d", "bias 3", "e"],
+    recurrent: ["g", "f", "b", "d", "e"],
+}
+
+
+@pytest.mark.parametrize("cost", COSTS)
+@pytest.mark.parametrize(("count", "threads"), [(2, 1), (3, 2), (2, 3), (8, 1)])
+@pytest.mark.parametrize("space", [1, 1 << 28], ids=["one by one", "side by side"])
+def test_any_cost_function(cost: Any, count: int, threads: int, space: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradients, "_SPACE", space)
+    monkeypatch.setattr(gradients, "_LEAST", 0)
+    monkeypatch.setattr("dagtrain.train.update.BLOCK", 64)
+    draw = np.random.default_rng(1)
+    first = {name: 0.3 * draw.standard_normal(SHAPES[name]).astype("f4") for name in COSTS[cost]}
+    specs = dt.Spec((8,), np.dtype("f4")), dt.Spec((), np.dtype("i8"))
+    made = dt.train.Program(dt.train.CostObjective(cost, first), dt.optim.adam(1e-2), *specs, seed=0)
+    wanted = inline(made)
+    for state in Wire(made, count, threads).train(made):
+        assert state.parameters.tobytes() == wanted.parameters.tobytes()
+
+
 def batches() -> list[list[Rows]]:
     """In the last step, every third shard is empty."""
     draw = np.random.default_rng(0)
@@ -64,7 +115,7 @@ class Wire:
             if a != b
             for phase, pieces in self.placement.pieces(a, b).items()
         }
-        self.runners = [LaneRunner(self.parts, self.placement, i, self.boards[i], self.incoming(i)) for i in range(count)]
+        self.runners = [LaneRunner(self.parts, self.placement, i, self.boards[i], self.incoming(i), in_stages=True) for i in range(count)]
         self.early = 0
 
     def incoming(self, me: int) -> Any:
