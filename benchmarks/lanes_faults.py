@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import statistics
+import sys
 import threading
 import time
 from typing import Any
@@ -128,11 +129,13 @@ def resident() -> int:
 
 def memory(steps: int) -> dict[str, Any]:
     """Resident memory of workers, scheduler and client while steps go by; the scheduler is a process of its own."""
+    import cloudpickle
     from distributed import Client
     from distributed.deploy.subprocess import SubprocessCluster
     from lanes import NETWORKS, data, say, trainer
     from step import table
 
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the scheduler and the workers do not have this file
     sizes, batch = NETWORKS["small"]
     given = data(sizes[0], SAMPLES)
     an_epoch = len(given[0]) // batch
