@@ -13,8 +13,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from lanes_peers import Processes, answer
@@ -43,7 +44,7 @@ class Hosts:
 
     def _start(self, host: str, arguments: list[str], text: str) -> str:
         """Start a process; the last word of its first line with this text."""
-        log = self.stack.enter_context((Path(self.stack.enter_context(_folder())) / "log").open("w+"))
+        log = self.stack.enter_context((Path(self.stack.enter_context(tempfile.TemporaryDirectory())) / "log").open("w+"))
         command = ["ip", "netns", "exec", self.space(host), sys.executable, *arguments]
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         self.stack.callback(process.wait, 20)
@@ -61,14 +62,6 @@ class Hosts:
         for host in ("w1", "w2"):
             command = ["tc", "-n", self.space(host), "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", rate]
             subprocess.run([*command, "burst", "256k", "limit", "4m"], check=True)
-
-
-@contextlib.contextmanager
-def _folder() -> Iterator[str]:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        yield folder
 
 
 @contextlib.contextmanager
@@ -105,11 +98,7 @@ def drive(scheduler: str, network: str, shards: int, samples: int) -> None:
     sizes, batch = NETWORKS[network]
     with Client(scheduler) as client:
         fit = Fit("lanes", sizes, shards, data(sizes[0], samples), batch, engine="lanes", client=client)
-
-        def make() -> Callable[[int], tuple[float, float]]:
-            return fit.run
-
-        answer(make)
+        answer(lambda: fit.run)
 
 
 if __name__ == "__main__":

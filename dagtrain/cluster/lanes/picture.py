@@ -226,7 +226,7 @@ def _column(placement: Placement, column: Column, color: str, sizes: Sizes) -> l
     nodes = [Node(f"{column.key} computes", tuple(lines), color, _box(column.host), tip)]
     blocks = [b for lane in lanes for b in lane.blocks]
     if blocks:
-        elements = sum(shape.blocks[b] for b in blocks)
+        elements = sum(placement.elements_of(lane.number) for lane in lanes)
         lines = [
             Line(_numbers("block", blocks), "title"),
             Line(f"{count_text(elements)} elements", "plain"),

@@ -53,3 +53,10 @@ def test_segments_are_longer_where_their_end_takes_long():
     assert conductor.most_under_way > 0
     _, sizes = call(None, 40_000, ending=5.0)
     assert max(sizes) == min(round(Patience().longest / PACE), Patience().most)
+
+
+def test_an_end_that_was_held_up_once_makes_no_long_segment():
+    conductor, _ = call(None, 3000, ending=1e-3)
+    conductor, _ = call(conductor, 1, ending=5.0)
+    _, sizes = call(conductor, 3000, ending=1e-3)
+    assert max(sizes) == round(Patience().segment / PACE)
