@@ -56,7 +56,7 @@ def test_the_latest_checkpoint_always_loads_after_kills_at_random(tmp_path: Path
     assert seen["kills"] >= 10
     assert seen["progress"] >= 5
     assert seen["torn"] >= 1  # else the kills came where nothing was being written
-    assert len(os.listdir(tmp_path / "run")) <= 4
+    assert seen["folders"] == 2
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
