@@ -31,8 +31,10 @@ _GLANCE = 0.5
 """Seconds between two looks at the workers' heartbeats."""
 _PROBE = 5.0
 """Seconds for a worker to answer another one."""
-_RESTART = 30.0
-"""Seconds for a nanny to end a worker."""
+_KILL = 0.25
+"""Seconds for a silent worker to end by itself when its nanny asks it to."""
+_RESTART = 2.0
+"""Seconds for a nanny to answer that it has ended a worker."""
 _WANTED = 10.0
 """Seconds for which a worker counts as leaving after an adaptive cluster asked for it: it asks again every second."""
 _KEPT = 10_000
@@ -66,6 +68,8 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         self._looked = time.monotonic()
         self._wanted: dict[str, float] = {}
         self._gone: dict[str, str] = {}
+        self._going: set[str] = set()
+        """Workers that do not answer and are being removed."""
         self._tasks: set[Any] = set()
         self._quiet = Quiet(scheduler, nannies_here)
         scheduler.handlers |= {
@@ -115,7 +119,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
             "present": {
                 w.address: {"host": w.host, "threads": w.nthreads, "memory": w.memory_limit, "paused": w.status == Status.paused}
                 for w in workers.values()
-                if w.status not in (Status.closing, Status.closed)
+                if w.status not in (Status.closing, Status.closed) and w.address not in self._going
             },
             "leaving": [w.address for w in workers.values() if w.status in leaving or self._is_wanted(w.address)],
             "gone": self._gone,
@@ -200,7 +204,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
     def _is_wanted(self, address: str) -> bool:
         return time.monotonic() - self._wanted.get(address, -_WANTED) < _WANTED
 
-    async def _look_for_silence(self) -> None:
+    def _look_for_silence(self) -> None:
         """End gangs of which a worker has stopped, and let go of that worker: what lies there, and nowhere else, would be waited for."""
         now = time.monotonic()
         late, self._looked = now - self._looked, now
@@ -209,22 +213,28 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         if limit is None or late > 4 * _GLANCE:  # then it was the scheduler that did not run: the heartbeats wait to be read
             return
         for address in sorted(w.address for w in self.scheduler.workers.values() if time.time() - w.last_seen > limit):
+            if address in self._going:
+                continue
+            self._going.add(address)
             self._gone[address] = why = f"it was silent for {limit:g} s"
             for run in self.runs.values():
                 if address in run.workers:
                     self._end(run, f"worker {address} was lost: {why}", besides=address)
-            await self._let_go(address)
+                run.change.set()
+            self._background(self._let_go(self.scheduler.workers[address]))
 
-    async def _let_go(self, address: str) -> None:
-        """Remove a worker that does not answer; its nanny, where it has one, is asked to start another."""
-        state = self.scheduler.workers.get(address)
-        if state is None:
-            return
+    async def _let_go(self, worker: Any) -> None:
+        """Remove a worker that does not answer; its nanny, where it has one, ends the process and starts another.
+
+        In this order: a worker that is removed, and then comes to itself, closes and has its nanny close with it, for good.
+        """
+        address = worker.address
         logger.warning("Worker %s does not answer: it is removed.", address)
-        nanny = state.nanny
-        await self.scheduler.remove_worker(address, stimulus_id=f"dagtrain-silent-{time.time()}")
-        if nanny:
-            self._background(self._restart(nanny))
+        if worker.nanny:
+            await self._restart(worker.nanny)
+        if self.scheduler.workers.get(address) is worker:
+            await self.scheduler.remove_worker(address, stimulus_id=f"dagtrain-silent-{time.time()}")
+        self._going.discard(address)
 
     def _background(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -241,4 +251,4 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
     async def _restart(self, nanny: str) -> None:
         with contextlib.suppress(OSError, TimeoutError):  # a nanny that is gone too
             async with rpc(nanny, connection_args=self.scheduler.connection_args) as there:
-                await asyncio.wait_for(there.kill(reason="dagtrain: the worker was silent"), _RESTART)
+                await asyncio.wait_for(there.kill(timeout=_KILL, reason="dagtrain: the worker was silent"), _RESTART)

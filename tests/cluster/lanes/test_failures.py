@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 
 import dask
@@ -111,7 +112,7 @@ def test_a_worker_lost_while_the_lanes_are_set_up(threads, monkeypatch, plain):
 # ---- stopped, or failing
 
 
-def test_a_worker_that_stops_without_a_word(client, settings, strike_at, plain):
+def test_a_worker_that_stops_without_a_word(client, settings, strike_at, plain, eventually):
     settings(patience=Patience(most=2), silence=2)
     before = client.run(os.getpid)
     mark = strike_at("compute", 9, lambda: os.kill(os.getpid(), signal.SIGSTOP))
@@ -119,6 +120,7 @@ def test_a_worker_that_stops_without_a_word(client, settings, strike_at, plain):
     assert os.path.exists(mark)
     same_weights(history, plain.inline)
     assert "silent for 2 s" in str(history.events)
+    eventually(lambda: len(before.keys() & client.scheduler_info(n_workers=-1)["workers"].keys()), 2)
     assert len(before.keys() & client.run(os.getpid).keys()) == 2, "the worker that stopped is gone"
 
 
@@ -138,6 +140,29 @@ def test_a_worker_that_stopped_is_not_waited_for(client, settings, plain, lookin
     deadline = time.monotonic() + 10
     while stopped in client.scheduler_info(n_workers=-1)["workers"]:
         assert time.monotonic() < deadline, "the worker that stopped is still there"
+        time.sleep(0.05)
+
+
+def test_a_worker_that_was_only_slow_is_started_again(cluster, client, settings, plain):
+    """Told to close, it would have its nanny close, too: the cluster would have one worker fewer for ever."""
+    settings(silence=2)
+    pids = client.run(os.getpid)
+    slow = sorted(pids)[-1]
+
+    def wake():
+        while slow not in cluster.scheduler.plugins["dagtrain-lanes"]._gone:
+            time.sleep(0.001)
+        os.kill(pids[slow], signal.SIGCONT)
+
+    waking = threading.Thread(target=wake, daemon=True)
+    os.kill(pids[slow], signal.SIGSTOP)
+    waking.start()
+    same_weights(plain.fit(plain.trainer(engine="lanes")), plain.inline)
+    waking.join(30)
+    assert not waking.is_alive()
+    deadline = time.monotonic() + 30
+    while len(client.scheduler_info(n_workers=-1)["workers"]) < 3:
+        assert time.monotonic() < deadline, "it did not come back"
         time.sleep(0.05)
 
 
