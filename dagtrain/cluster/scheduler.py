@@ -295,14 +295,16 @@ class ClusterSession:
             token = f"{self.run_id}-{self.segment}"
             try:
                 scorer_key, state_key = self._program(f"scorer-{data[0][0]}", scorer), self._value("scored", state)
-                tasks = {}
+                tasks: dict[Any, Task] = {}
                 for i, rows in enumerate(pieces):
                     wanted, picks = pick(rows, sizes)
                     key = (f"evaluate-{token}", i)
                     held = (TaskRef(data[p]) for p in wanted)
                     tasks[key] = Task(key, score_task, TaskRef(scorer_key), TaskRef(state_key), DataNode(None, picks), *held)
-                found = [self._result(f, state.step) for f in self._submit(tasks, list(tasks))]
-                return add_in_order(found)
+                total = f"evaluated-{token}"
+                tasks[total] = Task(total, total_task, *map(TaskRef, tasks))
+                found: Array = self._result(self._submit(tasks, [total])[0], state.step)
+                return found.copy()
             except DagtrainError:
                 raise
             except Exception as error:
@@ -364,3 +366,8 @@ def score_task(scorer: Scorer, state: State, picks: Sequence[Pick], *partitions:
     """Sums of loss and metrics over some rows, put together from the partitions that hold them."""
     with one_blas_thread(), np.errstate(all="ignore"):
         return scorer.score(state, *assemble(picks, partitions))
+
+
+def total_task(*parts: Array) -> Array:
+    """The sums of all pieces."""
+    return add_in_order(parts)

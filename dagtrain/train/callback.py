@@ -31,6 +31,9 @@ class Callback:
         The trainer, from `on_train_begin` on; its `history` has the epochs so far.
     quantities
         What there is to monitor (``loss``, metrics, and the same with ``val_``), and whether more of it is better.
+    may_lag
+        Whether it is enough to be told of an epoch a little later: it neither stops training at the end of one, nor changes anything
+        there, nor wants the state of then. A class that says so lets short epochs be run several at once.
 
     Examples
     --------
@@ -47,6 +50,7 @@ class Callback:
 
     trainer: Any = None
     quantities: Mapping[str, bool] = {}
+    may_lag: bool = False
 
     def on_train_begin(self) -> None:
         """Before the first step of a fit. Where it goes on from a checkpoint, `trainer.history` has the epochs before."""
@@ -160,6 +164,11 @@ class Callbacks:
     def see_batches(self) -> bool:
         """Whether any of them wants to know of every step."""
         return bool(self._each_batch)
+
+    @property
+    def may_lag(self) -> bool:
+        """Whether it is enough for all of them to be told of an epoch later."""
+        return all(c.may_lag for c in self._all)
 
     def call(self, moment: str, *args: Any) -> None:
         """Pass a moment on."""

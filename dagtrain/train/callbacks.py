@@ -281,6 +281,8 @@ class TimeLimit(Callback):
         From the beginning of fit.
     """
 
+    may_lag = True
+
     def __init__(self, seconds: float) -> None:
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
             raise ArgumentError(f"TimeLimit takes a number of seconds above 0, got {seconds!r}.")
@@ -313,6 +315,8 @@ class CSVLogger(Callback):
     separator
         Between values.
     """
+
+    may_lag = True
 
     def __init__(self, path: str | os.PathLike[str], separator: str = ",") -> None:
         self.path, self.separator = os.fspath(path), separator

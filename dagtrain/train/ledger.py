@@ -55,7 +55,7 @@ class Ledger:
     Parameters
     ----------
     keep
-        How many epochs are kept.
+        How many epochs that have ended are kept.
 
     Examples
     --------
@@ -154,8 +154,6 @@ class Ledger:
         for sample, count in () if again else self._others.pop(epoch, ()):
             counts[sample] = count
         self._pages[epoch] = _Page(samples, counts)
-        while len(self._pages) > self.keep:
-            del self._pages[min(self._pages)]
 
     def use(self, epoch: int, rows: Array) -> None:
         """Note that these samples were used."""
@@ -173,15 +171,19 @@ class Ledger:
             self._waiting, self._rows = [], 0
 
     @contextmanager
-    def attempt(self, epoch: int) -> Iterator[None]:
+    def attempt(self) -> Iterator[None]:
         """What is used within is forgotten where it ends by an error: those steps do not count."""
-        page = self._page(epoch)
-        before = None if page.counts is None else page.counts.copy()
+        self._count()
+        before = {epoch: page.counts.copy() for epoch, page in self._pages.items() if page.counts is not None and not page.ended}
         try:
             yield
             self._count()
         except BaseException:
-            page.counts, self._waiting, self._rows = before, [], 0
+            self._waiting, self._rows = [], 0
+            for epoch in [epoch for epoch, page in self._pages.items() if not page.ended and epoch not in before]:
+                del self._pages[epoch]
+            for epoch, counts in before.items():
+                self._pages[epoch].counts = counts
             raise
 
     def close(self, epoch: int) -> None:
@@ -192,6 +194,9 @@ class Ledger:
         other = np.nonzero(page.counts != 1)[0]
         if len(other) <= _SAVED:
             page.other, page.counts = _pairs(page.counts, other), None
+        ended = [epoch for epoch in self.epochs if self._pages[epoch].ended]
+        for old in ended[: max(len(ended) - self.keep, 0)]:
+            del self._pages[old]
 
     # ---- in a checkpoint
 

@@ -4,6 +4,9 @@
              ├─ at a boundary within an epoch: is there a reason to stop? is a checkpoint due?
              └─ after an epoch: validation, history, callbacks, checkpoint, report
 
+Epochs that are short are run several in one call, where nothing needs the state at the end of each: a cluster would take longer for
+what is done there than for their steps.
+
 However it ends, the trainer is left at a boundary from which training can go on exactly: with the state, and within an epoch with the steps
 done and the sums so far.
 """
@@ -11,7 +14,9 @@ done and the sums so far.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["Loop"]
 
 Array = np.ndarray[Any, Any]
+_TOGETHER = 1.0
+"""Seconds of epochs that are run in one call."""
 
 
 @dataclass
@@ -69,48 +76,55 @@ class Loop:
     _saved: tuple[Place, float] = ((0, 0), 0.0)
     _first: int = 0
     _sums: list[Array] = field(default_factory=list)
-    _until: int = 0
+    _epochs: int = 0
+    _end: int = 0
+    _usual: float = float("inf")
+    """Seconds that the steps of an epoch took the last time."""
     _ahead: tuple[int, list[Any]] = (-1, [])
+    _page: int = 0
+    """The epoch that the ledger was opened for."""
 
     def train(self, session: Session, first: int, epochs: int) -> None:
         """Run the epochs from `first` to below `epochs`, as far as nothing asks for a stop."""
-        self._saved, self._until = (self._place, time.monotonic()), epochs
+        trainer = self.trainer
+        self._saved, self._epochs = (self._place, time.monotonic()), epochs
+        self._end = trainer._epochs_done + epochs - first
         self.callbacks.call("on_train_begin")
-        for epoch in range(first, epochs):
+        for epoch in range(trainer._epochs_done, self._end):
             if self.stopping.reason is not None:
                 break
-            self.callbacks.call("on_epoch_begin", epoch)
-            if not self._steps(session):
-                break
-            self._end_epoch(session, epoch, epochs)
+            if trainer._epochs_done > epoch:  # it was run together with one before
+                continue
+            self.callbacks.call("on_epoch_begin", self._told(epoch))
+            self._page = epoch
+            trainer._ledger.open(epoch, self.plan.samples, trainer._rows_done(self.plan))
+            while trainer._epochs_done == epoch and self.stopping.reason is None:
+                self._some_steps(session)
+                if trainer._begun is not None and self._is_due:
+                    self._save()
         if self.stopping.reason is not None:
             self._stopped(self.stopping.reason)
         if self.callbacks.error is None:
             self.callbacks.call("on_train_end")
 
-    def _steps(self, session: Session) -> bool:
-        """Run the steps that are left of the epoch under way; whether all of them were done."""
-        trainer, total = self.trainer, self.plan.steps_per_epoch
-        begun = trainer._begun or Begun(0, (0.0,) * len(self.program.names), 0.0, batches_of(self.plan))
-        trainer._ledger.open(trainer._epochs_done, self.plan.samples, trainer._rows_done(self.plan))
-        while begun.steps < total:
-            if self.stopping.reason is not None:
-                return False
-            begun = self._some_steps(session, begun)
-            if begun.steps < total and self._is_due:
-                self._save()
-        return True
+    def _told(self, epoch: int) -> int:
+        """The number by which this fit knows an epoch of the trainer."""
+        return epoch - self._end + self._epochs
 
-    def _some_steps(self, session: Session, begun: Begun) -> Begun:
-        """Run steps until the end of the epoch, or the next boundary when there is a reason."""
-        trainer = self.trainer
+    def _some_steps(self, session: Session) -> None:
+        """Run steps until the end of the epoch, or of some epochs, or the next boundary when there is a reason; see to what has ended."""
+        trainer, total = self.trainer, self.plan.steps_per_epoch
         state, epoch = trainer._trained("train")[1], trainer._epochs_done
+        begun = trainer._begun or self._nothing
+        if begun.steps == total:  # its validation failed before
+            self._tell_epoch(epoch, self._end_epoch(session, begun))
+            return
         batches = self._batches(epoch, begun.steps)
-        following = self._batches(epoch + 1, 0) if epoch + 1 < self._until else ()
+        following = self._batches(epoch + (begun.steps + len(batches)) // total, 0)
         self._first, self._sums, began = begun.steps, [], time.perf_counter()
         self.in_steps = True
         try:
-            with trainer._ledger.attempt(epoch):
+            with trainer._ledger.attempt():
                 after, done = session.run(state, batches, self, following)
                 if not (np.isfinite(after.parameters).all() and np.isfinite(after.statistics).all()):
                     raise NotFiniteError("the last step made a parameter NaN or infinite")
@@ -118,40 +132,68 @@ class Loop:
             raise explain_not_finite(self.program, self.source, state, batches) from None
         finally:
             self.in_steps = False
-        totals = np.array(begun.sums)
-        for sums, batch in zip(self._sums, batches[:done], strict=False):  # steps that were told and are not in the state do not count
-            totals += sums * sum(len(rows) for rows in batch)
-        seconds = begun.seconds + time.perf_counter() - began
-        trainer._state, trainer._begun = after, Begun(begun.steps + done, tuple(map(float, totals)), seconds, begun.batches)
-        return trainer._begun
+        a_step = (time.perf_counter() - began) / done
+        trainer._state, self._usual = after, a_step * total
+        rows = []
+        # Steps that were told and are not in the state do not count.
+        for some in _cut([*zip(self._sums, batches[:done], strict=False)], total - begun.steps, total):
+            totals = np.array(begun.sums)
+            for sums, batch in some:
+                totals += sums * sum(len(rows) for rows in batch)
+            begun = Begun(begun.steps + len(some), tuple(map(float, totals)), begun.seconds + a_step * len(some), begun.batches)
+            if begun.steps == total:
+                rows.append(self._end_epoch(session, begun))
+                begun = self._nothing
+        trainer._begun = begun if begun.steps else None
+        for i, row in enumerate(rows, epoch):  # when the trainer is at its boundary, whatever they meet
+            if i > epoch:
+                self.callbacks.call("on_epoch_begin", self._told(i))
+            self._tell_epoch(i, row)
+
+    @property
+    def _nothing(self) -> Begun:
+        return Begun(0, (0.0,) * len(self.program.names), 0.0, batches_of(self.plan))
 
     def _batches(self, epoch: int, first: int) -> list[Any]:
-        """The steps of an epoch from the given one on; those of a whole epoch are made once, and known again by who began on them."""
+        """The steps of a call that begins with the given one of an epoch.
+
+        Those that begin with an epoch are made once: whoever began on them knows them again.
+        """
         if first == 0 and self._ahead[0] == epoch:
             return self._ahead[1]
-        found = [self.plan.step(epoch, i) for i in range(first, self.plan.steps_per_epoch)]
+        together = 1 if self._is_looked_at else max(1, int(min(_TOGETHER / self._usual, self._end)))
+        last = min(epoch + together, self._end)
+        found = [self.plan.step(e, i) for e in range(epoch, last) for i in range(first if e == epoch else 0, self.plan.steps_per_epoch)]
         if first == 0:
             self._ahead = epoch, found
         return found
 
-    def _end_epoch(self, session: Session, epoch: int, epochs: int) -> None:
+    @property
+    def _is_looked_at(self) -> bool:
+        """Whether anything needs the state at the end of each epoch, or may stop there."""
+        return self.validation is not None or self.run is not None or not self.callbacks.may_lag
+
+    def _end_epoch(self, session: Session, done: Begun) -> dict[str, float]:
+        """Validate, and bring the trainer to the next epoch; what is told of this one."""
         trainer, names = self.trainer, self.program.names
-        state, begun = trainer._state, trainer._begun
+        state, trainer._begun = trainer._state, done
         assert state is not None, "steps were done"
-        assert begun is not None, "steps were done"
-        row = {n: total / self.plan.samples for n, total in zip(names, begun.sums, strict=True)}
+        row = {n: total / self.plan.samples for n, total in zip(names, done.sums, strict=True)}
         if self.validation is not None:
             sums = session.evaluate(self.validation, state, self)
             row |= {f"val_{n}": float(v) / self.validation.samples for n, v in zip(names, sums, strict=True)}
-        row |= {"seconds": begun.seconds, "samples_per_second": self.plan.samples / begun.seconds}
+        row |= {"seconds": done.seconds, "samples_per_second": self.plan.samples / done.seconds}
         trainer._ledger.close(trainer._epochs_done)
         trainer._epochs_done, trainer._begun = trainer._epochs_done + 1, None
         self.history.add(row)
         trainer._record.add(row)
-        self.callbacks.call("on_epoch_end", epoch, row)
+        return row
+
+    def _tell_epoch(self, epoch: int, row: dict[str, float]) -> None:
+        self.callbacks.call("on_epoch_end", self._told(epoch), row)
         if self.run is not None:
             self._save()
-        self.reporter.epoch({"epoch": epoch + 1, "epochs": epochs, **row})
+        self.reporter.epoch({"epoch": self._told(epoch) + 1, "epochs": self._epochs, **row})
 
     # ---- stops and checkpoints
 
@@ -182,15 +224,20 @@ class Loop:
         if not np.isfinite(sums[0]):
             raise NotFiniteError(f"the loss of step {i} is {sums[0]}")
         self._sums.append(np.array(sums))
-        done = self._first + i + 1
-        self.reporter.step(done, self.plan.steps_per_epoch, float(sums[0]))
+        total = self.plan.steps_per_epoch
+        at = (self._first + i) % total
+        self.reporter.step(at + 1, total, float(sums[0]))
         if self.callbacks.see_batches:
             logs = {name: float(value) for name, value in zip(self.program.names, sums, strict=True)}
-            self.callbacks.call("on_train_batch_end", done - 1, logs)
+            self.callbacks.call("on_train_batch_end", at, logs)
 
     def used(self, i: int, shard: int, rows: Array) -> None:
         """Note in the ledger which samples a shard took."""
-        self.trainer._ledger.use(self.trainer._epochs_done, rows)
+        epoch = self.trainer._epochs_done + (self._first + i) // self.plan.steps_per_epoch
+        if epoch != self._page:
+            self._page = epoch
+            self.trainer._ledger.open(epoch, self.plan.samples)
+        self.trainer._ledger.use(epoch, rows)
 
     def stop(self) -> bool:
         """Whether somebody asked for a stop, or a checkpoint is due."""
@@ -204,3 +251,9 @@ class Loop:
         self.history.events.append(event)
         if hasattr(self.reporter, "event"):
             self.reporter.event(event.line)
+
+
+def _cut(steps: list[Any], first: int, size: int) -> Iterator[list[Any]]:
+    """The steps by epochs: of the first, so many are left."""
+    cuts = [0, *range(first, len(steps), size), len(steps)]
+    return (steps[a:b] for a, b in pairwise(cuts))

@@ -90,7 +90,7 @@ def test_what_an_error_ends_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> Non
     ledger = used([1], ended=False)
 
     def broken() -> None:
-        with ledger.attempt(0):
+        with ledger.attempt():
             ledger.use(0, np.array([2, 3]))
             raise RuntimeError
 

@@ -1,0 +1,172 @@
+"""Short epochs are run several in one call of the engine: nobody can tell, but by the time it takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dagtrain as dt
+from dagtrain.errors import NotFiniteError
+from dagtrain.train.engines import InlineEngine
+
+X = np.random.default_rng(0).normal(size=(50, 3)).astype("f4")
+Y = (X.sum(1) > 0).astype("i8")
+STEPS = 4
+
+
+class Counted(InlineEngine):
+    """Notes how many steps each call is of."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.calls: list[int] = []
+
+    def session(self, program: Any, source: Any) -> Any:
+        session = super().session(program, source)
+        run = session.run  # type: ignore[attr-defined]
+
+        def counted(state: Any, batches: Any, watch: Any, following: Any = ()) -> Any:
+            self.calls.append(len(batches))
+            return run(state, batches, watch, following)
+
+        session.run = counted  # type: ignore[attr-defined]
+        return session
+
+
+class Steps(dt.callbacks.Callback):
+    """Notes what it is told; stops at a step, and is content to lag or is not."""
+
+    def __init__(self, may_lag: bool, stop_at: int = -1) -> None:
+        self.may_lag, self.stop_at = may_lag, stop_at
+        self.epochs: list[tuple[str, int]] = []
+        self.batches: list[int] = []
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        self.epochs.append(("begin", epoch))
+
+    def on_epoch_end(self, epoch: int, logs: Any) -> None:
+        self.epochs.append(("end", epoch))
+
+    def on_train_batch_end(self, batch: int, logs: Any) -> None:
+        self.batches.append(batch)
+        if len(self.batches) == self.stop_at:
+            self.trainer.stop("enough")
+
+
+def new(optimizer: Any = "adam", engine: Any = None) -> tuple[dt.Trainer, Counted]:
+    engine = engine or Counted()
+    model = dt.nn.Sequential([dt.nn.Dense(5, "tanh"), dt.nn.Dense(2)])
+    return dt.Trainer(model, loss="cross_entropy", optimizer=optimizer, metrics=["accuracy"], shards=2, engine=engine), engine
+
+
+def fit(trainer: dt.Trainer, epochs: int, **options: Any) -> Any:
+    return trainer.fit(X, Y, epochs=epochs, batch_size=16, verbose=0, **options)
+
+
+def bits(trainer: dt.Trainer) -> tuple[str, dict[str, list[float]]]:
+    """Weights, and all of the history but what time tells."""
+    timed = ("seconds", "samples_per_second")
+    return trainer.history.fingerprint, {k: v for k, v in trainer.history.history.items() if k not in timed}
+
+
+@pytest.fixture
+def apart(monkeypatch: pytest.MonkeyPatch) -> tuple[str, dict[str, list[float]]]:
+    """Twenty epochs, each in a call of its own."""
+    with monkeypatch.context() as patch:
+        patch.setattr("dagtrain.train.loop._TOGETHER", 0.0)
+        trainer, engine = new()
+        fit(trainer, 20)
+    assert engine.calls == [STEPS] * 20
+    return bits(trainer)
+
+
+def test_the_same_bits_and_the_same_history(apart: Any) -> None:
+    trainer, engine = new()
+    fit(trainer, 20)
+    assert bits(trainer) == apart
+    assert engine.calls[0] == STEPS  # nothing is known of it yet
+    assert max(engine.calls) > STEPS
+    assert sum(engine.calls) == 20 * STEPS
+    assert trainer.ledger().epochs == list(range(12, 20))
+    trainer.ledger().verify()
+    assert all(trainer.ledger().complete(e) for e in trainer.ledger().epochs)
+
+
+def test_a_second_fit_goes_on(apart: Any) -> None:
+    trainer, _ = new()
+    first, second = fit(trainer, 13), fit(trainer, 7)
+    assert (first.epochs, second.epochs) == (13, 7)
+    assert [*first.history["loss"], *second.history["loss"]] == apart[1]["loss"]
+    assert bits(trainer)[0] == apart[0]
+
+
+@pytest.mark.parametrize("may_lag", [True, False])
+def test_callbacks_see_every_moment_in_order(may_lag: bool) -> None:
+    seen = Steps(may_lag)
+    trainer, engine = new()
+    fit(trainer, 9, callbacks=[seen])
+    assert seen.epochs == [(moment, epoch) for epoch in range(9) for moment in ("begin", "end")]
+    assert seen.batches == [*range(STEPS)] * 9
+    assert (max(engine.calls) > STEPS) == may_lag
+
+
+@pytest.mark.parametrize("looking", [{"validation_data": (X, Y)}, {"checkpoint": "run"}])
+def test_where_the_state_of_each_epoch_is_wanted_each_is_a_call(looking: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    trainer, engine = new()
+    fit(trainer, 6, **looking)
+    assert engine.calls == [STEPS] * 6
+
+
+def test_a_file_of_the_history_has_every_epoch(tmp_path: Path) -> None:
+    trainer, engine = new()
+    fit(trainer, 9, callbacks=[dt.callbacks.CSVLogger(tmp_path / "a.csv")])
+    assert max(engine.calls) > STEPS
+    assert [line.partition(",")[0] for line in (tmp_path / "a.csv").read_text().split()] == ["epoch", *map(str, range(9))]
+
+
+@pytest.mark.parametrize("stop_at", [STEPS, STEPS + 1, 3 * STEPS - 1, 3 * STEPS, 4 * STEPS + 2])
+def test_a_stop_among_epochs_that_are_run_together(apart: Any, stop_at: int) -> None:
+    trainer, _ = new()
+    history = fit(trainer, 20, callbacks=[Steps(True, stop_at)])
+    assert trainer._state is not None
+    assert (trainer._state.step, history.epochs, history.stopped) == (stop_at, stop_at // STEPS, "enough")
+    assert (0 if trainer._begun is None else trainer._begun.steps) == stop_at % STEPS
+    trainer.ledger().verify()
+    rest = fit(trainer, 20 - history.epochs)
+    assert bits(trainer)[0] == apart[0]
+    assert [*history.history["loss"], *rest.history["loss"]] == apart[1]["loss"]
+    trainer.ledger().verify()
+
+
+def test_an_error_of_the_reporter_leaves_the_trainer_at_a_boundary(apart: Any) -> None:
+    class Full:
+        def start(self, info: Any) -> None: ...
+        def step(self, *info: Any) -> None: ...
+        def finish(self, info: Any) -> None: ...
+        def epoch(self, row: Any) -> None:
+            if row["epoch"] == 3:
+                raise OSError("no space left")
+
+    trainer, engine = new()
+    with pytest.raises(OSError, match="no space"):
+        fit(trainer, 8, reporter=Full())
+    assert trainer._state is not None
+    assert engine.calls[2] > STEPS
+    assert trainer._state.step == trainer._epochs_done * STEPS
+    fit(trainer, 20 - trainer._epochs_done)
+    assert bits(trainer)[0] == apart[0]
+
+
+def test_what_turns_infinite_leaves_the_trainer_where_the_call_began() -> None:
+    trainer, _ = new(dt.optim.sgd(lambda step: 0.1 + 1e39 * (step >= 5 * STEPS)))
+    with pytest.raises(NotFiniteError):
+        fit(trainer, 20)
+    done = trainer._epochs_done
+    assert (0 if trainer._state is None else trainer._state.step) == done * STEPS
+    assert trainer.history.epochs == done
+    assert trainer._begun is None
+    trainer.ledger().verify()
