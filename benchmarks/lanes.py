@@ -84,13 +84,20 @@ class Fit:
 
     unavailable = None
 
-    def __init__(self, name: str, sizes: tuple[int, ...], shards: Any, given: tuple[Any, Any], batch: int, **where: Any) -> None:
+    def __init__(
+        self, name: str, sizes: tuple[int, ...], shards: Any, given: tuple[Any, Any], batch: int, apart: bool = False, **where: Any
+    ) -> None:
         self.name, self.sizes, self.shards, self.given, self.batch, self.where = name, sizes, shards, given, batch, where
+        self.apart = apart
+        """Whether something looks on at the end of every epoch, so that short ones are not run together."""
 
     def run(self, epochs: int) -> tuple[float, float]:
         """Seconds of so many epochs, and the loss of the first."""
+        from dagtrain.train.callbacks import Callback
+
         made = trainer(self.sizes, self.shards, **self.where)
-        history = made.fit(*self.given, epochs=epochs + 1, batch_size=self.batch, shuffle=False, verbose=0)
+        looks_on = [Callback()] if self.apart else []
+        history = made.fit(*self.given, epochs=epochs + 1, batch_size=self.batch, shuffle=False, verbose=0, callbacks=looks_on)
         return sum(history.history["seconds"][1:]), history.history["loss"][0]
 
     def close(self) -> None:
@@ -225,21 +232,23 @@ def overhead_part(options: Any) -> dict[str, Any]:
         with cluster(lanes) as client:
             where = {"lanes": {"engine": "lanes", "client": client}, "inline": {"engine": "inline", "threads": 1}}
             ms: dict[str, list[float]] = {}
-            for steps in (many, few):
+            kinds = {"many": (many, True), "few": (few, True), "few together": (few, False)}
+            for kind, (steps, apart) in kinds.items():
                 part = given[0][: steps * batch], given[1][: steps * batch]
-                fits = [Fit(f"{name}, {steps}", sizes, 16, part, batch, **where[name]) for name in where]
+                fits = [Fit(f"{name}, {kind}", sizes, 16, part, batch, apart, **where[name]) for name in where]
                 ms |= in_turn(fits, steps, options.rounds, options.seconds)
-        above = [
-            statistics.median(a - b / min(lanes, cores) for a, b in zip(ms[f"lanes, {steps}"], ms[f"inline, {steps}"], strict=True))
-            for steps in (many, few)
-        ]
-        an_epoch = (above[1] - above[0]) / (1 / few - 1 / many)
-        middle = [statistics.median(ms[name]) for name in (f"lanes, {many}", f"inline, {many}")]
-        rows.append([str(lanes), f"{middle[0]:.3f}", f"{middle[1] / min(lanes, cores):.3f}", f"{above[0]:.3f}", f"{an_epoch:.1f}"])
-        results.append({"lanes": lanes, "rounds": ms, "above_compute": above[0], "epoch": an_epoch})
+        above = {
+            kind: statistics.median(a - b / min(lanes, cores) for a, b in zip(ms[f"lanes, {kind}"], ms[f"inline, {kind}"], strict=True))
+            for kind in kinds
+        }
+        ends = [(above[kind] - above["many"]) / (1 / few - 1 / many) for kind in ("few", "few together")]
+        middle = [statistics.median(ms[name]) for name in ("lanes, many", "inline, many")]
+        told = [middle[0], middle[1] / min(lanes, cores), above["many"]]
+        rows.append([str(lanes), *(f"{value:.3f}" for value in told), *(f"{value:.1f}" for value in ends)])
+        results.append({"lanes": lanes, "rounds": ms, "above_compute": above["many"], "epoch": ends[0], "epoch_together": ends[1]})
     head = f"{'-'.join(map(str, sizes))}, batch {batch}, 16 shards, epochs of {many} steps, lanes that share {cores} core(s)"
-    print(f"\n{head}: milliseconds a step, and an epoch\n")
-    print(table(["lanes", "ms", "inline, shared out", "above that", "the end of an epoch"], rows))
+    print(f"\n{head}: milliseconds a step, and the end of an epoch\n")
+    print(table(["lanes", "ms", "inline, shared out", "above that", "an epoch that is looked at", "one run with others"], rows))
     return {"cores": cores, "lanes": results}
 
 
