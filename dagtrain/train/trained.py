@@ -17,7 +17,7 @@ from dagtrain.data.source import lies_elsewhere
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Graph, Spec, hooks
 from dagtrain.train.checkpoint import Checkpoint, describe_run, refuse_not_finite, write
-from dagtrain.train.engines import Unwatched, choose_engine
+from dagtrain.train.engines import Unwatched, choose_engine, in_use
 from dagtrain.train.history import History
 from dagtrain.train.ledger import Ledger
 from dagtrain.train.manifest import Manifest
@@ -63,10 +63,11 @@ class Trained:
         """Loss and metrics on other data, as means over its samples."""
         program, state = self._trained("evaluate")
         engine = choose_engine(self.engine, self.threads, self.client)
-        source = open_rows(self._objective, x, y)
-        check_alike(program, source)
-        with engine.session(program, source) as session:
-            sums = session.evaluate(source, state, Unwatched())
+        with in_use(self._client(engine)):
+            source = open_rows(self._objective, x, y)
+            check_alike(program, source)
+            with engine.session(program, source) as session:
+                sums = session.evaluate(source, state, Unwatched())
         return {n: float(v) / source.samples for n, v in zip(program.names, sums, strict=True)}
 
     def predict(self, x: Any, batch_size: int = 1024) -> Any:
@@ -82,11 +83,12 @@ class Trained:
         """
         program, state = self._trained("predict")
         batch_size = whole("batch_size", batch_size, 1)
-        if lies_elsewhere(x):
-            return Predictor(program, state, batch_size).lazily(x)
-        source = open_source(x, None, targets=None)
-        check_rows(program, source.x_spec.shape)
-        return Predictor(program, state, batch_size)(source.local()[0])
+        with in_use(self._client(self.engine)):
+            if lies_elsewhere(x):
+                return Predictor(program, state, batch_size).lazily(x)
+            source = open_source(x, None, targets=None)
+            check_rows(program, source.x_spec.shape)
+            return Predictor(program, state, batch_size)(source.local()[0])
 
     def save(self, path: Any) -> None:
         """Write everything that `dagtrain.load` needs to a folder or fsspec address; a checkpoint that is there counts until it is done.
@@ -102,6 +104,11 @@ class Trained:
         manifest = self._describe(program, None if self._sample is None else self._sample[1], state, self._record.history)
         refuse_not_finite(manifest, state)
         write(open_store(path), manifest, state)
+
+    def _client(self, engine: Any) -> Any:
+        """The client by which data is looked at: the one that was given, with the engine or to the trainer."""
+        found = getattr(engine, "client", None)
+        return self.client if found is None else found
 
     # ---- what can be looked at
 

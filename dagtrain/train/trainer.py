@@ -23,7 +23,7 @@ from dagtrain.graph import Spec
 from dagtrain.plan.blas import blas_description
 from dagtrain.train.callback import Callback, Callbacks
 from dagtrain.train.checkpoint import batches_of
-from dagtrain.train.engines import Engine, choose_engine
+from dagtrain.train.engines import Engine, choose_engine, in_use
 from dagtrain.train.history import History
 from dagtrain.train.loop import Loop
 from dagtrain.train.objective import CostObjective, ModelObjective, Objective
@@ -65,7 +65,7 @@ class Trainer(Trained):
     parameters
         First parameters of a cost function: a nest of float arrays.
     client
-        The Dask client to use; by default the current one.
+        The Dask client to use, for steps and for whatever is computed of dask data; by default the current one.
 
     Raises
     ------
@@ -207,10 +207,13 @@ class Trainer(Trained):
         whole("batch_size", batch_size, 1)
         BatchPlan(batch_size, batch_size, self.shards, self.seed)  # a full batch can be cut: seen before data is opened
         run = None if checkpoint is None else Run(checkpoint, keep)
-        source = open_rows(self._objective, x, y)
+        client = self._client(engine)
+        with in_use(client):
+            source = open_rows(self._objective, x, y)
         plan = BatchPlan(source.samples, batch_size, self.shards, self.seed, shuffle, source.sizes)
         program = self._prepare(source)
-        validation = None if validation_data is None else self._open_validation(validation_data, program)
+        with in_use(client):
+            validation = None if validation_data is None else self._open_validation(validation_data, program)
         # Whatever the user's functions get wrong is an error here and not in the midst of training.
         program.for_workers(sorted({len(s) for i in {0, plan.steps_per_epoch - 1} for s in plan.step(0, i) if len(s)}))
         if validation is not None:
@@ -234,7 +237,13 @@ class Trainer(Trained):
         reporter.start({**history.info, "dashboard": engine.dashboard, "epoch": first, "epochs": epochs, "higher_is_better": better})
         self.history, self._loop = history, loop
         try:
-            with closing(reporter), interruptible(stopping), engine.session(program, source) as session, run or nullcontext():
+            with (
+                closing(reporter),
+                interruptible(stopping),
+                in_use(client),
+                engine.session(program, source) as session,
+                run or nullcontext(),
+            ):
                 if found is not None:
                     loop.event(f"went on from {found.path}", "resume")
                 loop.train(session, first, epochs)

@@ -71,3 +71,22 @@ def test_local_order_on_the_cluster_is_that_of_this_process(client, plain):
 
     histories = [plain.fit(plain.trainer(engine=engine), wrap, epochs=1, shuffle="local") for engine in ("inline", "scheduler")]
     assert histories[0].fingerprint == histories[1].fingerprint
+
+
+def test_a_client_that_is_given_computes_whatever_the_current_one_is(cluster, digits, plain, tmp_path):
+    """Data that is looked at before training and after it, too."""
+
+    def noted(block):
+        (tmp_path / str(os.getpid())).touch()
+        return block
+
+    arrays = (digits.x, digits.y, digits.x_validation)
+    x, y, held = (da.from_array(a, chunks=(200, *a.shape[1:])).map_blocks(noted, meta=a[:0]) for a in arrays)
+    with distributed.Client(cluster, set_as_default=False) as client:
+        here = {*client.run(os.getpid).values()}
+        trainer = plain.trainer(engine="lanes", client=client)
+        trainer.fit(x, y, epochs=1, batch_size=256, verbose=0, validation_data=(held, digits.y_validation))
+        trainer.evaluate(held, digits.y_validation)
+        found = client.compute(trainer.predict(held)).result()
+    assert found.shape == (len(digits.y_validation), 10)
+    assert {int(path.name) for path in tmp_path.iterdir()} <= here
