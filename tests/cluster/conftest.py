@@ -1,7 +1,9 @@
-"""One cluster for all tests of the engine *scheduler*, and the trainers that run on it and in this process."""
+"""One cluster for the tests of engines, the trainers that run on it and in this process, and a certificate for those that encrypt."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -45,6 +47,19 @@ def client(cluster: Any) -> Iterator[Any]:
     with distributed.Client(cluster) as made:
         scaled(cluster, made, 3)
         yield made
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A certificate that is its own authority, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("certificates are made by openssl")
+    folder = tmp_path_factory.mktemp("certificate")
+    key, cert = str(folder / "key.pem"), str(folder / "cert.pem")
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    command = ["openssl", "req", "-x509", *curve, "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=dagtrain"]
+    subprocess.run(command, check=True, capture_output=True)
+    return cert, key
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import concurrent.futures
 import contextlib
 import importlib.util
 import pickle
-import shutil
 import subprocess
 import sys
 import threading
@@ -170,19 +169,6 @@ def lanes() -> Iterator[Callable[..., Lanes]]:
             return stack.enter_context(contextlib.closing(Lanes(*args, **kwargs)))
 
         yield make
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """A certificate that is its own authority, and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("certificates are made by openssl")
-    folder = tmp_path_factory.mktemp("certificate")
-    key, cert = str(folder / "key.pem"), str(folder / "cert.pem")
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-    command = ["openssl", "req", "-x509", *curve, "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=dagtrain"]
-    subprocess.run(command, check=True, capture_output=True)
-    return cert, key
 
 
 @pytest.fixture

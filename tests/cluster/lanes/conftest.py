@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,15 +68,9 @@ def kinds() -> Callable[[Any], set[str]]:
 
 
 @pytest.fixture(scope="session")
-def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def encrypted(certificate: tuple[str, str]) -> Iterator[Any]:
     """A cluster that talks TLS."""
-    if shutil.which("openssl") is None:
-        pytest.skip("certificates are made by openssl")
-    folder = tmp_path_factory.mktemp("certificate")
-    key, cert = str(folder / "key.pem"), str(folder / "cert.pem")
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-    command = ["openssl", "req", "-x509", *curve, "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=dagtrain"]
-    subprocess.run(command, check=True, capture_output=True)
+    cert, key = certificate
     who = {f"tls_{role}_{what}": path for role in ("scheduler", "worker", "client") for what, path in (("cert", cert), ("key", key))}
     security = Security(tls_ca_file=cert, require_encryption=True, **who)
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", memory_limit=0, security=security) as made:
