@@ -132,23 +132,31 @@ class Loop:
             raise explain_not_finite(self.program, self.source, state, batches) from None
         finally:
             self.in_steps = False
-        a_step = (time.perf_counter() - began) / done
-        trainer._state, self._usual = after, a_step * total
-        rows = []
+        trainer._state = after
         # Steps that were told and are not in the state do not count.
-        for some in _cut([*zip(self._sums, batches[:done], strict=False)], total - begun.steps, total):
-            totals = np.array(begun.sums)
-            for sums, batch in some:
-                totals += sums * sum(len(rows) for rows in batch)
-            begun = Begun(begun.steps + len(some), tuple(map(float, totals)), begun.seconds + a_step * len(some), begun.batches)
-            if begun.steps == total:
-                rows.append(self._end_epoch(session, begun))
-                begun = self._nothing
-        trainer._begun = begun if begun.steps else None
+        told = list(zip(self._sums, batches[:done], strict=False))
+        rows = self._count(session, told, time.perf_counter() - began)
         for i, row in enumerate(rows, epoch):  # when the trainer is at its boundary, whatever they meet
             if i > epoch:
                 self.callbacks.call("on_epoch_begin", self._told(i))
             self._tell_epoch(i, row)
+
+    def _count(self, session: Session, steps: list[Any], seconds: float) -> list[dict[str, float]]:
+        """Bring the trainer forward by steps that took so long, each its sums and its batch; the rows of the epochs that end with one."""
+        trainer, total, rows = self.trainer, self.plan.steps_per_epoch, []
+        begun = trainer._begun or self._nothing
+        a_step = seconds / max(len(steps), 1)
+        self._usual = a_step * total if steps else self._usual
+        for some in _cut(steps, total - begun.steps, total):
+            sums = np.array(begun.sums)
+            for means, batch in some:
+                sums += means * sum(len(shard) for shard in batch)
+            begun = Begun(begun.steps + len(some), tuple(map(float, sums)), begun.seconds + a_step * len(some), begun.batches)
+            if begun.steps == total:
+                rows.append(self._end_epoch(session, begun))
+                begun = self._nothing
+        trainer._begun = begun if begun.steps else None
+        return rows
 
     @property
     def _nothing(self) -> Begun:
@@ -183,6 +191,7 @@ class Loop:
             sums = session.evaluate(self.validation, state, self)
             row |= {f"val_{n}": float(v) / self.validation.samples for n, v in zip(names, sums, strict=True)}
         row |= {"seconds": done.seconds, "samples_per_second": self.plan.samples / done.seconds}
+        trainer._ledger.open(trainer._epochs_done, self.plan.samples)
         trainer._ledger.close(trainer._epochs_done)
         trainer._epochs_done, trainer._begun = trainer._epochs_done + 1, None
         self.history.add(row)
