@@ -67,6 +67,9 @@ class Reporter:
       1/3     0.5000*    0.25 s      5,748
     """
 
+    may_lag = True
+    """Whether it is enough to be told of an epoch a little later, so that short epochs may be run several at once."""
+
     def __init__(self, verbose: int = 1, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         if verbose not in (0, 1, 2):
             raise ArgumentError(f"verbose is 0 (silent), 1 (bar and table) or 2 (plain table), got {verbose!r}.")

@@ -179,7 +179,8 @@ class Loop:
     @property
     def _is_looked_at(self) -> bool:
         """Whether anything needs the state at the end of each epoch, or may stop there."""
-        return self.validation is not None or self.run is not None or not self.callbacks.may_lag
+        may_lag = self.callbacks.may_lag and getattr(self.reporter, "may_lag", False)
+        return self.validation is not None or self.run is not None or not may_lag
 
     def _end_epoch(self, session: Session, done: Begun) -> dict[str, float]:
         """Validate, and bring the trainer to the next epoch; what is told of this one."""

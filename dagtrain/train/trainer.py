@@ -170,7 +170,7 @@ class Trainer(Trained):
         verbose
             0 silent, 1 progress and table, 2 table.
         reporter
-            Takes the place of the console; see `dagtrain.report.Reporter`.
+            Takes the place of the console; see `dagtrain.report.Reporter`. Without its ``may_lag``, it is told of each epoch at its end.
         callbacks
             What is called on the way; see `dagtrain.train.callbacks`.
         checkpoint

@@ -82,7 +82,7 @@ def test_two_runs_at_once_while_a_worker_is_killed(client, train, wanted):
     assert found == [wanted()] * 2
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(180)
 def test_a_killed_driver_is_gone_on_with_by_another(machines, wanted, tmp_path):
     machines.scheduler()
     machines.worker()
@@ -94,7 +94,7 @@ def test_a_killed_driver_is_gone_on_with_by_another(machines, wanted, tmp_path):
     assert "went on from" in str(told["events"])
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(180)
 def test_a_killed_scheduler_is_an_error_that_says_how_to_go_on(machines, wanted, tmp_path):
     scheduler = machines.scheduler()
     machines.worker()

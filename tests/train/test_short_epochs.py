@@ -17,6 +17,12 @@ Y = (X.sum(1) > 0).astype("i8")
 STEPS = 4
 
 
+@pytest.fixture(autouse=True)
+def together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow this machine is just now."""
+    monkeypatch.setattr("dagtrain.train.loop._TOGETHER", 60.0)
+
+
 class Counted(InlineEngine):
     """Notes how many steps each call is of."""
 
@@ -113,7 +119,13 @@ def test_callbacks_see_every_moment_in_order(may_lag: bool) -> None:
     assert (max(engine.calls) > STEPS) == may_lag
 
 
-@pytest.mark.parametrize("looking", [{"validation_data": (X, Y)}, {"checkpoint": "run"}])
+class Silent:
+    """A reporter that does not say whether it may lag."""
+
+    start = step = epoch = finish = staticmethod(lambda *told: None)
+
+
+@pytest.mark.parametrize("looking", [{"validation_data": (X, Y)}, {"checkpoint": "run"}, {"reporter": Silent()}])
 def test_where_the_state_of_each_epoch_is_wanted_each_is_a_call(looking: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     trainer, engine = new()
@@ -144,6 +156,8 @@ def test_a_stop_among_epochs_that_are_run_together(apart: Any, stop_at: int) -> 
 
 def test_an_error_of_the_reporter_leaves_the_trainer_at_a_boundary(apart: Any) -> None:
     class Full:
+        may_lag = True
+
         def start(self, info: Any) -> None: ...
         def step(self, *info: Any) -> None: ...
         def finish(self, info: Any) -> None: ...

@@ -16,6 +16,7 @@ from dagtrain.cluster.lanes import Patience
 from dagtrain.cluster.lanes.hall import Hall
 from dagtrain.cluster.lanes.orders import Stopped
 from dagtrain.cluster.lanes.runner import LaneRunner
+from dagtrain.cluster.lanes.session import LanesSession
 from dagtrain.cluster.lanes.stretch import Stretch
 from dagtrain.data import BatchPlan
 from dagtrain.errors import ClusterError, ExecutionError, NotFiniteError
@@ -85,6 +86,26 @@ def test_killed_again_and_again(client, kill_at, plain):
     trainer.ledger().verify()
 
 
+def test_killed_among_epochs_that_are_run_together(client, kill_at, plain, monkeypatch):
+    calls, run = [], LanesSession.run
+
+    def noted(session, state, batches, *others):
+        calls.append(len(batches))
+        return run(session, state, batches, *others)
+
+    monkeypatch.setattr(LanesSession, "run", noted)
+    monkeypatch.setattr("dagtrain.train.loop._TOGETHER", 60.0)
+    mark = kill_at("update", 45)
+    trainer = plain.trainer(engine="lanes")
+    history = plain.fit(trainer, epochs=12)
+    assert os.path.exists(mark)
+    assert max(calls) > 6, "an epoch has six steps"
+    alone = plain.fit(plain.trainer(engine="inline"), epochs=12)
+    same_weights(history, alone)
+    assert trainer.ledger().epochs == list(range(4, 12))
+    assert all(trainer.ledger().complete(epoch) for epoch in trainer.ledger().epochs)
+
+
 def test_a_worker_killed_in_an_evaluation(client, kill_at, digits, mixed):
     mark = kill_at("score")
     history = mixed.fit(mixed.trainer(engine="lanes"), validation_data=digits[2:])
@@ -113,13 +134,13 @@ def test_a_worker_lost_while_the_lanes_are_set_up(threads, monkeypatch, plain):
 
 
 def test_a_worker_that_stops_without_a_word(client, settings, strike_at, plain, eventually):
-    settings(patience=Patience(most=2), silence=2)
+    settings(patience=Patience(most=2), silence=4)
     before = client.run(os.getpid)
     mark = strike_at("compute", 9, lambda: os.kill(os.getpid(), signal.SIGSTOP))
     history = plain.fit(plain.trainer(engine="lanes"))
     assert os.path.exists(mark)
     same_weights(history, plain.inline)
-    assert "silent for 2 s" in str(history.events)
+    assert "silent for 4 s" in str(history.events)
     eventually(lambda: len(before.keys() & client.scheduler_info(n_workers=-1)["workers"].keys()), 2)
     assert len(before.keys() & client.run(os.getpid).keys()) == 2, "the worker that stopped is gone"
 
@@ -127,7 +148,7 @@ def test_a_worker_that_stops_without_a_word(client, settings, strike_at, plain, 
 @pytest.mark.parametrize("moment", ["before a run begins", "when it ends"])
 def test_a_worker_that_stopped_is_not_waited_for(client, settings, plain, looking, moment):
     """Of what asks all workers, nothing waits until Dask itself takes the worker for lost, which is after five minutes."""
-    settings(silence=2)
+    settings(silence=4)
     pids = client.run(os.getpid)
     stopped = sorted(pids)[-1]
     if moment == "when it ends":
@@ -145,7 +166,7 @@ def test_a_worker_that_stopped_is_not_waited_for(client, settings, plain, lookin
 
 def test_a_worker_that_was_only_slow_is_started_again(cluster, client, settings, plain):
     """Told to close, it would have its nanny close, too: the cluster would have one worker fewer for ever."""
-    settings(silence=2)
+    settings(silence=4)
     pids = client.run(os.getpid)
     slow = sorted(pids)[-1]
 
