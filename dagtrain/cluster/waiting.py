@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from dask.task_spec import DataNode
 
+from dagtrain.data.compute import CLIENT
 from dagtrain.errors import ClusterError
 from dagtrain.graph.hooks import plug
 
@@ -65,7 +66,7 @@ def standing_of(keys: Sequence[Any], dask_scheduler: Any) -> tuple[int, list[tup
 
 
 def client_in_use(futures: Sequence[Any] = ()) -> Any:
-    """The client of futures, else the one by which Dask computes just now; None where it computes in this process."""
+    """The client of futures, else the one that was asked for or by which Dask computes just now; None where it computes in this process."""
     import sys
 
     if "distributed" not in sys.modules:
@@ -73,7 +74,9 @@ def client_in_use(futures: Sequence[Any] = ()) -> Any:
     import dask
     from distributed import Client
 
-    found = futures[0].client if futures else getattr(dask.base.get_scheduler(), "__self__", None)
+    found = futures[0].client if futures else CLIENT.get()
+    if found is None:
+        found = getattr(dask.base.get_scheduler(), "__self__", None)
     if not isinstance(found, Client):
         return None
     if found.asynchronous:

@@ -8,15 +8,29 @@ A cluster is reached through a hook: this folder knows none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from dagtrain.graph import hooks
 
-__all__ = ["Key", "block_key", "compute", "futures_in", "is_delayed", "is_future", "shared_graph", "task_nodes"]
+__all__ = ["CLIENT", "Key", "block_key", "compute", "computed_by", "futures_in", "is_delayed", "is_future", "shared_graph", "task_nodes"]
 
 Key = Any
 Graph = dict[Key, Any]
+CLIENT: ContextVar[Any] = ContextVar("CLIENT", default=None)
+"""The client that was asked for; None leaves it to the one that is in use."""
+
+
+@contextmanager
+def computed_by(client: Any) -> Iterator[None]:
+    """Have this client compute what is computed meanwhile in this thread. Dask itself, and other threads, know nothing of it."""
+    token = CLIENT.set(client)
+    try:
+        yield
+    finally:
+        CLIENT.reset(token)
 
 
 def compute(graph: Graph, keys: Sequence[Key], futures: Sequence[Any] = ()) -> list[Any]:

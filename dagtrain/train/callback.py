@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from dagtrain.errors import ArgumentError, UnknownNameError
 
-__all__ = ["Callback", "Callbacks", "Monitor"]
+__all__ = ["Callback", "Callbacks", "Monitor", "may_lag"]
 
 Logs = Mapping[str, float]
 Mode = Literal["auto", "min", "max"]
@@ -32,8 +32,9 @@ class Callback:
     quantities
         What there is to monitor (``loss``, metrics, and the same with ``val_``), and whether more of it is better.
     may_lag
-        Whether it is enough to be told of an epoch a little later: it neither stops training at the end of one, nor changes anything
-        there, nor wants the state of then. A class that says so lets short epochs be run several at once.
+        Whether it is enough to be told of an epoch, of its beginning too, a little after its steps: it neither stops training at the end
+        of one, nor changes anything there, nor wants the state of then. A class that says so lets short epochs be run several at once;
+        it does not speak for those that derive from it.
 
     Examples
     --------
@@ -168,7 +169,7 @@ class Callbacks:
     @property
     def may_lag(self) -> bool:
         """Whether it is enough for all of them to be told of an epoch later."""
-        return all(c.may_lag for c in self._all)
+        return all(map(may_lag, self._all))
 
     def call(self, moment: str, *args: Any) -> None:
         """Pass a moment on."""
@@ -181,3 +182,9 @@ class Callbacks:
                 error.add_note(f"Raised by {type(callback).__name__}.{moment}; the trainer keeps what it had learnt until then.")
                 self.error = error
                 self._stop(f"{type(callback).__name__} failed: {type(error).__name__}")
+
+
+def may_lag(listener: Any) -> bool:
+    """Whether a callback or reporter says so by itself, or its very class does: one that derives from such a class may do more."""
+    told = vars(listener) if hasattr(listener, "__dict__") else {}
+    return bool(told.get("may_lag", vars(type(listener)).get("may_lag", False)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from dagtrain.train.inline import StepRunner
 from dagtrain.train.state import State
 from dagtrain.train.step import Program, evaluation_pieces
 
-__all__ = ["Engine", "InlineEngine", "Session", "Unwatched", "Watch", "choose_engine", "in_use"]
+__all__ = ["Engine", "InlineEngine", "Session", "Unwatched", "Watch", "choose_engine"]
 
 Array = np.ndarray[Any, Any]
 
@@ -175,11 +175,6 @@ def add_in_order(parts: Sequence[Array]) -> Array:
     for more in parts[1:]:
         total = total + more
     return total
-
-
-def in_use(client: Any) -> AbstractContextManager[Any]:
-    """What Dask computes meanwhile, in this thread, is computed by this client; None leaves it to the one that is in use anyway."""
-    return nullcontext() if client is None else client.as_current()
 
 
 def choose_engine(name: str | Engine, threads: int | None, client: Any) -> Engine:

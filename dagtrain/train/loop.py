@@ -23,7 +23,7 @@ import numpy as np
 
 from dagtrain.data import BatchPlan
 from dagtrain.errors import NotFiniteError
-from dagtrain.train.callback import Callbacks
+from dagtrain.train.callback import Callbacks, may_lag
 from dagtrain.train.checkpoint import batches_of
 from dagtrain.train.diagnose import explain_not_finite
 from dagtrain.train.engines import Session
@@ -40,7 +40,9 @@ __all__ = ["Loop"]
 
 Array = np.ndarray[Any, Any]
 _TOGETHER = 1.0
-"""Seconds of epochs that are run in one call."""
+"""Seconds of epochs that are run in one call, at most."""
+_ROWS = 1 << 20
+"""Samples of them, at most: the numbers of all are held."""
 
 
 @dataclass
@@ -81,6 +83,8 @@ class Loop:
     _usual: float = float("inf")
     """Seconds that the steps of an epoch took the last time."""
     _ahead: tuple[int, list[Any]] = (-1, [])
+    _apart: bool = False
+    """Whether each epoch is run by itself from now on."""
     _page: int = 0
     """The epoch that the ledger was opened for."""
 
@@ -129,22 +133,33 @@ class Loop:
                 if not (np.isfinite(after.parameters).all() and np.isfinite(after.statistics).all()):
                     raise NotFiniteError("the last step made a parameter NaN or infinite")
         except NotFiniteError:
+            if len(batches) > total:  # the epochs before the one that broke count: they are run again, each by itself
+                self._apart, self._ahead = True, (-1, [])
+                return
             raise explain_not_finite(self.program, self.source, state, batches) from None
         finally:
             self.in_steps = False
-        trainer._state = after
         # Steps that were told and are not in the state do not count.
         told = list(zip(self._sums, batches[:done], strict=False))
-        rows = self._count(session, told, time.perf_counter() - began)
+        ends, left = self._count(begun, told, time.perf_counter() - began)
+        if self._is_looked_at:
+            trainer._state, trainer._begun = after, ends[0] if ends else left
+            rows = [self._end_epoch(session, end) for end in ends]
+        else:
+            with self.stopping.undisturbed():
+                trainer._state = after
+                rows = [self._end_epoch(session, end) for end in ends]
+                trainer._begun = left
         for i, row in enumerate(rows, epoch):  # when the trainer is at its boundary, whatever they meet
             if i > epoch:
                 self.callbacks.call("on_epoch_begin", self._told(i))
             self._tell_epoch(i, row)
+        if rows and left is not None:
+            self.callbacks.call("on_epoch_begin", self._told(epoch + len(rows)))
 
-    def _count(self, session: Session, steps: list[Any], seconds: float) -> list[dict[str, float]]:
-        """Bring the trainer forward by steps that took so long, each its sums and its batch; the rows of the epochs that end with one."""
-        trainer, total, rows = self.trainer, self.plan.steps_per_epoch, []
-        begun = trainer._begun or self._nothing
+    def _count(self, begun: Begun, steps: list[Any], seconds: float) -> tuple[list[Begun], Begun | None]:
+        """The epochs that end within steps that took so long, each its sums and its batch, and the one that is left under way."""
+        total, ends = self.plan.steps_per_epoch, []
         a_step = seconds / max(len(steps), 1)
         self._usual = a_step * total if steps else self._usual
         for some in _cut(steps, total - begun.steps, total):
@@ -153,10 +168,9 @@ class Loop:
                 sums += means * sum(len(shard) for shard in batch)
             begun = Begun(begun.steps + len(some), tuple(map(float, sums)), begun.seconds + a_step * len(some), begun.batches)
             if begun.steps == total:
-                rows.append(self._end_epoch(session, begun))
+                ends.append(begun)
                 begun = self._nothing
-        trainer._begun = begun if begun.steps else None
-        return rows
+        return ends, begun if begun.steps else None
 
     @property
     def _nothing(self) -> Begun:
@@ -169,7 +183,7 @@ class Loop:
         """
         if first == 0 and self._ahead[0] == epoch:
             return self._ahead[1]
-        together = 1 if self._is_looked_at else max(1, int(min(_TOGETHER / self._usual, self._end)))
+        together = 1 if self._is_looked_at else max(1, int(min(_TOGETHER / self._usual, _ROWS / self.plan.samples)))
         last = min(epoch + together, self._end)
         found = [self.plan.step(e, i) for e in range(epoch, last) for i in range(first if e == epoch else 0, self.plan.steps_per_epoch)]
         if first == 0:
@@ -179,8 +193,8 @@ class Loop:
     @property
     def _is_looked_at(self) -> bool:
         """Whether anything needs the state at the end of each epoch, or may stop there."""
-        may_lag = self.callbacks.may_lag and getattr(self.reporter, "may_lag", False)
-        return self.validation is not None or self.run is not None or not may_lag
+        wanted = self.validation is not None or self.run is not None or self._apart
+        return wanted or not (self.callbacks.may_lag and may_lag(self.reporter))
 
     def _end_epoch(self, session: Session, done: Begun) -> dict[str, float]:
         """Validate, and bring the trainer to the next epoch; what is told of this one."""
@@ -192,11 +206,12 @@ class Loop:
             sums = session.evaluate(self.validation, state, self)
             row |= {f"val_{n}": float(v) / self.validation.samples for n, v in zip(names, sums, strict=True)}
         row |= {"seconds": done.seconds, "samples_per_second": self.plan.samples / done.seconds}
-        trainer._ledger.open(trainer._epochs_done, self.plan.samples)
-        trainer._ledger.close(trainer._epochs_done)
-        trainer._epochs_done, trainer._begun = trainer._epochs_done + 1, None
-        self.history.add(row)
-        trainer._record.add(row)
+        with self.stopping.undisturbed():
+            trainer._ledger.open(trainer._epochs_done, self.plan.samples)
+            trainer._ledger.close(trainer._epochs_done)
+            trainer._epochs_done, trainer._begun = trainer._epochs_done + 1, None
+            self.history.add(row)
+            trainer._record.add(row)
         return row
 
     def _tell_epoch(self, epoch: int, row: dict[str, float]) -> None:

@@ -18,11 +18,33 @@ class Stopping:
 
     def __init__(self) -> None:
         self.reason: str | None = None
+        self._undisturbed = 0
+        self._again = False
 
     def ask(self, reason: str) -> None:
         """Ask for it."""
         if self.reason is None:
             self.reason = reason
+
+    def interrupt(self) -> None:
+        """A Ctrl-C: the second one raises KeyboardInterrupt."""
+        if self.reason != INTERRUPTED:
+            self.reason = INTERRUPTED
+        elif self._undisturbed:
+            self._again = True
+        else:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """No Ctrl-C raises in here; one that would have does so at the end."""
+        self._undisturbed += 1
+        try:
+            yield
+        finally:
+            self._undisturbed -= 1
+        if self._again and not self._undisturbed:
+            raise KeyboardInterrupt
 
 
 @contextmanager
@@ -38,9 +60,7 @@ def interruptible(stopping: Stopping) -> Iterator[None]:
 
     def handle(number: int, frame: Any) -> None:
         # Nothing is written here: the signal may have come in the midst of a write to the same stream.
-        if stopping.reason == INTERRUPTED:
-            raise KeyboardInterrupt
-        stopping.reason = INTERRUPTED
+        stopping.interrupt()
 
     signal.signal(signal.SIGINT, handle)
     try:

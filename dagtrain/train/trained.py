@@ -13,11 +13,12 @@ import numpy as np
 
 from dagtrain.data import BatchPlan, open_source
 from dagtrain.data.batches import whole
+from dagtrain.data.compute import computed_by
 from dagtrain.data.source import lies_elsewhere
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Graph, Spec, hooks
 from dagtrain.train.checkpoint import Checkpoint, describe_run, refuse_not_finite, write
-from dagtrain.train.engines import Unwatched, choose_engine, in_use
+from dagtrain.train.engines import Unwatched, choose_engine
 from dagtrain.train.history import History
 from dagtrain.train.ledger import Ledger
 from dagtrain.train.manifest import Manifest
@@ -63,7 +64,7 @@ class Trained:
         """Loss and metrics on other data, as means over its samples."""
         program, state = self._trained("evaluate")
         engine = choose_engine(self.engine, self.threads, self.client)
-        with in_use(self._client(engine)):
+        with computed_by(self._client):
             source = open_rows(self._objective, x, y)
             check_alike(program, source)
             with engine.session(program, source) as session:
@@ -83,7 +84,7 @@ class Trained:
         """
         program, state = self._trained("predict")
         batch_size = whole("batch_size", batch_size, 1)
-        with in_use(self._client(self.engine)):
+        with computed_by(self._client):
             if lies_elsewhere(x):
                 return Predictor(program, state, batch_size).lazily(x)
             source = open_source(x, None, targets=None)
@@ -105,10 +106,10 @@ class Trained:
         refuse_not_finite(manifest, state)
         write(open_store(path), manifest, state)
 
-    def _client(self, engine: Any) -> Any:
-        """The client by which data is looked at: the one that was given, with the engine or to the trainer."""
-        found = getattr(engine, "client", None)
-        return self.client if found is None else found
+    @property
+    def _client(self) -> Any:
+        """The client that was given, to the trainer or with its engine: it computes the data, too."""
+        return getattr(self.engine, "client", None) if self.client is None else self.client
 
     # ---- what can be looked at
 

@@ -18,12 +18,13 @@ import numpy as np
 from dagtrain import optim
 from dagtrain.data import BatchPlan
 from dagtrain.data.batches import check_shuffle, whole
+from dagtrain.data.compute import computed_by
 from dagtrain.errors import ArgumentError, UnknownNameError
 from dagtrain.graph import Spec
 from dagtrain.plan.blas import blas_description
 from dagtrain.train.callback import Callback, Callbacks
 from dagtrain.train.checkpoint import batches_of
-from dagtrain.train.engines import Engine, choose_engine, in_use
+from dagtrain.train.engines import Engine, choose_engine
 from dagtrain.train.history import History
 from dagtrain.train.loop import Loop
 from dagtrain.train.objective import CostObjective, ModelObjective, Objective
@@ -207,12 +208,11 @@ class Trainer(Trained):
         whole("batch_size", batch_size, 1)
         BatchPlan(batch_size, batch_size, self.shards, self.seed)  # a full batch can be cut: seen before data is opened
         run = None if checkpoint is None else Run(checkpoint, keep)
-        client = self._client(engine)
-        with in_use(client):
+        with computed_by(self._client):
             source = open_rows(self._objective, x, y)
         plan = BatchPlan(source.samples, batch_size, self.shards, self.seed, shuffle, source.sizes)
         program = self._prepare(source)
-        with in_use(client):
+        with computed_by(self._client):
             validation = None if validation_data is None else self._open_validation(validation_data, program)
         # Whatever the user's functions get wrong is an error here and not in the midst of training.
         program.for_workers(sorted({len(s) for i in {0, plan.steps_per_epoch - 1} for s in plan.step(0, i) if len(s)}))
@@ -240,7 +240,7 @@ class Trainer(Trained):
             with (
                 closing(reporter),
                 interruptible(stopping),
-                in_use(client),
+                computed_by(self._client),
                 engine.session(program, source) as session,
                 run or nullcontext(),
             ):

@@ -8,6 +8,8 @@ import dask.array as da
 import numpy as np
 import pytest
 
+import dagtrain as dt
+
 distributed = pytest.importorskip("distributed")
 
 
@@ -80,13 +82,15 @@ def test_a_client_that_is_given_computes_whatever_the_current_one_is(cluster, di
         (tmp_path / str(os.getpid())).touch()
         return block
 
-    arrays = (digits.x, digits.y, digits.x_validation)
+    seen, arrays = [], (digits.x, digits.y, digits.x_validation)
     x, y, held = (da.from_array(a, chunks=(200, *a.shape[1:])).map_blocks(noted, meta=a[:0]) for a in arrays)
     with distributed.Client(cluster, set_as_default=False) as client:
         here = {*client.run(os.getpid).values()}
         trainer = plain.trainer(engine="lanes", client=client)
-        trainer.fit(x, y, epochs=1, batch_size=256, verbose=0, validation_data=(held, digits.y_validation))
+        looking = dt.callbacks.LambdaCallback(on_epoch_end=lambda *told: seen.append(dask.config.get("scheduler", None)))
+        trainer.fit(x, y, epochs=1, batch_size=256, verbose=0, validation_data=(held, digits.y_validation), callbacks=[looking])
         trainer.evaluate(held, digits.y_validation)
         found = client.compute(trainer.predict(held)).result()
     assert found.shape == (len(digits.y_validation), 10)
     assert {int(path.name) for path in tmp_path.iterdir()} <= here
+    assert seen == [None], "other threads of this process compute where they did"

@@ -143,7 +143,9 @@ def test_a_file_of_the_history_has_every_epoch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stop_at", [STEPS, STEPS + 1, 3 * STEPS - 1, 3 * STEPS, 4 * STEPS + 2])
 def test_a_stop_among_epochs_that_are_run_together(apart: Any, stop_at: int) -> None:
     trainer, _ = new()
-    history = fit(trainer, 20, callbacks=[Steps(True, stop_at)])
+    seen = Steps(True, stop_at)
+    history = fit(trainer, 20, callbacks=[seen])
+    assert len([epoch for moment, epoch in seen.epochs if moment == "begin"]) == -(-stop_at // STEPS)
     assert trainer._state is not None
     assert (trainer._state.step, history.epochs, history.stopped) == (stop_at, stop_at // STEPS, "enough")
     assert (0 if trainer._begun is None else trainer._begun.steps) == stop_at % STEPS
@@ -175,12 +177,53 @@ def test_an_error_of_the_reporter_leaves_the_trainer_at_a_boundary(apart: Any) -
     assert bits(trainer)[0] == apart[0]
 
 
-def test_what_turns_infinite_leaves_the_trainer_where_the_call_began() -> None:
-    trainer, _ = new(dt.optim.sgd(lambda step: 0.1 + 1e39 * (step >= 5 * STEPS)))
+def test_epochs_before_one_that_turns_infinite_count() -> None:
+    """They are run again, each by itself."""
+    trainer, engine = new(dt.optim.sgd(lambda step: 0.1 + 1e39 * (step >= 9 * STEPS + 1)))
     with pytest.raises(NotFiniteError):
         fit(trainer, 20)
-    done = trainer._epochs_done
-    assert (0 if trainer._state is None else trainer._state.step) == done * STEPS
-    assert trainer.history.epochs == done
-    assert trainer._begun is None
+    assert trainer._state is not None
+    assert max(engine.calls) > STEPS
+    assert (trainer._epochs_done, trainer._record.epochs, trainer._state.step) == (9, 9, 9 * STEPS)
+    trainer.ledger().verify()
+
+
+def test_who_derives_from_what_may_lag_need_not() -> None:
+    class Impatient(dt.callbacks.TimeLimit):
+        def on_epoch_end(self, epoch: int, logs: Any) -> None:
+            if epoch == 5:
+                self.trainer.stop("enough")
+
+    trainer, _ = new()
+    assert fit(trainer, 20, callbacks=[Impatient(60)]).epochs == 6
+
+
+def test_many_samples_are_not_held_for_many_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dagtrain.train.loop._ROWS", 3 * len(X))
+    trainer, engine = new()
+    fit(trainer, 20)
+    assert max(engine.calls) == 3 * STEPS
+
+
+def test_ctrl_c_twice_leaves_the_trainer_at_a_boundary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the second one comes."""
+    from dagtrain.train.stopping import Stopping
+
+    stopping: list[Stopping] = []
+    monkeypatch.setattr(Stopping, "__init__", lambda self, before=Stopping.__init__: (before(self), stopping.append(self))[0])
+    trainer, _ = new()
+    close = type(trainer._ledger).close
+
+    def twice(ledger: Any, epoch: int) -> None:
+        close(ledger, epoch)
+        if epoch == 4:
+            stopping[-1].interrupt()
+            stopping[-1].interrupt()
+
+    monkeypatch.setattr(type(trainer._ledger), "close", twice)
+    with pytest.raises(KeyboardInterrupt):
+        fit(trainer, 20)
+    assert trainer._state is not None
+    assert trainer._state.step == trainer._epochs_done * STEPS == trainer._record.epochs * STEPS
+    assert trainer._epochs_done > 4
     trainer.ledger().verify()

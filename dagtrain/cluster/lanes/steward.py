@@ -230,11 +230,13 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         """
         address = worker.address
         logger.warning("Worker %s does not answer: it is removed.", address)
-        if worker.nanny:
-            await self._restart(worker.nanny)
-        if self.scheduler.workers.get(address) is worker:
-            await self.scheduler.remove_worker(address, stimulus_id=f"dagtrain-silent-{time.time()}")
-        self._going.discard(address)
+        try:
+            if worker.nanny:
+                await self._restart(worker.nanny)
+            if self.scheduler.workers.get(address) is worker:
+                await self.scheduler.remove_worker(address, stimulus_id=f"dagtrain-silent-{time.time()}")
+        finally:  # who is still there is tried again at the next glance
+            self._going.discard(address)
 
     def _background(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -249,6 +251,6 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         self._note(run, {"worker": a, "gang": -1, "lane": -1, "kind": "probe", "pair": [a, b], "reached": reached})
 
     async def _restart(self, nanny: str) -> None:
-        with contextlib.suppress(OSError, TimeoutError):  # a nanny that is gone too
+        with contextlib.suppress(Exception):  # it is gone too, or at odds with its process: the worker is removed all the same
             async with rpc(nanny, connection_args=self.scheduler.connection_args) as there:
                 await asyncio.wait_for(there.kill(timeout=_KILL, reason="dagtrain: the worker was silent"), _RESTART)
