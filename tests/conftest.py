@@ -1,7 +1,19 @@
-"""What all tests share: every graph that any pass makes is checked the moment it is there."""
+"""What all tests share: every graph is checked as soon as it is made, and each test says what it costs.
+
+=========== ============================================================ ========================= ==============
+mark        test                                                         scripts/test              scripts/soak
+=========== ============================================================ ========================= ==============
+`cluster`   starts a cluster, or uses a fixture that does                yes, not with ``--fast``  if `fault`
+`fault`     kills processes, cuts networks; is run again if it fails     yes, not with ``--fast``  yes
+`long`      takes long, or has a long form (fixture `thorough`)          no, or in its short form  yes, in full
+=========== ============================================================ ========================= ==============
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,11 +21,50 @@ import pytest
 from dagtrain.graph import Graph
 from dagtrain.transform import verify
 
+HERE = Path(__file__).parent
 LARGEST_CHECKED = 3000
+CLUSTERS = {"client", "cluster", "encrypted", "hosts", "machines"}
+"""Fixtures that start a cluster."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--faults", choices=("short", "full"), default="short", help="how long the tests of faults may take")
+    parser.addoption("--long", action="store_true", help="run the long tests too, and the long forms of those that have one")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest's own choice by `-m`
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & CLUSTERS:
+            item.add_marker("cluster")
+        if HERE / "faults" in item.path.parents:
+            item.add_marker("fault")
+        if item.get_closest_marker("fault"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+        if "thorough" in fixtures and config.getoption("--long"):
+            item.add_marker("long")
+    if not config.getoption("--long"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test that starts a cluster and is not marked so fails: it would be run by ``scripts/test --fast``."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "distributed" in sys.modules and not any(map(item.get_closest_marker, ("cluster", "fault"))):
+
+            def refuse(*args: Any, **kwargs: Any) -> None:
+                pytest.fail("This test starts a cluster: mark it by @pytest.mark.cluster, or name its fixture in tests/conftest.py.")
+
+            patch.setattr(sys.modules["distributed"].LocalCluster, "__init__", refuse)
+        return (yield)
+
+
+@pytest.fixture(scope="session")
+def thorough(request: pytest.FixtureRequest) -> bool:
+    """Whether there is time for the long form."""
+    return bool(request.config.getoption("--long"))
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """scripts/run and scripts/test on a machine of stand-ins: a `python3` that notes what it is asked to do."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ALL = "python -m pytest --quiet -rs --numprocesses 2 --dist worksteal"
+ALL = "--quiet -rs --rerun-show-tracebacks --numprocesses 2 --dist worksteal"
+FAST = "-m not cluster and not fault"
 
 # Answers the version check by $OLD, `-m venv` by a copy of itself, `-m pip install` by $BROKEN, and notes what was installed or run.
 PYTHON = """#!/bin/bash
@@ -16,7 +18,7 @@ case "$*" in
   "-m pip --version") ;;
   "-m venv --clear "*) mkdir -p "$4/bin" && cp "$0" "$4/bin/python" && cp "$0" "$4/bin/dagtrain" ;;
   "-m pip install "*) echo "install ${@: -1}" >> "$LOG"; exit "${BROKEN:-0}" ;;
-  *) echo "$(basename "$0") $*" >> "$LOG" ;;
+  *) echo "$(basename "$0") $*" >> "$LOG"; exit "${FAILED:-0}" ;;
 esac
 """
 
@@ -53,11 +55,19 @@ def test_first_run_installs_then_trains(machine):
 def test_options_are_passed_on(machine):
     assert machine("run", "--epochs", "3")[2][-1] == "dagtrain train digits --workers 2 --epochs 3"
     assert machine("test", "-k", "two words")[2][-1] == "python -m pytest -k two words"
+    assert machine("test", "--fast", "tests/ops")[2][-1] == f"python -m pytest {FAST} tests/ops"
+
+
+def test_cost_is_told_and_the_exit_code_is_that_of_pytest(machine):
+    code, message, notes = machine("test", "--fast", FAILED="7")
+    assert code == 7
+    assert re.search(r"^CPU seconds of all processes: \d+\.\d+ of the user, \d", message, re.MULTILINE)
+    assert notes[-1] == f"python -m pytest {FAST} {ALL}"
 
 
 def test_second_run_installs_nothing(machine):
     machine("test")
-    assert machine("test")[2] == [ALL]
+    assert machine("test")[2] == [f"python -m pytest {ALL}"]
 
 
 @pytest.mark.parametrize("file", ["pyproject.toml", "dagtrain/_version.py"])
@@ -72,7 +82,7 @@ def test_failed_installation_ends_the_script_and_is_repeated(machine):
     code, _, notes = machine("test", BROKEN="1")
     assert code != 0
     assert notes == ["install PROJECT[dev]"]
-    assert machine("test")[2] == ["install PROJECT[dev]", ALL]
+    assert machine("test")[2] == ["install PROJECT[dev]", f"python -m pytest {ALL}"]
 
 
 def test_old_python_is_refused_with_a_reason(machine):

@@ -1,6 +1,6 @@
 """Faults on whole machines: processes that are killed from outside, and hosts that lose each other.
 
-The short form of these tests is part of every run; ``--faults full``, which scripts/soak sets, repeats them more often and longer.
+The short form of these tests is part of every run; ``--long``, which scripts/soak sets, repeats them more often and longer.
 """
 
 from __future__ import annotations
@@ -28,12 +28,6 @@ SECONDS = 60
 """For anything to come about."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.fault)
-
-
 def load() -> ModuleType:
     spec = importlib.util.spec_from_file_location("dagtrain_tests_driver", HERE / "driver.py")
     assert spec is not None
@@ -41,12 +35,6 @@ def load() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture(scope="session")
-def thorough(request: pytest.FixtureRequest) -> bool:
-    """Whether there is time for the long form."""
-    return bool(request.config.getoption("--faults") == "full")
 
 
 @pytest.fixture(scope="session")
