@@ -46,7 +46,7 @@ class Dagtrain:
         self.first.parameters = self.program.layout.pack(first)
 
     def reset(self) -> None:
-        self.runner.load(self.first)
+        self.runner.state.assign(self.first)
 
     def run(self, first: int, count: int) -> float:
         batches, step = self.batches, self.runner.step

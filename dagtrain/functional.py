@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.errors import ArgumentError, GradientError, NotScalarError, UnknownNameError, UnsupportedError
+from dagtrain.arguments import one_of
+from dagtrain.errors import ArgumentError, GradientError, NotScalarError, UnsupportedError
 from dagtrain.graph import Graph, Spec, Tensor, rebuild
 from dagtrain.graph import input as new_input
 from dagtrain.ops import as_tensor
@@ -33,8 +34,7 @@ _KEPT = 64
 
 def differentiate(cost: Tensor, targets: Sequence[Tensor], unconnected: str = "error") -> tuple[Tensor, list[Tensor]]:
     """The cost in its stable form, and its derivatives by the targets."""
-    if unconnected not in ("error", "zero"):
-        raise UnknownNameError.of("way with unconnected targets", unconnected, ("error", "zero"))
+    one_of("way with unconnected targets", unconnected, ("error", "zero"))
     stable = stabilise(Graph.of(cost), keep=targets).outputs["output"] if cost.inputs else cost
     return stable, gradient(stable, targets, unconnected=unconnected)
 

@@ -15,11 +15,11 @@ import dagtrain
 PACKAGE = Path(dagtrain.__file__).parent
 
 # The spine, from the top down: each may import those before it.
-SPINE = ["errors", "graph", "ops", "face", "trace", "transform", "plan", "functional", "tasks", "draw"]
+SPINE = ["errors", "arguments", "registry", "graph", "ops", "face", "trace", "transform", "plan", "functional", "tasks", "draw"]
 ALLOWED: dict[str, set[str]] = {name: set(SPINE[:i]) for i, name in enumerate(SPINE)}
 ALLOWED["_version"] = set()
-ALLOWED["nn"] = ALLOWED["optim"] = {"errors", "graph", "ops", "face", "trace"}
-ALLOWED["data"] = {"errors", "graph"}
+ALLOWED["nn"] = ALLOWED["optim"] = {"errors", "arguments", "registry", "graph", "ops", "face", "trace"}
+ALLOWED["data"] = {"errors", "arguments", "graph"}
 ALLOWED["report"] = {"errors"}
 ALLOWED["train"] = {*SPINE, "nn", "optim", "data", "report", "_version"}
 ALLOWED["cluster"] = {*ALLOWED["train"], "train"}

@@ -18,13 +18,12 @@ from typing import Any, NoReturn
 import numpy as np
 
 from dagtrain.errors import ArgumentError, GraphError
-from dagtrain.graph import LEAVES, Graph, Tensor, array, constant
+from dagtrain.graph import LEAVES, Array, Graph, Tensor, array, constant
 from dagtrain.graph.origin import Origin, located
 from dagtrain.ops import OPS, elementwise, reduce, softmax, special
 
 __all__ = ["FUNCTIONS", "Expression", "parse", "parse_value"]
 
-Array = np.ndarray[Any, Any]
 OPERATORS: dict[type[ast.AST], str] = {
     ast.Add: "add",
     ast.Sub: "subtract",

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from dagtrain.errors import ArgumentError
+from dagtrain.report.table import plural
 
 __all__ = ["plan_scale", "report"]
 
@@ -151,7 +152,7 @@ def _about(work: Any, per_host: int) -> str:
     from dagtrain.draw.text import bytes_text
     from dagtrain.train.update import blocks_of
 
-    owners, hosts = len(blocks_of(work.parameters, work.block)), f"{per_host} worker{'' if per_host == 1 else 's'} a host"
+    owners, hosts = len(blocks_of(work.parameters, work.block)), f"{plural(per_host, 'worker')} a host"
     size, update = bytes_text(work.parameters * work.itemsize), work.update * work.parameters * 1e3
     lines = [
         f"{work.parameters:,} parameters ({size}), {work.batch:,} samples a step in {work.shards:,} shards, {hosts}.",

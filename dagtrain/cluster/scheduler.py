@@ -15,20 +15,21 @@ from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
 from dask.task_spec import DataNode, Task, TaskRef
 
+from dagtrain.data.pick import gather_plan
+from dagtrain.draw import TaskRecord
 from dagtrain.errors import ClusterError, DagtrainError
+from dagtrain.graph import Array
 from dagtrain.graph.hooks import plug
-from dagtrain.plan.blas import one_blas_thread
 from dagtrain.train.engines import Session, Watch, add_in_order
-from dagtrain.train.graph import Pick, Stepped, TaskRecord, assemble, begin_task, pick, step_tasks
+from dagtrain.train.evaluation import score_task
+from dagtrain.train.graph import Stepped, begin_task, step_tasks
 from dagtrain.train.state import State
-from dagtrain.train.step import Program, Scorer, evaluation_pieces
+from dagtrain.train.step import Program, evaluation_pieces
 
 __all__ = ["ClusterSession", "SchedulerEngine", "dashboard_link"]
 
-Array = np.ndarray[Any, Any]
 STEPS = 32
 """Steps in one submission: enough to hide its cost, few enough for progress to be seen."""
 SEGMENT = 192
@@ -289,17 +290,17 @@ class ClusterSession:
     def evaluate(self, source: Any, state: State, watch: Watch) -> Array:
         """See `Session.evaluate`."""
         data, sizes = self._data(source), source.sizes
-        pieces = [np.arange(p.start, p.stop) for p in evaluation_pieces(source.samples)]
-        scorer = self.program.for_evaluation([len(p) for p in pieces])
+        pieces = evaluation_pieces(source.samples)
+        scorer = self.program.for_evaluation(source.samples)
         for repeat in range(REPEATS + 1):
             token = f"{self.run_id}-{self.segment}"
             try:
                 scorer_key, state_key = self._program(f"scorer-{data[0][0]}", scorer), self._value("scored", state)
                 tasks: dict[Any, Task] = {}
-                for i, rows in enumerate(pieces):
-                    wanted, picks = pick(rows, sizes)
+                for i, piece in enumerate(pieces):
+                    picks = gather_plan(piece, sizes)
                     key = (f"evaluate-{token}", i)
-                    held = (TaskRef(data[p]) for p in wanted)
+                    held = (TaskRef(data[p.partition]) for p in picks)
                     tasks[key] = Task(key, score_task, TaskRef(scorer_key), TaskRef(state_key), DataNode(None, picks), *held)
                 total = f"evaluated-{token}"
                 tasks[total] = Task(total, total_task, *map(TaskRef, tasks))
@@ -360,12 +361,6 @@ def standing(key: Any, dask_scheduler: Any) -> tuple[int, list[tuple[str, str]],
 def sums_task(after: Stepped) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
     """The part of a submission's result that the client looks at."""
     return after.sums, after.used
-
-
-def score_task(scorer: Scorer, state: State, picks: Sequence[Pick], *partitions: tuple[Array, Array | None]) -> Array:
-    """Sums of loss and metrics over some rows, put together from the partitions that hold them."""
-    with one_blas_thread(), np.errstate(all="ignore"):
-        return scorer.score(state, *assemble(picks, partitions))
 
 
 def total_task(*parts: Array) -> Array:

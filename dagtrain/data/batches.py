@@ -17,12 +17,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from dagtrain import arguments
+from dagtrain.arguments import one_of, whole
 from dagtrain.data.local import LocalOrder
-from dagtrain.errors import ArgumentError, DataError, UnknownNameError
+from dagtrain.data.pick import Indices
+from dagtrain.errors import ArgumentError, DataError
 
 __all__ = ["SHUFFLES", "BatchPlan", "auto_shards", "check_shuffle", "epoch_order"]
 
-Indices = np.ndarray[Any, np.dtype[np.intp]]
 
 SHUFFLES = ("global", "local", "none")
 """Orders of the samples: drawn over all of them, drawn within what each shard owns, or as they come."""
@@ -33,20 +35,11 @@ _SPLIT_MOST, _SPLIT_LEAST = 8, 32
 _WIDE_MOST, _WIDE_LEAST = 64, 256
 
 
-def whole(name: str, value: object, least: int) -> int:
-    """Check that an argument is a whole number, and not below the least allowed."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ArgumentError(f"{name} is a whole number from {least} up, got {value!r}.")
-    return int(value)
-
-
 def check_shuffle(shuffle: object) -> str:
     """The name of an order; True is "global" and False is "none"."""
     if isinstance(shuffle, bool):
         return "global" if shuffle else "none"
-    if not isinstance(shuffle, str) or shuffle not in SHUFFLES:
-        raise UnknownNameError.of("shuffle (besides True and False)", shuffle, SHUFFLES)
-    return shuffle
+    return one_of("shuffle (besides True and False)", shuffle, SHUFFLES)
 
 
 def auto_shards(batch_size: int) -> int:
@@ -65,7 +58,7 @@ def auto_shards(batch_size: int) -> int:
     >>> [auto_shards(n) for n in (1, 32, 64, 128, 256, 2048, 4096, 100_000)]
     [1, 1, 2, 4, 8, 8, 16, 64]
     """
-    size = whole("batch_size", batch_size, 1)
+    size = whole("batch_size", batch_size)
     most = max(1, min(_SPLIT_MOST, size // _SPLIT_LEAST), min(_WIDE_MOST, size // _WIDE_LEAST))
     return 1 << (most.bit_length() - 1)
 
@@ -137,10 +130,8 @@ class BatchPlan:
 
     def __post_init__(self) -> None:
         samples = whole("the number of samples", self.samples, 0)
-        batch_size = whole("batch_size", self.batch_size, 1)
-        seed = whole("seed", self.seed, 0)
-        if seed >= 2**64:
-            raise ArgumentError(f"a seed is a whole number from 0 to 2**64 - 1, got {seed}.")
+        batch_size = whole("batch_size", self.batch_size)
+        seed = arguments.seed(self.seed)
         if samples == 0:
             raise DataError("the data is empty: there are no samples to make batches of.")
         if isinstance(self.shards, str):
@@ -148,7 +139,7 @@ class BatchPlan:
                 raise ArgumentError(f'shards is a whole number or "auto", got {self.shards!r}.')
             shards = auto_shards(min(batch_size, samples))
         else:
-            shards = whole("shards", self.shards, 1)
+            shards = whole("shards", self.shards)
         if shards > batch_size:
             raise ArgumentError(
                 f"{shards} shards are more than batch_size={batch_size}: every shard of a full batch holds at least one sample. "

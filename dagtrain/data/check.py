@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dagtrain.errors import ArgumentError, DataError, UnknownNameError
-from dagtrain.graph import Spec
+from dagtrain.arguments import one_of
+from dagtrain.errors import ArgumentError, DataError
+from dagtrain.graph import Array, Spec
 
 __all__ = ["RULES", "TARGETS", "Finding", "Form", "Rule", "Target", "explain", "inspect", "make_form", "read"]
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Rule(NamedTuple):
@@ -215,8 +214,8 @@ def make_form(
     floats = np.dtype(dtype)
     if floats not in (np.float32, np.float64):
         raise ArgumentError(f"training computes in float32 or float64, got dtype={floats}.")
-    if targets is not None and targets not in TARGETS:
-        raise UnknownNameError.of("kind of targets", targets, TARGETS)
+    if targets is not None:
+        one_of("kind of targets", targets, TARGETS)
     for name, spec in (("x", x), ("y", y)):
         if spec is not None:
             check_dtype(name, spec.dtype)

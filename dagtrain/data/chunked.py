@@ -21,13 +21,12 @@ import numpy as np
 from dagtrain.data.check import Form, check_dtype, check_size, explain, inspect, make_form, read
 from dagtrain.data.compute import Graph, Key, block_key, compute, futures_in, shared_graph, task_nodes
 from dagtrain.data.parts import Parts, is_parts, look_tasks, named, seen_arrays, split_pairs, take
-from dagtrain.data.source import check_table, numpy_dtype, row_slices, to_array
+from dagtrain.data.pick import Partition, assemble, gather_plan
+from dagtrain.data.source import check_table, numpy_dtype, to_array
 from dagtrain.errors import DataError
 from dagtrain.graph import Spec
 
 __all__ = ["ChunkedSource", "lazy_array", "open_chunks"]
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +52,7 @@ class ChunkedSource:
     graph: Graph
     blocks: tuple[tuple[Key, Key | None], ...]
     futures: tuple[Any, ...]
-    _whole: list[tuple[Array, Array | None]] = field(default_factory=list, init=False, repr=False)
+    _whole: list[Partition] = field(default_factory=list, init=False, repr=False)
 
     @property
     def samples(self) -> int:
@@ -122,18 +121,11 @@ class ChunkedSource:
             return self._origin(key)
         return "future" if node is None else "task"
 
-    def local(self) -> tuple[Array, Array | None]:
+    def local(self) -> Partition:
         """All partitions, computed by the scheduler in use and joined in this process; the second call gives the same arrays."""
         if not self._whole:
             graph, keys = self.tasks()
-            parts = self.compute(graph, keys)
-            x = np.empty((self.samples, *self.form.x.shape), self.form.x.dtype)
-            y = None if self.form.y is None else np.empty((self.samples, *self.form.y.shape), self.form.y.dtype)
-            for rows, (x_part, y_part) in zip(row_slices(self.sizes), parts, strict=True):
-                x[rows] = x_part
-                if y is not None:
-                    y[rows] = y_part
-            self._whole.append((x, y))
+            self._whole.append(assemble(gather_plan(range(self.samples), self.sizes), self.compute(graph, keys)))
         return self._whole[0]
 
     def tasks(self) -> tuple[dict[Key, Any], list[tuple[str, int]]]:

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from dagtrain.arguments import is_future
 from dagtrain.graph import hooks
 
-__all__ = ["CLIENT", "Key", "block_key", "compute", "computed_by", "futures_in", "is_delayed", "is_future", "shared_graph", "task_nodes"]
+__all__ = ["CLIENT", "Key", "block_key", "compute", "computed_by", "futures_in", "is_delayed", "shared_graph", "task_nodes"]
 
 Key = Any
 Graph = dict[Key, Any]
@@ -96,12 +97,3 @@ def is_delayed(value: Any) -> bool:
     from dask.delayed import Delayed
 
     return isinstance(value, Delayed)
-
-
-def is_future(value: Any) -> bool:
-    """Whether this is a future of a Dask client."""
-    if type(value).__module__.partition(".")[0] != "distributed":
-        return False
-    from dask.task_spec import TaskRef
-
-    return isinstance(value, TaskRef)

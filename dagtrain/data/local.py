@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
+from dagtrain.data.pick import Indices
+
 __all__ = ["LocalOrder"]
 
-Indices = np.ndarray[Any, np.dtype[np.intp]]
 
 _PIECES, _ROWS = 0x706965636573, 0x726F7773
 

@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dagtrain.arguments import is_future
 from dagtrain.data.check import check_dtype
-from dagtrain.data.compute import Graph, Key, is_delayed, is_future, shared_graph
+from dagtrain.data.compute import Graph, Key, is_delayed, shared_graph
 from dagtrain.data.source import to_array
 from dagtrain.errors import DataError
+from dagtrain.graph import Array
 
 __all__ = ["Look", "Parts", "is_parts", "look_tasks", "part_array", "seen_arrays", "split_pairs", "take"]
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def is_part(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Which rows of which partitions make up some samples, and where each row goes: pure functions of sample numbers and partition sizes.
+"""Which rows of which partitions make up some samples, and where each row goes; the one place where rows are put together.
 
 samples  [4, 0, 5, 1]     partitions of 3 rows     ──▶   partition 0: places [1, 3] take its rows [0, 1]
                                                          partition 1: places [0, 2] take its rows [1, 2]
@@ -13,28 +13,32 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dagtrain.errors import ArgumentError
+from dagtrain.graph import Array
 
-__all__ = ["Gathered", "gather_plan"]
+__all__ = ["Gathered", "Indices", "Partition", "assemble", "gather_plan", "samples_of"]
 
 Indices = np.ndarray[Any, np.dtype[np.intp]]
+Partition = tuple[Array, Array | None]
+"""Rows of x, and as many of y, or None where there is no y."""
 
 
 class Gathered(NamedTuple):
-    """The part of some samples that lies in one partition: ``out[places] = partition[within]``."""
+    """The part of some samples that lies in one partition: ``out[places] = partition[within]``; its samples are ``within + first``."""
 
     partition: int
-    places: Indices
-    within: Indices
+    places: Indices | range
+    within: Indices | range
+    first: int = 0
 
 
-def gather_plan(samples: Indices, sizes: Sequence[int]) -> list[Gathered]:
+def gather_plan(samples: Indices | range, sizes: Sequence[int]) -> list[Gathered]:
     """Where samples lie, partition by partition.
 
     Parameters
     ----------
     samples
         Sample numbers in the order in which they are wanted; those of many steps may be joined into one array, so that each partition is
-        read once for all of them.
+        read once for all of them. A range (of step 1) is planned in ranges.
     sizes
         Rows of each partition.
 
@@ -50,16 +54,21 @@ def gather_plan(samples: Indices, sizes: Sequence[int]) -> list[Gathered]:
 
     Examples
     --------
-    >>> for partition, places, within in gather_plan(np.array([4, 0, 5, 1]), sizes=(3, 3)):
-    ...     print(partition, places, within)
-    0 [1 3] [0 1]
-    1 [0 2] [1 2]
+    >>> for partition, places, within, first in gather_plan(np.array([4, 0, 5, 1]), sizes=(3, 3)):
+    ...     print(partition, places, within, first)
+    0 [1 3] [0 1] 0
+    1 [0 2] [1 2] 3
     """
     ends = np.cumsum(sizes, dtype=np.intp)
     if not len(samples):
         return []
-    if samples.min() < 0 or samples.max() >= ends[-1]:
-        raise ArgumentError(f"samples are counted from 0 to {ends[-1] - 1}, got {samples.min()} to {samples.max()}.")
+    lowest, highest = (samples[0], samples[-1]) if isinstance(samples, range) else (samples.min(), samples.max())
+    if lowest < 0 or highest >= ends[-1]:
+        raise ArgumentError(f"samples are counted from 0 to {ends[-1] - 1}, got {lowest} to {highest}.")
+    if isinstance(samples, range):
+        near, far = np.searchsorted(ends, [lowest, highest], side="right")
+        parts = [_in_a_row(samples, p, int(ends[p]) - sizes[p], int(ends[p])) for p in range(near, far + 1)]
+        return [part for part in parts if len(part.places)]
     # NumPy sorts integers of 16 bits by their digits, in time that grows with their number alone.
     kind = np.int16 if len(ends) <= np.iinfo(np.int16).max else np.intp
     held_by = np.searchsorted(ends, samples, side="right").astype(kind)
@@ -69,6 +78,53 @@ def gather_plan(samples: Indices, sizes: Sequence[int]) -> list[Gathered]:
     found = []
     for a, b in pairwise([0, *cuts.tolist(), len(order)]):
         places, partition = order[a:b], int(held_by[a])
-        first = ends[partition - 1] if partition else 0
-        found.append(Gathered(partition, places, samples[places] - first))
+        first = int(ends[partition]) - sizes[partition]
+        found.append(Gathered(partition, places, samples[places] - first, first))
     return found
+
+
+def _in_a_row(samples: range, partition: int, first: int, end: int) -> Gathered:
+    """The part of consecutive samples that lies in the partition with the samples from `first` to below `end`."""
+    start, stop = max(samples.start, first), min(samples.stop, end)
+    return Gathered(partition, range(start - samples.start, stop - samples.start), range(start - first, stop - first), first)
+
+
+def samples_of(picks: Sequence[Gathered]) -> Indices:
+    """The numbers of the samples that `assemble` puts together, in their order."""
+    found = np.empty(sum(len(p.places) for p in picks), np.intp)
+    for pick in picks:
+        found[_index(pick.places)] = np.asarray(pick.within) + pick.first
+    return found
+
+
+def assemble(picks: Sequence[Gathered], partitions: Sequence[Partition], out: Partition | None = None) -> Partition:
+    """Rows in their order, from the partitions that hold them.
+
+    Parameters
+    ----------
+    picks
+        Of each partition, which rows go where.
+    partitions
+        As many; each rows of x, and of y or None.
+    out
+        Where the rows go; new arrays by default.
+
+    Examples
+    --------
+    >>> x = np.arange(6)
+    >>> assemble(gather_plan(np.array([4, 0, 5, 1]), sizes=(3, 3)), [(x[:3], None), (x[3:], None)])
+    (array([4, 0, 5, 1]), None)
+    """
+    if out is None:
+        count, (x, y) = sum(len(p.places) for p in picks), partitions[0]
+        out = np.empty((count, *x.shape[1:]), x.dtype), None if y is None else np.empty((count, *y.shape[1:]), y.dtype)
+    for pick, partition in zip(picks, partitions, strict=True):
+        places, within = _index(pick.places), _index(pick.within)
+        for target, source in zip(out, partition, strict=True):
+            if target is not None and source is not None:
+                target[places] = source[within]
+    return out
+
+
+def _index(numbers: Indices | range) -> Indices | slice:
+    return slice(numbers.start, numbers.stop) if isinstance(numbers, range) else numbers

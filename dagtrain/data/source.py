@@ -18,11 +18,9 @@ import numpy as np
 
 from dagtrain.data.check import Form, check_dtype, check_size, explain, inspect, make_form, read
 from dagtrain.errors import DataError
-from dagtrain.graph import Spec
+from dagtrain.graph import Array, Spec
 
 __all__ = ["PARTITION_BYTES", "ArraySource", "Source", "lies_elsewhere", "open_source"]
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 PARTITION_BYTES = 4 << 20
 """Rows of arrays in this process are handed out in partitions of at most so many bytes (or of one row, where a row is larger)."""

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from dagtrain.arguments import one_of
 from dagtrain.draw.diagram import Diagram, Edge, Line, Node
 from dagtrain.draw.picture import Picture
 from dagtrain.draw.render import TIMEOUT
 from dagtrain.draw.style import ROLES
 from dagtrain.draw.text import count_text
-from dagtrain.errors import ArgumentError, UnknownNameError
+from dagtrain.errors import ArgumentError
 
 __all__ = ["Layer", "draw_network", "network_diagram"]
 
@@ -87,8 +88,7 @@ def draw_network(
 
 def network_diagram(layers: Sequence[Layer | tuple[Any, ...]], *, view: str = "neurons", most: int = 8, title: str = "") -> Diagram:
     """Describe the picture of a network; see `draw_network`."""
-    if view not in VIEWS:
-        raise UnknownNameError.of("view of a network", view, VIEWS)
+    one_of("view of a network", view, VIEWS)
     if most < 3:
         raise ArgumentError(f"a column needs room for at least 3 neurons, got most={most}.")
     found = [layer if isinstance(layer, Layer) else Layer(*layer) for layer in layers]

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.errors import ArgumentError, GradientError, GraphError, UnknownNameError
-from dagtrain.graph import LEAVES, Graph, Spec, Tensor, constant, make
+from dagtrain.arguments import one_of
+from dagtrain.errors import ArgumentError, GradientError, GraphError
+from dagtrain.graph import LEAVES, Array, Graph, Spec, Tensor, constant, make
 from dagtrain.graph import input as new_input
 from dagtrain.ops import find
 from dagtrain.plan.interpret import interpret, node_values
@@ -22,7 +23,6 @@ from dagtrain.transform.gradient import cotangents, gradient
 
 __all__ = ["Measures", "cheap", "choose_target", "is_elementwise", "measure", "ordered"]
 
-Array = np.ndarray[Any, Any]
 
 _ELEMENTWISE = frozenset({"cast", "erf", "where"})
 """Elementwise ops that are no NumPy ufunc and may not write over their input, which would tell."""
@@ -67,8 +67,7 @@ def ordered(graph: Graph, inputs: Mapping[str, Any] | Sequence[Any]) -> list[Any
     if not isinstance(inputs, Mapping):
         return list(inputs)
     for name in inputs:
-        if name not in graph.inputs:
-            raise UnknownNameError.of("input of the graph", name, graph.inputs)
+        one_of("input of the graph", name, graph.inputs)
     missing = [name for name in graph.inputs if name not in inputs]
     if missing:
         raise ArgumentError(
@@ -80,9 +79,7 @@ def ordered(graph: Graph, inputs: Mapping[str, Any] | Sequence[Any]) -> list[Any
 def choose_target(graph: Graph, of: str | None) -> Tensor | None:
     """The output to differentiate: the named one, else the first that is one number, else the first that is a float."""
     if of is not None:
-        if of not in graph.outputs:
-            raise UnknownNameError.of("output", of, graph.outputs)
-        return graph.outputs[of]
+        return graph.outputs[one_of("output", of, graph.outputs)]
     floats = [t for t in graph.outputs.values() if t.dtype.kind == "f" and not t.spec.parts]
     return next((t for t in floats if not t.shape), floats[0] if floats else None)
 

@@ -14,8 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from dagtrain.arguments import one_of
 from dagtrain.draw.style import light
-from dagtrain.errors import ExecutionError, MissingDependencyError, UnknownNameError
+from dagtrain.errors import ExecutionError, MissingDependencyError
 
 __all__ = ["FORMATS", "format_of", "layout"]
 
@@ -37,9 +38,7 @@ def format_of(filename: str | os.PathLike[str] | None, format: str | None) -> st
     named = format if format is not None else (Path(filename).suffix[1:] if filename is not None else "")
     found = named.lower() or "svg"
     found = {"gv": "dot", "mermaid": "mmd", "htm": "html"}.get(found, found)
-    if found not in FORMATS:
-        raise UnknownNameError.of("picture format", found, FORMATS)
-    return found
+    return one_of("picture format", found, FORMATS)
 
 
 def layout(dot: str, format: str, *, fixed: bool = False, timeout: float = TIMEOUT) -> bytes:

@@ -2,12 +2,13 @@
 
 from dagtrain.graph.graph import Graph
 from dagtrain.graph.origin import Origin, located, scope
-from dagtrain.graph.spec import Spec, make_spec, spec_of
+from dagtrain.graph.spec import Array, Spec, make_spec, spec_of
 from dagtrain.graph.tensor import LEAVES, Tensor, Value, array, constant, input, make
 from dagtrain.graph.walk import ancestors_of, rebuild, remake, topological, users
 
 __all__ = [
     "LEAVES",
+    "Array",
     "Graph",
     "Origin",
     "Spec",

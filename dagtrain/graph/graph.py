@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
-from dagtrain.errors import ArgumentError, GraphError, UnknownNameError
+from dagtrain.arguments import one_of
+from dagtrain.errors import ArgumentError, GraphError
 from dagtrain.graph import hooks
 from dagtrain.graph.origin import Origin
 from dagtrain.graph.spec import Spec
@@ -142,10 +143,7 @@ class Graph:
 
     def select(self, *names: str) -> Graph:
         """The graph with only these outputs."""
-        for name in names:
-            if name not in self.outputs:
-                raise UnknownNameError.of("output", name, self.outputs)
-        return Graph(self.inputs, {name: self.outputs[name] for name in names})
+        return Graph(self.inputs, {name: self.outputs[one_of("output", name, self.outputs)] for name in names})
 
     def apply(self, *values: Tensor) -> tuple[Tensor, ...]:
         """The graph's outputs with its inputs replaced by other tensors of the same specs."""

@@ -7,9 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dagtrain.arguments import is_whole
 from dagtrain.errors import DTypeError, ShapeError
 
-__all__ = ["Spec", "spec_of"]
+__all__ = ["Array", "Spec", "spec_of"]
+
+Array = np.ndarray[Any, Any]
+"""A NumPy array of any shape and dtype."""
 
 
 class Spec(NamedTuple):
@@ -54,7 +58,7 @@ def make_spec(shape: Any, dtype: Any) -> Spec:
     """Check a shape and a dtype and make a `Spec` of them."""
     axes = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
     for length in axes:
-        if not isinstance(length, int | np.integer) or isinstance(length, bool) or length < 0:
+        if not is_whole(length) or length < 0:
             raise ShapeError(f"a shape is made of whole numbers from 0 up, got {shape!r}.")
     found = np.dtype(dtype)
     if found.kind not in "biufc":

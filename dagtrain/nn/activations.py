@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dagtrain.errors import UnknownNameError
 from dagtrain.nn import elsewhere
 from dagtrain.nn.either import Values, apply_op
 from dagtrain.ops import find as find_op
+from dagtrain.registry import Registry
 
 __all__ = [
     "ACTIVATIONS",
@@ -34,21 +34,16 @@ __all__ = [
 ]
 
 ActivationFunction = Callable[[Values], Values]
-ACTIVATIONS: dict[str, ActivationFunction] = {}
+ACTIVATIONS: Registry[ActivationFunction] = Registry("activation", elsewhere.ACTIVATIONS)
 
 
-def _named(function: Callable[..., Values]) -> Callable[..., Values]:
-    ACTIVATIONS[function.__name__] = function
-    return function
-
-
-@_named
+@ACTIVATIONS.add
 def linear(x: Values) -> Values:
     """`x` itself."""
     return x
 
 
-@_named
+@ACTIVATIONS.add
 def relu(x: Values) -> Values:
     """The larger of `x` and 0.
 
@@ -60,13 +55,13 @@ def relu(x: Values) -> Values:
     return apply_op(find_op("relu"), x)
 
 
-@_named
+@ACTIVATIONS.add
 def leaky_relu(x: Values, slope: float = 0.01) -> Values:
     """`x` above 0, ``slope * x`` below (Maas, Hannun and Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013)."""
     return np.where(x > 0, x, slope * x)
 
 
-@_named
+@ACTIVATIONS.add
 def elu(x: Values, alpha: float = 1.0) -> Values:
     """`x` above 0, ``alpha * (exp(x) - 1)`` below (Clevert, Unterthiner and Hochreiter, arXiv:1511.07289, equation 15)."""
     positive = x > 0
@@ -74,44 +69,44 @@ def elu(x: Values, alpha: float = 1.0) -> Values:
     return np.where(positive, x, alpha * np.expm1(np.where(positive, 0, x)))
 
 
-@_named
+@ACTIVATIONS.add
 def gelu(x: Values) -> Values:
     """``x * Phi(x)`` with the normal distribution function, by erf (Hendrycks and Gimpel, arXiv:1606.08415, section 2)."""
     return x * (0.5 * apply_op(find_op("erf"), x * math.sqrt(0.5)) + 0.5)
 
 
-@_named
+@ACTIVATIONS.add
 def gelu_tanh(x: Values) -> Values:
     """`gelu` by its tanh approximation, within 0.0005 of it (Hendrycks and Gimpel, arXiv:1606.08415, section 2)."""
     inner = x * (math.sqrt(2 / math.pi) + (math.sqrt(2 / math.pi) * 0.044715) * np.square(x))
     return x * (0.5 * np.tanh(inner) + 0.5)
 
 
-@_named
+@ACTIVATIONS.add
 def silu(x: Values) -> Values:
     """``x * sigmoid(x)`` (Elfwing, Uchibe and Doya, arXiv:1702.03118, equation 7)."""
     return x * sigmoid(x)
 
 
-@_named
+@ACTIVATIONS.add
 def sigmoid(x: Values) -> Values:
     """``1 / (1 + exp(-x))``, without overflow."""
     return apply_op(find_op("sigmoid"), x)
 
 
-@_named
+@ACTIVATIONS.add
 def tanh(x: Values) -> Values:
     """The hyperbolic tangent."""
     return np.tanh(x)
 
 
-@_named
+@ACTIVATIONS.add
 def softplus(x: Values) -> Values:
     """``log(1 + exp(x))``, without overflow."""
     return apply_op(find_op("softplus"), x)
 
 
-@_named
+@ACTIVATIONS.add
 def softmax(x: Values) -> Values:
     """``exp(x) / sum(exp(x))`` along the last axis, without overflow.
 
@@ -124,7 +119,7 @@ def softmax(x: Values) -> Values:
     return apply_op(find_op("softmax"), x, axis=x.ndim - 1)
 
 
-@_named
+@ACTIVATIONS.add
 def log_softmax(x: Values) -> Values:
     """``log(softmax(x))`` along the last axis, without overflow or cancellation."""
     return apply_op(find_op("log_softmax"), x, axis=x.ndim - 1)
@@ -145,8 +140,4 @@ def find(activation: str | ActivationFunction | None) -> ActivationFunction:
     """
     if activation is None:
         return linear
-    if callable(activation):
-        return activation
-    if not isinstance(activation, str) or activation not in ACTIVATIONS:
-        raise UnknownNameError.of("activation", activation, ACTIVATIONS, elsewhere.ACTIVATIONS)
-    return ACTIVATIONS[activation]
+    return activation if callable(activation) else ACTIVATIONS.find(activation)

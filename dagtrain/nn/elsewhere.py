@@ -5,18 +5,11 @@ A key is the other name in small letters and digits, without a "loss" at its end
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from dagtrain.registry import hints
 
 __all__ = ["ACTIVATIONS", "ATTRIBUTES", "INITIALIZERS", "LOSSES", "METRICS", "MODEL"]
 
-
-def _table(*records: tuple[str, str]) -> Mapping[str, str]:
-    """Other names, between spaces, and what to write here."""
-    return MappingProxyType({name: here for names, here in records for name in names.split()})
-
-
-LOSSES = _table(
+LOSSES = hints(
     ("mse meansquarederror squarederror quadratic l2", "'mean_squared_error'"),
     ("mae meanabsoluteerror absoluteerror l1", "'mean_absolute_error'"),
     ("smoothl1", "'huber'"),
@@ -38,14 +31,14 @@ LOSSES = _table(
 _FROM_PREDICTIONS = (
     "computed from predictions, as in sklearn.metrics.f1_score(y, trainer.predict(x).argmax(-1)), since it is no mean over samples"
 )
-METRICS = _table(
+METRICS = hints(
     ("acc categoricalaccuracy sparsecategoricalaccuracy multiclassaccuracy", "'accuracy'"),
     ("topk topkcategoricalaccuracy sparsetopkcategoricalaccuracy top5accuracy", "metrics.find('top_k_accuracy', k=5)"),
     ("rmse rootmeansquarederror", "the root of 'mean_squared_error', taken when training is over"),
     ("auc rocauc f1 f1score precision recall r2 r2score", _FROM_PREDICTIONS),
     *LOSSES.items(),
 )
-INITIALIZERS = _table(
+INITIALIZERS = hints(
     ("xavier xavieruniform glorot", "'glorot_uniform'"),
     ("xaviernormal", "'glorot_normal'"),
     ("kaiming kaiminguniform he", "'he_uniform'"),
@@ -57,7 +50,7 @@ INITIALIZERS = _table(
     ("zero", "'zeros'"),
     ("one", "'ones'"),
 )
-ACTIVATIONS = _table(
+ACTIVATIONS = hints(
     ("swish", "'silu'"),
     ("identity none", "'linear'"),
     ("lrelu leakyrelu", "'leaky_relu'"),
@@ -65,7 +58,7 @@ ACTIVATIONS = _table(
     ("gelunew geluapproximate", "'gelu_tanh'"),
     ("logsoftmax", "'log_softmax'"),
 )
-ATTRIBUTES = _table(
+ATTRIBUTES = hints(
     ("linear", "nn.Dense(units); the number of features is that of the data"),
     ("lazylinear", "nn.Dense(units)"),
     ("input inputlayer", "nn.Sequential([...], input_shape=(64,))"),
@@ -80,7 +73,7 @@ ATTRIBUTES = _table(
     ("model module", "nn.Sequential, or any frozen dataclass with the methods init and apply"),
 )
 """Of the module `dagtrain.nn` itself."""
-MODEL = _table(
+MODEL = hints(
     ("compile", 'told to the trainer: dt.Trainer(model, loss="cross_entropy", optimizer="adam")'),
     ("fit train", 'done by a trainer: dt.Trainer(model, loss="cross_entropy").fit(x, y)'),
     ("predict evaluate save", "done by the trainer that trained the model: trainer.predict(x), trainer.evaluate(x, y), trainer.save(path)"),

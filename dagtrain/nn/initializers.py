@@ -15,8 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.errors import ArgumentError, ShapeError, UnknownNameError
+from dagtrain.arguments import not_negative
+from dagtrain.errors import ShapeError
+from dagtrain.graph import Array
 from dagtrain.nn import elsewhere
+from dagtrain.registry import Registry
 
 __all__ = [
     "INITIALIZERS",
@@ -37,16 +40,10 @@ __all__ = [
     "zeros",
 ]
 
-Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
 Initializer = Callable[..., Array]
 """``initializer(key, shape, dtype=np.float32) -> array``; any function of this form can stand for a name."""
-INITIALIZERS: dict[str, Initializer] = {}
-
-
-def _named(function: Initializer) -> Initializer:
-    INITIALIZERS[function.__name__] = function
-    return function
+INITIALIZERS: Registry[Initializer] = Registry("initialiser", elsewhere.INITIALIZERS)
 
 
 def fans(shape: Shape) -> tuple[int, int]:
@@ -69,19 +66,19 @@ def _generator(key: Any) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=np.asarray(key, np.uint64)))
 
 
-@_named
+@INITIALIZERS.add
 def zeros(key: Any, shape: Shape, dtype: Any = np.float32) -> Array:
     """All 0."""
     return np.zeros(shape, dtype)
 
 
-@_named
+@INITIALIZERS.add
 def ones(key: Any, shape: Shape, dtype: Any = np.float32) -> Array:
     """All 1."""
     return np.ones(shape, dtype)
 
 
-@_named
+@INITIALIZERS.add
 def uniform(key: Any, shape: Shape, dtype: Any = np.float32, *, limit: float = 0.05) -> Array:
     """Spread evenly over [-limit, limit).
 
@@ -91,21 +88,21 @@ def uniform(key: Any, shape: Shape, dtype: Any = np.float32, *, limit: float = 0
     >>> uniform(dt.key(0), (2, 2), limit=0.5).shape
     (2, 2)
     """
-    _not_negative("uniform", "limit", limit)
+    not_negative("uniform: limit", limit)
     return _generator(key).uniform(-limit, limit, shape).astype(dtype)
 
 
-@_named
+@INITIALIZERS.add
 def normal(key: Any, shape: Shape, dtype: Any = np.float32, *, std: float = 0.05) -> Array:
     """From the normal distribution around 0."""
-    _not_negative("normal", "std", std)
+    not_negative("normal: std", std)
     return (std * _generator(key).standard_normal(shape)).astype(dtype)
 
 
-@_named
+@INITIALIZERS.add
 def truncated_normal(key: Any, shape: Shape, dtype: Any = np.float32, *, std: float = 0.05) -> Array:
     """From the normal distribution around 0, what lies beyond ``2 * std`` drawn again (so the spread is 0.88 of `std`)."""
-    _not_negative("truncated_normal", "std", std)
+    not_negative("truncated_normal: std", std)
     generator = _generator(key)
     drawn = generator.standard_normal(shape)
     flat = drawn.reshape(-1)
@@ -114,48 +111,43 @@ def truncated_normal(key: Any, shape: Shape, dtype: Any = np.float32, *, std: fl
     return (std * flat.reshape(shape)).astype(dtype)
 
 
-def _not_negative(name: str, what: str, value: float) -> None:
-    if not (math.isfinite(value) and value >= 0):
-        raise ArgumentError(f"{name}: {what} must be a finite number from 0 up, got {value!r}.")
-
-
-@_named
+@INITIALIZERS.add
 def glorot_uniform(key: Any, shape: Shape, dtype: Any = np.float32) -> Array:
     """Evenly within ``sqrt(6 / (fan_in + fan_out))`` (Glorot and Bengio, AISTATS 2010, equation 16)."""
     return uniform(key, shape, dtype, limit=math.sqrt(6 / max(sum(fans(shape)), 1)))
 
 
-@_named
+@INITIALIZERS.add
 def glorot_normal(key: Any, shape: Shape, dtype: Any = np.float32) -> Array:
     """Normal with variance ``2 / (fan_in + fan_out)`` (Glorot and Bengio, AISTATS 2010, equation 12)."""
     return normal(key, shape, dtype, std=math.sqrt(2 / max(sum(fans(shape)), 1)))
 
 
-@_named
+@INITIALIZERS.add
 def he_uniform(key: Any, shape: Shape, dtype: Any = np.float32) -> Array:
     """Evenly within ``sqrt(6 / fan_in)``, for relu (He et al., arXiv:1502.01852, section 2.2)."""
     return uniform(key, shape, dtype, limit=math.sqrt(6 / max(fans(shape)[0], 1)))
 
 
-@_named
+@INITIALIZERS.add
 def he_normal(key: Any, shape: Shape, dtype: Any = np.float32) -> Array:
     """Normal with variance ``2 / fan_in``, for relu (He et al., arXiv:1502.01852, equation 10)."""
     return normal(key, shape, dtype, std=math.sqrt(2 / max(fans(shape)[0], 1)))
 
 
-@_named
+@INITIALIZERS.add
 def lecun_uniform(key: Any, shape: Shape, dtype: Any = np.float32) -> Array:
     """Evenly within ``sqrt(3 / fan_in)`` (LeCun et al., "Efficient BackProp", 1998, section 4.6)."""
     return uniform(key, shape, dtype, limit=math.sqrt(3 / max(fans(shape)[0], 1)))
 
 
-@_named
+@INITIALIZERS.add
 def lecun_normal(key: Any, shape: Shape, dtype: Any = np.float32) -> Array:
     """Normal with variance ``1 / fan_in`` (LeCun et al., "Efficient BackProp", 1998, equation 16)."""
     return normal(key, shape, dtype, std=math.sqrt(1 / max(fans(shape)[0], 1)))
 
 
-@_named
+@INITIALIZERS.add
 def orthogonal(key: Any, shape: Shape, dtype: Any = np.float32, *, gain: float = 1.0) -> Array:
     """Orthonormal columns (or rows, where there are fewer) once the leading axes are merged.
 
@@ -196,8 +188,4 @@ def find(initializer: str | Initializer) -> Initializer:
     >>> find("zeros")(None, (2,))
     array([0., 0.], dtype=float32)
     """
-    if callable(initializer):
-        return initializer
-    if not isinstance(initializer, str) or initializer not in INITIALIZERS:
-        raise UnknownNameError.of("initialiser", initializer, INITIALIZERS, elsewhere.INITIALIZERS)
-    return INITIALIZERS[initializer]
+    return initializer if callable(initializer) else INITIALIZERS.find(initializer)

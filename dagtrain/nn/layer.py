@@ -15,13 +15,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dagtrain.errors import ArgumentError, DagtrainError, ShapeError
+from dagtrain.errors import DagtrainError, ShapeError
 from dagtrain.graph import Graph, Spec, make_spec, spec_of
 from dagtrain.nn.either import Values
 from dagtrain.ops.random import key as new_key
 from dagtrain.trace import trace_nested
 
-__all__ = ["Layer", "Nest", "check_fraction", "check_positive", "input_spec", "naming", "parameter_dtype", "trace_layer"]
+__all__ = ["Layer", "Nest", "input_spec", "naming", "parameter_dtype", "trace_layer"]
 
 Nest = dict[str, Any]
 """Nested dict of arrays or tensors."""
@@ -88,15 +88,3 @@ def trace_layer(layer: Layer, params: Nest, state: Nest, spec: Spec, *, training
     if not first.shape or first.shape[0] != spec.shape[0]:
         raise ShapeError(f"{type(layer).__name__} made {first} of {spec}: a layer keeps the samples on the first axis.")
     return graph, first
-
-
-def check_fraction(where: str, what: str, value: Any, *, one: bool = False) -> None:
-    """Refuse what is no number in [0, 1) (with `one`: in [0, 1])."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not (0 <= value < 1 or (one and value == 1)):
-        raise ArgumentError(f"{where}: {what} must be a number from 0 {'to' if one else 'up to, but not,'} 1, got {value!r}.")
-
-
-def check_positive(where: str, what: str, value: Any) -> None:
-    """Refuse what is no finite number above 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not (np.isfinite(value) and value > 0):
-        raise ArgumentError(f"{where}: {what} must be a finite number above 0, got {value!r}.")

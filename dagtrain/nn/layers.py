@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from dagtrain.arguments import fraction, whole
 from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.graph import Spec
 from dagtrain.nn import activations, initializers
 from dagtrain.nn.activations import ActivationFunction
 from dagtrain.nn.either import Values, apply_op
 from dagtrain.nn.initializers import Initializer
-from dagtrain.nn.layer import Nest, check_fraction, parameter_dtype
+from dagtrain.nn.layer import Nest, parameter_dtype
 from dagtrain.ops import find as find_op
 from dagtrain.ops.random import derive
 
@@ -70,8 +71,7 @@ class Dense:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.units, int | np.integer) or isinstance(self.units, bool) or self.units < 1:
-            raise ArgumentError(f"{self.name or 'Dense'}: units must be a whole number above 0, got {self.units!r}.")
+        whole(f"{self.name or 'Dense'}: units", self.units)
         activations.find(self.activation)
         initializers.find(self.kernel_init)
         initializers.find(self.bias_init)
@@ -191,7 +191,7 @@ class Dropout:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        check_fraction(self.name or "Dropout", "rate", self.rate)
+        fraction(f"{self.name or 'Dropout'}: rate", self.rate)
 
     @property
     def detail(self) -> str:

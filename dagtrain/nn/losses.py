@@ -23,13 +23,14 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.errors import ArgumentError, DTypeError, ShapeError, UnknownNameError
+from dagtrain.arguments import fraction, one_of, positive
+from dagtrain.errors import ArgumentError, DTypeError, ShapeError
 from dagtrain.graph import Tensor
 from dagtrain.nn import elsewhere
 from dagtrain.nn.activations import log_softmax, relu, softplus
 from dagtrain.nn.either import Values, apply_op
-from dagtrain.nn.layer import check_fraction, check_positive
 from dagtrain.ops import find as find_op
+from dagtrain.registry import Registry
 
 __all__ = [
     "LOSSES",
@@ -76,12 +77,12 @@ class Loss:
         return self.function(outputs, targets)
 
 
-LOSSES: dict[str, Loss] = {}
+LOSSES: Registry[Loss] = Registry("loss", elsewhere.LOSSES)
 
 
 def _named(targets: str) -> Callable[[LossFunction], LossFunction]:
     def put(function: LossFunction) -> LossFunction:
-        LOSSES[function.__name__] = Loss(function.__name__, function, targets)
+        LOSSES.add(Loss(function.__name__, function, targets))
         return function
 
     return put
@@ -296,16 +297,15 @@ def kl_divergence(outputs: Values, targets: Values) -> Values:
 def _check_options(name: str, options: dict[str, Any]) -> None:
     known = [p.name for p in inspect.signature(LOSSES[name].function).parameters.values() if p.kind is p.KEYWORD_ONLY]
     for option, value in options.items():
-        if option not in known:
-            raise UnknownNameError.of(f"option of {name}", option, known)
+        one_of(f"option of {name}", option, known)
         if option == "label_smoothing":
-            check_fraction(name, option, value, one=True)
+            fraction(f"{name}: {option}", value, one=True)
         elif option == "class_weights":
             weights = np.asarray(value, float)
             if weights.ndim != 1 or not np.all(np.isfinite(weights) & (weights >= 0)):
                 raise ArgumentError(f"{name}: class_weights must be finite numbers from 0 up, one a class, got {value!r}.")
         else:
-            check_positive(name, option, value)
+            positive(f"{name}: {option}", value)
 
 
 def find(loss: str | Loss | LossFunction, **options: Any) -> Loss:
@@ -324,16 +324,12 @@ def find(loss: str | Loss | LossFunction, **options: Any) -> Loss:
     'cross_entropy'
     """
     if isinstance(loss, str):
-        if loss not in LOSSES:
-            raise UnknownNameError.of("loss", loss, LOSSES, elsewhere.LOSSES)
-        found = LOSSES[loss]
+        found = LOSSES.find(loss)
     elif isinstance(loss, Loss):
         found = loss
     elif callable(loss):
-        name = getattr(getattr(loss, "func", loss), "__name__", "loss")
-        own = LOSSES.get(name)
-        same = own is not None and getattr(loss, "func", loss) is own.function
-        found = Loss(name, loss, own.targets if own is not None and same else "any")
+        name, entry = LOSSES.entry_of(loss)
+        found = Loss(name, loss, "any" if entry is None else entry.targets)
     else:
         raise ArgumentError(f"a loss is a name, a Loss, or a function (outputs, targets) -> number, got {loss!r}.")
     options = {k: v for k, v in options.items() if v is not None}

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.errors import ArgumentError, UnknownNameError
+from dagtrain.arguments import whole
+from dagtrain.errors import ArgumentError
 from dagtrain.nn import elsewhere, losses
 from dagtrain.nn.either import Values
 from dagtrain.nn.losses import Loss, aligned, labels_for
+from dagtrain.registry import Registry
 
 __all__ = ["METRICS", "Metric", "accuracy", "binary_accuracy", "find", "top_k_accuracy"]
 
@@ -87,15 +89,11 @@ def top_k_accuracy(outputs: Values, targets: Values, *, k: int = 5) -> Values:
     return np.mean((not_higher > classes - k).astype(outputs.dtype))
 
 
-METRICS: dict[str, Metric] = {
-    m.name: m
-    for m in (
-        Metric("accuracy", accuracy, True),
-        Metric("binary_accuracy", binary_accuracy, True),
-        Metric("top_k_accuracy", top_k_accuracy, True),
-        *(Metric(loss.name, loss.function, False) for loss in losses.LOSSES.values()),
-    )
-}
+METRICS: Registry[Metric] = Registry("metric", elsewhere.METRICS)
+for _function in (accuracy, binary_accuracy, top_k_accuracy):
+    METRICS.add(Metric(_function.__name__, _function, True))
+for _loss in losses.LOSSES.values():
+    METRICS.add(Metric(_loss.name, _loss.function, False))
 
 
 def find(metric: str | Metric | Loss | Callable[..., Values], **options: Any) -> Metric:
@@ -118,14 +116,10 @@ def find(metric: str | Metric | Loss | Callable[..., Values], **options: Any) ->
     if isinstance(metric, Metric):
         found = metric
     elif isinstance(metric, str):
-        if metric not in METRICS:
-            raise UnknownNameError.of("metric", metric, METRICS, elsewhere.METRICS)
-        found = METRICS[metric]
+        found = METRICS.find(metric)
     elif callable(metric):
-        name = getattr(getattr(metric, "func", metric), "__name__", "metric")
-        own = METRICS.get(name)
-        same = own is not None and getattr(metric, "func", metric) is own.function
-        return Metric(name, metric, own.higher_is_better if own is not None and same else True)
+        name, entry = METRICS.entry_of(metric)
+        return Metric(name, metric, True if entry is None else entry.higher_is_better)
     else:
         raise ArgumentError(f"a metric is a name, a Metric, or a function (outputs, targets) -> number, got {metric!r}.")
     if not options:
@@ -135,7 +129,5 @@ def find(metric: str | Metric | Loss | Callable[..., Values], **options: Any) ->
     if found.name != "top_k_accuracy" or set(options) != {"k"}:
         wrong = next(iter(set(options) - {"k"}), "k")
         raise ArgumentError(f"{found.name} has no option {wrong!r}; the metric with an option is top_k_accuracy(k=...).")
-    k = options["k"]
-    if not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1:
-        raise ArgumentError(f"top_k_accuracy: k must be a whole number above 0, got {k!r}.")
-    return Metric(f"top_{k}_accuracy", partial(found.function, k=int(k)), True)
+    k = whole("top_k_accuracy: k", options["k"])
+    return Metric(f"top_{k}_accuracy", partial(found.function, k=k), True)

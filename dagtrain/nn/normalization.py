@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from dagtrain.arguments import fraction, positive
 from dagtrain.errors import ShapeError
 from dagtrain.graph import Spec
 from dagtrain.nn.either import Values
-from dagtrain.nn.layer import Nest, check_fraction, check_positive, parameter_dtype
+from dagtrain.nn.layer import Nest, parameter_dtype
 
 __all__ = ["BatchNorm", "LayerNorm"]
 
@@ -46,8 +47,8 @@ class BatchNorm:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        check_fraction(self.name or "BatchNorm", "momentum", self.momentum)
-        check_positive(self.name or "BatchNorm", "epsilon", self.epsilon)
+        fraction(f"{self.name or 'BatchNorm'}: momentum", self.momentum)
+        positive(f"{self.name or 'BatchNorm'}: epsilon", self.epsilon)
 
     @property
     def detail(self) -> str:
@@ -105,7 +106,7 @@ class LayerNorm:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        check_positive(self.name or "LayerNorm", "epsilon", self.epsilon)
+        positive(f"{self.name or 'LayerNorm'}: epsilon", self.epsilon)
 
     @property
     def detail(self) -> str:

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-import numpy as np
-
+from dagtrain.arguments import is_whole
 from dagtrain.errors import ArgumentError, ShapeError, UnknownNameError
 from dagtrain.graph import Spec, Tensor, scope
 from dagtrain.nn import elsewhere
@@ -178,7 +177,7 @@ class Sequential:
 
 
 def _sample_shape(value: Any) -> tuple[int, ...]:
-    good = isinstance(value, tuple | list) and all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n > 0 for n in value)
+    good = isinstance(value, tuple | list) and all(is_whole(n) and n > 0 for n in value)
     if not good:
         raise ArgumentError(
             f"Sequential: input_shape is the shape of one sample, without the axis of samples, as in input_shape=(64,); got {value!r}."

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dagtrain import arguments
 from dagtrain.errors import ArgumentError, DTypeError, ShapeError
 from dagtrain.graph import Spec, Tensor, make_spec
 from dagtrain.ops.record import ZERO, Draw, Op, Sample, as_tensor
@@ -33,9 +34,7 @@ def key(seed: int) -> np.ndarray[Any, Any]:
     >>> key(7)
     array([7, 0], dtype=uint64)
     """
-    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < 2**64:
-        raise ArgumentError(f"a seed is a whole number from 0 to 2**64 - 1, got {seed!r}.")
-    return np.array([seed, 0], np.uint64)
+    return np.array([arguments.seed(seed), 0], np.uint64)
 
 
 def derive(parent: Any, number: Any) -> np.ndarray[Any, Any]:

@@ -22,12 +22,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from dagtrain.errors import DTypeError, GraphError, ShapeError, UnknownNameError
+from dagtrain.arguments import one_of
+from dagtrain.errors import DTypeError, GraphError, ShapeError
 from dagtrain.graph import Spec, Tensor, constant, make
 
 __all__ = ["OPS", "ZERO", "Draw", "Op", "Sample", "as_tensor", "broadcast_shapes", "elementwise", "find"]
 
-Array = np.ndarray[Any, Any]
 Gradient = Callable[..., Sequence[Tensor | None]]
 
 
@@ -110,9 +110,7 @@ class Op:
 
 def find(name: str) -> Op:
     """The record of this name."""
-    if name not in OPS:
-        raise UnknownNameError.of("op", name, OPS)
-    return OPS[name]
+    return OPS[one_of("op", name, OPS)]
 
 
 def as_tensor(value: Any, dtype: Any = None) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dagtrain.arguments import fraction
 from dagtrain.errors import ArgumentError
-from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, fraction, make, rate_for
+from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, make, rate_for
 
 __all__ = ["sgd"]
 
@@ -20,7 +21,7 @@ def _with_momentum(
     return ahead * context.scalar(-rate_for(learning_rate, context)), {"velocity": velocity}
 
 
-def sgd(learning_rate: Rate, momentum: float = 0.0, nesterov: bool = False) -> Optimizer:
+def sgd(learning_rate: Rate = 0.01, momentum: float = 0.0, nesterov: bool = False) -> Optimizer:
     """Stochastic gradient descent: ``v = momentum * v + g``, change ``-learning_rate * v``.
 
     Parameters
@@ -47,7 +48,7 @@ def sgd(learning_rate: Rate, momentum: float = 0.0, nesterov: bool = False) -> O
     >>> sgd(0.1, momentum=0.9).slots
     ('velocity',)
     """
-    fraction("sgd", "momentum", momentum)
+    fraction("sgd: momentum", momentum)
     if momentum:
         return make("sgd", ("velocity",), _with_momentum, learning_rate=learning_rate, momentum=momentum, nesterov=bool(nesterov))
     if nesterov:

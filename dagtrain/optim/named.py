@@ -3,47 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import MappingProxyType
 from typing import Any
 
-from dagtrain.errors import ArgumentError, UnknownNameError
+from dagtrain.errors import ArgumentError
 from dagtrain.optim.adaptive import adadelta, adagrad, adam, adamw, rmsprop
 from dagtrain.optim.gradient_descent import sgd
 from dagtrain.optim.optimizer import Optimizer
+from dagtrain.registry import Registry, hints
 
 __all__ = ["ELSEWHERE", "OPTIMIZERS", "find"]
 
-OPTIMIZERS: MappingProxyType[str, tuple[Callable[..., Optimizer], float]] = MappingProxyType(
-    {
-        "sgd": (sgd, 1e-2),
-        "adam": (adam, 1e-3),
-        "adamw": (adamw, 1e-3),
-        "rmsprop": (rmsprop, 1e-3),
-        "adagrad": (adagrad, 1e-2),
-        "adadelta": (adadelta, 1.0),
-    }
-)
-"""Name → the function that makes it, and the learning rate it gets when none is given."""
-ELSEWHERE = MappingProxyType(
-    {
-        name: here
-        for names, here in (
-            ("momentum sgdm nesterov", "optim.sgd(0.1, momentum=0.9), with nesterov=True if wanted"),
-            ("cosineannealinglr cosinedecay cosineschedule", "optim.cosine(initial, steps)"),
-            ("steplr", "optim.step_decay(initial, factor, every)"),
-            ("multisteplr piecewiseconstantdecay piecewiseconstant", "optim.piecewise"),
-            ("exponentiallr", "optim.exponential_decay"),
-            ("linearlr linearschedule polynomiallr polynomialdecay", "optim.polynomial"),
-            ("onecyclelr", "optim.one_cycle"),
-            ("lrscheduler lrschedule", "a schedule in the place of the learning rate, as in optim.adam(optim.cosine(1e-3, steps=1000))"),
-            ("clipgradnorm clipnorm globalclipnorm", "optim.chain(optim.clip_by_global_norm(1.0), optim.adam())"),
-            ("clipgradvalue clipvalue", "optim.chain(optim.clip_by_value(1.0), optim.adam())"),
-            ("weightdecay", "optim.adamw, or optim.chain(optim.l2(1e-4), optim.sgd(0.1))"),
-        )
-        for name in names.split()
-    }
+ELSEWHERE = hints(
+    ("momentum sgdm nesterov", "optim.sgd(0.1, momentum=0.9), with nesterov=True if wanted"),
+    ("cosineannealinglr cosinedecay cosineschedule", "optim.cosine(initial, steps)"),
+    ("steplr", "optim.step_decay(initial, factor, every)"),
+    ("multisteplr piecewiseconstantdecay piecewiseconstant", "optim.piecewise"),
+    ("exponentiallr", "optim.exponential_decay"),
+    ("linearlr linearschedule polynomiallr polynomialdecay", "optim.polynomial"),
+    ("onecyclelr", "optim.one_cycle"),
+    ("lrscheduler lrschedule", "a schedule in the place of the learning rate, as in optim.adam(optim.cosine(1e-3, steps=1000))"),
+    ("clipgradnorm clipnorm globalclipnorm", "optim.chain(optim.clip_by_global_norm(1.0), optim.adam())"),
+    ("clipgradvalue clipvalue", "optim.chain(optim.clip_by_value(1.0), optim.adam())"),
+    ("weightdecay", "optim.adamw, or optim.chain(optim.l2(1e-4), optim.sgd(0.1))"),
 )
 """What other libraries call it (see `dagtrain.errors.UnknownNameError.of`) → what to write here."""
+
+OPTIMIZERS: Registry[Callable[..., Optimizer]] = Registry("optimiser", ELSEWHERE)
+for _make in (sgd, adam, adamw, rmsprop, adagrad, adadelta):
+    OPTIMIZERS.add(_make)
 
 
 def find(optimizer: str | Optimizer, **options: Any) -> Optimizer:
@@ -67,7 +54,4 @@ def find(optimizer: str | Optimizer, **options: Any) -> Optimizer:
         raise ArgumentError(
             f"an optimiser is a name or made by a function of dagtrain.optim, as in optim.adam(1e-3); got a {type(optimizer).__name__}."
         )
-    if optimizer not in OPTIMIZERS:
-        raise UnknownNameError.of("optimiser", optimizer, OPTIMIZERS, ELSEWHERE)
-    make, learning_rate = OPTIMIZERS[optimizer]
-    return make(**{"learning_rate": learning_rate, **options})
+    return OPTIMIZERS.find(optimizer)(**options)

@@ -10,7 +10,6 @@ whole vector (a norm) it asks of its context. Numbers that are the same for all 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dagtrain.errors import ArgumentError, ShapeError
+from dagtrain.arguments import fraction, not_negative, positive
+from dagtrain.errors import ShapeError
 from dagtrain.graph import Tensor, spec_of
 from dagtrain.ops import as_tensor
 from dagtrain.ops.elementwise import cast
@@ -33,10 +33,7 @@ __all__ = [
     "Vector",
     "WholeVector",
     "apply_once",
-    "fraction",
     "make",
-    "not_negative",
-    "positive",
     "rate",
     "rate_at",
     "rate_for",
@@ -116,33 +113,12 @@ def rate_for(learning_rate: Rate, context: Context) -> Any:
 # ---- arguments, checked where they are written
 
 
-def not_negative(where: str, what: str, value: Any) -> None:
-    """Refuse what is no finite number from 0 up."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not (math.isfinite(value) and value >= 0):
-        raise ArgumentError(f"{where}: {what} must be a finite number from 0 up, got {value!r}.")
+def rate(name: str, value: Any) -> Any:
+    """A learning rate: a number from 0 up, or a schedule."""
+    return value if callable(value) else not_negative(name, value)
 
 
-def positive(where: str, what: str, value: Any) -> None:
-    """Refuse what is no finite number above 0."""
-    not_negative(where, what, value)
-    if value == 0:
-        raise ArgumentError(f"{where}: {what} must be above 0, got {value!r}.")
-
-
-def fraction(where: str, what: str, value: Any) -> None:
-    """Refuse what is no number in [0, 1)."""
-    not_negative(where, what, value)
-    if value >= 1:
-        raise ArgumentError(f"{where}: {what} must be below 1, got {value!r}.")
-
-
-def rate(where: str, what: str, value: Any) -> None:
-    """Refuse a learning rate that is neither a number from 0 up nor a schedule."""
-    if not callable(value):
-        not_negative(where, what, value)
-
-
-RANGES: Mapping[str, Callable[[str, str, Any], None]] = {
+RANGES: Mapping[str, Callable[[str, Any], Any]] = {
     "learning_rate": rate,
     "momentum": fraction,
     "beta_1": fraction,
@@ -160,7 +136,7 @@ def make(name: str, slots: tuple[str, ...], update: Callable[..., tuple[Vector, 
     """An optimiser of these settings, each within its range."""
     for what, value in settings.items():
         if what in RANGES:
-            RANGES[what](name, what, value)
+            RANGES[what](f"{name}: {what}", value)
     return Optimizer(name, slots, partial(update, **settings))
 
 

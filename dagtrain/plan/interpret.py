@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 
 from dagtrain.errors import ArgumentError, ExecutionError
-from dagtrain.graph import LEAVES, Graph, Tensor
+from dagtrain.graph import LEAVES, Array, Graph, Tensor
 from dagtrain.ops import find
 from dagtrain.ops.scan import run
 from dagtrain.plan.given import as_given
 
 __all__ = ["interpret", "node_values"]
-
-Array = np.ndarray[Any, Any]
 
 
 def node_values(graph: Graph, inputs: Sequence[Any], watch: Callable[[Tensor, Any], None] | None = None) -> Mapping[Tensor, Any]:

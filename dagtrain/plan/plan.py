@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.errors import ArgumentError, DagtrainError, ExecutionError, UnknownNameError
-from dagtrain.graph import Graph, Spec
+from dagtrain.arguments import one_of
+from dagtrain.errors import ArgumentError, DagtrainError, ExecutionError
+from dagtrain.graph import Array, Graph, Spec
 from dagtrain.graph.hooks import plug
 from dagtrain.ops import find
 from dagtrain.ops.scan import run as run_scan
@@ -27,7 +28,6 @@ from dagtrain.plan.source import Line, write
 
 __all__ = ["Plan", "plan"]
 
-Array = np.ndarray[Any, Any]
 _ALIGNMENT = 64
 _CODE_KEPT = 1024
 _code: OrderedDict[str, Any] = OrderedDict()
@@ -74,11 +74,7 @@ class Plan:
         if stops and donate:
             raise ArgumentError("a plan with stops does not write into its inputs: leave out donate or stops.")
         for source, target in (donate or {}).items():
-            if source not in graph.inputs:
-                raise UnknownNameError.of("input", source, graph.inputs)
-            if target not in graph.outputs:
-                raise UnknownNameError.of("output", target, graph.outputs)
-            gifts[graph.inputs[source]] = outputs.index(target)
+            gifts[graph.inputs[one_of("input", source, graph.inputs)]] = outputs.index(one_of("output", target, graph.outputs))
         layout = lay_out(list(graph.inputs.values()), list(graph.outputs.values()), gifts, stops)
         loops = {n: _Loop(Plan(n.attribute("body")), dict(n.attributes)) for n in layout.order if n.op == "scan"}
         written = write(graph, layout, loops, stops)

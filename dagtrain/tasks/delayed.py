@@ -8,7 +8,8 @@ import numpy as np
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
-from dagtrain.errors import ArgumentError, UnknownNameError
+from dagtrain.arguments import one_of
+from dagtrain.errors import ArgumentError
 from dagtrain.graph import Graph, Tensor, array, rebuild, spec_of
 from dagtrain.tasks.feed import fed, feed_of, is_dask
 from dagtrain.tasks.lowering import lower
@@ -68,8 +69,7 @@ def _by_name(graph: Graph, inputs: tuple[Any, ...], named: dict[str, Any]) -> di
         raise ArgumentError(f"the graph has {len(graph.inputs)} inputs {list(graph.inputs)}, got {len(inputs)} values.")
     values = dict(zip(graph.inputs, inputs, strict=False))
     for name, value in named.items():
-        if name not in graph.inputs:
-            raise UnknownNameError.of("input", name, graph.inputs)
+        one_of("input", name, graph.inputs)
         if name in values:
             raise ArgumentError(f"input {name!r} is given twice, by its place and by its name.")
         values[name] = value

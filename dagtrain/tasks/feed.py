@@ -14,10 +14,11 @@ from dask.delayed import delayed as make_delayed
 from dask.task_spec import Alias, DataNode, GraphNode, TaskRef
 from dask.utils import key_split
 
+from dagtrain.arguments import is_future
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Spec, Tensor, make, make_spec
 
-__all__ = ["Feed", "fed", "feed_of", "from_delayed", "is_dask", "is_future"]
+__all__ = ["Feed", "fed", "feed_of", "from_delayed", "is_dask"]
 
 
 class Feed:
@@ -53,11 +54,6 @@ def _node(key: Any, value: Any) -> Any:
     if isinstance(value, GraphNode) or is_future(value) or (isinstance(value, tuple) and value and callable(value[0])):
         return value
     return Alias(key, value) if isinstance(value, TaskRef) else DataNode(key, value)
-
-
-def is_future(value: Any) -> bool:
-    """Whether this is a future of distributed, which need not be imported to tell."""
-    return any(c.__module__.split(".")[0] == "distributed" and c.__name__ == "Future" for c in type(value).__mro__)
 
 
 def is_dask(value: Any) -> bool:

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from dask.task_spec import DataNode, Task, TaskRef
 
-from dagtrain.errors import ArgumentError, UnknownNameError
+from dagtrain.arguments import is_number, one_of
+from dagtrain.errors import ArgumentError
 from dagtrain.graph import LEAVES, Graph, Tensor, rebuild, topological
 from dagtrain.graph import input as new_input
 from dagtrain.ops import find
@@ -179,10 +180,8 @@ def _hash(*parts: Any) -> str:
 
 def _worth(granularity: str | float) -> float | None:
     if isinstance(granularity, str):
-        if granularity not in ("op", "segment"):
-            raise UnknownNameError.of("granularity", granularity, ("op", "segment"))
-        return None if granularity == "op" else WORTH
-    if isinstance(granularity, bool) or not isinstance(granularity, int | float) or not granularity >= 0:
+        return None if one_of("granularity", granularity, ("op", "segment")) == "op" else WORTH
+    if not is_number(granularity) or not granularity >= 0:
         raise ArgumentError(f'granularity is "op", "segment", or the seconds of work that are worth a task, not {granularity!r}.')
     return float(granularity)
 

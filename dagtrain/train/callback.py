@@ -11,7 +11,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from dagtrain.errors import ArgumentError, UnknownNameError
+from dagtrain.arguments import not_negative, one_of
+from dagtrain.errors import ArgumentError
 
 __all__ = ["Callback", "Callbacks", "Monitor", "may_lag"]
 
@@ -74,9 +75,7 @@ class Callback:
 
     def known(self, monitor: str) -> str:
         """The name, if it is that of a quantity; else UnknownNameError says which there are."""
-        if monitor not in self.quantities:
-            raise UnknownNameError.of(f"monitor of {type(self).__name__}", monitor, self.quantities)
-        return monitor
+        return one_of(f"monitor of {type(self).__name__}", monitor, self.quantities)
 
 
 class Monitor(Callback):
@@ -99,8 +98,7 @@ class Monitor(Callback):
         if mode not in ("auto", "min", "max"):
             raise ArgumentError(f'{name}: mode is "auto", "min" or "max", got {mode!r}.')
         for what, value in (("min_delta", min_delta), ("patience", patience)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-                raise ArgumentError(f"{name}: {what} is a number from 0 up, got {value!r}.")
+            not_negative(f"{name}: {what}", value, infinite=True)
         self.monitor, self.mode, self.min_delta, self.patience = monitor, mode, min_delta, patience
         self.best: float | None = None
         self.wait = 0

@@ -14,8 +14,9 @@ import os
 import time
 from collections.abc import Callable
 
-from dagtrain.data.batches import whole
-from dagtrain.errors import ArgumentError, UnknownNameError
+from dagtrain.arguments import is_number, one_of, positive, whole
+from dagtrain.errors import ArgumentError
+from dagtrain.report.table import plural
 from dagtrain.train.callback import Callback, Logs, Mode, Monitor
 from dagtrain.train.state import State
 
@@ -95,8 +96,7 @@ class EarlyStopping(Monitor):
                 self.wait = 0
         if self.wait >= max(1, self.patience):
             self._ended = True
-            epochs = f"{self.wait} epoch{'' if self.wait == 1 else 's'}"
-            self.trainer.stop(f"EarlyStopping: {self.monitor} has not become better in {epochs}")
+            self.trainer.stop(f"EarlyStopping: {self.monitor} has not become better in {plural(self.wait, 'epoch')}")
 
     def on_train_end(self) -> None:
         """Give the trainer the best weights, unless something else stopped it, so that it may go on."""
@@ -130,7 +130,7 @@ class ModelCheckpoint(Monitor):
         self, path: str | os.PathLike[str], monitor: str = "val_loss", save_best_only: bool = False, period: int = 1, mode: Mode = "auto"
     ) -> None:
         super().__init__(monitor, mode)
-        self.path, self.save_best_only, self.period = os.fspath(path), save_best_only, whole("ModelCheckpoint: period", period, 1)
+        self.path, self.save_best_only, self.period = os.fspath(path), save_best_only, whole("ModelCheckpoint: period", period)
 
     def on_train_begin(self) -> None:
         """Look at the epochs before."""
@@ -226,7 +226,7 @@ class ReduceLROnPlateau(Monitor):
         mode: Mode = "auto",
     ) -> None:
         super().__init__(monitor, mode, min_delta, patience)
-        if not isinstance(factor, int | float) or not 0 < factor < 1:
+        if not is_number(factor) or not 0 < factor < 1:
             raise ArgumentError(f"ReduceLROnPlateau: factor is a number between 0 and 1, got {factor!r}.")
         self.factor, self.cooldown, self.min_scale = factor, whole("ReduceLROnPlateau: cooldown", cooldown, 0), min_scale
         self._cooling = 0
@@ -284,9 +284,7 @@ class TimeLimit(Callback):
     may_lag = True
 
     def __init__(self, seconds: float) -> None:
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-            raise ArgumentError(f"TimeLimit takes a number of seconds above 0, got {seconds!r}.")
-        self.seconds = seconds
+        self.seconds = positive("TimeLimit: seconds", seconds, infinite=True)
         self._end = 0.0
 
     def on_train_begin(self) -> None:
@@ -356,6 +354,4 @@ class LambdaCallback(Callback):
     def __init__(self, **functions: Callable[..., object]) -> None:
         moments = [name for name in vars(Callback) if name.startswith("on_")]
         for name, function in functions.items():
-            if name not in moments:
-                raise UnknownNameError.of("moment of LambdaCallback", name, moments)
-            setattr(self, name, function)
+            setattr(self, one_of("moment of LambdaCallback", name, moments), function)

@@ -22,6 +22,7 @@ from safetensors.numpy import save as tensor_bytes
 
 from dagtrain.data import BatchPlan
 from dagtrain.errors import CheckpointError, NotFiniteError
+from dagtrain.graph import Array
 from dagtrain.train.description import describe, describe_structure
 from dagtrain.train.ledger import Entry
 from dagtrain.train.manifest import LIMIT, NAME, Arrays, Manifest, TensorFile, parse
@@ -33,7 +34,6 @@ from dagtrain.train.storage import Store
 
 __all__ = ["Checkpoint", "batches_of", "describe_run", "read", "refuse_not_finite", "tidy", "write"]
 
-Array = np.ndarray[Any, Any]
 TENSORS = re.compile(r"state-[0-9a-f]{16}\.safetensors")
 HEADER = 16 << 20
 """Most bytes of a tensor file's header."""

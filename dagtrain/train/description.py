@@ -22,6 +22,7 @@ from dagtrain import nn, optim
 from dagtrain.nn import losses, metrics
 from dagtrain.nn.losses import Loss
 from dagtrain.nn.metrics import Metric
+from dagtrain.optim.named import OPTIMIZERS
 from dagtrain.trace.tree import Leaf
 
 __all__ = ["build", "complete", "describe", "describe_structure", "differences", "foreign", "structure_of", "without_memory"]
@@ -45,40 +46,20 @@ def _step_decay(initial: float, rate: float, every: int, staircase: bool) -> Any
     return optim.step_decay(initial, rate, every)
 
 
+def _named(*functions: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+    return {f.__name__: f for f in functions}
+
+
 MAKERS: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "layer": _layers(),
     "optimizer": {
+        **OPTIMIZERS,
+        **_named(optim.clip_by_value, optim.clip_by_global_norm, optim.l2, optim.add_decayed_weights),
         "chain": _chain,
-        **{
-            f.__name__: f
-            for f in (
-                optim.sgd,
-                optim.adam,
-                optim.adamw,
-                optim.rmsprop,
-                optim.adagrad,
-                optim.adadelta,
-                optim.clip_by_value,
-                optim.clip_by_global_norm,
-                optim.l2,
-                optim.add_decayed_weights,
-            )
-        },
     },
     "schedule": {
+        **_named(optim.constant, optim.exponential_decay, optim.piecewise, optim.polynomial, optim.cosine, optim.one_cycle, optim.warmup),
         "step_decay": _step_decay,
-        **{
-            f.__name__: f
-            for f in (
-                optim.constant,
-                optim.exponential_decay,
-                optim.piecewise,
-                optim.polynomial,
-                optim.cosine,
-                optim.one_cycle,
-                optim.warmup,
-            )
-        },
     },
     "loss": {name: partial(losses.find, name) for name in losses.LOSSES},
     "metric": {name: partial(metrics.find, name) for name in metrics.METRICS},

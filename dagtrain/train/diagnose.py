@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 
 from dagtrain.errors import NotFiniteError
-from dagtrain.graph import LEAVES, Graph, Tensor
+from dagtrain.graph import LEAVES, Array, Graph, Tensor
 from dagtrain.plan import node_values
 from dagtrain.plan.blas import one_blas_thread
 from dagtrain.train.inline import StepRunner
 from dagtrain.train.state import State
 
 __all__ = ["explain_not_finite", "first_not_finite"]
-
-Array = np.ndarray[Any, Any]
 
 
 def first_not_finite(graph: Graph, inputs: Sequence[Any]) -> Tensor | None:

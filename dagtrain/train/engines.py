@@ -16,15 +16,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from dagtrain.errors import ClusterError
-from dagtrain.graph import hooks
+from dagtrain.graph import Array, hooks
 from dagtrain.plan.blas import one_blas_thread
 from dagtrain.train.inline import StepRunner
 from dagtrain.train.state import State
 from dagtrain.train.step import Program, evaluation_pieces
 
 __all__ = ["Engine", "InlineEngine", "Session", "Unwatched", "Watch", "choose_engine"]
-
-Array = np.ndarray[Any, Any]
 
 
 class Watch(Protocol):
@@ -145,7 +143,7 @@ class _InlineSession:
             parts = self.program.for_workers(sorted(sizes))
             runner = self._runner = StepRunner(parts, state.copy(), len(batches[0]), self.threads)
         else:
-            runner.load(state)
+            runner.state.assign(state)
         with one_blas_thread(), np.errstate(all="ignore"):
             for i, batch in enumerate(batches):
                 if i and watch.stop():
@@ -163,10 +161,10 @@ class _InlineSession:
 
             return add_in_order(evaluate_partitions(self.program, source, state))
         x, y = source.local()
-        pieces = evaluation_pieces(source.samples)
-        scorer = self.program.for_evaluation([p.stop - p.start for p in pieces])
+        scorer = self.program.for_evaluation(source.samples)
         with one_blas_thread(), np.errstate(all="ignore"):
-            return add_in_order([scorer.score(state, x[p], None if y is None else y[p]) for p in pieces])
+            rows = [slice(p.start, p.stop) for p in evaluation_pieces(source.samples)]
+            return add_in_order([scorer.score(state, x[r], None if y is None else y[r]) for r in rows])
 
 
 def add_in_order(parts: Sequence[Array]) -> Array:

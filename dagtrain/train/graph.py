@@ -21,25 +21,18 @@ import numpy as np
 from dask.optimization import cull
 from dask.task_spec import DataNode, Task, TaskRef
 
-from dagtrain.graph import hooks
+from dagtrain.data.pick import Gathered, Partition, assemble, gather_plan, samples_of
+from dagtrain.draw import TaskRecord
+from dagtrain.graph import Array, hooks
 from dagtrain.plan.blas import one_blas_thread
 from dagtrain.train.state import State
 from dagtrain.train.step import ShardRunner, StepParts, add_tree, next_state
 from dagtrain.train.vector import settled
 
-__all__ = ["Part", "Pick", "StepGraph", "Stepped", "TaskRecord", "step_tasks"]
+__all__ = ["Part", "StepGraph", "Stepped", "step_tasks"]
 
-Array = np.ndarray[Any, Any]
 GROUP = 4
 """Shards that one ``total`` task adds: fewer tasks than one an addition, and still two workers have something to do."""
-
-
-class Pick(NamedTuple):
-    """Rows of one partition that go into a shard: their places there, where they are in the partition, and which sample is its first."""
-
-    places: Array
-    within: Array
-    first: int = 0
 
 
 class Part(NamedTuple):
@@ -56,15 +49,6 @@ class Stepped(NamedTuple):
     state: State
     sums: tuple[Array, ...]
     used: tuple[tuple[tuple[int, Array], ...], ...] = ()
-
-
-class TaskRecord(NamedTuple):
-    """Where and when a task ran, and how large its result is; times in seconds."""
-
-    worker: str
-    start: float
-    stop: float
-    nbytes: int
 
 
 _local = threading.local()
@@ -86,8 +70,8 @@ def gradient_task(
     weight: float,
     step: int,
     shard: int,
-    picks: Sequence[Pick],
-    *partitions: tuple[Array, Array | None],
+    picks: Sequence[Gathered],
+    *partitions: Partition,
 ) -> Part:
     """One shard's contribution; `picks` says which rows of each partition go to which places of the shard."""
     x, y = assemble(picks, partitions)
@@ -95,28 +79,8 @@ def gradient_task(
     views = parts.layout.views(settled(state.parameters)), parts.statistics_layout.views(settled(state.statistics))
     with one_blas_thread(), np.errstate(all="ignore"):
         found = _runner(parts).run(*views, x, y, weight, step, shard)
-    return Part(found.vector.copy(), found.sums.copy(), ((shard, samples_of(picks)),))
-
-
-def samples_of(picks: Sequence[Pick]) -> Array:
-    """The numbers of the samples that `assemble` puts together, in as few bytes as hold them."""
-    found = np.empty(sum(len(p.places) for p in picks), np.int64)
-    for one in picks:
-        found[one.places] = one.within + one.first
-    return found.astype(np.min_scalar_type(found.max()))
-
-
-def assemble(picks: Sequence[Pick], partitions: Sequence[tuple[Array, Array | None]]) -> tuple[Array, Array | None]:
-    """The rows of a shard, in its order, from the partitions that hold them."""
-    rows = sum(len(p.places) for p in picks)
-    first_x, first_y = partitions[0]
-    x = np.empty((rows, *first_x.shape[1:]), first_x.dtype)
-    y = None if first_y is None else np.empty((rows, *first_y.shape[1:]), first_y.dtype)
-    for (places, within, _), (part_x, part_y) in zip(picks, partitions, strict=True):
-        x[places] = part_x[within]
-        if y is not None and part_y is not None:
-            y[places] = part_y[within]
-    return x, y
+    taken = samples_of(picks)
+    return Part(found.vector.copy(), found.sums.copy(), ((shard, taken.astype(np.min_scalar_type(taken.max()))),))  # in few bytes
 
 
 def total_task(places: Sequence[int], *contributions: Part) -> Part:
@@ -148,26 +112,6 @@ def begin_task(before: Stepped) -> Stepped:
     return Stepped(before.state, ())
 
 
-def pick(rows: Array, sizes: Sequence[int]) -> tuple[list[int], list[Pick]]:
-    """The partitions that hold these rows, and for each of them the places among `rows` and the rows within the partition.
-
-    Examples
-    --------
-    >>> wanted, picks = pick(np.array([4, 0, 5]), sizes=(3, 3))
-    >>> wanted, [(p.places.tolist(), p.within.tolist(), p.first) for p in picks]
-    ([0, 1], [([1], [0], 0), ([0, 2], [1, 2], 3)])
-    """
-    ends = np.cumsum(sizes)
-    part_of = np.searchsorted(ends, rows, side="right")
-    wanted = [int(p) for p in np.unique(part_of)]
-    picks = []
-    for p in wanted:
-        places = np.nonzero(part_of == p)[0]
-        first = int(ends[p] - sizes[p])
-        picks.append(Pick(places, rows[places] - first, first))
-    return wanted, picks
-
-
 def step_tasks(
     token: str, parts: Any, state: Any, data: Sequence[Any], sizes: Sequence[int], batches: Sequence[Sequence[Array]], first_step: int
 ) -> tuple[dict[Any, Any], Any]:
@@ -193,7 +137,7 @@ def step_tasks(
         for s, rows in enumerate(batch):
             if not len(rows):
                 continue
-            wanted, picks = pick(rows, sizes)
+            picks = gather_plan(rows, sizes)
             key = (f"gradient-{token}", t, s)
             tasks[key] = Task(
                 key,
@@ -204,7 +148,7 @@ def step_tasks(
                 t,
                 s,
                 DataNode(None, picks),
-                *(TaskRef(data[p]) for p in wanted),
+                *(TaskRef(data[p.partition]) for p in picks),
             )
             groups.setdefault(s // GROUP * GROUP, {})[s] = key
         subtotals: dict[int, Any] = {}

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
+from dagtrain.graph import Array
 from dagtrain.train.state import State
 from dagtrain.train.step import Contribution, ShardRunner, StepParts, add_tree
 
 __all__ = ["StepRunner"]
 
-Array = np.ndarray[Any, Any]
 Batch = Sequence[tuple[Array, Array | None] | None]
 
 
@@ -47,14 +46,6 @@ class StepRunner:
         self._gradient = self.contributions[0][: parts.layout.size] if shards == 1 else np.empty(parts.layout.size, parts.layout.dtype)
         self._bound = parts.update.bind(state, self._gradient, self.threads)
         self._pool = ThreadPoolExecutor(self.threads, "dagtrain", initializer=np.seterr, initargs=("ignore",)) if self.threads > 1 else None
-
-    def load(self, state: State) -> None:
-        """Go on from another state."""
-        self.state.parameters[...] = state.parameters
-        self.state.statistics[...] = state.statistics
-        for name, vector in state.slots.items():
-            self.state.slots[name][...] = vector
-        self.state.step, self.state.rate_scale = state.step, state.rate_scale
 
     def close(self) -> None:
         """End the threads."""

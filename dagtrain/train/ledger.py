@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from dagtrain.errors import ArgumentError, LedgerError
+from dagtrain.graph import Array
 
 __all__ = ["Entry", "Ledger"]
 
-Array = np.ndarray[Any, Any]
 Pairs = tuple[tuple[int, int], ...]
 """Samples and their counts."""
 KEPT = 8

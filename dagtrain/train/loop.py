@@ -23,6 +23,7 @@ import numpy as np
 
 from dagtrain.data import BatchPlan
 from dagtrain.errors import NotFiniteError
+from dagtrain.graph import Array
 from dagtrain.train.callback import Callbacks, may_lag
 from dagtrain.train.checkpoint import batches_of
 from dagtrain.train.diagnose import explain_not_finite
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Loop"]
 
-Array = np.ndarray[Any, Any]
 _TOGETHER = 1.0
 """Seconds of epochs that are run in one call, at most."""
 _ROWS = 1 << 20

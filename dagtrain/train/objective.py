@@ -13,24 +13,22 @@ from typing import Any
 import numpy as np
 
 from dagtrain.errors import ArgumentError, NotScalarError
-from dagtrain.functional import differentiate
-from dagtrain.graph import Graph, Spec, Tensor, scope
-from dagtrain.graph import input as new_input
+from dagtrain.functional import grad
+from dagtrain.graph import Spec, Tensor, scope
 from dagtrain.nn import losses, metrics
 from dagtrain.ops import as_tensor
 from dagtrain.ops.elementwise import cast
 from dagtrain.ops.random import derive, key
 from dagtrain.ops.shape import stack
-from dagtrain.trace import flatten, unflatten
+from dagtrain.trace import flatten, trace_nested, unflatten
+from dagtrain.trace.tree import leaves, map_leaves
 from dagtrain.train.vector import VectorLayout
 
 __all__ = ["CostObjective", "ModelObjective", "Objective"]
 
-Array = np.ndarray[Any, Any]
-
 
 class Objective:
-    """The part that a model and a plain cost function have in common: graphs of a shard from one `forward`."""
+    """The part that a model and a plain cost function have in common: functions of a shard, to be traced, from one `forward`."""
 
     targets: str | None = None
     metric_names: tuple[str, ...] = ()
@@ -46,58 +44,26 @@ class Objective:
         """Loss, metrics and new statistics of one shard."""
         raise NotImplementedError
 
-    def _leaves(
-        self, parameters: VectorLayout, statistics: VectorLayout, rows: int, x: Spec, y: Spec | None
-    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        p = [new_input(f"parameters.{n}", s, parameters.dtype) for n, s in zip(parameters.names, parameters.shapes, strict=True)]
-        s = [new_input(f"statistics.{n}", t, statistics.dtype) for n, t in zip(statistics.names, statistics.shapes, strict=True)]
-        data = [new_input("x", (rows, *x.shape), x.dtype)]
-        if y is not None:
-            data.append(new_input("y", (rows, *y.shape), y.dtype))
-        return p, s, data
-
-    def training_graph(self, parameters: VectorLayout, statistics: VectorLayout, rows: int, x: Spec, y: Spec | None) -> Graph:
-        """Graph of one shard of this many rows: gradients, statistics and sums."""
-        p, s, data = self._leaves(parameters, statistics, rows, x, y)
-        weight, key_leaf = new_input("weight", (), parameters.dtype), new_input("key", (2,), np.uint64)
-        cost, values, after = self.forward(
-            unflatten(parameters.structure, p),
-            unflatten(statistics.structure, s),
-            data[0],
-            data[1] if y is not None else None,
-            key_leaf,
-            True,
-        )
+    def contribution(self, parameters: Any, statistics: Any, x: Tensor, y: Tensor | None, weight: Tensor, key: Tensor) -> dict[str, Any]:
+        """What one shard adds to a step: gradient, new statistics and the sums of loss and metrics, each times the shard's weight."""
+        cost, values, after = self.forward(parameters, statistics, x, y, key, True)
         if not isinstance(cost, Tensor) or cost.shape:
             raise NotScalarError(f"the cost must be one number for a batch, got {cost!r}. Reduce it over the samples with np.mean.")
-        grads = differentiate(cost * weight, p)[1]
-        outputs = {f"gradient.{n}": g for n, g in zip(parameters.names, grads, strict=True)}
-        found, structure = flatten(after)
-        if structure != statistics.structure:
+        gradient = unflatten(flatten(parameters)[1], grad(cost * weight, leaves(parameters)))
+        if flatten(after)[1] != flatten(statistics)[1]:
             raise ArgumentError("the model returns running statistics of another structure than it began with.")
-        for n, t in found.items():
-            outputs[f"statistics.{n}"] = cast(as_tensor(t) * weight, statistics.dtype)
+        weighted = map_leaves(lambda new, old: cast(as_tensor(new) * weight, old.dtype), after, statistics)
         with scope("sums"):
-            outputs["sums"] = cast(stack([cast(as_tensor(v), weight.dtype) for v in (cost, *values)]) * weight, np.float64)
-        leaves = [*p, *s, *data, weight, key_leaf]
-        return Graph({str(t.name): t for t in leaves}, outputs)
+            sums = cast(stack([cast(as_tensor(v), weight.dtype) for v in (cost, *values)]) * weight, np.float64)
+        return {"gradient": gradient, "statistics": weighted, "sums": sums}
 
-    def evaluation_graph(self, parameters: VectorLayout, statistics: VectorLayout, rows: int, x: Spec, y: Spec | None) -> Graph:
-        """Graph of loss and metrics on rows that are not trained on, times the number of rows."""
-        p, s, data = self._leaves(parameters, statistics, rows, x, y)
-        cost, values, _ = self.forward(
-            unflatten(parameters.structure, p),
-            unflatten(statistics.structure, s),
-            data[0],
-            data[1] if y is not None else None,
-            as_tensor(key(0)),
-            False,
-        )
-        sums = stack([cast(as_tensor(v), np.float64) * float(rows) for v in (cost, *values)])
-        return Graph({str(t.name): t for t in [*p, *s, *data]}, {"sums": sums})
+    def scores(self, parameters: Any, statistics: Any, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
+        """Loss and metrics on rows that are not trained on, times the number of rows."""
+        cost, values, _ = self.forward(parameters, statistics, x, y, as_tensor(key(0)), False)
+        return {"sums": stack([cast(as_tensor(v), np.float64) * float(x.shape[0]) for v in (cost, *values)])}
 
-    def output_graph(self, parameters: VectorLayout, statistics: VectorLayout, rows: int, x: Spec) -> Graph:
-        """Graph of the model's outputs."""
+    def outputs(self, parameters: Any, statistics: Any, x: Tensor) -> dict[str, Tensor]:
+        """The model's outputs, as in evaluation."""
         raise ArgumentError(
             "a plain cost function has no outputs to predict: train a model, or compile a function of your own with dt.compile."
         )
@@ -123,8 +89,8 @@ class ModelObjective(Objective):
 
     def outputs_spec(self, x: Spec, rows: int = 1) -> Spec:
         """Spec of the model's outputs for this many rows."""
-        parameters, statistics = (VectorLayout.of(t) for t in self.initial(0, x))
-        return self.output_graph(parameters, statistics, rows, x).outputs["outputs"].spec
+        parameters, statistics = (VectorLayout.of(t).specs for t in self.initial(0, x))
+        return trace_nested(self.outputs, parameters, statistics, Spec((rows, *x.shape), x.dtype)).graph.outputs["outputs"].spec
 
     def forward(
         self, parameters: Any, statistics: Any, x: Tensor, y: Tensor | None, key: Tensor, training: bool
@@ -139,13 +105,9 @@ class ModelObjective(Objective):
                 values.append(metric.function(outputs, y))
         return cost, values, after
 
-    def output_graph(self, parameters: VectorLayout, statistics: VectorLayout, rows: int, x: Spec) -> Graph:
-        """Graph of the model's outputs, as in evaluation."""
-        p, s, data = self._leaves(parameters, statistics, rows, x, None)
-        outputs, _ = self.model.apply(
-            unflatten(parameters.structure, p), unflatten(statistics.structure, s), data[0], key=None, training=False
-        )
-        return Graph({str(t.name): t for t in [*p, *s, *data]}, {"outputs": as_tensor(outputs)})
+    def outputs(self, parameters: Any, statistics: Any, x: Tensor) -> dict[str, Tensor]:
+        """The model's outputs, as in evaluation."""
+        return {"outputs": as_tensor(self.model.apply(parameters, statistics, x, key=None, training=False)[0])}
 
 
 class CostObjective(Objective):

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from dagtrain.arguments import is_future
 from dagtrain.data.check import check_dtype
 from dagtrain.data.compute import compute
-from dagtrain.graph import hooks
+from dagtrain.graph import Array, hooks
 from dagtrain.plan.blas import one_blas_thread
 from dagtrain.train.rows import check_rows
 from dagtrain.train.state import State
@@ -24,8 +25,6 @@ from dagtrain.train.step import Program
 from dagtrain.train.vector import settled
 
 __all__ = ["Predictor"]
-
-Array = np.ndarray[Any, Any]
 
 
 class Predictor:
@@ -79,7 +78,6 @@ class Predictor:
         Futures are asked, since what they stand for is computed anyway.
         """
         from dagtrain.data.chunked import lazy_array
-        from dagtrain.data.compute import is_future
         from dagtrain.data.parts import Parts, is_parts, look_tasks, part_array, seen_arrays
 
         found, columns = lazy_array("x", x)

@@ -13,8 +13,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-from dagtrain.data.batches import whole
+from dagtrain.arguments import whole
 from dagtrain.errors import ArgumentError, CheckpointError
+from dagtrain.report.table import plural
 from dagtrain.train.checkpoint import Checkpoint, read, refuse_not_finite, tidy, write
 from dagtrain.train.manifest import NAME, Manifest
 from dagtrain.train.state import State
@@ -53,7 +54,7 @@ def told(place: Place) -> str:
     >>> told((1, 0)), told((2, 1)), told((0, 7))
     ('1 epoch', '2 epochs and 1 step', '7 steps')
     """
-    parts = [f"{n} {noun}{'' if n == 1 else 's'}" for n, noun in zip(place, ("epoch", "step"), strict=True) if n]
+    parts = [plural(n, noun) for n, noun in zip(place, ("epoch", "step"), strict=True) if n]
     return " and ".join(parts) or "0 epochs"
 
 
@@ -94,7 +95,7 @@ class Run:
 
     def __init__(self, path: Any, keep: int | None) -> None:
         self.store = open_store(path)
-        self.keep = None if keep is None else whole("keep", keep, 1)
+        self.keep = None if keep is None else whole("keep", keep)
         self.store.prepare()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="dagtrain-checkpoint")
         self._writing: Future[None] | None = None

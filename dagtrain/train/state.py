@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Begun", "State"]
+from dagtrain.graph import Array
 
-Array = np.ndarray[Any, Any]
+__all__ = ["Begun", "State"]
 
 
 class Begun(NamedTuple):

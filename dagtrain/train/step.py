@@ -10,15 +10,17 @@ A `Program` holds the compiled parts. It is picklable and knows nothing of threa
 from __future__ import annotations
 
 import hashlib
+import inspect
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dagtrain.graph import Graph, Spec
+from dagtrain.graph import Array, Graph, Spec, spec_of
 from dagtrain.ops.random import derive, key
 from dagtrain.plan import Bound, Plan, plan
+from dagtrain.trace import trace_nested
 from dagtrain.train.objective import Objective
 from dagtrain.train.state import State
 from dagtrain.train.update import Update
@@ -26,7 +28,6 @@ from dagtrain.train.vector import VectorLayout, settled
 
 __all__ = ["Contribution", "Program", "ShardRunner", "add_tree", "tree_levels"]
 
-Array = np.ndarray[Any, Any]
 EVALUATED = 1024
 """Most rows evaluated at once."""
 _NO_KEY = key(0)
@@ -109,10 +110,8 @@ class Program:
         self._first = State(self.layout.pack(first), self.statistics_layout.pack(statistics))
         self.update = Update(optimizer, self.layout.size, self.layout.dtype)
         self.optimizer_name = str(getattr(optimizer, "name", "update"))
-        self._graphs: dict[int, Graph] = {}
-        self._plans: dict[int, Plan] = {}
-        self._evaluations: dict[int, Plan] = {}
-        self._outputs: dict[int, Plan] = {}
+        self._graphs: dict[tuple[str, int], Graph] = {}
+        self._plans: dict[tuple[str, int], Plan] = {}
 
     def first_state(self) -> State:
         """The state before the first step."""
@@ -127,38 +126,46 @@ class Program:
 
     def shard_graph(self, rows: int) -> Graph:
         """The graph of a shard of this many rows."""
-        if rows not in self._graphs:
-            self._graphs[rows] = self.objective.training_graph(self.layout, self.statistics_layout, rows, self.x, self.y)
-        return self._graphs[rows]
+        return self._graph(self.objective.contribution, rows)
+
+    def shard_plan(self, rows: int) -> Plan:
+        """The plan of a shard of this many rows."""
+        return self._plan(self.objective.contribution, rows, stops=True)
+
+    def output_plan(self, rows: int) -> Plan:
+        """The plan of the model's outputs for this many rows."""
+        return self._plan(self.objective.outputs, rows)
 
     @property
     def compiled(self) -> tuple[int, ...]:
         """Numbers of rows for which there are plans of shards."""
-        return tuple(sorted(self._plans))
+        return tuple(sorted(rows for name, rows in self._plans if name == "contribution"))
 
-    def shard_plan(self, rows: int) -> Plan:
-        """The plan of a shard of this many rows."""
-        if rows not in self._plans:
-            self._plans[rows] = plan(self.shard_graph(rows), stops=True)
-        return self._plans[rows]
+    def _graph(self, function: Callable[..., Any], rows: int) -> Graph:
+        """The graph of one of the objective's functions for this many rows."""
+        known = function.__name__, rows
+        if known not in self._graphs:
+            specs = {
+                "parameters": self.layout.specs,
+                "statistics": self.statistics_layout.specs,
+                "x": Spec((rows, *self.x.shape), self.x.dtype),
+                "y": None if self.y is None else Spec((rows, *self.y.shape), self.y.dtype),
+                "weight": Spec((), np.dtype(self.layout.dtype)),
+                "key": spec_of(_NO_KEY),
+            }
+            self._graphs[known] = trace_nested(function, *(specs[name] for name in inspect.signature(function).parameters)).graph
+        return self._graphs[known]
 
-    def evaluation_plan(self, rows: int) -> Plan:
-        """The plan of loss and metrics on this many rows."""
-        if rows not in self._evaluations:
-            graph = self.objective.evaluation_graph(self.layout, self.statistics_layout, rows, self.x, self.y)
-            self._evaluations[rows] = plan(graph)
-        return self._evaluations[rows]
+    def _plan(self, function: Callable[..., Any], rows: int, stops: bool = False) -> Plan:
+        known = function.__name__, rows
+        if known not in self._plans:
+            self._plans[known] = plan(self._graph(function, rows), stops=stops)
+        return self._plans[known]
 
-    def output_plan(self, rows: int) -> Plan:
-        """The plan of the model's outputs for this many rows."""
-        if rows not in self._outputs:
-            self._outputs[rows] = plan(self.objective.output_graph(self.layout, self.statistics_layout, rows, self.x))
-        return self._outputs[rows]
-
-    def for_evaluation(self, sizes: Sequence[int]) -> Scorer:
-        """What evaluates parts of the data with these numbers of rows anywhere."""
-        rows = {n for size in sizes for n in _pieces(size)}
-        return Scorer({n: self.evaluation_plan(n) for n in sorted(rows)}, self.layout, self.statistics_layout)
+    def for_evaluation(self, samples: int) -> Scorer:
+        """What evaluates the pieces of this many samples anywhere."""
+        rows = sorted({len(piece) for piece in evaluation_pieces(samples)})
+        return Scorer({n: self._plan(self.objective.scores, n) for n in rows}, self.layout, self.statistics_layout)
 
     def for_workers(self, rows: Sequence[int]) -> StepParts:
         """The parts that a worker needs for shards of these sizes."""
@@ -192,20 +199,15 @@ class StepParts:
         return derive(derive(derive(key(self.seed), 1), step), shard) if self.keyed else _NO_KEY
 
 
-def evaluation_pieces(samples: int) -> list[slice]:
+def evaluation_pieces(samples: int) -> list[range]:
     """The fixed parts in which data is evaluated: of its order alone, wherever its partitions end.
 
     Examples
     --------
     >>> evaluation_pieces(1500)
-    [slice(0, 1024, None), slice(1024, 1500, None)]
+    [range(0, 1024), range(1024, 1500)]
     """
-    return [slice(start, min(start + EVALUATED, samples)) for start in range(0, samples, EVALUATED)]
-
-
-def _pieces(rows: int) -> list[int]:
-    """A partition is evaluated in pieces of at most this many rows."""
-    return [EVALUATED] * (rows // EVALUATED) + ([rows % EVALUATED] if rows % EVALUATED else [])
+    return [range(start, min(start + EVALUATED, samples)) for start in range(0, samples, EVALUATED)]
 
 
 class Scorer:
@@ -215,16 +217,10 @@ class Scorer:
         self.plans, self.layout, self.statistics_layout = plans, layout, statistics
 
     def score(self, state: State, x: Array, y: Array | None) -> Array:
-        """Sums of loss and metrics over the rows of a partition."""
+        """Sums of loss and metrics over the rows of a piece."""
         leaves = [*self.layout.views(settled(state.parameters)), *self.statistics_layout.views(settled(state.statistics))]
-        total, start = None, 0
-        for rows in _pieces(len(x)):
-            part = slice(start, start + rows)
-            data = tuple(settled(a[part]) for a in ((x,) if y is None else (x, y)))
-            (sums,) = self.plans[rows](*leaves, *data)
-            total = sums if total is None else total + sums
-            start += rows
-        return np.zeros(0) if total is None else total
+        sums: Array = self.plans[len(x)](*leaves, settled(x), *(() if y is None else (settled(y),)))[0]
+        return sums
 
 
 class ShardRunner:
@@ -283,8 +279,8 @@ class ShardRunner:
             bound = self._bound[rows] = made.bind([*self._views, self.sums], self._spaces.get(rows))
             self._spaces[rows] = bound.slots
         data = (x,) if y is None else (x, y)
-        scale = self.parts.layout.dtype
-        return bound, (*parameters, *statistics, *data, np.asarray(weight, scale), self.parts.shard_key(step, shard))
+        scale = np.asarray(weight, self.parts.layout.dtype)
+        return bound, (*parameters, *statistics, *data, scale, self.parts.shard_key(step, shard))
 
 
 def next_state(parts: StepParts, state: State, total: Array) -> State:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dagtrain.arguments import not_negative, whole
 from dagtrain.data import BatchPlan, open_source
-from dagtrain.data.batches import whole
 from dagtrain.data.compute import computed_by
 from dagtrain.data.source import lies_elsewhere
 from dagtrain.errors import ArgumentError
-from dagtrain.graph import Graph, Spec, hooks
+from dagtrain.graph import Array, Graph, Spec, hooks
 from dagtrain.train.checkpoint import Checkpoint, describe_run, refuse_not_finite, write
 from dagtrain.train.engines import Unwatched, choose_engine
 from dagtrain.train.history import History
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from dagtrain.train.loop import Loop
 
 __all__ = ["Trained"]
-
-Array = np.ndarray[Any, Any]
 
 
 class Trained:
@@ -83,7 +81,7 @@ class Trained:
             array; rows in other batches may differ in the last bits.
         """
         program, state = self._trained("predict")
-        batch_size = whole("batch_size", batch_size, 1)
+        batch_size = whole("batch_size", batch_size)
         with computed_by(self._client):
             if lies_elsewhere(x):
                 return Predictor(program, state, batch_size).lazily(x)
@@ -143,8 +141,7 @@ class Trained:
     @learning_rate_scale.setter
     def learning_rate_scale(self, scale: float) -> None:
         program, state = self._trained("scale its learning rate")
-        if not isinstance(scale, int | float | np.number) or not 0 <= scale < np.inf:
-            raise ArgumentError(f"learning_rate_scale is a finite number from 0 up, got {scale!r}.")
+        not_negative("learning_rate_scale", scale)
         if not program.update.has_rate:
             raise ArgumentError(f"the optimizer {self.optimizer!r} has no learning rate that could be scaled.")
         if self._loop is not None and self._loop.in_steps:
@@ -186,7 +183,7 @@ class Trained:
         program, state = self._trained("give its step graph")
         if self._sample is None:
             raise ArgumentError("the step graph needs data: fit first.")
-        steps = whole("steps", steps, 1)
+        steps = whole("steps", steps)
         source, plan = self._sample
         first = self._epochs_done * plan.steps_per_epoch + (0 if self._begun is None else self._begun.steps)
         batches = [plan.step(*divmod(i, plan.steps_per_epoch)) for i in range(first, first + steps)]

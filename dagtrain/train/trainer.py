@@ -15,11 +15,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dagtrain import optim
+from dagtrain import arguments, optim
+from dagtrain._version import __version__
+from dagtrain.arguments import is_number, one_of, whole
 from dagtrain.data import BatchPlan
-from dagtrain.data.batches import check_shuffle, whole
+from dagtrain.data.batches import check_shuffle
 from dagtrain.data.compute import computed_by
-from dagtrain.errors import ArgumentError, UnknownNameError
+from dagtrain.errors import ArgumentError
 from dagtrain.graph import Spec
 from dagtrain.plan.blas import blas_description
 from dagtrain.train.callback import Callback, Callbacks
@@ -30,13 +32,12 @@ from dagtrain.train.loop import Loop
 from dagtrain.train.objective import CostObjective, ModelObjective, Objective
 from dagtrain.train.rows import check_alike, open_rows
 from dagtrain.train.runs import Run
-from dagtrain.train.step import Program, evaluation_pieces
+from dagtrain.train.step import Program
 from dagtrain.train.stopping import Stopping, interruptible
 from dagtrain.train.trained import Trained
 
 __all__ = ["Trainer"]
 
-Array = np.ndarray[Any, Any]
 ENGINES = ("auto", "inline", "scheduler", "lanes")
 
 
@@ -98,13 +99,13 @@ class Trainer(Trained):
         parameters: Any = None,
         client: Any = None,
     ) -> None:
-        if not hasattr(engine, "session") and engine not in ENGINES:
-            raise UnknownNameError.of("engine", engine, ENGINES)
+        if not hasattr(engine, "session"):
+            one_of("engine", engine, ENGINES)
         if threads is not None:
-            threads = whole("threads", threads, 1)
+            threads = whole("threads", threads)
         if shards != "auto":
-            shards = whole('shards (if not "auto")', shards, 1)
-        seed = whole("seed", seed, 0)
+            shards = whole('shards (if not "auto")', shards)
+        seed = arguments.seed(seed)
         if isinstance(metrics, str):
             raise ArgumentError(f"metrics is a list of names, as in metrics=[{metrics!r}].")
         self._objective: Objective
@@ -194,18 +195,20 @@ class Trainer(Trained):
         NotFiniteError
             If the loss becomes NaN or infinite; names the first op that made it.
         """
-        epochs = whole("epochs", epochs, 1)
+        epochs = whole("epochs", epochs)
         if resume and checkpoint is None:
             raise ArgumentError('resume=True needs the folder of the checkpoints, as in fit(..., checkpoint="runs/a", resume=True).')
         if self._loop is not None:
             raise ArgumentError("the trainer is in the midst of a fit: stop that one first, or use another trainer.")
-        every = None if checkpoint_every == "epoch" else _seconds(checkpoint_every)
+        if checkpoint_every != "epoch" and not (is_number(checkpoint_every) and checkpoint_every > 0):
+            raise ArgumentError(f'checkpoint_every is "epoch" or a number of seconds above 0, got {checkpoint_every!r}.')
+        every = None if checkpoint_every == "epoch" else float(checkpoint_every)
         stopping = Stopping()
         listeners = Callbacks(callbacks, stopping.ask)
         reporter = _console(verbose) if reporter is None else reporter
         engine = choose_engine(self.engine, self.threads, self.client)
         check_shuffle(shuffle)
-        whole("batch_size", batch_size, 1)
+        whole("batch_size", batch_size)
         BatchPlan(batch_size, batch_size, self.shards, self.seed)  # a full batch can be cut: seen before data is opened
         run = None if checkpoint is None else Run(checkpoint, keep)
         with computed_by(self._client):
@@ -217,7 +220,7 @@ class Trainer(Trained):
         # Whatever the user's functions get wrong is an error here and not in the midst of training.
         program.for_workers(sorted({len(s) for i in {0, plan.steps_per_epoch - 1} for s in plan.step(0, i) if len(s)}))
         if validation is not None:
-            program.for_evaluation([p.stop - p.start for p in evaluation_pieces(validation.samples)])
+            program.for_evaluation(validation.samples)
         self._sample = source, plan
         self._begin_anew_if_other(plan)
         history = History(info=self._info(engine, plan))
@@ -308,8 +311,6 @@ class Trainer(Trained):
             self._loop.event(text, kind)
 
     def _info(self, engine: Any, plan: BatchPlan) -> dict[str, Any]:
-        from dagtrain import __version__
-
         assert self._program is not None
         return {
             "engine": engine.name,
@@ -328,12 +329,6 @@ def _console(verbose: int) -> Any:
     from dagtrain.report import Reporter
 
     return Reporter(verbose=verbose)
-
-
-def _seconds(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise ArgumentError(f'checkpoint_every is "epoch" or a number of seconds above 0, got {value!r}.')
-    return float(value)
 
 
 @contextmanager

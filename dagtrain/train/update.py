@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.graph import LEAVES, Graph, Tensor, ancestors_of, rebuild, topological
+from dagtrain.graph import LEAVES, Array, Graph, Tensor, ancestors_of, rebuild, topological
 from dagtrain.graph import input as new_input
 from dagtrain.ops import as_tensor
 from dagtrain.ops.elementwise import cast
@@ -24,7 +24,6 @@ from dagtrain.train.state import State
 
 __all__ = ["BLOCK", "BoundUpdate", "Update", "blocks_of"]
 
-Array = np.ndarray[Any, Any]
 BLOCK = 65536
 """Most elements of a block: a call is worth its cost, and a block with its companions still lies in the caches (measured, with Adam)."""
 _EVENLY = 4

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from dagtrain.errors import ArgumentError, DTypeError
+from dagtrain.graph import Array, Spec
 from dagtrain.trace import flatten, unflatten
 
 __all__ = ["VectorLayout", "settled"]
-
-Array = np.ndarray[Any, Any]
 
 
 def settled(array: Array) -> Array:
@@ -69,6 +68,11 @@ class VectorLayout:
     def size(self) -> int:
         """Elements of the vector."""
         return sum(self.sizes)
+
+    @property
+    def specs(self) -> Any:
+        """The nest of the arrays' specs."""
+        return unflatten(self.structure, [Spec(shape, np.dtype(self.dtype)) for shape in self.shapes])
 
     def pack(self, tree: Any) -> Array:
         """The nest as a new vector."""

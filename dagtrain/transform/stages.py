@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from dagtrain.errors import UnknownNameError
+from dagtrain.arguments import one_of
 from dagtrain.graph import Graph, Tensor
 from dagtrain.transform.fold import fold, merging
 from dagtrain.transform.prune import prune
@@ -93,10 +93,8 @@ def optimize(graph: Graph, *, approximate: bool = False, until: str | None = Non
       %3 = add(%2, %0)                                      float64[2]
       return output=%3
     """
-    if until is not None and until not in STAGES:
-        raise UnknownNameError.of("stage", until, STAGES)
     names = list(STAGES)
-    wanted = names if until is None else names[: names.index(until) + 1]
+    wanted = names if until is None else names[: names.index(one_of("stage", until, STAGES)) + 1]
     rules = _STABILISING if "simplify" not in wanted else _APPROXIMATING if approximate else _SIMPLIFYING
     for _ in range(MOST_ROUNDS):
         steps: list[Step] = [rules.apply]

@@ -151,7 +151,7 @@ def test_local_needs_the_partitions_of_the_data():
         BatchPlan(8, 4, 1, 0, "local")
     with pytest.raises(ArgumentError, match="the 2 partitions hold 7 samples, not 8"):
         BatchPlan(8, 4, 1, 0, "local", [4, 3])
-    with pytest.raises(ArgumentError, match="the size of partition 1 is a whole number from 0 up, got -1"):
+    with pytest.raises(ArgumentError, match="the size of partition 1 must be a whole number from 0 up, got -1"):
         BatchPlan(8, 4, 1, 0, "local", [9, -1])
 
 

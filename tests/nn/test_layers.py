@@ -59,7 +59,7 @@ def test_own_initialiser():
 
 @pytest.mark.parametrize("units", [0, -3, 2.5, True, "10"])
 def test_wrong_units(units):
-    with pytest.raises(ArgumentError, match="head: units must be a whole number above 0"):
+    with pytest.raises(ArgumentError, match="head: units must be a whole number from 1 up"):
         nn.Dense(units, name="head")
 
 

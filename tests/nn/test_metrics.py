@@ -56,7 +56,7 @@ def test_errors():
         metrics.find("acuracy")
     with pytest.raises(ArgumentError, match="no option 'k'"):
         metrics.find("accuracy", k=2)
-    with pytest.raises(ArgumentError, match="whole number above 0"):
+    with pytest.raises(ArgumentError, match="top_k_accuracy: k must be a whole number from 1 up"):
         metrics.find("top_k_accuracy", k=0)
     with pytest.raises(ArgumentError, match="number of classes"):
         metrics.top_k_accuracy(LOGITS, LABELS, k=7)

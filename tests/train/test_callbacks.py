@@ -227,7 +227,7 @@ def test_reduced_rates_go_on_over_a_resume(client: Any, tmp_path: Path, engine: 
 def test_a_scale_that_is_none_is_refused(scale: Any) -> None:
     trainer = new()
     fit(trainer, epochs=1)
-    with pytest.raises(ArgumentError, match="learning_rate_scale is a finite number from 0 up"):
+    with pytest.raises(ArgumentError, match="learning_rate_scale must be a finite number from 0 up"):
         trainer.learning_rate_scale = scale
 
 

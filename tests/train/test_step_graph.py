@@ -7,7 +7,8 @@ import pytest
 from dask.base import is_dask_collection, tokenize
 
 import dagtrain as dt
-from dagtrain.train.graph import Pick, Stepped, gradient_task
+from dagtrain.data.pick import Gathered
+from dagtrain.train.graph import Stepped, gradient_task
 from dagtrain.train.state import State
 
 
@@ -153,11 +154,11 @@ def test_where_values_lie_in_memory_changes_no_bit(digits, fit_digits):
     program, state = trainer.program, trainer.step_graph().compute(scheduler="sync").state
     moved = State(shifted(state.parameters), shifted(state.statistics), state.slots, state.step)
     x, y = digits.x[:8], digits.y[:8]
-    picks = [Pick(np.arange(8), np.arange(8))]
+    picks = [Gathered(0, np.arange(8), np.arange(8))]
     found = [gradient_task(program.for_workers([8]), Stepped(s, ()), 0.125, 9, 0, picks, (x, y)) for s in (state, moved)]
     assert np.array_equal(found[0].vector, found[1].vector)
     assert np.array_equal(found[0].sums, found[1].sums)
-    score = program.for_evaluation([8]).score
+    score = program.for_evaluation(8).score
     wanted = score(state, x, y)
     for other in (shifted(x), np.asfortranarray(x), np.repeat(x, 2, axis=1)[:, ::2]):
         assert np.array_equal(score(moved, other, y), wanted)

@@ -10,15 +10,17 @@ A `LaneFeed` is the lane's side: small, and part of the task. `used` tells which
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dagtrain.cluster.lanes.runner import Rows
+from dagtrain.data.pick import Gathered, Partition, assemble, gather_plan, samples_of
+from dagtrain.graph import Array
+from dagtrain.train.vector import settled
 
 __all__ = ["LaneFeed", "Picked", "Share", "pick_rows", "share_of"]
-
-Array = np.ndarray[Any, Any]
 
 
 class Picked(NamedTuple):
@@ -30,13 +32,11 @@ class Picked(NamedTuple):
     y: Array | None
 
 
-def pick_rows(picks: Sequence[tuple[Array, Array, int]], *partitions: tuple[Array, Array | None]) -> Picked:
-    """Task: take rows from partitions; a pick is places in the segment, rows within a partition, and the partition's first sample."""
-    x = np.concatenate([part_x[within] for (_, within, _), (part_x, _) in zip(picks, partitions, strict=True)])
-    ys = [part_y[within] for (_, within, _), (_, part_y) in zip(picks, partitions, strict=True) if part_y is not None]
-    places = np.concatenate([places for places, _, _ in picks])
-    samples = np.concatenate([within + first for _, within, first in picks])
-    return Picked(places, samples, x, np.concatenate(ys) if ys else None)
+def pick_rows(picks: Sequence[Gathered], *partitions: Partition) -> Picked:
+    """Task: the rows that are picked from some partitions, one partition after the other."""
+    ends = accumulate((len(p.places) for p in picks), initial=0)
+    in_a_row = [p._replace(places=range(a, b)) for p, (a, b) in zip(picks, pairwise(ends), strict=True)]
+    return Picked(np.concatenate([p.places for p in picks]), samples_of(in_a_row), *assemble(in_a_row, partitions))
 
 
 class Share(NamedTuple):
@@ -106,9 +106,8 @@ class LaneFeed(NamedTuple):
         y = None if self.y is None else np.empty((count, *self.y[0]), self.y[1])
         samples = np.full(count, -1)
         for part in data:
-            x[part.places], samples[part.places] = part.x, part.samples
-            if y is not None:
-                y[part.places] = part.y
+            samples[part.places] = part.samples
+        assemble([Gathered(0, part.places, range(len(part.x))) for part in data], [(part.x, part.y) for part in data], (x, y))
         return SegmentRows(self, (x, y), kept, samples)
 
 
@@ -168,12 +167,8 @@ class SegmentRows:
         return found
 
 
-def _join(partitions: Sequence[tuple[Array, Array | None]]) -> tuple[Array, Array | None]:
+def _join(partitions: Sequence[Partition]) -> Partition:
     """All rows, laid so that NumPy can take some of them alone: as a message leaves them, it would copy all of them for every shard."""
-    ys = [y for _, y in partitions if y is not None]
-    return _whole([x for x, _ in partitions]), _whole(ys) if ys else None
-
-
-def _whole(arrays: Sequence[Array]) -> Array:
-    joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-    return np.require(joined, requirements=["C_CONTIGUOUS", "ALIGNED"])
+    sizes = [len(x) for x, _ in partitions]
+    x, y = partitions[0] if len(partitions) == 1 else assemble(gather_plan(range(sum(sizes)), sizes), partitions)
+    return settled(x), None if y is None else settled(y)

@@ -27,11 +27,11 @@ import numpy as np
 from dagtrain.cluster.lanes.placement import Placement
 from dagtrain.cluster.lanes.shares import runs
 from dagtrain.cluster.lanes.subtrees import Buffer, schedule, under
+from dagtrain.graph import Array
 from dagtrain.train.step import ShardRunner, StepParts
 
 __all__ = ["Final", "Gradients", "Needs", "Rows", "Stage", "groups_of", "stages_of"]
 
-Array = np.ndarray[Any, Any]
 Final = Callable[[int], Any]
 """Told how many parts of what others get are final; see `Placement.parts`."""
 Needs = Callable[[int], Any]

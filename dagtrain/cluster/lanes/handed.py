@@ -18,7 +18,6 @@ from dagtrain.train.state import State
 
 __all__ = ["Copies", "HandedState"]
 
-Array = np.ndarray[Any, Any]
 _COPIES = 3
 """Copies of the state that are about at once: of the last segment that is committed, and of those that are under way."""
 

@@ -31,7 +31,6 @@ from dagtrain.train.step import StepParts
 
 __all__ = ["run_lane"]
 
-Array = np.ndarray[Any, Any]
 _PROGRESS = 1.0
 """Seconds between two words about where a lane is."""
 

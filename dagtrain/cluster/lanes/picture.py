@@ -30,6 +30,7 @@ from dagtrain.draw.render import TIMEOUT
 from dagtrain.draw.style import WORKERS
 from dagtrain.draw.text import bytes_text, count_text, shorten
 from dagtrain.errors import ArgumentError
+from dagtrain.report.table import plural
 
 __all__ = ["draw", "placement_diagram"]
 
@@ -193,7 +194,7 @@ def _box(host: str) -> str | None:
 
 def _names(column: Column) -> list[Line]:
     first, last = column.lanes[0], column.lanes[-1]
-    threads = _count(first.threads, "thread")
+    threads = plural(first.threads, "thread")
     if first is last:
         return [Line(f"lane {first.number}", "title"), Line(f"{_short(first, column.host)} · {threads}")]
     return [Line(f"lanes {first.number}–{last.number}", "title"), Line(f"{len(column.lanes)} alike, {threads} each")]
@@ -221,7 +222,7 @@ def _column(placement: Placement, column: Column, color: str, sizes: Sizes) -> l
     parts = [_range(shards) for lane in lanes for shards in under(lane.roots, lane.shards, shape.shards).values()]
     sums = f"sum{'s' if len(parts) > 1 else ''} {shorten(', '.join(parts), 30)}"
     lines = [*_names(column), Line(_numbers("shard", shards), "plain"), Line(f"{len(lanes[0].shards)} each" if each else sums)]
-    tips = [f"lane {a.number} on {a.worker}, host {a.host or 'not known'}, {_count(a.threads, 'thread')}" for a in lanes]
+    tips = [f"lane {a.number} on {a.worker}, host {a.host or 'not known'}, {plural(a.threads, 'thread')}" for a in lanes]
     tip = "\n".join([*tips[:20], f"shards {_range(shards)}", f"a partial sum for each of {', '.join(parts)}"])
     nodes = [Node(f"{column.key} computes", tuple(lines), color, _box(column.host), tip)]
     blocks = [b for lane in lanes for b in lane.blocks]
@@ -306,7 +307,7 @@ def _hub(
         takes = {pair: n for pair, n in moved.items() if pair[1] in numbers}
         for ends, some, verb in (((f"{column.key} {start}", key), gives, "given"), ((key, f"{column.key} {end}"), takes, "taken")):
             if some:
-                tip = f"{WORDS[phase]}: {sum(some.values()):,} bytes a step {verb} in {_count(len(some), 'message')}"
+                tip = f"{WORDS[phase]}: {sum(some.values()):,} bytes a step {verb} in {plural(len(some), 'message')}"
                 edges.append(Edge(*ends, bytes_text(sum(some.values())), _STROKES[phase], tip))
     return [Node(key, tuple(lines), "layer", None, f"{total:,} bytes a step, {how}")], edges
 
@@ -329,7 +330,7 @@ def _title(placement: Placement, sizes: Sizes) -> str:
     sums: Counter[Phase] = Counter()
     for (_, _, phase), nbytes in sizes.items():
         sums[phase] += nbytes
-    lanes = _count(len(placement.lanes), "lane")
+    lanes = plural(len(placement.lanes), "lane")
     hosts = {lane.host for lane in placement.lanes}
     lanes += f" on {len(hosts)} hosts" if len(hosts) > 1 else ""
     if len(placement.lanes) == 1:
@@ -352,10 +353,6 @@ def _legend(nodes: Sequence[Node], edges: Sequence[Edge]) -> list[LegendItem]:
         "constant": "worker without a lane",
     }
     return [LegendItem(kind, text) for kind, text in words.items() if kind in there]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _numbers(noun: str, numbers: Sequence[int]) -> str:

@@ -185,10 +185,6 @@ class Placement:
         """How many parameters a lane owns."""
         return sum(self.shape.blocks[b] for b in self.lanes[lane].blocks)
 
-    def lane_of_shard(self, shard: int) -> int:
-        """The lane that computes a shard."""
-        return next(lane.number for lane in self.lanes if shard in lane.shards)
-
     def regions(self, lane: int) -> dict[str, tuple[str, int]]:
         """The memory of a lane that others read: dtype and elements by name."""
         shape, mine = self.shape, self.lanes[lane]

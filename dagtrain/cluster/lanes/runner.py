@@ -20,12 +20,12 @@ from dagtrain.cluster.lanes.gradients import Final, Gradients, Needs, Rows
 from dagtrain.cluster.lanes.handed import Copies, HandedState
 from dagtrain.cluster.lanes.placement import Placement
 from dagtrain.cluster.lanes.subtrees import Add, additions, under
+from dagtrain.graph import Array
 from dagtrain.train.state import State
 from dagtrain.train.step import StepParts
 
 __all__ = ["COMMON", "LaneRunner", "Rows"]
 
-Array = np.ndarray[Any, Any]
 Incoming = Callable[[int, Phase], Sequence[Array]]
 COMMON = ("parameters", "statistics")
 """Regions that all lanes hold alike. Lanes that have each other's memory hold them once: each owner writes its slice when, by the barriers

@@ -14,18 +14,16 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from dagtrain.cluster.channels import Links, Phase
 from dagtrain.cluster.lanes.lockstep import Compute, Copy, Keep, Lockstep, Post, Reduce, Square, Update, Wait
 from dagtrain.cluster.lanes.orders import SegmentOrder
 from dagtrain.cluster.lanes.placement import Placement
 from dagtrain.cluster.lanes.runner import LaneRunner, Rows
+from dagtrain.graph import Array
 from dagtrain.train.state import State
 
 __all__ = ["SegmentRun", "Streams", "streams_of"]
 
-Array = np.ndarray[Any, Any]
 Counts = list[dict[int, int]]
 """For 0, 1, 2, … parts of a phase, how many pieces that is, by peer."""
 

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import dask
-import numpy as np
 from distributed.comm import CommClosedError
 
 from dagtrain.cluster.lanes.bounds import Bounds
@@ -21,12 +20,12 @@ from dagtrain.cluster.lanes.supply import Supply
 from dagtrain.cluster.scheduler import ClusterSession
 from dagtrain.cluster.waiting import PATIENCE, wait_for
 from dagtrain.errors import ClusterError
+from dagtrain.graph import Array
 from dagtrain.train.engines import Watch
 from dagtrain.train.state import State
 
 __all__ = ["LanesSession"]
 
-Array = np.ndarray[Any, Any]
 _ATTEMPTS = 5
 """To set up what the lanes need on the cluster."""
 _UNLIMITED = 4 << 30

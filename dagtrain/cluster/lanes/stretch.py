@@ -26,6 +26,7 @@ from dagtrain.cluster.lanes.orders import GangOrder, SegmentOrder
 from dagtrain.cluster.lanes.placement import Candidate, StepShape, place
 from dagtrain.cluster.lanes.quiet import forget_sent
 from dagtrain.errors import ClusterError, DagtrainError
+from dagtrain.graph import Array
 from dagtrain.train.engines import Watch
 from dagtrain.train.software import other_software, software
 from dagtrain.train.state import State
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ANSWER", "Gang", "Reached", "Stretch", "shape_of"]
 
-Array = np.ndarray[Any, Any]
 ANSWER = 30.0
 """Seconds for the scheduler to answer a question."""
 _LOOK = 0.25

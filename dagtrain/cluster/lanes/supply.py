@@ -19,12 +19,11 @@ from dask.task_spec import DataNode, Task, TaskRef
 from dagtrain.cluster.lanes.bounds import Bounds
 from dagtrain.cluster.lanes.feed import LaneFeed, Picked, pick_rows, share_of
 from dagtrain.cluster.lanes.placement import Placement
-from dagtrain.data.pick import gather_plan
+from dagtrain.data.pick import Gathered, gather_plan
 from dagtrain.data.source import ArraySource
+from dagtrain.graph import Array
 
 __all__ = ["Delivery", "Supply"]
-
-Array = np.ndarray[Any, Any]
 
 
 class Delivery(NamedTuple):
@@ -87,7 +86,7 @@ class Supply:
             return {}
         for shard in range(shards):
             rows = np.concatenate([batch[shard] for batch in batches])
-            for partition, places, _ in gather_plan(rows, self.source.sizes):
+            for partition, places, *_ in gather_plan(rows, self.source.sizes):
                 if partition in holder:
                     mine = found.setdefault(holder[partition], {})
                     mine[shard] = mine.get(shard, 0) + len(places) * self.source.row_bytes
@@ -123,16 +122,15 @@ class Supply:
                 graph[f"pick-{token}", number, 0] = DataNode((f"pick-{token}", number, 0), picked)
             return graph, [Delivery(feed, [key]) for feed, key in zip(feeds, graph, strict=True)]
         partitions, keys, groups = self._partitions()
-        starts = np.cumsum([0, *self.source.sizes])
         found = []
         for number, (share, feed) in enumerate(zip(shares, feeds, strict=True)):
-            wanted: dict[int, list[tuple[int, tuple[Array, Array, int]]]] = {}
-            for partition, places, within in gather_plan(share.rows, self.source.sizes):
-                wanted.setdefault(groups.get(partition, partition), []).append((partition, (places, within, int(starts[partition]))))
+            wanted: dict[int, list[Gathered]] = {}
+            for pick in gather_plan(share.rows, self.source.sizes):
+                wanted.setdefault(groups.get(pick.partition, pick.partition), []).append(pick)
             made = []
             for group, picks in wanted.items():
                 key = (f"pick-{token}", number, group)
-                graph[key] = Task(key, pick_rows, DataNode(None, [pick for _, pick in picks]), *(TaskRef(keys[p]) for p, _ in picks))
+                graph[key] = Task(key, pick_rows, DataNode(None, picks), *(TaskRef(keys[p.partition]) for p in picks))
                 made.append(key)
             found.append(Delivery(feed, made))
         if partitions:

@@ -1,0 +1,87 @@
+"""Checks of arguments, in one wording: what was wrong, where, and what would be right.
+
+`name` is what the error calls the argument, with its owner where that helps: ``"units"``, ``"sgd: momentum"``. Checks return the value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from dagtrain.errors import ArgumentError, UnknownNameError
+
+__all__ = ["fraction", "is_future", "is_number", "is_whole", "not_negative", "one_of", "positive", "seed", "whole"]
+
+
+def is_whole(value: object) -> TypeGuard[int | np.integer[Any]]:
+    """Whether this is a whole number; True and False are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """Whether this is a real number; True and False are none."""
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def is_future(value: object) -> bool:
+    """Whether this is a future of a Dask client; imports nothing to tell."""
+    return any(c.__name__ == "Future" and c.__module__.partition(".")[0] == "distributed" for c in type(value).__mro__)
+
+
+def whole(name: str, value: object, least: int = 1) -> int:
+    """A whole number, not below the least allowed, as an int.
+
+    Examples
+    --------
+    >>> whole("units", 0)
+    Traceback (most recent call last):
+    dagtrain.errors.ArgumentError: units must be a whole number from 1 up, got 0.
+    """
+    if not is_whole(value) or value < least:
+        raise ArgumentError(f"{name} must be a whole number from {least} up, got {value!r}.")
+    return int(value)
+
+
+def seed(value: object) -> int:
+    """A seed, as an int: a whole number of 64 bits."""
+    if not is_whole(value) or not 0 <= value < 2**64:
+        raise ArgumentError(f"a seed is a whole number from 0 to 2**64 - 1, got {value!r}.")
+    return int(value)
+
+
+def not_negative(name: str, value: Any, *, infinite: bool = False) -> Any:
+    """A number from 0 up; infinity where that means "without end"."""
+    if not is_number(value) or not value >= 0 or not (infinite or math.isfinite(value)):
+        raise ArgumentError(f"{name} must be a {'' if infinite else 'finite '}number from 0 up, got {value!r}.")
+    return value
+
+
+def positive(name: str, value: Any, *, infinite: bool = False) -> Any:
+    """A number above 0; infinity where that means "without end"."""
+    if not is_number(value) or not value > 0 or not (infinite or math.isfinite(value)):
+        raise ArgumentError(f"{name} must be a {'' if infinite else 'finite '}number above 0, got {value!r}.")
+    return value
+
+
+def fraction(name: str, value: Any, *, one: bool = False) -> Any:
+    """A number from 0 up to, but not, 1; with `one`, 1 too."""
+    if not is_number(value) or not (0 <= value < 1 or (one and value == 1)):
+        raise ArgumentError(f"{name} must be a number from 0 {'to' if one else 'up to, but not,'} 1, got {value!r}.")
+    return value
+
+
+def one_of(kind: str, name: object, names: Collection[str]) -> str:
+    """One of these names.
+
+    Examples
+    --------
+    >>> one_of("direction", "bt", ("TB", "BT"))
+    Traceback (most recent call last):
+    dagtrain.errors.UnknownNameError: unknown direction 'bt'. Did you mean 'BT'? Known: BT, TB.
+    """
+    if not isinstance(name, str) or name not in names:
+        raise UnknownNameError.of(kind, name, names)
+    return name

@@ -1,0 +1,74 @@
+"""Tables by name: activations, initialisers, losses, metrics, optimisers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from dagtrain.errors import UnknownNameError
+
+__all__ = ["Registry", "hints"]
+
+T = TypeVar("T")
+Named = TypeVar("Named")
+
+
+def hints(*records: tuple[str, str]) -> Mapping[str, str]:
+    """What other libraries call something (see `dagtrain.errors.UnknownNameError.of`) → what to write here.
+
+    Each record has other names, between spaces, and what to write.
+    """
+    return MappingProxyType({name: here for names, here in records for name in names.split()})
+
+
+class Registry(dict[str, T]):
+    """Values of one kind, by name.
+
+    Parameters
+    ----------
+    kind
+        What they are, for errors.
+    elsewhere
+        What other libraries call them; see `hints`.
+
+    Examples
+    --------
+    >>> shapes = Registry("shape", hints(("oval egg", "'ellipse'")))
+    >>> @shapes.add
+    ... def ellipse(): ...
+    >>> shapes.find("ellipse") is ellipse
+    True
+    >>> shapes.find("oval")
+    Traceback (most recent call last):
+    dagtrain.errors.UnknownNameError: unknown shape 'oval'. Here it is 'ellipse'. Known: ellipse.
+    """
+
+    def __init__(self, kind: str, elsewhere: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self.kind, self.elsewhere = kind, elsewhere
+
+    def add(self, value: Named) -> Named:
+        """Enter a value under its own name, `name` or `__name__`; also as a decorator."""
+        entry: Any = value
+        self[str(getattr(entry, "name", None) or entry.__name__)] = entry
+        return value
+
+    def find(self, name: object) -> T:
+        """The value of this name.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is none; the error has the nearest name, or what other libraries' name is here.
+        """
+        if not isinstance(name, str) or name not in self:
+            raise UnknownNameError.of(self.kind, name, self, self.elsewhere)
+        return self[name]
+
+    def entry_of(self, function: Any) -> tuple[str, T | None]:
+        """A function's name, and the value whose `function` it is, also with options that `functools.partial` holds."""
+        plain = getattr(function, "func", function)
+        name = getattr(plain, "__name__", self.kind)
+        entry = self.get(name)
+        return name, entry if getattr(entry, "function", None) is plain else None
