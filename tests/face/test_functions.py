@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,8 @@ from dagtrain.face.functions import FUNCTIONS
 from dagtrain.face.methods import METHODS
 from dagtrain.graph import Graph, Tensor
 from dagtrain.plan.interpret import interpret
+
+from ..each import each
 
 Case = Callable[..., Any]
 RNG = np.random.default_rng(0)
@@ -234,15 +237,17 @@ FUNCTION_CASES = [
 ]
 
 
-@pytest.mark.parametrize(("function", "arrays"), FUNCTION_CASES)
+@each(FUNCTION_CASES)
 def test_function_agrees_with_numpy(function: Case, arrays: tuple[Any, ...]) -> None:
     agree(function, arrays)
 
 
-@pytest.mark.parametrize(
-    "function", [pytest.param(c, id=f"{name}-{i}") for name, cases in METHOD_CASES.items() for i, c in enumerate(cases)]
+@each(
+    pytest.param(c, dtype, id=f"{name}-{i}-{dtype}")
+    for name, cases in METHOD_CASES.items()
+    for i, c in enumerate(cases)
+    for dtype in ("f8", "f4")
 )
-@pytest.mark.parametrize("dtype", ["f8", "f4"])
 def test_method_agrees_with_numpy(function: Case, dtype: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -265,8 +270,7 @@ def test_transposes() -> None:
     agree(lambda a: a.mT, (C,))
 
 
-@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "i8", "u1", "?"])
-@pytest.mark.parametrize("name", ["sum", "mean", "prod", "max", "cumsum", "argmax", "any"])
+@each(itertools.product(["sum", "mean", "prod", "max", "cumsum", "argmax", "any"], ["f4", "f8", "i4", "i8", "u1", "?"]))
 def test_reductions_have_numpys_dtypes(name: str, dtype: str) -> None:
     function = getattr(np, name)
     agree(function, (np.array([[1, 0, 2], [3, 1, 1]]).astype(dtype),))

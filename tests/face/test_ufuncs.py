@@ -17,6 +17,8 @@ from dagtrain.face.ufuncs import MADE, UFUNCS
 from dagtrain.graph import Graph, Tensor
 from dagtrain.plan.interpret import interpret
 
+from ..each import each
+
 DTYPES = ["?", "i1", "u1", "i4", "i8", "u8", "f2", "f4", "f8"]
 BINARY = [np.add, np.multiply, np.divide, np.power, np.maximum, np.less, np.arctan2, np.floor_divide, np.hypot, np.logaddexp]
 OPERATORS: list[Callable[..., Any]] = [
@@ -53,8 +55,7 @@ def outcome(function: Callable[..., Any], *args: Any) -> Any:
         return "error"
 
 
-@pytest.mark.parametrize("ufunc", UFUNCS, ids=lambda u: u.__name__)
-@pytest.mark.parametrize("dtype", DTYPES)
+@each(itertools.product(UFUNCS, DTYPES))
 def test_every_ufunc_in_every_dtype(ufunc: np.ufunc, dtype: str) -> None:
     arrays = [np.array([[1, 2, 3], [3, 1, 2]]).astype(dtype), np.array([[2, 1, 1], [1, 2, 3]]).astype(dtype)][: ufunc.nin]
     if ufunc is np.matmul:
@@ -70,7 +71,7 @@ def test_every_ufunc_in_every_dtype(ufunc: np.ufunc, dtype: str) -> None:
     same(value(y, *arrays), wanted)
 
 
-@pytest.mark.parametrize(("left", "right"), list(itertools.product(DTYPES, DTYPES)))
+@each(itertools.product(DTYPES, DTYPES))
 def test_promotion_of_two_arrays(left: str, right: str) -> None:
     a, b = np.ones((2, 3), left), np.ones(3, right)
     x, y = dt.input("x", a.shape, a.dtype), dt.input("y", b.shape, b.dtype)
@@ -84,8 +85,7 @@ def test_promotion_of_two_arrays(left: str, right: str) -> None:
             same(value(ufunc(x, y), a, b), quiet(ufunc, a, b))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("number", [2, 2.0, True, np.float32(2), np.float64(2), np.int8(2), np.array(2.0, "f2")])
+@each(itertools.product(DTYPES, [2, 2.0, True, np.float32(2), np.float64(2), np.int8(2), np.array(2.0, "f2")]))
 def test_promotion_of_numbers(dtype: str, number: Any) -> None:
     a = np.array([1, 2, 3]).astype(dtype)
     x = dt.input("x", a.shape, a.dtype)
@@ -115,8 +115,7 @@ def test_python_integer_beyond_the_dtype_is_refused_as_by_numpy() -> None:
         dt.input("n", (2,), np.int8) + 1000
 
 
-@pytest.mark.parametrize("function", OPERATORS, ids=lambda f: f.__name__)
-@pytest.mark.parametrize("other", ["array", "number", "tensor"])
+@each(itertools.product(OPERATORS, ["array", "number", "tensor"]))
 def test_operators_in_both_directions(function: Callable[..., Any], other: str) -> None:
     a = np.array([[1.0, 2.5, 3.0], [0.5, 2.0, 7.0]])
     b: Any = {"array": np.array([2.0, 0.5, 3.0]), "number": 2.0, "tensor": np.array([2.0, 0.5, 3.0])}[other]
@@ -159,7 +158,7 @@ def test_divmod() -> None:
 SHAPES = [(), (1,), (4,), (3, 1), (1, 4), (3, 4), (2, 1, 4), (2, 3, 4), (0,), (2, 0)]
 
 
-@pytest.mark.parametrize(("left", "right"), list(itertools.product(SHAPES, SHAPES)))
+@each(itertools.product(SHAPES, SHAPES))
 def test_broadcasting(left: tuple[int, ...], right: tuple[int, ...]) -> None:
     x, y = dt.input("x", left, np.float64), dt.input("y", right, np.float64)
     try:

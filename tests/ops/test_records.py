@@ -15,6 +15,7 @@ from dagtrain.graph import Graph, make_spec, spec_of
 from dagtrain.ops import OPS, Op, Sample, as_tensor, find
 from dagtrain.plan.interpret import interpret
 
+from ..each import each
 from .cases import CASES, WITHOUT_SAMPLES, draws
 
 REFERENCES: dict[str, Callable[..., Any]] = {
@@ -69,7 +70,7 @@ def test_every_op_has_samples() -> None:
     assert {name for name, op in OPS.items() if not op.samples} == WITHOUT_SAMPLES
 
 
-@pytest.mark.parametrize(("op", "sample"), CASES)
+@each(CASES)
 def test_kernel_gives_what_the_shape_rule_says(op: Op, sample: Sample) -> None:
     arrays = draws(op, sample)
     said = op.infer(*(spec_of(a) for a in arrays), **sample.attributes)
@@ -77,7 +78,7 @@ def test_kernel_gives_what_the_shape_rule_says(op: Op, sample: Sample) -> None:
     assert make_spec(found.shape, found.dtype) == said
 
 
-@pytest.mark.parametrize(("op", "sample"), CASES)
+@each(CASES)
 def test_node_has_the_spec_of_the_shape_rule(op: Op, sample: Sample) -> None:
     arrays = draws(op, sample)
     node = op(*(dt.input(f"x{i}", a.shape, a.dtype) for i, a in enumerate(arrays)), **sample.attributes)
@@ -85,7 +86,7 @@ def test_node_has_the_spec_of_the_shape_rule(op: Op, sample: Sample) -> None:
     assert node.op == op.name
 
 
-@pytest.mark.parametrize(("op", "sample"), CASES)
+@each(CASES)
 def test_kernel_leaves_its_inputs_alone(op: Op, sample: Sample) -> None:
     arrays, copies = draws(op, sample), draws(op, sample)
     for a in arrays:
@@ -94,7 +95,7 @@ def test_kernel_leaves_its_inputs_alone(op: Op, sample: Sample) -> None:
     assert all(same_bits(a, c) for a, c in zip(arrays, copies, strict=True))
 
 
-@pytest.mark.parametrize(("op", "sample"), [c for c in CASES if not c.values[0].view])  # type: ignore[attr-defined]
+@each([c for c in CASES if not c.values[0].view])  # type: ignore[attr-defined]
 def test_kernel_fills_out_to_the_last_bit(op: Op, sample: Sample) -> None:
     arrays = draws(op, sample)
     plain = np.asarray(run(op, sample, arrays))
@@ -104,7 +105,7 @@ def test_kernel_fills_out_to_the_last_bit(op: Op, sample: Sample) -> None:
     assert same_bits(out, plain)
 
 
-@pytest.mark.parametrize(("op", "sample"), [c for c in CASES if c.values[0].scratch])  # type: ignore[attr-defined]
+@each([c for c in CASES if c.values[0].scratch])  # type: ignore[attr-defined]
 def test_kernel_overwrites_its_scratch_before_reading_it(op: Op, sample: Sample) -> None:
     arrays = draws(op, sample)
     plain = np.asarray(run(op, sample, arrays))
@@ -114,7 +115,7 @@ def test_kernel_overwrites_its_scratch_before_reading_it(op: Op, sample: Sample)
     assert same_bits(run(op, sample, arrays, scratch=scratch, out=garbage(spec_of(plain))), plain)
 
 
-@pytest.mark.parametrize(("op", "sample"), [c for c in CASES if c.values[0].inplace])  # type: ignore[attr-defined]
+@each([c for c in CASES if c.values[0].inplace])  # type: ignore[attr-defined]
 def test_kernel_that_says_so_works_in_place(op: Op, sample: Sample) -> None:
     arrays = draws(op, sample)
     plain = np.asarray(run(op, sample, arrays))
@@ -124,20 +125,20 @@ def test_kernel_that_says_so_works_in_place(op: Op, sample: Sample) -> None:
     assert same_bits(run(op, sample, own, out=own[0]), plain)
 
 
-@pytest.mark.parametrize(("op", "sample"), [c for c in CASES if c.values[0].view])  # type: ignore[attr-defined]
+@each([c for c in CASES if c.values[0].view])  # type: ignore[attr-defined]
 def test_view_kernel_gives_a_view(op: Op, sample: Sample) -> None:
     arrays = draws(op, sample)
     assert np.shares_memory(run(op, sample, arrays), arrays[0])
 
 
-@pytest.mark.parametrize(("op", "sample"), CASES)
+@each(CASES)
 def test_kernel_takes_strided_inputs(op: Op, sample: Sample) -> None:
     arrays = draws(op, sample)
     strided = [np.repeat(a, 2, -1)[..., ::2] if a.ndim else a for a in arrays]
     np.testing.assert_allclose(np.asarray(run(op, sample, strided)), np.asarray(run(op, sample, arrays)), rtol=1e-13)
 
 
-@pytest.mark.parametrize(("op", "sample"), CASES)
+@each(CASES)
 def test_float32_stays_float32(op: Op, sample: Sample) -> None:
     arrays = [a.astype(np.float32) if a.dtype == np.float64 else a for a in draws(op, sample)]
     said = op.infer(*(spec_of(a) for a in arrays), **sample.attributes)
@@ -154,7 +155,7 @@ def test_float32_stays_float32(op: Op, sample: Sample) -> None:
         np.testing.assert_allclose(found, wide, rtol=2e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize(("op", "sample"), [c for c in CASES if c.values[0].name in REFERENCES])  # type: ignore[attr-defined]
+@each([c for c in CASES if c.values[0].name in REFERENCES])  # type: ignore[attr-defined]
 def test_kernel_agrees_with_numpy(op: Op, sample: Sample) -> None:
     arrays = draws(op, sample)
     np.testing.assert_allclose(run(op, sample, arrays), REFERENCES[op.name](*arrays, **sample.attributes), rtol=1e-13, atol=1e-15)
@@ -167,7 +168,7 @@ def test_kernels_are_numpy_ufuncs_or_have_a_reference() -> None:
     assert set(OPS) <= known
 
 
-@pytest.mark.parametrize(("op", "sample"), CASES)
+@each(CASES)
 def test_flops_are_counted(op: Op, sample: Sample) -> None:
     node = op(*(dt.input(f"x{i}", a.shape, a.dtype) for i, a in enumerate(draws(op, sample))), **sample.attributes)
     count = op.count_flops(node)
@@ -175,7 +176,7 @@ def test_flops_are_counted(op: Op, sample: Sample) -> None:
     assert count >= 0
 
 
-@pytest.mark.parametrize("name", sorted(n for n, op in OPS.items() if op.ufunc is not None))
+@each(sorted(n for n, op in OPS.items() if op.ufunc is not None))
 def test_ufunc_of_nothing_is_nothing(name: str) -> None:
     op = find(name)
     dtype = op.samples[0].draws[0].dtype

@@ -18,6 +18,7 @@ from dagtrain.plan import Plan, interpret
 from dagtrain.plan.blas import one_blas_thread
 from dagtrain.transform import gradient
 
+from ..each import each
 from ..ops.cases import CASES, draws
 
 RNG = np.random.default_rng(0)
@@ -46,7 +47,7 @@ def check(graph: Graph, values: Sequence[Any]) -> Plan:
     return plan
 
 
-@pytest.mark.parametrize(("op", "sample"), CASES)
+@each(CASES)
 def test_every_op_and_its_gradient(op: Op, sample: Sample) -> None:
     values = draws(op, sample)
     leaves = [dt.input(f"x{i}", np.shape(v), np.asarray(v).dtype) for i, v in enumerate(values)]

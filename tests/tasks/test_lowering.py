@@ -23,6 +23,7 @@ from dagtrain.tasks import Lowered, lower
 from dagtrain.tasks.cost import seconds
 from dagtrain.transform import gradient
 
+from ..each import each
 from ..ops.cases import CASES, draws
 
 GRANULARITIES = ["op", "segment", 1e-7, 1e-5]
@@ -71,16 +72,16 @@ def network(batch: int = 8, width: int = 6) -> Graph:
     return Graph({}, {"cost": cost} | {f"g{i}": g for i, g in enumerate(grads)})
 
 
-@pytest.mark.parametrize("granularity", ["op", 1e-7])
-@pytest.mark.parametrize(("op", "sample"), CASES)
-def test_every_op_and_its_gradient(op: Op, sample: Sample, granularity: Any) -> None:
+@each(CASES)
+def test_every_op_and_its_gradient(op: Op, sample: Sample) -> None:
     leaves = [dt.array(value, name=f"x{i}") for i, value in enumerate(draws(op, sample))]
     y = op(*leaves, **sample.attributes)
     outputs = {"y": y}
     targets = [t for t in leaves if t.dtype.kind == "f"]
     if y.dtype.kind == "f" and op.gradient is not None and targets:
         outputs |= {f"g{i}": g for i, g in enumerate(gradient(np.sum(np.sin(y)), targets, unconnected="zero"))}
-    check(Graph({}, outputs), granularity)
+    for granularity in ("op", 1e-7):
+        check(Graph({}, outputs), granularity)
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
