@@ -3,7 +3,7 @@
 =========== ============================================================ ========================= ==============
 mark        test                                                         scripts/test              scripts/soak
 =========== ============================================================ ========================= ==============
-`cluster`   starts a cluster, or uses a fixture that does                yes, not with ``--fast``  if `fault`
+`cluster`   starts a cluster: it, or one of its fixtures, says so        yes, not with ``--fast``  if `fault`
 `fault`     kills processes, cuts networks; is run again if it fails     yes, not with ``--fast``  yes
 `long`      takes long, or has a long form (fixture `thorough`)          no, or in its short form  yes, in full
 =========== ============================================================ ========================= ==============
@@ -11,6 +11,7 @@ mark        test                                                         scripts
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,25 +24,30 @@ from dagtrain.transform import verify
 
 HERE = Path(__file__).parent
 LARGEST_CHECKED = 3000
-CLUSTERS = {"client", "cluster", "encrypted", "hosts", "machines"}
-"""Fixtures that start a cluster."""
+CLUSTERS = {"Client", "LocalCluster"}
+"""A test that names one of these, or one of its fixtures that does, starts a cluster."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long tests too, and the long forms of those that have one")
 
 
+def functions_of(item: pytest.Function) -> Iterator[Any]:
+    """The test's and those of its fixtures."""
+    functions = [item.function, *(d.func for defined in item._fixtureinfo.name2fixturedefs.values() for d in defined)]
+    return (f for f in map(inspect.unwrap, functions) if inspect.isfunction(f))
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest's own choice by `-m`
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        fixtures = set(getattr(item, "fixturenames", ()))
-        if fixtures & CLUSTERS:
+        if isinstance(item, pytest.Function) and any(CLUSTERS & set(f.__code__.co_names) for f in functions_of(item)):
             item.add_marker("cluster")
         if HERE / "faults" in item.path.parents:
             item.add_marker("fault")
         if item.get_closest_marker("fault"):
             item.add_marker(pytest.mark.flaky(reruns=1))
-        if "thorough" in fixtures and config.getoption("--long"):
+        if "thorough" in getattr(item, "fixturenames", ()) and config.getoption("--long"):
             item.add_marker("long")
     if not config.getoption("--long"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
@@ -55,7 +61,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         if "distributed" in sys.modules and not any(map(item.get_closest_marker, ("cluster", "fault"))):
 
             def refuse(*args: Any, **kwargs: Any) -> None:
-                pytest.fail("This test starts a cluster: mark it by @pytest.mark.cluster, or name its fixture in tests/conftest.py.")
+                pytest.fail("This test starts a cluster: mark it by @pytest.mark.cluster.")
 
             patch.setattr(sys.modules["distributed"].LocalCluster, "__init__", refuse)
         return (yield)

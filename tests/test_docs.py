@@ -22,7 +22,15 @@ def blocks(page, language):
     return [(text[: m.start(2)].count("\n"), m[2]) for m in BLOCK.finditer(text) if m[1] == language]
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.name)
+def with_python():
+    """Pages with code in Python; those whose code starts a cluster are marked."""
+    for page in PAGES:
+        code = "".join(code for _, code in blocks(page, "python"))
+        if code:
+            yield pytest.param(page, id=page.name, marks=[pytest.mark.cluster] if "Client(" in code else [])
+
+
+@pytest.mark.parametrize("page", with_python())
 def test_python_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "page"}

@@ -62,6 +62,7 @@ def test_same_bits():
     assert example.train("inline", epochs=1, threads=1) != inline
 
 
+@pytest.mark.cluster
 @pytest.mark.filterwarnings("default")  # a killed worker leaves sockets behind that Python complains of
 def test_same_bits_on_clusters():
     found = load("same_bits").main()
@@ -69,6 +70,7 @@ def test_same_bits_on_clusters():
     assert len(set(found.values())) == 1
 
 
+@pytest.mark.cluster
 @pytest.mark.filterwarnings("default")  # as above
 def test_lanes(tmp_path):
     alone, lanes, events = load("lanes").main(tmp_path)

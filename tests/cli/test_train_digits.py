@@ -37,6 +37,7 @@ def test_seed_and_shards_change_the_fingerprint(command):
     assert len({first, fingerprint("--seed", "1"), fingerprint("--shards", "4")}) == 3
 
 
+@pytest.mark.cluster
 def test_cluster_of_two_gives_the_bits_of_this_process(command, process, tmp_path):
     options = ["train", "digits", "--json", "--epochs", "2"]
     out, err = process(*options, "--workers", "2").communicate(timeout=90)
@@ -47,7 +48,7 @@ def test_cluster_of_two_gives_the_bits_of_this_process(command, process, tmp_pat
     assert (tmp_path / "runs" / "digits" / "step.svg").read_text().count("tcp://127.0.0.1:") >= 2
 
 
-@pytest.mark.parametrize("everyone", [True, False], ids=["terminal", "alone"])
+@pytest.mark.parametrize("everyone", [pytest.param(True, id="terminal", marks=pytest.mark.cluster), pytest.param(False, id="alone")])
 def test_control_c_ends_with_one_line_and_130(process, everyone):
     found = process("train", "digits", "--epochs", "100000", *(["--workers", "1"] if everyone else []))
     while "1/100000" not in found.stdout.readline():
