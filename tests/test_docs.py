@@ -30,7 +30,7 @@ def with_python():
             yield pytest.param(page, id=page.name, marks=[pytest.mark.cluster] if "Client(" in code else [])
 
 
-@pytest.mark.parametrize("page", with_python())
+@pytest.mark.parametrize("page", list(with_python()))
 def test_python_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "page"}
