@@ -35,9 +35,10 @@ STEPS = 32
 SEGMENT = 192
 """Steps after which the chain of dependencies is cut: each step leaves some kilobytes on the scheduler until then."""
 REPEATS = 3
+"""How often steps, or an evaluation, are repeated in a row before the engine gives up."""
 TIMEOUT = 600.0
 """Seconds without a finished task after which the engine gives up: twice those after which Dask takes a silent worker for lost."""
-_GLANCE = 5.0
+GLANCE = 5.0
 """Seconds between two looks at the scheduler while a submission runs."""
 
 
@@ -100,12 +101,26 @@ class SchedulerEngine:
         Steps in one submission.
     timeout
         Seconds without a finished task after which the engine gives up.
+    segment
+        Steps after which the chain of dependencies is cut.
+    repeats
+        Failures in a row that are made up for.
+    glance
+        Seconds between two looks at the scheduler while a submission runs.
     """
 
     name = "scheduler"
 
-    def __init__(self, client: Any, steps: int = STEPS, timeout: float = TIMEOUT) -> None:
-        self.client, self.steps, self.timeout = client, steps, timeout
+    def __init__(
+        self,
+        client: Any,
+        steps: int = STEPS,
+        timeout: float = TIMEOUT,
+        segment: int = SEGMENT,
+        repeats: int = REPEATS,
+        glance: float = GLANCE,
+    ) -> None:
+        self.client, self.steps, self.timeout, self.segment, self.repeats, self.glance = client, steps, timeout, segment, repeats, glance
         if getattr(client, "asynchronous", False):
             raise ClusterError("the client is asynchronous: the trainer needs a synchronous one, as in Client(asynchronous=False).")
         self.workers = len(client.scheduler_info(n_workers=-1)["workers"])
@@ -127,7 +142,7 @@ class ClusterSession:
     """Work on a cluster: what lies there, steps, evaluations; other engines run their steps differently and share the rest."""
 
     def __init__(self, engine: SchedulerEngine, program: Program, source: Any) -> None:
-        self.client, self.steps, self.timeout = engine.client, engine.steps, engine.timeout
+        self.engine, self.client, self.timeout = engine, engine.client, engine.timeout
         self.program, self.source = program, source
         self.run_id = uuid.uuid4().hex[:8]
         self.segment = 0
@@ -182,7 +197,7 @@ class ClusterSession:
         left, deadline = -1, time.monotonic() + self.timeout
         while True:
             try:
-                error = future.exception(timeout=min(_GLANCE, self.timeout))
+                error = future.exception(timeout=min(self.engine.glance, self.timeout))
             except TimeoutError:
                 pass
             else:
@@ -218,7 +233,7 @@ class ClusterSession:
         self._reported = 0
         while done < len(batches) and not (done and watch.stop()):
             try:
-                after, used = self._segment(state, batches[done : done + SEGMENT], done, watch)
+                after, used = self._segment(state, batches[done : done + self.engine.segment], done, watch)
             except DagtrainError:
                 raise
             except _RefusedError as refused:
@@ -229,7 +244,7 @@ class ClusterSession:
             except Exception as error:
                 repeats += 1
                 watch.event(f"steps from {state.step} on repeated after {type(error).__name__}: {str(error)[:200]}")
-                if repeats > REPEATS:
+                if repeats > self.engine.repeats:
                     raise ClusterError(
                         f"the cluster failed {repeats} times in the steps from {state.step} on; the last time: "
                         f"{type(error).__name__}: {error}"
@@ -255,10 +270,10 @@ class ClusterSession:
         last: Any = self._value("state", Stepped(state, ()))
         sizes, under_way = self.source.sizes, []
         used: list[Any] = []
-        for start in range(0, len(batches), self.steps):
+        for start in range(0, len(batches), self.engine.steps):
             if start and watch.stop():
                 break
-            some = batches[start : start + self.steps]
+            some = batches[start : start + self.engine.steps]
             token = f"{self.run_id}-{self.segment}-{start}"
             begin = f"begin-{token}"
             tasks: dict[Any, Any] = {begin: Task(begin, begin_task, TaskRef(last))}
@@ -292,7 +307,7 @@ class ClusterSession:
         data, sizes = self._data(source), source.sizes
         pieces = evaluation_pieces(source.samples)
         scorer = self.program.for_evaluation(source.samples)
-        for repeat in range(REPEATS + 1):
+        for repeat in range(self.engine.repeats + 1):
             token = f"{self.run_id}-{self.segment}"
             try:
                 scorer_key, state_key = self._program(f"scorer-{data[0][0]}", scorer), self._value("scored", state)
@@ -310,7 +325,7 @@ class ClusterSession:
                 raise
             except Exception as error:
                 watch.event(f"evaluation repeated after {type(error).__name__}: {str(error)[:200]}")
-                if repeat == REPEATS:
+                if repeat == self.engine.repeats:
                     raise ClusterError(
                         f"the cluster failed {repeat + 1} times to evaluate; the last time: {type(error).__name__}: {error}"
                     ) from error

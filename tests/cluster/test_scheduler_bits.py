@@ -65,9 +65,8 @@ def test_engines_may_take_turns(client, mixed):
 
 
 @pytest.mark.parametrize("segment", [1, 3])
-def test_where_the_chain_is_cut_changes_nothing(client, monkeypatch, mixed, segment):
-    monkeypatch.setattr("dagtrain.cluster.scheduler.SEGMENT", segment)
-    same_run(mixed.fit(mixed.trainer(engine="scheduler")), mixed.inline)
+def test_where_the_chain_is_cut_changes_nothing(client, mixed, segment):
+    same_run(mixed.fit(mixed.trainer(engine=SchedulerEngine(client, segment=segment))), mixed.inline)
 
 
 class Seen(Unwatched):
@@ -125,10 +124,10 @@ def test_each_shard_tells_which_samples_it_took(client, mixed, engine):
 
 
 @pytest.mark.parametrize(("engine", "done"), [("inline", 2), ("scheduler, cut short", 2), ("scheduler, between segments", 3)])
-def test_a_stop_ends_at_the_next_boundary(client, monkeypatch, mixed, engine, done):
-    if engine.endswith("segments"):
-        monkeypatch.setattr("dagtrain.cluster.scheduler.SEGMENT", 1)
-    session, state, batches = open_session(InlineEngine(2) if engine == "inline" else SchedulerEngine(client, steps=1), mixed)
+def test_a_stop_ends_at_the_next_boundary(client, mixed, engine, done):
+    segment = 1 if engine.endswith("segments") else 192
+    made = InlineEngine(2) if engine == "inline" else SchedulerEngine(client, steps=1, segment=segment)
+    session, state, batches = open_session(made, mixed)
     watch = Seen(stop_at=done)
     with session:
         after, count = session.run(state, batches, watch)

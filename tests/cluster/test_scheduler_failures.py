@@ -127,7 +127,6 @@ def threads():
 
 def test_work_lost_again_and_again_is_repeated_and_then_given_up(threads, monkeypatch, mixed):
     """The keys of every submission are taken away from the outside."""
-    monkeypatch.setattr(scheduler, "REPEATS", 2)
     lost = []
     submit = scheduler.ClusterSession._submit
 
@@ -140,7 +139,7 @@ def test_work_lost_again_and_again_is_repeated_and_then_given_up(threads, monkey
 
     monkeypatch.setattr(scheduler.ClusterSession, "_submit", losing)
     with pytest.raises(ClusterError, match=r"3 times in the steps from 0 on.*Cancel"):
-        mixed.fit(mixed.trainer(engine="scheduler"))
+        mixed.fit(mixed.trainer(engine=SchedulerEngine(threads, repeats=2)))
     assert len(lost) == 3
 
 
@@ -193,10 +192,8 @@ def test_a_cluster_without_workers_is_an_error_and_not_a_wait():
         assert time.monotonic() - began < 20
 
 
-def test_a_stop_does_not_wait_for_workers_that_are_gone(monkeypatch, mixed):
+def test_a_stop_does_not_wait_for_workers_that_are_gone(mixed):
     """Ctrl-C in a terminal kills the workers of a cluster made there, too."""
-    monkeypatch.setattr(scheduler, "_GLANCE", 0.2)
-
     events = []
 
     class Asked(Unwatched):
@@ -207,7 +204,7 @@ def test_a_stop_does_not_wait_for_workers_that_are_gone(monkeypatch, mixed):
             events.append(text)
 
     with LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster, Client(cluster) as client:
-        session, state, batches = session_of(SchedulerEngine(client), mixed)
+        session, state, batches = session_of(SchedulerEngine(client, glance=0.2), mixed)
         with session:
             after, done = session.run(state, batches, Asked())
     assert (after.step, done) == (0, 0)

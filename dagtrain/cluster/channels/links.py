@@ -23,7 +23,7 @@ from dagtrain.cluster.channels.comms import CommLink, Courier
 from dagtrain.cluster.channels.errors import Aborted, ChannelError, LinkLost, OutOfStep, Overdue
 from dagtrain.cluster.channels.frames import HELLO, Inbox, Malformed, Outbox, read_header
 from dagtrain.cluster.channels.host import can_share_memory, cores, host
-from dagtrain.cluster.channels.meeting import Link, Meeting, Station
+from dagtrain.cluster.channels.meeting import CALLERS, PATIENCE, Link, Meeting, Station
 from dagtrain.cluster.channels.offers import KINDS, VERSION, Offer, checked
 from dagtrain.cluster.channels.shared import SharedLink, all_share
 from dagtrain.cluster.channels.sockets import SILENCE, SocketLink
@@ -64,11 +64,17 @@ class Links:
         Restrict the lane to one kind of channel: ``"shared"``, ``"socket"`` or ``"comm"``.
     silence : float, optional
         Seconds after which a connection whose other end does not acknowledge is given up.
+    patience : float, optional
+        Seconds for a stranger to prove that he is none, and for a call to be taken where there is another way.
+    callers : int, optional
+        Connections at the port that may be on their way at once, besides those of the peers.
 
     Attributes
     ----------
     deadline : float
         Seconds that `wait` waits at most; 600 at first.
+    slice : float
+        Seconds that a lane sleeps at most before it looks whether those it waits for are still there.
     spin : float
         Seconds to look again and again before sleeping. `connect` sets it to 0 where lanes on this host outnumber the cores.
     offer : Offer
@@ -111,6 +117,8 @@ class Links:
         comms: Courier | None = None,
         only: str | None = None,
         silence: float = SILENCE,
+        patience: float = PATIENCE,
+        callers: int = CALLERS,
     ) -> None:
         digits = len(gang) == 32 and set(gang) <= set("0123456789abcdef")
         if not digits or lane in tables or not all(0 <= number < LANES for number in (lane, *tables)):
@@ -121,7 +129,7 @@ class Links:
             raise ChannelError(f"a gang needs a token, and only={only!r} must be one of {', '.join(KINDS)}")
         if board.words[0]:
             raise ChannelError("this board has served a gang already: create a new one, or a late peer might read it as the old one's")
-        self.gang, self.lane, self.deadline, self.spin, self.strangers = gang, lane, 600.0, _SPIN, 0
+        self.gang, self.lane, self.deadline, self.slice, self.spin, self.strangers = gang, lane, 600.0, SLICE, _SPIN, 0
         self._gang, self._board, self._tables, self._comms, self._silence = bytes.fromhex(gang), board, dict(tables), comms, silence
         self.common: Memory | None = None
         self._links: dict[int, Link] = {}
@@ -143,7 +151,7 @@ class Links:
                 listener.close()
             raise
         self._bell = bell
-        self._station = Station(self._gang, lane, board, ringer, bell, token, tls, listener, silence)
+        self._station = Station(self._gang, lane, board, ringer, bell, token, tls, listener, silence, patience, callers)
         self.offer = Offer(
             version=VERSION,
             gang=gang,
@@ -338,8 +346,8 @@ class Links:
                 continue
             if now - began >= self.deadline:
                 raise Overdue(phase, sorted({link.peer for link in (*waiting, *sending)}), self.deadline)
-            self._sleep(mark, min(SLICE, self.deadline - (now - began)))
-            if now - looked >= SLICE:
+            self._sleep(mark, min(self.slice, self.deadline - (now - began)))
+            if now - looked >= self.slice:
                 looked = now
                 for link in (*waiting, *sending):
                     link.check()

@@ -26,11 +26,11 @@ from dagtrain.cluster.channels.offers import Offer, common_kinds
 from dagtrain.cluster.channels.proof import AsCaller, AsHost, Refused
 from dagtrain.cluster.channels.shared import CAN, CANNOT, SharedLink, attach
 
-__all__ = ["PATIENCE", "Link", "Meeting", "Station"]
+__all__ = ["CALLERS", "PATIENCE", "Link", "Meeting", "Station"]
 
 PATIENCE = 10.0
 """Seconds for a stranger to prove that he is none, and for a call to be taken where there is another way."""
-_STRANGERS = 256
+CALLERS = 256
 """Connections that may be on their way at once, besides those of the peers."""
 
 
@@ -78,6 +78,8 @@ class Station:
     tls: Tls | None
     listener: socket.socket | None
     silence: float
+    patience: float
+    callers: int
 
 
 @dataclass
@@ -239,7 +241,7 @@ class Meeting:
         station, pair = self._station, self._pairs[peer]
         address = self._offers[peer]["address"]
         assert address is not None  # or the two would not have sockets in common
-        until = time.monotonic() + PATIENCE if pair.left else self._until
+        until = time.monotonic() + station.patience if pair.left else self._until
         try:
             sock = dial(address)
         except OSError as error:
@@ -252,13 +254,13 @@ class Meeting:
     def _take_calls(self) -> None:
         station = self._station
         assert station.listener is not None
-        while len(self._approaches) < _STRANGERS + len(self._offers):
+        while len(self._approaches) < station.callers + len(self._offers):
             try:
                 sock, _ = station.listener.accept()
             except OSError:  # none left, or the caller has hung up, or there are no descriptors just now
                 return
             role = AsHost(station.gang, station.lane, self._callers, station.token)
-            until = min(self._until, time.monotonic() + PATIENCE)
+            until = min(self._until, time.monotonic() + station.patience)
             self._begin(Approach(sock, role, station.tls, station.silence, until))
         self._failed(next(a for a in self._approaches.values() if isinstance(a.role, AsHost)), "too many callers")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.cluster.lanes.gradients import stages_of
+from dagtrain.cluster.lanes.gradients import BUCKET, stages_of
 from dagtrain.cluster.lanes.placement import Candidate, place
 from dagtrain.cluster.lanes.runner import LaneRunner, Rows
 from dagtrain.cluster.lanes.scale import STEP, Work
@@ -27,7 +27,7 @@ _POOL = 1 << 26
 """Bytes of rows, unless one shard has more."""
 
 
-def measure_work(program: Program, batch: int, shards: int, seconds: float = 0.5, step: float = STEP) -> Work:
+def measure_work(program: Program, batch: int, shards: int, seconds: float = 0.5, step: float = STEP, bucket: int = BUCKET) -> Work:
     """Time the parts of a step.
 
     Parameters
@@ -40,6 +40,8 @@ def measure_work(program: Program, batch: int, shards: int, seconds: float = 0.5
         How long steps are repeated; seven are timed in any case.
     step
         What a lane does besides, in seconds.
+    bucket
+        Of the engine; see `LanesEngine`.
     """
     rows, few = -(-batch // shards), min(shards, _SHARDS)
     parts, dtype = program.for_workers([rows]), np.dtype(program.layout.dtype)
@@ -70,7 +72,7 @@ def measure_work(program: Program, batch: int, shards: int, seconds: float = 0.5
             moments.append(time.perf_counter())
             for times, (start, end) in zip((computed, updated, added), pairwise(moments), strict=True):
                 times.append(end - start)
-    gives, takes = _stages(program, rows, few)
+    gives, takes = _stages(program, rows, few, bucket)
     middle, upper = statistics.quantiles(computed[1:], n=4)[1:]  # the first step prepares
     size, add = max(parts.layout.size, 1), statistics.median(added[1:])
     return Work(
@@ -92,10 +94,12 @@ def measure_work(program: Program, batch: int, shards: int, seconds: float = 0.5
     )
 
 
-def _stages(program: Program, rows: int, shards: int) -> tuple[tuple[tuple[float, float], ...], tuple[tuple[float, float], ...]]:
+def _stages(
+    program: Program, rows: int, shards: int, bucket: int
+) -> tuple[tuple[tuple[float, float], ...], tuple[tuple[float, float], ...]]:
     """What of a step can be sent while it is computed, and what of it can be computed while the rest comes: see `Work`."""
     parts = program.for_workers([rows])
-    placement = place(shape_of(parts, max(shards, 2)), [Candidate("here", "here"), Candidate("there", "there")])
+    placement = place(shape_of(parts, max(shards, 2), bucket), [Candidate("here", "here"), Candidate("there", "there")])
     stages = stages_of(parts, rows, placement)
     state, runner = program.first_state(), ShardRunner(parts, np.empty(parts.width, parts.layout.dtype))
     views = parts.layout.views(state.parameters), parts.statistics_layout.views(state.statistics)

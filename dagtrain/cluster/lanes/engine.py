@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from dagtrain.cluster.lanes.bounds import Bounds
+from dagtrain.cluster.lanes.gradients import BUCKET
 from dagtrain.cluster.lanes.instructions import Patience
 from dagtrain.cluster.scheduler import SchedulerEngine
 from dagtrain.graph.hooks import plug
@@ -38,6 +39,8 @@ class LanesEngine(SchedulerEngine):
         The one kind of channel to use; by default the best that each pair of workers can do.
     bounds
         How much of the data may lie where; by default from the workers' limits of memory.
+    bucket
+        Least bytes of parameters and their gradients that go between hosts ahead of the rest.
     """
 
     name = "lanes"
@@ -50,10 +53,11 @@ class LanesEngine(SchedulerEngine):
         link: float = 10.0,
         channel: str | None = None,
         bounds: Bounds | None = None,
+        bucket: int = BUCKET,
     ) -> None:
         super().__init__(client)
         self.patience, self.silence, self.link, self.channel = patience or Patience(), silence, link, channel
-        self.bounds = bounds
+        self.bounds, self.bucket = bounds, bucket
 
     def session(self, program: Program, source: Any) -> AbstractContextManager[Session]:
         """Begin work on the cluster."""

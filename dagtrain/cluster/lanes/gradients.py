@@ -30,7 +30,7 @@ from dagtrain.cluster.lanes.subtrees import Buffer, schedule, under
 from dagtrain.graph import Array
 from dagtrain.train.step import ShardRunner, StepParts
 
-__all__ = ["Final", "Gradients", "Needs", "Rows", "Stage", "groups_of", "stages_of"]
+__all__ = ["BUCKET", "SPACE", "Final", "Gradients", "Needs", "Rows", "Stage", "groups_of", "stages_of"]
 
 Final = Callable[[int], Any]
 """Told how many parts of what others get are final; see `Placement.parts`."""
@@ -41,9 +41,9 @@ Contribution = tuple[Array, Array]
 Pairs = Sequence[tuple[Contribution, Contribution]]
 """Contributions of which the first take in the second."""
 
-_LEAST, _MOST = 1 << 18, 16
+BUCKET, _MOST = 1 << 18, 16
 """Least bytes of a group, but for the last one, and most groups: each is a call or two of the kernel."""
-_SPACE = 1 << 28
+SPACE = 1 << 28
 """Bytes of work space up to which the shards of a lane go side by side."""
 
 
@@ -78,10 +78,10 @@ class Stage(NamedTuple):
     groups: int
 
 
-def groups_of(parts: StepParts) -> tuple[tuple[int, ...], ...]:
+def groups_of(parts: StepParts, bucket: int = BUCKET) -> tuple[tuple[int, ...], ...]:
     """The blocks of the parameter vector in groups that become final together, in the order in which a shard's plan computes them.
 
-    See `StepShape.groups`.
+    A group has at least `bucket` bytes. See `StepShape.groups`.
     """
     layout, blocks = parts.layout, parts.update.blocks
     stops = parts.plans[max(parts.plans)].stops
@@ -89,7 +89,7 @@ def groups_of(parts: StepParts) -> tuple[tuple[int, ...], ...]:
     ends = [0, *accumulate(layout.sizes)]
     final = [max((when[k] for k, (a, b) in enumerate(pairwise(ends)) if a < block.stop and block.start < b), default=0) for block in blocks]
     size = np.dtype(layout.dtype).itemsize
-    least = max(_LEAST, layout.size * size // _MOST)
+    least = max(bucket, layout.size * size // _MOST)
     found: list[list[int]] = []
     held = 0
     for i in sorted(range(len(blocks)), key=lambda i: (final[i], i)):
@@ -173,9 +173,13 @@ class Gradients:
         The lane's own memory by region; see `Placement.regions`.
     in_stages
         Whether shards go side by side, for the sake of somebody who sends and receives meanwhile.
+    space
+        Bytes of work space up to which they do.
     """
 
-    def __init__(self, parts: StepParts, placement: Placement, lane: int, board: Mapping[str, Array], in_stages: bool = False) -> None:
+    def __init__(
+        self, parts: StepParts, placement: Placement, lane: int, board: Mapping[str, Array], in_stages: bool = False, space: int = SPACE
+    ) -> None:
         self.parts, self.placement, me = parts, placement, placement.lanes[lane]
         self.count, self.threads = placement.shape.shards, me.threads
         self._under = under(me.roots, me.shards, self.count)
@@ -190,8 +194,8 @@ class Gradients:
         self._side_by_side = 1
         if in_stages:
             self._stages = {rows: stages_of(parts, rows, placement) for rows in parts.plans}
-            space = sum(plan.space for plan in parts.plans.values()) * self.threads
-            self._side_by_side = max(1, _SPACE // max(1, space))
+            one = sum(plan.space for plan in parts.plans.values()) * self.threads
+            self._side_by_side = max(1, space // max(1, one))
 
     def run(
         self,

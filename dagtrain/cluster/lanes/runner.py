@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.cluster.channels import Phase, Piece
-from dagtrain.cluster.lanes.gradients import Final, Gradients, Needs, Rows
+from dagtrain.cluster.lanes.gradients import SPACE, Final, Gradients, Needs, Rows
 from dagtrain.cluster.lanes.handed import Copies, HandedState
 from dagtrain.cluster.lanes.placement import Placement
 from dagtrain.cluster.lanes.subtrees import Add, additions, under
@@ -49,6 +49,8 @@ class LaneRunner:
         Whether the regions `COMMON` of the board are the same memory in all lanes.
     in_stages
         Whether `compute` tells what is final, and asks for what it needs, while it goes on.
+    space
+        See `Gradients`.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class LaneRunner:
         incoming: Incoming,
         common: bool = False,
         in_stages: bool = False,
+        space: int = SPACE,
     ) -> None:
         self.placement, self.lane = placement, placement.lanes[lane]
         shape = placement.shape
@@ -67,7 +70,7 @@ class LaneRunner:
         self._parameters = parts.layout.views(self.state.parameters)
         self._statistics = parts.statistics_layout.views(self.state.statistics)
         self._handed = Copies()
-        self._gradients = Gradients(parts, placement, lane, board, in_stages)
+        self._gradients = Gradients(parts, placement, lane, board, in_stages, space)
         self._slice = _Slice(parts, placement, lane, board, self.state, incoming) if self.lane.blocks else None
         peers = [other.number for other in placement.lanes if other.number != lane]
         self._copies: dict[Phase, list[list[tuple[Array, Array]]]] = {Phase.PARAMETERS: [], Phase.SLOTS: []}

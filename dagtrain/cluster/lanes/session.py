@@ -43,7 +43,8 @@ class LanesSession(ClusterSession):
     def __init__(self, engine: Any, program: Any, source: Any) -> None:
         super().__init__(engine, program, source)
         self.patience: Patience = engine.patience
-        self.silence, self.link, self.channel, self.bounds = engine.silence, engine.link, engine.channel, engine.bounds
+        self.silence, self.link, self.channel = engine.silence, engine.link, engine.channel
+        self.bounds, self.bucket = engine.bounds, engine.bucket
         self._address = self.client.scheduler.address
         self._supply: Supply | None = None
         self.gangs: dict[int, Gang] = {}

@@ -19,7 +19,7 @@ import numpy as np
 from dask.task_spec import DataNode, Task, TaskRef
 
 from dagtrain.cluster.lanes.conductor import Conductor
-from dagtrain.cluster.lanes.gradients import groups_of
+from dagtrain.cluster.lanes.gradients import BUCKET, groups_of
 from dagtrain.cluster.lanes.instructions import Abandon, Begin, Commit, Done, Fetch, GiveUp, Held, Probe, Submit
 from dagtrain.cluster.lanes.lane import run_lane
 from dagtrain.cluster.lanes.orders import GangOrder, SegmentOrder
@@ -45,7 +45,7 @@ _OFTEN = 4.0
 """Computations of the data in an epoch above which a warning is due."""
 
 
-def shape_of(parts: StepParts, shards: int) -> StepShape:
+def shape_of(parts: StepParts, shards: int, bucket: int = BUCKET) -> StepShape:
     """What a placement must know of a compiled step."""
     update = parts.update
     return StepShape(
@@ -56,7 +56,7 @@ def shape_of(parts: StepParts, shards: int) -> StepShape:
         update.slots,
         update.norm_count,
         np.dtype(parts.layout.dtype).str,
-        groups_of(parts),
+        groups_of(parts, bucket),
     )
 
 
@@ -97,7 +97,7 @@ class Stretch:
         counts: dict[tuple[int, ...], tuple[int, ...]] = {}
         self.counts = [counts.setdefault(c, c) for c in (tuple(len(s) for s in batch) for batch in self.batches)]
         self.parts = session.program.for_workers(sorted({n for c in self.counts for n in c if n}))
-        self.shape = shape_of(self.parts, self.shards)
+        self.shape = shape_of(self.parts, self.shards, session.bucket)
         self.reported = self.lost = 0
         self.news = session.look(0.0)  # of segments, too, on which lanes began ahead of this call
         self.supply = session.supply_of()

@@ -96,10 +96,10 @@ def test_abort_wakes_the_waiter(gang: Any, kinds: list[str | None]) -> None:
         links.post(Phase.PARTIAL, [1], 0, 0)
 
 
-def test_abort_ends_a_sleep_without_a_limit_too(gang: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_abort_ends_a_sleep_without_a_limit_too(gang: Any) -> None:
     for kind in ("shared", "socket", "comm"):
-        monkeypatch.setattr("dagtrain.cluster.channels.links.SLICE", 60.0)
         ours = gang(2, comms=True, only=kind).connect()
+        ours.links[0].slice = 60.0
         sleeper = ours.threads.submit(ours.links[0].wait, Phase.PARTIAL, [1], 0, 0)
         time.sleep(0.3)
         ours.links[0].abort("enough")
@@ -107,20 +107,20 @@ def test_abort_ends_a_sleep_without_a_limit_too(gang: Any, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("kind", ["shared", "socket", "comm"])
-def test_a_post_ends_a_sleep_without_a_limit(gang: Any, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dagtrain.cluster.channels.links.SLICE", 60.0)
+def test_a_post_ends_a_sleep_without_a_limit(gang: Any, kind: str) -> None:
     ours = gang(2, comms=True, only=kind).connect()
+    ours.links[0].slice = 60.0
     sleeper = ours.threads.submit(ours.links[0].wait, Phase.SQUARES, [1], 0, 0)
     time.sleep(0.3)
     ours.links[1].post(Phase.SQUARES, [0], 0, 0)
     assert sleeper.exception(10) is None
 
 
-def test_a_neighbour_by_shared_memory_wakes_a_lane_that_has_sockets_too(gang: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dagtrain.cluster.channels.links.SLICE", 60.0)
+def test_a_neighbour_by_shared_memory_wakes_a_lane_that_has_sockets_too(gang: Any) -> None:
     ours = gang(3)
     ours.elsewhere(2)
     ours.connect()
+    ours.links[0].slice = 60.0
     assert ours.links[0].kinds == {1: "shared", 2: "socket"}
     sleeper = ours.threads.submit(ours.links[0].wait, Phase.SQUARES, [1], 0, 0)
     time.sleep(0.3)

@@ -125,10 +125,9 @@ def test_a_port_that_cannot_be_reached_gives_way_to_the_courier(gang: Any) -> No
     ours.rehearse()
 
 
-def test_a_port_that_swallows_calls_gives_way_to_the_courier(gang: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meeting, "PATIENCE", 0.5)
+def test_a_port_that_swallows_calls_gives_way_to_the_courier(gang: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        ours = gang(2, comms=True)
+        ours = gang(2, comms=True, patience=0.5)
         ours.elsewhere(0)
         ours.links[1].offer["address"] = silent.getsockname()
         ours.connect()
@@ -164,9 +163,8 @@ def test_strangers_at_the_port_do_no_harm(gang: Any) -> None:
         caller.close()
 
 
-def test_more_strangers_than_there_is_room_for(gang: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meeting, "_STRANGERS", 4)
-    ours = gang(2, only="socket")
+def test_more_strangers_than_there_is_room_for(gang: Any) -> None:
+    ours = gang(2, only="socket", callers=4)
     callers = [socket.create_connection(ours.links[1].offer["address"]) for _ in range(40)]
     ours.connect()
     assert ours.links[1].strangers >= 30

@@ -9,8 +9,7 @@ import pytest
 
 import dagtrain as dt
 from dagtrain.cluster.channels import Phase, Piece
-from dagtrain.cluster.lanes import gradients
-from dagtrain.cluster.lanes.gradients import groups_of, stages_of
+from dagtrain.cluster.lanes.gradients import SPACE, groups_of, stages_of
 from dagtrain.cluster.lanes.placement import Candidate, Placement, place
 from dagtrain.cluster.lanes.runner import LaneRunner, Rows
 from dagtrain.cluster.lanes.stretch import shape_of
@@ -23,7 +22,6 @@ SHARDS, STEPS = 8, 3
 def program(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> dt.train.Program:
     """A network of three layers with running statistics, in blocks of at most 64 parameters; with a norm, where it is asked for."""
     monkeypatch.setattr("dagtrain.train.update.BLOCK", 64)
-    monkeypatch.setattr(gradients, "_LEAST", 0)
     norm = getattr(request, "param", True)
     layers = [dt.nn.Dense(24, "tanh"), dt.nn.BatchNorm(), dt.nn.Dense(16, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(2)]
     objective = dt.train.ModelObjective(dt.nn.Sequential(layers), "cross_entropy", ["accuracy"])
@@ -71,15 +69,13 @@ COSTS = {
 @pytest.mark.parametrize(("count", "threads"), [(2, 1), (3, 2), (2, 3), (8, 1)])
 @pytest.mark.parametrize("space", [1, 1 << 28], ids=["one by one", "side by side"])
 def test_any_cost_function(cost: Any, count: int, threads: int, space: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gradients, "_SPACE", space)
-    monkeypatch.setattr(gradients, "_LEAST", 0)
     monkeypatch.setattr("dagtrain.train.update.BLOCK", 64)
     draw = np.random.default_rng(1)
     first = {name: 0.3 * draw.standard_normal(SHAPES[name]).astype("f4") for name in COSTS[cost]}
     specs = dt.Spec((8,), np.dtype("f4")), dt.Spec((), np.dtype("i8"))
     made = dt.train.Program(dt.train.CostObjective(cost, first), dt.optim.adam(1e-2), *specs, seed=0)
     wanted = inline(made)
-    for state in Wire(made, count, threads).train(made):
+    for state in Wire(made, count, threads, space).train(made):
         assert state.parameters.tobytes() == wanted.parameters.tobytes()
 
 
@@ -103,10 +99,10 @@ class Wire:
     What has not come is not a number; what was final must not change until the step is done.
     """
 
-    def __init__(self, program: dt.train.Program, count: int, threads: int) -> None:
+    def __init__(self, program: dt.train.Program, count: int, threads: int, space: int = SPACE) -> None:
         self.parts = program.for_workers([2, 3])
         hosts = [Candidate(f"w{i}", f"host {i}", threads) for i in range(count)]
-        self.placement: Placement = place(shape_of(self.parts, SHARDS), hosts)
+        self.placement: Placement = place(shape_of(self.parts, SHARDS, bucket=0), hosts)
         self.boards = [{name: np.zeros(n, dtype) for name, (dtype, n) in self.placement.regions(i).items()} for i in range(count)]
         self.inbox: dict[tuple[int, int, Phase], list[np.ndarray]] = {
             (a, b, phase): [self.read(a, piece).copy() for piece in pieces]
@@ -115,7 +111,9 @@ class Wire:
             if a != b
             for phase, pieces in self.placement.pieces(a, b).items()
         }
-        self.runners = [LaneRunner(self.parts, self.placement, i, self.boards[i], self.incoming(i), in_stages=True) for i in range(count)]
+        self.runners = [
+            LaneRunner(self.parts, self.placement, i, self.boards[i], self.incoming(i), in_stages=True, space=space) for i in range(count)
+        ]
         self.early = 0
 
     def incoming(self, me: int) -> Any:
@@ -206,12 +204,9 @@ class Wire:
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("count", [2, 3, 5, 8])
 @pytest.mark.parametrize("space", [1, 1 << 28], ids=["one by one", "side by side"])
-def test_lanes_far_apart_have_the_bits_of_one(
-    program: dt.train.Program, count: int, threads: int, space: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gradients, "_SPACE", space)
+def test_lanes_far_apart_have_the_bits_of_one(program: dt.train.Program, count: int, threads: int, space: int) -> None:
     wanted = inline(program)
-    wire = Wire(program, count, threads)
+    wire = Wire(program, count, threads, space)
     assert len(wire.placement.groups) > 2
     for state in wire.train(program):
         assert state.parameters.tobytes() == wanted.parameters.tobytes()
@@ -222,19 +217,18 @@ def test_lanes_far_apart_have_the_bits_of_one(
 
 def test_groups_are_final_from_the_last_layer_to_the_first(program: dt.train.Program) -> None:
     parts = program.for_workers([2])
-    groups = groups_of(parts)
+    groups = groups_of(parts, bucket=0)
     assert sorted(b for group in groups for b in group) == list(range(len(parts.update.blocks)))
     assert [min(group) for group in groups] == sorted((min(group) for group in groups), reverse=True)
 
 
-def test_small_groups_are_put_together(program: dt.train.Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gradients, "_LEAST", 1 << 20)
-    assert len(groups_of(program.for_workers([2]))) == 1
+def test_small_groups_are_put_together(program: dt.train.Program) -> None:
+    assert len(groups_of(program.for_workers([2]), bucket=1 << 20)) == 1
 
 
 def test_stages_take_each_layer_when_it_is_there_and_give_each_group_when_it_is_final(program: dt.train.Program) -> None:
     parts = program.for_workers([2])
-    placement = place(shape_of(parts, SHARDS), [Candidate("a", "1"), Candidate("b", "2")])
+    placement = place(shape_of(parts, SHARDS, bucket=0), [Candidate("a", "1"), Candidate("b", "2")])
     stages = stages_of(parts, 2, placement)
     groups = len(placement.groups)
     assert [s.needs for s in stages] == sorted(s.needs for s in stages)
