@@ -12,11 +12,16 @@ mark        test                                                         scripts
 from __future__ import annotations
 
 import inspect
+import multiprocessing
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 
 from dagtrain.graph import Graph
@@ -84,3 +89,88 @@ def checked_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
             verify(self)
 
     monkeypatch.setattr(Graph, "__init__", build_and_check)
+
+
+# ---- clusters
+
+CALM = {
+    "distributed.admin.tick.interval": "1s",  # by default, every server looks at itself 50 and 100 times a second
+    "distributed.worker.profile.enabled": False,
+    # Some time after a worker was lost, a cluster looks whether it is back, and lets it go for good if it just then is dead once more.
+    "distributed.deploy.lost-worker-timeout": "1h",
+}
+IMPORTED = ["dagtrain", "dagtrain.cluster.lanes.lane", "dagtrain.cluster.lanes.segment", "distributed.nanny"]
+"""What a worker imports sooner or later: two seconds of a processor."""
+
+
+@pytest.fixture(scope="session")
+def settings_of_dask() -> Iterator[None]:
+    """Servers that rest when there is nothing to do, and workers that are forked from a process that has imported everything."""
+    pytest.importorskip("distributed")
+    forked = "forkserver" in multiprocessing.get_all_start_methods()
+    if forked:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in {"PYTHONHASHSEED": 6640, **dask.config.get("distributed.nanny.pre-spawn-environ")}.items():
+                patch.setenv(name, str(value))  # as nannies do it for a worker that is not forked
+            multiprocessing.set_forkserver_preload(IMPORTED)
+            forkserver.ensure_running()
+    with dask.config.set({**CALM, **({"distributed.worker.multiprocessing-method": "forkserver"} if forked else {})}):
+        yield
+    if forked:
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]  # nothing else waits until it has ended
+
+
+@pytest.fixture(scope="session")
+def local_cluster(settings_of_dask: None) -> Callable[..., AbstractContextManager[Any]]:
+    """``with local_cluster(workers, threads=1, processes=False) as cluster``: by default within this process, which costs little."""
+    from distributed import LocalCluster
+
+    @contextmanager
+    def make(workers: int, threads: int = 1, processes: bool = False, **options: Any) -> Iterator[Any]:
+        options = {"dashboard_address": ":0", "scheduler_kwargs": {"dashboard": False}, "memory_limit": 0, **options}
+        with LocalCluster(n_workers=workers, threads_per_worker=threads, processes=processes, **options) as cluster:
+            yield cluster
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def cluster(local_cluster: Any) -> Iterator[Any]:
+    """Three workers of one thread, each in a process of its own, for all tests that leave it whole; those of faults have their own."""
+    with local_cluster(3, processes=True) as made:
+        yield made
+
+
+def scaled(cluster: Any, client: Any, workers: int) -> None:
+    """Wait until the cluster has this many workers, no more and no less."""
+    cluster.scale(workers)
+    deadline = time.monotonic() + 60
+    while len(client.scheduler_info(n_workers=-1)["workers"]) != workers:
+        assert time.monotonic() < deadline, "the cluster does not reach its size"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def scale(cluster: Any) -> Callable[[Any, int], None]:
+    """``scale(client, workers)`` gives the cluster this many workers."""
+    return lambda client, workers: scaled(cluster, client, workers)
+
+
+@pytest.fixture
+def client(cluster: Any) -> Iterator[Any]:
+    """A client of the cluster with all its three workers, as many as there are when the test is over."""
+    from distributed import Client
+
+    with Client(cluster) as made:
+        scaled(cluster, made, 3)
+        yield made
+        scaled(cluster, made, 3)
+
+
+@pytest.fixture(scope="module")
+def threads(local_cluster: Any) -> Iterator[Any]:
+    """A client of two workers of one thread within this process, for the tests of one file: what it holds is easily looked at."""
+    from distributed import Client
+
+    with local_cluster(2) as cluster, Client(cluster) as made:
+        yield made

@@ -1,52 +1,17 @@
-"""One cluster for the tests of engines, the trainers that run on it and in this process, and a certificate for those that encrypt."""
+"""Trainers that run on a cluster and in this process, and a certificate for tests that encrypt."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
-import dask
 import pytest
 
 import dagtrain as dt
 
-distributed = pytest.importorskip("distributed")
+pytest.importorskip("distributed")
 pytest.importorskip("sklearn")
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Any]:
-    """Workers of one thread, each in a process of its own, restarted when they die."""
-    # Some time after a worker was lost, the cluster looks whether it is back, and lets it go for good if it just then is dead once more.
-    patience = dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})
-    with patience, distributed.LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=":0", memory_limit=0) as made:
-        yield made
-
-
-def scaled(cluster: Any, client: Any, workers: int) -> None:
-    """Wait until the cluster has this many workers, no more and no less."""
-    cluster.scale(workers)
-    deadline = time.monotonic() + 60
-    while len(client.scheduler_info(n_workers=-1)["workers"]) != workers:
-        assert time.monotonic() < deadline, "the cluster does not reach its size"
-        time.sleep(0.05)
-
-
-@pytest.fixture
-def scale(cluster: Any) -> Callable[[Any, int], None]:
-    """``scale(client, workers)`` gives the cluster this many workers."""
-    return lambda client, workers: scaled(cluster, client, workers)
-
-
-@pytest.fixture
-def client(cluster: Any) -> Iterator[Any]:
-    """A client of the cluster with all its three workers."""
-    with distributed.Client(cluster) as made:
-        scaled(cluster, made, 3)
-        yield made
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import dask.array as da
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 
 import dagtrain as dt
 from dagtrain.cluster import SchedulerEngine
@@ -29,9 +29,8 @@ def test_any_number_of_workers(cluster, scale, recipe, workers):
 
 
 @pytest.mark.parametrize("processes", [True, False], ids=["process", "thread"])
-def test_a_worker_of_two_threads(recipe, processes):
-    options = {"n_workers": 1, "threads_per_worker": 2, "processes": processes, "dashboard_address": ":0", "memory_limit": 0}
-    with LocalCluster(**options) as cluster, Client(cluster):
+def test_a_worker_of_two_threads(local_cluster, recipe, processes):
+    with local_cluster(1, 2, processes) as cluster, Client(cluster):
         same_run(recipe.fit(recipe.trainer(engine="scheduler")), recipe.inline)
 
 

@@ -8,7 +8,7 @@ import time
 import dask
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster, WorkerPlugin
+from distributed import Client, WorkerPlugin
 
 import dagtrain as dt
 from dagtrain.cluster import SchedulerEngine, scheduler
@@ -16,6 +16,13 @@ from dagtrain.data import BatchPlan, open_source
 from dagtrain.errors import ClusterError, NotFiniteError
 from dagtrain.train.engines import Unwatched
 from dagtrain.train.step import add_tree
+
+
+@pytest.fixture(scope="module")
+def cluster(local_cluster):
+    """For these tests alone."""
+    with local_cluster(3, processes=True) as made:
+        yield made
 
 
 @pytest.fixture
@@ -119,9 +126,9 @@ def test_workers_leave_midway(cluster, scale, plain):
 
 
 @pytest.fixture
-def threads():
+def threads(local_cluster):
     """A cluster within this process, for one test alone."""
-    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster, Client(cluster) as client:
+    with local_cluster(1) as cluster, Client(cluster) as client:
         yield client
 
 
@@ -178,8 +185,8 @@ def session_of(engine, recipe):
     return engine.session(trainer.program, source), trainer.program.first_state(), [plan.step(0, i) for i in range(plan.steps_per_epoch)]
 
 
-def test_a_cluster_without_workers_is_an_error_and_not_a_wait():
-    with LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster, Client(cluster) as client:
+def test_a_cluster_without_workers_is_an_error_and_not_a_wait(local_cluster):
+    with local_cluster(0) as cluster, Client(cluster) as client:
         digits = dt.data.load_digits()
         model = dt.nn.Sequential([dt.nn.Dense(10)])
         trainer = dt.Trainer(model, loss="cross_entropy", shards=2, engine="inline")
@@ -192,7 +199,7 @@ def test_a_cluster_without_workers_is_an_error_and_not_a_wait():
         assert time.monotonic() - began < 20
 
 
-def test_a_stop_does_not_wait_for_workers_that_are_gone(mixed):
+def test_a_stop_does_not_wait_for_workers_that_are_gone(local_cluster, mixed):
     """Ctrl-C in a terminal kills the workers of a cluster made there, too."""
     events = []
 
@@ -203,7 +210,7 @@ def test_a_stop_does_not_wait_for_workers_that_are_gone(mixed):
         def event(self, text):
             events.append(text)
 
-    with LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster, Client(cluster) as client:
+    with local_cluster(0) as cluster, Client(cluster) as client:
         session, state, batches = session_of(SchedulerEngine(client, glance=0.2), mixed)
         with session:
             after, done = session.run(state, batches, Asked())
@@ -240,10 +247,9 @@ def test_a_long_run_is_no_hang(threads, monkeypatch, mixed):
     assert time.monotonic() - began > 1.5
 
 
-def test_a_scheduler_that_is_gone_is_an_error(mixed):
-    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
+def test_a_scheduler_that_is_gone_is_an_error(local_cluster, mixed):
     # A client closed while it is the current one leaves Dask's setting behind.
-    with dask.config.set(scheduler=None), LocalCluster(**options) as cluster, Client(cluster) as client:
+    with dask.config.set(scheduler=None), local_cluster(1) as cluster, Client(cluster) as client:
 
         class Reporter:
             start = finish = step = staticmethod(lambda *told: None)

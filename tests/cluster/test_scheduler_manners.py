@@ -8,17 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import dask.array as da
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster, wait
+from distributed import Client, wait
 
 import dagtrain as dt
 from dagtrain.errors import ArgumentError, ClusterError, DataError, NotScalarError, UnknownNameError
-
-
-@pytest.fixture(scope="module")
-def threads():
-    """A cluster within this process: what it holds is easily looked at."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster, Client(cluster) as client:
-        yield client
 
 
 def tasks_on(client):
@@ -163,8 +156,8 @@ def test_an_asynchronous_client_is_refused(threads):
         asyncio.run(fit())
 
 
-def test_a_client_given_goes_before_the_current_one(threads, mixed):
-    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster, Client(cluster):
+def test_a_client_given_goes_before_the_current_one(threads, local_cluster, mixed):
+    with local_cluster(1) as cluster, Client(cluster):
         history = mixed.fit(mixed.trainer(client=threads, engine="scheduler"))
     assert history.info["workers"] == 2
     assert history.fingerprint == mixed.inline.fingerprint

@@ -11,21 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from distributed import LocalCluster, Security, WorkerPlugin
+from distributed import Security, WorkerPlugin
 
-from dagtrain.cluster import LanesEngine
 from dagtrain.cluster.lanes.hall import Hall
-from dagtrain.graph import hooks
-
-
-@pytest.fixture
-def settings(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """``settings(channel="socket", …)``: what the engine's name stands for in this test."""
-
-    def use(**options: Any) -> None:
-        monkeypatch.setitem(hooks._plugged, "lanes_engine", lambda client: LanesEngine(client, **options))
-
-    return use
 
 
 def kinds_in(dask_worker: Any) -> dict[int, str]:
@@ -68,12 +56,12 @@ def kinds() -> Callable[[Any], set[str]]:
 
 
 @pytest.fixture(scope="session")
-def encrypted(certificate: tuple[str, str]) -> Iterator[Any]:
+def encrypted(local_cluster: Any, certificate: tuple[str, str]) -> Iterator[Any]:
     """A cluster that talks TLS."""
     cert, key = certificate
     who = {f"tls_{role}_{what}": path for role in ("scheduler", "worker", "client") for what, path in (("cert", cert), ("key", key))}
     security = Security(tls_ca_file=cert, require_encryption=True, **who)
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", memory_limit=0, security=security) as made:
+    with local_cluster(2, processes=True, security=security) as made:
         yield made
 
 

@@ -5,11 +5,11 @@ import time
 
 import dask.array as da
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 
 import dagtrain as dt
 from dagtrain.cluster.channels import links
-from dagtrain.cluster.lanes import Patience, gradients
+from dagtrain.cluster.lanes import LanesEngine, Patience
 from dagtrain.cluster.lanes.hall import Hall
 from dagtrain.cluster.lanes.lane import Lane
 from dagtrain.cluster.lanes.stretch import Stretch
@@ -38,17 +38,15 @@ def test_any_number_of_workers(cluster, scale, recipe, workers):
 
 
 @pytest.mark.parametrize("channel", ["shared", "socket", "comm"])
-def test_any_channel(client, settings, kinds, looking, recipe, channel):
-    settings(channel=channel)
+def test_any_channel(client, kinds, looking, recipe, channel):
     look = looking(lambda: kinds(client))
-    same_run(recipe.fit(recipe.trainer(engine="lanes"), reporter=look), recipe.inline)
+    same_run(recipe.fit(recipe.trainer(engine=LanesEngine(client, channel=channel)), reporter=look), recipe.inline)
     assert look.seen == [{channel}] * recipe.epochs
 
 
 @pytest.fixture
 def layered(digits, monkeypatch):
     """``layered(engine)``: history of a network whose gradients become final in many parts; with and without a norm."""
-    monkeypatch.setattr(gradients, "_LEAST", 0)
 
     def fit(engine, norm=True, block=512, **options):
         monkeypatch.setattr("dagtrain.train.update.BLOCK", block)
@@ -64,24 +62,24 @@ def layered(digits, monkeypatch):
 @pytest.mark.parametrize("norm", [True, False], ids=["norm", "no norm"])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("channel", ["socket", "comm"])
-def test_parts_that_go_ahead(settings, layered, looking, norm, threads, channel):
+def test_parts_that_go_ahead(local_cluster, layered, looking, norm, threads, channel):
     """What is sent goes layer by layer: partial sums while the rest is computed, parameters while the next step begins."""
-    settings(channel=channel)
     parts = []
 
     def look():
         parts.extend(len(lane._streams.parameters) for lane in lanes_of(worker))
 
-    with LocalCluster(n_workers=3, threads_per_worker=threads, processes=False, dashboard_address=":0") as cluster, Client(cluster):
+    with local_cluster(3, threads) as cluster, Client(cluster) as client:
         worker = next(iter(cluster.workers.values()))
-        wanted = layered("inline", norm)
-        same_run(layered("lanes", norm, reporter=looking(look if channel == "socket" else lambda: None)), wanted)
+        engine = LanesEngine(client, channel=channel, bucket=0)
+        found = layered(engine, norm, reporter=looking(look if channel == "socket" else lambda: None))
+        same_run(found, layered("inline", norm))
     assert channel == "comm" or min(parts) > 3
 
 
 @pytest.mark.parametrize(("hosts", "block"), [("AABB", 512), ("ABAB", 4096), ("AAAAB", 4096)])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_lanes_of_several_hosts_with_several_lanes_each(monkeypatch, looking, layered, hosts, block, threads):
+def test_lanes_of_several_hosts_with_several_lanes_each(local_cluster, monkeypatch, looking, layered, hosts, block, threads):
     """Some are read in place while others are sent to; where there are few blocks, the last lane owns none."""
     host_of, here = {}, threading.local()
     meet, candidates, host = Lane._meet, Stretch._candidates, links.host
@@ -96,12 +94,11 @@ def test_lanes_of_several_hosts_with_several_lanes_each(monkeypatch, looking, la
     monkeypatch.setattr(Lane, "_meet", meet_on_a_host)
     monkeypatch.setattr(links, "host", lambda: {**host(), "network_namespace": ord(here.name)})
     monkeypatch.setattr(Stretch, "_candidates", on_hosts)
-    options = {"n_workers": len(hosts), "threads_per_worker": threads, "processes": False, "dashboard_address": ":0"}
-    with LocalCluster(**options) as cluster, Client(cluster):
+    with local_cluster(len(hosts), threads) as cluster, Client(cluster) as client:
         workers = sorted(worker.address for worker in cluster.workers.values())
         host_of.update(zip(workers, hosts, strict=True))
         look = looking(lambda: [sorted(lane._links.kinds.values()) for w in cluster.workers.values() for lane in lanes_of(w)])
-        same_run(layered("lanes", block=block, reporter=look), layered("inline", block=block))
+        same_run(layered(LanesEngine(client, bucket=0), block=block, reporter=look), layered("inline", block=block))
     assert {kind for kinds in look.seen[0] for kind in kinds} == {"shared", "socket"}
 
 
@@ -109,36 +106,31 @@ def lanes_of(worker):
     return worker.plugins[Hall.name].lanes.values()
 
 
-def test_parts_that_go_ahead_encrypted(encrypted, settings, layered, kinds, looking):
-    settings(channel="socket")
+def test_parts_that_go_ahead_encrypted(encrypted, layered, kinds, looking):
     with Client(encrypted) as client:
         look = looking(lambda: kinds(client))
-        same_run(layered("lanes", reporter=look), layered("inline"))
+        same_run(layered(LanesEngine(client, channel="socket", bucket=0), reporter=look), layered("inline"))
     assert look.seen == [{"socket"}] * 3
 
 
 @pytest.mark.parametrize("channel", [None, "socket", "comm"])
-def test_a_cluster_that_talks_tls(encrypted, settings, kinds, looking, mixed, channel):
-    settings(channel=channel)
+def test_a_cluster_that_talks_tls(encrypted, kinds, looking, mixed, channel):
     with Client(encrypted) as client:
         look = looking(lambda: kinds(client))
-        same_run(mixed.fit(mixed.trainer(engine="lanes"), reporter=look), mixed.inline)
+        same_run(mixed.fit(mixed.trainer(engine=LanesEngine(client, channel=channel)), reporter=look), mixed.inline)
     assert look.seen == [{channel or "shared"}] * mixed.epochs
 
 
 @pytest.mark.parametrize("processes", [True, False], ids=["process", "thread"])
-def test_workers_of_two_threads(recipe, processes):
-    options = {"n_workers": 2, "threads_per_worker": 2, "processes": processes, "dashboard_address": ":0", "memory_limit": 0}
-    with LocalCluster(**options) as cluster, Client(cluster):
+def test_workers_of_two_threads(local_cluster, recipe, processes):
+    with local_cluster(2, 2, processes) as cluster, Client(cluster):
         same_run(recipe.fit(recipe.trainer(engine="lanes")), recipe.inline)
 
 
 @pytest.mark.parametrize("channel", ["shared", "socket", "comm"])
-def test_workers_within_this_process(settings, mixed, channel):
-    settings(channel=channel)
-    options = {"n_workers": 3, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
-    with LocalCluster(**options) as cluster, Client(cluster):
-        same_run(mixed.fit(mixed.trainer(engine="lanes")), mixed.inline)
+def test_workers_within_this_process(local_cluster, mixed, channel):
+    with local_cluster(3) as cluster, Client(cluster) as client:
+        same_run(mixed.fit(mixed.trainer(engine=LanesEngine(client, channel=channel))), mixed.inline)
 
 
 @pytest.mark.parametrize("shards", [1, 2, 5, 7])
@@ -167,15 +159,14 @@ def test_any_state_of_an_optimizer(client, digits, optimizer, units):
 
 
 @pytest.mark.parametrize("most", [1, 3])
-def test_where_segments_end_changes_nothing(client, settings, plain, most):
-    settings(patience=Patience(most=most))
-    same_run(plain.fit(plain.trainer(engine="lanes")), plain.inline)
+def test_where_segments_end_changes_nothing(client, plain, most):
+    same_run(plain.fit(plain.trainer(engine=LanesEngine(client, patience=Patience(most=most)))), plain.inline)
 
 
-def test_steps_done_while_nobody_asked_count(client, settings, looking, plain):
+def test_steps_done_while_nobody_asked_count(client, looking, plain):
     """Lanes begin on the next epoch while the trainer is busy with the end of this one."""
-    settings(patience=Patience(news=5))
-    same_run(plain.fit(plain.trainer(engine="lanes"), reporter=looking(lambda: time.sleep(0.5))), plain.inline)
+    engine = LanesEngine(client, patience=Patience(news=5))
+    same_run(plain.fit(plain.trainer(engine=engine), reporter=looking(lambda: time.sleep(0.5))), plain.inline)
 
 
 @pytest.mark.parametrize("persisted", [True, False], ids=["persisted", "lazy"])

@@ -8,11 +8,11 @@ import time
 import dask
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 from distributed.comm import CommClosedError
 
 import dagtrain as dt
-from dagtrain.cluster.lanes import Patience
+from dagtrain.cluster.lanes import LanesEngine, Patience
 from dagtrain.cluster.lanes.hall import Hall
 from dagtrain.cluster.lanes.orders import Stopped
 from dagtrain.cluster.lanes.runner import LaneRunner
@@ -22,10 +22,16 @@ from dagtrain.data import BatchPlan
 from dagtrain.errors import ClusterError, ExecutionError, NotFiniteError
 
 
-@pytest.fixture(autouse=True)
-def short_segments(settings):
-    """Two steps each, so that faults find several of them under way."""
-    settings(patience=Patience(most=2))
+@pytest.fixture(scope="module")
+def cluster(local_cluster):
+    """For these tests alone."""
+    with local_cluster(3, processes=True) as made:
+        yield made
+
+
+def lanes(client, **options):
+    """Segments of two steps each, so that faults find several of them under way."""
+    return LanesEngine(client, **{"patience": Patience(most=2), **options})
 
 
 def same_weights(found, wanted):
@@ -41,7 +47,7 @@ MOMENTS = [("_meet", None), ("load", 0), ("compute", 3), ("reduce", 8), ("update
 @pytest.mark.parametrize(("moment", "step"), MOMENTS)
 def test_a_worker_killed_at_any_moment(client, kill_at, plain, moment, step):
     mark = kill_at(moment, step)
-    history = plain.fit(plain.trainer(engine="lanes"))
+    history = plain.fit(plain.trainer(engine=lanes(client)))
     assert os.path.exists(mark)
     same_weights(history, plain.inline)
     assert "repeated from step" in str(history.events)
@@ -51,7 +57,7 @@ def test_a_worker_killed_at_any_moment(client, kill_at, plain, moment, step):
 def test_each_lane_may_be_the_one(client, kill_at, mixed, moment, lane):
     """Two blocks, three lanes: the last one has nothing to update."""
     mark = kill_at(moment, 5, lane)
-    history = mixed.fit(mixed.trainer(engine="lanes"))
+    history = mixed.fit(mixed.trainer(engine=lanes(client)))
     assert os.path.exists(mark)
     same_weights(history, mixed.inline)
 
@@ -61,7 +67,7 @@ def test_each_lane_may_be_the_one(client, kill_at, mixed, moment, lane):
 def test_several_workers_killed_at_once(client, kill_at, plain, moment, step, others):
     """Where no worker is left, training goes on from the copy that this process has."""
     mark = kill_at(moment, step, others=others)
-    trainer = plain.trainer(engine="lanes")
+    trainer = plain.trainer(engine=lanes(client))
     history = plain.fit(trainer)
     assert os.path.exists(mark)
     same_weights(history, plain.inline)
@@ -72,14 +78,14 @@ def test_all_workers_killed_that_held_the_data(client, kill_at, mixed):
     """Its partitions go where what they are made from lies: that is of no use once all of those workers are gone."""
     mark = kill_at("update", 5, others=2)
     x, y = (client.submit(lambda array: array, array[: mixed.rows], pure=False) for array in mixed.digits[:2])
-    history = mixed.trainer(engine="lanes").fit([x], [y], epochs=mixed.epochs, batch_size=mixed.batch_size, verbose=0)
+    history = mixed.trainer(engine=lanes(client)).fit([x], [y], epochs=mixed.epochs, batch_size=mixed.batch_size, verbose=0)
     assert os.path.exists(mark)
     same_weights(history, mixed.inline)
 
 
 def test_killed_again_and_again(client, kill_at, plain):
     marks = [kill_at("compute", step) for step in (1, 2, 7, 13, 17)]
-    trainer = plain.trainer(engine="lanes")
+    trainer = plain.trainer(engine=lanes(client))
     history = plain.fit(trainer)
     assert all(map(os.path.exists, marks))
     same_weights(history, plain.inline)
@@ -96,7 +102,7 @@ def test_killed_among_epochs_that_are_run_together(client, kill_at, plain, monke
     monkeypatch.setattr(LanesSession, "run", noted)
     monkeypatch.setattr("dagtrain.train.loop._TOGETHER", 60.0)
     mark = kill_at("update", 45)
-    trainer = plain.trainer(engine="lanes")
+    trainer = plain.trainer(engine=lanes(client))
     history = plain.fit(trainer, epochs=12)
     assert os.path.exists(mark)
     assert max(calls) > 6, "an epoch has six steps"
@@ -108,7 +114,7 @@ def test_killed_among_epochs_that_are_run_together(client, kill_at, plain, monke
 
 def test_a_worker_killed_in_an_evaluation(client, kill_at, digits, mixed):
     mark = kill_at("score")
-    history = mixed.fit(mixed.trainer(engine="lanes"), validation_data=digits[2:])
+    history = mixed.fit(mixed.trainer(engine=lanes(client)), validation_data=digits[2:])
     assert os.path.exists(mark)
     same_weights(history, mixed.inline)
     alone = mixed.fit(mixed.trainer(engine="inline"), validation_data=digits[2:])
@@ -126,18 +132,17 @@ def test_a_worker_lost_while_the_lanes_are_set_up(threads, monkeypatch, plain):
         return register(self, plugin)
 
     monkeypatch.setattr(Client, "register_plugin", lose_one)
-    same_weights(plain.fit(plain.trainer(engine="lanes")), plain.inline)
+    same_weights(plain.fit(plain.trainer(engine=lanes(threads))), plain.inline)
     assert len(seen) == 3
 
 
 # ---- stopped, or failing
 
 
-def test_a_worker_that_stops_without_a_word(client, settings, strike_at, plain, eventually):
-    settings(patience=Patience(most=2), silence=4)
+def test_a_worker_that_stops_without_a_word(client, strike_at, plain, eventually):
     before = client.run(os.getpid)
     mark = strike_at("compute", 9, lambda: os.kill(os.getpid(), signal.SIGSTOP))
-    history = plain.fit(plain.trainer(engine="lanes"))
+    history = plain.fit(plain.trainer(engine=lanes(client, silence=4)))
     assert os.path.exists(mark)
     same_weights(history, plain.inline)
     assert "silent for 4 s" in str(history.events)
@@ -146,17 +151,16 @@ def test_a_worker_that_stops_without_a_word(client, settings, strike_at, plain, 
 
 
 @pytest.mark.parametrize("moment", ["before a run begins", "when it ends"])
-def test_a_worker_that_stopped_is_not_waited_for(client, settings, plain, looking, moment):
+def test_a_worker_that_stopped_is_not_waited_for(client, plain, looking, moment):
     """Of what asks all workers, nothing waits until Dask itself takes the worker for lost, which is after five minutes."""
-    settings(silence=4)
     pids = client.run(os.getpid)
     stopped = sorted(pids)[-1]
     if moment == "when it ends":
         looks = looking(lambda: len(looks.seen) == plain.epochs - 1 and os.kill(pids[stopped], signal.SIGSTOP))
-        history = plain.fit(plain.trainer(engine="lanes"), reporter=looks)
+        history = plain.fit(plain.trainer(engine=LanesEngine(client, silence=4)), reporter=looks)
     else:
         os.kill(pids[stopped], signal.SIGSTOP)
-        history = plain.fit(plain.trainer(engine="lanes"))
+        history = plain.fit(plain.trainer(engine=LanesEngine(client, silence=4)))
     same_weights(history, plain.inline)
     deadline = time.monotonic() + 10
     while stopped in client.scheduler_info(n_workers=-1)["workers"]:
@@ -164,9 +168,8 @@ def test_a_worker_that_stopped_is_not_waited_for(client, settings, plain, lookin
         time.sleep(0.05)
 
 
-def test_a_worker_that_was_only_slow_is_started_again(cluster, client, settings, plain):
+def test_a_worker_that_was_only_slow_is_started_again(cluster, client, plain):
     """Told to close, it would have its nanny close, too: the cluster would have one worker fewer for ever."""
-    settings(silence=4)
     pids = client.run(os.getpid)
     slow = sorted(pids)[-1]
 
@@ -178,7 +181,7 @@ def test_a_worker_that_was_only_slow_is_started_again(cluster, client, settings,
     waking = threading.Thread(target=wake, daemon=True)
     os.kill(pids[slow], signal.SIGSTOP)
     waking.start()
-    same_weights(plain.fit(plain.trainer(engine="lanes")), plain.inline)
+    same_weights(plain.fit(plain.trainer(engine=LanesEngine(client, silence=4))), plain.inline)
     waking.join(30)
     assert not waking.is_alive()
     deadline = time.monotonic() + 30
@@ -187,9 +190,8 @@ def test_a_worker_that_was_only_slow_is_started_again(cluster, client, settings,
         time.sleep(0.05)
 
 
-def test_a_link_that_breaks(client, settings, strike_at, plain):
+def test_a_link_that_breaks(client, strike_at, plain):
     """All of a worker's connections to other lanes are shut from within."""
-    settings(patience=Patience(most=2, cut=0.5), channel="socket")
 
     def strike():
         from distributed import get_worker
@@ -199,7 +201,7 @@ def test_a_link_that_breaks(client, settings, strike_at, plain):
                 link._sock.shutdown(2)
 
     mark = strike_at("compute", 9, strike)
-    history = plain.fit(plain.trainer(engine="lanes"))
+    history = plain.fit(plain.trainer(engine=lanes(client, patience=Patience(most=2, cut=0.5), channel="socket")))
     assert os.path.exists(mark)
     same_weights(history, plain.inline)
 
@@ -209,7 +211,7 @@ def test_a_lane_that_fails_for_no_reason_known_is_repeated(client, strike_at, pl
         raise MemoryError("just now there is none")
 
     mark = strike_at("update", 9, strike)
-    history = plain.fit(plain.trainer(engine="lanes"))
+    history = plain.fit(plain.trainer(engine=lanes(client)))
     assert os.path.exists(mark)
     same_weights(history, plain.inline)
     assert "just now there is none" in str(history.events)
@@ -233,7 +235,7 @@ def test_a_state_that_is_lost_where_it_lies(threads, monkeypatch, plain):
 
     monkeypatch.setattr(LaneRunner, "update", fail_once)
     monkeypatch.setattr(Stretch, "_source", stale_once)
-    trainer = plain.trainer(engine="lanes")
+    trainer = plain.trainer(engine=lanes(threads))
     history = plain.fit(trainer)
     assert seen == ["failed", "stale"]
     same_weights(history, plain.inline)
@@ -241,17 +243,16 @@ def test_a_state_that_is_lost_where_it_lies(threads, monkeypatch, plain):
     assert "the state was lost where it lay" in str(history.events)
 
 
-def test_a_failure_that_comes_again_and_again_is_given_up(threads, settings, monkeypatch, plain):
+def test_a_failure_that_comes_again_and_again_is_given_up(threads, monkeypatch, plain):
     def fail(*args):
         raise MemoryError("there never is any")
 
-    settings(patience=Patience(failures=3))
     monkeypatch.setattr("dagtrain.cluster.lanes.runner.LaneRunner.update", fail)
     with pytest.raises(ClusterError, match=r"3 attempts failed in a row at step 0; the last time: lane \d on .*there never is any"):
-        plain.fit(plain.trainer(engine="lanes"))
+        plain.fit(plain.trainer(engine=LanesEngine(threads, patience=Patience(failures=3))))
 
 
-def test_a_segment_does_not_begin_after_one_that_failed(threads, settings, monkeypatch, plain):
+def test_a_segment_does_not_begin_after_one_that_failed(threads, monkeypatch, plain):
     """However long it takes to tell of the failure: what is told is why the first of them failed."""
 
     def fail(*args):
@@ -264,11 +265,10 @@ def test_a_segment_does_not_begin_after_one_that_failed(threads, settings, monke
         report(self, run, **facts)
 
     told, report = [], Hall.report
-    settings(patience=Patience(failures=1))
     monkeypatch.setattr(Hall, "report", late)
     monkeypatch.setattr("dagtrain.cluster.lanes.runner.LaneRunner.update", fail)
     with pytest.raises(ClusterError, match="there never is any"):
-        plain.fit(plain.trainer(engine="lanes"))
+        plain.fit(plain.trainer(engine=LanesEngine(threads, patience=Patience(failures=1))))
     assert "OutOfStep" not in str(told)
 
 
@@ -280,9 +280,9 @@ def test_an_error_of_the_computation_comes_at_once(client, strike_at, plain):
 
     mark = strike_at("compute", 9, strike)
     with pytest.raises(ExecutionError, match="op 'mine'"):
-        plain.fit(plain.trainer(engine="lanes"))
+        plain.fit(plain.trainer(engine=lanes(client)))
     assert os.path.exists(mark)
-    same_weights(plain.fit(plain.trainer(engine="lanes")), plain.inline)
+    same_weights(plain.fit(plain.trainer(engine=lanes(client))), plain.inline)
 
 
 def test_a_loss_that_breaks_is_explained(client):
@@ -293,7 +293,7 @@ def test_a_loss_that_breaks_is_explained(client):
     x[20] = -1
     plan = BatchPlan(48, 16, 4, seed=0)
     ((step, shard),) = [(i, s) for i in range(3) for s, rows in enumerate(plan.step(0, i)) if 20 in rows]
-    trainer = dt.Trainer(cost, optimizer=dt.optim.sgd(1e-3), parameters=np.ones(3, "f4"), shards=4, engine="lanes")
+    trainer = dt.Trainer(cost, optimizer=dt.optim.sgd(1e-3), parameters=np.ones(3, "f4"), shards=4, engine=lanes(client))
     with pytest.raises(NotFiniteError, match=rf"step {step}, shard {shard} .*'log'.*test_failures\.py:\d+ in cost"):
         trainer.fit(x, batch_size=16, verbose=0)
 
@@ -302,10 +302,9 @@ def test_a_loss_that_breaks_is_explained(client):
 
 
 @pytest.fixture
-def threads():
+def threads(local_cluster):
     """A cluster within this process, for one test alone."""
-    options = {"n_workers": 3, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
-    with dask.config.set(scheduler=None), LocalCluster(**options) as cluster, Client(cluster) as client:
+    with dask.config.set(scheduler=None), local_cluster(3) as cluster, Client(cluster) as client:
         yield client
 
 
@@ -341,7 +340,7 @@ def test_workers_that_join_are_used(threads, plain, eventually):
                 threads.wait_for_workers(3, timeout=60)
             seen.append(lanes_of(threads))
 
-    history = plain.fit(plain.trainer(engine="lanes"), reporter=Reporter())
+    history = plain.fit(plain.trainer(engine=lanes(threads)), reporter=Reporter())
     same_weights(history, plain.inline)
     assert seen[-1] == [1, 1, 1]
     assert "workers joined" in str(history.events)
@@ -349,14 +348,14 @@ def test_workers_that_join_are_used(threads, plain, eventually):
 
 def test_workers_that_are_retired(threads, plain):
     retired = sorted(threads.scheduler_info(n_workers=-1)["workers"])[:2]
-    history = plain.fit(plain.trainer(engine="lanes"), reporter=at_epoch(1, lambda: threads.retire_workers(retired)))
+    history = plain.fit(plain.trainer(engine=lanes(threads)), reporter=at_epoch(1, lambda: threads.retire_workers(retired)))
     same_weights(history, plain.inline)
     assert len(threads.scheduler_info(n_workers=-1)["workers"]) == 1
     assert "was lost; " not in str(history.events), "that it was retired is told"
 
 
 def test_a_cluster_scaled_down(threads, plain):
-    history = plain.fit(plain.trainer(engine="lanes"), reporter=at_epoch(1, lambda: threads.cluster.scale(1)))
+    history = plain.fit(plain.trainer(engine=lanes(threads)), reporter=at_epoch(1, lambda: threads.cluster.scale(1)))
     same_weights(history, plain.inline)
 
 
@@ -364,38 +363,36 @@ def test_an_adaptive_cluster_may_shrink(threads, plain, eventually):
     def shrink():
         threads.cluster.adapt(minimum=1, maximum=1, interval="50ms", wait_count=1)
 
-    history = plain.fit(plain.trainer(engine="lanes"), epochs=plain.epochs, reporter=at_epoch(1, shrink))
+    history = plain.fit(plain.trainer(engine=lanes(threads)), epochs=plain.epochs, reporter=at_epoch(1, shrink))
     same_weights(history, plain.inline)
     eventually(lambda: len(threads.scheduler_info(n_workers=-1)["workers"]), 1)
 
 
-def test_no_worker_at_all_is_an_error_and_not_a_wait(settings, plain):
-    settings(patience=Patience(workers=0.5))
+def test_no_worker_at_all_is_an_error_and_not_a_wait(local_cluster, plain):
     expected = pytest.raises(ClusterError, match=r"no worker is left on the cluster, and none came for 0\.5 s")
-    with LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster, Client(cluster), expected:
-        plain.fit(plain.trainer(engine="lanes"))
+    with local_cluster(0) as cluster, Client(cluster) as client, expected:
+        plain.fit(plain.trainer(engine=LanesEngine(client, patience=Patience(workers=0.5))))
 
 
 # ---- gone for good
 
 
-def test_a_scheduler_that_is_gone_and_a_checkpoint_on_another_cluster(client, plain, tmp_path):
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
+def test_a_scheduler_that_is_gone_and_a_checkpoint_on_another_cluster(client, local_cluster, plain, tmp_path):
     # A client closed while it is the current one leaves Dask's setting behind; and one that lost its scheduler looks for it so long.
     patience = dask.config.set({"scheduler": None, "distributed.comm.timeouts.connect": "3s"})
-    with patience, LocalCluster(**options) as cluster, Client(cluster) as other:
+    with patience, local_cluster(2) as cluster, Client(cluster) as other:
 
         def close():
             cluster.sync(cluster.scheduler.close)
 
-        trainer = plain.trainer(engine="lanes", client=other)
+        trainer = plain.trainer(engine=lanes(other))
         with pytest.raises(ClusterError, match=r"the scheduler at .* does not answer.*resume=True"):
             plain.fit(trainer, checkpoint=tmp_path, reporter=at_epoch(2, close))
-    history = plain.fit(plain.trainer(engine="lanes", client=client), checkpoint=tmp_path, resume=True)
+    history = plain.fit(plain.trainer(engine=lanes(client)), checkpoint=tmp_path, resume=True)
     same_weights(history, plain.inline)
     assert history.events[0].kind == "resume"
 
 
 def test_a_client_closed_in_the_midst_is_an_error(threads, plain):
     with Client(threads.scheduler.address, set_as_default=False) as other, pytest.raises(ClusterError):
-        plain.fit(plain.trainer(engine="lanes", client=other), reporter=at_epoch(1, other.close))
+        plain.fit(plain.trainer(engine=lanes(other)), reporter=at_epoch(1, other.close))

@@ -7,19 +7,13 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import dask
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster, wait
+from distributed import Client, wait
 
 import dagtrain as dt
-from dagtrain.cluster.lanes import Patience
-
-
-@pytest.fixture(scope="module")
-def threads():
-    """A cluster within this process: what it holds is easily looked at."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster, Client(cluster) as client:
-        yield client
+from dagtrain.cluster.lanes import LanesEngine, Patience
 
 
 def lanes_on(dask_worker):
@@ -77,13 +71,15 @@ def observations(client):
     return [*client.run(look).values(), client.run_on_scheduler(look)]
 
 
-def test_dask_observes_itself_seldom_while_lanes_are_at_work(threads, mixed, eventually):
-    before, during = observations(threads), []
-    assert before[0]["tick"] < before[0]["profile"] * 10 < 500
-    seen = dt.callbacks.LambdaCallback(on_epoch_end=lambda *_: during.append(observations(threads)))
-    mixed.fit(mixed.trainer(engine="lanes"), callbacks=[seen])
-    assert all(set(each.values()) == {500.0} for each in during[-1])
-    eventually(lambda: observations(threads), before)
+def test_dask_observes_itself_seldom_while_lanes_are_at_work(local_cluster, mixed, eventually):
+    often = {"distributed.admin.tick.interval": "20ms", "distributed.worker.profile.enabled": True}
+    with dask.config.set(often), local_cluster(2) as cluster, Client(cluster) as client:
+        before, during = observations(client), []
+        assert before[0]["tick"] < before[0]["profile"] * 10 < 500
+        seen = dt.callbacks.LambdaCallback(on_epoch_end=lambda *_: during.append(observations(client)))
+        mixed.fit(mixed.trainer(engine="lanes"), callbacks=[seen])
+        assert all(set(each.values()) == {500.0} for each in during[-1])
+        eventually(lambda: observations(client), before)
 
 
 def test_nothing_is_left_behind_by_an_error(threads, mixed, is_empty):
@@ -99,10 +95,9 @@ def test_nothing_is_left_behind_by_an_error(threads, mixed, is_empty):
     assert caught.value.__traceback__ is not None, "the error is alive, and all that its frames hold"
 
 
-def test_nothing_is_left_behind_by_killed_workers(client, kill_at, settings, plain, is_empty):
-    settings(patience=Patience(most=2))
+def test_nothing_is_left_behind_by_killed_workers(client, kill_at, plain, is_empty):
     kill_at("update", 7, others=1)
-    history = plain.fit(plain.trainer(engine="lanes"))
+    history = plain.fit(plain.trainer(engine=LanesEngine(client, patience=Patience(most=2))))
     assert history.fingerprint == plain.inline.fingerprint
     client.wait_for_workers(3, timeout=60)
     is_empty(client)
@@ -187,9 +182,8 @@ class Interrupted:
                 signal.raise_signal(signal.SIGINT)
 
 
-def test_ctrl_c_ends_after_a_segment_and_the_rest_gives_the_same(threads, settings, plain, is_empty, tmp_path):
-    settings(patience=Patience(most=1))
-    trainer = plain.trainer(engine="lanes")
+def test_ctrl_c_ends_after_a_segment_and_the_rest_gives_the_same(threads, plain, is_empty, tmp_path):
+    trainer = plain.trainer(engine=LanesEngine(threads, patience=Patience(most=1)))
     history = plain.fit(trainer, reporter=Interrupted(1), checkpoint=tmp_path)
     assert history.stopped is not None
     is_empty(threads)
