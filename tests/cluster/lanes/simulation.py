@@ -20,7 +20,6 @@ from dagtrain.cluster.lanes.placement import Candidate, Placement, StepShape, pl
 from dagtrain.cluster.lanes.subtrees import additions, under
 from dagtrain.train.step import tree_levels
 
-PRIME = (1 << 61) - 1
 SILENCE = 10.0
 
 State = tuple[tuple[int, ...], tuple[int, ...]]
@@ -28,14 +27,12 @@ State = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def mix(*numbers: int) -> int:
-    found = 0
-    for number in numbers:
-        found = (found * 1_000_003 + number * 998_244_353 + 12_345) % PRIME
-    return found
+    return hash(numbers)  # of integers: the same in every process
 
 
-def gradient(parameters: tuple[int, ...], step: int, shard: int, block: int) -> int:
-    return mix(*parameters, step, shard, block)
+def gradient(parameters: int, step: int, shard: int, block: int) -> int:
+    """From all parameters mixed."""
+    return mix(parameters, step, shard, block)
 
 
 def samples(step: int, shards: int) -> tuple[int, ...]:
@@ -45,13 +42,20 @@ def samples(step: int, shards: int) -> tuple[int, ...]:
 
 def reference(shape: StepShape, state: State, steps: int) -> State:
     """The same by a loop, with the tree written out."""
-    for step in range(steps):
-        parameters, slots = state
+    return trajectory(shape, [state], steps)[steps]
+
+
+def trajectory(shape: StepShape, states: list[State], steps: int) -> list[State]:
+    """States after 0, 1, … steps, at least so many as are asked for; those that are missing are appended."""
+    levels = list(tree_levels(shape.shards))
+    for step in range(len(states) - 1, steps):
+        parameters, slots = states[-1]
+        seen = mix(*parameters)
         counts = samples(step, shape.shards)
         totals = []
         for block in range(len(shape.blocks)):
-            sums: list[int | None] = [gradient(parameters, step, s, block) if counts[s] else None for s in range(shape.shards)]
-            for level in tree_levels(shape.shards):
+            sums: list[int | None] = [gradient(seen, step, s, block) if counts[s] else None for s in range(shape.shards)]
+            for level in levels:
                 for left, right in level:
                     a, b = sums[left], sums[right]
                     sums[left] = b if a is None else a if b is None else mix(a, b)
@@ -60,11 +64,13 @@ def reference(shape: StepShape, state: State, steps: int) -> State:
         norms: list[int] = []
         for k in range(shape.norms):
             norms.append(mix(*(mix(t, k, *norms) for t in totals)))
-        state = (
-            tuple(mix(p, s, t, step, *norms) for p, s, t in zip(parameters, slots, totals, strict=True)),
-            tuple(mix(s, t, *norms) for s, t in zip(slots, totals, strict=True)),
+        states.append(
+            (
+                tuple(mix(p, s, t, step, *norms) for p, s, t in zip(parameters, slots, totals, strict=True)),
+                tuple(mix(s, t, *norms) for s, t in zip(slots, totals, strict=True)),
+            )
         )
-    return state
+    return states
 
 
 @dataclass
@@ -139,6 +145,8 @@ class World:
         self.lanes: dict[tuple[str, int], SimLane] = {}
         self.kept: dict[tuple[str, int, int], State] = {}
         self.safe = self.first
+        self.wanted = [self.first]
+        """Of a run without any mishap, as far as somebody asked."""
         self.mail: list[tuple[Any, ...]] = []
         """Posts on their way; those between two lanes arrive in order, but for duplicates."""
         self.news: deque[tuple[Any, ...]] = deque()
@@ -308,7 +316,8 @@ class World:
             case Compute():
                 counts = samples(step, shape.shards)
                 for root, shards in under(me.roots, me.shards, shape.shards).items():
-                    lane.partial[root] = [self._sum(lane, step, [s for s in shards if counts[s]], b) for b in range(len(shape.blocks))]
+                    there = [s for s in shards if counts[s]]
+                    lane.partial[root] = [self._sum(mix(*lane.parameters), step, there, b) for b in range(len(shape.blocks))]
             case Post(phase, peers, turn):
                 for peer in peers:
                     target = lane.placement.workers[peer]
@@ -369,10 +378,10 @@ class World:
                 found.append(lane.received[other.number, phase])
         return found
 
-    def _sum(self, lane: SimLane, step: int, shards: list[int], block: int) -> int:
+    def _sum(self, parameters: int, step: int, shards: list[int], block: int) -> int:
         if not shards:
             return 0
-        sums = {s: gradient(tuple(lane.parameters), step, s, block) for s in shards}
+        sums = {s: gradient(parameters, step, s, block) for s in shards}
         for add in additions(shards, self.shape.shards):
             sums[add.left] = mix(sums[add.left], sums.pop(add.right))
         (found,) = sums.values()
@@ -433,7 +442,8 @@ class World:
                 for worker in held.workers:
                     state = self.kept.get((worker, gang, segment))
                     assert state is not None or worker not in self.alive, "a lane does not hold what was committed"
-                    assert state is None or state == reference(self.shape, self.first, first + steps), "a committed state has other bits"
+                    wanted = trajectory(self.shape, self.wanted, first + steps)[first + steps]
+                    assert state is None or state == wanted, "a committed state has other bits"
             case Fetch(held):
                 state = next(
                     (self.kept[w, held.gang, held.segment] for w in held.workers if (w, held.gang, held.segment) in self.kept), None

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 from dagtrain.cluster.channels import Phase
 from dagtrain.cluster.lanes import lockstep
@@ -26,16 +26,23 @@ def many(seeds: range, steps: int, norms: int) -> None:
         check(World(seed, shards=4, blocks=4, norms=norms, steps=steps, workers=3))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    seed=st.integers(0, 2**32),
-    shards=st.integers(1, 9),
-    blocks=st.integers(1, 6),
-    norms=st.integers(0, 2),
-    workers=st.integers(1, 6),
-)
-def test_any_interleaving_gives_the_same(seed: int, shards: int, blocks: int, norms: int, workers: int) -> None:
-    check(World(seed, shards, blocks, norms, steps=12, workers=workers))
+def times(examples: int, thorough: bool) -> settings:
+    return settings(max_examples=10 * examples if thorough else examples, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def test_any_interleaving_gives_the_same(thorough: bool) -> None:
+    @times(60, thorough)
+    @given(
+        seed=st.integers(0, 2**32),
+        shards=st.integers(1, 9),
+        blocks=st.integers(1, 6),
+        norms=st.integers(0, 2),
+        workers=st.integers(1, 6),
+    )
+    def run(seed: int, shards: int, blocks: int, norms: int, workers: int) -> None:
+        check(World(seed, shards, blocks, norms, steps=12, workers=workers))
+
+    run()
 
 
 class Mishaps(RuleBasedStateMachine):
@@ -97,8 +104,9 @@ class Mishaps(RuleBasedStateMachine):
             check(self.world)
 
 
-TestMishaps = pytest.mark.timeout(600)(Mishaps.TestCase)
-TestMishaps.settings = settings(max_examples=100, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.timeout(600)
+def test_any_mishaps_give_the_same(thorough: bool) -> None:
+    run_state_machine_as_test(Mishaps, settings=settings(times(40, thorough), stateful_step_count=20))
 
 
 @pytest.mark.parametrize("phase", ["PARTIAL", "PARAMETERS", "SQUARES", "SLOTS"])
