@@ -17,15 +17,6 @@ X = np.random.default_rng(0).random((60, 4)).astype("f4")
 LABELS = np.arange(60) % 3
 
 
-@pytest.fixture(scope="module")
-def client():
-    with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", memory_limit=0) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield client
-
-
 def computed(client, source):
     return client.get(*source.tasks(), sync=False)
 

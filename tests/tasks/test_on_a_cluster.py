@@ -20,15 +20,6 @@ from dagtrain.plan.blas import one_blas_thread
 distributed = pytest.importorskip("distributed")
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[Any]:
-    with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", memory_limit=0) as cluster,
-        distributed.Client(cluster) as made,
-    ):
-        yield made
-
-
 @pytest.fixture(autouse=True)
 def no_warnings_of_the_scheduler(client: Any, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Dask's scheduler, which runs in this process, says so when a key comes again with other dependencies."""

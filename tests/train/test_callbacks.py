@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,6 @@ from dagtrain.errors import ArgumentError, UnknownNameError
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(100, 6)).astype("f4"), RNG.integers(0, 3, 100)
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[Any]:
-    distributed = pytest.importorskip("distributed")
-    with distributed.Client(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as made:
-        yield made
 
 
 def new(rate: float = 1e-2, **options: Any) -> Any:
@@ -73,7 +65,7 @@ class Notes(callbacks.Callback):
 
 
 @pytest.mark.parametrize("engine", ["inline", "lanes", "scheduler"])
-def test_the_moments_in_their_order(client: Any, engine: str) -> None:
+def test_the_moments_in_their_order(threads: Any, engine: str) -> None:
     notes = Notes()
     plain = fit(new())
     assert fit(new(engine=engine), notes, epochs=2).fingerprint == notes.weights[-1]
@@ -85,7 +77,7 @@ def test_the_moments_in_their_order(client: Any, engine: str) -> None:
 
 @pytest.mark.parametrize("engine", ["inline", "lanes", "scheduler"])
 @pytest.mark.parametrize("moment", ["on_train_begin", "on_epoch_begin", "on_train_batch_end", "on_epoch_end", "on_train_end"])
-def test_an_exception_ends_training_and_keeps_what_was_learnt(client: Any, engine: str, moment: str, tmp_path: Path) -> None:
+def test_an_exception_ends_training_and_keeps_what_was_learnt(threads: Any, engine: str, moment: str, tmp_path: Path) -> None:
     def fail(*told: Any) -> None:
         raise RuntimeError("mine")
 
@@ -154,7 +146,7 @@ def test_early_stopping_knows_that_more_accuracy_is_better() -> None:
 
 @pytest.mark.parametrize("engine", ["inline", "lanes", "scheduler"])
 @pytest.mark.parametrize("broken", [1, 3, 4])
-def test_early_stopping_decides_over_a_resume_as_without(client: Any, tmp_path: Path, engine: str, broken: int) -> None:
+def test_early_stopping_decides_over_a_resume_as_without(threads: Any, tmp_path: Path, engine: str, broken: int) -> None:
     values = [3.0, 1.0, 2.0, 2.0, 2.0, 0.0]
     whole, notes = new(), Notes()
     wanted = fit(whole, Scripted(values), callbacks.EarlyStopping(patience=3, restore_best_weights=True), notes, epochs=6)
@@ -205,7 +197,7 @@ def test_without_a_rate_nothing_moves(optimizer: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ["inline", "lanes", "scheduler"])
-def test_reduced_rates_go_on_over_a_resume(client: Any, tmp_path: Path, engine: str) -> None:
+def test_reduced_rates_go_on_over_a_resume(threads: Any, tmp_path: Path, engine: str) -> None:
     values = [3.0, 3.0, 3.0, 3.0, 1.0, 1.0, 1.0]
 
     def plateau() -> Any:

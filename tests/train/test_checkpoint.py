@@ -63,13 +63,10 @@ def test_another_process_goes_on(undisturbed: Any, folder: str) -> None:
     assert fit(small(threads=2), 6, checkpoint=folder, resume=True).fingerprint == undisturbed.fingerprint
 
 
-def test_another_engine_goes_on_and_back(undisturbed: Any, folder: str) -> None:
-    distributed = pytest.importorskip("distributed")
-    cluster = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
+def test_another_engine_goes_on_and_back(threads: Any, undisturbed: Any, folder: str) -> None:
     fit(small(threads=1), 2, checkpoint=folder, resume=True)
-    with distributed.Client(**cluster) as client:
-        between = fit(small(engine="scheduler", client=client), 4, checkpoint=folder, resume=True)
-        assert between.info["engine"] == "scheduler"
+    between = fit(small(engine="scheduler", client=threads), 4, checkpoint=folder, resume=True)
+    assert between.info["engine"] == "scheduler"
     assert fit(small(), 6, checkpoint=folder, resume=True).fingerprint == undisturbed.fingerprint
 
 

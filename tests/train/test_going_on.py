@@ -11,7 +11,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import dagtrain as dt
-from dagtrain.cluster import LanesEngine, Patience
+from dagtrain.cluster import LanesEngine, Patience, SchedulerEngine
 from dagtrain.errors import ArgumentError
 from dagtrain.train.manifest import seal
 
@@ -239,21 +238,11 @@ def interrupt(times: int = 1) -> None:
         time.sleep(0)  # where Python runs the handler
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[Any]:
-    distributed = pytest.importorskip("distributed")
-    with distributed.Client(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as made:
-        yield made
-
-
 @pytest.mark.parametrize("engine", ["inline", "lanes", "scheduler"])
-def test_ctrl_c_ends_at_a_boundary_and_the_run_goes_on(
-    client: Any, monkeypatch: pytest.MonkeyPatch, undisturbed: Any, tmp_path: Path, engine: str
-) -> None:
-    monkeypatch.setattr("dagtrain.cluster.scheduler.SEGMENT", 1)
+def test_ctrl_c_ends_at_a_boundary_and_the_run_goes_on(threads: Any, undisturbed: Any, tmp_path: Path, engine: str) -> None:
     before = signal.getsignal(signal.SIGINT)
-    by = LanesEngine(client, Patience(most=1)) if engine == "lanes" else engine
-    history = fit(new(engine=by), checkpoint=tmp_path, callbacks=[at(8, interrupt)])
+    short = {"lanes": LanesEngine(threads, Patience(most=1)), "scheduler": SchedulerEngine(threads, segment=1)}
+    history = fit(new(engine=short.get(engine, engine)), checkpoint=tmp_path, callbacks=[at(8, interrupt)])
     assert signal.getsignal(signal.SIGINT) is before
     assert history.stopped == "interrupted"
     if engine == "lanes":  # which end what they have begun on

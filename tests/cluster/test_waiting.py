@@ -1,0 +1,85 @@
+"""Waits for a cluster end: with what was asked for, or with an error that says what is missing."""
+
+import logging
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+from dask.task_spec import Task
+from distributed import Client
+
+from dagtrain.cluster.waiting import Patience, gather
+from dagtrain.data import open_source
+from dagtrain.errors import ClusterError
+
+
+@pytest.fixture(scope="module")
+def cluster(local_cluster):
+    """A cluster whose worker comes and goes."""
+    with local_cluster(1, 2) as made:
+        yield made
+
+
+@pytest.fixture
+def client(cluster, scale):
+    with Client(cluster) as made:
+        scale(made, 1)
+        yield made
+
+
+@pytest.fixture
+def empty(client, scale):
+    """A client of the cluster when it has no workers."""
+    scale(client, 0)
+    return client
+
+
+def results(client, *calls, **patience):
+    """Of functions and their arguments."""
+    graph = {f"call {i}": Task(f"call {i}", *call) for i, call in enumerate(calls)}
+    return gather(client, graph, list(graph), Patience(**{"glance": 0.1, **patience}))
+
+
+def test_a_cluster_without_workers_is_waited_for_and_the_wait_is_told(empty, cluster, caplog):
+    with caplog.at_level(logging.WARNING, "dagtrain"):
+        threading.Timer(0.5, cluster.scale, [1]).start()
+        assert results(empty, (abs, -1), (abs, -2), workers=60) == [1, 2]
+    assert [record.getMessage() for record in caplog.records] == ["the cluster has no workers: waiting up to 60 s for one."]
+
+
+def test_a_cluster_that_gets_no_workers_is_an_error(empty):
+    with pytest.raises(ClusterError, match=r"no workers, and none came within 0\.3 s"):
+        results(empty, (abs, -1), workers=0.3)
+
+
+def test_a_cluster_that_finishes_nothing_is_an_error_that_says_where(client):
+    with pytest.raises(ClusterError, match=r"no task was finished for 0.4 s: \d are left on 1 workers, .* runs on inproc://.*log"):
+        results(client, (time.sleep, 2), progress=0.4)
+
+
+def test_as_long_as_tasks_are_finished_the_wait_goes_on(client):
+    began = time.monotonic()
+    results(client, *[(time.sleep, 0.8)] * 6, progress=2, glance=0.05)
+    assert time.monotonic() - began > 2
+
+
+def wait_for_file(path):
+    deadline = time.monotonic() + 60
+    while not os.path.exists(path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def test_the_error_of_a_task_does_not_wait_for_the_others(client, tmp_path):
+    with pytest.raises(FileNotFoundError, match="part-7"):
+        results(client, (wait_for_file, str(tmp_path / "end")), (open, "/nowhere/part-7"))
+    (tmp_path / "end").touch()
+
+
+def test_scattered_data_that_was_lost_with_its_worker_is_an_error(client, scale):
+    futures = client.scatter(np.split(np.ones((60, 4)), 3))
+    scale(client, 0)
+    scale(client, 1)
+    with pytest.raises(ClusterError, match="scattered"):
+        open_source(futures, np.arange(60) % 3, targets="classes")
