@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 
 
-def each(cases: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[[], None]]:
+def each(cases: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Decorate a test of one case so that it takes them all; those that fail are raised together, each with its case.
 
-    Cases are what `pytest.mark.parametrize` takes: values, tuples of them, or `pytest.param`.
+    Cases are what `pytest.mark.parametrize` takes: values, tuples of them, or `pytest.param`. Arguments after those of a case are fixtures.
     """
     params = [case if hasattr(case, "marks") else pytest.param(*(case if isinstance(case, tuple) else (case,))) for case in cases]
+    assert params, "a test of no cases proves nothing"
 
-    def decorate(test: Callable[..., None]) -> Callable[[], None]:
-        def test_each() -> None:
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(test)
+        def test_each(**fixtures: Any) -> None:
             faults: list[Exception] = []
             for param in params:
                 try:
-                    test(*param.values)
+                    test(*param.values, **fixtures)
                 except (Exception, pytest.fail.Exception) as error:  # that of a `pytest.raises` in which nothing was raised is no Exception
                     fault = error if isinstance(error, Exception) else AssertionError(str(error)).with_traceback(error.__traceback__)
                     fault.add_note(f"case {param.id or param.values}")
@@ -29,9 +32,9 @@ def each(cases: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[[], N
             if faults:
                 raise ExceptionGroup(f"{len(faults)} of {len(params)} cases", faults)
 
-        assert params, "a test of no cases proves nothing"
-        functools.update_wrapper(test_each, test)
-        del test_each.__wrapped__  # type: ignore[attr-defined]  # pytest would take the names of its arguments for fixtures
+        signature = inspect.signature(test)
+        fixtures = list(signature.parameters.values())[len(params[0].values) :]
+        test_each.__signature__ = signature.replace(parameters=fixtures)  # type: ignore[attr-defined]  # what pytest looks at
         return test_each
 
     return decorate

@@ -1,4 +1,4 @@
-"""300 random programs over the ops: the rewritten graph against the plain one, and values and gradients against PyTorch's autograd."""
+"""Random programs over the ops: the rewritten graph against the plain one, and values and gradients against PyTorch's autograd."""
 
 from __future__ import annotations
 
@@ -129,11 +129,20 @@ def close(found: Any, wanted: Any, rtol: float = 1e-9) -> None:
     np.testing.assert_allclose(found, wanted, rtol=rtol, atol=rtol * max(1e-3, np.abs(wanted).max(initial=0)))
 
 
-many = settings(max_examples=300, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+def on_random_programs(check: Callable[[Program], None]) -> Callable[[bool], None]:
+    """A test that calls `check` with many programs."""
+
+    def test(thorough: bool) -> None:
+        many = settings(
+            max_examples=300 if thorough else 60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None
+        )
+        many(given(programs)(check))()
+
+    test.__name__ = check.__name__
+    return test
 
 
-@many
-@given(programs)
+@on_random_programs
 def test_rewriting_keeps_values_and_gradients(program: Program) -> None:
     graph = graph_of(program)
     plain = interpret(graph, *inputs(program))
@@ -145,8 +154,7 @@ def test_rewriting_keeps_values_and_gradients(program: Program) -> None:
     assert optimize(optimize(graph)).key == optimize(graph).key
 
 
-@many
-@given(programs)
+@on_random_programs
 def test_stabilising_before_differentiating_keeps_gradients(program: Program) -> None:
     leaves = [dt.input(n, (ROWS, COLUMNS), np.float64) for n in "xy"]
     forward = Graph(dict(zip("xy", leaves, strict=True)), {"cost": execute(program, list(leaves), 0)})
@@ -157,8 +165,7 @@ def test_stabilising_before_differentiating_keeps_gradients(program: Program) ->
 
 
 @pytest.mark.skipif(torch is None, reason="PyTorch is not installed (the extra dagtrain[peers])")
-@many
-@given(programs)
+@on_random_programs
 def test_values_and_gradients_are_those_of_pytorch(program: Program) -> None:
     x, y = (torch.tensor(a, requires_grad=True) for a in inputs(program))
     cost = execute(program, [x, y], 1)
@@ -169,7 +176,6 @@ def test_values_and_gradients_are_those_of_pytorch(program: Program) -> None:
         close(found, right, rtol)
 
 
-@many
-@given(programs)
+@on_random_programs
 def test_content_key_is_that_of_a_second_trace(program: Program) -> None:
     assert graph_of(program).key == graph_of(program).key

@@ -139,10 +139,10 @@ def test_rule_that_grows_ends() -> None:
     assert simplify(dt.trace(np.sin, np.zeros(2)), rules).nodes
 
 
-def test_long_chain_that_collapses() -> None:
+def test_long_chain_that_collapses(thorough: bool) -> None:
     x = dt.input("x", (2,))
     y = x
-    for _ in range(100_000):
+    for _ in range(100_000 if thorough else 4_000):
         y = -y
     started = time.perf_counter()
     assert list(simplify(Graph.of(y), DOUBLE_MINUS).outputs.values()) == [x]
