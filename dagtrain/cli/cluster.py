@@ -17,9 +17,6 @@ from dagtrain.errors import ArgumentError, ClusterError
 
 __all__ = ["connect", "connected", "never_lost"]
 
-TIMEOUT = 8
-"""Seconds to wait for a scheduler, and then for its first worker."""
-
 
 @contextmanager
 def never_lost() -> Iterator[None]:
@@ -154,12 +151,12 @@ def deaf_loop() -> Any:
 
 
 @contextmanager
-def connect(address: str) -> Iterator[Any]:
-    """A client of a cluster that runs already and has a worker."""
+def connect(address: str, timeout: float = 8) -> Iterator[Any]:
+    """A client of a cluster that runs already and has a worker; `timeout` seconds are waited for the scheduler, and then for a worker."""
     from distributed import Client
 
     try:
-        client = Client(address, timeout=TIMEOUT)
+        client = Client(address, timeout=timeout)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ClusterError(f"no Dask scheduler answers at {address}: {reason}. Is it running, and is the address right?") from error
@@ -168,7 +165,7 @@ def connect(address: str) -> Iterator[Any]:
         raise ClusterError(f"what answers at {address} is no Dask scheduler ({type(error).__name__}).") from error
     with client, quiet_when_interrupted():
         try:
-            client.wait_for_workers(1, timeout=TIMEOUT)
+            client.wait_for_workers(1, timeout=timeout)
         except TimeoutError as error:
             raise ClusterError(f"the scheduler at {address} has no workers: start one with: dask worker {address}") from error
         yield client

@@ -24,7 +24,7 @@ from dagtrain.ops import find
 from dagtrain.ops.scan import run as run_scan
 from dagtrain.plan.given import as_given
 from dagtrain.plan.slots import Memory, lay_out
-from dagtrain.plan.source import Line, write
+from dagtrain.plan.source import PIECE, Line, write
 
 __all__ = ["Plan", "plan"]
 
@@ -47,6 +47,8 @@ class Plan:
         Input name → output name: when bound, the output is written into the input's own array.
     stops
         Whether it can be left on the way and gone on with later; see `Bound.walk`.
+    piece
+        Calls in one function of the source, where the graph has more than eight times as many nodes.
 
     Attributes
     ----------
@@ -68,7 +70,7 @@ class Plan:
     (48, 48)
     """
 
-    def __init__(self, graph: Graph, donate: Mapping[str, str] | None = None, stops: bool = False) -> None:
+    def __init__(self, graph: Graph, donate: Mapping[str, str] | None = None, stops: bool = False, piece: int = PIECE) -> None:
         outputs = list(graph.outputs)
         gifts = {}
         if stops and donate:
@@ -76,8 +78,8 @@ class Plan:
         for source, target in (donate or {}).items():
             gifts[graph.inputs[one_of("input", source, graph.inputs)]] = outputs.index(one_of("output", target, graph.outputs))
         layout = lay_out(list(graph.inputs.values()), list(graph.outputs.values()), gifts, stops)
-        loops = {n: _Loop(Plan(n.attribute("body")), dict(n.attributes)) for n in layout.order if n.op == "scan"}
-        written = write(graph, layout, loops, stops)
+        loops = {n: _Loop(Plan(n.attribute("body"), piece=piece), dict(n.attributes)) for n in layout.order if n.op == "scan"}
+        written = write(graph, layout, loops, stops, piece)
         self._fill(
             written.source,
             written.constants,

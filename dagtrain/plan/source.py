@@ -26,9 +26,10 @@ from dagtrain.graph import LEAVES, Graph, Tensor
 from dagtrain.ops import find
 from dagtrain.plan.slots import Layout, Place
 
-__all__ = ["Line", "Written", "write"]
+__all__ = ["PIECE", "Line", "Written", "write"]
 
-_LARGE, _CHUNK = 4000, 500
+PIECE = 500
+"""Calls in one function of a large graph."""
 _SAFE = (int, float, bool, str, type(None))
 
 
@@ -52,9 +53,9 @@ class Written:
 
 
 class _Writer:
-    def __init__(self, graph: Graph, layout: Layout, loops: dict[Tensor, Any], stops: bool) -> None:
-        self.graph, self.layout, self.loops, self.stops = graph, layout, loops, stops
-        self.large = len(layout.order) > _LARGE
+    def __init__(self, graph: Graph, layout: Layout, loops: dict[Tensor, Any], stops: bool, piece: int) -> None:
+        self.graph, self.layout, self.loops, self.stops, self.piece = graph, layout, loops, stops, piece
+        self.large = len(layout.order) > 8 * piece
         self.count = 0
         self.head: list[str] = []
         self.body: list[tuple[str, Tensor | None]] = []
@@ -197,17 +198,17 @@ class _Writer:
         written = Written(constants=self.constants, kernels=sorted(self.kernels))
         lines: list[str] = []
         if self.large:
-            for start in range(0, len(self.head), _CHUNK):
-                lines += [f"def name_{start}(s, o, c, view, m):", *("    " + h for h in self.head[start : start + _CHUNK])]
-            for start in range(0, len(self.body), _CHUNK):
+            for start in range(0, len(self.head), self.piece):
+                lines += [f"def name_{start}(s, o, c, view, m):", *("    " + h for h in self.head[start : start + self.piece])]
+            for start in range(0, len(self.body), self.piece):
                 lines.append(f"def run_{start}(o, m):")
-                self.calls(self.body[start : start + _CHUNK], "    ", lines, written)
+                self.calls(self.body[start : start + self.piece], "    ", lines, written)
             lines += ["def build(s, o, c, view):", f"    m = [None] * {self.count}"]
-            lines += [f"    name_{start}(s, o, c, view, m)" for start in range(0, len(self.head), _CHUNK)]
+            lines += [f"    name_{start}(s, o, c, view, m)" for start in range(0, len(self.head), self.piece)]
             lines += [f"    def run({', '.join(self.parameters)}):"]
             lines += [f"        m[{k}] = {name}" for k, name in enumerate(self.parameters)]
-            for start in range(0, len(self.body), _CHUNK):
-                stops = any(text.startswith("yield ") for text, _ in self.body[start : start + _CHUNK])
+            for start in range(0, len(self.body), self.piece):
+                stops = any(text.startswith("yield ") for text, _ in self.body[start : start + self.piece])
                 lines.append(f"        {'yield from ' if stops else ''}run_{start}(o, m)")
             if not self.body:
                 lines.append("        pass")
@@ -244,6 +245,9 @@ def _call(op: str, arguments: Sequence[str], node: Tensor) -> str:
     return f"{op}({', '.join(words)})"
 
 
-def write(graph: Graph, layout: Layout, loops: dict[Tensor, Any], stops: bool = False) -> Written:
-    """Write the source of a plan; `loops` holds a callable for each scan, `stops` says whether it can be left on the way."""
-    return _Writer(graph, layout, loops, stops).write()
+def write(graph: Graph, layout: Layout, loops: dict[Tensor, Any], stops: bool = False, piece: int = PIECE) -> Written:
+    """Write the source of a plan; `loops` holds a callable for each scan, `stops` says whether it can be left on the way.
+
+    A graph of more than eight times `piece` nodes is written in functions of so many calls.
+    """
+    return _Writer(graph, layout, loops, stops, piece).write()

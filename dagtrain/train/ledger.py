@@ -27,7 +27,6 @@ _MOST = 255
 """Where a count stops: a byte more would begin again at 0."""
 _NAMED = 5
 _SAVED = 1000
-_AT_ONCE = 1 << 20
 
 
 class Entry(NamedTuple):
@@ -56,6 +55,8 @@ class Ledger:
     ----------
     keep
         How many epochs that have ended are kept.
+    at_once
+        Samples after which what was used is counted, at the latest.
 
     Examples
     --------
@@ -69,8 +70,8 @@ class Ledger:
     <Ledger: epoch 0 under way, 3 of 4 samples used, 1 of them more than once>
     """
 
-    def __init__(self, keep: int = KEPT) -> None:
-        self.keep = keep
+    def __init__(self, keep: int = KEPT, at_once: int = 1 << 20) -> None:
+        self.keep, self.at_once = keep, at_once
         self._pages: dict[int, _Page] = {}
         self._waiting: list[tuple[int, Array]] = []
         self._rows = 0
@@ -159,7 +160,7 @@ class Ledger:
         """Note that these samples were used."""
         self._waiting.append((epoch, rows))
         self._rows += len(rows)
-        if self._rows > _AT_ONCE:
+        if self._rows > self.at_once:
             self._count()
 
     def _count(self) -> None:

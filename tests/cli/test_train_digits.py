@@ -7,6 +7,9 @@ import time
 
 import pytest
 
+from dagtrain.cli.cluster import connect
+from dagtrain.errors import ClusterError
+
 KEYS = ["accuracy", "loss", "fingerprint", "engine", "workers", "shards", "epochs", "seconds", "samples_per_second"]
 
 
@@ -112,13 +115,17 @@ def test_errors_are_one_message_and_status_2(command, options, words):
     assert "Traceback" not in result.output
 
 
-def test_scheduler_that_does_not_answer_is_named_in_time(command, monkeypatch):
-    monkeypatch.setattr("dagtrain.cli.cluster.TIMEOUT", 1)
+def test_scheduler_that_does_not_answer_is_named_in_time():
     began = time.monotonic()
-    result = command("train", "digits", "--scheduler", "tcp://127.0.0.1:1")
-    assert result.exit_code == 2
-    assert "no Dask scheduler answers at tcp://127.0.0.1:1" in result.stderr
+    with pytest.raises(ClusterError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1"), connect("tcp://127.0.0.1:1", timeout=1):
+        pass
     assert time.monotonic() - began < 10
+
+
+def test_address_that_is_none_is_one_message_and_status_2(command):
+    result = command("train", "digits", "--scheduler", "tcp://127.0.0.1:99999")
+    assert result.exit_code == 2
+    assert "no Dask scheduler answers at tcp://127.0.0.1:99999" in result.stderr
 
 
 def test_without_graphviz_it_trains_and_says_so(command, monkeypatch):

@@ -28,9 +28,9 @@ def same(a: Any, b: Any) -> bool:
     return bool(a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes())
 
 
-def check(graph: Graph, values: Sequence[Any]) -> Plan:
+def check(graph: Graph, values: Sequence[Any], **options: Any) -> Plan:
     """The plan, its pickled copy and a poisoned binding against the interpreter."""
-    plan = Plan(graph)
+    plan = Plan(graph, **options)
     copy = pickle.loads(pickle.dumps(plan))
     bound = plan.bind()
     with one_blas_thread(), np.errstate(all="ignore"):
@@ -139,12 +139,19 @@ def test_empty_arrays() -> None:
     check(dt.trace(lambda x: (np.sum(x * 2, axis=0), x[:0] + 1), np.zeros((0, 3))), [np.zeros((0, 3))])
 
 
-def test_more_than_four_thousand_nodes() -> None:
+def test_a_graph_that_is_written_in_pieces() -> None:
     x, w = dt.input("x", (3,), "f8"), dt.input("w", (3,), "f8")
     y = x
-    for _ in range(1500):
+    for _ in range(100):
         y = np.tanh(y * w) + x[::-1]
     graph = Graph({"x": x, "w": w}, {"y": y, "g": gradient(np.sum(y), [w])[0], "view": x.T})
-    assert len(graph) > 4000
-    plan = check(graph, [RNG.normal(size=3), RNG.normal(size=3)])
-    assert "def run_500" in plan.source
+    plan = check(graph, [RNG.normal(size=3), RNG.normal(size=3)], piece=30)
+    assert "def run_30(" in plan.source
+
+
+def test_more_than_four_thousand_nodes_are() -> None:
+    x = dt.input("x", (), "f8")
+    y = x
+    for _ in range(4001):
+        y = np.sin(y)
+    assert "def run_500(" in Plan(Graph({"x": x}, {"y": y})).source

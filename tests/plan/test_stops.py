@@ -12,7 +12,6 @@ import dagtrain as dt
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Graph, Tensor
 from dagtrain.plan import Plan
-from dagtrain.plan import source as writing
 
 
 def network() -> Graph:
@@ -50,11 +49,21 @@ GRAPHS = {"network": network, "in pieces": network, "loop": loop, "read later": 
 
 
 @pytest.fixture(params=GRAPHS)
-def graph(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Graph:
-    if request.param == "in pieces":  # as a large graph is written
-        monkeypatch.setattr(writing, "_LARGE", 3)
-        monkeypatch.setattr(writing, "_CHUNK", 2)
-    return GRAPHS[request.param]()
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def graph(name: str) -> Graph:
+    return GRAPHS[name]()
+
+
+@pytest.fixture
+def plan(name: str, graph: Graph) -> Plan:
+    """The graph's plan with stops; "in pieces" as that of a large graph is written."""
+    plan = Plan(graph, stops=True, piece=2 if name == "in pieces" else 500)
+    assert ("def run_2(" in plan.source) == (name == "in pieces")
+    return plan
 
 
 def values(graph: Graph) -> list[np.ndarray[Any, Any]]:
@@ -62,10 +71,10 @@ def values(graph: Graph) -> list[np.ndarray[Any, Any]]:
     return [draw.standard_normal(t.shape) for t in graph.inputs.values()]
 
 
-def test_inputs_are_wanted_no_sooner_and_outputs_final_no_later_than_it_says(graph: Graph) -> None:
+def test_inputs_are_wanted_no_sooner_and_outputs_final_no_later_than_it_says(graph: Graph, plan: Plan) -> None:
     given = values(graph)
     wanted = [o.copy() for o in Plan(graph)(*given)]
-    plan = pickle.loads(pickle.dumps(Plan(graph, stops=True)))
+    plan = pickle.loads(pickle.dumps(plan))
     bound = plan.bind()
     for output in bound.outputs:
         output[...] = np.nan
@@ -90,18 +99,16 @@ def test_inputs_are_wanted_no_sooner_and_outputs_final_no_later_than_it_says(gra
         assert final[k].tobytes() == output.tobytes()
 
 
-def test_it_may_be_run_without_a_stop(graph: Graph) -> None:
+def test_it_may_be_run_without_a_stop(graph: Graph, plan: Plan) -> None:
     given = values(graph)
-    plan = Plan(graph, stops=True)
     for found, wanted in zip(plan(*given), Plan(graph)(*given), strict=True):
         assert found.tobytes() == wanted.tobytes()
     assert Plan(graph).stops == ()
     assert Plan(graph).bind().walk is None
 
 
-def test_plans_go_side_by_side(graph: Graph) -> None:
+def test_plans_go_side_by_side(graph: Graph, plan: Plan) -> None:
     given = values(graph)
-    plan = Plan(graph, stops=True)
     one = plan.bind()
     other = plan.bind(one.outputs)
     doubled = [2 * value for value in given]

@@ -160,11 +160,14 @@ def test_the_bar_is_drawn_twenty_times_a_second_at_most_and_when_full():
     assert stream.screen().endswith("1000/1000  loss 0.5000")
 
 
-def test_a_bar_wider_than_the_terminal_is_cut(monkeypatch):
-    monkeypatch.setattr(Reporter, "_columns", lambda self: 20)
-    stream = Terminal()
-    Reporter(1, stream).step(3, 6, 0.5)
-    assert len(stream.screen()) == 19
+def test_a_bar_wider_than_the_terminal_is_cut():
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    reads, writes = pty.openpty()
+    termios.tcsetwinsize(writes, (5, 20))
+    with open(reads, "rb", buffering=0) as screen, open(writes, "w") as stream:
+        Reporter(1, stream).step(3, 6, 0.5)
+        stream.flush()
+        assert len(screen.read(1000).decode().strip("\r\n")) == 19
 
 
 def test_a_shorter_bar_covers_a_longer_one():

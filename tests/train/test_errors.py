@@ -10,6 +10,7 @@ import pytest
 
 import dagtrain as dt
 from dagtrain.errors import ArgumentError, ClusterError, DagtrainError, DataError, NotScalarError, ShapeError, UnknownNameError
+from dagtrain.train.engines import InlineEngine
 
 X = np.random.default_rng(0).random((40, 6)).astype("f4")
 LABELS = np.arange(40) % 3
@@ -54,48 +55,55 @@ DATA = {
 }
 
 
-@pytest.fixture
-def nothing_runs(monkeypatch):
-    """Fail where a step is run."""
+class Idle(InlineEngine):
+    """Fails where a step is run."""
 
-    def refuse(*args, **kwargs):
+    def session(self, program, source):
+        session = super().session(program, source)
+        session.run = self.refuse
+        return session
+
+    def refuse(self, *args, **kwargs):
         raise AssertionError("a step was run")
 
-    monkeypatch.setattr("dagtrain.train.engines._InlineSession.run", refuse)
+
+def test_an_idle_engine_fails_where_a_step_is_run():
+    with pytest.raises(AssertionError, match="a step was run"):
+        trainer(engine=Idle()).fit(X, LABELS, verbose=0)
 
 
 @pytest.mark.parametrize(("x", "y", "says"), DATA.values(), ids=DATA)
-def test_data_that_cannot_be_used(nothing_runs, x, y, says):
+def test_data_that_cannot_be_used(x, y, says):
     with pytest.raises(DataError, match=says):
-        trainer().fit(x, y, verbose=0)
+        trainer(engine=Idle()).fit(x, y, verbose=0)
 
 
 CHUNKED = [name for name, (x, y, _) in DATA.items() if isinstance(x, np.ndarray) and x.ndim == 2 and x.size and isinstance(y, np.ndarray)]
 
 
 @pytest.mark.parametrize("name", CHUNKED)
-def test_chunked_data_that_cannot_be_used(nothing_runs, name):
+def test_chunked_data_that_cannot_be_used(name):
     x, y, says = DATA[name]
     with pytest.raises(DataError, match=says):
-        trainer().fit(da.from_array(x, chunks=(7, 6)), da.from_array(y, chunks=11), verbose=0)
+        trainer(engine=Idle()).fit(da.from_array(x, chunks=(7, 6)), da.from_array(y, chunks=11), verbose=0)
 
 
 @pytest.mark.parametrize("name", ["lengths", "NaN", "a label too large", "no targets", "no rows"])
-def test_validation_data_that_cannot_be_used(nothing_runs, name):
+def test_validation_data_that_cannot_be_used(name):
     x, y, says = DATA[name]
     with pytest.raises(DataError, match=says):
-        trainer().fit(X, LABELS, validation_data=(x, y), verbose=0)
+        trainer(engine=Idle()).fit(X, LABELS, validation_data=(x, y), verbose=0)
 
 
-def test_validation_rows_of_another_shape(nothing_runs):
+def test_validation_rows_of_another_shape():
     with pytest.raises(DataError, match=r"\(6,\).*\(5,\)"):
-        trainer().fit(X, LABELS, validation_data=(X[:, :5], LABELS), verbose=0)
+        trainer(engine=Idle()).fit(X, LABELS, validation_data=(X[:, :5], LABELS), verbose=0)
 
 
 @pytest.mark.parametrize("data", [X, (X, LABELS, None), (X,)], ids=["array", "three", "one"])
-def test_validation_data_is_a_pair(nothing_runs, data):
+def test_validation_data_is_a_pair(data):
     with pytest.raises(ArgumentError, match="pair"):
-        trainer().fit(X, LABELS, validation_data=data, verbose=0)
+        trainer(engine=Idle()).fit(X, LABELS, validation_data=data, verbose=0)
 
 
 @pytest.mark.parametrize(
@@ -111,14 +119,14 @@ def test_validation_data_is_a_pair(nothing_runs, data):
     ],
     ids=str,
 )
-def test_arguments_of_fit(nothing_runs, options, says):
+def test_arguments_of_fit(options, says):
     with pytest.raises(ArgumentError, match=says):
-        trainer().fit(X, LABELS, **{"verbose": 0, **options})
+        trainer(engine=Idle()).fit(X, LABELS, **{"verbose": 0, **options})
 
 
-def test_more_shards_than_samples(nothing_runs):
+def test_more_shards_than_samples():
     with pytest.raises(DataError, match=r"41 shards .* 40 samples"):
-        trainer(shards=41).fit(X, LABELS, batch_size=64, verbose=0)
+        trainer(engine=Idle(), shards=41).fit(X, LABELS, batch_size=64, verbose=0)
 
 
 @pytest.mark.parametrize(
@@ -170,20 +178,20 @@ def test_a_cost_function_needs_parameters_and_no_loss():
         dt.Trainer("network", parameters={})
 
 
-def test_a_cost_that_is_no_single_number(nothing_runs):
+def test_a_cost_that_is_no_single_number():
     with pytest.raises(NotScalarError, match=r"np\.mean"):
-        dt.Trainer(lambda p, x: x @ p, parameters=np.zeros(6, "f4"), shards=2).fit(X, verbose=0)
+        dt.Trainer(lambda p, x: x @ p, parameters=np.zeros(6, "f4"), shards=2, engine=Idle()).fit(X, verbose=0)
 
 
-def test_parameters_that_are_not_floats(nothing_runs):
+def test_parameters_that_are_not_floats():
     with pytest.raises(DagtrainError, match=r"'w' is int64.*astype"):
-        dt.Trainer(lambda p, x: np.mean(x @ p["w"]), parameters={"w": np.zeros(6, int)}).fit(X, verbose=0)
+        dt.Trainer(lambda p, x: np.mean(x @ p["w"]), parameters={"w": np.zeros(6, int)}, engine=Idle()).fit(X, verbose=0)
 
 
-def test_targets_that_do_not_fit_the_outputs(nothing_runs):
+def test_targets_that_do_not_fit_the_outputs():
     model = dt.nn.Sequential([dt.nn.Dense(2)])
     with pytest.raises((ShapeError, DataError), match=r"outputs of shape"):
-        dt.Trainer(model, loss="mean_squared_error", shards=1).fit(X, np.zeros((40, 3), "f4"), verbose=0)
+        dt.Trainer(model, loss="mean_squared_error", shards=1, engine=Idle()).fit(X, np.zeros((40, 3), "f4"), verbose=0)
 
 
 def test_a_second_fit_takes_rows_of_the_same_shape():
@@ -201,12 +209,12 @@ def test_rows_that_were_refused_bind_nobody():
     assert found.predict(X[:, :5]).shape == (40, 3)
 
 
-def test_what_a_cost_function_gets_wrong_is_its_own_error(nothing_runs):
+def test_what_a_cost_function_gets_wrong_is_its_own_error():
     def cost(w, x):
         return np.mean(x @ w["weight"])
 
     with pytest.raises(KeyError, match="weight"):
-        dt.Trainer(cost, parameters={"w": np.zeros(6, "f4")}).fit(X, verbose=0)
+        dt.Trainer(cost, parameters={"w": np.zeros(6, "f4")}, engine=Idle()).fit(X, verbose=0)
 
 
 def test_an_error_takes_the_progress_bar_away():

@@ -18,12 +18,12 @@ from dagtrain.train.engines import InlineEngine
 X, Y = np.random.default_rng(0).normal(size=(50, 3)).astype("f4"), np.arange(50) % 2
 
 
-def new(**options: Any) -> Any:
-    return dt.Trainer(dt.nn.Sequential([dt.nn.Dense(2)]), loss="cross_entropy", shards=3, engine="inline", **options)
+def new(engine: Any = "inline") -> Any:
+    return dt.Trainer(dt.nn.Sequential([dt.nn.Dense(2)]), loss="cross_entropy", shards=3, engine=engine)
 
 
-def used(*epochs: list[int], samples: int = 6, ended: bool = True) -> Ledger:
-    ledger = Ledger()
+def used(*epochs: list[int], samples: int = 6, ended: bool = True, **options: Any) -> Ledger:
+    ledger = Ledger(**options)
     for epoch, rows in enumerate(epochs):
         ledger.open(epoch, samples)
         ledger.use(epoch, np.array(rows, int))
@@ -85,9 +85,8 @@ def test_counts_do_not_begin_again() -> None:
     assert ledger.counts(0)[1] == 255
 
 
-def test_what_an_error_ends_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dagtrain.train.ledger._AT_ONCE", 1)
-    ledger = used([1], ended=False)
+def test_what_an_error_ends_is_forgotten() -> None:
+    ledger = used([1], ended=False, at_once=1)
 
     def broken() -> None:
         with ledger.attempt():
@@ -133,11 +132,10 @@ class Careless(InlineEngine):
         return session
 
 
-def test_an_engine_that_takes_other_samples_than_planned_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_takes_other_samples_than_planned_is_found_out() -> None:
     """The ledger has what was used: the plan, which is as it should be, does not cover for the engine."""
     engine = Careless(lambda i, batch: (batch[1], *batch[1:]) if i == 1 else batch)
-    monkeypatch.setattr("dagtrain.train.trainer.choose_engine", lambda *told: engine)
-    trainer = new()
+    trainer = new(engine)
     trainer.fit(X, Y, batch_size=16, verbose=0)
     plan = BatchPlan(50, 16, 3, seed=0).step(0, 1)
     assert trainer.ledger().repeated(0).tolist() == sorted(plan[1])

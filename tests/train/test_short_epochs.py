@@ -10,17 +10,12 @@ import pytest
 
 import dagtrain as dt
 from dagtrain.errors import NotFiniteError
+from dagtrain.train import Ledger
 from dagtrain.train.engines import InlineEngine
 
 X = np.random.default_rng(0).normal(size=(50, 3)).astype("f4")
 Y = (X.sum(1) > 0).astype("i8")
 STEPS = 4
-
-
-@pytest.fixture(autouse=True)
-def together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow this machine is just now."""
-    monkeypatch.setattr("dagtrain.train.loop._TOGETHER", 60.0)
 
 
 class Counted(InlineEngine):
@@ -78,13 +73,11 @@ def bits(trainer: dt.Trainer) -> tuple[str, dict[str, list[float]]]:
     return trainer.history.fingerprint, {k: v for k, v in trainer.history.history.items() if k not in timed}
 
 
-@pytest.fixture
-def apart(monkeypatch: pytest.MonkeyPatch) -> tuple[str, dict[str, list[float]]]:
+@pytest.fixture(scope="module")
+def apart() -> tuple[str, dict[str, list[float]]]:
     """Twenty epochs, each in a call of its own."""
-    with monkeypatch.context() as patch:
-        patch.setattr("dagtrain.train.loop._TOGETHER", 0.0)
-        trainer, engine = new()
-        fit(trainer, 20)
+    trainer, engine = new()
+    fit(trainer, 20, callbacks=[Steps(may_lag=False)])
     assert engine.calls == [STEPS] * 20
     return bits(trainer)
 
@@ -198,11 +191,13 @@ def test_who_derives_from_what_may_lag_need_not() -> None:
     assert fit(trainer, 20, callbacks=[Impatient(60)]).epochs == 6
 
 
-def test_many_samples_are_not_held_for_many_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dagtrain.train.loop._ROWS", 3 * len(X))
-    trainer, engine = new()
-    fit(trainer, 20)
-    assert max(engine.calls) == 3 * STEPS
+def test_many_samples_are_not_held_for_many_epochs() -> None:
+    """The numbers of a million samples are."""
+    x = np.zeros(((1 << 20) // 3, 1), "f4")
+    engine = Counted()
+    trainer = dt.Trainer(lambda w, x: np.mean(w + x), parameters=np.zeros((), "f4"), shards=1, engine=engine)
+    trainer.fit(x, epochs=8, batch_size=len(x), verbose=0)
+    assert max(engine.calls) == 3
 
 
 def test_ctrl_c_twice_leaves_the_trainer_at_a_boundary(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +207,7 @@ def test_ctrl_c_twice_leaves_the_trainer_at_a_boundary(monkeypatch: pytest.Monke
     stopping: list[Stopping] = []
     monkeypatch.setattr(Stopping, "__init__", lambda self, before=Stopping.__init__: (before(self), stopping.append(self))[0])
     trainer, _ = new()
-    close = type(trainer._ledger).close
+    close = Ledger.close
 
     def twice(ledger: Any, epoch: int) -> None:
         close(ledger, epoch)
@@ -220,7 +215,7 @@ def test_ctrl_c_twice_leaves_the_trainer_at_a_boundary(monkeypatch: pytest.Monke
             stopping[-1].interrupt()
             stopping[-1].interrupt()
 
-    monkeypatch.setattr(type(trainer._ledger), "close", twice)
+    monkeypatch.setattr(Ledger, "close", twice)
     with pytest.raises(KeyboardInterrupt):
         fit(trainer, 20)
     assert trainer._state is not None
