@@ -77,9 +77,9 @@ _DASK = (
 )
 hooks.home("dagtrain.tasks", ("compute", "persist", "to_delayed", *_DASK))
 hooks.home("dagtrain.draw", ("visualize", "mimebundle"))
-hooks.home("dagtrain.cluster", ("current_client", "scheduler_engine", "lanes_engine", "measure_tasks"))
+hooks.home("dagtrain.cluster", ("scheduler_engine", "lanes_engine", "measure_tasks"))
 hooks.home("dagtrain.cluster.lanes.preview", ("placement",))
-hooks.home("dagtrain.cluster.waiting", ("compute_on_cluster", "send_to_cluster"))
+hooks.home("dagtrain.cluster.waiting", ("compute_on_cluster", "current_client", "is_in_task", "send_to_cluster"))
 
 # What needs Dask or Graphviz is imported when it is first asked for.
 _LATER = {

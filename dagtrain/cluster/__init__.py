@@ -2,5 +2,6 @@
 
 from dagtrain.cluster.lanes import Bounds, LanesEngine, Patience
 from dagtrain.cluster.scheduler import SchedulerEngine
+from dagtrain.cluster.waiting import Timeouts
 
-__all__ = ["Bounds", "LanesEngine", "Patience", "SchedulerEngine"]
+__all__ = ["Bounds", "LanesEngine", "Patience", "SchedulerEngine", "Timeouts"]

@@ -7,10 +7,12 @@ progress: as long as tasks are finished, however slowly, the wait goes on.
 from __future__ import annotations
 
 import logging
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import Context
 from typing import Any, NamedTuple
 
 from dask.task_spec import DataNode
@@ -19,12 +21,12 @@ from dagtrain.data.compute import CLIENT
 from dagtrain.errors import ClusterError
 from dagtrain.graph.hooks import plug
 
-__all__ = ["PATIENCE", "Patience", "Standing", "compute_on_cluster", "gather", "send_to_cluster", "standing_of"]
+__all__ = ["TIMEOUTS", "Standing", "Timeouts", "compute_on_cluster", "gather", "results", "send_to_cluster", "submit", "wait_for"]
 
 log = logging.getLogger("dagtrain")
 
 
-class Patience(NamedTuple):
+class Timeouts(NamedTuple):
     """Deadlines, in seconds.
 
     Attributes
@@ -35,14 +37,17 @@ class Patience(NamedTuple):
         Without a finished task: twice as long as Dask needs to take a silent worker for lost.
     glance
         Between two looks at the scheduler.
+    answer
+        For the scheduler to answer a question.
     """
 
     workers: float = 60.0
     progress: float = 600.0
     glance: float = 2.0
+    answer: float = 30.0
 
 
-PATIENCE = Patience()
+TIMEOUTS = Timeouts()
 
 
 class Standing(NamedTuple):
@@ -65,10 +70,52 @@ def standing_of(keys: Sequence[Any], dask_scheduler: Any) -> tuple[int, list[tup
     return len(found), running[:3], len(dask_scheduler.workers)
 
 
+@plug("is_in_task")
+def is_in_task() -> bool:
+    """Whether this thread is at a task of a Dask worker; does not import distributed for it."""
+    if "distributed" not in sys.modules:
+        return False
+    from distributed import get_worker
+
+    try:
+        get_worker()
+    except ValueError:
+        return False
+    return True
+
+
+@contextmanager
+def thread_given_back() -> Iterator[None]:
+    """Leave a worker's threads to other tasks meanwhile, if this is a task: what it waits for may need the very thread that it has."""
+    from distributed import rejoin, secede
+
+    is_given = False
+    if is_in_task():
+        with suppress(KeyError, AttributeError):  # it has left them already, or never had one of them
+            secede()
+            is_given = True
+    try:
+        yield
+    finally:
+        if is_given:
+            rejoin()
+
+
+@plug("current_client")
+def current_client() -> Any:
+    """The Dask client of this process, in a task that of its worker; None where there is none. Does not import distributed for it."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import get_client
+
+    try:
+        return get_client()
+    except ValueError:
+        return None
+
+
 def client_in_use(futures: Sequence[Any] = ()) -> Any:
     """The client of futures, else the one that was asked for or by which Dask computes just now; None where it computes in this process."""
-    import sys
-
     if "distributed" not in sys.modules:
         return None
     import dask
@@ -98,16 +145,19 @@ def send_to_cluster(key: str, value: Any) -> Any:
     return None if client is None else submit(client, {key: DataNode(key, value)}, [key])[0]
 
 
-def submit(client: Any, graph: dict[Any, Any], keys: Sequence[Any]) -> list[Any]:
-    """Futures of these keys."""
+def submit(client: Any, graph: dict[Any, Any], keys: Sequence[Any], **annotations: Any) -> list[Any]:
+    """Futures of these keys, annotated so; the user's annotations are for collections that the user makes, and go round these."""
     import dask
 
-    # Data given in this process is sent once, in the graph, so that what is lost with a worker comes back: its size is no mistake.
-    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
-        return list(client.get(graph, list(keys), sync=False))
+    def run() -> list[Any]:
+        # Data given in this process is sent once, in the graph, so that what is lost with a worker comes back: its size is no mistake.
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}), dask.annotate(**annotations):
+            return list(client.get(graph, list(keys), sync=False))
+
+    return Context().run(run)  # Dask keeps annotations in the context
 
 
-def gather(client: Any, graph: dict[Any, Any], keys: Sequence[Any], patience: Patience | None = None) -> list[Any]:
+def gather(client: Any, graph: dict[Any, Any], keys: Sequence[Any], timeouts: Timeouts | None = None) -> list[Any]:
     """The values of these keys.
 
     Raises
@@ -117,12 +167,11 @@ def gather(client: Any, graph: dict[Any, Any], keys: Sequence[Any], patience: Pa
     """
     from distributed import KilledWorker
 
-    patience = PATIENCE if patience is None else patience
+    timeouts = TIMEOUTS if timeouts is None else timeouts
     futures = submit(client, graph, keys)
     try:
-        wait_for(client, futures, patience)
-        # A worker that dies just now takes answers with it, and gather waits for ever where none takes its place.
-        return list(client.sync(lambda: client.gather(futures, asynchronous=True), callback_timeout=patience.progress))
+        with thread_given_back():
+            return results(client, futures, timeouts)
     except CancelledError as error:
         raise ClusterError(
             f"the cluster let go of what was asked of it: {error} Data that was scattered is lost with its worker, and all is lost with "
@@ -134,14 +183,58 @@ def gather(client: Any, graph: dict[Any, Any], keys: Sequence[Any], patience: Pa
             "their memory? Cut the data into smaller ones."
         ) from error
     except TimeoutError as error:
-        raise ClusterError(f"the answers of {len(futures)} tasks did not arrive within {patience.progress:g} s.") from error
+        raise ClusterError(f"the answers of {len(futures)} tasks did not arrive within {timeouts.progress:g} s.") from error
     finally:
         for future in futures:
             future.release()
 
 
-def wait_for(client: Any, futures: Sequence[Any], patience: Patience) -> None:
-    """Wait until all futures are done or one of them has failed."""
+def results(
+    client: Any, futures: Sequence[Any], timeouts: Timeouts, where: str = "", look: Callable[[Standing], object] | None = None
+) -> list[Any]:
+    """The values of these futures, waited for as `wait_for` does; the error of one of them is raised."""
+    wait_for(client, futures, timeouts, where, look)
+    # Not `result` with a short deadline: a gather that is given up can leave the client unable to gather anything ever after. And not one
+    # without: a worker that dies just now takes answers with it, and gather waits for ever where none takes its place.
+    return list(client.sync(lambda: client.gather(futures, asynchronous=True), callback_timeout=timeouts.progress))
+
+
+def warn_of_no_workers(timeouts: Timeouts) -> None:
+    """Say that the wait is for a first worker."""
+    log.warning("the cluster has no workers: waiting up to %g s for one.", timeouts.workers)
+
+
+def no_workers(timeouts: Timeouts, where: str = "") -> str:
+    """What an error says where none came."""
+    return (
+        f"the cluster has no workers{where}, and none came within {timeouts.workers:g} s. Start some, or see why they do not start. "
+        "A LocalCluster gives up workers that take longer to restart than distributed.deploy.lost-worker-timeout: set it higher."
+    )
+
+
+def wait_for(
+    client: Any, futures: Sequence[Any], timeouts: Timeouts, where: str = "", look: Callable[[Standing], object] | None = None
+) -> None:
+    """Wait until all futures are done or one of them has failed.
+
+    Parameters
+    ----------
+    client
+        Theirs.
+    futures
+        What is waited for.
+    timeouts
+        How long.
+    where
+        For messages: in which work, as in " in the steps from 3 on".
+    look
+        Called with each look at the scheduler; may raise.
+
+    Raises
+    ------
+    ClusterError
+        No worker came, or no task was finished for a long time; says which tasks are left, and where they run.
+    """
     keys, left, told = [future.key for future in futures], -1, False
     pending = list(futures)
     staffed = moved = time.monotonic()
@@ -149,7 +242,7 @@ def wait_for(client: Any, futures: Sequence[Any], patience: Patience) -> None:
         with suppress(TimeoutError):
             while pending:
                 if not pending[-1].done():
-                    pending[-1].exception(timeout=patience.glance)
+                    pending[-1].exception(timeout=timeouts.glance)
                 pending.pop()
             return
         if any(future.status == "error" for future in futures):
@@ -158,20 +251,21 @@ def wait_for(client: Any, futures: Sequence[Any], patience: Patience) -> None:
             now, clock = Standing(*client.run_on_scheduler(standing_of, keys)), time.monotonic()
         except OSError as error:
             raise ClusterError(f"the scheduler cannot be asked any more: {error}") from error
+        if look is not None:
+            look(now)
         if now.workers:
             staffed, told = clock, False
         elif not told:
             told = True
-            log.warning("the cluster has no workers: waiting up to %g s for one.", patience.workers)
+            warn_of_no_workers(timeouts)
         if now.unfinished != left or not now.workers:
             left, moved = now.unfinished, clock
-        if clock - staffed > patience.workers:
+        if clock - staffed > timeouts.workers:
+            raise ClusterError(no_workers(timeouts, where))
+        if clock - moved > timeouts.progress:
+            running = "; ".join(f"{key} runs on {worker}" for key, worker in now.running)
+            look_at = "Look at that worker's log." if running else "Are the workers' memory and threads taken?"
             raise ClusterError(
-                f"the cluster has no workers, and none came within {patience.workers:g} s. Start some, or see why they do not start."
-            )
-        if clock - moved > patience.progress:
-            where = "; ".join(f"{key} runs on {worker}" for key, worker in now.running)
-            advice = f"{where}. Look at that worker's log." if where else "none of them runs. Are the workers' memory and threads taken?"
-            raise ClusterError(
-                f"no task was finished for {patience.progress:g} s: {now.unfinished} are left on {now.workers} workers, {advice}"
+                f"no task was finished for {timeouts.progress:g} s{where}: {now.unfinished} are left on {now.workers} workers, "
+                f"{running or 'none of them runs'}. {look_at}"
             )

@@ -11,7 +11,8 @@ import pytest
 from distributed import Client, WorkerPlugin
 
 import dagtrain as dt
-from dagtrain.cluster import SchedulerEngine, scheduler
+from dagtrain.cluster import SchedulerEngine, Timeouts
+from dagtrain.cluster.session import ClusterSession
 from dagtrain.data import BatchPlan, open_source
 from dagtrain.errors import ClusterError, NotFiniteError
 from dagtrain.train.engines import Unwatched
@@ -135,16 +136,16 @@ def threads(local_cluster):
 def test_work_lost_again_and_again_is_repeated_and_then_given_up(threads, monkeypatch, mixed):
     """The keys of every submission are taken away from the outside."""
     lost = []
-    submit = scheduler.ClusterSession._submit
+    submit = ClusterSession._submit
 
-    def losing(self, graph, keys):
-        futures = submit(self, graph, keys)
+    def losing(self, graph, keys, **annotations):
+        futures = submit(self, graph, keys, **annotations)
         if str(keys[0]).startswith("sums"):
             lost.append(keys[0])
             self.client.cancel(futures, force=True)
         return futures
 
-    monkeypatch.setattr(scheduler.ClusterSession, "_submit", losing)
+    monkeypatch.setattr(ClusterSession, "_submit", losing)
     with pytest.raises(ClusterError, match=r"3 times in the steps from 0 on.*Cancel"):
         mixed.fit(mixed.trainer(engine=SchedulerEngine(threads, repeats=2)))
     assert len(lost) == 3
@@ -152,16 +153,16 @@ def test_work_lost_again_and_again_is_repeated_and_then_given_up(threads, monkey
 
 def test_work_lost_once_is_repeated(threads, monkeypatch, mixed):
     lost = []
-    submit = scheduler.ClusterSession._submit
+    submit = ClusterSession._submit
 
-    def losing(self, graph, keys):
-        futures = submit(self, graph, keys)
+    def losing(self, graph, keys, **annotations):
+        futures = submit(self, graph, keys, **annotations)
         if str(keys[0]).startswith("sums") and len(lost) < 1:
             lost.append(keys[0])
             self.client.cancel(futures, force=True)
         return futures
 
-    monkeypatch.setattr(scheduler.ClusterSession, "_submit", losing)
+    monkeypatch.setattr(ClusterSession, "_submit", losing)
     steps = []
 
     class Reporter:
@@ -192,9 +193,9 @@ def test_a_cluster_without_workers_is_an_error_and_not_a_wait(local_cluster):
         trainer = dt.Trainer(model, loss="cross_entropy", shards=2, engine="inline")
         trainer.fit(digits.x[:64], digits.y[:64], batch_size=64, verbose=0)
         source = open_source(digits.x[:64], digits.y[:64], targets="classes")
-        session = SchedulerEngine(client, timeout=0.5).session(trainer.program, source)
+        session = SchedulerEngine(client, timeouts=Timeouts(workers=0.5, glance=0.1)).session(trainer.program, source)
         began = time.monotonic()
-        with session, pytest.raises(ClusterError, match=r"no task was finished for 0\.5 s in the steps from 0 on.*0 workers"):
+        with session, pytest.raises(ClusterError, match=r"no workers in the steps from 0 on, and none came within 0\.5 s"):
             session.run(trainer.program.first_state(), [BatchPlan(64, 64, 2, seed=0).step(0, 0)], Unwatched())
         assert time.monotonic() - began < 20
 
@@ -211,7 +212,7 @@ def test_a_stop_does_not_wait_for_workers_that_are_gone(local_cluster, mixed):
             events.append(text)
 
     with local_cluster(0) as cluster, Client(cluster) as client:
-        session, state, batches = session_of(SchedulerEngine(client, glance=0.2), mixed)
+        session, state, batches = session_of(SchedulerEngine(client, timeouts=Timeouts(glance=0.2)), mixed)
         with session:
             after, done = session.run(state, batches, Asked())
     assert (after.step, done) == (0, 0)
@@ -220,7 +221,7 @@ def test_a_stop_does_not_wait_for_workers_that_are_gone(local_cluster, mixed):
 
 def test_a_worker_that_hangs_is_named(threads, monkeypatch, mixed):
     """A task that does not end, as on a worker whose disk or network hangs."""
-    session, state, batches = session_of(SchedulerEngine(threads, timeout=1.0), mixed)
+    session, state, batches = session_of(SchedulerEngine(threads, timeouts=Timeouts(progress=1.0, glance=0.2)), mixed)
     end = threading.Event()
     monkeypatch.setattr("dagtrain.train.graph.add_tree", lambda *args: end.wait(30))
     (address,) = threads.scheduler_info(n_workers=-1)["workers"]
@@ -233,7 +234,7 @@ def test_a_worker_that_hangs_is_named(threads, monkeypatch, mixed):
 
 def test_a_long_run_is_no_hang(threads, monkeypatch, mixed):
     """Each task is quick, all of them together take longer than the time allowed for one."""
-    session, state, batches = session_of(SchedulerEngine(threads, timeout=1.5), mixed)
+    session, state, batches = session_of(SchedulerEngine(threads, timeouts=Timeouts(progress=1.5, glance=0.2)), mixed)
 
     def slow(*args):
         time.sleep(0.1)

@@ -10,7 +10,7 @@ import pytest
 from dask.task_spec import Task
 from distributed import Client
 
-from dagtrain.cluster.waiting import Patience, gather
+from dagtrain.cluster.waiting import Timeouts, gather
 from dagtrain.data import open_source
 from dagtrain.errors import ClusterError
 
@@ -36,10 +36,10 @@ def empty(client, scale):
     return client
 
 
-def results(client, *calls, **patience):
+def results(client, *calls, **timeouts):
     """Of functions and their arguments."""
     graph = {f"call {i}": Task(f"call {i}", *call) for i, call in enumerate(calls)}
-    return gather(client, graph, list(graph), Patience(**{"glance": 0.1, **patience}))
+    return gather(client, graph, list(graph), Timeouts(**{"glance": 0.1, **timeouts}))
 
 
 def test_a_cluster_without_workers_is_waited_for_and_the_wait_is_told(empty, cluster, caplog):

@@ -8,7 +8,8 @@ from typing import Any
 from dagtrain.cluster.lanes.bounds import Bounds
 from dagtrain.cluster.lanes.gradients import BUCKET
 from dagtrain.cluster.lanes.instructions import Patience
-from dagtrain.cluster.scheduler import SchedulerEngine
+from dagtrain.cluster.session import ClusterEngine
+from dagtrain.cluster.waiting import Timeouts
 from dagtrain.graph.hooks import plug
 from dagtrain.train.engines import Session
 from dagtrain.train.step import Program
@@ -22,7 +23,7 @@ def lanes_engine(client: Any) -> LanesEngine:
     return LanesEngine(client)
 
 
-class LanesEngine(SchedulerEngine):
+class LanesEngine(ClusterEngine):
     """Steps on lanes: one long task on each worker, which exchange directly.
 
     Parameters
@@ -55,8 +56,9 @@ class LanesEngine(SchedulerEngine):
         bounds: Bounds | None = None,
         bucket: int = BUCKET,
     ) -> None:
-        super().__init__(client)
-        self.patience, self.silence, self.link, self.channel = patience or Patience(), silence, link, channel
+        self.patience = Patience() if patience is None else patience
+        super().__init__(client, Timeouts(workers=self.patience.workers, progress=self.patience.news))
+        self.silence, self.link, self.channel = silence, link, channel
         self.bounds, self.bucket = bounds, bucket
 
     def session(self, program: Program, source: Any) -> AbstractContextManager[Session]:

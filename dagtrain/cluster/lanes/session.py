@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
-from typing import Any
+from typing import Any, Self
 
-import dask
 from distributed.comm import CommClosedError
 
 from dagtrain.cluster.lanes.bounds import Bounds
@@ -17,8 +16,8 @@ from dagtrain.cluster.lanes.placement import Placement
 from dagtrain.cluster.lanes.steward import Steward
 from dagtrain.cluster.lanes.stretch import ANSWER, Gang, Reached, Stretch
 from dagtrain.cluster.lanes.supply import Supply
-from dagtrain.cluster.scheduler import ClusterSession
-from dagtrain.cluster.waiting import PATIENCE, wait_for
+from dagtrain.cluster.session import ClusterSession
+from dagtrain.cluster.waiting import no_workers, wait_for, warn_of_no_workers
 from dagtrain.errors import ClusterError
 from dagtrain.graph import Array
 from dagtrain.train.engines import Watch
@@ -30,11 +29,6 @@ _ATTEMPTS = 5
 """To set up what the lanes need on the cluster."""
 _UNLIMITED = 4 << 30
 """What a worker without a limit of memory counts for."""
-
-
-def _workers_for(where: Mapping[Any, list[str]], key: Any) -> list[str]:
-    """The workers that a task should run on; none by name where any will do: Dask keeps what has lost all of its workers from new ones."""
-    return where.get(key, [])
 
 
 class LanesSession(ClusterSession):
@@ -49,24 +43,25 @@ class LanesSession(ClusterSession):
         self._supply: Supply | None = None
         self.gangs: dict[int, Gang] = {}
         self.begun = 0
+        self._wanted = 0
         self._home: tuple[str, ...] = ()
         self.reached: Reached | None = None
         self.records: dict[tuple[int, int], dict[int, dict[str, Any]]] = {}
         self._seen = 0
         self.pace: Pace | None = None
         self.workers: dict[str, dict[str, Any]] = {}
-        self.told_software = self.told_readings = False
+        self.told_readings = False
         self.placements: list[Placement] = []
         """All that there were, in their order."""
 
-    def __enter__(self) -> LanesSession:
+    def __enter__(self) -> Self:
+        super().__enter__()
         try:
             self._register(Steward())
             self.call("open", run=self.run_id, client=self.client.id, silence=self.silence)
             self._register(Hall())  # the steward lets go of a worker that does not answer
         except BaseException as error:
-            with suppress(ClusterError):
-                self.call("close", run=self.run_id)
+            self.__exit__()
             if isinstance(error, ClusterError) or not isinstance(error, Exception):
                 raise
             raise ClusterError(
@@ -128,6 +123,21 @@ class LanesSession(ClusterSession):
         self.workers = news["present"]
         return news
 
+    def begin(self, lanes: int) -> dict[str, Any]:
+        """News when there is a worker; an adaptive cluster is asked to start as many as these lanes need."""
+        if lanes != self._wanted:
+            self.call("want", run=self.run_id, lanes=lanes)
+            self._wanted = lanes
+        news, deadline = self.look(0.0), time.monotonic() + self.timeouts.workers
+        if not news["present"]:
+            warn_of_no_workers(self.timeouts)
+        while not news["present"]:
+            if time.monotonic() > deadline:
+                raise ClusterError(no_workers(self.timeouts))
+            before, news = news, self.look(self.timeouts.glance)
+            news["reports"] = [*before["reports"], *news["reports"]]
+        return news
+
     def supply_of(self) -> Supply:
         """How rows come to lanes, bounded by the memory of the workers that there were at first."""
         if self._supply is None:
@@ -138,26 +148,9 @@ class LanesSession(ClusterSession):
     def _locate(self, keys: Sequence[Any]) -> list[tuple[str, ...]]:
         """The workers that hold each key of the data, once all of it is there."""
         futures = self._held[f"data {id(self.source)}"][1]
-        wait_for(self.client, futures, PATIENCE)
+        wait_for(self.client, futures, self.timeouts, " in the data")
         found = self.client.who_has(futures)
         return [tuple(sorted(found.get(key, ()))) for key in keys]
-
-    def _data(self, source: Any) -> list[Any]:
-        """Keys of a source's partitions, computed once where what they are made of lies."""
-        name = f"data {id(source)}"
-        if name not in self._held:
-            graph, keys = source.tasks()
-            if self._failures:
-                names = {key: (f"{key[0]}-f{self._failures}", *key[1:]) for key in keys}
-                graph = {names.get(key, key): node.substitute({}, key=names.get(key, key)) for key, node in graph.items()}
-                keys = [names[key] for key in keys]
-            wanted = sorted({origin for origins in source.origins for origin in origins}, key=str)
-            holders = self.client.sync(self.client.scheduler.who_has, keys=wanted, callback_timeout=ANSWER) if wanted else {}
-            near = (sorted({w for o in origins for w in holders.get(o, ())}) for origins in source.origins)
-            where = {key: workers for key, workers in zip(keys, near, strict=True) if workers}
-            with dask.annotate(workers=partial(_workers_for, where), allow_other_workers=True):
-                self._held[name] = (source, self._submit(graph, keys), keys)
-        return self._held[name][2]  # type: ignore[no-any-return]  # held values are of all kinds
 
     def settle(self, workers: tuple[str, ...]) -> None:
         """Let what is submitted from now on lie with these workers, which the network keeps from others; none, where it keeps nobody.
@@ -169,14 +162,12 @@ class LanesSession(ClusterSession):
             self._held = {key: held for key, held in self._held.items() if key.startswith("gang-")}
         self._home = workers
 
-    def _submit(self, graph: dict[Any, Any], keys: list[Any]) -> list[Any]:
-        if not self._home:
-            return super()._submit(graph, keys)
-        with dask.annotate(workers=list(self._home), allow_other_workers=True):
-            return super()._submit(graph, keys)
+    def _submit(self, graph: dict[Any, Any], keys: list[Any], **annotations: Any) -> list[Any]:
+        if self._home:
+            annotations |= {"workers": list(self._home), "allow_other_workers": True}
+        return super()._submit(graph, keys, **annotations)
 
     def submit_to(self, graph: dict[Any, Any], workers: Mapping[Any, str]) -> list[Any]:
         """Tasks, each for one worker."""
         where = {key: [address] for key, address in workers.items()}
-        with dask.annotate(workers=where.get, priority=10):
-            return super()._submit(graph, list(graph))
+        return super()._submit(graph, list(graph), workers=where.get, priority=10)

@@ -46,6 +46,8 @@ class _Run:
 
     def __init__(self, client: str, silence: float) -> None:
         self.client, self.silence = client, silence
+        self.lanes = 0
+        """As many as it could use."""
         self.gang = ""
         self.workers: tuple[str, ...] = ()
         self.reports: deque[tuple[int, dict[str, Any]]] = deque(maxlen=_KEPT)
@@ -74,6 +76,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         self._quiet = Quiet(scheduler, nannies_here)
         scheduler.handlers |= {
             "dagtrain_lanes_open": self.open,
+            "dagtrain_lanes_want": self.want,
             "dagtrain_lanes_gang": self.set_gang,
             "dagtrain_lanes_look": self.look,
             "dagtrain_lanes_end": self.end,
@@ -81,6 +84,8 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
             "dagtrain_lanes_close": self.close_run,
         }
         scheduler.stream_handlers["dagtrain-lanes-report"] = self.report
+        self._target_of_tasks = scheduler.adaptive_target
+        scheduler.adaptive_target = scheduler.handlers["adaptive_target"] = self.adaptive_target
         self._glance = PeriodicCallback(self._look_for_silence, _GLANCE * 1000)
         self._glance.start()
 
@@ -95,6 +100,19 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         """A driver begins; from now on workers count as silent after this many seconds: something that it needs may lie on any of them."""
         self.runs[run] = _Run(client, silence)
         self._quiet.set(True)
+
+    def want(self, run: str, lanes: int) -> None:
+        """As many lanes as a driver could use from now on."""
+        self.runs[run].lanes = lanes
+
+    def adaptive_target(self, target_duration: Any = None) -> int:
+        """How many workers an adaptive cluster should have: enough for Dask's own tasks, and for all lanes that drivers could use.
+
+        Dask goes by the time that tasks take. Those of lanes are short, and without a worker there are none.
+        """
+        lanes, workers = sum(run.lanes for run in self.runs.values()), self.scheduler.workers.values()
+        threads = sum(w.nthreads for w in workers)
+        return max(int(self._target_of_tasks(target_duration)), -(-lanes * len(workers) // threads) if threads else lanes)
 
     def set_gang(self, run: str, gang: str, workers: list[str]) -> None:
         """A driver's lanes from now on."""

@@ -28,7 +28,6 @@ from dagtrain.cluster.lanes.quiet import forget_sent
 from dagtrain.errors import ClusterError, DagtrainError
 from dagtrain.graph import Array
 from dagtrain.train.engines import Watch
-from dagtrain.train.software import other_software, software
 from dagtrain.train.state import State
 from dagtrain.train.step import StepParts
 
@@ -99,7 +98,7 @@ class Stretch:
         self.parts = session.program.for_workers(sorted({n for c in self.counts for n in c if n}))
         self.shape = shape_of(self.parts, self.shards, session.bucket)
         self.reported = self.lost = 0
-        self.news = session.look(0.0)  # of segments, too, on which lanes began ahead of this call
+        self.news = session.begin(self.shards)  # of segments, too, on which lanes began ahead of this call
         self.supply = session.supply_of()
         most = self.supply.most_steps(max(sum(c) for c in self.counts), max(1, min(len(session.workers), self.shards)))
         patience = session.patience if most is None else session.patience._replace(most=min(most, session.patience.most))
@@ -165,7 +164,7 @@ class Stretch:
             gang, lane = report["gang"], report["lane"]
             match report["kind"]:
                 case "met":
-                    self._compare(report)
+                    self.session.compare(report["worker"], report["software"], self.watch)
                     conductor.started(gang)
                 case "step":
                     conductor.news(gang)
@@ -184,17 +183,6 @@ class Stretch:
                     self._raise(gang, report)
         conductor.workers(news["present"], news["leaving"], news["gone"])
         self._look_at_tasks()
-
-    def _compare(self, report: Mapping[str, Any]) -> None:
-        """Tell, once, that a worker has other software."""
-        other = other_software(report["software"], software())
-        if not other or self.session.told_software:
-            return
-        told = f"the worker {report['worker']} has other software than this process ({'; '.join(other)}): the last bits may differ."
-        if self.watch.exact:
-            raise ClusterError(f"{told} Install the same there, or leave out exact=True.")
-        self.session.told_software = True
-        warnings.warn(told, UserWarning, stacklevel=2)
 
     def _look_at_tasks(self) -> None:
         """Tasks that ended in a way of which no lane could report."""

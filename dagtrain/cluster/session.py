@@ -1,0 +1,212 @@
+"""What the engines of a cluster have in common: what a session keeps there, how it asks again after a failure, and evaluation.
+
+What is made in a session, futures of data and of compiled steps, is held while it is needed; after a failure all of it is let go of and
+made anew, under other names.
+"""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+import warnings
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import partial
+from importlib.util import find_spec
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from dask.task_spec import DataNode, Task, TaskRef
+
+from dagtrain.cluster.waiting import TIMEOUTS, Timeouts, results, submit, thread_given_back
+from dagtrain.data.pick import gather_plan
+from dagtrain.errors import ClusterError, DagtrainError
+from dagtrain.graph import Array
+from dagtrain.train.engines import Watch, add_in_order
+from dagtrain.train.evaluation import score_task
+from dagtrain.train.software import other_software, software
+from dagtrain.train.state import State
+from dagtrain.train.step import Program, evaluation_pieces
+
+__all__ = ["AbandonedError", "ClusterEngine", "ClusterSession", "RefusedError", "dashboard_link"]
+
+T = TypeVar("T")
+
+
+class ClusterEngine:
+    """A client's cluster as a place to run steps: its workers, its page, its deadlines.
+
+    Parameters
+    ----------
+    client
+        A synchronous Dask client.
+    timeouts
+        Deadlines of whatever is waited for.
+    repeats
+        How often work that fails is done again before the engine gives up.
+    """
+
+    def __init__(self, client: Any, timeouts: Timeouts = TIMEOUTS, repeats: int = 3) -> None:
+        self.client, self.timeouts, self.repeats = client, timeouts, repeats
+        if getattr(client, "asynchronous", False):
+            raise ClusterError("the client is asynchronous: the trainer needs a synchronous one, as in Client(asynchronous=False).")
+        self.workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        self.dashboard = dashboard_link(client)
+
+
+def dashboard_link(client: Any) -> str | None:
+    """The address of the cluster's dashboard; None where there is no page, which for a cluster of this process needs Bokeh."""
+    if getattr(client, "cluster", None) is not None and find_spec("bokeh") is None:
+        return None
+    return getattr(client, "dashboard_link", None) or None
+
+
+class ClusterSession:
+    """Work on a cluster: what lies there, and evaluations; engines add how steps are run."""
+
+    def __init__(self, engine: ClusterEngine, program: Program, source: Any) -> None:
+        self.client, self.timeouts, self.repeats = engine.client, engine.timeouts, engine.repeats
+        self.program, self.source = program, source
+        self.run_id = uuid.uuid4().hex[:8]
+        self.segment = 0
+        self._failures = 0
+        self._held: dict[str, Any] = {}
+        self._futures: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._leaving = ExitStack()
+        self._told_software = False
+
+    def __enter__(self) -> Self:
+        self._leaving.enter_context(thread_given_back())
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._held.clear()
+        # The traceback of an error would keep what was under way alive.
+        for future in list(self._futures):
+            future.release()
+        self._leaving.close()
+
+    # ---- what lies on the cluster
+
+    def _data(self, source: Any) -> list[Any]:
+        """Keys of a source's partitions, computed once where what they are made of lies, and held while the session lasts."""
+        name = f"data {id(source)}"
+        if name not in self._held:
+            graph, keys = source.tasks()
+            if self._failures:
+                names = {key: (f"{key[0]}-f{self._failures}", *key[1:]) for key in keys}
+                graph = {names.get(key, key): node.substitute({}, key=names.get(key, key)) for key, node in graph.items()}
+                keys = [names[key] for key in keys]
+            origins = sorted({origin for some in source.origins for origin in some}, key=str)
+            ask = self.client.scheduler.who_has
+            holders = self.client.sync(ask, keys=origins, callback_timeout=self.timeouts.answer) if origins else {}
+            near = (sorted({worker for origin in some for worker in holders.get(origin, ())}) for some in source.origins)
+            where = {key: workers for key, workers in zip(keys, near, strict=True) if workers}
+            futures = self._submit(graph, keys, workers=partial(_workers_for, where), allow_other_workers=True)
+            self._held[name] = (source, futures, keys)
+        return self._held[name][2]  # type: ignore[no-any-return]  # held values are of all kinds
+
+    def _value(self, name: str, value: Any) -> str:
+        """Key of a small value that is part of the graph, so that it can be computed again wherever it is lost; held for a segment."""
+        return self._hold(f"{name}-{self.run_id}-{self.segment}", value)
+
+    def _program(self, name: str, value: Any) -> str:
+        """The same for what stays as it is until the session ends or fails: workers unpickle and bind it once."""
+        return self._hold(f"{name}-{self.run_id}-f{self._failures}", value)
+
+    def _hold(self, key: str, value: Any) -> str:
+        if key not in self._held:
+            self._held[key] = self._submit({key: DataNode(key, value)}, [key])
+        return key
+
+    def _submit(self, graph: dict[Any, Any], keys: list[Any], **annotations: Any) -> list[Any]:
+        futures = submit(self.client, graph, keys, **annotations)
+        self._futures.update(futures)
+        return futures
+
+    def _forget(self, ending: str) -> None:
+        for key in [k for k in self._held if k.endswith(ending)]:
+            del self._held[key]
+
+    # ---- work
+
+    def compare(self, worker: str, there: Mapping[str, str], watch: Watch) -> None:
+        """Tell, once, that a worker has other software; refuse it where the bits must be exact."""
+        other = other_software(there, software())
+        if not other or self._told_software:
+            return
+        told = f"the worker {worker} has other software than this process ({'; '.join(other)}): the last bits may differ."
+        if watch.exact:
+            raise ClusterError(f"{told} Use workers with the same, or leave out exact=True.")
+        self._told_software = True
+        warnings.warn(told, UserWarning, stacklevel=2)
+
+    def _until_done(self, work: Callable[[], T], what: str, watch: Watch) -> T:
+        """Do some work; where the cluster fails, let go of all that lies there and do it again."""
+        for failures in itertools.count(1):
+            try:
+                return work()
+            except (DagtrainError, RefusedError, AbandonedError):
+                raise
+            except Exception as error:
+                watch.event(f"{what} repeated after {type(error).__name__}: {str(error)[:200]}")
+                if failures > self.repeats:
+                    raise ClusterError(
+                        f"the cluster failed {failures} times in {what}; the last time: {type(error).__name__}: {error}"
+                    ) from error
+            self._recover()
+        raise AssertionError("the loop returns or raises")
+
+    def _recover(self) -> None:
+        """Let go of all that lies on the cluster, and wait for a worker."""
+        self._held.clear()
+        self._failures += 1
+        try:
+            self.client.wait_for_workers(1, timeout=self.timeouts.workers)
+        except Exception as error:
+            raise ClusterError(f"no worker is left on the cluster, and none came back within {self.timeouts.workers:g} s.") from error
+
+    def evaluate(self, source: Any, state: State, watch: Watch) -> Array:
+        """See `dagtrain.train.engines.Session.evaluate`."""
+        return self._until_done(lambda: self._evaluate(source, state), f"the evaluation after step {state.step}", watch)
+
+    def _evaluate(self, source: Any, state: State) -> Array:
+        token = f"{self.run_id}-{self.segment}"
+        try:
+            data, scorer = self._data(source), self.program.for_evaluation(source.samples)
+            scorer_key, state_key = self._program(f"scorer-{data[0][0]}", scorer), self._value("scored", state)
+            tasks: dict[Any, Task] = {}
+            for i, piece in enumerate(evaluation_pieces(source.samples)):
+                picks = gather_plan(piece, source.sizes)
+                key = (f"evaluate-{token}", i)
+                held = (TaskRef(data[p.partition]) for p in picks)
+                tasks[key] = Task(key, score_task, TaskRef(scorer_key), TaskRef(state_key), DataNode(None, picks), *held)
+            total = f"evaluated-{token}"
+            tasks[total] = Task(total, total_task, *map(TaskRef, tasks))
+            (sums,) = results(self.client, self._submit(tasks, [total]), self.timeouts, f" in the evaluation after step {state.step}")
+            return np.array(sums)
+        finally:
+            self.segment += 1
+            self._forget(f"-{token}")
+
+
+class RefusedError(Exception):
+    """What looks at the steps refused to go on: no failure of the cluster."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+class AbandonedError(Exception):
+    """A stop was asked for, and no worker is there to finish what is under way."""
+
+
+def _workers_for(where: Mapping[Any, list[str]], key: Any) -> list[str]:
+    """The workers that a task should run on; none by name where any will do: Dask keeps what has lost all of its workers from new ones."""
+    return where.get(key, [])
+
+
+def total_task(*parts: Array) -> Array:
+    """The sums of all pieces."""
+    return add_in_order(parts)
