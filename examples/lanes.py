@@ -14,13 +14,9 @@ from distributed import Client, LocalCluster
 import dagtrain as dt
 from dagtrain.data import load_digits
 
-EPOCHS = 12
-KILLED = 4, 10
-"""Epoch and batch, counted from 0."""
-
 
 class Kill(dt.callbacks.Callback):
-    """Kills a process with -9, once, in the midst of an epoch."""
+    """Kills a process with -9, once, in the midst of an epoch; epochs and batches are counted from 0."""
 
     def __init__(self, victim: int, epoch: int, batch: int) -> None:
         self.victim, self.at, self.now = victim, (epoch, batch), 0
@@ -35,31 +31,32 @@ class Kill(dt.callbacks.Callback):
             os.kill(self.victim, signal.SIGKILL)
 
 
-def fit(*callbacks, **options):
+def fit(epochs, *callbacks, **options):
     """Train; everything but the engine is the same each time."""
     data = load_digits()
     model = dt.nn.Sequential([dt.nn.Dense(512, "relu"), dt.nn.Dropout(0.1), dt.nn.Dense(128, "relu"), dt.nn.Dense(10)])
     optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(1.0), dt.optim.adam(2e-3))
     trainer = dt.Trainer(model, loss="cross_entropy", optimizer=optimizer, metrics=["accuracy"], shards=8, seed=0, **options)
-    trainer.fit(data.x, data.y, epochs=EPOCHS, batch_size=64, callbacks=callbacks, verbose=0)
+    trainer.fit(data.x, data.y, epochs=epochs, batch_size=64, callbacks=callbacks, verbose=0)
     return trainer
 
 
-def main(folder: Path):
-    """Returns the fingerprint in one process, that of the lanes, and the events."""
-    alone = fit(engine="inline").history
+def main(folder: Path, quick: bool = False):
+    """Returns the fingerprint in one process, that of the lanes, and the events; a third of the epochs when `quick`."""
+    epochs, killed = (4, 1) if quick else (12, 4)
+    alone = fit(epochs, engine="inline").history
     print(f"in this process      {alone.fingerprint}")
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": logging.ERROR}
     with LocalCluster(**options) as cluster, Client(cluster) as client:
         victim = next(iter(client.run(os.getpid).values()))
-        trainer = fit(Kill(victim, *KILLED), engine="lanes")
+        trainer = fit(epochs, Kill(victim, killed, batch=10), engine="lanes")
         history = trainer.history
         print(f"lanes, one killed    {history.fingerprint}")
         for event in history.events:
             print(f"  after {event.seconds:.1f} s: {event}")
         ledger = trainer.ledger()
         ledger.verify()  # raises if a sample was left out or used twice
-        counts = ledger.counts(KILLED[0])
+        counts = ledger.counts(killed)
         print(f"epoch of the kill    {len(counts)} samples, each used {counts.min()} to {counts.max()} times")
         client.wait_for_workers(2, timeout=30)  # the one that was killed has been started again
         picture = folder / "lanes.svg"

@@ -33,15 +33,17 @@ def train(engine: str, epochs: int = 6, threads: int | None = None, reporter: Re
     return trainer.fit(data.x, data.y, epochs=epochs, batch_size=256, verbose=0, reporter=reporter).fingerprint
 
 
-def main() -> dict[str, str]:
-    found = {f"inline, {n} thread{'s' * (n > 1)}": train("inline", threads=n) for n in (1, 4)}
-    for workers in (1, 2):
+def main(quick: bool = False) -> dict[str, str]:
+    """The fingerprint of each run; with half the epochs, and on two workers alone, when `quick`."""
+    epochs, killed = (3, 1) if quick else (6, 2)
+    found = {f"inline, {n} thread{'s' * (n > 1)}": train("inline", epochs, threads=n) for n in (1, 4)}
+    for workers in (2,) if quick else (1, 2):
         with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster) as client:
             for engine in ("scheduler", "lanes"):
-                found[f"{engine}, {workers} worker{'s' * (workers > 1)}"] = train(engine)
+                found[f"{engine}, {workers} worker{'s' * (workers > 1)}"] = train(engine, epochs)
                 if workers == 2:
                     victim = next(iter(client.run(os.getpid).values()))
-                    found[f"{engine}, 2 workers, one killed"] = train(engine, reporter=KillAfter(victim, epoch=2))
+                    found[f"{engine}, 2 workers, one killed"] = train(engine, epochs, reporter=KillAfter(victim, killed))
                     client.wait_for_workers(2, timeout=30)
     for name, fingerprint in found.items():
         print(f"{name:32} {fingerprint}")
