@@ -66,7 +66,8 @@ class Process:
         self.pid = self.popen.pid
         self.lines: queue.Queue[str] = queue.Queue()
         self.heard: list[str] = []
-        threading.Thread(target=self._listen, daemon=True).start()
+        self.listening = threading.Thread(target=self._listen, daemon=True)
+        self.listening.start()
 
     def _listen(self) -> None:
         for line in self.popen.stdout:
@@ -89,6 +90,7 @@ class Process:
     def close(self) -> None:
         self.popen.kill()
         self.popen.wait()
+        self.listening.join(SECONDS)  # a nanny's worker, which has the same pipe, ends with it
         for pipe in (self.popen.stdin, self.popen.stdout):
             pipe.close()
 
@@ -139,8 +141,9 @@ class Machines:
         self.address = scheduler.wait_for("Scheduler at:").split()[-1]
         return scheduler
 
-    def worker(self, host: str = "w1") -> Process:
-        place = ["--host", self.host_of(host), "--no-dashboard", "--no-nanny", "--nthreads", "1", "--memory-limit", "0"]
+    def worker(self, host: str = "w1", nanny: bool = False) -> Process:
+        place = ["--host", self.host_of(host), "--no-dashboard", "--nthreads", "1", "--memory-limit", "0"]
+        place += [] if nanny else ["--no-nanny"]
         worker = self.start(Process, ["-m", "distributed.cli.dask_worker", self.address, *place], host)
         worker.wait_for("Registered to:")
         return worker

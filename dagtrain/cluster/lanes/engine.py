@@ -36,6 +36,8 @@ class LanesEngine(ClusterEngine):
         Seconds without a heartbeat after which a worker counts as stopped.
     link
         Seconds after which a connection between two workers counts as cut.
+    outage
+        Seconds for which this process waits for the scheduler, and the scheduler for all workers at once, before they count as gone.
     channel
         The one kind of channel to use; by default the best that each pair of workers can do.
     bounds
@@ -52,14 +54,15 @@ class LanesEngine(ClusterEngine):
         patience: Patience | None = None,
         silence: float = 10.0,
         link: float = 10.0,
+        outage: float = 120.0,
         channel: str | None = None,
         bounds: Bounds | None = None,
         bucket: int = BUCKET,
     ) -> None:
         self.patience = Patience() if patience is None else patience
         super().__init__(client, Timeouts(workers=self.patience.workers, progress=self.patience.news))
-        self.silence, self.link, self.channel = silence, link, channel
-        self.bounds, self.bucket = bounds, bucket
+        self.silence, self.link, self.outage = silence, link, outage
+        self.channel, self.bounds, self.bucket = channel, bounds, bucket
 
     def session(self, program: Program, source: Any) -> AbstractContextManager[Session]:
         """Begin work on the cluster."""

@@ -18,14 +18,19 @@ from typing import Any
 
 from distributed import WorkerPlugin
 from distributed.protocol import to_serialize
-from tornado.ioloop import PeriodicCallback
 
+from dagtrain.cluster.lanes.clocks import WallClock, catch_up
+from dagtrain.cluster.lanes.endurance import endure
 from dagtrain.cluster.lanes.quiet import Quiet, forget_sent
 
 __all__ = ["Hall", "hall_of"]
 
-_IDLE = 600.0
-"""Seconds after which a lane that gets no segment goes: its driver has forgotten it."""
+_SWEEP = 10.0
+"""Seconds between two looks at lanes that are idle."""
+_IDLE = 60.0
+"""Seconds without a segment after which a lane asks whether its gang is still wanted."""
+_ANSWER = 30.0
+"""Seconds for the scheduler to say so."""
 _REMEMBERED = 256
 
 
@@ -34,6 +39,9 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
 
     name = "dagtrain-lanes"
     idempotent = True
+
+    def __init__(self, outage: float = 0.0, idle: float = _IDLE) -> None:
+        self.outage, self.idle = outage, idle
 
     def setup(self, worker: Any) -> None:
         """Take up work on a worker."""
@@ -52,12 +60,13 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
             "dagtrain_lanes_hello": self.hello,
         }
         worker.stream_handlers["dagtrain-lanes-end"] = self.end
-        self._sweep = PeriodicCallback(self._forget_idle, 10_000)
-        self._sweep.start()
+        self._wall = WallClock()
+        endure(worker.batched_stream.comm, self.outage)
+        self._sweeping = asyncio.ensure_future(self._sweep())
 
     def teardown(self, worker: Any) -> None:
         """Let all lanes go with the worker."""
-        self._sweep.stop()
+        self._sweeping.cancel()
         for gang, _ in list(self.lanes):
             self.end(gang, "the worker closes")
         self._quiet.set(False)
@@ -155,10 +164,23 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
     def _rest(self) -> None:
         self._quiet.set(bool(self.lanes))
 
-    def _forget_idle(self) -> None:
-        for (gang, _), lane in list(self.lanes.items()):
-            if lane.idle_for() > _IDLE:
-                self.end(gang, f"no segment came for {_IDLE:g} s")
+    async def _sweep(self) -> None:
+        """Again and again, by a clock that is never set."""
+        while True:
+            await asyncio.sleep(min(_SWEEP, self.idle))
+            if self._wall.was_set_back():
+                catch_up(self.worker.periodic_callbacks.values(), [self.worker.batched_stream])
+            await self._forget_idle()
+
+    async def _forget_idle(self) -> None:
+        """End gangs that no driver has any more, of which this worker was not told; where the scheduler does not answer, they stay."""
+        idle = sorted({gang for (gang, _), lane in self.lanes.items() if lane.idle_for() > self.idle})
+        if not idle:
+            return
+        with contextlib.suppress(OSError, TimeoutError):
+            wanted = await asyncio.wait_for(self.worker.scheduler.dagtrain_lanes_wanted(gangs=idle), _ANSWER)
+            for gang in sorted(set(idle) - set(wanted)):
+                self.end(gang, f"no segment came for {self.idle:g} s, and its driver is gone")
 
     async def _ask(self, address: str, gang: str, number: int, timeout: float) -> Any:
         if address == self.worker.address:

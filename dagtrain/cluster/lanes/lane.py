@@ -63,8 +63,10 @@ def run_lane(gang: GangOrder, number: int, order: SegmentOrder, parts: StepParts
         hall.report(gang.run, gang=gang.number, lane=number, segment=order.segment, kind="stateless")
         hall.end(gang.gang, "the state to begin with was lost")
     lane = hall.lane(gang.gang, number, lambda: Lane(hall, gang, number))
-    if lane is None:
-        return Stopped(hall.why_ended(gang.gang) or "the gang was ended")
+    if lane is None:  # if its driver has not been told, it would wait
+        why = hall.why_ended(gang.gang) or "the gang was ended"
+        hall.report(gang.run, gang=gang.number, lane=number, segment=order.segment, kind="failed", why=why, cut=[])
+        return Stopped(why)
     try:
         assert not isinstance(before, Stopped), "its gang was ended above"
         return lane.segment(order, parts, before, data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -10,11 +11,13 @@ from typing import Any, Self
 from distributed.comm import CommClosedError
 
 from dagtrain.cluster.lanes.bounds import Bounds
+from dagtrain.cluster.lanes.clocks import AwakeClock
+from dagtrain.cluster.lanes.endurance import endure
 from dagtrain.cluster.lanes.hall import Hall
 from dagtrain.cluster.lanes.instructions import Pace, Patience
 from dagtrain.cluster.lanes.placement import Placement
 from dagtrain.cluster.lanes.steward import Steward
-from dagtrain.cluster.lanes.stretch import ANSWER, Gang, Reached, Stretch
+from dagtrain.cluster.lanes.stretch import Gang, Reached, Stretch
 from dagtrain.cluster.lanes.supply import Supply
 from dagtrain.cluster.session import ClusterSession
 from dagtrain.cluster.waiting import no_workers, wait_for, warn_of_no_workers
@@ -25,6 +28,14 @@ from dagtrain.train.state import State
 
 __all__ = ["LanesSession"]
 
+log = logging.getLogger("dagtrain")
+
+_ASKED = 10.0
+"""Seconds after which the scheduler is asked again."""
+_AGAIN = 0.5
+"""Seconds before that where a connection broke."""
+_LISTENED = 5.0
+"""Seconds between two looks of which no more than these count: lanes may have reported that they get on, and were not heard."""
 _ATTEMPTS = 5
 """To set up what the lanes need on the cluster."""
 _UNLIMITED = 4 << 30
@@ -37,8 +48,11 @@ class LanesSession(ClusterSession):
     def __init__(self, engine: Any, program: Any, source: Any) -> None:
         super().__init__(engine, program, source)
         self.patience: Patience = engine.patience
-        self.silence, self.link, self.channel = engine.silence, engine.link, engine.channel
-        self.bounds, self.bucket = engine.bounds, engine.bucket
+        self.silence, self.link, self.outage = engine.silence, engine.link, engine.outage
+        self.channel, self.bounds, self.bucket = engine.channel, engine.bounds, engine.bucket
+        self.clock = AwakeClock(_LISTENED)
+        self._watch: Watch | None = None
+        self._gone = False
         self._address = self.client.scheduler.address
         self._supply: Supply | None = None
         self.gangs: dict[int, Gang] = {}
@@ -51,6 +65,9 @@ class LanesSession(ClusterSession):
         self.pace: Pace | None = None
         self.workers: dict[str, dict[str, Any]] = {}
         self.told_readings = False
+        self.apart: list[str] = []
+        """Workers of the cluster that do not answer."""
+        self._waited_for = ""
         self.placements: list[Placement] = []
         """All that there were, in their order."""
 
@@ -58,8 +75,9 @@ class LanesSession(ClusterSession):
         super().__enter__()
         try:
             self._register(Steward())
-            self.call("open", run=self.run_id, client=self.client.id, silence=self.silence)
-            self._register(Hall())  # the steward lets go of a worker that does not answer
+            self.call("open", run=self.run_id, client=self.client.id, silence=self.silence, outage=self.outage)
+            self.client.loop.add_callback(endure, self.client.scheduler_comm.comm, self.outage)
+            self._register(Hall(self.outage))  # the steward lets go of a worker that does not answer
         except BaseException as error:
             self.__exit__()
             if isinstance(error, ClusterError) or not isinstance(error, Exception):
@@ -93,6 +111,7 @@ class LanesSession(ClusterSession):
         self, state: State, batches: Sequence[Sequence[Array]], watch: Watch, following: Sequence[Sequence[Array]] = ()
     ) -> tuple[State, int]:
         """Steps; see `dagtrain.train.engines.Session.run`."""
+        self._watch = watch
         stretch = Stretch(self, state, batches, watch, following)
         try:
             return stretch.drive()
@@ -102,16 +121,34 @@ class LanesSession(ClusterSession):
 
     def call(self, verb: str, wait: float = 0.0, **arguments: Any) -> Any:
         """Ask the steward."""
-        try:
-            if self.client.status != "running":  # it would try to connect for a while; the steward has forgotten this run by now
-                raise ConnectionError(f"this process has lost it, its client is {self.client.status}")
-            handler = getattr(self.client.scheduler, f"dagtrain_lanes_{verb}")
-            return self.client.sync(handler, callback_timeout=wait + ANSWER, **arguments)
-        except Exception as error:
-            raise ClusterError(
-                f"the scheduler at {self._address} does not answer ({type(error).__name__}: {error}). If it is gone, start "
-                "the cluster again and go on from the last checkpoint with fit(..., checkpoint=..., resume=True)."
-            ) from error
+        return self.ask(f"dagtrain_lanes_{verb}", wait, **arguments)
+
+    def ask(self, verb: str, wait: float = 0.0, **arguments: Any) -> Any:
+        """Ask the scheduler; again, where no answer comes: a network that fails for a while costs that while and nothing else."""
+        clock, told = AwakeClock(wait + 2 * _ASKED), False
+        while True:
+            try:
+                if self._gone or self.client.status != "running":  # it would try to connect for a while, and has lost all that it had
+                    raise ConnectionError(f"this process has lost it, its client is {self.client.status}")
+                return self.client.sync(getattr(self.client.scheduler, verb), callback_timeout=wait + _ASKED, **arguments)
+            except Exception as error:
+                waits = isinstance(error, OSError) and self.client.status == "running" and not self._gone
+                if not waits or clock.read() > self.outage:
+                    self._gone = self._gone or waits
+                    raise ClusterError(
+                        f"the scheduler at {self._address} does not answer ({type(error).__name__}: {error}). If it is gone, start "
+                        "the cluster again and go on from the last checkpoint with fit(..., checkpoint=..., resume=True)."
+                    ) from error
+                if not told:
+                    self.say(f"the scheduler at {self._address} does not answer: it is waited for up to {self.outage:g} s")
+                told = True
+                time.sleep(_AGAIN)
+
+    def say(self, text: str) -> None:
+        """Tell of what holds the run up."""
+        log.warning("%s", text)
+        if self._watch is not None:
+            self._watch.event(text)
 
     def look(self, wait: float) -> dict[str, Any]:
         """News since the last time."""
@@ -120,7 +157,12 @@ class LanesSession(ClusterSession):
             raise ClusterError("the scheduler no longer knows this run: it lost the connection to this client. Go on from a checkpoint.")
         if news["reports"]:
             self._seen = news["reports"][-1][0]
-        self.workers = news["present"]
+        self.workers, self.apart = news["present"], news["apart"]
+        if news["waiting"]:
+            self.clock.skip()
+            if not self._waited_for:
+                self.say(news["waiting"])
+        self._waited_for = news["waiting"]
         return news
 
     def begin(self, lanes: int) -> dict[str, Any]:
@@ -149,7 +191,7 @@ class LanesSession(ClusterSession):
         """The workers that hold each key of the data, once all of it is there."""
         futures = self._held[f"data {id(self.source)}"][1]
         wait_for(self.client, futures, self.timeouts, " in the data")
-        found = self.client.who_has(futures)
+        found = self.ask("who_has", keys=keys)
         return [tuple(sorted(found.get(key, ()))) for key in keys]
 
     def settle(self, workers: tuple[str, ...]) -> None:

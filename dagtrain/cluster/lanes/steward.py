@@ -4,7 +4,7 @@
     a worker lost, or silent for longer than the deadline ──▶ Steward ──▶ "end" to the other lanes of its gang, at once
 
 The scheduler learns of a dead process within milliseconds, and its workers' heartbeats go on while their lanes compute, so that silence
-means a process that stopped, not one that is busy.
+means a process that stopped, or a network that fails, not a worker that is busy. `Liveness` judges which.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ import asyncio
 import contextlib
 import logging
 import time
+import weakref
 from collections import deque
+from functools import partial
 from typing import Any
 
 from distributed import SchedulerPlugin
 from distributed.comm import CommClosedError
 from distributed.core import Status, rpc
-from tornado.ioloop import PeriodicCallback
 
+from dagtrain.cluster.lanes.clocks import AwakeClock, WallClock, catch_up
+from dagtrain.cluster.lanes.endurance import endure
+from dagtrain.cluster.lanes.liveness import Ask, End, LeaveOut, Liveness
 from dagtrain.cluster.lanes.quiet import Quiet, forget_sent, nannies_here
 
 __all__ = ["Steward"]
@@ -28,12 +32,12 @@ __all__ = ["Steward"]
 logger = logging.getLogger(__name__)
 
 _GLANCE = 0.5
-"""Seconds between two looks at the workers' heartbeats."""
+"""Seconds between two looks at the workers' heartbeats; of four times as many without one, the scheduler was not awake."""
 _PROBE = 5.0
 """Seconds for a worker to answer another one."""
 _KILL = 0.25
 """Seconds for a silent worker to end by itself when its nanny asks it to."""
-_RESTART = 2.0
+_RESTART = 5.0
 """Seconds for a nanny to answer that it has ended a worker."""
 _WANTED = 10.0
 """Seconds for which a worker counts as leaving after an adaptive cluster asked for it: it asks again every second."""
@@ -44,8 +48,8 @@ _KEPT = 10_000
 class _Run:
     """What is known of one driver's work."""
 
-    def __init__(self, client: str, silence: float) -> None:
-        self.client, self.silence = client, silence
+    def __init__(self, client: str, silence: float, outage: float) -> None:
+        self.client, self.silence, self.outage = client, silence, outage
         self.lanes = 0
         """As many as it could use."""
         self.gang = ""
@@ -67,11 +71,14 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         self.runs: dict[str, _Run] = {}
         self._past: list[tuple[float, float]] = []
         """Of drivers that are done: until when their workers are still watched, and after how many seconds one counts as silent."""
-        self._looked = time.monotonic()
+        self._liveness, self._clock, self._wall = Liveness(0.0, 0.0), AwakeClock(4 * _GLANCE), WallClock()
+        self._seen: dict[str, float] = {}
+        """By worker, the time of its last heartbeat, as Dask has it: of interest is that it changes."""
+        for ws in scheduler.workers.values():
+            self.add_worker(scheduler, ws.address)
+        self._enduring: weakref.WeakSet[Any] = weakref.WeakSet()
         self._wanted: dict[str, float] = {}
         self._gone: dict[str, str] = {}
-        self._going: set[str] = set()
-        """Workers that do not answer and are being removed."""
         self._tasks: set[Any] = set()
         self._quiet = Quiet(scheduler, nannies_here)
         scheduler.handlers |= {
@@ -81,24 +88,30 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
             "dagtrain_lanes_look": self.look,
             "dagtrain_lanes_end": self.end,
             "dagtrain_lanes_probe": self.probe,
+            "dagtrain_lanes_wanted": self.wanted,
             "dagtrain_lanes_close": self.close_run,
         }
         scheduler.stream_handlers["dagtrain-lanes-report"] = self.report
         self._target_of_tasks = scheduler.adaptive_target
         scheduler.adaptive_target = scheduler.handlers["adaptive_target"] = self.adaptive_target
-        self._glance = PeriodicCallback(self._look_for_silence, _GLANCE * 1000)
-        self._glance.start()
+        if (judging := scheduler.periodic_callbacks.get("worker-ttl")) is not None:
+            judging.callback = partial(self._judge_by_ttl, judging.callback)
+        self._background(self._glances())
 
     async def close(self) -> None:
         """End with the scheduler."""
-        self._glance.stop()
+        for task in self._tasks:
+            task.cancel()
         self._quiet.set(False)
 
     # ---- asked by drivers
 
-    def open(self, run: str, client: str, silence: float) -> None:
-        """A driver begins; from now on workers count as silent after this many seconds: something that it needs may lie on any of them."""
-        self.runs[run] = _Run(client, silence)
+    def open(self, run: str, client: str, silence: float, outage: float) -> None:
+        """A driver begins; from now on workers count as silent after so many seconds: something that it needs may lie on any of them.
+
+        Connections to them, and to the driver, last through an outage of the network.
+        """
+        self.runs[run] = _Run(client, silence, outage)
         self._quiet.set(True)
 
     def want(self, run: str, lanes: int) -> None:
@@ -137,8 +150,10 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
             "present": {
                 w.address: {"host": w.host, "threads": w.nthreads, "memory": w.memory_limit, "paused": w.status == Status.paused}
                 for w in workers.values()
-                if w.status not in (Status.closing, Status.closed) and w.address not in self._going
+                if w.status not in (Status.closing, Status.closed) and w.address not in self._liveness.absent
             },
+            "apart": sorted(self._liveness.absent),
+            "waiting": self._liveness.waiting,
             "leaving": [w.address for w in workers.values() if w.status in leaving or self._is_wanted(w.address)],
             "gone": self._gone,
         }
@@ -162,20 +177,28 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
 
     # ---- told by workers and by the scheduler
 
+    def wanted(self, gangs: list[str]) -> list[str]:
+        """Those of some gangs that drivers have."""
+        return sorted({run.gang for run in self.runs.values()} & set(gangs))
+
     def report(self, worker: str, run: str, **message: Any) -> None:
         """A lane reports."""
         found = self.runs.get(run)
         if found is not None:
+            self._liveness.heard(worker)
             self._note(found, {"worker": worker, **message})
             forget_sent(self.scheduler.stream_comms.get(worker))
 
     def add_worker(self, scheduler: Any, worker: str) -> None:
         """A worker joined."""
+        self._liveness.joined(worker, scheduler.workers[worker].host)
         for run in self.runs.values():
             run.change.set()
 
     def remove_worker(self, scheduler: Any, worker: str, **details: Any) -> None:
         """A worker is gone: the lanes that wait for it need not wait any longer."""
+        self._liveness.left(worker)
+        self._seen.pop(worker, None)
         if str(details.get("stimulus_id", "")).startswith("retire-workers"):  # it left sooner than a segment could end
             self._gone[worker] = "it was retired"
         for run in self.runs.values():
@@ -222,39 +245,95 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
     def _is_wanted(self, address: str) -> bool:
         return time.monotonic() - self._wanted.get(address, -_WANTED) < _WANTED
 
-    def _look_for_silence(self) -> None:
-        """End gangs of which a worker has stopped, and let go of that worker: what lies there, and nowhere else, would be waited for."""
+    async def _glances(self) -> None:
+        """Look at the heartbeats again and again, by a clock that is never set."""
+        while True:
+            await asyncio.sleep(_GLANCE)
+            self._glance()
+
+    def _glance(self) -> None:
+        scheduler, liveness = self.scheduler, self._liveness
+        if self._wall.was_set_back():
+            catch_up(scheduler.periodic_callbacks.values(), [*scheduler.stream_comms.values(), *scheduler.client_comms.values()])
+        liveness.tick(self._clock.read())
+        for ws in scheduler.workers.values():
+            if self._seen.get(ws.address) != ws.last_seen:
+                self._seen[ws.address] = ws.last_seen
+                liveness.heard(ws.address)
         now = time.monotonic()
-        late, self._looked = now - self._looked, now
         self._past = [(until, silence) for until, silence in self._past if now < until]
-        limit = min([run.silence for run in self.runs.values()] + [silence for _, silence in self._past], default=None)
-        if limit is None or late > 4 * _GLANCE:  # then it was the scheduler that did not run: the heartbeats wait to be read
-            return
-        for address in sorted(w.address for w in self.scheduler.workers.values() if time.time() - w.last_seen > limit):
-            if address in self._going:
-                continue
-            self._going.add(address)
-            self._gone[address] = why = f"it was silent for {limit:g} s"
+        liveness.limit = min([run.silence for run in self.runs.values()] + [silence for _, silence in self._past], default=None)
+        liveness.outage = max([run.outage for run in self.runs.values()], default=0.0)
+        before = (liveness.absent, liveness.waiting)
+        for verdict in liveness.act():
+            match verdict:
+                case Ask(worker, timeout):
+                    self._background(self._ask(scheduler.workers[worker], timeout))
+                case LeaveOut(worker, why):
+                    self._give_up(worker, why)
+                case End(worker, why):
+                    self._give_up(worker, why, besides=worker)
+                    self._background(self._let_go(scheduler.workers[worker]))
+        if before != (liveness.absent, liveness.waiting):
+            if liveness.waiting and liveness.waiting != before[1]:
+                logger.warning("%s", liveness.waiting)
             for run in self.runs.values():
-                if address in run.workers:
-                    self._end(run, f"worker {address} was lost: {why}", besides=address)
                 run.change.set()
-            self._background(self._let_go(self.scheduler.workers[address]))
+        self._endure()
+
+    def _endure(self) -> None:
+        """Have the connections of drivers and workers bear an outage, for as long as there are drivers."""
+        scheduler, clients = self.scheduler, {run.client for run in self.runs.values()}
+        streams = [*scheduler.stream_comms.values(), *(scheduler.client_comms.get(client) for client in clients)] if clients else []
+        wanted = {stream.comm for stream in streams if stream is not None and stream.comm is not None}
+        for comm in wanted - set(self._enduring):
+            endure(comm, self._liveness.outage)
+        for comm in set(self._enduring) - wanted:
+            endure(comm)
+        self._enduring = weakref.WeakSet(wanted)
+
+    async def _judge_by_ttl(self, judge: Any) -> None:
+        """Let Dask look for workers whose heartbeats are long overdue, with times that no step of the clock has made older."""
+        self._glance()
+        now = time.time()
+        for address in self._liveness.workers & self._seen.keys():
+            self.scheduler.workers[address].last_seen = self._seen[address] = now - self._liveness.silent_for(address)
+        await judge()
+
+    async def _ask(self, worker: Any, timeout: float) -> None:
+        """Whether a silent worker answers a question, on a connection of its own; if not, whether its nanny does."""
+        itself, nanny = await asyncio.gather(self._answers(worker.address, timeout), self._answers(worker.nanny, timeout))
+        if nanny and not itself:  # it was asked, perhaps, while the network failed: now it does not
+            itself = await self._answers(worker.address, timeout)
+        self._liveness.answered(worker.address, itself, nanny)
+
+    async def _answers(self, address: str | None, timeout: float) -> bool:
+        if address is None:
+            return False
+        with contextlib.suppress(Exception):  # whatever it is, it is no answer
+            async with rpc(address, connection_args=self.scheduler.connection_args) as there:
+                await asyncio.wait_for(there.identity(), timeout)
+                return True
+        return False
+
+    def _give_up(self, worker: str, why: str, besides: str = "") -> None:
+        """End the gangs of a worker that does not answer: what lies there, and nowhere else, would be waited for."""
+        logger.warning("Worker %s does not answer: %s.", worker, why)
+        self._gone[worker] = why
+        for run in self.runs.values():
+            if worker in run.workers:
+                self._end(run, f"worker {worker} was lost: {why}", besides)
 
     async def _let_go(self, worker: Any) -> None:
-        """Remove a worker that does not answer; its nanny, where it has one, ends the process and starts another.
+        """Have its nanny end a worker that does not answer and start another, and remove it.
 
         In this order: a worker that is removed, and then comes to itself, closes and has its nanny close with it, for good.
         """
         address = worker.address
-        logger.warning("Worker %s does not answer: it is removed.", address)
-        try:
-            if worker.nanny:
-                await self._restart(worker.nanny)
-            if self.scheduler.workers.get(address) is worker:
-                await self.scheduler.remove_worker(address, stimulus_id=f"dagtrain-silent-{time.time()}")
-        finally:  # who is still there is tried again at the next glance
-            self._going.discard(address)
+        if not await self._restart(worker.nanny):
+            self._liveness.stayed(address)  # and is judged anew
+        elif self.scheduler.workers.get(address) is worker:
+            await self.scheduler.remove_worker(address, stimulus_id=f"dagtrain-silent-{time.time()}")
 
     def _background(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -268,7 +347,13 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
             reached = all(await asyncio.wait_for(asyncio.gather(*answers), 2 * _PROBE))
         self._note(run, {"worker": a, "gang": -1, "lane": -1, "kind": "probe", "pair": [a, b], "reached": reached})
 
-    async def _restart(self, nanny: str) -> None:
-        with contextlib.suppress(Exception):  # it is gone too, or at odds with its process: the worker is removed all the same
+    async def _restart(self, nanny: str) -> bool:
+        """Whether a nanny has ended its worker."""
+        try:
             async with rpc(nanny, connection_args=self.scheduler.connection_args) as there:
                 await asyncio.wait_for(there.kill(timeout=_KILL, reason="dagtrain: the worker was silent"), _RESTART)
+        except (OSError, TimeoutError):
+            return False
+        except Exception as error:  # it is at odds with its process, which is gone or starts just now
+            logger.warning("The nanny %s did not end its worker: %s: %s", nanny, type(error).__name__, error)
+        return True

@@ -8,7 +8,6 @@ The client waits in one place only: for the steward's next news.
 from __future__ import annotations
 
 import secrets
-import time
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
@@ -34,10 +33,10 @@ from dagtrain.train.step import StepParts
 if TYPE_CHECKING:
     from dagtrain.cluster.lanes.session import LanesSession
 
-__all__ = ["ANSWER", "Gang", "Reached", "Stretch", "shape_of"]
+__all__ = ["Gang", "Reached", "Stretch", "shape_of"]
 
-ANSWER = 30.0
-"""Seconds for the scheduler to answer a question."""
+_ANSWER = 30.0
+"""Seconds for the error of a task to come."""
 _LOOK = 0.25
 """Seconds to wait for news at a time."""
 _OFTEN = 4.0
@@ -102,7 +101,7 @@ class Stretch:
         self.supply = session.supply_of()
         most = self.supply.most_steps(max(sum(c) for c in self.counts), max(1, min(len(session.workers), self.shards)))
         patience = session.patience if most is None else session.patience._replace(most=min(most, session.patience.most))
-        self.conductor = Conductor(len(batches), self.shards, time.monotonic(), patience, session.pace, len(following))
+        self.conductor = Conductor(len(batches), self.shards, session.clock.read(), patience, session.pace, len(following))
         self._go_on(batches)
         self._warn_of_readings(batches, patience.most)
 
@@ -159,7 +158,7 @@ class Stretch:
     def _take(self, news: Mapping[str, Any]) -> None:
         """What happened, as events."""
         conductor = self.conductor
-        conductor.tick(time.monotonic())
+        conductor.tick(self.session.clock.read())
         for _, report in news["reports"]:
             gang, lane = report["gang"], report["lane"]
             match report["kind"]:
@@ -193,7 +192,7 @@ class Stretch:
             if future.status in ("error", "cancelled", "lost"):
                 why = f"the task of lane {lane} in segment {segment} is {future.status}"
                 if future.status == "error":
-                    error = future.exception(timeout=ANSWER)
+                    error = future.exception(timeout=_ANSWER)
                     if isinstance(error, DagtrainError):
                         raise error
                     why = f"lane {lane}: {type(error).__name__}: {error}"
@@ -206,7 +205,7 @@ class Stretch:
         error = None
         if future is not None:
             try:
-                error = future.exception(timeout=ANSWER)
+                error = future.exception(timeout=_ANSWER)
             except Exception:  # the report says what it was
                 error = None
         if isinstance(error, DagtrainError):
@@ -250,7 +249,7 @@ class Stretch:
         placement = place(self.shape, self._candidates(workers), self.supply.row_bytes(self.batches[0]), apart)
         self.conductor.placed(number, placement.workers)
         session.placements.append(placement)
-        session.settle(placement.workers if self.conductor.is_apart else ())
+        session.settle(placement.workers if self.conductor.is_apart or session.apart else ())
         name = uuid.uuid4().hex
         patience = self.conductor.patience
         order = GangOrder(
@@ -356,9 +355,10 @@ class Stretch:
         `Future.result` would wait for a lost task to be repeated, which cannot be; and one that is given up while it gathers can leave the
         client unable to gather anything ever after.
         """
-        client, deadline = self.session.client, time.monotonic() + ANSWER
+        client, clock = self.session.client, self.session.clock
+        deadline = clock.read() + _ANSWER
         while not future.done():  # a lane's word goes ahead of its task's end
-            if worker not in self.session.workers or time.monotonic() > deadline:
+            if worker not in self.session.workers or clock.read() > deadline:
                 return None
             with suppress(TimeoutError):
                 future.exception(timeout=_LOOK)
@@ -366,12 +366,16 @@ class Stretch:
             self._take(self.session.look(0.0))
         if future.status != "finished":
             return None
-        try:
-            answer = client.sync(client.scheduler.gather, keys=[future.key], callback_timeout=ANSWER)
-        except Exception as error:
-            self.watch.event(f"a state did not come from {worker}: {type(error).__name__}: {error}")
-            return None
-        return answer["data"][future.key] if answer["status"] == "OK" else None
+        for again in (True, False):
+            try:
+                answer = client.sync(client.scheduler.gather, keys=[future.key], callback_timeout=_ANSWER)
+                return answer["data"][future.key] if answer["status"] == "OK" else None
+            except Exception as error:
+                self._take(self.session.look(0.0))  # where it was the scheduler that did not answer, this waits for it
+                if worker not in self.session.workers or not again:
+                    self.watch.event(f"a state did not come from {worker}: {type(error).__name__}: {error}")
+                    return None
+        return None
 
     def _finish(self, held: Held) -> tuple[State, int] | None:
         state: State | None = self.safe if held.gang < 0 else self._fetch(held)

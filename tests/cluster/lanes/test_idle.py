@@ -1,0 +1,54 @@
+"""Lanes without work: they stay as long as their driver does, and tell it when they do not."""
+
+import time
+
+import pytest
+from distributed import Client, LocalCluster
+
+from dagtrain.cluster.lanes.hall import Hall
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture
+def threads():
+    """A cluster within this process whose lanes soon ask whether they are wanted."""
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster, Client(cluster) as client:
+        client.register_plugin(Hall(idle=0.1))
+        yield client
+
+
+def lanes_of(cluster):
+    return {key for worker in cluster.workers.values() for key in worker.plugins["dagtrain-lanes"].lanes}
+
+
+def test_a_long_pause_costs_no_lane(threads, plain, looking, monkeypatch):
+    """Both lanes ask in it whether they are wanted."""
+    asked, wanted = [], threads.cluster.scheduler.handlers
+
+    def pause():
+        before, steward = lanes_of(threads.cluster), threads.cluster.scheduler.plugins["dagtrain-lanes"]
+        monkeypatch.setitem(wanted, "dagtrain_lanes_wanted", lambda gangs: asked.append(gangs) or steward.wanted(gangs))
+        enough, deadline = len(asked) + 4, time.monotonic() + 30
+        while len(asked) < enough:
+            assert time.monotonic() < deadline, "they do not ask"
+            time.sleep(0.05)
+        return before == lanes_of(threads.cluster)
+
+    looks = looking(pause)
+    history = plain.fit(plain.trainer(engine="lanes"), reporter=looks)
+    assert history.fingerprint == plain.inline.fingerprint
+    assert looks.seen == [True] * plain.epochs
+    assert history.events == []
+
+
+def test_lanes_of_which_no_driver_knows_go(threads, plain, looking, eventually):
+    def forget():
+        threads.cluster.scheduler.handlers["dagtrain_lanes_wanted"] = lambda gangs: []
+        eventually(lambda: lanes_of(threads.cluster), set())
+        return len(looks.seen)
+
+    looks = looking(forget)
+    history = plain.fit(plain.trainer(engine="lanes"), reporter=looks)
+    assert history.fingerprint == plain.inline.fingerprint
+    assert "no segment came for 0.1 s, and its driver is gone; repeated from step" in str(history.events)
