@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from dagtrain.cluster.lanes.conductor import ENDING
 from dagtrain.cluster.lanes.instructions import Patience
+from dagtrain.cluster.lanes.placement import Candidate, StepShape, place
 from dagtrain.errors import ArgumentError
 from dagtrain.train.update import BLOCK, blocks_of
 
@@ -245,38 +246,14 @@ class _Layout(NamedTuple):
 
 @lru_cache(maxsize=256)
 def _layout(lanes: int, shards: int, parameters: int, block: int, per_host: int) -> _Layout:
-    shares = _even(shards, lanes)
-    roots, first = [], 0
-    for share in shares:
-        roots.append(subtrees_in_a_row(first, first + share, shards))
-        first += share
-    blocks, owned, first = [b.stop - b.start for b in blocks_of(parameters, block)], [], 0
-    for count in _even(len(blocks), lanes):
-        owned.append(sum(blocks[first : first + count]))
-        first += count
-    return _Layout(tuple(shares), tuple(roots), tuple(owned), tuple(i // per_host for i in range(lanes)))
-
-
-def _even(total: int, parts: int) -> list[int]:
-    share, longer = divmod(total, parts)
-    return [share + (i < longer) for i in range(parts)]
-
-
-def subtrees_in_a_row(first: int, last: int, count: int) -> int:
-    """How many subtrees of the sum tree the shards from `first` to below `last` make; see `roots_of`.
-
-    Examples
-    --------
-    >>> subtrees_in_a_row(0, 4, 8), subtrees_in_a_row(3, 6, 8), subtrees_in_a_row(4, 7, 7)
-    (1, 2, 1)
-    """
-    found = 0
-    while first < last:
-        width = 1
-        while first % (2 * width) == 0 and (first + 2 * width <= last or last == count) and first + width < last:
-            width *= 2
-        first, found = first + width, found + 1
-    return found
+    shape = StepShape(shards, tuple(b.stop - b.start for b in blocks_of(parameters, block)))
+    placement = place(shape, [Candidate(f"{i:09}", host=f"{i // per_host:09}") for i in range(lanes)])
+    return _Layout(
+        tuple(len(lane.shards) for lane in placement.lanes),
+        tuple(len(lane.roots) for lane in placement.lanes),
+        tuple(placement.elements_of(lane.number) for lane in placement.lanes),
+        tuple(int(lane.host) for lane in placement.lanes),
+    )
 
 
 # ---- phases

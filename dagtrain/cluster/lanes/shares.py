@@ -47,7 +47,8 @@ def middle(near: Mapping[int, int]) -> float:
 
 def share_out(total: int, weights: Sequence[int], least: int = 1, favoured: Sequence[int] = ()) -> list[int]:
     """Split a number by weights, in whole numbers; those that are favoured, and else the first ones, get what does not divide."""
-    found = [max(least, total * weight // sum(weights)) for weight in weights]
+    whole = sum(weights)
+    found = [max(least, total * weight // whole) for weight in weights]
     favour = favoured or [0] * len(weights)
     order = sorted(range(len(weights)), key=lambda i: (found[i] / weights[i], -favour[i], i))
     while sum(found) < total:

@@ -33,14 +33,17 @@ def roots_of(shards: Sequence[int], count: int) -> tuple[int, ...]:
     >>> roots_of([0, 1, 2, 3], 8), roots_of([3, 4, 5], 8), roots_of([4, 5, 6], 7)
     ((0,), (3, 4), (4,))
     """
-    growing, found = set(shards), set()
-    for level in tree_levels(count):
-        for pair in level:
-            ours = growing.intersection(pair)
-            if len(ours) == 1:  # the neighbour is elsewhere: this subtree grows no more
-                found |= ours
-            growing -= ours if len(ours) == 1 else ours - {pair[0]}
-    return tuple(sorted(found | growing))
+    growing, found, width = set(shards), [], 1
+    while width < count:
+        lefts = set()
+        for root in growing:
+            left, right = root & ~width, root | width
+            if right >= count or (left in growing and right in growing):
+                lefts.add(left)
+            else:  # the neighbour is elsewhere: this subtree grows no more
+                found.append(root)
+        growing, width = lefts, 2 * width
+    return tuple(sorted([*found, *growing]))
 
 
 def under(roots: Sequence[int], shards: Sequence[int], count: int) -> dict[int, tuple[int, ...]]:

@@ -13,20 +13,12 @@ import dagtrain as dt
 from dagtrain.cluster.channels import Phase
 from dagtrain.cluster.lanes.costs import measure_work
 from dagtrain.cluster.lanes.placement import Candidate, StepShape, place
-from dagtrain.cluster.lanes.scale import Network, Work, expect, grown, scaling, slower_from, subtrees_in_a_row, worth_until
-from dagtrain.cluster.lanes.subtrees import roots_of
+from dagtrain.cluster.lanes.scale import Network, Work, expect, grown, scaling, slower_from, worth_until
 from dagtrain.errors import ArgumentError
 from dagtrain.train.update import blocks_of
 
 IDEAL = Network("ideal", math.inf)
 PLAIN = Work(parameters=4096, batch=64, shards=64, sample=1e-3, slots=0, sums=0, block=1)
-
-
-@given(st.integers(1, 70).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n - 1))), st.data())
-def test_subtrees_of_neighbours_are_counted_as_they_are_found(case: tuple[int, int], data: st.DataObject) -> None:
-    count, first = case
-    last = data.draw(st.integers(first + 1, count))
-    assert subtrees_in_a_row(first, last, count) == len(roots_of(range(first, last), count))
 
 
 def test_without_any_cost_of_exchange_every_worker_is_used_to_the_full() -> None:
