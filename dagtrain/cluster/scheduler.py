@@ -148,7 +148,7 @@ class SchedulerSession(ClusterSession):
 
     def _submissions(self, state: State, batches: Sequence[Sequence[Array]], offset: int, watch: Watch) -> tuple[State, list[Any]]:
         self._compare_workers(watch)
-        parts = self.program.for_workers(sorted({len(s) for batch in batches for s in batch if len(s)}))
+        parts = self.program.for_workers(len(s) for batch in batches for s in batch)
         parts_key = self._program(f"program-{parts.key[:8]}", parts)
         data = self._data(self.source)
         last: Any = self._value("state", Stepped(state, ()))

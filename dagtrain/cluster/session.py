@@ -20,14 +20,13 @@ import numpy as np
 from dask.task_spec import DataNode, Task, TaskRef
 
 from dagtrain.cluster.waiting import TIMEOUTS, Timeouts, results, submit, thread_given_back
-from dagtrain.data.pick import gather_plan
 from dagtrain.errors import ClusterError, DagtrainError
 from dagtrain.graph import Array
 from dagtrain.train.engines import Watch, add_in_order
-from dagtrain.train.evaluation import score_task
+from dagtrain.train.evaluation import score_tasks
 from dagtrain.train.software import other_software, software
 from dagtrain.train.state import State
-from dagtrain.train.step import Program, evaluation_pieces
+from dagtrain.train.step import Program
 
 __all__ = ["AbandonedError", "ClusterEngine", "ClusterSession", "RefusedError", "dashboard_link"]
 
@@ -176,12 +175,7 @@ class ClusterSession:
         try:
             data, scorer = self._data(source), self.program.for_evaluation(source.samples)
             scorer_key, state_key = self._program(f"scorer-{data[0][0]}", scorer), self._value("scored", state)
-            tasks: dict[Any, Task] = {}
-            for i, piece in enumerate(evaluation_pieces(source.samples)):
-                picks = gather_plan(piece, source.sizes)
-                key = (f"evaluate-{token}", i)
-                held = (TaskRef(data[p.partition]) for p in picks)
-                tasks[key] = Task(key, score_task, TaskRef(scorer_key), TaskRef(state_key), DataNode(None, picks), *held)
+            tasks = score_tasks(f"evaluate-{token}", scorer_key, state_key, data, source.sizes)
             total = f"evaluated-{token}"
             tasks[total] = Task(total, total_task, *map(TaskRef, tasks))
             (sums,) = results(self.client, self._submit(tasks, [total]), self.timeouts, f" in the evaluation after step {state.step}")

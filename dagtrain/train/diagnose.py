@@ -44,7 +44,7 @@ def _broken(value: Any) -> int:
 def explain_not_finite(program: Any, source: Any, state: State, batches: Sequence[Sequence[Array]]) -> NotFiniteError:
     """Repeat steps from a good state until one breaks; the error names the step, the shard, the op and the user's line."""
     x, y = source.local()
-    parts = program.for_workers(sorted({len(s) for batch in batches for s in batch if len(s)}))
+    parts = program.for_workers(len(s) for batch in batches for s in batch)
     with one_blas_thread(), np.errstate(all="ignore"), StepRunner(parts, state.copy(), len(batches[0])) as runner:
         for batch in batches:
             before = runner.state.copy()

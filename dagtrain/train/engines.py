@@ -140,7 +140,7 @@ class _InlineSession:
         if runner is None or len(sizes) > len(runner.parts.plans):
             if runner is not None:
                 runner.close()
-            parts = self.program.for_workers(sorted(sizes))
+            parts = self.program.for_workers(sizes)
             runner = self._runner = StepRunner(parts, state.copy(), len(batches[0]), self.threads)
         else:
             runner.state.assign(state)

@@ -17,7 +17,7 @@ from dagtrain.plan.blas import one_blas_thread
 from dagtrain.train.state import State
 from dagtrain.train.step import Program, Scorer, evaluation_pieces
 
-__all__ = ["evaluate_partitions", "score_task"]
+__all__ = ["evaluate_partitions", "score_tasks"]
 
 
 def evaluate_partitions(program: Program, source: Any, state: State) -> list[Array]:
@@ -25,19 +25,31 @@ def evaluate_partitions(program: Program, source: Any, state: State) -> list[Arr
 
     A partition is let go when the pieces that need it are done.
     """
-    from dask.task_spec import DataNode, Task, TaskRef
+    from dask.task_spec import DataNode
 
     graph, data = source.tasks()
-    pieces = evaluation_pieces(source.samples)
-    scorer = program.for_evaluation(source.samples)
     name = f"evaluate-{state.fingerprint[:8]}-{data[0][0]}"
-    tasks: dict[Any, Any] = {f"scorer-{name}": DataNode(f"scorer-{name}", scorer), f"state-{name}": DataNode(f"state-{name}", state.copy())}
-    leading = [TaskRef(key) for key in tasks]
-    for i, piece in enumerate(pieces):
-        picks = gather_plan(piece, source.sizes)
-        tasks[name, i] = Task((name, i), score_task, *leading, DataNode(None, picks), *(TaskRef(data[p.partition]) for p in picks))
+    scorer_key, state_key = f"scorer-{name}", f"state-{name}"
+    tasks = score_tasks(name, scorer_key, state_key, data, source.sizes)
+    graph = {
+        **graph,
+        scorer_key: DataNode(scorer_key, program.for_evaluation(source.samples)),
+        state_key: DataNode(state_key, state.copy()),
+    }
     with one_blas_thread():
-        return list(source.compute({**graph, **tasks}, [(name, i) for i in range(len(pieces))]))
+        return list(source.compute({**graph, **tasks}, list(tasks)))
+
+
+def score_tasks(name: str, scorer: Any, state: Any, data: Sequence[Any], sizes: Sequence[int]) -> dict[Any, Any]:
+    """A task for each piece, in order; `scorer`, `state` and `data` are keys, `sizes` the rows of each partition."""
+    from dask.task_spec import DataNode, Task, TaskRef
+
+    tasks = {}
+    for i, piece in enumerate(evaluation_pieces(sum(sizes))):
+        picks = gather_plan(piece, sizes)
+        rows = (TaskRef(data[p.partition]) for p in picks)
+        tasks[name, i] = Task((name, i), score_task, TaskRef(scorer), TaskRef(state), DataNode(None, picks), *rows)
+    return tasks
 
 
 def score_task(scorer: Scorer, state: State, picks: Sequence[Gathered], *partitions: Partition) -> Array:

@@ -180,7 +180,7 @@ class StepGraph:
     @classmethod
     def of(cls, program: Any, source: Any, state: State, batches: Sequence[Sequence[Array]]) -> StepGraph:
         """Graph of these steps from this state, with the data it needs."""
-        parts = program.for_workers(sorted({len(s) for batch in batches for s in batch if len(s)}))
+        parts = program.for_workers(len(s) for batch in batches for s in batch)
         data_tasks, data_keys = source.tasks()
         digest = hashlib.sha256(f"{parts.key}{state.fingerprint}{state.step}{data_keys}".encode())
         for name, vector in state.slots.items():

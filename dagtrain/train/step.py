@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -167,10 +167,10 @@ class Program:
         rows = sorted({len(piece) for piece in evaluation_pieces(samples)})
         return Scorer({n: self._plan(self.objective.scores, n) for n in rows}, self.layout, self.statistics_layout)
 
-    def for_workers(self, rows: Sequence[int]) -> StepParts:
-        """The parts that a worker needs for shards of these sizes."""
-        plans = {n: self.shard_plan(n) for n in rows}
-        keyed = any(s.op == "input" and s.name == "key" for n in rows for node in self.shard_graph(n).nodes for s in node.inputs)
+    def for_workers(self, rows: Iterable[int]) -> StepParts:
+        """The parts that a worker needs for shards of these sizes; empty ones need none."""
+        plans = {n: self.shard_plan(n) for n in sorted({n for n in rows if n})}
+        keyed = any(s.op == "input" and s.name == "key" for n in plans for node in self.shard_graph(n).nodes for s in node.inputs)
         return StepParts(plans, self.update, self.layout, self.statistics_layout, self.seed, len(self.names), keyed)
 
 

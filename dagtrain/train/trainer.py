@@ -218,7 +218,7 @@ class Trainer(Trained):
         with computed_by(self._client):
             validation = None if validation_data is None else self._open_validation(validation_data, program)
         # Whatever the user's functions get wrong is an error here and not in the midst of training.
-        program.for_workers(sorted({len(s) for i in {0, plan.steps_per_epoch - 1} for s in plan.step(0, i) if len(s)}))
+        program.for_workers(len(s) for i in (0, plan.steps_per_epoch - 1) for s in plan.step(0, i))
         if validation is not None:
             program.for_evaluation(validation.samples)
         self._sample = source, plan

@@ -130,7 +130,6 @@ class Lockstep:
     def __init__(self, placement: Placement, lane: int) -> None:
         self.lane = lane
         self._step_script, self._end_script = scripts(placement, lane)
-        self._last = -1
         self.segment = -1
         self.step = 0
         self.refused = 0

@@ -94,7 +94,7 @@ class Stretch:
         self.shards = len(batches[0])
         counts: dict[tuple[int, ...], tuple[int, ...]] = {}
         self.counts = [counts.setdefault(c, c) for c in (tuple(len(s) for s in batch) for batch in self.batches)]
-        self.parts = session.program.for_workers(sorted({n for c in self.counts for n in c if n}))
+        self.parts = session.program.for_workers(n for counts in self.counts for n in counts)
         self.shape = shape_of(self.parts, self.shards, session.bucket)
         self.reported = self.lost = 0
         self.news = session.begin(self.shards)  # of segments, too, on which lanes began ahead of this call
