@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from dagtrain.cli.expression import FUNCTIONS, Expression, parse, parse_value
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import LEAVES
+from dagtrain.nn.summary import table_lines
 
 __all__ = ["draw_expression", "table"]
 
@@ -103,7 +103,7 @@ def table(expression: Expression) -> list[str]:
     for tensor in [*expression.variables.values(), *between]:
         what = "" if tensor.op in LEAVES else written(tensor, names, (), True)
         rows.append((names[tensor], what, _number(found.values[tensor]), _number(found.gradients.get(tensor))))
-    return _aligned(rows)
+    return table_lines(rows)
 
 
 def _number(value: Any) -> str:
@@ -112,14 +112,3 @@ def _number(value: Any) -> str:
         return ""
     with np.printoptions(threshold=6, edgeitems=2, linewidth=1000, formatter={"float_kind": lambda v: f"{v:.{DIGITS}g}"}):
         return re.sub(r"\n\s*", " ", np.array2string(np.asarray(value), separator=", "))
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Names and formulas to the left of their columns, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        left = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
-        right = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
-        lines.append("  ".join([*left, *right]).rstrip())
-    return lines

@@ -67,7 +67,7 @@ def gather_plan(samples: Indices | range, sizes: Sequence[int]) -> list[Gathered
         raise ArgumentError(f"samples are counted from 0 to {ends[-1] - 1}, got {lowest} to {highest}.")
     if isinstance(samples, range):
         near, far = np.searchsorted(ends, [lowest, highest], side="right")
-        parts = [_in_a_row(samples, p, int(ends[p]) - sizes[p], int(ends[p])) for p in range(near, far + 1)]
+        parts = [_consecutive(samples, p, int(ends[p]) - sizes[p], int(ends[p])) for p in range(near, far + 1)]
         return [part for part in parts if len(part.places)]
     # NumPy sorts integers of 16 bits by their digits, in time that grows with their number alone.
     kind = np.int16 if len(ends) <= np.iinfo(np.int16).max else np.intp
@@ -83,7 +83,7 @@ def gather_plan(samples: Indices | range, sizes: Sequence[int]) -> list[Gathered
     return found
 
 
-def _in_a_row(samples: range, partition: int, first: int, end: int) -> Gathered:
+def _consecutive(samples: range, partition: int, first: int, end: int) -> Gathered:
     """The part of consecutive samples that lies in the partition with the samples from `first` to below `end`."""
     start, stop = max(samples.start, first), min(samples.stop, end)
     return Gathered(partition, range(start - samples.start, stop - samples.start), range(start - first, stop - first), first)

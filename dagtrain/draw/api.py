@@ -58,10 +58,7 @@ def draw(obj: Any, filename: str | os.PathLike[str] | None = None, **options: An
         diagram = task_diagram(obj, **options)
     else:
         raise ArgumentError(f"cannot draw a {type(obj).__name__}: give a tensor, a Graph, a Dask collection, or a task graph as a dict.")
-    picture = Picture(diagram, timeout=timeout)
-    if filename is not None:
-        picture.save(filename, format)
-    return picture
+    return Picture.of(diagram, filename, format, timeout)
 
 
 def _options(*functions: Callable[..., Any]) -> list[str]:

@@ -80,10 +80,7 @@ def draw_network(
     >>> draw_network([("pixels", 64, "8×8 image"), ("dense_1", 128, "relu"), ("dense_2", 10, "softmax")])
     <Picture: 30 nodes, 128 edges>
     """
-    picture = Picture(network_diagram(layers, view=view, most=most, title=title), timeout=timeout)
-    if filename is not None:
-        picture.save(filename, format)
-    return picture
+    return Picture.of(network_diagram(layers, view=view, most=most, title=title), filename, format, timeout)
 
 
 def network_diagram(layers: Sequence[Layer | tuple[Any, ...]], *, view: str = "neurons", most: int = 8, title: str = "") -> Diagram:

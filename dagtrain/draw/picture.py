@@ -35,6 +35,14 @@ class Picture:
         self.diagram = diagram
         self.timeout = timeout
 
+    @classmethod
+    def of(cls, diagram: Diagram, filename: str | os.PathLike[str] | None, format: str | None, timeout: float) -> Picture:
+        """The picture of a diagram, also written to a file where one is named."""
+        picture = cls(diagram, timeout=timeout)
+        if filename is not None:
+            picture.save(filename, format)
+        return picture
+
     @cached_property
     def dot(self) -> str:
         """DOT text."""

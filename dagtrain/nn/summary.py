@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -75,18 +75,23 @@ class Summary:
         body = [("input", _shape(self.input), "", "", "")]
         body += [(r.name, _shape(r.output), f"{r.parameters:,}", f"{r.bytes:,}", f"{r.flops:,.0f}") for r in self.rows]
         foot = ("total", "", f"{self.parameters:,}", f"{self.bytes:,}", f"{self.flops:,.0f}")
-        widths = [max(map(len, column)) for column in zip(head, *body, foot, strict=True)]
-
-        def line(cells: tuple[str, ...]) -> str:
-            left = [cell.ljust(w) for cell, w in zip(cells[:2], widths[:2], strict=True)]
-            right = [cell.rjust(w) for cell, w in zip(cells[2:], widths[2:], strict=True)]
-            return "  ".join([*left, *right]).rstrip()
-
-        rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
-        lines = [line(head), rule, *map(line, body), rule, line(foot)]
+        first, *rest, last = table_lines([head, *body, foot])
+        rule = "─" * max(map(len, (first, *rest, last)))
+        lines = [first, rule, *rest, rule, last]
         if self.state:
             lines.append(f"and {self.state:,} numbers of running statistics")
         return "\n".join(lines)
+
+
+def table_lines(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines of a table: the first two cells of each row to the left of their columns, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        left = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
+        right = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+        lines.append("  ".join([*left, *right]).rstrip())
+    return lines
 
 
 def _shape(spec: Spec) -> str:

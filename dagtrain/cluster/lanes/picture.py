@@ -19,7 +19,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dagtrain.cluster.channels import Phase
 from dagtrain.cluster.lanes.placement import Lane, Placement
@@ -57,14 +57,9 @@ def draw(
     placement: Placement,
     filename: str | os.PathLike[str] | None = None,
     *,
-    channels: Channels | None = None,
-    pairs: bool | None = None,
-    most: int = 8,
-    legend: bool = True,
-    title: str | None = None,
-    direction: str = "TB",
     format: str | None = None,
     timeout: float = TIMEOUT,
+    **options: Any,
 ) -> Picture:
     """Draw who does what in a step, and what is exchanged.
 
@@ -74,12 +69,10 @@ def draw(
         What was placed.
     filename
         Where to write the picture; its ending tells the format (svg, png, pdf, html, dot, mmd).
-    channels
-        By pair of lanes, the kind of channel between them ("shared", "socket", "comm"), where it is known.
-    pairs, most, legend, title, direction
-        As in `placement_diagram`.
     format, timeout
         As in `dagtrain.draw.draw`.
+    **options
+        ``channels``, ``pairs``, ``most``, ``legend``, ``title``, ``direction``: as in `placement_diagram`.
 
     Examples
     --------
@@ -87,11 +80,7 @@ def draw(
     >>> draw(place(StepShape(8, (100, 100, 50)), [Candidate("tcp://10.0.0.1:4001"), Candidate("tcp://10.0.0.2:4001")]))
     <Picture "2 lanes: 2.02 kB exchanged in a step (partial sums 1.02 kB, parameters 1 kB), nothing at a segment's end": 6 nodes, 8 edges>
     """
-    found = placement_diagram(placement, channels=channels, pairs=pairs, most=most, legend=legend, title=title, direction=direction)
-    picture = Picture(found, timeout=timeout)
-    if filename is not None:
-        picture.save(filename, format)
-    return picture
+    return Picture.of(placement_diagram(placement, **options), filename, format, timeout)
 
 
 def placement_diagram(
@@ -111,7 +100,7 @@ def placement_diagram(
     placement
         What was placed.
     channels
-        By pair of lanes, the kind of channel between them, where it is known.
+        By pair of lanes, the kind of channel between them ("shared", "socket", "comm"), where it is known.
     pairs
         Whether each pair of lanes has arrows of its own; None does so for a few lanes.
     most
