@@ -221,12 +221,11 @@ def efficiency_part(options: Any) -> dict[str, Any]:
 
 def overhead_part(options: Any) -> dict[str, Any]:
     """A network of a few parameters on more and more lanes, in epochs of many steps and of few: what a step costs, and what an epoch."""
-    import os
+    from dagtrain.plan import blas
 
     sizes, batch, rows, results = (8, 4, 10), 64, [], []
     many, few = 256, 32
-    given = data(8, many * batch)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    given, cores = data(8, many * batch), blas.cores()
     for lanes in options.lanes:
         say(f"overhead: {lanes} lanes")
         with cluster(lanes) as client:

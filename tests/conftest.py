@@ -24,6 +24,7 @@ from typing import Any
 import dask
 import pytest
 
+import dagtrain as dt
 from dagtrain.graph import Graph
 from dagtrain.transform import verify
 
@@ -76,6 +77,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 def thorough(request: pytest.FixtureRequest) -> bool:
     """Whether there is time for the long form."""
     return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture(scope="session")
+def digits() -> Any:
+    """The digits, read once."""
+    pytest.importorskip("sklearn")
+    return dt.data.load_digits()
 
 
 @pytest.fixture(autouse=True)

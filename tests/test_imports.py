@@ -64,8 +64,6 @@ def modules(tree: ast.AST) -> Iterator[tuple[str, int]]:
 
 def of_package(name: str) -> str:
     """Which module ``from dagtrain import name`` is about."""
-    if name == "__version__":
-        return "dagtrain._version"
     return f"dagtrain.{name}" if (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists() else "dagtrain"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import sys
@@ -26,19 +25,16 @@ def info() -> None:
 
 def facts() -> dict[str, str]:
     """Name → version or description."""
-    import numpy  # noqa: F401  # its BLAS must be loaded to be seen
+    from dagtrain._version import __version__
+    from dagtrain.plan.blas import blas_description, cores
 
-    from dagtrain import __version__
-    from dagtrain.plan.blas import blas_description
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "dagtrain": __version__,
         "Python": f"{platform.python_version()} ({sys.executable})",
         **{name: _version(name) for name in PACKAGES},
         "dot": shutil.which("dot") or "not found (pygraphviz draws without it)",
         "BLAS": blas_description(),
-        "cores": str(cores),
+        "cores": str(cores()),
         "machine": f"{platform.system()} {platform.machine()}",
     }
 

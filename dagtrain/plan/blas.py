@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["blas_description", "one_blas_thread"]
+import numpy as np
+
+__all__ = ["blas_description", "cores", "guard", "one_blas_thread"]
 
 _lock = threading.Lock()
 _users = 0
@@ -41,6 +44,18 @@ def one_blas_thread() -> Iterator[None]:
             if _users == 0:
                 _limit.__exit__(None, None, None)
                 _limit = None
+
+
+@contextmanager
+def guard() -> Iterator[None]:
+    """What steps run under: one BLAS thread, and no warnings, since what is not finite is looked for in results."""
+    with one_blas_thread(), np.errstate(all="ignore"):
+        yield
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def blas_description() -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from dagtrain.errors import NotFiniteError
 from dagtrain.graph import LEAVES, Array, Graph, Tensor
 from dagtrain.plan import node_values
-from dagtrain.plan.blas import one_blas_thread
+from dagtrain.plan.blas import guard
 from dagtrain.train.inline import StepRunner
 from dagtrain.train.state import State
 
@@ -45,7 +45,7 @@ def explain_not_finite(program: Any, source: Any, state: State, batches: Sequenc
     """Repeat steps from a good state until one breaks; the error names the step, the shard, the op and the user's line."""
     x, y = source.local()
     parts = program.for_workers(len(s) for batch in batches for s in batch)
-    with one_blas_thread(), np.errstate(all="ignore"), StepRunner(parts, state.copy(), len(batches[0])) as runner:
+    with guard(), StepRunner(parts, state.copy(), len(batches[0])) as runner:
         for batch in batches:
             before = runner.state.copy()
             shards = [None if not len(s) else (x[s], None if y is None else y[s]) for s in batch]

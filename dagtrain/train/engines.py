@@ -7,17 +7,14 @@ An engine has a name, a number of workers and ``session(program, source)``. A se
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Protocol
 
-import numpy as np
-
 from dagtrain.errors import ClusterError
 from dagtrain.graph import Array, hooks
-from dagtrain.plan.blas import one_blas_thread
+from dagtrain.plan.blas import cores, guard
 from dagtrain.train.inline import StepRunner
 from dagtrain.train.state import State
 from dagtrain.train.step import Program, evaluation_pieces
@@ -110,9 +107,7 @@ class InlineEngine:
     dashboard: str | None = None
 
     def __init__(self, threads: int | None = None) -> None:
-        self.threads = (
-            threads if threads is not None else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        )
+        self.threads = cores() if threads is None else threads
 
     def session(self, program: Program, source: Any) -> AbstractContextManager[Session]:
         """Begin work in this process."""
@@ -144,7 +139,7 @@ class _InlineSession:
             runner = self._runner = StepRunner(parts, state.copy(), len(batches[0]), self.threads)
         else:
             runner.state.assign(state)
-        with one_blas_thread(), np.errstate(all="ignore"):
+        with guard():
             for i, batch in enumerate(batches):
                 if i and watch.stop():
                     return runner.state.copy(), i
@@ -162,7 +157,7 @@ class _InlineSession:
             return add_in_order(evaluate_partitions(self.program, source, state))
         x, y = source.local()
         scorer = self.program.for_evaluation(source.samples)
-        with one_blas_thread(), np.errstate(all="ignore"):
+        with guard():
             rows = [slice(p.start, p.stop) for p in evaluation_pieces(source.samples)]
             return add_in_order([scorer.score(state, x[r], None if y is None else y[r]) for r in rows])
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from dagtrain.data.pick import Gathered, Partition, assemble, gather_plan
 from dagtrain.graph import Array
-from dagtrain.plan.blas import one_blas_thread
+from dagtrain.plan.blas import guard, one_blas_thread
 from dagtrain.train.state import State
 from dagtrain.train.step import Program, Scorer, evaluation_pieces
 
@@ -54,5 +52,5 @@ def score_tasks(name: str, scorer: Any, state: Any, data: Sequence[Any], sizes: 
 
 def score_task(scorer: Scorer, state: State, picks: Sequence[Gathered], *partitions: Partition) -> Array:
     """Sums of loss and metrics over one piece, put together from the partitions that hold it."""
-    with one_blas_thread(), np.errstate(all="ignore"):
+    with guard():
         return scorer.score(state, *assemble(picks, partitions))

@@ -24,7 +24,7 @@ from dask.task_spec import DataNode, Task, TaskRef
 from dagtrain.data.pick import Gathered, Partition, assemble, gather_plan, samples_of
 from dagtrain.draw import TaskRecord
 from dagtrain.graph import Array, hooks
-from dagtrain.plan.blas import one_blas_thread
+from dagtrain.plan.blas import guard
 from dagtrain.train.state import State
 from dagtrain.train.step import ShardRunner, StepParts, add_tree, next_state
 from dagtrain.train.vector import settled
@@ -77,7 +77,7 @@ def gradient_task(
     x, y = assemble(picks, partitions)
     state = before.state
     views = parts.layout.views(settled(state.parameters)), parts.statistics_layout.views(settled(state.statistics))
-    with one_blas_thread(), np.errstate(all="ignore"):
+    with guard():
         found = _runner(parts).run(*views, x, y, weight, step, shard)
     taken = samples_of(picks)
     return Part(found.vector.copy(), found.sums.copy(), ((shard, taken.astype(np.min_scalar_type(taken.max()))),))  # in few bytes

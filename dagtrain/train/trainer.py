@@ -13,17 +13,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
-import numpy as np
-
 from dagtrain import arguments, optim
-from dagtrain._version import __version__
 from dagtrain.arguments import is_number, one_of, whole
 from dagtrain.data import BatchPlan
 from dagtrain.data.batches import check_shuffle
 from dagtrain.data.compute import computed_by
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Spec
-from dagtrain.plan.blas import blas_description
 from dagtrain.train.callback import Callback, Callbacks
 from dagtrain.train.checkpoint import batches_of
 from dagtrain.train.engines import Engine, choose_engine
@@ -32,6 +28,7 @@ from dagtrain.train.loop import Loop
 from dagtrain.train.objective import CostObjective, ModelObjective, Objective
 from dagtrain.train.rows import check_alike, open_rows
 from dagtrain.train.runs import Run
+from dagtrain.train.software import software
 from dagtrain.train.step import Program
 from dagtrain.train.stopping import Stopping, interruptible
 from dagtrain.train.trained import Trained
@@ -319,9 +316,7 @@ class Trainer(Trained):
             "parameters": self._program.layout.size,
             "samples": plan.samples,
             "seed": self.seed,
-            "dagtrain": __version__,
-            "numpy": np.__version__,
-            "blas": blas_description(),
+            **software(),
         }
 
 

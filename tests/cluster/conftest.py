@@ -27,11 +27,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return cert, key
 
 
-@pytest.fixture(scope="session")
-def digits() -> Any:
-    return dt.data.load_digits()
-
-
 class Recipe:
     """A trainer, its data and how it is fitted; `inline` is the fingerprint that every engine must arrive at."""
 

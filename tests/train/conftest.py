@@ -12,12 +12,6 @@ import dagtrain as dt
 Fit = Callable[..., Any]
 
 
-@pytest.fixture(scope="session")
-def digits() -> Any:
-    pytest.importorskip("sklearn")
-    return dt.data.load_digits()
-
-
 def plain(**options: Any) -> Any:
     """A network of two layers, trained by Adam."""
     model = dt.nn.Sequential([dt.nn.Dense(32, "relu"), dt.nn.Dense(10)])

@@ -15,7 +15,7 @@ from dagtrain.cluster.lanes.runner import LaneRunner, Rows
 from dagtrain.cluster.lanes.scale import STEP, Work
 from dagtrain.cluster.lanes.stretch import shape_of
 from dagtrain.graph import Spec
-from dagtrain.plan.blas import one_blas_thread
+from dagtrain.plan.blas import guard
 from dagtrain.train.step import Program, ShardRunner
 
 __all__ = ["measure_work"]
@@ -55,7 +55,7 @@ def measure_work(program: Program, batch: int, shards: int, seconds: float = 0.5
     computed: list[float] = []
     updated: list[float] = []
     added: list[float] = []
-    with one_blas_thread(), np.errstate(all="ignore"):
+    with guard():
         until = time.perf_counter() + seconds
         while len(computed) < 8 or (time.perf_counter() < until and len(computed) < 10_000):
             given = {shard: next(pool) for shard in range(few)}
@@ -105,7 +105,7 @@ def _stages(
     views = parts.layout.views(state.parameters), parts.statistics_layout.views(state.statistics)
     given = _pool(program, rows, 1)[0]
     times: list[list[float]] = []
-    with one_blas_thread(), np.errstate(all="ignore"):
+    with guard():
         for _ in range(_REPEATS):
             walk = runner.walk(*views, given.x, given.y, 1.0, 0, 0)
             moments = [time.perf_counter()]

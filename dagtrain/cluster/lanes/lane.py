@@ -14,7 +14,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from distributed import get_worker, secede
 
 from dagtrain.cluster.channels import Board, ChannelError, LinkLost, Links, OutOfStep, Overdue
@@ -24,7 +23,7 @@ from dagtrain.cluster.lanes.orders import GangOrder, SegmentOrder, Stopped
 from dagtrain.cluster.lanes.runner import COMMON, LaneRunner
 from dagtrain.cluster.lanes.segment import SegmentRun, Streams, streams_of
 from dagtrain.errors import DagtrainError
-from dagtrain.plan.blas import one_blas_thread
+from dagtrain.plan.blas import guard
 from dagtrain.train.software import software
 from dagtrain.train.state import State
 from dagtrain.train.step import StepParts
@@ -172,7 +171,7 @@ class Lane:
             self._busy = True
         done = self._done  # after a segment that failed the next one waits until the gang is ended, which says why
         try:
-            with one_blas_thread(), np.errstate(all="ignore"):
+            with guard():
                 if self._runner is None:
                     self._meet(parts)
                 found = self._run(order, before, data)
