@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dagtrain.arguments import fraction, not_negative, positive
+from dagtrain.arguments import fraction, not_negative, positive, whole
 from dagtrain.errors import ShapeError
 from dagtrain.graph import Tensor, spec_of
 from dagtrain.ops import as_tensor
@@ -37,6 +37,7 @@ __all__ = [
     "rate",
     "rate_at",
     "rate_for",
+    "within_range",
 ]
 
 Vector = Any
@@ -120,24 +121,26 @@ def rate(name: str, value: Any) -> Any:
 
 RANGES: Mapping[str, Callable[[str, Any], Any]] = {
     "learning_rate": rate,
-    "momentum": fraction,
-    "beta_1": fraction,
-    "beta_2": fraction,
-    "decay": fraction,
-    "epsilon": positive,
-    "limit": positive,
-    "max_norm": positive,
-    "weight_decay": not_negative,
+    **dict.fromkeys(("beta_1", "beta_2", "decay", "momentum", "warmup_fraction"), fraction),
+    **dict.fromkeys(("epsilon", "final_divisor", "limit", "max_norm", "power", "rate", "start_divisor"), positive),
+    **dict.fromkeys(("final", "initial", "peak", "value", "weight_decay"), not_negative),
+    **dict.fromkeys(("every", "steps"), whole),
+    "warmup_steps": partial(whole, least=0),
 }
-"""What each setting may be, whichever optimiser has it."""
+"""What each setting may be, whichever optimiser or schedule has it."""
 
 
-def make(name: str, slots: tuple[str, ...], update: Callable[..., tuple[Vector, Slots]], **settings: Any) -> Optimizer:
-    """An optimiser of these settings, each within its range."""
+def within_range(name: str, function: Callable[..., Any], settings: Mapping[str, Any]) -> partial[Any]:
+    """The function of an optimiser or schedule with its settings, each within its range."""
     for what, value in settings.items():
         if what in RANGES:
             RANGES[what](f"{name}: {what}", value)
-    return Optimizer(name, slots, partial(update, **settings))
+    return partial(function, **settings)
+
+
+def make(name: str, slots: tuple[str, ...], update: Callable[..., tuple[Vector, Slots]], **settings: Any) -> Optimizer:
+    """An optimiser of these settings."""
+    return Optimizer(name, slots, within_range(name, update, settings))
 
 
 # ---- the plain reference

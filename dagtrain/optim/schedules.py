@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.arguments import fraction, not_negative, positive, whole
+from dagtrain.arguments import not_negative, positive, whole
 from dagtrain.errors import ArgumentError
-from dagtrain.optim.optimizer import Rate, rate, rate_at
+from dagtrain.optim.optimizer import Rate, rate_at, within_range
 
 __all__ = [
     "Schedule",
@@ -53,7 +53,7 @@ class Schedule:
 
 
 def _schedule(name: str, function: Callable[..., Any], **settings: Any) -> Schedule:
-    return Schedule(name, partial(function, **settings))
+    return Schedule(name, within_range(name, function, settings))
 
 
 def _constant(step: Any, *, value: float) -> Any:
@@ -62,7 +62,6 @@ def _constant(step: Any, *, value: float) -> Any:
 
 def constant(value: float) -> Schedule:
     """The same rate always."""
-    not_negative("constant: value", value)
     return _schedule("constant", _constant, value=value)
 
 
@@ -79,9 +78,6 @@ def exponential_decay(initial: float, rate: float, every: int = 1, staircase: bo
     >>> float(exponential_decay(1.0, 0.5, every=10)(20))
     0.25
     """
-    not_negative("exponential_decay: initial", initial)
-    positive("exponential_decay: rate", rate)
-    whole("exponential_decay: every", every)
     return _schedule("exponential_decay", _exponential, initial=initial, rate=rate, every=every, staircase=bool(staircase))
 
 
@@ -93,9 +89,7 @@ def step_decay(initial: float, factor: float, every: int) -> Schedule:
     >>> float(step_decay(1.0, 0.1, every=100)(100))
     0.1
     """
-    not_negative("step_decay: initial", initial)
     positive("step_decay: factor", factor)
-    whole("step_decay: every", every)
     return _schedule("step_decay", _exponential, initial=initial, rate=factor, every=every, staircase=True)
 
 
@@ -142,10 +136,6 @@ def polynomial(initial: float, steps: int, final: float = 0.0, power: float = 1.
     >>> float(polynomial(1.0, 100)(25))
     0.75
     """
-    not_negative("polynomial: initial", initial)
-    not_negative("polynomial: final", final)
-    positive("polynomial: power", power)
-    whole("polynomial: steps", steps)
     return _schedule("polynomial", _polynomial, initial=initial, steps=steps, final=final, power=power)
 
 
@@ -173,13 +163,10 @@ def cosine(initial: float, steps: int, final: float = 0.0, warmup_steps: int = 0
     >>> cosine(1.0, 10)(np.array([0, 5, 10, 20])).round(6)
     array([1. , 0.5, 0. , 0. ])
     """
-    not_negative("cosine: initial", initial)
-    not_negative("cosine: final", final)
-    whole("cosine: steps", steps)
-    whole("cosine: warmup_steps", warmup_steps, 0)
+    made = _schedule("cosine", _cosine, initial=initial, steps=steps, final=final, warmup_steps=warmup_steps)
     if warmup_steps >= steps:
         raise ArgumentError(f"cosine: warmup_steps ({warmup_steps}) must be fewer than steps ({steps}).")
-    return _schedule("cosine", _cosine, initial=initial, steps=steps, final=final, warmup_steps=warmup_steps)
+    return made
 
 
 def _one_cycle(step: Any, *, peak: float, steps: int, warmup_fraction: float, start_divisor: float, final_divisor: float) -> Any:
@@ -205,11 +192,7 @@ def one_cycle(peak: float, steps: int, warmup_fraction: float = 0.3, start_divis
     >>> float(one_cycle(1.0, 100)(29))
     1.0
     """
-    not_negative("one_cycle: peak", peak)
     whole("one_cycle: steps", steps, 2)
-    fraction("one_cycle: warmup_fraction", warmup_fraction)
-    positive("one_cycle: start_divisor", start_divisor)
-    positive("one_cycle: final_divisor", final_divisor)
     settings = {"warmup_fraction": warmup_fraction, "start_divisor": start_divisor, "final_divisor": final_divisor}
     return _schedule("one_cycle", _one_cycle, peak=peak, steps=steps, **settings)
 
@@ -230,6 +213,4 @@ def warmup(learning_rate: Rate, steps: int) -> Schedule:
     >>> warmup(1.0, 4)(np.arange(6))
     array([0.25, 0.5 , 0.75, 1.  , 1.  , 1.  ])
     """
-    rate("warmup: learning_rate", learning_rate)
-    whole("warmup: steps", steps)
     return _schedule("warmup", _warmup, learning_rate=learning_rate, steps=steps)
