@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.graph import Spec, Tensor, spec_of
-from dagtrain.ops.record import ZERO, Draw, Op, Sample, broadcast_shapes, elementwise
+from dagtrain.ops.record import ZERO, Draw, Op, Sample, broadcast_shapes, elementwise, written
 
 LN2, LN10 = math.log(2.0), math.log(10.0)
 POSITIVE, UNIT, ABOVE_ONE = (0.5, 3.0), (-0.9, 0.9), (1.1, 3.0)
@@ -261,10 +261,7 @@ sigmoid = Op(
 
 def _sigmoid_slow(a: Any, out: Any = None) -> Any:
     result = np.asarray(_sigmoid(np.array(a, dtype=a.dtype if a.dtype.kind in "fc" else float, ndmin=1)).reshape(np.shape(a)))
-    if out is None:
-        return result
-    out[...] = result
-    return out
+    return written(result, out)
 
 
 softplus = Op(

@@ -13,7 +13,7 @@ import numpy as np
 
 from dagtrain.errors import DTypeError, ShapeError
 from dagtrain.graph import Spec, Tensor, make_spec
-from dagtrain.ops.record import ZERO, Draw, Op, Sample, as_tensor, axes_of
+from dagtrain.ops.record import ZERO, Draw, Op, Sample, as_tensor, axes_of, cleared, written
 
 
 def _whole(name: str, indices: Spec) -> None:
@@ -43,9 +43,7 @@ _take = Op(
 
 
 def _take_transpose_kernel(g: Any, indices: Any, out: Any = None, *, axis: int, shape: tuple[int, ...]) -> Any:
-    if out is None:
-        out = np.empty(shape, g.dtype)
-    out[...] = 0
+    out = cleared(out, shape, g.dtype)
     np.add.at(out, (*(slice(None),) * axis, indices), g)
     return out
 
@@ -84,10 +82,7 @@ def _lines(shape: tuple[int, ...], axis: int) -> tuple[Any, ...]:
 
 def _along_kernel(a: Any, indices: Any, out: Any = None, *, axis: int) -> Any:
     found = a[_grid(a.shape, indices, axis)]
-    if out is None:
-        return found
-    out[...] = found
-    return out
+    return written(found, out)
 
 
 _along = Op(
@@ -104,9 +99,7 @@ _along = Op(
 
 
 def _along_transpose_kernel(g: Any, indices: Any, out: Any = None, *, axis: int, shape: tuple[int, ...]) -> Any:
-    if out is None:
-        out = np.empty(shape, g.dtype)
-    out[...] = 0
+    out = cleared(out, shape, g.dtype)
     if indices.shape[axis] == 1:  # one element a line: nothing can meet, so plain assignment does
         out[_grid(shape, indices, axis)] = g
     else:
@@ -140,10 +133,7 @@ def _gather_spec(a: Spec, *indices: Spec) -> Spec:
 
 def _gather_kernel(a: Any, *indices: Any, out: Any = None) -> Any:
     found = a[indices]
-    if out is None:
-        return found
-    out[...] = found
-    return out
+    return written(found, out)
 
 
 _gather = Op(
@@ -160,9 +150,7 @@ _gather = Op(
 
 
 def _scatter_kernel(g: Any, *indices: Any, out: Any = None, shape: tuple[int, ...]) -> Any:
-    if out is None:
-        out = np.empty(shape, g.dtype)
-    out[...] = 0
+    out = cleared(out, shape, g.dtype)
     np.add.at(out, indices, g)
     return out
 
@@ -181,10 +169,7 @@ def _one_hot_kernel(labels: Any, out: Any = None, *, classes: int, dtype: str) -
     if labels.size and (labels.min() < 0 or labels.max() >= classes):
         raise IndexError(f"one_hot: labels lie between {labels.min()} and {labels.max()}, but there are {classes} classes.")
     hot = labels[..., None] == np.arange(classes)
-    if out is None:
-        return hot.astype(dtype)
-    out[...] = hot
-    return out
+    return hot.astype(dtype) if out is None else written(hot, out)
 
 
 _one_hot = Op(

@@ -14,7 +14,7 @@ import numpy as np
 from dagtrain import arguments
 from dagtrain.errors import ArgumentError, DTypeError, ShapeError
 from dagtrain.graph import Spec, Tensor, make_spec
-from dagtrain.ops.record import ZERO, Draw, Op, Sample, as_tensor
+from dagtrain.ops.record import ZERO, Draw, Op, Sample, as_tensor, written
 
 _KEY = Spec((2,), np.dtype(np.uint64))
 _KEY_DRAW = Draw((2,), 0, 1000, "u8")
@@ -45,10 +45,7 @@ def derive(parent: Any, number: Any) -> np.ndarray[Any, Any]:
 
 def _fold_kernel(parent: Any, number: Any, out: Any = None) -> Any:
     child = derive(parent, number)
-    if out is None:
-        return child
-    out[...] = child
-    return out
+    return written(child, out)
 
 
 def _fold_spec(parent: Spec, number: Spec) -> Spec:

@@ -26,7 +26,7 @@ from dagtrain.arguments import one_of
 from dagtrain.errors import DTypeError, GraphError, ShapeError
 from dagtrain.graph import Spec, Tensor, constant, make
 
-__all__ = ["OPS", "ZERO", "Draw", "Op", "Sample", "as_tensor", "broadcast_shapes", "elementwise", "find"]
+__all__ = ["OPS", "ZERO", "Draw", "Op", "Sample", "as_tensor", "broadcast_shapes", "cleared", "elementwise", "find", "written"]
 
 Gradient = Callable[..., Sequence[Tensor | None]]
 
@@ -111,6 +111,19 @@ class Op:
 def find(name: str) -> Op:
     """The record of this name."""
     return OPS[one_of("op", name, OPS)]
+
+
+def written(result: Any, out: Any) -> Any:
+    """A kernel's result: as it is, or in the memory where it is to lie."""
+    if out is None:
+        return result
+    out[...] = result
+    return out
+
+
+def cleared(out: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Zeros for a kernel to add to, in the memory where its result is to lie or in new memory."""
+    return np.zeros(shape, dtype) if out is None else written(0, out)
 
 
 def as_tensor(value: Any, dtype: Any = None) -> Tensor:

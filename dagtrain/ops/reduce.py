@@ -13,7 +13,7 @@ import numpy as np
 from dagtrain.errors import ShapeError
 from dagtrain.graph import Spec, Tensor
 from dagtrain.ops.elementwise import exp, where
-from dagtrain.ops.record import ZERO, Draw, Op, Sample, as_tensor, axes_of, size_of
+from dagtrain.ops.record import ZERO, Draw, Op, Sample, as_tensor, axes_of, size_of, written
 
 Axes = tuple[int, ...]
 # NumPy's types do not know that these take every argument by position, which is the faster way to call them.
@@ -161,10 +161,7 @@ def _logsumexp_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) ->
     top = np.where(np.isfinite(top), top, 0).astype(top.dtype)
     total = np.log(add_reduce(np.exp(a - top), axis, None, None, True)) + top
     total = total if keepdims else total.reshape(reduced_shape(a.shape, axis, False))
-    if out is None:
-        return total
-    out[...] = total
-    return out
+    return written(total, out)
 
 
 _logsumexp = Op(
@@ -250,10 +247,7 @@ _argmax, _argmin = _position("argmax", np.argmax), _position("argmin", np.argmin
 
 def _argsort_kernel(a: Any, out: Any = None, *, axis: int) -> Any:
     order = np.argsort(a, axis, kind="stable")
-    if out is None:
-        return order
-    out[...] = order
-    return out
+    return written(order, out)
 
 
 _argsort = Op("argsort", _argsort_kernel, lambda a, *, axis: Spec(a.shape, np.dtype(np.intp)), ZERO, (Sample((Draw(),), {"axis": 1}),))

@@ -10,7 +10,7 @@ import numpy as np
 
 from dagtrain.errors import ShapeError
 from dagtrain.graph import Spec, Tensor, make_spec
-from dagtrain.ops.record import Draw, Op, Sample, as_tensor, axes_of, size_of
+from dagtrain.ops.record import Draw, Op, Sample, as_tensor, axes_of, cleared, size_of
 
 # ---- views
 
@@ -82,9 +82,7 @@ _slice = Op(
 
 
 def _unslice_kernel(g: Any, out: Any = None, *, shape: tuple[int, ...], index: Any) -> Any:
-    if out is None:
-        out = np.empty(shape, g.dtype)
-    out[...] = 0
+    out = cleared(out, shape, g.dtype)
     out[_slices(index)] = g
     return out
 

@@ -183,13 +183,17 @@ class Plan:
         bound = getattr(self._threads, "bound", None)
         if bound is None:
             bound = self._threads.bound = self.bind()
+        return tuple(o.copy() for o in self.run(bound, *arrays))
+
+    def run(self, bound: Bound, *arrays: Any) -> tuple[Array, ...]:
+        """The outputs of a bound plan, in its memory; see `__call__` for errors of kernels."""
         try:
             bound.run(*arrays)
         except DagtrainError:
             raise
         except Exception as error:
             raise self.explain(error) from error
-        return tuple(o.copy() for o in bound.outputs)
+        return bound.outputs
 
     def check(self, inputs: Sequence[Any]) -> list[Array]:
         """The inputs as arrays of the right shape and dtype, or an error that names the wrong one."""

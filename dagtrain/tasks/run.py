@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.errors import ArgumentError, DagtrainError
+from dagtrain.errors import ArgumentError
 from dagtrain.graph import Spec, spec_of
 from dagtrain.plan import Plan
 from dagtrain.plan.blas import one_blas_thread
@@ -18,15 +18,8 @@ __all__ = ["check_value", "run_plan", "run_segment"]
 def run_plan(plan: Plan, arrays: Sequence[Any]) -> tuple[Any, ...]:
     """Run a plan once, with memory of its own and one BLAS thread; the results are arrays that nobody else holds."""
     arrays = plan.check(arrays)
-    bound = plan.bind()
-    try:
-        with one_blas_thread():
-            bound.run(*arrays)
-    except DagtrainError:
-        raise
-    except Exception as error:
-        raise plan.explain(error) from error
-    return bound.outputs
+    with one_blas_thread():
+        return plan.run(plan.bind(), *arrays)
 
 
 def run_segment(plan: Plan, picks: Sequence[int | None], *values: Any) -> Any:

@@ -7,7 +7,7 @@ same for any number of threads.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from dagtrain.graph import Array
 from dagtrain.train.state import State
 from dagtrain.train.step import Contribution, ShardRunner, StepParts, add_tree
 
-__all__ = ["StepRunner"]
+__all__ = ["StepRunner", "each_thread"]
 
 Batch = Sequence[tuple[Array, Array | None] | None]
 
@@ -70,7 +70,7 @@ class StepRunner:
                     weight = len(shard[0]) / samples
                     found[s] = self._runners[s].run(self._parameters, self._statistics, *shard, weight, self.state.step, s)
 
-        self._each_thread(work)
+        each_thread(self._pool, self.threads, work)
         return found
 
     def step(self, batch: Batch, check: Callable[[Array], None] | None = None) -> Array:
@@ -95,21 +95,31 @@ class StepRunner:
                     add_tree([None if v is None else v[blocks[i]] for v in vectors], self._gradient[blocks[i]])
                 self._bound.block(i, scalars)
 
-        self._each_thread(work)
+        each_thread(self._pool, self.threads, work)
         if len(self.state.statistics):
             add_tree([None if v is None else v[size:] for v in vectors], self.state.statistics)
         self.state.step += 1
         return sums
 
-    def _each_thread(self, work: Callable[[int], None]) -> None:
-        if self._pool is None:
-            work(0)
-            return
-        futures = [self._pool.submit(work, k) for k in range(1, self.threads)]
-        try:
-            work(0)
-        finally:
-            errors = [f.exception() for f in futures]
-        for error in errors:
-            if error is not None:
-                raise error
+
+def each_thread(
+    pool: ThreadPoolExecutor | None, threads: int, work: Callable[[int], None], leaving: Callable[[], None] | None = None
+) -> None:
+    """Work as threads 0, 1, …, the first in the caller's own; ends when all have, with the error of any.
+
+    `leaving` is called when the caller's own part is over, also by an error.
+    """
+    if pool is None:
+        work(0)
+        return
+    futures: list[Future[None]] = []
+    try:
+        futures += (pool.submit(work, thread) for thread in range(1, threads))
+        work(0)
+    finally:
+        if leaving is not None:
+            leaving()
+        errors = [f.exception() for f in futures]
+    for error in errors:
+        if error is not None:
+            raise error

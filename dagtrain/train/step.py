@@ -248,10 +248,7 @@ class ShardRunner:
     ) -> Contribution:
         """One shard's contribution; parameters and statistics are views by name."""
         bound, inputs = self._prepared(parameters, statistics, x, y, weight, step, shard)
-        try:
-            bound.run(*inputs)
-        except Exception as error:
-            raise self.parts.plans[len(x)].explain(error) from error
+        self.parts.plans[len(x)].run(bound, *inputs)
         return Contribution(self.out, self.sums)
 
     def walk(

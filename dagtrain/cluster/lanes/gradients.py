@@ -18,7 +18,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from dagtrain.cluster.lanes.placement import Placement
 from dagtrain.cluster.lanes.shares import runs
 from dagtrain.cluster.lanes.subtrees import Buffer, schedule, under
 from dagtrain.graph import Array
+from dagtrain.train.inline import each_thread
 from dagtrain.train.step import ShardRunner, StepParts
 
 __all__ = ["BUCKET", "SPACE", "Final", "Gradients", "Needs", "Rows", "Stage", "groups_of", "stages_of"]
@@ -233,20 +234,7 @@ class Gradients:
                 if course is not None:
                     course.go(thread, wave, walks)
 
-        if self._pool is None:
-            work(0)
-        else:
-            futures: list[Future[None]] = []
-            try:
-                futures += (self._pool.submit(work, thread) for thread in range(1, self.threads))
-                work(0)
-            finally:
-                if course is not None:
-                    course.end()
-                errors = [f.exception() for f in futures]
-            for error in errors:
-                if error is not None:
-                    raise error
+        each_thread(self._pool, self.threads, work, None if course is None else course.end)
         if course is None:
             _add(todo.joins)
         else:
