@@ -185,26 +185,25 @@ def _idle(dtype: np.dtype[Any], floats: np.dtype[Any]) -> set[str]:
 
 
 def make_form(
-    x: Spec,
-    y: Spec | None,
+    x: Any,
+    y: Any,
+    columns: tuple[tuple[str, ...], tuple[str, ...]],
     *,
     targets: str | None,
-    classes: int | None,
+    labels: Callable[[Spec], tuple[int | None, int]],
     dtype: Any,
     keep_integers: bool,
-    label_axes: int,
-    columns: tuple[tuple[str, ...], tuple[str, ...]] = ((), ()),
 ) -> Form:
     """Check all that shapes and dtypes tell, before any element is looked at.
 
     Parameters
     ----------
     x, y
-        Specs of the whole arrays as the user gave them.
-    targets, classes, dtype, keep_integers, label_axes
-        As in `open_source`.
+        The whole arrays as the user gave them, of which shape and dtype are looked at.
     columns
         Names of the columns of x and of y, where they came as tables.
+    targets, labels, dtype, keep_integers
+        As in `open_source`.
 
     Raises
     ------
@@ -216,10 +215,11 @@ def make_form(
         raise ArgumentError(f"training computes in float32 or float64, got dtype={floats}.")
     if targets is not None:
         one_of("kind of targets", targets, TARGETS)
-    for name, spec in (("x", x), ("y", y)):
-        if spec is not None:
-            check_dtype(name, spec.dtype)
-            check_size(name, spec.shape)
+    for name, array in (("x", x), ("y", y)):
+        if array is not None:
+            check_dtype(name, array.dtype)
+            check_size(name, array.shape)
+    classes, label_axes = labels(Spec(x.shape[1:], x.dtype))
     x_rules = tuple(rule for rule in ("finite", "fits") if rule not in _idle(x.dtype, floats))
     x_row = Spec(x.shape[1:], _trained(x.dtype, keep_integers, floats))
     if y is None:
@@ -234,9 +234,9 @@ def make_form(
     wrong = target.shape(y.shape, classes, label_axes)
     if wrong is not None:
         raise DataError(f"y has shape {y.shape}: {wrong}")
-    labels = target.labels or (target is TARGETS["any"] and y.dtype.kind in "biu")
+    whole = target.labels or (target is TARGETS["any"] and y.dtype.kind in "biu")
     idle = _idle(y.dtype, floats) | ({"known"} if classes is None else set())
-    y_row = Spec(y.shape[1:], np.dtype(np.int64) if labels else floats)
+    y_row = Spec(y.shape[1:], np.dtype(np.int64) if whole else floats)
     return Form(x_row, y_row, (x_rules, tuple(rule for rule in target.rules if rule not in idle)), classes or 0, columns)
 
 

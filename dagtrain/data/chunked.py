@@ -166,17 +166,7 @@ def open_chunks(
     from dask.core import flatten
 
     (x, x_columns), (y, y_columns) = lazy_arrays(x, y)
-    classes, label_axes = labels(Spec(x.shape[1:], x.dtype))
-    form = make_form(
-        Spec(x.shape, x.dtype),
-        None if y is None else Spec(y.shape, y.dtype),
-        targets=targets,
-        classes=classes,
-        dtype=dtype,
-        keep_integers=keep_integers,
-        label_axes=label_axes,
-        columns=(x_columns, y_columns),
-    )
+    form = make_form(x, y, (x_columns, y_columns), targets=targets, labels=labels, dtype=dtype, keep_integers=keep_integers)
     rows = x.chunks[0] if not isinstance(x, np.ndarray) else y.chunks[0]
     cut = [_cut(array, rows) for array in (x, y) if array is not None]
     x_keys, *y_keys = (list(flatten(array.__dask_keys__())) for array in cut)

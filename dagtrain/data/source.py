@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dagtrain.data.check import Form, check_dtype, check_size, explain, inspect, make_form, read
+from dagtrain.data.check import Form, check_dtype, explain, inspect, make_form, read
 from dagtrain.errors import DataError
 from dagtrain.graph import Array, Spec
 
@@ -224,19 +224,7 @@ def open_source(
 
         return open_chunks(x, y, targets=targets, labels=told, dtype=dtype, keep_integers=keep_integers)
     (x, x_columns), (y, y_columns) = to_array("x", x), (None, ()) if y is None else to_array("y", y)
-    check_dtype("x", x.dtype)
-    check_size("x", x.shape)
-    classes, label_axes = told(Spec(x.shape[1:], x.dtype))
-    form = make_form(
-        Spec(x.shape, x.dtype),
-        None if y is None else Spec(y.shape, y.dtype),
-        targets=targets,
-        classes=classes,
-        dtype=dtype,
-        keep_integers=keep_integers,
-        label_axes=label_axes,
-        columns=(x_columns, y_columns),
-    )
+    form = make_form(x, y, (x_columns, y_columns), targets=targets, labels=told, dtype=dtype, keep_integers=keep_integers)
     for i, rows in enumerate(row_slices(partition_sizes(len(x), form.row_bytes))):
         finding = inspect(form, x[rows], None if y is None else y[rows], rows.stop - rows.start)
         if finding is not None:
