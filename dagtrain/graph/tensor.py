@@ -21,7 +21,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from dagtrain.errors import DTypeError, GraphError
 from dagtrain.graph import hooks
 from dagtrain.graph.origin import Origin, here
-from dagtrain.graph.spec import Spec, make_spec, spec_of
+from dagtrain.graph.spec import Array, Spec, make_spec, spec_of
 
 __all__ = ["LEAVES", "Tensor", "Value", "array", "constant", "input", "make"]
 
@@ -151,7 +151,7 @@ class Tensor(NDArrayOperatorsMixin):
         return None if found is None else str(found)
 
     @property
-    def value(self) -> np.ndarray[Any, Any]:
+    def value(self) -> Array:
         """The (read-only) value of an ``array`` or ``constant`` leaf."""
         found = self.attribute("value")
         if found is None:

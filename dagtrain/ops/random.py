@@ -13,7 +13,7 @@ import numpy as np
 
 from dagtrain import arguments
 from dagtrain.errors import ArgumentError, DTypeError, ShapeError
-from dagtrain.graph import Spec, Tensor, make_spec
+from dagtrain.graph import Array, Spec, Tensor, make_spec
 from dagtrain.ops.record import ZERO, Draw, Op, Sample, as_tensor, written
 
 _KEY = Spec((2,), np.dtype(np.uint64))
@@ -26,7 +26,7 @@ def _check(name: str, key: Spec) -> None:
         raise kind(f"{name}: a key is uint64[2] (make one with dagtrain.key(seed)), got {key}.")
 
 
-def key(seed: int) -> np.ndarray[Any, Any]:
+def key(seed: int) -> Array:
     """The key that belongs to a seed.
 
     Examples
@@ -37,7 +37,7 @@ def key(seed: int) -> np.ndarray[Any, Any]:
     return np.array([arguments.seed(seed), 0], np.uint64)
 
 
-def derive(parent: Any, number: Any) -> np.ndarray[Any, Any]:
+def derive(parent: Any, number: Any) -> Array:
     """NumPy side of `fold_in`: the key that belongs to a key and a number."""
     counter = np.array([int(number) & (2**64 - 1), 0x6461677472, 0, 0], np.uint64)
     return np.random.Philox(key=np.asarray(parent, np.uint64), counter=counter).random_raw(2)

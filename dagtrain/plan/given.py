@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.errors import ArgumentError
-from dagtrain.graph import Spec, spec_of
+from dagtrain.graph import Array, Spec, spec_of
 
 __all__ = ["as_given"]
 
@@ -15,7 +15,7 @@ _HOLDS = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
 """A kind of numbers takes those of its own rank and of lower ones."""
 
 
-def as_given(name: str, spec: Spec, value: Any) -> np.ndarray[Any, Any]:
+def as_given(name: str, spec: Spec, value: Any) -> Array:
     """The value of an input as an array of its spec.
 
     Raises

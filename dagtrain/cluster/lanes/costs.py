@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from itertools import cycle, pairwise
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from dagtrain.cluster.lanes.placement import Candidate, place
 from dagtrain.cluster.lanes.runner import LaneRunner, Rows
 from dagtrain.cluster.lanes.scale import STEP, Work
 from dagtrain.cluster.lanes.stretch import shape_of
-from dagtrain.graph import Spec
+from dagtrain.graph import Array, Spec
 from dagtrain.plan.blas import guard
 from dagtrain.train.step import Program, ShardRunner
 
@@ -133,7 +132,7 @@ def _pool(program: Program, rows: int, most: int) -> list[Rows]:
     return [Rows(made[0].copy(), made[1]) for _ in range(count)]
 
 
-def _like(spec: Spec, rows: int) -> np.ndarray[Any, Any]:
+def _like(spec: Spec, rows: int) -> Array:
     """Rows of this kind: normal numbers, or zeros where they are labels."""
     shape = (rows, *spec.shape)
     if np.dtype(spec.dtype).kind == "f":
