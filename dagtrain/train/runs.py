@@ -160,6 +160,7 @@ class Run:
                 folder.remove(NAME)  # first, so that what is half removed does not count
                 tidy(folder, None)
                 folder.remove_self()
+        self.store.remove_parts()  # of a process that was killed while it tried whether it can write here
 
     def _wait(self) -> None:
         if self._writing is not None:

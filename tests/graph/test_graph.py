@@ -84,7 +84,7 @@ def test_key_does_not_see_where_and_when() -> None:
     assert Graph.of(np.sin(x)).key == other.key
 
 
-@pytest.mark.parametrize("seed", ["0", "1", "12345"])
+@pytest.mark.parametrize("seed", ["0", "12345"])
 def test_key_is_the_same_in_other_processes(seed: str) -> None:
     # Nodes made before shift the serial numbers of leaves.
     code = f"import dagtrain as dt\nleaves = [dt.input('x') for _ in range({seed})]\n{PROGRAM}\nprint(*[g.key for g in build()])"

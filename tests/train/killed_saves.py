@@ -1,7 +1,7 @@
 """Saves that are killed, for `test_checkpoint_faults`: run as a program, so that the process can fork before any thread has begun.
 
-    killed_saves.py random FOLDER SECONDS     kill -9 at random moments
-    killed_saves.py each FOLDER               the end at each call to the operating system in turn, while a checkpoint is replaced
+    killed_saves.py random FOLDER KILLS     at least so many times kill -9 at a random moment
+    killed_saves.py each FOLDER             the end at each call to the operating system in turn, while a checkpoint is replaced
 
 Prints one line of JSON with what was seen.
 """
@@ -55,14 +55,14 @@ def child(work: Callable[[], object]) -> int:
     return process
 
 
-def kill_at_random(folder: str, seconds: float) -> dict[str, Any]:
+def kill_at_random(folder: str, kills: int) -> dict[str, Any]:
     """Saves of one run after the other, each process going on from the last checkpoint, each killed."""
     rng = random.Random(0)
-    made = [pair for pair, _ in zip(states(), range(400), strict=False)]
+    made = [pair for pair, _ in zip(states(), range(4 * kills + 50), strict=False)]
     fingerprints = [m.fingerprint for m, _ in made]
     seen: Counter[str] = Counter()
-    last, end = 0, time.monotonic() + seconds
-    while time.monotonic() < end and last < len(made) - 50:
+    last = 0
+    while (seen["kills"] < kills or seen["progress"] < kills / 4) and last < len(made) - 50:
         began = last
 
         def work(began: int = began) -> None:
@@ -136,4 +136,4 @@ def stop_at_each_call(folder: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     what, where = sys.argv[1:3]
-    print(json.dumps(kill_at_random(where, float(sys.argv[3])) if what == "random" else stop_at_each_call(where)))
+    print(json.dumps(kill_at_random(where, int(sys.argv[3])) if what == "random" else stop_at_each_call(where)))

@@ -350,12 +350,12 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from places(inner, (*path, key))
 
 
-def test_any_value_anywhere_in_a_manifest_gives_a_trainer_or_the_error(folder: Path) -> None:
+def test_any_value_anywhere_in_a_manifest_gives_a_trainer_or_the_error(folder: Path, thorough: bool) -> None:
     entries = entries_in(folder)
     values = [None, True, -1, 0, 1 << 70, 1e300, "", "x" * 1000, "../x", [], [[]], {}, {"layer": "Dense"}, {"python": "os"}, [1 << 40] * 3]
     tries = [(path, value) for path in places(entries) for value in values]
-    loaded = 0
-    for path, value in random.Random(0).sample(tries, 1500):
+    loaded, count = 0, 1500 if thorough else 300
+    for path, value in random.Random(0).sample(tries, count):
         changed = copy.deepcopy(entries)
         at = changed
         for key in path[:-1]:
@@ -365,7 +365,7 @@ def test_any_value_anywhere_in_a_manifest_gives_a_trainer_or_the_error(folder: P
         told = error_of(folder)
         loaded += told is None
         assert told is None or str(folder) in told, (path, value)
-    assert 0 < loaded < 750
+    assert 0 < loaded < count // 2
 
 
 def error_of(folder: Path) -> str | None:
