@@ -7,10 +7,12 @@ made anew, under other names.
 from __future__ import annotations
 
 import itertools
+import time
 import uuid
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from functools import partial
 from importlib.util import find_spec
@@ -19,7 +21,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from dask.task_spec import DataNode, Task, TaskRef
 
-from dagtrain.cluster.waiting import TIMEOUTS, Timeouts, results, submit, thread_given_back
+from dagtrain.cluster.waiting import TIMEOUTS, Standing, Timeouts, results, submit, thread_given_back
 from dagtrain.errors import ClusterError, DagtrainError
 from dagtrain.graph import Array
 from dagtrain.train.engines import Watch, add_in_order
@@ -154,8 +156,22 @@ class ClusterSession:
                     raise ClusterError(
                         f"the cluster failed {failures} times in {what}; the last time: {type(error).__name__}: {error}"
                     ) from error
+            time.sleep(self.timeouts.pause * 2 ** (failures - 1))  # what failed, such as a cluster that is restarted, may need some time
             self._recover()
         raise AssertionError("the loop returns or raises")
+
+    def _results(self, futures: Sequence[Any], where: str, look: Callable[[Standing], object] | None = None) -> list[Any]:
+        """The values of futures; an error of what they compute, which would come again, is not one to be made up for."""
+        from distributed import KilledWorker
+
+        try:
+            return results(self.client, futures, self.timeouts, where, look)
+        except (DagtrainError, AbandonedError, OSError, MemoryError, KilledWorker, CancelledError):
+            raise
+        except Exception as error:
+            if any(future.status == "error" for future in futures):
+                raise ClusterError(f"a task met an error{where}: {type(error).__name__}: {error}") from error
+            raise
 
     def _recover(self) -> None:
         """Let go of all that lies on the cluster, and wait for a worker."""
@@ -178,7 +194,7 @@ class ClusterSession:
             tasks = score_tasks(f"evaluate-{token}", scorer_key, state_key, data, source.sizes)
             total = f"evaluated-{token}"
             tasks[total] = Task(total, total_task, *map(TaskRef, tasks))
-            (sums,) = results(self.client, self._submit(tasks, [total]), self.timeouts, f" in the evaluation after step {state.step}")
+            (sums,) = self._results(self._submit(tasks, [total]), f" in the evaluation after step {state.step}")
             return np.array(sums)
         finally:
             self.segment += 1

@@ -32,11 +32,13 @@ class Timeouts(NamedTuple):
     Attributes
     ----------
     workers
-        Without any worker.
+        Without any worker, or any that may take the tasks.
     progress
         Without a finished task: twice as long as Dask needs to take a silent worker for lost.
     glance
         Between two looks at the scheduler.
+    pause
+        Before what failed is done again; each time twice as long.
     answer
         For the scheduler to answer a question.
     """
@@ -44,6 +46,7 @@ class Timeouts(NamedTuple):
     workers: float = 60.0
     progress: float = 600.0
     glance: float = 2.0
+    pause: float = 0.5
     answer: float = 30.0
 
 
@@ -51,14 +54,27 @@ TIMEOUTS = Timeouts()
 
 
 class Standing(NamedTuple):
-    """How far the scheduler is with some keys: tasks that are not finished, some that run and their workers, and the number of workers."""
+    """How far the scheduler is with some keys.
+
+    Attributes
+    ----------
+    unfinished
+        Tasks that are not finished.
+    running
+        Some that run, each with its worker.
+    stuck
+        Some that no worker may take, each with what it asks for.
+    workers
+        The number of workers.
+    """
 
     unfinished: int
     running: list[tuple[str, str]]
+    stuck: list[tuple[str, str]]
     workers: int
 
 
-def standing_of(keys: Sequence[Any], dask_scheduler: Any) -> tuple[int, list[tuple[str, str]], int]:
+def standing_of(keys: Sequence[Any], dask_scheduler: Any) -> Standing:
     """On the scheduler: how far it is with these keys and all that they wait for."""
     found, stack = set(), [dask_scheduler.tasks[key] for key in keys if key in dask_scheduler.tasks]
     while stack:
@@ -67,7 +83,12 @@ def standing_of(keys: Sequence[Any], dask_scheduler: Any) -> tuple[int, list[tup
             found.add(task)
             stack += task.dependencies
     running = sorted((str(t.key), t.processing_on.address) for t in found if t.processing_on is not None)
-    return len(found), running[:3], len(dask_scheduler.workers)
+    stuck = []
+    for task in found if dask_scheduler.workers else ():
+        asked = {"workers": task.worker_restrictions, "hosts": task.host_restrictions, "resources": task.resource_restrictions}
+        if task.state == "no-worker" and any(asked.values()):
+            stuck.append((str(task.key), ", ".join(f"{name} {value}" for name, value in asked.items() if value)))
+    return Standing(len(found), running[:3], sorted(stuck)[:3], len(dask_scheduler.workers))
 
 
 @plug("is_in_task")
@@ -199,6 +220,10 @@ def results(
     return list(client.sync(lambda: client.gather(futures, asynchronous=True), callback_timeout=timeouts.progress))
 
 
+def _asked(standing: Standing) -> str:
+    return "; ".join(f"{key} asks for {what}" for key, what in standing.stuck)
+
+
 def warn_of_no_workers(timeouts: Timeouts) -> None:
     """Say that the wait is for a first worker."""
     log.warning("the cluster has no workers: waiting up to %g s for one.", timeouts.workers)
@@ -237,7 +262,7 @@ def wait_for(
     """
     keys, left, told = [future.key for future in futures], -1, False
     pending = list(futures)
-    staffed = moved = time.monotonic()
+    staffed = moved = placed = time.monotonic()
     while True:
         with suppress(TimeoutError):
             while pending:
@@ -248,13 +273,13 @@ def wait_for(
         if any(future.status == "error" for future in futures):
             return
         try:
-            now, clock = Standing(*client.run_on_scheduler(standing_of, keys)), time.monotonic()
+            now, clock = client.run_on_scheduler(standing_of, keys), time.monotonic()
         except OSError as error:
             raise ClusterError(f"the scheduler cannot be asked any more: {error}") from error
         if look is not None:
             look(now)
         if now.workers:
-            staffed, told = clock, False
+            staffed, told = clock, told and bool(now.stuck)
         elif not told:
             told = True
             warn_of_no_workers(timeouts)
@@ -262,6 +287,16 @@ def wait_for(
             left, moved = now.unfinished, clock
         if clock - staffed > timeouts.workers:
             raise ClusterError(no_workers(timeouts, where))
+        if not now.stuck or now.running:
+            placed = clock
+        elif clock - placed > timeouts.workers:
+            raise ClusterError(
+                f"no worker may take what is left{where}, and none that may came within {timeouts.workers:g} s: {_asked(now)}. "
+                "Was this data made with dask.annotate, or with workers= or resources=? Start such a worker, or make the data without."
+            )
+        elif not told:
+            told = True
+            log.warning("no worker may take what is left: waiting up to %g s for one that may. %s.", timeouts.workers, _asked(now))
         if clock - moved > timeouts.progress:
             running = "; ".join(f"{key} runs on {worker}" for key, worker in now.running)
             look_at = "Look at that worker's log." if running else "Are the workers' memory and threads taken?"

@@ -178,6 +178,38 @@ def test_work_lost_once_is_repeated(threads, monkeypatch, mixed):
     assert history.fingerprint == mixed.inline.fingerprint
 
 
+def test_a_client_that_is_restarted_in_the_midst_of_steps(local_cluster, mixed):
+    """Dask forgets all tasks of all clients."""
+
+    class Reporter:
+        start = finish = epoch = staticmethod(lambda told: None)
+        seen = 0
+
+        def step(self, done, total, loss):
+            self.seen += 1
+            if self.seen == 6:
+                client.restart()
+
+    with local_cluster(1, processes=True) as cluster, Client(cluster) as client:
+        history = mixed.fit(mixed.trainer(engine=SchedulerEngine(client, steps=1, segment=2)), reporter=Reporter())
+    assert history.fingerprint == mixed.inline.fingerprint
+    assert [event.partition(" repeated")[0] for event in history.events] == ["the steps from 4 on"]
+
+
+def test_an_error_of_a_task_is_not_repeated(threads, monkeypatch, mixed):
+    def breaks(*args):
+        raise ZeroDivisionError("mine")
+
+    monkeypatch.setattr("dagtrain.train.graph.add_tree", breaks)
+    session, state, batches = session_of(SchedulerEngine(threads), mixed)
+    events = []
+    watch = Unwatched()
+    watch.event = events.append
+    with session, pytest.raises(ClusterError, match="a task met an error in the steps from 0 on: ZeroDivisionError: mine"):
+        session.run(state, batches, watch)
+    assert not events
+
+
 def session_of(engine, recipe):
     trainer = recipe.trainer(engine="inline")
     recipe.fit(trainer, epochs=1)

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from dask.task_spec import Task
+from dask.task_spec import Task, TaskRef
 from distributed import Client
 
 from dagtrain.cluster.waiting import Timeouts, gather
@@ -52,6 +52,14 @@ def test_a_cluster_without_workers_is_waited_for_and_the_wait_is_told(empty, clu
 def test_a_cluster_that_gets_no_workers_is_an_error(empty):
     with pytest.raises(ClusterError, match=r"no workers, and none came within 0\.3 s"):
         results(empty, (abs, -1), workers=0.3)
+
+
+def test_a_task_that_no_worker_may_take_is_named_with_what_it_asks_for(client, caplog):
+    mine = client.submit(abs, -1, resources={"GPU": 1})
+    graph = {"call": Task("call", abs, TaskRef(mine.key))}
+    with pytest.raises(ClusterError, match=r"no worker may take .* within 0\.3 s: abs-.* asks for resources \{'GPU': 1\}"):
+        gather(client, graph, ["call"], Timeouts(workers=0.3, glance=0.1))
+    assert caplog.records[0].getMessage().startswith("no worker may take what is left: waiting up to 0.3 s")
 
 
 def test_a_cluster_that_finishes_nothing_is_an_error_that_says_where(client):
