@@ -21,7 +21,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from dask.task_spec import DataNode, Task, TaskRef
 
-from dagtrain.cluster.waiting import TIMEOUTS, Standing, Timeouts, results, submit, thread_given_back
+from dagtrain.cluster.waiting import TIMEOUTS, Standing, Timeouts, is_of_cluster, results, submit, thread_given_back, what_was_lost
 from dagtrain.errors import ClusterError, DagtrainError
 from dagtrain.graph import Array
 from dagtrain.train.engines import Watch, add_in_order
@@ -93,6 +93,9 @@ class ClusterSession:
     def _data(self, source: Any) -> list[Any]:
         """Keys of a source's partitions, computed once where what they are made of lies, and held while the session lasts."""
         name = f"data {id(source)}"
+        if name in self._held and any(future.cancelled() for future in self._held[name][1]):  # a client that is restarted forgets them
+            del self._held[name]
+            self._failures += 1
         if name not in self._held:
             graph, keys = source.tasks()
             if self._failures:
@@ -153,23 +156,20 @@ class ClusterSession:
             except Exception as error:
                 watch.event(f"{what} repeated after {type(error).__name__}: {str(error)[:200]}")
                 if failures > self.repeats:
-                    raise ClusterError(
-                        f"the cluster failed {failures} times in {what}; the last time: {type(error).__name__}: {error}"
-                    ) from error
+                    last = what_was_lost(error) if isinstance(error, CancelledError) else f"{type(error).__name__}: {error}"
+                    raise ClusterError(f"the cluster failed {failures} times in {what}; the last time: {last}") from error
             time.sleep(self.timeouts.pause * 2 ** (failures - 1))  # what failed, such as a cluster that is restarted, may need some time
             self._recover()
         raise AssertionError("the loop returns or raises")
 
     def _results(self, futures: Sequence[Any], where: str, look: Callable[[Standing], object] | None = None) -> list[Any]:
         """The values of futures; an error of what they compute, which would come again, is not one to be made up for."""
-        from distributed import KilledWorker
-
         try:
             return results(self.client, futures, self.timeouts, where, look)
-        except (DagtrainError, AbandonedError, OSError, MemoryError, KilledWorker, CancelledError):
+        except (DagtrainError, AbandonedError):
             raise
         except Exception as error:
-            if any(future.status == "error" for future in futures):
+            if any(future.status == "error" for future in futures) and not is_of_cluster(error):
                 raise ClusterError(f"a task met an error{where}: {type(error).__name__}: {error}") from error
             raise
 

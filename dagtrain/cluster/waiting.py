@@ -166,6 +166,21 @@ def send_to_cluster(key: str, value: Any) -> Any:
     return None if client is None else submit(client, {key: DataNode(key, value)}, [key])[0]
 
 
+def is_of_cluster(error: BaseException) -> bool:
+    """Whether the error of a task may come from the cluster, as of a worker or a connection that is gone; others would come again."""
+    from distributed import KilledWorker
+
+    return isinstance(error, OSError | MemoryError | KilledWorker | CancelledError)
+
+
+def what_was_lost(what: object) -> str:
+    """What an error says where tasks are cancelled that nobody here has cancelled."""
+    return (
+        f"the cluster let go of what was asked of it: {what} Data that was scattered is lost with its worker, and all is lost with "
+        "the scheduler: scatter it again, or give the data as a persisted collection, which is computed again."
+    )
+
+
 def submit(client: Any, graph: dict[Any, Any], keys: Sequence[Any], **annotations: Any) -> list[Any]:
     """Futures of these keys, annotated so; the user's annotations are for collections that the user makes, and go round these."""
     import dask
@@ -194,10 +209,7 @@ def gather(client: Any, graph: dict[Any, Any], keys: Sequence[Any], timeouts: Ti
         with thread_given_back():
             return results(client, futures, timeouts)
     except CancelledError as error:
-        raise ClusterError(
-            f"the cluster let go of what was asked of it: {error} Data that was scattered is lost with its worker, and all is lost with "
-            "the scheduler: scatter it again, or give the data as a persisted collection, which is computed again."
-        ) from error
+        raise ClusterError(what_was_lost(error)) from error
     except KilledWorker as error:
         raise ClusterError(
             f"the task {error.task} brought down {error.allowed_failures + 1} workers, one after the other: is a partition larger than "

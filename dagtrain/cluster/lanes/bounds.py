@@ -14,7 +14,7 @@ class Bounds(NamedTuple):
     Attributes
     ----------
     resident
-        Of data that every lane has whole.
+        Of data that every lane has whole, and of partitions from which one task picks rows.
     held
         Of data that lies on the cluster while training lasts.
     segment

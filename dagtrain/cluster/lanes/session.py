@@ -20,7 +20,7 @@ from dagtrain.cluster.lanes.steward import Steward
 from dagtrain.cluster.lanes.stretch import Gang, Reached, Stretch
 from dagtrain.cluster.lanes.supply import Supply
 from dagtrain.cluster.session import ClusterSession
-from dagtrain.cluster.waiting import no_workers, wait_for, warn_of_no_workers
+from dagtrain.cluster.waiting import no_workers, wait_for, warn_of_no_workers, what_was_lost
 from dagtrain.errors import ClusterError
 from dagtrain.graph import Array
 from dagtrain.train.engines import Watch
@@ -191,6 +191,9 @@ class LanesSession(ClusterSession):
         """The workers that hold each key of the data, once all of it is there."""
         futures = self._held[f"data {id(self.source)}"][1]
         wait_for(self.client, futures, self.timeouts, " in the data")
+        lost = [future.key for future in futures if future.cancelled()]
+        if lost:
+            raise ClusterError(what_was_lost(f"{len(lost)} of {len(futures)} partitions, such as {lost[0]}."))
         found = self.ask("who_has", keys=keys)
         return [tuple(sorted(found.get(key, ()))) for key in keys]
 

@@ -24,6 +24,7 @@ from dagtrain.cluster.lanes.lane import run_lane
 from dagtrain.cluster.lanes.orders import GangOrder, SegmentOrder
 from dagtrain.cluster.lanes.placement import Candidate, StepShape, place
 from dagtrain.cluster.lanes.quiet import forget_sent
+from dagtrain.cluster.waiting import is_of_cluster
 from dagtrain.errors import ClusterError, DagtrainError
 from dagtrain.graph import Array
 from dagtrain.train.engines import Watch
@@ -113,10 +114,14 @@ class Stretch:
         times = self.supply.readings(batches, segment)
         if times > _OFTEN:
             size = self.supply.source.nbytes / 2**30
+            if self.supply.is_local(batches):
+                why, cure = "its partitions are larger than what is read at a time", "Cut it into smaller partitions"
+            else:
+                why = "the order of the samples takes each step from all over it"
+                cure = "With fit(..., shuffle='local') it is computed about once"
             warnings.warn(
-                f"the data ({size:.1f} GiB) does not fit into the memory of the cluster, and the order of the samples takes each step from "
-                f"all over it, so that it is computed about {times:.0f} times an epoch. With fit(..., shuffle='local') it is "
-                "computed about once; or give the workers more memory.",
+                f"the data ({size:.1f} GiB) does not fit into the memory of the cluster, and {why}, so that it is computed about "
+                f"{times:.0f} times an epoch. {cure}; or give the workers more memory.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -195,6 +200,8 @@ class Stretch:
                     error = future.exception(timeout=_ANSWER)
                     if isinstance(error, DagtrainError):
                         raise error
+                    if not is_of_cluster(error):
+                        raise ClusterError(f"the data of lane {lane} cannot be computed: {type(error).__name__}: {error}") from error
                     why = f"lane {lane}: {type(error).__name__}: {error}"
                 self.conductor.failed(current.number, why)
                 return

@@ -126,7 +126,7 @@ class Supply:
         for number, (share, feed) in enumerate(zip(shares, feeds, strict=True)):
             wanted: dict[int, list[Gathered]] = {}
             for pick in gather_plan(share.rows, self.source.sizes):
-                wanted.setdefault(groups.get(pick.partition, pick.partition), []).append(pick)
+                wanted.setdefault(groups.get(pick.partition, ~pick.partition), []).append(pick)
             made = []
             for group, picks in wanted.items():
                 key = (f"pick-{token}", number, group)
@@ -138,10 +138,31 @@ class Supply:
             graph |= cull(partitions, list(needed))[0]
         return graph, found
 
+    def is_local(self, batches: Sequence[Sequence[Array]]) -> bool:
+        """Whether each shard keeps to partitions of its own in these steps."""
+        rows = [np.concatenate([batch[shard] for batch in batches]) for shard in range(len(batches[0]))]
+        taken = [pick.partition for some in rows for pick in gather_plan(some, self.source.sizes)]
+        return len(taken) < len(set(taken)) + len(rows)  # of two shards that follow each other, both may have some of one partition
+
     def _partitions(self) -> tuple[dict[Any, Any], list[Any], Mapping[int, int]]:
-        """Tasks that make partitions which nothing holds; the partitions' keys; and which of them lie together."""
+        """Tasks that make partitions which nothing holds; the partitions' keys; and from which of them one task picks."""
         if self.kind == "streamed":
             graph, keys = self.source.tasks()
             return graph, keys, {}
-        holders = self.held_by()
-        return {}, self._hold(self.source), {p: g for g, (_, members) in enumerate(sorted(holders.items())) for p in members}
+        return {}, self._hold(self.source), self.groups()
+
+    def groups(self) -> dict[int, int]:
+        """Partition → number of its group: what one task picks from lies with one worker, and is as much as may be in its memory at once.
+
+        What a worker holds may lie on its disk: a task brings all that it takes from into memory.
+        """
+        found: dict[int, int] = {}
+        number = -1
+        for _, members in sorted(self.held_by().items()):
+            room = -1.0
+            for partition in members:
+                nbytes = self.source.sizes[partition] * self.source.row_bytes
+                if nbytes > room:
+                    number, room = number + 1, self.bounds.resident
+                found[partition], room = number, room - nbytes
+        return found
