@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dask
@@ -15,6 +17,9 @@ import pytest
 
 import dagtrain as dt
 from dagtrain.cluster import Bounds, LanesEngine
+from dagtrain.cluster.lanes.supply import Supply
+from dagtrain.errors import ClusterError
+from dagtrain.graph import Spec
 
 ROWS = 600
 BOUNDS = {
@@ -85,6 +90,63 @@ def test_segments_are_as_short_as_their_rows_demand(client: Any, data: Any) -> N
     """A bound of one row still trains, a step at a time."""
     tight = Bounds(0, 0, 1)
     assert fitted(LanesEngine(client, bounds=tight), *data).fingerprint == fitted("inline", *data).fingerprint
+
+
+def part(folder: str, number: int) -> np.ndarray[Any, Any]:
+    """A partition that can be computed once."""
+    try:
+        (Path(folder) / str(number)).touch(exist_ok=False)
+    except FileExistsError:
+        raise ValueError("it is there no more") from None
+    return np.full((100, 13), number, "f4")
+
+
+@pytest.mark.filterwarnings("default:the data .* does not fit:UserWarning")
+def test_a_partition_that_breaks_when_it_is_computed_again_ends_the_fit(client: Any, tmp_path: Path) -> None:
+    x = da.concatenate([da.from_delayed(dask.delayed(part)(str(tmp_path), i), (100, 13), "f4") for i in range(3)])
+    trainer = dt.Trainer(
+        lambda w, x: np.mean(x @ w), parameters=np.zeros(13, "f4"), shards=2, engine=LanesEngine(client, bounds=BOUNDS["streamed"])
+    )
+    with pytest.raises(ClusterError, match=r"the data of lane \d cannot be computed: ValueError: it is there no more"):
+        trainer.fit(x, batch_size=50, verbose=0)
+
+
+def test_scattered_data_that_is_lost_is_said_to_be(local_cluster: Any) -> None:
+    with local_cluster(1) as cluster, distributed.Client(cluster) as client:
+        x = client.scatter(np.split(np.ones((64, 13), "f4"), 4))
+
+        class Loses(dt.callbacks.Callback):
+            def on_epoch_end(self, epoch: int, logs: Any) -> None:
+                lost = set(client.scheduler_info(n_workers=-1)["workers"])
+                deadline = time.monotonic() + 60
+                cluster.scale(0)
+                while set(client.scheduler_info(n_workers=-1)["workers"]) & lost and time.monotonic() < deadline:
+                    time.sleep(0.02)
+                cluster.scale(1)
+
+        engine = LanesEngine(client, bounds=BOUNDS["picked"])
+        trainer = dt.Trainer(lambda w, x: np.mean(x @ w), parameters=np.zeros(13, "f4"), shards=2, engine=engine)
+        with pytest.raises(ClusterError, match=r"the cluster let go of .* scattered"):
+            trainer.fit(x, epochs=3, batch_size=32, verbose=0, callbacks=[Loses()])
+
+
+def held(sizes: tuple[int, ...], *workers: str) -> Supply:
+    """A supply of partitions with rows of 8 bytes that lie with these workers."""
+    source = SimpleNamespace(nbytes=8 * sum(sizes), row_bytes=8, sizes=sizes, resident=True, x_spec=Spec((2,), np.dtype("f4")), y_spec=None)
+    return Supply(source, Bounds(80, 0, 1), lambda source: list(sizes), lambda keys: [(worker,) for worker in workers])
+
+
+def test_what_one_task_picks_from_is_bounded() -> None:
+    """It has ten rows in its memory, or one partition."""
+    assert held((4, 6, 1, 30, 2), *"aaaaa").groups() == {0: 0, 1: 0, 2: 1, 3: 2, 4: 3}
+    assert held((4, 4, 4), *"aba").groups() == {0: 0, 2: 0, 1: 1}
+
+
+def test_shards_that_keep_to_partitions_are_seen() -> None:
+    supply = held((4, 4, 4), *"aaa")
+    local = [[np.array([0, 5]), np.array([11, 7])], [np.array([1, 4]), np.array([6, 8])]]
+    assert supply.is_local(local)
+    assert not supply.is_local([[np.array([0, 5, 9]), np.array([1, 7, 11])]])
 
 
 def block(number: int, rows: int) -> np.ndarray[Any, Any]:
