@@ -146,7 +146,7 @@ def test_work_lost_again_and_again_is_repeated_and_then_given_up(threads, monkey
         return futures
 
     monkeypatch.setattr(ClusterSession, "_submit", losing)
-    with pytest.raises(ClusterError, match=r"3 times in the steps from 0 on.*Cancel"):
+    with pytest.raises(ClusterError, match=r"3 times in the steps from 0 on.*cancelled"):
         mixed.fit(mixed.trainer(engine=SchedulerEngine(threads, repeats=2)))
     assert len(lost) == 3
 
