@@ -85,10 +85,12 @@ class Ledger:
         return sorted(self._pages)
 
     def counts(self, epoch: int) -> Array:
-        """How often each sample was used in an epoch."""
+        """How often each sample was used in an epoch (read-only where it was once each: that takes no memory)."""
         page = self._page(epoch)
         if page.counts is not None:
             return page.counts.copy()
+        if not page.other:
+            return np.broadcast_to(np.uint8(1), page.samples)
         counts = np.ones(page.samples, np.uint8)
         for sample, count in page.other:
             counts[sample] = count

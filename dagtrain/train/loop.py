@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,6 +60,8 @@ class Loop:
         Whether other software on a worker is an error, and not a warning.
     in_steps
         Whether steps are being run just now.
+    thread
+        That of the fit, in which callbacks are called too.
     """
 
     trainer: Trainer
@@ -74,6 +77,7 @@ class Loop:
     every: float | None = None
     exact: bool = False
     in_steps: bool = False
+    thread: int = field(default_factory=get_ident)
     _began: float = field(default_factory=time.perf_counter)
     _saved: tuple[Place, float] = ((0, 0), 0.0)
     _first: int = 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,6 +57,7 @@ class Trained:
         self._begun: Begun | None = None
         self._ledger = Ledger()
         self._loop: Loop | None = None
+        self._is_fitting = False
         self._sample: tuple[Any, BatchPlan] | None = None
 
     def evaluate(self, x: Any, y: Any = None) -> dict[str, float]:
@@ -98,8 +100,15 @@ class Trained:
             If a parameter is NaN or infinite.
         CheckpointError
             If it cannot be written; says which file and why.
+        ArgumentError
+            In the midst of steps, and in another thread than that of the fit that runs: the state is not that of the steps done.
         """
         program, state = self._trained("be saved")
+        if self._loop is not None and (self._loop.in_steps or self._loop.thread != get_ident()):
+            raise ArgumentError(
+                "the trainer cannot be saved in the midst of steps: call save in on_epoch_end, or give fit a folder and how often, as in "
+                'fit(..., checkpoint="runs/a", checkpoint_every=60).'
+            )
         manifest = self._describe(program, None if self._sample is None else self._sample[1], state, self._record.history)
         refuse_not_finite(manifest, state)
         write(open_store(path), manifest, state)

@@ -9,9 +9,11 @@ and shards.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, Literal
+from functools import wraps
+from threading import Lock
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from dagtrain import arguments, optim
 from dagtrain.arguments import is_number, one_of, whole
@@ -36,6 +38,26 @@ from dagtrain.train.trained import Trained
 __all__ = ["Trainer"]
 
 ENGINES = ("auto", "inline", "scheduler", "lanes")
+_ENTRANCE = Lock()
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _one_at_a_time(fit: Callable[Concatenate[Trainer, P], R]) -> Callable[Concatenate[Trainer, P], R]:
+    """Refuse a fit of a trainer that is in one, in this thread or another: they would take each other's steps."""
+
+    @wraps(fit)
+    def alone(trainer: Trainer, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with _ENTRANCE:
+            if trainer._is_fitting:
+                raise ArgumentError("the trainer is in the midst of a fit: stop that one first, or use another trainer.")
+            trainer._is_fitting = True
+        try:
+            return fit(trainer, *args, **kwargs)
+        finally:
+            trainer._is_fitting = False
+
+    return alone
 
 
 class Trainer(Trained):
@@ -130,6 +152,7 @@ class Trainer(Trained):
 
     # ---- training
 
+    @_one_at_a_time
     def fit(
         self,
         x: Any,
@@ -195,8 +218,6 @@ class Trainer(Trained):
         epochs = whole("epochs", epochs)
         if resume and checkpoint is None:
             raise ArgumentError('resume=True needs the folder of the checkpoints, as in fit(..., checkpoint="runs/a", resume=True).')
-        if self._loop is not None:
-            raise ArgumentError("the trainer is in the midst of a fit: stop that one first, or use another trainer.")
         if checkpoint_every != "epoch" and not (is_number(checkpoint_every) and checkpoint_every > 0):
             raise ArgumentError(f'checkpoint_every is "epoch" or a number of seconds above 0, got {checkpoint_every!r}.')
         every = None if checkpoint_every == "epoch" else float(checkpoint_every)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,24 @@ def test_a_fit_within_a_fit_is_refused() -> None:
     trainer = new()
     with pytest.raises(ArgumentError, match="in the midst of a fit"):
         fit(trainer, callbacks.LambdaCallback(on_epoch_end=lambda *told: fit(trainer)))
+
+
+def test_a_fit_in_another_thread_is_refused() -> None:
+    trainer = new()
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ArgumentError, match="in the midst of a fit"):
+        fit(trainer, callbacks.LambdaCallback(on_epoch_end=lambda *told: pool.submit(fit, trainer).result(timeout=60)))
+    assert fit(trainer).epochs, "which the next one is not"
+
+
+def test_a_trainer_is_saved_where_its_state_is_that_of_its_steps(tmp_path: Path) -> None:
+    """Within a step, and in another thread, a ledger would be written that counts more than the state has seen."""
+    trainer = new()
+    with pytest.raises(ArgumentError, match="cannot be saved in the midst of steps"):
+        fit(trainer, callbacks.LambdaCallback(on_train_batch_end=lambda *told: trainer.save(tmp_path)))
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ArgumentError, match="cannot be saved in the midst of steps"):
+        fit(trainer, callbacks.LambdaCallback(on_epoch_end=lambda *told: pool.submit(trainer.save, tmp_path).result(timeout=60)))
+    fit(trainer, callbacks.LambdaCallback(on_epoch_end=lambda *told: trainer.save(tmp_path)))
+    dt.load(tmp_path).ledger().verify()
 
 
 # ---- EarlyStopping

@@ -14,6 +14,7 @@ from dagtrain.data import BatchPlan
 from dagtrain.errors import ArgumentError, LedgerError
 from dagtrain.train import Ledger
 from dagtrain.train.engines import InlineEngine
+from dagtrain.train.ledger import Entry
 
 X, Y = np.random.default_rng(0).normal(size=(50, 3)).astype("f4"), np.arange(50) % 2
 
@@ -40,6 +41,14 @@ def test_a_fit_uses_every_sample_once_an_epoch() -> None:
     assert all(ledger.complete(e) and ledger.counts(e).tolist() == [1] * 50 for e in ledger.epochs)
     ledger.verify()
     assert "epoch 2 complete, each of 50 samples used once" in repr(ledger)
+
+
+def test_an_epoch_of_a_checkpoint_takes_no_memory_for_its_samples() -> None:
+    """A checkpoint may say that there were more than memory could hold."""
+    ledger = Ledger()
+    ledger.restore([Entry(0, 1 << 40, True, ())])
+    ledger.verify()
+    assert ledger.counts(0)[-1] == 1
 
 
 def test_the_last_few_epochs_are_kept() -> None:
