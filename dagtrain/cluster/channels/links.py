@@ -81,6 +81,8 @@ class Links:
         What peers must be given.
     strangers : int
         Connections that were refused.
+    refusals : mapping of int to sequence of str
+        After `connect`, for each peer why better kinds of channel than that which was chosen did not come to be, as far as this lane knows.
     common : Memory or None
         After `connect`, the board of the lowest lane where every lane has every other one's in its memory: what all need alike may
         lie there once, and everybody may write his part. None in all lanes otherwise.
@@ -132,6 +134,7 @@ class Links:
         self.gang, self.lane, self.deadline, self.slice, self.spin, self.strangers = gang, lane, 600.0, SLICE, _SPIN, 0
         self._gang, self._board, self._tables, self._comms, self._silence = bytes.fromhex(gang), board, dict(tables), comms, silence
         self.common: Memory | None = None
+        self.refusals: Mapping[int, list[str]] = {}
         self._links: dict[int, Link] = {}
         self._sockets: dict[SocketLink, int] = {}
         self._sending: list[SocketLink] = []
@@ -202,6 +205,7 @@ class Links:
             meeting.run(deadline)
         finally:
             self.strangers += meeting.strangers
+            self.refusals = meeting.failures
             if self._station.listener is not None:
                 self._station.listener.close()
         self._bell.by_pipe = bool(self._sockets)

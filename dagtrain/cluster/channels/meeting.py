@@ -29,7 +29,9 @@ from dagtrain.cluster.channels.shared import CAN, CANNOT, SharedLink, attach
 __all__ = ["CALLERS", "PATIENCE", "Link", "Meeting", "Station"]
 
 PATIENCE = 10.0
-"""Seconds for a stranger to prove that he is none, and for a call to be taken where there is another way."""
+"""Seconds for a stranger to prove that he is none."""
+OTHER_WAY = 5.0
+"""Seconds for a call to be taken where there is another way: in these the kernel tries three times."""
 CALLERS = 256
 """Connections that may be on their way at once, besides those of the peers."""
 
@@ -241,7 +243,7 @@ class Meeting:
         station, pair = self._station, self._pairs[peer]
         address = self._offers[peer]["address"]
         assert address is not None  # or the two would not have sockets in common
-        until = time.monotonic() + station.patience if pair.left else self._until
+        until = time.monotonic() + min(station.patience, OTHER_WAY) if pair.left else self._until
         try:
             sock = dial(address)
         except OSError as error:

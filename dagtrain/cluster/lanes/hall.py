@@ -32,6 +32,8 @@ _IDLE = 60.0
 _ANSWER = 30.0
 """Seconds for the scheduler to say so."""
 _REMEMBERED = 256
+_PROBED = 64
+"""Other workers that are asked at a time whether they answer."""
 
 
 class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
@@ -128,12 +130,19 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
         found.deliver(source, header, buffers)
         return "ok"
 
-    async def probe(self, address: str, timeout: float) -> bool:
-        """Whether another worker answers."""
-        try:
-            return bool(await asyncio.wait_for(self.worker.rpc(address).dagtrain_lanes_hello(), timeout))
-        except (OSError, TimeoutError):
-            return False
+    async def probe(self, addresses: list[str], timeout: float) -> list[str]:
+        """Those of other workers that answer."""
+        places = asyncio.Semaphore(_PROBED)
+
+        async def answers(address: str) -> bool:
+            async with places:
+                try:
+                    return bool(await asyncio.wait_for(self.worker.rpc(address).dagtrain_lanes_hello(), timeout))
+                except (OSError, TimeoutError):
+                    return False
+
+        found = await asyncio.gather(*map(answers, addresses))
+        return [address for address, there in zip(addresses, found, strict=True) if there]
 
     def hello(self) -> bool:
         """Yes."""

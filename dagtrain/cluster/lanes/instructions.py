@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Abandon", "Action", "Begin", "Commit", "Done", "Fetch", "GiveUp", "Held", "Pace", "Patience", "Probe", "Submit"]
+__all__ = ["Abandon", "Action", "Begin", "Commit", "Done", "Fetch", "GiveUp", "Held", "Inquire", "Pace", "Patience", "Probe", "Submit"]
 
 
 class Patience(NamedTuple):
@@ -12,16 +12,19 @@ class Patience(NamedTuple):
 
     Attributes
     ----------
+    begin
+        For a lane's task to begin where others have, and for lanes to meet, until it is asked what keeps them.
     start
-        For a gang to report that all its lanes have met.
+        For the lanes of a gang to begin and to meet, where nothing is known that keeps them.
     news
-        Without any report from a gang that has started.
+        Without any report from a gang that has started, or any progress in what its lanes wait for.
     workers
-        Without any worker to work on.
+        Without any worker that can take a task.
     cut
         Between two looks whether workers that could not reach each other can do so again.
     failures
-        Failures in a row, without a committed segment between, after which it gives up.
+        Failures in a row, without a committed segment between, after which it gives up. After each that taught nothing it waits, longer
+        each time.
     ahead
         Segments under way at a time.
     segment
@@ -32,6 +35,7 @@ class Patience(NamedTuple):
         Steps of the longest segment.
     """
 
+    begin: float = 3.0
     start: float = 60.0
     news: float = 600.0
     workers: float = 60.0
@@ -92,9 +96,16 @@ class Fetch(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """See whether two workers that did not reach each other do so now."""
+    """See which of these pairs of workers reach each other."""
 
-    pair: tuple[str, str]
+    pairs: tuple[tuple[str, str], ...]
+
+
+class Inquire(NamedTuple):
+    """See what the tasks of a segment wait for."""
+
+    gang: int
+    segment: int
 
 
 class Abandon(NamedTuple):
@@ -117,4 +128,4 @@ class GiveUp(NamedTuple):
     why: str
 
 
-Action = Begin | Submit | Commit | Fetch | Probe | Abandon | Done | GiveUp
+Action = Begin | Submit | Commit | Fetch | Probe | Inquire | Abandon | Done | GiveUp

@@ -58,6 +58,7 @@ def run_lane(gang: GangOrder, number: int, order: SegmentOrder, parts: StepParts
     worker = get_worker()
     hall = hall_of(worker)
     secede()
+    hall.report(gang.run, gang=gang.number, lane=number, segment=order.segment, kind="begun")
     if isinstance(before, Stopped):  # Dask lost the state, and repeated its task when that task's gang was over
         hall.report(gang.run, gang=gang.number, lane=number, segment=order.segment, kind="stateless")
         hall.end(gang.gang, "the state to begin with was lost")
@@ -76,13 +77,28 @@ def run_lane(gang: GangOrder, number: int, order: SegmentOrder, parts: StepParts
     except Exception as error:
         ended = hall.why_ended(gang.gang)
         if ended is None:
-            cut = [error.peer] if isinstance(error, LinkLost) and error.cut else []
-            if isinstance(error, Overdue) and error.phase is None:  # they are there, as their offers say, and no connection came to be
-                cut = list(error.peers_missing)
             why = _named(error, gang.placement.workers) if isinstance(error, ChannelError) else f"{type(error).__name__}: {error}"
-            hall.report(gang.run, gang=gang.number, lane=number, segment=order.segment, kind="failed", why=why, cut=cut)
+            about = {"gang": gang.number, "lane": number, "segment": order.segment, "why": why}
+            hall.report(gang.run, kind="failed", **about, **_blame(error, number))
             hall.end(gang.gang, why)
         return Stopped(ended or f"{type(error).__name__}: {error}")
+
+
+def _blame(error: Exception, number: int) -> dict[str, Any]:
+    """Which lanes a failure speaks against, for `Conductor.failed`: links that are cut, peers that are silent, whose fault it may be."""
+    cut, silent, fault, final = list[int](), list[int](), list[int](), False
+    match error:
+        case LinkLost():
+            (cut if error.cut else fault).append(error.peer)
+        case Overdue() if error.phase is None:  # they are there, as their offers say, and no connection came to be
+            cut += error.peers_missing
+        case Overdue():
+            silent += error.peers_missing
+        case _Absent():
+            silent.append(error.peer)
+        case ChannelError():
+            final = True
+    return {"cut": cut, "silent": silent, "fault": fault if cut or silent or final else [number, *fault], "final": final}
 
 
 def _named(error: ChannelError, workers: Sequence[str]) -> str:
@@ -96,6 +112,17 @@ def _named(error: ChannelError, workers: Sequence[str]) -> str:
             peers = ()
     told = ", ".join(f"lane {peer} is on {workers[peer]}" for peer in peers)
     return f"{error} ({told})" if told else str(error)
+
+
+class _Absent(ChannelError):  # noqa: N818  # a name that says what is the matter
+    """A lane did not begin."""
+
+    def __init__(self, peer: int, why: str) -> None:
+        super().__init__(peer, why)
+        self.peer, self.why = peer, why
+
+    def __str__(self) -> str:
+        return self.why
 
 
 class _Courier:
@@ -217,17 +244,16 @@ class Lane:
             for lane in placement.lanes
             if lane.number != self.number
         }
-        offers = {}
+        offers: dict[int, Any] = {}
         for other, answer in asked.items():
             try:
                 offer = self._patiently(answer, deadline)
             except (OSError, TimeoutError) as error:
                 raise LinkLost(other, f"its worker does not answer: {type(error).__name__}: {error}", cut=True) from error
             if offer is None:
-                raise ChannelError(
-                    f"lane {other} on {placement.workers[other]} did not begin within {gang.start:g} s: are all threads there taken?"
-                )
-            offers[other] = offer
+                raise _Absent(other, f"lane {other} on {placement.workers[other]} did not begin within {gang.start:g} s")
+            by_comm = (min(self.number, other), max(self.number, other)) in gang.by_comm
+            offers[other] = {**offer, "address": None} if by_comm else offer
         links.connect(offers, max(deadline - time.monotonic(), 0.1))
         memory = {name: board[name] for name in placement.regions(self.number)}
         common = links.common
@@ -241,7 +267,7 @@ class Lane:
             gang=gang.number,
             lane=self.number,
             kind="met",
-            channels={str(p): k for p, k in links.kinds.items()},
+            refused={p: "; ".join(why) for p, why in links.refusals.items() if links.kinds[p] == "comm" and why},
             software=software(),
         )
 

@@ -188,9 +188,12 @@ class Lockstep:
         self._position += 1
         if isinstance(instruction, Wait):
             self._awaited = instruction
-            wanted = (self.segment, self.step, instruction.round)
-            self._missing = {p for p in instruction.peers if self._came.get((instruction.phase, p)) != wanted}
+            self._missing = {p for p in instruction.peers if not self._is_there(self._came.get((instruction.phase, p)), instruction)}
         return instruction
+
+    def _is_there(self, stamp: tuple[int, int, int] | None, wait: Wait) -> bool:
+        """Whether a post is what is waited for; a later round of the same step stands for the earlier ones."""
+        return stamp is not None and stamp[:2] == (self.segment, self.step) and stamp[2] >= wait.round
 
     def arrived(self, phase: Phase, peers: Iterable[int], segment: int, step: int, round: int = 0) -> None:
         """These lanes have posted.
@@ -212,5 +215,5 @@ class Lockstep:
                 )
             self._came[phase, peer] = stamp
             awaited = self._awaited
-            if awaited is not None and phase is awaited.phase and stamp == (self.segment, self.step, awaited.round):
+            if awaited is not None and phase is awaited.phase and self._is_there(stamp, awaited):
                 self._missing.discard(peer)

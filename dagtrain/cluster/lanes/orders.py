@@ -30,6 +30,8 @@ class GangOrder(NamedTuple):
         Seconds after which the kernel takes a connection for broken.
     channel
         The one kind of channel to use; None for the best that each pair can do.
+    by_comm
+        Pairs of lanes that are known to have no socket between them: they do not try.
     """
 
     run: str
@@ -41,6 +43,7 @@ class GangOrder(NamedTuple):
     deadline: float
     link: float
     channel: str | None = None
+    by_comm: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)

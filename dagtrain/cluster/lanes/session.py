@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ from dagtrain.cluster.lanes.endurance import endure
 from dagtrain.cluster.lanes.hall import Hall
 from dagtrain.cluster.lanes.instructions import Pace, Patience
 from dagtrain.cluster.lanes.placement import Placement
+from dagtrain.cluster.lanes.roster import Roster
 from dagtrain.cluster.lanes.steward import Steward
 from dagtrain.cluster.lanes.stretch import Gang, Reached, Stretch
 from dagtrain.cluster.lanes.supply import Supply
@@ -42,6 +43,10 @@ _UNLIMITED = 4 << 30
 """What a worker without a limit of memory counts for."""
 
 
+def _futures_in(held: Any) -> Sequence[Any]:
+    return held[1] if isinstance(held, tuple) else held  # type: ignore[no-any-return]  # held values are of all kinds
+
+
 class LanesSession(ClusterSession):
     """Steps on lanes; see `dagtrain.train.engines.Session`."""
 
@@ -53,6 +58,9 @@ class LanesSession(ClusterSession):
         self.clock = AwakeClock(_LISTENED)
         self._watch: Watch | None = None
         self._gone = False
+        self.roster = Roster(self.patience.cut)
+        self.by_comm: set[frozenset[str]] = set()
+        """Pairs of workers that exchange by Dask's connections, since no socket came to be."""
         self._address = self.client.scheduler.address
         self._supply: Supply | None = None
         self.gangs: dict[int, Gang] = {}
@@ -197,15 +205,30 @@ class LanesSession(ClusterSession):
         found = self.ask("who_has", keys=keys)
         return [tuple(sorted(found.get(key, ()))) for key in keys]
 
-    def settle(self, workers: tuple[str, ...]) -> None:
-        """Let what is submitted from now on lie with these workers, which the network keeps from others; none, where it keeps nobody.
+    def settle(self, workers: tuple[str, ...], cut: bool) -> None:
+        """Let what is submitted from now on lie with these workers, without others that are there; none, where all take part.
 
-        What lay with those others alone would be waited for as long as the network fails: it is made anew, under another name.
+        What is not done by now might be waited for: it is made anew, under another name. So is all else where the network keeps the
+        workers from the others (`cut`), on whose disks and in whose memory it may lie.
         """
         if workers and workers != self._home:
-            self._failures += 1
-            self._held = {key: held for key, held in self._held.items() if key.startswith("gang-")}
+            self._let_go(lambda future: cut or future.status != "finished")
         self._home = workers
+
+    def renew(self) -> None:
+        """Make anew what was cancelled, as `client.restart()` does, or has failed."""
+        self._let_go(lambda future: future.status in ("cancelled", "error", "lost"))
+
+    def _let_go(self, is_lost: Callable[[Any], bool]) -> None:
+        """Forget what is held by futures that are lost, so that it is submitted again."""
+        held = {key: value for key, value in self._held.items() if key.startswith("gang-") or not any(map(is_lost, _futures_in(value)))}
+        if len(held) < len(self._held):
+            self._failures += 1  # under another name
+        self._held = held
+
+    def is_by_comm(self, workers: Sequence[str], lanes: tuple[int, int]) -> bool:
+        """Whether two lanes have no socket between them."""
+        return frozenset(workers[lane] for lane in lanes) in self.by_comm
 
     def _submit(self, graph: dict[Any, Any], keys: list[Any], **annotations: Any) -> list[Any]:
         if self._home:

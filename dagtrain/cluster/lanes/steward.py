@@ -24,6 +24,7 @@ from distributed.core import Status, rpc
 
 from dagtrain.cluster.lanes.clocks import AwakeClock, WallClock, catch_up
 from dagtrain.cluster.lanes.endurance import endure
+from dagtrain.cluster.lanes.inquiry import busy_with, inquire, probe_pairs
 from dagtrain.cluster.lanes.liveness import Ask, End, LeaveOut, Liveness
 from dagtrain.cluster.lanes.quiet import Quiet, forget_sent, nannies_here
 
@@ -33,8 +34,6 @@ logger = logging.getLogger(__name__)
 
 _GLANCE = 0.5
 """Seconds between two looks at the workers' heartbeats; of four times as many without one, the scheduler was not awake."""
-_PROBE = 5.0
-"""Seconds for a worker to answer another one."""
 _KILL = 0.25
 """Seconds for a silent worker to end by itself when its nanny asks it to."""
 _RESTART = 5.0
@@ -89,6 +88,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
             "dagtrain_lanes_end": self.end,
             "dagtrain_lanes_probe": self.probe,
             "dagtrain_lanes_wanted": self.wanted,
+            "dagtrain_lanes_inquire": self.inquire,
             "dagtrain_lanes_close": self.close_run,
         }
         scheduler.stream_handlers["dagtrain-lanes-report"] = self.report
@@ -148,7 +148,13 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         return {
             "reports": list(found.reports),
             "present": {
-                w.address: {"host": w.host, "threads": w.nthreads, "memory": w.memory_limit, "paused": w.status == Status.paused}
+                w.address: {
+                    "host": w.host,
+                    "threads": w.nthreads,
+                    "memory": w.memory_limit,
+                    "paused": w.status == Status.paused,
+                    "busy": busy_with(w),
+                }
                 for w in workers.values()
                 if w.status not in (Status.closing, Status.closed) and w.address not in self._liveness.absent
             },
@@ -164,11 +170,15 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         if found is not None and found.gang == gang:
             self._end(found, why)
 
-    def probe(self, run: str, pair: list[str]) -> None:
-        """Have two workers see whether they reach each other; the answer is a report."""
+    def probe(self, run: str, pairs: list[tuple[str, str]]) -> None:
+        """Have pairs of workers see whether they reach each other; the answer is a report."""
         found = self.runs.get(run)
         if found is not None:
-            self._background(self._probe(found, *pair))
+            self._background(self._probe(found, [(a, b) for a, b in pairs]))
+
+    def inquire(self, keys: list[Any]) -> dict[str, Any]:
+        """What some tasks wait for."""
+        return inquire(self.scheduler, keys)
 
     def close_run(self, run: str) -> None:
         """A driver is done."""
@@ -340,12 +350,9 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _probe(self, run: _Run, a: str, b: str) -> None:
-        reached = False
-        with contextlib.suppress(OSError, TimeoutError):
-            answers = [self.scheduler.rpc(x).dagtrain_lanes_probe(address=y, timeout=_PROBE) for x, y in ((a, b), (b, a))]
-            reached = all(await asyncio.wait_for(asyncio.gather(*answers), 2 * _PROBE))
-        self._note(run, {"worker": a, "gang": -1, "lane": -1, "kind": "probe", "pair": [a, b], "reached": reached})
+    async def _probe(self, run: _Run, pairs: list[tuple[str, str]]) -> None:
+        reached, cut = await probe_pairs(self.scheduler, pairs)
+        self._note(run, {"worker": "", "gang": -1, "lane": -1, "kind": "probed", "reached": reached, "cut": cut})
 
     async def _restart(self, nanny: str) -> bool:
         """Whether a nanny has ended its worker."""

@@ -12,6 +12,7 @@ import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,13 +20,13 @@ from dask.task_spec import DataNode, Task, TaskRef
 
 from dagtrain.cluster.lanes.conductor import Conductor
 from dagtrain.cluster.lanes.gradients import BUCKET, groups_of
-from dagtrain.cluster.lanes.instructions import Abandon, Begin, Commit, Done, Fetch, GiveUp, Held, Probe, Submit
+from dagtrain.cluster.lanes.instructions import Abandon, Begin, Commit, Done, Fetch, GiveUp, Held, Inquire, Probe, Submit
 from dagtrain.cluster.lanes.lane import run_lane
 from dagtrain.cluster.lanes.orders import GangOrder, SegmentOrder
 from dagtrain.cluster.lanes.placement import Candidate, StepShape, place
 from dagtrain.cluster.lanes.quiet import forget_sent
-from dagtrain.cluster.waiting import is_of_cluster
-from dagtrain.errors import ClusterError, DagtrainError
+from dagtrain.cluster.lanes.reports import ANSWER, Reports
+from dagtrain.errors import ClusterError
 from dagtrain.graph import Array
 from dagtrain.train.engines import Watch
 from dagtrain.train.state import State
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Gang", "Reached", "Stretch", "shape_of"]
 
-_ANSWER = 30.0
-"""Seconds for the error of a task to come."""
 _LOOK = 0.25
 """Seconds to wait for news at a time."""
 _OFTEN = 4.0
@@ -98,11 +97,15 @@ class Stretch:
         self.parts = session.program.for_workers(n for counts in self.counts for n in counts)
         self.shape = shape_of(self.parts, self.shards, session.bucket)
         self.reported = self.lost = 0
+        self.why_lost = "all workers that held it are gone"
         self.news = session.begin(self.shards)  # of segments, too, on which lanes began ahead of this call
         self.supply = session.supply_of()
         most = self.supply.most_steps(max(sum(c) for c in self.counts), max(1, min(len(session.workers), self.shards)))
         patience = session.patience if most is None else session.patience._replace(most=min(most, session.patience.most))
-        self.conductor = Conductor(len(batches), self.shards, session.clock.read(), patience, session.pace, len(following))
+        self.conductor = Conductor(
+            len(batches), self.shards, session.clock.read(), patience, session.pace, len(following), session.roster, self.base
+        )
+        self.reports = Reports(session, self.conductor, watch)
         self._go_on(batches)
         self._warn_of_readings(batches, patience.most)
 
@@ -151,7 +154,7 @@ class Stretch:
         """Until all steps are done, or as many as were wanted."""
         news = self.news
         while True:
-            self._take(news)
+            self.reports.take(news)
             for action in self.conductor.act():
                 found = self._do(action)
                 if found is not None:
@@ -159,65 +162,6 @@ class Stretch:
             if self.conductor.committed.step and self.watch.stop():
                 self.conductor.stop()
             news = self.session.look(_LOOK)
-
-    def _take(self, news: Mapping[str, Any]) -> None:
-        """What happened, as events."""
-        conductor = self.conductor
-        conductor.tick(self.session.clock.read())
-        for _, report in news["reports"]:
-            gang, lane = report["gang"], report["lane"]
-            match report["kind"]:
-                case "met":
-                    self.session.compare(report["worker"], report["software"], self.watch)
-                    conductor.started(gang)
-                case "step":
-                    conductor.news(gang)
-                case "done":
-                    self.session.records.setdefault((gang, report["segment"]), {})[lane] = report
-                    conductor.reported(gang, report["segment"], lane, report["seconds"], report["ending"])
-                case "probe":
-                    conductor.probed(tuple(report["pair"]), report["reached"])
-                case "stateless":
-                    conductor.stateless(gang)
-                case "failed":
-                    workers = self.session.gangs[gang].order.placement.workers if gang in self.session.gangs else ()
-                    pairs = [(workers[lane], workers[p]) for p in report["cut"] if workers]
-                    conductor.failed(gang, f"lane {lane} on {report['worker']}: {report['why']}", pairs[0] if pairs else None)
-                case "error":
-                    self._raise(gang, report)
-        conductor.workers(news["present"], news["leaving"], news["gone"])
-        self._look_at_tasks()
-
-    def _look_at_tasks(self) -> None:
-        """Tasks that ended in a way of which no lane could report."""
-        current = self.conductor.gang
-        if current is None or current.number not in self.session.gangs:
-            return
-        for (segment, lane), future in self.session.gangs[current.number].futures.items():
-            if future.status in ("error", "cancelled", "lost"):
-                why = f"the task of lane {lane} in segment {segment} is {future.status}"
-                if future.status == "error":
-                    error = future.exception(timeout=_ANSWER)
-                    if isinstance(error, DagtrainError):
-                        raise error
-                    if not is_of_cluster(error):
-                        raise ClusterError(f"the data of lane {lane} cannot be computed: {type(error).__name__}: {error}") from error
-                    why = f"lane {lane}: {type(error).__name__}: {error}"
-                self.conductor.failed(current.number, why)
-                return
-
-    def _raise(self, gang: int, report: Mapping[str, Any]) -> None:
-        """An error of the computation itself: it would come again wherever the step is repeated."""
-        future = self.session.gangs[gang].futures.get((report["segment"], report["lane"])) if gang in self.session.gangs else None
-        error = None
-        if future is not None:
-            try:
-                error = future.exception(timeout=_ANSWER)
-            except Exception:  # the report says what it was
-                error = None
-        if isinstance(error, DagtrainError):
-            raise error
-        raise ClusterError(f"lane {report['lane']} on {report['worker']} met an error: {report['why']}")
 
     def _do(self, action: Any) -> tuple[State, int] | None:
         match action:
@@ -229,11 +173,16 @@ class Stretch:
                 self._commit(action)
             case Fetch(held):
                 self._fetch(held)
-            case Probe(pair):
-                self.session.call("probe", run=self.session.run_id, pair=list(pair))
+            case Probe(pairs):
+                self.session.call("probe", run=self.session.run_id, pairs=pairs)
+            case Inquire(number, segment):
+                futures = self.session.gangs[number].futures
+                keys = [futures[segment, lane].key for lane in sorted(lane for s, lane in futures if s == segment)]
+                answer = self.session.call("inquire", keys=keys)
+                self.conductor.inquired(number, answer["waiting"], answer["unfinished"], answer["hindered"])
             case Abandon(number, why, failure):
                 self._abandon(number, why)
-                what = f"repeated from step {self.base + self.conductor.committed.step}" if failure else "placed anew"
+                what = f"repeated from step {self.conductor.step}" if failure else "placed anew"
                 self.watch.event(f"{why}; {what}")
             case Done(held):
                 return self._finish(held)
@@ -242,25 +191,39 @@ class Stretch:
         return None
 
     def _hint(self, why: str) -> str:
-        """Where to look for the cause."""
-        paused = sorted(address for address, facts in self.session.workers.items() if facts["paused"])
-        if paused:
-            return f" These workers are paused, since their memory is nearly full: {', '.join(paused)}. Give them more."
-        return " See the workers' logs: a nanny ends a worker that exceeds its limit of memory." if "was lost" in why else ""
+        """What to do about it."""
+        hints = {
+            "is paused": "Give workers that are paused more memory, or smaller partitions.",
+            "is busy with": "End what keeps workers busy, give them more threads, or start more of them.",
+            "do not reach each other": "Is there a firewall between them? Workers must reach each other, not the scheduler alone.",
+            "was lost": "See the workers' logs: a nanny ends a worker that exceeds its limit of memory.",
+        }
+        return "".join(f" {hint}" for sign, hint in hints.items() if sign in why)
 
     # ---- instructions
 
     def _begin(self, number: int, workers: Sequence[str]) -> None:
         session = self.session
+        session.renew()
         apart = session.channel not in (None, "shared")
         placement = place(self.shape, self._candidates(workers), self.supply.row_bytes(self.batches[0]), apart)
         self.conductor.placed(number, placement.workers)
         session.placements.append(placement)
-        session.settle(placement.workers if self.conductor.is_apart or session.apart else ())
+        cut = session.roster.is_cut_off(placement.workers) or bool(session.apart)
+        session.settle(placement.workers if cut or session.roster.is_without(placement.workers) else (), cut)
         name = uuid.uuid4().hex
         patience = self.conductor.patience
         order = GangOrder(
-            session.run_id, name, number, placement, secrets.token_bytes(32), patience.start, patience.news, session.link, session.channel
+            session.run_id,
+            name,
+            number,
+            placement,
+            secrets.token_bytes(32),
+            patience.start,
+            patience.news,
+            session.link,
+            session.channel,
+            tuple(pair for pair in combinations(range(len(placement.workers)), 2) if session.is_by_comm(placement.workers, pair)),
         )
         session.call("gang", run=session.run_id, gang=name, workers=list(placement.workers))
         key = f"gang-{name}"
@@ -363,25 +326,31 @@ class Stretch:
         client unable to gather anything ever after.
         """
         client, clock = self.session.client, self.session.clock
-        deadline = clock.read() + _ANSWER
+        deadline = clock.read() + ANSWER
         while not future.done():  # a lane's word goes ahead of its task's end
             if worker not in self.session.workers or clock.read() > deadline:
+                self.why_lost = f"{worker} was lost, or did not end its task within {ANSWER:g} s"
                 return None
             with suppress(TimeoutError):
                 future.exception(timeout=_LOOK)
                 break
-            self._take(self.session.look(0.0))
+            self.reports.take(self.session.look(0.0))
         if future.status != "finished":
+            self.why_lost = f"its task on {worker} is {future.status}"
             return None
+        seconds = ANSWER * 2**self.lost  # what took too long may only be large
         for again in (True, False):
             try:
-                answer = client.sync(client.scheduler.gather, keys=[future.key], callback_timeout=_ANSWER)
-                return answer["data"][future.key] if answer["status"] == "OK" else None
+                answer = client.sync(client.scheduler.gather, keys=[future.key], callback_timeout=seconds)
             except Exception as error:
-                self._take(self.session.look(0.0))  # where it was the scheduler that did not answer, this waits for it
+                self.reports.take(self.session.look(0.0))  # where it was the scheduler that did not answer, this waits for it
+                self.why_lost = f"it did not come from {worker} within {seconds:g} s: {type(error).__name__}: {error}"
                 if worker not in self.session.workers or not again:
-                    self.watch.event(f"a state did not come from {worker}: {type(error).__name__}: {error}")
-                    return None
+                    break
+            else:
+                self.why_lost = f"{worker} does not hold it any more"
+                return answer["data"][future.key] if answer["status"] == "OK" else None
+        self.watch.event(f"a state was lost: {self.why_lost}")
         return None
 
     def _finish(self, held: Held) -> tuple[State, int] | None:
@@ -390,12 +359,13 @@ class Stretch:
             self.lost += 1
             if self.lost >= self.conductor.patience.failures:
                 raise ClusterError(
-                    f"the state of step {self.base + held.step} was computed {self.lost} times and could be had from no worker. Look at "
-                    "the workers' logs; go on from the last checkpoint with fit(..., checkpoint=..., resume=True)."
+                    f"the state of step {self.base + held.step} was computed {self.lost} times and could be had from no worker; the last "
+                    f"time: {self.why_lost}. Look at the workers' logs; go on from the last checkpoint with "
+                    "fit(..., checkpoint=..., resume=True)."
                 )
             self.conductor.lost()
             if self.conductor.gang is not None:
-                self.conductor.failed(self.conductor.gang.number, "no worker has the state any more")
+                self.conductor.failed(self.conductor.gang.number, f"no worker has the state any more: {self.why_lost}")
             return None
         current = self.conductor.gang
         if current is not None and held.gang == current.number:

@@ -14,7 +14,7 @@ from typing import Any
 
 from dagtrain.cluster.channels import Phase
 from dagtrain.cluster.lanes.conductor import Conductor
-from dagtrain.cluster.lanes.instructions import Abandon, Begin, Commit, Done, Fetch, GiveUp, Held, Patience, Probe, Submit
+from dagtrain.cluster.lanes.instructions import Abandon, Begin, Commit, Done, Fetch, GiveUp, Held, Inquire, Patience, Probe, Submit
 from dagtrain.cluster.lanes.lockstep import Compute, Copy, Keep, Lockstep, Post, Reduce, Square, Update, Wait
 from dagtrain.cluster.lanes.placement import Candidate, Placement, StepShape, place
 from dagtrain.cluster.lanes.subtrees import additions, under
@@ -141,6 +141,9 @@ class World:
         """Worker → whether it runs; one that is stopped is there until it was silent for too long."""
         self.seen_alive: dict[str, float] = {}
         self.leaving: set[str] = set()
+        self.paused: set[str] = set()
+        self.busy: set[str] = set()
+        """Workers whose threads others have taken: like those that are paused, they begin no segment, and go on with one that is begun."""
         self.cut: set[frozenset[str]] = set()
         self.lanes: dict[tuple[str, int], SimLane] = {}
         self.kept: dict[tuple[str, int, int], State] = {}
@@ -158,6 +161,8 @@ class World:
         self.result: State | None = None
         self.error = ""
         self.commits: list[tuple[int, int]] = []
+        self.abandoned: list[str] = []
+        """Why gangs were given up."""
         self.moves = 0
         for _ in range(workers):
             self.join()
@@ -171,7 +176,8 @@ class World:
 
     def kill(self, worker: str) -> None:
         self.alive.pop(worker, None)
-        self.leaving.discard(worker)
+        for marks in (self.leaving, self.paused, self.busy):
+            marks.discard(worker)
         self.kept = {key: state for key, state in self.kept.items() if key[0] != worker}
         for key in [k for k in self.lanes if k[0] == worker]:
             lane = self.lanes.pop(key)
@@ -186,6 +192,16 @@ class World:
 
     def leave(self, worker: str) -> None:
         self.leaving.add(worker)
+
+    def pause(self, worker: str) -> None:
+        self.paused.add(worker)
+
+    def occupy(self, worker: str) -> None:
+        self.busy.add(worker)
+
+    def free(self, worker: str) -> None:
+        self.paused.discard(worker)
+        self.busy.discard(worker)
 
     def part(self, a: str, b: str) -> None:
         """Cut the link between two workers; what is on its way is lost."""
@@ -230,6 +246,8 @@ class World:
         if not any(self.alive.values()):
             self.join()
         self.mend()
+        if not self.alive.keys() - self.paused - self.busy:
+            self.free(min(self.alive))
         limit = self.moves + 200_000
         while self.result is None and not self.error:
             self.run(500)
@@ -242,7 +260,8 @@ class World:
         return f"committed {self.conductor.committed}, gang {self.conductor.gang}, lanes {lanes}"
 
     def _can_move(self, lane: SimLane) -> bool:
-        return bool(lane.current or lane.queue) and not lane.lockstep.missing
+        begins = bool(lane.queue) and lane.worker not in self.paused | self.busy
+        return (bool(lane.current) or begins) and not lane.lockstep.missing
 
     def _tick(self, seconds: float) -> None:
         self.now += seconds
@@ -258,7 +277,7 @@ class World:
             for peer in lane.lockstep.missing:
                 other = lane.placement.workers[peer]
                 if frozenset((lane.worker, other)) in self.cut and self.draw.random() < 0.2:
-                    self.news.append(("failed", lane.gang, f"lane {lane.number} lost lane {peer}", (lane.worker, other)))
+                    self.news.append(("failed", lane.gang, f"lane {lane.number} lost lane {peer}", [(lane.worker, other)]))
                     self._end_gang(lane.gang)
                     break
 
@@ -284,6 +303,7 @@ class World:
         step = lane.lockstep
         if lane.current is None:
             lane.current = lane.queue.popleft()
+            self.news.append(("begun", lane.gang, lane.current.segment, lane.number))
             if step.segment < 0 and not self._load(lane):
                 return
             step.begin(lane.current.segment, lane.current.first, lane.current.steps)
@@ -303,7 +323,7 @@ class World:
             else next((self.kept[w, held.gang, held.segment] for w in held.workers if (w, held.gang, held.segment) in self.kept), None)
         )
         if state is None:
-            self.news.append(("failed", lane.gang, "the state is gone", None))
+            self.news.append(("failed", lane.gang, "the state is gone"))
             self._end_gang(lane.gang)
             return False
         lane.parameters, lane.slots = list(state[0]), list(state[1])
@@ -406,12 +426,15 @@ class World:
         for _ in range(self.draw.randint(0, len(self.news))):
             kind, gang, *rest = self.news.popleft()
             if kind == "probe":
-                conductor.probed(rest[0], frozenset(rest[0]) not in self.cut)
+                apart = [pair for pair in rest[0] if frozenset(pair) in self.cut]
+                conductor.probed([pair for pair in rest[0] if pair not in apart], apart)
+            elif kind == "begun":
+                conductor.begun(gang, *rest)
             elif kind == "done":
                 conductor.reported(gang, *rest, seconds=self.draw.choice([0.0, 0.5, 2.0]))
             else:
                 conductor.failed(gang, *rest)
-        conductor.workers(self.alive, self.leaving & set(self.alive))
+        conductor.workers(self.alive, self.leaving, None, self.paused, dict.fromkeys(self.busy, "others' tasks"))
         for action in conductor.act():
             self._act(action)
 
@@ -451,9 +474,12 @@ class World:
                 if state is not None:
                     self.safe = state
                     self.conductor.fetched(held)
-            case Probe(pair):
-                self.news.append(("probe", -1, pair))
-            case Abandon(gang=gang):
+            case Probe(pairs):
+                self.news.append(("probe", -1, pairs))
+            case Inquire(gang):
+                self.conductor.inquired(gang, (), 0, {})
+            case Abandon(gang, why):
+                self.abandoned.append(why)
                 self._end_gang(gang)
                 for key in [k for k in self.lanes if k[1] == gang]:
                     del self.lanes[key]

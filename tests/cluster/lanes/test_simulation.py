@@ -1,4 +1,4 @@
-"""The protocol under chance: any interleaving, workers that die, stop, leave and join, links that are cut; always the same result."""
+"""The protocol under chance: any interleaving; workers that die, stop, pause, leave, join; links that are cut; the same result."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def test_any_interleaving_gives_the_same(thorough: bool) -> None:
         workers=st.integers(1, 6),
     )
     def run(seed: int, shards: int, blocks: int, norms: int, workers: int) -> None:
-        check(World(seed, shards, blocks, norms, steps=12, workers=workers))
+        world = World(seed, shards, blocks, norms, steps=12, workers=workers)
+        check(world)
+        assert not world.abandoned, "nothing has happened"
 
     run()
 
@@ -62,7 +64,7 @@ class Mishaps(RuleBasedStateMachine):
         return workers[index % len(workers)] if workers else None
 
     @precondition(lambda self: self.mishaps < 6)
-    @rule(index=st.integers(0, 9), how=st.sampled_from(["kill", "stop", "leave"]))
+    @rule(index=st.integers(0, 9), how=st.sampled_from(["kill", "stop", "leave", "pause", "occupy"]))
     def a_worker_goes(self, index: int, how: str) -> None:
         worker = self._one(index)
         if worker is not None:
@@ -74,6 +76,7 @@ class Mishaps(RuleBasedStateMachine):
         worker = self._one(index)
         if worker is not None:
             self.world.wake(worker)
+            self.world.free(worker)
 
     @precondition(lambda self: len(self.world.alive) < 6)
     @rule()

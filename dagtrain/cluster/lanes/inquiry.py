@@ -1,0 +1,92 @@
+"""On the scheduler: what keeps workers from their tasks, what tasks wait for, and which workers reach each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from distributed.core import Status
+
+__all__ = ["busy_with", "inquire", "probe_pairs"]
+
+_PROBE = 5.0
+"""Seconds for a worker to answer another one."""
+_NAMED = 3
+"""Most tasks that are named."""
+
+Pair = tuple[str, str]
+
+
+def busy_with(worker: Any) -> str:
+    """The tasks that take all threads of a worker, as of its last heartbeat; nothing if one is free."""
+    tasks = _at_work(worker)
+    if len(tasks) < worker.nthreads:
+        return ""
+    names = sorted(str(task.key) for task in tasks)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
+
+
+def _at_work(worker: Any) -> set[Any]:
+    return {task for task in worker.executing if task.processing_on is worker and task not in worker.long_running}
+
+
+def inquire(scheduler: Any, keys: Sequence[Any]) -> dict[str, Any]:
+    """What some tasks wait for.
+
+    Returns
+    -------
+    dict
+        ``"waiting"``: places in `keys` of tasks that wait for others; ``"unfinished"``: how many others; ``"hindered"``: workers on
+        which some of these lie and cannot begin → why; ``"missing"``: how many keys the scheduler does not know; ``"blamed"``: for whose
+        error the first of the tasks has failed.
+    """
+    tasks = [(i, scheduler.tasks[key]) for i, key in enumerate(keys) if key in scheduler.tasks]
+    before, stack = set(), [dependency for _, task in tasks for dependency in task.dependencies]
+    while stack:
+        task = stack.pop()
+        if task not in before and task.state not in ("memory", "released", "forgotten", "erred"):
+            before.add(task)
+            stack += task.dependencies
+    hindered = {}
+    for worker in {task.processing_on for task in before if task.processing_on is not None}:
+        at_work = _at_work(worker)
+        if worker.status == Status.paused:
+            hindered[worker.address] = "what lanes wait for lies there, and it is paused: its memory is nearly full"
+        elif len(at_work) >= worker.nthreads and not at_work & before:
+            hindered[worker.address] = f"what lanes wait for lies there, and it is busy with {busy_with(worker)}"
+    waiting = [i for i, task in tasks if not before.isdisjoint(task.dependencies)]
+    blamed = next((str(task.exception_blame.key) for _, task in tasks if task.exception_blame is not None), "")
+    missing = len(keys) - len(tasks)
+    return {"waiting": waiting, "unfinished": len(before), "hindered": hindered, "missing": missing, "blamed": blamed}
+
+
+async def probe_pairs(scheduler: Any, pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
+    """Pairs of workers that reach each other, and pairs that do not.
+
+    Of a worker that does not answer the scheduler either, nothing is said. Where only one of two reaches the other, which may have been
+    too busy just then, both are asked again.
+    """
+    first = await _ways(scheduler, pairs)
+    doubtful = [pair for pair in pairs if first.get(pair) == 1]
+    ways = first | (await _ways(scheduler, doubtful) if doubtful else {})
+    return [pair for pair in pairs if ways.get(pair) == 2], [pair for pair in pairs if ways.get(pair, 2) < 2]
+
+
+async def _ways(scheduler: Any, pairs: Sequence[Pair]) -> dict[Pair, int]:
+    """Whether two workers reach each other: both ways, one way, or not at all; of pairs of which both answer the scheduler."""
+    others: dict[str, list[str]] = {}
+    for a, b in pairs:
+        others.setdefault(a, []).append(b)
+        others.setdefault(b, []).append(a)
+
+    async def ask(worker: str) -> tuple[str, set[str] | None]:
+        try:
+            asked = scheduler.rpc(worker).dagtrain_lanes_probe(addresses=others[worker], timeout=_PROBE)
+            return worker, set(await asyncio.wait_for(asked, 3 * _PROBE))
+        except (OSError, TimeoutError):
+            return worker, None
+
+    reached = {worker: found for worker, found in await asyncio.gather(*map(ask, others)) if found is not None}
+    return {(a, b): (b in reached[a]) + (a in reached[b]) for a, b in pairs if a in reached and b in reached}
