@@ -8,6 +8,8 @@ from typing import Any
 
 from distributed.core import Status
 
+from dagtrain.cluster.lanes.roster import PAUSED
+
 __all__ = ["busy_with", "inquire", "probe_pairs"]
 
 _PROBE = 5.0
@@ -38,9 +40,9 @@ def inquire(scheduler: Any, keys: Sequence[Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``"waiting"``: places in `keys` of tasks that wait for others; ``"unfinished"``: how many others; ``"hindered"``: workers on
-        which some of these lie and cannot begin → why; ``"missing"``: how many keys the scheduler does not know; ``"blamed"``: for whose
-        error the first of the tasks has failed.
+        ``"waiting"``: places in `keys` of tasks that wait for others; ``"unfinished"``: how many others; ``"hindered"``: workers that
+        are to do some of all these and cannot begin → why; ``"missing"``: how many keys the scheduler does not know; ``"blamed"``: for
+        whose error the first of the tasks has failed.
     """
     tasks = [(i, scheduler.tasks[key]) for i, key in enumerate(keys) if key in scheduler.tasks]
     before, stack = set(), [dependency for _, task in tasks for dependency in task.dependencies]
@@ -49,17 +51,19 @@ def inquire(scheduler: Any, keys: Sequence[Any]) -> dict[str, Any]:
         if task not in before and task.state not in ("memory", "released", "forgotten", "erred"):
             before.add(task)
             stack += task.dependencies
+    waiting = [(i, task) for i, task in tasks if not before.isdisjoint(task.dependencies)]
+    addresses = {task.processing_on.address for task in before if task.processing_on is not None}
+    addresses.update(*(task.worker_restrictions or () for _, task in waiting))
     hindered = {}
-    for worker in {task.processing_on for task in before if task.processing_on is not None}:
+    for worker in (scheduler.workers[address] for address in addresses if address in scheduler.workers):
         at_work = _at_work(worker)
         if worker.status == Status.paused:
-            hindered[worker.address] = "what lanes wait for lies there, and it is paused: its memory is nearly full"
-        elif len(at_work) >= worker.nthreads and not at_work & before:
-            hindered[worker.address] = f"what lanes wait for lies there, and it is busy with {busy_with(worker)}"
-    waiting = [i for i, task in tasks if not before.isdisjoint(task.dependencies)]
+            hindered[worker.address] = PAUSED
+        elif len(at_work) >= worker.nthreads and at_work.isdisjoint(before):
+            hindered[worker.address] = f"it is busy with {busy_with(worker)}"
     blamed = next((str(task.exception_blame.key) for _, task in tasks if task.exception_blame is not None), "")
     missing = len(keys) - len(tasks)
-    return {"waiting": waiting, "unfinished": len(before), "hindered": hindered, "missing": missing, "blamed": blamed}
+    return {"waiting": [i for i, _ in waiting], "unfinished": len(before), "hindered": hindered, "missing": missing, "blamed": blamed}
 
 
 async def probe_pairs(scheduler: Any, pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:

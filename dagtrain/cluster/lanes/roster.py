@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-__all__ = ["Roster"]
+__all__ = ["PAUSED", "Roster"]
 
 _DELAY = 1.0
 """Seconds for which a worker is left out the first time."""
 _LONGEST_DELAY = 60.0
-_PAUSED = "it is paused: its memory is nearly full"
+PAUSED = "it is paused: its memory is nearly full"
 
 
 class _LeftOut(NamedTuple):
@@ -102,7 +102,7 @@ class Roster:
     def hindrance(self, worker: str) -> str | None:
         """Why a worker cannot begin a task just now."""
         if worker in self._paused:
-            return _PAUSED
+            return PAUSED
         return f"it is busy with {self._busy[worker]}" if worker in self._busy else None
 
     def fit(self) -> set[str]:
@@ -119,7 +119,7 @@ class Roster:
 
     def unfit(self) -> dict[str, str]:
         """Why workers that are there have no part in a gang."""
-        found = {w: out.why for w, out in self._left_out.items()} | dict.fromkeys(self._paused & self.present, _PAUSED)
+        found = {w: out.why for w, out in self._left_out.items()} | dict.fromkeys(self._paused & self.present, PAUSED)
         chosen = set(self.choose(len(self.present)))
         for pair in self._cut:
             for worker in sorted(pair - chosen):
