@@ -3,6 +3,7 @@
 import contextlib
 import re
 import threading
+import time
 
 import pytest
 
@@ -30,6 +31,26 @@ def test_a_cut_between_two_workers_alone(network, two, wanted):
         network("mend", "w1", "w2")
     assert told["fingerprint"] == wanted()
     assert re.search(r"the link to lane \d is lost: .* \(lane \d is on t\w+://", str(told["events"]))
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("third", [False, True], ids=["two workers", "three workers"])
+def test_a_cut_from_before_the_beginning(network, two, wanted, third):
+    """A firewall between workers, which the scheduler and the driver reach: one of the two is left out, and the others go on."""
+    address = {host: two.host_of(host) for host in ("w1", "w2")}
+    if third:
+        two.worker("s")
+    network("cut", "w1", "w2")
+    try:
+        began = time.monotonic()
+        told = two.driver().end()
+        seconds = time.monotonic() - began
+    finally:
+        network("mend", "w1", "w2")
+    assert told["fingerprint"] == wanted()
+    (event,) = [event for event in told["events"] if "do not reach each other" in event]
+    assert all(f"{host}:" in event for host in address.values()), event
+    assert seconds < 45, "two deadlines of connections"
 
 
 @pytest.mark.timeout(90)

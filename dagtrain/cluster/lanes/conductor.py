@@ -327,7 +327,7 @@ class Conductor:
         if gang.final or self._failures >= self.patience.failures:
             self.finished = True
             if gang.final:
-                why = f"at step {self.step}: {gang.broken}. It would fail again"
+                why = f"at step {self.step}: {gang.broken}. Another attempt would fail as well"
             else:
                 why = f"{self._failures} attempts failed in a row at step {self.step}; the last time: {gang.broken}"
             return [*found, GiveUp(why)]

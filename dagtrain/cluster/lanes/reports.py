@@ -98,9 +98,11 @@ class Reports:
         else:
             origins = sorted({origin for origins in self.session.source.origins for origin in origins}, key=str)
             gone = self.session.call("inquire", keys=origins)["missing"] if origins else 0
-            why = f"the tasks were {future.status}: the cluster was restarted, or what they need was lost"
+            why = f"the tasks were {future.status}: the cluster was restarted, or what they need is gone"
             if gone:
-                why += ". The data is made of what was scattered or persisted on the cluster, and is gone: give it again"
+                why += (
+                    ". The data is made of what was scattered or persisted on the cluster, which does not have it any more: give it again"
+                )
             self.conductor.failed(current.number, why, fault="the tasks", final=bool(gone))
             self.conductor.lost()
 
