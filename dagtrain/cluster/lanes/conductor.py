@@ -82,7 +82,7 @@ class Conductor:
         self.total, self.beyond, self.lanes, self.now, self.base = steps, beyond, lanes, now, base
         self.patience = patience or Patience()
         self.pace = pace
-        self.roster = roster or Roster(self.patience.cut)
+        self.roster = roster or Roster(self.patience.cut, self.patience.again)
         self.committed = Held(0)
         self.safe = Held(0)
         """The last state that the client has."""

@@ -20,6 +20,8 @@ class Patience(NamedTuple):
         Without any report from a gang that has started, or any progress in what its lanes wait for.
     workers
         Without any worker that can take a task.
+    again
+        Until a worker that was left out is looked at again; twice as long each time, up to a minute.
     cut
         Between two looks whether workers that could not reach each other can do so again.
     failures
@@ -39,6 +41,7 @@ class Patience(NamedTuple):
     start: float = 60.0
     news: float = 600.0
     workers: float = 60.0
+    again: float = 1.0
     cut: float = 30.0
     failures: int = 8
     ahead: int = 3

@@ -16,8 +16,6 @@ from typing import NamedTuple
 
 __all__ = ["PAUSED", "Roster"]
 
-_DELAY = 1.0
-"""Seconds for which a worker is left out the first time."""
 _LONGEST_DELAY = 60.0
 PAUSED = "it is paused: its memory is nearly full"
 
@@ -34,10 +32,12 @@ class Roster:
     ----------
     cut
         Seconds between two looks whether workers that could not reach each other can do so again.
+    again
+        Seconds for which a worker is left out the first time.
     """
 
-    def __init__(self, cut: float = 30.0) -> None:
-        self._every = cut
+    def __init__(self, cut: float = 30.0, again: float = 1.0) -> None:
+        self._every, self._delay = cut, again
         self.present: set[str] = set()
         self._leaving: set[str] = set()
         self._paused: set[str] = set()
@@ -72,7 +72,7 @@ class Roster:
         if not workers or not self.fit() - set(workers):
             return False
         for worker, why in workers.items():
-            delay = self._delays.get(worker, _DELAY)
+            delay = self._delays.get(worker, self._delay)
             self._left_out[worker] = _LeftOut(why, now + delay)
             self._delays[worker] = min(2 * delay, _LONGEST_DELAY)
         return True

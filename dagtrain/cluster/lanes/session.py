@@ -58,7 +58,7 @@ class LanesSession(ClusterSession):
         self.clock = AwakeClock(_LISTENED)
         self._watch: Watch | None = None
         self._gone = False
-        self.roster = Roster(self.patience.cut)
+        self.roster = Roster(self.patience.cut, self.patience.again)
         self.by_comm: set[frozenset[str]] = set()
         """Pairs of workers that exchange by Dask's connections, since no socket came to be."""
         self._address = self.client.scheduler.address

@@ -112,6 +112,36 @@ def test_killed_among_epochs_that_are_run_together(client, kill_at, plain, monke
     assert all(trainer.ledger().complete(epoch) for epoch in trainer.ledger().epochs)
 
 
+def test_a_cluster_restarted_in_the_midst(client, plain):
+    """Dask forgets all tasks and results; what can be made anew from this process is."""
+    epochs = []
+
+    class Reporter:
+        start = finish = step = staticmethod(lambda *told: None)
+
+        def epoch(self, row):
+            epochs.append(row["epoch"])
+            if len(epochs) == 2:
+                client.restart(wait_for_workers=False)
+
+    trainer = plain.trainer(engine=lanes(client))
+    history = plain.fit(trainer, reporter=Reporter())
+    same_weights(history, plain.inline)
+    trainer.ledger().verify()
+    assert any(event.endswith("repeated from step 12") for event in history.events), history.events
+    assert len(history.events) < 8, "it has not tried again and again"
+
+
+def test_data_that_a_restarted_cluster_had_alone_is_said_to_be_gone(client, plain):
+    def restart():
+        client.restart(wait_for_workers=False)
+
+    x, y = (client.scatter(array[: plain.rows]) for array in plain.digits[:2])
+    with pytest.raises(ClusterError, match="at step 6: .*The data is made of what was scattered or persisted on the cluster") as caught:
+        plain.trainer(engine=lanes(client)).fit([x], [y], epochs=3, batch_size=256, verbose=0, reporter=at_epoch(1, restart))
+    assert "give it again" in str(caught.value)
+
+
 def test_a_worker_killed_in_an_evaluation(client, kill_at, digits, mixed):
     mark = kill_at("score")
     history = mixed.fit(mixed.trainer(engine=lanes(client)), validation_data=digits[2:])
