@@ -16,7 +16,7 @@ from typing import Any
 
 from distributed import get_worker, secede
 
-from dagtrain.cluster.channels import Board, ChannelError, LinkLost, Links, OutOfStep, Overdue
+from dagtrain.cluster.channels import Aborted, Board, ChannelError, LinkLost, Links, OutOfStep, Overdue
 from dagtrain.cluster.lanes.hall import Hall, hall_of
 from dagtrain.cluster.lanes.lockstep import Lockstep
 from dagtrain.cluster.lanes.orders import GangOrder, SegmentOrder, Stopped
@@ -65,7 +65,8 @@ def run_lane(gang: GangOrder, number: int, order: SegmentOrder, parts: StepParts
     lane = hall.lane(gang.gang, number, lambda: Lane(hall, gang, number))
     if lane is None:  # if its driver has not been told, it would wait
         why = hall.why_ended(gang.gang) or "the gang was ended"
-        hall.report(gang.run, gang=gang.number, lane=number, segment=order.segment, kind="failed", why=why, cut=[])
+        about = {"gang": gang.number, "lane": number, "segment": order.segment, "why": why}
+        hall.report(gang.run, kind="failed", **about, **_blame(Aborted(why), number))
         return Stopped(why)
     try:
         assert not isinstance(before, Stopped), "its gang was ended above"
@@ -88,8 +89,12 @@ def _blame(error: Exception, number: int) -> dict[str, Any]:
     """Which lanes a failure speaks against, for `Conductor.failed`: links that are cut, peers that are silent, whose fault it may be."""
     cut, silent, fault, final = list[int](), list[int](), list[int](), False
     match error:
+        case Aborted():
+            pass
+        case LinkLost() if error.cut:
+            cut.append(error.peer)
         case LinkLost():
-            (cut if error.cut else fault).append(error.peer)
+            fault += [number, error.peer]
         case Overdue() if error.phase is None:  # they are there, as their offers say, and no connection came to be
             cut += error.peers_missing
         case Overdue():
@@ -98,7 +103,9 @@ def _blame(error: Exception, number: int) -> dict[str, Any]:
             silent.append(error.peer)
         case ChannelError():
             final = True
-    return {"cut": cut, "silent": silent, "fault": fault if cut or silent or final else [number, *fault], "final": final}
+        case _:
+            fault.append(number)
+    return {"cut": cut, "silent": silent, "fault": fault, "final": final}
 
 
 def _named(error: ChannelError, workers: Sequence[str]) -> str:
