@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.data.check import Form, check_dtype, check_size, explain, inspect, make_form, read
+from dagtrain.data.check import check_dtype, check_size, explain, inspect, make_form, read
 from dagtrain.data.compute import Graph, Key, block_key, compute, futures_in, shared_graph, task_nodes
 from dagtrain.data.parts import Parts, is_parts, look_tasks, named, seen_arrays, split_pairs, take
 from dagtrain.data.pick import Partition, assemble, gather_plan
-from dagtrain.data.source import check_table, numpy_dtype, to_array
+from dagtrain.data.source import Source, check_table, numpy_dtype, to_array
 from dagtrain.errors import DataError
 from dagtrain.graph import Spec
 
@@ -30,15 +30,11 @@ __all__ = ["ChunkedSource", "lazy_array", "open_chunks"]
 
 
 @dataclass(frozen=True, eq=False)
-class ChunkedSource:
+class ChunkedSource(Source):
     """Partitions as tasks.
 
     Attributes
     ----------
-    form
-        Specs of the rows and what was checked.
-    sizes
-        Rows of each partition; partitions without rows are left out.
     graph
         The user's graph, as task nodes.
     blocks
@@ -47,37 +43,10 @@ class ChunkedSource:
         What partitions are computed from on a cluster; it lies there as long as these live.
     """
 
-    form: Form
-    sizes: tuple[int, ...]
     graph: Graph
     blocks: tuple[tuple[Key, Key | None], ...]
     futures: tuple[Any, ...]
     _whole: list[Partition] = field(default_factory=list, init=False, repr=False)
-
-    @property
-    def samples(self) -> int:
-        """Number of samples."""
-        return sum(self.sizes)
-
-    @property
-    def x_spec(self) -> Spec:
-        """Row spec of x."""
-        return self.form.x
-
-    @property
-    def y_spec(self) -> Spec | None:
-        """Row spec of y."""
-        return self.form.y
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of a row of x and y in training."""
-        return self.form.row_bytes
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all rows in training."""
-        return self.samples * self.row_bytes
 
     @property
     def in_memory(self) -> bool:

@@ -9,14 +9,16 @@ Both have the same face. Whatever is wrong with the data is an error here, befor
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from dagtrain.data.check import Form, check_dtype, explain, inspect, make_form, read
+from dagtrain.data.pick import Partition
 from dagtrain.errors import DataError
 from dagtrain.graph import Array, Spec
 
@@ -26,79 +28,35 @@ PARTITION_BYTES = 4 << 20
 """Rows of arrays in this process are handed out in partitions of at most so many bytes (or of one row, where a row is larger)."""
 
 
-class Source(Protocol):
-    """Data that passed every check, cut into partitions of rows."""
+@dataclass(frozen=True, eq=False)
+class Source(ABC):
+    """Data that passed every check, cut into partitions of rows.
+
+    Attributes
+    ----------
+    form
+        Specs of the rows and what was checked.
+    sizes
+        Rows of each partition; partitions without rows are left out.
+    """
+
+    form: Form
+    sizes: tuple[int, ...]
 
     @property
     def samples(self) -> int:
         """Number of samples."""
+        return sum(self.sizes)
 
     @property
     def x_spec(self) -> Spec:
         """Shape (without the sample axis) and dtype of a row of x as used in training."""
-
-    @property
-    def y_spec(self) -> Spec | None:
-        """The same for y; None where there is no y."""
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Rows of each partition."""
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of a row of x and y in training."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all rows in training."""
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether the whole is in this process, so that `local` costs nothing."""
-
-    @property
-    def resident(self) -> bool:
-        """Whether every partition already lies on a cluster, persisted or as a future, so that nothing is computed to get it."""
-
-    @property
-    def origins(self) -> tuple[tuple[Any, ...], ...]:
-        """For each partition, the keys of the futures that it is computed from; where these lie, it costs least."""
-
-    def local(self) -> tuple[Array, Array | None]:
-        """The whole of x and y in this process; computed once."""
-
-    def tasks(self) -> tuple[dict[Any, Any], list[tuple[str, int]]]:
-        """A Dask graph, and the keys in it that compute to the (x, y) of each partition."""
-
-
-@dataclass(frozen=True, eq=False)
-class ArraySource:
-    """Arrays in this process, in the dtypes of training."""
-
-    x: Array
-    y: Array | None
-    form: Form
-
-    @property
-    def samples(self) -> int:
-        """Number of samples."""
-        return len(self.x)
-
-    @property
-    def x_spec(self) -> Spec:
-        """Row spec of x."""
         return self.form.x
 
     @property
     def y_spec(self) -> Spec | None:
-        """Row spec of y."""
+        """The same for y; None where there is no y."""
         return self.form.y
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Rows of each partition."""
-        return partition_sizes(self.samples, self.form.row_bytes)
 
     @property
     def row_bytes(self) -> int:
@@ -109,6 +67,37 @@ class ArraySource:
     def nbytes(self) -> int:
         """Bytes of all rows in training."""
         return self.samples * self.row_bytes
+
+    @property
+    @abstractmethod
+    def in_memory(self) -> bool:
+        """Whether the whole is in this process, so that `local` costs nothing."""
+
+    @property
+    @abstractmethod
+    def resident(self) -> bool:
+        """Whether every partition already lies on a cluster, persisted or as a future, so that nothing is computed to get it."""
+
+    @property
+    @abstractmethod
+    def origins(self) -> tuple[tuple[Any, ...], ...]:
+        """For each partition, the keys of the futures that it is computed from; where these lie, it costs least."""
+
+    @abstractmethod
+    def local(self) -> Partition:
+        """The whole of x and y in this process; computed once."""
+
+    @abstractmethod
+    def tasks(self) -> tuple[dict[Any, Any], list[tuple[str, int]]]:
+        """A Dask graph, and the keys in it that compute to the (x, y) of each partition."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource(Source):
+    """Arrays in this process, in the dtypes of training."""
+
+    x: Array
+    y: Array | None
 
     @property
     def in_memory(self) -> bool:
@@ -125,7 +114,7 @@ class ArraySource:
         """No futures for any partition."""
         return ((),) * len(self.sizes)
 
-    def local(self) -> tuple[Array, Array | None]:
+    def local(self) -> Partition:
         """The arrays themselves."""
         return self.x, self.y
 
@@ -225,11 +214,12 @@ def open_source(
         return open_chunks(x, y, targets=targets, labels=told, dtype=dtype, keep_integers=keep_integers)
     (x, x_columns), (y, y_columns) = to_array("x", x), (None, ()) if y is None else to_array("y", y)
     form = make_form(x, y, (x_columns, y_columns), targets=targets, labels=told, dtype=dtype, keep_integers=keep_integers)
-    for i, rows in enumerate(row_slices(partition_sizes(len(x), form.row_bytes))):
+    sizes = partition_sizes(len(x), form.row_bytes)
+    for i, rows in enumerate(row_slices(sizes)):
         finding = inspect(form, x[rows], None if y is None else y[rows], rows.stop - rows.start)
         if finding is not None:
             raise explain(form, finding, rows.start, i)
-    return ArraySource(*read(form, x, y), form)
+    return ArraySource(form, sizes, *read(form, x, y))
 
 
 def lies_elsewhere(value: Any) -> bool:
