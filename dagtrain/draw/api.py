@@ -7,12 +7,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from dagtrain.arguments import one_of
 from dagtrain.draw.computational import computational_diagram
 from dagtrain.draw.measure import Measures, cheap, choose_target, measure, ordered
 from dagtrain.draw.picture import Picture
 from dagtrain.draw.render import TIMEOUT
 from dagtrain.draw.tasks import is_task_graph, task_diagram
-from dagtrain.errors import ArgumentError, DagtrainError, UnknownNameError
+from dagtrain.errors import ArgumentError, DagtrainError
 from dagtrain.graph import Graph, Tensor
 from dagtrain.graph.hooks import plug
 
@@ -68,8 +69,7 @@ def _options(*functions: Callable[..., Any]) -> list[str]:
 
 def _check(options: Mapping[str, Any], known: Sequence[str]) -> None:
     for name in options:
-        if name not in known:
-            raise UnknownNameError.of("option of draw", name, [*known, "format", "timeout"])
+        one_of("option of draw", name, [*known, "format", "timeout"])
 
 
 def _measures(

@@ -95,8 +95,7 @@ class Monitor(Callback):
 
     def __init__(self, monitor: str, mode: Mode = "auto", min_delta: float = 0.0, patience: int = 0) -> None:
         name = type(self).__name__
-        if mode not in ("auto", "min", "max"):
-            raise ArgumentError(f'{name}: mode is "auto", "min" or "max", got {mode!r}.')
+        one_of(f"mode of {name}", mode, ("auto", "min", "max"))
         for what, value in (("min_delta", min_delta), ("patience", patience)):
             not_negative(f"{name}: {what}", value, infinite=True)
         self.monitor, self.mode, self.min_delta, self.patience = monitor, mode, min_delta, patience
