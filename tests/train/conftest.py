@@ -25,13 +25,13 @@ def mixed(**options: Any) -> Any:
     return dt.Trainer(dt.nn.Sequential(layers), loss="cross_entropy", optimizer=optimizer, metrics=["accuracy"], **{"shards": 8, **options})
 
 
-@pytest.fixture(params=["plain", "mixed"])
+@pytest.fixture(scope="session", params=["plain", "mixed"])
 def make(request: pytest.FixtureRequest) -> Fit:
     """Each of the trainers; `mixed` has more parameters than one block of the update holds."""
     return {"plain": plain, "mixed": mixed}[request.param]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fit_digits(digits: Any) -> Fit:
     """Fit a trainer on the first 516 digits for 3 epochs: the ninth step of each has 4 samples for 8 shards."""
 

@@ -20,17 +20,21 @@ def test_one_of_the_trainers_has_several_blocks(make, fit_digits, request):
     assert len(blocks) == {"plain": 1, "mixed": 4}[request.node.callspec.params["make"]]
 
 
-@pytest.mark.parametrize("threads", [2, 3, 4, 8, 20])
-def test_the_number_of_threads_changes_nothing(make, fit_digits, threads):
-    wanted = fit_digits(make(engine="inline", threads=1))
+@pytest.fixture(scope="module")
+def wanted(make, fit_digits):
+    """The history of a run on one thread."""
+    return fit_digits(make(engine="inline", threads=1))
+
+
+@pytest.mark.parametrize("threads", [*(pytest.param(n, marks=pytest.mark.long) for n in (2, 4, 8)), 3, 20])
+def test_the_number_of_threads_changes_nothing(make, fit_digits, wanted, threads):
     found = fit_digits(make(engine="inline", threads=threads))
     assert found.fingerprint == wanted.fingerprint
     assert found.history["loss"] == wanted.history["loss"]
 
 
 @pytest.mark.parametrize("chunks", [(100, 64), (37, 64), ((1, 300, 215), (60, 4))], ids=str)
-def test_the_chunks_of_the_data_change_nothing(make, digits, fit_digits, chunks):
-    wanted = fit_digits(make(engine="inline"))
+def test_the_chunks_of_the_data_change_nothing(make, digits, wanted, chunks):
     x, y = da.from_array(digits.x[:516], chunks=chunks), da.from_array(digits.y[:516], chunks=(200,))
     found = make(engine="inline").fit(x, y, epochs=3, batch_size=64, verbose=0)
     assert found.fingerprint == wanted.fingerprint
@@ -50,24 +54,23 @@ def test_the_layout_and_the_type_of_the_data_change_nothing(digits, change):
 
 
 @pytest.mark.parametrize("option", [{"seed": 1}, {"shards": 7}], ids=str)
-def test_the_seed_and_the_shards_change_the_bits(make, fit_digits, option):
-    assert fit_digits(make()).fingerprint != fit_digits(make(**option)).fingerprint
+def test_the_seed_and_the_shards_change_the_bits(make, fit_digits, wanted, option):
+    assert wanted.fingerprint != fit_digits(make(**option)).fingerprint
 
 
 @pytest.mark.parametrize("option", [{"batch_size": 65}, {"epochs": 2}, {"shuffle": False}, {"rows": 515}], ids=str)
-def test_what_the_run_depends_on_changes_the_bits(make, fit_digits, option):
-    assert fit_digits(make()).fingerprint != fit_digits(make(), **option).fingerprint
+def test_what_the_run_depends_on_changes_the_bits(make, fit_digits, wanted, option):
+    assert wanted.fingerprint != fit_digits(make(), **option).fingerprint
 
 
-def test_validation_changes_nothing(make, digits, fit_digits):
+def test_validation_changes_nothing(make, digits, fit_digits, wanted):
     validation = (digits.x_validation, digits.y_validation)
-    assert fit_digits(make(), validation_data=validation).fingerprint == fit_digits(make()).fingerprint
+    assert fit_digits(make(), validation_data=validation).fingerprint == wanted.fingerprint
 
 
 @pytest.mark.parametrize("engine", ["inline", "auto"])
-def test_fitting_twice_is_fitting_longer(make, fit_digits, engine):
-    whole, parts = make(engine=engine), make(engine=engine)
-    wanted = fit_digits(whole, epochs=3)
+def test_fitting_twice_is_fitting_longer(make, fit_digits, wanted, engine):
+    parts = make(engine=engine)
     first, second = fit_digits(parts, epochs=1), fit_digits(parts, epochs=2)
     assert second.fingerprint == wanted.fingerprint
     assert first.history["loss"] + second.history["loss"] == wanted.history["loss"]
@@ -93,31 +96,30 @@ def test_any_rest_of_the_last_batch_is_the_same_for_all_threads(make, fit_digits
 
 
 SCRIPT = """
-import json, sys
-for name in json.loads(sys.argv[1]):
-    __import__(name)
+import numpy as np
 import dagtrain as dt
-data = dt.data.load_digits()
+x = np.random.default_rng(0).random((516, 64), "f4")
 layers = [dt.nn.BatchNorm(), dt.nn.Dense(1024, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(10)]
 optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2))
 trainer = dt.Trainer(dt.nn.Sequential(layers), loss="cross_entropy", optimizer=optimizer, metrics=["accuracy"], shards=8)
-history = trainer.fit(data.x[:516], data.y[:516], epochs=3, batch_size=64, verbose=0)
-graph = trainer.graph(9)
-print(json.dumps([history.fingerprint, graph.key, trainer.program.for_workers([9]).key, trainer.step_graph().last]))
+history = trainer.fit(x, x.argmax(1) % 10, batch_size=64, verbose=0)
+found = [history.fingerprint, trainer.graph(9).key, trainer.program.for_workers([9]).key, *trainer.step_graph().last]
 """
 
 
-def test_processes_agree_whatever_their_hashes_threads_and_imports():
+@pytest.mark.parametrize(
+    ("seed", "threads", "modules"),
+    [
+        pytest.param("0", "1", "numpy", marks=pytest.mark.long),
+        pytest.param("1", "2", "distributed, scipy.linalg, dagtrain.draw", marks=pytest.mark.long),
+        ("424242", "4", "dagtrain.train, dask.array, scipy.linalg"),
+    ],
+)
+def test_processes_agree_whatever_their_hashes_threads_and_imports(seed, threads, modules):
     """Other hash seeds, numbers of BLAS threads and orders of import, as on other machines of the same kind."""
-    variants = [
-        ("0", "1", ["numpy", "dagtrain"]),
-        ("1", "2", ["distributed", "scipy.linalg", "dagtrain.draw"]),
-        ("424242", "4", ["dagtrain.train", "sklearn", "dask.array"]),
-    ]
-    running = []
-    for seed, threads, modules in variants:
-        environment = {**os.environ, "PYTHONHASHSEED": seed, "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
-        command = [sys.executable, "-c", SCRIPT, json.dumps(modules)]
-        running.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
-    found = [json.loads(process.communicate(timeout=100)[0]) for process in running]
-    assert found[0] == found[1] == found[2]
+    environment = {**os.environ, "PYTHONHASHSEED": seed, "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
+    command = [sys.executable, "-c", f"import {modules}\n{SCRIPT}\nimport json\nprint(json.dumps(found))"]
+    there = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=True)
+    here = {}
+    exec(SCRIPT, here)
+    assert json.loads(there.stdout) == here["found"]

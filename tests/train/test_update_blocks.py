@@ -1,5 +1,6 @@
 """An update by blocks is the update of the whole vector."""
 
+import itertools
 import pickle
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from dagtrain import optim
 from dagtrain.train import State, Update
 from dagtrain.train.update import BLOCK, blocks_of
+
+from ..each import each
 
 SEVERAL = 2 * BLOCK + 1234
 
@@ -99,8 +102,10 @@ def test_blocks_lie_side_by_side_and_depend_on_the_size_alone():
     assert blocks_of(0) == []
 
 
-@pytest.mark.parametrize("most", [1, 7, 16, 100, BLOCK])
-@pytest.mark.parametrize("size", [1, 15, 16, 17, 99, 1000, 3 * BLOCK, 17 * BLOCK + 1])
+SMALL = [1, 15, 16, 17, 99, 1000]
+
+
+@each([*itertools.product(SMALL, [1, 7, 16, 100, BLOCK]), (3 * BLOCK, 100), (3 * BLOCK, BLOCK), (17 * BLOCK + 1, BLOCK)])
 def test_blocks_cover_the_vector_evenly(size, most):
     lengths = [b.stop - b.start for b in blocks_of(size, most)]
     assert sum(lengths) == size
@@ -115,12 +120,12 @@ def test_an_update_travels():
     update = Update(NORMS["clipped by norm"], size)
     there = pickle.loads(pickle.dumps(update))
     found = []
-    for each in (update, there):
-        state = first(each, size)
+    for one in (update, there):
+        state = first(one, size)
         (gradient,) = gradients(size, 1)
-        scalars = each.scalar_values(0, each.norms(state, gradient))
-        bound = each.bind(state, gradient)
-        for i in range(len(each.blocks)):
+        scalars = one.scalar_values(0, one.norms(state, gradient))
+        bound = one.bind(state, gradient)
+        for i in range(len(one.blocks)):
             bound.block(i, scalars)
         found.append(state)
     assert same_bits(*found)
