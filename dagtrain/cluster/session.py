@@ -103,13 +103,16 @@ class ClusterSession:
                 graph = {names.get(key, key): node.substitute({}, key=names.get(key, key)) for key, node in graph.items()}
                 keys = [names[key] for key in keys]
             origins = sorted({origin for some in source.origins for origin in some}, key=str)
-            ask = self.client.scheduler.who_has
-            holders = self.client.sync(ask, keys=origins, callback_timeout=self.timeouts.answer) if origins else {}
+            holders = self.ask("who_has", keys=origins) if origins else {}
             near = (sorted({worker for origin in some for worker in holders.get(origin, ())}) for some in source.origins)
             where = {key: workers for key, workers in zip(keys, near, strict=True) if workers}
             futures = self._submit(graph, keys, workers=partial(_workers_for, where), allow_other_workers=True)
             self._held[name] = (source, futures, keys)
         return self._held[name][2]  # type: ignore[no-any-return]  # held values are of all kinds
+
+    def ask(self, verb: str, wait: float = 0.0, **arguments: Any) -> Any:
+        """The scheduler's answer to a question, for which it may itself wait so many seconds."""
+        return self.client.sync(getattr(self.client.scheduler, verb), callback_timeout=wait + self.timeouts.answer, **arguments)
 
     def _value(self, name: str, value: Any) -> str:
         """Key of a small value that is part of the graph, so that it can be computed again wherever it is lost; held for a segment."""

@@ -274,7 +274,7 @@ def wait_for(
     """
     keys, left, told = [future.key for future in futures], -1, False
     pending = list(futures)
-    staffed = moved = placed = time.monotonic()
+    staffed = moved = placed = answered = time.monotonic()
     while True:
         with suppress(TimeoutError):
             while pending:
@@ -285,9 +285,14 @@ def wait_for(
         if any(future.status == "error" for future in futures):
             return
         try:
-            now, clock = client.run_on_scheduler(standing_of, keys), time.monotonic()
+            # Within the loop, so that there is a deadline.
+            now = client.sync(lambda: client.run_on_scheduler(standing_of, keys), callback_timeout=timeouts.answer)
         except OSError as error:
-            raise ClusterError(f"the scheduler cannot be asked any more: {error}") from error
+            silence = time.monotonic() - answered
+            if isinstance(error, TimeoutError) and silence < timeouts.workers:  # its host may be cut off for a while
+                continue
+            raise ClusterError(f"the scheduler cannot be asked any more{where}, since {silence:.0f} s: {error!r}") from error
+        clock = answered = time.monotonic()
         if look is not None:
             look(now)
         if now.workers:

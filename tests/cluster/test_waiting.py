@@ -10,7 +10,7 @@ import pytest
 from dask.task_spec import Task, TaskRef
 from distributed import Client
 
-from dagtrain.cluster.waiting import Timeouts, gather
+from dagtrain.cluster.waiting import Standing, Timeouts, gather, wait_for
 from dagtrain.data import open_source
 from dagtrain.errors import ClusterError
 
@@ -91,3 +91,38 @@ def test_scattered_data_that_was_lost_with_its_worker_is_an_error(client, scale)
     scale(client, 1)
     with pytest.raises(ClusterError, match="scattered"):
         open_source(futures, np.arange(60) % 3, targets="classes")
+
+
+class Mute:
+    """A client whose scheduler answers to no question before this one, and its one future, which is done with that answer."""
+
+    key = "mine"
+
+    def __init__(self, silences):
+        self.silences, self.asked = silences, 0
+
+    def sync(self, call, callback_timeout):
+        self.asked += 1
+        if self.asked <= self.silences:
+            raise TimeoutError
+        return Standing(1, [], [], 1)
+
+    def done(self):
+        return self.asked > self.silences
+
+    status = "pending"
+
+    def exception(self, timeout):
+        raise TimeoutError
+
+
+def test_a_scheduler_that_does_not_answer_for_a_while_is_asked_again():
+    mute = Mute(3)
+    wait_for(mute, [mute], Timeouts(workers=60))
+    assert mute.asked == 4
+
+
+def test_a_scheduler_that_answers_no_more_is_an_error():
+    mute = Mute(10**9)
+    with pytest.raises(ClusterError, match="the scheduler cannot be asked any more in the steps from 3 on"):
+        wait_for(mute, [mute], Timeouts(workers=0.05), " in the steps from 3 on")
