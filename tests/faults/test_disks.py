@@ -7,13 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import dask
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 
 import dagtrain as dt
 from dagtrain.cluster.lanes import LanesEngine
 from dagtrain.errors import CheckpointError
+from tests.faults.machines import train
 
 SAVES = Path(__file__).with_name("saves.py")
 
@@ -31,10 +31,9 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.timeout(60)
-def test_a_disk_that_fills_while_lanes_are_at_work(small_disk, train, wanted):
+def test_a_disk_that_fills_while_lanes_are_at_work(local_cluster, small_disk, wanted):
     """The run ends with what was wrong, and is gone on with where there is more room."""
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
-    with dask.config.set(scheduler=None), LocalCluster(**options) as cluster, Client(cluster) as client:
+    with local_cluster(2) as cluster, Client(cluster) as client:
         with pytest.raises(CheckpointError, match=r"No space left on device\. Free some space"):
             train(LanesEngine(client), checkpoint=str(small_disk / "run"))
         assert not any(client.run(lambda dask_worker: list(dask_worker.plugins["dagtrain-lanes"].lanes)).values())

@@ -1,9 +1,8 @@
 """A worker that has not the memory for its part ends, again and again: an error says so, and nothing hangs."""
 
-import dask
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 
 import dagtrain as dt
 from dagtrain.cluster.lanes import LanesEngine, Patience
@@ -11,13 +10,11 @@ from dagtrain.errors import ClusterError
 
 
 @pytest.mark.timeout(150)
-def test_a_network_that_does_not_fit_is_an_error():
+def test_a_network_that_does_not_fit_is_an_error(local_cluster):
     """Twelve million parameters are 48 MB; with their gradient and what Adam keeps, several times as much."""
-    patience = dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})
-    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": ":0", "memory_limit": "250MB"}
     model = dt.nn.Sequential([dt.nn.Dense(6_000, "relu"), dt.nn.Dense(2_000)])
     x, y = np.ones((32, 10), "f4"), np.arange(32) % 2_000
-    with patience, LocalCluster(**options) as cluster, Client(cluster) as client:
+    with local_cluster(1, processes=True, memory_limit="250MB") as cluster, Client(cluster) as client:
         engine = LanesEngine(client, patience=Patience(failures=2, start=5))
         trainer = dt.Trainer(model, loss="cross_entropy", optimizer=dt.optim.adam(), shards=2, engine=engine)
         with pytest.raises(ClusterError) as caught:

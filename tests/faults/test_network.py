@@ -59,17 +59,17 @@ def test_a_cut_that_heals(network, two, wanted, thorough, seconds):
     """A short one is bridged by the network's own repetitions; after a long one, both workers are used again."""
     if seconds > 1 and not thorough:
         pytest.skip("takes long: in the full form, by scripts/soak")
-    driver = two.driver(epochs=12, **FAST)
+    driver = two.driver(**FAST)
     driver.until(2)
     network("cut", "w1", "w2")
     heal = threading.Timer(seconds, network, ("mend", "w1", "w2"))
     heal.start()
     try:
         driver.go()
-        driver.until(11)
+        driver.until(7)
     finally:
         heal.join()
-    assert driver.end()["fingerprint"] == wanted(12)
+    assert driver.end()["fingerprint"] == wanted()
 
 
 @pytest.mark.timeout(90)
@@ -90,7 +90,7 @@ def test_a_host_that_is_cut_off_from_all(network, two, wanted, thorough):
 @pytest.mark.timeout(120)
 def test_a_network_that_loses_packets(network, two, wanted, thorough):
     """Nothing gets through for a third of the time."""
-    epochs = 60 if thorough else 12
+    epochs = 60 if thorough else 5
     driver = two.driver(epochs=epochs, **FAST)
     driver.until(1)
     end = threading.Event()

@@ -30,17 +30,18 @@ def test_a_scheduler_that_is_cut_off(network, hosts, wanted, thorough, seconds):
 
 
 @pytest.fixture
-def here(machines, monkeypatch):
+def here(machines):
     """A scheduler that looks for dead workers as often as Dask can, and two workers with nannies."""
-    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL", "1s")  # of which Dask makes 5 s
-    machines.processes = [machines.scheduler(), machines.worker(nanny=True), machines.worker(nanny=True)]
+    machines.scheduler(worker_ttl="1s")  # of which Dask makes 5 s
+    for _ in range(2):
+        machines.worker(nanny=True)
     return machines
 
 
 @pytest.mark.timeout(120)
 def test_a_clock_that_is_stepped(here, wanted):
     """The scheduler's, by an hour: ahead, back twice, and ahead."""
-    driver = here.driver(patience={"most": 2}, silence=3, clock={"2": 3600, "3": -3600, "4": -3600, "6": 3600})
+    driver = here.driver(patience={"most": 2}, silence=3, clock={2: 3600, 3: -3600, 4: -3600, 6: 3600})
     driver.until(1)
     told = driver.end()
     assert told["fingerprint"] == wanted()
@@ -53,7 +54,7 @@ def test_a_suspended_machine(here, wanted):
     """Every process of it, for longer than the deadlines of lanes, driver, steward and Dask."""
     driver = here.driver(patience={"most": 2, "news": 6}, silence=3, outage=6)
     driver.until(3)
-    processes = [each for each in (*here.processes, driver) for each in family(each.pid)]
+    processes = [each for process in here.processes for each in family(process.pid)]
     try:
         driver.go()
         for process in processes:

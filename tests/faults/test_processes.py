@@ -6,11 +6,10 @@ import signal
 import threading
 import time
 
-import dask
 import pytest
-from distributed import Client, LocalCluster
 
 from dagtrain.cluster.lanes import LanesEngine, Patience
+from tests.faults.machines import train
 
 
 class Slow:
@@ -27,10 +26,9 @@ class Slow:
 
 
 @pytest.fixture(scope="module")
-def client():
-    patience = dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})
-    options = {"n_workers": 3, "threads_per_worker": 1, "dashboard_address": ":0", "memory_limit": 0}
-    with patience, LocalCluster(**options) as cluster, Client(cluster) as made:
+def cluster(local_cluster):
+    """For these tests alone."""
+    with local_cluster(3, processes=True) as made:
         yield made
 
 
@@ -50,15 +48,14 @@ def strike(client, rng, signals, times, begun, end):
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("signals", [[signal.SIGKILL], [signal.SIGKILL, signal.SIGSTOP]], ids=["killed", "killed or stopped"])
-def test_workers_struck_at_random(client, train, wanted, thorough, seed, signals):
+def test_workers_struck_at_random(client, wanted, thorough, seed, signals):
     if seed and not thorough:
         pytest.skip("one seed is enough for the short form; scripts/soak takes all")
-    client.wait_for_workers(3, timeout=60)
     begun, end = threading.Event(), threading.Event()
     striking = threading.Thread(target=strike, args=(client, random.Random(seed), signals, 4 if thorough else 2, begun, end))
     striking.start()
     try:
-        history = train(LanesEngine(client, patience=Patience(most=2), silence=3), Slow(begun, end, 12), epochs=12)
+        history = train(LanesEngine(client, patience=Patience(most=2), silence=3, bucket=0), Slow(begun, end, 12), epochs=12)
     finally:
         striking.join()
     assert history.fingerprint == wanted(12)
@@ -66,12 +63,11 @@ def test_workers_struck_at_random(client, train, wanted, thorough, seed, signals
 
 
 @pytest.mark.timeout(120)
-def test_two_runs_at_once_while_a_worker_is_killed(client, train, wanted):
-    client.wait_for_workers(3, timeout=60)
+def test_two_runs_at_once_while_a_worker_is_killed(client, wanted):
     begun, end, found = threading.Event(), threading.Event(), []
 
     def run():
-        found.append(train(LanesEngine(client, patience=Patience(most=2)), Slow(begun, end, 8)).fingerprint)
+        found.append(train(LanesEngine(client, patience=Patience(most=2), bucket=0), Slow(begun, end, 8)).fingerprint)
 
     runs = [threading.Thread(target=run) for _ in range(2)]
     for each in runs:
@@ -88,7 +84,7 @@ def test_a_killed_driver_is_gone_on_with_by_another(machines, wanted, tmp_path):
     machines.worker()
     first = machines.driver(checkpoint=str(tmp_path))
     first.until(3)
-    os.kill(first.pid, signal.SIGKILL)
+    first.signal(signal.SIGKILL)
     told = machines.driver(checkpoint=str(tmp_path)).end()
     assert told["fingerprint"] == wanted()
     assert "went on from" in str(told["events"])
@@ -98,9 +94,9 @@ def test_a_killed_driver_is_gone_on_with_by_another(machines, wanted, tmp_path):
 def test_a_killed_scheduler_is_an_error_that_says_how_to_go_on(machines, wanted, tmp_path):
     scheduler = machines.scheduler()
     machines.worker()
-    driver = machines.driver(checkpoint=str(tmp_path))
+    driver = machines.driver(checkpoint=str(tmp_path), connect="5s")  # so long it looks for the scheduler
     driver.until(3)
-    os.kill(scheduler.pid, signal.SIGKILL)
+    scheduler.signal(signal.SIGKILL)
     assert "resume=True" in driver.end()["error"]
     machines.scheduler()
     machines.worker()

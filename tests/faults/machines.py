@@ -1,0 +1,239 @@
+"""Schedulers, workers and drivers in processes of their own, which may be on other hosts; forked, so that they start within milliseconds.
+
+Each has a connection to the test, by which it says where it is, and where a driver is told to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import dask
+import numpy as np
+
+import dagtrain as dt
+from dagtrain.cluster.lanes import LanesEngine, Patience
+from dagtrain.errors import DagtrainError
+
+SECONDS = 60
+"""For anything to come about."""
+_NETWORK = 0x40000000  # CLONE_NEWNET
+
+
+# ---- within such a process
+
+
+def begin(namespace: str | None, run: Callable[..., None], connection: Any, settings: dict[str, Any]) -> None:
+    """Run in a network namespace, if there is one; say so if it fails."""
+    try:
+        if namespace is not None:
+            with Path("/run/netns", namespace).open() as network:
+                if ctypes.CDLL(None, use_errno=True).setns(network.fileno(), _NETWORK):
+                    raise OSError(ctypes.get_errno(), f"cannot enter {namespace}")
+        run(connection, **settings)
+    except BaseException:
+        connection.send({"failed": traceback.format_exc()})
+        raise
+
+
+def run_scheduler(connection: Any, host: str, settings: dict[str, Any]) -> None:
+    from distributed import Scheduler
+
+    async def serve() -> None:
+        async with Scheduler(host=host, port=0, dashboard=False, dashboard_address=":0") as scheduler:
+            connection.send({"address": scheduler.address})
+            await scheduler.finished()
+
+    with dask.config.set(settings):
+        asyncio.run(serve())
+
+
+def run_worker(connection: Any, address: str, host: str, nanny: bool) -> None:
+    from distributed import Nanny, Worker
+
+    async def serve() -> None:
+        async with (Nanny if nanny else Worker)(address, host=host, nthreads=1, memory_limit=0, dashboard=False) as worker:
+            connection.send({"address": worker.address})
+            await worker.finished()
+
+    with dask.config.set({"distributed.worker.multiprocessing-method": "spawn"}):  # forked workers would not be on this host
+        asyncio.run(serve())
+
+
+def train(engine: Any, reporter: Any = None, epochs: int = 8, checkpoint: str | None = None) -> Any:
+    """History of the run that all tests of faults look at: statistics, random numbers, a norm; the last step of an epoch has 4 samples.
+
+    It works on a small network, in blocks that are small enough for its layers to be sent one after the other.
+    """
+    draw = np.random.default_rng(0)
+    x, labels = draw.normal(size=(196, 64)).astype("f4"), draw.integers(0, 10, 196)
+    model = dt.nn.Sequential([dt.nn.BatchNorm(), dt.nn.Dense(1024, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(10)])
+    optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2))
+    trainer = dt.Trainer(model, loss="cross_entropy", optimizer=optimizer, shards=8, engine=engine)
+    options = {"epochs": epochs, "batch_size": 64, "verbose": 0, "reporter": reporter}
+    with patch("dagtrain.train.update.BLOCK", 4096):
+        return trainer.fit(x, labels, checkpoint=checkpoint, resume=checkpoint is not None, **options)
+
+
+class Reporter:
+    """Says where training is, and waits for an answer; steps the scheduler's clock, by so many seconds, at the ends of some epochs."""
+
+    start = finish = step = staticmethod(lambda *told: None)
+
+    def __init__(self, connection: Any, client: Any, clock: dict[int, float]) -> None:
+        self.connection, self.client, self.clock = connection, client, clock
+
+    def epoch(self, row: Any) -> None:
+        self.connection.send({"epoch": row["epoch"]})
+        self.connection.recv()
+        if (seconds := self.clock.get(row["epoch"])) is not None:
+            self.client.run_on_scheduler(step_clock, seconds)
+
+
+def step_clock(seconds: float) -> None:
+    """In this process alone: all that asks for the time gets another one."""
+    before = time.time
+
+    def stepped() -> float:
+        return before() + seconds
+
+    for module in list(sys.modules.values()):
+        if getattr(module, "time", None) is before:
+            module.time = stepped  # type: ignore[attr-defined]  # it has one
+
+
+def pids(client: Any) -> dict[str, int]:
+    """The workers' processes by their addresses."""
+    found: dict[str, int] = client.run_on_scheduler(lambda dask_scheduler: {a: w.pid for a, w in dask_scheduler.workers.items()})
+    return found
+
+
+def run_driver(
+    connection: Any,
+    address: str,
+    epochs: int = 8,
+    checkpoint: str | None = None,
+    patience: dict[str, Any] | None = None,
+    clock: dict[int, float] | None = None,
+    connect: str = "30s",
+    **options: Any,
+) -> None:
+    """Train on a cluster; in the end, say what came of it."""
+    from distributed import Client
+
+    with dask.config.set({"distributed.comm.timeouts.connect": connect}), Client(address) as client:
+        before = pids(client)
+        engine = LanesEngine(client, patience=Patience(**patience or {}), bucket=0, **options)
+        try:
+            history = train(engine, Reporter(connection, client, clock or {}), epochs, checkpoint)
+        except DagtrainError as error:
+            connection.send({"error": f"{type(error).__name__}: {error}"})
+        else:
+            connection.send({"fingerprint": history.fingerprint, "events": [str(event) for event in history.events], "pids": [before, pids(client)]})
+
+
+# ---- seen from the test
+
+
+class Process:
+    """One of them."""
+
+    def __init__(self, namespace: str | None, run: Callable[..., None], settings: dict[str, Any]) -> None:
+        context = get_context("forkserver")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=begin, args=(namespace, run, theirs, settings))
+        self.process.start()
+        assert self.process.pid is not None
+        self.pid = self.process.pid
+        theirs.close()
+
+    def hear(self) -> dict[str, Any]:
+        """What it says next."""
+        if not self.connection.poll(SECONDS):
+            raise AssertionError(f"it has said nothing for {SECONDS} s")
+        said: dict[str, Any] = self.connection.recv()
+        assert "failed" not in said, said["failed"]
+        return said
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
+    def close(self) -> None:
+        """End it, if it has not ended."""
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+class Driver(Process):
+    """A driver that goes on when it is told to."""
+
+    def until(self, epoch: int) -> None:
+        """Let it go on to the end of this epoch."""
+        while True:
+            said = self.hear()
+            assert "epoch" in said, said
+            if said["epoch"] == epoch:
+                return
+            self.go()
+
+    def go(self) -> None:
+        """Let it go on to the end of the next epoch."""
+        self.connection.send("go")
+
+    def end(self) -> dict[str, Any]:
+        """Let it go on to its end; what it says then."""
+        while True:
+            self.go()
+            said = self.hear()
+            if "epoch" not in said:
+                return said
+
+
+class Machines:
+    """A scheduler, workers and drivers; of a network, if it has a name, whose hosts are s, w1, w2 and c."""
+
+    def __init__(self, network: str | None = None) -> None:
+        self.network, self.address = network, ""
+        self.processes: list[Process] = []
+
+    def _start(self, kind: Any, host: str, run: Callable[..., None], settings: dict[str, Any]) -> Any:
+        process = kind(None if self.network is None else f"{self.network}-{host}", run, settings)
+        self.processes.append(process)
+        return process
+
+    def _address_of(self, host: str) -> str:
+        return "127.0.0.1" if self.network is None else f"10.77.0.{['s', 'w1', 'w2', 'c'].index(host) + 1}"
+
+    def scheduler(self, **settings: Any) -> Process:
+        """Start one with settings of Dask; those that follow use it."""
+        dotted = {f"distributed.scheduler.{name}": value for name, value in settings.items()}
+        scheduler: Process = self._start(Process, "s", run_scheduler, {"host": self._address_of("s"), "settings": dotted})
+        self.address = scheduler.hear()["address"]
+        return scheduler
+
+    def worker(self, host: str = "w1", nanny: bool = False) -> Process:
+        """Start one, which has come to the scheduler."""
+        worker: Process = self._start(Process, host, run_worker, {"address": self.address, "host": self._address_of(host), "nanny": nanny})
+        worker.hear()
+        return worker
+
+    def driver(self, **settings: Any) -> Driver:
+        """Start one."""
+        driver: Driver = self._start(Driver, "c", run_driver, {"address": self.address, **settings})
+        return driver
+
+    def close(self) -> None:
+        """End all."""
+        for process in reversed(self.processes):
+            process.close()
