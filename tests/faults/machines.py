@@ -138,7 +138,8 @@ def run_driver(
         except DagtrainError as error:
             connection.send({"error": f"{type(error).__name__}: {error}"})
         else:
-            connection.send({"fingerprint": history.fingerprint, "events": [str(event) for event in history.events], "pids": [before, pids(client)]})
+            events = [str(event) for event in history.events]
+            connection.send({"fingerprint": history.fingerprint, "events": events, "pids": [before, pids(client)]})
 
 
 # ---- seen from the test

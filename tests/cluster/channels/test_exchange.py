@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dagtrain.cluster.channels import Board, ChannelError, LinkLost, Links, Overdue, Phase, Piece, Table
+from dagtrain.cluster.channels.host import cores
 
 
 @pytest.mark.parametrize("kind", ["shared", "socket", "comm"])
@@ -54,10 +55,11 @@ def test_processes(lanes: Any) -> None:
 
 
 def test_more_lanes_than_cores(lanes: Any) -> None:
-    ours = lanes(8, only="shared")
-    for i in range(8):
+    count = min(cores() + 1, 8)
+    ours = lanes(count, only="shared")
+    for i in range(count):
         ours.tell(i, ("rehearse", 1, 50))
-    assert all(isinstance(ours.hear(i), float) for i in range(8))
+    assert all(isinstance(ours.hear(i), float) for i in range(count))
 
 
 @pytest.mark.parametrize("kinds", [["shared", "shared"], ["socket", "socket"], [None, None]])

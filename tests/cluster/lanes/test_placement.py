@@ -5,13 +5,16 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagtrain.cluster.channels import Phase
 from dagtrain.cluster.lanes.placement import Candidate, Placement, StepShape, place
 from dagtrain.cluster.lanes.subtrees import under
 from dagtrain.errors import ClusterError
+
+
+some = settings(max_examples=40)
 
 
 def near(shards: int) -> st.SearchStrategy[dict[int, int]]:
@@ -57,6 +60,7 @@ def of_workers(shards: int, threads: list[int], blocks: int = 4) -> Placement:
     return place(StepShape(shards, (10,) * blocks), [Candidate(f"w{i}", "", n) for i, n in enumerate(threads)])
 
 
+@some
 @given(placements())
 def test_every_shard_is_computed_in_one_lane(placement: Placement) -> None:
     computed = [s for lane in placement.lanes for s in lane.shards]
@@ -64,6 +68,7 @@ def test_every_shard_is_computed_in_one_lane(placement: Placement) -> None:
     assert all(lane.shards for lane in placement.lanes)
 
 
+@some
 @given(placements())
 def test_every_block_is_owned_by_one_lane(placement: Placement) -> None:
     owned = [b for lane in placement.lanes for b in lane.blocks]
@@ -73,6 +78,7 @@ def test_every_block_is_owned_by_one_lane(placement: Placement) -> None:
     assert max(counts) - min(counts) <= 1
 
 
+@some
 @given(placements())
 def test_blocks_are_in_groups_where_lanes_are_on_several_hosts(placement: Placement) -> None:
     together = tuple(range(len(placement.shape.blocks)))
@@ -83,6 +89,7 @@ def test_blocks_are_in_groups_where_lanes_are_on_several_hosts(placement: Placem
         assert max(shares) - min(shares) <= 1
 
 
+@some
 @given(placements())
 def test_parts_of_what_one_gives_are_the_groups(placement: Placement) -> None:
     for a in placement.lanes:
@@ -106,6 +113,7 @@ def subtrees(shards: int) -> list[frozenset[int]]:
     return found
 
 
+@some
 @given(placements())
 def test_each_lane_sums_the_largest_subtrees_that_are_its_own(placement: Placement) -> None:
     for lane in placement.lanes:
@@ -114,6 +122,7 @@ def test_each_lane_sums_the_largest_subtrees_that_are_its_own(placement: Placeme
         assert under(lane.roots, lane.shards, placement.shape.shards) == largest
 
 
+@some
 @given(placements())
 def test_what_one_gives_is_what_the_other_takes(placement: Placement) -> None:
     tables = [placement.tables(lane.number) for lane in placement.lanes]
@@ -123,6 +132,7 @@ def test_what_one_gives_is_what_the_other_takes(placement: Placement) -> None:
             assert dict(table.out) == dict(tables[b][a].into)
 
 
+@some
 @given(placements())
 def test_pieces_lie_within_the_memory_they_are_taken_from(placement: Placement) -> None:
     for a in placement.lanes:
@@ -140,6 +150,7 @@ def owned_by(placement: Placement, lane: int) -> list[int]:
     return [e for b in placement.lanes[lane].blocks for e in range(starts[b], starts[b + 1])]
 
 
+@some
 @given(placements())
 def test_an_owner_gets_its_slice_of_every_partial_sum_that_is_not_its_own(placement: Placement) -> None:
     for owner in placement.owners:
@@ -153,6 +164,7 @@ def test_an_owner_gets_its_slice_of_every_partial_sum_that_is_not_its_own(placem
         assert all(sorted(elements) == owned_by(placement, owner) for elements in got.values())
 
 
+@some
 @given(placements())
 def test_everybody_gets_the_whole_parameters(placement: Placement) -> None:
     for lane in placement.lanes:
@@ -166,6 +178,7 @@ def test_everybody_gets_the_whole_parameters(placement: Placement) -> None:
         assert had == set(range(placement.shape.parameters))
 
 
+@some
 @given(placements())
 def test_bytes_of_a_step_are_those_of_its_slices(placement: Placement) -> None:
     shape, lanes, owners = placement.shape, placement.lanes, placement.owners
