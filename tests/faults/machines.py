@@ -213,19 +213,20 @@ class Machines:
         self.processes.append(process)
         return process
 
-    def _address_of(self, host: str) -> str:
+    def host_of(self, host: str) -> str:
+        """Its address."""
         return "127.0.0.1" if self.network is None else f"10.77.0.{['s', 'w1', 'w2', 'c'].index(host) + 1}"
 
     def scheduler(self, **settings: Any) -> Process:
         """Start one with settings of Dask; those that follow use it."""
         dotted = {f"distributed.scheduler.{name}": value for name, value in settings.items()}
-        scheduler: Process = self._start(Process, "s", run_scheduler, {"host": self._address_of("s"), "settings": dotted})
+        scheduler: Process = self._start(Process, "s", run_scheduler, {"host": self.host_of("s"), "settings": dotted})
         self.address = scheduler.hear()["address"]
         return scheduler
 
     def worker(self, host: str = "w1", nanny: bool = False) -> Process:
         """Start one, which has come to the scheduler."""
-        worker: Process = self._start(Process, host, run_worker, {"address": self.address, "host": self._address_of(host), "nanny": nanny})
+        worker: Process = self._start(Process, host, run_worker, {"address": self.address, "host": self.host_of(host), "nanny": nanny})
         worker.hear()
         return worker
 

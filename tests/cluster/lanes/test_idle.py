@@ -3,17 +3,15 @@
 import time
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 
 from dagtrain.cluster.lanes.hall import Hall
 
-pytestmark = pytest.mark.cluster
-
 
 @pytest.fixture
-def threads():
+def threads(local_cluster):
     """A cluster within this process whose lanes soon ask whether they are wanted."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster, Client(cluster) as client:
+    with local_cluster(2) as cluster, Client(cluster) as client:
         client.register_plugin(Hall(idle=0.1))
         yield client
 

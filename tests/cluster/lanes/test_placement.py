@@ -13,7 +13,6 @@ from dagtrain.cluster.lanes.placement import Candidate, Placement, StepShape, pl
 from dagtrain.cluster.lanes.subtrees import under
 from dagtrain.errors import ClusterError
 
-
 some = settings(max_examples=40)
 
 
