@@ -16,7 +16,7 @@ from typing import Any
 from dask.task_spec import Task, TaskRef
 
 from dagtrain.cluster.session import AbandonedError, ClusterEngine, ClusterSession, RefusedError
-from dagtrain.cluster.waiting import TIMEOUTS, Standing, Timeouts, current_client, submit, wait_for
+from dagtrain.cluster.waiting import TIMEOUTS, Standing, Timeouts, current_client, results, submit, wait_for
 from dagtrain.draw import TaskRecord
 from dagtrain.graph import Array
 from dagtrain.graph.hooks import plug
@@ -181,7 +181,7 @@ class SchedulerSession(ClusterSession):
             if standing.workers == 0 and watch.stop():
                 raise AbandonedError
 
-        return self._results([future], f" in the steps from {step} on", look)[0]
+        return results(self.client, [future], self.timeouts, f" in the steps from {step} on", look)[0]
 
     def _report(self, submission: tuple[int, Any, Any], step: int, offset: int, watch: Watch) -> tuple[Any, ...]:
         """Tell the sums of a submission's steps; returns the samples that each took."""

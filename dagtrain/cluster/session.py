@@ -11,7 +11,7 @@ import time
 import uuid
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from functools import partial
@@ -21,7 +21,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from dask.task_spec import DataNode, Task, TaskRef
 
-from dagtrain.cluster.waiting import TIMEOUTS, Standing, Timeouts, is_of_cluster, results, submit, thread_given_back, what_was_lost
+from dagtrain.cluster.waiting import TIMEOUTS, Timeouts, is_of_cluster, results, submit, thread_given_back, what_was_lost
 from dagtrain.errors import ClusterError, DagtrainError
 from dagtrain.graph import Array
 from dagtrain.train.engines import Watch, add_in_order
@@ -76,6 +76,7 @@ class ClusterSession:
         self._futures: weakref.WeakSet[Any] = weakref.WeakSet()
         self._leaving = ExitStack()
         self._told_software = False
+        self._met = ""
 
     def __enter__(self) -> Self:
         self._leaving.enter_context(thread_given_back())
@@ -157,6 +158,8 @@ class ClusterSession:
             except (DagtrainError, RefusedError, AbandonedError):
                 raise
             except Exception as error:
+                if self.comes_again(error):
+                    raise ClusterError(f"a task met the same error again in {what}: {self._met}") from error
                 watch.event(f"{what} repeated after {type(error).__name__}: {str(error)[:200]}")
                 if failures > self.repeats:
                     last = what_was_lost(error) if isinstance(error, CancelledError) else f"{type(error).__name__}: {error}"
@@ -165,16 +168,10 @@ class ClusterSession:
             self._recover()
         raise AssertionError("the loop returns or raises")
 
-    def _results(self, futures: Sequence[Any], where: str, look: Callable[[Standing], object] | None = None) -> list[Any]:
-        """The values of futures; an error of what they compute, which would come again, is not one to be made up for."""
-        try:
-            return results(self.client, futures, self.timeouts, where, look)
-        except (DagtrainError, AbandonedError):
-            raise
-        except Exception as error:
-            if any(future.status == "error" for future in futures) and not is_of_cluster(error):
-                raise ClusterError(f"a task met an error{where}: {type(error).__name__}: {error}") from error
-            raise
+    def comes_again(self, error: BaseException) -> bool:
+        """Whether a task met this error the last time too, and it is none of the cluster: to do it once more would be of no use."""
+        before, self._met = self._met, "" if is_of_cluster(error) else f"{type(error).__name__}: {error}"
+        return bool(self._met) and self._met == before
 
     def _recover(self) -> None:
         """Let go of all that lies on the cluster, and wait for a worker."""
@@ -197,7 +194,7 @@ class ClusterSession:
             tasks = score_tasks(f"evaluate-{token}", scorer_key, state_key, data, source.sizes)
             total = f"evaluated-{token}"
             tasks[total] = Task(total, total_task, *map(TaskRef, tasks))
-            (sums,) = self._results(self._submit(tasks, [total]), f" in the evaluation after step {state.step}")
+            (sums,) = results(self.client, self._submit(tasks, [total]), self.timeouts, f" in the evaluation after step {state.step}")
             return np.array(sums)
         finally:
             self.segment += 1

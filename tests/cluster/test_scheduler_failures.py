@@ -196,7 +196,7 @@ def test_a_client_that_is_restarted_in_the_midst_of_steps(local_cluster, mixed):
     assert [event.partition(" repeated")[0] for event in history.events] == ["the steps from 4 on"]
 
 
-def test_an_error_of_a_task_is_not_repeated(threads, monkeypatch, mixed):
+def test_an_error_of_a_task_that_comes_again_ends_the_steps(threads, monkeypatch, mixed):
     def breaks(*args):
         raise ZeroDivisionError("mine")
 
@@ -205,9 +205,9 @@ def test_an_error_of_a_task_is_not_repeated(threads, monkeypatch, mixed):
     events = []
     watch = Unwatched()
     watch.event = events.append
-    with session, pytest.raises(ClusterError, match="a task met an error in the steps from 0 on: ZeroDivisionError: mine"):
+    with session, pytest.raises(ClusterError, match="the same error again in the steps from 0 on: ZeroDivisionError: mine"):
         session.run(state, batches, watch)
-    assert not events
+    assert len(events) == 1
 
 
 def session_of(engine, recipe):

@@ -217,5 +217,5 @@ def hall_of(worker: Any) -> Hall:
     """The hall of a worker."""
     found = worker.plugins.get(Hall.name)
     if found is None:
-        raise RuntimeError(f"the worker {worker.address} has not the plugin {Hall.name!r}: it joined while the run was set up.")
+        raise ConnectionError(f"the worker {worker.address} has not the plugin {Hall.name!r}: it joined while the run was set up.")
     return found  # type: ignore[no-any-return]  # distributed is not typed

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from distributed import KilledWorker
 
 from dagtrain.cluster.lanes.conductor import Conductor
-from dagtrain.cluster.waiting import is_of_cluster
 from dagtrain.errors import ClusterError, DagtrainError
 from dagtrain.train.engines import Watch
 
@@ -117,7 +116,7 @@ class Reports:
         if blamed in ("", str(future.key)):
             worker = self._workers(gang)[lane]
             self.conductor.failed(gang, f"lane {lane} on {worker}: {what}", fault=[worker])
-        elif not is_of_cluster(error):
+        elif self.session.comes_again(error):
             raise ClusterError(f"the data of lane {lane} cannot be computed: {what}") from error
         else:
             final = isinstance(error, KilledWorker)
