@@ -183,9 +183,9 @@ class Plan:
         bound = getattr(self._threads, "bound", None)
         if bound is None:
             bound = self._threads.bound = self.bind()
-        return tuple(o.copy() for o in self.run(bound, *arrays))
+        return tuple(o.copy() for o in self.run(bound, arrays))
 
-    def run(self, bound: Bound, *arrays: Any) -> tuple[Array, ...]:
+    def run(self, bound: Bound, arrays: Sequence[Any]) -> tuple[Array, ...]:
         """The outputs of a bound plan, in its memory; see `__call__` for errors of kernels."""
         try:
             bound.run(*arrays)

@@ -19,7 +19,7 @@ def run_plan(plan: Plan, arrays: Sequence[Any]) -> tuple[Any, ...]:
     """Run a plan once, with memory of its own and one BLAS thread; the results are arrays that nobody else holds."""
     arrays = plan.check(arrays)
     with one_blas_thread():
-        return plan.run(plan.bind(), *arrays)
+        return plan.run(plan.bind(), arrays)
 
 
 def run_segment(plan: Plan, picks: Sequence[int | None], *values: Any) -> Any:

@@ -248,7 +248,7 @@ class ShardRunner:
     ) -> Contribution:
         """One shard's contribution; parameters and statistics are views by name."""
         bound, inputs = self._prepared(parameters, statistics, x, y, weight, step, shard)
-        self.parts.plans[len(x)].run(bound, *inputs)
+        self.parts.plans[len(x)].run(bound, inputs)
         return Contribution(self.out, self.sums)
 
     def walk(
