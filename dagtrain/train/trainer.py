@@ -206,7 +206,7 @@ class Trainer(Trained):
             How many checkpoints are kept; None keeps all.
         exact
             Refuse what may change the last bits, where otherwise a warning is given: a checkpoint made with another dagtrain, NumPy or
-            BLAS, and workers that have another one.
+            BLAS, or on a processor for which they chose other code; and workers that have another one.
 
         Raises
         ------
