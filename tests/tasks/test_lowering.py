@@ -130,10 +130,9 @@ def test_keys_are_the_same_in_another_process() -> None:
     )
     _, _, e = expression()
     expected = [str(sorted(lower(Graph({}, {"e": e}), granularity=g).tasks)) for g in ("op", "segment", 0.0)]
-    for seed in ("1", "2"):
-        env = {"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(p for p in sys.path if p)}
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env, timeout=60)
-        assert done.stdout.splitlines() == expected
+    env = {"PYTHONHASHSEED": "2", "PYTHONPATH": ":".join(p for p in sys.path if p)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env, timeout=60)
+    assert done.stdout.splitlines() == expected
 
 
 def test_equal_keys_are_equal_tasks_however_graphs_are_cut() -> None:

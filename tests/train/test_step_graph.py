@@ -12,9 +12,9 @@ from dagtrain.train.graph import Stepped, gradient_task
 from dagtrain.train.state import State
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def trained(make, fit_digits):
-    """A trainer after one epoch of nine steps, and the fingerprint after the second epoch."""
+    """A trainer after one epoch of nine steps, which no test trains, and the history after a second epoch."""
     trainer, other = make(), make()
     fit_digits(trainer, epochs=1)
     return trainer, fit_digits(other, epochs=2)
@@ -33,10 +33,8 @@ def test_computed_by_dask_it_is_the_next_epoch_of_fit(trained, scheduler):
 
 
 @pytest.mark.parametrize("make", ["mixed"], indirect=True)
-def test_computed_by_other_processes_it_is_the_next_epoch_of_fit(make, fit_digits):
-    trainer, other = make(), make()
-    fit_digits(trainer, epochs=1)
-    wanted = fit_digits(other, epochs=2)
+def test_computed_by_other_processes_it_is_the_next_epoch_of_fit(trained):
+    trainer, wanted = trained
     assert trainer.step_graph(9).compute(scheduler="processes", num_workers=2).state.fingerprint == wanted.fingerprint
 
 
