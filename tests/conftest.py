@@ -31,24 +31,27 @@ from dagtrain.transform import verify
 
 HERE = Path(__file__).parent
 LARGEST_CHECKED = 3000
-CLUSTERS = {"Client", "LocalCluster"}
-"""A test that names one of these, or one of its fixtures that does, starts a cluster."""
+CLUSTERS = {"Client", "Lanes", "LocalCluster"}
+"""A test that names one of these, or one of its fixtures that does, starts a cluster or processes like those of one."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long tests too, and the long forms of those that have one")
 
 
-def functions_of(item: pytest.Function) -> Iterator[Any]:
-    """The test's and those of its fixtures."""
+def names_in(item: pytest.Function) -> set[str]:
+    """The names that the test's function uses, and those of its fixtures, with the functions within them."""
     functions = [item.function, *(d.func for defined in item._fixtureinfo.name2fixturedefs.values() for d in defined)]
-    return (f for f in map(inspect.unwrap, functions) if inspect.isfunction(f))
+    codes = [f.__code__ for f in map(inspect.unwrap, functions) if inspect.isfunction(f)]
+    for code in codes:
+        codes.extend(inner for inner in code.co_consts if inspect.iscode(inner))
+    return {name for code in codes for name in code.co_names}
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest's own choice by `-m`
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if isinstance(item, pytest.Function) and any(CLUSTERS & set(f.__code__.co_names) for f in functions_of(item)):
+        if isinstance(item, pytest.Function) and names_in(item) & CLUSTERS:
             item.add_marker("cluster")
         if HERE / "faults" in item.path.parents:
             item.add_marker("fault")

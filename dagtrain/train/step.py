@@ -101,14 +101,16 @@ class Program:
         Specs of one row.
     seed
         Seed of initial parameters and of random ops.
+    block
+        Most parameters in a block of the update; see `dagtrain.train.update`.
     """
 
-    def __init__(self, objective: Objective, optimizer: Any, x: Spec, y: Spec | None, seed: int) -> None:
+    def __init__(self, objective: Objective, optimizer: Any, x: Spec, y: Spec | None, seed: int, block: int | None = None) -> None:
         self.objective, self.x, self.y, self.seed = objective, x, y, seed
         first, statistics = objective.initial(seed, x)
         self.layout, self.statistics_layout = VectorLayout.of(first), VectorLayout.of(statistics)
         self._first = State(self.layout.pack(first), self.statistics_layout.pack(statistics))
-        self.update = Update(optimizer, self.layout.size, self.layout.dtype)
+        self.update = Update(optimizer, self.layout.size, self.layout.dtype, block)
         self.optimizer_name = str(getattr(optimizer, "name", "update"))
         self._graphs: dict[tuple[str, int], Graph] = {}
         self._plans: dict[tuple[str, int], Plan] = {}

@@ -75,12 +75,12 @@ class _Tracing:
 
 
 class Update:
-    """An optimiser's update of a vector of this many parameters, picklable."""
+    """An optimiser's update of a vector of this many parameters, picklable; by blocks of at most `block` elements, by default `BLOCK`."""
 
-    def __init__(self, optimizer: Any, size: int, dtype: Any = np.float32) -> None:
+    def __init__(self, optimizer: Any, size: int, dtype: Any = np.float32, block: int | None = None) -> None:
         self.size, self.dtype = size, np.dtype(dtype)
         self.slots: tuple[str, ...] = tuple(optimizer.slots)
-        self.blocks = blocks_of(size)
+        self.blocks = blocks_of(size, block)
         self.graphs: dict[str, Graph] = {}
         lengths = sorted({b.stop - b.start for b in self.blocks}, reverse=True)
         self.block_plans: dict[int, Plan] = {}

@@ -103,8 +103,7 @@ def test_any_number_of_lanes_has_the_bits_of_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if block != 65536:
-        monkeypatch.setattr("dagtrain.train.update.BLOCK", block)
-        monkeypatch.setattr(program, "update", Update(optimizer(), program.layout.size, program.layout.dtype))
+        monkeypatch.setattr(program, "update", Update(optimizer(), program.layout.size, program.layout.dtype, block))
     want = inline(program, batches)
     for state in lanes(program, batches, count, threads, common):
         assert state.step == STEPS

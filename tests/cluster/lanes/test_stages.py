@@ -19,15 +19,14 @@ SHARDS, STEPS = 8, 3
 
 
 @pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> dt.train.Program:
+def program(request: pytest.FixtureRequest) -> dt.train.Program:
     """A network of three layers with running statistics, in blocks of at most 64 parameters; with a norm, where it is asked for."""
-    monkeypatch.setattr("dagtrain.train.update.BLOCK", 64)
     norm = getattr(request, "param", True)
     layers = [dt.nn.Dense(24, "tanh"), dt.nn.BatchNorm(), dt.nn.Dense(16, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(2)]
     objective = dt.train.ModelObjective(dt.nn.Sequential(layers), "cross_entropy", ["accuracy"])
     adam = dt.optim.adam(1e-2)
     optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.1), adam) if norm else adam
-    return dt.train.Program(objective, optimizer, dt.Spec((8,), np.dtype("f4")), dt.Spec((), np.dtype("i8")), seed=0)
+    return dt.train.Program(objective, optimizer, dt.Spec((8,), np.dtype("f4")), dt.Spec((), np.dtype("i8")), seed=0, block=64)
 
 
 def mean_square(outputs: Any, y: Any) -> Any:
@@ -68,12 +67,11 @@ COSTS = {
 @pytest.mark.parametrize("cost", COSTS)
 @pytest.mark.parametrize(("count", "threads"), [(2, 1), (3, 2), (2, 3), (8, 1)])
 @pytest.mark.parametrize("space", [1, 1 << 28], ids=["one by one", "side by side"])
-def test_any_cost_function(cost: Any, count: int, threads: int, space: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dagtrain.train.update.BLOCK", 64)
+def test_any_cost_function(cost: Any, count: int, threads: int, space: int) -> None:
     draw = np.random.default_rng(1)
     first = {name: 0.3 * draw.standard_normal(SHAPES[name]).astype("f4") for name in COSTS[cost]}
     specs = dt.Spec((8,), np.dtype("f4")), dt.Spec((), np.dtype("i8"))
-    made = dt.train.Program(dt.train.CostObjective(cost, first), dt.optim.adam(1e-2), *specs, seed=0)
+    made = dt.train.Program(dt.train.CostObjective(cost, first), dt.optim.adam(1e-2), *specs, seed=0, block=64)
     wanted = inline(made)
     for state in Wire(made, count, threads, space).train(made):
         assert state.parameters.tobytes() == wanted.parameters.tobytes()
