@@ -75,13 +75,16 @@ class Standing(NamedTuple):
 
 
 def standing_of(keys: Sequence[Any], dask_scheduler: Any) -> Standing:
-    """On the scheduler: how far it is with these keys and all that they wait for."""
+    """On the scheduler: how far it is with these keys and all that they wait for; what waits in vain is given to other workers."""
+    from dagtrain.cluster.busy import move_stranded
+
     found, stack = set(), [dask_scheduler.tasks[key] for key in keys if key in dask_scheduler.tasks]
     while stack:
         task = stack.pop()
         if task not in found and task.state not in ("memory", "released", "forgotten", "erred"):
             found.add(task)
             stack += task.dependencies
+    move_stranded(dask_scheduler, found)
     running = sorted((str(t.key), t.processing_on.address) for t in found if t.processing_on is not None)
     stuck = []
     for task in found if dask_scheduler.workers else ():

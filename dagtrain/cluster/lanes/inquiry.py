@@ -1,4 +1,4 @@
-"""On the scheduler: what keeps workers from their tasks, what tasks wait for, and which workers reach each other."""
+"""On the scheduler: what tasks wait for, and which workers reach each other."""
 
 from __future__ import annotations
 
@@ -8,30 +8,14 @@ from typing import Any
 
 from distributed.core import Status
 
-from dagtrain.cluster.lanes.roster import PAUSED
+from dagtrain.cluster.busy import PAUSED, at_work, busy_with
 
-__all__ = ["busy_with", "inquire", "probe_pairs"]
+__all__ = ["inquire", "probe_pairs"]
 
 _PROBE = 5.0
 """Seconds for a worker to answer another one."""
-_NAMED = 3
-"""Most tasks that are named."""
 
 Pair = tuple[str, str]
-
-
-def busy_with(worker: Any) -> str:
-    """The tasks that take all threads of a worker, as of its last heartbeat; nothing if one is free."""
-    tasks = _at_work(worker)
-    if len(tasks) < worker.nthreads:
-        return ""
-    names = sorted(str(task.key) for task in tasks)
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{', '.join(names[:_NAMED])}{more}"
-
-
-def _at_work(worker: Any) -> set[Any]:
-    return {task for task in worker.executing if task.processing_on is worker and task not in worker.long_running}
 
 
 def inquire(scheduler: Any, keys: Sequence[Any]) -> dict[str, Any]:
@@ -56,10 +40,10 @@ def inquire(scheduler: Any, keys: Sequence[Any]) -> dict[str, Any]:
     addresses.update(*(task.worker_restrictions or () for _, task in waiting))
     hindered = {}
     for worker in (scheduler.workers[address] for address in addresses if address in scheduler.workers):
-        at_work = _at_work(worker)
+        tasks_there = at_work(worker)
         if worker.status == Status.paused:
             hindered[worker.address] = PAUSED
-        elif len(at_work) >= worker.nthreads and at_work.isdisjoint(before):
+        elif len(tasks_there) >= worker.nthreads and tasks_there.isdisjoint(before):
             hindered[worker.address] = f"it is busy with {busy_with(worker)}"
     blamed = next((str(task.exception_blame.key) for _, task in tasks if task.exception_blame is not None), "")
     missing = len(keys) - len(tasks)

@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-__all__ = ["PAUSED", "Roster"]
+from dagtrain.cluster.busy import PAUSED
+
+__all__ = ["Roster"]
 
 _LONGEST_DELAY = 60.0
-PAUSED = "it is paused: its memory is nearly full"
 
 
 class _LeftOut(NamedTuple):

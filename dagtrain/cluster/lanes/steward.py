@@ -22,9 +22,10 @@ from distributed import SchedulerPlugin
 from distributed.comm import CommClosedError
 from distributed.core import Status, rpc
 
+from dagtrain.cluster.busy import busy_with
 from dagtrain.cluster.lanes.clocks import AwakeClock, WallClock, catch_up
 from dagtrain.cluster.lanes.endurance import endure
-from dagtrain.cluster.lanes.inquiry import busy_with, inquire, probe_pairs
+from dagtrain.cluster.lanes.inquiry import inquire, probe_pairs
 from dagtrain.cluster.lanes.liveness import Ask, End, LeaveOut, Liveness
 from dagtrain.cluster.lanes.quiet import Quiet, forget_sent, nannies_here
 

@@ -56,7 +56,7 @@ class Busy:
         until(self.is_seen)
 
     def is_seen(self):
-        from dagtrain.cluster.lanes.inquiry import busy_with
+        from dagtrain.cluster.busy import busy_with
 
         worker = self.worker
         return "wait_for_event" in self.client.run_on_scheduler(lambda dask_scheduler: busy_with(dask_scheduler.workers[worker]))
@@ -141,6 +141,15 @@ def test_a_busy_worker_is_left_out_and_used_again(three, workers, fit, busy, at_
 def test_a_worker_that_becomes_busy_in_the_midst(three, workers, fit, busy, at_epochs):
     events = fit(reporter=at_epochs({0: partial(busy, workers[1])}))
     assert f"worker {workers[1]} does not begin its part: it is busy with wait_for_event" in str(events)
+
+
+def test_data_that_lies_with_a_busy_worker(three, workers, plain, busy):
+    """What must be found out about it is, too: by other workers, which fetch it."""
+    x, y = (three.scatter(array[: plain.rows], workers=[workers[0]], hash=False) for array in plain.digits[:2])
+    busy(workers[0])
+    trainer = plain.trainer(engine=LanesEngine(three, patience=QUICK))
+    history = trainer.fit([x], [y], epochs=plain.epochs, batch_size=plain.batch_size, verbose=0)
+    assert history.fingerprint == plain.inline.fingerprint
 
 
 def test_where_no_worker_can_take_a_task_each_is_named(three, workers, fit, busy):
