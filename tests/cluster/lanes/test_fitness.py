@@ -5,11 +5,13 @@ import uuid
 from functools import partial
 
 import pytest
+from dask.task_spec import Task
 from distributed import Client, Event
 from distributed.core import Status
 
 from dagtrain.cluster.channels import links, meeting
 from dagtrain.cluster.lanes import LanesEngine, Patience
+from dagtrain.cluster.waiting import Timeouts, submit, wait_for
 from dagtrain.errors import ClusterError
 
 QUICK = Patience(begin=0.5, workers=1, again=0, most=1)
@@ -143,13 +145,22 @@ def test_a_worker_that_becomes_busy_in_the_midst(three, workers, fit, busy, at_e
     assert f"worker {workers[1]} does not begin its part: it is busy with wait_for_event" in str(events)
 
 
-def test_data_that_lies_with_a_busy_worker(three, workers, plain, busy):
-    """What must be found out about it is, too: by other workers, which fetch it."""
-    x, y = (three.scatter(array[: plain.rows], workers=[workers[0]], hash=False) for array in plain.digits[:2])
+@pytest.fixture
+def no_stealing(three):
+    """Dask moves no tasks, as it does not move those that it knows to be short."""
+    balancing = three.cluster.scheduler.periodic_callbacks["stealing"]
+    three.sync(three.cluster.scheduler.extensions["stealing"].stop)
+    yield
+    three.cluster.scheduler.periodic_callbacks["stealing"] = balancing
+    three.loop.add_callback(balancing.start)
+
+
+def test_a_task_that_waits_behind_others_is_done_elsewhere(three, workers, busy, no_stealing):
+    """As those of the data, which are to run where lies what they are made of."""
     busy(workers[0])
-    trainer = plain.trainer(engine=LanesEngine(three, patience=QUICK))
-    history = trainer.fit([x], [y], epochs=plain.epochs, batch_size=plain.batch_size, verbose=0)
-    assert history.fingerprint == plain.inline.fingerprint
+    futures = submit(three, {"zero": Task("zero", int)}, ["zero"], workers=[workers[0]], allow_other_workers=True)
+    wait_for(three, futures, Timeouts(glance=0.1, progress=20))
+    assert futures[0].result(timeout=10) == 0
 
 
 def test_where_no_worker_can_take_a_task_each_is_named(three, workers, fit, busy):
