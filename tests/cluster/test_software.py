@@ -23,12 +23,12 @@ def fit(engine, **options):
 def other(local_cluster):
     if not TARGETS:
         pytest.skip("NumPy has nothing here that could be switched off")
-    started = {  # by a nanny that sets this first: NumPy looks at it when it is imported
-        "distributed.worker.multiprocessing-method": "spawn",
-        "distributed.nanny.pre-spawn-environ.NPY_DISABLE_CPU_FEATURES": " ".join(TARGETS),
-    }
-    with dask.config.set(started), local_cluster(1, processes=True) as cluster, Client(cluster) as client:
-        yield client
+    # NumPy looks at its environment when it is imported: by a worker that is not forked from a process that has done so.
+    spawned = dask.config.set({"distributed.worker.multiprocessing-method": "spawn"})
+    with pytest.MonkeyPatch.context() as patch, spawned:
+        patch.setenv("NPY_DISABLE_CPU_FEATURES", " ".join(TARGETS))
+        with local_cluster(1, processes=True) as cluster, Client(cluster) as client:
+            yield client
 
 
 @pytest.mark.parametrize("engine", ["lanes", "scheduler"])
