@@ -21,6 +21,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from dask.task_spec import DataNode, Task, TaskRef
 
+from dagtrain.cluster.outages import insist
 from dagtrain.cluster.waiting import TIMEOUTS, Timeouts, is_of_cluster, results, submit, thread_given_back, what_was_lost
 from dagtrain.errors import ClusterError, DagtrainError
 from dagtrain.graph import Array
@@ -113,7 +114,9 @@ class ClusterSession:
 
     def ask(self, verb: str, wait: float = 0.0, **arguments: Any) -> Any:
         """The scheduler's answer to a question, for which it may itself wait so many seconds."""
-        return self.client.sync(getattr(self.client.scheduler, verb), callback_timeout=wait + self.timeouts.answer, **arguments)
+        client, within = self.client, wait + self.timeouts.answer
+        question = partial(client.sync, getattr(client.scheduler, verb), callback_timeout=within, **arguments)
+        return insist(client, question, self.timeouts.outage)
 
     def _value(self, name: str, value: Any) -> str:
         """Key of a small value that is part of the graph, so that it can be computed again wherever it is lost; held for a segment."""

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from contextvars import Context
+from functools import partial
 from typing import Any, NamedTuple
 
 from dask.task_spec import DataNode
 
+from dagtrain.cluster.clocks import AwakeClock
+from dagtrain.cluster.outages import OUTAGE, insist
 from dagtrain.data.compute import CLIENT
 from dagtrain.errors import ClusterError
 from dagtrain.graph.hooks import plug
@@ -41,6 +43,8 @@ class Timeouts(NamedTuple):
         Before what failed is done again; each time twice as long.
     answer
         For the scheduler to answer a question.
+    outage
+        For the scheduler to be out of reach.
     """
 
     workers: float = 60.0
@@ -48,6 +52,7 @@ class Timeouts(NamedTuple):
     glance: float = 2.0
     pause: float = 0.5
     answer: float = 30.0
+    outage: float = OUTAGE
 
 
 TIMEOUTS = Timeouts()
@@ -277,7 +282,8 @@ def wait_for(
     """
     keys, left, told = [future.key for future in futures], -1, False
     pending = list(futures)
-    staffed = moved = placed = answered = time.monotonic()
+    awake = AwakeClock(timeouts.glance + timeouts.answer)
+    staffed = moved = placed = awake.read()
     while True:
         with suppress(TimeoutError):
             while pending:
@@ -287,15 +293,10 @@ def wait_for(
             return
         if any(future.status == "error" for future in futures):
             return
-        try:
-            # Within the loop, so that there is a deadline.
-            now = client.sync(lambda: client.run_on_scheduler(standing_of, keys), callback_timeout=timeouts.answer)
-        except OSError as error:
-            silence = time.monotonic() - answered
-            if isinstance(error, TimeoutError) and silence < timeouts.workers:  # its host may be cut off for a while
-                continue
-            raise ClusterError(f"the scheduler cannot be asked any more{where}, since {silence:.0f} s: {error!r}") from error
-        clock = answered = time.monotonic()
+        # Within the loop, so that there is a deadline.
+        ask = partial(client.sync, lambda: client.run_on_scheduler(standing_of, keys), callback_timeout=timeouts.answer)
+        now = insist(client, ask, timeouts.outage)
+        clock = awake.read()
         if look is not None:
             look(now)
         if now.workers:

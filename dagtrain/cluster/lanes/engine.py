@@ -8,6 +8,7 @@ from typing import Any
 from dagtrain.cluster.lanes.bounds import Bounds
 from dagtrain.cluster.lanes.gradients import BUCKET
 from dagtrain.cluster.lanes.instructions import Patience
+from dagtrain.cluster.outages import OUTAGE
 from dagtrain.cluster.session import ClusterEngine
 from dagtrain.cluster.waiting import Timeouts
 from dagtrain.graph.hooks import plug
@@ -54,14 +55,14 @@ class LanesEngine(ClusterEngine):
         patience: Patience | None = None,
         silence: float = 10.0,
         link: float = 10.0,
-        outage: float = 120.0,
+        outage: float = OUTAGE,
         channel: str | None = None,
         bounds: Bounds | None = None,
         bucket: int = BUCKET,
     ) -> None:
         self.patience = Patience() if patience is None else patience
-        super().__init__(client, Timeouts(workers=self.patience.workers, progress=self.patience.news))
-        self.silence, self.link, self.outage = silence, link, outage
+        super().__init__(client, Timeouts(workers=self.patience.workers, progress=self.patience.news, outage=outage))
+        self.silence, self.link = silence, link
         self.channel, self.bounds, self.bucket = channel, bounds, bucket
 
     def session(self, program: Program, source: Any) -> AbstractContextManager[Session]:

@@ -19,9 +19,9 @@ from typing import Any
 from distributed import WorkerPlugin
 from distributed.protocol import to_serialize
 
-from dagtrain.cluster.lanes.clocks import WallClock, catch_up
-from dagtrain.cluster.lanes.endurance import endure
+from dagtrain.cluster.clocks import WallClock, catch_up
 from dagtrain.cluster.lanes.quiet import Quiet, forget_sent
+from dagtrain.cluster.outages import endure
 
 __all__ = ["Hall", "hall_of"]
 
@@ -187,7 +187,7 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
         if not idle:
             return
         with contextlib.suppress(OSError, TimeoutError):
-            wanted = await asyncio.wait_for(self.worker.scheduler.dagtrain_lanes_wanted(gangs=idle), _ANSWER)
+            wanted = await asyncio.wait_for(self.worker.scheduler.dagtrain_lanes_kept(gangs=idle), _ANSWER)
             for gang in sorted(set(idle) - set(wanted)):
                 self.end(gang, f"no segment came for {self.idle:g} s, and its driver is gone")
 

@@ -184,4 +184,4 @@ class Liveness:
         self.waiting, self._since = "", None
         for name in due:
             near[name].apart = True
-        return [LeaveOut(name, f"it was silent for {limit:g} s, and nothing on its host answers") for name in due]
+        return [LeaveOut(name, f"it was silent for {limit:g} s, and no nanny answers for it") for name in due]

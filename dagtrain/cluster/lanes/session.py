@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Self
 
 from distributed.comm import CommClosedError
+from distributed.protocol.pickle import dumps
 
+from dagtrain.cluster.clocks import AwakeClock, WallClock, catch_up
 from dagtrain.cluster.lanes.bounds import Bounds
-from dagtrain.cluster.lanes.clocks import AwakeClock
-from dagtrain.cluster.lanes.endurance import endure
 from dagtrain.cluster.lanes.hall import Hall
 from dagtrain.cluster.lanes.instructions import Pace, Patience
 from dagtrain.cluster.lanes.placement import Placement
@@ -20,6 +19,7 @@ from dagtrain.cluster.lanes.roster import Roster
 from dagtrain.cluster.lanes.steward import Steward
 from dagtrain.cluster.lanes.stretch import Gang, Reached, Stretch
 from dagtrain.cluster.lanes.supply import Supply
+from dagtrain.cluster.outages import endure, insist
 from dagtrain.cluster.session import ClusterSession
 from dagtrain.cluster.waiting import no_workers, wait_for, warn_of_no_workers, what_was_lost
 from dagtrain.errors import ClusterError
@@ -33,8 +33,6 @@ log = logging.getLogger("dagtrain")
 
 _ASKED = 10.0
 """Seconds after which the scheduler is asked again."""
-_AGAIN = 0.5
-"""Seconds before that where a connection broke."""
 _LISTENED = 5.0
 """Seconds between two looks of which no more than these count: lanes may have reported that they get on, and were not heard."""
 _ATTEMPTS = 5
@@ -53,9 +51,10 @@ class LanesSession(ClusterSession):
     def __init__(self, engine: Any, program: Any, source: Any) -> None:
         super().__init__(engine, program, source)
         self.patience: Patience = engine.patience
-        self.silence, self.link, self.outage = engine.silence, engine.link, engine.outage
+        self.silence, self.link = engine.silence, engine.link
         self.channel, self.bounds, self.bucket = engine.channel, engine.bounds, engine.bucket
         self.clock = AwakeClock(_LISTENED)
+        self._wall = WallClock()
         self._watch: Watch | None = None
         self._gone = False
         self.roster = Roster(self.patience.cut, self.patience.again)
@@ -83,9 +82,9 @@ class LanesSession(ClusterSession):
         super().__enter__()
         try:
             self._register(Steward())
-            self.call("open", run=self.run_id, client=self.client.id, silence=self.silence, outage=self.outage)
-            self.client.loop.add_callback(endure, self.client.scheduler_comm.comm, self.outage)
-            self._register(Hall(self.outage))  # the steward lets go of a worker that does not answer
+            self.call("open", run=self.run_id, client=self.client.id, silence=self.silence, outage=self.timeouts.outage)
+            self.client.loop.add_callback(endure, self.client.scheduler_comm.comm, self.timeouts.outage)
+            self._furnish(Hall(self.timeouts.outage))
         except BaseException as error:
             self.__exit__()
             if isinstance(error, ClusterError) or not isinstance(error, Exception):
@@ -97,7 +96,7 @@ class LanesSession(ClusterSession):
         return self
 
     def _register(self, plugin: Any) -> None:
-        """Set a plugin up; once more where a worker dies just then, of which Dask tells by closing the client's connection."""
+        """Set a plugin of the scheduler up; once more where a worker dies just then, of which Dask tells by closing the connection."""
         for left in reversed(range(_ATTEMPTS)):
             try:
                 self.client.register_plugin(plugin)
@@ -106,6 +105,18 @@ class LanesSession(ClusterSession):
                     raise
             else:
                 return
+
+    def _furnish(self, plugin: Any) -> None:
+        """Set a plugin of the workers up, wherever one can be reached."""
+        deadline = self.clock.read() + self.timeouts.progress
+        while True:
+            answer = self.call("furnish", wait=1.0, name=plugin.name, plugin=dumps(plugin), timeout=1.0)
+            if answer["refusals"]:
+                raise RuntimeError("; ".join(f"{worker}: {why}" for worker, why in answer["refusals"].items()))
+            if not answer["left"]:
+                return
+            if self.clock.read() > deadline:
+                raise TimeoutError(f"no answer for {self.timeouts.progress:g} s from {', '.join(answer['left'])}")
 
     def __exit__(self, *details: object) -> None:
         with suppress(ClusterError):  # a scheduler that is gone has ended everything
@@ -129,28 +140,19 @@ class LanesSession(ClusterSession):
 
     def call(self, verb: str, wait: float = 0.0, **arguments: Any) -> Any:
         """Ask the steward."""
-        return self.ask(f"dagtrain_lanes_{verb}", wait, **arguments)
-
-    def ask(self, verb: str, wait: float = 0.0, **arguments: Any) -> Any:
-        """Ask the scheduler; again, where no answer comes: a network that fails for a while costs that while and nothing else."""
-        clock, told = AwakeClock(wait + 2 * _ASKED), False
-        while True:
-            try:
-                if self._gone or self.client.status != "running":  # it would try to connect for a while, and has lost all that it had
-                    raise ConnectionError(f"this process has lost it, its client is {self.client.status}")
-                return self.client.sync(getattr(self.client.scheduler, verb), callback_timeout=wait + _ASKED, **arguments)
-            except Exception as error:
-                waits = isinstance(error, OSError) and self.client.status == "running" and not self._gone
-                if not waits or clock.read() > self.outage:
-                    self._gone = self._gone or waits
-                    raise ClusterError(
-                        f"the scheduler at {self._address} does not answer ({type(error).__name__}: {error}). If it is gone, start "
-                        "the cluster again and go on from the last checkpoint with fit(..., checkpoint=..., resume=True)."
-                    ) from error
-                if not told:
-                    self.say(f"the scheduler at {self._address} does not answer: it is waited for up to {self.outage:g} s")
-                told = True
-                time.sleep(_AGAIN)
+        if self._gone:  # it was waited for
+            raise ClusterError(f"the scheduler at {self._address} did not answer before.")
+        client, name = self.client, f"dagtrain_lanes_{verb}"
+        try:
+            return insist(
+                client,
+                lambda: client.sync(getattr(client.scheduler, name), callback_timeout=wait + _ASKED, **arguments),
+                self.timeouts.outage,
+                self.say,
+            )
+        except ClusterError as error:
+            self._gone = isinstance(error.__cause__, OSError)
+            raise
 
     def say(self, text: str) -> None:
         """Tell of what holds the run up."""
@@ -160,6 +162,8 @@ class LanesSession(ClusterSession):
 
     def look(self, wait: float) -> dict[str, Any]:
         """News since the last time."""
+        if self._wall.was_set_back():
+            self.client.loop.add_callback(catch_up, list(self.client._periodic_callbacks.values()), [self.client.scheduler_comm])
         news: dict[str, Any] = self.call("look", wait=wait, run=self.run_id, seen=self._seen, timeout=wait)
         if "closed" in news:
             raise ClusterError("the scheduler no longer knows this run: it lost the connection to this client. Go on from a checkpoint.")
@@ -178,11 +182,11 @@ class LanesSession(ClusterSession):
         if lanes != self._wanted:
             self.call("want", run=self.run_id, lanes=lanes)
             self._wanted = lanes
-        news, deadline = self.look(0.0), time.monotonic() + self.timeouts.workers
+        news, deadline = self.look(0.0), self.clock.read() + self.timeouts.workers
         if not news["present"]:
             warn_of_no_workers(self.timeouts)
         while not news["present"]:
-            if time.monotonic() > deadline:
+            if self.clock.read() > deadline:
                 raise ClusterError(no_workers(self.timeouts))
             before, news = news, self.look(self.timeouts.glance)
             news["reports"] = [*before["reports"], *news["reports"]]

@@ -4,7 +4,7 @@
     a worker lost, or silent for longer than the deadline ──▶ Steward ──▶ "end" to the other lanes of its gang, at once
 
 The scheduler learns of a dead process within milliseconds, and its workers' heartbeats go on while their lanes compute, so that silence
-means a process that stopped, or a network that fails, not a worker that is busy. `Liveness` judges which.
+means a process that stopped, or a network that fails, not a worker that is busy. `Vigil` finds out which.
 """
 
 from __future__ import annotations
@@ -13,32 +13,22 @@ import asyncio
 import contextlib
 import logging
 import time
-import weakref
 from collections import deque
-from functools import partial
 from typing import Any
 
 from distributed import SchedulerPlugin
 from distributed.comm import CommClosedError
-from distributed.core import Status, rpc
+from distributed.core import Status
 
 from dagtrain.cluster.busy import busy_with
-from dagtrain.cluster.lanes.clocks import AwakeClock, WallClock, catch_up
-from dagtrain.cluster.lanes.endurance import endure
 from dagtrain.cluster.lanes.inquiry import inquire, probe_pairs
-from dagtrain.cluster.lanes.liveness import Ask, End, LeaveOut, Liveness
 from dagtrain.cluster.lanes.quiet import Quiet, forget_sent, nannies_here
+from dagtrain.cluster.lanes.vigil import GLANCE, Vigil
 
 __all__ = ["Steward"]
 
 logger = logging.getLogger(__name__)
 
-_GLANCE = 0.5
-"""Seconds between two looks at the workers' heartbeats; of four times as many without one, the scheduler was not awake."""
-_KILL = 0.25
-"""Seconds for a silent worker to end by itself when its nanny asks it to."""
-_RESTART = 5.0
-"""Seconds for a nanny to answer that it has ended a worker."""
 _WANTED = 10.0
 """Seconds for which a worker counts as leaving after an adaptive cluster asked for it: it asks again every second."""
 _KEPT = 10_000
@@ -48,8 +38,8 @@ _KEPT = 10_000
 class _Run:
     """What is known of one driver's work."""
 
-    def __init__(self, client: str, silence: float, outage: float) -> None:
-        self.client, self.silence, self.outage = client, silence, outage
+    def __init__(self, client: str) -> None:
+        self.client = client
         self.lanes = 0
         """As many as it could use."""
         self.gang = ""
@@ -69,17 +59,12 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         """Take up work on a scheduler."""
         self.scheduler = scheduler
         self.runs: dict[str, _Run] = {}
-        self._past: list[tuple[float, float]] = []
-        """Of drivers that are done: until when their workers are still watched, and after how many seconds one counts as silent."""
-        self._liveness, self._clock, self._wall = Liveness(0.0, 0.0), AwakeClock(4 * _GLANCE), WallClock()
-        self._seen: dict[str, float] = {}
-        """By worker, the time of its last heartbeat, as Dask has it: of interest is that it changes."""
-        for ws in scheduler.workers.values():
-            self.add_worker(scheduler, ws.address)
-        self._enduring: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._bare: set[str] = set()
+        """Workers that are to have the plugin for lanes, and have it not yet."""
+        self._furnishing: set[str] = set()
+        self._refusals: dict[str, str] = {}
         self._wanted: dict[str, float] = {}
         self._gone: dict[str, str] = {}
-        self._tasks: set[Any] = set()
         self._quiet = Quiet(scheduler, nannies_here)
         scheduler.handlers |= {
             "dagtrain_lanes_open": self.open,
@@ -88,21 +73,19 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
             "dagtrain_lanes_look": self.look,
             "dagtrain_lanes_end": self.end,
             "dagtrain_lanes_probe": self.probe,
-            "dagtrain_lanes_wanted": self.wanted,
+            "dagtrain_lanes_kept": self.kept,
+            "dagtrain_lanes_furnish": self.furnish,
             "dagtrain_lanes_inquire": self.inquire,
             "dagtrain_lanes_close": self.close_run,
         }
         scheduler.stream_handlers["dagtrain-lanes-report"] = self.report
         self._target_of_tasks = scheduler.adaptive_target
         scheduler.adaptive_target = scheduler.handlers["adaptive_target"] = self.adaptive_target
-        if (judging := scheduler.periodic_callbacks.get("worker-ttl")) is not None:
-            judging.callback = partial(self._judge_by_ttl, judging.callback)
-        self._background(self._glances())
+        self._vigil = Vigil(scheduler, self._give_up, self._tell_all)
 
     async def close(self) -> None:
         """End with the scheduler."""
-        for task in self._tasks:
-            task.cancel()
+        self._vigil.close()
         self._quiet.set(False)
 
     # ---- asked by drivers
@@ -112,7 +95,8 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
 
         Connections to them, and to the driver, last through an outage of the network.
         """
-        self.runs[run] = _Run(client, silence, outage)
+        self.runs[run] = _Run(client)
+        self._vigil.begin(run, client, silence, outage)
         self._quiet.set(True)
 
     def want(self, run: str, lanes: int) -> None:
@@ -127,6 +111,22 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         lanes, workers = sum(run.lanes for run in self.runs.values()), self.scheduler.workers.values()
         threads = sum(w.nthreads for w in workers)
         return max(int(self._target_of_tasks(target_duration)), -(-lanes * len(workers) // threads) if threads else lanes)
+
+    async def furnish(self, name: str, plugin: bytes, timeout: float) -> dict[str, Any]:
+        """Have all workers set up a plugin; those that are left after some time, and errors.
+
+        Dask's own way waits for each of them, and fails where one does not answer. Here such a worker counts as absent until it has it.
+        """
+        if name not in self.scheduler.worker_plugins:
+            self.scheduler.worker_plugins[name] = plugin  # for those that join
+            self._bare |= set(self.scheduler.workers)
+        for address in self._bare - self._furnishing:
+            self._vigil.background(self._furnish(name, self.scheduler.workers[address]))
+        deadline = time.monotonic() + timeout
+        while (left := self._bare - self._vigil.absent - self._refusals.keys()) and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        refusals, self._refusals = self._refusals, {}
+        return {"left": sorted(left), "refusals": refusals}
 
     def set_gang(self, run: str, gang: str, workers: list[str]) -> None:
         """A driver's lanes from now on."""
@@ -157,10 +157,10 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
                     "busy": busy_with(w),
                 }
                 for w in workers.values()
-                if w.status not in (Status.closing, Status.closed) and w.address not in self._liveness.absent
+                if w.status not in (Status.closing, Status.closed) and w.address not in self._vigil.absent | self._bare
             },
-            "apart": sorted(self._liveness.absent),
-            "waiting": self._liveness.waiting,
+            "apart": sorted(self._vigil.absent),
+            "waiting": self._vigil.waiting,
             "leaving": [w.address for w in workers.values() if w.status in leaving or self._is_wanted(w.address)],
             "gone": self._gone,
         }
@@ -175,7 +175,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         """Have pairs of workers see whether they reach each other; the answer is a report."""
         found = self.runs.get(run)
         if found is not None:
-            self._background(self._probe(found, [(a, b) for a, b in pairs]))
+            self._vigil.background(self._probe(found, [(a, b) for a, b in pairs]))
 
     def inquire(self, keys: list[Any]) -> dict[str, Any]:
         """What some tasks wait for."""
@@ -188,7 +188,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
 
     # ---- told by workers and by the scheduler
 
-    def wanted(self, gangs: list[str]) -> list[str]:
+    def kept(self, gangs: list[str]) -> list[str]:
         """Those of some gangs that drivers have."""
         return sorted({run.gang for run in self.runs.values()} & set(gangs))
 
@@ -196,20 +196,19 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         """A lane reports."""
         found = self.runs.get(run)
         if found is not None:
-            self._liveness.heard(worker)
+            self._vigil.heard(worker)
             self._note(found, {"worker": worker, **message})
             forget_sent(self.scheduler.stream_comms.get(worker))
 
     def add_worker(self, scheduler: Any, worker: str) -> None:
         """A worker joined."""
-        self._liveness.joined(worker, scheduler.workers[worker].host)
-        for run in self.runs.values():
-            run.change.set()
+        self._vigil.joined(worker)
+        self._tell_all()
 
     def remove_worker(self, scheduler: Any, worker: str, **details: Any) -> None:
         """A worker is gone: the lanes that wait for it need not wait any longer."""
-        self._liveness.left(worker)
-        self._seen.pop(worker, None)
+        self._vigil.left(worker)
+        self._bare.discard(worker)
         if str(details.get("stimulus_id", "")).startswith("retire-workers"):  # it left sooner than a segment could end
             self._gone[worker] = "it was retired"
         for run in self.runs.values():
@@ -249,119 +248,40 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         run = self.runs.pop(name)
         self._end(run, why)
         run.change.set()
-        # Of a worker that stopped shortly before, nobody would hear otherwise, and everything that asks all workers would wait for it.
-        self._past.append((time.monotonic() + run.silence + 4 * _GLANCE, run.silence))
+        self._vigil.end(name)
         self._quiet.set(bool(self.runs))
 
     def _is_wanted(self, address: str) -> bool:
         return time.monotonic() - self._wanted.get(address, -_WANTED) < _WANTED
 
-    async def _glances(self) -> None:
-        """Look at the heartbeats again and again, by a clock that is never set."""
-        while True:
-            await asyncio.sleep(_GLANCE)
-            self._glance()
+    async def _furnish(self, name: str, worker: Any) -> None:
+        """Have a worker set up a plugin, as soon as it can be reached."""
+        address, message = worker.address, {"op": "plugin-add", "name": name, "plugin": self.scheduler.worker_plugins[name]}
+        self._furnishing.add(address)
+        while self.scheduler.workers.get(address) is worker:
+            answer = (await self.scheduler.broadcast(msg=message, workers=[address], on_error="return"))[address]
+            if not isinstance(answer, OSError):
+                if not isinstance(answer, dict) or answer["status"] != "OK":
+                    self._refusals[address] = answer["exception_text"] if isinstance(answer, dict) else repr(answer)
+                else:
+                    self._bare.discard(address)
+                break
+            await asyncio.sleep(GLANCE)
+        self._furnishing.discard(address)
+        self._tell_all()
 
-    def _glance(self) -> None:
-        scheduler, liveness = self.scheduler, self._liveness
-        if self._wall.was_set_back():
-            catch_up(scheduler.periodic_callbacks.values(), [*scheduler.stream_comms.values(), *scheduler.client_comms.values()])
-        liveness.tick(self._clock.read())
-        for ws in scheduler.workers.values():
-            if self._seen.get(ws.address) != ws.last_seen:
-                self._seen[ws.address] = ws.last_seen
-                liveness.heard(ws.address)
-        now = time.monotonic()
-        self._past = [(until, silence) for until, silence in self._past if now < until]
-        liveness.limit = min([run.silence for run in self.runs.values()] + [silence for _, silence in self._past], default=None)
-        liveness.outage = max([run.outage for run in self.runs.values()], default=0.0)
-        before = (liveness.absent, liveness.waiting)
-        for verdict in liveness.act():
-            match verdict:
-                case Ask(worker, timeout):
-                    self._background(self._ask(scheduler.workers[worker], timeout))
-                case LeaveOut(worker, why):
-                    self._give_up(worker, why)
-                case End(worker, why):
-                    self._give_up(worker, why, besides=worker)
-                    self._background(self._let_go(scheduler.workers[worker]))
-        if before != (liveness.absent, liveness.waiting):
-            if liveness.waiting and liveness.waiting != before[1]:
-                logger.warning("%s", liveness.waiting)
-            for run in self.runs.values():
-                run.change.set()
-        self._endure()
+    def _tell_all(self) -> None:
+        for run in self.runs.values():
+            run.change.set()
 
-    def _endure(self) -> None:
-        """Have the connections of drivers and workers bear an outage, for as long as there are drivers."""
-        scheduler, clients = self.scheduler, {run.client for run in self.runs.values()}
-        streams = [*scheduler.stream_comms.values(), *(scheduler.client_comms.get(client) for client in clients)] if clients else []
-        wanted = {stream.comm for stream in streams if stream is not None and stream.comm is not None}
-        for comm in wanted - set(self._enduring):
-            endure(comm, self._liveness.outage)
-        for comm in set(self._enduring) - wanted:
-            endure(comm)
-        self._enduring = weakref.WeakSet(wanted)
-
-    async def _judge_by_ttl(self, judge: Any) -> None:
-        """Let Dask look for workers whose heartbeats are long overdue, with times that no step of the clock has made older."""
-        self._glance()
-        now = time.time()
-        for address in self._liveness.workers & self._seen.keys():
-            self.scheduler.workers[address].last_seen = self._seen[address] = now - self._liveness.silent_for(address)
-        await judge()
-
-    async def _ask(self, worker: Any, timeout: float) -> None:
-        """Whether a silent worker answers a question, on a connection of its own; if not, whether its nanny does."""
-        itself, nanny = await asyncio.gather(self._answers(worker.address, timeout), self._answers(worker.nanny, timeout))
-        if nanny and not itself:  # it was asked, perhaps, while the network failed: now it does not
-            itself = await self._answers(worker.address, timeout)
-        self._liveness.answered(worker.address, itself, nanny)
-
-    async def _answers(self, address: str | None, timeout: float) -> bool:
-        if address is None:
-            return False
-        with contextlib.suppress(Exception):  # whatever it is, it is no answer
-            async with rpc(address, connection_args=self.scheduler.connection_args) as there:
-                await asyncio.wait_for(there.identity(), timeout)
-                return True
-        return False
-
-    def _give_up(self, worker: str, why: str, besides: str = "") -> None:
+    def _give_up(self, worker: str, why: str, ended: bool) -> None:
         """End the gangs of a worker that does not answer: what lies there, and nowhere else, would be waited for."""
         logger.warning("Worker %s does not answer: %s.", worker, why)
         self._gone[worker] = why
         for run in self.runs.values():
             if worker in run.workers:
-                self._end(run, f"worker {worker} was lost: {why}", besides)
-
-    async def _let_go(self, worker: Any) -> None:
-        """Have its nanny end a worker that does not answer and start another, and remove it.
-
-        In this order: a worker that is removed, and then comes to itself, closes and has its nanny close with it, for good.
-        """
-        address = worker.address
-        if not await self._restart(worker.nanny):
-            self._liveness.stayed(address)  # and is judged anew
-        elif self.scheduler.workers.get(address) is worker:
-            await self.scheduler.remove_worker(address, stimulus_id=f"dagtrain-silent-{time.time()}")
-
-    def _background(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+                self._end(run, f"worker {worker} was lost: {why}", besides=worker if ended else "")
 
     async def _probe(self, run: _Run, pairs: list[tuple[str, str]]) -> None:
         reached, cut = await probe_pairs(self.scheduler, pairs)
         self._note(run, {"worker": "", "gang": -1, "lane": -1, "kind": "probed", "reached": reached, "cut": cut})
-
-    async def _restart(self, nanny: str) -> bool:
-        """Whether a nanny has ended its worker."""
-        try:
-            async with rpc(nanny, connection_args=self.scheduler.connection_args) as there:
-                await asyncio.wait_for(there.kill(timeout=_KILL, reason="dagtrain: the worker was silent"), _RESTART)
-        except (OSError, TimeoutError):
-            return False
-        except Exception as error:  # it is at odds with its process, which is gone or starts just now
-            logger.warning("The nanny %s did not end its worker: %s: %s", nanny, type(error).__name__, error)
-        return True

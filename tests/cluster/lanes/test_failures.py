@@ -1,5 +1,7 @@
 """Workers of lanes die, stop, come and go; the weights stay the same, and what cannot go on says why."""
 
+import asyncio
+import inspect
 import os
 import signal
 import threading
@@ -152,18 +154,53 @@ def test_a_worker_killed_in_an_evaluation(client, kill_at, digits, mixed):
 
 
 def test_a_worker_lost_while_the_lanes_are_set_up(threads, monkeypatch, plain):
-    """Dask then breaks off the connection that asked for it."""
+    """Dask then may break off the connection that asked for it."""
     register, seen = Client.register_plugin, []
 
     def lose_one(self, plugin):
         seen.append(plugin.name)
-        if len(seen) == 2:
+        if len(seen) == 1:
             raise CommClosedError("it was another worker's connection")
         return register(self, plugin)
 
     monkeypatch.setattr(Client, "register_plugin", lose_one)
     same_weights(plain.fit(plain.trainer(engine=lanes(threads))), plain.inline)
-    assert len(seen) == 3
+    assert len(seen) == 2
+
+
+def test_a_worker_that_does_not_answer_when_a_run_begins(threads, plain, eventually):
+    """It is left out, stays on the cluster, and has a lane as soon as it answers."""
+    cluster, heard = threads.cluster, threading.Event()
+    worker = cluster.workers[0]
+
+    def beat(yes):
+        callback = worker.periodic_callbacks["heartbeat"]
+        worker.loop.add_callback(callback.start if yes else callback.stop)
+
+    def deaf(handler):
+        async def wait(**message):
+            await asyncio.to_thread(heard.wait, 60)
+            answer = handler(**message)
+            return await answer if inspect.isawaitable(answer) else answer
+
+        return wait
+
+    def recover():
+        assert set(cluster.scheduler.workers) == {each.address for each in cluster.workers.values()}
+        seen.append(lanes_of(threads))
+        heard.set()
+        beat(True)
+        steward = cluster.scheduler.plugins["dagtrain-lanes"]
+        eventually(lambda: worker.address in steward._bare | steward._vigil.absent, False)
+
+    seen = []
+    beat(False)
+    worker.handlers |= {name: deaf(worker.handlers[name]) for name in ("identity", "plugin-add")}
+    looks = at_epoch(1, recover)
+    history = plain.fit(plain.trainer(engine=lanes(threads, silence=1)), reporter=looks)
+    same_weights(history, plain.inline)
+    assert seen == [[0, 1, 1]]
+    assert f"workers joined: {worker.address}" in str(history.events)
 
 
 # ---- stopped, or failing
@@ -353,7 +390,7 @@ def at_epoch(number, do):
 
 def lanes_of(client):
     """How many lanes each worker has."""
-    return sorted(client.run(lambda dask_worker: len(dask_worker.plugins["dagtrain-lanes"].lanes)).values())
+    return sorted(client.run(lambda dask_worker: len(getattr(dask_worker.plugins.get("dagtrain-lanes"), "lanes", ()))).values())
 
 
 def test_workers_that_join_are_used(threads, plain, eventually):

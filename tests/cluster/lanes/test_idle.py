@@ -26,7 +26,7 @@ def test_a_long_pause_costs_no_lane(threads, plain, looking, monkeypatch):
 
     def pause():
         before, steward = lanes_of(threads.cluster), threads.cluster.scheduler.plugins["dagtrain-lanes"]
-        monkeypatch.setitem(wanted, "dagtrain_lanes_wanted", lambda gangs: asked.append(gangs) or steward.wanted(gangs))
+        monkeypatch.setitem(wanted, "dagtrain_lanes_kept", lambda gangs: asked.append(gangs) or steward.kept(gangs))
         enough, deadline = len(asked) + 4, time.monotonic() + 30
         while len(asked) < enough:
             assert time.monotonic() < deadline, "they do not ask"
@@ -42,7 +42,7 @@ def test_a_long_pause_costs_no_lane(threads, plain, looking, monkeypatch):
 
 def test_lanes_of_which_no_driver_knows_go(threads, plain, looking, eventually):
     def forget():
-        threads.cluster.scheduler.handlers["dagtrain_lanes_wanted"] = lambda gangs: []
+        threads.cluster.scheduler.handlers["dagtrain_lanes_kept"] = lambda gangs: []
         eventually(lambda: lanes_of(threads.cluster), set())
         return len(looks.seen)
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from dagtrain.cluster.lanes.clocks import AwakeClock
+from dagtrain.cluster.clocks import AwakeClock
 from dagtrain.cluster.lanes.liveness import Ask, End, LeaveOut, Liveness
 
 LIMIT, OUTAGE, STEP, BEAT = 10.0, 120.0, 0.5, 0.5
