@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("seconds", [15, 40])
 def test_a_scheduler_that_is_cut_off(network, hosts, wanted, thorough, seconds):
     if seconds > 15 and not thorough:
@@ -31,14 +31,14 @@ def test_a_scheduler_that_is_cut_off(network, hosts, wanted, thorough, seconds):
 
 @pytest.fixture
 def here(machines):
-    """A scheduler that looks for dead workers as often as Dask can, and two workers with nannies."""
-    machines.scheduler(worker_ttl="1s")  # of which Dask makes 5 s
+    """A scheduler and two workers with nannies."""
+    machines.scheduler()
     for _ in range(2):
         machines.worker(nanny=True)
     return machines
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_clock_that_is_stepped(here, wanted):
     """The scheduler's, by an hour: ahead, back twice, and ahead."""
     driver = here.driver(patience={"most": 2}, silence=3, clock={2: 3600, 3: -3600, 4: -3600, 6: 3600})
@@ -49,9 +49,9 @@ def test_a_clock_that_is_stepped(here, wanted):
     assert told["events"] == []
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_suspended_machine(here, wanted):
-    """Every process of it, for longer than the deadlines of lanes, driver, steward and Dask."""
+    """Every process of it, for longer than the deadlines of lanes, driver and steward."""
     driver = here.driver(patience={"most": 2, "news": 6}, silence=3, outage=6)
     driver.until(3)
     processes = [each for process in here.processes for each in family(process.pid)]

@@ -20,6 +20,8 @@ __all__ = ["Ask", "End", "LeaveOut", "Liveness", "Verdict"]
 
 _MOST = 2.0
 """For how many limits more to wait where most hosts are silent, yet not all: to leave them out costs a gang, not a worker."""
+_START = 60.0
+"""Seconds for a worker to set itself up: it reads its software from a disk that may be slow."""
 _EVERY = 1.0
 """Seconds from one question to a worker to the next."""
 
@@ -62,6 +64,10 @@ class _Worker:
     """Whether its nanny answered, and the worker did not."""
     apart: bool = False
     ending: bool = False
+    new: bool = True
+    """Whether it was never heard: it sets itself up."""
+    furnished: bool = True
+    """Whether it does not set up anything that was sent to it."""
 
 
 class Liveness:
@@ -110,7 +116,12 @@ class Liveness:
     def heard(self, worker: str) -> None:
         """A worker gave a sign of life."""
         if (found := self._workers.get(worker)) is not None:
-            found.heard, found.apart, found.alone, found.stopped = self._clock, False, False, False
+            found.heard, found.new, found.apart, found.alone, found.stopped = self._clock, False, False, False, False
+
+    def furnished(self, worker: str, done: bool) -> None:
+        """A worker is to set something up, for which it may need all of its time, or has done so."""
+        if (found := self._workers.get(worker)) is not None:
+            found.furnished = done
 
     def answered(self, worker: str, itself: bool, nanny: bool) -> None:
         """What came of a question."""
@@ -151,8 +162,13 @@ class Liveness:
         found = self._ask(self.limit)
         for name, worker in sorted(self._workers.items()):
             if worker.stopped and not worker.ending and self.silent_for(name) >= self.limit:
-                worker.ending = True
-                found.append(End(name, f"it was silent for {self.limit:g} s"))
+                why = f"it was silent for {self.limit:g} s"
+                if (worker.furnished and not worker.new) or self.silent_for(name) >= _START:
+                    worker.ending = True
+                    found.append(End(name, why))
+                elif not worker.apart:
+                    worker.apart = True
+                    found.append(LeaveOut(name, f"{why} while it was set up"))
         return found + self._leave_out(self.limit)
 
     def _ask(self, limit: float) -> list[Verdict]:

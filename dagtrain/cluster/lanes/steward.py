@@ -258,6 +258,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         """Have a worker set up a plugin, as soon as it can be reached."""
         address, message = worker.address, {"op": "plugin-add", "name": name, "plugin": self.scheduler.worker_plugins[name]}
         self._furnishing.add(address)
+        self._vigil.furnished(address, False)
         while self.scheduler.workers.get(address) is worker:
             answer = (await self.scheduler.broadcast(msg=message, workers=[address], on_error="return"))[address]
             if not isinstance(answer, OSError):
@@ -268,6 +269,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
                 break
             await asyncio.sleep(GLANCE)
         self._furnishing.discard(address)
+        self._vigil.furnished(address, True)
         self._tell_all()
 
     def _tell_all(self) -> None:

@@ -101,6 +101,10 @@ class Vigil:
         self._liveness.left(worker)
         self._seen.pop(worker, None)
 
+    def furnished(self, worker: str, done: bool) -> None:
+        """A worker is to set something up, for which it may need all of its time, or has done so."""
+        self._liveness.furnished(worker, done)
+
     def heard(self, worker: str) -> None:
         """A worker gave a sign of life."""
         self._liveness.heard(worker)
@@ -130,8 +134,9 @@ class Vigil:
         liveness.tick(self._clock.read())
         for ws in scheduler.workers.values():
             if self._seen.get(ws.address) != ws.last_seen:
+                if ws.address in self._seen:
+                    liveness.heard(ws.address)
                 self._seen[ws.address] = ws.last_seen
-                liveness.heard(ws.address)
         now = time.monotonic()
         self._past = [(until, watch) for until, watch in self._past if now < until]
         watches = [*self._watches.values(), *(watch for _, watch in self._past)]

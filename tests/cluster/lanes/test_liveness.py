@@ -23,6 +23,7 @@ class World:
         self.told, self.waits, self.under_way, self.kills = [], set(), [], []
         for worker, host in self.hosts.items():
             self.liveness.joined(worker, host)
+            self.liveness.heard(worker)
 
     def reached(self, worker):
         return self.hosts[worker] not in self.cut
@@ -56,6 +57,7 @@ class World:
                 self.stopped.discard(verdict.worker)
                 self.liveness.left(verdict.worker)
                 self.liveness.joined(verdict.worker, self.hosts[verdict.worker])
+                self.liveness.heard(verdict.worker)
         self.waits |= {self.liveness.waiting} - {""}
 
 
@@ -193,6 +195,24 @@ def test_a_nanny_that_failed_to_end_its_worker_is_asked_again():
                 liveness.stayed("a1")
     assert len(kinds) > 1
     assert set(kinds) == {End}
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_worker_that_sets_itself_up_is_given_time(new):
+    """It imports what it needs, and does nothing else meanwhile."""
+    world = World(TWO)
+    if new:
+        world.liveness.left("a1")
+        world.liveness.joined("a1", "a")
+    else:
+        world.liveness.furnished("a1", False)
+    world.stopped = {"a1"}
+    world.run(LIMIT + 1)
+    assert world.told == [(LeaveOut, "a1")]
+    world.run(30)
+    assert world.told == [(LeaveOut, "a1")]
+    world.run(30)
+    assert world.told == [(LeaveOut, "a1"), (End, "a1")], "but not for ever"
 
 
 def test_a_suspended_machine():
