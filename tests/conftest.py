@@ -5,7 +5,7 @@ mark        test                                                         scripts
 =========== ============================================================ ========================= ==============
 `cluster`   starts a cluster: it, or one of its fixtures, says so        yes, not with ``--fast``  if `fault`
 `fault`     kills processes, cuts networks; is run again if it fails     yes, not with ``--fast``  yes
-`long`      takes long, or has a long form (fixture `thorough`)          no, or in its short form  yes, in full
+`long`      takes long, or has a long form (`thorough`, hypothesis)      no, or in its short form  yes, in full
 =========== ============================================================ ========================= ==============
 """
 
@@ -24,6 +24,7 @@ from typing import Any
 
 import dask
 import pytest
+from hypothesis import settings
 
 import dagtrain as dt
 from dagtrain.graph import Graph
@@ -37,6 +38,12 @@ CLUSTERS = {"Client", "Lanes", "LocalCluster"}
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long tests too, and the long forms of those that have one")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hypothesis tries so many examples where a test does not say how many, however slow the machine is."""
+    settings.register_profile("dagtrain", max_examples=300 if config.getoption("--long") else 50, deadline=None)
+    settings.load_profile("dagtrain")
 
 
 def names_in(item: pytest.Function) -> set[str]:
@@ -57,7 +64,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("fault")
         if item.get_closest_marker("fault"):
             item.add_marker(pytest.mark.flaky(reruns=1))
-        if "thorough" in getattr(item, "fixturenames", ()) and config.getoption("--long"):
+        grows = "thorough" in getattr(item, "fixturenames", ()) or getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+        if grows and config.getoption("--long"):
             item.add_marker("long")
     if not config.getoption("--long"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])

@@ -28,14 +28,12 @@ def partitions_of(plan, rows):
     return np.searchsorted(np.cumsum(plan.sizes), rows, side="right")
 
 
-@settings(max_examples=300, deadline=None)
 @given(plans(), st.integers(0, 2**63))
 def test_every_sample_is_in_one_shard_of_one_step_of_an_epoch(plan, epoch):
     taken = np.concatenate([shard for i in range(plan.steps_per_epoch) for shard in plan.step(epoch, i)])
     assert sorted(taken) == list(range(plan.samples))
 
 
-@settings(max_examples=300, deadline=None)
 @given(plans())
 def test_a_shard_takes_its_own_samples_alone(plan):
     for i in range(plan.steps_per_epoch):
@@ -43,7 +41,6 @@ def test_a_shard_takes_its_own_samples_alone(plan):
             assert all(s * plan.samples // plan.shards <= n < (s + 1) * plan.samples // plan.shards for n in rows)
 
 
-@settings(max_examples=300, deadline=None)
 @given(plans())
 def test_every_full_batch_is_full_and_its_shards_have_two_sizes_at_most(plan):
     batches = [[len(rows) for rows in plan.step(0, i)] for i in range(plan.steps_per_epoch)]
@@ -54,7 +51,6 @@ def test_every_full_batch_is_full_and_its_shards_have_two_sizes_at_most(plan):
     assert all(max(batch) - min(batch) <= 1 for batch in batches)
 
 
-@settings(max_examples=200, deadline=None)
 @given(plans(), st.data())
 def test_a_shard_reads_whole_partitions_one_after_the_other(plan, data):
     shard = data.draw(st.integers(0, plan.shards - 1))
