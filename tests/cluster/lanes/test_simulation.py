@@ -47,6 +47,16 @@ def test_any_interleaving_gives_the_same(thorough: bool) -> None:
     run()
 
 
+@pytest.mark.parametrize("how", ["pause", "occupy"])
+def test_a_worker_that_begins_nothing_any_more_does_not_hold_up_the_others(how: str) -> None:
+    for seed in range(20):
+        world = World(seed, shards=4, blocks=4, steps=30, workers=3)
+        world.run(40 * seed)
+        getattr(world, how)("w01")
+        check(world)
+        assert len(world.abandoned) <= 1, world.abandoned
+
+
 class Mishaps(RuleBasedStateMachine):
     """Whatever befalls a cluster, in any order, as long as some worker comes back in the end."""
 
