@@ -143,7 +143,12 @@ def settings_of_dask() -> Iterator[None]:
     with dask.config.set({**CALM, **({"distributed.worker.multiprocessing-method": "forkserver"} if forked else {})}):
         yield
     if forked:
-        forkserver._forkserver._stop()  # type: ignore[attr-defined]  # nothing else waits until it has ended
+        import psutil
+
+        server = forkserver._forkserver  # type: ignore[attr-defined]  # nothing else waits until it has ended
+        for left in psutil.Process(server._forkserver_pid).children(recursive=True):
+            left.kill()  # it ends when the last of them does, and one may be stopped
+        server._stop()
 
 
 @pytest.fixture(scope="session")
