@@ -41,12 +41,12 @@ def here(machines):
 @pytest.mark.timeout(240)
 def test_a_clock_that_is_stepped(here, wanted):
     """The scheduler's, by an hour: ahead, back twice, and ahead."""
-    driver = here.driver(patience={"most": 2}, silence=3, clock={2: 3600, 3: -3600, 4: -3600, 6: 3600})
+    driver = here.driver(patience={"most": 2}, clock={2: 3600, 3: -3600, 4: -3600, 6: 3600})
     driver.until(1)
     told = driver.end()
     assert told["fingerprint"] == wanted()
     assert told["pids"][0] == told["pids"][1]
-    assert told["events"] == []
+    assert not [event for event in told["events"] if "lost" in event]
 
 
 @pytest.mark.timeout(240)
