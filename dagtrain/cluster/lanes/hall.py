@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import threading
 import time
@@ -24,6 +25,8 @@ from dagtrain.cluster.lanes.quiet import Quiet, forget_sent
 from dagtrain.cluster.outages import endure
 
 __all__ = ["Hall", "hall_of"]
+
+logger = logging.getLogger(__name__)
 
 _SWEEP = 10.0
 """Seconds between two looks at lanes that are idle."""
@@ -138,7 +141,7 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
             async with places:
                 try:
                     return bool(await asyncio.wait_for(self.worker.rpc(address).dagtrain_lanes_hello(), timeout))
-                except (OSError, TimeoutError):
+                except Exception:  # whatever it is, it is no answer
                     return False
 
         found = await asyncio.gather(*map(answers, addresses))
@@ -177,9 +180,12 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
         """Again and again, by a clock that is never set."""
         while True:
             await asyncio.sleep(min(_SWEEP, self.idle))
-            if self._wall.was_set_back():
-                catch_up(self.worker.periodic_callbacks.values(), [self.worker.batched_stream])
-            await self._forget_idle()
+            try:
+                if self._wall.was_set_back():
+                    catch_up(self.worker.periodic_callbacks.values(), [self.worker.batched_stream])
+                await self._forget_idle()
+            except Exception:
+                logger.exception("A look at lanes that are idle failed.")
 
     async def _forget_idle(self) -> None:
         """End gangs that no driver has any more, of which this worker was not told; where the scheduler does not answer, they stay."""

@@ -72,9 +72,10 @@ async def _ways(scheduler: Any, pairs: Sequence[Pair]) -> dict[Pair, int]:
     async def ask(worker: str) -> tuple[str, set[str] | None]:
         try:
             asked = scheduler.rpc(worker).dagtrain_lanes_probe(addresses=others[worker], timeout=_PROBE)
-            return worker, set(await asyncio.wait_for(asked, 3 * _PROBE))
-        except (OSError, TimeoutError):
+            found = await asyncio.wait_for(asked, 3 * _PROBE)
+        except Exception:  # whatever it is, it is no answer, and those of the others count
             return worker, None
+        return worker, None if found is None else set(found)  # none from one that has just joined, without the plugin for lanes as yet
 
     reached = {worker: found for worker, found in await asyncio.gather(*map(ask, others)) if found is not None}
     return {(a, b): (b in reached[a]) + (a in reached[b]) for a, b in pairs if a in reached and b in reached}

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 _WANTED = 10.0
 """Seconds for which a worker counts as leaving after an adaptive cluster asked for it: it asks again every second."""
+_REMEMBERED = 256
+"""Most workers of which it is told why they are gone."""
 _KEPT = 10_000
 """Most reports kept for a driver that does not ask."""
 
@@ -100,8 +102,9 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         self._quiet.set(True)
 
     def want(self, run: str, lanes: int) -> None:
-        """As many lanes as a driver could use from now on."""
-        self.runs[run].lanes = lanes
+        """As many lanes as a driver could use from now on; one that is not known any more learns it when it looks."""
+        if (found := self.runs.get(run)) is not None:
+            found.lanes = lanes
 
     def adaptive_target(self, target_duration: Any = None) -> int:
         """How many workers an adaptive cluster should have: enough for Dask's own tasks, and for all lanes that drivers could use.
@@ -130,8 +133,8 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
 
     def set_gang(self, run: str, gang: str, workers: list[str]) -> None:
         """A driver's lanes from now on."""
-        found = self.runs[run]
-        found.gang, found.workers = gang, tuple(workers)
+        if (found := self.runs.get(run)) is not None:
+            found.gang, found.workers = gang, tuple(workers)
 
     async def look(self, run: str, seen: int, timeout: float) -> dict[str, Any]:
         """Reports after those that were seen, and the workers; waits until something is new, or for the time given."""
@@ -144,7 +147,8 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
             found.change.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(found.change.wait(), timeout)
-        workers = self.scheduler.workers
+        workers, absent = self.scheduler.workers, self._vigil.absent
+        hidden = absent | self._bare
         leaving = (Status.closing_gracefully, Status.closing, Status.closed)
         return {
             "reports": list(found.reports),
@@ -157,9 +161,9 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
                     "busy": busy_with(w),
                 }
                 for w in workers.values()
-                if w.status not in (Status.closing, Status.closed) and w.address not in self._vigil.absent | self._bare
+                if w.status not in (Status.closing, Status.closed) and w.address not in hidden
             },
-            "apart": sorted(self._vigil.absent),
+            "apart": sorted(absent),
             "waiting": self._vigil.waiting,
             "leaving": [w.address for w in workers.values() if w.status in leaving or self._is_wanted(w.address)],
             "gone": self._gone,
@@ -207,10 +211,13 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
 
     def remove_worker(self, scheduler: Any, worker: str, **details: Any) -> None:
         """A worker is gone: the lanes that wait for it need not wait any longer."""
+        if str(details.get("stimulus_id", "")).startswith("retire-workers"):  # it left sooner than a segment could end
+            self._tell_why(worker, "it was retired")
+        elif worker not in self._vigil.absent:  # what was the matter before is over
+            self._gone.pop(worker, None)
         self._vigil.left(worker)
         self._bare.discard(worker)
-        if str(details.get("stimulus_id", "")).startswith("retire-workers"):  # it left sooner than a segment could end
-            self._gone[worker] = "it was retired"
+        self._wanted.pop(worker, None)
         for run in self.runs.values():
             if worker in run.workers:
                 self._end(run, f"worker {worker} was lost", besides=worker)
@@ -279,10 +286,15 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
     def _give_up(self, worker: str, why: str, ended: bool) -> None:
         """End the gangs of a worker that does not answer: what lies there, and nowhere else, would be waited for."""
         logger.warning("Worker %s does not answer: %s.", worker, why)
-        self._gone[worker] = why
+        self._tell_why(worker, why)
         for run in self.runs.values():
             if worker in run.workers:
                 self._end(run, f"worker {worker} was lost: {why}", besides=worker if ended else "")
+
+    def _tell_why(self, worker: str, why: str) -> None:
+        self._gone[worker] = why
+        while len(self._gone) > _REMEMBERED:
+            del self._gone[next(iter(self._gone))]
 
     async def _probe(self, run: _Run, pairs: list[tuple[str, str]]) -> None:
         reached, cut = await probe_pairs(self.scheduler, pairs)

@@ -125,7 +125,10 @@ class Vigil:
         """Look at the heartbeats again and again, by a clock that is never set."""
         while True:
             await asyncio.sleep(GLANCE)
-            self._glance()
+            try:
+                self._glance()
+            except Exception:  # if there were no other look, no worker would be missed ever after
+                logger.exception("A look at the workers failed.")
 
     def _glance(self) -> None:
         scheduler, liveness = self.scheduler, self._liveness

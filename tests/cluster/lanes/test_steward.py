@@ -1,0 +1,77 @@
+"""What the steward on the scheduler knows of workers: nothing is kept for ever, and one that fails costs no answer about the others."""
+
+import asyncio
+import time
+from types import SimpleNamespace
+
+import pytest
+from distributed import Client
+
+from dagtrain.cluster.lanes import steward as module
+from dagtrain.cluster.lanes.hall import Hall
+from dagtrain.cluster.lanes.inquiry import probe_pairs
+from dagtrain.cluster.lanes.vigil import Vigil
+
+
+@pytest.fixture(scope="module")
+def three(local_cluster):
+    with local_cluster(3) as cluster, Client(cluster) as client:
+        client.register_plugin(module.Steward())
+        client.register_plugin(Hall())
+        yield client
+
+
+@pytest.fixture
+def steward(three):
+    return three.cluster.scheduler.plugins["dagtrain-lanes"]
+
+
+def test_pairs_are_probed_though_one_worker_has_not_the_plugin(three):
+    a, b, c = three.cluster.workers.values()
+    handlers = {name: c.handlers.pop(name) for name in list(c.handlers) if name.startswith("dagtrain")}
+    try:
+        pairs = [(x.address, y.address) for x, y in ((a, b), (a, c), (b, c))]
+        assert three.sync(probe_pairs, three.cluster.scheduler, pairs) == (pairs[:1], []), "nothing is said of the one that cannot answer"
+    finally:
+        c.handlers |= handlers
+    assert three.sync(probe_pairs, three.cluster.scheduler, pairs) == (pairs, [])
+
+
+def test_why_a_worker_is_gone_is_told_of_a_few_and_of_what_is_not_over(steward, monkeypatch):
+    monkeypatch.setattr(module, "_REMEMBERED", 2)
+    for worker in "abc":
+        steward._give_up(worker, "it was silent", False)
+    assert steward._gone == {"b": "it was silent", "c": "it was silent"}
+    steward.remove_worker(steward.scheduler, "b", stimulus_id="its process ended")
+    steward.remove_worker(steward.scheduler, "c", stimulus_id="retire-workers-1")
+    assert steward._gone == {"c": "it was retired"}, "silence was not the end of b"
+
+
+def test_a_driver_that_is_not_known_any_more_learns_it_when_it_looks(three):
+    ask = three.scheduler
+    three.sync(ask.dagtrain_lanes_want, run="forgotten", lanes=2)
+    three.sync(ask.dagtrain_lanes_gang, run="forgotten", gang="g", workers=[])
+    assert three.sync(ask.dagtrain_lanes_look, run="forgotten", seen=0, timeout=0) == {"closed": True}
+
+
+def test_a_look_at_the_workers_that_fails_is_not_the_last_one(caplog):
+    class Workers(dict):
+        looks = 0
+
+        def values(self):
+            Workers.looks += 1
+            if Workers.looks == 2:  # the first one is of those that are there already
+                raise RuntimeError("for no reason known")
+            return super().values()
+
+    scheduler = SimpleNamespace(workers=Workers(), periodic_callbacks={}, stream_comms={}, client_comms={})
+
+    async def look():
+        vigil, deadline = Vigil(scheduler, print, print), time.monotonic() + 30
+        while Workers.looks < 3:
+            assert time.monotonic() < deadline, "nobody looks any more"
+            await asyncio.sleep(0.05)
+        vigil.close()
+
+    asyncio.run(look())
+    assert "for no reason known" in caplog.text
