@@ -7,6 +7,7 @@ and is the copy from which a segment is repeated when its data is lost for good.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
@@ -16,7 +17,7 @@ from typing import Any
 from dask.task_spec import Task, TaskRef
 
 from dagtrain.cluster.session import AbandonedError, ClusterEngine, ClusterSession, RefusedError
-from dagtrain.cluster.waiting import TIMEOUTS, Standing, Timeouts, current_client, results, submit, wait_for
+from dagtrain.cluster.waiting import TIMEOUTS, Standing, Timeouts, current_client, results, submit, thread_given_back, wait_for
 from dagtrain.draw import TaskRecord
 from dagtrain.graph import Array
 from dagtrain.graph.hooks import plug
@@ -51,7 +52,8 @@ def measure_tasks(tasks: dict[Any, Any], keys: list[Any]) -> dict[Any, TaskRecor
     renamed = {fresh[k]: node.substitute(fresh, key=fresh[k]) for k, node in tasks.items()}
     client.get_task_stream()  # begins the recording
     futures = submit(client, renamed, [fresh[k] for k in tasks])
-    wait_for(client, futures, TIMEOUTS)
+    with thread_given_back():
+        wait_for(client, futures, TIMEOUTS)
     for future in futures:
         if future.status == "error":
             raise future.exception()
@@ -140,9 +142,16 @@ class SchedulerSession(ClusterSession):
         if new:
             # Within the loop, so that there is a deadline. Who does not answer now is asked again.
             patience = self.timeouts.answer if watch.exact else self.timeouts.glance
-            ask = partial(self.client.run, software, workers=new, on_error="ignore")
-            with suppress(OSError):  # a deadline, too: whether all workers answer is not decided here
-                for worker, there in self.client.sync(ask, callback_timeout=patience).items():
+
+            async def ask(worker: str) -> Any:
+                with suppress(OSError):  # a deadline, too: whether all workers answer is not decided here
+                    return await asyncio.wait_for(self.client.run(software, workers=[worker], on_error="ignore"), patience)
+
+            async def ask_all() -> list[Any]:
+                return await asyncio.gather(*map(ask, new))
+
+            for answer in self.client.sync(ask_all):
+                for worker, there in (answer or {}).items():
                     self._compared.add(worker)
                     self.compare(worker, there, watch)
 

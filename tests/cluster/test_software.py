@@ -1,11 +1,15 @@
 """Workers whose processor, as NumPy sees it, is another one."""
 
+import asyncio
+
 import dask
 import numpy as np
 import pytest
 from distributed import Client
+from distributed.protocol import to_serialize
 
 import dagtrain as dt
+from dagtrain.cluster import SchedulerEngine, Timeouts
 from dagtrain.errors import ClusterError
 
 TARGETS = np.show_config(mode="dicts")["SIMD Extensions"]["found"]
@@ -37,3 +41,21 @@ def test_other_bits_are_warned_of_and_refused_where_they_must_be_exact(other, en
         assert fit(engine) != fit("inline"), "the bits are other ones indeed"
     with pytest.raises(ClusterError, match=r"functions: .* leave out exact=True"):
         fit(engine, exact=True)
+
+
+def test_a_worker_that_does_not_answer_does_not_hide_what_others_have(threads):
+    one, other = threads.cluster.workers.values()
+    before = other.handlers["run"]
+
+    async def no_answer(**message):
+        await asyncio.sleep(60)
+
+    async def answer(**message):
+        return {"status": "OK", "result": to_serialize({"numpy": "1.0"})}
+
+    one.handlers["run"], other.handlers["run"] = no_answer, answer
+    try:
+        with pytest.raises(ClusterError, match=r"numpy: 1.0 there"):
+            fit(SchedulerEngine(threads, timeouts=Timeouts(answer=1)), exact=True)
+    finally:
+        one.handlers["run"] = other.handlers["run"] = before

@@ -71,6 +71,16 @@ def test_a_delayed_fit(client, inline):
     assert dask.delayed(fit)().compute() == ("inline", inline)
 
 
+def test_steps_are_measured_in_a_task(client):
+    def measure():
+        trainer = new("auto")
+        trainer.fit(X, batch_size=32, verbose=0)
+        return len(trainer.step_graph(1).measure())
+
+    futures = [client.submit(measure, pure=False) for _ in range(2)]
+    assert min(future.result(timeout=60) for future in futures) > 0
+
+
 @pytest.mark.parametrize("engine", ["lanes", "scheduler"])
 def test_what_the_user_annotates_is_not_for_the_tasks_of_a_fit(client, inline, engine):
     with dask.annotate(resources={"none has it": 1}, workers=["tcp://127.0.0.1:1"], allow_other_workers=False, retries=2):
