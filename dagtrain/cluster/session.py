@@ -22,7 +22,7 @@ import numpy as np
 from dask.task_spec import DataNode, Task, TaskRef
 
 from dagtrain.cluster.outages import insist
-from dagtrain.cluster.waiting import TIMEOUTS, Timeouts, is_of_cluster, results, submit, thread_given_back, what_was_lost
+from dagtrain.cluster.waiting import TIMEOUTS, Standing, Timeouts, is_of_cluster, results, submit, thread_given_back, what_was_lost
 from dagtrain.errors import ClusterError, DagtrainError
 from dagtrain.graph import Array
 from dagtrain.train.engines import Watch, add_in_order
@@ -84,11 +84,14 @@ class ClusterSession:
         return self
 
     def __exit__(self, *details: object) -> None:
+        self._release()
+        self._leaving.close()
+
+    def _release(self) -> None:
+        """Let go of all that lies on the cluster, also of what the traceback of an error, or of a deadline, keeps alive."""
         self._held.clear()
-        # The traceback of an error would keep what was under way alive.
         for future in list(self._futures):
             future.release()
-        self._leaving.close()
 
     # ---- what lies on the cluster
 
@@ -178,7 +181,7 @@ class ClusterSession:
 
     def _recover(self) -> None:
         """Let go of all that lies on the cluster, and wait for a worker."""
-        self._held.clear()
+        self._release()
         self._failures += 1
         try:
             self.client.wait_for_workers(1, timeout=self.timeouts.workers)
@@ -197,11 +200,15 @@ class ClusterSession:
             tasks = score_tasks(f"evaluate-{token}", scorer_key, state_key, data, source.sizes)
             total = f"evaluated-{token}"
             tasks[total] = Task(total, total_task, *map(TaskRef, tasks))
-            (sums,) = results(self.client, self._submit(tasks, [total]), self.timeouts, f" in the evaluation after step {state.step}")
+            where = f" in the evaluation after step {state.step}"
+            (sums,) = results(self.client, self._submit(tasks, [total]), self.timeouts, where, self._see)
             return np.array(sums)
         finally:
             self.segment += 1
             self._forget(f"-{token}")
+
+    def _see(self, standing: Standing) -> None:
+        """Called now and then while an evaluation is waited for; raises where it would be in vain."""
 
 
 class RefusedError(Exception):

@@ -21,7 +21,7 @@ from dagtrain.cluster.lanes.stretch import Gang, Reached, Stretch
 from dagtrain.cluster.lanes.supply import Supply
 from dagtrain.cluster.outages import endure, insist
 from dagtrain.cluster.session import ClusterSession
-from dagtrain.cluster.waiting import no_workers, wait_for, warn_of_no_workers, what_was_lost
+from dagtrain.cluster.waiting import Standing, no_workers, wait_for, warn_of_no_workers, what_was_lost
 from dagtrain.errors import ClusterError
 from dagtrain.graph import Array
 from dagtrain.train.engines import Watch
@@ -177,6 +177,14 @@ class LanesSession(ClusterSession):
         self._waited_for = news["waiting"]
         return news
 
+    def _see(self, standing: Standing) -> None:
+        """Have an evaluation begun again without workers that do not answer: Dask would wait for them for minutes."""
+        news = self.call("look", run=self.run_id, seen=self._seen, timeout=0.0)  # the reports are left for the next stretch
+        apart = set(news.get("apart", ()))
+        if apart and news["present"] and not (self._home and apart.isdisjoint(self._home)):
+            self.settle(tuple(sorted(news["present"])), cut=True)
+            raise ConnectionError(f"{', '.join(sorted(apart))} does not answer")
+
     def begin(self, lanes: int) -> dict[str, Any]:
         """News when there is a worker; an adaptive cluster is asked to start as many as these lanes need."""
         if lanes != self._wanted:
@@ -228,6 +236,9 @@ class LanesSession(ClusterSession):
         held = {key: value for key, value in self._held.items() if key.startswith("gang-") or not any(map(is_lost, _futures_in(value)))}
         if len(held) < len(self._held):
             self._failures += 1  # under another name
+            for key in self._held.keys() - held.keys():
+                for future in _futures_in(self._held[key]):
+                    future.release()  # what it is made of has its own names, and would go on where it is
         self._held = held
 
     def is_by_comm(self, workers: Sequence[str], lanes: tuple[int, int]) -> bool:

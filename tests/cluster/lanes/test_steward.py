@@ -1,15 +1,19 @@
 """What the steward on the scheduler knows of workers: nothing is kept for ever, and one that fails costs no answer about the others."""
 
 import asyncio
+import threading
 import time
 from types import SimpleNamespace
 
+import dask.array as da
 import pytest
 from distributed import Client
 
+from dagtrain.cluster.lanes import LanesEngine
 from dagtrain.cluster.lanes import steward as module
 from dagtrain.cluster.lanes.hall import Hall
 from dagtrain.cluster.lanes.inquiry import probe_pairs
+from dagtrain.cluster.lanes.session import LanesSession
 from dagtrain.cluster.lanes.vigil import Vigil
 
 
@@ -75,3 +79,43 @@ def test_a_look_at_the_workers_that_fails_is_not_the_last_one(caplog):
 
     asyncio.run(look())
     assert "for no reason known" in caplog.text
+
+
+@pytest.fixture
+def cut_off(three):
+    """A call that makes a worker silent, which also does nothing any more; it comes to itself when the test is over."""
+    worker, over = three.cluster.workers[0], threading.Event()
+    handlers, todo = dict(worker.handlers), worker.stream_handlers["compute-task"]
+
+    async def no_answer(**message):
+        await asyncio.to_thread(over.wait, 60)
+
+    def begin():
+        worker.loop.add_callback(worker.periodic_callbacks["heartbeat"].stop)
+        worker.handlers |= {"identity": no_answer, "get_data": no_answer}
+        worker.stream_handlers["compute-task"] = lambda **message: None
+
+    yield begin
+    worker.handlers |= handlers
+    worker.stream_handlers["compute-task"] = todo
+    over.set()
+    worker.loop.add_callback(worker.periodic_callbacks["heartbeat"].start)
+
+
+def test_an_evaluation_goes_on_without_a_worker_that_does_not_answer(three, plain, cut_off, monkeypatch):
+    """Dask itself would take it for lost after minutes."""
+    trainer, evaluate, began = plain.trainer(engine=LanesEngine(three, silence=1)), LanesSession._evaluate, []
+    plain.fit(trainer, epochs=1)
+    x, y = (da.from_array(array, chunks=(100, *array.shape[1:])) for array in plain.digits[:2])
+    wanted = trainer.evaluate(x, y)
+
+    def evaluate_without(session, source, state):
+        if not began:
+            cut_off()
+        began.append(time.monotonic())
+        return evaluate(session, source, state)
+
+    monkeypatch.setattr(LanesSession, "_evaluate", evaluate_without)
+    assert trainer.evaluate(x, y) == wanted
+    assert len(began) == 2
+    assert began[1] - began[0] < 30
