@@ -9,8 +9,8 @@
     siblings    or others that read the same, or are read by the same
 
 A task begins when all that it reads is there, so a join must not make a long group wait for what only its follower needs. Each join that
-may keep others waiting counts: no group makes them wait for more than about the worth of a task. No join closes a circle; the methods say
-why.
+may keep others waiting counts: a node makes the next wait for less than three times the worth of a task. No join closes a circle; the
+methods say why.
 """
 
 from __future__ import annotations

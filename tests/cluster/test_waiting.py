@@ -46,7 +46,8 @@ def test_a_cluster_without_workers_is_waited_for_and_the_wait_is_told(empty, clu
     with caplog.at_level(logging.WARNING, "dagtrain"):
         threading.Timer(0.5, cluster.scale, [1]).start()
         assert results(empty, (abs, -1), (abs, -2), workers=60) == [1, 2]
-    assert [record.getMessage() for record in caplog.records] == ["the cluster has no workers: waiting up to 60 s for one."]
+    told = [record.getMessage() for record in caplog.records if record.name == "dagtrain"]  # Dask's servers of this process log, too
+    assert told == ["the cluster has no workers: waiting up to 60 s for one."]
 
 
 def test_a_cluster_that_gets_no_workers_is_an_error(empty):
@@ -59,7 +60,7 @@ def test_a_task_that_no_worker_may_take_is_named_with_what_it_asks_for(client, c
     graph = {"call": Task("call", abs, TaskRef(mine.key))}
     with pytest.raises(ClusterError, match=r"no worker may take .* within 0\.3 s: abs-.* asks for resources \{'GPU': 1\}"):
         gather(client, graph, ["call"], Timeouts(workers=0.3, glance=0.1))
-    assert caplog.records[0].getMessage().startswith("no worker may take what is left: waiting up to 0.3 s")
+    assert any(message.startswith("no worker may take what is left: waiting up to 0.3 s") for message in caplog.messages)
 
 
 def test_a_cluster_that_finishes_nothing_is_an_error_that_says_where(client):
