@@ -31,7 +31,7 @@ from dagtrain.train.software import other_software, software
 from dagtrain.train.state import State
 from dagtrain.train.step import Program
 
-__all__ = ["AbandonedError", "ClusterEngine", "ClusterSession", "RefusedError", "dashboard_link"]
+__all__ = ["AbandonedError", "ClusterEngine", "ClusterSession", "RefusedError", "SilentError", "dashboard_link"]
 
 T = TypeVar("T")
 
@@ -220,6 +220,10 @@ class RefusedError(Exception):
 
 class AbandonedError(Exception):
     """A stop was asked for, and no worker is there to finish what is under way."""
+
+
+class SilentError(ConnectionError):
+    """What is waited for may need a worker that does not answer; the next attempt does without it."""
 
 
 def _workers_for(where: Mapping[Any, list[str]], key: Any) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from distributed.core import Status
@@ -18,8 +18,8 @@ _PROBE = 5.0
 Pair = tuple[str, str]
 
 
-def inquire(scheduler: Any, keys: Sequence[Any]) -> dict[str, Any]:
-    """What some tasks wait for.
+def inquire(scheduler: Any, keys: Sequence[Any], absent: Collection[str] = ()) -> dict[str, Any]:
+    """What some tasks wait for; `absent` are workers that do not answer.
 
     Returns
     -------
@@ -41,7 +41,9 @@ def inquire(scheduler: Any, keys: Sequence[Any]) -> dict[str, Any]:
     hindered = {}
     for worker in (scheduler.workers[address] for address in addresses if address in scheduler.workers):
         tasks_there = at_work(worker)
-        if worker.status == Status.paused:
+        if worker.address in absent:
+            hindered[worker.address] = "it does not answer"
+        elif worker.status == Status.paused:
             hindered[worker.address] = PAUSED
         elif len(tasks_there) >= worker.nthreads and tasks_there.isdisjoint(before):
             hindered[worker.address] = f"it is busy with {busy_with(worker)}"

@@ -20,7 +20,7 @@ from dagtrain.cluster.lanes.steward import Steward
 from dagtrain.cluster.lanes.stretch import Gang, Reached, Stretch
 from dagtrain.cluster.lanes.supply import Supply
 from dagtrain.cluster.outages import endure, insist
-from dagtrain.cluster.session import ClusterSession
+from dagtrain.cluster.session import ClusterSession, SilentError
 from dagtrain.cluster.waiting import Standing, no_workers, wait_for, warn_of_no_workers, what_was_lost
 from dagtrain.errors import ClusterError
 from dagtrain.graph import Array
@@ -178,12 +178,12 @@ class LanesSession(ClusterSession):
         return news
 
     def _see(self, standing: Standing) -> None:
-        """Have an evaluation begun again without workers that do not answer: Dask would wait for them for minutes."""
+        """Have what is waited for begun again without workers that do not answer: Dask would wait for them for minutes."""
         news = self.call("look", run=self.run_id, seen=self._seen, timeout=0.0)  # the reports are left for the next stretch
         apart = set(news.get("apart", ()))
         if apart and news["present"] and not (self._home and apart.isdisjoint(self._home)):
             self.settle(tuple(sorted(news["present"])), cut=True)
-            raise ConnectionError(f"{', '.join(sorted(apart))} does not answer")
+            raise SilentError(f"{' and '.join(sorted(apart))} does not answer")
 
     def begin(self, lanes: int) -> dict[str, Any]:
         """News when there is a worker; an adaptive cluster is asked to start as many as these lanes need."""
@@ -210,7 +210,7 @@ class LanesSession(ClusterSession):
     def _locate(self, keys: Sequence[Any]) -> list[tuple[str, ...]]:
         """The workers that hold each key of the data, once all of it is there."""
         futures = self._held[f"data {id(self.source)}"][1]
-        wait_for(self.client, futures, self.timeouts, " in the data")
+        wait_for(self.client, futures, self.timeouts, " in the data", self._see)
         lost = [future.key for future in futures if future.cancelled()]
         if lost:
             raise ClusterError(what_was_lost(f"{len(lost)} of {len(futures)} partitions, such as {lost[0]}."))

@@ -183,7 +183,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
 
     def inquire(self, keys: list[Any]) -> dict[str, Any]:
         """What some tasks wait for."""
-        return inquire(self.scheduler, keys)
+        return inquire(self.scheduler, keys, self._vigil.absent)
 
     def close_run(self, run: str) -> None:
         """A driver is done."""

@@ -26,6 +26,7 @@ from dagtrain.cluster.lanes.orders import GangOrder, SegmentOrder
 from dagtrain.cluster.lanes.placement import Candidate, StepShape, place
 from dagtrain.cluster.lanes.quiet import forget_sent
 from dagtrain.cluster.lanes.reports import ANSWER, Reports
+from dagtrain.cluster.session import SilentError
 from dagtrain.errors import ClusterError
 from dagtrain.graph import Array
 from dagtrain.train.engines import Watch
@@ -89,9 +90,7 @@ class Stretch:
     ) -> None:
         self.session, self.state, self.watch, self.following = session, state, watch, following
         self.batches = [*batches, *following]
-        self.safe = state
-        self.base = state.step
-        self.shards = len(batches[0])
+        self.safe, self.base, self.shards = state, state.step, len(batches[0])
         counts: dict[tuple[int, ...], tuple[int, ...]] = {}
         self.counts = [counts.setdefault(c, c) for c in (tuple(len(s) for s in batch) for batch in self.batches)]
         self.parts = session.program.for_workers(n for counts in self.counts for n in counts)
@@ -156,9 +155,12 @@ class Stretch:
         while True:
             self.reports.take(news)
             for action in self.conductor.act():
-                found = self._do(action)
-                if found is not None:
-                    return found
+                try:
+                    if (found := self._do(action)) is not None:
+                        return found
+                except SilentError as error:
+                    if gang := self.conductor.gang:
+                        self.conductor.failed(gang.number, str(error))
             if self.conductor.committed.step and self.watch.stop():
                 self.conductor.stop()
             news = self.session.look(_LOOK)
@@ -168,7 +170,8 @@ class Stretch:
             case Begin(number, workers):
                 self._begin(number, workers)
             case Submit():
-                self._submit(action)
+                if (gang := self.conductor.gang) and not gang.broken:  # by instructions that came before
+                    self._submit(action)
             case Commit():
                 self._commit(action)
             case Fetch(held):

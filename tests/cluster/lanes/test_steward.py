@@ -9,7 +9,7 @@ import dask.array as da
 import pytest
 from distributed import Client
 
-from dagtrain.cluster.lanes import LanesEngine
+from dagtrain.cluster.lanes import Bounds, LanesEngine
 from dagtrain.cluster.lanes import steward as module
 from dagtrain.cluster.lanes.hall import Hall
 from dagtrain.cluster.lanes.inquiry import probe_pairs
@@ -39,6 +39,21 @@ def test_pairs_are_probed_though_one_worker_has_not_the_plugin(three):
     finally:
         c.handlers |= handlers
     assert three.sync(probe_pairs, three.cluster.scheduler, pairs) == (pairs, [])
+
+
+def test_a_worker_that_does_not_answer_keeps_lanes_from_what_they_wait_for(three, steward, cut_off, monkeypatch):
+    cut_off()
+    absent, scheduler = three.cluster.workers[0].address, three.cluster.scheduler
+    before = three.submit(abs, -1, workers=[absent], pure=False)
+    lane = three.submit(abs, before, workers=[three.cluster.workers[1].address], pure=False)
+    monkeypatch.setattr(type(steward._vigil), "absent", {absent})
+    deadline = time.monotonic() + 30
+    while lane.key not in scheduler.tasks:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    answer = three.sync(three.scheduler.dagtrain_lanes_inquire, keys=[lane.key])
+    assert list(answer["waiting"]) == [0]
+    assert answer["hindered"] == {absent: "it does not answer"}
 
 
 def test_why_a_worker_is_gone_is_told_of_a_few_and_of_what_is_not_over(steward, monkeypatch):
@@ -119,3 +134,19 @@ def test_an_evaluation_goes_on_without_a_worker_that_does_not_answer(three, plai
     assert trainer.evaluate(x, y) == wanted
     assert len(began) == 2
     assert began[1] - began[0] < 30
+
+
+def test_data_is_computed_without_a_worker_that_does_not_answer(three, plain, cut_off, monkeypatch):
+    begin = LanesSession.begin
+
+    def begin_without(session, lanes):
+        cut_off()
+        return begin(session, lanes)
+
+    monkeypatch.setattr(LanesSession, "begin", begin_without)
+    picked, began = LanesEngine(three, silence=1, bounds=Bounds(1000, 1 << 30, 1 << 20)), time.monotonic()
+    history = plain.fit(plain.trainer(engine=picked), wrap=lambda array: da.from_array(array, chunks=(100, *array.shape[1:])), epochs=1)
+    monkeypatch.undo()
+    assert history.fingerprint == plain.fit(plain.trainer(engine="inline"), epochs=1).fingerprint
+    assert "does not answer; repeated from step 0" in str(history.events)
+    assert time.monotonic() - began < 60
