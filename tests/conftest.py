@@ -4,6 +4,7 @@
 mark        test                                                         scripts/test              scripts/soak
 =========== ============================================================ ========================= ==============
 `cluster`   starts a cluster: it, or one of its fixtures, says so        yes, not with ``--fast``  if `fault`
+`slow`      starts processes, tries many examples, or takes its time     yes, not with ``--fast``  if `long`
 `fault`     kills processes, cuts networks; is run again if it fails     yes, not with ``--fast``  yes
 `long`      takes long, or has a long form (`thorough`, hypothesis)      no, or in its short form  yes, in full
 =========== ============================================================ ========================= ==============
@@ -34,6 +35,8 @@ HERE = Path(__file__).parent
 LARGEST_CHECKED = 3000
 CLUSTERS = {"Client", "Lanes", "LocalCluster"}
 """A test that names one of these, or one of its fixtures that does, starts a cluster or processes like those of one."""
+PROCESSES = {"ProcessPoolExecutor", "Popen", "executable", "subprocess"}
+"""The same of other processes."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,14 +62,17 @@ def names_in(item: pytest.Function) -> set[str]:
 @pytest.hookimpl(tryfirst=True)  # before pytest's own choice by `-m`
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if isinstance(item, pytest.Function) and names_in(item) & CLUSTERS:
+        names = names_in(item) if isinstance(item, pytest.Function) else set()
+        by_hypothesis = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+        if names & CLUSTERS:
             item.add_marker("cluster")
+        if names & PROCESSES or by_hypothesis:
+            item.add_marker("slow")
         if HERE / "faults" in item.path.parents:
             item.add_marker("fault")
         if item.get_closest_marker("fault"):
             item.add_marker(pytest.mark.flaky(reruns=1))
-        grows = "thorough" in getattr(item, "fixturenames", ()) or getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
-        if grows and config.getoption("--long"):
+        if config.getoption("--long") and (by_hypothesis or "thorough" in getattr(item, "fixturenames", ())):
             item.add_marker("long")
     if not config.getoption("--long"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])

@@ -11,6 +11,8 @@ from dagtrain.cli import main
 from dagtrain.ops import OPS
 from dagtrain.ops.record import ZERO
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ALL = "--quiet -rs --rerun-show-tracebacks --numprocesses 2 --dist worksteal"
-FAST = "-m not cluster and not fault"
+FAST = "-m not cluster and not fault and not slow"
 
 # Answers the version check by $OLD, `-m venv` by a copy of itself, `-m pip install` by $BROKEN, and notes what was installed or run.
 PYTHON = """#!/bin/bash

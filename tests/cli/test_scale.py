@@ -29,6 +29,7 @@ def test_json_has_every_point(command):
     assert all(a["efficiency"] > b["efficiency"] for a, b in pairwise(strong))
 
 
+@pytest.mark.slow
 def test_a_model_is_measured_on_this_machine(command):
     found = json.loads(command("plan-scale", "--layers", "6,5,2", "--batch-size", "16", "--shards", "2", "--json").stdout)
     assert found["work"]["parameters"] == 6 * 5 + 5 + 5 * 2 + 2

@@ -10,6 +10,8 @@ import pytest
 from dagtrain.cli.cluster import connect
 from dagtrain.errors import ClusterError
 
+pytestmark = pytest.mark.slow
+
 KEYS = ["accuracy", "loss", "fingerprint", "engine", "workers", "shards", "epochs", "seconds", "samples_per_second"]
 
 

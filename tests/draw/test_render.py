@@ -104,6 +104,7 @@ def test_the_page_follows_the_theme_and_needs_nothing_else() -> None:
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
+@pytest.mark.slow
 def test_five_hundred_nodes_are_drawn() -> None:
     graph = random_graph(500)
     assert len(graph) >= 500

@@ -85,6 +85,7 @@ def test_promotion_of_two_arrays(left: str, right: str) -> None:
             same(value(ufunc(x, y), a, b), quiet(ufunc, a, b))
 
 
+@pytest.mark.slow
 @each(itertools.product(DTYPES, [2, 2.0, True, np.float32(2), np.float64(2), np.int8(2), np.array(2.0, "f2")]))
 def test_promotion_of_numbers(dtype: str, number: Any) -> None:
     a = np.array([1, 2, 3]).astype(dtype)

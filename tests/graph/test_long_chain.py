@@ -16,6 +16,8 @@ from dagtrain.graph import Graph, Tensor
 from dagtrain.plan.interpret import interpret
 from dagtrain.transform import gradient, optimize, verify
 
+pytestmark = pytest.mark.slow
+
 LENGTH = 2_000  # of two nodes each: more than Python recurses
 LONG = 50_000
 

@@ -25,6 +25,7 @@ STD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(STD))
 def test_mean_and_spread(name):
     drawn = initializers.find(name)(key(3), SHAPE, np.float64)

@@ -146,6 +146,7 @@ def planted(op: Op, error: float) -> Op:
     return Op(f"{op.name} off by {error}", op.kernel, op.infer, wrong, op.samples)
 
 
+@pytest.mark.slow
 @each(SMOOTH)
 def test_planted_error_of_a_thousandth_is_caught(op: Op, sample: Sample) -> None:
     arrays, seed = draws(op, sample), seed_of(op, sample)

@@ -19,6 +19,8 @@ from dagtrain.ops.special import erf
 from dagtrain.plan.interpret import interpret
 from dagtrain.transform import gradient, optimize, stabilise, verify
 
+pytestmark = pytest.mark.slow
+
 try:
     import torch
 except ImportError:

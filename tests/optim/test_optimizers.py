@@ -54,6 +54,7 @@ def ours(optimizer, dtype="f8", updates=20):
     return parameters, slots
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "optimizer", "in_torch"), CASES, ids=IDS)
 def test_twenty_updates_are_those_of_torch(name, optimizer, in_torch):
     torch = pytest.importorskip("torch", reason="PyTorch is what optimisers are compared with")
@@ -133,6 +134,7 @@ def test_a_gradient_of_zero_changes_nothing_and_gives_no_nan():
         np.testing.assert_array_equal(parameters, START)
 
 
+@pytest.mark.slow
 def test_centered_rmsprop_survives_a_constant_gradient():
     optimizer, parameters, slots = optim.rmsprop(1e-3, centered=True), np.ones(4, "f4"), None
     for step in range(300):

@@ -47,6 +47,7 @@ def check(graph: Graph, values: Sequence[Any], **options: Any) -> Plan:
     return plan
 
 
+@pytest.mark.slow
 @each(CASES)
 def test_every_op_and_its_gradient(op: Op, sample: Sample) -> None:
     values = draws(op, sample)
@@ -149,6 +150,7 @@ def test_a_graph_that_is_written_in_pieces() -> None:
     assert "def run_30(" in plan.source
 
 
+@pytest.mark.slow
 def test_more_than_four_thousand_nodes_are() -> None:
     x = dt.input("x", (), "f8")
     y = x

@@ -52,6 +52,7 @@ def test_compute_in_this_process_imports_no_dask() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["sync", "threads", "processes"])
 def test_schedulers_give_the_bits_of_this_process(scheduler: str) -> None:
     rng = np.random.default_rng(0)

@@ -117,6 +117,7 @@ def test_crumbs_without_neighbours_are_gathered() -> None:
     assert len(cut([0.1] * 1000, [[] for _ in range(1000)], WORTH)) <= 101
 
 
+@pytest.mark.slow
 def test_large_graphs_are_cut_in_time() -> None:
     n = 10_000
     rng = np.random.default_rng(0)

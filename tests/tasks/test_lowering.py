@@ -72,6 +72,7 @@ def network(batch: int = 8, width: int = 6) -> Graph:
     return Graph({}, {"cost": cost} | {f"g{i}": g for i, g in enumerate(grads)})
 
 
+@pytest.mark.slow
 @each(CASES)
 def test_every_op_and_its_gradient(op: Op, sample: Sample) -> None:
     leaves = [dt.array(value, name=f"x{i}") for i, value in enumerate(draws(op, sample))]
@@ -199,6 +200,7 @@ def test_an_output_that_is_a_leaf() -> None:
     assert [float(v) for v in computed(check(Graph({}, {"a": a, "e": e, "again": a}), "segment"))] == [2, 6, 2]
 
 
+@pytest.mark.slow
 def test_a_long_chain() -> None:
     x = dt.array(np.ones(2), name="x")
     y = x

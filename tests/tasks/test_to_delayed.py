@@ -16,6 +16,8 @@ from dagtrain.graph import Graph
 from dagtrain.plan import interpret
 from dagtrain.plan.blas import one_blas_thread
 
+pytestmark = pytest.mark.slow
+
 X, Y = np.arange(6.0).reshape(2, 3), np.full((3, 2), 0.5)
 
 

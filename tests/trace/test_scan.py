@@ -108,6 +108,7 @@ def with_derivatives(graph: Graph) -> Graph:
     return Graph(graph.inputs, outputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_scan_is_the_loop_written_out_to_second_order(name: str, reverse: bool) -> None:

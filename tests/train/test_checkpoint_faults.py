@@ -20,6 +20,8 @@ from dagtrain.errors import CheckpointError, NotFiniteError
 from dagtrain.train import checkpoint, runs
 from dagtrain.train.storage import open_store
 
+pytestmark = pytest.mark.slow
+
 X, Y = np.eye(8, dtype="f4"), np.arange(8) % 2
 KILLED = Path(__file__).with_name("killed_saves.py")
 

@@ -350,6 +350,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from places(inner, (*path, key))
 
 
+@pytest.mark.slow
 def test_any_value_anywhere_in_a_manifest_gives_a_trainer_or_the_error(folder: Path, thorough: bool) -> None:
     entries = entries_in(folder)
     values = [None, True, -1, 0, 1 << 70, 1e300, "", "x" * 1000, "../x", [], [[]], {}, {"layer": "Dense"}, {"python": "os"}, [1 << 40] * 3]

@@ -85,6 +85,7 @@ def each_used_once(trainer: Any, epochs: int = EPOCHS) -> None:
     assert [e for e in ledger.epochs if ledger.complete(e)] == list(range(epochs))
 
 
+@pytest.mark.slow
 def test_any_stops(undisturbed: Any, thorough: bool) -> None:
     """Each time by another trainer that reads the checkpoint, or by the one that stopped."""
 

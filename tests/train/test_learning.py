@@ -7,6 +7,8 @@ import pytest
 
 import dagtrain as dt
 
+pytestmark = pytest.mark.slow
+
 RANDOM = np.random.default_rng(0)
 
 

@@ -7,6 +7,8 @@ import pytest
 import dagtrain as dt
 from dagtrain.errors import ArgumentError, UnknownNameError
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(203, 6)).astype("f4")
 Y = (X[:, :3].argmax(axis=1)).astype("i8")

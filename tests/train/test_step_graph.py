@@ -11,6 +11,8 @@ from dagtrain.data.pick import Gathered
 from dagtrain.train.graph import Stepped, gradient_task
 from dagtrain.train.state import State
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def trained(make, fit_digits):

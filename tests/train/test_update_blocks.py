@@ -12,6 +12,8 @@ from dagtrain.train.update import BLOCK, blocks_of
 
 from ..each import each
 
+pytestmark = pytest.mark.slow
+
 SEVERAL = 2 * BLOCK + 1234
 
 EACH = {

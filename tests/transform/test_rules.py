@@ -196,6 +196,7 @@ def scale(rule: Rule, arrays: list[Any], truth: Any) -> Any:
     return np.maximum(max(np.abs(a).max(initial=0) for a in [*arrays, truth]), np.abs(truth))
 
 
+@pytest.mark.slow
 @each(pytest.param(rule, id=str(rule)) for rule in RULES)
 def test_rule_keeps_its_promise(rule: Rule, thorough: bool) -> None:
     check(rule, 40 if thorough else 12)
@@ -222,6 +223,7 @@ def test_wrong_rule_is_caught(wrong: Rule) -> None:
         check(wrong)
 
 
+@pytest.mark.slow
 def test_rule_without_use_is_caught() -> None:
     with pytest.raises(AssertionError, match="did not apply"):
         check(Rule("x - 0", "x", EXACT, "vector(x) and filled(x) and whole(x) and positive(x)"))

@@ -41,6 +41,7 @@ def test_tls(gang: Any, tls: Any, elements: int) -> None:
     ours.rehearse()
 
 
+@pytest.mark.slow
 def test_more_than_the_kernel_takes_at_once(gang: Any) -> None:
     gang(2, elements=3_000_000, only="socket").connect().rehearse(segments=1, steps=3)
 

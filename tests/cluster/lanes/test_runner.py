@@ -16,6 +16,8 @@ from dagtrain.cluster.lanes.stretch import shape_of
 from dagtrain.train.inline import StepRunner
 from dagtrain.train.update import Update
 
+pytestmark = pytest.mark.slow
+
 SHARDS, STEPS = 16, 3
 
 

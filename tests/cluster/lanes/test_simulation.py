@@ -14,6 +14,8 @@ from dagtrain.cluster.lanes import lockstep
 from dagtrain.cluster.lanes.conductor import Conductor
 from tests.cluster.lanes.simulation import World, reference
 
+pytestmark = pytest.mark.slow
+
 
 def check(world: World) -> None:
     world.finish()

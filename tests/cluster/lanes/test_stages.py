@@ -15,6 +15,8 @@ from dagtrain.cluster.lanes.runner import LaneRunner, Rows
 from dagtrain.cluster.lanes.stretch import shape_of
 from dagtrain.train.inline import StepRunner
 
+pytestmark = pytest.mark.slow
+
 SHARDS, STEPS = 8, 3
 
 
