@@ -15,7 +15,9 @@ from __future__ import annotations
 import gc
 import inspect
 import multiprocessing
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -45,6 +47,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Hypothesis tries so many examples where a test does not say how many: the same each time, but in the long form."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs the tests in the background has them ignore Ctrl-C
     thorough = bool(config.getoption("--long"))
     settings.register_profile("dagtrain", max_examples=300 if thorough else 50, derandomize=not thorough, deadline=None)
     settings.load_profile("dagtrain")
