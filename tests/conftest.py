@@ -6,6 +6,7 @@ mark        test                                                         scripts
 `cluster`   starts a cluster: it, or one of its fixtures, says so        yes, not with ``--fast``  if `fault`
 `slow`      starts processes, tries many examples, or takes its time     yes, not with ``--fast``  if `long`
 `fault`     kills processes, cuts networks; is run again if it fails     yes, not with ``--fast``  yes
+`combined`  has several parameters                                       each value of each        all combinations
 `long`      takes long, or has a long form (`thorough`, hypothesis)      no, or in its short form  yes, in full
 =========== ============================================================ ========================= ==============
 """
@@ -63,6 +64,20 @@ def names_in(item: pytest.Function) -> set[str]:
     return {name for code in codes for name in code.co_names}
 
 
+def off_the_diagonal(items: list[pytest.Item]) -> Iterator[pytest.Item]:
+    """Of tests marked `combined`, the combinations without which each value of each parameter still has one."""
+    ids = {item: item.callspec._idlist for item in items if item.get_closest_marker("combined") and hasattr(item, "callspec")}
+    values: dict[Any, list[dict[str, int]]] = {}
+    """By function: for each parameter, the number of each of its values."""
+    for item, names in ids.items():
+        for known, name in zip(values.setdefault(item.function, [{} for _ in names]), names, strict=True):
+            known.setdefault(name, len(known))
+    for item, names in ids.items():
+        known = values[item.function]
+        if not any(all(k[name] == i % len(k) for k, name in zip(known, names, strict=True)) for i in range(max(map(len, known)))):
+            yield item
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest's own choice by `-m`
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
@@ -78,6 +93,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.flaky(reruns=1))
         if config.getoption("--long") and (by_hypothesis or "thorough" in getattr(item, "fixturenames", ())):
             item.add_marker("long")
+    for item in off_the_diagonal(items):
+        item.add_marker("long")
     if not config.getoption("--long"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
         items[:] = [item for item in items if not item.get_closest_marker("long")]

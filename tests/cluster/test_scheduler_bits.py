@@ -10,6 +10,8 @@ from dagtrain.cluster import SchedulerEngine
 from dagtrain.data import BatchPlan, open_source
 from dagtrain.train.engines import InlineEngine, Unwatched
 
+pytestmark = pytest.mark.combined
+
 
 def same_run(found, wanted):
     """Equal weights, and the same loss and metrics on the way, to the last bit."""

@@ -18,6 +18,8 @@ from dagtrain.errors import ClusterError, NotFiniteError
 from dagtrain.train.engines import Unwatched
 from dagtrain.train.step import add_tree
 
+pytestmark = pytest.mark.combined
+
 
 @pytest.fixture(scope="module")
 def cluster(local_cluster):

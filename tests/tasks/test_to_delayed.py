@@ -16,7 +16,7 @@ from dagtrain.graph import Graph
 from dagtrain.plan import interpret
 from dagtrain.plan.blas import one_blas_thread
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.combined]
 
 X, Y = np.arange(6.0).reshape(2, 3), np.full((3, 2), 0.5)
 

@@ -10,6 +10,8 @@ import pytest
 import dagtrain as dt
 from dagtrain.errors import ArgumentError, DataError
 
+pytestmark = pytest.mark.combined
+
 
 @pytest.fixture(scope="module")
 def fitted(digits):

@@ -15,6 +15,8 @@ import dagtrain as dt
 from dagtrain import callbacks
 from dagtrain.errors import ArgumentError, UnknownNameError
 
+pytestmark = pytest.mark.combined
+
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(100, 6)).astype("f4"), RNG.integers(0, 3, 100)
 

@@ -19,6 +19,8 @@ import dagtrain as dt
 from dagtrain.errors import ArgumentError, CheckpointError, NotFiniteError
 from dagtrain.train import runs
 
+pytestmark = pytest.mark.combined
+
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(130, 12)).astype("f4"), RNG.integers(0, 4, 130)
 

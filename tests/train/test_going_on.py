@@ -24,6 +24,8 @@ from dagtrain.cluster import LanesEngine, Patience, SchedulerEngine
 from dagtrain.errors import ArgumentError
 from dagtrain.train.manifest import seal
 
+pytestmark = pytest.mark.combined
+
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(130, 12)).astype("f4"), RNG.integers(0, 4, 130)
 STEPS, EPOCHS = 5, 4

@@ -12,7 +12,7 @@ import pytest
 import dagtrain as dt
 from dagtrain.train.update import blocks_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.combined]
 
 
 def test_one_of_the_trainers_has_several_blocks(make, fit_digits, request):

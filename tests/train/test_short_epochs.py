@@ -13,6 +13,8 @@ from dagtrain.errors import NotFiniteError
 from dagtrain.train import Ledger
 from dagtrain.train.engines import InlineEngine
 
+pytestmark = pytest.mark.combined
+
 X = np.random.default_rng(0).normal(size=(50, 3)).astype("f4")
 Y = (X.sum(1) > 0).astype("i8")
 STEPS = 4

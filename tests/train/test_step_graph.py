@@ -11,7 +11,7 @@ from dagtrain.data.pick import Gathered
 from dagtrain.train.graph import Stepped, gradient_task
 from dagtrain.train.state import State
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.combined]
 
 
 @pytest.fixture(scope="module")

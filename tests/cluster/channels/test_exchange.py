@@ -12,6 +12,8 @@ import pytest
 from dagtrain.cluster.channels import Board, ChannelError, LinkLost, Links, Overdue, Phase, Piece, Table
 from dagtrain.cluster.channels.host import cores
 
+pytestmark = pytest.mark.combined
+
 
 @pytest.mark.parametrize("kind", ["shared", "socket", "comm"])
 @pytest.mark.parametrize("lanes", [2, 3, 5])

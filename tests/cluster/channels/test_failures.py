@@ -16,6 +16,8 @@ from dagtrain.cluster.channels import Aborted, LinkLost, OutOfStep, Overdue, Pha
 from dagtrain.cluster.channels import frames as wire
 from dagtrain.cluster.channels.stamps import pack
 
+pytestmark = pytest.mark.combined
+
 KINDS = ["shared", "socket"]
 
 

@@ -13,6 +13,8 @@ import pytest
 from dagtrain.cluster.channels import Aborted, Board, ChannelError, LinkLost, Links, Overdue, Phase, Table, meeting, shared
 from dagtrain.cluster.channels.proof import AsCaller, AsHost, Refused
 
+pytestmark = pytest.mark.combined
+
 TOKEN = b"token"
 GANG = bytes(range(16))
 

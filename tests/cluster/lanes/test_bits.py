@@ -14,6 +14,8 @@ from dagtrain.cluster.lanes.hall import Hall
 from dagtrain.cluster.lanes.lane import Lane
 from dagtrain.cluster.lanes.stretch import Stretch
 
+pytestmark = pytest.mark.combined
+
 
 def same_run(found, wanted):
     """Equal weights, and the same loss and metrics on the way, to the last bit."""

@@ -23,6 +23,8 @@ from dagtrain.cluster.lanes.stretch import Stretch
 from dagtrain.data import BatchPlan
 from dagtrain.errors import ClusterError, ExecutionError, NotFiniteError
 
+pytestmark = pytest.mark.combined
+
 
 @pytest.fixture(scope="module")
 def cluster(local_cluster):

@@ -16,7 +16,7 @@ from dagtrain.cluster.lanes.stretch import shape_of
 from dagtrain.train.inline import StepRunner
 from dagtrain.train.update import Update
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.combined]
 
 SHARDS, STEPS = 16, 3
 

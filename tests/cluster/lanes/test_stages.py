@@ -15,7 +15,7 @@ from dagtrain.cluster.lanes.runner import LaneRunner, Rows
 from dagtrain.cluster.lanes.stretch import shape_of
 from dagtrain.train.inline import StepRunner
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.combined]
 
 SHARDS, STEPS = 8, 3
 
