@@ -219,16 +219,22 @@ def test_a_worker_that_stops_without_a_word(client, strike_at, plain, eventually
     assert len(before.keys() & client.run(os.getpid).keys()) == 2, "the worker that stopped is gone"
 
 
+@pytest.fixture
+def furnished(client, plain):
+    """The client, whose workers have set up what lanes need; one that is yet to do it is given longer than others."""
+    plain.fit(plain.trainer(engine="lanes"), epochs=1)
+    return client
+
+
 @pytest.mark.parametrize("moment", ["before a run begins", "when it ends"])
-def test_a_worker_that_stopped_is_not_waited_for(client, plain, looking, moment):
+def test_a_worker_that_stopped_is_not_waited_for(furnished, plain, looking, moment):
     """Of what asks all workers, nothing waits until Dask itself takes the worker for lost, which is after five minutes."""
-    pids = client.run(os.getpid)
+    client, pids = furnished, furnished.run(os.getpid)
     stopped = sorted(pids)[-1]
     if moment == "when it ends":
         looks = looking(lambda: len(looks.seen) == plain.epochs - 1 and os.kill(pids[stopped], signal.SIGSTOP))
         history = plain.fit(plain.trainer(engine=LanesEngine(client, silence=4)), reporter=looks)
     else:
-        client.register_plugin(Hall())  # a worker that is yet to set it up is given longer
         os.kill(pids[stopped], signal.SIGSTOP)
         history = plain.fit(plain.trainer(engine=LanesEngine(client, silence=4)))
     same_weights(history, plain.inline)
@@ -238,9 +244,9 @@ def test_a_worker_that_stopped_is_not_waited_for(client, plain, looking, moment)
         time.sleep(0.05)
 
 
-def test_a_worker_that_was_only_slow_is_started_again(cluster, client, plain):
+def test_a_worker_that_was_only_slow_is_started_again(cluster, furnished, plain):
     """Told to close, it would have its nanny close, too: the cluster would have one worker fewer for ever."""
-    pids = client.run(os.getpid)
+    client, pids = furnished, furnished.run(os.getpid)
     slow = sorted(pids)[-1]
 
     def wake():
