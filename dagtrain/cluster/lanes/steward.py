@@ -266,18 +266,20 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         address, message = worker.address, {"op": "plugin-add", "name": name, "plugin": self.scheduler.worker_plugins[name]}
         self._furnishing.add(address)
         self._vigil.furnished(address, False)
-        while self.scheduler.workers.get(address) is worker:
-            answer = (await self.scheduler.broadcast(msg=message, workers=[address], on_error="return"))[address]
-            if not isinstance(answer, OSError):
-                if not isinstance(answer, dict) or answer["status"] != "OK":
-                    self._refusals[address] = answer["exception_text"] if isinstance(answer, dict) else repr(answer)
-                else:
-                    self._bare.discard(address)
-                break
-            await asyncio.sleep(GLANCE)
-        self._furnishing.discard(address)
-        self._vigil.furnished(address, True)
-        self._tell_all()
+        try:
+            while self.scheduler.workers.get(address) is worker:
+                answer = (await self.scheduler.broadcast(msg=message, workers=[address], on_error="return"))[address]
+                if not isinstance(answer, OSError):
+                    if not isinstance(answer, dict) or answer["status"] != "OK":
+                        self._refusals[address] = answer["exception_text"] if isinstance(answer, dict) else repr(answer)
+                    else:
+                        self._bare.discard(address)
+                    break
+                await asyncio.sleep(GLANCE)
+        finally:  # where it failed, the next question to all workers tries again
+            self._furnishing.discard(address)
+            self._vigil.furnished(address, True)
+            self._tell_all()
 
     def _tell_all(self) -> None:
         for run in self.runs.values():

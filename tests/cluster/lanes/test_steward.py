@@ -66,6 +66,24 @@ def test_why_a_worker_is_gone_is_told_of_a_few_and_of_what_is_not_over(steward, 
     assert steward._gone == {"c": "it was retired"}, "silence was not the end of b"
 
 
+def test_a_worker_whose_setting_up_failed_is_asked_again(three, steward, monkeypatch):
+    async def fail(**_):
+        raise ValueError("for no reason known")
+
+    worker = three.cluster.workers[0].address
+
+    async def furnish():
+        with pytest.raises(ValueError, match="no reason"):
+            await steward._furnish(Hall.name, steward.scheduler.workers[worker])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steward.scheduler, "broadcast", fail)
+        three.sync(furnish)
+    assert worker not in steward._furnishing
+    steward._bare.add(worker)
+    assert three.sync(three.scheduler.dagtrain_lanes_furnish, name=Hall.name, plugin=b"", timeout=30)["left"] == []
+
+
 def test_a_driver_that_is_not_known_any_more_learns_it_when_it_looks(three):
     ask = three.scheduler
     three.sync(ask.dagtrain_lanes_want, run="forgotten", lanes=2)
