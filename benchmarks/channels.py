@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.cluster.channels import Board, Links, Phase, Piece, Table
+from dagtrain.transport import Board, Links, Phase, Piece, Table
 
 KINDS = ("shared", "socket", "socket+tls")
 SIZES = (4 << 10, 1 << 20, 10 << 20)

@@ -20,15 +20,15 @@ class Dagtrain:
 
     def __init__(self, problem: Problem, cores: int) -> None:
         import dagtrain as dt
+        from dagtrain.engines.inline import StepRunner
         from dagtrain.plan.blas import one_blas_thread
-        from dagtrain.train.inline import StepRunner
 
         def prepare(sizes: tuple[int, ...], rows: int) -> Any:
             layers = [dt.nn.Dense(n, "relu") for n in sizes[1:-1]]
             model = dt.nn.Sequential([*layers, dt.nn.Dense(sizes[-1])])
-            objective = dt.train.ModelObjective(model, "cross_entropy", [])
+            objective = dt.step.ModelObjective(model, "cross_entropy", [])
             optimizer = dt.optim.adam(LEARNING_RATE, beta_1=BETAS[0], beta_2=BETAS[1], epsilon=EPSILON)
-            program = dt.train.Program(objective, optimizer, dt.Spec(sizes[:1], np.dtype("f4")), dt.Spec((), np.dtype("i8")), seed=0)
+            program = dt.step.Program(objective, optimizer, dt.Spec(sizes[:1], np.dtype("f4")), dt.Spec((), np.dtype("i8")), seed=0)
             return program, StepRunner(program.for_workers([rows]), program.first_state(), cores, cores)
 
         rows, left = divmod(problem.batch_size, cores)

@@ -291,8 +291,8 @@ def network_part(options: Any) -> dict[str, Any]:
 
 def scale_part(options: Any) -> dict[str, Any]:
     """What is expected beside what is measured."""
-    from dagtrain.cluster.lanes.costs import measure_work
-    from dagtrain.cluster.lanes.scale import Network, expect
+    from dagtrain.scaling.measure import measure_work
+    from dagtrain.scaling.model import Network, expect
 
     here = Network("this machine", float("inf"), within=options.within * 1e-6)
     rows, results = [], []

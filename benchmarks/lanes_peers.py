@@ -43,9 +43,9 @@ def program(sizes: tuple[int, ...]) -> Any:
     import dagtrain as dt
 
     layers = [*(dt.nn.Dense(n, "relu") for n in sizes[1:-1]), dt.nn.Dense(sizes[-1])]
-    objective = dt.train.ModelObjective(dt.nn.Sequential(layers), "cross_entropy", [])
+    objective = dt.step.ModelObjective(dt.nn.Sequential(layers), "cross_entropy", [])
     optimizer = dt.optim.adam(LEARNING_RATE, beta_1=BETAS[0], beta_2=BETAS[1], epsilon=EPSILON)
-    return dt.train.Program(objective, optimizer, dt.Spec((sizes[0],), np.dtype("f4")), dt.Spec((), np.dtype("i8")), seed=0)
+    return dt.step.Program(objective, optimizer, dt.Spec((sizes[0],), np.dtype("f4")), dt.Spec((), np.dtype("i8")), seed=0)
 
 
 class Torch:
@@ -87,7 +87,7 @@ class Floor:
 
     def __init__(self, given: Any, rank: int, ranks: int, threads: int, meeting: str) -> None:
         from dagtrain.plan.blas import one_blas_thread
-        from dagtrain.train.step import ShardRunner
+        from dagtrain.step.program import ShardRunner
 
         made = program(tuple(int(n) for n in given["sizes"]))
         shards = int(given["shards"]) // ranks
@@ -105,7 +105,7 @@ class Floor:
         self.batch, self.one_blas_thread = int(given["batch"]), one_blas_thread
 
     def epoch(self) -> float:
-        from dagtrain.train.step import tree_levels
+        from dagtrain.step.program import tree_levels
 
         with self.one_blas_thread(), np.errstate(all="ignore"):
             for batch in self.batches:

@@ -7,8 +7,8 @@ networks are trained, on one machine or many, with the same bits.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dagtrain import face as _face
 from dagtrain import nn, optim
+from dagtrain import numpy_api as _numpy_api
 from dagtrain._version import __version__
 from dagtrain.functional import compile, grad, gradcheck, value_and_grad
 from dagtrain.graph import Graph, Spec, Tensor, array, hooks, input, scope
@@ -22,7 +22,7 @@ from dagtrain.plan import Plan
 from dagtrain.trace import scan, trace
 
 if TYPE_CHECKING:
-    from dagtrain import data, draw
+    from dagtrain import data, draw, engines, step
     from dagtrain.tasks import from_delayed
     from dagtrain.train import History, Trainer, callbacks, load
 
@@ -77,9 +77,10 @@ _DASK = (
 )
 hooks.home("dagtrain.tasks", ("compute", "persist", "to_delayed", *_DASK))
 hooks.home("dagtrain.draw", ("visualize", "mimebundle"))
-hooks.home("dagtrain.cluster", ("scheduler_engine", "lanes_engine", "measure_tasks"))
-hooks.home("dagtrain.cluster.lanes.preview", ("placement",))
-hooks.home("dagtrain.cluster.waiting", ("compute_on_cluster", "current_client", "is_in_task", "send_to_cluster"))
+hooks.home("dagtrain.engines.scheduler.session", ("scheduler_engine", "measure_tasks"))
+hooks.home("dagtrain.engines.ranks.engine", ("lanes_engine",))
+hooks.home("dagtrain.engines.ranks.preview", ("placement",))
+hooks.home("dagtrain.engines.cluster.waiting", ("compute_on_cluster", "current_client", "is_in_task", "send_to_cluster"))
 
 # What needs Dask or Graphviz is imported when it is first asked for.
 _LATER = {
@@ -91,7 +92,7 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("data", "draw", "tasks", "train", "cluster"):
+    if name in ("checkpoint", "data", "draw", "engines", "scaling", "step", "tasks", "train"):
         return import_module(f"dagtrain.{name}")
     if name == "callbacks":
         return import_module("dagtrain.train.callbacks")

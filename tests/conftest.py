@@ -16,7 +16,9 @@ from __future__ import annotations
 import gc
 import inspect
 import multiprocessing
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -147,13 +149,27 @@ def checked_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # ---- clusters
 
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A certificate that is its own authority, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("certificates are made by openssl")
+    folder = tmp_path_factory.mktemp("certificate")
+    key, cert = str(folder / "key.pem"), str(folder / "cert.pem")
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    command = ["openssl", "req", "-x509", *curve, "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=dagtrain"]
+    subprocess.run(command, check=True, capture_output=True)
+    return cert, key
+
+
 CALM = {
     "distributed.admin.tick.interval": "1s",  # by default, every server looks at itself 50 and 100 times a second
     "distributed.worker.profile.enabled": False,
     # Some time after a worker was lost, a cluster looks whether it is back, and lets it go for good if it just then is dead once more.
     "distributed.deploy.lost-worker-timeout": "1h",
 }
-IMPORTED = ["dagtrain", "dagtrain.cluster.lanes.lane", "dagtrain.cluster.lanes.segment", "distributed.nanny"]
+IMPORTED = ["dagtrain", "dagtrain.engines.ranks.rank", "dagtrain.engines.ranks.segment", "distributed.nanny"]
 """What a worker imports sooner or later: two seconds of a processor."""
 
 

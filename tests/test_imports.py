@@ -16,20 +16,27 @@ import dagtrain
 PACKAGE = Path(dagtrain.__file__).parent
 
 # The spine, from the top down: each may import those before it.
-SPINE = ["errors", "arguments", "registry", "graph", "ops", "face", "trace", "transform", "plan", "functional", "tasks", "draw"]
+SPINE = ["errors", "arguments", "registry", "graph", "ops", "numpy_api", "trace", "transform", "plan", "functional", "tasks", "draw"]
 ALLOWED: dict[str, set[str]] = {name: set(SPINE[:i]) for i, name in enumerate(SPINE)}
 ALLOWED["_version"] = set()
-ALLOWED["nn"] = ALLOWED["optim"] = {"errors", "arguments", "registry", "graph", "ops", "face", "trace"}
+ALLOWED["transport"] = set()
+ALLOWED["nn"] = ALLOWED["optim"] = {"errors", "arguments", "registry", "graph", "ops", "numpy_api", "trace"}
 ALLOWED["data"] = {"errors", "arguments", "graph"}
 ALLOWED["report"] = {"errors"}
-ALLOWED["train"] = {*SPINE, "nn", "optim", "data", "report", "_version"}
-ALLOWED["cluster"] = {*ALLOWED["train"], "train"}
-ALLOWED["cli"] = {*ALLOWED["cluster"], "cluster", ""}
+ALLOWED["step"] = {*SPINE, "nn", "optim", "data", "_version"}
+ALLOWED["engines"] = {*ALLOWED["step"], "step", "report", "transport"}
+ALLOWED["checkpoint"] = {*ALLOWED["step"], "step", "report"}
+ALLOWED["train"] = {*ALLOWED["engines"], "engines", "checkpoint"}
+ALLOWED["scaling"] = {*ALLOWED["train"], "train"}
+ALLOWED["cli"] = {*ALLOWED["scaling"], "scaling", ""}
+
+# The rooms of engines/, from the top down.
+ENGINES = ["inline", "evaluation", "engine", "cluster", "scheduler", "ranks"]
 
 # Packages that may be absent or are slow to import, and the folders and files that are about them.
 AT_THE_EDGES = {
-    "dask": {"tasks", "cluster", "train/graph.py"},
-    "distributed": {"cluster"},
+    "dask": {"tasks", "engines/cluster", "engines/scheduler", "engines/ranks"},
+    "distributed": {"engines/cluster", "engines/scheduler", "engines/ranks"},
     "graphviz": set(),
     "pygraphviz": set(),
     "sklearn": set(),
@@ -46,6 +53,11 @@ NEVER = {"torch", "jax"}
 def folder_of(file: str) -> str:
     part = file.partition("/")[0]
     return "" if part == "__init__.py" else part.removesuffix(".py")
+
+
+def room_of(file: str) -> str:
+    """The folder or file within engines/, by a path there."""
+    return file.split("/")[1].removesuffix(".py")
 
 
 def modules(tree: ast.AST) -> Iterator[tuple[str, int]]:
@@ -93,12 +105,16 @@ def wrong_imports(file: str, tree: ast.AST) -> list[str]:
             target = module.split(".")[1] if "." in module else ""
             if target != folder and target not in ALLOWED[folder]:
                 found.append(f"{file}:{line}: {folder}/ imports {module}")
+            if target == folder == "engines" and room_of(file) != "__init__":
+                room, of = room_of(file), module.partition("engines.")[2].partition(".")[0]
+                if of != room and of not in ENGINES[: ENGINES.index(room)]:
+                    found.append(f"{file}:{line}: engines/{room} imports {module}")
     return found
 
 
 def imports_at_the_top(file: str, tree: ast.Module) -> list[str]:
     """Imports, on import of the file, of packages that are imported inside functions elsewhere; and any of those that are never."""
-    places = {folder_of(file), file}
+    places = {folder_of(file), file.rpartition("/")[0], file}
     found = [(m, line) for m, line in at_the_top(tree) if not AT_THE_EDGES.get(m.partition(".")[0], places) & places]
     found += [(m, line) for m, line in modules(tree) if m.partition(".")[0] in NEVER]
     return [f"{file}:{line}: import {module} inside the function that uses it, if at all" for module, line in found]
@@ -130,6 +146,8 @@ def test_wrong_direction_is_seen_also_inside_functions() -> None:
     assert wrong_imports("nn/a.py", ast.parse("from dagtrain import optim"))
     assert wrong_imports("nn/a.py", ast.parse("from dagtrain import Trainer"))
     assert wrong_imports("nn/a.py", ast.parse("from . import dense"))
+    assert wrong_imports("engines/scheduler/a.py", ast.parse("from dagtrain.engines.ranks.placement import place"))
+    assert not wrong_imports("engines/ranks/a.py", ast.parse("from dagtrain.engines.cluster.waiting import results"))
     assert not wrong_imports("tasks/a.py", ast.parse(hidden))
 
 

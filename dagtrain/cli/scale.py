@@ -73,8 +73,8 @@ def plan_scale(
     sent anywhere.
     """
     from dagtrain.cli.digits import Settings
-    from dagtrain.cluster.lanes.scale import STEP, Network, Work, scaling, slower_from, worth_until
     from dagtrain.data.batches import auto_shards
+    from dagtrain.scaling.model import STEP, Network, Work, scaling, slower_from, worth_until
 
     if sum(given is not None for given in (model, layers, parameters)) > 1:
         raise ArgumentError("MODEL, --layers and --parameters name the model in three ways: give one of them.")
@@ -120,7 +120,7 @@ def report(curves: Sequence[Sequence[Any]], names: Sequence[str], weak: bool) ->
     weak
         Whether the batch grows with the workers.
     """
-    from dagtrain.cluster.lanes.scale import slower_from, worth_until
+    from dagtrain.scaling.model import slower_from, worth_until
 
     what = "batch grown with the workers" if weak else f"one batch of {curves[0][0].batch:,} samples on more workers"
     lines = [f"{'Weak' if weak else 'Strong'} scaling, {what}: milliseconds a step, and what of each worker is used", ""]
@@ -150,7 +150,7 @@ def report(curves: Sequence[Sequence[Any]], names: Sequence[str], weak: bool) ->
 
 def _about(work: Any, per_host: int) -> str:
     from dagtrain.draw.text import bytes_text
-    from dagtrain.train.update import blocks_of
+    from dagtrain.step.update import blocks_of
 
     owners, hosts = len(blocks_of(work.parameters, work.block)), f"{plural(per_host, 'worker')} a host"
     size, update = bytes_text(work.parameters * work.itemsize), work.update * work.parameters * 1e3
@@ -166,12 +166,12 @@ def _measured(layers: Sequence[int], batch: int, shards: int) -> Any:
     import numpy as np
 
     import dagtrain as dt
-    from dagtrain.cluster.lanes.costs import measure_work
+    from dagtrain.scaling.measure import measure_work
 
     hidden = [dt.nn.Dense(width, "relu") for width in layers[1:-1]]
-    objective = dt.train.ModelObjective(dt.nn.Sequential([*hidden, dt.nn.Dense(layers[-1])]), "cross_entropy", [])
+    objective = dt.step.ModelObjective(dt.nn.Sequential([*hidden, dt.nn.Dense(layers[-1])]), "cross_entropy", [])
     rows, labels = dt.Spec((layers[0],), np.dtype("f4")), dt.Spec((), np.dtype("i8"))
-    return measure_work(dt.train.Program(objective, dt.optim.adam(), rows, labels, seed=0), batch, shards)
+    return measure_work(dt.step.Program(objective, dt.optim.adam(), rows, labels, seed=0), batch, shards)
 
 
 def _costs(file: Path | None) -> tuple[float, float, float]:

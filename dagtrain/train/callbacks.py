@@ -17,8 +17,8 @@ from collections.abc import Callable
 from dagtrain.arguments import is_number, one_of, positive, whole
 from dagtrain.errors import ArgumentError
 from dagtrain.report.table import plural
+from dagtrain.step.state import State
 from dagtrain.train.callback import Callback, Logs, Mode, Monitor
-from dagtrain.train.state import State
 
 __all__ = [
     "CSVLogger",

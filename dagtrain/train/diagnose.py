@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from dagtrain.engines.inline import StepRunner
 from dagtrain.errors import NotFiniteError
 from dagtrain.graph import LEAVES, Array, Graph, Tensor
 from dagtrain.plan import node_values
 from dagtrain.plan.blas import guard
-from dagtrain.train.inline import StepRunner
-from dagtrain.train.state import State
+from dagtrain.step.state import State
 
 __all__ = ["explain_not_finite", "first_not_finite"]
 

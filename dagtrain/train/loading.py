@@ -6,16 +6,16 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from dagtrain.checkpoint.describe import build, complete, describe, differences, foreign, structure_of, without_memory
+from dagtrain.checkpoint.files import open_store
+from dagtrain.checkpoint.runs import check_versions, latest
+from dagtrain.checkpoint.store import Checkpoint, describe_run, read
 from dagtrain.errors import ArgumentError, CheckpointError, DagtrainError
 from dagtrain.graph import Spec
 from dagtrain.ops.random import key
+from dagtrain.step.layout import VectorLayout
 from dagtrain.trace import unflatten
-from dagtrain.train.checkpoint import Checkpoint, describe_run, read
-from dagtrain.train.description import build, complete, describe, differences, foreign, structure_of, without_memory
-from dagtrain.train.runs import check_versions, latest
-from dagtrain.train.storage import open_store
 from dagtrain.train.trainer import Trainer
-from dagtrain.train.vector import VectorLayout
 
 __all__ = ["load"]
 

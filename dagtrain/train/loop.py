@@ -22,17 +22,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dagtrain.checkpoint.runs import Place, Run, told
+from dagtrain.checkpoint.store import batches_of
 from dagtrain.data import BatchPlan
+from dagtrain.engines.engine import Session
 from dagtrain.errors import NotFiniteError
 from dagtrain.graph import Array
+from dagtrain.step.program import Program
+from dagtrain.step.state import Begun
 from dagtrain.train.callback import Callbacks, may_lag
-from dagtrain.train.checkpoint import batches_of
 from dagtrain.train.diagnose import explain_not_finite
-from dagtrain.train.engines import Session
 from dagtrain.train.history import Event, History
-from dagtrain.train.runs import Place, Run, told
-from dagtrain.train.state import Begun
-from dagtrain.train.step import Program
 from dagtrain.train.stopping import Stopping
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from dagtrain.data.check import check_dtype
 from dagtrain.data.compute import compute
 from dagtrain.graph import Array, hooks
 from dagtrain.plan.blas import one_blas_thread
+from dagtrain.step.layout import settled
+from dagtrain.step.program import Program
+from dagtrain.step.state import State
 from dagtrain.train.rows import check_rows
-from dagtrain.train.state import State
-from dagtrain.train.step import Program
-from dagtrain.train.vector import settled
 
 __all__ = ["Predictor"]
 

@@ -11,8 +11,8 @@ from dagtrain.data.parts import is_parts
 from dagtrain.data.source import Source
 from dagtrain.errors import DataError
 from dagtrain.graph import Spec
-from dagtrain.train.objective import ModelObjective, Objective
-from dagtrain.train.step import Program
+from dagtrain.step.objective import ModelObjective, Objective
+from dagtrain.step.program import Program
 
 __all__ = ["check_alike", "check_rows", "open_rows"]
 

@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dagtrain.arguments import not_negative, whole
+from dagtrain.checkpoint.files import open_store
+from dagtrain.checkpoint.schema import Manifest
+from dagtrain.checkpoint.store import Checkpoint, describe_run, refuse_not_finite, write
 from dagtrain.data import BatchPlan, open_source
 from dagtrain.data.compute import computed_by
+from dagtrain.data.ledger import Ledger
 from dagtrain.data.source import lies_elsewhere
+from dagtrain.engines.engine import Unwatched, choose_engine
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array, Graph, Spec, hooks
-from dagtrain.train.checkpoint import Checkpoint, describe_run, refuse_not_finite, write
-from dagtrain.train.engines import Unwatched, choose_engine
+from dagtrain.step.objective import Objective
+from dagtrain.step.program import Program
+from dagtrain.step.state import Begun, State
 from dagtrain.train.history import History
-from dagtrain.train.ledger import Ledger
-from dagtrain.train.manifest import Manifest
-from dagtrain.train.objective import Objective
 from dagtrain.train.predict import Predictor
 from dagtrain.train.rows import check_alike, check_rows, open_rows
-from dagtrain.train.state import Begun, State
-from dagtrain.train.step import Program
-from dagtrain.train.storage import open_store
 
 if TYPE_CHECKING:
     from dagtrain.train.loop import Loop
@@ -183,11 +183,12 @@ class Trained:
         return program.shard_graph(rows)
 
     def step_graph(self, steps: int = 1) -> Any:
-        """The next training steps as a Dask graph that anyone can draw, inspect and compute: see `dagtrain.train.graph.StepGraph`.
+        """The next training steps as a Dask graph that anyone can draw, inspect and compute.
 
-        It holds the state and the partitions of the data that these steps use, so that it can be computed anywhere.
+        It holds the state and the partitions of the data that these steps use, so that it can be computed anywhere: see
+        `dagtrain.engines.scheduler.step_graph.StepGraph`.
         """
-        from dagtrain.train.graph import StepGraph
+        from dagtrain.engines.scheduler.step_graph import StepGraph
 
         program, state = self._trained("give its step graph")
         if self._sample is None:
@@ -199,7 +200,7 @@ class Trained:
         return StepGraph.of(program, source, state, batches)
 
     def placement(self) -> Any:
-        """Which worker does what in a step of the engine lanes: a `dagtrain.cluster.lanes.Placement`; its ``visualize()`` draws it."""
+        """Which worker does what in a step of the engine lanes: a `dagtrain.engines.ranks.Placement`; its ``visualize()`` draws it."""
         program, _ = self._trained("be placed")
         if self._sample is None and not isinstance(self.shards, int):
             raise ArgumentError('the number of shards is not known yet: fit first, or give a number instead of shards="auto".')

@@ -17,21 +17,21 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from dagtrain import arguments, optim
 from dagtrain.arguments import is_number, one_of, whole
+from dagtrain.checkpoint.runs import Run
+from dagtrain.checkpoint.store import batches_of
 from dagtrain.data import BatchPlan
 from dagtrain.data.batches import check_shuffle
 from dagtrain.data.compute import computed_by
+from dagtrain.engines.engine import Engine, choose_engine
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Spec
+from dagtrain.step.objective import CostObjective, ModelObjective, Objective
+from dagtrain.step.program import Program
+from dagtrain.step.software import software
 from dagtrain.train.callback import Callback, Callbacks
-from dagtrain.train.checkpoint import batches_of
-from dagtrain.train.engines import Engine, choose_engine
 from dagtrain.train.history import History
 from dagtrain.train.loop import Loop
-from dagtrain.train.objective import CostObjective, ModelObjective, Objective
 from dagtrain.train.rows import check_alike, open_rows
-from dagtrain.train.runs import Run
-from dagtrain.train.software import software
-from dagtrain.train.step import Program
 from dagtrain.train.stopping import Stopping, interruptible
 from dagtrain.train.trained import Trained
 
@@ -80,7 +80,7 @@ class Trainer(Trained):
     engine
         ``"inline"``: this process. ``"lanes"``: the step is placed once on the workers of a Dask cluster and repeated there.
         ``"scheduler"``: each part of a step is a Dask task. ``"auto"``: lanes where there is a Dask client, else inline.
-        An engine with settings of its own, such as `dagtrain.cluster.LanesEngine`, may be given instead of a name.
+        An engine with settings of its own, such as `dagtrain.engines.LanesEngine`, may be given instead of a name.
     threads
         Threads of the engine inline.
     parameters

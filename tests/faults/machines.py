@@ -21,7 +21,7 @@ import dask
 import numpy as np
 
 import dagtrain as dt
-from dagtrain.cluster.lanes import LanesEngine, Patience
+from dagtrain.engines.ranks import LanesEngine, Patience
 from dagtrain.errors import DagtrainError
 
 SECONDS = 60
@@ -80,7 +80,7 @@ def train(engine: Any, reporter: Any = None, epochs: int = 8, checkpoint: str | 
     optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2))
     trainer = dt.Trainer(model, loss="cross_entropy", optimizer=optimizer, shards=8, engine=engine)
     options = {"epochs": epochs, "batch_size": 64, "verbose": 0, "reporter": reporter}
-    with patch("dagtrain.train.update.BLOCK", 4096):
+    with patch("dagtrain.step.update.BLOCK", 4096):
         return trainer.fit(x, labels, checkpoint=checkpoint, resume=checkpoint is not None, **options)
 
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 import dagtrain as dt
-from dagtrain.train import checkpoint
-from dagtrain.train.storage import open_store
+from dagtrain.checkpoint.files import open_store
+from dagtrain.checkpoint.store import write
 
 CALLS = "openat,write,pwrite64,fsync,fdatasync,close,rename,renameat,renameat2,mkdir,mkdirat,unlink,unlinkat,rmdir,ftruncate"
 SECONDS = 20
@@ -45,7 +45,7 @@ def save(folder: str, what: Any) -> int:
     if process == 0:
         os.kill(os.getpid(), signal.SIGSTOP)
         try:
-            checkpoint.write(open_store(folder), *what)
+            write(open_store(folder), *what)
             os._exit(0)
         except BaseException:
             os._exit(1)
@@ -82,7 +82,7 @@ def fingerprint(folder: str) -> str:
 def main(folder: str) -> dict[str, int]:
     before, after = states()
     store = open_store(folder)
-    checkpoint.write(store, *before)
+    write(store, *before)
     log = f"{folder}.log"
     assert traced(folder, after, "-o", log) == 0
     with open(log) as lines:
@@ -91,11 +91,11 @@ def main(folder: str) -> dict[str, int]:
     seen = Counter({"calls": calls.total()})
     for call, count in calls.items():  # the tracer counts each kind of call by itself
         for at in range(1, count + 1):
-            checkpoint.write(store, *before)
+            write(store, *before)
             code = traced(folder, after, "-e", f"inject={call}:signal=KILL:when={at}", "-o", os.devnull)
             assert code == -signal.SIGKILL, f"the save went on beyond {call} number {at}: {code}"
             seen[names[fingerprint(folder)]] += 1
-    checkpoint.write(store, *after)
+    write(store, *after)
     assert fingerprint(folder) == after[0].fingerprint
     return {**seen, "files": len(os.listdir(folder))}
 

@@ -11,7 +11,7 @@ import pytest
 from distributed import Client
 
 import dagtrain as dt
-from dagtrain.cluster.lanes import LanesEngine
+from dagtrain.engines.ranks import LanesEngine
 from dagtrain.errors import CheckpointError
 from tests.faults.machines import train
 

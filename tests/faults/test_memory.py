@@ -5,7 +5,7 @@ import pytest
 from distributed import Client
 
 import dagtrain as dt
-from dagtrain.cluster.lanes import LanesEngine, Patience
+from dagtrain.engines.ranks import LanesEngine, Patience
 from dagtrain.errors import ClusterError
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from dagtrain.cluster.lanes import LanesEngine, Patience
+from dagtrain.engines.ranks import LanesEngine, Patience
 from tests.faults.machines import train
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
+from dagtrain.engines.engine import InlineEngine
 from dagtrain.errors import ArgumentError, ClusterError, DagtrainError, DataError, NotScalarError, ShapeError, UnknownNameError
-from dagtrain.train.engines import InlineEngine
 
 X = np.random.default_rng(0).random((40, 6)).astype("f4")
 LABELS = np.arange(40) % 3

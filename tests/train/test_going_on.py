@@ -20,9 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import dagtrain as dt
-from dagtrain.cluster import LanesEngine, Patience, SchedulerEngine
+from dagtrain.checkpoint.schema import seal
+from dagtrain.engines import LanesEngine, Patience, SchedulerEngine
 from dagtrain.errors import ArgumentError
-from dagtrain.train.manifest import seal
 
 pytestmark = pytest.mark.combined
 

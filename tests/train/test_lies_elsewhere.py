@@ -123,8 +123,8 @@ def test_evaluation_of_pairs_and_of_frames(trainer):
 
 def test_evaluation_keeps_no_partition(trainer):
     source = open_source(da.from_array(X, chunks=(500, 6)), Y, targets="classes")
-    session = dt.train.engines.InlineEngine(1).session(trainer.program, source)
-    session.evaluate(source, trainer._state, dt.train.engines.Unwatched())
+    session = dt.engines.InlineEngine(1).session(trainer.program, source)
+    session.evaluate(source, trainer._state, dt.engines.Unwatched())
     assert not source.in_memory
 
 

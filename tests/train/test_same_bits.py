@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
-from dagtrain.train.update import blocks_of
+from dagtrain.step.update import blocks_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.combined]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
+from dagtrain.data.ledger import Ledger
+from dagtrain.engines.engine import InlineEngine
 from dagtrain.errors import NotFiniteError
-from dagtrain.train import Ledger
-from dagtrain.train.engines import InlineEngine
 
 pytestmark = pytest.mark.combined
 

@@ -1,0 +1,191 @@
+"""A folder of checkpoints of one run, at the end of epochs and within them, of which the last few are kept.
+
+    runs/a/epoch-000011/  epoch-000012/  epoch-000012-step-000000340/        latest: the last one that is whole
+
+They are written by a thread while training goes on: a state that was handed over is not changed any more.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+from dagtrain.arguments import whole
+from dagtrain.checkpoint.files import Store, open_store
+from dagtrain.checkpoint.schema import NAME, Manifest
+from dagtrain.checkpoint.store import Checkpoint, read, refuse_not_finite, tidy, write
+from dagtrain.errors import ArgumentError, CheckpointError
+from dagtrain.report.table import plural
+from dagtrain.step.state import State
+
+__all__ = ["Run", "latest"]
+
+FOLDER = re.compile(r"epoch-(\d{6,18})(?:-step-(\d{9,18}))?")
+Place = tuple[int, int]
+"""Epochs done, and steps of the next one."""
+
+
+def folder_of(place: Place) -> str:
+    """The name of the folder of a place.
+
+    Examples
+    --------
+    >>> folder_of((12, 0)), folder_of((12, 340))
+    ('epoch-000012', 'epoch-000012-step-000000340')
+    """
+    epochs, steps = place
+    return f"epoch-{epochs:06d}" + (f"-step-{steps:09d}" if steps else "")
+
+
+def places_in(store: Store) -> dict[Place, str]:
+    """Places that have a folder, in order, and the folder's name."""
+    found = {(int(m[1]), int(m[2] or 0)): name for name in store.names() if (m := FOLDER.fullmatch(name))}
+    return dict(sorted(found.items()))
+
+
+def told(place: Place) -> str:
+    """A place as a person says it.
+
+    Examples
+    --------
+    >>> told((1, 0)), told((2, 1)), told((0, 7))
+    ('1 epoch', '2 epochs and 1 step', '7 steps')
+    """
+    parts = [plural(n, noun) for n, noun in zip(place, ("epoch", "step"), strict=True) if n]
+    return " and ".join(parts) or "0 epochs"
+
+
+def latest(store: Store) -> Checkpoint | None:
+    """The last checkpoint of a run that is whole; a damaged one after it is told in a warning.
+
+    Raises
+    ------
+    CheckpointError
+        If there are checkpoints and none is whole: what is wrong with the last.
+    """
+    damaged: list[CheckpointError] = []
+    for name in reversed(places_in(store).values()):
+        try:
+            found = read(store.inside(name))
+        except CheckpointError as error:
+            damaged.append(error)
+            continue
+        if found is not None:
+            for one in damaged:
+                warnings.warn(f"{one} Going on from {found.path}.", UserWarning, stacklevel=3)
+            return found
+    if damaged:
+        raise damaged[0]
+    return None
+
+
+class Run:
+    """The checkpoints of one run.
+
+    Parameters
+    ----------
+    path
+        Folder or fsspec address; made if it is not there.
+    keep
+        How many are kept; None keeps all.
+    """
+
+    def __init__(self, path: Any, keep: int | None) -> None:
+        self.store = open_store(path)
+        self.keep = None if keep is None else whole("keep", keep)
+        self.store.prepare()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="dagtrain-checkpoint")
+        self._writing: Future[None] | None = None
+
+    def begin(self, here: Manifest, resume: bool, exact: bool) -> Checkpoint | None:
+        """The checkpoint to go on from; None to go on from the state that the trainer has, which `here` describes.
+
+        Raises
+        ------
+        ArgumentError
+            If there are checkpoints and they are not to be gone on from, or of a run with other settings.
+        """
+        found = latest(self.store)
+        if found is None:
+            return None
+        there = found.manifest
+        if there.place < here.place or (there.place == here.place and there.fingerprint == here.fingerprint):
+            return None
+        if not resume:
+            raise ArgumentError(
+                f"{self.store.path} already holds checkpoints of a run, up to epoch {there.epochs}"
+                f"{f', step {there.place[1]} of the next' if there.begun else ''}. Go on from them with resume=True, or give "
+                "another folder."
+            )
+        different = there.differences(here)
+        if different:
+            raise ArgumentError(
+                f"{found.path} cannot be gone on from, since the settings differ: {'; '.join(different)}. "
+                "Make them the same, or begin another run in another folder."
+            )
+        if there.place == here.place:
+            raise ArgumentError(f"the trainer and {found.path} have each done {told(there.place)} and hold different weights: use one.")
+        check_versions(there, here, found.path, exact)
+        return found
+
+    def save(self, manifest: Manifest, state: State) -> None:
+        """Write the state, while the caller goes on; errors of the write before it come up here."""
+        refuse_not_finite(manifest, state)
+        self._wait()
+        self._writing = self._pool.submit(self._write, manifest, state)
+
+    def _write(self, manifest: Manifest, state: State) -> None:
+        write(self.store.inside(folder_of(manifest.place)), manifest, state)
+        with suppress(CheckpointError):  # what is left over takes space and harms nothing
+            self._prune(manifest.place)
+
+    def after_epochs(self, epochs: int) -> State | None:
+        """The state at the end of an epoch, where it is still kept and whole."""
+        self._wait()
+        with suppress(CheckpointError):
+            found = read(self.store.inside(folder_of((epochs, 0))))
+            return None if found is None else found.state
+        return None
+
+    def _prune(self, last: Place) -> None:
+        """Remove the oldest, and what writes that never ended have left."""
+        folders = [self.store.inside(name) for place, name in places_in(self.store).items() if place <= last]
+        whole_ones = [folder for folder in folders if NAME in folder.names()]
+        kept = whole_ones if self.keep is None else whole_ones[-self.keep :]
+        for folder in folders:
+            if folder not in kept:
+                folder.remove(NAME)  # first, so that what is half removed does not count
+                tidy(folder, None)
+                folder.remove_self()
+        self.store.remove_parts()  # of a process that was killed while it tried whether it can write here
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            self._wait()
+        except CheckpointError as failed:
+            if error is None:
+                raise
+            error.add_note(f"Besides, the last checkpoint was not written: {failed}")
+        finally:
+            self._pool.shutdown()
+
+
+def check_versions(there: Manifest, here: Manifest, path: str, exact: bool) -> None:
+    """Warn where the software differs from that of a checkpoint; with `exact`, refuse."""
+    other = there.other_versions(here)
+    if other:
+        told = f"{path} was made with other software ({'; '.join(other)}): the last bits may differ from those of an undisturbed run."
+        if exact:
+            raise CheckpointError(f"{told} Use the same versions, or leave out exact=True.")
+        warnings.warn(told, UserWarning, stacklevel=4)

@@ -1,0 +1,238 @@
+"""Checkpoints: the state of training in two files, written so that no failure leaves half of one.
+
+    runs/a/epoch-000012/state-3f….safetensors    parameters and running statistics by name, the optimiser's vectors
+                        checkpoint.json          the manifest: see `dagtrain.checkpoint.schema`
+
+The manifest is put last and names the other file by its content's hash. Until it is there whole, the checkpoint does not count; where it
+takes the place of another, that one counts until then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors.numpy import load as parse_tensors
+from safetensors.numpy import save as tensor_bytes
+
+from dagtrain.checkpoint.describe import describe, describe_structure
+from dagtrain.checkpoint.files import Store
+from dagtrain.checkpoint.schema import LIMIT, NAME, Arrays, Manifest, TensorFile, parse
+from dagtrain.data import BatchPlan
+from dagtrain.data.ledger import Entry
+from dagtrain.errors import CheckpointError, NotFiniteError
+from dagtrain.graph import Array
+from dagtrain.step.objective import CostObjective, ModelObjective
+from dagtrain.step.program import Program
+from dagtrain.step.software import software
+from dagtrain.step.state import Begun, State
+
+__all__ = ["Checkpoint", "batches_of", "describe_run", "read", "refuse_not_finite", "tidy", "write"]
+
+TENSORS = re.compile(r"state-[0-9a-f]{16}\.safetensors")
+HEADER = 16 << 20
+"""Most bytes of a tensor file's header."""
+ATTEMPTS = 3
+
+
+class Checkpoint(NamedTuple):
+    """What was read: all of it checked."""
+
+    manifest: Manifest
+    state: State
+    path: str
+
+
+def batches_of(plan: BatchPlan) -> dict[str, int | str]:
+    """What batches are cut by."""
+    order = {"global": True, "none": False}.get(plan.order_name, plan.order_name)
+    return {"samples": plan.samples, "batch_size": plan.batch_size, "shards": int(plan.shards), "shuffle": order}
+
+
+def describe_run(
+    program: Program,
+    optimizer: Any,
+    shards: int | str,
+    plan: BatchPlan | None,
+    state: State,
+    epochs: int,
+    history: dict[str, list[float]],
+    begun: Begun | None = None,
+    ledger: tuple[Entry, ...] = (),
+) -> Manifest:
+    """The manifest of a state, without its tensor file."""
+    objective = program.objective
+    if isinstance(objective, ModelObjective):
+        told = {
+            "kind": "model",
+            "model": describe(objective.model),
+            "loss": describe(objective.loss),
+            "metrics": [describe(m) for m in objective.metrics],
+        }
+    else:
+        assert isinstance(objective, CostObjective)
+        told = {"kind": "cost", "model": describe(objective.cost), "structure": describe_structure(program.layout.structure)}
+    keys = {"update": program.update.graphs["update"].key} if program.update.graphs else {}
+    batches = None if begun is None else begun.batches
+    if plan is not None:
+        keys["shard"] = program.shard_graph(len(plan.step(0, 0)[0])).key
+        batches = batches_of(plan)
+    return Manifest(
+        step=state.step,
+        epochs=epochs,
+        seed=program.seed,
+        shards=shards,
+        batches=batches,
+        x=program.x,
+        y=program.y,
+        parameters=Arrays.of(program.layout),
+        statistics=Arrays.of(program.statistics_layout),
+        slots=tuple(state.slots),
+        fingerprint=state.fingerprint,
+        objective=told,
+        optimizer=describe(optimizer),
+        keys=keys,
+        versions=software(),
+        history={name: [float(v) for v in values] for name, values in history.items()},
+        begun=begun,
+        rate_scale=float(state.rate_scale),
+        ledger=ledger,
+    )
+
+
+def refuse_not_finite(manifest: Manifest, state: State) -> None:
+    """Raise NotFiniteError that names the first array with NaN or infinity: such a state is never the latest checkpoint."""
+    slots = [(f"the optimiser's {name} of {{}}", state.slots[name], manifest.parameters) for name in manifest.slots]
+    vectors = [
+        ("the parameter {}", state.parameters, manifest.parameters),
+        ("the running statistic {}", state.statistics, manifest.statistics),
+        *slots,
+    ]
+    for told, vector, arrays in vectors:
+        if np.isfinite(vector).all():
+            continue
+        for name, view in zip(arrays.names, _views(vector, arrays), strict=True):
+            bad = np.argwhere(~np.isfinite(view))
+            if len(bad):
+                at = tuple(int(i) for i in bad[0])
+                raise NotFiniteError(
+                    f"{told.format(name)} is {view[at]} at {list(at)}: such a state is not saved, and the checkpoints before it are kept. "
+                    "Go on from one of them with a lower learning rate, or clip the gradient (dt.optim.clip_by_global_norm)."
+                )
+
+
+# ---- writing
+
+
+def write(store: Store, manifest: Manifest, state: State) -> None:
+    """Put both files; whatever goes wrong on the way, an older checkpoint in this place is as it was."""
+    data = tensor_bytes(_tensors(manifest, state))
+    file = TensorFile.of(len(data), hashlib.sha256(data).hexdigest())
+    store.write(file.name, data)
+    store.write(NAME, replace(manifest, tensors=file).to_json())
+    with suppress(CheckpointError):  # what is left over takes space and harms nothing
+        tidy(store, file.name)
+
+
+def tidy(store: Store, keep: str | None) -> None:
+    """Remove our own files that no manifest names, and no others."""
+    for name in store.names():
+        if TENSORS.fullmatch(name) and name != keep:
+            store.remove(name)
+    store.remove_parts()
+
+
+def _tensors(manifest: Manifest, state: State) -> dict[str, Array]:
+    found = {f"parameters.{n}": v for n, v in zip(manifest.parameters.names, _views(state.parameters, manifest.parameters), strict=True)}
+    found |= {f"statistics.{n}": v for n, v in zip(manifest.statistics.names, _views(state.statistics, manifest.statistics), strict=True)}
+    return found | {f"slots.{name}": state.slots[name] for name in manifest.slots}
+
+
+def _views(vector: Array, arrays: Arrays) -> Iterator[Array]:
+    start = 0
+    for shape in arrays.shapes:
+        size = int(np.prod(shape, dtype=np.int64))
+        yield vector[start : start + size].reshape(shape)
+        start += size
+
+
+# ---- reading
+
+
+def read(store: Store) -> Checkpoint | None:
+    """The checkpoint in this folder, checked to the last bit; None where there is no manifest."""
+    data = store.read(NAME, LIMIT)
+    for attempt in range(ATTEMPTS):
+        if data is None:
+            return None
+        manifest = parse(data, f"{store.path}/{NAME}")
+        try:
+            return Checkpoint(manifest, _read_state(store, manifest), store.path)
+        except CheckpointError:
+            # It may just have been replaced: then there is another manifest by now.
+            before, data = data, store.read(NAME, LIMIT)
+            if data == before or attempt == ATTEMPTS - 1:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _read_state(store: Store, manifest: Manifest) -> State:
+    file = manifest.tensors
+    assert file is not None, "a manifest that was parsed has one"
+    path = f"{store.path}/{file.name}"
+    data = store.read(file.name, file.size)
+    advice = "Take another checkpoint of the run, or a copy of this one."
+    if data is None:
+        raise CheckpointError(f"{path}: is missing, though {NAME} beside it names it. {advice}")
+    if len(data) < file.size:
+        raise CheckpointError(f"{path}: has {len(data):,} of the {file.size:,} bytes that were saved: it was cut off. {advice}")
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        raise CheckpointError(f"{path}: its content is not what was saved: the SHA-256 differs. {advice}")
+    try:
+        return _state(data, manifest)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: does not fit its manifest: {error}. {advice}") from error
+
+
+def _state(data: bytes, manifest: Manifest) -> State:
+    numbers = manifest.parameters.nbytes * (1 + len(manifest.slots)) + manifest.statistics.nbytes
+    header = int.from_bytes(data[:8], "little")
+    if header > HEADER or 8 + header + numbers != len(data):
+        raise ValueError(f"its header is said to have {header:,} bytes, where {len(data) - 8 - numbers:,} are left for one")
+    try:
+        found = parse_tensors(data)
+    except Exception as error:  # the parser's own errors, and NumPy's of shapes and dtypes that it has not
+        raise ValueError(f"it cannot be parsed: {type(error).__name__}: {error}") from error
+    flat = (manifest.parameters.size,)
+    wanted = {f"parameters.{n}": (s, manifest.parameters.dtype) for n, s in zip(*manifest.parameters[:2], strict=True)}
+    wanted |= {f"statistics.{n}": (s, manifest.statistics.dtype) for n, s in zip(*manifest.statistics[:2], strict=True)}
+    wanted |= {f"slots.{n}": (flat, manifest.parameters.dtype) for n in manifest.slots}
+    strangers = [*(n for n in wanted if n not in found), *(n for n in found if n not in wanted)]
+    if strangers:
+        raise ValueError(f"the array {strangers[0]!r} is in only one of them")
+    for name, (shape, dtype) in wanted.items():
+        if found[name].shape != shape or found[name].dtype != np.dtype(dtype):
+            raise ValueError(f"{name} is {found[name].dtype}{list(found[name].shape)}, not {np.dtype(dtype)}{list(shape)}")
+    state = State(
+        _vector([found[f"parameters.{n}"] for n in manifest.parameters.names], manifest.parameters.dtype),
+        _vector([found[f"statistics.{n}"] for n in manifest.statistics.names], manifest.statistics.dtype),
+        {name: _vector([found[f"slots.{name}"]], manifest.parameters.dtype) for name in manifest.slots},
+        manifest.step,
+        manifest.rate_scale,
+    )
+    try:
+        refuse_not_finite(manifest, state)
+    except NotFiniteError as error:
+        raise ValueError(str(error).partition(":")[0]) from error
+    if state.fingerprint != manifest.fingerprint:
+        raise ValueError("the weights have another fingerprint")
+    return state
+
+
+def _vector(arrays: list[Array], dtype: str) -> Array:
+    return np.concatenate([np.empty(0, dtype), *(a.ravel() for a in arrays)])

@@ -1,0 +1,125 @@
+"""Whole steps in this process: shards on a pool of threads, then the sum tree and the update by blocks.
+
+Shard s belongs to thread s mod T, each contribution has memory of its own, and sums and update go by fixed blocks: so the bits are the
+same for any number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from dagtrain.graph import Array
+from dagtrain.step.program import Contribution, ShardRunner, StepParts, add_tree
+from dagtrain.step.state import State
+
+__all__ = ["StepRunner", "each_thread"]
+
+Batch = Sequence[tuple[Array, Array | None] | None]
+
+
+class StepRunner:
+    """Runs whole steps in this process, changing one state in place.
+
+    Parameters
+    ----------
+    parts
+        Compiled step.
+    state
+        Changed by every call of `step`.
+    shards
+        Number of shards.
+    threads
+        Number of threads; 1 uses the caller's own.
+    """
+
+    def __init__(self, parts: StepParts, state: State, shards: int, threads: int = 1) -> None:
+        self.parts, self.state, self.shards = parts, state, shards
+        self.threads = max(1, min(threads, shards))
+        self.contributions = np.empty((shards, parts.width), parts.layout.dtype)
+        spaces: list[dict[int, list[Array]]] = [{} for _ in range(self.threads)]
+        self._runners = [ShardRunner(parts, self.contributions[s], spaces[s % self.threads]) for s in range(shards)]
+        self._parameters = parts.layout.views(state.parameters)
+        self._statistics = parts.statistics_layout.views(state.statistics)
+        self._gradient = self.contributions[0][: parts.layout.size] if shards == 1 else np.empty(parts.layout.size, parts.layout.dtype)
+        self._bound = parts.update.bind(state, self._gradient, self.threads)
+        self._pool = ThreadPoolExecutor(self.threads, "dagtrain", initializer=np.seterr, initargs=("ignore",)) if self.threads > 1 else None
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def __enter__(self) -> StepRunner:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
+
+    def contribute(self, batch: Batch) -> list[Contribution | None]:
+        """The contribution of each shard; None for one without samples."""
+        samples = sum(len(b[0]) for b in batch if b is not None)
+        found: list[Contribution | None] = [None] * self.shards
+
+        def work(thread: int) -> None:
+            for s in range(thread, self.shards, self.threads):
+                shard = batch[s]
+                if shard is not None:
+                    weight = len(shard[0]) / samples
+                    found[s] = self._runners[s].run(self._parameters, self._statistics, *shard, weight, self.state.step, s)
+
+        each_thread(self._pool, self.threads, work)
+        return found
+
+    def step(self, batch: Batch, check: Callable[[Array], None] | None = None) -> Array:
+        """One update; the sums of loss and metrics (weighted means over the batch), which `check` may refuse before anything changes."""
+        found = self.contribute(batch)
+        sums = add_tree([None if c is None else c.sums for c in found])
+        assert sums is not None, "a step has at least one sample"
+        if check is not None:
+            check(sums)
+        vectors = [None if c is None else c.vector for c in found]
+        size, update = self.parts.layout.size, self.parts.update
+        blocks = update.blocks
+        if self.shards > 1 and update.needs_norm:
+            add_tree([None if v is None else v[:size] for v in vectors], self._gradient)
+        norms = update.norms(self.state, self._gradient) if update.needs_norm else []
+        scalars = update.scalar_values(self.state.step, norms, self.state.rate_scale)
+        fused = self.shards > 1 and not update.needs_norm
+
+        def work(thread: int) -> None:
+            for i in range(thread, len(blocks), self.threads):
+                if fused:
+                    add_tree([None if v is None else v[blocks[i]] for v in vectors], self._gradient[blocks[i]])
+                self._bound.block(i, scalars)
+
+        each_thread(self._pool, self.threads, work)
+        if len(self.state.statistics):
+            add_tree([None if v is None else v[size:] for v in vectors], self.state.statistics)
+        self.state.step += 1
+        return sums
+
+
+def each_thread(
+    pool: ThreadPoolExecutor | None, threads: int, work: Callable[[int], None], leaving: Callable[[], None] | None = None
+) -> None:
+    """Work as threads 0, 1, …, the first in the caller's own; ends when all have, with the error of any.
+
+    `leaving` is called when the caller's own part is over, also by an error.
+    """
+    if pool is None:
+        work(0)
+        return
+    futures: list[Future[None]] = []
+    try:
+        futures += (pool.submit(work, thread) for thread in range(1, threads))
+        work(0)
+    finally:
+        if leaving is not None:
+            leaving()
+        errors = [f.exception() for f in futures]
+    for error in errors:
+        if error is not None:
+            raise error

@@ -1,0 +1,266 @@
+"""A lane's arithmetic: its shards' gradients, the sums of its subtrees, and the update of the blocks it owns.
+
+    shards ── ShardRunner ──▶ buffers ── additions within a subtree ──▶ partial.<root>     (memory that others read)
+    partial sums of all lanes, own slice ── additions across ──▶ gradient, own slice ── update ──▶ parameters, own slice
+
+It knows nothing of messages. Every addition is one of the fixed tree's, so the bits are those of any other engine.
+Where blocks are in groups (see `placement`), it tells which parts of what others get are final, while it goes on with the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from dagtrain.engines.ranks.gradients import SPACE, Final, Gradients, Needs, Rows
+from dagtrain.engines.ranks.placement import Placement
+from dagtrain.engines.ranks.snapshot import Copies, HandedState
+from dagtrain.engines.ranks.subtrees import Add, additions, under
+from dagtrain.graph import Array
+from dagtrain.step.program import StepParts
+from dagtrain.step.state import State
+from dagtrain.transport import Phase, Piece
+
+__all__ = ["COMMON", "LaneRunner", "Rows"]
+
+Incoming = Callable[[int, Phase], Sequence[Array]]
+COMMON = ("parameters", "statistics")
+"""Regions that all lanes hold alike. Lanes that have each other's memory hold them once: each owner writes its slice when, by the barriers
+of a step, nobody reads, and there is nothing to copy."""
+
+
+class LaneRunner:
+    """Computes one lane's part of a step.
+
+    Parameters
+    ----------
+    parts
+        Compiled plans.
+    placement, lane
+        Which part.
+    board
+        The lane's own memory by region; see `Placement.regions`.
+    incoming
+        ``incoming(peer, phase)``: arrays that hold the peer's pieces once they have arrived.
+    common
+        Whether the regions `COMMON` of the board are the same memory in all lanes.
+    in_stages
+        Whether `compute` tells what is final, and asks for what it needs, while it goes on.
+    space
+        See `Gradients`.
+    """
+
+    def __init__(
+        self,
+        parts: StepParts,
+        placement: Placement,
+        lane: int,
+        board: Mapping[str, Array],
+        incoming: Incoming,
+        common: bool = False,
+        in_stages: bool = False,
+        space: int = SPACE,
+    ) -> None:
+        self.placement, self.lane = placement, placement.lanes[lane]
+        shape = placement.shape
+        self.state = State(board["parameters"], board["statistics"], {n: board[f"slot.{n}"] for n in shape.slots})
+        self._parameters = parts.layout.views(self.state.parameters)
+        self._statistics = parts.statistics_layout.views(self.state.statistics)
+        self._handed = Copies()
+        self._gradients = Gradients(parts, placement, lane, board, in_stages, space)
+        self._slice = _Slice(parts, placement, lane, board, self.state, incoming) if self.lane.blocks else None
+        peers = [other.number for other in placement.lanes if other.number != lane]
+        self._copies: dict[Phase, list[list[tuple[Array, Array]]]] = {Phase.PARAMETERS: [], Phase.SLOTS: []}
+        """For each phase and each of its parts, where its pieces go and where they come from."""
+        for phase, copies in self._copies.items():
+            copies += [[] for _ in range(max((len(placement.parts(peer, lane).get(phase, ())) for peer in peers), default=0))]
+            for peer in peers:
+                arrays = iter(incoming(peer, phase))
+                for part, pieces in zip(copies, placement.parts(peer, lane).get(phase, ()), strict=False):
+                    for piece, array in zip(pieces, arrays, strict=False):
+                        if not (common and piece.region in COMMON):
+                            part.append((board[piece.region][piece.start : piece.stop], array))
+
+    @property
+    def sums(self) -> Array | None:
+        """Loss and metrics of the step, as means over its samples; None in a lane that owns nothing."""
+        return None if self._slice is None else self._slice.sums
+
+    def load(self, state: State) -> None:
+        """Begin from a state."""
+        self.state.assign(state)
+
+    def compute(self, rows: Mapping[int, Rows], counts: Sequence[int], final: Final | None = None, needs: Needs | None = None) -> None:
+        """The lane's partial sums of a step.
+
+        Parameters
+        ----------
+        rows
+            The lane's shards that have samples.
+        counts
+            Samples of every shard of the batch, those of other lanes too.
+        final
+            Told how many parts of the partial sums are final, in the caller's own thread.
+        needs
+            Called in the caller's own thread when so many parts of the parameters must be there; by default they are.
+        """
+        self._gradients.run(self._parameters, self._statistics, rows, counts, self.state.step, final, needs)
+
+    def reduce(self, counts: Sequence[int]) -> None:
+        """The sums of all shards: loss and metrics, and the gradient's own slice where a norm needs it before the update."""
+        self._owned.reduce(tuple(counts))
+
+    def square(self, k: int) -> None:
+        """The own blocks' squares of norm `k`, where others read them."""
+        self._owned.square(k)
+
+    def update(self, final: Final | None = None) -> None:
+        """The own slices of parameters and optimiser state, and the statistics where they are this lane's.
+
+        `final` is told how many parts of the parameters are.
+        """
+        self._owned.update(final)
+
+    def copy(self, phase: Phase, first: int = 0, last: int | None = None) -> None:
+        """What the owners have posted, into the lane's own vectors: all parts, or those from the first to before the last."""
+        for part in self._copies[phase][first:last]:
+            for target, source in part:
+                np.copyto(target, source)
+
+    def advance(self) -> None:
+        """The step is done."""
+        self.state.step += 1
+
+    def keep(self) -> HandedState:
+        """The state in memory that nobody else has."""
+        return self._handed.of(self.state)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._gradients.close()
+
+    @property
+    def _owned(self) -> _Slice:
+        assert self._slice is not None, "only owners reduce and update"
+        return self._slice
+
+
+class _Slice:
+    """The blocks that a lane owns: their sums over all lanes, and their update."""
+
+    def __init__(
+        self, parts: StepParts, placement: Placement, lane: int, board: Mapping[str, Array], state: State, incoming: Incoming
+    ) -> None:
+        self.parts, self.placement, self.state = parts, placement, state
+        shape, me = placement.shape, placement.lanes[lane]
+        self.blocks = me.blocks
+        self._turns = [[b for b in group if b in me.blocks] for group in reversed(placement.groups)]
+        """The blocks in the order in which they are updated: by groups, those first that the next step wants first."""
+        self.sums = np.zeros(shape.sums)
+        self._norms: list[Any] = []
+        self._has_statistics = bool(shape.statistics) and lane == placement.owners[0]
+        peers = [other.number for other in placement.lanes if other.number != lane]
+        self._ranges = [slice(a, b) for a, b in pairwise(placement.starts)]
+        self._vectors = {i: {root: board[f"partial.{root}"][self._ranges[i]] for root in me.roots} for i in self.blocks}
+        self._sums = {root: board[f"sums.{root}"] for root in me.roots}
+        self._statistics = {root: board[f"partial.{root}"][shape.parameters :] for root in me.roots}
+        for peer in peers:
+            self._take_in(placement.pieces(peer, lane)[Phase.PARTIAL], incoming(peer, Phase.PARTIAL))
+        self._squares = board["squares"].reshape(shape.norms, len(shape.blocks))
+        self._squares_of = [
+            (piece, array)
+            for p in peers
+            for piece, array in zip(placement.pieces(p, lane).get(Phase.SQUARES, ()), incoming(p, Phase.SQUARES), strict=True)
+        ]
+        roots = len(self._sums)
+        self._alone = roots == 1  # nothing to add: the only partial sum is the gradient
+        self._gradient = board[f"partial.{me.roots[0]}"][: shape.parameters] if self._alone else np.empty(shape.parameters, shape.dtype)
+        self._bound = parts.update.bind(state, self._gradient, blocks=self.blocks)
+        self._under = {root: shards for other in placement.lanes for root, shards in under(other.roots, other.shards, shape.shards).items()}
+        self._orders: dict[tuple[int, ...], tuple[int, list[Add]]] = {}
+        self._order: tuple[int, list[Add]] = (0, [])
+        self._scratch = [np.empty(max(shape.blocks), shape.dtype) for _ in range(max(shape.shards.bit_length(), 1))]
+
+    def _take_in(self, pieces: Sequence[Piece], arrays: Sequence[Array]) -> None:
+        """Find each root's part of each own block, and what is summed beside, in what a peer gives."""
+        starts, size = self.placement.starts, self.placement.shape.parameters
+        for piece, array in zip(pieces, arrays, strict=True):
+            kind, _, root = piece.region.partition(".")
+            if kind == "sums":
+                self._sums[int(root)] = array
+            elif piece.start >= size:
+                self._statistics[int(root)] = array
+            else:
+                for i in self.blocks:
+                    if piece.start <= starts[i] < piece.stop:
+                        self._vectors[i][int(root)] = array[starts[i] - piece.start : starts[i + 1] - piece.start]
+
+    def reduce(self, counts: tuple[int, ...]) -> None:
+        """The sums of loss and metrics; the gradient too where norms are wanted."""
+        self._norms = []
+        order = self._orders.get(counts)
+        if order is None:
+            present = sorted(root for root, shards in self._under.items() if any(counts[s] for s in shards))
+            order = self._orders[counts] = present[0], additions(present, len(counts))
+        self._order = order
+        self._sum(self._sums, self.sums)
+        if self.placement.shape.norms:
+            for i in self.blocks:
+                self._total(i)
+
+    def square(self, k: int) -> None:
+        """Squares of norm `k` of the own blocks; those of the norms before it have arrived."""
+        self._take_norms(k)
+        for i in self.blocks:
+            self._squares[k, i] = self.parts.update.squares(k, self._ranges[i], self.state, self._gradient, self._norms)
+
+    def update(self, final: Final | None = None) -> None:
+        """Every own block."""
+        self._take_norms(self.placement.shape.norms)
+        scalars = self.parts.update.scalar_values(self.state.step, self._norms, self.state.rate_scale)
+        if self._has_statistics:
+            self._sum(self._statistics, self.state.statistics)
+        for turn, blocks in enumerate(self._turns):
+            for i in blocks:
+                if not self.placement.shape.norms:  # added just before it is used, while it lies in the cache
+                    self._total(i)
+                self._bound.block(i, scalars)
+            if final is not None:
+                final(turn + 1)
+
+    def _take_norms(self, count: int) -> None:
+        """The norms whose squares have arrived."""
+        size = len(self.placement.shape.blocks)
+        while len(self._norms) < count:
+            k = len(self._norms)
+            squares = self._squares[k].copy()
+            for piece, array in self._squares_of:
+                if piece.start // size == k:
+                    squares[piece.start - k * size : piece.stop - k * size] = array
+            self._norms.append(self.parts.update.norm(squares))
+
+    def _total(self, i: int) -> None:
+        if not self._alone:
+            self._sum(self._vectors[i], self._gradient[self._ranges[i]])
+
+    def _sum(self, sources: Mapping[int, Array], out: Array) -> None:
+        """The tree's sum of what is present; the sources are left as they are."""
+        first, adds = self._order
+        if not adds:
+            np.copyto(out, sources[first])
+            return
+        scratch: list[Array] = []
+        if len(adds) > 1:
+            fits = out.dtype == self._scratch[0].dtype and len(out) <= len(self._scratch[0])
+            scratch = [s[: len(out)] if fits else np.empty_like(out) for s in self._scratch]
+        made: dict[int, Array] = {}
+        for add in adds:
+            left, right = made.get(add.left), made.pop(add.right, None)
+            target = out if add is adds[-1] else left if left is not None else right if right is not None else scratch.pop()
+            np.add(sources[add.left] if left is None else left, sources[add.right] if right is None else right, out=target)
+            if right is not None and right is not target:
+                scratch.append(right)
+            made[add.left] = target

@@ -1,0 +1,116 @@
+"""How far a gang is: what is under way, which lanes have begun and done what, and what it waits for; no I/O.
+
+A lane that does not begin, while others have, is not waited for without a question. After a few seconds the scheduler is asked:
+
+    its worker is paused, or its threads are taken by other tasks ──▶ the worker is left out, if there are others
+    other tasks must come first, and one of them is on such a worker ──▶ the same
+    other tasks must come first ──▶ they are waited for as long as some are finished now and then
+    none of this: do all pairs of workers reach each other?          ──▶ those that do not are kept apart
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import NamedTuple
+
+from dagtrain.engines.ranks.instructions import Action, Inquire, Patience, Probe, Submit
+from dagtrain.engines.ranks.roster import Roster
+
+__all__ = ["Answer", "Attempt"]
+
+_AGAIN = 1.0
+"""Seconds between two questions what a gang's tasks wait for."""
+
+
+class Answer(NamedTuple):
+    """What the tasks of a segment waited for, at a time."""
+
+    when: float
+    waiting: frozenset[int]
+    unfinished: int
+    hindered: Mapping[str, str]
+
+
+@dataclass
+class Attempt:
+    """A gang at work."""
+
+    number: int
+    workers: tuple[str, ...]
+    began: float
+    moved: float
+    """When it was last seen to get on."""
+    started: bool = False
+    draining: str = ""
+    broken: str = ""
+    learnt: bool = False
+    """Whether the next attempt differs, since its failure has taught something."""
+    final: bool = False
+    """Whether any other attempt would fail as well."""
+    fault: frozenset[str] | str = ""
+    """Whose fault it seems to be that it failed: workers, or something that has a name."""
+    next_segment: int = 0
+    under_way: list[Submit] = field(default_factory=list)
+    begun: dict[int, set[int]] = field(default_factory=dict)
+    """Segment → lanes whose tasks of it run."""
+    reported: dict[int, set[int]] = field(default_factory=dict)
+    """Segment → lanes that have reported it."""
+    probed: bool = False
+    asked: float = float("-inf")
+    answer: Answer | None = None
+    hindered: Mapping[str, str] = field(default_factory=dict)
+    """Workers that cannot begin what it needs of them → why."""
+
+    def fail(self, why: str, fault: frozenset[str] | str = "", final: bool = False) -> None:
+        """It cannot go on; the first reason counts."""
+        if not self.broken:
+            self.broken, self.fault, self.final = why, fault, final
+
+    def late(self) -> tuple[str, ...]:
+        """Workers whose lanes have not begun the next segment to be committed."""
+        if not self.under_way:
+            return ()
+        head = self.under_way[0].segment
+        here = self.begun.get(head, set()) | self.reported.get(head, set())
+        return tuple(w for i, w in enumerate(self.workers) if i not in here)
+
+    def look_for_late(self, now: float, patience: Patience, roster: Roster) -> list[Action]:
+        """Learn what keeps it from going on, and leave out whom it concerns."""
+        self.hindered = {}
+        if self.broken or not self.under_way:
+            return []
+        late, quiet, found = self.late(), now - self.moved, list[Action]()
+        waiting: set[str] = set()
+        if (late or not self.started) and quiet > patience.begin:
+            if now - self.asked >= _AGAIN:
+                self.asked = now
+                found.append(Inquire(self.number, self.under_way[0].segment))
+            if self.answer is None or self.answer.when <= self.moved:
+                return found
+            waiting = {self.workers[i] for i in self.answer.waiting}
+            held = {w: why for w in late if w not in waiting and (why := roster.hindrance(w)) is not None}
+            self.hindered = {**self.answer.hindered, **held}
+            if self.hindered:
+                if roster.leave_out(self.hindered, now):
+                    self.fail("; ".join(f"worker {w} does not begin its part: {why}" for w, why in sorted(self.hindered.items())))
+                    self.learnt = True
+                return found
+            if not self.probed and len(self.workers) > 1:
+                self.probed = True
+                found.append(Probe(tuple(combinations(sorted(self.workers), 2))))
+        meets = not waiting and (bool(late) or not self.started)
+        limit = patience.start + patience.begin if meets else patience.news  # the lanes' own deadline, `start`, says more
+        if quiet > limit:
+            done = self.reported.get(self.under_way[0].segment, set())
+            silent = late or tuple(w for i, w in enumerate(self.workers) if i not in done)
+            self.fail(f"{'the lanes have not met' if meets else 'no news'} for {limit:g} s; not heard of: {', '.join(silent)}", "silence")
+            self.learnt = roster.leave_out(dict.fromkeys(silent, f"it was not heard of for {limit:g} s"), now)
+        return found
+
+    def answered(self, now: float, waiting: frozenset[int], unfinished: int, hindered: Mapping[str, str]) -> None:
+        """What it waits for; fewer tasks, or others, than the last time mean that it gets on."""
+        if self.answer is not None and unfinished != self.answer.unfinished:
+            self.moved = now
+        self.answer = Answer(now, waiting, unfinished, hindered)

@@ -1,0 +1,168 @@
+"""The client's side of the feeds: how the rows of a segment are brought to its lanes.
+
+resident    all partitions are small enough to lie with every lane: they are dependencies of a gang's first segment
+picked      partitions lie on the cluster: for each worker that holds some, and each lane, a task picks the segment's rows there
+streamed    the data is larger than the cluster's memory: the same, but partitions are computed when they are needed, and let go
+sent        the data lies in this process, and is larger than the cluster's memory: the rows of a segment go with its tasks
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from dask.optimization import cull
+from dask.task_spec import DataNode, Task, TaskRef
+
+from dagtrain.data.pick import Gathered, gather_plan
+from dagtrain.data.source import ArraySource
+from dagtrain.engines.ranks.inputs import LaneFeed, Picked, pick_rows, share_of
+from dagtrain.engines.ranks.memory_limits import Bounds
+from dagtrain.engines.ranks.placement import Placement
+from dagtrain.graph import Array
+
+__all__ = ["Delivery", "Supply"]
+
+
+class Delivery(NamedTuple):
+    """A lane's feed, and the keys of what it is made from."""
+
+    feed: LaneFeed
+    keys: list[Any]
+
+
+class Supply:
+    """Feeds for a source of data.
+
+    Parameters
+    ----------
+    source
+        The data.
+    bounds
+        How much may lie where.
+    hold
+        ``hold(source)``: the keys of its partitions, computed on the cluster once.
+    locate
+        ``locate(keys)``: the workers that hold each key.
+    """
+
+    def __init__(self, source: Any, bounds: Bounds, hold: Any, locate: Any) -> None:
+        self.source, self.bounds, self._hold, self._locate = source, bounds, hold, locate
+        x, y = source.x_spec, source.y_spec
+        self._x = (x.shape, x.dtype.str)
+        self._y = None if y is None else (y.shape, y.dtype.str)
+        if source.nbytes <= bounds.resident:
+            self.kind = "resident"
+        elif source.nbytes <= bounds.held or source.resident:
+            self.kind = "picked"
+        else:
+            self.kind = "sent" if isinstance(source, ArraySource) else "streamed"
+
+    def most_steps(self, batch_rows: int, lanes: int) -> int | None:
+        """Steps of the longest segment whose rows are within bounds; None where they are not brought by segment."""
+        if self.kind == "resident":
+            return None
+        return max(1, self.bounds.segment * lanes // max(1, batch_rows * int(self.source.row_bytes)))
+
+    def readings(self, batches: Sequence[Sequence[Array]], segment: int) -> float:
+        """How often each partition is computed on the average in these steps, which are brought in segments of this many."""
+        if self.kind != "streamed":
+            return 0.0
+        rows = np.concatenate([shard for batch in batches[:segment] for shard in batch])
+        touched = len(gather_plan(rows, self.source.sizes))
+        return touched * -(-len(batches) // segment) / len(self.source.sizes)
+
+    def row_bytes(self, batch: Sequence[Array]) -> float:
+        """Bytes of a shard's rows in a step; none where rows do not travel."""
+        return 0.0 if self.kind == "resident" else float(max(map(len, batch)) * self.source.row_bytes)
+
+    def near(self, batches: Sequence[Sequence[Array]], shards: int) -> dict[str, dict[int, int]]:
+        """For each worker, the bytes of each shard's rows in these steps that lie there."""
+        found: dict[str, dict[int, int]] = {}
+        holder = {p: worker for worker, members in self.held_by().items() for p in members}
+        if not holder:
+            return {}
+        for shard in range(shards):
+            rows = np.concatenate([batch[shard] for batch in batches])
+            for partition, places, *_ in gather_plan(rows, self.source.sizes):
+                if partition in holder:
+                    mine = found.setdefault(holder[partition], {})
+                    mine[shard] = mine.get(shard, 0) + len(places) * self.source.row_bytes
+        return found
+
+    def held_by(self) -> dict[str, list[int]]:
+        """The partitions that lie with each worker, where that matters."""
+        if self.kind != "picked":
+            return {}
+        keys = self._hold(self.source)
+        found: dict[str, list[int]] = {}
+        for i, workers in enumerate(self._locate(keys)):
+            for worker in workers[:1]:
+                found.setdefault(worker, []).append(i)
+        return found
+
+    def deliver(self, placement: Placement, batches: Sequence[Sequence[Array]], first: bool) -> tuple[dict[Any, Any], list[Delivery]]:
+        """Tasks that bring the rows of these steps, and each lane's delivery; `first` for the first segment of a gang."""
+        if self.kind == "resident":
+            keys = self._hold(self.source)
+            name = str(keys[0][0])
+            shares = [share_of(lane.shards, batches) for lane in placement.lanes]
+            return {}, [Delivery(LaneFeed(share, self._x, self._y, name), keys if first else []) for share in shares]
+        token = uuid.uuid4().hex[:8]
+        shares = [share_of(lane.shards, batches) for lane in placement.lanes]
+        feeds = [LaneFeed(share, self._x, self._y) for share in shares]
+        graph: dict[Any, Any] = {}
+        if self.kind == "sent":
+            x, y = self.source.local()
+            for number, share in enumerate(shares):
+                rows = share.rows
+                picked = Picked(np.arange(len(rows)), rows, x[rows], None if y is None else y[rows])
+                graph[f"pick-{token}", number, 0] = DataNode((f"pick-{token}", number, 0), picked)
+            return graph, [Delivery(feed, [key]) for feed, key in zip(feeds, graph, strict=True)]
+        partitions, keys, groups = self._partitions()
+        found = []
+        for number, (share, feed) in enumerate(zip(shares, feeds, strict=True)):
+            wanted: dict[int, list[Gathered]] = {}
+            for pick in gather_plan(share.rows, self.source.sizes):
+                wanted.setdefault(groups.get(pick.partition, ~pick.partition), []).append(pick)
+            made = []
+            for group, picks in wanted.items():
+                key = (f"pick-{token}", number, group)
+                graph[key] = Task(key, pick_rows, DataNode(None, picks), *(TaskRef(keys[p.partition]) for p in picks))
+                made.append(key)
+            found.append(Delivery(feed, made))
+        if partitions:
+            needed = {key for task in graph.values() for key in task.dependencies}
+            graph |= cull(partitions, list(needed))[0]
+        return graph, found
+
+    def is_local(self, batches: Sequence[Sequence[Array]]) -> bool:
+        """Whether each shard keeps to partitions of its own in these steps."""
+        rows = [np.concatenate([batch[shard] for batch in batches]) for shard in range(len(batches[0]))]
+        taken = [pick.partition for some in rows for pick in gather_plan(some, self.source.sizes)]
+        return len(taken) < len(set(taken)) + len(rows)  # of two shards that follow each other, both may have some of one partition
+
+    def _partitions(self) -> tuple[dict[Any, Any], list[Any], Mapping[int, int]]:
+        """Tasks that make partitions which nothing holds; the partitions' keys; and from which of them one task picks."""
+        if self.kind == "streamed":
+            graph, keys = self.source.tasks()
+            return graph, keys, {}
+        return {}, self._hold(self.source), self.groups()
+
+    def groups(self) -> dict[int, int]:
+        """Partition → number of its group: what one task picks from lies with one worker, and is as much as may be in its memory at once.
+
+        What a worker holds may lie on its disk: a task brings all that it takes from into memory.
+        """
+        found: dict[int, int] = {}
+        number = -1
+        for _, members in sorted(self.held_by().items()):
+            room = -1.0
+            for partition in members:
+                nbytes = self.source.sizes[partition] * self.source.row_bytes
+                if nbytes > room:
+                    number, room = number + 1, self.bounds.resident
+                found[partition], room = number, room - nbytes
+        return found

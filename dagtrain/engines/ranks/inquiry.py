@@ -1,0 +1,83 @@
+"""On the scheduler: what tasks wait for, and which workers reach each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from distributed.core import Status
+
+from dagtrain.engines.cluster.busy import PAUSED, at_work, busy_with
+
+__all__ = ["inquire", "probe_pairs"]
+
+_PROBE = 5.0
+"""Seconds for a worker to answer another one."""
+
+Pair = tuple[str, str]
+
+
+def inquire(scheduler: Any, keys: Sequence[Any], absent: Collection[str] = ()) -> dict[str, Any]:
+    """What some tasks wait for; `absent` are workers that do not answer.
+
+    Returns
+    -------
+    dict
+        ``"waiting"``: places in `keys` of tasks that wait for others; ``"unfinished"``: how many others; ``"hindered"``: workers that
+        are to do some of all these and cannot begin → why; ``"missing"``: how many keys the scheduler does not know; ``"blamed"``: for
+        whose error the first of the tasks has failed.
+    """
+    tasks = [(i, scheduler.tasks[key]) for i, key in enumerate(keys) if key in scheduler.tasks]
+    before, stack = set(), [dependency for _, task in tasks for dependency in task.dependencies]
+    while stack:
+        task = stack.pop()
+        if task not in before and task.state not in ("memory", "released", "forgotten", "erred"):
+            before.add(task)
+            stack += task.dependencies
+    waiting = [(i, task) for i, task in tasks if not before.isdisjoint(task.dependencies)]
+    addresses = {task.processing_on.address for task in before if task.processing_on is not None}
+    addresses.update(*(task.worker_restrictions or () for _, task in waiting))
+    hindered = {}
+    for worker in (scheduler.workers[address] for address in addresses if address in scheduler.workers):
+        tasks_there = at_work(worker)
+        if worker.address in absent:
+            hindered[worker.address] = "it does not answer"
+        elif worker.status == Status.paused:
+            hindered[worker.address] = PAUSED
+        elif len(tasks_there) >= worker.nthreads and tasks_there.isdisjoint(before):
+            hindered[worker.address] = f"it is busy with {busy_with(worker)}"
+    blamed = next((str(task.exception_blame.key) for _, task in tasks if task.exception_blame is not None), "")
+    missing = len(keys) - len(tasks)
+    return {"waiting": [i for i, _ in waiting], "unfinished": len(before), "hindered": hindered, "missing": missing, "blamed": blamed}
+
+
+async def probe_pairs(scheduler: Any, pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
+    """Pairs of workers that reach each other, and pairs that do not.
+
+    Of a worker that does not answer the scheduler either, nothing is said. Where only one of two reaches the other, which may have been
+    too busy just then, both are asked again.
+    """
+    first = await _ways(scheduler, pairs)
+    doubtful = [pair for pair in pairs if first.get(pair) == 1]
+    ways = first | (await _ways(scheduler, doubtful) if doubtful else {})
+    return [pair for pair in pairs if ways.get(pair) == 2], [pair for pair in pairs if ways.get(pair, 2) < 2]
+
+
+async def _ways(scheduler: Any, pairs: Sequence[Pair]) -> dict[Pair, int]:
+    """Whether two workers reach each other: both ways, one way, or not at all; of pairs of which both answer the scheduler."""
+    others: dict[str, list[str]] = {}
+    for a, b in pairs:
+        others.setdefault(a, []).append(b)
+        others.setdefault(b, []).append(a)
+
+    async def ask(worker: str) -> tuple[str, set[str] | None]:
+        try:
+            asked = scheduler.rpc(worker).dagtrain_lanes_probe(addresses=others[worker], timeout=_PROBE)
+            found = await asyncio.wait_for(asked, 3 * _PROBE)
+        except Exception:  # whatever it is, it is no answer, and those of the others count
+            return worker, None
+        return worker, None if found is None else set(found)  # none from one that has just joined, without the plugin for lanes as yet
+
+    reached = {worker: found for worker, found in await asyncio.gather(*map(ask, others)) if found is not None}
+    return {(a, b): (b in reached[a]) + (a in reached[b]) for a, b in pairs if a in reached and b in reached}

@@ -1,0 +1,219 @@
+"""What a lane does, in which order, and what it waits for: a state machine without I/O.
+
+    every step      Compute ▶ Post(PARTIAL) ▶ Wait(PARTIAL) ▶ Reduce ▶ [Square ▶ Post ▶ Wait(SQUARES)] ▶ Update ▶ Post(PARAMETERS)
+                            ▶ Wait(PARAMETERS) ▶ Copy(PARAMETERS)
+    a segment's end Post(SLOTS) ▶ Wait(SLOTS) ▶ Copy(SLOTS) ▶ Keep
+
+The two waits of a step are barriers: a lane writes partial sums only after every owner has posted the parameters of the step before, and an
+owner changes its slice only after every lane has posted its partial sums. So nothing is overwritten that somebody still reads, and memory
+needs no second copy. A lane that owns no block skips what owners do.
+
+The scripts are data made from the placement alone. `Lockstep` walks through them; whoever runs it does what it says and tells what arrived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from dagtrain.engines.ranks.placement import Placement
+from dagtrain.transport import Phase
+
+__all__ = ["Compute", "Copy", "Instruction", "Keep", "Lockstep", "OutOfStepError", "Post", "Reduce", "Square", "Update", "Wait", "scripts"]
+
+
+class Compute(NamedTuple):
+    """The lane's shards, and the sums of its subtrees."""
+
+
+class Post(NamedTuple):
+    """Tell these lanes that a phase's pieces are final."""
+
+    phase: Phase
+    peers: tuple[int, ...]
+    round: int = 0
+
+
+class Wait(NamedTuple):
+    """Go on when these lanes have posted."""
+
+    phase: Phase
+    peers: tuple[int, ...]
+    round: int = 0
+
+
+class Reduce(NamedTuple):
+    """All partial sums of the own slice, by the fixed tree."""
+
+
+class Square(NamedTuple):
+    """The own blocks' squares, for the norm of this number."""
+
+    round: int
+
+
+class Update(NamedTuple):
+    """The own blocks."""
+
+
+class Copy(NamedTuple):
+    """What the owners have posted, into the lane's own vectors."""
+
+    phase: Phase
+    peers: tuple[int, ...]
+
+
+class Keep(NamedTuple):
+    """The state as the segment's result."""
+
+
+Instruction = Compute | Post | Wait | Reduce | Square | Update | Copy | Keep
+
+
+class OutOfStepError(Exception):
+    """A message that cannot be: the lanes no longer do the same."""
+
+
+def scripts(placement: Placement, lane: int) -> tuple[tuple[Instruction, ...], tuple[Instruction, ...]]:
+    """What a lane does in every step, and at the end of a segment.
+
+    Examples
+    --------
+    >>> from dagtrain.engines.ranks.placement import Candidate, StepShape, place
+    >>> step, end = scripts(place(StepShape(2, (10,)), [Candidate("a"), Candidate("b")]), 1)  # one block, which lane 0 owns
+    >>> [type(i).__name__ for i in step]
+    ['Compute', 'Post', 'Wait', 'Copy']
+    """
+    others = tuple(other.number for other in placement.lanes if other.number != lane)
+    owners = tuple(owner for owner in placement.owners if owner != lane)
+    owns = bool(placement.lanes[lane].blocks)
+    step: list[Instruction] = [Compute()]
+    end: list[Instruction] = []
+    if owners:
+        step.append(Post(Phase.PARTIAL, owners))
+    if owns:
+        if others:
+            step.append(Wait(Phase.PARTIAL, others))
+        step.append(Reduce())
+        for k in range(placement.shape.norms):
+            step.append(Square(k))
+            if owners:
+                step += [Post(Phase.SQUARES, owners, k), Wait(Phase.SQUARES, owners, k)]
+        step.append(Update())
+        if others:
+            step.append(Post(Phase.PARAMETERS, others))
+            end.append(Post(Phase.SLOTS, others))
+    if owners:
+        step += [Wait(Phase.PARAMETERS, owners), Copy(Phase.PARAMETERS, owners)]
+        end += [Wait(Phase.SLOTS, owners), Copy(Phase.SLOTS, owners)]
+    return tuple(step), (*end, Keep())
+
+
+class Lockstep:
+    """One lane's place in its scripts.
+
+    Parameters
+    ----------
+    placement
+        What was placed.
+    lane
+        Which of its lanes this is.
+
+    Attributes
+    ----------
+    segment, step
+        Where it is; the step counts from the beginning of training.
+    refused
+        Messages that came twice or too late.
+    """
+
+    def __init__(self, placement: Placement, lane: int) -> None:
+        self.lane = lane
+        self._step_script, self._end_script = scripts(placement, lane)
+        self.segment = -1
+        self.step = 0
+        self.refused = 0
+        self._until = 0
+        self._position = 0
+        self._running = False
+        self._missing: set[int] = set()
+        self._awaited: Wait | None = None
+        self._came: dict[tuple[Phase, int], tuple[int, int, int]] = {}
+
+    @property
+    def running(self) -> bool:
+        """Whether a segment is under way."""
+        return self._running
+
+    @property
+    def waiting(self) -> Wait | None:
+        """What it waits for, if anything."""
+        return self._awaited if self._missing else None
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """The lanes that it waits for."""
+        return tuple(sorted(self._missing))
+
+    def begin(self, segment: int, first_step: int, steps: int) -> None:
+        """Start on a segment; segments follow each other within the life of a placement."""
+        if self._running:
+            raise OutOfStepError(f"segment {segment} begins in lane {self.lane} while segment {self.segment} is not done.")
+        if segment <= self.segment:
+            raise OutOfStepError(f"segment {segment} begins in lane {self.lane} after segment {self.segment}.")
+        if self.segment >= 0 and (segment != self.segment + 1 or first_step != self.step):
+            raise OutOfStepError(
+                f"segment {segment} begins at step {first_step} in lane {self.lane}, but {self.segment} ended at step {self.step}."
+            )
+        self.segment, self.step, self._until = segment, first_step, first_step + steps
+        self._position, self._running = 0, True
+
+    def next(self) -> Instruction | None:
+        """What to do now; None while lanes are missing, and at the end of a segment."""
+        if self._missing or not self._running:
+            return None
+        if self.step < self._until:
+            script = self._step_script
+            if self._position == len(script):
+                self.step += 1
+                self._position = 0
+                if self.step == self._until:
+                    script = self._end_script
+        else:
+            script = self._end_script
+        if self._position == len(script):
+            self._running = False
+            return None
+        instruction = script[self._position]
+        self._position += 1
+        if isinstance(instruction, Wait):
+            self._awaited = instruction
+            self._missing = {p for p in instruction.peers if not self._is_there(self._came.get((instruction.phase, p)), instruction)}
+        return instruction
+
+    def _is_there(self, stamp: tuple[int, int, int] | None, wait: Wait) -> bool:
+        """Whether a post is what is waited for; a later round of the same step stands for the earlier ones."""
+        return stamp is not None and stamp[:2] == (self.segment, self.step) and stamp[2] >= wait.round
+
+    def arrived(self, phase: Phase, peers: Iterable[int], segment: int, step: int, round: int = 0) -> None:
+        """These lanes have posted.
+
+        Raises
+        ------
+        OutOfStepError
+            For a message from further ahead than the barriers let a lane be.
+        """
+        stamp = (segment, step, round)
+        for peer in peers:
+            if stamp <= self._came.get((phase, peer), (-1, -1, -1)):
+                self.refused += 1
+                continue
+            if self.segment >= 0 and (segment > self.segment + 1 or step > self.step + 1):
+                raise OutOfStepError(
+                    f"lane {peer} has posted {phase.name} of step {step} (segment {segment}) while lane {self.lane} is at step "
+                    f"{self.step} (segment {self.segment})."
+                )
+            self._came[phase, peer] = stamp
+            awaited = self._awaited
+            if awaited is not None and phase is awaited.phase and self._is_there(stamp, awaited):
+                self._missing.discard(peer)

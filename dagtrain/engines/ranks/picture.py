@@ -1,0 +1,359 @@
+"""A placement as a picture: each lane a column, each host a box, and what goes from lane to lane in a step.
+
+    ┌ host ────────────────────────┐
+    │   lane 0            lane 1   │
+    │ shards 0–3        shards 4–7 │      what a lane computes
+    └─────│─────────────────│──────┘
+          │      ╲   ╱      │             partial sums, to the lanes that own the slices
+      blocks 0–1        blocks 2–3        what a lane owns and updates
+          │      ╲   ╱      │             new parameters, to everybody
+      parameters        parameters
+
+With many lanes every pair would be a thicket: then the exchanges of a phase meet in one node that bears their sum, and lanes that are alike
+are drawn as one column between the first and the last of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import groupby, pairwise
+from typing import Any, NamedTuple
+
+from dagtrain.draw.diagram import Diagram, Edge, Group, LegendItem, Line, Node
+from dagtrain.draw.picture import Picture
+from dagtrain.draw.render import TIMEOUT
+from dagtrain.draw.style import WORKERS
+from dagtrain.draw.text import bytes_text, count_text, shorten
+from dagtrain.engines.ranks.placement import Lane, Placement
+from dagtrain.engines.ranks.subtrees import under
+from dagtrain.errors import ArgumentError
+from dagtrain.report.table import plural
+from dagtrain.transport import Phase
+
+__all__ = ["draw", "placement_diagram"]
+
+PAIRS = 3
+"""Up to so many lanes each pair has its own arrows."""
+WORDS = {Phase.PARTIAL: "partial sums", Phase.SQUARES: "squares for norms", Phase.PARAMETERS: "parameters", Phase.SLOTS: "optimiser state"}
+Channels = Mapping[tuple[int, int], str]
+
+
+class Column(NamedTuple):
+    """Lanes that are drawn as one: mostly a single one."""
+
+    lanes: tuple[Lane, ...]
+    host: str
+    """The box it stands in, if any."""
+
+    @property
+    def key(self) -> str:
+        """What names it in the diagram."""
+        return f"lane {self.lanes[0].number}"
+
+
+def draw(
+    placement: Placement,
+    filename: str | os.PathLike[str] | None = None,
+    *,
+    format: str | None = None,
+    timeout: float = TIMEOUT,
+    **options: Any,
+) -> Picture:
+    """Draw who does what in a step, and what is exchanged.
+
+    Parameters
+    ----------
+    placement
+        What was placed.
+    filename
+        Where to write the picture; its ending tells the format (svg, png, pdf, html, dot, mmd).
+    format, timeout
+        As in `dagtrain.draw.draw`.
+    **options
+        ``channels``, ``pairs``, ``most``, ``legend``, ``title``, ``direction``: as in `placement_diagram`.
+
+    Examples
+    --------
+    >>> from dagtrain.engines.ranks.placement import Candidate, StepShape, place
+    >>> draw(place(StepShape(8, (100, 100, 50)), [Candidate("tcp://10.0.0.1:4001"), Candidate("tcp://10.0.0.2:4001")]))
+    <Picture "2 lanes: 2.02 kB exchanged in a step (partial sums 1.02 kB, parameters 1 kB), nothing at a segment's end": 6 nodes, 8 edges>
+    """
+    return Picture.of(placement_diagram(placement, **options), filename, format, timeout)
+
+
+def placement_diagram(
+    placement: Placement,
+    *,
+    channels: Channels | None = None,
+    pairs: bool | None = None,
+    most: int = 8,
+    legend: bool = True,
+    title: str | None = None,
+    direction: str = "TB",
+) -> Diagram:
+    """Describe the picture of a placement.
+
+    Parameters
+    ----------
+    placement
+        What was placed.
+    channels
+        By pair of lanes, the kind of channel between them ("shared", "socket", "comm"), where it is known.
+    pairs
+        Whether each pair of lanes has arrows of its own; None does so for a few lanes.
+    most
+        From more lanes than this on, lanes that are alike are drawn as one column.
+    legend
+        Whether to explain colours.
+    title
+        Written below the picture; by default how many bytes are exchanged.
+    direction
+        "TB" (down), "BT", "LR" or "RL".
+
+    Raises
+    ------
+    ArgumentError
+        If a pair in `channels` names a lane that is not there.
+
+    Examples
+    --------
+    >>> from dagtrain.engines.ranks.placement import Candidate, StepShape, place
+    >>> diagram = placement_diagram(place(StepShape(2, (10,)), [Candidate("a"), Candidate("b")]))
+    >>> [node.lines[0].text for node in diagram.nodes]
+    ['lane 0', 'block 0', 'parameters', 'lane 1', 'parameters']
+    """
+    count = len(placement.lanes)
+    for pair in channels or {}:
+        if len(set(pair)) != 2 or not set(pair) <= set(range(count)):
+            raise ArgumentError(f"channels names the pair {pair!r}, but the lanes are 0 to {count - 1}: give pairs of two of them.")
+    columns = _columns(placement.lanes, most)
+    if pairs is None:
+        pairs = count <= PAIRS
+    sizes = {(edge.source, edge.target, edge.phase): edge.nbytes for edge in placement.edges() if edge.nbytes}
+    nodes: list[Node] = []
+    groups = [Group(f"host {host}", host) for host in dict.fromkeys(column.host for column in columns) if host]
+    for i, column in enumerate(columns):
+        nodes += _column(placement, column, WORKERS[i % len(WORKERS)], sizes)
+    edges = _local(nodes, columns)
+    kinds = {frozenset(pair): kind for pair, kind in (channels or {}).items()}
+    if pairs and len(columns) == count:
+        edges += [_pair(placement, a, b, phase, nbytes, kinds) for (a, b, phase), nbytes in sizes.items() if phase in _ROWS]
+    else:
+        for phase in _ROWS:
+            hub, spokes = _hub(placement, columns, phase, sizes, kinds)
+            nodes += hub
+            edges += spokes
+    if placement.idle:
+        groups.append(Group("idle", f"idle: more workers than shards ({placement.shape.shards})"))
+        nodes += _idle(placement.idle, most)
+    if title is None:
+        title = _title(placement, sizes)
+    items = _legend(nodes, edges) if legend else []
+    return Diagram(tuple(nodes), tuple(edges), tuple(groups), tuple(items), title, direction, rows=_rows(nodes, columns))
+
+
+_ROWS = {Phase.PARTIAL: ("computes", "owns"), Phase.PARAMETERS: ("owns", "has")}
+"""Phases that are drawn as arrows: from which row of a column to which row of another one."""
+_STROKES = {Phase.PARTIAL: "scattered", Phase.PARAMETERS: "gathered"}
+Sizes = Mapping[tuple[int, int, Phase], int]
+
+
+# ---- columns
+
+
+def _columns(lanes: Sequence[Lane], most: int) -> list[Column]:
+    """One lane each; or, where there are many, the first, the last, and those between that are like them."""
+    hosts = len({lane.host for lane in lanes})
+    if len(lanes) <= most:
+        return [Column((lane,), lane.host if hosts > 1 else "") for lane in lanes]
+    by_host = 1 < hosts <= len(lanes) / 4
+    found = []
+    for _, run in groupby(lanes, lambda a: (a.host if by_host else "", a.threads, len(a.shards), len(a.roots), bool(a.blocks))):
+        alike = tuple(run)
+        parts = [alike[:1], alike[1:-1], alike[-1:]] if len(alike) > 4 else [(lane,) for lane in alike]
+        found += [Column(part, part[0].host if by_host else "") for part in parts]
+    return found
+
+
+def _box(host: str) -> str | None:
+    return f"host {host}" if host else None
+
+
+def _names(column: Column) -> list[Line]:
+    first, last = column.lanes[0], column.lanes[-1]
+    threads = plural(first.threads, "thread")
+    if first is last:
+        return [Line(f"lane {first.number}", "title"), Line(f"{_short(first, column.host)} · {threads}")]
+    return [Line(f"lanes {first.number}–{last.number}", "title"), Line(f"{len(column.lanes)} alike, {threads} each")]
+
+
+def _rows(nodes: Sequence[Node], columns: Sequence[Column]) -> tuple[tuple[str, ...], ...]:
+    """What stands side by side: the same of all lanes, in their order."""
+    there = {node.key for node in nodes}
+    rows = [[key for column in columns if (key := f"{column.key} {row}") in there] for row in ("computes", "owns", "has")]
+    return tuple(tuple(row) for row in rows if row)
+
+
+def _short(lane: Lane, host: str) -> str:
+    """A worker's address without what the box around it says."""
+    address = lane.worker.partition("://")[2] or lane.worker
+    return shorten(address.removeprefix(host) if host and address != host else address, 28)
+
+
+def _column(placement: Placement, column: Column, color: str, sizes: Sizes) -> list[Node]:
+    """What the lanes compute, what they own, and what they have when a step is done."""
+    lanes, shape = column.lanes, placement.shape
+    item = int(shape.dtype[-1])
+    each = "" if len(lanes) == 1 else " each"
+    shards = [s for lane in lanes for s in lane.shards]
+    parts = [_range(shards) for lane in lanes for shards in under(lane.roots, lane.shards, shape.shards).values()]
+    sums = f"sum{'s' if len(parts) > 1 else ''} {shorten(', '.join(parts), 30)}"
+    lines = [*_names(column), Line(_numbers("shard", shards), "plain"), Line(f"{len(lanes[0].shards)} each" if each else sums)]
+    tips = [f"lane {a.number} on {a.worker}, host {a.host or 'not known'}, {plural(a.threads, 'thread')}" for a in lanes]
+    tip = "\n".join([*tips[:20], f"shards {_range(shards)}", f"a partial sum for each of {', '.join(parts)}"])
+    nodes = [Node(f"{column.key} computes", tuple(lines), color, _box(column.host), tip)]
+    blocks = [b for lane in lanes for b in lane.blocks]
+    if blocks:
+        elements = sum(placement.elements_of(lane.number) for lane in lanes)
+        lines = [
+            Line(_numbers("block", blocks), "title"),
+            Line(f"{count_text(elements)} elements", "plain"),
+            Line(bytes_text(elements * item)),
+        ]
+        if shape.statistics and placement.lanes[placement.owners[0]] in lanes:
+            lines.append(Line(f"and {count_text(shape.statistics)} running statistics"))
+        own = {lane.number for lane in lanes}
+        squares = sum(n for (a, _, phase), n in sizes.items() if a in own and phase is Phase.SQUARES)
+        if squares:
+            lines.append(Line(f"gives {bytes_text(squares)} for norms"))
+        tip = f"{elements:,} of {shape.parameters:,} parameters"
+        tip += f", and as much of {', '.join(shape.slots)}, which the others get at a segment's end" if shape.slots else ""
+        nodes.append(Node(f"{column.key} owns", tuple(lines), "update", None, tip))
+    whole = (shape.parameters + shape.statistics) * item
+    lines = [Line("parameters", "title"), Line(f"{bytes_text(whole)}{each}")]
+    nodes.append(Node(f"{column.key} has", tuple(lines), "parameter", None, "the whole vector, with which the next step begins"))
+    return nodes
+
+
+def _idle(idle: Sequence[str], most: int) -> list[Node]:
+    names = [address.partition("://")[2] or address for address in idle]
+    if len(names) > most:
+        return [Node("idle", (Line(f"{len(names)} workers", "title"),), "constant", "idle", "\n".join(idle[:40]))]
+    return [Node(f"idle {i}", (Line(shorten(name)),), "constant", "idle", idle[i]) for i, name in enumerate(names)]
+
+
+# ---- arrows
+
+
+def _local(nodes: Sequence[Node], columns: Sequence[Column]) -> list[Edge]:
+    """What stays within a lane."""
+    there = {node.key for node in nodes}
+    found = []
+    for column in columns:
+        rows = [f"{column.key} {row}" for row in ("computes", "owns", "has")]
+        rows = [row for row in rows if row in there]
+        if len(rows) == 3:  # what owns nothing passes nothing on
+            found += [Edge(a, b, kind="local", tooltip="stays in its lane", weight=8) for a, b in pairwise(rows)]
+    return found
+
+
+def _pair(placement: Placement, a: int, b: int, phase: Phase, nbytes: int, kinds: Mapping[frozenset[int], str]) -> Edge:
+    start, end = _ROWS[phase]
+    kind = kinds.get(frozenset((a, b)))
+    label = f"{'partial' if phase is Phase.PARTIAL else 'updated'} {bytes_text(nbytes)}{_in_parts(placement)}" + (
+        f" · {kind}" if kind else ""
+    )
+    pieces = ", ".join(f"{p.region}[{p.start}:{p.stop}]" for p in placement.pieces(a, b)[phase])
+    tip = f"{WORDS[phase]}, {nbytes:,} bytes a step from lane {a} to lane {b}{f' by {kind}' if kind else ''}\n{shorten(pieces, 300)}"
+    return Edge(f"lane {a} {start}", f"lane {b} {end}", label, _STROKES[phase], tip)
+
+
+def _in_parts(placement: Placement) -> str:
+    """That a message goes in parts, where it does: as gradients become final, and as the next step wants the parameters."""
+    return f" in {len(placement.groups)} parts" if len(placement.groups) > 1 else ""
+
+
+def _hub(
+    placement: Placement, columns: Sequence[Column], phase: Phase, sizes: Sizes, kinds: Mapping[frozenset[int], str]
+) -> tuple[list[Node], list[Edge]]:
+    """All exchanges of a phase as one node."""
+    moved = {(a, b): nbytes for (a, b, p), nbytes in sizes.items() if p is phase}
+    if not moved:
+        return [], []
+    start, end = _ROWS[phase]
+    key, total = f"all {phase.name}", sum(moved.values())
+    how = "reduce-scatter" if phase is Phase.PARTIAL else "all-gather"
+    lines = [Line(f"{WORDS[phase]}: {bytes_text(total)}", "title"), Line(f"{how}, {count_text(len(moved))} messages")]
+    lines += [Line(text) for text in _ways(placement, moved, kinds)]
+    if len(placement.groups) > 1:
+        lines.append(Line(f"{_in_parts(placement).strip()}, layer by layer"))
+    edges = []
+    for column in columns:
+        numbers = {lane.number for lane in column.lanes}
+        gives = {pair: n for pair, n in moved.items() if pair[0] in numbers}
+        takes = {pair: n for pair, n in moved.items() if pair[1] in numbers}
+        for ends, some, verb in (((f"{column.key} {start}", key), gives, "given"), ((key, f"{column.key} {end}"), takes, "taken")):
+            if some:
+                tip = f"{WORDS[phase]}: {sum(some.values()):,} bytes a step {verb} in {plural(len(some), 'message')}"
+                edges.append(Edge(*ends, bytes_text(sum(some.values())), _STROKES[phase], tip))
+    return [Node(key, tuple(lines), "layer", None, f"{total:,} bytes a step, {how}")], edges
+
+
+def _ways(placement: Placement, moved: Mapping[tuple[int, int], int], kinds: Mapping[frozenset[int], str]) -> list[str]:
+    """By which channels, where that is known; else what crosses between hosts."""
+    ways: Counter[str] = Counter()
+    hosts = {lane.number: lane.host for lane in placement.lanes}
+    for (a, b), nbytes in moved.items():
+        ways[kinds.get(frozenset((a, b)), "" if kinds else "between hosts" if hosts[a] != hosts[b] else "within hosts")] += nbytes
+    if not kinds and len(set(hosts.values())) == 1:
+        return []
+    return [f"{name or 'not known'}: {bytes_text(n)}" for name, n in sorted(ways.items())]
+
+
+# ---- words
+
+
+def _title(placement: Placement, sizes: Sizes) -> str:
+    sums: Counter[Phase] = Counter()
+    for (_, _, phase), nbytes in sizes.items():
+        sums[phase] += nbytes
+    lanes = plural(len(placement.lanes), "lane")
+    hosts = {lane.host for lane in placement.lanes}
+    lanes += f" on {len(hosts)} hosts" if len(hosts) > 1 else ""
+    if len(placement.lanes) == 1:
+        return f"{lanes}: nothing is exchanged"
+    ending = sums.pop(Phase.SLOTS, 0)
+    parts = ", ".join(f"{WORDS[phase]} {bytes_text(sums[phase])}" for phase in sorted(sums))
+    end = f"{bytes_text(ending)} of optimiser state" if ending else "nothing"
+    return f"{lanes}: {bytes_text(sum(sums.values()))} exchanged in a step ({parts}), {end} at a segment's end"
+
+
+def _legend(nodes: Sequence[Node], edges: Sequence[Edge]) -> list[LegendItem]:
+    there = {edge.kind for edge in edges} | {node.kind for node in nodes}
+    words = {
+        WORKERS[0]: "computes gradients, adds within its subtrees",
+        "update": "blocks that the lane owns and updates",
+        "parameter": "the whole vector after the step",
+        "scattered": "partial sums, to the slice's owner",
+        "gathered": "updated slices, to everybody",
+        "local": "stays in its lane",
+        "constant": "worker without a lane",
+    }
+    return [LegendItem(kind, text) for kind, text in words.items() if kind in there]
+
+
+def _numbers(noun: str, numbers: Sequence[int]) -> str:
+    return f"{noun}{'s' if len(numbers) > 1 else ''} {shorten(_range(numbers), 30)}"
+
+
+def _range(numbers: Sequence[int]) -> str:
+    """Whole numbers as short text: ``0–3, 7``."""
+    runs: list[list[int]] = []
+    for n in sorted(numbers):
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in runs)

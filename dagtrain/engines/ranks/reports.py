@@ -1,0 +1,136 @@
+"""What lanes report, what the scheduler knows of workers, and what became of tasks: as events of the conductor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from distributed import KilledWorker
+
+from dagtrain.engines.engine import Watch
+from dagtrain.engines.ranks.coordinator import Conductor
+from dagtrain.errors import ClusterError, DagtrainError
+
+if TYPE_CHECKING:
+    from dagtrain.engines.ranks.session import LanesSession
+
+__all__ = ["ANSWER", "Reports"]
+
+ANSWER = 30.0
+"""Seconds for the scheduler to answer a question."""
+
+
+class Reports:
+    """Reads the steward's news for a stretch."""
+
+    def __init__(self, session: LanesSession, conductor: Conductor, watch: Watch) -> None:
+        self.session, self.conductor, self.watch = session, conductor, watch
+
+    def take(self, news: Mapping[str, Any]) -> None:
+        """What happened, as events."""
+        conductor = self.conductor
+        conductor.tick(self.session.clock.read())
+        for _, report in news["reports"]:
+            gang, lane = report["gang"], report["lane"]
+            match report["kind"]:
+                case "begun":
+                    conductor.begun(gang, report["segment"], lane)
+                case "met":
+                    self.session.compare(report["worker"], report["software"], self.watch)
+                    self._tell_of_channels(gang, report)
+                    conductor.started(gang)
+                case "step":
+                    conductor.news(gang)
+                case "done":
+                    self.session.records.setdefault((gang, report["segment"]), {})[lane] = report
+                    conductor.reported(gang, report["segment"], lane, report["seconds"], report["ending"])
+                case "probed":
+                    conductor.probed(report["reached"], report["cut"])
+                case "stateless":
+                    conductor.stateless(gang)
+                case "failed":
+                    self._fail(gang, report)
+                case "error":
+                    self._raise(gang, report)
+        present = news["present"]
+        paused = [worker for worker, facts in present.items() if facts["paused"]]
+        busy = {worker: facts["busy"] for worker, facts in present.items() if facts["busy"]}
+        conductor.workers(present, news["leaving"], news["gone"], paused, busy)
+        self._look_at_tasks()
+
+    def _workers(self, gang: int) -> tuple[str, ...]:
+        return self.session.gangs[gang].order.placement.workers if gang in self.session.gangs else ()
+
+    def _fail(self, gang: int, report: Mapping[str, Any]) -> None:
+        workers = self._workers(gang)
+        if not workers:  # it is forgotten
+            return
+        self.conductor.failed(
+            gang,
+            f"lane {report['lane']} on {report['worker']}: {report['why']}",
+            cut=[(report["worker"], workers[peer]) for peer in report["cut"]],
+            silent=[workers[peer] for peer in report["silent"]],
+            fault=[workers[lane] for lane in report["fault"]],
+            final=report["final"],
+        )
+
+    def _tell_of_channels(self, gang: int, report: Mapping[str, Any]) -> None:
+        """Tell which workers exchange by Dask's connections since nothing better came to be; the next gang does so at once."""
+        workers = self._workers(gang)
+        for peer, why in report["refused"].items() if workers else ():
+            pair = frozenset((report["worker"], workers[int(peer)]))
+            if pair not in self.session.by_comm:
+                self.session.by_comm.add(pair)
+                self.watch.event(f"workers {' and '.join(sorted(pair))} exchange by Dask's connections, which are slower: {why}")
+
+    def _look_at_tasks(self) -> None:
+        """Tasks that ended in a way of which no lane could report."""
+        current = self.conductor.gang
+        if current is None or current.number not in self.session.gangs:
+            return
+        futures = self.session.gangs[current.number].futures
+        ended = [(key, future) for key, future in futures.items() if future.status in ("error", "cancelled", "lost")]
+        if not ended:
+            return
+        (_, lane), future = next((item for item in ended if item[1].status == "error"), ended[0])
+        if future.status == "error":
+            self._learn_from(current.number, lane, future)
+        else:
+            origins = sorted({origin for origins in self.session.source.origins for origin in origins}, key=str)
+            gone = self.session.call("inquire", keys=origins)["missing"] if origins else 0
+            why = f"the tasks were {future.status}: the cluster was restarted, or what they need is gone"
+            if gone:
+                why += (
+                    ". The data is made of what was scattered or persisted on the cluster, which does not have it any more: give it again"
+                )
+            self.conductor.failed(current.number, why, fault="the tasks", final=bool(gone))
+            self.conductor.lost()
+
+    def _learn_from(self, gang: int, lane: int, future: Any) -> None:
+        """An exception where no lane could be: on a worker that cannot run one, or in a task that it waits for."""
+        error = future.exception(timeout=ANSWER)
+        if isinstance(error, DagtrainError):
+            raise error
+        blamed = self.session.call("inquire", keys=[future.key])["blamed"]
+        what = f"{type(error).__name__}: {error}"
+        if blamed in ("", str(future.key)):
+            worker = self._workers(gang)[lane]
+            self.conductor.failed(gang, f"lane {lane} on {worker}: {what}", fault=[worker])
+        elif self.session.comes_again(error):
+            raise ClusterError(f"the data of lane {lane} cannot be computed: {what}") from error
+        else:
+            final = isinstance(error, KilledWorker)
+            self.conductor.failed(gang, f"the task {blamed}, for which lanes wait, failed: {what}", fault="the data", final=final)
+
+    def _raise(self, gang: int, report: Mapping[str, Any]) -> None:
+        """An error of the computation itself: it would come again wherever the step is repeated."""
+        future = self.session.gangs[gang].futures.get((report["segment"], report["lane"])) if gang in self.session.gangs else None
+        error = None
+        if future is not None:
+            try:
+                error = future.exception(timeout=ANSWER)
+            except Exception:  # the report says what it was
+                error = None
+        if isinstance(error, DagtrainError):
+            raise error
+        raise ClusterError(f"lane {report['lane']} on {report['worker']} met an error: {report['why']}")

@@ -1,0 +1,137 @@
+"""Which workers a gang can be made of, and what keeps the others from it; no I/O.
+
+    present ─┬─ paused                  by Dask, since its memory is nearly full: it begins no task until it resumes
+             ├─ left out                it did not begin a lane, or failed again: looked at again after a delay, which doubles each time
+             ├─ kept apart              it does not reach another worker: one of the two waits until they do
+             ├─ leaving                 works on where nobody else is there
+             └─ fit
+
+It outlives the stretches of a fit: what was learnt about a worker in one of them holds in the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
+
+from dagtrain.engines.cluster.busy import PAUSED
+
+__all__ = ["Roster"]
+
+_LONGEST_DELAY = 60.0
+
+
+class _LeftOut(NamedTuple):
+    why: str
+    until: float
+
+
+class Roster:
+    """The workers, as far as is known.
+
+    Parameters
+    ----------
+    cut
+        Seconds between two looks whether workers that could not reach each other can do so again.
+    again
+        Seconds for which a worker is left out the first time.
+    """
+
+    def __init__(self, cut: float = 30.0, again: float = 1.0) -> None:
+        self._every, self._delay = cut, again
+        self.present: set[str] = set()
+        self._leaving: set[str] = set()
+        self._paused: set[str] = set()
+        self._busy: Mapping[str, str] = {}
+        self._left_out: dict[str, _LeftOut] = {}
+        self._delays: dict[str, float] = {}
+        """Seconds for which a worker is left out the next time."""
+        self._cut: dict[frozenset[str], float] = {}
+        """Pairs that do not reach each other, and when they are looked at again."""
+
+    # ---- what is learnt
+
+    def seen(
+        self,
+        now: float,
+        present: Iterable[str],
+        leaving: Iterable[str] = (),
+        paused: Iterable[str] = (),
+        busy: Mapping[str, str] | None = None,
+    ) -> None:
+        """What the scheduler knows; `busy` says which tasks take all threads of a worker."""
+        self.present, self._leaving, self._paused = set(present), set(leaving), set(paused)
+        self._busy = busy or {}
+        self._cut = {pair: due for pair, due in self._cut.items() if pair <= self.present}
+        self._delays = {w: delay for w, delay in self._delays.items() if w in self.present}
+        self._left_out = {
+            w: out for w, out in self._left_out.items() if w in self.present and (now < out.until or self.hindrance(w) is not None)
+        }
+
+    def leave_out(self, workers: Mapping[str, str], now: float) -> bool:
+        """Do without some workers (→ why) for a while, if others are fit besides; return whether they are."""
+        if not workers or not self.fit() - set(workers):
+            return False
+        for worker, why in workers.items():
+            delay = self._delays.get(worker, self._delay)
+            self._left_out[worker] = _LeftOut(why, now + delay)
+            self._delays[worker] = min(2 * delay, _LONGEST_DELAY)
+        return True
+
+    def proved(self, workers: Iterable[str]) -> None:
+        """Workers have done a segment."""
+        for worker in workers:
+            self._delays.pop(worker, None)
+
+    def part(self, pair: Collection[str], now: float) -> None:
+        """Two workers do not reach each other."""
+        self._cut[frozenset(pair)] = now + self._every
+
+    def join(self, pair: Collection[str]) -> None:
+        """They do."""
+        self._cut.pop(frozenset(pair), None)
+
+    def due(self, now: float) -> list[tuple[str, str]]:
+        """Pairs that were kept apart for long enough to be looked at again."""
+        found = sorted((min(pair), max(pair)) for pair, due in self._cut.items() if now >= due)
+        for pair in found:
+            self.part(pair, now)
+        return found
+
+    # ---- what follows
+
+    def hindrance(self, worker: str) -> str | None:
+        """Why a worker cannot begin a task just now."""
+        if worker in self._paused:
+            return PAUSED
+        return f"it is busy with {self._busy[worker]}" if worker in self._busy else None
+
+    def fit(self) -> set[str]:
+        """Workers that can begin a lane; each of them alone, if not all together."""
+        able = self.present - self._paused - set(self._left_out)
+        return (able - self._leaving) or able
+
+    def choose(self, most: int, at_work: Collection[str] = ()) -> tuple[str, ...]:
+        """Workers for a gang: at most so many, all of which reach each other; those at work stay, unless others are better."""
+        staying = self.fit()
+        while bad := [w for pair in self._cut if pair <= staying for w in pair]:
+            staying.remove(max(set(bad), key=lambda w: (bad.count(w), w)))  # of two equals the one that is named last
+        return tuple(sorted(sorted(staying, key=lambda w: (w not in at_work, w))[:most]))
+
+    def unfit(self) -> dict[str, str]:
+        """Why workers that are there have no part in a gang."""
+        found = {w: out.why for w, out in self._left_out.items()} | dict.fromkeys(self._paused & self.present, PAUSED)
+        chosen = set(self.choose(len(self.present)))
+        for pair in self._cut:
+            for worker in sorted(pair - chosen):
+                (other,) = pair - {worker}
+                found.setdefault(worker, f"it and {other} do not reach each other")
+        return dict(sorted(found.items()))
+
+    def is_cut_off(self, workers: Collection[str]) -> bool:
+        """Whether the network keeps these workers from others that are there."""
+        return any(len(pair & set(workers)) == 1 for pair in self._cut)
+
+    def is_without(self, workers: Collection[str]) -> bool:
+        """Whether others are left out of what these workers do."""
+        return bool(self._left_out.keys() - set(workers))

@@ -1,0 +1,256 @@
+"""The session of the engine *lanes*: what lasts from one stretch of steps to the next, and the ways to the cluster."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Self
+
+from distributed.comm import CommClosedError
+from distributed.protocol.pickle import dumps
+
+from dagtrain.engines.cluster.clocks import AwakeClock, WallClock, catch_up
+from dagtrain.engines.cluster.outages import endure, insist
+from dagtrain.engines.cluster.session import ClusterSession, SilentError
+from dagtrain.engines.cluster.waiting import Standing, no_workers, wait_for, warn_of_no_workers, what_was_lost
+from dagtrain.engines.engine import Watch
+from dagtrain.engines.ranks.input_pipeline import Supply
+from dagtrain.engines.ranks.instructions import Pace, Patience
+from dagtrain.engines.ranks.memory_limits import Bounds
+from dagtrain.engines.ranks.placement import Placement
+from dagtrain.engines.ranks.roster import Roster
+from dagtrain.engines.ranks.scheduler_plugin import Steward
+from dagtrain.engines.ranks.stretch import Gang, Reached, Stretch
+from dagtrain.engines.ranks.worker_plugin import Hall
+from dagtrain.errors import ClusterError
+from dagtrain.graph import Array
+from dagtrain.step.state import State
+
+__all__ = ["LanesSession"]
+
+log = logging.getLogger("dagtrain")
+
+_ASKED = 10.0
+"""Seconds after which the scheduler is asked again."""
+_LISTENED = 5.0
+"""Seconds between two looks of which no more than these count: lanes may have reported that they get on, and were not heard."""
+_ATTEMPTS = 5
+"""To set up what the lanes need on the cluster."""
+_UNLIMITED = 4 << 30
+"""What a worker without a limit of memory counts for."""
+
+
+def _futures_in(held: Any) -> Sequence[Any]:
+    return held[1] if isinstance(held, tuple) else held  # type: ignore[no-any-return]  # held values are of all kinds
+
+
+class LanesSession(ClusterSession):
+    """Steps on lanes; see `dagtrain.engines.engine.Session`."""
+
+    def __init__(self, engine: Any, program: Any, source: Any) -> None:
+        super().__init__(engine, program, source)
+        self.patience: Patience = engine.patience
+        self.silence, self.link = engine.silence, engine.link
+        self.channel, self.bounds, self.bucket = engine.channel, engine.bounds, engine.bucket
+        self.clock = AwakeClock(_LISTENED)
+        self._wall = WallClock()
+        self._watch: Watch | None = None
+        self._gone = False
+        self.roster = Roster(self.patience.cut, self.patience.again)
+        self.by_comm: set[frozenset[str]] = set()
+        """Pairs of workers that exchange by Dask's connections, since no socket came to be."""
+        self._address = self.client.scheduler.address
+        self._supply: Supply | None = None
+        self.gangs: dict[int, Gang] = {}
+        self.begun = 0
+        self._wanted = 0
+        self._home: tuple[str, ...] = ()
+        self.reached: Reached | None = None
+        self.records: dict[tuple[int, int], dict[int, dict[str, Any]]] = {}
+        self._seen = 0
+        self.pace: Pace | None = None
+        self.workers: dict[str, dict[str, Any]] = {}
+        self.told_readings = False
+        self.apart: list[str] = []
+        """Workers of the cluster that do not answer."""
+        self._waited_for = ""
+        self.placements: list[Placement] = []
+        """All that there were, in their order."""
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        try:
+            self._register(Steward())
+            self.call("open", run=self.run_id, client=self.client.id, silence=self.silence, outage=self.timeouts.outage)
+            self.client.loop.add_callback(endure, self.client.scheduler_comm.comm, self.timeouts.outage)
+            self._furnish(Hall(self.timeouts.outage))
+        except BaseException as error:
+            self.__exit__()
+            if isinstance(error, ClusterError) or not isinstance(error, Exception):
+                raise
+            raise ClusterError(
+                f"the lanes could not be set up on the cluster: {type(error).__name__}: {error}. The scheduler and the workers "
+                "need the same dagtrain as this process: install it there."
+            ) from error
+        return self
+
+    def _register(self, plugin: Any) -> None:
+        """Set a plugin of the scheduler up; once more where a worker dies just then, of which Dask tells by closing the connection."""
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                self.client.register_plugin(plugin)
+            except CommClosedError:
+                if not left or self.client.status != "running":
+                    raise
+            else:
+                return
+
+    def _furnish(self, plugin: Any) -> None:
+        """Set a plugin of the workers up, wherever one can be reached."""
+        deadline = self.clock.read() + self.timeouts.progress
+        while True:
+            answer = self.call("furnish", wait=1.0, name=plugin.name, plugin=dumps(plugin), timeout=1.0)
+            if answer["refusals"]:
+                raise RuntimeError("; ".join(f"{worker}: {why}" for worker, why in answer["refusals"].items()))
+            if not answer["left"]:
+                return
+            if self.clock.read() > deadline:
+                raise TimeoutError(f"no answer for {self.timeouts.progress:g} s from {', '.join(answer['left'])}")
+
+    def __exit__(self, *details: object) -> None:
+        with suppress(ClusterError):  # a scheduler that is gone has ended everything
+            self.call("close", run=self.run_id)
+        self.gangs.clear()
+        super().__exit__(*details)
+
+    # ---- steps
+
+    def run(
+        self, state: State, batches: Sequence[Sequence[Array]], watch: Watch, following: Sequence[Sequence[Array]] = ()
+    ) -> tuple[State, int]:
+        """Steps; see `dagtrain.engines.engine.Session.run`."""
+        self._watch = watch
+        stretch = Stretch(self, state, batches, watch, following)
+        try:
+            return stretch.drive()
+        except BaseException:
+            stretch.abandon_all("the driver stopped")
+            raise
+
+    def call(self, verb: str, wait: float = 0.0, **arguments: Any) -> Any:
+        """Ask the steward."""
+        if self._gone:  # it was waited for
+            raise ClusterError(f"the scheduler at {self._address} did not answer before.")
+        client, name = self.client, f"dagtrain_lanes_{verb}"
+        try:
+            return insist(
+                client,
+                lambda: client.sync(getattr(client.scheduler, name), callback_timeout=wait + _ASKED, **arguments),
+                self.timeouts.outage,
+                self.say,
+            )
+        except ClusterError as error:
+            self._gone = isinstance(error.__cause__, OSError)
+            raise
+
+    def say(self, text: str) -> None:
+        """Tell of what holds the run up."""
+        log.warning("%s", text)
+        if self._watch is not None:
+            self._watch.event(text)
+
+    def look(self, wait: float) -> dict[str, Any]:
+        """News since the last time."""
+        if self._wall.was_set_back():
+            self.client.loop.add_callback(catch_up, list(self.client._periodic_callbacks.values()), [self.client.scheduler_comm])
+        news: dict[str, Any] = self.call("look", wait=wait, run=self.run_id, seen=self._seen, timeout=wait)
+        if "closed" in news:
+            raise ClusterError("the scheduler no longer knows this run: it lost the connection to this client. Go on from a checkpoint.")
+        if news["reports"]:
+            self._seen = news["reports"][-1][0]
+        self.workers, self.apart = news["present"], news["apart"]
+        if news["waiting"]:
+            self.clock.skip()
+            if not self._waited_for:
+                self.say(news["waiting"])
+        self._waited_for = news["waiting"]
+        return news
+
+    def _see(self, standing: Standing) -> None:
+        """Have what is waited for begun again without workers that do not answer: Dask would wait for them for minutes."""
+        news = self.call("look", run=self.run_id, seen=self._seen, timeout=0.0)  # the reports are left for the next stretch
+        apart = set(news.get("apart", ()))
+        if apart and news["present"] and not (self._home and apart.isdisjoint(self._home)):
+            self.settle(tuple(sorted(news["present"])), cut=True)
+            raise SilentError(f"{' and '.join(sorted(apart))} does not answer")
+
+    def begin(self, lanes: int) -> dict[str, Any]:
+        """News when there is a worker; an adaptive cluster is asked to start as many as these lanes need."""
+        if lanes != self._wanted:
+            self.call("want", run=self.run_id, lanes=lanes)
+            self._wanted = lanes
+        news, deadline = self.look(0.0), self.clock.read() + self.timeouts.workers
+        if not news["present"]:
+            warn_of_no_workers(self.timeouts)
+        while not news["present"]:
+            if self.clock.read() > deadline:
+                raise ClusterError(no_workers(self.timeouts))
+            before, news = news, self.look(self.timeouts.glance)
+            news["reports"] = [*before["reports"], *news["reports"]]
+        return news
+
+    def supply_of(self) -> Supply:
+        """How rows come to lanes, bounded by the memory of the workers that there were at first."""
+        if self._supply is None:
+            limits = [w["memory"] or _UNLIMITED for w in self.workers.values()] or [_UNLIMITED]
+            self._supply = Supply(self.source, self.bounds or Bounds.of(limits), self._data, self._locate)
+        return self._supply
+
+    def _locate(self, keys: Sequence[Any]) -> list[tuple[str, ...]]:
+        """The workers that hold each key of the data, once all of it is there."""
+        futures = self._held[f"data {id(self.source)}"][1]
+        wait_for(self.client, futures, self.timeouts, " in the data", self._see)
+        lost = [future.key for future in futures if future.cancelled()]
+        if lost:
+            raise ClusterError(what_was_lost(f"{len(lost)} of {len(futures)} partitions, such as {lost[0]}."))
+        found = self.ask("who_has", keys=keys)
+        return [tuple(sorted(found.get(key, ()))) for key in keys]
+
+    def settle(self, workers: tuple[str, ...], cut: bool) -> None:
+        """Let what is submitted from now on lie with these workers, without others that are there; none, where all take part.
+
+        What is not done by now might be waited for: it is made anew, under another name. So is all else where the network keeps the
+        workers from the others (`cut`), on whose disks and in whose memory it may lie.
+        """
+        if workers and workers != self._home:
+            self._let_go(lambda future: cut or future.status != "finished")
+        self._home = workers
+
+    def renew(self) -> None:
+        """Make anew what was cancelled, as `client.restart()` does, or has failed."""
+        self._let_go(lambda future: future.status in ("cancelled", "error", "lost"))
+
+    def _let_go(self, is_lost: Callable[[Any], bool]) -> None:
+        """Forget what is held by futures that are lost, so that it is submitted again."""
+        held = {key: value for key, value in self._held.items() if key.startswith("gang-") or not any(map(is_lost, _futures_in(value)))}
+        if len(held) < len(self._held):
+            self._failures += 1  # under another name
+            for key in self._held.keys() - held.keys():
+                for future in _futures_in(self._held[key]):
+                    future.release()  # what it is made of has its own names, and would go on where it is
+        self._held = held
+
+    def is_by_comm(self, workers: Sequence[str], lanes: tuple[int, int]) -> bool:
+        """Whether two lanes have no socket between them."""
+        return frozenset(workers[lane] for lane in lanes) in self.by_comm
+
+    def _submit(self, graph: dict[Any, Any], keys: list[Any], **annotations: Any) -> list[Any]:
+        if self._home:
+            annotations |= {"workers": list(self._home), "allow_other_workers": True}
+        return super()._submit(graph, keys, **annotations)
+
+    def submit_to(self, graph: dict[Any, Any], workers: Mapping[Any, str]) -> list[Any]:
+        """Tasks, each for one worker."""
+        where = {key: [address] for key, address in workers.items()}
+        return super()._submit(graph, list(graph), workers=where.get, priority=10)

@@ -1,0 +1,399 @@
+"""The driver of the engine *lanes*: a thin shell around `Conductor`, which decides, that does its instructions with Dask.
+
+    Steward ── what lanes and workers did ──▶ Conductor ──▶ Begin, Submit, Commit, Abandon, … ──▶ tasks, calls, the trainer's `Watch`
+
+The client waits in one place only: for the steward's next news.
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from dask.task_spec import DataNode, Task, TaskRef
+
+from dagtrain.engines.cluster.session import SilentError
+from dagtrain.engines.engine import Watch
+from dagtrain.engines.ranks.background import forget_sent
+from dagtrain.engines.ranks.coordinator import Conductor
+from dagtrain.engines.ranks.gradients import BUCKET, groups_of
+from dagtrain.engines.ranks.instructions import Abandon, Begin, Commit, Done, Fetch, GiveUp, Held, Inquire, Probe, Submit
+from dagtrain.engines.ranks.orders import GangOrder, SegmentOrder
+from dagtrain.engines.ranks.placement import Candidate, StepShape, place
+from dagtrain.engines.ranks.rank import run_lane
+from dagtrain.engines.ranks.reports import ANSWER, Reports
+from dagtrain.errors import ClusterError
+from dagtrain.graph import Array
+from dagtrain.step.program import StepParts
+from dagtrain.step.state import State
+
+if TYPE_CHECKING:
+    from dagtrain.engines.ranks.session import LanesSession
+
+__all__ = ["Gang", "Reached", "Stretch", "shape_of"]
+
+_LOOK = 0.25
+"""Seconds to wait for news at a time."""
+_OFTEN = 4.0
+"""Computations of the data in an epoch above which a warning is due."""
+
+
+def shape_of(parts: StepParts, shards: int, bucket: int = BUCKET) -> StepShape:
+    """What a placement must know of a compiled step."""
+    update = parts.update
+    return StepShape(
+        shards,
+        tuple(b.stop - b.start for b in update.blocks),
+        parts.statistics_layout.size,
+        parts.sums,
+        update.slots,
+        update.norm_count,
+        np.dtype(parts.layout.dtype).str,
+        groups_of(parts, bucket),
+    )
+
+
+class Gang(NamedTuple):
+    """A placement at work."""
+
+    order: GangOrder
+    key: str
+    parts_key: str
+    futures: dict[tuple[int, int], Any]
+    """(segment, lane) → the task whose result is the state."""
+
+
+class Reached(NamedTuple):
+    """Where the last call ended: the state that it gave, the conductor, and the steps that were begun beyond."""
+
+    state: State
+    conductor: Conductor
+    following: Any
+
+
+class Stretch:
+    """One call of `run`: steps from a state to a state."""
+
+    def __init__(
+        self,
+        session: LanesSession,
+        state: State,
+        batches: Sequence[Sequence[Array]],
+        watch: Watch,
+        following: Sequence[Sequence[Array]],
+    ) -> None:
+        self.session, self.state, self.watch, self.following = session, state, watch, following
+        self.batches = [*batches, *following]
+        self.safe, self.base, self.shards = state, state.step, len(batches[0])
+        counts: dict[tuple[int, ...], tuple[int, ...]] = {}
+        self.counts = [counts.setdefault(c, c) for c in (tuple(len(s) for s in batch) for batch in self.batches)]
+        self.parts = session.program.for_workers(n for counts in self.counts for n in counts)
+        self.shape = shape_of(self.parts, self.shards, session.bucket)
+        self.reported = self.lost = 0
+        self.why_lost = "all workers that held it are gone"
+        self.news = session.begin(self.shards)  # of segments, too, on which lanes began ahead of this call
+        self.supply = session.supply_of()
+        most = self.supply.most_steps(max(sum(c) for c in self.counts), max(1, min(len(session.workers), self.shards)))
+        patience = session.patience if most is None else session.patience._replace(most=min(most, session.patience.most))
+        self.conductor = Conductor(
+            len(batches), self.shards, session.clock.read(), patience, session.pace, len(following), session.roster, self.base
+        )
+        self.reports = Reports(session, self.conductor, watch)
+        self._go_on(batches)
+        self._warn_of_readings(batches, patience.most)
+
+    def _warn_of_readings(self, batches: Sequence[Sequence[Array]], segment: int) -> None:
+        """Say once that the order of the samples makes lanes read data that does not fit into memory again and again."""
+        if self.session.told_readings or self.supply.kind != "streamed":
+            return
+        self.session.told_readings = True
+        times = self.supply.readings(batches, segment)
+        if times > _OFTEN:
+            size = self.supply.source.nbytes / 2**30
+            if self.supply.is_local(batches):
+                why, cure = "its partitions are larger than what is read at a time", "Cut it into smaller partitions"
+            else:
+                why = "the order of the samples takes each step from all over it"
+                cure = "With fit(..., shuffle='local') it is computed about once"
+            warnings.warn(
+                f"the data ({size:.1f} GiB) does not fit into the memory of the cluster, and {why}, so that it is computed about "
+                f"{times:.0f} times an epoch. {cure}; or give the workers more memory.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def _go_on(self, batches: Sequence[Sequence[Array]]) -> None:
+        """Keep the gang of the call before where it holds the very state that this one begins with, and has begun on no other steps."""
+        session, reached = self.session, self.session.reached
+        session.reached = None
+        if reached is not None:
+            assert reached.conductor.gang is not None, "a gang is reached"
+            gang = session.gangs[reached.conductor.gang.number]
+            begun = bool(reached.conductor.gang.under_way)
+            fits = not begun or (batches is reached.following and self.state.rate_scale == reached.state.rate_scale)
+            fits = fits and self.state.parameters is reached.state.parameters and gang.order.placement.shape == self.shape
+            if fits and gang.parts_key == self._parts_key():
+                self.conductor.continue_from(reached.conductor)
+                return
+        self.abandon_all("other steps are trained on")  # also a gang that was begun too late for the call before
+        self.conductor.gangs = session.begun
+
+    def _parts_key(self) -> str:
+        return self.session._program(f"program-{self.parts.key[:8]}", self.parts)
+
+    # ---- the loop
+
+    def drive(self) -> tuple[State, int]:
+        """Until all steps are done, or as many as were wanted."""
+        news = self.news
+        while True:
+            self.reports.take(news)
+            for action in self.conductor.act():
+                try:
+                    if (found := self._do(action)) is not None:
+                        return found
+                except SilentError as error:
+                    if gang := self.conductor.gang:
+                        self.conductor.failed(gang.number, str(error))
+            if self.conductor.committed.step and self.watch.stop():
+                self.conductor.stop()
+            news = self.session.look(_LOOK)
+
+    def _do(self, action: Any) -> tuple[State, int] | None:
+        match action:
+            case Begin(number, workers):
+                self._begin(number, workers)
+            case Submit():
+                if (gang := self.conductor.gang) and not gang.broken:  # by instructions that came before
+                    self._submit(action)
+            case Commit():
+                self._commit(action)
+            case Fetch(held):
+                self._fetch(held)
+            case Probe(pairs):
+                self.session.call("probe", run=self.session.run_id, pairs=pairs)
+            case Inquire(number, segment):
+                futures = self.session.gangs[number].futures
+                keys = [futures[segment, lane].key for lane in sorted(lane for s, lane in futures if s == segment)]
+                answer = self.session.call("inquire", keys=keys)
+                self.conductor.inquired(number, answer["waiting"], answer["unfinished"], answer["hindered"])
+            case Abandon(number, why, failure):
+                self._abandon(number, why)
+                what = f"repeated from step {self.conductor.step}" if failure else "placed anew"
+                self.watch.event(f"{why}; {what}")
+            case Done(held):
+                return self._finish(held)
+            case GiveUp(why):
+                raise ClusterError(f"training cannot go on: {why.rstrip('.')}.{self._hint(why)}")
+        return None
+
+    def _hint(self, why: str) -> str:
+        """What to do about it."""
+        hints = {
+            "is paused": "Give workers that are paused more memory, or smaller partitions.",
+            "is busy with": "End what keeps workers busy, give them more threads, or start more of them.",
+            "do not reach each other": "Is there a firewall between them? Workers must reach each other, not the scheduler alone.",
+            "was lost": "See the workers' logs: a nanny ends a worker that exceeds its limit of memory.",
+        }
+        return "".join(f" {hint}" for sign, hint in hints.items() if sign in why)
+
+    # ---- instructions
+
+    def _begin(self, number: int, workers: Sequence[str]) -> None:
+        session = self.session
+        session.renew()
+        apart = session.channel not in (None, "shared")
+        placement = place(self.shape, self._candidates(workers), self.supply.row_bytes(self.batches[0]), apart)
+        self.conductor.placed(number, placement.workers)
+        session.placements.append(placement)
+        cut = session.roster.is_cut_off(placement.workers) or bool(session.apart)
+        session.settle(placement.workers if cut or session.roster.is_without(placement.workers) else (), cut)
+        name = uuid.uuid4().hex
+        patience = self.conductor.patience
+        order = GangOrder(
+            session.run_id,
+            name,
+            number,
+            placement,
+            secrets.token_bytes(32),
+            patience.start,
+            patience.news,
+            session.link,
+            session.channel,
+            tuple(pair for pair in combinations(range(len(placement.workers)), 2) if session.is_by_comm(placement.workers, pair)),
+        )
+        session.call("gang", run=session.run_id, gang=name, workers=list(placement.workers))
+        key = f"gang-{name}"
+        session._held[key] = session.submit_to({key: DataNode(key, order)}, {key: placement.workers[0]})
+        session.gangs[number] = Gang(order, key, self._parts_key(), {})
+        session.begun = number + 1  # a number that came again would be that of tasks which the scheduler may know yet
+
+    def _candidates(self, workers: Sequence[str]) -> list[Candidate]:
+        """Workers with what lies there: of the data, and of that of each shard."""
+        facts, near = self.session.workers, self.supply.near(self.batches, self.shards)
+        return [
+            Candidate(a, facts[a]["host"], facts[a]["threads"], sum(near.get(a, {}).values()), near.get(a, {}))
+            for a in workers
+            if a in facts
+        ]
+
+    def _submit(self, segment: Submit) -> None:
+        session, gang = self.session, self.session.gangs[segment.gang]
+        placement = gang.order.placement
+        batches = self.batches[segment.first : segment.first + segment.steps]
+        counts = tuple(self.counts[segment.first : segment.first + segment.steps])
+        first = self.base + segment.first
+        opens = not gang.futures
+        graph, deliveries = self.supply.deliver(placement, batches, opens)
+        # Held until the lanes' tasks are there, which then want them.
+        rows = session._submit(graph, [key for delivery in deliveries for key in delivery.keys]) if graph else []
+        before = self._source(segment.source) if opens and segment.source.gang != segment.gang else None
+        tasks, where = {}, {}
+        for lane, delivery in zip(placement.lanes, deliveries, strict=True):
+            key = (f"lane-{session.run_id}-{segment.gang}", segment.segment, lane.number)
+            order = SegmentOrder(str(key), segment.segment, first, counts, self.state.rate_scale, delivery.feed)
+            tasks[key] = Task(
+                key,
+                run_lane,
+                TaskRef(gang.key),
+                lane.number,
+                DataNode(None, order),
+                TaskRef(gang.parts_key),
+                None if before is None else TaskRef(before),
+                *(TaskRef(k) for k in delivery.keys),
+            )
+            where[key] = lane.worker
+        for key, future in zip(tasks, session.submit_to(tasks, where), strict=True):
+            gang.futures[segment.segment, key[2]] = future
+        del rows
+
+    def _source(self, held: Held) -> Any:
+        """Key of the state that a gang begins with."""
+        if held.gang < 0:
+            return self.session._hold(f"state-{self.session.run_id}-{uuid.uuid4().hex[:8]}", self.safe)
+        gang = self.session.gangs[held.gang]
+        at_work = self.conductor.gang.workers if self.conductor.gang is not None else ()
+        holder = next((w for w in held.workers if w in at_work), held.workers[0])
+        return gang.futures[held.segment, gang.order.placement.workers.index(holder)].key
+
+    def _commit(self, segment: Commit) -> None:
+        session, gang = self.session, self.session.gangs[segment.gang]
+        records = session.records.pop((segment.gang, segment.segment))
+        session.pace = self.conductor.pace
+        owner = gang.order.placement.owners[0]
+        sums = np.frombuffer(records[owner]["sums"]).reshape(segment.steps, -1)
+        for i, row in enumerate(sums, segment.first):
+            if i >= self.reported:  # what is repeated gives the same again
+                self.watch.step(i, row.copy())
+        if segment.first + segment.steps > self.reported:
+            for record in records.values():
+                self._tell_used(segment.first, record["used"])
+        self.reported = max(self.reported, segment.first + segment.steps)
+        for old in [k for k in gang.futures if k[0] < segment.segment]:
+            gang.futures.pop(old).release()
+        for number in [n for n in session.gangs if n < segment.gang]:
+            self._forget(number)
+        session.client.loop.add_callback(forget_sent, session.client.scheduler_comm)
+
+    def _tell_used(self, first: int, used: Mapping[str, bytes]) -> None:
+        rows = np.frombuffer(used["rows"], "<i8")
+        at = 0
+        for i, shard, count in np.frombuffer(used["cuts"], "<i4").reshape(-1, 3).tolist():
+            if first + i >= self.reported:
+                self.watch.used(first + i, shard, rows[at : at + count])
+            at += count
+
+    def _fetch(self, held: Held) -> State | None:
+        """A committed state, from any worker that has it; None if none has."""
+        gang = self.session.gangs[held.gang]
+        for worker in held.workers:
+            if worker not in self.session.workers:
+                continue
+            found = self._receive(gang.futures[held.segment, gang.order.placement.workers.index(worker)], worker)
+            if isinstance(found, State):
+                self.safe = found.copy()  # what arrives may lie in read-only memory of the message
+                self.conductor.fetched(held)
+                return self.safe
+        return None
+
+    def _receive(self, future: Any, worker: str) -> Any:
+        """The value of a task that a lane has told is done, by way of the scheduler; None if the worker that held it is gone.
+
+        `Future.result` would wait for a lost task to be repeated, which cannot be; and one that is given up while it gathers can leave the
+        client unable to gather anything ever after.
+        """
+        client, clock = self.session.client, self.session.clock
+        deadline = clock.read() + ANSWER
+        while not future.done():  # a lane's word goes ahead of its task's end
+            if worker not in self.session.workers or clock.read() > deadline:
+                self.why_lost = f"{worker} was lost, or did not end its task within {ANSWER:g} s"
+                return None
+            with suppress(TimeoutError):
+                future.exception(timeout=_LOOK)
+                break
+            self.reports.take(self.session.look(0.0))
+        if future.status != "finished":
+            self.why_lost = f"its task on {worker} is {future.status}"
+            return None
+        seconds = ANSWER * 2**self.lost  # what took too long may only be large
+        for again in (True, False):
+            try:
+                answer = client.sync(client.scheduler.gather, keys=[future.key], callback_timeout=seconds)
+            except Exception as error:
+                self.reports.take(self.session.look(0.0))  # where it was the scheduler that did not answer, this waits for it
+                self.why_lost = f"it did not come from {worker} within {seconds:g} s: {type(error).__name__}: {error}"
+                if worker not in self.session.workers or not again:
+                    break
+            else:
+                self.why_lost = f"{worker} does not hold it any more"
+                return answer["data"][future.key] if answer["status"] == "OK" else None
+        self.watch.event(f"a state was lost: {self.why_lost}")
+        return None
+
+    def _finish(self, held: Held) -> tuple[State, int] | None:
+        state: State | None = self.safe if held.gang < 0 else self._fetch(held)
+        if state is None:
+            self.lost += 1
+            if self.lost >= self.conductor.patience.failures:
+                raise ClusterError(
+                    f"the state of step {self.base + held.step} was computed {self.lost} times and could be had from no worker; the last "
+                    f"time: {self.why_lost}. Look at the workers' logs; go on from the last checkpoint with "
+                    "fit(..., checkpoint=..., resume=True)."
+                )
+            self.conductor.lost()
+            if self.conductor.gang is not None:
+                self.conductor.failed(self.conductor.gang.number, f"no worker has the state any more: {self.why_lost}")
+            return None
+        current = self.conductor.gang
+        if current is not None and held.gang == current.number:
+            self.session.reached = Reached(state, self.conductor, self.following)
+        return state, held.step
+
+    def _abandon(self, number: int, why: str) -> None:
+        gang = self.session.gangs.get(number)
+        if gang is None:
+            return
+        self.session.call("end", run=self.session.run_id, gang=gang.order.gang, why=why)
+        committed = self.conductor.committed
+        for key in [k for k in gang.futures if committed.gang != number or k[0] != committed.segment]:
+            gang.futures.pop(key).release()
+
+    def _forget(self, number: int) -> None:
+        self.session.records = {key: record for key, record in self.session.records.items() if key[0] != number}
+        gang = self.session.gangs.pop(number)
+        for future in gang.futures.values():
+            future.release()
+        self.session._held.pop(gang.key, None)
+
+    def abandon_all(self, why: str) -> None:
+        """Stop every lane of this run."""
+        for number, gang in list(self.session.gangs.items()):
+            with suppress(ClusterError):  # the error that brought us here says more
+                self.session.call("end", run=self.session.run_id, gang=gang.order.gang, why=why)
+            self._forget(number)

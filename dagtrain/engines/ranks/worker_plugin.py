@@ -1,0 +1,227 @@
+"""On a worker: where its lanes live between segments, and where lanes of other workers meet them.
+
+other lanes ── "offer of lane 2 of gang …?" ──▶ Hall ──▶ answered as soon as that lane is there
+scheduler   ── "end gang …" ─────────────────▶ Hall ──▶ the lane stops waiting, and goes
+lane        ── report ──▶ Hall ──▶ the worker's own stream to the scheduler, before the task's end is told there
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from distributed import WorkerPlugin
+from distributed.protocol import to_serialize
+
+from dagtrain.engines.cluster.clocks import WallClock, catch_up
+from dagtrain.engines.cluster.outages import endure
+from dagtrain.engines.ranks.background import Quiet, forget_sent
+
+__all__ = ["Hall", "hall_of"]
+
+logger = logging.getLogger(__name__)
+
+_SWEEP = 10.0
+"""Seconds between two looks at lanes that are idle."""
+_IDLE = 60.0
+"""Seconds without a segment after which a lane asks whether its gang is still wanted."""
+_ANSWER = 30.0
+"""Seconds for the scheduler to say so."""
+_REMEMBERED = 256
+_PROBED = 64
+"""Other workers that are asked at a time whether they answer."""
+
+
+class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
+    """Worker plugin; every session registers it, and the first one counts."""
+
+    name = "dagtrain-lanes"
+    idempotent = True
+
+    def __init__(self, outage: float = 0.0, idle: float = _IDLE) -> None:
+        self.outage, self.idle = outage, idle
+
+    def setup(self, worker: Any) -> None:
+        """Take up work on a worker."""
+        self.worker = worker
+        _spare_from_interrupts(worker)
+        self.lanes: dict[tuple[str, int], Any] = {}
+        self._lock = threading.Lock()
+        self._ended: OrderedDict[str, str] = OrderedDict()
+        self._offers: dict[tuple[str, int], Any] = {}
+        self._change = asyncio.Event()
+        self._quiet = Quiet(worker, turns=True)
+        worker.handlers |= {
+            "dagtrain_lanes_offer": self.offer,
+            "dagtrain_lanes_frame": self.frame,
+            "dagtrain_lanes_probe": self.probe,
+            "dagtrain_lanes_hello": self.hello,
+        }
+        worker.stream_handlers["dagtrain-lanes-end"] = self.end
+        self._wall = WallClock()
+        endure(worker.batched_stream.comm, self.outage)
+        self._sweeping = asyncio.ensure_future(self._sweep())
+
+    def teardown(self, worker: Any) -> None:
+        """Let all lanes go with the worker."""
+        self._sweeping.cancel()
+        for gang, _ in list(self.lanes):
+            self.end(gang, "the worker closes")
+        self._quiet.set(False)
+
+    # ---- used by lanes, in their own threads
+
+    def lane(self, gang: str, number: int, make: Callable[[], Any]) -> Any:
+        """The lane of a gang, made at its first segment."""
+        with self._lock:
+            if gang in self._ended:
+                return None
+            found = self.lanes.get((gang, number))
+            if found is None:
+                found = self.lanes[gang, number] = make()
+                self.worker.loop.add_callback(self._rest)
+            return found
+
+    def why_ended(self, gang: str) -> str | None:
+        """Why a gang was ended, if it was."""
+        return self._ended.get(gang)
+
+    def publish(self, gang: str, number: int, offer: Any) -> None:
+        """Tell other lanes how this one is reached."""
+        self._offers[gang, number] = offer
+        self.worker.loop.add_callback(self._wake)
+
+    def fetch_offer(self, address: str, gang: str, number: int, timeout: float) -> Any:
+        """How a lane on another worker is reached; a future of this thread's kind."""
+        return asyncio.run_coroutine_threadsafe(self._ask(address, gang, number, timeout), self.worker.loop.asyncio_loop)
+
+    def report(self, run: str, **message: Any) -> None:
+        """Tell the driver something, by way of the scheduler."""
+        self.worker.loop.add_callback(self._send_report, {"op": "dagtrain-lanes-report", "run": run, **message})
+
+    def send_frame(self, address: str, gang: str, target: int, source: int, header: bytes, buffers: list[Any]) -> Any:
+        """Give a frame to a lane on another worker through Dask's own channels."""
+        sending = self._send(address, {"gang": gang, "target": target, "source": source, "header": header}, buffers)
+        return asyncio.run_coroutine_threadsafe(sending, self.worker.loop.asyncio_loop)
+
+    # ---- in the worker's event loop
+
+    async def offer(self, gang: str, number: int, timeout: float) -> Any:
+        """The offer of a lane here, once it is there; None if it does not come in time."""
+        deadline = time.monotonic() + timeout
+        while (gang, number) not in self._offers:
+            left = deadline - time.monotonic()
+            if left <= 0 or gang in self._ended:
+                return None
+            change = self._change
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(change.wait(), left)
+        return self._offers[gang, number]
+
+    def frame(self, gang: str, target: int, source: int, header: bytes, buffers: list[Any]) -> str:
+        """A frame that came by Dask's channels."""
+        found = self.lanes.get((gang, target))
+        if found is None:
+            return "no such lane"
+        found.deliver(source, header, buffers)
+        return "ok"
+
+    async def probe(self, addresses: list[str], timeout: float) -> list[str]:
+        """Those of other workers that answer."""
+        places = asyncio.Semaphore(_PROBED)
+
+        async def answers(address: str) -> bool:
+            async with places:
+                try:
+                    return bool(await asyncio.wait_for(self.worker.rpc(address).dagtrain_lanes_hello(), timeout))
+                except Exception:  # whatever it is, it is no answer
+                    return False
+
+        found = await asyncio.gather(*map(answers, addresses))
+        return [address for address, there in zip(addresses, found, strict=True) if there]
+
+    def hello(self) -> bool:
+        """Yes."""
+        return True
+
+    def end(self, gang: str, why: str) -> None:
+        """A gang is over."""
+        with self._lock:
+            self._ended[gang] = why
+            while len(self._ended) > _REMEMBERED:
+                self._ended.popitem(last=False)
+            found = [self.lanes.pop(key) for key in list(self.lanes) if key[0] == gang]
+            for key in [key for key in self._offers if key[0] == gang]:
+                del self._offers[key]
+        self._wake()
+        for lane in found:
+            lane.end(why)
+        self.worker.loop.add_callback(self._rest)
+
+    def _wake(self) -> None:
+        change, self._change = self._change, asyncio.Event()
+        change.set()
+
+    def _send_report(self, report: dict[str, Any]) -> None:
+        forget_sent(self.worker.batched_stream)
+        self.worker.batched_send(report)
+
+    def _rest(self) -> None:
+        self._quiet.set(bool(self.lanes))
+
+    async def _sweep(self) -> None:
+        """Again and again, by a clock that is never set."""
+        while True:
+            await asyncio.sleep(min(_SWEEP, self.idle))
+            try:
+                if self._wall.was_set_back():
+                    catch_up(self.worker.periodic_callbacks.values(), [self.worker.batched_stream])
+                await self._forget_idle()
+            except Exception:
+                logger.exception("A look at lanes that are idle failed.")
+
+    async def _forget_idle(self) -> None:
+        """End gangs that no driver has any more, of which this worker was not told; where the scheduler does not answer, they stay."""
+        idle = sorted({gang for (gang, _), lane in self.lanes.items() if lane.idle_for() > self.idle})
+        if not idle:
+            return
+        with contextlib.suppress(OSError, TimeoutError):
+            wanted = await asyncio.wait_for(self.worker.scheduler.dagtrain_lanes_kept(gangs=idle), _ANSWER)
+            for gang in sorted(set(idle) - set(wanted)):
+                self.end(gang, f"no segment came for {self.idle:g} s, and its driver is gone")
+
+    async def _ask(self, address: str, gang: str, number: int, timeout: float) -> Any:
+        if address == self.worker.address:
+            return await self.offer(gang, number, timeout)
+        asked = self.worker.rpc(address).dagtrain_lanes_offer(gang=gang, number=number, timeout=timeout)
+        return await asyncio.wait_for(asked, timeout + 1)
+
+    async def _send(self, address: str, frame: dict[str, Any], buffers: list[Any]) -> None:
+        answer = await self.worker.rpc(address).dagtrain_lanes_frame(**frame, buffers=[to_serialize(b) for b in buffers])
+        if answer != "ok":
+            raise ConnectionError(f"{address} has {answer}")
+
+
+def _spare_from_interrupts(worker: Any) -> None:
+    """Leave Ctrl-C to the process that started this one.
+
+    In a terminal it reaches every process of a cluster that was started there. The first one asks training to end at the next boundary,
+    which needs the workers; they end with their nanny, or when the cluster is closed.
+    """
+    if worker.nanny is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def hall_of(worker: Any) -> Hall:
+    """The hall of a worker."""
+    found = worker.plugins.get(Hall.name)
+    if found is None:
+        raise ConnectionError(f"the worker {worker.address} has not the plugin {Hall.name!r}: it joined while the run was set up.")
+    return found  # type: ignore[no-any-return]  # distributed is not typed

@@ -1,0 +1,1 @@
+"""The engine *scheduler*: K steps unrolled as one Dask graph, every task placed by the Dask scheduler."""

@@ -1,0 +1,271 @@
+"""Training steps as a Dask graph: what the engine *scheduler* submits, what is drawn, and what anyone can compute.
+
+    state[t] ─┬─▶ gradient[t, 0] ─┐
+              ├─▶ gradient[t, 1] ─┼─▶ total[t, 0] ─┐
+    data ─────┼─▶ …               │                ├─▶ update[t] = state[t+1]
+              └─▶ gradient[t, 7] ─┴─▶ total[t, 4] ─┘
+
+A ``total`` task adds an aligned group of shards, and ``update`` adds the groups: together exactly the fixed tree of
+`dagtrain.step.program.add_tree`. No task changes its inputs, so any of them can be lost and computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from dask.optimization import cull
+from dask.task_spec import DataNode, Task, TaskRef
+
+from dagtrain.data.pick import Gathered, Partition, assemble, gather_plan, samples_of
+from dagtrain.draw import TaskRecord
+from dagtrain.graph import Array, hooks
+from dagtrain.plan.blas import guard
+from dagtrain.step.layout import settled
+from dagtrain.step.program import ShardRunner, StepParts, add_tree, next_state
+from dagtrain.step.state import State
+
+__all__ = ["Part", "StepGraph", "Stepped", "step_tasks"]
+
+GROUP = 4
+"""Shards that one ``total`` task adds: fewer tasks than one an addition, and still two workers have something to do."""
+
+
+class Part(NamedTuple):
+    """A contribution, and the samples of each shard that is in it."""
+
+    vector: Array
+    sums: Array
+    used: tuple[tuple[int, Array], ...] = ()
+
+
+class Stepped(NamedTuple):
+    """The state after some steps, and of each of them the sums of loss and metrics, and the samples that each shard took."""
+
+    state: State
+    sums: tuple[Array, ...]
+    used: tuple[tuple[tuple[int, Array], ...], ...] = ()
+
+
+_local = threading.local()
+
+
+def _runner(parts: StepParts) -> ShardRunner:
+    """The calling thread's runner; it outlives the task, so that plans are bound once."""
+    kept: dict[str, ShardRunner] = _local.__dict__.setdefault("runners", {})
+    if parts.key not in kept:
+        while len(kept) >= 4:
+            del kept[next(iter(kept))]
+        kept[parts.key] = ShardRunner(parts, np.empty(parts.width, parts.layout.dtype))
+    return kept[parts.key]
+
+
+def gradient_task(
+    parts: StepParts,
+    before: Stepped,
+    weight: float,
+    step: int,
+    shard: int,
+    picks: Sequence[Gathered],
+    *partitions: Partition,
+) -> Part:
+    """One shard's contribution; `picks` says which rows of each partition go to which places of the shard."""
+    x, y = assemble(picks, partitions)
+    state = before.state
+    views = parts.layout.views(settled(state.parameters)), parts.statistics_layout.views(settled(state.statistics))
+    with guard():
+        found = _runner(parts).run(*views, x, y, weight, step, shard)
+    taken = samples_of(picks)
+    return Part(found.vector.copy(), found.sums.copy(), ((shard, taken.astype(np.min_scalar_type(taken.max()))),))  # in few bytes
+
+
+def total_task(places: Sequence[int], *contributions: Part) -> Part:
+    """The sum of an aligned group of shards, which stand at these places of it."""
+    return _add_at(places, GROUP, contributions)
+
+
+def update_task(parts: StepParts, before: Stepped, places: Sequence[int], shards: int, *subtotals: Part) -> Stepped:
+    """The next state from the last and the sums of the groups, which stand at these places of the tree."""
+    total, measured, used = _add_at(places, shards, subtotals)
+    with np.errstate(all="ignore"):
+        return Stepped(next_state(parts, before.state, total), (*before.sums, measured), (*before.used, used))
+
+
+def _add_at(places: Sequence[int], width: int, parts: Sequence[Part]) -> Part:
+    """The sum by the fixed tree of this width; places where no part stands add nothing."""
+    vectors: list[Array | None] = [None] * width
+    sums: list[Array | None] = [None] * width
+    for place, part in zip(places, parts, strict=True):
+        vectors[place], sums[place] = part.vector, part.sums
+    vector, measured = add_tree(vectors), add_tree(sums)
+    assert vector is not None, "a group has at least one shard"
+    assert measured is not None, "a group has at least one shard"
+    return Part(vector, measured, tuple(one for part in parts for one in part.used))
+
+
+def begin_task(before: Stepped) -> Stepped:
+    """The same state and nothing else: where a new submission begins."""
+    return Stepped(before.state, ())
+
+
+def step_tasks(
+    token: str, parts: Any, state: Any, data: Sequence[Any], sizes: Sequence[int], batches: Sequence[Sequence[Array]], first_step: int
+) -> tuple[dict[Any, Any], Any]:
+    """Tasks of consecutive steps, and the key of the last state.
+
+    Parameters
+    ----------
+    token
+        Makes the keys unique.
+    parts, state
+        Keys of the `StepParts` and of the `Stepped` to begin with.
+    data, sizes
+        Keys of the partitions ``(x, y)``, and the rows of each.
+    batches
+        For each step, the rows of each shard.
+    first_step
+        Number of the first step.
+    """
+    tasks: dict[Any, Any] = {}
+    for t, batch in enumerate(batches, first_step):
+        samples = sum(len(s) for s in batch)
+        groups: dict[int, dict[int, Any]] = {}
+        for s, rows in enumerate(batch):
+            if not len(rows):
+                continue
+            picks = gather_plan(rows, sizes)
+            key = (f"gradient-{token}", t, s)
+            tasks[key] = Task(
+                key,
+                gradient_task,
+                TaskRef(parts),
+                TaskRef(state),
+                len(rows) / samples,
+                t,
+                s,
+                DataNode(None, picks),
+                *(TaskRef(data[p.partition]) for p in picks),
+            )
+            groups.setdefault(s // GROUP * GROUP, {})[s] = key
+        subtotals: dict[int, Any] = {}
+        for place, members in groups.items():
+            if len(groups) == 1 or len(members) == 1:
+                subtotals |= members
+                continue
+            total = (f"total-{token}", t, place)
+            tasks[total] = Task(total, total_task, DataNode(None, [s - place for s in members]), *(TaskRef(k) for k in members.values()))
+            subtotals[place] = total
+        update = (f"update-{token}", t)
+        standing = DataNode(None, list(subtotals))
+        tasks[update] = Task(
+            update, update_task, TaskRef(parts), TaskRef(state), standing, len(batch), *(TaskRef(k) for k in subtotals.values())
+        )
+        state = update
+    return tasks, state
+
+
+class StepGraph:
+    """Some training steps as a Dask collection: `compute`, `visualize`, `dask.compute` and the rest work on it.
+
+    Computing it gives the `Stepped` after the steps; it does not change the trainer.
+    """
+
+    def __init__(self, tasks: dict[Any, Any], last: Any) -> None:
+        self.tasks, self.last = tasks, last
+
+    @classmethod
+    def of(cls, program: Any, source: Any, state: State, batches: Sequence[Sequence[Array]]) -> StepGraph:
+        """Graph of these steps from this state, with the data it needs."""
+        parts = program.for_workers(len(s) for batch in batches for s in batch)
+        data_tasks, data_keys = source.tasks()
+        digest = hashlib.sha256(f"{parts.key}{state.fingerprint}{state.step}{data_keys}".encode())
+        for name, vector in state.slots.items():
+            digest.update(name.encode() + vector.tobytes())
+        for batch in batches:
+            for rows in batch:
+                digest.update(np.ascontiguousarray(rows).tobytes())
+        token = digest.hexdigest()[:8]
+        parts_key, state_key = f"program-{token}", f"state-{token}"
+        tasks, last = step_tasks(token, parts_key, state_key, data_keys, source.sizes, batches, state.step)
+        tasks[parts_key] = DataNode(parts_key, parts)
+        tasks[state_key] = DataNode(state_key, Stepped(state.copy(), ()))
+        used = {key for node in tasks.values() for key in node.dependencies} & set(data_keys)
+        return cls({**cull(data_tasks, used)[0], **tasks}, last)
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __repr__(self) -> str:
+        return f"<StepGraph: {len(self.tasks)} tasks, ends with {self.last}>"
+
+    def compute(self, scheduler: Any = None, **kwargs: Any) -> Stepped:
+        """The state after the steps, by the current Dask scheduler."""
+        import dask
+
+        return dask.compute(self, scheduler=scheduler, **kwargs)[0]  # type: ignore[no-any-return]  # dask is not typed
+
+    def visualize(self, filename: Any = None, *, measure: bool = False, **options: Any) -> Any:
+        """Draw the task graph; with `measure`, run it first and show worker, time and bytes of each task."""
+        if measure:
+            options["overlay"] = self.measure()
+        return hooks.call("visualize", self.tasks, filename, **options)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        return hooks.call("mimebundle", self.tasks)
+
+    def measure(self) -> dict[Any, TaskRecord]:
+        """Run the graph, by the current Dask client or in this process, and say where and when each task ran."""
+        records = hooks.call("measure_tasks", self.tasks, [self.last])
+        return records if records is not None else run_measured(self.tasks)
+
+    def __dask_graph__(self) -> dict[Any, Any]:
+        return self.tasks
+
+    def __dask_keys__(self) -> list[Any]:
+        return [self.last]
+
+    def __dask_postcompute__(self) -> tuple[Any, tuple[Any, ...]]:
+        return _first, ()
+
+    def __dask_postpersist__(self) -> tuple[Any, tuple[Any, ...]]:
+        return _persisted, (self.last,)
+
+    def __dask_tokenize__(self) -> Any:
+        return self.last
+
+    @staticmethod
+    def __dask_optimize__(graph: Any, keys: Any, **kwargs: Any) -> Any:
+        return graph
+
+    @property
+    def __dask_scheduler__(self) -> Any:
+        from dask.threaded import get
+
+        return get
+
+
+def _first(results: Sequence[Any]) -> Any:
+    return results[0]
+
+
+def _persisted(graph: Any, last: Any, **kwargs: Any) -> StepGraph:
+    return StepGraph(dict(graph), last)
+
+
+def run_measured(tasks: dict[Any, Any]) -> dict[Any, TaskRecord]:
+    """Run a graph in this thread, one task after the other, and note the times."""
+    from dask.order import order
+    from dask.sizeof import sizeof
+
+    values: dict[Any, Any] = {}
+    records = {}
+    ranks = order(tasks)
+    for key in sorted(tasks, key=ranks.__getitem__):
+        begun = time.perf_counter()
+        values[key] = tasks[key]({k: values[k] for k in tasks[key].dependencies})
+        records[key] = TaskRecord("this process", begun, time.perf_counter(), sizeof(values[key]))
+    return records

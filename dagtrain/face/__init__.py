@@ -1,5 +1,0 @@
-"""NumPy's face over tensors: ufuncs, functions, operators, indexing and array methods all build graph."""
-
-from dagtrain.face import composed, functions, indexing, methods, ufuncs
-
-__all__ = ["composed", "functions", "indexing", "methods", "ufuncs"]

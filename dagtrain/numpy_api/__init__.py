@@ -1,0 +1,5 @@
+"""NumPy's face over tensors: ufuncs, functions, operators, indexing and array methods all build graph."""
+
+from dagtrain.numpy_api import composed, functions, indexing, methods, ufuncs
+
+__all__ = ["composed", "functions", "indexing", "methods", "ufuncs"]

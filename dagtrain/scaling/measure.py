@@ -1,0 +1,140 @@
+"""What a step costs one thread of this machine: a lane is put to work here, alone, and its parts are timed."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from itertools import cycle, pairwise
+
+import numpy as np
+
+from dagtrain.engines.ranks.arithmetic import LaneRunner, Rows
+from dagtrain.engines.ranks.gradients import BUCKET, stages_of
+from dagtrain.engines.ranks.placement import Candidate, place
+from dagtrain.engines.ranks.stretch import shape_of
+from dagtrain.graph import Array, Spec
+from dagtrain.plan.blas import guard
+from dagtrain.scaling.model import STEP, Work
+from dagtrain.step.program import Program, ShardRunner
+
+__all__ = ["measure_work"]
+
+_SHARDS = 8
+"""No more of them are put to work: those of a step are alike."""
+_REPEATS = 15
+_POOL = 1 << 26
+"""Bytes of rows, unless one shard has more."""
+
+
+def measure_work(program: Program, batch: int, shards: int, seconds: float = 0.5, step: float = STEP, bucket: int = BUCKET) -> Work:
+    """Time the parts of a step.
+
+    Parameters
+    ----------
+    program
+        Compiled step.
+    batch, shards
+        Samples of a step, and in how many parts.
+    seconds
+        How long steps are repeated; seven are timed in any case.
+    step
+        What a lane does besides, in seconds.
+    bucket
+        Of the engine; see `LanesEngine`.
+    """
+    rows, few = -(-batch // shards), min(shards, _SHARDS)
+    parts, dtype = program.for_workers([rows]), np.dtype(program.layout.dtype)
+    placement = place(shape_of(parts, few), [Candidate("here", "", 1)])
+    board = {name: np.zeros(n, kind) for name, (kind, n) in placement.regions(0).items()}
+    lane = LaneRunner(parts, placement, 0, board, lambda peer, phase: ())
+    lane.load(program.first_state())
+    counts = (rows,) * few
+    pool = cycle(_pool(program, rows, 16 * few))
+    gradient, other = np.full(parts.layout.size, 1e-3, dtype), np.zeros(parts.layout.size, dtype)
+    computed: list[float] = []
+    updated: list[float] = []
+    added: list[float] = []
+    with guard():
+        until = time.perf_counter() + seconds
+        while len(computed) < 8 or (time.perf_counter() < until and len(computed) < 10_000):
+            given = {shard: next(pool) for shard in range(few)}
+            moments = [time.perf_counter()]
+            lane.compute(given, counts)
+            moments.append(time.perf_counter())
+            lane.reduce(counts)
+            for k in range(placement.shape.norms):
+                lane.square(k)
+            lane.update()
+            lane.advance()
+            moments.append(time.perf_counter())
+            np.add(gradient, other, out=other)
+            moments.append(time.perf_counter())
+            for times, (start, end) in zip((computed, updated, added), pairwise(moments), strict=True):
+                times.append(end - start)
+    gives, takes = _stages(program, rows, few, bucket)
+    middle, upper = statistics.quantiles(computed[1:], n=4)[1:]  # the first step prepares
+    size, add = max(parts.layout.size, 1), statistics.median(added[1:])
+    return Work(
+        parts.layout.size,
+        batch,
+        shards,
+        # Additions within a step may find more in the cache than the one that is timed: at least half is left for the shards.
+        sample=max(middle - add * (few - 1), middle / 2) / (few * rows),
+        add=add / size,
+        update=statistics.median(updated[1:]) / size,
+        step=step,
+        jitter=(upper - middle) / 0.6745 / middle,
+        slots=len(parts.update.slots),
+        norms=parts.update.norm_count,
+        sums=parts.sums,
+        itemsize=dtype.itemsize,
+        gives=gives,
+        takes=takes,
+    )
+
+
+def _stages(
+    program: Program, rows: int, shards: int, bucket: int
+) -> tuple[tuple[tuple[float, float], ...], tuple[tuple[float, float], ...]]:
+    """What of a step can be sent while it is computed, and what of it can be computed while the rest comes: see `Work`."""
+    parts = program.for_workers([rows])
+    placement = place(shape_of(parts, max(shards, 2), bucket), [Candidate("here", "here"), Candidate("there", "there")])
+    stages = stages_of(parts, rows, placement)
+    state, runner = program.first_state(), ShardRunner(parts, np.empty(parts.width, parts.layout.dtype))
+    views = parts.layout.views(state.parameters), parts.statistics_layout.views(state.statistics)
+    given = _pool(program, rows, 1)[0]
+    times: list[list[float]] = []
+    with guard():
+        for _ in range(_REPEATS):
+            walk = runner.walk(*views, given.x, given.y, 1.0, 0, 0)
+            moments = [time.perf_counter()]
+            for stage in stages[:-1]:
+                for _ in range(stage.stops):
+                    next(walk)
+                moments.append(time.perf_counter())
+            for _ in walk:
+                pass
+            moments.append(time.perf_counter())
+            times.append([end - start for start, end in pairwise(moments)])
+    seconds = [statistics.median(column) for column in zip(*times, strict=True)]
+    whole, size = sum(seconds), max(sum(placement.shape.blocks), 1)
+    part = [sum(placement.shape.blocks[b] for b in group) / size for group in placement.groups]
+    done = [sum(seconds[: i + 1]) / whole for i in range(len(stages))]
+    gives = [(part[g], next(d for d, stage in zip(done, stages, strict=True) if stage.groups > g)) for g in range(len(part))]
+    takes = [(p, sum(s for s, stage in zip(seconds, stages, strict=True) if stage.needs == n) / whole) for n, p in enumerate(part[::-1], 1)]
+    return tuple(gives), tuple(takes)
+
+
+def _pool(program: Program, rows: int, most: int) -> list[Rows]:
+    """Shards of rows to take in turn: more than a processor's cache holds, but not much memory."""
+    made = _like(program.x, rows), None if program.y is None else _like(program.y, rows)
+    count = max(1, min(most, _POOL // max(made[0].nbytes, 1)))
+    return [Rows(made[0].copy(), made[1]) for _ in range(count)]
+
+
+def _like(spec: Spec, rows: int) -> Array:
+    """Rows of this kind: normal numbers, or zeros where they are labels."""
+    shape = (rows, *spec.shape)
+    if np.dtype(spec.dtype).kind == "f":
+        return np.random.default_rng(0).standard_normal(shape).astype(spec.dtype)
+    return np.zeros(shape, spec.dtype)

@@ -1,0 +1,340 @@
+"""How long a step would take on so many workers, over such a network: the protocol of the lanes as arithmetic.
+
+    compute ▶ wait for the slowest ▶ partial sums to the owners ▶ add ▶ update ▶ parameters to everybody ▶ …
+              ╰───── first barrier ─────╯                         ╰── second barrier ──╯
+
+A phase between hosts ends when the busiest has done its part: a host's network card, which sends and receives at once, and a lane's own
+thread, which hands over and takes each message and copies it. Within a host lanes read each other's memory. What a lane owns, how many
+partial sums it has, and who stays idle are those of `place`. Between hosts, what the network does while lanes compute is not waited for:
+partial sums leave as the layers' gradients become final, and the next step begins as the layers' parameters come.
+
+Left out: switches that are slower than the cards they connect, lost packets, other users; shards that need so much work space that they go
+in several waves. So real clusters are slower, not faster.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from statistics import NormalDist
+from typing import NamedTuple
+
+from dagtrain.engines.ranks.coordinator import ENDING
+from dagtrain.engines.ranks.instructions import Patience
+from dagtrain.engines.ranks.placement import Candidate, StepShape, place
+from dagtrain.errors import ArgumentError
+from dagtrain.step.update import BLOCK, blocks_of
+
+__all__ = ["STEP", "Expected", "Network", "Work", "expect", "grown", "scaling", "slower_from", "worth_until"]
+
+STEP = 1e-4
+"""Seconds of a lane's step besides its parts: instructions, taking rows, reports. Measured as the step of a lane of one worker less the
+parts that `measure_work` times, for networks of a hundred parameters to 240,000: 0 to 0.15 ms."""
+
+
+class Work(NamedTuple):
+    """What a step costs one thread; times in seconds.
+
+    Attributes
+    ----------
+    parameters
+        Elements of the parameter vector.
+    batch, shards
+        Samples of a step, and in how many parts.
+    sample, shard
+        Compute of a sample, and what a shard costs besides.
+    add, update
+        Of one element: to add or copy it, and to update it.
+    step
+        What a lane does in a step besides: instructions, rows, reports.
+    jitter
+        Standard deviation of the compute of a step, as a part of it; lanes wait for the slowest.
+    slots, norms, sums
+        The optimiser's vectors, norms of the whole gradient, numbers summed beside it.
+    itemsize, block
+        Bytes of an element; most elements of a block, which is the least that a lane can own.
+    gives
+        For each group of blocks, in the order in which they become final: its part of the parameters, and the part of a step's compute
+        that is done by then. All at the end by default.
+    takes
+        For each group, from the last to the first: its part of the parameters, and the part of a step's compute that can be done when it
+        has come and the one after it has not. All by the last by default.
+    """
+
+    parameters: int
+    batch: int
+    shards: int
+    sample: float
+    shard: float = 0.0
+    add: float = 0.0
+    update: float = 0.0
+    step: float = 0.0
+    jitter: float = 0.0
+    slots: int = 2
+    norms: int = 0
+    sums: int = 1
+    itemsize: int = 4
+    block: int = BLOCK
+    gives: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
+    takes: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
+
+
+class Network(NamedTuple):
+    """What lies between workers.
+
+    Attributes
+    ----------
+    name
+        For tables.
+    bandwidth
+        Bytes a second of a host's network card, in each direction.
+    latency
+        Seconds from one host's card to another's.
+    message
+        Seconds of a lane's thread for a message that it sends or receives.
+    copying
+        Bytes a second that a lane's thread hands to or takes from the kernel.
+    within
+        Seconds for a word between lanes of one host.
+    """
+
+    name: str
+    bandwidth: float
+    latency: float = 0.0
+    message: float = 0.0
+    copying: float = math.inf
+    within: float = 0.0
+
+
+class Expected(NamedTuple):
+    """A step's parts, in seconds, on `workers` of which `lanes` have work; of the exchange, what is waited for."""
+
+    workers: int
+    lanes: int
+    batch: int
+    compute: float
+    waiting: float
+    partial: float
+    update: float
+    parameters: float
+    ending: float
+
+    @property
+    def seconds(self) -> float:
+        """The whole step."""
+        return self.compute + self.waiting + self.partial + self.update + self.parameters + self.ending
+
+    @property
+    def throughput(self) -> float:
+        """Samples a second."""
+        return self.batch / self.seconds
+
+    def efficiency(self, alone: Expected) -> float:
+        """Samples a second and worker, as a part of what one worker alone does."""
+        return self.throughput / self.workers / (alone.throughput / alone.workers)
+
+
+def grown(work: Work, workers: int) -> Work:
+    """The same work with a batch that grows with the workers, so that each has as many samples and shards as one alone."""
+    return work._replace(batch=work.batch * workers, shards=work.shards * workers)
+
+
+def scaling(work: Work, network: Network, counts: Iterable[int], per_host: int = 1, weak: bool = False) -> list[Expected]:
+    """Steps on these numbers of workers: of one batch, or (weak) of a batch that grows with them."""
+    return [expect(grown(work, n) if weak else work, network, n, per_host) for n in counts]
+
+
+def worth_until(curve: Sequence[Expected], least: float = 0.5) -> int:
+    """The most workers, of those looked at in turn, up to which none is used to less than this part.
+
+    Examples
+    --------
+    >>> net = Network("slow", bandwidth=1e6)
+    >>> worth_until(scaling(Work(1000, batch=64, shards=64, sample=1e-3, block=1), net, [1, 2, 4, 8, 16, 32, 64]))
+    8
+    """
+    found = curve[0].workers
+    for point in curve:
+        if point.efficiency(curve[0]) < least:
+            break
+        found = point.workers
+    return found
+
+
+def slower_from(curve: Sequence[Expected]) -> int | None:
+    """The first number of workers that does fewer samples a second than the one before it."""
+    for before, after in pairwise(curve):
+        if after.throughput < before.throughput * (1 - 1e-9):
+            return after.workers
+    return None
+
+
+def expect(work: Work, network: Network, workers: int, per_host: int = 1) -> Expected:
+    """The step's parts on this many workers of one thread each.
+
+    Parameters
+    ----------
+    work, network
+        What it costs.
+    workers
+        How many; there are no more lanes than shards.
+    per_host
+        Workers that share a network card.
+
+    Examples
+    --------
+    Two workers halve a second of compute, and each sends and gets half a megabyte twice:
+
+    >>> work = Work(parameters=256_000, batch=10, shards=2, sample=0.1, sums=0, slots=0, block=128_000)
+    >>> found = expect(work, Network("", bandwidth=1.024e6), 2)
+    >>> found.compute, found.partial, found.parameters
+    (0.5, 0.5, 0.5)
+    """
+    if workers < 1 or per_host < 1:
+        raise ArgumentError(f"workers and workers on a host are 1 or more, got {workers} and {per_host}.")
+    if work.shards < 1 or work.batch < work.shards:
+        raise ArgumentError(f"a batch of {work.batch} cannot be cut into {work.shards} shards: give as many samples as shards, or more.")
+    there = _layout(min(workers, work.shards), work.shards, work.parameters, work.block, per_host)
+    lanes = len(there.shards)
+    most = max(there.shards)
+    samples = math.ceil(work.batch / work.shards) * most
+    compute = work.step + work.shard * most + work.sample * samples
+    compute += work.add * work.parameters * max(s - r for s, r in zip(there.shards, there.roots, strict=True))
+    waiting = 0.0 if lanes == 1 else work.jitter * compute * NormalDist().inv_cdf((lanes - 0.375) / (lanes + 0.25))
+    own = max(there.elements)
+    every = sum(there.roots)
+    added = work.add * own * (every - 1)
+    copied = work.parameters - min(there.elements) if there.hosts > 1 else 0  # lanes of one host hold the parameters once
+    update = work.update * own + added + work.add * copied
+    partial = _partial(work, network, there).waited(lambda card: _after(compute, card, work.gives))
+    parameters = _gathered(work, network, there, 1).waited(lambda card: _before(compute, card, work.takes))
+    squares = work.norms * _phase(network, there, [0.0] * there.hosts, [0.0] * there.hosts, there.owners, there.owners).waited()
+    done = compute + waiting + partial + squares + update + parameters
+    ending = _gathered(work, network, there, work.slots).waited() if work.slots else 0.0
+    ending *= min(1.0, done / max(Patience().segment, min(ending / ENDING, Patience().longest)))
+    return Expected(workers, lanes, work.batch, compute, waiting, partial, update, parameters + squares, ending)
+
+
+# ---- who has what
+
+
+class _Layout(NamedTuple):
+    """By lane: shards, partial sums, elements that it owns, and its host; all else follows."""
+
+    shards: tuple[int, ...]
+    roots: tuple[int, ...]
+    elements: tuple[int, ...]
+    host: tuple[int, ...]
+
+    @property
+    def hosts(self) -> int:
+        return self.host[-1] + 1
+
+    @property
+    def owners(self) -> tuple[bool, ...]:
+        return tuple(n > 0 for n in self.elements)
+
+    def by_host(self, values: Sequence[float]) -> list[float]:
+        """Sums over the lanes of each host."""
+        found = [0.0] * self.hosts
+        for host, value in zip(self.host, values, strict=True):
+            found[host] += value
+        return found
+
+
+@lru_cache(maxsize=256)
+def _layout(lanes: int, shards: int, parameters: int, block: int, per_host: int) -> _Layout:
+    shape = StepShape(shards, tuple(b.stop - b.start for b in blocks_of(parameters, block)))
+    placement = place(shape, [Candidate(f"{i:09}", host=f"{i // per_host:09}") for i in range(lanes)])
+    return _Layout(
+        tuple(len(lane.shards) for lane in placement.lanes),
+        tuple(len(lane.roots) for lane in placement.lanes),
+        tuple(placement.elements_of(lane.number) for lane in placement.lanes),
+        tuple(int(lane.host) for lane in placement.lanes),
+    )
+
+
+# ---- phases
+
+
+class _Phase(NamedTuple):
+    """Seconds of the busiest host's card, of the busiest lane's thread, and of a message on its way."""
+
+    card: float
+    thread: float
+    latency: float
+
+    def waited(self, exposed: Callable[[float], float] = lambda card: card) -> float:
+        """How long lanes wait, where so much of the card's time is not hidden behind compute."""
+        return max(exposed(self.card), self.thread) + self.latency
+
+
+def _after(compute: float, seconds: float, gives: Sequence[tuple[float, float]]) -> float:
+    """How long after the end of compute all is sent, in this many seconds of sending.
+
+    Examples
+    --------
+    >>> round(_after(1.0, 0.5, [(0.5, 0.2), (0.5, 1.0)]), 9)
+    0.25
+    """
+    now = 0.0
+    for part, when in gives:
+        now = max(now, when * compute) + part * seconds
+    return max(now - compute, 0.0)
+
+
+def _before(compute: float, seconds: float, takes: Sequence[tuple[float, float]]) -> float:
+    """How much later compute ends for what comes while it is under way, in this many seconds of sending.
+
+    Examples
+    --------
+    >>> round(_before(1.0, 0.5, [(0.5, 0.2), (0.5, 0.8)]), 9)
+    0.3
+    """
+    came, now = 0.0, compute * (1.0 - sum(possible for _, possible in takes))
+    for part, possible in takes:
+        came += part * seconds
+        now = max(now, came) + possible * compute
+    return max(now - compute, 0.0)
+
+
+def _partial(work: Work, network: Network, there: _Layout) -> _Phase:
+    """Partial sums, cut into slices, to the owners."""
+    roots, elements, owners = there.by_host(there.roots), there.by_host(there.elements), there.by_host(there.owners)
+    every, all_owners = sum(roots), sum(owners)
+    sent, taken = [], []
+    for r, e, o in zip(roots, elements, owners, strict=True):
+        sent.append(r * (work.itemsize * (work.parameters - e) + 8 * work.sums * (all_owners - o)))
+        taken.append((every - r) * (work.itemsize * e + 8 * work.sums * o))
+    return _phase(network, there, sent, taken, [True] * len(there.shards), there.owners)
+
+
+def _gathered(work: Work, network: Network, there: _Layout, vectors: int) -> _Phase:
+    """Slices of this many vectors from the owners to everybody."""
+    elements, lanes = there.by_host(there.elements), there.by_host([1] * len(there.shards))
+    size = vectors * work.itemsize
+    sent = [size * e * (len(there.shards) - n) for e, n in zip(elements, lanes, strict=True)]
+    taken = [size * n * (work.parameters - e) for e, n in zip(elements, lanes, strict=True)]
+    return _phase(network, there, sent, taken, there.owners, [True] * len(there.shards))
+
+
+def _phase(
+    network: Network, there: _Layout, sent: Sequence[float], taken: Sequence[float], senders: Sequence[bool], takers: Sequence[bool]
+) -> _Phase:
+    """Until the busiest host and the busiest lane are done; bytes are by host."""
+    if len(there.shards) == 1:
+        return _Phase(0.0, 0.0, 0.0)
+    if there.hosts == 1:
+        return _Phase(0.0, 0.0, network.within)
+    card = max(*sent, *taken) / network.bandwidth
+    senders_of, takers_of = there.by_host(senders), there.by_host(takers)
+    lanes_of = there.by_host([1] * len(there.shards))
+    thread = 0.0
+    for host, sends, takes in zip(there.host, senders, takers, strict=True):
+        messages = (sum(takers_of) - takers_of[host] if sends else 0) + (sum(senders_of) - senders_of[host] if takes else 0)
+        # The lanes of a host send and take about equally much.
+        copied = (sent[host] / max(senders_of[host], 1) if sends else 0) + (taken[host] / max(takers_of[host], 1) if takes else 0)
+        thread = max(thread, network.message * messages + copied / network.copying)
+    return _Phase(card, thread, network.latency + (network.within if max(lanes_of) > 1 else 0.0))

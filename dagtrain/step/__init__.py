@@ -1,0 +1,9 @@
+"""One training step: the objective, its program, the flat vector of parameters, the update and the state."""
+
+from dagtrain.step.layout import VectorLayout
+from dagtrain.step.objective import CostObjective, ModelObjective
+from dagtrain.step.program import Program, StepParts
+from dagtrain.step.state import State
+from dagtrain.step.update import Update
+
+__all__ = ["CostObjective", "ModelObjective", "Program", "State", "StepParts", "Update", "VectorLayout"]

@@ -1,0 +1,297 @@
+"""One training step as compiled parts that any engine can run: shards, the fixed sum tree, the update.
+
+    contribution[s] = [ weight · gradient | weight · statistics ]  and  weight · (loss, metrics)         s = 0 … S-1
+    total           = ((c0 + c1) + (c2 + c3)) + …                                                        a tree that depends on S alone
+    state           = update(state, total), by fixed blocks
+
+A `Program` holds the compiled parts. It is picklable and knows nothing of threads, workers or Dask.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dagtrain.graph import Array, Graph, Spec, spec_of
+from dagtrain.ops.random import derive, key
+from dagtrain.plan import Bound, Plan, plan
+from dagtrain.step.layout import VectorLayout, settled
+from dagtrain.step.objective import Objective
+from dagtrain.step.state import State
+from dagtrain.step.update import Update
+from dagtrain.trace import trace_nested
+
+__all__ = ["Contribution", "Program", "ShardRunner", "add_tree", "tree_levels"]
+
+EVALUATED = 1024
+"""Most rows evaluated at once."""
+_NO_KEY = key(0)
+
+
+class Contribution(NamedTuple):
+    """What one shard, or a sum of shards, adds to the step: gradient and statistics in one vector, and the sums of loss and metrics."""
+
+    vector: Array
+    sums: Array
+
+
+def tree_levels(shards: int) -> list[list[tuple[int, int]]]:
+    """The fixed sum tree: for each level, which shard's sum takes in which other's.
+
+    Examples
+    --------
+    >>> tree_levels(5)
+    [[(0, 1), (2, 3)], [(0, 2)], [(0, 4)]]
+    """
+    levels, width = [], 1
+    while width < shards:
+        levels.append([(i, i + width) for i in range(0, shards - width, 2 * width)])
+        width *= 2
+    return levels
+
+
+def add_tree(vectors: Sequence[Array | None], out: Array | None = None) -> Array | None:
+    """Sum of the vectors by the fixed tree; None (an empty shard) adds nothing. The inputs are left as they are.
+
+    Parameters
+    ----------
+    vectors
+        One for each shard.
+    out
+        Where the sum goes; a new array by default.
+    """
+    current = list(vectors)
+    ours: set[int] = set()
+    for level in tree_levels(len(current)):
+        for left, right in level:
+            a, b = current[left], current[right]
+            if b is None:
+                continue
+            if a is None:
+                current[left] = b
+                if right in ours:
+                    ours.add(left)
+            elif left in ours:
+                np.add(a, b, out=a)
+            else:
+                current[left] = np.add(a, b)
+                ours.add(left)
+    total = current[0]
+    if out is None or total is None:
+        return total.copy() if total is not None and 0 not in ours else total
+    out[...] = total
+    return out
+
+
+class Program:
+    """The compiled parts of a training step for given data.
+
+    Parameters
+    ----------
+    objective
+        Model and loss, or cost function.
+    optimizer
+        See `dagtrain.optim`.
+    x, y
+        Specs of one row.
+    seed
+        Seed of initial parameters and of random ops.
+    block
+        Most parameters in a block of the update; see `dagtrain.step.update`.
+    """
+
+    def __init__(self, objective: Objective, optimizer: Any, x: Spec, y: Spec | None, seed: int, block: int | None = None) -> None:
+        self.objective, self.x, self.y, self.seed = objective, x, y, seed
+        first, statistics = objective.initial(seed, x)
+        self.layout, self.statistics_layout = VectorLayout.of(first), VectorLayout.of(statistics)
+        self._first = State(self.layout.pack(first), self.statistics_layout.pack(statistics))
+        self.update = Update(optimizer, self.layout.size, self.layout.dtype, block)
+        self.optimizer_name = str(getattr(optimizer, "name", "update"))
+        self._graphs: dict[tuple[str, int], Graph] = {}
+        self._plans: dict[tuple[str, int], Plan] = {}
+
+    def first_state(self) -> State:
+        """The state before the first step."""
+        state = self._first.copy()
+        state.slots = {name: np.zeros(self.layout.size, self.layout.dtype) for name in self.update.slots}
+        return state
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the sums hold: the loss, then the metrics."""
+        return ("loss", *self.objective.metric_names)
+
+    def shard_graph(self, rows: int) -> Graph:
+        """The graph of a shard of this many rows."""
+        return self._graph(self.objective.contribution, rows)
+
+    def shard_plan(self, rows: int) -> Plan:
+        """The plan of a shard of this many rows."""
+        return self._plan(self.objective.contribution, rows, stops=True)
+
+    def output_plan(self, rows: int) -> Plan:
+        """The plan of the model's outputs for this many rows."""
+        return self._plan(self.objective.outputs, rows)
+
+    @property
+    def compiled(self) -> tuple[int, ...]:
+        """Numbers of rows for which there are plans of shards."""
+        return tuple(sorted(rows for name, rows in self._plans if name == "contribution"))
+
+    def _graph(self, function: Callable[..., Any], rows: int) -> Graph:
+        """The graph of one of the objective's functions for this many rows."""
+        known = function.__name__, rows
+        if known not in self._graphs:
+            specs = {
+                "parameters": self.layout.specs,
+                "statistics": self.statistics_layout.specs,
+                "x": Spec((rows, *self.x.shape), self.x.dtype),
+                "y": None if self.y is None else Spec((rows, *self.y.shape), self.y.dtype),
+                "weight": Spec((), np.dtype(self.layout.dtype)),
+                "key": spec_of(_NO_KEY),
+            }
+            self._graphs[known] = trace_nested(function, *(specs[name] for name in inspect.signature(function).parameters)).graph
+        return self._graphs[known]
+
+    def _plan(self, function: Callable[..., Any], rows: int, stops: bool = False) -> Plan:
+        known = function.__name__, rows
+        if known not in self._plans:
+            self._plans[known] = plan(self._graph(function, rows), stops=stops)
+        return self._plans[known]
+
+    def for_evaluation(self, samples: int) -> Scorer:
+        """What evaluates the pieces of this many samples anywhere."""
+        rows = sorted({len(piece) for piece in evaluation_pieces(samples)})
+        return Scorer({n: self._plan(self.objective.scores, n) for n in rows}, self.layout, self.statistics_layout)
+
+    def for_workers(self, rows: Iterable[int]) -> StepParts:
+        """The parts that a worker needs for shards of these sizes; empty ones need none."""
+        plans = {n: self.shard_plan(n) for n in sorted({n for n in rows if n})}
+        keyed = any(s.op == "input" and s.name == "key" for n in plans for node in self.shard_graph(n).nodes for s in node.inputs)
+        return StepParts(plans, self.update, self.layout, self.statistics_layout, self.seed, len(self.names), keyed)
+
+
+class StepParts:
+    """What runs shards and updates anywhere: plans, layouts and the seed; small when pickled."""
+
+    def __init__(
+        self, plans: dict[int, Plan], update: Update, layout: VectorLayout, statistics: VectorLayout, seed: int, sums: int, keyed: bool
+    ) -> None:
+        self.plans, self.update, self.layout, self.statistics_layout = plans, update, layout, statistics
+        self.seed, self.sums, self.keyed = seed, sums, keyed
+        names = [(rows, p.key) for rows, p in sorted(plans.items())]
+        blocks = [p.key for p in (*update.block_plans.values(), *([update.scalars] if update.scalars else []))]
+        self.key = hashlib.sha256(pickle.dumps((names, blocks, seed, layout.shapes, statistics.shapes))).hexdigest()[:32]
+
+    def __sizeof__(self) -> int:
+        return sum(p.nbytes for p in (*self.plans.values(), *self.update.block_plans.values()))  # what Dask counts
+
+    @property
+    def width(self) -> int:
+        """Elements of a contribution's vector."""
+        return self.layout.size + self.statistics_layout.size
+
+    def shard_key(self, step: int, shard: int) -> Array:
+        """The key of a shard's random ops: a function of seed, step and shard (any key where there are no such ops)."""
+        return derive(derive(derive(key(self.seed), 1), step), shard) if self.keyed else _NO_KEY
+
+
+def evaluation_pieces(samples: int) -> list[range]:
+    """The fixed parts in which data is evaluated: of its order alone, wherever its partitions end.
+
+    Examples
+    --------
+    >>> evaluation_pieces(1500)
+    [range(0, 1024), range(1024, 1500)]
+    """
+    return [range(start, min(start + EVALUATED, samples)) for start in range(0, samples, EVALUATED)]
+
+
+class Scorer:
+    """Evaluates rows with plans; small when pickled."""
+
+    def __init__(self, plans: dict[int, Plan], layout: VectorLayout, statistics: VectorLayout) -> None:
+        self.plans, self.layout, self.statistics_layout = plans, layout, statistics
+
+    def score(self, state: State, x: Array, y: Array | None) -> Array:
+        """Sums of loss and metrics over the rows of a piece."""
+        leaves = [*self.layout.views(settled(state.parameters)), *self.statistics_layout.views(settled(state.statistics))]
+        sums: Array = self.plans[len(x)](*leaves, settled(x), *(() if y is None else (settled(y),)))[0]
+        return sums
+
+
+class ShardRunner:
+    """Runs shards into one contribution's memory; one for each thread and buffer.
+
+    Parameters
+    ----------
+    parts
+        Compiled plans.
+    out
+        Vector that the gradient and the statistics are written to.
+    spaces
+        Work space by number of rows, shared with runners that never run at the same time.
+    """
+
+    def __init__(self, parts: StepParts, out: Array, spaces: dict[int, list[Array]] | None = None) -> None:
+        self.parts, self.out = parts, out
+        self.sums = np.zeros(parts.sums)
+        self._bound: dict[int, Bound] = {}
+        self._spaces = {} if spaces is None else spaces
+        self._views = [*parts.layout.views(out), *parts.statistics_layout.views(out[parts.layout.size :])]
+
+    def run(
+        self, parameters: Sequence[Array], statistics: Sequence[Array], x: Array, y: Array | None, weight: float, step: int, shard: int
+    ) -> Contribution:
+        """One shard's contribution; parameters and statistics are views by name."""
+        bound, inputs = self._prepared(parameters, statistics, x, y, weight, step, shard)
+        self.parts.plans[len(x)].run(bound, inputs)
+        return Contribution(self.out, self.sums)
+
+    def walk(
+        self, parameters: Sequence[Array], statistics: Sequence[Array], x: Array, y: Array | None, weight: float, step: int, shard: int
+    ) -> Iterator[tuple[Any, ...]]:
+        """The same from stop to stop; see `dagtrain.plan.Bound.walk`.
+
+        The plan's inputs are the parameters, then statistics, rows, weight and key; its outputs the gradients of the parameters, then
+        statistics and sums.
+        """
+        bound, inputs = self._prepared(parameters, statistics, x, y, weight, step, shard)
+        assert bound.walk is not None, "plans of shards have stops"
+        try:
+            yield from bound.walk(*inputs)
+        except Exception as error:
+            raise self.parts.plans[len(x)].explain(error) from error
+
+    def _prepared(
+        self, parameters: Sequence[Array], statistics: Sequence[Array], x: Array, y: Array | None, weight: float, step: int, shard: int
+    ) -> tuple[Bound, tuple[Any, ...]]:
+        rows = len(x)
+        bound = self._bound.get(rows)
+        if bound is None:
+            made = self.parts.plans[rows]
+            bound = self._bound[rows] = made.bind([*self._views, self.sums], self._spaces.get(rows))
+            self._spaces[rows] = bound.slots
+        data = (x,) if y is None else (x, y)
+        scale = np.asarray(weight, self.parts.layout.dtype)
+        return bound, (*parameters, *statistics, *data, scale, self.parts.shard_key(step, shard))
+
+
+def next_state(parts: StepParts, state: State, total: Array) -> State:
+    """The state after an update by the total of all shards; `state` is left as it is."""
+    after = state.copy()
+    size = parts.layout.size
+    gradient = total[:size]
+    norms = parts.update.norms(after, gradient)
+    scalars = parts.update.scalar_values(after.step, norms, after.rate_scale)
+    bound = parts.update.bind(after, gradient)
+    for i in range(len(parts.update.blocks)):
+        bound.block(i, scalars)
+    after.statistics[...] = total[size:]
+    after.step += 1
+    return after

@@ -1,0 +1,97 @@
+"""A link through whatever connection the workers have anyway: the way that is left where neither memory nor a port can be reached."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from dagtrain.transport.frames import HELLO, Frame, Inbox, Malformed, Outbox, write_header
+from dagtrain.transport.shared_memory import Array
+
+__all__ = ["CommLink", "Courier"]
+
+
+class Courier(Protocol):
+    """Carries messages to other lanes, and is told nothing about what they mean.
+
+    At the other end ``links.deliver(sender, header, buffers)`` of the gang and lane that are meant is to be called, from any thread;
+    messages may overtake each other. A message that cannot be delivered is reported by ``links.lose(lane, why)``.
+    """
+
+    def send(self, lane: int, header: bytes, buffers: list[memoryview]) -> None:
+        """Begin to send, and return at once.
+
+        Buffers are views of the board. By the order of the phases, what they hold stays until the receiver has it.
+        """
+        ...
+
+
+class CommLink:
+    """One's end of a link by way of a courier."""
+
+    kind = "comm"
+
+    def __init__(self, peer: int, gang: bytes, courier: Courier, inbox: Inbox, outbox: Outbox, wake: Callable[[], None]) -> None:
+        self.peer = peer
+        self.lost: str | None = None
+        self.arrived = inbox.arrived
+        self._gang, self._courier, self._inbox, self._outbox, self._wake = gang, courier, inbox, outbox, wake
+        self._lock = threading.Lock()  # a courier may deliver from several threads
+
+    def incoming(self, phase: int) -> list[Array]:
+        """Where the peer's pieces of a phase arrive."""
+        return list(self._inbox.arrays[phase])
+
+    @property
+    def refused(self) -> int:
+        """Number of frames that were dropped."""
+        return self._inbox.refused
+
+    def greet(self) -> None:
+        """Tell the peer that this is the way."""
+        self._send(write_header(HELLO, 0, 0, self._gang), [])
+
+    def post(self, phase: int, stamp: int) -> bool:
+        """Hand the message to the courier; nothing is left to send."""
+        self._send(self._outbox.header(phase, stamp), list(self._outbox.pieces[phase]))
+        return False
+
+    def _send(self, header: bytes, buffers: list[memoryview]) -> None:
+        try:
+            self._courier.send(self.peer, header, buffers)
+        except Exception as error:  # whatever a courier may stumble over
+            self.lost = self.lost or f"the message could not be sent: {error!r}"
+
+    def deliver(self, header: bytes | bytearray | memoryview, buffers: Iterable[Any]) -> None:
+        """Take a message that came in; from any thread."""
+        with self._lock:
+            if self.lost is not None:
+                return
+            try:
+                frame, target = self._inbox.begin(header)
+                if target is not None:
+                    _fill(target, buffers, frame)
+                    self._inbox.finish(frame)
+            except Malformed as error:
+                self.lost = str(error)
+        self._wake()
+
+    def check(self) -> None:
+        """See nothing: the courier tells."""
+
+    def close(self) -> None:
+        """Let the board go; safe to call again."""
+        with self._lock:
+            self.lost = self.lost or "this lane closed the link"
+            self._inbox.close()
+            self._outbox.close()
+
+
+def _fill(target: memoryview, buffers: Iterable[Any], frame: Frame) -> None:
+    parts = [memoryview(buffer).cast("B") for buffer in buffers]
+    if sum(map(len, parts)) != frame.length:
+        raise Malformed(f"a message of {sum(map(len, parts))} bytes that announced {frame.length}")
+    for part in parts:
+        target[: len(part)] = part
+        target = target[len(part) :]

@@ -1,0 +1,208 @@
+"""What a lane sleeps on, and how others wake it.
+
+A lane that has links by shared memory alone sleeps in the kernel on the doorbell word of its own board (a futex). One that has sockets
+too sleeps in poll; then those who write its doorbell also write a byte into its pipe. Threads of this process (an abort, a frame from
+Dask) wake it in the same way.
+
+    peer:  data, stamp, doorbell = a number never used before, barrier, wake if asleep
+    lane:  mark = doorbell, look at stamps, asleep = 1, barrier, sleep unless doorbell ≠ mark
+
+Peers write the doorbell without locking each other out. Nothing can get lost by it, because each value is new: whatever was written after
+the lane took its mark makes the word differ from the mark. And no sleeper is overlooked: of two that write and then look at what the other
+one writes, with a barrier between, at least one sees it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+import os
+import platform
+import selectors
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from dagtrain.transport.host import strongly_ordered
+from dagtrain.transport.shared_memory import ASLEEP, BY_PIPE, Memory
+
+__all__ = ["FUTEX", "SLICE", "Bell", "Ringer", "fence"]
+
+SLICE = 0.05
+"""Seconds that a lane sleeps at most before it looks at deadlines and at the life of its peers."""
+
+_WAIT, _WAKE, _ALL = 0, 1, 2**31 - 1
+_COUNT_BITS = 22  # the rest of the doorbell word is the number of the lane that rings
+_LOCK = threading.Lock()
+Selector: Any = getattr(selectors, "PollSelector", selectors.DefaultSelector)
+
+
+class Futex:
+    """The system call by which processes sleep and wake each other on a word of shared memory."""
+
+    def __init__(self, number: int) -> None:
+        self._number = ctypes.c_long(number)
+        self._sleep: Any = ctypes.CDLL(None).syscall  # lets other threads run meanwhile
+        self._wake: Any = ctypes.PyDLL(None).syscall  # does not: it is over before they could begin
+        self._operations = ctypes.c_int(_WAIT), ctypes.c_int(_WAKE), ctypes.c_int(_ALL)
+
+    def waker(self, address: int) -> Callable[[], Any]:
+        """A function that wakes whoever sleeps on the word at the address."""
+        number, (_, wake, everyone), call, where = self._number, self._operations, self._wake, ctypes.c_void_p(address)
+        return lambda: call(number, where, wake, everyone)
+
+    def sleeper(self, address: int) -> Callable[[int, float], Any]:
+        """A function that sleeps for some seconds at most, and not at all if the word is not the given one any more."""
+        number, (wait, _, _), call, where = self._number, self._operations, self._sleep, ctypes.c_void_p(address)
+
+        def sleep(mark: int, seconds: float) -> None:
+            limit = (ctypes.c_long * 2)(int(seconds), int(seconds % 1 * 1e9))
+            call(number, where, wait, ctypes.c_uint(mark), limit)
+
+        return sleep
+
+
+def _futex() -> Futex | None:
+    number = {"x86_64": 202, "aarch64": 98}.get(platform.machine())
+    return Futex(number) if sys.platform == "linux" and number and ctypes.sizeof(ctypes.c_void_p) == 8 else None
+
+
+FUTEX = _futex()
+"""None where its number is not known; all lanes then sleep in poll."""
+
+
+def _barrier() -> None:
+    """Keep memory accesses before it apart from those after it: a release of a lock that an acquisition follows does."""
+    with _LOCK:
+        pass
+    with _LOCK:
+        pass
+
+
+fence: Callable[[], None] | None = None if strongly_ordered() else _barrier
+"""Call it between data and stamp; None where the processor keeps the order by itself."""
+
+
+class Ringer:
+    """Rings the doorbells of others, and one's own, always with a new number."""
+
+    def __init__(self, lane: int) -> None:
+        self._lane, self._count = lane << _COUNT_BITS, itertools.count(1)
+
+    def number(self) -> int:
+        """A value that no doorbell holds yet."""
+        return self._lane | next(self._count) & ((1 << _COUNT_BITS) - 1)
+
+    def of(self, memory: Memory, pipe: int) -> Callable[[], None]:
+        """A function that rings the doorbell of a board whose lane reads from the other end of a pipe."""
+        bell, words, number = memory.bell, memory.words, self.number
+        wake = FUTEX.waker(memory.address) if FUTEX is not None else None
+
+        def ring() -> None:
+            bell[0] = number()
+            _barrier()
+            if not words[ASLEEP]:
+                return
+            if wake is not None:
+                wake()
+            if words[BY_PIPE]:
+                with contextlib.suppress(OSError):  # full: it is awake already; broken: it is gone, which is noticed elsewhere
+                    os.write(pipe, b"\0")
+
+        return ring
+
+
+class Bell:
+    """A lane's own doorbell, and its sleep.
+
+    Parameters
+    ----------
+    memory : Memory
+        The lane's board.
+    ringer : Ringer
+        Of this lane.
+    """
+
+    def __init__(self, memory: Memory, ringer: Ringer) -> None:
+        self._memory = memory
+        self._local: tuple[socket.socket, socket.socket] | None = None
+        if os.name == "posix":
+            self._read, self.pipe = os.pipe()
+        else:  # poll knows nothing but sockets there, and no peer shares memory
+            self._local = socket.socketpair()
+            self._read, self.pipe = self._local[0].fileno(), self._local[1].fileno()
+        for fd in (self._read, self.pipe):
+            os.set_blocking(fd, False)
+        self.selector = Selector()
+        self.selector.register(self._read, selectors.EVENT_READ, None)
+        self.by_pipe = True
+        self._lock = threading.Lock()
+        self._ring: Callable[[], None] | None = ringer.of(memory, self.pipe)
+        self._sleep = FUTEX.sleeper(memory.address) if FUTEX is not None else None
+
+    @property
+    def by_pipe(self) -> bool:
+        """Whether the lane sleeps in poll, and whoever rings must write into its pipe."""
+        return bool(self._memory.words[BY_PIPE])
+
+    @by_pipe.setter
+    def by_pipe(self, value: bool) -> None:
+        self._memory.words[BY_PIPE] = value or FUTEX is None
+
+    def ring(self) -> None:
+        """Wake the lane; from any thread, also after the end."""
+        with self._lock:
+            if self._ring is not None:
+                self._ring()
+
+    def mark(self) -> int:
+        """Take it before looking at stamps, and give it to `sleep`."""
+        return self._memory.bell[0]
+
+    def sleep(self, mark: int, seconds: float) -> list[tuple[Any, int]]:
+        """Sleep until somebody rings or a registered file is ready; return what was registered with those, and for what they are ready."""
+        words = self._memory.words
+        words[ASLEEP] = 1
+        _barrier()
+        try:
+            return self._doze(mark, seconds)
+        finally:
+            words[ASLEEP] = 0
+
+    def _doze(self, mark: int, seconds: float) -> list[tuple[Any, int]]:
+        if self._sleep is not None and not self._memory.words[BY_PIPE]:
+            self._sleep(mark, seconds)
+            return []
+        ready = []
+        if self.mark() != mark:
+            seconds = 0.0
+        for key, events in self.selector.select(seconds):
+            if key.data is None:
+                self._drain()
+            else:
+                ready.append((key.data, events))
+        return ready
+
+    def _drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            if self._local is not None:
+                self._local[0].recv(4096)
+            else:
+                os.read(self._read, 4096)
+
+    def close(self) -> None:
+        """Give the file descriptors back; safe to call again."""
+        with self._lock:
+            if self._ring is None:
+                return
+            self._ring = None
+        self.selector.close()
+        if self._local is not None:
+            for end in self._local:
+                end.close()
+        else:
+            os.close(self._read)
+            os.close(self.pipe)

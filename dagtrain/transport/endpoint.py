@@ -1,0 +1,60 @@
+"""What a lane tells the others of its gang so that they can reach it: plain data, to be carried by whatever reaches all workers."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict, cast
+
+from dagtrain.transport.errors import ChannelError
+from dagtrain.transport.host import Host
+from dagtrain.transport.shared_memory import Regions
+
+__all__ = ["KINDS", "VERSION", "Offer", "checked", "common_kinds"]
+
+VERSION = 1
+KINDS = ("shared", "socket", "comm")
+"""Kinds of channel, the better ones first."""
+
+
+class Offer(TypedDict):
+    """Made by ``links.offer``, taken by ``links.connect``. Holds only dicts, sequences, str, int and bytes, so msgpack can carry it."""
+
+    version: int
+    gang: str
+    lane: int
+    host: Host
+    pid: int
+    board: int
+    """File descriptor of the board in that process."""
+    bell: int
+    """File descriptor of the pipe that wakes the lane."""
+    size: int
+    regions: Regions
+    address: tuple[str, int] | None
+    """Where the lane takes connections."""
+    secure: int
+    """Whether they are wrapped in TLS."""
+    kinds: tuple[str, ...]
+
+
+def checked(offer: Offer, gang: str, lane: int) -> Offer:
+    """The offer in its own types (msgpack makes lists of tuples), if it is of this gang and lane; raises `ChannelError`."""
+    data = cast(dict[str, Any], offer)
+    if data.get("version") != VERSION:
+        raise ChannelError(
+            f"the offer of lane {lane} is of version {data.get('version')}, not {VERSION}: install the same dagtrain on all workers"
+        )
+    if (data["gang"], data["lane"]) != (gang, lane):
+        raise ChannelError(f"an offer of lane {data['lane']} of gang {data['gang']} was given as that of lane {lane} of gang {gang}")
+    address = None if data["address"] is None else (str(data["address"][0]), int(data["address"][1]))
+    regions = {str(name): (str(dtype), int(offset), int(elements)) for name, (dtype, offset, elements) in data["regions"].items()}
+    return cast(Offer, {**data, "address": address, "regions": regions, "kinds": tuple(data["kinds"])})
+
+
+def common_kinds(mine: Offer, theirs: Offer) -> list[str]:
+    """Kinds of channel that both can do, the better ones first."""
+    both = [kind for kind in KINDS if kind in mine["kinds"] and kind in theirs["kinds"]]
+    if mine["host"] != theirs["host"] and "shared" in both:
+        both.remove("shared")
+    if (mine["secure"] != theirs["secure"] or theirs["address"] is None or mine["address"] is None) and "socket" in both:
+        both.remove("socket")
+    return both

@@ -1,0 +1,39 @@
+"""When a message was posted, as one number that memory holds in one word: it is read and written whole, and later is larger.
+
+    bits  63 ─────────── 38 │ 37 ──────────── 10 │ 9 ────── 0
+          segment + 1       │ step               │ round           0: nothing was posted yet
+
+The parts are wide enough for runs of months.
+"""
+
+from __future__ import annotations
+
+from dagtrain.transport.errors import ChannelError
+
+__all__ = ["NONE", "ROUND_BITS", "pack", "unpack"]
+
+ROUND_BITS, STEP_BITS, SEGMENT_BITS = 10, 28, 26
+ROUNDS, STEPS, SEGMENTS = 1 << ROUND_BITS, 1 << STEP_BITS, (1 << SEGMENT_BITS) - 1
+NONE = 0
+
+
+def pack(segment: int, step: int, round: int = 0) -> int:
+    """One number for the three.
+
+    Examples
+    --------
+    >>> unpack(pack(3, 14, 1))
+    (3, 14, 1)
+    >>> NONE < pack(0, 0) < pack(0, 0, 1) < pack(0, 1) < pack(1, 0)
+    True
+    """
+    if 0 <= step < STEPS and 0 <= round < ROUNDS and 0 <= segment < SEGMENTS:
+        return (segment + 1) << (STEP_BITS + ROUND_BITS) | step << ROUND_BITS | round
+    raise ChannelError(
+        f"no stamp for segment {segment}, step {step}, round {round}: they must not be negative, and below {SEGMENTS}, {STEPS} and {ROUNDS}"
+    )
+
+
+def unpack(stamp: int) -> tuple[int, int, int]:
+    """Segment, step and round of a stamp; segment -1 where nothing was posted."""
+    return (stamp >> (STEP_BITS + ROUND_BITS)) - 1, stamp >> ROUND_BITS & (STEPS - 1), stamp & (ROUNDS - 1)

@@ -1,0 +1,181 @@
+"""A lane's memory that its peers may read: named regions behind a header in which stamps and doorbell live.
+
+    word  0  magic, version      │ words 16 …: one row a peer, in cache lines of its own
+          1  gang, 16 bytes      │   verdict: can I open the peer's board?   (0 not tried, 1 yes, 2 no)
+          3  lane                │   stamp of the last post to this peer, for each phase
+          4  closed              │ then the regions, each at a multiple of 64 bytes
+          5  ring by pipe too    │
+          6  asleep              │
+          7  together            │     (0 not known yet; 1 has all peers in its memory, 2 has not)
+          8  doorbell            │ peers write the doorbell; all else is written by its lane alone
+
+On Linux the memory is an anonymous file: it has no name that could stay behind, and the kernel frees it with the last process that uses
+it, however that ends. Peers open it as /proc/PID/fd/FD.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import sys
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dagtrain.transport.errors import ChannelError
+from dagtrain.transport.host import can_share_memory
+from dagtrain.transport.routes import Phase, Piece
+
+__all__ = ["ALIGNMENT", "ASLEEP", "BELL", "BY_PIPE", "CLOSED", "LANES", "TOGETHER", "Board", "Memory", "Regions", "align", "row"]
+
+Array = np.ndarray[Any, Any]
+Regions = dict[str, tuple[str, int, int]]
+"""By name: dtype, offset in bytes, number of elements."""
+
+ALIGNMENT = 64
+LANES = 1024
+MAGIC = int.from_bytes(b"dagboard", "little")
+VERSION = 1
+CLOSED, BY_PIPE, ASLEEP, TOGETHER, BELL = 4, 5, 6, 7, 8
+_ROWS = 16
+_ROW = -(-(1 + len(Phase)) // 8) * 8  # words of a peer's row: whole cache lines, so that posts to different peers do not meet in one
+_HEADER = (_ROWS + LANES * _ROW) * 8
+
+
+def align(offset: int) -> int:
+    """The next multiple of 64.
+
+    Examples
+    --------
+    >>> align(0), align(1), align(64)
+    (0, 64, 64)
+    """
+    return -(-offset // ALIGNMENT) * ALIGNMENT
+
+
+def row(lane: int) -> int:
+    """Index of the first word of a peer's row: the verdict; the stamps follow."""
+    return _ROWS + lane * _ROW
+
+
+class Memory:
+    """A board as it lies in memory, one's own or a peer's: its header as words and its regions as arrays."""
+
+    def __init__(self, fd: int, size: int, regions: Regions) -> None:
+        self._map: mmap.mmap | None = mmap.mmap(fd, size)
+        self.words = memoryview(self._map)[:_HEADER].cast("Q")
+        self.bell = memoryview(self._map)[BELL * 8 : BELL * 8 + 4].cast("I")
+        self.regions = regions
+        self._bytes: Array = np.frombuffer(memoryview(self._map), np.uint8)
+
+    def __getitem__(self, name: str) -> Array:
+        dtype, offset, elements = self.regions[name]
+        kind = np.dtype(dtype)
+        return self._bytes[offset : offset + elements * kind.itemsize].view(kind)
+
+    @property
+    def address(self) -> int:
+        """Where the doorbell lies in this process."""
+        return int(self._bytes.ctypes.data) + BELL * 8
+
+    def piece(self, piece: Piece, whose: str) -> Array:
+        """The elements that a table names."""
+        if piece.region not in self.regions:
+            raise ChannelError(f"{whose} has no region {piece.region!r}; it has {', '.join(sorted(self.regions))}")
+        elements = self.regions[piece.region][2]
+        if not 0 <= piece.start <= piece.stop <= elements:
+            raise ChannelError(f"{whose}: region {piece.region!r} has {elements} elements; a table names {piece.start} to {piece.stop}")
+        return self[piece.region][piece.start : piece.stop]
+
+    def label(self, gang: bytes, lane: int) -> None:
+        """Write whose memory this is."""
+        self.words[1], self.words[2] = int.from_bytes(gang[:8], "little"), int.from_bytes(gang[8:], "little")
+        self.words[3] = lane
+        self.words[0] = MAGIC ^ VERSION
+
+    def is_of(self, gang: bytes, lane: int) -> bool:
+        """Whether this memory is the board of that lane of that gang."""
+        wanted = (MAGIC ^ VERSION, int.from_bytes(gang[:8], "little"), int.from_bytes(gang[8:], "little"), lane)
+        return tuple(self.words[:4]) == wanted
+
+    def close(self) -> None:
+        """Let the memory go: at once, or as soon as no array looks at it any more. Safe to call again."""
+        if self._map is None:
+            return
+        self.words.release()
+        self.bell.release()
+        del self._bytes
+        with contextlib.suppress(BufferError):  # arrays are still in use: the map closes when the last of them goes
+            self._map.close()
+        self._map = None
+
+
+class Board(Memory):
+    """Memory of this lane that peers may read.
+
+    Make one by `Board.create`; it serves one gang. ``board[name]`` is the array of a region, at a multiple of 64 bytes, all zeros at first.
+
+    Examples
+    --------
+    >>> board = Board.create({"gradient": ("float32", 10), "count": ("int64", 1)})
+    >>> board["gradient"][2:4] = 1
+    >>> float(board["gradient"].sum()), board["count"].ctypes.data % 64
+    (2.0, 0)
+    >>> board.close()
+    """
+
+    def __init__(self, fd: int, size: int, regions: Regions) -> None:
+        super().__init__(fd, size, regions)
+        self.fd, self.size = fd, size
+        self._give_back = weakref.finalize(self, os.close, fd) if fd >= 0 else None
+
+    @classmethod
+    def create(cls, regions: Mapping[str, tuple[str, int]]) -> Board:
+        """Take memory for regions.
+
+        Parameters
+        ----------
+        regions : mapping of str to (str, int)
+            For each name the dtype and the number of elements.
+
+        Raises
+        ------
+        ChannelError
+            If a region cannot be, or there is not enough memory.
+        """
+        placed: Regions = {}
+        end = _HEADER
+        for name, (dtype, elements) in regions.items():
+            kind = np.dtype(dtype)
+            if kind.hasobject or elements < 0:
+                raise ChannelError(
+                    f"region {name!r}: {elements} elements of {dtype} cannot be shared; use numbers, and not fewer than none"
+                )
+            placed[name] = (kind.str, end, int(elements))
+            end = align(end + int(elements) * kind.itemsize)
+        return cls(_anonymous_file(end), end, placed)
+
+    def close(self) -> None:
+        """Let the memory go; peers that have it open keep what they see. Safe to call again."""
+        super().close()
+        if self._give_back is not None:
+            self._give_back()
+
+
+def _anonymous_file(size: int) -> int:
+    """File descriptor of memory without a name; -1, which maps to plain memory of this process, where there is none."""
+    if sys.platform != "linux" or not can_share_memory():
+        return -1
+    import fcntl
+
+    fd = os.memfd_create("dagtrain-board", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.posix_fallocate(fd, 0, size)  # an error now, rather than a bus error in the middle of a step
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)  # nor may a peer take it away
+    except OSError as error:
+        os.close(fd)
+        raise ChannelError(f"a board of {size} bytes cannot be had: {error}; use more workers, or a smaller model") from error
+    return fd

@@ -1,0 +1,31 @@
+"""What the bits depend on besides model, data, seed and shards."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from dagtrain.step.software import functions_description, other_software
+
+TARGETS = np.show_config(mode="dicts")["SIMD Extensions"]["found"]  # type: ignore[index, call-overload]  # a dict of dicts
+needs_target = pytest.mark.skipif(not TARGETS, reason="NumPy has nothing here that could be switched off")
+
+
+def test_what_was_not_written_down_is_unknown() -> None:
+    assert other_software({"numpy": "2.4"}, {"numpy": "2.4", "functions": "X86_V3"}) == ["functions: unknown there, X86_V3 here"]
+
+
+@needs_target
+def test_functions_for_another_processor_are_told_apart() -> None:
+    code = "import dagtrain.step.software as s; print(s.functions_description())"
+    same, other = (
+        subprocess.run([sys.executable, "-c", code], env=os.environ | env, check=True, capture_output=True, text=True).stdout.strip()
+        for env in ({}, {"NPY_DISABLE_CPU_FEATURES": " ".join(TARGETS)})
+    )
+    assert same == functions_description()
+    assert same.partition(", ")[0] != other.partition(", ")[0], "the code that NumPy chose"
+    assert same.partition(", ")[2] != other.partition(", ")[2], "and what it computes"

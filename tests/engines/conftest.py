@@ -1,0 +1,60 @@
+"""Trainers that run on a cluster and in this process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import dagtrain as dt
+
+pytest.importorskip("distributed")
+pytest.importorskip("sklearn")
+
+
+class Recipe:
+    """A trainer, its data and how it is fitted; `inline` is the fingerprint that every engine must arrive at."""
+
+    def __init__(self, name: str, digits: Any) -> None:
+        self.name, self.digits = name, digits
+        self.epochs, self.rows, self.batch_size = (3, len(digits.x), 256) if name == "plain" else (2, 196, 64)
+        self._inline: Any = None
+
+    def trainer(self, **options: Any) -> Any:
+        """As yet untrained."""
+        options = {"loss": "cross_entropy", "metrics": ["accuracy"], "shards": 8, **options}
+        if self.name == "plain":
+            model = dt.nn.Sequential([dt.nn.Dense(128, "relu"), dt.nn.Dense(10)])
+            return dt.Trainer(model, optimizer=dt.optim.adam(1e-2), **options)
+        model = dt.nn.Sequential([dt.nn.BatchNorm(), dt.nn.Dense(1024, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(10)])
+        return dt.Trainer(model, optimizer=dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2)), **options)
+
+    def fit(self, trainer: Any, wrap: Any = lambda array: array, **options: Any) -> Any:
+        """Train on the digits, or on what `wrap` makes of them."""
+        x, y = (wrap(array[: self.rows]) for array in self.digits[:2])
+        return trainer.fit(x, y, **{"epochs": self.epochs, "batch_size": self.batch_size, "verbose": 0, **options})
+
+    @property
+    def inline(self) -> Any:
+        """History of the run in this process, with one thread."""
+        if self._inline is None:
+            self._inline = self.fit(self.trainer(engine="inline", threads=1))
+        return self._inline
+
+
+@pytest.fixture(scope="session")
+def plain(digits: Any) -> Recipe:
+    """All digits: six steps an epoch, the last one of 157 samples."""
+    return Recipe("plain", digits)
+
+
+@pytest.fixture(scope="session")
+def mixed(digits: Any) -> Recipe:
+    """Running statistics, random numbers and a global norm; the last step of an epoch has 4 samples for 8 shards."""
+    return Recipe("mixed", digits)
+
+
+@pytest.fixture(params=["plain", "mixed"])
+def recipe(request: pytest.FixtureRequest) -> Recipe:
+    """Each of the two."""
+    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]  # pytest types it Any

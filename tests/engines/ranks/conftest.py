@@ -1,0 +1,154 @@
+"""What the tests of the engine *lanes* share: its settings, a look into the workers, and faults that strike in the midst of a step."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import Security, WorkerPlugin
+
+from dagtrain.engines.ranks.worker_plugin import Hall
+
+
+def kinds_in(dask_worker: Any) -> dict[int, str]:
+    hall = dask_worker.plugins.get(Hall.name)
+    return {peer: kind for lane in (hall.lanes.values() if hall else ()) if lane._links for peer, kind in lane._links.kinds.items()}
+
+
+class Looking:
+    """A reporter that calls a function at the end of every epoch, while the lanes wait for the next one."""
+
+    def __init__(self, look: Callable[[], Any]) -> None:
+        self.look, self.seen = look, list[Any]()
+
+    def start(self, told: Any) -> None:
+        pass
+
+    def step(self, done: int, total: int, loss: float) -> None:
+        pass
+
+    def finish(self, told: Any) -> None:
+        pass
+
+    def epoch(self, row: Any) -> None:
+        self.seen.append(self.look())
+
+
+@pytest.fixture
+def looking() -> type[Looking]:
+    return Looking
+
+
+@pytest.fixture
+def kinds() -> Callable[[Any], set[str]]:
+    """``kinds(client)``: the kinds of channels that lanes on the cluster have just now."""
+
+    def look(client: Any) -> set[str]:
+        return {kind for found in client.run(kinds_in).values() for kind in found.values()}
+
+    return look
+
+
+@pytest.fixture(scope="session")
+def encrypted(local_cluster: Any, certificate: tuple[str, str]) -> Iterator[Any]:
+    """A cluster that talks TLS."""
+    cert, key = certificate
+    who = {f"tls_{role}_{what}": path for role in ("scheduler", "worker", "client") for what, path in (("cert", cert), ("key", key))}
+    security = Security(tls_ca_file=cert, require_encryption=True, **who)
+    with local_cluster(2, processes=True, security=security) as made:
+        yield made
+
+
+# ---- faults
+
+
+class Fault(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
+    """Does something, once on the whole cluster, when a lane comes to a certain moment.
+
+    Moments are the methods of a lane's arithmetic, in a certain step; "_meet", before that is there; and "score", in an evaluation.
+    """
+
+    def __init__(self, moment: str, step: int | None, lane: int | None, mark: str, strike: Callable[[], None]) -> None:
+        self.name = f"fault at {moment} {step} {lane}"
+        self.moment, self.step, self.lane, self.mark, self.strike = moment, step, lane, mark, strike
+
+    def setup(self, worker: Any) -> None:
+        from dagtrain.engines.ranks.arithmetic import LaneRunner
+        from dagtrain.engines.ranks.rank import Lane
+        from dagtrain.step.program import Scorer
+
+        plugin, owner = self, {"_meet": Lane, "score": Scorer}.get(self.moment, LaneRunner)
+        before = getattr(owner, self.moment)
+
+        def method(at: Any, *args: Any) -> Any:
+            if owner is not LaneRunner or (at.state.step == plugin.step and plugin.lane in (None, at.lane.number)):
+                plugin.strike_once()
+            return before(at, *args)
+
+        self.undo = lambda: setattr(owner, self.moment, before)
+        setattr(owner, self.moment, method)
+
+    def teardown(self, worker: Any) -> None:
+        self.undo()
+
+    def strike_once(self) -> None:
+        try:
+            os.close(os.open(self.mark, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return
+        self.strike()
+
+
+@pytest.fixture
+def strike_at(client: Any, tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """``strike_at(moment, step, strike, lane=None)``: a `Fault`; gives the file that is there once it has struck."""
+    names = []
+
+    def plan(moment: str, step: int | None, strike: Callable[[], None], lane: int | None = None) -> str:
+        mark = str(tmp_path / f"{moment}-{step}-{lane}")
+        fault = Fault(moment, step, lane, mark, strike)
+        names.append(fault.name)
+        client.register_plugin(fault)
+        return mark
+
+    yield plan
+    client.wait_for_workers(3, timeout=60)
+    for name in reversed(names):
+        client.unregister_worker_plugin(name)
+
+
+@pytest.fixture
+def kill_at(client: Any, strike_at: Callable[..., str]) -> Callable[..., str]:
+    """``kill_at(moment, step, lane=None, others=0)``: kill -9 to the worker of the lane that is there, and to others besides."""
+
+    def plan(moment: str, step: int | None = None, lane: int | None = None, others: int = 0) -> str:
+        pids = list(client.run(os.getpid).values())
+
+        def strike() -> None:
+            for pid in [pid for pid in pids if pid != os.getpid()][:others]:
+                with contextlib.suppress(ProcessLookupError):  # an earlier fault of this test was its end
+                    os.kill(pid, signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        return strike_at(moment, step, strike, lane)
+
+    return plan
+
+
+@pytest.fixture
+def eventually() -> Callable[..., None]:
+    """``eventually(look, wanted)``: what is let go of in the background is gone in the end."""
+
+    def wait(look: Callable[[], Any], wanted: Any, seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while look() != wanted and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert look() == wanted
+
+    return wait

@@ -1,0 +1,501 @@
+"""A cluster in one thread: workers, links, a scheduler and a driver, whose every next move is drawn by chance.
+
+The protocol under test is the real one (`Lockstep`, `Conductor`, `place`, `additions`); memory, network and clock are pretended. Numbers
+are combined by a function that is neither commutative nor associative, so that any other order of sums, or any value that was read too
+early or too late, gives another result.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from dagtrain.engines.ranks.coordinator import Conductor
+from dagtrain.engines.ranks.instructions import Abandon, Begin, Commit, Done, Fetch, GiveUp, Held, Inquire, Patience, Probe, Submit
+from dagtrain.engines.ranks.lockstep import Compute, Copy, Keep, Lockstep, Post, Reduce, Square, Update, Wait
+from dagtrain.engines.ranks.placement import Candidate, Placement, StepShape, place
+from dagtrain.engines.ranks.subtrees import additions, under
+from dagtrain.step.program import tree_levels
+from dagtrain.transport import Phase
+
+SILENCE = 10.0
+
+State = tuple[tuple[int, ...], tuple[int, ...]]
+"""Parameters and slots, a number for each block."""
+
+
+def mix(*numbers: int) -> int:
+    return hash(numbers)  # of integers: the same in every process
+
+
+def gradient(parameters: int, step: int, shard: int, block: int) -> int:
+    """From all parameters mixed."""
+    return mix(parameters, step, shard, block)
+
+
+def samples(step: int, shards: int) -> tuple[int, ...]:
+    """Samples of each shard: every fifth batch is ragged, and its last shards are empty."""
+    return tuple(int(s < 1 + step % shards) for s in range(shards)) if step % 5 == 4 else (1,) * shards
+
+
+def reference(shape: StepShape, state: State, steps: int) -> State:
+    """The same by a loop, with the tree written out."""
+    return trajectory(shape, [state], steps)[steps]
+
+
+def trajectory(shape: StepShape, states: list[State], steps: int) -> list[State]:
+    """States after 0, 1, … steps, at least so many as are asked for; those that are missing are appended."""
+    levels = list(tree_levels(shape.shards))
+    for step in range(len(states) - 1, steps):
+        parameters, slots = states[-1]
+        seen = mix(*parameters)
+        counts = samples(step, shape.shards)
+        totals = []
+        for block in range(len(shape.blocks)):
+            sums: list[int | None] = [gradient(seen, step, s, block) if counts[s] else None for s in range(shape.shards)]
+            for level in levels:
+                for left, right in level:
+                    a, b = sums[left], sums[right]
+                    sums[left] = b if a is None else a if b is None else mix(a, b)
+            assert sums[0] is not None
+            totals.append(sums[0])
+        norms: list[int] = []
+        for k in range(shape.norms):
+            norms.append(mix(*(mix(t, k, *norms) for t in totals)))
+        states.append(
+            (
+                tuple(mix(p, s, t, step, *norms) for p, s, t in zip(parameters, slots, totals, strict=True)),
+                tuple(mix(s, t, *norms) for s, t in zip(slots, totals, strict=True)),
+            )
+        )
+    return states
+
+
+@dataclass
+class View:
+    """A lane's memory as another lane sees it."""
+
+    number: int
+    partial: dict[int, list[int]]
+    parameters: list[int]
+    slots: list[int]
+    squares: list[list[int]]
+
+
+@dataclass
+class SimLane:
+    """A lane with its memory, which its peers on the same host read in place."""
+
+    worker: str
+    gang: int
+    number: int
+    placement: Placement
+    source: Held
+    lockstep: Lockstep = field(init=False)
+    queue: deque[Submit] = field(default_factory=deque)
+    current: Submit | None = None
+    partial: dict[int, list[int]] = field(default_factory=dict)
+    parameters: list[int] = field(default_factory=list)
+    slots: list[int] = field(default_factory=list)
+    squares: list[list[int]] = field(default_factory=list)
+    totals: dict[int, int] = field(default_factory=dict)
+    norms: list[int] = field(default_factory=list)
+    ended: bool = False
+    received: dict[tuple[int, Phase], View] = field(default_factory=dict)
+    """What came over sockets: a copy made when it was posted."""
+
+    def view(self) -> View:
+        """What a peer sees of it now."""
+        squares = [list(s) for s in self.squares]
+        return View(self.number, {r: list(v) for r, v in self.partial.items()}, list(self.parameters), list(self.slots), squares)
+
+    def __post_init__(self) -> None:
+        self.lockstep = Lockstep(self.placement, self.number)
+        shape = self.placement.shape
+        self.squares = [[0] * len(shape.blocks) for _ in range(shape.norms)]
+
+
+class World:
+    """Everything, and chance.
+
+    Parameters
+    ----------
+    seed
+        Of the draws.
+    shards, blocks, norms, steps
+        The step, and how many of them.
+    workers
+        How many at first.
+    """
+
+    def __init__(self, seed: int, shards: int = 8, blocks: int = 4, norms: int = 0, steps: int = 30, workers: int = 3) -> None:
+        self.draw = random.Random(seed)
+        self.shape = StepShape(shards, (1,) * blocks, norms=norms, slots=("m",))
+        self.first: State = (tuple(range(1, blocks + 1)), (0,) * blocks)
+        self.steps = steps
+        self.now = 0.0
+        self.born = 0
+        self.alive: dict[str, bool] = {}
+        """Worker → whether it runs; one that is stopped is there until it was silent for too long."""
+        self.seen_alive: dict[str, float] = {}
+        self.leaving: set[str] = set()
+        self.paused: set[str] = set()
+        self.busy: set[str] = set()
+        """Workers whose threads others have taken: like those that are paused, they begin no segment, and go on with one that is begun."""
+        self.cut: set[frozenset[str]] = set()
+        self.lanes: dict[tuple[str, int], SimLane] = {}
+        self.kept: dict[tuple[str, int, int], State] = {}
+        self.safe = self.first
+        self.wanted = [self.first]
+        """Of a run without any mishap, as far as somebody asked."""
+        self.mail: list[tuple[Any, ...]] = []
+        """Posts on their way; those between two lanes arrive in order, but for duplicates."""
+        self.news: deque[tuple[Any, ...]] = deque()
+        """Reports on their way to the driver."""
+        self.conductor = Conductor(
+            steps, shards, 0.0, Patience(start=20, news=60, workers=1e9, cut=30, failures=12, ahead=3, segment=1.0, most=4)
+        )
+        self.placements: dict[int, Placement] = {}
+        self.result: State | None = None
+        self.error = ""
+        self.commits: list[tuple[int, int]] = []
+        self.abandoned: list[str] = []
+        """Why gangs were given up."""
+        self.moves = 0
+        for _ in range(workers):
+            self.join()
+
+    # ---- what can befall it
+
+    def join(self) -> None:
+        name = f"w{self.born:02d}"
+        self.born += 1
+        self.alive[name], self.seen_alive[name] = True, self.now
+
+    def kill(self, worker: str) -> None:
+        self.alive.pop(worker, None)
+        for marks in (self.leaving, self.paused, self.busy):
+            marks.discard(worker)
+        self.kept = {key: state for key, state in self.kept.items() if key[0] != worker}
+        for key in [k for k in self.lanes if k[0] == worker]:
+            lane = self.lanes.pop(key)
+            self._end_gang(lane.gang)
+
+    def stop(self, worker: str) -> None:
+        self.alive[worker] = False
+
+    def wake(self, worker: str) -> None:
+        if worker in self.alive:
+            self.alive[worker] = True
+
+    def leave(self, worker: str) -> None:
+        self.leaving.add(worker)
+
+    def pause(self, worker: str) -> None:
+        self.paused.add(worker)
+
+    def occupy(self, worker: str) -> None:
+        self.busy.add(worker)
+
+    def free(self, worker: str) -> None:
+        self.paused.discard(worker)
+        self.busy.discard(worker)
+
+    def part(self, a: str, b: str) -> None:
+        """Cut the link between two workers; what is on its way is lost."""
+        self.cut.add(frozenset((a, b)))
+        self.mail = [m for m in self.mail if frozenset((m[1], m[2])) not in self.cut]
+
+    def mend(self) -> None:
+        self.cut.clear()
+
+    def _end_gang(self, gang: int) -> None:
+        for lane in self.lanes.values():
+            if lane.gang == gang:
+                lane.ended = True
+
+    # ---- moves
+
+    def run(self, moves: int) -> None:
+        """Some moves, each drawn from those that are possible."""
+        for _ in range(moves):
+            if self.result is not None or self.error:
+                return
+            self.moves += 1
+            possible = [lane for lane in self.lanes.values() if self.alive.get(lane.worker) and not lane.ended and self._can_move(lane)]
+            kinds = ["tick", "drive", "drive"]
+            if self.mail:
+                kinds += ["mail"] * 6
+            if possible:
+                kinds += ["lane"] * 12
+            match self.draw.choice(kinds):
+                case "lane":
+                    self._move(self.draw.choice(possible))
+                case "mail":
+                    self._deliver()
+                case "tick":
+                    busy = bool(possible or self.mail or self.news)
+                    self._tick(self.draw.choice([0.001, 0.01] if busy else [0.1, 1.0, 5.0]))
+                case "drive":
+                    self._drive()
+
+    def finish(self) -> None:
+        """Let it come to its end without further mishap, workers enough, and links whole."""
+        if not any(self.alive.values()):
+            self.join()
+        self.mend()
+        if not self.alive.keys() - self.paused - self.busy:
+            self.free(min(self.alive))
+        limit = self.moves + 200_000
+        while self.result is None and not self.error:
+            self.run(500)
+            assert self.moves < limit, f"no end in sight: {self._describe()}"
+
+    def _describe(self) -> str:
+        lanes = [
+            (k, lane.lockstep.segment, lane.lockstep.step, lane.lockstep.waiting, lane.lockstep.missing) for k, lane in self.lanes.items()
+        ]
+        return f"committed {self.conductor.committed}, gang {self.conductor.gang}, lanes {lanes}"
+
+    def _can_move(self, lane: SimLane) -> bool:
+        begins = bool(lane.queue) and lane.worker not in self.paused | self.busy
+        return (bool(lane.current) or begins) and not lane.lockstep.missing
+
+    def _tick(self, seconds: float) -> None:
+        self.now += seconds
+        for worker, runs in self.alive.items():
+            if runs:
+                self.seen_alive[worker] = self.now
+        for worker in [w for w in self.alive if self.now - self.seen_alive[w] > SILENCE]:
+            self.kill(worker)
+        # A link that is cut is noticed by the kernel after some time.
+        for lane in list(self.lanes.values()):
+            if lane.ended or not self.alive.get(lane.worker):
+                continue
+            for peer in lane.lockstep.missing:
+                other = lane.placement.workers[peer]
+                if frozenset((lane.worker, other)) in self.cut and self.draw.random() < 0.2:
+                    self.news.append(("failed", lane.gang, f"lane {lane.number} lost lane {peer}", [(lane.worker, other)]))
+                    self._end_gang(lane.gang)
+                    break
+
+    def _deliver(self) -> None:
+        links = {(m[1], m[2], m[3]) for m in self.mail}
+        link = self.draw.choice(sorted(links))
+        at = next(i for i, m in enumerate(self.mail) if (m[1], m[2], m[3]) == link)
+        message = self.mail[at]
+        if self.draw.random() < 0.15:  # a duplicate stays behind
+            self.mail.append(message)
+        else:
+            self.mail.pop(at)
+        gang, _, target, phase, sender, stamp, content = message
+        lane = self.lanes.get((target, gang))
+        if lane is None or lane.ended:  # of another gang, or too late
+            return
+        refused = lane.lockstep.refused
+        lane.lockstep.arrived(phase, (sender,), *stamp)
+        if lane.lockstep.refused == refused and content is not None:
+            lane.received[sender, phase] = content
+
+    def _move(self, lane: SimLane) -> None:
+        step = lane.lockstep
+        if lane.current is None:
+            lane.current = lane.queue.popleft()
+            self.news.append(("begun", lane.gang, lane.current.segment, lane.number))
+            if step.segment < 0 and not self._load(lane):
+                return
+            step.begin(lane.current.segment, lane.current.first, lane.current.steps)
+        todo = step.next()
+        if todo is None:
+            if not step.running and not step.missing:
+                self.news.append(("done", lane.gang, step.segment, lane.number))
+                lane.current = None
+            return
+        self._obey(lane, todo)
+
+    def _load(self, lane: SimLane) -> bool:
+        held = lane.source
+        state = (
+            self.safe
+            if held.gang < 0
+            else next((self.kept[w, held.gang, held.segment] for w in held.workers if (w, held.gang, held.segment) in self.kept), None)
+        )
+        if state is None:
+            self.news.append(("failed", lane.gang, "the state is gone"))
+            self._end_gang(lane.gang)
+            return False
+        lane.parameters, lane.slots = list(state[0]), list(state[1])
+        return True
+
+    def _obey(self, lane: SimLane, todo: Any) -> None:
+        shape, me = self.shape, lane.placement.lanes[lane.number]
+        step = lane.lockstep.step
+        match todo:
+            case Compute():
+                counts = samples(step, shape.shards)
+                for root, shards in under(me.roots, me.shards, shape.shards).items():
+                    there = [s for s in shards if counts[s]]
+                    lane.partial[root] = [self._sum(mix(*lane.parameters), step, there, b) for b in range(len(shape.blocks))]
+            case Post(phase, peers, turn):
+                for peer in peers:
+                    target = lane.placement.workers[peer]
+                    if frozenset((lane.worker, target)) not in self.cut:
+                        stamp = (lane.lockstep.segment, step, turn)
+                        content = None if self._share_memory(lane.worker, target) else lane.view()
+                        self.mail.append((lane.gang, lane.worker, target, phase, lane.number, stamp, content))
+            case Reduce():
+                counts = samples(step, shape.shards)
+                lane.norms = []
+                for block in me.blocks:
+                    found = {
+                        root: owner.partial[root][block]
+                        for owner in self._gang(lane, Phase.PARTIAL)
+                        for root, shards in under(
+                            lane.placement.lanes[owner.number].roots, lane.placement.lanes[owner.number].shards, shape.shards
+                        ).items()
+                        if any(counts[s] for s in shards)
+                    }
+                    adds = additions(sorted(found), shape.shards)
+                    for add in adds:
+                        found[add.left] = mix(found[add.left], found.pop(add.right))
+                    (lane.totals[block],) = found.values()
+            case Square(k):
+                self._take_norms(lane, k)
+                for block in me.blocks:
+                    lane.squares[k][block] = mix(lane.totals[block], k, *lane.norms)
+            case Update():
+                self._take_norms(lane, shape.norms)
+                for block in me.blocks:
+                    before, slot, total = lane.parameters[block], lane.slots[block], lane.totals[block]
+                    lane.parameters[block] = mix(before, slot, total, step, *lane.norms)
+                    lane.slots[block] = mix(slot, total, *lane.norms)
+            case Copy(phase, peers):
+                for other in self._gang(lane, phase):
+                    if other.number in peers:
+                        for block in lane.placement.lanes[other.number].blocks:
+                            if phase is Phase.PARAMETERS:
+                                lane.parameters[block] = other.parameters[block]
+                            else:
+                                lane.slots[block] = other.slots[block]
+            case Keep():
+                self.kept[lane.worker, lane.gang, lane.lockstep.segment] = (tuple(lane.parameters), tuple(lane.slots))
+            case Wait():
+                pass
+
+    def _share_memory(self, a: str, b: str) -> bool:
+        """Workers with numbers of the same half live on one host."""
+        return int(a[1:]) % 4 // 2 == int(b[1:]) % 4 // 2
+
+    def _gang(self, lane: SimLane, phase: Phase) -> list[View | SimLane]:
+        """All lanes of a gang, as one of them sees them; the memory of one that was killed can still be read by those who mapped it."""
+        found: list[View | SimLane] = []
+        for other in self.memory[lane.gang]:
+            if other is lane or self._share_memory(lane.worker, other.worker):
+                found.append(other)
+            elif (other.number, phase) in lane.received:
+                found.append(lane.received[other.number, phase])
+        return found
+
+    def _sum(self, parameters: int, step: int, shards: list[int], block: int) -> int:
+        if not shards:
+            return 0
+        sums = {s: gradient(parameters, step, s, block) for s in shards}
+        for add in additions(shards, self.shape.shards):
+            sums[add.left] = mix(sums[add.left], sums.pop(add.right))
+        (found,) = sums.values()
+        return found
+
+    def _take_norms(self, lane: SimLane, count: int) -> None:
+        while len(lane.norms) < count:
+            k = len(lane.norms)
+            squares = [0] * len(self.shape.blocks)
+            for owner in self._gang(lane, Phase.SQUARES):
+                for block in lane.placement.lanes[owner.number].blocks:
+                    squares[block] = owner.squares[k][block]
+            lane.norms.append(mix(*squares))
+
+    # ---- the driver
+
+    memory: dict[int, list[SimLane]]
+
+    def _drive(self) -> None:
+        conductor = self.conductor
+        conductor.tick(self.now)
+        for _ in range(self.draw.randint(0, len(self.news))):
+            kind, gang, *rest = self.news.popleft()
+            if kind == "probe":
+                apart = [pair for pair in rest[0] if frozenset(pair) in self.cut]
+                conductor.probed([pair for pair in rest[0] if pair not in apart], apart)
+            elif kind == "begun":
+                conductor.begun(gang, *rest)
+            elif kind == "done":
+                conductor.reported(gang, *rest, seconds=self.draw.choice([0.0, 0.5, 2.0]))
+            else:
+                conductor.failed(gang, *rest)
+        conductor.workers(self.alive, self.leaving, None, self.paused, dict.fromkeys(self.busy, "others' tasks"))
+        for action in conductor.act():
+            self._act(action)
+
+    def _act(self, action: Any) -> None:
+        match action:
+            case Begin(gang, workers):
+                placement = place(self.shape, [Candidate(w) for w in workers])
+                self.conductor.placed(gang, placement.workers)
+                self.placements[gang] = placement
+                self.memory = {} if not hasattr(self, "memory") else self.memory
+                self.memory[gang] = []
+            case Submit(gang=gang, segment=segment):
+                placement = self.placements[gang]
+                for lane in placement.lanes:
+                    if segment == 0:
+                        made = SimLane(lane.worker, gang, lane.number, placement, action.source)
+                        self.memory[gang].append(made)
+                        if lane.worker in self.alive:
+                            self.lanes[lane.worker, gang] = made
+                        else:
+                            self._end_gang(gang)
+                    there = self.lanes.get((lane.worker, gang))
+                    if there is not None:
+                        there.queue.append(action)
+            case Commit(gang, segment, first, steps):
+                self.commits.append((first, steps))
+                held = self.conductor.committed
+                for worker in held.workers:
+                    state = self.kept.get((worker, gang, segment))
+                    assert state is not None or worker not in self.alive, "a lane does not hold what was committed"
+                    wanted = trajectory(self.shape, self.wanted, first + steps)[first + steps]
+                    assert state is None or state == wanted, "a committed state has other bits"
+            case Fetch(held):
+                state = next(
+                    (self.kept[w, held.gang, held.segment] for w in held.workers if (w, held.gang, held.segment) in self.kept), None
+                )
+                if state is not None:
+                    self.safe = state
+                    self.conductor.fetched(held)
+            case Probe(pairs):
+                self.news.append(("probe", -1, pairs))
+            case Inquire(gang):
+                self.conductor.inquired(gang, (), 0, {})
+            case Abandon(gang, why):
+                self.abandoned.append(why)
+                self._end_gang(gang)
+                for key in [k for k in self.lanes if k[1] == gang]:
+                    del self.lanes[key]
+            case Done(held):
+                state = (
+                    self.safe
+                    if held.gang < 0
+                    else next(
+                        (self.kept[w, held.gang, held.segment] for w in held.workers if (w, held.gang, held.segment) in self.kept), None
+                    )
+                )
+                if state is None:
+                    self.conductor.lost()
+                    if self.conductor.gang is not None:
+                        self.conductor.failed(self.conductor.gang.number, "no worker has the state")
+                else:
+                    self.result = state
+            case GiveUp(why):
+                self.error = why

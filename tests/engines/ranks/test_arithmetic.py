@@ -1,0 +1,146 @@
+"""The arithmetic of any number of lanes, in one process and without messages: always the bits of one."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dagtrain as dt
+from dagtrain.engines.inline import StepRunner
+from dagtrain.engines.ranks.arithmetic import COMMON, LaneRunner, Rows
+from dagtrain.engines.ranks.placement import Candidate, place
+from dagtrain.engines.ranks.stretch import shape_of
+from dagtrain.step.update import Update
+from dagtrain.transport import Phase
+
+pytestmark = [pytest.mark.slow, pytest.mark.combined]
+
+SHARDS, STEPS = 16, 3
+
+
+def optimizer() -> Any:
+    return dt.optim.chain(dt.optim.clip_by_global_norm(0.1), dt.optim.adam(1e-2))
+
+
+@pytest.fixture(scope="module")
+def program() -> dt.step.Program:
+    """A network of 1,186 parameters with running statistics, and an optimiser that asks for the norm of the gradient."""
+    model = dt.nn.Sequential([dt.nn.Dense(32, "tanh"), dt.nn.BatchNorm(), dt.nn.Dense(24, "tanh"), dt.nn.Dense(2)])
+    objective = dt.step.ModelObjective(model, "cross_entropy", ["accuracy"])
+    return dt.step.Program(objective, optimizer(), dt.Spec((8,), np.dtype("f4")), dt.Spec((), np.dtype("i8")), seed=0)
+
+
+@pytest.fixture(scope="module")
+def batches() -> list[list[Rows]]:
+    """In the last step, every third shard is empty."""
+    draw = np.random.default_rng(0)
+    sizes = [[2] * SHARDS, [3] * SHARDS, [0 if s % 3 == 2 else 2 for s in range(SHARDS)]]
+    return [[Rows(draw.standard_normal((n, 8), np.float32), draw.integers(0, 2, n)) for n in step] for step in sizes]
+
+
+def inline(program: dt.step.Program, batches: list[list[Rows]]) -> Any:
+    with StepRunner(program.for_workers([2, 3]), program.first_state(), SHARDS, 1) as runner:
+        for batch in batches:
+            runner.step([tuple(rows) if len(rows.x) else None for rows in batch])
+        return runner.state
+
+
+def lanes(program: dt.step.Program, batches: list[list[Rows]], count: int, threads: int, common: bool) -> list[Any]:
+    parts = program.for_workers([2, 3])
+    placement = place(shape_of(parts, SHARDS), [Candidate(f"w{i:02}", "", threads) for i in range(count)])
+    boards = [{name: np.zeros(n, dtype) for name, (dtype, n) in placement.regions(i).items()} for i in range(count)]
+
+    if common:
+        for board in boards:
+            board.update({name: boards[0][name] for name in COMMON})
+
+    def incoming(me: int) -> Any:
+        def of(peer: int, phase: Phase) -> list[Any]:
+            pieces = placement.pieces(peer, me).get(phase, ())
+            if common and phase is Phase.PARAMETERS:  # nobody copies what all hold once
+                return [np.full(p.stop - p.start, np.nan) for p in pieces]
+            return [boards[peer][p.region][p.start : p.stop] for p in pieces]
+
+        return of
+
+    runners = [LaneRunner(parts, placement, i, boards[i], incoming(i), common) for i in range(count)]
+    owners = [runners[i] for i in placement.owners]
+    for runner in runners:
+        runner.load(program.first_state())
+    for batch in batches:
+        counts = tuple(len(rows.x) for rows in batch)
+        for runner, lane in zip(runners, placement.lanes, strict=True):
+            runner.compute({s: batch[s] for s in lane.shards if counts[s]}, counts)
+        for runner in owners:
+            runner.reduce(counts)
+        for k in range(placement.shape.norms):
+            for runner in owners:
+                runner.square(k)
+        for runner in owners:
+            runner.update()
+        for runner in runners:
+            runner.copy(Phase.PARAMETERS)
+        for runner in runners:
+            runner.advance()
+    for runner in runners:
+        runner.copy(Phase.SLOTS)
+        runner.close()
+    return [runner.keep() for runner in runners]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 11, 16])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("block", [65536, 100])
+@pytest.mark.parametrize("common", [False, True])
+def test_any_number_of_lanes_has_the_bits_of_one(
+    program: dt.step.Program,
+    batches: list[list[Rows]],
+    count: int,
+    threads: int,
+    block: int,
+    common: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if block != 65536:
+        monkeypatch.setattr(program, "update", Update(optimizer(), program.layout.size, program.layout.dtype, block))
+    want = inline(program, batches)
+    for state in lanes(program, batches, count, threads, common):
+        assert state.step == STEPS
+        assert state.parameters.tobytes() == want.parameters.tobytes()
+        assert state.statistics.tobytes() == want.statistics.tobytes()
+        assert {n: v.tobytes() for n, v in state.slots.items()} == {n: v.tobytes() for n, v in want.slots.items()}
+
+
+def test_states_that_are_handed_out_have_memory_that_nobody_else_has(program: dt.step.Program) -> None:
+    parts = program.for_workers([2])
+    placement = place(shape_of(parts, 1), [Candidate("w")])
+    board = {name: np.zeros(n, dtype) for name, (dtype, n) in placement.regions(0).items()}
+    runner = LaneRunner(parts, placement, 0, board, lambda peer, phase: [])
+
+    def where(state: Any) -> int:
+        return int(state.parameters.ctypes.data)
+
+    runner.state.parameters[...] = 1.0
+    first = runner.keep()
+    piece, buffer = first.parameters[3:5], memoryview(next(iter(first.slots.values())))
+    places = [where(first)]
+    del first
+    runner.state.parameters[...] = 2.0
+    places.append(where(runner.keep()))
+    assert places[0] != places[1], "an array that lies in the first one is still there"
+    assert where(runner.keep()) == places[1], "nobody has the second one"
+    assert piece.tolist() == [1.0, 1.0]
+    del piece
+    assert where(runner.keep()) == places[1], "a buffer of the first one is still there"
+    del buffer
+    runner.state.parameters[...] = 3.0
+    third = runner.keep()
+    assert where(third) == places[0]
+    assert np.all(third.parameters == 3.0)
+    gone = weakref.ref(runner.keep())
+    assert gone() is None, "Dask would take it for the one that it wrote to disk"
+    held = [third, *[runner.keep() for _ in range(5)]]
+    assert len(set(map(where, held))) == 6

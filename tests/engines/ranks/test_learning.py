@@ -1,0 +1,271 @@
+"""What the conductor learns from attempts that fail: whom it leaves out, what it asks, how long it waits, and when it ends."""
+
+from dagtrain.engines.ranks.coordinator import Conductor
+from dagtrain.engines.ranks.instructions import Abandon, Begin, GiveUp, Inquire, Patience, Probe, Submit
+from dagtrain.engines.ranks.roster import Roster
+
+PATIENCE = Patience()
+THREE = ("a", "b", "c")
+
+
+class Cluster:
+    """A conductor, its clock, and what the scheduler would tell it."""
+
+    def __init__(self, workers=THREE, **patience):
+        self.conductor = Conductor(100, 8, 0.0, Patience(**patience), base=15)
+        self.present, self.paused, self.busy = set(workers), set(), {}
+        self.waiting, self.unfinished, self.hindered = (), 0, {}
+        self.said = []
+
+    def act(self, seconds=0.0):
+        """Let time go by, and answer what is asked; the instructions."""
+        self.conductor.tick(self.conductor.now + seconds)
+        self.conductor.workers(self.present, (), None, self.paused, self.busy)
+        actions = self.conductor.act()
+        self.said += actions
+        for action in actions:
+            if isinstance(action, Inquire):
+                self.conductor.inquired(action.gang, self.waiting, self.unfinished, self.hindered)
+        return actions
+
+    def until(self, kind, limit=1000.0):
+        """Let it go on until it gives an instruction of this kind; that, and when."""
+        began = self.conductor.now
+        while self.conductor.now - began < limit:
+            for action in self.act(0.25):
+                if isinstance(action, kind):
+                    return action, self.conductor.now - began
+        raise AssertionError(f"no {kind.__name__} within {limit} s: {self.said}")
+
+    def begin(self, *lanes, segments=None):
+        """These lanes begin all segments, or some, of the gang that is there."""
+        gang = self.conductor.gang
+        for submitted in [s for s in self.said if isinstance(s, Submit) and s.gang == gang.number]:
+            if segments is None or submitted.segment in segments:
+                for lane in lanes:
+                    self.conductor.begun(gang.number, submitted.segment, lane)
+
+    def finish(self, segment):
+        """All lanes of the gang do a segment."""
+        for lane in range(len(self.conductor.gang.workers)):
+            self.conductor.reported(self.conductor.gang.number, segment, lane)
+
+    @property
+    def gang(self):
+        return self.conductor.gang.workers
+
+
+def test_a_paused_worker_has_no_part_until_it_resumes():
+    cluster = Cluster()
+    cluster.paused = {"b"}
+    cluster.act()
+    assert cluster.gang == ("a", "c")
+    cluster.paused = set()
+    cluster.act()
+    for segment in range(3):
+        cluster.finish(segment)
+    cluster.act()
+    assert cluster.gang == THREE
+
+
+def test_a_worker_that_pauses_in_the_midst_is_left_out_within_seconds():
+    cluster = Cluster()
+    cluster.act()
+    cluster.begin(0, 1, 2)
+    cluster.finish(0)
+    cluster.paused = {"b"}
+    cluster.act()
+    cluster.begin(0, 2, segments=[3])
+    cluster.finish(1)
+    cluster.finish(2)
+    abandoned, seconds = cluster.until(Abandon)
+    assert seconds < 2 * PATIENCE.begin
+    assert "b (it is paused" in abandoned.why or "b does not begin its part: it is paused" in abandoned.why
+    assert cluster.gang == ("a", "c")
+
+
+def test_a_busy_worker_is_left_out_and_used_again_when_it_is_free():
+    cluster = Cluster()
+    cluster.act()
+    cluster.begin(0, 2)
+    cluster.busy = {"b": "long-task"}
+    abandoned, seconds = cluster.until(Abandon)
+    assert PATIENCE.begin <= seconds < 2 * PATIENCE.begin
+    assert abandoned.why == "worker b does not begin its part: it is busy with long-task"
+    assert cluster.gang == ("a", "c")
+    cluster.begin(0, 1)
+    cluster.act(30)
+    assert cluster.conductor.gang.draining == "", "it is busy still"
+    cluster.busy = {}
+    cluster.act()
+    assert cluster.conductor.gang.draining == "workers joined: b"
+
+
+def test_a_worker_that_is_left_out_again_and_again_is_so_for_longer_each_time():
+    roster, now, delays = Roster(), 0.0, []
+    for _ in range(10):
+        roster.seen(now, THREE)
+        assert roster.leave_out({"b": "it is busy with long-task"}, now)
+        began = now
+        while "b" not in roster.fit():
+            now += 0.25
+            roster.seen(now, THREE)
+        delays.append(now - began)
+    assert delays[:3] == [1, 2, 4]
+    assert max(delays) == delays[-1] == 60
+    roster.proved(THREE)
+    assert roster.leave_out({"b": "it is busy with long-task"}, now)
+    roster.seen(now + 1, THREE)
+    assert "b" in roster.fit(), "it has been of use since"
+
+
+def test_nobody_is_left_out_for_the_last_time():
+    roster = Roster()
+    roster.seen(0, ["a", "b"])
+    assert roster.leave_out({"a": "it fails"}, 0)
+    assert not roster.leave_out({"b": "it fails, too"}, 0)
+    assert roster.fit() == {"b"}
+
+
+def test_where_nobody_can_begin_it_waits_and_then_names_each():
+    cluster = Cluster()
+    cluster.act()
+    cluster.paused, cluster.busy = {"a"}, {"b": "one", "c": "two"}
+    end, seconds = cluster.until(GiveUp)
+    assert PATIENCE.workers <= seconds < PATIENCE.workers + 2 * PATIENCE.begin
+    assert "no worker can take a task, and none could for 60 s, at step 15" in end.why
+    assert "a: it is paused" in end.why
+    assert "b: it is busy with one" in end.why
+    assert "c: it is busy with two" in end.why
+
+
+def test_a_worker_on_which_what_lanes_wait_for_cannot_begin_is_left_out():
+    cluster = Cluster()
+    cluster.act()
+    cluster.waiting, cluster.unfinished, cluster.hindered = (0, 1, 2), 5, {"a": "it is busy with long-task"}
+    abandoned, seconds = cluster.until(Abandon)
+    assert seconds < 2 * PATIENCE.begin
+    assert "worker a does not begin its part" in abandoned.why
+    assert cluster.gang == ("b", "c")
+
+
+def test_data_that_is_computed_for_long_is_waited_for_as_long_as_it_gets_on():
+    cluster = Cluster()
+    cluster.act()
+    cluster.waiting = (0, 1, 2)
+    for unfinished in range(20, 0, -1):
+        cluster.unfinished = unfinished
+        cluster.act(PATIENCE.news / 2)
+    assert not any(isinstance(action, Abandon) for action in cluster.said)
+    cluster.until(Abandon, limit=PATIENCE.news + 10)
+
+
+def test_lanes_that_do_not_meet_have_all_pairs_probed_and_go_on_without_one():
+    cluster = Cluster()
+    cluster.act()
+    cluster.begin(0, 1, 2)
+    probe, seconds = cluster.until(Probe)
+    assert seconds < 2 * PATIENCE.begin
+    assert probe.pairs == (("a", "b"), ("a", "c"), ("b", "c"))
+    cluster.conductor.probed([("a", "b"), ("b", "c")], [("a", "c")])
+    abandoned, _ = cluster.until(Abandon)
+    assert "workers a and c do not reach each other" in abandoned.why
+    assert cluster.gang == ("a", "b")
+    cluster.begin(0, 1)
+    cluster.conductor.started(1)
+    probe, seconds = cluster.until(Probe)
+    assert probe.pairs == (("a", "c"),)
+    assert seconds <= PATIENCE.cut
+    cluster.conductor.probed([("a", "c")], [])
+    assert cluster.conductor.roster.choose(8) == THREE
+
+
+def test_the_largest_set_that_reach_each_other_is_chosen():
+    cluster = Cluster(("a", "b", "c", "d", "e"))
+    cluster.act()
+    for pair in [(x, y) for x in "ab" for y in "cde"]:
+        cluster.conductor.roster.part(pair, 0.0)
+    assert cluster.conductor.roster.choose(8) == ("c", "d", "e")
+
+
+def test_a_probe_says_nothing_of_lanes_that_have_met():
+    cluster = Cluster()
+    cluster.act()
+    cluster.begin(0, 1, 2)
+    cluster.until(Probe)
+    cluster.conductor.started(0)
+    cluster.conductor.probed([], [("a", "b")])
+    cluster.act()
+    assert cluster.gang == THREE
+
+
+def test_a_worker_that_fails_twice_is_left_out():
+    cluster = Cluster()
+    cluster.act()
+    for _ in range(2):
+        cluster.conductor.failed(cluster.conductor.gang.number, "no memory", fault=["b"])
+        cluster.until(Begin, 1)
+    assert cluster.gang == ("a", "c")
+    assert cluster.conductor.roster.unfit() == {"b": "no memory"}
+
+
+def test_two_between_which_links_break_twice_are_kept_apart():
+    cluster = Cluster()
+    cluster.act()
+    for _ in range(2):
+        cluster.conductor.failed(cluster.conductor.gang.number, "reset", fault=["a", "b"])
+        cluster.until(Begin, 1)
+    assert cluster.gang == ("a", "c")
+
+
+def test_a_silent_peer_is_left_out_at_once():
+    cluster = Cluster()
+    cluster.act()
+    cluster.conductor.failed(0, "lane 1 sent nothing for 600 s", silent=["b"])
+    cluster.act()
+    assert cluster.gang == ("a", "c")
+
+
+def test_between_attempts_that_teach_nothing_it_waits_longer_each_time():
+    cluster = Cluster()
+    cluster.act()
+    pauses = []
+    for number in range(PATIENCE.failures - 1):
+        cluster.conductor.failed(number, f"reason {number}")
+        began = cluster.conductor.now
+        while not any(isinstance(action, Begin) for action in cluster.act(0.01)):
+            pass
+        pauses.append(cluster.conductor.now - began)
+    cluster.conductor.failed(PATIENCE.failures - 1, "reason 7")
+    end, _ = cluster.until(GiveUp, 1)
+    assert pauses == sorted(pauses)
+    assert pauses[0] < 0.05
+    assert pauses[-1] > 1
+    assert "8 attempts failed in a row at step 15; the last time: reason 7" in end.why
+
+
+def test_what_would_come_again_ends_at_once():
+    cluster = Cluster()
+    cluster.act()
+    cluster.conductor.failed(0, "the lanes do not run the same plan", final=True)
+    end, _ = cluster.until(GiveUp, 1)
+    assert end.why == "at step 15: the lanes do not run the same plan. Another attempt would fail as well"
+
+
+def test_data_that_fails_is_computed_once_more():
+    cluster = Cluster()
+    cluster.act()
+    cluster.conductor.failed(0, "the task load failed", fault="the data")
+    cluster.until(Begin, 1)
+    cluster.conductor.failed(1, "the task load failed", fault="the data")
+    assert "the task load failed" in cluster.until(GiveUp, 1)[0].why
+
+
+def test_a_gang_that_is_silent_twice_is_no_longer_waited_for():
+    cluster = Cluster(("a",))
+    cluster.act()
+    cluster.begin(0)
+    cluster.conductor.started(0)
+    end, seconds = cluster.until(GiveUp, 3 * PATIENCE.news)
+    assert "not heard of: a" in end.why
+    assert seconds < 2 * PATIENCE.news

@@ -1,0 +1,310 @@
+"""Workers die, come and go; the weights stay the same."""
+
+import os
+import signal
+import threading
+import time
+
+import dask
+import numpy as np
+import pytest
+from distributed import Client, WorkerPlugin
+
+import dagtrain as dt
+from dagtrain.data import BatchPlan, open_source
+from dagtrain.engines import SchedulerEngine, Timeouts
+from dagtrain.engines.cluster.session import ClusterSession
+from dagtrain.engines.engine import Unwatched
+from dagtrain.errors import ClusterError, NotFiniteError
+from dagtrain.step.program import add_tree
+
+pytestmark = pytest.mark.combined
+
+
+@pytest.fixture(scope="module")
+def cluster(local_cluster):
+    """For these tests alone."""
+    with local_cluster(3, processes=True) as made:
+        yield made
+
+
+@pytest.fixture
+def kill_at(client, tmp_path):
+    """``kill_at(kind, step, everyone=False)``: kill -9, once, to the worker that begins such a task in this step, or to all workers."""
+    names = []
+
+    def plan(kind, step, everyone=False):
+        pids = list(client.run(os.getpid).values())
+        mark = str(tmp_path / f"{kind}-{step}")
+
+        class Killer(WorkerPlugin):
+            name = f"kill at {kind} {step}"
+
+            def transition(self, key, start, finish, **kwargs):
+                if finish != "executing" or not isinstance(key, tuple) or not key[0].startswith(f"{kind}-") or key[1] != step:
+                    return
+                try:
+                    os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+                except FileExistsError:
+                    return
+                for pid in pids if everyone else []:
+                    if pid != os.getpid():
+                        os.kill(pid, signal.SIGKILL)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        names.append(Killer.name)
+        client.register_plugin(Killer())
+        return mark
+
+    yield plan
+    client.wait_for_workers(3, timeout=60)
+    for name in names:
+        client.unregister_worker_plugin(name)
+
+
+@pytest.mark.parametrize(("kind", "step"), [("gradient", 3), ("total", 9), ("update", 16)])
+def test_a_killed_worker(client, kill_at, plain, kind, step):
+    mark = kill_at(kind, step)
+    history = plain.fit(plain.trainer(engine="scheduler"))
+    assert os.path.exists(mark)
+    assert history.fingerprint == plain.inline.fingerprint
+    assert history.history["loss"] == plain.inline.history["loss"]
+
+
+def test_two_killed_workers(client, kill_at, mixed):
+    marks = [kill_at("gradient", 1), kill_at("update", 6)]
+    history = mixed.fit(mixed.trainer(engine="scheduler"))
+    assert all(map(os.path.exists, marks))
+    assert history.fingerprint == mixed.inline.fingerprint
+
+
+def test_all_workers_killed_at_once(client, kill_at, digits, plain):
+    """Their nannies start them again; data and state come back out of the graph."""
+    mark = kill_at("gradient", 8, everyone=True)
+    history = plain.fit(plain.trainer(engine="scheduler"), validation_data=digits[2:])
+    assert os.path.exists(mark)
+    assert history.fingerprint == plain.inline.fingerprint
+
+
+def test_a_worker_killed_in_an_evaluation(client, kill_at, digits, mixed):
+    mark = kill_at("evaluate", 0)
+    history = mixed.fit(mixed.trainer(engine="scheduler"), validation_data=digits[2:])
+    assert os.path.exists(mark)
+    assert history.fingerprint == mixed.inline.fingerprint
+    alone = mixed.fit(mixed.trainer(engine="inline"), validation_data=digits[2:])
+    assert history.history["val_loss"] == alone.history["val_loss"]
+
+
+def test_a_worker_joins_midway(cluster, scale, plain):
+    with Client(cluster) as client:
+        scale(client, 1)
+        seen = []
+
+        class Reporter:
+            start = finish = step = staticmethod(lambda *told: None)
+
+            def epoch(self, row):
+                if row["epoch"] == 1:
+                    scale(client, 3)
+                seen.append(len(client.scheduler_info(n_workers=-1)["workers"]))
+
+        history = plain.fit(plain.trainer(engine="scheduler"), reporter=Reporter())
+    assert seen == [3, 3, 3]
+    assert history.fingerprint == plain.inline.fingerprint
+
+
+def test_workers_leave_midway(cluster, scale, plain):
+    with Client(cluster) as client:
+        scale(client, 3)
+
+        class Reporter:
+            start = finish = step = staticmethod(lambda *told: None)
+
+            def epoch(self, row):
+                if row["epoch"] == 1:
+                    cluster.scale(1)
+
+        history = plain.fit(plain.trainer(engine="scheduler"), reporter=Reporter())
+    assert history.fingerprint == plain.inline.fingerprint
+
+
+@pytest.fixture
+def threads(local_cluster):
+    """A cluster within this process, for one test alone."""
+    with local_cluster(1) as cluster, Client(cluster) as client:
+        yield client
+
+
+def test_work_lost_again_and_again_is_repeated_and_then_given_up(threads, monkeypatch, mixed):
+    """The keys of every submission are taken away from the outside."""
+    lost = []
+    submit = ClusterSession._submit
+
+    def losing(self, graph, keys, **annotations):
+        futures = submit(self, graph, keys, **annotations)
+        if str(keys[0]).startswith("sums"):
+            lost.append(keys[0])
+            self.client.cancel(futures, force=True)
+        return futures
+
+    monkeypatch.setattr(ClusterSession, "_submit", losing)
+    with pytest.raises(ClusterError, match=r"3 times in the steps from 0 on.*cancelled"):
+        mixed.fit(mixed.trainer(engine=SchedulerEngine(threads, repeats=2)))
+    assert len(lost) == 3
+
+
+def test_work_lost_once_is_repeated(threads, monkeypatch, mixed):
+    lost = []
+    submit = ClusterSession._submit
+
+    def losing(self, graph, keys, **annotations):
+        futures = submit(self, graph, keys, **annotations)
+        if str(keys[0]).startswith("sums") and len(lost) < 1:
+            lost.append(keys[0])
+            self.client.cancel(futures, force=True)
+        return futures
+
+    monkeypatch.setattr(ClusterSession, "_submit", losing)
+    steps = []
+
+    class Reporter:
+        start = finish = epoch = staticmethod(lambda told: None)
+
+        def step(self, done, total, loss):
+            steps.append(done)
+
+    history = mixed.fit(mixed.trainer(engine="scheduler"), reporter=Reporter())
+    assert len(history.events) == 1
+    assert "repeated" in history.events[0]
+    assert steps == [1, 2, 3, 4] * 2
+    assert history.fingerprint == mixed.inline.fingerprint
+
+
+def test_a_client_that_is_restarted_in_the_midst_of_steps(local_cluster, mixed):
+    """Dask forgets all tasks of all clients."""
+
+    class Reporter:
+        start = finish = epoch = staticmethod(lambda told: None)
+        seen = 0
+
+        def step(self, done, total, loss):
+            self.seen += 1
+            if self.seen == 6:
+                client.restart()
+
+    with local_cluster(1, processes=True) as cluster, Client(cluster) as client:
+        history = mixed.fit(mixed.trainer(engine=SchedulerEngine(client, steps=1, segment=2)), reporter=Reporter())
+    assert history.fingerprint == mixed.inline.fingerprint
+    assert [event.partition(" repeated")[0] for event in history.events] == ["the steps from 4 on"]
+
+
+def test_an_error_of_a_task_that_comes_again_ends_the_steps(threads, monkeypatch, mixed):
+    def breaks(*args):
+        raise ZeroDivisionError("mine")
+
+    monkeypatch.setattr("dagtrain.engines.scheduler.step_graph.add_tree", breaks)
+    session, state, batches = session_of(SchedulerEngine(threads), mixed)
+    events = []
+    watch = Unwatched()
+    watch.event = events.append
+    with session, pytest.raises(ClusterError, match="the same error again in the steps from 0 on: ZeroDivisionError: mine"):
+        session.run(state, batches, watch)
+    assert len(events) == 1
+
+
+def session_of(engine, recipe):
+    trainer = recipe.trainer(engine="inline")
+    recipe.fit(trainer, epochs=1)
+    source = open_source(*(a[: recipe.rows] for a in recipe.digits[:2]), targets="classes")
+    plan = BatchPlan(recipe.rows, recipe.batch_size, 8, seed=0)
+    return engine.session(trainer.program, source), trainer.program.first_state(), [plan.step(0, i) for i in range(plan.steps_per_epoch)]
+
+
+def test_a_cluster_without_workers_is_an_error_and_not_a_wait(local_cluster):
+    with local_cluster(0) as cluster, Client(cluster) as client:
+        digits = dt.data.load_digits()
+        model = dt.nn.Sequential([dt.nn.Dense(10)])
+        trainer = dt.Trainer(model, loss="cross_entropy", shards=2, engine="inline")
+        trainer.fit(digits.x[:64], digits.y[:64], batch_size=64, verbose=0)
+        source = open_source(digits.x[:64], digits.y[:64], targets="classes")
+        session = SchedulerEngine(client, timeouts=Timeouts(workers=0.5, glance=0.1)).session(trainer.program, source)
+        began = time.monotonic()
+        with session, pytest.raises(ClusterError, match=r"no workers in the steps from 0 on, and none came within 0\.5 s"):
+            session.run(trainer.program.first_state(), [BatchPlan(64, 64, 2, seed=0).step(0, 0)], Unwatched())
+        assert time.monotonic() - began < 20
+
+
+def test_a_stop_does_not_wait_for_workers_that_are_gone(local_cluster, mixed):
+    """Ctrl-C in a terminal kills the workers of a cluster made there, too."""
+    events = []
+
+    class Asked(Unwatched):
+        def stop(self):
+            return True
+
+        def event(self, text):
+            events.append(text)
+
+    with local_cluster(0) as cluster, Client(cluster) as client:
+        session, state, batches = session_of(SchedulerEngine(client, timeouts=Timeouts(glance=0.2)), mixed)
+        with session:
+            after, done = session.run(state, batches, Asked())
+    assert (after.step, done) == (0, 0)
+    assert events == ["no worker is left: the steps from 0 on are given up"]
+
+
+def test_a_worker_that_hangs_is_named(threads, monkeypatch, mixed):
+    """A task that does not end, as on a worker whose disk or network hangs."""
+    session, state, batches = session_of(SchedulerEngine(threads, timeouts=Timeouts(progress=1.0, glance=0.2)), mixed)
+    end = threading.Event()
+    monkeypatch.setattr("dagtrain.engines.scheduler.step_graph.add_tree", lambda *args: end.wait(30))
+    (address,) = threads.scheduler_info(n_workers=-1)["workers"]
+    try:
+        with session, pytest.raises(ClusterError, match=rf"-.* runs on {address}"):
+            session.run(state, batches, Unwatched())
+    finally:
+        end.set()
+
+
+def test_a_long_run_is_no_hang(threads, monkeypatch, mixed):
+    """Each task is quick, all of them together take longer than the time allowed for one."""
+    session, state, batches = session_of(SchedulerEngine(threads, timeouts=Timeouts(progress=1.5, glance=0.2)), mixed)
+
+    def slow(*args):
+        time.sleep(0.1)
+        return add_tree(*args)
+
+    monkeypatch.setattr("dagtrain.engines.scheduler.step_graph.add_tree", slow)
+    began = time.monotonic()
+    with session:
+        after, _ = session.run(state, batches, Unwatched())
+    assert after.step == 4
+    assert time.monotonic() - began > 1.5
+
+
+def test_a_scheduler_that_is_gone_is_an_error(local_cluster, mixed):
+    # A client closed while it is the current one leaves Dask's setting behind.
+    with dask.config.set(scheduler=None), local_cluster(1) as cluster, Client(cluster) as client:
+
+        class Reporter:
+            start = finish = step = staticmethod(lambda *told: None)
+
+            def epoch(self, row):
+                client.close()
+
+        with pytest.raises(ClusterError):
+            mixed.fit(mixed.trainer(engine="scheduler"), reporter=Reporter())
+
+
+@pytest.mark.parametrize("engine", ["inline", "scheduler"])
+def test_a_loss_that_breaks_is_explained_by_any_engine(threads, engine):
+    def cost(w, x):
+        return np.mean(np.log(x @ w))
+
+    x = np.ones((48, 3), "f4")
+    x[20] = -1
+    plan = BatchPlan(48, 16, 4, seed=0)
+    ((step, shard),) = [(i, s) for i in range(3) for s, rows in enumerate(plan.step(0, i)) if 20 in rows]
+    trainer = dt.Trainer(cost, optimizer=dt.optim.sgd(1e-3), parameters=np.ones(3, "f4"), shards=4, engine=engine)
+    with pytest.raises(NotFiniteError, match=rf"step {step}, shard {shard} .*'log'.*test_scheduler_failures\.py:\d+ in cost"):
+        trainer.fit(x, batch_size=16, verbose=0)

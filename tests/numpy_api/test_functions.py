@@ -1,0 +1,353 @@
+"""Every NumPy function, method and attribute that tensors support, against NumPy itself on random arrays."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dagtrain as dt
+from dagtrain.errors import DagtrainError, ShapeError, UnsupportedError
+from dagtrain.graph import Graph, Tensor
+from dagtrain.numpy_api.composed import COMPOSED
+from dagtrain.numpy_api.functions import FUNCTIONS
+from dagtrain.numpy_api.methods import METHODS
+from dagtrain.plan.interpret import interpret
+
+from ..each import each
+
+Case = Callable[..., Any]
+RNG = np.random.default_rng(0)
+A = RNG.normal(size=(3, 4))
+B = RNG.normal(size=(3, 4))
+V = RNG.normal(size=4)
+C = RNG.normal(size=(2, 3, 4))
+S = RNG.normal(size=(4, 4))
+N = RNG.integers(-5, 6, (3, 4))
+P = A > 0
+
+CASES: dict[Any, list[tuple[Case, tuple[Any, ...]]]] = {
+    np.sum: [
+        (np.sum, (A,)), (lambda a: np.sum(a, 0), (A,)), (lambda a: np.sum(a, axis=(0, -1), keepdims=True), (C,)), (np.sum, (N,)),
+        (np.sum, (P,)), (lambda a: np.sum(a, dtype=np.float32), (A,)), (np.sum, (N.astype("i1"),)), (np.sum, (N.astype("u2"),)),
+        (lambda a, p: np.sum(a, 0, where=p), (A, P)), (lambda a: np.sum(a, initial=2.0), (A,)), (lambda a: a.sum(where=a > 0), (A,)),
+    ],
+    np.mean: [
+        (np.mean, (A,)),
+        (lambda a: np.mean(a, -1, keepdims=True), (C,)),
+        (np.mean, (N,)),
+        (np.mean, (P,)),
+        (np.mean, (A.astype("f4"),)),
+        (lambda a, p: np.mean(a, axis=1, where=p), (A, B < 1)),
+        (lambda a: np.mean(a, where=[True, False, True, True]), (N,)),
+    ],
+    np.prod: [
+        (lambda a, p: np.prod(a, 1, where=p, initial=3.0), (A, P)), (np.prod, (A,)), (lambda a: np.prod(a, axis=1), (A,)), (np.prod, (N,)),
+    ],
+    np.max: [
+        (np.max, (A,)), (lambda a: np.max(a, 0, initial=0.0), (A,)), (lambda a, p: np.max(a, initial=-1.0, where=p), (A, P)),
+        (lambda a: np.max(a, axis=1, keepdims=True), (A,)), (np.max, (N,)),
+    ],
+    np.min: [(np.min, (A,)), (lambda a: np.min(a, axis=0), (A,))],
+    np.any: [(np.any, (P,)), (lambda a, p: np.any(a, 0, where=p), (N, P)), (lambda a: np.any(a, axis=0), (P,)), (np.any, (N,))],
+    np.all: [(np.all, (P,)), (lambda a, p: np.all(a, 0, where=p), (N, P)), (lambda a: np.all(a, axis=1, keepdims=True), (P,))],
+    np.var: [(np.var, (A,)), (lambda a: np.var(a, axis=0, ddof=1), (A,)), (lambda a: np.var(a, 1, keepdims=True), (A,)), (np.var, (N,))],
+    np.std: [(np.std, (A,)), (lambda a: np.std(a, 0, correction=1), (A,)), (lambda a: np.std(a, axis=1, ddof=1), (A,))],
+    np.count_nonzero: [(np.count_nonzero, (N,)), (lambda a: np.count_nonzero(a, axis=0), (N,))],
+    np.argmax: [(np.argmax, (A,)), (lambda a: np.argmax(a, axis=1), (A,)), (lambda a: np.argmax(a, axis=0, keepdims=True), (A,))],
+    np.argmin: [(np.argmin, (A,)), (lambda a: np.argmin(a, axis=-1), (A,))],
+    np.argsort: [
+        (np.argsort, (A,)), (lambda a: np.argsort(a, axis=None), (A,)), (lambda a: np.argsort(a, axis=0), (A,)),
+        (lambda a: np.argsort(a, kind="stable"), (N,)),
+    ],
+    np.sort: [(np.sort, (A,)), (lambda a: np.sort(a, axis=None), (A,)), (lambda a: np.sort(a, axis=0), (A,))],
+    np.cumsum: [(np.cumsum, (A,)), (lambda a: np.cumsum(a, axis=1), (A,)), (lambda a: np.cumsum(a, 0), (P,))],
+    np.cumprod: [(np.cumprod, (A,)), (lambda a: np.cumprod(a, axis=0), (A,))],
+    np.diff: [
+        (np.diff, (A,)), (lambda a: np.diff(a, prepend=0.0), (A,)), (lambda a, b: np.diff(a, axis=0, append=b), (A, B)),
+        (lambda a: np.diff(a, n=2, axis=0), (A,)),
+    ],
+    np.clip: [
+        (lambda a: np.clip(a, -0.5, 0.5), (A,)), (lambda a: np.clip(a, None, 0), (A,)), (lambda a, b: np.clip(a, b, b + 1), (A, V)),
+        (lambda a: np.clip(a, min=0), (A,)), (lambda a: np.clip(a, a_min=-1, a_max=1), (A.astype("f4"),)),
+    ],
+    np.where: [
+        (np.where, (P, A, B)), (lambda c, a: np.where(c, a, 0), (P, A)), (lambda c, a: np.where(c, 0, a), (P, A.astype("f4"))),
+        (lambda c: np.where(c, 1, 2), (P,)), (lambda c: np.where(c, 1.0, 2), (P,)), (lambda n, a: np.where(n, a, -a), (N, A)),
+        (np.where, (P, A, V)),
+    ],
+    np.round: [(np.round, (A,)), (lambda a: np.round(a, 2), (A,)), (np.round, (N,))],
+    np.matrix_transpose: [(np.matrix_transpose, (C,))],
+    np.linalg.norm: [
+        (np.linalg.norm, (A,)),
+        (lambda a: np.linalg.norm(a, axis=1), (A,)),
+        (lambda a: np.linalg.norm(a, ord=1, axis=0, keepdims=True), (A,)),
+        (lambda a: np.linalg.norm(a, np.inf), (V,)), (lambda a: np.linalg.norm(a, 2), (V,)), (np.linalg.norm, (N,)),
+    ],
+    np.trace: [(np.trace, (S,)), (lambda a: np.trace(a, 1), (A,)), (lambda a: np.trace(a, axis1=1, axis2=2), (C,))],
+    np.diagonal: [(np.diagonal, (A,)), (lambda a: np.diagonal(a, -1), (S,)), (lambda a: np.diagonal(a, 0, 1, 2), (C,))],
+    np.tril: [(np.tril, (S,)), (lambda a: np.tril(a, -1), (C,))],
+    np.triu: [(np.triu, (S,)), (lambda a: np.triu(a, 1), (A,))],
+    np.average: [
+        (np.average, (A,)), (lambda a, w: np.average(a, axis=0, weights=w), (A, np.abs(B))),
+        (lambda a, w: np.average(a, axis=1, weights=w), (A, np.abs(V))), (lambda a, w: np.average(a, weights=w), (A, np.abs(B))),
+    ],
+    np.zeros_like: [(lambda a: np.zeros_like(a) + a, (A,)), (lambda a: a + np.zeros_like(a, dtype=np.int64), (A,))],
+    np.empty_like: [(lambda a: a * np.empty_like(a).shape[0], (A,))],
+    np.ones_like: [(lambda a: a + np.ones_like(a), (A.astype("f4"),))],
+    np.full_like: [(lambda a: a + np.full_like(a, 2.5), (A,)), (lambda a: a + np.full_like(a, 2, dtype=np.int64), (A,))],
+    np.shape: [(lambda a: a * np.shape(a)[0], (A,))],
+    np.ndim: [(lambda a: a * np.ndim(a), (A,))],
+    np.size: [(lambda a: a * np.size(a) + np.size(a, 0), (A,))],
+    np.reshape: [(lambda a: np.reshape(a, (4, 3)), (A,)), (lambda a: np.reshape(a, (2, -1)), (A,)), (lambda a: np.reshape(a, -1), (A,))],
+    np.ravel: [(np.ravel, (A,))],
+    np.transpose: [(np.transpose, (C,)), (lambda a: np.transpose(a, (1, 0, 2)), (C,)), (lambda a: np.transpose(a, (-1, 0, 1)), (C,))],
+    np.swapaxes: [(lambda a: np.swapaxes(a, 0, -1), (C,))],
+    np.moveaxis: [(lambda a: np.moveaxis(a, 0, -1), (C,)), (lambda a: np.moveaxis(a, [0, 1], [-1, 0]), (C,))],
+    np.broadcast_to: [(lambda a: np.broadcast_to(a, (3, 4)), (V,)), (lambda a: np.broadcast_to(a, shape=(2, 3, 4)), (A,))],
+    np.expand_dims: [(lambda a: np.expand_dims(a, 1), (A,)), (lambda a: np.expand_dims(a, (0, -1)), (A,))],
+    np.squeeze: [(lambda a: np.squeeze(a[:, None, :, None]), (A,)), (lambda a: np.squeeze(a[:, None], axis=1), (A,))],
+    np.flip: [(np.flip, (A,)), (lambda a: np.flip(a, 1), (A,)), (lambda a: np.flip(a, (0, 2)), (C,))],
+    np.flipud: [(np.flipud, (A,))],
+    np.fliplr: [(np.fliplr, (A,))],
+    np.concatenate: [
+        (lambda a, b: np.concatenate([a, b]), (A, B)), (lambda a, b: np.concatenate((a, b), axis=-1), (A, B)),
+        (lambda a, b: np.concatenate([a, b], axis=None), (A, V)), (lambda a, b: np.concatenate([a, b]), (A, N)),
+    ],
+    np.stack: [(lambda a, b: np.stack([a, b]), (A, B)), (lambda a, b: np.stack([a, b], axis=-1), (A, B))],
+    np.vstack: [(lambda a, b: np.vstack([a, b]), (A, V))],
+    np.hstack: [(lambda a, b: np.hstack([a, b]), (A, B)), (lambda a, b: np.hstack([a, b]), (V, V))],
+    np.split: [
+        (lambda a: sum(np.split(a, 2, axis=1)), (A,)),
+        (lambda a: np.split(a, [1, 3], axis=1)[1], (A,)),
+        (lambda a: np.split(a, 3)[2], (A,)),
+    ],
+    np.tile: [(lambda a: np.tile(a, 2), (A,)), (lambda a: np.tile(a, (2, 1, 3)), (A,)), (lambda a: np.tile(a, (2,)), (C,))],
+    np.roll: [
+        (lambda a: np.roll(a, 1), (A,)),
+        (lambda a: np.roll(a, -2, axis=1), (A,)),
+        (lambda a: np.roll(a, 7, 0), (A,)),
+        (lambda a: np.roll(a, 0, 0), (A,)),
+        (lambda a: np.roll(a, (1, -2), axis=(0, 1)), (A,)), (lambda a: np.roll(a, 1, axis=(0, 1)), (A,)),
+    ],
+    np.take: [
+        (lambda a: np.take(a, [2, 0], 0), (A,)),
+        (lambda a: np.take(a, np.array([[0, -1], [3, 3]]), axis=1), (A,)),
+        (lambda a: np.take(a, 5), (A,)),
+    ],
+    np.take_along_axis: [
+        (lambda a, i: np.take_along_axis(a, i, 1), (A, np.argsort(B, 1))),
+        (lambda a: np.take_along_axis(a, np.array([[0, 1, 2, 2]]), 0), (A,)),
+    ],
+    np.dot: [
+        (np.dot, (A, S)),
+        (np.dot, (V, V)),
+        (np.dot, (A, V)),
+        (lambda a: np.dot(a, 2.0), (A,)),
+        (np.dot, (C, S)),
+        (np.dot, (C, RNG.normal(size=(2, 4, 5)))),
+    ],
+    np.vdot: [(np.vdot, (A, B))],
+    np.inner: [(np.inner, (A, B)), (np.inner, (V, V)), (np.inner, (C, V))],
+    np.outer: [(np.outer, (V, V)), (np.outer, (A, V))],
+    np.tensordot: [
+        (lambda a, b: np.tensordot(a, b, 1), (C, S)),
+        (lambda a, b: np.tensordot(a, b, axes=([1, 0], [0, 1])), (A, RNG.normal(size=(4, 3)))),
+        (lambda a, b: np.tensordot(a, b, axes=0), (V, V)), (np.tensordot, (A, B)),
+    ],
+    np.einsum: [
+        (lambda a, b: np.einsum("ij,ij->i", a, b), (A, B)),
+        (lambda a, b: np.einsum("ij,ij", a, b), (A, B)),
+        (lambda a: np.einsum("ii", a), (S,)),
+        (lambda a, b: np.einsum("...j,jk", a, b), (C, S)),
+        (lambda a, b: np.einsum("i,j->ij", a, b), (V, V)),
+        (lambda a: np.einsum("ijk->kji", a), (C,)),
+        (lambda a, b: np.einsum("...ij, ...jk -> ...ik", a, b), (C, RNG.normal(size=(2, 4, 3)))),
+    ],
+    np.astype: [(lambda a: np.astype(a, np.float32), (A,)), (lambda a: np.astype(a, int), (A,)), (lambda a: np.astype(a, bool), (N,))],
+    np.copy: [(np.copy, (A,))],
+    np.isclose: [(np.isclose, (A, A + 1e-9)), (lambda a, b: np.isclose(a, b, atol=0.5), (A, B))],
+    np.atleast_1d: [(lambda a: np.atleast_1d(a[0]), (V,)), (np.atleast_1d, (A,))],
+    np.atleast_2d: [(np.atleast_2d, (V,)), (np.atleast_2d, (C,))],
+    np.repeat: [(lambda a: np.repeat(a, 2), (A,)), (lambda a: np.repeat(a, 3, axis=1), (A,))],
+    np.pad: [
+        (lambda a: np.pad(a, 1), (A,)),
+        (lambda a: np.pad(a, ((1, 0), (2, 3)), constant_values=0.5), (A,)),
+        (lambda a: np.pad(a, (1, 2)), (V,)),
+        *((lambda a, mode=mode: np.pad(a, ((1, 0), (2, 3)), mode=mode), (A,)) for mode in ("edge", "reflect", "symmetric", "wrap")),
+        (lambda a: np.pad(a, ((1, 2),)), (A,)), (lambda a: np.pad(a, 1, mode="constant", constant_values=7), (N,)),
+    ],
+}  # fmt: skip
+METHOD_CASES: dict[str, list[Case]] = {
+    "sum": [lambda a: a.sum(), lambda a: a.sum(0), lambda a: a.sum(axis=1, keepdims=True)],
+    "mean": [lambda a: a.mean(), lambda a: a.mean(axis=0)],
+    "prod": [lambda a: a.prod(1)],
+    "max": [lambda a: a.max(), lambda a: a.max(axis=1, keepdims=True)],
+    "min": [lambda a: a.min(0)],
+    "any": [lambda a: (a > 1).any()],
+    "all": [lambda a: (a > -9).all(axis=0)],
+    "var": [lambda a: a.var(), lambda a: a.var(axis=0, ddof=1)],
+    "std": [lambda a: a.std(1)],
+    "argmax": [lambda a: a.argmax(), lambda a: a.argmax(1)],
+    "argmin": [lambda a: a.argmin(axis=0)],
+    "argsort": [lambda a: a.argsort(), lambda a: a.argsort(0)],
+    "cumsum": [lambda a: a.cumsum(), lambda a: a.cumsum(axis=0)],
+    "cumprod": [lambda a: a.cumprod(1)],
+    "clip": [lambda a: a.clip(-1, 1), lambda a: a.clip(min=0)],
+    "round": [lambda a: a.round(), lambda a: a.round(1)],
+    "trace": [lambda a: a.trace()],
+    "diagonal": [lambda a: a.diagonal(), lambda a: a.diagonal(1)],
+    "repeat": [lambda a: a.repeat(2), lambda a: a.repeat(2, axis=0)],
+    "astype": [lambda a: a.astype(np.float32), lambda a: a.astype("i8"), lambda a: a.astype(a.dtype)],
+    "copy": [lambda a: a.copy()],
+    "reshape": [lambda a: a.reshape(4, 3), lambda a: a.reshape((2, 6)), lambda a: a.reshape(-1), lambda a: a.reshape(2, -1, order="C")],
+    "ravel": [lambda a: a.ravel()],
+    "flatten": [lambda a: a.flatten()],
+    "squeeze": [lambda a: a[:1].squeeze(), lambda a: a[:1].squeeze(0), lambda a: a[:1].squeeze(axis=(0,))],
+    "swapaxes": [lambda a: a.swapaxes(0, 1)],
+    "transpose": [lambda a: a.transpose(), lambda a: a.transpose(1, 0), lambda a: a.transpose((1, 0))],
+    "take": [lambda a: a.take([1, 0], axis=1), lambda a: a.take(np.array([3]))],
+    "dot": [lambda a: a.dot(a.T)],
+}
+
+
+def on_tensors(function: Case, arrays: tuple[Any, ...]) -> Any:
+    leaves = [dt.input(f"x{i}", a.shape, a.dtype) for i, a in enumerate(arrays)]
+    result = function(*leaves)
+    assert isinstance(result, Tensor), f"no tensor but {result!r}"
+    return interpret(Graph({str(leaf.name): leaf for leaf in leaves}, {"y": result}), *arrays)[0]
+
+
+def agree(function: Case, arrays: tuple[Any, ...]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wanted = np.asarray(function(*arrays))
+        found = on_tensors(function, arrays)
+    assert found.dtype == wanted.dtype
+    assert found.shape == wanted.shape
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-13)
+
+
+FUNCTION_CASES = [
+    pytest.param(case, arrays, id=f"{f.__name__}-{i}") for f, cases in CASES.items() for i, (case, arrays) in enumerate(cases)
+]
+
+
+@each(FUNCTION_CASES)
+def test_function_agrees_with_numpy(function: Case, arrays: tuple[Any, ...]) -> None:
+    agree(function, arrays)
+
+
+@each(
+    pytest.param(c, dtype, id=f"{name}-{i}-{dtype}")
+    for name, cases in METHOD_CASES.items()
+    for i, c in enumerate(cases)
+    for dtype in ("f8", "f4")
+)
+def test_method_agrees_with_numpy(function: Case, dtype: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wanted, found = np.asarray(function(A.astype(dtype))), on_tensors(function, (A.astype(dtype),))
+    assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
+    np.testing.assert_allclose(found, wanted, rtol=1e-12 if dtype == "f8" else 1e-5, atol=1e-6)
+
+
+def test_every_supported_function_has_a_case() -> None:
+    aliases = {np.amax, np.amin, np.around}
+    assert set(FUNCTIONS) - set(COMPOSED) - aliases == set(CASES)
+
+
+def test_every_supported_method_has_a_case() -> None:
+    assert set(METHODS) == set(METHOD_CASES)
+
+
+def test_transposes() -> None:
+    agree(lambda a: a.T, (C,))
+    agree(lambda a: a.mT, (C,))
+
+
+@each(itertools.product(["sum", "mean", "prod", "max", "cumsum", "argmax", "any"], ["f4", "f8", "i4", "i8", "u1", "?"]))
+def test_reductions_have_numpys_dtypes(name: str, dtype: str) -> None:
+    function = getattr(np, name)
+    agree(function, (np.array([[1, 0, 2], [3, 1, 1]]).astype(dtype),))
+
+
+# ---- what is not supported
+
+
+@pytest.mark.parametrize("function", [np.linalg.inv, np.fft.fft, np.unique, np.nonzero, np.i0, np.histogram, np.apply_along_axis])
+def test_unsupported_function_is_named(function: Any) -> None:
+    module = function.__module__.replace("numpy", "np", 1)
+    args = (lambda r: r, 0, dt.input("x", (2, 2))) if function is np.apply_along_axis else (dt.input("x", (2, 2)),)
+    with pytest.raises(UnsupportedError, match=rf"{module}\.{function.__name__} is not supported on tensors\. Supported: .*tensordot"):
+        function(*args)
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda x: np.max(x, where=x > 0), "where= needs initial="),
+        (lambda x: np.sum(x, out=np.zeros(())), "out="),
+        (lambda x: np.reshape(x, (3, 2), order="F"), "order='F'"),
+        (lambda x: np.pad(x, 1, mode="mean"), "mode='mean'"),
+        (lambda x: np.linalg.norm(x, ord="nuc"), "ord='nuc'"),
+        (lambda x: np.average(x, returned=True), "returned=True"),
+        (lambda x: np.repeat(x, [1, 2], axis=0), "np.repeat"),
+        (lambda x: np.where(x > 0), "not known beforehand"),
+        (lambda x: np.power.outer(x, x, dtype="f4"), "np.power.outer with dtype"),
+        (lambda x: np.add.at(x, [0], 1), "np.add.at"),
+        (lambda x: np.add(x, 1, where=np.array([True])), "np.add with where"),
+        (lambda x: np.add(x, 1, dtype=np.float32), "np.add with dtype"),
+        (np.modf, "np.modf"),
+        (np.subtract.reduce, "np.subtract.reduce"),
+        (lambda x: x.sum(casting="safe"), "casting"),
+    ],
+)
+def test_unsupported_argument_is_named(function: Case, said: str) -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        function(dt.input("x", (2, 3), np.float64))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda x: np.sum(x, axis=2), "axis 2 does not exist, the tensor has 2 axes"),
+        (lambda x: np.sum(x, axis=(0, 0)), "names one axis twice"),
+        (lambda x: np.sum(x, axis=0.5), "whole number"),
+        (lambda x: np.reshape(x, (4, 2)), "cannot reshape (2, 3) (6 elements) to (4, 2) (8 elements)"),
+        (lambda x: np.reshape(x, (4, -1)), "6 is not a multiple of 4"),
+        (lambda x: np.reshape(x, (-1, -1)), "at most one is -1"),
+        (lambda x: np.broadcast_to(x, (3, 3)), "cannot broadcast (2, 3) to (3, 3)"),
+        (lambda x: x @ x, "matmul of shapes (2, 3) and (2, 3): the last axis of the first (3)"),
+        (lambda x: x @ 2.0, "multiply by a number with *"),
+        (lambda x: np.einsum("ij,jk->ik", x, x), "label 'j' has lengths 3 and 2"),
+        (lambda x: np.einsum("ij->k", x), "output label 'k' is on no operand"),
+        (lambda x: np.einsum("ijk->k", x), "3 labels for a tensor of shape (2, 3)"),
+        (lambda x: np.einsum("ij,jk", x), "names 2 operands, got 1"),
+        (lambda x: np.tensordot(x, x, 1), "axis 1 (3) against axis 0 (2)"),
+        (lambda x: np.concatenate([x, x[:, :1]], 0), "equal lengths on all other axes, got shapes (2, 3), (2, 1)"),
+        (lambda x: np.stack([x, x[:1]]), "equal shapes, got (2, 3), (1, 3)"),
+        (lambda x: np.split(x, 2, 1), "length 3 does not divide into 2 equal parts"),
+        (lambda x: np.squeeze(x, 0), "axis 0 of shape (2, 3) has length 2, not 1"),
+        (lambda x: np.transpose(x, (0, 0)), "twice"),
+        (lambda x: np.max(x[:0]), "max and min of nothing: shape (0, 3)"),
+        (lambda x: np.argmax(x[:, :0], 1), "argmax of nothing"),
+    ],
+)
+def test_wrong_shape_is_named(function: Case, said: str) -> None:
+    with pytest.raises(ShapeError) as caught:
+        function(dt.input("x", (2, 3), np.float64))
+    assert said in str(caught.value)
+
+
+def test_errors_are_of_one_tree_and_of_pythons_kinds() -> None:
+    x = dt.input("x", (2, 3))
+    for wrong, kind in ((lambda: x @ x, ValueError), (lambda: np.unique(x), TypeError)):
+        with pytest.raises(kind) as caught:
+            wrong()
+        assert isinstance(caught.value, DagtrainError)

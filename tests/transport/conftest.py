@@ -1,0 +1,195 @@
+"""Gangs of lanes: as threads of this process, and as processes."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import importlib.util
+import pickle
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from dagtrain.transport import Board, Links
+
+SCRIPT = Path(__file__).with_name("rank.py")
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("dagtrain_tests_lane", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+lane = load()
+
+
+class Courier:
+    """Brings messages to other lanes of this process, from a thread of its own, in no certain order."""
+
+    def __init__(self, gang: Gang, sender: int) -> None:
+        self.gang, self.sender = gang, sender
+
+    def send(self, to: int, header: bytes, buffers: list[memoryview]) -> None:
+        copies = [bytes(buffer) for buffer in buffers]
+        self.gang.postmen.submit(self.gang.links[to].deliver, self.sender, header, copies)
+
+
+class Gang:
+    """Lanes of one gang in this process, one thread each when they run."""
+
+    def __init__(self, lanes: int = 2, seed: int = 0, elements: int = 50, comms: bool = False, tables: Any = None, **options: Any) -> None:
+        self.plan = lane.Plan(seed, lanes, elements)
+        self.id = uuid.uuid4().hex
+        size = max((p.stop for table in (tables or [{}])[0].values() for pieces in table.out.values() for p in pieces), default=0)
+        self.boards = [Board.create({"slice": ("float32", size)} if tables else self.plan.regions) for _ in range(lanes)]
+        self.postmen = ThreadPoolExecutor(2)
+        self.threads = ThreadPoolExecutor(lanes)
+        self.links: list[Links] = []
+        for i, board in enumerate(self.boards):
+            mine = {"token": lane.TOKEN, "address": "127.0.0.1", **{k: v[i] if isinstance(v, list) else v for k, v in options.items()}}
+            if comms:
+                mine["comms"] = Courier(self, i)
+            self.links.append(Links(self.id, i, board, tables[i] if tables else self.plan.tables(i), **mine))
+
+    @property
+    def offers(self) -> dict[int, Any]:
+        return {links.lane: links.offer for links in self.links}
+
+    def elsewhere(self, *lanes: int) -> None:
+        """Let each of these lanes seem to be on a host of its own."""
+        for number in lanes:
+            self.links[number].offer["host"]["network_namespace"] = -1 - number
+
+    def run(self, work: Callable[[int], Any]) -> list[Any]:
+        """What each lane's thread returns or raises."""
+        futures = [self.threads.submit(work, i) for i in range(len(self.links))]
+        if concurrent.futures.wait(futures, 60).not_done:
+            found = ["still running" if not f.done() else f.exception() or f.result() for f in futures]
+            raise TimeoutError(f"not all lanes ended within 60 s: {found}")
+        return [future.exception() or future.result() for future in futures]
+
+    def connect(self, seconds: float = 30) -> Gang:
+        offers = self.offers
+        for error in self.run(lambda i: self.links[i].connect(offers, seconds)):
+            if error is not None:
+                raise error
+        return self
+
+    def rehearse(self, segments: int = 2, steps: int = 5) -> None:
+        for error in self.run(lambda i: self.rehearse_lane(i, segments, steps)):
+            if error is not None:
+                raise error
+
+    def rehearse_lane(self, i: int, segments: int, steps: int) -> None:
+        """One lane's part of `rehearse`, in this thread."""
+        lane.rehearse(self.links[i], self.boards[i], self.plan, segments, steps)
+
+    def close(self) -> None:
+        for links in self.links:
+            links.abort("the test is over")
+        self.threads.shutdown()
+        self.postmen.shutdown()
+        for closing in (*self.links, *self.boards):
+            closing.close()
+
+
+@pytest.fixture
+def gang() -> Iterator[Callable[..., Gang]]:
+    """``gang(lanes, …)`` makes one, not yet connected."""
+    with contextlib.ExitStack() as stack:
+
+        def make(*args: Any, **kwargs: Any) -> Gang:
+            return stack.enter_context(contextlib.closing(Gang(*args, **kwargs)))
+
+        yield make
+
+
+class Lanes:
+    """Lanes of one gang as processes."""
+
+    def __init__(self, lanes: int, prefixes: list[list[str]] | None = None, **settings: Any) -> None:
+        gang = uuid.uuid4().hex
+        self.processes = [
+            subprocess.Popen(
+                [*(prefixes[i] if prefixes else []), sys.executable, "-W", "error", str(SCRIPT)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            for i in range(lanes)
+        ]
+        for i in range(lanes):
+            mine = {k: v[i] if isinstance(v, list) else v for k, v in settings.items()}
+            self.tell(i, {"gang": gang, "lane": i, "lanes": lanes, "seed": 1, **mine})
+        offers = {i: self.hear(i) for i in range(lanes)}
+        for i in range(lanes):
+            self.tell(i, offers)
+        self.kinds = [self.hear(i) for i in range(lanes)]
+
+    def tell(self, i: int, what: Any) -> None:
+        pickle.dump(what, self.processes[i].stdin)  # type: ignore[arg-type]
+        self.processes[i].stdin.flush()  # type: ignore[union-attr]
+
+    def hear(self, i: int) -> Any:
+        try:
+            return pickle.load(self.processes[i].stdout)  # type: ignore[arg-type]
+        except EOFError:
+            raise AssertionError(self.processes[i].stderr.read().decode()) from None  # type: ignore[union-attr]
+
+    def end(self) -> list[str]:
+        """Let all come to their end; what each wrote to stderr."""
+        for i in range(len(self.processes)):
+            self.tell(i, ("close",)[0])
+        return [process.communicate(timeout=60)[1].decode() for process in self.processes]
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def lanes() -> Iterator[Callable[..., Lanes]]:
+    """``lanes(number, …)`` starts as many processes, and connects them."""
+    with contextlib.ExitStack() as stack:
+
+        def make(*args: Any, **kwargs: Any) -> Lanes:
+            return stack.enter_context(contextlib.closing(Lanes(*args, **kwargs)))
+
+        yield make
+
+
+@pytest.fixture
+def tls(certificate: tuple[str, str]) -> Any:
+    """Contexts as Dask's workers make them: for the side that is called, and for the side that calls."""
+    distributed = pytest.importorskip("distributed")
+    cert, key = certificate
+    security = distributed.Security(tls_ca_file=cert, tls_worker_cert=cert, tls_worker_key=key, require_encryption=True)
+    return security.get_listen_args("worker")["ssl_context"], security.get_connection_args("worker")["ssl_context"]
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], Any]], None]:
+    """Wait until something is true."""
+
+    def wait(condition: Callable[[], Any]) -> None:
+        done = threading.Event()
+        for _ in range(3000):
+            if condition():
+                return
+            done.wait(0.01)
+        raise AssertionError("it did not come true")
+
+    return wait

@@ -1,0 +1,52 @@
+"""Nobody sleeps through a ring that came between the look and the sleep."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from dagtrain.transport import Board, Overdue, Phase
+from dagtrain.transport import doorbell as bells
+
+
+@pytest.mark.parametrize("by_pipe", [True, False])
+def test_a_ring_before_the_sleep_prevents_it(by_pipe: bool) -> None:
+    if not by_pipe and bells.FUTEX is None:
+        pytest.skip("lanes sleep in poll here")
+    board = Board.create({})
+    bell = bells.Bell(board, bells.Ringer(3))
+    bell.by_pipe = by_pipe
+    mark = bell.mark()
+    bell.ring()
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(bell.sleep, mark, 60.0).result(10) == []
+    bell.close()
+    board.close()
+
+
+def test_numbers_of_lanes_are_never_the_same() -> None:
+    ringers = [bells.Ringer(lane) for lane in (0, 1, 1023)]
+    numbers = [ringer.number() for ringer in ringers for _ in range(100)]
+    assert len(set(numbers)) == 300
+    assert max(numbers) < 1 << 32
+
+
+def test_without_a_futex_lanes_sleep_in_poll(gang: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bells, "FUTEX", None)
+    ours = gang(3, only="shared").connect()
+    ours.rehearse()
+    ours.links[0].deadline = 1.0
+    before = time.thread_time()
+    with pytest.raises(Overdue, match="sent no SLOTS"):
+        ours.links[0].wait(Phase.SLOTS, [1], 0, 0)
+    assert time.thread_time() - before < 0.3
+
+
+def test_weakly_ordered_processors_take_the_fence(gang: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr("dagtrain.transport.communicator.fence", lambda: calls.append(bells._barrier()))
+    gang(2, only="shared").connect().rehearse(segments=1, steps=2)
+    assert len(calls) == 2 * 2 * 2 * 2  # lanes, steps, phases; before each post and after each wait

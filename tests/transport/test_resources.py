@@ -1,0 +1,122 @@
+"""What lanes hold, and that they give it back."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dagtrain.transport import Board, Phase
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+def descriptors() -> list[str]:
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            found.append(os.readlink(entry))
+        except OSError:
+            continue
+    return sorted(name for name in found if not name.startswith("/"))
+
+
+def maps() -> int:
+    return Path("/proc/self/maps").read_text().count("dagtrain-board")
+
+
+@linux
+@pytest.mark.parametrize("kind", ["shared", "socket", "comm", "mixed"])
+def test_descriptors_and_maps_are_given_back(gang: Any, kind: str) -> None:
+    gc.collect()
+    before = descriptors(), maps()
+    ours = gang(3, comms=True, only=None if kind == "mixed" else kind)
+    if kind == "mixed":
+        ours.elsewhere(0)
+    ours.connect()
+    ours.rehearse()
+    held = ours.links[0].incoming(1, Phase.PARTIAL), ours.boards[0]["PARTIAL.float"]
+    assert maps() > 0
+    assert len(descriptors()) > len(before[0])
+    ours.close()
+    assert all(np.isfinite(array).all() for array in (*held[0], held[1]))  # still readable
+    del held
+    ours.links.clear()
+    gc.collect()
+    assert (descriptors(), maps()) == before
+
+
+@linux
+def test_a_meeting_that_fails_gives_back_as_much(gang: Any) -> None:
+    gc.collect()
+    before = descriptors(), maps()
+    for kind in ("shared", "socket", "comm"):
+        ours = gang(3, comms=True, only=kind)
+        ours.run(lambda i, ours=ours: None if i == 1 else ours.links[i].connect(ours.offers, 0.3))
+        ours.close()
+        ours.links.clear()
+    gc.collect()
+    assert (descriptors(), maps()) == before
+
+
+@linux
+def test_a_board_that_is_forgotten_is_given_back() -> None:
+    before = descriptors()
+    Board.create({"a": ("float32", 10)})
+    gc.collect()
+    assert descriptors() == before
+
+
+@linux
+def test_nothing_has_a_name_and_nothing_is_left_of_killed_processes(lanes: Any) -> None:
+    def names() -> set[str]:
+        return set(os.listdir("/dev/shm"))
+
+    before = names()
+    ours = lanes(2, elements=100_000)
+    ours.tell(0, ("rehearse", 1, 3))
+    ours.tell(1, ("rehearse", 1, 3))
+    assert ours.hear(0) > 0
+    assert ours.hear(1) > 0
+    assert not [name for name in names() - before if "dagtrain" in name or "psm" in name]
+    for process in ours.processes:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not [name for name in names() - before if "dagtrain" in name or "psm" in name]
+
+
+def test_a_run_without_faults_warns_of_nothing(lanes: Any) -> None:
+    ours = lanes(3, only=[None, None, "socket"])
+    for i in range(3):
+        ours.tell(i, ("rehearse", 1, 3))
+    assert all(ours.hear(i) > 0 for i in range(3))
+    assert ours.end() == ["", "", ""]
+    assert [process.returncode for process in ours.processes] == [0, 0, 0]
+
+
+def test_closing_twice_and_in_either_order(gang: Any) -> None:
+    ours = gang(2).connect()
+    ours.boards[0].close()
+    for links in ours.links:
+        links.close()
+        links.close()
+        links.abort("late")
+
+
+def test_the_listener_is_closed_when_all_have_met(gang: Any) -> None:
+    ours = gang(2, only="socket").connect()
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(ours.links[1].offer["address"], 5)
+
+
+def test_nothing_of_dask_is_imported() -> None:
+    code = "import sys, dagtrain.transport\nassert not {'dask', 'distributed'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
