@@ -33,7 +33,7 @@ from dagtrain.transport import Board, Links, Phase, Piece, Table
 KINDS = ("shared", "socket", "socket+tls")
 SIZES = (4 << 10, 1 << 20, 10 << 20)
 BUSY = 0.5  # mean number of processes at work before ours
-GANG, TOKEN = "0" * 32, b"benchmark"
+GROUP, TOKEN = "0" * 32, b"benchmark"
 
 
 def contexts(folder: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
@@ -65,7 +65,7 @@ def lane(number: int, kind: str, size: int, pipe: Any, folder: str) -> None:
     board = Board.create({"data": ("float32", elements)})
     tls = contexts(folder) if kind == "socket+tls" else None
     only = "shared" if kind == "shared" else "socket"
-    with Links(GANG, number, board, {peer: Table(pieces, pieces)}, TOKEN, "127.0.0.1", tls=tls, only=only) as links:
+    with Links(GROUP, number, board, {peer: Table(pieces, pieces)}, TOKEN, "127.0.0.1", tls=tls, only=only) as links:
         pipe.send(links.offer)
         links.connect({peer: pipe.recv()}, 30)
         links.spin = 50e-6  # each has a core of its own, which its affinity hides from it

@@ -38,7 +38,7 @@ from dagtrain.transform import verify
 
 HERE = Path(__file__).parent
 LARGEST_CHECKED = 3000
-CLUSTERS = {"Client", "Lanes", "LocalCluster"}
+CLUSTERS = {"Client", "Ranks", "LocalCluster"}
 """A test that names one of these, or one of its fixtures that does, starts a cluster or processes like those of one."""
 PROCESSES = {"ProcessPoolExecutor", "Popen", "executable", "subprocess"}
 """The same of other processes."""

@@ -131,7 +131,7 @@ def report(curves: Sequence[Sequence[Any]], names: Sequence[str], weak: bool) ->
             f"{point.seconds * 1e3:,.2f}".rjust(12) + f"{point.efficiency(curve[0]):.0%}".rjust(8)
             for point, curve in zip(row, curves, strict=True)
         ]
-        idle = f"   {one.workers - one.lanes} idle" if one.lanes < one.workers else ""
+        idle = f"   {one.workers - one.ranks} idle" if one.ranks < one.workers else ""
         lines.append(f"{one.workers:8,}{one.compute * 1e3:10,.2f}" + "".join(cells) + idle)
         if idle:  # from here on nothing changes
             break

@@ -170,7 +170,7 @@ def add_in_order(parts: Sequence[Array]) -> Array:
 
 
 def choose_engine(name: str | Engine, threads: int | None, client: Any) -> Engine:
-    """The engine of this name, or the one that is given; "auto" is lanes where there is a Dask client, else inline.
+    """The engine of this name, or the one that is given; "auto" is ranks where there is a Dask client, else inline.
 
     In a Dask task it is inline, with the one thread that the task has, unless a client is given: many fits, each in a task, share a cluster
     best without a word between them. Another engine may be asked for there: it gives the thread back while it waits for its own tasks.

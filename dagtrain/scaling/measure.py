@@ -1,4 +1,4 @@
-"""What a step costs one thread of this machine: a lane is put to work here, alone, and its parts are timed."""
+"""What a step costs one thread of this machine: a rank is put to work here, alone, and its parts are timed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from itertools import cycle, pairwise
 
 import numpy as np
 
-from dagtrain.engines.ranks.arithmetic import LaneRunner, Rows
-from dagtrain.engines.ranks.gradients import BUCKET, stages_of
+from dagtrain.engines.ranks.arithmetic import RankRunner, Rows
+from dagtrain.engines.ranks.gradients import BUCKET_BYTES, stages_of
 from dagtrain.engines.ranks.placement import Candidate, place
 from dagtrain.engines.ranks.stretch import shape_of
 from dagtrain.graph import Array, Spec
@@ -26,7 +26,9 @@ _POOL = 1 << 26
 """Bytes of rows, unless one shard has more."""
 
 
-def measure_work(program: Program, batch: int, shards: int, seconds: float = 0.5, step: float = STEP, bucket: int = BUCKET) -> Work:
+def measure_work(
+    program: Program, batch: int, shards: int, seconds: float = 0.5, step: float = STEP, bucket_bytes: int = BUCKET_BYTES
+) -> Work:
     """Time the parts of a step.
 
     Parameters
@@ -38,16 +40,16 @@ def measure_work(program: Program, batch: int, shards: int, seconds: float = 0.5
     seconds
         How long steps are repeated; seven are timed in any case.
     step
-        What a lane does besides, in seconds.
-    bucket
+        What a rank does besides, in seconds.
+    bucket_bytes
         Of the engine; see `LanesEngine`.
     """
     rows, few = -(-batch // shards), min(shards, _SHARDS)
     parts, dtype = program.for_workers([rows]), np.dtype(program.layout.dtype)
     placement = place(shape_of(parts, few), [Candidate("here", "", 1)])
     board = {name: np.zeros(n, kind) for name, (kind, n) in placement.regions(0).items()}
-    lane = LaneRunner(parts, placement, 0, board, lambda peer, phase: ())
-    lane.load(program.first_state())
+    rank = RankRunner(parts, placement, 0, board, lambda peer, phase: ())
+    rank.load(program.first_state())
     counts = (rows,) * few
     pool = cycle(_pool(program, rows, 16 * few))
     gradient, other = np.full(parts.layout.size, 1e-3, dtype), np.zeros(parts.layout.size, dtype)
@@ -59,19 +61,19 @@ def measure_work(program: Program, batch: int, shards: int, seconds: float = 0.5
         while len(computed) < 8 or (time.perf_counter() < until and len(computed) < 10_000):
             given = {shard: next(pool) for shard in range(few)}
             moments = [time.perf_counter()]
-            lane.compute(given, counts)
+            rank.compute(given, counts)
             moments.append(time.perf_counter())
-            lane.reduce(counts)
+            rank.reduce(counts)
             for k in range(placement.shape.norms):
-                lane.square(k)
-            lane.update()
-            lane.advance()
+                rank.square(k)
+            rank.update()
+            rank.advance()
             moments.append(time.perf_counter())
             np.add(gradient, other, out=other)
             moments.append(time.perf_counter())
             for times, (start, end) in zip((computed, updated, added), pairwise(moments), strict=True):
                 times.append(end - start)
-    gives, takes = _stages(program, rows, few, bucket)
+    gives, takes = _stages(program, rows, few, bucket_bytes)
     middle, upper = statistics.quantiles(computed[1:], n=4)[1:]  # the first step prepares
     size, add = max(parts.layout.size, 1), statistics.median(added[1:])
     return Work(
@@ -94,11 +96,11 @@ def measure_work(program: Program, batch: int, shards: int, seconds: float = 0.5
 
 
 def _stages(
-    program: Program, rows: int, shards: int, bucket: int
+    program: Program, rows: int, shards: int, bucket_bytes: int
 ) -> tuple[tuple[tuple[float, float], ...], tuple[tuple[float, float], ...]]:
     """What of a step can be sent while it is computed, and what of it can be computed while the rest comes: see `Work`."""
     parts = program.for_workers([rows])
-    placement = place(shape_of(parts, max(shards, 2), bucket), [Candidate("here", "here"), Candidate("there", "there")])
+    placement = place(shape_of(parts, max(shards, 2), bucket_bytes), [Candidate("here", "here"), Candidate("there", "there")])
     stages = stages_of(parts, rows, placement)
     state, runner = program.first_state(), ShardRunner(parts, np.empty(parts.width, parts.layout.dtype))
     views = parts.layout.views(state.parameters), parts.statistics_layout.views(state.statistics)
@@ -118,9 +120,9 @@ def _stages(
             times.append([end - start for start, end in pairwise(moments)])
     seconds = [statistics.median(column) for column in zip(*times, strict=True)]
     whole, size = sum(seconds), max(sum(placement.shape.blocks), 1)
-    part = [sum(placement.shape.blocks[b] for b in group) / size for group in placement.groups]
+    part = [sum(placement.shape.blocks[b] for b in bucket) / size for bucket in placement.buckets]
     done = [sum(seconds[: i + 1]) / whole for i in range(len(stages))]
-    gives = [(part[g], next(d for d, stage in zip(done, stages, strict=True) if stage.groups > g)) for g in range(len(part))]
+    gives = [(part[g], next(d for d, stage in zip(done, stages, strict=True) if stage.buckets > g)) for g in range(len(part))]
     takes = [(p, sum(s for s, stage in zip(seconds, stages, strict=True) if stage.needs == n) / whole) for n, p in enumerate(part[::-1], 1)]
     return tuple(gives), tuple(takes)
 

@@ -1,11 +1,11 @@
-"""How long a step would take on so many workers, over such a network: the protocol of the lanes as arithmetic.
+"""How long a step would take on so many workers, over such a network: the protocol of the ranks as arithmetic.
 
     compute ▶ wait for the slowest ▶ partial sums to the owners ▶ add ▶ update ▶ parameters to everybody ▶ …
               ╰───── first barrier ─────╯                         ╰── second barrier ──╯
 
-A phase between hosts ends when the busiest has done its part: a host's network card, which sends and receives at once, and a lane's own
-thread, which hands over and takes each message and copies it. Within a host lanes read each other's memory. What a lane owns, how many
-partial sums it has, and who stays idle are those of `place`. Between hosts, what the network does while lanes compute is not waited for:
+A phase between hosts ends when the busiest has done its part: a host's network card, which sends and receives at once, and a rank's own
+thread, which hands over and takes each message and copies it. Within a host ranks read each other's memory. What a rank owns, how many
+partial sums it has, and who stays idle are those of `place`. Between hosts, what the network does while ranks compute is not waited for:
 partial sums leave as the layers' gradients become final, and the next step begins as the layers' parameters come.
 
 Left out: switches that are slower than the cards they connect, lost packets, other users; shards that need so much work space that they go
@@ -30,7 +30,7 @@ from dagtrain.step.update import BLOCK, blocks_of
 __all__ = ["STEP", "Expected", "Network", "Work", "expect", "grown", "scaling", "slower_from", "worth_until"]
 
 STEP = 1e-4
-"""Seconds of a lane's step besides its parts: instructions, taking rows, reports. Measured as the step of a lane of one worker less the
+"""Seconds of a rank's step besides its parts: instructions, taking rows, reports. Measured as the step of a rank of one worker less the
 parts that `measure_work` times, for networks of a hundred parameters to 240,000: 0 to 0.15 ms."""
 
 
@@ -48,18 +48,18 @@ class Work(NamedTuple):
     add, update
         Of one element: to add or copy it, and to update it.
     step
-        What a lane does in a step besides: instructions, rows, reports.
+        What a rank does in a step besides: instructions, rows, reports.
     jitter
-        Standard deviation of the compute of a step, as a part of it; lanes wait for the slowest.
+        Standard deviation of the compute of a step, as a part of it; ranks wait for the slowest.
     slots, norms, sums
         The optimiser's vectors, norms of the whole gradient, numbers summed beside it.
     itemsize, block
-        Bytes of an element; most elements of a block, which is the least that a lane can own.
+        Bytes of an element; most elements of a block, which is the least that a rank can own.
     gives
-        For each group of blocks, in the order in which they become final: its part of the parameters, and the part of a step's compute
+        For each bucket of blocks, in the order in which they become final: its part of the parameters, and the part of a step's compute
         that is done by then. All at the end by default.
     takes
-        For each group, from the last to the first: its part of the parameters, and the part of a step's compute that can be done when it
+        For each bucket, from the last to the first: its part of the parameters, and the part of a step's compute that can be done when it
         has come and the one after it has not. All by the last by default.
     """
 
@@ -93,11 +93,11 @@ class Network(NamedTuple):
     latency
         Seconds from one host's card to another's.
     message
-        Seconds of a lane's thread for a message that it sends or receives.
+        Seconds of a rank's thread for a message that it sends or receives.
     copying
-        Bytes a second that a lane's thread hands to or takes from the kernel.
+        Bytes a second that a rank's thread hands to or takes from the kernel.
     within
-        Seconds for a word between lanes of one host.
+        Seconds for a word between ranks of one host.
     """
 
     name: str
@@ -109,10 +109,10 @@ class Network(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """A step's parts, in seconds, on `workers` of which `lanes` have work; of the exchange, what is waited for."""
+    """A step's parts, in seconds, on `workers` of which `ranks` have work; of the exchange, what is waited for."""
 
     workers: int
-    lanes: int
+    ranks: int
     batch: int
     compute: float
     waiting: float
@@ -179,7 +179,7 @@ def expect(work: Work, network: Network, workers: int, per_host: int = 1) -> Exp
     work, network
         What it costs.
     workers
-        How many; there are no more lanes than shards.
+        How many; there are no more ranks than shards.
     per_host
         Workers that share a network card.
 
@@ -197,16 +197,16 @@ def expect(work: Work, network: Network, workers: int, per_host: int = 1) -> Exp
     if work.shards < 1 or work.batch < work.shards:
         raise ArgumentError(f"a batch of {work.batch} cannot be cut into {work.shards} shards: give as many samples as shards, or more.")
     there = _layout(min(workers, work.shards), work.shards, work.parameters, work.block, per_host)
-    lanes = len(there.shards)
+    ranks = len(there.shards)
     most = max(there.shards)
     samples = math.ceil(work.batch / work.shards) * most
     compute = work.step + work.shard * most + work.sample * samples
     compute += work.add * work.parameters * max(s - r for s, r in zip(there.shards, there.roots, strict=True))
-    waiting = 0.0 if lanes == 1 else work.jitter * compute * NormalDist().inv_cdf((lanes - 0.375) / (lanes + 0.25))
+    waiting = 0.0 if ranks == 1 else work.jitter * compute * NormalDist().inv_cdf((ranks - 0.375) / (ranks + 0.25))
     own = max(there.elements)
     every = sum(there.roots)
     added = work.add * own * (every - 1)
-    copied = work.parameters - min(there.elements) if there.hosts > 1 else 0  # lanes of one host hold the parameters once
+    copied = work.parameters - min(there.elements) if there.hosts > 1 else 0  # ranks of one host hold the parameters once
     update = work.update * own + added + work.add * copied
     partial = _partial(work, network, there).waited(lambda card: _after(compute, card, work.gives))
     parameters = _gathered(work, network, there, 1).waited(lambda card: _before(compute, card, work.takes))
@@ -214,14 +214,14 @@ def expect(work: Work, network: Network, workers: int, per_host: int = 1) -> Exp
     done = compute + waiting + partial + squares + update + parameters
     ending = _gathered(work, network, there, work.slots).waited() if work.slots else 0.0
     ending *= min(1.0, done / max(Patience().segment, min(ending / ENDING, Patience().longest)))
-    return Expected(workers, lanes, work.batch, compute, waiting, partial, update, parameters + squares, ending)
+    return Expected(workers, ranks, work.batch, compute, waiting, partial, update, parameters + squares, ending)
 
 
 # ---- who has what
 
 
 class _Layout(NamedTuple):
-    """By lane: shards, partial sums, elements that it owns, and its host; all else follows."""
+    """By rank: shards, partial sums, elements that it owns, and its host; all else follows."""
 
     shards: tuple[int, ...]
     roots: tuple[int, ...]
@@ -237,7 +237,7 @@ class _Layout(NamedTuple):
         return tuple(n > 0 for n in self.elements)
 
     def by_host(self, values: Sequence[float]) -> list[float]:
-        """Sums over the lanes of each host."""
+        """Sums over the ranks of each host."""
         found = [0.0] * self.hosts
         for host, value in zip(self.host, values, strict=True):
             found[host] += value
@@ -245,14 +245,14 @@ class _Layout(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _layout(lanes: int, shards: int, parameters: int, block: int, per_host: int) -> _Layout:
+def _layout(ranks: int, shards: int, parameters: int, block: int, per_host: int) -> _Layout:
     shape = StepShape(shards, tuple(b.stop - b.start for b in blocks_of(parameters, block)))
-    placement = place(shape, [Candidate(f"{i:09}", host=f"{i // per_host:09}") for i in range(lanes)])
+    placement = place(shape, [Candidate(f"{i:09}", host=f"{i // per_host:09}") for i in range(ranks)])
     return _Layout(
-        tuple(len(lane.shards) for lane in placement.lanes),
-        tuple(len(lane.roots) for lane in placement.lanes),
-        tuple(placement.elements_of(lane.number) for lane in placement.lanes),
-        tuple(int(lane.host) for lane in placement.lanes),
+        tuple(len(rank.shards) for rank in placement.ranks),
+        tuple(len(rank.roots) for rank in placement.ranks),
+        tuple(placement.elements_of(rank.number) for rank in placement.ranks),
+        tuple(int(rank.host) for rank in placement.ranks),
     )
 
 
@@ -260,14 +260,14 @@ def _layout(lanes: int, shards: int, parameters: int, block: int, per_host: int)
 
 
 class _Phase(NamedTuple):
-    """Seconds of the busiest host's card, of the busiest lane's thread, and of a message on its way."""
+    """Seconds of the busiest host's card, of the busiest rank's thread, and of a message on its way."""
 
     card: float
     thread: float
     latency: float
 
     def waited(self, exposed: Callable[[float], float] = lambda card: card) -> float:
-        """How long lanes wait, where so much of the card's time is not hidden behind compute."""
+        """How long ranks wait, where so much of the card's time is not hidden behind compute."""
         return max(exposed(self.card), self.thread) + self.latency
 
 
@@ -313,28 +313,28 @@ def _partial(work: Work, network: Network, there: _Layout) -> _Phase:
 
 def _gathered(work: Work, network: Network, there: _Layout, vectors: int) -> _Phase:
     """Slices of this many vectors from the owners to everybody."""
-    elements, lanes = there.by_host(there.elements), there.by_host([1] * len(there.shards))
+    elements, ranks = there.by_host(there.elements), there.by_host([1] * len(there.shards))
     size = vectors * work.itemsize
-    sent = [size * e * (len(there.shards) - n) for e, n in zip(elements, lanes, strict=True)]
-    taken = [size * n * (work.parameters - e) for e, n in zip(elements, lanes, strict=True)]
+    sent = [size * e * (len(there.shards) - n) for e, n in zip(elements, ranks, strict=True)]
+    taken = [size * n * (work.parameters - e) for e, n in zip(elements, ranks, strict=True)]
     return _phase(network, there, sent, taken, there.owners, [True] * len(there.shards))
 
 
 def _phase(
     network: Network, there: _Layout, sent: Sequence[float], taken: Sequence[float], senders: Sequence[bool], takers: Sequence[bool]
 ) -> _Phase:
-    """Until the busiest host and the busiest lane are done; bytes are by host."""
+    """Until the busiest host and the busiest rank are done; bytes are by host."""
     if len(there.shards) == 1:
         return _Phase(0.0, 0.0, 0.0)
     if there.hosts == 1:
         return _Phase(0.0, 0.0, network.within)
     card = max(*sent, *taken) / network.bandwidth
     senders_of, takers_of = there.by_host(senders), there.by_host(takers)
-    lanes_of = there.by_host([1] * len(there.shards))
+    ranks_of = there.by_host([1] * len(there.shards))
     thread = 0.0
     for host, sends, takes in zip(there.host, senders, takers, strict=True):
         messages = (sum(takers_of) - takers_of[host] if sends else 0) + (sum(senders_of) - senders_of[host] if takes else 0)
-        # The lanes of a host send and take about equally much.
+        # The ranks of a host send and take about equally much.
         copied = (sent[host] / max(senders_of[host], 1) if sends else 0) + (taken[host] / max(takers_of[host], 1) if takes else 0)
         thread = max(thread, network.message * messages + copied / network.copying)
-    return _Phase(card, thread, network.latency + (network.within if max(lanes_of) > 1 else 0.0))
+    return _Phase(card, thread, network.latency + (network.within if max(ranks_of) > 1 else 0.0))

@@ -1,7 +1,7 @@
 """The exchange between processes that train in lock step: one long task on each Dask worker.
 
-    shared_memory   what a lane shows its peers        routes      which pieces of it go to whom, in which phase of a step
-    communicator    post and wait, over                endpoint    what a lane tells the others so that they find it
+    shared_memory   what a rank shows its peers        routes      which pieces of it go to whom, in which phase of a step
+    communicator    post and wait, over                endpoint    what a rank tells the others so that they find it
                     shared · sockets · comms           rendezvous  how they find each other, by approach and proof
     sequence        when                               errors      what can go wrong
 

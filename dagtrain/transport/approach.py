@@ -88,7 +88,7 @@ class Approach:
                 return True
             data = self.sock.recv(self.role.wanted - len(self._in))
             if not data:
-                raise Refused("it closed the connection during the proof: it has another token, or is of another gang")
+                raise Refused("it closed the connection during the proof: it has another token, or is of another group")
             self._in += data
             if len(self._in) == self.role.wanted:
                 message, self._in = bytes(self._in), bytearray()

@@ -13,13 +13,13 @@ __all__ = ["CommLink", "Courier"]
 
 
 class Courier(Protocol):
-    """Carries messages to other lanes, and is told nothing about what they mean.
+    """Carries messages to other ranks, and is told nothing about what they mean.
 
-    At the other end ``links.deliver(sender, header, buffers)`` of the gang and lane that are meant is to be called, from any thread;
-    messages may overtake each other. A message that cannot be delivered is reported by ``links.lose(lane, why)``.
+    At the other end ``links.deliver(sender, header, buffers)`` of the group and rank that are meant is to be called, from any thread;
+    messages may overtake each other. A message that cannot be delivered is reported by ``links.lose(rank, why)``.
     """
 
-    def send(self, lane: int, header: bytes, buffers: list[memoryview]) -> None:
+    def send(self, rank: int, header: bytes, buffers: list[memoryview]) -> None:
         """Begin to send, and return at once.
 
         Buffers are views of the board. By the order of the phases, what they hold stays until the receiver has it.
@@ -32,11 +32,11 @@ class CommLink:
 
     kind = "comm"
 
-    def __init__(self, peer: int, gang: bytes, courier: Courier, inbox: Inbox, outbox: Outbox, wake: Callable[[], None]) -> None:
+    def __init__(self, peer: int, group: bytes, courier: Courier, inbox: Inbox, outbox: Outbox, wake: Callable[[], None]) -> None:
         self.peer = peer
         self.lost: str | None = None
         self.arrived = inbox.arrived
-        self._gang, self._courier, self._inbox, self._outbox, self._wake = gang, courier, inbox, outbox, wake
+        self._group, self._courier, self._inbox, self._outbox, self._wake = group, courier, inbox, outbox, wake
         self._lock = threading.Lock()  # a courier may deliver from several threads
 
     def incoming(self, phase: int) -> list[Array]:
@@ -50,7 +50,7 @@ class CommLink:
 
     def greet(self) -> None:
         """Tell the peer that this is the way."""
-        self._send(write_header(HELLO, 0, 0, self._gang), [])
+        self._send(write_header(HELLO, 0, 0, self._group), [])
 
     def post(self, phase: int, stamp: int) -> bool:
         """Hand the message to the courier; nothing is left to send."""
@@ -83,7 +83,7 @@ class CommLink:
     def close(self) -> None:
         """Let the board go; safe to call again."""
         with self._lock:
-            self.lost = self.lost or "this lane closed the link"
+            self.lost = self.lost or "this rank closed the link"
             self._inbox.close()
             self._outbox.close()
 

@@ -1,8 +1,8 @@
-"""All links of one lane: the exchange that lanes run their lock step on.
+"""All links of one rank: the exchange that ranks run their lock step on.
 
     post(phase, peers, …)    my pieces are final                     wait(phase, peers, …)    theirs are, and mine may change again
 
-A lane's loop is nothing but computing, posting and waiting. Between two posts of a phase lies a wait for those who read it, so nothing
+A rank's loop is nothing but computing, posting and waiting. Between two posts of a phase lies a wait for those who read it, so nothing
 is ever overwritten too early and nothing needs to be kept twice; only a post of *another* phase may be early.
 """
 
@@ -27,41 +27,41 @@ from dagtrain.transport.rendezvous import CALLERS, PATIENCE, Link, Meeting, Stat
 from dagtrain.transport.routes import Phase, Table
 from dagtrain.transport.sequence import ROUND_BITS, pack, unpack
 from dagtrain.transport.shared import SharedLink, all_share
-from dagtrain.transport.shared_memory import CLOSED, LANES, Array, Board, Memory
+from dagtrain.transport.shared_memory import CLOSED, RANKS, Array, Board, Memory
 from dagtrain.transport.sockets import SILENCE, SocketLink
 
 __all__ = ["Links"]
 
 _SPIN = 1e-3
-"""Seconds: a lane that sleeps comes late to what others have for it, and costs them a call of the kernel (measured, with steps of 2 ms)."""
+"""Seconds: a rank that sleeps comes late to what others have for it, and costs them a call of the kernel (measured, with steps of 2 ms)."""
 _yield = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 
 class Links:
-    """The links of one lane to its peers, for the life of one gang.
+    """The links of one rank to its peers, for the life of one group.
 
-    All methods are for the lane's own thread, but for `abort`, `deliver` and `lose`.
+    All methods are for the rank's own thread, but for `abort`, `deliver` and `lose`.
 
     Parameters
     ----------
-    gang : str
+    group : str
         32 hexadecimal digits, new for each placement.
-    lane : int
-        Number of this lane.
+    rank : int
+        Number of this rank.
     board : Board
-        Of this lane; a new one for each gang.
+        Of this rank; a new one for each group.
     tables : mapping of int to Table
         For each peer, what goes there and what comes from there.
     token : bytes
-        Secret of the gang; never sent.
+        Secret of the group; never sent.
     address : str
-        Host name or IP at which others reach this process. The lane listens there, on a port that the kernel chooses.
+        Host name or IP at which others reach this process. The rank listens there, on a port that the kernel chooses.
     tls : (SSLContext, SSLContext), optional
         For the side that is called and the side that calls. Without it connections are plain.
     comms : Courier, optional
         The way that is left where sockets fail too.
     only : str, optional
-        Restrict the lane to one kind of channel: ``"shared"``, ``"socket"`` or ``"comm"``.
+        Restrict the rank to one kind of channel: ``"shared"``, ``"socket"`` or ``"comm"``.
     silence : float, optional
         Seconds after which a connection whose other end does not acknowledge is given up.
     patience : float, optional
@@ -74,18 +74,18 @@ class Links:
     deadline : float
         Seconds that `wait` waits at most; 600 at first.
     slice : float
-        Seconds that a lane sleeps at most before it looks whether those it waits for are still there.
+        Seconds that a rank sleeps at most before it looks whether those it waits for are still there.
     spin : float
-        Seconds to look again and again before sleeping. `connect` sets it to 0 where lanes on this host outnumber the cores.
+        Seconds to look again and again before sleeping. `connect` sets it to 0 where ranks on this host outnumber the cores.
     offer : Offer
         What peers must be given.
     strangers : int
         Connections that were refused.
     refusals : mapping of int to sequence of str
-        After `connect`, for each peer why better kinds of channel than that which was chosen did not come to be, as far as this lane knows.
+        After `connect`, for each peer why better kinds of channel than that which was chosen did not come to be, as far as this rank knows.
     common : Memory or None
-        After `connect`, the board of the lowest lane where every lane has every other one's in its memory: what all need alike may
-        lie there once, and everybody may write his part. None in all lanes otherwise.
+        After `connect`, the board of the lowest rank where every rank has every other one's in its memory: what all need alike may
+        lie there once, and everybody may write his part. None in all ranks otherwise.
 
     Examples
     --------
@@ -93,24 +93,24 @@ class Links:
     >>> from dagtrain.transport import Piece
     >>> boards = [Board.create({"slice": ("float32", 4)}) for _ in range(2)]
     >>> whole = {Phase.PARAMETERS: (Piece("slice", 0, 4),)}
-    >>> lanes = [Links("ab" * 16, i, boards[i], {1 - i: Table(whole, whole)}, b"secret", "127.0.0.1") for i in range(2)]
+    >>> ranks = [Links("ab" * 16, i, boards[i], {1 - i: Table(whole, whole)}, b"secret", "127.0.0.1") for i in range(2)]
     >>> def run(i):
-    ...     lanes[i].connect({j: lanes[j].offer for j in range(2)}, 10)
+    ...     ranks[i].connect({j: ranks[j].offer for j in range(2)}, 10)
     ...     boards[i]["slice"][:] = i + 1
-    ...     lanes[i].post(Phase.PARAMETERS, [1 - i], segment=0, step=0)
-    ...     lanes[i].wait(Phase.PARAMETERS, [1 - i], segment=0, step=0)
-    ...     return float(lanes[i].incoming(1 - i, Phase.PARAMETERS)[0].sum())
+    ...     ranks[i].post(Phase.PARAMETERS, [1 - i], segment=0, step=0)
+    ...     ranks[i].wait(Phase.PARAMETERS, [1 - i], segment=0, step=0)
+    ...     return float(ranks[i].incoming(1 - i, Phase.PARAMETERS)[0].sum())
     >>> with ThreadPoolExecutor(2) as threads:
     ...     list(threads.map(run, range(2)))
     [8.0, 4.0]
-    >>> for each in (*lanes, *boards):
+    >>> for each in (*ranks, *boards):
     ...     each.close()
     """
 
     def __init__(
         self,
-        gang: str,
-        lane: int,
+        group: str,
+        rank: int,
         board: Board,
         tables: Mapping[int, Table],
         token: bytes,
@@ -122,17 +122,17 @@ class Links:
         patience: float = PATIENCE,
         callers: int = CALLERS,
     ) -> None:
-        digits = len(gang) == 32 and set(gang) <= set("0123456789abcdef")
-        if not digits or lane in tables or not all(0 <= number < LANES for number in (lane, *tables)):
+        digits = len(group) == 32 and set(group) <= set("0123456789abcdef")
+        if not digits or rank in tables or not all(0 <= number < RANKS for number in (rank, *tables)):
             raise ChannelError(
-                f"gang {gang!r}, lane {lane}, peers {sorted(tables)}: want 32 hexadecimal digits, distinct lanes below {LANES}"
+                f"group {group!r}, rank {rank}, peers {sorted(tables)}: want 32 hexadecimal digits, distinct ranks below {RANKS}"
             )
         if not token or (only is not None and only not in KINDS):
-            raise ChannelError(f"a gang needs a token, and only={only!r} must be one of {', '.join(KINDS)}")
+            raise ChannelError(f"a group needs a token, and only={only!r} must be one of {', '.join(KINDS)}")
         if board.words[0]:
-            raise ChannelError("this board has served a gang already: create a new one, or a late peer might read it as the old one's")
-        self.gang, self.lane, self.deadline, self.slice, self.spin, self.strangers = gang, lane, 600.0, SLICE, _SPIN, 0
-        self._gang, self._board, self._tables, self._comms, self._silence = bytes.fromhex(gang), board, dict(tables), comms, silence
+            raise ChannelError("this board has served a group already: create a new one, or a late peer might read it as the old one's")
+        self.group, self.rank, self.deadline, self.slice, self.spin, self.strangers = group, rank, 600.0, SLICE, _SPIN, 0
+        self._group, self._board, self._tables, self._comms, self._silence = bytes.fromhex(group), board, dict(tables), comms, silence
         self.common: Memory | None = None
         self.refusals: Mapping[int, list[str]] = {}
         self._links: dict[int, Link] = {}
@@ -146,19 +146,19 @@ class Links:
         kinds = [kind for kind in KINDS if only in {None, kind} and can[kind]]
         listener = self._listen(address, kinds, only) if "socket" in kinds else None
         try:
-            ringer = Ringer(lane)
-            board.label(self._gang, lane)
+            ringer = Ringer(rank)
+            board.label(self._group, rank)
             bell = Bell(board, ringer)
         except BaseException:
             if listener is not None:
                 listener.close()
             raise
         self._bell = bell
-        self._station = Station(self._gang, lane, board, ringer, bell, token, tls, listener, silence, patience, callers)
+        self._station = Station(self._group, rank, board, ringer, bell, token, tls, listener, silence, patience, callers)
         self.offer = Offer(
             version=VERSION,
-            gang=gang,
-            lane=lane,
+            group=group,
+            rank=rank,
             host=host(),
             pid=os.getpid(),
             board=board.fd,
@@ -186,19 +186,19 @@ class Links:
     # ---- meeting
 
     def connect(self, offers: Mapping[int, Offer], deadline: float) -> None:
-        """Meet all peers within `deadline` seconds from now; the order in which lanes come does not matter.
+        """Meet all peers within `deadline` seconds from now; the order in which ranks come does not matter.
 
         Raises
         ------
         ChannelError
-            If an offer is missing, or does not fit the tables; if a lane that all have in their memory does not meet the others in time.
+            If an offer is missing, or does not fit the tables; if a rank that all have in their memory does not meet the others in time.
         LinkLost, Overdue, Aborted
             If a peer cannot be reached, does not come, or `abort` was called.
         """
         missing = sorted(set(self._tables) - set(offers))
         if missing:
-            raise ChannelError(f"no offers of lanes {missing}: give those of all {len(self._tables)} peers")
-        self._offers = {peer: checked(offers[peer], self.gang, peer) for peer in self._tables}
+            raise ChannelError(f"no offers of ranks {missing}: give those of all {len(self._tables)} peers")
+        self._offers = {peer: checked(offers[peer], self.group, peer) for peer in self._tables}
         until = time.monotonic() + deadline
         meeting = Meeting(self._station, self.offer, self._offers, self._make, self._greeted, self._interrupted)
         try:
@@ -213,7 +213,7 @@ class Links:
             self.spin = 0.0
         sharing = [link for link in self._links.values() if isinstance(link, SharedLink)]
         if all_share(self._board, sharing, len(sharing) == len(self._links), self._bell, self._interrupted, deadline, until):
-            boards = {self.lane: self._board} | {link.peer: link.memory for link in sharing}
+            boards = {self.rank: self._board} | {link.peer: link.memory for link in sharing}
             self.common = boards[min(boards)]
 
     def _make(self, peer: int, kind: str, channel: Any) -> Link:
@@ -224,15 +224,15 @@ class Links:
             self._links[peer] = link
             channel.bind(table)
             return link
-        outbox = Outbox(self._gang, self._board, table.out)
-        inbox = Inbox(self._gang, table.into, offer["regions"], f"the board of lane {peer}")
+        outbox = Outbox(self._group, self._board, table.out)
+        inbox = Inbox(self._group, table.into, offer["regions"], f"the board of rank {peer}")
         if kind == "socket":
             link = connected = SocketLink(peer, channel, inbox, outbox, self._silence)
             self._sockets[connected] = connected.events
             self._bell.selector.register(channel, connected.events, connected)
         else:
             assert self._comms is not None
-            link = CommLink(peer, self._gang, self._comms, inbox, outbox, self._bell.ring)
+            link = CommLink(peer, self._group, self._comms, inbox, outbox, self._bell.ring)
         self._links[peer] = link
         return link
 
@@ -243,17 +243,17 @@ class Links:
 
     @property
     def refused(self) -> int:
-        """Number of messages that were dropped, being of other gangs or not later than what had arrived."""
+        """Number of messages that were dropped, being of other groups or not later than what had arrived."""
         return self._refused + sum(getattr(link, "refused", 0) for link in self._links.values())
 
     def incoming(self, peer: int, phase: Phase) -> list[Array]:
-        """The peer's pieces of a phase, the same arrays for the gang's life; read-only. They are valid after `wait`."""
+        """The peer's pieces of a phase, the same arrays for the group's life; read-only. They are valid after `wait`."""
         return self._links[peer].incoming(phase)
 
     # ---- stepping
 
     def post(self, phase: Phase, peers: Iterable[int], segment: int, step: int, round: int = 0) -> None:
-        """Tell peers that this lane's pieces of a phase are final; returns without waiting for anything."""
+        """Tell peers that this rank's pieces of a phase are final; returns without waiting for anything."""
         stamp = pack(segment, step, round)
         if self._aborted is not None:
             raise Aborted(self._aborted)
@@ -280,7 +280,7 @@ class Links:
         self._turn()
 
     def wait(self, phase: Phase, peers: Iterable[int], segment: int, step: int, round: int = 0) -> None:
-        """Wait until these peers have posted the phase, and all that this lane has posted is in the hands of the kernel.
+        """Wait until these peers have posted the phase, and all that this rank has posted is in the hands of the kernel.
 
         A later round of the same step stands for the earlier ones: whoever is there has been here.
 
@@ -399,7 +399,7 @@ class Links:
         except Malformed as error:
             self.lose(peer, str(error))
             return
-        if frame.gang != self._gang or peer not in self._tables:
+        if frame.group != self._group or peer not in self._tables:
             self._refused += 1
         elif frame.phase != HELLO and isinstance(link, CommLink):
             link.deliver(header, buffers)
@@ -407,7 +407,7 @@ class Links:
             self._greeted.add(peer)
             self._bell.ring()
         else:
-            self.lose(peer, "it turned to Dask's connections, this lane to another kind")
+            self.lose(peer, "it turned to Dask's connections, this rank to another kind")
 
     def lose(self, peer: int, why: str) -> None:
         """Declare a peer unreachable, as a courier that failed does."""
@@ -421,12 +421,12 @@ class Links:
     def close(self) -> None:
         """Give everything back; safe to call again.
 
-        Arrays of `incoming` stay readable. Peers that still wait for this lane learn that it is gone.
+        Arrays of `incoming` stay readable. Peers that still wait for this rank learn that it is gone.
         """
         if self._closed:
             return
         self._closed = True
-        self._aborted = self._aborted or "the links of this lane were closed"
+        self._aborted = self._aborted or "the links of this rank were closed"
         with contextlib.suppress(ValueError):  # the board was closed first
             self._board.words[CLOSED] = 1
         self._bell.close()

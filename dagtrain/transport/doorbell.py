@@ -1,14 +1,14 @@
-"""What a lane sleeps on, and how others wake it.
+"""What a rank sleeps on, and how others wake it.
 
-A lane that has links by shared memory alone sleeps in the kernel on the doorbell word of its own board (a futex). One that has sockets
+A rank that has links by shared memory alone sleeps in the kernel on the doorbell word of its own board (a futex). One that has sockets
 too sleeps in poll; then those who write its doorbell also write a byte into its pipe. Threads of this process (an abort, a frame from
 Dask) wake it in the same way.
 
     peer:  data, stamp, doorbell = a number never used before, barrier, wake if asleep
-    lane:  mark = doorbell, look at stamps, asleep = 1, barrier, sleep unless doorbell ≠ mark
+    rank:  mark = doorbell, look at stamps, asleep = 1, barrier, sleep unless doorbell ≠ mark
 
 Peers write the doorbell without locking each other out. Nothing can get lost by it, because each value is new: whatever was written after
-the lane took its mark makes the word differ from the mark. And no sleeper is overlooked: of two that write and then look at what the other
+the rank took its mark makes the word differ from the mark. And no sleeper is overlooked: of two that write and then look at what the other
 one writes, with a barrier between, at least one sees it.
 """
 
@@ -32,10 +32,10 @@ from dagtrain.transport.shared_memory import ASLEEP, BY_PIPE, Memory
 __all__ = ["FUTEX", "SLICE", "Bell", "Ringer", "fence"]
 
 SLICE = 0.05
-"""Seconds that a lane sleeps at most before it looks at deadlines and at the life of its peers."""
+"""Seconds that a rank sleeps at most before it looks at deadlines and at the life of its peers."""
 
 _WAIT, _WAKE, _ALL = 0, 1, 2**31 - 1
-_COUNT_BITS = 22  # the rest of the doorbell word is the number of the lane that rings
+_COUNT_BITS = 22  # the rest of the doorbell word is the number of the rank that rings
 _LOCK = threading.Lock()
 Selector: Any = getattr(selectors, "PollSelector", selectors.DefaultSelector)
 
@@ -71,7 +71,7 @@ def _futex() -> Futex | None:
 
 
 FUTEX = _futex()
-"""None where its number is not known; all lanes then sleep in poll."""
+"""None where its number is not known; all ranks then sleep in poll."""
 
 
 def _barrier() -> None:
@@ -89,15 +89,15 @@ fence: Callable[[], None] | None = None if strongly_ordered() else _barrier
 class Ringer:
     """Rings the doorbells of others, and one's own, always with a new number."""
 
-    def __init__(self, lane: int) -> None:
-        self._lane, self._count = lane << _COUNT_BITS, itertools.count(1)
+    def __init__(self, rank: int) -> None:
+        self._rank, self._count = rank << _COUNT_BITS, itertools.count(1)
 
     def number(self) -> int:
         """A value that no doorbell holds yet."""
-        return self._lane | next(self._count) & ((1 << _COUNT_BITS) - 1)
+        return self._rank | next(self._count) & ((1 << _COUNT_BITS) - 1)
 
     def of(self, memory: Memory, pipe: int) -> Callable[[], None]:
-        """A function that rings the doorbell of a board whose lane reads from the other end of a pipe."""
+        """A function that rings the doorbell of a board whose rank reads from the other end of a pipe."""
         bell, words, number = memory.bell, memory.words, self.number
         wake = FUTEX.waker(memory.address) if FUTEX is not None else None
 
@@ -116,14 +116,14 @@ class Ringer:
 
 
 class Bell:
-    """A lane's own doorbell, and its sleep.
+    """A rank's own doorbell, and its sleep.
 
     Parameters
     ----------
     memory : Memory
-        The lane's board.
+        The rank's board.
     ringer : Ringer
-        Of this lane.
+        Of this rank.
     """
 
     def __init__(self, memory: Memory, ringer: Ringer) -> None:
@@ -145,7 +145,7 @@ class Bell:
 
     @property
     def by_pipe(self) -> bool:
-        """Whether the lane sleeps in poll, and whoever rings must write into its pipe."""
+        """Whether the rank sleeps in poll, and whoever rings must write into its pipe."""
         return bool(self._memory.words[BY_PIPE])
 
     @by_pipe.setter
@@ -153,7 +153,7 @@ class Bell:
         self._memory.words[BY_PIPE] = value or FUTEX is None
 
     def ring(self) -> None:
-        """Wake the lane; from any thread, also after the end."""
+        """Wake the rank; from any thread, also after the end."""
         with self._lock:
             if self._ring is not None:
                 self._ring()

@@ -1,4 +1,4 @@
-"""What a lane tells the others of its gang so that they can reach it: plain data, to be carried by whatever reaches all workers."""
+"""What a rank tells the others of its group so that they can reach it: plain data, to be carried by whatever reaches all workers."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ class Offer(TypedDict):
     """Made by ``links.offer``, taken by ``links.connect``. Holds only dicts, sequences, str, int and bytes, so msgpack can carry it."""
 
     version: int
-    gang: str
-    lane: int
+    group: str
+    rank: int
     host: Host
     pid: int
     board: int
     """File descriptor of the board in that process."""
     bell: int
-    """File descriptor of the pipe that wakes the lane."""
+    """File descriptor of the pipe that wakes the rank."""
     size: int
     regions: Regions
     address: tuple[str, int] | None
-    """Where the lane takes connections."""
+    """Where the rank takes connections."""
     secure: int
     """Whether they are wrapped in TLS."""
     kinds: tuple[str, ...]
 
 
-def checked(offer: Offer, gang: str, lane: int) -> Offer:
-    """The offer in its own types (msgpack makes lists of tuples), if it is of this gang and lane; raises `ChannelError`."""
+def checked(offer: Offer, group: str, rank: int) -> Offer:
+    """The offer in its own types (msgpack makes lists of tuples), if it is of this group and rank; raises `ChannelError`."""
     data = cast(dict[str, Any], offer)
     if data.get("version") != VERSION:
         raise ChannelError(
-            f"the offer of lane {lane} is of version {data.get('version')}, not {VERSION}: install the same dagtrain on all workers"
+            f"the offer of rank {rank} is of version {data.get('version')}, not {VERSION}: install the same dagtrain on all workers"
         )
-    if (data["gang"], data["lane"]) != (gang, lane):
-        raise ChannelError(f"an offer of lane {data['lane']} of gang {data['gang']} was given as that of lane {lane} of gang {gang}")
+    if (data["group"], data["rank"]) != (group, rank):
+        raise ChannelError(f"an offer of rank {data['rank']} of group {data['group']} was given as that of rank {rank} of group {group}")
     address = None if data["address"] is None else (str(data["address"][0]), int(data["address"][1]))
     regions = {str(name): (str(dtype), int(offset), int(elements)) for name, (dtype, offset, elements) in data["regions"].items()}
     return cast(Offer, {**data, "address": address, "regions": regions, "kinds": tuple(data["kinds"])})

@@ -1,8 +1,8 @@
-"""What can go wrong between lanes. The driver turns these into the errors that users see; users never meet them.
+"""What can go wrong between ranks. The driver turns these into the errors that users see; users never meet them.
 
     ChannelError            also: a table, an offer or a stamp that cannot be used
     ├── LinkLost            a peer is gone, or what came from it is no frame
-    ├── Aborted             somebody else ended the gang
+    ├── Aborted             somebody else ended the group
     ├── Overdue             a peer is there and silent
     └── OutOfStep           a peer is where it cannot be
 
@@ -19,7 +19,7 @@ __all__ = ["Aborted", "ChannelError", "LinkLost", "OutOfStep", "Overdue"]
 
 
 class ChannelError(Exception):
-    """Root of what the exchange between lanes raises."""
+    """Root of what the exchange between ranks raises."""
 
 
 class LinkLost(ChannelError):  # noqa: N818  # a name that says what is the matter
@@ -28,7 +28,7 @@ class LinkLost(ChannelError):  # noqa: N818  # a name that says what is the matt
     Examples
     --------
     >>> str(LinkLost(3, "its process has ended"))
-    'the link to lane 3 is lost: its process has ended'
+    'the link to rank 3 is lost: its process has ended'
     """
 
     def __init__(self, peer: int, why: str, cut: bool = False) -> None:
@@ -36,27 +36,27 @@ class LinkLost(ChannelError):  # noqa: N818  # a name that says what is the matt
         self.peer, self.why, self.cut = peer, why, cut
 
     def __str__(self) -> str:
-        return f"the link to lane {self.peer} is lost: {self.why}"
+        return f"the link to rank {self.peer} is lost: {self.why}"
 
 
 class Aborted(ChannelError):  # noqa: N818  # a name that says what is the matter
-    """The gang was ended from outside while this lane was at work."""
+    """The group was ended from outside while this rank was at work."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
 
     def __str__(self) -> str:
-        return f"the gang was ended: {self.why}"
+        return f"the group was ended: {self.why}"
 
 
 class Overdue(ChannelError):  # noqa: N818  # a name that says what is the matter
-    """Peers kept silent until the deadline; `phase` is None while the lanes were meeting.
+    """Peers kept silent until the deadline; `phase` is None while the ranks were meeting.
 
     Examples
     --------
     >>> str(Overdue(Phase.PARTIAL, (1, 4), 600.0))
-    'lanes 1, 4 sent no PARTIAL within 600 s: they hang, or compute for longer than the deadline allows'
+    'ranks 1, 4 sent no PARTIAL within 600 s: they hang, or compute for longer than the deadline allows'
     """
 
     def __init__(self, phase: Phase | None, peers_missing: Sequence[int], seconds: float, note: str = "") -> None:
@@ -64,14 +64,14 @@ class Overdue(ChannelError):  # noqa: N818  # a name that says what is the matte
         self.phase, self.peers_missing, self.seconds, self.note = phase, tuple(peers_missing), seconds, note
 
     def __str__(self) -> str:
-        who = f"lane{'s' if len(self.peers_missing) > 1 else ''} {', '.join(map(str, self.peers_missing))}"
+        who = f"rank{'s' if len(self.peers_missing) > 1 else ''} {', '.join(map(str, self.peers_missing))}"
         if self.phase is None:
             return f"no channel to {who} after {self.seconds:g} s of trying{self.note}"
         return f"{who} sent no {self.phase.name} within {self.seconds:g} s: they hang, or compute for longer than the deadline allows"
 
 
 class OutOfStep(ChannelError):  # noqa: N818  # a name that says what is the matter
-    """A peer of this gang is at a step that it can reach only if the protocol is broken; stamps are (segment, step, round)."""
+    """A peer of this group is at a step that it can reach only if the protocol is broken; stamps are (segment, step, round)."""
 
     def __init__(self, peer: int, phase: Phase, seen: tuple[int, int, int], wanted: tuple[int, int, int]) -> None:
         super().__init__(peer, phase, seen, wanted)
@@ -79,6 +79,6 @@ class OutOfStep(ChannelError):  # noqa: N818  # a name that says what is the mat
 
     def __str__(self) -> str:
         return (
-            f"lane {self.peer} is at {self.phase.name} of (segment, step, round) {self.seen} while this lane waits for {self.wanted}: "
-            "the lanes do not run the same plan"
+            f"rank {self.peer} is at {self.phase.name} of (segment, step, round) {self.seen} while this rank waits for {self.wanted}: "
+            "the ranks do not run the same plan"
         )

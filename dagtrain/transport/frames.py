@@ -1,6 +1,6 @@
 """Messages of links that carry bytes: a header of fixed length, then the pieces, each at a multiple of 64 bytes from the first.
 
-    "dgln" │ version 2 │ phase 2 │ stamp 8 │ length 8 │ gang 16 │ piece │ zeros │ piece …
+    "dgln" │ version 2 │ phase 2 │ stamp 8 │ length 8 │ group 16 │ piece │ zeros │ piece …
 
 Sender and receiver know the table, so a header says nothing that the receiver could not check. Pieces are sent from where they lie, and
 received where they stay: the arrays of an inbox are the same in every step.
@@ -39,10 +39,10 @@ class Frame(NamedTuple):
     phase: int
     stamp: int
     length: int
-    gang: bytes
+    group: bytes
 
 
-def write_header(phase: int, stamp: int, length: int, gang: bytes) -> bytes:
+def write_header(phase: int, stamp: int, length: int, group: bytes) -> bytes:
     """The bytes of a header.
 
     Examples
@@ -50,26 +50,26 @@ def write_header(phase: int, stamp: int, length: int, gang: bytes) -> bytes:
     >>> read_header(write_header(Phase.SLOTS, 77, 4096, bytes(16))).length
     4096
     """
-    return _FORMAT.pack(_MAGIC, _VERSION, phase, stamp, length, gang)
+    return _FORMAT.pack(_MAGIC, _VERSION, phase, stamp, length, group)
 
 
 def read_header(data: bytes | bytearray | memoryview) -> Frame:
     """What these bytes say; raises `Malformed`."""
     if len(data) != HEADER:
         raise Malformed(f"a header of {len(data)} bytes instead of {HEADER}")
-    magic, version, phase, stamp, length, gang = _FORMAT.unpack(data)
+    magic, version, phase, stamp, length, group = _FORMAT.unpack(data)
     if magic != _MAGIC:
         raise Malformed(f"bytes {bytes(data[:8]).hex()} where a frame should begin")
     if version != _VERSION:
-        raise Malformed(f"a frame of version {version}, this lane speaks {_VERSION}: install the same dagtrain everywhere")
-    return Frame(phase, stamp, length, gang)
+        raise Malformed(f"a frame of version {version}, this rank speaks {_VERSION}: install the same dagtrain everywhere")
+    return Frame(phase, stamp, length, group)
 
 
 class Outbox:
     """What a peer gets, phase by phase, as views of the board that are ready to be sent."""
 
-    def __init__(self, gang: bytes, board: Memory, out: Mapping[Phase, tuple[Piece, ...]]) -> None:
-        self._gang = gang
+    def __init__(self, group: bytes, board: Memory, out: Mapping[Phase, tuple[Piece, ...]]) -> None:
+        self._group = group
         self.pieces: list[list[memoryview]] = [[] for _ in Phase]
         self.ends: list[list[int]] = [[0] for _ in Phase]
         """For each phase, how many of its views the first 0, 1, 2, … pieces are."""
@@ -77,7 +77,7 @@ class Outbox:
         for phase, pieces in out.items():
             views, end = self.pieces[phase], 0
             for piece in pieces:
-                data = memoryview(board.piece(piece, "this lane's board").view(np.uint8))  # type: ignore[arg-type]  # arrays are buffers
+                data = memoryview(board.piece(piece, "this rank's board").view(np.uint8))  # type: ignore[arg-type]  # arrays are buffers
                 if align(end) > end and data.nbytes:
                     views.append(_PADDING[: align(end) - end])
                 if data.nbytes:
@@ -88,7 +88,7 @@ class Outbox:
 
     def header(self, phase: int, stamp: int) -> bytes:
         """Header of the message about a phase."""
-        return write_header(phase, stamp, self._lengths[phase], self._gang)
+        return write_header(phase, stamp, self._lengths[phase], self._group)
 
     def close(self) -> None:
         """Let the board go."""
@@ -99,11 +99,11 @@ class Outbox:
 class Inbox:
     """Where a peer's pieces arrive, and the stamp of the last arrival of each phase.
 
-    `refused` counts what was dropped: messages of other gangs, and such as are not later than what has arrived.
+    `refused` counts what was dropped: messages of other groups, and such as are not later than what has arrived.
     """
 
-    def __init__(self, gang: bytes, into: Mapping[Phase, tuple[Piece, ...]], regions: Regions, whose: str) -> None:
-        self._gang = gang
+    def __init__(self, group: bytes, into: Mapping[Phase, tuple[Piece, ...]], regions: Regions, whose: str) -> None:
+        self._group = group
         self.arrived = [NONE] * len(Phase)
         self.arrays: list[list[Array]] = [[] for _ in Phase]
         self.refused = 0
@@ -136,7 +136,7 @@ class Inbox:
     def begin(self, header: bytes | bytearray | memoryview) -> tuple[Frame, memoryview | None]:
         """The frame that a header announces, and where its pieces go: nowhere, if it is to be dropped."""
         frame = read_header(header)
-        if frame.gang != self._gang:
+        if frame.group != self._group:
             self.refused += 1
             return frame, None
         if frame.phase >= len(Phase):

@@ -1,6 +1,6 @@
 """Which host this is, as far as memory and processes are concerned, and whether a process on it still lives.
 
-Two lanes can share memory if each can open the other's files under /proc: same kernel, same user, same namespace of processes. The
+Two ranks can share memory if each can open the other's files under /proc: same kernel, same user, same namespace of processes. The
 namespace of networks counts as well: processes that were put into different ones are meant to be on different hosts.
 """
 
@@ -22,7 +22,7 @@ _GLANCE = 1.0
 
 
 class Host(TypedDict):
-    """Two lanes with equal values of this are on one host."""
+    """Two ranks with equal values of this are on one host."""
 
     boot: str
     pid_namespace: int

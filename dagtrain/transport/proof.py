@@ -1,10 +1,10 @@
-"""How two ends of a new connection prove to each other that they know the gang's token, which itself never travels.
+"""How two ends of a new connection prove to each other that they know the group's token, which itself never travels.
 
     host ── magic, version, nonce A ──────────────────────────────────▶ caller
-    host ◀─ magic, version, gang, lanes, nonce B, HMAC("caller", …) ─── caller
+    host ◀─ magic, version, group, ranks, nonce B, HMAC("caller", …) ─── caller
     host ── HMAC("host", …) ──────────────────────────────────────────▶ caller
 
-The code covers both nonces, the gang and both lanes; the words "caller" and "host" in it keep one end's proof from serving as the
+The code covers both nonces, the group and both ranks; the words "caller" and "host" in it keep one end's proof from serving as the
 other's. No I/O here: bytes come in, bytes go out. Without TLS this keeps strangers out, not those who can change packets on their way.
 """
 
@@ -19,7 +19,7 @@ __all__ = ["AsCaller", "AsHost", "Refused"]
 
 _NONCE = 32
 _MAC = 32
-_MAGIC, _VERSION = b"dglane", 1
+_MAGIC, _VERSION = b"dgrank", 1
 _CHALLENGE = struct.Struct(f"<6sH{_NONCE}s")
 _ANSWER = struct.Struct(f"<6sH16sII{_NONCE}s{_MAC}s")
 
@@ -28,22 +28,22 @@ class Refused(Exception):  # noqa: N818  # a name that says what is the matter
     """The other end is not who it should be."""
 
 
-def _code(token: bytes, role: bytes, gang: bytes, caller: int, host: int, challenge: bytes, answer: bytes) -> bytes:
-    return hmac.digest(token, b"dagtrain lanes\0" + role + b"\0" + gang + struct.pack("<II", caller, host) + challenge + answer, "sha256")
+def _code(token: bytes, role: bytes, group: bytes, caller: int, host: int, challenge: bytes, answer: bytes) -> bytes:
+    return hmac.digest(token, b"dagtrain ranks\0" + role + b"\0" + group + struct.pack("<II", caller, host) + challenge + answer, "sha256")
 
 
 def _check_version(magic: bytes, version: int) -> None:
     if magic != _MAGIC:
-        raise Refused("it does not speak the protocol of lanes")
+        raise Refused("it does not speak the protocol of ranks")
     if version != _VERSION:
-        raise Refused(f"it speaks version {version} of the protocol of lanes, this one {_VERSION}: install the same dagtrain everywhere")
+        raise Refused(f"it speaks version {version} of the protocol of ranks, this one {_VERSION}: install the same dagtrain everywhere")
 
 
 class AsHost:
     """The end that was called. `peer` is set, and `wanted` is 0, as soon as the caller is known."""
 
-    def __init__(self, gang: bytes, lane: int, expected: Collection[int], token: bytes) -> None:
-        self._gang, self._lane, self._expected, self._token = gang, lane, expected, token
+    def __init__(self, group: bytes, rank: int, expected: Collection[int], token: bytes) -> None:
+        self._group, self._rank, self._expected, self._token = group, rank, expected, token
         self._nonce = os.urandom(_NONCE)
         self.peer: int | None = None
         self.greeting = _CHALLENGE.pack(_MAGIC, _VERSION, self._nonce)
@@ -51,21 +51,21 @@ class AsHost:
 
     def receive(self, message: bytes) -> bytes:
         """Take a message of `wanted` bytes and return the reply; raises `Refused`."""
-        magic, version, gang, caller, host, nonce, code = _ANSWER.unpack(message)
+        magic, version, group, caller, host, nonce, code = _ANSWER.unpack(message)
         _check_version(magic, version)
-        if gang != self._gang or host != self._lane or caller not in self._expected:
-            raise Refused(f"lane {caller} of gang {gang.hex()} is not expected at lane {self._lane} of gang {self._gang.hex()}")
-        if not hmac.compare_digest(code, _code(self._token, b"caller", gang, caller, host, self._nonce, nonce)):
+        if group != self._group or host != self._rank or caller not in self._expected:
+            raise Refused(f"rank {caller} of group {group.hex()} is not expected at rank {self._rank} of group {self._group.hex()}")
+        if not hmac.compare_digest(code, _code(self._token, b"caller", group, caller, host, self._nonce, nonce)):
             raise Refused("it does not know the token")
         self.peer, self.wanted = caller, 0
-        return _code(self._token, b"host", gang, caller, host, self._nonce, nonce)
+        return _code(self._token, b"host", group, caller, host, self._nonce, nonce)
 
 
 class AsCaller:
     """The end that called; it knows whom, and is content when `wanted` is 0."""
 
-    def __init__(self, gang: bytes, lane: int, peer: int, token: bytes) -> None:
-        self._gang, self._lane, self.peer, self._token = gang, lane, peer, token
+    def __init__(self, group: bytes, rank: int, peer: int, token: bytes) -> None:
+        self._group, self._rank, self.peer, self._token = group, rank, peer, token
         self._nonce = os.urandom(_NONCE)
         self._expected = b""
         self.greeting = b""
@@ -80,6 +80,6 @@ class AsCaller:
             return b""
         magic, version, challenge = _CHALLENGE.unpack(message)
         _check_version(magic, version)
-        about = self._gang, self._lane, self.peer, challenge, self._nonce
+        about = self._group, self._rank, self.peer, challenge, self._nonce
         self._expected, self.wanted = _code(self._token, b"host", *about), _MAC
         return _ANSWER.pack(_MAGIC, _VERSION, *about[:3], self._nonce, _code(self._token, b"caller", *about))

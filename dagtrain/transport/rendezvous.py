@@ -1,11 +1,11 @@
-"""How the lanes of a gang find each other: for every pair the best kind of channel that works, all pairs at once.
+"""How the ranks of a group find each other: for every pair the best kind of channel that works, all pairs at once.
 
     shared   both try to open the other's board and write into their own whether they could; if both could, that is it
-    socket   the lane with the lower number dials, the other takes the call; both prove that they know the token
+    socket   the rank with the lower number dials, the other takes the call; both prove that they know the token
     comm     the lower one sends a greeting by the courier, the other one returns it
 
-Where one kind fails, the pair goes on to the next. One loop with deadlines does it all, in the lane's own thread, so the order in
-which lanes arrive does not matter, and a stranger at the port costs nothing but the place he stands on.
+Where one kind fails, the pair goes on to the next. One loop with deadlines does it all, in the rank's own thread, so the order in
+which ranks arrive does not matter, and a stranger at the port costs nothing but the place he stands on.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Link(Protocol):
         ...
 
     def post(self, phase: int, stamp: int) -> bool:
-        """Tell the peer that this lane's pieces are final; return whether something is left to be sent."""
+        """Tell the peer that this rank's pieces are final; return whether something is left to be sent."""
         ...
 
     def check(self) -> None:
@@ -69,10 +69,10 @@ class Link(Protocol):
 
 @dataclass(frozen=True)
 class Station:
-    """What a lane has to meet others with."""
+    """What a rank has to meet others with."""
 
-    gang: bytes
-    lane: int
+    group: bytes
+    rank: int
     board: Board
     ringer: Ringer
     bell: Bell
@@ -86,7 +86,7 @@ class Station:
 
 @dataclass
 class _Pair:
-    """How far this lane and a peer have come."""
+    """How far this rank and a peer have come."""
 
     common: list[str]
     left: list[str]
@@ -96,14 +96,14 @@ class _Pair:
 
 
 class Meeting:
-    """Makes all links of a lane.
+    """Makes all links of a rank.
 
     Parameters
     ----------
     station : Station
-        This lane.
+        This rank.
     mine : Offer
-        Of this lane.
+        Of this rank.
     offers : mapping of int to Offer
         Of its peers.
     make : callable
@@ -128,7 +128,7 @@ class Meeting:
         for peer, offer in offers.items():
             common = common_kinds(mine, offer)
             self._pairs[peer] = _Pair(common, list(common))
-        self._callers = {peer for peer, pair in self._pairs.items() if "socket" in pair.common and peer < station.lane}
+        self._callers = {peer for peer, pair in self._pairs.items() if "socket" in pair.common and peer < station.rank}
         self._approaches: dict[int, Approach] = {}
         self.strangers = 0
         self.failures: dict[int, list[str]] = {peer: pair.failures for peer, pair in self._pairs.items()}
@@ -170,7 +170,7 @@ class Meeting:
                     pair.shared.close()
 
     def _remarks(self) -> str:
-        found = [f"; lane {peer}: {', '.join(pair.failures)}" for peer, pair in sorted(self._pairs.items()) if pair.failures]
+        found = [f"; rank {peer}: {', '.join(pair.failures)}" for peer, pair in sorted(self._pairs.items()) if pair.failures]
         if self.strangers:
             found.append(f"; {self.strangers} callers at the port were refused, as strangers or for another token")
         return "".join(found)
@@ -181,12 +181,12 @@ class Meeting:
         while pair.left:
             pair.way = pair.left.pop(0)
             if pair.way == "shared":
-                made = attach(station.gang, station.lane, station.board, self._offers[peer], station.ringer)
+                made = attach(station.group, station.rank, station.board, self._offers[peer], station.ringer)
                 if isinstance(made, SharedLink):
                     pair.shared = made
                     return
                 pair.failures.append(made)
-            elif station.lane > peer:
+            elif station.rank > peer:
                 return  # the peer begins
             elif pair.way == "socket":
                 if self._call(peer):
@@ -208,7 +208,7 @@ class Meeting:
             if peer in self._greeted and "comm" in pair.common:
                 if pair.shared is not None:
                     pair.shared.close()
-                if self._station.lane > peer:
+                if self._station.rank > peer:
                     self._make(peer, "comm", None).greet()
                 del self._pairs[peer]
                 self._callers.discard(peer)
@@ -223,7 +223,7 @@ class Meeting:
         elif verdict == CANNOT:
             pair.shared = None
             shared.close()
-            pair.failures.append("it cannot open the memory of this lane")
+            pair.failures.append("it cannot open the memory of this rank")
             self._next_way(peer)
         else:
             shared.check()
@@ -233,7 +233,7 @@ class Meeting:
     # ---- connections
 
     def _take_in(self, link: Any) -> None:
-        """What a peer sends that has met everybody, while this lane has not."""
+        """What a peer sends that has met everybody, while this rank has not."""
         link.pull()
         if link.lost is not None:
             raise LinkLost(link.peer, link.lost, link.cut)
@@ -249,7 +249,7 @@ class Meeting:
         except OSError as error:
             pair.failures.append(f"{address[0]}:{address[1]} cannot be dialled: {error.strerror or error}")
             return False
-        role = AsCaller(station.gang, station.lane, peer, station.token)
+        role = AsCaller(station.group, station.rank, peer, station.token)
         self._begin(Approach(sock, role, station.tls, station.silence, until))
         return True
 
@@ -261,7 +261,7 @@ class Meeting:
                 sock, _ = station.listener.accept()
             except OSError:  # none left, or the caller has hung up, or there are no descriptors just now
                 return
-            role = AsHost(station.gang, station.lane, self._callers, station.token)
+            role = AsHost(station.group, station.rank, self._callers, station.token)
             until = min(self._until, time.monotonic() + station.patience)
             self._begin(Approach(sock, role, station.tls, station.silence, until))
         self._failed(next(a for a in self._approaches.values() if isinstance(a.role, AsHost)), "too many callers")
@@ -292,7 +292,7 @@ class Meeting:
             self._failed(approach, "it has come already")
             return
         self._forget(approach)
-        if pair.shared is not None:  # it could not open this lane's memory, and called before this lane saw that
+        if pair.shared is not None:  # it could not open this rank's memory, and called before this rank saw that
             pair.shared.close()
         self._done(peer, "socket", approach.sock)
 

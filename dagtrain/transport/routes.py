@@ -1,10 +1,10 @@
-"""What two lanes exchange: for each phase of a step, which pieces of whose board.
+"""What two ranks exchange: for each phase of a step, which pieces of whose board.
 
-    lane 0's board                       lane 1's board
-    gradient  |  out  |      | ──PARTIAL──▶  read in place (shared memory), or received into a buffer of lane 1
+    rank 0's board                       rank 1's board
+    gradient  |  out  |      | ──PARTIAL──▶  read in place (shared memory), or received into a buffer of rank 1
     parameter |  own  | into | ◀─PARAMETERS─ ...
 
-A table is about one peer and never changes in the life of a gang; so both ends know the length of every message before it is sent.
+A table is about one peer and never changes in the life of a group; so both ends know the length of every message before it is sent.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Phase", "Piece", "Table"]
 
 
 class Phase(IntEnum):
-    """Why lanes exchange something. A further phase needs a line here and nothing else.
+    """Why ranks exchange something. A further phase needs a line here and nothing else.
 
     Examples
     --------
@@ -32,9 +32,9 @@ class Phase(IntEnum):
     """Numbers for norms over the whole vector, in as many rounds a step as are needed. Each round needs elements of its own: a fast
     peer may write those of the next round before a slow one has read the last."""
     PARAMETERS = 2
-    """A lane's own slice after its update, read by all."""
+    """A rank's own slice after its update, read by all."""
     SLOTS = 3
-    """The optimiser's state for a lane's own slice, read by all at a segment's end."""
+    """The optimiser's state for a rank's own slice, read by all at a segment's end."""
 
 
 class Piece(NamedTuple):
@@ -52,9 +52,9 @@ class Table:
     Parameters
     ----------
     out : mapping of Phase to tuple of Piece
-        Pieces of this lane's board that the peer gets. A phase that is not named can be posted too: a signal without data.
+        Pieces of this rank's board that the peer gets. A phase that is not named can be posted too: a signal without data.
     into : mapping of Phase to tuple of Piece
-        Pieces of the peer's board that this lane gets: the same as `out` of the peer's table about this lane.
+        Pieces of the peer's board that this rank gets: the same as `out` of the peer's table about this rank.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A link through memory that two lanes of one host share: posting is a stamp in one's own board and a ring at the peer's door.
+"""A link through memory that two ranks of one host share: posting is a stamp in one's own board and a ring at the peer's door.
 
 The peer's pieces are read where the peer wrote them; nothing is copied and nothing is sent.
 """
@@ -32,11 +32,11 @@ class SharedLink:
     Parameters
     ----------
     board : Board
-        This lane's.
+        This rank's.
     offer : Offer
         The peer's.
     ringer : Ringer
-        This lane's.
+        This rank's.
 
     Raises
     ------
@@ -46,8 +46,8 @@ class SharedLink:
 
     kind = "shared"
 
-    def __init__(self, gang: bytes, lane: int, board: Board, offer: Offer, ringer: Ringer) -> None:
-        self.peer = offer["lane"]
+    def __init__(self, group: bytes, rank: int, board: Board, offer: Offer, ringer: Ringer) -> None:
+        self.peer = offer["rank"]
         self.lost: str | None = None
         self.process = Process(offer["pid"])  # before its files are opened, so that this is the process that has them
         self._pipe = -1
@@ -60,13 +60,13 @@ class SharedLink:
                 self.memory = Memory(fd, offer["size"], offer["regions"])
             finally:
                 os.close(fd)
-            if not self.memory.is_of(gang, self.peer):
-                raise OSError("it is not the board of that lane")
+            if not self.memory.is_of(group, self.peer):
+                raise OSError("it is not the board of that rank")
             self._pipe = _open(offer["pid"], offer["bell"], os.O_WRONLY | os.O_NONBLOCK)
         except BaseException:
             self.close()
             raise
-        mine, theirs = row(self.peer), row(lane)
+        mine, theirs = row(self.peer), row(rank)
         self.stamps = board.words[mine + 1 : mine + 1 + len(Phase)]
         self.verdict = board.words[mine : mine + 1]
         self.arrived: Any = self.memory.words[theirs + 1 : theirs + 1 + len(Phase)]
@@ -79,7 +79,7 @@ class SharedLink:
         assert self.memory is not None
         for phase, pieces in table.into.items():
             for piece in pieces:
-                array = self.memory.piece(piece, f"the board of lane {self.peer}")
+                array = self.memory.piece(piece, f"the board of rank {self.peer}")
                 array.flags.writeable = False
                 self._arrays[phase].append(array)
 
@@ -89,7 +89,7 @@ class SharedLink:
 
     @property
     def said(self) -> int:
-        """The peer's word on whether it has all lanes in its memory; 0 until it has given it."""
+        """The peer's word on whether it has all ranks in its memory; 0 until it has given it."""
         assert self.memory is not None
         return self.memory.words[TOGETHER]
 
@@ -126,12 +126,12 @@ def _nobody() -> None:
     """Ring nowhere."""
 
 
-def attach(gang: bytes, lane: int, board: Board, offer: Offer, ringer: Ringer) -> SharedLink | str:
-    """A link to a peer's board, or why there cannot be one. The answer is written into this lane's board, where the peer looks for it."""
+def attach(group: bytes, rank: int, board: Board, offer: Offer, ringer: Ringer) -> SharedLink | str:
+    """A link to a peer's board, or why there cannot be one. The answer is written into this rank's board, where the peer looks for it."""
     try:
-        link = SharedLink(gang, lane, board, offer, ringer)
+        link = SharedLink(group, rank, board, offer, ringer)
     except (OSError, ValueError) as error:  # ValueError: the file is too small to be mapped
-        board.words[row(offer["lane"])] = CANNOT
+        board.words[row(offer["rank"])] = CANNOT
         return f"its memory cannot be opened ({error})"
     link.verdict[0] = CAN
     link.ring()
@@ -141,16 +141,16 @@ def attach(gang: bytes, lane: int, board: Board, offer: Offer, ringer: Ringer) -
 def all_share(
     board: Board, links: Sequence[SharedLink], everybody: bool, bell: Bell, interrupted: Callable[[], None], seconds: float, until: float
 ) -> bool:
-    """Whether all lanes have all others in their memory: the same answer in each of them.
+    """Whether all ranks have all others in their memory: the same answer in each of them.
 
     Each says it in its board, where only those look who have everybody.
 
     Parameters
     ----------
     board, links, bell
-        This lane's.
+        This rank's.
     everybody
-        Whether `links` lead to all other lanes.
+        Whether `links` lead to all other ranks.
     interrupted
         Raises if the wait is to end.
     seconds, until
@@ -159,7 +159,7 @@ def all_share(
     Raises
     ------
     LinkLost, ChannelError
-        If a lane goes, or has not met all others in time.
+        If a rank goes, or has not met all others in time.
     """
     board.words[TOGETHER] = CAN if everybody else CANNOT
     for link in links:
@@ -176,7 +176,7 @@ def all_share(
                 raise LinkLost(link.peer, link.lost)
         if time.monotonic() > until:
             late = min(peer for peer, word in said.items() if not word)
-            raise ChannelError(f"lane {late} has not met all others after {seconds:g} s")
+            raise ChannelError(f"rank {late} has not met all others after {seconds:g} s")
         bell.sleep(mark, SLICE)
     return False
 

@@ -1,13 +1,13 @@
-"""A lane's memory that its peers may read: named regions behind a header in which stamps and doorbell live.
+"""A rank's memory that its peers may read: named regions behind a header in which stamps and doorbell live.
 
     word  0  magic, version      │ words 16 …: one row a peer, in cache lines of its own
-          1  gang, 16 bytes      │   verdict: can I open the peer's board?   (0 not tried, 1 yes, 2 no)
-          3  lane                │   stamp of the last post to this peer, for each phase
+          1  group, 16 bytes      │   verdict: can I open the peer's board?   (0 not tried, 1 yes, 2 no)
+          3  rank                │   stamp of the last post to this peer, for each phase
           4  closed              │ then the regions, each at a multiple of 64 bytes
           5  ring by pipe too    │
           6  asleep              │
           7  together            │     (0 not known yet; 1 has all peers in its memory, 2 has not)
-          8  doorbell            │ peers write the doorbell; all else is written by its lane alone
+          8  doorbell            │ peers write the doorbell; all else is written by its rank alone
 
 On Linux the memory is an anonymous file: it has no name that could stay behind, and the kernel frees it with the last process that uses
 it, however that ends. Peers open it as /proc/PID/fd/FD.
@@ -29,20 +29,20 @@ from dagtrain.transport.errors import ChannelError
 from dagtrain.transport.host import can_share_memory
 from dagtrain.transport.routes import Phase, Piece
 
-__all__ = ["ALIGNMENT", "ASLEEP", "BELL", "BY_PIPE", "CLOSED", "LANES", "TOGETHER", "Board", "Memory", "Regions", "align", "row"]
+__all__ = ["ALIGNMENT", "ASLEEP", "BELL", "BY_PIPE", "CLOSED", "RANKS", "TOGETHER", "Board", "Memory", "Regions", "align", "row"]
 
 Array = np.ndarray[Any, Any]
 Regions = dict[str, tuple[str, int, int]]
 """By name: dtype, offset in bytes, number of elements."""
 
 ALIGNMENT = 64
-LANES = 1024
+RANKS = 1024
 MAGIC = int.from_bytes(b"dagboard", "little")
 VERSION = 1
 CLOSED, BY_PIPE, ASLEEP, TOGETHER, BELL = 4, 5, 6, 7, 8
 _ROWS = 16
 _ROW = -(-(1 + len(Phase)) // 8) * 8  # words of a peer's row: whole cache lines, so that posts to different peers do not meet in one
-_HEADER = (_ROWS + LANES * _ROW) * 8
+_HEADER = (_ROWS + RANKS * _ROW) * 8
 
 
 def align(offset: int) -> int:
@@ -56,9 +56,9 @@ def align(offset: int) -> int:
     return -(-offset // ALIGNMENT) * ALIGNMENT
 
 
-def row(lane: int) -> int:
+def row(rank: int) -> int:
     """Index of the first word of a peer's row: the verdict; the stamps follow."""
-    return _ROWS + lane * _ROW
+    return _ROWS + rank * _ROW
 
 
 class Memory:
@@ -90,15 +90,15 @@ class Memory:
             raise ChannelError(f"{whose}: region {piece.region!r} has {elements} elements; a table names {piece.start} to {piece.stop}")
         return self[piece.region][piece.start : piece.stop]
 
-    def label(self, gang: bytes, lane: int) -> None:
+    def label(self, group: bytes, rank: int) -> None:
         """Write whose memory this is."""
-        self.words[1], self.words[2] = int.from_bytes(gang[:8], "little"), int.from_bytes(gang[8:], "little")
-        self.words[3] = lane
+        self.words[1], self.words[2] = int.from_bytes(group[:8], "little"), int.from_bytes(group[8:], "little")
+        self.words[3] = rank
         self.words[0] = MAGIC ^ VERSION
 
-    def is_of(self, gang: bytes, lane: int) -> bool:
-        """Whether this memory is the board of that lane of that gang."""
-        wanted = (MAGIC ^ VERSION, int.from_bytes(gang[:8], "little"), int.from_bytes(gang[8:], "little"), lane)
+    def is_of(self, group: bytes, rank: int) -> bool:
+        """Whether this memory is the board of that rank of that group."""
+        wanted = (MAGIC ^ VERSION, int.from_bytes(group[:8], "little"), int.from_bytes(group[8:], "little"), rank)
         return tuple(self.words[:4]) == wanted
 
     def close(self) -> None:
@@ -114,9 +114,10 @@ class Memory:
 
 
 class Board(Memory):
-    """Memory of this lane that peers may read.
+    """Memory of this rank that peers may read.
 
-    Make one by `Board.create`; it serves one gang. ``board[name]`` is the array of a region, at a multiple of 64 bytes, all zeros at first.
+    Make one by `Board.create`; it serves one group. ``board[name]`` is the array of a region, at a multiple of 64 bytes, all zeros at
+    first.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A link through a TCP connection, read and written by the lane's own thread without ever blocking in it.
+"""A link through a TCP connection, read and written by the rank's own thread without ever blocking in it.
 
 Frames go out from where the board holds them and come in where they stay. What the kernel does not take at once waits in a queue that
 `Links.wait` empties. With TLS the same, by the rules of `ssl`: a write that was put off is repeated with the same bytes, and bytes that
@@ -39,7 +39,7 @@ _SCRATCH = 64 << 10
 
 
 def tune(sock: socket.socket, silence: float) -> None:
-    """Set what a connection between lanes needs."""
+    """Set what a connection between ranks needs."""
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for option, limit in ((socket.SO_SNDBUF, "wmem_max"), (socket.SO_RCVBUF, "rmem_max")):
@@ -239,7 +239,7 @@ class SocketLink:
 
     def close(self) -> None:
         """Close the connection; safe to call again."""
-        self._lose("this lane closed the link")
+        self._lose("this rank closed the link")
         self.sock.close()
         self._inbox.close()
         self._outbox.close()

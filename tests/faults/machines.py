@@ -132,7 +132,7 @@ def run_driver(
 
     with dask.config.set({"distributed.comm.timeouts.connect": connect}), Client(address) as client:
         before = pids(client)
-        engine = LanesEngine(client, patience=Patience(**patience or {}), bucket=0, **options)
+        engine = LanesEngine(client, patience=Patience(**patience or {}), bucket_bytes=0, **options)
         try:
             history = train(engine, Reporter(connection, client, clock or {}), epochs, checkpoint)
         except DagtrainError as error:

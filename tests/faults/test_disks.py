@@ -31,12 +31,12 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.timeout(60)
-def test_a_disk_that_fills_while_lanes_are_at_work(local_cluster, small_disk, wanted):
+def test_a_disk_that_fills_while_ranks_are_at_work(local_cluster, small_disk, wanted):
     """The run ends with what was wrong, and is gone on with where there is more room."""
     with local_cluster(2) as cluster, Client(cluster) as client:
         with pytest.raises(CheckpointError, match=r"No space left on device\. Free some space"):
             train(LanesEngine(client), checkpoint=str(small_disk / "run"))
-        assert not any(client.run(lambda dask_worker: list(dask_worker.plugins["dagtrain-lanes"].lanes)).values())
+        assert not any(client.run(lambda dask_worker: list(dask_worker.plugins["dagtrain-lanes"].ranks)).values())
         dt.load(small_disk / "run")
         shutil.copytree(small_disk / "run", small_disk.parent / "roomy")
         assert train(LanesEngine(client), checkpoint=str(small_disk.parent / "roomy")).fingerprint == wanted()

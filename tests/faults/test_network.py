@@ -21,7 +21,7 @@ def two(hosts):
 
 @pytest.mark.timeout(90)
 def test_a_cut_between_two_workers_alone(network, two, wanted):
-    """Scheduler and driver reach both, so that nobody seems dead: the lanes must see it."""
+    """Scheduler and driver reach both, so that nobody seems dead: the ranks must see it."""
     driver = two.driver(**FAST)
     driver.until(3)
     network("cut", "w1", "w2")
@@ -30,7 +30,7 @@ def test_a_cut_between_two_workers_alone(network, two, wanted):
     finally:
         network("mend", "w1", "w2")
     assert told["fingerprint"] == wanted()
-    assert re.search(r"the link to lane \d is lost: .* \(lane \d is on t\w+://", str(told["events"]))
+    assert re.search(r"the link to rank \d is lost: .* \(rank \d is on t\w+://", str(told["events"]))
 
 
 @pytest.mark.timeout(90)

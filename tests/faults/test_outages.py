@@ -26,7 +26,7 @@ def test_a_scheduler_that_is_cut_off(network, hosts, wanted, thorough, seconds):
         heal.join()
     assert told["fingerprint"] == wanted()
     assert told["pids"][0] == told["pids"][1]
-    assert not [event for event in told["events"] if "lost" in event], "and no lane"
+    assert not [event for event in told["events"] if "lost" in event], "and no rank"
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_a_clock_that_is_stepped(here, wanted):
 
 @pytest.mark.timeout(240)
 def test_a_suspended_machine(here, wanted):
-    """Every process of it, for longer than the deadlines of lanes, driver and steward."""
+    """Every process of it, for longer than the deadlines of ranks, driver and steward."""
     driver = here.driver(patience={"most": 2, "news": 6}, silence=3, outage=6)
     driver.until(3)
     processes = [each for process in here.processes for each in family(process.pid)]

@@ -40,7 +40,7 @@ def test_latency_alone_is_paid_twice_a_step() -> None:
 
 
 def test_messages_alone_grow_with_the_workers() -> None:
-    # Every lane sends to all others and hears from all others, twice.
+    # Every rank sends to all others and hears from all others, twice.
     for workers in (2, 8, 64):
         found = expect(PLAIN, Network("", math.inf, message=1e-5), workers)
         assert found.partial + found.parameters == pytest.approx(4 * (workers - 1) * 1e-5)
@@ -62,12 +62,12 @@ def test_workers_of_one_host_share_memory_and_its_card() -> None:
     net = Network("", 1e6, within=1e-6)
     assert expect(PLAIN, net, 4, per_host=4).partial == pytest.approx(1e-6)
     two_hosts = expect(PLAIN, net, 4, per_host=2)
-    assert two_hosts.partial == pytest.approx(2 * 4 * 2048 / 1e6 + 1e-6)  # two lanes, each half of the vector to the other host
+    assert two_hosts.partial == pytest.approx(2 * 4 * 2048 / 1e6 + 1e-6)  # two ranks, each half of the vector to the other host
 
 
 def test_more_workers_than_shards_are_idle() -> None:
     eight, more = (expect(PLAIN._replace(shards=8), IDEAL, n) for n in (8, 100))
-    assert (more.lanes, more.seconds) == (8, eight.seconds)
+    assert (more.ranks, more.seconds) == (8, eight.seconds)
 
 
 def test_uneven_shards_are_waited_for() -> None:
@@ -94,14 +94,14 @@ def test_weak_scaling_keeps_each_workers_share() -> None:
     assert [p.compute for p in scaling(work, IDEAL, [1, 4, 16], weak=True)] == pytest.approx([8e-3] * 3)
 
 
-def test_what_goes_while_lanes_compute_is_not_waited_for() -> None:
+def test_what_goes_while_ranks_compute_is_not_waited_for() -> None:
     # 32 ms of compute on each of two hosts, 8.192 ms of network for each exchange; what is left over is the last half of each.
     work = PLAIN._replace(gives=((0.5, 0.5), (0.5, 1.0)), takes=((0.5, 0.5), (0.5, 0.5)))
     found = expect(work, Network("", 1e6), 2)
     assert found.partial == found.parameters == pytest.approx(4096e-6)
     late = expect(work._replace(gives=((0.9, 0.9), (0.1, 1.0))), Network("", 1e6), 2)
     assert late.partial == pytest.approx(0.9 * 32e-3 + 8192e-6 - 32e-3)
-    assert expect(work, Network("", 1e6, copying=2e6), 2).partial == pytest.approx(8192e-6), "a lane's own thread has to do it"
+    assert expect(work, Network("", 1e6, copying=2e6), 2).partial == pytest.approx(8192e-6), "a rank's own thread has to do it"
     assert expect(work, Network("", 1e6), 2, per_host=2).partial == 0
 
 
@@ -128,7 +128,7 @@ def test_bytes_are_those_of_the_placement(workers: int, shards: int, blocks: int
     work = Work(blocks * 8, batch=shards, shards=shards, sample=0.0, slots=0, block=8)
     shape = StepShape(shards, tuple(b.stop - b.start for b in blocks_of(blocks * 8, 8)))
     placement = place(shape, [Candidate(f"w{i:02}", f"h{i // per_host:02}") for i in range(workers)])
-    hosts = [lane.host for lane in placement.lanes]
+    hosts = [rank.host for rank in placement.ranks]
     for phase, name in ((Phase.PARTIAL, "partial"), (Phase.PARAMETERS, "parameters")):
         sent, taken = dict.fromkeys(hosts, 0), dict.fromkeys(hosts, 0)
         for edge in placement.edges():
@@ -138,7 +138,7 @@ def test_bytes_are_those_of_the_placement(workers: int, shards: int, blocks: int
         assert getattr(expect(work, Network("", 1.0), workers, per_host), name) == max(*sent.values(), *taken.values())
 
 
-def test_lanes_of_one_host_copy_no_parameters() -> None:
+def test_ranks_of_one_host_copy_no_parameters() -> None:
     work = PLAIN._replace(add=1e-9)
     apart, together = (expect(work, IDEAL, 4, per_host) for per_host in (1, 4))
     assert apart.update - together.update == pytest.approx(1e-9 * (work.parameters - work.parameters / 4))
@@ -167,7 +167,7 @@ def test_what_can_be_sent_ahead_is_measured_on_a_program(monkeypatch: pytest.Mon
     model = dt.nn.Sequential([dt.nn.Dense(64, "relu"), dt.nn.Dense(64, "relu"), dt.nn.Dense(64)])
     objective = dt.step.ModelObjective(model, "cross_entropy", [])
     program = dt.step.Program(objective, dt.optim.adam(), dt.Spec((64,), np.dtype("f4")), dt.Spec((), np.dtype("i8")), seed=0)
-    work = measure_work(program, batch=512, shards=2, seconds=0.01, bucket=0)
+    work = measure_work(program, batch=512, shards=2, seconds=0.01, bucket_bytes=0)
     for told in (work.gives, work.takes):
         assert len(told) >= 3
         assert sum(part for part, _ in told) == pytest.approx(1)

@@ -1,4 +1,4 @@
-"""Gangs of lanes: as threads of this process, and as processes."""
+"""Groups of ranks: as threads of this process, and as processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCRIPT = Path(__file__).with_name("rank.py")
 
 
 def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("dagtrain_tests_lane", SCRIPT)
+    spec = importlib.util.spec_from_file_location("dagtrain_tests_rank", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -32,55 +32,55 @@ def load() -> ModuleType:
     return module
 
 
-lane = load()
+rank = load()
 
 
 class Courier:
-    """Brings messages to other lanes of this process, from a thread of its own, in no certain order."""
+    """Brings messages to other ranks of this process, from a thread of its own, in no certain order."""
 
-    def __init__(self, gang: Gang, sender: int) -> None:
-        self.gang, self.sender = gang, sender
+    def __init__(self, group: Group, sender: int) -> None:
+        self.group, self.sender = group, sender
 
     def send(self, to: int, header: bytes, buffers: list[memoryview]) -> None:
         copies = [bytes(buffer) for buffer in buffers]
-        self.gang.postmen.submit(self.gang.links[to].deliver, self.sender, header, copies)
+        self.group.postmen.submit(self.group.links[to].deliver, self.sender, header, copies)
 
 
-class Gang:
-    """Lanes of one gang in this process, one thread each when they run."""
+class Group:
+    """Ranks of one group in this process, one thread each when they run."""
 
-    def __init__(self, lanes: int = 2, seed: int = 0, elements: int = 50, comms: bool = False, tables: Any = None, **options: Any) -> None:
-        self.plan = lane.Plan(seed, lanes, elements)
+    def __init__(self, ranks: int = 2, seed: int = 0, elements: int = 50, comms: bool = False, tables: Any = None, **options: Any) -> None:
+        self.plan = rank.Plan(seed, ranks, elements)
         self.id = uuid.uuid4().hex
         size = max((p.stop for table in (tables or [{}])[0].values() for pieces in table.out.values() for p in pieces), default=0)
-        self.boards = [Board.create({"slice": ("float32", size)} if tables else self.plan.regions) for _ in range(lanes)]
+        self.boards = [Board.create({"slice": ("float32", size)} if tables else self.plan.regions) for _ in range(ranks)]
         self.postmen = ThreadPoolExecutor(2)
-        self.threads = ThreadPoolExecutor(lanes)
+        self.threads = ThreadPoolExecutor(ranks)
         self.links: list[Links] = []
         for i, board in enumerate(self.boards):
-            mine = {"token": lane.TOKEN, "address": "127.0.0.1", **{k: v[i] if isinstance(v, list) else v for k, v in options.items()}}
+            mine = {"token": rank.TOKEN, "address": "127.0.0.1", **{k: v[i] if isinstance(v, list) else v for k, v in options.items()}}
             if comms:
                 mine["comms"] = Courier(self, i)
             self.links.append(Links(self.id, i, board, tables[i] if tables else self.plan.tables(i), **mine))
 
     @property
     def offers(self) -> dict[int, Any]:
-        return {links.lane: links.offer for links in self.links}
+        return {links.rank: links.offer for links in self.links}
 
-    def elsewhere(self, *lanes: int) -> None:
-        """Let each of these lanes seem to be on a host of its own."""
-        for number in lanes:
+    def elsewhere(self, *ranks: int) -> None:
+        """Let each of these ranks seem to be on a host of its own."""
+        for number in ranks:
             self.links[number].offer["host"]["network_namespace"] = -1 - number
 
     def run(self, work: Callable[[int], Any]) -> list[Any]:
-        """What each lane's thread returns or raises."""
+        """What each rank's thread returns or raises."""
         futures = [self.threads.submit(work, i) for i in range(len(self.links))]
         if concurrent.futures.wait(futures, 60).not_done:
             found = ["still running" if not f.done() else f.exception() or f.result() for f in futures]
-            raise TimeoutError(f"not all lanes ended within 60 s: {found}")
+            raise TimeoutError(f"not all ranks ended within 60 s: {found}")
         return [future.exception() or future.result() for future in futures]
 
-    def connect(self, seconds: float = 30) -> Gang:
+    def connect(self, seconds: float = 30) -> Group:
         offers = self.offers
         for error in self.run(lambda i: self.links[i].connect(offers, seconds)):
             if error is not None:
@@ -88,13 +88,13 @@ class Gang:
         return self
 
     def rehearse(self, segments: int = 2, steps: int = 5) -> None:
-        for error in self.run(lambda i: self.rehearse_lane(i, segments, steps)):
+        for error in self.run(lambda i: self.rehearse_rank(i, segments, steps)):
             if error is not None:
                 raise error
 
-    def rehearse_lane(self, i: int, segments: int, steps: int) -> None:
-        """One lane's part of `rehearse`, in this thread."""
-        lane.rehearse(self.links[i], self.boards[i], self.plan, segments, steps)
+    def rehearse_rank(self, i: int, segments: int, steps: int) -> None:
+        """One rank's part of `rehearse`, in this thread."""
+        rank.rehearse(self.links[i], self.boards[i], self.plan, segments, steps)
 
     def close(self) -> None:
         for links in self.links:
@@ -106,21 +106,21 @@ class Gang:
 
 
 @pytest.fixture
-def gang() -> Iterator[Callable[..., Gang]]:
-    """``gang(lanes, …)`` makes one, not yet connected."""
+def group() -> Iterator[Callable[..., Group]]:
+    """``group(ranks, …)`` makes one, not yet connected."""
     with contextlib.ExitStack() as stack:
 
-        def make(*args: Any, **kwargs: Any) -> Gang:
-            return stack.enter_context(contextlib.closing(Gang(*args, **kwargs)))
+        def make(*args: Any, **kwargs: Any) -> Group:
+            return stack.enter_context(contextlib.closing(Group(*args, **kwargs)))
 
         yield make
 
 
-class Lanes:
-    """Lanes of one gang as processes."""
+class Ranks:
+    """Ranks of one group as processes."""
 
-    def __init__(self, lanes: int, prefixes: list[list[str]] | None = None, **settings: Any) -> None:
-        gang = uuid.uuid4().hex
+    def __init__(self, ranks: int, prefixes: list[list[str]] | None = None, **settings: Any) -> None:
+        group = uuid.uuid4().hex
         self.processes = [
             subprocess.Popen(
                 [*(prefixes[i] if prefixes else []), sys.executable, "-W", "error", str(SCRIPT)],
@@ -128,15 +128,15 @@ class Lanes:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
             )
-            for i in range(lanes)
+            for i in range(ranks)
         ]
-        for i in range(lanes):
+        for i in range(ranks):
             mine = {k: v[i] if isinstance(v, list) else v for k, v in settings.items()}
-            self.tell(i, {"gang": gang, "lane": i, "lanes": lanes, "seed": 1, **mine})
-        offers = {i: self.hear(i) for i in range(lanes)}
-        for i in range(lanes):
+            self.tell(i, {"group": group, "rank": i, "ranks": ranks, "seed": 1, **mine})
+        offers = {i: self.hear(i) for i in range(ranks)}
+        for i in range(ranks):
             self.tell(i, offers)
-        self.kinds = [self.hear(i) for i in range(lanes)]
+        self.kinds = [self.hear(i) for i in range(ranks)]
 
     def tell(self, i: int, what: Any) -> None:
         pickle.dump(what, self.processes[i].stdin)  # type: ignore[arg-type]
@@ -161,12 +161,12 @@ class Lanes:
 
 
 @pytest.fixture
-def lanes() -> Iterator[Callable[..., Lanes]]:
-    """``lanes(number, …)`` starts as many processes, and connects them."""
+def ranks() -> Iterator[Callable[..., Ranks]]:
+    """``ranks(number, …)`` starts as many processes, and connects them."""
     with contextlib.ExitStack() as stack:
 
-        def make(*args: Any, **kwargs: Any) -> Lanes:
-            return stack.enter_context(contextlib.closing(Lanes(*args, **kwargs)))
+        def make(*args: Any, **kwargs: Any) -> Ranks:
+            return stack.enter_context(contextlib.closing(Ranks(*args, **kwargs)))
 
         yield make
 

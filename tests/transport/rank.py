@@ -1,4 +1,4 @@
-"""A lane that exchanges known numbers by a random table: run by tests in threads of their own process, and as a process of its own.
+"""A rank that exchanges known numbers by a random table: run by tests in threads of their own process, and as a process of its own.
 
 As a process it speaks pickles: takes its settings, gives its offer, takes all offers, and then does what it is told.
 """
@@ -14,22 +14,22 @@ import numpy as np
 
 from dagtrain.transport import Board, Links, Phase, Piece, Table
 
-TOKEN = b"a secret of the gang"
+TOKEN = b"a secret of the group"
 KINDS = {"float": "float32", "whole": "int64", "byte": "uint8"}
 USED = (Phase.PARTIAL, Phase.PARAMETERS)
 
 
 class Plan:
-    """Regions, and random pieces of them for every pair and phase; the same for all lanes that have the same seed."""
+    """Regions, and random pieces of them for every pair and phase; the same for all ranks that have the same seed."""
 
-    def __init__(self, seed: int, lanes: int, elements: int = 50) -> None:
+    def __init__(self, seed: int, ranks: int, elements: int = 50) -> None:
         rng = np.random.default_rng(seed)
-        self.lanes, self.elements = lanes, elements
+        self.ranks, self.elements = ranks, elements
         self.regions = {f"{phase.name}.{name}": (dtype, elements) for phase in USED for name, dtype in KINDS.items()}
         self.pieces = {
             (i, j, phase): tuple(self.piece(rng, phase) for _ in range(rng.integers(0, 5)))
-            for i in range(lanes)
-            for j in range(lanes)
+            for i in range(ranks)
+            for j in range(ranks)
             for phase in USED
         }
 
@@ -37,24 +37,24 @@ class Plan:
         start, stop = sorted(rng.integers(0, self.elements + 1, 2))
         return Piece(f"{phase.name}.{rng.choice(list(KINDS))}", int(start), int(stop))
 
-    def tables(self, lane: int) -> dict[int, Table]:
+    def tables(self, rank: int) -> dict[int, Table]:
         return {
             peer: Table(
-                out={phase: self.pieces[lane, peer, phase] for phase in USED},
-                into={phase: self.pieces[peer, lane, phase] for phase in USED},
+                out={phase: self.pieces[rank, peer, phase] for phase in USED},
+                into={phase: self.pieces[peer, rank, phase] for phase in USED},
             )
-            for peer in range(self.lanes)
-            if peer != lane
+            for peer in range(self.ranks)
+            if peer != rank
         }
 
-    def numbers(self, lane: int, region: str, when: int) -> Any:
+    def numbers(self, rank: int, region: str, when: int) -> Any:
         dtype, elements = self.regions[region]
-        return ((np.arange(elements) * 7 + lane * 31 + when * 13) % 251).astype(dtype)
+        return ((np.arange(elements) * 7 + rank * 31 + when * 13) % 251).astype(dtype)
 
 
 def rehearse(links: Links, board: Board, plan: Plan, segments: int = 2, steps: int = 5) -> None:
     """Exchange in lock step, and compare every number."""
-    peers = [peer for peer in range(plan.lanes) if peer != links.lane]
+    peers = [peer for peer in range(plan.ranks) if peer != links.rank]
     pieces = {(peer, phase): links.incoming(peer, phase) for peer in peers for phase in USED}
     for segment in range(segments):
         for step in range(steps):
@@ -62,11 +62,11 @@ def rehearse(links: Links, board: Board, plan: Plan, segments: int = 2, steps: i
             for phase in USED:
                 for region in plan.regions:
                     if region.startswith(phase.name + "."):
-                        board[region][:] = plan.numbers(links.lane, region, when)
+                        board[region][:] = plan.numbers(links.rank, region, when)
                 links.post(phase, peers, segment, step)
                 links.wait(phase, peers, segment, step)
                 for peer in peers:
-                    wanted = plan.pieces[peer, links.lane, phase]
+                    wanted = plan.pieces[peer, links.rank, phase]
                     assert len(wanted) == len(pieces[peer, phase])
                     for piece, array in zip(wanted, pieces[peer, phase], strict=True):
                         np.testing.assert_array_equal(array, plan.numbers(peer, piece.region, when)[piece.start : piece.stop])
@@ -78,13 +78,13 @@ def main() -> None:
         sys.stdout.buffer.flush()
 
     settings = pickle.load(sys.stdin.buffer)
-    plan = Plan(settings["seed"], settings["lanes"], settings.get("elements", 50))
+    plan = Plan(settings["seed"], settings["ranks"], settings.get("elements", 50))
     board = Board.create(plan.regions)
     address = settings.get("address", "127.0.0.1")
     options = {name: settings[name] for name in ("only", "silence") if name in settings}
-    links = Links(settings["gang"], settings["lane"], board, plan.tables(settings["lane"]), TOKEN, address, **options)
+    links = Links(settings["group"], settings["rank"], board, plan.tables(settings["rank"]), TOKEN, address, **options)
     say(links.offer)
-    peers = [peer for peer in range(plan.lanes) if peer != links.lane]
+    peers = [peer for peer in range(plan.ranks) if peer != links.rank]
     try:
         links.connect(pickle.load(sys.stdin.buffer), 60)
         say(links.kinds)

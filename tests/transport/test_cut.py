@@ -25,8 +25,8 @@ def hosts() -> Iterator[tuple[list[list[str]], list[str], Callable[[], None]]]:
     """Commands that run something on either host, their addresses, and what cuts the link between them."""
     if shutil.which("ip") is None or os.geteuid() != 0:
         pytest.skip("making network namespaces needs root and the program ip")
-    names = [f"lane{os.getpid()}{side}" for side in "ab"]
-    middle = f"lane{os.getpid()}m"
+    names = [f"rank{os.getpid()}{side}" for side in "ab"]
+    middle = f"rank{os.getpid()}m"
     made = []
     try:
         for name in (*names, middle):
@@ -54,9 +54,9 @@ def hosts() -> Iterator[tuple[list[list[str]], list[str], Callable[[], None]]]:
             ip("netns", "del", name)
 
 
-def test_other_networks_are_other_hosts(lanes: Any, hosts: Any) -> None:
+def test_other_networks_are_other_hosts(ranks: Any, hosts: Any) -> None:
     prefixes, addresses, _ = hosts
-    ours = lanes(2, prefixes, address=addresses)
+    ours = ranks(2, prefixes, address=addresses)
     assert ours.kinds == [{1: "socket"}, {0: "socket"}]
     for i in range(2):
         ours.tell(i, ("rehearse", 1, 20))
@@ -64,9 +64,9 @@ def test_other_networks_are_other_hosts(lanes: Any, hosts: Any) -> None:
 
 
 @pytest.mark.parametrize("elements", [50, 3_000_000])
-def test_a_cut_link_is_lost_whether_idle_or_full(lanes: Any, hosts: Any, elements: int) -> None:
+def test_a_cut_link_is_lost_whether_idle_or_full(ranks: Any, hosts: Any, elements: int) -> None:
     prefixes, addresses, cut = hosts
-    ours = lanes(2, prefixes, address=addresses, elements=elements, silence=SILENCE)
+    ours = ranks(2, prefixes, address=addresses, elements=elements, silence=SILENCE)
     if elements > 50:
         ours.tell(0, ("rehearse", 1, 1))  # posts more than the buffers take; the other does not read
     else:
@@ -78,9 +78,9 @@ def test_a_cut_link_is_lost_whether_idle_or_full(lanes: Any, hosts: Any, element
     assert error.peer == 1
 
 
-def test_a_link_that_is_cut_in_the_middle_of_steps_is_lost(lanes: Any, hosts: Any) -> None:
+def test_a_link_that_is_cut_in_the_middle_of_steps_is_lost(ranks: Any, hosts: Any) -> None:
     prefixes, addresses, cut = hosts
-    ours = lanes(2, prefixes, address=addresses, elements=20_000, silence=SILENCE)
+    ours = ranks(2, prefixes, address=addresses, elements=20_000, silence=SILENCE)
     for i in range(2):
         ours.tell(i, ("rehearse", 1, 1_000_000))
     time.sleep(1)

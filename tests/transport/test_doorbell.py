@@ -15,7 +15,7 @@ from dagtrain.transport import doorbell as bells
 @pytest.mark.parametrize("by_pipe", [True, False])
 def test_a_ring_before_the_sleep_prevents_it(by_pipe: bool) -> None:
     if not by_pipe and bells.FUTEX is None:
-        pytest.skip("lanes sleep in poll here")
+        pytest.skip("ranks sleep in poll here")
     board = Board.create({})
     bell = bells.Bell(board, bells.Ringer(3))
     bell.by_pipe = by_pipe
@@ -27,16 +27,16 @@ def test_a_ring_before_the_sleep_prevents_it(by_pipe: bool) -> None:
     board.close()
 
 
-def test_numbers_of_lanes_are_never_the_same() -> None:
-    ringers = [bells.Ringer(lane) for lane in (0, 1, 1023)]
+def test_numbers_of_ranks_are_never_the_same() -> None:
+    ringers = [bells.Ringer(rank) for rank in (0, 1, 1023)]
     numbers = [ringer.number() for ringer in ringers for _ in range(100)]
     assert len(set(numbers)) == 300
     assert max(numbers) < 1 << 32
 
 
-def test_without_a_futex_lanes_sleep_in_poll(gang: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_futex_ranks_sleep_in_poll(group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bells, "FUTEX", None)
-    ours = gang(3, only="shared").connect()
+    ours = group(3, only="shared").connect()
     ours.rehearse()
     ours.links[0].deadline = 1.0
     before = time.thread_time()
@@ -45,8 +45,8 @@ def test_without_a_futex_lanes_sleep_in_poll(gang: Any, monkeypatch: pytest.Monk
     assert time.thread_time() - before < 0.3
 
 
-def test_weakly_ordered_processors_take_the_fence(gang: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weakly_ordered_processors_take_the_fence(group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr("dagtrain.transport.communicator.fence", lambda: calls.append(bells._barrier()))
-    gang(2, only="shared").connect().rehearse(segments=1, steps=2)
-    assert len(calls) == 2 * 2 * 2 * 2  # lanes, steps, phases; before each post and after each wait
+    group(2, only="shared").connect().rehearse(segments=1, steps=2)
+    assert len(calls) == 2 * 2 * 2 * 2  # ranks, steps, phases; before each post and after each wait

@@ -16,17 +16,17 @@ pytestmark = pytest.mark.combined
 
 
 @pytest.mark.parametrize("kind", ["shared", "socket", "comm"])
-@pytest.mark.parametrize("lanes", [2, 3, 5])
-def test_random_tables(gang: Any, kind: str, lanes: int) -> None:
-    ours = gang(lanes, seed=lanes, comms=kind == "comm", only=kind).connect()
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+def test_random_tables(group: Any, kind: str, ranks: int) -> None:
+    ours = group(ranks, seed=ranks, comms=kind == "comm", only=kind).connect()
     assert {k for links in ours.links for k in links.kinds.values()} == {kind}
     ours.rehearse(segments=3, steps=10)
     assert not any(links.refused for links in ours.links)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_kinds_are_mixed_as_hosts_demand(gang: Any, seed: int) -> None:
-    ours = gang(4, seed=seed, comms=True)
+def test_kinds_are_mixed_as_hosts_demand(group: Any, seed: int) -> None:
+    ours = group(4, seed=seed, comms=True)
     ours.elsewhere(0, 2)
     ours.links[2].offer["address"] = None  # no port of it can be reached
     ours.connect()
@@ -37,19 +37,19 @@ def test_kinds_are_mixed_as_hosts_demand(gang: Any, seed: int) -> None:
 
 
 @pytest.mark.parametrize("elements", [50, 300_000])
-def test_tls(gang: Any, tls: Any, elements: int) -> None:
-    ours = gang(3, elements=elements, tls=tls, only="socket").connect()
+def test_tls(group: Any, tls: Any, elements: int) -> None:
+    ours = group(3, elements=elements, tls=tls, only="socket").connect()
     assert all("TLS" in link.sock.version() for link in ours.links[0]._links.values())
     ours.rehearse()
 
 
 @pytest.mark.slow
-def test_more_than_the_kernel_takes_at_once(gang: Any) -> None:
-    gang(2, elements=3_000_000, only="socket").connect().rehearse(segments=1, steps=3)
+def test_more_than_the_kernel_takes_at_once(group: Any) -> None:
+    group(2, elements=3_000_000, only="socket").connect().rehearse(segments=1, steps=3)
 
 
-def test_processes(lanes: Any) -> None:
-    ours = lanes(3, only=[None, None, "socket"])
+def test_processes(ranks: Any) -> None:
+    ours = ranks(3, only=[None, None, "socket"])
     assert ours.kinds == [{1: "shared", 2: "socket"}, {0: "shared", 2: "socket"}, {0: "socket", 1: "socket"}]
     for i in range(3):
         ours.tell(i, ("rehearse", 2, 100))
@@ -57,17 +57,17 @@ def test_processes(lanes: Any) -> None:
     assert ours.end() == ["", "", ""]
 
 
-def test_more_lanes_than_cores(lanes: Any) -> None:
+def test_more_ranks_than_cores(ranks: Any) -> None:
     count = min(cores() + 1, 8)
-    ours = lanes(count, only="shared")
+    ours = ranks(count, only="shared")
     for i in range(count):
         ours.tell(i, ("rehearse", 1, 50))
     assert all(isinstance(ours.hear(i), float) for i in range(count))
 
 
 @pytest.mark.parametrize("kinds", [["shared", "shared"], ["socket", "socket"], [None, None]])
-def test_a_lane_that_waits_sleeps(gang: Any, kinds: list[str | None]) -> None:
-    ours = gang(2, comms=True, only=kinds).connect()
+def test_a_rank_that_waits_sleeps(group: Any, kinds: list[str | None]) -> None:
+    ours = group(2, comms=True, only=kinds).connect()
     ours.links[0].deadline = 1.0
     before = time.thread_time()
     with pytest.raises(Overdue):
@@ -75,9 +75,9 @@ def test_a_lane_that_waits_sleeps(gang: Any, kinds: list[str | None]) -> None:
     assert time.thread_time() - before < 0.3  # of processor time: it had a second to waste
 
 
-def test_arrays_are_bound_once_aligned_and_read_only(gang: Any) -> None:
+def test_arrays_are_bound_once_aligned_and_read_only(group: Any) -> None:
     for kind in ("shared", "socket"):
-        ours = gang(2, seed=3, only=kind).connect()
+        ours = group(2, seed=3, only=kind).connect()
         before = ours.links[0].incoming(1, Phase.PARTIAL)
         ours.rehearse()
         after = ours.links[0].incoming(1, Phase.PARTIAL)
@@ -88,9 +88,9 @@ def test_arrays_are_bound_once_aligned_and_read_only(gang: Any) -> None:
             assert all(array.ctypes.data % 64 == 0 for array in before if array.size)
 
 
-def test_a_phase_without_pieces_is_a_signal_that_may_be_early(gang: Any) -> None:
+def test_a_phase_without_pieces_is_a_signal_that_may_be_early(group: Any) -> None:
     for kind in ("shared", "socket", "comm"):
-        a, b = gang(2, comms=True, only=kind).connect().links
+        a, b = group(2, comms=True, only=kind).connect().links
         for phase in (Phase.SLOTS, Phase.PARAMETERS, Phase.SQUARES):
             a.post(phase, [1], 2, 7) if phase != Phase.PARAMETERS else a.post(phase, [1], 2, 8)
         b.wait(Phase.SQUARES, [0], 2, 7)
@@ -98,25 +98,25 @@ def test_a_phase_without_pieces_is_a_signal_that_may_be_early(gang: Any) -> None
         b.wait(Phase.SLOTS, [0], 2, 7)
 
 
-def test_rounds_of_one_step(gang: Any) -> None:
+def test_rounds_of_one_step(group: Any) -> None:
     for kind in ("shared", "socket"):
-        a, b = gang(2, only=kind).connect().links
+        a, b = group(2, only=kind).connect().links
         for number in range(3):
             a.post(Phase.SQUARES, [1], 0, 0, number)
         b.wait(Phase.SQUARES, [0], 0, 0, 2)
         b.wait(Phase.SQUARES, [0], 0, 0, 1)  # whoever is in round 2 has been in round 1
 
 
-def test_only_those_who_are_posted_to_see_it(gang: Any) -> None:
-    ours = gang(3, only="shared").connect()
+def test_only_those_who_are_posted_to_see_it(group: Any) -> None:
+    ours = group(3, only="shared").connect()
     ours.links[0].post(Phase.SQUARES, [1], 0, 0)
     ours.links[1].wait(Phase.SQUARES, [0], 0, 0)
     ours.links[2].deadline = 0.2
-    with pytest.raises(ChannelError, match="lane 0 sent no SQUARES"):
+    with pytest.raises(ChannelError, match="rank 0 sent no SQUARES"):
         ours.links[2].wait(Phase.SQUARES, [0], 0, 0)
 
 
-def test_a_lane_without_peers_has_nothing_to_wait_for() -> None:
+def test_a_rank_without_peers_has_nothing_to_wait_for() -> None:
     board = Board.create({})
     with Links("0" * 32, 0, board, {}, b"token", "127.0.0.1") as links:
         links.connect({}, 1)
@@ -132,7 +132,7 @@ def test_tables_that_name_what_a_board_lacks_are_refused() -> None:
         links = [Links("0" * 32, i, boards[i], tables[i], b"token", "127.0.0.1", only="shared") for i in range(2)]
         with ThreadPoolExecutor(1) as thread:
             other = thread.submit(links[0].connect, {1: links[1].offer}, 5)
-            with pytest.raises(ChannelError, match=r"board of lane 0.*region"):
+            with pytest.raises(ChannelError, match=r"board of rank 0.*region"):
                 links[1].connect({0: links[0].offer}, 5)
             links[0].abort("enough")
             other.exception()
@@ -151,31 +151,31 @@ def test_pieces_go_ahead_of_the_rest(request: pytest.FixtureRequest, kind: str, 
     pieces = tuple(Piece("slice", i * elements, (i + 1) * elements) for i in (2, 0, 1))
     table = {Phase.PARTIAL: pieces}
     options = {"tls": request.getfixturevalue("tls")} if encrypted else {}
-    gang = request.getfixturevalue("gang")(2, comms=True, only=kind, tables=[{1: Table(table)}, {0: Table({}, table)}], **options)
-    a, b = gang.connect().links
+    group = request.getfixturevalue("group")(2, comms=True, only=kind, tables=[{1: Table(table)}, {0: Table({}, table)}], **options)
+    a, b = group.connect().links
     a.deadline = b.deadline = 20.0
-    whole = gang.boards[0]["slice"]
+    whole = group.boards[0]["slice"]
     arrays = b.incoming(0, Phase.PARTIAL)
     for step in range(3):
         for n, piece in enumerate(pieces):
             whole[piece.start : piece.stop] = 10 * step + n
             a.release(Phase.PARTIAL, {1: n + 1}, 0, step)
             if kind == "socket" and n < 2:
-                taken = gang.threads.submit(b.wait_for_pieces, Phase.PARTIAL, {0: n + 1}, 0, step)
+                taken = group.threads.submit(b.wait_for_pieces, Phase.PARTIAL, {0: n + 1}, 0, step)
                 while not taken.done():
                     a.release(Phase.PARTIAL, {1: n + 1}, 0, step)  # as much as the kernel takes at a time
                 assert taken.exception() is None
                 assert arrays[n][0] == arrays[n][-1] == 10 * step + n
-        posted = gang.threads.submit(lambda step=step: (a.post(Phase.PARTIAL, [1], 0, step), a.wait(Phase.PARTIAL, [], 0, step)))
+        posted = group.threads.submit(lambda step=step: (a.post(Phase.PARTIAL, [1], 0, step), a.wait(Phase.PARTIAL, [], 0, step)))
         b.wait_for_pieces(Phase.PARTIAL, {0: 3}, 0, step)
         b.wait(Phase.PARTIAL, [0], 0, step)
         assert posted.exception(10) is None
         assert [array[-1] for array in arrays] == [10 * step, 10 * step + 1, 10 * step + 2]
 
 
-def test_a_peer_that_goes_in_the_middle_of_a_message_is_told(gang: Any) -> None:
+def test_a_peer_that_goes_in_the_middle_of_a_message_is_told(group: Any) -> None:
     table = {Phase.PARTIAL: (Piece("slice", 0, 10), Piece("slice", 10, 20))}
-    ours = gang(2, only="socket", tables=[{1: Table(table)}, {0: Table({}, table)}])
+    ours = group(2, only="socket", tables=[{1: Table(table)}, {0: Table({}, table)}])
     a, b = ours.connect().links
     a.release(Phase.PARTIAL, {1: 1}, 0, 0)
     b.wait_for_pieces(Phase.PARTIAL, {0: 1}, 0, 0)
@@ -184,8 +184,8 @@ def test_a_peer_that_goes_in_the_middle_of_a_message_is_told(gang: Any) -> None:
         b.wait_for_pieces(Phase.PARTIAL, {0: 2}, 0, 0)
 
 
-def test_stamps_out_of_range_are_refused(gang: Any) -> None:
-    a = gang(2, only="shared").connect().links[0]
+def test_stamps_out_of_range_are_refused(group: Any) -> None:
+    a = group(2, only="shared").connect().links[0]
     for segment, step, number in ((-1, 0, 0), (0, 1 << 28, 0), (0, 0, 1024), (1 << 26, 0, 0)):
         with pytest.raises(ChannelError, match="no stamp"):
             a.post(Phase.PARTIAL, [1], segment, step, number)

@@ -22,8 +22,8 @@ KINDS = ["shared", "socket"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_killed_process_is_a_lost_link(lanes: Any, kind: str) -> None:
-    ours = lanes(2, only=kind)
+def test_a_killed_process_is_a_lost_link(ranks: Any, kind: str) -> None:
+    ours = ranks(2, only=kind)
     ours.tell(0, ("wait", 60))
     time.sleep(0.3)
     ours.processes[1].kill()
@@ -34,8 +34,8 @@ def test_a_killed_process_is_a_lost_link(lanes: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_stopped_process_is_overdue(lanes: Any, kind: str) -> None:
-    ours = lanes(2, only=kind)
+def test_a_stopped_process_is_overdue(ranks: Any, kind: str) -> None:
+    ours = ranks(2, only=kind)
     ours.processes[1].send_signal(signal.SIGSTOP)
     ours.tell(0, ("wait", 1.0))
     error = ours.hear(0)
@@ -43,17 +43,17 @@ def test_a_stopped_process_is_overdue(lanes: Any, kind: str) -> None:
     assert (error.phase, error.peers_missing, error.seconds) == (Phase.SQUARES, (1,), 1.0)
 
 
-def test_bytes_that_a_stopped_process_does_not_take_are_overdue(gang: Any) -> None:
-    a, b = gang(2, seed=3, elements=8_000_000, only="socket").connect().links
+def test_bytes_that_a_stopped_process_does_not_take_are_overdue(group: Any) -> None:
+    a, b = group(2, seed=3, elements=8_000_000, only="socket").connect().links
     b.post(Phase.PARTIAL, [0], 0, 0)
     a.deadline = 1.0
     a.post(Phase.PARTIAL, [1], 0, 0)
-    with pytest.raises(Overdue, match="lane 1"):
+    with pytest.raises(Overdue, match="rank 1"):
         a.wait(Phase.PARTIAL, [], 0, 0)
 
 
-def test_a_peer_that_computes_for_longer_than_the_silence_is_not_lost(gang: Any) -> None:
-    ours = gang(2, seed=3, elements=8_000_000, only="socket", silence=1.0).connect()
+def test_a_peer_that_computes_for_longer_than_the_silence_is_not_lost(group: Any) -> None:
+    ours = group(2, seed=3, elements=8_000_000, only="socket", silence=1.0).connect()
     a, b = ours.links
     a.post(Phase.PARTIAL, [1], 0, 0)
     assert a._sending, "the table is too small to fill the buffers"
@@ -68,8 +68,8 @@ def test_a_peer_that_computes_for_longer_than_the_silence_is_not_lost(gang: Any)
 
 
 @pytest.mark.parametrize("kinds", [["shared"] * 3, ["socket"] * 3, ["comm"] * 3, [None, "shared", "socket"]])
-def test_abort_wakes_the_waiter(gang: Any, kinds: list[str | None]) -> None:
-    ours = gang(3, comms="comm" in kinds, only=None)
+def test_abort_wakes_the_waiter(group: Any, kinds: list[str | None]) -> None:
+    ours = group(3, comms="comm" in kinds, only=None)
     if kinds[0] is None:
         ours.elsewhere(2)
     for links, kind in zip(ours.links, kinds, strict=True):
@@ -98,9 +98,9 @@ def test_abort_wakes_the_waiter(gang: Any, kinds: list[str | None]) -> None:
         links.post(Phase.PARTIAL, [1], 0, 0)
 
 
-def test_abort_ends_a_sleep_without_a_limit_too(gang: Any) -> None:
+def test_abort_ends_a_sleep_without_a_limit_too(group: Any) -> None:
     for kind in ("shared", "socket", "comm"):
-        ours = gang(2, comms=True, only=kind).connect()
+        ours = group(2, comms=True, only=kind).connect()
         ours.links[0].slice = 60.0
         sleeper = ours.threads.submit(ours.links[0].wait, Phase.PARTIAL, [1], 0, 0)
         time.sleep(0.3)
@@ -109,8 +109,8 @@ def test_abort_ends_a_sleep_without_a_limit_too(gang: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["shared", "socket", "comm"])
-def test_a_post_ends_a_sleep_without_a_limit(gang: Any, kind: str) -> None:
-    ours = gang(2, comms=True, only=kind).connect()
+def test_a_post_ends_a_sleep_without_a_limit(group: Any, kind: str) -> None:
+    ours = group(2, comms=True, only=kind).connect()
     ours.links[0].slice = 60.0
     sleeper = ours.threads.submit(ours.links[0].wait, Phase.SQUARES, [1], 0, 0)
     time.sleep(0.3)
@@ -118,8 +118,8 @@ def test_a_post_ends_a_sleep_without_a_limit(gang: Any, kind: str) -> None:
     assert sleeper.exception(10) is None
 
 
-def test_a_neighbour_by_shared_memory_wakes_a_lane_that_has_sockets_too(gang: Any) -> None:
-    ours = gang(3)
+def test_a_neighbour_by_shared_memory_wakes_a_rank_that_has_sockets_too(group: Any) -> None:
+    ours = group(3)
     ours.elsewhere(2)
     ours.connect()
     ours.links[0].slice = 60.0
@@ -131,30 +131,30 @@ def test_a_neighbour_by_shared_memory_wakes_a_lane_that_has_sockets_too(gang: An
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_lane_that_closes_is_lost_to_those_who_still_wait_for_it(gang: Any, kind: str) -> None:
-    ours = gang(3, only=kind).connect()
+def test_a_rank_that_closes_is_lost_to_those_who_still_wait_for_it(group: Any, kind: str) -> None:
+    ours = group(3, only=kind).connect()
     ours.links[2].post(Phase.SQUARES, [0, 1], 0, 0)
     ours.links[2].close()
     ours.links[1].post(Phase.PARTIAL, [0], 0, 0)
     ours.links[0].wait(Phase.SQUARES, [2], 0, 0)  # what it has posted still counts
     ours.links[0].wait(Phase.PARTIAL, [1], 0, 0)
-    with pytest.raises(LinkLost, match=r"lane 2 is lost: it closed"):
+    with pytest.raises(LinkLost, match=r"rank 2 is lost: it closed"):
         ours.links[0].wait(Phase.PARAMETERS, [1, 2], 0, 0)
 
 
 @pytest.mark.parametrize("kind", ["shared", "socket", "comm"])
 @pytest.mark.parametrize("seen", [(0, 6, 0), (1, 0, 0)])
-def test_out_of_step(gang: Any, kind: str, seen: tuple[int, int, int]) -> None:
-    a, b = gang(2, comms=True, only=kind).connect().links
+def test_out_of_step(group: Any, kind: str, seen: tuple[int, int, int]) -> None:
+    a, b = group(2, comms=True, only=kind).connect().links
     a.post(Phase.SLOTS, [1], *seen)
-    with pytest.raises(OutOfStep, match="lane 0 is at SLOTS") as caught:
+    with pytest.raises(OutOfStep, match="rank 0 is at SLOTS") as caught:
         b.wait(Phase.SLOTS, [0], 0, 5)
     assert (caught.value.seen, caught.value.wanted) == (seen, (0, 5, 0))
 
 
 @pytest.mark.parametrize("kind", ["shared", "socket", "comm"])
-def test_an_older_stamp_is_not_the_one(gang: Any, kind: str) -> None:
-    a, b = gang(2, comms=True, only=kind).connect().links
+def test_an_older_stamp_is_not_the_one(group: Any, kind: str) -> None:
+    a, b = group(2, comms=True, only=kind).connect().links
     a.post(Phase.SLOTS, [1], 3, 4)
     b.deadline = 0.2
     with pytest.raises(Overdue):
@@ -165,8 +165,8 @@ def length(links: Any, peer: int, phase: Phase) -> int:
     return len(links._links[peer]._inbox._buffers[phase])
 
 
-def test_duplicates_and_frames_of_other_gangs_are_dropped_and_counted(gang: Any) -> None:
-    ours = gang(2, seed=3, only="socket").connect()
+def test_duplicates_and_frames_of_other_groups_are_dropped_and_counted(group: Any) -> None:
+    ours = group(2, seed=3, only="socket").connect()
     ours.rehearse(segments=1, steps=2)
     a, b = ours.links
     before = [array.copy() for array in b.incoming(0, Phase.PARTIAL)]
@@ -183,8 +183,8 @@ def test_duplicates_and_frames_of_other_gangs_are_dropped_and_counted(gang: Any)
     assert all((x == y).all() for x, y in zip(before, b.incoming(0, Phase.PARTIAL), strict=True))
 
 
-def test_messages_by_courier_are_dropped_or_refused_likewise(gang: Any) -> None:
-    ours = gang(2, seed=3, comms=True, only="comm").connect()
+def test_messages_by_courier_are_dropped_or_refused_likewise(group: Any) -> None:
+    ours = group(2, seed=3, comms=True, only="comm").connect()
     ours.rehearse(segments=1, steps=2)
     b, size = ours.links[1], length(ours.links[1], 0, Phase.PARTIAL)
     here = bytes.fromhex(ours.id)
@@ -200,14 +200,14 @@ def test_messages_by_courier_are_dropped_or_refused_likewise(gang: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda gang, size: wire.write_header(Phase.PARTIAL, pack(0, 0), size + 8, gang), "bytes where the table says"),
-        (lambda gang, size: wire.write_header(17, pack(0, 0), size, gang), "phase 17"),
-        (lambda gang, size: os.urandom(wire.HEADER), "where a frame should begin"),
-        (lambda gang, size: b"dgln" + struct.pack("<H", 99) + bytes(wire.HEADER - 6), "version 99"),
+        (lambda group, size: wire.write_header(Phase.PARTIAL, pack(0, 0), size + 8, group), "bytes where the table says"),
+        (lambda group, size: wire.write_header(17, pack(0, 0), size, group), "phase 17"),
+        (lambda group, size: os.urandom(wire.HEADER), "where a frame should begin"),
+        (lambda group, size: b"dgln" + struct.pack("<H", 99) + bytes(wire.HEADER - 6), "version 99"),
     ],
 )
-def test_what_is_no_frame_of_the_table_ends_the_link(gang: Any, change: Any, why: str) -> None:
-    ours = gang(2, seed=3, only="socket").connect()
+def test_what_is_no_frame_of_the_table_ends_the_link(group: Any, change: Any, why: str) -> None:
+    ours = group(2, seed=3, only="socket").connect()
     a, b = ours.links
     a._links[1].sock.sendall(change(bytes.fromhex(ours.id), length(b, 0, Phase.PARTIAL)))
     with pytest.raises(LinkLost, match=why):
@@ -215,8 +215,8 @@ def test_what_is_no_frame_of_the_table_ends_the_link(gang: Any, change: Any, why
 
 
 @pytest.mark.parametrize("part", [20, 60])
-def test_a_frame_that_is_torn(gang: Any, part: int) -> None:
-    ours = gang(2, seed=3, only="socket").connect()
+def test_a_frame_that_is_torn(group: Any, part: int) -> None:
+    ours = group(2, seed=3, only="socket").connect()
     a, b = ours.links
     size = length(b, 0, Phase.PARTIAL)
     whole = wire.write_header(Phase.PARTIAL, pack(0, 0), size, bytes.fromhex(ours.id)) + bytes(size)
@@ -227,20 +227,20 @@ def test_a_frame_that_is_torn(gang: Any, part: int) -> None:
         b.wait(Phase.PARTIAL, [0], 0, 0)
 
 
-def test_a_torn_frame_in_tls(gang: Any, tls: Any) -> None:
-    ours = gang(2, seed=3, only="socket", tls=tls).connect()
+def test_a_torn_frame_in_tls(group: Any, tls: Any) -> None:
+    ours = group(2, seed=3, only="socket", tls=tls).connect()
     ours.links[0]._links[1].sock.send(b"dgln")
     ours.links[0].close()
     with pytest.raises(LinkLost, match="in the middle of a frame"):
         ours.links[1].wait(Phase.PARTIAL, [0], 0, 0)
 
 
-def test_a_courier_that_fails_is_a_lost_link(gang: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = gang(2, comms=True, only="comm").connect()
+def test_a_courier_that_fails_is_a_lost_link(group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = group(2, comms=True, only="comm").connect()
     a = ours.links[0]
     sleeper = ours.threads.submit(a.wait, Phase.PARTIAL, [1], 0, 0)
     a.lose(1, "no route")
-    assert str(sleeper.exception(10)) == "the link to lane 1 is lost: no route"
+    assert str(sleeper.exception(10)) == "the link to rank 1 is lost: no route"
     b = ours.links[1]
     monkeypatch.setattr(b._comms, "send", lambda *_: 1 / 0)
     b.post(Phase.PARTIAL, [0], 0, 0)

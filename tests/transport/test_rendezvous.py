@@ -1,4 +1,4 @@
-"""How lanes find each other, and who is not let in."""
+"""How ranks find each other, and who is not let in."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from dagtrain.transport.proof import AsCaller, AsHost, Refused
 pytestmark = pytest.mark.combined
 
 TOKEN = b"token"
-GANG = bytes(range(16))
+GROUP = bytes(range(16))
 
 
-def test_offers_go_through_msgpack(gang: Any) -> None:
+def test_offers_go_through_msgpack(group: Any) -> None:
     for kind in ("shared", "socket"):
-        ours = gang(2, only=kind)
+        ours = group(2, only=kind)
         offers = msgpack.unpackb(msgpack.packb(ours.offers), strict_map_key=False)
         assert ours.run(lambda i, ours=ours, offers=offers: ours.links[i].connect(offers, 20)) == [None, None]
         ours.rehearse()
 
 
 @pytest.mark.parametrize("kind", ["shared", "socket", "comm"])
-def test_any_order_of_arrival(gang: Any, kind: str) -> None:
+def test_any_order_of_arrival(group: Any, kind: str) -> None:
     for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
-        ours = gang(3, comms=True, only=kind)
+        ours = group(3, comms=True, only=kind)
         offers = ours.offers
 
         def come(i: int, ours: Any = ours, offers: Any = offers, order: Any = order) -> None:
@@ -43,29 +43,29 @@ def test_any_order_of_arrival(gang: Any, kind: str) -> None:
 
 @pytest.fixture
 def slow_pair(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lanes 0 and 2 take half a second longer than others to meet."""
+    """Ranks 0 and 2 take half a second longer than others to meet."""
     really, until = rendezvous.Meeting._advance, time.monotonic() + 0.5
 
     def advance(self: Any, approach: Any) -> None:
-        if self._station.lane != 0 or approach.role.peer != 2 or time.monotonic() > until:
+        if self._station.rank != 0 or approach.role.peer != 2 or time.monotonic() > until:
             really(self, approach)
 
     monkeypatch.setattr(rendezvous.Meeting, "_advance", advance)
 
 
-def test_who_has_met_everybody_begins(gang: Any, slow_pair: None) -> None:
-    ours = gang(3, only="socket")
+def test_who_has_met_everybody_begins(group: Any, slow_pair: None) -> None:
+    ours = group(3, only="socket")
     offers = ours.offers
 
     def come(i: int) -> None:
         ours.links[i].connect(offers, 20)
-        ours.rehearse_lane(i, 1, 2)
+        ours.rehearse_rank(i, 1, 2)
 
     assert ours.run(come) == [None] * 3
 
 
-def test_who_has_met_everybody_and_dies_is_lost_at_once(gang: Any, slow_pair: None) -> None:
-    ours = gang(3, only="socket")
+def test_who_has_met_everybody_and_dies_is_lost_at_once(group: Any, slow_pair: None) -> None:
+    ours = group(3, only="socket")
     offers = ours.offers
 
     def come(i: int) -> None:
@@ -73,12 +73,12 @@ def test_who_has_met_everybody_and_dies_is_lost_at_once(gang: Any, slow_pair: No
         if i == 1:
             ours.links[1].close()
 
-    assert str(ours.run(come)[0]) == "the link to lane 1 is lost: it closed the connection"
+    assert str(ours.run(come)[0]) == "the link to rank 1 is lost: it closed the connection"
 
 
-def test_a_peer_that_does_not_come_is_overdue(gang: Any) -> None:
+def test_a_peer_that_does_not_come_is_overdue(group: Any) -> None:
     for kind in ("shared", "socket", "comm"):
-        ours = gang(3, comms=True, only=kind)
+        ours = group(3, comms=True, only=kind)
         offers = ours.offers
         errors = ours.run(lambda i, ours=ours, offers=offers: None if i == 1 else ours.links[i].connect(offers, 1.0))
         for i in (0, 2):
@@ -86,39 +86,39 @@ def test_a_peer_that_does_not_come_is_overdue(gang: Any) -> None:
             assert (errors[i].phase, errors[i].peers_missing) == (None, (1,))
 
 
-def test_abort_ends_a_meeting(gang: Any) -> None:
-    ours = gang(2)
+def test_abort_ends_a_meeting(group: Any) -> None:
+    ours = group(2)
     future = ours.threads.submit(ours.links[0].connect, ours.offers, 60)
     time.sleep(0.1)
     ours.links[0].abort("not needed any more")
     assert isinstance(future.exception(10), Aborted)
 
 
-def test_a_dead_peer_is_lost_at_once(gang: Any) -> None:
-    ours = gang(2, only="socket")
+def test_a_dead_peer_is_lost_at_once(group: Any) -> None:
+    ours = group(2, only="socket")
     ours.links[1].close()
     with pytest.raises(LinkLost, match="Connection refused"):
         ours.links[0].connect(ours.offers, 60)
 
 
 @pytest.mark.parametrize("one_sided", [[0], [1], [0, 1]])
-def test_memory_that_cannot_be_opened_gives_way_to_sockets(gang: Any, one_sided: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_cannot_be_opened_gives_way_to_sockets(group: Any, one_sided: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     really = shared.SharedLink
 
     class Barred(really):  # type: ignore[misc, valid-type]
-        def __init__(self, gang: bytes, lane: int, *others: Any) -> None:
-            if lane in one_sided:
+        def __init__(self, group: bytes, rank: int, *others: Any) -> None:
+            if rank in one_sided:
                 raise PermissionError("not yours")
-            super().__init__(gang, lane, *others)
+            super().__init__(group, rank, *others)
 
     monkeypatch.setattr(shared, "SharedLink", Barred)
-    ours = gang(2).connect()
+    ours = group(2).connect()
     assert [links.kinds for links in ours.links] == [{1: "socket"}, {0: "socket"}]
     ours.rehearse()
 
 
-def test_a_port_that_cannot_be_reached_gives_way_to_the_courier(gang: Any) -> None:
-    ours = gang(2, comms=True)
+def test_a_port_that_cannot_be_reached_gives_way_to_the_courier(group: Any) -> None:
+    ours = group(2, comms=True)
     ours.elsewhere(0)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         ours.links[1].offer["address"] = closed.getsockname()
@@ -127,9 +127,9 @@ def test_a_port_that_cannot_be_reached_gives_way_to_the_courier(gang: Any) -> No
     ours.rehearse()
 
 
-def test_a_port_that_swallows_calls_gives_way_to_the_courier(gang: Any) -> None:
+def test_a_port_that_swallows_calls_gives_way_to_the_courier(group: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        ours = gang(2, comms=True, patience=0.5)
+        ours = group(2, comms=True, patience=0.5)
         ours.elsewhere(0)
         ours.links[1].offer["address"] = silent.getsockname()
         ours.connect()
@@ -137,17 +137,17 @@ def test_a_port_that_swallows_calls_gives_way_to_the_courier(gang: Any) -> None:
     ours.rehearse()
 
 
-def test_nothing_in_common_is_said(gang: Any) -> None:
-    ours = gang(2, only=["shared", "socket"])
+def test_nothing_in_common_is_said(group: Any) -> None:
+    ours = group(2, only=["shared", "socket"])
     assert "no kind of channel in common" in str(ours.run(lambda i: ours.links[i].connect(ours.offers, 5))[0])
-    mixed = gang(2)
+    mixed = group(2)
     mixed.elsewhere(0)
     mixed.links[0].offer["secure"] = 1  # TLS at one end alone
     assert "no kind of channel in common" in str(mixed.run(lambda i: mixed.links[i].connect(mixed.offers, 5))[1])
 
 
-def test_strangers_at_the_port_do_no_harm(gang: Any) -> None:
-    ours = gang(3, only="socket")
+def test_strangers_at_the_port_do_no_harm(group: Any) -> None:
+    ours = group(3, only="socket")
     callers = []
     for kind in range(60):
         caller = socket.create_connection(ours.links[2].offer["address"])
@@ -165,8 +165,8 @@ def test_strangers_at_the_port_do_no_harm(gang: Any) -> None:
         caller.close()
 
 
-def test_more_strangers_than_there_is_room_for(gang: Any) -> None:
-    ours = gang(2, only="socket", callers=4)
+def test_more_strangers_than_there_is_room_for(group: Any) -> None:
+    ours = group(2, only="socket", callers=4)
     callers = [socket.create_connection(ours.links[1].offer["address"]) for _ in range(40)]
     ours.connect()
     assert ours.links[1].strangers >= 30
@@ -174,8 +174,8 @@ def test_more_strangers_than_there_is_room_for(gang: Any) -> None:
         caller.close()
 
 
-def test_strangers_do_no_harm_to_tls(gang: Any, tls: Any) -> None:
-    ours = gang(2, only="socket", tls=tls)
+def test_strangers_do_no_harm_to_tls(group: Any, tls: Any) -> None:
+    ours = group(2, only="socket", tls=tls)
     callers = [socket.create_connection(ours.links[1].offer["address"]) for _ in range(6)]
     for caller in callers[::2]:
         caller.sendall(b"GET / HTTP/1.0\r\n\r\n")
@@ -185,21 +185,21 @@ def test_strangers_do_no_harm_to_tls(gang: Any, tls: Any) -> None:
         caller.close()
 
 
-def test_a_wrong_token_is_refused(gang: Any) -> None:
-    ours = gang(3, only="socket", token=[b"one", b"one", b"another"])
+def test_a_wrong_token_is_refused(group: Any) -> None:
+    ours = group(3, only="socket", token=[b"one", b"one", b"another"])
     errors = ours.run(lambda i: ours.links[i].connect(ours.offers, 2))
     assert all(isinstance(error, LinkLost) for error in errors[:2])
     refused = [error for error in errors[:2] if error.peer == 2 and "another token" in error.why]
     assert refused, errors
-    assert len(refused) == 2 or errors[refused[0] is errors[0]].peer != 2, "the other one lost the one that gave up, if not lane 2"
+    assert len(refused) == 2 or errors[refused[0] is errors[0]].peer != 2, "the other one lost the one that gave up, if not rank 2"
     assert isinstance(errors[2], Overdue)
     assert "refused" in str(errors[2])
     assert ours.links[2].strangers == 2
 
 
 def test_the_token_never_travels() -> None:
-    secret = b"a long and secret token of the gang"
-    host, caller = AsHost(GANG, 1, {0}, secret), AsCaller(GANG, 0, 1, secret)
+    secret = b"a long and secret token of the group"
+    host, caller = AsHost(GROUP, 1, {0}, secret), AsCaller(GROUP, 0, 1, secret)
     answer = caller.receive(host.greeting)
     welcome = host.receive(answer)
     assert caller.receive(welcome) == b""
@@ -208,20 +208,20 @@ def test_the_token_never_travels() -> None:
 
 
 def test_proofs_cannot_be_replayed_reflected_or_moved() -> None:
-    host, caller = AsHost(GANG, 1, {0}, TOKEN), AsCaller(GANG, 0, 1, TOKEN)
+    host, caller = AsHost(GROUP, 1, {0}, TOKEN), AsCaller(GROUP, 0, 1, TOKEN)
     answer = caller.receive(host.greeting)
     with pytest.raises(Refused, match="token"):
-        AsHost(GANG, 1, {0}, TOKEN).receive(answer)  # of an earlier connection
+        AsHost(GROUP, 1, {0}, TOKEN).receive(answer)  # of an earlier connection
     with pytest.raises(Refused, match="token"):
         caller.receive(answer[-32:])  # the caller's own proof
     with pytest.raises(Refused, match="not expected"):
-        AsHost(GANG, 2, {0}, TOKEN).receive(answer)
+        AsHost(GROUP, 2, {0}, TOKEN).receive(answer)
     with pytest.raises(Refused, match="not expected"):
         AsHost(bytes(16), 1, {0}, TOKEN).receive(answer)
     with pytest.raises(Refused, match="not expected"):
-        AsHost(GANG, 1, {3}, TOKEN).receive(answer)
+        AsHost(GROUP, 1, {3}, TOKEN).receive(answer)
     with pytest.raises(Refused, match="does not speak"):
-        AsCaller(GANG, 0, 1, TOKEN).receive(b"HTTP/1.1" + bytes(AsCaller(GANG, 0, 1, TOKEN).wanted - 8))
+        AsCaller(GROUP, 0, 1, TOKEN).receive(b"HTTP/1.1" + bytes(AsCaller(GROUP, 0, 1, TOKEN).wanted - 8))
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::"])
@@ -241,28 +241,28 @@ def test_an_address_of_another_machine_offers_no_sockets() -> None:
     board.close()
 
 
-def test_only_the_given_address_is_listened_at(gang: Any) -> None:
-    links = gang(2).links[0]
+def test_only_the_given_address_is_listened_at(group: Any) -> None:
+    links = group(2).links[0]
     assert links.offer["address"][0] == "127.0.0.1"
-    assert gang(2, only="shared").links[0].offer["address"] is None
+    assert group(2, only="shared").links[0].offer["address"] is None
 
 
-def test_offers_are_checked(gang: Any) -> None:
-    a, b = gang(2).links
-    with pytest.raises(ChannelError, match="no offers of lanes"):
+def test_offers_are_checked(group: Any) -> None:
+    a, b = group(2).links
+    with pytest.raises(ChannelError, match="no offers of ranks"):
         a.connect({}, 1)
     with pytest.raises(ChannelError, match="version 9"):
         a.connect({1: {**b.offer, "version": 9}}, 1)
-    with pytest.raises(ChannelError, match="of lane 0 of gang"):
+    with pytest.raises(ChannelError, match="of rank 0 of group"):
         a.connect({1: a.offer}, 1)
 
 
 def test_links_are_checked() -> None:
     board = Board.create({})
-    for gang, lane, tables, token in (("x", 0, {}, TOKEN), ("g" * 32, 0, {}, TOKEN), ("0" * 32, 1024, {}, TOKEN)):
+    for group, rank, tables, token in (("x", 0, {}, TOKEN), ("g" * 32, 0, {}, TOKEN), ("0" * 32, 1024, {}, TOKEN)):
         with pytest.raises(ChannelError, match="hexadecimal"):
-            Links(gang, lane, board, tables, token, "127.0.0.1")
-    with pytest.raises(ChannelError, match="distinct lanes"):
+            Links(group, rank, board, tables, token, "127.0.0.1")
+    with pytest.raises(ChannelError, match="distinct ranks"):
         Links("0" * 32, 0, board, {0: Table()}, TOKEN, "127.0.0.1")
     with pytest.raises(ChannelError, match="needs a token"):
         Links("0" * 32, 0, board, {}, b"", "127.0.0.1")
@@ -271,8 +271,8 @@ def test_links_are_checked() -> None:
     board.close()
 
 
-def test_memory_of_another_gang_is_not_taken_for_the_peers(gang: Any) -> None:
-    ours, stale = gang(2), gang(2)
+def test_memory_of_another_group_is_not_taken_for_the_peers(group: Any) -> None:
+    ours, stale = group(2), group(2)
     for key in ("board", "bell"):
         ours.links[1].offer[key] = stale.links[1].offer[key]
     ours.connect()
@@ -281,22 +281,22 @@ def test_memory_of_another_gang_is_not_taken_for_the_peers(gang: Any) -> None:
     ours.links[1].wait(Phase.SQUARES, [0], 0, 0)
 
 
-def test_lanes_that_all_share_memory_have_one_board_in_common(gang: Any) -> None:
-    ours = gang(3).connect()
+def test_ranks_that_all_share_memory_have_one_board_in_common(group: Any) -> None:
+    ours = group(3).connect()
     name = next(iter(ours.plan.regions))
     ours.links[2].common[name][0] = 7
     assert {float(links.common[name][0]) for links in ours.links} == {7.0} == {float(ours.boards[0][name][0])}
 
 
-def test_lanes_of_which_some_do_not_share_memory_have_no_board_in_common(gang: Any) -> None:
-    ours = gang(3)
+def test_ranks_of_which_some_do_not_share_memory_have_no_board_in_common(group: Any) -> None:
+    ours = group(3)
     ours.elsewhere(2)
     ours.connect()
     assert ours.links[0].kinds == {1: "shared", 2: "socket"}
     assert [links.common for links in ours.links] == [None] * 3
 
 
-def test_who_has_met_everybody_waits_until_all_have(gang: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_has_met_everybody_waits_until_all_have(group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     really = shared.all_share
 
     def late(board: Any, links: Any, *others: Any) -> bool:
@@ -304,7 +304,7 @@ def test_who_has_met_everybody_waits_until_all_have(gang: Any, monkeypatch: pyte
         return really(board, links, *others)
 
     monkeypatch.setattr("dagtrain.transport.communicator.all_share", late)
-    assert None not in [links.common for links in gang(3).connect().links]
-    ours = gang(3)
+    assert None not in [links.common for links in group(3).connect().links]
+    ours = group(3)
     errors = ours.run(lambda i: ours.links[i].connect(ours.offers, 0.3))
-    assert [str(error) for error in errors[:2]] == ["lane 2 has not met all others after 0.3 s"] * 2
+    assert [str(error) for error in errors[:2]] == ["rank 2 has not met all others after 0.3 s"] * 2

@@ -1,4 +1,4 @@
-"""What lanes hold, and that they give it back."""
+"""What ranks hold, and that they give it back."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def maps() -> int:
 
 @linux
 @pytest.mark.parametrize("kind", ["shared", "socket", "comm", "mixed"])
-def test_descriptors_and_maps_are_given_back(gang: Any, kind: str) -> None:
+def test_descriptors_and_maps_are_given_back(group: Any, kind: str) -> None:
     gc.collect()
     before = descriptors(), maps()
-    ours = gang(3, comms=True, only=None if kind == "mixed" else kind)
+    ours = group(3, comms=True, only=None if kind == "mixed" else kind)
     if kind == "mixed":
         ours.elsewhere(0)
     ours.connect()
@@ -55,11 +55,11 @@ def test_descriptors_and_maps_are_given_back(gang: Any, kind: str) -> None:
 
 
 @linux
-def test_a_meeting_that_fails_gives_back_as_much(gang: Any) -> None:
+def test_a_meeting_that_fails_gives_back_as_much(group: Any) -> None:
     gc.collect()
     before = descriptors(), maps()
     for kind in ("shared", "socket", "comm"):
-        ours = gang(3, comms=True, only=kind)
+        ours = group(3, comms=True, only=kind)
         ours.run(lambda i, ours=ours: None if i == 1 else ours.links[i].connect(ours.offers, 0.3))
         ours.close()
         ours.links.clear()
@@ -76,12 +76,12 @@ def test_a_board_that_is_forgotten_is_given_back() -> None:
 
 
 @linux
-def test_nothing_has_a_name_and_nothing_is_left_of_killed_processes(lanes: Any) -> None:
+def test_nothing_has_a_name_and_nothing_is_left_of_killed_processes(ranks: Any) -> None:
     def names() -> set[str]:
         return set(os.listdir("/dev/shm"))
 
     before = names()
-    ours = lanes(2, elements=100_000)
+    ours = ranks(2, elements=100_000)
     ours.tell(0, ("rehearse", 1, 3))
     ours.tell(1, ("rehearse", 1, 3))
     assert ours.hear(0) > 0
@@ -93,8 +93,8 @@ def test_nothing_has_a_name_and_nothing_is_left_of_killed_processes(lanes: Any) 
     assert not [name for name in names() - before if "dagtrain" in name or "psm" in name]
 
 
-def test_a_run_without_faults_warns_of_nothing(lanes: Any) -> None:
-    ours = lanes(3, only=[None, None, "socket"])
+def test_a_run_without_faults_warns_of_nothing(ranks: Any) -> None:
+    ours = ranks(3, only=[None, None, "socket"])
     for i in range(3):
         ours.tell(i, ("rehearse", 1, 3))
     assert all(ours.hear(i) > 0 for i in range(3))
@@ -102,8 +102,8 @@ def test_a_run_without_faults_warns_of_nothing(lanes: Any) -> None:
     assert [process.returncode for process in ours.processes] == [0, 0, 0]
 
 
-def test_closing_twice_and_in_either_order(gang: Any) -> None:
-    ours = gang(2).connect()
+def test_closing_twice_and_in_either_order(group: Any) -> None:
+    ours = group(2).connect()
     ours.boards[0].close()
     for links in ours.links:
         links.close()
@@ -111,8 +111,8 @@ def test_closing_twice_and_in_either_order(gang: Any) -> None:
         links.abort("late")
 
 
-def test_the_listener_is_closed_when_all_have_met(gang: Any) -> None:
-    ours = gang(2, only="socket").connect()
+def test_the_listener_is_closed_when_all_have_met(group: Any) -> None:
+    ours = group(2, only="socket").connect()
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(ours.links[1].offer["address"], 5)
 

@@ -1,10 +1,10 @@
-"""A lane's arithmetic: its shards' gradients, the sums of its subtrees, and the update of the blocks it owns.
+"""A rank's arithmetic: its shards' gradients, the sums of its subtrees, and the update of the blocks it owns.
 
     shards ── ShardRunner ──▶ buffers ── additions within a subtree ──▶ partial.<root>     (memory that others read)
-    partial sums of all lanes, own slice ── additions across ──▶ gradient, own slice ── update ──▶ parameters, own slice
+    partial sums of all ranks, own slice ── additions across ──▶ gradient, own slice ── update ──▶ parameters, own slice
 
 It knows nothing of messages. Every addition is one of the fixed tree's, so the bits are those of any other engine.
-Where blocks are in groups (see `placement`), it tells which parts of what others get are final, while it goes on with the rest.
+Where blocks are in buckets (see `placement`), it tells which parts of what others get are final, while it goes on with the rest.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from dagtrain.step.program import StepParts
 from dagtrain.step.state import State
 from dagtrain.transport import Phase, Piece
 
-__all__ = ["COMMON", "LaneRunner", "Rows"]
+__all__ = ["COMMON", "RankRunner", "Rows"]
 
 Incoming = Callable[[int, Phase], Sequence[Array]]
 COMMON = ("parameters", "statistics")
-"""Regions that all lanes hold alike. Lanes that have each other's memory hold them once: each owner writes its slice when, by the barriers
+"""Regions that all ranks hold alike. Ranks that have each other's memory hold them once: each owner writes its slice when, by the barriers
 of a step, nobody reads, and there is nothing to copy."""
 
 
-class LaneRunner:
-    """Computes one lane's part of a step.
+class RankRunner:
+    """Computes one rank's part of a step.
 
     Parameters
     ----------
     parts
         Compiled plans.
-    placement, lane
+    placement, rank
         Which part.
     board
-        The lane's own memory by region; see `Placement.regions`.
+        The rank's own memory by region; see `Placement.regions`.
     incoming
         ``incoming(peer, phase)``: arrays that hold the peer's pieces once they have arrived.
     common
-        Whether the regions `COMMON` of the board are the same memory in all lanes.
+        Whether the regions `COMMON` of the board are the same memory in all ranks.
     in_stages
         Whether `compute` tells what is final, and asks for what it needs, while it goes on.
     space
@@ -57,36 +57,36 @@ class LaneRunner:
         self,
         parts: StepParts,
         placement: Placement,
-        lane: int,
+        rank: int,
         board: Mapping[str, Array],
         incoming: Incoming,
         common: bool = False,
         in_stages: bool = False,
         space: int = SPACE,
     ) -> None:
-        self.placement, self.lane = placement, placement.lanes[lane]
+        self.placement, self.rank = placement, placement.ranks[rank]
         shape = placement.shape
         self.state = State(board["parameters"], board["statistics"], {n: board[f"slot.{n}"] for n in shape.slots})
         self._parameters = parts.layout.views(self.state.parameters)
         self._statistics = parts.statistics_layout.views(self.state.statistics)
         self._handed = Copies()
-        self._gradients = Gradients(parts, placement, lane, board, in_stages, space)
-        self._slice = _Slice(parts, placement, lane, board, self.state, incoming) if self.lane.blocks else None
-        peers = [other.number for other in placement.lanes if other.number != lane]
+        self._gradients = Gradients(parts, placement, rank, board, in_stages, space)
+        self._slice = _Slice(parts, placement, rank, board, self.state, incoming) if self.rank.blocks else None
+        peers = [other.number for other in placement.ranks if other.number != rank]
         self._copies: dict[Phase, list[list[tuple[Array, Array]]]] = {Phase.PARAMETERS: [], Phase.SLOTS: []}
         """For each phase and each of its parts, where its pieces go and where they come from."""
         for phase, copies in self._copies.items():
-            copies += [[] for _ in range(max((len(placement.parts(peer, lane).get(phase, ())) for peer in peers), default=0))]
+            copies += [[] for _ in range(max((len(placement.parts(peer, rank).get(phase, ())) for peer in peers), default=0))]
             for peer in peers:
                 arrays = iter(incoming(peer, phase))
-                for part, pieces in zip(copies, placement.parts(peer, lane).get(phase, ()), strict=False):
+                for part, pieces in zip(copies, placement.parts(peer, rank).get(phase, ()), strict=False):
                     for piece, array in zip(pieces, arrays, strict=False):
                         if not (common and piece.region in COMMON):
                             part.append((board[piece.region][piece.start : piece.stop], array))
 
     @property
     def sums(self) -> Array | None:
-        """Loss and metrics of the step, as means over its samples; None in a lane that owns nothing."""
+        """Loss and metrics of the step, as means over its samples; None in a rank that owns nothing."""
         return None if self._slice is None else self._slice.sums
 
     def load(self, state: State) -> None:
@@ -94,14 +94,14 @@ class LaneRunner:
         self.state.assign(state)
 
     def compute(self, rows: Mapping[int, Rows], counts: Sequence[int], final: Final | None = None, needs: Needs | None = None) -> None:
-        """The lane's partial sums of a step.
+        """The rank's partial sums of a step.
 
         Parameters
         ----------
         rows
-            The lane's shards that have samples.
+            The rank's shards that have samples.
         counts
-            Samples of every shard of the batch, those of other lanes too.
+            Samples of every shard of the batch, those of other ranks too.
         final
             Told how many parts of the partial sums are final, in the caller's own thread.
         needs
@@ -118,14 +118,14 @@ class LaneRunner:
         self._owned.square(k)
 
     def update(self, final: Final | None = None) -> None:
-        """The own slices of parameters and optimiser state, and the statistics where they are this lane's.
+        """The own slices of parameters and optimiser state, and the statistics where they are this rank's.
 
         `final` is told how many parts of the parameters are.
         """
         self._owned.update(final)
 
     def copy(self, phase: Phase, first: int = 0, last: int | None = None) -> None:
-        """What the owners have posted, into the lane's own vectors: all parts, or those from the first to before the last."""
+        """What the owners have posted, into the rank's own vectors: all parts, or those from the first to before the last."""
         for part in self._copies[phase][first:last]:
             for target, source in part:
                 np.copyto(target, source)
@@ -149,37 +149,37 @@ class LaneRunner:
 
 
 class _Slice:
-    """The blocks that a lane owns: their sums over all lanes, and their update."""
+    """The blocks that a rank owns: their sums over all ranks, and their update."""
 
     def __init__(
-        self, parts: StepParts, placement: Placement, lane: int, board: Mapping[str, Array], state: State, incoming: Incoming
+        self, parts: StepParts, placement: Placement, rank: int, board: Mapping[str, Array], state: State, incoming: Incoming
     ) -> None:
         self.parts, self.placement, self.state = parts, placement, state
-        shape, me = placement.shape, placement.lanes[lane]
+        shape, me = placement.shape, placement.ranks[rank]
         self.blocks = me.blocks
-        self._turns = [[b for b in group if b in me.blocks] for group in reversed(placement.groups)]
-        """The blocks in the order in which they are updated: by groups, those first that the next step wants first."""
+        self._turns = [[b for b in bucket if b in me.blocks] for bucket in reversed(placement.buckets)]
+        """The blocks in the order in which they are updated: by buckets, those first that the next step wants first."""
         self.sums = np.zeros(shape.sums)
         self._norms: list[Any] = []
-        self._has_statistics = bool(shape.statistics) and lane == placement.owners[0]
-        peers = [other.number for other in placement.lanes if other.number != lane]
+        self._has_statistics = bool(shape.statistics) and rank == placement.owners[0]
+        peers = [other.number for other in placement.ranks if other.number != rank]
         self._ranges = [slice(a, b) for a, b in pairwise(placement.starts)]
         self._vectors = {i: {root: board[f"partial.{root}"][self._ranges[i]] for root in me.roots} for i in self.blocks}
         self._sums = {root: board[f"sums.{root}"] for root in me.roots}
         self._statistics = {root: board[f"partial.{root}"][shape.parameters :] for root in me.roots}
         for peer in peers:
-            self._take_in(placement.pieces(peer, lane)[Phase.PARTIAL], incoming(peer, Phase.PARTIAL))
+            self._take_in(placement.pieces(peer, rank)[Phase.PARTIAL], incoming(peer, Phase.PARTIAL))
         self._squares = board["squares"].reshape(shape.norms, len(shape.blocks))
         self._squares_of = [
             (piece, array)
             for p in peers
-            for piece, array in zip(placement.pieces(p, lane).get(Phase.SQUARES, ()), incoming(p, Phase.SQUARES), strict=True)
+            for piece, array in zip(placement.pieces(p, rank).get(Phase.SQUARES, ()), incoming(p, Phase.SQUARES), strict=True)
         ]
         roots = len(self._sums)
         self._alone = roots == 1  # nothing to add: the only partial sum is the gradient
         self._gradient = board[f"partial.{me.roots[0]}"][: shape.parameters] if self._alone else np.empty(shape.parameters, shape.dtype)
         self._bound = parts.update.bind(state, self._gradient, blocks=self.blocks)
-        self._under = {root: shards for other in placement.lanes for root, shards in under(other.roots, other.shards, shape.shards).items()}
+        self._under = {root: shards for other in placement.ranks for root, shards in under(other.roots, other.shards, shape.shards).items()}
         self._orders: dict[tuple[int, ...], tuple[int, list[Add]]] = {}
         self._order: tuple[int, list[Add]] = (0, [])
         self._scratch = [np.empty(max(shape.blocks), shape.dtype) for _ in range(max(shape.shards.bit_length(), 1))]

@@ -1,6 +1,6 @@
-"""How far a gang is: what is under way, which lanes have begun and done what, and what it waits for; no I/O.
+"""How far a group is: what is under way, which ranks have begun and done what, and what it waits for; no I/O.
 
-A lane that does not begin, while others have, is not waited for without a question. After a few seconds the scheduler is asked:
+A rank that does not begin, while others have, is not waited for without a question. After a few seconds the scheduler is asked:
 
     its worker is paused, or its threads are taken by other tasks ──▶ the worker is left out, if there are others
     other tasks must come first, and one of them is on such a worker ──▶ the same
@@ -21,7 +21,7 @@ from dagtrain.engines.ranks.roster import Roster
 __all__ = ["Answer", "Attempt"]
 
 _AGAIN = 1.0
-"""Seconds between two questions what a gang's tasks wait for."""
+"""Seconds between two questions what a group's tasks wait for."""
 
 
 class Answer(NamedTuple):
@@ -35,7 +35,7 @@ class Answer(NamedTuple):
 
 @dataclass
 class Attempt:
-    """A gang at work."""
+    """A group at work."""
 
     number: int
     workers: tuple[str, ...]
@@ -54,9 +54,9 @@ class Attempt:
     next_segment: int = 0
     under_way: list[Submit] = field(default_factory=list)
     begun: dict[int, set[int]] = field(default_factory=dict)
-    """Segment → lanes whose tasks of it run."""
+    """Segment → ranks whose tasks of it run."""
     reported: dict[int, set[int]] = field(default_factory=dict)
-    """Segment → lanes that have reported it."""
+    """Segment → ranks that have reported it."""
     probed: bool = False
     asked: float = float("-inf")
     answer: Answer | None = None
@@ -69,7 +69,7 @@ class Attempt:
             self.broken, self.fault, self.final = why, fault, final
 
     def late(self) -> tuple[str, ...]:
-        """Workers whose lanes have not begun the next segment to be committed."""
+        """Workers whose ranks have not begun the next segment to be committed."""
         if not self.under_way:
             return ()
         head = self.under_way[0].segment
@@ -101,11 +101,11 @@ class Attempt:
                 self.probed = True
                 found.append(Probe(tuple(combinations(sorted(self.workers), 2))))
         meets = not waiting and (bool(late) or not self.started)
-        limit = patience.start + patience.begin if meets else patience.news  # the lanes' own deadline, `start`, says more
+        limit = patience.start + patience.begin if meets else patience.news  # the ranks' own deadline, `start`, says more
         if quiet > limit:
             done = self.reported.get(self.under_way[0].segment, set())
             silent = late or tuple(w for i, w in enumerate(self.workers) if i not in done)
-            self.fail(f"{'the lanes have not met' if meets else 'no news'} for {limit:g} s; not heard of: {', '.join(silent)}", "silence")
+            self.fail(f"{'the ranks have not met' if meets else 'no news'} for {limit:g} s; not heard of: {', '.join(silent)}", "silence")
             self.learnt = roster.leave_out(dict.fromkeys(silent, f"it was not heard of for {limit:g} s"), now)
         return found
 

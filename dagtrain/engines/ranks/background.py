@@ -1,10 +1,10 @@
-"""What Dask's servers do beside their work, made less while lanes are at it: they seldom look at themselves, and keep no rows.
+"""What Dask's servers do beside their work, made less while ranks are at it: they seldom look at themselves, and keep no rows.
 
-Fifty times a second a server times its event loop, and a hundred times a worker looks at what its threads do. Each time the lane is kept
+Fifty times a second a server times its event loop, and a hundred times a worker looks at what its threads do. Each time the rank is kept
 from the interpreter, and what it had in the caches is gone. Heartbeats, and the watch over memory, go on as ever.
 
-A lane that comes back from its arithmetic waits for the interpreter while the event loop has it: five milliseconds, unless the loop has to
-wait for something before. With lanes on a worker, it is half of one.
+A rank that comes back from its arithmetic waits for the interpreter while the event loop has it: five milliseconds, unless the loop has to
+wait for something before. With ranks on a worker, it is half of one.
 
 Each stream of messages keeps the last thousand that it sent, for whoever debugs Dask: the numbers of the rows of a thousand segments.
 """

@@ -1,15 +1,15 @@
-"""Which segments are submitted, to which gang of workers, and what is done when something fails: a state machine without I/O.
+"""Which segments are submitted, to which group of workers, and what is done when something fails: a state machine without I/O.
 
-    workers ──▶ gang ──▶ segment 0, 1, 2, … (two or three under way) ──▶ commit in order ──▶ end
+    workers ──▶ group ──▶ segment 0, 1, 2, … (two or three under way) ──▶ commit in order ──▶ end
                  ▲                 │
                  └── abandon ◀─────┴─ a worker lost, leaving, paused or busy; a link cut; workers that joined; no news
 
-A *gang* is a placement on certain workers; it is given up whole and a new one takes the next segments. A *segment* is some steps, a pure
-function of the state before it. It is committed once every lane has reported it. Its state then lies on every worker of the
-gang, so that any one of them can begin the next gang; where none is left, the copy that the client has.
+A *group* is a placement on certain workers; it is given up whole and a new one takes the next segments. A *segment* is some steps, a pure
+function of the state before it. It is committed once every rank has reported it. Its state then lies on every worker of the
+group, so that any one of them can begin the next group; where none is left, the copy that the client has.
 
 An attempt that fails teaches something (a worker is left out, two are kept apart), or the next one waits, longer each time; where neither
-can help, it ends at once. `Roster` holds what is learnt of workers, `attempt.py` how far a gang is
+can help, it ends at once. `Roster` holds what is learnt of workers, `attempt.py` how far a group is
 
 Events are methods, and `act` gives the instructions that follow from them.
 """
@@ -52,10 +52,10 @@ class Conductor:
     steps
         How many there are.
     beyond
-        Steps that will probably follow: segments of them are submitted too, so that lanes need not wait while the driver is busy between
+        Steps that will probably follow: segments of them are submitted too, so that ranks need not wait while the driver is busy between
         two stretches. They are committed by the conductor of the next stretch, if it goes on from here.
-    lanes
-        Most lanes: the number of shards.
+    ranks
+        Most ranks: the number of shards.
     now
         The time.
     patience
@@ -71,7 +71,7 @@ class Conductor:
     def __init__(
         self,
         steps: int,
-        lanes: int,
+        ranks: int,
         now: float,
         patience: Patience | None = None,
         pace: Pace | None = None,
@@ -79,15 +79,15 @@ class Conductor:
         roster: Roster | None = None,
         base: int = 0,
     ) -> None:
-        self.total, self.beyond, self.lanes, self.now, self.base = steps, beyond, lanes, now, base
+        self.total, self.beyond, self.ranks, self.now, self.base = steps, beyond, ranks, now, base
         self.patience = patience or Patience()
         self.pace = pace
         self.roster = roster or Roster(self.patience.cut, self.patience.again)
         self.committed = Held(0)
         self.safe = Held(0)
         """The last state that the client has."""
-        self.gang: Attempt | None = None
-        self.gangs = 0
+        self.group: Attempt | None = None
+        self.groups = 0
         self.finished = False
         self._failures = 0
         self._last_failure = ""
@@ -102,12 +102,12 @@ class Conductor:
     # ---- events
 
     def continue_from(self, before: Conductor) -> None:
-        """Go on with the gang of the stretch before, which ended where this one begins."""
-        assert before.gang is not None, "there is a gang to go on with"
-        gang, steps = before.gang, before.committed.step
-        gang.began = gang.moved = self.now
-        gang.under_way = [segment._replace(first=segment.first - steps) for segment in gang.under_way]
-        self.committed, self.gangs, self.gang = before.committed._replace(step=0), before.gangs, gang
+        """Go on with the group of the stretch before, which ended where this one begins."""
+        assert before.group is not None, "there is a group to go on with"
+        group, steps = before.group, before.committed.step
+        group.began = group.moved = self.now
+        group.under_way = [segment._replace(first=segment.first - steps) for segment in group.under_way]
+        self.committed, self.groups, self.group = before.committed._replace(step=0), before.groups, group
         self._largest = before._largest
 
     def tick(self, now: float) -> None:
@@ -124,59 +124,59 @@ class Conductor:
     ) -> None:
         """What the scheduler knows of its workers, see `Roster.seen`; `gone` says why some are not there any more."""
         self.roster.seen(self.now, present, leaving, paused, busy)
-        for worker in self.gang.workers if self.gang is not None else ():
+        for worker in self.group.workers if self.group is not None else ():
             if worker not in self.roster.present:
                 why = (gone or {}).get(worker)
-                self.gang.fail(f"worker {worker} was lost" + (f": {why}" if why else ""))  # type: ignore[union-attr]  # there is one
+                self.group.fail(f"worker {worker} was lost" + (f": {why}" if why else ""))  # type: ignore[union-attr]  # there is one
 
-    def placed(self, gang: int, workers: tuple[str, ...]) -> None:
-        """The workers of a gang in the order of its lanes."""
-        if (current := self._current(gang)) is not None:
+    def placed(self, group: int, workers: tuple[str, ...]) -> None:
+        """The workers of a group in the order of its ranks."""
+        if (current := self._current(group)) is not None:
             current.workers = workers
 
-    def begun(self, gang: int, segment: int, lane: int) -> None:
-        """The task of a lane in a segment runs."""
-        if (current := self._current(gang)) is not None:
+    def begun(self, group: int, segment: int, rank: int) -> None:
+        """The task of a rank in a segment runs."""
+        if (current := self._current(group)) is not None:
             current.moved = self.now
-            current.begun.setdefault(segment, set()).add(lane)
+            current.begun.setdefault(segment, set()).add(rank)
 
-    def started(self, gang: int) -> None:
-        """All lanes of a gang have met."""
-        if (current := self._current(gang)) is not None:
+    def started(self, group: int) -> None:
+        """All ranks of a group have met."""
+        if (current := self._current(group)) is not None:
             current.started, current.moved = True, self.now
 
-    def news(self, gang: int) -> None:
-        """A gang reports that it gets on."""
-        if (current := self._current(gang)) is not None:
+    def news(self, group: int) -> None:
+        """A group reports that it gets on."""
+        if (current := self._current(group)) is not None:
             current.moved = self.now
 
-    def reported(self, gang: int, segment: int, lane: int, seconds: float = 0.0, ending: float = 0.0) -> None:
-        """A lane has done a segment, after so many seconds, the last of them for its end, and holds its state."""
-        current = self._current(gang)
+    def reported(self, group: int, segment: int, rank: int, seconds: float = 0.0, ending: float = 0.0) -> None:
+        """A rank has done a segment, after so many seconds, the last of them for its end, and holds its state."""
+        current = self._current(group)
         if current is None:
             return
         current.started, current.moved = True, self.now
-        current.reported.setdefault(segment, set()).add(lane)
-        if seconds and lane == 0 and current.under_way and current.under_way[0].segment == segment:
+        current.reported.setdefault(segment, set()).add(rank)
+        if seconds and rank == 0 and current.under_way and current.under_way[0].segment == segment:
             usual = ending if self.pace is None else min(ending, 2 * self.pace.ending)  # one that was held up once says little
             self.pace = Pace(max(seconds - ending, 0.0) / current.under_way[0].steps, usual)
 
     def failed(
         self,
-        gang: int,
+        group: int,
         why: str,
         cut: Iterable[tuple[str, str]] = (),
         silent: Iterable[str] = (),
         fault: Iterable[str] | str = "",
         final: bool = False,
     ) -> None:
-        """A gang could not go on.
+        """A group could not go on.
 
         Between the pairs in `cut` the network failed: they are kept apart. The workers in `silent` are there, and nothing came from
         them: they are left out. What is the `fault` of a worker, of two, or of something that has a name may pass; the second time a
         worker is left out, two are kept apart, and of anything else it is the end. What is `final` would come again.
         """
-        current = self._current(gang)
+        current = self._current(group)
         if current is None:
             return
         for pair in cut:
@@ -186,39 +186,39 @@ class Conductor:
             current.learnt |= self.roster.leave_out(dict.fromkeys(silent, why), self.now)
         current.fail(why, fault if isinstance(fault, str) else frozenset(fault), final)
 
-    def inquired(self, gang: int, waiting: Iterable[int], unfinished: int, hindered: Mapping[str, str]) -> None:
-        """What a gang's tasks wait for.
+    def inquired(self, group: int, waiting: Iterable[int], unfinished: int, hindered: Mapping[str, str]) -> None:
+        """What a group's tasks wait for.
 
-        Lanes whose tasks are `waiting` for others, of which so many are `unfinished`; workers on which some of these are, and cannot
+        Ranks whose tasks are `waiting` for others, of which so many are `unfinished`; workers on which some of these are, and cannot
         begin, and why.
         """
-        if (current := self._current(gang)) is not None:
+        if (current := self._current(group)) is not None:
             current.answered(self.now, frozenset(waiting), unfinished, hindered)
 
     def probed(self, reached: Iterable[tuple[str, str]], cut: Iterable[tuple[str, str]]) -> None:
         """Pairs of workers that reach each other, and pairs that do not."""
         for pair in reached:
             self.roster.join(pair)
-        gang = self.gang
+        group = self.group
         for pair in cut:
-            if gang is not None and set(pair) <= set(gang.workers):
-                if gang.started and not gang.late():
+            if group is not None and set(pair) <= set(group.workers):
+                if group.started and not group.late():
                     continue  # it gets on: they do
-                gang.fail(f"workers {min(pair)} and {max(pair)} do not reach each other, though the scheduler reaches both")
-                gang.learnt = True
+                group.fail(f"workers {min(pair)} and {max(pair)} do not reach each other, though the scheduler reaches both")
+                group.learnt = True
             self.roster.part(pair, self.now)
 
-    def stateless(self, gang: int) -> None:
-        """The worker from which a gang was to have its state has it no more."""
-        if self._current(gang) is not None:
-            self.failed(gang, "the state was lost where it lay")
+    def stateless(self, group: int) -> None:
+        """The worker from which a group was to have its state has it no more."""
+        if self._current(group) is not None:
+            self.failed(group, "the state was lost where it lay")
             self.lost()
 
     def lost(self) -> None:
         """The committed state could not be had from anywhere: go on from the client's copy."""
         self.committed, self.finished = self.safe, False
-        if self.gang is not None:  # what it has done since cannot be had either
-            self.gang.reported.clear()
+        if self.group is not None:  # what it has done since cannot be had either
+            self.group.reported.clear()
 
     def fetched(self, held: Held) -> None:
         """The client has a copy of a committed state."""
@@ -237,8 +237,8 @@ class Conductor:
             return []
         found: list[Action] = []
         found += self._commit()
-        if self.gang is not None:
-            found += self._look_after(self.gang)
+        if self.group is not None:
+            found += self._look_after(self.group)
         if self.finished:
             return found
         due = self.roster.due(self.now)
@@ -246,97 +246,97 @@ class Conductor:
             found.append(Probe(tuple(due)))
         if self.committed.step >= self.total or (self._stopping and not self._wanted_under_way):
             self.finished = True
-            if self.gang is not None:  # what follows is under way before the driver turns to other things
-                found += self._submit(self.gang)
+            if self.group is not None:  # what follows is under way before the driver turns to other things
+                found += self._submit(self.group)
             return [*found, Done(self.committed)]
-        if self.gang is None:
+        if self.group is None:
             found += self._begin()
-        if self.gang is not None:
-            found += self._submit(self.gang)
+        if self.group is not None:
+            found += self._submit(self.group)
         return found
 
     @property
     def _wanted_under_way(self) -> bool:
-        return self.gang is not None and any(segment.first < self.total for segment in self.gang.under_way)
+        return self.group is not None and any(segment.first < self.total for segment in self.group.under_way)
 
     @property
     def step(self) -> int:
         """The step of training that is committed."""
         return self.base + self.committed.step
 
-    def _current(self, gang: int) -> Attempt | None:
-        return self.gang if self.gang is not None and self.gang.number == gang else None
+    def _current(self, group: int) -> Attempt | None:
+        return self.group if self.group is not None and self.group.number == group else None
 
     def _commit(self) -> list[Action]:
-        gang, found = self.gang, list[Action]()
-        while gang is not None and self._wanted_under_way:
-            segment = gang.under_way[0]
-            if len(gang.reported.get(segment.segment, ())) < len(gang.workers):
+        group, found = self.group, list[Action]()
+        while group is not None and self._wanted_under_way:
+            segment = group.under_way[0]
+            if len(group.reported.get(segment.segment, ())) < len(group.workers):
                 break
-            gang.under_way.pop(0)
-            gang.reported.pop(segment.segment)
-            gang.begun.pop(segment.segment, None)
-            self.committed = Held(segment.first + segment.steps, gang.number, segment.segment, gang.workers)
+            group.under_way.pop(0)
+            group.reported.pop(segment.segment)
+            group.begun.pop(segment.segment, None)
+            self.committed = Held(segment.first + segment.steps, group.number, segment.segment, group.workers)
             self._failures, self._largest = 0, max(self._largest, segment.steps)
             self._faults.clear()
-            self.roster.proved(gang.workers)
-            found.append(Commit(gang.number, segment.segment, segment.first, segment.steps))
-            if len(gang.workers) == 1 and self.committed.step < self.total:
+            self.roster.proved(group.workers)
+            found.append(Commit(group.number, segment.segment, segment.first, segment.steps))
+            if len(group.workers) == 1 and self.committed.step < self.total:
                 found.append(Fetch(self.committed))
         return found
 
-    def _look_after(self, gang: Attempt) -> list[Action]:
-        found = gang.look_for_late(self.now, self.patience, self.roster)
-        if gang.broken:
-            return [*found, *self._fail(gang)]
-        if not gang.hindered:
+    def _look_after(self, group: Attempt) -> list[Action]:
+        found = group.look_for_late(self.now, self.patience, self.roster)
+        if group.broken:
+            return [*found, *self._fail(group)]
+        if not group.hindered:
             self._without = self.now
         elif self.now - self._without > self.patience.workers:
-            self.gang, self.finished = None, True
-            return [Abandon(gang.number, "no worker can take a task", failure=True), self._no_worker(gang.hindered)]
-        if not gang.draining:
-            better = self.roster.choose(self.lanes, gang.workers)
-            if better and set(better) != set(gang.workers):
+            self.group, self.finished = None, True
+            return [Abandon(group.number, "no worker can take a task", failure=True), self._no_worker(group.hindered)]
+        if not group.draining:
+            better = self.roster.choose(self.ranks, group.workers)
+            if better and set(better) != set(group.workers):
                 unfit = self.roster.unfit()
-                gone, new = sorted(set(gang.workers) - set(better)), sorted(set(better) - set(gang.workers))
+                gone, new = sorted(set(group.workers) - set(better)), sorted(set(better) - set(group.workers))
                 why = [w + (f" ({unfit[w]})" if w in unfit else "") for w in gone]
-                gang.draining = "; ".join(
+                group.draining = "; ".join(
                     [*(["workers leave: " + ", ".join(why)] if gone else []), *(["workers joined: " + ", ".join(new)] if new else [])]
                 )
-        if gang.draining and not gang.under_way and self.committed.step < self.total:
-            self.gang = None
-            found.append(Abandon(gang.number, gang.draining, failure=False))
+        if group.draining and not group.under_way and self.committed.step < self.total:
+            self.group = None
+            found.append(Abandon(group.number, group.draining, failure=False))
         return found
 
-    def _fail(self, gang: Attempt) -> list[Action]:
-        """A gang is broken: learn from it, or wait before the next."""
-        self.gang = None
+    def _fail(self, group: Attempt) -> list[Action]:
+        """A group is broken: learn from it, or wait before the next."""
+        self.group = None
         self._failures += 1
-        self._last_failure = gang.broken
-        if gang.fault in self._faults and not gang.learnt:
-            if isinstance(gang.fault, str):
-                gang.final = True
-            elif len(gang.fault) > 1:
-                self.roster.part(gang.fault, self.now)
-                gang.learnt = True
+        self._last_failure = group.broken
+        if group.fault in self._faults and not group.learnt:
+            if isinstance(group.fault, str):
+                group.final = True
+            elif len(group.fault) > 1:
+                self.roster.part(group.fault, self.now)
+                group.learnt = True
             else:
-                gang.learnt = self.roster.leave_out(dict.fromkeys(gang.fault & self.roster.present, gang.broken), self.now)
-        if gang.fault:
-            self._faults.add(gang.fault)
-        found: list[Action] = [Abandon(gang.number, gang.broken, failure=True)]
-        if gang.final or self._failures >= self.patience.failures:
+                group.learnt = self.roster.leave_out(dict.fromkeys(group.fault & self.roster.present, group.broken), self.now)
+        if group.fault:
+            self._faults.add(group.fault)
+        found: list[Action] = [Abandon(group.number, group.broken, failure=True)]
+        if group.final or self._failures >= self.patience.failures:
             self.finished = True
-            if gang.final:
-                why = f"at step {self.step}: {gang.broken}. Another attempt would fail as well"
+            if group.final:
+                why = f"at step {self.step}: {group.broken}. Another attempt would fail as well"
             else:
-                why = f"{self._failures} attempts failed in a row at step {self.step}; the last time: {gang.broken}"
+                why = f"{self._failures} attempts failed in a row at step {self.step}; the last time: {group.broken}"
             return [*found, GiveUp(why)]
-        if not gang.learnt and self._failures > 1:
+        if not group.learnt and self._failures > 1:
             self._not_before = self.now + min(_PAUSE * 2 ** (self._failures - 2), _LONGEST_PAUSE)
         return found
 
     def _begin(self) -> list[Action]:
-        chosen = self.roster.choose(self.lanes)
+        chosen = self.roster.choose(self.ranks)
         if not chosen:
             if self.now - self._without > self.patience.workers:
                 self.finished = True
@@ -344,12 +344,12 @@ class Conductor:
             return []
         if self.now < self._not_before:
             return []
-        self.gang = Attempt(self.gangs, chosen, self.now, self.now)
-        self.gangs += 1
+        self.group = Attempt(self.groups, chosen, self.now, self.now)
+        self.groups += 1
         holders = [w for w in self.committed.workers if w in self.roster.present]
-        if self.committed.gang >= 0:
+        if self.committed.group >= 0:
             self.committed = self.committed._replace(workers=tuple(holders)) if holders else self.safe
-        return [Begin(self.gang.number, chosen)]
+        return [Begin(self.group.number, chosen)]
 
     def _no_worker(self, hindered: Mapping[str, str]) -> GiveUp:
         """Nobody can take a task, and nobody could for too long."""
@@ -360,20 +360,20 @@ class Conductor:
         last = f" The last failure: {self._last_failure}." if self._last_failure else ""
         return GiveUp(f"no worker is left on the cluster, and none came for {limit}, at step {self.step}.{last}")
 
-    def _submit(self, gang: Attempt) -> list[Action]:
+    def _submit(self, group: Attempt) -> list[Action]:
         found: list[Action] = []
-        last = gang.under_way[-1] if gang.under_way else None
+        last = group.under_way[-1] if group.under_way else None
         first = last.first + last.steps if last else self.committed.step
         end = self.total + self.beyond
         # Whoever stops waits for what is under way: of long segments one ahead is enough.
         ahead = self.patience.ahead if self._length() <= self.patience.segment else min(self.patience.ahead, 2)
-        while first < end and len(gang.under_way) < ahead and not (gang.draining or self._stopping):
+        while first < end and len(group.under_way) < ahead and not (group.draining or self._stopping):
             steps = min(self._size(), (self.total if first < self.total else end) - first)
-            segment = Submit(gang.number, gang.next_segment, first, steps, self.committed)
-            gang.next_segment += 1
-            if not gang.under_way:
-                gang.moved = self.now
-            gang.under_way.append(segment)
+            segment = Submit(group.number, group.next_segment, first, steps, self.committed)
+            group.next_segment += 1
+            if not group.under_way:
+                group.moved = self.now
+            group.under_way.append(segment)
             found.append(segment)
             first += steps
         return found

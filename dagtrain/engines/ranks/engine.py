@@ -9,7 +9,7 @@ from dagtrain.engines.cluster.outages import OUTAGE
 from dagtrain.engines.cluster.session import ClusterEngine
 from dagtrain.engines.cluster.waiting import Timeouts
 from dagtrain.engines.engine import Session
-from dagtrain.engines.ranks.gradients import BUCKET
+from dagtrain.engines.ranks.gradients import BUCKET_BYTES
 from dagtrain.engines.ranks.instructions import Patience
 from dagtrain.engines.ranks.memory_limits import Bounds
 from dagtrain.graph.hooks import plug
@@ -25,7 +25,7 @@ def lanes_engine(client: Any) -> LanesEngine:
 
 
 class LanesEngine(ClusterEngine):
-    """Steps on lanes: one long task on each worker, which exchange directly.
+    """Steps on ranks: one long task on each worker, which exchange directly.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class LanesEngine(ClusterEngine):
         The one kind of channel to use; by default the best that each pair of workers can do.
     bounds
         How much of the data may lie where; by default from the workers' limits of memory.
-    bucket
+    bucket_bytes
         Least bytes of parameters and their gradients that go between hosts ahead of the rest.
     """
 
@@ -58,12 +58,12 @@ class LanesEngine(ClusterEngine):
         outage: float = OUTAGE,
         channel: str | None = None,
         bounds: Bounds | None = None,
-        bucket: int = BUCKET,
+        bucket_bytes: int = BUCKET_BYTES,
     ) -> None:
         self.patience = Patience() if patience is None else patience
         super().__init__(client, Timeouts(workers=self.patience.workers, progress=self.patience.news, outage=outage))
         self.silence, self.link = silence, link
-        self.channel, self.bounds, self.bucket = channel, bounds, bucket
+        self.channel, self.bounds, self.bucket_bytes = channel, bounds, bucket_bytes
 
     def session(self, program: Program, source: Any) -> AbstractContextManager[Session]:
         """Begin work on the cluster."""

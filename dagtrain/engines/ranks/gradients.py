@@ -1,12 +1,12 @@
-"""The gradients of a lane's shards, by one thread or several, into the sums of its subtrees.
+"""The gradients of a rank's shards, by one thread or several, into the sums of its subtrees.
 
-Lanes of one host run shard after shard. Where lanes are far from each other, a step begins while parameters are still coming, and partial
+Ranks of one host run shard after shard. Where ranks are far from each other, a step begins while parameters are still coming, and partial
 sums leave while the rest is computed. So that there is more to do meanwhile, shards go through the network side by side, in *stages*:
 
     stage        1             2             3               4             5
     shard 0      first layer   second layer  and back again  its gradient  first layer's gradient
     shard 1      first layer   second layer  and back again  its gradient  first layer's gradient
-                 ▲             ▲                                           ▼ group 0 is final             ▼ group 1 is final
+                 ▲             ▲                                           ▼ bucket 0 is final             ▼ bucket 1 is final
                  wait for the parameters of this layer                       add it up, tell it
 
 Additions go by parts of the vectors then, but each is one of the fixed tree's: the bits are the same. Nothing that others read is written
@@ -31,7 +31,7 @@ from dagtrain.engines.ranks.subtrees import Buffer, schedule, under
 from dagtrain.graph import Array
 from dagtrain.step.program import ShardRunner, StepParts
 
-__all__ = ["BUCKET", "SPACE", "Final", "Gradients", "Needs", "Rows", "Stage", "groups_of", "stages_of"]
+__all__ = ["BUCKET_BYTES", "SPACE", "Final", "Gradients", "Needs", "Rows", "Stage", "buckets_of", "stages_of"]
 
 Final = Callable[[int], Any]
 """Told how many parts of what others get are final; see `Placement.parts`."""
@@ -42,10 +42,10 @@ Contribution = tuple[Array, Array]
 Pairs = Sequence[tuple[Contribution, Contribution]]
 """Contributions of which the first take in the second."""
 
-BUCKET, _MOST = 1 << 18, 16
-"""Least bytes of a group, but for the last one, and most groups: each is a call or two of the kernel."""
+BUCKET_BYTES, _MOST = 1 << 18, 16
+"""Least bytes of a bucket, but for the last one, and most buckets: each is a call or two of the kernel."""
 SPACE = 1 << 28
-"""Bytes of work space up to which the shards of a lane go side by side."""
+"""Bytes of work space up to which the shards of a rank go side by side."""
 
 
 class Rows(NamedTuple):
@@ -68,21 +68,21 @@ class Stage(NamedTuple):
         Parts of a contribution's vector that are final after it.
     sums
         Whether what is summed beside is final after it.
-    groups
-        Groups of blocks that are final after it and the stages before.
+    buckets
+        Buckets of blocks that are final after it and the stages before.
     """
 
     needs: int
     stops: int
     written: tuple[slice, ...]
     sums: bool
-    groups: int
+    buckets: int
 
 
-def groups_of(parts: StepParts, bucket: int = BUCKET) -> tuple[tuple[int, ...], ...]:
-    """The blocks of the parameter vector in groups that become final together, in the order in which a shard's plan computes them.
+def buckets_of(parts: StepParts, bucket_bytes: int = BUCKET_BYTES) -> tuple[tuple[int, ...], ...]:
+    """The blocks of the parameter vector in buckets that become final together, in the order in which a shard's plan computes them.
 
-    A group has at least `bucket` bytes. See `StepShape.groups`.
+    A bucket has at least `bucket_bytes` bytes. See `StepShape.buckets`.
     """
     layout, blocks = parts.layout, parts.update.blocks
     stops = parts.plans[max(parts.plans)].stops
@@ -90,7 +90,7 @@ def groups_of(parts: StepParts, bucket: int = BUCKET) -> tuple[tuple[int, ...], 
     ends = [0, *accumulate(layout.sizes)]
     final = [max((when[k] for k, (a, b) in enumerate(pairwise(ends)) if a < block.stop and block.start < b), default=0) for block in blocks]
     size = np.dtype(layout.dtype).itemsize
-    least = max(bucket, layout.size * size // _MOST)
+    least = max(bucket_bytes, layout.size * size // _MOST)
     found: list[list[int]] = []
     held = 0
     for i in sorted(range(len(blocks)), key=lambda i: (final[i], i)):
@@ -99,7 +99,7 @@ def groups_of(parts: StepParts, bucket: int = BUCKET) -> tuple[tuple[int, ...], 
             held = 0
         found[-1].append(i)
         held += (blocks[i].stop - blocks[i].start) * size
-    return tuple(tuple(sorted(group)) for group in found)
+    return tuple(tuple(sorted(bucket)) for bucket in found)
 
 
 def stages_of(parts: StepParts, rows: int, placement: Placement) -> list[Stage]:
@@ -108,9 +108,9 @@ def stages_of(parts: StepParts, rows: int, placement: Placement) -> list[Stage]:
     leaves = [slice(a, b) for a, b in pairwise(ends)]
     parameters = len(parts.layout.sizes)
     starts = placement.starts
-    groups = [[slice(starts[run.start], starts[run.stop]) for run in runs(group)] for group in placement.groups]
-    of = [[g for g, some in enumerate(groups) if any(a.start < b.stop and b.start < a.stop for b in some)] for a in leaves[:parameters]]
-    wanted = [sum(g in own for own in of) for g in range(len(groups))]
+    buckets = [[slice(starts[run.start], starts[run.stop]) for run in runs(bucket)] for bucket in placement.buckets]
+    of = [[g for g, some in enumerate(buckets) if any(a.start < b.stop and b.start < a.stop for b in some)] for a in leaves[:parameters]]
+    wanted = [sum(g in own for own in of) for g in range(len(buckets))]
     found: list[Stage] = []
     needs = asked = stops = done = 0
     written: list[slice] = []
@@ -124,8 +124,8 @@ def stages_of(parts: StepParts, rows: int, placement: Placement) -> list[Stage]:
     for what, *numbers in parts.plans[rows].stops:
         stops += 1
         if what == "reads":
-            # Parts come from the last group to the first; statistics with the first part, rows are there.
-            wants = max((len(groups) - min(of[k], default=len(groups)) if k < parameters else int(k < len(leaves))) for k in numbers)
+            # Parts come from the last bucket to the first; statistics with the first part, rows are there.
+            wants = max((len(buckets) - min(of[k], default=len(buckets)) if k < parameters else int(k < len(leaves))) for k in numbers)
             if wants > asked:
                 asked = wants
                 end()
@@ -135,8 +135,8 @@ def stages_of(parts: StepParts, rows: int, placement: Placement) -> list[Stage]:
                 sums = True
                 continue
             written.append(leaves[k])
-            for group in of[k] if k < parameters else ():
-                wanted[group] -= 1
+            for bucket in of[k] if k < parameters else ():
+                wanted[bucket] -= 1
         before = done
         while done < len(wanted) and not wanted[done]:
             done += 1
@@ -162,16 +162,16 @@ class _Prepared(NamedTuple):
 
 
 class Gradients:
-    """Computes a lane's partial sums.
+    """Computes a rank's partial sums.
 
     Parameters
     ----------
     parts
         Compiled plans.
-    placement, lane
+    placement, rank
         Which part.
     board
-        The lane's own memory by region; see `Placement.regions`.
+        The rank's own memory by region; see `Placement.regions`.
     in_stages
         Whether shards go side by side, for the sake of somebody who sends and receives meanwhile.
     space
@@ -179,9 +179,9 @@ class Gradients:
     """
 
     def __init__(
-        self, parts: StepParts, placement: Placement, lane: int, board: Mapping[str, Array], in_stages: bool = False, space: int = SPACE
+        self, parts: StepParts, placement: Placement, rank: int, board: Mapping[str, Array], in_stages: bool = False, space: int = SPACE
     ) -> None:
-        self.parts, self.placement, me = parts, placement, placement.lanes[lane]
+        self.parts, self.placement, me = parts, placement, placement.ranks[rank]
         self.count, self.threads = placement.shape.shards, me.threads
         self._under = under(me.roots, me.shards, self.count)
         self._board = board
@@ -190,7 +190,7 @@ class Gradients:
         self._runners: dict[tuple[int, int, Buffer], ShardRunner] = {}
         self._spaces: dict[tuple[int, int], dict[int, list[Array]]] = {}
         self._prepared: dict[tuple[int, ...], _Prepared] = {}
-        self._pool = ThreadPoolExecutor(self.threads, "dagtrain-lane", np.seterr, ("ignore",)) if self.threads > 1 else None
+        self._pool = ThreadPoolExecutor(self.threads, "dagtrain-rank", np.seterr, ("ignore",)) if self.threads > 1 else None
         self._stages: dict[int, list[Stage]] = {}
         self._side_by_side = 1
         if in_stages:
@@ -208,7 +208,7 @@ class Gradients:
         final: Final | None = None,
         needs: Needs | None = None,
     ) -> None:
-        """All shards, and all additions within the lane; see `LaneRunner.compute`."""
+        """All shards, and all additions within the rank; see `RankRunner.compute`."""
         samples = sum(counts)
         present = tuple(rows)
         todo = self._prepared.get(present)
@@ -217,7 +217,7 @@ class Gradients:
         kinds = [self._stages[n] for n in {len(rows[s].x) for s in present}] if self._stages else []
         stages = kinds[0] if kinds and all(kind == kinds[0] for kind in kinds) else None
         if stages is None and needs is not None:
-            needs(len(self.placement.groups))
+            needs(len(self.placement.buckets))
         course = None if stages is None else _Course(stages, todo, final, needs)
 
         def work(thread: int) -> None:
@@ -322,10 +322,10 @@ class _Course:
         while self._settled < upto:
             stage = self._stages[self._settled]
             _add_stage(self._joins, stage)
-            before = self._stages[self._settled - 1].groups if self._settled else 0
+            before = self._stages[self._settled - 1].buckets if self._settled else 0
             self._settled += 1
-            if self._final is not None and stage.groups > before:
-                self._final(stage.groups)
+            if self._final is not None and stage.buckets > before:
+                self._final(stage.buckets)
 
     def _wait(self, thread: int, parts: int) -> None:
         """Go on when so many parts of the parameters are there."""
@@ -342,7 +342,7 @@ class _Course:
             else:
                 self._turn.wait_for(lambda: self._there >= parts or self._over)  # the first thread has a deadline
                 if self._there < parts:
-                    raise RuntimeError("the first thread of the lane has failed")  # it says why
+                    raise RuntimeError("the first thread of the rank has failed")  # it says why
 
     def end(self) -> None:
         """The first thread is done, or has failed."""

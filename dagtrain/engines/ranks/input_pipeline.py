@@ -1,7 +1,7 @@
-"""The client's side of the feeds: how the rows of a segment are brought to its lanes.
+"""The client's side of the feeds: how the rows of a segment are brought to its ranks.
 
-resident    all partitions are small enough to lie with every lane: they are dependencies of a gang's first segment
-picked      partitions lie on the cluster: for each worker that holds some, and each lane, a task picks the segment's rows there
+resident    all partitions are small enough to lie with every rank: they are dependencies of a group's first segment
+picked      partitions lie on the cluster: for each worker that holds some, and each rank, a task picks the segment's rows there
 streamed    the data is larger than the cluster's memory: the same, but partitions are computed when they are needed, and let go
 sent        the data lies in this process, and is larger than the cluster's memory: the rows of a segment go with its tasks
 """
@@ -18,7 +18,7 @@ from dask.task_spec import DataNode, Task, TaskRef
 
 from dagtrain.data.pick import Gathered, gather_plan
 from dagtrain.data.source import ArraySource
-from dagtrain.engines.ranks.inputs import LaneFeed, Picked, pick_rows, share_of
+from dagtrain.engines.ranks.inputs import Picked, RankInput, pick_rows, share_of
 from dagtrain.engines.ranks.memory_limits import Bounds
 from dagtrain.engines.ranks.placement import Placement
 from dagtrain.graph import Array
@@ -27,9 +27,9 @@ __all__ = ["Delivery", "Supply"]
 
 
 class Delivery(NamedTuple):
-    """A lane's feed, and the keys of what it is made from."""
+    """A rank's feed, and the keys of what it is made from."""
 
-    feed: LaneFeed
+    feed: RankInput
     keys: list[Any]
 
 
@@ -60,11 +60,11 @@ class Supply:
         else:
             self.kind = "sent" if isinstance(source, ArraySource) else "streamed"
 
-    def most_steps(self, batch_rows: int, lanes: int) -> int | None:
+    def most_steps(self, batch_rows: int, ranks: int) -> int | None:
         """Steps of the longest segment whose rows are within bounds; None where they are not brought by segment."""
         if self.kind == "resident":
             return None
-        return max(1, self.bounds.segment * lanes // max(1, batch_rows * int(self.source.row_bytes)))
+        return max(1, self.bounds.segment * ranks // max(1, batch_rows * int(self.source.row_bytes)))
 
     def readings(self, batches: Sequence[Sequence[Array]], segment: int) -> float:
         """How often each partition is computed on the average in these steps, which are brought in segments of this many."""
@@ -104,15 +104,15 @@ class Supply:
         return found
 
     def deliver(self, placement: Placement, batches: Sequence[Sequence[Array]], first: bool) -> tuple[dict[Any, Any], list[Delivery]]:
-        """Tasks that bring the rows of these steps, and each lane's delivery; `first` for the first segment of a gang."""
+        """Tasks that bring the rows of these steps, and each rank's delivery; `first` for the first segment of a group."""
         if self.kind == "resident":
             keys = self._hold(self.source)
             name = str(keys[0][0])
-            shares = [share_of(lane.shards, batches) for lane in placement.lanes]
-            return {}, [Delivery(LaneFeed(share, self._x, self._y, name), keys if first else []) for share in shares]
+            shares = [share_of(rank.shards, batches) for rank in placement.ranks]
+            return {}, [Delivery(RankInput(share, self._x, self._y, name), keys if first else []) for share in shares]
         token = uuid.uuid4().hex[:8]
-        shares = [share_of(lane.shards, batches) for lane in placement.lanes]
-        feeds = [LaneFeed(share, self._x, self._y) for share in shares]
+        shares = [share_of(rank.shards, batches) for rank in placement.ranks]
+        feeds = [RankInput(share, self._x, self._y) for share in shares]
         graph: dict[Any, Any] = {}
         if self.kind == "sent":
             x, y = self.source.local()

@@ -1,10 +1,10 @@
-"""How rows come to lanes: what a lane needs for a segment, put together from what Dask brings to its worker.
+"""How rows come to ranks: what a rank needs for a segment, put together from what Dask brings to its worker.
 
-    small data     every lane has all partitions, and takes rows from them          (resident)
-    other data     pick tasks, where the partitions lie, take a segment's rows for each lane; Dask brings them there while
+    small data     every rank has all partitions, and takes rows from them          (resident)
+    other data     pick tasks, where the partitions lie, take a segment's rows for each rank; Dask brings them there while
                    the segments before are running                                  (picked)
 
-A `LaneFeed` is the lane's side: small, and part of the task. `used` tells which samples were really taken.
+A `RankInput` is the rank's side: small, and part of the task. `used` tells which samples were really taken.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dagtrain.engines.ranks.arithmetic import Rows
 from dagtrain.graph import Array
 from dagtrain.step.layout import settled
 
-__all__ = ["LaneFeed", "Picked", "Share", "pick_rows", "share_of"]
+__all__ = ["Picked", "RankInput", "Share", "pick_rows", "share_of"]
 
 
 class Picked(NamedTuple):
@@ -40,7 +40,7 @@ def pick_rows(picks: Sequence[Gathered], *partitions: Partition) -> Picked:
 
 
 class Share(NamedTuple):
-    """A lane's part of a segment: its rows, in the order of steps and shards, and where each shard of each step begins and ends.
+    """A rank's part of a segment: its rows, in the order of steps and shards, and where each shard of each step begins and ends.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class Share(NamedTuple):
 
 
 def share_of(shards: Sequence[int], batches: Sequence[Sequence[Array]]) -> Share:
-    """The part of these steps that belongs to a lane with these shards.
+    """The part of these steps that belongs to a rank with these shards.
 
     Examples
     --------
@@ -76,8 +76,8 @@ def share_of(shards: Sequence[int], batches: Sequence[Sequence[Array]]) -> Share
     return Share(np.concatenate(rows).astype(np.int64) if rows else np.empty(0, np.int64), tuple(cuts))
 
 
-class LaneFeed(NamedTuple):
-    """What a lane is told of its rows.
+class RankInput(NamedTuple):
+    """What a rank is told of its rows.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class LaneFeed(NamedTuple):
     x, y
         Shape and dtype of a row.
     resident
-        Name under which the lane keeps all partitions; empty for rows that were picked.
+        Name under which the rank keeps all partitions; empty for rows that were picked.
     """
 
     share: Share
@@ -112,12 +112,12 @@ class LaneFeed(NamedTuple):
 
 
 class SegmentRows:
-    """The rows of a segment in a lane: ``step(i)`` gives those of its shards.
+    """The rows of a segment in a rank: ``step(i)`` gives those of its shards.
 
     Rows that lie in a row are given as they lie; others in memory that the next step uses again.
     """
 
-    def __init__(self, feed: LaneFeed, arrays: tuple[Array, Array | None], kept: dict[str, Any], samples: Array | None = None) -> None:
+    def __init__(self, feed: RankInput, arrays: tuple[Array, Array | None], kept: dict[str, Any], samples: Array | None = None) -> None:
         self.feed, self.arrays, self.samples = feed, arrays, samples
         self._buffers: dict[tuple[int, int], Rows] = kept.setdefault("buffers", {})
         # What was picked lies in the order of the steps.

@@ -77,7 +77,7 @@ async def _ways(scheduler: Any, pairs: Sequence[Pair]) -> dict[Pair, int]:
             found = await asyncio.wait_for(asked, 3 * _PROBE)
         except Exception:  # whatever it is, it is no answer, and those of the others count
             return worker, None
-        return worker, None if found is None else set(found)  # none from one that has just joined, without the plugin for lanes as yet
+        return worker, None if found is None else set(found)  # none from one that has just joined, without the plugin for ranks as yet
 
     reached = {worker: found for worker, found in await asyncio.gather(*map(ask, others)) if found is not None}
     return {(a, b): (b in reached[a]) + (a in reached[b]) for a, b in pairs if a in reached and b in reached}

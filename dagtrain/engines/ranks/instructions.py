@@ -13,11 +13,11 @@ class Patience(NamedTuple):
     Attributes
     ----------
     begin
-        For a lane's task to begin where others have, and for lanes to meet, until it is asked what keeps them.
+        For a rank's task to begin where others have, and for ranks to meet, until it is asked what keeps them.
     start
-        For the lanes of a gang to begin and to meet, where nothing is known that keeps them.
+        For the ranks of a group to begin and to meet, where nothing is known that keeps them.
     news
-        Without any report from a gang that has started, or any progress in what its lanes wait for.
+        Without any report from a group that has started, or any progress in what its ranks wait for.
     workers
         Without any worker that can take a task.
     again
@@ -58,10 +58,10 @@ class Pace(NamedTuple):
 
 
 class Held(NamedTuple):
-    """Where a state lies: in the results of a gang's segment on these workers, or with the client (`gang` is -1)."""
+    """Where a state lies: in the results of a group's segment on these workers, or with the client (`group` is -1)."""
 
     step: int
-    gang: int = -1
+    group: int = -1
     segment: int = -1
     workers: tuple[str, ...] = ()
 
@@ -69,14 +69,14 @@ class Held(NamedTuple):
 class Begin(NamedTuple):
     """Place the step on these workers."""
 
-    gang: int
+    group: int
     workers: tuple[str, ...]
 
 
 class Submit(NamedTuple):
-    """Submit a segment; `source` is where its state comes from if it is the gang's first."""
+    """Submit a segment; `source` is where its state comes from if it is the group's first."""
 
-    gang: int
+    group: int
     segment: int
     first: int
     steps: int
@@ -86,7 +86,7 @@ class Submit(NamedTuple):
 class Commit(NamedTuple):
     """A segment counts."""
 
-    gang: int
+    group: int
     segment: int
     first: int
     steps: int
@@ -107,14 +107,14 @@ class Probe(NamedTuple):
 class Inquire(NamedTuple):
     """See what the tasks of a segment wait for."""
 
-    gang: int
+    group: int
     segment: int
 
 
 class Abandon(NamedTuple):
-    """Stop a gang and let go of what it has under way."""
+    """Stop a group and let go of what it has under way."""
 
-    gang: int
+    group: int
     why: str
     failure: bool
 

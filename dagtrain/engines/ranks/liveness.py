@@ -19,7 +19,7 @@ from typing import NamedTuple
 __all__ = ["Ask", "End", "LeaveOut", "Liveness", "Verdict"]
 
 _MOST = 2.0
-"""For how many limits more to wait where most hosts are silent, yet not all: to leave them out costs a gang, not a worker."""
+"""For how many limits more to wait where most hosts are silent, yet not all: to leave them out costs a group, not a worker."""
 _START = 60.0
 """Seconds for a worker to set itself up: it reads its software from a disk that may be slow."""
 _EVERY = 1.0

@@ -1,12 +1,12 @@
-"""What a lane does, in which order, and what it waits for: a state machine without I/O.
+"""What a rank does, in which order, and what it waits for: a state machine without I/O.
 
     every step      Compute ▶ Post(PARTIAL) ▶ Wait(PARTIAL) ▶ Reduce ▶ [Square ▶ Post ▶ Wait(SQUARES)] ▶ Update ▶ Post(PARAMETERS)
                             ▶ Wait(PARAMETERS) ▶ Copy(PARAMETERS)
     a segment's end Post(SLOTS) ▶ Wait(SLOTS) ▶ Copy(SLOTS) ▶ Keep
 
-The two waits of a step are barriers: a lane writes partial sums only after every owner has posted the parameters of the step before, and an
-owner changes its slice only after every lane has posted its partial sums. So nothing is overwritten that somebody still reads, and memory
-needs no second copy. A lane that owns no block skips what owners do.
+The two waits of a step are barriers: a rank writes partial sums only after every owner has posted the parameters of the step before, and an
+owner changes its slice only after every rank has posted its partial sums. So nothing is overwritten that somebody still reads, and memory
+needs no second copy. A rank that owns no block skips what owners do.
 
 The scripts are data made from the placement alone. `Lockstep` walks through them; whoever runs it does what it says and tells what arrived.
 """
@@ -23,11 +23,11 @@ __all__ = ["Compute", "Copy", "Instruction", "Keep", "Lockstep", "OutOfStepError
 
 
 class Compute(NamedTuple):
-    """The lane's shards, and the sums of its subtrees."""
+    """The rank's shards, and the sums of its subtrees."""
 
 
 class Post(NamedTuple):
-    """Tell these lanes that a phase's pieces are final."""
+    """Tell these ranks that a phase's pieces are final."""
 
     phase: Phase
     peers: tuple[int, ...]
@@ -35,7 +35,7 @@ class Post(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """Go on when these lanes have posted."""
+    """Go on when these ranks have posted."""
 
     phase: Phase
     peers: tuple[int, ...]
@@ -57,7 +57,7 @@ class Update(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """What the owners have posted, into the lane's own vectors."""
+    """What the owners have posted, into the rank's own vectors."""
 
     phase: Phase
     peers: tuple[int, ...]
@@ -71,22 +71,22 @@ Instruction = Compute | Post | Wait | Reduce | Square | Update | Copy | Keep
 
 
 class OutOfStepError(Exception):
-    """A message that cannot be: the lanes no longer do the same."""
+    """A message that cannot be: the ranks no longer do the same."""
 
 
-def scripts(placement: Placement, lane: int) -> tuple[tuple[Instruction, ...], tuple[Instruction, ...]]:
-    """What a lane does in every step, and at the end of a segment.
+def scripts(placement: Placement, rank: int) -> tuple[tuple[Instruction, ...], tuple[Instruction, ...]]:
+    """What a rank does in every step, and at the end of a segment.
 
     Examples
     --------
     >>> from dagtrain.engines.ranks.placement import Candidate, StepShape, place
-    >>> step, end = scripts(place(StepShape(2, (10,)), [Candidate("a"), Candidate("b")]), 1)  # one block, which lane 0 owns
+    >>> step, end = scripts(place(StepShape(2, (10,)), [Candidate("a"), Candidate("b")]), 1)  # one block, which rank 0 owns
     >>> [type(i).__name__ for i in step]
     ['Compute', 'Post', 'Wait', 'Copy']
     """
-    others = tuple(other.number for other in placement.lanes if other.number != lane)
-    owners = tuple(owner for owner in placement.owners if owner != lane)
-    owns = bool(placement.lanes[lane].blocks)
+    others = tuple(other.number for other in placement.ranks if other.number != rank)
+    owners = tuple(owner for owner in placement.owners if owner != rank)
+    owns = bool(placement.ranks[rank].blocks)
     step: list[Instruction] = [Compute()]
     end: list[Instruction] = []
     if owners:
@@ -110,14 +110,14 @@ def scripts(placement: Placement, lane: int) -> tuple[tuple[Instruction, ...], t
 
 
 class Lockstep:
-    """One lane's place in its scripts.
+    """One rank's place in its scripts.
 
     Parameters
     ----------
     placement
         What was placed.
-    lane
-        Which of its lanes this is.
+    rank
+        Which of its ranks this is.
 
     Attributes
     ----------
@@ -127,9 +127,9 @@ class Lockstep:
         Messages that came twice or too late.
     """
 
-    def __init__(self, placement: Placement, lane: int) -> None:
-        self.lane = lane
-        self._step_script, self._end_script = scripts(placement, lane)
+    def __init__(self, placement: Placement, rank: int) -> None:
+        self.rank = rank
+        self._step_script, self._end_script = scripts(placement, rank)
         self.segment = -1
         self.step = 0
         self.refused = 0
@@ -152,24 +152,24 @@ class Lockstep:
 
     @property
     def missing(self) -> tuple[int, ...]:
-        """The lanes that it waits for."""
+        """The ranks that it waits for."""
         return tuple(sorted(self._missing))
 
     def begin(self, segment: int, first_step: int, steps: int) -> None:
         """Start on a segment; segments follow each other within the life of a placement."""
         if self._running:
-            raise OutOfStepError(f"segment {segment} begins in lane {self.lane} while segment {self.segment} is not done.")
+            raise OutOfStepError(f"segment {segment} begins in rank {self.rank} while segment {self.segment} is not done.")
         if segment <= self.segment:
-            raise OutOfStepError(f"segment {segment} begins in lane {self.lane} after segment {self.segment}.")
+            raise OutOfStepError(f"segment {segment} begins in rank {self.rank} after segment {self.segment}.")
         if self.segment >= 0 and (segment != self.segment + 1 or first_step != self.step):
             raise OutOfStepError(
-                f"segment {segment} begins at step {first_step} in lane {self.lane}, but {self.segment} ended at step {self.step}."
+                f"segment {segment} begins at step {first_step} in rank {self.rank}, but {self.segment} ended at step {self.step}."
             )
         self.segment, self.step, self._until = segment, first_step, first_step + steps
         self._position, self._running = 0, True
 
     def next(self) -> Instruction | None:
-        """What to do now; None while lanes are missing, and at the end of a segment."""
+        """What to do now; None while ranks are missing, and at the end of a segment."""
         if self._missing or not self._running:
             return None
         if self.step < self._until:
@@ -196,12 +196,12 @@ class Lockstep:
         return stamp is not None and stamp[:2] == (self.segment, self.step) and stamp[2] >= wait.round
 
     def arrived(self, phase: Phase, peers: Iterable[int], segment: int, step: int, round: int = 0) -> None:
-        """These lanes have posted.
+        """These ranks have posted.
 
         Raises
         ------
         OutOfStepError
-            For a message from further ahead than the barriers let a lane be.
+            For a message from further ahead than the barriers let a rank be.
         """
         stamp = (segment, step, round)
         for peer in peers:
@@ -210,7 +210,7 @@ class Lockstep:
                 continue
             if self.segment >= 0 and (segment > self.segment + 1 or step > self.step + 1):
                 raise OutOfStepError(
-                    f"lane {peer} has posted {phase.name} of step {step} (segment {segment}) while lane {self.lane} is at step "
+                    f"rank {peer} has posted {phase.name} of step {step} (segment {segment}) while rank {self.rank} is at step "
                     f"{self.step} (segment {self.segment})."
                 )
             self._came[phase, peer] = stamp

@@ -14,11 +14,11 @@ class Bounds(NamedTuple):
     Attributes
     ----------
     resident
-        Of data that every lane has whole, and of partitions from which one task picks rows.
+        Of data that every rank has whole, and of partitions from which one task picks rows.
     held
         Of data that lies on the cluster while training lasts.
     segment
-        Of the rows of one segment in one lane.
+        Of the rows of one segment in one rank.
     """
 
     resident: int

@@ -1,41 +1,41 @@
-"""What the driver tells lanes: of their gang, and of each segment."""
+"""What the driver tells ranks: of their group, and of each segment."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dagtrain.engines.ranks.inputs import LaneFeed
+from dagtrain.engines.ranks.inputs import RankInput
 from dagtrain.engines.ranks.placement import Placement
 
-__all__ = ["GangOrder", "SegmentOrder", "Stopped"]
+__all__ = ["GroupSpec", "SegmentSpec", "Stopped"]
 
 
-class GangOrder(NamedTuple):
-    """What all lanes of a gang are told.
+class GroupSpec(NamedTuple):
+    """What all ranks of a group are told.
 
     Attributes
     ----------
-    run, gang, number
-        Name of the run, name of the gang, and the gang's number in the run.
+    run, group, number
+        Name of the run, name of the group, and the group's number in the run.
     placement
         Who does what.
     token
-        Lets lanes know each other.
+        Lets ranks know each other.
     start
-        Seconds for all lanes to meet.
+        Seconds for all ranks to meet.
     deadline
-        Seconds without a word from a lane that is waited for.
+        Seconds without a word from a rank that is waited for.
     link
         Seconds after which the kernel takes a connection for broken.
     channel
         The one kind of channel to use; None for the best that each pair can do.
     by_comm
-        Pairs of lanes that are known to have no socket between them: they do not try.
+        Pairs of ranks that are known to have no socket between them: they do not try.
     """
 
     run: str
-    gang: str
+    group: str
     number: int
     placement: Placement
     token: bytes
@@ -47,8 +47,8 @@ class GangOrder(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SegmentOrder:
-    """What a lane is told of some steps.
+class SegmentSpec:
+    """What a rank is told of some steps.
 
     Attributes
     ----------
@@ -69,13 +69,13 @@ class SegmentOrder:
     first: int
     counts: tuple[tuple[int, ...], ...]
     rate_scale: float
-    feed: LaneFeed
+    feed: RankInput
 
     def __dask_tokenize__(self) -> str:
         return self.name
 
 
 class Stopped(NamedTuple):
-    """What a task gives instead of a state when its gang came to an end."""
+    """What a task gives instead of a state when its group came to an end."""
 
     why: str

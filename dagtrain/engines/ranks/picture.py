@@ -1,15 +1,15 @@
-"""A placement as a picture: each lane a column, each host a box, and what goes from lane to lane in a step.
+"""A placement as a picture: each rank a column, each host a box, and what goes from rank to rank in a step.
 
     ┌ host ────────────────────────┐
-    │   lane 0            lane 1   │
-    │ shards 0–3        shards 4–7 │      what a lane computes
+    │   rank 0            rank 1   │
+    │ shards 0–3        shards 4–7 │      what a rank computes
     └─────│─────────────────│──────┘
-          │      ╲   ╱      │             partial sums, to the lanes that own the slices
-      blocks 0–1        blocks 2–3        what a lane owns and updates
+          │      ╲   ╱      │             partial sums, to the ranks that own the slices
+      blocks 0–1        blocks 2–3        what a rank owns and updates
           │      ╲   ╱      │             new parameters, to everybody
       parameters        parameters
 
-With many lanes every pair would be a thicket: then the exchanges of a phase meet in one node that bears their sum, and lanes that are alike
+With many ranks every pair would be a thicket: then the exchanges of a phase meet in one node that bears their sum, and ranks that are alike
 are drawn as one column between the first and the last of them.
 """
 
@@ -26,7 +26,7 @@ from dagtrain.draw.picture import Picture
 from dagtrain.draw.render import TIMEOUT
 from dagtrain.draw.style import WORKERS
 from dagtrain.draw.text import bytes_text, count_text, shorten
-from dagtrain.engines.ranks.placement import Lane, Placement
+from dagtrain.engines.ranks.placement import Placement, RankPlacement
 from dagtrain.engines.ranks.subtrees import under
 from dagtrain.errors import ArgumentError
 from dagtrain.report.table import plural
@@ -35,22 +35,22 @@ from dagtrain.transport import Phase
 __all__ = ["draw", "placement_diagram"]
 
 PAIRS = 3
-"""Up to so many lanes each pair has its own arrows."""
+"""Up to so many ranks each pair has its own arrows."""
 WORDS = {Phase.PARTIAL: "partial sums", Phase.SQUARES: "squares for norms", Phase.PARAMETERS: "parameters", Phase.SLOTS: "optimiser state"}
 Channels = Mapping[tuple[int, int], str]
 
 
 class Column(NamedTuple):
-    """Lanes that are drawn as one: mostly a single one."""
+    """Ranks that are drawn as one: mostly a single one."""
 
-    lanes: tuple[Lane, ...]
+    ranks: tuple[RankPlacement, ...]
     host: str
     """The box it stands in, if any."""
 
     @property
     def key(self) -> str:
         """What names it in the diagram."""
-        return f"lane {self.lanes[0].number}"
+        return f"rank {self.ranks[0].number}"
 
 
 def draw(
@@ -78,7 +78,7 @@ def draw(
     --------
     >>> from dagtrain.engines.ranks.placement import Candidate, StepShape, place
     >>> draw(place(StepShape(8, (100, 100, 50)), [Candidate("tcp://10.0.0.1:4001"), Candidate("tcp://10.0.0.2:4001")]))
-    <Picture "2 lanes: 2.02 kB exchanged in a step (partial sums 1.02 kB, parameters 1 kB), nothing at a segment's end": 6 nodes, 8 edges>
+    <Picture "2 ranks: 2.02 kB exchanged in a step (partial sums 1.02 kB, parameters 1 kB), nothing at a segment's end": 6 nodes, 8 edges>
     """
     return Picture.of(placement_diagram(placement, **options), filename, format, timeout)
 
@@ -100,11 +100,11 @@ def placement_diagram(
     placement
         What was placed.
     channels
-        By pair of lanes, the kind of channel between them ("shared", "socket", "comm"), where it is known.
+        By pair of ranks, the kind of channel between them ("shared", "socket", "comm"), where it is known.
     pairs
-        Whether each pair of lanes has arrows of its own; None does so for a few lanes.
+        Whether each pair of ranks has arrows of its own; None does so for a few ranks.
     most
-        From more lanes than this on, lanes that are alike are drawn as one column.
+        From more ranks than this on, ranks that are alike are drawn as one column.
     legend
         Whether to explain colours.
     title
@@ -115,20 +115,20 @@ def placement_diagram(
     Raises
     ------
     ArgumentError
-        If a pair in `channels` names a lane that is not there.
+        If a pair in `channels` names a rank that is not there.
 
     Examples
     --------
     >>> from dagtrain.engines.ranks.placement import Candidate, StepShape, place
     >>> diagram = placement_diagram(place(StepShape(2, (10,)), [Candidate("a"), Candidate("b")]))
     >>> [node.lines[0].text for node in diagram.nodes]
-    ['lane 0', 'block 0', 'parameters', 'lane 1', 'parameters']
+    ['rank 0', 'block 0', 'parameters', 'rank 1', 'parameters']
     """
-    count = len(placement.lanes)
+    count = len(placement.ranks)
     for pair in channels or {}:
         if len(set(pair)) != 2 or not set(pair) <= set(range(count)):
-            raise ArgumentError(f"channels names the pair {pair!r}, but the lanes are 0 to {count - 1}: give pairs of two of them.")
-    columns = _columns(placement.lanes, most)
+            raise ArgumentError(f"channels names the pair {pair!r}, but the ranks are 0 to {count - 1}: give pairs of two of them.")
+    columns = _columns(placement.ranks, most)
     if pairs is None:
         pairs = count <= PAIRS
     sizes = {(edge.source, edge.target, edge.phase): edge.nbytes for edge in placement.edges() if edge.nbytes}
@@ -163,16 +163,16 @@ Sizes = Mapping[tuple[int, int, Phase], int]
 # ---- columns
 
 
-def _columns(lanes: Sequence[Lane], most: int) -> list[Column]:
-    """One lane each; or, where there are many, the first, the last, and those between that are like them."""
-    hosts = len({lane.host for lane in lanes})
-    if len(lanes) <= most:
-        return [Column((lane,), lane.host if hosts > 1 else "") for lane in lanes]
-    by_host = 1 < hosts <= len(lanes) / 4
+def _columns(ranks: Sequence[RankPlacement], most: int) -> list[Column]:
+    """One rank each; or, where there are many, the first, the last, and those between that are like them."""
+    hosts = len({rank.host for rank in ranks})
+    if len(ranks) <= most:
+        return [Column((rank,), rank.host if hosts > 1 else "") for rank in ranks]
+    by_host = 1 < hosts <= len(ranks) / 4
     found = []
-    for _, run in groupby(lanes, lambda a: (a.host if by_host else "", a.threads, len(a.shards), len(a.roots), bool(a.blocks))):
+    for _, run in groupby(ranks, lambda a: (a.host if by_host else "", a.threads, len(a.shards), len(a.roots), bool(a.blocks))):
         alike = tuple(run)
-        parts = [alike[:1], alike[1:-1], alike[-1:]] if len(alike) > 4 else [(lane,) for lane in alike]
+        parts = [alike[:1], alike[1:-1], alike[-1:]] if len(alike) > 4 else [(rank,) for rank in alike]
         found += [Column(part, part[0].host if by_host else "") for part in parts]
     return found
 
@@ -182,49 +182,49 @@ def _box(host: str) -> str | None:
 
 
 def _names(column: Column) -> list[Line]:
-    first, last = column.lanes[0], column.lanes[-1]
+    first, last = column.ranks[0], column.ranks[-1]
     threads = plural(first.threads, "thread")
     if first is last:
-        return [Line(f"lane {first.number}", "title"), Line(f"{_short(first, column.host)} · {threads}")]
-    return [Line(f"lanes {first.number}–{last.number}", "title"), Line(f"{len(column.lanes)} alike, {threads} each")]
+        return [Line(f"rank {first.number}", "title"), Line(f"{_short(first, column.host)} · {threads}")]
+    return [Line(f"ranks {first.number}–{last.number}", "title"), Line(f"{len(column.ranks)} alike, {threads} each")]
 
 
 def _rows(nodes: Sequence[Node], columns: Sequence[Column]) -> tuple[tuple[str, ...], ...]:
-    """What stands side by side: the same of all lanes, in their order."""
+    """What stands side by side: the same of all ranks, in their order."""
     there = {node.key for node in nodes}
     rows = [[key for column in columns if (key := f"{column.key} {row}") in there] for row in ("computes", "owns", "has")]
     return tuple(tuple(row) for row in rows if row)
 
 
-def _short(lane: Lane, host: str) -> str:
+def _short(rank: RankPlacement, host: str) -> str:
     """A worker's address without what the box around it says."""
-    address = lane.worker.partition("://")[2] or lane.worker
+    address = rank.worker.partition("://")[2] or rank.worker
     return shorten(address.removeprefix(host) if host and address != host else address, 28)
 
 
 def _column(placement: Placement, column: Column, color: str, sizes: Sizes) -> list[Node]:
-    """What the lanes compute, what they own, and what they have when a step is done."""
-    lanes, shape = column.lanes, placement.shape
+    """What the ranks compute, what they own, and what they have when a step is done."""
+    ranks, shape = column.ranks, placement.shape
     item = int(shape.dtype[-1])
-    each = "" if len(lanes) == 1 else " each"
-    shards = [s for lane in lanes for s in lane.shards]
-    parts = [_range(shards) for lane in lanes for shards in under(lane.roots, lane.shards, shape.shards).values()]
+    each = "" if len(ranks) == 1 else " each"
+    shards = [s for rank in ranks for s in rank.shards]
+    parts = [_range(shards) for rank in ranks for shards in under(rank.roots, rank.shards, shape.shards).values()]
     sums = f"sum{'s' if len(parts) > 1 else ''} {shorten(', '.join(parts), 30)}"
-    lines = [*_names(column), Line(_numbers("shard", shards), "plain"), Line(f"{len(lanes[0].shards)} each" if each else sums)]
-    tips = [f"lane {a.number} on {a.worker}, host {a.host or 'not known'}, {plural(a.threads, 'thread')}" for a in lanes]
+    lines = [*_names(column), Line(_numbers("shard", shards), "plain"), Line(f"{len(ranks[0].shards)} each" if each else sums)]
+    tips = [f"rank {a.number} on {a.worker}, host {a.host or 'not known'}, {plural(a.threads, 'thread')}" for a in ranks]
     tip = "\n".join([*tips[:20], f"shards {_range(shards)}", f"a partial sum for each of {', '.join(parts)}"])
     nodes = [Node(f"{column.key} computes", tuple(lines), color, _box(column.host), tip)]
-    blocks = [b for lane in lanes for b in lane.blocks]
+    blocks = [b for rank in ranks for b in rank.blocks]
     if blocks:
-        elements = sum(placement.elements_of(lane.number) for lane in lanes)
+        elements = sum(placement.elements_of(rank.number) for rank in ranks)
         lines = [
             Line(_numbers("block", blocks), "title"),
             Line(f"{count_text(elements)} elements", "plain"),
             Line(bytes_text(elements * item)),
         ]
-        if shape.statistics and placement.lanes[placement.owners[0]] in lanes:
+        if shape.statistics and placement.ranks[placement.owners[0]] in ranks:
             lines.append(Line(f"and {count_text(shape.statistics)} running statistics"))
-        own = {lane.number for lane in lanes}
+        own = {rank.number for rank in ranks}
         squares = sum(n for (a, _, phase), n in sizes.items() if a in own and phase is Phase.SQUARES)
         if squares:
             lines.append(Line(f"gives {bytes_text(squares)} for norms"))
@@ -248,14 +248,14 @@ def _idle(idle: Sequence[str], most: int) -> list[Node]:
 
 
 def _local(nodes: Sequence[Node], columns: Sequence[Column]) -> list[Edge]:
-    """What stays within a lane."""
+    """What stays within a rank."""
     there = {node.key for node in nodes}
     found = []
     for column in columns:
         rows = [f"{column.key} {row}" for row in ("computes", "owns", "has")]
         rows = [row for row in rows if row in there]
         if len(rows) == 3:  # what owns nothing passes nothing on
-            found += [Edge(a, b, kind="local", tooltip="stays in its lane", weight=8) for a, b in pairwise(rows)]
+            found += [Edge(a, b, kind="local", tooltip="stays in its rank", weight=8) for a, b in pairwise(rows)]
     return found
 
 
@@ -266,13 +266,13 @@ def _pair(placement: Placement, a: int, b: int, phase: Phase, nbytes: int, kinds
         f" · {kind}" if kind else ""
     )
     pieces = ", ".join(f"{p.region}[{p.start}:{p.stop}]" for p in placement.pieces(a, b)[phase])
-    tip = f"{WORDS[phase]}, {nbytes:,} bytes a step from lane {a} to lane {b}{f' by {kind}' if kind else ''}\n{shorten(pieces, 300)}"
-    return Edge(f"lane {a} {start}", f"lane {b} {end}", label, _STROKES[phase], tip)
+    tip = f"{WORDS[phase]}, {nbytes:,} bytes a step from rank {a} to rank {b}{f' by {kind}' if kind else ''}\n{shorten(pieces, 300)}"
+    return Edge(f"rank {a} {start}", f"rank {b} {end}", label, _STROKES[phase], tip)
 
 
 def _in_parts(placement: Placement) -> str:
     """That a message goes in parts, where it does: as gradients become final, and as the next step wants the parameters."""
-    return f" in {len(placement.groups)} parts" if len(placement.groups) > 1 else ""
+    return f" in {len(placement.buckets)} parts" if len(placement.buckets) > 1 else ""
 
 
 def _hub(
@@ -287,11 +287,11 @@ def _hub(
     how = "reduce-scatter" if phase is Phase.PARTIAL else "all-gather"
     lines = [Line(f"{WORDS[phase]}: {bytes_text(total)}", "title"), Line(f"{how}, {count_text(len(moved))} messages")]
     lines += [Line(text) for text in _ways(placement, moved, kinds)]
-    if len(placement.groups) > 1:
+    if len(placement.buckets) > 1:
         lines.append(Line(f"{_in_parts(placement).strip()}, layer by layer"))
     edges = []
     for column in columns:
-        numbers = {lane.number for lane in column.lanes}
+        numbers = {rank.number for rank in column.ranks}
         gives = {pair: n for pair, n in moved.items() if pair[0] in numbers}
         takes = {pair: n for pair, n in moved.items() if pair[1] in numbers}
         for ends, some, verb in (((f"{column.key} {start}", key), gives, "given"), ((key, f"{column.key} {end}"), takes, "taken")):
@@ -304,7 +304,7 @@ def _hub(
 def _ways(placement: Placement, moved: Mapping[tuple[int, int], int], kinds: Mapping[frozenset[int], str]) -> list[str]:
     """By which channels, where that is known; else what crosses between hosts."""
     ways: Counter[str] = Counter()
-    hosts = {lane.number: lane.host for lane in placement.lanes}
+    hosts = {rank.number: rank.host for rank in placement.ranks}
     for (a, b), nbytes in moved.items():
         ways[kinds.get(frozenset((a, b)), "" if kinds else "between hosts" if hosts[a] != hosts[b] else "within hosts")] += nbytes
     if not kinds and len(set(hosts.values())) == 1:
@@ -319,27 +319,27 @@ def _title(placement: Placement, sizes: Sizes) -> str:
     sums: Counter[Phase] = Counter()
     for (_, _, phase), nbytes in sizes.items():
         sums[phase] += nbytes
-    lanes = plural(len(placement.lanes), "lane")
-    hosts = {lane.host for lane in placement.lanes}
-    lanes += f" on {len(hosts)} hosts" if len(hosts) > 1 else ""
-    if len(placement.lanes) == 1:
-        return f"{lanes}: nothing is exchanged"
+    ranks = plural(len(placement.ranks), "rank")
+    hosts = {rank.host for rank in placement.ranks}
+    ranks += f" on {len(hosts)} hosts" if len(hosts) > 1 else ""
+    if len(placement.ranks) == 1:
+        return f"{ranks}: nothing is exchanged"
     ending = sums.pop(Phase.SLOTS, 0)
     parts = ", ".join(f"{WORDS[phase]} {bytes_text(sums[phase])}" for phase in sorted(sums))
     end = f"{bytes_text(ending)} of optimiser state" if ending else "nothing"
-    return f"{lanes}: {bytes_text(sum(sums.values()))} exchanged in a step ({parts}), {end} at a segment's end"
+    return f"{ranks}: {bytes_text(sum(sums.values()))} exchanged in a step ({parts}), {end} at a segment's end"
 
 
 def _legend(nodes: Sequence[Node], edges: Sequence[Edge]) -> list[LegendItem]:
     there = {edge.kind for edge in edges} | {node.kind for node in nodes}
     words = {
         WORKERS[0]: "computes gradients, adds within its subtrees",
-        "update": "blocks that the lane owns and updates",
+        "update": "blocks that the rank owns and updates",
         "parameter": "the whole vector after the step",
         "scattered": "partial sums, to the slice's owner",
         "gathered": "updated slices, to everybody",
-        "local": "stays in its lane",
-        "constant": "worker without a lane",
+        "local": "stays in its rank",
+        "constant": "worker without a rank",
     }
     return [LegendItem(kind, text) for kind, text in words.items() if kind in there]
 

@@ -1,20 +1,20 @@
 """Where the tasks of a training step go: a pure function of the step, the workers and where the data lies.
 
-    shards      0 1 2 3 │ 4 5 6 7          each lane computes the gradients of its shards
+    shards      0 1 2 3 │ 4 5 6 7          each rank computes the gradients of its shards
     sum tree    ╰─┴─┴─╯ │ ╰─┴─┴─╯          and adds what lies wholly within it: a partial sum for each such subtree
-                   │    ╳    │             partial sums go, cut into slices, to the lanes that own the slices
-    blocks      0 1     │     2 3          each lane updates the blocks it owns, and everybody gets them
+                   │    ╳    │             partial sums go, cut into slices, to the ranks that own the slices
+    blocks      0 1     │     2 3          each rank updates the blocks it owns, and everybody gets them
 
-A lane is one long task on one worker. Whatever the placement, every sum is that of the fixed tree and every block is updated whole, so
+A rank is one long task on one worker. Whatever the placement, every sum is that of the fixed tree and every block is updated whole, so
 the bits are the same.
 
 Gradients come out of a network from its last layer to its first, and the next step wants the parameters from the first to the last. Between
-hosts it pays to send what is there while the rest is computed. So blocks are in *groups* that become final together, and each lane owns
-a part of every group:
+hosts it pays to send what is there while the rest is computed. So blocks are in *buckets* that become final together, and each rank owns
+a part of every bucket:
 
-    vector      │  first layer  │  second layer   │      partial sums of group 0, then of group 1
-    group       │       1       │        0        │      parameters  of group 1, then of group 0
-    owner       │ lane 0 lane 1 │ lane 0   lane 1 │
+    vector      │  first layer  │  second layer   │      partial sums of bucket 0, then of bucket 1
+    bucket      │       1       │        0        │      parameters  of bucket 1, then of bucket 0
+    owner       │ rank 0 rank 1 │ rank 0   rank 1 │
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dagtrain.engines.ranks.subtrees import roots_of
 from dagtrain.errors import ClusterError
 from dagtrain.transport import Phase, Piece, Table
 
-__all__ = ["Candidate", "Edge", "Lane", "Placement", "StepShape", "place"]
+__all__ = ["Candidate", "Edge", "Placement", "RankPlacement", "StepShape", "place"]
 
 
 class StepShape(NamedTuple):
@@ -51,7 +51,7 @@ class StepShape(NamedTuple):
         Norms of the whole gradient that the update asks for.
     dtype
         Of parameters, gradients and statistics.
-    groups
+    buckets
         Blocks whose gradients become final together, in the order in which they do; all at once by default.
     """
 
@@ -62,7 +62,7 @@ class StepShape(NamedTuple):
     slots: tuple[str, ...] = ()
     norms: int = 0
     dtype: str = "<f4"
-    groups: tuple[tuple[int, ...], ...] = ()
+    buckets: tuple[tuple[int, ...], ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -71,16 +71,16 @@ class StepShape(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A worker that can take a lane.
+    """A worker that can take a rank.
 
     Attributes
     ----------
     address
         As Dask names it.
     host
-        What tells hosts apart: lanes of one host share memory.
+        What tells hosts apart: ranks of one host share memory.
     threads
-        Threads that the lane may use.
+        Threads that the rank may use.
     held
         Bytes of the data's partitions that lie there.
     near
@@ -95,13 +95,13 @@ class Candidate(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Lane:
+class RankPlacement:
     """One worker's part of every step.
 
     Attributes
     ----------
     number
-        Place among the lanes.
+        Place among the ranks.
     worker, host, threads
         As in `Candidate`.
     shards
@@ -122,7 +122,7 @@ class Lane:
 
 
 class Edge(NamedTuple):
-    """Bytes that go from one lane to another in a phase of a step."""
+    """Bytes that go from one rank to another in a phase of a step."""
 
     source: int
     target: int
@@ -132,24 +132,24 @@ class Edge(NamedTuple):
 
 @dataclass(frozen=True)
 class Placement:
-    """Lanes, and what they exchange.
+    """Ranks, and what they exchange.
 
     Attributes
     ----------
     shape
         The step that was placed.
-    lanes
+    ranks
         In the order of their numbers.
     idle
-        Workers that are left over: there are no more lanes than shards.
-    groups
-        Those of the shape where something is sent between lanes, else one of all blocks.
+        Workers that are left over: there are no more ranks than shards.
+    buckets
+        Those of the shape where something is sent between ranks, else one of all blocks.
     """
 
     shape: StepShape
-    lanes: tuple[Lane, ...]
+    ranks: tuple[RankPlacement, ...]
     idle: tuple[str, ...] = ()
-    groups: tuple[tuple[int, ...], ...] = ()
+    buckets: tuple[tuple[int, ...], ...] = ()
     starts: tuple[int, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -157,37 +157,39 @@ class Placement:
         for length in self.shape.blocks:
             starts.append(starts[-1] + length)
         object.__setattr__(self, "starts", tuple(starts))
-        object.__setattr__(self, "groups", self.groups or (tuple(range(len(self.shape.blocks))),))
+        object.__setattr__(self, "buckets", self.buckets or (tuple(range(len(self.shape.blocks))),))
 
     @property
     def owners(self) -> tuple[int, ...]:
-        """Lanes that own blocks; the first of them also owns the running statistics."""
-        return tuple(lane.number for lane in self.lanes if lane.blocks)
+        """Ranks that own blocks; the first of them also owns the running statistics."""
+        return tuple(rank.number for rank in self.ranks if rank.blocks)
 
     @property
     def workers(self) -> tuple[str, ...]:
-        """Addresses, in the order of the lanes."""
-        return tuple(lane.worker for lane in self.lanes)
+        """Addresses, in the order of the ranks."""
+        return tuple(rank.worker for rank in self.ranks)
 
-    def slices_of(self, lane: int) -> tuple[tuple[slice, ...], ...]:
-        """The parts of the parameter vector that a lane owns, by group."""
-        return self._slices[lane]
+    def slices_of(self, rank: int) -> tuple[tuple[slice, ...], ...]:
+        """The parts of the parameter vector that a rank owns, by bucket."""
+        return self._slices[rank]
 
     @cached_property
     def _slices(self) -> list[tuple[tuple[slice, ...], ...]]:
-        owned = [set(lane.blocks) for lane in self.lanes]
+        owned = [set(rank.blocks) for rank in self.ranks]
         return [
-            tuple(tuple(slice(self.starts[r.start], self.starts[r.stop]) for r in runs(own.intersection(group))) for group in self.groups)
+            tuple(
+                tuple(slice(self.starts[r.start], self.starts[r.stop]) for r in runs(own.intersection(bucket))) for bucket in self.buckets
+            )
             for own in owned
         ]
 
-    def elements_of(self, lane: int) -> int:
-        """How many parameters a lane owns."""
-        return sum(self.shape.blocks[b] for b in self.lanes[lane].blocks)
+    def elements_of(self, rank: int) -> int:
+        """How many parameters a rank owns."""
+        return sum(self.shape.blocks[b] for b in self.ranks[rank].blocks)
 
-    def regions(self, lane: int) -> dict[str, tuple[str, int]]:
-        """The memory of a lane that others read: dtype and elements by name."""
-        shape, mine = self.shape, self.lanes[lane]
+    def regions(self, rank: int) -> dict[str, tuple[str, int]]:
+        """The memory of a rank that others read: dtype and elements by name."""
+        shape, mine = self.shape, self.ranks[rank]
         found = {}
         for root in mine.roots:
             found[f"partial.{root}"] = (shape.dtype, shape.parameters + shape.statistics)
@@ -200,32 +202,32 @@ class Placement:
         return found
 
     def pieces(self, source: int, target: int) -> dict[Phase, tuple[Piece, ...]]:
-        """What a lane gives to another one in each phase, in the order in which it is sent."""
+        """What a rank gives to another one in each phase, in the order in which it is sent."""
         return {phase: tuple(piece for part in parts for piece in part) for phase, parts in self.parts(source, target).items()}
 
     def parts(self, source: int, target: int) -> dict[Phase, tuple[tuple[Piece, ...], ...]]:
-        """What a lane gives to another one in each phase, in parts that become final one after the other.
+        """What a rank gives to another one in each phase, in parts that become final one after the other.
 
-        Those of partial sums are the groups, and what is summed beside the gradient; those of the parameters the groups from the last to
+        Those of partial sums are the buckets, and what is summed beside the gradient; those of the parameters the buckets from the last to
         the first.
         """
-        shape, gives, takes = self.shape, self.lanes[source], self.lanes[target]
+        shape, gives, takes = self.shape, self.ranks[source], self.ranks[target]
         total = shape.parameters
         found: dict[Phase, tuple[tuple[Piece, ...], ...]] = {}
         if takes.blocks:
             wanted = self.slices_of(target)
-            partial = [[Piece(f"partial.{root}", s.start, s.stop) for root in gives.roots for s in group] for group in wanted]
+            partial = [[Piece(f"partial.{root}", s.start, s.stop) for root in gives.roots for s in bucket] for bucket in wanted]
             beside = [Piece(f"sums.{root}", 0, shape.sums) for root in gives.roots]
             if target == self.owners[0] and shape.statistics:
                 beside += [Piece(f"partial.{root}", total, total + shape.statistics) for root in gives.roots]
             found[Phase.PARTIAL] = (*map(tuple, partial), tuple(beside))
         if gives.blocks:
             own = self.slices_of(source)
-            after = [[Piece("parameters", s.start, s.stop) for s in group] for group in reversed(own)]
+            after = [[Piece("parameters", s.start, s.stop) for s in bucket] for bucket in reversed(own)]
             if source == self.owners[0] and shape.statistics:
                 after[0].insert(0, Piece("statistics", 0, shape.statistics))
             found[Phase.PARAMETERS] = tuple(map(tuple, after))
-            found[Phase.SLOTS] = (tuple(Piece(f"slot.{name}", s.start, s.stop) for name in shape.slots for group in own for s in group),)
+            found[Phase.SLOTS] = (tuple(Piece(f"slot.{name}", s.start, s.stop) for name in shape.slots for bucket in own for s in bucket),)
             if shape.norms and takes.blocks:
                 rounds = (
                     k * len(shape.blocks) for k in range(shape.norms)
@@ -235,18 +237,18 @@ class Placement:
                 )
         return found
 
-    def tables(self, lane: int) -> dict[int, Table]:
-        """What a lane gives to and takes from each other one."""
-        others = [other.number for other in self.lanes if other.number != lane]
-        return {other: Table(self.pieces(lane, other), self.pieces(other, lane)) for other in others}
+    def tables(self, rank: int) -> dict[int, Table]:
+        """What a rank gives to and takes from each other one."""
+        others = [other.number for other in self.ranks if other.number != rank]
+        return {other: Table(self.pieces(rank, other), self.pieces(other, rank)) for other in others}
 
     def edges(self) -> list[Edge]:
         """Every exchange of one step, with its bytes; that of the optimiser's vectors is once a segment."""
         sizes = {"sums": 8, "squares": 8}
         item = int(self.shape.dtype[-1])
         found = []
-        for a in self.lanes:
-            for b in self.lanes:
+        for a in self.ranks:
+            for b in self.ranks:
                 if a.number != b.number:
                     for phase, pieces in self.pieces(a.number, b.number).items():
                         nbytes = sum((p.stop - p.start) * sizes.get(p.region.partition(".")[0], item) for p in pieces)
@@ -254,7 +256,7 @@ class Placement:
         return found
 
     def visualize(self, filename: Any = None, **options: Any) -> Any:
-        """Draw the lanes as columns and their exchanges as edges; see `dagtrain.engines.ranks.picture`."""
+        """Draw the ranks as columns and their exchanges as edges; see `dagtrain.engines.ranks.picture`."""
         from dagtrain.engines.ranks.picture import draw
 
         return draw(self, filename, **options)
@@ -277,11 +279,11 @@ def place(shape: StepShape, candidates: Sequence[Candidate], row_bytes: float = 
     shape
         The step.
     candidates
-        Workers that can take a lane, in any order.
+        Workers that can take a rank, in any order.
     row_bytes
         Bytes of the rows of one shard in one step.
     apart
-        Whether lanes send what they exchange even where they are on one host.
+        Whether ranks send what they exchange even where they are on one host.
 
     Raises
     ------
@@ -291,17 +293,17 @@ def place(shape: StepShape, candidates: Sequence[Candidate], row_bytes: float = 
     Examples
     --------
     >>> shape = StepShape(shards=8, blocks=(100, 100, 50))
-    >>> [(lane.shards, lane.blocks) for lane in place(shape, [Candidate("a"), Candidate("b"), Candidate("c")]).lanes]
+    >>> [(rank.shards, rank.blocks) for rank in place(shape, [Candidate("a"), Candidate("b"), Candidate("c")]).ranks]
     [((0, 1, 2), (0,)), ((3, 4, 5), (1,)), ((6, 7), (2,))]
 
-    On two hosts, each lane owns a part of every group of blocks:
+    On two hosts, each rank owns a part of every bucket of blocks:
 
-    >>> shape = StepShape(shards=2, blocks=(100,) * 8, groups=((4, 5, 6, 7), (0, 1, 2, 3)))
-    >>> [lane.blocks for lane in place(shape, [Candidate("a", host="1"), Candidate("b", host="2")]).lanes]
+    >>> shape = StepShape(shards=2, blocks=(100,) * 8, buckets=((4, 5, 6, 7), (0, 1, 2, 3)))
+    >>> [rank.blocks for rank in place(shape, [Candidate("a", host="1"), Candidate("b", host="2")]).ranks]
     [(0, 1, 4, 5), (2, 3, 6, 7)]
     """
     if not candidates:
-        raise ClusterError("there is no worker to place a lane on. Start workers, or wait for them with client.wait_for_workers(1).")
+        raise ClusterError("there is no worker to place a rank on. Start workers, or wait for them with client.wait_for_workers(1).")
     by_data = sorted(candidates, key=lambda c: (-c.held, c.address))
     chosen, idle = by_data[: shape.shards], tuple(sorted(c.address for c in by_data[shape.shards :]))
     chosen.sort(key=lambda c: (middle(c.near), c.host, c.address))
@@ -313,11 +315,11 @@ def place(shape: StepShape, candidates: Sequence[Candidate], row_bytes: float = 
         vector = shape.parameters * int(shape.dtype[-1])
         best = min((in_order, by_place(counts, nears)), key=lambda taken: crossing(taken, shape.shards, vector, nears, row_bytes))
     sends = len(chosen) > 1 and (apart or len({c.host for c in chosen}) > 1)
-    groups = shape.groups if sends else ()
-    owned = deal(groups or [range(len(shape.blocks))], len(chosen))
-    lanes = []
+    buckets = shape.buckets if sends else ()
+    owned = deal(buckets or [range(len(shape.blocks))], len(chosen))
+    ranks = []
     for number, (candidate, shards, blocks) in enumerate(zip(chosen, best, owned, strict=True)):
         roots = roots_of(shards, shape.shards)
         threads = max(1, min(candidate.threads, len(shards)))
-        lanes.append(Lane(number, candidate.address, candidate.host, threads, shards, roots, blocks))
-    return Placement(shape, tuple(lanes), idle, groups)
+        ranks.append(RankPlacement(number, candidate.address, candidate.host, threads, shards, roots, blocks))
+    return Placement(shape, tuple(ranks), idle, buckets)

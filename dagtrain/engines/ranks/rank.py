@@ -1,9 +1,9 @@
-"""A lane at work: the task that a worker runs, one for each segment, and what lives in between.
+"""A rank at work: the task that a worker runs, one for each segment, and what lives in between.
 
-    run_lane, a Dask task ──▶ Hall.lane ──▶ Lane.segment ──▶ the state, as the task's result
+    run_rank, a Dask task ──▶ Hall.rank ──▶ Rank.segment ──▶ the state, as the task's result
                                                   SegmentRun goes through the steps
 
-The task leaves the worker's thread pool as soon as it runs, so that a lane that waits for others keeps no thread from them: two runs at
+The task leaves the worker's thread pool as soon as it runs, so that a rank that waits for others keeps no thread from them: two runs at
 once on the same workers cannot wait for each other's places.
 """
 
@@ -16,9 +16,9 @@ from typing import Any
 
 from distributed import get_worker, secede
 
-from dagtrain.engines.ranks.arithmetic import COMMON, LaneRunner
+from dagtrain.engines.ranks.arithmetic import COMMON, RankRunner
 from dagtrain.engines.ranks.lockstep import Lockstep
-from dagtrain.engines.ranks.orders import GangOrder, SegmentOrder, Stopped
+from dagtrain.engines.ranks.orders import GroupSpec, SegmentSpec, Stopped
 from dagtrain.engines.ranks.segment import SegmentRun, Streams, streams_of
 from dagtrain.engines.ranks.worker_plugin import Hall, hall_of
 from dagtrain.errors import DagtrainError
@@ -28,65 +28,65 @@ from dagtrain.step.software import software
 from dagtrain.step.state import State
 from dagtrain.transport import Aborted, Board, ChannelError, LinkLost, Links, OutOfStep, Overdue
 
-__all__ = ["run_lane"]
+__all__ = ["run_rank"]
 
 _PROGRESS = 1.0
-"""Seconds between two words about where a lane is."""
+"""Seconds between two words about where a rank is."""
 
 
-def run_lane(gang: GangOrder, number: int, order: SegmentOrder, parts: StepParts, before: State | Stopped | None, *data: Any) -> Any:
-    """One lane's part of a segment.
+def run_rank(group: GroupSpec, number: int, order: SegmentSpec, parts: StepParts, before: State | Stopped | None, *data: Any) -> Any:
+    """One rank's part of a segment.
 
     Parameters
     ----------
-    gang, number
-        Which lane.
+    group, number
+        Which rank.
     order
         Which steps.
     parts
         Compiled step.
     before
-        The state, for the first segment of a gang.
+        The state, for the first segment of a group.
     data
         What the order's feed takes rows from.
 
     Returns
     -------
     State or Stopped
-        The whole state after the segment, in every lane.
+        The whole state after the segment, in every rank.
     """
     worker = get_worker()
     hall = hall_of(worker)
     secede()
-    hall.report(gang.run, gang=gang.number, lane=number, segment=order.segment, kind="begun")
-    if isinstance(before, Stopped):  # Dask lost the state, and repeated its task when that task's gang was over
-        hall.report(gang.run, gang=gang.number, lane=number, segment=order.segment, kind="stateless")
-        hall.end(gang.gang, "the state to begin with was lost")
-    lane = hall.lane(gang.gang, number, lambda: Lane(hall, gang, number))
-    if lane is None:  # if its driver has not been told, it would wait
-        why = hall.why_ended(gang.gang) or "the gang was ended"
-        about = {"gang": gang.number, "lane": number, "segment": order.segment, "why": why}
-        hall.report(gang.run, kind="failed", **about, **_blame(Aborted(why), number))
+    hall.report(group.run, group=group.number, rank=number, segment=order.segment, kind="begun")
+    if isinstance(before, Stopped):  # Dask lost the state, and repeated its task when that task's group was over
+        hall.report(group.run, group=group.number, rank=number, segment=order.segment, kind="stateless")
+        hall.end(group.group, "the state to begin with was lost")
+    rank = hall.rank(group.group, number, lambda: Rank(hall, group, number))
+    if rank is None:  # if its driver has not been told, it would wait
+        why = hall.why_ended(group.group) or "the group was ended"
+        about = {"group": group.number, "rank": number, "segment": order.segment, "why": why}
+        hall.report(group.run, kind="failed", **about, **_blame(Aborted(why), number))
         return Stopped(why)
     try:
-        assert not isinstance(before, Stopped), "its gang was ended above"
-        return lane.segment(order, parts, before, data)
+        assert not isinstance(before, Stopped), "its group was ended above"
+        return rank.segment(order, parts, before, data)
     except DagtrainError as error:
-        hall.report(gang.run, gang=gang.number, lane=number, segment=order.segment, kind="error", why=f"{type(error).__name__}: {error}")
-        hall.end(gang.gang, "a lane met an error")
+        hall.report(group.run, group=group.number, rank=number, segment=order.segment, kind="error", why=f"{type(error).__name__}: {error}")
+        hall.end(group.group, "a rank met an error")
         raise
     except Exception as error:
-        ended = hall.why_ended(gang.gang)
+        ended = hall.why_ended(group.group)
         if ended is None:
-            why = _named(error, gang.placement.workers) if isinstance(error, ChannelError) else f"{type(error).__name__}: {error}"
-            about = {"gang": gang.number, "lane": number, "segment": order.segment, "why": why}
-            hall.report(gang.run, kind="failed", **about, **_blame(error, number))
-            hall.end(gang.gang, why)
+            why = _named(error, group.placement.workers) if isinstance(error, ChannelError) else f"{type(error).__name__}: {error}"
+            about = {"group": group.number, "rank": number, "segment": order.segment, "why": why}
+            hall.report(group.run, kind="failed", **about, **_blame(error, number))
+            hall.end(group.group, why)
         return Stopped(ended or f"{type(error).__name__}: {error}")
 
 
 def _blame(error: Exception, number: int) -> dict[str, Any]:
-    """Which lanes a failure speaks against, for `Conductor.failed`: links that are cut, peers that are silent, whose fault it may be."""
+    """Which ranks a failure speaks against, for `Conductor.failed`: links that are cut, peers that are silent, whose fault it may be."""
     cut, silent, fault, final = list[int](), list[int](), list[int](), False
     match error:
         case Aborted():
@@ -109,7 +109,7 @@ def _blame(error: Exception, number: int) -> dict[str, Any]:
 
 
 def _named(error: ChannelError, workers: Sequence[str]) -> str:
-    """What was wrong, with the addresses of the lanes that it speaks of: users know their workers by these."""
+    """What was wrong, with the addresses of the ranks that it speaks of: users know their workers by these."""
     match error:
         case LinkLost() | OutOfStep():
             peers: tuple[int, ...] = (error.peer,)
@@ -117,12 +117,12 @@ def _named(error: ChannelError, workers: Sequence[str]) -> str:
             peers = error.peers_missing
         case _:
             peers = ()
-    told = ", ".join(f"lane {peer} is on {workers[peer]}" for peer in peers)
+    told = ", ".join(f"rank {peer} is on {workers[peer]}" for peer in peers)
     return f"{error} ({told})" if told else str(error)
 
 
 class _Absent(ChannelError):  # noqa: N818  # a name that says what is the matter
-    """A lane did not begin."""
+    """A rank did not begin."""
 
     def __init__(self, peer: int, why: str) -> None:
         super().__init__(peer, why)
@@ -133,31 +133,31 @@ class _Absent(ChannelError):  # noqa: N818  # a name that says what is the matte
 
 
 class _Courier:
-    """Dask's own channels, for pairs of lanes that reach each other no other way."""
+    """Dask's own channels, for pairs of ranks that reach each other no other way."""
 
-    def __init__(self, hall: Hall, gang: GangOrder, number: int) -> None:
-        self.hall, self.gang, self.number = hall, gang, number
+    def __init__(self, hall: Hall, group: GroupSpec, number: int) -> None:
+        self.hall, self.group, self.number = hall, group, number
         self.links: Any = None
 
-    def send(self, lane: int, header: bytes, buffers: list[Any]) -> None:
+    def send(self, rank: int, header: bytes, buffers: list[Any]) -> None:
         """Hand a frame over; returns at once."""
-        address = self.gang.placement.workers[lane]
+        address = self.group.placement.workers[rank]
         copies = [bytes(b) for b in buffers]
-        sending = self.hall.send_frame(address, self.gang.gang, lane, self.number, header, copies)
-        sending.add_done_callback(lambda done: self._sent(lane, done))
+        sending = self.hall.send_frame(address, self.group.group, rank, self.number, header, copies)
+        sending.add_done_callback(lambda done: self._sent(rank, done))
 
-    def _sent(self, lane: int, done: Any) -> None:
+    def _sent(self, rank: int, done: Any) -> None:
         error = done.exception()
         if error is not None and self.links is not None:
-            self.links.lose(lane, f"Dask's channel failed: {type(error).__name__}: {error}")
+            self.links.lose(rank, f"Dask's channel failed: {type(error).__name__}: {error}")
 
 
-class Lane:
-    """One lane of a gang, from its first segment to its end."""
+class Rank:
+    """One rank of a group, from its first segment to its end."""
 
-    def __init__(self, hall: Hall, gang: GangOrder, number: int) -> None:
-        self.hall, self.gang, self.number = hall, gang, number
-        self.lockstep = Lockstep(gang.placement, number)
+    def __init__(self, hall: Hall, group: GroupSpec, number: int) -> None:
+        self.hall, self.group, self.number = hall, group, number
+        self.lockstep = Lockstep(group.placement, number)
         self._turn = threading.Condition()
         self._done = -1
         self._busy = False
@@ -165,7 +165,7 @@ class Lane:
         self._used = time.monotonic()
         self._board: Board | None = None
         self._links: Links | None = None
-        self._runner: LaneRunner | None = None
+        self._runner: RankRunner | None = None
         self._feeds: dict[str, Any] = {}
         self._streams: Streams | None = None
         self._told = time.monotonic()
@@ -194,16 +194,16 @@ class Lane:
 
     # ---- the task
 
-    def segment(self, order: SegmentOrder, parts: StepParts, before: State | None, data: Sequence[Any]) -> Any:
+    def segment(self, order: SegmentSpec, parts: StepParts, before: State | None, data: Sequence[Any]) -> Any:
         """Run one segment; segments are run in their order, whichever task comes first."""
         with self._turn:
-            # A gang that cannot go on is ended by its driver, which has deadlines; this one is for a driver that is gone.
-            if not self._turn.wait_for(lambda: self._ended or (self._done == order.segment - 1 and not self._busy), self.gang.deadline):
-                raise TimeoutError(f"segment {order.segment} waited for the one before it for {self.gang.deadline:g} s")
+            # A group that cannot go on is ended by its driver, which has deadlines; this one is for a driver that is gone.
+            if not self._turn.wait_for(lambda: self._ended or (self._done == order.segment - 1 and not self._busy), self.group.deadline):
+                raise TimeoutError(f"segment {order.segment} waited for the one before it for {self.group.deadline:g} s")
             if self._ended:
                 return Stopped(self._ended)
             self._busy = True
-        done = self._done  # after a segment that failed the next one waits until the gang is ended, which says why
+        done = self._done  # after a segment that failed the next one waits until the group is ended, which says why
         try:
             with guard():
                 if self._runner is None:
@@ -220,36 +220,36 @@ class Lane:
         return found
 
     def _meet(self, parts: StepParts) -> None:
-        """Find the other lanes, and bind the arithmetic to the memory that is shared with them."""
-        gang, worker = self.gang, self.hall.worker
-        deadline = time.monotonic() + gang.start
-        placement = gang.placement
+        """Find the other ranks, and bind the arithmetic to the memory that is shared with them."""
+        group, worker = self.group, self.hall.worker
+        deadline = time.monotonic() + group.start
+        placement = group.placement
         board = Board.create(placement.regions(self.number))
-        courier = _Courier(self.hall, gang, self.number)
+        courier = _Courier(self.hall, group, self.number)
         host = worker.address.partition("://")[2].rpartition(":")[0].strip("[]") or "127.0.0.1"
         links = Links(
-            gang.gang,
+            group.group,
             self.number,
             board,
             placement.tables(self.number),
-            gang.token,
+            group.token,
             "127.0.0.1" if worker.address.startswith("inproc") else host,
             tls=_tls_of(worker),
             comms=courier,
-            only=gang.channel,
-            silence=gang.link,
+            only=group.channel,
+            silence=group.link,
         )
         courier.links = links
-        links.deadline = gang.deadline
+        links.deadline = group.deadline
         with self._turn:
             self._board, self._links = board, links
             if self._ended:
                 links.abort(self._ended)
-        self.hall.publish(gang.gang, self.number, links.offer)
+        self.hall.publish(group.group, self.number, links.offer)
         asked = {
-            lane.number: self.hall.fetch_offer(lane.worker, gang.gang, lane.number, max(deadline - time.monotonic(), 0.1))
-            for lane in placement.lanes
-            if lane.number != self.number
+            rank.number: self.hall.fetch_offer(rank.worker, group.group, rank.number, max(deadline - time.monotonic(), 0.1))
+            for rank in placement.ranks
+            if rank.number != self.number
         }
         offers: dict[int, Any] = {}
         for other, answer in asked.items():
@@ -258,8 +258,8 @@ class Lane:
             except (OSError, TimeoutError) as error:
                 raise LinkLost(other, f"its worker does not answer: {type(error).__name__}: {error}", cut=True) from error
             if offer is None:
-                raise _Absent(other, f"lane {other} on {placement.workers[other]} did not begin within {gang.start:g} s")
-            by_comm = (min(self.number, other), max(self.number, other)) in gang.by_comm
+                raise _Absent(other, f"rank {other} on {placement.workers[other]} did not begin within {group.start:g} s")
+            by_comm = (min(self.number, other), max(self.number, other)) in group.by_comm
             offers[other] = {**offer, "address": None} if by_comm else offer
         links.connect(offers, max(deadline - time.monotonic(), 0.1))
         memory = {name: board[name] for name in placement.regions(self.number)}
@@ -268,18 +268,18 @@ class Lane:
             memory |= {name: common[name] for name in COMMON}
         self._streams = streams_of(placement, self.number, links.kinds)
         in_stages = self._streams is not None
-        self._runner = LaneRunner(parts, placement, self.number, memory, links.incoming, common is not None, in_stages)
+        self._runner = RankRunner(parts, placement, self.number, memory, links.incoming, common is not None, in_stages)
         self.hall.report(
-            gang.run,
-            gang=gang.number,
-            lane=self.number,
+            group.run,
+            group=group.number,
+            rank=self.number,
             kind="met",
             refused={p: "; ".join(why) for p, why in links.refusals.items() if links.kinds[p] == "comm" and why},
             software=software(),
         )
 
     def _patiently(self, answer: Any, deadline: float) -> Any:
-        """The value of a future, unless the gang ends before."""
+        """The value of a future, unless the group ends before."""
         while True:
             try:
                 return answer.result(timeout=0.05)
@@ -290,12 +290,12 @@ class Lane:
                         raise ChannelError(self._ended) from None
                     raise
 
-    def _run(self, order: SegmentOrder, before: State | None, data: Sequence[Any]) -> Any:
+    def _run(self, order: SegmentSpec, before: State | None, data: Sequence[Any]) -> Any:
         runner, links = self._runner, self._links
         assert runner is not None
         assert links is not None
         if self.lockstep.segment < 0:
-            assert before is not None, "a gang's first segment has a state to begin with"
+            assert before is not None, "a group's first segment has a state to begin with"
             runner.load(before)
         batches = order.feed.open(data, self._feeds)
         segment = SegmentRun(order, self.number, self.lockstep, runner, links, self._streams, batches, self._progress)
@@ -303,19 +303,19 @@ class Lane:
         self._report(segment)
         return kept
 
-    def _progress(self, order: SegmentOrder, at: int) -> None:
-        """Say now and then where the lane is."""
+    def _progress(self, order: SegmentSpec, at: int) -> None:
+        """Say now and then where the rank is."""
         now = time.monotonic()
         if self.number == 0 and now - self._told > _PROGRESS:
             self._told = now
-            self.hall.report(self.gang.run, gang=self.gang.number, lane=0, segment=order.segment, kind="step", step=order.first + at)
+            self.hall.report(self.group.run, group=self.group.number, rank=0, segment=order.segment, kind="step", step=order.first + at)
 
     def _report(self, done: SegmentRun) -> None:
         """What the driver learns of a segment that is done: it goes ahead of the task's end in the same stream."""
         self.hall.report(
-            self.gang.run,
-            gang=self.gang.number,
-            lane=self.number,
+            self.group.run,
+            group=self.group.number,
+            rank=self.number,
             segment=done.order.segment,
             kind="done",
             seconds=done.seconds,

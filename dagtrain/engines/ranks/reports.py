@@ -1,4 +1,4 @@
-"""What lanes report, what the scheduler knows of workers, and what became of tasks: as events of the conductor."""
+"""What ranks report, what the scheduler knows of workers, and what became of tasks: as events of the conductor."""
 
 from __future__ import annotations
 
@@ -31,52 +31,52 @@ class Reports:
         conductor = self.conductor
         conductor.tick(self.session.clock.read())
         for _, report in news["reports"]:
-            gang, lane = report["gang"], report["lane"]
+            group, rank = report["group"], report["rank"]
             match report["kind"]:
                 case "begun":
-                    conductor.begun(gang, report["segment"], lane)
+                    conductor.begun(group, report["segment"], rank)
                 case "met":
                     self.session.compare(report["worker"], report["software"], self.watch)
-                    self._tell_of_channels(gang, report)
-                    conductor.started(gang)
+                    self._tell_of_channels(group, report)
+                    conductor.started(group)
                 case "step":
-                    conductor.news(gang)
+                    conductor.news(group)
                 case "done":
-                    self.session.records.setdefault((gang, report["segment"]), {})[lane] = report
-                    conductor.reported(gang, report["segment"], lane, report["seconds"], report["ending"])
+                    self.session.records.setdefault((group, report["segment"]), {})[rank] = report
+                    conductor.reported(group, report["segment"], rank, report["seconds"], report["ending"])
                 case "probed":
                     conductor.probed(report["reached"], report["cut"])
                 case "stateless":
-                    conductor.stateless(gang)
+                    conductor.stateless(group)
                 case "failed":
-                    self._fail(gang, report)
+                    self._fail(group, report)
                 case "error":
-                    self._raise(gang, report)
+                    self._raise(group, report)
         present = news["present"]
         paused = [worker for worker, facts in present.items() if facts["paused"]]
         busy = {worker: facts["busy"] for worker, facts in present.items() if facts["busy"]}
         conductor.workers(present, news["leaving"], news["gone"], paused, busy)
         self._look_at_tasks()
 
-    def _workers(self, gang: int) -> tuple[str, ...]:
-        return self.session.gangs[gang].order.placement.workers if gang in self.session.gangs else ()
+    def _workers(self, group: int) -> tuple[str, ...]:
+        return self.session.groups[group].order.placement.workers if group in self.session.groups else ()
 
-    def _fail(self, gang: int, report: Mapping[str, Any]) -> None:
-        workers = self._workers(gang)
+    def _fail(self, group: int, report: Mapping[str, Any]) -> None:
+        workers = self._workers(group)
         if not workers:  # it is forgotten
             return
         self.conductor.failed(
-            gang,
-            f"lane {report['lane']} on {report['worker']}: {report['why']}",
+            group,
+            f"rank {report['rank']} on {report['worker']}: {report['why']}",
             cut=[(report["worker"], workers[peer]) for peer in report["cut"]],
             silent=[workers[peer] for peer in report["silent"]],
-            fault=[workers[lane] for lane in report["fault"]],
+            fault=[workers[rank] for rank in report["fault"]],
             final=report["final"],
         )
 
-    def _tell_of_channels(self, gang: int, report: Mapping[str, Any]) -> None:
-        """Tell which workers exchange by Dask's connections since nothing better came to be; the next gang does so at once."""
-        workers = self._workers(gang)
+    def _tell_of_channels(self, group: int, report: Mapping[str, Any]) -> None:
+        """Tell which workers exchange by Dask's connections since nothing better came to be; the next group does so at once."""
+        workers = self._workers(group)
         for peer, why in report["refused"].items() if workers else ():
             pair = frozenset((report["worker"], workers[int(peer)]))
             if pair not in self.session.by_comm:
@@ -84,17 +84,17 @@ class Reports:
                 self.watch.event(f"workers {' and '.join(sorted(pair))} exchange by Dask's connections, which are slower: {why}")
 
     def _look_at_tasks(self) -> None:
-        """Tasks that ended in a way of which no lane could report."""
-        current = self.conductor.gang
-        if current is None or current.number not in self.session.gangs:
+        """Tasks that ended in a way of which no rank could report."""
+        current = self.conductor.group
+        if current is None or current.number not in self.session.groups:
             return
-        futures = self.session.gangs[current.number].futures
+        futures = self.session.groups[current.number].futures
         ended = [(key, future) for key, future in futures.items() if future.status in ("error", "cancelled", "lost")]
         if not ended:
             return
-        (_, lane), future = next((item for item in ended if item[1].status == "error"), ended[0])
+        (_, rank), future = next((item for item in ended if item[1].status == "error"), ended[0])
         if future.status == "error":
-            self._learn_from(current.number, lane, future)
+            self._learn_from(current.number, rank, future)
         else:
             origins = sorted({origin for origins in self.session.source.origins for origin in origins}, key=str)
             gone = self.session.call("inquire", keys=origins)["missing"] if origins else 0
@@ -106,25 +106,25 @@ class Reports:
             self.conductor.failed(current.number, why, fault="the tasks", final=bool(gone))
             self.conductor.lost()
 
-    def _learn_from(self, gang: int, lane: int, future: Any) -> None:
-        """An exception where no lane could be: on a worker that cannot run one, or in a task that it waits for."""
+    def _learn_from(self, group: int, rank: int, future: Any) -> None:
+        """An exception where no rank could be: on a worker that cannot run one, or in a task that it waits for."""
         error = future.exception(timeout=ANSWER)
         if isinstance(error, DagtrainError):
             raise error
         blamed = self.session.call("inquire", keys=[future.key])["blamed"]
         what = f"{type(error).__name__}: {error}"
         if blamed in ("", str(future.key)):
-            worker = self._workers(gang)[lane]
-            self.conductor.failed(gang, f"lane {lane} on {worker}: {what}", fault=[worker])
+            worker = self._workers(group)[rank]
+            self.conductor.failed(group, f"rank {rank} on {worker}: {what}", fault=[worker])
         elif self.session.comes_again(error):
-            raise ClusterError(f"the data of lane {lane} cannot be computed: {what}") from error
+            raise ClusterError(f"the data of rank {rank} cannot be computed: {what}") from error
         else:
             final = isinstance(error, KilledWorker)
-            self.conductor.failed(gang, f"the task {blamed}, for which lanes wait, failed: {what}", fault="the data", final=final)
+            self.conductor.failed(group, f"the task {blamed}, for which ranks wait, failed: {what}", fault="the data", final=final)
 
-    def _raise(self, gang: int, report: Mapping[str, Any]) -> None:
+    def _raise(self, group: int, report: Mapping[str, Any]) -> None:
         """An error of the computation itself: it would come again wherever the step is repeated."""
-        future = self.session.gangs[gang].futures.get((report["segment"], report["lane"])) if gang in self.session.gangs else None
+        future = self.session.groups[group].futures.get((report["segment"], report["rank"])) if group in self.session.groups else None
         error = None
         if future is not None:
             try:
@@ -133,4 +133,4 @@ class Reports:
                 error = None
         if isinstance(error, DagtrainError):
             raise error
-        raise ClusterError(f"lane {report['lane']} on {report['worker']} met an error: {report['why']}")
+        raise ClusterError(f"rank {report['rank']} on {report['worker']} met an error: {report['why']}")

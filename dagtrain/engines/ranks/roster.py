@@ -1,7 +1,7 @@
-"""Which workers a gang can be made of, and what keeps the others from it; no I/O.
+"""Which workers a group can be made of, and what keeps the others from it; no I/O.
 
     present ─┬─ paused                  by Dask, since its memory is nearly full: it begins no task until it resumes
-             ├─ left out                it did not begin a lane, or failed again: looked at again after a delay, which doubles each time
+             ├─ left out                it did not begin a rank, or failed again: looked at again after a delay, which doubles each time
              ├─ kept apart              it does not reach another worker: one of the two waits until they do
              ├─ leaving                 works on where nobody else is there
              └─ fit
@@ -107,19 +107,19 @@ class Roster:
         return f"it is busy with {self._busy[worker]}" if worker in self._busy else None
 
     def fit(self) -> set[str]:
-        """Workers that can begin a lane; each of them alone, if not all together."""
+        """Workers that can begin a rank; each of them alone, if not all together."""
         able = self.present - self._paused - set(self._left_out)
         return (able - self._leaving) or able
 
     def choose(self, most: int, at_work: Collection[str] = ()) -> tuple[str, ...]:
-        """Workers for a gang: at most so many, all of which reach each other; those at work stay, unless others are better."""
+        """Workers for a group: at most so many, all of which reach each other; those at work stay, unless others are better."""
         staying = self.fit()
         while bad := [w for pair in self._cut if pair <= staying for w in pair]:
             staying.remove(max(set(bad), key=lambda w: (bad.count(w), w)))  # of two equals the one that is named last
         return tuple(sorted(sorted(staying, key=lambda w: (w not in at_work, w))[:most]))
 
     def unfit(self) -> dict[str, str]:
-        """Why workers that are there have no part in a gang."""
+        """Why workers that are there have no part in a group."""
         found = {w: out.why for w, out in self._left_out.items()} | dict.fromkeys(self._paused & self.present, PAUSED)
         chosen = set(self.choose(len(self.present)))
         for pair in self._cut:

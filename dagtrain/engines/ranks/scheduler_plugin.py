@@ -1,9 +1,9 @@
-"""On the scheduler: who is in which gang, what the lanes report, and the news that a gang must end.
+"""On the scheduler: who is in which group, what the ranks report, and the news that a group must end.
 
-    lanes ── reports, in the order of Dask's own messages ──▶ Steward ──▶ the driver, which asks and waits until there is something
-    a worker lost, or silent for longer than the deadline ──▶ Steward ──▶ "end" to the other lanes of its gang, at once
+    ranks ── reports, in the order of Dask's own messages ──▶ Steward ──▶ the driver, which asks and waits until there is something
+    a worker lost, or silent for longer than the deadline ──▶ Steward ──▶ "end" to the other ranks of its group, at once
 
-The scheduler learns of a dead process within milliseconds, and its workers' heartbeats go on while their lanes compute, so that silence
+The scheduler learns of a dead process within milliseconds, and its workers' heartbeats go on while their ranks compute, so that silence
 means a process that stopped, or a network that fails, not a worker that is busy. `Vigil` finds out which.
 """
 
@@ -42,9 +42,9 @@ class _Run:
 
     def __init__(self, client: str) -> None:
         self.client = client
-        self.lanes = 0
+        self.ranks = 0
         """As many as it could use."""
-        self.gang = ""
+        self.group = ""
         self.workers: tuple[str, ...] = ()
         self.reports: deque[tuple[int, dict[str, Any]]] = deque(maxlen=_KEPT)
         self.count = 0
@@ -62,7 +62,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         self.scheduler = scheduler
         self.runs: dict[str, _Run] = {}
         self._bare: set[str] = set()
-        """Workers that are to have the plugin for lanes, and have it not yet."""
+        """Workers that are to have the plugin for ranks, and have it not yet."""
         self._furnishing: set[str] = set()
         self._refusals: dict[str, str] = {}
         self._wanted: dict[str, float] = {}
@@ -71,7 +71,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         scheduler.handlers |= {
             "dagtrain_lanes_open": self.open,
             "dagtrain_lanes_want": self.want,
-            "dagtrain_lanes_gang": self.set_gang,
+            "dagtrain_lanes_group": self.set_group,
             "dagtrain_lanes_look": self.look,
             "dagtrain_lanes_end": self.end,
             "dagtrain_lanes_probe": self.probe,
@@ -101,19 +101,19 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         self._vigil.begin(run, client, silence, outage)
         self._quiet.set(True)
 
-    def want(self, run: str, lanes: int) -> None:
-        """As many lanes as a driver could use from now on; one that is not known any more learns it when it looks."""
+    def want(self, run: str, ranks: int) -> None:
+        """As many ranks as a driver could use from now on; one that is not known any more learns it when it looks."""
         if (found := self.runs.get(run)) is not None:
-            found.lanes = lanes
+            found.ranks = ranks
 
     def adaptive_target(self, target_duration: Any = None) -> int:
-        """How many workers an adaptive cluster should have: enough for Dask's own tasks, and for all lanes that drivers could use.
+        """How many workers an adaptive cluster should have: enough for Dask's own tasks, and for all ranks that drivers could use.
 
-        Dask goes by the time that tasks take. Those of lanes are short, and without a worker there are none.
+        Dask goes by the time that tasks take. Those of ranks are short, and without a worker there are none.
         """
-        lanes, workers = sum(run.lanes for run in self.runs.values()), self.scheduler.workers.values()
+        ranks, workers = sum(run.ranks for run in self.runs.values()), self.scheduler.workers.values()
         threads = sum(w.nthreads for w in workers)
-        return max(int(self._target_of_tasks(target_duration)), -(-lanes * len(workers) // threads) if threads else lanes)
+        return max(int(self._target_of_tasks(target_duration)), -(-ranks * len(workers) // threads) if threads else ranks)
 
     async def furnish(self, name: str, plugin: bytes, timeout: float) -> dict[str, Any]:
         """Have all workers set up a plugin; those that are left after some time, and errors.
@@ -131,10 +131,10 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         refusals, self._refusals = self._refusals, {}
         return {"left": sorted(left), "refusals": refusals}
 
-    def set_gang(self, run: str, gang: str, workers: list[str]) -> None:
-        """A driver's lanes from now on."""
+    def set_group(self, run: str, group: str, workers: list[str]) -> None:
+        """A driver's ranks from now on."""
         if (found := self.runs.get(run)) is not None:
-            found.gang, found.workers = gang, tuple(workers)
+            found.group, found.workers = group, tuple(workers)
 
     async def look(self, run: str, seen: int, timeout: float) -> dict[str, Any]:
         """Reports after those that were seen, and the workers; waits until something is new, or for the time given."""
@@ -169,10 +169,10 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
             "gone": self._gone,
         }
 
-    def end(self, run: str, gang: str, why: str) -> None:
-        """End a gang's lanes."""
+    def end(self, run: str, group: str, why: str) -> None:
+        """End a group's ranks."""
         found = self.runs.get(run)
-        if found is not None and found.gang == gang:
+        if found is not None and found.group == group:
             self._end(found, why)
 
     def probe(self, run: str, pairs: list[tuple[str, str]]) -> None:
@@ -192,12 +192,12 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
 
     # ---- told by workers and by the scheduler
 
-    def kept(self, gangs: list[str]) -> list[str]:
-        """Those of some gangs that drivers have."""
-        return sorted({run.gang for run in self.runs.values()} & set(gangs))
+    def kept(self, groups: list[str]) -> list[str]:
+        """Those of some groups that drivers have."""
+        return sorted({run.group for run in self.runs.values()} & set(groups))
 
     def report(self, worker: str, run: str, **message: Any) -> None:
-        """A lane reports."""
+        """A rank reports."""
         found = self.runs.get(run)
         if found is not None:
             self._vigil.heard(worker)
@@ -210,7 +210,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         self._tell_all()
 
     def remove_worker(self, scheduler: Any, worker: str, **details: Any) -> None:
-        """A worker is gone: the lanes that wait for it need not wait any longer."""
+        """A worker is gone: the ranks that wait for it need not wait any longer."""
         if str(details.get("stimulus_id", "")).startswith("retire-workers"):  # it left sooner than a segment could end
             self._tell_why(worker, "it was retired")
         elif worker not in self._vigil.absent:  # what was the matter before is over
@@ -224,7 +224,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
             run.change.set()
 
     def remove_client(self, scheduler: Any, client: str) -> None:
-        """A driver is gone: nobody wants its lanes' work any more."""
+        """A driver is gone: nobody wants its ranks' work any more."""
         for name in [name for name, run in self.runs.items() if run.client == client]:
             self._leave(name, "the client is gone")
 
@@ -248,8 +248,8 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
             stream = self.scheduler.stream_comms.get(address)
             if stream is not None and address != besides:
                 with contextlib.suppress(CommClosedError):  # that worker is gone as well
-                    stream.send({"op": "dagtrain-lanes-end", "gang": run.gang, "why": why})
-        run.gang, run.workers = "", ()
+                    stream.send({"op": "dagtrain-lanes-end", "group": run.group, "why": why})
+        run.group, run.workers = "", ()
 
     def _leave(self, name: str, why: str) -> None:
         run = self.runs.pop(name)
@@ -286,7 +286,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
             run.change.set()
 
     def _give_up(self, worker: str, why: str, ended: bool) -> None:
-        """End the gangs of a worker that does not answer: what lies there, and nowhere else, would be waited for."""
+        """End the groups of a worker that does not answer: what lies there, and nowhere else, would be waited for."""
         logger.warning("Worker %s does not answer: %s.", worker, why)
         self._tell_why(worker, why)
         for run in self.runs.values():
@@ -300,4 +300,4 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
 
     async def _probe(self, run: _Run, pairs: list[tuple[str, str]]) -> None:
         reached, cut = await probe_pairs(self.scheduler, pairs)
-        self._note(run, {"worker": "", "gang": -1, "lane": -1, "kind": "probed", "reached": reached, "cut": cut})
+        self._note(run, {"worker": "", "group": -1, "rank": -1, "kind": "probed", "reached": reached, "cut": cut})

@@ -1,6 +1,6 @@
-"""The steps of a segment in one lane: what `Lockstep` says, done by `LaneRunner` and `Links`.
+"""The steps of a segment in one rank: what `Lockstep` says, done by `RankRunner` and `Links`.
 
-Between hosts a lane does not wait for what it does not need yet. While it computes, the parts of its partial sums that are final are sent,
+Between hosts a rank does not wait for what it does not need yet. While it computes, the parts of its partial sums that are final are sent,
 and so are the blocks of the parameters as it updates them. When it would wait for the parameters, it begins with the next step, whose
 forward pass takes each layer's as they come:
 
@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from dagtrain.engines.ranks.arithmetic import LaneRunner, Rows
+from dagtrain.engines.ranks.arithmetic import RankRunner, Rows
 from dagtrain.engines.ranks.lockstep import Compute, Copy, Keep, Lockstep, Post, Reduce, Square, Update, Wait
-from dagtrain.engines.ranks.orders import SegmentOrder
+from dagtrain.engines.ranks.orders import SegmentSpec
 from dagtrain.engines.ranks.placement import Placement
 from dagtrain.graph import Array
 from dagtrain.step.state import State
@@ -29,7 +29,7 @@ Counts = list[dict[int, int]]
 
 
 class Streams(NamedTuple):
-    """How a lane's messages go in parts.
+    """How a rank's messages go in parts.
 
     Attributes
     ----------
@@ -44,33 +44,33 @@ class Streams(NamedTuple):
     coming: Counts
 
 
-def streams_of(placement: Placement, lane: int, kinds: Mapping[int, str]) -> Streams | None:
+def streams_of(placement: Placement, rank: int, kinds: Mapping[int, str]) -> Streams | None:
     """What is sent in parts; None where all is final at once, or nothing is sent by sockets."""
     far = [peer for peer, kind in kinds.items() if kind == "socket"]
-    if not far or len(placement.groups) == 1:
+    if not far or len(placement.buckets) == 1:
         return None
-    coming = {owner: placement.parts(owner, lane)[Phase.PARAMETERS] for owner in placement.owners if owner != lane}
+    coming = {owner: placement.parts(owner, rank)[Phase.PARAMETERS] for owner in placement.owners if owner != rank}
     partial, parameters = (
-        {peer: placement.parts(lane, peer).get(phase, ()) for peer in far} for phase in (Phase.PARTIAL, Phase.PARAMETERS)
+        {peer: placement.parts(rank, peer).get(phase, ()) for peer in far} for phase in (Phase.PARTIAL, Phase.PARAMETERS)
     )
-    return Streams(*(_counts(parts, len(placement.groups)) for parts in (partial, parameters, coming)))
+    return Streams(*(_counts(parts, len(placement.buckets)) for parts in (partial, parameters, coming)))
 
 
-def _counts(parts: Mapping[int, tuple[tuple[Any, ...], ...]], groups: int) -> Counts:
-    return [{peer: sum(map(len, own[:n])) for peer, own in parts.items() if own} for n in range(groups + 1)]
+def _counts(parts: Mapping[int, tuple[tuple[Any, ...], ...]], buckets: int) -> Counts:
+    return [{peer: sum(map(len, own[:n])) for peer, own in parts.items() if own} for n in range(buckets + 1)]
 
 
 class SegmentRun:
-    """One segment of one lane.
+    """One segment of one rank.
 
     Parameters
     ----------
     order
         Which steps.
-    lane
+    rank
         Its number.
     lockstep, runner, links, streams
-        Of the lane.
+        Of the rank.
     batches
         Where rows come from.
     progress
@@ -79,26 +79,26 @@ class SegmentRun:
     Attributes
     ----------
     sums
-        Of each step, where this lane is the first owner.
+        Of each step, where this rank is the first owner.
     seconds, ending
         How long it took, and how long what comes after the last step.
     """
 
     def __init__(
         self,
-        order: SegmentOrder,
-        lane: int,
+        order: SegmentSpec,
+        rank: int,
         lockstep: Lockstep,
-        runner: LaneRunner,
+        runner: RankRunner,
         links: Links,
         streams: Streams | None,
         batches: Any,
-        progress: Callable[[SegmentOrder, int], None],
+        progress: Callable[[SegmentSpec, int], None],
     ) -> None:
         self.order, self.lockstep, self.runner, self.links, self.streams = order, lockstep, runner, links, streams
         self.batches, self._progress = batches, progress
         self.sums: list[Array] = []
-        self._sums_wanted = lane == runner.placement.owners[0]
+        self._sums_wanted = rank == runner.placement.owners[0]
         self.seconds = self.ending = 0.0
         self._at = 0
         self._steps = len(order.counts)

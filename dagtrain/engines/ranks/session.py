@@ -21,7 +21,7 @@ from dagtrain.engines.ranks.memory_limits import Bounds
 from dagtrain.engines.ranks.placement import Placement
 from dagtrain.engines.ranks.roster import Roster
 from dagtrain.engines.ranks.scheduler_plugin import Steward
-from dagtrain.engines.ranks.stretch import Gang, Reached, Stretch
+from dagtrain.engines.ranks.stretch import Group, Reached, Stretch
 from dagtrain.engines.ranks.worker_plugin import Hall
 from dagtrain.errors import ClusterError
 from dagtrain.graph import Array
@@ -34,9 +34,9 @@ log = logging.getLogger("dagtrain")
 _ASKED = 10.0
 """Seconds after which the scheduler is asked again."""
 _LISTENED = 5.0
-"""Seconds between two looks of which no more than these count: lanes may have reported that they get on, and were not heard."""
+"""Seconds between two looks of which no more than these count: ranks may have reported that they get on, and were not heard."""
 _ATTEMPTS = 5
-"""To set up what the lanes need on the cluster."""
+"""To set up what the ranks need on the cluster."""
 _UNLIMITED = 4 << 30
 """What a worker without a limit of memory counts for."""
 
@@ -46,13 +46,13 @@ def _futures_in(held: Any) -> Sequence[Any]:
 
 
 class LanesSession(ClusterSession):
-    """Steps on lanes; see `dagtrain.engines.engine.Session`."""
+    """Steps on ranks; see `dagtrain.engines.engine.Session`."""
 
     def __init__(self, engine: Any, program: Any, source: Any) -> None:
         super().__init__(engine, program, source)
         self.patience: Patience = engine.patience
         self.silence, self.link = engine.silence, engine.link
-        self.channel, self.bounds, self.bucket = engine.channel, engine.bounds, engine.bucket
+        self.channel, self.bounds, self.bucket_bytes = engine.channel, engine.bounds, engine.bucket_bytes
         self.clock = AwakeClock(_LISTENED)
         self._wall = WallClock()
         self._watch: Watch | None = None
@@ -62,7 +62,7 @@ class LanesSession(ClusterSession):
         """Pairs of workers that exchange by Dask's connections, since no socket came to be."""
         self._address = self.client.scheduler.address
         self._supply: Supply | None = None
-        self.gangs: dict[int, Gang] = {}
+        self.groups: dict[int, Group] = {}
         self.begun = 0
         self._wanted = 0
         self._home: tuple[str, ...] = ()
@@ -90,7 +90,7 @@ class LanesSession(ClusterSession):
             if isinstance(error, ClusterError) or not isinstance(error, Exception):
                 raise
             raise ClusterError(
-                f"the lanes could not be set up on the cluster: {type(error).__name__}: {error}. The scheduler and the workers "
+                f"the ranks could not be set up on the cluster: {type(error).__name__}: {error}. The scheduler and the workers "
                 "need the same dagtrain as this process: install it there."
             ) from error
         return self
@@ -121,7 +121,7 @@ class LanesSession(ClusterSession):
     def __exit__(self, *details: object) -> None:
         with suppress(ClusterError):  # a scheduler that is gone has ended everything
             self.call("close", run=self.run_id)
-        self.gangs.clear()
+        self.groups.clear()
         super().__exit__(*details)
 
     # ---- steps
@@ -185,11 +185,11 @@ class LanesSession(ClusterSession):
             self.settle(tuple(sorted(news["present"])), cut=True)
             raise SilentError(f"{' and '.join(sorted(apart))} does not answer")
 
-    def begin(self, lanes: int) -> dict[str, Any]:
-        """News when there is a worker; an adaptive cluster is asked to start as many as these lanes need."""
-        if lanes != self._wanted:
-            self.call("want", run=self.run_id, lanes=lanes)
-            self._wanted = lanes
+    def begin(self, ranks: int) -> dict[str, Any]:
+        """News when there is a worker; an adaptive cluster is asked to start as many as these ranks need."""
+        if ranks != self._wanted:
+            self.call("want", run=self.run_id, ranks=ranks)
+            self._wanted = ranks
         news, deadline = self.look(0.0), self.clock.read() + self.timeouts.workers
         if not news["present"]:
             warn_of_no_workers(self.timeouts)
@@ -201,7 +201,7 @@ class LanesSession(ClusterSession):
         return news
 
     def supply_of(self) -> Supply:
-        """How rows come to lanes, bounded by the memory of the workers that there were at first."""
+        """How rows come to ranks, bounded by the memory of the workers that there were at first."""
         if self._supply is None:
             limits = [w["memory"] or _UNLIMITED for w in self.workers.values()] or [_UNLIMITED]
             self._supply = Supply(self.source, self.bounds or Bounds.of(limits), self._data, self._locate)
@@ -233,7 +233,7 @@ class LanesSession(ClusterSession):
 
     def _let_go(self, is_lost: Callable[[Any], bool]) -> None:
         """Forget what is held by futures that are lost, so that it is submitted again."""
-        held = {key: value for key, value in self._held.items() if key.startswith("gang-") or not any(map(is_lost, _futures_in(value)))}
+        held = {key: value for key, value in self._held.items() if key.startswith("group-") or not any(map(is_lost, _futures_in(value)))}
         if len(held) < len(self._held):
             self._failures += 1  # under another name
             for key in self._held.keys() - held.keys():
@@ -241,9 +241,9 @@ class LanesSession(ClusterSession):
                     future.release()  # what it is made of has its own names, and would go on where it is
         self._held = held
 
-    def is_by_comm(self, workers: Sequence[str], lanes: tuple[int, int]) -> bool:
-        """Whether two lanes have no socket between them."""
-        return frozenset(workers[lane] for lane in lanes) in self.by_comm
+    def is_by_comm(self, workers: Sequence[str], ranks: tuple[int, int]) -> bool:
+        """Whether two ranks have no socket between them."""
+        return frozenset(workers[rank] for rank in ranks) in self.by_comm
 
     def _submit(self, graph: dict[Any, Any], keys: list[Any], **annotations: Any) -> list[Any]:
         if self._home:

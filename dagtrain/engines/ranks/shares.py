@@ -1,4 +1,4 @@
-"""How shards and blocks are shared out among lanes: by threads, by where the data lies, and evenly."""
+"""How shards and blocks are shared out among ranks: by threads, by where the data lies, and evenly."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dagtrain.engines.ranks.subtrees import roots_of
 __all__ = ["by_place", "crossing", "deal", "in_a_row", "middle", "runs", "share_out"]
 
 
-def deal(groups: Sequence[Sequence[int]], lanes: int) -> list[tuple[int, ...]]:
-    """Each lane's blocks: as many as the others' in every group, and over all; in a row within a group, as far as the group is."""
-    found: list[list[int]] = [[] for _ in range(lanes)]
-    for group in groups:
-        share, longer = divmod(len(group), lanes)
-        favoured = set(sorted(range(lanes), key=lambda i: (len(found[i]), i))[:longer])
-        left = iter(group)
+def deal(buckets: Sequence[Sequence[int]], ranks: int) -> list[tuple[int, ...]]:
+    """Each rank's blocks: as many as the others' in every bucket, and over all; in a row within a bucket, as far as the bucket is."""
+    found: list[list[int]] = [[] for _ in range(ranks)]
+    for bucket in buckets:
+        share, longer = divmod(len(bucket), ranks)
+        favoured = set(sorted(range(ranks), key=lambda i: (len(found[i]), i))[:longer])
+        left = iter(bucket)
         for i, own in enumerate(found):
             own += islice(left, share + (i in favoured))
     return [tuple(sorted(own)) for own in found]

@@ -1,7 +1,7 @@
-"""A lane's state as it leaves the lane: a copy, the result of a task, which Dask keeps, moves and writes to disk as plain memory.
+"""A rank's state as it leaves the rank: a copy, the result of a task, which Dask keeps, moves and writes to disk as plain memory.
 
 Without more ado Dask pickles what goes to the scheduler in one piece with its numbers, which for a few megabytes takes ten milliseconds,
-in which the lane of that worker cannot go on.
+in which the rank of that worker cannot go on.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The driver of the engine *lanes*: a thin shell around `Conductor`, which decides, that does its instructions with Dask.
 
-    Steward ── what lanes and workers did ──▶ Conductor ──▶ Begin, Submit, Commit, Abandon, … ──▶ tasks, calls, the trainer's `Watch`
+    Steward ── what ranks and workers did ──▶ Conductor ──▶ Begin, Submit, Commit, Abandon, … ──▶ tasks, calls, the trainer's `Watch`
 
 The client waits in one place only: for the steward's next news.
 """
@@ -22,11 +22,11 @@ from dagtrain.engines.cluster.session import SilentError
 from dagtrain.engines.engine import Watch
 from dagtrain.engines.ranks.background import forget_sent
 from dagtrain.engines.ranks.coordinator import Conductor
-from dagtrain.engines.ranks.gradients import BUCKET, groups_of
+from dagtrain.engines.ranks.gradients import BUCKET_BYTES, buckets_of
 from dagtrain.engines.ranks.instructions import Abandon, Begin, Commit, Done, Fetch, GiveUp, Held, Inquire, Probe, Submit
-from dagtrain.engines.ranks.orders import GangOrder, SegmentOrder
+from dagtrain.engines.ranks.orders import GroupSpec, SegmentSpec
 from dagtrain.engines.ranks.placement import Candidate, StepShape, place
-from dagtrain.engines.ranks.rank import run_lane
+from dagtrain.engines.ranks.rank import run_rank
 from dagtrain.engines.ranks.reports import ANSWER, Reports
 from dagtrain.errors import ClusterError
 from dagtrain.graph import Array
@@ -36,7 +36,7 @@ from dagtrain.step.state import State
 if TYPE_CHECKING:
     from dagtrain.engines.ranks.session import LanesSession
 
-__all__ = ["Gang", "Reached", "Stretch", "shape_of"]
+__all__ = ["Group", "Reached", "Stretch", "shape_of"]
 
 _LOOK = 0.25
 """Seconds to wait for news at a time."""
@@ -44,7 +44,7 @@ _OFTEN = 4.0
 """Computations of the data in an epoch above which a warning is due."""
 
 
-def shape_of(parts: StepParts, shards: int, bucket: int = BUCKET) -> StepShape:
+def shape_of(parts: StepParts, shards: int, bucket_bytes: int = BUCKET_BYTES) -> StepShape:
     """What a placement must know of a compiled step."""
     update = parts.update
     return StepShape(
@@ -55,18 +55,18 @@ def shape_of(parts: StepParts, shards: int, bucket: int = BUCKET) -> StepShape:
         update.slots,
         update.norm_count,
         np.dtype(parts.layout.dtype).str,
-        groups_of(parts, bucket),
+        buckets_of(parts, bucket_bytes),
     )
 
 
-class Gang(NamedTuple):
+class Group(NamedTuple):
     """A placement at work."""
 
-    order: GangOrder
+    order: GroupSpec
     key: str
     parts_key: str
     futures: dict[tuple[int, int], Any]
-    """(segment, lane) → the task whose result is the state."""
+    """(segment, rank) → the task whose result is the state."""
 
 
 class Reached(NamedTuple):
@@ -94,10 +94,10 @@ class Stretch:
         counts: dict[tuple[int, ...], tuple[int, ...]] = {}
         self.counts = [counts.setdefault(c, c) for c in (tuple(len(s) for s in batch) for batch in self.batches)]
         self.parts = session.program.for_workers(n for counts in self.counts for n in counts)
-        self.shape = shape_of(self.parts, self.shards, session.bucket)
+        self.shape = shape_of(self.parts, self.shards, session.bucket_bytes)
         self.reported = self.lost = 0
         self.why_lost = "all workers that held it are gone"
-        self.news = session.begin(self.shards)  # of segments, too, on which lanes began ahead of this call
+        self.news = session.begin(self.shards)  # of segments, too, on which ranks began ahead of this call
         self.supply = session.supply_of()
         most = self.supply.most_steps(max(sum(c) for c in self.counts), max(1, min(len(session.workers), self.shards)))
         patience = session.patience if most is None else session.patience._replace(most=min(most, session.patience.most))
@@ -109,7 +109,7 @@ class Stretch:
         self._warn_of_readings(batches, patience.most)
 
     def _warn_of_readings(self, batches: Sequence[Sequence[Array]], segment: int) -> None:
-        """Say once that the order of the samples makes lanes read data that does not fit into memory again and again."""
+        """Say once that the order of the samples makes ranks read data that does not fit into memory again and again."""
         if self.session.told_readings or self.supply.kind != "streamed":
             return
         self.session.told_readings = True
@@ -129,20 +129,20 @@ class Stretch:
             )
 
     def _go_on(self, batches: Sequence[Sequence[Array]]) -> None:
-        """Keep the gang of the call before where it holds the very state that this one begins with, and has begun on no other steps."""
+        """Keep the group of the call before where it holds the very state that this one begins with, and has begun on no other steps."""
         session, reached = self.session, self.session.reached
         session.reached = None
         if reached is not None:
-            assert reached.conductor.gang is not None, "a gang is reached"
-            gang = session.gangs[reached.conductor.gang.number]
-            begun = bool(reached.conductor.gang.under_way)
+            assert reached.conductor.group is not None, "a group is reached"
+            group = session.groups[reached.conductor.group.number]
+            begun = bool(reached.conductor.group.under_way)
             fits = not begun or (batches is reached.following and self.state.rate_scale == reached.state.rate_scale)
-            fits = fits and self.state.parameters is reached.state.parameters and gang.order.placement.shape == self.shape
-            if fits and gang.parts_key == self._parts_key():
+            fits = fits and self.state.parameters is reached.state.parameters and group.order.placement.shape == self.shape
+            if fits and group.parts_key == self._parts_key():
                 self.conductor.continue_from(reached.conductor)
                 return
-        self.abandon_all("other steps are trained on")  # also a gang that was begun too late for the call before
-        self.conductor.gangs = session.begun
+        self.abandon_all("other steps are trained on")  # also a group that was begun too late for the call before
+        self.conductor.groups = session.begun
 
     def _parts_key(self) -> str:
         return self.session._program(f"program-{self.parts.key[:8]}", self.parts)
@@ -159,8 +159,8 @@ class Stretch:
                     if (found := self._do(action)) is not None:
                         return found
                 except SilentError as error:
-                    if gang := self.conductor.gang:
-                        self.conductor.failed(gang.number, str(error))
+                    if group := self.conductor.group:
+                        self.conductor.failed(group.number, str(error))
             if self.conductor.committed.step and self.watch.stop():
                 self.conductor.stop()
             news = self.session.look(_LOOK)
@@ -170,7 +170,7 @@ class Stretch:
             case Begin(number, workers):
                 self._begin(number, workers)
             case Submit():
-                if (gang := self.conductor.gang) and not gang.broken:  # by instructions that came before
+                if (group := self.conductor.group) and not group.broken:  # by instructions that came before
                     self._submit(action)
             case Commit():
                 self._commit(action)
@@ -179,8 +179,8 @@ class Stretch:
             case Probe(pairs):
                 self.session.call("probe", run=self.session.run_id, pairs=pairs)
             case Inquire(number, segment):
-                futures = self.session.gangs[number].futures
-                keys = [futures[segment, lane].key for lane in sorted(lane for s, lane in futures if s == segment)]
+                futures = self.session.groups[number].futures
+                keys = [futures[segment, rank].key for rank in sorted(rank for s, rank in futures if s == segment)]
                 answer = self.session.call("inquire", keys=keys)
                 self.conductor.inquired(number, answer["waiting"], answer["unfinished"], answer["hindered"])
             case Abandon(number, why, failure):
@@ -216,7 +216,7 @@ class Stretch:
         session.settle(placement.workers if cut or session.roster.is_without(placement.workers) else (), cut)
         name = uuid.uuid4().hex
         patience = self.conductor.patience
-        order = GangOrder(
+        order = GroupSpec(
             session.run_id,
             name,
             number,
@@ -228,10 +228,10 @@ class Stretch:
             session.channel,
             tuple(pair for pair in combinations(range(len(placement.workers)), 2) if session.is_by_comm(placement.workers, pair)),
         )
-        session.call("gang", run=session.run_id, gang=name, workers=list(placement.workers))
-        key = f"gang-{name}"
+        session.call("group", run=session.run_id, group=name, workers=list(placement.workers))
+        key = f"group-{name}"
         session._held[key] = session.submit_to({key: DataNode(key, order)}, {key: placement.workers[0]})
-        session.gangs[number] = Gang(order, key, self._parts_key(), {})
+        session.groups[number] = Group(order, key, self._parts_key(), {})
         session.begun = number + 1  # a number that came again would be that of tasks which the scheduler may know yet
 
     def _candidates(self, workers: Sequence[str]) -> list[Candidate]:
@@ -244,49 +244,49 @@ class Stretch:
         ]
 
     def _submit(self, segment: Submit) -> None:
-        session, gang = self.session, self.session.gangs[segment.gang]
-        placement = gang.order.placement
+        session, group = self.session, self.session.groups[segment.group]
+        placement = group.order.placement
         batches = self.batches[segment.first : segment.first + segment.steps]
         counts = tuple(self.counts[segment.first : segment.first + segment.steps])
         first = self.base + segment.first
-        opens = not gang.futures
+        opens = not group.futures
         graph, deliveries = self.supply.deliver(placement, batches, opens)
-        # Held until the lanes' tasks are there, which then want them.
+        # Held until the ranks' tasks are there, which then want them.
         rows = session._submit(graph, [key for delivery in deliveries for key in delivery.keys]) if graph else []
-        before = self._source(segment.source) if opens and segment.source.gang != segment.gang else None
+        before = self._source(segment.source) if opens and segment.source.group != segment.group else None
         tasks, where = {}, {}
-        for lane, delivery in zip(placement.lanes, deliveries, strict=True):
-            key = (f"lane-{session.run_id}-{segment.gang}", segment.segment, lane.number)
-            order = SegmentOrder(str(key), segment.segment, first, counts, self.state.rate_scale, delivery.feed)
+        for rank, delivery in zip(placement.ranks, deliveries, strict=True):
+            key = (f"rank-{session.run_id}-{segment.group}", segment.segment, rank.number)
+            order = SegmentSpec(str(key), segment.segment, first, counts, self.state.rate_scale, delivery.feed)
             tasks[key] = Task(
                 key,
-                run_lane,
-                TaskRef(gang.key),
-                lane.number,
+                run_rank,
+                TaskRef(group.key),
+                rank.number,
                 DataNode(None, order),
-                TaskRef(gang.parts_key),
+                TaskRef(group.parts_key),
                 None if before is None else TaskRef(before),
                 *(TaskRef(k) for k in delivery.keys),
             )
-            where[key] = lane.worker
+            where[key] = rank.worker
         for key, future in zip(tasks, session.submit_to(tasks, where), strict=True):
-            gang.futures[segment.segment, key[2]] = future
+            group.futures[segment.segment, key[2]] = future
         del rows
 
     def _source(self, held: Held) -> Any:
-        """Key of the state that a gang begins with."""
-        if held.gang < 0:
+        """Key of the state that a group begins with."""
+        if held.group < 0:
             return self.session._hold(f"state-{self.session.run_id}-{uuid.uuid4().hex[:8]}", self.safe)
-        gang = self.session.gangs[held.gang]
-        at_work = self.conductor.gang.workers if self.conductor.gang is not None else ()
+        group = self.session.groups[held.group]
+        at_work = self.conductor.group.workers if self.conductor.group is not None else ()
         holder = next((w for w in held.workers if w in at_work), held.workers[0])
-        return gang.futures[held.segment, gang.order.placement.workers.index(holder)].key
+        return group.futures[held.segment, group.order.placement.workers.index(holder)].key
 
     def _commit(self, segment: Commit) -> None:
-        session, gang = self.session, self.session.gangs[segment.gang]
-        records = session.records.pop((segment.gang, segment.segment))
+        session, group = self.session, self.session.groups[segment.group]
+        records = session.records.pop((segment.group, segment.segment))
         session.pace = self.conductor.pace
-        owner = gang.order.placement.owners[0]
+        owner = group.order.placement.owners[0]
         sums = np.frombuffer(records[owner]["sums"]).reshape(segment.steps, -1)
         for i, row in enumerate(sums, segment.first):
             if i >= self.reported:  # what is repeated gives the same again
@@ -295,9 +295,9 @@ class Stretch:
             for record in records.values():
                 self._tell_used(segment.first, record["used"])
         self.reported = max(self.reported, segment.first + segment.steps)
-        for old in [k for k in gang.futures if k[0] < segment.segment]:
-            gang.futures.pop(old).release()
-        for number in [n for n in session.gangs if n < segment.gang]:
+        for old in [k for k in group.futures if k[0] < segment.segment]:
+            group.futures.pop(old).release()
+        for number in [n for n in session.groups if n < segment.group]:
             self._forget(number)
         session.client.loop.add_callback(forget_sent, session.client.scheduler_comm)
 
@@ -311,11 +311,11 @@ class Stretch:
 
     def _fetch(self, held: Held) -> State | None:
         """A committed state, from any worker that has it; None if none has."""
-        gang = self.session.gangs[held.gang]
+        group = self.session.groups[held.group]
         for worker in held.workers:
             if worker not in self.session.workers:
                 continue
-            found = self._receive(gang.futures[held.segment, gang.order.placement.workers.index(worker)], worker)
+            found = self._receive(group.futures[held.segment, group.order.placement.workers.index(worker)], worker)
             if isinstance(found, State):
                 self.safe = found.copy()  # what arrives may lie in read-only memory of the message
                 self.conductor.fetched(held)
@@ -323,14 +323,14 @@ class Stretch:
         return None
 
     def _receive(self, future: Any, worker: str) -> Any:
-        """The value of a task that a lane has told is done, by way of the scheduler; None if the worker that held it is gone.
+        """The value of a task that a rank has told is done, by way of the scheduler; None if the worker that held it is gone.
 
         `Future.result` would wait for a lost task to be repeated, which cannot be; and one that is given up while it gathers can leave the
         client unable to gather anything ever after.
         """
         client, clock = self.session.client, self.session.clock
         deadline = clock.read() + ANSWER
-        while not future.done():  # a lane's word goes ahead of its task's end
+        while not future.done():  # a rank's word goes ahead of its task's end
             if worker not in self.session.workers or clock.read() > deadline:
                 self.why_lost = f"{worker} was lost, or did not end its task within {ANSWER:g} s"
                 return None
@@ -357,7 +357,7 @@ class Stretch:
         return None
 
     def _finish(self, held: Held) -> tuple[State, int] | None:
-        state: State | None = self.safe if held.gang < 0 else self._fetch(held)
+        state: State | None = self.safe if held.group < 0 else self._fetch(held)
         if state is None:
             self.lost += 1
             if self.lost >= self.conductor.patience.failures:
@@ -367,33 +367,33 @@ class Stretch:
                     "fit(..., checkpoint=..., resume=True)."
                 )
             self.conductor.lost()
-            if self.conductor.gang is not None:
-                self.conductor.failed(self.conductor.gang.number, f"no worker has the state any more: {self.why_lost}")
+            if self.conductor.group is not None:
+                self.conductor.failed(self.conductor.group.number, f"no worker has the state any more: {self.why_lost}")
             return None
-        current = self.conductor.gang
-        if current is not None and held.gang == current.number:
+        current = self.conductor.group
+        if current is not None and held.group == current.number:
             self.session.reached = Reached(state, self.conductor, self.following)
         return state, held.step
 
     def _abandon(self, number: int, why: str) -> None:
-        gang = self.session.gangs.get(number)
-        if gang is None:
+        group = self.session.groups.get(number)
+        if group is None:
             return
-        self.session.call("end", run=self.session.run_id, gang=gang.order.gang, why=why)
+        self.session.call("end", run=self.session.run_id, group=group.order.group, why=why)
         committed = self.conductor.committed
-        for key in [k for k in gang.futures if committed.gang != number or k[0] != committed.segment]:
-            gang.futures.pop(key).release()
+        for key in [k for k in group.futures if committed.group != number or k[0] != committed.segment]:
+            group.futures.pop(key).release()
 
     def _forget(self, number: int) -> None:
         self.session.records = {key: record for key, record in self.session.records.items() if key[0] != number}
-        gang = self.session.gangs.pop(number)
-        for future in gang.futures.values():
+        group = self.session.groups.pop(number)
+        for future in group.futures.values():
             future.release()
-        self.session._held.pop(gang.key, None)
+        self.session._held.pop(group.key, None)
 
     def abandon_all(self, why: str) -> None:
-        """Stop every lane of this run."""
-        for number, gang in list(self.session.gangs.items()):
+        """Stop every rank of this run."""
+        for number, group in list(self.session.groups.items()):
             with suppress(ClusterError):  # the error that brought us here says more
-                self.session.call("end", run=self.session.run_id, gang=gang.order.gang, why=why)
+                self.session.call("end", run=self.session.run_id, group=group.order.group, why=why)
             self._forget(number)

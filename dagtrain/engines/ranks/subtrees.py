@@ -1,4 +1,4 @@
-"""The fixed sum tree, cut into the parts that lanes and their threads add.
+"""The fixed sum tree, cut into the parts that ranks and their threads add.
 
     shards     0   1   2   3   4   5   6   7
                ╰─┬─╯   ╰─┬─╯   ╰─┬─╯   ╰─┬─╯        additions (0,1) (2,3) (4,5) (6,7)
@@ -100,14 +100,14 @@ class Chain(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """What each thread of a lane does in order, and what is added once all are done."""
+    """What each thread of a rank does in order, and what is added once all are done."""
 
     threads: tuple[tuple[Chain, ...], ...]
     joins: tuple[tuple[Buffer, Buffer], ...]
 
 
 def schedule(subtrees: Mapping[int, Sequence[int]], count: int, threads: int = 1) -> Schedule:
-    """The order of a lane's work, with as few buffers as the tree is deep; each subtree's sum ends in the memory that others read.
+    """The order of a rank's work, with as few buffers as the tree is deep; each subtree's sum ends in the memory that others read.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def schedule(subtrees: Mapping[int, Sequence[int]], count: int, threads: int = 1
     count
         Shards in all.
     threads
-        Threads of the lane.
+        Threads of the rank.
 
     Examples
     --------

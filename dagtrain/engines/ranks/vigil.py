@@ -2,7 +2,7 @@
 
 heartbeats, as Dask notes them ──▶ Liveness ──▶ questions on connections of their own ──▶ Liveness
 │
-└──▶ a worker is given up: the steward ends its gang      ╲ and only if its nanny says that it
+└──▶ a worker is given up: the steward ends its group      ╲ and only if its nanny says that it
 ╱ has ended it, it is removed
 """
 

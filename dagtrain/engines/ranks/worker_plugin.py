@@ -1,8 +1,8 @@
-"""On a worker: where its lanes live between segments, and where lanes of other workers meet them.
+"""On a worker: where its ranks live between segments, and where ranks of other workers meet them.
 
-other lanes ── "offer of lane 2 of gang …?" ──▶ Hall ──▶ answered as soon as that lane is there
-scheduler   ── "end gang …" ─────────────────▶ Hall ──▶ the lane stops waiting, and goes
-lane        ── report ──▶ Hall ──▶ the worker's own stream to the scheduler, before the task's end is told there
+other ranks ── "offer of rank 2 of group …?" ──▶ Hall ──▶ answered as soon as that rank is there
+scheduler   ── "end group …" ─────────────────▶ Hall ──▶ the rank stops waiting, and goes
+rank        ── report ──▶ Hall ──▶ the worker's own stream to the scheduler, before the task's end is told there
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ __all__ = ["Hall", "hall_of"]
 logger = logging.getLogger(__name__)
 
 _SWEEP = 10.0
-"""Seconds between two looks at lanes that are idle."""
+"""Seconds between two looks at ranks that are idle."""
 _IDLE = 60.0
-"""Seconds without a segment after which a lane asks whether its gang is still wanted."""
+"""Seconds without a segment after which a rank asks whether its group is still wanted."""
 _ANSWER = 30.0
 """Seconds for the scheduler to say so."""
 _REMEMBERED = 256
@@ -52,7 +52,7 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
         """Take up work on a worker."""
         self.worker = worker
         _spare_from_interrupts(worker)
-        self.lanes: dict[tuple[str, int], Any] = {}
+        self.ranks: dict[tuple[str, int], Any] = {}
         self._lock = threading.Lock()
         self._ended: OrderedDict[str, str] = OrderedDict()
         self._offers: dict[tuple[str, int], Any] = {}
@@ -70,66 +70,66 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
         self._sweeping = asyncio.ensure_future(self._sweep())
 
     def teardown(self, worker: Any) -> None:
-        """Let all lanes go with the worker."""
+        """Let all ranks go with the worker."""
         self._sweeping.cancel()
-        for gang, _ in list(self.lanes):
-            self.end(gang, "the worker closes")
+        for group, _ in list(self.ranks):
+            self.end(group, "the worker closes")
         self._quiet.set(False)
 
-    # ---- used by lanes, in their own threads
+    # ---- used by ranks, in their own threads
 
-    def lane(self, gang: str, number: int, make: Callable[[], Any]) -> Any:
-        """The lane of a gang, made at its first segment."""
+    def rank(self, group: str, number: int, make: Callable[[], Any]) -> Any:
+        """The rank of a group, made at its first segment."""
         with self._lock:
-            if gang in self._ended:
+            if group in self._ended:
                 return None
-            found = self.lanes.get((gang, number))
+            found = self.ranks.get((group, number))
             if found is None:
-                found = self.lanes[gang, number] = make()
+                found = self.ranks[group, number] = make()
                 self.worker.loop.add_callback(self._rest)
             return found
 
-    def why_ended(self, gang: str) -> str | None:
-        """Why a gang was ended, if it was."""
-        return self._ended.get(gang)
+    def why_ended(self, group: str) -> str | None:
+        """Why a group was ended, if it was."""
+        return self._ended.get(group)
 
-    def publish(self, gang: str, number: int, offer: Any) -> None:
-        """Tell other lanes how this one is reached."""
-        self._offers[gang, number] = offer
+    def publish(self, group: str, number: int, offer: Any) -> None:
+        """Tell other ranks how this one is reached."""
+        self._offers[group, number] = offer
         self.worker.loop.add_callback(self._wake)
 
-    def fetch_offer(self, address: str, gang: str, number: int, timeout: float) -> Any:
-        """How a lane on another worker is reached; a future of this thread's kind."""
-        return asyncio.run_coroutine_threadsafe(self._ask(address, gang, number, timeout), self.worker.loop.asyncio_loop)
+    def fetch_offer(self, address: str, group: str, number: int, timeout: float) -> Any:
+        """How a rank on another worker is reached; a future of this thread's kind."""
+        return asyncio.run_coroutine_threadsafe(self._ask(address, group, number, timeout), self.worker.loop.asyncio_loop)
 
     def report(self, run: str, **message: Any) -> None:
         """Tell the driver something, by way of the scheduler."""
         self.worker.loop.add_callback(self._send_report, {"op": "dagtrain-lanes-report", "run": run, **message})
 
-    def send_frame(self, address: str, gang: str, target: int, source: int, header: bytes, buffers: list[Any]) -> Any:
-        """Give a frame to a lane on another worker through Dask's own channels."""
-        sending = self._send(address, {"gang": gang, "target": target, "source": source, "header": header}, buffers)
+    def send_frame(self, address: str, group: str, target: int, source: int, header: bytes, buffers: list[Any]) -> Any:
+        """Give a frame to a rank on another worker through Dask's own channels."""
+        sending = self._send(address, {"group": group, "target": target, "source": source, "header": header}, buffers)
         return asyncio.run_coroutine_threadsafe(sending, self.worker.loop.asyncio_loop)
 
     # ---- in the worker's event loop
 
-    async def offer(self, gang: str, number: int, timeout: float) -> Any:
-        """The offer of a lane here, once it is there; None if it does not come in time."""
+    async def offer(self, group: str, number: int, timeout: float) -> Any:
+        """The offer of a rank here, once it is there; None if it does not come in time."""
         deadline = time.monotonic() + timeout
-        while (gang, number) not in self._offers:
+        while (group, number) not in self._offers:
             left = deadline - time.monotonic()
-            if left <= 0 or gang in self._ended:
+            if left <= 0 or group in self._ended:
                 return None
             change = self._change
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(change.wait(), left)
-        return self._offers[gang, number]
+        return self._offers[group, number]
 
-    def frame(self, gang: str, target: int, source: int, header: bytes, buffers: list[Any]) -> str:
+    def frame(self, group: str, target: int, source: int, header: bytes, buffers: list[Any]) -> str:
         """A frame that came by Dask's channels."""
-        found = self.lanes.get((gang, target))
+        found = self.ranks.get((group, target))
         if found is None:
-            return "no such lane"
+            return "no such rank"
         found.deliver(source, header, buffers)
         return "ok"
 
@@ -151,18 +151,18 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
         """Yes."""
         return True
 
-    def end(self, gang: str, why: str) -> None:
-        """A gang is over."""
+    def end(self, group: str, why: str) -> None:
+        """A group is over."""
         with self._lock:
-            self._ended[gang] = why
+            self._ended[group] = why
             while len(self._ended) > _REMEMBERED:
                 self._ended.popitem(last=False)
-            found = [self.lanes.pop(key) for key in list(self.lanes) if key[0] == gang]
-            for key in [key for key in self._offers if key[0] == gang]:
+            found = [self.ranks.pop(key) for key in list(self.ranks) if key[0] == group]
+            for key in [key for key in self._offers if key[0] == group]:
                 del self._offers[key]
         self._wake()
-        for lane in found:
-            lane.end(why)
+        for rank in found:
+            rank.end(why)
         self.worker.loop.add_callback(self._rest)
 
     def _wake(self) -> None:
@@ -174,7 +174,7 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
         self.worker.batched_send(report)
 
     def _rest(self) -> None:
-        self._quiet.set(bool(self.lanes))
+        self._quiet.set(bool(self.ranks))
 
     async def _sweep(self) -> None:
         """Again and again, by a clock that is never set."""
@@ -185,22 +185,22 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
                     catch_up(self.worker.periodic_callbacks.values(), [self.worker.batched_stream])
                 await self._forget_idle()
             except Exception:
-                logger.exception("A look at lanes that are idle failed.")
+                logger.exception("A look at ranks that are idle failed.")
 
     async def _forget_idle(self) -> None:
-        """End gangs that no driver has any more, of which this worker was not told; where the scheduler does not answer, they stay."""
-        idle = sorted({gang for (gang, _), lane in self.lanes.items() if lane.idle_for() > self.idle})
+        """End groups that no driver has any more, of which this worker was not told; where the scheduler does not answer, they stay."""
+        idle = sorted({group for (group, _), rank in self.ranks.items() if rank.idle_for() > self.idle})
         if not idle:
             return
         with contextlib.suppress(OSError, TimeoutError):
-            wanted = await asyncio.wait_for(self.worker.scheduler.dagtrain_lanes_kept(gangs=idle), _ANSWER)
-            for gang in sorted(set(idle) - set(wanted)):
-                self.end(gang, f"no segment came for {self.idle:g} s, and its driver is gone")
+            wanted = await asyncio.wait_for(self.worker.scheduler.dagtrain_lanes_kept(groups=idle), _ANSWER)
+            for group in sorted(set(idle) - set(wanted)):
+                self.end(group, f"no segment came for {self.idle:g} s, and its driver is gone")
 
-    async def _ask(self, address: str, gang: str, number: int, timeout: float) -> Any:
+    async def _ask(self, address: str, group: str, number: int, timeout: float) -> Any:
         if address == self.worker.address:
-            return await self.offer(gang, number, timeout)
-        asked = self.worker.rpc(address).dagtrain_lanes_offer(gang=gang, number=number, timeout=timeout)
+            return await self.offer(group, number, timeout)
+        asked = self.worker.rpc(address).dagtrain_lanes_offer(group=group, number=number, timeout=timeout)
         return await asyncio.wait_for(asked, timeout + 1)
 
     async def _send(self, address: str, frame: dict[str, Any], buffers: list[Any]) -> None:

@@ -18,11 +18,11 @@ from dagtrain.engines.ranks.worker_plugin import Hall
 
 def kinds_in(dask_worker: Any) -> dict[int, str]:
     hall = dask_worker.plugins.get(Hall.name)
-    return {peer: kind for lane in (hall.lanes.values() if hall else ()) if lane._links for peer, kind in lane._links.kinds.items()}
+    return {peer: kind for rank in (hall.ranks.values() if hall else ()) if rank._links for peer, kind in rank._links.kinds.items()}
 
 
 class Looking:
-    """A reporter that calls a function at the end of every epoch, while the lanes wait for the next one."""
+    """A reporter that calls a function at the end of every epoch, while the ranks wait for the next one."""
 
     def __init__(self, look: Callable[[], Any]) -> None:
         self.look, self.seen = look, list[Any]()
@@ -47,7 +47,7 @@ def looking() -> type[Looking]:
 
 @pytest.fixture
 def kinds() -> Callable[[Any], set[str]]:
-    """``kinds(client)``: the kinds of channels that lanes on the cluster have just now."""
+    """``kinds(client)``: the kinds of channels that ranks on the cluster have just now."""
 
     def look(client: Any) -> set[str]:
         return {kind for found in client.run(kinds_in).values() for kind in found.values()}
@@ -69,25 +69,25 @@ def encrypted(local_cluster: Any, certificate: tuple[str, str]) -> Iterator[Any]
 
 
 class Fault(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
-    """Does something, once on the whole cluster, when a lane comes to a certain moment.
+    """Does something, once on the whole cluster, when a rank comes to a certain moment.
 
-    Moments are the methods of a lane's arithmetic, in a certain step; "_meet", before that is there; and "score", in an evaluation.
+    Moments are the methods of a rank's arithmetic, in a certain step; "_meet", before that is there; and "score", in an evaluation.
     """
 
-    def __init__(self, moment: str, step: int | None, lane: int | None, mark: str, strike: Callable[[], None]) -> None:
-        self.name = f"fault at {moment} {step} {lane}"
-        self.moment, self.step, self.lane, self.mark, self.strike = moment, step, lane, mark, strike
+    def __init__(self, moment: str, step: int | None, rank: int | None, mark: str, strike: Callable[[], None]) -> None:
+        self.name = f"fault at {moment} {step} {rank}"
+        self.moment, self.step, self.rank, self.mark, self.strike = moment, step, rank, mark, strike
 
     def setup(self, worker: Any) -> None:
-        from dagtrain.engines.ranks.arithmetic import LaneRunner
-        from dagtrain.engines.ranks.rank import Lane
+        from dagtrain.engines.ranks.arithmetic import RankRunner
+        from dagtrain.engines.ranks.rank import Rank
         from dagtrain.step.program import Scorer
 
-        plugin, owner = self, {"_meet": Lane, "score": Scorer}.get(self.moment, LaneRunner)
+        plugin, owner = self, {"_meet": Rank, "score": Scorer}.get(self.moment, RankRunner)
         before = getattr(owner, self.moment)
 
         def method(at: Any, *args: Any) -> Any:
-            if owner is not LaneRunner or (at.state.step == plugin.step and plugin.lane in (None, at.lane.number)):
+            if owner is not RankRunner or (at.state.step == plugin.step and plugin.rank in (None, at.rank.number)):
                 plugin.strike_once()
             return before(at, *args)
 
@@ -107,12 +107,12 @@ class Fault(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
 
 @pytest.fixture
 def strike_at(client: Any, tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """``strike_at(moment, step, strike, lane=None)``: a `Fault`; gives the file that is there once it has struck."""
+    """``strike_at(moment, step, strike, rank=None)``: a `Fault`; gives the file that is there once it has struck."""
     names = []
 
-    def plan(moment: str, step: int | None, strike: Callable[[], None], lane: int | None = None) -> str:
-        mark = str(tmp_path / f"{moment}-{step}-{lane}")
-        fault = Fault(moment, step, lane, mark, strike)
+    def plan(moment: str, step: int | None, strike: Callable[[], None], rank: int | None = None) -> str:
+        mark = str(tmp_path / f"{moment}-{step}-{rank}")
+        fault = Fault(moment, step, rank, mark, strike)
         names.append(fault.name)
         client.register_plugin(fault)
         return mark
@@ -125,9 +125,9 @@ def strike_at(client: Any, tmp_path: Path) -> Iterator[Callable[..., str]]:
 
 @pytest.fixture
 def kill_at(client: Any, strike_at: Callable[..., str]) -> Callable[..., str]:
-    """``kill_at(moment, step, lane=None, others=0)``: kill -9 to the worker of the lane that is there, and to others besides."""
+    """``kill_at(moment, step, rank=None, others=0)``: kill -9 to the worker of the rank that is there, and to others besides."""
 
-    def plan(moment: str, step: int | None = None, lane: int | None = None, others: int = 0) -> str:
+    def plan(moment: str, step: int | None = None, rank: int | None = None, others: int = 0) -> str:
         pids = list(client.run(os.getpid).values())
 
         def strike() -> None:
@@ -136,7 +136,7 @@ def kill_at(client: Any, strike_at: Callable[..., str]) -> Callable[..., str]:
                     os.kill(pid, signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        return strike_at(moment, step, strike, lane)
+        return strike_at(moment, step, strike, rank)
 
     return plan
 

@@ -75,7 +75,7 @@ def trajectory(shape: StepShape, states: list[State], steps: int) -> list[State]
 
 @dataclass
 class View:
-    """A lane's memory as another lane sees it."""
+    """A rank's memory as another rank sees it."""
 
     number: int
     partial: dict[int, list[int]]
@@ -85,11 +85,11 @@ class View:
 
 
 @dataclass
-class SimLane:
-    """A lane with its memory, which its peers on the same host read in place."""
+class SimRank:
+    """A rank with its memory, which its peers on the same host read in place."""
 
     worker: str
-    gang: int
+    group: int
     number: int
     placement: Placement
     source: Held
@@ -145,13 +145,13 @@ class World:
         self.busy: set[str] = set()
         """Workers whose threads others have taken: like those that are paused, they begin no segment, and go on with one that is begun."""
         self.cut: set[frozenset[str]] = set()
-        self.lanes: dict[tuple[str, int], SimLane] = {}
+        self.ranks: dict[tuple[str, int], SimRank] = {}
         self.kept: dict[tuple[str, int, int], State] = {}
         self.safe = self.first
         self.wanted = [self.first]
         """Of a run without any mishap, as far as somebody asked."""
         self.mail: list[tuple[Any, ...]] = []
-        """Posts on their way; those between two lanes arrive in order, but for duplicates."""
+        """Posts on their way; those between two ranks arrive in order, but for duplicates."""
         self.news: deque[tuple[Any, ...]] = deque()
         """Reports on their way to the driver."""
         self.conductor = Conductor(
@@ -162,7 +162,7 @@ class World:
         self.error = ""
         self.commits: list[tuple[int, int]] = []
         self.abandoned: list[str] = []
-        """Why gangs were given up."""
+        """Why groups were given up."""
         self.moves = 0
         for _ in range(workers):
             self.join()
@@ -179,9 +179,9 @@ class World:
         for marks in (self.leaving, self.paused, self.busy):
             marks.discard(worker)
         self.kept = {key: state for key, state in self.kept.items() if key[0] != worker}
-        for key in [k for k in self.lanes if k[0] == worker]:
-            lane = self.lanes.pop(key)
-            self._end_gang(lane.gang)
+        for key in [k for k in self.ranks if k[0] == worker]:
+            rank = self.ranks.pop(key)
+            self._end_group(rank.group)
 
     def stop(self, worker: str) -> None:
         self.alive[worker] = False
@@ -211,10 +211,10 @@ class World:
     def mend(self) -> None:
         self.cut.clear()
 
-    def _end_gang(self, gang: int) -> None:
-        for lane in self.lanes.values():
-            if lane.gang == gang:
-                lane.ended = True
+    def _end_group(self, group: int) -> None:
+        for rank in self.ranks.values():
+            if rank.group == group:
+                rank.ended = True
 
     # ---- moves
 
@@ -224,14 +224,14 @@ class World:
             if self.result is not None or self.error:
                 return
             self.moves += 1
-            possible = [lane for lane in self.lanes.values() if self.alive.get(lane.worker) and not lane.ended and self._can_move(lane)]
+            possible = [rank for rank in self.ranks.values() if self.alive.get(rank.worker) and not rank.ended and self._can_move(rank)]
             kinds = ["tick", "drive", "drive"]
             if self.mail:
                 kinds += ["mail"] * 6
             if possible:
-                kinds += ["lane"] * 12
+                kinds += ["rank"] * 12
             match self.draw.choice(kinds):
-                case "lane":
+                case "rank":
                     self._move(self.draw.choice(possible))
                 case "mail":
                     self._deliver()
@@ -254,14 +254,14 @@ class World:
             assert self.moves < limit, f"no end in sight: {self._describe()}"
 
     def _describe(self) -> str:
-        lanes = [
-            (k, lane.lockstep.segment, lane.lockstep.step, lane.lockstep.waiting, lane.lockstep.missing) for k, lane in self.lanes.items()
+        ranks = [
+            (k, rank.lockstep.segment, rank.lockstep.step, rank.lockstep.waiting, rank.lockstep.missing) for k, rank in self.ranks.items()
         ]
-        return f"committed {self.conductor.committed}, gang {self.conductor.gang}, lanes {lanes}"
+        return f"committed {self.conductor.committed}, group {self.conductor.group}, ranks {ranks}"
 
-    def _can_move(self, lane: SimLane) -> bool:
-        begins = bool(lane.queue) and lane.worker not in self.paused | self.busy
-        return (bool(lane.current) or begins) and not lane.lockstep.missing
+    def _can_move(self, rank: SimRank) -> bool:
+        begins = bool(rank.queue) and rank.worker not in self.paused | self.busy
+        return (bool(rank.current) or begins) and not rank.lockstep.missing
 
     def _tick(self, seconds: float) -> None:
         self.now += seconds
@@ -271,14 +271,14 @@ class World:
         for worker in [w for w in self.alive if self.now - self.seen_alive[w] > SILENCE]:
             self.kill(worker)
         # A link that is cut is noticed by the kernel after some time.
-        for lane in list(self.lanes.values()):
-            if lane.ended or not self.alive.get(lane.worker):
+        for rank in list(self.ranks.values()):
+            if rank.ended or not self.alive.get(rank.worker):
                 continue
-            for peer in lane.lockstep.missing:
-                other = lane.placement.workers[peer]
-                if frozenset((lane.worker, other)) in self.cut and self.draw.random() < 0.2:
-                    self.news.append(("failed", lane.gang, f"lane {lane.number} lost lane {peer}", [(lane.worker, other)]))
-                    self._end_gang(lane.gang)
+            for peer in rank.lockstep.missing:
+                other = rank.placement.workers[peer]
+                if frozenset((rank.worker, other)) in self.cut and self.draw.random() < 0.2:
+                    self.news.append(("failed", rank.group, f"rank {rank.number} lost rank {peer}", [(rank.worker, other)]))
+                    self._end_group(rank.group)
                     break
 
     def _deliver(self) -> None:
@@ -290,97 +290,97 @@ class World:
             self.mail.append(message)
         else:
             self.mail.pop(at)
-        gang, _, target, phase, sender, stamp, content = message
-        lane = self.lanes.get((target, gang))
-        if lane is None or lane.ended:  # of another gang, or too late
+        group, _, target, phase, sender, stamp, content = message
+        rank = self.ranks.get((target, group))
+        if rank is None or rank.ended:  # of another group, or too late
             return
-        refused = lane.lockstep.refused
-        lane.lockstep.arrived(phase, (sender,), *stamp)
-        if lane.lockstep.refused == refused and content is not None:
-            lane.received[sender, phase] = content
+        refused = rank.lockstep.refused
+        rank.lockstep.arrived(phase, (sender,), *stamp)
+        if rank.lockstep.refused == refused and content is not None:
+            rank.received[sender, phase] = content
 
-    def _move(self, lane: SimLane) -> None:
-        step = lane.lockstep
-        if lane.current is None:
-            lane.current = lane.queue.popleft()
-            self.news.append(("begun", lane.gang, lane.current.segment, lane.number))
-            if step.segment < 0 and not self._load(lane):
+    def _move(self, rank: SimRank) -> None:
+        step = rank.lockstep
+        if rank.current is None:
+            rank.current = rank.queue.popleft()
+            self.news.append(("begun", rank.group, rank.current.segment, rank.number))
+            if step.segment < 0 and not self._load(rank):
                 return
-            step.begin(lane.current.segment, lane.current.first, lane.current.steps)
+            step.begin(rank.current.segment, rank.current.first, rank.current.steps)
         todo = step.next()
         if todo is None:
             if not step.running and not step.missing:
-                self.news.append(("done", lane.gang, step.segment, lane.number))
-                lane.current = None
+                self.news.append(("done", rank.group, step.segment, rank.number))
+                rank.current = None
             return
-        self._obey(lane, todo)
+        self._obey(rank, todo)
 
-    def _load(self, lane: SimLane) -> bool:
-        held = lane.source
+    def _load(self, rank: SimRank) -> bool:
+        held = rank.source
         state = (
             self.safe
-            if held.gang < 0
-            else next((self.kept[w, held.gang, held.segment] for w in held.workers if (w, held.gang, held.segment) in self.kept), None)
+            if held.group < 0
+            else next((self.kept[w, held.group, held.segment] for w in held.workers if (w, held.group, held.segment) in self.kept), None)
         )
         if state is None:
-            self.news.append(("failed", lane.gang, "the state is gone"))
-            self._end_gang(lane.gang)
+            self.news.append(("failed", rank.group, "the state is gone"))
+            self._end_group(rank.group)
             return False
-        lane.parameters, lane.slots = list(state[0]), list(state[1])
+        rank.parameters, rank.slots = list(state[0]), list(state[1])
         return True
 
-    def _obey(self, lane: SimLane, todo: Any) -> None:
-        shape, me = self.shape, lane.placement.lanes[lane.number]
-        step = lane.lockstep.step
+    def _obey(self, rank: SimRank, todo: Any) -> None:
+        shape, me = self.shape, rank.placement.ranks[rank.number]
+        step = rank.lockstep.step
         match todo:
             case Compute():
                 counts = samples(step, shape.shards)
                 for root, shards in under(me.roots, me.shards, shape.shards).items():
                     there = [s for s in shards if counts[s]]
-                    lane.partial[root] = [self._sum(mix(*lane.parameters), step, there, b) for b in range(len(shape.blocks))]
+                    rank.partial[root] = [self._sum(mix(*rank.parameters), step, there, b) for b in range(len(shape.blocks))]
             case Post(phase, peers, turn):
                 for peer in peers:
-                    target = lane.placement.workers[peer]
-                    if frozenset((lane.worker, target)) not in self.cut:
-                        stamp = (lane.lockstep.segment, step, turn)
-                        content = None if self._share_memory(lane.worker, target) else lane.view()
-                        self.mail.append((lane.gang, lane.worker, target, phase, lane.number, stamp, content))
+                    target = rank.placement.workers[peer]
+                    if frozenset((rank.worker, target)) not in self.cut:
+                        stamp = (rank.lockstep.segment, step, turn)
+                        content = None if self._share_memory(rank.worker, target) else rank.view()
+                        self.mail.append((rank.group, rank.worker, target, phase, rank.number, stamp, content))
             case Reduce():
                 counts = samples(step, shape.shards)
-                lane.norms = []
+                rank.norms = []
                 for block in me.blocks:
                     found = {
                         root: owner.partial[root][block]
-                        for owner in self._gang(lane, Phase.PARTIAL)
+                        for owner in self._group(rank, Phase.PARTIAL)
                         for root, shards in under(
-                            lane.placement.lanes[owner.number].roots, lane.placement.lanes[owner.number].shards, shape.shards
+                            rank.placement.ranks[owner.number].roots, rank.placement.ranks[owner.number].shards, shape.shards
                         ).items()
                         if any(counts[s] for s in shards)
                     }
                     adds = additions(sorted(found), shape.shards)
                     for add in adds:
                         found[add.left] = mix(found[add.left], found.pop(add.right))
-                    (lane.totals[block],) = found.values()
+                    (rank.totals[block],) = found.values()
             case Square(k):
-                self._take_norms(lane, k)
+                self._take_norms(rank, k)
                 for block in me.blocks:
-                    lane.squares[k][block] = mix(lane.totals[block], k, *lane.norms)
+                    rank.squares[k][block] = mix(rank.totals[block], k, *rank.norms)
             case Update():
-                self._take_norms(lane, shape.norms)
+                self._take_norms(rank, shape.norms)
                 for block in me.blocks:
-                    before, slot, total = lane.parameters[block], lane.slots[block], lane.totals[block]
-                    lane.parameters[block] = mix(before, slot, total, step, *lane.norms)
-                    lane.slots[block] = mix(slot, total, *lane.norms)
+                    before, slot, total = rank.parameters[block], rank.slots[block], rank.totals[block]
+                    rank.parameters[block] = mix(before, slot, total, step, *rank.norms)
+                    rank.slots[block] = mix(slot, total, *rank.norms)
             case Copy(phase, peers):
-                for other in self._gang(lane, phase):
+                for other in self._group(rank, phase):
                     if other.number in peers:
-                        for block in lane.placement.lanes[other.number].blocks:
+                        for block in rank.placement.ranks[other.number].blocks:
                             if phase is Phase.PARAMETERS:
-                                lane.parameters[block] = other.parameters[block]
+                                rank.parameters[block] = other.parameters[block]
                             else:
-                                lane.slots[block] = other.slots[block]
+                                rank.slots[block] = other.slots[block]
             case Keep():
-                self.kept[lane.worker, lane.gang, lane.lockstep.segment] = (tuple(lane.parameters), tuple(lane.slots))
+                self.kept[rank.worker, rank.group, rank.lockstep.segment] = (tuple(rank.parameters), tuple(rank.slots))
             case Wait():
                 pass
 
@@ -388,14 +388,14 @@ class World:
         """Workers with numbers of the same half live on one host."""
         return int(a[1:]) % 4 // 2 == int(b[1:]) % 4 // 2
 
-    def _gang(self, lane: SimLane, phase: Phase) -> list[View | SimLane]:
-        """All lanes of a gang, as one of them sees them; the memory of one that was killed can still be read by those who mapped it."""
-        found: list[View | SimLane] = []
-        for other in self.memory[lane.gang]:
-            if other is lane or self._share_memory(lane.worker, other.worker):
+    def _group(self, rank: SimRank, phase: Phase) -> list[View | SimRank]:
+        """All ranks of a group, as one of them sees them; the memory of one that was killed can still be read by those who mapped it."""
+        found: list[View | SimRank] = []
+        for other in self.memory[rank.group]:
+            if other is rank or self._share_memory(rank.worker, other.worker):
                 found.append(other)
-            elif (other.number, phase) in lane.received:
-                found.append(lane.received[other.number, phase])
+            elif (other.number, phase) in rank.received:
+                found.append(rank.received[other.number, phase])
         return found
 
     def _sum(self, parameters: int, step: int, shards: list[int], block: int) -> int:
@@ -407,94 +407,94 @@ class World:
         (found,) = sums.values()
         return found
 
-    def _take_norms(self, lane: SimLane, count: int) -> None:
-        while len(lane.norms) < count:
-            k = len(lane.norms)
+    def _take_norms(self, rank: SimRank, count: int) -> None:
+        while len(rank.norms) < count:
+            k = len(rank.norms)
             squares = [0] * len(self.shape.blocks)
-            for owner in self._gang(lane, Phase.SQUARES):
-                for block in lane.placement.lanes[owner.number].blocks:
+            for owner in self._group(rank, Phase.SQUARES):
+                for block in rank.placement.ranks[owner.number].blocks:
                     squares[block] = owner.squares[k][block]
-            lane.norms.append(mix(*squares))
+            rank.norms.append(mix(*squares))
 
     # ---- the driver
 
-    memory: dict[int, list[SimLane]]
+    memory: dict[int, list[SimRank]]
 
     def _drive(self) -> None:
         conductor = self.conductor
         conductor.tick(self.now)
         for _ in range(self.draw.randint(0, len(self.news))):
-            kind, gang, *rest = self.news.popleft()
+            kind, group, *rest = self.news.popleft()
             if kind == "probe":
                 apart = [pair for pair in rest[0] if frozenset(pair) in self.cut]
                 conductor.probed([pair for pair in rest[0] if pair not in apart], apart)
             elif kind == "begun":
-                conductor.begun(gang, *rest)
+                conductor.begun(group, *rest)
             elif kind == "done":
-                conductor.reported(gang, *rest, seconds=self.draw.choice([0.0, 0.5, 2.0]))
+                conductor.reported(group, *rest, seconds=self.draw.choice([0.0, 0.5, 2.0]))
             else:
-                conductor.failed(gang, *rest)
+                conductor.failed(group, *rest)
         conductor.workers(self.alive, self.leaving, None, self.paused, dict.fromkeys(self.busy, "others' tasks"))
         for action in conductor.act():
             self._act(action)
 
     def _act(self, action: Any) -> None:
         match action:
-            case Begin(gang, workers):
+            case Begin(group, workers):
                 placement = place(self.shape, [Candidate(w) for w in workers])
-                self.conductor.placed(gang, placement.workers)
-                self.placements[gang] = placement
+                self.conductor.placed(group, placement.workers)
+                self.placements[group] = placement
                 self.memory = {} if not hasattr(self, "memory") else self.memory
-                self.memory[gang] = []
-            case Submit(gang=gang, segment=segment):
-                placement = self.placements[gang]
-                for lane in placement.lanes:
+                self.memory[group] = []
+            case Submit(group=group, segment=segment):
+                placement = self.placements[group]
+                for rank in placement.ranks:
                     if segment == 0:
-                        made = SimLane(lane.worker, gang, lane.number, placement, action.source)
-                        self.memory[gang].append(made)
-                        if lane.worker in self.alive:
-                            self.lanes[lane.worker, gang] = made
+                        made = SimRank(rank.worker, group, rank.number, placement, action.source)
+                        self.memory[group].append(made)
+                        if rank.worker in self.alive:
+                            self.ranks[rank.worker, group] = made
                         else:
-                            self._end_gang(gang)
-                    there = self.lanes.get((lane.worker, gang))
+                            self._end_group(group)
+                    there = self.ranks.get((rank.worker, group))
                     if there is not None:
                         there.queue.append(action)
-            case Commit(gang, segment, first, steps):
+            case Commit(group, segment, first, steps):
                 self.commits.append((first, steps))
                 held = self.conductor.committed
                 for worker in held.workers:
-                    state = self.kept.get((worker, gang, segment))
-                    assert state is not None or worker not in self.alive, "a lane does not hold what was committed"
+                    state = self.kept.get((worker, group, segment))
+                    assert state is not None or worker not in self.alive, "a rank does not hold what was committed"
                     wanted = trajectory(self.shape, self.wanted, first + steps)[first + steps]
                     assert state is None or state == wanted, "a committed state has other bits"
             case Fetch(held):
                 state = next(
-                    (self.kept[w, held.gang, held.segment] for w in held.workers if (w, held.gang, held.segment) in self.kept), None
+                    (self.kept[w, held.group, held.segment] for w in held.workers if (w, held.group, held.segment) in self.kept), None
                 )
                 if state is not None:
                     self.safe = state
                     self.conductor.fetched(held)
             case Probe(pairs):
                 self.news.append(("probe", -1, pairs))
-            case Inquire(gang):
-                self.conductor.inquired(gang, (), 0, {})
-            case Abandon(gang, why):
+            case Inquire(group):
+                self.conductor.inquired(group, (), 0, {})
+            case Abandon(group, why):
                 self.abandoned.append(why)
-                self._end_gang(gang)
-                for key in [k for k in self.lanes if k[1] == gang]:
-                    del self.lanes[key]
+                self._end_group(group)
+                for key in [k for k in self.ranks if k[1] == group]:
+                    del self.ranks[key]
             case Done(held):
                 state = (
                     self.safe
-                    if held.gang < 0
+                    if held.group < 0
                     else next(
-                        (self.kept[w, held.gang, held.segment] for w in held.workers if (w, held.gang, held.segment) in self.kept), None
+                        (self.kept[w, held.group, held.segment] for w in held.workers if (w, held.group, held.segment) in self.kept), None
                     )
                 )
                 if state is None:
                     self.conductor.lost()
-                    if self.conductor.gang is not None:
-                        self.conductor.failed(self.conductor.gang.number, "no worker has the state")
+                    if self.conductor.group is not None:
+                        self.conductor.failed(self.conductor.group.number, "no worker has the state")
                 else:
                     self.result = state
             case GiveUp(why):

@@ -1,4 +1,4 @@
-"""The arithmetic of any number of lanes, in one process and without messages: always the bits of one."""
+"""The arithmetic of any number of ranks, in one process and without messages: always the bits of one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 import dagtrain as dt
 from dagtrain.engines.inline import StepRunner
-from dagtrain.engines.ranks.arithmetic import COMMON, LaneRunner, Rows
+from dagtrain.engines.ranks.arithmetic import COMMON, RankRunner, Rows
 from dagtrain.engines.ranks.placement import Candidate, place
 from dagtrain.engines.ranks.stretch import shape_of
 from dagtrain.step.update import Update
@@ -48,7 +48,7 @@ def inline(program: dt.step.Program, batches: list[list[Rows]]) -> Any:
         return runner.state
 
 
-def lanes(program: dt.step.Program, batches: list[list[Rows]], count: int, threads: int, common: bool) -> list[Any]:
+def ranks(program: dt.step.Program, batches: list[list[Rows]], count: int, threads: int, common: bool) -> list[Any]:
     parts = program.for_workers([2, 3])
     placement = place(shape_of(parts, SHARDS), [Candidate(f"w{i:02}", "", threads) for i in range(count)])
     boards = [{name: np.zeros(n, dtype) for name, (dtype, n) in placement.regions(i).items()} for i in range(count)]
@@ -66,14 +66,14 @@ def lanes(program: dt.step.Program, batches: list[list[Rows]], count: int, threa
 
         return of
 
-    runners = [LaneRunner(parts, placement, i, boards[i], incoming(i), common) for i in range(count)]
+    runners = [RankRunner(parts, placement, i, boards[i], incoming(i), common) for i in range(count)]
     owners = [runners[i] for i in placement.owners]
     for runner in runners:
         runner.load(program.first_state())
     for batch in batches:
         counts = tuple(len(rows.x) for rows in batch)
-        for runner, lane in zip(runners, placement.lanes, strict=True):
-            runner.compute({s: batch[s] for s in lane.shards if counts[s]}, counts)
+        for runner, rank in zip(runners, placement.ranks, strict=True):
+            runner.compute({s: batch[s] for s in rank.shards if counts[s]}, counts)
         for runner in owners:
             runner.reduce(counts)
         for k in range(placement.shape.norms):
@@ -95,7 +95,7 @@ def lanes(program: dt.step.Program, batches: list[list[Rows]], count: int, threa
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("block", [65536, 100])
 @pytest.mark.parametrize("common", [False, True])
-def test_any_number_of_lanes_has_the_bits_of_one(
+def test_any_number_of_ranks_has_the_bits_of_one(
     program: dt.step.Program,
     batches: list[list[Rows]],
     count: int,
@@ -107,7 +107,7 @@ def test_any_number_of_lanes_has_the_bits_of_one(
     if block != 65536:
         monkeypatch.setattr(program, "update", Update(optimizer(), program.layout.size, program.layout.dtype, block))
     want = inline(program, batches)
-    for state in lanes(program, batches, count, threads, common):
+    for state in ranks(program, batches, count, threads, common):
         assert state.step == STEPS
         assert state.parameters.tobytes() == want.parameters.tobytes()
         assert state.statistics.tobytes() == want.statistics.tobytes()
@@ -118,7 +118,7 @@ def test_states_that_are_handed_out_have_memory_that_nobody_else_has(program: dt
     parts = program.for_workers([2])
     placement = place(shape_of(parts, 1), [Candidate("w")])
     board = {name: np.zeros(n, dtype) for name, (dtype, n) in placement.regions(0).items()}
-    runner = LaneRunner(parts, placement, 0, board, lambda peer, phase: [])
+    runner = RankRunner(parts, placement, 0, board, lambda peer, phase: [])
 
     def where(state: Any) -> int:
         return int(state.parameters.ctypes.data)

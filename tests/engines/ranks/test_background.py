@@ -1,4 +1,4 @@
-"""What Dask's servers do beside their work, while lanes are at it and after."""
+"""What Dask's servers do beside their work, while ranks are at it and after."""
 
 import sys
 from types import SimpleNamespace

@@ -9,7 +9,7 @@ from distributed import Client
 
 import dagtrain as dt
 from dagtrain.engines.ranks import LanesEngine, Patience
-from dagtrain.engines.ranks.rank import Lane
+from dagtrain.engines.ranks.rank import Rank
 from dagtrain.engines.ranks.stretch import Stretch
 from dagtrain.engines.ranks.worker_plugin import Hall
 from dagtrain.transport import communicator
@@ -69,11 +69,11 @@ def test_parts_that_go_ahead(local_cluster, layered, looking, norm, threads, cha
     parts = []
 
     def look():
-        parts.extend(len(lane._streams.parameters) for lane in lanes_of(worker))
+        parts.extend(len(rank._streams.parameters) for rank in ranks_of(worker))
 
     with local_cluster(3, threads) as cluster, Client(cluster) as client:
         worker = next(iter(cluster.workers.values()))
-        engine = LanesEngine(client, channel=channel, bucket=0)
+        engine = LanesEngine(client, channel=channel, bucket_bytes=0)
         found = layered(engine, norm, reporter=looking(look if channel == "socket" else lambda: None))
         same_run(found, layered("inline", norm))
     assert channel == "comm" or min(parts) > 3
@@ -81,10 +81,10 @@ def test_parts_that_go_ahead(local_cluster, layered, looking, norm, threads, cha
 
 @pytest.mark.parametrize(("hosts", "block"), [("AABB", 512), ("ABAB", 4096), ("AAAAB", 4096)])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_lanes_of_several_hosts_with_several_lanes_each(local_cluster, monkeypatch, looking, layered, hosts, block, threads):
-    """Some are read in place while others are sent to; where there are few blocks, the last lane owns none."""
+def test_ranks_of_several_hosts_with_several_ranks_each(local_cluster, monkeypatch, looking, layered, hosts, block, threads):
+    """Some are read in place while others are sent to; where there are few blocks, the last rank owns none."""
     host_of, here = {}, threading.local()
-    meet, candidates, host = Lane._meet, Stretch._candidates, communicator.host
+    meet, candidates, host = Rank._meet, Stretch._candidates, communicator.host
 
     def meet_on_a_host(self, parts):
         here.name = host_of[self.hall.worker.address]
@@ -93,25 +93,25 @@ def test_lanes_of_several_hosts_with_several_lanes_each(local_cluster, monkeypat
     def on_hosts(self, workers):
         return [candidate._replace(host=host_of[candidate.address]) for candidate in candidates(self, workers)]
 
-    monkeypatch.setattr(Lane, "_meet", meet_on_a_host)
+    monkeypatch.setattr(Rank, "_meet", meet_on_a_host)
     monkeypatch.setattr(communicator, "host", lambda: {**host(), "network_namespace": ord(here.name)})
     monkeypatch.setattr(Stretch, "_candidates", on_hosts)
     with local_cluster(len(hosts), threads) as cluster, Client(cluster) as client:
         workers = sorted(worker.address for worker in cluster.workers.values())
         host_of.update(zip(workers, hosts, strict=True))
-        look = looking(lambda: [sorted(lane._links.kinds.values()) for w in cluster.workers.values() for lane in lanes_of(w)])
-        same_run(layered(LanesEngine(client, bucket=0), block=block, reporter=look), layered("inline", block=block))
+        look = looking(lambda: [sorted(rank._links.kinds.values()) for w in cluster.workers.values() for rank in ranks_of(w)])
+        same_run(layered(LanesEngine(client, bucket_bytes=0), block=block, reporter=look), layered("inline", block=block))
     assert {kind for kinds in look.seen[0] for kind in kinds} == {"shared", "socket"}
 
 
-def lanes_of(worker):
-    return worker.plugins[Hall.name].lanes.values()
+def ranks_of(worker):
+    return worker.plugins[Hall.name].ranks.values()
 
 
 def test_parts_that_go_ahead_encrypted(encrypted, layered, kinds, looking):
     with Client(encrypted) as client:
         look = looking(lambda: kinds(client))
-        same_run(layered(LanesEngine(client, channel="socket", bucket=0), reporter=look), layered("inline"))
+        same_run(layered(LanesEngine(client, channel="socket", bucket_bytes=0), reporter=look), layered("inline"))
     assert look.seen == [{"socket"}] * 3
 
 
@@ -166,7 +166,7 @@ def test_where_segments_end_changes_nothing(client, plain, most):
 
 
 def test_steps_done_while_nobody_asked_count(client, looking, plain):
-    """Lanes begin on the next epoch while the trainer is busy with the end of this one."""
+    """Ranks begin on the next epoch while the trainer is busy with the end of this one."""
     engine = LanesEngine(client, patience=Patience(news=5))
     same_run(plain.fit(plain.trainer(engine=engine), reporter=looking(lambda: time.sleep(0.5))), plain.inline)
 

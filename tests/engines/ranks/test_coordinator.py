@@ -18,16 +18,16 @@ def call(before, steps, beyond=0, ending=0.0):
         actions = conductor.act()
         for action in actions:
             if isinstance(action, Begin):
-                conductor.placed(action.gang, action.workers)
-                conductor.started(action.gang)
+                conductor.placed(action.group, action.workers)
+                conductor.started(action.group)
             elif isinstance(action, Commit):
                 sizes.append(action.steps)
             elif isinstance(action, Done):
                 return conductor, sizes
-        conductor.most_under_way = len(conductor.gang.under_way)
-        for segment in list(conductor.gang.under_way):
-            for lane in range(2):
-                conductor.reported(segment.gang, segment.segment, lane, segment.steps * PACE + ending, ending)
+        conductor.most_under_way = len(conductor.group.under_way)
+        for segment in list(conductor.group.under_way):
+            for rank in range(2):
+                conductor.reported(segment.group, segment.segment, rank, segment.steps * PACE + ending, ending)
 
 
 def test_segments_grow_to_the_length_that_is_wanted():

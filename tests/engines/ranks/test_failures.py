@@ -1,4 +1,4 @@
-"""Workers of lanes die, stop, come and go; the weights stay the same, and what cannot go on says why."""
+"""Workers of ranks die, stop, come and go; the weights stay the same, and what cannot go on says why."""
 
 import asyncio
 import inspect
@@ -16,7 +16,7 @@ from distributed.comm import CommClosedError
 import dagtrain as dt
 from dagtrain.data import BatchPlan
 from dagtrain.engines.ranks import LanesEngine, Patience
-from dagtrain.engines.ranks.arithmetic import LaneRunner
+from dagtrain.engines.ranks.arithmetic import RankRunner
 from dagtrain.engines.ranks.orders import Stopped
 from dagtrain.engines.ranks.session import LanesSession
 from dagtrain.engines.ranks.stretch import Stretch
@@ -33,7 +33,7 @@ def cluster(local_cluster):
         yield made
 
 
-def lanes(client, **options):
+def ranks(client, **options):
     """Segments of two steps each, so that faults find several of them under way."""
     return LanesEngine(client, **{"patience": Patience(most=2), **options})
 
@@ -51,17 +51,17 @@ MOMENTS = [("_meet", None), ("load", 0), ("compute", 3), ("reduce", 8), ("update
 @pytest.mark.parametrize(("moment", "step"), MOMENTS)
 def test_a_worker_killed_at_any_moment(client, kill_at, plain, moment, step):
     mark = kill_at(moment, step)
-    history = plain.fit(plain.trainer(engine=lanes(client)))
+    history = plain.fit(plain.trainer(engine=ranks(client)))
     assert os.path.exists(mark)
     same_weights(history, plain.inline)
     assert "repeated from step" in str(history.events)
 
 
-@pytest.mark.parametrize(("moment", "lane"), [("square", 0), ("update", 1), ("compute", 2)])
-def test_each_lane_may_be_the_one(client, kill_at, mixed, moment, lane):
-    """Two blocks, three lanes: the last one has nothing to update."""
-    mark = kill_at(moment, 5, lane)
-    history = mixed.fit(mixed.trainer(engine=lanes(client)))
+@pytest.mark.parametrize(("moment", "rank"), [("square", 0), ("update", 1), ("compute", 2)])
+def test_each_rank_may_be_the_one(client, kill_at, mixed, moment, rank):
+    """Two blocks, three ranks: the last one has nothing to update."""
+    mark = kill_at(moment, 5, rank)
+    history = mixed.fit(mixed.trainer(engine=ranks(client)))
     assert os.path.exists(mark)
     same_weights(history, mixed.inline)
 
@@ -71,7 +71,7 @@ def test_each_lane_may_be_the_one(client, kill_at, mixed, moment, lane):
 def test_several_workers_killed_at_once(client, kill_at, plain, moment, step, others):
     """Where no worker is left, training goes on from the copy that this process has."""
     mark = kill_at(moment, step, others=others)
-    trainer = plain.trainer(engine=lanes(client))
+    trainer = plain.trainer(engine=ranks(client))
     history = plain.fit(trainer)
     assert os.path.exists(mark)
     same_weights(history, plain.inline)
@@ -82,14 +82,14 @@ def test_all_workers_killed_that_held_the_data(client, kill_at, mixed):
     """Its partitions go where what they are made from lies: that is of no use once all of those workers are gone."""
     mark = kill_at("update", 5, others=2)
     x, y = (client.submit(lambda array: array, array[: mixed.rows], pure=False) for array in mixed.digits[:2])
-    history = mixed.trainer(engine=lanes(client)).fit([x], [y], epochs=mixed.epochs, batch_size=mixed.batch_size, verbose=0)
+    history = mixed.trainer(engine=ranks(client)).fit([x], [y], epochs=mixed.epochs, batch_size=mixed.batch_size, verbose=0)
     assert os.path.exists(mark)
     same_weights(history, mixed.inline)
 
 
 def test_killed_again_and_again(client, kill_at, plain):
     marks = [kill_at("compute", step) for step in (1, 2, 7, 13, 17)]
-    trainer = plain.trainer(engine=lanes(client))
+    trainer = plain.trainer(engine=ranks(client))
     history = plain.fit(trainer)
     assert all(map(os.path.exists, marks))
     same_weights(history, plain.inline)
@@ -106,7 +106,7 @@ def test_killed_among_epochs_that_are_run_together(client, kill_at, plain, monke
     monkeypatch.setattr(LanesSession, "run", noted)
     monkeypatch.setattr("dagtrain.train.loop._TOGETHER", 60.0)
     mark = kill_at("update", 45)
-    trainer = plain.trainer(engine=lanes(client))
+    trainer = plain.trainer(engine=ranks(client))
     history = plain.fit(trainer, epochs=12)
     assert os.path.exists(mark)
     assert max(calls) > 6, "an epoch has six steps"
@@ -128,7 +128,7 @@ def test_a_cluster_restarted_in_the_midst(client, plain):
             if len(epochs) == 2:
                 client.restart(wait_for_workers=False)
 
-    trainer = plain.trainer(engine=lanes(client))
+    trainer = plain.trainer(engine=ranks(client))
     history = plain.fit(trainer, reporter=Reporter())
     same_weights(history, plain.inline)
     trainer.ledger().verify()
@@ -142,20 +142,20 @@ def test_data_that_a_restarted_cluster_had_alone_is_said_to_be_gone(client, plai
 
     x, y = (client.scatter(array[: plain.rows]) for array in plain.digits[:2])
     with pytest.raises(ClusterError, match=r"at step 6: .*The data is made of what was scattered or persisted on the cluster") as caught:
-        plain.trainer(engine=lanes(client)).fit([x], [y], epochs=3, batch_size=256, verbose=0, reporter=at_epoch(1, restart))
+        plain.trainer(engine=ranks(client)).fit([x], [y], epochs=3, batch_size=256, verbose=0, reporter=at_epoch(1, restart))
     assert "give it again" in str(caught.value)
 
 
 def test_a_worker_killed_in_an_evaluation(client, kill_at, digits, mixed):
     mark = kill_at("score")
-    history = mixed.fit(mixed.trainer(engine=lanes(client)), validation_data=digits[2:])
+    history = mixed.fit(mixed.trainer(engine=ranks(client)), validation_data=digits[2:])
     assert os.path.exists(mark)
     same_weights(history, mixed.inline)
     alone = mixed.fit(mixed.trainer(engine="inline"), validation_data=digits[2:])
     assert history.history["val_loss"] == alone.history["val_loss"]
 
 
-def test_a_worker_lost_while_the_lanes_are_set_up(threads, monkeypatch, plain):
+def test_a_worker_lost_while_the_ranks_are_set_up(threads, monkeypatch, plain):
     """Dask then may break off the connection that asked for it."""
     register, seen = Client.register_plugin, []
 
@@ -166,12 +166,12 @@ def test_a_worker_lost_while_the_lanes_are_set_up(threads, monkeypatch, plain):
         return register(self, plugin)
 
     monkeypatch.setattr(Client, "register_plugin", lose_one)
-    same_weights(plain.fit(plain.trainer(engine=lanes(threads))), plain.inline)
+    same_weights(plain.fit(plain.trainer(engine=ranks(threads))), plain.inline)
     assert len(seen) == 2
 
 
 def test_a_worker_that_does_not_answer_when_a_run_begins(threads, plain, eventually):
-    """It is left out, stays on the cluster, and has a lane as soon as it answers."""
+    """It is left out, stays on the cluster, and has a rank as soon as it answers."""
     cluster, heard = threads.cluster, threading.Event()
     worker = cluster.workers[0]
 
@@ -189,7 +189,7 @@ def test_a_worker_that_does_not_answer_when_a_run_begins(threads, plain, eventua
 
     def recover():
         assert set(cluster.scheduler.workers) == {each.address for each in cluster.workers.values()}
-        seen.append(lanes_of(threads))
+        seen.append(ranks_of(threads))
         heard.set()
         beat(True)
         steward = cluster.scheduler.plugins["dagtrain-lanes"]
@@ -199,7 +199,7 @@ def test_a_worker_that_does_not_answer_when_a_run_begins(threads, plain, eventua
     beat(False)
     worker.handlers |= {name: deaf(worker.handlers[name]) for name in ("identity", "plugin-add")}
     looks = at_epoch(1, recover)
-    history = plain.fit(plain.trainer(engine=lanes(threads, silence=1)), reporter=looks)
+    history = plain.fit(plain.trainer(engine=ranks(threads, silence=1)), reporter=looks)
     same_weights(history, plain.inline)
     assert seen == [[0, 1, 1]]
     assert f"workers joined: {worker.address}" in str(history.events)
@@ -211,7 +211,7 @@ def test_a_worker_that_does_not_answer_when_a_run_begins(threads, plain, eventua
 def test_a_worker_that_stops_without_a_word(client, strike_at, plain, eventually):
     before = client.run(os.getpid)
     mark = strike_at("compute", 9, lambda: os.kill(os.getpid(), signal.SIGSTOP))
-    history = plain.fit(plain.trainer(engine=lanes(client, silence=4)))
+    history = plain.fit(plain.trainer(engine=ranks(client, silence=4)))
     assert os.path.exists(mark)
     same_weights(history, plain.inline)
     assert "silent for 4 s" in str(history.events)
@@ -221,7 +221,7 @@ def test_a_worker_that_stops_without_a_word(client, strike_at, plain, eventually
 
 @pytest.fixture
 def furnished(client, plain):
-    """The client, whose workers have set up what lanes need; one that is yet to do it is given longer than others."""
+    """The client, whose workers have set up what ranks need; one that is yet to do it is given longer than others."""
     plain.fit(plain.trainer(engine="lanes"), epochs=1)
     return client
 
@@ -267,35 +267,35 @@ def test_a_worker_that_was_only_slow_is_started_again(cluster, furnished, plain)
 
 
 def test_a_link_that_breaks(client, strike_at, plain):
-    """All of a worker's connections to other lanes are shut from within."""
+    """All of a worker's connections to other ranks are shut from within."""
 
     def strike():
         from distributed import get_worker
 
-        for lane in get_worker().plugins["dagtrain-lanes"].lanes.values():
-            for link in lane._links._links.values():
+        for rank in get_worker().plugins["dagtrain-lanes"].ranks.values():
+            for link in rank._links._links.values():
                 link._sock.shutdown(2)
 
     mark = strike_at("compute", 9, strike)
-    history = plain.fit(plain.trainer(engine=lanes(client, patience=Patience(most=2, cut=0.5), channel="socket")))
+    history = plain.fit(plain.trainer(engine=ranks(client, patience=Patience(most=2, cut=0.5), channel="socket")))
     assert os.path.exists(mark)
     same_weights(history, plain.inline)
 
 
-def test_a_lane_that_fails_for_no_reason_known_is_repeated(client, strike_at, plain):
+def test_a_rank_that_fails_for_no_reason_known_is_repeated(client, strike_at, plain):
     def strike():
         raise MemoryError("just now there is none")
 
     mark = strike_at("update", 9, strike)
-    history = plain.fit(plain.trainer(engine=lanes(client)))
+    history = plain.fit(plain.trainer(engine=ranks(client)))
     assert os.path.exists(mark)
     same_weights(history, plain.inline)
     assert "just now there is none" in str(history.events)
 
 
 def test_a_state_that_is_lost_where_it_lies(threads, monkeypatch, plain):
-    """Dask repeats the task whose result it was, and gets from it that its gang is over."""
-    update, source, seen = LaneRunner.update, Stretch._source, []
+    """Dask repeats the task whose result it was, and gets from it that its group is over."""
+    update, source, seen = RankRunner.update, Stretch._source, []
 
     def fail_once(self, final):
         if self.state.step == 9 and not seen:
@@ -304,14 +304,14 @@ def test_a_state_that_is_lost_where_it_lies(threads, monkeypatch, plain):
         update(self, final)
 
     def stale_once(self, held):
-        if held.gang < 0 or seen != ["failed"]:
+        if held.group < 0 or seen != ["failed"]:
             return source(self, held)
         seen.append("stale")
-        return self.session._hold("stale", Stopped("its gang is over"))
+        return self.session._hold("stale", Stopped("its group is over"))
 
-    monkeypatch.setattr(LaneRunner, "update", fail_once)
+    monkeypatch.setattr(RankRunner, "update", fail_once)
     monkeypatch.setattr(Stretch, "_source", stale_once)
-    trainer = plain.trainer(engine=lanes(threads))
+    trainer = plain.trainer(engine=ranks(threads))
     history = plain.fit(trainer)
     assert seen == ["failed", "stale"]
     same_weights(history, plain.inline)
@@ -323,8 +323,8 @@ def test_a_failure_that_comes_again_and_again_is_given_up(threads, monkeypatch, 
     def fail(*args):
         raise MemoryError("there never is any")
 
-    monkeypatch.setattr("dagtrain.engines.ranks.arithmetic.LaneRunner.update", fail)
-    with pytest.raises(ClusterError, match=r"3 attempts failed in a row at step 0; the last time: lane \d on .*there never is any"):
+    monkeypatch.setattr("dagtrain.engines.ranks.arithmetic.RankRunner.update", fail)
+    with pytest.raises(ClusterError, match=r"3 attempts failed in a row at step 0; the last time: rank \d on .*there never is any"):
         plain.fit(plain.trainer(engine=LanesEngine(threads, patience=Patience(failures=3))))
 
 
@@ -342,7 +342,7 @@ def test_a_segment_does_not_begin_after_one_that_failed(threads, monkeypatch, pl
 
     told, report = [], Hall.report
     monkeypatch.setattr(Hall, "report", late)
-    monkeypatch.setattr("dagtrain.engines.ranks.arithmetic.LaneRunner.update", fail)
+    monkeypatch.setattr("dagtrain.engines.ranks.arithmetic.RankRunner.update", fail)
     with pytest.raises(ClusterError, match="there never is any"):
         plain.fit(plain.trainer(engine=LanesEngine(threads, patience=Patience(failures=1))))
     assert "OutOfStep" not in str(told)
@@ -356,9 +356,9 @@ def test_an_error_of_the_computation_comes_at_once(client, strike_at, plain):
 
     mark = strike_at("compute", 9, strike)
     with pytest.raises(ExecutionError, match="op 'mine'"):
-        plain.fit(plain.trainer(engine=lanes(client)))
+        plain.fit(plain.trainer(engine=ranks(client)))
     assert os.path.exists(mark)
-    same_weights(plain.fit(plain.trainer(engine=lanes(client))), plain.inline)
+    same_weights(plain.fit(plain.trainer(engine=ranks(client))), plain.inline)
 
 
 def test_a_loss_that_breaks_is_explained(client):
@@ -369,7 +369,7 @@ def test_a_loss_that_breaks_is_explained(client):
     x[20] = -1
     plan = BatchPlan(48, 16, 4, seed=0)
     ((step, shard),) = [(i, s) for i in range(3) for s, rows in enumerate(plan.step(0, i)) if 20 in rows]
-    trainer = dt.Trainer(cost, optimizer=dt.optim.sgd(1e-3), parameters=np.ones(3, "f4"), shards=4, engine=lanes(client))
+    trainer = dt.Trainer(cost, optimizer=dt.optim.sgd(1e-3), parameters=np.ones(3, "f4"), shards=4, engine=ranks(client))
     with pytest.raises(NotFiniteError, match=rf"step {step}, shard {shard} .*'log'.*test_failures\.py:\d+ in cost"):
         trainer.fit(x, batch_size=16, verbose=0)
 
@@ -397,8 +397,8 @@ def at_epoch(number, do):
     return Reporter()
 
 
-def lanes_of(client):
-    """How many lanes each worker has."""
+def ranks_of(client):
+    """How many ranks each worker has."""
     return sorted(client.run(lambda dask_worker: len(getattr(dask_worker.plugins.get("dagtrain-lanes"), "lanes", ()))).values())
 
 
@@ -414,9 +414,9 @@ def test_workers_that_join_are_used(threads, plain, eventually):
             if row["epoch"] == 1:
                 threads.cluster.scale(3)
                 threads.wait_for_workers(3, timeout=60)
-            seen.append(lanes_of(threads))
+            seen.append(ranks_of(threads))
 
-    history = plain.fit(plain.trainer(engine=lanes(threads)), reporter=Reporter())
+    history = plain.fit(plain.trainer(engine=ranks(threads)), reporter=Reporter())
     same_weights(history, plain.inline)
     assert seen[-1] == [1, 1, 1]
     assert "workers joined" in str(history.events)
@@ -424,14 +424,14 @@ def test_workers_that_join_are_used(threads, plain, eventually):
 
 def test_workers_that_are_retired(threads, plain):
     retired = sorted(threads.scheduler_info(n_workers=-1)["workers"])[:2]
-    history = plain.fit(plain.trainer(engine=lanes(threads)), reporter=at_epoch(1, lambda: threads.retire_workers(retired)))
+    history = plain.fit(plain.trainer(engine=ranks(threads)), reporter=at_epoch(1, lambda: threads.retire_workers(retired)))
     same_weights(history, plain.inline)
     assert len(threads.scheduler_info(n_workers=-1)["workers"]) == 1
     assert "was lost; " not in str(history.events), "that it was retired is told"
 
 
 def test_a_cluster_scaled_down(threads, plain):
-    history = plain.fit(plain.trainer(engine=lanes(threads)), reporter=at_epoch(1, lambda: threads.cluster.scale(1)))
+    history = plain.fit(plain.trainer(engine=ranks(threads)), reporter=at_epoch(1, lambda: threads.cluster.scale(1)))
     same_weights(history, plain.inline)
 
 
@@ -439,7 +439,7 @@ def test_an_adaptive_cluster_may_shrink(threads, plain, eventually):
     def shrink():
         threads.cluster.adapt(minimum=1, maximum=1, interval="50ms", wait_count=1)
 
-    history = plain.fit(plain.trainer(engine=lanes(threads)), epochs=plain.epochs, reporter=at_epoch(1, shrink))
+    history = plain.fit(plain.trainer(engine=ranks(threads)), epochs=plain.epochs, reporter=at_epoch(1, shrink))
     same_weights(history, plain.inline)
     eventually(lambda: len(threads.scheduler_info(n_workers=-1)["workers"]), 1)
 
@@ -461,14 +461,14 @@ def test_a_scheduler_that_is_gone_and_a_checkpoint_on_another_cluster(client, lo
         def close():
             cluster.sync(cluster.scheduler.close)
 
-        trainer = plain.trainer(engine=lanes(other))
+        trainer = plain.trainer(engine=ranks(other))
         with pytest.raises(ClusterError, match=r"the scheduler at .* does not answer.*resume=True"):
             plain.fit(trainer, checkpoint=tmp_path, reporter=at_epoch(2, close))
-    history = plain.fit(plain.trainer(engine=lanes(client)), checkpoint=tmp_path, resume=True)
+    history = plain.fit(plain.trainer(engine=ranks(client)), checkpoint=tmp_path, resume=True)
     same_weights(history, plain.inline)
     assert history.events[0].kind == "resume"
 
 
 def test_a_client_closed_in_the_midst_is_an_error(threads, plain):
     with Client(threads.scheduler.address, set_as_default=False) as other, pytest.raises(ClusterError):
-        plain.fit(plain.trainer(engine=lanes(other)), reporter=at_epoch(1, other.close))
+        plain.fit(plain.trainer(engine=ranks(other)), reporter=at_epoch(1, other.close))

@@ -175,7 +175,7 @@ def test_where_no_worker_can_take_a_task_each_is_named(three, workers, fit, busy
 
 
 def test_workers_between_which_only_dasks_port_is_open(fit, monkeypatch):
-    """Their exchange goes by Dask's connections; it is told once, and the next gang does not try again."""
+    """Their exchange goes by Dask's connections; it is told once, and the next group does not try again."""
     dialled = []
 
     def refuse(address):

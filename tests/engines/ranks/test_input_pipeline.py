@@ -1,4 +1,4 @@
-"""However the rows come to the lanes, the weights are the same, and every sample is used once."""
+"""However the rows come to the ranks, the weights are the same, and every sample is used once."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_shards_that_keep_to_their_partitions(client: Any, data: Any, bounds: st
     assert fitted("inline", x, y, shuffle=True).fingerprint != wanted.fingerprint
 
 
-def test_lanes_lie_where_the_partitions_of_their_shards_do(client: Any, data: Any) -> None:
+def test_ranks_lie_where_the_partitions_of_their_shards_do(client: Any, data: Any) -> None:
     """Four partitions, each of one shard and persisted on a worker of its own choice, here the last one first."""
     workers = sorted(client.scheduler_info(n_workers=-1)["workers"])[:2]
     x, y = da.from_array(data[0], chunks=(150, 13)), da.from_array(data[1], chunks=150)
@@ -81,7 +81,7 @@ def test_lanes_lie_where_the_partitions_of_their_shards_do(client: Any, data: An
 
     fitted(Looking(client, bounds=BOUNDS["picked"]), x, y, shuffle="local", epochs=1)
     session = seen["session"]
-    near = {lane.worker: lane.shards for lane in session.placements[-1].lanes}
+    near = {rank.worker: rank.shards for rank in session.placements[-1].ranks}
     assert set(near[workers[1]]) & {0, 1}
     assert set(near[workers[0]]) & {2, 3}
 
@@ -107,7 +107,7 @@ def test_a_partition_that_breaks_when_it_is_computed_again_ends_the_fit(client: 
     trainer = dt.Trainer(
         lambda w, x: np.mean(x @ w), parameters=np.zeros(13, "f4"), shards=2, engine=LanesEngine(client, bounds=BOUNDS["streamed"])
     )
-    with pytest.raises(ClusterError, match=r"the data of lane \d cannot be computed: ValueError: it is there no more"):
+    with pytest.raises(ClusterError, match=r"the data of rank \d cannot be computed: ValueError: it is there no more"):
         trainer.fit(x, batch_size=50, verbose=0)
 
 

@@ -1,4 +1,4 @@
-"""What a lane does with the rows that Dask brought."""
+"""What a rank does with the rows that Dask brought."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dagtrain.engines.ranks.inputs import LaneFeed, share_of
+from dagtrain.engines.ranks.inputs import RankInput, share_of
 
 Array = np.ndarray[Any, Any]
 ROWS = 100_000  # so much that what other threads allocate meanwhile is little beside it
@@ -40,7 +40,7 @@ def test_rows_are_taken_by_themselves_however_the_data_came(lying: Any, partitio
     parts = [(lying(X[rows]), lying(LABELS[rows])) for rows in np.array_split(LABELS, partitions)]
     rows = LABELS if in_a_row else np.random.default_rng(0).permutation(LABELS)
     steps = [np.split(batch, 4) for batch in np.split(rows, 50)]
-    feed = LaneFeed(share_of([1, 3], steps), ((16,), "<f4"), ((), "<i8"), "all")
+    feed = RankInput(share_of([1, 3], steps), ((16,), "<f4"), ((), "<i8"), "all")
     kept: dict[str, Any] = {}
     opened = feed.open(parts, kept)
     tracemalloc.start()

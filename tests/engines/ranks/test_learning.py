@@ -25,7 +25,7 @@ class Cluster:
         self.said += actions
         for action in actions:
             if isinstance(action, Inquire):
-                self.conductor.inquired(action.gang, self.waiting, self.unfinished, self.hindered)
+                self.conductor.inquired(action.group, self.waiting, self.unfinished, self.hindered)
         return actions
 
     def until(self, kind, limit=1000.0):
@@ -37,35 +37,35 @@ class Cluster:
                     return action, self.conductor.now - began
         raise AssertionError(f"no {kind.__name__} within {limit} s: {self.said}")
 
-    def begin(self, *lanes, segments=None):
-        """These lanes begin all segments, or some, of the gang that is there."""
-        gang = self.conductor.gang
-        for submitted in [s for s in self.said if isinstance(s, Submit) and s.gang == gang.number]:
+    def begin(self, *ranks, segments=None):
+        """These ranks begin all segments, or some, of the group that is there."""
+        group = self.conductor.group
+        for submitted in [s for s in self.said if isinstance(s, Submit) and s.group == group.number]:
             if segments is None or submitted.segment in segments:
-                for lane in lanes:
-                    self.conductor.begun(gang.number, submitted.segment, lane)
+                for rank in ranks:
+                    self.conductor.begun(group.number, submitted.segment, rank)
 
     def finish(self, segment):
-        """All lanes of the gang do a segment."""
-        for lane in range(len(self.conductor.gang.workers)):
-            self.conductor.reported(self.conductor.gang.number, segment, lane)
+        """All ranks of the group do a segment."""
+        for rank in range(len(self.conductor.group.workers)):
+            self.conductor.reported(self.conductor.group.number, segment, rank)
 
     @property
-    def gang(self):
-        return self.conductor.gang.workers
+    def group(self):
+        return self.conductor.group.workers
 
 
 def test_a_paused_worker_has_no_part_until_it_resumes():
     cluster = Cluster()
     cluster.paused = {"b"}
     cluster.act()
-    assert cluster.gang == ("a", "c")
+    assert cluster.group == ("a", "c")
     cluster.paused = set()
     cluster.act()
     for segment in range(3):
         cluster.finish(segment)
     cluster.act()
-    assert cluster.gang == THREE
+    assert cluster.group == THREE
 
 
 def test_a_worker_that_pauses_in_the_midst_is_left_out_within_seconds():
@@ -81,7 +81,7 @@ def test_a_worker_that_pauses_in_the_midst_is_left_out_within_seconds():
     abandoned, seconds = cluster.until(Abandon)
     assert seconds < 2 * PATIENCE.begin
     assert "b (it is paused" in abandoned.why or "b does not begin its part: it is paused" in abandoned.why
-    assert cluster.gang == ("a", "c")
+    assert cluster.group == ("a", "c")
 
 
 def test_a_busy_worker_is_left_out_and_used_again_when_it_is_free():
@@ -92,13 +92,13 @@ def test_a_busy_worker_is_left_out_and_used_again_when_it_is_free():
     abandoned, seconds = cluster.until(Abandon)
     assert PATIENCE.begin <= seconds < 2 * PATIENCE.begin
     assert abandoned.why == "worker b does not begin its part: it is busy with long-task"
-    assert cluster.gang == ("a", "c")
+    assert cluster.group == ("a", "c")
     cluster.begin(0, 1)
     cluster.act(30)
-    assert cluster.conductor.gang.draining == "", "it is busy still"
+    assert cluster.conductor.group.draining == "", "it is busy still"
     cluster.busy = {}
     cluster.act()
-    assert cluster.conductor.gang.draining == "workers joined: b"
+    assert cluster.conductor.group.draining == "workers joined: b"
 
 
 def test_a_worker_that_is_left_out_again_and_again_is_so_for_longer_each_time():
@@ -139,14 +139,14 @@ def test_where_nobody_can_begin_it_waits_and_then_names_each():
     assert "c: it is busy with two" in end.why
 
 
-def test_a_worker_on_which_what_lanes_wait_for_cannot_begin_is_left_out():
+def test_a_worker_on_which_what_ranks_wait_for_cannot_begin_is_left_out():
     cluster = Cluster()
     cluster.act()
     cluster.waiting, cluster.unfinished, cluster.hindered = (0, 1, 2), 5, {"a": "it is busy with long-task"}
     abandoned, seconds = cluster.until(Abandon)
     assert seconds < 2 * PATIENCE.begin
     assert "worker a does not begin its part" in abandoned.why
-    assert cluster.gang == ("b", "c")
+    assert cluster.group == ("b", "c")
 
 
 def test_data_that_is_computed_for_long_is_waited_for_as_long_as_it_gets_on():
@@ -160,7 +160,7 @@ def test_data_that_is_computed_for_long_is_waited_for_as_long_as_it_gets_on():
     cluster.until(Abandon, limit=PATIENCE.news + 10)
 
 
-def test_lanes_that_do_not_meet_have_all_pairs_probed_and_go_on_without_one():
+def test_ranks_that_do_not_meet_have_all_pairs_probed_and_go_on_without_one():
     cluster = Cluster()
     cluster.act()
     cluster.begin(0, 1, 2)
@@ -170,7 +170,7 @@ def test_lanes_that_do_not_meet_have_all_pairs_probed_and_go_on_without_one():
     cluster.conductor.probed([("a", "b"), ("b", "c")], [("a", "c")])
     abandoned, _ = cluster.until(Abandon)
     assert "workers a and c do not reach each other" in abandoned.why
-    assert cluster.gang == ("a", "b")
+    assert cluster.group == ("a", "b")
     cluster.begin(0, 1)
     cluster.conductor.started(1)
     probe, seconds = cluster.until(Probe)
@@ -188,7 +188,7 @@ def test_the_largest_set_that_reach_each_other_is_chosen():
     assert cluster.conductor.roster.choose(8) == ("c", "d", "e")
 
 
-def test_a_probe_says_nothing_of_lanes_that_have_met():
+def test_a_probe_says_nothing_of_ranks_that_have_met():
     cluster = Cluster()
     cluster.act()
     cluster.begin(0, 1, 2)
@@ -196,16 +196,16 @@ def test_a_probe_says_nothing_of_lanes_that_have_met():
     cluster.conductor.started(0)
     cluster.conductor.probed([], [("a", "b")])
     cluster.act()
-    assert cluster.gang == THREE
+    assert cluster.group == THREE
 
 
 def test_a_worker_that_fails_twice_is_left_out():
     cluster = Cluster()
     cluster.act()
     for _ in range(2):
-        cluster.conductor.failed(cluster.conductor.gang.number, "no memory", fault=["b"])
+        cluster.conductor.failed(cluster.conductor.group.number, "no memory", fault=["b"])
         cluster.until(Begin, 1)
-    assert cluster.gang == ("a", "c")
+    assert cluster.group == ("a", "c")
     assert cluster.conductor.roster.unfit() == {"b": "no memory"}
 
 
@@ -213,17 +213,17 @@ def test_two_between_which_links_break_twice_are_kept_apart():
     cluster = Cluster()
     cluster.act()
     for _ in range(2):
-        cluster.conductor.failed(cluster.conductor.gang.number, "reset", fault=["a", "b"])
+        cluster.conductor.failed(cluster.conductor.group.number, "reset", fault=["a", "b"])
         cluster.until(Begin, 1)
-    assert cluster.gang == ("a", "c")
+    assert cluster.group == ("a", "c")
 
 
 def test_a_silent_peer_is_left_out_at_once():
     cluster = Cluster()
     cluster.act()
-    cluster.conductor.failed(0, "lane 1 sent nothing for 600 s", silent=["b"])
+    cluster.conductor.failed(0, "rank 1 sent nothing for 600 s", silent=["b"])
     cluster.act()
-    assert cluster.gang == ("a", "c")
+    assert cluster.group == ("a", "c")
 
 
 def test_between_attempts_that_teach_nothing_it_waits_longer_each_time():
@@ -247,9 +247,9 @@ def test_between_attempts_that_teach_nothing_it_waits_longer_each_time():
 def test_what_would_come_again_ends_at_once():
     cluster = Cluster()
     cluster.act()
-    cluster.conductor.failed(0, "the lanes do not run the same plan", final=True)
+    cluster.conductor.failed(0, "the ranks do not run the same plan", final=True)
     end, _ = cluster.until(GiveUp, 1)
-    assert end.why == "at step 15: the lanes do not run the same plan. Another attempt would fail as well"
+    assert end.why == "at step 15: the ranks do not run the same plan. Another attempt would fail as well"
 
 
 def test_data_that_fails_is_computed_once_more():
@@ -261,7 +261,7 @@ def test_data_that_fails_is_computed_once_more():
     assert "the task load failed" in cluster.until(GiveUp, 1)[0].why
 
 
-def test_a_gang_that_is_silent_twice_is_no_longer_waited_for():
+def test_a_group_that_is_silent_twice_is_no_longer_waited_for():
     cluster = Cluster(("a",))
     cluster.act()
     cluster.begin(0)

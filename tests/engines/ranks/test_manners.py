@@ -16,13 +16,13 @@ import dagtrain as dt
 from dagtrain.engines.ranks import LanesEngine, Patience
 
 
-def lanes_on(dask_worker):
-    """What is there of lanes: themselves, tasks at work on them, their threads, and descriptors of their memory."""
+def ranks_on(dask_worker):
+    """What is there of ranks: themselves, tasks at work on them, their threads, and descriptors of their memory."""
     hall = dask_worker.plugins.get("dagtrain-lanes")
     stacks = [frame.f_code.co_name for top in sys._current_frames().values() for frame in back(top)]
     links = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
     boards = [link for link in links if "dagtrain-board" in link]
-    return [*(hall.lanes if hall else ()), *(hall._offers if hall else ()), *[name for name in stacks if name == "run_lane"], *boards]
+    return [*(hall.ranks if hall else ()), *(hall._offers if hall else ()), *[name for name in stacks if name == "run_rank"], *boards]
 
 
 def back(frame):
@@ -35,8 +35,8 @@ def what_is_left(client):
     tasks = client.run_on_scheduler(lambda dask_scheduler: sorted(map(str, dask_scheduler.tasks)))
     runs = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.plugins["dagtrain-lanes"].runs))
     data = [key for keys in client.run(lambda dask_worker: list(map(str, dask_worker.data))).values() for key in keys]
-    lanes = [found for some in client.run(lanes_on).values() for found in some]
-    return sorted(map(str, client.futures)) + tasks + runs + data + lanes
+    ranks = [found for some in client.run(ranks_on).values() for found in some]
+    return sorted(map(str, client.futures)) + tasks + runs + data + ranks
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_while_it_runs_there_is_something(threads, mixed, looking, is_empty):
     """Or the tests of what is left would see nothing ever."""
     look = looking(lambda: " ".join(map(str, what_is_left(threads))))
     mixed.fit(mixed.trainer(engine="lanes"), reporter=look)
-    assert all("lane-" in seen and "dagtrain-board" in seen for seen in look.seen)
+    assert all("rank-" in seen and "dagtrain-board" in seen for seen in look.seen)
     is_empty(threads)
 
 
@@ -71,7 +71,7 @@ def observations(client):
     return [*client.run(look).values(), client.run_on_scheduler(look)]
 
 
-def test_dask_observes_itself_seldom_while_lanes_are_at_work(local_cluster, mixed, eventually):
+def test_dask_observes_itself_seldom_while_ranks_are_at_work(local_cluster, mixed, eventually):
     often = {"distributed.admin.tick.interval": "20ms", "distributed.worker.profile.enabled": True}
     with dask.config.set(often), local_cluster(2) as cluster, Client(cluster) as client:
         before, during = observations(client), []
@@ -131,7 +131,7 @@ def test_the_users_own_data_stays(threads, mixed, is_empty):
 
 @pytest.mark.parametrize("clients", [1, 2])
 def test_two_trainings_at_once_do_not_wait_for_each_other(client, mixed, is_empty, clients):
-    """Three workers of one thread, three lanes each: they would, if a lane kept a thread."""
+    """Three workers of one thread, three ranks each: they would, if a rank kept a thread."""
     with Client(client.scheduler.address, set_as_default=False) as other, ThreadPoolExecutor(2) as pool:
         use = [client, other if clients == 2 else client]
         found = list(pool.map(lambda c: mixed.fit(mixed.trainer(engine="lanes", client=c)), use))
@@ -163,7 +163,7 @@ def test_a_driver_that_is_killed_leaves_nothing(client, tmp_path, is_empty):
     script.write_text(DRIVER)
     with subprocess.Popen([sys.executable, str(script), client.scheduler.address], stdout=subprocess.PIPE) as driver:
         assert driver.stdout.readline() == b"step\n"
-        assert any(client.run(lanes_on).values())
+        assert any(client.run(ranks_on).values())
         driver.kill()
     is_empty(client)
 
@@ -201,11 +201,11 @@ def test_ctrl_c_twice_ends_at_once(threads, plain, is_empty):
 def test_keys_of_tasks_can_be_read(threads, mixed):
     mixed.fit(mixed.trainer(engine="lanes"), epochs=1)
     prefixes = threads.run_on_scheduler(lambda dask_scheduler: set(dask_scheduler.task_prefixes))
-    assert {"data", "state", "gang", "lane", "program"} <= prefixes
+    assert {"data", "state", "group", "rank", "program"} <= prefixes
 
 
 def test_a_step_that_nobody_waits_for_is_forgotten(threads, mixed, is_empty):
-    """Lanes have begun on the next epoch when a fit is stopped."""
+    """Ranks have begun on the next epoch when a fit is stopped."""
 
     class Stopping:
         start = finish = step = staticmethod(lambda *told: None)

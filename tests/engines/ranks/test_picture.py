@@ -1,4 +1,4 @@
-"""The picture says what the placement says: every byte is in it, and many lanes are folded."""
+"""The picture says what the placement says: every byte is in it, and many ranks are folded."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from dagtrain.transport import Phase
 BLOCKS = (1000, 1000, 1000, 500)
 
 
-def placed(lanes: int, shards: int = 8, hosts: int = 1, **shape: Any) -> Placement:
-    workers = [Candidate(f"tcp://10.0.0.{1 + i % hosts}:{4000 + i}", f"10.0.0.{1 + i % hosts}") for i in range(lanes)]
+def placed(ranks: int, shards: int = 8, hosts: int = 1, **shape: Any) -> Placement:
+    workers = [Candidate(f"tcp://10.0.0.{1 + i % hosts}:{4000 + i}", f"10.0.0.{1 + i % hosts}") for i in range(ranks)]
     return place(StepShape(shards, BLOCKS, slots=("first", "second"), **shape), workers)
 
 
@@ -36,45 +36,45 @@ def texts(diagram: Diagram) -> str:
     return "\n".join(line.text for node in diagram.nodes for line in node.lines)
 
 
-def test_a_lane_shows_its_worker_its_shards_and_its_blocks() -> None:
+def test_a_rank_shows_its_worker_its_shards_and_its_blocks() -> None:
     diagram = placement_diagram(placed(2, statistics=6))
     said = texts(diagram).splitlines()
     assert said == [
-        *["lane 0", "10.0.0.1:4000 · 1 thread", "shards 0–3", "sum 0–3"],
+        *["rank 0", "10.0.0.1:4000 · 1 thread", "shards 0–3", "sum 0–3"],
         *["blocks 0–1", "2,000 elements", "8 kB", "and 6 running statistics", "parameters", "14 kB"],
-        *["lane 1", "10.0.0.1:4001 · 1 thread", "shards 4–7", "sum 4–7", "blocks 2–3", "1,500 elements", "6 kB", "parameters", "14 kB"],
+        *["rank 1", "10.0.0.1:4001 · 1 thread", "shards 4–7", "sum 4–7", "blocks 2–3", "1,500 elements", "6 kB", "parameters", "14 kB"],
     ]
 
 
-@pytest.mark.parametrize("lanes", [2, 3])
-def test_each_pair_of_a_few_lanes_has_an_arrow_both_ways_in_each_phase(lanes: int) -> None:
-    placement = placed(lanes)
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_each_pair_of_a_few_ranks_has_an_arrow_both_ways_in_each_phase(ranks: int) -> None:
+    placement = placed(ranks)
     diagram = placement_diagram(placement)
     for kind, phase in (("scattered", Phase.PARTIAL), ("gathered", Phase.PARAMETERS)):
         ends = [(edge.source.split()[1], edge.target.split()[1]) for edge in diagram.edges if edge.kind == kind]
-        assert sorted(ends) == [(str(a), str(b)) for a in range(lanes) for b in range(lanes) if a != b]
+        assert sorted(ends) == [(str(a), str(b)) for a in range(ranks) for b in range(ranks) if a != b]
         assert bytes_in(diagram, kind) == bytes_of(placement, phase)
 
 
-@pytest.mark.parametrize("lanes", [4, 8, 16, 40])
-def test_exchanges_of_many_lanes_meet_in_one_node_and_nothing_is_lost(lanes: int) -> None:
-    placement = placed(lanes, shards=64)
+@pytest.mark.parametrize("ranks", [4, 8, 16, 40])
+def test_exchanges_of_many_ranks_meet_in_one_node_and_nothing_is_lost(ranks: int) -> None:
+    placement = placed(ranks, shards=64)
     diagram = placement_diagram(placement)
     assert len(diagram.edges) <= 6 * 12
     for kind, phase in (("scattered", Phase.PARTIAL), ("gathered", Phase.PARAMETERS)):
         assert bytes_in(diagram, kind) == 2 * bytes_of(placement, phase)  # given, and taken
 
 
-def test_lanes_that_are_alike_are_drawn_as_one_between_the_first_and_the_last() -> None:
+def test_ranks_that_are_alike_are_drawn_as_one_between_the_first_and_the_last() -> None:
     diagram = placement_diagram(placed(32, shards=64))
-    names = [node.lines[0].text for node in diagram.nodes if node.lines[0].text.startswith("lane")]
-    assert names == ["lane 0", "lane 1", "lane 2", "lane 3", "lane 4", "lanes 5–30", "lane 31"]
+    names = [node.lines[0].text for node in diagram.nodes if node.lines[0].text.startswith("rank")]
+    assert names == ["rank 0", "rank 1", "rank 2", "rank 3", "rank 4", "ranks 5–30", "rank 31"]
     assert "26 alike, 1 thread each" in texts(diagram)
     assert "alike" not in texts(placement_diagram(placed(32, shards=64), most=32))
 
 
-def test_lanes_stand_in_their_order() -> None:
-    assert placement_diagram(placed(3)).rows == tuple(tuple(f"lane {i} {row}" for i in range(3)) for row in ("computes", "owns", "has"))
+def test_ranks_stand_in_their_order() -> None:
+    assert placement_diagram(placed(3)).rows == tuple(tuple(f"rank {i} {row}" for i in range(3)) for row in ("computes", "owns", "has"))
 
 
 def test_hosts_are_boxes_where_there_are_several() -> None:
@@ -82,7 +82,7 @@ def test_hosts_are_boxes_where_there_are_several() -> None:
     diagram = placement_diagram(placed(4, hosts=2))
     assert [group.label for group in diagram.groups] == ["10.0.0.1", "10.0.0.2"]
     homes = {node.lines[0].text: node.group for node in diagram.nodes if node.group}
-    assert homes == {"lane 0": "host 10.0.0.1", "lane 1": "host 10.0.0.1", "lane 2": "host 10.0.0.2", "lane 3": "host 10.0.0.2"}
+    assert homes == {"rank 0": "host 10.0.0.1", "rank 1": "host 10.0.0.1", "rank 2": "host 10.0.0.2", "rank 3": "host 10.0.0.2"}
     assert ":4002 · 1 thread" in texts(diagram).splitlines()
 
 
@@ -101,19 +101,19 @@ def test_known_channels_are_written_on_the_arrows() -> None:
 
 
 def test_messages_between_hosts_show_their_parts() -> None:
-    groups = ((2, 3), (0, 1))
-    apart, together = placement_diagram(placed(2, hosts=2, groups=groups)), placement_diagram(placed(2, groups=groups))
+    buckets = ((2, 3), (0, 1))
+    apart, together = placement_diagram(placed(2, hosts=2, buckets=buckets)), placement_diagram(placed(2, buckets=buckets))
     assert {edge.label for edge in apart.edges if edge.kind != "local"} == {
         *("partial 8.01 kB in 2 parts", "partial 6.01 kB in 2 parts"),
         *("updated 8 kB in 2 parts", "updated 6 kB in 2 parts"),
     }
     assert "blocks 0, 2" in texts(apart)
     assert not any("parts" in edge.label for edge in together.edges)
-    assert texts(placement_diagram(placed(5, hosts=5, groups=groups))).count("in 2 parts, layer by layer") == 2
+    assert texts(placement_diagram(placed(5, hosts=5, buckets=buckets))).count("in 2 parts, layer by layer") == 2
 
 
-def test_channels_of_lanes_that_are_not_there_are_refused() -> None:
-    with pytest.raises(ArgumentError, match=r"\(0, 2\), but the lanes are 0 to 1"):
+def test_channels_of_ranks_that_are_not_there_are_refused() -> None:
+    with pytest.raises(ArgumentError, match=r"\(0, 2\), but the ranks are 0 to 1"):
         placement_diagram(placed(2), channels={(0, 2): "shared"})
 
 
@@ -124,7 +124,7 @@ def test_idle_workers_stand_aside_with_the_reason() -> None:
     assert "38 workers" in texts(placement_diagram(placed(40, shards=2)))
 
 
-def test_a_lane_without_blocks_gets_parameters_all_the_same() -> None:
+def test_a_rank_without_blocks_gets_parameters_all_the_same() -> None:
     placement = placed(6)
     assert len(placement.owners) == 4
     diagram = placement_diagram(placement)
@@ -134,10 +134,10 @@ def test_a_lane_without_blocks_gets_parameters_all_the_same() -> None:
 def test_the_title_has_the_totals() -> None:
     title = placement_diagram(placed(2, norms=1)).title
     assert title == (
-        "2 lanes: 28 kB exchanged in a step (partial sums 14 kB, squares for norms 32 B, parameters 14 kB), "
+        "2 ranks: 28 kB exchanged in a step (partial sums 14 kB, squares for norms 32 B, parameters 14 kB), "
         "28 kB of optimiser state at a segment's end"
     )
-    assert placement_diagram(placed(1)).title == "1 lane: nothing is exchanged"
+    assert placement_diagram(placed(1)).title == "1 rank: nothing is exchanged"
     assert placement_diagram(placed(2), title="mine").title == "mine"
 
 
@@ -148,10 +148,10 @@ def test_the_legend_explains_what_occurs() -> None:
     assert not placement_diagram(placed(2), legend=False).legend
 
 
-@pytest.mark.parametrize(("lanes", "hosts"), [(1, 1), (2, 1), (2, 2), (3, 1), (16, 1), (16, 2), (40, 20)])
-def test_every_number_of_lanes_can_be_rendered(tmp_path: Path, lanes: int, hosts: int) -> None:
+@pytest.mark.parametrize(("ranks", "hosts"), [(1, 1), (2, 1), (2, 2), (3, 1), (16, 1), (16, 2), (40, 20)])
+def test_every_number_of_ranks_can_be_rendered(tmp_path: Path, ranks: int, hosts: int) -> None:
     file = tmp_path / "lanes.svg"
-    picture = draw(placed(lanes, shards=64, hosts=hosts), file)
+    picture = draw(placed(ranks, shards=64, hosts=hosts), file)
     drawn = file.read_text()
     assert drawn.count('class="node ') == len(picture.diagram.nodes)
     assert drawn.count('class="edge ') == len(picture.diagram.edges)

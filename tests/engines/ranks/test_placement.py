@@ -21,8 +21,8 @@ def near(shards: int) -> st.SearchStrategy[dict[int, int]]:
 
 
 @st.composite
-def groups(draw: st.DrawFn, blocks: int) -> tuple[tuple[int, ...], ...]:
-    """Any division of the blocks into groups; or none."""
+def buckets(draw: st.DrawFn, blocks: int) -> tuple[tuple[int, ...], ...]:
+    """Any division of the blocks into buckets; or none."""
     order = draw(st.permutations(range(blocks)))
     cuts = sorted(draw(st.sets(st.integers(0, blocks), max_size=4)) | {0, blocks}) if draw(st.booleans()) else []
     return tuple(tuple(sorted(order[a:b])) for a, b in pairwise(cuts))
@@ -35,7 +35,7 @@ def placements(draw: st.DrawFn) -> Placement:
     shape = StepShape(
         shards,
         tuple(blocks),
-        groups=draw(groups(len(blocks))),
+        buckets=draw(buckets(len(blocks))),
         statistics=draw(st.integers(0, 5)),
         sums=draw(st.integers(1, 3)),
         slots=("first", "second")[: draw(st.integers(0, 2))],
@@ -61,43 +61,43 @@ def of_workers(shards: int, threads: list[int], blocks: int = 4) -> Placement:
 
 @some
 @given(placements())
-def test_every_shard_is_computed_in_one_lane(placement: Placement) -> None:
-    computed = [s for lane in placement.lanes for s in lane.shards]
+def test_every_shard_is_computed_in_one_rank(placement: Placement) -> None:
+    computed = [s for rank in placement.ranks for s in rank.shards]
     assert sorted(computed) == list(range(placement.shape.shards))
-    assert all(lane.shards for lane in placement.lanes)
+    assert all(rank.shards for rank in placement.ranks)
 
 
 @some
 @given(placements())
-def test_every_block_is_owned_by_one_lane(placement: Placement) -> None:
-    owned = [b for lane in placement.lanes for b in lane.blocks]
+def test_every_block_is_owned_by_one_rank(placement: Placement) -> None:
+    owned = [b for rank in placement.ranks for b in rank.blocks]
     assert sorted(owned) == list(range(len(placement.shape.blocks)))
     assert sum(placement.elements_of(o) for o in placement.owners) == placement.shape.parameters
-    counts = [len(lane.blocks) for lane in placement.lanes]
+    counts = [len(rank.blocks) for rank in placement.ranks]
     assert max(counts) - min(counts) <= 1
 
 
 @some
 @given(placements())
-def test_blocks_are_in_groups_where_lanes_are_on_several_hosts(placement: Placement) -> None:
+def test_blocks_are_in_buckets_where_ranks_are_on_several_hosts(placement: Placement) -> None:
     together = tuple(range(len(placement.shape.blocks)))
-    several = len({lane.host for lane in placement.lanes}) > 1
-    assert placement.groups == ((several and placement.shape.groups) or (together,))
-    for group in placement.groups:
-        shares = [len(set(lane.blocks).intersection(group)) for lane in placement.lanes]
+    several = len({rank.host for rank in placement.ranks}) > 1
+    assert placement.buckets == ((several and placement.shape.buckets) or (together,))
+    for bucket in placement.buckets:
+        shares = [len(set(rank.blocks).intersection(bucket)) for rank in placement.ranks]
         assert max(shares) - min(shares) <= 1
 
 
 @some
 @given(placements())
-def test_parts_of_what_one_gives_are_the_groups(placement: Placement) -> None:
-    for a in placement.lanes:
-        for b in placement.lanes:
+def test_parts_of_what_one_gives_are_the_buckets(placement: Placement) -> None:
+    for a in placement.ranks:
+        for b in placement.ranks:
             parts = placement.parts(a.number, b.number) if a is not b else {}
             if Phase.PARTIAL in parts:
                 for part, slices in zip(parts[Phase.PARTIAL], placement.slices_of(b.number), strict=False):
                     assert {(p.start, p.stop) for p in part} == {(s.start, s.stop) for s in slices}
-                assert len(parts[Phase.PARTIAL]) == len(placement.groups) + 1
+                assert len(parts[Phase.PARTIAL]) == len(placement.buckets) + 1
             if Phase.PARAMETERS in parts:
                 for part, slices in zip(parts[Phase.PARAMETERS], reversed(placement.slices_of(a.number)), strict=True):
                     assert {(p.start, p.stop) for p in part if p.region == "parameters"} == {(s.start, s.stop) for s in slices}
@@ -114,17 +114,17 @@ def subtrees(shards: int) -> list[frozenset[int]]:
 
 @some
 @given(placements())
-def test_each_lane_sums_the_largest_subtrees_that_are_its_own(placement: Placement) -> None:
-    for lane in placement.lanes:
-        own = [tree for tree in subtrees(placement.shape.shards) if tree <= set(lane.shards)]
+def test_each_rank_sums_the_largest_subtrees_that_are_its_own(placement: Placement) -> None:
+    for rank in placement.ranks:
+        own = [tree for tree in subtrees(placement.shape.shards) if tree <= set(rank.shards)]
         largest = {min(tree): tuple(sorted(tree)) for tree in own if not any(tree < other for other in own)}
-        assert under(lane.roots, lane.shards, placement.shape.shards) == largest
+        assert under(rank.roots, rank.shards, placement.shape.shards) == largest
 
 
 @some
 @given(placements())
 def test_what_one_gives_is_what_the_other_takes(placement: Placement) -> None:
-    tables = [placement.tables(lane.number) for lane in placement.lanes]
+    tables = [placement.tables(rank.number) for rank in placement.ranks]
     for a in range(len(tables)):
         assert set(tables[a]) == set(range(len(tables))) - {a}
         for b, table in tables[a].items():
@@ -134,19 +134,19 @@ def test_what_one_gives_is_what_the_other_takes(placement: Placement) -> None:
 @some
 @given(placements())
 def test_pieces_lie_within_the_memory_they_are_taken_from(placement: Placement) -> None:
-    for a in placement.lanes:
+    for a in placement.ranks:
         regions = placement.regions(a.number)
-        for b in placement.lanes:
+        for b in placement.ranks:
             if a is not b:
                 for pieces in placement.pieces(a.number, b.number).values():
                     for piece in pieces:
                         assert 0 <= piece.start <= piece.stop <= regions[piece.region][1]
 
 
-def owned_by(placement: Placement, lane: int) -> list[int]:
+def owned_by(placement: Placement, rank: int) -> list[int]:
     """Elements of the parameter vector."""
     starts = placement.starts
-    return [e for b in placement.lanes[lane].blocks for e in range(starts[b], starts[b + 1])]
+    return [e for b in placement.ranks[rank].blocks for e in range(starts[b], starts[b + 1])]
 
 
 @some
@@ -154,23 +154,23 @@ def owned_by(placement: Placement, lane: int) -> list[int]:
 def test_an_owner_gets_its_slice_of_every_partial_sum_that_is_not_its_own(placement: Placement) -> None:
     for owner in placement.owners:
         got: dict[int, list[int]] = {}
-        for other in placement.lanes:
+        for other in placement.ranks:
             if other.number != owner:
                 for piece in placement.pieces(other.number, owner)[Phase.PARTIAL]:
                     if piece.region.startswith("partial") and piece.stop <= placement.shape.parameters:
                         got.setdefault(int(piece.region.removeprefix("partial.")), []).extend(range(piece.start, piece.stop))
-        assert sorted(got) == sorted(r for lane in placement.lanes for r in lane.roots if lane.number != owner)
+        assert sorted(got) == sorted(r for rank in placement.ranks for r in rank.roots if rank.number != owner)
         assert all(sorted(elements) == owned_by(placement, owner) for elements in got.values())
 
 
 @some
 @given(placements())
 def test_everybody_gets_the_whole_parameters(placement: Placement) -> None:
-    for lane in placement.lanes:
-        had = set(owned_by(placement, lane.number))
+    for rank in placement.ranks:
+        had = set(owned_by(placement, rank.number))
         for owner in placement.owners:
-            if owner != lane.number:
-                for piece in placement.pieces(owner, lane.number)[Phase.PARAMETERS]:
+            if owner != rank.number:
+                for piece in placement.pieces(owner, rank.number)[Phase.PARAMETERS]:
                     if piece.region == "parameters":
                         assert not had.intersection(range(piece.start, piece.stop))
                         had.update(range(piece.start, piece.stop))
@@ -180,14 +180,14 @@ def test_everybody_gets_the_whole_parameters(placement: Placement) -> None:
 @some
 @given(placements())
 def test_bytes_of_a_step_are_those_of_its_slices(placement: Placement) -> None:
-    shape, lanes, owners = placement.shape, placement.lanes, placement.owners
+    shape, ranks, owners = placement.shape, placement.ranks, placement.owners
     sums: dict[Phase, int] = {}
     for edge in placement.edges():
         sums[edge.phase] = sums.get(edge.phase, 0) + edge.nbytes
     slices = {o: placement.elements_of(o) for o in owners}
-    foreign = {o: sum(len(lane.roots) for lane in lanes if lane.number != o) for o in owners}
+    foreign = {o: sum(len(rank.roots) for rank in ranks if rank.number != o) for o in owners}
     partial = sum(foreign[o] * (4 * slices[o] + 8 * shape.sums) for o in owners) + foreign[owners[0]] * 4 * shape.statistics
-    others = len(lanes) - 1
+    others = len(ranks) - 1
     assert sums.get(Phase.PARTIAL, 0) == partial
     assert sums.get(Phase.PARAMETERS, 0) == others * 4 * (shape.parameters + shape.statistics)
     assert sums.get(Phase.SLOTS, 0) == others * 4 * shape.parameters * len(shape.slots)
@@ -198,17 +198,17 @@ def test_bytes_of_a_step_are_those_of_its_slices(placement: Placement) -> None:
 def test_shards_are_shared_out_by_threads(shards: int, threads: list[int]) -> None:
     placement = of_workers(shards, threads)
     if len(threads) <= shards and len(set(threads)) == 1:
-        counts = [len(lane.shards) for lane in placement.lanes]
+        counts = [len(rank.shards) for rank in placement.ranks]
         assert max(counts) - min(counts) <= 1
-    assert all(lane.threads <= len(lane.shards) for lane in placement.lanes)
+    assert all(rank.threads <= len(rank.shards) for rank in placement.ranks)
 
 
 def test_a_worker_of_three_threads_gets_three_times_the_shards() -> None:
-    assert [len(lane.shards) for lane in of_workers(8, [3, 1]).lanes] == [6, 2]
+    assert [len(rank.shards) for rank in of_workers(8, [3, 1]).ranks] == [6, 2]
 
 
 def test_seven_shards_on_three_workers() -> None:
-    assert [lane.shards for lane in of_workers(7, [1, 1, 1]).lanes] == [(0, 1, 2), (3, 4), (5, 6)]
+    assert [rank.shards for rank in of_workers(7, [1, 1, 1]).ranks] == [(0, 1, 2), (3, 4), (5, 6)]
 
 
 def test_workers_beyond_the_shards_are_idle_and_those_with_data_are_not() -> None:
@@ -228,19 +228,19 @@ def test_the_order_in_which_workers_are_named_does_not_matter(order: list[int]) 
 def test_shards_go_where_their_data_lies() -> None:
     shape = StepShape(4, (10,))
     workers = [Candidate("a", near={2: 100, 3: 100}), Candidate("b", near={0: 100, 1: 100})]
-    found = {lane.worker: lane.shards for lane in place(shape, workers, row_bytes=1e6).lanes}
+    found = {rank.worker: rank.shards for rank in place(shape, workers, row_bytes=1e6).ranks}
     assert found == {"a": (2, 3), "b": (0, 1)}
 
 
 def test_scattered_shards_stay_where_the_data_is_only_if_that_saves_bytes() -> None:
     shape = StepShape(4, (1000,))
     workers = [Candidate("a", near={0: 100, 2: 100}), Candidate("b", near={1: 100, 3: 100})]
-    heavy = {lane.worker: lane.shards for lane in place(shape, workers, row_bytes=1e6).lanes}
-    light = {lane.worker: lane.shards for lane in place(shape, workers, row_bytes=1.0).lanes}
+    heavy = {rank.worker: rank.shards for rank in place(shape, workers, row_bytes=1e6).ranks}
+    light = {rank.worker: rank.shards for rank in place(shape, workers, row_bytes=1.0).ranks}
     assert heavy == {"a": (0, 2), "b": (1, 3)}
     assert light == {"a": (0, 1), "b": (2, 3)}
 
 
 def test_without_workers_there_is_no_placement() -> None:
-    with pytest.raises(ClusterError, match="no worker to place a lane on"):
+    with pytest.raises(ClusterError, match="no worker to place a rank on"):
         place(StepShape(2, (10,)), [])

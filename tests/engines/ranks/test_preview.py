@@ -1,4 +1,4 @@
-"""A trainer tells where its step would go before any lane runs."""
+"""A trainer tells where its step would go before any rank runs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def test_a_placement_is_on_the_clients_workers(client: Any, plain: Any) -> None:
     placement = trainer.placement()
     workers = client.scheduler_info(n_workers=-1)["workers"]
     assert set(placement.workers) == set(workers)
-    assert [len(lane.shards) for lane in placement.lanes] == [3, 3, 2]
+    assert [len(rank.shards) for rank in placement.ranks] == [3, 3, 2]
     assert placement.shape.parameters == trainer.program.layout.size
     assert placement.shape.slots == tuple(trainer.state.slots)
-    assert "3 lanes: " in placement.visualize().diagram.title
+    assert "3 ranks: " in placement.visualize().diagram.title
 
 
 def test_a_placement_needs_a_client() -> None:

@@ -41,17 +41,17 @@ def test_pairs_are_probed_though_one_worker_has_not_the_plugin(three):
     assert three.sync(probe_pairs, three.cluster.scheduler, pairs) == (pairs, [])
 
 
-def test_a_worker_that_does_not_answer_keeps_lanes_from_what_they_wait_for(three, steward, cut_off, monkeypatch):
+def test_a_worker_that_does_not_answer_keeps_ranks_from_what_they_wait_for(three, steward, cut_off, monkeypatch):
     cut_off()
     absent, scheduler = three.cluster.workers[0].address, three.cluster.scheduler
     before = three.submit(abs, -1, workers=[absent], pure=False)
-    lane = three.submit(abs, before, workers=[three.cluster.workers[1].address], pure=False)
+    rank = three.submit(abs, before, workers=[three.cluster.workers[1].address], pure=False)
     monkeypatch.setattr(type(steward._vigil), "absent", {absent})
     deadline = time.monotonic() + 30
-    while lane.key not in scheduler.tasks:
+    while rank.key not in scheduler.tasks:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    answer = three.sync(three.scheduler.dagtrain_lanes_inquire, keys=[lane.key])
+    answer = three.sync(three.scheduler.dagtrain_lanes_inquire, keys=[rank.key])
     assert list(answer["waiting"]) == [0]
     assert answer["hindered"] == {absent: "it does not answer"}
 
@@ -86,8 +86,8 @@ def test_a_worker_whose_setting_up_failed_is_asked_again(three, steward, monkeyp
 
 def test_a_driver_that_is_not_known_any_more_learns_it_when_it_looks(three):
     ask = three.scheduler
-    three.sync(ask.dagtrain_lanes_want, run="forgotten", lanes=2)
-    three.sync(ask.dagtrain_lanes_gang, run="forgotten", gang="g", workers=[])
+    three.sync(ask.dagtrain_lanes_want, run="forgotten", ranks=2)
+    three.sync(ask.dagtrain_lanes_group, run="forgotten", group="g", workers=[])
     assert three.sync(ask.dagtrain_lanes_look, run="forgotten", seen=0, timeout=0) == {"closed": True}
 
 
@@ -157,9 +157,9 @@ def test_an_evaluation_goes_on_without_a_worker_that_does_not_answer(three, plai
 def test_data_is_computed_without_a_worker_that_does_not_answer(three, plain, cut_off, monkeypatch):
     begin = LanesSession.begin
 
-    def begin_without(session, lanes):
+    def begin_without(session, ranks):
         cut_off()
-        return begin(session, lanes)
+        return begin(session, ranks)
 
     monkeypatch.setattr(LanesSession, "begin", begin_without)
     picked, began = LanesEngine(three, silence=1, bounds=Bounds(1000, 1 << 30, 1 << 20)), time.monotonic()

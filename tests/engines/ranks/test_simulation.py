@@ -129,9 +129,9 @@ def test_a_barrier_that_is_left_out_is_seen(monkeypatch: pytest.MonkeyPatch, pha
     """The simulation is worth something only if it fails when the protocol is broken."""
     whole = lockstep.scripts
 
-    def without(placement: Any, lane: int) -> Any:
+    def without(placement: Any, rank: int) -> Any:
         return tuple(
-            tuple(i for i in script if not (isinstance(i, lockstep.Wait) and i.phase is Phase[phase])) for script in whole(placement, lane)
+            tuple(i for i in script if not (isinstance(i, lockstep.Wait) and i.phase is Phase[phase])) for script in whole(placement, rank)
         )
 
     monkeypatch.setattr(lockstep, "scripts", without)
@@ -139,12 +139,12 @@ def test_a_barrier_that_is_left_out_is_seen(monkeypatch: pytest.MonkeyPatch, pha
         many(range(200), steps=12, norms=1)
 
 
-def test_a_segment_committed_before_all_lanes_have_done_it_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_segment_committed_before_all_ranks_have_done_it_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     reported = Conductor.reported
 
-    def eager(self: Conductor, gang: int, segment: int, lane: int, seconds: float = 0.0) -> None:
-        for each in range(len(self.gang.workers) if self.gang else 0):
-            reported(self, gang, segment, each, seconds)
+    def eager(self: Conductor, group: int, segment: int, rank: int, seconds: float = 0.0) -> None:
+        for each in range(len(self.group.workers) if self.group else 0):
+            reported(self, group, segment, each, seconds)
 
     monkeypatch.setattr(Conductor, "reported", eager)
     with pytest.raises(AssertionError, match="does not hold what was committed"):

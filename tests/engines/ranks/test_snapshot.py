@@ -50,7 +50,7 @@ def test_they_arrive_as_they_were(handed):
     assert type(found.copy()) is State
 
 
-def test_a_process_that_knows_nothing_of_lanes_can_read_them(handed):
+def test_a_process_that_knows_nothing_of_ranks_can_read_them(handed):
     header, frames = serialize(handed)
     message = pickle.dumps((header, [bytes(frame) for frame in frames]))
     found = subprocess.run([sys.executable, "-c", READER], input=message, capture_output=True, check=True, timeout=60)

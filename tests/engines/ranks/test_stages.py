@@ -1,4 +1,4 @@
-"""Lanes that are far from each other: shards in stages, parts that leave early and parts that come late; always the same bits."""
+"""Ranks that are far from each other: shards in stages, parts that leave early and parts that come late; always the same bits."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 import dagtrain as dt
 from dagtrain.engines.inline import StepRunner
-from dagtrain.engines.ranks.arithmetic import LaneRunner, Rows
-from dagtrain.engines.ranks.gradients import SPACE, groups_of, stages_of
+from dagtrain.engines.ranks.arithmetic import RankRunner, Rows
+from dagtrain.engines.ranks.gradients import SPACE, buckets_of, stages_of
 from dagtrain.engines.ranks.placement import Candidate, Placement, place
 from dagtrain.engines.ranks.stretch import shape_of
 from dagtrain.transport import Phase, Piece
@@ -94,7 +94,7 @@ def inline(program: dt.step.Program) -> Any:
 
 
 class Wire:
-    """Lanes in one process that get what another one has said to be final, and not before.
+    """Ranks in one process that get what another one has said to be final, and not before.
 
     What has not come is not a number; what was final must not change until the step is done.
     """
@@ -102,7 +102,7 @@ class Wire:
     def __init__(self, program: dt.step.Program, count: int, threads: int, space: int = SPACE) -> None:
         self.parts = program.for_workers([2, 3])
         hosts = [Candidate(f"w{i}", f"host {i}", threads) for i in range(count)]
-        self.placement: Placement = place(shape_of(self.parts, SHARDS, bucket=0), hosts)
+        self.placement: Placement = place(shape_of(self.parts, SHARDS, bucket_bytes=0), hosts)
         self.boards = [{name: np.zeros(n, dtype) for name, (dtype, n) in self.placement.regions(i).items()} for i in range(count)]
         self.inbox: dict[tuple[int, int, Phase], list[np.ndarray]] = {
             (a, b, phase): [self.read(a, piece).copy() for piece in pieces]
@@ -112,24 +112,24 @@ class Wire:
             for phase, pieces in self.placement.pieces(a, b).items()
         }
         self.runners = [
-            LaneRunner(self.parts, self.placement, i, self.boards[i], self.incoming(i), in_stages=True, space=space) for i in range(count)
+            RankRunner(self.parts, self.placement, i, self.boards[i], self.incoming(i), in_stages=True, space=space) for i in range(count)
         ]
         self.early = 0
 
     def incoming(self, me: int) -> Any:
         return lambda peer, phase: self.inbox.get((peer, me, phase), [])
 
-    def read(self, lane: int, piece: Piece) -> np.ndarray:
-        found: np.ndarray = self.boards[lane][piece.region][piece.start : piece.stop]
+    def read(self, rank: int, piece: Piece) -> np.ndarray:
+        found: np.ndarray = self.boards[rank][piece.region][piece.start : piece.stop]
         return found
 
-    def send(self, phase: Phase, lane: int, parts: int | None = None) -> None:
+    def send(self, phase: Phase, rank: int, parts: int | None = None) -> None:
         """So many parts, or all."""
         for other in range(len(self.boards)):
-            if other != lane and (lane, other, phase) in self.inbox:
-                pieces = [p for part in self.placement.parts(lane, other)[phase][:parts] for p in part]
-                for piece, array in zip(pieces, self.inbox[lane, other, phase], strict=False):
-                    found = self.read(lane, piece)
+            if other != rank and (rank, other, phase) in self.inbox:
+                pieces = [p for part in self.placement.parts(rank, other)[phase][:parts] for p in part]
+                for piece, array in zip(pieces, self.inbox[rank, other, phase], strict=False):
+                    found = self.read(rank, piece)
                     assert np.all(np.isnan(array)) or array.tobytes() == found.tobytes(), "what was final has changed"
                     array[...] = found
                     self.early += parts is not None
@@ -142,32 +142,32 @@ class Wire:
 
     def train(self, program: dt.step.Program) -> list[Any]:
         placement, runners = self.placement, self.runners
-        groups = len(placement.groups)
+        buckets = len(placement.buckets)
         owners = [runners[i] for i in placement.owners]
         for runner in runners:
             runner.load(program.first_state())
         for step, batch in enumerate(batches()):
             counts = tuple(len(rows.x) for rows in batch)
             self.forget(Phase.PARTIAL)
-            for runner, lane in zip(runners, placement.lanes, strict=True):
-                me = lane.number
+            for runner, rank in zip(runners, placement.ranks, strict=True):
+                me = rank.number
                 came = 0
 
-                def needs(parts: int, runner: LaneRunner = runner) -> None:
+                def needs(parts: int, runner: RankRunner = runner) -> None:
                     nonlocal came
                     assert parts > came
                     runner.copy(Phase.PARAMETERS, came, parts)
                     came = parts
 
                 if step:
-                    own = [s for group in placement.slices_of(me) for s in group]
+                    own = [s for bucket in placement.slices_of(me) for s in bucket]
                     kept = [runner.state.parameters[s].copy() for s in own]
                     runner.state.parameters[...] = np.nan
                     for s, values in zip(own, kept, strict=True):
                         runner.state.parameters[s] = values
-                rows = {s: batch[s] for s in lane.shards if counts[s]}
+                rows = {s: batch[s] for s in rank.shards if counts[s]}
                 runner.compute(rows, counts, lambda parts, me=me: self.send(Phase.PARTIAL, me, parts), needs if step else None)
-                assert not step or came == groups
+                assert not step or came == buckets
             for i in range(len(runners)):
                 self.send(Phase.PARTIAL, i)
             for runner in owners:
@@ -193,20 +193,20 @@ class Wire:
             runner.close()
         return [runner.keep() for runner in runners]
 
-    def inbox_squares(self, lane: int) -> None:
+    def inbox_squares(self, rank: int) -> None:
         for other in range(len(self.boards)):
-            pieces = self.placement.pieces(lane, other).get(Phase.SQUARES, ()) if other != lane else ()
-            for piece, array in zip(pieces, self.inbox.get((lane, other, Phase.SQUARES), ()), strict=True):
-                array[...] = self.read(lane, piece)
+            pieces = self.placement.pieces(rank, other).get(Phase.SQUARES, ()) if other != rank else ()
+            for piece, array in zip(pieces, self.inbox.get((rank, other, Phase.SQUARES), ()), strict=True):
+                array[...] = self.read(rank, piece)
 
 
 @pytest.mark.parametrize("program", [True, False], indirect=True, ids=["norm", "no norm"])
 @pytest.mark.parametrize(("count", "threads"), [(2, 1), (2, 3), (3, 2), (5, 1), (5, 3), (8, 2)])
 @pytest.mark.parametrize("space", [1, 1 << 28], ids=["one by one", "side by side"])
-def test_lanes_far_apart_have_the_bits_of_one(program: dt.step.Program, count: int, threads: int, space: int) -> None:
+def test_ranks_far_apart_have_the_bits_of_one(program: dt.step.Program, count: int, threads: int, space: int) -> None:
     wanted = inline(program)
     wire = Wire(program, count, threads, space)
-    assert len(wire.placement.groups) > 2
+    assert len(wire.placement.buckets) > 2
     for state in wire.train(program):
         assert state.parameters.tobytes() == wanted.parameters.tobytes()
         assert state.statistics.tobytes() == wanted.statistics.tobytes()
@@ -214,28 +214,28 @@ def test_lanes_far_apart_have_the_bits_of_one(program: dt.step.Program, count: i
     assert wire.early > 0
 
 
-def test_groups_are_final_from_the_last_layer_to_the_first(program: dt.step.Program) -> None:
+def test_buckets_are_final_from_the_last_layer_to_the_first(program: dt.step.Program) -> None:
     parts = program.for_workers([2])
-    groups = groups_of(parts, bucket=0)
-    assert sorted(b for group in groups for b in group) == list(range(len(parts.update.blocks)))
-    assert [min(group) for group in groups] == sorted((min(group) for group in groups), reverse=True)
+    buckets = buckets_of(parts, bucket_bytes=0)
+    assert sorted(b for bucket in buckets for b in bucket) == list(range(len(parts.update.blocks)))
+    assert [min(bucket) for bucket in buckets] == sorted((min(bucket) for bucket in buckets), reverse=True)
 
 
-def test_small_groups_are_put_together(program: dt.step.Program) -> None:
-    assert len(groups_of(program.for_workers([2]), bucket=1 << 20)) == 1
+def test_small_buckets_are_put_together(program: dt.step.Program) -> None:
+    assert len(buckets_of(program.for_workers([2]), bucket_bytes=1 << 20)) == 1
 
 
-def test_stages_take_each_layer_when_it_is_there_and_give_each_group_when_it_is_final(program: dt.step.Program) -> None:
+def test_stages_take_each_layer_when_it_is_there_and_give_each_bucket_when_it_is_final(program: dt.step.Program) -> None:
     parts = program.for_workers([2])
-    placement = place(shape_of(parts, SHARDS, bucket=0), [Candidate("a", "1"), Candidate("b", "2")])
+    placement = place(shape_of(parts, SHARDS, bucket_bytes=0), [Candidate("a", "1"), Candidate("b", "2")])
     stages = stages_of(parts, 2, placement)
-    groups = len(placement.groups)
+    buckets = len(placement.buckets)
     assert [s.needs for s in stages] == sorted(s.needs for s in stages)
-    assert stages[-1].needs == groups
-    assert stages[-1].groups == groups
-    assert len([s for s in stages if s.needs < groups]) > 1, "the forward pass begins before all parameters are there"
+    assert stages[-1].needs == buckets
+    assert stages[-1].buckets == buckets
+    assert len([s for s in stages if s.needs < buckets]) > 1, "the forward pass begins before all parameters are there"
     first = next(i for i, s in enumerate(stages) if s.written)
-    assert all(s.needs == groups for s in stages[first:]), "nothing is written before"
+    assert all(s.needs == buckets for s in stages[first:]), "nothing is written before"
     written = sorted((part.start, part.stop) for s in stages for part in s.written)
     assert [a for a, _ in written[1:]] == [b for _, b in written[:-1]], "every part is written once"
     assert written[-1][1] == parts.width
@@ -243,17 +243,17 @@ def test_stages_take_each_layer_when_it_is_there_and_give_each_group_when_it_is_
 
 
 def test_who_waits_for_parameters_in_vain_is_told_why(program: dt.step.Program) -> None:
-    """Also the other threads of the lane end."""
+    """Also the other threads of the rank end."""
     wire = Wire(program, 2, 3)
-    runner, lane = wire.runners[0], wire.placement.lanes[0]
+    runner, rank = wire.runners[0], wire.placement.ranks[0]
     runner.load(program.first_state())
-    rows = {s: batches()[0][s] for s in lane.shards}
+    rows = {s: batches()[0][s] for s in rank.shards}
 
     def needs(parts: int) -> None:
         if parts > 1:
-            raise ConnectionError("the other lane is gone")
+            raise ConnectionError("the other rank is gone")
 
-    with pytest.raises(ConnectionError, match="the other lane is gone"):
+    with pytest.raises(ConnectionError, match="the other rank is gone"):
         runner.compute(rows, (2,) * SHARDS, None, needs)
     for each in wire.runners:
         each.close()

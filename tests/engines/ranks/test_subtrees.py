@@ -1,4 +1,4 @@
-"""Whatever lanes and threads there are, what they add is the fixed tree: sums as text, in buffers that hold one text at a time."""
+"""Whatever ranks and threads there are, what they add is the fixed tree: sums as text, in buffers that hold one text at a time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def tree(texts: Sequence[str | None]) -> str | None:
 
 
 class Memory:
-    """Buffers of a lane; a sum that nobody has taken in yet may not be written over."""
+    """Buffers of a rank; a sum that nobody has taken in yet may not be written over."""
 
     def __init__(self) -> None:
         self.held: dict[Buffer, str] = {}
@@ -64,7 +64,7 @@ def run(trees: Mapping[int, Sequence[int]], count: int, threads: int) -> dict[in
 
 
 def check(shares: Sequence[Sequence[int]], count: int, present: Sequence[int], threads: int) -> None:
-    """All lanes' partial sums, added as owners add them, are the tree over what is present."""
+    """All ranks' partial sums, added as owners add them, are the tree over what is present."""
     partial: dict[int, str] = {}
     for shards in shares:
         roots = roots_of(shards, count)
@@ -86,13 +86,13 @@ def subsets(count: int) -> Iterator[tuple[int, ...]]:
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("count", range(1, 9))
-def test_one_lane_adds_the_tree_whatever_is_present(count: int, threads: int) -> None:
+def test_one_rank_adds_the_tree_whatever_is_present(count: int, threads: int) -> None:
     for present in subsets(count):
         check([range(count)], count, present, threads)
 
 
 @pytest.mark.parametrize("count", range(2, 8))
-def test_two_lanes_add_the_tree_however_the_shards_are_shared(count: int) -> None:
+def test_two_ranks_add_the_tree_however_the_shards_are_shared(count: int) -> None:
     for first in subsets(count - 1):
         rest = [s for s in range(count) if s not in first]
         for threads in (1, 2):
@@ -102,15 +102,15 @@ def test_two_lanes_add_the_tree_however_the_shards_are_shared(count: int) -> Non
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[list[list[int]], int, list[int], int]:
     count = draw(st.integers(1, 40))
-    lanes = draw(st.integers(1, 6))
-    owner = draw(st.lists(st.integers(0, lanes - 1), min_size=count, max_size=count))
-    shares = [[s for s in range(count) if owner[s] == lane] for lane in range(lanes)]
+    ranks = draw(st.integers(1, 6))
+    owner = draw(st.lists(st.integers(0, ranks - 1), min_size=count, max_size=count))
+    shares = [[s for s in range(count) if owner[s] == rank] for rank in range(ranks)]
     present = sorted(draw(st.sets(st.integers(0, count - 1), min_size=1)))
     return [share for share in shares if share], count, present, draw(st.integers(1, 5))
 
 
 @given(cases())
-def test_any_lanes_add_the_tree(case: tuple[list[list[int]], int, list[int], int]) -> None:
+def test_any_ranks_add_the_tree(case: tuple[list[list[int]], int, list[int], int]) -> None:
     check(*case)
 
 
@@ -122,7 +122,7 @@ def test_a_thread_needs_no_more_memory_than_the_tree_is_deep(count: int) -> None
 
 
 @given(st.integers(1, 40), st.integers(1, 6))
-def test_threads_share_a_lanes_shards_evenly(count: int, threads: int) -> None:
+def test_threads_share_a_ranks_shards_evenly(count: int, threads: int) -> None:
     lengths = [len(chain) for chain in schedule({0: range(count)}, count, threads).threads]
     assert len(lengths) == threads
     assert max(lengths) - min(lengths) <= 1
