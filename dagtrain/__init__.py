@@ -11,7 +11,7 @@ from dagtrain import nn, optim
 from dagtrain import numpy_api as _numpy_api
 from dagtrain._version import __version__
 from dagtrain.functional import compile, grad, gradcheck, value_and_grad
-from dagtrain.graph import Graph, Spec, Tensor, array, hooks, input, scope
+from dagtrain.graph import Graph, Spec, Tensor, array, input, scope
 from dagtrain.ops.elementwise import stop_gradient
 from dagtrain.ops.index import gather, one_hot, scatter_add
 from dagtrain.ops.random import bernoulli, fold_in, key, normal, uniform
@@ -64,23 +64,6 @@ __all__ = [
     "uniform",
     "value_and_grad",
 ]
-
-_DASK = (
-    "dask_graph",
-    "dask_keys",
-    "dask_layers",
-    "dask_postcompute",
-    "dask_postpersist",
-    "dask_tokenize",
-    "dask_optimize",
-    "dask_scheduler",
-)
-hooks.home("dagtrain.tasks", ("compute", "persist", "to_delayed", *_DASK))
-hooks.home("dagtrain.draw", ("visualize", "mimebundle"))
-hooks.home("dagtrain.engines.scheduler.session", ("scheduler_engine", "measure_tasks"))
-hooks.home("dagtrain.engines.ranks.engine", ("lanes_engine",))
-hooks.home("dagtrain.engines.ranks.preview", ("placement",))
-hooks.home("dagtrain.engines.cluster.waiting", ("compute_on_cluster", "current_client", "is_in_task", "send_to_cluster"))
 
 # What needs Dask or Graphviz is imported when it is first asked for.
 _LATER = {

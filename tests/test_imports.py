@@ -31,7 +31,7 @@ ALLOWED["scaling"] = {*ALLOWED["train"], "train"}
 ALLOWED["cli"] = {*ALLOWED["scaling"], "scaling", ""}
 
 # The rooms of engines/, from the top down.
-ENGINES = ["inline", "evaluation", "engine", "cluster", "scheduler", "ranks"]
+ENGINES = ["client", "inline", "evaluation", "engine", "cluster", "scheduler", "ranks"]
 
 # Packages that may be absent or are slow to import, and the folders and files that are about them.
 AT_THE_EDGES = {

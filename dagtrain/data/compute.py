@@ -3,25 +3,27 @@
     compute(graph, keys) ─┬─ the client that holds the data, or that is in use ──▶ tasks on its cluster, waited for with a deadline
                           └─ none ──▶ this process, by whichever local scheduler is in use
 
-A cluster is reached through a hook: this folder knows none.
+A cluster is reached through a slot: this folder knows none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 from dagtrain.arguments import is_future
-from dagtrain.graph import hooks
+from dagtrain.graph import Slot
 
-__all__ = ["CLIENT", "Key", "block_key", "compute", "computed_by", "futures_in", "is_delayed", "shared_graph", "task_nodes"]
+__all__ = ["CLIENT", "CLUSTER", "Key", "block_key", "compute", "computed_by", "futures_in", "is_delayed", "shared_graph", "task_nodes"]
 
 Key = Any
 Graph = dict[Key, Any]
 CLIENT: ContextVar[Any] = ContextVar("CLIENT", default=None)
 """The client that was asked for; None leaves it to the one that is in use."""
+CLUSTER: Slot[Callable[[Graph, Sequence[Key], Sequence[Any]], list[Any] | None]] = Slot("dagtrain.engines.cluster.waiting")
+"""The values of keys of a graph that depends on futures, from the cluster in use; None where there is none."""
 
 
 @contextmanager
@@ -54,9 +56,9 @@ def compute(graph: Graph, keys: Sequence[Key], futures: Sequence[Any] = ()) -> l
     import dask
 
     nodes = task_nodes(graph)
-    found = hooks.call("compute_on_cluster", nodes, keys, [*futures, *futures_in(graph)])
-    if found is not None:
-        return list(found)
+    values = CLUSTER.value(nodes, keys, [*futures, *futures_in(graph)])
+    if values is not None:
+        return values
     scheduler = dask.base.get_scheduler() or dask.threaded.get
     return list(scheduler(nodes, list(keys)))
 

@@ -1,4 +1,4 @@
-"""`draw`: one function for everything that can be drawn, and the plugs by which tensors and graphs call it."""
+"""`draw`: one function for everything that can be drawn, and what a notebook shows."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import Any
 
 from dagtrain.arguments import one_of
 from dagtrain.draw.computational import computational_diagram
+from dagtrain.draw.diagram import Diagram
 from dagtrain.draw.measure import Measures, cheap, choose_target, measure, ordered
 from dagtrain.draw.picture import Picture
 from dagtrain.draw.render import TIMEOUT
 from dagtrain.draw.tasks import is_task_graph, task_diagram
 from dagtrain.errors import ArgumentError, DagtrainError
 from dagtrain.graph import Graph, Tensor
-from dagtrain.graph.hooks import plug
 
-__all__ = ["draw"]
+__all__ = ["diagram_of", "draw", "mimebundle"]
 
 
-@plug("visualize")
 def draw(obj: Any, filename: str | os.PathLike[str] | None = None, **options: Any) -> Picture:
-    """Draw a tensor, a graph, or anything that Dask can compute.
+    """Draw a tensor, a graph, anything that Dask can compute, or anything that has a method ``diagram``.
 
     Parameters
     ----------
     obj
-        A `Tensor` or `Graph` (drawn with its values and derivatives), a Dask collection, or a task graph as a dict.
+        A `Tensor` or `Graph` (drawn with its values and derivatives), a Dask collection, or a task graph as a dict; or an object with
+        a method ``diagram(**options)`` that gives its `Diagram`, as a placement and a step graph have.
     filename
         Where to write the picture; its ending tells the format (svg, png, pdf, html, dot, mmd).
     **options
         Any picture: ``format``, ``timeout``, ``title``, ``legend``, ``direction``, ``collapse``.
         A computational graph: ``inputs`` (values by name), ``values`` and ``gradients`` (None decides by cost), ``of`` (the
         output to differentiate), ``names``, ``fold``, ``bodies``, ``constants``; see `computational_diagram`.
-        A task graph: ``overlay``, ``group``, ``optimize``; see `task_diagram`.
+        A task graph: ``overlay``, ``group``, ``optimize``; see `task_diagram`. An object with a diagram: those of its method.
 
     Returns
     -------
@@ -48,18 +48,27 @@ def draw(obj: Any, filename: str | os.PathLike[str] | None = None, **options: An
     <Picture: 6 nodes, 6 edges>
     """
     format, timeout = options.pop("format", None), options.pop("timeout", TIMEOUT)
+    return Picture.of(diagram_of(obj, **options), filename, format, timeout)
+
+
+def diagram_of(obj: Any, **options: Any) -> Diagram:
+    """What `draw` draws, before it is laid out; all of its options but ``format`` and ``timeout``."""
     if isinstance(obj, Tensor | Graph):
         graph = obj if isinstance(obj, Graph) else Graph.of(obj)
         numbers = _options(_measures)
         _check(options, [*numbers, *_options(computational_diagram)])
         measures = _measures(graph, **{name: options.pop(name) for name in numbers if name in options})
-        diagram = computational_diagram(graph, measures, **options)
-    elif is_task_graph(obj):
+        return computational_diagram(graph, measures, **options)
+    if hasattr(type(obj), "diagram"):  # of the type: a delayed value claims to have every attribute
+        found: Diagram = obj.diagram(**options)
+        return found
+    if is_task_graph(obj):
         _check(options, _options(task_diagram))
-        diagram = task_diagram(obj, **options)
-    else:
-        raise ArgumentError(f"cannot draw a {type(obj).__name__}: give a tensor, a Graph, a Dask collection, or a task graph as a dict.")
-    return Picture.of(diagram, filename, format, timeout)
+        return task_diagram(obj, **options)
+    raise ArgumentError(
+        f"cannot draw a {type(obj).__name__}: give a tensor, a Graph, a Dask collection, a task graph as a dict, "
+        "or what has a method diagram(**options) that gives a Diagram."
+    )
 
 
 def _options(*functions: Callable[..., Any]) -> list[str]:
@@ -98,7 +107,6 @@ def _measures(
         return Measures()
 
 
-@plug("mimebundle")
 def mimebundle(obj: Any) -> dict[str, str]:
     """What a notebook shows for a tensor or graph; never raises."""
     try:

@@ -1,6 +1,7 @@
 """Where the tasks of a step run: in this process, task by task on the Dask scheduler, or placed once on the workers.
 
 engine       what an engine is, how one is chosen, and the one of this process
+client       which Dask client is in use
 cluster/     what both engines on a cluster need: the client, waiting, outages
 scheduler/   every task placed by the Dask scheduler
 ranks/       the step placed once, one rank on each worker: the engine named *lanes*
@@ -11,7 +12,7 @@ Engines on a cluster are imported when one is asked for.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dagtrain.engines.engine import Engine, InlineEngine, Session, Unwatched, Watch, choose_engine
+from dagtrain.engines.engine import Engine, InlineEngine, Session, Unwatched, Watch, choose_engine, find_engine
 
 if TYPE_CHECKING:
     from dagtrain.engines.cluster.waiting import Timeouts
@@ -30,6 +31,7 @@ __all__ = [
     "Unwatched",
     "Watch",
     "choose_engine",
+    "find_engine",
 ]
 
 _LATER = {

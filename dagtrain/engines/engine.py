@@ -1,7 +1,8 @@
 """Where shards run: choosing an engine, and the session that runs steps in this process.
 
 An engine has a name, a number of workers and ``session(program, source)``. A session has ``run(state, batches, watch) → state, done`` and
-``evaluate(source, state, watch) → sums``; whoever calls them looks on through a `Watch`. Engines on a cluster plug themselves in.
+``evaluate(source, state, watch) → sums``; whoever calls them looks on through a `Watch`. Engines are found
+by name: those of this package in a table, others by entry points.
 """
 
 from __future__ import annotations
@@ -9,16 +10,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, Protocol
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Protocol, Self
 
+from dagtrain.arguments import one_of
+from dagtrain.engines.client import current_client, is_in_task
 from dagtrain.engines.inline import StepRunner
-from dagtrain.errors import ClusterError
-from dagtrain.graph import Array, hooks
+from dagtrain.errors import ArgumentError
+from dagtrain.graph import Array
 from dagtrain.plan.blas import cores, guard
 from dagtrain.step.program import Program, evaluation_pieces
 from dagtrain.step.state import State
 
-__all__ = ["Engine", "InlineEngine", "Session", "Unwatched", "Watch", "choose_engine"]
+__all__ = ["ENGINES", "Engine", "InlineEngine", "Session", "Unwatched", "Watch", "choose_engine", "find_engine"]
+
+GROUP = "dagtrain.engines"
+"""The group of entry points by which other packages add engines."""
+ENGINES = {
+    "inline": "dagtrain.engines.engine:InlineEngine",
+    "scheduler": "dagtrain.engines.scheduler.session:SchedulerEngine",
+    "lanes": "dagtrain.engines.ranks.engine:LanesEngine",
+}
+"""Where the engines of this package are; imported when one is asked for."""
 
 
 class Watch(Protocol):
@@ -94,6 +107,10 @@ class Engine(Protocol):
     workers: int
     dashboard: str | None
 
+    @classmethod
+    def of(cls, client: Any, threads: int | None) -> Self:
+        """The engine for a trainer's ``client`` and ``threads``, each None where the user says nothing."""
+
     def session(self, program: Program, source: Any) -> AbstractContextManager[Session]:
         """Begin work; ends when the context does."""
 
@@ -107,6 +124,11 @@ class InlineEngine:
 
     def __init__(self, threads: int | None = None) -> None:
         self.threads = cores() if threads is None else threads
+
+    @classmethod
+    def of(cls, client: Any, threads: int | None) -> Self:
+        """The engine with so many threads; it uses no client."""
+        return cls(threads)
 
     def session(self, program: Program, source: Any) -> AbstractContextManager[Session]:
         """Begin work in this process."""
@@ -169,25 +191,35 @@ def add_in_order(parts: Sequence[Array]) -> Array:
     return total
 
 
-def choose_engine(name: str | Engine, threads: int | None, client: Any) -> Engine:
+def find_engine(name: object) -> EntryPoint:
+    """The entry point of the engine of this name, not imported yet.
+
+    Raises
+    ------
+    UnknownNameError
+        Neither this package nor an installed one has an engine of this name.
+    """
+    if isinstance(name, str) and name in ENGINES:
+        return EntryPoint(name, ENGINES[name], GROUP)
+    others = entry_points(group=GROUP)
+    return others[one_of("engine", name, {"auto", *ENGINES, *others.names})]
+
+
+def choose_engine(engine: str | Engine, threads: int | None, client: Any) -> Engine:
     """The engine of this name, or the one that is given; "auto" is ranks where there is a Dask client, else inline.
 
     In a Dask task it is inline, with the one thread that the task has, unless a client is given: many fits, each in a task, share a cluster
     best without a word between them. Another engine may be asked for there: it gives the thread back while it waits for its own tasks.
     """
-    if not isinstance(name, str):
-        return name
-    if name == "auto" and client is None and hooks.call("is_in_task"):
+    if not isinstance(engine, str):
+        return engine
+    if engine == "auto" and client is None and is_in_task():
         return InlineEngine(1 if threads is None else threads)
-    if name == "inline":
-        return InlineEngine(threads)
-    found = client if client is not None else hooks.call("current_client")
-    if found is None:
-        if name == "auto":
-            return InlineEngine(threads)
-        raise ClusterError(
-            f"the engine {name!r} needs a Dask cluster and there is no client. "
-            "Create one first, as in client = distributed.Client(), or pass client=."
-        )
-    engine: Engine = hooks.call("scheduler_engine" if name == "scheduler" else "lanes_engine", found)
-    return engine
+    if engine == "auto":
+        engine = "inline" if client is None and current_client() is None else "lanes"
+    point = find_engine(engine)
+    kind: Any = point.load()
+    if not hasattr(kind, "of"):
+        raise ArgumentError(f"the engine {engine!r} is {point.value}, which has no class method of(client, threads) that makes one.")
+    made: Engine = kind.of(client, threads)
+    return made

@@ -2,6 +2,7 @@
 
 from dagtrain.graph.graph import Graph
 from dagtrain.graph.origin import Origin, located, scope
+from dagtrain.graph.protocols import Drawable, Slot
 from dagtrain.graph.spec import Array, Spec, make_spec, spec_of
 from dagtrain.graph.tensor import LEAVES, Tensor, Value, array, constant, input, make
 from dagtrain.graph.walk import ancestors_of, rebuild, remake, topological, users
@@ -9,8 +10,10 @@ from dagtrain.graph.walk import ancestors_of, rebuild, remake, topological, user
 __all__ = [
     "LEAVES",
     "Array",
+    "Drawable",
     "Graph",
     "Origin",
+    "Slot",
     "Spec",
     "Tensor",
     "Value",

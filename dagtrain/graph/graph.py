@@ -15,8 +15,8 @@ from typing import Any
 
 from dagtrain.arguments import one_of
 from dagtrain.errors import ArgumentError, GraphError
-from dagtrain.graph import hooks
 from dagtrain.graph.origin import Origin
+from dagtrain.graph.protocols import DASK, PLAN, VERIFY, Drawable
 from dagtrain.graph.spec import Spec
 from dagtrain.graph.tensor import LEAVES, Tensor, make
 from dagtrain.graph.tensor import input as new_input
@@ -25,7 +25,7 @@ from dagtrain.graph.walk import rebuild, topological
 __all__ = ["Graph"]
 
 
-class Graph:
+class Graph(Drawable):
     """Named inputs → named outputs.
 
     Parameters
@@ -159,22 +159,15 @@ class Graph:
 
     def verify(self) -> Graph:
         """Check every node against its op's own rules; return the graph."""
-        return hooks.call("verify", self)  # type: ignore[no-any-return]
+        return VERIFY.value(self)
 
     def plan(self, **kwargs: Any) -> Any:
         """Compile to straight-line NumPy; see `dagtrain.plan.Plan`."""
-        return hooks.call("plan", self, **kwargs)
+        return PLAN.value(self, **kwargs)
 
     def to_delayed(self, *args: Any, **kwargs: Any) -> Any:
         """One `dask.delayed.Delayed` for each output; see `dagtrain.tasks.to_delayed`."""
-        return hooks.call("to_delayed", self, *args, **kwargs)
-
-    def visualize(self, filename: Any = None, **kwargs: Any) -> Any:
-        """Draw the graph; see `dagtrain.draw.draw`."""
-        return hooks.call("visualize", self, filename, **kwargs)
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        return hooks.call("mimebundle", self)
+        return DASK.value.to_delayed(self, *args, **kwargs)
 
     # ---- pickling, without recursion
 

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from dagtrain.errors import DTypeError, GraphError
-from dagtrain.graph import hooks
 from dagtrain.graph.origin import Origin, here
+from dagtrain.graph.protocols import DASK, NUMPY, Drawable
 from dagtrain.graph.spec import Array, Spec, make_spec, spec_of
 
 __all__ = ["LEAVES", "Tensor", "Value", "array", "constant", "input", "make"]
@@ -55,7 +55,7 @@ class Value:
         return (Value, (self.array,))
 
 
-class Tensor(NDArrayOperatorsMixin):
+class Tensor(NDArrayOperatorsMixin, Drawable):
     """One value of a computational graph: what op makes it, from which inputs, with which attributes.
 
     Tensors are made by `dagtrain.array`, `dagtrain.input`, NumPy functions and operators on other tensors; never by hand.
@@ -190,13 +190,13 @@ class Tensor(NDArrayOperatorsMixin):
         )
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        return hooks.call("ufunc", ufunc, method, inputs, kwargs)
+        return NUMPY.value.apply_ufunc(ufunc, method, inputs, kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        return hooks.call("function", function, args, kwargs)
+        return NUMPY.value.apply_function(function, args, kwargs)
 
     def __getitem__(self, index: Any) -> Tensor:
-        return hooks.call("getitem", self, index)  # type: ignore[no-any-return]
+        return NUMPY.value.getitem(self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise GraphError("tensors never change: build a new one with np.where, dt.scatter_add or np.concatenate.")
@@ -204,55 +204,48 @@ class Tensor(NDArrayOperatorsMixin):
     @property
     def T(self) -> Tensor:
         """The tensor with its axes in reverse order."""
-        return hooks.call("method", self, "transpose")  # type: ignore[no-any-return]
+        return NUMPY.value.transpose(self)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return hooks.call("getattr", self, name)
+        return NUMPY.value.attribute(self, name)
 
     # ---- as Dask, the shell and a notebook see it
 
     def compute(self, **kwargs: Any) -> Any:
         """Value of the tensor: computed in this process, or by a Dask scheduler if one is asked for (``scheduler=...``)."""
-        return hooks.call("compute", self, **kwargs)
+        return DASK.value.compute(self, **kwargs)
 
-    def visualize(self, filename: Any = None, **kwargs: Any) -> Any:
-        """Draw the graph that leads to this tensor; see `dagtrain.draw.draw`."""
-        return hooks.call("visualize", self, filename, **kwargs)
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        return hooks.call("mimebundle", self)
-
-    def persist(self, **kwargs: Any) -> Any:
+    def persist(self, **kwargs: Any) -> Tensor:
         """The same tensor with its value computed and kept by Dask."""
-        return hooks.call("persist", self, **kwargs)
+        return DASK.value.persist(self, **kwargs)
 
     def __dask_graph__(self) -> Any:
-        return hooks.call("dask_graph", self)
+        return DASK.value.dask_graph(self)
 
     def __dask_keys__(self) -> Any:
-        return hooks.call("dask_keys", self)
+        return DASK.value.dask_keys(self)
 
     def __dask_layers__(self) -> Any:
-        return hooks.call("dask_layers", self)
+        return DASK.value.dask_layers(self)
 
     def __dask_postcompute__(self) -> Any:
-        return hooks.call("dask_postcompute", self)
+        return DASK.value.dask_postcompute(self)
 
     def __dask_postpersist__(self) -> Any:
-        return hooks.call("dask_postpersist", self)
+        return DASK.value.dask_postpersist(self)
 
     def __dask_tokenize__(self) -> Any:
-        return hooks.call("dask_tokenize", self)
+        return DASK.value.dask_tokenize(self)
 
     @property
     def __dask_optimize__(self) -> Any:
-        return hooks.call("dask_optimize")
+        return DASK.value.dask_optimize()
 
     @property
     def __dask_scheduler__(self) -> Any:
-        return hooks.call("dask_scheduler")
+        return DASK.value.dask_scheduler()
 
     def __reduce__(self) -> tuple[Any, ...]:
         from dagtrain.graph.graph import Graph, only_output

@@ -9,7 +9,6 @@ import numpy as np
 
 from dagtrain.errors import ShapeError, UnsupportedError
 from dagtrain.graph import Tensor
-from dagtrain.graph.hooks import plug
 from dagtrain.ops import OPS, as_tensor, index, linalg, reduce, shape
 from dagtrain.ops.elementwise import cast, where
 
@@ -28,7 +27,6 @@ def implements(*numpy_functions: Any) -> Callable[[Function], Function]:
     return put
 
 
-@plug("function")
 def apply_function(function: Any, args: Any, kwargs: Any) -> Any:
     """What `Tensor.__array_function__` does."""
     found = FUNCTIONS.get(function)

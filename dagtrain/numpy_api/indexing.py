@@ -8,13 +8,11 @@ import numpy as np
 
 from dagtrain.errors import ShapeError, UnsupportedError
 from dagtrain.graph import Tensor
-from dagtrain.graph.hooks import plug
 from dagtrain.ops import as_tensor
 from dagtrain.ops.index import gather
 from dagtrain.ops.shape import moveaxis, reshape, slice_
 
 
-@plug("getitem")
 def getitem(a: Tensor, index: Any) -> Tensor:
     """What `Tensor.__getitem__` does; positions are checked against the shape where they are known."""
     items = list(index) if isinstance(index, tuple) else [index]

@@ -1,4 +1,7 @@
-"""The methods and attributes of arrays, on tensors: ``x.sum(axis=0)``, ``x.reshape(2, -1)``, ``x.astype("f4")``."""
+"""What a tensor calls: NumPy's protocols, indexing, and the methods and attributes of arrays.
+
+Methods are those of arrays: ``x.sum(axis=0)``, ``x.reshape(2, -1)``, ``x.astype("f4")``.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,16 @@ from collections.abc import Callable
 from typing import Any
 
 from dagtrain.graph import Tensor
-from dagtrain.graph.hooks import plug
 from dagtrain.numpy_api import functions as f
+from dagtrain.numpy_api.functions import apply_function
+from dagtrain.numpy_api.indexing import getitem
+from dagtrain.numpy_api.ufuncs import apply_ufunc
 from dagtrain.ops import shape
 from dagtrain.ops.elementwise import cast
 from dagtrain.ops.index import take
 from dagtrain.ops.linalg import dot
+
+__all__ = ["apply_function", "apply_ufunc", "attribute", "getitem", "transpose"]
 
 
 def _spread(args: tuple[Any, ...]) -> Any:
@@ -51,14 +58,12 @@ METHODS: dict[str, Callable[..., Any]] = {
 }
 
 
-@plug("method")
-def method(a: Tensor, name: str) -> Any:
-    """Call a method that takes no arguments."""
-    return METHODS[name](a)
+def transpose(a: Tensor) -> Tensor:
+    """What `Tensor.T` gives."""
+    return shape.transpose(a, None)
 
 
-@plug("getattr")
-def get(a: Tensor, name: str) -> Any:
+def attribute(a: Tensor, name: str) -> Any:
     """What `Tensor.__getattr__` does."""
     if name in METHODS:
         function = METHODS[name]

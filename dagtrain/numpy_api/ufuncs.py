@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from dagtrain.errors import UnsupportedError
-from dagtrain.graph.hooks import plug
 from dagtrain.numpy_api.composed import matvec, vecdot, vecmat
 from dagtrain.ops import OPS, Op, as_tensor, reduce
 from dagtrain.ops.shape import reshape
@@ -26,7 +25,6 @@ MADE = {np.vecdot: vecdot, **{getattr(np, f.__name__): f for f in (matvec, vecma
 _ACCUMULATE = {np.add: reduce.cumsum, np.multiply: reduce.cumprod}
 
 
-@plug("ufunc")
 def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What `Tensor.__array_ufunc__` does."""
     if kwargs.get("out") is not None:

@@ -1,7 +1,10 @@
 """Plans: graphs compiled to straight-line NumPy, and the interpreter they are tested against."""
 
+from dagtrain.graph.protocols import PLAN
 from dagtrain.plan.interpret import interpret, node_values
 from dagtrain.plan.plan import Bound, Plan, plan
 from dagtrain.plan.slots import Memory
 
 __all__ = ["Bound", "Memory", "Plan", "interpret", "node_values", "plan"]
+
+PLAN.fill(plan)

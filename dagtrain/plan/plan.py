@@ -19,7 +19,6 @@ import numpy as np
 from dagtrain.arguments import one_of
 from dagtrain.errors import ArgumentError, DagtrainError, ExecutionError
 from dagtrain.graph import Array, Graph, Spec
-from dagtrain.graph.hooks import plug
 from dagtrain.ops import find
 from dagtrain.ops.scan import run as run_scan
 from dagtrain.plan.given import as_given
@@ -290,7 +289,6 @@ def _unpickled(*state: Any) -> Plan:
     return made
 
 
-@plug("plan")
 def plan(
     graph: Graph, *, optimize: bool = True, approximate: bool = False, donate: Mapping[str, str] | None = None, stops: bool = False
 ) -> Plan:

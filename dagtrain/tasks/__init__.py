@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from dagtrain.graph.protocols import DASK
 from dagtrain.tasks import collection as _collection
 
 if TYPE_CHECKING:
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from dagtrain.tasks.lowering import Lowered, lower
 
 __all__ = ["Lowered", "from_delayed", "lower", "to_delayed"]
+
+DASK.fill(_collection)
 
 # `e.compute()` in this process needs no Dask: it is imported when it is asked for.
 _LATER = {"Lowered": "lowering", "from_delayed": "feed", "lower": "lowering", "to_delayed": "delayed"}

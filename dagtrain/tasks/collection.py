@@ -11,15 +11,25 @@ from typing import Any
 from dagtrain.errors import ArgumentError
 from dagtrain.functional import plain
 from dagtrain.graph import Graph, Spec, Tensor, topological
-from dagtrain.graph.hooks import plug
 from dagtrain.plan import Plan
 from dagtrain.tasks.facts import check_complete, facts_of, key_of
 from dagtrain.tasks.run import run_plan
 
-__all__ = ["compute", "persist"]
+__all__ = [
+    "compute",
+    "dask_graph",
+    "dask_keys",
+    "dask_layers",
+    "dask_optimize",
+    "dask_postcompute",
+    "dask_postpersist",
+    "dask_scheduler",
+    "dask_tokenize",
+    "persist",
+    "to_delayed",
+]
 
 
-@plug("compute")
 def compute(tensor: Tensor, **options: Any) -> Any:
     """The value of a tensor, as an array, or as a number if it is one.
 
@@ -40,7 +50,6 @@ def compute(tensor: Tensor, **options: Any) -> Any:
     return plain(run_plan(Plan(Graph.of(tensor)), ())[0])
 
 
-@plug("persist")
 def persist(tensor: Tensor, **options: Any) -> Tensor:
     """The same tensor with its value computed, or being computed, by Dask; options are those of `dask.persist`."""
     import dask
@@ -48,7 +57,6 @@ def persist(tensor: Tensor, **options: Any) -> Tensor:
     return dask.persist(tensor, traverse=False, **options)[0]  # type: ignore[no-any-return]  # dask is not typed
 
 
-@plug("dask_graph")
 def dask_graph(tensor: Tensor) -> Any:
     """The tensor's Dask graph, not made into tasks yet."""
     from dagtrain.tasks.layer import tensor_graph
@@ -56,26 +64,22 @@ def dask_graph(tensor: Tensor) -> Any:
     return tensor_graph(tensor)
 
 
-@plug("dask_keys")
 def dask_keys(tensor: Tensor) -> list[Any]:
     """The key of the tensor's value."""
     check_complete(tensor)
     return [key_of(tensor)]
 
 
-@plug("dask_layers")
 def dask_layers(tensor: Tensor) -> tuple[str, ...]:
     """The layer of the graph that holds the tensor's key."""
     return (key_of(tensor),)
 
 
-@plug("dask_tokenize")
 def dask_tokenize(tensor: Tensor) -> tuple[str, str]:
     """What `dask.base.tokenize` hashes: the content, the same in every process."""
     return ("dagtrain.Tensor", facts_of(tensor).token)
 
 
-@plug("dask_postcompute")
 def dask_postcompute(tensor: Tensor) -> tuple[Any, tuple[Any, ...]]:
     """How the user's value is made of what Dask computed."""
     return _value, ()
@@ -85,7 +89,6 @@ def _value(results: Sequence[Any]) -> Any:
     return plain(results[0])
 
 
-@plug("dask_postpersist")
 def dask_postpersist(tensor: Tensor) -> tuple[Any, tuple[Any, ...]]:
     """How a tensor is made of a graph that holds its value."""
     return _persisted, (tensor.name or tensor.op, tensor.spec, key_of(tensor))
@@ -99,7 +102,6 @@ def _persisted(graph: Mapping[Any, Any], name: str, spec: Spec, key: Any, *, ren
     return fed(name, spec, Feed(replace_name_in_key(key, rename) if rename else key, graph, ready=True))
 
 
-@plug("dask_optimize")
 def dask_optimize() -> Any:
     """What Dask calls with the graph of all tensors that are computed at once."""
     from dagtrain.tasks.layer import optimize
@@ -107,7 +109,6 @@ def dask_optimize() -> Any:
     return optimize
 
 
-@plug("dask_scheduler")
 def dask_scheduler() -> Any:
     """The scheduler that Dask uses for tensors unless it is told another."""
     from dask.threaded import get
@@ -115,7 +116,6 @@ def dask_scheduler() -> Any:
     return get
 
 
-@plug("to_delayed")
 def to_delayed(graph: Graph, *inputs: Any, granularity: str | float = "segment", **named: Any) -> Any:
     """What `Graph.to_delayed` does."""
     from dagtrain.tasks.delayed import to_delayed as make

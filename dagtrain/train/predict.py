@@ -17,7 +17,7 @@ import numpy as np
 from dagtrain.arguments import is_future
 from dagtrain.data.check import check_dtype
 from dagtrain.data.compute import compute
-from dagtrain.graph import Array, hooks
+from dagtrain.graph import Array
 from dagtrain.plan.blas import one_blas_thread
 from dagtrain.step.layout import settled
 from dagtrain.step.program import Program
@@ -58,10 +58,12 @@ class Predictor:
         from dask.task_spec import DataNode, Task, TaskRef
         from dask.tokenize import tokenize
 
+        from dagtrain.engines.cluster.waiting import send_to_cluster
+
         rows = self._rows(x)
         token = tokenize(self, rows.name)
         model, name = f"model-{tokenize(self)}", f"predict-{token}"
-        future = hooks.call("send_to_cluster", model, self)
+        future = send_to_cluster(model, self)
         row = (0,) * (rows.ndim - 1)
         after = self.outputs.shape[1:]
         layer: dict[Any, Any] = {model: DataNode(model, self) if future is None else future}

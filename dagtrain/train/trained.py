@@ -22,7 +22,7 @@ from dagtrain.data.ledger import Ledger
 from dagtrain.data.source import lies_elsewhere
 from dagtrain.engines.engine import Unwatched, choose_engine
 from dagtrain.errors import ArgumentError
-from dagtrain.graph import Array, Graph, Spec, hooks
+from dagtrain.graph import Array, Graph, Spec
 from dagtrain.step.objective import Objective
 from dagtrain.step.program import Program
 from dagtrain.step.state import Begun, State
@@ -201,10 +201,13 @@ class Trained:
 
     def placement(self) -> Any:
         """Which worker does what in a step of the engine lanes: a `dagtrain.engines.ranks.Placement`; its ``visualize()`` draws it."""
+        from dagtrain.engines.ranks.preview import placement_on
+
         program, _ = self._trained("be placed")
-        if self._sample is None and not isinstance(self.shards, int):
+        shards = self.shards if self._sample is None else self._sample[1].shards
+        if not isinstance(shards, int):
             raise ArgumentError('the number of shards is not known yet: fit first, or give a number instead of shards="auto".')
-        return hooks.call("placement", self.client, program, self.shards if self._sample is None else self._sample[1].shards)
+        return placement_on(self.client, program, shards)
 
     # ---- within
 

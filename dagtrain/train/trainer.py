@@ -16,13 +16,13 @@ from threading import Lock
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from dagtrain import arguments, optim
-from dagtrain.arguments import is_number, one_of, whole
+from dagtrain.arguments import is_number, whole
 from dagtrain.checkpoint.runs import Run
 from dagtrain.checkpoint.store import batches_of
 from dagtrain.data import BatchPlan
 from dagtrain.data.batches import check_shuffle
 from dagtrain.data.compute import computed_by
-from dagtrain.engines.engine import Engine, choose_engine
+from dagtrain.engines.engine import Engine, choose_engine, find_engine
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Spec
 from dagtrain.step.objective import CostObjective, ModelObjective, Objective
@@ -37,7 +37,6 @@ from dagtrain.train.trained import Trained
 
 __all__ = ["Trainer"]
 
-ENGINES = ("auto", "inline", "scheduler", "lanes")
 _ENTRANCE = Lock()
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -118,8 +117,8 @@ class Trainer(Trained):
         parameters: Any = None,
         client: Any = None,
     ) -> None:
-        if not hasattr(engine, "session"):
-            one_of("engine", engine, ENGINES)
+        if engine != "auto" and not hasattr(engine, "session"):
+            find_engine(engine)
         if threads is not None:
             threads = whole("threads", threads)
         if shards != "auto":

@@ -1,5 +1,6 @@
 """From graph to graph: derivatives, rewrites, stages, and the checker."""
 
+from dagtrain.graph.protocols import VERIFY
 from dagtrain.transform.gradient import gradient, vjp_graph
 from dagtrain.transform.rewrite import RuleSet, simplify
 from dagtrain.transform.rules import APPROXIMATE, EXACT, STABLE, Rule
@@ -20,3 +21,5 @@ __all__ = [
     "verify",
     "vjp_graph",
 ]
+
+VERIFY.fill(verify)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dagtrain.errors import GraphError
 from dagtrain.graph import LEAVES, Graph, Spec
-from dagtrain.graph.hooks import plug
 from dagtrain.ops import find
 
 __all__ = ["verify"]
 
 
-@plug("verify")
 def verify(graph: Graph) -> Graph:
     """Check that every node is what its op says of its inputs; return the graph.
 

@@ -21,6 +21,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from dask.task_spec import DataNode, Task, TaskRef
 
+from dagtrain.engines.client import current_client
 from dagtrain.engines.cluster.outages import insist
 from dagtrain.engines.cluster.waiting import TIMEOUTS, Standing, Timeouts, is_of_cluster, results, submit, thread_given_back, what_was_lost
 from dagtrain.engines.engine import Watch, add_in_order
@@ -49,12 +50,25 @@ class ClusterEngine:
         How often work that fails is done again before the engine gives up.
     """
 
+    name: str
+
     def __init__(self, client: Any, timeouts: Timeouts = TIMEOUTS, repeats: int = 3) -> None:
         self.client, self.timeouts, self.repeats = client, timeouts, repeats
         if getattr(client, "asynchronous", False):
             raise ClusterError("the client is asynchronous: the trainer needs a synchronous one, as in Client(asynchronous=False).")
         self.workers = len(client.scheduler_info(n_workers=-1)["workers"])
         self.dashboard = dashboard_link(client)
+
+    @classmethod
+    def of(cls, client: Any, threads: int | None) -> Self:
+        """The engine on this client's cluster, or on the current one's; threads are the workers'."""
+        client = current_client() if client is None else client
+        if client is None:
+            raise ClusterError(
+                f"the engine {cls.name!r} needs a Dask cluster and there is no client. "
+                "Create one first, as in client = distributed.Client(), or pass client=."
+            )
+        return cls(client)
 
 
 def dashboard_link(client: Any) -> str | None:

@@ -7,7 +7,6 @@ progress: as long as tasks are finished, however slowly, the wait goes on.
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
@@ -17,11 +16,11 @@ from typing import Any, NamedTuple
 
 from dask.task_spec import DataNode
 
-from dagtrain.data.compute import CLIENT
+from dagtrain.data.compute import CLUSTER
+from dagtrain.engines.client import client_in_use, is_in_task
 from dagtrain.engines.cluster.clocks import AwakeClock
 from dagtrain.engines.cluster.outages import OUTAGE, insist
 from dagtrain.errors import ClusterError
-from dagtrain.graph.hooks import plug
 
 __all__ = ["TIMEOUTS", "Standing", "Timeouts", "compute_on_cluster", "gather", "results", "send_to_cluster", "submit", "wait_for"]
 
@@ -99,20 +98,6 @@ def standing_of(keys: Sequence[Any], dask_scheduler: Any) -> Standing:
     return Standing(len(found), running[:3], sorted(stuck)[:3], len(dask_scheduler.workers))
 
 
-@plug("is_in_task")
-def is_in_task() -> bool:
-    """Whether this thread is at a task of a Dask worker; does not import distributed for it."""
-    if "distributed" not in sys.modules:
-        return False
-    from distributed import get_worker
-
-    try:
-        get_worker()
-    except ValueError:
-        return False
-    return True
-
-
 @contextmanager
 def thread_given_back() -> Iterator[None]:
     """Leave a worker's threads to other tasks meanwhile, if this is a task: what it waits for may need the very thread that it has."""
@@ -130,44 +115,15 @@ def thread_given_back() -> Iterator[None]:
             rejoin()
 
 
-@plug("current_client")
-def current_client() -> Any:
-    """The Dask client of this process, in a task that of its worker; None where there is none. Does not import distributed for it."""
-    if "distributed" not in sys.modules:
-        return None
-    from distributed import get_client
-
-    try:
-        return get_client()
-    except ValueError:
-        return None
-
-
-def client_in_use(futures: Sequence[Any] = ()) -> Any:
-    """The client of futures, else the one that was asked for or by which Dask computes just now; None where it computes in this process."""
-    if "distributed" not in sys.modules:
-        return None
-    import dask
-    from distributed import Client
-
-    found = futures[0].client if futures else CLIENT.get()
-    if found is None:
-        found = getattr(dask.base.get_scheduler(), "__self__", None)
-    if not isinstance(found, Client):
-        return None
-    if found.asynchronous:
-        raise ClusterError("the client is asynchronous: dagtrain needs a synchronous one, as in Client(asynchronous=False).")
-    return found
-
-
-@plug("compute_on_cluster")
 def compute_on_cluster(graph: dict[Any, Any], keys: Sequence[Any], futures: Sequence[Any] = ()) -> list[Any] | None:
     """The values of these keys from the cluster in use; None where there is none."""
     client = client_in_use(futures)
     return None if client is None else gather(client, graph, keys)
 
 
-@plug("send_to_cluster")
+CLUSTER.fill(compute_on_cluster)
+
+
 def send_to_cluster(key: str, value: Any) -> Any:
     """A future of a value, which any worker can have and which comes back if its worker dies; None where there is no cluster in use."""
     client = client_in_use()

@@ -12,16 +12,9 @@ from dagtrain.engines.engine import Session
 from dagtrain.engines.ranks.gradients import BUCKET_BYTES
 from dagtrain.engines.ranks.instructions import Patience
 from dagtrain.engines.ranks.memory_limits import Bounds
-from dagtrain.graph.hooks import plug
 from dagtrain.step.program import Program
 
 __all__ = ["LanesEngine"]
-
-
-@plug("lanes_engine")
-def lanes_engine(client: Any) -> LanesEngine:
-    """The engine for a client."""
-    return LanesEngine(client)
 
 
 class LanesEngine(ClusterEngine):

@@ -15,24 +15,23 @@ are drawn as one column between the first and the last of them.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby, pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dagtrain.draw.diagram import Diagram, Edge, Group, LegendItem, Line, Node
-from dagtrain.draw.picture import Picture
-from dagtrain.draw.render import TIMEOUT
 from dagtrain.draw.style import WORKERS
 from dagtrain.draw.text import bytes_text, count_text, shorten
-from dagtrain.engines.ranks.placement import Placement, RankPlacement
 from dagtrain.engines.ranks.subtrees import under
 from dagtrain.errors import ArgumentError
 from dagtrain.report.table import plural
 from dagtrain.transport import Phase
 
-__all__ = ["draw", "placement_diagram"]
+if TYPE_CHECKING:
+    from dagtrain.engines.ranks.placement import Placement, RankPlacement
+
+__all__ = ["placement_diagram"]
 
 PAIRS = 3
 """Up to so many ranks each pair has its own arrows."""
@@ -51,36 +50,6 @@ class Column(NamedTuple):
     def key(self) -> str:
         """What names it in the diagram."""
         return f"rank {self.ranks[0].number}"
-
-
-def draw(
-    placement: Placement,
-    filename: str | os.PathLike[str] | None = None,
-    *,
-    format: str | None = None,
-    timeout: float = TIMEOUT,
-    **options: Any,
-) -> Picture:
-    """Draw who does what in a step, and what is exchanged.
-
-    Parameters
-    ----------
-    placement
-        What was placed.
-    filename
-        Where to write the picture; its ending tells the format (svg, png, pdf, html, dot, mmd).
-    format, timeout
-        As in `dagtrain.draw.draw`.
-    **options
-        ``channels``, ``pairs``, ``most``, ``legend``, ``title``, ``direction``: as in `placement_diagram`.
-
-    Examples
-    --------
-    >>> from dagtrain.engines.ranks.placement import Candidate, StepShape, place
-    >>> draw(place(StepShape(8, (100, 100, 50)), [Candidate("tcp://10.0.0.1:4001"), Candidate("tcp://10.0.0.2:4001")]))
-    <Picture "2 ranks: 2.02 kB exchanged in a step (partial sums 1.02 kB, parameters 1 kB), nothing at a segment's end": 6 nodes, 8 edges>
-    """
-    return Picture.of(placement_diagram(placement, **options), filename, format, timeout)
 
 
 def placement_diagram(

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 from dagtrain.engines.ranks.shares import by_place, crossing, deal, in_a_row, middle, runs, share_out
 from dagtrain.engines.ranks.subtrees import roots_of
 from dagtrain.errors import ClusterError
+from dagtrain.graph import Drawable
 from dagtrain.transport import Phase, Piece, Table
 
 __all__ = ["Candidate", "Edge", "Placement", "RankPlacement", "StepShape", "place"]
@@ -131,7 +132,7 @@ class Edge(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Placement:
+class Placement(Drawable):
     """Ranks, and what they exchange.
 
     Attributes
@@ -255,16 +256,11 @@ class Placement:
                         found.append(Edge(a.number, b.number, phase, nbytes))
         return found
 
-    def visualize(self, filename: Any = None, **options: Any) -> Any:
-        """Draw the ranks as columns and their exchanges as edges; see `dagtrain.engines.ranks.picture`."""
-        from dagtrain.engines.ranks.picture import draw
+    def diagram(self, **options: Any) -> Any:
+        """The ranks as columns and their exchanges as edges; see `dagtrain.engines.ranks.picture.placement_diagram`."""
+        from dagtrain.engines.ranks.picture import placement_diagram
 
-        return draw(self, filename, **options)
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        from dagtrain.engines.ranks.picture import draw
-
-        return draw(self)._repr_mimebundle_(**kwargs)
+        return placement_diagram(self, **options)
 
 
 def place(shape: StepShape, candidates: Sequence[Candidate], row_bytes: float = 0.0, apart: bool = False) -> Placement:

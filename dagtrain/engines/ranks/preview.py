@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from dagtrain.engines.client import current_client
 from dagtrain.engines.ranks.placement import Candidate, Placement, place
 from dagtrain.engines.ranks.stretch import shape_of
 from dagtrain.errors import ClusterError
-from dagtrain.graph.hooks import call, plug
 from dagtrain.step.program import Program
 
 __all__ = ["placement_on"]
 
 
-@plug("placement")
 def placement_on(client: Any, program: Program, shards: int) -> Placement:
     """Where the engine *lanes* would put a step on the workers that are there now.
 
@@ -33,7 +32,7 @@ def placement_on(client: Any, program: Program, shards: int) -> Placement:
     ClusterError
         If there is no client, or no worker.
     """
-    client = client if client is not None else call("current_client")
+    client = client if client is not None else current_client()
     if client is None:
         raise ClusterError(
             "a placement needs the workers of a Dask cluster and there is no client. "

@@ -8,7 +8,6 @@ and is the copy from which a segment is repeated when its data is lost for good.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
@@ -16,13 +15,11 @@ from typing import Any
 
 from dask.task_spec import Task, TaskRef
 
-from dagtrain.draw import TaskRecord
 from dagtrain.engines.cluster.session import AbandonedError, ClusterEngine, ClusterSession, RefusedError
-from dagtrain.engines.cluster.waiting import TIMEOUTS, Standing, Timeouts, current_client, results, submit, thread_given_back, wait_for
+from dagtrain.engines.cluster.waiting import TIMEOUTS, Standing, Timeouts, results
 from dagtrain.engines.engine import Session, Watch
 from dagtrain.engines.scheduler.step_graph import Stepped, begin_task, step_tasks
 from dagtrain.graph import Array
-from dagtrain.graph.hooks import plug
 from dagtrain.step.program import Program
 from dagtrain.step.software import software
 from dagtrain.step.state import State
@@ -33,38 +30,6 @@ STEPS = 32
 """Steps in one submission: enough to hide its cost, few enough for progress to be seen."""
 SEGMENT = 192
 """Steps after which the chain of dependencies is cut: each step leaves some kilobytes on the scheduler until then."""
-
-
-@plug("scheduler_engine")
-def scheduler_engine(client: Any) -> SchedulerEngine:
-    """The engine for a client."""
-    return SchedulerEngine(client)
-
-
-@plug("measure_tasks")
-def measure_tasks(tasks: dict[Any, Any], keys: list[Any]) -> dict[Any, TaskRecord] | None:
-    """Run tasks on the current client's cluster and collect where and when each ran; None where there is no client."""
-    client = current_client()
-    if client is None:
-        return None
-    run = uuid.uuid4().hex[:8]
-    fresh = {k: (f"{k[0]}-{run}", *k[1:]) if isinstance(k, tuple) else f"{k}-{run}" for k in tasks}
-    renamed = {fresh[k]: node.substitute(fresh, key=fresh[k]) for k, node in tasks.items()}
-    client.get_task_stream()  # begins the recording
-    futures = submit(client, renamed, [fresh[k] for k in tasks])
-    with thread_given_back():
-        wait_for(client, futures, TIMEOUTS)
-    for future in futures:
-        if future.status == "error":
-            raise future.exception()
-    back = {str(new): old for old, new in fresh.items()}
-    found = {}
-    for record in client.get_task_stream():
-        key = back.get(str(record["key"]))
-        spans = [s for s in record["startstops"] if s["action"] == "compute"]
-        if key is not None and spans:
-            found[key] = TaskRecord(record["worker"], spans[0]["start"], spans[-1]["stop"], int(record.get("nbytes") or 0))
-    return found
 
 
 class SchedulerEngine(ClusterEngine):

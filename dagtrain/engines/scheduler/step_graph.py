@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -22,8 +21,10 @@ from dask.optimization import cull
 from dask.task_spec import DataNode, Task, TaskRef
 
 from dagtrain.data.pick import Gathered, Partition, assemble, gather_plan, samples_of
-from dagtrain.draw import TaskRecord
-from dagtrain.graph import Array, hooks
+from dagtrain.draw import Diagram, TaskRecord, diagram_of
+from dagtrain.engines.client import current_client
+from dagtrain.engines.scheduler.measure import measure_here, measure_on
+from dagtrain.graph import Array, Drawable
 from dagtrain.plan.blas import guard
 from dagtrain.step.layout import settled
 from dagtrain.step.program import ShardRunner, StepParts, add_tree, next_state
@@ -168,7 +169,7 @@ def step_tasks(
     return tasks, state
 
 
-class StepGraph:
+class StepGraph(Drawable):
     """Some training steps as a Dask collection: `compute`, `visualize`, `dask.compute` and the rest work on it.
 
     Computing it gives the `Stepped` after the steps; it does not change the trainer.
@@ -208,19 +209,16 @@ class StepGraph:
 
         return dask.compute(self, scheduler=scheduler, **kwargs)[0]  # type: ignore[no-any-return]  # dask is not typed
 
-    def visualize(self, filename: Any = None, *, measure: bool = False, **options: Any) -> Any:
-        """Draw the task graph; with `measure`, run it first and show worker, time and bytes of each task."""
+    def diagram(self, *, measure: bool = False, **options: Any) -> Diagram:
+        """The picture of the task graph; with `measure`, run it first and show worker, time and bytes of each task."""
         if measure:
             options["overlay"] = self.measure()
-        return hooks.call("visualize", self.tasks, filename, **options)
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        return hooks.call("mimebundle", self.tasks)
+        return diagram_of(self.tasks, **options)
 
     def measure(self) -> dict[Any, TaskRecord]:
         """Run the graph, by the current Dask client or in this process, and say where and when each task ran."""
-        records = hooks.call("measure_tasks", self.tasks, [self.last])
-        return records if records is not None else run_measured(self.tasks)
+        client = current_client()
+        return measure_here(self.tasks) if client is None else measure_on(client, self.tasks)
 
     def __dask_graph__(self) -> dict[Any, Any]:
         return self.tasks
@@ -254,18 +252,3 @@ def _first(results: Sequence[Any]) -> Any:
 
 def _persisted(graph: Any, last: Any, **kwargs: Any) -> StepGraph:
     return StepGraph(dict(graph), last)
-
-
-def run_measured(tasks: dict[Any, Any]) -> dict[Any, TaskRecord]:
-    """Run a graph in this thread, one task after the other, and note the times."""
-    from dask.order import order
-    from dask.sizeof import sizeof
-
-    values: dict[Any, Any] = {}
-    records = {}
-    ranks = order(tasks)
-    for key in sorted(tasks, key=ranks.__getitem__):
-        begun = time.perf_counter()
-        values[key] = tasks[key]({k: values[k] for k in tasks[key].dependencies})
-        records[key] = TaskRecord("this process", begun, time.perf_counter(), sizeof(values[key]))
-    return records

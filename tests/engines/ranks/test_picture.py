@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from dagtrain.draw import Diagram
-from dagtrain.engines.ranks.picture import draw, placement_diagram
+from dagtrain.draw import Diagram, draw
+from dagtrain.engines.ranks.picture import placement_diagram
 from dagtrain.engines.ranks.placement import Candidate, Placement, StepShape, place
 from dagtrain.errors import ArgumentError
 from dagtrain.transport import Phase

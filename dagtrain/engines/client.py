@@ -1,0 +1,54 @@
+"""Which Dask client is in use, asked without importing Dask: where distributed was never imported, there is none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from dagtrain.data.compute import CLIENT
+from dagtrain.errors import ClusterError
+
+__all__ = ["client_in_use", "current_client", "is_in_task"]
+
+
+def is_in_task() -> bool:
+    """Whether this thread is at a task of a Dask worker; does not import distributed for it."""
+    if "distributed" not in sys.modules:
+        return False
+    from distributed import get_worker
+
+    try:
+        get_worker()
+    except ValueError:
+        return False
+    return True
+
+
+def current_client() -> Any:
+    """The Dask client of this process, in a task that of its worker; None where there is none. Does not import distributed for it."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import get_client
+
+    try:
+        return get_client()
+    except ValueError:
+        return None
+
+
+def client_in_use(futures: Sequence[Any] = ()) -> Any:
+    """The client of futures, else the one that was asked for or by which Dask computes just now; None where it computes in this process."""
+    if "distributed" not in sys.modules:
+        return None
+    import dask
+    from distributed import Client
+
+    found = futures[0].client if futures else CLIENT.get()
+    if found is None:
+        found = getattr(dask.base.get_scheduler(), "__self__", None)
+    if not isinstance(found, Client):
+        return None
+    if found.asynchronous:
+        raise ClusterError("the client is asynchronous: dagtrain needs a synchronous one, as in Client(asynchronous=False).")
+    return found
