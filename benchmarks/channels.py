@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.transport import Board, Links, Phase, Piece, Table
+from dagtrain.transport import Communicator, Phase, Routes, Span, Window
 
 KINDS = ("shared", "socket", "socket+tls")
 SIZES = (4 << 10, 1 << 20, 10 << 20)
@@ -61,28 +61,28 @@ def lane(number: int, kind: str, size: int, pipe: Any, folder: str) -> None:
         mine = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {mine[number % len(mine)]})
     peer, elements = 1 - number, size // 4
-    pieces = {Phase.PARTIAL: (Piece("data", 0, elements),)}
-    board = Board.create({"data": ("float32", elements)})
+    spans = {Phase.REDUCE_SCATTER: (Span("data", 0, elements),)}
+    window = Window.create({"data": ("float32", elements)})
     tls = contexts(folder) if kind == "socket+tls" else None
     only = "shared" if kind == "shared" else "socket"
-    with Links(GROUP, number, board, {peer: Table(pieces, pieces)}, TOKEN, "127.0.0.1", tls=tls, only=only) as links:
-        pipe.send(links.offer)
-        links.connect({peer: pipe.recv()}, 30)
-        links.spin = 50e-6  # each has a core of its own, which its affinity hides from it
-        board["data"][:] = number
-        (incoming,) = links.incoming(peer, Phase.PARTIAL)
+    with Communicator(GROUP, number, window, {peer: Routes(spans, spans)}, TOKEN, "127.0.0.1", tls=tls, only=only) as communicator:
+        pipe.send(communicator.endpoint)
+        communicator.connect({peer: pipe.recv()}, 30)
+        communicator.spin = 50e-6  # each has a core of its own, which its affinity hides from it
+        window["data"][:] = number
+        (incoming,) = communicator.incoming(peer, Phase.REDUCE_SCATTER)
         peers, times, total = [peer], [], 0.0
         rounds = pipe.recv()
         for step in range(rounds):
             began = time.perf_counter()
             if number == 0:
-                links.post(Phase.PARTIAL, peers, 0, step)
-            links.wait(Phase.PARTIAL, peers, 0, step)
+                communicator.post(Phase.REDUCE_SCATTER, peers, 0, step)
+            communicator.wait(Phase.REDUCE_SCATTER, peers, 0, step)
             total += float(np.add.reduce(incoming))
             if number == 1:
-                links.post(Phase.PARTIAL, peers, 0, step)
+                communicator.post(Phase.REDUCE_SCATTER, peers, 0, step)
             times.append(time.perf_counter() - began)
-        links.wait(Phase.PARTIAL, [], 0, 0)
+        communicator.wait(Phase.REDUCE_SCATTER, [], 0, 0)
         assert total == peer * elements * rounds, "wrong numbers arrived"
         began = time.perf_counter()
         for _ in range(20):
@@ -90,7 +90,7 @@ def lane(number: int, kind: str, size: int, pipe: Any, folder: str) -> None:
         pipe.send((times, (time.perf_counter() - began) / 20))
         pipe.recv()
         del incoming
-    board.close()
+    window.close()
 
 
 def measure(kind: str, size: int, seconds: float, folder: str) -> dict[str, Any]:
@@ -103,9 +103,9 @@ def measure(kind: str, size: int, seconds: float, folder: str) -> dict[str, Any]
         for process in processes:
             process.start()
         try:
-            offers = [near.recv() for near, _ in ends]
+            endpoints = [near.recv() for near, _ in ends]
             for i in range(2):
-                ends[i][0].send(offers[1 - i])
+                ends[i][0].send(endpoints[1 - i])
             rounds = max(20, min(20_000, int(seconds / trip)))
             for near, _ in ends:
                 near.send(rounds)

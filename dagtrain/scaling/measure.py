@@ -47,8 +47,8 @@ def measure_work(
     rows, few = -(-batch // shards), min(shards, _SHARDS)
     parts, dtype = program.for_workers([rows]), np.dtype(program.layout.dtype)
     placement = place(shape_of(parts, few), [Candidate("here", "", 1)])
-    board = {name: np.zeros(n, kind) for name, (kind, n) in placement.regions(0).items()}
-    rank = RankRunner(parts, placement, 0, board, lambda peer, phase: ())
+    window = {name: np.zeros(n, kind) for name, (kind, n) in placement.regions(0).items()}
+    rank = RankRunner(parts, placement, 0, window, lambda peer, phase: ())
     rank.load(program.first_state())
     counts = (rows,) * few
     pool = cycle(_pool(program, rows, 16 * few))

@@ -1,4 +1,4 @@
-"""A link through whatever connection the workers have anyway: the way that is left where neither memory nor a port can be reached."""
+"""A channel through whatever connection the workers have anyway: the way that is left where neither memory nor a port can be reached."""
 
 from __future__ import annotations
 
@@ -9,38 +9,40 @@ from typing import Any, Protocol
 from dagtrain.transport.frames import HELLO, Frame, Inbox, Malformed, Outbox, write_header
 from dagtrain.transport.shared_memory import Array
 
-__all__ = ["CommLink", "Courier"]
+__all__ = ["CommChannel", "FallbackTransport"]
 
 
-class Courier(Protocol):
+class FallbackTransport(Protocol):
     """Carries messages to other ranks, and is told nothing about what they mean.
 
-    At the other end ``links.deliver(sender, header, buffers)`` of the group and rank that are meant is to be called, from any thread;
-    messages may overtake each other. A message that cannot be delivered is reported by ``links.lose(rank, why)``.
+    At the other end ``channels.deliver(sender, header, buffers)`` of the group and rank that are meant is to be called, from any thread;
+    messages may overtake each other. A message that cannot be delivered is reported by ``channels.lose(rank, why)``.
     """
 
     def send(self, rank: int, header: bytes, buffers: list[memoryview]) -> None:
         """Begin to send, and return at once.
 
-        Buffers are views of the board. By the order of the phases, what they hold stays until the receiver has it.
+        Buffers are views of the window. By the order of the phases, what they hold stays until the receiver has it.
         """
         ...
 
 
-class CommLink:
-    """One's end of a link by way of a courier."""
+class CommChannel:
+    """One's end of a channel by way of a fallback."""
 
     kind = "comm"
 
-    def __init__(self, peer: int, group: bytes, courier: Courier, inbox: Inbox, outbox: Outbox, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, peer: int, group: bytes, fallback: FallbackTransport, inbox: Inbox, outbox: Outbox, wake: Callable[[], None]
+    ) -> None:
         self.peer = peer
         self.lost: str | None = None
         self.arrived = inbox.arrived
-        self._group, self._courier, self._inbox, self._outbox, self._wake = group, courier, inbox, outbox, wake
-        self._lock = threading.Lock()  # a courier may deliver from several threads
+        self._group, self._fallback, self._inbox, self._outbox, self._wake = group, fallback, inbox, outbox, wake
+        self._lock = threading.Lock()  # a fallback may deliver from several threads
 
     def incoming(self, phase: int) -> list[Array]:
-        """Where the peer's pieces of a phase arrive."""
+        """Where the peer's spans of a phase arrive."""
         return list(self._inbox.arrays[phase])
 
     @property
@@ -52,15 +54,15 @@ class CommLink:
         """Tell the peer that this is the way."""
         self._send(write_header(HELLO, 0, 0, self._group), [])
 
-    def post(self, phase: int, stamp: int) -> bool:
-        """Hand the message to the courier; nothing is left to send."""
-        self._send(self._outbox.header(phase, stamp), list(self._outbox.pieces[phase]))
+    def post(self, phase: int, sequence: int) -> bool:
+        """Hand the message to the fallback; nothing is left to send."""
+        self._send(self._outbox.header(phase, sequence), list(self._outbox.spans[phase]))
         return False
 
     def _send(self, header: bytes, buffers: list[memoryview]) -> None:
         try:
-            self._courier.send(self.peer, header, buffers)
-        except Exception as error:  # whatever a courier may stumble over
+            self._fallback.send(self.peer, header, buffers)
+        except Exception as error:  # whatever a fallback may stumble over
             self.lost = self.lost or f"the message could not be sent: {error!r}"
 
     def deliver(self, header: bytes | bytearray | memoryview, buffers: Iterable[Any]) -> None:
@@ -78,12 +80,12 @@ class CommLink:
         self._wake()
 
     def check(self) -> None:
-        """See nothing: the courier tells."""
+        """See nothing: the fallback tells."""
 
     def close(self) -> None:
-        """Let the board go; safe to call again."""
+        """Let the window go; safe to call again."""
         with self._lock:
-            self.lost = self.lost or "this rank closed the link"
+            self.lost = self.lost or "this rank closed the channel"
             self._inbox.close()
             self._outbox.close()
 

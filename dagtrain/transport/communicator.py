@@ -1,6 +1,6 @@
-"""All links of one rank: the exchange that ranks run their lock step on.
+"""All channels of one rank: the exchange that ranks run their lock step on.
 
-    post(phase, peers, …)    my pieces are final                     wait(phase, peers, …)    theirs are, and mine may change again
+    post(phase, peers, …)    my spans are final                     wait(phase, peers, …)    theirs are, and mine may change again
 
 A rank's loop is nothing but computing, posting and waiting. Between two posts of a phase lies a wait for those who read it, so nothing
 is ever overwritten too early and nothing needs to be kept twice; only a post of *another* phase may be early.
@@ -16,29 +16,29 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
-from dagtrain.transport.approach import Tls, listen
-from dagtrain.transport.comms import CommLink, Courier
-from dagtrain.transport.doorbell import SLICE, Bell, Ringer, fence
-from dagtrain.transport.endpoint import KINDS, VERSION, Offer, checked
-from dagtrain.transport.errors import Aborted, ChannelError, LinkLost, OutOfStep, Overdue
+from dagtrain.transport.comms import CommChannel, FallbackTransport
+from dagtrain.transport.doorbell import SLICE, Doorbell, Notifier, fence
+from dagtrain.transport.endpoint import KINDS, VERSION, Endpoint, checked
+from dagtrain.transport.errors import Aborted, ChannelError, PeerLost, PeerTimeout, ProtocolError
 from dagtrain.transport.frames import HELLO, Inbox, Malformed, Outbox, read_header
+from dagtrain.transport.handshake import Tls, listen
 from dagtrain.transport.host import can_share_memory, cores, host
-from dagtrain.transport.rendezvous import CALLERS, PATIENCE, Link, Meeting, Station
-from dagtrain.transport.routes import Phase, Table
+from dagtrain.transport.rendezvous import HANDSHAKE_TIMEOUT, PENDING, Channel, LocalEndpoint, Rendezvous
+from dagtrain.transport.routes import Phase, Routes
 from dagtrain.transport.sequence import ROUND_BITS, pack, unpack
-from dagtrain.transport.shared import SharedLink, all_share
-from dagtrain.transport.shared_memory import CLOSED, RANKS, Array, Board, Memory
-from dagtrain.transport.sockets import SILENCE, SocketLink
+from dagtrain.transport.shared import SharedChannel, all_share
+from dagtrain.transport.shared_memory import CLOSED, RANKS, Array, MappedWindow, Window
+from dagtrain.transport.sockets import SILENCE, SocketChannel
 
-__all__ = ["Links"]
+__all__ = ["Communicator"]
 
 _SPIN = 1e-3
 """Seconds: a rank that sleeps comes late to what others have for it, and costs them a call of the kernel (measured, with steps of 2 ms)."""
 _yield = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 
-class Links:
-    """The links of one rank to its peers, for the life of one group.
+class Communicator:
+    """The channels of one rank to its peers, for the life of one group.
 
     All methods are for the rank's own thread, but for `abort`, `deliver` and `lose`.
 
@@ -48,9 +48,9 @@ class Links:
         32 hexadecimal digits, new for each placement.
     rank : int
         Number of this rank.
-    board : Board
+    window : Window
         Of this rank; a new one for each group.
-    tables : mapping of int to Table
+    routes : mapping of int to Routes
         For each peer, what goes there and what comes from there.
     token : bytes
         Secret of the group; never sent.
@@ -58,15 +58,15 @@ class Links:
         Host name or IP at which others reach this process. The rank listens there, on a port that the kernel chooses.
     tls : (SSLContext, SSLContext), optional
         For the side that is called and the side that calls. Without it connections are plain.
-    comms : Courier, optional
+    comms : FallbackTransport, optional
         The way that is left where sockets fail too.
     only : str, optional
         Restrict the rank to one kind of channel: ``"shared"``, ``"socket"`` or ``"comm"``.
     silence : float, optional
         Seconds after which a connection whose other end does not acknowledge is given up.
-    patience : float, optional
+    handshake_timeout : float, optional
         Seconds for a stranger to prove that he is none, and for a call to be taken where there is another way.
-    callers : int, optional
+    pending : int, optional
         Connections at the port that may be on their way at once, besides those of the peers.
 
     Attributes
@@ -77,33 +77,33 @@ class Links:
         Seconds that a rank sleeps at most before it looks whether those it waits for are still there.
     spin : float
         Seconds to look again and again before sleeping. `connect` sets it to 0 where ranks on this host outnumber the cores.
-    offer : Offer
+    endpoint : Endpoint
         What peers must be given.
-    strangers : int
+    rejected : int
         Connections that were refused.
     refusals : mapping of int to sequence of str
         After `connect`, for each peer why better kinds of channel than that which was chosen did not come to be, as far as this rank knows.
-    common : Memory or None
-        After `connect`, the board of the lowest rank where every rank has every other one's in its memory: what all need alike may
+    common : MappedWindow or None
+        After `connect`, the window of the lowest rank where every rank has every other one's in its memory: what all need alike may
         lie there once, and everybody may write his part. None in all ranks otherwise.
 
     Examples
     --------
     >>> from concurrent.futures import ThreadPoolExecutor
-    >>> from dagtrain.transport import Piece
-    >>> boards = [Board.create({"slice": ("float32", 4)}) for _ in range(2)]
-    >>> whole = {Phase.PARAMETERS: (Piece("slice", 0, 4),)}
-    >>> ranks = [Links("ab" * 16, i, boards[i], {1 - i: Table(whole, whole)}, b"secret", "127.0.0.1") for i in range(2)]
+    >>> from dagtrain.transport import Span
+    >>> windows = [Window.create({"slice": ("float32", 4)}) for _ in range(2)]
+    >>> whole = {Phase.ALL_GATHER: (Span("slice", 0, 4),)}
+    >>> ranks = [Communicator("ab" * 16, i, windows[i], {1 - i: Routes(whole, whole)}, b"secret", "127.0.0.1") for i in range(2)]
     >>> def run(i):
-    ...     ranks[i].connect({j: ranks[j].offer for j in range(2)}, 10)
-    ...     boards[i]["slice"][:] = i + 1
-    ...     ranks[i].post(Phase.PARAMETERS, [1 - i], segment=0, step=0)
-    ...     ranks[i].wait(Phase.PARAMETERS, [1 - i], segment=0, step=0)
-    ...     return float(ranks[i].incoming(1 - i, Phase.PARAMETERS)[0].sum())
+    ...     ranks[i].connect({j: ranks[j].endpoint for j in range(2)}, 10)
+    ...     windows[i]["slice"][:] = i + 1
+    ...     ranks[i].post(Phase.ALL_GATHER, [1 - i], segment=0, step=0)
+    ...     ranks[i].wait(Phase.ALL_GATHER, [1 - i], segment=0, step=0)
+    ...     return float(ranks[i].incoming(1 - i, Phase.ALL_GATHER)[0].sum())
     >>> with ThreadPoolExecutor(2) as threads:
     ...     list(threads.map(run, range(2)))
     [8.0, 4.0]
-    >>> for each in (*ranks, *boards):
+    >>> for each in (*ranks, *windows):
     ...     each.close()
     """
 
@@ -111,33 +111,33 @@ class Links:
         self,
         group: str,
         rank: int,
-        board: Board,
-        tables: Mapping[int, Table],
+        window: Window,
+        routes: Mapping[int, Routes],
         token: bytes,
         address: str,
         tls: Tls | None = None,
-        comms: Courier | None = None,
+        comms: FallbackTransport | None = None,
         only: str | None = None,
         silence: float = SILENCE,
-        patience: float = PATIENCE,
-        callers: int = CALLERS,
+        handshake_timeout: float = HANDSHAKE_TIMEOUT,
+        pending: int = PENDING,
     ) -> None:
         digits = len(group) == 32 and set(group) <= set("0123456789abcdef")
-        if not digits or rank in tables or not all(0 <= number < RANKS for number in (rank, *tables)):
+        if not digits or rank in routes or not all(0 <= number < RANKS for number in (rank, *routes)):
             raise ChannelError(
-                f"group {group!r}, rank {rank}, peers {sorted(tables)}: want 32 hexadecimal digits, distinct ranks below {RANKS}"
+                f"group {group!r}, rank {rank}, peers {sorted(routes)}: want 32 hexadecimal digits, distinct ranks below {RANKS}"
             )
         if not token or (only is not None and only not in KINDS):
             raise ChannelError(f"a group needs a token, and only={only!r} must be one of {', '.join(KINDS)}")
-        if board.words[0]:
-            raise ChannelError("this board has served a group already: create a new one, or a late peer might read it as the old one's")
-        self.group, self.rank, self.deadline, self.slice, self.spin, self.strangers = group, rank, 600.0, SLICE, _SPIN, 0
-        self._group, self._board, self._tables, self._comms, self._silence = bytes.fromhex(group), board, dict(tables), comms, silence
-        self.common: Memory | None = None
+        if window.words[0]:
+            raise ChannelError("this window has served a group already: create a new one, or a late peer might read it as the old one's")
+        self.group, self.rank, self.deadline, self.slice, self.spin, self.rejected = group, rank, 600.0, SLICE, _SPIN, 0
+        self._group, self._window, self._routes, self._comms, self._silence = bytes.fromhex(group), window, dict(routes), comms, silence
+        self.common: MappedWindow | None = None
         self.refusals: Mapping[int, list[str]] = {}
-        self._links: dict[int, Link] = {}
-        self._sockets: dict[SocketLink, int] = {}
-        self._sending: list[SocketLink] = []
+        self._channels: dict[int, Channel] = {}
+        self._sockets: dict[SocketChannel, int] = {}
+        self._sending: list[SocketChannel] = []
         self._greeted: set[int] = set()
         self._aborted: str | None = None
         self._closed = False
@@ -146,25 +146,27 @@ class Links:
         kinds = [kind for kind in KINDS if only in {None, kind} and can[kind]]
         listener = self._listen(address, kinds, only) if "socket" in kinds else None
         try:
-            ringer = Ringer(rank)
-            board.label(self._group, rank)
-            bell = Bell(board, ringer)
+            notifier = Notifier(rank)
+            window.label(self._group, rank)
+            doorbell = Doorbell(window, notifier)
         except BaseException:
             if listener is not None:
                 listener.close()
             raise
-        self._bell = bell
-        self._station = Station(self._group, rank, board, ringer, bell, token, tls, listener, silence, patience, callers)
-        self.offer = Offer(
+        self._doorbell = doorbell
+        self._local_endpoint = LocalEndpoint(
+            self._group, rank, window, notifier, doorbell, token, tls, listener, silence, handshake_timeout, pending
+        )
+        self.endpoint = Endpoint(
             version=VERSION,
             group=group,
             rank=rank,
             host=host(),
             pid=os.getpid(),
-            board=board.fd,
-            bell=bell.pipe,
-            size=board.size,
-            regions=board.regions,
+            window=window.fd,
+            doorbell=doorbell.pipe,
+            size=window.size,
+            regions=window.regions,
             address=None if listener is None else listener.getsockname()[:2],
             secure=int(tls is not None),
             kinds=tuple(kinds),
@@ -183,100 +185,100 @@ class Links:
             raise ChannelError(f"listening at {address!r} would be listening everywhere; name the one address that peers use")
         return listener
 
-    # ---- meeting
+    # ---- rendezvous
 
-    def connect(self, offers: Mapping[int, Offer], deadline: float) -> None:
+    def connect(self, endpoints: Mapping[int, Endpoint], deadline: float) -> None:
         """Meet all peers within `deadline` seconds from now; the order in which ranks come does not matter.
 
         Raises
         ------
         ChannelError
-            If an offer is missing, or does not fit the tables; if a rank that all have in their memory does not meet the others in time.
-        LinkLost, Overdue, Aborted
+            If an endpoint is missing, or does not fit the routes; if a rank that all have in their memory does not meet the others in time.
+        PeerLost, PeerTimeout, Aborted
             If a peer cannot be reached, does not come, or `abort` was called.
         """
-        missing = sorted(set(self._tables) - set(offers))
+        missing = sorted(set(self._routes) - set(endpoints))
         if missing:
-            raise ChannelError(f"no offers of ranks {missing}: give those of all {len(self._tables)} peers")
-        self._offers = {peer: checked(offers[peer], self.group, peer) for peer in self._tables}
+            raise ChannelError(f"no endpoints of ranks {missing}: give those of all {len(self._routes)} peers")
+        self._endpoints = {peer: checked(endpoints[peer], self.group, peer) for peer in self._routes}
         until = time.monotonic() + deadline
-        meeting = Meeting(self._station, self.offer, self._offers, self._make, self._greeted, self._interrupted)
+        rendezvous = Rendezvous(self._local_endpoint, self.endpoint, self._endpoints, self._make, self._greeted, self._interrupted)
         try:
-            meeting.run(deadline)
+            rendezvous.run(deadline)
         finally:
-            self.strangers += meeting.strangers
-            self.refusals = meeting.failures
-            if self._station.listener is not None:
-                self._station.listener.close()
-        self._bell.by_pipe = bool(self._sockets)
-        if 1 + sum(offer["host"] == self.offer["host"] for offer in self._offers.values()) > cores():
+            self.rejected += rendezvous.rejected
+            self.refusals = rendezvous.failures
+            if self._local_endpoint.listener is not None:
+                self._local_endpoint.listener.close()
+        self._doorbell.by_pipe = bool(self._sockets)
+        if 1 + sum(endpoint["host"] == self.endpoint["host"] for endpoint in self._endpoints.values()) > cores():
             self.spin = 0.0
-        sharing = [link for link in self._links.values() if isinstance(link, SharedLink)]
-        if all_share(self._board, sharing, len(sharing) == len(self._links), self._bell, self._interrupted, deadline, until):
-            boards = {self.rank: self._board} | {link.peer: link.memory for link in sharing}
-            self.common = boards[min(boards)]
+        sharing = [channel for channel in self._channels.values() if isinstance(channel, SharedChannel)]
+        if all_share(self._window, sharing, len(sharing) == len(self._channels), self._doorbell, self._interrupted, deadline, until):
+            windows = {self.rank: self._window} | {channel.peer: channel.memory for channel in sharing}
+            self.common = windows[min(windows)]
 
-    def _make(self, peer: int, kind: str, channel: Any) -> Link:
-        table, offer = self._tables[peer], self._offers[peer]
-        link: Link
+    def _make(self, peer: int, kind: str, opened: Any) -> Channel:
+        routes, endpoint = self._routes[peer], self._endpoints[peer]
+        channel: Channel
         if kind == "shared":
-            link = channel
-            self._links[peer] = link
-            channel.bind(table)
-            return link
-        outbox = Outbox(self._group, self._board, table.out)
-        inbox = Inbox(self._group, table.into, offer["regions"], f"the board of rank {peer}")
+            channel = opened
+            self._channels[peer] = channel
+            opened.bind(routes)
+            return channel
+        outbox = Outbox(self._group, self._window, routes.out)
+        inbox = Inbox(self._group, routes.into, endpoint["regions"], f"the window of rank {peer}")
         if kind == "socket":
-            link = connected = SocketLink(peer, channel, inbox, outbox, self._silence)
+            channel = connected = SocketChannel(peer, opened, inbox, outbox, self._silence)
             self._sockets[connected] = connected.events
-            self._bell.selector.register(channel, connected.events, connected)
+            self._doorbell.selector.register(opened, connected.events, connected)
         else:
             assert self._comms is not None
-            link = CommLink(peer, self._group, self._comms, inbox, outbox, self._bell.ring)
-        self._links[peer] = link
-        return link
+            channel = CommChannel(peer, self._group, self._comms, inbox, outbox, self._doorbell.notify)
+        self._channels[peer] = channel
+        return channel
 
     @property
     def kinds(self) -> dict[int, str]:
         """For each peer the kind of channel that was chosen."""
-        return {peer: link.kind for peer, link in sorted(self._links.items())}
+        return {peer: channel.kind for peer, channel in sorted(self._channels.items())}
 
     @property
     def refused(self) -> int:
         """Number of messages that were dropped, being of other groups or not later than what had arrived."""
-        return self._refused + sum(getattr(link, "refused", 0) for link in self._links.values())
+        return self._refused + sum(getattr(channel, "refused", 0) for channel in self._channels.values())
 
     def incoming(self, peer: int, phase: Phase) -> list[Array]:
-        """The peer's pieces of a phase, the same arrays for the group's life; read-only. They are valid after `wait`."""
-        return self._links[peer].incoming(phase)
+        """The peer's spans of a phase, the same arrays for the group's life; read-only. They are valid after `wait`."""
+        return self._channels[peer].incoming(phase)
 
     # ---- stepping
 
     def post(self, phase: Phase, peers: Iterable[int], segment: int, step: int, round: int = 0) -> None:
-        """Tell peers that this rank's pieces of a phase are final; returns without waiting for anything."""
-        stamp = pack(segment, step, round)
+        """Tell peers that this rank's spans of a phase are final; returns without waiting for anything."""
+        sequence = pack(segment, step, round)
         if self._aborted is not None:
             raise Aborted(self._aborted)
         if fence is not None:
             fence()
-        links = self._links
+        channels = self._channels
         for peer in peers:
-            link = links[peer]
-            if link.post(phase, stamp) and link not in self._sending:
-                assert isinstance(link, SocketLink)
-                self._sending.append(link)
+            channel = channels[peer]
+            if channel.post(phase, sequence) and channel not in self._sending:
+                assert isinstance(channel, SocketChannel)
+                self._sending.append(channel)
 
     def release(self, phase: Phase, counts: Mapping[int, int], segment: int, step: int) -> None:
-        """Let the first so many pieces of a phase, by peer, go before the others are final; `post` follows with what is left.
+        """Let the first so many spans of a phase, by peer, go before the others are final; `post` follows with what is left.
 
         It also takes in what has come. Nothing is waited for, and what goes wrong is told by `wait`. Where memory is shared, and where a
-        courier carries messages whole, there is nothing to do.
+        fallback carries messages whole, there is nothing to do.
         """
-        stamp = pack(segment, step, 0)
+        sequence = pack(segment, step, 0)
         for peer, count in counts.items():
-            link = self._links[peer]
-            if isinstance(link, SocketLink) and link.release(phase, stamp, count) and link not in self._sending:
-                self._sending.append(link)
+            channel = self._channels[peer]
+            if isinstance(channel, SocketChannel) and channel.release(phase, sequence, count) and channel not in self._sending:
+                self._sending.append(channel)
         self._turn()
 
     def wait(self, phase: Phase, peers: Iterable[int], segment: int, step: int, round: int = 0) -> None:
@@ -286,27 +288,27 @@ class Links:
 
         Raises
         ------
-        LinkLost
+        PeerLost
             If one of the peers is gone.
-        Overdue
+        PeerTimeout
             If one is silent for `deadline` seconds.
-        OutOfStep
+        ProtocolError
             If one has posted what it can only post later.
         Aborted
-            If `abort` was called, or the links are closed.
+            If `abort` was called, or the channels are closed.
         """
         wanted = pack(segment, step, round)
         if self._aborted is not None:
             raise Aborted(self._aborted)
-        links = self._links
-        waiting = [link for peer in peers if (link := links[peer]).arrived[phase] != wanted]
+        channels = self._channels
+        waiting = [channel for peer in peers if (channel := channels[peer]).arrived[phase] != wanted]
         if waiting or self._sending:
             self._block(phase, wanted, waiting, self._sending)
         if fence is not None:
             fence()
 
-    def wait_for_pieces(self, phase: Phase, counts: Mapping[int, int], segment: int, step: int) -> None:
-        """Wait until the first so many pieces of each of these peers are there, which may be before the peer's message is whole.
+    def wait_for_spans(self, phase: Phase, counts: Mapping[int, int], segment: int, step: int) -> None:
+        """Wait until the first so many spans of each of these peers are there, which may be before the peer's message is whole.
 
         Where memory is shared, and where messages come whole, that is when the peer has posted the phase. It raises what `wait` does.
         """
@@ -314,71 +316,71 @@ class Links:
         if self._aborted is not None:
             raise Aborted(self._aborted)
         self._turn()
-        wants = (self._links[peer] for peer, count in counts.items() if count)
-        waiting = [link for link in wants if not self._has(link, phase, wanted, counts)]
+        wants = (self._channels[peer] for peer, count in counts.items() if count)
+        waiting = [channel for channel in wants if not self._has(channel, phase, wanted, counts)]
         if waiting:
             self._block(phase, wanted, waiting, [], counts)
         if fence is not None:
             fence()
 
-    def _has(self, link: Link, phase: Phase, wanted: int, counts: Mapping[int, int] | None) -> bool:
-        if _is_there(link, phase, wanted):
+    def _has(self, channel: Channel, phase: Phase, wanted: int, counts: Mapping[int, int] | None) -> bool:
+        if _is_there(channel, phase, wanted):
             return True
-        return counts is not None and isinstance(link, SocketLink) and link.has(phase, wanted, counts[link.peer])
+        return counts is not None and isinstance(channel, SocketChannel) and channel.has(phase, wanted, counts[channel.peer])
 
     def _block(
-        self, phase: Phase, wanted: int, waiting: list[Link], sending: list[SocketLink], counts: Mapping[int, int] | None = None
+        self, phase: Phase, wanted: int, waiting: list[Channel], sending: list[SocketChannel], counts: Mapping[int, int] | None = None
     ) -> None:
         began = looked = time.monotonic()
         spin_until = began + self.spin
         self._turn()
         while True:
-            mark = self._bell.mark()
+            mark = self._doorbell.mark()
             self._interrupted()
-            waiting = [link for link in waiting if not self._has(link, phase, wanted, counts)]
+            waiting = [channel for channel in waiting if not self._has(channel, phase, wanted, counts)]
             if sending:
-                sending[:] = [link for link in sending if link.sending or link.lost is not None]
+                sending[:] = [channel for channel in sending if channel.sending or channel.lost is not None]
             if not waiting and not sending:
                 return
-            for link in (*waiting, *sending):
-                if link.lost is not None:
-                    raise LinkLost(link.peer, link.lost, getattr(link, "cut", False))
+            for channel in (*waiting, *sending):
+                if channel.lost is not None:
+                    raise PeerLost(channel.peer, channel.lost, getattr(channel, "cut", False))
             now = time.monotonic()
             if now < spin_until:
                 _yield()
                 self._turn()
                 continue
             if now - began >= self.deadline:
-                raise Overdue(phase, sorted({link.peer for link in (*waiting, *sending)}), self.deadline)
+                raise PeerTimeout(phase, sorted({channel.peer for channel in (*waiting, *sending)}), self.deadline)
             self._sleep(mark, min(self.slice, self.deadline - (now - began)))
             if now - looked >= self.slice:
                 looked = now
-                for link in (*waiting, *sending):
-                    link.check()
+                for channel in (*waiting, *sending):
+                    channel.check()
 
     def _turn(self) -> None:
         """Read and write all connections as far as they go."""
-        for link in self._sockets:
-            link.pull()
-            if link.sending:
-                link.push()
+        for channel in self._sockets:
+            channel.pull()
+            if channel.sending:
+                channel.push()
 
     def _sleep(self, mark: int, seconds: float) -> None:
-        for link, watched in self._sockets.items():
-            events = link.events if link.lost is None else 0
+        for channel, watched in self._sockets.items():
+            events = channel.events if channel.lost is None else 0
             if events != watched:
-                self._watch(link, events)
-        for link, _ in self._bell.sleep(mark, seconds):
-            link.pull()
-            if link.sending:
-                link.push()
+                self._watch(channel, events)
+        for channel, _ in self._doorbell.sleep(mark, seconds):
+            channel.pull()
+            if channel.sending:
+                channel.push()
 
-    def _watch(self, link: SocketLink, events: int) -> None:
-        self._sockets[link] = events
+    def _watch(self, channel: SocketChannel, events: int) -> None:
+        self._sockets[channel] = events
         if events:
-            self._bell.selector.modify(link.sock, events, link)
+            self._doorbell.selector.modify(channel.sock, events, channel)
         else:  # its end has been read; poll would report it for ever
-            self._bell.selector.unregister(link.sock)
+            self._doorbell.selector.unregister(channel.sock)
 
     def _interrupted(self) -> None:
         if self._aborted is not None:
@@ -389,32 +391,32 @@ class Links:
     def abort(self, why: str) -> None:
         """End the exchange: `connect` and `wait` raise `Aborted` within milliseconds, `post` the next time. The first reason stays."""
         self._aborted = self._aborted or why
-        self._bell.ring()
+        self._doorbell.notify()
 
     def deliver(self, peer: int, header: bytes | bytearray | memoryview, buffers: Iterable[Any]) -> None:
-        """Take a message that a courier has brought."""
-        link = self._links.get(peer)
+        """Take a message that a fallback has brought."""
+        channel = self._channels.get(peer)
         try:
             frame = read_header(header)
         except Malformed as error:
             self.lose(peer, str(error))
             return
-        if frame.group != self._group or peer not in self._tables:
+        if frame.group != self._group or peer not in self._routes:
             self._refused += 1
-        elif frame.phase != HELLO and isinstance(link, CommLink):
-            link.deliver(header, buffers)
-        elif frame.phase == HELLO and (link is None or isinstance(link, CommLink)):
+        elif frame.phase != HELLO and isinstance(channel, CommChannel):
+            channel.deliver(header, buffers)
+        elif frame.phase == HELLO and (channel is None or isinstance(channel, CommChannel)):
             self._greeted.add(peer)
-            self._bell.ring()
+            self._doorbell.notify()
         else:
             self.lose(peer, "it turned to Dask's connections, this rank to another kind")
 
     def lose(self, peer: int, why: str) -> None:
-        """Declare a peer unreachable, as a courier that failed does."""
-        link = self._links.get(peer)
-        if link is not None:
-            link.lost = link.lost or why
-            self._bell.ring()
+        """Declare a peer unreachable, as a fallback that failed does."""
+        channel = self._channels.get(peer)
+        if channel is not None:
+            channel.lost = channel.lost or why
+            self._doorbell.notify()
 
     # ---- the end
 
@@ -426,16 +428,16 @@ class Links:
         if self._closed:
             return
         self._closed = True
-        self._aborted = self._aborted or "the links of this rank were closed"
-        with contextlib.suppress(ValueError):  # the board was closed first
-            self._board.words[CLOSED] = 1
-        self._bell.close()
-        for link in self._links.values():
-            if link.kind == "shared":
-                link.ring()  # type: ignore[attr-defined]  # only those have it
-            link.close()
-        if self._station.listener is not None:
-            self._station.listener.close()
+        self._aborted = self._aborted or "the channels of this rank were closed"
+        with contextlib.suppress(ValueError):  # the window was closed first
+            self._window.words[CLOSED] = 1
+        self._doorbell.close()
+        for channel in self._channels.values():
+            if channel.kind == "shared":
+                channel.notify()  # type: ignore[attr-defined]  # only those have it
+            channel.close()
+        if self._local_endpoint.listener is not None:
+            self._local_endpoint.listener.close()
 
     def __enter__(self) -> Self:
         return self
@@ -444,12 +446,12 @@ class Links:
         self.close()
 
 
-def _is_there(link: Link, phase: Phase, wanted: int) -> bool:
-    seen = link.arrived[phase]
+def _is_there(channel: Channel, phase: Phase, wanted: int) -> bool:
+    seen = channel.arrived[phase]
     if seen == wanted:
         return True
     if seen < wanted:
         return False
     if seen >> ROUND_BITS == wanted >> ROUND_BITS:
         return True
-    raise OutOfStep(link.peer, phase, unpack(seen), unpack(wanted))
+    raise ProtocolError(channel.peer, phase, unpack(seen), unpack(wanted))

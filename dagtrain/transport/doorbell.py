@@ -1,11 +1,11 @@
 """What a rank sleeps on, and how others wake it.
 
-A rank that has links by shared memory alone sleeps in the kernel on the doorbell word of its own board (a futex). One that has sockets
+A rank that has channels by shared memory alone sleeps in the kernel on the doorbell word of its own window (a futex). One that has sockets
 too sleeps in poll; then those who write its doorbell also write a byte into its pipe. Threads of this process (an abort, a frame from
 Dask) wake it in the same way.
 
-    peer:  data, stamp, doorbell = a number never used before, barrier, wake if asleep
-    rank:  mark = doorbell, look at stamps, asleep = 1, barrier, sleep unless doorbell ≠ mark
+    peer:  data, sequence, doorbell = a number never used before, barrier, wake if asleep
+    rank:  mark = doorbell, look at sequences, asleep = 1, barrier, sleep unless doorbell ≠ mark
 
 Peers write the doorbell without locking each other out. Nothing can get lost by it, because each value is new: whatever was written after
 the rank took its mark makes the word differ from the mark. And no sleeper is overlooked: of two that write and then look at what the other
@@ -27,15 +27,15 @@ from collections.abc import Callable
 from typing import Any
 
 from dagtrain.transport.host import strongly_ordered
-from dagtrain.transport.shared_memory import ASLEEP, BY_PIPE, Memory
+from dagtrain.transport.shared_memory import ASLEEP, BY_PIPE, MappedWindow
 
-__all__ = ["FUTEX", "SLICE", "Bell", "Ringer", "fence"]
+__all__ = ["FUTEX", "SLICE", "Doorbell", "Notifier", "fence"]
 
 SLICE = 0.05
 """Seconds that a rank sleeps at most before it looks at deadlines and at the life of its peers."""
 
 _WAIT, _WAKE, _ALL = 0, 1, 2**31 - 1
-_COUNT_BITS = 22  # the rest of the doorbell word is the number of the rank that rings
+_COUNT_BITS = 22  # the rest of the doorbell word is the number of the rank that notifies
 _LOCK = threading.Lock()
 Selector: Any = getattr(selectors, "PollSelector", selectors.DefaultSelector)
 
@@ -83,10 +83,10 @@ def _barrier() -> None:
 
 
 fence: Callable[[], None] | None = None if strongly_ordered() else _barrier
-"""Call it between data and stamp; None where the processor keeps the order by itself."""
+"""Call it between data and sequence; None where the processor keeps the order by itself."""
 
 
-class Ringer:
+class Notifier:
     """Rings the doorbells of others, and one's own, always with a new number."""
 
     def __init__(self, rank: int) -> None:
@@ -96,13 +96,13 @@ class Ringer:
         """A value that no doorbell holds yet."""
         return self._rank | next(self._count) & ((1 << _COUNT_BITS) - 1)
 
-    def of(self, memory: Memory, pipe: int) -> Callable[[], None]:
-        """A function that rings the doorbell of a board whose rank reads from the other end of a pipe."""
-        bell, words, number = memory.bell, memory.words, self.number
+    def of(self, memory: MappedWindow, pipe: int) -> Callable[[], None]:
+        """A function that notifies the doorbell of a window whose rank reads from the other end of a pipe."""
+        doorbell, words, number = memory.doorbell, memory.words, self.number
         wake = FUTEX.waker(memory.address) if FUTEX is not None else None
 
-        def ring() -> None:
-            bell[0] = number()
+        def notify() -> None:
+            doorbell[0] = number()
             _barrier()
             if not words[ASLEEP]:
                 return
@@ -112,21 +112,21 @@ class Ringer:
                 with contextlib.suppress(OSError):  # full: it is awake already; broken: it is gone, which is noticed elsewhere
                     os.write(pipe, b"\0")
 
-        return ring
+        return notify
 
 
-class Bell:
+class Doorbell:
     """A rank's own doorbell, and its sleep.
 
     Parameters
     ----------
-    memory : Memory
-        The rank's board.
-    ringer : Ringer
+    memory : MappedWindow
+        The rank's window.
+    notifier : Notifier
         Of this rank.
     """
 
-    def __init__(self, memory: Memory, ringer: Ringer) -> None:
+    def __init__(self, memory: MappedWindow, notifier: Notifier) -> None:
         self._memory = memory
         self._local: tuple[socket.socket, socket.socket] | None = None
         if os.name == "posix":
@@ -140,30 +140,30 @@ class Bell:
         self.selector.register(self._read, selectors.EVENT_READ, None)
         self.by_pipe = True
         self._lock = threading.Lock()
-        self._ring: Callable[[], None] | None = ringer.of(memory, self.pipe)
+        self._notify: Callable[[], None] | None = notifier.of(memory, self.pipe)
         self._sleep = FUTEX.sleeper(memory.address) if FUTEX is not None else None
 
     @property
     def by_pipe(self) -> bool:
-        """Whether the rank sleeps in poll, and whoever rings must write into its pipe."""
+        """Whether the rank sleeps in poll, and whoever notifies must write into its pipe."""
         return bool(self._memory.words[BY_PIPE])
 
     @by_pipe.setter
     def by_pipe(self, value: bool) -> None:
         self._memory.words[BY_PIPE] = value or FUTEX is None
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Wake the rank; from any thread, also after the end."""
         with self._lock:
-            if self._ring is not None:
-                self._ring()
+            if self._notify is not None:
+                self._notify()
 
     def mark(self) -> int:
-        """Take it before looking at stamps, and give it to `sleep`."""
-        return self._memory.bell[0]
+        """Take it before looking at sequence numbers, and give it to `sleep`."""
+        return self._memory.doorbell[0]
 
     def sleep(self, mark: int, seconds: float) -> list[tuple[Any, int]]:
-        """Sleep until somebody rings or a registered file is ready; return what was registered with those, and for what they are ready."""
+        """Sleep until a notification comes or a registered file is ready; return the data of ready files and their events."""
         words = self._memory.words
         words[ASLEEP] = 1
         _barrier()
@@ -196,9 +196,9 @@ class Bell:
     def close(self) -> None:
         """Give the file descriptors back; safe to call again."""
         with self._lock:
-            if self._ring is None:
+            if self._notify is None:
                 return
-            self._ring = None
+            self._notify = None
         self.selector.close()
         if self._local is not None:
             for end in self._local:

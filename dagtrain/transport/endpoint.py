@@ -8,24 +8,24 @@ from dagtrain.transport.errors import ChannelError
 from dagtrain.transport.host import Host
 from dagtrain.transport.shared_memory import Regions
 
-__all__ = ["KINDS", "VERSION", "Offer", "checked", "common_kinds"]
+__all__ = ["KINDS", "VERSION", "Endpoint", "checked", "common_kinds"]
 
 VERSION = 1
 KINDS = ("shared", "socket", "comm")
 """Kinds of channel, the better ones first."""
 
 
-class Offer(TypedDict):
-    """Made by ``links.offer``, taken by ``links.connect``. Holds only dicts, sequences, str, int and bytes, so msgpack can carry it."""
+class Endpoint(TypedDict):
+    """How a rank is reached, for its peers. Only dicts, sequences, str, int and bytes, so that msgpack can carry it."""
 
     version: int
     group: str
     rank: int
     host: Host
     pid: int
-    board: int
-    """File descriptor of the board in that process."""
-    bell: int
+    window: int
+    """File descriptor of the window in that process."""
+    doorbell: int
     """File descriptor of the pipe that wakes the rank."""
     size: int
     regions: Regions
@@ -36,21 +36,21 @@ class Offer(TypedDict):
     kinds: tuple[str, ...]
 
 
-def checked(offer: Offer, group: str, rank: int) -> Offer:
-    """The offer in its own types (msgpack makes lists of tuples), if it is of this group and rank; raises `ChannelError`."""
-    data = cast(dict[str, Any], offer)
+def checked(endpoint: Endpoint, group: str, rank: int) -> Endpoint:
+    """The endpoint in its own types (msgpack makes lists of tuples), if it is of this group and rank; raises `ChannelError`."""
+    data = cast(dict[str, Any], endpoint)
     if data.get("version") != VERSION:
         raise ChannelError(
-            f"the offer of rank {rank} is of version {data.get('version')}, not {VERSION}: install the same dagtrain on all workers"
+            f"the endpoint of rank {rank} is of version {data.get('version')}, not {VERSION}: install the same dagtrain on all workers"
         )
     if (data["group"], data["rank"]) != (group, rank):
-        raise ChannelError(f"an offer of rank {data['rank']} of group {data['group']} was given as that of rank {rank} of group {group}")
+        raise ChannelError(f"an endpoint of rank {data['rank']} of group {data['group']} was given as that of rank {rank} of group {group}")
     address = None if data["address"] is None else (str(data["address"][0]), int(data["address"][1]))
     regions = {str(name): (str(dtype), int(offset), int(elements)) for name, (dtype, offset, elements) in data["regions"].items()}
-    return cast(Offer, {**data, "address": address, "regions": regions, "kinds": tuple(data["kinds"])})
+    return cast(Endpoint, {**data, "address": address, "regions": regions, "kinds": tuple(data["kinds"])})
 
 
-def common_kinds(mine: Offer, theirs: Offer) -> list[str]:
+def common_kinds(mine: Endpoint, theirs: Endpoint) -> list[str]:
     """Kinds of channel that both can do, the better ones first."""
     both = [kind for kind in KINDS if kind in mine["kinds"] and kind in theirs["kinds"]]
     if mine["host"] != theirs["host"] and "shared" in both:

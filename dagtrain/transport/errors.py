@@ -1,10 +1,10 @@
 """What can go wrong between ranks. The driver turns these into the errors that users see; users never meet them.
 
-    ChannelError            also: a table, an offer or a stamp that cannot be used
-    ├── LinkLost            a peer is gone, or what came from it is no frame
+    ChannelError            also: a routes, an endpoint or a sequence that cannot be used
+    ├── PeerLost            a peer is gone, or what came from it is no frame
     ├── Aborted             somebody else ended the group
-    ├── Overdue             a peer is there and silent
-    └── OutOfStep           a peer is where it cannot be
+    ├── PeerTimeout             a peer is there and silent
+    └── ProtocolError           a peer is where it cannot be
 
 Each keeps its plain arguments, so that it survives pickling between processes.
 """
@@ -15,20 +15,20 @@ from collections.abc import Sequence
 
 from dagtrain.transport.routes import Phase
 
-__all__ = ["Aborted", "ChannelError", "LinkLost", "OutOfStep", "Overdue"]
+__all__ = ["Aborted", "ChannelError", "PeerLost", "PeerTimeout", "ProtocolError"]
 
 
 class ChannelError(Exception):
     """Root of what the exchange between ranks raises."""
 
 
-class LinkLost(ChannelError):  # noqa: N818  # a name that says what is the matter
-    """The link to a peer is broken, or never came to be; `cut` where it is the network between them that fails, and not the peer.
+class PeerLost(ChannelError):  # noqa: N818  # a name that says what is the matter
+    """The channel to a peer is broken, or never came to be; `cut` where it is the network between them that fails, and not the peer.
 
     Examples
     --------
-    >>> str(LinkLost(3, "its process has ended"))
-    'the link to rank 3 is lost: its process has ended'
+    >>> str(PeerLost(3, "its process has ended"))
+    'the channel to rank 3 is lost: its process has ended'
     """
 
     def __init__(self, peer: int, why: str, cut: bool = False) -> None:
@@ -36,7 +36,7 @@ class LinkLost(ChannelError):  # noqa: N818  # a name that says what is the matt
         self.peer, self.why, self.cut = peer, why, cut
 
     def __str__(self) -> str:
-        return f"the link to rank {self.peer} is lost: {self.why}"
+        return f"the channel to rank {self.peer} is lost: {self.why}"
 
 
 class Aborted(ChannelError):  # noqa: N818  # a name that says what is the matter
@@ -50,13 +50,13 @@ class Aborted(ChannelError):  # noqa: N818  # a name that says what is the matte
         return f"the group was ended: {self.why}"
 
 
-class Overdue(ChannelError):  # noqa: N818  # a name that says what is the matter
-    """Peers kept silent until the deadline; `phase` is None while the ranks were meeting.
+class PeerTimeout(ChannelError):  # noqa: N818  # a name that says what is the matter
+    """Peers kept silent until the deadline; `phase` is None while the ranks were rendezvous.
 
     Examples
     --------
-    >>> str(Overdue(Phase.PARTIAL, (1, 4), 600.0))
-    'ranks 1, 4 sent no PARTIAL within 600 s: they hang, or compute for longer than the deadline allows'
+    >>> str(PeerTimeout(Phase.REDUCE_SCATTER, (1, 4), 600.0))
+    'ranks 1, 4 sent no REDUCE_SCATTER within 600 s: they hang, or compute for longer than the deadline allows'
     """
 
     def __init__(self, phase: Phase | None, peers_missing: Sequence[int], seconds: float, note: str = "") -> None:
@@ -70,8 +70,8 @@ class Overdue(ChannelError):  # noqa: N818  # a name that says what is the matte
         return f"{who} sent no {self.phase.name} within {self.seconds:g} s: they hang, or compute for longer than the deadline allows"
 
 
-class OutOfStep(ChannelError):  # noqa: N818  # a name that says what is the matter
-    """A peer of this group is at a step that it can reach only if the protocol is broken; stamps are (segment, step, round)."""
+class ProtocolError(ChannelError):  # a name that says what is the matter
+    """A peer of this group is at a step that it can reach only if the protocol is broken; sequences are (segment, step, round)."""
 
     def __init__(self, peer: int, phase: Phase, seen: tuple[int, int, int], wanted: tuple[int, int, int]) -> None:
         super().__init__(peer, phase, seen, wanted)

@@ -1,8 +1,8 @@
-"""Messages of links that carry bytes: a header of fixed length, then the pieces, each at a multiple of 64 bytes from the first.
+"""Messages of channels that carry bytes: a header of fixed length, then the spans, each at a multiple of 64 bytes from the first.
 
-    "dgln" │ version 2 │ phase 2 │ stamp 8 │ length 8 │ group 16 │ piece │ zeros │ piece …
+    "dgrk" │ version 2 │ phase 2 │ sequence 8 │ length 8 │ group 16 │ span │ zeros │ span …
 
-Sender and receiver know the table, so a header says nothing that the receiver could not check. Pieces are sent from where they lie, and
+Sender and receiver know the routes, so a header says nothing that the receiver could not check. Pieces are sent from where they lie, and
 received where they stay: the arrays of an inbox are the same in every step.
 """
 
@@ -15,69 +15,69 @@ from typing import NamedTuple
 import numpy as np
 
 from dagtrain.transport.errors import ChannelError
-from dagtrain.transport.routes import Phase, Piece
+from dagtrain.transport.routes import Phase, Span
 from dagtrain.transport.sequence import NONE
-from dagtrain.transport.shared_memory import ALIGNMENT, Array, Memory, Regions, align
+from dagtrain.transport.shared_memory import ALIGNMENT, Array, MappedWindow, Regions, align
 
 __all__ = ["HEADER", "HELLO", "Frame", "Inbox", "Malformed", "Outbox", "read_header", "write_header"]
 
 _FORMAT = struct.Struct("<4sHHQQ16s")
 HEADER = _FORMAT.size
-_MAGIC, _VERSION = b"dgln", 1
+_MAGIC, _VERSION = b"dgrk", 1
 HELLO = 0xFFFF
 """In place of a phase: the sender chose this way to talk."""
 _PADDING = memoryview(bytes(ALIGNMENT))
 
 
 class Malformed(Exception):  # noqa: N818  # a name that says what is the matter
-    """What arrived is no frame of this protocol, or not one that the table foresees."""
+    """What arrived is no frame of this protocol, or not one that the routes foresees."""
 
 
 class Frame(NamedTuple):
     """What a header says."""
 
     phase: int
-    stamp: int
+    sequence: int
     length: int
     group: bytes
 
 
-def write_header(phase: int, stamp: int, length: int, group: bytes) -> bytes:
+def write_header(phase: int, sequence: int, length: int, group: bytes) -> bytes:
     """The bytes of a header.
 
     Examples
     --------
-    >>> read_header(write_header(Phase.SLOTS, 77, 4096, bytes(16))).length
+    >>> read_header(write_header(Phase.ALL_GATHER_OPTIMIZER, 77, 4096, bytes(16))).length
     4096
     """
-    return _FORMAT.pack(_MAGIC, _VERSION, phase, stamp, length, group)
+    return _FORMAT.pack(_MAGIC, _VERSION, phase, sequence, length, group)
 
 
 def read_header(data: bytes | bytearray | memoryview) -> Frame:
     """What these bytes say; raises `Malformed`."""
     if len(data) != HEADER:
         raise Malformed(f"a header of {len(data)} bytes instead of {HEADER}")
-    magic, version, phase, stamp, length, group = _FORMAT.unpack(data)
+    magic, version, phase, sequence, length, group = _FORMAT.unpack(data)
     if magic != _MAGIC:
         raise Malformed(f"bytes {bytes(data[:8]).hex()} where a frame should begin")
     if version != _VERSION:
         raise Malformed(f"a frame of version {version}, this rank speaks {_VERSION}: install the same dagtrain everywhere")
-    return Frame(phase, stamp, length, group)
+    return Frame(phase, sequence, length, group)
 
 
 class Outbox:
-    """What a peer gets, phase by phase, as views of the board that are ready to be sent."""
+    """What a peer gets, phase by phase, as views of the window that are ready to be sent."""
 
-    def __init__(self, group: bytes, board: Memory, out: Mapping[Phase, tuple[Piece, ...]]) -> None:
+    def __init__(self, group: bytes, window: MappedWindow, out: Mapping[Phase, tuple[Span, ...]]) -> None:
         self._group = group
-        self.pieces: list[list[memoryview]] = [[] for _ in Phase]
+        self.spans: list[list[memoryview]] = [[] for _ in Phase]
         self.ends: list[list[int]] = [[0] for _ in Phase]
-        """For each phase, how many of its views the first 0, 1, 2, … pieces are."""
+        """For each phase, how many of its views the first 0, 1, 2, … spans are."""
         self._lengths = [0] * len(Phase)
-        for phase, pieces in out.items():
-            views, end = self.pieces[phase], 0
-            for piece in pieces:
-                data = memoryview(board.piece(piece, "this rank's board").view(np.uint8))  # type: ignore[arg-type]  # arrays are buffers
+        for phase, spans in out.items():
+            views, end = self.spans[phase], 0
+            for span in spans:
+                data = memoryview(window.span(span, "this rank's window").view(np.uint8))  # type: ignore[arg-type]  # arrays are buffers
                 if align(end) > end and data.nbytes:
                     views.append(_PADDING[: align(end) - end])
                 if data.nbytes:
@@ -86,40 +86,40 @@ class Outbox:
                 self.ends[phase].append(len(views))
             self._lengths[phase] = end
 
-    def header(self, phase: int, stamp: int) -> bytes:
+    def header(self, phase: int, sequence: int) -> bytes:
         """Header of the message about a phase."""
-        return write_header(phase, stamp, self._lengths[phase], self._group)
+        return write_header(phase, sequence, self._lengths[phase], self._group)
 
     def close(self) -> None:
-        """Let the board go."""
-        for views in self.pieces:
+        """Let the window go."""
+        for views in self.spans:
             views.clear()
 
 
 class Inbox:
-    """Where a peer's pieces arrive, and the stamp of the last arrival of each phase.
+    """Where a peer's spans arrive, and the sequence of the last arrival of each phase.
 
     `refused` counts what was dropped: messages of other groups, and such as are not later than what has arrived.
     """
 
-    def __init__(self, group: bytes, into: Mapping[Phase, tuple[Piece, ...]], regions: Regions, whose: str) -> None:
+    def __init__(self, group: bytes, into: Mapping[Phase, tuple[Span, ...]], regions: Regions, whose: str) -> None:
         self._group = group
         self.arrived = [NONE] * len(Phase)
         self.arrays: list[list[Array]] = [[] for _ in Phase]
         self.refused = 0
         self.ends: list[list[int]] = [[0] for _ in Phase]
-        """For each phase, where the first 0, 1, 2, … pieces end in a message."""
+        """For each phase, where the first 0, 1, 2, … spans end in a message."""
         self._buffers = [memoryview(bytearray(0))] * len(Phase)
-        for phase, pieces in into.items():
-            self._place(phase, pieces, regions, whose)
+        for phase, spans in into.items():
+            self._place(phase, spans, regions, whose)
 
-    def _place(self, phase: Phase, pieces: Iterable[Piece], regions: Regions, whose: str) -> None:
+    def _place(self, phase: Phase, spans: Iterable[Span], regions: Regions, whose: str) -> None:
         places, end = [], 0
-        for piece in pieces:
-            if piece.region not in regions or not 0 <= piece.start <= piece.stop <= regions[piece.region][2]:
-                raise ChannelError(f"{whose}: a table names {tuple(piece)}; there are {regions}")
-            kind = np.dtype(regions[piece.region][0])
-            size = (piece.stop - piece.start) * kind.itemsize
+        for span in spans:
+            if span.region not in regions or not 0 <= span.start <= span.stop <= regions[span.region][2]:
+                raise ChannelError(f"{whose}: a routes names {tuple(span)}; there are {regions}")
+            kind = np.dtype(regions[span.region][0])
+            size = (span.stop - span.start) * kind.itemsize
             begin = align(end) if size else end
             places.append((begin, begin + size, kind))
             end = begin + size
@@ -134,7 +134,7 @@ class Inbox:
             self.arrays[phase].append(array)
 
     def begin(self, header: bytes | bytearray | memoryview) -> tuple[Frame, memoryview | None]:
-        """The frame that a header announces, and where its pieces go: nowhere, if it is to be dropped."""
+        """The frame that a header announces, and where its spans go: nowhere, if it is to be dropped."""
         frame = read_header(header)
         if frame.group != self._group:
             self.refused += 1
@@ -143,15 +143,15 @@ class Inbox:
             raise Malformed(f"a frame of phase {frame.phase}, which does not exist")
         buffer = self._buffers[frame.phase]
         if frame.length != len(buffer):
-            raise Malformed(f"{Phase(frame.phase).name} with {frame.length} bytes where the table says {len(buffer)}")
-        if frame.stamp <= self.arrived[frame.phase]:
+            raise Malformed(f"{Phase(frame.phase).name} with {frame.length} bytes where the routes says {len(buffer)}")
+        if frame.sequence <= self.arrived[frame.phase]:
             self.refused += 1
             return frame, None
         return frame, buffer
 
     def finish(self, frame: Frame) -> None:
-        """All pieces of a frame are in their places."""
-        self.arrived[frame.phase] = frame.stamp
+        """All spans of a frame are in their places."""
+        self.arrived[frame.phase] = frame.sequence
 
     def close(self) -> None:
         """Let the buffers go; arrays that were handed out stay."""

@@ -1,10 +1,10 @@
-"""What two ranks exchange: for each phase of a step, which pieces of whose board.
+"""What two ranks exchange: for each phase of a step, which spans of whose window.
 
-    rank 0's board                       rank 1's board
-    gradient  |  out  |      | ──PARTIAL──▶  read in place (shared memory), or received into a buffer of rank 1
-    parameter |  own  | into | ◀─PARAMETERS─ ...
+    rank 0's window                       rank 1's window
+    gradient  |  out  |      | ──REDUCE_SCATTER──▶  read in place (shared memory), or received into a buffer of rank 1
+    parameter |  own  | into | ◀─ALL_GATHER─ ...
 
-A table is about one peer and never changes in the life of a group; so both ends know the length of every message before it is sent.
+A routes is about one peer and never changes in the life of a group; so both ends know the length of every message before it is sent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
-__all__ = ["Phase", "Piece", "Table"]
+__all__ = ["Phase", "Routes", "Span"]
 
 
 class Phase(IntEnum):
@@ -23,22 +23,22 @@ class Phase(IntEnum):
     Examples
     --------
     >>> [phase.name for phase in Phase]
-    ['PARTIAL', 'SQUARES', 'PARAMETERS', 'SLOTS']
+    ['REDUCE_SCATTER', 'ALL_REDUCE_NORM', 'ALL_GATHER', 'ALL_GATHER_OPTIMIZER']
     """
 
-    PARTIAL = 0
+    REDUCE_SCATTER = 0
     """Sums of subtrees of the shards' gradients, read by the owner of each block."""
-    SQUARES = 1
+    ALL_REDUCE_NORM = 1
     """Numbers for norms over the whole vector, in as many rounds a step as are needed. Each round needs elements of its own: a fast
     peer may write those of the next round before a slow one has read the last."""
-    PARAMETERS = 2
+    ALL_GATHER = 2
     """A rank's own slice after its update, read by all."""
-    SLOTS = 3
+    ALL_GATHER_OPTIMIZER = 3
     """The optimiser's state for a rank's own slice, read by all at a segment's end."""
 
 
-class Piece(NamedTuple):
-    """Elements ``start`` to ``stop`` of a region of a board."""
+class Span(NamedTuple):
+    """Elements ``start`` to ``stop`` of a region of a window."""
 
     region: str
     start: int
@@ -46,21 +46,21 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class Routes:
     """What goes to one peer and what comes from it.
 
     Parameters
     ----------
-    out : mapping of Phase to tuple of Piece
-        Pieces of this rank's board that the peer gets. A phase that is not named can be posted too: a signal without data.
-    into : mapping of Phase to tuple of Piece
-        Pieces of the peer's board that this rank gets: the same as `out` of the peer's table about this rank.
+    out : mapping of Phase to tuple of Span
+        Pieces of this rank's window that the peer gets. A phase that is not named can be posted too: a signal without data.
+    into : mapping of Phase to tuple of Span
+        Pieces of the peer's window that this rank gets: the same as `out` of the peer's routes about this rank.
 
     Examples
     --------
-    >>> Table(out={Phase.PARTIAL: (Piece("gradient", 0, 10),)}).into
+    >>> Routes(out={Phase.REDUCE_SCATTER: (Span("gradient", 0, 10),)}).into
     {}
     """
 
-    out: Mapping[Phase, tuple[Piece, ...]] = field(default_factory=dict)
-    into: Mapping[Phase, tuple[Piece, ...]] = field(default_factory=dict)
+    out: Mapping[Phase, tuple[Span, ...]] = field(default_factory=dict)
+    into: Mapping[Phase, tuple[Span, ...]] = field(default_factory=dict)

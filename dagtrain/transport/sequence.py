@@ -30,10 +30,11 @@ def pack(segment: int, step: int, round: int = 0) -> int:
     if 0 <= step < STEPS and 0 <= round < ROUNDS and 0 <= segment < SEGMENTS:
         return (segment + 1) << (STEP_BITS + ROUND_BITS) | step << ROUND_BITS | round
     raise ChannelError(
-        f"no stamp for segment {segment}, step {step}, round {round}: they must not be negative, and below {SEGMENTS}, {STEPS} and {ROUNDS}"
+        f"no sequence number for segment {segment}, step {step}, round {round}: "
+        f"they must not be negative, and below {SEGMENTS}, {STEPS} and {ROUNDS}"
     )
 
 
-def unpack(stamp: int) -> tuple[int, int, int]:
-    """Segment, step and round of a stamp; segment -1 where nothing was posted."""
-    return (stamp >> (STEP_BITS + ROUND_BITS)) - 1, stamp >> ROUND_BITS & (STEPS - 1), stamp & (ROUNDS - 1)
+def unpack(sequence: int) -> tuple[int, int, int]:
+    """Segment, step and round of a sequence; segment -1 where nothing was posted."""
+    return (sequence >> (STEP_BITS + ROUND_BITS)) - 1, sequence >> ROUND_BITS & (STEPS - 1), sequence & (ROUNDS - 1)

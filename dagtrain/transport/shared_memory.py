@@ -1,10 +1,10 @@
-"""A rank's memory that its peers may read: named regions behind a header in which stamps and doorbell live.
+"""A rank's memory that its peers may read: named regions behind a header in which sequences and doorbell live.
 
     word  0  magic, version      │ words 16 …: one row a peer, in cache lines of its own
-          1  group, 16 bytes      │   verdict: can I open the peer's board?   (0 not tried, 1 yes, 2 no)
-          3  rank                │   stamp of the last post to this peer, for each phase
+          1  group, 16 bytes      │   verdict: can I open the peer's window?   (0 not tried, 1 yes, 2 no)
+          3  rank                │   sequence of the last post to this peer, for each phase
           4  closed              │ then the regions, each at a multiple of 64 bytes
-          5  ring by pipe too    │
+          5  notify by pipe too    │
           6  asleep              │
           7  together            │     (0 not known yet; 1 has all peers in its memory, 2 has not)
           8  doorbell            │ peers write the doorbell; all else is written by its rank alone
@@ -27,9 +27,9 @@ import numpy as np
 
 from dagtrain.transport.errors import ChannelError
 from dagtrain.transport.host import can_share_memory
-from dagtrain.transport.routes import Phase, Piece
+from dagtrain.transport.routes import Phase, Span
 
-__all__ = ["ALIGNMENT", "ASLEEP", "BELL", "BY_PIPE", "CLOSED", "RANKS", "TOGETHER", "Board", "Memory", "Regions", "align", "row"]
+__all__ = ["ALIGNMENT", "ASLEEP", "BY_PIPE", "CLOSED", "DOORBELL", "RANKS", "TOGETHER", "MappedWindow", "Regions", "Window", "align", "row"]
 
 Array = np.ndarray[Any, Any]
 Regions = dict[str, tuple[str, int, int]]
@@ -39,7 +39,7 @@ ALIGNMENT = 64
 RANKS = 1024
 MAGIC = int.from_bytes(b"dagboard", "little")
 VERSION = 1
-CLOSED, BY_PIPE, ASLEEP, TOGETHER, BELL = 4, 5, 6, 7, 8
+CLOSED, BY_PIPE, ASLEEP, TOGETHER, DOORBELL = 4, 5, 6, 7, 8
 _ROWS = 16
 _ROW = -(-(1 + len(Phase)) // 8) * 8  # words of a peer's row: whole cache lines, so that posts to different peers do not meet in one
 _HEADER = (_ROWS + RANKS * _ROW) * 8
@@ -57,17 +57,17 @@ def align(offset: int) -> int:
 
 
 def row(rank: int) -> int:
-    """Index of the first word of a peer's row: the verdict; the stamps follow."""
+    """Index of the first word of a peer's row: the verdict; the sequences follow."""
     return _ROWS + rank * _ROW
 
 
-class Memory:
-    """A board as it lies in memory, one's own or a peer's: its header as words and its regions as arrays."""
+class MappedWindow:
+    """A window as it lies in memory, one's own or a peer's: its header as words and its regions as arrays."""
 
     def __init__(self, fd: int, size: int, regions: Regions) -> None:
         self._map: mmap.mmap | None = mmap.mmap(fd, size)
         self.words = memoryview(self._map)[:_HEADER].cast("Q")
-        self.bell = memoryview(self._map)[BELL * 8 : BELL * 8 + 4].cast("I")
+        self.doorbell = memoryview(self._map)[DOORBELL * 8 : DOORBELL * 8 + 4].cast("I")
         self.regions = regions
         self._bytes: Array = np.frombuffer(memoryview(self._map), np.uint8)
 
@@ -79,16 +79,16 @@ class Memory:
     @property
     def address(self) -> int:
         """Where the doorbell lies in this process."""
-        return int(self._bytes.ctypes.data) + BELL * 8
+        return int(self._bytes.ctypes.data) + DOORBELL * 8
 
-    def piece(self, piece: Piece, whose: str) -> Array:
-        """The elements that a table names."""
-        if piece.region not in self.regions:
-            raise ChannelError(f"{whose} has no region {piece.region!r}; it has {', '.join(sorted(self.regions))}")
-        elements = self.regions[piece.region][2]
-        if not 0 <= piece.start <= piece.stop <= elements:
-            raise ChannelError(f"{whose}: region {piece.region!r} has {elements} elements; a table names {piece.start} to {piece.stop}")
-        return self[piece.region][piece.start : piece.stop]
+    def span(self, span: Span, whose: str) -> Array:
+        """The elements that a routes names."""
+        if span.region not in self.regions:
+            raise ChannelError(f"{whose} has no region {span.region!r}; it has {', '.join(sorted(self.regions))}")
+        elements = self.regions[span.region][2]
+        if not 0 <= span.start <= span.stop <= elements:
+            raise ChannelError(f"{whose}: region {span.region!r} has {elements} elements; a routes names {span.start} to {span.stop}")
+        return self[span.region][span.start : span.stop]
 
     def label(self, group: bytes, rank: int) -> None:
         """Write whose memory this is."""
@@ -97,7 +97,7 @@ class Memory:
         self.words[0] = MAGIC ^ VERSION
 
     def is_of(self, group: bytes, rank: int) -> bool:
-        """Whether this memory is the board of that rank of that group."""
+        """Whether this memory is the window of that rank of that group."""
         wanted = (MAGIC ^ VERSION, int.from_bytes(group[:8], "little"), int.from_bytes(group[8:], "little"), rank)
         return tuple(self.words[:4]) == wanted
 
@@ -106,26 +106,26 @@ class Memory:
         if self._map is None:
             return
         self.words.release()
-        self.bell.release()
+        self.doorbell.release()
         del self._bytes
         with contextlib.suppress(BufferError):  # arrays are still in use: the map closes when the last of them goes
             self._map.close()
         self._map = None
 
 
-class Board(Memory):
-    """Memory of this rank that peers may read.
+class Window(MappedWindow):
+    """MappedWindow of this rank that peers may read.
 
-    Make one by `Board.create`; it serves one group. ``board[name]`` is the array of a region, at a multiple of 64 bytes, all zeros at
+    Make one by `Window.create`; it serves one group. ``window[name]`` is the array of a region, at a multiple of 64 bytes, all zeros at
     first.
 
     Examples
     --------
-    >>> board = Board.create({"gradient": ("float32", 10), "count": ("int64", 1)})
-    >>> board["gradient"][2:4] = 1
-    >>> float(board["gradient"].sum()), board["count"].ctypes.data % 64
+    >>> window = Window.create({"gradient": ("float32", 10), "count": ("int64", 1)})
+    >>> window["gradient"][2:4] = 1
+    >>> float(window["gradient"].sum()), window["count"].ctypes.data % 64
     (2.0, 0)
-    >>> board.close()
+    >>> window.close()
     """
 
     def __init__(self, fd: int, size: int, regions: Regions) -> None:
@@ -134,7 +134,7 @@ class Board(Memory):
         self._give_back = weakref.finalize(self, os.close, fd) if fd >= 0 else None
 
     @classmethod
-    def create(cls, regions: Mapping[str, tuple[str, int]]) -> Board:
+    def create(cls, regions: Mapping[str, tuple[str, int]]) -> Window:
         """Take memory for regions.
 
         Parameters
@@ -172,11 +172,11 @@ def _anonymous_file(size: int) -> int:
         return -1
     import fcntl
 
-    fd = os.memfd_create("dagtrain-board", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fd = os.memfd_create("dagtrain-window", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.posix_fallocate(fd, 0, size)  # an error now, rather than a bus error in the middle of a step
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)  # nor may a peer take it away
     except OSError as error:
         os.close(fd)
-        raise ChannelError(f"a board of {size} bytes cannot be had: {error}; use more workers, or a smaller model") from error
+        raise ChannelError(f"a window of {size} bytes cannot be had: {error}; use more workers, or a smaller model") from error
     return fd

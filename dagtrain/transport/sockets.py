@@ -1,8 +1,8 @@
-"""A link through a TCP connection, read and written by the rank's own thread without ever blocking in it.
+"""A channel through a TCP connection, read and written by the rank's own thread without ever blocking in it.
 
-Frames go out from where the board holds them and come in where they stay. What the kernel does not take at once waits in a queue that
-`Links.wait` empties. With TLS the same, by the rules of `ssl`: a write that was put off is repeated with the same bytes, and bytes that
-were decrypted already are not seen by poll.
+Frames go out from the window and come in where they stay. What the kernel does not take at once waits in a queue that `Communicator.wait`
+empties. With TLS the same, by the rules of `ssl`: a write that was put off is repeated with the same bytes, and poll does not see bytes
+that were decrypted already.
 
 A cut cable sends no FIN. Keep-alive finds it when nothing is under way; when something is, `silent` looks whether the other kernel still
 acknowledges. Not TCP_USER_TIMEOUT: with that, Linux also ends a sound connection to a peer that computes for longer than the time-out
@@ -25,16 +25,16 @@ from pathlib import Path
 from dagtrain.transport.frames import HEADER, Frame, Inbox, Malformed, Outbox
 from dagtrain.transport.shared_memory import Array
 
-__all__ = ["SILENCE", "SocketLink", "silent", "tune"]
+__all__ = ["SILENCE", "SocketChannel", "silent", "tune"]
 
 SILENCE = 10.0
 """Seconds without any sign of life from the other kernel after which a connection is given up."""
 _UNREACHABLE = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}
 
 _BUFFER = 4 << 20
-_VECTORS = 64  # pieces in one call
+_VECTORS = 64  # spans in one call
 _CHUNK = 256 << 10  # bytes in one call with TLS
-_SMALL = 16 << 10  # bytes up to which a message with TLS is put together first: one record instead of one for each piece
+_SMALL = 16 << 10  # bytes up to which a message with TLS is put together first: one record instead of one for each span
 _SCRATCH = 64 << 10
 
 
@@ -69,8 +69,8 @@ def silent(sock: socket.socket) -> float:
     return float(struct.unpack_from("I", info, 56)[0]) / 1000
 
 
-class SocketLink:
-    """One's end of a link over a connection that has been proven.
+class SocketChannel:
+    """One's end of a channel over a connection that has been proven.
 
     `lost` says why nothing more can come, once that is so; what has arrived before stays valid. `cut` says that it is for the network.
     """
@@ -96,7 +96,7 @@ class SocketLink:
         self._suspected = False
 
     def incoming(self, phase: int) -> list[Array]:
-        """Where the peer's pieces of a phase arrive."""
+        """Where the peer's spans of a phase arrive."""
         return list(self._inbox.arrays[phase])
 
     @property
@@ -115,41 +115,41 @@ class SocketLink:
         writing = (self._queue and not self._write_wants_read) or self._read_wants_write
         return selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
 
-    def post(self, phase: int, stamp: int) -> bool:
+    def post(self, phase: int, sequence: int) -> bool:
         """Send what the kernel takes; return whether something is left."""
         if self.lost is not None:
             return False
-        header, pieces = self._outbox.header(phase, stamp), self._outbox.pieces[phase]
+        header, spans = self._outbox.header(phase, sequence), self._outbox.spans[phase]
         if self._begun is not None:
-            self.release(phase, stamp, len(self._outbox.ends[phase]) - 1)
+            self.release(phase, sequence, len(self._outbox.ends[phase]) - 1)
             self._begun = None
             return bool(self._queue)
-        if self._secure is not None and len(pieces) and sum(map(len, pieces)) <= _SMALL:
-            self._queue.append(memoryview(b"".join([header, *pieces])))
+        if self._secure is not None and len(spans) and sum(map(len, spans)) <= _SMALL:
+            self._queue.append(memoryview(b"".join([header, *spans])))
         else:
             self._queue.append(memoryview(header))
-            self._queue.extend(pieces)
+            self._queue.extend(spans)
         self.push()
         return bool(self._queue)
 
-    def release(self, phase: int, stamp: int, count: int) -> bool:
-        """Begin with, or go on with, a message of which so many pieces are final; return whether something is left of these."""
+    def release(self, phase: int, sequence: int, count: int) -> bool:
+        """Begin with, or go on with, a message of which so many spans are final; return whether something is left of these."""
         if self.lost is not None:
             return False
         if self._begun is None:
-            self._begun, self._handed = (phase, stamp), 0
-            self._queue.append(memoryview(self._outbox.header(phase, stamp)))
-        assert self._begun == (phase, stamp), f"message {(phase, stamp)} within {self._begun}"
+            self._begun, self._handed = (phase, sequence), 0
+            self._queue.append(memoryview(self._outbox.header(phase, sequence)))
+        assert self._begun == (phase, sequence), f"message {(phase, sequence)} within {self._begun}"
         upto = self._outbox.ends[phase][count]
-        self._queue.extend(self._outbox.pieces[phase][self._handed : upto])
+        self._queue.extend(self._outbox.spans[phase][self._handed : upto])
         self._handed = max(self._handed, upto)
         self.push()
         return bool(self._queue)
 
-    def has(self, phase: int, stamp: int, count: int) -> bool:
-        """Whether the first so many pieces of a message are there, though it may be still under way."""
+    def has(self, phase: int, sequence: int, count: int) -> bool:
+        """Whether the first so many spans of a message are there, though it may be still under way."""
         frame = self._frame
-        if frame is None or self._dropping is not None or (frame.phase, frame.stamp) != (phase, stamp):
+        if frame is None or self._dropping is not None or (frame.phase, frame.sequence) != (phase, sequence):
             return False
         return frame.length - len(self._target) >= self._inbox.ends[phase][count]
 
@@ -239,7 +239,7 @@ class SocketLink:
 
     def close(self) -> None:
         """Close the connection; safe to call again."""
-        self._lose("this rank closed the link")
+        self._lose("this rank closed the channel")
         self.sock.close()
         self._inbox.close()
         self._outbox.close()

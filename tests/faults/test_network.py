@@ -30,7 +30,7 @@ def test_a_cut_between_two_workers_alone(network, two, wanted):
     finally:
         network("mend", "w1", "w2")
     assert told["fingerprint"] == wanted()
-    assert re.search(r"the link to rank \d is lost: .* \(rank \d is on t\w+://", str(told["events"]))
+    assert re.search(r"the channel to rank \d is lost: .* \(rank \d is on t\w+://", str(told["events"]))
 
 
 @pytest.mark.timeout(90)

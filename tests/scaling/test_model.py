@@ -129,7 +129,7 @@ def test_bytes_are_those_of_the_placement(workers: int, shards: int, blocks: int
     shape = StepShape(shards, tuple(b.stop - b.start for b in blocks_of(blocks * 8, 8)))
     placement = place(shape, [Candidate(f"w{i:02}", f"h{i // per_host:02}") for i in range(workers)])
     hosts = [rank.host for rank in placement.ranks]
-    for phase, name in ((Phase.PARTIAL, "partial"), (Phase.PARAMETERS, "parameters")):
+    for phase, name in ((Phase.REDUCE_SCATTER, "partial"), (Phase.ALL_GATHER, "parameters")):
         sent, taken = dict.fromkeys(hosts, 0), dict.fromkeys(hosts, 0)
         for edge in placement.edges():
             if edge.phase is phase and hosts[edge.source] != hosts[edge.target]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from dagtrain.transport import Board, Links
+from dagtrain.transport import Communicator, Window
 
 SCRIPT = Path(__file__).with_name("rank.py")
 
@@ -35,7 +35,7 @@ def load() -> ModuleType:
 rank = load()
 
 
-class Courier:
+class FallbackTransport:
     """Brings messages to other ranks of this process, from a thread of its own, in no certain order."""
 
     def __init__(self, group: Group, sender: int) -> None:
@@ -43,46 +43,46 @@ class Courier:
 
     def send(self, to: int, header: bytes, buffers: list[memoryview]) -> None:
         copies = [bytes(buffer) for buffer in buffers]
-        self.group.postmen.submit(self.group.links[to].deliver, self.sender, header, copies)
+        self.group.postmen.submit(self.group.communicators[to].deliver, self.sender, header, copies)
 
 
 class Group:
     """Ranks of one group in this process, one thread each when they run."""
 
-    def __init__(self, ranks: int = 2, seed: int = 0, elements: int = 50, comms: bool = False, tables: Any = None, **options: Any) -> None:
+    def __init__(self, ranks: int = 2, seed: int = 0, elements: int = 50, comms: bool = False, routes: Any = None, **options: Any) -> None:
         self.plan = rank.Plan(seed, ranks, elements)
         self.id = uuid.uuid4().hex
-        size = max((p.stop for table in (tables or [{}])[0].values() for pieces in table.out.values() for p in pieces), default=0)
-        self.boards = [Board.create({"slice": ("float32", size)} if tables else self.plan.regions) for _ in range(ranks)]
+        size = max((p.stop for routes in (routes or [{}])[0].values() for spans in routes.out.values() for p in spans), default=0)
+        self.windows = [Window.create({"slice": ("float32", size)} if routes else self.plan.regions) for _ in range(ranks)]
         self.postmen = ThreadPoolExecutor(2)
         self.threads = ThreadPoolExecutor(ranks)
-        self.links: list[Links] = []
-        for i, board in enumerate(self.boards):
+        self.communicators: list[Communicator] = []
+        for i, window in enumerate(self.windows):
             mine = {"token": rank.TOKEN, "address": "127.0.0.1", **{k: v[i] if isinstance(v, list) else v for k, v in options.items()}}
             if comms:
-                mine["comms"] = Courier(self, i)
-            self.links.append(Links(self.id, i, board, tables[i] if tables else self.plan.tables(i), **mine))
+                mine["comms"] = FallbackTransport(self, i)
+            self.communicators.append(Communicator(self.id, i, window, routes[i] if routes else self.plan.routes(i), **mine))
 
     @property
-    def offers(self) -> dict[int, Any]:
-        return {links.rank: links.offer for links in self.links}
+    def endpoints(self) -> dict[int, Any]:
+        return {communicator.rank: communicator.endpoint for communicator in self.communicators}
 
     def elsewhere(self, *ranks: int) -> None:
         """Let each of these ranks seem to be on a host of its own."""
         for number in ranks:
-            self.links[number].offer["host"]["network_namespace"] = -1 - number
+            self.communicators[number].endpoint["host"]["network_namespace"] = -1 - number
 
     def run(self, work: Callable[[int], Any]) -> list[Any]:
         """What each rank's thread returns or raises."""
-        futures = [self.threads.submit(work, i) for i in range(len(self.links))]
+        futures = [self.threads.submit(work, i) for i in range(len(self.communicators))]
         if concurrent.futures.wait(futures, 60).not_done:
             found = ["still running" if not f.done() else f.exception() or f.result() for f in futures]
             raise TimeoutError(f"not all ranks ended within 60 s: {found}")
         return [future.exception() or future.result() for future in futures]
 
     def connect(self, seconds: float = 30) -> Group:
-        offers = self.offers
-        for error in self.run(lambda i: self.links[i].connect(offers, seconds)):
+        endpoints = self.endpoints
+        for error in self.run(lambda i: self.communicators[i].connect(endpoints, seconds)):
             if error is not None:
                 raise error
         return self
@@ -94,14 +94,14 @@ class Group:
 
     def rehearse_rank(self, i: int, segments: int, steps: int) -> None:
         """One rank's part of `rehearse`, in this thread."""
-        rank.rehearse(self.links[i], self.boards[i], self.plan, segments, steps)
+        rank.rehearse(self.communicators[i], self.windows[i], self.plan, segments, steps)
 
     def close(self) -> None:
-        for links in self.links:
-            links.abort("the test is over")
+        for communicator in self.communicators:
+            communicator.abort("the test is over")
         self.threads.shutdown()
         self.postmen.shutdown()
-        for closing in (*self.links, *self.boards):
+        for closing in (*self.communicators, *self.windows):
             closing.close()
 
 
@@ -133,9 +133,9 @@ class Ranks:
         for i in range(ranks):
             mine = {k: v[i] if isinstance(v, list) else v for k, v in settings.items()}
             self.tell(i, {"group": group, "rank": i, "ranks": ranks, "seed": 1, **mine})
-        offers = {i: self.hear(i) for i in range(ranks)}
+        endpoints = {i: self.hear(i) for i in range(ranks)}
         for i in range(ranks):
-            self.tell(i, offers)
+            self.tell(i, endpoints)
         self.kinds = [self.hear(i) for i in range(ranks)]
 
     def tell(self, i: int, what: Any) -> None:

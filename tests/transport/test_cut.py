@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dagtrain.transport import LinkLost
+from dagtrain.transport import PeerLost
 
 SILENCE = 2.0
 
@@ -74,7 +74,7 @@ def test_a_cut_link_is_lost_whether_idle_or_full(ranks: Any, hosts: Any, element
     time.sleep(0.5)
     cut()
     error = ours.hear(0)
-    assert isinstance(error, LinkLost), error
+    assert isinstance(error, PeerLost), error
     assert error.peer == 1
 
 
@@ -86,4 +86,4 @@ def test_a_link_that_is_cut_in_the_middle_of_steps_is_lost(ranks: Any, hosts: An
     time.sleep(1)
     cut()
     for i in range(2):
-        assert isinstance(ours.hear(i), LinkLost)
+        assert isinstance(ours.hear(i), PeerLost)

@@ -1,4 +1,4 @@
-"""What is posted arrives, whatever the kind of channel and the table."""
+"""What is posted arrives, whatever the kind of channel and the routes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dagtrain.transport import Board, ChannelError, LinkLost, Links, Overdue, Phase, Piece, Table
+from dagtrain.transport import ChannelError, Communicator, PeerLost, PeerTimeout, Phase, Routes, Span, Window
 from dagtrain.transport.host import cores
 
 pytestmark = pytest.mark.combined
@@ -17,29 +17,29 @@ pytestmark = pytest.mark.combined
 
 @pytest.mark.parametrize("kind", ["shared", "socket", "comm"])
 @pytest.mark.parametrize("ranks", [2, 3, 5])
-def test_random_tables(group: Any, kind: str, ranks: int) -> None:
+def test_random_routes(group: Any, kind: str, ranks: int) -> None:
     ours = group(ranks, seed=ranks, comms=kind == "comm", only=kind).connect()
-    assert {k for links in ours.links for k in links.kinds.values()} == {kind}
+    assert {k for communicator in ours.communicators for k in communicator.kinds.values()} == {kind}
     ours.rehearse(segments=3, steps=10)
-    assert not any(links.refused for links in ours.links)
+    assert not any(communicator.refused for communicator in ours.communicators)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_kinds_are_mixed_as_hosts_demand(group: Any, seed: int) -> None:
     ours = group(4, seed=seed, comms=True)
     ours.elsewhere(0, 2)
-    ours.links[2].offer["address"] = None  # no port of it can be reached
+    ours.communicators[2].endpoint["address"] = None  # no port of it can be reached
     ours.connect()
-    assert ours.links[0].kinds == {1: "socket", 2: "comm", 3: "socket"}
-    assert ours.links[1].kinds == {0: "socket", 2: "comm", 3: "shared"}
-    assert ours.links[3].kinds == {0: "socket", 1: "shared", 2: "comm"}
+    assert ours.communicators[0].kinds == {1: "socket", 2: "comm", 3: "socket"}
+    assert ours.communicators[1].kinds == {0: "socket", 2: "comm", 3: "shared"}
+    assert ours.communicators[3].kinds == {0: "socket", 1: "shared", 2: "comm"}
     ours.rehearse(segments=3, steps=10)
 
 
 @pytest.mark.parametrize("elements", [50, 300_000])
 def test_tls(group: Any, tls: Any, elements: int) -> None:
     ours = group(3, elements=elements, tls=tls, only="socket").connect()
-    assert all("TLS" in link.sock.version() for link in ours.links[0]._links.values())
+    assert all("TLS" in channel.sock.version() for channel in ours.communicators[0]._channels.values())
     ours.rehearse()
 
 
@@ -68,19 +68,19 @@ def test_more_ranks_than_cores(ranks: Any) -> None:
 @pytest.mark.parametrize("kinds", [["shared", "shared"], ["socket", "socket"], [None, None]])
 def test_a_rank_that_waits_sleeps(group: Any, kinds: list[str | None]) -> None:
     ours = group(2, comms=True, only=kinds).connect()
-    ours.links[0].deadline = 1.0
+    ours.communicators[0].deadline = 1.0
     before = time.thread_time()
-    with pytest.raises(Overdue):
-        ours.links[0].wait(Phase.PARTIAL, [1], 0, 0)
+    with pytest.raises(PeerTimeout):
+        ours.communicators[0].wait(Phase.REDUCE_SCATTER, [1], 0, 0)
     assert time.thread_time() - before < 0.3  # of processor time: it had a second to waste
 
 
 def test_arrays_are_bound_once_aligned_and_read_only(group: Any) -> None:
     for kind in ("shared", "socket"):
         ours = group(2, seed=3, only=kind).connect()
-        before = ours.links[0].incoming(1, Phase.PARTIAL)
+        before = ours.communicators[0].incoming(1, Phase.REDUCE_SCATTER)
         ours.rehearse()
-        after = ours.links[0].incoming(1, Phase.PARTIAL)
+        after = ours.communicators[0].incoming(1, Phase.REDUCE_SCATTER)
         assert before
         assert all(a is b for a, b in zip(before, after, strict=True))
         assert not any(array.flags.writeable for array in before)
@@ -90,53 +90,53 @@ def test_arrays_are_bound_once_aligned_and_read_only(group: Any) -> None:
 
 def test_a_phase_without_pieces_is_a_signal_that_may_be_early(group: Any) -> None:
     for kind in ("shared", "socket", "comm"):
-        a, b = group(2, comms=True, only=kind).connect().links
-        for phase in (Phase.SLOTS, Phase.PARAMETERS, Phase.SQUARES):
-            a.post(phase, [1], 2, 7) if phase != Phase.PARAMETERS else a.post(phase, [1], 2, 8)
-        b.wait(Phase.SQUARES, [0], 2, 7)
-        b.wait(Phase.PARAMETERS, [0], 2, 8)
-        b.wait(Phase.SLOTS, [0], 2, 7)
+        a, b = group(2, comms=True, only=kind).connect().communicators
+        for phase in (Phase.ALL_GATHER_OPTIMIZER, Phase.ALL_GATHER, Phase.ALL_REDUCE_NORM):
+            a.post(phase, [1], 2, 7) if phase != Phase.ALL_GATHER else a.post(phase, [1], 2, 8)
+        b.wait(Phase.ALL_REDUCE_NORM, [0], 2, 7)
+        b.wait(Phase.ALL_GATHER, [0], 2, 8)
+        b.wait(Phase.ALL_GATHER_OPTIMIZER, [0], 2, 7)
 
 
 def test_rounds_of_one_step(group: Any) -> None:
     for kind in ("shared", "socket"):
-        a, b = group(2, only=kind).connect().links
+        a, b = group(2, only=kind).connect().communicators
         for number in range(3):
-            a.post(Phase.SQUARES, [1], 0, 0, number)
-        b.wait(Phase.SQUARES, [0], 0, 0, 2)
-        b.wait(Phase.SQUARES, [0], 0, 0, 1)  # whoever is in round 2 has been in round 1
+            a.post(Phase.ALL_REDUCE_NORM, [1], 0, 0, number)
+        b.wait(Phase.ALL_REDUCE_NORM, [0], 0, 0, 2)
+        b.wait(Phase.ALL_REDUCE_NORM, [0], 0, 0, 1)  # whoever is in round 2 has been in round 1
 
 
 def test_only_those_who_are_posted_to_see_it(group: Any) -> None:
     ours = group(3, only="shared").connect()
-    ours.links[0].post(Phase.SQUARES, [1], 0, 0)
-    ours.links[1].wait(Phase.SQUARES, [0], 0, 0)
-    ours.links[2].deadline = 0.2
-    with pytest.raises(ChannelError, match="rank 0 sent no SQUARES"):
-        ours.links[2].wait(Phase.SQUARES, [0], 0, 0)
+    ours.communicators[0].post(Phase.ALL_REDUCE_NORM, [1], 0, 0)
+    ours.communicators[1].wait(Phase.ALL_REDUCE_NORM, [0], 0, 0)
+    ours.communicators[2].deadline = 0.2
+    with pytest.raises(ChannelError, match="rank 0 sent no ALL_REDUCE_NORM"):
+        ours.communicators[2].wait(Phase.ALL_REDUCE_NORM, [0], 0, 0)
 
 
 def test_a_rank_without_peers_has_nothing_to_wait_for() -> None:
-    board = Board.create({})
-    with Links("0" * 32, 0, board, {}, b"token", "127.0.0.1") as links:
-        links.connect({}, 1)
-        links.post(Phase.PARTIAL, [], 0, 0)
-        links.wait(Phase.PARTIAL, [], 0, 0)
-    board.close()
+    window = Window.create({})
+    with Communicator("0" * 32, 0, window, {}, b"token", "127.0.0.1") as communicator:
+        communicator.connect({}, 1)
+        communicator.post(Phase.REDUCE_SCATTER, [], 0, 0)
+        communicator.wait(Phase.REDUCE_SCATTER, [], 0, 0)
+    window.close()
 
 
-def test_tables_that_name_what_a_board_lacks_are_refused() -> None:
-    for piece in (Piece("lost", 0, 1), Piece("there", 2, 5)):
-        boards = [Board.create({"there": ("float32", 4)}) for _ in range(2)]
-        tables = [{1: Table()}, {0: Table(into={Phase.PARTIAL: (piece,)})}]
-        links = [Links("0" * 32, i, boards[i], tables[i], b"token", "127.0.0.1", only="shared") for i in range(2)]
+def test_routes_that_name_what_a_window_lacks_are_refused() -> None:
+    for span in (Span("lost", 0, 1), Span("there", 2, 5)):
+        windows = [Window.create({"there": ("float32", 4)}) for _ in range(2)]
+        routes = [{1: Routes()}, {0: Routes(into={Phase.REDUCE_SCATTER: (span,)})}]
+        communicators = [Communicator("0" * 32, i, windows[i], routes[i], b"token", "127.0.0.1", only="shared") for i in range(2)]
         with ThreadPoolExecutor(1) as thread:
-            other = thread.submit(links[0].connect, {1: links[1].offer}, 5)
-            with pytest.raises(ChannelError, match=r"board of rank 0.*region"):
-                links[1].connect({0: links[0].offer}, 5)
-            links[0].abort("enough")
+            other = thread.submit(communicators[0].connect, {1: communicators[1].endpoint}, 5)
+            with pytest.raises(ChannelError, match=r"window of rank 0.*region"):
+                communicators[1].connect({0: communicators[0].endpoint}, 5)
+            communicators[0].abort("enough")
             other.exception()
-        for closing in (*links, *boards):
+        for closing in (*communicators, *windows):
             closing.close()
 
 
@@ -148,55 +148,57 @@ def test_tables_that_name_what_a_board_lacks_are_refused() -> None:
 @pytest.mark.parametrize("elements", [1, 700_000])
 def test_pieces_go_ahead_of_the_rest(request: pytest.FixtureRequest, kind: str, encrypted: bool, elements: int) -> None:
     """A peer has them before the whole is final, where anything is sent in parts; they are there when it says so in any case."""
-    pieces = tuple(Piece("slice", i * elements, (i + 1) * elements) for i in (2, 0, 1))
-    table = {Phase.PARTIAL: pieces}
+    spans = tuple(Span("slice", i * elements, (i + 1) * elements) for i in (2, 0, 1))
+    routes = {Phase.REDUCE_SCATTER: spans}
     options = {"tls": request.getfixturevalue("tls")} if encrypted else {}
-    group = request.getfixturevalue("group")(2, comms=True, only=kind, tables=[{1: Table(table)}, {0: Table({}, table)}], **options)
-    a, b = group.connect().links
+    group = request.getfixturevalue("group")(2, comms=True, only=kind, routes=[{1: Routes(routes)}, {0: Routes({}, routes)}], **options)
+    a, b = group.connect().communicators
     a.deadline = b.deadline = 20.0
-    whole = group.boards[0]["slice"]
-    arrays = b.incoming(0, Phase.PARTIAL)
+    whole = group.windows[0]["slice"]
+    arrays = b.incoming(0, Phase.REDUCE_SCATTER)
     for step in range(3):
-        for n, piece in enumerate(pieces):
-            whole[piece.start : piece.stop] = 10 * step + n
-            a.release(Phase.PARTIAL, {1: n + 1}, 0, step)
+        for n, span in enumerate(spans):
+            whole[span.start : span.stop] = 10 * step + n
+            a.release(Phase.REDUCE_SCATTER, {1: n + 1}, 0, step)
             if kind == "socket" and n < 2:
-                taken = group.threads.submit(b.wait_for_pieces, Phase.PARTIAL, {0: n + 1}, 0, step)
+                taken = group.threads.submit(b.wait_for_spans, Phase.REDUCE_SCATTER, {0: n + 1}, 0, step)
                 while not taken.done():
-                    a.release(Phase.PARTIAL, {1: n + 1}, 0, step)  # as much as the kernel takes at a time
+                    a.release(Phase.REDUCE_SCATTER, {1: n + 1}, 0, step)  # as much as the kernel takes at a time
                 assert taken.exception() is None
                 assert arrays[n][0] == arrays[n][-1] == 10 * step + n
-        posted = group.threads.submit(lambda step=step: (a.post(Phase.PARTIAL, [1], 0, step), a.wait(Phase.PARTIAL, [], 0, step)))
-        b.wait_for_pieces(Phase.PARTIAL, {0: 3}, 0, step)
-        b.wait(Phase.PARTIAL, [0], 0, step)
+        posted = group.threads.submit(
+            lambda step=step: (a.post(Phase.REDUCE_SCATTER, [1], 0, step), a.wait(Phase.REDUCE_SCATTER, [], 0, step))
+        )
+        b.wait_for_spans(Phase.REDUCE_SCATTER, {0: 3}, 0, step)
+        b.wait(Phase.REDUCE_SCATTER, [0], 0, step)
         assert posted.exception(10) is None
         assert [array[-1] for array in arrays] == [10 * step, 10 * step + 1, 10 * step + 2]
 
 
 def test_a_peer_that_goes_in_the_middle_of_a_message_is_told(group: Any) -> None:
-    table = {Phase.PARTIAL: (Piece("slice", 0, 10), Piece("slice", 10, 20))}
-    ours = group(2, only="socket", tables=[{1: Table(table)}, {0: Table({}, table)}])
-    a, b = ours.connect().links
-    a.release(Phase.PARTIAL, {1: 1}, 0, 0)
-    b.wait_for_pieces(Phase.PARTIAL, {0: 1}, 0, 0)
+    routes = {Phase.REDUCE_SCATTER: (Span("slice", 0, 10), Span("slice", 10, 20))}
+    ours = group(2, only="socket", routes=[{1: Routes(routes)}, {0: Routes({}, routes)}])
+    a, b = ours.connect().communicators
+    a.release(Phase.REDUCE_SCATTER, {1: 1}, 0, 0)
+    b.wait_for_spans(Phase.REDUCE_SCATTER, {0: 1}, 0, 0)
     a.close()
-    with pytest.raises(LinkLost, match="in the middle of a frame"):
-        b.wait_for_pieces(Phase.PARTIAL, {0: 2}, 0, 0)
+    with pytest.raises(PeerLost, match="in the middle of a frame"):
+        b.wait_for_spans(Phase.REDUCE_SCATTER, {0: 2}, 0, 0)
 
 
 def test_stamps_out_of_range_are_refused(group: Any) -> None:
-    a = group(2, only="shared").connect().links[0]
+    a = group(2, only="shared").connect().communicators[0]
     for segment, step, number in ((-1, 0, 0), (0, 1 << 28, 0), (0, 0, 1024), (1 << 26, 0, 0)):
-        with pytest.raises(ChannelError, match="no stamp"):
-            a.post(Phase.PARTIAL, [1], segment, step, number)
+        with pytest.raises(ChannelError, match="no sequence"):
+            a.post(Phase.REDUCE_SCATTER, [1], segment, step, number)
 
 
-def test_boards_hold_any_numbers_and_nothing_else() -> None:
-    board = Board.create({"none": ("float64", 0), "one": ("int8", 1), "pair": (np.dtype("complex64").str, 2)})
-    assert board["none"].shape == (0,)
-    assert board["pair"].dtype == np.complex64
-    assert all(board[name].ctypes.data % 64 == 0 for name in ("one", "pair"))
-    board.close()
-    board.close()
+def test_windows_hold_any_numbers_and_nothing_else() -> None:
+    window = Window.create({"none": ("float64", 0), "one": ("int8", 1), "pair": (np.dtype("complex64").str, 2)})
+    assert window["none"].shape == (0,)
+    assert window["pair"].dtype == np.complex64
+    assert all(window[name].ctypes.data % 64 == 0 for name in ("one", "pair"))
+    window.close()
+    window.close()
     with pytest.raises(ChannelError, match="cannot be shared"):
-        Board.create({"text": ("object", 3)})
+        Window.create({"text": ("object", 3)})

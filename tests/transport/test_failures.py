@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dagtrain.transport import Aborted, LinkLost, OutOfStep, Overdue, Phase
+from dagtrain.transport import Aborted, PeerLost, PeerTimeout, Phase, ProtocolError
 from dagtrain.transport import frames as wire
 from dagtrain.transport.sequence import pack
 
@@ -22,13 +22,13 @@ KINDS = ["shared", "socket"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_killed_process_is_a_lost_link(ranks: Any, kind: str) -> None:
+def test_a_killed_process_is_a_lost_peer(ranks: Any, kind: str) -> None:
     ours = ranks(2, only=kind)
     ours.tell(0, ("wait", 60))
     time.sleep(0.3)
     ours.processes[1].kill()
     error = ours.hear(0)
-    assert isinstance(error, LinkLost)
+    assert isinstance(error, PeerLost)
     assert error.peer == 1
     assert ("process has ended" if kind == "shared" else "onnection") in error.why
 
@@ -39,32 +39,32 @@ def test_a_stopped_process_is_overdue(ranks: Any, kind: str) -> None:
     ours.processes[1].send_signal(signal.SIGSTOP)
     ours.tell(0, ("wait", 1.0))
     error = ours.hear(0)
-    assert isinstance(error, Overdue)
-    assert (error.phase, error.peers_missing, error.seconds) == (Phase.SQUARES, (1,), 1.0)
+    assert isinstance(error, PeerTimeout)
+    assert (error.phase, error.peers_missing, error.seconds) == (Phase.ALL_REDUCE_NORM, (1,), 1.0)
 
 
 def test_bytes_that_a_stopped_process_does_not_take_are_overdue(group: Any) -> None:
-    a, b = group(2, seed=3, elements=8_000_000, only="socket").connect().links
-    b.post(Phase.PARTIAL, [0], 0, 0)
+    a, b = group(2, seed=3, elements=8_000_000, only="socket").connect().communicators
+    b.post(Phase.REDUCE_SCATTER, [0], 0, 0)
     a.deadline = 1.0
-    a.post(Phase.PARTIAL, [1], 0, 0)
-    with pytest.raises(Overdue, match="rank 1"):
-        a.wait(Phase.PARTIAL, [], 0, 0)
+    a.post(Phase.REDUCE_SCATTER, [1], 0, 0)
+    with pytest.raises(PeerTimeout, match="rank 1"):
+        a.wait(Phase.REDUCE_SCATTER, [], 0, 0)
 
 
 def test_a_peer_that_computes_for_longer_than_the_silence_is_not_lost(group: Any) -> None:
     ours = group(2, seed=3, elements=8_000_000, only="socket", silence=1.0).connect()
-    a, b = ours.links
-    a.post(Phase.PARTIAL, [1], 0, 0)
-    assert a._sending, "the table is too small to fill the buffers"
+    a, b = ours.communicators
+    a.post(Phase.REDUCE_SCATTER, [1], 0, 0)
+    assert a._sending, "the routes is too small to fill the buffers"
 
     def compute() -> None:
         time.sleep(4)  # with TCP_USER_TIMEOUT the kernel would end the connection after 1 or 2
-        b.wait(Phase.PARTIAL, [0], 0, 0)
-        b.post(Phase.PARTIAL, [0], 0, 0)
-        b.wait(Phase.PARTIAL, [], 0, 0)
+        b.wait(Phase.REDUCE_SCATTER, [0], 0, 0)
+        b.post(Phase.REDUCE_SCATTER, [0], 0, 0)
+        b.wait(Phase.REDUCE_SCATTER, [], 0, 0)
 
-    assert ours.run(lambda i: a.wait(Phase.PARTIAL, [1], 0, 0) if i == 0 else compute()) == [None, None]
+    assert ours.run(lambda i: a.wait(Phase.REDUCE_SCATTER, [1], 0, 0) if i == 0 else compute()) == [None, None]
 
 
 @pytest.mark.parametrize("kinds", [["shared"] * 3, ["socket"] * 3, ["comm"] * 3, [None, "shared", "socket"]])
@@ -72,16 +72,16 @@ def test_abort_wakes_the_waiter(group: Any, kinds: list[str | None]) -> None:
     ours = group(3, comms="comm" in kinds, only=None)
     if kinds[0] is None:
         ours.elsewhere(2)
-    for links, kind in zip(ours.links, kinds, strict=True):
+    for communicator, kind in zip(ours.communicators, kinds, strict=True):
         if len(set(kinds)) == 1:
-            links.offer["kinds"] = (kind,)
+            communicator.endpoint["kinds"] = (kind,)
     ours.connect()
-    links = ours.links[0]
+    communicator = ours.communicators[0]
     woken = []
 
     def wait() -> None:
         try:
-            links.wait(Phase.PARTIAL, [1, 2], 0, 0)
+            communicator.wait(Phase.REDUCE_SCATTER, [1, 2], 0, 0)
         except Aborted as error:
             woken.append((error.why, time.monotonic()))
 
@@ -89,32 +89,32 @@ def test_abort_wakes_the_waiter(group: Any, kinds: list[str | None]) -> None:
     thread.start()
     time.sleep(0.3)
     began = time.monotonic()
-    links.abort("a worker left")
-    links.abort("later")
+    communicator.abort("a worker left")
+    communicator.abort("later")
     thread.join(10)
     assert woken[0][0] == "a worker left"
     assert woken[0][1] - began < 5
     with pytest.raises(Aborted, match="a worker left"):
-        links.post(Phase.PARTIAL, [1], 0, 0)
+        communicator.post(Phase.REDUCE_SCATTER, [1], 0, 0)
 
 
 def test_abort_ends_a_sleep_without_a_limit_too(group: Any) -> None:
     for kind in ("shared", "socket", "comm"):
         ours = group(2, comms=True, only=kind).connect()
-        ours.links[0].slice = 60.0
-        sleeper = ours.threads.submit(ours.links[0].wait, Phase.PARTIAL, [1], 0, 0)
+        ours.communicators[0].slice = 60.0
+        sleeper = ours.threads.submit(ours.communicators[0].wait, Phase.REDUCE_SCATTER, [1], 0, 0)
         time.sleep(0.3)
-        ours.links[0].abort("enough")
+        ours.communicators[0].abort("enough")
         assert isinstance(sleeper.exception(10), Aborted)
 
 
 @pytest.mark.parametrize("kind", ["shared", "socket", "comm"])
 def test_a_post_ends_a_sleep_without_a_limit(group: Any, kind: str) -> None:
     ours = group(2, comms=True, only=kind).connect()
-    ours.links[0].slice = 60.0
-    sleeper = ours.threads.submit(ours.links[0].wait, Phase.SQUARES, [1], 0, 0)
+    ours.communicators[0].slice = 60.0
+    sleeper = ours.threads.submit(ours.communicators[0].wait, Phase.ALL_REDUCE_NORM, [1], 0, 0)
     time.sleep(0.3)
-    ours.links[1].post(Phase.SQUARES, [0], 0, 0)
+    ours.communicators[1].post(Phase.ALL_REDUCE_NORM, [0], 0, 0)
     assert sleeper.exception(10) is None
 
 
@@ -122,139 +122,139 @@ def test_a_neighbour_by_shared_memory_wakes_a_rank_that_has_sockets_too(group: A
     ours = group(3)
     ours.elsewhere(2)
     ours.connect()
-    ours.links[0].slice = 60.0
-    assert ours.links[0].kinds == {1: "shared", 2: "socket"}
-    sleeper = ours.threads.submit(ours.links[0].wait, Phase.SQUARES, [1], 0, 0)
+    ours.communicators[0].slice = 60.0
+    assert ours.communicators[0].kinds == {1: "shared", 2: "socket"}
+    sleeper = ours.threads.submit(ours.communicators[0].wait, Phase.ALL_REDUCE_NORM, [1], 0, 0)
     time.sleep(0.3)
-    ours.links[1].post(Phase.SQUARES, [0], 0, 0)
+    ours.communicators[1].post(Phase.ALL_REDUCE_NORM, [0], 0, 0)
     assert sleeper.exception(10) is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_rank_that_closes_is_lost_to_those_who_still_wait_for_it(group: Any, kind: str) -> None:
     ours = group(3, only=kind).connect()
-    ours.links[2].post(Phase.SQUARES, [0, 1], 0, 0)
-    ours.links[2].close()
-    ours.links[1].post(Phase.PARTIAL, [0], 0, 0)
-    ours.links[0].wait(Phase.SQUARES, [2], 0, 0)  # what it has posted still counts
-    ours.links[0].wait(Phase.PARTIAL, [1], 0, 0)
-    with pytest.raises(LinkLost, match=r"rank 2 is lost: it closed"):
-        ours.links[0].wait(Phase.PARAMETERS, [1, 2], 0, 0)
+    ours.communicators[2].post(Phase.ALL_REDUCE_NORM, [0, 1], 0, 0)
+    ours.communicators[2].close()
+    ours.communicators[1].post(Phase.REDUCE_SCATTER, [0], 0, 0)
+    ours.communicators[0].wait(Phase.ALL_REDUCE_NORM, [2], 0, 0)  # what it has posted still counts
+    ours.communicators[0].wait(Phase.REDUCE_SCATTER, [1], 0, 0)
+    with pytest.raises(PeerLost, match=r"rank 2 is lost: it closed"):
+        ours.communicators[0].wait(Phase.ALL_GATHER, [1, 2], 0, 0)
 
 
 @pytest.mark.parametrize("kind", ["shared", "socket", "comm"])
 @pytest.mark.parametrize("seen", [(0, 6, 0), (1, 0, 0)])
 def test_out_of_step(group: Any, kind: str, seen: tuple[int, int, int]) -> None:
-    a, b = group(2, comms=True, only=kind).connect().links
-    a.post(Phase.SLOTS, [1], *seen)
-    with pytest.raises(OutOfStep, match="rank 0 is at SLOTS") as caught:
-        b.wait(Phase.SLOTS, [0], 0, 5)
+    a, b = group(2, comms=True, only=kind).connect().communicators
+    a.post(Phase.ALL_GATHER_OPTIMIZER, [1], *seen)
+    with pytest.raises(ProtocolError, match="rank 0 is at ALL_GATHER_OPTIMIZER") as caught:
+        b.wait(Phase.ALL_GATHER_OPTIMIZER, [0], 0, 5)
     assert (caught.value.seen, caught.value.wanted) == (seen, (0, 5, 0))
 
 
 @pytest.mark.parametrize("kind", ["shared", "socket", "comm"])
 def test_an_older_stamp_is_not_the_one(group: Any, kind: str) -> None:
-    a, b = group(2, comms=True, only=kind).connect().links
-    a.post(Phase.SLOTS, [1], 3, 4)
+    a, b = group(2, comms=True, only=kind).connect().communicators
+    a.post(Phase.ALL_GATHER_OPTIMIZER, [1], 3, 4)
     b.deadline = 0.2
-    with pytest.raises(Overdue):
-        b.wait(Phase.SLOTS, [0], 3, 5)
+    with pytest.raises(PeerTimeout):
+        b.wait(Phase.ALL_GATHER_OPTIMIZER, [0], 3, 5)
 
 
-def length(links: Any, peer: int, phase: Phase) -> int:
-    return len(links._links[peer]._inbox._buffers[phase])
+def length(communicator: Any, peer: int, phase: Phase) -> int:
+    return len(communicator._channels[peer]._inbox._buffers[phase])
 
 
 def test_duplicates_and_frames_of_other_groups_are_dropped_and_counted(group: Any) -> None:
     ours = group(2, seed=3, only="socket").connect()
     ours.rehearse(segments=1, steps=2)
-    a, b = ours.links
-    before = [array.copy() for array in b.incoming(0, Phase.PARTIAL)]
-    size = length(b, 0, Phase.PARTIAL)
+    a, b = ours.communicators
+    before = [array.copy() for array in b.incoming(0, Phase.REDUCE_SCATTER)]
+    size = length(b, 0, Phase.REDUCE_SCATTER)
     assert size
     here, other = bytes.fromhex(ours.id), os.urandom(16)
-    sock = a._links[1].sock
-    sock.sendall(wire.write_header(Phase.PARTIAL, pack(0, 1), size, here) + bytes(size))
-    sock.sendall(wire.write_header(Phase.PARTIAL, pack(0, 0), size, here) + bytes(size))
-    sock.sendall(wire.write_header(Phase.PARTIAL, pack(9, 9), 100_000, other) + bytes(100_000))
-    a.post(Phase.SQUARES, [1], 0, 2)
-    b.wait(Phase.SQUARES, [0], 0, 2)
+    sock = a._channels[1].sock
+    sock.sendall(wire.write_header(Phase.REDUCE_SCATTER, pack(0, 1), size, here) + bytes(size))
+    sock.sendall(wire.write_header(Phase.REDUCE_SCATTER, pack(0, 0), size, here) + bytes(size))
+    sock.sendall(wire.write_header(Phase.REDUCE_SCATTER, pack(9, 9), 100_000, other) + bytes(100_000))
+    a.post(Phase.ALL_REDUCE_NORM, [1], 0, 2)
+    b.wait(Phase.ALL_REDUCE_NORM, [0], 0, 2)
     assert b.refused == 3
-    assert all((x == y).all() for x, y in zip(before, b.incoming(0, Phase.PARTIAL), strict=True))
+    assert all((x == y).all() for x, y in zip(before, b.incoming(0, Phase.REDUCE_SCATTER), strict=True))
 
 
-def test_messages_by_courier_are_dropped_or_refused_likewise(group: Any) -> None:
+def test_messages_by_fallback_are_dropped_or_refused_likewise(group: Any) -> None:
     ours = group(2, seed=3, comms=True, only="comm").connect()
     ours.rehearse(segments=1, steps=2)
-    b, size = ours.links[1], length(ours.links[1], 0, Phase.PARTIAL)
+    b, size = ours.communicators[1], length(ours.communicators[1], 0, Phase.REDUCE_SCATTER)
     here = bytes.fromhex(ours.id)
-    b.deliver(0, wire.write_header(Phase.PARTIAL, pack(0, 1), size, here), [bytes(size)])
-    b.deliver(0, wire.write_header(Phase.PARTIAL, pack(5, 1), size, os.urandom(16)), [bytes(size)])
-    b.deliver(7, wire.write_header(Phase.PARTIAL, pack(5, 1), size, here), [bytes(size)])
+    b.deliver(0, wire.write_header(Phase.REDUCE_SCATTER, pack(0, 1), size, here), [bytes(size)])
+    b.deliver(0, wire.write_header(Phase.REDUCE_SCATTER, pack(5, 1), size, os.urandom(16)), [bytes(size)])
+    b.deliver(7, wire.write_header(Phase.REDUCE_SCATTER, pack(5, 1), size, here), [bytes(size)])
     assert b.refused == 3
-    b.deliver(0, wire.write_header(Phase.PARTIAL, pack(0, 2), size, here), [bytes(size - 1)])
-    with pytest.raises(LinkLost, match="announced"):
-        b.wait(Phase.PARTIAL, [0], 0, 2)
+    b.deliver(0, wire.write_header(Phase.REDUCE_SCATTER, pack(0, 2), size, here), [bytes(size - 1)])
+    with pytest.raises(PeerLost, match="announced"):
+        b.wait(Phase.REDUCE_SCATTER, [0], 0, 2)
 
 
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda group, size: wire.write_header(Phase.PARTIAL, pack(0, 0), size + 8, group), "bytes where the table says"),
+        (lambda group, size: wire.write_header(Phase.REDUCE_SCATTER, pack(0, 0), size + 8, group), "bytes where the routes says"),
         (lambda group, size: wire.write_header(17, pack(0, 0), size, group), "phase 17"),
         (lambda group, size: os.urandom(wire.HEADER), "where a frame should begin"),
-        (lambda group, size: b"dgln" + struct.pack("<H", 99) + bytes(wire.HEADER - 6), "version 99"),
+        (lambda group, size: b"dgrk" + struct.pack("<H", 99) + bytes(wire.HEADER - 6), "version 99"),
     ],
 )
-def test_what_is_no_frame_of_the_table_ends_the_link(group: Any, change: Any, why: str) -> None:
+def test_what_is_no_frame_of_the_routes_ends_the_link(group: Any, change: Any, why: str) -> None:
     ours = group(2, seed=3, only="socket").connect()
-    a, b = ours.links
-    a._links[1].sock.sendall(change(bytes.fromhex(ours.id), length(b, 0, Phase.PARTIAL)))
-    with pytest.raises(LinkLost, match=why):
-        b.wait(Phase.PARTIAL, [0], 0, 0)
+    a, b = ours.communicators
+    a._channels[1].sock.sendall(change(bytes.fromhex(ours.id), length(b, 0, Phase.REDUCE_SCATTER)))
+    with pytest.raises(PeerLost, match=why):
+        b.wait(Phase.REDUCE_SCATTER, [0], 0, 0)
 
 
 @pytest.mark.parametrize("part", [20, 60])
 def test_a_frame_that_is_torn(group: Any, part: int) -> None:
     ours = group(2, seed=3, only="socket").connect()
-    a, b = ours.links
-    size = length(b, 0, Phase.PARTIAL)
-    whole = wire.write_header(Phase.PARTIAL, pack(0, 0), size, bytes.fromhex(ours.id)) + bytes(size)
+    a, b = ours.communicators
+    size = length(b, 0, Phase.REDUCE_SCATTER)
+    whole = wire.write_header(Phase.REDUCE_SCATTER, pack(0, 0), size, bytes.fromhex(ours.id)) + bytes(size)
     assert part < len(whole)
-    a._links[1].sock.sendall(whole[:part])
+    a._channels[1].sock.sendall(whole[:part])
     a.close()
-    with pytest.raises(LinkLost, match="in the middle of a frame"):
-        b.wait(Phase.PARTIAL, [0], 0, 0)
+    with pytest.raises(PeerLost, match="in the middle of a frame"):
+        b.wait(Phase.REDUCE_SCATTER, [0], 0, 0)
 
 
 def test_a_torn_frame_in_tls(group: Any, tls: Any) -> None:
     ours = group(2, seed=3, only="socket", tls=tls).connect()
-    ours.links[0]._links[1].sock.send(b"dgln")
-    ours.links[0].close()
-    with pytest.raises(LinkLost, match="in the middle of a frame"):
-        ours.links[1].wait(Phase.PARTIAL, [0], 0, 0)
+    ours.communicators[0]._channels[1].sock.send(b"dgrk")
+    ours.communicators[0].close()
+    with pytest.raises(PeerLost, match="in the middle of a frame"):
+        ours.communicators[1].wait(Phase.REDUCE_SCATTER, [0], 0, 0)
 
 
-def test_a_courier_that_fails_is_a_lost_link(group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fallback_that_fails_is_a_lost_peer(group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = group(2, comms=True, only="comm").connect()
-    a = ours.links[0]
-    sleeper = ours.threads.submit(a.wait, Phase.PARTIAL, [1], 0, 0)
+    a = ours.communicators[0]
+    sleeper = ours.threads.submit(a.wait, Phase.REDUCE_SCATTER, [1], 0, 0)
     a.lose(1, "no route")
-    assert str(sleeper.exception(10)) == "the link to rank 1 is lost: no route"
-    b = ours.links[1]
+    assert str(sleeper.exception(10)) == "the channel to rank 1 is lost: no route"
+    b = ours.communicators[1]
     monkeypatch.setattr(b._comms, "send", lambda *_: 1 / 0)
-    b.post(Phase.PARTIAL, [0], 0, 0)
-    with pytest.raises(LinkLost, match="could not be sent: ZeroDivisionError"):
-        b.wait(Phase.PARTIAL, [0], 0, 0)
+    b.post(Phase.REDUCE_SCATTER, [0], 0, 0)
+    with pytest.raises(PeerLost, match="could not be sent: ZeroDivisionError"):
+        b.wait(Phase.REDUCE_SCATTER, [0], 0, 0)
 
 
 def test_errors_survive_pickling() -> None:
     for error in (
-        LinkLost(3, "gone"),
+        PeerLost(3, "gone"),
         Aborted("enough"),
-        Overdue(Phase.PARTIAL, (1, 2), 5.0),
-        Overdue(None, [1], 5.0, "; a note"),
-        OutOfStep(1, Phase.SLOTS, (0, 1, 0), (0, 0, 0)),
+        PeerTimeout(Phase.REDUCE_SCATTER, (1, 2), 5.0),
+        PeerTimeout(None, [1], 5.0, "; a note"),
+        ProtocolError(1, Phase.ALL_GATHER_OPTIMIZER, (0, 1, 0), (0, 0, 0)),
     ):
         again = pickle.loads(pickle.dumps(error))
         assert (type(again), str(again), again.__dict__) == (type(error), str(error), error.__dict__)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dagtrain.transport import Board, Phase
+from dagtrain.transport import Phase, Window
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -30,7 +30,7 @@ def descriptors() -> list[str]:
 
 
 def maps() -> int:
-    return Path("/proc/self/maps").read_text().count("dagtrain-board")
+    return Path("/proc/self/maps").read_text().count("dagtrain-window")
 
 
 @linux
@@ -43,34 +43,34 @@ def test_descriptors_and_maps_are_given_back(group: Any, kind: str) -> None:
         ours.elsewhere(0)
     ours.connect()
     ours.rehearse()
-    held = ours.links[0].incoming(1, Phase.PARTIAL), ours.boards[0]["PARTIAL.float"]
+    held = ours.communicators[0].incoming(1, Phase.REDUCE_SCATTER), ours.windows[0]["REDUCE_SCATTER.float"]
     assert maps() > 0
     assert len(descriptors()) > len(before[0])
     ours.close()
     assert all(np.isfinite(array).all() for array in (*held[0], held[1]))  # still readable
     del held
-    ours.links.clear()
+    ours.communicators.clear()
     gc.collect()
     assert (descriptors(), maps()) == before
 
 
 @linux
-def test_a_meeting_that_fails_gives_back_as_much(group: Any) -> None:
+def test_a_rendezvous_that_fails_gives_back_as_much(group: Any) -> None:
     gc.collect()
     before = descriptors(), maps()
     for kind in ("shared", "socket", "comm"):
         ours = group(3, comms=True, only=kind)
-        ours.run(lambda i, ours=ours: None if i == 1 else ours.links[i].connect(ours.offers, 0.3))
+        ours.run(lambda i, ours=ours: None if i == 1 else ours.communicators[i].connect(ours.endpoints, 0.3))
         ours.close()
-        ours.links.clear()
+        ours.communicators.clear()
     gc.collect()
     assert (descriptors(), maps()) == before
 
 
 @linux
-def test_a_board_that_is_forgotten_is_given_back() -> None:
+def test_a_window_that_is_forgotten_is_given_back() -> None:
     before = descriptors()
-    Board.create({"a": ("float32", 10)})
+    Window.create({"a": ("float32", 10)})
     gc.collect()
     assert descriptors() == before
 
@@ -104,17 +104,17 @@ def test_a_run_without_faults_warns_of_nothing(ranks: Any) -> None:
 
 def test_closing_twice_and_in_either_order(group: Any) -> None:
     ours = group(2).connect()
-    ours.boards[0].close()
-    for links in ours.links:
-        links.close()
-        links.close()
-        links.abort("late")
+    ours.windows[0].close()
+    for communicator in ours.communicators:
+        communicator.close()
+        communicator.close()
+        communicator.abort("late")
 
 
 def test_the_listener_is_closed_when_all_have_met(group: Any) -> None:
     ours = group(2, only="socket").connect()
     with pytest.raises(OSError, match="refused"):
-        socket.create_connection(ours.links[1].offer["address"], 5)
+        socket.create_connection(ours.communicators[1].endpoint["address"], 5)
 
 
 def test_nothing_of_dask_is_imported() -> None:

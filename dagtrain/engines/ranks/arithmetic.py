@@ -22,7 +22,7 @@ from dagtrain.engines.ranks.subtrees import Add, additions, under
 from dagtrain.graph import Array
 from dagtrain.step.program import StepParts
 from dagtrain.step.state import State
-from dagtrain.transport import Phase, Piece
+from dagtrain.transport import Phase, Span
 
 __all__ = ["COMMON", "RankRunner", "Rows"]
 
@@ -41,12 +41,12 @@ class RankRunner:
         Compiled plans.
     placement, rank
         Which part.
-    board
+    window
         The rank's own memory by region; see `Placement.regions`.
     incoming
-        ``incoming(peer, phase)``: arrays that hold the peer's pieces once they have arrived.
+        ``incoming(peer, phase)``: arrays that hold the peer's spans once they have arrived.
     common
-        Whether the regions `COMMON` of the board are the same memory in all ranks.
+        Whether the regions `COMMON` of the window are the same memory in all ranks.
     in_stages
         Whether `compute` tells what is final, and asks for what it needs, while it goes on.
     space
@@ -58,7 +58,7 @@ class RankRunner:
         parts: StepParts,
         placement: Placement,
         rank: int,
-        board: Mapping[str, Array],
+        window: Mapping[str, Array],
         incoming: Incoming,
         common: bool = False,
         in_stages: bool = False,
@@ -66,23 +66,23 @@ class RankRunner:
     ) -> None:
         self.placement, self.rank = placement, placement.ranks[rank]
         shape = placement.shape
-        self.state = State(board["parameters"], board["statistics"], {n: board[f"slot.{n}"] for n in shape.slots})
+        self.state = State(window["parameters"], window["statistics"], {n: window[f"slot.{n}"] for n in shape.slots})
         self._parameters = parts.layout.views(self.state.parameters)
         self._statistics = parts.statistics_layout.views(self.state.statistics)
         self._handed = Copies()
-        self._gradients = Gradients(parts, placement, rank, board, in_stages, space)
-        self._slice = _Slice(parts, placement, rank, board, self.state, incoming) if self.rank.blocks else None
+        self._gradients = Gradients(parts, placement, rank, window, in_stages, space)
+        self._slice = _Slice(parts, placement, rank, window, self.state, incoming) if self.rank.blocks else None
         peers = [other.number for other in placement.ranks if other.number != rank]
-        self._copies: dict[Phase, list[list[tuple[Array, Array]]]] = {Phase.PARAMETERS: [], Phase.SLOTS: []}
-        """For each phase and each of its parts, where its pieces go and where they come from."""
+        self._copies: dict[Phase, list[list[tuple[Array, Array]]]] = {Phase.ALL_GATHER: [], Phase.ALL_GATHER_OPTIMIZER: []}
+        """For each phase and each of its parts, where its spans go and where they come from."""
         for phase, copies in self._copies.items():
             copies += [[] for _ in range(max((len(placement.parts(peer, rank).get(phase, ())) for peer in peers), default=0))]
             for peer in peers:
                 arrays = iter(incoming(peer, phase))
-                for part, pieces in zip(copies, placement.parts(peer, rank).get(phase, ()), strict=False):
-                    for piece, array in zip(pieces, arrays, strict=False):
-                        if not (common and piece.region in COMMON):
-                            part.append((board[piece.region][piece.start : piece.stop], array))
+                for part, spans in zip(copies, placement.parts(peer, rank).get(phase, ()), strict=False):
+                    for span, array in zip(spans, arrays, strict=False):
+                        if not (common and span.region in COMMON):
+                            part.append((window[span.region][span.start : span.stop], array))
 
     @property
     def sums(self) -> Array | None:
@@ -152,7 +152,7 @@ class _Slice:
     """The blocks that a rank owns: their sums over all ranks, and their update."""
 
     def __init__(
-        self, parts: StepParts, placement: Placement, rank: int, board: Mapping[str, Array], state: State, incoming: Incoming
+        self, parts: StepParts, placement: Placement, rank: int, window: Mapping[str, Array], state: State, incoming: Incoming
     ) -> None:
         self.parts, self.placement, self.state = parts, placement, state
         shape, me = placement.shape, placement.ranks[rank]
@@ -164,39 +164,39 @@ class _Slice:
         self._has_statistics = bool(shape.statistics) and rank == placement.owners[0]
         peers = [other.number for other in placement.ranks if other.number != rank]
         self._ranges = [slice(a, b) for a, b in pairwise(placement.starts)]
-        self._vectors = {i: {root: board[f"partial.{root}"][self._ranges[i]] for root in me.roots} for i in self.blocks}
-        self._sums = {root: board[f"sums.{root}"] for root in me.roots}
-        self._statistics = {root: board[f"partial.{root}"][shape.parameters :] for root in me.roots}
+        self._vectors = {i: {root: window[f"partial.{root}"][self._ranges[i]] for root in me.roots} for i in self.blocks}
+        self._sums = {root: window[f"sums.{root}"] for root in me.roots}
+        self._statistics = {root: window[f"partial.{root}"][shape.parameters :] for root in me.roots}
         for peer in peers:
-            self._take_in(placement.pieces(peer, rank)[Phase.PARTIAL], incoming(peer, Phase.PARTIAL))
-        self._squares = board["squares"].reshape(shape.norms, len(shape.blocks))
+            self._take_in(placement.spans(peer, rank)[Phase.REDUCE_SCATTER], incoming(peer, Phase.REDUCE_SCATTER))
+        self._squares = window["squares"].reshape(shape.norms, len(shape.blocks))
         self._squares_of = [
-            (piece, array)
+            (span, array)
             for p in peers
-            for piece, array in zip(placement.pieces(p, rank).get(Phase.SQUARES, ()), incoming(p, Phase.SQUARES), strict=True)
+            for span, array in zip(placement.spans(p, rank).get(Phase.ALL_REDUCE_NORM, ()), incoming(p, Phase.ALL_REDUCE_NORM), strict=True)
         ]
         roots = len(self._sums)
         self._alone = roots == 1  # nothing to add: the only partial sum is the gradient
-        self._gradient = board[f"partial.{me.roots[0]}"][: shape.parameters] if self._alone else np.empty(shape.parameters, shape.dtype)
+        self._gradient = window[f"partial.{me.roots[0]}"][: shape.parameters] if self._alone else np.empty(shape.parameters, shape.dtype)
         self._bound = parts.update.bind(state, self._gradient, blocks=self.blocks)
         self._under = {root: shards for other in placement.ranks for root, shards in under(other.roots, other.shards, shape.shards).items()}
         self._orders: dict[tuple[int, ...], tuple[int, list[Add]]] = {}
         self._order: tuple[int, list[Add]] = (0, [])
         self._scratch = [np.empty(max(shape.blocks), shape.dtype) for _ in range(max(shape.shards.bit_length(), 1))]
 
-    def _take_in(self, pieces: Sequence[Piece], arrays: Sequence[Array]) -> None:
+    def _take_in(self, spans: Sequence[Span], arrays: Sequence[Array]) -> None:
         """Find each root's part of each own block, and what is summed beside, in what a peer gives."""
         starts, size = self.placement.starts, self.placement.shape.parameters
-        for piece, array in zip(pieces, arrays, strict=True):
-            kind, _, root = piece.region.partition(".")
+        for span, array in zip(spans, arrays, strict=True):
+            kind, _, root = span.region.partition(".")
             if kind == "sums":
                 self._sums[int(root)] = array
-            elif piece.start >= size:
+            elif span.start >= size:
                 self._statistics[int(root)] = array
             else:
                 for i in self.blocks:
-                    if piece.start <= starts[i] < piece.stop:
-                        self._vectors[i][int(root)] = array[starts[i] - piece.start : starts[i + 1] - piece.start]
+                    if span.start <= starts[i] < span.stop:
+                        self._vectors[i][int(root)] = array[starts[i] - span.start : starts[i + 1] - span.start]
 
     def reduce(self, counts: tuple[int, ...]) -> None:
         """The sums of loss and metrics; the gradient too where norms are wanted."""
@@ -237,9 +237,9 @@ class _Slice:
         while len(self._norms) < count:
             k = len(self._norms)
             squares = self._squares[k].copy()
-            for piece, array in self._squares_of:
-                if piece.start // size == k:
-                    squares[piece.start - k * size : piece.stop - k * size] = array
+            for span, array in self._squares_of:
+                if span.start // size == k:
+                    squares[span.start - k * size : span.stop - k * size] = array
             self._norms.append(self.parts.update.norm(squares))
 
     def _total(self, i: int) -> None:

@@ -38,7 +38,7 @@ Final = Callable[[int], Any]
 Needs = Callable[[int], Any]
 """Called when so many parts of the parameters must have come; it waits until they have."""
 Contribution = tuple[Array, Array]
-"""Memory of a vector, and of what is summed beside."""
+"""MappedWindow of a vector, and of what is summed beside."""
 Pairs = Sequence[tuple[Contribution, Contribution]]
 """Contributions of which the first take in the second."""
 
@@ -170,7 +170,7 @@ class Gradients:
         Compiled plans.
     placement, rank
         Which part.
-    board
+    window
         The rank's own memory by region; see `Placement.regions`.
     in_stages
         Whether shards go side by side, for the sake of somebody who sends and receives meanwhile.
@@ -179,12 +179,12 @@ class Gradients:
     """
 
     def __init__(
-        self, parts: StepParts, placement: Placement, rank: int, board: Mapping[str, Array], in_stages: bool = False, space: int = SPACE
+        self, parts: StepParts, placement: Placement, rank: int, window: Mapping[str, Array], in_stages: bool = False, space: int = SPACE
     ) -> None:
         self.parts, self.placement, me = parts, placement, placement.ranks[rank]
         self.count, self.threads = placement.shape.shards, me.threads
         self._under = under(me.roots, me.shards, self.count)
-        self._board = board
+        self._window = window
         self._memory: dict[Buffer, Contribution] = {}
         # By thread and place in a wave too, for the sake of its work space: where shards are empty, others fill the same memory.
         self._runners: dict[tuple[int, int, Buffer], ShardRunner] = {}
@@ -258,8 +258,8 @@ class Gradients:
             if buffer not in self._memory:
                 kind, root, _ = buffer
                 of_others = kind == "partial"
-                out = self._board[f"partial.{root}"] if of_others else np.empty(self.parts.width, self.parts.layout.dtype)
-                self._memory[buffer] = out, self._board[f"sums.{root}"] if of_others else np.zeros(self.parts.sums)
+                out = self._window[f"partial.{root}"] if of_others else np.empty(self.parts.width, self.parts.layout.dtype)
+                self._memory[buffer] = out, self._window[f"sums.{root}"] if of_others else np.zeros(self.parts.sums)
             out, sums = self._memory[buffer]
             made = self._runners[thread, place, buffer] = ShardRunner(self.parts, out, self._spaces.setdefault((thread, place), {}))
             made.sums = sums

@@ -27,7 +27,7 @@ class Compute(NamedTuple):
 
 
 class Post(NamedTuple):
-    """Tell these ranks that a phase's pieces are final."""
+    """Tell these ranks that a phase's spans are final."""
 
     phase: Phase
     peers: tuple[int, ...]
@@ -90,22 +90,22 @@ def scripts(placement: Placement, rank: int) -> tuple[tuple[Instruction, ...], t
     step: list[Instruction] = [Compute()]
     end: list[Instruction] = []
     if owners:
-        step.append(Post(Phase.PARTIAL, owners))
+        step.append(Post(Phase.REDUCE_SCATTER, owners))
     if owns:
         if others:
-            step.append(Wait(Phase.PARTIAL, others))
+            step.append(Wait(Phase.REDUCE_SCATTER, others))
         step.append(Reduce())
         for k in range(placement.shape.norms):
             step.append(Square(k))
             if owners:
-                step += [Post(Phase.SQUARES, owners, k), Wait(Phase.SQUARES, owners, k)]
+                step += [Post(Phase.ALL_REDUCE_NORM, owners, k), Wait(Phase.ALL_REDUCE_NORM, owners, k)]
         step.append(Update())
         if others:
-            step.append(Post(Phase.PARAMETERS, others))
-            end.append(Post(Phase.SLOTS, others))
+            step.append(Post(Phase.ALL_GATHER, others))
+            end.append(Post(Phase.ALL_GATHER_OPTIMIZER, others))
     if owners:
-        step += [Wait(Phase.PARAMETERS, owners), Copy(Phase.PARAMETERS, owners)]
-        end += [Wait(Phase.SLOTS, owners), Copy(Phase.SLOTS, owners)]
+        step += [Wait(Phase.ALL_GATHER, owners), Copy(Phase.ALL_GATHER, owners)]
+        end += [Wait(Phase.ALL_GATHER_OPTIMIZER, owners), Copy(Phase.ALL_GATHER_OPTIMIZER, owners)]
     return tuple(step), (*end, Keep())
 
 

@@ -35,7 +35,12 @@ __all__ = ["placement_diagram"]
 
 PAIRS = 3
 """Up to so many ranks each pair has its own arrows."""
-WORDS = {Phase.PARTIAL: "partial sums", Phase.SQUARES: "squares for norms", Phase.PARAMETERS: "parameters", Phase.SLOTS: "optimiser state"}
+WORDS = {
+    Phase.REDUCE_SCATTER: "partial sums",
+    Phase.ALL_REDUCE_NORM: "squares for norms",
+    Phase.ALL_GATHER: "parameters",
+    Phase.ALL_GATHER_OPTIMIZER: "optimiser state",
+}
 Channels = Mapping[tuple[int, int], str]
 
 
@@ -123,9 +128,9 @@ def placement_diagram(
     return Diagram(tuple(nodes), tuple(edges), tuple(groups), tuple(items), title, direction, rows=_rows(nodes, columns))
 
 
-_ROWS = {Phase.PARTIAL: ("computes", "owns"), Phase.PARAMETERS: ("owns", "has")}
+_ROWS = {Phase.REDUCE_SCATTER: ("computes", "owns"), Phase.ALL_GATHER: ("owns", "has")}
 """Phases that are drawn as arrows: from which row of a column to which row of another one."""
-_STROKES = {Phase.PARTIAL: "scattered", Phase.PARAMETERS: "gathered"}
+_STROKES = {Phase.REDUCE_SCATTER: "scattered", Phase.ALL_GATHER: "gathered"}
 Sizes = Mapping[tuple[int, int, Phase], int]
 
 
@@ -194,7 +199,7 @@ def _column(placement: Placement, column: Column, color: str, sizes: Sizes) -> l
         if shape.statistics and placement.ranks[placement.owners[0]] in ranks:
             lines.append(Line(f"and {count_text(shape.statistics)} running statistics"))
         own = {rank.number for rank in ranks}
-        squares = sum(n for (a, _, phase), n in sizes.items() if a in own and phase is Phase.SQUARES)
+        squares = sum(n for (a, _, phase), n in sizes.items() if a in own and phase is Phase.ALL_REDUCE_NORM)
         if squares:
             lines.append(Line(f"gives {bytes_text(squares)} for norms"))
         tip = f"{elements:,} of {shape.parameters:,} parameters"
@@ -231,11 +236,11 @@ def _local(nodes: Sequence[Node], columns: Sequence[Column]) -> list[Edge]:
 def _pair(placement: Placement, a: int, b: int, phase: Phase, nbytes: int, kinds: Mapping[frozenset[int], str]) -> Edge:
     start, end = _ROWS[phase]
     kind = kinds.get(frozenset((a, b)))
-    label = f"{'partial' if phase is Phase.PARTIAL else 'updated'} {bytes_text(nbytes)}{_in_parts(placement)}" + (
+    label = f"{'partial' if phase is Phase.REDUCE_SCATTER else 'updated'} {bytes_text(nbytes)}{_in_parts(placement)}" + (
         f" · {kind}" if kind else ""
     )
-    pieces = ", ".join(f"{p.region}[{p.start}:{p.stop}]" for p in placement.pieces(a, b)[phase])
-    tip = f"{WORDS[phase]}, {nbytes:,} bytes a step from rank {a} to rank {b}{f' by {kind}' if kind else ''}\n{shorten(pieces, 300)}"
+    spans = ", ".join(f"{p.region}[{p.start}:{p.stop}]" for p in placement.spans(a, b)[phase])
+    tip = f"{WORDS[phase]}, {nbytes:,} bytes a step from rank {a} to rank {b}{f' by {kind}' if kind else ''}\n{shorten(spans, 300)}"
     return Edge(f"rank {a} {start}", f"rank {b} {end}", label, _STROKES[phase], tip)
 
 
@@ -253,7 +258,7 @@ def _hub(
         return [], []
     start, end = _ROWS[phase]
     key, total = f"all {phase.name}", sum(moved.values())
-    how = "reduce-scatter" if phase is Phase.PARTIAL else "all-gather"
+    how = "reduce-scatter" if phase is Phase.REDUCE_SCATTER else "all-gather"
     lines = [Line(f"{WORDS[phase]}: {bytes_text(total)}", "title"), Line(f"{how}, {count_text(len(moved))} messages")]
     lines += [Line(text) for text in _ways(placement, moved, kinds)]
     if len(placement.buckets) > 1:
@@ -293,7 +298,7 @@ def _title(placement: Placement, sizes: Sizes) -> str:
     ranks += f" on {len(hosts)} hosts" if len(hosts) > 1 else ""
     if len(placement.ranks) == 1:
         return f"{ranks}: nothing is exchanged"
-    ending = sums.pop(Phase.SLOTS, 0)
+    ending = sums.pop(Phase.ALL_GATHER_OPTIMIZER, 0)
     parts = ", ".join(f"{WORDS[phase]} {bytes_text(sums[phase])}" for phase in sorted(sums))
     end = f"{bytes_text(ending)} of optimiser state" if ending else "nothing"
     return f"{ranks}: {bytes_text(sum(sums.values()))} exchanged in a step ({parts}), {end} at a segment's end"

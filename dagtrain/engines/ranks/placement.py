@@ -28,7 +28,7 @@ from dagtrain.engines.ranks.shares import by_place, crossing, deal, in_a_row, mi
 from dagtrain.engines.ranks.subtrees import roots_of
 from dagtrain.errors import ClusterError
 from dagtrain.graph import Drawable
-from dagtrain.transport import Phase, Piece, Table
+from dagtrain.transport import Phase, Routes, Span
 
 __all__ = ["Candidate", "Edge", "Placement", "RankPlacement", "StepShape", "place"]
 
@@ -202,11 +202,11 @@ class Placement(Drawable):
             found[f"slot.{name}"] = (shape.dtype, shape.parameters)
         return found
 
-    def pieces(self, source: int, target: int) -> dict[Phase, tuple[Piece, ...]]:
+    def spans(self, source: int, target: int) -> dict[Phase, tuple[Span, ...]]:
         """What a rank gives to another one in each phase, in the order in which it is sent."""
-        return {phase: tuple(piece for part in parts for piece in part) for phase, parts in self.parts(source, target).items()}
+        return {phase: tuple(span for part in parts for span in part) for phase, parts in self.parts(source, target).items()}
 
-    def parts(self, source: int, target: int) -> dict[Phase, tuple[tuple[Piece, ...], ...]]:
+    def parts(self, source: int, target: int) -> dict[Phase, tuple[tuple[Span, ...], ...]]:
         """What a rank gives to another one in each phase, in parts that become final one after the other.
 
         Those of partial sums are the buckets, and what is summed beside the gradient; those of the parameters the buckets from the last to
@@ -214,34 +214,36 @@ class Placement(Drawable):
         """
         shape, gives, takes = self.shape, self.ranks[source], self.ranks[target]
         total = shape.parameters
-        found: dict[Phase, tuple[tuple[Piece, ...], ...]] = {}
+        found: dict[Phase, tuple[tuple[Span, ...], ...]] = {}
         if takes.blocks:
             wanted = self.slices_of(target)
-            partial = [[Piece(f"partial.{root}", s.start, s.stop) for root in gives.roots for s in bucket] for bucket in wanted]
-            beside = [Piece(f"sums.{root}", 0, shape.sums) for root in gives.roots]
+            partial = [[Span(f"partial.{root}", s.start, s.stop) for root in gives.roots for s in bucket] for bucket in wanted]
+            beside = [Span(f"sums.{root}", 0, shape.sums) for root in gives.roots]
             if target == self.owners[0] and shape.statistics:
-                beside += [Piece(f"partial.{root}", total, total + shape.statistics) for root in gives.roots]
-            found[Phase.PARTIAL] = (*map(tuple, partial), tuple(beside))
+                beside += [Span(f"partial.{root}", total, total + shape.statistics) for root in gives.roots]
+            found[Phase.REDUCE_SCATTER] = (*map(tuple, partial), tuple(beside))
         if gives.blocks:
             own = self.slices_of(source)
-            after = [[Piece("parameters", s.start, s.stop) for s in bucket] for bucket in reversed(own)]
+            after = [[Span("parameters", s.start, s.stop) for s in bucket] for bucket in reversed(own)]
             if source == self.owners[0] and shape.statistics:
-                after[0].insert(0, Piece("statistics", 0, shape.statistics))
-            found[Phase.PARAMETERS] = tuple(map(tuple, after))
-            found[Phase.SLOTS] = (tuple(Piece(f"slot.{name}", s.start, s.stop) for name in shape.slots for bucket in own for s in bucket),)
+                after[0].insert(0, Span("statistics", 0, shape.statistics))
+            found[Phase.ALL_GATHER] = tuple(map(tuple, after))
+            found[Phase.ALL_GATHER_OPTIMIZER] = (
+                tuple(Span(f"slot.{name}", s.start, s.stop) for name in shape.slots for bucket in own for s in bucket),
+            )
             if shape.norms and takes.blocks:
                 rounds = (
                     k * len(shape.blocks) for k in range(shape.norms)
                 )  # each has memory of its own: one may be read while the next is written
-                found[Phase.SQUARES] = tuple(
-                    tuple(Piece("squares", at + run.start, at + run.stop) for run in runs(gives.blocks)) for at in rounds
+                found[Phase.ALL_REDUCE_NORM] = tuple(
+                    tuple(Span("squares", at + run.start, at + run.stop) for run in runs(gives.blocks)) for at in rounds
                 )
         return found
 
-    def tables(self, rank: int) -> dict[int, Table]:
+    def routes(self, rank: int) -> dict[int, Routes]:
         """What a rank gives to and takes from each other one."""
         others = [other.number for other in self.ranks if other.number != rank]
-        return {other: Table(self.pieces(rank, other), self.pieces(other, rank)) for other in others}
+        return {other: Routes(self.spans(rank, other), self.spans(other, rank)) for other in others}
 
     def edges(self) -> list[Edge]:
         """Every exchange of one step, with its bytes; that of the optimiser's vectors is once a segment."""
@@ -251,8 +253,8 @@ class Placement(Drawable):
         for a in self.ranks:
             for b in self.ranks:
                 if a.number != b.number:
-                    for phase, pieces in self.pieces(a.number, b.number).items():
-                        nbytes = sum((p.stop - p.start) * sizes.get(p.region.partition(".")[0], item) for p in pieces)
+                    for phase, spans in self.spans(a.number, b.number).items():
+                        nbytes = sum((p.stop - p.start) * sizes.get(p.region.partition(".")[0], item) for p in spans)
                         found.append(Edge(a.number, b.number, phase, nbytes))
         return found
 

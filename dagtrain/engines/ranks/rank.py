@@ -26,7 +26,7 @@ from dagtrain.plan.blas import guard
 from dagtrain.step.program import StepParts
 from dagtrain.step.software import software
 from dagtrain.step.state import State
-from dagtrain.transport import Aborted, Board, ChannelError, LinkLost, Links, OutOfStep, Overdue
+from dagtrain.transport import Aborted, ChannelError, Communicator, PeerLost, PeerTimeout, ProtocolError, Window
 
 __all__ = ["run_rank"]
 
@@ -86,18 +86,18 @@ def run_rank(group: GroupSpec, number: int, order: SegmentSpec, parts: StepParts
 
 
 def _blame(error: Exception, number: int) -> dict[str, Any]:
-    """Which ranks a failure speaks against, for `Conductor.failed`: links that are cut, peers that are silent, whose fault it may be."""
+    """Which ranks a failure speaks against, for `Conductor.failed`: channels that are cut, peers that are silent, whose fault it may be."""
     cut, silent, fault, final = list[int](), list[int](), list[int](), False
     match error:
         case Aborted():
             pass
-        case LinkLost() if error.cut:
+        case PeerLost() if error.cut:
             cut.append(error.peer)
-        case LinkLost():
+        case PeerLost():
             fault += [number, error.peer]
-        case Overdue() if error.phase is None:  # they are there, as their offers say, and no connection came to be
+        case PeerTimeout() if error.phase is None:  # they are there, as their endpoints say, and no connection came to be
             cut += error.peers_missing
-        case Overdue():
+        case PeerTimeout():
             silent += error.peers_missing
         case _Absent():
             silent.append(error.peer)
@@ -111,9 +111,9 @@ def _blame(error: Exception, number: int) -> dict[str, Any]:
 def _named(error: ChannelError, workers: Sequence[str]) -> str:
     """What was wrong, with the addresses of the ranks that it speaks of: users know their workers by these."""
     match error:
-        case LinkLost() | OutOfStep():
+        case PeerLost() | ProtocolError():
             peers: tuple[int, ...] = (error.peer,)
-        case Overdue():
+        case PeerTimeout():
             peers = error.peers_missing
         case _:
             peers = ()
@@ -132,12 +132,12 @@ class _Absent(ChannelError):  # noqa: N818  # a name that says what is the matte
         return self.why
 
 
-class _Courier:
+class _FallbackTransport:
     """Dask's own channels, for pairs of ranks that reach each other no other way."""
 
     def __init__(self, hall: Hall, group: GroupSpec, number: int) -> None:
         self.hall, self.group, self.number = hall, group, number
-        self.links: Any = None
+        self.communicator: Any = None
 
     def send(self, rank: int, header: bytes, buffers: list[Any]) -> None:
         """Hand a frame over; returns at once."""
@@ -148,8 +148,8 @@ class _Courier:
 
     def _sent(self, rank: int, done: Any) -> None:
         error = done.exception()
-        if error is not None and self.links is not None:
-            self.links.lose(rank, f"Dask's channel failed: {type(error).__name__}: {error}")
+        if error is not None and self.communicator is not None:
+            self.communicator.lose(rank, f"Dask's channel failed: {type(error).__name__}: {error}")
 
 
 class Rank:
@@ -163,8 +163,8 @@ class Rank:
         self._busy = False
         self._ended = ""
         self._used = time.monotonic()
-        self._board: Board | None = None
-        self._links: Links | None = None
+        self._window: Window | None = None
+        self._communicator: Communicator | None = None
         self._runner: RankRunner | None = None
         self._feeds: dict[str, Any] = {}
         self._streams: Streams | None = None
@@ -176,17 +176,17 @@ class Rank:
         """Stop waiting and go; whoever works on a segment closes what it holds."""
         with self._turn:
             self._ended = why
-            links, busy = self._links, self._busy
+            communicator, busy = self._communicator, self._busy
             self._turn.notify_all()
-        if links is not None:
-            links.abort(why)
+        if communicator is not None:
+            communicator.abort(why)
         if not busy:
             self._close()
 
     def deliver(self, source: int, header: bytes, buffers: list[Any]) -> None:
         """A frame by Dask's channels."""
-        if self._links is not None:
-            self._links.deliver(source, header, [memoryview(b) for b in buffers])
+        if self._communicator is not None:
+            self._communicator.deliver(source, header, [memoryview(b) for b in buffers])
 
     def idle_for(self) -> float:
         """Seconds since it last worked."""
@@ -224,57 +224,57 @@ class Rank:
         group, worker = self.group, self.hall.worker
         deadline = time.monotonic() + group.start
         placement = group.placement
-        board = Board.create(placement.regions(self.number))
-        courier = _Courier(self.hall, group, self.number)
+        window = Window.create(placement.regions(self.number))
+        fallback = _FallbackTransport(self.hall, group, self.number)
         host = worker.address.partition("://")[2].rpartition(":")[0].strip("[]") or "127.0.0.1"
-        links = Links(
+        communicator = Communicator(
             group.group,
             self.number,
-            board,
-            placement.tables(self.number),
+            window,
+            placement.routes(self.number),
             group.token,
             "127.0.0.1" if worker.address.startswith("inproc") else host,
             tls=_tls_of(worker),
-            comms=courier,
+            comms=fallback,
             only=group.channel,
             silence=group.link,
         )
-        courier.links = links
-        links.deadline = group.deadline
+        fallback.communicator = communicator
+        communicator.deadline = group.deadline
         with self._turn:
-            self._board, self._links = board, links
+            self._window, self._communicator = window, communicator
             if self._ended:
-                links.abort(self._ended)
-        self.hall.publish(group.group, self.number, links.offer)
+                communicator.abort(self._ended)
+        self.hall.publish(group.group, self.number, communicator.endpoint)
         asked = {
-            rank.number: self.hall.fetch_offer(rank.worker, group.group, rank.number, max(deadline - time.monotonic(), 0.1))
+            rank.number: self.hall.fetch_endpoint(rank.worker, group.group, rank.number, max(deadline - time.monotonic(), 0.1))
             for rank in placement.ranks
             if rank.number != self.number
         }
-        offers: dict[int, Any] = {}
+        endpoints: dict[int, Any] = {}
         for other, answer in asked.items():
             try:
-                offer = self._patiently(answer, deadline)
+                endpoint = self._patiently(answer, deadline)
             except (OSError, TimeoutError) as error:
-                raise LinkLost(other, f"its worker does not answer: {type(error).__name__}: {error}", cut=True) from error
-            if offer is None:
+                raise PeerLost(other, f"its worker does not answer: {type(error).__name__}: {error}", cut=True) from error
+            if endpoint is None:
                 raise _Absent(other, f"rank {other} on {placement.workers[other]} did not begin within {group.start:g} s")
             by_comm = (min(self.number, other), max(self.number, other)) in group.by_comm
-            offers[other] = {**offer, "address": None} if by_comm else offer
-        links.connect(offers, max(deadline - time.monotonic(), 0.1))
-        memory = {name: board[name] for name in placement.regions(self.number)}
-        common = links.common
+            endpoints[other] = {**endpoint, "address": None} if by_comm else endpoint
+        communicator.connect(endpoints, max(deadline - time.monotonic(), 0.1))
+        memory = {name: window[name] for name in placement.regions(self.number)}
+        common = communicator.common
         if common is not None:
             memory |= {name: common[name] for name in COMMON}
-        self._streams = streams_of(placement, self.number, links.kinds)
+        self._streams = streams_of(placement, self.number, communicator.kinds)
         in_stages = self._streams is not None
-        self._runner = RankRunner(parts, placement, self.number, memory, links.incoming, common is not None, in_stages)
+        self._runner = RankRunner(parts, placement, self.number, memory, communicator.incoming, common is not None, in_stages)
         self.hall.report(
             group.run,
             group=group.number,
             rank=self.number,
             kind="met",
-            refused={p: "; ".join(why) for p, why in links.refusals.items() if links.kinds[p] == "comm" and why},
+            refused={p: "; ".join(why) for p, why in communicator.refusals.items() if communicator.kinds[p] == "comm" and why},
             software=software(),
         )
 
@@ -291,14 +291,14 @@ class Rank:
                     raise
 
     def _run(self, order: SegmentSpec, before: State | None, data: Sequence[Any]) -> Any:
-        runner, links = self._runner, self._links
+        runner, communicator = self._runner, self._communicator
         assert runner is not None
-        assert links is not None
+        assert communicator is not None
         if self.lockstep.segment < 0:
             assert before is not None, "a group's first segment has a state to begin with"
             runner.load(before)
         batches = order.feed.open(data, self._feeds)
-        segment = SegmentRun(order, self.number, self.lockstep, runner, links, self._streams, batches, self._progress)
+        segment = SegmentRun(order, self.number, self.lockstep, runner, communicator, self._streams, batches, self._progress)
         kept = segment.run()
         self._report(segment)
         return kept
@@ -327,15 +327,15 @@ class Rank:
     def _close(self) -> None:
         """Give back memory, sockets and threads."""
         runner, self._runner = self._runner, None
-        links, board = self._links, self._board
+        communicator, window = self._communicator, self._window
         self._feeds.clear()
         if runner is not None:
             runner.close()
         del runner
-        if links is not None:
-            links.close()
-        if board is not None:
-            board.close()
+        if communicator is not None:
+            communicator.close()
+        if window is not None:
+            window.close()
 
 
 def _tls_of(worker: Any) -> Any:

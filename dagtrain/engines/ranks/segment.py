@@ -1,4 +1,4 @@
-"""The steps of a segment in one rank: what `Lockstep` says, done by `RankRunner` and `Links`.
+"""The steps of a segment in one rank: what `Lockstep` says, done by `RankRunner` and `Communicator`.
 
 Between hosts a rank does not wait for what it does not need yet. While it computes, the parts of its partial sums that are final are sent,
 and so are the blocks of the parameters as it updates them. When it would wait for the parameters, it begins with the next step, whose
@@ -20,12 +20,12 @@ from dagtrain.engines.ranks.orders import SegmentSpec
 from dagtrain.engines.ranks.placement import Placement
 from dagtrain.graph import Array
 from dagtrain.step.state import State
-from dagtrain.transport import Links, Phase
+from dagtrain.transport import Communicator, Phase
 
 __all__ = ["SegmentRun", "Streams", "streams_of"]
 
 Counts = list[dict[int, int]]
-"""For 0, 1, 2, … parts of a phase, how many pieces that is, by peer."""
+"""For 0, 1, 2, … parts of a phase, how many spans that is, by peer."""
 
 
 class Streams(NamedTuple):
@@ -49,9 +49,9 @@ def streams_of(placement: Placement, rank: int, kinds: Mapping[int, str]) -> Str
     far = [peer for peer, kind in kinds.items() if kind == "socket"]
     if not far or len(placement.buckets) == 1:
         return None
-    coming = {owner: placement.parts(owner, rank)[Phase.PARAMETERS] for owner in placement.owners if owner != rank}
+    coming = {owner: placement.parts(owner, rank)[Phase.ALL_GATHER] for owner in placement.owners if owner != rank}
     partial, parameters = (
-        {peer: placement.parts(rank, peer).get(phase, ()) for peer in far} for phase in (Phase.PARTIAL, Phase.PARAMETERS)
+        {peer: placement.parts(rank, peer).get(phase, ()) for peer in far} for phase in (Phase.REDUCE_SCATTER, Phase.ALL_GATHER)
     )
     return Streams(*(_counts(parts, len(placement.buckets)) for parts in (partial, parameters, coming)))
 
@@ -69,7 +69,7 @@ class SegmentRun:
         Which steps.
     rank
         Its number.
-    lockstep, runner, links, streams
+    lockstep, runner, communicator, streams
         Of the rank.
     batches
         Where rows come from.
@@ -90,12 +90,12 @@ class SegmentRun:
         rank: int,
         lockstep: Lockstep,
         runner: RankRunner,
-        links: Links,
+        communicator: Communicator,
         streams: Streams | None,
         batches: Any,
         progress: Callable[[SegmentSpec, int], None],
     ) -> None:
-        self.order, self.lockstep, self.runner, self.links, self.streams = order, lockstep, runner, links, streams
+        self.order, self.lockstep, self.runner, self.communicator, self.streams = order, lockstep, runner, communicator, streams
         self.batches, self._progress = batches, progress
         self.sums: list[Array] = []
         self._sums_wanted = rank == runner.placement.owners[0]
@@ -124,11 +124,11 @@ class SegmentRun:
                 if self._at != lockstep.step - order.first:
                     self._next_step()
                 rows, self._rows = self._rows or self.batches.step(self._at), {}
-                runner.compute(rows, order.counts[self._at], self._releasing(Phase.PARTIAL))
+                runner.compute(rows, order.counts[self._at], self._releasing(Phase.REDUCE_SCATTER))
             case Post(phase, peers, turn):
-                self.links.post(phase, peers, order.segment, lockstep.step, turn)
+                self.communicator.post(phase, peers, order.segment, lockstep.step, turn)
             case Wait(phase, peers, turn):
-                if phase is Phase.PARAMETERS and self._at + 1 < self._steps:
+                if phase is Phase.ALL_GATHER and self._at + 1 < self._steps:
                     self._rows = self.batches.step(self._at + 1)  # while the others are still at work
                     if self.streams is not None:
                         self._compute_ahead(todo)
@@ -142,11 +142,11 @@ class SegmentRun:
             case Square(k):
                 runner.square(k)
             case Update():
-                runner.update(self._releasing(Phase.PARAMETERS))
+                runner.update(self._releasing(Phase.ALL_GATHER))
                 self._stepped = time.perf_counter()
             case Copy(phase, _):
                 runner.copy(phase)
-                if phase is Phase.PARAMETERS:
+                if phase is Phase.ALL_GATHER:
                     self._stepped = time.perf_counter()
             case Keep():
                 runner.advance()
@@ -159,7 +159,7 @@ class SegmentRun:
 
     def _wait(self, wait: Wait) -> None:
         phase, peers, turn = wait
-        self.links.wait(phase, peers, self.order.segment, self.lockstep.step, turn)
+        self.communicator.wait(phase, peers, self.order.segment, self.lockstep.step, turn)
         self.lockstep.arrived(phase, peers, self.order.segment, self.lockstep.step, turn)
 
     def _compute_ahead(self, wait: Wait) -> None:
@@ -171,10 +171,10 @@ class SegmentRun:
         def needs(parts: int) -> None:
             nonlocal came
             if parts < every:
-                self.links.wait_for_pieces(Phase.PARAMETERS, coming[parts], self.order.segment, step)
+                self.communicator.wait_for_spans(Phase.ALL_GATHER, coming[parts], self.order.segment, step)
             else:
                 self._wait(wait)
-            self.runner.copy(Phase.PARAMETERS, came, parts)
+            self.runner.copy(Phase.ALL_GATHER, came, parts)
             came = parts
             if came == every:
                 copy, compute = self.lockstep.next(), self.lockstep.next()
@@ -183,13 +183,13 @@ class SegmentRun:
 
         self._next_step()
         rows, self._rows = self._rows, {}
-        self.runner.compute(rows, self.order.counts[self._at], self._releasing(Phase.PARTIAL, ahead=1), needs)
+        self.runner.compute(rows, self.order.counts[self._at], self._releasing(Phase.REDUCE_SCATTER, ahead=1), needs)
         assert came == every, "whoever computes, and whoever has no samples, asks for all"
 
     def _releasing(self, phase: Phase, ahead: int = 0) -> Any:
         """What sends the parts of a phase that are final; None where nothing goes in parts."""
         if self.streams is None:
             return None
-        counts = self.streams.partial if phase is Phase.PARTIAL else self.streams.parameters
+        counts = self.streams.partial if phase is Phase.REDUCE_SCATTER else self.streams.parameters
         step = self.lockstep.step + ahead
-        return lambda parts: self.links.release(phase, counts[parts], self.order.segment, step)
+        return lambda parts: self.communicator.release(phase, counts[parts], self.order.segment, step)

@@ -1,6 +1,6 @@
 """A rank's state as it leaves the rank: a copy, the result of a task, which Dask keeps, moves and writes to disk as plain memory.
 
-Without more ado Dask pickles what goes to the scheduler in one piece with its numbers, which for a few megabytes takes ten milliseconds,
+Without more ado Dask pickles what goes to the scheduler in one span with its numbers, which for a few megabytes takes ten milliseconds,
 in which the rank of that worker cannot go on.
 """
 
@@ -49,7 +49,7 @@ def _of_frames(header: dict[str, Any], frames: Sequence[Any]) -> HandedState:
 class Copies:
     """Copies of states, in the memory of earlier ones that nobody has any more: memory that is new costs more than the copy.
 
-    Who has an array of a copy, a piece or a buffer of it, refers to the array, and Python counts that; without such counts all memory is
+    Who has an array of a copy, a span or a buffer of it, refers to the array, and Python counts that; without such counts all memory is
     new. The state around the arrays is a new one each time, since Dask finds again by a weak reference what it has written to disk.
     """
 

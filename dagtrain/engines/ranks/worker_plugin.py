@@ -1,6 +1,6 @@
 """On a worker: where its ranks live between segments, and where ranks of other workers meet them.
 
-other ranks ── "offer of rank 2 of group …?" ──▶ Hall ──▶ answered as soon as that rank is there
+other ranks ── "endpoint of rank 2 of group …?" ──▶ Hall ──▶ answered as soon as that rank is there
 scheduler   ── "end group …" ─────────────────▶ Hall ──▶ the rank stops waiting, and goes
 rank        ── report ──▶ Hall ──▶ the worker's own stream to the scheduler, before the task's end is told there
 """
@@ -55,11 +55,11 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
         self.ranks: dict[tuple[str, int], Any] = {}
         self._lock = threading.Lock()
         self._ended: OrderedDict[str, str] = OrderedDict()
-        self._offers: dict[tuple[str, int], Any] = {}
+        self._endpoints: dict[tuple[str, int], Any] = {}
         self._change = asyncio.Event()
         self._quiet = Quiet(worker, turns=True)
         worker.handlers |= {
-            "dagtrain_lanes_offer": self.offer,
+            "dagtrain_lanes_endpoint": self.endpoint,
             "dagtrain_lanes_frame": self.frame,
             "dagtrain_lanes_probe": self.probe,
             "dagtrain_lanes_hello": self.hello,
@@ -93,12 +93,12 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
         """Why a group was ended, if it was."""
         return self._ended.get(group)
 
-    def publish(self, group: str, number: int, offer: Any) -> None:
+    def publish(self, group: str, number: int, endpoint: Any) -> None:
         """Tell other ranks how this one is reached."""
-        self._offers[group, number] = offer
+        self._endpoints[group, number] = endpoint
         self.worker.loop.add_callback(self._wake)
 
-    def fetch_offer(self, address: str, group: str, number: int, timeout: float) -> Any:
+    def fetch_endpoint(self, address: str, group: str, number: int, timeout: float) -> Any:
         """How a rank on another worker is reached; a future of this thread's kind."""
         return asyncio.run_coroutine_threadsafe(self._ask(address, group, number, timeout), self.worker.loop.asyncio_loop)
 
@@ -113,17 +113,17 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
 
     # ---- in the worker's event loop
 
-    async def offer(self, group: str, number: int, timeout: float) -> Any:
-        """The offer of a rank here, once it is there; None if it does not come in time."""
+    async def endpoint(self, group: str, number: int, timeout: float) -> Any:
+        """The endpoint of a rank here, once it is there; None if it does not come in time."""
         deadline = time.monotonic() + timeout
-        while (group, number) not in self._offers:
+        while (group, number) not in self._endpoints:
             left = deadline - time.monotonic()
             if left <= 0 or group in self._ended:
                 return None
             change = self._change
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(change.wait(), left)
-        return self._offers[group, number]
+        return self._endpoints[group, number]
 
     def frame(self, group: str, target: int, source: int, header: bytes, buffers: list[Any]) -> str:
         """A frame that came by Dask's channels."""
@@ -158,8 +158,8 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
             while len(self._ended) > _REMEMBERED:
                 self._ended.popitem(last=False)
             found = [self.ranks.pop(key) for key in list(self.ranks) if key[0] == group]
-            for key in [key for key in self._offers if key[0] == group]:
-                del self._offers[key]
+            for key in [key for key in self._endpoints if key[0] == group]:
+                del self._endpoints[key]
         self._wake()
         for rank in found:
             rank.end(why)
@@ -199,8 +199,8 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
 
     async def _ask(self, address: str, group: str, number: int, timeout: float) -> Any:
         if address == self.worker.address:
-            return await self.offer(group, number, timeout)
-        asked = self.worker.rpc(address).dagtrain_lanes_offer(group=group, number=number, timeout=timeout)
+            return await self.endpoint(group, number, timeout)
+        asked = self.worker.rpc(address).dagtrain_lanes_endpoint(group=group, number=number, timeout=timeout)
         return await asyncio.wait_for(asked, timeout + 1)
 
     async def _send(self, address: str, frame: dict[str, Any], buffers: list[Any]) -> None:

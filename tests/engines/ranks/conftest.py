@@ -18,7 +18,12 @@ from dagtrain.engines.ranks.worker_plugin import Hall
 
 def kinds_in(dask_worker: Any) -> dict[int, str]:
     hall = dask_worker.plugins.get(Hall.name)
-    return {peer: kind for rank in (hall.ranks.values() if hall else ()) if rank._links for peer, kind in rank._links.kinds.items()}
+    return {
+        peer: kind
+        for rank in (hall.ranks.values() if hall else ())
+        if rank._communicator
+        for peer, kind in rank._communicator.kinds.items()
+    }
 
 
 class Looking:

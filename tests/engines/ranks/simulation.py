@@ -1,4 +1,4 @@
-"""A cluster in one thread: workers, links, a scheduler and a driver, whose every next move is drawn by chance.
+"""A cluster in one thread: workers, communicator, a scheduler and a driver, whose every next move is drawn by chance.
 
 The protocol under test is the real one (`Lockstep`, `Conductor`, `place`, `additions`); memory, network and clock are pretended. Numbers
 are combined by a function that is neither commutative nor associative, so that any other order of sums, or any value that was read too
@@ -282,8 +282,8 @@ class World:
                     break
 
     def _deliver(self) -> None:
-        links = {(m[1], m[2], m[3]) for m in self.mail}
-        link = self.draw.choice(sorted(links))
+        communicator = {(m[1], m[2], m[3]) for m in self.mail}
+        link = self.draw.choice(sorted(communicator))
         at = next(i for i, m in enumerate(self.mail) if (m[1], m[2], m[3]) == link)
         message = self.mail[at]
         if self.draw.random() < 0.15:  # a duplicate stays behind
@@ -351,7 +351,7 @@ class World:
                 for block in me.blocks:
                     found = {
                         root: owner.partial[root][block]
-                        for owner in self._group(rank, Phase.PARTIAL)
+                        for owner in self._group(rank, Phase.REDUCE_SCATTER)
                         for root, shards in under(
                             rank.placement.ranks[owner.number].roots, rank.placement.ranks[owner.number].shards, shape.shards
                         ).items()
@@ -375,7 +375,7 @@ class World:
                 for other in self._group(rank, phase):
                     if other.number in peers:
                         for block in rank.placement.ranks[other.number].blocks:
-                            if phase is Phase.PARAMETERS:
+                            if phase is Phase.ALL_GATHER:
                                 rank.parameters[block] = other.parameters[block]
                             else:
                                 rank.slots[block] = other.slots[block]
@@ -411,7 +411,7 @@ class World:
         while len(rank.norms) < count:
             k = len(rank.norms)
             squares = [0] * len(self.shape.blocks)
-            for owner in self._group(rank, Phase.SQUARES):
+            for owner in self._group(rank, Phase.ALL_REDUCE_NORM):
                 for block in rank.placement.ranks[owner.number].blocks:
                     squares[block] = owner.squares[k][block]
             rank.norms.append(mix(*squares))

@@ -51,22 +51,22 @@ def inline(program: dt.step.Program, batches: list[list[Rows]]) -> Any:
 def ranks(program: dt.step.Program, batches: list[list[Rows]], count: int, threads: int, common: bool) -> list[Any]:
     parts = program.for_workers([2, 3])
     placement = place(shape_of(parts, SHARDS), [Candidate(f"w{i:02}", "", threads) for i in range(count)])
-    boards = [{name: np.zeros(n, dtype) for name, (dtype, n) in placement.regions(i).items()} for i in range(count)]
+    windows = [{name: np.zeros(n, dtype) for name, (dtype, n) in placement.regions(i).items()} for i in range(count)]
 
     if common:
-        for board in boards:
-            board.update({name: boards[0][name] for name in COMMON})
+        for window in windows:
+            window.update({name: windows[0][name] for name in COMMON})
 
     def incoming(me: int) -> Any:
         def of(peer: int, phase: Phase) -> list[Any]:
-            pieces = placement.pieces(peer, me).get(phase, ())
-            if common and phase is Phase.PARAMETERS:  # nobody copies what all hold once
-                return [np.full(p.stop - p.start, np.nan) for p in pieces]
-            return [boards[peer][p.region][p.start : p.stop] for p in pieces]
+            spans = placement.spans(peer, me).get(phase, ())
+            if common and phase is Phase.ALL_GATHER:  # nobody copies what all hold once
+                return [np.full(p.stop - p.start, np.nan) for p in spans]
+            return [windows[peer][p.region][p.start : p.stop] for p in spans]
 
         return of
 
-    runners = [RankRunner(parts, placement, i, boards[i], incoming(i), common) for i in range(count)]
+    runners = [RankRunner(parts, placement, i, windows[i], incoming(i), common) for i in range(count)]
     owners = [runners[i] for i in placement.owners]
     for runner in runners:
         runner.load(program.first_state())
@@ -82,11 +82,11 @@ def ranks(program: dt.step.Program, batches: list[list[Rows]], count: int, threa
         for runner in owners:
             runner.update()
         for runner in runners:
-            runner.copy(Phase.PARAMETERS)
+            runner.copy(Phase.ALL_GATHER)
         for runner in runners:
             runner.advance()
     for runner in runners:
-        runner.copy(Phase.SLOTS)
+        runner.copy(Phase.ALL_GATHER_OPTIMIZER)
         runner.close()
     return [runner.keep() for runner in runners]
 
@@ -117,23 +117,23 @@ def test_any_number_of_ranks_has_the_bits_of_one(
 def test_states_that_are_handed_out_have_memory_that_nobody_else_has(program: dt.step.Program) -> None:
     parts = program.for_workers([2])
     placement = place(shape_of(parts, 1), [Candidate("w")])
-    board = {name: np.zeros(n, dtype) for name, (dtype, n) in placement.regions(0).items()}
-    runner = RankRunner(parts, placement, 0, board, lambda peer, phase: [])
+    window = {name: np.zeros(n, dtype) for name, (dtype, n) in placement.regions(0).items()}
+    runner = RankRunner(parts, placement, 0, window, lambda peer, phase: [])
 
     def where(state: Any) -> int:
         return int(state.parameters.ctypes.data)
 
     runner.state.parameters[...] = 1.0
     first = runner.keep()
-    piece, buffer = first.parameters[3:5], memoryview(next(iter(first.slots.values())))
+    span, buffer = first.parameters[3:5], memoryview(next(iter(first.slots.values())))
     places = [where(first)]
     del first
     runner.state.parameters[...] = 2.0
     places.append(where(runner.keep()))
     assert places[0] != places[1], "an array that lies in the first one is still there"
     assert where(runner.keep()) == places[1], "nobody has the second one"
-    assert piece.tolist() == [1.0, 1.0]
-    del piece
+    assert span.tolist() == [1.0, 1.0]
+    del span
     assert where(runner.keep()) == places[1], "a buffer of the first one is still there"
     del buffer
     runner.state.parameters[...] = 3.0

@@ -99,7 +99,7 @@ def test_ranks_of_several_hosts_with_several_ranks_each(local_cluster, monkeypat
     with local_cluster(len(hosts), threads) as cluster, Client(cluster) as client:
         workers = sorted(worker.address for worker in cluster.workers.values())
         host_of.update(zip(workers, hosts, strict=True))
-        look = looking(lambda: [sorted(rank._links.kinds.values()) for w in cluster.workers.values() for rank in ranks_of(w)])
+        look = looking(lambda: [sorted(rank._communicator.kinds.values()) for w in cluster.workers.values() for rank in ranks_of(w)])
         same_run(layered(LanesEngine(client, bucket_bytes=0), block=block, reporter=look), layered("inline", block=block))
     assert {kind for kinds in look.seen[0] for kind in kinds} == {"shared", "socket"}
 

@@ -273,7 +273,7 @@ def test_a_link_that_breaks(client, strike_at, plain):
         from distributed import get_worker
 
         for rank in get_worker().plugins["dagtrain-lanes"].ranks.values():
-            for link in rank._links._links.values():
+            for link in rank._communicator._communicator.values():
                 link._sock.shutdown(2)
 
     mark = strike_at("compute", 9, strike)
@@ -345,7 +345,7 @@ def test_a_segment_does_not_begin_after_one_that_failed(threads, monkeypatch, pl
     monkeypatch.setattr("dagtrain.engines.ranks.arithmetic.RankRunner.update", fail)
     with pytest.raises(ClusterError, match="there never is any"):
         plain.fit(plain.trainer(engine=LanesEngine(threads, patience=Patience(failures=1))))
-    assert "OutOfStep" not in str(told)
+    assert "ProtocolError" not in str(told)
 
 
 def test_an_error_of_the_computation_comes_at_once(client, strike_at, plain):

@@ -21,8 +21,8 @@ def ranks_on(dask_worker):
     hall = dask_worker.plugins.get("dagtrain-lanes")
     stacks = [frame.f_code.co_name for top in sys._current_frames().values() for frame in back(top)]
     links = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
-    boards = [link for link in links if "dagtrain-board" in link]
-    return [*(hall.ranks if hall else ()), *(hall._offers if hall else ()), *[name for name in stacks if name == "run_rank"], *boards]
+    windows = [link for link in links if "dagtrain-window" in link]
+    return [*(hall.ranks if hall else ()), *(hall._endpoints if hall else ()), *[name for name in stacks if name == "run_rank"], *windows]
 
 
 def back(frame):
@@ -59,7 +59,7 @@ def test_while_it_runs_there_is_something(threads, mixed, looking, is_empty):
     """Or the tests of what is left would see nothing ever."""
     look = looking(lambda: " ".join(map(str, what_is_left(threads))))
     mixed.fit(mixed.trainer(engine="lanes"), reporter=look)
-    assert all("rank-" in seen and "dagtrain-board" in seen for seen in look.seen)
+    assert all("rank-" in seen and "dagtrain-window" in seen for seen in look.seen)
     is_empty(threads)
 
 

@@ -50,7 +50,7 @@ def test_a_rank_shows_its_worker_its_shards_and_its_blocks() -> None:
 def test_each_pair_of_a_few_ranks_has_an_arrow_both_ways_in_each_phase(ranks: int) -> None:
     placement = placed(ranks)
     diagram = placement_diagram(placement)
-    for kind, phase in (("scattered", Phase.PARTIAL), ("gathered", Phase.PARAMETERS)):
+    for kind, phase in (("scattered", Phase.REDUCE_SCATTER), ("gathered", Phase.ALL_GATHER)):
         ends = [(edge.source.split()[1], edge.target.split()[1]) for edge in diagram.edges if edge.kind == kind]
         assert sorted(ends) == [(str(a), str(b)) for a in range(ranks) for b in range(ranks) if a != b]
         assert bytes_in(diagram, kind) == bytes_of(placement, phase)
@@ -61,7 +61,7 @@ def test_exchanges_of_many_ranks_meet_in_one_node_and_nothing_is_lost(ranks: int
     placement = placed(ranks, shards=64)
     diagram = placement_diagram(placement)
     assert len(diagram.edges) <= 6 * 12
-    for kind, phase in (("scattered", Phase.PARTIAL), ("gathered", Phase.PARAMETERS)):
+    for kind, phase in (("scattered", Phase.REDUCE_SCATTER), ("gathered", Phase.ALL_GATHER)):
         assert bytes_in(diagram, kind) == 2 * bytes_of(placement, phase)  # given, and taken
 
 
@@ -88,7 +88,7 @@ def test_hosts_are_boxes_where_there_are_several() -> None:
 
 def test_what_crosses_between_hosts_is_told() -> None:
     placement = placed(4, hosts=2)
-    between = sum(e.nbytes for e in placement.edges() if e.phase is Phase.PARAMETERS and (e.source < 2) != (e.target < 2))
+    between = sum(e.nbytes for e in placement.edges() if e.phase is Phase.ALL_GATHER and (e.source < 2) != (e.target < 2))
     assert between == 28_000
     assert "between hosts: 28 kB" in texts(placement_diagram(placement)).splitlines()
 

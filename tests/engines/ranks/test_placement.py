@@ -94,12 +94,12 @@ def test_parts_of_what_one_gives_are_the_buckets(placement: Placement) -> None:
     for a in placement.ranks:
         for b in placement.ranks:
             parts = placement.parts(a.number, b.number) if a is not b else {}
-            if Phase.PARTIAL in parts:
-                for part, slices in zip(parts[Phase.PARTIAL], placement.slices_of(b.number), strict=False):
+            if Phase.REDUCE_SCATTER in parts:
+                for part, slices in zip(parts[Phase.REDUCE_SCATTER], placement.slices_of(b.number), strict=False):
                     assert {(p.start, p.stop) for p in part} == {(s.start, s.stop) for s in slices}
-                assert len(parts[Phase.PARTIAL]) == len(placement.buckets) + 1
-            if Phase.PARAMETERS in parts:
-                for part, slices in zip(parts[Phase.PARAMETERS], reversed(placement.slices_of(a.number)), strict=True):
+                assert len(parts[Phase.REDUCE_SCATTER]) == len(placement.buckets) + 1
+            if Phase.ALL_GATHER in parts:
+                for part, slices in zip(parts[Phase.ALL_GATHER], reversed(placement.slices_of(a.number)), strict=True):
                     assert {(p.start, p.stop) for p in part if p.region == "parameters"} == {(s.start, s.stop) for s in slices}
 
 
@@ -124,11 +124,11 @@ def test_each_rank_sums_the_largest_subtrees_that_are_its_own(placement: Placeme
 @some
 @given(placements())
 def test_what_one_gives_is_what_the_other_takes(placement: Placement) -> None:
-    tables = [placement.tables(rank.number) for rank in placement.ranks]
-    for a in range(len(tables)):
-        assert set(tables[a]) == set(range(len(tables))) - {a}
-        for b, table in tables[a].items():
-            assert dict(table.out) == dict(tables[b][a].into)
+    routes = [placement.routes(rank.number) for rank in placement.ranks]
+    for a in range(len(routes)):
+        assert set(routes[a]) == set(range(len(routes))) - {a}
+        for b, table in routes[a].items():
+            assert dict(table.out) == dict(routes[b][a].into)
 
 
 @some
@@ -138,9 +138,9 @@ def test_pieces_lie_within_the_memory_they_are_taken_from(placement: Placement) 
         regions = placement.regions(a.number)
         for b in placement.ranks:
             if a is not b:
-                for pieces in placement.pieces(a.number, b.number).values():
-                    for piece in pieces:
-                        assert 0 <= piece.start <= piece.stop <= regions[piece.region][1]
+                for spans in placement.spans(a.number, b.number).values():
+                    for span in spans:
+                        assert 0 <= span.start <= span.stop <= regions[span.region][1]
 
 
 def owned_by(placement: Placement, rank: int) -> list[int]:
@@ -156,9 +156,9 @@ def test_an_owner_gets_its_slice_of_every_partial_sum_that_is_not_its_own(placem
         got: dict[int, list[int]] = {}
         for other in placement.ranks:
             if other.number != owner:
-                for piece in placement.pieces(other.number, owner)[Phase.PARTIAL]:
-                    if piece.region.startswith("partial") and piece.stop <= placement.shape.parameters:
-                        got.setdefault(int(piece.region.removeprefix("partial.")), []).extend(range(piece.start, piece.stop))
+                for span in placement.spans(other.number, owner)[Phase.REDUCE_SCATTER]:
+                    if span.region.startswith("partial") and span.stop <= placement.shape.parameters:
+                        got.setdefault(int(span.region.removeprefix("partial.")), []).extend(range(span.start, span.stop))
         assert sorted(got) == sorted(r for rank in placement.ranks for r in rank.roots if rank.number != owner)
         assert all(sorted(elements) == owned_by(placement, owner) for elements in got.values())
 
@@ -170,10 +170,10 @@ def test_everybody_gets_the_whole_parameters(placement: Placement) -> None:
         had = set(owned_by(placement, rank.number))
         for owner in placement.owners:
             if owner != rank.number:
-                for piece in placement.pieces(owner, rank.number)[Phase.PARAMETERS]:
-                    if piece.region == "parameters":
-                        assert not had.intersection(range(piece.start, piece.stop))
-                        had.update(range(piece.start, piece.stop))
+                for span in placement.spans(owner, rank.number)[Phase.ALL_GATHER]:
+                    if span.region == "parameters":
+                        assert not had.intersection(range(span.start, span.stop))
+                        had.update(range(span.start, span.stop))
         assert had == set(range(placement.shape.parameters))
 
 
@@ -188,10 +188,10 @@ def test_bytes_of_a_step_are_those_of_its_slices(placement: Placement) -> None:
     foreign = {o: sum(len(rank.roots) for rank in ranks if rank.number != o) for o in owners}
     partial = sum(foreign[o] * (4 * slices[o] + 8 * shape.sums) for o in owners) + foreign[owners[0]] * 4 * shape.statistics
     others = len(ranks) - 1
-    assert sums.get(Phase.PARTIAL, 0) == partial
-    assert sums.get(Phase.PARAMETERS, 0) == others * 4 * (shape.parameters + shape.statistics)
-    assert sums.get(Phase.SLOTS, 0) == others * 4 * shape.parameters * len(shape.slots)
-    assert sums.get(Phase.SQUARES, 0) == 8 * shape.norms * len(shape.blocks) * (len(owners) - 1)
+    assert sums.get(Phase.REDUCE_SCATTER, 0) == partial
+    assert sums.get(Phase.ALL_GATHER, 0) == others * 4 * (shape.parameters + shape.statistics)
+    assert sums.get(Phase.ALL_GATHER_OPTIMIZER, 0) == others * 4 * shape.parameters * len(shape.slots)
+    assert sums.get(Phase.ALL_REDUCE_NORM, 0) == 8 * shape.norms * len(shape.blocks) * (len(owners) - 1)
 
 
 @given(st.integers(1, 40), st.lists(st.integers(1, 8), min_size=1, max_size=12))

@@ -13,7 +13,7 @@ from dagtrain.engines.ranks.arithmetic import RankRunner, Rows
 from dagtrain.engines.ranks.gradients import SPACE, buckets_of, stages_of
 from dagtrain.engines.ranks.placement import Candidate, Placement, place
 from dagtrain.engines.ranks.stretch import shape_of
-from dagtrain.transport import Phase, Piece
+from dagtrain.transport import Phase, Span
 
 pytestmark = [pytest.mark.slow, pytest.mark.combined]
 
@@ -103,33 +103,33 @@ class Wire:
         self.parts = program.for_workers([2, 3])
         hosts = [Candidate(f"w{i}", f"host {i}", threads) for i in range(count)]
         self.placement: Placement = place(shape_of(self.parts, SHARDS, bucket_bytes=0), hosts)
-        self.boards = [{name: np.zeros(n, dtype) for name, (dtype, n) in self.placement.regions(i).items()} for i in range(count)]
+        self.windows = [{name: np.zeros(n, dtype) for name, (dtype, n) in self.placement.regions(i).items()} for i in range(count)]
         self.inbox: dict[tuple[int, int, Phase], list[np.ndarray]] = {
-            (a, b, phase): [self.read(a, piece).copy() for piece in pieces]
+            (a, b, phase): [self.read(a, span).copy() for span in spans]
             for a in range(count)
             for b in range(count)
             if a != b
-            for phase, pieces in self.placement.pieces(a, b).items()
+            for phase, spans in self.placement.spans(a, b).items()
         }
         self.runners = [
-            RankRunner(self.parts, self.placement, i, self.boards[i], self.incoming(i), in_stages=True, space=space) for i in range(count)
+            RankRunner(self.parts, self.placement, i, self.windows[i], self.incoming(i), in_stages=True, space=space) for i in range(count)
         ]
         self.early = 0
 
     def incoming(self, me: int) -> Any:
         return lambda peer, phase: self.inbox.get((peer, me, phase), [])
 
-    def read(self, rank: int, piece: Piece) -> np.ndarray:
-        found: np.ndarray = self.boards[rank][piece.region][piece.start : piece.stop]
+    def read(self, rank: int, span: Span) -> np.ndarray:
+        found: np.ndarray = self.windows[rank][span.region][span.start : span.stop]
         return found
 
     def send(self, phase: Phase, rank: int, parts: int | None = None) -> None:
         """So many parts, or all."""
-        for other in range(len(self.boards)):
+        for other in range(len(self.windows)):
             if other != rank and (rank, other, phase) in self.inbox:
-                pieces = [p for part in self.placement.parts(rank, other)[phase][:parts] for p in part]
-                for piece, array in zip(pieces, self.inbox[rank, other, phase], strict=False):
-                    found = self.read(rank, piece)
+                spans = [p for part in self.placement.parts(rank, other)[phase][:parts] for p in part]
+                for span, array in zip(spans, self.inbox[rank, other, phase], strict=False):
+                    found = self.read(rank, span)
                     assert np.all(np.isnan(array)) or array.tobytes() == found.tobytes(), "what was final has changed"
                     array[...] = found
                     self.early += parts is not None
@@ -148,7 +148,7 @@ class Wire:
             runner.load(program.first_state())
         for step, batch in enumerate(batches()):
             counts = tuple(len(rows.x) for rows in batch)
-            self.forget(Phase.PARTIAL)
+            self.forget(Phase.REDUCE_SCATTER)
             for runner, rank in zip(runners, placement.ranks, strict=True):
                 me = rank.number
                 came = 0
@@ -156,7 +156,7 @@ class Wire:
                 def needs(parts: int, runner: RankRunner = runner) -> None:
                     nonlocal came
                     assert parts > came
-                    runner.copy(Phase.PARAMETERS, came, parts)
+                    runner.copy(Phase.ALL_GATHER, came, parts)
                     came = parts
 
                 if step:
@@ -166,10 +166,10 @@ class Wire:
                     for s, values in zip(own, kept, strict=True):
                         runner.state.parameters[s] = values
                 rows = {s: batch[s] for s in rank.shards if counts[s]}
-                runner.compute(rows, counts, lambda parts, me=me: self.send(Phase.PARTIAL, me, parts), needs if step else None)
+                runner.compute(rows, counts, lambda parts, me=me: self.send(Phase.REDUCE_SCATTER, me, parts), needs if step else None)
                 assert not step or came == buckets
             for i in range(len(runners)):
-                self.send(Phase.PARTIAL, i)
+                self.send(Phase.REDUCE_SCATTER, i)
             for runner in owners:
                 runner.reduce(counts)
             for k in range(placement.shape.norms):
@@ -177,27 +177,27 @@ class Wire:
                     runners[i].square(k)
                 for i in placement.owners:
                     self.inbox_squares(i)
-            self.forget(Phase.PARAMETERS)
+            self.forget(Phase.ALL_GATHER)
             for i in placement.owners:
-                runners[i].update(lambda parts, i=i: self.send(Phase.PARAMETERS, i, parts))
-                self.send(Phase.PARAMETERS, i)
+                runners[i].update(lambda parts, i=i: self.send(Phase.ALL_GATHER, i, parts))
+                self.send(Phase.ALL_GATHER, i)
             for runner in runners:
                 runner.advance()
         for runner in runners:
-            runner.copy(Phase.PARAMETERS)
+            runner.copy(Phase.ALL_GATHER)
         for i in placement.owners:
-            self.forget(Phase.SLOTS) if i == placement.owners[0] else None
-            self.send(Phase.SLOTS, i)
+            self.forget(Phase.ALL_GATHER_OPTIMIZER) if i == placement.owners[0] else None
+            self.send(Phase.ALL_GATHER_OPTIMIZER, i)
         for runner in runners:
-            runner.copy(Phase.SLOTS)
+            runner.copy(Phase.ALL_GATHER_OPTIMIZER)
             runner.close()
         return [runner.keep() for runner in runners]
 
     def inbox_squares(self, rank: int) -> None:
-        for other in range(len(self.boards)):
-            pieces = self.placement.pieces(rank, other).get(Phase.SQUARES, ()) if other != rank else ()
-            for piece, array in zip(pieces, self.inbox.get((rank, other, Phase.SQUARES), ()), strict=True):
-                array[...] = self.read(rank, piece)
+        for other in range(len(self.windows)):
+            spans = self.placement.spans(rank, other).get(Phase.ALL_REDUCE_NORM, ()) if other != rank else ()
+            for span, array in zip(spans, self.inbox.get((rank, other, Phase.ALL_REDUCE_NORM), ()), strict=True):
+                array[...] = self.read(rank, span)
 
 
 @pytest.mark.parametrize("program", [True, False], indirect=True, ids=["norm", "no norm"])
