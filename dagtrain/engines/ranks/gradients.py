@@ -38,7 +38,7 @@ Final = Callable[[int], Any]
 Needs = Callable[[int], Any]
 """Called when so many parts of the parameters must have come; it waits until they have."""
 Contribution = tuple[Array, Array]
-"""MappedWindow of a vector, and of what is summed beside."""
+"""Memory of a vector, and of what is summed beside."""
 Pairs = Sequence[tuple[Contribution, Contribution]]
 """Contributions of which the first take in the second."""
 

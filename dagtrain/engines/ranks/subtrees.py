@@ -88,7 +88,7 @@ def additions(present: Iterable[int], count: int) -> list[Add]:
 
 
 Buffer = tuple[str, int, int]
-"""MappedWindow for a sum: ``("partial", root, 0)`` is what others read, ``("own", thread, k)`` a thread's own."""
+"""Memory for a sum: ``("partial", root, 0)`` is what others read, ``("own", thread, k)`` a thread's own."""
 
 
 class Chain(NamedTuple):

@@ -29,7 +29,7 @@ def tree(texts: Sequence[str | None]) -> str | None:
     return None if total is None else str(total[0])
 
 
-class MappedWindow:
+class Memory:
     """Buffers of a rank; a sum that nobody has taken in yet may not be written over."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class MappedWindow:
 def run(trees: Mapping[int, Sequence[int]], count: int, threads: int) -> dict[int, str]:
     """Do what the schedule says, a thread after the other; the sums that others read."""
     made = schedule(trees, count, threads)
-    memory = MappedWindow()
+    memory = Memory()
     for number, chain in enumerate(made.threads):
         mine: set[Buffer] = set()
         for link in chain:
