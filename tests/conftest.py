@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,8 @@ def thorough(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture(scope="session")
 def digits() -> Any:
     """The digits, read once."""
-    pytest.importorskip("sklearn")
+    if find_spec("sklearn") is None:
+        pytest.skip("the digits come with scikit-learn")
     return dt.data.load_digits()
 
 

@@ -1,6 +1,7 @@
 """The digits: sizes, range, a split by class that depends on the seed alone."""
 
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -8,18 +9,26 @@ import pytest
 from dagtrain.data import load_digits, open_source
 from dagtrain.errors import MissingDependencyError
 
-sklearn_datasets = pytest.importorskip("sklearn.datasets")
+pytestmark = pytest.mark.skipif(find_spec("sklearn") is None, reason="the digits come with scikit-learn")
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """As scikit-learn itself gives them."""
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    return (pixels / 16).astype("f4"), labels
 
 
 def rows(*arrays):
     return sorted(map(bytes, np.concatenate(arrays)))
 
 
-def test_both_sets_together_are_the_whole_scaled():
+def test_both_sets_together_are_the_whole_scaled(whole):
     split = load_digits()
-    whole = (sklearn_datasets.load_digits().data / 16).astype("f4")
     assert (len(split.x), len(split.x_validation)) == (1437, 360)
-    assert rows(split.x, split.x_validation) == rows(whole)
+    assert rows(split.x, split.x_validation) == rows(whole[0])
 
 
 def test_each_class_is_split_alike():
@@ -28,10 +37,9 @@ def test_each_class_is_split_alike():
     assert np.abs(held - (held + kept) / 5).max() < 1
 
 
-def test_labels_stay_with_their_pixels():
+def test_labels_stay_with_their_pixels(whole):
     split = load_digits(seed=3)
-    bundled = sklearn_datasets.load_digits()
-    digit = {bytes(row): label for row, label in zip((bundled.data / 16).astype("f4"), bundled.target, strict=True)}
+    digit = {bytes(row): label for row, label in zip(*whole, strict=True)}
     assert all(digit[bytes(row)] == label for row, label in zip(split.x_validation, split.y_validation, strict=True))
 
 
@@ -52,6 +60,6 @@ def test_dask_arrays_hold_the_same_in_partitions():
 
 
 def test_without_scikit_learn_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(MissingDependencyError, match=r'pip install "dagtrain\[sklearn\]"'):
         load_digits()

@@ -9,7 +9,6 @@ import pytest
 import dagtrain as dt
 
 pytest.importorskip("distributed")
-pytest.importorskip("sklearn")
 
 
 class Recipe:

@@ -150,8 +150,8 @@ def test_shards_that_keep_to_partitions_are_seen() -> None:
 
 
 def block(number: int, rows: int) -> np.ndarray[Any, Any]:
-    """Rows of 1 KB whose first feature tells their label."""
-    found = np.zeros((rows, 256), "f4")
+    """Rows of 8 KB whose first feature tells their label."""
+    found = np.zeros((rows, 2048), "f4")
     found[:, :8] = np.random.default_rng(number).normal(size=(rows, 8))
     return found
 
@@ -164,10 +164,10 @@ def most_memory() -> float:
 @pytest.mark.timeout(400)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
 def test_data_larger_than_all_workers_may_hold(local_cluster: Any, thorough: bool) -> None:
-    """Two workers: two and a half times as large as one of them may be, or five times."""
-    limit, halves, rows = (384 << 20, 10, 8192) if thorough else (256 << 20, 5, 8192)
-    count = halves * limit // (2 * rows * 1024) + 1
-    blocks = [da.from_delayed(dask.delayed(block)(i, rows), (rows, 256), "f4") for i in range(count)]
+    """Two workers: a little larger than both of them together may be, or two and a half times; a few large partitions cost least."""
+    limit, times, rows = (384 << 20, 5, 1024) if thorough else (256 << 20, 2, 2048)
+    count = times * limit // (rows * 8192) + 1
+    blocks = [da.from_delayed(dask.delayed(block)(i, rows), (rows, 2048), "f4") for i in range(count)]
     x = da.concatenate(blocks)
     y = (x[:, 0] > 0).astype("i8")
     assert x.nbytes > 2 * limit
@@ -175,7 +175,7 @@ def test_data_larger_than_all_workers_may_hold(local_cluster: Any, thorough: boo
         pids = client.run(os.getpid)
         model = dt.nn.Sequential([dt.nn.Dense(8, "tanh"), dt.nn.Dense(2)])
         trainer = dt.Trainer(model, loss="cross_entropy", metrics=["accuracy"], optimizer=dt.optim.adam(1e-2), shards=2, engine="lanes")
-        history = trainer.fit(x, y, epochs=1, batch_size=8192, shuffle="local", verbose=0)
+        history = trainer.fit(x, y, epochs=1, batch_size=rows, shuffle="local", verbose=0)
         assert client.run(os.getpid) == pids, "a worker was ended for its memory"
         assert max(client.run(most_memory).values()) < limit
     trainer.ledger().verify()
