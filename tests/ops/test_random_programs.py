@@ -21,11 +21,6 @@ from dagtrain.transform import gradient, optimize, stabilise, verify
 
 pytestmark = pytest.mark.slow
 
-try:
-    import torch
-except ImportError:
-    torch = None  # type: ignore[assignment]  # the tests that need it are skipped with a reason
-
 ROWS, COLUMNS = 3, 4
 Call = Callable[..., Any]
 
@@ -102,12 +97,12 @@ steps = st.tuples(st.sampled_from([*UNARY, *BINARY]), st.integers(0, 3), st.inte
 programs = st.lists(steps, min_size=1, max_size=9)
 
 
-def execute(program: Program, values: list[Any], library: int) -> Any:
-    """Each step works on two of the last four values; the result is one number that depends on the last ones."""
+def execute(program: Program, values: list[Any], torch: Any = None) -> Any:
+    """In this library, or in that of PyTorch: each step works on two of the last four values; the result is one number that depends on the last ones."""
     found = list(values)
     for name, first, second in program:
         a, b = found[-1 - first % len(found)], found[-1 - second % len(found)]
-        if library == 0:
+        if torch is None:
             found.append(UNARY[name][0](a) if name in UNARY else BINARY[name][0](a, b))
         else:
             found.append(UNARY[name][1](torch, a) if name in UNARY else BINARY[name][1](torch, a, b))
@@ -116,7 +111,7 @@ def execute(program: Program, values: list[Any], library: int) -> Any:
 
 def graph_of(program: Program) -> Graph:
     leaves = [dt.input(n, (ROWS, COLUMNS), np.float64) for n in "xy"]
-    cost: Tensor = execute(program, list(leaves), 0)
+    cost: Tensor = execute(program, list(leaves))
     grads = gradient(cost, leaves, unconnected="zero")
     return Graph(dict(zip("xy", leaves, strict=True)), {"cost": cost, "by_x": grads[0], "by_y": grads[1]})
 
@@ -159,18 +154,18 @@ def test_rewriting_keeps_values_and_gradients(program: Program) -> None:
 @on_random_programs
 def test_stabilising_before_differentiating_keeps_gradients(program: Program) -> None:
     leaves = [dt.input(n, (ROWS, COLUMNS), np.float64) for n in "xy"]
-    forward = Graph(dict(zip("xy", leaves, strict=True)), {"cost": execute(program, list(leaves), 0)})
+    forward = Graph(dict(zip("xy", leaves, strict=True)), {"cost": execute(program, list(leaves))})
     (cost,) = stabilise(forward).outputs.values()
     graph = Graph(forward.inputs, {"cost": cost, **dict(zip(("by_x", "by_y"), gradient(cost, leaves, unconnected="zero"), strict=True))})
     for found, wanted in zip(interpret(graph, *inputs(program)), interpret(graph_of(program), *inputs(program)), strict=True):
         close(found, wanted)
 
 
-@pytest.mark.skipif(torch is None, reason="PyTorch is not installed (the extra dagtrain[peers])")
 @on_random_programs
 def test_values_and_gradients_are_those_of_pytorch(program: Program) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is what random programs are compared with")
     x, y = (torch.tensor(a, requires_grad=True) for a in inputs(program))
-    cost = execute(program, [x, y], 1)
+    cost = execute(program, [x, y], torch)
     cost.backward()
     wanted = [cost.detach().numpy(), *(np.zeros((ROWS, COLUMNS)) if v.grad is None else v.grad.numpy() for v in (x, y))]
     rtol = 1e-5 if any(name == "narrow and wide" for name, *_ in program) else 1e-9
