@@ -16,16 +16,16 @@ from dagtrain.engines.engine import Engine, InlineEngine, Session, Unwatched, Wa
 
 if TYPE_CHECKING:
     from dagtrain.engines.cluster.waiting import Timeouts
-    from dagtrain.engines.ranks import Bounds, LanesEngine, Patience
+    from dagtrain.engines.ranks import LanesEngine, MemoryLimits, SegmentPolicy
     from dagtrain.engines.scheduler.session import SchedulerEngine
 
 __all__ = [
-    "Bounds",
     "Engine",
     "InlineEngine",
     "LanesEngine",
-    "Patience",
+    "MemoryLimits",
     "SchedulerEngine",
+    "SegmentPolicy",
     "Session",
     "Timeouts",
     "Unwatched",
@@ -35,9 +35,9 @@ __all__ = [
 ]
 
 _LATER = {
-    "Bounds": "dagtrain.engines.ranks",
+    "MemoryLimits": "dagtrain.engines.ranks",
     "LanesEngine": "dagtrain.engines.ranks",
-    "Patience": "dagtrain.engines.ranks",
+    "SegmentPolicy": "dagtrain.engines.ranks",
     "SchedulerEngine": "dagtrain.engines.scheduler.session",
     "Timeouts": "dagtrain.engines.cluster.waiting",
 }

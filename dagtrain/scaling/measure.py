@@ -10,7 +10,7 @@ import numpy as np
 
 from dagtrain.engines.ranks.arithmetic import RankRunner, Rows
 from dagtrain.engines.ranks.gradients import BUCKET_BYTES, stages_of
-from dagtrain.engines.ranks.placement import Candidate, place
+from dagtrain.engines.ranks.placement import WorkerInfo, place
 from dagtrain.engines.ranks.stretch import shape_of
 from dagtrain.graph import Array, Spec
 from dagtrain.plan.blas import guard
@@ -46,7 +46,7 @@ def measure_work(
     """
     rows, few = -(-batch // shards), min(shards, _SHARDS)
     parts, dtype = program.for_workers([rows]), np.dtype(program.layout.dtype)
-    placement = place(shape_of(parts, few), [Candidate("here", "", 1)])
+    placement = place(shape_of(parts, few), [WorkerInfo("here", "", 1)])
     window = {name: np.zeros(n, kind) for name, (kind, n) in placement.regions(0).items()}
     rank = RankRunner(parts, placement, 0, window, lambda peer, phase: ())
     rank.load(program.first_state())
@@ -100,7 +100,7 @@ def _stages(
 ) -> tuple[tuple[tuple[float, float], ...], tuple[tuple[float, float], ...]]:
     """What of a step can be sent while it is computed, and what of it can be computed while the rest comes: see `Work`."""
     parts = program.for_workers([rows])
-    placement = place(shape_of(parts, max(shards, 2), bucket_bytes), [Candidate("here", "here"), Candidate("there", "there")])
+    placement = place(shape_of(parts, max(shards, 2), bucket_bytes), [WorkerInfo("here", "here"), WorkerInfo("there", "there")])
     stages = stages_of(parts, rows, placement)
     state, runner = program.first_state(), ShardRunner(parts, np.empty(parts.width, parts.layout.dtype))
     views = parts.layout.views(state.parameters), parts.statistics_layout.views(state.statistics)

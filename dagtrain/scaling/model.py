@@ -22,8 +22,8 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 from dagtrain.engines.ranks.coordinator import ENDING
-from dagtrain.engines.ranks.instructions import Patience
-from dagtrain.engines.ranks.placement import Candidate, StepShape, place
+from dagtrain.engines.ranks.messages import SegmentPolicy
+from dagtrain.engines.ranks.placement import StepShape, WorkerInfo, place
 from dagtrain.errors import ArgumentError
 from dagtrain.step.update import BLOCK, blocks_of
 
@@ -213,7 +213,7 @@ def expect(work: Work, network: Network, workers: int, per_host: int = 1) -> Exp
     squares = work.norms * _phase(network, there, [0.0] * there.hosts, [0.0] * there.hosts, there.owners, there.owners).waited()
     done = compute + waiting + partial + squares + update + parameters
     ending = _gathered(work, network, there, work.slots).waited() if work.slots else 0.0
-    ending *= min(1.0, done / max(Patience().segment, min(ending / ENDING, Patience().longest)))
+    ending *= min(1.0, done / max(SegmentPolicy().segment, min(ending / ENDING, SegmentPolicy().longest)))
     return Expected(workers, ranks, work.batch, compute, waiting, partial, update, parameters + squares, ending)
 
 
@@ -247,7 +247,7 @@ class _Layout(NamedTuple):
 @lru_cache(maxsize=256)
 def _layout(ranks: int, shards: int, parameters: int, block: int, per_host: int) -> _Layout:
     shape = StepShape(shards, tuple(b.stop - b.start for b in blocks_of(parameters, block)))
-    placement = place(shape, [Candidate(f"{i:09}", host=f"{i // per_host:09}") for i in range(ranks)])
+    placement = place(shape, [WorkerInfo(f"{i:09}", host=f"{i // per_host:09}") for i in range(ranks)])
     return _Layout(
         tuple(len(rank.shards) for rank in placement.ranks),
         tuple(len(rank.roots) for rank in placement.ranks),

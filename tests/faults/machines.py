@@ -21,7 +21,7 @@ import dask
 import numpy as np
 
 import dagtrain as dt
-from dagtrain.engines.ranks import LanesEngine, Patience
+from dagtrain.engines.ranks import LanesEngine, SegmentPolicy
 from dagtrain.errors import DagtrainError
 
 SECONDS = 60
@@ -122,7 +122,7 @@ def run_driver(
     address: str,
     epochs: int = 8,
     checkpoint: str | None = None,
-    patience: dict[str, Any] | None = None,
+    policy: dict[str, Any] | None = None,
     clock: dict[int, float] | None = None,
     connect: str = "30s",
     **options: Any,
@@ -132,7 +132,7 @@ def run_driver(
 
     with dask.config.set({"distributed.comm.timeouts.connect": connect}), Client(address) as client:
         before = pids(client)
-        engine = LanesEngine(client, patience=Patience(**patience or {}), bucket_bytes=0, **options)
+        engine = LanesEngine(client, policy=SegmentPolicy(**policy or {}), bucket_bytes=0, **options)
         try:
             history = train(engine, Reporter(connection, client, clock or {}), epochs, checkpoint)
         except DagtrainError as error:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-FAST = {"link": 2, "silence": 3, "patience": {"most": 2, "cut": 1}}
+FAST = {"link": 2, "silence": 3, "policy": {"most": 2, "cut": 1}}
 
 
 @pytest.fixture

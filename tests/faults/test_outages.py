@@ -15,7 +15,7 @@ def test_a_scheduler_that_is_cut_off(network, hosts, wanted, thorough, seconds):
     hosts.scheduler()
     for host in ("w1", "w2"):
         hosts.worker(host, nanny=True)
-    driver = hosts.driver(patience={"most": 2})
+    driver = hosts.driver(policy={"most": 2})
     driver.until(3)
     network("unplug", "s")
     heal = threading.Timer(seconds, network, ("plug", "s"))
@@ -41,7 +41,7 @@ def here(machines):
 @pytest.mark.timeout(240)
 def test_a_clock_that_is_stepped(here, wanted):
     """The scheduler's, by an hour: ahead, back twice, and ahead."""
-    driver = here.driver(patience={"most": 2}, clock={2: 3600, 3: -3600, 4: -3600, 6: 3600})
+    driver = here.driver(policy={"most": 2}, clock={2: 3600, 3: -3600, 4: -3600, 6: 3600})
     driver.until(1)
     told = driver.end()
     assert told["fingerprint"] == wanted()
@@ -51,8 +51,8 @@ def test_a_clock_that_is_stepped(here, wanted):
 
 @pytest.mark.timeout(240)
 def test_a_suspended_machine(here, wanted):
-    """Every process of it, for longer than the deadlines of ranks, driver and steward."""
-    driver = here.driver(patience={"most": 2, "news": 6}, silence=3, outage=6)
+    """Every process of it, for longer than the deadlines of ranks, driver and scheduler_plugin."""
+    driver = here.driver(policy={"most": 2, "news": 6}, silence=3, outage=6)
     driver.until(3)
     processes = [each for process in here.processes for each in family(process.pid)]
     try:

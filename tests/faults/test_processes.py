@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from dagtrain.engines.ranks import LanesEngine, Patience
+from dagtrain.engines.ranks import LanesEngine, SegmentPolicy
 from tests.faults.machines import train
 
 
@@ -55,7 +55,7 @@ def test_workers_struck_at_random(client, wanted, thorough, seed, signals):
     striking = threading.Thread(target=strike, args=(client, random.Random(seed), signals, 4 if thorough else 2, begun, end))
     striking.start()
     try:
-        history = train(LanesEngine(client, patience=Patience(most=2), silence=3, bucket_bytes=0), Slow(begun, end, 12), epochs=12)
+        history = train(LanesEngine(client, policy=SegmentPolicy(most=2), silence=3, bucket_bytes=0), Slow(begun, end, 12), epochs=12)
     finally:
         striking.join()
     assert history.fingerprint == wanted(12)
@@ -67,7 +67,7 @@ def test_two_runs_at_once_while_a_worker_is_killed(client, wanted):
     begun, end, found = threading.Event(), threading.Event(), []
 
     def run():
-        found.append(train(LanesEngine(client, patience=Patience(most=2), bucket_bytes=0), Slow(begun, end, 8)).fingerprint)
+        found.append(train(LanesEngine(client, policy=SegmentPolicy(most=2), bucket_bytes=0), Slow(begun, end, 8)).fingerprint)
 
     runs = [threading.Thread(target=run) for _ in range(2)]
     for each in runs:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dagtrain as dt
-from dagtrain.engines.ranks.placement import Candidate, StepShape, place
+from dagtrain.engines.ranks.placement import StepShape, WorkerInfo, place
 from dagtrain.errors import ArgumentError
 from dagtrain.scaling.measure import measure_work
 from dagtrain.scaling.model import Network, Work, expect, grown, scaling, slower_from, worth_until
@@ -127,7 +127,7 @@ def test_where_it_stops_to_pay() -> None:
 def test_bytes_are_those_of_the_placement(workers: int, shards: int, blocks: int, per_host: int) -> None:
     work = Work(blocks * 8, batch=shards, shards=shards, sample=0.0, slots=0, block=8)
     shape = StepShape(shards, tuple(b.stop - b.start for b in blocks_of(blocks * 8, 8)))
-    placement = place(shape, [Candidate(f"w{i:02}", f"h{i // per_host:02}") for i in range(workers)])
+    placement = place(shape, [WorkerInfo(f"w{i:02}", f"h{i // per_host:02}") for i in range(workers)])
     hosts = [rank.host for rank in placement.ranks]
     for phase, name in ((Phase.REDUCE_SCATTER, "partial"), (Phase.ALL_GATHER, "parameters")):
         sent, taken = dict.fromkeys(hosts, 0), dict.fromkeys(hosts, 0)

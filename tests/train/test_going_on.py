@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import dagtrain as dt
 from dagtrain.checkpoint.schema import seal
-from dagtrain.engines import LanesEngine, Patience, SchedulerEngine
+from dagtrain.engines import LanesEngine, SchedulerEngine, SegmentPolicy
 from dagtrain.errors import ArgumentError
 
 pytestmark = pytest.mark.combined
@@ -255,7 +255,7 @@ def interrupt(times: int = 1) -> None:
 @pytest.mark.parametrize("engine", ["inline", "lanes", "scheduler"])
 def test_ctrl_c_ends_at_a_boundary_and_the_run_goes_on(threads: Any, undisturbed: Any, tmp_path: Path, engine: str) -> None:
     before = signal.getsignal(signal.SIGINT)
-    short = {"lanes": LanesEngine(threads, Patience(most=1)), "scheduler": SchedulerEngine(threads, segment=1)}
+    short = {"lanes": LanesEngine(threads, SegmentPolicy(most=1)), "scheduler": SchedulerEngine(threads, segment=1)}
     history = fit(new(engine=short.get(engine, engine)), checkpoint=tmp_path, callbacks=[at(8, interrupt)])
     assert signal.getsignal(signal.SIGINT) is before
     assert history.stopped == "interrupted"

@@ -17,7 +17,7 @@ import numpy as np
 
 from dagtrain.engines.ranks.gradients import SPACE, Final, Gradients, Needs, Rows
 from dagtrain.engines.ranks.placement import Placement
-from dagtrain.engines.ranks.snapshot import Copies, HandedState
+from dagtrain.engines.ranks.snapshot import Snapshot, SnapshotPool
 from dagtrain.engines.ranks.subtrees import Add, additions, under
 from dagtrain.graph import Array
 from dagtrain.step.program import StepParts
@@ -69,7 +69,7 @@ class RankRunner:
         self.state = State(window["parameters"], window["statistics"], {n: window[f"slot.{n}"] for n in shape.slots})
         self._parameters = parts.layout.views(self.state.parameters)
         self._statistics = parts.statistics_layout.views(self.state.statistics)
-        self._handed = Copies()
+        self._handed = SnapshotPool()
         self._gradients = Gradients(parts, placement, rank, window, in_stages, space)
         self._slice = _Slice(parts, placement, rank, window, self.state, incoming) if self.rank.blocks else None
         peers = [other.number for other in placement.ranks if other.number != rank]
@@ -134,7 +134,7 @@ class RankRunner:
         """The step is done."""
         self.state.step += 1
 
-    def keep(self) -> HandedState:
+    def keep(self) -> Snapshot:
         """The state in memory that nobody else has."""
         return self._handed.of(self.state)
 

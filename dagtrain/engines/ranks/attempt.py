@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import NamedTuple
 
-from dagtrain.engines.ranks.instructions import Action, Inquire, Patience, Probe, Submit
-from dagtrain.engines.ranks.roster import Roster
+from dagtrain.engines.ranks.membership import Membership
+from dagtrain.engines.ranks.messages import Action, Inquire, Probe, SegmentPolicy, Submit
 
 __all__ = ["Answer", "Attempt"]
 
@@ -76,24 +76,24 @@ class Attempt:
         here = self.begun.get(head, set()) | self.reported.get(head, set())
         return tuple(w for i, w in enumerate(self.workers) if i not in here)
 
-    def look_for_late(self, now: float, patience: Patience, roster: Roster) -> list[Action]:
+    def look_for_late(self, now: float, policy: SegmentPolicy, membership: Membership) -> list[Action]:
         """Learn what keeps it from going on, and leave out whom it concerns."""
         self.hindered = {}
         if self.broken or not self.under_way:
             return []
         late, quiet, found = self.late(), now - self.moved, list[Action]()
         waiting: set[str] = set()
-        if (late or not self.started) and quiet > patience.begin:
+        if (late or not self.started) and quiet > policy.begin:
             if now - self.asked >= _AGAIN:
                 self.asked = now
                 found.append(Inquire(self.number, self.under_way[0].segment))
             if self.answer is None or self.answer.when <= self.moved:
                 return found
             waiting = {self.workers[i] for i in self.answer.waiting}
-            held = {w: why for w in late if w not in waiting and (why := roster.hindrance(w)) is not None}
+            held = {w: why for w in late if w not in waiting and (why := membership.hindrance(w)) is not None}
             self.hindered = {**self.answer.hindered, **held}
             if self.hindered:
-                if roster.leave_out(self.hindered, now):
+                if membership.leave_out(self.hindered, now):
                     self.fail("; ".join(f"worker {w} does not begin its part: {why}" for w, why in sorted(self.hindered.items())))
                     self.learnt = True
                 return found
@@ -101,12 +101,12 @@ class Attempt:
                 self.probed = True
                 found.append(Probe(tuple(combinations(sorted(self.workers), 2))))
         meets = not waiting and (bool(late) or not self.started)
-        limit = patience.start + patience.begin if meets else patience.news  # the ranks' own deadline, `start`, says more
+        limit = policy.start + policy.begin if meets else policy.news  # the ranks' own deadline, `start`, says more
         if quiet > limit:
             done = self.reported.get(self.under_way[0].segment, set())
             silent = late or tuple(w for i, w in enumerate(self.workers) if i not in done)
             self.fail(f"{'the ranks have not met' if meets else 'no news'} for {limit:g} s; not heard of: {', '.join(silent)}", "silence")
-            self.learnt = roster.leave_out(dict.fromkeys(silent, f"it was not heard of for {limit:g} s"), now)
+            self.learnt = membership.leave_out(dict.fromkeys(silent, f"it was not heard of for {limit:g} s"), now)
         return found
 
     def answered(self, now: float, waiting: frozenset[int], unfinished: int, hindered: Mapping[str, str]) -> None:

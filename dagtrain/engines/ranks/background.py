@@ -18,7 +18,7 @@ from typing import Any
 
 from distributed.nanny import Nanny
 
-__all__ = ["SELDOM", "Quiet", "forget_sent", "nannies_here"]
+__all__ = ["SELDOM", "BackgroundWork", "forget_sent", "nannies_here"]
 
 SELDOM = 500.0
 """Milliseconds between two observations; a server that sees its event loop less often than every three seconds complains."""
@@ -27,7 +27,7 @@ _SWITCH = 5e-4
 """Seconds for which a thread keeps the interpreter from others."""
 
 
-class Quiet:
+class BackgroundWork:
     """Rest for a worker, or for a scheduler and the nannies that live with it; to be used in its event loop.
 
     Parameters

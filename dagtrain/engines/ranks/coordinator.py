@@ -9,7 +9,7 @@ function of the state before it. It is committed once every rank has reported it
 group, so that any one of them can begin the next group; where none is left, the copy that the client has.
 
 An attempt that fails teaches something (a worker is left out, two are kept apart), or the next one waits, longer each time; where neither
-can help, it ends at once. `Roster` holds what is learnt of workers, `attempt.py` how far a group is
+can help, it ends at once. `Membership` holds what is learnt of workers, `attempt.py` how far a group is
 
 Events are methods, and `act` gives the instructions that follow from them.
 """
@@ -19,7 +19,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from dagtrain.engines.ranks.attempt import Attempt
-from dagtrain.engines.ranks.instructions import (
+from dagtrain.engines.ranks.membership import Membership
+from dagtrain.engines.ranks.messages import (
     Abandon,
     Action,
     Begin,
@@ -27,15 +28,14 @@ from dagtrain.engines.ranks.instructions import (
     Done,
     Fetch,
     GiveUp,
-    Held,
-    Pace,
-    Patience,
     Probe,
+    SegmentPolicy,
+    StateRef,
+    StepTime,
     Submit,
 )
-from dagtrain.engines.ranks.roster import Roster
 
-__all__ = ["ENDING", "Conductor"]
+__all__ = ["ENDING", "Coordinator"]
 
 
 ENDING = 0.05
@@ -44,7 +44,7 @@ _PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 """Seconds before the second attempt in a row that has learnt nothing, and most."""
 
 
-class Conductor:
+class Coordinator:
     """Drives a stretch of steps to its end.
 
     Parameters
@@ -53,16 +53,16 @@ class Conductor:
         How many there are.
     beyond
         Steps that will probably follow: segments of them are submitted too, so that ranks need not wait while the driver is busy between
-        two stretches. They are committed by the conductor of the next stretch, if it goes on from here.
+        two stretches. They are committed by the coordinator of the next stretch, if it goes on from here.
     ranks
         Most ranks: the number of shards.
     now
         The time.
-    patience
+    policy
         Deadlines.
-    pace
+    step_time
         Seconds of a step, and of a segment's end, where known from before.
-    roster
+    membership
         What is known of the workers from before.
     base
         Steps of training before these, for what is told.
@@ -73,18 +73,18 @@ class Conductor:
         steps: int,
         ranks: int,
         now: float,
-        patience: Patience | None = None,
-        pace: Pace | None = None,
+        policy: SegmentPolicy | None = None,
+        step_time: StepTime | None = None,
         beyond: int = 0,
-        roster: Roster | None = None,
+        membership: Membership | None = None,
         base: int = 0,
     ) -> None:
         self.total, self.beyond, self.ranks, self.now, self.base = steps, beyond, ranks, now, base
-        self.patience = patience or Patience()
-        self.pace = pace
-        self.roster = roster or Roster(self.patience.cut, self.patience.again)
-        self.committed = Held(0)
-        self.safe = Held(0)
+        self.policy = policy or SegmentPolicy()
+        self.step_time = step_time
+        self.membership = membership or Membership(self.policy.cut, self.policy.again)
+        self.committed = StateRef(0)
+        self.safe = StateRef(0)
         """The last state that the client has."""
         self.group: Attempt | None = None
         self.groups = 0
@@ -101,7 +101,7 @@ class Conductor:
 
     # ---- events
 
-    def continue_from(self, before: Conductor) -> None:
+    def continue_from(self, before: Coordinator) -> None:
         """Go on with the group of the stretch before, which ended where this one begins."""
         assert before.group is not None, "there is a group to go on with"
         group, steps = before.group, before.committed.step
@@ -122,10 +122,10 @@ class Conductor:
         paused: Iterable[str] = (),
         busy: Mapping[str, str] | None = None,
     ) -> None:
-        """What the scheduler knows of its workers, see `Roster.seen`; `gone` says why some are not there any more."""
-        self.roster.seen(self.now, present, leaving, paused, busy)
+        """What the scheduler knows of its workers, see `Membership.seen`; `gone` says why some are not there any more."""
+        self.membership.seen(self.now, present, leaving, paused, busy)
         for worker in self.group.workers if self.group is not None else ():
-            if worker not in self.roster.present:
+            if worker not in self.membership.present:
                 why = (gone or {}).get(worker)
                 self.group.fail(f"worker {worker} was lost" + (f": {why}" if why else ""))  # type: ignore[union-attr]  # there is one
 
@@ -158,8 +158,8 @@ class Conductor:
         current.started, current.moved = True, self.now
         current.reported.setdefault(segment, set()).add(rank)
         if seconds and rank == 0 and current.under_way and current.under_way[0].segment == segment:
-            usual = ending if self.pace is None else min(ending, 2 * self.pace.ending)  # one that was held up once says little
-            self.pace = Pace(max(seconds - ending, 0.0) / current.under_way[0].steps, usual)
+            usual = ending if self.step_time is None else min(ending, 2 * self.step_time.ending)  # one that was held up once says little
+            self.step_time = StepTime(max(seconds - ending, 0.0) / current.under_way[0].steps, usual)
 
     def failed(
         self,
@@ -180,10 +180,10 @@ class Conductor:
         if current is None:
             return
         for pair in cut:
-            self.roster.part(pair, self.now)
+            self.membership.part(pair, self.now)
             current.learnt = True
         if not current.broken:
-            current.learnt |= self.roster.leave_out(dict.fromkeys(silent, why), self.now)
+            current.learnt |= self.membership.leave_out(dict.fromkeys(silent, why), self.now)
         current.fail(why, fault if isinstance(fault, str) else frozenset(fault), final)
 
     def inquired(self, group: int, waiting: Iterable[int], unfinished: int, hindered: Mapping[str, str]) -> None:
@@ -198,7 +198,7 @@ class Conductor:
     def probed(self, reached: Iterable[tuple[str, str]], cut: Iterable[tuple[str, str]]) -> None:
         """Pairs of workers that reach each other, and pairs that do not."""
         for pair in reached:
-            self.roster.join(pair)
+            self.membership.join(pair)
         group = self.group
         for pair in cut:
             if group is not None and set(pair) <= set(group.workers):
@@ -206,7 +206,7 @@ class Conductor:
                     continue  # it gets on: they do
                 group.fail(f"workers {min(pair)} and {max(pair)} do not reach each other, though the scheduler reaches both")
                 group.learnt = True
-            self.roster.part(pair, self.now)
+            self.membership.part(pair, self.now)
 
     def stateless(self, group: int) -> None:
         """The worker from which a group was to have its state has it no more."""
@@ -220,10 +220,10 @@ class Conductor:
         if self.group is not None:  # what it has done since cannot be had either
             self.group.reported.clear()
 
-    def fetched(self, held: Held) -> None:
+    def fetched(self, held: StateRef) -> None:
         """The client has a copy of a committed state."""
         if held.step >= self.safe.step:
-            self.safe = Held(held.step)
+            self.safe = StateRef(held.step)
 
     def stop(self) -> None:
         """End after the segments that are under way."""
@@ -241,7 +241,7 @@ class Conductor:
             found += self._look_after(self.group)
         if self.finished:
             return found
-        due = self.roster.due(self.now)
+        due = self.membership.due(self.now)
         if due:
             found.append(Probe(tuple(due)))
         if self.committed.step >= self.total or (self._stopping and not self._wanted_under_way):
@@ -276,28 +276,28 @@ class Conductor:
             group.under_way.pop(0)
             group.reported.pop(segment.segment)
             group.begun.pop(segment.segment, None)
-            self.committed = Held(segment.first + segment.steps, group.number, segment.segment, group.workers)
+            self.committed = StateRef(segment.first + segment.steps, group.number, segment.segment, group.workers)
             self._failures, self._largest = 0, max(self._largest, segment.steps)
             self._faults.clear()
-            self.roster.proved(group.workers)
+            self.membership.proved(group.workers)
             found.append(Commit(group.number, segment.segment, segment.first, segment.steps))
             if len(group.workers) == 1 and self.committed.step < self.total:
                 found.append(Fetch(self.committed))
         return found
 
     def _look_after(self, group: Attempt) -> list[Action]:
-        found = group.look_for_late(self.now, self.patience, self.roster)
+        found = group.look_for_late(self.now, self.policy, self.membership)
         if group.broken:
             return [*found, *self._fail(group)]
         if not group.hindered:
             self._without = self.now
-        elif self.now - self._without > self.patience.workers:
+        elif self.now - self._without > self.policy.workers:
             self.group, self.finished = None, True
             return [Abandon(group.number, "no worker can take a task", failure=True), self._no_worker(group.hindered)]
         if not group.draining:
-            better = self.roster.choose(self.ranks, group.workers)
+            better = self.membership.choose(self.ranks, group.workers)
             if better and set(better) != set(group.workers):
-                unfit = self.roster.unfit()
+                unfit = self.membership.unfit()
                 gone, new = sorted(set(group.workers) - set(better)), sorted(set(better) - set(group.workers))
                 why = [w + (f" ({unfit[w]})" if w in unfit else "") for w in gone]
                 group.draining = "; ".join(
@@ -317,14 +317,14 @@ class Conductor:
             if isinstance(group.fault, str):
                 group.final = True
             elif len(group.fault) > 1:
-                self.roster.part(group.fault, self.now)
+                self.membership.part(group.fault, self.now)
                 group.learnt = True
             else:
-                group.learnt = self.roster.leave_out(dict.fromkeys(group.fault & self.roster.present, group.broken), self.now)
+                group.learnt = self.membership.leave_out(dict.fromkeys(group.fault & self.membership.present, group.broken), self.now)
         if group.fault:
             self._faults.add(group.fault)
         found: list[Action] = [Abandon(group.number, group.broken, failure=True)]
-        if group.final or self._failures >= self.patience.failures:
+        if group.final or self._failures >= self.policy.failures:
             self.finished = True
             if group.final:
                 why = f"at step {self.step}: {group.broken}. Another attempt would fail as well"
@@ -336,9 +336,9 @@ class Conductor:
         return found
 
     def _begin(self) -> list[Action]:
-        chosen = self.roster.choose(self.ranks)
+        chosen = self.membership.choose(self.ranks)
         if not chosen:
-            if self.now - self._without > self.patience.workers:
+            if self.now - self._without > self.policy.workers:
                 self.finished = True
                 return [self._no_worker({})]
             return []
@@ -346,16 +346,16 @@ class Conductor:
             return []
         self.group = Attempt(self.groups, chosen, self.now, self.now)
         self.groups += 1
-        holders = [w for w in self.committed.workers if w in self.roster.present]
+        holders = [w for w in self.committed.workers if w in self.membership.present]
         if self.committed.group >= 0:
             self.committed = self.committed._replace(workers=tuple(holders)) if holders else self.safe
         return [Begin(self.group.number, chosen)]
 
     def _no_worker(self, hindered: Mapping[str, str]) -> GiveUp:
         """Nobody can take a task, and nobody could for too long."""
-        limit = f"{self.patience.workers:g} s"
-        if self.roster.present:
-            reasons = "; ".join(f"{w}: {why}" for w, why in sorted((self.roster.unfit() | dict(hindered)).items()))
+        limit = f"{self.policy.workers:g} s"
+        if self.membership.present:
+            reasons = "; ".join(f"{w}: {why}" for w, why in sorted((self.membership.unfit() | dict(hindered)).items()))
             return GiveUp(f"no worker can take a task, and none could for {limit}, at step {self.step}: {reasons}")
         last = f" The last failure: {self._last_failure}." if self._last_failure else ""
         return GiveUp(f"no worker is left on the cluster, and none came for {limit}, at step {self.step}.{last}")
@@ -366,7 +366,7 @@ class Conductor:
         first = last.first + last.steps if last else self.committed.step
         end = self.total + self.beyond
         # Whoever stops waits for what is under way: of long segments one ahead is enough.
-        ahead = self.patience.ahead if self._length() <= self.patience.segment else min(self.patience.ahead, 2)
+        ahead = self.policy.ahead if self._length() <= self.policy.segment else min(self.policy.ahead, 2)
         while first < end and len(group.under_way) < ahead and not (group.draining or self._stopping):
             steps = min(self._size(), (self.total if first < self.total else end) - first)
             segment = Submit(group.number, group.next_segment, first, steps, self.committed)
@@ -380,11 +380,11 @@ class Conductor:
 
     def _length(self) -> float:
         """Seconds of a segment: longer where its end takes long."""
-        return max(self.patience.segment, min((self.pace.ending if self.pace else 0.0) / ENDING, self.patience.longest))
+        return max(self.policy.segment, min((self.step_time.ending if self.step_time else 0.0) / ENDING, self.policy.longest))
 
     def _size(self) -> int:
         """Steps of the next segment: as many as last long enough, growing at most fourfold."""
-        if self.pace is None:
+        if self.step_time is None:
             return 2
-        wanted = int(self._length() / max(self.pace.step, 1e-6))
-        return max(1, min(wanted, 4 * self._largest if self._largest > 1 else 8, self.patience.most))
+        wanted = int(self._length() / max(self.step_time.step, 1e-6))
+        return max(1, min(wanted, 4 * self._largest if self._largest > 1 else 8, self.policy.most))

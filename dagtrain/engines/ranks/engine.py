@@ -10,8 +10,8 @@ from dagtrain.engines.cluster.session import ClusterEngine
 from dagtrain.engines.cluster.waiting import Timeouts
 from dagtrain.engines.engine import Session
 from dagtrain.engines.ranks.gradients import BUCKET_BYTES
-from dagtrain.engines.ranks.instructions import Patience
-from dagtrain.engines.ranks.memory_limits import Bounds
+from dagtrain.engines.ranks.memory_limits import MemoryLimits
+from dagtrain.engines.ranks.messages import SegmentPolicy
 from dagtrain.step.program import Program
 
 __all__ = ["LanesEngine"]
@@ -24,7 +24,7 @@ class LanesEngine(ClusterEngine):
     ----------
     client
         A synchronous Dask client.
-    patience
+    policy
         Deadlines and sizes.
     silence
         Seconds without a heartbeat after which a worker counts as stopped.
@@ -34,7 +34,7 @@ class LanesEngine(ClusterEngine):
         Seconds for which this process waits for the scheduler, and the scheduler for all workers at once, before they count as gone.
     channel
         The one kind of channel to use; by default the best that each pair of workers can do.
-    bounds
+    memory_limits
         How much of the data may lie where; by default from the workers' limits of memory.
     bucket_bytes
         Least bytes of parameters and their gradients that go between hosts ahead of the rest.
@@ -45,18 +45,18 @@ class LanesEngine(ClusterEngine):
     def __init__(
         self,
         client: Any,
-        patience: Patience | None = None,
+        policy: SegmentPolicy | None = None,
         silence: float = 10.0,
         link: float = 10.0,
         outage: float = OUTAGE,
         channel: str | None = None,
-        bounds: Bounds | None = None,
+        memory_limits: MemoryLimits | None = None,
         bucket_bytes: int = BUCKET_BYTES,
     ) -> None:
-        self.patience = Patience() if patience is None else patience
-        super().__init__(client, Timeouts(workers=self.patience.workers, progress=self.patience.news, outage=outage))
+        self.policy = SegmentPolicy() if policy is None else policy
+        super().__init__(client, Timeouts(workers=self.policy.workers, progress=self.policy.news, outage=outage))
         self.silence, self.link = silence, link
-        self.channel, self.bounds, self.bucket_bytes = channel, bounds, bucket_bytes
+        self.channel, self.memory_limits, self.bucket_bytes = channel, memory_limits, bucket_bytes
 
     def session(self, program: Program, source: Any) -> AbstractContextManager[Session]:
         """Begin work on the cluster."""

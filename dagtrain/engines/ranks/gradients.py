@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dagtrain.engines.inline import each_thread
+from dagtrain.engines.ranks.assignment import runs
 from dagtrain.engines.ranks.placement import Placement
-from dagtrain.engines.ranks.shares import runs
-from dagtrain.engines.ranks.subtrees import Buffer, schedule, under
+from dagtrain.engines.ranks.subtrees import Buffer, shard_order, under
 from dagtrain.graph import Array
 from dagtrain.step.program import ShardRunner, StepParts
 
@@ -242,7 +242,7 @@ class Gradients:
 
     def _prepare(self, present: tuple[int, ...]) -> _Prepared:
         subtrees = {root: [s for s in shards if s in present] for root, shards in self._under.items()}
-        made = schedule(subtrees, self.count, self.threads)
+        made = shard_order(subtrees, self.count, self.threads)
         waves = []
         for thread, chain in enumerate(made.threads):
             many = max(1, -(-len(chain) // self._side_by_side))

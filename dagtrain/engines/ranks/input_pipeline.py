@@ -1,4 +1,4 @@
-"""The client's side of the feeds: how the rows of a segment are brought to its ranks.
+"""The client's side of a rank's inputs: how the rows of a segment are brought to its ranks.
 
 resident    all partitions are small enough to lie with every rank: they are dependencies of a group's first segment
 picked      partitions lie on the cluster: for each worker that holds some, and each rank, a task picks the segment's rows there
@@ -18,29 +18,29 @@ from dask.task_spec import DataNode, Task, TaskRef
 
 from dagtrain.data.pick import Gathered, gather_plan
 from dagtrain.data.source import ArraySource
-from dagtrain.engines.ranks.inputs import Picked, RankInput, pick_rows, share_of
-from dagtrain.engines.ranks.memory_limits import Bounds
+from dagtrain.engines.ranks.inputs import PickedRows, RankInput, batches_of_rank, pick_rows
+from dagtrain.engines.ranks.memory_limits import MemoryLimits
 from dagtrain.engines.ranks.placement import Placement
 from dagtrain.graph import Array
 
-__all__ = ["Delivery", "Supply"]
+__all__ = ["InputPipeline", "RankDelivery"]
 
 
-class Delivery(NamedTuple):
-    """A rank's feed, and the keys of what it is made from."""
+class RankDelivery(NamedTuple):
+    """A rank's input, and the keys of what it is made from."""
 
-    feed: RankInput
+    input: RankInput
     keys: list[Any]
 
 
-class Supply:
+class InputPipeline:
     """Feeds for a source of data.
 
     Parameters
     ----------
     source
         The data.
-    bounds
+    memory_limits
         How much may lie where.
     hold
         ``hold(source)``: the keys of its partitions, computed on the cluster once.
@@ -48,14 +48,14 @@ class Supply:
         ``locate(keys)``: the workers that hold each key.
     """
 
-    def __init__(self, source: Any, bounds: Bounds, hold: Any, locate: Any) -> None:
-        self.source, self.bounds, self._hold, self._locate = source, bounds, hold, locate
+    def __init__(self, source: Any, memory_limits: MemoryLimits, hold: Any, locate: Any) -> None:
+        self.source, self.memory_limits, self._hold, self._locate = source, memory_limits, hold, locate
         x, y = source.x_spec, source.y_spec
         self._x = (x.shape, x.dtype.str)
         self._y = None if y is None else (y.shape, y.dtype.str)
-        if source.nbytes <= bounds.resident:
+        if source.nbytes <= memory_limits.resident:
             self.kind = "resident"
-        elif source.nbytes <= bounds.held or source.resident:
+        elif source.nbytes <= memory_limits.held or source.resident:
             self.kind = "picked"
         else:
             self.kind = "sent" if isinstance(source, ArraySource) else "streamed"
@@ -64,7 +64,7 @@ class Supply:
         """Steps of the longest segment whose rows are within bounds; None where they are not brought by segment."""
         if self.kind == "resident":
             return None
-        return max(1, self.bounds.segment * ranks // max(1, batch_rows * int(self.source.row_bytes)))
+        return max(1, self.memory_limits.segment * ranks // max(1, batch_rows * int(self.source.row_bytes)))
 
     def readings(self, batches: Sequence[Sequence[Array]], segment: int) -> float:
         """How often each partition is computed on the average in these steps, which are brought in segments of this many."""
@@ -103,27 +103,27 @@ class Supply:
                 found.setdefault(worker, []).append(i)
         return found
 
-    def deliver(self, placement: Placement, batches: Sequence[Sequence[Array]], first: bool) -> tuple[dict[Any, Any], list[Delivery]]:
+    def deliver(self, placement: Placement, batches: Sequence[Sequence[Array]], first: bool) -> tuple[dict[Any, Any], list[RankDelivery]]:
         """Tasks that bring the rows of these steps, and each rank's delivery; `first` for the first segment of a group."""
         if self.kind == "resident":
             keys = self._hold(self.source)
             name = str(keys[0][0])
-            shares = [share_of(rank.shards, batches) for rank in placement.ranks]
-            return {}, [Delivery(RankInput(share, self._x, self._y, name), keys if first else []) for share in shares]
+            shares = [batches_of_rank(rank.shards, batches) for rank in placement.ranks]
+            return {}, [RankDelivery(RankInput(share, self._x, self._y, name), keys if first else []) for share in shares]
         token = uuid.uuid4().hex[:8]
-        shares = [share_of(rank.shards, batches) for rank in placement.ranks]
-        feeds = [RankInput(share, self._x, self._y) for share in shares]
+        shares = [batches_of_rank(rank.shards, batches) for rank in placement.ranks]
+        inputs = [RankInput(share, self._x, self._y) for share in shares]
         graph: dict[Any, Any] = {}
         if self.kind == "sent":
             x, y = self.source.local()
             for number, share in enumerate(shares):
                 rows = share.rows
-                picked = Picked(np.arange(len(rows)), rows, x[rows], None if y is None else y[rows])
+                picked = PickedRows(np.arange(len(rows)), rows, x[rows], None if y is None else y[rows])
                 graph[f"pick-{token}", number, 0] = DataNode((f"pick-{token}", number, 0), picked)
-            return graph, [Delivery(feed, [key]) for feed, key in zip(feeds, graph, strict=True)]
+            return graph, [RankDelivery(rank_input, [key]) for rank_input, key in zip(inputs, graph, strict=True)]
         partitions, keys, groups = self._partitions()
         found = []
-        for number, (share, feed) in enumerate(zip(shares, feeds, strict=True)):
+        for number, (share, rank_input) in enumerate(zip(shares, inputs, strict=True)):
             wanted: dict[int, list[Gathered]] = {}
             for pick in gather_plan(share.rows, self.source.sizes):
                 wanted.setdefault(groups.get(pick.partition, ~pick.partition), []).append(pick)
@@ -132,7 +132,7 @@ class Supply:
                 key = (f"pick-{token}", number, group)
                 graph[key] = Task(key, pick_rows, DataNode(None, picks), *(TaskRef(keys[p.partition]) for p in picks))
                 made.append(key)
-            found.append(Delivery(feed, made))
+            found.append(RankDelivery(rank_input, made))
         if partitions:
             needed = {key for task in graph.values() for key in task.dependencies}
             graph |= cull(partitions, list(needed))[0]
@@ -163,6 +163,6 @@ class Supply:
             for partition in members:
                 nbytes = self.source.sizes[partition] * self.source.row_bytes
                 if nbytes > room:
-                    number, room = number + 1, self.bounds.resident
+                    number, room = number + 1, self.memory_limits.resident
                 found[partition], room = number, room - nbytes
         return found

@@ -20,10 +20,10 @@ from dagtrain.engines.ranks.arithmetic import Rows
 from dagtrain.graph import Array
 from dagtrain.step.layout import settled
 
-__all__ = ["Picked", "RankInput", "Share", "pick_rows", "share_of"]
+__all__ = ["PickedRows", "RankBatches", "RankInput", "batches_of_rank", "pick_rows"]
 
 
-class Picked(NamedTuple):
+class PickedRows(NamedTuple):
     """Rows that a pick task took from some partitions: their places in the segment, which samples they are, and the rows."""
 
     places: Array
@@ -32,14 +32,14 @@ class Picked(NamedTuple):
     y: Array | None
 
 
-def pick_rows(picks: Sequence[Gathered], *partitions: Partition) -> Picked:
+def pick_rows(picks: Sequence[Gathered], *partitions: Partition) -> PickedRows:
     """Task: the rows that are picked from some partitions, one partition after the other."""
     ends = accumulate((len(p.places) for p in picks), initial=0)
     in_a_row = [p._replace(places=range(a, b)) for p, (a, b) in zip(picks, pairwise(ends), strict=True)]
-    return Picked(np.concatenate([p.places for p in picks]), samples_of(in_a_row), *assemble(in_a_row, partitions))
+    return PickedRows(np.concatenate([p.places for p in picks]), samples_of(in_a_row), *assemble(in_a_row, partitions))
 
 
-class Share(NamedTuple):
+class RankBatches(NamedTuple):
     """A rank's part of a segment: its rows, in the order of steps and shards, and where each shard of each step begins and ends.
 
     Attributes
@@ -54,12 +54,12 @@ class Share(NamedTuple):
     cuts: tuple[tuple[tuple[int, int, int], ...], ...]
 
 
-def share_of(shards: Sequence[int], batches: Sequence[Sequence[Array]]) -> Share:
+def batches_of_rank(shards: Sequence[int], batches: Sequence[Sequence[Array]]) -> RankBatches:
     """The part of these steps that belongs to a rank with these shards.
 
     Examples
     --------
-    >>> share = share_of([1], [[np.array([0, 1]), np.array([2, 3])], [np.array([4]), np.array([])]])
+    >>> share = batches_of_rank([1], [[np.array([0, 1]), np.array([2, 3])], [np.array([4]), np.array([])]])
     >>> share.rows.tolist(), share.cuts
     ([2, 3], (((1, 0, 2),), ()))
     """
@@ -73,7 +73,7 @@ def share_of(shards: Sequence[int], batches: Sequence[Sequence[Array]]) -> Share
                 step.append((shard, at, at + count))
                 at += count
         cuts.append(tuple(step))
-    return Share(np.concatenate(rows).astype(np.int64) if rows else np.empty(0, np.int64), tuple(cuts))
+    return RankBatches(np.concatenate(rows).astype(np.int64) if rows else np.empty(0, np.int64), tuple(cuts))
 
 
 class RankInput(NamedTuple):
@@ -89,7 +89,7 @@ class RankInput(NamedTuple):
         Name under which the rank keeps all partitions; empty for rows that were picked.
     """
 
-    share: Share
+    share: RankBatches
     x: tuple[tuple[int, ...], str]
     y: tuple[tuple[int, ...], str] | None
     resident: str = ""
@@ -117,18 +117,18 @@ class SegmentRows:
     Rows that lie in a row are given as they lie; others in memory that the next step uses again.
     """
 
-    def __init__(self, feed: RankInput, arrays: tuple[Array, Array | None], kept: dict[str, Any], samples: Array | None = None) -> None:
-        self.feed, self.arrays, self.samples = feed, arrays, samples
+    def __init__(self, input: RankInput, arrays: tuple[Array, Array | None], kept: dict[str, Any], samples: Array | None = None) -> None:
+        self.input, self.arrays, self.samples = input, arrays, samples
         self._buffers: dict[tuple[int, int], Rows] = kept.setdefault("buffers", {})
         # What was picked lies in the order of the steps.
-        rows = feed.share.rows if samples is None else np.arange(len(feed.share.rows))
+        rows = input.share.rows if samples is None else np.arange(len(input.share.rows))
         self._first = rows.tolist()
         self._jumps = np.cumsum(np.diff(rows, prepend=rows[:1]) != 1).tolist()
 
     def step(self, i: int) -> dict[int, Rows]:
         """The rows of each shard that has any."""
         found = {}
-        for shard, start, stop in self.feed.share.cuts[i]:
+        for shard, start, stop in self.input.share.cuts[i]:
             found[shard] = self._in_a_row(start, stop) or self._copied(shard, start, stop)
         return found
 
@@ -146,21 +146,21 @@ class SegmentRows:
             if target is None or source is None:
                 continue
             if self.samples is None:  # the rows were checked: "clip" only spares NumPy a copy
-                np.take(source, self.feed.share.rows[start:stop], axis=0, out=target, mode="clip")
+                np.take(source, self.input.share.rows[start:stop], axis=0, out=target, mode="clip")
             else:
                 np.copyto(target, source[start:stop])
         return rows
 
     def used(self) -> dict[str, bytes]:
         """The samples that were taken, and how many by each shard in each step."""
-        rows = self.feed.share.rows if self.samples is None else self.samples
-        cuts = [(i, shard, stop - start) for i, cuts in enumerate(self.feed.share.cuts) for shard, start, stop in cuts]
+        rows = self.input.share.rows if self.samples is None else self.samples
+        cuts = [(i, shard, stop - start) for i, cuts in enumerate(self.input.share.cuts) for shard, start, stop in cuts]
         return {"rows": rows.astype("<i8").tobytes(), "cuts": np.array(cuts, "<i4").tobytes()}
 
     def _buffer(self, shard: int, count: int) -> Rows:
         found = self._buffers.get((shard, count))
         if found is None:
-            x, y = self.feed.x, self.feed.y
+            x, y = self.input.x, self.input.y
             found = self._buffers[shard, count] = Rows(
                 np.empty((count, *x[0]), x[1]), None if y is None else np.empty((count, *y[0]), y[1])
             )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["Bounds"]
+__all__ = ["MemoryLimits"]
 
 
-class Bounds(NamedTuple):
+class MemoryLimits(NamedTuple):
     """How many bytes may lie where.
 
     Attributes
@@ -26,13 +26,13 @@ class Bounds(NamedTuple):
     segment: int
 
     @classmethod
-    def of(cls, limits: Sequence[int]) -> Bounds:
-        """Bounds for workers with these limits of memory.
+    def of(cls, limits: Sequence[int]) -> MemoryLimits:
+        """Limits for workers with these limits of memory.
 
         Examples
         --------
-        >>> Bounds.of([2**30, 2**30])
-        Bounds(resident=134217728, held=858993459, segment=33554432)
+        >>> MemoryLimits.of([2**30, 2**30])
+        MemoryLimits(resident=134217728, held=858993459, segment=33554432)
         """
         least = min(limits)
         return cls(min(least // 8, 1 << 30), sum(limits) * 2 // 5, max(min(least // 32, 256 << 20), 1 << 20))

@@ -93,8 +93,8 @@ def placement_diagram(
 
     Examples
     --------
-    >>> from dagtrain.engines.ranks.placement import Candidate, StepShape, place
-    >>> diagram = placement_diagram(place(StepShape(2, (10,)), [Candidate("a"), Candidate("b")]))
+    >>> from dagtrain.engines.ranks.placement import WorkerInfo, StepShape, place
+    >>> diagram = placement_diagram(place(StepShape(2, (10,)), [WorkerInfo("a"), WorkerInfo("b")]))
     >>> [node.lines[0].text for node in diagram.nodes]
     ['rank 0', 'block 0', 'parameters', 'rank 1', 'parameters']
     """

@@ -24,13 +24,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from dagtrain.engines.ranks.shares import by_place, crossing, deal, in_a_row, middle, runs, share_out
+from dagtrain.engines.ranks.assignment import by_place, crossing, deal, in_a_row, middle, runs, share_out
 from dagtrain.engines.ranks.subtrees import roots_of
 from dagtrain.errors import ClusterError
 from dagtrain.graph import Drawable
 from dagtrain.transport import Phase, Routes, Span
 
-__all__ = ["Candidate", "Edge", "Placement", "RankPlacement", "StepShape", "place"]
+__all__ = ["Edge", "Placement", "RankPlacement", "StepShape", "WorkerInfo", "place"]
 
 
 class StepShape(NamedTuple):
@@ -71,7 +71,7 @@ class StepShape(NamedTuple):
         return sum(self.blocks)
 
 
-class Candidate(NamedTuple):
+class WorkerInfo(NamedTuple):
     """A worker that can take a rank.
 
     Attributes
@@ -104,7 +104,7 @@ class RankPlacement:
     number
         Place among the ranks.
     worker, host, threads
-        As in `Candidate`.
+        As in `WorkerInfo`.
     shards
         The shards it computes.
     roots
@@ -265,7 +265,7 @@ class Placement(Drawable):
         return placement_diagram(self, **options)
 
 
-def place(shape: StepShape, candidates: Sequence[Candidate], row_bytes: float = 0.0, apart: bool = False) -> Placement:
+def place(shape: StepShape, workers: Sequence[WorkerInfo], row_bytes: float = 0.0, apart: bool = False) -> Placement:
     """Give each worker its shards and its blocks.
 
     Workers get shards by their threads, at least one each; where there are more workers than shards, those that hold most of the data.
@@ -276,7 +276,7 @@ def place(shape: StepShape, candidates: Sequence[Candidate], row_bytes: float = 
     ----------
     shape
         The step.
-    candidates
+    workers
         Workers that can take a rank, in any order.
     row_bytes
         Bytes of the rows of one shard in one step.
@@ -291,18 +291,18 @@ def place(shape: StepShape, candidates: Sequence[Candidate], row_bytes: float = 
     Examples
     --------
     >>> shape = StepShape(shards=8, blocks=(100, 100, 50))
-    >>> [(rank.shards, rank.blocks) for rank in place(shape, [Candidate("a"), Candidate("b"), Candidate("c")]).ranks]
+    >>> [(rank.shards, rank.blocks) for rank in place(shape, [WorkerInfo("a"), WorkerInfo("b"), WorkerInfo("c")]).ranks]
     [((0, 1, 2), (0,)), ((3, 4, 5), (1,)), ((6, 7), (2,))]
 
     On two hosts, each rank owns a part of every bucket of blocks:
 
     >>> shape = StepShape(shards=2, blocks=(100,) * 8, buckets=((4, 5, 6, 7), (0, 1, 2, 3)))
-    >>> [rank.blocks for rank in place(shape, [Candidate("a", host="1"), Candidate("b", host="2")]).ranks]
+    >>> [rank.blocks for rank in place(shape, [WorkerInfo("a", host="1"), WorkerInfo("b", host="2")]).ranks]
     [(0, 1, 4, 5), (2, 3, 6, 7)]
     """
-    if not candidates:
+    if not workers:
         raise ClusterError("there is no worker to place a rank on. Start workers, or wait for them with client.wait_for_workers(1).")
-    by_data = sorted(candidates, key=lambda c: (-c.held, c.address))
+    by_data = sorted(workers, key=lambda c: (-c.held, c.address))
     chosen, idle = by_data[: shape.shards], tuple(sorted(c.address for c in by_data[shape.shards :]))
     chosen.sort(key=lambda c: (middle(c.near), c.host, c.address))
     counts = share_out(shape.shards, [c.threads for c in chosen], favoured=[c.held for c in chosen])
@@ -316,8 +316,8 @@ def place(shape: StepShape, candidates: Sequence[Candidate], row_bytes: float = 
     buckets = shape.buckets if sends else ()
     owned = deal(buckets or [range(len(shape.blocks))], len(chosen))
     ranks = []
-    for number, (candidate, shards, blocks) in enumerate(zip(chosen, best, owned, strict=True)):
+    for number, (worker, shards, blocks) in enumerate(zip(chosen, best, owned, strict=True)):
         roots = roots_of(shards, shape.shards)
-        threads = max(1, min(candidate.threads, len(shards)))
-        ranks.append(RankPlacement(number, candidate.address, candidate.host, threads, shards, roots, blocks))
+        threads = max(1, min(worker.threads, len(shards)))
+        ranks.append(RankPlacement(number, worker.address, worker.host, threads, shards, roots, blocks))
     return Placement(shape, tuple(ranks), idle, buckets)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dagtrain.engines.client import current_client
-from dagtrain.engines.ranks.placement import Candidate, Placement, place
+from dagtrain.engines.ranks.placement import Placement, WorkerInfo, place
 from dagtrain.engines.ranks.stretch import shape_of
 from dagtrain.errors import ClusterError
 from dagtrain.step.program import Program
@@ -40,4 +40,4 @@ def placement_on(client: Any, program: Program, shards: int) -> Placement:
         )
     workers = client.scheduler_info(n_workers=-1)["workers"]
     rows = program.compiled or (1,)  # what becomes final when is the same for any number of them
-    return place(shape_of(program.for_workers(rows), shards), [Candidate(a, w["host"], w["nthreads"]) for a, w in workers.items()])
+    return place(shape_of(program.for_workers(rows), shards), [WorkerInfo(a, w["host"], w["nthreads"]) for a, w in workers.items()])

@@ -1,6 +1,6 @@
 """A rank at work: the task that a worker runs, one for each segment, and what lives in between.
 
-    run_rank, a Dask task ──▶ Hall.rank ──▶ Rank.segment ──▶ the state, as the task's result
+    run_rank, a Dask task ──▶ RanksWorkerPlugin.rank ──▶ Rank.segment ──▶ the state, as the task's result
                                                   SegmentRun goes through the steps
 
 The task leaves the worker's thread pool as soon as it runs, so that a rank that waits for others keeps no thread from them: two runs at
@@ -17,10 +17,10 @@ from typing import Any
 from distributed import get_worker, secede
 
 from dagtrain.engines.ranks.arithmetic import COMMON, RankRunner
-from dagtrain.engines.ranks.lockstep import Lockstep
-from dagtrain.engines.ranks.orders import GroupSpec, SegmentSpec, Stopped
+from dagtrain.engines.ranks.messages import GroupSpec, SegmentSpec, Stopped
+from dagtrain.engines.ranks.schedule import Schedule
 from dagtrain.engines.ranks.segment import SegmentRun, Streams, streams_of
-from dagtrain.engines.ranks.worker_plugin import Hall, hall_of
+from dagtrain.engines.ranks.worker_plugin import RanksWorkerPlugin, plugin_of
 from dagtrain.errors import DagtrainError
 from dagtrain.plan.blas import guard
 from dagtrain.step.program import StepParts
@@ -48,7 +48,7 @@ def run_rank(group: GroupSpec, number: int, order: SegmentSpec, parts: StepParts
     before
         The state, for the first segment of a group.
     data
-        What the order's feed takes rows from.
+        What the order's rank_input takes rows from.
 
     Returns
     -------
@@ -56,37 +56,39 @@ def run_rank(group: GroupSpec, number: int, order: SegmentSpec, parts: StepParts
         The whole state after the segment, in every rank.
     """
     worker = get_worker()
-    hall = hall_of(worker)
+    plugin = plugin_of(worker)
     secede()
-    hall.report(group.run, group=group.number, rank=number, segment=order.segment, kind="begun")
+    plugin.report(group.run, group=group.number, rank=number, segment=order.segment, kind="begun")
     if isinstance(before, Stopped):  # Dask lost the state, and repeated its task when that task's group was over
-        hall.report(group.run, group=group.number, rank=number, segment=order.segment, kind="stateless")
-        hall.end(group.group, "the state to begin with was lost")
-    rank = hall.rank(group.group, number, lambda: Rank(hall, group, number))
+        plugin.report(group.run, group=group.number, rank=number, segment=order.segment, kind="stateless")
+        plugin.end(group.group, "the state to begin with was lost")
+    rank = plugin.rank(group.group, number, lambda: Rank(plugin, group, number))
     if rank is None:  # if its driver has not been told, it would wait
-        why = hall.why_ended(group.group) or "the group was ended"
+        why = plugin.why_ended(group.group) or "the group was ended"
         about = {"group": group.number, "rank": number, "segment": order.segment, "why": why}
-        hall.report(group.run, kind="failed", **about, **_blame(Aborted(why), number))
+        plugin.report(group.run, kind="failed", **about, **_blame(Aborted(why), number))
         return Stopped(why)
     try:
         assert not isinstance(before, Stopped), "its group was ended above"
         return rank.segment(order, parts, before, data)
     except DagtrainError as error:
-        hall.report(group.run, group=group.number, rank=number, segment=order.segment, kind="error", why=f"{type(error).__name__}: {error}")
-        hall.end(group.group, "a rank met an error")
+        plugin.report(
+            group.run, group=group.number, rank=number, segment=order.segment, kind="error", why=f"{type(error).__name__}: {error}"
+        )
+        plugin.end(group.group, "a rank met an error")
         raise
     except Exception as error:
-        ended = hall.why_ended(group.group)
+        ended = plugin.why_ended(group.group)
         if ended is None:
             why = _named(error, group.placement.workers) if isinstance(error, ChannelError) else f"{type(error).__name__}: {error}"
             about = {"group": group.number, "rank": number, "segment": order.segment, "why": why}
-            hall.report(group.run, kind="failed", **about, **_blame(error, number))
-            hall.end(group.group, why)
+            plugin.report(group.run, kind="failed", **about, **_blame(error, number))
+            plugin.end(group.group, why)
         return Stopped(ended or f"{type(error).__name__}: {error}")
 
 
 def _blame(error: Exception, number: int) -> dict[str, Any]:
-    """Which ranks a failure speaks against, for `Conductor.failed`: channels that are cut, peers that are silent, whose fault it may be."""
+    """What a failure says of ranks, for `Coordinator.failed`: cut channels, silent peers, and whose fault it may be."""
     cut, silent, fault, final = list[int](), list[int](), list[int](), False
     match error:
         case Aborted():
@@ -135,15 +137,15 @@ class _Absent(ChannelError):  # noqa: N818  # a name that says what is the matte
 class _FallbackTransport:
     """Dask's own channels, for pairs of ranks that reach each other no other way."""
 
-    def __init__(self, hall: Hall, group: GroupSpec, number: int) -> None:
-        self.hall, self.group, self.number = hall, group, number
+    def __init__(self, plugin: RanksWorkerPlugin, group: GroupSpec, number: int) -> None:
+        self.plugin, self.group, self.number = plugin, group, number
         self.communicator: Any = None
 
     def send(self, rank: int, header: bytes, buffers: list[Any]) -> None:
         """Hand a frame over; returns at once."""
         address = self.group.placement.workers[rank]
         copies = [bytes(b) for b in buffers]
-        sending = self.hall.send_frame(address, self.group.group, rank, self.number, header, copies)
+        sending = self.plugin.send_frame(address, self.group.group, rank, self.number, header, copies)
         sending.add_done_callback(lambda done: self._sent(rank, done))
 
     def _sent(self, rank: int, done: Any) -> None:
@@ -155,9 +157,9 @@ class _FallbackTransport:
 class Rank:
     """One rank of a group, from its first segment to its end."""
 
-    def __init__(self, hall: Hall, group: GroupSpec, number: int) -> None:
-        self.hall, self.group, self.number = hall, group, number
-        self.lockstep = Lockstep(group.placement, number)
+    def __init__(self, plugin: RanksWorkerPlugin, group: GroupSpec, number: int) -> None:
+        self.plugin, self.group, self.number = plugin, group, number
+        self.schedule = Schedule(group.placement, number)
         self._turn = threading.Condition()
         self._done = -1
         self._busy = False
@@ -166,7 +168,7 @@ class Rank:
         self._window: Window | None = None
         self._communicator: Communicator | None = None
         self._runner: RankRunner | None = None
-        self._feeds: dict[str, Any] = {}
+        self._inputs: dict[str, Any] = {}
         self._streams: Streams | None = None
         self._told = time.monotonic()
 
@@ -221,11 +223,11 @@ class Rank:
 
     def _meet(self, parts: StepParts) -> None:
         """Find the other ranks, and bind the arithmetic to the memory that is shared with them."""
-        group, worker = self.group, self.hall.worker
+        group, worker = self.group, self.plugin.worker
         deadline = time.monotonic() + group.start
         placement = group.placement
         window = Window.create(placement.regions(self.number))
-        fallback = _FallbackTransport(self.hall, group, self.number)
+        fallback = _FallbackTransport(self.plugin, group, self.number)
         host = worker.address.partition("://")[2].rpartition(":")[0].strip("[]") or "127.0.0.1"
         communicator = Communicator(
             group.group,
@@ -245,9 +247,9 @@ class Rank:
             self._window, self._communicator = window, communicator
             if self._ended:
                 communicator.abort(self._ended)
-        self.hall.publish(group.group, self.number, communicator.endpoint)
+        self.plugin.publish(group.group, self.number, communicator.endpoint)
         asked = {
-            rank.number: self.hall.fetch_endpoint(rank.worker, group.group, rank.number, max(deadline - time.monotonic(), 0.1))
+            rank.number: self.plugin.fetch_endpoint(rank.worker, group.group, rank.number, max(deadline - time.monotonic(), 0.1))
             for rank in placement.ranks
             if rank.number != self.number
         }
@@ -269,7 +271,7 @@ class Rank:
         self._streams = streams_of(placement, self.number, communicator.kinds)
         in_stages = self._streams is not None
         self._runner = RankRunner(parts, placement, self.number, memory, communicator.incoming, common is not None, in_stages)
-        self.hall.report(
+        self.plugin.report(
             group.run,
             group=group.number,
             rank=self.number,
@@ -294,11 +296,11 @@ class Rank:
         runner, communicator = self._runner, self._communicator
         assert runner is not None
         assert communicator is not None
-        if self.lockstep.segment < 0:
+        if self.schedule.segment < 0:
             assert before is not None, "a group's first segment has a state to begin with"
             runner.load(before)
-        batches = order.feed.open(data, self._feeds)
-        segment = SegmentRun(order, self.number, self.lockstep, runner, communicator, self._streams, batches, self._progress)
+        batches = order.input.open(data, self._inputs)
+        segment = SegmentRun(order, self.number, self.schedule, runner, communicator, self._streams, batches, self._progress)
         kept = segment.run()
         self._report(segment)
         return kept
@@ -308,11 +310,11 @@ class Rank:
         now = time.monotonic()
         if self.number == 0 and now - self._told > _PROGRESS:
             self._told = now
-            self.hall.report(self.group.run, group=self.group.number, rank=0, segment=order.segment, kind="step", step=order.first + at)
+            self.plugin.report(self.group.run, group=self.group.number, rank=0, segment=order.segment, kind="step", step=order.first + at)
 
     def _report(self, done: SegmentRun) -> None:
         """What the driver learns of a segment that is done: it goes ahead of the task's end in the same stream."""
-        self.hall.report(
+        self.plugin.report(
             self.group.run,
             group=self.group.number,
             rank=self.number,
@@ -328,7 +330,7 @@ class Rank:
         """Give back memory, sockets and threads."""
         runner, self._runner = self._runner, None
         communicator, window = self._communicator, self._window
-        self._feeds.clear()
+        self._inputs.clear()
         if runner is not None:
             runner.close()
         del runner

@@ -1,4 +1,4 @@
-"""What ranks report, what the scheduler knows of workers, and what became of tasks: as events of the conductor."""
+"""What ranks report, what the scheduler knows of workers, and what became of tasks: as events of the coordinator."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from distributed import KilledWorker
 
 from dagtrain.engines.engine import Watch
-from dagtrain.engines.ranks.coordinator import Conductor
+from dagtrain.engines.ranks.coordinator import Coordinator
 from dagtrain.errors import ClusterError, DagtrainError
 
 if TYPE_CHECKING:
@@ -21,33 +21,33 @@ ANSWER = 30.0
 
 
 class Reports:
-    """Reads the steward's news for a stretch."""
+    """Reads the scheduler plugin's news for a stretch."""
 
-    def __init__(self, session: LanesSession, conductor: Conductor, watch: Watch) -> None:
-        self.session, self.conductor, self.watch = session, conductor, watch
+    def __init__(self, session: LanesSession, coordinator: Coordinator, watch: Watch) -> None:
+        self.session, self.coordinator, self.watch = session, coordinator, watch
 
     def take(self, news: Mapping[str, Any]) -> None:
         """What happened, as events."""
-        conductor = self.conductor
-        conductor.tick(self.session.clock.read())
+        coordinator = self.coordinator
+        coordinator.tick(self.session.clock.read())
         for _, report in news["reports"]:
             group, rank = report["group"], report["rank"]
             match report["kind"]:
                 case "begun":
-                    conductor.begun(group, report["segment"], rank)
+                    coordinator.begun(group, report["segment"], rank)
                 case "met":
                     self.session.compare(report["worker"], report["software"], self.watch)
                     self._tell_of_channels(group, report)
-                    conductor.started(group)
+                    coordinator.started(group)
                 case "step":
-                    conductor.news(group)
+                    coordinator.news(group)
                 case "done":
                     self.session.records.setdefault((group, report["segment"]), {})[rank] = report
-                    conductor.reported(group, report["segment"], rank, report["seconds"], report["ending"])
+                    coordinator.reported(group, report["segment"], rank, report["seconds"], report["ending"])
                 case "probed":
-                    conductor.probed(report["reached"], report["cut"])
+                    coordinator.probed(report["reached"], report["cut"])
                 case "stateless":
-                    conductor.stateless(group)
+                    coordinator.stateless(group)
                 case "failed":
                     self._fail(group, report)
                 case "error":
@@ -55,7 +55,7 @@ class Reports:
         present = news["present"]
         paused = [worker for worker, facts in present.items() if facts["paused"]]
         busy = {worker: facts["busy"] for worker, facts in present.items() if facts["busy"]}
-        conductor.workers(present, news["leaving"], news["gone"], paused, busy)
+        coordinator.workers(present, news["leaving"], news["gone"], paused, busy)
         self._look_at_tasks()
 
     def _workers(self, group: int) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ class Reports:
         workers = self._workers(group)
         if not workers:  # it is forgotten
             return
-        self.conductor.failed(
+        self.coordinator.failed(
             group,
             f"rank {report['rank']} on {report['worker']}: {report['why']}",
             cut=[(report["worker"], workers[peer]) for peer in report["cut"]],
@@ -85,7 +85,7 @@ class Reports:
 
     def _look_at_tasks(self) -> None:
         """Tasks that ended in a way of which no rank could report."""
-        current = self.conductor.group
+        current = self.coordinator.group
         if current is None or current.number not in self.session.groups:
             return
         futures = self.session.groups[current.number].futures
@@ -103,8 +103,8 @@ class Reports:
                 why += (
                     ". The data is made of what was scattered or persisted on the cluster, which does not have it any more: give it again"
                 )
-            self.conductor.failed(current.number, why, fault="the tasks", final=bool(gone))
-            self.conductor.lost()
+            self.coordinator.failed(current.number, why, fault="the tasks", final=bool(gone))
+            self.coordinator.lost()
 
     def _learn_from(self, group: int, rank: int, future: Any) -> None:
         """An exception where no rank could be: on a worker that cannot run one, or in a task that it waits for."""
@@ -115,12 +115,12 @@ class Reports:
         what = f"{type(error).__name__}: {error}"
         if blamed in ("", str(future.key)):
             worker = self._workers(group)[rank]
-            self.conductor.failed(group, f"rank {rank} on {worker}: {what}", fault=[worker])
+            self.coordinator.failed(group, f"rank {rank} on {worker}: {what}", fault=[worker])
         elif self.session.comes_again(error):
             raise ClusterError(f"the data of rank {rank} cannot be computed: {what}") from error
         else:
             final = isinstance(error, KilledWorker)
-            self.conductor.failed(group, f"the task {blamed}, for which ranks wait, failed: {what}", fault="the data", final=final)
+            self.coordinator.failed(group, f"the task {blamed}, for which ranks wait, failed: {what}", fault="the data", final=final)
 
     def _raise(self, group: int, report: Mapping[str, Any]) -> None:
         """An error of the computation itself: it would come again wherever the step is repeated."""

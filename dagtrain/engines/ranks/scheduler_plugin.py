@@ -1,10 +1,10 @@
 """On the scheduler: who is in which group, what the ranks report, and the news that a group must end.
 
-    ranks ── reports, in the order of Dask's own messages ──▶ Steward ──▶ the driver, which asks and waits until there is something
-    a worker lost, or silent for longer than the deadline ──▶ Steward ──▶ "end" to the other ranks of its group, at once
+    ranks ── reports, in the order of Dask's own messages ──▶ scheduler plugin ──▶ the client, which asks and waits for news
+    a worker lost, or silent for longer than the deadline ──▶ scheduler plugin ──▶ "end" to the other ranks of its group, at once
 
 The scheduler learns of a dead process within milliseconds, and its workers' heartbeats go on while their ranks compute, so that silence
-means a process that stopped, or a network that fails, not a worker that is busy. `Vigil` finds out which.
+means a process that stopped, or a network that fails, not a worker that is busy. `HeartbeatMonitor` finds out which.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from distributed.comm import CommClosedError
 from distributed.core import Status
 
 from dagtrain.engines.cluster.busy import busy_with
-from dagtrain.engines.ranks.background import Quiet, forget_sent, nannies_here
+from dagtrain.engines.ranks.background import BackgroundWork, forget_sent, nannies_here
+from dagtrain.engines.ranks.heartbeats import GLANCE, HeartbeatMonitor
 from dagtrain.engines.ranks.inquiry import inquire, probe_pairs
-from dagtrain.engines.ranks.vigil import GLANCE, Vigil
 
-__all__ = ["Steward"]
+__all__ = ["RanksSchedulerPlugin"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class _Run:
         self.change = asyncio.Event()
 
 
-class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not typed
+class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distributed is not typed
     """Scheduler plugin; every session registers it, and the first one counts."""
 
     name = "dagtrain-lanes"
@@ -67,7 +67,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         self._refusals: dict[str, str] = {}
         self._wanted: dict[str, float] = {}
         self._gone: dict[str, str] = {}
-        self._quiet = Quiet(scheduler, nannies_here)
+        self._background = BackgroundWork(scheduler, nannies_here)
         scheduler.handlers |= {
             "dagtrain_lanes_open": self.open,
             "dagtrain_lanes_want": self.want,
@@ -83,12 +83,12 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         scheduler.stream_handlers["dagtrain-lanes-report"] = self.report
         self._target_of_tasks = scheduler.adaptive_target
         scheduler.adaptive_target = scheduler.handlers["adaptive_target"] = self.adaptive_target
-        self._vigil = Vigil(scheduler, self._give_up, self._tell_all)
+        self._monitor = HeartbeatMonitor(scheduler, self._give_up, self._tell_all)
 
     async def close(self) -> None:
         """End with the scheduler."""
-        self._vigil.close()
-        self._quiet.set(False)
+        self._monitor.close()
+        self._background.set(False)
 
     # ---- asked by drivers
 
@@ -98,8 +98,8 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         Connections to them, and to the driver, last through an outage of the network.
         """
         self.runs[run] = _Run(client)
-        self._vigil.begin(run, client, silence, outage)
-        self._quiet.set(True)
+        self._monitor.begin(run, client, silence, outage)
+        self._background.set(True)
 
     def want(self, run: str, ranks: int) -> None:
         """As many ranks as a driver could use from now on; one that is not known any more learns it when it looks."""
@@ -124,9 +124,9 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
             self.scheduler.worker_plugins[name] = plugin  # for those that join
             self._bare |= set(self.scheduler.workers)
         for address in self._bare - self._furnishing:
-            self._vigil.background(self._furnish(name, self.scheduler.workers[address]))
+            self._monitor.background(self._furnish(name, self.scheduler.workers[address]))
         deadline = time.monotonic() + timeout
-        while (left := self._bare - self._vigil.absent - self._refusals.keys()) and time.monotonic() < deadline:
+        while (left := self._bare - self._monitor.absent - self._refusals.keys()) and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
         refusals, self._refusals = self._refusals, {}
         return {"left": sorted(left), "refusals": refusals}
@@ -147,7 +147,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
             found.change.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(found.change.wait(), timeout)
-        workers, absent = self.scheduler.workers, self._vigil.absent
+        workers, absent = self.scheduler.workers, self._monitor.absent
         hidden = absent | self._bare
         leaving = (Status.closing_gracefully, Status.closing, Status.closed)
         return {
@@ -164,7 +164,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
                 if w.status not in (Status.closing, Status.closed) and w.address not in hidden
             },
             "apart": sorted(absent),
-            "waiting": self._vigil.waiting,
+            "waiting": self._monitor.waiting,
             "leaving": [w.address for w in workers.values() if w.status in leaving or self._is_wanted(w.address)],
             "gone": self._gone,
         }
@@ -179,11 +179,11 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         """Have pairs of workers see whether they reach each other; the answer is a report."""
         found = self.runs.get(run)
         if found is not None:
-            self._vigil.background(self._probe(found, [(a, b) for a, b in pairs]))
+            self._monitor.background(self._probe(found, [(a, b) for a, b in pairs]))
 
     def inquire(self, keys: list[Any]) -> dict[str, Any]:
         """What some tasks wait for."""
-        return inquire(self.scheduler, keys, self._vigil.absent)
+        return inquire(self.scheduler, keys, self._monitor.absent)
 
     def close_run(self, run: str) -> None:
         """A driver is done."""
@@ -200,22 +200,22 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         """A rank reports."""
         found = self.runs.get(run)
         if found is not None:
-            self._vigil.heard(worker)
+            self._monitor.heard(worker)
             self._note(found, {"worker": worker, **message})
             forget_sent(self.scheduler.stream_comms.get(worker))
 
     def add_worker(self, scheduler: Any, worker: str) -> None:
         """A worker joined."""
-        self._vigil.joined(worker)
+        self._monitor.joined(worker)
         self._tell_all()
 
     def remove_worker(self, scheduler: Any, worker: str, **details: Any) -> None:
         """A worker is gone: the ranks that wait for it need not wait any longer."""
         if str(details.get("stimulus_id", "")).startswith("retire-workers"):  # it left sooner than a segment could end
             self._tell_why(worker, "it was retired")
-        elif worker not in self._vigil.absent:  # what was the matter before is over
+        elif worker not in self._monitor.absent:  # what was the matter before is over
             self._gone.pop(worker, None)
-        self._vigil.left(worker)
+        self._monitor.left(worker)
         self._bare.discard(worker)
         self._wanted.pop(worker, None)
         for run in self.runs.values():
@@ -255,8 +255,8 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         run = self.runs.pop(name)
         self._end(run, why)
         run.change.set()
-        self._vigil.end(name)
-        self._quiet.set(bool(self.runs))
+        self._monitor.end(name)
+        self._background.set(bool(self.runs))
 
     def _is_wanted(self, address: str) -> bool:
         return time.monotonic() - self._wanted.get(address, -_WANTED) < _WANTED
@@ -265,7 +265,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
         """Have a worker set up a plugin, as soon as it can be reached."""
         address, message = worker.address, {"op": "plugin-add", "name": name, "plugin": self.scheduler.worker_plugins[name]}
         self._furnishing.add(address)
-        self._vigil.furnished(address, False)
+        self._monitor.furnished(address, False)
         try:
             while self.scheduler.workers.get(address) is worker:
                 answer = (await self.scheduler.broadcast(msg=message, workers=[address], on_error="return"))[address]
@@ -278,7 +278,7 @@ class Steward(SchedulerPlugin):  # type: ignore[misc]  # distributed is not type
                 await asyncio.sleep(GLANCE)
         finally:  # where it failed, the next question to all workers tries again
             self._furnishing.discard(address)
-            self._vigil.furnished(address, True)
+            self._monitor.furnished(address, True)
             self._tell_all()
 
     def _tell_all(self) -> None:

@@ -1,4 +1,4 @@
-"""The steps of a segment in one rank: what `Lockstep` says, done by `RankRunner` and `Communicator`.
+"""The steps of a segment in one rank: what `Schedule` says, done by `RankRunner` and `Communicator`.
 
 Between hosts a rank does not wait for what it does not need yet. While it computes, the parts of its partial sums that are final are sent,
 and so are the blocks of the parameters as it updates them. When it would wait for the parameters, it begins with the next step, whose
@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from dagtrain.engines.ranks.arithmetic import RankRunner, Rows
-from dagtrain.engines.ranks.lockstep import Compute, Copy, Keep, Lockstep, Post, Reduce, Square, Update, Wait
-from dagtrain.engines.ranks.orders import SegmentSpec
+from dagtrain.engines.ranks.messages import SegmentSpec
 from dagtrain.engines.ranks.placement import Placement
+from dagtrain.engines.ranks.schedule import Compute, Copy, Post, Reduce, Schedule, SquaredNorm, TakeSnapshot, Update, Wait
 from dagtrain.graph import Array
 from dagtrain.step.state import State
 from dagtrain.transport import Communicator, Phase
@@ -69,7 +69,7 @@ class SegmentRun:
         Which steps.
     rank
         Its number.
-    lockstep, runner, communicator, streams
+    schedule, runner, communicator, streams
         Of the rank.
     batches
         Where rows come from.
@@ -88,14 +88,14 @@ class SegmentRun:
         self,
         order: SegmentSpec,
         rank: int,
-        lockstep: Lockstep,
+        schedule: Schedule,
         runner: RankRunner,
         communicator: Communicator,
         streams: Streams | None,
         batches: Any,
         progress: Callable[[SegmentSpec, int], None],
     ) -> None:
-        self.order, self.lockstep, self.runner, self.communicator, self.streams = order, lockstep, runner, communicator, streams
+        self.order, self.schedule, self.runner, self.communicator, self.streams = order, schedule, runner, communicator, streams
         self.batches, self._progress = batches, progress
         self.sums: list[Array] = []
         self._sums_wanted = rank == runner.placement.owners[0]
@@ -109,8 +109,8 @@ class SegmentRun:
         """The whole state after the segment."""
         self.runner.state.rate_scale = self.order.rate_scale
         began = self._stepped = time.perf_counter()
-        self.lockstep.begin(self.order.segment, self.order.first, self._steps)
-        while (todo := self.lockstep.next()) is not None:
+        self.schedule.begin(self.order.segment, self.order.first, self._steps)
+        while (todo := self.schedule.next()) is not None:
             self._do(todo)
         ended = time.perf_counter()
         self.seconds, self.ending = ended - began, ended - self._stepped
@@ -118,15 +118,15 @@ class SegmentRun:
         return self._kept
 
     def _do(self, todo: Any) -> None:
-        lockstep, runner, order = self.lockstep, self.runner, self.order
+        schedule, runner, order = self.schedule, self.runner, self.order
         match todo:
             case Compute():
-                if self._at != lockstep.step - order.first:
+                if self._at != schedule.step - order.first:
                     self._next_step()
                 rows, self._rows = self._rows or self.batches.step(self._at), {}
                 runner.compute(rows, order.counts[self._at], self._releasing(Phase.REDUCE_SCATTER))
             case Post(phase, peers, turn):
-                self.communicator.post(phase, peers, order.segment, lockstep.step, turn)
+                self.communicator.post(phase, peers, order.segment, schedule.step, turn)
             case Wait(phase, peers, turn):
                 if phase is Phase.ALL_GATHER and self._at + 1 < self._steps:
                     self._rows = self.batches.step(self._at + 1)  # while the others are still at work
@@ -139,7 +139,7 @@ class SegmentRun:
                 if self._sums_wanted:
                     assert runner.sums is not None
                     self.sums.append(runner.sums.copy())
-            case Square(k):
+            case SquaredNorm(k):
                 runner.square(k)
             case Update():
                 runner.update(self._releasing(Phase.ALL_GATHER))
@@ -148,7 +148,7 @@ class SegmentRun:
                 runner.copy(phase)
                 if phase is Phase.ALL_GATHER:
                     self._stepped = time.perf_counter()
-            case Keep():
+            case TakeSnapshot():
                 runner.advance()
                 self._kept = runner.keep()
 
@@ -159,13 +159,13 @@ class SegmentRun:
 
     def _wait(self, wait: Wait) -> None:
         phase, peers, turn = wait
-        self.communicator.wait(phase, peers, self.order.segment, self.lockstep.step, turn)
-        self.lockstep.arrived(phase, peers, self.order.segment, self.lockstep.step, turn)
+        self.communicator.wait(phase, peers, self.order.segment, self.schedule.step, turn)
+        self.schedule.arrived(phase, peers, self.order.segment, self.schedule.step, turn)
 
     def _compute_ahead(self, wait: Wait) -> None:
         """The next step's shards, as far as parameters are there; the script goes on when all are."""
         assert self.streams is not None
-        coming, step, came = self.streams.coming, self.lockstep.step, 0
+        coming, step, came = self.streams.coming, self.schedule.step, 0
         every = len(coming) - 1
 
         def needs(parts: int) -> None:
@@ -177,7 +177,7 @@ class SegmentRun:
             self.runner.copy(Phase.ALL_GATHER, came, parts)
             came = parts
             if came == every:
-                copy, compute = self.lockstep.next(), self.lockstep.next()
+                copy, compute = self.schedule.next(), self.schedule.next()
                 assert isinstance(copy, Copy), "what has come is copied"
                 assert isinstance(compute, Compute), "and what is being computed is the next step"
 
@@ -191,5 +191,5 @@ class SegmentRun:
         if self.streams is None:
             return None
         counts = self.streams.partial if phase is Phase.REDUCE_SCATTER else self.streams.parameters
-        step = self.lockstep.step + ahead
+        step = self.schedule.step + ahead
         return lambda parts: self.communicator.release(phase, counts[parts], self.order.segment, step)

@@ -15,14 +15,14 @@ from dagtrain.engines.cluster.outages import endure, insist
 from dagtrain.engines.cluster.session import ClusterSession, SilentError
 from dagtrain.engines.cluster.waiting import Standing, no_workers, wait_for, warn_of_no_workers, what_was_lost
 from dagtrain.engines.engine import Watch
-from dagtrain.engines.ranks.input_pipeline import Supply
-from dagtrain.engines.ranks.instructions import Pace, Patience
-from dagtrain.engines.ranks.memory_limits import Bounds
+from dagtrain.engines.ranks.input_pipeline import InputPipeline
+from dagtrain.engines.ranks.membership import Membership
+from dagtrain.engines.ranks.memory_limits import MemoryLimits
+from dagtrain.engines.ranks.messages import SegmentPolicy, StepTime
 from dagtrain.engines.ranks.placement import Placement
-from dagtrain.engines.ranks.roster import Roster
-from dagtrain.engines.ranks.scheduler_plugin import Steward
+from dagtrain.engines.ranks.scheduler_plugin import RanksSchedulerPlugin
 from dagtrain.engines.ranks.stretch import Group, Reached, Stretch
-from dagtrain.engines.ranks.worker_plugin import Hall
+from dagtrain.engines.ranks.worker_plugin import RanksWorkerPlugin
 from dagtrain.errors import ClusterError
 from dagtrain.graph import Array
 from dagtrain.step.state import State
@@ -50,18 +50,18 @@ class LanesSession(ClusterSession):
 
     def __init__(self, engine: Any, program: Any, source: Any) -> None:
         super().__init__(engine, program, source)
-        self.patience: Patience = engine.patience
+        self.policy: SegmentPolicy = engine.policy
         self.silence, self.link = engine.silence, engine.link
-        self.channel, self.bounds, self.bucket_bytes = engine.channel, engine.bounds, engine.bucket_bytes
+        self.channel, self.memory_limits, self.bucket_bytes = engine.channel, engine.memory_limits, engine.bucket_bytes
         self.clock = AwakeClock(_LISTENED)
         self._wall = WallClock()
         self._watch: Watch | None = None
         self._gone = False
-        self.roster = Roster(self.patience.cut, self.patience.again)
+        self.membership = Membership(self.policy.cut, self.policy.again)
         self.by_comm: set[frozenset[str]] = set()
         """Pairs of workers that exchange by Dask's connections, since no socket came to be."""
         self._address = self.client.scheduler.address
-        self._supply: Supply | None = None
+        self._pipeline: InputPipeline | None = None
         self.groups: dict[int, Group] = {}
         self.begun = 0
         self._wanted = 0
@@ -69,7 +69,7 @@ class LanesSession(ClusterSession):
         self.reached: Reached | None = None
         self.records: dict[tuple[int, int], dict[int, dict[str, Any]]] = {}
         self._seen = 0
-        self.pace: Pace | None = None
+        self.step_time: StepTime | None = None
         self.workers: dict[str, dict[str, Any]] = {}
         self.told_readings = False
         self.apart: list[str] = []
@@ -81,10 +81,10 @@ class LanesSession(ClusterSession):
     def __enter__(self) -> Self:
         super().__enter__()
         try:
-            self._register(Steward())
+            self._register(RanksSchedulerPlugin())
             self.call("open", run=self.run_id, client=self.client.id, silence=self.silence, outage=self.timeouts.outage)
             self.client.loop.add_callback(endure, self.client.scheduler_comm.comm, self.timeouts.outage)
-            self._furnish(Hall(self.timeouts.outage))
+            self._furnish(RanksWorkerPlugin(self.timeouts.outage))
         except BaseException as error:
             self.__exit__()
             if isinstance(error, ClusterError) or not isinstance(error, Exception):
@@ -139,7 +139,7 @@ class LanesSession(ClusterSession):
             raise
 
     def call(self, verb: str, wait: float = 0.0, **arguments: Any) -> Any:
-        """Ask the steward."""
+        """Ask the scheduler plugin."""
         if self._gone:  # it was waited for
             raise ClusterError(f"the scheduler at {self._address} did not answer before.")
         client, name = self.client, f"dagtrain_lanes_{verb}"
@@ -200,12 +200,12 @@ class LanesSession(ClusterSession):
             news["reports"] = [*before["reports"], *news["reports"]]
         return news
 
-    def supply_of(self) -> Supply:
+    def pipeline(self) -> InputPipeline:
         """How rows come to ranks, bounded by the memory of the workers that there were at first."""
-        if self._supply is None:
+        if self._pipeline is None:
             limits = [w["memory"] or _UNLIMITED for w in self.workers.values()] or [_UNLIMITED]
-            self._supply = Supply(self.source, self.bounds or Bounds.of(limits), self._data, self._locate)
-        return self._supply
+            self._pipeline = InputPipeline(self.source, self.memory_limits or MemoryLimits.of(limits), self._data, self._locate)
+        return self._pipeline
 
     def _locate(self, keys: Sequence[Any]) -> list[tuple[str, ...]]:
         """The workers that hold each key of the data, once all of it is there."""

@@ -16,19 +16,19 @@ from distributed.protocol import dask_deserialize, dask_serialize
 
 from dagtrain.step.state import State
 
-__all__ = ["Copies", "HandedState"]
+__all__ = ["Snapshot", "SnapshotPool"]
 
 _COPIES = 3
-"""Copies of the state that are about at once: of the last segment that is committed, and of those that are under way."""
+"""Snapshots that are about at once: that of the last segment that is committed, and of those that are under way."""
 
 
 @dataclass
-class HandedState(State):
+class Snapshot(State):
     """A state that goes to others. Whoever reads the name of this class imports this file, and so can read the rest."""
 
 
-@dask_serialize.register(HandedState)  # type: ignore[untyped-decorator]  # distributed is not typed
-def _frames_of(state: HandedState, context: Any = None) -> tuple[dict[str, Any], list[memoryview]]:
+@dask_serialize.register(Snapshot)  # type: ignore[untyped-decorator]  # distributed is not typed
+def _frames_of(state: Snapshot, context: Any = None) -> tuple[dict[str, Any], list[memoryview]]:
     vectors = [state.parameters, state.statistics, *state.slots.values()]
     header = {
         "vectors": [(v.dtype.str, v.size) for v in vectors],
@@ -39,32 +39,32 @@ def _frames_of(state: HandedState, context: Any = None) -> tuple[dict[str, Any],
     return header, [v.view(np.uint8).data for v in vectors if v.size]
 
 
-@dask_deserialize.register(HandedState)  # type: ignore[untyped-decorator]  # distributed is not typed
-def _of_frames(header: dict[str, Any], frames: Sequence[Any]) -> HandedState:
+@dask_deserialize.register(Snapshot)  # type: ignore[untyped-decorator]  # distributed is not typed
+def _of_frames(header: dict[str, Any], frames: Sequence[Any]) -> Snapshot:
     left = iter(frames)
     vectors = [np.frombuffer(next(left), dtype) if size else np.empty(0, dtype) for dtype, size in header["vectors"]]
-    return HandedState(vectors[0], vectors[1], dict(zip(header["slots"], vectors[2:], strict=True)), header["step"], header["rate_scale"])
+    return Snapshot(vectors[0], vectors[1], dict(zip(header["slots"], vectors[2:], strict=True)), header["step"], header["rate_scale"])
 
 
-class Copies:
-    """Copies of states, in the memory of earlier ones that nobody has any more: memory that is new costs more than the copy.
+class SnapshotPool:
+    """Snapshots, in the memory of earlier ones that nobody has any more: memory that is new costs more than the copy.
 
     Who has an array of a copy, a span or a buffer of it, refers to the array, and Python counts that; without such counts all memory is
     new. The state around the arrays is a new one each time, since Dask finds again by a weak reference what it has written to disk.
     """
 
     def __init__(self) -> None:
-        self._memory: list[HandedState] = []
+        self._memory: list[Snapshot] = []
         self._unused: list[int] = []
 
-    def of(self, state: State) -> HandedState:
+    def of(self, state: State) -> Snapshot:
         """A copy."""
         for memory, unused in zip(self._memory, self._unused, strict=True):
             if _references(memory) == unused:
                 memory.assign(state)
                 return replace(memory, slots=dict(memory.slots))
         copy = state.copy()
-        made = HandedState(copy.parameters, copy.statistics, copy.slots, copy.step, copy.rate_scale)
+        made = Snapshot(copy.parameters, copy.statistics, copy.slots, copy.step, copy.rate_scale)
         del copy
         if len(self._memory) < _COPIES and hasattr(sys, "getrefcount"):
             self._memory.append(made)

@@ -1,8 +1,8 @@
-"""The driver of the engine *lanes*: a thin shell around `Conductor`, which decides, that does its instructions with Dask.
+"""The client's side of the engine *lanes*: a thin shell around `Coordinator`, which decides; the shell carries out its decisions with Dask.
 
-    Steward ── what ranks and workers did ──▶ Conductor ──▶ Begin, Submit, Commit, Abandon, … ──▶ tasks, calls, the trainer's `Watch`
+    scheduler plugin ── what ranks and workers did ──▶ Coordinator ──▶ Begin, Submit, Commit, Abandon, … ──▶ tasks, calls, `Watch`
 
-The client waits in one place only: for the steward's next news.
+The client waits in one place only: for the scheduler plugin's next news.
 """
 
 from __future__ import annotations
@@ -21,11 +21,23 @@ from dask.task_spec import DataNode, Task, TaskRef
 from dagtrain.engines.cluster.session import SilentError
 from dagtrain.engines.engine import Watch
 from dagtrain.engines.ranks.background import forget_sent
-from dagtrain.engines.ranks.coordinator import Conductor
+from dagtrain.engines.ranks.coordinator import Coordinator
 from dagtrain.engines.ranks.gradients import BUCKET_BYTES, buckets_of
-from dagtrain.engines.ranks.instructions import Abandon, Begin, Commit, Done, Fetch, GiveUp, Held, Inquire, Probe, Submit
-from dagtrain.engines.ranks.orders import GroupSpec, SegmentSpec
-from dagtrain.engines.ranks.placement import Candidate, StepShape, place
+from dagtrain.engines.ranks.messages import (
+    Abandon,
+    Begin,
+    Commit,
+    Done,
+    Fetch,
+    GiveUp,
+    GroupSpec,
+    Inquire,
+    Probe,
+    SegmentSpec,
+    StateRef,
+    Submit,
+)
+from dagtrain.engines.ranks.placement import StepShape, WorkerInfo, place
 from dagtrain.engines.ranks.rank import run_rank
 from dagtrain.engines.ranks.reports import ANSWER, Reports
 from dagtrain.errors import ClusterError
@@ -70,10 +82,10 @@ class Group(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """Where the last call ended: the state that it gave, the conductor, and the steps that were begun beyond."""
+    """Where the last call ended: the state that it gave, the coordinator, and the steps that were begun beyond."""
 
     state: State
-    conductor: Conductor
+    coordinator: Coordinator
     following: Any
 
 
@@ -98,25 +110,25 @@ class Stretch:
         self.reported = self.lost = 0
         self.why_lost = "all workers that held it are gone"
         self.news = session.begin(self.shards)  # of segments, too, on which ranks began ahead of this call
-        self.supply = session.supply_of()
-        most = self.supply.most_steps(max(sum(c) for c in self.counts), max(1, min(len(session.workers), self.shards)))
-        patience = session.patience if most is None else session.patience._replace(most=min(most, session.patience.most))
-        self.conductor = Conductor(
-            len(batches), self.shards, session.clock.read(), patience, session.pace, len(following), session.roster, self.base
+        self.pipeline = session.pipeline()
+        most = self.pipeline.most_steps(max(sum(c) for c in self.counts), max(1, min(len(session.workers), self.shards)))
+        policy = session.policy if most is None else session.policy._replace(most=min(most, session.policy.most))
+        self.coordinator = Coordinator(
+            len(batches), self.shards, session.clock.read(), policy, session.step_time, len(following), session.membership, self.base
         )
-        self.reports = Reports(session, self.conductor, watch)
+        self.reports = Reports(session, self.coordinator, watch)
         self._go_on(batches)
-        self._warn_of_readings(batches, patience.most)
+        self._warn_of_readings(batches, policy.most)
 
     def _warn_of_readings(self, batches: Sequence[Sequence[Array]], segment: int) -> None:
         """Say once that the order of the samples makes ranks read data that does not fit into memory again and again."""
-        if self.session.told_readings or self.supply.kind != "streamed":
+        if self.session.told_readings or self.pipeline.kind != "streamed":
             return
         self.session.told_readings = True
-        times = self.supply.readings(batches, segment)
+        times = self.pipeline.readings(batches, segment)
         if times > _OFTEN:
-            size = self.supply.source.nbytes / 2**30
-            if self.supply.is_local(batches):
+            size = self.pipeline.source.nbytes / 2**30
+            if self.pipeline.is_local(batches):
                 why, cure = "its partitions are larger than what is read at a time", "Cut it into smaller partitions"
             else:
                 why = "the order of the samples takes each step from all over it"
@@ -129,20 +141,20 @@ class Stretch:
             )
 
     def _go_on(self, batches: Sequence[Sequence[Array]]) -> None:
-        """Keep the group of the call before where it holds the very state that this one begins with, and has begun on no other steps."""
+        """Keep the group of the last call where it holds the very state to begin with and has begun no other steps."""
         session, reached = self.session, self.session.reached
         session.reached = None
         if reached is not None:
-            assert reached.conductor.group is not None, "a group is reached"
-            group = session.groups[reached.conductor.group.number]
-            begun = bool(reached.conductor.group.under_way)
+            assert reached.coordinator.group is not None, "a group is reached"
+            group = session.groups[reached.coordinator.group.number]
+            begun = bool(reached.coordinator.group.under_way)
             fits = not begun or (batches is reached.following and self.state.rate_scale == reached.state.rate_scale)
             fits = fits and self.state.parameters is reached.state.parameters and group.order.placement.shape == self.shape
             if fits and group.parts_key == self._parts_key():
-                self.conductor.continue_from(reached.conductor)
+                self.coordinator.continue_from(reached.coordinator)
                 return
         self.abandon_all("other steps are trained on")  # also a group that was begun too late for the call before
-        self.conductor.groups = session.begun
+        self.coordinator.groups = session.begun
 
     def _parts_key(self) -> str:
         return self.session._program(f"program-{self.parts.key[:8]}", self.parts)
@@ -154,15 +166,15 @@ class Stretch:
         news = self.news
         while True:
             self.reports.take(news)
-            for action in self.conductor.act():
+            for action in self.coordinator.act():
                 try:
                     if (found := self._do(action)) is not None:
                         return found
                 except SilentError as error:
-                    if group := self.conductor.group:
-                        self.conductor.failed(group.number, str(error))
-            if self.conductor.committed.step and self.watch.stop():
-                self.conductor.stop()
+                    if group := self.coordinator.group:
+                        self.coordinator.failed(group.number, str(error))
+            if self.coordinator.committed.step and self.watch.stop():
+                self.coordinator.stop()
             news = self.session.look(_LOOK)
 
     def _do(self, action: Any) -> tuple[State, int] | None:
@@ -170,7 +182,7 @@ class Stretch:
             case Begin(number, workers):
                 self._begin(number, workers)
             case Submit():
-                if (group := self.conductor.group) and not group.broken:  # by instructions that came before
+                if (group := self.coordinator.group) and not group.broken:  # by instructions that came before
                     self._submit(action)
             case Commit():
                 self._commit(action)
@@ -182,10 +194,10 @@ class Stretch:
                 futures = self.session.groups[number].futures
                 keys = [futures[segment, rank].key for rank in sorted(rank for s, rank in futures if s == segment)]
                 answer = self.session.call("inquire", keys=keys)
-                self.conductor.inquired(number, answer["waiting"], answer["unfinished"], answer["hindered"])
+                self.coordinator.inquired(number, answer["waiting"], answer["unfinished"], answer["hindered"])
             case Abandon(number, why, failure):
                 self._abandon(number, why)
-                what = f"repeated from step {self.conductor.step}" if failure else "placed anew"
+                what = f"repeated from step {self.coordinator.step}" if failure else "placed anew"
                 self.watch.event(f"{why}; {what}")
             case Done(held):
                 return self._finish(held)
@@ -209,21 +221,21 @@ class Stretch:
         session = self.session
         session.renew()
         apart = session.channel not in (None, "shared")
-        placement = place(self.shape, self._candidates(workers), self.supply.row_bytes(self.batches[0]), apart)
-        self.conductor.placed(number, placement.workers)
+        placement = place(self.shape, self._worker_infos(workers), self.pipeline.row_bytes(self.batches[0]), apart)
+        self.coordinator.placed(number, placement.workers)
         session.placements.append(placement)
-        cut = session.roster.is_cut_off(placement.workers) or bool(session.apart)
-        session.settle(placement.workers if cut or session.roster.is_without(placement.workers) else (), cut)
+        cut = session.membership.is_cut_off(placement.workers) or bool(session.apart)
+        session.settle(placement.workers if cut or session.membership.is_without(placement.workers) else (), cut)
         name = uuid.uuid4().hex
-        patience = self.conductor.patience
+        policy = self.coordinator.policy
         order = GroupSpec(
             session.run_id,
             name,
             number,
             placement,
             secrets.token_bytes(32),
-            patience.start,
-            patience.news,
+            policy.start,
+            policy.news,
             session.link,
             session.channel,
             tuple(pair for pair in combinations(range(len(placement.workers)), 2) if session.is_by_comm(placement.workers, pair)),
@@ -234,11 +246,11 @@ class Stretch:
         session.groups[number] = Group(order, key, self._parts_key(), {})
         session.begun = number + 1  # a number that came again would be that of tasks which the scheduler may know yet
 
-    def _candidates(self, workers: Sequence[str]) -> list[Candidate]:
+    def _worker_infos(self, workers: Sequence[str]) -> list[WorkerInfo]:
         """Workers with what lies there: of the data, and of that of each shard."""
-        facts, near = self.session.workers, self.supply.near(self.batches, self.shards)
+        facts, near = self.session.workers, self.pipeline.near(self.batches, self.shards)
         return [
-            Candidate(a, facts[a]["host"], facts[a]["threads"], sum(near.get(a, {}).values()), near.get(a, {}))
+            WorkerInfo(a, facts[a]["host"], facts[a]["threads"], sum(near.get(a, {}).values()), near.get(a, {}))
             for a in workers
             if a in facts
         ]
@@ -250,14 +262,14 @@ class Stretch:
         counts = tuple(self.counts[segment.first : segment.first + segment.steps])
         first = self.base + segment.first
         opens = not group.futures
-        graph, deliveries = self.supply.deliver(placement, batches, opens)
+        graph, deliveries = self.pipeline.deliver(placement, batches, opens)
         # Held until the ranks' tasks are there, which then want them.
         rows = session._submit(graph, [key for delivery in deliveries for key in delivery.keys]) if graph else []
         before = self._source(segment.source) if opens and segment.source.group != segment.group else None
         tasks, where = {}, {}
         for rank, delivery in zip(placement.ranks, deliveries, strict=True):
             key = (f"rank-{session.run_id}-{segment.group}", segment.segment, rank.number)
-            order = SegmentSpec(str(key), segment.segment, first, counts, self.state.rate_scale, delivery.feed)
+            order = SegmentSpec(str(key), segment.segment, first, counts, self.state.rate_scale, delivery.input)
             tasks[key] = Task(
                 key,
                 run_rank,
@@ -273,19 +285,19 @@ class Stretch:
             group.futures[segment.segment, key[2]] = future
         del rows
 
-    def _source(self, held: Held) -> Any:
+    def _source(self, held: StateRef) -> Any:
         """Key of the state that a group begins with."""
         if held.group < 0:
             return self.session._hold(f"state-{self.session.run_id}-{uuid.uuid4().hex[:8]}", self.safe)
         group = self.session.groups[held.group]
-        at_work = self.conductor.group.workers if self.conductor.group is not None else ()
+        at_work = self.coordinator.group.workers if self.coordinator.group is not None else ()
         holder = next((w for w in held.workers if w in at_work), held.workers[0])
         return group.futures[held.segment, group.order.placement.workers.index(holder)].key
 
     def _commit(self, segment: Commit) -> None:
         session, group = self.session, self.session.groups[segment.group]
         records = session.records.pop((segment.group, segment.segment))
-        session.pace = self.conductor.pace
+        session.step_time = self.coordinator.step_time
         owner = group.order.placement.owners[0]
         sums = np.frombuffer(records[owner]["sums"]).reshape(segment.steps, -1)
         for i, row in enumerate(sums, segment.first):
@@ -309,7 +321,7 @@ class Stretch:
                 self.watch.used(first + i, shard, rows[at : at + count])
             at += count
 
-    def _fetch(self, held: Held) -> State | None:
+    def _fetch(self, held: StateRef) -> State | None:
         """A committed state, from any worker that has it; None if none has."""
         group = self.session.groups[held.group]
         for worker in held.workers:
@@ -318,7 +330,7 @@ class Stretch:
             found = self._receive(group.futures[held.segment, group.order.placement.workers.index(worker)], worker)
             if isinstance(found, State):
                 self.safe = found.copy()  # what arrives may lie in read-only memory of the message
-                self.conductor.fetched(held)
+                self.coordinator.fetched(held)
                 return self.safe
         return None
 
@@ -356,23 +368,23 @@ class Stretch:
         self.watch.event(f"a state was lost: {self.why_lost}")
         return None
 
-    def _finish(self, held: Held) -> tuple[State, int] | None:
+    def _finish(self, held: StateRef) -> tuple[State, int] | None:
         state: State | None = self.safe if held.group < 0 else self._fetch(held)
         if state is None:
             self.lost += 1
-            if self.lost >= self.conductor.patience.failures:
+            if self.lost >= self.coordinator.policy.failures:
                 raise ClusterError(
                     f"the state of step {self.base + held.step} was computed {self.lost} times and could be had from no worker; the last "
                     f"time: {self.why_lost}. Look at the workers' logs; go on from the last checkpoint with "
                     "fit(..., checkpoint=..., resume=True)."
                 )
-            self.conductor.lost()
-            if self.conductor.group is not None:
-                self.conductor.failed(self.conductor.group.number, f"no worker has the state any more: {self.why_lost}")
+            self.coordinator.lost()
+            if self.coordinator.group is not None:
+                self.coordinator.failed(self.coordinator.group.number, f"no worker has the state any more: {self.why_lost}")
             return None
-        current = self.conductor.group
+        current = self.coordinator.group
         if current is not None and held.group == current.number:
-            self.session.reached = Reached(state, self.conductor, self.following)
+            self.session.reached = Reached(state, self.coordinator, self.following)
         return state, held.step
 
     def _abandon(self, number: int, why: str) -> None:
@@ -380,7 +392,7 @@ class Stretch:
         if group is None:
             return
         self.session.call("end", run=self.session.run_id, group=group.order.group, why=why)
-        committed = self.conductor.committed
+        committed = self.coordinator.committed
         for key in [k for k in group.futures if committed.group != number or k[0] != committed.segment]:
             group.futures.pop(key).release()
 

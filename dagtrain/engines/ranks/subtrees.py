@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from dagtrain.step.program import tree_levels
 
-__all__ = ["Add", "Buffer", "Chain", "Schedule", "additions", "roots_of", "schedule", "under"]
+__all__ = ["Add", "Buffer", "Chain", "ShardOrder", "additions", "roots_of", "shard_order", "under"]
 
 
 class Add(NamedTuple):
@@ -99,14 +99,14 @@ class Chain(NamedTuple):
     adds: tuple[tuple[Buffer, Buffer], ...]
 
 
-class Schedule(NamedTuple):
+class ShardOrder(NamedTuple):
     """What each thread of a rank does in order, and what is added once all are done."""
 
     threads: tuple[tuple[Chain, ...], ...]
     joins: tuple[tuple[Buffer, Buffer], ...]
 
 
-def schedule(subtrees: Mapping[int, Sequence[int]], count: int, threads: int = 1) -> Schedule:
+def shard_order(subtrees: Mapping[int, Sequence[int]], count: int, threads: int = 1) -> ShardOrder:
     """The order of a rank's work, with as few buffers as the tree is deep; each subtree's sum ends in the memory that others read.
 
     Parameters
@@ -120,7 +120,7 @@ def schedule(subtrees: Mapping[int, Sequence[int]], count: int, threads: int = 1
 
     Examples
     --------
-    >>> [(c.shard, c.buffer[0], len(c.adds)) for c in schedule({0: [0, 1, 2, 3]}, 4).threads[0]]
+    >>> [(c.shard, c.buffer[0], len(c.adds)) for c in shard_order({0: [0, 1, 2, 3]}, 4).threads[0]]
     [(0, 'partial', 0), (1, 'own', 1), (2, 'own', 0), (3, 'own', 2)]
     """
     shards = sorted(s for some in subtrees.values() for s in some)
@@ -152,7 +152,7 @@ def schedule(subtrees: Mapping[int, Sequence[int]], count: int, threads: int = 1
                     free.append(gone[2])
             chain.append(Chain(shard, where[shard], tuple(adds)))
         found.append(tuple(chain))
-    return Schedule(tuple(found), tuple((where[a.left], where[a.right]) for a in joins))
+    return ShardOrder(tuple(found), tuple((where[a.left], where[a.right]) for a in joins))
 
 
 def _divide(adds: Sequence[Add], thread_of: Mapping[int, int]) -> tuple[dict[int, list[Add]], list[Add]]:

@@ -1,8 +1,8 @@
 """On a worker: where its ranks live between segments, and where ranks of other workers meet them.
 
-other ranks ── "endpoint of rank 2 of group …?" ──▶ Hall ──▶ answered as soon as that rank is there
-scheduler   ── "end group …" ─────────────────▶ Hall ──▶ the rank stops waiting, and goes
-rank        ── report ──▶ Hall ──▶ the worker's own stream to the scheduler, before the task's end is told there
+other ranks ── "endpoint of rank 2 of group …?" ──▶ RanksWorkerPlugin ──▶ answered as soon as that rank is there
+scheduler   ── "end group …" ─────────────────▶ RanksWorkerPlugin ──▶ the rank stops waiting, and goes
+rank        ── report ──▶ RanksWorkerPlugin ──▶ the worker's own stream to the scheduler, before the task's end is told there
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from distributed.protocol import to_serialize
 
 from dagtrain.engines.cluster.clocks import WallClock, catch_up
 from dagtrain.engines.cluster.outages import endure
-from dagtrain.engines.ranks.background import Quiet, forget_sent
+from dagtrain.engines.ranks.background import BackgroundWork, forget_sent
 
-__all__ = ["Hall", "hall_of"]
+__all__ = ["RanksWorkerPlugin", "plugin_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ _PROBED = 64
 """Other workers that are asked at a time whether they answer."""
 
 
-class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
+class RanksWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
     """Worker plugin; every session registers it, and the first one counts."""
 
     name = "dagtrain-lanes"
@@ -57,7 +57,7 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
         self._ended: OrderedDict[str, str] = OrderedDict()
         self._endpoints: dict[tuple[str, int], Any] = {}
         self._change = asyncio.Event()
-        self._quiet = Quiet(worker, turns=True)
+        self._background = BackgroundWork(worker, turns=True)
         worker.handlers |= {
             "dagtrain_lanes_endpoint": self.endpoint,
             "dagtrain_lanes_frame": self.frame,
@@ -74,7 +74,7 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
         self._sweeping.cancel()
         for group, _ in list(self.ranks):
             self.end(group, "the worker closes")
-        self._quiet.set(False)
+        self._background.set(False)
 
     # ---- used by ranks, in their own threads
 
@@ -174,7 +174,7 @@ class Hall(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
         self.worker.batched_send(report)
 
     def _rest(self) -> None:
-        self._quiet.set(bool(self.ranks))
+        self._background.set(bool(self.ranks))
 
     async def _sweep(self) -> None:
         """Again and again, by a clock that is never set."""
@@ -219,9 +219,11 @@ def _spare_from_interrupts(worker: Any) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def hall_of(worker: Any) -> Hall:
-    """The hall of a worker."""
-    found = worker.plugins.get(Hall.name)
+def plugin_of(worker: Any) -> RanksWorkerPlugin:
+    """The worker plugin of a worker."""
+    found = worker.plugins.get(RanksWorkerPlugin.name)
     if found is None:
-        raise ConnectionError(f"the worker {worker.address} has not the plugin {Hall.name!r}: it joined while the run was set up.")
+        raise ConnectionError(
+            f"the worker {worker.address} has not the plugin {RanksWorkerPlugin.name!r}: it joined while the run was set up."
+        )
     return found  # type: ignore[no-any-return]  # distributed is not typed

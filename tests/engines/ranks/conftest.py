@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from distributed import Security, WorkerPlugin
 
-from dagtrain.engines.ranks.worker_plugin import Hall
+from dagtrain.engines.ranks.worker_plugin import RanksWorkerPlugin
 
 
 def kinds_in(dask_worker: Any) -> dict[int, str]:
-    hall = dask_worker.plugins.get(Hall.name)
+    plugin = dask_worker.plugins.get(RanksWorkerPlugin.name)
     return {
         peer: kind
-        for rank in (hall.ranks.values() if hall else ())
+        for rank in (plugin.ranks.values() if plugin else ())
         if rank._communicator
         for peer, kind in rank._communicator.kinds.items()
     }

@@ -1,6 +1,6 @@
 """A cluster in one thread: workers, communicator, a scheduler and a driver, whose every next move is drawn by chance.
 
-The protocol under test is the real one (`Lockstep`, `Conductor`, `place`, `additions`); memory, network and clock are pretended. Numbers
+The protocol under test is the real one (`Schedule`, `Coordinator`, `place`, `additions`); memory, network and clock are pretended. Numbers
 are combined by a function that is neither commutative nor associative, so that any other order of sums, or any value that was read too
 early or too late, gives another result.
 """
@@ -12,10 +12,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from dagtrain.engines.ranks.coordinator import Conductor
-from dagtrain.engines.ranks.instructions import Abandon, Begin, Commit, Done, Fetch, GiveUp, Held, Inquire, Patience, Probe, Submit
-from dagtrain.engines.ranks.lockstep import Compute, Copy, Keep, Lockstep, Post, Reduce, Square, Update, Wait
-from dagtrain.engines.ranks.placement import Candidate, Placement, StepShape, place
+from dagtrain.engines.ranks.coordinator import Coordinator
+from dagtrain.engines.ranks.messages import Abandon, Begin, Commit, Done, Fetch, GiveUp, Inquire, Probe, SegmentPolicy, StateRef, Submit
+from dagtrain.engines.ranks.placement import Placement, StepShape, WorkerInfo, place
+from dagtrain.engines.ranks.schedule import Compute, Copy, Post, Reduce, Schedule, SquaredNorm, TakeSnapshot, Update, Wait
 from dagtrain.engines.ranks.subtrees import additions, under
 from dagtrain.step.program import tree_levels
 from dagtrain.transport import Phase
@@ -92,8 +92,8 @@ class SimRank:
     group: int
     number: int
     placement: Placement
-    source: Held
-    lockstep: Lockstep = field(init=False)
+    source: StateRef
+    schedule: Schedule = field(init=False)
     queue: deque[Submit] = field(default_factory=deque)
     current: Submit | None = None
     partial: dict[int, list[int]] = field(default_factory=dict)
@@ -112,7 +112,7 @@ class SimRank:
         return View(self.number, {r: list(v) for r, v in self.partial.items()}, list(self.parameters), list(self.slots), squares)
 
     def __post_init__(self) -> None:
-        self.lockstep = Lockstep(self.placement, self.number)
+        self.schedule = Schedule(self.placement, self.number)
         shape = self.placement.shape
         self.squares = [[0] * len(shape.blocks) for _ in range(shape.norms)]
 
@@ -154,8 +154,8 @@ class World:
         """Posts on their way; those between two ranks arrive in order, but for duplicates."""
         self.news: deque[tuple[Any, ...]] = deque()
         """Reports on their way to the driver."""
-        self.conductor = Conductor(
-            steps, shards, 0.0, Patience(start=20, news=60, workers=1e9, cut=30, failures=12, ahead=3, segment=1.0, most=4)
+        self.coordinator = Coordinator(
+            steps, shards, 0.0, SegmentPolicy(start=20, news=60, workers=1e9, cut=30, failures=12, ahead=3, segment=1.0, most=4)
         )
         self.placements: dict[int, Placement] = {}
         self.result: State | None = None
@@ -255,13 +255,13 @@ class World:
 
     def _describe(self) -> str:
         ranks = [
-            (k, rank.lockstep.segment, rank.lockstep.step, rank.lockstep.waiting, rank.lockstep.missing) for k, rank in self.ranks.items()
+            (k, rank.schedule.segment, rank.schedule.step, rank.schedule.waiting, rank.schedule.missing) for k, rank in self.ranks.items()
         ]
-        return f"committed {self.conductor.committed}, group {self.conductor.group}, ranks {ranks}"
+        return f"committed {self.coordinator.committed}, group {self.coordinator.group}, ranks {ranks}"
 
     def _can_move(self, rank: SimRank) -> bool:
         begins = bool(rank.queue) and rank.worker not in self.paused | self.busy
-        return (bool(rank.current) or begins) and not rank.lockstep.missing
+        return (bool(rank.current) or begins) and not rank.schedule.missing
 
     def _tick(self, seconds: float) -> None:
         self.now += seconds
@@ -274,7 +274,7 @@ class World:
         for rank in list(self.ranks.values()):
             if rank.ended or not self.alive.get(rank.worker):
                 continue
-            for peer in rank.lockstep.missing:
+            for peer in rank.schedule.missing:
                 other = rank.placement.workers[peer]
                 if frozenset((rank.worker, other)) in self.cut and self.draw.random() < 0.2:
                     self.news.append(("failed", rank.group, f"rank {rank.number} lost rank {peer}", [(rank.worker, other)]))
@@ -294,13 +294,13 @@ class World:
         rank = self.ranks.get((target, group))
         if rank is None or rank.ended:  # of another group, or too late
             return
-        refused = rank.lockstep.refused
-        rank.lockstep.arrived(phase, (sender,), *stamp)
-        if rank.lockstep.refused == refused and content is not None:
+        refused = rank.schedule.refused
+        rank.schedule.arrived(phase, (sender,), *stamp)
+        if rank.schedule.refused == refused and content is not None:
             rank.received[sender, phase] = content
 
     def _move(self, rank: SimRank) -> None:
-        step = rank.lockstep
+        step = rank.schedule
         if rank.current is None:
             rank.current = rank.queue.popleft()
             self.news.append(("begun", rank.group, rank.current.segment, rank.number))
@@ -331,7 +331,7 @@ class World:
 
     def _obey(self, rank: SimRank, todo: Any) -> None:
         shape, me = self.shape, rank.placement.ranks[rank.number]
-        step = rank.lockstep.step
+        step = rank.schedule.step
         match todo:
             case Compute():
                 counts = samples(step, shape.shards)
@@ -342,7 +342,7 @@ class World:
                 for peer in peers:
                     target = rank.placement.workers[peer]
                     if frozenset((rank.worker, target)) not in self.cut:
-                        stamp = (rank.lockstep.segment, step, turn)
+                        stamp = (rank.schedule.segment, step, turn)
                         content = None if self._share_memory(rank.worker, target) else rank.view()
                         self.mail.append((rank.group, rank.worker, target, phase, rank.number, stamp, content))
             case Reduce():
@@ -361,7 +361,7 @@ class World:
                     for add in adds:
                         found[add.left] = mix(found[add.left], found.pop(add.right))
                     (rank.totals[block],) = found.values()
-            case Square(k):
+            case SquaredNorm(k):
                 self._take_norms(rank, k)
                 for block in me.blocks:
                     rank.squares[k][block] = mix(rank.totals[block], k, *rank.norms)
@@ -379,8 +379,8 @@ class World:
                                 rank.parameters[block] = other.parameters[block]
                             else:
                                 rank.slots[block] = other.slots[block]
-            case Keep():
-                self.kept[rank.worker, rank.group, rank.lockstep.segment] = (tuple(rank.parameters), tuple(rank.slots))
+            case TakeSnapshot():
+                self.kept[rank.worker, rank.group, rank.schedule.segment] = (tuple(rank.parameters), tuple(rank.slots))
             case Wait():
                 pass
 
@@ -421,28 +421,28 @@ class World:
     memory: dict[int, list[SimRank]]
 
     def _drive(self) -> None:
-        conductor = self.conductor
-        conductor.tick(self.now)
+        coordinator = self.coordinator
+        coordinator.tick(self.now)
         for _ in range(self.draw.randint(0, len(self.news))):
             kind, group, *rest = self.news.popleft()
             if kind == "probe":
                 apart = [pair for pair in rest[0] if frozenset(pair) in self.cut]
-                conductor.probed([pair for pair in rest[0] if pair not in apart], apart)
+                coordinator.probed([pair for pair in rest[0] if pair not in apart], apart)
             elif kind == "begun":
-                conductor.begun(group, *rest)
+                coordinator.begun(group, *rest)
             elif kind == "done":
-                conductor.reported(group, *rest, seconds=self.draw.choice([0.0, 0.5, 2.0]))
+                coordinator.reported(group, *rest, seconds=self.draw.choice([0.0, 0.5, 2.0]))
             else:
-                conductor.failed(group, *rest)
-        conductor.workers(self.alive, self.leaving, None, self.paused, dict.fromkeys(self.busy, "others' tasks"))
-        for action in conductor.act():
+                coordinator.failed(group, *rest)
+        coordinator.workers(self.alive, self.leaving, None, self.paused, dict.fromkeys(self.busy, "others' tasks"))
+        for action in coordinator.act():
             self._act(action)
 
     def _act(self, action: Any) -> None:
         match action:
             case Begin(group, workers):
-                placement = place(self.shape, [Candidate(w) for w in workers])
-                self.conductor.placed(group, placement.workers)
+                placement = place(self.shape, [WorkerInfo(w) for w in workers])
+                self.coordinator.placed(group, placement.workers)
                 self.placements[group] = placement
                 self.memory = {} if not hasattr(self, "memory") else self.memory
                 self.memory[group] = []
@@ -461,7 +461,7 @@ class World:
                         there.queue.append(action)
             case Commit(group, segment, first, steps):
                 self.commits.append((first, steps))
-                held = self.conductor.committed
+                held = self.coordinator.committed
                 for worker in held.workers:
                     state = self.kept.get((worker, group, segment))
                     assert state is not None or worker not in self.alive, "a rank does not hold what was committed"
@@ -473,11 +473,11 @@ class World:
                 )
                 if state is not None:
                     self.safe = state
-                    self.conductor.fetched(held)
+                    self.coordinator.fetched(held)
             case Probe(pairs):
                 self.news.append(("probe", -1, pairs))
             case Inquire(group):
-                self.conductor.inquired(group, (), 0, {})
+                self.coordinator.inquired(group, (), 0, {})
             case Abandon(group, why):
                 self.abandoned.append(why)
                 self._end_group(group)
@@ -492,9 +492,9 @@ class World:
                     )
                 )
                 if state is None:
-                    self.conductor.lost()
-                    if self.conductor.group is not None:
-                        self.conductor.failed(self.conductor.group.number, "no worker has the state")
+                    self.coordinator.lost()
+                    if self.coordinator.group is not None:
+                        self.coordinator.failed(self.coordinator.group.number, "no worker has the state")
                 else:
                     self.result = state
             case GiveUp(why):

@@ -11,7 +11,7 @@ import pytest
 import dagtrain as dt
 from dagtrain.engines.inline import StepRunner
 from dagtrain.engines.ranks.arithmetic import COMMON, RankRunner, Rows
-from dagtrain.engines.ranks.placement import Candidate, place
+from dagtrain.engines.ranks.placement import WorkerInfo, place
 from dagtrain.engines.ranks.stretch import shape_of
 from dagtrain.step.update import Update
 from dagtrain.transport import Phase
@@ -50,7 +50,7 @@ def inline(program: dt.step.Program, batches: list[list[Rows]]) -> Any:
 
 def ranks(program: dt.step.Program, batches: list[list[Rows]], count: int, threads: int, common: bool) -> list[Any]:
     parts = program.for_workers([2, 3])
-    placement = place(shape_of(parts, SHARDS), [Candidate(f"w{i:02}", "", threads) for i in range(count)])
+    placement = place(shape_of(parts, SHARDS), [WorkerInfo(f"w{i:02}", "", threads) for i in range(count)])
     windows = [{name: np.zeros(n, dtype) for name, (dtype, n) in placement.regions(i).items()} for i in range(count)]
 
     if common:
@@ -116,7 +116,7 @@ def test_any_number_of_ranks_has_the_bits_of_one(
 
 def test_states_that_are_handed_out_have_memory_that_nobody_else_has(program: dt.step.Program) -> None:
     parts = program.for_workers([2])
-    placement = place(shape_of(parts, 1), [Candidate("w")])
+    placement = place(shape_of(parts, 1), [WorkerInfo("w")])
     window = {name: np.zeros(n, dtype) for name, (dtype, n) in placement.regions(0).items()}
     runner = RankRunner(parts, placement, 0, window, lambda peer, phase: [])
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dagtrain.engines.ranks.background import Quiet, nannies_here
+from dagtrain.engines.ranks.background import BackgroundWork, nannies_here
 
 
 def server(**intervals):
@@ -26,28 +26,28 @@ def turns():
 
 def test_observations_are_seldom_for_a_while():
     one, nanny = server(tick=20, profile=10, heartbeat=500, monitor=100), server(tick=20, profile=700)
-    quiet = Quiet(one, lambda: [nanny])
-    quiet.set(True)
-    quiet.set(True)
+    background = BackgroundWork(one, lambda: [nanny])
+    background.set(True)
+    background.set(True)
     assert times(one, nanny) == [{"tick": 500, "profile": 500, "heartbeat": 500, "monitor": 100}, {"tick": 500, "profile": 700}]
-    quiet.set(False)
+    background.set(False)
     assert times(one, nanny) == [{"tick": 20, "profile": 10, "heartbeat": 500, "monitor": 100}, {"tick": 20, "profile": 700}]
     assert sys.getswitchinterval() == pytest.approx(5e-3, rel=0.05)
 
 
 def test_threads_take_turns_more_often_as_long_as_any_worker_of_the_process_wants_it():
-    a, b = Quiet(server(), turns=True), Quiet(server(), turns=True)
-    for quiet, wanted, interval in [(a, True, 5e-4), (b, True, 5e-4), (a, False, 5e-4), (a, False, 5e-4), (b, False, 5e-3)]:
-        quiet.set(wanted)
+    a, b = BackgroundWork(server(), turns=True), BackgroundWork(server(), turns=True)
+    for background, wanted, interval in [(a, True, 5e-4), (b, True, 5e-4), (a, False, 5e-4), (a, False, 5e-4), (b, False, 5e-3)]:
+        background.set(wanted)
         assert sys.getswitchinterval() == pytest.approx(interval, rel=0.05)
 
 
 def test_turns_that_are_shorter_already_stay():
     sys.setswitchinterval(1e-4)
-    quiet = Quiet(server(), turns=True)
-    quiet.set(True)
+    background = BackgroundWork(server(), turns=True)
+    background.set(True)
     assert sys.getswitchinterval() == pytest.approx(1e-4, rel=0.05)
-    quiet.set(False)
+    background.set(False)
     assert sys.getswitchinterval() == pytest.approx(1e-4, rel=0.05)
 
 

@@ -8,10 +8,10 @@ import pytest
 from distributed import Client
 
 import dagtrain as dt
-from dagtrain.engines.ranks import LanesEngine, Patience
+from dagtrain.engines.ranks import LanesEngine, SegmentPolicy
 from dagtrain.engines.ranks.rank import Rank
 from dagtrain.engines.ranks.stretch import Stretch
-from dagtrain.engines.ranks.worker_plugin import Hall
+from dagtrain.engines.ranks.worker_plugin import RanksWorkerPlugin
 from dagtrain.transport import communicator
 
 pytestmark = pytest.mark.combined
@@ -84,18 +84,18 @@ def test_parts_that_go_ahead(local_cluster, layered, looking, norm, threads, cha
 def test_ranks_of_several_hosts_with_several_ranks_each(local_cluster, monkeypatch, looking, layered, hosts, block, threads):
     """Some are read in place while others are sent to; where there are few blocks, the last rank owns none."""
     host_of, here = {}, threading.local()
-    meet, candidates, host = Rank._meet, Stretch._candidates, communicator.host
+    meet, worker_infos, host = Rank._meet, Stretch._worker_infos, communicator.host
 
     def meet_on_a_host(self, parts):
-        here.name = host_of[self.hall.worker.address]
+        here.name = host_of[self.plugin.worker.address]
         meet(self, parts)
 
     def on_hosts(self, workers):
-        return [candidate._replace(host=host_of[candidate.address]) for candidate in candidates(self, workers)]
+        return [info._replace(host=host_of[info.address]) for info in worker_infos(self, workers)]
 
     monkeypatch.setattr(Rank, "_meet", meet_on_a_host)
     monkeypatch.setattr(communicator, "host", lambda: {**host(), "network_namespace": ord(here.name)})
-    monkeypatch.setattr(Stretch, "_candidates", on_hosts)
+    monkeypatch.setattr(Stretch, "_worker_infos", on_hosts)
     with local_cluster(len(hosts), threads) as cluster, Client(cluster) as client:
         workers = sorted(worker.address for worker in cluster.workers.values())
         host_of.update(zip(workers, hosts, strict=True))
@@ -105,7 +105,7 @@ def test_ranks_of_several_hosts_with_several_ranks_each(local_cluster, monkeypat
 
 
 def ranks_of(worker):
-    return worker.plugins[Hall.name].ranks.values()
+    return worker.plugins[RanksWorkerPlugin.name].ranks.values()
 
 
 def test_parts_that_go_ahead_encrypted(encrypted, layered, kinds, looking):
@@ -162,12 +162,12 @@ def test_any_state_of_an_optimizer(client, digits, optimizer, units):
 
 @pytest.mark.parametrize("most", [1, 3])
 def test_where_segments_end_changes_nothing(client, plain, most):
-    same_run(plain.fit(plain.trainer(engine=LanesEngine(client, patience=Patience(most=most)))), plain.inline)
+    same_run(plain.fit(plain.trainer(engine=LanesEngine(client, policy=SegmentPolicy(most=most)))), plain.inline)
 
 
 def test_steps_done_while_nobody_asked_count(client, looking, plain):
     """Ranks begin on the next epoch while the trainer is busy with the end of this one."""
-    engine = LanesEngine(client, patience=Patience(news=5))
+    engine = LanesEngine(client, policy=SegmentPolicy(news=5))
     same_run(plain.fit(plain.trainer(engine=engine), reporter=looking(lambda: time.sleep(0.5))), plain.inline)
 
 

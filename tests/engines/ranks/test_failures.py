@@ -15,12 +15,12 @@ from distributed.comm import CommClosedError
 
 import dagtrain as dt
 from dagtrain.data import BatchPlan
-from dagtrain.engines.ranks import LanesEngine, Patience
+from dagtrain.engines.ranks import LanesEngine, SegmentPolicy
 from dagtrain.engines.ranks.arithmetic import RankRunner
-from dagtrain.engines.ranks.orders import Stopped
+from dagtrain.engines.ranks.messages import Stopped
 from dagtrain.engines.ranks.session import LanesSession
 from dagtrain.engines.ranks.stretch import Stretch
-from dagtrain.engines.ranks.worker_plugin import Hall
+from dagtrain.engines.ranks.worker_plugin import RanksWorkerPlugin
 from dagtrain.errors import ClusterError, ExecutionError, NotFiniteError
 
 pytestmark = pytest.mark.combined
@@ -35,7 +35,7 @@ def cluster(local_cluster):
 
 def ranks(client, **options):
     """Segments of two steps each, so that faults find several of them under way."""
-    return LanesEngine(client, **{"patience": Patience(most=2), **options})
+    return LanesEngine(client, **{"policy": SegmentPolicy(most=2), **options})
 
 
 def same_weights(found, wanted):
@@ -192,8 +192,8 @@ def test_a_worker_that_does_not_answer_when_a_run_begins(threads, plain, eventua
         seen.append(ranks_of(threads))
         heard.set()
         beat(True)
-        steward = cluster.scheduler.plugins["dagtrain-lanes"]
-        eventually(lambda: worker.address in steward._bare | steward._vigil.absent, False)
+        scheduler_plugin = cluster.scheduler.plugins["dagtrain-lanes"]
+        eventually(lambda: worker.address in scheduler_plugin._bare | scheduler_plugin._monitor.absent, False)
 
     seen = []
     beat(False)
@@ -277,7 +277,7 @@ def test_a_link_that_breaks(client, strike_at, plain):
                 link._sock.shutdown(2)
 
     mark = strike_at("compute", 9, strike)
-    history = plain.fit(plain.trainer(engine=ranks(client, patience=Patience(most=2, cut=0.5), channel="socket")))
+    history = plain.fit(plain.trainer(engine=ranks(client, policy=SegmentPolicy(most=2, cut=0.5), channel="socket")))
     assert os.path.exists(mark)
     same_weights(history, plain.inline)
 
@@ -325,7 +325,7 @@ def test_a_failure_that_comes_again_and_again_is_given_up(threads, monkeypatch, 
 
     monkeypatch.setattr("dagtrain.engines.ranks.arithmetic.RankRunner.update", fail)
     with pytest.raises(ClusterError, match=r"3 attempts failed in a row at step 0; the last time: rank \d on .*there never is any"):
-        plain.fit(plain.trainer(engine=LanesEngine(threads, patience=Patience(failures=3))))
+        plain.fit(plain.trainer(engine=LanesEngine(threads, policy=SegmentPolicy(failures=3))))
 
 
 def test_a_segment_does_not_begin_after_one_that_failed(threads, monkeypatch, plain):
@@ -340,11 +340,11 @@ def test_a_segment_does_not_begin_after_one_that_failed(threads, monkeypatch, pl
         told.append(str(facts.get("why")))
         report(self, run, **facts)
 
-    told, report = [], Hall.report
-    monkeypatch.setattr(Hall, "report", late)
+    told, report = [], RanksWorkerPlugin.report
+    monkeypatch.setattr(RanksWorkerPlugin, "report", late)
     monkeypatch.setattr("dagtrain.engines.ranks.arithmetic.RankRunner.update", fail)
     with pytest.raises(ClusterError, match="there never is any"):
-        plain.fit(plain.trainer(engine=LanesEngine(threads, patience=Patience(failures=1))))
+        plain.fit(plain.trainer(engine=LanesEngine(threads, policy=SegmentPolicy(failures=1))))
     assert "ProtocolError" not in str(told)
 
 
@@ -447,7 +447,7 @@ def test_an_adaptive_cluster_may_shrink(threads, plain, eventually):
 def test_no_worker_at_all_is_an_error_and_not_a_wait(local_cluster, plain):
     expected = pytest.raises(ClusterError, match=r"the cluster has no workers, and none came within 0\.5 s")
     with local_cluster(0) as cluster, Client(cluster) as client, expected:
-        plain.fit(plain.trainer(engine=LanesEngine(client, patience=Patience(workers=0.5))))
+        plain.fit(plain.trainer(engine=LanesEngine(client, policy=SegmentPolicy(workers=0.5))))
 
 
 # ---- gone for good
@@ -455,8 +455,8 @@ def test_no_worker_at_all_is_an_error_and_not_a_wait(local_cluster, plain):
 
 def test_a_scheduler_that_is_gone_and_a_checkpoint_on_another_cluster(client, local_cluster, plain, tmp_path):
     # A client closed while it is the current one leaves Dask's setting behind; and one that lost its scheduler looks for it so long.
-    patience = dask.config.set({"scheduler": None, "distributed.comm.timeouts.connect": "3s"})
-    with patience, local_cluster(2) as cluster, Client(cluster) as other:
+    quick = dask.config.set({"scheduler": None, "distributed.comm.timeouts.connect": "3s"})
+    with quick, local_cluster(2) as cluster, Client(cluster) as other:
 
         def close():
             cluster.sync(cluster.scheduler.close)

@@ -10,11 +10,11 @@ from distributed import Client, Event
 from distributed.core import Status
 
 from dagtrain.engines.cluster.waiting import Timeouts, submit, wait_for
-from dagtrain.engines.ranks import LanesEngine, Patience
+from dagtrain.engines.ranks import LanesEngine, SegmentPolicy
 from dagtrain.errors import ClusterError
 from dagtrain.transport import communicator, rendezvous
 
-QUICK = Patience(begin=0.5, workers=1, again=0, most=1)
+QUICK = SegmentPolicy(begin=0.5, workers=1, again=0, most=1)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def fit(three, plain):
     inline = plain.fit(plain.trainer(engine="inline", threads=1), epochs=6)
 
     def run(**options):
-        history = plain.fit(plain.trainer(engine=LanesEngine(three, patience=QUICK)), epochs=6, **options)
+        history = plain.fit(plain.trainer(engine=LanesEngine(three, policy=QUICK)), epochs=6, **options)
         assert history.fingerprint == inline.fingerprint
         return history.events
 

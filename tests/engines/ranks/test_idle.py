@@ -5,14 +5,14 @@ import time
 import pytest
 from distributed import Client
 
-from dagtrain.engines.ranks.worker_plugin import Hall
+from dagtrain.engines.ranks.worker_plugin import RanksWorkerPlugin
 
 
 @pytest.fixture
 def threads(local_cluster):
     """A cluster within this process whose ranks soon ask whether they are wanted."""
     with local_cluster(2) as cluster, Client(cluster) as client:
-        client.register_plugin(Hall(idle=0.1))
+        client.register_plugin(RanksWorkerPlugin(idle=0.1))
         yield client
 
 
@@ -25,8 +25,8 @@ def test_a_long_pause_costs_no_rank(threads, plain, looking, monkeypatch):
     asked, wanted = [], threads.cluster.scheduler.handlers
 
     def pause():
-        before, steward = ranks_of(threads.cluster), threads.cluster.scheduler.plugins["dagtrain-lanes"]
-        monkeypatch.setitem(wanted, "dagtrain_lanes_kept", lambda groups: asked.append(groups) or steward.kept(groups))
+        before, scheduler_plugin = ranks_of(threads.cluster), threads.cluster.scheduler.plugins["dagtrain-lanes"]
+        monkeypatch.setitem(wanted, "dagtrain_lanes_kept", lambda groups: asked.append(groups) or scheduler_plugin.kept(groups))
         enough, deadline = len(asked) + 4, time.monotonic() + 30
         while len(asked) < enough:
             assert time.monotonic() < deadline, "they do not ask"

@@ -16,16 +16,16 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
-from dagtrain.engines import Bounds, LanesEngine
-from dagtrain.engines.ranks.input_pipeline import Supply
+from dagtrain.engines import LanesEngine, MemoryLimits
+from dagtrain.engines.ranks.input_pipeline import InputPipeline
 from dagtrain.errors import ClusterError
 from dagtrain.graph import Spec
 
 ROWS = 600
-BOUNDS = {
-    "resident": Bounds(1 << 30, 1 << 30, 1 << 20),
-    "picked": Bounds(0, 1 << 30, 40_000),
-    "streamed": Bounds(0, 0, 40_000),
+LIMITS = {
+    "resident": MemoryLimits(1 << 30, 1 << 30, 1 << 20),
+    "picked": MemoryLimits(0, 1 << 30, 40_000),
+    "streamed": MemoryLimits(0, 0, 40_000),
 }
 
 
@@ -47,21 +47,21 @@ def fitted(engine: Any, x: Any, y: Any, shuffle: Any = True, epochs: int = 2, **
 
 @pytest.mark.filterwarnings("default:the data .* does not fit:UserWarning")
 @pytest.mark.parametrize("lazy", [False, True], ids=["numpy", "dask"])
-@pytest.mark.parametrize("bounds", BOUNDS)
-def test_one_result_however_rows_are_brought(client: Any, data: Any, bounds: str, lazy: bool) -> None:
+@pytest.mark.parametrize("memory_limits", LIMITS)
+def test_one_result_however_rows_are_brought(client: Any, data: Any, memory_limits: str, lazy: bool) -> None:
     x, y = data
     if lazy:
         x, y = da.from_array(x, chunks=(170, 13)), da.from_array(y, chunks=170)
-    history, wanted = fitted(LanesEngine(client, bounds=BOUNDS[bounds]), x, y), fitted("inline", *data)
+    history, wanted = fitted(LanesEngine(client, memory_limits=LIMITS[memory_limits]), x, y), fitted("inline", *data)
     assert history.fingerprint == wanted.fingerprint
     assert history.history["loss"] == wanted.history["loss"]
 
 
-@pytest.mark.parametrize("bounds", ["picked", "streamed"])
-def test_shards_that_keep_to_their_partitions(client: Any, data: Any, bounds: str) -> None:
+@pytest.mark.parametrize("memory_limits", ["picked", "streamed"])
+def test_shards_that_keep_to_their_partitions(client: Any, data: Any, memory_limits: str) -> None:
     x, y = da.from_array(data[0], chunks=(100, 13)), da.from_array(data[1], chunks=100)
     wanted = fitted("inline", x, y, shuffle="local")
-    assert fitted(LanesEngine(client, bounds=BOUNDS[bounds]), x, y, shuffle="local").fingerprint == wanted.fingerprint
+    assert fitted(LanesEngine(client, memory_limits=LIMITS[memory_limits]), x, y, shuffle="local").fingerprint == wanted.fingerprint
     assert fitted("inline", x, y, shuffle=True).fingerprint != wanted.fingerprint
 
 
@@ -79,7 +79,7 @@ def test_ranks_lie_where_the_partitions_of_their_shards_do(client: Any, data: An
             seen["session"] = made
             return made
 
-    fitted(Looking(client, bounds=BOUNDS["picked"]), x, y, shuffle="local", epochs=1)
+    fitted(Looking(client, memory_limits=LIMITS["picked"]), x, y, shuffle="local", epochs=1)
     session = seen["session"]
     near = {rank.worker: rank.shards for rank in session.placements[-1].ranks}
     assert set(near[workers[1]]) & {0, 1}
@@ -88,7 +88,7 @@ def test_ranks_lie_where_the_partitions_of_their_shards_do(client: Any, data: An
 
 def test_segments_are_as_short_as_their_rows_demand(client: Any, data: Any) -> None:
     """A bound of one row still trains, a step at a time."""
-    tight = LanesEngine(client, bounds=Bounds(0, 0, 1))
+    tight = LanesEngine(client, memory_limits=MemoryLimits(0, 0, 1))
     assert fitted(tight, *data, epochs=1).fingerprint == fitted("inline", *data, epochs=1).fingerprint
 
 
@@ -105,7 +105,7 @@ def part(folder: str, number: int) -> np.ndarray[Any, Any]:
 def test_a_partition_that_breaks_when_it_is_computed_again_ends_the_fit(client: Any, tmp_path: Path) -> None:
     x = da.concatenate([da.from_delayed(dask.delayed(part)(str(tmp_path), i), (100, 13), "f4") for i in range(3)])
     trainer = dt.Trainer(
-        lambda w, x: np.mean(x @ w), parameters=np.zeros(13, "f4"), shards=2, engine=LanesEngine(client, bounds=BOUNDS["streamed"])
+        lambda w, x: np.mean(x @ w), parameters=np.zeros(13, "f4"), shards=2, engine=LanesEngine(client, memory_limits=LIMITS["streamed"])
     )
     with pytest.raises(ClusterError, match=r"the data of rank \d cannot be computed: ValueError: it is there no more"):
         trainer.fit(x, batch_size=50, verbose=0)
@@ -124,16 +124,16 @@ def test_scattered_data_that_is_lost_is_said_to_be(local_cluster: Any) -> None:
                     time.sleep(0.02)
                 cluster.scale(1)
 
-        engine = LanesEngine(client, bounds=BOUNDS["picked"])
+        engine = LanesEngine(client, memory_limits=LIMITS["picked"])
         trainer = dt.Trainer(lambda w, x: np.mean(x @ w), parameters=np.zeros(13, "f4"), shards=2, engine=engine)
         with pytest.raises(ClusterError, match=r"the cluster let go of .* scattered"):
             trainer.fit(x, epochs=3, batch_size=32, verbose=0, callbacks=[Loses()])
 
 
-def held(sizes: tuple[int, ...], *workers: str) -> Supply:
-    """A supply of partitions with rows of 8 bytes that lie with these workers."""
+def held(sizes: tuple[int, ...], *workers: str) -> InputPipeline:
+    """A pipeline of partitions with rows of 8 bytes that lie with these workers."""
     source = SimpleNamespace(nbytes=8 * sum(sizes), row_bytes=8, sizes=sizes, resident=True, x_spec=Spec((2,), np.dtype("f4")), y_spec=None)
-    return Supply(source, Bounds(80, 0, 1), lambda source: list(sizes), lambda keys: [(worker,) for worker in workers])
+    return InputPipeline(source, MemoryLimits(80, 0, 1), lambda source: list(sizes), lambda keys: [(worker,) for worker in workers])
 
 
 def test_what_one_task_picks_from_is_bounded() -> None:
@@ -143,10 +143,10 @@ def test_what_one_task_picks_from_is_bounded() -> None:
 
 
 def test_shards_that_keep_to_partitions_are_seen() -> None:
-    supply = held((4, 4, 4), *"aaa")
+    pipeline = held((4, 4, 4), *"aaa")
     local = [[np.array([0, 5]), np.array([11, 7])], [np.array([1, 4]), np.array([6, 8])]]
-    assert supply.is_local(local)
-    assert not supply.is_local([[np.array([0, 5, 9]), np.array([1, 7, 11])]])
+    assert pipeline.is_local(local)
+    assert not pipeline.is_local([[np.array([0, 5, 9]), np.array([1, 7, 11])]])
 
 
 def block(number: int, rows: int) -> np.ndarray[Any, Any]:
@@ -186,4 +186,4 @@ def test_data_larger_than_all_workers_may_hold(local_cluster: Any, thorough: boo
 def test_an_order_that_reads_large_data_again_and_again_is_warned_of(client: Any, data: Any) -> None:
     x, y = da.from_array(data[0], chunks=(100, 13)), da.from_array(data[1], chunks=100)
     with pytest.warns(UserWarning, match=r"computed about 1\d times an epoch.*shuffle=.local."):
-        fitted(LanesEngine(client, bounds=Bounds(0, 0, 1)), x, y, epochs=1)
+        fitted(LanesEngine(client, memory_limits=MemoryLimits(0, 0, 1)), x, y, epochs=1)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dagtrain.engines.ranks.inputs import RankInput, share_of
+from dagtrain.engines.ranks.inputs import RankInput, batches_of_rank
 
 Array = np.ndarray[Any, Any]
 ROWS = 100_000  # so much that what other threads allocate meanwhile is little beside it
@@ -40,9 +40,9 @@ def test_rows_are_taken_by_themselves_however_the_data_came(lying: Any, partitio
     parts = [(lying(X[rows]), lying(LABELS[rows])) for rows in np.array_split(LABELS, partitions)]
     rows = LABELS if in_a_row else np.random.default_rng(0).permutation(LABELS)
     steps = [np.split(batch, 4) for batch in np.split(rows, 50)]
-    feed = RankInput(share_of([1, 3], steps), ((16,), "<f4"), ((), "<i8"), "all")
+    rank_input = RankInput(batches_of_rank([1, 3], steps), ((16,), "<f4"), ((), "<i8"), "all")
     kept: dict[str, Any] = {}
-    opened = feed.open(parts, kept)
+    opened = rank_input.open(parts, kept)
     tracemalloc.start()
     for i, batch in enumerate(steps):
         found = opened.step(i)
@@ -54,5 +54,5 @@ def test_rows_are_taken_by_themselves_however_the_data_came(lying: Any, partitio
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < X.nbytes / 4
-    again = feed.open((), kept)
+    again = rank_input.open((), kept)
     assert all(a is b for a, b in zip(again.arrays, opened.arrays, strict=True))

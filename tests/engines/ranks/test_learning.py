@@ -1,58 +1,58 @@
-"""What the conductor learns from attempts that fail: whom it leaves out, what it asks, how long it waits, and when it ends."""
+"""What the coordinator learns from attempts that fail: whom it leaves out, what it asks, how long it waits, and when it ends."""
 
-from dagtrain.engines.ranks.coordinator import Conductor
-from dagtrain.engines.ranks.instructions import Abandon, Begin, GiveUp, Inquire, Patience, Probe, Submit
-from dagtrain.engines.ranks.roster import Roster
+from dagtrain.engines.ranks.coordinator import Coordinator
+from dagtrain.engines.ranks.membership import Membership
+from dagtrain.engines.ranks.messages import Abandon, Begin, GiveUp, Inquire, Probe, SegmentPolicy, Submit
 
-PATIENCE = Patience()
+POLICY = SegmentPolicy()
 THREE = ("a", "b", "c")
 
 
 class Cluster:
-    """A conductor, its clock, and what the scheduler would tell it."""
+    """A coordinator, its clock, and what the scheduler would tell it."""
 
-    def __init__(self, workers=THREE, **patience):
-        self.conductor = Conductor(100, 8, 0.0, Patience(**patience), base=15)
+    def __init__(self, workers=THREE, **policy):
+        self.coordinator = Coordinator(100, 8, 0.0, SegmentPolicy(**policy), base=15)
         self.present, self.paused, self.busy = set(workers), set(), {}
         self.waiting, self.unfinished, self.hindered = (), 0, {}
         self.said = []
 
     def act(self, seconds=0.0):
         """Let time go by, and answer what is asked; the instructions."""
-        self.conductor.tick(self.conductor.now + seconds)
-        self.conductor.workers(self.present, (), None, self.paused, self.busy)
-        actions = self.conductor.act()
+        self.coordinator.tick(self.coordinator.now + seconds)
+        self.coordinator.workers(self.present, (), None, self.paused, self.busy)
+        actions = self.coordinator.act()
         self.said += actions
         for action in actions:
             if isinstance(action, Inquire):
-                self.conductor.inquired(action.group, self.waiting, self.unfinished, self.hindered)
+                self.coordinator.inquired(action.group, self.waiting, self.unfinished, self.hindered)
         return actions
 
     def until(self, kind, limit=1000.0):
         """Let it go on until it gives an instruction of this kind; that, and when."""
-        began = self.conductor.now
-        while self.conductor.now - began < limit:
+        began = self.coordinator.now
+        while self.coordinator.now - began < limit:
             for action in self.act(0.25):
                 if isinstance(action, kind):
-                    return action, self.conductor.now - began
+                    return action, self.coordinator.now - began
         raise AssertionError(f"no {kind.__name__} within {limit} s: {self.said}")
 
     def begin(self, *ranks, segments=None):
         """These ranks begin all segments, or some, of the group that is there."""
-        group = self.conductor.group
+        group = self.coordinator.group
         for submitted in [s for s in self.said if isinstance(s, Submit) and s.group == group.number]:
             if segments is None or submitted.segment in segments:
                 for rank in ranks:
-                    self.conductor.begun(group.number, submitted.segment, rank)
+                    self.coordinator.begun(group.number, submitted.segment, rank)
 
     def finish(self, segment):
         """All ranks of the group do a segment."""
-        for rank in range(len(self.conductor.group.workers)):
-            self.conductor.reported(self.conductor.group.number, segment, rank)
+        for rank in range(len(self.coordinator.group.workers)):
+            self.coordinator.reported(self.coordinator.group.number, segment, rank)
 
     @property
     def group(self):
-        return self.conductor.group.workers
+        return self.coordinator.group.workers
 
 
 def test_a_paused_worker_has_no_part_until_it_resumes():
@@ -79,7 +79,7 @@ def test_a_worker_that_pauses_in_the_midst_is_left_out_within_seconds():
     cluster.finish(1)
     cluster.finish(2)
     abandoned, seconds = cluster.until(Abandon)
-    assert seconds < 2 * PATIENCE.begin
+    assert seconds < 2 * POLICY.begin
     assert "b (it is paused" in abandoned.why or "b does not begin its part: it is paused" in abandoned.why
     assert cluster.group == ("a", "c")
 
@@ -90,41 +90,41 @@ def test_a_busy_worker_is_left_out_and_used_again_when_it_is_free():
     cluster.begin(0, 2)
     cluster.busy = {"b": "long-task"}
     abandoned, seconds = cluster.until(Abandon)
-    assert PATIENCE.begin <= seconds < 2 * PATIENCE.begin
+    assert POLICY.begin <= seconds < 2 * POLICY.begin
     assert abandoned.why == "worker b does not begin its part: it is busy with long-task"
     assert cluster.group == ("a", "c")
     cluster.begin(0, 1)
     cluster.act(30)
-    assert cluster.conductor.group.draining == "", "it is busy still"
+    assert cluster.coordinator.group.draining == "", "it is busy still"
     cluster.busy = {}
     cluster.act()
-    assert cluster.conductor.group.draining == "workers joined: b"
+    assert cluster.coordinator.group.draining == "workers joined: b"
 
 
 def test_a_worker_that_is_left_out_again_and_again_is_so_for_longer_each_time():
-    roster, now, delays = Roster(), 0.0, []
+    membership, now, delays = Membership(), 0.0, []
     for _ in range(10):
-        roster.seen(now, THREE)
-        assert roster.leave_out({"b": "it is busy with long-task"}, now)
+        membership.seen(now, THREE)
+        assert membership.leave_out({"b": "it is busy with long-task"}, now)
         began = now
-        while "b" not in roster.fit():
+        while "b" not in membership.fit():
             now += 0.25
-            roster.seen(now, THREE)
+            membership.seen(now, THREE)
         delays.append(now - began)
     assert delays[:3] == [1, 2, 4]
     assert max(delays) == delays[-1] == 60
-    roster.proved(THREE)
-    assert roster.leave_out({"b": "it is busy with long-task"}, now)
-    roster.seen(now + 1, THREE)
-    assert "b" in roster.fit(), "it has been of use since"
+    membership.proved(THREE)
+    assert membership.leave_out({"b": "it is busy with long-task"}, now)
+    membership.seen(now + 1, THREE)
+    assert "b" in membership.fit(), "it has been of use since"
 
 
 def test_nobody_is_left_out_for_the_last_time():
-    roster = Roster()
-    roster.seen(0, ["a", "b"])
-    assert roster.leave_out({"a": "it fails"}, 0)
-    assert not roster.leave_out({"b": "it fails, too"}, 0)
-    assert roster.fit() == {"b"}
+    membership = Membership()
+    membership.seen(0, ["a", "b"])
+    assert membership.leave_out({"a": "it fails"}, 0)
+    assert not membership.leave_out({"b": "it fails, too"}, 0)
+    assert membership.fit() == {"b"}
 
 
 def test_where_nobody_can_begin_it_waits_and_then_names_each():
@@ -132,7 +132,7 @@ def test_where_nobody_can_begin_it_waits_and_then_names_each():
     cluster.act()
     cluster.paused, cluster.busy = {"a"}, {"b": "one", "c": "two"}
     end, seconds = cluster.until(GiveUp)
-    assert PATIENCE.workers <= seconds < PATIENCE.workers + 2 * PATIENCE.begin
+    assert POLICY.workers <= seconds < POLICY.workers + 2 * POLICY.begin
     assert "no worker can take a task, and none could for 60 s, at step 15" in end.why
     assert "a: it is paused" in end.why
     assert "b: it is busy with one" in end.why
@@ -144,7 +144,7 @@ def test_a_worker_on_which_what_ranks_wait_for_cannot_begin_is_left_out():
     cluster.act()
     cluster.waiting, cluster.unfinished, cluster.hindered = (0, 1, 2), 5, {"a": "it is busy with long-task"}
     abandoned, seconds = cluster.until(Abandon)
-    assert seconds < 2 * PATIENCE.begin
+    assert seconds < 2 * POLICY.begin
     assert "worker a does not begin its part" in abandoned.why
     assert cluster.group == ("b", "c")
 
@@ -155,9 +155,9 @@ def test_data_that_is_computed_for_long_is_waited_for_as_long_as_it_gets_on():
     cluster.waiting = (0, 1, 2)
     for unfinished in range(20, 0, -1):
         cluster.unfinished = unfinished
-        cluster.act(PATIENCE.news / 2)
+        cluster.act(POLICY.news / 2)
     assert not any(isinstance(action, Abandon) for action in cluster.said)
-    cluster.until(Abandon, limit=PATIENCE.news + 10)
+    cluster.until(Abandon, limit=POLICY.news + 10)
 
 
 def test_ranks_that_do_not_meet_have_all_pairs_probed_and_go_on_without_one():
@@ -165,27 +165,27 @@ def test_ranks_that_do_not_meet_have_all_pairs_probed_and_go_on_without_one():
     cluster.act()
     cluster.begin(0, 1, 2)
     probe, seconds = cluster.until(Probe)
-    assert seconds < 2 * PATIENCE.begin
+    assert seconds < 2 * POLICY.begin
     assert probe.pairs == (("a", "b"), ("a", "c"), ("b", "c"))
-    cluster.conductor.probed([("a", "b"), ("b", "c")], [("a", "c")])
+    cluster.coordinator.probed([("a", "b"), ("b", "c")], [("a", "c")])
     abandoned, _ = cluster.until(Abandon)
     assert "workers a and c do not reach each other" in abandoned.why
     assert cluster.group == ("a", "b")
     cluster.begin(0, 1)
-    cluster.conductor.started(1)
+    cluster.coordinator.started(1)
     probe, seconds = cluster.until(Probe)
     assert probe.pairs == (("a", "c"),)
-    assert seconds <= PATIENCE.cut
-    cluster.conductor.probed([("a", "c")], [])
-    assert cluster.conductor.roster.choose(8) == THREE
+    assert seconds <= POLICY.cut
+    cluster.coordinator.probed([("a", "c")], [])
+    assert cluster.coordinator.membership.choose(8) == THREE
 
 
 def test_the_largest_set_that_reach_each_other_is_chosen():
     cluster = Cluster(("a", "b", "c", "d", "e"))
     cluster.act()
     for pair in [(x, y) for x in "ab" for y in "cde"]:
-        cluster.conductor.roster.part(pair, 0.0)
-    assert cluster.conductor.roster.choose(8) == ("c", "d", "e")
+        cluster.coordinator.membership.part(pair, 0.0)
+    assert cluster.coordinator.membership.choose(8) == ("c", "d", "e")
 
 
 def test_a_probe_says_nothing_of_ranks_that_have_met():
@@ -193,8 +193,8 @@ def test_a_probe_says_nothing_of_ranks_that_have_met():
     cluster.act()
     cluster.begin(0, 1, 2)
     cluster.until(Probe)
-    cluster.conductor.started(0)
-    cluster.conductor.probed([], [("a", "b")])
+    cluster.coordinator.started(0)
+    cluster.coordinator.probed([], [("a", "b")])
     cluster.act()
     assert cluster.group == THREE
 
@@ -203,17 +203,17 @@ def test_a_worker_that_fails_twice_is_left_out():
     cluster = Cluster()
     cluster.act()
     for _ in range(2):
-        cluster.conductor.failed(cluster.conductor.group.number, "no memory", fault=["b"])
+        cluster.coordinator.failed(cluster.coordinator.group.number, "no memory", fault=["b"])
         cluster.until(Begin, 1)
     assert cluster.group == ("a", "c")
-    assert cluster.conductor.roster.unfit() == {"b": "no memory"}
+    assert cluster.coordinator.membership.unfit() == {"b": "no memory"}
 
 
 def test_two_between_which_links_break_twice_are_kept_apart():
     cluster = Cluster()
     cluster.act()
     for _ in range(2):
-        cluster.conductor.failed(cluster.conductor.group.number, "reset", fault=["a", "b"])
+        cluster.coordinator.failed(cluster.coordinator.group.number, "reset", fault=["a", "b"])
         cluster.until(Begin, 1)
     assert cluster.group == ("a", "c")
 
@@ -221,7 +221,7 @@ def test_two_between_which_links_break_twice_are_kept_apart():
 def test_a_silent_peer_is_left_out_at_once():
     cluster = Cluster()
     cluster.act()
-    cluster.conductor.failed(0, "rank 1 sent nothing for 600 s", silent=["b"])
+    cluster.coordinator.failed(0, "rank 1 sent nothing for 600 s", silent=["b"])
     cluster.act()
     assert cluster.group == ("a", "c")
 
@@ -230,13 +230,13 @@ def test_between_attempts_that_teach_nothing_it_waits_longer_each_time():
     cluster = Cluster()
     cluster.act()
     pauses = []
-    for number in range(PATIENCE.failures - 1):
-        cluster.conductor.failed(number, f"reason {number}")
-        began = cluster.conductor.now
+    for number in range(POLICY.failures - 1):
+        cluster.coordinator.failed(number, f"reason {number}")
+        began = cluster.coordinator.now
         while not any(isinstance(action, Begin) for action in cluster.act(0.01)):
             pass
-        pauses.append(cluster.conductor.now - began)
-    cluster.conductor.failed(PATIENCE.failures - 1, "reason 7")
+        pauses.append(cluster.coordinator.now - began)
+    cluster.coordinator.failed(POLICY.failures - 1, "reason 7")
     end, _ = cluster.until(GiveUp, 1)
     assert pauses == sorted(pauses)
     assert pauses[0] < 0.05
@@ -247,7 +247,7 @@ def test_between_attempts_that_teach_nothing_it_waits_longer_each_time():
 def test_what_would_come_again_ends_at_once():
     cluster = Cluster()
     cluster.act()
-    cluster.conductor.failed(0, "the ranks do not run the same plan", final=True)
+    cluster.coordinator.failed(0, "the ranks do not run the same plan", final=True)
     end, _ = cluster.until(GiveUp, 1)
     assert end.why == "at step 15: the ranks do not run the same plan. Another attempt would fail as well"
 
@@ -255,9 +255,9 @@ def test_what_would_come_again_ends_at_once():
 def test_data_that_fails_is_computed_once_more():
     cluster = Cluster()
     cluster.act()
-    cluster.conductor.failed(0, "the task load failed", fault="the data")
+    cluster.coordinator.failed(0, "the task load failed", fault="the data")
     cluster.until(Begin, 1)
-    cluster.conductor.failed(1, "the task load failed", fault="the data")
+    cluster.coordinator.failed(1, "the task load failed", fault="the data")
     assert "the task load failed" in cluster.until(GiveUp, 1)[0].why
 
 
@@ -265,7 +265,7 @@ def test_a_group_that_is_silent_twice_is_no_longer_waited_for():
     cluster = Cluster(("a",))
     cluster.act()
     cluster.begin(0)
-    cluster.conductor.started(0)
-    end, seconds = cluster.until(GiveUp, 3 * PATIENCE.news)
+    cluster.coordinator.started(0)
+    end, seconds = cluster.until(GiveUp, 3 * POLICY.news)
     assert "not heard of: a" in end.why
-    assert seconds < 2 * PATIENCE.news
+    assert seconds < 2 * POLICY.news

@@ -13,16 +13,21 @@ import pytest
 from distributed import Client, wait
 
 import dagtrain as dt
-from dagtrain.engines.ranks import LanesEngine, Patience
+from dagtrain.engines.ranks import LanesEngine, SegmentPolicy
 
 
 def ranks_on(dask_worker):
     """What is there of ranks: themselves, tasks at work on them, their threads, and descriptors of their memory."""
-    hall = dask_worker.plugins.get("dagtrain-lanes")
+    plugin = dask_worker.plugins.get("dagtrain-lanes")
     stacks = [frame.f_code.co_name for top in sys._current_frames().values() for frame in back(top)]
     links = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
     windows = [link for link in links if "dagtrain-window" in link]
-    return [*(hall.ranks if hall else ()), *(hall._endpoints if hall else ()), *[name for name in stacks if name == "run_rank"], *windows]
+    return [
+        *(plugin.ranks if plugin else ()),
+        *(plugin._endpoints if plugin else ()),
+        *[name for name in stacks if name == "run_rank"],
+        *windows,
+    ]
 
 
 def back(frame):
@@ -97,7 +102,7 @@ def test_nothing_is_left_behind_by_an_error(threads, mixed, is_empty):
 
 def test_nothing_is_left_behind_by_killed_workers(client, kill_at, plain, is_empty):
     kill_at("update", 7, others=1)
-    history = plain.fit(plain.trainer(engine=LanesEngine(client, patience=Patience(most=2))))
+    history = plain.fit(plain.trainer(engine=LanesEngine(client, policy=SegmentPolicy(most=2))))
     assert history.fingerprint == plain.inline.fingerprint
     client.wait_for_workers(3, timeout=60)
     is_empty(client)
@@ -183,7 +188,7 @@ class Interrupted:
 
 
 def test_ctrl_c_ends_after_a_segment_and_the_rest_gives_the_same(threads, plain, is_empty, tmp_path):
-    trainer = plain.trainer(engine=LanesEngine(threads, patience=Patience(most=1)))
+    trainer = plain.trainer(engine=LanesEngine(threads, policy=SegmentPolicy(most=1)))
     history = plain.fit(trainer, reporter=Interrupted(1), checkpoint=tmp_path)
     assert history.stopped is not None
     is_empty(threads)

@@ -10,7 +10,7 @@ import pytest
 
 from dagtrain.draw import Diagram, draw
 from dagtrain.engines.ranks.picture import placement_diagram
-from dagtrain.engines.ranks.placement import Candidate, Placement, StepShape, place
+from dagtrain.engines.ranks.placement import Placement, StepShape, WorkerInfo, place
 from dagtrain.errors import ArgumentError
 from dagtrain.transport import Phase
 
@@ -18,7 +18,7 @@ BLOCKS = (1000, 1000, 1000, 500)
 
 
 def placed(ranks: int, shards: int = 8, hosts: int = 1, **shape: Any) -> Placement:
-    workers = [Candidate(f"tcp://10.0.0.{1 + i % hosts}:{4000 + i}", f"10.0.0.{1 + i % hosts}") for i in range(ranks)]
+    workers = [WorkerInfo(f"tcp://10.0.0.{1 + i % hosts}:{4000 + i}", f"10.0.0.{1 + i % hosts}") for i in range(ranks)]
     return place(StepShape(shards, BLOCKS, slots=("first", "second"), **shape), workers)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagtrain.engines.ranks.placement import Candidate, Placement, StepShape, place
+from dagtrain.engines.ranks.placement import Placement, StepShape, WorkerInfo, place
 from dagtrain.engines.ranks.subtrees import under
 from dagtrain.errors import ClusterError
 from dagtrain.transport import Phase
@@ -42,8 +42,8 @@ def placements(draw: st.DrawFn) -> Placement:
         norms=draw(st.integers(0, 2)),
     )
     affine = draw(st.booleans())
-    candidates = [
-        Candidate(
+    workers = [
+        WorkerInfo(
             f"tcp://w:{i:02}",
             draw(st.sampled_from("ab")),
             draw(st.integers(1, 4)),
@@ -52,11 +52,11 @@ def placements(draw: st.DrawFn) -> Placement:
         )
         for i in range(draw(st.integers(1, 20)))
     ]
-    return place(shape, candidates, draw(st.sampled_from([0.0, 100.0, 1e6])))
+    return place(shape, workers, draw(st.sampled_from([0.0, 100.0, 1e6])))
 
 
 def of_workers(shards: int, threads: list[int], blocks: int = 4) -> Placement:
-    return place(StepShape(shards, (10,) * blocks), [Candidate(f"w{i}", "", n) for i, n in enumerate(threads)])
+    return place(StepShape(shards, (10,) * blocks), [WorkerInfo(f"w{i}", "", n) for i, n in enumerate(threads)])
 
 
 @some
@@ -212,7 +212,7 @@ def test_seven_shards_on_three_workers() -> None:
 
 
 def test_workers_beyond_the_shards_are_idle_and_those_with_data_are_not() -> None:
-    workers = [Candidate("a", held=0), Candidate("b", held=5), Candidate("c", held=9), Candidate("d", held=0)]
+    workers = [WorkerInfo("a", held=0), WorkerInfo("b", held=5), WorkerInfo("c", held=9), WorkerInfo("d", held=0)]
     placement = place(StepShape(2, (10,)), workers)
     assert set(placement.workers) == {"b", "c"}
     assert placement.idle == ("a", "d")
@@ -220,21 +220,21 @@ def test_workers_beyond_the_shards_are_idle_and_those_with_data_are_not() -> Non
 
 @given(st.permutations(range(5)))
 def test_the_order_in_which_workers_are_named_does_not_matter(order: list[int]) -> None:
-    workers = [Candidate(f"w{i}", "ab"[i % 2], 1 + i % 2, i) for i in range(5)]
+    workers = [WorkerInfo(f"w{i}", "ab"[i % 2], 1 + i % 2, i) for i in range(5)]
     shape = StepShape(9, (3, 4, 5))
     assert place(shape, [workers[i] for i in order]) == place(shape, workers)
 
 
 def test_shards_go_where_their_data_lies() -> None:
     shape = StepShape(4, (10,))
-    workers = [Candidate("a", near={2: 100, 3: 100}), Candidate("b", near={0: 100, 1: 100})]
+    workers = [WorkerInfo("a", near={2: 100, 3: 100}), WorkerInfo("b", near={0: 100, 1: 100})]
     found = {rank.worker: rank.shards for rank in place(shape, workers, row_bytes=1e6).ranks}
     assert found == {"a": (2, 3), "b": (0, 1)}
 
 
 def test_scattered_shards_stay_where_the_data_is_only_if_that_saves_bytes() -> None:
     shape = StepShape(4, (1000,))
-    workers = [Candidate("a", near={0: 100, 2: 100}), Candidate("b", near={1: 100, 3: 100})]
+    workers = [WorkerInfo("a", near={0: 100, 2: 100}), WorkerInfo("b", near={1: 100, 3: 100})]
     heavy = {rank.worker: rank.shards for rank in place(shape, workers, row_bytes=1e6).ranks}
     light = {rank.worker: rank.shards for rank in place(shape, workers, row_bytes=1.0).ranks}
     assert heavy == {"a": (0, 2), "b": (1, 3)}

@@ -1,4 +1,4 @@
-"""What the steward on the scheduler knows of workers: nothing is kept for ever, and one that fails costs no answer about the others."""
+"""What the scheduler plugin knows of workers: nothing is kept for ever, and one that fails costs no answer about the others."""
 
 import asyncio
 import threading
@@ -9,24 +9,24 @@ import dask.array as da
 import pytest
 from distributed import Client
 
-from dagtrain.engines.ranks import Bounds, LanesEngine
+from dagtrain.engines.ranks import LanesEngine, MemoryLimits
 from dagtrain.engines.ranks import scheduler_plugin as module
+from dagtrain.engines.ranks.heartbeats import HeartbeatMonitor
 from dagtrain.engines.ranks.inquiry import probe_pairs
 from dagtrain.engines.ranks.session import LanesSession
-from dagtrain.engines.ranks.vigil import Vigil
-from dagtrain.engines.ranks.worker_plugin import Hall
+from dagtrain.engines.ranks.worker_plugin import RanksWorkerPlugin
 
 
 @pytest.fixture(scope="module")
 def three(local_cluster):
     with local_cluster(3) as cluster, Client(cluster) as client:
-        client.register_plugin(module.Steward())
-        client.register_plugin(Hall())
+        client.register_plugin(module.RanksSchedulerPlugin())
+        client.register_plugin(RanksWorkerPlugin())
         yield client
 
 
 @pytest.fixture
-def steward(three):
+def scheduler_plugin(three):
     return three.cluster.scheduler.plugins["dagtrain-lanes"]
 
 
@@ -41,12 +41,12 @@ def test_pairs_are_probed_though_one_worker_has_not_the_plugin(three):
     assert three.sync(probe_pairs, three.cluster.scheduler, pairs) == (pairs, [])
 
 
-def test_a_worker_that_does_not_answer_keeps_ranks_from_what_they_wait_for(three, steward, cut_off, monkeypatch):
+def test_a_worker_that_does_not_answer_keeps_ranks_from_what_they_wait_for(three, scheduler_plugin, cut_off, monkeypatch):
     cut_off()
     absent, scheduler = three.cluster.workers[0].address, three.cluster.scheduler
     before = three.submit(abs, -1, workers=[absent], pure=False)
     rank = three.submit(abs, before, workers=[three.cluster.workers[1].address], pure=False)
-    monkeypatch.setattr(type(steward._vigil), "absent", {absent})
+    monkeypatch.setattr(type(scheduler_plugin._monitor), "absent", {absent})
     deadline = time.monotonic() + 30
     while rank.key not in scheduler.tasks:
         assert time.monotonic() < deadline
@@ -56,17 +56,17 @@ def test_a_worker_that_does_not_answer_keeps_ranks_from_what_they_wait_for(three
     assert answer["hindered"] == {absent: "it does not answer"}
 
 
-def test_why_a_worker_is_gone_is_told_of_a_few_and_of_what_is_not_over(steward, monkeypatch):
+def test_why_a_worker_is_gone_is_told_of_a_few_and_of_what_is_not_over(scheduler_plugin, monkeypatch):
     monkeypatch.setattr(module, "_REMEMBERED", 2)
     for worker in "abc":
-        steward._give_up(worker, "it was silent", False)
-    assert steward._gone == {"b": "it was silent", "c": "it was silent"}
-    steward.remove_worker(steward.scheduler, "b", stimulus_id="its process ended")
-    steward.remove_worker(steward.scheduler, "c", stimulus_id="retire-workers-1")
-    assert steward._gone == {"c": "it was retired"}, "silence was not the end of b"
+        scheduler_plugin._give_up(worker, "it was silent", False)
+    assert scheduler_plugin._gone == {"b": "it was silent", "c": "it was silent"}
+    scheduler_plugin.remove_worker(scheduler_plugin.scheduler, "b", stimulus_id="its process ended")
+    scheduler_plugin.remove_worker(scheduler_plugin.scheduler, "c", stimulus_id="retire-workers-1")
+    assert scheduler_plugin._gone == {"c": "it was retired"}, "silence was not the end of b"
 
 
-def test_a_worker_whose_setting_up_failed_is_asked_again(three, steward, monkeypatch):
+def test_a_worker_whose_setting_up_failed_is_asked_again(three, scheduler_plugin, monkeypatch):
     async def fail(**_):
         raise ValueError("for no reason known")
 
@@ -74,14 +74,14 @@ def test_a_worker_whose_setting_up_failed_is_asked_again(three, steward, monkeyp
 
     async def furnish():
         with pytest.raises(ValueError, match="no reason"):
-            await steward._furnish(Hall.name, steward.scheduler.workers[worker])
+            await scheduler_plugin._furnish(RanksWorkerPlugin.name, scheduler_plugin.scheduler.workers[worker])
 
     with monkeypatch.context() as patch:
-        patch.setattr(steward.scheduler, "broadcast", fail)
+        patch.setattr(scheduler_plugin.scheduler, "broadcast", fail)
         three.sync(furnish)
-    assert worker not in steward._furnishing
-    steward._bare.add(worker)
-    assert three.sync(three.scheduler.dagtrain_lanes_furnish, name=Hall.name, plugin=b"", timeout=30)["left"] == []
+    assert worker not in scheduler_plugin._furnishing
+    scheduler_plugin._bare.add(worker)
+    assert three.sync(three.scheduler.dagtrain_lanes_furnish, name=RanksWorkerPlugin.name, plugin=b"", timeout=30)["left"] == []
 
 
 def test_a_driver_that_is_not_known_any_more_learns_it_when_it_looks(three):
@@ -104,11 +104,11 @@ def test_a_look_at_the_workers_that_fails_is_not_the_last_one(caplog):
     scheduler = SimpleNamespace(workers=Workers(), periodic_callbacks={}, stream_comms={}, client_comms={})
 
     async def look():
-        vigil, deadline = Vigil(scheduler, print, print), time.monotonic() + 30
+        heartbeats, deadline = HeartbeatMonitor(scheduler, print, print), time.monotonic() + 30
         while Workers.looks < 3:
             assert time.monotonic() < deadline, "nobody looks any more"
             await asyncio.sleep(0.05)
-        vigil.close()
+        heartbeats.close()
 
     asyncio.run(look())
     assert "for no reason known" in caplog.text
@@ -162,7 +162,7 @@ def test_data_is_computed_without_a_worker_that_does_not_answer(three, plain, cu
         return begin(session, ranks)
 
     monkeypatch.setattr(LanesSession, "begin", begin_without)
-    picked, began = LanesEngine(three, silence=1, bounds=Bounds(1000, 1 << 30, 1 << 20)), time.monotonic()
+    picked, began = LanesEngine(three, silence=1, memory_limits=MemoryLimits(1000, 1 << 30, 1 << 20)), time.monotonic()
     history = plain.fit(plain.trainer(engine=picked), wrap=lambda array: da.from_array(array, chunks=(100, *array.shape[1:])), epochs=1)
     monkeypatch.undo()
     assert history.fingerprint == plain.fit(plain.trainer(engine="inline"), epochs=1).fingerprint

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
-from dagtrain.engines.ranks import lockstep
-from dagtrain.engines.ranks.coordinator import Conductor
+from dagtrain.engines.ranks import schedule
+from dagtrain.engines.ranks.coordinator import Coordinator
 from dagtrain.transport import Phase
 from tests.engines.ranks.simulation import World, reference
 
@@ -124,28 +124,28 @@ def test_any_mishaps_give_the_same(thorough: bool) -> None:
     run_state_machine_as_test(Mishaps, settings=settings(times(40, thorough), stateful_step_count=20))
 
 
-@pytest.mark.parametrize("phase", ["PARTIAL", "PARAMETERS", "SQUARES", "SLOTS"])
+@pytest.mark.parametrize("phase", ["REDUCE_SCATTER", "ALL_GATHER", "ALL_REDUCE_NORM", "ALL_GATHER_OPTIMIZER"])
 def test_a_barrier_that_is_left_out_is_seen(monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
     """The simulation is worth something only if it fails when the protocol is broken."""
-    whole = lockstep.scripts
+    whole = schedule.instructions
 
     def without(placement: Any, rank: int) -> Any:
         return tuple(
-            tuple(i for i in script if not (isinstance(i, lockstep.Wait) and i.phase is Phase[phase])) for script in whole(placement, rank)
+            tuple(i for i in script if not (isinstance(i, schedule.Wait) and i.phase is Phase[phase])) for script in whole(placement, rank)
         )
 
-    monkeypatch.setattr(lockstep, "scripts", without)
-    with pytest.raises((AssertionError, lockstep.OutOfStepError, KeyError)):
+    monkeypatch.setattr(schedule, "instructions", without)
+    with pytest.raises((AssertionError, schedule.ScheduleError, KeyError)):
         many(range(200), steps=12, norms=1)
 
 
 def test_a_segment_committed_before_all_ranks_have_done_it_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    reported = Conductor.reported
+    reported = Coordinator.reported
 
-    def eager(self: Conductor, group: int, segment: int, rank: int, seconds: float = 0.0) -> None:
+    def eager(self: Coordinator, group: int, segment: int, rank: int, seconds: float = 0.0) -> None:
         for each in range(len(self.group.workers) if self.group else 0):
             reported(self, group, segment, each, seconds)
 
-    monkeypatch.setattr(Conductor, "reported", eager)
+    monkeypatch.setattr(Coordinator, "reported", eager)
     with pytest.raises(AssertionError, match="does not hold what was committed"):
         many(range(100), steps=30, norms=0)

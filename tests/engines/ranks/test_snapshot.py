@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from distributed.protocol import deserialize, serialize
 
-from dagtrain.engines.ranks.snapshot import Copies
+from dagtrain.engines.ranks.snapshot import SnapshotPool
 from dagtrain.step import State
 
 READER = """
@@ -25,7 +25,7 @@ print([type(state).__name__, state.parameters.tolist(), state.step])
 def handed():
     draw = np.random.default_rng(0)
     slots = {name: draw.standard_normal(5).astype(np.float32) for name in ("m", "v")}
-    return Copies().of(State(draw.standard_normal(5).astype(np.float32), np.empty(0, np.float32), slots, 7, 0.25))
+    return SnapshotPool().of(State(draw.standard_normal(5).astype(np.float32), np.empty(0, np.float32), slots, 7, 0.25))
 
 
 def vectors(state):
@@ -54,4 +54,4 @@ def test_a_process_that_knows_nothing_of_ranks_can_read_them(handed):
     header, frames = serialize(handed)
     message = pickle.dumps((header, [bytes(frame) for frame in frames]))
     found = subprocess.run([sys.executable, "-c", READER], input=message, capture_output=True, check=True, timeout=60)
-    assert found.stdout.decode().strip() == str(["HandedState", handed.parameters.tolist(), 7])
+    assert found.stdout.decode().strip() == str(["Snapshot", handed.parameters.tolist(), 7])

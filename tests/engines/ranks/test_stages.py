@@ -11,7 +11,7 @@ import dagtrain as dt
 from dagtrain.engines.inline import StepRunner
 from dagtrain.engines.ranks.arithmetic import RankRunner, Rows
 from dagtrain.engines.ranks.gradients import SPACE, buckets_of, stages_of
-from dagtrain.engines.ranks.placement import Candidate, Placement, place
+from dagtrain.engines.ranks.placement import Placement, WorkerInfo, place
 from dagtrain.engines.ranks.stretch import shape_of
 from dagtrain.transport import Phase, Span
 
@@ -101,7 +101,7 @@ class Wire:
 
     def __init__(self, program: dt.step.Program, count: int, threads: int, space: int = SPACE) -> None:
         self.parts = program.for_workers([2, 3])
-        hosts = [Candidate(f"w{i}", f"host {i}", threads) for i in range(count)]
+        hosts = [WorkerInfo(f"w{i}", f"host {i}", threads) for i in range(count)]
         self.placement: Placement = place(shape_of(self.parts, SHARDS, bucket_bytes=0), hosts)
         self.windows = [{name: np.zeros(n, dtype) for name, (dtype, n) in self.placement.regions(i).items()} for i in range(count)]
         self.inbox: dict[tuple[int, int, Phase], list[np.ndarray]] = {
@@ -227,7 +227,7 @@ def test_small_buckets_are_put_together(program: dt.step.Program) -> None:
 
 def test_stages_take_each_layer_when_it_is_there_and_give_each_bucket_when_it_is_final(program: dt.step.Program) -> None:
     parts = program.for_workers([2])
-    placement = place(shape_of(parts, SHARDS, bucket_bytes=0), [Candidate("a", "1"), Candidate("b", "2")])
+    placement = place(shape_of(parts, SHARDS, bucket_bytes=0), [WorkerInfo("a", "1"), WorkerInfo("b", "2")])
     stages = stages_of(parts, 2, placement)
     buckets = len(placement.buckets)
     assert [s.needs for s in stages] == sorted(s.needs for s in stages)

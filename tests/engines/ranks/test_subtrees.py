@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagtrain.engines.ranks.subtrees import Buffer, additions, roots_of, schedule, under
+from dagtrain.engines.ranks.subtrees import Buffer, additions, roots_of, shard_order, under
 from dagtrain.step.program import add_tree
 
 
@@ -45,8 +45,8 @@ class Memory:
 
 
 def run(trees: Mapping[int, Sequence[int]], count: int, threads: int) -> dict[int, str]:
-    """Do what the schedule says, a thread after the other; the sums that others read."""
-    made = schedule(trees, count, threads)
+    """Do what the order says, a thread after the other; the sums that others read."""
+    made = shard_order(trees, count, threads)
     memory = Memory()
     for number, chain in enumerate(made.threads):
         mine: set[Buffer] = set()
@@ -116,14 +116,14 @@ def test_any_ranks_add_the_tree(case: tuple[list[list[int]], int, list[int], int
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 16, 64, 100])
 def test_a_thread_needs_no_more_memory_than_the_tree_is_deep(count: int) -> None:
-    made = schedule({0: range(count)}, count)
+    made = shard_order({0: range(count)}, count)
     own = {link.buffer for link in made.threads[0] if link.buffer[0] == "own"}
     assert len(own) <= max(count - 1, 1).bit_length()
 
 
 @given(st.integers(1, 40), st.integers(1, 6))
 def test_threads_share_a_ranks_shards_evenly(count: int, threads: int) -> None:
-    lengths = [len(chain) for chain in schedule({0: range(count)}, count, threads).threads]
+    lengths = [len(chain) for chain in shard_order({0: range(count)}, count, threads).threads]
     assert len(lengths) == threads
     assert max(lengths) - min(lengths) <= 1
 

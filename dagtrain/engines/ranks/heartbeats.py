@@ -2,7 +2,7 @@
 
 heartbeats, as Dask notes them ──▶ Liveness ──▶ questions on connections of their own ──▶ Liveness
 │
-└──▶ a worker is given up: the steward ends its group      ╲ and only if its nanny says that it
+└──▶ a worker is given up: the scheduler plugin ends its group      ╲ and only if its nanny says that it
 ╱ has ended it, it is removed
 """
 
@@ -23,7 +23,7 @@ from dagtrain.engines.cluster.clocks import AwakeClock, WallClock, catch_up
 from dagtrain.engines.cluster.outages import endure
 from dagtrain.engines.ranks.liveness import Ask, End, LeaveOut, Liveness
 
-__all__ = ["GLANCE", "Vigil"]
+__all__ = ["GLANCE", "HeartbeatMonitor"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class _Watch(NamedTuple):
     outage: float
 
 
-class Vigil:
+class HeartbeatMonitor:
     """Who of a scheduler's workers is there; to be used in its event loop.
 
     Parameters

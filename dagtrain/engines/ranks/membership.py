@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from dagtrain.engines.cluster.busy import PAUSED
 
-__all__ = ["Roster"]
+__all__ = ["Membership"]
 
 _LONGEST_DELAY = 60.0
 
@@ -26,7 +26,7 @@ class _LeftOut(NamedTuple):
     until: float
 
 
-class Roster:
+class Membership:
     """The workers, as far as is known.
 
     Parameters

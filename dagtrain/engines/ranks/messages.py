@@ -1,13 +1,107 @@
-"""What the conductor tells the driver to do, and what it goes by: values without behaviour."""
+"""What the client, the ranks and the coordinator tell each other: values without behaviour.
+
+GroupSpec, SegmentSpec ──▶ a rank ──▶ its state, or Stopped                   Action: what the coordinator has the client do
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["Abandon", "Action", "Begin", "Commit", "Done", "Fetch", "GiveUp", "Held", "Inquire", "Pace", "Patience", "Probe", "Submit"]
+from dagtrain.engines.ranks.inputs import RankInput
+from dagtrain.engines.ranks.placement import Placement
+
+__all__ = [
+    "Abandon",
+    "Action",
+    "Begin",
+    "Commit",
+    "Done",
+    "Fetch",
+    "GiveUp",
+    "GroupSpec",
+    "Inquire",
+    "Probe",
+    "SegmentPolicy",
+    "SegmentSpec",
+    "StateRef",
+    "StepTime",
+    "Stopped",
+    "Submit",
+]
 
 
-class Patience(NamedTuple):
+class GroupSpec(NamedTuple):
+    """What all ranks of a group are told.
+
+    Attributes
+    ----------
+    run, group, number
+        Name of the run, name of the group, and the group's number in the run.
+    placement
+        Who does what.
+    token
+        Lets ranks know each other.
+    start
+        Seconds for all ranks to meet.
+    deadline
+        Seconds without a word from a rank that is waited for.
+    link
+        Seconds after which the kernel takes a connection for broken.
+    channel
+        The one kind of channel to use; None for the best that each pair can do.
+    by_comm
+        Pairs of ranks that are known to have no socket between them: they do not try.
+    """
+
+    run: str
+    group: str
+    number: int
+    placement: Placement
+    token: bytes
+    start: float
+    deadline: float
+    link: float
+    channel: str | None = None
+    by_comm: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class SegmentSpec:
+    """What a rank is told of some steps.
+
+    Attributes
+    ----------
+    name
+        Name of the task; Dask need not look into an order to tell it from others.
+    segment, first
+        Number of the segment, and of its first step since the beginning of training.
+    counts
+        Samples of every shard in each of the steps.
+    rate_scale
+        See `State`.
+    rank_input
+        Which rows.
+    """
+
+    name: str
+    segment: int
+    first: int
+    counts: tuple[tuple[int, ...], ...]
+    rate_scale: float
+    input: RankInput
+
+    def __dask_tokenize__(self) -> str:
+        return self.name
+
+
+class Stopped(NamedTuple):
+    """What a task gives instead of a state when its group came to an end."""
+
+    why: str
+
+
+class SegmentPolicy(NamedTuple):
     """Deadlines and sizes; times in seconds.
 
     Attributes
@@ -50,14 +144,14 @@ class Patience(NamedTuple):
     most: int = 4096
 
 
-class Pace(NamedTuple):
+class StepTime(NamedTuple):
     """Seconds of a step, and those of a segment's end."""
 
     step: float
     ending: float
 
 
-class Held(NamedTuple):
+class StateRef(NamedTuple):
     """Where a state lies: in the results of a group's segment on these workers, or with the client (`group` is -1)."""
 
     step: int
@@ -80,7 +174,7 @@ class Submit(NamedTuple):
     segment: int
     first: int
     steps: int
-    source: Held
+    source: StateRef
 
 
 class Commit(NamedTuple):
@@ -95,7 +189,7 @@ class Commit(NamedTuple):
 class Fetch(NamedTuple):
     """Bring a committed state to the client, since it lies in one place only."""
 
-    held: Held
+    held: StateRef
 
 
 class Probe(NamedTuple):
@@ -122,7 +216,7 @@ class Abandon(NamedTuple):
 class Done(NamedTuple):
     """All steps that were wanted are committed."""
 
-    held: Held
+    held: StateRef
 
 
 class GiveUp(NamedTuple):

@@ -5,7 +5,7 @@ import time
 import pytest
 from distributed import Client
 
-from dagtrain.engines.ranks.scheduler_plugin import Steward
+from dagtrain.engines.ranks.scheduler_plugin import RanksSchedulerPlugin
 
 pytestmark = pytest.mark.cluster
 
@@ -14,8 +14,8 @@ def test_heartbeats_are_as_old_as_they_are(local_cluster):
     """Dask compares them with the wall clock every few minutes, and ends all workers whose last one seems too old."""
     with local_cluster(2) as cluster, Client(cluster) as client:
         scheduler = cluster.scheduler
-        client.register_plugin(Steward())
-        seen = scheduler.plugins["dagtrain-lanes"]._vigil._seen
+        client.register_plugin(RanksSchedulerPlugin())
+        seen = scheduler.plugins["dagtrain-lanes"]._monitor._seen
         deadline = time.monotonic() + 30
         while len(seen) < 2:
             assert time.monotonic() < deadline

@@ -1,14 +1,15 @@
-"""What a rank does, in which order, and what it waits for: a state machine without I/O.
+"""The schedule of a step: what a rank does, in which order, and what it waits for. A state machine without I/O.
 
-    every step      Compute ▶ Post(PARTIAL) ▶ Wait(PARTIAL) ▶ Reduce ▶ [Square ▶ Post ▶ Wait(SQUARES)] ▶ Update ▶ Post(PARAMETERS)
-                            ▶ Wait(PARAMETERS) ▶ Copy(PARAMETERS)
-    a segment's end Post(SLOTS) ▶ Wait(SLOTS) ▶ Copy(SLOTS) ▶ Keep
+    every step      Compute ▶ Post and Wait(REDUCE_SCATTER) ▶ Reduce ▶ [SquaredNorm ▶ Post and Wait(ALL_REDUCE_NORM)]
+                            ▶ Update ▶ Post and Wait(ALL_GATHER) ▶ Copy(ALL_GATHER)
+    a segment's end Post and Wait(ALL_GATHER_OPTIMIZER) ▶ Copy(ALL_GATHER_OPTIMIZER) ▶ TakeSnapshot
 
 The two waits of a step are barriers: a rank writes partial sums only after every owner has posted the parameters of the step before, and an
-owner changes its slice only after every rank has posted its partial sums. So nothing is overwritten that somebody still reads, and memory
-needs no second copy. A rank that owns no block skips what owners do.
+owner changes its slice only after every rank has posted its partial sums. So nothing is overwritten that a peer still reads, and buffers
+need no second copy. A rank that owns no block skips what owners do.
 
-The scripts are data made from the placement alone. `Lockstep` walks through them; whoever runs it does what it says and tells what arrived.
+The instructions are data made from the placement alone. `Schedule` holds a rank's place in them; its user does what they say and reports
+what arrived.
 """
 
 from __future__ import annotations
@@ -19,7 +20,20 @@ from typing import NamedTuple
 from dagtrain.engines.ranks.placement import Placement
 from dagtrain.transport import Phase
 
-__all__ = ["Compute", "Copy", "Instruction", "Keep", "Lockstep", "OutOfStepError", "Post", "Reduce", "Square", "Update", "Wait", "scripts"]
+__all__ = [
+    "Compute",
+    "Copy",
+    "Instruction",
+    "Post",
+    "Reduce",
+    "Schedule",
+    "ScheduleError",
+    "SquaredNorm",
+    "TakeSnapshot",
+    "Update",
+    "Wait",
+    "instructions",
+]
 
 
 class Compute(NamedTuple):
@@ -46,7 +60,7 @@ class Reduce(NamedTuple):
     """All partial sums of the own slice, by the fixed tree."""
 
 
-class Square(NamedTuple):
+class SquaredNorm(NamedTuple):
     """The own blocks' squares, for the norm of this number."""
 
     round: int
@@ -63,24 +77,24 @@ class Copy(NamedTuple):
     peers: tuple[int, ...]
 
 
-class Keep(NamedTuple):
+class TakeSnapshot(NamedTuple):
     """The state as the segment's result."""
 
 
-Instruction = Compute | Post | Wait | Reduce | Square | Update | Copy | Keep
+Instruction = Compute | Post | Wait | Reduce | SquaredNorm | Update | Copy | TakeSnapshot
 
 
-class OutOfStepError(Exception):
+class ScheduleError(Exception):
     """A message that cannot be: the ranks no longer do the same."""
 
 
-def scripts(placement: Placement, rank: int) -> tuple[tuple[Instruction, ...], tuple[Instruction, ...]]:
+def instructions(placement: Placement, rank: int) -> tuple[tuple[Instruction, ...], tuple[Instruction, ...]]:
     """What a rank does in every step, and at the end of a segment.
 
     Examples
     --------
-    >>> from dagtrain.engines.ranks.placement import Candidate, StepShape, place
-    >>> step, end = scripts(place(StepShape(2, (10,)), [Candidate("a"), Candidate("b")]), 1)  # one block, which rank 0 owns
+    >>> from dagtrain.engines.ranks.placement import WorkerInfo, StepShape, place
+    >>> step, end = instructions(place(StepShape(2, (10,)), [WorkerInfo("a"), WorkerInfo("b")]), 1)  # one block, which rank 0 owns
     >>> [type(i).__name__ for i in step]
     ['Compute', 'Post', 'Wait', 'Copy']
     """
@@ -96,7 +110,7 @@ def scripts(placement: Placement, rank: int) -> tuple[tuple[Instruction, ...], t
             step.append(Wait(Phase.REDUCE_SCATTER, others))
         step.append(Reduce())
         for k in range(placement.shape.norms):
-            step.append(Square(k))
+            step.append(SquaredNorm(k))
             if owners:
                 step += [Post(Phase.ALL_REDUCE_NORM, owners, k), Wait(Phase.ALL_REDUCE_NORM, owners, k)]
         step.append(Update())
@@ -106,11 +120,11 @@ def scripts(placement: Placement, rank: int) -> tuple[tuple[Instruction, ...], t
     if owners:
         step += [Wait(Phase.ALL_GATHER, owners), Copy(Phase.ALL_GATHER, owners)]
         end += [Wait(Phase.ALL_GATHER_OPTIMIZER, owners), Copy(Phase.ALL_GATHER_OPTIMIZER, owners)]
-    return tuple(step), (*end, Keep())
+    return tuple(step), (*end, TakeSnapshot())
 
 
-class Lockstep:
-    """One rank's place in its scripts.
+class Schedule:
+    """One rank's place in its instructions.
 
     Parameters
     ----------
@@ -129,7 +143,7 @@ class Lockstep:
 
     def __init__(self, placement: Placement, rank: int) -> None:
         self.rank = rank
-        self._step_script, self._end_script = scripts(placement, rank)
+        self._step_script, self._end_script = instructions(placement, rank)
         self.segment = -1
         self.step = 0
         self.refused = 0
@@ -158,11 +172,11 @@ class Lockstep:
     def begin(self, segment: int, first_step: int, steps: int) -> None:
         """Start on a segment; segments follow each other within the life of a placement."""
         if self._running:
-            raise OutOfStepError(f"segment {segment} begins in rank {self.rank} while segment {self.segment} is not done.")
+            raise ScheduleError(f"segment {segment} begins in rank {self.rank} while segment {self.segment} is not done.")
         if segment <= self.segment:
-            raise OutOfStepError(f"segment {segment} begins in rank {self.rank} after segment {self.segment}.")
+            raise ScheduleError(f"segment {segment} begins in rank {self.rank} after segment {self.segment}.")
         if self.segment >= 0 and (segment != self.segment + 1 or first_step != self.step):
-            raise OutOfStepError(
+            raise ScheduleError(
                 f"segment {segment} begins at step {first_step} in rank {self.rank}, but {self.segment} ended at step {self.step}."
             )
         self.segment, self.step, self._until = segment, first_step, first_step + steps
@@ -200,7 +214,7 @@ class Lockstep:
 
         Raises
         ------
-        OutOfStepError
+        ScheduleError
             For a message from further ahead than the barriers let a rank be.
         """
         stamp = (segment, step, round)
@@ -209,7 +223,7 @@ class Lockstep:
                 self.refused += 1
                 continue
             if self.segment >= 0 and (segment > self.segment + 1 or step > self.step + 1):
-                raise OutOfStepError(
+                raise ScheduleError(
                     f"rank {peer} has posted {phase.name} of step {step} (segment {segment}) while rank {self.rank} is at step "
                     f"{self.step} (segment {self.segment})."
                 )
