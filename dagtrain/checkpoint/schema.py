@@ -2,6 +2,7 @@
 
     Manifest ─ to_json ─▶ checkpoint.json ─ parse ─▶ Manifest
 
+`Manifest` is the schema: beside each field stands how it is read, checked and written, and since which version of the format it is there.
 Nothing in the file is believed: sizes are bounded before anything is allocated, and every entry that is used is checked first.
 """
 
@@ -11,27 +12,26 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dagtrain.checkpoint.describe import complete, differences
-from dagtrain.checkpoint.entries import entry_of, hexadecimal_in, number_in, refuse_constant, shape_of, texts_in, unique, whole_in
+from dagtrain.checkpoint.kinds import DICT, FLAG, LIST, NUMBER, SHA256, TEXT, Kind, mapping, optional, record, sequence, shape, whole
 from dagtrain.data.ledger import Entry
 from dagtrain.errors import CheckpointError
 from dagtrain.graph import Spec
 from dagtrain.step.layout import VectorLayout
 from dagtrain.step.software import other_software
 from dagtrain.step.state import Begun
+from dagtrain.trace.tree import Leaf
 
-__all__ = ["LIMIT", "NAME", "Arrays", "Manifest", "TensorFile", "parse", "seal"]
+__all__ = ["LIMIT", "NAME", "Manifest", "RowSpecs", "TensorFile", "parse", "seal"]
 
 NAME = "checkpoint.json"
 FORMAT, VERSION = "dagtrain checkpoint", 2
-FIRST: dict[str, Any] = {"begun": None, "rate_scale": 1.0, "ledger": [], "keys": {}}
-"""What version 1 did not have (all its checkpoints lie at the end of an epoch), and what it had otherwise (the graphs' keys)."""
 LIMIT = 8 << 20
 """Most bytes of a manifest: what 10,000 arrays and 10,000 epochs need, and no more than JSON of any kind is read in a second."""
 ROW_ELEMENTS = 1 << 28
@@ -42,27 +42,11 @@ FLOATS = ("<f4", "<f8")
 DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
 
 
-class Arrays(NamedTuple):
-    """Names and shapes of the arrays of one flat vector."""
+class RowSpecs(NamedTuple):
+    """Specs of a row of x, and of one of y where there is y."""
 
-    names: tuple[str, ...]
-    shapes: tuple[tuple[int, ...], ...]
-    dtype: str
-
-    @classmethod
-    def of(cls, layout: VectorLayout) -> Arrays:
-        """Those of a layout."""
-        return cls(layout.names, layout.shapes, layout.dtype)
-
-    @property
-    def size(self) -> int:
-        """Elements of the vector."""
-        return sum(math.prod(s) for s in self.shapes)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the vector."""
-        return self.size * np.dtype(self.dtype).itemsize
+    x: Spec
+    y: Spec | None
 
 
 class TensorFile(NamedTuple):
@@ -78,7 +62,107 @@ class TensorFile(NamedTuple):
         return cls(f"state-{sha256[:16]}.safetensors", size, sha256)
 
 
-@dataclass(frozen=True)
+# ---- kinds of entries, and how they are written
+
+
+def _batches(value: Any, name: str) -> dict[str, int | str]:
+    if set(DICT(value, name)) != set(BATCHES):
+        raise ValueError(f"its entry {name!r} does not hold {', '.join(BATCHES)}")
+    return {k: kind(value[k], k) for k, kind in BATCHES.items()}
+
+
+BATCHES: Mapping[str, Kind] = {
+    "samples": whole(1),
+    "batch_size": whole(1),
+    "shards": whole(1),
+    "shuffle": lambda value, name: (TEXT if isinstance(value, str) else FLAG)(value, name),
+}
+
+
+def _row(value: Any, name: str) -> Spec:
+    row = DICT(value, name)
+    if row["dtype"] not in DTYPES:
+        raise ValueError(f"the dtype of rows of {name} is none of {', '.join(DTYPES)}")
+    return Spec(shape(ROW_ELEMENTS)(row["shape"], name), np.dtype(row["dtype"]))
+
+
+def _write_rows(rows: RowSpecs) -> dict[str, Any]:
+    return {name: spec and {"shape": spec.shape, "dtype": spec.dtype.name} for name, spec in rows._asdict().items()}
+
+
+def _layout(value: Any, name: str) -> VectorLayout:
+    layout = DICT(value, name)
+    if layout["dtype"] not in FLOATS:
+        raise ValueError(f"the dtype of its {name} is none of {', '.join(FLOATS)}")
+    pairs = LIST(layout["arrays"], "arrays")
+    if any(type(p) is not list or len(p) != 2 or type(p[0]) is not str for p in pairs):
+        raise ValueError(f"its entry {name!r} is no list of names and shapes")
+    shapes = {p[0]: shape(1 << 48)(p[1], name) for p in pairs}
+    if len(shapes) < len(pairs):
+        raise ValueError(f"two of its {name} have one name")
+    return VectorLayout(tuple(shapes), tuple(shapes.values()), dict.fromkeys(shapes, Leaf), layout["dtype"])
+
+
+def _write_layout(layout: VectorLayout) -> dict[str, Any]:
+    return {"dtype": layout.dtype, "arrays": list(zip(layout.names, layout.shapes, strict=True))}
+
+
+def _begun(steps: int, batches: dict[str, Any], **others: Any) -> Begun:
+    if steps > -(-batches["samples"] // batches["batch_size"]):
+        raise ValueError("its entry 'begun' has more steps than an epoch")
+    return Begun(steps=steps, batches=batches, **others)
+
+
+BEGUN = record(
+    _begun, steps=whole(1), sums=sequence(lambda value, name: float.fromhex(TEXT(value, name))), seconds=NUMBER, batches=_batches
+)
+
+
+def _write_begun(begun: Begun | None) -> Any:
+    # Text, since JSON has no infinity, and an exact sum may be one.
+    return begun and {**begun._asdict(), "sums": [v.hex() for v in begun.sums]}
+
+
+def _page(samples: int, other: tuple[tuple[int, ...], ...], **others: Any) -> Entry:
+    if samples > SAMPLES or any(len(pair) != 2 or pair[0] >= samples or pair[1] > 255 for pair in other):
+        raise ValueError("its entry 'ledger' counts samples that there are not")
+    return Entry(samples=samples, other=tuple((i, count) for i, count in other), **others)
+
+
+PAGE = record(_page, epoch=whole(0), samples=whole(1), ended=FLAG, other=sequence(shape(1 << 56)))
+
+
+def _tensors(name: Any, size: int, sha256: str) -> TensorFile:
+    file = TensorFile.of(size, sha256)
+    # The name follows from the content's hash, so that no path in the file is ever followed.
+    if name != file.name:
+        raise ValueError("the name of its tensor file is not one that dagtrain gives")
+    return file
+
+
+TENSORS = record(_tensors, name=lambda value, name: value, size=whole(8), sha256=SHA256)
+
+
+def _values(value: Any, name: str) -> list[float]:
+    values = LIST(value, name)
+    if any(v is not None and type(v) not in (int, float) for v in values):
+        raise ValueError(f"its history of {name!r} holds other things than numbers")
+    return [math.nan if v is None else float(v) for v in values]
+
+
+def _write_history(history: dict[str, list[float]]) -> dict[str, list[float | None]]:
+    return {name: [v if math.isfinite(v) else None for v in values] for name, values in history.items()}
+
+
+# ---- the schema
+
+
+def entry(read: Kind, write: Callable[[Any], Any] = lambda value: value, since: int = 1, before: Any = None) -> dict[str, Any]:
+    """How an entry is read and written, the first version that has it, and what files before that one mean."""
+    return {"read": read, "write": write, "since": since, "before": before}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Everything about a checkpoint but the numbers.
 
@@ -86,54 +170,53 @@ class Manifest:
     ----------
     step, epochs
         Updates made, and epochs done.
-    begun
-        How far the next epoch is, where the checkpoint lies within it.
-    rate_scale
-        That of the state.
     seed, shards
         As given to the trainer.
     batches
         Samples, batch size, shards and shuffling of the fit, None before any.
-    x, y
-        Specs of a row.
-    parameters, statistics, slots
-        What the tensor file holds; each slot is one vector as long as all parameters.
     fingerprint
         That of the state.
-    objective, optimizer
-        See `dagtrain.checkpoint.describe`.
+    parameters, statistics, slots
+        What the tensor file holds; each slot is one vector as long as all parameters. The nest of layouts that were read is a flat dict.
     keys
         Keys of the graphs of a shard and of the update: equal keys compute the same, whatever functions of the user's are in them.
     versions
         dagtrain, NumPy and BLAS.
-    history
-        One value for each epoch, as in `History`.
+    rows
+        Specs of a row.
+    objective, optimizer
+        See `dagtrain.checkpoint.describe`.
+    begun
+        How far the next epoch is, where the checkpoint lies within it.
+    rate_scale
+        That of the state.
     ledger
         What `Trainer.ledger` knows.
+    history
+        One value for each epoch, as in `History`.
     tensors
         The other file.
     """
 
-    step: int
-    epochs: int
-    seed: int
-    shards: int | str
-    batches: dict[str, int | str] | None
-    x: Spec
-    y: Spec | None
-    parameters: Arrays
-    statistics: Arrays
-    slots: tuple[str, ...]
-    fingerprint: str
-    objective: dict[str, Any]
-    optimizer: dict[str, Any]
-    keys: dict[str, str] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    history: dict[str, list[float]] = field(default_factory=dict)
-    begun: Begun | None = None
-    rate_scale: float = 1.0
-    ledger: tuple[Entry, ...] = ()
-    tensors: TensorFile | None = None
+    step: int = field(metadata=entry(whole(0)))
+    epochs: int = field(metadata=entry(whole(0)))
+    seed: int = field(metadata=entry(whole(0)))
+    shards: int | str = field(metadata=entry(lambda value, name: value if value == "auto" else whole(1)(value, name)))
+    batches: dict[str, int | str] | None = field(metadata=entry(optional(_batches)))
+    fingerprint: str = field(metadata=entry(SHA256))
+    slots: tuple[str, ...] = field(metadata=entry(sequence(TEXT)))
+    keys: dict[str, str] = field(metadata=entry(mapping(TEXT), since=2, before={}))  # version 1 had those of other graphs
+    versions: dict[str, str] = field(metadata=entry(mapping(TEXT)))
+    rows: RowSpecs = field(metadata=entry(record(RowSpecs, x=_row, y=optional(_row)), _write_rows))
+    parameters: VectorLayout = field(metadata=entry(_layout, _write_layout))
+    statistics: VectorLayout = field(metadata=entry(_layout, _write_layout))
+    objective: dict[str, Any] = field(metadata=entry(DICT))
+    optimizer: dict[str, Any] = field(metadata=entry(DICT))
+    begun: Begun | None = field(metadata=entry(optional(BEGUN), _write_begun, since=2))  # version 1 has but ends of epochs
+    rate_scale: float = field(metadata=entry(NUMBER, since=2, before=1.0))
+    ledger: tuple[Entry, ...] = field(metadata=entry(sequence(PAGE), lambda pages: [p._asdict() for p in pages], since=2, before=[]))
+    history: dict[str, list[float]] = field(metadata=entry(mapping(_values), _write_history))
+    tensors: TensorFile | None = field(default=None, metadata=entry(TENSORS, lambda file: file and file._asdict()))
 
     @property
     def place(self) -> tuple[int, int]:
@@ -142,23 +225,8 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """The file's content; a history too long for the file is left out."""
-        entries = {
-            "format": FORMAT,
-            "version": VERSION,
-            **{k: getattr(self, k) for k in ("step", "epochs", "seed", "shards", "batches", "fingerprint", "slots", "keys", "versions")},
-            "rows": {"x": _row(self.x), "y": None if self.y is None else _row(self.y)},
-            "parameters": _listed(self.parameters),
-            "statistics": _listed(self.statistics),
-            "objective": self.objective,
-            "optimizer": self.optimizer,
-            # Text, since JSON has no infinity, and an exact sum may be one.
-            "begun": self.begun and {**self.begun._asdict(), "sums": [v.hex() for v in self.begun.sums]},
-            "rate_scale": self.rate_scale,
-            "ledger": [entry._asdict() for entry in self.ledger],
-            "history": {name: [v if math.isfinite(v) else None for v in values] for name, values in self.history.items()},
-            "tensors": None if self.tensors is None else self.tensors._asdict(),
-        }
-        data = seal(entries)
+        entries = {f.name: f.metadata["write"](getattr(self, f.name)) for f in fields(self)}
+        data = seal({"format": FORMAT, "version": VERSION, **entries})
         if len(data) > LIMIT and self.history:
             return replace(self, history={}).to_json()
         if len(data) > LIMIT:
@@ -167,16 +235,14 @@ class Manifest:
 
     def unfit(self, parameters: VectorLayout, statistics: VectorLayout, slots: tuple[str, ...]) -> list[str]:
         """Where arrays differ from those of the checkpoint."""
-        found = _layout_differences("parameter", self.parameters, Arrays.of(parameters))
-        found += _layout_differences("statistic", self.statistics, Arrays.of(statistics))
+        found = _layout_differences("parameter", self.parameters, parameters)
+        found += _layout_differences("statistic", self.statistics, statistics)
         return found + _slot_differences(self.slots, slots)
 
     def differences(self, here: Manifest) -> list[str]:
         """Where a fit that is about to run differs from this one in what its bits depend on."""
         found = [f"{name}: {a} there, {b} here" for name, a, b in self._settings(here) if a != b]
-        found += _layout_differences("parameter", self.parameters, here.parameters)
-        found += _layout_differences("statistic", self.statistics, here.statistics)
-        found += _slot_differences(self.slots, here.slots)
+        found += self.unfit(here.parameters, here.statistics, here.slots)
         for name in ("kind", "model", "loss", "metrics"):
             told, ours = self.objective.get(name), here.objective.get(name)
             found += differences([complete(t) for t in told] if isinstance(told, list) else complete(told), ours, name)
@@ -190,26 +256,14 @@ class Manifest:
         yield "seed", self.seed, here.seed
         if self.batches is not None and here.batches is not None:
             yield from ((name, self.batches[name], here.batches[name]) for name in BATCHES)
-        yield "rows of x", str(self.x), str(here.x)
-        yield "rows of y", str(self.y), str(here.y)
+        yield from ((f"rows of {n}", str(a), str(b)) for n, a, b in zip("xy", self.rows, here.rows, strict=True))
 
     def other_versions(self, here: Manifest) -> list[str]:
         """Where the software differs."""
         return other_software(self.versions, here.versions)
 
 
-BATCHES = ("samples", "batch_size", "shards", "shuffle")
-
-
-def _row(spec: Spec) -> dict[str, Any]:
-    return {"shape": spec.shape, "dtype": spec.dtype.name}
-
-
-def _listed(arrays: Arrays) -> dict[str, Any]:
-    return {"dtype": arrays.dtype, "arrays": [[name, shape] for name, shape in zip(arrays.names, arrays.shapes, strict=True)]}
-
-
-def _layout_differences(kind: str, there: Arrays, here: Arrays) -> list[str]:
+def _layout_differences(kind: str, there: VectorLayout, here: VectorLayout) -> list[str]:
     a, b = dict(zip(there.names, there.shapes, strict=True)), dict(zip(here.names, here.shapes, strict=True))
     found = [
         f"{kind} {n}: shape {a.get(n, 'none')} there, {b.get(n, 'none')} here"
@@ -251,8 +305,8 @@ def parse(data: bytes, where: str) -> Manifest:
             raise ValueError("its last line is missing: it was cut off, or is something else")
         if hashlib.sha256(data[: sealed.start()]).hexdigest().encode() != sealed[1]:
             raise ValueError("its content is not what was saved: its SHA-256 differs")
-        entries = json.loads(data.decode(), object_pairs_hook=unique, parse_constant=refuse_constant)
-        return _manifest(entry_of({"it": entries}, "it", dict))
+        entries = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        return _manifest(DICT(entries, "it"))
     except RecursionError:
         reason = "it is nested too deeply"
     except KeyError as error:
@@ -262,95 +316,31 @@ def parse(data: bytes, where: str) -> Manifest:
     raise CheckpointError(f"{where}: is no manifest of a checkpoint that can be read here: {reason}. Take another checkpoint of the run.")
 
 
-def _manifest(e: dict[str, Any]) -> Manifest:
-    if e.get("format") != FORMAT:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object in which no name stands twice."""
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        raise ValueError("an entry is there twice")
+    return entries
+
+
+def _refuse_constant(constant: str) -> Any:
+    """Refuse NaN and infinity, which are no JSON."""
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _manifest(entries: dict[str, Any]) -> Manifest:
+    if entries.get("format") != FORMAT:
         raise ValueError(f"its format is not {FORMAT!r}")
-    version = whole_in(e, "version", 1)
+    version = whole(1)(entries["version"], "version")
     if version > VERSION:
         reads = f"this dagtrain reads versions 1 to {VERSION}"
         raise ValueError(f"its format has version {version} and {reads}: use the dagtrain that wrote it")
-    if version == 1:
-        e |= FIRST
-    rows = entry_of(e, "rows", dict)
-    tensors = entry_of(e, "tensors", dict)
-    found = Manifest(
-        step=whole_in(e, "step", 0),
-        epochs=whole_in(e, "epochs", 0),
-        seed=whole_in(e, "seed", 0),
-        shards="auto" if e["shards"] == "auto" else whole_in(e, "shards", 1),
-        batches=None if e["batches"] is None else _batches(entry_of(e, "batches", dict)),
-        x=_spec(rows, "x"),
-        y=None if rows["y"] is None else _spec(rows, "y"),
-        parameters=_arrays(e, "parameters"),
-        statistics=_arrays(e, "statistics"),
-        slots=tuple(texts_in(e, "slots")),
-        fingerprint=hexadecimal_in(e, "fingerprint"),
-        objective=entry_of(e, "objective", dict),
-        optimizer=entry_of(e, "optimizer", dict),
-        keys={k: entry_of(e["keys"], k, str) for k in entry_of(e, "keys", dict)},
-        versions={k: entry_of(e["versions"], k, str) for k in entry_of(e, "versions", dict)},
-        begun=None if e["begun"] is None else _begun(entry_of(e, "begun", dict)),
-        rate_scale=number_in(e, "rate_scale"),
-        ledger=tuple(map(_ledger_entry, entry_of(e, "ledger", list))),
-        history={k: _values(e["history"], k) for k in entry_of(e, "history", dict)},
-        tensors=TensorFile.of(whole_in(tensors, "size", 8), hexadecimal_in(tensors, "sha256")),
-    )
-    # The name follows from the content's hash, so that no path in the file is ever followed.
-    if found.tensors is None or tensors["name"] != found.tensors.name:
-        raise ValueError("the name of its tensor file is not one that dagtrain gives")
+    schema = {f.name: f.metadata for f in fields(Manifest)}
+    found = Manifest(**{k: m["read"](entries[k] if version >= m["since"] else m["before"], k) for k, m in schema.items()})
+    assert found.tensors is not None, "the schema says so"
     if len(set(found.slots)) < len(found.slots):
         raise ValueError("two slots have one name")
     if found.parameters.nbytes * (1 + len(found.slots)) + found.statistics.nbytes > found.tensors.size:
         raise ValueError("its arrays are larger than its tensor file")
     return found
-
-
-def _begun(given: dict[str, Any]) -> Begun:
-    batches = _batches(entry_of(given, "batches", dict))
-    steps = whole_in(given, "steps", 1)
-    if steps > -(-int(batches["samples"]) // int(batches["batch_size"])):
-        raise ValueError("its entry 'begun' has more steps than an epoch")
-    return Begun(steps, tuple(float.fromhex(v) for v in texts_in(given, "sums")), number_in(given, "seconds"), batches)
-
-
-def _ledger_entry(given: Any) -> Entry:
-    entry = entry_of({"ledger": given}, "ledger", dict)
-    other = tuple(shape_of(pair, "ledger", 1 << 56) for pair in entry_of(entry, "other", list))
-    samples = whole_in(entry, "samples", 1)
-    if samples > SAMPLES or any(len(pair) != 2 or pair[0] >= samples or pair[1] > 255 for pair in other):
-        raise ValueError("its entry 'ledger' counts samples that there are not")
-    return Entry(whole_in(entry, "epoch", 0), samples, entry_of(entry, "ended", bool), tuple((i, count) for i, count in other))
-
-
-def _spec(rows: dict[str, Any], name: str) -> Spec:
-    row = entry_of(rows, name, dict)
-    if row["dtype"] not in DTYPES:
-        raise ValueError(f"the dtype of rows of {name} is none of {', '.join(DTYPES)}")
-    return Spec(shape_of(row["shape"], name, ROW_ELEMENTS), np.dtype(row["dtype"]))
-
-
-def _arrays(entries: dict[str, Any], name: str) -> Arrays:
-    given = entry_of(entries, name, dict)
-    if given["dtype"] not in FLOATS:
-        raise ValueError(f"the dtype of its {name} is none of {', '.join(FLOATS)}")
-    pairs = entry_of(given, "arrays", list)
-    if any(type(p) is not list or len(p) != 2 or type(p[0]) is not str for p in pairs):
-        raise ValueError(f"its entry {name!r} is no list of names and shapes")
-    found = Arrays(tuple(p[0] for p in pairs), tuple(shape_of(p[1], name, 1 << 48) for p in pairs), given["dtype"])
-    if len(set(found.names)) < len(pairs):
-        raise ValueError(f"two of its {name} have one name")
-    return found
-
-
-def _batches(given: dict[str, Any]) -> dict[str, int | str]:
-    if set(given) != set(BATCHES):
-        raise ValueError(f"its entry 'batches' does not hold {', '.join(BATCHES)}")
-    shuffle = entry_of(given, "shuffle", str if isinstance(given["shuffle"], str) else bool)
-    return {n: shuffle if n == "shuffle" else whole_in(given, n, 1) for n in BATCHES}
-
-
-def _values(history: dict[str, Any], name: str) -> list[float]:
-    values = entry_of(history, name, list)
-    if any(v is not None and type(v) not in (int, float) for v in values):
-        raise ValueError(f"its history of {name!r} holds other things than numbers")
-    return [math.nan if v is None else float(v) for v in values]

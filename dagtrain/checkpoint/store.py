@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from safetensors.numpy import save as tensor_bytes
 
 from dagtrain.checkpoint.describe import describe, describe_structure
 from dagtrain.checkpoint.files import Store
-from dagtrain.checkpoint.schema import LIMIT, NAME, Arrays, Manifest, TensorFile, parse
+from dagtrain.checkpoint.schema import LIMIT, NAME, Manifest, RowSpecs, TensorFile, parse
 from dagtrain.data import BatchPlan
 from dagtrain.data.ledger import Entry
 from dagtrain.errors import CheckpointError, NotFiniteError
@@ -88,10 +87,9 @@ def describe_run(
         seed=program.seed,
         shards=shards,
         batches=batches,
-        x=program.x,
-        y=program.y,
-        parameters=Arrays.of(program.layout),
-        statistics=Arrays.of(program.statistics_layout),
+        rows=RowSpecs(program.x, program.y),
+        parameters=program.layout,
+        statistics=program.statistics_layout,
         slots=tuple(state.slots),
         fingerprint=state.fingerprint,
         objective=told,
@@ -116,7 +114,7 @@ def refuse_not_finite(manifest: Manifest, state: State) -> None:
     for told, vector, arrays in vectors:
         if np.isfinite(vector).all():
             continue
-        for name, view in zip(arrays.names, _views(vector, arrays), strict=True):
+        for name, view in zip(arrays.names, arrays.views(vector), strict=True):
             bad = np.argwhere(~np.isfinite(view))
             if len(bad):
                 at = tuple(int(i) for i in bad[0])
@@ -148,17 +146,9 @@ def tidy(store: Store, keep: str | None) -> None:
 
 
 def _tensors(manifest: Manifest, state: State) -> dict[str, Array]:
-    found = {f"parameters.{n}": v for n, v in zip(manifest.parameters.names, _views(state.parameters, manifest.parameters), strict=True)}
-    found |= {f"statistics.{n}": v for n, v in zip(manifest.statistics.names, _views(state.statistics, manifest.statistics), strict=True)}
+    kinds = (("parameters", manifest.parameters, state.parameters), ("statistics", manifest.statistics, state.statistics))
+    found = {f"{kind}.{n}": v for kind, layout, vector in kinds for n, v in zip(layout.names, layout.views(vector), strict=True)}
     return found | {f"slots.{name}": state.slots[name] for name in manifest.slots}
-
-
-def _views(vector: Array, arrays: Arrays) -> Iterator[Array]:
-    start = 0
-    for shape in arrays.shapes:
-        size = int(np.prod(shape, dtype=np.int64))
-        yield vector[start : start + size].reshape(shape)
-        start += size
 
 
 # ---- reading
@@ -208,10 +198,9 @@ def _state(data: bytes, manifest: Manifest) -> State:
         found = parse_tensors(data)
     except Exception as error:  # the parser's own errors, and NumPy's of shapes and dtypes that it has not
         raise ValueError(f"it cannot be parsed: {type(error).__name__}: {error}") from error
-    flat = (manifest.parameters.size,)
-    wanted = {f"parameters.{n}": (s, manifest.parameters.dtype) for n, s in zip(*manifest.parameters[:2], strict=True)}
-    wanted |= {f"statistics.{n}": (s, manifest.statistics.dtype) for n, s in zip(*manifest.statistics[:2], strict=True)}
-    wanted |= {f"slots.{n}": (flat, manifest.parameters.dtype) for n in manifest.slots}
+    kinds = (("parameters", manifest.parameters), ("statistics", manifest.statistics))
+    wanted = {f"{kind}.{n}": (s, layout.dtype) for kind, layout in kinds for n, s in zip(layout.names, layout.shapes, strict=True)}
+    wanted |= {f"slots.{n}": ((manifest.parameters.size,), manifest.parameters.dtype) for n in manifest.slots}
     strangers = [*(n for n in wanted if n not in found), *(n for n in found if n not in wanted)]
     if strangers:
         raise ValueError(f"the array {strangers[0]!r} is in only one of them")

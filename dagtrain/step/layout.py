@@ -70,6 +70,11 @@ class VectorLayout:
         return sum(self.sizes)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the vector."""
+        return self.size * np.dtype(self.dtype).itemsize
+
+    @property
     def specs(self) -> Any:
         """The nest of the arrays' specs."""
         return unflatten(self.structure, [Spec(shape, np.dtype(self.dtype)) for shape in self.shapes])

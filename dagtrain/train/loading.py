@@ -93,7 +93,7 @@ def load(
         raise CheckpointError(f"{found.path}: its manifest describes neither a model nor a cost function.")
     try:
         trainer = Trainer(**settings)
-        program = trainer._compile(manifest.x, manifest.y)
+        program = trainer._compile(*manifest.rows)
         unfit = manifest.unfit(program.layout, program.statistics_layout, program.update.slots)
         if unfit:
             raise ArgumentError(f"the arrays are not those of its model and its optimizer: {'; '.join(unfit)}.")
@@ -143,8 +143,7 @@ def _nest(found: Checkpoint, given: Any) -> Any:
         raise ArgumentError(f"{found.path}: its parameters were in classes of your own: give a nest of that structure, with parameters=….")
     try:
         structure = structure_of(described)
-        views = VectorLayout(arrays.names, arrays.shapes, structure, arrays.dtype).views(found.state.parameters)
-        nest = unflatten(structure, views)
+        nest = unflatten(structure, arrays.views(found.state.parameters))
         if VectorLayout.of(nest).names != arrays.names:
             raise ValueError("its structure has other leaves than its arrays")
     except (ValueError, RecursionError, StopIteration, RuntimeError) as error:
@@ -157,7 +156,7 @@ def _nest(found: Checkpoint, given: Any) -> Any:
 def _check_size(found: Checkpoint, model: Any) -> None:
     """Refuse a described model that is not that of the arrays, before it takes any memory."""
     manifest = found.manifest
-    batch = Spec((1, *manifest.x.shape), manifest.x.dtype)
+    batch = Spec((1, *manifest.rows.x.shape), manifest.rows.x.dtype)
     try:
         parameters, statistics = without_memory(model).init(key(0), batch)
         unfit = manifest.unfit(VectorLayout.of(parameters), VectorLayout.of(statistics), manifest.slots)

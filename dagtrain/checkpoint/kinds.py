@@ -1,0 +1,79 @@
+"""Kinds of JSON values that nobody vouches for: each is a function that checks a value before it is used.
+
+    kind(value, name) → what the value means; ValueError, which tells the entry's name, or KeyError, if it is of another kind
+
+Kinds are built of kinds as types are: ``sequence(record(Entry, epoch=whole(0), samples=whole(1)))``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["DICT", "FLAG", "LIST", "NUMBER", "SHA256", "TEXT", "Kind", "mapping", "optional", "record", "sequence", "shape", "whole"]
+
+Kind = Callable[[Any, str], Any]
+
+
+def _of_type(kind: type, holds: Callable[[Any], Any] = lambda value: True, wrong: str = "is out of range") -> Kind:
+    """Values of this very type for which a condition holds."""
+
+    def read(value: Any, name: str) -> Any:
+        if type(value) is not kind:
+            raise ValueError(f"its entry {name!r} is no {kind.__name__}")
+        if not holds(value):
+            raise ValueError(f"its entry {name!r} {wrong}")
+        return value
+
+    return read
+
+
+DICT, FLAG, LIST, TEXT = _of_type(dict), _of_type(bool), _of_type(list), _of_type(str)
+NUMBER = _of_type(float, lambda value: 0 <= value < math.inf)
+"""A finite float from 0 up."""
+SHA256 = _of_type(str, re.compile(r"[0-9a-f]{64}").fullmatch, "is no SHA-256")
+
+
+def whole(least: int) -> Kind:
+    """A whole number from `least` up that fits 64 bits."""
+    return _of_type(int, lambda value: least <= value < 1 << 64)
+
+
+def shape(most: int) -> Kind:
+    """A shape of at most so many elements."""
+
+    def read(value: Any, name: str) -> tuple[int, ...]:
+        if type(value) is not list or len(value) > 32 or any(type(n) is not int or not 0 <= n < 1 << 48 for n in value):
+            raise ValueError(f"its entry {name!r} holds a shape that is none")
+        if math.prod(value) > most:
+            raise ValueError(f"its entry {name!r} holds a shape that is too large")
+        return tuple(value)
+
+    return read
+
+
+def optional(kind: Kind) -> Kind:
+    """None, or of a kind."""
+    return lambda value, name: None if value is None else kind(value, name)
+
+
+def sequence(kind: Kind) -> Kind:
+    """A list of values of one kind, as a tuple."""
+    return lambda value, name: tuple(kind(part, name) for part in LIST(value, name))
+
+
+def mapping(kind: Kind) -> Kind:
+    """A dict of values of one kind."""
+    return lambda value, name: {k: kind(v, k) for k, v in DICT(value, name).items()}
+
+
+def record(make: Callable[..., Any], **kinds: Kind) -> Kind:
+    """What `make` makes of a dict's entries, which it gets by name; it may find fault with them together."""
+
+    def read(value: Any, name: str) -> Any:
+        entries = DICT(value, name)
+        return make(**{k: kind(entries[k], k) for k, kind in kinds.items()})
+
+    return read

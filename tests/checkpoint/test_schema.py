@@ -1,0 +1,60 @@
+"""What the schema writes it reads again, and what it read it writes again byte for byte."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dagtrain.checkpoint.schema import Manifest, RowSpecs, TensorFile, parse, seal
+from dagtrain.data.ledger import Entry
+from dagtrain.graph import Spec
+from dagtrain.step.layout import VectorLayout
+from dagtrain.step.state import Begun
+
+BATCHES: dict[str, int | str] = {"samples": 40, "batch_size": 8, "shards": 2, "shuffle": "local"}
+FULL = Manifest(
+    step=7,
+    epochs=1,
+    seed=3,
+    shards="auto",
+    batches=BATCHES,
+    fingerprint="0" * 64,
+    slots=("first", "second"),
+    keys={"shard": "a", "update": "b"},
+    versions={"dagtrain": "1"},
+    rows=RowSpecs(Spec((5,), np.dtype("f4")), Spec((), np.dtype("i8"))),
+    parameters=VectorLayout.of({"dense": {"kernel": np.zeros((5, 2)), "bias": np.zeros(2)}}),
+    statistics=VectorLayout.of({}),
+    objective={"kind": "cost"},
+    optimizer={"python": "somebody.s"},
+    begun=Begun(2, (math.inf, 0.1), 1.5, BATCHES),
+    rate_scale=0.5,
+    ledger=(Entry(0, 40, True, ()), Entry(1, 40, False, ((3, 0), (9, 2)))),
+    history={"loss": [1.0, math.nan]},
+    tensors=TensorFile.of(1000, "1" * 64),
+)
+SMALL = replace(FULL, batches=None, shards=2, rows=RowSpecs(FULL.rows.x, None), begun=None, ledger=(), history={}, slots=(), keys={})
+
+
+@pytest.mark.parametrize("manifest", [FULL, SMALL], ids=["full", "small"])
+def test_what_is_written_is_read(manifest: Manifest) -> None:
+    data = manifest.to_json()
+    found = parse(data, "here")
+    assert found.to_json() == data
+    assert found.differences(manifest) == []
+    assert (found.begun, found.ledger, found.rows, found.tensors) == (manifest.begun, manifest.ledger, manifest.rows, manifest.tensors)
+    assert found.parameters.tree(np.arange(12.0)).keys() == {"dense.kernel", "dense.bias"}
+
+
+def test_files_of_the_first_version_lack_what_the_second_added() -> None:
+    entries: dict[str, Any] = json.loads(FULL.to_json())
+    del entries["sha256"]
+    for name in ("begun", "rate_scale", "ledger"):
+        del entries[name]
+    found = parse(seal({**entries, "version": 1}), "here")
+    assert (found.begun, found.rate_scale, found.ledger, found.keys, found.place) == (None, 1.0, (), {}, (1, 0))
