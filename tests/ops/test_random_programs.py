@@ -98,7 +98,7 @@ programs = st.lists(steps, min_size=1, max_size=9)
 
 
 def execute(program: Program, values: list[Any], torch: Any = None) -> Any:
-    """In this library, or in that of PyTorch: each step works on two of the last four values; the result is one number that depends on the last ones."""
+    """In this library or PyTorch: each step works on two of the last four values, and the result depends on the last ones."""
     found = list(values)
     for name, first, second in program:
         a, b = found[-1 - first % len(found)], found[-1 - second % len(found)]
