@@ -6,7 +6,7 @@ import ast
 import functools
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -128,6 +128,56 @@ def test_folder_imports_only_folders_above_it() -> None:
 
 def test_packages_at_the_edges_are_imported_where_they_are_used() -> None:
     assert [fault for file, tree in trees().items() for fault in imports_at_the_top(file, tree)] == []
+
+
+def run_time_imports(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """Every module that may be imported while the package runs, inside functions too; not what is imported for type checkers alone.
+
+    Each with a name in it that is imported, or "".
+    """
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(child, ast.Import):
+            yield from ((alias.name, "") for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            yield from ((child.module or "", alias.name) for alias in child.names)
+        else:
+            yield from run_time_imports(child)
+
+
+def circles(files: Mapping[str, ast.AST]) -> list[list[str]]:
+    """Modules that import each other, directly or through others."""
+    names = {".".join(["dagtrain", *Path(file).with_suffix("").parts]).removesuffix(".__init__"): tree for file, tree in files.items()}
+    imports = {}
+    for name, tree in names.items():
+        targets = {f"{module}.{part}" if f"{module}.{part}" in names else module for module, part in run_time_imports(tree)}
+        imports[name] = targets & names.keys() - {name}
+    reached: dict[str, set[str]] = {}
+    for name in imports:
+        reached[name], stack = set(), [name]
+        while stack:
+            new = imports[stack.pop()] - reached[name]
+            reached[name] |= new
+            stack += new
+    groups = {tuple(sorted(m for m in reached[name] if name in reached[m])) for name in names if name in reached[name]}
+    return sorted(map(list, groups))
+
+
+def test_no_modules_import_each_other() -> None:
+    inner = {file: tree for file, tree in trees().items() if folder_of(file)}
+    assert circles(inner) == []
+
+
+def test_circles_are_seen_also_inside_functions() -> None:
+    files = {
+        "graph/a.py": ast.parse("from dagtrain.graph import b"),
+        "graph/b.py": ast.parse("def f():\n    import dagtrain.graph.c"),
+        "graph/c.py": ast.parse("from dagtrain.graph.a import f"),
+        "graph/d.py": ast.parse("if TYPE_CHECKING:\n    from dagtrain.graph.e import f"),
+        "graph/e.py": ast.parse("from dagtrain.graph.d import f\nfrom dagtrain.graph.a import f"),
+    }
+    assert circles(files) == [["dagtrain.graph.a", "dagtrain.graph.b", "dagtrain.graph.c"]]
 
 
 def test_wrong_imports_at_the_top_are_seen() -> None:

@@ -2,6 +2,7 @@
 
 from dagtrain.data.batches import BatchPlan, auto_shards
 from dagtrain.data.digits import Split, load_digits
-from dagtrain.data.source import Source, open_source
+from dagtrain.data.open import open_source
+from dagtrain.data.source import Source
 
 __all__ = ["BatchPlan", "Source", "Split", "auto_shards", "load_digits", "open_source"]

@@ -22,7 +22,8 @@ from dagtrain.data.check import check_dtype, check_size, explain, inspect, make_
 from dagtrain.data.compute import Graph, Key, block_key, compute, futures_in, shared_graph, task_nodes
 from dagtrain.data.parts import Parts, is_parts, look_tasks, named, seen_arrays, split_pairs, take
 from dagtrain.data.pick import Partition, assemble, gather_plan
-from dagtrain.data.source import Source, check_table, numpy_dtype, to_array
+from dagtrain.data.source import Source
+from dagtrain.data.tables import check_table, numpy_dtype, to_array
 from dagtrain.errors import DataError
 from dagtrain.graph import Spec
 

@@ -17,7 +17,7 @@ import numpy as np
 from dagtrain.arguments import is_future
 from dagtrain.data.check import check_dtype
 from dagtrain.data.compute import Graph, Key, is_delayed, shared_graph
-from dagtrain.data.source import to_array
+from dagtrain.data.tables import to_array
 from dagtrain.errors import DataError
 from dagtrain.graph import Array
 

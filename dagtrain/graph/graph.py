@@ -8,6 +8,7 @@ process and on every machine.
 
 from __future__ import annotations
 
+import copyreg
 import hashlib
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -191,6 +192,13 @@ def _from_records(records: Iterable[Any], ins: dict[str, int], outs: dict[str, i
 def only_output(graph: Graph) -> Tensor:
     """The output of a graph that has one (how a single tensor is unpickled)."""
     return next(iter(graph.outputs.values()))
+
+
+def _reduce_tensor(tensor: Tensor) -> tuple[Any, ...]:
+    return (only_output, (Graph.of(tensor),))
+
+
+copyreg.pickle(Tensor, _reduce_tensor)  # not a method of Tensor, whose module knows no graphs
 
 
 def _brief(node: Tensor) -> str:

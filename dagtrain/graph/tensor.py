@@ -247,11 +247,6 @@ class Tensor(NDArrayOperatorsMixin, Drawable):
     def __dask_scheduler__(self) -> Any:
         return DASK.value.dask_scheduler()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        from dagtrain.graph.graph import Graph, only_output
-
-        return (only_output, (Graph.of(self),))
-
 
 def make(op: str, inputs: tuple[Tensor, ...], attributes: dict[str, Any], spec: Spec, origin: Origin | None = None) -> Tensor:
     """The node of this op on these inputs: the one that exists already, or a new one."""

@@ -19,7 +19,7 @@ from dagtrain.checkpoint.store import Checkpoint, describe_run, refuse_not_finit
 from dagtrain.data import BatchPlan, open_source
 from dagtrain.data.compute import computed_by
 from dagtrain.data.ledger import Ledger
-from dagtrain.data.source import lies_elsewhere
+from dagtrain.data.open import lies_elsewhere
 from dagtrain.engines.engine import Unwatched, choose_engine
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array, Graph, Spec

@@ -1,0 +1,106 @@
+"""The user's data, checked and opened: `open_source` takes arrays, tables and dask collections and gives a `Source`.
+
+    NumPy, lists, pandas ──────▶ ArraySource    rows in this process, cut into partitions
+    dask arrays, dataframes ───▶ ChunkedSource  one partition for each block of rows, wherever it is computed
+    lists of delayed, futures ─▶ ChunkedSource  one partition for each of them
+
+Whatever is wrong with the data is an error here, before anything is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dagtrain.data.check import explain, inspect, make_form, read
+from dagtrain.data.chunked import open_chunks
+from dagtrain.data.parts import is_parts
+from dagtrain.data.source import ArraySource, Source, partition_sizes, row_slices
+from dagtrain.data.tables import to_array
+from dagtrain.graph import Spec
+
+__all__ = ["lies_elsewhere", "open_source"]
+
+
+def open_source(
+    x: Any,
+    y: Any = None,
+    *,
+    targets: str | None,
+    classes: int | None = None,
+    dtype: Any = np.float32,
+    keep_integers: bool = False,
+    label_axes: int = 1,
+    labels: Callable[[Spec], tuple[int | None, int]] | None = None,
+) -> Source:
+    """Check the user's data and open it for training.
+
+    Parameters
+    ----------
+    x
+        Samples along the first axis: NumPy array, list, pandas DataFrame or Series, dask array, dask DataFrame or Series; or partitions:
+        a list of delayed values or of futures, each of an array or a table, of a pair ``(x, y)`` of them, or given in pairs
+        ``[(x, y), ...]``. What is not known of partitions is computed, where they lie.
+    y
+        One target for each sample, in any of these forms and not necessarily in the same one as x; None to predict, or where x holds pairs.
+    targets
+        What the loss compares the outputs with: "classes" (one whole number a sample), "binary" (0 or 1, or a probability between),
+        "signs" (-1 or +1), "distribution" (rows of probabilities), "like_outputs" (any numbers), "any" where nothing is known of the cost
+        function, or None, which is "any" or no targets at all.
+    classes
+        Number of classes; labels lie below it.
+    dtype
+        Floating-point dtype of training, float32 or float64.
+    keep_integers
+        Keep integer features as they are (for embeddings) instead of making floats of them.
+    label_axes
+        Axes of class labels, the sample axis included: those of the model's outputs without the last one.
+    labels
+        Gives `classes` and `label_axes` from the spec of a row of x, which may be known only once the data is looked at.
+
+    Returns
+    -------
+    Source
+        Features are floats of ``dtype``. Class labels are int64, all other targets floats of ``dtype``; with nothing known,
+        integer targets are int64.
+
+    Raises
+    ------
+    DataError
+        Lengths differ, data is empty, a dtype or shape cannot be used, labels are not whole numbers from 0 to below ``classes``, or
+        there is NaN or infinity; the message names the first such row, counted over all partitions.
+
+    Examples
+    --------
+    >>> source = open_source([[1, 2], [3, 4], [5, 6]], [0, 1, 1], targets="classes", classes=2)
+    >>> source.samples, str(source.x_spec), str(source.y_spec)
+    (3, 'float32[2]', 'int64[]')
+    >>> open_source([[1.0], [float("nan")]], [0, 1], targets="classes")
+    Traceback (most recent call last):
+    ...
+    dagtrain.errors.DataError: x holds nan: row 1, column 0, counted from 0. Missing values are not guessed: ...
+    """
+    told = labels if labels is not None else lambda row: (classes, label_axes)
+    if lies_elsewhere(x) or lies_elsewhere(y):
+        return open_chunks(x, y, targets=targets, labels=told, dtype=dtype, keep_integers=keep_integers)
+    (x, x_columns), (y, y_columns) = to_array("x", x), (None, ()) if y is None else to_array("y", y)
+    form = make_form(x, y, (x_columns, y_columns), targets=targets, labels=told, dtype=dtype, keep_integers=keep_integers)
+    sizes = partition_sizes(len(x), form.row_bytes)
+    for i, rows in enumerate(row_slices(sizes)):
+        finding = inspect(form, x[rows], None if y is None else y[rows], rows.stop - rows.start)
+        if finding is not None:
+            raise explain(form, finding, rows.start, i)
+    return ArraySource(form, sizes, *read(form, x, y))
+
+
+def lies_elsewhere(value: Any) -> bool:
+    """Whether this is a dask collection, or partitions as delayed values or futures."""
+    if is_parts(value):
+        return True
+    if not hasattr(value, "__dask_graph__"):
+        return False
+    import dask
+
+    return bool(dask.is_dask_collection(value))
