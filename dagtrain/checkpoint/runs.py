@@ -21,7 +21,7 @@ from dagtrain.errors import ArgumentError, CheckpointError
 from dagtrain.report.table import plural
 from dagtrain.step.state import State
 
-__all__ = ["Run", "latest"]
+__all__ = ["CheckpointDirectory", "latest"]
 
 FOLDER = re.compile(r"epoch-(\d{6,18})(?:-step-(\d{9,18}))?")
 Place = tuple[int, int]
@@ -82,7 +82,7 @@ def latest(store: Store) -> Checkpoint | None:
     return None
 
 
-class Run:
+class CheckpointDirectory:
     """The checkpoints of one run.
 
     Parameters
@@ -167,7 +167,7 @@ class Run:
             writing, self._writing = self._writing, None
             writing.result()
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> CheckpointDirectory:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:

@@ -25,7 +25,7 @@ from dagtrain.errors import CheckpointError
 from dagtrain.graph import Spec
 from dagtrain.step.layout import VectorLayout
 from dagtrain.step.software import other_software
-from dagtrain.step.state import Begun
+from dagtrain.step.state import EpochProgress
 from dagtrain.trace.tree import Leaf
 
 __all__ = ["LIMIT", "NAME", "Manifest", "RowSpecs", "TensorFile", "parse", "seal"]
@@ -107,10 +107,10 @@ def _write_layout(layout: VectorLayout) -> dict[str, Any]:
     return {"dtype": layout.dtype, "arrays": list(zip(layout.names, layout.shapes, strict=True))}
 
 
-def _begun(steps: int, batches: dict[str, Any], **others: Any) -> Begun:
+def _begun(steps: int, batches: dict[str, Any], **others: Any) -> EpochProgress:
     if steps > -(-batches["samples"] // batches["batch_size"]):
         raise ValueError("its entry 'begun' has more steps than an epoch")
-    return Begun(steps=steps, batches=batches, **others)
+    return EpochProgress(steps=steps, batches=batches, **others)
 
 
 BEGUN = record(
@@ -118,7 +118,7 @@ BEGUN = record(
 )
 
 
-def _write_begun(begun: Begun | None) -> Any:
+def _write_begun(begun: EpochProgress | None) -> Any:
     # Text, since JSON has no infinity, and an exact sum may be one.
     return begun and {**begun._asdict(), "sums": [v.hex() for v in begun.sums]}
 
@@ -212,7 +212,7 @@ class Manifest:
     statistics: VectorLayout = field(metadata=entry(_layout, _write_layout))
     objective: dict[str, Any] = field(metadata=entry(DICT))
     optimizer: dict[str, Any] = field(metadata=entry(DICT))
-    begun: Begun | None = field(metadata=entry(optional(BEGUN), _write_begun, since=2))  # version 1 has but ends of epochs
+    begun: EpochProgress | None = field(metadata=entry(optional(BEGUN), _write_begun, since=2))  # version 1 has but ends of epochs
     rate_scale: float = field(metadata=entry(NUMBER, since=2, before=1.0))
     ledger: tuple[Entry, ...] = field(metadata=entry(sequence(PAGE), lambda pages: [p._asdict() for p in pages], since=2, before=[]))
     history: dict[str, list[float]] = field(metadata=entry(mapping(_values), _write_history))

@@ -29,7 +29,7 @@ from dagtrain.graph import Array
 from dagtrain.step.objective import CostObjective, ModelObjective
 from dagtrain.step.program import Program
 from dagtrain.step.software import software
-from dagtrain.step.state import Begun, State
+from dagtrain.step.state import EpochProgress, State
 
 __all__ = ["Checkpoint", "batches_of", "describe_run", "read", "refuse_not_finite", "tidy", "write"]
 
@@ -61,7 +61,7 @@ def describe_run(
     state: State,
     epochs: int,
     history: dict[str, list[float]],
-    begun: Begun | None = None,
+    begun: EpochProgress | None = None,
     ledger: tuple[Entry, ...] = (),
 ) -> Manifest:
     """The manifest of a state, without its tensor file."""
@@ -98,7 +98,7 @@ def describe_run(
         versions=software(),
         history={name: [float(v) for v in values] for name, values in history.items()},
         begun=begun,
-        rate_scale=float(state.rate_scale),
+        rate_scale=float(state.learning_rate_scale),
         ledger=ledger,
     )
 

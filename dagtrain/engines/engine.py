@@ -89,7 +89,7 @@ class Session(Protocol):
         """The state after these steps and how many of them were done: all, unless `watch.stop` said True.
 
         The state that is given is left as it is. May be called again and again, with any state, and batches whose shards have other
-        sizes: the first call may be of an epoch's last steps alone. Its `rate_scale` goes to
+        sizes: the first call may be of an epoch's last steps alone. Its `learning_rate_scale` goes to
         `Update.scalar_values` in every step, and is that of the state that is returned.
 
         `following` are the steps that will probably be asked for next, as the very object that will then be given as `batches`: an

@@ -86,7 +86,7 @@ class StepRunner:
         if self.shards > 1 and update.needs_norm:
             add_tree([None if v is None else v[:size] for v in vectors], self._gradient)
         norms = update.norms(self.state, self._gradient) if update.needs_norm else []
-        scalars = update.scalar_values(self.state.step, norms, self.state.rate_scale)
+        scalars = update.scalar_values(self.state.step, norms, self.state.learning_rate_scale)
         fused = self.shards > 1 and not update.needs_norm
 
         def work(thread: int) -> None:

@@ -75,7 +75,7 @@ class DaskMethods(Protocol):
     def persist(self, tensor: Tensor, **options: Any) -> Tensor:
         """The same tensor, its value kept by Dask."""
 
-    def to_delayed(self, graph: Graph, *inputs: Any, granularity: str | float = "segment", **named: Any) -> Any:
+    def to_delayed(self, graph: Graph, *inputs: Any, granularity: str | float = "fragment", **named: Any) -> Any:
         """One delayed value for each output."""
 
     def dask_graph(self, tensor: Tensor) -> Any:

@@ -8,7 +8,7 @@ y, state = model.apply(params, state, x)            a pure function of tensors o
 from typing import Any
 
 from dagtrain.errors import UnknownNameError
-from dagtrain.nn import activations, elsewhere, initializers, losses, metrics
+from dagtrain.nn import activations, hints, initializers, losses, metrics
 from dagtrain.nn.layer import Layer
 from dagtrain.nn.layers import Activation, Dense, Dropout, Flatten
 from dagtrain.nn.normalization import BatchNorm, LayerNorm
@@ -35,4 +35,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    raise AttributeError(str(UnknownNameError.of("name in dagtrain.nn", name, __all__, elsewhere.ATTRIBUTES)))
+    raise AttributeError(str(UnknownNameError.of("name in dagtrain.nn", name, __all__, hints.ATTRIBUTES)))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dagtrain.nn import elsewhere
+from dagtrain.nn import hints
 from dagtrain.nn.either import Values, apply_op
 from dagtrain.ops import find as find_op
 from dagtrain.registry import Registry
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 ActivationFunction = Callable[[Values], Values]
-ACTIVATIONS: Registry[ActivationFunction] = Registry("activation", elsewhere.ACTIVATIONS)
+ACTIVATIONS: Registry[ActivationFunction] = Registry("activation", hints.ACTIVATIONS)
 
 
 @ACTIVATIONS.add

@@ -18,7 +18,7 @@ import numpy as np
 from dagtrain.arguments import not_negative
 from dagtrain.errors import ShapeError
 from dagtrain.graph import Array
-from dagtrain.nn import elsewhere
+from dagtrain.nn import hints
 from dagtrain.registry import Registry
 
 __all__ = [
@@ -43,7 +43,7 @@ __all__ = [
 Shape = tuple[int, ...]
 Initializer = Callable[..., Array]
 """``initializer(key, shape, dtype=np.float32) -> array``; any function of this form can stand for a name."""
-INITIALIZERS: Registry[Initializer] = Registry("initialiser", elsewhere.INITIALIZERS)
+INITIALIZERS: Registry[Initializer] = Registry("initialiser", hints.INITIALIZERS)
 
 
 def fans(shape: Shape) -> tuple[int, int]:

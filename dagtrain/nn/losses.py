@@ -26,7 +26,7 @@ import numpy as np
 from dagtrain.arguments import fraction, one_of, positive
 from dagtrain.errors import ArgumentError, DTypeError, ShapeError
 from dagtrain.graph import Tensor
-from dagtrain.nn import elsewhere
+from dagtrain.nn import hints
 from dagtrain.nn.activations import log_softmax, relu, softplus
 from dagtrain.nn.either import Values, apply_op
 from dagtrain.ops import find as find_op
@@ -77,7 +77,7 @@ class Loss:
         return self.function(outputs, targets)
 
 
-LOSSES: Registry[Loss] = Registry("loss", elsewhere.LOSSES)
+LOSSES: Registry[Loss] = Registry("loss", hints.LOSSES)
 
 
 def _named(targets: str) -> Callable[[LossFunction], LossFunction]:

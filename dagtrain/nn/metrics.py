@@ -11,7 +11,7 @@ import numpy as np
 
 from dagtrain.arguments import whole
 from dagtrain.errors import ArgumentError
-from dagtrain.nn import elsewhere, losses
+from dagtrain.nn import hints, losses
 from dagtrain.nn.either import Values
 from dagtrain.nn.losses import Loss, aligned, labels_for
 from dagtrain.registry import Registry
@@ -89,7 +89,7 @@ def top_k_accuracy(outputs: Values, targets: Values, *, k: int = 5) -> Values:
     return np.mean((not_higher > classes - k).astype(outputs.dtype))
 
 
-METRICS: Registry[Metric] = Registry("metric", elsewhere.METRICS)
+METRICS: Registry[Metric] = Registry("metric", hints.METRICS)
 for _function in (accuracy, binary_accuracy, top_k_accuracy):
     METRICS.add(Metric(_function.__name__, _function, True))
 for _loss in losses.LOSSES.values():

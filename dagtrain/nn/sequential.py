@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from dagtrain.arguments import is_whole
 from dagtrain.errors import ArgumentError, ShapeError, UnknownNameError
 from dagtrain.graph import Spec, Tensor, scope
-from dagtrain.nn import elsewhere
+from dagtrain.nn import hints
 from dagtrain.nn.either import Values
 from dagtrain.nn.layer import Layer, Nest, input_spec, naming, trace_layer
 from dagtrain.nn.summary import Summary, known_input, summarize
@@ -101,7 +101,7 @@ class Sequential:
         if name.startswith("_"):
             raise AttributeError(name)
         own = ("apply", "init", "input", "input_shape", "layers", "name", "names", "output_spec", "summary")
-        raise AttributeError(str(UnknownNameError.of("attribute of a model", name, own, elsewhere.MODEL)))
+        raise AttributeError(str(UnknownNameError.of("attribute of a model", name, own, hints.MODEL)))
 
     def __iter__(self) -> Iterator[tuple[str, Layer]]:
         return zip(self.names, self.layers, strict=True)

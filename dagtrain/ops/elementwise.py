@@ -112,16 +112,16 @@ def _share_kernel(a: Any, b: Any, out: Any = None, scratch: Any = None) -> Any:
     return out
 
 
-share = Op(
-    "share",  # of the derivative of max(a, b) that a has: 1 where it is greater, one half where both are equal, else 0
+maximum_mask = Op(
+    "maximum_mask",  # of the derivative of max(a, b) that a has: 1 where it is greater, one half where both are equal, else 0
     _share_kernel,
-    lambda a, b: Spec(broadcast_shapes("share", a, b), np.result_type(a.dtype, b.dtype)),
+    lambda a, b: Spec(broadcast_shapes("maximum_mask", a, b), np.result_type(a.dtype, b.dtype)),
     ZERO,
     samples=(Sample((Draw(), Draw((4,)))), Sample((Draw(), Draw(())))),
-    scratch=lambda a, b: (Spec(broadcast_shapes("share", a, b), np.dtype(bool)),),
+    scratch=lambda a, b: (Spec(broadcast_shapes("maximum_mask", a, b), np.dtype(bool)),),
 )
-maximum = elementwise("maximum", np.maximum, lambda g, y, a, b: (g * share(a, b), g * share(b, a)))
-minimum = elementwise("minimum", np.minimum, lambda g, y, a, b: (g * share(b, a), g * share(a, b)))
+maximum = elementwise("maximum", np.maximum, lambda g, y, a, b: (g * maximum_mask(a, b), g * maximum_mask(b, a)))
+minimum = elementwise("minimum", np.minimum, lambda g, y, a, b: (g * maximum_mask(b, a), g * maximum_mask(a, b)))
 
 
 def _share_of_numbers(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -55,7 +55,7 @@ class Context(Protocol):
         """Number of updates made before this one (0, 1, ...): float64, no axes."""
 
     @property
-    def rate_scale(self) -> Any:
+    def learning_rate_scale(self) -> Any:
         """What learning rates are multiplied by besides their schedules (see `rate_for`): float64, no axes."""
 
     def scalar(self, value: Any) -> Tensor:
@@ -108,7 +108,7 @@ def rate_at(learning_rate: Rate, step: Any) -> Any:
 
 def rate_for(learning_rate: Rate, context: Context) -> Any:
     """The learning rate of an update: that of its step, times the scale that training has set."""
-    return rate_at(learning_rate, context.step) * context.rate_scale
+    return rate_at(learning_rate, context.step) * context.learning_rate_scale
 
 
 # ---- arguments, checked where they are written
@@ -149,7 +149,7 @@ def make(name: str, slots: tuple[str, ...], update: Callable[..., tuple[Vector, 
 class WholeVector:
     """The context of an update of the whole vector at once."""
 
-    rate_scale = 1.0
+    learning_rate_scale = 1.0
 
     def __init__(self, step: Tensor, dtype: np.dtype[Any]) -> None:
         self.step, self.dtype = step, dtype

@@ -11,7 +11,7 @@ from dagtrain.errors import ArgumentError, ExecutionError
 from dagtrain.graph import LEAVES, Array, Graph, Tensor
 from dagtrain.ops import find
 from dagtrain.ops.scan import run
-from dagtrain.plan.given import as_given
+from dagtrain.plan.inputs import as_given
 
 __all__ = ["interpret", "node_values"]
 

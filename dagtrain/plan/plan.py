@@ -21,8 +21,8 @@ from dagtrain.errors import ArgumentError, DagtrainError, ExecutionError
 from dagtrain.graph import Array, Graph, Spec
 from dagtrain.ops import find
 from dagtrain.ops.scan import run as run_scan
-from dagtrain.plan.given import as_given
-from dagtrain.plan.slots import Memory, lay_out
+from dagtrain.plan.buffers import Memory, lay_out
+from dagtrain.plan.inputs import as_given
 from dagtrain.plan.source import PIECE, Line, write
 
 __all__ = ["Plan", "plan"]
@@ -31,8 +31,8 @@ _ALIGNMENT = 64
 _CODE_KEPT = 1024
 _code: OrderedDict[str, Any] = OrderedDict()
 _code_lock = threading.Lock()
-Stop = tuple[Any, ...]
-_STOP = re.compile(r'^ +yield "(reads|wrote)", ([\d, ]+)$', re.MULTILINE)
+YieldPoint = tuple[Any, ...]
+_YIELD = re.compile(r'^ +yield "(reads|wrote)", ([\d, ]+)$', re.MULTILINE)
 
 
 class Plan:
@@ -44,8 +44,8 @@ class Plan:
         What to compute.
     donate
         Input name → output name: when bound, the output is written into the input's own array.
-    stops
-        Whether it can be left on the way and gone on with later; see `Bound.walk`.
+    yield_points
+        Whether it can be left on the way and gone on with later; see `Bound.steps`.
     piece
         Calls in one function of the source, where the graph has more than eight times as many nodes.
 
@@ -56,8 +56,8 @@ class Plan:
     memory : Memory
         Bytes needed, against those of all intermediate values.
     inputs, outputs : dict of str → Spec
-    stops : tuple of (str, int, …)
-        Where it can be left, in order; see `Bound.walk`.
+    yield_points : tuple of (str, int, …)
+        Where it can be left, in order; see `Bound.steps`.
 
     Examples
     --------
@@ -69,16 +69,16 @@ class Plan:
     (48, 48)
     """
 
-    def __init__(self, graph: Graph, donate: Mapping[str, str] | None = None, stops: bool = False, piece: int = PIECE) -> None:
+    def __init__(self, graph: Graph, donate: Mapping[str, str] | None = None, yield_points: bool = False, piece: int = PIECE) -> None:
         outputs = list(graph.outputs)
         gifts = {}
-        if stops and donate:
-            raise ArgumentError("a plan with stops does not write into its inputs: leave out donate or stops.")
+        if yield_points and donate:
+            raise ArgumentError("a plan with yield points does not write into its inputs: leave out donate or yield_points.")
         for source, target in (donate or {}).items():
             gifts[graph.inputs[one_of("input", source, graph.inputs)]] = outputs.index(one_of("output", target, graph.outputs))
-        layout = lay_out(list(graph.inputs.values()), list(graph.outputs.values()), gifts, stops)
+        layout = lay_out(list(graph.inputs.values()), list(graph.outputs.values()), gifts, yield_points)
         loops = {n: _Loop(Plan(n.attribute("body"), piece=piece), dict(n.attributes)) for n in layout.order if n.op == "scan"}
-        written = write(graph, layout, loops, stops, piece)
+        written = write(graph, layout, loops, yield_points, piece)
         self._fill(
             written.source,
             written.constants,
@@ -104,7 +104,9 @@ class Plan:
         self.source, self.memory, self.inputs, self.outputs = source, memory, inputs, outputs
         self._constants, self._kernels, self._lines, self._sizes = constants, kernels, lines, sizes
         self._input_specs = list(inputs.items())
-        self.stops: tuple[Stop, ...] = tuple((what, *map(int, numbers.split(", "))) for what, numbers in _STOP.findall(source))
+        self.yield_points: tuple[YieldPoint, ...] = tuple(
+            (what, *map(int, numbers.split(", "))) for what, numbers in _YIELD.findall(source)
+        )
         digest = hashlib.sha256(source.encode())
         for value in constants:
             digest.update(value.key.encode() if isinstance(value, _Loop) else value.tobytes())
@@ -144,15 +146,15 @@ class Plan:
         exec(code, space)  # the text was written by dagtrain.plan.source from ops and literals alone
         return space["build"]
 
-    def bind(self, outputs: Sequence[Array] | None = None, slots: Sequence[Array] | None = None) -> Bound:
+    def bind(self, outputs: Sequence[Array] | None = None, buffers: Sequence[Array] | None = None) -> Bound:
         """A callable with work space of its own that writes into fixed output arrays.
 
         Parameters
         ----------
         outputs
             C-contiguous arrays of the outputs' specs, in order; new ones by default.
-        slots
-            The work space (``bound.slots``) of another binding of this plan, which then must not run at the same time.
+        buffers
+            The work space (``bound.buffers``) of another binding of this plan, which then must not run at the same time.
 
         Returns
         -------
@@ -164,9 +166,9 @@ class Plan:
         for (name, spec), array in zip(self.outputs.items(), arrays, strict=True):
             if array.shape != spec.shape or array.dtype != spec.dtype or not array.flags.c_contiguous:
                 raise ArgumentError(f"output {name!r} must be a C-contiguous array of {spec}, got {array.dtype}{array.shape}.")
-        space = [_aligned(n) for n in self._sizes] if slots is None else list(slots)
+        space = [_aligned(n) for n in self._sizes] if buffers is None else list(buffers)
         run = self._builder()(space, arrays, self._constants, _view)
-        return Bound(run, tuple(arrays), space, bool(self.stops))
+        return Bound(run, tuple(arrays), space, bool(self.yield_points))
 
     def __call__(self, *inputs: Any) -> tuple[Array, ...]:
         """The outputs for these inputs, as new arrays.
@@ -229,19 +231,19 @@ class Bound:
     ----------
     run
         The same without checks and without a result.
-    walk
-        Of a plan with stops: an iterator that goes on to the next stop, and says which it is: ``("reads", k, …)`` before these inputs are
-        used for the first time, ``("wrote", k, …)`` right after these outputs have been written. Nothing is written to any output before
-        it has stopped for all inputs; an output is written once, and not read. So whoever asks may do other things in between: change
-        outputs that are written, even walk through this plan bound to other work space and the same outputs.
+    steps
+        Of a plan with yield points: an iterator that runs to the next one and says which it is: ``("reads", k, …)`` before these inputs
+        are used for the first time, ``("wrote", k, …)`` right after these outputs have been written. No output is written before the plan
+        has yielded for all inputs; each output is written once, and not read. So the caller may do other work in between: change outputs
+        that are written, even step through this plan bound to other work space and the same outputs.
     """
 
-    __slots__ = ("outputs", "run", "slots", "walk")
+    __slots__ = ("buffers", "outputs", "run", "steps")
 
-    def __init__(self, run: Callable[..., Any], outputs: tuple[Array, ...], slots: list[Array], stops: bool = False) -> None:
-        self.outputs, self.slots = outputs, slots
-        self.walk: Callable[..., Iterator[Stop]] | None = run if stops else None
-        self.run: Callable[..., Any] = (lambda *inputs: deque(run(*inputs), 0)) if stops else run
+    def __init__(self, run: Callable[..., Any], outputs: tuple[Array, ...], buffers: list[Array], yield_points: bool = False) -> None:
+        self.outputs, self.buffers = outputs, buffers
+        self.steps: Callable[..., Iterator[YieldPoint]] | None = run if yield_points else None
+        self.run: Callable[..., Any] = (lambda *inputs: deque(run(*inputs), 0)) if yield_points else run
 
     def __call__(self, *inputs: Array) -> tuple[Array, ...]:
         self.run(*inputs)
@@ -290,7 +292,7 @@ def _unpickled(*state: Any) -> Plan:
 
 
 def plan(
-    graph: Graph, *, optimize: bool = True, approximate: bool = False, donate: Mapping[str, str] | None = None, stops: bool = False
+    graph: Graph, *, optimize: bool = True, approximate: bool = False, donate: Mapping[str, str] | None = None, yield_points: bool = False
 ) -> Plan:
     """Optimise a graph and compile it; what `Graph.plan` does.
 
@@ -300,11 +302,11 @@ def plan(
         Whether rewrites and constant folding run first.
     approximate
         Whether rewrites that change results for NaN, infinity or signed zero are allowed.
-    donate, stops
+    donate, yield_points
         See `Plan`.
     """
     if optimize:
         from dagtrain.transform import optimize as run_stages
 
         graph = run_stages(graph, approximate=approximate)
-    return Plan(graph, donate, stops)
+    return Plan(graph, donate, yield_points)

@@ -5,10 +5,10 @@
         def run(x, w, b):
             matmul(x, w, t4)                        # one call a node, nothing allocated
             add(t4, b, o[0])
-            yield "wrote", 0                        # a plan with stops: output 0 is final
+            yield "wrote", 0                        # a plan with yield_points: output 0 is final
         return run
 
-A plan with stops can be left at each and gone on with later: ``"reads", k, …`` before these inputs are used for the first time,
+A plan with yield_points can be left at each and gone on with later: ``"reads", k, …`` before these inputs are used for the first time,
 ``"wrote", k, …`` right after these outputs have been written. Before it writes to any output, it has stopped for all inputs.
 
 A function of very many lines compiles slowly, so a large graph is written as many functions that share a list ``m`` of values.
@@ -24,7 +24,7 @@ from typing import Any
 from dagtrain.errors import GraphError
 from dagtrain.graph import LEAVES, Graph, Tensor
 from dagtrain.ops import find
-from dagtrain.plan.slots import Layout, Place
+from dagtrain.plan.buffers import Layout, Place
 
 __all__ = ["PIECE", "Line", "Written", "write"]
 
@@ -53,8 +53,8 @@ class Written:
 
 
 class _Writer:
-    def __init__(self, graph: Graph, layout: Layout, loops: dict[Tensor, Any], stops: bool, piece: int) -> None:
-        self.graph, self.layout, self.loops, self.stops, self.piece = graph, layout, loops, stops, piece
+    def __init__(self, graph: Graph, layout: Layout, loops: dict[Tensor, Any], yield_points: bool, piece: int) -> None:
+        self.graph, self.layout, self.loops, self.yield_points, self.piece = graph, layout, loops, yield_points, piece
         self.large = len(layout.order) > 8 * piece
         self.count = 0
         self.head: list[str] = []
@@ -66,7 +66,7 @@ class _Writer:
         for t in layout.order:
             if t.op == "part":
                 self.parts.setdefault(t.inputs[0], []).append(t)
-        self.unread = {leaf: k for k, leaf in enumerate(graph.inputs.values())} if stops else {}
+        self.unread = {leaf: k for k, leaf in enumerate(graph.inputs.values())} if yield_points else {}
         self.copied: dict[Tensor, list[int]] = {}
         for k, t in layout.final_copies:
             self.copied.setdefault(t, []).append(k)
@@ -81,19 +81,19 @@ class _Writer:
             if node.op in LEAVES:
                 self.names[node] = self.called(f"c{self.layout.place[node].number}")
                 self.head.append(f"{self.names[node]} = c[{self.layout.place[node].number}]")
-            elif self.stops:
+            elif self.yield_points:
                 self.stop_to_read(node)
                 self.node(i, node)
                 self.stop_when_written(node)
             else:
                 self.node(i, node)
-        if self.stops:
+        if self.yield_points:
             self.stop("reads", self.unread.values())
         for i, node in enumerate(self.layout.overwritten):
             kept = self.called(f"kept{i}")
             self.body.append((f"{kept} = {self.names[node]}.copy()", node))
             self.names[node] = kept
-        self.copies([k for k, node in self.layout.final_copies if not self.stops or node.op in LEAVES])
+        self.copies([k for k, node in self.layout.final_copies if not self.yield_points or node.op in LEAVES])
         return self.joined()
 
     def stop(self, what: str, numbers: Iterable[int]) -> None:
@@ -123,7 +123,7 @@ class _Writer:
         sources = dict(self.layout.final_copies)
         for k in numbers:
             self.body.append((f"copyto(o[{k}], {self.names[sources[k]]})", sources[k]))
-        if self.stops:
+        if self.yield_points:
             self.stop("wrote", [*written, *numbers])
 
     def node(self, i: int, node: Tensor) -> None:
@@ -153,9 +153,9 @@ class _Writer:
         self.kernels.add(node.op)
         if node in self.layout.scratch:
             work = []
-            for j, (slot, spec) in enumerate(self.layout.scratch[node]):
+            for j, (buffer, spec) in enumerate(self.layout.scratch[node]):
                 work.append(self.called(f"t{i}_work{j}"))
-                self.head.append(f"{work[-1]} = view(s[{slot}], {spec.dtype.str!r}, {spec.shape!r})")
+                self.head.append(f"{work[-1]} = view(s[{buffer}], {spec.dtype.str!r}, {spec.shape!r})")
             arguments.append(f"scratch=({', '.join(work)},)")
         # maximum and minimum: NumPy 2.4 deprecates their third positional argument.
         if (op.ufunc is not None and node.op not in ("maximum", "minimum")) or node.op == "matmul":
@@ -183,7 +183,7 @@ class _Writer:
     def memory(self, place: Place, node: Tensor) -> str:
         if place.kind == "output":
             return f"o[{place.number}]"
-        if place.kind == "slot":
+        if place.kind == "buffer":
             return f"view(s[{place.number}], {node.dtype.str!r}, {node.shape!r})"
         raise GraphError(f"{node!r} has no memory of its own.")
 
@@ -208,8 +208,8 @@ class _Writer:
             lines += [f"    def run({', '.join(self.parameters)}):"]
             lines += [f"        m[{k}] = {name}" for k, name in enumerate(self.parameters)]
             for start in range(0, len(self.body), self.piece):
-                stops = any(text.startswith("yield ") for text, _ in self.body[start : start + self.piece])
-                lines.append(f"        {'yield from ' if stops else ''}run_{start}(o, m)")
+                yield_points = any(text.startswith("yield ") for text, _ in self.body[start : start + self.piece])
+                lines.append(f"        {'yield from ' if yield_points else ''}run_{start}(o, m)")
             if not self.body:
                 lines.append("        pass")
         else:
@@ -245,9 +245,9 @@ def _call(op: str, arguments: Sequence[str], node: Tensor) -> str:
     return f"{op}({', '.join(words)})"
 
 
-def write(graph: Graph, layout: Layout, loops: dict[Tensor, Any], stops: bool = False, piece: int = PIECE) -> Written:
-    """Write the source of a plan; `loops` holds a callable for each scan, `stops` says whether it can be left on the way.
+def write(graph: Graph, layout: Layout, loops: dict[Tensor, Any], yield_points: bool = False, piece: int = PIECE) -> Written:
+    """Write the source of a plan; `loops` holds a callable for each scan, `yield_points` says whether it can be left on the way.
 
     A graph of more than eight times `piece` nodes is written in functions of so many calls.
     """
-    return _Writer(graph, layout, loops, stops, piece).write()
+    return _Writer(graph, layout, loops, yield_points, piece).write()

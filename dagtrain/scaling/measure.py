@@ -108,13 +108,13 @@ def _stages(
     times: list[list[float]] = []
     with guard():
         for _ in range(_REPEATS):
-            walk = runner.walk(*views, given.x, given.y, 1.0, 0, 0)
+            iterator = runner.steps(*views, given.x, given.y, 1.0, 0, 0)
             moments = [time.perf_counter()]
             for stage in stages[:-1]:
-                for _ in range(stage.stops):
-                    next(walk)
+                for _ in range(stage.yield_points):
+                    next(iterator)
                 moments.append(time.perf_counter())
-            for _ in walk:
+            for _ in iterator:
                 pass
             moments.append(time.perf_counter())
             times.append([end - start for start, end in pairwise(moments)])

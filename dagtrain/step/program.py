@@ -132,7 +132,7 @@ class Program:
 
     def shard_plan(self, rows: int) -> Plan:
         """The plan of a shard of this many rows."""
-        return self._plan(self.objective.contribution, rows, stops=True)
+        return self._plan(self.objective.contribution, rows, yield_points=True)
 
     def output_plan(self, rows: int) -> Plan:
         """The plan of the model's outputs for this many rows."""
@@ -158,10 +158,10 @@ class Program:
             self._graphs[known] = trace_nested(function, *(specs[name] for name in inspect.signature(function).parameters)).graph
         return self._graphs[known]
 
-    def _plan(self, function: Callable[..., Any], rows: int, stops: bool = False) -> Plan:
+    def _plan(self, function: Callable[..., Any], rows: int, yield_points: bool = False) -> Plan:
         known = function.__name__, rows
         if known not in self._plans:
-            self._plans[known] = plan(self._graph(function, rows), stops=stops)
+            self._plans[known] = plan(self._graph(function, rows), yield_points=yield_points)
         return self._plans[known]
 
     def for_evaluation(self, samples: int) -> Scorer:
@@ -253,18 +253,18 @@ class ShardRunner:
         self.parts.plans[len(x)].run(bound, inputs)
         return Contribution(self.out, self.sums)
 
-    def walk(
+    def steps(
         self, parameters: Sequence[Array], statistics: Sequence[Array], x: Array, y: Array | None, weight: float, step: int, shard: int
     ) -> Iterator[tuple[Any, ...]]:
-        """The same from stop to stop; see `dagtrain.plan.Bound.walk`.
+        """The same from stop to stop; see `dagtrain.plan.Bound.steps`.
 
         The plan's inputs are the parameters, then statistics, rows, weight and key; its outputs the gradients of the parameters, then
         statistics and sums.
         """
         bound, inputs = self._prepared(parameters, statistics, x, y, weight, step, shard)
-        assert bound.walk is not None, "plans of shards have stops"
+        assert bound.steps is not None, "plans of shards have yield_points"
         try:
-            yield from bound.walk(*inputs)
+            yield from bound.steps(*inputs)
         except Exception as error:
             raise self.parts.plans[len(x)].explain(error) from error
 
@@ -276,7 +276,7 @@ class ShardRunner:
         if bound is None:
             made = self.parts.plans[rows]
             bound = self._bound[rows] = made.bind([*self._views, self.sums], self._spaces.get(rows))
-            self._spaces[rows] = bound.slots
+            self._spaces[rows] = bound.buffers
         data = (x,) if y is None else (x, y)
         scale = np.asarray(weight, self.parts.layout.dtype)
         return bound, (*parameters, *statistics, *data, scale, self.parts.shard_key(step, shard))
@@ -288,7 +288,7 @@ def next_state(parts: StepParts, state: State, total: Array) -> State:
     size = parts.layout.size
     gradient = total[:size]
     norms = parts.update.norms(after, gradient)
-    scalars = parts.update.scalar_values(after.step, norms, after.rate_scale)
+    scalars = parts.update.scalar_values(after.step, norms, after.learning_rate_scale)
     bound = parts.update.bind(after, gradient)
     for i in range(len(parts.update.blocks)):
         bound.block(i, scalars)

@@ -10,10 +10,10 @@ import numpy as np
 
 from dagtrain.graph import Array
 
-__all__ = ["Begun", "State"]
+__all__ = ["EpochProgress", "State"]
 
 
-class Begun(NamedTuple):
+class EpochProgress(NamedTuple):
     """How far the epoch under way is: what is due besides the state to go on in its midst.
 
     Attributes
@@ -46,7 +46,7 @@ class State:
         The optimiser's vectors, each as long as the parameters.
     step
         Updates made since the beginning.
-    rate_scale
+    learning_rate_scale
         What the optimiser's learning rate is multiplied by; changes between steps alone.
     """
 
@@ -54,12 +54,16 @@ class State:
     statistics: Array
     slots: dict[str, Array] = field(default_factory=dict)
     step: int = 0
-    rate_scale: float = 1.0
+    learning_rate_scale: float = 1.0
 
     def copy(self) -> State:
         """The same numbers in other memory."""
         return State(
-            self.parameters.copy(), self.statistics.copy(), {k: v.copy() for k, v in self.slots.items()}, self.step, self.rate_scale
+            self.parameters.copy(),
+            self.statistics.copy(),
+            {k: v.copy() for k, v in self.slots.items()},
+            self.step,
+            self.learning_rate_scale,
         )
 
     def assign(self, other: State) -> None:
@@ -67,7 +71,7 @@ class State:
         self.parameters[...], self.statistics[...] = other.parameters, other.statistics
         for name, vector in other.slots.items():
             self.slots[name][...] = vector
-        self.step, self.rate_scale = other.step, other.rate_scale
+        self.step, self.learning_rate_scale = other.step, other.learning_rate_scale
 
     def __sizeof__(self) -> int:
         return self.nbytes  # what Dask counts when it decides where tasks go

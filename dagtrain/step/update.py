@@ -61,7 +61,7 @@ class _Tracing:
     def __init__(self, dtype: Any) -> None:
         self.dtype = dtype
         self.step = new_input("step", (), np.float64)
-        self.rate_scale = new_input("rate_scale", (), np.float64)
+        self.learning_rate_scale = new_input("learning_rate_scale", (), np.float64)
         self.norms: list[Tensor] = []
         self.measured: list[Tensor] = []
 
@@ -96,7 +96,7 @@ class Update:
         change, after = optimizer.update(context, g, p, dict(slots))
         outputs = {"parameters": cast(p + change, self.dtype), **{n: cast(as_tensor(after[n]), self.dtype) for n in self.slots}}
         vectors = [p, g, *slots.values()]
-        alone = [context.step, context.rate_scale, *context.norms]
+        alone = [context.step, context.learning_rate_scale, *context.norms]
         scalars, became = _split(list(outputs.values()), vectors)
         leaves = {str(t.name): t for t in alone}
         # Whatever depends on no vector is computed once a step, in a plan of its own.
@@ -125,7 +125,7 @@ class Update:
         """One block's part of norm `k`, given the norms before it."""
         inputs = [state.parameters[block], gradient[block], *(state.slots[n][block] for n in self.slots)]
         rest = [*found, *[self.dtype.type(0)] * (self.norm_count - len(found))]
-        return float(self.norm_plans[block.stop - block.start][k](*inputs, float(state.step), state.rate_scale, *rest)[0])
+        return float(self.norm_plans[block.stop - block.start][k](*inputs, float(state.step), state.learning_rate_scale, *rest)[0])
 
     def norm(self, squares: Iterable[float]) -> Any:
         """The norm from its blocks' squares, added in the order of the blocks."""
@@ -143,12 +143,12 @@ class Update:
 
     @property
     def has_rate(self) -> bool:
-        """Whether the optimiser has a learning rate that `State.rate_scale` changes."""
-        return any(any(s.op == "input" and s.name == "rate_scale" for s in node.inputs) for node in self.graphs["update"].nodes)
+        """Whether the optimiser has a learning rate that `State.learning_rate_scale` changes."""
+        return any(any(s.op == "input" and s.name == "learning_rate_scale" for s in node.inputs) for node in self.graphs["update"].nodes)
 
-    def scalar_values(self, step: int, norms: Sequence[Any], rate_scale: float = 1.0) -> tuple[Array, ...]:
-        """The numbers that all blocks share; of a state, its `step` and its `rate_scale` are due."""
-        return () if self.scalars is None else self.scalars(float(step), rate_scale, *norms)
+    def scalar_values(self, step: int, norms: Sequence[Any], learning_rate_scale: float = 1.0) -> tuple[Array, ...]:
+        """The numbers that all blocks share; of a state, its `step` and its `learning_rate_scale` are due."""
+        return () if self.scalars is None else self.scalars(float(step), learning_rate_scale, *norms)
 
     def bind(self, state: State, gradient: Array, threads: int = 1, blocks: Sequence[int] | None = None) -> BoundUpdate:
         """The update of this state's own memory by this gradient's; block `i` is for thread ``i % threads``.
@@ -169,7 +169,7 @@ class BoundUpdate:
             length = block.stop - block.start
             vectors = [state.parameters[block], *(state.slots[n][block] for n in update.slots)]
             bound = update.block_plans[length].bind(vectors, spaces.get((i % threads, length)))
-            spaces[i % threads, length] = bound.slots
+            spaces[i % threads, length] = bound.buffers
             self._calls[i] = bound.run, (vectors[0], gradient[block], *vectors[1:])
 
     def block(self, i: int, scalars: Sequence[Any]) -> None:

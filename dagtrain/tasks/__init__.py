@@ -8,7 +8,7 @@ from dagtrain.tasks import collection as _collection
 
 if TYPE_CHECKING:
     from dagtrain.tasks.delayed import to_delayed
-    from dagtrain.tasks.feed import from_delayed
+    from dagtrain.tasks.external import from_delayed
     from dagtrain.tasks.lowering import Lowered, lower
 
 __all__ = ["Lowered", "from_delayed", "lower", "to_delayed"]
@@ -16,7 +16,7 @@ __all__ = ["Lowered", "from_delayed", "lower", "to_delayed"]
 DASK.fill(_collection)
 
 # `e.compute()` in this process needs no Dask: it is imported when it is asked for.
-_LATER = {"Lowered": "lowering", "from_delayed": "feed", "lower": "lowering", "to_delayed": "delayed"}
+_LATER = {"Lowered": "lowering", "from_delayed": "external", "lower": "lowering", "to_delayed": "delayed"}
 
 
 def __getattr__(name: str) -> Any:

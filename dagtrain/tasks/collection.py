@@ -12,8 +12,8 @@ from dagtrain.errors import ArgumentError
 from dagtrain.functional import plain
 from dagtrain.graph import Graph, Spec, Tensor, topological
 from dagtrain.plan import Plan
-from dagtrain.tasks.facts import check_complete, facts_of, key_of
 from dagtrain.tasks.run import run_plan
+from dagtrain.tasks.tokens import check_complete, facts_of, key_of
 
 __all__ = [
     "compute",
@@ -97,7 +97,7 @@ def dask_postpersist(tensor: Tensor) -> tuple[Any, tuple[Any, ...]]:
 def _persisted(graph: Mapping[Any, Any], name: str, spec: Spec, key: Any, *, rename: Mapping[str, str] | None = None) -> Tensor:
     from dask.base import replace_name_in_key
 
-    from dagtrain.tasks.feed import Feed, fed
+    from dagtrain.tasks.external import Feed, fed
 
     return fed(name, spec, Feed(replace_name_in_key(key, rename) if rename else key, graph, ready=True))
 
@@ -116,7 +116,7 @@ def dask_scheduler() -> Any:
     return get
 
 
-def to_delayed(graph: Graph, *inputs: Any, granularity: str | float = "segment", **named: Any) -> Any:
+def to_delayed(graph: Graph, *inputs: Any, granularity: str | float = "fragment", **named: Any) -> Any:
     """What `Graph.to_delayed` does."""
     from dagtrain.tasks.delayed import to_delayed as make
 

@@ -11,14 +11,14 @@ from dask.highlevelgraph import HighLevelGraph
 from dagtrain.arguments import one_of
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Graph, Tensor, array, rebuild, spec_of
-from dagtrain.tasks.feed import fed, feed_of, is_dask
+from dagtrain.tasks.external import fed, feed_of, is_dask
 from dagtrain.tasks.lowering import lower
 from dagtrain.trace import leaves
 
 __all__ = ["to_delayed"]
 
 
-def to_delayed(graph: Graph, *inputs: Any, granularity: str | float = "segment", **named: Any) -> Any:
+def to_delayed(graph: Graph, *inputs: Any, granularity: str | float = "fragment", **named: Any) -> Any:
     """The outputs of a graph as delayed values.
 
     Parameters

@@ -11,8 +11,8 @@ from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 from dask.task_spec import GraphNode
 
 from dagtrain.graph import Tensor
-from dagtrain.tasks.facts import key_of
 from dagtrain.tasks.lowering import lower_tensors
+from dagtrain.tasks.tokens import key_of
 
 __all__ = ["TensorLayer", "optimize", "tensor_graph"]
 

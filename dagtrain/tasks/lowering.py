@@ -1,6 +1,6 @@
-"""From a graph to Dask tasks: segments of it, each compiled to a plan.
+"""From a graph to Dask tasks: fragments of it, each compiled to a plan.
 
-    graph ──cut──▶ groups of nodes ──▶ segments (reads, results) ──plan──▶ tasks
+    graph ──cut──▶ groups of nodes ──▶ fragments (reads, results) ──plan──▶ tasks
 
 A value that passes from one task to another is always a whole array in C order. What is only a view of it (a transpose, a slice) is made
 again in each task that reads it: it costs nothing there, and what travels between processes would lose its layout, on which the last bits
@@ -25,10 +25,10 @@ from dagtrain.ops import find
 from dagtrain.plan import Plan
 from dagtrain.tasks.cost import TRANSFER_A_SECOND, WORTH, seconds
 from dagtrain.tasks.cut import cut
-from dagtrain.tasks.facts import check_complete, facts_of, key_of, label_of
-from dagtrain.tasks.run import check_value, run_segment
+from dagtrain.tasks.run import check_value, run_fragment
+from dagtrain.tasks.tokens import check_complete, facts_of, key_of, label_of
 
-__all__ = ["Lowered", "Segment", "lower", "lower_tensors", "segments_of"]
+__all__ = ["Fragment", "Lowered", "fragments_of", "lower", "lower_tensors"]
 
 _LARGE_CONSTANT = 4096
 """Bytes from which on a constant is a task of its own, not part of the plan of each task that reads it."""
@@ -49,14 +49,14 @@ class Lowered(NamedTuple):
     keys: dict[str, Any]
 
 
-class Segment(NamedTuple):
+class Fragment(NamedTuple):
     """Part of a graph that one task computes: from `reads` to `results`."""
 
     reads: tuple[Tensor, ...]
     results: tuple[Tensor, ...]
 
 
-def lower(graph: Graph, *, granularity: str | float = "segment") -> Lowered:
+def lower(graph: Graph, *, granularity: str | float = "fragment") -> Lowered:
     """The Dask tasks of a graph without inputs, or with inputs that Dask computes.
 
     The graph is lowered as it is: the results have the bits of the interpreter with one BLAS thread, whatever the granularity and the
@@ -67,7 +67,7 @@ def lower(graph: Graph, *, granularity: str | float = "segment") -> Lowered:
     graph
         See `to_delayed` for one whose inputs need values.
     granularity
-        ``"segment"``: as few tasks as possible without losing parallel work of about a millisecond or more. A number: the same, with so
+        ``"fragment"``: as few tasks as possible without losing parallel work of about a millisecond or more. A number: the same, with so
         many seconds of work that are worth a task. ``"op"``: one task an op (views are made in the tasks that read them).
 
     Returns
@@ -93,7 +93,7 @@ def lower(graph: Graph, *, granularity: str | float = "segment") -> Lowered:
 
 
 def lower_tensors(
-    outputs: Sequence[Tensor], *, granularity: str | float = "segment", named: Mapping[Tensor, Any] | None = None
+    outputs: Sequence[Tensor], *, granularity: str | float = "fragment", named: Mapping[Tensor, Any] | None = None
 ) -> tuple[dict[Any, Any], dict[Tensor, Any]]:
     """The tasks of several tensors, which share what they have in common, and the key of each tensor's value.
 
@@ -104,12 +104,12 @@ def lower_tensors(
     for output in outputs:
         check_complete(output)
     writer = _Writer(worth is None, dict(named or {}), outputs)
-    segments = segments_of(outputs, worth)
-    for leaf in dict.fromkeys([*(t for s in segments for t in s.reads), *outputs]):
+    fragments = fragments_of(outputs, worth)
+    for leaf in dict.fromkeys([*(t for s in fragments for t in s.reads), *outputs]):
         if leaf.op in LEAVES:
             writer.leaf(leaf)
-    for segment in segments:
-        writer.segment(segment)
+    for fragment in fragments:
+        writer.fragment(fragment)
     # A persisted tensor goes by the key of the tensor it was: its value is taken, not computed in a circle.
     return writer.tasks | writer.given, {t: writer.key(t) for t in outputs}
 
@@ -122,7 +122,7 @@ class _Writer:
         self.tasks: dict[Any, Any] = {}
         self.given: dict[Any, Any] = {}
         self.place: dict[Tensor, tuple[Any, int | None]] = {}
-        self.holds: dict[Any, Segment] = {}
+        self.holds: dict[Any, Fragment] = {}
 
     def leaf(self, leaf: Tensor) -> None:
         """The task of a leaf: its value, or the check of what Dask computes."""
@@ -136,25 +136,25 @@ class _Writer:
         if not feed.ready:
             self.tasks[key] = Task(key, check_value, leaf.name, leaf.spec, feed.exact, TaskRef(feed.key))
 
-    def segment(self, segment: Segment) -> None:
-        """The task of a segment."""
-        places = [self.reach(source, segment) for source in segment.reads]
-        result = segment.results[-1]
-        several = len(segment.results) > 1
+    def fragment(self, fragment: Fragment) -> None:
+        """The task of a fragment."""
+        places = [self.reach(source, fragment) for source in fragment.reads]
+        result = fragment.results[-1]
+        several = len(fragment.results) > 1
         key = None if several else self.named.get(result)
         if key is None:
-            key = f"{label_of(result, self.by_op)}-{_hash([facts_of(t).token for t in segment.results], places)}"
+            key = f"{label_of(result, self.by_op)}-{_hash([facts_of(t).token for t in fragment.results], places)}"
         picks = tuple(number for _, number in places)
-        self.tasks[key] = Task(key, run_segment, segment_plan(segment), picks, *(TaskRef(holder) for holder, _ in places))
-        self.holds[key] = segment
-        for i, result in enumerate(segment.results):
+        self.tasks[key] = Task(key, run_fragment, fragment_plan(fragment), picks, *(TaskRef(holder) for holder, _ in places))
+        self.holds[key] = fragment
+        for i, result in enumerate(fragment.results):
             self.place[result] = (key, i if several else None)
-        for result in segment.results:
+        for result in fragment.results:
             if several and result in self.outputs:
                 self.item(result, self.named.get(result))
 
-    def reach(self, source: Tensor, reader: Segment) -> tuple[Any, int | None]:
-        """Where a segment finds a value: the array alone if too much would travel with it in vain."""
+    def reach(self, source: Tensor, reader: Fragment) -> tuple[Any, int | None]:
+        """Where a fragment finds a value: the array alone if too much would travel with it in vain."""
         holder, number = self.place[source]
         if number is not None:
             in_vain = sum(t.nbytes for t in set(self.holds[holder].results).difference(reader.reads))
@@ -180,9 +180,9 @@ def _hash(*parts: Any) -> str:
 
 def _worth(granularity: str | float) -> float | None:
     if isinstance(granularity, str):
-        return None if one_of("granularity", granularity, ("op", "segment")) == "op" else WORTH
+        return None if one_of("granularity", granularity, ("op", "fragment")) == "op" else WORTH
     if not is_number(granularity) or not granularity >= 0:
-        raise ArgumentError(f'granularity is "op", "segment", or the seconds of work that are worth a task, not {granularity!r}.')
+        raise ArgumentError(f'granularity is "op", "fragment", or the seconds of work that are worth a task, not {granularity!r}.')
     return float(granularity)
 
 
@@ -191,11 +191,11 @@ def _is_data(leaf: Tensor) -> bool:
     return leaf.op != "constant" or leaf.nbytes > _LARGE_CONSTANT
 
 
-# ---- segments
+# ---- fragments
 
 
-def segments_of(outputs: Sequence[Tensor], worth: float | None) -> list[Segment]:
-    """Cut what leads to these tensors into segments, each after those it reads from; with `worth` None one op each."""
+def fragments_of(outputs: Sequence[Tensor], worth: float | None) -> list[Fragment]:
+    """Cut what leads to these tensors into fragments, each after those it reads from; with `worth` None one op each."""
     order = topological(outputs)
     base: dict[Tensor, Tensor] = {}
     number: dict[Tensor, int] = {}  # of the unit of work that makes a value
@@ -238,7 +238,7 @@ def _joined(
     number: Mapping[Tensor, int],
     extra: Mapping[int, Sequence[Tensor]],
     outputs: Sequence[Tensor],
-) -> list[Segment]:
+) -> list[Fragment]:
     group_of = {unit: g for g, members in enumerate(groups) for unit in members}
     taken: list[dict[Tensor, None]] = []
     given: list[dict[Tensor, None]] = [{} for _ in groups]
@@ -254,12 +254,12 @@ def _joined(
         if output.op not in LEAVES and output in number:
             given[group_of[number[output]]][output] = None
     # The order of the results must not depend on who asks for them.
-    return [Segment(tuple(t), tuple(sorted(g, key=lambda t: facts_of(t).token))) for t, g in zip(taken, given, strict=True)]
+    return [Fragment(tuple(t), tuple(sorted(g, key=lambda t: facts_of(t).token))) for t, g in zip(taken, given, strict=True)]
 
 
-def segment_plan(segment: Segment) -> Plan:
-    """The plan of a segment, its reads as inputs."""
-    stand_ins = {t: new_input(re.sub(r"\W", "_", t.name or t.op), t.shape, t.dtype) for t in segment.reads}
-    became = rebuild(segment.results, stand_ins)
+def fragment_plan(fragment: Fragment) -> Plan:
+    """The plan of a fragment, its reads as inputs."""
+    stand_ins = {t: new_input(re.sub(r"\W", "_", t.name or t.op), t.shape, t.dtype) for t in fragment.reads}
+    became = rebuild(fragment.results, stand_ins)
     inputs = {f"{i}_{leaf.name}": leaf for i, leaf in enumerate(stand_ins.values())}
-    return Plan(Graph(inputs, {f"result_{i}": became[t] for i, t in enumerate(segment.results)}))
+    return Plan(Graph(inputs, {f"result_{i}": became[t] for i, t in enumerate(fragment.results)}))

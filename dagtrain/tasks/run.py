@@ -12,7 +12,7 @@ from dagtrain.graph import Spec, spec_of
 from dagtrain.plan import Plan
 from dagtrain.plan.blas import one_blas_thread
 
-__all__ = ["check_value", "run_plan", "run_segment"]
+__all__ = ["check_value", "run_fragment", "run_plan"]
 
 
 def run_plan(plan: Plan, arrays: Sequence[Any]) -> tuple[Any, ...]:
@@ -22,8 +22,8 @@ def run_plan(plan: Plan, arrays: Sequence[Any]) -> tuple[Any, ...]:
         return plan.run(plan.bind(), arrays)
 
 
-def run_segment(plan: Plan, picks: Sequence[int | None], *values: Any) -> Any:
-    """A task: one array, or a tuple of them if the segment has several results.
+def run_fragment(plan: Plan, picks: Sequence[int | None], *values: Any) -> Any:
+    """A task: one array, or a tuple of them if the fragment has several results.
 
     `picks` says for each value which of a tuple's arrays is meant, None where the value is the array itself.
     """

@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dagtrain.checkpoint.runs import Place, Run, told
+from dagtrain.checkpoint.runs import CheckpointDirectory, Place, told
 from dagtrain.checkpoint.store import batches_of
 from dagtrain.data import BatchPlan
 from dagtrain.engines.engine import Session
 from dagtrain.errors import NotFiniteError
 from dagtrain.graph import Array
 from dagtrain.step.program import Program
-from dagtrain.step.state import Begun
+from dagtrain.step.state import EpochProgress
 from dagtrain.train.callback import Callbacks, may_lag
 from dagtrain.train.diagnose import explain_not_finite
 from dagtrain.train.history import Event, History
@@ -73,7 +73,7 @@ class Loop:
     callbacks: Callbacks
     stopping: Stopping
     validation: Any = None
-    run: Run | None = None
+    run: CheckpointDirectory | None = None
     every: float | None = None
     exact: bool = False
     in_steps: bool = False
@@ -120,7 +120,7 @@ class Loop:
         return epoch - self._end + self._epochs
 
     def _some_steps(self, session: Session) -> None:
-        """Run steps until the end of the epoch, or of some epochs, or the next boundary when there is a reason; see to what has ended."""
+        """Run steps to the end of the epoch, or of several, or to the next boundary where there is a reason; do what epoch ends need."""
         trainer, total = self.trainer, self.plan.steps_per_epoch
         state, epoch = trainer._trained("train")[1], trainer._epochs_done
         begun = trainer._begun or self._nothing
@@ -161,7 +161,7 @@ class Loop:
         if rows and left is not None:
             self.callbacks.call("on_epoch_begin", self._told(epoch + len(rows)))
 
-    def _count(self, begun: Begun, steps: list[Any], seconds: float) -> tuple[list[Begun], Begun | None]:
+    def _count(self, begun: EpochProgress, steps: list[Any], seconds: float) -> tuple[list[EpochProgress], EpochProgress | None]:
         """The epochs that end within steps that took so long, each its sums and its batch, and the one that is left under way."""
         total, ends = self.plan.steps_per_epoch, []
         a_step = seconds / max(len(steps), 1)
@@ -170,15 +170,15 @@ class Loop:
             sums = np.array(begun.sums)
             for means, batch in some:
                 sums += means * sum(len(shard) for shard in batch)
-            begun = Begun(begun.steps + len(some), tuple(map(float, sums)), begun.seconds + a_step * len(some), begun.batches)
+            begun = EpochProgress(begun.steps + len(some), tuple(map(float, sums)), begun.seconds + a_step * len(some), begun.batches)
             if begun.steps == total:
                 ends.append(begun)
                 begun = self._nothing
         return ends, begun if begun.steps else None
 
     @property
-    def _nothing(self) -> Begun:
-        return Begun(0, (0.0,) * len(self.program.names), 0.0, batches_of(self.plan))
+    def _nothing(self) -> EpochProgress:
+        return EpochProgress(0, (0.0,) * len(self.program.names), 0.0, batches_of(self.plan))
 
     def _batches(self, epoch: int, first: int) -> list[Any]:
         """The steps of a call that begins with the given one of an epoch.
@@ -200,7 +200,7 @@ class Loop:
         wanted = self.validation is not None or self.run is not None or self._apart
         return wanted or not (self.callbacks.may_lag and may_lag(self.reporter))
 
-    def _end_epoch(self, session: Session, done: Begun) -> dict[str, float]:
+    def _end_epoch(self, session: Session, done: EpochProgress) -> dict[str, float]:
         """Validate, and bring the trainer to the next epoch; what is told of this one."""
         trainer, names = self.trainer, self.program.names
         state, trainer._begun = trainer._state, done

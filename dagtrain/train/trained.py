@@ -25,7 +25,7 @@ from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array, Graph, Spec
 from dagtrain.step.objective import Objective
 from dagtrain.step.program import Program
-from dagtrain.step.state import Begun, State
+from dagtrain.step.state import EpochProgress, State
 from dagtrain.train.history import History
 from dagtrain.train.predict import Predictor
 from dagtrain.train.rows import check_alike, check_rows, open_rows
@@ -54,7 +54,7 @@ class Trained:
         self._program: Program | None = None
         self._state: State | None = None
         self._epochs_done = 0
-        self._begun: Begun | None = None
+        self._begun: EpochProgress | None = None
         self._ledger = Ledger()
         self._loop: Loop | None = None
         self._is_fitting = False
@@ -145,7 +145,7 @@ class Trained:
 
         May be set between fits, and by callbacks between epochs: never between steps, where the engine would decide which one comes first.
         """
-        return 1.0 if self._state is None else self._state.rate_scale
+        return 1.0 if self._state is None else self._state.learning_rate_scale
 
     @learning_rate_scale.setter
     def learning_rate_scale(self, scale: float) -> None:
@@ -155,7 +155,7 @@ class Trained:
             raise ArgumentError(f"the optimizer {self.optimizer!r} has no learning rate that could be scaled.")
         if self._loop is not None and self._loop.in_steps:
             raise ArgumentError("the learning rate cannot be scaled in the midst of steps: set it in on_epoch_begin or on_epoch_end.")
-        self._state = replace(state, rate_scale=float(scale))
+        self._state = replace(state, learning_rate_scale=float(scale))
 
     @property
     def parameters(self) -> Any:

@@ -17,7 +17,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from dagtrain import arguments, optim
 from dagtrain.arguments import is_number, whole
-from dagtrain.checkpoint.runs import Run
+from dagtrain.checkpoint.runs import CheckpointDirectory
 from dagtrain.checkpoint.store import batches_of
 from dagtrain.data import BatchPlan
 from dagtrain.data.batches import check_shuffle
@@ -227,7 +227,7 @@ class Trainer(Trained):
         check_shuffle(shuffle)
         whole("batch_size", batch_size)
         BatchPlan(batch_size, batch_size, self.shards, self.seed)  # a full batch can be cut: seen before data is opened
-        run = None if checkpoint is None else Run(checkpoint, keep)
+        run = None if checkpoint is None else CheckpointDirectory(checkpoint, keep)
         with computed_by(self._client):
             source = open_rows(self._objective, x, y)
         plan = BatchPlan(source.samples, batch_size, self.shards, self.seed, shuffle, source.sizes)

@@ -23,7 +23,7 @@ import numpy as np
 import dagtrain as dt
 from dagtrain.checkpoint import runs, store
 from dagtrain.checkpoint.files import open_store
-from dagtrain.checkpoint.runs import Run
+from dagtrain.checkpoint.runs import CheckpointDirectory
 from dagtrain.checkpoint.schema import Manifest
 from dagtrain.step.state import State
 
@@ -66,7 +66,7 @@ def kill_at_random(folder: str, kills: int) -> dict[str, Any]:
         began = last
 
         def work(began: int = began) -> None:
-            with Run(folder, keep=2) as run:
+            with CheckpointDirectory(folder, keep=2) as run:
                 for manifest, state in made[began:]:
                     run.save(manifest, state)
 
@@ -84,7 +84,7 @@ def kill_at_random(folder: str, kills: int) -> dict[str, Any]:
             seen["progress"] += index + 1 > last
             last = index + 1
     dt.load(folder).predict(X)
-    with Run(folder, keep=2) as run:  # undisturbed: what the kills have left is gone after it
+    with CheckpointDirectory(folder, keep=2) as run:  # undisturbed: what the kills have left is gone after it
         run.save(*made[last])
     return {**seen, "last": last, "folders": len(os.listdir(folder))}
 

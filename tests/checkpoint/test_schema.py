@@ -14,7 +14,7 @@ from dagtrain.checkpoint.schema import Manifest, RowSpecs, TensorFile, parse, se
 from dagtrain.data.ledger import Entry
 from dagtrain.graph import Spec
 from dagtrain.step.layout import VectorLayout
-from dagtrain.step.state import Begun
+from dagtrain.step.state import EpochProgress
 
 BATCHES: dict[str, int | str] = {"samples": 40, "batch_size": 8, "shards": 2, "shuffle": "local"}
 FULL = Manifest(
@@ -32,7 +32,7 @@ FULL = Manifest(
     statistics=VectorLayout.of({}),
     objective={"kind": "cost"},
     optimizer={"python": "somebody.s"},
-    begun=Begun(2, (math.inf, 0.1), 1.5, BATCHES),
+    begun=EpochProgress(2, (math.inf, 0.1), 1.5, BATCHES),
     rate_scale=0.5,
     ledger=(Entry(0, 40, True, ()), Entry(1, 40, False, ((3, 0), (9, 2)))),
     history={"loss": [1.0, math.nan]},

@@ -31,7 +31,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "relu": lambda a: np.where(a > 0, a, 0),
     "relu_gradient": lambda g, y: np.where(y > 0, g, 0),
     "reshape": lambda a, shape: a.reshape(shape),
-    "share": lambda a, b: np.heaviside(a - b, 0.5),
+    "maximum_mask": lambda a, b: np.heaviside(a - b, 0.5),
     "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
     "softmax": lambda a, axis: np.exp(a) / np.exp(a).sum(axis, keepdims=True),
     "softplus": lambda a: np.log1p(np.exp(a)),

@@ -33,13 +33,13 @@ def test_values_that_live_at_once_do_not_share() -> None:
     x = dt.input("x", (10,), "f8")
     parts = [np.sin(x + float(i)) for i in range(5)]
     plan = Plan(Graph({"x": x}, {"y": np.concatenate(parts)}))
-    assert plan.memory.slots == 5 * 80
+    assert plan.memory.buffers == 5 * 80
     assert plan.memory.intermediates == 15 * 80
 
 
 def test_matmul_bias_and_activation_share_a_slot() -> None:
     graph = dt.trace(lambda x, w, b, v: np.maximum(x @ w + b, 0) @ v, *(np.zeros(s, "f4") for s in ((8, 6), (6, 5), (5,), (5, 2))))
-    assert Plan(graph).memory.slots == 8 * 5 * 4
+    assert Plan(graph).memory.buffers == 8 * 5 * 4
 
 
 def test_a_plan_never_needs_more_than_all_its_intermediates() -> None:
@@ -61,11 +61,11 @@ def test_a_gradient_is_computed_as_soon_as_it_can_be() -> None:
 
     depth, size = 12, (32, 64)
     graph = dt.trace(dt.value_and_grad(loss), [np.zeros((64, 64), "f4")] * depth, np.zeros(size, "f4"))
-    plan = Plan(graph, stops=True)
-    assert [k for what, *numbers in plan.stops if what == "wrote" for k in numbers if k > 0] == list(
+    plan = Plan(graph, yield_points=True)
+    assert [k for what, *numbers in plan.yield_points if what == "wrote" for k in numbers if k > 0] == list(
         range(depth, 0, -1)
     )  # output 0 is the loss
-    assert plan.memory.slots < (depth + 4) * 4 * size[0] * size[1]  # activations, and a few more
+    assert plan.memory.buffers < (depth + 4) * 4 * size[0] * size[1]  # activations, and a few more
 
 
 def test_results_are_written_where_the_caller_says() -> None:
@@ -93,11 +93,11 @@ def test_a_place_for_a_result_that_does_not_fit_is_refused(wrong: np.ndarray) ->
 def test_two_bindings_do_not_disturb_each_other_and_may_share_work_space() -> None:
     plan = Plan(chain(3, 4))
     first, second = plan.bind(), plan.bind()
-    third = plan.bind(slots=first.slots)
+    third = plan.bind(buffers=first.buffers)
     results = [b(np.full(4, v)) for b, v in ((first, 1.0), (second, 2.0), (third, 3.0))]
     for (r,), v in zip(results, (1.0, 2.0, 3.0), strict=True):
         assert r[0] == np.sin(np.sin(np.sin(v)))
-    assert third.slots[0] is first.slots[0]
+    assert third.buffers[0] is first.buffers[0]
 
 
 def donated(graph: Graph, gifts: dict[str, str], *values: np.ndarray) -> None:
@@ -115,7 +115,7 @@ def donated(graph: Graph, gifts: dict[str, str], *values: np.ndarray) -> None:
 def test_an_update_is_written_over_what_it_updates() -> None:
     graph = dt.trace(lambda p, g: {"p": p - 0.1 * g, "norm": np.sum(g * g)}, np.zeros(5), np.zeros(5))
     donated(graph, {"p": "p"}, np.arange(5.0), np.ones(5))
-    assert Plan(graph, {"p": "p"}).memory.slots <= 80
+    assert Plan(graph, {"p": "p"}).memory.buffers <= 80
 
 
 @pytest.mark.parametrize(
@@ -187,5 +187,5 @@ def test_gradients_with_respect_to_many_parameters_share_slots() -> None:
         h = np.tanh(h @ w)
     graph = Graph({str(t.name): t for t in (*leaves, x)}, {f"g{i}": g for i, g in enumerate(gradient(np.sum(h), leaves))})
     memory = Plan(graph).memory
-    assert memory.slots <= 16 * 20 * 50 * 4  # the activations and the cotangents of the layers
+    assert memory.buffers <= 16 * 20 * 50 * 4  # the activations and the cotangents of the layers
     assert memory.needed < 0.6 * memory.intermediates

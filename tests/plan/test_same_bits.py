@@ -40,7 +40,7 @@ def check(graph: Graph, values: Sequence[Any], **options: Any) -> Plan:
         for made in (plan(*values), copy(*values), plan(*values)):
             assert all(same(a, b) for a, b in zip(expected, made, strict=True)), plan.source
         for poison in (0xFF, 0x00):
-            for piece in (*bound.slots, *bound.outputs):
+            for piece in (*bound.buffers, *bound.outputs):
                 piece.reshape(-1).view(np.uint8)[...] = poison
             assert all(same(a, b) for a, b in zip(expected, bound(*arrays), strict=True)), plan.source
     assert all(same(a, b) for a, b in zip(before, arrays, strict=True)), "an input was changed"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagtrain.engines.scheduler.step_graph import Part, step_tasks, total_task
+from dagtrain.engines.scheduler.step_graph import ShardResult, step_tasks, total_task
 from dagtrain.step.program import add_tree, tree_levels
 
 
@@ -80,7 +80,7 @@ def test_the_tasks_of_a_step_group_the_sum_as_the_tree_does(case):
     shards, present = case
     batch = [np.arange(1) if s in present else np.arange(0) for s in range(shards)]
     tasks, last = step_tasks("t", "program", "state", ["data"], [1], [batch], 0)
-    done = {key: Part(*vectors(shards, present)[key[2] : key[2] + 1] * 2) for key in tasks if key[0] == "gradient-t"}
+    done = {key: ShardResult(*vectors(shards, present)[key[2] : key[2] + 1] * 2) for key in tasks if key[0] == "gradient-t"}
     done |= {key: task(done) for key, task in tasks.items() if task.func is total_task}
     _, _, places, width, *subtotals = tasks[last].args
     values = [None] * width

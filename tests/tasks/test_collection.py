@@ -19,7 +19,7 @@ from dagtrain.errors import ArgumentError, DTypeError
 from dagtrain.graph import Tensor
 from dagtrain.plan import interpret
 from dagtrain.plan.blas import one_blas_thread
-from dagtrain.tasks import facts
+from dagtrain.tasks import tokens
 
 
 @pytest.fixture
@@ -108,15 +108,15 @@ def test_tokens_are_of_the_content(expression: Any) -> None:
 def test_what_is_known_of_nodes_goes_with_them(expression: Any) -> None:
     tokenize(expression[-1])
     gc.collect()
-    before = len(facts._known)
+    before = len(tokens._known)
     y = dt.array(np.arange(3.0))
     for _ in range(100):
         y = np.sin(y)
     tokenize(y)
-    assert len(facts._known) >= before + 100
+    assert len(tokens._known) >= before + 100
     del y
     gc.collect()
-    assert len(facts._known) == before
+    assert len(tokens._known) == before
 
 
 def test_persist(expression: Any) -> None:

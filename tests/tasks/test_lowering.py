@@ -1,4 +1,4 @@
-"""Graphs as task graphs: readable keys that are the same everywhere, segments, and the bits of the interpreter however a graph is cut."""
+"""Graphs as task graphs: readable keys that are the same everywhere, fragments, and the bits of the interpreter however a graph is cut."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from dagtrain.transform import gradient
 from ..each import each
 from ..ops.cases import CASES, draws
 
-GRANULARITIES = ["op", "segment", 1e-7, 1e-5]
+GRANULARITIES = ["op", "fragment", 1e-7, 1e-5]
 
 
 def computed(made: Lowered, scheduler: Any = dask.get) -> list[Any]:
@@ -127,10 +127,10 @@ def test_keys_are_the_same_in_another_process() -> None:
     code = (
         "import numpy as np, dagtrain as dt\nfrom dagtrain.tasks import lower\n"
         "a, b = dt.array(2.0, name='a'), dt.array(1.0, name='b')\ne = (a + b) * (b + 1)\n"
-        "for g in ('op', 'segment', 0.0):\n    print(sorted(lower(dt.Graph({}, {'e': e}), granularity=g).tasks))"
+        "for g in ('op', 'fragment', 0.0):\n    print(sorted(lower(dt.Graph({}, {'e': e}), granularity=g).tasks))"
     )
     _, _, e = expression()
-    expected = [str(sorted(lower(Graph({}, {"e": e}), granularity=g).tasks)) for g in ("op", "segment", 0.0)]
+    expected = [str(sorted(lower(Graph({}, {"e": e}), granularity=g).tasks)) for g in ("op", "fragment", 0.0)]
     env = {"PYTHONHASHSEED": "2", "PYTHONPATH": ":".join(p for p in sys.path if p)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env, timeout=60)
     assert done.stdout.splitlines() == expected
@@ -150,12 +150,12 @@ def test_another_value_is_another_key() -> None:
     assert len(keys) == 4
 
 
-# ---- segments
+# ---- fragments
 
 
 def test_little_work_is_one_task() -> None:
-    made = check(network(), "segment")
-    assert sum(isinstance(n, Task) and n.func.__name__ == "run_segment" for n in made.tasks.values()) == 1
+    made = check(network(), "fragment")
+    assert sum(isinstance(n, Task) and n.func.__name__ == "run_fragment" for n in made.tasks.values()) == 1
 
 
 def test_work_that_is_worth_it_is_cut_where_it_is_parallel() -> None:
@@ -168,7 +168,7 @@ def test_work_that_is_worth_it_is_cut_where_it_is_parallel() -> None:
         branches.append(y)
     graph = Graph({}, {"y": np.sum(branches[0] + branches[1] + branches[2])})
     assert sum(map(seconds, graph.nodes)) > 6e-3
-    assert len(tasks_of(check(graph, "segment"))) in (3, 4)  # the sum may be done by the last branch's task or by one of its own
+    assert len(tasks_of(check(graph, "fragment"))) in (3, 4)  # the sum may be done by the last branch's task or by one of its own
     assert len(tasks_of(check(graph, 10.0))) == 1
 
 
@@ -179,11 +179,11 @@ def test_only_what_a_task_reads_travels_to_it() -> None:
     outputs = {"large": large @ x @ large, "small": np.sum(np.outer(small, small) @ x @ x)}
     made = check(Graph({}, outputs), 5e-3)
     several = {
-        key for key, n in made.tasks.items() if isinstance(n, Task) and n.func.__name__ == "run_segment" and len(n.args[0].outputs) > 1
+        key for key, n in made.tasks.items() if isinstance(n, Task) and n.func.__name__ == "run_fragment" and len(n.args[0].outputs) > 1
     }
     assert several
     for node in made.tasks.values():
-        if isinstance(node, Task) and node.func.__name__ == "run_segment":
+        if isinstance(node, Task) and node.func.__name__ == "run_fragment":
             assert not (node.dependencies & several and len(node.args[0].inputs) == 2)  # `small` and `x`: without the bytes of `large`
 
 
@@ -197,7 +197,7 @@ def test_large_constants_are_tasks_of_their_own_and_plans_stay_small() -> None:
 
 def test_an_output_that_is_a_leaf() -> None:
     a, _, e = expression()
-    assert [float(v) for v in computed(check(Graph({}, {"a": a, "e": e, "again": a}), "segment"))] == [2, 6, 2]
+    assert [float(v) for v in computed(check(Graph({}, {"a": a, "e": e, "again": a}), "fragment"))] == [2, 6, 2]
 
 
 @pytest.mark.slow
@@ -206,14 +206,14 @@ def test_a_long_chain() -> None:
     y = x
     for _ in range(3000):
         y = np.sin(y)
-    made = check(Graph({}, {"y": y}), "segment")
+    made = check(Graph({}, {"y": y}), "fragment")
     assert len(made.tasks) == 2
 
 
 # ---- errors
 
 
-@pytest.mark.parametrize("wrong", ["ops", "segments"])
+@pytest.mark.parametrize("wrong", ["ops", "fragments"])
 def test_unknown_granularity(wrong: str) -> None:
     with pytest.raises(UnknownNameError, match=r"unknown granularity.*Did you mean"):
         lower(network(), granularity=wrong)
@@ -233,7 +233,7 @@ def test_an_input_without_value_is_named() -> None:
         lower(Graph.of(np.sum(x)))
 
 
-@pytest.mark.parametrize("granularity", ["op", "segment"])
+@pytest.mark.parametrize("granularity", ["op", "fragment"])
 def test_an_error_in_a_task_names_the_users_line(granularity: Any) -> None:
     rows = np.take(dt.array(np.ones((3, 2)), name="x"), dt.array(7, name="i"), axis=0)
     with pytest.raises(ExecutionError, match=r"take.*test_lowering\.py:\d+.*out of bounds"):

@@ -47,7 +47,7 @@ def expected() -> list[bytes]:
         return [v.tobytes() for v in interpret(dt.trace(dt.value_and_grad(loss), PARAMS, X, Y), *VALUES)]
 
 
-@pytest.mark.parametrize("granularity", ["op", "segment", 1e-7])
+@pytest.mark.parametrize("granularity", ["op", "fragment", 1e-7])
 def test_a_gradient_has_the_bits_of_the_interpreter(client: Any, expected: list[bytes], granularity: Any) -> None:
     graph = dt.trace(dt.value_and_grad(loss), PARAMS, X, Y)
     made = dask.compute(*graph.to_delayed(*VALUES, granularity=granularity))

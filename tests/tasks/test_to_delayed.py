@@ -31,7 +31,7 @@ def loss(params: Any, x: Any, y: Any) -> Any:
     return np.mean((h @ params["w2"] - y) ** 2)
 
 
-@pytest.mark.parametrize("granularity", ["op", "segment", 1e-7])
+@pytest.mark.parametrize("granularity", ["op", "fragment", 1e-7])
 @pytest.mark.parametrize("scheduler", ["sync", "threads", "processes"])
 def test_a_gradient_has_the_bits_of_the_interpreter(granularity: Any, scheduler: str) -> None:
     rng = np.random.default_rng(0)

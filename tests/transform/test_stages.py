@@ -122,7 +122,7 @@ def test_gradient_of_cross_entropy_is_short() -> None:
     short = optimize(graph)
     found = [op for op in ops(short) if op not in ("transpose", "reshape", "broadcast_to")]
     # Forward: 2 matmul, 2 add, maximum, log_softmax, take, mean, negative.
-    # Back: place, exp, scale, subtract; 3 matmul, 2 sums, share, multiply.
+    # Back: place, exp, scale, subtract; 3 matmul, 2 sums, maximum_mask, multiply.
     assert len(found) == 20, str(short)
     for old, new in zip(interpret(graph, *values), interpret(short, *values), strict=True):
         np.testing.assert_allclose(new, old, rtol=1e-6, atol=1e-7)

@@ -84,7 +84,7 @@ class ClusterSession:
     def __init__(self, engine: ClusterEngine, program: Program, source: Any) -> None:
         self.client, self.timeouts, self.repeats = engine.client, engine.timeouts, engine.repeats
         self.program, self.source = program, source
-        self.run_id = uuid.uuid4().hex[:8]
+        self.session_id = uuid.uuid4().hex[:8]
         self.segment = 0
         self._failures = 0
         self._held: dict[str, Any] = {}
@@ -137,11 +137,11 @@ class ClusterSession:
 
     def _value(self, name: str, value: Any) -> str:
         """Key of a small value that is part of the graph, so that it can be computed again wherever it is lost; held for a segment."""
-        return self._hold(f"{name}-{self.run_id}-{self.segment}", value)
+        return self._hold(f"{name}-{self.session_id}-{self.segment}", value)
 
     def _program(self, name: str, value: Any) -> str:
         """The same for what stays as it is until the session ends or fails: workers unpickle and bind it once."""
-        return self._hold(f"{name}-{self.run_id}-f{self._failures}", value)
+        return self._hold(f"{name}-{self.session_id}-f{self._failures}", value)
 
     def _hold(self, key: str, value: Any) -> str:
         if key not in self._held:
@@ -207,7 +207,7 @@ class ClusterSession:
         return self._until_done(lambda: self._evaluate(source, state), f"the evaluation after step {state.step}", watch)
 
     def _evaluate(self, source: Any, state: State) -> Array:
-        token = f"{self.run_id}-{self.segment}"
+        token = f"{self.session_id}-{self.segment}"
         try:
             data, scorer = self._data(source), self.program.for_evaluation(source.samples)
             scorer_key, state_key = self._program(f"scorer-{data[0][0]}", scorer), self._value("scored", state)

@@ -220,7 +220,7 @@ class _Slice:
     def update(self, final: Final | None = None) -> None:
         """Every own block."""
         self._take_norms(self.placement.shape.norms)
-        scalars = self.parts.update.scalar_values(self.state.step, self._norms, self.state.rate_scale)
+        scalars = self.parts.update.scalar_values(self.state.step, self._norms, self.state.learning_rate_scale)
         if self._has_statistics:
             self._sum(self._statistics, self.state.statistics)
         for turn, blocks in enumerate(self._turns):

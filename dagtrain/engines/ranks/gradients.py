@@ -62,8 +62,8 @@ class Stage(NamedTuple):
     ----------
     needs
         Parts of the parameters that must be there before it begins.
-    stops
-        How many of the plan's stops it goes on to; the last stage goes to the end.
+    yield_points
+        How many of the plan's yield_points it goes on to; the last stage goes to the end.
     written
         Parts of a contribution's vector that are final after it.
     sums
@@ -73,7 +73,7 @@ class Stage(NamedTuple):
     """
 
     needs: int
-    stops: int
+    yield_points: int
     written: tuple[slice, ...]
     sums: bool
     buckets: int
@@ -85,8 +85,8 @@ def buckets_of(parts: StepParts, bucket_bytes: int = BUCKET_BYTES) -> tuple[tupl
     A bucket has at least `bucket_bytes` bytes. See `StepShape.buckets`.
     """
     layout, blocks = parts.layout, parts.update.blocks
-    stops = parts.plans[max(parts.plans)].stops
-    when = {output: i for i, (what, *outputs) in enumerate(stops) if what == "wrote" for output in outputs}
+    yield_points = parts.plans[max(parts.plans)].yield_points
+    when = {output: i for i, (what, *outputs) in enumerate(yield_points) if what == "wrote" for output in outputs}
     ends = [0, *accumulate(layout.sizes)]
     final = [max((when[k] for k, (a, b) in enumerate(pairwise(ends)) if a < block.stop and block.start < b), default=0) for block in blocks]
     size = np.dtype(layout.dtype).itemsize
@@ -103,7 +103,7 @@ def buckets_of(parts: StepParts, bucket_bytes: int = BUCKET_BYTES) -> tuple[tupl
 
 
 def stages_of(parts: StepParts, rows: int, placement: Placement) -> list[Stage]:
-    """How shards of so many rows go through the network side by side; from the stops of their plan."""
+    """How shards of so many rows go through the network side by side; from the yield_points of their plan."""
     ends = [0, *accumulate((*parts.layout.sizes, *parts.statistics_layout.sizes))]
     leaves = [slice(a, b) for a, b in pairwise(ends)]
     parameters = len(parts.layout.sizes)
@@ -112,17 +112,17 @@ def stages_of(parts: StepParts, rows: int, placement: Placement) -> list[Stage]:
     of = [[g for g, some in enumerate(buckets) if any(a.start < b.stop and b.start < a.stop for b in some)] for a in leaves[:parameters]]
     wanted = [sum(g in own for own in of) for g in range(len(buckets))]
     found: list[Stage] = []
-    needs = asked = stops = done = 0
+    needs = asked = yield_points = done = 0
     written: list[slice] = []
     sums = False
 
     def end() -> None:
-        nonlocal needs, stops, written, sums
-        found.append(Stage(needs, stops, tuple(written), sums, done))
-        needs, stops, written, sums = asked, 0, [], False
+        nonlocal needs, yield_points, written, sums
+        found.append(Stage(needs, yield_points, tuple(written), sums, done))
+        needs, yield_points, written, sums = asked, 0, [], False
 
-    for what, *numbers in parts.plans[rows].stops:
-        stops += 1
+    for what, *numbers in parts.plans[rows].yield_points:
+        yield_points += 1
         if what == "reads":
             # Parts come from the last bucket to the first; statistics with the first part, rows are there.
             wants = max((len(buckets) - min(of[k], default=len(buckets)) if k < parameters else int(k < len(leaves))) for k in numbers)
@@ -222,7 +222,7 @@ class Gradients:
 
         def work(thread: int) -> None:
             for wave in todo.waves[thread]:
-                walks = []
+                iterators = []
                 for shard, runner, adds in wave:
                     x, y = rows[shard]
                     given = parameters, statistics, x, y, len(x) / samples, step, shard
@@ -230,9 +230,9 @@ class Gradients:
                         runner.run(*given)
                         _add(adds)
                     else:
-                        walks.append(runner.walk(*given))
+                        iterators.append(runner.steps(*given))
                 if course is not None:
-                    course.go(thread, wave, walks)
+                    course.go(thread, wave, iterators)
 
         each_thread(self._pool, self.threads, work, None if course is None else course.end)
         if course is None:
@@ -297,19 +297,19 @@ class _Course:
         self._turn = threading.Condition() if len(todo.waves) > 1 else None
         self._over = False
 
-    def go(self, thread: int, wave: Sequence[_Work], walks: Sequence[Iterator[Any]]) -> None:
+    def go(self, thread: int, wave: Sequence[_Work], iterators: Sequence[Iterator[Any]]) -> None:
         """A wave of shards, side by side."""
         self._left[thread] -= 1
         last = not self._left[thread]
         for i, stage in enumerate(self._stages):
             if stage.needs > self._there and self._needs is not None:
                 self._wait(thread, stage.needs)
-            for work, walk in zip(wave, walks, strict=True):
+            for work, iterator in zip(wave, iterators, strict=True):
                 if i == len(self._stages) - 1:
-                    deque(walk, 0)
+                    deque(iterator, 0)
                 else:
-                    for _ in range(stage.stops):
-                        next(walk)
+                    for _ in range(stage.yield_points):
+                        next(iterator)
                 _add_stage(work.adds, stage)
             if last:
                 self._done[thread] = i + 1

@@ -78,7 +78,7 @@ class SegmentSpec:
         Number of the segment, and of its first step since the beginning of training.
     counts
         Samples of every shard in each of the steps.
-    rate_scale
+    learning_rate_scale
         See `State`.
     rank_input
         Which rows.
@@ -88,7 +88,7 @@ class SegmentSpec:
     segment: int
     first: int
     counts: tuple[tuple[int, ...], ...]
-    rate_scale: float
+    learning_rate_scale: float
     input: RankInput
 
     def __dask_tokenize__(self) -> str:

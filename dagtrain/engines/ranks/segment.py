@@ -107,7 +107,7 @@ class SegmentRun:
 
     def run(self) -> State:
         """The whole state after the segment."""
-        self.runner.state.rate_scale = self.order.rate_scale
+        self.runner.state.learning_rate_scale = self.order.learning_rate_scale
         began = self._stepped = time.perf_counter()
         self.schedule.begin(self.order.segment, self.order.first, self._steps)
         while (todo := self.schedule.next()) is not None:

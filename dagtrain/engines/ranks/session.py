@@ -82,7 +82,7 @@ class LanesSession(ClusterSession):
         super().__enter__()
         try:
             self._register(RanksSchedulerPlugin())
-            self.call("open", run=self.run_id, client=self.client.id, silence=self.silence, outage=self.timeouts.outage)
+            self.call("open", run=self.session_id, client=self.client.id, silence=self.silence, outage=self.timeouts.outage)
             self.client.loop.add_callback(endure, self.client.scheduler_comm.comm, self.timeouts.outage)
             self._furnish(RanksWorkerPlugin(self.timeouts.outage))
         except BaseException as error:
@@ -120,7 +120,7 @@ class LanesSession(ClusterSession):
 
     def __exit__(self, *details: object) -> None:
         with suppress(ClusterError):  # a scheduler that is gone has ended everything
-            self.call("close", run=self.run_id)
+            self.call("close", run=self.session_id)
         self.groups.clear()
         super().__exit__(*details)
 
@@ -164,7 +164,7 @@ class LanesSession(ClusterSession):
         """News since the last time."""
         if self._wall.was_set_back():
             self.client.loop.add_callback(catch_up, list(self.client._periodic_callbacks.values()), [self.client.scheduler_comm])
-        news: dict[str, Any] = self.call("look", wait=wait, run=self.run_id, seen=self._seen, timeout=wait)
+        news: dict[str, Any] = self.call("look", wait=wait, run=self.session_id, seen=self._seen, timeout=wait)
         if "closed" in news:
             raise ClusterError("the scheduler no longer knows this run: it lost the connection to this client. Go on from a checkpoint.")
         if news["reports"]:
@@ -179,7 +179,7 @@ class LanesSession(ClusterSession):
 
     def _see(self, standing: Standing) -> None:
         """Have what is waited for begun again without workers that do not answer: Dask would wait for them for minutes."""
-        news = self.call("look", run=self.run_id, seen=self._seen, timeout=0.0)  # the reports are left for the next stretch
+        news = self.call("look", run=self.session_id, seen=self._seen, timeout=0.0)  # the reports are left for the next stretch
         apart = set(news.get("apart", ()))
         if apart and news["present"] and not (self._home and apart.isdisjoint(self._home)):
             self.settle(tuple(sorted(news["present"])), cut=True)
@@ -188,7 +188,7 @@ class LanesSession(ClusterSession):
     def begin(self, ranks: int) -> dict[str, Any]:
         """News when there is a worker; an adaptive cluster is asked to start as many as these ranks need."""
         if ranks != self._wanted:
-            self.call("want", run=self.run_id, ranks=ranks)
+            self.call("want", run=self.session_id, ranks=ranks)
             self._wanted = ranks
         news, deadline = self.look(0.0), self.clock.read() + self.timeouts.workers
         if not news["present"]:

@@ -34,7 +34,7 @@ def _frames_of(state: Snapshot, context: Any = None) -> tuple[dict[str, Any], li
         "vectors": [(v.dtype.str, v.size) for v in vectors],
         "slots": list(state.slots),
         "step": int(state.step),
-        "rate_scale": float(state.rate_scale),
+        "learning_rate_scale": float(state.learning_rate_scale),
     }
     return header, [v.view(np.uint8).data for v in vectors if v.size]
 
@@ -43,7 +43,9 @@ def _frames_of(state: Snapshot, context: Any = None) -> tuple[dict[str, Any], li
 def _of_frames(header: dict[str, Any], frames: Sequence[Any]) -> Snapshot:
     left = iter(frames)
     vectors = [np.frombuffer(next(left), dtype) if size else np.empty(0, dtype) for dtype, size in header["vectors"]]
-    return Snapshot(vectors[0], vectors[1], dict(zip(header["slots"], vectors[2:], strict=True)), header["step"], header["rate_scale"])
+    return Snapshot(
+        vectors[0], vectors[1], dict(zip(header["slots"], vectors[2:], strict=True)), header["step"], header["learning_rate_scale"]
+    )
 
 
 class SnapshotPool:
@@ -64,7 +66,7 @@ class SnapshotPool:
                 memory.assign(state)
                 return replace(memory, slots=dict(memory.slots))
         copy = state.copy()
-        made = Snapshot(copy.parameters, copy.statistics, copy.slots, copy.step, copy.rate_scale)
+        made = Snapshot(copy.parameters, copy.statistics, copy.slots, copy.step, copy.learning_rate_scale)
         del copy
         if len(self._memory) < _COPIES and hasattr(sys, "getrefcount"):
             self._memory.append(made)

@@ -148,7 +148,7 @@ class Stretch:
             assert reached.coordinator.group is not None, "a group is reached"
             group = session.groups[reached.coordinator.group.number]
             begun = bool(reached.coordinator.group.under_way)
-            fits = not begun or (batches is reached.following and self.state.rate_scale == reached.state.rate_scale)
+            fits = not begun or (batches is reached.following and self.state.learning_rate_scale == reached.state.learning_rate_scale)
             fits = fits and self.state.parameters is reached.state.parameters and group.order.placement.shape == self.shape
             if fits and group.parts_key == self._parts_key():
                 self.coordinator.continue_from(reached.coordinator)
@@ -189,7 +189,7 @@ class Stretch:
             case Fetch(held):
                 self._fetch(held)
             case Probe(pairs):
-                self.session.call("probe", run=self.session.run_id, pairs=pairs)
+                self.session.call("probe", run=self.session.session_id, pairs=pairs)
             case Inquire(number, segment):
                 futures = self.session.groups[number].futures
                 keys = [futures[segment, rank].key for rank in sorted(rank for s, rank in futures if s == segment)]
@@ -229,7 +229,7 @@ class Stretch:
         name = uuid.uuid4().hex
         policy = self.coordinator.policy
         order = GroupSpec(
-            session.run_id,
+            session.session_id,
             name,
             number,
             placement,
@@ -240,7 +240,7 @@ class Stretch:
             session.channel,
             tuple(pair for pair in combinations(range(len(placement.workers)), 2) if session.is_by_comm(placement.workers, pair)),
         )
-        session.call("group", run=session.run_id, group=name, workers=list(placement.workers))
+        session.call("group", run=session.session_id, group=name, workers=list(placement.workers))
         key = f"group-{name}"
         session._held[key] = session.submit_to({key: DataNode(key, order)}, {key: placement.workers[0]})
         session.groups[number] = Group(order, key, self._parts_key(), {})
@@ -268,8 +268,8 @@ class Stretch:
         before = self._source(segment.source) if opens and segment.source.group != segment.group else None
         tasks, where = {}, {}
         for rank, delivery in zip(placement.ranks, deliveries, strict=True):
-            key = (f"rank-{session.run_id}-{segment.group}", segment.segment, rank.number)
-            order = SegmentSpec(str(key), segment.segment, first, counts, self.state.rate_scale, delivery.input)
+            key = (f"rank-{session.session_id}-{segment.group}", segment.segment, rank.number)
+            order = SegmentSpec(str(key), segment.segment, first, counts, self.state.learning_rate_scale, delivery.input)
             tasks[key] = Task(
                 key,
                 run_rank,
@@ -288,7 +288,7 @@ class Stretch:
     def _source(self, held: StateRef) -> Any:
         """Key of the state that a group begins with."""
         if held.group < 0:
-            return self.session._hold(f"state-{self.session.run_id}-{uuid.uuid4().hex[:8]}", self.safe)
+            return self.session._hold(f"state-{self.session.session_id}-{uuid.uuid4().hex[:8]}", self.safe)
         group = self.session.groups[held.group]
         at_work = self.coordinator.group.workers if self.coordinator.group is not None else ()
         holder = next((w for w in held.workers if w in at_work), held.workers[0])
@@ -391,7 +391,7 @@ class Stretch:
         group = self.session.groups.get(number)
         if group is None:
             return
-        self.session.call("end", run=self.session.run_id, group=group.order.group, why=why)
+        self.session.call("end", run=self.session.session_id, group=group.order.group, why=why)
         committed = self.coordinator.committed
         for key in [k for k in group.futures if committed.group != number or k[0] != committed.segment]:
             group.futures.pop(key).release()
@@ -407,5 +407,5 @@ class Stretch:
         """Stop every rank of this run."""
         for number, group in list(self.session.groups.items()):
             with suppress(ClusterError):  # the error that brought us here says more
-                self.session.call("end", run=self.session.run_id, group=group.order.group, why=why)
+                self.session.call("end", run=self.session.session_id, group=group.order.group, why=why)
             self._forget(number)

@@ -99,7 +99,7 @@ class SchedulerSession(ClusterSession):
             return self._submissions(state, batches, offset, watch)
         finally:
             self.segment += 1
-            self._forget(f"-{self.run_id}-{self.segment - 1}")
+            self._forget(f"-{self.session_id}-{self.segment - 1}")
 
     def _compare_workers(self, watch: Watch) -> None:
         """Compare the software of workers that have not been asked yet: any of them may get any task."""
@@ -132,7 +132,7 @@ class SchedulerSession(ClusterSession):
             if start and watch.stop():
                 break
             some = batches[start : start + self.steps]
-            token = f"{self.run_id}-{self.segment}-{start}"
+            token = f"{self.session_id}-{self.segment}-{start}"
             begin = f"begin-{token}"
             tasks: dict[Any, Any] = {begin: Task(begin, begin_task, TaskRef(last))}
             more, last = step_tasks(token, parts_key, begin, data, sizes, some, state.step + start)

@@ -30,13 +30,13 @@ from dagtrain.step.layout import settled
 from dagtrain.step.program import ShardRunner, StepParts, add_tree, next_state
 from dagtrain.step.state import State
 
-__all__ = ["Part", "StepGraph", "Stepped", "step_tasks"]
+__all__ = ["ShardResult", "StepGraph", "Stepped", "step_tasks"]
 
 GROUP = 4
 """Shards that one ``total`` task adds: fewer tasks than one an addition, and still two workers have something to do."""
 
 
-class Part(NamedTuple):
+class ShardResult(NamedTuple):
     """A contribution, and the samples of each shard that is in it."""
 
     vector: Array
@@ -73,7 +73,7 @@ def gradient_task(
     shard: int,
     picks: Sequence[Gathered],
     *partitions: Partition,
-) -> Part:
+) -> ShardResult:
     """One shard's contribution; `picks` says which rows of each partition go to which places of the shard."""
     x, y = assemble(picks, partitions)
     state = before.state
@@ -81,22 +81,22 @@ def gradient_task(
     with guard():
         found = _runner(parts).run(*views, x, y, weight, step, shard)
     taken = samples_of(picks)
-    return Part(found.vector.copy(), found.sums.copy(), ((shard, taken.astype(np.min_scalar_type(taken.max()))),))  # in few bytes
+    return ShardResult(found.vector.copy(), found.sums.copy(), ((shard, taken.astype(np.min_scalar_type(taken.max()))),))  # in few bytes
 
 
-def total_task(places: Sequence[int], *contributions: Part) -> Part:
+def total_task(places: Sequence[int], *contributions: ShardResult) -> ShardResult:
     """The sum of an aligned group of shards, which stand at these places of it."""
     return _add_at(places, GROUP, contributions)
 
 
-def update_task(parts: StepParts, before: Stepped, places: Sequence[int], shards: int, *subtotals: Part) -> Stepped:
+def update_task(parts: StepParts, before: Stepped, places: Sequence[int], shards: int, *subtotals: ShardResult) -> Stepped:
     """The next state from the last and the sums of the groups, which stand at these places of the tree."""
     total, measured, used = _add_at(places, shards, subtotals)
     with np.errstate(all="ignore"):
         return Stepped(next_state(parts, before.state, total), (*before.sums, measured), (*before.used, used))
 
 
-def _add_at(places: Sequence[int], width: int, parts: Sequence[Part]) -> Part:
+def _add_at(places: Sequence[int], width: int, parts: Sequence[ShardResult]) -> ShardResult:
     """The sum by the fixed tree of this width; places where no part stands add nothing."""
     vectors: list[Array | None] = [None] * width
     sums: list[Array | None] = [None] * width
@@ -105,7 +105,7 @@ def _add_at(places: Sequence[int], width: int, parts: Sequence[Part]) -> Part:
     vector, measured = add_tree(vectors), add_tree(sums)
     assert vector is not None, "a group has at least one shard"
     assert measured is not None, "a group has at least one shard"
-    return Part(vector, measured, tuple(one for part in parts for one in part.used))
+    return ShardResult(vector, measured, tuple(one for part in parts for one in part.used))
 
 
 def begin_task(before: Stepped) -> Stepped:

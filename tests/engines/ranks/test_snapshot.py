@@ -43,7 +43,7 @@ def test_numbers_are_not_copied_on_their_way_out(handed, protocol):
 def test_they_arrive_as_they_were(handed):
     header, frames = serialize(handed)
     found = deserialize({**header, "sub-header": json.loads(json.dumps(header["sub-header"]))}, [bytes(frame) for frame in frames])
-    assert (found.step, found.rate_scale, list(found.slots)) == (7, 0.25, ["m", "v"])
+    assert (found.step, found.learning_rate_scale, list(found.slots)) == (7, 0.25, ["m", "v"])
     for a, b in zip(vectors(found), vectors(handed), strict=True):
         assert a.dtype == b.dtype
         assert a.tobytes() == b.tobytes()

@@ -1,8 +1,8 @@
-"""Which memory each value of a plan lives in: slots shared by values whose lifetimes do not meet.
+"""Which memory each value of a plan lives in: buffers shared by values whose lifetimes do not meet.
 
     node        0   1   2   3   4   5
-    slot A      matmul──add──relu            a dying input of an elementwise op gives its memory to the result
-    slot B                  mask──mul        freed memory is used again
+    buffer A      matmul──add──relu            a dying input of an elementwise op gives its memory to the result
+    buffer B                  mask──mul        freed memory is used again
     output                        └──▶ o0    outputs have memory of their own, which the caller may choose
 
 A view lives in the memory of what it is a view of (its *root*); a root lives until the last use of any of its views.
@@ -29,7 +29,7 @@ class Memory(NamedTuple):
 
     Attributes
     ----------
-    slots
+    buffers
         Work space shared by the intermediate values.
     outputs
         Memory of the results.
@@ -37,23 +37,23 @@ class Memory(NamedTuple):
         What all intermediate values and results together would take without sharing.
     """
 
-    slots: int
+    buffers: int
     outputs: int
     intermediates: int
 
     @property
     def needed(self) -> int:
         """Work space and results together."""
-        return self.slots + self.outputs
+        return self.buffers + self.outputs
 
     def __str__(self) -> str:
         share = self.needed / self.intermediates if self.intermediates else 1.0
-        parts = f"{self.slots:,} in slots, {self.outputs:,} in outputs"
+        parts = f"{self.buffers:,} in buffers, {self.outputs:,} in outputs"
         return f"{self.needed:,} bytes needed ({parts}), {share:.0%} of all intermediates ({self.intermediates:,})"
 
 
 class Place(NamedTuple):
-    """Where a root lives: ``("slot", number)``, ``("output", number)``, ``("input", number)`` or ``("constant", number)``."""
+    """Where a root lives: ``("buffer", number)``, ``("output", number)``, ``("input", number)`` or ``("constant", number)``."""
 
     kind: str
     number: int
@@ -77,10 +77,10 @@ class Layout:
     memory: Memory = field(default_factory=lambda: Memory(0, 0, 0))
 
 
-def lay_out(inputs: Sequence[Tensor], outputs: Sequence[Tensor], donate: Mapping[Tensor, int], stops: bool = False) -> Layout:
+def lay_out(inputs: Sequence[Tensor], outputs: Sequence[Tensor], donate: Mapping[Tensor, int], yield_points: bool = False) -> Layout:
     """Assign memory to every value; `donate` maps inputs to the number of the output that shall take their memory.
 
-    With `stops`, memory of outputs is never read: what is read later is computed elsewhere, and copied as soon as it is there.
+    With `yield_points`, memory of outputs is never read: what is read later is computed elsewhere, and copied as soon as it is there.
     """
     # From the last output on: gradients come out of the layers from the last to the first, and each is then computed as soon as it can be.
     layout = _aliases(topological(outputs[::-1]), inputs)
@@ -92,16 +92,18 @@ def lay_out(inputs: Sequence[Tensor], outputs: Sequence[Tensor], donate: Mapping
         last[root] = max(last[root], i)
         for source in node.inputs:
             last[layout.root[source]] = max(last[layout.root[source]], i)
-    slots = _Slots(layout.sizes)
+    buffers = _Buffers(layout.sizes)
     wish: dict[Tensor, int] = {}
     end = len(order)
-    read = {layout.root[source] for node in order for source in node.inputs} if stops else set()
+    read = {layout.root[source] for node in order for source in node.inputs} if yield_points else set()
     for k, output in enumerate(outputs):
         if layout.root[output] is output and output.op not in LEAVES and output not in wish and output not in read:
             wish[output] = k
         else:
             layout.final_copies.append((k, output))
-            last[layout.root[output]] = max(last[layout.root[output]], position[output]) if stops and output.op not in LEAVES else end
+            last[layout.root[output]] = (
+                max(last[layout.root[output]], position[output]) if yield_points and output.op not in LEAVES else end
+            )
     free_at: dict[int, list[Tensor]] = {}
     for root, i in last.items():
         free_at.setdefault(i, []).append(root)
@@ -128,18 +130,18 @@ def lay_out(inputs: Sequence[Tensor], outputs: Sequence[Tensor], donate: Mapping
                 _place_output(value, node, k, donors.get(k), layout, last, position, i)
             elif heir is not None:
                 layout.place[value] = layout.place[heir]
-                slots.hand_on(heir, value)
+                buffers.hand_on(heir, value)
             else:
-                layout.place[value] = Place("slot", slots.take(value, value.nbytes))
+                layout.place[value] = Place("buffer", buffers.take(value, value.nbytes))
         op = find(node.op)
         if op.scratch is not None:
             specs = op.scratch(*(s.spec for s in node.inputs), **dict(node.attributes))
-            held = [(slots.take((node, j), spec.nbytes), spec) for j, spec in enumerate(specs)]
+            held = [(buffers.take((node, j), spec.nbytes), spec) for j, spec in enumerate(specs)]
             layout.scratch[node] = held
             for j in range(len(held)):
-                slots.free((node, j))
+                buffers.free((node, j))
         for root in free_at.get(i, ()):
-            slots.free(root)
+            buffers.free(root)
     given_away = [t for k, t in layout.final_copies if donate.get(layout.root[t], k) != k]
     layout.overwritten = list(dict.fromkeys(given_away))
     layout.memory = Memory(sum(layout.sizes), sum(t.nbytes for t in outputs), total)
@@ -185,7 +187,7 @@ def _place_output(
     """Give an output its memory; `maker` is the node itself, or the loop that it is a part of."""
     if donor is not None and donor in position and not _may_take(donor, node, maker, layout, last, i):
         # The donor's memory is still read: compute beside it and copy at the end.
-        layout.place[node] = Place("slot", len(layout.sizes))
+        layout.place[node] = Place("buffer", len(layout.sizes))
         layout.sizes.append(node.nbytes)
         layout.final_copies.append((k, node))
         return
@@ -253,7 +255,7 @@ def _heir(node: Tensor, layout: Layout, last: Mapping[Tensor, int], i: int) -> T
         return None
     for source in node.inputs if op.ufunc is not None else node.inputs[:1]:
         root = layout.root[source]
-        if layout.place.get(root, Place("", 0)).kind != "slot" or last[root] != i or source.spec != node.spec:
+        if layout.place.get(root, Place("", 0)).kind != "buffer" or last[root] != i or source.spec != node.spec:
             continue
         if root.nbytes != node.nbytes or not layout.dummy[source].flags.c_contiguous:
             continue
@@ -262,7 +264,7 @@ def _heir(node: Tensor, layout: Layout, last: Mapping[Tensor, int], i: int) -> T
     return None
 
 
-class _Slots:
+class _Buffers:
     """Buffers by number: free ones are given again, the smallest that fits first."""
 
     def __init__(self, sizes: list[int]) -> None:

@@ -7,39 +7,39 @@ import pytest
 
 from dagtrain import nn, optim
 from dagtrain.errors import UnknownNameError
-from dagtrain.nn import activations, elsewhere, initializers, losses, metrics
+from dagtrain.nn import activations, hints, initializers, losses, metrics
 from dagtrain.optim.named import ELSEWHERE, OPTIMIZERS
 
 TABLES = {
-    "losses": (elsewhere.LOSSES, losses.LOSSES),
-    "metrics": (elsewhere.METRICS, metrics.METRICS),
-    "initializers": (elsewhere.INITIALIZERS, initializers.INITIALIZERS),
-    "activations": (elsewhere.ACTIVATIONS, activations.ACTIVATIONS),
-    "attributes": (elsewhere.ATTRIBUTES, nn.__all__),
-    "model": (elsewhere.MODEL, dir(nn.Sequential)),
+    "losses": (hints.LOSSES, losses.LOSSES),
+    "metrics": (hints.METRICS, metrics.METRICS),
+    "initializers": (hints.INITIALIZERS, initializers.INITIALIZERS),
+    "activations": (hints.ACTIVATIONS, activations.ACTIVATIONS),
+    "attributes": (hints.ATTRIBUTES, nn.__all__),
+    "model": (hints.MODEL, dir(nn.Sequential)),
     "optimisers": (ELSEWHERE, OPTIMIZERS),
 }
 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_no_name_of_ours_is_explained_as_a_strangers(table):
-    hints, known = TABLES[table]
-    assert not set(hints) & set(known)
-    assert all(re.fullmatch("[a-z0-9]+", name) and not name.endswith("loss") for name in hints)
+    pairs, known = TABLES[table]
+    assert not set(pairs) & set(known)
+    assert all(re.fullmatch("[a-z0-9]+", name) and not name.endswith("loss") for name in pairs)
 
 
 @pytest.mark.parametrize("table", ["losses", "metrics", "initializers", "activations"])
 def test_hints_name_what_there_is(table):
-    hints, known = TABLES[table]
-    named = {name for hint in hints.values() for name in re.findall(r"^'(\w+)'", hint)}
+    pairs, known = TABLES[table]
+    named = {name for hint in pairs.values() for name in re.findall(r"^'(\w+)'", hint)}
     assert named
     assert named <= set(known)
 
 
-@pytest.mark.parametrize(("module", "hints"), [(nn, elsewhere.ATTRIBUTES), (optim, ELSEWHERE)], ids=["nn", "optim"])
-def test_hints_call_what_there_is(module, hints):
+@pytest.mark.parametrize(("module", "pairs"), [(nn, hints.ATTRIBUTES), (optim, ELSEWHERE)], ids=["nn", "optim"])
+def test_hints_call_what_there_is(module, pairs):
     own = module.__name__.rpartition(".")[2]
-    named = {name for hint in hints.values() for name in re.findall(rf"\b{own}\.(\w+)", hint)}
+    named = {name for hint in pairs.values() for name in re.findall(rf"\b{own}\.(\w+)", hint)}
     assert named
     assert named <= set(module.__all__)
 

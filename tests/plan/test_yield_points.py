@@ -60,8 +60,8 @@ def graph(name: str) -> Graph:
 
 @pytest.fixture
 def plan(name: str, graph: Graph) -> Plan:
-    """The graph's plan with stops; "in pieces" as that of a large graph is written."""
-    plan = Plan(graph, stops=True, piece=2 if name == "in pieces" else 500)
+    """The graph's plan with yield_points; "in pieces" as that of a large graph is written."""
+    plan = Plan(graph, yield_points=True, piece=2 if name == "in pieces" else 500)
     assert ("def run_2(" in plan.source) == (name == "in pieces")
     return plan
 
@@ -80,7 +80,7 @@ def test_inputs_are_wanted_no_sooner_and_outputs_final_no_later_than_it_says(gra
         output[...] = np.nan
     late = [np.full_like(value, np.nan) for value in given]
     seen, final = [], {}
-    for what, *numbers in bound.walk(*late):
+    for what, *numbers in bound.steps(*late):
         seen.append((what, *numbers))
         for k in numbers:
             if what == "reads":
@@ -93,7 +93,7 @@ def test_inputs_are_wanted_no_sooner_and_outputs_final_no_later_than_it_says(gra
         assert all(there), "what is written is told before anything else is"
         for k in final:
             bound.outputs[k][...] = np.nan  # it is not read
-    assert tuple(seen) == plan.stops
+    assert tuple(seen) == plan.yield_points
     assert sorted(k for what, *numbers in seen if what == "reads" for k in numbers) == list(range(len(given)))
     for k, output in enumerate(wanted):
         assert final[k].tobytes() == output.tobytes()
@@ -103,8 +103,8 @@ def test_it_may_be_run_without_a_stop(graph: Graph, plan: Plan) -> None:
     given = values(graph)
     for found, wanted in zip(plan(*given), Plan(graph)(*given), strict=True):
         assert found.tobytes() == wanted.tobytes()
-    assert Plan(graph).stops == ()
-    assert Plan(graph).bind().walk is None
+    assert Plan(graph).yield_points == ()
+    assert Plan(graph).bind().steps is None
 
 
 def test_plans_go_side_by_side(graph: Graph, plan: Plan) -> None:
@@ -113,7 +113,7 @@ def test_plans_go_side_by_side(graph: Graph, plan: Plan) -> None:
     other = plan.bind(one.outputs)
     doubled = [2 * value for value in given]
     found: dict[int, list[bytes]] = {}
-    first, second = one.walk(*given), other.walk(*doubled)
+    first, second = one.steps(*given), other.steps(*doubled)
     for what, *numbers in first:
         for k in numbers if what == "wrote" else ():
             found[k] = [one.outputs[k].tobytes()]
@@ -126,14 +126,14 @@ def test_plans_go_side_by_side(graph: Graph, plan: Plan) -> None:
 
 def test_an_error_names_the_users_line_also_when_walking() -> None:
     x, i = dt.input("x", (3, 2), "f8"), dt.input("i", (), "i8")
-    plan = Plan(Graph({"x": x, "i": i}, {"y": np.take(x + 1, i, axis=0) * 2}), stops=True)
+    plan = Plan(Graph({"x": x, "i": i}, {"y": np.take(x + 1, i, axis=0) * 2}), yield_points=True)
     with pytest.raises(IndexError) as caught:
-        list(plan.bind().walk(np.zeros((3, 2)), np.asarray(7)))
+        list(plan.bind().steps(np.zeros((3, 2)), np.asarray(7)))
     assert "take" in str(plan.explain(caught.value))
-    assert "test_stops.py" in str(plan.explain(caught.value))
+    assert "test_yield_points.py" in str(plan.explain(caught.value))
 
 
 def test_inputs_are_not_given_away() -> None:
     x = dt.input("x", (3,), "f8")
-    with pytest.raises(ArgumentError, match="leave out donate or stops"):
-        Plan(Graph({"x": x}, {"y": x + 1}), {"x": "y"}, stops=True)
+    with pytest.raises(ArgumentError, match="leave out donate or yield_points"):
+        Plan(Graph({"x": x}, {"y": x + 1}), {"x": "y"}, yield_points=True)
