@@ -17,8 +17,8 @@ from dagtrain.engines.engine import InlineEngine, Unwatched
 
 budget = int(sys.argv[1])
 COLUMNS = 128
-chunk = budget // 32 // (4 * COLUMNS)
-parts = 5 * 32
+chunk = budget // 16 // (4 * COLUMNS)
+parts = 5 * 16
 
 def load(i):
     x = np.random.default_rng(i).random((chunk, COLUMNS), "f4")
@@ -60,7 +60,7 @@ assert parts * chunk * COLUMNS * 4 == 5 * budget
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
 def test_data_five_times_the_budget_streams(thorough):
-    budget = (64 if thorough else 32) * MIB
+    budget = (64 if thorough else 16) * MIB
     found = subprocess.run([sys.executable, "-c", PROGRAM, str(budget)], capture_output=True, text=True, timeout=100, check=False)
     assert found.returncode == 0, found.stderr
     lines = found.stdout.splitlines()

@@ -148,7 +148,7 @@ def same_bits(a: Any, b: Any) -> bool:
     return bool((((a == b) & (np.signbit(a) == np.signbit(b))) | (np.isnan(a) & np.isnan(b))).all())
 
 
-def check(rule: Rule, count: int = 12) -> None:
+def check(rule: Rule, count: int = 8) -> None:
     """Raise AssertionError unless the rule is what its kind says, on so many examples."""
     exact_dtypes = ["f8", "f4", "f8", "i8", "f4", "u1", "f2", "?"]
     pairs = rewritten_examples(rule, count, exact_dtypes if rule.kind == EXACT else ["f4"])
@@ -199,7 +199,7 @@ def scale(rule: Rule, arrays: list[Any], truth: Any) -> Any:
 @pytest.mark.slow
 @each(pytest.param(rule, id=str(rule)) for rule in RULES)
 def test_rule_keeps_its_promise(rule: Rule, thorough: bool) -> None:
-    check(rule, 40 if thorough else 12)
+    check(rule, 40 if thorough else 8)
 
 
 @pytest.mark.parametrize(

@@ -93,15 +93,6 @@ def test_nothing_has_a_name_and_nothing_is_left_of_killed_processes(ranks: Any) 
     assert not [name for name in names() - before if "dagtrain" in name or "psm" in name]
 
 
-def test_a_run_without_faults_warns_of_nothing(ranks: Any) -> None:
-    ours = ranks(3, only=[None, None, "socket"])
-    for i in range(3):
-        ours.tell(i, ("rehearse", 1, 3))
-    assert all(ours.hear(i) > 0 for i in range(3))
-    assert ours.end() == ["", "", ""]
-    assert [process.returncode for process in ours.processes] == [0, 0, 0]
-
-
 def test_closing_twice_and_in_either_order(group: Any) -> None:
     ours = group(2).connect()
     ours.windows[0].close()

@@ -306,5 +306,5 @@ def test_a_loss_that_breaks_is_explained_by_any_engine(threads, engine):
     plan = BatchPlan(48, 16, 4, seed=0)
     ((step, shard),) = [(i, s) for i in range(3) for s, rows in enumerate(plan.step(0, i)) if 20 in rows]
     trainer = dt.Trainer(cost, optimizer=dt.optim.sgd(1e-3), parameters=np.ones(3, "f4"), shards=4, engine=engine)
-    with pytest.raises(NotFiniteError, match=rf"step {step}, shard {shard} .*'log'.*test_scheduler_failures\.py:\d+ in cost"):
+    with pytest.raises(NotFiniteError, match=rf"step {step}, shard {shard} .*'log'.*test_failures\.py:\d+ in cost"):
         trainer.fit(x, batch_size=16, verbose=0)
