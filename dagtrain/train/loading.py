@@ -106,7 +106,7 @@ def load(
     if exact:
         here = describe_run(program, trainer.optimizer, manifest.shards, None, found.state, manifest.epochs, {})
         check_versions(manifest, here, found.path, exact)
-    trainer._take(program, found)
+    trainer.progress.take(program, found)
     return trainer
 
 

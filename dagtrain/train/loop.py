@@ -14,29 +14,28 @@ done and the sums so far.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from dagtrain.checkpoint.runs import CheckpointDirectory, Place, told
+from dagtrain.checkpoint.schema import Manifest
 from dagtrain.checkpoint.store import batches_of
 from dagtrain.data import BatchPlan
 from dagtrain.engines.engine import Session
 from dagtrain.errors import NotFiniteError
 from dagtrain.graph import Array
 from dagtrain.step.program import Program
-from dagtrain.step.state import EpochProgress
+from dagtrain.step.state import EpochProgress, State
 from dagtrain.train.callback import Callbacks, may_lag
 from dagtrain.train.diagnose import explain_not_finite
 from dagtrain.train.history import Event, History
+from dagtrain.train.progress import Progress
 from dagtrain.train.stopping import Stopping
-
-if TYPE_CHECKING:
-    from dagtrain.train.trainer import Trainer
 
 __all__ = ["Loop"]
 
@@ -52,8 +51,10 @@ class Loop:
 
     Attributes
     ----------
-    trainer
-        Has the state, the epochs done, how far the next one is, and the ledger; all of them are brought forward here.
+    progress
+        How far training is; it is brought forward here.
+    describe
+        Gives the manifest of a state with a history.
     every
         Seconds after which a checkpoint is due within an epoch; None leaves it at the ends of epochs.
     exact
@@ -64,7 +65,8 @@ class Loop:
         That of the fit, in which callbacks are called too.
     """
 
-    trainer: Trainer
+    progress: Progress
+    describe: Callable[[State, dict[str, list[float]]], Manifest]
     program: Program
     source: Any
     plan: BatchPlan
@@ -94,21 +96,21 @@ class Loop:
 
     def train(self, session: Session, first: int, epochs: int) -> None:
         """Run the epochs from `first` to below `epochs`, as far as nothing asks for a stop."""
-        trainer = self.trainer
-        self._saved, self._epochs = (self._place, time.monotonic()), epochs
-        self._end = trainer._epochs_done + epochs - first
+        progress = self.progress
+        self._saved, self._epochs = (self.progress.place, time.monotonic()), epochs
+        self._end = progress.epochs + epochs - first
         self.callbacks.call("on_train_begin")
-        for epoch in range(trainer._epochs_done, self._end):
+        for epoch in range(progress.epochs, self._end):
             if self.stopping.reason is not None:
                 break
-            if trainer._epochs_done > epoch:  # it was run together with one before
+            if progress.epochs > epoch:  # it was run together with one before
                 continue
             self.callbacks.call("on_epoch_begin", self._told(epoch))
             self._page = epoch
-            trainer._ledger.open(epoch, self.plan.samples, trainer._rows_done(self.plan))
-            while trainer._epochs_done == epoch and self.stopping.reason is None:
+            progress.ledger.open(epoch, self.plan.samples, progress.rows_done(self.plan))
+            while progress.epochs == epoch and self.stopping.reason is None:
                 self._some_steps(session)
-                if trainer._begun is not None and self._is_due:
+                if progress.begun is not None and self._is_due:
                     self._save()
         if self.stopping.reason is not None:
             self._stopped(self.stopping.reason)
@@ -121,9 +123,9 @@ class Loop:
 
     def _some_steps(self, session: Session) -> None:
         """Run steps to the end of the epoch, or of several, or to the next boundary where there is a reason; do what epoch ends need."""
-        trainer, total = self.trainer, self.plan.steps_per_epoch
-        state, epoch = trainer._trained("train")[1], trainer._epochs_done
-        begun = trainer._begun or self._nothing
+        progress, total = self.progress, self.plan.steps_per_epoch
+        state, epoch = progress.trained("train")[1], progress.epochs
+        begun = progress.begun or self._nothing
         if begun.steps == total:  # its validation failed before
             self._tell_epoch(epoch, self._end_epoch(session, begun))
             return
@@ -132,7 +134,7 @@ class Loop:
         self._first, self._sums, began = begun.steps, [], time.perf_counter()
         self.in_steps = True
         try:
-            with trainer._ledger.attempt():
+            with progress.ledger.attempt():
                 after, done = session.run(state, batches, self, following)
                 if not (np.isfinite(after.parameters).all() and np.isfinite(after.statistics).all()):
                     raise NotFiniteError("the last step made a parameter NaN or infinite")
@@ -147,13 +149,13 @@ class Loop:
         told = list(zip(self._sums, batches[:done], strict=False))
         ends, left = self._count(begun, told, time.perf_counter() - began)
         if self._is_looked_at:
-            trainer._state, trainer._begun = after, ends[0] if ends else left
+            progress.state, progress.begun = after, ends[0] if ends else left
             rows = [self._end_epoch(session, end) for end in ends]
         else:
             with self.stopping.undisturbed():
-                trainer._state = after
+                progress.state = after
                 rows = [self._end_epoch(session, end) for end in ends]
-                trainer._begun = left
+                progress.begun = left
         for i, row in enumerate(rows, epoch):  # when the trainer is at its boundary, whatever they meet
             if i > epoch:
                 self.callbacks.call("on_epoch_begin", self._told(i))
@@ -202,8 +204,8 @@ class Loop:
 
     def _end_epoch(self, session: Session, done: EpochProgress) -> dict[str, float]:
         """Validate, and bring the trainer to the next epoch; what is told of this one."""
-        trainer, names = self.trainer, self.program.names
-        state, trainer._begun = trainer._state, done
+        progress, names = self.progress, self.program.names
+        state, progress.begun = progress.state, done
         assert state is not None, "steps were done"
         row = {n: total / self.plan.samples for n, total in zip(names, done.sums, strict=True)}
         if self.validation is not None:
@@ -211,11 +213,11 @@ class Loop:
             row |= {f"val_{n}": float(v) / self.validation.samples for n, v in zip(names, sums, strict=True)}
         row |= {"seconds": done.seconds, "samples_per_second": self.plan.samples / done.seconds}
         with self.stopping.undisturbed():
-            trainer._ledger.open(trainer._epochs_done, self.plan.samples)
-            trainer._ledger.close(trainer._epochs_done)
-            trainer._epochs_done, trainer._begun = trainer._epochs_done + 1, None
+            progress.ledger.open(progress.epochs, self.plan.samples)
+            progress.ledger.close(progress.epochs)
+            progress.epochs, progress.begun = progress.epochs + 1, None
             self.history.add(row)
-            trainer._record.add(row)
+            progress.record.add(row)
         return row
 
     def _tell_epoch(self, epoch: int, row: dict[str, float]) -> None:
@@ -227,23 +229,19 @@ class Loop:
     # ---- stops and checkpoints
 
     @property
-    def _place(self) -> Place:
-        return self.trainer._epochs_done, 0 if self.trainer._begun is None else self.trainer._begun.steps
-
-    @property
     def _is_due(self) -> bool:
         return self.run is not None and self.every is not None and time.monotonic() - self._saved[1] >= self.every
 
     def _save(self) -> None:
         assert self.run is not None, "asked before"
-        state = self.trainer._trained("be saved")[1]
-        self.run.save(self.trainer._describe(self.program, self.plan, state, self.trainer._record.history), state)
-        self._saved = self._place, time.monotonic()
+        state = self.progress.trained("be saved")[1]
+        self.run.save(self.describe(state, self.progress.record.history), state)
+        self._saved = self.progress.place, time.monotonic()
 
     def _stopped(self, reason: str) -> None:
         self.history.stopped = reason
-        self.event(f"{reason}, after {told(self._place)}", "stop")
-        if self.run is not None and self._saved[0] != self._place:
+        self.event(f"{reason}, after {told(self.progress.place)}", "stop")
+        if self.run is not None and self._saved[0] != self.progress.place:
             self._save()
 
     # ---- the watch
@@ -262,11 +260,11 @@ class Loop:
 
     def used(self, i: int, shard: int, rows: Array) -> None:
         """Note in the ledger which samples a shard took."""
-        epoch = self.trainer._epochs_done + (self._first + i) // self.plan.steps_per_epoch
+        epoch = self.progress.epochs + (self._first + i) // self.plan.steps_per_epoch
         if epoch != self._page:
             self._page = epoch
-            self.trainer._ledger.open(epoch, self.plan.samples)
-        self.trainer._ledger.use(epoch, rows)
+            self.progress.ledger.open(epoch, self.plan.samples)
+        self.progress.ledger.use(epoch, rows)
 
     def stop(self) -> bool:
         """Whether somebody asked for a stop, or a checkpoint is due."""
@@ -274,7 +272,7 @@ class Loop:
 
     def event(self, text: str, kind: str = "cluster") -> None:
         """Write a line to the log and to the history."""
-        state = self.trainer._state
+        state = self.progress.state
         step = (0 if state is None else state.step) + (len(self._sums) if self.in_steps else 0)
         event = Event(text, time.perf_counter() - self._began, step, kind)
         self.history.events.append(event)

@@ -1,33 +1,31 @@
 """`Trained`: what training has brought, and what can be done with it: evaluate, predict, save, look into it.
 
-`Trainer` and `Loop` bring it forward; it is a state, the epochs done, how far the next one is, and the ledger.
+`Trainer.fit` brings it forward; see `dagtrain.train.progress`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from dagtrain.arguments import not_negative, whole
 from dagtrain.checkpoint.files import open_store
 from dagtrain.checkpoint.schema import Manifest
-from dagtrain.checkpoint.store import Checkpoint, describe_run, refuse_not_finite, write
+from dagtrain.checkpoint.store import describe_run, refuse_not_finite, write
 from dagtrain.data import BatchPlan, open_source
 from dagtrain.data.compute import computed_by
 from dagtrain.data.ledger import Ledger
 from dagtrain.data.open import lies_elsewhere
 from dagtrain.engines.engine import Unwatched, choose_engine
 from dagtrain.errors import ArgumentError
-from dagtrain.graph import Array, Graph, Spec
+from dagtrain.graph import Graph, Spec
 from dagtrain.step.objective import Objective
 from dagtrain.step.program import Program
-from dagtrain.step.state import EpochProgress, State
+from dagtrain.step.state import State
 from dagtrain.train.history import History
 from dagtrain.train.predict import Predictor
+from dagtrain.train.progress import Progress
 from dagtrain.train.rows import check_alike, check_rows, open_rows
 
 if TYPE_CHECKING:
@@ -37,7 +35,15 @@ __all__ = ["Trained"]
 
 
 class Trained:
-    """The part of a `Trainer` that training changes."""
+    """The part of a `Trainer` that needs what training has brought.
+
+    Attributes
+    ----------
+    history
+        That of the last fit.
+    progress
+        How far training is.
+    """
 
     model: Any
     optimizer: Any
@@ -50,19 +56,14 @@ class Trained:
 
     def __init__(self) -> None:
         self.history: History | None = None
-        self._record = History()
-        self._program: Program | None = None
-        self._state: State | None = None
-        self._epochs_done = 0
-        self._begun: EpochProgress | None = None
-        self._ledger = Ledger()
+        self.progress = Progress()
         self._loop: Loop | None = None
         self._is_fitting = False
         self._sample: tuple[Any, BatchPlan] | None = None
 
     def evaluate(self, x: Any, y: Any = None) -> dict[str, float]:
         """Loss and metrics on other data, as means over its samples."""
-        program, state = self._trained("evaluate")
+        program, state = self.progress.trained("evaluate")
         engine = choose_engine(self.engine, self.threads, self.client)
         with computed_by(self._client):
             source = open_rows(self._objective, x, y)
@@ -82,7 +83,7 @@ class Trained:
             Rows computed at once, counted from the beginning of each partition. A partition gives the same bits as its rows given as an
             array; rows in other batches may differ in the last bits.
         """
-        program, state = self._trained("predict")
+        program, state = self.progress.trained("predict")
         batch_size = whole("batch_size", batch_size)
         with computed_by(self._client):
             if lies_elsewhere(x):
@@ -103,13 +104,13 @@ class Trained:
         ArgumentError
             In the midst of steps, and in another thread than that of the fit that runs: the state is not that of the steps done.
         """
-        program, state = self._trained("be saved")
+        program, state = self.progress.trained("be saved")
         if self._loop is not None and (self._loop.in_steps or self._loop.thread != get_ident()):
             raise ArgumentError(
                 "the trainer cannot be saved in the midst of steps: call save in on_epoch_end, or give fit a folder and how often, as in "
                 'fit(..., checkpoint="runs/a", checkpoint_every=60).'
             )
-        manifest = self._describe(program, None if self._sample is None else self._sample[1], state, self._record.history)
+        manifest = self._describe(program, None if self._sample is None else self._sample[1], state, self.progress.record.history)
         refuse_not_finite(manifest, state)
         write(open_store(path), manifest, state)
 
@@ -125,19 +126,19 @@ class Trained:
 
         It is kept over checkpoints and failures. The last 8 epochs are in it; ``trainer.ledger().keep = 100``, set before, keeps more.
         """
-        return self._ledger
+        return self.progress.ledger
 
     @property
     def state(self) -> State:
         """Weights, the optimiser's vectors and the number of steps: to be looked at and kept, and never changed."""
-        return self._trained("give its state")[1]
+        return self.progress.trained("give its state")[1]
 
     def restore_weights(self, state: State) -> None:
         """Take the weights of an earlier state of this trainer; the optimiser and the number of steps stay as they are."""
-        now = self._trained("restore weights")[1]
+        now = self.progress.trained("restore weights")[1]
         if (state.parameters.shape, state.statistics.shape) != (now.parameters.shape, now.statistics.shape):
             raise ArgumentError("these are not the weights of this trainer: their number differs.")
-        self._state = replace(now, parameters=state.parameters, statistics=state.statistics)
+        self.progress.state = replace(now, parameters=state.parameters, statistics=state.statistics)
 
     @property
     def learning_rate_scale(self) -> float:
@@ -145,39 +146,39 @@ class Trained:
 
         May be set between fits, and by callbacks between epochs: never between steps, where the engine would decide which one comes first.
         """
-        return 1.0 if self._state is None else self._state.learning_rate_scale
+        return 1.0 if self.progress.state is None else self.progress.state.learning_rate_scale
 
     @learning_rate_scale.setter
     def learning_rate_scale(self, scale: float) -> None:
-        program, state = self._trained("scale its learning rate")
+        program, state = self.progress.trained("scale its learning rate")
         not_negative("learning_rate_scale", scale)
         if not program.update.has_rate:
             raise ArgumentError(f"the optimizer {self.optimizer!r} has no learning rate that could be scaled.")
         if self._loop is not None and self._loop.in_steps:
             raise ArgumentError("the learning rate cannot be scaled in the midst of steps: set it in on_epoch_begin or on_epoch_end.")
-        self._state = replace(state, learning_rate_scale=float(scale))
+        self.progress.state = replace(state, learning_rate_scale=float(scale))
 
     @property
     def parameters(self) -> Any:
         """The parameters as a nest of arrays (copies)."""
-        program, state = self._trained("give its parameters")
+        program, state = self.progress.trained("give its parameters")
         return program.layout.tree(state.parameters.copy())
 
     @property
     def program(self) -> Program:
         """The compiled step."""
-        return self._trained("give its program")[0]
+        return self.progress.trained("give its program")[0]
 
     def summary(self) -> Any:
         """Table of the model's layers for the rows it was trained on; see `dagtrain.nn.summarize`."""
-        program, _ = self._trained("sum its model up")
+        program, _ = self.progress.trained("sum its model up")
         if not hasattr(self.model, "summary"):
             raise ArgumentError("only a model made of layers can be summed up, not a plain cost function.")
         return self.model.summary(Spec((1, *program.x.shape), program.x.dtype))
 
     def graph(self, rows: int | None = None) -> Graph:
         """The computational graph of one shard of this many rows (by default a full batch's first shard)."""
-        program, _ = self._trained("give its graph")
+        program, _ = self.progress.trained("give its graph")
         if rows is None:
             rows = 1 if self._sample is None else len(self._sample[1].step(0, 0)[0])
         return program.shard_graph(rows)
@@ -190,12 +191,12 @@ class Trained:
         """
         from dagtrain.engines.scheduler.step_graph import StepGraph
 
-        program, state = self._trained("give its step graph")
+        program, state = self.progress.trained("give its step graph")
         if self._sample is None:
             raise ArgumentError("the step graph needs data: fit first.")
         steps = whole("steps", steps)
         source, plan = self._sample
-        first = self._epochs_done * plan.steps_per_epoch + (0 if self._begun is None else self._begun.steps)
+        first = self.progress.epochs * plan.steps_per_epoch + self.progress.place[1]
         batches = [plan.step(*divmod(i, plan.steps_per_epoch)) for i in range(first, first + steps)]
         return StepGraph.of(program, source, state, batches)
 
@@ -203,7 +204,7 @@ class Trained:
         """Which worker does what in a step of the engine lanes: a `dagtrain.engines.ranks.Placement`; its ``visualize()`` draws it."""
         from dagtrain.engines.ranks.preview import placement_on
 
-        program, _ = self._trained("be placed")
+        program, _ = self.progress.trained("be placed")
         shards = self.shards if self._sample is None else self._sample[1].shards
         if not isinstance(shards, int):
             raise ArgumentError('the number of shards is not known yet: fit first, or give a number instead of shards="auto".')
@@ -211,24 +212,9 @@ class Trained:
 
     # ---- within
 
-    def _take(self, program: Program, found: Checkpoint) -> None:
-        """Have what was trained elsewhere."""
-        manifest, names = found.manifest, program.names
-        self._program, self._state, self._epochs_done, self._begun = program, found.state, manifest.epochs, manifest.begun
-        if self._begun is not None and len(self._begun.sums) != len(names):  # other metrics were given: those of this epoch are not known
-            loss, *_ = self._begun.sums or (np.nan,)
-            self._begun = self._begun._replace(sums=(loss, *[np.nan] * (len(names) - 1)))
-        self._record = History(manifest.history).copy()
-        self._ledger.restore(manifest.ledger)
-
-    def _rows_done(self, plan: BatchPlan) -> Iterator[Array]:
-        """The samples that the steps done of the epoch under way had in the plan."""
-        for i in range(0 if self._begun is None else self._begun.steps):
-            yield np.concatenate(plan.step(self._epochs_done, i))
-
     def _describe(self, program: Program, plan: BatchPlan | None, state: State, history: dict[str, list[float]]) -> Manifest:
-        ledger = () if plan is None else self._ledger.entries(self._rows_done(plan))
-        return describe_run(program, self.optimizer, self.shards, plan, state, self._epochs_done, history, self._begun, ledger)
+        ledger = () if plan is None else self.progress.ledger.entries(self.progress.rows_done(plan))
+        return describe_run(program, self.optimizer, self.shards, plan, state, self.progress.epochs, history, self.progress.begun, ledger)
 
     def _quantities(self, program: Program, validated: bool) -> dict[str, bool]:
         """What is measured each epoch, and whether more of it is better."""
@@ -239,8 +225,3 @@ class Trained:
         """The state after so many epochs, where the fit that runs has a checkpoint of it."""
         run = None if self._loop is None else self._loop.run
         return None if run is None else run.after_epochs(epochs)
-
-    def _trained(self, purpose: str) -> tuple[Program, State]:
-        if self._program is None or self._state is None:
-            raise ArgumentError(f"the trainer cannot {purpose} before it was fitted: call fit(x, y) first.")
-        return self._program, self._state

@@ -8,17 +8,15 @@ and shards.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import wraps
+from functools import partial, wraps
 from threading import Lock
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from dagtrain import arguments, optim
 from dagtrain.arguments import is_number, whole
 from dagtrain.checkpoint.runs import CheckpointDirectory
-from dagtrain.checkpoint.store import batches_of
 from dagtrain.data import BatchPlan
 from dagtrain.data.batches import check_shuffle
 from dagtrain.data.compute import computed_by
@@ -239,21 +237,22 @@ class Trainer(Trained):
         if validation is not None:
             program.for_evaluation(validation.samples)
         self._sample = source, plan
-        self._begin_anew_if_other(plan)
+        self.progress.begin_anew_if_other(plan)
         history = History(info=self._info(engine, plan))
-        state = self._state if self._state is not None else program.first_state()
+        state = self.progress.state if self.progress.state is not None else program.first_state()
         found = None if run is None else run.begin(self._describe(program, plan, state, {}), resume, exact)
         if found is not None:
-            self._take(program, found)
-            self._begin_anew_if_other(plan)
-        elif self._state is None:
-            self._state = state
+            self.progress.take(program, found)
+            self.progress.begin_anew_if_other(plan)
+        elif self.progress.state is None:
+            self.progress.state = state
         better = self._quantities(program, validation is not None)
         listeners.bind(self, better)
-        loop = Loop(self, program, source, plan, history, reporter, listeners, stopping, validation, run, every, exact)
-        first = self._epochs_done if resume else 0
+        describe = partial(self._describe, program, plan)
+        loop = Loop(self.progress, describe, program, source, plan, history, reporter, listeners, stopping, validation, run, every, exact)
+        first = self.progress.epochs if resume else 0
         if resume:
-            history.history = self._record.copy().history
+            history.history = self.progress.record.copy().history
         reporter.start({**history.info, "dashboard": engine.dashboard, "epoch": first, "epochs": epochs, "higher_is_better": better})
         self.history, self._loop = history, loop
         try:
@@ -269,9 +268,9 @@ class Trainer(Trained):
                 loop.train(session, first, epochs)
         finally:
             self._loop = None
-            state = self._state or state
+            state = self.progress.state or state
             if state.step == 0:  # who has trained nothing is bound to no data
-                self._state = None
+                self.progress.state = None
         history.fingerprint = state.fingerprint
         # A reporter that was told of events when they happened need not be told again.
         events = None if hasattr(reporter, "event") else history.events or None
@@ -303,24 +302,13 @@ class Trainer(Trained):
         return found
 
     def _prepare(self, source: Any) -> Program:
-        if self._program is None or self._state is None:  # a program that trained nothing binds nobody to its rows
-            self._program = self._compile(source.x_spec, source.y_spec)
-        check_alike(self._program, source)
-        return self._program
+        if self.progress.program is None or self.progress.state is None:  # a program that trained nothing binds nobody to its rows
+            self.progress.program = self._compile(source.x_spec, source.y_spec)
+        check_alike(self.progress.program, source)
+        return self.progress.program
 
     def _compile(self, x: Spec, y: Spec | None) -> Program:
         return Program(self._objective, self.optimizer, x, y, self.seed)
-
-    def _begin_anew_if_other(self, plan: BatchPlan) -> None:
-        """An epoch that was begun with other batches cannot be gone on with."""
-        if self._begun is not None and self._begun.batches != batches_of(plan):
-            warnings.warn(
-                f"{self._begun.steps} steps of epoch {self._epochs_done} were done with other batches; it is begun anew with those given.",
-                UserWarning,
-                stacklevel=3,
-            )
-            self._begun = None
-            self._ledger.open(self._epochs_done, plan.samples, again=True)
 
     def _tell(self, text: str, kind: str) -> None:
         """Write an event of the fit that runs."""
@@ -328,12 +316,12 @@ class Trainer(Trained):
             self._loop.event(text, kind)
 
     def _info(self, engine: Any, plan: BatchPlan) -> dict[str, Any]:
-        assert self._program is not None
+        assert self.progress.program is not None
         return {
             "engine": engine.name,
             "workers": engine.workers or None,
             "shards": plan.shards,
-            "parameters": self._program.layout.size,
+            "parameters": self.progress.program.layout.size,
             "samples": plan.samples,
             "seed": self.seed,
             **software(),

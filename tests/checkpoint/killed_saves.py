@@ -35,9 +35,9 @@ def states() -> Iterator[tuple[Manifest, State]]:
     """One state after the other, as fit hands them to a run."""
     trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(2000), dt.nn.Dense(2)]), loss="cross_entropy", engine="inline", threads=1)
     trainer.fit(X, Y, verbose=0)
-    program, state = trainer._trained("be saved")
+    program, state = trainer.progress.trained("be saved")
     while True:
-        trainer._epochs_done += 1
+        trainer.progress.epochs += 1
         state = state.copy()
         state.parameters += 1
         yield trainer._describe(program, None, state, {}), state
@@ -129,7 +129,7 @@ def stop_at_each_call(folder: str) -> dict[str, Any]:
         _, status = os.waitpid(child(work), 0)
         code = os.waitstatus_to_exitcode(status)
         assert code in (0, 7), code
-        found = dt.load(folder)._trained("be looked at")[1].fingerprint
+        found = dt.load(folder).progress.trained("be looked at")[1].fingerprint
         seen[{before[0].fingerprint: "before", after[0].fingerprint: "after"}[found]] += 1
     return {**seen, "calls": at - 1, "files": len(os.listdir(folder))}
 

@@ -38,7 +38,7 @@ def fit(trainer: Any, epochs: int, **options: Any) -> Any:
 
 
 def loaded(path: Any) -> str:
-    fingerprint: str = dt.load(path)._trained("be looked at")[1].fingerprint
+    fingerprint: str = dt.load(path).progress.trained("be looked at")[1].fingerprint
     return fingerprint
 
 
@@ -127,7 +127,7 @@ def test_a_disk_that_fills_during_fit_ends_it_and_nothing_is_lost(tmp_path: Path
         full_after(patch, 4000)
         with pytest.raises(CheckpointError, match=r"epoch-00000[3-9]/.* No space left on device"):
             fit(trainer, 6, checkpoint=tmp_path, resume=True)
-    assert dt.load(tmp_path)._trained("be looked at")[1].step >= 2
+    assert dt.load(tmp_path).progress.trained("be looked at")[1].step >= 2
     assert fit(trainer, 6, checkpoint=tmp_path, resume=True).fingerprint == undisturbed  # goes on from its own memory
     assert loaded(tmp_path) == undisturbed
 

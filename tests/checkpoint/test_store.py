@@ -262,11 +262,11 @@ def test_a_state_that_is_not_finite_is_never_the_latest(folder: str, where: Any,
     trainer = small()
     fit(trainer, 1, checkpoint=folder)
     before = trainer.history.fingerprint
-    where(trainer._state)[0] = np.nan
+    where(trainer.progress.state)[0] = np.nan
     for path in (folder, f"{folder}/epoch-000001"):
         with pytest.raises(NotFiniteError, match=name):
             trainer.save(path)
-    assert dt.load(folder)._state.fingerprint == before
+    assert dt.load(folder).progress.state.fingerprint == before
 
 
 def test_a_run_whose_slots_overflow_stops_before_it_is_saved(folder: str) -> None:
@@ -353,8 +353,8 @@ def test_a_run_behind_fsspec_goes_on(undisturbed: Any, remote: str) -> None:
     assert history.fingerprint == undisturbed.fingerprint
     system, path = fsspec.url_to_fs(remote)
     assert sorted(p.rpartition("/")[2] for p in system.ls(path, detail=False)) == ["epoch-000004", "epoch-000005", "epoch-000006"]
-    assert dt.load(remote)._state.fingerprint == history.fingerprint
-    assert dt.load(f"{remote}/epoch-000005/")._epochs_done == 5
+    assert dt.load(remote).progress.state.fingerprint == history.fingerprint
+    assert dt.load(f"{remote}/epoch-000005/").progress.epochs == 5
 
 
 def test_behind_fsspec_the_manifest_is_put_last_and_counts(remote: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,11 +372,11 @@ def test_behind_fsspec_the_manifest_is_put_last_and_counts(remote: str, monkeypa
 
     monkeypatch.setattr(MemoryFileSystem, "pipe_file", watched)
     trainer.save(remote)
-    before = dt.load(remote)._state.fingerprint
+    before = dt.load(remote).progress.state.fingerprint
     fit(trainer, 1)
     with pytest.raises(CheckpointError, match=r"memory://.*/checkpoint.json: cannot be written: ConnectionError: gone"):
         trainer.save(remote)
-    assert dt.load(remote)._state.fingerprint == before
+    assert dt.load(remote).progress.state.fingerprint == before
     assert [n.partition("-")[0] for n in names] == ["state", "checkpoint.json"] * 2
 
 
@@ -384,7 +384,7 @@ def test_an_address_of_files_is_a_path(folder: str) -> None:
     trainer = small()
     fit(trainer, 1)
     trainer.save(f"file://{folder}")
-    assert dt.load(folder)._epochs_done == 1
+    assert dt.load(folder).progress.epochs == 1
 
 
 def test_an_address_that_no_file_system_answers_to_is_an_error() -> None:

@@ -34,7 +34,7 @@ def states() -> list[Any]:
     found = []
     for _ in range(2):
         trainer.fit(np.eye(8, dtype="f4"), np.arange(8) % 2, verbose=0)
-        program, state = trainer._trained("be saved")
+        program, state = trainer.progress.trained("be saved")
         found.append((trainer._describe(program, None, state, {}), state.copy()))
     return found
 
@@ -75,7 +75,7 @@ def traced(folder: str, what: Any, *options: str) -> int:
 
 
 def fingerprint(folder: str) -> str:
-    found: str = dt.load(folder)._trained("be looked at")[1].fingerprint
+    found: str = dt.load(folder).progress.trained("be looked at")[1].fingerprint
     return found
 
 

@@ -39,7 +39,9 @@ class Scripted(callbacks.Callback):
         self.values, self.name = values, name
 
     def on_epoch_end(self, epoch: int, logs: Any) -> None:
-        logs[self.name] = self.trainer.history.history[self.name][-1] = self.trainer._record.history[self.name][-1] = self.values[epoch]
+        for history in (self.trainer.history, self.trainer.progress.record):
+            history.history[self.name][-1] = self.values[epoch]
+        logs[self.name] = self.values[epoch]
 
 
 class Notes(callbacks.Callback):
@@ -89,7 +91,7 @@ def test_an_exception_ends_training_and_keeps_what_was_learnt(threads: Any, engi
         fit(trainer, callbacks.LambdaCallback(**{moment: fail}), notes, epochs=1, checkpoint=tmp_path)
     assert f"LambdaCallback.{moment}" in caught.value.__notes__[0]
     steps = {"on_epoch_end": 3, "on_train_end": 3, "on_train_batch_end": 1 if engine == "inline" else 3}.get(moment, 0)
-    assert (trainer._state.step if trainer._state else 0) == steps
+    assert (trainer.progress.state.step if trainer.progress.state else 0) == steps
     assert len(os.listdir(tmp_path)) == (steps > 0)
     again = fit(trainer, epochs=1) if steps < 3 else trainer.history
     assert fit(new(), epochs=1).fingerprint == (again.fingerprint if steps < 3 else trainer.state.fingerprint)

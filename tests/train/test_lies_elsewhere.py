@@ -124,7 +124,7 @@ def test_evaluation_of_pairs_and_of_frames(trainer):
 def test_evaluation_keeps_no_partition(trainer):
     source = open_source(da.from_array(X, chunks=(500, 6)), Y, targets="classes")
     session = dt.engines.InlineEngine(1).session(trainer.program, source)
-    session.evaluate(source, trainer._state, dt.engines.Unwatched())
+    session.evaluate(source, trainer.progress.state, dt.engines.Unwatched())
     assert not source.in_memory
 
 
@@ -153,6 +153,6 @@ def test_partitions_without_targets_are_refused():
 
 
 def test_predictions_pickle_with_their_model(trainer):
-    program, state = trainer._trained("be pickled")
+    program, state = trainer.progress.trained("be pickled")
     again = pickle.loads(pickle.dumps(Predictor(program, state, 64)))
     assert np.array_equal(again(X[:100]), trainer.predict(X[:100], batch_size=64))

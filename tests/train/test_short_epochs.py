@@ -141,9 +141,9 @@ def test_a_stop_among_epochs_that_are_run_together(apart: Any, stop_at: int) -> 
     seen = Steps(True, stop_at)
     history = fit(trainer, 20, callbacks=[seen])
     assert len([epoch for moment, epoch in seen.epochs if moment == "begin"]) == -(-stop_at // STEPS)
-    assert trainer._state is not None
-    assert (trainer._state.step, history.epochs, history.stopped) == (stop_at, stop_at // STEPS, "enough")
-    assert (0 if trainer._begun is None else trainer._begun.steps) == stop_at % STEPS
+    assert trainer.progress.state is not None
+    assert (trainer.progress.state.step, history.epochs, history.stopped) == (stop_at, stop_at // STEPS, "enough")
+    assert (0 if trainer.progress.begun is None else trainer.progress.begun.steps) == stop_at % STEPS
     trainer.ledger().verify()
     rest = fit(trainer, 20 - history.epochs)
     assert bits(trainer)[0] == apart[0]
@@ -165,10 +165,10 @@ def test_an_error_of_the_reporter_leaves_the_trainer_at_a_boundary(apart: Any) -
     trainer, engine = new()
     with pytest.raises(OSError, match="no space"):
         fit(trainer, 8, reporter=Full())
-    assert trainer._state is not None
+    assert trainer.progress.state is not None
     assert engine.calls[2] > STEPS
-    assert trainer._state.step == trainer._epochs_done * STEPS
-    fit(trainer, 20 - trainer._epochs_done)
+    assert trainer.progress.state.step == trainer.progress.epochs * STEPS
+    fit(trainer, 20 - trainer.progress.epochs)
     assert bits(trainer)[0] == apart[0]
 
 
@@ -177,9 +177,9 @@ def test_epochs_before_one_that_turns_infinite_count() -> None:
     trainer, engine = new(dt.optim.sgd(lambda step: 0.1 + 1e39 * (step >= 9 * STEPS + 1)))
     with pytest.raises(NotFiniteError):
         fit(trainer, 20)
-    assert trainer._state is not None
+    assert trainer.progress.state is not None
     assert max(engine.calls) > STEPS
-    assert (trainer._epochs_done, trainer._record.epochs, trainer._state.step) == (9, 9, 9 * STEPS)
+    assert (trainer.progress.epochs, trainer.progress.record.epochs, trainer.progress.state.step) == (9, 9, 9 * STEPS)
     trainer.ledger().verify()
 
 
@@ -220,7 +220,7 @@ def test_ctrl_c_twice_leaves_the_trainer_at_a_boundary(monkeypatch: pytest.Monke
     monkeypatch.setattr(Ledger, "close", twice)
     with pytest.raises(KeyboardInterrupt):
         fit(trainer, 20)
-    assert trainer._state is not None
-    assert trainer._state.step == trainer._epochs_done * STEPS == trainer._record.epochs * STEPS
-    assert trainer._epochs_done > 4
+    assert trainer.progress.state is not None
+    assert trainer.progress.state.step == trainer.progress.epochs * STEPS == trainer.progress.record.epochs * STEPS
+    assert trainer.progress.epochs > 4
     trainer.ledger().verify()
