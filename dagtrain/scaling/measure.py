@@ -9,9 +9,8 @@ from itertools import cycle, pairwise
 import numpy as np
 
 from dagtrain.engines.ranks.arithmetic import RankRunner, Rows
-from dagtrain.engines.ranks.gradients import BUCKET_BYTES, stages_of
+from dagtrain.engines.ranks.gradients import BUCKET_BYTES, shape_of, stages_of
 from dagtrain.engines.ranks.placement import WorkerInfo, place
-from dagtrain.engines.ranks.stretch import shape_of
 from dagtrain.graph import Array, Spec
 from dagtrain.plan.blas import guard
 from dagtrain.scaling.model import STEP, Work

@@ -21,8 +21,8 @@ from itertools import pairwise
 from statistics import NormalDist
 from typing import NamedTuple
 
+from dagtrain.engines.ranks.actions import SegmentPolicy
 from dagtrain.engines.ranks.coordinator import ENDING
-from dagtrain.engines.ranks.messages import SegmentPolicy
 from dagtrain.engines.ranks.placement import StepShape, WorkerInfo, place
 from dagtrain.errors import ArgumentError
 from dagtrain.step.update import BLOCK, blocks_of

@@ -202,7 +202,7 @@ class Trained:
 
     def placement(self) -> Any:
         """Which worker does what in a step of the engine lanes: a `dagtrain.engines.ranks.Placement`; its ``visualize()`` draws it."""
-        from dagtrain.engines.ranks.preview import placement_on
+        from dagtrain.engines.ranks.engine import placement_on
 
         program, _ = self.progress.trained("be placed")
         shards = self.shards if self._sample is None else self._sample[1].shards

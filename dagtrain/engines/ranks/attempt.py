@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import NamedTuple
 
+from dagtrain.engines.ranks.actions import Action, Inquire, Probe, SegmentPolicy, Submit
 from dagtrain.engines.ranks.membership import Membership
-from dagtrain.engines.ranks.messages import Action, Inquire, Probe, SegmentPolicy, Submit
 
 __all__ = ["Answer", "Attempt"]
 
@@ -37,7 +37,7 @@ class Answer(NamedTuple):
 class Attempt:
     """A group at work."""
 
-    number: int
+    generation: int
     workers: tuple[str, ...]
     began: float
     moved: float
@@ -86,7 +86,7 @@ class Attempt:
         if (late or not self.started) and quiet > policy.begin:
             if now - self.asked >= _AGAIN:
                 self.asked = now
-                found.append(Inquire(self.number, self.under_way[0].segment))
+                found.append(Inquire(self.generation, self.under_way[0].segment))
             if self.answer is None or self.answer.when <= self.moved:
                 return found
             waiting = {self.workers[i] for i in self.answer.waiting}

@@ -18,9 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from dagtrain.engines.ranks.attempt import Attempt
-from dagtrain.engines.ranks.membership import Membership
-from dagtrain.engines.ranks.messages import (
+from dagtrain.engines.ranks.actions import (
     Abandon,
     Action,
     Begin,
@@ -34,6 +32,8 @@ from dagtrain.engines.ranks.messages import (
     StepTime,
     Submit,
 )
+from dagtrain.engines.ranks.attempt import Attempt
+from dagtrain.engines.ranks.membership import Membership
 
 __all__ = ["ENDING", "Coordinator"]
 
@@ -87,7 +87,7 @@ class Coordinator:
         self.safe = StateRef(0)
         """The last state that the client has."""
         self.group: Attempt | None = None
-        self.groups = 0
+        self.generations = 0
         self.finished = False
         self._failures = 0
         self._last_failure = ""
@@ -107,7 +107,7 @@ class Coordinator:
         group, steps = before.group, before.committed.step
         group.began = group.moved = self.now
         group.under_way = [segment._replace(first=segment.first - steps) for segment in group.under_way]
-        self.committed, self.groups, self.group = before.committed._replace(step=0), before.groups, group
+        self.committed, self.generations, self.group = before.committed._replace(step=0), before.generations, group
         self._largest = before._largest
 
     def tick(self, now: float) -> None:
@@ -129,30 +129,30 @@ class Coordinator:
                 why = (gone or {}).get(worker)
                 self.group.fail(f"worker {worker} was lost" + (f": {why}" if why else ""))  # type: ignore[union-attr]  # there is one
 
-    def placed(self, group: int, workers: tuple[str, ...]) -> None:
+    def placed(self, generation: int, workers: tuple[str, ...]) -> None:
         """The workers of a group in the order of its ranks."""
-        if (current := self._current(group)) is not None:
+        if (current := self._current(generation)) is not None:
             current.workers = workers
 
-    def begun(self, group: int, segment: int, rank: int) -> None:
+    def begun(self, generation: int, segment: int, rank: int) -> None:
         """The task of a rank in a segment runs."""
-        if (current := self._current(group)) is not None:
+        if (current := self._current(generation)) is not None:
             current.moved = self.now
             current.begun.setdefault(segment, set()).add(rank)
 
-    def started(self, group: int) -> None:
+    def started(self, generation: int) -> None:
         """All ranks of a group have met."""
-        if (current := self._current(group)) is not None:
+        if (current := self._current(generation)) is not None:
             current.started, current.moved = True, self.now
 
-    def news(self, group: int) -> None:
+    def news(self, generation: int) -> None:
         """A group reports that it gets on."""
-        if (current := self._current(group)) is not None:
+        if (current := self._current(generation)) is not None:
             current.moved = self.now
 
-    def reported(self, group: int, segment: int, rank: int, seconds: float = 0.0, ending: float = 0.0) -> None:
+    def reported(self, generation: int, segment: int, rank: int, seconds: float = 0.0, ending: float = 0.0) -> None:
         """A rank has done a segment, after so many seconds, the last of them for its end, and holds its state."""
-        current = self._current(group)
+        current = self._current(generation)
         if current is None:
             return
         current.started, current.moved = True, self.now
@@ -163,7 +163,7 @@ class Coordinator:
 
     def failed(
         self,
-        group: int,
+        generation: int,
         why: str,
         cut: Iterable[tuple[str, str]] = (),
         silent: Iterable[str] = (),
@@ -176,7 +176,7 @@ class Coordinator:
         them: they are left out. What is the `fault` of a worker, of two, or of something that has a name may pass; the second time a
         worker is left out, two are kept apart, and of anything else it is the end. What is `final` would come again.
         """
-        current = self._current(group)
+        current = self._current(generation)
         if current is None:
             return
         for pair in cut:
@@ -186,13 +186,13 @@ class Coordinator:
             current.learnt |= self.membership.leave_out(dict.fromkeys(silent, why), self.now)
         current.fail(why, fault if isinstance(fault, str) else frozenset(fault), final)
 
-    def inquired(self, group: int, waiting: Iterable[int], unfinished: int, hindered: Mapping[str, str]) -> None:
+    def inquired(self, generation: int, waiting: Iterable[int], unfinished: int, hindered: Mapping[str, str]) -> None:
         """What a group's tasks wait for.
 
         Ranks whose tasks are `waiting` for others, of which so many are `unfinished`; workers on which some of these are, and cannot
         begin, and why.
         """
-        if (current := self._current(group)) is not None:
+        if (current := self._current(generation)) is not None:
             current.answered(self.now, frozenset(waiting), unfinished, hindered)
 
     def probed(self, reached: Iterable[tuple[str, str]], cut: Iterable[tuple[str, str]]) -> None:
@@ -208,10 +208,10 @@ class Coordinator:
                 group.learnt = True
             self.membership.part(pair, self.now)
 
-    def stateless(self, group: int) -> None:
+    def stateless(self, generation: int) -> None:
         """The worker from which a group was to have its state has it no more."""
-        if self._current(group) is not None:
-            self.failed(group, "the state was lost where it lay")
+        if self._current(generation) is not None:
+            self.failed(generation, "the state was lost where it lay")
             self.lost()
 
     def lost(self) -> None:
@@ -264,8 +264,8 @@ class Coordinator:
         """The step of training that is committed."""
         return self.base + self.committed.step
 
-    def _current(self, group: int) -> Attempt | None:
-        return self.group if self.group is not None and self.group.number == group else None
+    def _current(self, generation: int) -> Attempt | None:
+        return self.group if self.group is not None and self.group.generation == generation else None
 
     def _commit(self) -> list[Action]:
         group, found = self.group, list[Action]()
@@ -276,11 +276,11 @@ class Coordinator:
             group.under_way.pop(0)
             group.reported.pop(segment.segment)
             group.begun.pop(segment.segment, None)
-            self.committed = StateRef(segment.first + segment.steps, group.number, segment.segment, group.workers)
+            self.committed = StateRef(segment.first + segment.steps, group.generation, segment.segment, group.workers)
             self._failures, self._largest = 0, max(self._largest, segment.steps)
             self._faults.clear()
             self.membership.proved(group.workers)
-            found.append(Commit(group.number, segment.segment, segment.first, segment.steps))
+            found.append(Commit(group.generation, segment.segment, segment.first, segment.steps))
             if len(group.workers) == 1 and self.committed.step < self.total:
                 found.append(Fetch(self.committed))
         return found
@@ -293,7 +293,7 @@ class Coordinator:
             self._without = self.now
         elif self.now - self._without > self.policy.workers:
             self.group, self.finished = None, True
-            return [Abandon(group.number, "no worker can take a task", failure=True), self._no_worker(group.hindered)]
+            return [Abandon(group.generation, "no worker can take a task", failure=True), self._no_worker(group.hindered)]
         if not group.draining:
             better = self.membership.choose(self.ranks, group.workers)
             if better and set(better) != set(group.workers):
@@ -305,7 +305,7 @@ class Coordinator:
                 )
         if group.draining and not group.under_way and self.committed.step < self.total:
             self.group = None
-            found.append(Abandon(group.number, group.draining, failure=False))
+            found.append(Abandon(group.generation, group.draining, failure=False))
         return found
 
     def _fail(self, group: Attempt) -> list[Action]:
@@ -323,7 +323,7 @@ class Coordinator:
                 group.learnt = self.membership.leave_out(dict.fromkeys(group.fault & self.membership.present, group.broken), self.now)
         if group.fault:
             self._faults.add(group.fault)
-        found: list[Action] = [Abandon(group.number, group.broken, failure=True)]
+        found: list[Action] = [Abandon(group.generation, group.broken, failure=True)]
         if group.final or self._failures >= self.policy.failures:
             self.finished = True
             if group.final:
@@ -344,12 +344,12 @@ class Coordinator:
             return []
         if self.now < self._not_before:
             return []
-        self.group = Attempt(self.groups, chosen, self.now, self.now)
-        self.groups += 1
+        self.group = Attempt(self.generations, chosen, self.now, self.now)
+        self.generations += 1
         holders = [w for w in self.committed.workers if w in self.membership.present]
-        if self.committed.group >= 0:
+        if self.committed.generation >= 0:
             self.committed = self.committed._replace(workers=tuple(holders)) if holders else self.safe
-        return [Begin(self.group.number, chosen)]
+        return [Begin(self.group.generation, chosen)]
 
     def _no_worker(self, hindered: Mapping[str, str]) -> GiveUp:
         """Nobody can take a task, and nobody could for too long."""
@@ -369,7 +369,7 @@ class Coordinator:
         ahead = self.policy.ahead if self._length() <= self.policy.segment else min(self.policy.ahead, 2)
         while first < end and len(group.under_way) < ahead and not (group.draining or self._stopping):
             steps = min(self._size(), (self.total if first < self.total else end) - first)
-            segment = Submit(group.number, group.next_segment, first, steps, self.committed)
+            segment = Submit(group.generation, group.next_segment, first, steps, self.committed)
             group.next_segment += 1
             if not group.under_way:
                 group.moved = self.now

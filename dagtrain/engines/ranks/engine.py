@@ -1,20 +1,23 @@
-"""The engine *lanes*: a step placed once on the workers and repeated there."""
+"""The engine *lanes* as users meet it: the engine, and a placement before anything runs."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from typing import Any
 
+from dagtrain.engines.client import current_client
 from dagtrain.engines.cluster.outages import OUTAGE
 from dagtrain.engines.cluster.session import ClusterEngine
 from dagtrain.engines.cluster.waiting import Timeouts
 from dagtrain.engines.engine import Session
-from dagtrain.engines.ranks.gradients import BUCKET_BYTES
-from dagtrain.engines.ranks.memory_limits import MemoryLimits
-from dagtrain.engines.ranks.messages import SegmentPolicy
+from dagtrain.engines.ranks.actions import SegmentPolicy
+from dagtrain.engines.ranks.gradients import BUCKET_BYTES, shape_of
+from dagtrain.engines.ranks.input_pipeline import MemoryLimits
+from dagtrain.engines.ranks.placement import Placement, WorkerInfo, place
+from dagtrain.errors import ClusterError
 from dagtrain.step.program import Program
 
-__all__ = ["LanesEngine"]
+__all__ = ["LanesEngine", "placement_on"]
 
 
 class LanesEngine(ClusterEngine):
@@ -63,3 +66,33 @@ class LanesEngine(ClusterEngine):
         from dagtrain.engines.ranks.session import LanesSession
 
         return LanesSession(self, program, source)
+
+
+def placement_on(client: Any, program: Program, shards: int) -> Placement:
+    """Where the engine *lanes* would put a step on the workers that are there now.
+
+    Where there are more workers than shards, it prefers those that hold the data; which ones these are is known only once training runs.
+
+    Parameters
+    ----------
+    client
+        A synchronous Dask client; None for the current one.
+    program
+        Compiled step.
+    shards
+        Parts of a batch.
+
+    Raises
+    ------
+    ClusterError
+        If there is no client, or no worker.
+    """
+    client = client if client is not None else current_client()
+    if client is None:
+        raise ClusterError(
+            "a placement needs the workers of a Dask cluster and there is no client. "
+            "Create one first, as in client = distributed.Client(), or pass client= to the trainer."
+        )
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    rows = program.compiled or (1,)  # what becomes final when is the same for any number of them
+    return place(shape_of(program.for_workers(rows), shards), [WorkerInfo(a, w["host"], w["nthreads"]) for a, w in workers.items()])

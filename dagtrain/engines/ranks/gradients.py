@@ -26,12 +26,12 @@ import numpy as np
 
 from dagtrain.engines.inline import each_thread
 from dagtrain.engines.ranks.assignment import runs
-from dagtrain.engines.ranks.placement import Placement
+from dagtrain.engines.ranks.placement import Placement, StepShape
 from dagtrain.engines.ranks.subtrees import Buffer, shard_order, under
 from dagtrain.graph import Array
 from dagtrain.step.program import ShardRunner, StepParts
 
-__all__ = ["BUCKET_BYTES", "SPACE", "Final", "Gradients", "Needs", "Rows", "Stage", "buckets_of", "stages_of"]
+__all__ = ["BUCKET_BYTES", "SPACE", "Final", "Gradients", "Needs", "Rows", "Stage", "buckets_of", "shape_of", "stages_of"]
 
 Final = Callable[[int], Any]
 """Told how many parts of what others get are final; see `Placement.parts`."""
@@ -100,6 +100,21 @@ def buckets_of(parts: StepParts, bucket_bytes: int = BUCKET_BYTES) -> tuple[tupl
         found[-1].append(i)
         held += (blocks[i].stop - blocks[i].start) * size
     return tuple(tuple(sorted(bucket)) for bucket in found)
+
+
+def shape_of(parts: StepParts, shards: int, bucket_bytes: int = BUCKET_BYTES) -> StepShape:
+    """What a placement must know of a compiled step."""
+    update = parts.update
+    return StepShape(
+        shards,
+        tuple(b.stop - b.start for b in update.blocks),
+        parts.statistics_layout.size,
+        parts.sums,
+        update.slots,
+        update.norm_count,
+        np.dtype(parts.layout.dtype).str,
+        buckets_of(parts, bucket_bytes),
+    )
 
 
 def stages_of(parts: StepParts, rows: int, placement: Placement) -> list[Stage]:

@@ -19,11 +19,40 @@ from dask.task_spec import DataNode, Task, TaskRef
 from dagtrain.data.pick import Gathered, gather_plan
 from dagtrain.data.source import ArraySource
 from dagtrain.engines.ranks.inputs import PickedRows, RankInput, batches_of_rank, pick_rows
-from dagtrain.engines.ranks.memory_limits import MemoryLimits
 from dagtrain.engines.ranks.placement import Placement
 from dagtrain.graph import Array
 
-__all__ = ["InputPipeline", "RankDelivery"]
+__all__ = ["InputPipeline", "MemoryLimits", "RankDelivery"]
+
+
+class MemoryLimits(NamedTuple):
+    """How many bytes may lie where.
+
+    Attributes
+    ----------
+    resident
+        Of data that every rank has whole, and of partitions from which one task picks rows.
+    held
+        Of data that lies on the cluster while training lasts.
+    segment
+        Of the rows of one segment in one rank.
+    """
+
+    resident: int
+    held: int
+    segment: int
+
+    @classmethod
+    def of(cls, limits: Sequence[int]) -> MemoryLimits:
+        """Limits for workers with these limits of memory.
+
+        Examples
+        --------
+        >>> MemoryLimits.of([2**30, 2**30])
+        MemoryLimits(resident=134217728, held=858993459, segment=33554432)
+        """
+        least = min(limits)
+        return cls(min(least // 8, 1 << 30), sum(limits) * 2 // 5, max(min(least // 32, 256 << 20), 1 << 20))
 
 
 class RankDelivery(NamedTuple):

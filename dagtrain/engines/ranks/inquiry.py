@@ -9,6 +9,7 @@ from typing import Any
 from distributed.core import Status
 
 from dagtrain.engines.cluster.busy import PAUSED, at_work, busy_with
+from dagtrain.engines.ranks.messages import Inquiry
 
 __all__ = ["inquire", "probe_pairs"]
 
@@ -18,16 +19,8 @@ _PROBE = 5.0
 Pair = tuple[str, str]
 
 
-def inquire(scheduler: Any, keys: Sequence[Any], absent: Collection[str] = ()) -> dict[str, Any]:
-    """What some tasks wait for; `absent` are workers that do not answer.
-
-    Returns
-    -------
-    dict
-        ``"waiting"``: places in `keys` of tasks that wait for others; ``"unfinished"``: how many others; ``"hindered"``: workers that
-        are to do some of all these and cannot begin → why; ``"missing"``: how many keys the scheduler does not know; ``"blamed"``: for
-        whose error the first of the tasks has failed.
-    """
+def inquire(scheduler: Any, keys: Sequence[Any], absent: Collection[str] = ()) -> Inquiry:
+    """What the tasks with these keys wait for; `absent` are workers that do not answer."""
     tasks = [(i, scheduler.tasks[key]) for i, key in enumerate(keys) if key in scheduler.tasks]
     before, stack = set(), [dependency for _, task in tasks for dependency in task.dependencies]
     while stack:
@@ -48,8 +41,7 @@ def inquire(scheduler: Any, keys: Sequence[Any], absent: Collection[str] = ()) -
         elif len(tasks_there) >= worker.nthreads and tasks_there.isdisjoint(before):
             hindered[worker.address] = f"it is busy with {busy_with(worker)}"
     blamed = next((str(task.exception_blame.key) for _, task in tasks if task.exception_blame is not None), "")
-    missing = len(keys) - len(tasks)
-    return {"waiting": [i for i, _ in waiting], "unfinished": len(before), "hindered": hindered, "missing": missing, "blamed": blamed}
+    return Inquiry([i for i, _ in waiting], len(before), hindered, len(keys) - len(tasks), blamed)
 
 
 async def probe_pairs(scheduler: Any, pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:

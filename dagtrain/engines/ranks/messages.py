@@ -1,33 +1,36 @@
-"""What the client, the ranks and the coordinator tell each other: values without behaviour.
+"""The messages of the engine *lanes*: values without behaviour.
 
-GroupSpec, SegmentSpec ──▶ a rank ──▶ its state, or Stopped                   Action: what the coordinator has the client do
+client ── GroupSpec, SegmentSpec: a task's arguments ──▶ rank ── its state, or Stopped: the task's result ──▶ client
+rank ── Report ──▶ worker plugin ──▶ scheduler plugin ── News ──▶ client
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dagtrain.engines.ranks.inputs import RankInput
 from dagtrain.engines.ranks.placement import Placement
 
 __all__ = [
-    "Abandon",
-    "Action",
-    "Begin",
-    "Commit",
-    "Done",
-    "Fetch",
-    "GiveUp",
+    "AtStep",
+    "Begun",
+    "Erred",
+    "Failed",
     "GroupSpec",
-    "Inquire",
-    "Probe",
-    "SegmentPolicy",
+    "Inquiry",
+    "Met",
+    "News",
+    "Probed",
+    "Report",
+    "SegmentDone",
     "SegmentSpec",
-    "StateRef",
-    "StepTime",
+    "StateLost",
     "Stopped",
-    "Submit",
+    "WorkerState",
+    "decode",
+    "encode",
 ]
 
 
@@ -36,8 +39,8 @@ class GroupSpec(NamedTuple):
 
     Attributes
     ----------
-    run, group, number
-        Name of the run, name of the group, and the group's number in the run.
+    session, name, generation
+        Of the session; of the group, unique everywhere; the group's number in the session.
     placement
         Who does what.
     token
@@ -54,9 +57,9 @@ class GroupSpec(NamedTuple):
         Pairs of ranks that are known to have no socket between them: they do not try.
     """
 
-    run: str
-    group: str
-    number: int
+    session: str
+    name: str
+    generation: int
     placement: Placement
     token: bytes
     start: float
@@ -80,7 +83,7 @@ class SegmentSpec:
         Samples of every shard in each of the steps.
     learning_rate_scale
         See `State`.
-    rank_input
+    input
         Which rows.
     """
 
@@ -101,128 +104,174 @@ class Stopped(NamedTuple):
     why: str
 
 
-class SegmentPolicy(NamedTuple):
-    """Deadlines and sizes; times in seconds.
+class Begun(NamedTuple):
+    """A rank's task of a segment runs."""
+
+    generation: int
+    rank: int
+    segment: int
+
+
+class Met(NamedTuple):
+    """A rank has channels to all peers; `refused` says for which peers Dask's connections are the only ones left, and why."""
+
+    generation: int
+    rank: int
+    refused: tuple[tuple[int, str], ...]
+    software: Mapping[str, str]
+
+
+class AtStep(NamedTuple):
+    """A rank begins this step of training."""
+
+    generation: int
+    rank: int
+    segment: int
+    step: int
+
+
+class SegmentDone(NamedTuple):
+    """A rank has done a segment.
 
     Attributes
     ----------
-    begin
-        For a rank's task to begin where others have, and for ranks to meet, until it is asked what keeps them.
-    start
-        For the ranks of a group to begin and to meet, where nothing is known that keeps them.
-    news
-        Without any report from a group that has started, or any progress in what its ranks wait for.
-    workers
-        Without any worker that can take a task.
-    again
-        Until a worker that was left out is looked at again; twice as long each time, up to a minute.
-    cut
-        Between two looks whether workers that could not reach each other can do so again.
-    failures
-        Failures in a row, without a committed segment between, after which it gives up. After each that taught nothing it waits, longer
-        each time.
-    ahead
-        Segments under way at a time.
-    segment
-        How long a segment should last.
-    longest
-        How long it may last where its end takes long: large states over slow networks.
-    most
-        Steps of the longest segment.
+    seconds, ending
+        How long it took, and how long its end took.
+    sums
+        Loss and metrics of each step as float64, from the first owner; empty from the others.
+    used
+        The samples that were taken, see `SegmentRows.used`.
     """
 
-    begin: float = 3.0
-    start: float = 60.0
-    news: float = 600.0
-    workers: float = 60.0
-    again: float = 1.0
-    cut: float = 30.0
-    failures: int = 8
-    ahead: int = 3
-    segment: float = 0.5
-    longest: float = 10.0
-    most: int = 4096
-
-
-class StepTime(NamedTuple):
-    """Seconds of a step, and those of a segment's end."""
-
-    step: float
+    generation: int
+    rank: int
+    segment: int
+    seconds: float
     ending: float
+    sums: bytes
+    used: Mapping[str, bytes]
 
 
-class StateRef(NamedTuple):
-    """Where a state lies: in the results of a group's segment on these workers, or with the client (`group` is -1)."""
+class StateLost(NamedTuple):
+    """The state that a rank was to begin with is lost."""
 
-    step: int
-    group: int = -1
-    segment: int = -1
-    workers: tuple[str, ...] = ()
-
-
-class Begin(NamedTuple):
-    """Place the step on these workers."""
-
-    group: int
-    workers: tuple[str, ...]
-
-
-class Submit(NamedTuple):
-    """Submit a segment; `source` is where its state comes from if it is the group's first."""
-
-    group: int
-    segment: int
-    first: int
-    steps: int
-    source: StateRef
-
-
-class Commit(NamedTuple):
-    """A segment counts."""
-
-    group: int
-    segment: int
-    first: int
-    steps: int
-
-
-class Fetch(NamedTuple):
-    """Bring a committed state to the client, since it lies in one place only."""
-
-    held: StateRef
-
-
-class Probe(NamedTuple):
-    """See which of these pairs of workers reach each other."""
-
-    pairs: tuple[tuple[str, str], ...]
-
-
-class Inquire(NamedTuple):
-    """See what the tasks of a segment wait for."""
-
-    group: int
+    generation: int
+    rank: int
     segment: int
 
 
-class Abandon(NamedTuple):
-    """Stop a group and let go of what it has under way."""
+class Failed(NamedTuple):
+    """A rank cannot go on; `cut`, `silent`, `fault` and `final` as in `Coordinator.failed`, with ranks in place of workers."""
 
-    group: int
+    generation: int
+    rank: int
+    segment: int
     why: str
-    failure: bool
+    cut: Sequence[int] = ()
+    silent: Sequence[int] = ()
+    fault: Sequence[int] = ()
+    final: bool = False
 
 
-class Done(NamedTuple):
-    """All steps that were wanted are committed."""
+class Erred(NamedTuple):
+    """The computation itself met an error, which would come again wherever the step is repeated."""
 
-    held: StateRef
-
-
-class GiveUp(NamedTuple):
-    """It cannot go on."""
-
+    generation: int
+    rank: int
+    segment: int
     why: str
 
 
-Action = Begin | Submit | Commit | Fetch | Probe | Inquire | Abandon | Done | GiveUp
+class Probed(NamedTuple):
+    """Pairs of workers that reach each other, and pairs that do not."""
+
+    reached: Sequence[tuple[str, str]]
+    cut: Sequence[tuple[str, str]]
+
+
+Report = Begun | Met | AtStep | SegmentDone | StateLost | Failed | Erred | Probed
+_REPORTS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Begun, Met, AtStep, SegmentDone, StateLost, Failed, Erred, Probed)}
+
+
+def encode(report: Report) -> dict[str, Any]:
+    """A report as a message of Dask, which carries dicts, sequences, numbers and text."""
+    return {"kind": type(report).__name__, **report._asdict()}
+
+
+def decode(message: Mapping[str, Any]) -> Report:
+    """The report of a message.
+
+    Examples
+    --------
+    >>> decode(encode(Begun(generation=0, rank=1, segment=2)))
+    Begun(generation=0, rank=1, segment=2)
+    """
+    fields = dict(message)
+    report: Report = _REPORTS[fields.pop("kind")](**fields)
+    return report
+
+
+class WorkerState(NamedTuple):
+    """A worker that is there: its memory limit in bytes, whether it is paused, and with what its threads are busy."""
+
+    host: str
+    threads: int
+    memory: int
+    paused: bool
+    busy: str
+
+
+class News(NamedTuple):
+    """What happened since the client last asked.
+
+    Attributes
+    ----------
+    reports
+        ``(number, worker, message)`` in the order of their arrival.
+    present
+        Address → what the scheduler knows of the worker.
+    apart
+        Workers that do not answer.
+    waiting
+        Why the scheduler waits for all workers at once; empty where it does not.
+    leaving
+        Workers that are about to close.
+    gone
+        Worker → why it is gone.
+    """
+
+    reports: list[tuple[int, str, dict[str, Any]]]
+    present: dict[str, WorkerState]
+    apart: list[str]
+    waiting: str
+    leaving: list[str]
+    gone: dict[str, str]
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> News:
+        """The scheduler's answer, which may have come as Dask's message."""
+        return cls(**{**answer, "present": {worker: WorkerState(*state) for worker, state in answer["present"].items()}})
+
+
+class Inquiry(NamedTuple):
+    """What some tasks wait for.
+
+    Attributes
+    ----------
+    waiting
+        Places, among the tasks asked for, of those that wait for others.
+    unfinished
+        Number of the others.
+    hindered
+        Workers that are to run one of all these and cannot begin → why.
+    missing
+        Number of tasks that the scheduler does not know.
+    blamed
+        Key of the task whose error made the first of them fail; empty where none has.
+    """
+
+    waiting: list[int]
+    unfinished: int
+    hindered: dict[str, str]
+    missing: int
+    blamed: str

@@ -17,7 +17,7 @@ from typing import Any
 from distributed import get_worker, secede
 
 from dagtrain.engines.ranks.arithmetic import COMMON, RankRunner
-from dagtrain.engines.ranks.messages import GroupSpec, SegmentSpec, Stopped
+from dagtrain.engines.ranks.messages import AtStep, Begun, Erred, Failed, GroupSpec, Met, SegmentDone, SegmentSpec, StateLost, Stopped
 from dagtrain.engines.ranks.schedule import Schedule
 from dagtrain.engines.ranks.segment import SegmentRun, Streams, streams_of
 from dagtrain.engines.ranks.worker_plugin import RanksWorkerPlugin, plugin_of
@@ -58,56 +58,51 @@ def run_rank(group: GroupSpec, number: int, order: SegmentSpec, parts: StepParts
     worker = get_worker()
     plugin = plugin_of(worker)
     secede()
-    plugin.report(group.run, group=group.number, rank=number, segment=order.segment, kind="begun")
+    about = group.generation, number, order.segment
+    plugin.report(group.session, Begun(*about))
     if isinstance(before, Stopped):  # Dask lost the state, and repeated its task when that task's group was over
-        plugin.report(group.run, group=group.number, rank=number, segment=order.segment, kind="stateless")
-        plugin.end(group.group, "the state to begin with was lost")
-    rank = plugin.rank(group.group, number, lambda: Rank(plugin, group, number))
-    if rank is None:  # if its driver has not been told, it would wait
-        why = plugin.why_ended(group.group) or "the group was ended"
-        about = {"group": group.number, "rank": number, "segment": order.segment, "why": why}
-        plugin.report(group.run, kind="failed", **about, **_blame(Aborted(why), number))
+        plugin.report(group.session, StateLost(*about))
+        plugin.end(group.name, "the state to begin with was lost")
+    rank = plugin.rank(group.name, number, lambda: Rank(plugin, group, number))
+    if rank is None:  # a client that has not been told would wait
+        why = plugin.why_ended(group.name) or "the group was ended"
+        plugin.report(group.session, Failed(*about, why))
         return Stopped(why)
     try:
         assert not isinstance(before, Stopped), "its group was ended above"
         return rank.segment(order, parts, before, data)
     except DagtrainError as error:
-        plugin.report(
-            group.run, group=group.number, rank=number, segment=order.segment, kind="error", why=f"{type(error).__name__}: {error}"
-        )
-        plugin.end(group.group, "a rank met an error")
+        plugin.report(group.session, Erred(*about, f"{type(error).__name__}: {error}"))
+        plugin.end(group.name, "a rank met an error")
         raise
     except Exception as error:
-        ended = plugin.why_ended(group.group)
+        ended = plugin.why_ended(group.name)
         if ended is None:
             why = _named(error, group.placement.workers) if isinstance(error, ChannelError) else f"{type(error).__name__}: {error}"
-            about = {"group": group.number, "rank": number, "segment": order.segment, "why": why}
-            plugin.report(group.run, kind="failed", **about, **_blame(error, number))
-            plugin.end(group.group, why)
+            plugin.report(group.session, _blame(error, Failed(*about, why)))
+            plugin.end(group.name, why)
         return Stopped(ended or f"{type(error).__name__}: {error}")
 
 
-def _blame(error: Exception, number: int) -> dict[str, Any]:
-    """What a failure says of ranks, for `Coordinator.failed`: cut channels, silent peers, and whose fault it may be."""
-    cut, silent, fault, final = list[int](), list[int](), list[int](), False
+def _blame(error: Exception, failed: Failed) -> Failed:
+    """The report of a failure with the ranks that the error speaks against."""
     match error:
         case Aborted():
-            pass
+            return failed
         case PeerLost() if error.cut:
-            cut.append(error.peer)
+            return failed._replace(cut=(error.peer,))
         case PeerLost():
-            fault += [number, error.peer]
-        case PeerTimeout() if error.phase is None:  # they are there, as their endpoints say, and no connection came to be
-            cut += error.peers_missing
+            return failed._replace(fault=(failed.rank, error.peer))
+        case PeerTimeout() if error.phase is None:  # their endpoints came, and no connection
+            return failed._replace(cut=error.peers_missing)
         case PeerTimeout():
-            silent += error.peers_missing
+            return failed._replace(silent=error.peers_missing)
         case _Absent():
-            silent.append(error.peer)
+            return failed._replace(silent=(error.peer,))
         case ChannelError():
-            final = True
+            return failed._replace(final=True)
         case _:
-            fault.append(number)
-    return {"cut": cut, "silent": silent, "fault": fault, "final": final}
+            return failed._replace(fault=(failed.rank,))
 
 
 def _named(error: ChannelError, workers: Sequence[str]) -> str:
@@ -145,7 +140,7 @@ class _FallbackTransport:
         """Hand a frame over; returns at once."""
         address = self.group.placement.workers[rank]
         copies = [bytes(b) for b in buffers]
-        sending = self.plugin.send_frame(address, self.group.group, rank, self.number, header, copies)
+        sending = self.plugin.send_frame(address, self.group.name, rank, self.number, header, copies)
         sending.add_done_callback(lambda done: self._sent(rank, done))
 
     def _sent(self, rank: int, done: Any) -> None:
@@ -230,7 +225,7 @@ class Rank:
         fallback = _FallbackTransport(self.plugin, group, self.number)
         host = worker.address.partition("://")[2].rpartition(":")[0].strip("[]") or "127.0.0.1"
         communicator = Communicator(
-            group.group,
+            group.name,
             self.number,
             window,
             placement.routes(self.number),
@@ -247,9 +242,9 @@ class Rank:
             self._window, self._communicator = window, communicator
             if self._ended:
                 communicator.abort(self._ended)
-        self.plugin.publish(group.group, self.number, communicator.endpoint)
+        self.plugin.publish(group.name, self.number, communicator.endpoint)
         asked = {
-            rank.number: self.plugin.fetch_endpoint(rank.worker, group.group, rank.number, max(deadline - time.monotonic(), 0.1))
+            rank.number: self.plugin.fetch_endpoint(rank.worker, group.name, rank.number, max(deadline - time.monotonic(), 0.1))
             for rank in placement.ranks
             if rank.number != self.number
         }
@@ -271,14 +266,8 @@ class Rank:
         self._streams = streams_of(placement, self.number, communicator.kinds)
         in_stages = self._streams is not None
         self._runner = RankRunner(parts, placement, self.number, memory, communicator.incoming, common is not None, in_stages)
-        self.plugin.report(
-            group.run,
-            group=group.number,
-            rank=self.number,
-            kind="met",
-            refused={p: "; ".join(why) for p, why in communicator.refusals.items() if communicator.kinds[p] == "comm" and why},
-            software=software(),
-        )
+        refused = [(p, "; ".join(why)) for p, why in communicator.refusals.items() if communicator.kinds[p] == "comm" and why]
+        self.plugin.report(group.session, Met(group.generation, self.number, tuple(refused), software()))
 
     def _patiently(self, answer: Any, deadline: float) -> Any:
         """The value of a future, unless the group ends before."""
@@ -310,21 +299,13 @@ class Rank:
         now = time.monotonic()
         if self.number == 0 and now - self._told > _PROGRESS:
             self._told = now
-            self.plugin.report(self.group.run, group=self.group.number, rank=0, segment=order.segment, kind="step", step=order.first + at)
+            self.plugin.report(self.group.session, AtStep(self.group.generation, 0, order.segment, order.first + at))
 
     def _report(self, done: SegmentRun) -> None:
         """What the driver learns of a segment that is done: it goes ahead of the task's end in the same stream."""
-        self.plugin.report(
-            self.group.run,
-            group=self.group.number,
-            rank=self.number,
-            segment=done.order.segment,
-            kind="done",
-            seconds=done.seconds,
-            ending=done.ending,
-            sums=b"".join(s.tobytes() for s in done.sums),
-            used=done.batches.used(),
-        )
+        sums = b"".join(s.tobytes() for s in done.sums)
+        about = self.group.generation, self.number, done.order.segment
+        self.plugin.report(self.group.session, SegmentDone(*about, done.seconds, done.ending, sums, done.batches.used()))
 
     def _close(self) -> None:
         """Give back memory, sockets and threads."""

@@ -24,6 +24,7 @@ from dagtrain.engines.cluster.busy import busy_with
 from dagtrain.engines.ranks.background import BackgroundWork, forget_sent, nannies_here
 from dagtrain.engines.ranks.heartbeats import GLANCE, HeartbeatMonitor
 from dagtrain.engines.ranks.inquiry import inquire, probe_pairs
+from dagtrain.engines.ranks.messages import News, Probed, WorkerState, encode
 
 __all__ = ["RanksSchedulerPlugin"]
 
@@ -37,8 +38,8 @@ _KEPT = 10_000
 """Most reports kept for a driver that does not ask."""
 
 
-class _Run:
-    """What is known of one driver's work."""
+class _Session:
+    """What is known of one client's work."""
 
     def __init__(self, client: str) -> None:
         self.client = client
@@ -46,7 +47,7 @@ class _Run:
         """As many as it could use."""
         self.group = ""
         self.workers: tuple[str, ...] = ()
-        self.reports: deque[tuple[int, dict[str, Any]]] = deque(maxlen=_KEPT)
+        self.reports: deque[tuple[int, str, dict[str, Any]]] = deque(maxlen=_KEPT)
         self.count = 0
         self.change = asyncio.Event()
 
@@ -60,7 +61,7 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
     async def start(self, scheduler: Any) -> None:
         """Take up work on a scheduler."""
         self.scheduler = scheduler
-        self.runs: dict[str, _Run] = {}
+        self.sessions: dict[str, _Session] = {}
         self._bare: set[str] = set()
         """Workers that are to have the plugin for ranks, and have it not yet."""
         self._furnishing: set[str] = set()
@@ -78,7 +79,7 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
             "dagtrain_lanes_kept": self.kept,
             "dagtrain_lanes_furnish": self.furnish,
             "dagtrain_lanes_inquire": self.inquire,
-            "dagtrain_lanes_close": self.close_run,
+            "dagtrain_lanes_close": self.close_session,
         }
         scheduler.stream_handlers["dagtrain-lanes-report"] = self.report
         self._target_of_tasks = scheduler.adaptive_target
@@ -92,26 +93,26 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
 
     # ---- asked by drivers
 
-    def open(self, run: str, client: str, silence: float, outage: float) -> None:
+    def open(self, session: str, client: str, silence: float, outage: float) -> None:
         """A driver begins; from now on workers count as silent after so many seconds: something that it needs may lie on any of them.
 
         Connections to them, and to the driver, last through an outage of the network.
         """
-        self.runs[run] = _Run(client)
-        self._monitor.begin(run, client, silence, outage)
+        self.sessions[session] = _Session(client)
+        self._monitor.begin(session, client, silence, outage)
         self._background.set(True)
 
-    def want(self, run: str, ranks: int) -> None:
+    def want(self, session: str, ranks: int) -> None:
         """As many ranks as a driver could use from now on; one that is not known any more learns it when it looks."""
-        if (found := self.runs.get(run)) is not None:
-            found.ranks = ranks
+        if (opened := self.sessions.get(session)) is not None:
+            opened.ranks = ranks
 
     def adaptive_target(self, target_duration: Any = None) -> int:
         """How many workers an adaptive cluster should have: enough for Dask's own tasks, and for all ranks that drivers could use.
 
         Dask goes by the time that tasks take. Those of ranks are short, and without a worker there are none.
         """
-        ranks, workers = sum(run.ranks for run in self.runs.values()), self.scheduler.workers.values()
+        ranks, workers = sum(opened.ranks for opened in self.sessions.values()), self.scheduler.workers.values()
         threads = sum(w.nthreads for w in workers)
         return max(int(self._target_of_tasks(target_duration)), -(-ranks * len(workers) // threads) if threads else ranks)
 
@@ -131,77 +132,66 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
         refusals, self._refusals = self._refusals, {}
         return {"left": sorted(left), "refusals": refusals}
 
-    def set_group(self, run: str, group: str, workers: list[str]) -> None:
+    def set_group(self, session: str, group: str, workers: list[str]) -> None:
         """A driver's ranks from now on."""
-        if (found := self.runs.get(run)) is not None:
-            found.group, found.workers = group, tuple(workers)
+        if (opened := self.sessions.get(session)) is not None:
+            opened.group, opened.workers = group, tuple(workers)
 
-    async def look(self, run: str, seen: int, timeout: float) -> dict[str, Any]:
-        """Reports after those that were seen, and the workers; waits until something is new, or for the time given."""
-        found = self.runs.get(run)
-        if found is None:
-            return {"closed": True}
-        while found.reports and found.reports[0][0] <= seen:
-            found.reports.popleft()
-        if not found.reports:
-            found.change.clear()
+    async def look(self, session: str, seen: int, timeout: float) -> dict[str, Any] | None:
+        """`News` with the reports after number `seen`, as soon as there is one or after `timeout` seconds; None for an unknown session."""
+        opened = self.sessions.get(session)
+        if opened is None:
+            return None
+        while opened.reports and opened.reports[0][0] <= seen:
+            opened.reports.popleft()
+        if not opened.reports:
+            opened.change.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(found.change.wait(), timeout)
+                await asyncio.wait_for(opened.change.wait(), timeout)
         workers, absent = self.scheduler.workers, self._monitor.absent
         hidden = absent | self._bare
         leaving = (Status.closing_gracefully, Status.closing, Status.closed)
-        return {
-            "reports": list(found.reports),
-            "present": {
-                w.address: {
-                    "host": w.host,
-                    "threads": w.nthreads,
-                    "memory": w.memory_limit,
-                    "paused": w.status == Status.paused,
-                    "busy": busy_with(w),
-                }
-                for w in workers.values()
-                if w.status not in (Status.closing, Status.closed) and w.address not in hidden
-            },
-            "apart": sorted(absent),
-            "waiting": self._monitor.waiting,
-            "leaving": [w.address for w in workers.values() if w.status in leaving or self._is_wanted(w.address)],
-            "gone": self._gone,
+        present = {
+            w.address: WorkerState(w.host, w.nthreads, w.memory_limit, w.status == Status.paused, busy_with(w))
+            for w in workers.values()
+            if w.status not in (Status.closing, Status.closed) and w.address not in hidden
         }
+        left = [w.address for w in workers.values() if w.status in leaving or self._is_wanted(w.address)]
+        return News(list(opened.reports), present, sorted(absent), self._monitor.waiting, left, self._gone)._asdict()
 
-    def end(self, run: str, group: str, why: str) -> None:
+    def end(self, session: str, group: str, why: str) -> None:
         """End a group's ranks."""
-        found = self.runs.get(run)
-        if found is not None and found.group == group:
-            self._end(found, why)
+        opened = self.sessions.get(session)
+        if opened is not None and opened.group == group:
+            self._end(opened, why)
 
-    def probe(self, run: str, pairs: list[tuple[str, str]]) -> None:
+    def probe(self, session: str, pairs: list[tuple[str, str]]) -> None:
         """Have pairs of workers see whether they reach each other; the answer is a report."""
-        found = self.runs.get(run)
-        if found is not None:
-            self._monitor.background(self._probe(found, [(a, b) for a, b in pairs]))
+        opened = self.sessions.get(session)
+        if opened is not None:
+            self._monitor.background(self._probe(opened, [(a, b) for a, b in pairs]))
 
     def inquire(self, keys: list[Any]) -> dict[str, Any]:
         """What some tasks wait for."""
-        return inquire(self.scheduler, keys, self._monitor.absent)
+        return inquire(self.scheduler, keys, self._monitor.absent)._asdict()
 
-    def close_run(self, run: str) -> None:
+    def close_session(self, session: str) -> None:
         """A driver is done."""
-        if run in self.runs:
-            self._leave(run, "the run has ended")
+        if session in self.sessions:
+            self._leave(session, "the run has ended")
 
     # ---- told by workers and by the scheduler
 
     def kept(self, groups: list[str]) -> list[str]:
         """Those of some groups that drivers have."""
-        return sorted({run.group for run in self.runs.values()} & set(groups))
+        return sorted({opened.group for opened in self.sessions.values()} & set(groups))
 
-    def report(self, worker: str, run: str, **message: Any) -> None:
+    def report(self, worker: str, session: str, report: dict[str, Any]) -> None:
         """A rank reports."""
-        found = self.runs.get(run)
-        if found is not None:
+        opened = self.sessions.get(session)
+        if opened is not None:
             self._monitor.heard(worker)
-            self._note(found, {"worker": worker, **message})
+            self._note(opened, worker, report)
             forget_sent(self.scheduler.stream_comms.get(worker))
 
     def add_worker(self, scheduler: Any, worker: str) -> None:
@@ -218,45 +208,45 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
         self._monitor.left(worker)
         self._bare.discard(worker)
         self._wanted.pop(worker, None)
-        for run in self.runs.values():
-            if worker in run.workers:
-                self._end(run, f"worker {worker} was lost", besides=worker)
-            run.change.set()
+        for opened in self.sessions.values():
+            if worker in opened.workers:
+                self._end(opened, f"worker {worker} was lost", besides=worker)
+            opened.change.set()
 
     def remove_client(self, scheduler: Any, client: str) -> None:
         """A driver is gone: nobody wants its ranks' work any more."""
-        for name in [name for name, run in self.runs.items() if run.client == client]:
+        for name in [name for name, opened in self.sessions.items() if opened.client == client]:
             self._leave(name, "the client is gone")
 
     def valid_workers_downscaling(self, scheduler: Any, workers: list[Any]) -> list[Any]:
         """Keep an adaptive cluster from closing a worker in the midst of a segment; at its end the worker is let go."""
-        busy = {address for run in self.runs.values() for address in run.workers}
+        busy = {address for opened in self.sessions.values() for address in opened.workers}
         self._wanted |= {w.address: time.monotonic() for w in workers if w.address in busy}
-        for run in self.runs.values():
-            run.change.set()
+        for opened in self.sessions.values():
+            opened.change.set()
         return [w for w in workers if w.address not in busy]
 
     # ---- within
 
-    def _note(self, run: _Run, message: dict[str, Any]) -> None:
-        run.count += 1
-        run.reports.append((run.count, message))
-        run.change.set()
+    def _note(self, opened: _Session, worker: str, report: dict[str, Any]) -> None:
+        opened.count += 1
+        opened.reports.append((opened.count, worker, report))
+        opened.change.set()
 
-    def _end(self, run: _Run, why: str, besides: str = "") -> None:
-        for address in run.workers:
+    def _end(self, opened: _Session, why: str, besides: str = "") -> None:
+        for address in opened.workers:
             stream = self.scheduler.stream_comms.get(address)
             if stream is not None and address != besides:
                 with contextlib.suppress(CommClosedError):  # that worker is gone as well
-                    stream.send({"op": "dagtrain-lanes-end", "group": run.group, "why": why})
-        run.group, run.workers = "", ()
+                    stream.send({"op": "dagtrain-lanes-end", "group": opened.group, "why": why})
+        opened.group, opened.workers = "", ()
 
     def _leave(self, name: str, why: str) -> None:
-        run = self.runs.pop(name)
-        self._end(run, why)
-        run.change.set()
+        opened = self.sessions.pop(name)
+        self._end(opened, why)
+        opened.change.set()
         self._monitor.end(name)
-        self._background.set(bool(self.runs))
+        self._background.set(bool(self.sessions))
 
     def _is_wanted(self, address: str) -> bool:
         return time.monotonic() - self._wanted.get(address, -_WANTED) < _WANTED
@@ -282,22 +272,22 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
             self._tell_all()
 
     def _tell_all(self) -> None:
-        for run in self.runs.values():
-            run.change.set()
+        for opened in self.sessions.values():
+            opened.change.set()
 
     def _give_up(self, worker: str, why: str, ended: bool) -> None:
         """End the groups of a worker that does not answer: what lies there, and nowhere else, would be waited for."""
         logger.warning("Worker %s does not answer: %s.", worker, why)
         self._tell_why(worker, why)
-        for run in self.runs.values():
-            if worker in run.workers:
-                self._end(run, f"worker {worker} was lost: {why}", besides=worker if ended else "")
+        for opened in self.sessions.values():
+            if worker in opened.workers:
+                self._end(opened, f"worker {worker} was lost: {why}", besides=worker if ended else "")
 
     def _tell_why(self, worker: str, why: str) -> None:
         self._gone[worker] = why
         while len(self._gone) > _REMEMBERED:
             del self._gone[next(iter(self._gone))]
 
-    async def _probe(self, run: _Run, pairs: list[tuple[str, str]]) -> None:
+    async def _probe(self, opened: _Session, pairs: list[tuple[str, str]]) -> None:
         reached, cut = await probe_pairs(self.scheduler, pairs)
-        self._note(run, {"worker": "", "group": -1, "rank": -1, "kind": "probed", "reached": reached, "cut": cut})
+        self._note(opened, "", encode(Probed(reached, cut)))

@@ -15,10 +15,10 @@ from dagtrain.engines.cluster.outages import endure, insist
 from dagtrain.engines.cluster.session import ClusterSession, SilentError
 from dagtrain.engines.cluster.waiting import Standing, no_workers, wait_for, warn_of_no_workers, what_was_lost
 from dagtrain.engines.engine import Watch
-from dagtrain.engines.ranks.input_pipeline import InputPipeline
+from dagtrain.engines.ranks.actions import SegmentPolicy, StepTime
+from dagtrain.engines.ranks.input_pipeline import InputPipeline, MemoryLimits
 from dagtrain.engines.ranks.membership import Membership
-from dagtrain.engines.ranks.memory_limits import MemoryLimits
-from dagtrain.engines.ranks.messages import SegmentPolicy, StepTime
+from dagtrain.engines.ranks.messages import Inquiry, News, SegmentDone, WorkerState
 from dagtrain.engines.ranks.placement import Placement
 from dagtrain.engines.ranks.scheduler_plugin import RanksSchedulerPlugin
 from dagtrain.engines.ranks.stretch import Group, Reached, Stretch
@@ -67,10 +67,10 @@ class LanesSession(ClusterSession):
         self._wanted = 0
         self._home: tuple[str, ...] = ()
         self.reached: Reached | None = None
-        self.records: dict[tuple[int, int], dict[int, dict[str, Any]]] = {}
+        self.records: dict[tuple[int, int], dict[int, SegmentDone]] = {}
         self._seen = 0
         self.step_time: StepTime | None = None
-        self.workers: dict[str, dict[str, Any]] = {}
+        self.workers: dict[str, WorkerState] = {}
         self.told_readings = False
         self.apart: list[str] = []
         """Workers of the cluster that do not answer."""
@@ -82,7 +82,7 @@ class LanesSession(ClusterSession):
         super().__enter__()
         try:
             self._register(RanksSchedulerPlugin())
-            self.call("open", run=self.session_id, client=self.client.id, silence=self.silence, outage=self.timeouts.outage)
+            self.call("open", session=self.session_id, client=self.client.id, silence=self.silence, outage=self.timeouts.outage)
             self.client.loop.add_callback(endure, self.client.scheduler_comm.comm, self.timeouts.outage)
             self._furnish(RanksWorkerPlugin(self.timeouts.outage))
         except BaseException as error:
@@ -120,7 +120,7 @@ class LanesSession(ClusterSession):
 
     def __exit__(self, *details: object) -> None:
         with suppress(ClusterError):  # a scheduler that is gone has ended everything
-            self.call("close", run=self.session_id)
+            self.call("close", session=self.session_id)
         self.groups.clear()
         super().__exit__(*details)
 
@@ -160,50 +160,58 @@ class LanesSession(ClusterSession):
         if self._watch is not None:
             self._watch.event(text)
 
-    def look(self, wait: float) -> dict[str, Any]:
+    def inquire(self, keys: Sequence[Any]) -> Inquiry:
+        """What some tasks wait for."""
+        return Inquiry(**self.call("inquire", keys=keys))
+
+    def look(self, wait: float) -> News:
         """News since the last time."""
         if self._wall.was_set_back():
             self.client.loop.add_callback(catch_up, list(self.client._periodic_callbacks.values()), [self.client.scheduler_comm])
-        news: dict[str, Any] = self.call("look", wait=wait, run=self.session_id, seen=self._seen, timeout=wait)
-        if "closed" in news:
+        news = self._ask_for_news(wait)
+        if news is None:
             raise ClusterError("the scheduler no longer knows this run: it lost the connection to this client. Go on from a checkpoint.")
-        if news["reports"]:
-            self._seen = news["reports"][-1][0]
-        self.workers, self.apart = news["present"], news["apart"]
-        if news["waiting"]:
+        if news.reports:
+            self._seen = news.reports[-1][0]
+        self.workers, self.apart = news.present, news.apart
+        if news.waiting:
             self.clock.skip()
             if not self._waited_for:
-                self.say(news["waiting"])
-        self._waited_for = news["waiting"]
+                self.say(news.waiting)
+        self._waited_for = news.waiting
         return news
+
+    def _ask_for_news(self, wait: float) -> News | None:
+        answer = self.call("look", wait=wait, session=self.session_id, seen=self._seen, timeout=wait)
+        return None if answer is None else News.of(answer)
 
     def _see(self, standing: Standing) -> None:
         """Have what is waited for begun again without workers that do not answer: Dask would wait for them for minutes."""
-        news = self.call("look", run=self.session_id, seen=self._seen, timeout=0.0)  # the reports are left for the next stretch
-        apart = set(news.get("apart", ()))
-        if apart and news["present"] and not (self._home and apart.isdisjoint(self._home)):
-            self.settle(tuple(sorted(news["present"])), cut=True)
+        news = self._ask_for_news(0.0)  # the reports are left for the next stretch
+        apart = set() if news is None else set(news.apart)
+        if news is not None and apart and news.present and not (self._home and apart.isdisjoint(self._home)):
+            self.pin_to(tuple(sorted(news.present)), cut=True)
             raise SilentError(f"{' and '.join(sorted(apart))} does not answer")
 
-    def begin(self, ranks: int) -> dict[str, Any]:
+    def begin(self, ranks: int) -> News:
         """News when there is a worker; an adaptive cluster is asked to start as many as these ranks need."""
         if ranks != self._wanted:
-            self.call("want", run=self.session_id, ranks=ranks)
+            self.call("want", session=self.session_id, ranks=ranks)
             self._wanted = ranks
         news, deadline = self.look(0.0), self.clock.read() + self.timeouts.workers
-        if not news["present"]:
+        if not news.present:
             warn_of_no_workers(self.timeouts)
-        while not news["present"]:
+        while not news.present:
             if self.clock.read() > deadline:
                 raise ClusterError(no_workers(self.timeouts))
-            before, news = news, self.look(self.timeouts.glance)
-            news["reports"] = [*before["reports"], *news["reports"]]
+            earlier, news = news.reports, self.look(self.timeouts.glance)
+            news = news._replace(reports=[*earlier, *news.reports])
         return news
 
     def pipeline(self) -> InputPipeline:
         """How rows come to ranks, bounded by the memory of the workers that there were at first."""
         if self._pipeline is None:
-            limits = [w["memory"] or _UNLIMITED for w in self.workers.values()] or [_UNLIMITED]
+            limits = [w.memory or _UNLIMITED for w in self.workers.values()] or [_UNLIMITED]
             self._pipeline = InputPipeline(self.source, self.memory_limits or MemoryLimits.of(limits), self._data, self._locate)
         return self._pipeline
 
@@ -217,7 +225,7 @@ class LanesSession(ClusterSession):
         found = self.ask("who_has", keys=keys)
         return [tuple(sorted(found.get(key, ()))) for key in keys]
 
-    def settle(self, workers: tuple[str, ...], cut: bool) -> None:
+    def pin_to(self, workers: tuple[str, ...], cut: bool) -> None:
         """Let what is submitted from now on lie with these workers, without others that are there; none, where all take part.
 
         What is not done by now might be waited for: it is made anew, under another name. So is all else where the network keeps the

@@ -20,55 +20,27 @@ from dask.task_spec import DataNode, Task, TaskRef
 
 from dagtrain.engines.cluster.session import SilentError
 from dagtrain.engines.engine import Watch
+from dagtrain.engines.ranks.actions import Abandon, Begin, Commit, Done, Fetch, GiveUp, Inquire, Probe, StateRef, Submit
 from dagtrain.engines.ranks.background import forget_sent
 from dagtrain.engines.ranks.coordinator import Coordinator
-from dagtrain.engines.ranks.gradients import BUCKET_BYTES, buckets_of
-from dagtrain.engines.ranks.messages import (
-    Abandon,
-    Begin,
-    Commit,
-    Done,
-    Fetch,
-    GiveUp,
-    GroupSpec,
-    Inquire,
-    Probe,
-    SegmentSpec,
-    StateRef,
-    Submit,
-)
-from dagtrain.engines.ranks.placement import StepShape, WorkerInfo, place
+from dagtrain.engines.ranks.gradients import shape_of
+from dagtrain.engines.ranks.messages import GroupSpec, SegmentSpec
+from dagtrain.engines.ranks.placement import WorkerInfo, place
 from dagtrain.engines.ranks.rank import run_rank
 from dagtrain.engines.ranks.reports import ANSWER, Reports
 from dagtrain.errors import ClusterError
 from dagtrain.graph import Array
-from dagtrain.step.program import StepParts
 from dagtrain.step.state import State
 
 if TYPE_CHECKING:
     from dagtrain.engines.ranks.session import LanesSession
 
-__all__ = ["Group", "Reached", "Stretch", "shape_of"]
+__all__ = ["Group", "Reached", "Stretch"]
 
 _LOOK = 0.25
 """Seconds to wait for news at a time."""
 _OFTEN = 4.0
 """Computations of the data in an epoch above which a warning is due."""
-
-
-def shape_of(parts: StepParts, shards: int, bucket_bytes: int = BUCKET_BYTES) -> StepShape:
-    """What a placement must know of a compiled step."""
-    update = parts.update
-    return StepShape(
-        shards,
-        tuple(b.stop - b.start for b in update.blocks),
-        parts.statistics_layout.size,
-        parts.sums,
-        update.slots,
-        update.norm_count,
-        np.dtype(parts.layout.dtype).str,
-        buckets_of(parts, bucket_bytes),
-    )
 
 
 class Group(NamedTuple):
@@ -146,7 +118,7 @@ class Stretch:
         session.reached = None
         if reached is not None:
             assert reached.coordinator.group is not None, "a group is reached"
-            group = session.groups[reached.coordinator.group.number]
+            group = session.groups[reached.coordinator.group.generation]
             begun = bool(reached.coordinator.group.under_way)
             fits = not begun or (batches is reached.following and self.state.learning_rate_scale == reached.state.learning_rate_scale)
             fits = fits and self.state.parameters is reached.state.parameters and group.order.placement.shape == self.shape
@@ -154,7 +126,7 @@ class Stretch:
                 self.coordinator.continue_from(reached.coordinator)
                 return
         self.abandon_all("other steps are trained on")  # also a group that was begun too late for the call before
-        self.coordinator.groups = session.begun
+        self.coordinator.generations = session.begun
 
     def _parts_key(self) -> str:
         return self.session._program(f"program-{self.parts.key[:8]}", self.parts)
@@ -172,15 +144,15 @@ class Stretch:
                         return found
                 except SilentError as error:
                     if group := self.coordinator.group:
-                        self.coordinator.failed(group.number, str(error))
+                        self.coordinator.failed(group.generation, str(error))
             if self.coordinator.committed.step and self.watch.stop():
                 self.coordinator.stop()
             news = self.session.look(_LOOK)
 
     def _do(self, action: Any) -> tuple[State, int] | None:
         match action:
-            case Begin(number, workers):
-                self._begin(number, workers)
+            case Begin(generation, workers):
+                self._begin(generation, workers)
             case Submit():
                 if (group := self.coordinator.group) and not group.broken:  # by instructions that came before
                     self._submit(action)
@@ -189,14 +161,14 @@ class Stretch:
             case Fetch(held):
                 self._fetch(held)
             case Probe(pairs):
-                self.session.call("probe", run=self.session.session_id, pairs=pairs)
-            case Inquire(number, segment):
-                futures = self.session.groups[number].futures
+                self.session.call("probe", session=self.session.session_id, pairs=pairs)
+            case Inquire(generation, segment):
+                futures = self.session.groups[generation].futures
                 keys = [futures[segment, rank].key for rank in sorted(rank for s, rank in futures if s == segment)]
-                answer = self.session.call("inquire", keys=keys)
-                self.coordinator.inquired(number, answer["waiting"], answer["unfinished"], answer["hindered"])
-            case Abandon(number, why, failure):
-                self._abandon(number, why)
+                answer = self.session.inquire(keys)
+                self.coordinator.inquired(generation, answer.waiting, answer.unfinished, answer.hindered)
+            case Abandon(generation, why, failure):
+                self._abandon(generation, why)
                 what = f"repeated from step {self.coordinator.step}" if failure else "placed anew"
                 self.watch.event(f"{why}; {what}")
             case Done(held):
@@ -217,21 +189,21 @@ class Stretch:
 
     # ---- instructions
 
-    def _begin(self, number: int, workers: Sequence[str]) -> None:
+    def _begin(self, generation: int, workers: Sequence[str]) -> None:
         session = self.session
         session.renew()
         apart = session.channel not in (None, "shared")
         placement = place(self.shape, self._worker_infos(workers), self.pipeline.row_bytes(self.batches[0]), apart)
-        self.coordinator.placed(number, placement.workers)
+        self.coordinator.placed(generation, placement.workers)
         session.placements.append(placement)
         cut = session.membership.is_cut_off(placement.workers) or bool(session.apart)
-        session.settle(placement.workers if cut or session.membership.is_without(placement.workers) else (), cut)
+        session.pin_to(placement.workers if cut or session.membership.is_without(placement.workers) else (), cut)
         name = uuid.uuid4().hex
         policy = self.coordinator.policy
         order = GroupSpec(
             session.session_id,
             name,
-            number,
+            generation,
             placement,
             secrets.token_bytes(32),
             policy.start,
@@ -240,23 +212,21 @@ class Stretch:
             session.channel,
             tuple(pair for pair in combinations(range(len(placement.workers)), 2) if session.is_by_comm(placement.workers, pair)),
         )
-        session.call("group", run=session.session_id, group=name, workers=list(placement.workers))
+        session.call("group", session=session.session_id, group=name, workers=list(placement.workers))
         key = f"group-{name}"
         session._held[key] = session.submit_to({key: DataNode(key, order)}, {key: placement.workers[0]})
-        session.groups[number] = Group(order, key, self._parts_key(), {})
-        session.begun = number + 1  # a number that came again would be that of tasks which the scheduler may know yet
+        session.groups[generation] = Group(order, key, self._parts_key(), {})
+        session.begun = generation + 1  # a generation that came again would be that of tasks which the scheduler may know yet
 
     def _worker_infos(self, workers: Sequence[str]) -> list[WorkerInfo]:
         """Workers with what lies there: of the data, and of that of each shard."""
-        facts, near = self.session.workers, self.pipeline.near(self.batches, self.shards)
+        states, near = self.session.workers, self.pipeline.near(self.batches, self.shards)
         return [
-            WorkerInfo(a, facts[a]["host"], facts[a]["threads"], sum(near.get(a, {}).values()), near.get(a, {}))
-            for a in workers
-            if a in facts
+            WorkerInfo(a, states[a].host, states[a].threads, sum(near.get(a, {}).values()), near.get(a, {})) for a in workers if a in states
         ]
 
     def _submit(self, segment: Submit) -> None:
-        session, group = self.session, self.session.groups[segment.group]
+        session, group = self.session, self.session.groups[segment.generation]
         placement = group.order.placement
         batches = self.batches[segment.first : segment.first + segment.steps]
         counts = tuple(self.counts[segment.first : segment.first + segment.steps])
@@ -265,10 +235,10 @@ class Stretch:
         graph, deliveries = self.pipeline.deliver(placement, batches, opens)
         # Held until the ranks' tasks are there, which then want them.
         rows = session._submit(graph, [key for delivery in deliveries for key in delivery.keys]) if graph else []
-        before = self._source(segment.source) if opens and segment.source.group != segment.group else None
+        before = self._source(segment.source) if opens and segment.source.generation != segment.generation else None
         tasks, where = {}, {}
         for rank, delivery in zip(placement.ranks, deliveries, strict=True):
-            key = (f"rank-{session.session_id}-{segment.group}", segment.segment, rank.number)
+            key = (f"rank-{session.session_id}-{segment.generation}", segment.segment, rank.number)
             order = SegmentSpec(str(key), segment.segment, first, counts, self.state.learning_rate_scale, delivery.input)
             tasks[key] = Task(
                 key,
@@ -287,30 +257,30 @@ class Stretch:
 
     def _source(self, held: StateRef) -> Any:
         """Key of the state that a group begins with."""
-        if held.group < 0:
+        if held.generation < 0:
             return self.session._hold(f"state-{self.session.session_id}-{uuid.uuid4().hex[:8]}", self.safe)
-        group = self.session.groups[held.group]
+        group = self.session.groups[held.generation]
         at_work = self.coordinator.group.workers if self.coordinator.group is not None else ()
         holder = next((w for w in held.workers if w in at_work), held.workers[0])
         return group.futures[held.segment, group.order.placement.workers.index(holder)].key
 
     def _commit(self, segment: Commit) -> None:
-        session, group = self.session, self.session.groups[segment.group]
-        records = session.records.pop((segment.group, segment.segment))
+        session, group = self.session, self.session.groups[segment.generation]
+        records = session.records.pop((segment.generation, segment.segment))
         session.step_time = self.coordinator.step_time
         owner = group.order.placement.owners[0]
-        sums = np.frombuffer(records[owner]["sums"]).reshape(segment.steps, -1)
+        sums = np.frombuffer(records[owner].sums).reshape(segment.steps, -1)
         for i, row in enumerate(sums, segment.first):
             if i >= self.reported:  # what is repeated gives the same again
                 self.watch.step(i, row.copy())
         if segment.first + segment.steps > self.reported:
             for record in records.values():
-                self._tell_used(segment.first, record["used"])
+                self._tell_used(segment.first, record.used)
         self.reported = max(self.reported, segment.first + segment.steps)
         for old in [k for k in group.futures if k[0] < segment.segment]:
             group.futures.pop(old).release()
-        for number in [n for n in session.groups if n < segment.group]:
-            self._forget(number)
+        for generation in [n for n in session.groups if n < segment.generation]:
+            self._forget(generation)
         session.client.loop.add_callback(forget_sent, session.client.scheduler_comm)
 
     def _tell_used(self, first: int, used: Mapping[str, bytes]) -> None:
@@ -323,7 +293,7 @@ class Stretch:
 
     def _fetch(self, held: StateRef) -> State | None:
         """A committed state, from any worker that has it; None if none has."""
-        group = self.session.groups[held.group]
+        group = self.session.groups[held.generation]
         for worker in held.workers:
             if worker not in self.session.workers:
                 continue
@@ -369,7 +339,7 @@ class Stretch:
         return None
 
     def _finish(self, held: StateRef) -> tuple[State, int] | None:
-        state: State | None = self.safe if held.group < 0 else self._fetch(held)
+        state: State | None = self.safe if held.generation < 0 else self._fetch(held)
         if state is None:
             self.lost += 1
             if self.lost >= self.coordinator.policy.failures:
@@ -380,32 +350,32 @@ class Stretch:
                 )
             self.coordinator.lost()
             if self.coordinator.group is not None:
-                self.coordinator.failed(self.coordinator.group.number, f"no worker has the state any more: {self.why_lost}")
+                self.coordinator.failed(self.coordinator.group.generation, f"no worker has the state any more: {self.why_lost}")
             return None
         current = self.coordinator.group
-        if current is not None and held.group == current.number:
+        if current is not None and held.generation == current.generation:
             self.session.reached = Reached(state, self.coordinator, self.following)
         return state, held.step
 
-    def _abandon(self, number: int, why: str) -> None:
-        group = self.session.groups.get(number)
+    def _abandon(self, generation: int, why: str) -> None:
+        group = self.session.groups.get(generation)
         if group is None:
             return
-        self.session.call("end", run=self.session.session_id, group=group.order.group, why=why)
+        self.session.call("end", session=self.session.session_id, group=group.order.name, why=why)
         committed = self.coordinator.committed
-        for key in [k for k in group.futures if committed.group != number or k[0] != committed.segment]:
+        for key in [k for k in group.futures if committed.generation != generation or k[0] != committed.segment]:
             group.futures.pop(key).release()
 
-    def _forget(self, number: int) -> None:
-        self.session.records = {key: record for key, record in self.session.records.items() if key[0] != number}
-        group = self.session.groups.pop(number)
+    def _forget(self, generation: int) -> None:
+        self.session.records = {key: record for key, record in self.session.records.items() if key[0] != generation}
+        group = self.session.groups.pop(generation)
         for future in group.futures.values():
             future.release()
         self.session._held.pop(group.key, None)
 
     def abandon_all(self, why: str) -> None:
         """Stop every rank of this run."""
-        for number, group in list(self.session.groups.items()):
+        for generation, group in list(self.session.groups.items()):
             with suppress(ClusterError):  # the error that brought us here says more
-                self.session.call("end", run=self.session.session_id, group=group.order.group, why=why)
-            self._forget(number)
+                self.session.call("end", session=self.session.session_id, group=group.order.name, why=why)
+            self._forget(generation)

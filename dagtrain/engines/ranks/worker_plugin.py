@@ -23,6 +23,7 @@ from distributed.protocol import to_serialize
 from dagtrain.engines.cluster.clocks import WallClock, catch_up
 from dagtrain.engines.cluster.outages import endure
 from dagtrain.engines.ranks.background import BackgroundWork, forget_sent
+from dagtrain.engines.ranks.messages import Report, encode
 
 __all__ = ["RanksWorkerPlugin", "plugin_of"]
 
@@ -102,9 +103,9 @@ class RanksWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is n
         """How a rank on another worker is reached; a future of this thread's kind."""
         return asyncio.run_coroutine_threadsafe(self._ask(address, group, number, timeout), self.worker.loop.asyncio_loop)
 
-    def report(self, run: str, **message: Any) -> None:
-        """Tell the driver something, by way of the scheduler."""
-        self.worker.loop.add_callback(self._send_report, {"op": "dagtrain-lanes-report", "run": run, **message})
+    def report(self, session: str, report: Report) -> None:
+        """Send a report to the client, through the scheduler."""
+        self.worker.loop.add_callback(self._send_report, {"op": "dagtrain-lanes-report", "session": session, "report": encode(report)})
 
     def send_frame(self, address: str, group: str, target: int, source: int, header: bytes, buffers: list[Any]) -> Any:
         """Give a frame to a rank on another worker through Dask's own channels."""

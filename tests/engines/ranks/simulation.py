@@ -12,8 +12,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from dagtrain.engines.ranks.actions import Abandon, Begin, Commit, Done, Fetch, GiveUp, Inquire, Probe, SegmentPolicy, StateRef, Submit
 from dagtrain.engines.ranks.coordinator import Coordinator
-from dagtrain.engines.ranks.messages import Abandon, Begin, Commit, Done, Fetch, GiveUp, Inquire, Probe, SegmentPolicy, StateRef, Submit
 from dagtrain.engines.ranks.placement import Placement, StepShape, WorkerInfo, place
 from dagtrain.engines.ranks.schedule import Compute, Copy, Post, Reduce, Schedule, SquaredNorm, TakeSnapshot, Update, Wait
 from dagtrain.engines.ranks.subtrees import additions, under
@@ -319,8 +319,10 @@ class World:
         held = rank.source
         state = (
             self.safe
-            if held.group < 0
-            else next((self.kept[w, held.group, held.segment] for w in held.workers if (w, held.group, held.segment) in self.kept), None)
+            if held.generation < 0
+            else next(
+                (self.kept[w, held.generation, held.segment] for w in held.workers if (w, held.generation, held.segment) in self.kept), None
+            )
         )
         if state is None:
             self.news.append(("failed", rank.group, "the state is gone"))
@@ -469,7 +471,8 @@ class World:
                     assert state is None or state == wanted, "a committed state has other bits"
             case Fetch(held):
                 state = next(
-                    (self.kept[w, held.group, held.segment] for w in held.workers if (w, held.group, held.segment) in self.kept), None
+                    (self.kept[w, held.generation, held.segment] for w in held.workers if (w, held.generation, held.segment) in self.kept),
+                    None,
                 )
                 if state is not None:
                     self.safe = state
@@ -486,15 +489,20 @@ class World:
             case Done(held):
                 state = (
                     self.safe
-                    if held.group < 0
+                    if held.generation < 0
                     else next(
-                        (self.kept[w, held.group, held.segment] for w in held.workers if (w, held.group, held.segment) in self.kept), None
+                        (
+                            self.kept[w, held.generation, held.segment]
+                            for w in held.workers
+                            if (w, held.generation, held.segment) in self.kept
+                        ),
+                        None,
                     )
                 )
                 if state is None:
                     self.coordinator.lost()
                     if self.coordinator.group is not None:
-                        self.coordinator.failed(self.coordinator.group.number, "no worker has the state")
+                        self.coordinator.failed(self.coordinator.group.generation, "no worker has the state")
                 else:
                     self.result = state
             case GiveUp(why):

@@ -11,8 +11,8 @@ import pytest
 import dagtrain as dt
 from dagtrain.engines.inline import StepRunner
 from dagtrain.engines.ranks.arithmetic import COMMON, RankRunner, Rows
+from dagtrain.engines.ranks.gradients import shape_of
 from dagtrain.engines.ranks.placement import WorkerInfo, place
-from dagtrain.engines.ranks.stretch import shape_of
 from dagtrain.step.update import Update
 from dagtrain.transport import Phase
 

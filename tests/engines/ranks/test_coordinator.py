@@ -1,7 +1,7 @@
 """Sizes of segments; what else the coordinator decides is seen in the simulation."""
 
+from dagtrain.engines.ranks.actions import Begin, Commit, Done, SegmentPolicy
 from dagtrain.engines.ranks.coordinator import Coordinator
-from dagtrain.engines.ranks.messages import Begin, Commit, Done, SegmentPolicy
 
 STEP_TIME = 1e-3
 
@@ -18,8 +18,8 @@ def call(before, steps, beyond=0, ending=0.0):
         actions = coordinator.act()
         for action in actions:
             if isinstance(action, Begin):
-                coordinator.placed(action.group, action.workers)
-                coordinator.started(action.group)
+                coordinator.placed(action.generation, action.workers)
+                coordinator.started(action.generation)
             elif isinstance(action, Commit):
                 sizes.append(action.steps)
             elif isinstance(action, Done):
@@ -27,7 +27,7 @@ def call(before, steps, beyond=0, ending=0.0):
         coordinator.most_under_way = len(coordinator.group.under_way)
         for segment in list(coordinator.group.under_way):
             for rank in range(2):
-                coordinator.reported(segment.group, segment.segment, rank, segment.steps * STEP_TIME + ending, ending)
+                coordinator.reported(segment.generation, segment.segment, rank, segment.steps * STEP_TIME + ending, ending)
 
 
 def test_segments_grow_to_the_length_that_is_wanted():

@@ -17,7 +17,7 @@ import dagtrain as dt
 from dagtrain.data import BatchPlan
 from dagtrain.engines.ranks import LanesEngine, SegmentPolicy
 from dagtrain.engines.ranks.arithmetic import RankRunner
-from dagtrain.engines.ranks.messages import Stopped
+from dagtrain.engines.ranks.messages import Failed, Stopped
 from dagtrain.engines.ranks.session import LanesSession
 from dagtrain.engines.ranks.stretch import Stretch
 from dagtrain.engines.ranks.worker_plugin import RanksWorkerPlugin
@@ -304,7 +304,7 @@ def test_a_state_that_is_lost_where_it_lies(threads, monkeypatch, plain):
         update(self, final)
 
     def stale_once(self, held):
-        if held.group < 0 or seen != ["failed"]:
+        if held.generation < 0 or seen != ["failed"]:
             return source(self, held)
         seen.append("stale")
         return self.session._hold("stale", Stopped("its group is over"))
@@ -334,18 +334,18 @@ def test_a_segment_does_not_begin_after_one_that_failed(threads, monkeypatch, pl
     def fail(*args):
         raise MemoryError("there never is any")
 
-    def late(self, run, **facts):
-        if facts["kind"] == "failed":
+    def late(self, session, report):
+        if isinstance(report, Failed):
             time.sleep(0.3)
-        told.append(str(facts.get("why")))
-        report(self, run, **facts)
+        reports.append(report)
+        send(self, session, report)
 
-    told, report = [], RanksWorkerPlugin.report
+    reports, send = [], RanksWorkerPlugin.report
     monkeypatch.setattr(RanksWorkerPlugin, "report", late)
     monkeypatch.setattr("dagtrain.engines.ranks.arithmetic.RankRunner.update", fail)
     with pytest.raises(ClusterError, match="there never is any"):
         plain.fit(plain.trainer(engine=LanesEngine(threads, policy=SegmentPolicy(failures=1))))
-    assert "ProtocolError" not in str(told)
+    assert "ProtocolError" not in str(reports)
 
 
 def test_an_error_of_the_computation_comes_at_once(client, strike_at, plain):

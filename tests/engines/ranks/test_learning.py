@@ -1,8 +1,8 @@
 """What the coordinator learns from attempts that fail: whom it leaves out, what it asks, how long it waits, and when it ends."""
 
+from dagtrain.engines.ranks.actions import Abandon, Begin, GiveUp, Inquire, Probe, SegmentPolicy, Submit
 from dagtrain.engines.ranks.coordinator import Coordinator
 from dagtrain.engines.ranks.membership import Membership
-from dagtrain.engines.ranks.messages import Abandon, Begin, GiveUp, Inquire, Probe, SegmentPolicy, Submit
 
 POLICY = SegmentPolicy()
 THREE = ("a", "b", "c")
@@ -25,7 +25,7 @@ class Cluster:
         self.said += actions
         for action in actions:
             if isinstance(action, Inquire):
-                self.coordinator.inquired(action.group, self.waiting, self.unfinished, self.hindered)
+                self.coordinator.inquired(action.generation, self.waiting, self.unfinished, self.hindered)
         return actions
 
     def until(self, kind, limit=1000.0):
@@ -40,15 +40,15 @@ class Cluster:
     def begin(self, *ranks, segments=None):
         """These ranks begin all segments, or some, of the group that is there."""
         group = self.coordinator.group
-        for submitted in [s for s in self.said if isinstance(s, Submit) and s.group == group.number]:
+        for submitted in [s for s in self.said if isinstance(s, Submit) and s.generation == group.generation]:
             if segments is None or submitted.segment in segments:
                 for rank in ranks:
-                    self.coordinator.begun(group.number, submitted.segment, rank)
+                    self.coordinator.begun(group.generation, submitted.segment, rank)
 
     def finish(self, segment):
         """All ranks of the group do a segment."""
         for rank in range(len(self.coordinator.group.workers)):
-            self.coordinator.reported(self.coordinator.group.number, segment, rank)
+            self.coordinator.reported(self.coordinator.group.generation, segment, rank)
 
     @property
     def group(self):
@@ -203,7 +203,7 @@ def test_a_worker_that_fails_twice_is_left_out():
     cluster = Cluster()
     cluster.act()
     for _ in range(2):
-        cluster.coordinator.failed(cluster.coordinator.group.number, "no memory", fault=["b"])
+        cluster.coordinator.failed(cluster.coordinator.group.generation, "no memory", fault=["b"])
         cluster.until(Begin, 1)
     assert cluster.group == ("a", "c")
     assert cluster.coordinator.membership.unfit() == {"b": "no memory"}
@@ -213,7 +213,7 @@ def test_two_between_which_links_break_twice_are_kept_apart():
     cluster = Cluster()
     cluster.act()
     for _ in range(2):
-        cluster.coordinator.failed(cluster.coordinator.group.number, "reset", fault=["a", "b"])
+        cluster.coordinator.failed(cluster.coordinator.group.generation, "reset", fault=["a", "b"])
         cluster.until(Begin, 1)
     assert cluster.group == ("a", "c")
 

@@ -86,9 +86,9 @@ def test_a_worker_whose_setting_up_failed_is_asked_again(three, scheduler_plugin
 
 def test_a_driver_that_is_not_known_any_more_learns_it_when_it_looks(three):
     ask = three.scheduler
-    three.sync(ask.dagtrain_lanes_want, run="forgotten", ranks=2)
-    three.sync(ask.dagtrain_lanes_group, run="forgotten", group="g", workers=[])
-    assert three.sync(ask.dagtrain_lanes_look, run="forgotten", seen=0, timeout=0) == {"closed": True}
+    three.sync(ask.dagtrain_lanes_want, session="forgotten", ranks=2)
+    three.sync(ask.dagtrain_lanes_group, session="forgotten", group="g", workers=[])
+    assert three.sync(ask.dagtrain_lanes_look, session="forgotten", seen=0, timeout=0) is None
 
 
 def test_a_look_at_the_workers_that_fails_is_not_the_last_one(caplog):

@@ -10,9 +10,8 @@ import pytest
 import dagtrain as dt
 from dagtrain.engines.inline import StepRunner
 from dagtrain.engines.ranks.arithmetic import RankRunner, Rows
-from dagtrain.engines.ranks.gradients import SPACE, buckets_of, stages_of
+from dagtrain.engines.ranks.gradients import SPACE, buckets_of, shape_of, stages_of
 from dagtrain.engines.ranks.placement import Placement, WorkerInfo, place
-from dagtrain.engines.ranks.stretch import shape_of
 from dagtrain.transport import Phase, Span
 
 pytestmark = [pytest.mark.slow, pytest.mark.combined]
