@@ -399,7 +399,7 @@ def at_epoch(number, do):
 
 def ranks_of(client):
     """How many ranks each worker has."""
-    return sorted(client.run(lambda dask_worker: len(getattr(dask_worker.plugins.get("dagtrain-lanes"), "lanes", ()))).values())
+    return sorted(client.run(lambda dask_worker: len(getattr(dask_worker.plugins.get("dagtrain-lanes"), "ranks", ()))).values())
 
 
 def test_workers_that_join_are_used(threads, plain, eventually):

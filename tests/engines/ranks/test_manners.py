@@ -38,10 +38,10 @@ def back(frame):
 
 def what_is_left(client):
     tasks = client.run_on_scheduler(lambda dask_scheduler: sorted(map(str, dask_scheduler.tasks)))
-    runs = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.plugins["dagtrain-lanes"].runs))
+    sessions = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.plugins["dagtrain-lanes"].sessions))
     data = [key for keys in client.run(lambda dask_worker: list(map(str, dask_worker.data))).values() for key in keys]
     ranks = [found for some in client.run(ranks_on).values() for found in some]
-    return sorted(map(str, client.futures)) + tasks + runs + data + ranks
+    return sorted(map(str, client.futures)) + tasks + sessions + data + ranks
 
 
 @pytest.fixture
