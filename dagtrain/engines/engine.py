@@ -1,8 +1,8 @@
 """Where shards run: choosing an engine, and the session that runs steps in this process.
 
 An engine has a name, a number of workers and ``session(program, source)``. A session has ``run(state, batches, watch) → state, done`` and
-``evaluate(source, state, watch) → sums``; whoever calls them looks on through a `Watch`. Engines are found
-by name: those of this package in a table, others by entry points.
+``evaluate(source, state, watch) → sums``; it reports to the caller's `Watch`. Engines have names: those of this package are in a table,
+others are entry points.
 """
 
 from __future__ import annotations
@@ -31,73 +31,73 @@ ENGINES = {
     "scheduler": "dagtrain.engines.scheduler.session:SchedulerEngine",
     "lanes": "dagtrain.engines.ranks.engine:LanesEngine",
 }
-"""Where the engines of this package are; imported when one is asked for."""
+"""The engines of this package; each is imported when it is chosen."""
 
 
 class Watch(Protocol):
-    """What looks on while a session works: the trainer's side. All of it is called in the thread that called the session.
+    """The trainer's side of a session, which reports to it. All methods are called in the thread that called the session.
 
     Attributes
     ----------
     exact
-        Whether it is an error, and not a warning, that a worker has other software than this process: the last bits may differ.
+        Whether a worker with other software than this process is an error, and not a warning: the last bits may differ.
     """
 
     exact: bool
 
     def step(self, i: int, sums: Array) -> None:
-        """Loss and metrics (means over the batch) of step i of this call: in order, each once; may raise NotFiniteError."""
+        """Take loss and metrics (means over the batch) of step i of this call: in order, each once; may raise NotFiniteError."""
 
     def used(self, i: int, shard: int, rows: Array) -> None:
-        """The samples that this shard of step i took, told by whoever put them together.
+        """Take the samples in this shard of step i, from the process that assembled it.
 
-        Each (i, shard) that has samples once, and only when the step counts: the state that `run` returns, or will, has it in it.
+        Called once for each (i, shard) that has samples, and only for steps that are part of the state that `run` returns.
         """
 
     def stop(self) -> bool:
-        """Whether to end at the next boundary; asked between steps, or between submissions or segments, never before the first."""
+        """Whether to end at the next boundary: of steps, submissions or segments; never called before the first step."""
 
     def event(self, text: str) -> None:
-        """Something besides the steps that a person should know: a worker lost, a segment repeated."""
+        """Take an event that the user should see: a worker lost, a segment repeated."""
 
 
 class Unwatched:
-    """A `Watch` that wants to know nothing and never stops."""
+    """A `Watch` that ignores everything and never stops."""
 
     exact = False
 
     def step(self, i: int, sums: Array) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def used(self, i: int, shard: int, rows: Array) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def stop(self) -> bool:
-        """Never."""
+        """Return False."""
         return False
 
     def event(self, text: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class Session(Protocol):
-    """An engine at work on one program and one source of data."""
+    """Runs steps of one program on one source of data."""
 
     def run(
         self, state: State, batches: Sequence[Sequence[Array]], watch: Watch, following: Sequence[Sequence[Array]] = ()
     ) -> tuple[State, int]:
-        """The state after these steps and how many of them were done: all, unless `watch.stop` said True.
+        """Run these steps; return the state after them and the number of steps done: all, unless `watch.stop` returned True.
 
-        The state that is given is left as it is. May be called again and again, with any state, and batches whose shards have other
-        sizes: the first call may be of an epoch's last steps alone. Its `learning_rate_scale` goes to
-        `Update.scalar_values` in every step, and is that of the state that is returned.
+        `state` is not changed. Further calls may pass any state, and batches whose shards have other sizes: the first call may be for the
+        last steps of an epoch. The `learning_rate_scale` of `state` goes to `Update.scalar_values` in every step and into the returned
+        state.
 
-        `following` are the steps that will probably be asked for next, as the very object that will then be given as `batches`: an
-        engine may begin on them while the caller is busy with the state that is returned.
+        `following` are the probable `batches` of the next call, as the same object: an engine may begin them while the caller works on
+        the returned state.
         """
 
     def evaluate(self, source: Any, state: State, watch: Watch) -> Array:
-        """Sums of loss and metrics over all rows of a source; of the watch, only `event` is called."""
+        """Sums of loss and metrics over all rows of a source; calls only `event` of the watch."""
 
 
 class Engine(Protocol):
@@ -109,10 +109,10 @@ class Engine(Protocol):
 
     @classmethod
     def of(cls, client: Any, threads: int | None) -> Self:
-        """The engine for a trainer's ``client`` and ``threads``, each None where the user says nothing."""
+        """The engine for a trainer's ``client`` and ``threads``, each None if the user did not pass it."""
 
     def session(self, program: Program, source: Any) -> AbstractContextManager[Session]:
-        """Begin work; ends when the context does."""
+        """Begin a session; it ends with the context."""
 
 
 class InlineEngine:
@@ -127,11 +127,11 @@ class InlineEngine:
 
     @classmethod
     def of(cls, client: Any, threads: int | None) -> Self:
-        """The engine with so many threads; it uses no client."""
+        """The engine with this number of threads; it uses no client."""
         return cls(threads)
 
     def session(self, program: Program, source: Any) -> AbstractContextManager[Session]:
-        """Begin work in this process."""
+        """Begin a session in this process."""
         return _InlineSession(program, source, self.threads)
 
 
@@ -186,8 +186,8 @@ class _InlineSession:
 def add_in_order(parts: Sequence[Array]) -> Array:
     """Sum from the first to the last."""
     total = parts[0]
-    for more in parts[1:]:
-        total = total + more
+    for part in parts[1:]:
+        total = total + part
     return total
 
 
@@ -206,10 +206,10 @@ def find_engine(name: object) -> EntryPoint:
 
 
 def choose_engine(engine: str | Engine, threads: int | None, client: Any) -> Engine:
-    """The engine of this name, or the one that is given; "auto" is ranks where there is a Dask client, else inline.
+    """The engine of this name, or `engine` itself; "auto" is lanes where there is a Dask client, otherwise inline.
 
-    In a Dask task it is inline, with the one thread that the task has, unless a client is given: many fits, each in a task, share a cluster
-    best without a word between them. Another engine may be asked for there: it gives the thread back while it waits for its own tasks.
+    In a Dask task without `client`, "auto" is inline, with the one thread of the task: many fits, each in a task, share a cluster best
+    if they do not communicate. Other engines work there by name: they give the thread back while they wait for their own tasks.
     """
     if not isinstance(engine, str):
         return engine
@@ -218,8 +218,8 @@ def choose_engine(engine: str | Engine, threads: int | None, client: Any) -> Eng
     if engine == "auto":
         engine = "inline" if client is None and current_client() is None else "lanes"
     point = find_engine(engine)
-    kind: Any = point.load()
-    if not hasattr(kind, "of"):
+    engine_class: Any = point.load()
+    if not hasattr(engine_class, "of"):
         raise ArgumentError(f"the engine {engine!r} is {point.value}, which has no class method of(client, threads) that makes one.")
-    made: Engine = kind.of(client, threads)
-    return made
+    instance: Engine = engine_class.of(client, threads)
+    return instance

@@ -1,4 +1,4 @@
-"""Loss and metrics over data that lies elsewhere: partition by partition, to the same bits as over the whole.
+"""Loss and metrics over data outside this process: partition by partition, with the same bits as over the whole.
 
 partitions   │ 700 rows │ 700 │ 700 │          one task for each fixed piece of 1,024 rows, from the partitions that hold them;
 pieces       │ 1024     │ 1024 │ 52 │          the sums of the pieces are added in order
@@ -19,9 +19,9 @@ __all__ = ["evaluate_partitions", "score_tasks"]
 
 
 def evaluate_partitions(program: Program, source: Any, state: State) -> list[Array]:
-    """Sums of loss and metrics over each fixed piece of the rows, computed where the scheduler in use computes.
+    """Sums of loss and metrics over each fixed piece of the rows, computed by the Dask scheduler in use.
 
-    A partition is let go when the pieces that need it are done.
+    A partition is released when the pieces that need it are done.
     """
     from dask.task_spec import DataNode
 
@@ -51,6 +51,6 @@ def score_tasks(name: str, scorer: Any, state: Any, data: Sequence[Any], sizes: 
 
 
 def score_task(scorer: Scorer, state: State, picks: Sequence[Gathered], *partitions: Partition) -> Array:
-    """Sums of loss and metrics over one piece, put together from the partitions that hold it."""
+    """Sums of loss and metrics over one piece, assembled from the partitions that hold its rows."""
     with guard():
         return scorer.score(state, *assemble(picks, partitions))

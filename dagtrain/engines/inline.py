@@ -1,6 +1,6 @@
 """Whole steps in this process: shards on a pool of threads, then the sum tree and the update by blocks.
 
-Shard s belongs to thread s mod T, each contribution has memory of its own, and sums and update go by fixed blocks: so the bits are the
+Thread s mod T computes shard s, each contribution has memory of its own, and sums and update run over fixed blocks: so the bits are the
 same for any number of threads.
 """
 
@@ -21,14 +21,14 @@ Batch = Sequence[tuple[Array, Array | None] | None]
 
 
 class StepRunner:
-    """Runs whole steps in this process, changing one state in place.
+    """Runs whole steps in this process and updates one state in place.
 
     Parameters
     ----------
     parts
         Compiled step.
     state
-        Changed by every call of `step`.
+        Updated by every call of `step`.
     shards
         Number of shards.
     threads
@@ -61,26 +61,26 @@ class StepRunner:
     def contribute(self, batch: Batch) -> list[Contribution | None]:
         """The contribution of each shard; None for one without samples."""
         samples = sum(len(b[0]) for b in batch if b is not None)
-        found: list[Contribution | None] = [None] * self.shards
+        contributions: list[Contribution | None] = [None] * self.shards
 
         def work(thread: int) -> None:
             for s in range(thread, self.shards, self.threads):
                 shard = batch[s]
                 if shard is not None:
                     weight = len(shard[0]) / samples
-                    found[s] = self._runners[s].run(self._parameters, self._statistics, *shard, weight, self.state.step, s)
+                    contributions[s] = self._runners[s].run(self._parameters, self._statistics, *shard, weight, self.state.step, s)
 
         each_thread(self._pool, self.threads, work)
-        return found
+        return contributions
 
     def step(self, batch: Batch, check: Callable[[Array], None] | None = None) -> Array:
-        """One update; the sums of loss and metrics (weighted means over the batch), which `check` may refuse before anything changes."""
-        found = self.contribute(batch)
-        sums = add_tree([None if c is None else c.sums for c in found])
+        """Do one update; return loss and metrics (weighted means over the batch), on which `check` may raise before the update."""
+        contributions = self.contribute(batch)
+        sums = add_tree([None if c is None else c.sums for c in contributions])
         assert sums is not None, "a step has at least one sample"
         if check is not None:
             check(sums)
-        vectors = [None if c is None else c.vector for c in found]
+        vectors = [None if c is None else c.vector for c in contributions]
         size, update = self.parts.layout.size, self.parts.update
         blocks = update.blocks
         if self.shards > 1 and update.needs_norm:
@@ -105,9 +105,9 @@ class StepRunner:
 def each_thread(
     pool: ThreadPoolExecutor | None, threads: int, work: Callable[[int], None], leaving: Callable[[], None] | None = None
 ) -> None:
-    """Work as threads 0, 1, …, the first in the caller's own; ends when all have, with the error of any.
+    """Call ``work(thread)`` for each thread, 0 in the calling one; returns when all have, or raises the first error.
 
-    `leaving` is called when the caller's own part is over, also by an error.
+    `leaving` is called when ``work(0)`` has ended, also with an error.
     """
     if pool is None:
         work(0)

@@ -1,11 +1,12 @@
-"""The exchange between processes that train in lock step: one long task on each Dask worker.
+"""The exchange between ranks, processes that run the same steps at the same time.
 
-    shared_memory   what a rank shows its peers        routes      which spans of it go to whom, in which phase of a step
-    communicator    post and wait, over                endpoint    what a rank tells the others so that they find it
-                    shared · sockets · comms           rendezvous  how they find each other, by approach and proof
-    sequence        when                               errors      what can go wrong
+    shared_memory   what a rank shows its peers        routes      which spans of it each peer gets, in which phase of a step
+    communicator    post and wait, over                endpoint    how peers reach a rank
+                    shared · sockets · comms           rendezvous  how a group connects; handshake: how a connection authenticates
+    waiting         poll, then sleep on the doorbell   sequence    when a message was posted
+    frames          messages as bytes                  errors      what can go wrong
 
-Nothing here knows of Dask or of training.
+It uses neither Dask nor training code.
 """
 
 from dagtrain.transport.comms import FallbackTransport

@@ -1,4 +1,4 @@
-"""A channel through whatever connection the workers have anyway: the way that is left where neither memory nor a port can be reached."""
+"""A channel through the workers' existing connections, for peers whose memory and port cannot be reached."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ __all__ = ["CommChannel", "FallbackTransport"]
 
 
 class FallbackTransport(Protocol):
-    """Carries messages to other ranks, and is told nothing about what they mean.
+    """Carries messages to other ranks without reading them.
 
-    At the other end ``channels.deliver(sender, header, buffers)`` of the group and rank that are meant is to be called, from any thread;
-    messages may overtake each other. A message that cannot be delivered is reported by ``channels.lose(rank, why)``.
+    The other end calls ``communicator.deliver(sender, header, buffers)`` of the group and rank the message is for, from any thread;
+    messages may overtake each other. A message that cannot be delivered is reported by ``communicator.lose(rank, why)``.
     """
 
     def send(self, rank: int, header: bytes, buffers: list[memoryview]) -> None:
         """Begin to send, and return at once.
 
-        Buffers are views of the window. By the order of the phases, what they hold stays until the receiver has it.
+        Buffers are views of the window. The order of the phases keeps their content until the receiver has it.
         """
         ...
 
 
 class CommChannel:
-    """One's end of a channel by way of a fallback."""
+    """One end of a channel over a fallback."""
 
     kind = "comm"
 
@@ -51,22 +51,22 @@ class CommChannel:
         return self._inbox.refused
 
     def greet(self) -> None:
-        """Tell the peer that this is the way."""
+        """Tell the peer that this kind of channel was chosen."""
         self._send(write_header(HELLO, 0, 0, self._group), [])
 
     def post(self, phase: int, sequence: int) -> bool:
-        """Hand the message to the fallback; nothing is left to send."""
+        """Pass the message to the fallback; nothing is left to send."""
         self._send(self._outbox.header(phase, sequence), list(self._outbox.spans[phase]))
         return False
 
     def _send(self, header: bytes, buffers: list[memoryview]) -> None:
         try:
             self._fallback.send(self.peer, header, buffers)
-        except Exception as error:  # whatever a fallback may stumble over
+        except Exception as error:  # a fallback may raise anything
             self.lost = self.lost or f"the message could not be sent: {error!r}"
 
     def deliver(self, header: bytes | bytearray | memoryview, buffers: Iterable[Any]) -> None:
-        """Take a message that came in; from any thread."""
+        """Take a message; from any thread."""
         with self._lock:
             if self.lost is not None:
                 return
@@ -80,10 +80,10 @@ class CommChannel:
         self._wake()
 
     def check(self) -> None:
-        """See nothing: the fallback tells."""
+        """Do nothing: the fallback reports a lost peer."""
 
     def close(self) -> None:
-        """Let the window go; safe to call again."""
+        """Release the window; safe to call again."""
         with self._lock:
             self.lost = self.lost or "this rank closed the channel"
             self._inbox.close()

@@ -1,9 +1,9 @@
-"""All channels of one rank: the exchange that ranks run their lock step on.
+"""All channels of one rank: the exchange on which ranks run their steps.
 
     post(phase, peers, …)    my spans are final                     wait(phase, peers, …)    theirs are, and mine may change again
 
-A rank's loop is nothing but computing, posting and waiting. Between two posts of a phase lies a wait for those who read it, so nothing
-is ever overwritten too early and nothing needs to be kept twice; only a post of *another* phase may be early.
+A rank computes, posts and waits. It waits for all readers of a phase before posting that phase again; so nothing is overwritten too
+early, and buffers need no second copy. Only a post of *another* phase may be early.
 """
 
 from __future__ import annotations
@@ -19,28 +19,25 @@ from typing import Any, Self
 from dagtrain.transport.comms import CommChannel, FallbackTransport
 from dagtrain.transport.doorbell import SLICE, Doorbell, Notifier, fence
 from dagtrain.transport.endpoint import KINDS, VERSION, Endpoint, checked
-from dagtrain.transport.errors import Aborted, ChannelError, PeerLost, PeerTimeout, ProtocolError
+from dagtrain.transport.errors import Aborted, ChannelError
 from dagtrain.transport.frames import HELLO, Inbox, Malformed, Outbox, read_header
 from dagtrain.transport.handshake import Tls, listen
 from dagtrain.transport.host import can_share_memory, cores, host
 from dagtrain.transport.rendezvous import HANDSHAKE_TIMEOUT, PENDING, Channel, LocalEndpoint, Rendezvous
 from dagtrain.transport.routes import Phase, Routes
-from dagtrain.transport.sequence import ROUND_BITS, pack, unpack
+from dagtrain.transport.sequence import pack
 from dagtrain.transport.shared import SharedChannel, all_share
 from dagtrain.transport.shared_memory import CLOSED, RANKS, Array, MappedWindow, Window
 from dagtrain.transport.sockets import SILENCE, SocketChannel
+from dagtrain.transport.waiting import SPIN, WaitLoop, arrived
 
 __all__ = ["Communicator"]
-
-_SPIN = 1e-3
-"""Seconds: a rank that sleeps comes late to what others have for it, and costs them a call of the kernel (measured, with steps of 2 ms)."""
-_yield = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 
 class Communicator:
     """The channels of one rank to its peers, for the life of one group.
 
-    All methods are for the rank's own thread, but for `abort`, `deliver` and `lose`.
+    All methods are for the rank's own thread, except `abort`, `deliver` and `lose`.
 
     Parameters
     ----------
@@ -51,41 +48,41 @@ class Communicator:
     window : Window
         Of this rank; a new one for each group.
     routes : mapping of int to Routes
-        For each peer, what goes there and what comes from there.
+        For each peer, the spans that it gets and those that it sends.
     token : bytes
         Secret of the group; never sent.
     address : str
-        Host name or IP at which others reach this process. The rank listens there, on a port that the kernel chooses.
+        Host name or IP at which peers reach this process. The rank listens there, on a port that the kernel chooses.
     tls : (SSLContext, SSLContext), optional
-        For the side that is called and the side that calls. Without it connections are plain.
+        For the side that accepts and the side that dials. Without it connections are plain.
     comms : FallbackTransport, optional
-        The way that is left where sockets fail too.
+        Carries messages where sockets fail too.
     only : str, optional
         Restrict the rank to one kind of channel: ``"shared"``, ``"socket"`` or ``"comm"``.
     silence : float, optional
-        Seconds after which a connection whose other end does not acknowledge is given up.
+        Seconds without an acknowledgement after which a connection is lost.
     handshake_timeout : float, optional
-        Seconds for a stranger to prove that he is none, and for a call to be taken where there is another way.
+        Seconds for a connection to authenticate itself, and for a dialled peer to accept where another kind of channel is left.
     pending : int, optional
-        Connections at the port that may be on their way at once, besides those of the peers.
+        Unauthenticated connections at the port at once, besides those of the peers.
 
     Attributes
     ----------
     deadline : float
-        Seconds that `wait` waits at most; 600 at first.
+        Seconds that `wait` waits at most; 600 by default.
     slice : float
-        Seconds that a rank sleeps at most before it looks whether those it waits for are still there.
+        Seconds that a rank sleeps at most before it checks whether the peers it waits for are alive.
     spin : float
-        Seconds to look again and again before sleeping. `connect` sets it to 0 where ranks on this host outnumber the cores.
+        Seconds to poll before sleeping. `connect` sets it to 0 where ranks on this host outnumber the cores.
     endpoint : Endpoint
-        What peers must be given.
+        Of this rank, for its peers' `connect`.
     rejected : int
         Connections that were refused.
     refusals : mapping of int to sequence of str
-        After `connect`, for each peer why better kinds of channel than that which was chosen did not come to be, as far as this rank knows.
+        After `connect`, for each peer why better kinds of channel failed, as far as this rank knows.
     common : MappedWindow or None
-        After `connect`, the window of the lowest rank where every rank has every other one's in its memory: what all need alike may
-        lie there once, and everybody may write his part. None in all ranks otherwise.
+        After `connect`, the window of the lowest rank if every rank maps every other rank's window: one copy there serves all ranks, and
+        each may write its part of it. None in all ranks otherwise.
 
     Examples
     --------
@@ -125,18 +122,17 @@ class Communicator:
         digits = len(group) == 32 and set(group) <= set("0123456789abcdef")
         if not digits or rank in routes or not all(0 <= number < RANKS for number in (rank, *routes)):
             raise ChannelError(
-                f"group {group!r}, rank {rank}, peers {sorted(routes)}: want 32 hexadecimal digits, distinct ranks below {RANKS}"
+                f"group {group!r}, rank {rank}, peers {sorted(routes)}: use 32 hexadecimal digits and distinct ranks below {RANKS}"
             )
         if not token or (only is not None and only not in KINDS):
             raise ChannelError(f"a group needs a token, and only={only!r} must be one of {', '.join(KINDS)}")
         if window.words[0]:
-            raise ChannelError("this window has served a group already: create a new one, or a late peer might read it as the old one's")
-        self.group, self.rank, self.deadline, self.slice, self.spin, self.rejected = group, rank, 600.0, SLICE, _SPIN, 0
+            raise ChannelError("this window has served a group already: create a new one, or a late peer of that group might read it")
+        self.group, self.rank, self.deadline, self.slice, self.spin, self.rejected = group, rank, 600.0, SLICE, SPIN, 0
         self._group, self._window, self._routes, self._comms, self._silence = bytes.fromhex(group), window, dict(routes), comms, silence
         self.common: MappedWindow | None = None
         self.refusals: Mapping[int, list[str]] = {}
         self._channels: dict[int, Channel] = {}
-        self._sockets: dict[SocketChannel, int] = {}
         self._sending: list[SocketChannel] = []
         self._greeted: set[int] = set()
         self._aborted: str | None = None
@@ -154,6 +150,7 @@ class Communicator:
                 listener.close()
             raise
         self._doorbell = doorbell
+        self._loop = WaitLoop(doorbell, self._interrupted)
         self._local_endpoint = LocalEndpoint(
             self._group, rank, window, notifier, doorbell, token, tls, listener, silence, handshake_timeout, pending
         )
@@ -182,24 +179,24 @@ class Communicator:
             return None
         if ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_unspecified:
             listener.close()
-            raise ChannelError(f"listening at {address!r} would be listening everywhere; name the one address that peers use")
+            raise ChannelError(f"{address!r} would listen at all addresses of this machine; name the one address that peers use")
         return listener
 
     # ---- rendezvous
 
     def connect(self, endpoints: Mapping[int, Endpoint], deadline: float) -> None:
-        """Meet all peers within `deadline` seconds from now; the order in which ranks come does not matter.
+        """Connect to all peers within `deadline` seconds from now; the order in which ranks call this does not matter.
 
         Raises
         ------
         ChannelError
-            If an endpoint is missing, or does not fit the routes; if a rank that all have in their memory does not meet the others in time.
+            If an endpoint is missing, or does not fit the routes; if a rank whose window all others map does not connect in time.
         PeerLost, PeerTimeout, Aborted
-            If a peer cannot be reached, does not come, or `abort` was called.
+            If a peer cannot be reached, does not connect, or `abort` was called.
         """
         missing = sorted(set(self._routes) - set(endpoints))
         if missing:
-            raise ChannelError(f"no endpoints of ranks {missing}: give those of all {len(self._routes)} peers")
+            raise ChannelError(f"no endpoints of ranks {missing}: pass those of all {len(self._routes)} peers")
         self._endpoints = {peer: checked(endpoints[peer], self.group, peer) for peer in self._routes}
         until = time.monotonic() + deadline
         rendezvous = Rendezvous(self._local_endpoint, self.endpoint, self._endpoints, self._make, self._greeted, self._interrupted)
@@ -210,7 +207,7 @@ class Communicator:
             self.refusals = rendezvous.failures
             if self._local_endpoint.listener is not None:
                 self._local_endpoint.listener.close()
-        self._doorbell.by_pipe = bool(self._sockets)
+        self._doorbell.by_pipe = self._loop.has_sockets
         if 1 + sum(endpoint["host"] == self.endpoint["host"] for endpoint in self._endpoints.values()) > cores():
             self.spin = 0.0
         sharing = [channel for channel in self._channels.values() if isinstance(channel, SharedChannel)]
@@ -230,8 +227,7 @@ class Communicator:
         inbox = Inbox(self._group, routes.into, endpoint["regions"], f"the window of rank {peer}")
         if kind == "socket":
             channel = connected = SocketChannel(peer, opened, inbox, outbox, self._silence)
-            self._sockets[connected] = connected.events
-            self._doorbell.selector.register(opened, connected.events, connected)
+            self._loop.add(connected)
         else:
             assert self._comms is not None
             channel = CommChannel(peer, self._group, self._comms, inbox, outbox, self._doorbell.notify)
@@ -245,17 +241,17 @@ class Communicator:
 
     @property
     def refused(self) -> int:
-        """Number of messages that were dropped, being of other groups or not later than what had arrived."""
+        """Number of messages that were dropped: of other groups, or not later than the last that arrived."""
         return self._refused + sum(getattr(channel, "refused", 0) for channel in self._channels.values())
 
     def incoming(self, peer: int, phase: Phase) -> list[Array]:
-        """The peer's spans of a phase, the same arrays for the group's life; read-only. They are valid after `wait`."""
+        """The peer's spans of a phase, the same arrays for the group's life; read-only. They hold its data after `wait`."""
         return self._channels[peer].incoming(phase)
 
     # ---- stepping
 
     def post(self, phase: Phase, peers: Iterable[int], segment: int, step: int, round: int = 0) -> None:
-        """Tell peers that this rank's spans of a phase are final; returns without waiting for anything."""
+        """Tell peers that this rank's spans of a phase are final; returns without waiting."""
         sequence = pack(segment, step, round)
         if self._aborted is not None:
             raise Aborted(self._aborted)
@@ -269,118 +265,64 @@ class Communicator:
                 self._sending.append(channel)
 
     def release(self, phase: Phase, counts: Mapping[int, int], segment: int, step: int) -> None:
-        """Let the first so many spans of a phase, by peer, go before the others are final; `post` follows with what is left.
+        """Send the first ``counts[peer]`` spans of a phase to each peer before the others are final; `post` sends the rest.
 
-        It also takes in what has come. Nothing is waited for, and what goes wrong is told by `wait`. Where memory is shared, and where a
-        fallback carries messages whole, there is nothing to do.
+        It also receives what has arrived. It does not wait, and leaves errors to `wait`. Shared memory and fallbacks, which carry whole
+        messages, have nothing to send early.
         """
         sequence = pack(segment, step, 0)
         for peer, count in counts.items():
             channel = self._channels[peer]
             if isinstance(channel, SocketChannel) and channel.release(phase, sequence, count) and channel not in self._sending:
                 self._sending.append(channel)
-        self._turn()
+        self._loop.transfer()
 
     def wait(self, phase: Phase, peers: Iterable[int], segment: int, step: int, round: int = 0) -> None:
-        """Wait until these peers have posted the phase, and all that this rank has posted is in the hands of the kernel.
+        """Wait until these peers have posted the phase, and the kernel has taken everything that this rank has posted.
 
-        A later round of the same step stands for the earlier ones: whoever is there has been here.
+        A later round of the same step implies the earlier ones.
 
         Raises
         ------
         PeerLost
             If one of the peers is gone.
         PeerTimeout
-            If one is silent for `deadline` seconds.
+            If one posts nothing for `deadline` seconds.
         ProtocolError
-            If one has posted what it can only post later.
+            If one has posted a sequence that it can only post later.
         Aborted
             If `abort` was called, or the channels are closed.
         """
-        wanted = pack(segment, step, round)
+        sequence = pack(segment, step, round)
         if self._aborted is not None:
             raise Aborted(self._aborted)
         channels = self._channels
-        waiting = [channel for peer in peers if (channel := channels[peer]).arrived[phase] != wanted]
+        waiting = [channel for peer in peers if (channel := channels[peer]).arrived[phase] != sequence]
         if waiting or self._sending:
-            self._block(phase, wanted, waiting, self._sending)
+            self._block(phase, sequence, waiting, self._sending, None)
         if fence is not None:
             fence()
 
     def wait_for_spans(self, phase: Phase, counts: Mapping[int, int], segment: int, step: int) -> None:
-        """Wait until the first so many spans of each of these peers are there, which may be before the peer's message is whole.
+        """Wait until the first ``counts[peer]`` spans of each of these peers are here, perhaps before the peer's whole message is.
 
-        Where memory is shared, and where messages come whole, that is when the peer has posted the phase. It raises what `wait` does.
+        With shared memory and fallbacks that is when the peer has posted the phase. It raises what `wait` raises.
         """
-        wanted = pack(segment, step, 0)
+        sequence = pack(segment, step, 0)
         if self._aborted is not None:
             raise Aborted(self._aborted)
-        self._turn()
-        wants = (self._channels[peer] for peer, count in counts.items() if count)
-        waiting = [channel for channel in wants if not self._has(channel, phase, wanted, counts)]
+        self._loop.transfer()
+        channels = (self._channels[peer] for peer, count in counts.items() if count)
+        waiting = [channel for channel in channels if not arrived(channel, phase, sequence, counts)]
         if waiting:
-            self._block(phase, wanted, waiting, [], counts)
+            self._block(phase, sequence, waiting, [], counts)
         if fence is not None:
             fence()
 
-    def _has(self, channel: Channel, phase: Phase, wanted: int, counts: Mapping[int, int] | None) -> bool:
-        if _is_there(channel, phase, wanted):
-            return True
-        return counts is not None and isinstance(channel, SocketChannel) and channel.has(phase, wanted, counts[channel.peer])
-
     def _block(
-        self, phase: Phase, wanted: int, waiting: list[Channel], sending: list[SocketChannel], counts: Mapping[int, int] | None = None
+        self, phase: Phase, sequence: int, waiting: list[Channel], sending: list[SocketChannel], counts: Mapping[int, int] | None
     ) -> None:
-        began = looked = time.monotonic()
-        spin_until = began + self.spin
-        self._turn()
-        while True:
-            mark = self._doorbell.mark()
-            self._interrupted()
-            waiting = [channel for channel in waiting if not self._has(channel, phase, wanted, counts)]
-            if sending:
-                sending[:] = [channel for channel in sending if channel.sending or channel.lost is not None]
-            if not waiting and not sending:
-                return
-            for channel in (*waiting, *sending):
-                if channel.lost is not None:
-                    raise PeerLost(channel.peer, channel.lost, getattr(channel, "cut", False))
-            now = time.monotonic()
-            if now < spin_until:
-                _yield()
-                self._turn()
-                continue
-            if now - began >= self.deadline:
-                raise PeerTimeout(phase, sorted({channel.peer for channel in (*waiting, *sending)}), self.deadline)
-            self._sleep(mark, min(self.slice, self.deadline - (now - began)))
-            if now - looked >= self.slice:
-                looked = now
-                for channel in (*waiting, *sending):
-                    channel.check()
-
-    def _turn(self) -> None:
-        """Read and write all connections as far as they go."""
-        for channel in self._sockets:
-            channel.pull()
-            if channel.sending:
-                channel.push()
-
-    def _sleep(self, mark: int, seconds: float) -> None:
-        for channel, watched in self._sockets.items():
-            events = channel.events if channel.lost is None else 0
-            if events != watched:
-                self._watch(channel, events)
-        for channel, _ in self._doorbell.sleep(mark, seconds):
-            channel.pull()
-            if channel.sending:
-                channel.push()
-
-    def _watch(self, channel: SocketChannel, events: int) -> None:
-        self._sockets[channel] = events
-        if events:
-            self._doorbell.selector.modify(channel.sock, events, channel)
-        else:  # its end has been read; poll would report it for ever
-            self._doorbell.selector.unregister(channel.sock)
+        self._loop.run(phase, sequence, waiting, sending, counts, spin=self.spin, slice=self.slice, deadline=self.deadline)
 
     def _interrupted(self) -> None:
         if self._aborted is not None:
@@ -389,12 +331,12 @@ class Communicator:
     # ---- from other threads
 
     def abort(self, why: str) -> None:
-        """End the exchange: `connect` and `wait` raise `Aborted` within milliseconds, `post` the next time. The first reason stays."""
+        """End the exchange: `connect` and `wait` raise `Aborted` within milliseconds, `post` at its next call. The first reason stays."""
         self._aborted = self._aborted or why
         self._doorbell.notify()
 
     def deliver(self, peer: int, header: bytes | bytearray | memoryview, buffers: Iterable[Any]) -> None:
-        """Take a message that a fallback has brought."""
+        """Take a message from a fallback."""
         channel = self._channels.get(peer)
         try:
             frame = read_header(header)
@@ -409,10 +351,10 @@ class Communicator:
             self._greeted.add(peer)
             self._doorbell.notify()
         else:
-            self.lose(peer, "it turned to Dask's connections, this rank to another kind")
+            self.lose(peer, "it chose Dask's connections, this rank another kind of channel")
 
     def lose(self, peer: int, why: str) -> None:
-        """Declare a peer unreachable, as a fallback that failed does."""
+        """Declare a peer unreachable, for a fallback that failed."""
         channel = self._channels.get(peer)
         if channel is not None:
             channel.lost = channel.lost or why
@@ -421,9 +363,9 @@ class Communicator:
     # ---- the end
 
     def close(self) -> None:
-        """Give everything back; safe to call again.
+        """Close all channels; safe to call again.
 
-        Arrays of `incoming` stay readable. Peers that still wait for this rank learn that it is gone.
+        Arrays of `incoming` stay readable. A peer that waits for this rank raises `PeerLost`.
         """
         if self._closed:
             return
@@ -444,14 +386,3 @@ class Communicator:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _is_there(channel: Channel, phase: Phase, wanted: int) -> bool:
-    seen = channel.arrived[phase]
-    if seen == wanted:
-        return True
-    if seen < wanted:
-        return False
-    if seen >> ROUND_BITS == wanted >> ROUND_BITS:
-        return True
-    raise ProtocolError(channel.peer, phase, unpack(seen), unpack(wanted))

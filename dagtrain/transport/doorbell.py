@@ -1,15 +1,15 @@
-"""What a rank sleeps on, and how others wake it.
+"""How a rank sleeps, and how its peers wake it.
 
-A rank that has channels by shared memory alone sleeps in the kernel on the doorbell word of its own window (a futex). One that has sockets
-too sleeps in poll; then those who write its doorbell also write a byte into its pipe. Threads of this process (an abort, a frame from
-Dask) wake it in the same way.
+A rank whose channels all use shared memory sleeps in the kernel on the doorbell word of its own window (a futex). A rank with sockets
+sleeps in poll; then peers that write its doorbell also write a byte into its pipe. Threads of this process (an abort, a frame from Dask)
+wake it in the same way.
 
     peer:  data, sequence, doorbell = a number never used before, barrier, wake if asleep
     rank:  mark = doorbell, look at sequences, asleep = 1, barrier, sleep unless doorbell ≠ mark
 
-Peers write the doorbell without locking each other out. Nothing can get lost by it, because each value is new: whatever was written after
-the rank took its mark makes the word differ from the mark. And no sleeper is overlooked: of two that write and then look at what the other
-one writes, with a barrier between, at least one sees it.
+Peers write the doorbell without a lock. No notification is lost, because each value is new: any write after the rank took its mark makes
+the word differ from the mark. No sleeper is overlooked: rank and peer each write one word, pass a barrier and read the other's word, so
+at least one of them sees the other's write.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from dagtrain.transport.shared_memory import ASLEEP, BY_PIPE, MappedWindow
 __all__ = ["FUTEX", "SLICE", "Doorbell", "Notifier", "fence"]
 
 SLICE = 0.05
-"""Seconds that a rank sleeps at most before it looks at deadlines and at the life of its peers."""
+"""Seconds that a rank sleeps at most before it checks deadlines and whether its peers are alive."""
 
 _WAIT, _WAKE, _ALL = 0, 1, 2**31 - 1
 _COUNT_BITS = 22  # the rest of the doorbell word is the number of the rank that notifies
@@ -45,22 +45,22 @@ class Futex:
 
     def __init__(self, number: int) -> None:
         self._number = ctypes.c_long(number)
-        self._sleep: Any = ctypes.CDLL(None).syscall  # lets other threads run meanwhile
-        self._wake: Any = ctypes.PyDLL(None).syscall  # does not: it is over before they could begin
+        self._sleep: Any = ctypes.CDLL(None).syscall  # releases the GIL
+        self._wake: Any = ctypes.PyDLL(None).syscall  # keeps the GIL: the call is shorter than a switch of threads
         self._operations = ctypes.c_int(_WAIT), ctypes.c_int(_WAKE), ctypes.c_int(_ALL)
 
     def waker(self, address: int) -> Callable[[], Any]:
-        """A function that wakes whoever sleeps on the word at the address."""
-        number, (_, wake, everyone), call, where = self._number, self._operations, self._wake, ctypes.c_void_p(address)
-        return lambda: call(number, where, wake, everyone)
+        """A function that wakes all sleepers on the word at the address."""
+        number, (_, wake, everyone), call, word = self._number, self._operations, self._wake, ctypes.c_void_p(address)
+        return lambda: call(number, word, wake, everyone)
 
     def sleeper(self, address: int) -> Callable[[int, float], Any]:
-        """A function that sleeps for some seconds at most, and not at all if the word is not the given one any more."""
-        number, (wait, _, _), call, where = self._number, self._operations, self._sleep, ctypes.c_void_p(address)
+        """A function ``sleep(mark, seconds)`` that sleeps at most so long, and returns at once if the word differs from the mark."""
+        number, (wait, _, _), call, word = self._number, self._operations, self._sleep, ctypes.c_void_p(address)
 
         def sleep(mark: int, seconds: float) -> None:
             limit = (ctypes.c_long * 2)(int(seconds), int(seconds % 1 * 1e9))
-            call(number, where, wait, ctypes.c_uint(mark), limit)
+            call(number, word, wait, ctypes.c_uint(mark), limit)
 
         return sleep
 
@@ -71,11 +71,11 @@ def _futex() -> Futex | None:
 
 
 FUTEX = _futex()
-"""None where its number is not known; all ranks then sleep in poll."""
+"""None where the number of the system call is unknown; all ranks then sleep in poll."""
 
 
 def _barrier() -> None:
-    """Keep memory accesses before it apart from those after it: a release of a lock that an acquisition follows does."""
+    """Order memory accesses before it before those after it: releasing a lock and acquiring it again does that."""
     with _LOCK:
         pass
     with _LOCK:
@@ -83,11 +83,11 @@ def _barrier() -> None:
 
 
 fence: Callable[[], None] | None = None if strongly_ordered() else _barrier
-"""Call it between data and sequence; None where the processor keeps the order by itself."""
+"""Call it between data and sequence; None where the processor keeps the order of writes."""
 
 
 class Notifier:
-    """Rings the doorbells of others, and one's own, always with a new number."""
+    """Writes doorbells, those of peers and this rank's own, each time with a new number."""
 
     def __init__(self, rank: int) -> None:
         self._rank, self._count = rank << _COUNT_BITS, itertools.count(1)
@@ -109,14 +109,14 @@ class Notifier:
             if wake is not None:
                 wake()
             if words[BY_PIPE]:
-                with contextlib.suppress(OSError):  # full: it is awake already; broken: it is gone, which is noticed elsewhere
+                with contextlib.suppress(OSError):  # full: the rank is awake; broken: the rank is gone, which `check` finds
                     os.write(pipe, b"\0")
 
         return notify
 
 
 class Doorbell:
-    """A rank's own doorbell, and its sleep.
+    """The doorbell of this rank, and its sleep.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ class Doorbell:
         self._local: tuple[socket.socket, socket.socket] | None = None
         if os.name == "posix":
             self._read, self.pipe = os.pipe()
-        else:  # poll knows nothing but sockets there, and no peer shares memory
+        else:  # poll takes only sockets there, and no peer shares memory
             self._local = socket.socketpair()
             self._read, self.pipe = self._local[0].fileno(), self._local[1].fileno()
         for fd in (self._read, self.pipe):
@@ -145,7 +145,7 @@ class Doorbell:
 
     @property
     def by_pipe(self) -> bool:
-        """Whether the rank sleeps in poll, and whoever notifies must write into its pipe."""
+        """Whether the rank sleeps in poll, so that a notification must write into its pipe."""
         return bool(self._memory.words[BY_PIPE])
 
     @by_pipe.setter
@@ -153,13 +153,13 @@ class Doorbell:
         self._memory.words[BY_PIPE] = value or FUTEX is None
 
     def notify(self) -> None:
-        """Wake the rank; from any thread, also after the end."""
+        """Wake the rank; from any thread, also after `close`."""
         with self._lock:
             if self._notify is not None:
                 self._notify()
 
     def mark(self) -> int:
-        """Take it before looking at sequence numbers, and give it to `sleep`."""
+        """The doorbell's value: take it before looking at sequence numbers, and pass it to `sleep`."""
         return self._memory.doorbell[0]
 
     def sleep(self, mark: int, seconds: float) -> list[tuple[Any, int]]:
@@ -194,7 +194,7 @@ class Doorbell:
                 os.read(self._read, 4096)
 
     def close(self) -> None:
-        """Give the file descriptors back; safe to call again."""
+        """Close the file descriptors; safe to call again."""
         with self._lock:
             if self._notify is None:
                 return

@@ -1,4 +1,4 @@
-"""What a rank tells the others of its group so that they can reach it: plain data, to be carried by whatever reaches all workers."""
+"""How peers reach a rank: plain data, which the engine carries to all workers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KINDS = ("shared", "socket", "comm")
 
 
 class Endpoint(TypedDict):
-    """How a rank is reached, for its peers. Only dicts, sequences, str, int and bytes, so that msgpack can carry it."""
+    """How peers reach a rank. Only dicts, sequences, str, int and bytes, so that msgpack can carry it."""
 
     version: int
     group: str
@@ -30,28 +30,28 @@ class Endpoint(TypedDict):
     size: int
     regions: Regions
     address: tuple[str, int] | None
-    """Where the rank takes connections."""
+    """Where the rank accepts connections."""
     secure: int
-    """Whether they are wrapped in TLS."""
+    """Whether connections use TLS."""
     kinds: tuple[str, ...]
 
 
 def checked(endpoint: Endpoint, group: str, rank: int) -> Endpoint:
-    """The endpoint in its own types (msgpack makes lists of tuples), if it is of this group and rank; raises `ChannelError`."""
+    """The endpoint with tuples again (msgpack makes lists of them); raises `ChannelError` if it is not of this group and rank."""
     data = cast(dict[str, Any], endpoint)
     if data.get("version") != VERSION:
         raise ChannelError(
             f"the endpoint of rank {rank} is of version {data.get('version')}, not {VERSION}: install the same dagtrain on all workers"
         )
     if (data["group"], data["rank"]) != (group, rank):
-        raise ChannelError(f"an endpoint of rank {data['rank']} of group {data['group']} was given as that of rank {rank} of group {group}")
+        raise ChannelError(f"the endpoint of rank {rank} of group {group} is that of rank {data['rank']} of group {data['group']}")
     address = None if data["address"] is None else (str(data["address"][0]), int(data["address"][1]))
     regions = {str(name): (str(dtype), int(offset), int(elements)) for name, (dtype, offset, elements) in data["regions"].items()}
     return cast(Endpoint, {**data, "address": address, "regions": regions, "kinds": tuple(data["kinds"])})
 
 
 def common_kinds(mine: Endpoint, theirs: Endpoint) -> list[str]:
-    """Kinds of channel that both can do, the better ones first."""
+    """Kinds of channel that both ranks support, the better ones first."""
     both = [kind for kind in KINDS if kind in mine["kinds"] and kind in theirs["kinds"]]
     if mine["host"] != theirs["host"] and "shared" in both:
         both.remove("shared")

@@ -1,10 +1,10 @@
-"""What can go wrong between ranks. The driver turns these into the errors that users see; users never meet them.
+"""What can go wrong between ranks. The driver turns these into the errors that users see.
 
-    ChannelError            also: a routes, an endpoint or a sequence that cannot be used
-    ├── PeerLost            a peer is gone, or what came from it is no frame
-    ├── Aborted             somebody else ended the group
-    ├── PeerTimeout             a peer is there and silent
-    └── ProtocolError           a peer is where it cannot be
+    ChannelError            also: routes, an endpoint or a sequence that cannot be used
+    ├── PeerLost            a peer is gone, or sent bytes that are no frame
+    ├── Aborted             another process ended the group
+    ├── PeerTimeout         a peer is connected but posts nothing
+    └── ProtocolError       a peer is at a step that the protocol does not allow
 
 Each keeps its plain arguments, so that it survives pickling between processes.
 """
@@ -19,11 +19,11 @@ __all__ = ["Aborted", "ChannelError", "PeerLost", "PeerTimeout", "ProtocolError"
 
 
 class ChannelError(Exception):
-    """Root of what the exchange between ranks raises."""
+    """Base class of all errors between ranks."""
 
 
 class PeerLost(ChannelError):  # noqa: N818  # a name that says what is the matter
-    """The channel to a peer is broken, or never came to be; `cut` where it is the network between them that fails, and not the peer.
+    """The channel to a peer is broken, or was never made; `cut` if the network between them failed and not the peer.
 
     Examples
     --------
@@ -40,7 +40,7 @@ class PeerLost(ChannelError):  # noqa: N818  # a name that says what is the matt
 
 
 class Aborted(ChannelError):  # noqa: N818  # a name that says what is the matter
-    """The group was ended from outside while this rank was at work."""
+    """The group was ended from outside while this rank was running."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -51,7 +51,7 @@ class Aborted(ChannelError):  # noqa: N818  # a name that says what is the matte
 
 
 class PeerTimeout(ChannelError):  # noqa: N818  # a name that says what is the matter
-    """Peers kept silent until the deadline; `phase` is None while the ranks were rendezvous.
+    """Peers posted nothing until the deadline; `phase` is None during the rendezvous.
 
     Examples
     --------
@@ -70,7 +70,7 @@ class PeerTimeout(ChannelError):  # noqa: N818  # a name that says what is the m
         return f"{who} sent no {self.phase.name} within {self.seconds:g} s: they hang, or compute for longer than the deadline allows"
 
 
-class ProtocolError(ChannelError):  # a name that says what is the matter
+class ProtocolError(ChannelError):
     """A peer of this group is at a step that it can reach only if the protocol is broken; sequences are (segment, step, round)."""
 
     def __init__(self, peer: int, phase: Phase, seen: tuple[int, int, int], wanted: tuple[int, int, int]) -> None:

@@ -2,8 +2,8 @@
 
     "dgrk" │ version 2 │ phase 2 │ sequence 8 │ length 8 │ group 16 │ span │ zeros │ span …
 
-Sender and receiver know the routes, so a header says nothing that the receiver could not check. Pieces are sent from where they lie, and
-received where they stay: the arrays of an inbox are the same in every step.
+Sender and receiver have the same routes, so the receiver can check every field of a header. Spans are sent from the window and received
+into the arrays of an inbox, which are the same in every step.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _FORMAT = struct.Struct("<4sHHQQ16s")
 HEADER = _FORMAT.size
 _MAGIC, _VERSION = b"dgrk", 1
 HELLO = 0xFFFF
-"""In place of a phase: the sender chose this way to talk."""
+"""In place of a phase: the sender chose this kind of channel."""
 _PADDING = memoryview(bytes(ALIGNMENT))
 
 
 class Malformed(Exception):  # noqa: N818  # a name that says what is the matter
-    """What arrived is no frame of this protocol, or not one that the routes foresees."""
+    """Received bytes are no frame of this protocol, or do not fit the routes."""
 
 
 class Frame(NamedTuple):
-    """What a header says."""
+    """The fields of a header."""
 
     phase: int
     sequence: int
@@ -54,7 +54,7 @@ def write_header(phase: int, sequence: int, length: int, group: bytes) -> bytes:
 
 
 def read_header(data: bytes | bytearray | memoryview) -> Frame:
-    """What these bytes say; raises `Malformed`."""
+    """The header in these bytes; raises `Malformed`."""
     if len(data) != HEADER:
         raise Malformed(f"a header of {len(data)} bytes instead of {HEADER}")
     magic, version, phase, sequence, length, group = _FORMAT.unpack(data)
@@ -66,13 +66,13 @@ def read_header(data: bytes | bytearray | memoryview) -> Frame:
 
 
 class Outbox:
-    """What a peer gets, phase by phase, as views of the window that are ready to be sent."""
+    """What a peer gets in each phase, as views of the window that are ready to be sent."""
 
     def __init__(self, group: bytes, window: MappedWindow, out: Mapping[Phase, tuple[Span, ...]]) -> None:
         self._group = group
         self.spans: list[list[memoryview]] = [[] for _ in Phase]
         self.ends: list[list[int]] = [[0] for _ in Phase]
-        """For each phase, how many of its views the first 0, 1, 2, … spans are."""
+        """For each phase, the number of views that hold its first 0, 1, 2, … spans."""
         self._lengths = [0] * len(Phase)
         for phase, spans in out.items():
             views, end = self.spans[phase], 0
@@ -91,7 +91,7 @@ class Outbox:
         return write_header(phase, sequence, self._lengths[phase], self._group)
 
     def close(self) -> None:
-        """Let the window go."""
+        """Release the window."""
         for views in self.spans:
             views.clear()
 
@@ -99,7 +99,7 @@ class Outbox:
 class Inbox:
     """Where a peer's spans arrive, and the sequence of the last arrival of each phase.
 
-    `refused` counts what was dropped: messages of other groups, and such as are not later than what has arrived.
+    `refused` counts the messages that were dropped: those of other groups, and those not later than the last arrival.
     """
 
     def __init__(self, group: bytes, into: Mapping[Phase, tuple[Span, ...]], regions: Regions, whose: str) -> None:
@@ -117,7 +117,7 @@ class Inbox:
         places, end = [], 0
         for span in spans:
             if span.region not in regions or not 0 <= span.start <= span.stop <= regions[span.region][2]:
-                raise ChannelError(f"{whose}: a routes names {tuple(span)}; there are {regions}")
+                raise ChannelError(f"{whose}: the routes name {tuple(span)}; its regions are {regions}")
             kind = np.dtype(regions[span.region][0])
             size = (span.stop - span.start) * kind.itemsize
             begin = align(end) if size else end
@@ -134,7 +134,7 @@ class Inbox:
             self.arrays[phase].append(array)
 
     def begin(self, header: bytes | bytearray | memoryview) -> tuple[Frame, memoryview | None]:
-        """The frame that a header announces, and where its spans go: nowhere, if it is to be dropped."""
+        """The frame that a header announces, and the buffer for its spans; None if it is to be dropped."""
         frame = read_header(header)
         if frame.group != self._group:
             self.refused += 1
@@ -143,17 +143,17 @@ class Inbox:
             raise Malformed(f"a frame of phase {frame.phase}, which does not exist")
         buffer = self._buffers[frame.phase]
         if frame.length != len(buffer):
-            raise Malformed(f"{Phase(frame.phase).name} with {frame.length} bytes where the routes says {len(buffer)}")
+            raise Malformed(f"{Phase(frame.phase).name} with {frame.length} bytes where the routes say {len(buffer)}")
         if frame.sequence <= self.arrived[frame.phase]:
             self.refused += 1
             return frame, None
         return frame, buffer
 
     def finish(self, frame: Frame) -> None:
-        """All spans of a frame are in their places."""
+        """Record that all spans of a frame have arrived."""
         self.arrived[frame.phase] = frame.sequence
 
     def close(self) -> None:
-        """Let the buffers go; arrays that were handed out stay."""
+        """Release the buffers; arrays from `arrays` stay valid."""
         self._buffers = []
         self.arrays = []

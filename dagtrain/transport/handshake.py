@@ -1,14 +1,14 @@
-"""One connection from the call to the proof that both ends are of the same group, a step at a time: it never blocks.
+"""One connection, from dialling to the proof that both ends are of the same group, a step at a time: it never blocks.
 
-    call ──▶ TLS handshake, if there is TLS ──▶ proof of the token ──▶ done
+    dial ──▶ TLS handshake, if there is TLS ──▶ proof of the token ──▶ done
 
     acceptor ── magic, version, nonce A ────────────────────────────────────────▶ initiator
     acceptor ◀─ magic, version, group, ranks, nonce B, HMAC("initiator", …) ────── initiator
     acceptor ── HMAC("acceptor", …) ────────────────────────────────────────────▶ initiator
 
-The token itself never travels. The code covers both nonces, the group and both ranks; the role in it keeps one end's proof from serving as
-the other's. The proofs do no I/O: bytes come in, bytes go out. Without TLS they keep other programs out, not an attacker who can change
-packets. A connection that fails anywhere is closed.
+The token itself is never sent. The code covers both nonces, the group and both ranks; the role in it keeps one end's proof from serving as
+the other's. `Acceptor` and `Initiator` do no I/O: bytes in, bytes out. Without TLS they keep other programs out, not an attacker who can
+change packets. A connection that fails at any point is closed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dagtrain.transport.sockets import tune
 __all__ = ["Acceptor", "Handshake", "HandshakeError", "Initiator", "dial", "listen"]
 
 Tls = tuple[ssl.SSLContext, ssl.SSLContext]
-"""Contexts for the side that is called and for the side that calls."""
+"""Contexts for the side that accepts and for the side that dials."""
 
 _NONCE = 32
 _MAC = 32
@@ -36,8 +36,8 @@ _CHALLENGE = struct.Struct(f"<6sH{_NONCE}s")
 _ANSWER = struct.Struct(f"<6sH16sII{_NONCE}s{_MAC}s")
 
 
-class HandshakeError(Exception):  # a name that says what is the matter
-    """The other end is not who it should be."""
+class HandshakeError(Exception):
+    """The other end did not prove that it is the expected peer."""
 
 
 def _code(token: bytes, role: bytes, group: bytes, initiator: int, acceptor: int, challenge: bytes, answer: bytes) -> bytes:
@@ -56,7 +56,7 @@ def _check_version(magic: bytes, version: int) -> None:
 
 
 class Acceptor:
-    """The end that was called. `peer` is set, and `wanted` is 0, as soon as the initiator is known."""
+    """The end that accepts. `peer` is set, and `wanted` is 0, as soon as the initiator has proven itself."""
 
     def __init__(self, group: bytes, rank: int, expected: Collection[int], token: bytes) -> None:
         self._group, self._rank, self._expected, self._token = group, rank, expected, token
@@ -80,7 +80,7 @@ class Acceptor:
 
 
 class Initiator:
-    """The end that called; it knows whom, and is content when `wanted` is 0."""
+    """The end that dials `peer`; `wanted` is 0 as soon as the acceptor has proven itself."""
 
     def __init__(self, group: bytes, rank: int, peer: int, token: bytes) -> None:
         self._group, self._rank, self.peer, self._token = group, rank, peer, token
@@ -98,9 +98,9 @@ class Initiator:
             return b""
         magic, version, challenge = _CHALLENGE.unpack(message)
         _check_version(magic, version)
-        about = self._group, self._rank, self.peer, challenge, self._nonce
-        self._expected, self.wanted = _code(self._token, b"acceptor", *about), _MAC
-        return _ANSWER.pack(_MAGIC, _VERSION, *about[:3], self._nonce, _code(self._token, b"initiator", *about))
+        fields = self._group, self._rank, self.peer, challenge, self._nonce
+        self._expected, self.wanted = _code(self._token, b"acceptor", *fields), _MAC
+        return _ANSWER.pack(_MAGIC, _VERSION, *fields[:3], self._nonce, _code(self._token, b"initiator", *fields))
 
 
 class Handshake:
@@ -109,11 +109,11 @@ class Handshake:
     Parameters
     ----------
     sock : socket
-        Dialled or taken; closed by `close`, unless the handshake comes to its end.
+        Dialled or accepted; `close` closes it, unless the handshake has succeeded.
     role : Initiator or Acceptor
         Which end this is.
     until : float
-        When `time.monotonic` says this, it has taken too long.
+        Deadline, as a value of ``time.monotonic()``.
     """
 
     def __init__(self, sock: socket.socket, role: Initiator | Acceptor, tls: Tls | None, silence: float, until: float) -> None:
@@ -127,7 +127,7 @@ class Handshake:
         tune(sock, silence)
 
     def advance(self) -> bool:
-        """Go on as far as can be; return whether it is done. Raises OSError or `HandshakeError` when it failed."""
+        """Continue without blocking; return whether it is done. Raises OSError or `HandshakeError` if it failed."""
         try:
             if not self._connected and not self._connect():
                 return False
@@ -176,12 +176,12 @@ class Handshake:
                 self._out += self.role.receive(message)
 
     def close(self) -> None:
-        """Give up."""
+        """Close the connection."""
         self.sock.close()
 
 
 def dial(address: tuple[str, int]) -> socket.socket:
-    """A socket that is about to be connected; raises OSError if that is hopeless."""
+    """A socket that is connecting; raises OSError if it cannot."""
     sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
@@ -194,12 +194,12 @@ def dial(address: tuple[str, int]) -> socket.socket:
 
 
 def listen(address: str) -> socket.socket:
-    """A socket that listens at this address and no other, on a port that the kernel chooses."""
-    family, kind, _, _, where = socket.getaddrinfo(address or "localhost", 0, type=socket.SOCK_STREAM)[0]
+    """A socket that listens at this address only, on a port that the kernel chooses."""
+    family, kind, _, _, resolved = socket.getaddrinfo(address or "localhost", 0, type=socket.SOCK_STREAM)[0]
     sock = socket.socket(family, kind)
     try:
         sock.setblocking(False)
-        sock.bind(where)
+        sock.bind(resolved)
         sock.listen(128)
     except BaseException:
         sock.close()

@@ -1,7 +1,7 @@
-"""Which host this is, as far as memory and processes are concerned, and whether a process on it still lives.
+"""Which host this is, as far as memory and processes are concerned, and whether a process on it is alive.
 
-Two ranks can share memory if each can open the other's files under /proc: same kernel, same user, same namespace of processes. The
-namespace of networks counts as well: processes that were put into different ones are meant to be on different hosts.
+Two ranks can share memory if each can open the other's files under /proc: same kernel, same user, same PID namespace. The network
+namespace counts as well: processes in different ones are meant to be on different hosts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TypedDict
 __all__ = ["Host", "Process", "can_share_memory", "cores", "host", "strongly_ordered"]
 
 _GLANCE = 1.0
-"""Seconds between two looks into /proc at a process, where the kernel does not tell by itself that it ended."""
+"""Seconds between two looks at a process in /proc, where no pidfd reports its end."""
 
 
 class Host(TypedDict):
@@ -49,7 +49,7 @@ def host() -> Host:
 
 
 def can_share_memory() -> bool:
-    """Whether memory of this process can be opened by others without having a name."""
+    """Whether other processes can open memory of this one that has no name."""
     return sys.platform == "linux" and hasattr(os, "memfd_create")
 
 
@@ -59,12 +59,12 @@ def cores() -> int:
 
 
 def strongly_ordered() -> bool:
-    """Whether all cores see the writes of one in the order in which it made them."""
+    """Whether all cores see the writes of one core in program order."""
     return platform.machine().lower() in {"x86_64", "amd64", "i686"}
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, in the kernel's ticks; None when there is none, or what is left of it waits for its parent."""
+    """When a process started, in the kernel's ticks; None if there is none, or it is a zombie."""
     with contextlib.suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         if fields[0] not in "ZX":
@@ -73,7 +73,7 @@ def _started(pid: int) -> str | None:
 
 
 class Process:
-    """A look at a process of this host, safe against another that gets the same number later.
+    """A process of this host; safe against another process that gets the same PID later.
 
     Examples
     --------
@@ -94,7 +94,7 @@ class Process:
             self._poll.register(self._fd, select.POLLIN)
 
     def alive(self) -> bool:
-        """Whether it has not ended; costs about a microsecond."""
+        """Whether it has not ended; costs about 1 µs."""
         if self._fd >= 0:
             self._living = self._living and not self._poll.poll(0)
         elif self._living and time.monotonic() - self._looked > _GLANCE:
@@ -103,7 +103,7 @@ class Process:
         return self._living
 
     def close(self) -> None:
-        """Give the file descriptor back; safe to call again."""
+        """Close the file descriptor; safe to call again."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

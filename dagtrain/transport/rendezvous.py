@@ -1,11 +1,11 @@
-"""How the ranks of a group find each other: for every pair the best kind of channel that works, all pairs at once.
+"""How the ranks of a group connect: for every pair the best kind of channel that works, all pairs at once.
 
-    shared   both try to open the other's window and write into their own whether they could; if both could, that is it
-    socket   the rank with the lower number dials, the other takes the call; both prove that they know the token
-    comm     the lower one sends a greeting by the fallback, the other one returns it
+    shared   both try to open the other's window and write into their own whether they could; it is chosen if both could
+    socket   the rank with the lower number dials, the other accepts; both prove that they have the token
+    comm     the lower rank sends a greeting through the fallback, the other returns it
 
-Where one kind fails, the pair goes on to the next. One loop with deadlines does it all, in the rank's own thread, so the order in
-which ranks arrive does not matter, and a stranger at the port costs nothing but the place he stands on.
+Where one kind fails, the pair tries the next. All of it runs in one loop with deadlines, in the rank's own thread, so the order in which
+ranks arrive does not matter. An unauthenticated connection costs one pending slot for at most `HANDSHAKE_TIMEOUT`.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from dagtrain.transport.shared_memory import Array, Window
 __all__ = ["HANDSHAKE_TIMEOUT", "PENDING", "Channel", "LocalEndpoint", "Rendezvous"]
 
 HANDSHAKE_TIMEOUT = 10.0
-"""Seconds for a stranger to prove that he is none."""
+"""Seconds for a connection to authenticate itself."""
 OTHER_WAY = 5.0
-"""Seconds for a call to be taken where there is another way: in these the kernel tries three times."""
+"""Seconds for a dialled peer to accept where another kind of channel is left: the kernel tries three times in them."""
 PENDING = 256
-"""Connections that may be on their way at once, besides those of the peers."""
+"""Unauthenticated connections at once, besides those of the peers."""
 
 
 class Channel(Protocol):
-    """One's end of a channel, whatever its kind."""
+    """One end of a channel of any kind."""
 
     peer: int
     lost: str | None
-    """Why nothing more can come from the peer."""
+    """Why the peer can send no more."""
     arrived: Any
     """By phase, the sequence of the last message that is complete."""
 
@@ -50,25 +50,25 @@ class Channel(Protocol):
         ...
 
     def incoming(self, phase: int) -> list[Array]:
-        """Where the peer's spans are found once its sequence has arrived."""
+        """Arrays that hold the peer's spans once its sequence has arrived."""
         ...
 
     def post(self, phase: int, sequence: int) -> bool:
-        """Tell the peer that this rank's spans are final; return whether something is left to be sent."""
+        """Tell the peer that this rank's spans are final; return whether bytes are left to send."""
         ...
 
     def check(self) -> None:
-        """Set `lost` if the peer is gone without a word."""
+        """Set `lost` if the peer is gone without a message."""
         ...
 
     def close(self) -> None:
-        """Give back what the channel holds."""
+        """Release memory and file descriptors."""
         ...
 
 
 @dataclass(frozen=True)
 class LocalEndpoint:
-    """What a rank has to meet others with."""
+    """What this rank needs to connect to its peers."""
 
     group: bytes
     rank: int
@@ -85,11 +85,11 @@ class LocalEndpoint:
 
 @dataclass
 class _Pair:
-    """How far this rank and a peer have come."""
+    """The state of the rendezvous with one peer."""
 
     common: list[str]
-    left: list[str]
-    way: str = ""
+    untried: list[str]
+    kind: str = ""
     shared: SharedChannel | None = None
     failures: list[str] = field(default_factory=list)
 
@@ -100,17 +100,17 @@ class Rendezvous:
     Parameters
     ----------
     local_endpoint : LocalEndpoint
-        This rank.
+        Of this rank: its window, doorbell and listener.
     mine : Endpoint
-        Of this rank.
+        Of this rank, as its peers see it.
     endpoints : mapping of int to Endpoint
         Of its peers.
     make : callable
-        ``make(peer, kind, opened)`` makes a channel of what was opened, and keeps it.
+        ``make(peer, kind, opened)`` makes a channel of a mapped window or a connected socket, and stores it.
     greeted : set of int
-        Peers whose greeting came by the fallback; filled by another thread, which notifies.
+        Peers whose greeting the fallback has delivered; another thread adds them and notifies.
     interrupted : callable
-        Raises when there is no use in going on.
+        Raises if the rendezvous is to end.
     """
 
     def __init__(
@@ -122,31 +122,26 @@ class Rendezvous:
         greeted: MutableSet[int],
         interrupted: Callable[[], None],
     ) -> None:
-        self._local_endpoint, self._endpoints, self._make, self._greeted, self._interrupted = (
-            local_endpoint,
-            endpoints,
-            make,
-            greeted,
-            interrupted,
-        )
+        self._local_endpoint, self._endpoints, self._make = local_endpoint, endpoints, make
+        self._greeted, self._interrupted = greeted, interrupted
         self._pairs: dict[int, _Pair] = {}
         for peer, endpoint in endpoints.items():
             common = common_kinds(mine, endpoint)
             self._pairs[peer] = _Pair(common, list(common))
-        self._callers = {peer for peer, pair in self._pairs.items() if "socket" in pair.common and peer < local_endpoint.rank}
-        self._handshakees: dict[int, Handshake] = {}
+        self._initiators = {peer for peer, pair in self._pairs.items() if "socket" in pair.common and peer < local_endpoint.rank}
+        self._handshakes: dict[int, Handshake] = {}
         self.rejected = 0
         self.failures: dict[int, list[str]] = {peer: pair.failures for peer, pair in self._pairs.items()}
 
     def run(self, seconds: float) -> None:
-        """Meet all peers within some seconds; raises `PeerLost`, `PeerTimeout` or what `interrupted` does."""
+        """Connect to all peers within `seconds`; raises `PeerLost`, `PeerTimeout` or what `interrupted` raises."""
         selector, listener = self._local_endpoint.doorbell.selector, self._local_endpoint.listener
         self._until = time.monotonic() + seconds
         if listener is not None:
             selector.register(listener, 1, self)
         try:
             for peer in sorted(self._pairs):
-                self._next_way(peer)
+                self._try_next(peer)
             while True:
                 mark = self._local_endpoint.doorbell.mark()
                 self._interrupted()
@@ -156,47 +151,47 @@ class Rendezvous:
                 now = time.monotonic()
                 if now > self._until:
                     raise PeerTimeout(None, sorted(self._pairs), seconds, self._remarks())
-                for handshake in [a for a in self._handshakees.values() if now > a.until]:
+                for handshake in [each for each in self._handshakes.values() if now > each.until]:
                     self._failed(handshake, "it did not answer in time")
-                for what, _ in self._local_endpoint.doorbell.sleep(mark, SLICE / 2):
-                    if what is self:
-                        self._take_calls()
-                    elif not isinstance(what, Handshake):
-                        self._take_in(what)
-                    elif what.fd in self._handshakees:
-                        self._advance(what)
+                for ready, _ in self._local_endpoint.doorbell.sleep(mark, SLICE / 2):
+                    if ready is self:
+                        self._accept()
+                    elif not isinstance(ready, Handshake):
+                        self._receive(ready)
+                    elif ready.fd in self._handshakes:
+                        self._advance(ready)
         finally:
             if listener is not None:
                 selector.unregister(listener)
-            for handshake in list(self._handshakees.values()):
+            for handshake in list(self._handshakes.values()):
                 self._drop(handshake)
             for pair in self._pairs.values():
                 if pair.shared is not None:
                     pair.shared.close()
 
     def _remarks(self) -> str:
-        found = [f"; rank {peer}: {', '.join(pair.failures)}" for peer, pair in sorted(self._pairs.items()) if pair.failures]
+        remarks = [f"; rank {peer}: {', '.join(pair.failures)}" for peer, pair in sorted(self._pairs.items()) if pair.failures]
         if self.rejected:
-            found.append(f"; {self.rejected} pending at the port were refused, as rejected or for another token")
-        return "".join(found)
+            remarks.append(f"; {self.rejected} connections at the port were refused: not of this group, or with another token")
+        return "".join(remarks)
 
-    def _next_way(self, peer: int) -> None:
+    def _try_next(self, peer: int) -> None:
         """Begin to try the best kind that is left."""
         pair, local_endpoint = self._pairs[peer], self._local_endpoint
-        while pair.left:
-            pair.way = pair.left.pop(0)
-            if pair.way == "shared":
-                made = attach(
+        while pair.untried:
+            pair.kind = pair.untried.pop(0)
+            if pair.kind == "shared":
+                channel = attach(
                     local_endpoint.group, local_endpoint.rank, local_endpoint.window, self._endpoints[peer], local_endpoint.notifier
                 )
-                if isinstance(made, SharedChannel):
-                    pair.shared = made
+                if isinstance(channel, SharedChannel):
+                    pair.shared = channel
                     return
-                pair.failures.append(made)
+                pair.failures.append(channel)
             elif local_endpoint.rank > peer:
                 return  # the peer begins
-            elif pair.way == "socket":
-                if self._call(peer):
+            elif pair.kind == "socket":
+                if self._dial(peer):
                     return
             else:
                 self._make(peer, "comm", None).greet()
@@ -207,10 +202,10 @@ class Rendezvous:
     def _done(self, peer: int, kind: str, opened: Any) -> None:
         self._make(peer, kind, opened)
         del self._pairs[peer]
-        self._callers.discard(peer)
+        self._initiators.discard(peer)
 
     def _look(self) -> None:
-        """See what came to pass without a connection: verdicts, greetings, and too long a wait."""
+        """Read greetings and the peers' verdicts on shared memory."""
         for peer, pair in list(self._pairs.items()):
             if peer in self._greeted and "comm" in pair.common:
                 if pair.shared is not None:
@@ -218,7 +213,7 @@ class Rendezvous:
                 if self._local_endpoint.rank > peer:
                     self._make(peer, "comm", None).greet()
                 del self._pairs[peer]
-                self._callers.discard(peer)
+                self._initiators.discard(peer)
             elif pair.shared is not None:
                 self._look_at(peer, pair, pair.shared)
 
@@ -231,7 +226,7 @@ class Rendezvous:
             pair.shared = None
             shared.close()
             pair.failures.append("it cannot open the memory of this rank")
-            self._next_way(peer)
+            self._try_next(peer)
         else:
             shared.check()
             if shared.lost is not None:
@@ -239,18 +234,18 @@ class Rendezvous:
 
     # ---- connections
 
-    def _take_in(self, channel: Any) -> None:
-        """What a peer sends that has met everybody, while this rank has not."""
+    def _receive(self, channel: Any) -> None:
+        """Read the first messages of a peer that has finished its rendezvous before this rank has."""
         channel.pull()
         if channel.lost is not None:
             raise PeerLost(channel.peer, channel.lost, channel.cut)
 
-    def _call(self, peer: int) -> bool:
-        """Dial a peer; return False where that is hopeless."""
+    def _dial(self, peer: int) -> bool:
+        """Dial a peer; return False if that fails at once."""
         local_endpoint, pair = self._local_endpoint, self._pairs[peer]
         address = self._endpoints[peer]["address"]
-        assert address is not None  # or the two would not have sockets in common
-        until = time.monotonic() + min(local_endpoint.handshake_timeout, OTHER_WAY) if pair.left else self._until
+        assert address is not None  # `common_kinds` has "socket" only with an address
+        until = time.monotonic() + min(local_endpoint.handshake_timeout, OTHER_WAY) if pair.untried else self._until
         try:
             sock = dial(address)
         except OSError as error:
@@ -260,21 +255,21 @@ class Rendezvous:
         self._begin(Handshake(sock, role, local_endpoint.tls, local_endpoint.silence, until))
         return True
 
-    def _take_calls(self) -> None:
+    def _accept(self) -> None:
         local_endpoint = self._local_endpoint
         assert local_endpoint.listener is not None
-        while len(self._handshakees) < local_endpoint.pending + len(self._endpoints):
+        while len(self._handshakes) < local_endpoint.pending + len(self._endpoints):
             try:
                 sock, _ = local_endpoint.listener.accept()
-            except OSError:  # none left, or the caller has hung up, or there are no descriptors just now
+            except OSError:  # no more connections, or the initiator has closed, or this process is out of descriptors
                 return
-            role = Acceptor(local_endpoint.group, local_endpoint.rank, self._callers, local_endpoint.token)
+            role = Acceptor(local_endpoint.group, local_endpoint.rank, self._initiators, local_endpoint.token)
             until = min(self._until, time.monotonic() + local_endpoint.handshake_timeout)
             self._begin(Handshake(sock, role, local_endpoint.tls, local_endpoint.silence, until))
-        self._failed(next(a for a in self._handshakees.values() if isinstance(a.role, Acceptor)), "too many pending")
+        self._failed(next(each for each in self._handshakes.values() if isinstance(each.role, Acceptor)), "too many pending")
 
     def _begin(self, handshake: Handshake) -> None:
-        self._handshakees[handshake.fd] = handshake
+        self._handshakes[handshake.fd] = handshake
         self._local_endpoint.doorbell.selector.register(handshake.fd, handshake.events, handshake)
         self._advance(handshake)
 
@@ -296,10 +291,10 @@ class Rendezvous:
         peer = handshake.role.peer
         pair = None if peer is None else self._pairs.get(peer)
         if peer is None or pair is None:
-            self._failed(handshake, "it has come already")
+            self._failed(handshake, "this peer is connected already")
             return
         self._forget(handshake)
-        if pair.shared is not None:  # it could not open this rank's memory, and called before this rank saw that
+        if pair.shared is not None:  # the peer could not open this rank's memory, and dialled before this rank read that verdict
             pair.shared.close()
         self._done(peer, "socket", handshake.sock)
 
@@ -310,10 +305,10 @@ class Rendezvous:
         elif handshake.role.peer in self._pairs:
             address = self._endpoints[handshake.role.peer]["address"]
             self._pairs[handshake.role.peer].failures.append(f"no connection to {address}: {why}")
-            self._next_way(handshake.role.peer)
+            self._try_next(handshake.role.peer)
 
     def _forget(self, handshake: Handshake) -> None:
-        del self._handshakees[handshake.fd]
+        del self._handshakes[handshake.fd]
         with contextlib.suppress(KeyError, ValueError):
             self._local_endpoint.doorbell.selector.unregister(handshake.fd)
 

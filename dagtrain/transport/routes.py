@@ -1,10 +1,10 @@
-"""What two ranks exchange: for each phase of a step, which spans of whose window.
+"""What two ranks exchange: for each phase of a step, spans of both windows.
 
     rank 0's window                       rank 1's window
     gradient  |  out  |      | ──REDUCE_SCATTER──▶  read in place (shared memory), or received into a buffer of rank 1
     parameter |  own  | into | ◀─ALL_GATHER─ ...
 
-A routes is about one peer and never changes in the life of a group; so both ends know the length of every message before it is sent.
+The routes to a peer never change in the life of a group; so both ends know the length of every message before it is sent.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Phase(IntEnum):
     REDUCE_SCATTER = 0
     """Sums of subtrees of the shards' gradients, read by the owner of each block."""
     ALL_REDUCE_NORM = 1
-    """Numbers for norms over the whole vector, in as many rounds a step as are needed. Each round needs elements of its own: a fast
-    peer may write those of the next round before a slow one has read the last."""
+    """Numbers for norms over the whole vector, in one or more rounds a step. Each round needs elements of its own: a fast peer may write
+    those of the next round before a slow one has read the last."""
     ALL_GATHER = 2
-    """A rank's own slice after its update, read by all."""
+    """The slice of a rank after its update, read by all."""
     ALL_GATHER_OPTIMIZER = 3
-    """The optimiser's state for a rank's own slice, read by all at a segment's end."""
+    """The optimiser's state for the slice of a rank, read by all at a segment's end."""
 
 
 class Span(NamedTuple):
@@ -52,9 +52,9 @@ class Routes:
     Parameters
     ----------
     out : mapping of Phase to tuple of Span
-        Pieces of this rank's window that the peer gets. A phase that is not named can be posted too: a signal without data.
+        Spans of this rank's window that the peer gets. A phase without spans can be posted too: a signal without data.
     into : mapping of Phase to tuple of Span
-        Pieces of the peer's window that this rank gets: the same as `out` of the peer's routes about this rank.
+        Spans of the peer's window that this rank gets: `out` of the peer's routes to this rank.
 
     Examples
     --------

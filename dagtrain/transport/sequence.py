@@ -1,4 +1,4 @@
-"""When a message was posted, as one number that memory holds in one word: it is read and written whole, and later is larger.
+"""When a message was posted, as one number in one word of memory: it is read and written whole, and grows with time.
 
     bits  63 ─────────── 38 │ 37 ──────────── 10 │ 9 ────── 0
           segment + 1       │ step               │ round           0: nothing was posted yet
@@ -18,7 +18,7 @@ NONE = 0
 
 
 def pack(segment: int, step: int, round: int = 0) -> int:
-    """One number for the three.
+    """The sequence number of a segment, a step and a round.
 
     Examples
     --------
@@ -31,7 +31,7 @@ def pack(segment: int, step: int, round: int = 0) -> int:
         return (segment + 1) << (STEP_BITS + ROUND_BITS) | step << ROUND_BITS | round
     raise ChannelError(
         f"no sequence number for segment {segment}, step {step}, round {round}: "
-        f"they must not be negative, and below {SEGMENTS}, {STEPS} and {ROUNDS}"
+        f"they must be at least 0, and below {SEGMENTS}, {STEPS} and {ROUNDS}"
     )
 
 

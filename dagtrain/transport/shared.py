@@ -1,6 +1,6 @@
-"""A channel through memory that two ranks of one host share: posting is a sequence in one's own window and a notify at the peer's door.
+"""A channel through memory that two ranks of one host share: a post writes a sequence into the own window and notifies the peer.
 
-The peer's spans are read where the peer wrote them; nothing is copied and nothing is sent.
+The peer's spans are read in the peer's window; nothing is copied and nothing is sent.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ def _open(pid: int, fd: int, flags: int) -> int:
 
 
 class SharedChannel:
-    """One's end of a channel to a peer on this host.
+    """One end of a channel to a peer on this host.
 
     Parameters
     ----------
     window : Window
-        This rank's.
+        Of this rank.
     endpoint : Endpoint
-        The peer's.
+        Of the peer.
     notifier : Notifier
-        This rank's.
+        Of this rank.
 
     Raises
     ------
@@ -49,14 +49,14 @@ class SharedChannel:
     def __init__(self, group: bytes, rank: int, window: Window, endpoint: Endpoint, notifier: Notifier) -> None:
         self.peer = endpoint["rank"]
         self.lost: str | None = None
-        self.process = Process(endpoint["pid"])  # before its files are opened, so that this is the process that has them
+        self.process = Process(endpoint["pid"])  # before its files are opened, so that they belong to this very process
         self._pipe = -1
         self.memory: MappedWindow | None = None
         try:
             fd = _open(endpoint["pid"], endpoint["window"], os.O_RDWR)
             try:
                 if os.fstat(fd).st_size != endpoint["size"]:
-                    raise OSError("it is of another size than was published")
+                    raise OSError("its size is not that of the endpoint")
                 self.memory = MappedWindow(fd, endpoint["size"], endpoint["regions"])
             finally:
                 os.close(fd)
@@ -88,26 +88,26 @@ class SharedChannel:
         return list(self._arrays[phase])
 
     @property
-    def said(self) -> int:
-        """The peer's word on whether it has all ranks in its memory; 0 until it has given it."""
+    def maps_all(self) -> int:
+        """Whether the peer maps the windows of all ranks: 0 (not known yet), `CAN` or `CANNOT`."""
         assert self.memory is not None
         return self.memory.words[TOGETHER]
 
     def post(self, phase: int, sequence: int) -> bool:
-        """Tell the peer; nothing is ever left to send."""
+        """Tell the peer; nothing is left to send."""
         self.sequences[phase] = sequence
         self.notify()
         return False
 
     def check(self) -> None:
-        """See whether the peer is still there."""
+        """Set `lost` if the peer has closed its channels or its process has ended."""
         if self.memory is not None and self.memory.words[CLOSED]:
             self.lost = self.lost or "it closed its channels"
         elif not self.process.alive():
             self.lost = self.lost or "its process has ended"
 
     def close(self) -> None:
-        """Let the peer's memory go; safe to call again."""
+        """Unmap the peer's memory; safe to call again."""
         self.process.close()
         if self._pipe >= 0:
             os.close(self._pipe)
@@ -116,18 +116,18 @@ class SharedChannel:
             for name in ("sequences", "verdict", "arrived", "answer"):
                 with contextlib.suppress(AttributeError):
                     getattr(self, name).release()
-            self.notify = _nobody
+            self.notify = _no_peer
             self._arrays = []
             self.memory.close()
             self.memory = None
 
 
-def _nobody() -> None:
-    """Notify no one."""
+def _no_peer() -> None:
+    """Notify no peer: the channel is closed."""
 
 
 def attach(group: bytes, rank: int, window: Window, endpoint: Endpoint, notifier: Notifier) -> SharedChannel | str:
-    """A channel to a peer's window, or why there is none. The answer is written into this rank's window, where the peer reads it."""
+    """A channel to a peer's window, or why there is none. This rank's window gets the verdict, for the peer."""
     try:
         channel = SharedChannel(group, rank, window, endpoint, notifier)
     except (OSError, ValueError) as error:  # ValueError: the file is too small to be mapped
@@ -141,51 +141,51 @@ def attach(group: bytes, rank: int, window: Window, endpoint: Endpoint, notifier
 def all_share(
     window: Window,
     channels: Sequence[SharedChannel],
-    everybody: bool,
+    complete: bool,
     doorbell: Doorbell,
     interrupted: Callable[[], None],
     seconds: float,
     until: float,
 ) -> bool:
-    """Whether all ranks have all others in their memory: the same answer in each of them.
+    """Whether every rank maps the windows of all others: the same answer in each of them.
 
-    Each says it in its window, where only those look who have everybody.
+    Each rank writes into its window whether it does; only ranks that do read the others' answers.
 
     Parameters
     ----------
     window, channels, doorbell
-        This rank's.
-    everybody
+        Of this rank.
+    complete
         Whether `channels` lead to all other ranks.
     interrupted
         Raises if the wait is to end.
     seconds, until
-        How long to wait, and when that is over by ``time.monotonic``.
+        How long to wait, and the same deadline as a value of ``time.monotonic()``.
 
     Raises
     ------
     PeerLost, ChannelError
-        If a rank goes, or has not met all others in time.
+        If a rank is lost, or has not connected to all others in time.
     """
-    window.words[TOGETHER] = CAN if everybody else CANNOT
+    window.words[TOGETHER] = CAN if complete else CANNOT
     for channel in channels:
         channel.notify()
-    while everybody:
+    while complete:
         mark = doorbell.mark()
         interrupted()
-        said = {channel.peer: channel.said for channel in channels}
-        if all(said.values()):
-            return set(said.values()) <= {CAN}
+        answers = {channel.peer: channel.maps_all for channel in channels}
+        if all(answers.values()):
+            return set(answers.values()) <= {CAN}
         for channel in channels:
             channel.check()
             if channel.lost is not None:
                 raise PeerLost(channel.peer, channel.lost)
         if time.monotonic() > until:
-            late = min(peer for peer, word in said.items() if not word)
+            late = min(peer for peer, answer in answers.items() if not answer)
             raise ChannelError(f"rank {late} has not met all others after {seconds:g} s")
         doorbell.sleep(mark, SLICE)
     return False
 
 
 CAN, CANNOT = 1, 2
-"""What is said of sharing memory, in a row of a window of one peer, and of all of them."""
+"""Whether memory can be shared: with one peer, in its row of a window, or with all peers, in the header."""

@@ -1,4 +1,4 @@
-"""A rank's memory that its peers may read: named regions behind a header in which sequences and doorbell live.
+"""The memory of a rank that its peers may read: named regions behind a header with sequences and doorbell.
 
     word  0  magic, version      │ words 16 …: one row a peer, in cache lines of its own
           1  group, 16 bytes      │   verdict: can I open the peer's window?   (0 not tried, 1 yes, 2 no)
@@ -9,8 +9,8 @@
           7  together            │     (0 not known yet; 1 has all peers in its memory, 2 has not)
           8  doorbell            │ peers write the doorbell; all else is written by its rank alone
 
-On Linux the memory is an anonymous file: it has no name that could stay behind, and the kernel frees it with the last process that uses
-it, however that ends. Peers open it as /proc/PID/fd/FD.
+On Linux the memory is an anonymous file: it has no name that could be left over, and the kernel frees it with the last process that uses
+it, also after a kill. Peers open it as /proc/PID/fd/FD.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def row(rank: int) -> int:
 
 
 class MappedWindow:
-    """A window as it lies in memory, one's own or a peer's: its header as words and its regions as arrays."""
+    """A window in the memory of this process, its own or a peer's: the header as words and the regions as arrays."""
 
     def __init__(self, fd: int, size: int, regions: Regions) -> None:
         self._map: mmap.mmap | None = mmap.mmap(fd, size)
@@ -78,46 +78,45 @@ class MappedWindow:
 
     @property
     def address(self) -> int:
-        """Where the doorbell lies in this process."""
+        """Address of the doorbell in this process."""
         return int(self._bytes.ctypes.data) + DOORBELL * 8
 
     def span(self, span: Span, whose: str) -> Array:
-        """The elements that a routes names."""
+        """The elements of a span."""
         if span.region not in self.regions:
             raise ChannelError(f"{whose} has no region {span.region!r}; it has {', '.join(sorted(self.regions))}")
         elements = self.regions[span.region][2]
         if not 0 <= span.start <= span.stop <= elements:
-            raise ChannelError(f"{whose}: region {span.region!r} has {elements} elements; a routes names {span.start} to {span.stop}")
+            raise ChannelError(f"{whose}: region {span.region!r} has {elements} elements; the routes name {span.start} to {span.stop}")
         return self[span.region][span.start : span.stop]
 
     def label(self, group: bytes, rank: int) -> None:
-        """Write whose memory this is."""
+        """Write into the header to which rank of which group this memory belongs."""
         self.words[1], self.words[2] = int.from_bytes(group[:8], "little"), int.from_bytes(group[8:], "little")
         self.words[3] = rank
         self.words[0] = MAGIC ^ VERSION
 
     def is_of(self, group: bytes, rank: int) -> bool:
         """Whether this memory is the window of that rank of that group."""
-        wanted = (MAGIC ^ VERSION, int.from_bytes(group[:8], "little"), int.from_bytes(group[8:], "little"), rank)
-        return tuple(self.words[:4]) == wanted
+        label = (MAGIC ^ VERSION, int.from_bytes(group[:8], "little"), int.from_bytes(group[8:], "little"), rank)
+        return tuple(self.words[:4]) == label
 
     def close(self) -> None:
-        """Let the memory go: at once, or as soon as no array looks at it any more. Safe to call again."""
+        """Unmap the memory, as soon as no array refers to it. Safe to call again."""
         if self._map is None:
             return
         self.words.release()
         self.doorbell.release()
         del self._bytes
-        with contextlib.suppress(BufferError):  # arrays are still in use: the map closes when the last of them goes
+        with contextlib.suppress(BufferError):  # arrays refer to the map: it closes with the last of them
             self._map.close()
         self._map = None
 
 
 class Window(MappedWindow):
-    """MappedWindow of this rank that peers may read.
+    """The window of this rank, which peers may read.
 
-    Make one by `Window.create`; it serves one group. ``window[name]`` is the array of a region, at a multiple of 64 bytes, all zeros at
-    first.
+    `Window.create` makes one; it serves one group. ``window[name]`` is the array of a region, at a multiple of 64 bytes, initially zero.
 
     Examples
     --------
@@ -135,7 +134,7 @@ class Window(MappedWindow):
 
     @classmethod
     def create(cls, regions: Mapping[str, tuple[str, int]]) -> Window:
-        """Take memory for regions.
+        """Allocate memory for regions.
 
         Parameters
         ----------
@@ -145,7 +144,7 @@ class Window(MappedWindow):
         Raises
         ------
         ChannelError
-            If a region cannot be, or there is not enough memory.
+            If a region cannot be shared, or there is not enough memory.
         """
         placed: Regions = {}
         end = _HEADER
@@ -153,30 +152,30 @@ class Window(MappedWindow):
             kind = np.dtype(dtype)
             if kind.hasobject or elements < 0:
                 raise ChannelError(
-                    f"region {name!r}: {elements} elements of {dtype} cannot be shared; use numbers, and not fewer than none"
+                    f"region {name!r}: {elements} elements of {dtype} cannot be shared; use a dtype of numbers, and 0 elements or more"
                 )
             placed[name] = (kind.str, end, int(elements))
             end = align(end + int(elements) * kind.itemsize)
         return cls(_anonymous_file(end), end, placed)
 
     def close(self) -> None:
-        """Let the memory go; peers that have it open keep what they see. Safe to call again."""
+        """Release the memory; peers that have mapped it keep it. Safe to call again."""
         super().close()
         if self._give_back is not None:
             self._give_back()
 
 
 def _anonymous_file(size: int) -> int:
-    """File descriptor of memory without a name; -1, which maps to plain memory of this process, where there is none."""
+    """File descriptor of memory without a name; where there is none, -1, which maps to plain memory of this process."""
     if sys.platform != "linux" or not can_share_memory():
         return -1
     import fcntl
 
     fd = os.memfd_create("dagtrain-window", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        os.posix_fallocate(fd, 0, size)  # an error now, rather than a bus error in the middle of a step
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)  # nor may a peer take it away
+        os.posix_fallocate(fd, 0, size)  # too little memory is an error here, not a bus error in the middle of a step
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)  # no peer may truncate it
     except OSError as error:
         os.close(fd)
-        raise ChannelError(f"a window of {size} bytes cannot be had: {error}; use more workers, or a smaller model") from error
+        raise ChannelError(f"cannot allocate a window of {size} bytes: {error}; use more workers, or a smaller model") from error
     return fd

@@ -1,10 +1,10 @@
-"""A channel through a TCP connection, read and written by the rank's own thread without ever blocking in it.
+"""A channel through a TCP connection, read and written by the rank's own thread, which never blocks in it.
 
-Frames go out from the window and come in where they stay. What the kernel does not take at once waits in a queue that `Communicator.wait`
-empties. With TLS the same, by the rules of `ssl`: a write that was put off is repeated with the same bytes, and poll does not see bytes
-that were decrypted already.
+Frames are sent from the window and received into the arrays of the inbox. `Communicator.wait` sends what the kernel did not take at once.
+TLS works the same way, by the rules of `ssl`: an interrupted write is repeated with the same bytes, and poll does not see bytes that are
+decrypted already.
 
-A cut cable sends no FIN. Keep-alive finds it when nothing is under way; when something is, `silent` looks whether the other kernel still
+A cut cable sends no FIN. Keep-alive detects it while the connection is idle; otherwise `silent` checks whether the other kernel
 acknowledges. Not TCP_USER_TIMEOUT: with that, Linux also ends a sound connection to a peer that computes for longer than the time-out
 while its buffers are full.
 """
@@ -28,23 +28,23 @@ from dagtrain.transport.shared_memory import Array
 __all__ = ["SILENCE", "SocketChannel", "silent", "tune"]
 
 SILENCE = 10.0
-"""Seconds without any sign of life from the other kernel after which a connection is given up."""
+"""Seconds without an acknowledgement by the other kernel after which a connection is lost."""
 _UNREACHABLE = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}
 
 _BUFFER = 4 << 20
 _VECTORS = 64  # spans in one call
 _CHUNK = 256 << 10  # bytes in one call with TLS
-_SMALL = 16 << 10  # bytes up to which a message with TLS is put together first: one record instead of one for each span
+_SMALL = 16 << 10  # bytes up to which a message with TLS is joined first: one record instead of one for each span
 _SCRATCH = 64 << 10
 
 
 def tune(sock: socket.socket, silence: float) -> None:
-    """Set what a connection between ranks needs."""
+    """Set the options of a connection between ranks."""
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for option, limit in ((socket.SO_SNDBUF, "wmem_max"), (socket.SO_RCVBUF, "rmem_max")):
         with contextlib.suppress(OSError, ValueError):
-            # A size that is set ends the kernel's own tuning, which reaches further than a size cut to the limit.
+            # Setting a size ends the kernel's own tuning, which grows buffers beyond a size that the limit cuts.
             if sys.platform != "linux" or int(Path(f"/proc/sys/net/core/{limit}").read_text()) >= _BUFFER:
                 sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -57,22 +57,23 @@ def tune(sock: socket.socket, silence: float) -> None:
 
 
 def silent(sock: socket.socket) -> float:
-    """Seconds since the other kernel acknowledged anything, if it was asked to and again; 0.0 if all is well or cannot be known."""
+    """Seconds since the other kernel acknowledged anything, if two probes are unanswered; 0.0 otherwise, or where it cannot be known."""
     if sys.platform != "linux":
         return 0.0
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 64)
     except OSError:
         return 0.0
-    if len(info) < 60 or max(info[2], info[3]) < 2:  # repeated segments, and probes of a closed window, without an answer
+    if len(info) < 60 or max(info[2], info[3]) < 2:  # unanswered: segments sent again, and probes of a closed window
         return 0.0
     return float(struct.unpack_from("I", info, 56)[0]) / 1000
 
 
 class SocketChannel:
-    """One's end of a channel over a connection that has been proven.
+    """One end of a channel over an authenticated connection.
 
-    `lost` says why nothing more can come, once that is so; what has arrived before stays valid. `cut` says that it is for the network.
+    `lost` says why the channel is broken, None while it works; messages that arrived before stay valid. `cut` says that the network
+    failed and not the peer.
     """
 
     kind = "socket"
@@ -85,18 +86,18 @@ class SocketChannel:
         self._inbox, self._outbox, self._silence = inbox, outbox, silence
         self._secure = sock if isinstance(sock, ssl.SSLSocket) else None
         self._queue: deque[memoryview] = deque()
-        self._begun: tuple[int, int] | None = None
-        self._handed = 0  # views of the message that was begun
+        self._begun: tuple[int, int] | None = None  # phase and sequence of a message that `release` has begun
+        self._queued = 0  # views of that message in the queue
         self._header = memoryview(bytearray(HEADER))
         self._target = self._header
         self._frame: Frame | None = None
-        self._dropping: int | None = None  # bytes that are left of a frame nobody wants
+        self._dropping: int | None = None  # bytes left of a frame that is dropped
         self._scratch = memoryview(bytearray(_SCRATCH))
         self._read_wants_write = self._write_wants_read = False
         self._suspected = False
 
     def incoming(self, phase: int) -> list[Array]:
-        """Where the peer's spans of a phase arrive."""
+        """Arrays for the peer's spans of a phase."""
         return list(self._inbox.arrays[phase])
 
     @property
@@ -106,17 +107,17 @@ class SocketChannel:
 
     @property
     def sending(self) -> bool:
-        """Whether bytes wait to be taken by the kernel."""
+        """Whether bytes wait for the kernel to take them."""
         return bool(self._queue)
 
     @property
     def events(self) -> int:
-        """What poll should look for."""
+        """Events that poll should report."""
         writing = (self._queue and not self._write_wants_read) or self._read_wants_write
         return selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
 
     def post(self, phase: int, sequence: int) -> bool:
-        """Send what the kernel takes; return whether something is left."""
+        """Send what the kernel takes; return whether bytes are left."""
         if self.lost is not None:
             return False
         header, spans = self._outbox.header(phase, sequence), self._outbox.spans[phase]
@@ -133,21 +134,21 @@ class SocketChannel:
         return bool(self._queue)
 
     def release(self, phase: int, sequence: int, count: int) -> bool:
-        """Begin with, or go on with, a message of which so many spans are final; return whether something is left of these."""
+        """Send the first `count` spans of a message, as far as the kernel takes them; return whether bytes of them are left."""
         if self.lost is not None:
             return False
         if self._begun is None:
-            self._begun, self._handed = (phase, sequence), 0
+            self._begun, self._queued = (phase, sequence), 0
             self._queue.append(memoryview(self._outbox.header(phase, sequence)))
         assert self._begun == (phase, sequence), f"message {(phase, sequence)} within {self._begun}"
-        upto = self._outbox.ends[phase][count]
-        self._queue.extend(self._outbox.spans[phase][self._handed : upto])
-        self._handed = max(self._handed, upto)
+        end = self._outbox.ends[phase][count]
+        self._queue.extend(self._outbox.spans[phase][self._queued : end])
+        self._queued = max(self._queued, end)
         self.push()
         return bool(self._queue)
 
     def has(self, phase: int, sequence: int, count: int) -> bool:
-        """Whether the first so many spans of a message are there, though it may be still under way."""
+        """Whether the first `count` spans of a message that is being received have arrived."""
         frame = self._frame
         if frame is None or self._dropping is not None or (frame.phase, frame.sequence) != (phase, sequence):
             return False
@@ -177,7 +178,7 @@ class SocketChannel:
             self._fail(error)
 
     def pull(self) -> None:
-        """Receive what is there, to the end of a frame at least if that has come."""
+        """Receive what has arrived, up to the end of a frame or further."""
         self._read_wants_write = False
         try:
             while self.lost is None:
@@ -187,7 +188,7 @@ class SocketChannel:
                     return
                 self._target = self._target[count:]
                 if not self._target and self._advance() and not (self._secure is not None and self._secure.pending()):
-                    return  # at a boundary of frames; poll says if there is more
+                    return  # at a boundary of frames; poll reports further bytes
         except ssl.SSLWantWriteError:
             self._read_wants_write = True
         except (BlockingIOError, InterruptedError, ssl.SSLWantReadError):
@@ -198,7 +199,7 @@ class SocketChannel:
             self._fail(error)
 
     def _advance(self) -> bool:
-        """Go on behind a full target; return whether a frame is complete."""
+        """Choose the next target after a full one; return whether a frame is complete."""
         if self._frame is None:
             self._frame, buffer = self._inbox.begin(self._header)
             self._dropping = self._frame.length if buffer is None else None
@@ -219,10 +220,10 @@ class SocketChannel:
         return "the connection ended in the middle of a frame"
 
     def check(self) -> None:
-        """See whether the other kernel is still there: it is not if it was silent at this look and at the one before.
+        """Set `lost` if the other kernel was silent at this check and at the one before.
 
-        Kernels answer probes of a closed window no more often than twice a second, so a sound connection may look silent for as long as
-        the answer to the next probe is under way.
+        Kernels answer probes of a closed window at most twice a second, so a sound connection may look silent until the answer to the next
+        probe arrives.
         """
         before, self._suspected = self._suspected, self.lost is None and silent(self.sock) > self._silence
         if before and self._suspected:

@@ -22,19 +22,19 @@ def ip(*words: str) -> None:
 
 @pytest.fixture
 def hosts() -> Iterator[tuple[list[list[str]], list[str], Callable[[], None]]]:
-    """Commands that run something on either host, their addresses, and what cuts the link between them."""
+    """Prefixes that run a command on either host, their addresses, and a function that cuts the link between them."""
     if shutil.which("ip") is None or os.geteuid() != 0:
         pytest.skip("making network namespaces needs root and the program ip")
     names = [f"rank{os.getpid()}{side}" for side in "ab"]
     middle = f"rank{os.getpid()}m"
-    made = []
+    namespaces = []
     try:
         for name in (*names, middle):
             try:
                 ip("netns", "add", name)
             except subprocess.CalledProcessError as error:
                 pytest.skip(f"network namespaces cannot be made here: {error.stderr.decode().strip()}")
-            made.append(name)
+            namespaces.append(name)
             ip("-n", name, "link", "set", "lo", "up")
         ip("-n", middle, "link", "add", "bridge", "type", "bridge")
         ip("-n", middle, "link", "set", "bridge", "up")
@@ -43,14 +43,14 @@ def hosts() -> Iterator[tuple[list[list[str]], list[str], Callable[[], None]]]:
             ip("-n", middle, "link", "set", f"to{number}", "master", "bridge", "up")
             ip("-n", name, "addr", "add", f"10.99.0.{number + 1}/24", "dev", "port")
             ip("-n", name, "link", "set", "port", "up")
-        # only the far end of the other host's cable goes: neither host sees its own carrier fall as the waiting one
+        # only the bridge's port to host 1 goes down, so host 0, which waits, does not see its carrier fall
         yield (
             [["ip", "netns", "exec", name] for name in names],
             ["10.99.0.1", "10.99.0.2"],
             lambda: ip("-n", middle, "link", "set", "to1", "down"),
         )
     finally:
-        for name in made:
+        for name in namespaces:
             ip("netns", "del", name)
 
 
@@ -78,7 +78,7 @@ def test_a_cut_link_is_lost_whether_idle_or_full(ranks: Any, hosts: Any, element
     assert error.peer == 1
 
 
-def test_a_link_that_is_cut_in_the_middle_of_steps_is_lost(ranks: Any, hosts: Any) -> None:
+def test_a_link_that_is_cut_between_steps_is_lost(ranks: Any, hosts: Any) -> None:
     prefixes, addresses, cut = hosts
     ours = ranks(2, prefixes, address=addresses, elements=20_000, silence=SILENCE)
     for i in range(2):

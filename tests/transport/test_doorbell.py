@@ -1,4 +1,4 @@
-"""Nobody sleeps through a notify that came between the look and the sleep."""
+"""A notification between a rank's look and its sleep wakes it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def test_a_notify_before_the_sleep_prevents_it(by_pipe: bool) -> None:
 
 
 def test_numbers_of_ranks_are_never_the_same() -> None:
-    ringers = [doorbells.Notifier(rank) for rank in (0, 1, 1023)]
-    numbers = [notifier.number() for notifier in ringers for _ in range(100)]
+    notifiers = [doorbells.Notifier(rank) for rank in (0, 1, 1023)]
+    numbers = [notifier.number() for notifier in notifiers for _ in range(100)]
     assert len(set(numbers)) == 300
     assert max(numbers) < 1 << 32
 

@@ -1,4 +1,4 @@
-"""What is posted arrives, whatever the kind of channel and the routes."""
+"""Posted spans arrive, with every kind of channel and any routes."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def test_random_routes(group: Any, kind: str, ranks: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_kinds_are_mixed_as_hosts_demand(group: Any, seed: int) -> None:
+def test_each_pair_of_ranks_has_the_kind_of_channel_that_works(group: Any, seed: int) -> None:
     ours = group(4, seed=seed, comms=True)
     ours.elsewhere(0, 2)
-    ours.communicators[2].endpoint["address"] = None  # no port of it can be reached
+    ours.communicators[2].endpoint["address"] = None  # it has no port
     ours.connect()
     assert ours.communicators[0].kinds == {1: "socket", 2: "comm", 3: "socket"}
     assert ours.communicators[1].kinds == {0: "socket", 2: "comm", 3: "shared"}
@@ -48,7 +48,7 @@ def test_more_than_the_kernel_takes_at_once(group: Any) -> None:
     group(2, elements=3_000_000, only="socket").connect().rehearse(segments=1, steps=2)
 
 
-def test_processes_agree_and_warn_of_nothing(ranks: Any) -> None:
+def test_processes_agree_and_do_not_warn(ranks: Any) -> None:
     ours = ranks(3, only=[None, None, "socket"])
     assert ours.kinds == [{1: "shared", 2: "socket"}, {0: "shared", 2: "socket"}, {0: "socket", 1: "socket"}]
     for i in range(3):
@@ -73,7 +73,7 @@ def test_a_rank_that_waits_sleeps(group: Any, kinds: list[str | None]) -> None:
     before = time.thread_time()
     with pytest.raises(PeerTimeout):
         ours.communicators[0].wait(Phase.REDUCE_SCATTER, [1], 0, 0)
-    assert time.thread_time() - before < 0.3  # of processor time: it had a second to waste
+    assert time.thread_time() - before < 0.3  # seconds of processor time, within 1 s of waiting
 
 
 def test_arrays_are_bound_once_aligned_and_read_only(group: Any) -> None:
@@ -89,7 +89,7 @@ def test_arrays_are_bound_once_aligned_and_read_only(group: Any) -> None:
             assert all(array.ctypes.data % 64 == 0 for array in before if array.size)
 
 
-def test_a_phase_without_pieces_is_a_signal_that_may_be_early(group: Any) -> None:
+def test_a_phase_without_spans_is_a_signal_that_may_be_early(group: Any) -> None:
     for kind in ("shared", "socket", "comm"):
         a, b = group(2, comms=True, only=kind).connect().communicators
         for phase in (Phase.ALL_GATHER_OPTIMIZER, Phase.ALL_GATHER, Phase.ALL_REDUCE_NORM):
@@ -105,10 +105,10 @@ def test_rounds_of_one_step(group: Any) -> None:
         for number in range(3):
             a.post(Phase.ALL_REDUCE_NORM, [1], 0, 0, number)
         b.wait(Phase.ALL_REDUCE_NORM, [0], 0, 0, 2)
-        b.wait(Phase.ALL_REDUCE_NORM, [0], 0, 0, 1)  # whoever is in round 2 has been in round 1
+        b.wait(Phase.ALL_REDUCE_NORM, [0], 0, 0, 1)  # round 2 implies round 1
 
 
-def test_only_those_who_are_posted_to_see_it(group: Any) -> None:
+def test_only_the_peers_of_a_post_see_it(group: Any) -> None:
     ours = group(3, only="shared").connect()
     ours.communicators[0].post(Phase.ALL_REDUCE_NORM, [1], 0, 0)
     ours.communicators[1].wait(Phase.ALL_REDUCE_NORM, [0], 0, 0)
@@ -126,7 +126,7 @@ def test_a_rank_without_peers_has_nothing_to_wait_for() -> None:
     window.close()
 
 
-def test_routes_that_name_what_a_window_lacks_are_refused() -> None:
+def test_routes_with_spans_outside_the_window_are_refused() -> None:
     for span in (Span("lost", 0, 1), Span("there", 2, 5)):
         windows = [Window.create({"there": ("float32", 4)}) for _ in range(2)]
         routes = [{1: Routes()}, {0: Routes(into={Phase.REDUCE_SCATTER: (span,)})}]
@@ -137,8 +137,8 @@ def test_routes_that_name_what_a_window_lacks_are_refused() -> None:
                 communicators[1].connect({0: communicators[0].endpoint}, 5)
             communicators[0].abort("enough")
             other.exception()
-        for closing in (*communicators, *windows):
-            closing.close()
+        for each in (*communicators, *windows):
+            each.close()
 
 
 @pytest.mark.parametrize(
@@ -147,8 +147,8 @@ def test_routes_that_name_what_a_window_lacks_are_refused() -> None:
     ids=["shared", "comm", "socket", "tls"],
 )
 @pytest.mark.parametrize("elements", [1, 700_000])
-def test_pieces_go_ahead_of_the_rest(request: pytest.FixtureRequest, kind: str, encrypted: bool, elements: int) -> None:
-    """A peer has them before the whole is final, where anything is sent in parts; they are there when it says so in any case."""
+def test_released_spans_arrive_before_the_rest(request: pytest.FixtureRequest, kind: str, encrypted: bool, elements: int) -> None:
+    """Over sockets a peer has them before the whole message is final; with every kind they are complete when `wait_for_spans` returns."""
     spans = tuple(Span("slice", i * elements, (i + 1) * elements) for i in (2, 0, 1))
     routes = {Phase.REDUCE_SCATTER: spans}
     options = {"tls": request.getfixturevalue("tls")} if encrypted else {}
@@ -162,10 +162,10 @@ def test_pieces_go_ahead_of_the_rest(request: pytest.FixtureRequest, kind: str, 
             whole[span.start : span.stop] = 10 * step + n
             a.release(Phase.REDUCE_SCATTER, {1: n + 1}, 0, step)
             if kind == "socket" and n < 2:
-                taken = group.threads.submit(b.wait_for_spans, Phase.REDUCE_SCATTER, {0: n + 1}, 0, step)
-                while not taken.done():
-                    a.release(Phase.REDUCE_SCATTER, {1: n + 1}, 0, step)  # as much as the kernel takes at a time
-                assert taken.exception() is None
+                received = group.threads.submit(b.wait_for_spans, Phase.REDUCE_SCATTER, {0: n + 1}, 0, step)
+                while not received.done():
+                    a.release(Phase.REDUCE_SCATTER, {1: n + 1}, 0, step)  # sends as much as the kernel takes
+                assert received.exception() is None
                 assert arrays[n][0] == arrays[n][-1] == 10 * step + n
         posted = group.threads.submit(
             lambda step=step: (a.post(Phase.REDUCE_SCATTER, [1], 0, step), a.wait(Phase.REDUCE_SCATTER, [], 0, step))
@@ -176,7 +176,7 @@ def test_pieces_go_ahead_of_the_rest(request: pytest.FixtureRequest, kind: str, 
         assert [array[-1] for array in arrays] == [10 * step, 10 * step + 1, 10 * step + 2]
 
 
-def test_a_peer_that_goes_in_the_middle_of_a_message_is_told(group: Any) -> None:
+def test_a_peer_that_closes_within_a_message_is_lost(group: Any) -> None:
     routes = {Phase.REDUCE_SCATTER: (Span("slice", 0, 10), Span("slice", 10, 20))}
     ours = group(2, only="socket", routes=[{1: Routes(routes)}, {0: Routes({}, routes)}])
     a, b = ours.connect().communicators
@@ -187,14 +187,14 @@ def test_a_peer_that_goes_in_the_middle_of_a_message_is_told(group: Any) -> None
         b.wait_for_spans(Phase.REDUCE_SCATTER, {0: 2}, 0, 0)
 
 
-def test_stamps_out_of_range_are_refused(group: Any) -> None:
+def test_sequences_out_of_range_are_refused(group: Any) -> None:
     a = group(2, only="shared").connect().communicators[0]
     for segment, step, number in ((-1, 0, 0), (0, 1 << 28, 0), (0, 0, 1024), (1 << 26, 0, 0)):
         with pytest.raises(ChannelError, match="no sequence"):
             a.post(Phase.REDUCE_SCATTER, [1], segment, step, number)
 
 
-def test_windows_hold_any_numbers_and_nothing_else() -> None:
+def test_windows_hold_numbers_of_any_dtype_and_nothing_else() -> None:
     window = Window.create({"none": ("float64", 0), "one": ("int8", 1), "pair": (np.dtype("complex64").str, 2)})
     assert window["none"].shape == (0,)
     assert window["pair"].dtype == np.complex64

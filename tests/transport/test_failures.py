@@ -1,4 +1,4 @@
-"""Whatever happens to a peer or to what it sends: an error that says so, and never a hang."""
+"""Every fault of a peer or of its messages raises an error that names it, and nothing hangs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_killed_process_is_a_lost_peer(ranks: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_stopped_process_is_overdue(ranks: Any, kind: str) -> None:
+def test_a_stopped_process_times_out(ranks: Any, kind: str) -> None:
     ours = ranks(2, only=kind)
     ours.processes[1].send_signal(signal.SIGSTOP)
     ours.tell(0, ("wait", 1.0))
@@ -43,7 +43,7 @@ def test_a_stopped_process_is_overdue(ranks: Any, kind: str) -> None:
     assert (error.phase, error.peers_missing, error.seconds) == (Phase.ALL_REDUCE_NORM, (1,), 1.0)
 
 
-def test_bytes_that_a_stopped_process_does_not_take_are_overdue(group: Any) -> None:
+def test_bytes_that_a_peer_does_not_read_time_out(group: Any) -> None:
     a, b = group(2, seed=3, elements=8_000_000, only="socket").connect().communicators
     b.post(Phase.REDUCE_SCATTER, [0], 0, 0)
     a.deadline = 1.0
@@ -56,10 +56,10 @@ def test_a_peer_that_computes_for_longer_than_the_silence_is_not_lost(group: Any
     ours = group(2, seed=3, elements=8_000_000, only="socket", silence=1.0).connect()
     a, b = ours.communicators
     a.post(Phase.REDUCE_SCATTER, [1], 0, 0)
-    assert a._sending, "the routes is too small to fill the buffers"
+    assert a._sending, "the message is too small to fill the buffers"
 
     def compute() -> None:
-        time.sleep(4)  # with TCP_USER_TIMEOUT the kernel would end the connection after 1 or 2
+        time.sleep(4)  # with TCP_USER_TIMEOUT the kernel would end the connection after 1 or 2 seconds
         b.wait(Phase.REDUCE_SCATTER, [0], 0, 0)
         b.post(Phase.REDUCE_SCATTER, [0], 0, 0)
         b.wait(Phase.REDUCE_SCATTER, [], 0, 0)
@@ -68,7 +68,7 @@ def test_a_peer_that_computes_for_longer_than_the_silence_is_not_lost(group: Any
 
 
 @pytest.mark.parametrize("kinds", [["shared"] * 3, ["socket"] * 3, ["comm"] * 3, [None, "shared", "socket"]])
-def test_abort_wakes_the_waiter(group: Any, kinds: list[str | None]) -> None:
+def test_abort_wakes_a_rank_that_waits(group: Any, kinds: list[str | None]) -> None:
     ours = group(3, comms="comm" in kinds, only=None)
     if kinds[0] is None:
         ours.elsewhere(2)
@@ -118,7 +118,7 @@ def test_a_post_ends_a_sleep_without_a_limit(group: Any, kind: str) -> None:
     assert sleeper.exception(10) is None
 
 
-def test_a_neighbour_by_shared_memory_wakes_a_rank_that_has_sockets_too(group: Any) -> None:
+def test_a_peer_with_shared_memory_wakes_a_rank_that_has_sockets_too(group: Any) -> None:
     ours = group(3)
     ours.elsewhere(2)
     ours.connect()
@@ -131,12 +131,12 @@ def test_a_neighbour_by_shared_memory_wakes_a_rank_that_has_sockets_too(group: A
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_rank_that_closes_is_lost_to_those_who_still_wait_for_it(group: Any, kind: str) -> None:
+def test_a_rank_that_closes_is_lost_to_ranks_that_wait_for_it(group: Any, kind: str) -> None:
     ours = group(3, only=kind).connect()
     ours.communicators[2].post(Phase.ALL_REDUCE_NORM, [0, 1], 0, 0)
     ours.communicators[2].close()
     ours.communicators[1].post(Phase.REDUCE_SCATTER, [0], 0, 0)
-    ours.communicators[0].wait(Phase.ALL_REDUCE_NORM, [2], 0, 0)  # what it has posted still counts
+    ours.communicators[0].wait(Phase.ALL_REDUCE_NORM, [2], 0, 0)  # its posts stay valid
     ours.communicators[0].wait(Phase.REDUCE_SCATTER, [1], 0, 0)
     with pytest.raises(PeerLost, match=r"rank 2 is lost: it closed"):
         ours.communicators[0].wait(Phase.ALL_GATHER, [1, 2], 0, 0)
@@ -144,7 +144,7 @@ def test_a_rank_that_closes_is_lost_to_those_who_still_wait_for_it(group: Any, k
 
 @pytest.mark.parametrize("kind", ["shared", "socket", "comm"])
 @pytest.mark.parametrize("seen", [(0, 6, 0), (1, 0, 0)])
-def test_out_of_step(group: Any, kind: str, seen: tuple[int, int, int]) -> None:
+def test_a_sequence_that_can_only_be_posted_later_is_a_protocol_error(group: Any, kind: str, seen: tuple[int, int, int]) -> None:
     a, b = group(2, comms=True, only=kind).connect().communicators
     a.post(Phase.ALL_GATHER_OPTIMIZER, [1], *seen)
     with pytest.raises(ProtocolError, match="rank 0 is at ALL_GATHER_OPTIMIZER") as caught:
@@ -153,7 +153,7 @@ def test_out_of_step(group: Any, kind: str, seen: tuple[int, int, int]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["shared", "socket", "comm"])
-def test_an_older_stamp_is_not_the_one(group: Any, kind: str) -> None:
+def test_an_older_sequence_does_not_end_a_wait(group: Any, kind: str) -> None:
     a, b = group(2, comms=True, only=kind).connect().communicators
     a.post(Phase.ALL_GATHER_OPTIMIZER, [1], 3, 4)
     b.deadline = 0.2
@@ -172,27 +172,27 @@ def test_duplicates_and_frames_of_other_groups_are_dropped_and_counted(group: An
     before = [array.copy() for array in b.incoming(0, Phase.REDUCE_SCATTER)]
     size = length(b, 0, Phase.REDUCE_SCATTER)
     assert size
-    here, other = bytes.fromhex(ours.id), os.urandom(16)
+    this_group, other_group = bytes.fromhex(ours.id), os.urandom(16)
     sock = a._channels[1].sock
-    sock.sendall(wire.write_header(Phase.REDUCE_SCATTER, pack(0, 1), size, here) + bytes(size))
-    sock.sendall(wire.write_header(Phase.REDUCE_SCATTER, pack(0, 0), size, here) + bytes(size))
-    sock.sendall(wire.write_header(Phase.REDUCE_SCATTER, pack(9, 9), 100_000, other) + bytes(100_000))
+    sock.sendall(wire.write_header(Phase.REDUCE_SCATTER, pack(0, 1), size, this_group) + bytes(size))
+    sock.sendall(wire.write_header(Phase.REDUCE_SCATTER, pack(0, 0), size, this_group) + bytes(size))
+    sock.sendall(wire.write_header(Phase.REDUCE_SCATTER, pack(9, 9), 100_000, other_group) + bytes(100_000))
     a.post(Phase.ALL_REDUCE_NORM, [1], 0, 2)
     b.wait(Phase.ALL_REDUCE_NORM, [0], 0, 2)
     assert b.refused == 3
     assert all((x == y).all() for x, y in zip(before, b.incoming(0, Phase.REDUCE_SCATTER), strict=True))
 
 
-def test_messages_by_fallback_are_dropped_or_refused_likewise(group: Any) -> None:
+def test_messages_of_a_fallback_are_dropped_or_refused_too(group: Any) -> None:
     ours = group(2, seed=3, comms=True, only="comm").connect()
     ours.rehearse(segments=1, steps=2)
     b, size = ours.communicators[1], length(ours.communicators[1], 0, Phase.REDUCE_SCATTER)
-    here = bytes.fromhex(ours.id)
-    b.deliver(0, wire.write_header(Phase.REDUCE_SCATTER, pack(0, 1), size, here), [bytes(size)])
+    this_group = bytes.fromhex(ours.id)
+    b.deliver(0, wire.write_header(Phase.REDUCE_SCATTER, pack(0, 1), size, this_group), [bytes(size)])
     b.deliver(0, wire.write_header(Phase.REDUCE_SCATTER, pack(5, 1), size, os.urandom(16)), [bytes(size)])
-    b.deliver(7, wire.write_header(Phase.REDUCE_SCATTER, pack(5, 1), size, here), [bytes(size)])
+    b.deliver(7, wire.write_header(Phase.REDUCE_SCATTER, pack(5, 1), size, this_group), [bytes(size)])
     assert b.refused == 3
-    b.deliver(0, wire.write_header(Phase.REDUCE_SCATTER, pack(0, 2), size, here), [bytes(size - 1)])
+    b.deliver(0, wire.write_header(Phase.REDUCE_SCATTER, pack(0, 2), size, this_group), [bytes(size - 1)])
     with pytest.raises(PeerLost, match="announced"):
         b.wait(Phase.REDUCE_SCATTER, [0], 0, 2)
 
@@ -200,13 +200,13 @@ def test_messages_by_fallback_are_dropped_or_refused_likewise(group: Any) -> Non
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda group, size: wire.write_header(Phase.REDUCE_SCATTER, pack(0, 0), size + 8, group), "bytes where the routes says"),
+        (lambda group, size: wire.write_header(Phase.REDUCE_SCATTER, pack(0, 0), size + 8, group), "bytes where the routes say"),
         (lambda group, size: wire.write_header(17, pack(0, 0), size, group), "phase 17"),
         (lambda group, size: os.urandom(wire.HEADER), "where a frame should begin"),
         (lambda group, size: b"dgrk" + struct.pack("<H", 99) + bytes(wire.HEADER - 6), "version 99"),
     ],
 )
-def test_what_is_no_frame_of_the_routes_ends_the_link(group: Any, change: Any, why: str) -> None:
+def test_bytes_that_are_no_frame_of_the_routes_end_the_channel(group: Any, change: Any, why: str) -> None:
     ours = group(2, seed=3, only="socket").connect()
     a, b = ours.communicators
     a._channels[1].sock.sendall(change(bytes.fromhex(ours.id), length(b, 0, Phase.REDUCE_SCATTER)))
@@ -215,7 +215,7 @@ def test_what_is_no_frame_of_the_routes_ends_the_link(group: Any, change: Any, w
 
 
 @pytest.mark.parametrize("part", [20, 60])
-def test_a_frame_that_is_torn(group: Any, part: int) -> None:
+def test_a_connection_that_ends_within_a_frame(group: Any, part: int) -> None:
     ours = group(2, seed=3, only="socket").connect()
     a, b = ours.communicators
     size = length(b, 0, Phase.REDUCE_SCATTER)
@@ -227,7 +227,7 @@ def test_a_frame_that_is_torn(group: Any, part: int) -> None:
         b.wait(Phase.REDUCE_SCATTER, [0], 0, 0)
 
 
-def test_a_torn_frame_in_tls(group: Any, tls: Any) -> None:
+def test_a_tls_connection_that_ends_within_a_frame(group: Any, tls: Any) -> None:
     ours = group(2, seed=3, only="socket", tls=tls).connect()
     ours.communicators[0]._channels[1].sock.send(b"dgrk")
     ours.communicators[0].close()

@@ -1,4 +1,4 @@
-"""How ranks find each other, and who is not let in."""
+"""How ranks connect, and which connections they reject."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ def test_any_order_of_arrival(group: Any, kind: str) -> None:
 
 @pytest.fixture
 def slow_pair(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ranks 0 and 2 take half a second longer than others to meet."""
+    """Ranks 0 and 2 take half a second longer than others to connect."""
     really, until = rendezvous.Rendezvous._advance, time.monotonic() + 0.5
 
-    def advance(self: Any, approach: Any) -> None:
-        if self._local_endpoint.rank != 0 or approach.role.peer != 2 or time.monotonic() > until:
-            really(self, approach)
+    def advance(self: Any, handshake: Any) -> None:
+        if self._local_endpoint.rank != 0 or handshake.role.peer != 2 or time.monotonic() > until:
+            really(self, handshake)
 
     monkeypatch.setattr(rendezvous.Rendezvous, "_advance", advance)
 
 
-def test_who_has_met_everybody_begins(group: Any, slow_pair: None) -> None:
+def test_a_rank_that_is_connected_to_all_begins(group: Any, slow_pair: None) -> None:
     ours = group(3, only="socket")
     endpoints = ours.endpoints
 
@@ -64,7 +64,7 @@ def test_who_has_met_everybody_begins(group: Any, slow_pair: None) -> None:
     assert ours.run(come) == [None] * 3
 
 
-def test_who_has_met_everybody_and_dies_is_lost_at_once(group: Any, slow_pair: None) -> None:
+def test_a_rank_that_dies_after_its_rendezvous_is_lost_at_once(group: Any, slow_pair: None) -> None:
     ours = group(3, only="socket")
     endpoints = ours.endpoints
 
@@ -76,7 +76,7 @@ def test_who_has_met_everybody_and_dies_is_lost_at_once(group: Any, slow_pair: N
     assert str(ours.run(come)[0]) == "the channel to rank 1 is lost: it closed the connection"
 
 
-def test_a_peer_that_does_not_come_is_overdue(group: Any) -> None:
+def test_a_peer_that_does_not_connect_times_out(group: Any) -> None:
     for kind in ("shared", "socket", "comm"):
         ours = group(3, comms=True, only=kind)
         endpoints = ours.endpoints
@@ -127,7 +127,7 @@ def test_a_port_that_cannot_be_reached_gives_way_to_the_fallback(group: Any) -> 
     ours.rehearse()
 
 
-def test_a_port_that_swallows_calls_gives_way_to_the_fallback(group: Any) -> None:
+def test_a_port_that_does_not_answer_gives_way_to_the_fallback(group: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         ours = group(2, comms=True, handshake_timeout=0.5)
         ours.elsewhere(0)
@@ -137,7 +137,7 @@ def test_a_port_that_swallows_calls_gives_way_to_the_fallback(group: Any) -> Non
     ours.rehearse()
 
 
-def test_nothing_in_common_is_said(group: Any) -> None:
+def test_ranks_without_a_common_kind_of_channel_raise(group: Any) -> None:
     ours = group(2, only=["shared", "socket"])
     assert "no kind of channel in common" in str(ours.run(lambda i: ours.communicators[i].connect(ours.endpoints, 5))[0])
     mixed = group(2)
@@ -146,43 +146,43 @@ def test_nothing_in_common_is_said(group: Any) -> None:
     assert "no kind of channel in common" in str(mixed.run(lambda i: mixed.communicators[i].connect(mixed.endpoints, 5))[1])
 
 
-def test_strangers_at_the_port_do_no_harm(group: Any) -> None:
+def test_unauthenticated_connections_do_no_harm(group: Any) -> None:
     ours = group(3, only="socket")
     pending = []
     for kind in range(60):
-        caller = socket.create_connection(ours.communicators[2].endpoint["address"])
+        connection = socket.create_connection(ours.communicators[2].endpoint["address"])
         if kind % 3 == 1:
-            caller.sendall(os.urandom(500))
+            connection.sendall(os.urandom(500))
         elif kind % 3 == 2:
-            caller.close()
-        pending.append(caller)
+            connection.close()
+        pending.append(connection)
     began = time.monotonic()
     ours.connect()
     assert time.monotonic() - began < rendezvous.HANDSHAKE_TIMEOUT
     assert ours.communicators[2].rejected >= 40
     ours.rehearse()
-    for caller in pending:
-        caller.close()
+    for connection in pending:
+        connection.close()
 
 
-def test_more_strangers_than_there_is_room_for(group: Any) -> None:
+def test_more_unauthenticated_connections_than_pending_slots(group: Any) -> None:
     ours = group(2, only="socket", pending=4)
     pending = [socket.create_connection(ours.communicators[1].endpoint["address"]) for _ in range(40)]
     ours.connect()
     assert ours.communicators[1].rejected >= 30
-    for caller in pending:
-        caller.close()
+    for connection in pending:
+        connection.close()
 
 
-def test_strangers_do_no_harm_to_tls(group: Any, tls: Any) -> None:
+def test_unauthenticated_connections_do_no_harm_to_tls(group: Any, tls: Any) -> None:
     ours = group(2, only="socket", tls=tls)
     pending = [socket.create_connection(ours.communicators[1].endpoint["address"]) for _ in range(6)]
-    for caller in pending[::2]:
-        caller.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    for connection in pending[::2]:
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
     ours.connect()
     ours.rehearse()
-    for caller in pending:
-        caller.close()
+    for connection in pending:
+        connection.close()
 
 
 def test_a_wrong_token_is_refused(group: Any) -> None:
@@ -197,23 +197,23 @@ def test_a_wrong_token_is_refused(group: Any) -> None:
     assert ours.communicators[2].rejected == 2
 
 
-def test_the_token_never_travels() -> None:
+def test_the_token_is_never_sent() -> None:
     secret = b"a long and secret token of the group"
-    host, caller = Acceptor(GROUP, 1, {0}, secret), Initiator(GROUP, 0, 1, secret)
-    answer = caller.receive(host.greeting)
-    welcome = host.receive(answer)
-    assert caller.receive(welcome) == b""
-    assert (host.peer, host.wanted, caller.wanted) == (0, 0, 0)
-    assert all(secret[:8] not in message for message in (host.greeting, answer, welcome))
+    acceptor, initiator = Acceptor(GROUP, 1, {0}, secret), Initiator(GROUP, 0, 1, secret)
+    answer = initiator.receive(acceptor.greeting)
+    welcome = acceptor.receive(answer)
+    assert initiator.receive(welcome) == b""
+    assert (acceptor.peer, acceptor.wanted, initiator.wanted) == (0, 0, 0)
+    assert all(secret[:8] not in message for message in (acceptor.greeting, answer, welcome))
 
 
 def test_proofs_cannot_be_replayed_reflected_or_moved() -> None:
-    host, caller = Acceptor(GROUP, 1, {0}, TOKEN), Initiator(GROUP, 0, 1, TOKEN)
-    answer = caller.receive(host.greeting)
+    acceptor, initiator = Acceptor(GROUP, 1, {0}, TOKEN), Initiator(GROUP, 0, 1, TOKEN)
+    answer = initiator.receive(acceptor.greeting)
     with pytest.raises(HandshakeError, match="token"):
         Acceptor(GROUP, 1, {0}, TOKEN).receive(answer)  # of an earlier connection
     with pytest.raises(HandshakeError, match="token"):
-        caller.receive(answer[-32:])  # the caller's own proof
+        initiator.receive(answer[-32:])  # the initiator's own proof
     with pytest.raises(HandshakeError, match="not expected"):
         Acceptor(GROUP, 2, {0}, TOKEN).receive(answer)
     with pytest.raises(HandshakeError, match="not expected"):
@@ -227,12 +227,12 @@ def test_proofs_cannot_be_replayed_reflected_or_moved() -> None:
 @pytest.mark.parametrize("address", ["0.0.0.0", "::"])
 def test_listening_everywhere_is_refused(address: str) -> None:
     window = Window.create({})
-    with pytest.raises(ChannelError, match="everywhere"):
+    with pytest.raises(ChannelError, match="at all addresses"):
         Communicator("0" * 32, 0, window, {}, TOKEN, address)
     window.close()
 
 
-def test_an_address_of_another_machine_endpoints_no_sockets() -> None:
+def test_an_address_of_another_machine_excludes_sockets() -> None:
     window = Window.create({})
     with Communicator("0" * 32, 0, window, {}, TOKEN, "192.0.2.1") as communicator:
         assert "socket" not in communicator.endpoint["kinds"]
@@ -241,7 +241,7 @@ def test_an_address_of_another_machine_endpoints_no_sockets() -> None:
     window.close()
 
 
-def test_only_the_given_address_is_listened_at(group: Any) -> None:
+def test_a_rank_listens_only_at_its_address(group: Any) -> None:
     communicator = group(2).communicators[0]
     assert communicator.endpoint["address"][0] == "127.0.0.1"
     assert group(2, only="shared").communicators[0].endpoint["address"] is None
@@ -257,7 +257,7 @@ def test_endpoints_are_checked(group: Any) -> None:
         a.connect({1: a.endpoint}, 1)
 
 
-def test_links_are_checked() -> None:
+def test_arguments_of_a_communicator_are_checked() -> None:
     window = Window.create({})
     for group, rank, routes, token in (("x", 0, {}, TOKEN), ("g" * 32, 0, {}, TOKEN), ("0" * 32, 1024, {}, TOKEN)):
         with pytest.raises(ChannelError, match="hexadecimal"):
@@ -281,14 +281,14 @@ def test_memory_of_another_group_is_not_taken_for_the_peers(group: Any) -> None:
     ours.communicators[1].wait(Phase.ALL_REDUCE_NORM, [0], 0, 0)
 
 
-def test_ranks_that_all_share_memory_have_one_window_in_common(group: Any) -> None:
+def test_ranks_that_all_share_memory_have_a_common_window(group: Any) -> None:
     ours = group(3).connect()
     name = next(iter(ours.plan.regions))
     ours.communicators[2].common[name][0] = 7
     assert {float(communicator.common[name][0]) for communicator in ours.communicators} == {7.0} == {float(ours.windows[0][name][0])}
 
 
-def test_ranks_of_which_some_do_not_share_memory_have_no_window_in_common(group: Any) -> None:
+def test_ranks_that_do_not_all_share_memory_have_no_common_window(group: Any) -> None:
     ours = group(3)
     ours.elsewhere(2)
     ours.connect()
@@ -296,7 +296,7 @@ def test_ranks_of_which_some_do_not_share_memory_have_no_window_in_common(group:
     assert [communicator.common for communicator in ours.communicators] == [None] * 3
 
 
-def test_who_has_met_everybody_waits_until_all_have(group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_that_is_connected_to_all_waits_for_the_others(group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     really = shared.all_share
 
     def late(window: Any, channels: Any, *others: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What ranks hold, and that they give it back."""
+"""Ranks release descriptors and memory."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
 def descriptors() -> list[str]:
-    found = []
+    targets = []
     for entry in Path("/proc/self/fd").iterdir():
         try:
-            found.append(os.readlink(entry))
+            targets.append(os.readlink(entry))
         except OSError:
             continue
-    return sorted(name for name in found if not name.startswith("/"))
+    return sorted(target for target in targets if not target.startswith("/"))
 
 
 def maps() -> int:
@@ -35,7 +35,7 @@ def maps() -> int:
 
 @linux
 @pytest.mark.parametrize("kind", ["shared", "socket", "comm", "mixed"])
-def test_descriptors_and_maps_are_given_back(group: Any, kind: str) -> None:
+def test_descriptors_and_maps_are_released(group: Any, kind: str) -> None:
     gc.collect()
     before = descriptors(), maps()
     ours = group(3, comms=True, only=None if kind == "mixed" else kind)
@@ -43,19 +43,19 @@ def test_descriptors_and_maps_are_given_back(group: Any, kind: str) -> None:
         ours.elsewhere(0)
     ours.connect()
     ours.rehearse()
-    held = ours.communicators[0].incoming(1, Phase.REDUCE_SCATTER), ours.windows[0]["REDUCE_SCATTER.float"]
+    arrays = [*ours.communicators[0].incoming(1, Phase.REDUCE_SCATTER), ours.windows[0]["REDUCE_SCATTER.float"]]
     assert maps() > 0
     assert len(descriptors()) > len(before[0])
     ours.close()
-    assert all(np.isfinite(array).all() for array in (*held[0], held[1]))  # still readable
-    del held
+    assert all(np.isfinite(array).all() for array in arrays)  # they stay readable
+    del arrays
     ours.communicators.clear()
     gc.collect()
     assert (descriptors(), maps()) == before
 
 
 @linux
-def test_a_rendezvous_that_fails_gives_back_as_much(group: Any) -> None:
+def test_a_rendezvous_that_fails_releases_them_too(group: Any) -> None:
     gc.collect()
     before = descriptors(), maps()
     for kind in ("shared", "socket", "comm"):
@@ -68,7 +68,7 @@ def test_a_rendezvous_that_fails_gives_back_as_much(group: Any) -> None:
 
 
 @linux
-def test_a_window_that_is_forgotten_is_given_back() -> None:
+def test_an_unreferenced_window_is_released() -> None:
     before = descriptors()
     Window.create({"a": ("float32", 10)})
     gc.collect()
@@ -76,7 +76,7 @@ def test_a_window_that_is_forgotten_is_given_back() -> None:
 
 
 @linux
-def test_nothing_has_a_name_and_nothing_is_left_of_killed_processes(ranks: Any) -> None:
+def test_memory_has_no_name_and_killed_processes_leave_none(ranks: Any) -> None:
     def names() -> set[str]:
         return set(os.listdir("/dev/shm"))
 
@@ -102,12 +102,12 @@ def test_closing_twice_and_in_either_order(group: Any) -> None:
         communicator.abort("late")
 
 
-def test_the_listener_is_closed_when_all_have_met(group: Any) -> None:
+def test_the_listener_is_closed_after_the_rendezvous(group: Any) -> None:
     ours = group(2, only="socket").connect()
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(ours.communicators[1].endpoint["address"], 5)
 
 
-def test_nothing_of_dask_is_imported() -> None:
+def test_dask_is_not_imported() -> None:
     code = "import sys, dagtrain.transport\nassert not {'dask', 'distributed'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

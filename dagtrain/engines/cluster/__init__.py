@@ -1,1 +1,1 @@
-"""What both engines on a Dask cluster need: the client, data on the workers, waiting with deadlines, outages of the network."""
+"""Shared by both engines on a Dask cluster: data on the workers, waiting with deadlines, outages of the network."""

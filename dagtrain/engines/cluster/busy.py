@@ -1,7 +1,7 @@
-"""On the scheduler: workers that cannot begin a task, and tasks that wait there for a long time while other workers have nothing to do.
+"""On the scheduler: workers that cannot begin a task, and tasks that wait on them while other workers are idle.
 
-Dask moves such tasks too, but only if it expects that to cost less than to wait: of a task that takes threads for minutes it expects half
-a second, and from a paused worker it takes none.
+Dask moves such tasks too, but only if it expects moving to cost less than waiting. It expects half a second for a task that takes threads
+for minutes, and it moves no task away from a paused worker.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ __all__ = ["PAUSED", "at_work", "busy_with", "move_stranded"]
 
 PAUSED = "it is paused: its memory is nearly full"
 _LONG = 2.0
-"""Seconds: tasks that have taken all threads of a worker for longer may do so for minutes."""
+"""Seconds: tasks that have occupied all threads of a worker for longer may do so for minutes."""
 _NAMED = 3
-"""Most tasks that are named."""
+"""Most tasks that a message names."""
 
 
 def at_work(worker: Any) -> set[Any]:
-    """The tasks that take threads of a worker, as of its last heartbeat."""
+    """The tasks that occupy threads of a worker, as of its last heartbeat."""
     return {task for task in worker.executing if task.processing_on is worker and task not in worker.long_running}
 
 
 def busy_with(worker: Any) -> str:
-    """The tasks that take all threads of a worker; nothing if one is free."""
+    """Names of the tasks that occupy all threads of a worker; empty if a thread is free."""
     tasks = at_work(worker)
     if len(tasks) < worker.nthreads:
         return ""
@@ -36,7 +36,7 @@ def busy_with(worker: Any) -> str:
 
 
 def move_stranded(scheduler: Any, tasks: Iterable[Any]) -> None:
-    """Have those of some tasks that wait behind others, or on a paused worker, done by workers that have a thread for them."""
+    """Move tasks that wait behind long ones, or on a paused worker, to workers with a free thread."""
     stealing = scheduler.extensions.get("stealing")
     free = {w: n for w in scheduler.running if (n := w.nthreads - len(w.processing) + len(w.long_running)) > 0}
     for task in sorted(tasks, key=lambda task: str(task.key)) if stealing is not None else ():

@@ -1,7 +1,7 @@
-"""Time that a process was there to use, and wall clocks that are set back under Dask's servers.
+"""Time in which a process was not suspended, and wall clocks that are set back under Dask's servers.
 
-Tornado's periodic callbacks and Dask's streams of messages go by the wall clock. Where it is set back by an hour, heartbeats stop for an
-hour, and so do messages if one was sent just before (tornado issue 2333).
+Tornado's periodic callbacks and Dask's streams of messages use the wall clock. If it is set back by an hour, heartbeats stop for an hour,
+and so do messages if one was sent just before (tornado issue 2333).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ __all__ = ["AwakeClock", "WallClock", "catch_up"]
 
 
 class AwakeClock:
-    """Seconds that go by while they are read: of a longer gap, in which the process was suspended or did something else, little counts.
+    """Seconds between readings, each gap cut to a maximum: in a longer one the process was suspended or did other work.
 
     Parameters
     ----------
     longest
-        What a gap counts for at most.
+        Seconds that a gap counts at most.
     clock
-        A clock that is never set.
+        A monotonic clock.
 
     Examples
     --------
@@ -43,24 +43,24 @@ class AwakeClock:
         return self._time
 
     def skip(self) -> None:
-        """Have the time since the last reading count for nothing."""
+        """Do not count the time since the last reading."""
         self._read = self._clock()
 
 
 class WallClock:
-    """The clock of this machine, watched."""
+    """Detects that the wall clock of this machine was set back."""
 
     def __init__(self) -> None:
         self._ahead = time.time() - time.monotonic()
 
     def was_set_back(self) -> bool:
-        """Whether it was, by more than a second, since the last look."""
+        """Whether it was set back by more than a second since the last call."""
         before, self._ahead = self._ahead, time.time() - time.monotonic()
         return before - self._ahead > 1.0
 
 
 def catch_up(callbacks: Iterable[Any], streams: Iterable[Any]) -> None:
-    """Have callbacks and streams of a server not wait for what the time was before the clock was set back; in its event loop."""
+    """Restart callbacks and streams of a server that wait for a time of before the clock was set back; call it in its event loop."""
     for callback in callbacks:
         if callback.is_running():
             callback.stop()

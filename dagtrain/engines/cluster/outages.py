@@ -1,8 +1,8 @@
-"""How long a network to the scheduler may be out of order: what its connections bear, and how long it is asked again.
+"""Outages of the network to the scheduler: how long connections survive one, and how long a request is repeated.
 
-Dask gives a connection up whose other end has not acknowledged for 30 s (``distributed.comm.timeouts.tcp``). A worker that loses its
-scheduler closes for good, and its nanny too; a client that loses it loses all its futures. The kernel repeats what was lost at intervals
-that double, so that a connection is idle for up to twice as long as the network was.
+Dask closes a connection whose other end has not acknowledged for 30 s (``distributed.comm.timeouts.tcp``). A worker that loses its
+scheduler closes for good, and its nanny too; a client that loses it loses all its futures. The kernel sends lost packets again at
+intervals that double, so a connection is idle for up to twice as long as the network was down.
 """
 
 from __future__ import annotations
@@ -24,49 +24,49 @@ T = TypeVar("T")
 log = logging.getLogger("dagtrain")
 
 OUTAGE = 120.0
-"""Seconds for which a network may be out of order."""
+"""Seconds that a network may be down."""
 _LONGEST = 30.0
-"""Seconds that one question may count for: in more of them the process was suspended."""
+"""Seconds that one request counts at most: if it took longer, the process was suspended."""
 _AGAIN = 0.5
-"""Seconds before the next question."""
+"""Seconds before the next request."""
 _SETTING = "distributed.comm.timeouts.tcp"
 
 
 def endure(comm: Any, seconds: float = 0.0) -> None:
-    """Have a connection last this long without an answer, or as long as Dask is set to, if that is longer."""
+    """Let a connection survive this long without an acknowledgement, or as long as Dask's setting if that is longer."""
     from dask.utils import parse_timedelta
     from distributed.comm.tcp import set_tcp_timeout
 
     stream = getattr(comm, "stream", None)
-    if getattr(stream, "socket", None) is not None:  # there is none within a process, or where it is closed
+    if getattr(stream, "socket", None) is not None:  # connections within a process and closed ones have none
         with dask.config.set({_SETTING: max(seconds, parse_timedelta(dask.config.get(_SETTING), default="seconds"))}):
             set_tcp_timeout(stream)
 
 
 def insist(client: Any, question: Callable[[], T], outage: float = OUTAGE, say: Callable[[str], object] = log.warning) -> T:
-    """The scheduler's answer; where none comes, it is asked again, for as long as the client has its connection.
+    """The scheduler's answer to a request, which is repeated while the client keeps its connection.
 
     Parameters
     ----------
     client
         Of the cluster.
     question
-        Asks the scheduler; raises OSError, as TimeoutError is, where it does not answer.
+        Sends the request; raises OSError, which includes TimeoutError, if there is no answer.
     outage
-        Seconds for which it is asked.
+        Seconds for which it is repeated.
     say
-        Told once that the scheduler is waited for.
+        Called once, with a message, when the first answer is missing.
 
     Raises
     ------
     ClusterError
-        The scheduler is gone, or did not answer for so long.
+        The scheduler is gone, or did not answer for `outage` seconds.
     """
-    address, clock, told = getattr(client.scheduler, "address", "?"), AwakeClock(_LONGEST), False
+    address, clock, warned = getattr(client.scheduler, "address", "?"), AwakeClock(_LONGEST), False
     while True:
         try:
-            if client.status != "running":  # it would try to connect for a while, and has lost all that it had
-                raise ConnectionError(f"this process has lost it, its client is {client.status}")
+            if client.status != "running":  # it would try to reconnect first, and its futures are lost in any case
+                raise ConnectionError(f"this process has lost its connection, its client is {client.status}")
             return question()
         except Exception as error:
             if not isinstance(error, OSError) or client.status != "running" or clock.read() > outage:
@@ -74,7 +74,7 @@ def insist(client: Any, question: Callable[[], T], outage: float = OUTAGE, say: 
                     f"the scheduler at {address} does not answer ({type(error).__name__}: {error}). If it is gone, start "
                     "the cluster again and go on from the last checkpoint with fit(..., checkpoint=..., resume=True)."
                 ) from error
-            if not told:
-                say(f"the scheduler at {address} does not answer: it is waited for up to {outage:g} s")
-            told = True
+            if not warned:
+                say(f"the scheduler at {address} does not answer: waiting up to {outage:g} s for it")
+            warned = True
             time.sleep(_AGAIN)

@@ -1,7 +1,7 @@
-"""What the engines of a cluster have in common: what a session keeps there, how it asks again after a failure, and evaluation.
+"""Shared by the engines of a cluster: the futures of a session, repeating work after a failure, and evaluation.
 
-What is made in a session, futures of data and of compiled steps, is held while it is needed; after a failure all of it is let go of and
-made anew, under other names.
+A session holds the futures of its data and compiled steps while it needs them. After a failure it releases all of them and submits them
+again under other names.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ T = TypeVar("T")
 
 
 class ClusterEngine:
-    """A client's cluster as a place to run steps: its workers, its page, its deadlines.
+    """Runs steps on a client's cluster.
 
     Parameters
     ----------
     client
         A synchronous Dask client.
     timeouts
-        Deadlines of whatever is waited for.
+        Deadlines of all waits.
     repeats
-        How often work that fails is done again before the engine gives up.
+        How often failed work is repeated before an error.
     """
 
     name: str
@@ -61,7 +61,7 @@ class ClusterEngine:
 
     @classmethod
     def of(cls, client: Any, threads: int | None) -> Self:
-        """The engine on this client's cluster, or on the current one's; threads are the workers'."""
+        """The engine on the cluster of `client`, or of the current client; `threads` is ignored, as workers have threads of their own."""
         client = current_client() if client is None else client
         if client is None:
             raise ClusterError(
@@ -72,14 +72,14 @@ class ClusterEngine:
 
 
 def dashboard_link(client: Any) -> str | None:
-    """The address of the cluster's dashboard; None where there is no page, which for a cluster of this process needs Bokeh."""
+    """The address of the cluster's dashboard; None without one: for a cluster of this process it needs Bokeh."""
     if getattr(client, "cluster", None) is not None and find_spec("bokeh") is None:
         return None
     return getattr(client, "dashboard_link", None) or None
 
 
 class ClusterSession:
-    """Work on a cluster: what lies there, and evaluations; engines add how steps are run."""
+    """Futures and evaluations on a cluster; engines add how steps run."""
 
     def __init__(self, engine: ClusterEngine, program: Program, source: Any) -> None:
         self.client, self.timeouts, self.repeats = engine.client, engine.timeouts, engine.repeats
@@ -90,8 +90,8 @@ class ClusterSession:
         self._held: dict[str, Any] = {}
         self._futures: weakref.WeakSet[Any] = weakref.WeakSet()
         self._leaving = ExitStack()
-        self._told_software = False
-        self._met = ""
+        self._warned_of_software = False
+        self._last_error = ""
 
     def __enter__(self) -> Self:
         self._leaving.enter_context(thread_given_back())
@@ -102,17 +102,17 @@ class ClusterSession:
         self._leaving.close()
 
     def _release(self) -> None:
-        """Let go of all that lies on the cluster, also of what the traceback of an error, or of a deadline, keeps alive."""
+        """Release all futures, also those that the traceback of an error keeps alive."""
         self._held.clear()
         for future in list(self._futures):
             future.release()
 
-    # ---- what lies on the cluster
+    # ---- futures
 
     def _data(self, source: Any) -> list[Any]:
-        """Keys of a source's partitions, computed once where what they are made of lies, and held while the session lasts."""
+        """Keys of a source's partitions, computed once, on the workers that hold their origins, and held until the session ends."""
         name = f"data {id(source)}"
-        if name in self._held and any(future.cancelled() for future in self._held[name][1]):  # a client that is restarted forgets them
+        if name in self._held and any(future.cancelled() for future in self._held[name][1]):  # restarting a client cancels its futures
             del self._held[name]
             self._failures += 1
         if name not in self._held:
@@ -121,26 +121,26 @@ class ClusterSession:
                 names = {key: (f"{key[0]}-f{self._failures}", *key[1:]) for key in keys}
                 graph = {names.get(key, key): node.substitute({}, key=names.get(key, key)) for key, node in graph.items()}
                 keys = [names[key] for key in keys]
-            origins = sorted({origin for some in source.origins for origin in some}, key=str)
+            origins = sorted({origin for of_partition in source.origins for origin in of_partition}, key=str)
             holders = self.ask("who_has", keys=origins) if origins else {}
-            near = (sorted({worker for origin in some for worker in holders.get(origin, ())}) for some in source.origins)
-            where = {key: workers for key, workers in zip(keys, near, strict=True) if workers}
-            futures = self._submit(graph, keys, workers=partial(_workers_for, where), allow_other_workers=True)
+            near = (sorted({worker for origin in of_partition for worker in holders.get(origin, ())}) for of_partition in source.origins)
+            workers_of = {key: workers for key, workers in zip(keys, near, strict=True) if workers}
+            futures = self._submit(graph, keys, workers=partial(_workers_for, workers_of), allow_other_workers=True)
             self._held[name] = (source, futures, keys)
         return self._held[name][2]  # type: ignore[no-any-return]  # held values are of all kinds
 
     def ask(self, verb: str, wait: float = 0.0, **arguments: Any) -> Any:
-        """The scheduler's answer to a question, for which it may itself wait so many seconds."""
+        """The scheduler's answer to a request, for which it may itself wait `wait` seconds."""
         client, within = self.client, wait + self.timeouts.answer
         question = partial(client.sync, getattr(client.scheduler, verb), callback_timeout=within, **arguments)
         return insist(client, question, self.timeouts.outage)
 
     def _value(self, name: str, value: Any) -> str:
-        """Key of a small value that is part of the graph, so that it can be computed again wherever it is lost; held for a segment."""
+        """Key of a small value that is part of the graph, so that Dask can restore it when it is lost; held for a segment."""
         return self._hold(f"{name}-{self.session_id}-{self.segment}", value)
 
     def _program(self, name: str, value: Any) -> str:
-        """The same for what stays as it is until the session ends or fails: workers unpickle and bind it once."""
+        """Key of a value that stays the same until the session ends or fails: workers unpickle and bind it once."""
         return self._hold(f"{name}-{self.session_id}-f{self._failures}", value)
 
     def _hold(self, key: str, value: Any) -> str:
@@ -160,18 +160,18 @@ class ClusterSession:
     # ---- work
 
     def compare(self, worker: str, there: Mapping[str, str], watch: Watch) -> None:
-        """Tell, once, that a worker has other software; refuse it where the bits must be exact."""
-        other = other_software(there, software())
-        if not other or self._told_software:
+        """Warn once of a worker with other software; raise if the bits must be exact."""
+        differences = other_software(there, software())
+        if not differences or self._warned_of_software:
             return
-        told = f"the worker {worker} has other software than this process ({'; '.join(other)}): the last bits may differ."
+        message = f"the worker {worker} has other software than this process ({'; '.join(differences)}): the last bits may differ."
         if watch.exact:
-            raise ClusterError(f"{told} Use workers with the same, or leave out exact=True.")
-        self._told_software = True
-        warnings.warn(told, UserWarning, stacklevel=2)
+            raise ClusterError(f"{message} Use workers with the same, or leave out exact=True.")
+        self._warned_of_software = True
+        warnings.warn(message, UserWarning, stacklevel=2)
 
     def _until_done(self, work: Callable[[], T], what: str, watch: Watch) -> T:
-        """Do some work; where the cluster fails, let go of all that lies there and do it again."""
+        """Do `work`; if the cluster fails, release all futures and do it again."""
         for failures in itertools.count(1):
             try:
                 return work()
@@ -179,22 +179,22 @@ class ClusterSession:
                 raise
             except Exception as error:
                 if self.comes_again(error):
-                    raise ClusterError(f"a task met the same error again in {what}: {self._met}") from error
+                    raise ClusterError(f"a task raised the same error again in {what}: {self._last_error}") from error
                 watch.event(f"{what} repeated after {type(error).__name__}: {str(error)[:200]}")
                 if failures > self.repeats:
                     last = what_was_lost(error) if isinstance(error, CancelledError) else f"{type(error).__name__}: {error}"
                     raise ClusterError(f"the cluster failed {failures} times in {what}; the last time: {last}") from error
-            time.sleep(self.timeouts.pause * 2 ** (failures - 1))  # what failed, such as a cluster that is restarted, may need some time
+            time.sleep(self.timeouts.pause * 2 ** (failures - 1))  # a cluster that restarts needs time
             self._recover()
         raise AssertionError("the loop returns or raises")
 
     def comes_again(self, error: BaseException) -> bool:
-        """Whether a task met this error the last time too, and it is none of the cluster: to do it once more would be of no use."""
-        before, self._met = self._met, "" if is_of_cluster(error) else f"{type(error).__name__}: {error}"
-        return bool(self._met) and self._met == before
+        """Whether a task raised this error the last time too, and the cluster is not its cause: a repetition would raise it again."""
+        before, self._last_error = self._last_error, "" if is_of_cluster(error) else f"{type(error).__name__}: {error}"
+        return bool(self._last_error) and self._last_error == before
 
     def _recover(self) -> None:
-        """Let go of all that lies on the cluster, and wait for a worker."""
+        """Release all futures, and wait for a worker."""
         self._release()
         self._failures += 1
         try:
@@ -214,35 +214,35 @@ class ClusterSession:
             tasks = score_tasks(f"evaluate-{token}", scorer_key, state_key, data, source.sizes)
             total = f"evaluated-{token}"
             tasks[total] = Task(total, total_task, *map(TaskRef, tasks))
-            where = f" in the evaluation after step {state.step}"
-            (sums,) = results(self.client, self._submit(tasks, [total]), self.timeouts, where, self._see)
+            work = f" in the evaluation after step {state.step}"
+            (sums,) = results(self.client, self._submit(tasks, [total]), self.timeouts, work, self._see)
             return np.array(sums)
         finally:
             self.segment += 1
             self._forget(f"-{token}")
 
     def _see(self, standing: Standing) -> None:
-        """Called now and then while an evaluation is waited for; raises where it would be in vain."""
+        """Called every `Timeouts.glance` while an evaluation runs; raises if it cannot finish."""
 
 
 class RefusedError(Exception):
-    """What looks at the steps refused to go on: no failure of the cluster."""
+    """`Watch.step` raised an error: no failure of the cluster."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
 
 
 class AbandonedError(Exception):
-    """A stop was asked for, and no worker is there to finish what is under way."""
+    """A stop was requested, and no worker is left to finish the submitted steps."""
 
 
 class SilentError(ConnectionError):
-    """What is waited for may need a worker that does not answer; the next attempt does without it."""
+    """The awaited result may need a worker that does not answer; the next attempt excludes that worker."""
 
 
-def _workers_for(where: Mapping[Any, list[str]], key: Any) -> list[str]:
-    """The workers that a task should run on; none by name where any will do: Dask keeps what has lost all of its workers from new ones."""
-    return where.get(key, [])
+def _workers_for(workers_of: Mapping[Any, list[str]], key: Any) -> list[str]:
+    """The workers that a task should run on, empty for any: Dask does not give a task whose named workers are all lost to new ones."""
+    return workers_of.get(key, [])
 
 
 def total_task(*parts: Array) -> Array:

@@ -1,7 +1,7 @@
-"""Small answers from a cluster, waited for as long as it makes progress; and values that are sent to it once.
+"""Results from a cluster, awaited while it makes progress; and values that are sent to it once.
 
-A cluster may start without workers (an adaptive one does): then there is a deadline for the first. After that the deadline is for
-progress: as long as tasks are finished, however slowly, the wait goes on.
+A cluster may start without workers (an adaptive one does): the first worker has a deadline. After that the deadline is for progress: the
+wait goes on while tasks finish, however slowly.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ class Timeouts(NamedTuple):
     Attributes
     ----------
     workers
-        Without any worker, or any that may take the tasks.
+        Without a worker, or without one that may take the tasks.
     progress
-        Without a finished task: twice as long as Dask needs to take a silent worker for lost.
+        Without a finished task: twice as long as Dask needs to declare a silent worker lost.
     glance
-        Between two looks at the scheduler.
+        Between two requests for the tasks' states.
     pause
-        Before what failed is done again; each time twice as long.
+        Before failed work is repeated; it doubles each time.
     answer
-        For the scheduler to answer a question.
+        For the scheduler to answer a request.
     outage
         For the scheduler to be out of reach.
     """
@@ -58,18 +58,18 @@ TIMEOUTS = Timeouts()
 
 
 class Standing(NamedTuple):
-    """How far the scheduler is with some keys.
+    """The scheduler's progress with a set of keys.
 
     Attributes
     ----------
     unfinished
-        Tasks that are not finished.
+        Number of unfinished tasks.
     running
-        Some that run, each with its worker.
+        Up to three that run, each with its worker.
     stuck
-        Some that no worker may take, each with what it asks for.
+        Up to three that no worker may take, each with its restrictions.
     workers
-        The number of workers.
+        Number of workers.
     """
 
     unfinished: int
@@ -79,44 +79,44 @@ class Standing(NamedTuple):
 
 
 def standing_of(keys: Sequence[Any], dask_scheduler: Any) -> Standing:
-    """On the scheduler: how far it is with these keys and all that they wait for; what waits in vain is given to other workers."""
+    """On the scheduler: its progress with these keys and their dependencies; moves stranded tasks to other workers."""
     from dagtrain.engines.cluster.busy import move_stranded
 
-    found, stack = set(), [dask_scheduler.tasks[key] for key in keys if key in dask_scheduler.tasks]
+    unfinished, stack = set(), [dask_scheduler.tasks[key] for key in keys if key in dask_scheduler.tasks]
     while stack:
         task = stack.pop()
-        if task not in found and task.state not in ("memory", "released", "forgotten", "erred"):
-            found.add(task)
+        if task not in unfinished and task.state not in ("memory", "released", "forgotten", "erred"):
+            unfinished.add(task)
             stack += task.dependencies
-    move_stranded(dask_scheduler, found)
-    running = sorted((str(t.key), t.processing_on.address) for t in found if t.processing_on is not None)
+    move_stranded(dask_scheduler, unfinished)
+    running = sorted((str(t.key), t.processing_on.address) for t in unfinished if t.processing_on is not None)
     stuck = []
-    for task in found if dask_scheduler.workers else ():
-        asked = {"workers": task.worker_restrictions, "hosts": task.host_restrictions, "resources": task.resource_restrictions}
-        if task.state == "no-worker" and any(asked.values()):
-            stuck.append((str(task.key), ", ".join(f"{name} {value}" for name, value in asked.items() if value)))
-    return Standing(len(found), running[:3], sorted(stuck)[:3], len(dask_scheduler.workers))
+    for task in unfinished if dask_scheduler.workers else ():
+        restrictions = {"workers": task.worker_restrictions, "hosts": task.host_restrictions, "resources": task.resource_restrictions}
+        if task.state == "no-worker" and any(restrictions.values()):
+            stuck.append((str(task.key), ", ".join(f"{name} {value}" for name, value in restrictions.items() if value)))
+    return Standing(len(unfinished), running[:3], sorted(stuck)[:3], len(dask_scheduler.workers))
 
 
 @contextmanager
 def thread_given_back() -> Iterator[None]:
-    """Leave a worker's threads to other tasks meanwhile, if this is a task: what it waits for may need the very thread that it has."""
+    """Give this task's thread back to its worker meanwhile, if this is a task: the awaited results may need that thread."""
     from distributed import rejoin, secede
 
-    is_given = False
+    has_seceded = False
     if is_in_task():
-        with suppress(KeyError, AttributeError):  # it has left them already, or never had one of them
+        with suppress(KeyError, AttributeError):  # it has seceded already, or runs in no thread of the worker
             secede()
-            is_given = True
+            has_seceded = True
     try:
         yield
     finally:
-        if is_given:
+        if has_seceded:
             rejoin()
 
 
 def compute_on_cluster(graph: dict[Any, Any], keys: Sequence[Any], futures: Sequence[Any] = ()) -> list[Any] | None:
-    """The values of these keys from the cluster in use; None where there is none."""
+    """The values of these keys from the cluster in use; None without a cluster."""
     client = client_in_use(futures)
     return None if client is None else gather(client, graph, keys)
 
@@ -125,32 +125,32 @@ CLUSTER.fill(compute_on_cluster)
 
 
 def send_to_cluster(key: str, value: Any) -> Any:
-    """A future of a value, which any worker can have and which comes back if its worker dies; None where there is no cluster in use."""
+    """A future of a value that any worker can fetch and Dask restores if its worker dies; None without a cluster in use."""
     client = client_in_use()
     return None if client is None else submit(client, {key: DataNode(key, value)}, [key])[0]
 
 
 def is_of_cluster(error: BaseException) -> bool:
-    """Whether the error of a task may come from the cluster, as of a worker or a connection that is gone; others would come again."""
+    """Whether a worker or a connection that is gone may have caused the error of a task; other errors would occur again."""
     from distributed import KilledWorker
 
     return isinstance(error, OSError | MemoryError | KilledWorker | CancelledError)
 
 
 def what_was_lost(what: object) -> str:
-    """What an error says where tasks are cancelled that nobody here has cancelled."""
+    """Message for tasks that the cluster has cancelled."""
     return (
-        f"the cluster let go of what was asked of it: {what} Data that was scattered is lost with its worker, and all is lost with "
-        "the scheduler: scatter it again, or give the data as a persisted collection, which is computed again."
+        f"the cluster has cancelled these tasks: {what} Scattered data is lost with its worker, and all data is lost with the scheduler: "
+        "scatter it again, or pass a persisted collection, which Dask computes again."
     )
 
 
 def submit(client: Any, graph: dict[Any, Any], keys: Sequence[Any], **annotations: Any) -> list[Any]:
-    """Futures of these keys, annotated so; the user's annotations are for collections that the user makes, and go round these."""
+    """Futures of these keys with these annotations, and without the user's, which are for the user's own collections."""
     import dask
 
     def run() -> list[Any]:
-        # Data given in this process is sent once, in the graph, so that what is lost with a worker comes back: its size is no mistake.
+        # Data of this process is sent once, in the graph, so that Dask can restore it: its size is intended.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}), dask.annotate(**annotations):
             return list(client.get(graph, list(keys), sync=False))
 
@@ -163,7 +163,7 @@ def gather(client: Any, graph: dict[Any, Any], keys: Sequence[Any], timeouts: Ti
     Raises
     ------
     ClusterError
-        No worker came, no task was finished for a long time, or what the tasks need was lost.
+        No worker came, no task was finished for `Timeouts.progress` seconds, or data of the tasks was lost.
     """
     from distributed import KilledWorker
 
@@ -180,7 +180,7 @@ def gather(client: Any, graph: dict[Any, Any], keys: Sequence[Any], timeouts: Ti
             "their memory? Cut the data into smaller ones."
         ) from error
     except TimeoutError as error:
-        raise ClusterError(f"the answers of {len(futures)} tasks did not arrive within {timeouts.progress:g} s.") from error
+        raise ClusterError(f"the results of {len(futures)} tasks did not arrive within {timeouts.progress:g} s.") from error
     finally:
         for future in futures:
             future.release()
@@ -189,27 +189,27 @@ def gather(client: Any, graph: dict[Any, Any], keys: Sequence[Any], timeouts: Ti
 def results(
     client: Any, futures: Sequence[Any], timeouts: Timeouts, where: str = "", look: Callable[[Standing], object] | None = None
 ) -> list[Any]:
-    """The values of these futures, waited for as `wait_for` does; the error of one of them is raised."""
+    """The values of these futures, awaited by `wait_for`; raises the error of one that failed."""
     wait_for(client, futures, timeouts, where, look)
-    # Not `result` with a short deadline: a gather that is given up can leave the client unable to gather anything ever after. And not one
-    # without: a worker that dies just now takes answers with it, and gather waits for ever where none takes its place.
+    # Not `result` with a short deadline: after a gather that timed out, the client may be unable to gather anything. And not without a
+    # deadline: a worker that dies at this moment takes results with it, and gather waits for ever if no other worker replaces it.
     return list(client.sync(lambda: client.gather(futures, asynchronous=True), callback_timeout=timeouts.progress))
 
 
-def _asked(standing: Standing) -> str:
-    return "; ".join(f"{key} asks for {what}" for key, what in standing.stuck)
+def _restrictions(standing: Standing) -> str:
+    return "; ".join(f"{key} asks for {restrictions}" for key, restrictions in standing.stuck)
 
 
 def warn_of_no_workers(timeouts: Timeouts) -> None:
-    """Say that the wait is for a first worker."""
+    """Log that the wait is for a first worker."""
     log.warning("the cluster has no workers: waiting up to %g s for one.", timeouts.workers)
 
 
 def no_workers(timeouts: Timeouts, where: str = "") -> str:
-    """What an error says where none came."""
+    """Message for a cluster without workers."""
     return (
-        f"the cluster has no workers{where}, and none came within {timeouts.workers:g} s. Start some, or see why they do not start. "
-        "A LocalCluster gives up workers that take longer to restart than distributed.deploy.lost-worker-timeout: set it higher."
+        f"the cluster has no workers{where}, and none came within {timeouts.workers:g} s. Start workers, or see why they do not start. "
+        "A LocalCluster drops workers that take longer to restart than distributed.deploy.lost-worker-timeout: set it higher."
     )
 
 
@@ -221,25 +221,25 @@ def wait_for(
     Parameters
     ----------
     client
-        Theirs.
+        Of the futures.
     futures
-        What is waited for.
+        All of one client.
     timeouts
-        How long.
+        Deadlines.
     where
-        For messages: in which work, as in " in the steps from 3 on".
+        For messages: the work, as in " in the steps from 3 on".
     look
-        Called with each look at the scheduler; may raise.
+        Called with each new `Standing`; may raise.
 
     Raises
     ------
     ClusterError
-        No worker came, or no task was finished for a long time; says which tasks are left, and where they run.
+        No worker came, or no task was finished for `Timeouts.progress` seconds; names unfinished tasks and their workers.
     """
-    keys, left, told = [future.key for future in futures], -1, False
+    keys, unfinished, warned = [future.key for future in futures], -1, False
     pending = list(futures)
     awake = AwakeClock(timeouts.glance + timeouts.answer)
-    staffed = moved = placed = awake.read()
+    last_worker = last_progress = last_placed = awake.read()
     while True:
         with suppress(TimeoutError):
             while pending:
@@ -249,35 +249,40 @@ def wait_for(
             return
         if any(future.status == "error" for future in futures):
             return
-        # Within the loop, so that there is a deadline.
+        # `client.sync` runs the request in the client's event loop, so that it has a deadline.
         ask = partial(client.sync, lambda: client.run_on_scheduler(standing_of, keys), callback_timeout=timeouts.answer)
-        now = insist(client, ask, timeouts.outage)
-        clock = awake.read()
+        standing = insist(client, ask, timeouts.outage)
+        now = awake.read()
         if look is not None:
-            look(now)
-        if now.workers:
-            staffed, told = clock, told and bool(now.stuck)
-        elif not told:
-            told = True
+            look(standing)
+        if standing.workers:
+            last_worker, warned = now, warned and bool(standing.stuck)
+        elif not warned:
+            warned = True
             warn_of_no_workers(timeouts)
-        if now.unfinished != left or not now.workers:
-            left, moved = now.unfinished, clock
-        if clock - staffed > timeouts.workers:
+        if standing.unfinished != unfinished or not standing.workers:
+            unfinished, last_progress = standing.unfinished, now
+        if now - last_worker > timeouts.workers:
             raise ClusterError(no_workers(timeouts, where))
-        if not now.stuck or now.running:
-            placed = clock
-        elif clock - placed > timeouts.workers:
+        if not standing.stuck or standing.running:
+            last_placed = now
+        elif now - last_placed > timeouts.workers:
             raise ClusterError(
-                f"no worker may take what is left{where}, and none that may came within {timeouts.workers:g} s: {_asked(now)}. "
-                "Was this data made with dask.annotate, or with workers= or resources=? Start such a worker, or make the data without."
+                f"no worker may take the tasks that are left{where}, and none that may came within {timeouts.workers:g} s: "
+                f"{_restrictions(standing)}. Was this data made with dask.annotate, or with workers= or resources=? "
+                "Start such a worker, or make the data without."
             )
-        elif not told:
-            told = True
-            log.warning("no worker may take what is left: waiting up to %g s for one that may. %s.", timeouts.workers, _asked(now))
-        if clock - moved > timeouts.progress:
-            running = "; ".join(f"{key} runs on {worker}" for key, worker in now.running)
-            look_at = "Look at that worker's log." if running else "Are the workers' memory and threads taken?"
+        elif not warned:
+            warned = True
+            log.warning(
+                "no worker may take the tasks that are left: waiting up to %g s for one that may. %s.",
+                timeouts.workers,
+                _restrictions(standing),
+            )
+        if now - last_progress > timeouts.progress:
+            running = "; ".join(f"{key} runs on {worker}" for key, worker in standing.running)
+            hint = "Look at that worker's log." if running else "Are the workers' memory and threads occupied?"
             raise ClusterError(
-                f"no task was finished for {timeouts.progress:g} s{where}: {now.unfinished} are left on {now.workers} workers, "
-                f"{running or 'none of them runs'}. {look_at}"
+                f"no task was finished for {timeouts.progress:g} s{where}: {standing.unfinished} are left on {standing.workers} workers, "
+                f"{running or 'none of them runs'}. {hint}"
             )

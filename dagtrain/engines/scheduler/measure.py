@@ -13,7 +13,7 @@ __all__ = ["measure_here", "measure_on"]
 
 
 def measure_on(client: Any, tasks: dict[Any, Any]) -> dict[Any, TaskRecord]:
-    """Run a graph on a client's cluster and collect where and when each task ran."""
+    """Run a graph on a client's cluster and record where and when each task ran."""
     run = uuid.uuid4().hex[:8]
     fresh = {k: (f"{k[0]}-{run}", *k[1:]) if isinstance(k, tuple) else f"{k}-{run}" for k in tasks}
     renamed = {fresh[k]: node.substitute(fresh, key=fresh[k]) for k, node in tasks.items()}
@@ -24,18 +24,18 @@ def measure_on(client: Any, tasks: dict[Any, Any]) -> dict[Any, TaskRecord]:
     for future in futures:
         if future.status == "error":
             raise future.exception()
-    back = {str(new): old for old, new in fresh.items()}
-    found = {}
+    original = {str(new): old for old, new in fresh.items()}
+    records = {}
     for record in client.get_task_stream():
-        key = back.get(str(record["key"]))
+        key = original.get(str(record["key"]))
         spans = [s for s in record["startstops"] if s["action"] == "compute"]
         if key is not None and spans:
-            found[key] = TaskRecord(record["worker"], spans[0]["start"], spans[-1]["stop"], int(record.get("nbytes") or 0))
-    return found
+            records[key] = TaskRecord(record["worker"], spans[0]["start"], spans[-1]["stop"], int(record.get("nbytes") or 0))
+    return records
 
 
 def measure_here(tasks: dict[Any, Any]) -> dict[Any, TaskRecord]:
-    """Run a graph in this thread, one task after the other, and note the times."""
+    """Run a graph in this thread, one task after the other, and record the times."""
     from dask.order import order
     from dask.sizeof import sizeof
 

@@ -1,8 +1,8 @@
 """The engine *scheduler*: K steps unrolled as one Dask graph, every task placed by the Dask scheduler.
 
-Parameters and data go by future: they never pass through the client while steps run. Any worker may die: its tasks are computed again
-from what they depend on, with the same bits. At the end of a segment the state comes to the client, which cuts the chain of dependencies
-and is the copy from which a segment is repeated when its data is lost for good.
+Parameters and data are futures: they never pass through the client while steps run. Any worker may die: Dask computes its tasks again
+from their dependencies, with the same bits. At the end of a segment the client fetches the state. That cuts the chain of dependencies, and
+the next segment can be repeated from this copy if its futures are lost for good.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from dagtrain.step.state import State
 __all__ = ["SchedulerEngine", "SchedulerSession"]
 
 STEPS = 32
-"""Steps in one submission: enough to hide its cost, few enough for progress to be seen."""
+"""Steps in one submission: enough to hide its cost, few enough to show progress."""
 SEGMENT = 192
-"""Steps after which the chain of dependencies is cut: each step leaves some kilobytes on the scheduler until then."""
+"""Steps after which the chain of dependencies is cut: each step leaves kilobytes on the scheduler until then."""
 
 
 class SchedulerEngine(ClusterEngine):
@@ -42,11 +42,11 @@ class SchedulerEngine(ClusterEngine):
     steps
         Steps in one submission.
     segment
-        Steps after which the state comes to the client and the chain of dependencies is cut.
+        Steps after which the client fetches the state and the chain of dependencies is cut.
     timeouts
-        Deadlines of whatever is waited for.
+        Deadlines of all waits.
     repeats
-        How often steps that fail are done again before the engine gives up.
+        How often failed steps are repeated before an error.
     """
 
     name = "scheduler"
@@ -56,7 +56,7 @@ class SchedulerEngine(ClusterEngine):
         self.steps, self.segment = steps, segment
 
     def session(self, program: Program, source: Any) -> AbstractContextManager[Session]:
-        """Begin work on the cluster."""
+        """Begin a session on the cluster."""
         return SchedulerSession(self, program, source)
 
 
@@ -82,7 +82,7 @@ class SchedulerSession(ClusterSession):
             except RefusedError as refused:
                 raise refused.error from None
             except AbandonedError:
-                watch.event(f"no worker is left: the steps from {state.step} on are given up")
+                watch.event(f"no worker is left: the steps from {state.step} on are abandoned")
                 break
             for i, shards in enumerate(used, done):
                 for shard, rows in shards:
@@ -91,9 +91,9 @@ class SchedulerSession(ClusterSession):
         return state, done
 
     def _segment(self, state: State, batches: Sequence[Sequence[Array]], offset: int, watch: Watch) -> tuple[State, list[Any]]:
-        """Steps between two cuts of the chain, in submissions of some steps of which two are under way at a time.
+        """Run the steps between two cuts of the chain, with two submissions of `steps` steps running at a time.
 
-        Returns the state, and the samples that each shard of each step took.
+        Returns the state, and the samples in each shard of each step.
         """
         try:
             return self._submissions(state, batches, offset, watch)
@@ -102,15 +102,15 @@ class SchedulerSession(ClusterSession):
             self._forget(f"-{self.session_id}-{self.segment - 1}")
 
     def _compare_workers(self, watch: Watch) -> None:
-        """Compare the software of workers that have not been asked yet: any of them may get any task."""
+        """Compare the software of workers that were not compared before: any of them may get any task."""
         new = sorted(set(self.client.scheduler_info(n_workers=-1)["workers"]) - self._compared)
         if new:
-            # Within the loop, so that there is a deadline. Who does not answer now is asked again.
-            patience = self.timeouts.answer if watch.exact else self.timeouts.glance
+            # In the client's event loop, so that there is a deadline. The next segment asks workers again that did not answer.
+            seconds = self.timeouts.answer if watch.exact else self.timeouts.glance
 
             async def ask(worker: str) -> Any:
-                with suppress(OSError):  # a deadline, too: whether all workers answer is not decided here
-                    return await asyncio.wait_for(self.client.run(software, workers=[worker], on_error="ignore"), patience)
+                with suppress(OSError):  # includes TimeoutError: a worker that does not answer is no error here
+                    return await asyncio.wait_for(self.client.run(software, workers=[worker], on_error="ignore"), seconds)
 
             async def ask_all() -> list[Any]:
                 return await asyncio.gather(*map(ask, new))
@@ -126,43 +126,42 @@ class SchedulerSession(ClusterSession):
         parts_key = self._program(f"program-{parts.key[:8]}", parts)
         data = self._data(self.source)
         last: Any = self._value("state", Stepped(state, ()))
-        sizes, under_way = self.source.sizes, []
+        sizes, running = self.source.sizes, []
         used: list[Any] = []
         for start in range(0, len(batches), self.steps):
             if start and watch.stop():
                 break
-            some = batches[start : start + self.steps]
             token = f"{self.session_id}-{self.segment}-{start}"
-            begin = f"begin-{token}"
-            tasks: dict[Any, Any] = {begin: Task(begin, begin_task, TaskRef(last))}
-            more, last = step_tasks(token, parts_key, begin, data, sizes, some, state.step + start)
-            sums = f"sums-{token}"
-            tasks |= {**more, sums: Task(sums, sums_task, TaskRef(last))}
-            under_way.append((start, *self._submit(tasks, [sums, last])))
-            if len(under_way) > 1:
-                used += self._report(under_way.pop(0), state.step, offset, watch)
-        for submission in under_way:
+            begin, sums = f"begin-{token}", f"sums-{token}"
+            begin_with = Task(begin, begin_task, TaskRef(last))
+            steps = batches[start : start + self.steps]
+            tasks, last = step_tasks(token, parts_key, begin, data, sizes, steps, state.step + start)
+            tasks = {begin: begin_with, **tasks, sums: Task(sums, sums_task, TaskRef(last))}
+            running.append((start, *self._submit(tasks, [sums, last])))
+            if len(running) > 1:
+                used += self._report(running.pop(0), state.step, offset, watch)
+        for submission in running:
             used += self._report(submission, state.step, offset, watch)
-        after: Stepped = self._result(under_way[-1][2], state.step, watch)
-        # The arrays that arrive may lie in read-only memory of the message.
+        after: Stepped = self._result(running[-1][2], state.step, watch)
+        # The arrays of a received state may be read-only views of the message.
         return after.state.copy(), used
 
     def _result(self, future: Any, step: int, watch: Watch) -> Any:
         """The value of a future of the steps from this one on."""
 
         def look(standing: Standing) -> None:
-            # Ctrl-C in a terminal also reaches the workers of a cluster made there: they may have died of it, and none comes back.
+            # Ctrl-C in a terminal also reaches the workers of a cluster started there: they may have ended for good.
             if standing.workers == 0 and watch.stop():
                 raise AbandonedError
 
         return results(self.client, [future], self.timeouts, f" in the steps from {step} on", look)[0]
 
     def _report(self, submission: tuple[int, Any, Any], step: int, offset: int, watch: Watch) -> tuple[Any, ...]:
-        """Tell the sums of a submission's steps; returns the samples that each took."""
-        start, told, _ = submission
-        sums, used = self._result(told, step + start, watch)
+        """Report loss and metrics of a submission's steps; returns the samples in each."""
+        start, future, _ = submission
+        sums, used = self._result(future, step + start, watch)
         for i, values in enumerate(sums, offset + start):
-            if i >= self._reported:  # a repeated step gives the same sums again
+            if i >= self._reported:  # a repeated step has the same sums
                 self._reported = i + 1
                 try:
                     watch.step(i, values)
@@ -172,5 +171,5 @@ class SchedulerSession(ClusterSession):
 
 
 def sums_task(after: Stepped) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
-    """The part of a submission's result that the client looks at."""
+    """The part of a submission's result that the client fetches."""
     return after.sums, after.used

@@ -1,4 +1,4 @@
-"""Training steps as a Dask graph: what the engine *scheduler* submits, what is drawn, and what anyone can compute.
+"""Training steps as a Dask graph, to be submitted by the engine *scheduler*, drawn, or computed by the user.
 
     state[t] ─┬─▶ gradient[t, 0] ─┐
               ├─▶ gradient[t, 1] ─┼─▶ total[t, 0] ─┐
@@ -6,7 +6,7 @@
               └─▶ gradient[t, 7] ─┴─▶ total[t, 4] ─┘
 
 A ``total`` task adds an aligned group of shards, and ``update`` adds the groups: together exactly the fixed tree of
-`dagtrain.step.program.add_tree`. No task changes its inputs, so any of them can be lost and computed again.
+`dagtrain.step.program.add_tree`. No task changes its inputs, so each can be computed again after a loss.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from dagtrain.step.state import State
 __all__ = ["ShardResult", "StepGraph", "Stepped", "step_tasks"]
 
 GROUP = 4
-"""Shards that one ``total`` task adds: fewer tasks than one an addition, and still two workers have something to do."""
+"""Shards that one ``total`` task adds: fewer tasks than with one for each addition, but enough for two workers."""
 
 
 class ShardResult(NamedTuple):
-    """A contribution, and the samples of each shard that is in it."""
+    """A contribution, and the samples of each shard in it."""
 
     vector: Array
     sums: Array
@@ -45,7 +45,7 @@ class ShardResult(NamedTuple):
 
 
 class Stepped(NamedTuple):
-    """The state after some steps, and of each of them the sums of loss and metrics, and the samples that each shard took."""
+    """The state after a number of steps, and for each step the sums of loss and metrics, and the samples in each shard."""
 
     state: State
     sums: tuple[Array, ...]
@@ -57,12 +57,12 @@ _local = threading.local()
 
 def _runner(parts: StepParts) -> ShardRunner:
     """The calling thread's runner; it outlives the task, so that plans are bound once."""
-    kept: dict[str, ShardRunner] = _local.__dict__.setdefault("runners", {})
-    if parts.key not in kept:
-        while len(kept) >= 4:
-            del kept[next(iter(kept))]
-        kept[parts.key] = ShardRunner(parts, np.empty(parts.width, parts.layout.dtype))
-    return kept[parts.key]
+    runners: dict[str, ShardRunner] = _local.__dict__.setdefault("runners", {})
+    if parts.key not in runners:
+        while len(runners) >= 4:
+            del runners[next(iter(runners))]
+        runners[parts.key] = ShardRunner(parts, np.empty(parts.width, parts.layout.dtype))
+    return runners[parts.key]
 
 
 def gradient_task(
@@ -74,30 +74,31 @@ def gradient_task(
     picks: Sequence[Gathered],
     *partitions: Partition,
 ) -> ShardResult:
-    """One shard's contribution; `picks` says which rows of each partition go to which places of the shard."""
+    """One shard's contribution; `picks` maps rows of each partition to places of the shard."""
     x, y = assemble(picks, partitions)
     state = before.state
     views = parts.layout.views(settled(state.parameters)), parts.statistics_layout.views(settled(state.statistics))
     with guard():
-        found = _runner(parts).run(*views, x, y, weight, step, shard)
-    taken = samples_of(picks)
-    return ShardResult(found.vector.copy(), found.sums.copy(), ((shard, taken.astype(np.min_scalar_type(taken.max()))),))  # in few bytes
+        contribution = _runner(parts).run(*views, x, y, weight, step, shard)
+    samples = samples_of(picks)
+    samples = samples.astype(np.min_scalar_type(samples.max()))  # few bytes to send
+    return ShardResult(contribution.vector.copy(), contribution.sums.copy(), ((shard, samples),))
 
 
 def total_task(places: Sequence[int], *contributions: ShardResult) -> ShardResult:
-    """The sum of an aligned group of shards, which stand at these places of it."""
+    """The sum of an aligned group of shards, at these places of the group."""
     return _add_at(places, GROUP, contributions)
 
 
 def update_task(parts: StepParts, before: Stepped, places: Sequence[int], shards: int, *subtotals: ShardResult) -> Stepped:
-    """The next state from the last and the sums of the groups, which stand at these places of the tree."""
+    """The next state from the last one and the sums of the groups, at these places of the tree."""
     total, measured, used = _add_at(places, shards, subtotals)
     with np.errstate(all="ignore"):
         return Stepped(next_state(parts, before.state, total), (*before.sums, measured), (*before.used, used))
 
 
 def _add_at(places: Sequence[int], width: int, parts: Sequence[ShardResult]) -> ShardResult:
-    """The sum by the fixed tree of this width; places where no part stands add nothing."""
+    """The sum by the fixed tree of this width; empty places add nothing."""
     vectors: list[Array | None] = [None] * width
     sums: list[Array | None] = [None] * width
     for place, part in zip(places, parts, strict=True):
@@ -109,7 +110,7 @@ def _add_at(places: Sequence[int], width: int, parts: Sequence[ShardResult]) -> 
 
 
 def begin_task(before: Stepped) -> Stepped:
-    """The same state and nothing else: where a new submission begins."""
+    """The same state alone, for a new submission to begin with."""
     return Stepped(before.state, ())
 
 
@@ -161,18 +162,18 @@ def step_tasks(
             tasks[total] = Task(total, total_task, DataNode(None, [s - place for s in members]), *(TaskRef(k) for k in members.values()))
             subtotals[place] = total
         update = (f"update-{token}", t)
-        standing = DataNode(None, list(subtotals))
+        places = DataNode(None, list(subtotals))
         tasks[update] = Task(
-            update, update_task, TaskRef(parts), TaskRef(state), standing, len(batch), *(TaskRef(k) for k in subtotals.values())
+            update, update_task, TaskRef(parts), TaskRef(state), places, len(batch), *(TaskRef(k) for k in subtotals.values())
         )
         state = update
     return tasks, state
 
 
 class StepGraph(Drawable):
-    """Some training steps as a Dask collection: `compute`, `visualize`, `dask.compute` and the rest work on it.
+    """Training steps as a Dask collection: `compute`, `visualize`, `dask.compute` and other functions of Dask work on it.
 
-    Computing it gives the `Stepped` after the steps; it does not change the trainer.
+    Computing it returns the `Stepped` after the steps; it does not change the trainer.
     """
 
     def __init__(self, tasks: dict[Any, Any], last: Any) -> None:
@@ -216,7 +217,7 @@ class StepGraph(Drawable):
         return diagram_of(self.tasks, **options)
 
     def measure(self) -> dict[Any, TaskRecord]:
-        """Run the graph, by the current Dask client or in this process, and say where and when each task ran."""
+        """Run the graph, by the current Dask client or in this process, and record where and when each task ran."""
         client = current_client()
         return measure_here(self.tasks) if client is None else measure_on(client, self.tasks)
 

@@ -53,7 +53,7 @@ def test_the_scheduler_is_asked_again():
     client, ask, _ = client_of(TimeoutError(), OSError("broken"), "yes")
     told = []
     assert insist(client, ask, say=told.append) == "yes"
-    assert told == ["the scheduler at tcp://here does not answer: it is waited for up to 120 s"]
+    assert told == ["the scheduler at tcp://here does not answer: waiting up to 120 s for it"]
 
 
 def test_it_is_not_asked_for_ever():

@@ -60,7 +60,7 @@ def test_a_task_that_no_worker_may_take_is_named_with_what_it_asks_for(client, c
     graph = {"call": Task("call", abs, TaskRef(mine.key))}
     with pytest.raises(ClusterError, match=r"no worker may take .* within 0\.3 s: abs-.* asks for resources \{'GPU': 1\}"):
         gather(client, graph, ["call"], Timeouts(workers=0.3, glance=0.1))
-    assert any(message.startswith("no worker may take what is left: waiting up to 0.3 s") for message in caplog.messages)
+    assert any(message.startswith("no worker may take the tasks that are left: waiting up to 0.3 s") for message in caplog.messages)
 
 
 def test_a_cluster_that_finishes_nothing_is_an_error_that_says_where(client):

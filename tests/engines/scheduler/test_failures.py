@@ -250,7 +250,7 @@ def test_a_stop_does_not_wait_for_workers_that_are_gone(local_cluster, mixed):
         with session:
             after, done = session.run(state, batches, Asked())
     assert (after.step, done) == (0, 0)
-    assert events == ["no worker is left: the steps from 0 on are given up"]
+    assert events == ["no worker is left: the steps from 0 on are abandoned"]
 
 
 def test_a_worker_that_hangs_is_named(threads, monkeypatch, mixed):
