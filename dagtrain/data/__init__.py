@@ -1,4 +1,4 @@
-"""The user's data on its way into training: opened, checked, cut into partitions, batches and shards."""
+"""Data for training: opened, checked, cut into partitions, batches and shards."""
 
 from dagtrain.data.batches import BatchPlan, auto_shards
 from dagtrain.data.digits import Split, load_digits

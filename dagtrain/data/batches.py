@@ -1,11 +1,11 @@
-"""Which sample is in which shard of which step: a pure function of the seed, the epoch and the sizes.
+"""The samples of each shard of each step: a pure function of the seed, the epoch and the sizes.
 
     epoch order   7 2 9 | 0 5 8 | 1 4 3 | 6          batch_size=3, 4 steps
     step 1 of it          0 5 | 8                    shards=2 → (array([0, 5]), array([8]))
 
-That is the order "global", in which any sample may be in any shard. In the order "local" each shard keeps to its own partitions: see
-`dagtrain.data.local`. No workers appear here, so the plan is the same on any cluster. Every sample is in exactly one shard of one step of
-an epoch; the last batch may be smaller than the others, and some of its shards may be empty.
+This is the order "global", in which any sample may be in any shard. In the order "local" each shard draws from partitions of its own: see
+`dagtrain.data.local`. The plan does not depend on workers, so it is the same on any cluster. Every sample is in exactly one shard of one
+step of an epoch; the last batch may be smaller than the others, and shards of it may be empty.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ __all__ = ["SHUFFLES", "BatchPlan", "auto_shards", "check_shuffle", "epoch_order
 
 
 SHUFFLES = ("global", "local", "none")
-"""Orders of the samples: drawn over all of them, drawn within what each shard owns, or as they come."""
+"""Orders of the samples: drawn over all samples, drawn within the samples that each shard owns, or unchanged."""
 
 _EPOCHS_KEPT = 2
-"""Where steps are prepared ahead, one epoch ends while the next begins."""
+"""Steps are prepared ahead: one epoch ends while the next begins."""
 _SPLIT_MOST, _SPLIT_LEAST = 8, 32
 _WIDE_MOST, _WIDE_LEAST = 64, 256
 
@@ -45,8 +45,8 @@ def check_shuffle(shuffle: object) -> str:
 def auto_shards(batch_size: int) -> int:
     """Number of shards for a batch of this size: a power of two that depends on nothing else.
 
-    A shard holds at least 32 samples, so that its kernels are worth a call, until there are 8 shards; further shards must hold at least
-    256 samples each, and there are never more than 64.
+    Up to 8 shards, each holds at least 32 samples, so that its kernels are worth a call; beyond 8, at least 256 samples each. There are at
+    most 64 shards.
 
     Parameters
     ----------
@@ -86,26 +86,26 @@ class BatchPlan:
     samples
         Samples in the data.
     batch_size
-        Samples in a step; the last step of an epoch takes what is left.
+        Samples in a step; the last step of an epoch takes the rest.
     shards
-        Parts into which each batch is cut, or "auto" for `auto_shards` of the batch size (of the number of samples, where that is less).
+        Parts of each batch, or "auto" for `auto_shards` of the batch size (of the number of samples, if that is less).
     seed
         Seed of the order of the samples.
     shuffle
         "global" (or True): each epoch draws an order of all samples. "local": shard s owns the samples from ``s * samples // shards`` to
-        below ``(s + 1) * samples // shards``, and draws an order of its partitions and of the rows in each, so that at any moment it
-        reads from one or two of them. "none" (or False): the samples keep their order.
+        below ``(s + 1) * samples // shards``, and draws an order of its partitions and of the rows in each, so a step reads from one
+        or two of them. "none" (or False): the samples keep their order.
     sizes
-        Rows of each partition, which the order "local" depends on. The others do not, and forget them.
+        Rows of each partition, for the order "local"; the other orders do not depend on them and set None.
 
     Raises
     ------
     ArgumentError
-        There are more shards than samples in a batch, an argument is not a whole number, or the partitions hold another number of samples.
+        If there are more shards than samples in a batch, an argument is not a whole number, or `sizes` do not sum to `samples`.
     DataError
-        There are no samples, or fewer than shards.
+        If there are no samples, or fewer than shards.
     UnknownNameError
-        There is no such shuffle.
+        If there is no such shuffle.
 
     Examples
     --------
@@ -133,7 +133,7 @@ class BatchPlan:
         batch_size = whole("batch_size", self.batch_size)
         seed = arguments.seed(self.seed)
         if samples == 0:
-            raise DataError("the data is empty: there are no samples to make batches of.")
+            raise DataError("the data is empty: there are no samples for a batch.")
         if isinstance(self.shards, str):
             if self.shards != "auto":
                 raise ArgumentError(f'shards is a whole number or "auto", got {self.shards!r}.')
@@ -152,8 +152,8 @@ class BatchPlan:
         shuffle = check_shuffle(self.shuffle)
         sizes = _check_sizes(self.sizes, samples) if shuffle == "local" else None
         local = None if sizes is None else LocalOrder(sizes, batch_size, shards, seed)
-        found = {"samples": samples, "batch_size": batch_size, "seed": seed, "shards": shards, "shuffle": shuffle, "sizes": sizes}
-        for name, value in {**found, "_local": local}.items():
+        fields = {"samples": samples, "batch_size": batch_size, "seed": seed, "shards": shards, "shuffle": shuffle, "sizes": sizes}
+        for name, value in {**fields, "_local": local}.items():
             object.__setattr__(self, name, value)
 
     @property
@@ -163,36 +163,35 @@ class BatchPlan:
 
     @property
     def order_name(self) -> str:
-        """What the order depends on besides the numbers: "global", "none", or "local" with a digest of the partition sizes."""
+        """Name of the order: "global", "none", or "local" with a digest of the partition sizes."""
         if self.sizes is None:
             return str(self.shuffle)
         digest = hashlib.sha256(np.asarray(self.sizes, "<i8").tobytes()).hexdigest()
         return f"local over {len(self.sizes)} partitions ({digest[:8]})"
 
     def order(self, epoch: int) -> Indices:
-        """The samples in the order in which this epoch takes them (read-only); where it is local, shard after shard."""
+        """The samples in the order of this epoch (read-only); a local order shard after shard."""
         if self._local is None:
             return self._drawn(epoch, 0)
         assert not isinstance(self.shards, str)
-        whole_epoch = np.concatenate([self._drawn(epoch, s) for s in range(self.shards)])
-        whole_epoch.flags.writeable = False
-        return whole_epoch
+        samples = np.concatenate([self._drawn(epoch, s) for s in range(self.shards)])
+        samples.flags.writeable = False
+        return samples
 
     def _drawn(self, epoch: int, shard: int) -> Indices:
-        """The order of a shard's own samples where it is local, else of all samples (as shard 0); each is drawn once."""
-        kept = self._orders.get(epoch, {})
-        found = kept.get(shard)
-        if found is None:
+        """The order of one shard if orders are local, else of all samples (as shard 0); each is drawn once."""
+        order = self._orders.get(epoch, {}).get(shard)
+        if order is None:
             whole("epoch", epoch, 0)
             if self._local is not None:
-                found = self._local.shard(epoch, shard)
+                order = self._local.shard(epoch, shard)
             else:
-                found = epoch_order(self.samples, self.seed, epoch) if self.shuffle == "global" else np.arange(self.samples)
-            found.flags.writeable = False
+                order = epoch_order(self.samples, self.seed, epoch) if self.shuffle == "global" else np.arange(self.samples)
+            order.flags.writeable = False
             while epoch not in self._orders and len(self._orders) >= _EPOCHS_KEPT:
                 del self._orders[next(iter(self._orders))]
-            self._orders.setdefault(epoch, {})[shard] = found
-        return found
+            self._orders.setdefault(epoch, {})[shard] = order
+        return order
 
     def step(self, epoch: int, i: int) -> tuple[Indices, ...]:
         """Indices of the samples in each shard of one step.
@@ -207,14 +206,14 @@ class BatchPlan:
         Returns
         -------
         tuple of arrays
-            One array of sample numbers for each shard: read-only views. Shards differ by one sample at most; unless the order is local,
-            the longer ones come first.
+            One array of sample numbers for each shard: read-only views. Lengths differ by one at most; unless the order is local, the
+            longer ones come first.
         """
         assert not isinstance(self.shards, str)
         return tuple(self.rows(epoch, i, s) for s in range(self.shards))
 
     def rows(self, epoch: int, i: int, shard: int) -> Indices:
-        """Indices of the samples in one shard of one step; of a local order nothing is drawn for other shards.
+        """Indices of the samples in one shard of one step; a local order draws nothing for other shards.
 
         Examples
         --------
@@ -222,10 +221,10 @@ class BatchPlan:
         [6, 7]
         """
         if not 0 <= i < self.steps_per_epoch:
-            raise ArgumentError(f"step {i} is not in the epoch: it has steps 0 to {self.steps_per_epoch - 1}.")
+            raise ArgumentError(f"step {i} is not in the epoch, which has steps 0 to {self.steps_per_epoch - 1}.")
         assert not isinstance(self.shards, str)
         if not 0 <= shard < self.shards:
-            raise ArgumentError(f"shard {shard} is not in the batch: it has shards 0 to {self.shards - 1}.")
+            raise ArgumentError(f"shard {shard} is not in the batch, which has shards 0 to {self.shards - 1}.")
         if self._local is not None:
             return self._drawn(epoch, shard)[self._local.taken(shard, i) : self._local.taken(shard, i + 1)]
         first = i * self.batch_size
@@ -234,14 +233,14 @@ class BatchPlan:
         return self._drawn(epoch, 0)[start : start + length + (shard < longer)]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle without the order: whoever needs it draws it again."""
+        """Pickle without the drawn orders; the copy draws them again."""
         return (BatchPlan, (self.samples, self.batch_size, self.shards, self.seed, self.shuffle, self.sizes))
 
 
 def _check_sizes(sizes: Sequence[int] | None, samples: int) -> tuple[int, ...]:
     if sizes is None:
         raise ArgumentError('shuffle="local" depends on the partitions of the data: give the rows of each as sizes.')
-    found = tuple(whole(f"the size of partition {i}", n, 0) for i, n in enumerate(sizes))
-    if sum(found) != samples:
-        raise ArgumentError(f"the {len(found)} partitions hold {sum(found)} samples, not {samples}: sizes must be those of this data.")
-    return found
+    rows = tuple(whole(f"the size of partition {i}", n, 0) for i, n in enumerate(sizes))
+    if sum(rows) != samples:
+        raise ArgumentError(f"the {len(rows)} partitions hold {sum(rows)} samples, not {samples}: sizes must be those of this data.")
+    return rows

@@ -1,8 +1,8 @@
-"""What data must be like before it is trained on, and what it becomes: the rules as records, and the one place where dtypes change.
+"""Checks of data before training: the rules as records, and the one place where dtypes change.
 
     open_source ── row_spec ──▶ Form ── inspect ──▶ Finding (the first bad row) ── explain ──▶ DataError
     (once)                       │
-                                 └──── read ──▶ x, y in the dtypes of training      (for each partition, wherever it lies)
+                                 └──── read ──▶ x, y in the dtypes of training      (for each partition, where it is)
 
 A `Form` is small and pickles, so that a task can check a partition where it is; only findings travel.
 """
@@ -23,7 +23,7 @@ __all__ = ["RULES", "TARGETS", "Finding", "Form", "Rule", "Target", "explain", "
 
 
 class Rule(NamedTuple):
-    """What every element keeps; ``bad`` is True where one does not."""
+    """A condition on every element; ``bad`` is True where an element breaks it."""
 
     bad: Callable[[Array, int], Array]
     says: str
@@ -45,7 +45,7 @@ RULES: dict[str, Rule] = {
     "whole": Rule(
         lambda part, _: part != np.floor(part),
         "holds the label {value}, which is not a whole number",
-        "Class labels are 0, 1, 2, ...; for a number to be predicted take a regression loss such as mean squared error.",
+        "Class labels are 0, 1, 2, ...; to predict numbers, use a regression loss such as mean squared error.",
     ),
     "counted": Rule(
         lambda part, _: part < 0,
@@ -82,7 +82,7 @@ RULES: dict[str, Rule] = {
 
 
 class Target(NamedTuple):
-    """How one kind of target is checked: its rules in order, whether it holds labels (int64), and what is wrong with a shape."""
+    """The checks of one kind of target: its rules in order, whether it holds labels (int64), and what is wrong with a shape."""
 
     rules: tuple[str, ...] = ()
     labels: bool = False
@@ -121,12 +121,12 @@ TARGETS: dict[str, Target] = {
     "distribution": Target(("finite", "share", "total"), shape=_distribution_shape),
     "any": Target(("finite", "fits")),
 }
-"""By name; "any" is what a cost function compares with of which nothing is known."""
+"""Kinds of targets by name; "any" is for cost functions that declare no kind."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """What the rows of the data are: their specs in training, the rules for their elements, and the names of the columns of a table."""
+    """Description of the rows: their specs in training, the rules for their elements, and the column names of a table."""
 
     x: Spec
     y: Spec | None
@@ -141,7 +141,7 @@ class Form:
 
 
 class Finding(NamedTuple):
-    """The first element of a partition that breaks a rule; ``rule`` is "shape" where the partition itself is not as announced."""
+    """The first element of a partition that breaks a rule; ``rule`` is "shape" for a partition of another shape than announced."""
 
     rule: str
     name: str
@@ -150,7 +150,7 @@ class Finding(NamedTuple):
 
 
 _KINDS = {
-    "O": "Its elements are Python objects: convert them with .astype(np.float32); where that fails, some are text or rows differ.",
+    "O": "Its elements are Python objects: convert them with .astype(np.float32); if that fails, some are text, or rows differ in length.",
     "c": "Give real and imaginary parts as features of their own: np.stack([x.real, x.imag], axis=-1).",
     "M": "Turn dates into numbers first, for example seconds since the first one.",
     "m": "Turn durations into numbers first, for example seconds.",
@@ -160,7 +160,7 @@ _TEXT = "Turn text into numbers first: np.unique(labels, return_inverse=True)[1]
 
 
 def check_dtype(name: str, dtype: np.dtype[Any]) -> None:
-    """Raise `DataError` for a dtype that holds no real numbers, with the way to turn it into one."""
+    """Raise `DataError` for a dtype without real numbers, with the way to convert it."""
     if dtype.kind not in "biuf":
         raise DataError(f"{name} has dtype {dtype}, but training computes with real numbers. {_KINDS.get(dtype.kind, _TEXT)}")
 
@@ -173,12 +173,12 @@ def check_size(name: str, shape: tuple[int, ...]) -> None:
         raise DataError(f"{name} is empty: its shape is {shape}.")
 
 
-def _trained(dtype: np.dtype[Any], kept: bool, floats: np.dtype[Any]) -> np.dtype[Any]:
-    return dtype if kept and dtype.kind in "iu" else floats
+def _trained(dtype: np.dtype[Any], keep_integers: bool, floats: np.dtype[Any]) -> np.dtype[Any]:
+    return dtype if keep_integers and dtype.kind in "iu" else floats
 
 
 def _idle(dtype: np.dtype[Any], floats: np.dtype[Any]) -> set[str]:
-    """Rules that no element of this dtype can break, so that no pass over the data is spent on them."""
+    """Rules that no element of this dtype can break; they need no pass over the data."""
     if dtype.kind == "f":
         return set() if dtype.itemsize > 4 and floats == np.float32 else {"fits"}
     return {"finite", "whole", "fits"} | ({"counted", "share"} if dtype.kind in "bu" else set())
@@ -194,21 +194,21 @@ def make_form(
     dtype: Any,
     keep_integers: bool,
 ) -> Form:
-    """Check all that shapes and dtypes tell, before any element is looked at.
+    """Check shapes and dtypes, before any element.
 
     Parameters
     ----------
     x, y
-        The whole arrays as the user gave them, of which shape and dtype are looked at.
+        The user's whole arrays; only shape and dtype are read.
     columns
-        Names of the columns of x and of y, where they came as tables.
+        Names of the columns of x and of y, if they are tables.
     targets, labels, dtype, keep_integers
         As in `open_source`.
 
     Raises
     ------
     DataError
-        Lengths, shapes or dtypes cannot be trained on.
+        If lengths, shapes or dtypes are unfit for training.
     """
     floats = np.dtype(dtype)
     if floats not in (np.float32, np.float64):
@@ -231,17 +231,17 @@ def make_form(
             f"x has {x.shape[0]} samples and y has {y.shape[0]}: every sample needs one target. Their shapes are {x.shape} and {y.shape}."
         )
     target = TARGETS[targets or "any"]
-    wrong = target.shape(y.shape, classes, label_axes)
-    if wrong is not None:
-        raise DataError(f"y has shape {y.shape}: {wrong}")
-    whole = target.labels or (target is TARGETS["any"] and y.dtype.kind in "biu")
+    problem = target.shape(y.shape, classes, label_axes)
+    if problem is not None:
+        raise DataError(f"y has shape {y.shape}: {problem}")
+    integers = target.labels or (target is TARGETS["any"] and y.dtype.kind in "biu")
     idle = _idle(y.dtype, floats) | ({"known"} if classes is None else set())
-    y_row = Spec(y.shape[1:], np.dtype(np.int64) if whole else floats)
+    y_row = Spec(y.shape[1:], np.dtype(np.int64) if integers else floats)
     return Form(x_row, y_row, (x_rules, tuple(rule for rule in target.rules if rule not in idle)), classes or 0, columns)
 
 
 def inspect(form: Form, x: Array, y: Array | None, rows: int) -> Finding | None:
-    """The first thing wrong with a partition of the raw data, or None."""
+    """The first element of a raw partition that breaks a rule, or None."""
     for name, part, row, rules in (("x", x, form.x, form.rules[0]), ("y", y, form.y, form.rules[1])):
         if part is None or row is None:
             continue
@@ -252,8 +252,8 @@ def inspect(form: Form, x: Array, y: Array | None, rows: int) -> Finding | None:
             tested = RULES[rule].value(np.asarray(part))
             bad = RULES[rule].bad(tested, form.classes)
             if bad.any():
-                where = np.unravel_index(int(bad.argmax()), bad.shape)
-                return Finding(rule, name, tuple(map(int, where)), tested[where].item())
+                position = np.unravel_index(int(bad.argmax()), bad.shape)
+                return Finding(rule, name, tuple(map(int, position)), tested[position].item())
     return None
 
 

@@ -4,8 +4,8 @@
        ├──┼──┤  ──rechunk──▶  ├─────┤      + y cut alike   ('data-<token>', 1) = ...
        └──┴──┘                └─────┘
 
-Lengths that are not known, and then the check of every element, are one small task for each partition; the scheduler in use (a Client's,
-if there is one) runs them, and only answers come back. No partition is kept for it: data larger than memory streams through.
+One small task for each partition computes unknown lengths, and another one checks every element; the scheduler in use (a Client's, if there
+is one) runs them, and only answers come back. They hold no partition: data larger than memory streams through.
 """
 
 from __future__ import annotations
@@ -39,45 +39,45 @@ class ChunkedSource(Source):
     graph
         The user's graph, as task nodes.
     blocks
-        Keys in it of the raw x and y of each partition.
+        Keys of the raw x and y of each partition in the graph.
     futures
-        What partitions are computed from on a cluster; it lies there as long as these live.
+        Futures that partitions are computed from; they keep the data on the cluster.
     """
 
     graph: Graph
     blocks: tuple[tuple[Key, Key | None], ...]
     futures: tuple[Any, ...]
-    _whole: list[Partition] = field(default_factory=list, init=False, repr=False)
+    _joined: list[Partition] = field(default_factory=list, init=False, repr=False)
 
     @property
     def in_memory(self) -> bool:
         """Whether `local` was called before."""
-        return bool(self._whole)
+        return bool(self._joined)
 
     @cached_property
     def origins(self) -> tuple[tuple[Key, ...], ...]:
-        """For each partition, the keys of the futures that it is computed from; where these lie, it costs least."""
-        found: dict[Key, frozenset[Key]] = {}
+        """For each partition, the keys of the futures that it is computed from; it costs least on their worker."""
+        origins: dict[Key, frozenset[Key]] = {}
         for first in (key for pair in self.blocks for key in pair if key is not None):
             stack = [first]
             while stack:
                 key = stack[-1]
                 node = self.graph.get(key)
                 if node is None:
-                    found[key] = frozenset([key])
-                waiting = [] if node is None else [k for k in node.dependencies if k not in found]
+                    origins[key] = frozenset([key])
+                waiting = [] if node is None else [k for k in node.dependencies if k not in origins]
                 stack += waiting
                 if not waiting:
                     if node is not None:
-                        found[key] = frozenset().union(*(found[k] for k in node.dependencies))
+                        origins[key] = frozenset().union(*(origins[k] for k in node.dependencies))
                     stack.pop()
-        return tuple(tuple(sorted(frozenset().union(*(found[k] for k in pair if k is not None)), key=str)) for pair in self.blocks)
+        return tuple(tuple(sorted(frozenset().union(*(origins[k] for k in pair if k is not None)), key=str)) for pair in self.blocks)
 
     @cached_property
     def resident(self) -> bool:
-        """Whether every partition already lies on a cluster, persisted or as a future, so that nothing is computed to get it."""
-        found = [{self._origin(key) for key in pair if key is not None} for pair in self.blocks]
-        return all("future" in origins and "task" not in origins for origins in found)
+        """Whether every partition is already on a cluster, persisted or as a future: reading it computes nothing."""
+        kinds = [{self._origin(key) for key in pair if key is not None} for pair in self.blocks]
+        return all("future" in kind and "task" not in kind for kind in kinds)
 
     def _origin(self, key: Key) -> str:
         """Whether a block is a future (or taken from one), data in the graph, or the result of a task."""
@@ -92,23 +92,23 @@ class ChunkedSource(Source):
         return "future" if node is None else "task"
 
     def local(self) -> Partition:
-        """All partitions, computed by the scheduler in use and joined in this process; the second call gives the same arrays."""
-        if not self._whole:
+        """All partitions, computed by the scheduler in use and joined in this process; a second call returns the same arrays."""
+        if not self._joined:
             graph, keys = self.tasks()
-            self._whole.append(assemble(gather_plan(range(self.samples), self.sizes), self.compute(graph, keys)))
-        return self._whole[0]
+            self._joined.append(assemble(gather_plan(range(self.samples), self.sizes), self.compute(graph, keys)))
+        return self._joined[0]
 
     def tasks(self) -> tuple[dict[Key, Any], list[tuple[str, int]]]:
-        """The user's graph with a task on top for each partition, which makes training's dtypes of it."""
+        """The user's graph and a task for each partition, which converts it to the dtypes of training."""
         graph, keys = self._over("data", read)
         return graph, keys
 
     def compute(self, graph: Graph, keys: Sequence[Key]) -> list[Any]:
-        """The values of some keys of a graph that has the partitions in it, by the scheduler in use."""
+        """The values of keys of a graph with the partitions, by the scheduler in use."""
         return compute(graph, keys, self.futures)
 
     def check(self) -> None:
-        """Look at every element where it lies, and raise for the first that breaks a rule."""
+        """Check every element where it is, and raise for the first that breaks a rule."""
         graph, keys = self._over("check", inspect, self.sizes)
         starts = accumulate(self.sizes, initial=0)
         for i, (start, finding) in enumerate(zip(starts, self.compute(graph, keys), strict=False)):
@@ -132,7 +132,7 @@ class ChunkedSource(Source):
 def open_chunks(
     x: Any, y: Any, *, targets: str | None, labels: Callable[[Spec], tuple[int | None, int]], dtype: Any, keep_integers: bool
 ) -> ChunkedSource:
-    """`open_source` where x or y lies elsewhere; the other one is cut like it."""
+    """`open_source` for dask collections and partitions; the other of x and y is cut into the same blocks."""
     from dask.core import flatten
 
     (x, x_columns), (y, y_columns) = lazy_arrays(x, y)
@@ -141,32 +141,32 @@ def open_chunks(
     cut = [_cut(array, rows) for array in (x, y) if array is not None]
     x_keys, *y_keys = (list(flatten(array.__dask_keys__())) for array in cut)
     blocks = list(zip(x_keys, *y_keys, strict=True) if y_keys else zip(x_keys, [None] * len(x_keys), strict=True))
-    full = [i for i, size in enumerate(rows) if size]
-    sizes = tuple(int(rows[i]) for i in full)
+    nonempty = [i for i, size in enumerate(rows) if size]
+    sizes = tuple(int(rows[i]) for i in nonempty)
     graph = shared_graph(cut)
-    source = ChunkedSource(form, sizes, task_nodes(graph), tuple(blocks[i] for i in full), futures_in(graph))
+    source = ChunkedSource(form, sizes, task_nodes(graph), tuple(blocks[i] for i in nonempty), futures_in(graph))
     source.check()
     return source
 
 
 def lazy_arrays(x: Any, y: Any) -> tuple[tuple[Any, tuple[str, ...]], tuple[Any, tuple[str, ...]]]:
-    """Dask arrays whose chunk sizes are known, or NumPy arrays, of both, each with the names of its columns.
+    """Both as dask arrays of known chunk sizes, or NumPy arrays, each with the names of its columns.
 
-    All that must be computed to know it is computed at once.
+    One call computes everything that is unknown.
     """
     x, y = split_pairs(x, y)
-    found = {name: lazy_array(name, value) for name, value in (("x", x), ("y", y)) if value is not None}
-    questions = {name: _questions(value) for name, (value, _) in found.items()}
-    asked = {key: task for _, tasks in questions.values() for key, task in tasks.items()}
-    graph = {key: node for needed, tasks in questions.values() for key, node in {**needed, **tasks}.items()}
-    answers = dict(zip(asked, compute(graph, list(asked)), strict=True)) if asked else {}
+    lazy = {name: lazy_array(name, value) for name, value in (("x", x), ("y", y)) if value is not None}
+    queries = {name: _queries(value) for name, (value, _) in lazy.items()}
+    keys = list(dict.fromkeys(key for _, tasks in queries.values() for key in tasks))
+    graph = {key: node for needed, tasks in queries.values() for key, node in {**needed, **tasks}.items()}
+    answers = dict(zip(keys, compute(graph, keys), strict=True)) if keys else {}
     known: dict[str, tuple[Any, tuple[str, ...]]] = {}
-    for name, (value, columns) in found.items():
-        mine = [answers[key] for key in questions[name][1]]
+    for name, (value, columns) in lazy.items():
+        results = [answers[key] for key in queries[name][1]]
         if not isinstance(value, Parts):
-            known[name] = _sized(value, mine), columns
+            known[name] = _sized(value, results), columns
             continue
-        arrays = seen_arrays(value, mine)
+        arrays = seen_arrays(value, results)
         if len(arrays) == 2 and (name == "y" or y is not None):
             raise DataError(f"the partitions of {name} are pairs (x, y): " + ("leave out y." if name == "x" else "give them as x alone."))
         known |= {n: (array, columns or names) for n, (array, names) in arrays.items()}
@@ -177,7 +177,7 @@ def lazy_arrays(x: Any, y: Any) -> tuple[tuple[Any, tuple[str, ...]], tuple[Any,
 
 
 def lazy_array(name: str, value: Any) -> tuple[Any, tuple[str, ...]]:
-    """A dask array, or partitions of which less is known, or a NumPy array; and the names of the columns of a table."""
+    """A dask array, partitions of unknown shape, or a NumPy array; and the names of the columns of a table."""
     import dask
     import dask.array as da
 
@@ -198,8 +198,8 @@ def lazy_array(name: str, value: Any) -> tuple[Any, tuple[str, ...]]:
     return Parts.of_frame(name, value), ()
 
 
-def _questions(value: Any) -> tuple[Graph, Graph]:
-    """What must be computed to know the shape of a collection: the graph it needs, and the tasks that answer."""
+def _queries(value: Any) -> tuple[Graph, Graph]:
+    """The tasks that compute the unknown shape of a collection: the graph they need, and the tasks."""
     from dask.task_spec import Task, TaskRef
     from dask.tokenize import tokenize
 
@@ -225,7 +225,7 @@ def length(block: Any, axis: int) -> int:
 
 
 def _sized(value: Any, lengths: Sequence[int]) -> Any:
-    """The same array, its chunk sizes filled in; the user's stays as it is."""
+    """A copy of the array with its chunk sizes filled in."""
     if not lengths:
         return value
     import dask.array as da

@@ -1,9 +1,9 @@
-"""Small answers about data, computed where the data lies; and the graph of collections, as task nodes.
+"""Small results about data, computed where the data is; and the graph of collections, as task nodes.
 
-    compute(graph, keys) ─┬─ the client that holds the data, or that is in use ──▶ tasks on its cluster, waited for with a deadline
-                          └─ none ──▶ this process, by whichever local scheduler is in use
+    compute(graph, keys) ─┬─ the client of the futures, or the current one ──▶ tasks on its cluster, with a deadline
+                          └─ no client ──▶ this process, by the local scheduler in use
 
-A cluster is reached through a slot: this folder knows none.
+The slot `CLUSTER` reaches the cluster, so this folder imports none of it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ __all__ = ["CLIENT", "CLUSTER", "Key", "block_key", "compute", "computed_by", "f
 Key = Any
 Graph = dict[Key, Any]
 CLIENT: ContextVar[Any] = ContextVar("CLIENT", default=None)
-"""The client that was asked for; None leaves it to the one that is in use."""
+"""The client to use; None stands for the current one."""
 CLUSTER: Slot[Callable[[Graph, Sequence[Key], Sequence[Any]], list[Any] | None]] = Slot("dagtrain.engines.cluster.waiting")
-"""The values of keys of a graph that depends on futures, from the cluster in use; None where there is none."""
+"""Values of keys of a graph that depends on futures, from the cluster in use; None without a cluster."""
 
 
 @contextmanager
 def computed_by(client: Any) -> Iterator[None]:
-    """Have this client compute what is computed meanwhile in this thread. Dask itself, and other threads, know nothing of it."""
+    """Make `compute` use this client in this thread. It does not change Dask's current client, nor other threads."""
     token = CLIENT.set(client)
     try:
         yield
@@ -44,14 +44,14 @@ def compute(graph: Graph, keys: Sequence[Key], futures: Sequence[Any] = ()) -> l
     graph
         Task nodes, and futures under their own keys.
     keys
-        What is wanted: each is small, or wanted whole in this process.
+        Keys whose values this process needs whole.
     futures
-        Those that the graph depends on and has no longer in it.
+        Futures that the graph depends on but no longer holds.
 
     Raises
     ------
     ClusterError
-        The cluster gets no worker, or finishes nothing for a long time.
+        If the cluster gets no worker, or finishes no task before the deadline.
     """
     import dask
 
@@ -64,26 +64,26 @@ def compute(graph: Graph, keys: Sequence[Key], futures: Sequence[Any] = ()) -> l
 
 
 def shared_graph(collections: Sequence[Any]) -> Graph:
-    """The optimised graph of dask arrays, or of delayed values, in which all that they have in common is computed once.
+    """The optimised graph of dask arrays, or of delayed values, that computes their common parts once.
 
-    Optimised one by one, as `dask.optimize` does, each would take what they share into tasks of its own. Futures stand for themselves.
+    `dask.optimize` optimises them one by one, which fuses common parts into tasks of each. Futures stay in the graph.
     """
     from dask.highlevelgraph import HighLevelGraph
 
-    merged = HighLevelGraph.merge(*(one.__dask_graph__() for one in collections))
+    merged = HighLevelGraph.merge(*(c.__dask_graph__() for c in collections))
     futures = {key: node for layer in merged.layers.values() if layer.is_materialized() for key, node in layer.items() if is_future(node)}
-    return {**collections[0].__dask_optimize__(merged, [one.__dask_keys__() for one in collections]), **futures}
+    return {**collections[0].__dask_optimize__(merged, [c.__dask_keys__() for c in collections]), **futures}
 
 
 def task_nodes(graph: Graph) -> Graph:
-    """Task nodes for a graph that may hold tuples of the old form, as collections made outside dask do, and futures, which are left out."""
+    """The graph as task nodes, without its futures; it may hold legacy tuples, as collections made outside dask do."""
     from dask._task_spec import convert_legacy_graph
 
     return dict(convert_legacy_graph(graph))
 
 
 def futures_in(graph: Graph) -> tuple[Any, ...]:
-    """The futures that stand under their own keys in a graph."""
+    """The futures in a graph."""
     return tuple(node for node in graph.values() if is_future(node))
 
 
@@ -93,7 +93,7 @@ def block_key(array: Any, index: Sequence[int]) -> Key:
 
 
 def is_delayed(value: Any) -> bool:
-    """Whether this is a `dask.delayed` value. It claims to have every attribute, so that nothing else can be asked of it."""
+    """Whether this is a `dask.delayed` value; it seems to have every attribute, so only its type tells."""
     if not type(value).__module__.startswith("dask"):
         return False
     from dask.delayed import Delayed

@@ -38,7 +38,7 @@ def load_digits(as_dask: bool = False, seed: int = 0) -> Split:
     as_dask
         Give dask arrays in partitions of 256 samples instead of NumPy arrays.
     seed
-        Chooses the samples held out.
+        Seed of the samples held out.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def load_digits(as_dask: bool = False, seed: int = 0) -> Split:
     Raises
     ------
     MissingDependencyError
-        scikit-learn is not installed.
+        If scikit-learn is not installed.
 
     References
     ----------
@@ -61,13 +61,13 @@ def load_digits(as_dask: bool = False, seed: int = 0) -> Split:
     >>> x.shape, x_validation.shape, str(x.dtype), float(x.max())
     ((1437, 64), (360, 64), 'float32', 1.0)
     """
-    found = find_spec("sklearn")
-    if found is None or not found.submodule_search_locations:
+    package = find_spec("sklearn")
+    if package is None or not package.submodule_search_locations:
         raise MissingDependencyError.of("scikit-learn", "the digits data set", "sklearn")
-    table = np.loadtxt(Path(found.submodule_search_locations[0], _FILE), delimiter=",")  # without the package's import, which takes seconds
+    table = np.loadtxt(Path(package.submodule_search_locations[0], _FILE), delimiter=",")  # importing sklearn takes seconds
     x, y = (table[:, :-1] / _BRIGHTEST).astype(np.float32), table[:, -1].astype(np.int64)
-    mixed = epoch_order(len(y), seed, epoch=0)
-    by_class = mixed[np.argsort(y[mixed], kind="stable")]
+    order = epoch_order(len(y), seed, epoch=0)
+    by_class = order[np.argsort(y[order], kind="stable")]
     held_out = np.zeros(len(y), bool)
     held_out[by_class[::_HELD_OUT]] = True
     parts = (x[~held_out], y[~held_out], x[held_out], y[held_out])

@@ -1,9 +1,9 @@
-"""The ledger: how often each sample was used in each epoch, as the engines told it; the proof that every sample counts exactly once.
+"""The ledger: how often each sample was used in each epoch, as the engines report it; the proof that every sample counts exactly once.
 
     engine ── watch.used(step, shard, rows) ──▶ counts[epoch][rows] += 1 ──▶ verify()
 
-It is not the batch plan over again: rows are told by whoever put a shard together, and only when the step counts. An epoch under way takes
-a byte a sample; of an epoch in which every sample was used once, no more than that is kept.
+Counts come from the engine that assembled the shard, not from the batch plan, and only for steps that count; so they are evidence. An epoch
+under way takes a byte a sample; an epoch that used every sample once takes no counts.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Pairs = tuple[tuple[int, int], ...]
 """Samples and their counts."""
 KEPT = 8
 _MOST = 255
-"""Where a count stops: a byte more would begin again at 0."""
+"""Largest count: one more would overflow its byte."""
 _NAMED = 5
 _SAVED = 1000
 
 
 class Entry(NamedTuple):
-    """An epoch in a checkpoint: its samples, whether it has ended, and which counts are not as the batch plan has them by then."""
+    """An epoch in a checkpoint: its samples, whether it has ended, and the counts that differ from those of the batch plan."""
 
     epoch: int
     samples: int
@@ -41,22 +41,22 @@ class Entry(NamedTuple):
 @dataclass
 class _Page:
     samples: int
-    counts: Array | None  # None: every sample once, but for the other counts
+    counts: Array | None  # None: every sample once, except the other counts
     ended: bool = False
     other: Pairs = ()
 
 
 class Ledger:
-    """How often each sample was used in each of the last epochs; `Trainer.ledger` gives it.
+    """How often each sample was used in each of the last epochs; see `Trainer.ledger`.
 
     Epochs and samples are counted from 0, epochs from the beginning of training.
 
     Parameters
     ----------
     keep
-        How many epochs that have ended are kept.
+        Number of ended epochs to keep.
     at_once
-        Samples after which what was used is counted, at the latest.
+        Most samples that wait to be counted.
 
     Examples
     --------
@@ -77,15 +77,15 @@ class Ledger:
         self._rows = 0
         self._others: dict[int, Pairs] = {}
 
-    # ---- what it tells
+    # ---- reading
 
     @property
     def epochs(self) -> list[int]:
-        """The epochs that are kept, in order."""
+        """The epochs in the ledger, in order."""
         return sorted(self._pages)
 
     def counts(self, epoch: int) -> Array:
-        """How often each sample was used in an epoch (read-only where it was once each: that takes no memory)."""
+        """How often each sample was used in an epoch (read-only if once each: that takes no memory)."""
         page = self._page(epoch)
         if page.counts is not None:
             return page.counts.copy()
@@ -104,38 +104,39 @@ class Ledger:
     def missing(self, epoch: int) -> Array:
         """The samples that were not used (yet)."""
         page = self._page(epoch)
-        found = [i for i, count in page.other if count == 0] if page.counts is None else np.nonzero(page.counts == 0)[0]
-        return np.asarray(found, np.intp)
+        samples = [i for i, count in page.other if count == 0] if page.counts is None else np.nonzero(page.counts == 0)[0]
+        return np.asarray(samples, np.intp)
 
     def repeated(self, epoch: int) -> Array:
         """The samples that were used more than once."""
         page = self._page(epoch)
-        found = [i for i, count in page.other if count > 1] if page.counts is None else np.nonzero(page.counts > 1)[0]
-        return np.asarray(found, np.intp)
+        samples = [i for i, count in page.other if count > 1] if page.counts is None else np.nonzero(page.counts > 1)[0]
+        return np.asarray(samples, np.intp)
 
     def verify(self) -> None:
-        """Check the epochs that are kept: each that has ended used every sample exactly once, the one under way none twice.
+        """Check that each ended epoch used every sample exactly once, and the one under way none twice.
 
         Raises
         ------
         LedgerError
-            Names the epoch and the first samples that were left out or used more than once.
+            If not; it names the epoch and the first samples that were left out or used more than once.
         """
         for epoch in self.epochs:
             repeated, missing = self.repeated(epoch), self.missing(epoch) if self._pages[epoch].ended else np.empty(0, np.intp)
-            told = [f"{len(rows)} {what}: {_first(rows)}" for rows, what in ((missing, "left out"), (repeated, "used twice")) if len(rows)]
-            if told:
+            kinds = ((missing, "left out"), (repeated, "used twice"))
+            faults = [f"{len(rows)} {what}: {_first(rows)}" for rows, what in kinds if len(rows)]
+            if faults:
                 raise LedgerError(
-                    f"in epoch {epoch}, of {self._pages[epoch].samples} samples, {' and '.join(told)}. This is a fault of the engine, and "
-                    "the weights are not those of the data: train again, and report it."
+                    f"in epoch {epoch}, of {self._pages[epoch].samples} samples, {' and '.join(faults)}. This is a fault of the engine, "
+                    "and the weights are not those of the data: train again, and report it."
                 )
 
     def __repr__(self) -> str:
         if not self._pages:
             return "<Ledger: no epochs>"
-        return f"<Ledger: {'; '.join(self._told(epoch) for epoch in self.epochs)}>"
+        return f"<Ledger: {'; '.join(self._line(epoch) for epoch in self.epochs)}>"
 
-    def _told(self, epoch: int) -> str:
+    def _line(self, epoch: int) -> str:
         page = self._pages[epoch]
         if page.ended and self.complete(epoch):
             return f"epoch {epoch} complete, each of {page.samples} samples used once"
@@ -143,10 +144,10 @@ class Ledger:
         twice = f", {repeated} of them more than once" if repeated else ""
         return f"epoch {epoch} {'ended' if page.ended else 'under way'}, {used} of {page.samples} samples used{twice}"
 
-    # ---- what the trainer writes
+    # ---- writing, by the trainer
 
     def open(self, epoch: int, samples: int, done: Iterable[Array] = (), again: bool = False) -> None:
-        """Begin an epoch, of which these samples are done already; one under way goes on as it is, unless it is begun `again`."""
+        """Begin an epoch whose steps have used the samples `done`; an epoch under way continues, unless it begins `again`."""
         self._count()
         page = self._pages.get(epoch)
         if page is not None and page.samples == samples and not page.ended and not again:
@@ -166,7 +167,7 @@ class Ledger:
             self._count()
 
     def _count(self) -> None:
-        """Count what waits: many rows at once are soon done, a few at a time would slow small steps down."""
+        """Count the waiting rows: few calls with many rows are fast, one call a shard would slow small steps down."""
         if self._waiting:
             counts = self._pages[self._waiting[0][0]].counts
             assert counts is not None, "an epoch is opened before its samples are used, and counted before the next is"
@@ -175,17 +176,17 @@ class Ledger:
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """What is used within is forgotten where it ends by an error: those steps do not count."""
+        """Forget the samples used inside if it ends by an error: those steps do not count."""
         self._count()
-        before = {epoch: page.counts.copy() for epoch, page in self._pages.items() if page.counts is not None and not page.ended}
+        saved = {epoch: page.counts.copy() for epoch, page in self._pages.items() if page.counts is not None and not page.ended}
         try:
             yield
             self._count()
         except BaseException:
             self._waiting, self._rows = [], 0
-            for epoch in [epoch for epoch, page in self._pages.items() if not page.ended and epoch not in before]:
+            for epoch in [epoch for epoch, page in self._pages.items() if not page.ended and epoch not in saved]:
                 del self._pages[epoch]
-            for epoch, counts in before.items():
+            for epoch, counts in saved.items():
                 self._pages[epoch].counts = counts
             raise
 
@@ -198,27 +199,27 @@ class Ledger:
         if len(other) <= _SAVED:
             page.other, page.counts = _pairs(page.counts, other), None
         ended = [epoch for epoch in self.epochs if self._pages[epoch].ended]
-        for old in ended[: max(len(ended) - self.keep, 0)]:
-            del self._pages[old]
+        for oldest in ended[: max(len(ended) - self.keep, 0)]:
+            del self._pages[oldest]
 
     # ---- in a checkpoint
 
     def entries(self, done: Iterable[Array]) -> tuple[Entry, ...]:
-        """All epochs in few bytes: what differs from one use a sample, of the epoch under way from one use of those in `done`."""
-        found = []
+        """All epochs in few bytes: the counts other than 1, and in the epoch under way those other than 1 for `done` and 0 for the rest."""
+        entries = []
         for epoch in self.epochs:
             page = self._page(epoch)
             other = page.other
             if page.counts is not None:
-                wanted = np.full(page.samples, page.ended, np.uint8)
+                expected = np.full(page.samples, page.ended, np.uint8)
                 for rows in () if page.ended else done:
-                    _add(wanted, rows)
-                other = _pairs(page.counts, np.nonzero(page.counts != wanted)[0][:_SAVED])
-            found.append(Entry(epoch, page.samples, page.ended, other))
-        return tuple(found)
+                    _add(expected, rows)
+                other = _pairs(page.counts, np.nonzero(page.counts != expected)[0][:_SAVED])
+            entries.append(Entry(epoch, page.samples, page.ended, other))
+        return tuple(entries)
 
     def restore(self, entries: Iterable[Entry]) -> None:
-        """Go on from the epochs of a checkpoint; the one under way is put together when it is opened."""
+        """Continue from the epochs of a checkpoint; `open` rebuilds the counts of the one under way."""
         self._pages, self._others = {}, {}
         for entry in entries:
             if entry.ended:
@@ -229,13 +230,13 @@ class Ledger:
     def _page(self, epoch: int) -> _Page:
         self._count()
         if epoch not in self._pages:
-            known = ", ".join(map(str, self.epochs)) or "none"
-            raise ArgumentError(f"the ledger holds no epoch {epoch}; it holds {known} (the last {self.keep} that ran).")
+            epochs = ", ".join(map(str, self.epochs)) or "none"
+            raise ArgumentError(f"the ledger holds no epoch {epoch}; it holds {epochs} (the last {self.keep} that ran).")
         return self._pages[epoch]
 
 
 def _add(counts: Array, rows: Array) -> None:
-    """One use more for each of these samples, however often it is among them."""
+    """Add the number of times that each sample is in `rows`."""
     samples, times = np.unique(rows, return_counts=True)
     counts[samples] = np.minimum(counts[samples] + times, _MOST)
 

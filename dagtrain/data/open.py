@@ -1,10 +1,10 @@
-"""The user's data, checked and opened: `open_source` takes arrays, tables and dask collections and gives a `Source`.
+"""The user's data, checked and opened: `open_source` turns arrays, tables and dask collections into a `Source`.
 
     NumPy, lists, pandas ──────▶ ArraySource    rows in this process, cut into partitions
-    dask arrays, dataframes ───▶ ChunkedSource  one partition for each block of rows, wherever it is computed
-    lists of delayed, futures ─▶ ChunkedSource  one partition for each of them
+    dask arrays, dataframes ───▶ ChunkedSource  one partition for each block of rows
+    lists of delayed, futures ─▶ ChunkedSource  one partition for each element
 
-Whatever is wrong with the data is an error here, before anything is trained.
+Unfit data is an error here, before training begins.
 """
 
 from __future__ import annotations
@@ -42,35 +42,35 @@ def open_source(
     x
         Samples along the first axis: NumPy array, list, pandas DataFrame or Series, dask array, dask DataFrame or Series; or partitions:
         a list of delayed values or of futures, each of an array or a table, of a pair ``(x, y)`` of them, or given in pairs
-        ``[(x, y), ...]``. What is not known of partitions is computed, where they lie.
+        ``[(x, y), ...]``. Unknown shapes and dtypes are computed on the workers.
     y
-        One target for each sample, in any of these forms and not necessarily in the same one as x; None to predict, or where x holds pairs.
+        One target for each sample, in any of these forms, not necessarily that of x; None to predict, or if x holds pairs.
     targets
         What the loss compares the outputs with: "classes" (one whole number a sample), "binary" (0 or 1, or a probability between),
-        "signs" (-1 or +1), "distribution" (rows of probabilities), "like_outputs" (any numbers), "any" where nothing is known of the cost
-        function, or None, which is "any" or no targets at all.
+        "signs" (-1 or +1), "distribution" (rows of probabilities), "like_outputs" (any numbers), "any" for a cost function that declares
+        no kind, or None: "any", or no targets at all.
     classes
-        Number of classes; labels lie below it.
+        Number of classes; labels are smaller.
     dtype
         Floating-point dtype of training, float32 or float64.
     keep_integers
-        Keep integer features as they are (for embeddings) instead of making floats of them.
+        Keep integer features (for embeddings) instead of converting them to floats.
     label_axes
         Axes of class labels, the sample axis included: those of the model's outputs without the last one.
     labels
-        Gives `classes` and `label_axes` from the spec of a row of x, which may be known only once the data is looked at.
+        Function from the spec of a row of x to `classes` and `label_axes`, for a spec that only the data tells.
 
     Returns
     -------
     Source
-        Features are floats of ``dtype``. Class labels are int64, all other targets floats of ``dtype``; with nothing known,
-        integer targets are int64.
+        Features are floats of ``dtype``. Class labels are int64, all other targets floats of ``dtype``, except that "any"
+        keeps integer targets as int64.
 
     Raises
     ------
     DataError
-        Lengths differ, data is empty, a dtype or shape cannot be used, labels are not whole numbers from 0 to below ``classes``, or
-        there is NaN or infinity; the message names the first such row, counted over all partitions.
+        If lengths differ, data is empty, a dtype or shape cannot be used, labels are not whole numbers from 0 to below ``classes``, or an
+        element is NaN or infinite; the message names the first such row, counted over all partitions.
 
     Examples
     --------
@@ -82,11 +82,11 @@ def open_source(
     ...
     dagtrain.errors.DataError: x holds nan: row 1, column 0, counted from 0. Missing values are not guessed: ...
     """
-    told = labels if labels is not None else lambda row: (classes, label_axes)
+    labels_of = labels if labels is not None else lambda row: (classes, label_axes)
     if lies_elsewhere(x) or lies_elsewhere(y):
-        return open_chunks(x, y, targets=targets, labels=told, dtype=dtype, keep_integers=keep_integers)
+        return open_chunks(x, y, targets=targets, labels=labels_of, dtype=dtype, keep_integers=keep_integers)
     (x, x_columns), (y, y_columns) = to_array("x", x), (None, ()) if y is None else to_array("y", y)
-    form = make_form(x, y, (x_columns, y_columns), targets=targets, labels=told, dtype=dtype, keep_integers=keep_integers)
+    form = make_form(x, y, (x_columns, y_columns), targets=targets, labels=labels_of, dtype=dtype, keep_integers=keep_integers)
     sizes = partition_sizes(len(x), form.row_bytes)
     for i, rows in enumerate(row_slices(sizes)):
         finding = inspect(form, x[rows], None if y is None else y[rows], rows.stop - rows.start)
@@ -96,7 +96,7 @@ def open_source(
 
 
 def lies_elsewhere(value: Any) -> bool:
-    """Whether this is a dask collection, or partitions as delayed values or futures."""
+    """Whether this is a dask collection, or a list of delayed values or futures."""
     if is_parts(value):
         return True
     if not hasattr(value, "__dask_graph__"):

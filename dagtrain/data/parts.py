@@ -1,10 +1,10 @@
-"""Partitions that lie elsewhere and say little of themselves: looked at once where they lie, then taken as dask arrays.
+"""Partitions of unknown shape: one task inspects each where it is, then they become dask arrays.
 
-    dask DataFrame, Series        how many rows a partition has is known only when it is computed
-    [delayed, …], [future, …]     nothing is known: each may be an array, a table, or a pair (x, y) of them
+    dask DataFrame, Series        the number of rows of a partition is unknown
+    [delayed, …], [future, …]     everything is unknown: each may be an array, a table, or a pair (x, y) of them
     [(delayed, delayed), …]       a pair for each partition
 
-One small task for each partition tells.
+A `Look` holds what the task reports.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ __all__ = ["Look", "Parts", "is_parts", "look_tasks", "part_array", "seen_arrays
 
 
 def is_part(value: Any) -> bool:
-    """Whether this is a partition that lies elsewhere."""
+    """Whether this is a partition: a delayed value or a future."""
     return is_delayed(value) or is_future(value)
 
 
 def is_parts(value: Any) -> bool:
-    """Whether this is a list of partitions that lie elsewhere, or one of them."""
+    """Whether this is a list of delayed values or futures, or one of them."""
     if isinstance(value, list | tuple):
         return any(map(is_part, value)) or any(isinstance(v, tuple | list) and any(map(is_part, v)) for v in value[:1])
     return is_part(value)
 
 
 class Look(NamedTuple):
-    """What a partition was found to hold: arrays (two, where it is a pair), or what is wrong with it."""
+    """The content of a partition: one array (two for a pair), or what is wrong with it."""
 
     specs: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
     columns: tuple[tuple[str, ...], ...]
@@ -53,29 +53,29 @@ class Parts(NamedTuple):
 
     @classmethod
     def listed(cls, name: str, value: Any) -> Parts:
-        """Those of a list of delayed values and futures, or a single one."""
+        """From a list of delayed values and futures, or a single one."""
         values = list(value) if isinstance(value, list | tuple) else [value]
-        for i, one in enumerate(values):
-            if not is_part(one):
+        for i, part in enumerate(values):
+            if not is_part(part):
                 raise DataError(
-                    f"{name} is a list of partitions, but partition {i} is a {type(one).__name__}: "
+                    f"{name} is a list of partitions, but partition {i} is a {type(part).__name__}: "
                     "make all of them delayed values or futures, as in [dask.delayed(load)(path) for path in paths]."
                 )
-        delayed = [one for one in values if is_delayed(one)]
+        delayed = [part for part in values if is_delayed(part)]
         graph = shared_graph(delayed) if delayed else {}
-        return cls(name, graph | {one.key: one for one in values if is_future(one)}, tuple(one.key for one in values))
+        return cls(name, graph | {part.key: part for part in values if is_future(part)}, tuple(part.key for part in values))
 
     @classmethod
     def of_frame(cls, name: str, frame: Any) -> Parts:
-        """Those of a dask DataFrame or Series."""
-        # dask.optimize gives other values than the frame's in dask 2026.8: its keys come to stand for the first of its tasks.
-        small = frame.optimize()
-        graph = dict(small.__dask_graph__())
-        return cls(name, graph, tuple(named(key, graph) for key in small.__dask_keys__()))
+        """From a dask DataFrame or Series."""
+        # In dask 2026.8, dask.optimize computes wrong values here: it lets the frame's keys name the first of its tasks.
+        optimized = frame.optimize()
+        graph = dict(optimized.__dask_graph__())
+        return cls(name, graph, tuple(named(key, graph) for key in optimized.__dask_keys__()))
 
 
 def named(key: Key, graph: Graph) -> Key:
-    """What a key stands for where it is another name of something."""
+    """The key that an alias stands for."""
     from dask.task_spec import Alias
 
     while isinstance(graph.get(key), Alias):
@@ -95,16 +95,16 @@ def split_pairs(x: Any, y: Any) -> tuple[Any, Any]:
 
 
 def look(name: str, value: Any) -> Look:
-    """What a partition holds; runs where it lies."""
+    """The content of a partition; runs where the partition is."""
     pair = type(value) is tuple and len(value) == 2
     specs, columns = [], []
     try:
         for part, array in zip(("x", "y") if pair else (name,), value if pair else (value,), strict=True):
-            found, names = to_array(part, array)
-            check_dtype(part, found.dtype)
-            if not found.shape:
+            rows, names = to_array(part, array)
+            check_dtype(part, rows.dtype)
+            if not rows.shape:
                 raise DataError(f"{part} is a single number ({type(array).__name__}); its first axis must count the samples.")
-            specs.append((found.shape, found.dtype))
+            specs.append((rows.shape, rows.dtype))
             columns.append(names)
     except DataError as error:
         return Look((), (), str(error))
@@ -112,12 +112,12 @@ def look(name: str, value: Any) -> Look:
 
 
 def take(name: str, value: Any, pair: int | None) -> Array:
-    """The array in a partition, or that of a pair."""
+    """The array of a partition, or one of its pair."""
     return to_array(name, value if pair is None else value[pair])[0]
 
 
 def look_tasks(parts: Parts) -> Graph:
-    """A task for each partition, in order, that looks at it."""
+    """One task for each partition, in order, that inspects it."""
     from dask.task_spec import Task, TaskRef
     from dask.tokenize import tokenize
 
@@ -126,11 +126,11 @@ def look_tasks(parts: Parts) -> Graph:
 
 
 def seen_arrays(parts: Parts, looks: Sequence[Look]) -> dict[str, tuple[Any, tuple[str, ...]]]:
-    """The dask arrays that partitions make up, and the names of the columns of tables: one by the name of the parts, or x and y."""
-    for i, one in enumerate(looks):
-        if one.wrong:
-            raise DataError(f"partition {i}: {one.wrong}")
-    pairs = {len(one.specs) == 2 for one in looks}
+    """The dask arrays of inspected partitions, and the names of the columns of tables: one by the name of the parts, or x and y."""
+    for i, look in enumerate(looks):
+        if look.wrong:
+            raise DataError(f"partition {i}: {look.wrong}")
+    pairs = {len(look.specs) == 2 for look in looks}
     if len(pairs) == 2:
         raise DataError(f"some partitions of {parts.name} are pairs (x, y) and some are not.")
     columns = looks[0].columns
@@ -140,7 +140,7 @@ def seen_arrays(parts: Parts, looks: Sequence[Look]) -> dict[str, tuple[Any, tup
 
 
 def _seen_array(parts: Parts, looks: Sequence[Look], name: str, pair: int | None) -> Any:
-    specs = [one.specs[pair or 0] for one in looks]
+    specs = [look.specs[pair or 0] for look in looks]
     row = specs[0][0][1:]
     for i, (shape, _) in enumerate(specs):
         if shape[1:] != row:
@@ -149,7 +149,7 @@ def _seen_array(parts: Parts, looks: Sequence[Look], name: str, pair: int | None
 
 
 def part_array(parts: Parts, name: str, pair: int | None, rows: tuple[float, ...], row: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-    """A dask array of partitions whose rows and dtype are as said."""
+    """A dask array of partitions with these numbers of rows, this row shape and this dtype."""
     import dask.array as da
     from dask.task_spec import Task, TaskRef
     from dask.tokenize import tokenize

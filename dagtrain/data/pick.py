@@ -1,4 +1,4 @@
-"""Which rows of which partitions make up some samples, and where each row goes; the one place where rows are put together.
+"""Gathering samples: which rows of which partitions they are, and where each row goes; the one place where rows are assembled.
 
 samples  [4, 0, 5, 1]     partitions of 3 rows     ──▶   partition 0: places [1, 3] take its rows [0, 1]
                                                          partition 1: places [0, 2] take its rows [1, 2]
@@ -19,11 +19,11 @@ __all__ = ["Gathered", "Indices", "Partition", "assemble", "gather_plan", "sampl
 
 Indices = np.ndarray[Any, np.dtype[np.intp]]
 Partition = tuple[Array, Array | None]
-"""Rows of x, and as many of y, or None where there is no y."""
+"""Rows of x, and the same number of rows of y, or None without y."""
 
 
 class Gathered(NamedTuple):
-    """The part of some samples that lies in one partition: ``out[places] = partition[within]``; its samples are ``within + first``."""
+    """The samples that are in one partition: ``out[places] = partition[within]``; their numbers are ``within + first``."""
 
     partition: int
     places: Indices | range
@@ -32,25 +32,25 @@ class Gathered(NamedTuple):
 
 
 def gather_plan(samples: Indices | range, sizes: Sequence[int]) -> list[Gathered]:
-    """Where samples lie, partition by partition.
+    """Find the partitions of samples.
 
     Parameters
     ----------
     samples
-        Sample numbers in the order in which they are wanted; those of many steps may be joined into one array, so that each partition is
-        read once for all of them. A range (of step 1) is planned in ranges.
+        Sample numbers in order; numbers of many steps may be joined into one array, so that each partition is read once for all of them. A
+        range (of step 1) gives ranges.
     sizes
         Rows of each partition.
 
     Returns
     -------
     list of Gathered
-        One for each partition that is needed, in the order of partitions; within each, places ascend.
+        One for each partition with samples, in the order of partitions; within each, places ascend.
 
     Raises
     ------
     ArgumentError
-        A number is not that of a sample.
+        If a number is not that of a sample.
 
     Examples
     --------
@@ -69,43 +69,43 @@ def gather_plan(samples: Indices | range, sizes: Sequence[int]) -> list[Gathered
         near, far = np.searchsorted(ends, [lowest, highest], side="right")
         parts = [_consecutive(samples, p, int(ends[p]) - sizes[p], int(ends[p])) for p in range(near, far + 1)]
         return [part for part in parts if len(part.places)]
-    # NumPy sorts integers of 16 bits by their digits, in time that grows with their number alone.
-    kind = np.int16 if len(ends) <= np.iinfo(np.int16).max else np.intp
-    held_by = np.searchsorted(ends, samples, side="right").astype(kind)
+    # NumPy sorts 16-bit integers by radix, in linear time.
+    dtype = np.int16 if len(ends) <= np.iinfo(np.int16).max else np.intp
+    held_by = np.searchsorted(ends, samples, side="right").astype(dtype)
     order = np.argsort(held_by, kind="stable")
     held_by = held_by[order]
     cuts = np.flatnonzero(np.diff(held_by)) + 1
-    found = []
+    picks = []
     for a, b in pairwise([0, *cuts.tolist(), len(order)]):
         places, partition = order[a:b], int(held_by[a])
         first = int(ends[partition]) - sizes[partition]
-        found.append(Gathered(partition, places, samples[places] - first, first))
-    return found
+        picks.append(Gathered(partition, places, samples[places] - first, first))
+    return picks
 
 
 def _consecutive(samples: range, partition: int, first: int, end: int) -> Gathered:
-    """The part of consecutive samples that lies in the partition with the samples from `first` to below `end`."""
+    """The consecutive samples that are in a partition with the samples from `first` to below `end`."""
     start, stop = max(samples.start, first), min(samples.stop, end)
     return Gathered(partition, range(start - samples.start, stop - samples.start), range(start - first, stop - first), first)
 
 
 def samples_of(picks: Sequence[Gathered]) -> Indices:
-    """The numbers of the samples that `assemble` puts together, in their order."""
-    found = np.empty(sum(len(p.places) for p in picks), np.intp)
+    """The numbers of the samples that `assemble` gathers, in their order."""
+    samples = np.empty(sum(len(p.places) for p in picks), np.intp)
     for pick in picks:
-        found[_index(pick.places)] = np.asarray(pick.within) + pick.first
-    return found
+        samples[_index(pick.places)] = np.asarray(pick.within) + pick.first
+    return samples
 
 
 def assemble(picks: Sequence[Gathered], partitions: Sequence[Partition], out: Partition | None = None) -> Partition:
-    """Rows in their order, from the partitions that hold them.
+    """Gather rows from partitions, in the order of the samples.
 
     Parameters
     ----------
     picks
-        Of each partition, which rows go where.
+        For each partition, which rows go where.
     partitions
-        As many; each rows of x, and of y or None.
+        One for each pick: rows of x, and of y or None.
     out
         Where the rows go; new arrays by default.
 

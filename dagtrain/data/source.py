@@ -1,4 +1,4 @@
-"""What training takes rows from: partitions of x and y, wherever they are; and the source of arrays in this process."""
+"""The source of rows in training: partitions of x and y on any machine; and the source of arrays in this process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dagtrain.graph import Array, Spec
 __all__ = ["PARTITION_BYTES", "ArraySource", "Source", "partition_sizes", "row_slices"]
 
 PARTITION_BYTES = 4 << 20
-"""Rows of arrays in this process are handed out in partitions of at most so many bytes (or of one row, where a row is larger)."""
+"""Most bytes of a partition of arrays in this process (or one row, if a row is larger)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +25,9 @@ class Source(ABC):
     Attributes
     ----------
     form
-        Specs of the rows and what was checked.
+        Specs of the rows and the rules that were checked.
     sizes
-        Rows of each partition; partitions without rows are left out.
+        Rows of each partition; empty partitions are left out.
     """
 
     form: Form
@@ -45,7 +45,7 @@ class Source(ABC):
 
     @property
     def y_spec(self) -> Spec | None:
-        """The same for y; None where there is no y."""
+        """The same for y; None without y."""
         return self.form.y
 
     @property
@@ -61,25 +61,25 @@ class Source(ABC):
     @property
     @abstractmethod
     def in_memory(self) -> bool:
-        """Whether the whole is in this process, so that `local` costs nothing."""
+        """Whether all rows are in this process, so `local` costs nothing."""
 
     @property
     @abstractmethod
     def resident(self) -> bool:
-        """Whether every partition already lies on a cluster, persisted or as a future, so that nothing is computed to get it."""
+        """Whether every partition is already on a cluster, persisted or as a future: reading it computes nothing."""
 
     @property
     @abstractmethod
     def origins(self) -> tuple[tuple[Any, ...], ...]:
-        """For each partition, the keys of the futures that it is computed from; where these lie, it costs least."""
+        """For each partition, the keys of the futures that it is computed from; it costs least on their worker."""
 
     @abstractmethod
     def local(self) -> Partition:
-        """The whole of x and y in this process; computed once."""
+        """All of x and y in this process; computed once."""
 
     @abstractmethod
     def tasks(self) -> tuple[dict[Any, Any], list[tuple[str, int]]]:
-        """A Dask graph, and the keys in it that compute to the (x, y) of each partition."""
+        """A Dask graph, and its keys of the (x, y) of each partition."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ class ArraySource(Source):
         return self.x, self.y
 
     def tasks(self) -> tuple[dict[Any, Any], list[tuple[str, int]]]:
-        """A data node for each partition: the graph holds the rows, so a partition lost with its worker comes back from it."""
+        """One data node for each partition: the graph holds the rows, so it restores a partition lost with its worker."""
         from dask.task_spec import DataNode
         from dask.tokenize import tokenize
 
@@ -121,7 +121,7 @@ class ArraySource(Source):
 
 
 def partition_sizes(samples: int, row_bytes: int) -> tuple[int, ...]:
-    """Rows of each partition, as many as fit, the last one what is left.
+    """Rows of each partition: as many as fit, and in the last one the rest.
 
     Examples
     --------
@@ -129,11 +129,11 @@ def partition_sizes(samples: int, row_bytes: int) -> tuple[int, ...]:
     (2, 2, 1)
     """
     most = max(1, PARTITION_BYTES // row_bytes)
-    full, left = divmod(samples, most)
-    return (most,) * full + ((left,) if left else ())
+    full, rest = divmod(samples, most)
+    return (most,) * full + ((rest,) if rest else ())
 
 
 def row_slices(sizes: tuple[int, ...]) -> Iterator[slice]:
-    """The rows of each partition in the whole."""
+    """The rows of each partition, as slices of all rows."""
     ends = list(accumulate(sizes, initial=0))
     return (slice(a, b) for a, b in pairwise(ends))

@@ -14,7 +14,7 @@ __all__ = ["check_table", "numpy_dtype", "to_array"]
 
 
 def to_array(name: str, value: Any) -> tuple[Array, tuple[str, ...]]:
-    """The array of what the user gave, and the names of its columns where it is a table."""
+    """The user's value as an array, and the names of its columns if it is a table."""
     pandas = type(value).__module__.partition(".")[0] == "pandas"
     if pandas and hasattr(value, "columns"):
         common = check_table(name, value)
@@ -26,7 +26,9 @@ def to_array(name: str, value: Any) -> tuple[Array, tuple[str, ...]]:
         advice = " Make it dense with .toarray()." if hasattr(value, "toarray") else ""
         raise DataError(f"{name} is a {type(value).__name__}, not an array or a table of numbers.{advice}")
     if isinstance(value, list | tuple) and any(hasattr(part, "__dask_graph__") for part in value):
-        raise DataError(f"{name} is a list of dask arrays or the like, which would be computed here. Join them: dask.array.concatenate.")
+        raise DataError(
+            f"{name} is a list of dask arrays or the like, which would be computed here. Join them with dask.array.concatenate."
+        )
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise DataError(
             f"{name} is a masked array with masked elements. Missing values are not guessed: fill them with .filled(...) or drop such rows."
@@ -35,11 +37,11 @@ def to_array(name: str, value: Any) -> tuple[Array, tuple[str, ...]]:
         return np.asarray(value), ()
     except (TypeError, ValueError) as error:
         cure = " Give every sample the same length, by padding or cutting." if "inhomogeneous" in str(error) else ""
-        raise DataError(f"{name} ({type(value).__name__}) cannot be made an array: {error}{cure}") from error
+        raise DataError(f"{name} ({type(value).__name__}) cannot become an array: {error}{cure}") from error
 
 
 def check_table(name: str, table: Any) -> np.dtype[Any]:
-    """The dtype that all columns of a table (pandas or dask) fit in; a column without numbers is an error that names it."""
+    """The common dtype of the columns of a table (pandas or dask); a column without numbers is an error that names it."""
     if not len(table.columns):
         raise DataError(f"{name} is empty: the table has no columns.")
     return np.result_type(
@@ -48,7 +50,7 @@ def check_table(name: str, table: Any) -> np.dtype[Any]:
 
 
 def numpy_dtype(name: str, dtype: Any) -> np.dtype[Any]:
-    """NumPy's dtype for that of a pandas column; nullable columns become floats, in which a missing value is NaN."""
+    """NumPy's dtype for a pandas column; nullable columns become floats, with NaN for missing values."""
     if isinstance(dtype, np.dtype):
         check_dtype(name, dtype)
         return dtype

@@ -65,7 +65,7 @@ def leaky_relu(x: Values, slope: float = 0.01) -> Values:
 def elu(x: Values, alpha: float = 1.0) -> Values:
     """`x` above 0, ``alpha * (exp(x) - 1)`` below (Clevert, Unterthiner and Hochreiter, arXiv:1511.07289, equation 15)."""
     positive = x > 0
-    # The inner choice keeps exp from overflowing where its result is not used.
+    # The inner where keeps exp from overflowing where its result is not used.
     return np.where(positive, x, alpha * np.expm1(np.where(positive, 0, x)))
 
 
@@ -126,7 +126,7 @@ def log_softmax(x: Values) -> Values:
 
 
 def find(activation: str | ActivationFunction | None) -> ActivationFunction:
-    """The activation of this name; a callable is taken as it is, None means `linear`.
+    """The activation of this name; a callable is returned unchanged, None means `linear`.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""An op applied to what is there: to tensors it gives a node, to plain arrays the kernel's value.
+"""Ops applied to tensors or to arrays: a tensor gives a node of the graph, arrays give the kernel's value.
 
-So a layer is one function for both: traced into a graph for training, or called on arrays to look at it.
+So a layer is one function for both: traced into a graph for training, or called on arrays to inspect its values.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What other libraries call what is here: hints for errors, never second names.
+"""Names that other libraries use, with the name here: hints in error messages, never second names.
 
 A key is the other name in small letters and digits, without a "loss" at its end: ``MSELoss``, ``mse_loss`` and ``mse`` are all ``mse``.
 """
@@ -72,9 +72,9 @@ ATTRIBUTES = hints(
     ),
     ("model module", "nn.Sequential, or any frozen dataclass with the methods init and apply"),
 )
-"""Of the module `dagtrain.nn` itself."""
+"""For attributes of the module `dagtrain.nn`."""
 MODEL = hints(
-    ("compile", 'told to the trainer: dt.Trainer(model, loss="cross_entropy", optimizer="adam")'),
+    ("compile", 'an argument of the trainer: dt.Trainer(model, loss="cross_entropy", optimizer="adam")'),
     ("fit train", 'done by a trainer: dt.Trainer(model, loss="cross_entropy").fit(x, y)'),
     ("predict evaluate save", "done by the trainer that trained the model: trainer.predict(x), trainer.evaluate(x, y), trainer.save(path)"),
     ("weights getweights parameters statedict variables trainablevariables", "held by the trainer: trainer.parameters"),
@@ -82,4 +82,4 @@ MODEL = hints(
     ("forward call", "model.apply(params, state, x)"),
     ("countparams", "model.summary().parameters"),
 )
-"""Of a model: what is a method there and a trainer's matter here."""
+"""For attributes of a model: methods of a model in other libraries that belong to the trainer here."""

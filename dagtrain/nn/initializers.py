@@ -3,8 +3,8 @@
     kernel of shape (..., fan-in channels, units):   fan_in  = channels × the leading axes (a convolution's window)
                                                      fan_out = units    × the leading axes
 
-Numbers come from the counter-based generator Philox with the given key, are drawn in float64 and rounded to the wanted dtype: one key, one
-array. `orthogonal` goes through LAPACK and is the same to the last bit only where LAPACK is the same.
+The counter-based generator Philox draws float64 numbers from the key, which are rounded to `dtype`: one key, one array. `orthogonal`
+uses LAPACK, so its bits are the same only where LAPACK is the same.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ INITIALIZERS: Registry[Initializer] = Registry("initialiser", hints.INITIALIZERS
 
 
 def fans(shape: Shape) -> tuple[int, int]:
-    """How many inputs feed one unit, and how many units one input feeds.
+    """The number of inputs of one unit (fan-in), and of units that one input feeds (fan-out).
 
     Examples
     --------
@@ -101,11 +101,11 @@ def normal(key: Any, shape: Shape, dtype: Any = np.float32, *, std: float = 0.05
 
 @INITIALIZERS.add
 def truncated_normal(key: Any, shape: Shape, dtype: Any = np.float32, *, std: float = 0.05) -> Array:
-    """From the normal distribution around 0, what lies beyond ``2 * std`` drawn again (so the spread is 0.88 of `std`)."""
+    """From the normal distribution around 0; values beyond ``2 * std`` are drawn again, so the standard deviation is 0.88 of `std`."""
     not_negative("truncated_normal: std", std)
     generator = _generator(key)
-    drawn = generator.standard_normal(shape)
-    flat = drawn.reshape(-1)
+    values = generator.standard_normal(shape)
+    flat = values.reshape(-1)
     while (outside := np.flatnonzero(np.abs(flat) > 2)).size:
         flat[outside] = generator.standard_normal(outside.size)
     return (std * flat.reshape(shape)).astype(dtype)
@@ -168,15 +168,14 @@ def orthogonal(key: Any, shape: Shape, dtype: Any = np.float32, *, gain: float =
     if len(shape) < 2:
         raise ShapeError(f"orthogonal needs a shape of at least two axes, got {shape}.")
     rows, columns = math.prod(shape[:-1]), shape[-1]
-    drawn = _generator(key).standard_normal((max(rows, columns), min(rows, columns)))
-    q, r = np.linalg.qr(drawn)
-    # The signs of r's diagonal are LAPACK's choice; without them q is spread evenly over all orthogonal matrices.
+    q, r = np.linalg.qr(_generator(key).standard_normal((max(rows, columns), min(rows, columns))))
+    # LAPACK chooses the signs of r's diagonal; without them q is uniformly distributed over the orthogonal matrices.
     q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
     return (gain * (q if rows >= columns else q.T)).reshape(shape).astype(dtype)
 
 
 def find(initializer: str | Initializer) -> Initializer:
-    """The initialiser of this name; a callable is taken as it is.
+    """The initialiser of this name; a callable is returned unchanged.
 
     Raises
     ------

@@ -1,10 +1,10 @@
-"""What a layer is, and what all layers share.
+"""The protocol of a layer, and functions that all layers share.
 
     init(key, spec)                 -> (params, state)          first values, for a batch of this spec (first axis: samples)
     apply(params, state, x, ...)    -> (y, state)               a pure function of tensors or arrays
 
-`params` is what training changes by gradients, `state` what a layer keeps of the batches it has seen (running statistics). Both are nested
-dicts of arrays, ``{}`` where there is nothing to keep. A layer itself is a frozen dataclass: its settings and nothing else.
+Gradients change `params`; `state` holds running statistics of the batches. Both are nested dicts of arrays, or ``{}``. A layer itself is a
+frozen dataclass: its settings and nothing else.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Layer(Protocol):
 
     @property
     def name(self) -> str | None:
-        """The user's name for it; None to be named after its class."""
+        """The user's name for the layer; None names it after its class."""
 
     def init(self, key: Any, spec: Spec) -> tuple[Nest, Nest]:
         """First parameters and state for batches of this spec."""
@@ -56,21 +56,21 @@ def parameter_dtype(spec: Spec) -> np.dtype[Any]:
 
 
 def input_spec(value: Any) -> Spec:
-    """Spec of a model's batched input: of a spec, an array, or a shape (then float32).
+    """Spec of a model's batched input, from a spec, an array, or a shape (then float32).
 
     Examples
     --------
     >>> print(input_spec((32, 64)))
     float32[32, 64]
     """
-    found = make_spec(value, np.float32) if isinstance(value, tuple | list) and not isinstance(value, Spec) else spec_of(value)
-    if not found.ndim:
-        raise ShapeError(f"a model's input has samples on its first axis, got {found}.")
-    return found
+    spec = make_spec(value, np.float32) if isinstance(value, tuple | list) and not isinstance(value, Spec) else spec_of(value)
+    if not spec.ndim:
+        raise ShapeError(f"a model's input has samples on its first axis, got {spec}.")
+    return spec
 
 
 def trace_layer(layer: Layer, params: Nest, state: Nest, spec: Spec, *, training: bool = False) -> tuple[Graph, Spec]:
-    """Graph of one application to a batch of this spec, and the spec of what comes out.
+    """Graph of one application to a batch of this spec, and the spec of its output.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def trace_layer(layer: Layer, params: Nest, state: Nest, spec: Spec, *, training
         return layer.apply(params, state, x, key=key, training=training)
 
     graph = trace_nested(forward, params, state, spec, new_key(0)).graph
-    first = next(iter(graph.outputs.values())).spec
-    if not first.shape or first.shape[0] != spec.shape[0]:
-        raise ShapeError(f"{type(layer).__name__} made {first} of {spec}: a layer keeps the samples on the first axis.")
-    return graph, first
+    output = next(iter(graph.outputs.values())).spec
+    if not output.shape or output.shape[0] != spec.shape[0]:
+        raise ShapeError(f"{type(layer).__name__} made {output} of {spec}: a layer keeps the samples on the output axis.")
+    return graph, output

@@ -1,4 +1,4 @@
-"""Layers without memory of their own: Dense, Activation, Flatten, Dropout."""
+"""Layers without state: Dense, Activation, Flatten, Dropout."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def _title(activation: str | ActivationFunction | None) -> str:
 
 @dataclass(frozen=True)
 class Dense:
-    """Every unit sees every feature: ``activation(x @ kernel + bias)``.
+    """A fully connected layer: ``activation(x @ kernel + bias)``.
 
-    Works along the last axis; axes between samples and features are kept. Computes in the dtype of its parameters.
+    Works along the last axis and keeps the axes between samples and features. Computes in the dtype of its parameters.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class Dense:
         kernel = params["kernel"]
         if not x.ndim or x.shape[-1] != kernel.shape[0]:
             raise ShapeError(f"Dense has a kernel of shape {kernel.shape} and takes {kernel.shape[0]} features, got x of shape {x.shape}.")
-        # Without the cast, whole numbers or float64 data would turn everything after this layer into float64.
+        # Without the cast, integer or float64 data would make every later layer compute in float64.
         y = (x if x.dtype == kernel.dtype else x.astype(kernel.dtype)) @ kernel
         if self.use_bias:
             y = y + params["bias"]
@@ -129,17 +129,17 @@ class Activation:
         return _title(self.function)
 
     def init(self, key: Any, spec: Spec) -> tuple[Nest, Nest]:
-        """Nothing to keep."""
+        """No parameters and no state."""
         return {}, {}
 
     def apply(self, params: Nest, state: Nest, x: Values, *, key: Any = None, training: bool = False) -> tuple[Values, Nest]:
-        """The activation of each element (of each line, for softmax)."""
+        """The activation of each element (for softmax: along the last axis)."""
         return activations.find(self.function)(x), {}
 
 
 @dataclass(frozen=True)
 class Flatten:
-    """All axes but the first become one.
+    """Join all axes but the first.
 
     Examples
     --------
@@ -156,7 +156,7 @@ class Flatten:
         return "flatten"
 
     def init(self, key: Any, spec: Spec) -> tuple[Nest, Nest]:
-        """Nothing to keep."""
+        """No parameters and no state."""
         return {}, {}
 
     def apply(self, params: Nest, state: Nest, x: Values, *, key: Any = None, training: bool = False) -> tuple[Values, Nest]:
@@ -166,9 +166,9 @@ class Flatten:
 
 @dataclass(frozen=True)
 class Dropout:
-    """In training, sets each element to 0 with probability `rate` and divides the others by ``1 - rate``; otherwise does nothing.
+    """In training, set each element to 0 with probability `rate` and divide the others by ``1 - rate``; otherwise do nothing.
 
-    The mask is a function of the key alone. Two dropouts of one model get different keys from the model.
+    The mask is a function of the key alone. The model gives each of its dropouts a key of its own.
 
     Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15 (2014); scaled in training as in
     its section 10.
@@ -176,7 +176,7 @@ class Dropout:
     Raises
     ------
     ArgumentError
-        If `rate` is not in [0, 1), or training is asked for without a key.
+        If `rate` is not in [0, 1), or `training` is set without a key.
 
     Examples
     --------
@@ -199,16 +199,16 @@ class Dropout:
         return f"drops {100 * self.rate:g} %"
 
     def init(self, key: Any, spec: Spec) -> tuple[Nest, Nest]:
-        """Nothing to keep."""
+        """No parameters and no state."""
         return {}, {}
 
     def apply(self, params: Nest, state: Nest, x: Values, *, key: Any = None, training: bool = False) -> tuple[Values, Nest]:
-        """`x`, thinned out in training."""
+        """`x`, in training with elements set to 0."""
         if not training or self.rate == 0:
             return x, {}
         if key is None:
             raise ArgumentError("Dropout needs a key in training: apply(..., key=dagtrain.key(seed), training=True).")
         keep = 1 - self.rate
-        drawn = apply_op(find_op("random_uniform"), key, shape=tuple(x.shape), dtype=np.dtype(np.float32).str)
-        # A NumPy number of x's dtype: with a Python number the mask of booleans would become float64.
-        return x * ((drawn < np.float32(keep)) * x.dtype.type(1 / keep)), {}
+        uniform = apply_op(find_op("random_uniform"), key, shape=tuple(x.shape), dtype=np.dtype(np.float32).str)
+        # A NumPy number of x's dtype: a Python number would turn the boolean mask into float64.
+        return x * ((uniform < np.float32(keep)) * x.dtype.type(1 / keep)), {}

@@ -1,7 +1,7 @@
 """Losses: cost functions of a model's outputs and the targets, each the mean over the samples.
 
-A mean over samples can be put together from parts: the loss of a batch is the sum of the shards' losses, each weighted by its share of the
-samples. Targets are cast to the outputs' dtype, so a float32 model stays float32.
+The loss of a batch is therefore the sum of its shards' losses, each weighted by the shard's fraction of the samples.
+Targets are cast to the outputs' dtype, so a float32 model stays float32.
 
     targets        what y must be                                              losses
     classes        whole numbers 0 .. classes-1, one axis less than outputs    cross_entropy, categorical_hinge
@@ -81,11 +81,11 @@ LOSSES: Registry[Loss] = Registry("loss", hints.LOSSES)
 
 
 def _named(targets: str) -> Callable[[LossFunction], LossFunction]:
-    def put(function: LossFunction) -> LossFunction:
+    def register(function: LossFunction) -> LossFunction:
         LOSSES.add(Loss(function.__name__, function, targets))
         return function
 
-    return put
+    return register
 
 
 def labels_for(name: str, outputs: Values, labels: Values) -> Values:
@@ -121,7 +121,7 @@ def aligned(name: str, outputs: Values, targets: Values) -> tuple[Values, Values
 
 
 def _expect_logits(name: str, outputs: Values, squashing: str) -> None:
-    """Warn where the outputs went through the function that the loss holds already: such a model learns, but slowly and to less."""
+    """Warn about outputs of the function that the loss applies itself: such a model learns slowly and ends at a higher loss."""
     if isinstance(outputs, Tensor) and outputs.op == squashing:
         warnings.warn(
             f"{name} takes logits and applies {squashing} itself, but these outputs went through {squashing} already ({outputs.origin}): "
@@ -132,7 +132,7 @@ def _expect_logits(name: str, outputs: Values, squashing: str) -> None:
 
 
 def _picked(values: Values, labels: Values) -> Values:
-    """Each line's value at its label."""
+    """The value at each label, along the last axis."""
     return np.take_along_axis(values, labels.reshape((*labels.shape, 1)), -1).reshape(labels.shape)
 
 
@@ -149,10 +149,10 @@ def cross_entropy(
     targets
         Labels of shape (...), whole numbers from 0.
     class_weights
-        One weight a class. The result is the mean over samples of weight times loss (not divided by the sum of the weights), so that
-        it can be put together from shards.
+        One weight a class. The result is the mean over samples of weight times loss, not divided by the sum of the weights, so that
+        shards add up.
     label_smoothing
-        The share of probability spread evenly over all classes, in [0, 1] (Szegedy et al., arXiv:1512.00567, section 7).
+        The probability spread evenly over all classes, in [0, 1] (Szegedy et al., arXiv:1512.00567, section 7).
 
     Examples
     --------
@@ -165,7 +165,7 @@ def cross_entropy(
     scores = log_softmax(outputs)
     if class_weights is None:
         if not label_smoothing:
-            # The axis of length 1 is kept: one reshape less on the way back.
+            # The axis of length 1 stays: one reshape less in the backward pass.
             return -np.mean(np.take_along_axis(scores, labels.reshape((*labels.shape, 1)), -1))
         return (label_smoothing - 1) * np.mean(_picked(scores, labels)) - label_smoothing * np.mean(scores)
     weights = np.asarray(class_weights, outputs.dtype)
@@ -190,7 +190,7 @@ def binary_cross_entropy(outputs: Values, targets: Values, *, positive_weight: f
     targets
         0 or 1, or probabilities, in the outputs' shape.
     positive_weight
-        Weight of the positive part, for rare positives.
+        Weight of the loss of positive targets, for rare positives.
 
     Examples
     --------
@@ -290,14 +290,14 @@ def kl_divergence(outputs: Values, targets: Values) -> Values:
     """
     outputs, targets = aligned("kl_divergence", outputs, targets)
     _expect_logits("kl_divergence", outputs, "softmax")
-    own = targets * np.log(np.where(targets > 0, targets, 1))
-    return np.mean(np.sum(own - targets * log_softmax(outputs), axis=-1))
+    negative_entropy = targets * np.log(np.where(targets > 0, targets, 1))
+    return np.mean(np.sum(negative_entropy - targets * log_softmax(outputs), axis=-1))
 
 
 def _check_options(name: str, options: dict[str, Any]) -> None:
-    known = [p.name for p in inspect.signature(LOSSES[name].function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    names = [p.name for p in inspect.signature(LOSSES[name].function).parameters.values() if p.kind is p.KEYWORD_ONLY]
     for option, value in options.items():
-        one_of(f"option of {name}", option, known)
+        one_of(f"option of {name}", option, names)
         if option == "label_smoothing":
             fraction(f"{name}: {option}", value, one=True)
         elif option == "class_weights":
@@ -309,14 +309,14 @@ def _check_options(name: str, options: dict[str, Any]) -> None:
 
 
 def find(loss: str | Loss | LossFunction, **options: Any) -> Loss:
-    """The loss of this name, with options; a `Loss` or a function ``(outputs, targets) -> number`` is taken as it is.
+    """The loss of this name, with options; a `Loss` or a function ``(outputs, targets) -> number`` needs no name.
 
     Raises
     ------
     UnknownNameError
         If there is no loss of this name, or it has no such option.
     ArgumentError
-        If an option's value cannot be.
+        If an option's value is not allowed.
 
     Examples
     --------
@@ -324,20 +324,20 @@ def find(loss: str | Loss | LossFunction, **options: Any) -> Loss:
     'cross_entropy'
     """
     if isinstance(loss, str):
-        found = LOSSES.find(loss)
+        result = LOSSES.find(loss)
     elif isinstance(loss, Loss):
-        found = loss
+        result = loss
     elif callable(loss):
         name, entry = LOSSES.entry_of(loss)
-        found = Loss(name, loss, "any" if entry is None else entry.targets)
+        result = Loss(name, loss, "any" if entry is None else entry.targets)
     else:
         raise ArgumentError(f"a loss is a name, a Loss, or a function (outputs, targets) -> number, got {loss!r}.")
     options = {k: v for k, v in options.items() if v is not None}
     if not options:
-        return found
-    if found.name not in LOSSES:
-        raise ArgumentError(f"options {sorted(options)} are for dagtrain's own losses, not for {found.name!r}: use functools.partial.")
-    _check_options(found.name, options)
+        return result
+    if result.name not in LOSSES:
+        raise ArgumentError(f"options {sorted(options)} are for dagtrain's own losses, not for {result.name!r}: use functools.partial.")
+    _check_options(result.name, options)
     if "class_weights" in options:
         options["class_weights"] = tuple(float(w) for w in options["class_weights"])
-    return replace(found, function=partial(found.function, **options))
+    return replace(result, function=partial(result.function, **options))

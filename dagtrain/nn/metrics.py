@@ -1,4 +1,4 @@
-"""Metrics: figures that tell people how good a model is. Each is a mean over samples, so it can be put together from shards."""
+"""Metrics: figures of a model's quality. Each is a mean over samples, so the values of shards add up to that of the batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["METRICS", "Metric", "accuracy", "binary_accuracy", "find", "top_k_ac
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of merit.
+    """A named figure of a model's quality.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Metric:
     function
         ``function(outputs, targets)`` → one number, the mean over the samples.
     higher_is_better
-        Whether more is better (which epoch is the best depends on it).
+        Whether a higher value is better; the best epoch depends on it.
 
     Examples
     --------
@@ -48,7 +48,7 @@ class Metric:
 
 
 def accuracy(outputs: Values, targets: Values) -> Values:
-    """Share of samples whose highest output is that of their label; the first of equal ones counts.
+    """Fraction of samples whose highest output is that of their label; of equal outputs the first counts.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def accuracy(outputs: Values, targets: Values) -> Values:
 
 
 def binary_accuracy(outputs: Values, targets: Values) -> Values:
-    """Share of elements where the logit is above 0 just where the target is 1 (the other target being 0 or -1).
+    """Fraction of elements whose logit is above 0 exactly where the target is 1 (the other target is 0 or -1).
 
     Examples
     --------
@@ -72,7 +72,7 @@ def binary_accuracy(outputs: Values, targets: Values) -> Values:
 
 
 def top_k_accuracy(outputs: Values, targets: Values, *, k: int = 5) -> Values:
-    """Share of samples whose label's output is among the `k` highest; equal ones count as hits, NaN does not.
+    """Fraction of samples whose label's output is among the `k` highest; equal outputs count as hits, NaN does not.
 
     Examples
     --------
@@ -83,9 +83,9 @@ def top_k_accuracy(outputs: Values, targets: Values, *, k: int = 5) -> Values:
     classes = outputs.shape[-1]
     if not 1 <= k <= classes:
         raise ArgumentError(f"top_k_accuracy: k must lie between 1 and the number of classes ({classes}), got {k}.")
-    own = np.take_along_axis(outputs, labels.reshape((*labels.shape, 1)), -1)
-    # Fewer than k are higher. Counted by what is not higher, since every comparison with NaN is false.
-    not_higher = np.sum(outputs <= own, axis=-1)
+    scores = np.take_along_axis(outputs, labels.reshape((*labels.shape, 1)), -1)
+    # A hit has fewer than k higher outputs. Count those that are not higher: every comparison with NaN is false.
+    not_higher = np.sum(outputs <= scores, axis=-1)
     return np.mean((not_higher > classes - k).astype(outputs.dtype))
 
 
@@ -114,20 +114,20 @@ def find(metric: str | Metric | Loss | Callable[..., Values], **options: Any) ->
     if isinstance(metric, Loss):
         return Metric(metric.name, metric.function, False)
     if isinstance(metric, Metric):
-        found = metric
+        result = metric
     elif isinstance(metric, str):
-        found = METRICS.find(metric)
+        result = METRICS.find(metric)
     elif callable(metric):
         name, entry = METRICS.entry_of(metric)
         return Metric(name, metric, True if entry is None else entry.higher_is_better)
     else:
         raise ArgumentError(f"a metric is a name, a Metric, or a function (outputs, targets) -> number, got {metric!r}.")
     if not options:
-        return found
-    if found.name in losses.LOSSES:
-        return find(losses.find(found.name, **options))
-    if found.name != "top_k_accuracy" or set(options) != {"k"}:
+        return result
+    if result.name in losses.LOSSES:
+        return find(losses.find(result.name, **options))
+    if result.name != "top_k_accuracy" or set(options) != {"k"}:
         wrong = next(iter(set(options) - {"k"}), "k")
-        raise ArgumentError(f"{found.name} has no option {wrong!r}; the metric with an option is top_k_accuracy(k=...).")
+        raise ArgumentError(f"{result.name} has no option {wrong!r}; the metric with an option is top_k_accuracy(k=...).")
     k = whole("top_k_accuracy: k", options["k"])
-    return Metric(f"top_{k}_accuracy", partial(found.function, k=k), True)
+    return Metric(f"top_{k}_accuracy", partial(result.function, k=k), True)

@@ -1,4 +1,4 @@
-"""Layers that bring features to mean 0 and variance 1: over the samples of a batch, or over the features of each sample."""
+"""Layers that normalise features to mean 0 and variance 1: over the samples of a batch, or over the features of each sample."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["BatchNorm", "LayerNorm"]
 class BatchNorm:
     """``scale * (x - mean) / sqrt(variance + epsilon) + offset`` for each feature (last axis).
 
-    In training, mean and variance are those of the batch it is given (all axes but the last); the state follows them:
-    ``running = momentum * running + (1 - momentum) * batch``. Otherwise the running statistics are used. The variance is the mean
-    squared distance from the mean, in both.
+    In training, mean and variance are those of the batch (all axes but the last), and the state follows them:
+    ``running = momentum * running + (1 - momentum) * batch``. Otherwise the running statistics are used. Both use the mean squared
+    distance from the mean as variance.
 
     Source: Ioffe and Szegedy, "Batch normalization", arXiv:1502.03167, algorithm 1.
 
@@ -74,10 +74,10 @@ class BatchNorm:
         centred = x - mean
         variance = np.mean(np.square(centred), axis=axes)
         y = centred * (scale / np.sqrt(variance + self.epsilon)) + offset
-        seen = 1 - self.momentum
+        rest = 1 - self.momentum
         after = {
-            "mean": self.momentum * state["mean"] + seen * mean,
-            "variance": self.momentum * state["variance"] + seen * variance,
+            "mean": self.momentum * state["mean"] + rest * mean,
+            "variance": self.momentum * state["variance"] + rest * variance,
         }
         return y, after
 
@@ -136,4 +136,4 @@ def _features(kind: str, spec: Spec) -> tuple[int, ...]:
 
 def _check(kind: str, scale: Values, x: Values) -> None:
     if not x.ndim or x.shape[-1:] != scale.shape:
-        raise ShapeError(f"{kind} was made for {scale.shape[0]} features, got x of shape {x.shape}.")
+        raise ShapeError(f"{kind} has parameters for {scale.shape[0]} features, got x of shape {x.shape}.")

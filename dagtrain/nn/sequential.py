@@ -1,9 +1,9 @@
-"""Layers one after the other.
+"""A stack of layers.
 
     x ──▶ dense_1 ──▶ dropout_1 ──▶ dense_2 ──▶ y           params = {"dense_1": {...}, "dense_2": {...}}
 
-Layers are named by class and running number, each works inside its own scope (which errors, key names and pictures show), and each gets
-a key derived from its position, so that no two layers draw the same random numbers.
+Layers are named by class and running number. Each works inside its own scope, which errors, key names and pictures show, and has a key
+derived from its position, so no two layers draw the same random numbers.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Sequential:
     name
         Name where it is itself a layer.
     input_shape
-        Shape of one sample, as in ``(64,)``. It need not be told: a model is initialised for the data that it meets. Where it is, other
-        data are refused, and `summary`, `init` and `output_spec` need no argument that says it again.
+        Shape of one sample, as in ``(64,)``. Without it, training initialises the model for its data. With it, data of another shape are
+        refused, and `summary`, `init` and `output_spec` need no argument.
 
     Raises
     ------
@@ -64,8 +64,8 @@ class Sequential:
     name: str | None = None
     input_shape: Sequence[int] | None = None
 
-    # A memory beside the value, as a cached property is: it is in no comparison, hash or description.
-    _met: ClassVar[Spec | None] = None
+    # A cache, like a cached property: no part of comparisons, hash or description.
+    _initialized_for: ClassVar[Spec | None] = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.layers, list | tuple):
@@ -89,75 +89,75 @@ class Sequential:
     def names(self) -> tuple[str, ...]:
         """The name of each layer: the user's, or class and running number."""
         counts: Counter[str] = Counter()
-        found = []
+        names = []
         for layer in self.layers:
-            given = getattr(layer, "name", None)
+            name = getattr(layer, "name", None)
             kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
-            counts[kind] += given is None
-            found.append(given or f"{kind}_{counts[kind]}")
-        return tuple(found)
+            counts[kind] += name is None
+            names.append(name or f"{kind}_{counts[kind]}")
+        return tuple(names)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        own = ("apply", "init", "input", "input_shape", "layers", "name", "names", "output_spec", "summary")
-        raise AttributeError(str(UnknownNameError.of("attribute of a model", name, own, hints.MODEL)))
+        attributes = ("apply", "init", "input", "input_shape", "layers", "name", "names", "output_spec", "summary")
+        raise AttributeError(str(UnknownNameError.of("attribute of a model", name, attributes, hints.MODEL)))
 
     def __iter__(self) -> Iterator[tuple[str, Layer]]:
         return zip(self.names, self.layers, strict=True)
 
     @property
     def input(self) -> Spec | None:
-        """Spec of a batch of one sample: what the model was last initialised for, else of `input_shape` (float32), else None."""
-        if self._met is not None or self.input_shape is None:
-            return self._met
+        """Spec of a batch of one sample: from the last initialisation, else from `input_shape` (float32), else None."""
+        if self._initialized_for is not None or self.input_shape is None:
+            return self._initialized_for
         return input_spec((1, *self.input_shape))
 
     def init(self, key: Any, spec: Any = None) -> tuple[Nest, Nest]:
-        """First parameters and state of all layers; each layer's output spec is found by tracing it."""
+        """First parameters and state of all layers; tracing a layer gives the spec of its output."""
         spec = self._batch(spec)
-        object.__setattr__(self, "_met", Spec((1, *spec.shape[1:]), spec.dtype))
+        object.__setattr__(self, "_initialized_for", Spec((1, *spec.shape[1:]), spec.dtype))
         return self._first(key, spec)
 
     def _batch(self, spec: Any) -> Spec:
-        """The spec that was given, if it is of such samples; else the one that is known."""
-        found = known_input(self) if spec is None else input_spec(spec)
-        if self.input_shape is not None and found.shape[1:] != self.input_shape:
+        """The spec of the batch, checked against `input_shape`; None stands for the known input."""
+        batch = known_input(self) if spec is None else input_spec(spec)
+        if self.input_shape is not None and batch.shape[1:] != self.input_shape:
             raise ShapeError(
-                f"the model takes samples of shape {self.input_shape}, as its input_shape says, got samples of shape {found.shape[1:]}."
+                f"the model takes samples of shape {self.input_shape}, as its input_shape says, got samples of shape {batch.shape[1:]}."
             )
-        return found
+        return batch
 
     def _first(self, key: Any, spec: Spec) -> tuple[Nest, Nest]:
         params: Nest = {}
         state: Nest = {}
         for i, (name, layer) in enumerate(self):
             with naming(name):
-                own, kept = layer.init(derive(key, i), spec)
-                _, spec = trace_layer(layer, own, kept, spec)
-            if own:
-                params[name] = own
-            if kept:
-                state[name] = kept
+                layer_params, layer_state = layer.init(derive(key, i), spec)
+                _, spec = trace_layer(layer, layer_params, layer_state, spec)
+            if layer_params:
+                params[name] = layer_params
+            if layer_state:
+                state[name] = layer_state
         return params, state
 
     def apply(self, params: Nest, state: Nest, x: Values, *, key: Any = None, training: bool = False) -> tuple[Values, Nest]:
         """The last layer's output, and the state of all layers after this batch."""
-        strangers = [name for name in params if name not in self.names]
-        if strangers:
+        unknown = [name for name in params if name not in self.names]
+        if unknown:
             raise ArgumentError(
-                f"the parameters hold {strangers[0]!r}, which is no layer of this model: its layers are {', '.join(self.names)}."
+                f"the parameters hold {unknown[0]!r}, which is no layer of this model: its layers are {', '.join(self.names)}."
             )
         after: Nest = {}
         for i, (name, layer) in enumerate(self):
             with scope(name), naming(name):
-                own = None if key is None else fold_in(key, i) if isinstance(key, Tensor) else derive(key, i)
+                layer_key = None if key is None else fold_in(key, i) if isinstance(key, Tensor) else derive(key, i)
                 try:
-                    x, kept = layer.apply(params.get(name, {}), state.get(name, {}), x, key=own, training=training)
+                    x, layer_state = layer.apply(params.get(name, {}), state.get(name, {}), x, key=layer_key, training=training)
                 except KeyError as error:
                     raise ArgumentError(f"the parameters lack {error}: make them with this model's own init(key, spec).") from error
-            if kept:
-                after[name] = kept
+            if layer_state:
+                after[name] = layer_state
         return x, after
 
     def output_spec(self, spec: Any = None) -> Spec:
@@ -171,14 +171,14 @@ class Sequential:
         Raises
         ------
         ArgumentError
-            If no shape of the input is given and none is known: by `input_shape`, or from training.
+            If `spec` is None and neither `input_shape` nor training has set the shape of the input.
         """
         return summarize(self, self._batch(spec))
 
 
 def _sample_shape(value: Any) -> tuple[int, ...]:
-    good = isinstance(value, tuple | list) and all(is_whole(n) and n > 0 for n in value)
-    if not good:
+    valid = isinstance(value, tuple | list) and all(is_whole(n) and n > 0 for n in value)
+    if not valid:
         raise ArgumentError(
             f"Sequential: input_shape is the shape of one sample, without the axis of samples, as in input_shape=(64,); got {value!r}."
         )

@@ -1,4 +1,4 @@
-"""What a model is made of, as a table and as the columns of a picture of neurons. Both come from tracing the layers."""
+"""The layers of a model, as a table and as the columns of a picture of neurons. Both come from tracing the layers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Row(NamedTuple):
     """Numbers in the running statistics."""
     detail: str
     connected: bool
-    """Whether it has weights between neurons: an array of two axes or more."""
+    """Whether the layer has weights between neurons: an array of two axes or more."""
 
 
 class Column(NamedTuple):
@@ -45,7 +45,7 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Summary:
-    """The layers of a model and their sums; its text is a table, also at a prompt."""
+    """The layers of a model and their totals; its text is a table, also at a prompt."""
 
     input: Spec
     rows: tuple[Row, ...]
@@ -84,7 +84,7 @@ class Summary:
 
 
 def table_lines(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Lines of a table: the first two cells of each row to the left of their columns, the others to the right."""
+    """Lines of a table: the first two columns are left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -99,12 +99,12 @@ def _shape(spec: Spec) -> str:
 
 
 def _walk(layer: Layer, path: str, key: Any, spec: Spec) -> Iterator[tuple[str, Layer, Nest, Nest, Graph, Spec]]:
-    """The layers that hold no others, in order, each with its traced graph and output spec."""
+    """The innermost layers in order, each with its traced graph and output spec."""
     if hasattr(layer, "layers") and hasattr(layer, "names"):
         for i, (name, part) in enumerate(zip(layer.names, layer.layers, strict=True)):
-            for found in _walk(part, f"{path}/{name}" if path else name, derive(key, i), spec):
-                yield found
-                spec = found[-1]
+            for entry in _walk(part, f"{path}/{name}" if path else name, derive(key, i), spec):
+                yield entry
+                spec = entry[-1]
         return
     name = path or getattr(layer, "name", None) or type(layer).__name__
     with naming(name):
@@ -114,31 +114,31 @@ def _walk(layer: Layer, path: str, key: Any, spec: Spec) -> Iterator[tuple[str, 
 
 
 def known_input(model: Layer) -> Spec:
-    """The input that the model itself knows of; see `dagtrain.nn.Sequential.input`.
+    """The spec of the model's input; see `dagtrain.nn.Sequential.input`.
 
     Raises
     ------
     ArgumentError
-        If it knows of none.
+        If the model has none yet.
     """
-    found: Spec | None = getattr(model, "input", None)
-    if found is None:
+    spec: Spec | None = getattr(model, "input", None)
+    if spec is None:
         raise ArgumentError(
             "a model does not know the shape of its input before it is trained: give one with the axis of samples, as in "
             "model.summary((1, 64)), or make the model for samples of a shape, as in Sequential([...], input_shape=(64,))."
         )
-    return found
+    return spec
 
 
 def summarize(model: Layer, spec: Any = None) -> Summary:
-    """Trace a model layer by layer and count.
+    """Trace a model layer by layer, and count its parameters, bytes and FLOPs.
 
     Parameters
     ----------
     model
         Layer or model.
     spec
-        Spec of the batched input, an array, or a shape (then float32); None for the input that the model knows of.
+        Spec of the batched input, an array, or a shape (then float32); None for the model's own input.
 
     Returns
     -------
@@ -148,7 +148,7 @@ def summarize(model: Layer, spec: Any = None) -> Summary:
     Raises
     ------
     ArgumentError
-        If no input is given and the model knows of none.
+        If `spec` is None and the model has no input yet.
 
     Examples
     --------
@@ -187,14 +187,14 @@ def summarize(model: Layer, spec: Any = None) -> Summary:
 def layers_for_drawing(model: Layer, spec: Any = None) -> list[Column]:
     """Columns of a picture of neurons: the input, then each layer with weights between neurons or a new width.
 
-    The others (activation, dropout, normalisation) are told in the details of the column before.
+    The others (activation, dropout, normalisation) go into the details of the column before.
 
     Parameters
     ----------
     model
         Layer or model.
     spec
-        Spec of the batched input, an array, or a shape (then float32); None for the input that the model knows of.
+        Spec of the batched input, an array, or a shape (then float32); None for the model's own input.
 
     Returns
     -------
@@ -211,9 +211,9 @@ def layers_for_drawing(model: Layer, spec: Any = None) -> list[Column]:
     dense_1 | 128 | relu, drops 20 %
     dense_2 | 10 |
     """
-    found = summarize(model, spec)
-    columns = [Column("input", math.prod(found.input.shape[1:]), _window(found.input))]
-    for row in found.rows:
+    summary = summarize(model, spec)
+    columns = [Column("input", math.prod(summary.input.shape[1:]), _window(summary.input))]
+    for row in summary.rows:
         width = math.prod(row.output.shape[1:])
         if row.connected or width != columns[-1].width:
             columns.append(Column(row.name, width, ", ".join(filter(None, [_window(row.output), row.detail]))))

@@ -1,8 +1,8 @@
 """Optimisers that scale each element's step by the size of its past gradients.
 
-They remember plain sums with decay, ``sum = decay * sum + g``, where the papers write averages, ``mean = decay * mean + (1 - decay) * g``.
-The two differ by the constant factor ``1 - decay``, which goes into the numbers that are computed once for all elements: so adam makes nine
-passes over a block where the formulas as written make fourteen. The results are the same up to rounding.
+Their slots hold decayed sums, ``sum = decay * sum + g``, where the papers write averages, ``mean = decay * mean + (1 - decay) * g``.
+The two differ by the constant factor ``1 - decay``, which goes into the scalars computed once for all elements: so adam makes nine passes
+over a block, and the formulas as written fourteen. The results are the same up to rounding.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _adamw(
 def adamw(
     learning_rate: Rate = 1e-3, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8, weight_decay: float = 0.01
 ) -> Optimizer:
-    """Adam with weight decay beside it: the parameters also shrink by ``learning_rate * weight_decay`` of themselves.
+    """Adam with decoupled weight decay: the parameters also shrink by ``learning_rate * weight_decay`` of themselves.
 
     All parameters decay, biases too.
 
@@ -129,12 +129,12 @@ def _rmsprop(
     k = math.sqrt(1 - decay)
     second = slots["second"] * decay + np.square(gradient)
     after = {"second": second}
-    spread = second
+    variance = second
     if centered:
         after["first"] = slots["first"] * decay + gradient
         # Rounding can take the difference below zero.
-        spread = np.maximum(second - np.square(after["first"]) * (1 - decay), 0)
-    change = gradient / (np.sqrt(spread) + epsilon / k)
+        variance = np.maximum(second - np.square(after["first"]) * (1 - decay), 0)
+    change = gradient / (np.sqrt(variance) + epsilon / k)
     rate = rate_for(learning_rate, context) / k
     if momentum:
         change = after["velocity"] = slots["velocity"] * momentum + change
@@ -155,7 +155,7 @@ def rmsprop(
     epsilon
         Added to the root.
     momentum
-        Share of the last velocity that is kept, in [0, 1).
+        Fraction of the last velocity that is kept, in [0, 1).
     centered
         Divide by the standard deviation of the gradients instead.
 

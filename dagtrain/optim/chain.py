@@ -1,8 +1,8 @@
-"""Optimisers out of parts: clipping, weight decay, and the chain that joins them.
+"""Optimisers made of parts: clipping, weight decay, and the chain that joins them.
 
     chain(clip_by_global_norm(1.0), l2(1e-4), adam(1e-3))
 
-A part is an `Optimizer` as any other; in a chain, the change that one makes is the gradient that the next one gets.
+Each part is an `Optimizer`; in a chain, the change of one part is the gradient of the next.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _clip(context: Context, gradient: Vector, parameters: Vector, slots: Slots, 
 
 
 def clip_by_value(limit: float) -> Optimizer:
-    """Cut each element of the gradient to [-limit, limit]. Stands before an optimiser in a `chain`.
+    """Clip each element of the gradient to [-limit, limit]. Stands before an optimiser in a `chain`.
 
     Raises
     ------
@@ -41,13 +41,13 @@ def clip_by_value(limit: float) -> Optimizer:
 
 
 def _clip_norm(context: Context, gradient: Vector, parameters: Vector, slots: Slots, *, max_norm: float) -> tuple[Vector, Slots]:
-    # The larger of norm and max_norm below: exactly 1 where nothing is to be clipped, and no division by zero.
-    length = context.global_norm(gradient).astype(np.float64)
-    return gradient * context.scalar(max_norm / np.maximum(length, max_norm)), {}
+    # The maximum in the denominator makes the factor exactly 1 without clipping, and avoids a division by zero.
+    norm = context.global_norm(gradient).astype(np.float64)
+    return gradient * context.scalar(max_norm / np.maximum(norm, max_norm)), {}
 
 
 def clip_by_global_norm(max_norm: float) -> Optimizer:
-    """Shorten the whole gradient to Euclidean length `max_norm` where it is longer. Stands before an optimiser in a `chain`.
+    """Scale the whole gradient down to Euclidean norm `max_norm` where its norm is larger. Stands before an optimiser in a `chain`.
 
     Raises
     ------
@@ -95,9 +95,9 @@ def _decay(
 
 
 def add_decayed_weights(weight_decay: float, learning_rate: Rate = 1.0) -> Optimizer:
-    """Let the parameters also shrink by ``learning_rate * weight_decay`` of themselves. Stands *after* an optimiser in a `chain`.
+    """Also shrink the parameters by ``learning_rate * weight_decay`` of themselves. Stands *after* an optimiser in a `chain`.
 
-    What the optimiser does is left as it is: ``chain(adam(r), add_decayed_weights(w, r))`` is ``adamw(r, weight_decay=w)``.
+    The optimiser's own change stays: ``chain(adam(r), add_decayed_weights(w, r))`` is ``adamw(r, weight_decay=w)``.
 
     Raises
     ------
@@ -122,8 +122,8 @@ def _chained(
 ) -> tuple[Vector, Slots]:
     after: Slots = {}
     for part, renamed in zip(parts, names, strict=True):
-        gradient, own = part.update(context, gradient, parameters, {slot: slots[outer] for slot, outer in renamed.items()})
-        after.update({outer: own[slot] for slot, outer in renamed.items()})
+        gradient, part_slots = part.update(context, gradient, parameters, {slot: slots[outer] for slot, outer in renamed.items()})
+        after.update({outer: part_slots[slot] for slot, outer in renamed.items()})
     return gradient, after
 
 
@@ -137,9 +137,9 @@ class _Chain(Optimizer):
 
 
 def chain(*parts: Optimizer) -> Optimizer:
-    """Apply optimisers one after the other; each one's change is the next one's gradient.
+    """Apply optimisers one after the other; the change of one is the gradient of the next.
 
-    Slots keep their names where these differ; where two parts use one name, it gets the part's name and place before it.
+    Slots keep names that one part alone uses; to a name that several use, the part's name and index are prefixed.
 
     Raises
     ------

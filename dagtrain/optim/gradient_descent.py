@@ -29,14 +29,14 @@ def sgd(learning_rate: Rate = 0.01, momentum: float = 0.0, nesterov: bool = Fals
     learning_rate
         Number or schedule.
     momentum
-        Share of the last velocity that is kept, in [0, 1).
+        Fraction of the last velocity that is kept, in [0, 1).
     nesterov
         Whether to take the gradient as if one step ahead: change ``-learning_rate * (momentum * v + g)``.
 
     Raises
     ------
     ArgumentError
-        If the learning rate is negative, momentum is not in [0, 1), or `nesterov` is asked for without momentum.
+        If the learning rate is negative, momentum is not in [0, 1), or `nesterov` is set without momentum.
 
     Notes
     -----

@@ -14,19 +14,19 @@ from dagtrain.registry import Registry, hints
 __all__ = ["ELSEWHERE", "OPTIMIZERS", "find"]
 
 ELSEWHERE = hints(
-    ("momentum sgdm nesterov", "optim.sgd(0.1, momentum=0.9), with nesterov=True if wanted"),
+    ("momentum sgdm nesterov", "optim.sgd(0.1, momentum=0.9), with nesterov=True for Nesterov's method"),
     ("cosineannealinglr cosinedecay cosineschedule", "optim.cosine(initial, steps)"),
     ("steplr", "optim.step_decay(initial, factor, every)"),
     ("multisteplr piecewiseconstantdecay piecewiseconstant", "optim.piecewise"),
     ("exponentiallr", "optim.exponential_decay"),
     ("linearlr linearschedule polynomiallr polynomialdecay", "optim.polynomial"),
     ("onecyclelr", "optim.one_cycle"),
-    ("lrscheduler lrschedule", "a schedule in the place of the learning rate, as in optim.adam(optim.cosine(1e-3, steps=1000))"),
+    ("lrscheduler lrschedule", "a schedule as learning rate, as in optim.adam(optim.cosine(1e-3, steps=1000))"),
     ("clipgradnorm clipnorm globalclipnorm", "optim.chain(optim.clip_by_global_norm(1.0), optim.adam())"),
     ("clipgradvalue clipvalue", "optim.chain(optim.clip_by_value(1.0), optim.adam())"),
     ("weightdecay", "optim.adamw, or optim.chain(optim.l2(1e-4), optim.sgd(0.1))"),
 )
-"""What other libraries call it (see `dagtrain.errors.UnknownNameError.of`) → what to write here."""
+"""Names of other libraries (see `dagtrain.errors.UnknownNameError.of`) → what to write here."""
 
 OPTIMIZERS: Registry[Callable[..., Optimizer]] = Registry("optimiser", ELSEWHERE)
 for _make in (sgd, adam, adamw, rmsprop, adagrad, adadelta):
@@ -34,7 +34,7 @@ for _make in (sgd, adam, adamw, rmsprop, adagrad, adadelta):
 
 
 def find(optimizer: str | Optimizer, **options: Any) -> Optimizer:
-    """The optimiser of this name with its usual learning rate, or with options; an `Optimizer` is taken as it is.
+    """The optimiser of this name with its usual learning rate, or with options; an `Optimizer` is returned unchanged.
 
     Raises
     ------

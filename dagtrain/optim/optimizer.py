@@ -1,11 +1,11 @@
-"""What an optimiser is: a pure function from a gradient to a change of the parameters, and the vectors it remembers.
+"""Optimisers: pure functions from a gradient to a change of the parameters, with slots, the vectors they remember.
 
     gradient, parameters, slots ──update──▶ change, slots          parameters + change are the next parameters
 
-All of them are equally long vectors: blocks of the flat vector that holds every parameter of a model. An update works on each element
-alone; ours consist of arithmetic and square roots, which are exactly rounded, so that one block or many give the same bits. What needs the
-whole vector (a norm) it asks of its context. Numbers that are the same for all elements are computed once, in float64, and cast by
-`Context.scalar`; what is left for each element is as few passes as possible.
+All of them are vectors of one length: blocks of the flat vector that holds every parameter of a model. An update works element by element;
+ours use arithmetic and square roots alone, which are exactly rounded, so one block or many give the same bits. The context computes norms
+of the whole vector. Scalars shared by all elements are computed once, in float64, and cast by `Context.scalar`; this leaves few passes
+over a block.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Rate = float | Callable[[Any], Any]
 
 
 class Context(Protocol):
-    """What the trainer gives to an update besides the vectors."""
+    """The step, its scalars and norms, as the trainer passes them to an update."""
 
     @property
     def step(self) -> Tensor:
@@ -56,7 +56,7 @@ class Context(Protocol):
 
     @property
     def learning_rate_scale(self) -> Any:
-        """What learning rates are multiplied by besides their schedules (see `rate_for`): float64, no axes."""
+        """Factor of learning rates, on top of their schedules (see `rate_for`): float64, no axes."""
 
     def scalar(self, value: Any) -> Tensor:
         """A number (no axes) cast to the parameters' dtype."""
@@ -70,14 +70,14 @@ Update = Callable[[Context, Vector, Vector, Slots], tuple[Vector, Slots]]
 
 @dataclass(frozen=True)
 class Optimizer:
-    """One rule for changing parameters.
+    """A rule that changes parameters.
 
     Attributes
     ----------
     name
         Its name, also in key names and pictures.
     slots
-        Names of the vectors it remembers; they are zero at the start.
+        Names of the vectors it remembers; zeros at the start.
     update
         ``update(context, gradient, parameters, slots) -> (change, slots)``.
 
@@ -94,7 +94,7 @@ class Optimizer:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The arguments it was made with."""
+        """The arguments of the function that made it."""
         return dict(self.update.keywords) if isinstance(self.update, partial) else {}
 
     def __repr__(self) -> str:
@@ -107,7 +107,7 @@ def rate_at(learning_rate: Rate, step: Any) -> Any:
 
 
 def rate_for(learning_rate: Rate, context: Context) -> Any:
-    """The learning rate of an update: that of its step, times the scale that training has set."""
+    """The learning rate of an update: that of its step, times the trainer's scale."""
     return rate_at(learning_rate, context.step) * context.learning_rate_scale
 
 
@@ -127,7 +127,7 @@ RANGES: Mapping[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("every", "steps"), whole),
     "warmup_steps": partial(whole, least=0),
 }
-"""What each setting may be, whichever optimiser or schedule has it."""
+"""The range of each setting, in every optimiser and schedule."""
 
 
 def within_range(name: str, function: Callable[..., Any], settings: Mapping[str, Any]) -> partial[Any]:
@@ -139,7 +139,7 @@ def within_range(name: str, function: Callable[..., Any], settings: Mapping[str,
 
 
 def make(name: str, slots: tuple[str, ...], update: Callable[..., tuple[Vector, Slots]], **settings: Any) -> Optimizer:
-    """An optimiser of these settings."""
+    """An optimiser with these settings, checked."""
     return Optimizer(name, slots, within_range(name, update, settings))
 
 
@@ -156,10 +156,10 @@ class WholeVector:
 
     def scalar(self, value: Any) -> Tensor:
         """A number cast to the dtype of the vectors."""
-        found = as_tensor(value)
-        if found.shape:
-            raise ShapeError(f"a scalar has no axes, got shape {found.shape}.")
-        return cast(found, self.dtype)
+        scalar = as_tensor(value)
+        if scalar.shape:
+            raise ShapeError(f"a scalar has no axes, got shape {scalar.shape}.")
+        return cast(scalar, self.dtype)
 
     def global_norm(self, vector: Vector) -> Tensor:
         """Euclidean norm of this vector, which is the only block."""
@@ -185,7 +185,7 @@ def apply_once(
     Returns
     -------
     parameters, slots
-        The next ones.
+        Those after the update.
 
     Raises
     ------
@@ -202,7 +202,7 @@ def apply_once(
     parameters, gradient = np.asarray(parameters), np.asarray(gradient)
     if parameters.shape != gradient.shape or parameters.ndim != 1:
         raise ShapeError(f"apply_once takes two vectors of one length, got parameters {parameters.shape} and gradient {gradient.shape}.")
-    given = (
+    before = (
         {name: np.zeros_like(parameters) for name in optimizer.slots}
         if slots is None
         else {n: np.asarray(slots[n]) for n in optimizer.slots}
@@ -213,6 +213,6 @@ def apply_once(
         return parameters + change, {name: after[name] for name in optimizer.slots}
 
     count = np.asarray(step, np.float64)
-    graph = trace_nested(updated, parameters, gradient, given, count).graph
-    result, *after = graph.plan()(parameters, gradient, *given.values(), count)
+    graph = trace_nested(updated, parameters, gradient, before, count).graph
+    result, *after = graph.plan()(parameters, gradient, *before.values(), count)
     return result, dict(zip(optimizer.slots, after, strict=True))

@@ -1,7 +1,7 @@
 """Schedules: the learning rate as a function of the number of updates made before (0, 1, ...).
 
-They are written in NumPy functions, so they work on a number, on an array (to plot them) and inside the graph of a training step. Any other
-function of that form can be used in their place.
+They use NumPy functions, so they work on a number, on an array (to plot them) and inside the graph of a training step. Any other function
+of that form works too.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Schedule:
     function: partial[Any]
 
     def __call__(self, step: Any) -> Any:
-        """The learning rate of the update after `step` others."""
+        """The learning rate of the update after `step` updates."""
         return self.function(step)
 
     def __repr__(self) -> str:
@@ -61,13 +61,13 @@ def _constant(step: Any, *, value: float) -> Any:
 
 
 def constant(value: float) -> Schedule:
-    """The same rate always."""
+    """The same rate at every step."""
     return _schedule("constant", _constant, value=value)
 
 
 def _exponential(step: Any, *, initial: float, rate: float, every: int, staircase: bool) -> Any:
-    times = step / every
-    return initial * rate ** (np.floor(times) if staircase else times)
+    exponent = step / every
+    return initial * rate ** (np.floor(exponent) if staircase else exponent)
 
 
 def exponential_decay(initial: float, rate: float, every: int = 1, staircase: bool = False) -> Schedule:
@@ -101,12 +101,12 @@ def _piecewise(step: Any, *, boundaries: tuple[int, ...], values: tuple[float, .
 
 
 def piecewise(boundaries: Sequence[int], values: Sequence[float]) -> Schedule:
-    """``values[0]`` before step ``boundaries[0]``, ``values[1]`` from there on to the next, and so on.
+    """``values[0]`` before step ``boundaries[0]``, ``values[1]`` from it to the next boundary, and so on.
 
     Raises
     ------
     ArgumentError
-        If the boundaries do not rise, or there is not one value more than boundaries.
+        If the boundaries do not rise, or the values are not one more than the boundaries.
 
     Examples
     --------
@@ -118,7 +118,7 @@ def piecewise(boundaries: Sequence[int], values: Sequence[float]) -> Schedule:
     if list(boundaries) != sorted(set(boundaries)):
         raise ArgumentError(f"piecewise: boundaries must rise, got {list(boundaries)}.")
     if len(values) != len(boundaries) + 1:
-        raise ArgumentError(f"piecewise: {len(boundaries)} boundaries part {len(boundaries) + 1} values, got {len(values)}.")
+        raise ArgumentError(f"piecewise: {len(boundaries)} boundaries need {len(boundaries) + 1} values, got {len(values)}.")
     for value in values:
         not_negative("piecewise: each value", value)
     return _schedule("piecewise", _piecewise, boundaries=tuple(map(int, boundaries)), values=tuple(map(float, values)))
@@ -163,10 +163,10 @@ def cosine(initial: float, steps: int, final: float = 0.0, warmup_steps: int = 0
     >>> cosine(1.0, 10)(np.array([0, 5, 10, 20])).round(6)
     array([1. , 0.5, 0. , 0. ])
     """
-    made = _schedule("cosine", _cosine, initial=initial, steps=steps, final=final, warmup_steps=warmup_steps)
+    schedule = _schedule("cosine", _cosine, initial=initial, steps=steps, final=final, warmup_steps=warmup_steps)
     if warmup_steps >= steps:
         raise ArgumentError(f"cosine: warmup_steps ({warmup_steps}) must be fewer than steps ({steps}).")
-    return made
+    return schedule
 
 
 def _one_cycle(step: Any, *, peak: float, steps: int, warmup_fraction: float, start_divisor: float, final_divisor: float) -> Any:
@@ -179,13 +179,13 @@ def _one_cycle(step: Any, *, peak: float, steps: int, warmup_fraction: float, st
 
 
 def one_cycle(peak: float, steps: int, warmup_fraction: float = 0.3, start_divisor: float = 25.0, final_divisor: float = 1e4) -> Schedule:
-    """Half a cosine wave up to `peak` over the first part of the steps, another one down to almost nothing over the rest.
+    """Half a cosine wave up to `peak` over the first part of the steps, then half a wave down to almost 0.
 
     Starts at ``peak / start_divisor`` and ends at ``peak / start_divisor / final_divisor``.
 
     Notes
     -----
-    Smith and Topin, "Super-convergence", arXiv:1708.07120, with cosines for straight lines and without the cycle of momentum.
+    Smith and Topin, "Super-convergence", arXiv:1708.07120, with cosines instead of straight lines, and without the cycle of momentum.
 
     Examples
     --------
@@ -202,7 +202,7 @@ def _warmup(step: Any, *, learning_rate: Rate, steps: int) -> Any:
 
 
 def warmup(learning_rate: Rate, steps: int) -> Schedule:
-    """Another schedule (or a number), times a straight rise over the first updates: ``1 / steps`` at the first, 1 at number `steps`.
+    """A schedule (or a number) times a straight rise over the first updates: ``1 / steps`` at the first, 1 at number `steps`.
 
     Notes
     -----

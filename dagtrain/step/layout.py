@@ -3,7 +3,7 @@
     params = {"dense_1": {"kernel": (64, 128), "bias": (128,)}, …}
     vector   [ dense_1.kernel            | dense_1.bias | … ]
 
-So an optimiser is one pass over one vector, an exchange is one buffer, and a checkpoint is one write.
+So an optimiser makes one pass over one vector, an exchange sends one buffer, and a checkpoint is one write.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ __all__ = ["VectorLayout", "settled"]
 
 
 def settled(array: Array) -> Array:
-    """The array itself where it is C-contiguous and aligned in memory, else such a copy.
+    """The array itself if it is C-contiguous and aligned in memory, else a copy that is.
 
-    What comes over a network may begin at any byte. NumPy copies operands that are not aligned, in an order of its own, and BLAS then
-    takes another kernel, whose last bits differ: a result would depend on where it was computed.
+    An array from a network may begin at any byte. NumPy copies unaligned operands, in a memory order of its own; BLAS then takes another
+    kernel, whose last bits differ. So a result would depend on where it was computed.
     """
     return np.require(array, requirements=["C", "A"])
 
 
 @dataclass(frozen=True)
 class VectorLayout:
-    """Where each named array lies in the vector.
+    """The place of each named array in the vector.
 
     Examples
     --------
@@ -51,13 +51,13 @@ class VectorLayout:
     @classmethod
     def of(cls, tree: Any, dtype: Any = np.float32) -> VectorLayout:
         """Layout of a nest of float arrays."""
-        found, structure = flatten(tree)
-        for name, value in found.items():
+        arrays, structure = flatten(tree)
+        for name, value in arrays.items():
             if np.asarray(value).dtype.kind != "f":
                 raise DTypeError(
-                    f"the parameter {name!r} is {np.asarray(value).dtype}; parameters are floats. Make it one with .astype(np.float32)."
+                    f"the parameter {name!r} is {np.asarray(value).dtype}; parameters are floats. Convert it with .astype(np.float32)."
                 )
-        return cls(tuple(found), tuple(np.shape(v) for v in found.values()), structure, np.dtype(dtype).str)
+        return cls(tuple(arrays), tuple(np.shape(v) for v in arrays.values()), structure, np.dtype(dtype).str)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -81,19 +81,19 @@ class VectorLayout:
 
     def pack(self, tree: Any) -> Array:
         """The nest as a new vector."""
-        found, structure = flatten(tree)
-        if structure != self.structure or tuple(np.shape(v) for v in found.values()) != self.shapes:
+        arrays, structure = flatten(tree)
+        if structure != self.structure or tuple(np.shape(v) for v in arrays.values()) != self.shapes:
             raise ArgumentError("the nest of arrays differs from the layout in structure or shapes.")
-        parts = [np.asarray(v, self.dtype).ravel() for v in found.values()]
+        parts = [np.asarray(v, self.dtype).ravel() for v in arrays.values()]
         return np.concatenate(parts) if parts else np.empty(0, self.dtype)
 
     def views(self, vector: Array) -> list[Array]:
         """One view for each array, in order."""
-        found, start = [], 0
+        views, start = [], 0
         for shape, size in zip(self.shapes, self.sizes, strict=True):
-            found.append(vector[start : start + size].reshape(shape))
+            views.append(vector[start : start + size].reshape(shape))
             start += size
-        return found
+        return views
 
     def tree(self, vector: Array) -> Any:
         """The nest of views of a vector."""

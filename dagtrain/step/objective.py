@@ -1,8 +1,8 @@
-"""What is trained: a model with a loss, or a plain cost function with its parameters; as the graph of one shard.
+"""Objectives of training: a model with a loss, or a plain cost function with its parameters; as the graph of one shard.
 
     parameters, statistics, x, y, weight, key ──▶ weight · gradient, weight · statistics, [weight · loss, weight · metric, …]
 
-The weight is the shard's part of the batch (its samples over all samples), so that plain sums over the shards are the batch's values.
+The weight is the shard's fraction of the batch's samples, so plain sums over the shards are the batch's values.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["CostObjective", "ModelObjective", "Objective"]
 
 
 class Objective:
-    """The part that a model and a plain cost function have in common: functions of a shard, to be traced, from one `forward`."""
+    """Base of model and cost function: functions of a shard, to be traced, that all derive from one `forward`."""
 
     targets: str | None = None
     metric_names: tuple[str, ...] = ()
@@ -45,28 +45,26 @@ class Objective:
         raise NotImplementedError
 
     def contribution(self, parameters: Any, statistics: Any, x: Tensor, y: Tensor | None, weight: Tensor, key: Tensor) -> dict[str, Any]:
-        """What one shard adds to a step: gradient, new statistics and the sums of loss and metrics, each times the shard's weight."""
+        """One shard's addend to a step: gradient, new statistics, loss and metrics, each times the shard's weight."""
         cost, values, after = self.forward(parameters, statistics, x, y, key, True)
         if not isinstance(cost, Tensor) or cost.shape:
             raise NotScalarError(f"the cost must be one number for a batch, got {cost!r}. Reduce it over the samples with np.mean.")
         gradient = unflatten(flatten(parameters)[1], grad(cost * weight, leaves(parameters)))
         if flatten(after)[1] != flatten(statistics)[1]:
-            raise ArgumentError("the model returns running statistics of another structure than it began with.")
+            raise ArgumentError("the model returns running statistics of another structure than its init gave.")
         weighted = map_leaves(lambda new, old: cast(as_tensor(new) * weight, old.dtype), after, statistics)
         with scope("sums"):
             sums = cast(stack([cast(as_tensor(v), weight.dtype) for v in (cost, *values)]) * weight, np.float64)
         return {"gradient": gradient, "statistics": weighted, "sums": sums}
 
     def scores(self, parameters: Any, statistics: Any, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
-        """Loss and metrics on rows that are not trained on, times the number of rows."""
+        """Loss and metrics in evaluation, times the number of rows."""
         cost, values, _ = self.forward(parameters, statistics, x, y, as_tensor(key(0)), False)
         return {"sums": stack([cast(as_tensor(v), np.float64) * float(x.shape[0]) for v in (cost, *values)])}
 
     def outputs(self, parameters: Any, statistics: Any, x: Tensor) -> dict[str, Tensor]:
         """The model's outputs, as in evaluation."""
-        raise ArgumentError(
-            "a plain cost function has no outputs to predict: train a model, or compile a function of your own with dt.compile."
-        )
+        raise ArgumentError("a plain cost function has no outputs to predict: train a model, or compile your own function with dt.compile.")
 
 
 class ModelObjective(Objective):
@@ -80,7 +78,7 @@ class ModelObjective(Objective):
         self.metric_names = tuple(m.name for m in self.metrics)
         self.higher_is_better = tuple(m.higher_is_better for m in self.metrics)
         if len({"loss", *self.metric_names}) < 1 + len(self.metric_names):
-            raise ArgumentError(f"each metric may be named once, and none 'loss': got {list(self.metric_names)}.")
+            raise ArgumentError(f"each metric may be named once, and none 'loss', got {list(self.metric_names)}.")
 
     def initial(self, seed: int, x: Spec) -> tuple[Any, Any]:
         """The model's own initialisation, from the seed alone."""
@@ -121,7 +119,7 @@ class CostObjective(Objective):
         self.cost, self.parameters = cost, parameters
 
     def initial(self, seed: int, x: Spec) -> tuple[Any, Any]:
-        """The parameters that were given."""
+        """The user's first parameters."""
         return self.parameters, {}
 
     def forward(

@@ -1,10 +1,10 @@
-"""One training step as compiled parts that any engine can run: shards, the fixed sum tree, the update.
+"""One training step as compiled parts for any engine: shards, the fixed sum tree, the update.
 
     contribution[s] = [ weight · gradient | weight · statistics ]  and  weight · (loss, metrics)         s = 0 … S-1
-    total           = ((c0 + c1) + (c2 + c3)) + …                                                        a tree that depends on S alone
+    total           = ((c0 + c1) + (c2 + c3)) + …                                                        a tree of S alone
     state           = update(state, total), by fixed blocks
 
-A `Program` holds the compiled parts. It is picklable and knows nothing of threads, workers or Dask.
+A `Program` holds the compiled parts. It is picklable and independent of threads, workers and Dask.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _NO_KEY = key(0)
 
 
 class Contribution(NamedTuple):
-    """What one shard, or a sum of shards, adds to the step: gradient and statistics in one vector, and the sums of loss and metrics."""
+    """The addend of one shard, or of a sum of shards: gradient and statistics in one vector, and the sums of loss and metrics."""
 
     vector: Array
     sums: Array
 
 
 def tree_levels(shards: int) -> list[list[tuple[int, int]]]:
-    """The fixed sum tree: for each level, which shard's sum takes in which other's.
+    """The fixed sum tree: for each level, pairs (a, b) of shards; the sum at b is added to that at a.
 
     Examples
     --------
@@ -56,17 +56,17 @@ def tree_levels(shards: int) -> list[list[tuple[int, int]]]:
 
 
 def add_tree(vectors: Sequence[Array | None], out: Array | None = None) -> Array | None:
-    """Sum of the vectors by the fixed tree; None (an empty shard) adds nothing. The inputs are left as they are.
+    """Sum of the vectors by the fixed tree; None (an empty shard) adds nothing. The inputs do not change.
 
     Parameters
     ----------
     vectors
         One for each shard.
     out
-        Where the sum goes; a new array by default.
+        Array for the sum; a new one by default.
     """
     current = list(vectors)
-    ours: set[int] = set()
+    owned: set[int] = set()  # indices whose sum is in memory of this call
     for level in tree_levels(len(current)):
         for left, right in level:
             a, b = current[left], current[right]
@@ -74,16 +74,16 @@ def add_tree(vectors: Sequence[Array | None], out: Array | None = None) -> Array
                 continue
             if a is None:
                 current[left] = b
-                if right in ours:
-                    ours.add(left)
-            elif left in ours:
+                if right in owned:
+                    owned.add(left)
+            elif left in owned:
                 np.add(a, b, out=a)
             else:
                 current[left] = np.add(a, b)
-                ours.add(left)
+                owned.add(left)
     total = current[0]
     if out is None or total is None:
-        return total.copy() if total is not None and 0 not in ours else total
+        return total.copy() if total is not None and 0 not in owned else total
     out[...] = total
     return out
 
@@ -102,7 +102,7 @@ class Program:
     seed
         Seed of initial parameters and of random ops.
     block
-        Most parameters in a block of the update; see `dagtrain.step.update`.
+        Most parameters of a block of the update; see `dagtrain.step.update`.
     """
 
     def __init__(self, objective: Objective, optimizer: Any, x: Spec, y: Spec | None, seed: int, block: int | None = None) -> None:
@@ -123,7 +123,7 @@ class Program:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the sums hold: the loss, then the metrics."""
+        """Names of the sums: the loss, then the metrics."""
         return ("loss", *self.objective.metric_names)
 
     def shard_graph(self, rows: int) -> Graph:
@@ -140,13 +140,13 @@ class Program:
 
     @property
     def compiled(self) -> tuple[int, ...]:
-        """Numbers of rows for which there are plans of shards."""
+        """Numbers of rows that shards have plans for."""
         return tuple(sorted(rows for name, rows in self._plans if name == "contribution"))
 
     def _graph(self, function: Callable[..., Any], rows: int) -> Graph:
         """The graph of one of the objective's functions for this many rows."""
-        known = function.__name__, rows
-        if known not in self._graphs:
+        cache_key = function.__name__, rows
+        if cache_key not in self._graphs:
             specs = {
                 "parameters": self.layout.specs,
                 "statistics": self.statistics_layout.specs,
@@ -155,29 +155,29 @@ class Program:
                 "weight": Spec((), np.dtype(self.layout.dtype)),
                 "key": spec_of(_NO_KEY),
             }
-            self._graphs[known] = trace_nested(function, *(specs[name] for name in inspect.signature(function).parameters)).graph
-        return self._graphs[known]
+            self._graphs[cache_key] = trace_nested(function, *(specs[name] for name in inspect.signature(function).parameters)).graph
+        return self._graphs[cache_key]
 
     def _plan(self, function: Callable[..., Any], rows: int, yield_points: bool = False) -> Plan:
-        known = function.__name__, rows
-        if known not in self._plans:
-            self._plans[known] = plan(self._graph(function, rows), yield_points=yield_points)
-        return self._plans[known]
+        cache_key = function.__name__, rows
+        if cache_key not in self._plans:
+            self._plans[cache_key] = plan(self._graph(function, rows), yield_points=yield_points)
+        return self._plans[cache_key]
 
     def for_evaluation(self, samples: int) -> Scorer:
-        """What evaluates the pieces of this many samples anywhere."""
+        """The scorer for the pieces of this many samples, on any machine."""
         rows = sorted({len(piece) for piece in evaluation_pieces(samples)})
         return Scorer({n: self._plan(self.objective.scores, n) for n in rows}, self.layout, self.statistics_layout)
 
     def for_workers(self, rows: Iterable[int]) -> StepParts:
-        """The parts that a worker needs for shards of these sizes; empty ones need none."""
+        """The parts that a worker needs for shards of these sizes; empty shards need none."""
         plans = {n: self.shard_plan(n) for n in sorted({n for n in rows if n})}
         keyed = any(s.op == "input" and s.name == "key" for n in plans for node in self.shard_graph(n).nodes for s in node.inputs)
         return StepParts(plans, self.update, self.layout, self.statistics_layout, self.seed, len(self.names), keyed)
 
 
 class StepParts:
-    """What runs shards and updates anywhere: plans, layouts and the seed; small when pickled."""
+    """The parts that run shards and updates on any machine: plans, layouts and the seed; small when pickled."""
 
     def __init__(
         self, plans: dict[int, Plan], update: Update, layout: VectorLayout, statistics: VectorLayout, seed: int, sums: int, keyed: bool
@@ -197,12 +197,12 @@ class StepParts:
         return self.layout.size + self.statistics_layout.size
 
     def shard_key(self, step: int, shard: int) -> Array:
-        """The key of a shard's random ops: a function of seed, step and shard (any key where there are no such ops)."""
+        """The key of a shard's random ops: a function of seed, step and shard (a constant without such ops)."""
         return derive(derive(derive(key(self.seed), 1), step), shard) if self.keyed else _NO_KEY
 
 
 def evaluation_pieces(samples: int) -> list[range]:
-    """The fixed parts in which data is evaluated: of its order alone, wherever its partitions end.
+    """The fixed ranges of samples that are evaluated at once, independent of partitions.
 
     Examples
     --------
@@ -226,7 +226,7 @@ class Scorer:
 
 
 class ShardRunner:
-    """Runs shards into one contribution's memory; one for each thread and buffer.
+    """Runs shards and writes each contribution to one buffer; one runner for each thread and buffer.
 
     Parameters
     ----------
@@ -256,7 +256,7 @@ class ShardRunner:
     def steps(
         self, parameters: Sequence[Array], statistics: Sequence[Array], x: Array, y: Array | None, weight: float, step: int, shard: int
     ) -> Iterator[tuple[Any, ...]]:
-        """The same from stop to stop; see `dagtrain.plan.Bound.steps`.
+        """Run as an iterator that pauses at yield points; see `dagtrain.plan.Bound.steps`.
 
         The plan's inputs are the parameters, then statistics, rows, weight and key; its outputs the gradients of the parameters, then
         statistics and sums.
@@ -274,16 +274,15 @@ class ShardRunner:
         rows = len(x)
         bound = self._bound.get(rows)
         if bound is None:
-            made = self.parts.plans[rows]
-            bound = self._bound[rows] = made.bind([*self._views, self.sums], self._spaces.get(rows))
+            bound = self._bound[rows] = self.parts.plans[rows].bind([*self._views, self.sums], self._spaces.get(rows))
             self._spaces[rows] = bound.buffers
         data = (x,) if y is None else (x, y)
-        scale = np.asarray(weight, self.parts.layout.dtype)
-        return bound, (*parameters, *statistics, *data, scale, self.parts.shard_key(step, shard))
+        weight_array = np.asarray(weight, self.parts.layout.dtype)
+        return bound, (*parameters, *statistics, *data, weight_array, self.parts.shard_key(step, shard))
 
 
 def next_state(parts: StepParts, state: State, total: Array) -> State:
-    """The state after an update by the total of all shards; `state` is left as it is."""
+    """The state after an update by the total of all shards; `state` does not change."""
     after = state.copy()
     size = parts.layout.size
     gradient = total[:size]

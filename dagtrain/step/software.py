@@ -1,7 +1,7 @@
-"""What the bits depend on besides model, data, seed and shards: dagtrain, NumPy, its BLAS with the kernel that it chose, and its functions.
+"""The software that bits depend on: dagtrain, NumPy, its BLAS with the kernel that BLAS chose, and NumPy's functions.
 
-NumPy chooses code for exp, log, tanh and others by what the processor can do, and takes some from the system's C library: another
-processor or system may give other last bits although all versions are the same. So some values are computed, and compared.
+NumPy chooses code for exp, log, tanh and others by the processor's features, and takes others from the system's C library: another
+processor or system may give other last bits with the same versions. So a digest of computed values is compared.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ def software() -> dict[str, str]:
 
 @cache
 def functions_description() -> str:
-    """For which processors NumPy's functions were compiled that it chose here, and a digest of what they give; takes 2 ms, once."""
+    """The processor targets of the functions that NumPy chose here, and a digest of their results; takes 2 ms, once."""
     digest = hashlib.sha256()
     for dtype in (np.float32, np.float64):
         x = np.linspace(0.01, 9.99, 997).astype(dtype)
         for result in (*(getattr(np, name)(x) for name in _FUNCTIONS), np.power(x, x[::-1]), np.arctan2(x, x[::-1]), x.sum()):
             digest.update(result.tobytes())
-    found = np.lib.introspect.opt_func_info(func_name=f"^({'|'.join(_FUNCTIONS)})$", signature="float(32|64)")
-    targets = sorted({kind["current"] for kinds in found.values() for kind in kinds.values()})
+    infos = np.lib.introspect.opt_func_info(func_name=f"^({'|'.join(_FUNCTIONS)})$", signature="float(32|64)")
+    targets = sorted({kind["current"] for kinds in infos.values() for kind in kinds.values()})
     return f"{' and '.join(targets)}, results {digest.hexdigest()[:8]}"
 
 
 def other_software(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-    """Where two of them differ.
+    """The differences between two machines, one text each.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Everything that changes while training, and how weights are told apart."""
+"""The state of training, and the fingerprint of its weights."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["EpochProgress", "State"]
 
 
 class EpochProgress(NamedTuple):
-    """How far the epoch under way is: what is due besides the state to go on in its midst.
+    """Progress of the epoch under way: with the state, enough to continue in the middle of the epoch.
 
     Attributes
     ----------
     steps
-        Steps of it that are done.
+        Steps done in the epoch.
     sums
         Loss and metrics of these steps, each times its samples, added in order.
     seconds
-        What they took.
+        Duration of these steps.
     batches
-        What the batches were cut by: samples, batch size, shards and shuffling.
+        The settings of the batches: samples, batch size, shards and shuffling.
     """
 
     steps: int
@@ -47,7 +47,7 @@ class State:
     step
         Updates made since the beginning.
     learning_rate_scale
-        What the optimiser's learning rate is multiplied by; changes between steps alone.
+        Factor of the optimiser's learning rate; changes only between steps.
     """
 
     parameters: Array
@@ -57,7 +57,7 @@ class State:
     learning_rate_scale: float = 1.0
 
     def copy(self) -> State:
-        """The same numbers in other memory."""
+        """A copy in new memory."""
         return State(
             self.parameters.copy(),
             self.statistics.copy(),
@@ -67,7 +67,7 @@ class State:
         )
 
     def assign(self, other: State) -> None:
-        """Take another state's numbers into this one's memory; both are of one layout."""
+        """Copy another state of the same layout into this one's memory."""
         self.parameters[...], self.statistics[...] = other.parameters, other.statistics
         for name, vector in other.slots.items():
             self.slots[name][...] = vector

@@ -3,8 +3,8 @@
     scalars(step, norms)                      once a step: learning rate, bias corrections, …
     block(p, g, slots, scalars) → p, slots    for each block, in place
 
-The blocks depend on the number of parameters alone. A norm over the whole vector is the sum of its blocks' squares, added in float64 in
-the order of the blocks, so its bits depend on neither threads nor workers.
+The blocks depend on the number of parameters alone. The norm of a whole vector is the root of its blocks' sums of squares, added in float64
+in the order of the blocks, so its bits depend on neither threads nor workers.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from dagtrain.step.state import State
 __all__ = ["BLOCK", "BoundUpdate", "Update", "blocks_of"]
 
 BLOCK = 65536
-"""Most elements of a block: a call is worth its cost, and a block with its companions still lies in the caches (measured, with Adam)."""
+"""Most elements of a block: large enough to be worth a call, and small enough for the caches with all vectors of Adam (measured)."""
 _EVENLY = 4
-"""Several blocks are so many, or a multiple: two owners, or four, then have equally many."""
+"""More than one block are a multiple of this number, so two or four owners have equally many."""
 _LINE = 16
-"""Blocks begin at multiples of so many elements."""
+"""Blocks begin at multiples of this number of elements: a cache line of float32."""
 
 
 def blocks_of(size: int, most: int | None = None) -> list[slice]:
-    """The fixed blocks of a vector: one, or several of about the same length.
+    """The fixed blocks of a vector: one, or several of nearly the same length.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def blocks_of(size: int, most: int | None = None) -> list[slice]:
 
 
 class _Tracing:
-    """What the optimiser sees while its graph is built; satisfies `dagtrain.optim.optimizer.Context`."""
+    """The optimiser's context while its graph is built; satisfies `dagtrain.optim.optimizer.Context`."""
 
     def __init__(self, dtype: Any) -> None:
         self.dtype = dtype
@@ -75,7 +75,7 @@ class _Tracing:
 
 
 class Update:
-    """An optimiser's update of a vector of this many parameters, picklable; by blocks of at most `block` elements, by default `BLOCK`."""
+    """An optimiser's update of a vector of `size` parameters, in blocks of at most `block` elements (default `BLOCK`); picklable."""
 
     def __init__(self, optimizer: Any, size: int, dtype: Any = np.float32, block: int | None = None) -> None:
         self.size, self.dtype = size, np.dtype(dtype)
@@ -96,14 +96,14 @@ class Update:
         change, after = optimizer.update(context, g, p, dict(slots))
         outputs = {"parameters": cast(p + change, self.dtype), **{n: cast(as_tensor(after[n]), self.dtype) for n in self.slots}}
         vectors = [p, g, *slots.values()]
-        alone = [context.step, context.learning_rate_scale, *context.norms]
-        scalars, became = _split(list(outputs.values()), vectors)
-        leaves = {str(t.name): t for t in alone}
-        # Whatever depends on no vector is computed once a step, in a plan of its own.
+        numbers = [context.step, context.learning_rate_scale, *context.norms]
+        scalars, replaced = _split(list(outputs.values()), vectors)
+        leaves = {str(t.name): t for t in numbers}
+        # A plan of its own computes once a step what depends on no vector.
         self.scalars = plan(Graph(leaves, {f"scalar_{i}": t for i, t in enumerate(scalars)})) if scalars else None
         block = Graph(
-            {**{str(t.name): t for t in vectors}, **{f"scalar_{i}": became[t] for i, t in enumerate(scalars)}},
-            {name: became[t] for name, t in outputs.items()},
+            {**{str(t.name): t for t in vectors}, **{f"scalar_{i}": replaced[t] for i, t in enumerate(scalars)}},
+            {name: replaced[t] for name, t in outputs.items()},
         )
         self.block_plans[length] = plan(block, donate={name: name for name in ("parameters", *self.slots)})
         self.graphs["update"] = Graph({**{str(t.name): t for t in vectors}, **leaves}, outputs)
@@ -113,33 +113,33 @@ class Update:
 
     @property
     def needs_norm(self) -> bool:
-        """Whether the whole gradient must be known before the first block can be updated."""
+        """Whether the update of the first block needs the whole gradient."""
         return self.norm_count > 0
 
     @property
     def norm_count(self) -> int:
-        """How many norms of whole vectors the update asks for."""
+        """Number of norms of whole vectors in the update."""
         return max((len(plans) for plans in self.norm_plans.values()), default=0)
 
-    def squares(self, k: int, block: slice, state: State, gradient: Array, found: Sequence[Any]) -> float:
-        """One block's part of norm `k`, given the norms before it."""
+    def squares(self, k: int, block: slice, state: State, gradient: Array, norms: Sequence[Any]) -> float:
+        """One block's sum of squares for norm `k`, given the norms before it."""
         inputs = [state.parameters[block], gradient[block], *(state.slots[n][block] for n in self.slots)]
-        rest = [*found, *[self.dtype.type(0)] * (self.norm_count - len(found))]
-        return float(self.norm_plans[block.stop - block.start][k](*inputs, float(state.step), state.learning_rate_scale, *rest)[0])
+        padded = [*norms, *[self.dtype.type(0)] * (self.norm_count - len(norms))]
+        return float(self.norm_plans[block.stop - block.start][k](*inputs, float(state.step), state.learning_rate_scale, *padded)[0])
 
     def norm(self, squares: Iterable[float]) -> Any:
-        """The norm from its blocks' squares, added in the order of the blocks."""
+        """The norm from its blocks' sums of squares, added in the order of the blocks."""
         total = 0.0
         for part in squares:
             total += float(part)
         return self.dtype.type(np.sqrt(total))
 
     def norms(self, state: State, gradient: Array) -> list[Any]:
-        """The norms that the update asks for, in the order in which it asks."""
-        found: list[Any] = []
+        """The norms in the update, in order."""
+        norms: list[Any] = []
         for k in range(self.norm_count):
-            found.append(self.norm(self.squares(k, block, state, gradient, found) for block in self.blocks))
-        return found
+            norms.append(self.norm(self.squares(k, block, state, gradient, norms) for block in self.blocks))
+        return norms
 
     @property
     def has_rate(self) -> bool:
@@ -147,19 +147,19 @@ class Update:
         return any(any(s.op == "input" and s.name == "learning_rate_scale" for s in node.inputs) for node in self.graphs["update"].nodes)
 
     def scalar_values(self, step: int, norms: Sequence[Any], learning_rate_scale: float = 1.0) -> tuple[Array, ...]:
-        """The numbers that all blocks share; of a state, its `step` and its `learning_rate_scale` are due."""
+        """The scalars of all blocks, from a state's step and learning rate scale and the norms."""
         return () if self.scalars is None else self.scalars(float(step), learning_rate_scale, *norms)
 
     def bind(self, state: State, gradient: Array, threads: int = 1, blocks: Sequence[int] | None = None) -> BoundUpdate:
-        """The update of this state's own memory by this gradient's; block `i` is for thread ``i % threads``.
+        """The update tied to the memory of this state and gradient; thread ``i % threads`` runs block `i`.
 
-        Only the given blocks can be updated; by default all.
+        By default all blocks can be updated, else only `blocks`.
         """
         return BoundUpdate(self, state, gradient, threads, range(len(self.blocks)) if blocks is None else blocks)
 
 
 class BoundUpdate:
-    """An update tied to memory: ``block(i, scalars)`` changes block `i` of the state in place."""
+    """An update tied to memory: ``block(i, scalars)`` updates block `i` of the state in place."""
 
     def __init__(self, update: Update, state: State, gradient: Array, threads: int, blocks: Sequence[int]) -> None:
         self._calls = {}
@@ -179,7 +179,7 @@ class BoundUpdate:
 
 
 def _split(outputs: list[Tensor], vectors: list[Tensor]) -> tuple[list[Tensor], dict[Tensor, Tensor]]:
-    """The numbers on the edge between what depends on no vector and what does, and the graph with leaves in their places."""
+    """The scalars at the edge between tensors that depend on no vector and those that do, and the graph with inputs in their places."""
     order = topological(outputs)
     inside = ancestors_of(vectors, order)
     edge: dict[Tensor, None] = {}

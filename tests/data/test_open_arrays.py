@@ -184,7 +184,7 @@ REFUSED = [
     (X[:, :0], LABELS, "classes", r"x is empty: its shape is \(6, 0\)"),
     (np.float64(3), LABELS, "classes", "x is a single number"),
     (pd.DataFrame(index=range(6)), LABELS, "classes", "the table has no columns"),
-    ([[1.0, 2.0], [3.0]], [0, 1], "classes", r"x \(list\) cannot be made an array"),
+    ([[1.0, 2.0], [3.0]], [0, 1], "classes", r"x \(list\) cannot become an array"),
     ({"a": X}, LABELS, "classes", "x is a dict"),
     (np.ma.masked_greater(X, 3), LABELS, "classes", r"x is a masked array.*\.filled"),
     (X, None, "classes", r"there is no y.*Pass y"),

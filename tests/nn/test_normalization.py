@@ -89,7 +89,7 @@ def test_errors():
         nn.BatchNorm(momentum=1.0)
     with pytest.raises(ArgumentError, match="epsilon must be"):
         nn.LayerNorm(epsilon=0.0)
-    with pytest.raises(ShapeError, match="made for 5 features"):
+    with pytest.raises(ShapeError, match="parameters for 5 features"):
         nn.BatchNorm().apply(*made(nn.BatchNorm()), np.zeros((2, 3)), training=True)
     with pytest.raises(ShapeError, match="samples and features"):
         nn.LayerNorm().init(key(0), dt.Spec((3,), np.dtype("f4")))

@@ -90,7 +90,7 @@ def test_one_cycle_without_a_rise():
         (lambda: optim.exponential_decay(0.1, 0), "rate must be a finite number above 0"),
         (lambda: optim.step_decay(0.1, 0.5, 0), "every must be a whole number from 1 up"),
         (lambda: optim.piecewise([5, 5], [1, 2, 3]), "boundaries must rise"),
-        (lambda: optim.piecewise([5], [1.0]), "1 boundaries part 2 values, got 1"),
+        (lambda: optim.piecewise([5], [1.0]), "1 boundaries need 2 values, got 1"),
         (lambda: optim.cosine(0.1, 10, warmup_steps=10), "must be fewer than steps"),
         (lambda: optim.cosine(0.1, 2.5), "steps must be a whole number"),
         (lambda: optim.one_cycle(0.1, 10, warmup_fraction=1.0), "warmup_fraction must be a number from 0 up to, but not, 1"),
