@@ -1,6 +1,6 @@
-"""Saved runs: what is written, checked and read back. Nothing in them is executed.
+"""Checkpoints: written, checked and read back. Nothing in them is executed.
 
-schema     what a manifest may hold        describe   models and optimisers as words, and back
-store      one checkpoint, read and written    runs   a folder of them, the last k kept
-files      where bytes lie: this disk, or what fsspec reaches
+schema     the fields of a manifest            describe   models and optimisers as JSON, and back
+store      one checkpoint, read and written    runs       a folder of checkpoints, the last few kept
+files      the bytes, on disk or behind fsspec
 """

@@ -1,10 +1,10 @@
-"""Models, losses, metrics and optimisers as plain JSON, and back, without executing anything that the JSON says.
+"""Models, losses, metrics and optimisers as plain JSON, and back; nothing in the JSON is executed.
 
     nn.Dense(10, "relu")        ⇄  {"layer": "Dense", "settings": {"units": 10, "activation": "relu", …}}
     optim.adam(1e-3)            ⇄  {"optimizer": "adam", "settings": {"learning_rate": 0.001, …}}
-    a function of the user's     →  {"python": "module.name"}                                     told apart, never built
+    a function of the user's     →  {"python": "module.name"}                                     named, never built
 
-What is built is one of dagtrain's own, chosen by name from the tables below, made by its own constructor, which checks its arguments.
+`build` makes dagtrain's own objects alone: it picks a constructor by name from the tables below, which checks its arguments.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ PLAIN = (type(None), bool, int, float, str)
 
 
 def _layers() -> dict[str, Callable[..., Any]]:
-    """Every layer on dagtrain's public face: a dataclass with `init` and `apply`."""
-    found = {name: getattr(nn, name) for name in nn.__all__}
-    return {n: k for n, k in found.items() if dataclasses.is_dataclass(k) and isinstance(k, type) and hasattr(k, "apply")}
+    """Every public layer of dagtrain: a dataclass with `init` and `apply`."""
+    public = {name: getattr(nn, name) for name in nn.__all__}
+    return {n: k for n, k in public.items() if dataclasses.is_dataclass(k) and isinstance(k, type) and hasattr(k, "apply")}
 
 
 def _chain(parts: tuple[Any, ...]) -> Any:
@@ -64,14 +64,14 @@ MAKERS: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "loss": {name: partial(losses.find, name) for name in losses.LOSSES},
     "metric": {name: partial(metrics.find, name) for name in metrics.METRICS},
 }
-"""Kind and name → what makes it."""
+"""Kind and name → constructor."""
 
 
 # ---- to JSON
 
 
 def describe(value: Any) -> Description:
-    """A value as plain JSON; what `build` would not make again just so is ``{"python": its name}``.
+    """A value as plain JSON; a value that `build` cannot rebuild exactly is ``{"python": its name}``.
 
     Examples
     --------
@@ -110,30 +110,30 @@ def _options(function: Any) -> dict[str, Any]:
 
 
 def _checked(tag: str, name: str, settings: Mapping[str, Any], value: Any, function: Any) -> Description:
-    """The description, if what is built from it calls the same function; a name alone proves nothing."""
-    found = {tag: name, "settings": {k: describe(v) for k, v in settings.items()}}
-    if next(foreign(found), None) is not None:
-        return found if name in MAKERS[tag] else _name(value)
+    """The description, if the object built from it calls the same function; a name alone proves nothing."""
+    description = {tag: name, "settings": {k: describe(v) for k, v in settings.items()}}
+    if next(foreign(description), None) is not None:
+        return description if name in MAKERS[tag] else _name(value)
     try:
-        made = build(found)
-    except Exception:  # whatever the user's own object of that name carries
+        rebuilt = build(description)
+    except Exception:  # a user's own object of that name may hold anything
         return _name(value)
-    again = made.update if tag == "optimizer" else made.function
+    rebuilt_function = rebuilt.update if tag == "optimizer" else rebuilt.function
     positional = getattr(function, "args", ())
-    same = getattr(again, "func", again) is getattr(function, "func", function) and not positional and made.name == value.name
-    return found if same else _name(value)
+    same = getattr(rebuilt_function, "func", rebuilt_function) is getattr(function, "func", function)
+    return description if same and not positional and rebuilt.name == value.name else _name(value)
 
 
 # ---- and back
 
 
 def build(description: Description) -> Any:
-    """What a description describes.
+    """Build the object of a description.
 
     Raises
     ------
     ValueError
-        If it holds anything but dagtrain's own parts and plain settings that their constructors accept.
+        If it holds anything but dagtrain's own parts with settings that their constructors accept.
 
     Examples
     --------
@@ -159,20 +159,20 @@ def build(description: Description) -> Any:
         return maker(**arguments)
     except RecursionError:
         raise
-    except Exception as error:  # our own constructors refuse in several ways what has the wrong type
-        raise ValueError(f"{tag} {name!r} cannot be made: {error}") from error
+    except Exception as error:  # constructors raise several errors for a wrong type
+        raise ValueError(f"{tag} {name!r} cannot be built: {error}") from error
 
 
 def complete(description: Description) -> Description:
-    """The description with the settings that it leaves to their defaults, as one by an older dagtrain may."""
+    """The description with default settings filled in, which an older dagtrain may have left out."""
     try:
         return describe(build(description))
-    except (ValueError, RecursionError):  # it holds something of the user's
+    except (ValueError, RecursionError):  # it holds a user's own object
         return description
 
 
 def without_memory(layer: Any) -> Any:
-    """The same model with initialisers that allocate nothing: its shapes can be looked at, however large a file says that they are."""
+    """The same model with initialisers that allocate nothing: `init` gives its shapes, even huge ones that a file claims."""
     if not dataclasses.is_dataclass(layer) or isinstance(layer, type):
         return layer
     changes: dict[str, Any] = {}
@@ -195,7 +195,7 @@ def _no_memory(key: Any, shape: tuple[int, ...], dtype: Any = np.float32) -> Any
 
 
 def describe_structure(structure: Any) -> Description:
-    """The structure of a nest (see `dagtrain.trace.flatten`) as JSON, or None where it holds other classes than dict, list and tuple.
+    """The structure of a nest (see `dagtrain.trace.flatten`) as JSON, or None if it holds other classes than dict, list and tuple.
 
     Examples
     --------
@@ -210,13 +210,13 @@ def describe_structure(structure: Any) -> Description:
         parts = [[k, describe_structure(v)] for k, v in structure.items()]
         return None if any(p[1] is None for p in parts) else {"dict": parts}
     if type(structure) in (list, tuple):
-        found = [describe_structure(v) for v in structure]
-        return None if None in found else {type(structure).__name__: found}
+        parts = [describe_structure(v) for v in structure]
+        return None if None in parts else {type(structure).__name__: parts}
     return None
 
 
 def structure_of(description: Description) -> Any:
-    """The structure that `describe_structure` described; ValueError for anything else."""
+    """The structure of a description by `describe_structure`; ValueError for anything else."""
     if description == "-":
         return None
     if description == "*":
@@ -226,8 +226,8 @@ def structure_of(description: Description) -> Any:
         if kind == "dict" and isinstance(parts, list) and all(isinstance(p, list) and len(p) == 2 and isinstance(p[0], str) for p in parts):
             return {k: structure_of(v) for k, v in parts}
         if kind in ("list", "tuple") and isinstance(parts, list):
-            found = [structure_of(p) for p in parts]
-            return found if kind == "list" else tuple(found)
+            structures = [structure_of(p) for p in parts]
+            return structures if kind == "list" else tuple(structures)
     raise ValueError(f"{_short(description)} describes no nest of arrays")
 
 
@@ -235,7 +235,7 @@ def structure_of(description: Description) -> Any:
 
 
 def foreign(description: Description, path: str = "") -> Iterator[str]:
-    """Where a description holds what is not dagtrain's own, each with its name."""
+    """The places in a description that are not dagtrain's own, each with its name."""
     if isinstance(description, dict):
         if "python" in description:
             yield f"{path or 'it'} is {description['python']}"
@@ -247,7 +247,7 @@ def foreign(description: Description, path: str = "") -> Iterator[str]:
 
 
 def differences(there: Description, here: Description, path: str) -> Iterator[str]:
-    """Where two descriptions differ; two functions of the user's are not compared, since they may have moved."""
+    """The differences of two descriptions; two of the user's functions are not compared, since they may have moved."""
     if isinstance(there, dict) and isinstance(here, dict):
         if "python" in there and "python" in here:
             return
@@ -268,7 +268,7 @@ def differences(there: Description, here: Description, path: str) -> Iterator[st
 
 
 def _title(description: dict[str, Any]) -> str:
-    """What a described part is called; nothing for a plain dict."""
+    """The name of a described part; empty for a plain dict."""
     return next((str(description[tag]) for tag in (*MAKERS, "python") if tag in description), "")
 
 

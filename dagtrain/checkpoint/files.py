@@ -1,10 +1,10 @@
-"""Where checkpoints lie: a folder on disk, or one behind fsspec (s3://, gs://, memory://, …), with the same few verbs.
+"""Stores of checkpoints: a folder on disk, or one behind fsspec (s3://, gs://, memory://, …), with the same methods.
 
-On disk a file appears whole or not at all, and stays after a power cut:
+On disk a file appears whole or not at all, and survives a power cut:
 
     write to .NAME.PID-RANDOM.part ─▶ fsync ─▶ rename to NAME ─▶ fsync the folder
 
-Object stores put an object whole or not at all by themselves. Every failure is a `CheckpointError` that names the file.
+Object stores write whole objects by themselves. Every failure is a `CheckpointError` that names the file.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ __all__ = ["LocalStore", "RemoteStore", "Store", "open_store"]
 
 _PART = re.compile(r"\..+\.\d+-[0-9a-f]{16}\.part")
 _CHUNK = 64 << 20
-"""Bytes asked of one write or read: Linux moves at most 2 GiB at once."""
+"""Most bytes of one write or read: Linux moves at most 2 GiB at once."""
 
 
 class Store(Protocol):
-    """A folder that files are written to and read from by name."""
+    """A folder whose files are written and read by name."""
 
     path: str
 
     def inside(self, name: str) -> Store:
-        """The folder of this name within."""
+        """The subfolder of this name."""
 
     def prepare(self) -> None:
-        """Make the folder, and see that files can be written to it."""
+        """Make the folder, and check that it is writable."""
 
     def write(self, name: str, data: bytes) -> None:
-        """Put a file there, whole and for good, in the place of any that has the name."""
+        """Write a file, whole and durable; it replaces one of the same name."""
 
     def read(self, name: str, limit: int) -> bytes | None:
-        """The file's bytes; None where there is no such file. A larger file than `limit` is an error."""
+        """The file's bytes; None if there is no such file. A file larger than `limit` is an error."""
 
     def names(self) -> list[str]:
-        """The files and folders within, sorted; none where there is no such folder."""
+        """The names of files and subfolders, sorted; none if there is no such folder."""
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it exists."""
 
     def remove_parts(self) -> None:
-        """Remove what writes that were killed have left behind."""
+        """Remove the partial files of killed writes."""
 
     def remove_self(self) -> None:
-        """Remove the folder if nothing is in it."""
+        """Remove the folder if it is empty."""
 
 
 def open_store(path: Any) -> Store:
@@ -71,7 +71,7 @@ def open_store(path: Any) -> Store:
         raise ArgumentError(f"a checkpoint's path is text or a pathlib.Path, got {path!r}.")
     if "://" not in text and "::" not in text:
         return LocalStore(text)
-    from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # it ships no types
+    from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # fsspec ships no types
 
     try:
         system, inner = url_to_fs(text)
@@ -109,11 +109,11 @@ class LocalStore(Store):
         self.path = path
 
     def inside(self, name: str) -> LocalStore:
-        """The folder of this name within."""
+        """The subfolder of this name."""
         return LocalStore(os.path.join(self.path, name))
 
     def prepare(self) -> None:
-        """Make the folder, and write a file to it to see that it can be done."""
+        """Make the folder, and write a file to it as a test."""
         with _explained(self.path, "made a folder"):
             _make_folders(os.path.abspath(self.path))
         probe = _part_name("probe")
@@ -123,7 +123,7 @@ class LocalStore(Store):
             os.unlink(path)
 
     def write(self, name: str, data: bytes) -> None:
-        """Put a file there, whole and for good."""
+        """Write a file, whole and durable."""
         target = os.path.join(self.path, name)
         with _explained(target, "written"):
             _make_folders(os.path.abspath(self.path))
@@ -138,23 +138,23 @@ class LocalStore(Store):
             _sync_folder(self.path)
 
     def read(self, name: str, limit: int) -> bytes | None:
-        """The file's bytes; None where there is none."""
+        """The file's bytes; None if there is none."""
         path = os.path.join(self.path, name)
         with _explained(path, "read"):
             try:
-                # Without waiting: a pipe in the place of a file would wait for its other end for ever.
+                # Non-blocking: opening a pipe instead of a file would wait for its writer for ever.
                 handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
             except (FileNotFoundError, NotADirectoryError):
                 return None
             try:
-                found = os.fstat(handle)
-                if not stat.S_ISREG(found.st_mode):
+                status = os.fstat(handle)
+                if not stat.S_ISREG(status.st_mode):
                     raise CheckpointError(f"{path}: is not a regular file.")
-                _check_size(path, found.st_size, limit)
-                parts, left = [], limit + 1
-                while left and (part := os.read(handle, min(left, _CHUNK))):
+                _check_size(path, status.st_size, limit)
+                parts, remaining = [], limit + 1
+                while remaining and (part := os.read(handle, min(remaining, _CHUNK))):
                     parts.append(part)
-                    left -= len(part)
+                    remaining -= len(part)
             finally:
                 os.close(handle)
         data = b"".join(parts)
@@ -162,7 +162,7 @@ class LocalStore(Store):
         return data
 
     def names(self) -> list[str]:
-        """What is in the folder."""
+        """The names in the folder, sorted."""
         with _explained(self.path, "read"):
             try:
                 return sorted(os.listdir(self.path))
@@ -170,7 +170,7 @@ class LocalStore(Store):
                 return []
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it exists."""
         path = os.path.join(self.path, name)
         with _explained(path, "removed"):
             try:
@@ -179,7 +179,7 @@ class LocalStore(Store):
                 return
 
     def remove_parts(self) -> None:
-        """Remove what killed writes left."""
+        """Remove the partial files of killed writes."""
         for name in self.names():
             if _PART.fullmatch(name):
                 self.remove(name)
@@ -188,7 +188,7 @@ class LocalStore(Store):
         """Remove the folder if it is empty."""
         try:
             os.rmdir(self.path)
-        except OSError:  # something of the user's is in it: it stays
+        except OSError:  # a folder with other files stays
             return
 
 
@@ -199,16 +199,16 @@ def _part_name(name: str) -> str:
 def _write_through(path: str, data: bytes) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(handle, left[:_CHUNK]) :]
+        remaining = memoryview(data)
+        while remaining:
+            remaining = remaining[os.write(handle, remaining[:_CHUNK]) :]
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
 def _make_folders(path: str) -> None:
-    """Like os.makedirs, but each new folder's name is on disk before anything is put into it."""
+    """Like os.makedirs, but each new folder's name is on disk before the folder gets content."""
     if os.path.isdir(path):
         return
     parent = os.path.dirname(path)
@@ -222,7 +222,7 @@ def _make_folders(path: str) -> None:
 
 
 def _sync_folder(path: str) -> None:
-    if os.name == "nt":  # Windows opens no folders; NTFS keeps its own journal of names
+    if os.name == "nt":  # Windows cannot open folders; NTFS journals names itself
         return
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -233,7 +233,7 @@ def _sync_folder(path: str) -> None:
 
 def _check_size(path: str, size: int, limit: int) -> None:
     if size > limit:
-        raise CheckpointError(f"{path}: has {size:,} bytes or more, where at most {limit:,} belong. It is not what was saved.")
+        raise CheckpointError(f"{path}: has {size:,} bytes or more, over the {limit:,} allowed. It is not what was saved.")
 
 
 class RemoteStore(Store):
@@ -243,22 +243,22 @@ class RemoteStore(Store):
         self.system, self.inner, self.path = system, inner, path
 
     def inside(self, name: str) -> RemoteStore:
-        """The folder of this name within."""
+        """The subfolder of this name."""
         return RemoteStore(self.system, f"{self.inner}/{name}", f"{self.path}/{name}")
 
     def prepare(self) -> None:
-        """Make the folder, and write a file to it to see that it can be done."""
+        """Make the folder."""
         with self._explained("", "made a folder"):
             self.system.makedirs(self.inner, exist_ok=True)
 
     def write(self, name: str, data: bytes) -> None:
-        """Put a file there, whole and for good."""
+        """Write a file, whole and durable."""
         with self._explained(name, "written"):
             self.system.makedirs(self.inner, exist_ok=True)
             self.system.pipe_file(f"{self.inner}/{name}", data)
 
     def read(self, name: str, limit: int) -> bytes | None:
-        """The file's bytes; None where there is none."""
+        """The file's bytes; None if there is none."""
         with self._explained(name, "read"):
             self.system.invalidate_cache()
             try:
@@ -271,17 +271,17 @@ class RemoteStore(Store):
         return data
 
     def names(self) -> list[str]:
-        """What is in the folder."""
+        """The names in the folder, sorted."""
         with self._explained("", "read"):
             self.system.invalidate_cache()
             try:
-                found = self.system.ls(self.inner, detail=False)
+                paths = self.system.ls(self.inner, detail=False)
             except (FileNotFoundError, NotADirectoryError):
                 return []
-        return sorted(str(name).rstrip("/").rpartition("/")[2] for name in found)
+        return sorted(str(path).rstrip("/").rpartition("/")[2] for path in paths)
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it exists."""
         with self._explained(name, "removed"):
             try:
                 self.system.rm_file(f"{self.inner}/{name}")
@@ -289,7 +289,7 @@ class RemoteStore(Store):
                 return
 
     def remove_parts(self) -> None:
-        """Objects are put whole: there are no parts."""
+        """Do nothing: objects are written whole."""
 
     def remove_self(self) -> None:
         """Remove the folder if it is empty."""
@@ -302,7 +302,7 @@ class RemoteStore(Store):
 
     @contextmanager
     def _explained(self, name: str, doing: str) -> Iterator[None]:
-        """Each fsspec file system raises errors of its own kind."""
+        """Turn any error into a CheckpointError: each fsspec file system raises errors of its own."""
         try:
             yield
         except CheckpointError:

@@ -1,8 +1,8 @@
-"""Kinds of JSON values that nobody vouches for: each is a function that checks a value before it is used.
+"""Kinds of untrusted JSON values: each is a function that checks a value before it is used.
 
-    kind(value, name) → what the value means; ValueError, which tells the entry's name, or KeyError, if it is of another kind
+    kind(value, name) → the checked value; ValueError, which names the entry, or KeyError, for another kind
 
-Kinds are built of kinds as types are: ``sequence(record(Entry, epoch=whole(0), samples=whole(1)))``.
+Kinds are composed like types: ``sequence(record(Entry, epoch=whole(0), samples=whole(1)))``.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ __all__ = ["DICT", "FLAG", "LIST", "NUMBER", "SHA256", "TEXT", "Kind", "mapping"
 Kind = Callable[[Any, str], Any]
 
 
-def _of_type(kind: type, holds: Callable[[Any], Any] = lambda value: True, wrong: str = "is out of range") -> Kind:
-    """Values of this very type for which a condition holds."""
+def _of_type(kind: type, holds: Callable[[Any], Any] = lambda value: True, problem: str = "is out of range") -> Kind:
+    """A value of exactly this type for which a condition holds."""
 
     def read(value: Any, name: str) -> Any:
         if type(value) is not kind:
             raise ValueError(f"its entry {name!r} is no {kind.__name__}")
         if not holds(value):
-            raise ValueError(f"its entry {name!r} {wrong}")
+            raise ValueError(f"its entry {name!r} {problem}")
         return value
 
     return read
@@ -37,16 +37,16 @@ SHA256 = _of_type(str, re.compile(r"[0-9a-f]{64}").fullmatch, "is no SHA-256")
 
 
 def whole(least: int) -> Kind:
-    """A whole number from `least` up that fits 64 bits."""
+    """A whole number from `least` up that fits in 64 bits."""
     return _of_type(int, lambda value: least <= value < 1 << 64)
 
 
 def shape(most: int) -> Kind:
-    """A shape of at most so many elements."""
+    """A shape of at most `most` elements."""
 
     def read(value: Any, name: str) -> tuple[int, ...]:
         if type(value) is not list or len(value) > 32 or any(type(n) is not int or not 0 <= n < 1 << 48 for n in value):
-            raise ValueError(f"its entry {name!r} holds a shape that is none")
+            raise ValueError(f"its entry {name!r} holds something that is no shape")
         if math.prod(value) > most:
             raise ValueError(f"its entry {name!r} holds a shape that is too large")
         return tuple(value)
@@ -55,7 +55,7 @@ def shape(most: int) -> Kind:
 
 
 def optional(kind: Kind) -> Kind:
-    """None, or of a kind."""
+    """None, or a value of this kind."""
     return lambda value, name: None if value is None else kind(value, name)
 
 
@@ -70,7 +70,7 @@ def mapping(kind: Kind) -> Kind:
 
 
 def record(make: Callable[..., Any], **kinds: Kind) -> Kind:
-    """What `make` makes of a dict's entries, which it gets by name; it may find fault with them together."""
+    """The result of `make` for a dict's entries by name; `make` may check them together."""
 
     def read(value: Any, name: str) -> Any:
         entries = DICT(value, name)

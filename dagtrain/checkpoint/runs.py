@@ -1,8 +1,8 @@
-"""A folder of checkpoints of one run, at the end of epochs and within them, of which the last few are kept.
+"""A folder of checkpoints of one run, at the end of epochs and within them; the last few are kept.
 
-    runs/a/epoch-000011/  epoch-000012/  epoch-000012-step-000000340/        latest: the last one that is whole
+    runs/a/epoch-000011/  epoch-000012/  epoch-000012-step-000000340/        latest: the last whole one
 
-They are written by a thread while training goes on: a state that was handed over is not changed any more.
+A thread writes them while training goes on; training does not change a state after it passed it to the thread.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["CheckpointDirectory", "latest"]
 
 FOLDER = re.compile(r"epoch-(\d{6,18})(?:-step-(\d{9,18}))?")
 Place = tuple[int, int]
-"""Epochs done, and steps of the next one."""
+"""Epochs done, and steps done of the next one."""
 
 
 def folder_of(place: Place) -> str:
@@ -41,17 +41,17 @@ def folder_of(place: Place) -> str:
 
 
 def places_in(store: Store) -> dict[Place, str]:
-    """Places that have a folder, in order, and the folder's name."""
-    found = {(int(m[1]), int(m[2] or 0)): name for name in store.names() if (m := FOLDER.fullmatch(name))}
-    return dict(sorted(found.items()))
+    """The places of all folders, in order, with the folders' names."""
+    places = {(int(m[1]), int(m[2] or 0)): name for name in store.names() if (m := FOLDER.fullmatch(name))}
+    return dict(sorted(places.items()))
 
 
-def told(place: Place) -> str:
-    """A place as a person says it.
+def place_text(place: Place) -> str:
+    """A place in words.
 
     Examples
     --------
-    >>> told((1, 0)), told((2, 1)), told((0, 7))
+    >>> place_text((1, 0)), place_text((2, 1)), place_text((0, 7))
     ('1 epoch', '2 epochs and 1 step', '7 steps')
     """
     parts = [plural(n, noun) for n, noun in zip(place, ("epoch", "step"), strict=True) if n]
@@ -59,24 +59,24 @@ def told(place: Place) -> str:
 
 
 def latest(store: Store) -> Checkpoint | None:
-    """The last checkpoint of a run that is whole; a damaged one after it is told in a warning.
+    """The last whole checkpoint of a run; warns of damaged ones after it.
 
     Raises
     ------
     CheckpointError
-        If there are checkpoints and none is whole: what is wrong with the last.
+        If there are checkpoints and none is whole; says what is wrong with the last.
     """
     damaged: list[CheckpointError] = []
     for name in reversed(places_in(store).values()):
         try:
-            found = read(store.inside(name))
+            checkpoint = read(store.inside(name))
         except CheckpointError as error:
             damaged.append(error)
             continue
-        if found is not None:
-            for one in damaged:
-                warnings.warn(f"{one} Going on from {found.path}.", UserWarning, stacklevel=3)
-            return found
+        if checkpoint is not None:
+            for damage in damaged:
+                warnings.warn(f"{damage} Going on from {checkpoint.path}.", UserWarning, stacklevel=3)
+            return checkpoint
     if damaged:
         raise damaged[0]
     return None
@@ -88,9 +88,9 @@ class CheckpointDirectory:
     Parameters
     ----------
     path
-        Folder or fsspec address; made if it is not there.
+        Folder or fsspec address; made if it does not exist.
     keep
-        How many are kept; None keeps all.
+        Number of checkpoints to keep; None keeps all.
     """
 
     def __init__(self, path: Any, keep: int | None) -> None:
@@ -101,66 +101,68 @@ class CheckpointDirectory:
         self._writing: Future[None] | None = None
 
     def begin(self, here: Manifest, resume: bool, exact: bool) -> Checkpoint | None:
-        """The checkpoint to go on from; None to go on from the state that the trainer has, which `here` describes.
+        """The checkpoint to continue from; None to continue from the trainer's own state, which `here` describes.
 
         Raises
         ------
         ArgumentError
-            If there are checkpoints and they are not to be gone on from, or of a run with other settings.
+            If there are checkpoints and `resume` is False, or the run that wrote them had other settings.
         """
-        found = latest(self.store)
-        if found is None:
+        checkpoint = latest(self.store)
+        if checkpoint is None:
             return None
-        there = found.manifest
+        there = checkpoint.manifest
         if there.place < here.place or (there.place == here.place and there.fingerprint == here.fingerprint):
             return None
         if not resume:
             raise ArgumentError(
                 f"{self.store.path} already holds checkpoints of a run, up to epoch {there.epochs}"
-                f"{f', step {there.place[1]} of the next' if there.begun else ''}. Go on from them with resume=True, or give "
+                f"{f', step {there.place[1]} of the next' if there.begun else ''}. Continue them with resume=True, or give "
                 "another folder."
             )
         different = there.differences(here)
         if different:
             raise ArgumentError(
-                f"{found.path} cannot be gone on from, since the settings differ: {'; '.join(different)}. "
+                f"{checkpoint.path} cannot be continued, since the settings differ: {'; '.join(different)}. "
                 "Make them the same, or begin another run in another folder."
             )
         if there.place == here.place:
-            raise ArgumentError(f"the trainer and {found.path} have each done {told(there.place)} and hold different weights: use one.")
-        check_versions(there, here, found.path, exact)
-        return found
+            raise ArgumentError(
+                f"the trainer and {checkpoint.path} have each done {place_text(there.place)} and hold different weights: use one."
+            )
+        check_versions(there, here, checkpoint.path, exact)
+        return checkpoint
 
     def save(self, manifest: Manifest, state: State) -> None:
-        """Write the state, while the caller goes on; errors of the write before it come up here."""
+        """Write the state in the thread; raises errors of the write before it."""
         refuse_not_finite(manifest, state)
         self._wait()
         self._writing = self._pool.submit(self._write, manifest, state)
 
     def _write(self, manifest: Manifest, state: State) -> None:
         write(self.store.inside(folder_of(manifest.place)), manifest, state)
-        with suppress(CheckpointError):  # what is left over takes space and harms nothing
+        with suppress(CheckpointError):  # leftovers take space and do no harm
             self._prune(manifest.place)
 
     def after_epochs(self, epochs: int) -> State | None:
-        """The state at the end of an epoch, where it is still kept and whole."""
+        """The state at the end of an epoch, if its checkpoint is still kept and whole."""
         self._wait()
         with suppress(CheckpointError):
-            found = read(self.store.inside(folder_of((epochs, 0))))
-            return None if found is None else found.state
+            checkpoint = read(self.store.inside(folder_of((epochs, 0))))
+            return None if checkpoint is None else checkpoint.state
         return None
 
     def _prune(self, last: Place) -> None:
-        """Remove the oldest, and what writes that never ended have left."""
+        """Remove the oldest checkpoints, and leftovers of unfinished writes."""
         folders = [self.store.inside(name) for place, name in places_in(self.store).items() if place <= last]
         whole_ones = [folder for folder in folders if NAME in folder.names()]
-        kept = whole_ones if self.keep is None else whole_ones[-self.keep :]
+        newest = whole_ones if self.keep is None else whole_ones[-self.keep :]
         for folder in folders:
-            if folder not in kept:
-                folder.remove(NAME)  # first, so that what is half removed does not count
+            if folder not in newest:
+                folder.remove(NAME)  # first, so that a half removed checkpoint does not count
                 tidy(folder, None)
                 folder.remove_self()
-        self.store.remove_parts()  # of a process that was killed while it tried whether it can write here
+        self.store.remove_parts()  # of a process killed while it tested whether it can write here
 
     def _wait(self) -> None:
         if self._writing is not None:
@@ -173,19 +175,19 @@ class CheckpointDirectory:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         try:
             self._wait()
-        except CheckpointError as failed:
+        except CheckpointError as write_error:
             if error is None:
                 raise
-            error.add_note(f"Besides, the last checkpoint was not written: {failed}")
+            error.add_note(f"Besides, the last checkpoint was not written: {write_error}")
         finally:
             self._pool.shutdown()
 
 
 def check_versions(there: Manifest, here: Manifest, path: str, exact: bool) -> None:
-    """Warn where the software differs from that of a checkpoint; with `exact`, refuse."""
+    """Warn if the software differs from that of a checkpoint; with `exact`, raise CheckpointError."""
     other = there.other_versions(here)
     if other:
-        told = f"{path} was made with other software ({'; '.join(other)}): the last bits may differ from those of an undisturbed run."
+        message = f"{path} was made with other software ({'; '.join(other)}): the last bits may differ from those of an undisturbed run."
         if exact:
-            raise CheckpointError(f"{told} Use the same versions, or leave out exact=True.")
-        warnings.warn(told, UserWarning, stacklevel=4)
+            raise CheckpointError(f"{message} Use the same versions, or leave out exact=True.")
+        warnings.warn(message, UserWarning, stacklevel=4)

@@ -1,10 +1,10 @@
-"""Checkpoints: the state of training in two files, written so that no failure leaves half of one.
+"""Checkpoints: the state of training in two files; no failure leaves half of one.
 
     runs/a/epoch-000012/state-3f….safetensors    parameters and running statistics by name, the optimiser's vectors
                         checkpoint.json          the manifest: see `dagtrain.checkpoint.schema`
 
-The manifest is put last and names the other file by its content's hash. Until it is there whole, the checkpoint does not count; where it
-takes the place of another, that one counts until then.
+The manifest is written last and names the other file by its content's hash. A checkpoint counts once its manifest is whole; until then the
+one that it replaces counts.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ATTEMPTS = 3
 
 
 class Checkpoint(NamedTuple):
-    """What was read: all of it checked."""
+    """A checkpoint that was read, with everything checked."""
 
     manifest: Manifest
     state: State
@@ -48,7 +48,7 @@ class Checkpoint(NamedTuple):
 
 
 def batches_of(plan: BatchPlan) -> dict[str, int | str]:
-    """What batches are cut by."""
+    """The settings that batches depend on."""
     order = {"global": True, "none": False}.get(plan.order_name, plan.order_name)
     return {"samples": plan.samples, "batch_size": plan.batch_size, "shards": int(plan.shards), "shuffle": order}
 
@@ -67,7 +67,7 @@ def describe_run(
     """The manifest of a state, without its tensor file."""
     objective = program.objective
     if isinstance(objective, ModelObjective):
-        told = {
+        description = {
             "kind": "model",
             "model": describe(objective.model),
             "loss": describe(objective.loss),
@@ -75,7 +75,7 @@ def describe_run(
         }
     else:
         assert isinstance(objective, CostObjective)
-        told = {"kind": "cost", "model": describe(objective.cost), "structure": describe_structure(program.layout.structure)}
+        description = {"kind": "cost", "model": describe(objective.cost), "structure": describe_structure(program.layout.structure)}
     keys = {"update": program.update.graphs["update"].key} if program.update.graphs else {}
     batches = None if begun is None else begun.batches
     if plan is not None:
@@ -92,7 +92,7 @@ def describe_run(
         statistics=program.statistics_layout,
         slots=tuple(state.slots),
         fingerprint=state.fingerprint,
-        objective=told,
+        objective=description,
         optimizer=describe(optimizer),
         keys=keys,
         versions=software(),
@@ -104,14 +104,14 @@ def describe_run(
 
 
 def refuse_not_finite(manifest: Manifest, state: State) -> None:
-    """Raise NotFiniteError that names the first array with NaN or infinity: such a state is never the latest checkpoint."""
+    """Raise NotFiniteError for the first array with NaN or infinity: such a state is never the latest checkpoint."""
     slots = [(f"the optimiser's {name} of {{}}", state.slots[name], manifest.parameters) for name in manifest.slots]
     vectors = [
         ("the parameter {}", state.parameters, manifest.parameters),
         ("the running statistic {}", state.statistics, manifest.statistics),
         *slots,
     ]
-    for told, vector, arrays in vectors:
+    for title, vector, arrays in vectors:
         if np.isfinite(vector).all():
             continue
         for name, view in zip(arrays.names, arrays.views(vector), strict=True):
@@ -119,7 +119,7 @@ def refuse_not_finite(manifest: Manifest, state: State) -> None:
             if len(bad):
                 at = tuple(int(i) for i in bad[0])
                 raise NotFiniteError(
-                    f"{told.format(name)} is {view[at]} at {list(at)}: such a state is not saved, and the checkpoints before it are kept. "
+                    f"{title.format(name)} is {view[at]} at {list(at)}: such a state is not saved, and the checkpoints before it are kept. "
                     "Go on from one of them with a lower learning rate, or clip the gradient (dt.optim.clip_by_global_norm)."
                 )
 
@@ -128,17 +128,17 @@ def refuse_not_finite(manifest: Manifest, state: State) -> None:
 
 
 def write(store: Store, manifest: Manifest, state: State) -> None:
-    """Put both files; whatever goes wrong on the way, an older checkpoint in this place is as it was."""
+    """Write both files; a failure leaves an older checkpoint in this place unchanged."""
     data = tensor_bytes(_tensors(manifest, state))
     file = TensorFile.of(len(data), hashlib.sha256(data).hexdigest())
     store.write(file.name, data)
     store.write(NAME, replace(manifest, tensors=file).to_json())
-    with suppress(CheckpointError):  # what is left over takes space and harms nothing
+    with suppress(CheckpointError):  # leftovers take space and do no harm
         tidy(store, file.name)
 
 
 def tidy(store: Store, keep: str | None) -> None:
-    """Remove our own files that no manifest names, and no others."""
+    """Remove dagtrain's own files that no manifest names, and no others."""
     for name in store.names():
         if TENSORS.fullmatch(name) and name != keep:
             store.remove(name)
@@ -147,15 +147,15 @@ def tidy(store: Store, keep: str | None) -> None:
 
 def _tensors(manifest: Manifest, state: State) -> dict[str, Array]:
     kinds = (("parameters", manifest.parameters, state.parameters), ("statistics", manifest.statistics, state.statistics))
-    found = {f"{kind}.{n}": v for kind, layout, vector in kinds for n, v in zip(layout.names, layout.views(vector), strict=True)}
-    return found | {f"slots.{name}": state.slots[name] for name in manifest.slots}
+    arrays = {f"{kind}.{n}": v for kind, layout, vector in kinds for n, v in zip(layout.names, layout.views(vector), strict=True)}
+    return arrays | {f"slots.{name}": state.slots[name] for name in manifest.slots}
 
 
 # ---- reading
 
 
 def read(store: Store) -> Checkpoint | None:
-    """The checkpoint in this folder, checked to the last bit; None where there is no manifest."""
+    """The checkpoint in this folder, checked to the last bit; None without a manifest."""
     data = store.read(NAME, LIMIT)
     for attempt in range(ATTEMPTS):
         if data is None:
@@ -164,7 +164,7 @@ def read(store: Store) -> Checkpoint | None:
         try:
             return Checkpoint(manifest, _read_state(store, manifest), store.path)
         except CheckpointError:
-            # It may just have been replaced: then there is another manifest by now.
+            # Another process may just have replaced it: then the manifest differs now.
             before, data = data, store.read(NAME, LIMIT)
             if data == before or attempt == ATTEMPTS - 1:
                 raise
@@ -178,7 +178,7 @@ def _read_state(store: Store, manifest: Manifest) -> State:
     data = store.read(file.name, file.size)
     advice = "Take another checkpoint of the run, or a copy of this one."
     if data is None:
-        raise CheckpointError(f"{path}: is missing, though {NAME} beside it names it. {advice}")
+        raise CheckpointError(f"{path}: is missing, though {NAME} names it. {advice}")
     if len(data) < file.size:
         raise CheckpointError(f"{path}: has {len(data):,} of the {file.size:,} bytes that were saved: it was cut off. {advice}")
     if hashlib.sha256(data).hexdigest() != file.sha256:
@@ -195,22 +195,22 @@ def _state(data: bytes, manifest: Manifest) -> State:
     if header > HEADER or 8 + header + numbers != len(data):
         raise ValueError(f"its header is said to have {header:,} bytes, where {len(data) - 8 - numbers:,} are left for one")
     try:
-        found = parse_tensors(data)
-    except Exception as error:  # the parser's own errors, and NumPy's of shapes and dtypes that it has not
+        arrays = parse_tensors(data)
+    except Exception as error:  # the parser's own errors, and NumPy's for shapes and dtypes that it lacks
         raise ValueError(f"it cannot be parsed: {type(error).__name__}: {error}") from error
     kinds = (("parameters", manifest.parameters), ("statistics", manifest.statistics))
-    wanted = {f"{kind}.{n}": (s, layout.dtype) for kind, layout in kinds for n, s in zip(layout.names, layout.shapes, strict=True)}
-    wanted |= {f"slots.{n}": ((manifest.parameters.size,), manifest.parameters.dtype) for n in manifest.slots}
-    strangers = [*(n for n in wanted if n not in found), *(n for n in found if n not in wanted)]
-    if strangers:
-        raise ValueError(f"the array {strangers[0]!r} is in only one of them")
-    for name, (shape, dtype) in wanted.items():
-        if found[name].shape != shape or found[name].dtype != np.dtype(dtype):
-            raise ValueError(f"{name} is {found[name].dtype}{list(found[name].shape)}, not {np.dtype(dtype)}{list(shape)}")
+    expected = {f"{kind}.{n}": (s, layout.dtype) for kind, layout in kinds for n, s in zip(layout.names, layout.shapes, strict=True)}
+    expected |= {f"slots.{n}": ((manifest.parameters.size,), manifest.parameters.dtype) for n in manifest.slots}
+    unmatched = [*(n for n in expected if n not in arrays), *(n for n in arrays if n not in expected)]
+    if unmatched:
+        raise ValueError(f"the array {unmatched[0]!r} is in only one of them")
+    for name, (shape, dtype) in expected.items():
+        if arrays[name].shape != shape or arrays[name].dtype != np.dtype(dtype):
+            raise ValueError(f"{name} is {arrays[name].dtype}{list(arrays[name].shape)}, not {np.dtype(dtype)}{list(shape)}")
     state = State(
-        _vector([found[f"parameters.{n}"] for n in manifest.parameters.names], manifest.parameters.dtype),
-        _vector([found[f"statistics.{n}"] for n in manifest.statistics.names], manifest.statistics.dtype),
-        {name: _vector([found[f"slots.{name}"]], manifest.parameters.dtype) for name in manifest.slots},
+        _vector([arrays[f"parameters.{n}"] for n in manifest.parameters.names], manifest.parameters.dtype),
+        _vector([arrays[f"statistics.{n}"] for n in manifest.statistics.names], manifest.statistics.dtype),
+        {name: _vector([arrays[f"slots.{name}"]], manifest.parameters.dtype) for name in manifest.slots},
         manifest.step,
         manifest.rate_scale,
     )

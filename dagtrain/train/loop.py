@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.checkpoint.runs import CheckpointDirectory, Place, told
+from dagtrain.checkpoint.runs import CheckpointDirectory, Place, place_text
 from dagtrain.checkpoint.schema import Manifest
 from dagtrain.checkpoint.store import batches_of
 from dagtrain.data import BatchPlan
@@ -145,9 +145,9 @@ class Loop:
             raise explain_not_finite(self.program, self.source, state, batches) from None
         finally:
             self.in_steps = False
-        # Steps that were told and are not in the state do not count.
-        told = list(zip(self._sums, batches[:done], strict=False))
-        ends, left = self._count(begun, told, time.perf_counter() - began)
+        # Reported steps that are not in the state do not count.
+        steps = list(zip(self._sums, batches[:done], strict=False))
+        ends, left = self._count(begun, steps, time.perf_counter() - began)
         if self._is_looked_at:
             progress.state, progress.begun = after, ends[0] if ends else left
             rows = [self._end_epoch(session, end) for end in ends]
@@ -203,7 +203,7 @@ class Loop:
         return wanted or not (self.callbacks.may_lag and may_lag(self.reporter))
 
     def _end_epoch(self, session: Session, done: EpochProgress) -> dict[str, float]:
-        """Validate, and bring the trainer to the next epoch; what is told of this one."""
+        """Validate, and bring the trainer to the next epoch; return its quantities."""
         progress, names = self.progress, self.program.names
         state, progress.begun = progress.state, done
         assert state is not None, "steps were done"
@@ -240,7 +240,7 @@ class Loop:
 
     def _stopped(self, reason: str) -> None:
         self.history.stopped = reason
-        self.event(f"{reason}, after {told(self.progress.place)}", "stop")
+        self.event(f"{reason}, after {place_text(self.progress.place)}", "stop")
         if self.run is not None and self._saved[0] != self.progress.place:
             self._save()
 

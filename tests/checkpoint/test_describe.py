@@ -123,7 +123,7 @@ def mine(x: Any, *_: Any) -> Any:
 def test_what_is_not_dagtrains_own_is_named_and_never_built(value: Any) -> None:
     description = describe(value)
     assert list(foreign(description))
-    with pytest.raises(ValueError, match=r"describes no|dagtrain has no|the settings of|cannot be made"):
+    with pytest.raises(ValueError, match=r"describes no|dagtrain has no|the settings of|cannot be built"):
         build(description)
 
 
@@ -160,7 +160,7 @@ def test_a_subclass_is_not_taken_for_the_layer_whose_name_it_has() -> None:
     ids=without_address,
 )
 def test_no_other_description_builds_anything(bad: Any) -> None:
-    with pytest.raises(ValueError, match=r"describes no|dagtrain has no|the settings of|cannot be made"):
+    with pytest.raises(ValueError, match=r"describes no|dagtrain has no|the settings of|cannot be built"):
         build(bad)
 
 

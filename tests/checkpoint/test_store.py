@@ -156,7 +156,7 @@ OTHER = {
 def test_other_settings_are_told_and_refused(folder: str, told: str) -> None:
     fit(small(), 1, checkpoint=folder)
     trainer, call = OTHER[told]
-    with pytest.raises(ArgumentError, match=f"epoch-000001 cannot be gone on from.*{told}"):
+    with pytest.raises(ArgumentError, match=f"epoch-000001 cannot be continued.*{told}"):
         fit(small(**trainer), 2, checkpoint=folder, resume=True, **call)
 
 
@@ -178,7 +178,7 @@ def test_a_function_of_the_users_that_computes_something_else_is_refused(folder:
 
 def test_checkpoints_are_not_mixed_or_overwritten(folder: str) -> None:
     fit(small(), 2, checkpoint=folder)
-    with pytest.raises(ArgumentError, match=r"up to epoch 2\. Go on from them with resume=True"):
+    with pytest.raises(ArgumentError, match=r"up to epoch 2\. Continue them with resume=True"):
         fit(small(), 2, checkpoint=folder)
     other = small(seed=1)
     fit(other, 2)
