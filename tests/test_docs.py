@@ -79,3 +79,13 @@ def ops_table():
 def test_ops_in_the_docs_are_those_of_the_registry():
     text = (ROOT / "docs" / "graphs.md").read_text()
     assert text.partition("<!-- ops: begin -->\n")[2].partition("\n<!-- ops: end -->")[0] == ops_table()
+
+
+def test_the_tour_of_the_package_names_every_folder():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    folders = [folder.parent.name for folder in (ROOT / "dagtrain").glob("*/__init__.py")]
+    assert [name for name in folders if f"`{name}/`" not in page] == []
+    named = re.findall(r"`([a-z_]+(?:/[a-z_]+)*(?:\.py|/))`", page)
+    assert [
+        name for name in named if not any(list(ROOT.glob(f"{at}{name}")) for at in ("", "dagtrain/", "dagtrain/*/", "dagtrain/engines/*/"))
+    ] == []
