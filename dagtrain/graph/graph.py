@@ -65,9 +65,9 @@ class Graph(Drawable):
                 raise GraphError(f"the graph's input {name!r} is {leaf!r}; only leaves made by dagtrain.input can be inputs.")
         if not self.outputs:
             raise GraphError("a graph needs at least one output.")
-        known = set(self.inputs.values())
+        leaves = set(self.inputs.values())
         for node in self.nodes:
-            if node.op == "input" and node not in known:
+            if node.op == "input" and node not in leaves:
                 raise GraphError(
                     f"the outputs need the input {node.name!r} ({node.spec}, made at {node.origin}), which is not among the "
                     f"graph's inputs {list(self.inputs)}. Add it, or give it a value."
@@ -75,16 +75,16 @@ class Graph(Drawable):
 
     @classmethod
     def of(cls, *outputs: Tensor, **named: Tensor) -> Graph:
-        """Graph of these tensors; its inputs are the ``input`` leaves they need, in the order they are met."""
-        chosen = {(t.name or f"output_{i}") if len(outputs) > 1 else "output": t for i, t in enumerate(outputs)}
-        if len(chosen) < len(outputs):
-            chosen = {f"output_{i}": t for i, t in enumerate(outputs)}
-        chosen.update(named)
+        """Graph of these tensors; its inputs are the ``input`` leaves they need, in topological order."""
+        by_name = {(t.name or f"output_{i}") if len(outputs) > 1 else "output": t for i, t in enumerate(outputs)}
+        if len(by_name) < len(outputs):
+            by_name = {f"output_{i}": t for i, t in enumerate(outputs)}
+        by_name.update(named)
         leaves: dict[str, Tensor] = {}
-        for node in topological(chosen.values()):
+        for node in topological(by_name.values()):
             if node.op == "input" and leaves.setdefault(str(node.name), node) is not node:
                 raise GraphError(f"two different inputs have the name {node.name!r}: rename one of them.")
-        return cls(leaves, chosen)
+        return cls(leaves, by_name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise GraphError(f"graphs never change: cannot set {name!r}.")
@@ -156,7 +156,7 @@ class Graph(Drawable):
         became = rebuild(self.outputs.values(), dict(zip(self.inputs.values(), values, strict=True)))
         return tuple(became[t] for t in self.outputs.values())
 
-    # ---- what the folders below add
+    # ---- methods that other folders fill in
 
     def verify(self) -> Graph:
         """Check every node against its op's own rules; return the graph."""
@@ -183,14 +183,14 @@ def _from_records(records: Iterable[Any], ins: dict[str, int], outs: dict[str, i
     nodes: list[Tensor] = []
     for op, sources, attributes, spec, origin in records:
         if op in LEAVES and "serial" in attributes:
-            # Serial numbers are of one process: another's could belong to a different leaf here.
+            # Serial numbers are unique in one process only: one of another process could be a different leaf's here.
             attributes["serial"] = new_input("").attribute("serial")
         nodes.append(make(op, tuple(nodes[i] for i in sources), attributes, Spec(*spec), Origin(*origin)))
     return Graph({n: nodes[i] for n, i in ins.items()}, {n: nodes[i] for n, i in outs.items()})
 
 
 def only_output(graph: Graph) -> Tensor:
-    """The output of a graph that has one (how a single tensor is unpickled)."""
+    """The only output of a graph; a single tensor is unpickled by it."""
     return next(iter(graph.outputs.values()))
 
 
@@ -198,7 +198,7 @@ def _reduce_tensor(tensor: Tensor) -> tuple[Any, ...]:
     return (only_output, (Graph.of(tensor),))
 
 
-copyreg.pickle(Tensor, _reduce_tensor)  # not a method of Tensor, whose module knows no graphs
+copyreg.pickle(Tensor, _reduce_tensor)  # not a method of Tensor: its module does not import Graph
 
 
 def _brief(node: Tensor) -> str:

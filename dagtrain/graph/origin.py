@@ -1,6 +1,6 @@
 """Where a node came from: the user's line, the layer it belongs to, and the phase of the work.
 
-An origin explains a node (in errors, key names and pictures). It never changes what the node computes and is no part of its identity.
+An origin explains a node (in errors, key names and pictures). It does not change what the node computes and is not part of its identity.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Origin(NamedTuple):
 
 @contextmanager
 def scope(name: str) -> Iterator[None]:
-    """Name the layer that the nodes made inside belong to; scopes nest.
+    """Name the layer of the nodes made inside; scopes nest.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def located(origin: Origin) -> Iterator[None]:
 
 
 def here() -> Origin:
-    """Origin of a node that is being made now: the first caller outside this package and NumPy's dispatch."""
+    """Origin of a new node: the first caller outside this package and NumPy's dispatch."""
     fixed = _fixed.get()
     if fixed is not None:
         return fixed

@@ -1,4 +1,4 @@
-"""What is known of an array before it exists: its shape and dtype."""
+"""The shape and dtype of an array, before it exists."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def make_spec(shape: Any, dtype: Any) -> Spec:
     for length in axes:
         if not is_whole(length) or length < 0:
             raise ShapeError(f"a shape is made of whole numbers from 0 up, got {shape!r}.")
-    found = np.dtype(dtype)
-    if found.kind not in "biufc":
-        raise DTypeError(f"tensors hold booleans, integers, floats or complex numbers, not {found} (kind {found.kind!r}).")
-    return Spec(tuple(int(length) for length in axes), found)
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "biufc":
+        raise DTypeError(f"tensors hold booleans, integers, floats or complex numbers, not {dtype} (kind {dtype.kind!r}).")
+    return Spec(tuple(int(length) for length in axes), dtype)
 
 
 def spec_of(value: Any) -> Spec:
@@ -77,9 +77,9 @@ def spec_of(value: Any) -> Spec:
     """
     if isinstance(value, Spec):
         return value
-    found = getattr(value, "spec", None)
-    if isinstance(found, Spec):
-        return found
+    spec = getattr(value, "spec", None)
+    if isinstance(spec, Spec):
+        return spec
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return make_spec(value.shape, value.dtype)
     array = np.asarray(value)

@@ -3,8 +3,8 @@
     Tensor = op name + input tensors + attributes + spec        (immutable, interned)
 
 The same op on the same inputs with the same attributes is the same object, so common subexpressions are shared the moment they are
-written. Three ops are leaves: ``input`` (a value comes at each call), ``array`` (a named value that one may differentiate by)
-and ``constant`` (a value that is part of the program). Inputs and arrays are never merged, even when they look alike.
+written. Three ops are leaves: ``input`` (an argument of each call), ``array`` (a named value to differentiate by) and ``constant``
+(a value that is part of the program). Inputs and arrays are never merged, even when they look alike.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Value:
 
 
 class Tensor(NDArrayOperatorsMixin, Drawable):
-    """One value of a computational graph: what op makes it, from which inputs, with which attributes.
+    """One value of a computational graph: an op with its inputs and attributes.
 
     Tensors are made by `dagtrain.array`, `dagtrain.input`, NumPy functions and operators on other tensors; never by hand.
 
@@ -65,7 +65,7 @@ class Tensor(NDArrayOperatorsMixin, Drawable):
     op : str
         Name of the op.
     inputs : tuple of Tensor
-        What the op is applied to.
+        The op's operands.
     attributes : tuple of (str, value)
         The op's fixed arguments, sorted by name.
     spec : Spec
@@ -110,7 +110,7 @@ class Tensor(NDArrayOperatorsMixin, Drawable):
     __imod__ = NDArrayOperatorsMixin.__mod__
     __ipow__ = NDArrayOperatorsMixin.__pow__
 
-    # ---- what is known of it
+    # ---- properties
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -146,19 +146,19 @@ class Tensor(NDArrayOperatorsMixin, Drawable):
 
     @property
     def name(self) -> str | None:
-        """The name the user gave to a leaf."""
-        found = self.attribute("name")
-        return None if found is None else str(found)
+        """The user's name of a leaf."""
+        name = self.attribute("name")
+        return None if name is None else str(name)
 
     @property
     def value(self) -> Array:
         """The (read-only) value of an ``array`` or ``constant`` leaf."""
-        found = self.attribute("value")
-        if found is None:
+        value = self.attribute("value")
+        if value is None:
             raise GraphError(f"{self!r} has no value of its own: use .compute().")
-        return found.array  # type: ignore[no-any-return]  # attributes are Any
+        return value.array  # type: ignore[no-any-return]  # attributes are Any
 
-    # ---- as Python and NumPy see it
+    # ---- the protocols of Python and NumPy
 
     def __repr__(self) -> str:
         name = f" {self.name}" if self.name else ""
@@ -211,10 +211,10 @@ class Tensor(NDArrayOperatorsMixin, Drawable):
             raise AttributeError(name)
         return NUMPY.value.attribute(self, name)
 
-    # ---- as Dask, the shell and a notebook see it
+    # ---- the protocol of Dask
 
     def compute(self, **kwargs: Any) -> Any:
-        """Value of the tensor: computed in this process, or by a Dask scheduler if one is asked for (``scheduler=...``)."""
+        """Value of the tensor: computed in this process, or by the Dask scheduler in ``scheduler=``."""
         return DASK.value.compute(self, **kwargs)
 
     def persist(self, **kwargs: Any) -> Tensor:
@@ -249,7 +249,7 @@ class Tensor(NDArrayOperatorsMixin, Drawable):
 
 
 def make(op: str, inputs: tuple[Tensor, ...], attributes: dict[str, Any], spec: Spec, origin: Origin | None = None) -> Tensor:
-    """The node of this op on these inputs: the one that exists already, or a new one."""
+    """The node of this op on these inputs: the existing one, or a new one."""
     pairs = tuple(sorted(attributes.items())) if attributes else ()
     # repr tells 1, 1.0, True and -0.0 apart, which == does not; ids are safe since a living node keeps its inputs alive.
     key = (op, tuple(map(id, inputs)), repr(pairs) if pairs else "", spec)
@@ -268,12 +268,12 @@ def make(op: str, inputs: tuple[Tensor, ...], attributes: dict[str, Any], spec: 
 
 def constant(value: Any, dtype: Any = None) -> Tensor:
     """A value that is part of the program; equal constants are one node."""
-    held = Value(np.asarray(value, dtype))
-    return make("constant", (), {"value": held}, spec_of(held.array))
+    content = Value(np.asarray(value, dtype))
+    return make("constant", (), {"value": content}, spec_of(content.array))
 
 
 def array(value: Any, dtype: Any = None, *, name: str | None = None) -> Tensor:
-    """A leaf with a value: something to compute with, and to differentiate by.
+    """A leaf with a value, to compute with and to differentiate by.
 
     Parameters
     ----------
@@ -293,17 +293,17 @@ def array(value: Any, dtype: Any = None, *, name: str | None = None) -> Tensor:
     if isinstance(value, Tensor):
         return value
     try:
-        held = Value(np.asarray(value, dtype))
+        content = Value(np.asarray(value, dtype))
     except ValueError as error:
         raise DTypeError(f"a tensor holds one array of numbers: {error}") from None
-    attributes: dict[str, Any] = {"value": held, "serial": next(_serial)}
+    attributes: dict[str, Any] = {"value": content, "serial": next(_serial)}
     if name is not None:
         attributes["name"] = name
-    return make("array", (), attributes, spec_of(held.array))
+    return make("array", (), attributes, spec_of(content.array))
 
 
 def input(name: str, shape: Any = (), dtype: Any = np.float32) -> Tensor:
-    """A leaf whose value is given at each call.
+    """A leaf whose value is an argument of each call.
 
     Examples
     --------

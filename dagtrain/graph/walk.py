@@ -1,4 +1,4 @@
-"""The only traversals of a graph: all iterative, so that a chain of 100,000 nodes is as good as one of three."""
+"""The only traversals of a graph: all iterative, so that the depth of a graph has no limit."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def topological(outputs: Iterable[Tensor]) -> list[Tensor]:
 
 def users(order: Iterable[Tensor]) -> dict[Tensor, list[Tensor]]:
     """For each node, the nodes of `order` that take it as an input (twice if they take it twice)."""
-    found: dict[Tensor, list[Tensor]] = {}
+    readers: dict[Tensor, list[Tensor]] = {}
     for node in order:
-        found.setdefault(node, [])
+        readers.setdefault(node, [])
         for source in node.inputs:
-            found.setdefault(source, []).append(node)
-    return found
+            readers.setdefault(source, []).append(node)
+    return readers
 
 
 def ancestors_of(targets: Iterable[Tensor], order: Iterable[Tensor]) -> set[Tensor]:
-    """The nodes of `order` (inputs first) that depend on any of the targets, the targets among them."""
-    found = set(targets)
+    """The nodes of `order` (inputs first) that depend on any of the targets, the targets included."""
+    dependents = set(targets)
     for node in order:
-        if node not in found and any(source in found for source in node.inputs):
-            found.add(node)
-    return found
+        if node not in dependents and any(source in dependents for source in node.inputs):
+            dependents.add(node)
+    return dependents
 
 
 def remake(node: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
@@ -60,14 +60,14 @@ def rebuild(
     replace: Mapping[Tensor, Tensor] | None = None,
     change: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[Tensor, Tensor]:
-    """Copy a graph from its leaves up, and say what became of each node.
+    """Copy a graph from its leaves up; the result maps each node to its new node.
 
     Parameters
     ----------
     outputs
-        Where the graph ends.
+        The graph's outputs.
     replace
-        Nodes that give way to others; what leads only to them is not visited.
+        Node → its replacement; nodes that lead only to replaced nodes are not visited.
     change
         Applied to each node after its inputs were replaced; it returns the node or another one.
     """

@@ -1,4 +1,4 @@
-"""NumPy's face over tensors: ufuncs, functions, operators, indexing and array methods all build graph."""
+"""NumPy on tensors: ufuncs, functions, operators, indexing and array methods all build graph."""
 
 from dagtrain.graph.protocols import NUMPY
 from dagtrain.numpy_api import composed, functions, indexing, methods, ufuncs

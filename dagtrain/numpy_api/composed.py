@@ -1,8 +1,8 @@
-"""NumPy's functions that are made of other functions on tensors, a few lines each; their gradients follow by themselves.
+"""NumPy's functions that are composed of other functions on tensors, a few lines each; their gradients follow from the parts.
 
     np.median ──▶ np.quantile ──▶ sort, slice, multiply, add
 
-What gives a shape that depends on values (`np.unique`, `np.nonzero`, ...) has no place in a graph.
+A function whose result has a shape that depends on values (`np.unique`, `np.nonzero`, ...) cannot be in a graph.
 """
 
 from __future__ import annotations
@@ -40,30 +40,30 @@ def _composes(*numpy_functions: Any) -> Callable[[Function], Function]:
 
 @_composes(np.quantile)
 def quantile(a: Any, q: Any, axis: Any = None, out: None = None, *, method: str = "linear", keepdims: Any = False) -> Tensor:
-    """By linear interpolation between the two nearest elements; NaN where there is one."""
+    """By linear interpolation between the two nearest elements; NaN along lines that hold one."""
     f.no_out(out)
     if method != "linear":
         raise UnsupportedError(f"np.quantile on tensors interpolates linearly, not by method={method!r}.")
     a = as_tensor(a)
-    wanted = np.asarray(q)
-    if isinstance(q, Tensor) or wanted.dtype.kind not in "iuf" or not np.all((wanted >= 0) & (wanted <= 1)):
+    levels = np.asarray(q)
+    if isinstance(q, Tensor) or levels.dtype.kind not in "iuf" or not np.all((levels >= 0) & (levels <= 1)):
         raise UnsupportedError(f"np.quantile on tensors takes numbers from 0 to 1 as quantiles, got {q!r}.")
     floats = a.dtype if a.dtype.kind == "f" else np.dtype(np.float64)
-    a = cast(a, floats if isinstance(q, int | float) else np.result_type(floats, wanted.dtype, np.float64))
+    a = cast(a, floats if isinstance(q, int | float) else np.result_type(floats, levels.dtype, np.float64))
     axes = axes_of("quantile", axis, a.ndim)
-    kept = [i for i in range(a.ndim) if i not in axes]
-    lines = shape.reshape(shape.transpose(a, (*kept, *axes)), (*(a.shape[i] for i in kept), -1))
+    others = [i for i in range(a.ndim) if i not in axes]
+    lines = shape.reshape(shape.transpose(a, (*others, *axes)), (*(a.shape[i] for i in others), -1))
     if not lines.shape[-1]:
         raise ShapeError(f"quantile of nothing: shape {a.shape}.")
     ordered = f.sort(lines)
-    place = wanted * (lines.shape[-1] - 1)
-    below = np.floor(place).astype(np.intp)
+    position = levels * (lines.shape[-1] - 1)
+    below = np.floor(position).astype(np.intp)
     low, high = take(ordered, below, -1), take(ordered, np.minimum(below + 1, lines.shape[-1] - 1), -1)
-    found = where(np.asarray(place == below), low, low + (high - low) * (place - below).astype(a.dtype))
-    broken = shape.reshape(reduce.reduce_any(OPS["isnan"](lines), -1), (*lines.shape[:-1], *[1] * wanted.ndim))
-    found = where(broken, a.dtype.type(np.nan), found)
-    found = shape.moveaxis(found, range(len(kept), found.ndim), range(wanted.ndim)) if wanted.ndim else found
-    return shape.reshape(found, (*wanted.shape, *(1 if i in axes else n for i, n in enumerate(a.shape)))) if keepdims is True else found
+    result = where(np.asarray(position == below), low, low + (high - low) * (position - below).astype(a.dtype))
+    has_nan = shape.reshape(reduce.reduce_any(OPS["isnan"](lines), -1), (*lines.shape[:-1], *[1] * levels.ndim))
+    result = where(has_nan, a.dtype.type(np.nan), result)
+    result = shape.moveaxis(result, range(len(others), result.ndim), range(levels.ndim)) if levels.ndim else result
+    return shape.reshape(result, (*levels.shape, *(1 if i in axes else n for i, n in enumerate(a.shape)))) if keepdims is True else result
 
 
 @_composes(np.percentile)
@@ -81,21 +81,21 @@ def ptp(a: Any, axis: Any = None, out: None = None, keepdims: Any = False) -> Te
     return OPS["subtract"](f.highest(a, axis, out, keepdims), f.lowest(a, axis, out, keepdims))
 
 
-# ---- what is not a number
+# ---- NaN and infinity
 
 
 @_composes(np.nan_to_num)
 def nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
-    found = as_tensor(x)
-    if found.dtype.kind != "f":
-        return found
-    limits = np.finfo(found.dtype)
-    for value, stands_for in (
+    result = as_tensor(x)
+    if result.dtype.kind != "f":
+        return result
+    limits = np.finfo(result.dtype)
+    for value, replacement in (
         (np.inf, limits.max if posinf is None else posinf),
         (-np.inf, limits.min if neginf is None else neginf),
     ):
-        found = where(OPS["equal"](found, value), found.dtype.type(stands_for), found)
-    return where(OPS["isnan"](found), found.dtype.type(nan), found)
+        result = where(OPS["equal"](result, value), result.dtype.type(replacement), result)
+    return where(OPS["isnan"](result), result.dtype.type(nan), result)
 
 
 def _without_nan(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -113,9 +113,9 @@ def _extreme_without_nan(function: Callable[..., Tensor], bottom: float) -> Call
         a = as_tensor(a)
         if a.dtype.kind != "f":
             return function(a, axis, out, keepdims)
-        broken = OPS["isnan"](a)
-        found = function(where(broken, a.dtype.type(bottom), a), axis, out, keepdims)
-        return where(reduce.reduce_all(broken, axis, keepdims is True), a.dtype.type(np.nan), found)
+        is_nan = OPS["isnan"](a)
+        extreme = function(where(is_nan, a.dtype.type(bottom), a), axis, out, keepdims)
+        return where(reduce.reduce_all(is_nan, axis, keepdims is True), a.dtype.type(np.nan), extreme)
 
     return reduction
 
@@ -221,15 +221,15 @@ def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0)
 
 @_composes(np.polyval)
 def polyval(p: Any, x: Any) -> Tensor:
-    found = OPS["multiply"](x, 0)
+    total = OPS["multiply"](x, 0)
     for coefficient in as_tensor(p):
-        found = OPS["add"](OPS["multiply"](found, x), coefficient)
-    return found
+        total = OPS["add"](OPS["multiply"](total, x), coefficient)
+    return total
 
 
 @_composes(np.sinc)
 def sinc(x: Any) -> Tensor:
-    # As NumPy does it: the number in the place of 0 gives exactly 1.
+    # As in NumPy: 1e-20 in the place of 0 gives exactly 1.
     angle = np.pi * where(OPS["equal"](x, 0), 1.0e-20, x)
     return OPS["divide"](OPS["sin"](angle), angle)
 
@@ -271,12 +271,12 @@ def _cumulative(function: Callable[..., Tensor], first: int) -> Callable[..., Te
         x = as_tensor(x)
         if axis is None and x.ndim != 1:
             raise ShapeError(f"a running sum or product over {x.ndim} axes: say along which, with axis=.")
-        place = axes_of("cumulative_sum", 0 if axis is None else int(axis), x.ndim)[0]
-        found = function(x, place, dtype, out)
+        along = axes_of("cumulative_sum", 0 if axis is None else int(axis), x.ndim)[0]
+        result = function(x, along, dtype, out)
         if not include_initial:
-            return found
-        ahead = np.full((*found.shape[:place], 1, *found.shape[place + 1 :]), first, found.dtype)
-        return shape.concatenate([ahead, found], place)
+            return result
+        initial = np.full((*result.shape[:along], 1, *result.shape[along + 1 :]), first, result.dtype)
+        return shape.concatenate([initial, result], along)
 
     return running
 
@@ -342,8 +342,8 @@ COMPOSED |= {
 def _vector_norm(x: Any, axis: Any, keepdims: bool, order: Any) -> Tensor:
     x = as_tensor(x)
     if axis is None:
-        found = f.norm(shape.reshape(x, (-1,)), order)
-        return shape.reshape(found, (1,) * x.ndim) if keepdims else found
+        length = f.norm(shape.reshape(x, (-1,)), order)
+        return shape.reshape(length, (1,) * x.ndim) if keepdims else length
     return f.norm(x, order, axis, keepdims)
 
 

@@ -1,4 +1,4 @@
-"""NumPy's functions on tensors, one line each; what is not here is an error that names it."""
+"""NumPy's functions on tensors, one line each; any other function raises an error that names it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {}
 
 
 def implements(*numpy_functions: Any) -> Callable[[Function], Function]:
-    """Make a function the meaning of NumPy functions on tensors."""
+    """Register a function as the implementation of NumPy functions on tensors."""
 
     def put(function: Function) -> Function:
         for numpy_function in numpy_functions:
@@ -29,16 +29,16 @@ def implements(*numpy_functions: Any) -> Callable[[Function], Function]:
 
 def apply_function(function: Any, args: Any, kwargs: Any) -> Any:
     """What `Tensor.__array_function__` does."""
-    found = FUNCTIONS.get(function)
+    implementation = FUNCTIONS.get(function)
     module = getattr(function, "__module__", "numpy").replace("numpy", "np", 1)
     name = f"{module}.{getattr(function, '__name__', function)}"
-    if found is None:
+    if implementation is None:
         raise UnsupportedError(f"{name} is not supported on tensors. Supported: {', '.join(sorted(f.__name__ for f in FUNCTIONS))}.")
-    return call_named(name, found, *args, **kwargs)
+    return call_named(name, implementation, *args, **kwargs)
 
 
 def call_named(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call the meaning of a function or method; an argument that it lacks is an error that names it."""
+    """Call an implementation; an argument that it lacks raises an error that names it."""
     try:
         return function(*args, **kwargs)
     except TypeError as error:
@@ -48,21 +48,21 @@ def call_named(name: str, function: Callable[..., Any], *args: Any, **kwargs: An
 
 
 def _reduction(op: Callable[..., Tensor], join: str, neutral: int) -> Callable[..., Tensor]:
-    """A sum or product: elements that `where` leaves out count as the neutral one."""
+    """A sum or product; `where` replaces elements by the neutral one."""
 
     def reduction(
         a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: Any = False, initial: Any = None, where: Any = None
     ) -> Tensor:
         no_out(out)
         a = as_tensor(a) if dtype is None else cast(as_tensor(a), dtype)
-        found = op(a if where is None else choose(where, a, neutral), axis, bool(keepdims) if keepdims is not np._NoValue else False)
-        return found if initial is None else OPS[join](found, initial)
+        result = op(a if where is None else choose(where, a, neutral), axis, bool(keepdims) if keepdims is not np._NoValue else False)
+        return result if initial is None else OPS[join](result, initial)
 
     return reduction
 
 
 def _extreme(op: Callable[..., Tensor], join: str) -> Callable[..., Tensor]:
-    """An extreme element, with `initial` as one more; what is to be left out needs it to stand there."""
+    """An extreme element, `initial` included; `where` replaces elements by `initial`, so it needs one."""
 
     def reduction(a: Any, axis: Any = None, out: None = None, keepdims: Any = False, initial: Any = None, where: Any = None) -> Tensor:
         no_out(out)
@@ -71,8 +71,8 @@ def _extreme(op: Callable[..., Tensor], join: str) -> Callable[..., Tensor]:
             if initial is None:
                 raise UnsupportedError("where= needs initial= here: the value if nothing is left.")
             a = choose(where, a, initial)
-        found = op(a, axis, keepdims is True)
-        return found if initial is None else OPS[join](found, initial)
+        result = op(a, axis, keepdims is True)
+        return result if initial is None else OPS[join](result, initial)
 
     return reduction
 
@@ -230,7 +230,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> T
         return reduce.reduce_sum(abs(x), axis, keepdims)
     if ord == np.inf and (isinstance(axis, int) or (axis is None and x.ndim == 1)):
         return reduce.reduce_max(abs(x), axis, keepdims)
-    raise UnsupportedError(f"np.linalg.norm on tensors knows the vector norms 1, 2, inf and 'fro', not ord={ord!r}.")
+    raise UnsupportedError(f"np.linalg.norm on tensors supports the vector norms 1, 2, inf and 'fro', not ord={ord!r}.")
 
 
 @implements(np.trace)

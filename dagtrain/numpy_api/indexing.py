@@ -14,7 +14,7 @@ from dagtrain.ops.shape import moveaxis, reshape, slice_
 
 
 def getitem(a: Tensor, index: Any) -> Tensor:
-    """What `Tensor.__getitem__` does; positions are checked against the shape where they are known."""
+    """What `Tensor.__getitem__` does; known positions are checked against the shape."""
     items = list(index) if isinstance(index, tuple) else [index]
     items = [np.asarray(i) if isinstance(i, list) else i for i in items]
     for item in items:
@@ -23,16 +23,16 @@ def getitem(a: Tensor, index: Any) -> Tensor:
             raise UnsupportedError(
                 "indexing a tensor by a mask gives a shape that is not known beforehand. Use np.where(mask, x, 0), or positions (integers)."
             )
-    taken = sum(1 for i in items if i is not None and i is not Ellipsis)
-    if taken > a.ndim:
-        raise ShapeError(f"{taken} indices for a tensor of shape {a.shape}, which has {a.ndim} axes.")
+    indexed = sum(1 for i in items if i is not None and i is not Ellipsis)
+    if indexed > a.ndim:
+        raise ShapeError(f"{indexed} indices for a tensor of shape {a.shape}, which has {a.ndim} axes.")
     dots = sum(1 for i in items if i is Ellipsis)
     if dots > 1:
         raise ShapeError("an index holds at most one '...'.")
     if not dots:
         items.append(Ellipsis)
-    place = next(n for n, i in enumerate(items) if i is Ellipsis)
-    items[place : place + 1] = [slice(None)] * (a.ndim - taken)
+    dots_at = next(n for n, i in enumerate(items) if i is Ellipsis)
+    items[dots_at : dots_at + 1] = [slice(None)] * (a.ndim - indexed)
     arrays = [i for i in items if isinstance(i, np.ndarray | Tensor) and i.ndim]
     if arrays:
         return _advanced(a, items)
@@ -64,18 +64,18 @@ def _one(item: Any, n: int, axis: int, a: Tensor) -> slice:
 
 
 def _advanced(a: Tensor, items: list[Any]) -> Tensor:
-    # NumPy's rule: arrays that stand together put their axes where they stand, arrays apart put theirs first.
+    # NumPy's rule: the axes of adjacent arrays take the arrays' position, those of separated arrays come first.
     places = [n for n, i in enumerate(items) if i is not None and not isinstance(i, slice)]
-    new = [n for n, i in enumerate(items) if i is None]
-    if new:
-        kept = [i for i in items if i is not None]
+    new_axes = [n for n, i in enumerate(items) if i is None]
+    if new_axes:
+        others = [i for i in items if i is not None]
         if places != list(range(places[0], places[0] + len(places))):
             raise UnsupportedError("None together with separated integer arrays in one index is not supported: index in two steps.")
-        result = _advanced(a, kept)
-        before = [n for n in new if n < places[0]]
-        width = result.ndim - sum(isinstance(i, slice) for i in kept)
+        result = _advanced(a, others)
+        before = [n for n in new_axes if n < places[0]]
+        width = result.ndim - sum(isinstance(i, slice) for i in others)
         shape = list(result.shape)
-        for n in new:
+        for n in new_axes:
             at = n if n in before else n - len(places) + width
             shape.insert(at, 1)
         return reshape(result, shape)

@@ -1,6 +1,6 @@
-"""What a tensor calls: NumPy's protocols, indexing, and the methods and attributes of arrays.
+"""NumPy's protocols, indexing, and the methods and attributes of arrays, for tensors.
 
-Methods are those of arrays: ``x.sum(axis=0)``, ``x.reshape(2, -1)``, ``x.astype("f4")``.
+Methods are those of NumPy's arrays: ``x.sum(axis=0)``, ``x.reshape(2, -1)``, ``x.astype("f4")``.
 """
 
 from __future__ import annotations

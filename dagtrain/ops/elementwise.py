@@ -103,7 +103,7 @@ copysign = elementwise(
 )
 
 
-def _share_kernel(a: Any, b: Any, out: Any = None, scratch: Any = None) -> Any:
+def _maximum_mask_kernel(a: Any, b: Any, out: Any = None, scratch: Any = None) -> Any:
     tie = np.equal(a, b, out=None if scratch is None else scratch[0])
     if out is None:
         out = np.empty(np.shape(tie), np.result_type(a, b))
@@ -113,8 +113,8 @@ def _share_kernel(a: Any, b: Any, out: Any = None, scratch: Any = None) -> Any:
 
 
 maximum_mask = Op(
-    "maximum_mask",  # of the derivative of max(a, b) that a has: 1 where it is greater, one half where both are equal, else 0
-    _share_kernel,
+    "maximum_mask",  # d max(a, b) / da: 1 where a is greater, one half where both are equal, else 0
+    _maximum_mask_kernel,
     lambda a, b: Spec(broadcast_shapes("maximum_mask", a, b), np.result_type(a.dtype, b.dtype)),
     ZERO,
     samples=(Sample((Draw(), Draw((4,)))), Sample((Draw(), Draw(())))),
@@ -124,14 +124,14 @@ maximum = elementwise("maximum", np.maximum, lambda g, y, a, b: (g * maximum_mas
 minimum = elementwise("minimum", np.minimum, lambda g, y, a, b: (g * maximum_mask(b, a), g * maximum_mask(a, b)))
 
 
-def _share_of_numbers(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def _gradient_without_nan(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     # Where one is NaN, the other is the result and has the whole derivative.
     tie = where(a == b, g.dtype.type(0.5), g.dtype.type(1))
     return g * ((a == y) * tie), g * ((b == y) * tie)
 
 
-fmax = elementwise("fmax", np.fmax, _share_of_numbers)
-fmin = elementwise("fmin", np.fmin, _share_of_numbers)
+fmax = elementwise("fmax", np.fmax, _gradient_without_nan)
+fmin = elementwise("fmin", np.fmin, _gradient_without_nan)
 
 # ---- comparison, logic, bits: piecewise constant
 
@@ -207,8 +207,8 @@ _cast_op = Op(
 
 def cast(a: Tensor, dtype: Any) -> Tensor:
     """The same numbers in another dtype."""
-    wanted = np.dtype(dtype)
-    return a if a.dtype == wanted else _cast_op(a, dtype=wanted.str)
+    target = np.dtype(dtype)
+    return a if a.dtype == target else _cast_op(a, dtype=target.str)
 
 
 def _relu(a: Any, out: Any = None) -> Any:
@@ -235,8 +235,8 @@ relu_gradient: Op = Op(
 
 
 def _sigmoid(a: Any, out: Any = None) -> Any:
-    # Far to the left exp(-a) overflows to infinity and the result is 0, as it should be. The form by way of tanh has no overflow, but it
-    # cancels there: the smallest results would have no right digit.
+    # For large negative a, exp(-a) overflows to infinity and the result is 0, as it should be. The form with tanh does not overflow, but
+    # it cancels there: the smallest results would have no correct digit.
     with np.errstate(over="ignore"):
         result = np.negative(a, out=out)
         np.exp(result, out=result)

@@ -81,8 +81,8 @@ def _lines(shape: tuple[int, ...], axis: int) -> tuple[Any, ...]:
 
 
 def _along_kernel(a: Any, indices: Any, out: Any = None, *, axis: int) -> Any:
-    found = a[_grid(a.shape, indices, axis)]
-    return written(found, out)
+    values = a[_grid(a.shape, indices, axis)]
+    return written(values, out)
 
 
 _along = Op(
@@ -100,7 +100,7 @@ _along = Op(
 
 def _along_transpose_kernel(g: Any, indices: Any, out: Any = None, *, axis: int, shape: tuple[int, ...]) -> Any:
     out = cleared(out, shape, g.dtype)
-    if indices.shape[axis] == 1:  # one element a line: nothing can meet, so plain assignment does
+    if indices.shape[axis] == 1:  # one element a line: no position occurs twice, so assignment is enough
         out[_grid(shape, indices, axis)] = g
     else:
         np.add.at(out, _grid(shape, indices, axis), g)
@@ -132,8 +132,8 @@ def _gather_spec(a: Spec, *indices: Spec) -> Spec:
 
 
 def _gather_kernel(a: Any, *indices: Any, out: Any = None) -> Any:
-    found = a[indices]
-    return written(found, out)
+    values = a[indices]
+    return written(values, out)
 
 
 _gather = Op(
@@ -167,7 +167,7 @@ _scatter: Op = Op(
 
 def _one_hot_kernel(labels: Any, out: Any = None, *, classes: int, dtype: str) -> Any:
     if labels.size and (labels.min() < 0 or labels.max() >= classes):
-        raise IndexError(f"one_hot: labels lie between {labels.min()} and {labels.max()}, but there are {classes} classes.")
+        raise IndexError(f"one_hot: labels range from {labels.min()} to {labels.max()}, but there are {classes} classes.")
     hot = labels[..., None] == np.arange(classes)
     return hot.astype(dtype) if out is None else written(hot, out)
 

@@ -1,4 +1,4 @@
-"""Ops that multiply and sum: matrix product and Einstein summation, from which the others are made."""
+"""Ops that multiply and sum: matrix product, Einstein summation, and other products made of these."""
 
 from __future__ import annotations
 
@@ -74,16 +74,16 @@ def _parse(subscripts: str, shapes: list[tuple[int, ...]]) -> tuple[list[str], s
     free = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in text]
     extra = max([len(s) - len(t.replace("...", "")) for t, s in zip(terms, shapes, strict=True) if "..." in t], default=0)
     dots = "".join(free[:extra])
-    spelt = []
+    expanded = []
     for term, shape in zip(terms, shapes, strict=True):
-        mine = len(shape) - len(term.replace("...", ""))
-        spelt.append(term.replace("...", dots[len(dots) - mine :] if mine > 0 else ""))
+        dotted = len(shape) - len(term.replace("...", ""))
+        expanded.append(term.replace("...", dots[len(dots) - dotted :] if dotted > 0 else ""))
     if not arrow:
-        labels = "".join(spelt)
+        labels = "".join(expanded)
         right = dots + "".join(sorted(c for c in set(labels) if labels.count(c) == 1 and c not in dots))
     else:
         right = right.replace("...", dots)
-    return spelt, right
+    return expanded, right
 
 
 def _einsum_spec(*specs: Spec, subscripts: str) -> Spec:
@@ -104,16 +104,16 @@ def _einsum_spec(*specs: Spec, subscripts: str) -> Spec:
 def _einsum_gradient(g: Tensor, y: Tensor, *inputs: Tensor, subscripts: str) -> tuple[Tensor, ...]:
     left, _, right = subscripts.partition("->")
     terms = left.split(",")
-    found = []
+    grads = []
     for i, (term, operand) in enumerate(zip(terms, inputs, strict=True)):
         others = [(t, x) for j, (t, x) in enumerate(zip(terms, inputs, strict=True)) if j != i]
         reach = set(right).union(*(t for t, _ in others))
-        seen = "".join(c for c in dict.fromkeys(term) if c in reach)
-        part = _einsum(g, *(x for _, x in others), subscripts=",".join([right, *(t for t, _ in others)]) + "->" + seen)
+        shared = "".join(c for c in dict.fromkeys(term) if c in reach)
+        part = _einsum(g, *(x for _, x in others), subscripts=",".join([right, *(t for t, _ in others)]) + "->" + shared)
         # Labels that only this operand has were summed over: their gradient is spread evenly.
         distinct = list(dict.fromkeys(term))
         lengths = {c: operand.shape[term.index(c)] for c in distinct}
-        part = reshape(part, [lengths[c] if c in seen else 1 for c in distinct])
+        part = reshape(part, [lengths[c] if c in shared else 1 for c in distinct])
         part = broadcast_to(part, [lengths[c] for c in distinct])
         if len(distinct) < len(term):
             # A repeated label takes the diagonal: its gradient is zero off the diagonal.
@@ -121,20 +121,20 @@ def _einsum_gradient(g: Tensor, y: Tensor, *inputs: Tensor, subscripts: str) -> 
             if any(term.count(c) > 2 for c in distinct):
                 raise ShapeError(f"einsum {subscripts!r}: a label three times in one operand has no gradient rule here.")
             fresh = iter("ZYXWVU")
-            spelt, masks, met = "", [], set()
+            labels, masks, used = "", [], set()
             for c in term:
-                if c in met:
-                    new = next(fresh)
-                    masks.append(c + new)
-                    spelt += new
+                if c in used:
+                    label = next(fresh)
+                    masks.append(c + label)
+                    labels += label
                 else:
-                    spelt += c
-                    met.add(c)
+                    labels += c
+                    used.add(c)
             order = [next(k for k, m in enumerate(masks) if m[0] == c) for c in distinct if term.count(c) == 2]
             masks = [masks[k] for k in order]
-            part = _einsum(part, *(as_tensor(e) for e in eyes), subscripts=",".join(["".join(distinct), *masks]) + "->" + spelt)
-        found.append(part)
-    return tuple(found)
+            part = _einsum(part, *(as_tensor(e) for e in eyes), subscripts=",".join(["".join(distinct), *masks]) + "->" + labels)
+        grads.append(part)
+    return tuple(grads)
 
 
 def _einsum_kernel(*arrays: Any, out: Any = None, subscripts: str) -> Any:
@@ -165,14 +165,14 @@ _einsum = Op(
 
 
 def einsum(subscripts: str, *operands: Any) -> Tensor:
-    """Einstein summation as numpy.einsum, its subscripts given as text."""
+    """Einstein summation as numpy.einsum, with subscripts as text."""
     tensors = [as_tensor(x) for x in operands]
     terms, right = _parse(subscripts, [t.shape for t in tensors])
     return _einsum(*tensors, subscripts=",".join(terms) + "->" + right)
 
 
 def tensordot(a: Any, b: Any, axes: Any = 2) -> Tensor:
-    """Sum of products over the given axes of both, as numpy.tensordot."""
+    """Sum of products over axes of both, as numpy.tensordot."""
     a, b = as_tensor(a), as_tensor(b)
     if isinstance(axes, int | np.integer):
         over_a, over_b = list(range(a.ndim - int(axes), a.ndim)), list(range(int(axes)))

@@ -2,7 +2,7 @@
 
 A key is two unsigned 64-bit integers and goes to the counter-based generator Philox (Salmon et al., "Parallel random numbers: as easy as
 1, 2, 3", SC 2011).
-One key gives one draw: for another, derive another key with `fold_in`.
+One key gives one draw: derive a new key for each with `fold_in`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _check(name: str, key: Spec) -> None:
 
 
 def key(seed: int) -> Array:
-    """The key that belongs to a seed.
+    """The key of a seed.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def key(seed: int) -> Array:
 
 
 def derive(parent: Any, number: Any) -> Array:
-    """NumPy side of `fold_in`: the key that belongs to a key and a number."""
+    """`fold_in` on arrays: the key derived from a key and a number."""
     counter = np.array([int(number) & (2**64 - 1), 0x6461677472, 0, 0], np.uint64)
     return np.random.Philox(key=np.asarray(parent, np.uint64), counter=counter).random_raw(2)
 
@@ -81,10 +81,10 @@ def _drawn(shape: tuple[int, ...], dtype: str, out: Any, draw: Any) -> Any:
 def _spec(name: str) -> Any:
     def infer(key: Spec, *, shape: tuple[int, ...], dtype: str) -> Spec:
         _check(name, key)
-        found = make_spec(shape, dtype)
-        if found.dtype.kind != "f":
-            raise DTypeError(f"{name} draws floats, not {found.dtype}.")
-        return found
+        spec = make_spec(shape, dtype)
+        if spec.dtype.kind != "f":
+            raise DTypeError(f"{name} draws floats, not {spec.dtype}.")
+        return spec
 
     return infer
 
@@ -109,7 +109,7 @@ _normal = Op(
 
 
 def uniform(key: Any, shape: Any = (), low: float = 0.0, high: float = 1.0, dtype: Any = np.float32) -> Tensor:
-    """Numbers spread evenly over [low, high)."""
+    """Uniform random numbers from [low, high)."""
     drawn = _uniform(as_tensor(key), shape=make_spec(shape, dtype).shape, dtype=np.dtype(dtype).str)
     return drawn if (low, high) == (0.0, 1.0) else drawn * (high - low) + low
 
@@ -123,6 +123,6 @@ def normal(key: Any, shape: Any = (), mean: float = 0.0, std: float = 1.0, dtype
 def bernoulli(key: Any, probability: Any, shape: Any = (), dtype: Any = np.float32) -> Tensor:
     """1 with this probability, else 0."""
     if isinstance(probability, int | float) and not 0 <= probability <= 1:
-        raise ArgumentError(f"a probability lies between 0 and 1, got {probability}.")
+        raise ArgumentError(f"a probability must be between 0 and 1, got {probability}.")
     drawn: Tensor = (uniform(key, shape, dtype=np.float32) < probability).astype(dtype)
     return drawn

@@ -5,12 +5,12 @@
 A record is also the function that builds a node: ``tanh(x)``. Its tests, the interpreter, the plan and the drawing all read the
 same record, so adding an op touches one place.
 
-Kernel   ``kernel(*arrays, out=None, **attributes) -> array``; with ``out`` it must fill it and not allocate. A view kernel takes no
-         ``out``.
+Kernel   ``kernel(*arrays, out=None, **attributes) -> array``; it fills ``out`` if there is one and does not allocate then. A view
+         kernel takes no ``out``.
 Shapes   ``infer(*specs, **attributes) -> Spec``; raises ShapeError or DTypeError with the shapes in the message.
 Gradient ``gradient(g, y, *inputs, **attributes) -> one tensor or None (zero) for each input``; g is the cotangent of the output y.
-         ``ZERO``: the derivative is zero everywhere it exists. ``None``: there is no rule, and asking is an error.
-         A gradient of an input may keep broadcast axes: they are summed away in one place, by the gradient transform.
+         ``ZERO``: the derivative is zero everywhere it exists. ``None``: there is no rule, and differentiating is an error.
+         A gradient of an input may keep broadcast axes: the gradient transform sums over them.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Op:
     gradient: Gradient | _Zero | None = None
     samples: tuple[Sample, ...] = ()
     ufunc: np.ufunc | None = None
-    """The NumPy ufunc that is the kernel, if it is one: may write over a dying input of equal spec."""
+    """The NumPy ufunc that is the kernel, if it is one: it may write over an input of equal spec on that input's last use."""
     inplace: bool = False
     """Whether `out` may be the first input's own memory."""
     view: bool = False
@@ -114,7 +114,7 @@ def find(name: str) -> Op:
 
 
 def written(result: Any, out: Any) -> Any:
-    """A kernel's result: as it is, or in the memory where it is to lie."""
+    """A kernel's result: as it is, or copied into `out`."""
     if out is None:
         return result
     out[...] = result
@@ -122,7 +122,7 @@ def written(result: Any, out: Any) -> Any:
 
 
 def cleared(out: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-    """Zeros for a kernel to add to, in the memory where its result is to lie or in new memory."""
+    """Zeros for a kernel to add to, in `out` or in new memory."""
     return np.zeros(shape, dtype) if out is None else written(0, out)
 
 
@@ -155,7 +155,7 @@ _resolved: dict[Any, tuple[Any, ...]] = {}
 
 
 def _kind(value: Any) -> Any:
-    """What promotion looks at: a dtype, or the type of a Python number."""
+    """An operand as promotion sees it: a dtype, or the type of a Python number."""
     if isinstance(value, Tensor):
         return value.spec.dtype
     if value is None or type(value) in (int, float, complex):
@@ -224,22 +224,22 @@ def elementwise(
 
 
 def axes_of(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
-    """The axes meant by None, a number or a tuple, as sorted numbers from 0 up."""
+    """The axes that None, a number or a tuple stands for, as sorted numbers from 0 up."""
     if axis is None:
         return tuple(range(ndim))
-    wanted = axis if isinstance(axis, tuple | list) else (axis,)
-    found = []
-    for a in wanted:
+    axes = axis if isinstance(axis, tuple | list) else (axis,)
+    numbers = []
+    for a in axes:
         if not isinstance(a, int | np.integer):
             raise ShapeError(f"{name}: an axis is a whole number, got {a!r}.")
         if not -ndim <= a < ndim:
             raise ShapeError(f"{name}: axis {a} does not exist, the tensor has {ndim} axes.")
-        found.append(int(a) % ndim)
-    if len(set(found)) < len(found):
+        numbers.append(int(a) % ndim)
+    if len(set(numbers)) < len(numbers):
         raise ShapeError(f"{name}: axis {axis} names one axis twice.")
-    return tuple(sorted(found))
+    return tuple(sorted(numbers))
 
 
 def size_of(shape: Sequence[int], axes: Sequence[int]) -> int:
-    """How many elements lie along these axes."""
+    """Number of elements along these axes."""
     return math.prod(shape[a] for a in axes)

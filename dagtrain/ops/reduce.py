@@ -16,7 +16,7 @@ from dagtrain.ops.elementwise import exp, where
 from dagtrain.ops.record import ZERO, Draw, Op, Sample, as_tensor, axes_of, size_of, written
 
 Axes = tuple[int, ...]
-# NumPy's types do not know that these take every argument by position, which is the faster way to call them.
+# Called by position, which is faster; NumPy's type stubs lack that form.
 add_reduce: Any = np.add.reduce
 _multiply_reduce: Any = np.multiply.reduce
 maximum_reduce: Any = np.maximum.reduce
@@ -45,13 +45,12 @@ def _spec(kind: Any = None) -> Any:
 
 
 _SAMPLES = tuple(
-    Sample((Draw((3, 4), 0.5, 2.0),), {"axis": axis, "keepdims": keep})
-    for axis, keep in [((0, 1), False), ((0,), False), ((1,), True), ((-1,), False)]
-    if axis != (-1,)
+    Sample((Draw((3, 4), 0.5, 2.0),), {"axis": axis, "keepdims": keepdims})
+    for axis, keepdims in [((0, 1), False), ((0,), False), ((1,), True)]
 )
 
 
-def _kept(y: Tensor, a: Tensor, axis: Axes, keepdims: bool) -> Tensor:
+def _expanded(y: Tensor, a: Tensor, axis: Axes, keepdims: bool) -> Tensor:
     """`y` with the reduced axes put back as length 1."""
     from dagtrain.ops.shape import reshape
 
@@ -61,7 +60,7 @@ def _kept(y: Tensor, a: Tensor, axis: Axes, keepdims: bool) -> Tensor:
 def _spread(g: Tensor, a: Tensor, axis: Axes, keepdims: bool) -> Tensor:
     from dagtrain.ops.shape import broadcast_to
 
-    return broadcast_to(_kept(g, a, axis, keepdims), a.shape)
+    return broadcast_to(_expanded(g, a, axis, keepdims), a.shape)
 
 
 def _sum_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
@@ -94,7 +93,7 @@ _mean = Op(
 
 
 def _prod_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: bool) -> tuple[Tensor]:
-    # Product of the others = product before * product after, which is right also where elements are zero.
+    # Product of the others = product before * product after, also right where elements are zero.
     from dagtrain.ops.shape import reshape, transpose
 
     rest = tuple(i for i in range(a.ndim) if i not in axis)
@@ -102,7 +101,7 @@ def _prod_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: boo
     flat = reshape(transpose(a, order), (size_of(a.shape, rest), size_of(a.shape, axis)))
     others = _products_of_others(flat)
     back = transpose(reshape(others, tuple(a.shape[i] for i in order)), tuple(int(i) for i in np.argsort(order)))
-    return (_kept(g, a, axis, keepdims) * back,)
+    return (_expanded(g, a, axis, keepdims) * back,)
 
 
 def _products_of_others(flat: Tensor) -> Tensor:
@@ -126,8 +125,8 @@ _prod = Op(
 
 
 def _extreme_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: bool) -> tuple[Tensor]:
-    hit = (a == _kept(y, a, axis, keepdims)).astype(g.dtype)
-    return (hit * (_kept(g, a, axis, keepdims) / reduce_sum(hit, axis, True)),)
+    hit = (a == _expanded(y, a, axis, keepdims)).astype(g.dtype)
+    return (hit * (_expanded(g, a, axis, keepdims) / reduce_sum(hit, axis, True)),)
 
 
 _max = Op(
@@ -168,15 +167,15 @@ _logsumexp = Op(
     "logsumexp",
     _logsumexp_kernel,
     _spec("mean"),
-    lambda g, y, a, *, axis, keepdims: (_kept(g, a, axis, keepdims) * exp(a - _kept(y, a, axis, keepdims)),),
+    lambda g, y, a, *, axis, keepdims: (_expanded(g, a, axis, keepdims) * exp(a - _expanded(y, a, axis, keepdims)),),
     _SAMPLES,
     flops=lambda spec, a, **_: 12.0 * a.size,
 )
 
 
 def _norm_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: bool) -> tuple[Tensor]:
-    length = _kept(y, a, axis, keepdims)
-    return (_kept(g, a, axis, keepdims) * (a / where(length == 0, 1, length)),)
+    length = _expanded(y, a, axis, keepdims)
+    return (_expanded(g, a, axis, keepdims) * (a / where(length == 0, 1, length)),)
 
 
 _norm = Op(
@@ -188,7 +187,7 @@ _norm = Op(
     flops=lambda spec, a, **_: 2.0 * a.size,
 )
 
-# ---- along one axis, the shape kept
+# ---- along one axis, without change of shape
 
 
 def _same(a: Spec, **_: Any) -> Spec:
@@ -203,7 +202,7 @@ def _cumsum_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: int) -> tuple[Ten
 
 
 def _cumprod_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: int) -> tuple[Tensor]:
-    # Sum over j >= i of g_j times the product of the others up to j: a triangle of products, right also at zeros.
+    # Sum over j >= i of g_j times the product of the others up to j: a triangle of products, also right at zeros.
     from dagtrain.ops.shape import expand_dims, moveaxis
 
     last = moveaxis(a, axis, -1)
@@ -252,7 +251,7 @@ def _argsort_kernel(a: Any, out: Any = None, *, axis: int) -> Any:
 
 _argsort = Op("argsort", _argsort_kernel, lambda a, *, axis: Spec(a.shape, np.dtype(np.intp)), ZERO, (Sample((Draw(),), {"axis": 1}),))
 
-# ---- with the axis checked
+# ---- functions that check the axis
 
 
 def _call(op: Op, a: Any, axis: Any, keepdims: bool) -> Tensor:
@@ -276,12 +275,12 @@ def reduce_prod(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 
 
 def reduce_max(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """Largest element along axes; equal ones share the gradient."""
+    """Largest element along axes; ties share the gradient equally."""
     return _call(_max, a, axis, keepdims)
 
 
 def reduce_min(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """Smallest element along axes; equal ones share the gradient."""
+    """Smallest element along axes; ties share the gradient equally."""
     return _call(_min, a, axis, keepdims)
 
 

@@ -4,8 +4,8 @@
                 │ ▲               │ ▲
                y_0 x_0           y_1 x_1          constants reach every step
 
-The node gives three groups of parts: the last carries, the stacked ys, and the stacked carries as each step found them, which the gradient
-(a scan in reverse, computing the body's own gradient) needs. A plan makes room only for the parts that are used.
+The node gives three groups of parts: the last carries, the stacked ys, and the stacked carries at the start of each step. The gradient, a
+scan in reverse over the body's own gradient, needs the third group. A plan makes room only for the parts that are used.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ VOID = np.dtype(bool)
 
 def _infer(*specs: Spec, body: Graph, carries: int, sequences: int, length: int, reverse: bool) -> Spec:
     ins, outs = [t.spec for t in body.inputs.values()], [t.spec for t in body.outputs.values()]
-    for i, (given, wanted) in enumerate(zip(specs, ins, strict=True)):
-        found = Spec(given.shape[1:], given.dtype) if carries <= i < carries + sequences else given
-        if carries <= i < carries + sequences and given.shape[:1] != (length,):
-            raise ShapeError(f"scan: a sequence of shape {given.shape} has not the length {length} on its first axis.")
-        if found != wanted:
-            raise ShapeError(f"scan: input {i} of the body is {wanted}, got {found}.")
+    for i, (spec, expected) in enumerate(zip(specs, ins, strict=True)):
+        element = Spec(spec.shape[1:], spec.dtype) if carries <= i < carries + sequences else spec
+        if carries <= i < carries + sequences and spec.shape[:1] != (length,):
+            raise ShapeError(f"scan: a sequence of shape {spec.shape} does not have length {length} on its first axis.")
+        if element != expected:
+            raise ShapeError(f"scan: input {i} of the body is {expected}, got {element}.")
     for i in range(carries):
         if outs[i] != ins[i]:
             raise ShapeError(f"scan: the body takes carry {i} as {ins[i]} and gives it back as {outs[i]}; they must be equal.")
@@ -38,7 +38,7 @@ def _infer(*specs: Spec, body: Graph, carries: int, sequences: int, length: int,
 
 
 def _no_kernel(*arrays: Any, **attributes: Any) -> Any:
-    raise GraphError("scan is run by the plan and the interpreter, which know its body.")
+    raise GraphError("scan has no kernel: a plan or the interpreter runs its body.")
 
 
 scan_op = Op("scan", _no_kernel, _infer, None, flops=lambda spec, *_, length, **__: float(length))
@@ -67,9 +67,9 @@ def bare_scan(
 
 
 def run(node_attributes: dict[str, Any], call: Callable[..., Sequence[Any]], arrays: Sequence[Any], buffers: Sequence[Any]) -> list[Any]:
-    """The loop itself, for whoever can execute the body: `call` takes and returns arrays.
+    """Run the loop; `call` executes the body: arrays in, arrays out.
 
-    `buffers` holds, for each part, an array to fill or None for a part that nobody reads.
+    `buffers` holds, for each part, an array to fill, or None if nothing reads the part.
     """
     carries, sequences = node_attributes["carries"], node_attributes["sequences"]
     length, reverse = node_attributes["length"], node_attributes["reverse"]
@@ -96,15 +96,15 @@ def scan_gradient(
 ) -> list[Tensor | None]:
     """Cotangents of the scan's inputs, as a scan in reverse.
 
-    `vjp(body, wanted_inputs, given_outputs)` is the graph (body inputs, one cotangent for each given output) → one gradient for each
-    wanted input.
+    `vjp(body, inputs, outputs)` is the graph (body inputs, one cotangent for each of these outputs) → one gradient for each of these
+    inputs; both are lists of positions.
     """
     a = dict(node.attributes)
     body, carries, sequences, length = a["body"], a["carries"], a["sequences"], a["length"]
     ins = list(body.inputs.values())
     specs = [t.spec for t in body.outputs.values()]
     ys = len(specs) - carries
-    found_carry = [part_op(node, index=carries + ys + i) for i in range(carries)]
+    start_carries = [part_op(node, index=carries + ys + i) for i in range(carries)]
     lines, fixed = node.inputs[carries : carries + sequences], node.inputs[carries + sequences :]
     floats = [i for i, t in enumerate(ins) if t.dtype.kind == "f"]
     outs = [i for i, s in enumerate(specs) if s.dtype.kind == "f"]
@@ -112,16 +112,16 @@ def scan_gradient(
     line_ins = [i for i in floats if carries <= i < carries + sequences]
     fixed_ins = [i for i in floats if i >= carries + sequences]
     y_outs = [i for i in outs if i >= carries and cotangents[i] is not None]
-    found_ins = [i for i in state_ins if cotangents[carries + ys + i] is not None]
+    start_ins = [i for i in state_ins if cotangents[carries + ys + i] is not None]
 
     def zeros(shape: Any, dtype: Any) -> Tensor:
         from dagtrain.ops.shape import broadcast_to
 
         return broadcast_to(as_tensor(np.zeros((), dtype)), shape)
 
-    def given(index: int, shape: Any, dtype: Any) -> Tensor:
-        found = cotangents[index]
-        return zeros(shape, dtype) if found is None else found
+    def cotangent(index: int, shape: Any, dtype: Any) -> Tensor:
+        value = cotangents[index]
+        return zeros(shape, dtype) if value is None else value
 
     from dagtrain.graph import input as leaf
 
@@ -129,20 +129,20 @@ def scan_gradient(
     by_state = [leaf(f"g_carry{i}", ins[i].shape, ins[i].dtype) for i in state_ins]
     by_fixed = [leaf(f"g_const{i}", ins[i].shape, ins[i].dtype) for i in fixed_ins]
     by_y = [leaf(f"g_y{i}", specs[i].shape, specs[i].dtype) for i in y_outs]
-    by_found = {i: leaf(f"g_found{i}", ins[i].shape, ins[i].dtype) for i in found_ins}
+    by_start = {i: leaf(f"g_start{i}", ins[i].shape, ins[i].dtype) for i in start_ins}
     values = [leaf(f"in{i}", t.shape, t.dtype) for i, t in enumerate(ins)]
     grads = dict(zip(floats, inner.apply(*values, *by_state, *by_y), strict=True))
-    results = [grads[i] + by_found[i] if i in by_found else grads[i] for i in state_ins]
+    results = [grads[i] + by_start[i] if i in by_start else grads[i] for i in state_ins]
     results += [total + grads[i] for i, total in zip(fixed_ins, by_fixed, strict=True)]
     results += [grads[i] for i in line_ins]
-    head = [*by_state, *by_fixed, *values[: carries + sequences], *by_y, *by_found.values(), *values[carries + sequences :]]
+    head = [*by_state, *by_fixed, *values[: carries + sequences], *by_y, *by_start.values(), *values[carries + sequences :]]
     back = Graph({str(t.name): t for t in head}, {f"out{i}": t for i, t in enumerate(results)})
-    last = [given(i, ins[i].shape, ins[i].dtype) for i in state_ins]
+    last = [cotangent(i, ins[i].shape, ins[i].dtype) for i in state_ins]
     totals = [zeros(ins[i].shape, ins[i].dtype) for i in fixed_ins]
-    stacked_y = [given(i, (length, *specs[i].shape), specs[i].dtype) for i in y_outs]
-    stacked_found = [given(carries + ys + i, (length, *ins[i].shape), ins[i].dtype) for i in found_ins]
-    outcome = bare_scan(back, [*last, *totals], [*found_carry, *lines, *stacked_y, *stacked_found], list(fixed), length, not a["reverse"])
-    answer: list[Tensor | None] = [None] * len(node.inputs)
+    stacked_y = [cotangent(i, (length, *specs[i].shape), specs[i].dtype) for i in y_outs]
+    stacked_start = [cotangent(carries + ys + i, (length, *ins[i].shape), ins[i].dtype) for i in start_ins]
+    outcome = bare_scan(back, [*last, *totals], [*start_carries, *lines, *stacked_y, *stacked_start], list(fixed), length, not a["reverse"])
+    grads_of_inputs: list[Tensor | None] = [None] * len(node.inputs)
     for i, t in zip([*state_ins, *fixed_ins, *line_ins], outcome, strict=False):
-        answer[i] = t
-    return answer
+        grads_of_inputs[i] = t
+    return grads_of_inputs

@@ -1,4 +1,4 @@
-"""Ops that move elements without changing them: views where NumPy has views, copies elsewhere."""
+"""Ops that move elements without changing them: views where NumPy has views, else copies."""
 
 from __future__ import annotations
 
@@ -159,20 +159,20 @@ _pad = Op(
     flops=lambda *_, **__: 0.0,
 )
 
-# ---- with arguments checked
+# ---- functions that check their arguments
 
 
 def reshape(a: Tensor, shape: Any) -> Tensor:
     """The elements in another shape; one length may be -1."""
-    wanted = [int(n) for n in ((shape,) if isinstance(shape, int | np.integer) else shape)]
-    if wanted.count(-1) == 1:
-        rest = math.prod(n for n in wanted if n != -1)
+    lengths = [int(n) for n in ((shape,) if isinstance(shape, int | np.integer) else shape)]
+    if lengths.count(-1) == 1:
+        rest = math.prod(n for n in lengths if n != -1)
         if rest == 0 or a.size % rest:
-            raise ShapeError(f"cannot reshape {a.shape} ({a.size} elements) to {tuple(wanted)}: {a.size} is not a multiple of {rest}.")
-        wanted[wanted.index(-1)] = a.size // rest
-    if any(n < 0 for n in wanted):
-        raise ShapeError(f"cannot reshape {a.shape} to {tuple(wanted)}: lengths are 0 or more, and at most one is -1.")
-    return a if tuple(wanted) == a.shape else _reshape(a, shape=tuple(wanted))
+            raise ShapeError(f"cannot reshape {a.shape} ({a.size} elements) to {tuple(lengths)}: {a.size} is not a multiple of {rest}.")
+        lengths[lengths.index(-1)] = a.size // rest
+    if any(n < 0 for n in lengths):
+        raise ShapeError(f"cannot reshape {a.shape} to {tuple(lengths)}: lengths are 0 or more, and at most one is -1.")
+    return a if tuple(lengths) == a.shape else _reshape(a, shape=tuple(lengths))
 
 
 def transpose(a: Tensor, axes: Any = None) -> Tensor:
@@ -185,7 +185,7 @@ def transpose(a: Tensor, axes: Any = None) -> Tensor:
 
 
 def moveaxis(a: Tensor, source: Any, destination: Any) -> Tensor:
-    """Move axes to new places, the others staying in order."""
+    """Move axes to new places; the other axes stay in order."""
     from_axes = [i % a.ndim for i in ((source,) if isinstance(source, int) else source)]
     to_axes = [i % a.ndim for i in ((destination,) if isinstance(destination, int) else destination)]
     order = [i for i in range(a.ndim) if i not in from_axes]
@@ -203,8 +203,8 @@ def swapaxes(a: Tensor, first: int, second: int) -> Tensor:
 
 def broadcast_to(a: Tensor, shape: Any) -> Tensor:
     """Repeat along axes of length 1 and new leading axes."""
-    wanted = tuple(int(n) for n in ((shape,) if isinstance(shape, int) else shape))
-    return a if wanted == a.shape else _broadcast_to(a, shape=wanted)
+    lengths = tuple(int(n) for n in ((shape,) if isinstance(shape, int) else shape))
+    return a if lengths == a.shape else _broadcast_to(a, shape=lengths)
 
 
 def expand_dims(a: Tensor, axis: Any) -> Tensor:
@@ -260,7 +260,7 @@ def stack(parts: Sequence[Any], axis: int = 0) -> Tensor:
 
 
 def split(a: Tensor, sections: Any, axis: int = 0) -> list[Tensor]:
-    """Cut along an axis into equal parts, or at the given places."""
+    """Cut along an axis into equal parts, or at these positions."""
     (place,) = axes_of("split", int(axis), a.ndim)
     n = a.shape[place]
     if isinstance(sections, int | np.integer):
@@ -302,7 +302,7 @@ def tile(a: Tensor, reps: Any) -> Tensor:
 
 
 def roll(a: Tensor, shift: Any, axis: Any = None) -> Tensor:
-    """Shift along axes, what falls off one end coming back at the other."""
+    """Shift along axes; elements shifted off one end come back at the other."""
     if axis is None:
         return reshape(roll(reshape(a, (-1,)), int(np.sum(shift)), 0), a.shape)
     for step, along in np.broadcast(shift, axis):

@@ -1,7 +1,7 @@
-"""Softmax and its logarithm along one axis: the stable forms, with work space of their own.
+"""Softmax and its logarithm along one axis: the stable forms, with their own work space.
 
-Many short rows (the classes of a batch) are turned first: NumPy reduces a few long columns faster than many short rows. Which way is taken
-depends on the shape alone.
+Many short rows (the classes of a batch) are transposed first: NumPy reduces a few long columns faster than many short rows. The shape alone
+decides.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NARROW = 64
 
 
 def _is_narrow(shape: tuple[int, ...], axis: int) -> bool:
-    """Whether many short rows are reduced: NumPy reduces those faster as a few long columns."""
+    """Whether many short rows are reduced."""
     return len(shape) == 2 and axis == 1 and shape[1] <= _NARROW and shape[0] >= 2 * shape[1]
 
 
@@ -70,8 +70,8 @@ def _floats(a: Spec, **_: Any) -> Spec:
 
 def _log_softmax_scratch(a: Spec, *, axis: int) -> tuple[Spec, ...]:
     if _is_narrow(a.shape, axis):
-        turned = Spec(a.shape[::-1], a.dtype)
-        return turned, turned, Spec((1, a.shape[0]), a.dtype)
+        transposed = Spec(a.shape[::-1], a.dtype)
+        return transposed, transposed, Spec((1, a.shape[0]), a.dtype)
     return a, _line(a, axis)
 
 

@@ -1,4 +1,4 @@
-"""`scan` for users: a Python body over nested carries and sequences; what the body takes from outside becomes a constant of the loop."""
+"""`scan` for users: a Python body over nested carries and sequences; outside tensors that the body uses become constants of the loop."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def scan(
     length
         Number of steps; needed only when `xs` is None.
     reverse
-        Walk from the last element to the first; ys stay in the places of their xs.
+        Run from the last element to the first; each y has the position of its x.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def scan(
     ShapeError
         If sequences differ in length, or the body changes the carry's shape.
     ArgumentError
-        If there is nothing that tells the number of steps.
+        If neither `xs` nor `length` gives the number of steps.
 
     Examples
     --------
@@ -86,16 +86,16 @@ def _fit(name: str, value: Tensor, spec: Spec) -> Tensor:
     return cast(value, spec.dtype)
 
 
-def _close(own: list[Tensor], results: list[Tensor]) -> tuple[Graph, list[Tensor]]:
-    """The body's graph with what it takes from outside turned into inputs, and those outside tensors."""
+def _close(leaves: list[Tensor], results: list[Tensor]) -> tuple[Graph, list[Tensor]]:
+    """The body's graph, with outside tensors as further inputs, and these tensors."""
     order = topological(results)
-    inside = ancestors_of(own, order)
-    edge: dict[Tensor, None] = {}
+    inside = ancestors_of(leaves, order)
+    outside: dict[Tensor, None] = {}
     for node in order:
         if node in inside:
-            edge.update((s, None) for s in node.inputs if s not in inside and s.op != "constant")
-    edge.update((r, None) for r in results if r not in inside and r.op != "constant")
-    stand_ins = {t: new_input(f"outside_{i}", t.shape, t.dtype) for i, t in enumerate(edge)}
+            outside.update((s, None) for s in node.inputs if s not in inside and s.op != "constant")
+    outside.update((r, None) for r in results if r not in inside and r.op != "constant")
+    stand_ins = {t: new_input(f"outside_{i}", t.shape, t.dtype) for i, t in enumerate(outside)}
     became = rebuild(results, stand_ins)
-    inputs = {f"{i}_{t.name}": t for i, t in enumerate([*own, *stand_ins.values()])}
-    return Graph(inputs, {f"output_{i}": became[r] for i, r in enumerate(results)}), list(edge)
+    inputs = {f"{i}_{t.name}": t for i, t in enumerate([*leaves, *stand_ins.values()])}
+    return Graph(inputs, {f"output_{i}": became[r] for i, r in enumerate(results)}), list(outside)

@@ -1,4 +1,4 @@
-"""From a Python function to a `Graph`: call it once with tensors that stand for its arguments."""
+"""From a Python function to a `Graph`: call it once with tensors in the place of its arguments."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class Traced(NamedTuple):
 
 
 def argument_names(function: Callable[..., Any], count: int) -> list[str]:
-    """Names of the first positional parameters, or ``argument_0`` … where Python does not tell."""
+    """Names of the first positional parameters, or ``argument_0`` … where Python knows no signature."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         return [f"argument_{i}" for i in range(count)]
-    found: list[str] = []
+    names: list[str] = []
     for p in parameters:
         if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
-            found.append(p.name)
+            names.append(p.name)
         elif p.kind == p.VAR_POSITIONAL:
-            found += [f"{p.name}_{i}" for i in range(count - len(found))]
-    if len(found) < count:
-        raise ArgumentError(f"{getattr(function, '__name__', function)} takes {len(found)} positional arguments, got {count}.")
-    return found[:count]
+            names += [f"{p.name}_{i}" for i in range(count - len(names))]
+    if len(names) < count:
+        raise ArgumentError(f"{getattr(function, '__name__', function)} takes {len(names)} positional arguments, got {count}.")
+    return names[:count]
 
 
 def leaf_spec(name: str, value: Any) -> Spec:
@@ -53,15 +53,15 @@ def leaf_spec(name: str, value: Any) -> Spec:
 def trace_nested(function: Callable[..., Any], *arguments: Any) -> Traced:
     """Trace a function of nested arguments; each leaf is a spec, or anything with shape and dtype, or a number."""
     leaves: list[Tensor] = []
-    given = []
+    nested = []
     structures = []
     for name, argument in zip(argument_names(function, len(arguments)), arguments, strict=True):
-        found, structure = flatten(argument, name)
-        tensors = [new_input(path, *leaf_spec(path, value)[:2]) for path, value in found.items()]
+        values, structure = flatten(argument, name)
+        tensors = [new_input(path, *leaf_spec(path, value)[:2]) for path, value in values.items()]
         leaves += tensors
-        given.append(unflatten(structure, tensors))
+        nested.append(unflatten(structure, tensors))
         structures.append(structure)
-    results = function(*given)
+    results = function(*nested)
     outputs, result_structure = flatten(results)
     for path, value in outputs.items():
         if not isinstance(value, Tensor | np.ndarray | np.generic | int | float | complex):
@@ -86,7 +86,7 @@ def trace(function: Callable[..., Any], *specs: Any) -> Graph:
     Raises
     ------
     ArgumentError
-        If the function returns something that is no tensor.
+        If the function returns anything but tensors and numbers.
 
     Examples
     --------

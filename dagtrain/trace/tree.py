@@ -2,7 +2,7 @@
 
     {"w": x, "b": [y, z]}   ⇄   {"w": x, "b.0": y, "b.1": z}
 
-Dicts keep the order in which they were written; a leaf is whatever is none of dict, list, tuple or None, and a `Spec`.
+Dicts keep the order in which they were written; a leaf is any value but a dict, list, tuple or None; a `Spec` is a leaf too.
 """
 
 from __future__ import annotations
@@ -45,28 +45,28 @@ def flatten(tree: Any, prefix: str = "") -> tuple[dict[str, Any], Structure]:
     >>> flatten({"w": 1, "b": [2, 3]}, "params")
     ({'params.w': 1, 'params.b.0': 2, 'params.b.1': 3}, {'w': *, 'b': [*, *]})
     """
-    found: dict[str, Any] = {}
-    structure = _walk(tree, prefix, found)
-    return found, structure
+    named: dict[str, Any] = {}
+    structure = _walk(tree, prefix, named)
+    return named, structure
 
 
-def _walk(tree: Any, path: str, found: dict[str, Any]) -> Any:
+def _walk(tree: Any, path: str, named: dict[str, Any]) -> Any:
     if tree is None:
         return None
     if isinstance(tree, dict):
         for k in tree:
             if not isinstance(k, str):
                 raise ArgumentError(f"nested dicts of arrays have text as keys, got {k!r} at {path or 'the top'}.")
-        return {k: _walk(v, f"{path}.{k}" if path else k, found) for k, v in tree.items()}
+        return {k: _walk(v, f"{path}.{k}" if path else k, named) for k, v in tree.items()}
     if isinstance(tree, list | tuple) and not isinstance(tree, Spec):
-        parts = [_walk(v, f"{path}.{i}" if path else str(i), found) for i, v in enumerate(tree)]
+        parts = [_walk(v, f"{path}.{i}" if path else str(i), named) for i, v in enumerate(tree)]
         if isinstance(tree, tuple) and hasattr(tree, "_fields"):
             return type(tree)(*parts)
         return type(tree)(parts)
     name = path or "output"
-    if name in found:
+    if name in named:
         raise ArgumentError(f"two leaves have the name {name!r}: rename one of the keys.")
-    found[name] = tree
+    named[name] = tree
     return Leaf
 
 
@@ -97,14 +97,14 @@ def names(tree: Any, prefix: str = "") -> list[str]:
 
 
 def map_leaves(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
-    """Apply a function to each leaf (and the leaves of others of the same structure at the same place)."""
-    found, structure = flatten(tree)
-    rows = [found.values(), *(_same(other, structure) for other in others)]
+    """Apply a function to each leaf, together with the leaves at the same place in others of the same structure."""
+    named, structure = flatten(tree)
+    rows = [named.values(), *(_same(other, structure) for other in others)]
     return unflatten(structure, [function(*row) for row in zip(*rows, strict=True)])
 
 
 def _same(tree: Any, structure: Structure) -> list[Any]:
-    found, other = flatten(tree)
+    named, other = flatten(tree)
     if other != structure:
         raise ArgumentError(f"two nests differ in structure: {structure} and {other}.")
-    return list(found.values())
+    return list(named.values())

@@ -1,4 +1,4 @@
-"""What rewrite rules may ask of tensors and attributes: the functions that conditions and results of rules name.
+"""The functions that conditions and results of rewrite rules call on tensors and attributes.
 
 Each looks at a bounded neighbourhood of a node, so that a pass over a graph stays linear.
 """
@@ -27,7 +27,7 @@ DEPTH = 5
 
 
 def positive(x: Tensor, depth: int = DEPTH) -> bool:
-    """Whether x is above zero by its form: an exponential, a softmax, or made of such by ops that keep it so."""
+    """Whether x is above zero by its form: an exponential, a softmax, or made of these by ops that preserve positivity."""
     if x.op in ABOVE_ZERO:
         return x.dtype.kind == "f"
     number = number_of(x)
@@ -47,17 +47,17 @@ def signed(x: Tensor) -> bool:
 
 
 def number(x: Tensor) -> bool:
-    """Whether x is one number, known here."""
+    """Whether x is a constant of one element."""
     return x.op == "constant" and x.size == 1
 
 
 def float_number(x: Tensor) -> bool:
-    """Whether x is one floating point number, known here."""
+    """Whether x is a floating point constant of one element."""
     return number(x) and x.dtype.kind == "f"
 
 
 def power_of_two(x: Tensor) -> bool:
-    """Whether x is a floating point constant ±2^n, with a reciprocal that is exact too: multiplying by it only moves the exponent."""
+    """Whether x is a floating point constant ±2^n with an exact reciprocal: multiplying by it changes only the exponent."""
     value = number_of(x)
     if not isinstance(value, float) or x.dtype.kind != "f" or not 2**-13 <= abs(value) <= 2**13:
         return False
@@ -75,7 +75,7 @@ def vector(x: Tensor) -> bool:
 
 
 def single(axes: Axes) -> bool:
-    """Whether these are exactly one axis."""
+    """Whether this is exactly one axis."""
     return len(axes) == 1
 
 
@@ -85,7 +85,7 @@ def only(axes: Axes) -> int:
 
 
 def is_axis(axes: Axes, axis: int) -> bool:
-    """Whether these axes are just this one."""
+    """Whether these axes are this one alone."""
     return axes == (axis,)
 
 
@@ -100,13 +100,13 @@ def in_order(axes: Axes) -> bool:
 
 
 def leads(x: Tensor, shape: Axes) -> bool:
-    """Whether this shape is x's with axes of length 1 put before it, which broadcasting would do by itself."""
+    """Whether this shape is x's after leading axes of length 1, which broadcasting would add."""
     extra = len(shape) - x.ndim
     return extra >= 0 and shape == (1,) * extra + x.shape
 
 
 def spans(x: Tensor, y: Tensor) -> bool:
-    """Whether x has the shape that x and y together have, so that an op may as well come after as before."""
+    """Whether x has the broadcast shape of x and y, so that an elementwise op costs the same before and after."""
     return y.ndim <= x.ndim and all(n in (1, m) for n, m in zip(y.shape[::-1], x.shape[::-1], strict=False))
 
 
@@ -116,12 +116,12 @@ def reduced(x: Tensor, axes: Axes) -> Axes:
 
 
 def keeps_axes(x: Tensor, axes: Axes, shape: Axes) -> bool:
-    """Whether this is the shape of x reduced over axes that are kept with length 1."""
+    """Whether this is the shape of x with these axes of length 1."""
     return shape == tuple(1 if i in axes else n for i, n in enumerate(x.shape))
 
 
 def level(x: Tensor, y: Tensor) -> bool:
-    """Whether x and y have equally many axes, so that an axis of one is the same axis of the other."""
+    """Whether x and y have the same number of axes, so that an axis of one is the same axis of the other."""
     return x.ndim == y.ndim
 
 
@@ -131,9 +131,8 @@ def one_each(x: Tensor, axes: Axes) -> bool:
 
 
 def placed(g: Tensor, i: Tensor, axis: int, shape: Axes) -> bool:
-    """Whether each element of g goes to one place of its own line along an axis of this shape, or is added there to others."""
-    wanted = tuple(i.shape[axis] if j == axis else n for j, n in enumerate(shape))
-    return g.shape == wanted
+    """Whether g has one element for each position in i, so that scattering moves or adds elements only within their own lines."""
+    return g.shape == tuple(i.shape[axis] if j == axis else n for j, n in enumerate(shape))
 
 
 def without_ones(x: Tensor, axes: Axes, keepdims: bool) -> Axes:
@@ -142,7 +141,7 @@ def without_ones(x: Tensor, axes: Axes, keepdims: bool) -> Axes:
 
 
 def lossless(x: Tensor, through: str, to: str) -> bool:
-    """Whether a cast of x by way of a dtype to another equals the direct one, bit by bit."""
+    """Whether casting x through one dtype to another equals the direct cast, bit by bit."""
     start, middle, end = x.dtype, np.dtype(through), np.dtype(to)
     if start.kind == "f" and end.kind not in "fc":
         return False  # what a float beyond an integer's range becomes depends on the float's width

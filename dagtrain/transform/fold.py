@@ -1,7 +1,7 @@
-"""Folding of constants, and sharing of what interning does not see: two steps that change no value.
+"""Constant folding, and merging of equal nodes that interning keeps apart: two steps that change no value.
 
-Folded are small results of ops that IEEE arithmetic or plain moving of elements fixes to the last bit, so that the folded graph is the same
-on every machine; an exponential of a constant is left to the machine that runs it. Random ops and loops are never folded.
+A result is folded if it is small and its op either moves elements or is fixed to the last bit by IEEE arithmetic, so that the folded graph
+is the same on every machine; an exponential of a constant is left to the machine that runs it. Random ops and loops are never folded.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def fold(node: Tensor, settle: Settle) -> Tensor:
     try:
         with np.errstate(all="ignore"):
             value = np.asarray(find(node.op).kernel(*(source.value for source in node.inputs), **dict(node.attributes)))
-    except (IndexError, ValueError):  # positions out of bounds: an error of the run, which tells the user's line
+    except (IndexError, ValueError):  # positions out of bounds: the run raises the error, with the user's line
         return node
     if value.dtype != node.dtype or value.shape != node.shape:
         return node
@@ -46,7 +46,7 @@ def fold(node: Tensor, settle: Settle) -> Tensor:
 
 def merging() -> Step:
     """A step that makes one node of two that differ only in the order of the operands of a commutative op."""
-    first: dict[tuple[str, frozenset[int]], Tensor] = {}  # a node keeps its inputs alive, so their ids stay theirs
+    first: dict[tuple[str, frozenset[int]], Tensor] = {}  # a node keeps its inputs alive, so their ids are not reused
 
     def merge(node: Tensor, settle: Settle) -> Tensor:
         if node.op not in COMMUTATIVE:

@@ -28,7 +28,7 @@ __all__ = ["gradient", "unbroadcast", "vjp_graph"]
 
 
 def unbroadcast(g: Tensor, spec: Spec) -> Tensor:
-    """Sum a cotangent over the axes that broadcasting added or stretched, and cast it back: the one place where broadcasting is undone."""
+    """Sum a cotangent over the axes that broadcasting added or stretched, and cast it back; broadcasting is undone here alone."""
     if g.shape != spec.shape:
         extra = g.ndim - spec.ndim
         stretched = tuple(i for i in range(g.ndim) if i < extra or (spec.shape[i - extra] == 1 and g.shape[i] != 1))
@@ -38,9 +38,9 @@ def unbroadcast(g: Tensor, spec: Spec) -> Tensor:
             g = reduce_sum(g, stretched, True)
         if g.shape != spec.shape:
             # A rule may leave out axes along which the cotangent is constant.
-            kept = g.shape[max(g.ndim - spec.ndim, 0) :]
-            fits = len(kept) == spec.ndim and all(m == n or m == 1 for m, n in zip(kept, spec.shape, strict=True))
-            g = reshape(g, kept) if g.shape != kept else g
+            lengths = g.shape[max(g.ndim - spec.ndim, 0) :]
+            fits = len(lengths) == spec.ndim and all(m == n or m == 1 for m, n in zip(lengths, spec.shape, strict=True))
+            g = reshape(g, lengths) if g.shape != lengths else g
             g = broadcast_to(g, spec.shape) if fits or g.ndim < spec.ndim else reshape(g, spec.shape)
     return cast(g, spec.dtype)
 
@@ -61,7 +61,7 @@ def gradient(
     targets
         Tensors of float dtype that the cost depends on.
     cotangent
-        Derivative of what follows by the cost; 1 by default.
+        Derivative of a later result by the cost; 1 by default.
     unconnected
         ``"error"``, or ``"zero"`` to give zeros for a target that the cost does not depend on.
 
@@ -74,11 +74,11 @@ def gradient(
     ------
     NotScalarError, NotConnectedError, NoGradientError
     """
-    found = cotangents([cost], [_seed(cost, cotangent)], targets)
-    connected = set(topological([cost])) if len(found) < len(set(targets)) else set()
+    grads = cotangents([cost], [_seed(cost, cotangent)], targets)
+    connected = set(topological([cost])) if len(grads) < len(set(targets)) else set()
     results = []
     for target in targets:
-        g = found.get(target)
+        g = grads.get(target)
         if g is None:
             zero = target in connected and target.dtype.kind == "f"  # every path leads through an op whose derivative is zero
             if not zero and unconnected != "zero":
@@ -112,7 +112,7 @@ def _unconnected(cost: Tensor, target: Tensor) -> str:
 
 
 def cotangents(outputs: Sequence[Tensor], seeds: Sequence[Tensor], targets: Sequence[Tensor]) -> dict[Tensor, Tensor]:
-    """The cotangent that reaches each target; targets that none reaches are absent."""
+    """The cotangent of each target; a target that none reaches is absent."""
     for target in targets:
         if not isinstance(target, Tensor):
             raise ArgumentError(f"differentiate by tensors, not by a {type(target).__name__}.")
@@ -143,13 +143,13 @@ def cotangents(outputs: Sequence[Tensor], seeds: Sequence[Tensor], targets: Sequ
 
 def _path(targets: Sequence[Tensor], order: Sequence[Tensor]) -> set[Tensor]:
     """The targets and all nodes that depend on one of them by derivatives that are not zero everywhere."""
-    found = set(targets)
+    path = set(targets)
     for node in order:
-        if node not in found and any(source in found for source in node.inputs):
+        if node not in path and any(source in path for source in node.inputs):
             flat = find(node.op).gradient is ZERO or (node.dtype.kind in "biu" and not node.spec.parts)
             if not flat:
-                found.add(node)
-    return found
+                path.add(node)
+    return path
 
 
 def _pull(
@@ -158,33 +158,33 @@ def _pull(
     """The contributions of one node to its inputs on the path."""
     if node.op == "part":
         return [(node.inputs[0], sums[node])]
-    wanted = [i for i, source in enumerate(node.inputs) if source in path and (source.dtype.kind in "fc" or source.spec.parts)]
-    if not wanted:
+    positions = [i for i, source in enumerate(node.inputs) if source in path and (source.dtype.kind in "fc" or source.spec.parts)]
+    if not positions:
         return []
     if node.op == "scan":
-        given: Sequence[Tensor | None] = scan_gradient(node, several[node], vjp_graph)
+        grads: Sequence[Tensor | None] = scan_gradient(node, several[node], vjp_graph)
     else:
         rule = find(node.op).gradient
-        if rule is ZERO or node.dtype.kind in "biu":  # a target that is the result of such an op
+        if rule is ZERO or node.dtype.kind in "biu":  # a target may be the result of such an op
             return []
         if rule is None or node.dtype.kind == "c":
             reason = "is complex" if node.dtype.kind == "c" else "has no gradient rule"
             raise NoGradientError(
-                f"the op {node.op!r} ({node.spec}, {node.origin}) lies between a target and the cost and {reason}. "
+                f"the op {node.op!r} ({node.spec}, {node.origin}) is on the path from a target to the cost and {reason}. "
                 "Wrap it in dt.stop_gradient(...) if no derivative should pass through it."
             )
-        given = rule(sums[node], node, *node.inputs, **dict(node.attributes))  # type: ignore[operator]  # ZERO is excluded above
-    return [(node.inputs[i], g) for i in wanted if (g := given[i]) is not None]
+        grads = rule(sums[node], node, *node.inputs, **dict(node.attributes))  # type: ignore[operator]  # ZERO is excluded above
+    return [(node.inputs[i], g) for i in positions if (g := grads[i]) is not None]
 
 
 def vjp_graph(graph: Graph, wanted: Sequence[int], given: Sequence[int]) -> Graph:
-    """Graph (inputs of `graph`, one cotangent for each given output) → the cotangent of each wanted input, zero where none reaches it."""
+    """Graph (inputs of `graph`, cotangents of the outputs in `given`) → cotangents of the inputs in `wanted`, zeros where unconnected."""
     ins, outs = list(graph.inputs.values()), list(graph.outputs.values())
     seeds = [new_input(f"cotangent_{i}", outs[i].shape, outs[i].dtype) for i in given]
     targets = [ins[i] for i in wanted]
-    found = cotangents([outs[i] for i in given], seeds, targets)
+    grads = cotangents([outs[i] for i in given], seeds, targets)
     results = {
-        f"gradient_{k}": found[t] if t in found else broadcast_to(as_tensor(np.zeros((), t.dtype)), t.shape) for k, t in enumerate(targets)
+        f"gradient_{k}": grads[t] if t in grads else broadcast_to(as_tensor(np.zeros((), t.dtype)), t.shape) for k, t in enumerate(targets)
     }
     inputs = {f"{i}_{t.name}": t for i, t in enumerate([*ins, *seeds])}
     return Graph(inputs, results)

@@ -8,7 +8,7 @@ The language is Python's expressions, read with `ast` and never evaluated:
 - a number stands for a constant all of whose elements equal it (0.0 and -0.0 apart); in a result it is a weak Python number;
 - ``+ - * / ** @`` and a leading minus are ops, and so is any name of the registry: ``softmax(x, **a)``;
 - ``**a`` binds all attributes of an op, ``axis=k`` binds one, ``keepdims=True`` demands a value;
-- in a result, ``axis=only(k)`` asks a function of `dagtrain.transform.conditions`; a condition is such calls joined by ``and``.
+- in a result, ``axis=only(k)`` calls a function of `dagtrain.transform.conditions`; a condition is such calls joined by ``and``.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ COMMUTATIVE = frozenset({"add", "multiply", "equal", "not_equal", "logical_and",
 _BINARY = {ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide", ast.Pow: "power", ast.MatMult: "matmul"}
 _CARRIERS = frozenset({"broadcast_to", "reshape", "transpose"})
 _STEPS = 4
-_MOST_REMEMBERED = 4096
-_uniform: dict[str, Any] = {}  # digest of an array → the number it is everywhere, or None
+_CACHE_SIZE = 4096
+_uniform: dict[str, Any] = {}  # digest of an array → the number that all its elements equal, or None
 
 
 class Letter(NamedTuple):
@@ -45,7 +45,7 @@ class Letter(NamedTuple):
 
 
 class Number(NamedTuple):
-    """A constant that is this number everywhere."""
+    """A constant whose elements all equal this number."""
 
     value: float
 
@@ -84,10 +84,10 @@ def parse_condition(text: str) -> tuple[Use, ...]:
     """Read a condition: calls joined by ``and``."""
     body = ast.parse(text.strip(), mode="eval").body
     parts = body.values if isinstance(body, ast.BoolOp) and isinstance(body.op, ast.And) else [body]
-    found = [_value(part, text) for part in parts]
-    if not all(isinstance(part, Use) for part in found):
+    uses = [_value(part, text) for part in parts]
+    if not all(isinstance(part, Use) for part in uses):
         raise ArgumentError(f"a condition is made of calls joined by 'and', got {text!r}.")
-    return tuple(found)
+    return tuple(uses)
 
 
 def _pattern(node: ast.expr, text: str) -> Pattern:
@@ -102,9 +102,9 @@ def _pattern(node: ast.expr, text: str) -> Pattern:
         return Apply(_BINARY[type(node.op)], (_pattern(node.left, text), _pattern(node.right, text)))
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         op = find(node.func.id)
-        given = tuple((k.arg, _value(k.value, text)) for k in node.keywords if k.arg is not None)
+        attributes = tuple((k.arg, _value(k.value, text)) for k in node.keywords if k.arg is not None)
         rest = [k.value.id for k in node.keywords if k.arg is None and isinstance(k.value, ast.Name)]
-        return Apply(op.name, tuple(_pattern(a, text) for a in node.args), given, rest[0] if rest else None)
+        return Apply(op.name, tuple(_pattern(a, text) for a in node.args), attributes, rest[0] if rest else None)
     raise ArgumentError(f"cannot read {ast.unparse(node)!r} in the rule {text!r}.")
 
 
@@ -138,8 +138,8 @@ def variants(pattern: Pattern) -> Iterator[Pattern]:
     if pattern.op in COMMUTATIVE and pattern.operands[0] != pattern.operands[1]:
         orders.append(pattern.operands[::-1])
     for operands in orders:
-        for chosen in itertools.product(*(list(variants(o)) for o in operands)):
-            yield pattern._replace(operands=chosen)
+        for combination in itertools.product(*(list(variants(o)) for o in operands)):
+            yield pattern._replace(operands=combination)
 
 
 # ---- matching
@@ -148,7 +148,7 @@ def variants(pattern: Pattern) -> Iterator[Pattern]:
 def match(pattern: Pattern, node: Tensor, bound: dict[str, Any], inner: list[Tensor]) -> bool:
     """Whether the node has this form.
 
-    Fills `bound` with what the letters stand for, and `inner` with the nodes below the root that ops of the pattern met.
+    Fills `bound` with what the letters stand for, and `inner` with the nodes below the root that the pattern's ops matched.
     """
     if type(pattern) is Letter:
         return bound.setdefault(pattern.name, node) is node
@@ -161,12 +161,12 @@ def match(pattern: Pattern, node: Tensor, bound: dict[str, Any], inner: list[Ten
         attributes = dict(node.attributes)
         if bound.setdefault(pattern.rest, attributes) != attributes:
             return False
-    for name, wanted in pattern.given:
-        found = node.attribute(name)
-        if isinstance(wanted, Letter):
-            if bound.setdefault(wanted.name, found) != found:
+    for name, expected in pattern.given:
+        value = node.attribute(name)
+        if isinstance(expected, Letter):
+            if bound.setdefault(expected.name, value) != value:
                 return False
-        elif found != wanted:
+        elif value != expected:
             return False
     for operand, source in zip(pattern.operands, node.inputs, strict=True):
         if not match(operand, source, bound, inner):
@@ -177,7 +177,7 @@ def match(pattern: Pattern, node: Tensor, bound: dict[str, Any], inner: list[Ten
 
 
 def number_of(node: Tensor) -> Any:
-    """The number that every element of a constant is, seen through broadcasts and reshapes; None for any other tensor."""
+    """The number that all elements of a constant equal, through broadcasts and reshapes; None for any other tensor."""
     for _ in range(_STEPS):
         if node.op not in _CARRIERS:
             break
@@ -188,7 +188,7 @@ def number_of(node: Tensor) -> Any:
         return node.value.item()
     digest = node.attribute("value").digest
     if digest not in _uniform:
-        if len(_uniform) >= _MOST_REMEMBERED:
+        if len(_uniform) >= _CACHE_SIZE:
             _uniform.clear()
         _uniform[digest] = _common(node.value)
     return _uniform[digest]
@@ -205,11 +205,11 @@ def _one_sign(value: Any) -> bool:
     return bool(signs.all() or not signs.any())
 
 
-def same_number(found: Any, wanted: float) -> bool:
+def same_number(value: Any, expected: float) -> bool:
     """Equality that tells 0.0 from -0.0."""
-    if found is None or isinstance(found, complex) or found != wanted:
+    if value is None or isinstance(value, complex) or value != expected:
         return False
-    return bool(found) or math.copysign(1, found) == math.copysign(1, wanted)
+    return bool(value) or math.copysign(1, value) == math.copysign(1, expected)
 
 
 # ---- building
@@ -219,7 +219,7 @@ Functions = Mapping[str, Callable[..., Any]]
 
 
 def value_of(part: Any, bound: Mapping[str, Any], functions: Functions) -> Any:
-    """What an attribute's value in a rule comes to."""
+    """An attribute's value in a rule, evaluated."""
     if isinstance(part, Letter):
         return bound[part.name]
     if isinstance(part, Use):
@@ -247,5 +247,5 @@ def build(pattern: Pattern, bound: Mapping[str, Any], root: Tensor, functions: F
 def _operand(pattern: Pattern, bound: Mapping[str, Any], root: Tensor, functions: Functions, settle: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(pattern, Number):
         return pattern.value
-    made = build(pattern, bound, root, functions, settle)
-    return settle(made) if isinstance(pattern, Apply) else made
+    tensor = build(pattern, bound, root, functions, settle)
+    return settle(tensor) if isinstance(pattern, Apply) else tensor

@@ -1,7 +1,7 @@
-"""Applying rewrite rules to a graph: one pass from the leaves up, each node rewritten until nothing fits it any more.
+"""Applying rewrite rules to a graph: one pass from the leaves up rewrites each node until no rule matches it.
 
-Since rules look only at a node and a bounded neighbourhood below it, and what lies below is settled first, one pass is enough, and it costs
-time in proportion to the graph. The rules that could fit a node are found by its op and the ops of its inputs. Nothing recurses into a
+A rule looks only at a node and a bounded neighbourhood below it, and the nodes below are settled first. So one pass is enough, and its time
+is linear in the graph. A table by the op of a node and the ops of its inputs holds the rules that could match. Nothing recurses into a
 graph's depth.
 """
 
@@ -20,9 +20,9 @@ __all__ = ["RuleSet", "Settle", "Step", "rewrite", "same", "simplify"]
 
 Settle = Callable[[Tensor], Tensor]
 Step = Callable[[Tensor, Settle], Tensor]
-"""One way to change a node: gives the node itself where it has nothing to do."""
+"""Changes a node; returns the node itself if there is nothing to change."""
 
-MOST_REWRITES = 256  # for one node of the graph, those inside the results of rules among them
+MOST_REWRITES = 256  # for one node of the graph, including those inside the results of rules
 MOST_PASSES = 8
 DEEPEST = 40
 # Integers wrap around at their own width, so a rule may not carry such an op over to another width.
@@ -31,7 +31,7 @@ CARRIERS_OF_NUMBERS = frozenset({"constant", "broadcast_to", "reshape", "transpo
 
 
 class RuleSet:
-    """Rules, found by the op of a node and the ops of its inputs."""
+    """Rules, in a table by the op of a node and the ops of its inputs."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.rules = tuple(rules)
@@ -43,21 +43,21 @@ class RuleSet:
         self._by_form: dict[tuple[str, ...], list[tuple[Apply, Rule]]] = {}
 
     def apply(self, node: Tensor, settle: Settle) -> Tensor:
-        """What the first rule that fits makes of the node; the node itself if none does."""
+        """The result of the first rule that matches; the node itself if none does."""
         if node.op not in self._by_op:
             return node
         form = (node.op, *[source.op for source in node.inputs])
-        candidates = self._by_form.get(form)
-        if candidates is None:
-            candidates = self._by_form[form] = [c for c in self._by_op[node.op] if _could_fit(c[0], form[1:])]
-        for pattern, rule in candidates:
+        rules = self._by_form.get(form)
+        if rules is None:
+            rules = self._by_form[form] = [c for c in self._by_op[node.op] if _could_match(c[0], form[1:])]
+        for pattern, rule in rules:
             new = _try(pattern, rule, node, settle)
             if new is not None:
                 return new
         return node
 
 
-def _could_fit(pattern: Apply, ops: tuple[str, ...]) -> bool:
+def _could_match(pattern: Apply, ops: tuple[str, ...]) -> bool:
     return len(ops) == len(pattern.operands) and all(_admits(p, op) for p, op in zip(pattern.operands, ops, strict=True))
 
 
@@ -87,13 +87,13 @@ def _try(pattern: Apply, rule: Rule, node: Tensor, settle: Settle) -> Tensor | N
 
 
 class _Pass:
-    """One walk over a graph: what became of each node, and the nodes that are settled."""
+    """One pass over a graph, and its settled nodes."""
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self.steps = steps
         self.settled: set[Tensor] = set()
         self.depth = 0
-        self.left = MOST_REWRITES
+        self.rewrites_left = MOST_REWRITES
         self.unfinished = False
 
     def settle(self, node: Tensor) -> Tensor:
@@ -102,13 +102,13 @@ class _Pass:
             self.unfinished = True
             return node
         if self.depth == 0:
-            self.left = MOST_REWRITES
+            self.rewrites_left = MOST_REWRITES
         self.depth += 1
-        while node not in self.settled and self.left > 0:
+        while node not in self.settled and self.rewrites_left > 0:
             new = self._once(node)
             if new is node:
                 break
-            self.left -= 1
+            self.rewrites_left -= 1
             node = new
         self.depth -= 1
         self.settled.add(node)
@@ -139,13 +139,13 @@ class _Pass:
 
 
 def same(a: Graph, b: Graph) -> bool:
-    """Whether two graphs with the same inputs have the very same nodes as outputs."""
+    """Whether two graphs with the same inputs have identical nodes as outputs."""
     return all(x is y for x, y in zip(a.outputs.values(), b.outputs.values(), strict=True))
 
 
 def rewrite(graph: Graph, steps: Sequence[Step], *, keep: Iterable[Tensor] = ()) -> Graph:
-    """Change the nodes of a graph, and of the bodies of its loops, by steps until none has anything to do."""
-    # Leaves stand in for what is kept, so that no pattern sees through it.
+    """Change the nodes of a graph, and of the bodies of its loops, until no step changes any."""
+    # Leaves stand for the nodes in `keep`, so that no pattern sees through them.
     stand_ins = {t: new_input(f"kept {i}", t.shape, t.dtype) for i, t in enumerate(keep)}
     opened = _open(graph, stand_ins) if stand_ins else graph
     changed = opened
@@ -171,7 +171,7 @@ def _close(graph: Graph, stand_ins: dict[Tensor, Tensor]) -> list[Tensor]:
 
 
 def simplify(graph: Graph, rules: RuleSet | Iterable[Rule], *, keep: Iterable[Tensor] = ()) -> Graph:
-    """Rewrite a graph by rules until none fits.
+    """Rewrite a graph by rules until none matches.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def simplify(graph: Graph, rules: RuleSet | Iterable[Rule], *, keep: Iterable[Te
     rules
         A `RuleSet`, or rules.
     keep
-        Nodes that must survive, such as those one wants to differentiate by: they and what leads only to them are left alone.
+        Nodes that must survive, such as targets of differentiation: they, and nodes that lead only to them, stay unchanged.
 
     Examples
     --------

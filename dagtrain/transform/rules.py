@@ -8,12 +8,12 @@ Every rule says how far it can be trusted:
 - ``STABLE``: mathematically equal, and numerically at least as good: no new overflow, no new cancellation, no more roundings;
 - ``APPROXIMATE``: equal on ordinary numbers only (x*0 is 0 unless x is NaN or infinite); applied when the user asks, never otherwise.
 
-The language of the texts is told in `dagtrain.transform.patterns`, the conditions in `dagtrain.transform.conditions`. A rewrite is done
-only where the result has the shape and dtype of what it replaces, so ``cast(x, **a) → x`` needs no condition.
+`dagtrain.transform.patterns` describes the language of the texts, `dagtrain.transform.conditions` the conditions. A rewrite is done only
+where the result has the shape and dtype of what it replaces, so ``cast(x, **a) → x`` needs no condition.
 
 Not here on purpose: ``maximum(x, 0) → relu(x)``, because their derivatives at 0 differ (one half and none);
-``exp(log_softmax(x)) → softmax(x)``, because the gradient of cross-entropy has log_softmax at hand and one exponential is cheaper than
-another softmax.
+``exp(log_softmax(x)) → softmax(x)``, because the gradient of cross-entropy has computed log_softmax already, and one exponential is cheaper
+than another softmax.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ APPROXIMATE: Kind = "approximate"
 
 @dataclass(frozen=True)
 class Rule:
-    """Where the pattern is found and the condition holds, the result takes its place.
+    """A rewrite: where the pattern matches and the condition holds, the result replaces it.
 
     Examples
     --------
@@ -49,17 +49,17 @@ class Rule:
 
     @cached_property
     def parsed_pattern(self) -> Pattern:
-        """The pattern, read."""
+        """The pattern, parsed."""
         return parse(self.pattern)
 
     @cached_property
     def parsed_result(self) -> Pattern:
-        """The result, read."""
+        """The result, parsed."""
         return parse(self.result)
 
     @cached_property
     def condition(self) -> tuple[Use, ...]:
-        """The condition, read."""
+        """The condition, parsed."""
         return parse_condition(self.when) if self.when else ()
 
     def __str__(self) -> str:
@@ -71,7 +71,7 @@ _BINARY = ("add", "subtract", "multiply", "divide", "power", "maximum", "minimum
 _REDUCTIONS = ("sum", "mean", "prod", "max", "min", "logsumexp", "norm", "any", "all")
 
 SUM_SHAPES = (
-    # Reducing and then putting axes of length 1 in or out is reducing with keepdims the other way round.
+    # A reduction whose axes of length 1 are then added or removed is the reduction with the other keepdims.
     *(Rule(f"reshape({r}(x, axis=k, keepdims=True), **b)", f"{r}(x, axis=k, keepdims=False)", EXACT) for r in _REDUCTIONS),
     *(Rule(f"reshape({r}(x, axis=k, keepdims=False), **b)", f"{r}(x, axis=k, keepdims=True)", EXACT) for r in _REDUCTIONS),
 )
@@ -84,7 +84,7 @@ STABILISATIONS: tuple[Rule, ...] = (
     Rule("x ** 0.5", "sqrt(x)", STABLE),
     Rule("x ** -1", "reciprocal(x)", STABLE),
     Rule("sqrt(square(x))", "absolute(x)", STABLE),
-    # Logarithms and exponentials near 1 and far out.
+    # Logarithms and exponentials near 1 and of large arguments.
     Rule("log(exp(x))", "x", STABLE),
     Rule("log(1 + x)", "log1p(x)", STABLE),
     Rule("exp(x) - 1", "expm1(x)", STABLE),
@@ -99,7 +99,7 @@ STABILISATIONS: tuple[Rule, ...] = (
     Rule("log(sigmoid(x))", "-softplus(-x)", STABLE),
     Rule("log(1 - sigmoid(x))", "-softplus(x)", STABLE),
     Rule("log1p(-sigmoid(x))", "-softplus(x)", STABLE),
-    # Softmax and log-sum-exp, with or without the maximum taken off by hand.
+    # Softmax and log-sum-exp, with or without an explicit subtraction of the maximum.
     Rule("exp(x) / sum(exp(x), axis=k, keepdims=True)", "softmax(x, axis=only(k))", STABLE, "single(k) and filled(x)"),
     Rule("exp(x) / sum(exp(x), axis=k, keepdims=False)", "softmax(x, axis=only(k))", STABLE, "vector(x) and filled(x)"),
     Rule("softmax(x - max(x, axis=k, keepdims=True), axis=j)", "softmax(x, axis=j)", STABLE, "is_axis(k, j)"),
@@ -111,7 +111,7 @@ STABILISATIONS: tuple[Rule, ...] = (
     Rule("x - logsumexp(x, axis=k, keepdims=True)", "log_softmax(x, axis=only(k))", STABLE, "single(k)"),
     Rule("x - max(x, axis=k, keepdims=True) - logsumexp(x - max(x, axis=k, keepdims=True), axis=k, keepdims=True)",
          "log_softmax(x, axis=only(k))", STABLE, "single(k)"),
-    # Gradients of logarithms that were taken before the forms above were known: no division by what may underflow.
+    # Gradients of the unstable forms above: no division by a value that may underflow.
     Rule("g / y * y", "g", STABLE, "positive(y)"),
     Rule("(-(g / y)) * y", "-g", STABLE, "positive(y)"),
     Rule("g / y * (y * z)", "g * z", STABLE, "positive(y)"),
@@ -132,7 +132,7 @@ STABILISATIONS: tuple[Rule, ...] = (
 )  # fmt: skip
 
 SIMPLIFICATIONS: tuple[Rule, ...] = (
-    # Nothing added, nothing multiplied.
+    # Neutral and absorbing elements.
     Rule("x * 1", "x", EXACT),
     Rule("x / 1", "x", EXACT),
     Rule("x - 0", "x", EXACT),
@@ -169,7 +169,7 @@ SIMPLIFICATIONS: tuple[Rule, ...] = (
     Rule("x / c", "x * (1 / c)", EXACT, "number(c) and power_of_two(c)"),
     Rule("c * (m * x)", "(c * m) * x", STABLE, "float_number(c) and float_number(m) and power_of_two(m)"),
     Rule("c * (m * x)", "(c * m) * x", STABLE, "float_number(c) and float_number(m) and power_of_two(c)"),
-    # Elements only moved.
+    # Moves of elements.
     Rule("transpose(transpose(x, axes=p), axes=q)", "transpose(x, axes=compose(p, q))", EXACT),
     Rule("transpose(x, axes=p)", "x", EXACT, "in_order(p)"),
     Rule("reshape(reshape(x, **a), **b)", "reshape(x, **b)", EXACT),
@@ -181,14 +181,14 @@ SIMPLIFICATIONS: tuple[Rule, ...] = (
     Rule("cast(x, **a)", "x", EXACT),
     Rule("cast(cast(x, dtype=d), dtype=e)", "cast(x, dtype=e)", EXACT, "lossless(x, d, e)"),
     Rule("cast(where(c, x, y), **a)", "where(c, cast(x, **a), cast(y, **a))", EXACT, "number(x) and number(y)"),
-    # Broadcasting does by itself what was done by hand.
+    # Explicit broadcasts that the op does itself.
     *(Rule(f"{op}(x, broadcast_to(y, **a))", f"{op}(x, y)", EXACT) for op in _BINARY),
     *(Rule(f"{op}(broadcast_to(x, **a), y)", f"{op}(x, y)", EXACT) for op in _BINARY),
     *(Rule(f"{op}(x, reshape(y, shape=s))", f"{op}(x, y)", EXACT, "leads(y, s)") for op in _BINARY),
     *(Rule(f"{op}(reshape(x, shape=s), y)", f"{op}(x, y)", EXACT, "leads(x, s)") for op in _BINARY),
     Rule("where(c, broadcast_to(x, **a), y)", "where(c, x, y)", EXACT),
     Rule("where(c, x, broadcast_to(y, **a))", "where(c, x, y)", EXACT),
-    # Reductions of one element, and of what is zero but for some known places.
+    # Reductions of one element, and of scattered elements.
     # (NumPy starts sums at 0.0, so the sum of one -0.0 is 0.0.)
     *(Rule(f"{r}(x, axis=k, keepdims=j)", "reshape(x, shape=without_ones(x, k, j))", kind, "one_each(x, k)")
       for r, kind in (("sum", STABLE), ("mean", STABLE), ("prod", EXACT), ("max", EXACT), ("min", EXACT))),

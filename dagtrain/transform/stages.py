@@ -1,10 +1,10 @@
-"""The stages that a finished graph goes through before it is planned, by name, so that one can stop at each and look.
+"""The stages between a finished graph and its plan, by name, so that a user can stop after any of them and look.
 
 ::
 
     stabilise ─▶ simplify ─▶ fold ─▶ merge ─▶ prune
 
-Each stage does what it adds together with what those before it do, until nothing changes, so that stopping at one shows a finished graph.
+Each stage adds one step to those of the stages before it and repeats all until nothing changes, so the graph is complete after each.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STAGES: Mapping[str, str] = MappingProxyType(
         "simplify": "shorter forms with the same bits, and a few that are better",
         "fold": "small results of constants computed beforehand",
         "merge": "one node for two that differ in the order of their operands",
-        "prune": "loops without outputs, carries and inputs that nobody needs",
+        "prune": "loops without unused outputs, carries and inputs",
     }
 )
 """Name of each stage → what it adds, in order."""
@@ -41,7 +41,7 @@ MOST_ROUNDS = 16
 def stabilise(graph: Graph, *, keep: Iterable[Tensor] = ()) -> Graph:
     """Put numerically stable forms in the place of unstable ones: log_softmax, logsumexp, softplus, log1p, expm1.
 
-    It is done before differentiation, because a derivative inherits the form, and again on the finished graph, because gradients make new
+    It runs before differentiation, because a derivative inherits the form, and again on the finished graph, because gradients make new
     forms.
 
     Parameters
@@ -49,7 +49,7 @@ def stabilise(graph: Graph, *, keep: Iterable[Tensor] = ()) -> Graph:
     graph
         Forward graph, or one that holds gradients already.
     keep
-        Nodes that must survive, such as inner nodes one wants to differentiate by.
+        Nodes that must survive, such as inner targets of differentiation.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def stabilise(graph: Graph, *, keep: Iterable[Tensor] = ()) -> Graph:
 def optimize(graph: Graph, *, approximate: bool = False, until: str | None = None) -> Graph:
     """Rewrite a finished graph into a shorter and stabler one with the same inputs and outputs.
 
-    It is meant for graphs that will be run; one that will still be differentiated wants `stabilise` alone.
+    It is for graphs that will be run; a graph that will still be differentiated takes `stabilise` alone.
 
     Parameters
     ----------
@@ -94,16 +94,16 @@ def optimize(graph: Graph, *, approximate: bool = False, until: str | None = Non
       return output=%3
     """
     names = list(STAGES)
-    wanted = names if until is None else names[: names.index(one_of("stage", until, STAGES)) + 1]
-    rules = _STABILISING if "simplify" not in wanted else _APPROXIMATING if approximate else _SIMPLIFYING
+    stages = names if until is None else names[: names.index(one_of("stage", until, STAGES)) + 1]
+    rules = _STABILISING if "simplify" not in stages else _APPROXIMATING if approximate else _SIMPLIFYING
     for _ in range(MOST_ROUNDS):
         steps: list[Step] = [rules.apply]
-        if "fold" in wanted:
+        if "fold" in stages:
             steps.append(fold)
-        if "merge" in wanted:
+        if "merge" in stages:
             steps.append(merging())
         graph = rewrite(graph, steps)
-        pruned = prune(graph) if "prune" in wanted else graph
+        pruned = prune(graph) if "prune" in stages else graph
         if same(pruned, graph):
             break
         graph = pruned

@@ -10,25 +10,25 @@ __all__ = ["verify"]
 
 
 def verify(graph: Graph) -> Graph:
-    """Check that every node is what its op says of its inputs; return the graph.
+    """Check that every node has the spec that its op infers; return the graph.
 
     Raises
     ------
     GraphError
-        Naming the node, what it claims and what its op says.
+        Naming the node, its spec and the spec that its op infers.
     """
-    seen = set()
+    earlier = set()
     for node in graph.nodes:
-        if any(source not in seen for source in node.inputs):
+        if any(source not in earlier for source in node.inputs):
             raise GraphError(f"{node!r} stands before one of its inputs.")
-        seen.add(node)
+        earlier.add(node)
         if node.op in LEAVES:
             if node.inputs:
                 raise GraphError(f"the leaf {node!r} has inputs.")
             if node.op != "input" and Spec(node.value.shape, node.value.dtype) != node.spec:
                 raise GraphError(f"{node!r} holds a value of shape {node.value.shape} and dtype {node.value.dtype}.")
             continue
-        said = find(node.op).infer(*(source.spec for source in node.inputs), **dict(node.attributes))
-        if said != node.spec:
-            raise GraphError(f"{node!r} made at {node.origin} claims {node.spec}; the op {node.op!r} gives {said}.")
+        inferred = find(node.op).infer(*(source.spec for source in node.inputs), **dict(node.attributes))
+        if inferred != node.spec:
+            raise GraphError(f"{node!r} made at {node.origin} claims {node.spec}; the op {node.op!r} gives {inferred}.")
     return graph
