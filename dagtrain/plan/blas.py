@@ -23,13 +23,13 @@ def _libraries() -> Any:
     if _controller is None:
         from threadpoolctl import ThreadpoolController
 
-        _controller = ThreadpoolController()  # looks through all loaded libraries, some milliseconds: once
+        _controller = ThreadpoolController()  # scans all loaded libraries, which takes milliseconds: once
     return _controller
 
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Limit BLAS to one thread for the whole process until the last of the threads inside has left."""
+    """Limit BLAS to one thread for the whole process until the last thread inside leaves."""
     global _users, _limit
     with _lock:
         if _users == 0:
@@ -48,7 +48,7 @@ def one_blas_thread() -> Iterator[None]:
 
 @contextmanager
 def guard() -> Iterator[None]:
-    """What steps run under: one BLAS thread, and no warnings, since what is not finite is looked for in results."""
+    """The settings that steps run under: one BLAS thread, and no warnings, since results are checked for NaN and infinity."""
     with one_blas_thread(), np.errstate(all="ignore"):
         yield
 
@@ -61,8 +61,8 @@ def cores() -> int:
 def blas_description() -> str:
     """NumPy's BLAS and the kernels it chose, on which the bits of results depend.
 
-    Other packages bring a BLAS of their own into the process; that one computes nothing here.
+    A BLAS that another package loads into the process is left out: it computes nothing here.
     """
-    every = [i for i in _libraries().info() if i.get("user_api") == "blas"]
-    found = [i for i in every if "numpy" in str(i.get("filepath"))] or every
-    return ", ".join(f"{i.get('internal_api')} {i.get('version')} {i.get('architecture', '')}".strip() for i in found) or "unknown"
+    loaded = [i for i in _libraries().info() if i.get("user_api") == "blas"]
+    libraries = [i for i in loaded if "numpy" in str(i.get("filepath"))] or loaded
+    return ", ".join(f"{i.get('internal_api')} {i.get('version')} {i.get('architecture', '')}".strip() for i in libraries) or "unknown"

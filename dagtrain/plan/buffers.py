@@ -1,11 +1,11 @@
-"""Which memory each value of a plan lives in: buffers shared by values whose lifetimes do not meet.
+"""The memory of each value of a plan: values whose lifetimes do not overlap share buffers.
 
     node        0   1   2   3   4   5
-    buffer A      matmul──add──relu            a dying input of an elementwise op gives its memory to the result
+    buffer A      matmul──add──relu            on an input's last use, an elementwise op writes over it
     buffer B                  mask──mul        freed memory is used again
     output                        └──▶ o0    outputs have memory of their own, which the caller may choose
 
-A view lives in the memory of what it is a view of (its *root*); a root lives until the last use of any of its views.
+A view lives in the memory of its *root*, the value that it is a view of; a root lives until the last use of any of its views.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Memory(NamedTuple):
     outputs
         Memory of the results.
     intermediates
-        What all intermediate values and results together would take without sharing.
+        Bytes of all intermediate values and results without sharing.
     """
 
     buffers: int
@@ -47,9 +47,9 @@ class Memory(NamedTuple):
         return self.buffers + self.outputs
 
     def __str__(self) -> str:
-        share = self.needed / self.intermediates if self.intermediates else 1.0
+        fraction = self.needed / self.intermediates if self.intermediates else 1.0
         parts = f"{self.buffers:,} in buffers, {self.outputs:,} in outputs"
-        return f"{self.needed:,} bytes needed ({parts}), {share:.0%} of all intermediates ({self.intermediates:,})"
+        return f"{self.needed:,} bytes needed ({parts}), {fraction:.0%} of all intermediates ({self.intermediates:,})"
 
 
 class Place(NamedTuple):
@@ -61,7 +61,7 @@ class Place(NamedTuple):
 
 @dataclass
 class Layout:
-    """The outcome of laying out a graph's values in memory."""
+    """Where each value of a graph is in memory."""
 
     order: list[Tensor]
     root: dict[Tensor, Tensor]
@@ -73,16 +73,16 @@ class Layout:
     sizes: list[int] = field(default_factory=list)
     final_copies: list[tuple[int, Tensor]] = field(default_factory=list)
     overwritten: list[Tensor] = field(default_factory=list)
-    """Outputs that are donated inputs, or views of them, over which the final copy of another output may write."""
+    """Outputs that are donated inputs, or views of them, which the final copy of another output may overwrite."""
     memory: Memory = field(default_factory=lambda: Memory(0, 0, 0))
 
 
 def lay_out(inputs: Sequence[Tensor], outputs: Sequence[Tensor], donate: Mapping[Tensor, int], yield_points: bool = False) -> Layout:
-    """Assign memory to every value; `donate` maps inputs to the number of the output that shall take their memory.
+    """Assign memory to every value; `donate` maps inputs to the number of the output that takes their memory.
 
-    With `yield_points`, memory of outputs is never read: what is read later is computed elsewhere, and copied as soon as it is there.
+    With `yield_points`, memory of outputs is never read: an output that is read later is computed in a buffer and copied at once.
     """
-    # From the last output on: gradients come out of the layers from the last to the first, and each is then computed as soon as it can be.
+    # From the last output on: gradients go from the last layer to the first, so each is computed as early as it can be.
     layout = _aliases(topological(outputs[::-1]), inputs)
     order = layout.order
     position = {node: i for i, node in enumerate(order)}
@@ -93,12 +93,12 @@ def lay_out(inputs: Sequence[Tensor], outputs: Sequence[Tensor], donate: Mapping
         for source in node.inputs:
             last[layout.root[source]] = max(last[layout.root[source]], i)
     buffers = _Buffers(layout.sizes)
-    wish: dict[Tensor, int] = {}
+    output_of: dict[Tensor, int] = {}
     end = len(order)
-    read = {layout.root[source] for node in order for source in node.inputs} if yield_points else set()
+    operands = {layout.root[source] for node in order for source in node.inputs} if yield_points else set()
     for k, output in enumerate(outputs):
-        if layout.root[output] is output and output.op not in LEAVES and output not in wish and output not in read:
-            wish[output] = k
+        if layout.root[output] is output and output.op not in LEAVES and output not in output_of and output not in operands:
+            output_of[output] = k
         else:
             layout.final_copies.append((k, output))
             last[layout.root[output]] = (
@@ -109,7 +109,7 @@ def lay_out(inputs: Sequence[Tensor], outputs: Sequence[Tensor], donate: Mapping
         free_at.setdefault(i, []).append(root)
     donors = {k: leaf for leaf, k in donate.items()}
     for k, leaf in donors.items():
-        _follow_back(k, leaf, layout, wish, last, position)
+        _follow_back(k, leaf, layout, output_of, last, position)
     for k, leaf in enumerate(inputs):
         layout.place[leaf] = Place("input", k)
     total = 0
@@ -119,59 +119,59 @@ def lay_out(inputs: Sequence[Tensor], outputs: Sequence[Tensor], donate: Mapping
                 layout.place[node] = Place("constant", len(layout.constants))
                 layout.constants.append(node)
             continue
-        # The parts of a loop get their memory where the loop runs, not where they are read.
-        for value in _made_by(node, order):
+        # A loop's parts get their memory where the loop runs, not where they are read.
+        for value in _values_of(node, order):
             if layout.root[value] is not value:
                 continue
             total += value.nbytes
             heir = _heir(value, layout, last, i) if value is node else None
-            if value in wish:
-                k = wish[value]
+            if value in output_of:
+                k = output_of[value]
                 _place_output(value, node, k, donors.get(k), layout, last, position, i)
             elif heir is not None:
                 layout.place[value] = layout.place[heir]
-                buffers.hand_on(heir, value)
+                buffers.transfer(heir, value)
             else:
                 layout.place[value] = Place("buffer", buffers.take(value, value.nbytes))
         op = find(node.op)
         if op.scratch is not None:
             specs = op.scratch(*(s.spec for s in node.inputs), **dict(node.attributes))
-            held = [(buffers.take((node, j), spec.nbytes), spec) for j, spec in enumerate(specs)]
-            layout.scratch[node] = held
-            for j in range(len(held)):
+            work = [(buffers.take((node, j), spec.nbytes), spec) for j, spec in enumerate(specs)]
+            layout.scratch[node] = work
+            for j in range(len(work)):
                 buffers.free((node, j))
         for root in free_at.get(i, ()):
             buffers.free(root)
-    given_away = [t for k, t in layout.final_copies if donate.get(layout.root[t], k) != k]
-    layout.overwritten = list(dict.fromkeys(given_away))
+    overwritten = [t for k, t in layout.final_copies if donate.get(layout.root[t], k) != k]
+    layout.overwritten = list(dict.fromkeys(overwritten))
     layout.memory = Memory(sum(layout.sizes), sum(t.nbytes for t in outputs), total)
     return layout
 
 
-def _made_by(node: Tensor, order: list[Tensor]) -> list[Tensor]:
+def _values_of(node: Tensor, order: list[Tensor]) -> list[Tensor]:
     if node.op == "part":
         return []
     return [p for p in order if p.op == "part" and p.inputs[0] is node] if node.spec.parts else [node]
 
 
 def _follow_back(
-    k: int, donor: Tensor, layout: Layout, wish: dict[Tensor, int], last: Mapping[Tensor, int], position: Mapping[Tensor, int]
+    k: int, donor: Tensor, layout: Layout, output_of: dict[Tensor, int], last: Mapping[Tensor, int], position: Mapping[Tensor, int]
 ) -> None:
-    """Let the elementwise steps that lead to a donated output work in its memory too, as far back as the donor is no longer read.
+    """Place the elementwise steps that lead to a donated output in its memory too, as far back as the donor is no longer read.
 
     first ──multiply──▶ t ──add──▶ first         all three in one place: less memory to go through
     """
-    node = next((n for n, number in wish.items() if number == k), None)
+    node = next((n for n, number in output_of.items() if number == k), None)
     while node is not None and find(node.op).ufunc is not None:
         before = [
             s
             for s in node.inputs
-            if layout.root[s] is s and s.op not in LEAVES and s not in wish and s.spec == donor.spec and find(s.op).ufunc is not None
+            if layout.root[s] is s and s.op not in LEAVES and s not in output_of and s.spec == donor.spec and find(s.op).ufunc is not None
         ]
-        # A step may join if it ends there, and if its result may take the donor's memory.
+        # A step may join if only the next one still reads it, and if its result may take the donor's memory.
         node = next((s for s in before if last[s] == position[node] and _may_take(donor, s, s, layout, last, position[s])), None)
         if node is not None:
-            wish[node] = k
+            output_of[node] = k
 
 
 def _place_output(
@@ -186,7 +186,7 @@ def _place_output(
 ) -> None:
     """Give an output its memory; `maker` is the node itself, or the loop that it is a part of."""
     if donor is not None and donor in position and not _may_take(donor, node, maker, layout, last, i):
-        # The donor's memory is still read: compute beside it and copy at the end.
+        # The donor's memory is still read: compute in a buffer and copy at the end.
         layout.place[node] = Place("buffer", len(layout.sizes))
         layout.sizes.append(node.nbytes)
         layout.final_copies.append((k, node))
@@ -195,15 +195,15 @@ def _place_output(
 
 
 def _may_take(donor: Tensor, node: Tensor, maker: Tensor, layout: Layout, last: Mapping[Tensor, int], i: int) -> bool:
-    """Whether a value made at position `i` may be written over the donor: nobody reads it later, and the maker reads it by element."""
+    """Whether a value made at position `i` may overwrite the donor: no later node reads it, and the maker reads it element by element."""
     if last[donor] > i:
         return False
-    read = [s for s in maker.inputs if layout.root[s] is donor]
-    return not read or (find(maker.op).ufunc is not None and all(s is donor for s in read) and donor.spec == node.spec)
+    operands = [s for s in maker.inputs if layout.root[s] is donor]
+    return not operands or (find(maker.op).ufunc is not None and all(s is donor for s in operands) and donor.spec == node.spec)
 
 
 def _aliases(order: list[Tensor], inputs: Sequence[Tensor]) -> Layout:
-    """Roots of views, the strides of every value whose memory is ours, and the reshapes that must copy."""
+    """Roots of views, the strides of every value in the plan's own memory, and the reshapes that must copy."""
     layout = Layout(order, {})
     for leaf in inputs:
         layout.root[leaf] = leaf
@@ -219,7 +219,7 @@ def _aliases(order: list[Tensor], inputs: Sequence[Tensor]) -> Layout:
             continue
         source = node.inputs[0]
         base = layout.dummy.get(source)
-        if base is None:  # a view of an input, made when it comes
+        if base is None:  # a view of an input, made at each call
             layout.root[node] = layout.root[source]
         elif node.op == "reshape" and not _can_view(base, node.shape):
             layout.copies.add(node)
@@ -232,7 +232,7 @@ def _aliases(order: list[Tensor], inputs: Sequence[Tensor]) -> Layout:
 
 
 def _dummy(spec: Spec) -> Any:
-    """An array of this shape in C order over one element of memory: it is never read, only its strides are."""
+    """An array of this shape in C order over one element of memory, for its strides alone."""
     strides, step = [], spec.dtype.itemsize
     for n in reversed(spec.shape):
         strides.append(step)
@@ -265,11 +265,11 @@ def _heir(node: Tensor, layout: Layout, last: Mapping[Tensor, int], i: int) -> T
 
 
 class _Buffers:
-    """Buffers by number: free ones are given again, the smallest that fits first."""
+    """Buffers by number; a new value takes the smallest free one that fits."""
 
     def __init__(self, sizes: list[int]) -> None:
         self.sizes = sizes
-        self.held: dict[Any, int] = {}
+        self.number_of: dict[Any, int] = {}
         self.idle: dict[int, list[int]] = {}
         self.idle_sizes: list[int] = []
 
@@ -285,16 +285,16 @@ class _Buffers:
             if not self.idle[size]:
                 del self.idle[size], self.idle_sizes[at]
             self.sizes[number] = max(size, nbytes)
-        self.held[owner] = number
+        self.number_of[owner] = number
         return number
 
-    def hand_on(self, old: Any, new: Any) -> None:
+    def transfer(self, old: Any, new: Any) -> None:
         """The new owner takes the old one's buffer."""
-        self.held[new] = self.held.pop(old)
+        self.number_of[new] = self.number_of.pop(old)
 
     def free(self, owner: Any) -> None:
-        """The owner's buffer may be given to another."""
-        number = self.held.pop(owner, None)
+        """Free the owner's buffer for another."""
+        number = self.number_of.pop(owner, None)
         if number is None:
             return
         size = self.sizes[number]

@@ -1,4 +1,4 @@
-"""The slow and obvious executor: one kernel call a node, in order, everything kept. Every other executor is tested against it."""
+"""The slow and obvious executor: one kernel call a node, in order, all values kept. Every other executor is tested against it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from dagtrain.errors import ArgumentError, ExecutionError
 from dagtrain.graph import LEAVES, Array, Graph, Tensor
 from dagtrain.ops import find
 from dagtrain.ops.scan import run
-from dagtrain.plan.inputs import as_given
+from dagtrain.plan.inputs import as_input
 
 __all__ = ["interpret", "node_values"]
 
 
 def node_values(graph: Graph, inputs: Sequence[Any], watch: Callable[[Tensor, Any], None] | None = None) -> Mapping[Tensor, Any]:
-    """The value of every node; `watch(node, value)` sees each as soon as it is there."""
+    """The value of every node; `watch(node, value)` is called with each as soon as it is computed."""
     if len(inputs) != len(graph.inputs):
         raise ArgumentError(f"the graph has {len(graph.inputs)} inputs {list(graph.inputs)}, got {len(inputs)} values.")
     values: dict[Tensor, Any] = {}
     for (name, leaf), value in zip(graph.inputs.items(), inputs, strict=True):
-        values[leaf] = as_given(name, leaf.spec, value)
+        values[leaf] = as_input(name, leaf.spec, value)
     return _fill(graph, values, watch)
 
 
@@ -42,14 +42,14 @@ def _apply(node: Tensor, arrays: list[Any]) -> Any:
             attributes = dict(node.attributes)
             body = attributes["body"]
             buffers = [np.empty(p.shape, p.dtype) for p in node.spec.parts]
-            return run(attributes, lambda *given: _outputs(body, given), arrays, buffers)
+            return run(attributes, lambda *values: _outputs(body, values), arrays, buffers)
         op = find(node.op)
         value = op.kernel(*arrays, **dict(node.attributes))
     except (ArgumentError, ExecutionError):
         raise
     except Exception as error:
         raise ExecutionError(f"{node.op} ({node.spec}) at {node.origin} failed: {error}") from error
-    # Left to itself, NumPy gives a result the layout of its operands; plans have room for it in C order.
+    # By default NumPy gives a result the layout of its operands; plans store it in C order.
     return np.asarray(value) if op.view else np.asarray(value, order="C")
 
 

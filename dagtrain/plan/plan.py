@@ -22,13 +22,13 @@ from dagtrain.graph import Array, Graph, Spec
 from dagtrain.ops import find
 from dagtrain.ops.scan import run as run_scan
 from dagtrain.plan.buffers import Memory, lay_out
-from dagtrain.plan.inputs import as_given
+from dagtrain.plan.inputs import as_input
 from dagtrain.plan.source import PIECE, Line, write
 
 __all__ = ["Plan", "plan"]
 
 _ALIGNMENT = 64
-_CODE_KEPT = 1024
+_CODE_CACHE_SIZE = 1024
 _code: OrderedDict[str, Any] = OrderedDict()
 _code_lock = threading.Lock()
 YieldPoint = tuple[Any, ...]
@@ -45,7 +45,7 @@ class Plan:
     donate
         Input name → output name: when bound, the output is written into the input's own array.
     yield_points
-        Whether it can be left on the way and gone on with later; see `Bound.steps`.
+        Whether a run can pause and go on later; see `Bound.steps`.
     piece
         Calls in one function of the source, where the graph has more than eight times as many nodes.
 
@@ -57,7 +57,7 @@ class Plan:
         Bytes needed, against those of all intermediate values.
     inputs, outputs : dict of str → Spec
     yield_points : tuple of (str, int, …)
-        Where it can be left, in order; see `Bound.steps`.
+        Where a run can pause, in order; see `Bound.steps`.
 
     Examples
     --------
@@ -71,12 +71,12 @@ class Plan:
 
     def __init__(self, graph: Graph, donate: Mapping[str, str] | None = None, yield_points: bool = False, piece: int = PIECE) -> None:
         outputs = list(graph.outputs)
-        gifts = {}
+        donors = {}
         if yield_points and donate:
             raise ArgumentError("a plan with yield points does not write into its inputs: leave out donate or yield_points.")
         for source, target in (donate or {}).items():
-            gifts[graph.inputs[one_of("input", source, graph.inputs)]] = outputs.index(one_of("output", target, graph.outputs))
-        layout = lay_out(list(graph.inputs.values()), list(graph.outputs.values()), gifts, yield_points)
+            donors[graph.inputs[one_of("input", source, graph.inputs)]] = outputs.index(one_of("output", target, graph.outputs))
+        layout = lay_out(list(graph.inputs.values()), list(graph.outputs.values()), donors, yield_points)
         loops = {n: _Loop(Plan(n.attribute("body"), piece=piece), dict(n.attributes)) for n in layout.order if n.op == "scan"}
         written = write(graph, layout, loops, yield_points, piece)
         self._fill(
@@ -120,12 +120,12 @@ class Plan:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the source and the constants: about what travels when the plan is pickled."""
+        """Bytes of the source and the constants: roughly the size of its pickle."""
         return len(self.source) + sum(c.body.nbytes if isinstance(c, _Loop) else c.nbytes for c in self._constants)
 
     @property
     def space(self) -> int:
-        """Bytes of the work space of one binding, that of its loops included."""
+        """Bytes of the work space of one binding, including its loops."""
         loops = (c.body for c in self._constants if isinstance(c, _Loop))
         return sum(self._sizes) + sum(2 * (body.space + body.memory.outputs) for body in loops)
 
@@ -138,7 +138,7 @@ class Plan:
             if code is None:
                 code = _code[self.key] = compile(self.source, self._file, "exec")
                 linecache.cache[self._file] = (len(self.source), None, self.source.splitlines(keepends=True), self._file)
-                if len(_code) > _CODE_KEPT:
+                if len(_code) > _CODE_CACHE_SIZE:
                     oldest, _ = _code.popitem(last=False)
                     linecache.cache.pop(f"<dagtrain plan {oldest[:12]}>", None)
         space: dict[str, Any] = {name: find(name).kernel for name in self._kernels}
@@ -202,14 +202,14 @@ class Plan:
             raise ArgumentError(f"the plan takes {len(self._input_specs)} inputs {list(self.inputs)}, got {len(inputs)}.")
         arrays = []
         for (name, spec), value in zip(self._input_specs, inputs, strict=True):
-            array = as_given(name, spec, value)
-            if not array.flags.aligned:  # as it came over a network: NumPy's own copy of it may have another layout
+            array = as_input(name, spec, value)
+            if not array.flags.aligned:  # as after a transfer: NumPy's own copy of it may have another layout
                 array = array.copy()
             arrays.append(array)
         return arrays
 
     def explain(self, error: Exception) -> ExecutionError:
-        """The error of a kernel, with the op and the user's line it belongs to."""
+        """The error of a kernel, with its op and the user's line."""
         for frame in reversed(traceback.extract_tb(error.__traceback__)):
             line = self._line(frame.filename, frame.lineno or 0)
             if line is not None:
@@ -217,7 +217,7 @@ class Plan:
         return ExecutionError(f"a plan failed: {type(error).__name__}: {error}")
 
     def _line(self, file: str, number: int) -> Line | None:
-        """What a line of this plan, or of the body of one of its loops, stands for."""
+        """The op of a line of this plan, or of the body of one of its loops."""
         if file == self._file:
             return self._lines.get(number)
         bodies = (value.body for value in self._constants if isinstance(value, _Loop))
@@ -232,10 +232,10 @@ class Bound:
     run
         The same without checks and without a result.
     steps
-        Of a plan with yield points: an iterator that runs to the next one and says which it is: ``("reads", k, …)`` before these inputs
-        are used for the first time, ``("wrote", k, …)`` right after these outputs have been written. No output is written before the plan
-        has yielded for all inputs; each output is written once, and not read. So the caller may do other work in between: change outputs
-        that are written, even step through this plan bound to other work space and the same outputs.
+        Of a plan with yield points: an iterator that runs to the next point and yields it: ``("reads", k, …)`` before the first use of
+        these inputs, ``("wrote", k, …)`` right after these outputs are written. The plan yields for all inputs before it writes an output;
+        each output is written once, and never read. So the caller may do other work in between: change outputs that are written, even
+        step through this plan bound to other work space and the same outputs.
     """
 
     __slots__ = ("buffers", "outputs", "run", "steps")
@@ -259,14 +259,14 @@ class _Loop:
         self.key = f"{body.key}{self.wiring}"
 
     def bind(self) -> Callable[[Sequence[Array], Sequence[Array | None]], Any]:
-        """The loop with its own memory: the carries of one step are read while the next are written, so there are two sets of it."""
-        turns = (self.body.bind(), self.body.bind())
+        """The loop with its own memory: one step's carries are read while the next are written, so there are two bindings."""
+        bindings = (self.body.bind(), self.body.bind())
         count = 0
 
         def step(*inputs: Array) -> tuple[Array, ...]:
             nonlocal count
             count += 1
-            return turns[count % 2](*inputs)
+            return bindings[count % 2](*inputs)
 
         return lambda arrays, buffers: run_scan(self.wiring, step, arrays, buffers)
 
@@ -284,11 +284,11 @@ def _view(buffer: Array, dtype: str, shape: tuple[int, ...]) -> Array:
 
 
 def _unpickled(*state: Any) -> Plan:
-    made = object.__new__(Plan)
+    instance = object.__new__(Plan)
     source, constants, kernels, lines, sizes, memory, inputs, outputs = state
     specs = [{k: Spec(*s) for k, s in group.items()} for group in (inputs, outputs)]
-    made._fill(source, constants, kernels, lines, sizes, Memory(*memory), *specs)
-    return made
+    instance._fill(source, constants, kernels, lines, sizes, Memory(*memory), *specs)
+    return instance
 
 
 def plan(

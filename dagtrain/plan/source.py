@@ -8,8 +8,8 @@
             yield "wrote", 0                        # a plan with yield_points: output 0 is final
         return run
 
-A plan with yield_points can be left at each and gone on with later: ``"reads", k, …`` before these inputs are used for the first time,
-``"wrote", k, …`` right after these outputs have been written. Before it writes to any output, it has stopped for all inputs.
+A plan with yield_points pauses at each: ``"reads", k, …`` before the first use of these inputs, ``"wrote", k, …`` right after these outputs
+are written. It yields for all inputs before it writes to any output.
 
 A function of very many lines compiles slowly, so a large graph is written as many functions that share a list ``m`` of values.
 """
@@ -35,7 +35,7 @@ _SAFE = (int, float, bool, str, type(None))
 
 @dataclass(frozen=True)
 class Line:
-    """What a line of the source stands for, for errors."""
+    """The op of a line of the source, for errors."""
 
     op: str
     spec: str
@@ -44,7 +44,7 @@ class Line:
 
 @dataclass
 class Written:
-    """Source text, the constants it needs, and what each line of it is."""
+    """Source text, the constants it needs, and the op of each line."""
 
     source: str = ""
     constants: list[Any] = field(default_factory=list)
@@ -82,49 +82,49 @@ class _Writer:
                 self.names[node] = self.called(f"c{self.layout.place[node].number}")
                 self.head.append(f"{self.names[node]} = c[{self.layout.place[node].number}]")
             elif self.yield_points:
-                self.stop_to_read(node)
+                self.yield_reads(node)
                 self.node(i, node)
-                self.stop_when_written(node)
+                self.yield_written(node)
             else:
                 self.node(i, node)
         if self.yield_points:
-            self.stop("reads", self.unread.values())
+            self.yield_point("reads", self.unread.values())
         for i, node in enumerate(self.layout.overwritten):
-            kept = self.called(f"kept{i}")
-            self.body.append((f"{kept} = {self.names[node]}.copy()", node))
-            self.names[node] = kept
+            copy = self.called(f"kept{i}")
+            self.body.append((f"{copy} = {self.names[node]}.copy()", node))
+            self.names[node] = copy
         self.copies([k for k, node in self.layout.final_copies if not self.yield_points or node.op in LEAVES])
         return self.joined()
 
-    def stop(self, what: str, numbers: Iterable[int]) -> None:
-        """A stop, if there is anything to say."""
-        told = ", ".join(map(str, numbers))
-        if told:
-            self.body.append((f'yield "{what}", {told}', None))
+    def yield_point(self, what: str, numbers: Iterable[int]) -> None:
+        """Write a yield point for these inputs or outputs, if there are any."""
+        text = ", ".join(map(str, numbers))
+        if text:
+            self.body.append((f'yield "{what}", {text}', None))
 
-    def made(self, node: Tensor) -> tuple[list[int], list[int]]:
-        """The outputs that a node writes in their places, and those that are copies of what it makes."""
-        values = [] if node.op == "part" else [node, *self.parts.get(node, ())]  # the parts of a loop come with it
+    def outputs_of(self, node: Tensor) -> tuple[list[int], list[int]]:
+        """The outputs that a node writes in place, and those that are copies of its values."""
+        values = [] if node.op == "part" else [node, *self.parts.get(node, ())]  # a loop writes its parts
         places = [self.layout.place[t] for t in values if t in self.layout.place]
         return [p.number for p in places if p.kind == "output"], [k for t in values for k in self.copied.get(t, ())]
 
-    def stop_to_read(self, node: Tensor) -> None:
-        """The inputs that are used from here on; all that are left where a node writes an output."""
-        wanted = list(self.unread) if any(self.made(node)) else [t for t in dict.fromkeys(node.inputs) if t in self.unread]
-        self.stop("reads", [self.unread.pop(leaf) for leaf in wanted])
+    def yield_reads(self, node: Tensor) -> None:
+        """Yield for the inputs that the node is the first to read; for all unread ones if it writes an output."""
+        leaves = list(self.unread) if any(self.outputs_of(node)) else [t for t in dict.fromkeys(node.inputs) if t in self.unread]
+        self.yield_point("reads", [self.unread.pop(leaf) for leaf in leaves])
 
-    def stop_when_written(self, node: Tensor) -> None:
-        """All outputs that the node has written, at one stop: nothing else is written in between."""
-        written, copied = self.made(node)
+    def yield_written(self, node: Tensor) -> None:
+        """Yield once for all outputs that the node writes: nothing else is written in between."""
+        written, copied = self.outputs_of(node)
         self.copies(copied, written)
 
     def copies(self, numbers: Sequence[int], written: Sequence[int] = ()) -> None:
-        """Outputs that are copied to where they are wanted, and the stop for these and those that are written already."""
+        """Copy values to these outputs, and yield for them and for the outputs that are written already."""
         sources = dict(self.layout.final_copies)
         for k in numbers:
             self.body.append((f"copyto(o[{k}], {self.names[sources[k]]})", sources[k]))
         if self.yield_points:
-            self.stop("wrote", [*written, *numbers])
+            self.yield_point("wrote", [*written, *numbers])
 
     def node(self, i: int, node: Tensor) -> None:
         if node.op == "part":
@@ -164,10 +164,10 @@ class _Writer:
             self.body.append((_call(node.op, [*arguments, f"out={name}"], node), node))
 
     def scan(self, i: int, node: Tensor) -> None:
-        made = {p.attribute("index"): p for p in self.parts.get(node, ())}
+        parts = {p.attribute("index"): p for p in self.parts.get(node, ())}
         buffers = []
         for index in range(len(node.spec.parts)):
-            part = made.get(index)
+            part = parts.get(index)
             if part is None:
                 buffers.append("None")
                 continue
@@ -188,7 +188,7 @@ class _Writer:
         raise GraphError(f"{node!r} has no memory of its own.")
 
     def called(self, name: str) -> str:
-        """How the source calls a value: by a name of its own, or by its place in the list of a large graph."""
+        """A value's name in the source: its own, or an item of the list of a large graph."""
         if not self.large:
             return name
         self.count += 1
@@ -220,7 +220,7 @@ class _Writer:
         return written
 
     def calls(self, body: list[tuple[str, Tensor | None]], indent: str, lines: list[str], written: Written) -> None:
-        """Write calls with a comment each, and note what line each is."""
+        """Write calls with a comment each, and record each line's op."""
         width = min(max((len(text) for text, _ in body), default=0) + 10, 90)
         for text, node in body:
             comment = ""
@@ -246,8 +246,8 @@ def _call(op: str, arguments: Sequence[str], node: Tensor) -> str:
 
 
 def write(graph: Graph, layout: Layout, loops: dict[Tensor, Any], yield_points: bool = False, piece: int = PIECE) -> Written:
-    """Write the source of a plan; `loops` holds a callable for each scan, `yield_points` says whether it can be left on the way.
+    """Write the source of a plan; `loops` holds a callable for each scan, `yield_points` says whether it pauses.
 
-    A graph of more than eight times `piece` nodes is written in functions of so many calls.
+    A graph of more than eight times `piece` nodes is written in functions of `piece` calls.
     """
     return _Writer(graph, layout, loops, yield_points, piece).write()

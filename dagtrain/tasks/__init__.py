@@ -15,7 +15,7 @@ __all__ = ["Lowered", "from_delayed", "lower", "to_delayed"]
 
 DASK.fill(_collection)
 
-# `e.compute()` in this process needs no Dask: it is imported when it is asked for.
+# `e.compute()` in this process needs no Dask, so the modules that import it are loaded on first use.
 _LATER = {"Lowered": "lowering", "from_delayed": "external", "lower": "lowering", "to_delayed": "delayed"}
 
 

@@ -1,4 +1,4 @@
-"""Tensors as Dask collections: what `dask.compute`, `dask.persist`, `dask.visualize` and `dask.delayed` ask of one.
+"""Tensors as Dask collections: the protocol of `dask.compute`, `dask.persist`, `dask.visualize` and `dask.delayed`.
 
 Without arguments ``e.compute()`` runs in this process through a plan and imports no Dask.
 """
@@ -13,7 +13,7 @@ from dagtrain.functional import plain
 from dagtrain.graph import Graph, Spec, Tensor, topological
 from dagtrain.plan import Plan
 from dagtrain.tasks.run import run_plan
-from dagtrain.tasks.tokens import check_complete, facts_of, key_of
+from dagtrain.tasks.tokens import check_complete, key_of, token_of
 
 __all__ = [
     "compute",
@@ -38,15 +38,15 @@ def compute(tensor: Tensor, **options: Any) -> Any:
     tensor
         Any tensor whose leaves have values.
     **options
-        For `dask.compute`, ``scheduler=`` above all. Without any, the tensor is computed in this process, unless it needs what Dask
+        For `dask.compute`, such as ``scheduler=``. Without any, the tensor is computed in this process, unless it needs values that Dask
         computes. The bits are the same.
     """
     check_complete(tensor)
-    asked = {k: v for k, v in options.items() if v is not None}
-    if asked or any(node.op == "input" for node in topological([tensor])):
+    dask_options = {k: v for k, v in options.items() if v is not None}
+    if dask_options or any(node.op == "input" for node in topological([tensor])):
         import dask
 
-        return dask.compute(tensor, traverse=False, **asked)[0]
+        return dask.compute(tensor, traverse=False, **dask_options)[0]
     return plain(run_plan(Plan(Graph.of(tensor)), ())[0])
 
 
@@ -58,7 +58,7 @@ def persist(tensor: Tensor, **options: Any) -> Tensor:
 
 
 def dask_graph(tensor: Tensor) -> Any:
-    """The tensor's Dask graph, not made into tasks yet."""
+    """The tensor's Dask graph, not lowered to tasks yet."""
     from dagtrain.tasks.layer import tensor_graph
 
     return tensor_graph(tensor)
@@ -77,11 +77,11 @@ def dask_layers(tensor: Tensor) -> tuple[str, ...]:
 
 def dask_tokenize(tensor: Tensor) -> tuple[str, str]:
     """What `dask.base.tokenize` hashes: the content, the same in every process."""
-    return ("dagtrain.Tensor", facts_of(tensor).token)
+    return ("dagtrain.Tensor", token_of(tensor))
 
 
 def dask_postcompute(tensor: Tensor) -> tuple[Any, tuple[Any, ...]]:
-    """How the user's value is made of what Dask computed."""
+    """Function and arguments that make the user's value of Dask's results."""
     return _value, ()
 
 
@@ -90,27 +90,27 @@ def _value(results: Sequence[Any]) -> Any:
 
 
 def dask_postpersist(tensor: Tensor) -> tuple[Any, tuple[Any, ...]]:
-    """How a tensor is made of a graph that holds its value."""
+    """Function and arguments that make a tensor of the graph that holds its value."""
     return _persisted, (tensor.name or tensor.op, tensor.spec, key_of(tensor))
 
 
 def _persisted(graph: Mapping[Any, Any], name: str, spec: Spec, key: Any, *, rename: Mapping[str, str] | None = None) -> Tensor:
     from dask.base import replace_name_in_key
 
-    from dagtrain.tasks.external import Feed, fed
+    from dagtrain.tasks.external import DaskSource, dask_leaf
 
-    return fed(name, spec, Feed(replace_name_in_key(key, rename) if rename else key, graph, ready=True))
+    return dask_leaf(name, spec, DaskSource(replace_name_in_key(key, rename) if rename else key, graph, ready=True))
 
 
 def dask_optimize() -> Any:
-    """What Dask calls with the graph of all tensors that are computed at once."""
+    """The function that Dask calls with the graph of all tensors of one computation."""
     from dagtrain.tasks.layer import optimize
 
     return optimize
 
 
 def dask_scheduler() -> Any:
-    """The scheduler that Dask uses for tensors unless it is told another."""
+    """The scheduler that Dask uses for tensors by default."""
     from dask.threaded import get
 
     return get

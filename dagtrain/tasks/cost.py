@@ -1,6 +1,6 @@
-"""How long a node takes, roughly: enough to tell a microsecond from a millisecond.
+"""A rough estimate of a node's time: enough to tell a microsecond from a millisecond.
 
-One core is taken to do so many operations a second, or to move so many bytes, whichever takes longer; a call of NumPy costs a microsecond.
+A node takes one NumPy call, plus the longer of the times for its operations and for its bytes on one core.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ TRANSFER_A_SECOND = 1e9
 """Bytes a second from one worker to another."""
 CALL = 1e-6
 WORTH = 1e-3
-"""Seconds of work that are worth a task: about what a task costs Dask's distributed scheduler."""
+"""Seconds of work that are worth a task: roughly the cost of a task in Dask's distributed scheduler."""
 
 
 def seconds(node: Tensor) -> float:

@@ -3,14 +3,14 @@
     ●─●─●─┬─●─●─●─┬─●      ▶      [●─●─●]─┬─[●─●─●]─┬─[●]        branches that are worth it stay apart
           └─●─●─●─┘                       └─[●─●─●]─┘
 
-    chains      what can only run one after the other is one group, edges that a longer path implies left out
-    followers   a group not worth a task joins the one before it that ends last, if that one need not wait for it to begin
-    leaders     or the only one after it
-    siblings    or others that read the same, or are read by the same
+    chains      nodes that can only run one after the other form one group; edges that a longer path implies are ignored
+    followers   a group not worth a task joins its source that ends last, if that source then begins no later
+    leaders     or its only reader
+    siblings    or other groups with the same sources, or with the same readers
 
-A task begins when all that it reads is there, so a join must not make a long group wait for what only its follower needs. Each join that
-may keep others waiting counts: a node makes the next wait for less than three times the worth of a task. No join closes a circle; the
-methods say why.
+A task begins when all its inputs are ready, so a join must not make a long group wait for inputs that only its follower needs. The delays
+that joins cause are added up: a node delays the next by less than three times the worth of a task. No join closes a cycle; the methods give
+the reasons.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["cut", "topological_groups"]
 
 _SWEEPS = 60
 _REDUCED = 4000
-"""With more groups than this, edges that a longer path implies are not looked for."""
+"""With more groups than this, edges that a longer path implies are not searched."""
 
 
 def cut(costs: Sequence[float], reads: Sequence[Iterable[int]], worth: float) -> list[list[int]]:
@@ -33,7 +33,7 @@ def cut(costs: Sequence[float], reads: Sequence[Iterable[int]], worth: float) ->
     costs
         Seconds of each node.
     reads
-        For each node, those before it whose results it reads.
+        For each node, the earlier nodes whose results it reads.
     worth
         Seconds that are worth a task.
 
@@ -75,33 +75,33 @@ def topological_groups(group_of: Sequence[int], reads: Sequence[Iterable[int]]) 
             if other != group and other not in waits[group]:
                 waits[group].add(other)
                 leads[other].append(group)
-    left = {group: len(found) for group, found in waits.items()}
-    ready = [(found[0], group) for group, found in members.items() if not left[group]]
+    waiting = {group: len(sources) for group, sources in waits.items()}
+    ready = [(nodes[0], group) for group, nodes in members.items() if not waiting[group]]
     heapq.heapify(ready)
     order = []
     while ready:
         _, group = heapq.heappop(ready)
         order.append(members[group])
         for other in leads[group]:
-            left[other] -= 1
-            if not left[other]:
+            waiting[other] -= 1
+            if not waiting[other]:
                 heapq.heappush(ready, (members[other][0], other))
-    assert len(order) == len(members), "groups in a circle"
+    assert len(order) == len(members), "groups in a cycle"
     return order
 
 
 class _Groups:
-    """Groups of nodes and the edges between them; a group goes by the number of one of its nodes."""
+    """Groups of nodes and the edges between them; a group's number is that of one of its nodes."""
 
     def __init__(self, costs: Sequence[float], reads: Sequence[Iterable[int]], worth: float) -> None:
         self.cost, self.worth = list(costs), worth
-        self.before: list[set[int]] = [set(found) for found in reads]
+        self.before: list[set[int]] = [set(sources) for sources in reads]
         self.after: list[set[int]] = [set() for _ in costs]
-        for node, found in enumerate(self.before):
-            for source in found:
+        for node, sources in enumerate(self.before):
+            for source in sources:
                 self.after[source].add(node)
         self.parent = list(range(len(costs)))
-        self.spent = [0.0] * len(costs)  # how long others were made to wait by joins
+        self.spent = [0.0] * len(costs)  # delay that joins cause to other groups
 
     def find(self, node: int) -> int:
         """The group of a node."""
@@ -131,7 +131,7 @@ class _Groups:
         return a
 
     def alive(self) -> list[int]:
-        """The groups there are."""
+        """The numbers of the groups."""
         return [g for g, parent in enumerate(self.parent) if parent == g]
 
     def join_chains(self) -> None:
@@ -145,10 +145,10 @@ class _Groups:
                 group = self.join(group, other)
 
     def join_followers(self) -> bool:
-        """Join cheap groups with the group before them that ends last; say whether there were any.
+        """Join cheap groups with their source that ends last; return whether there were any.
 
-        In one sweep a group is either joined to, or joins. Then an edge between two joined groups always leads from one whose first member
-        ends earlier to one whose first member ends later, and there is no circle.
+        In one sweep a group is joined to or joins, never both. Then an edge between two joined groups always leads from one whose first
+        member ends earlier to one whose first member ends later, and there is no cycle.
         """
         order = self.ordered()
         rank = {g: i for i, g in enumerate(order)}
@@ -176,21 +176,21 @@ class _Groups:
         return bool(pairs)
 
     def join_leaders(self) -> bool:
-        """Join cheap groups with the only group after them: no other path leads there."""
-        found = False
+        """Join cheap groups with their only reader: no other path leads there. Return whether there were any."""
+        joined = False
         for g in self.alive():
             if self.parent[g] == g and self.cost[g] < self.worth and len(self.after[g]) == 1:
                 (other,) = self.after[g]
                 if self.spent[other] < self.worth:
                     self.spent[other] += self.cost[g]
                     self.join(g, other)
-                    found = True
-        return found
+                    joined = True
+        return joined
 
     def join_siblings(self) -> bool:
-        """Join cheap groups that read the same and are read by the same, else those of which one is true; say whether there were any.
+        """Join cheap groups with equal sources and readers, else with equal sources or readers; return whether there were any.
 
-        What leads to one of those that read the same leads to all of them, so a circle of joined groups would have been one before.
+        A path to one of the groups with equal sources leads to all of them, so a cycle of joined groups would have been one before.
         """
         kinds: tuple[Callable[[int], Hashable], ...] = (
             lambda g: (frozenset(self.before[g]), frozenset(self.after[g])),
@@ -221,7 +221,7 @@ class _Groups:
         return False
 
     def join_reduced_chains(self) -> bool:
-        """Join what is a chain once edges that a longer path implies are left out; say whether there was any.
+        """Join chains, ignoring edges that a longer path implies; return whether there were any.
 
         Every path from the first to the second of two such groups is the edge between them.
         """
@@ -233,29 +233,29 @@ class _Groups:
         direct: dict[int, list[int]] = {}
         leads: dict[int, list[int]] = {g: [] for g in order}
         for g in order:
-            reached, kept = 0, []
-            # The latest first: whatever lies before it is implied.
+            reached, nearest = 0, []
+            # The latest first: edges from its own sources are implied.
             for source in sorted(self.before[g], key=rank.__getitem__, reverse=True):
                 if not reached >> rank[source] & 1:
-                    kept.append(source)
+                    nearest.append(source)
                     leads[source].append(g)
                 reached |= above[source] | 1 << rank[source]
-            above[g], direct[g] = reached, kept
-        links = [(g, leads[g][0]) for g in order if len(leads[g]) == 1 and len(direct[leads[g][0]]) == 1]
-        for g, other in links:
+            above[g], direct[g] = reached, nearest
+        pairs = [(g, leads[g][0]) for g in order if len(leads[g]) == 1 and len(direct[leads[g][0]]) == 1]
+        for g, other in pairs:
             self.join(self.find(g), self.find(other))
-        return bool(links)
+        return bool(pairs)
 
     def ordered(self) -> list[int]:
         """The groups in topological order."""
-        left = {g: len(self.before[g]) for g in self.alive()}
-        ready = [g for g, n in left.items() if not n]
+        waiting = {g: len(self.before[g]) for g in self.alive()}
+        ready = [g for g, n in waiting.items() if not n]
         order = []
         while ready:
             g = ready.pop()
             order.append(g)
             for other in self.after[g]:
-                left[other] -= 1
-                if not left[other]:
+                waiting[other] -= 1
+                if not waiting[other]:
                     ready.append(other)
         return order

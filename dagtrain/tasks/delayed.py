@@ -1,4 +1,4 @@
-"""Graphs as `dask.delayed` values: one for each output, with inputs that are there or that Dask computes."""
+"""Graphs as `dask.delayed` values: one for each output; inputs are values, or Dask computes them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dagtrain.arguments import one_of
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Graph, Tensor, array, rebuild, spec_of
-from dagtrain.tasks.external import fed, feed_of, is_dask
+from dagtrain.tasks.external import dask_leaf, is_dask, source_of
 from dagtrain.tasks.lowering import lower
 from dagtrain.trace import leaves
 
@@ -29,9 +29,9 @@ def to_delayed(graph: Graph, *inputs: Any, granularity: str | float = "fragment"
         Values of the graph's inputs in their order: arrays, numbers, tensors, or what Dask computes (a Delayed, a future, a dask array as
         a whole). A dict of these, as the traced function takes it, stands for all its leaves.
     granularity
-        What is worth a task, see `lower`.
+        How much work is worth a task; see `lower`.
     **named
-        Values by the name of the input; an input that Dask feeds already (`from_delayed`) needs none.
+        Values by the name of the input; an input made by `from_delayed` needs none.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def to_delayed(graph: Graph, *inputs: Any, granularity: str | float = "fragment"
     ArgumentError
         If an input has no value, or one of another shape.
     UnknownNameError
-        If there is no input of such a name.
+        If there is no input of this name.
 
     Examples
     --------
@@ -53,18 +53,18 @@ def to_delayed(graph: Graph, *inputs: Any, granularity: str | float = "fragment"
     array(6.)
     """
     values = _by_name(graph, inputs, named)
-    became = {graph.inputs[name]: _leaf(name, graph.inputs[name], value) for name, value in values.items()}
-    made = rebuild(graph.outputs.values(), became)
-    lowered = lower(Graph.of(**{name: made[t] for name, t in graph.outputs.items()}), granularity=granularity)
+    leaf_of = {graph.inputs[name]: _leaf(name, graph.inputs[name], value) for name, value in values.items()}
+    became = rebuild(graph.outputs.values(), leaf_of)
+    lowered = lower(Graph.of(**{name: became[t] for name, t in graph.outputs.items()}), granularity=granularity)
     layer = f"graph-{graph.key[:16]}"
-    whole = HighLevelGraph.from_collections(layer, lowered.tasks, dependencies=())
-    found = tuple(Delayed(key, whole, layer=layer) for key in lowered.keys.values())
-    return found[0] if len(found) == 1 else found
+    layers = HighLevelGraph.from_collections(layer, lowered.tasks, dependencies=())
+    outputs = tuple(Delayed(key, layers, layer=layer) for key in lowered.keys.values())
+    return outputs[0] if len(outputs) == 1 else outputs
 
 
 def _by_name(graph: Graph, inputs: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
-    # Nested arguments of the function that was traced: their leaves are the inputs, in order.
-    inputs = tuple(leaf for given in inputs for leaf in (leaves(given) if isinstance(given, dict) else (given,)))
+    # Nested arguments of the traced function: their leaves are the inputs, in order.
+    inputs = tuple(leaf for argument in inputs for leaf in (leaves(argument) if isinstance(argument, dict) else (argument,)))
     if len(inputs) > len(graph.inputs):
         raise ArgumentError(f"the graph has {len(graph.inputs)} inputs {list(graph.inputs)}, got {len(inputs)} values.")
     values = dict(zip(graph.inputs, inputs, strict=False))
@@ -74,7 +74,7 @@ def _by_name(graph: Graph, inputs: tuple[Any, ...], named: dict[str, Any]) -> di
             raise ArgumentError(f"input {name!r} is given twice, by its place and by its name.")
         values[name] = value
     for name, leaf in graph.inputs.items():
-        if name not in values and leaf.attribute("feed") is None:
+        if name not in values and leaf.attribute("source") is None:
             raise ArgumentError(
                 f"input {name!r} ({leaf.spec}, made at {leaf.origin}) has no value: give one for each of {list(graph.inputs)}, by place "
                 "or by name."
@@ -83,17 +83,17 @@ def _by_name(graph: Graph, inputs: tuple[Any, ...], named: dict[str, Any]) -> di
 
 
 def _leaf(name: str, leaf: Tensor, value: Any) -> Tensor:
-    """What stands in an input's place: a leaf with the value, or one that Dask feeds."""
+    """The leaf in an input's place: with the value, or with the Dask graph that computes it."""
     if isinstance(value, Tensor):
         if value.spec != leaf.spec:
             raise ArgumentError(f"input {name!r} is {leaf.spec}, got {value.spec}.")
         return value
     if is_dask(value):
-        known = getattr(value, "shape", None)  # with NaN for lengths that Dask does not know
-        if isinstance(known, tuple) and all(isinstance(n, int) for n in known) and known != leaf.shape:
-            raise ArgumentError(f"input {name!r} is {leaf.spec}, got a {type(value).__name__} of shape {known}.")
-        return fed(name, leaf.spec, feed_of(value))
-    found = np.asarray(value, leaf.dtype)
-    if found.shape != leaf.shape:
+        shape = getattr(value, "shape", None)  # with NaN for lengths that Dask does not know
+        if isinstance(shape, tuple) and all(isinstance(n, int) for n in shape) and shape != leaf.shape:
+            raise ArgumentError(f"input {name!r} is {leaf.spec}, got a {type(value).__name__} of shape {shape}.")
+        return dask_leaf(name, leaf.spec, source_of(value))
+    content = np.asarray(value, leaf.dtype)
+    if content.shape != leaf.shape:
         raise ArgumentError(f"input {name!r} is {leaf.spec}, got {spec_of(value)}.")
-    return array(found, name=name)
+    return array(content, name=name)

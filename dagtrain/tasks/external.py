@@ -1,6 +1,6 @@
-"""Leaves whose value Dask computes: `from_delayed`, the inputs of a graph that is made into tasks, and persisted tensors.
+"""Leaves whose value Dask computes: `from_delayed`, the inputs of a lowered graph, and persisted tensors.
 
-Such a leaf is an ``input`` with an attribute ``feed``, which says under which key of which Dask graph the value is found.
+Such a leaf is an ``input`` with an attribute ``source``: a Dask graph and the value's key in it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from dagtrain.arguments import is_future
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Spec, Tensor, make, make_spec
 
-__all__ = ["Feed", "fed", "feed_of", "from_delayed", "is_dask"]
+__all__ = ["DaskSource", "dask_leaf", "from_delayed", "is_dask", "source_of"]
 
 
-class Feed:
-    """Where a leaf's value comes from.
+class DaskSource:
+    """The Dask graph that computes a leaf's value.
 
     Attributes
     ----------
@@ -31,9 +31,9 @@ class Feed:
     graph
         Dask graph that computes it.
     ready
-        Whether the value is known to be of the leaf's spec, as that of a persisted tensor is.
+        Whether the value surely has the leaf's spec, as that of a persisted tensor.
     exact
-        Whether another dtype is an error, and not converted.
+        Whether a value of another dtype is an error, not converted.
     """
 
     __slots__ = ("exact", "graph", "key", "ready")
@@ -42,7 +42,7 @@ class Feed:
         self.key, self.graph, self.ready, self.exact = key, graph, ready, exact
 
     def __repr__(self) -> str:
-        return f"Feed({self.key!r}, ready={self.ready}, exact={self.exact})"
+        return f"DaskSource({self.key!r}, ready={self.ready}, exact={self.exact})"
 
     def tasks(self) -> dict[Any, Any]:
         """The graph as one dict of task nodes (and futures under their own keys)."""
@@ -50,7 +50,7 @@ class Feed:
 
 
 def _node(key: Any, value: Any) -> Any:
-    """An entry of a Dask graph as a task node; futures, and tasks as tuples, are left to the scheduler."""
+    """An entry of a Dask graph as a task node; futures, and tasks as tuples, stay as they are."""
     if isinstance(value, GraphNode) or is_future(value) or (isinstance(value, tuple) and value and callable(value[0])):
         return value
     return Alias(key, value) if isinstance(value, TaskRef) else DataNode(key, value)
@@ -61,17 +61,17 @@ def is_dask(value: Any) -> bool:
     return is_future(value) or bool(is_dask_collection(value))
 
 
-def feed_of(value: Any, *, exact: bool = False) -> Feed:
-    """The feed of a future or a collection; a collection of several blocks becomes one value."""
+def source_of(value: Any, *, exact: bool = False) -> DaskSource:
+    """The source of a future or a collection; several blocks become one value."""
     if is_future(value):
-        return Feed(value.key, {value.key: value}, exact=exact)
-    whole = make_delayed(value)
-    return Feed(whole.key, whole.__dask_graph__(), exact=exact)
+        return DaskSource(value.key, {value.key: value}, exact=exact)
+    delayed = make_delayed(value)
+    return DaskSource(delayed.key, delayed.__dask_graph__(), exact=exact)
 
 
-def fed(name: str, spec: Spec, feed: Feed) -> Tensor:
-    """The leaf with this feed."""
-    return make("input", (), {"name": name, "feed": feed}, spec)
+def dask_leaf(name: str, spec: Spec, source: DaskSource) -> Tensor:
+    """The leaf with this source."""
+    return make("input", (), {"name": name, "source": source}, spec)
 
 
 def from_delayed(value: Any, shape: Any, dtype: Any, *, name: str | None = None) -> Tensor:
@@ -82,14 +82,14 @@ def from_delayed(value: Any, shape: Any, dtype: Any, *, name: str | None = None)
     value
         A `dask.delayed.Delayed`, a future, or any other Dask collection that computes to one array or number.
     shape, dtype
-        Of the value. That the value keeps to them is checked when it is there.
+        Of the value; checked when it is computed.
     name
         Shown in pictures, errors and key names; by default the name of the value's key.
 
     Raises
     ------
     ArgumentError
-        If Dask does not compute this value; when it is computed, if its shape or dtype is another.
+        If Dask does not compute this value; when it is computed, if its shape or dtype differs.
 
     Examples
     --------
@@ -104,5 +104,5 @@ def from_delayed(value: Any, shape: Any, dtype: Any, *, name: str | None = None)
             f"from_delayed takes a Delayed, a future or another Dask collection, not a {type(value).__name__}: use dagtrain.array for a "
             "value that is there already."
         )
-    feed = feed_of(value, exact=True)
-    return fed(name or key_split(feed.key), make_spec(shape, np.dtype(dtype)), feed)
+    source = source_of(value, exact=True)
+    return dask_leaf(name or key_split(source.key), make_spec(shape, np.dtype(dtype)), source)

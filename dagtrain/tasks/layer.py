@@ -1,4 +1,4 @@
-"""A tensor as a layer of a Dask graph that is lowered as late as possible, so that tensors computed together are cut together."""
+"""A tensor as a layer of a Dask graph, lowered as late as possible, so that tensors computed together are cut together."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TOGETHER = "dagtrain"
 
 
 class TensorLayer(Layer):  # type: ignore[misc]  # dask is not typed
-    """The tasks of one tensor, made when somebody looks at them."""
+    """The tasks of one tensor, made on first access."""
 
     def __init__(self, tensor: Tensor) -> None:
         super().__init__()
@@ -65,26 +65,26 @@ def tensor_graph(tensor: Tensor) -> Any:
 
 
 def optimize(graph: Any, keys: Any, **kwargs: Any) -> Any:
-    """Lower all tensors of a graph together; Dask calls this with what is computed at once."""
+    """Lower all tensors of a graph together; Dask calls this with the graph of one computation."""
     if not isinstance(graph, HighLevelGraph):
         return graph
     ours = {name: layer for name, layer in graph.layers.items() if isinstance(layer, TensorLayer)}
     if not ours:
         return graph
     tensors = {key_of(layer.tensor): layer.tensor for layer in ours.values()}
-    asked = set(flatten(keys if isinstance(keys, list) else [keys]))
-    tasks, found = lower_tensors(list(tensors.values()), named={t: key for key, t in tensors.items() if key in asked})
-    moved = {key: found[t] for key, t in tensors.items() if found[t] != key}
+    requested = set(flatten(keys if isinstance(keys, list) else [keys]))
+    tasks, new_keys = lower_tensors(list(tensors.values()), named={t: key for key, t in tensors.items() if key in requested})
+    moved = {key: new_keys[t] for key, t in tensors.items() if new_keys[t] != key}
     together = MaterializedLayer(tasks, annotations=next(iter(ours.values())).annotations)
     layers = {_TOGETHER: together} | {name: _redirected(layer, moved) for name, layer in graph.layers.items() if name not in ours}
-    depend = {n: {_TOGETHER if d in ours else d for d in found} for n, found in graph.dependencies.items() if n not in ours}
+    depend = {n: {_TOGETHER if d in ours else d for d in names} for n, names in graph.dependencies.items() if n not in ours}
     return HighLevelGraph(layers, {_TOGETHER: set()} | depend)
 
 
 def _redirected(layer: Any, moved: Mapping[Any, Any]) -> Any:
-    """A layer that reads tensors, reading them from other keys.
+    """A layer that reads tensors, changed to read them from their new keys.
 
-    The key of a tensor alone would stand for different tasks whenever it is computed together with others, which Dask's scheduler warns of.
+    A tensor's own key would name different tasks whenever the tensor is computed with others; Dask's scheduler warns of that.
     """
     if not moved or not any(isinstance(node, GraphNode) and node.dependencies & moved.keys() for node in layer.values()):
         return layer

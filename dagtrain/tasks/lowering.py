@@ -2,9 +2,8 @@
 
     graph ──cut──▶ groups of nodes ──▶ fragments (reads, results) ──plan──▶ tasks
 
-A value that passes from one task to another is always a whole array in C order. What is only a view of it (a transpose, a slice) is made
-again in each task that reads it: it costs nothing there, and what travels between processes would lose its layout, on which the last bits
-of sums depend.
+A value that passes from one task to another is always a whole array in C order. A view of it (a transpose, a slice) is made again in each
+task that reads it: that costs nothing, and a view sent to another process would lose its layout, on which the last bits of sums depend.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from dagtrain.plan import Plan
 from dagtrain.tasks.cost import TRANSFER_A_SECOND, WORTH, seconds
 from dagtrain.tasks.cut import cut
 from dagtrain.tasks.run import check_value, run_fragment
-from dagtrain.tasks.tokens import check_complete, facts_of, key_of, label_of
+from dagtrain.tasks.tokens import check_complete, key_of, label_of, token_of
 
 __all__ = ["Fragment", "Lowered", "fragments_of", "lower", "lower_tensors"]
 
 _LARGE_CONSTANT = 4096
-"""Bytes from which on a constant is a task of its own, not part of the plan of each task that reads it."""
+"""A constant of more bytes is a task of its own, not part of the plan of each task that reads it."""
 
 
 class Lowered(NamedTuple):
@@ -67,8 +66,8 @@ def lower(graph: Graph, *, granularity: str | float = "fragment") -> Lowered:
     graph
         See `to_delayed` for one whose inputs need values.
     granularity
-        ``"fragment"``: as few tasks as possible without losing parallel work of about a millisecond or more. A number: the same, with so
-        many seconds of work that are worth a task. ``"op"``: one task an op (views are made in the tasks that read them).
+        ``"fragment"``: as few tasks as possible without losing parallel work of about a millisecond or more. A number: the same, with this
+        many seconds of work worth a task. ``"op"``: one task an op (views are made in the tasks that read them).
 
     Returns
     -------
@@ -98,7 +97,7 @@ def lower_tensors(
     """The tasks of several tensors, which share what they have in common, and the key of each tensor's value.
 
     A key is a hash of what its task computes and of the keys that it reads, so that equal keys are equal tasks however graphs are cut.
-    Under the keys in `named` stand the values of these outputs, whichever task they come from.
+    `named` gives the keys of the values of some outputs, whatever task computes them.
     """
     worth = _worth(granularity)
     for output in outputs:
@@ -110,8 +109,8 @@ def lower_tensors(
             writer.leaf(leaf)
     for fragment in fragments:
         writer.fragment(fragment)
-    # A persisted tensor goes by the key of the tensor it was: its value is taken, not computed in a circle.
-    return writer.tasks | writer.given, {t: writer.key(t) for t in outputs}
+    # A persisted tensor has the key of the original one: its stored value replaces a task that would depend on itself.
+    return writer.tasks | writer.dask_tasks, {t: writer.key(t) for t in outputs}
 
 
 class _Writer:
@@ -120,21 +119,21 @@ class _Writer:
     def __init__(self, by_op: bool, named: dict[Tensor, Any], outputs: Sequence[Tensor]) -> None:
         self.by_op, self.named, self.outputs = by_op, named, set(outputs)
         self.tasks: dict[Any, Any] = {}
-        self.given: dict[Any, Any] = {}
+        self.dask_tasks: dict[Any, Any] = {}
         self.place: dict[Tensor, tuple[Any, int | None]] = {}
         self.holds: dict[Any, Fragment] = {}
 
     def leaf(self, leaf: Tensor) -> None:
         """The task of a leaf: its value, or the check of what Dask computes."""
         key = key_of(leaf)
-        feed = leaf.attribute("feed")
+        source = leaf.attribute("source")
         self.place[leaf] = (key, None)
-        if feed is None:
+        if source is None:
             self.tasks[key] = DataNode(key, leaf.value)
             return
-        self.given.update(feed.tasks())
-        if not feed.ready:
-            self.tasks[key] = Task(key, check_value, leaf.name, leaf.spec, feed.exact, TaskRef(feed.key))
+        self.dask_tasks.update(source.tasks())
+        if not source.ready:
+            self.tasks[key] = Task(key, check_value, leaf.name, leaf.spec, source.exact, TaskRef(source.key))
 
     def fragment(self, fragment: Fragment) -> None:
         """The task of a fragment."""
@@ -143,7 +142,7 @@ class _Writer:
         several = len(fragment.results) > 1
         key = None if several else self.named.get(result)
         if key is None:
-            key = f"{label_of(result, self.by_op)}-{_hash([facts_of(t).token for t in fragment.results], places)}"
+            key = f"{label_of(result, self.by_op)}-{_hash([token_of(t) for t in fragment.results], places)}"
         picks = tuple(number for _, number in places)
         self.tasks[key] = Task(key, run_fragment, fragment_plan(fragment), picks, *(TaskRef(holder) for holder, _ in places))
         self.holds[key] = fragment
@@ -154,16 +153,16 @@ class _Writer:
                 self.item(result, self.named.get(result))
 
     def reach(self, source: Tensor, reader: Fragment) -> tuple[Any, int | None]:
-        """Where a fragment finds a value: the array alone if too much would travel with it in vain."""
+        """Where a fragment reads a value: the array alone if too many unused bytes would travel with it."""
         holder, number = self.place[source]
         if number is not None:
-            in_vain = sum(t.nbytes for t in set(self.holds[holder].results).difference(reader.reads))
-            if in_vain > WORTH * TRANSFER_A_SECOND:
+            unused = sum(t.nbytes for t in set(self.holds[holder].results).difference(reader.reads))
+            if unused > WORTH * TRANSFER_A_SECOND:
                 self.item(source)
         return self.place[source]
 
     def item(self, result: Tensor, key: Any = None) -> None:
-        """A task that gives one of a task's several results; from now on the result is found there."""
+        """A task that gives one of a task's several results; later readers read that."""
         holder, number = self.place[result]
         key = f"{label_of(result, self.by_op)}-{_hash(holder, number)}" if key is None else key
         self.tasks[key] = Task(key, operator.getitem, TaskRef(holder), number)
@@ -195,7 +194,7 @@ def _is_data(leaf: Tensor) -> bool:
 
 
 def fragments_of(outputs: Sequence[Tensor], worth: float | None) -> list[Fragment]:
-    """Cut what leads to these tensors into fragments, each after those it reads from; with `worth` None one op each."""
+    """Cut the graph of these tensors into fragments, each after those it reads from; one op each if `worth` is None."""
     order = topological(outputs)
     base: dict[Tensor, Tensor] = {}
     number: dict[Tensor, int] = {}  # of the unit of work that makes a value
@@ -223,7 +222,7 @@ def fragments_of(outputs: Sequence[Tensor], worth: float | None) -> list[Fragmen
             units.append(output)
         extra.setdefault(number[output if base[output].op in LEAVES else base[output]], []).append(output)
     reads = [dict.fromkeys(base[s] for s in u.inputs) for u in units]
-    sources = [[number[t] for t in found if t.op not in LEAVES] for found in reads]
+    sources = [[number[t] for t in values if t.op not in LEAVES] for values in reads]
     if worth is None:
         groups = [[i] for i in range(len(units))]
     else:
@@ -240,21 +239,21 @@ def _joined(
     outputs: Sequence[Tensor],
 ) -> list[Fragment]:
     group_of = {unit: g for g, members in enumerate(groups) for unit in members}
-    taken: list[dict[Tensor, None]] = []
-    given: list[dict[Tensor, None]] = [{} for _ in groups]
+    inputs: list[dict[Tensor, None]] = []
+    results: list[dict[Tensor, None]] = [{} for _ in groups]
     for g, members in enumerate(groups):
-        found = dict.fromkeys(t for unit in members for t in reads[unit] if t.op in LEAVES or group_of[number[t]] != g)
-        taken.append({t: None for t in found if t.op not in LEAVES or _is_data(t)})
-        for t in found:
+        values = dict.fromkeys(t for unit in members for t in reads[unit] if t.op in LEAVES or group_of[number[t]] != g)
+        inputs.append({t: None for t in values if t.op not in LEAVES or _is_data(t)})
+        for t in values:
             if t.op not in LEAVES:
-                given[group_of[number[t]]][t] = None
+                results[group_of[number[t]]][t] = None
         for unit in members:
-            given[g].update(dict.fromkeys(extra.get(unit, ())))
+            results[g].update(dict.fromkeys(extra.get(unit, ())))
     for output in dict.fromkeys(outputs):
         if output.op not in LEAVES and output in number:
-            given[group_of[number[output]]][output] = None
-    # The order of the results must not depend on who asks for them.
-    return [Fragment(tuple(t), tuple(sorted(g, key=lambda t: facts_of(t).token))) for t, g in zip(taken, given, strict=True)]
+            results[group_of[number[output]]][output] = None
+    # The order of the results must not depend on which outputs are requested.
+    return [Fragment(tuple(t), tuple(sorted(g, key=token_of))) for t, g in zip(inputs, results, strict=True)]
 
 
 def fragment_plan(fragment: Fragment) -> Plan:

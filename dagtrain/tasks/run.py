@@ -16,7 +16,7 @@ __all__ = ["check_value", "run_fragment", "run_plan"]
 
 
 def run_plan(plan: Plan, arrays: Sequence[Any]) -> tuple[Any, ...]:
-    """Run a plan once, with memory of its own and one BLAS thread; the results are arrays that nobody else holds."""
+    """Run a plan once, with memory of its own and one BLAS thread; no other array shares memory with the results."""
     arrays = plan.check(arrays)
     with one_blas_thread():
         return plan.run(plan.bind(), arrays)
@@ -25,29 +25,29 @@ def run_plan(plan: Plan, arrays: Sequence[Any]) -> tuple[Any, ...]:
 def run_fragment(plan: Plan, picks: Sequence[int | None], *values: Any) -> Any:
     """A task: one array, or a tuple of them if the fragment has several results.
 
-    `picks` says for each value which of a tuple's arrays is meant, None where the value is the array itself.
+    `picks` has, for each value, the index of the array in a tuple, or None if the value is the array itself.
     """
     results = run_plan(plan, [value if i is None else value[i] for i, value in zip(picks, values, strict=True)])
     return results[0] if len(results) == 1 else results
 
 
 def check_value(name: str, spec: Spec, exact: bool, value: Any) -> Any:
-    """A value that came from outside as an array, if it is what the leaf of this name says.
+    """A value that Dask computed, as an array, if it has the spec of the leaf of this name.
 
     Raises
     ------
     ArgumentError
-        If its shape or dtype is another.
+        If its shape or dtype differs.
     """
     spec = Spec(*spec)
-    found = spec_of(np.asarray(value))
-    if found.shape != spec.shape:
-        raise ArgumentError(f"the value of {name!r} was declared as {spec} and came as {found}: declare the shape that it has.")
-    if exact and found.dtype != spec.dtype and not _is_weak(value, spec):
-        raise ArgumentError(f"the value of {name!r} was declared as {spec} and came as {found}: declare that dtype, or convert the value.")
+    actual = spec_of(np.asarray(value))
+    if actual.shape != spec.shape:
+        raise ArgumentError(f"the value of {name!r} was declared as {spec} and came as {actual}: declare the shape that it has.")
+    if exact and actual.dtype != spec.dtype and not _is_weak(value, spec):
+        raise ArgumentError(f"the value of {name!r} was declared as {spec} and came as {actual}: declare that dtype, or convert the value.")
     return np.asarray(value, spec.dtype, order="C")
 
 
 def _is_weak(value: Any, spec: Spec) -> bool:
-    """Whether this is a Python number that NumPy would take on as of this dtype."""
+    """Whether this is a Python number that NumPy would promote to this dtype."""
     return type(value) in (bool, int, float, complex) and bool(np.result_type(type(value)(0), spec.dtype) == spec.dtype)

@@ -1,6 +1,6 @@
-"""What Dask must know of a node before it is lowered: a token of its content, and whether a value for it can be had at all.
+"""A token of a node's content, and whether the node can be computed: Dask needs both before the node is lowered.
 
-Both follow from the node's inputs, so they are worked out once a node and kept for as long as the node lives.
+Both follow from the node's inputs, so they are computed once a node and cached for as long as the node lives.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import NamedTuple
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import LEAVES, Tensor, topological
 
-__all__ = ["Facts", "check_complete", "facts_of", "key_of", "label_of"]
+__all__ = ["check_complete", "key_of", "label_of", "token_of"]
 
 
-class Facts(NamedTuple):
-    """What is kept of a node.
+class _Entry(NamedTuple):
+    """What is cached of a node.
 
     Attributes
     ----------
     token
         Hash of what the node computes; the same in any process on any machine.
     complete
-        Whether it can be computed: no ``input`` leaf without a value lies under it.
+        Whether it can be computed: it depends on no ``input`` leaf without a value.
     """
 
     token: str
@@ -33,39 +33,43 @@ class Facts(NamedTuple):
 
 
 # By identity and not in a WeakKeyDictionary, which compares its keys with ==: on tensors that builds a node.
-_known: dict[int, tuple[weakref.ref[Tensor], Facts]] = {}
+_cache: dict[int, tuple[weakref.ref[Tensor], _Entry]] = {}
 
 
-def facts_of(tensor: Tensor) -> Facts:
-    """Token and completeness of a node."""
-    found = _known.get(id(tensor))
-    if found is not None:
-        return found[1]
-    for node in _unknown(tensor):
-        below = [_known[id(source)][1] for source in node.inputs]
+def token_of(tensor: Tensor) -> str:
+    """The token of a node."""
+    return _entry_of(tensor).token
+
+
+def _entry_of(tensor: Tensor) -> _Entry:
+    cached = _cache.get(id(tensor))
+    if cached is not None:
+        return cached[1]
+    for node in _uncached(tensor):
+        below = [_cache[id(source)][1] for source in node.inputs]
         fixed = tuple(pair for pair in node.attributes if pair[0] != "serial")
         text = f"{node.op} {[f.token for f in below]} {fixed!r} {node.spec}"
-        complete = all(f.complete for f in below) and (node.op != "input" or node.attribute("feed") is not None)
-        facts = Facts(hashlib.sha256(text.encode()).hexdigest()[:16], complete)
-        _known[id(node)] = (weakref.ref(node, partial(_forget, id(node))), facts)
-    return _known[id(tensor)][1]
+        complete = all(f.complete for f in below) and (node.op != "input" or node.attribute("source") is not None)
+        entry = _Entry(hashlib.sha256(text.encode()).hexdigest()[:16], complete)
+        _cache[id(node)] = (weakref.ref(node, partial(_forget, id(node))), entry)
+    return _cache[id(tensor)][1]
 
 
 def _forget(number: int, reference: weakref.ref[Tensor]) -> None:
-    _known.pop(number, None)
+    _cache.pop(number, None)
 
 
-def _unknown(tensor: Tensor) -> list[Tensor]:
-    """The nodes under this one of which nothing is known yet, inputs first."""
+def _uncached(tensor: Tensor) -> list[Tensor]:
+    """The nodes that this one depends on, itself included, and that are not cached yet; inputs first."""
     order: list[Tensor] = []
-    seen: set[int] = set()
+    done: set[int] = set()
     stack = [(tensor, False)]
     while stack:
         node, entered = stack.pop()
-        if id(node) in seen or id(node) in _known:
+        if id(node) in done or id(node) in _cache:
             continue
         if entered or not node.inputs:
-            seen.add(id(node))
+            done.add(id(node))
             order.append(node)
             continue
         stack.append((node, True))
@@ -74,10 +78,10 @@ def _unknown(tensor: Tensor) -> list[Tensor]:
 
 
 def check_complete(tensor: Tensor) -> None:
-    """Raise an error that names the input which has no value, if there is one."""
-    if facts_of(tensor).complete:
+    """Raise an error that names an input without a value, if there is one."""
+    if _entry_of(tensor).complete:
         return
-    leaf = next(node for node in topological([tensor]) if node.op == "input" and node.attribute("feed") is None)
+    leaf = next(node for node in topological([tensor]) if node.op == "input" and node.attribute("source") is None)
     raise ArgumentError(
         f"{tensor!r} ({tensor.origin}) needs the input {leaf.name!r} ({leaf.spec}, made at {leaf.origin}), which has no value. "
         f"Make a graph of it and give it one, as in Graph.of(tensor).to_delayed({leaf.name}=value), or begin with dagtrain.array(value) "
@@ -97,7 +101,7 @@ def label_of(node: Tensor, by_op: bool = False) -> str:
 
 def key_of(node: Tensor, by_op: bool = False) -> str:
     """The Dask key of a node's value."""
-    feed = node.attribute("feed")
-    if feed is not None and feed.ready:
-        return str(feed.key)
-    return f"{label_of(node, by_op)}-{facts_of(node).token}"
+    source = node.attribute("source")
+    if source is not None and source.ready:
+        return str(source.key)
+    return f"{label_of(node, by_op)}-{token_of(node)}"

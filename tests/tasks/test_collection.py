@@ -108,15 +108,15 @@ def test_tokens_are_of_the_content(expression: Any) -> None:
 def test_what_is_known_of_nodes_goes_with_them(expression: Any) -> None:
     tokenize(expression[-1])
     gc.collect()
-    before = len(tokens._known)
+    before = len(tokens._cache)
     y = dt.array(np.arange(3.0))
     for _ in range(100):
         y = np.sin(y)
     tokenize(y)
-    assert len(tokens._known) >= before + 100
+    assert len(tokens._cache) >= before + 100
     del y
     gc.collect()
-    assert len(tokens._known) == before
+    assert len(tokens._cache) == before
 
 
 def test_persist(expression: Any) -> None:
