@@ -171,7 +171,11 @@ CALM = {
     # Some time after a worker was lost, a cluster looks whether it is back, and lets it go for good if it just then is dead once more.
     "distributed.deploy.lost-worker-timeout": "1h",
 }
-IMPORTED = ["dagtrain", "dagtrain.engines.ranks.rank", "dagtrain.engines.ranks.segment", "distributed.nanny"]
+IMPORTED = [
+    *("dagtrain", "dagtrain.draw", "dagtrain.engines.ranks.rank", "dagtrain.engines.ranks.segment", "dagtrain.engines.scheduler.session"),
+    *("distributed.nanny", "distributed.protocol.numpy", "distributed.http.health", "distributed.http.worker.prometheus"),
+    *("email.policy", "multiprocessing.popen_forkserver", "numpy.random", "threadpoolctl", "tornado.platform.asyncio"),
+]
 """What a worker imports sooner or later: two seconds of a processor."""
 
 
