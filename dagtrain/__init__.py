@@ -1,7 +1,7 @@
 """dagtrain: computational graphs and distributed training on Dask.
 
-NumPy-like Python is traced into a graph; the graph is differentiated, optimised, compiled, lowered to Dask tasks and drawn; and out of it
-networks are trained, on one machine or many, with the same bits.
+NumPy-like Python is traced into a graph; the graph is differentiated, optimised, compiled, lowered to Dask tasks and drawn; networks
+are trained on it, on one machine or many, with the same bits.
 """
 
 from importlib import import_module
@@ -65,7 +65,7 @@ __all__ = [
     "value_and_grad",
 ]
 
-# What needs Dask or Graphviz is imported when it is first asked for.
+# Modules that need Dask or Graphviz are imported on first use.
 _LATER = {
     "History": "dagtrain.train",
     "Trainer": "dagtrain.train",

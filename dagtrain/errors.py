@@ -101,19 +101,19 @@ class UnknownNameError(ArgumentError):
     """A name that is not on the list of known names."""
 
     @classmethod
-    def of(cls, kind: str, name: object, known: Iterable[str], elsewhere: Mapping[str, str] | None = None) -> UnknownNameError:
-        """Say which names there are, and the nearest one first.
+    def of(cls, kind: str, name: object, known: Iterable[str], hints: Mapping[str, str] | None = None) -> UnknownNameError:
+        """The error for a name: it lists the known names and suggests the nearest one.
 
         Parameters
         ----------
         kind
-            What is named.
+            Kind of the named thing.
         name
-            The name that is not known.
+            The unknown name.
         known
-            The names there are.
-        elsewhere
-            What other libraries call it (small letters and digits only) → what to write here.
+            The known names.
+        hints
+            Name in other libraries (small letters and digits only) → name here.
 
         Examples
         --------
@@ -121,7 +121,7 @@ class UnknownNameError(ArgumentError):
         unknown loss 'MSELoss'. Here it is 'mean_squared_error'. Known: huber, mean_squared_error.
         """
         names = sorted(known)
-        hint = (elsewhere or {}).get(_bare(name))
+        hint = (hints or {}).get(_bare(name))
         if hint is not None:
             hint = f" Here it is {hint}."
         else:
@@ -132,7 +132,7 @@ class UnknownNameError(ArgumentError):
 
 
 def _bare(name: object) -> str:
-    """A name without what libraries differ in: ``MSELoss``, ``mse_loss`` and ``mse`` are one."""
+    """A name without the differences between libraries: ``MSELoss``, ``mse_loss`` and ``mse`` are one."""
     bare = "".join(letter for letter in str(name).lower() if letter.isalnum())
     return bare.removesuffix("loss")
 

@@ -2,7 +2,7 @@
 
     loss ──trace──▶ graph ──stabilise──▶ graph ──gradient──▶ graph ──optimize, plan──▶ straight-line NumPy
 
-Each distinct signature (nesting, shapes, dtypes) is traced and compiled once and kept. Called on tensors instead of arrays, the same
+Each distinct signature (nesting, shapes, dtypes) is traced and compiled once and cached. Called on tensors instead of arrays, the same
 functions build graph, so they nest in one another and in `trace`.
 """
 
@@ -29,7 +29,7 @@ from dagtrain.transform import gradient, stabilise
 
 __all__ = ["Compiled", "compile", "grad", "gradcheck", "value_and_grad"]
 
-_KEPT = 64
+_CACHE_SIZE = 64
 
 
 def differentiate(cost: Tensor, targets: Sequence[Tensor], unconnected: str = "error") -> tuple[Tensor, list[Tensor]]:
@@ -56,36 +56,36 @@ class Compiled:
         self.__name__ = name or str(getattr(function, "__name__", "function"))
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
-        self._known: OrderedDict[Any, tuple[Traced, Plan]] = OrderedDict()
+        self._cache: OrderedDict[Any, tuple[Traced, Plan]] = OrderedDict()
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"<Compiled {self.__name__}: {len(self._known)} signatures>"
+        return f"<Compiled {self.__name__}: {len(self._cache)} signatures>"
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """Call with arrays (or nests of them) for arrays, with tensors for tensors."""
+        """Called with arrays (or nests of them) it returns arrays, with tensors it returns tensors."""
         if named:
             arguments = self._by_place(arguments, named)
         leaves = []
         structures = []
         for name, argument in zip(argument_names(self.function, len(arguments)), arguments, strict=True):
-            found, structure = flatten(argument, name)
-            leaves += list(found.items())
+            named_leaves, structure = flatten(argument, name)
+            leaves += list(named_leaves.items())
             structures.append(structure)
         if any(isinstance(value, Tensor) for _, value in leaves):
             return self._build(*arguments)
         arrays = [np.asarray(value) for _, value in leaves]
         signature = (repr(structures), tuple((a.shape, a.dtype.str) for a in arrays))
         with self._lock:
-            known = self._known.get(signature)
-            if known is not None:
-                self._known.move_to_end(signature)
-        if known is None:
+            entry = self._cache.get(signature)
+            if entry is not None:
+                self._cache.move_to_end(signature)
+        if entry is None:
             for (name, _), array in zip(leaves, arrays, strict=True):
                 leaf_spec(name, array)
-            known = self._compile(signature, arguments)
-        traced, made = known
-        return unflatten(traced.results, [plain(o) for o in made(*arrays)])
+            entry = self._compile(signature, arguments)
+        traced, program = entry
+        return unflatten(traced.results, [plain(o) for o in program(*arrays)])
 
     def _by_place(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
         """The arguments in the order of the function's parameters."""
@@ -96,23 +96,23 @@ class Compiled:
         if bound.kwargs:
             raise ArgumentError(
                 f"{self.__name__}: {', '.join(bound.kwargs)} cannot be given by name, since a parameter before it is left out or it has no "
-                "place of its own: give all arguments by their places."
+                "position: give all arguments by position."
             )
         return bound.args
 
     def _compile(self, signature: Any, arguments: Sequence[Any]) -> tuple[Traced, Plan]:
         traced = trace_nested(_named(self._build, self.function), *arguments)
-        known = (traced, plan(traced.graph))
+        entry = (traced, plan(traced.graph))
         with self._lock:
-            self._known[signature] = known
-            while len(self._known) > _KEPT:
-                self._known.popitem(last=False)
-        return known
+            self._cache[signature] = entry
+            while len(self._cache) > _CACHE_SIZE:
+                self._cache.popitem(last=False)
+        return entry
 
     def _latest(self) -> tuple[Traced, Plan]:
-        if not self._known:
+        if not self._cache:
             raise ArgumentError(f"{self.__name__} has no plan yet: its shapes are not known before its first call.")
-        return next(reversed(self._known.values()))
+        return next(reversed(self._cache.values()))
 
     @property
     def plan(self) -> Plan:
@@ -198,29 +198,31 @@ def value_and_grad(function: Callable[..., Any], argnums: int | tuple[int, ...] 
     """
     if not callable(function):
         raise ArgumentError(f"value_and_grad takes a function, not a {type(function).__name__}.")
-    chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
     def build(*arguments: Any) -> Any:
-        if any(not -len(arguments) <= i < len(arguments) for i in chosen):
+        if any(not -len(arguments) <= i < len(arguments) for i in positions):
             raise ArgumentError(f"argnums={argnums} names an argument that was not given: there are {len(arguments)}.")
-        given = list(arguments)
+        values = list(arguments)
         targets: list[Tensor] = []
-        meant: dict[Tensor, Tensor] = {}
+        originals: dict[Tensor, Tensor] = {}
         nests = []
-        for i in chosen:
-            found, structure = flatten(given[i], f"argument_{i}")
-            own = [as_tensor(value) for value in found.values()]
-            # Leaves of its own stand for each target while the cost is built: equal constants, or a tensor used twice, stay apart.
-            leaves = [t if t.op == "input" and t not in meant else new_input(n, t.shape, t.dtype) for n, t in zip(found, own, strict=True)]
-            given[i] = unflatten(structure, leaves)
+        for i in positions:
+            named, structure = flatten(values[i], f"argument_{i}")
+            tensors = [as_tensor(value) for value in named.values()]
+            # Each target has a leaf of its own while the cost is built: equal constants, or a tensor used twice, stay apart.
+            leaves = [
+                t if t.op == "input" and t not in originals else new_input(n, t.shape, t.dtype) for n, t in zip(named, tensors, strict=True)
+            ]
+            values[i] = unflatten(structure, leaves)
             nests.append((structure, len(leaves)))
             targets += leaves
-            meant.update(zip(leaves, own, strict=True))
-        cost = function(*given)
+            originals.update(zip(leaves, tensors, strict=True))
+        cost = function(*values)
         if not isinstance(cost, Tensor):
             raise NotScalarError(f"the cost function must return one number that depends on its arguments, got a {type(cost).__name__}.")
         value, grads = differentiate(cost, targets, unconnected)
-        became = rebuild([value, *grads], meant)
+        became = rebuild([value, *grads], originals)
         value, grads = became[value], [became[g] for g in grads]
         results, start = [], 0
         for structure, count in nests:
@@ -309,17 +311,17 @@ def gradcheck(
     """
     if order not in (1, 2):
         raise ArgumentError(f"gradcheck checks order 1 or 2, not {order}.")
-    chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    given = [_as_float64(a) for a in arguments]
-    pulled = [flatten(given[i], str(i)) for i in chosen]
-    point = [np.asarray(v) for found, _ in pulled for v in found.values()]
+    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    nests = [_as_float64(a) for a in arguments]
+    flat = [flatten(nests[i], str(i)) for i in positions]
+    point = [np.asarray(v) for leaves, _ in flat for v in leaves.values()]
     floats = [i for i, v in enumerate(point) if v.dtype.kind == "f"]
 
     def of(*values: Any) -> Any:
-        inserted, start = list(given), 0
-        for i, (found, structure) in zip(chosen, pulled, strict=True):
-            inserted[i] = unflatten(structure, values[start : start + len(found)])
-            start += len(found)
+        inserted, start = list(nests), 0
+        for i, (leaves, structure) in zip(positions, flat, strict=True):
+            inserted[i] = unflatten(structure, values[start : start + len(leaves)])
+            start += len(leaves)
         return function(*inserted)
 
     checked: Callable[..., Any] = of
@@ -359,9 +361,9 @@ def _directional(differentiated: Compiled, along: Sequence[Any]) -> Callable[...
 
 
 def _as_float64(argument: Any) -> Any:
-    found, structure = flatten(argument)
-    for name, value in found.items():
+    leaves, structure = flatten(argument)
+    for name, value in leaves.items():
         if isinstance(value, Tensor | Spec):
             raise UnsupportedError(f"gradcheck needs arrays, got a {type(value).__name__} at {name!r}.")
-    arrays = [np.asarray(v) for v in found.values()]
+    arrays = [np.asarray(v) for v in leaves.values()]
     return unflatten(structure, [a.astype(np.float64) if a.dtype.kind == "f" else a for a in arrays])

@@ -15,9 +15,9 @@ Named = TypeVar("Named")
 
 
 def hints(*records: tuple[str, str]) -> Mapping[str, str]:
-    """What other libraries call something (see `dagtrain.errors.UnknownNameError.of`) → what to write here.
+    """Names in other libraries → names here; see `dagtrain.errors.UnknownNameError.of`.
 
-    Each record has other names, between spaces, and what to write.
+    Each record has other names, separated by spaces, and the name here.
     """
     return MappingProxyType({name: here for names, here in records for name in names.split()})
 
@@ -28,9 +28,9 @@ class Registry(dict[str, T]):
     Parameters
     ----------
     kind
-        What they are, for errors.
-    elsewhere
-        What other libraries call them; see `hints`.
+        Kind of the values, for errors.
+    hints
+        Their names in other libraries; see the function `hints`.
 
     Examples
     --------
@@ -44,9 +44,9 @@ class Registry(dict[str, T]):
     dagtrain.errors.UnknownNameError: unknown shape 'oval'. Here it is 'ellipse'. Known: ellipse.
     """
 
-    def __init__(self, kind: str, elsewhere: Mapping[str, str] | None = None) -> None:
+    def __init__(self, kind: str, hints: Mapping[str, str] | None = None) -> None:
         super().__init__()
-        self.kind, self.elsewhere = kind, elsewhere
+        self.kind, self.hints = kind, hints
 
     def add(self, value: Named) -> Named:
         """Enter a value under its own name, `name` or `__name__`; also as a decorator."""
@@ -60,10 +60,10 @@ class Registry(dict[str, T]):
         Raises
         ------
         UnknownNameError
-            If there is none; the error has the nearest name, or what other libraries' name is here.
+            If there is none; the error has the nearest name, or the name here of another library's name.
         """
         if not isinstance(name, str) or name not in self:
-            raise UnknownNameError.of(self.kind, name, self, self.elsewhere)
+            raise UnknownNameError.of(self.kind, name, self, self.hints)
         return self[name]
 
     def entry_of(self, function: Any) -> tuple[str, T | None]:

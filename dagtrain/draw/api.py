@@ -59,9 +59,9 @@ def diagram_of(obj: Any, **options: Any) -> Diagram:
         _check(options, [*numbers, *_options(computational_diagram)])
         measures = _measures(graph, **{name: options.pop(name) for name in numbers if name in options})
         return computational_diagram(graph, measures, **options)
-    if hasattr(type(obj), "diagram"):  # of the type: a delayed value claims to have every attribute
-        found: Diagram = obj.diagram(**options)
-        return found
+    if hasattr(type(obj), "diagram"):  # of the type: a delayed value has every attribute
+        diagram: Diagram = obj.diagram(**options)
+        return diagram
     if is_task_graph(obj):
         _check(options, _options(task_diagram))
         return task_diagram(obj, **options)
@@ -97,13 +97,13 @@ def _measures(
     if values is False or (values is None and not gradients and inputs is None and not cheap(graph)):
         return Measures()
     arrays = ordered(graph, inputs if inputs is not None else ())
-    wanted = gradients is not False
+    derivatives = gradients is not False
     try:
-        return measure(graph, arrays, target, gradients=wanted, local=wanted)
+        return measure(graph, arrays, target, gradients=derivatives, local=derivatives)
     except DagtrainError:
         if values or gradients or inputs is not None:
             raise
-        # Nobody asked for numbers: what cannot be computed is drawn without them.
+        # No numbers were requested: a graph that cannot be computed is drawn without them.
         return Measures()
 
 
@@ -112,5 +112,5 @@ def mimebundle(obj: Any) -> dict[str, str]:
     try:
         return {**draw(obj)._repr_mimebundle_(), "text/plain": repr(obj)}
     except Exception as error:
-        # A notebook calls this behind the user's back: the text form always works.
+        # A notebook calls this without the user's asking: the text form always works.
         return {"text/plain": f"{obj!r}\nThe picture could not be drawn: {error}"}

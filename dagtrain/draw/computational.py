@@ -19,9 +19,9 @@ from dagtrain.graph import LEAVES, Graph, Tensor
 __all__ = ["computational_diagram"]
 
 FEW = 30
-"""Up to so many nodes, scalar constants are drawn as nodes; in larger graphs they are written into the ops."""
+"""In graphs of at most this many nodes, scalar constants are nodes; in larger ones they are written into the ops."""
 LAYER_NODES = 60
-"""From so many nodes on, layers are collapsed unless the caller decides."""
+"""In graphs of more nodes, layers are collapsed unless the caller decides."""
 PHASES = {"forward": "op", "gradient": "backward", "update": "update"}
 EDGE_PHASES = {"forward": "data", "gradient": "backward", "update": "update"}
 
@@ -49,13 +49,13 @@ def computational_diagram(
         Numbers to lay over it.
     collapse
         True draws each layer as one node, False every op; a number n draws n levels of boxes and collapses what is nested deeper;
-        None collapses large graphs that have layers.
+        None collapses large graphs with layers.
     fold
         Draw equal layers in a row once, with their number.
     bodies
-        Draw what a `scan` repeats, in a box, instead of one node for the loop.
+        Draw the body of a `scan` in a box, instead of one node for the loop.
     names
-        Names for nodes; others are called by their leaf's name, or by the variable on the line that made them.
+        Names for nodes; other nodes have their leaf's name, or that of the variable on the line that made them.
     constants
         Whether scalar constants are nodes of their own; None decides by size.
     direction
@@ -95,7 +95,7 @@ class _Builder:
     graph: Graph
     measures: Measures
     placement: Placement
-    given: dict[str, Tensor]
+    user_names: dict[str, Tensor]
     constants: bool
     bodies: bool
     nodes: dict[str, Node] = field(default_factory=dict)
@@ -104,17 +104,17 @@ class _Builder:
     prefix: str = ""
     inside: str | None = None
     skip: int = 0
-    """Scopes that the box of a scan's body lies in already."""
+    """Number of scopes around the box of a scan's body."""
     alias: dict[Tensor, str] = field(default_factory=dict)
-    """Leaves of a scan's body → the outer node that is drawn for them."""
+    """Leaf of a scan's body → the outer node drawn for it."""
 
     def __post_init__(self) -> None:
         self.index = {node: i for i, node in enumerate(self.graph.nodes)}
-        self.names = node_names(self.graph, self.given)
+        self.names = node_names(self.graph, self.user_names)
         self.outputs = {t: name for name, t in reversed(list(self.graph.outputs.items()))}
         self.folded = set(self.placement.representative) | set(self.placement.representative.values())
         self.ports: dict[tuple[Tensor, int], str] = {}
-        """Which drawn node gives a part of an expanded scan."""
+        """Part of an expanded scan → the drawn node that gives it."""
 
     # ---- nodes
 
@@ -136,7 +136,7 @@ class _Builder:
             self.ends()
 
     def target_name(self) -> str:
-        """What the differentiated output is called."""
+        """The name of the differentiated output."""
         target = self.measures.target
         return "" if target is None else self.names.get(target, self.outputs.get(target, "output"))
 
@@ -157,12 +157,12 @@ class _Builder:
         if node in self.alias or (node.op == "part" and (node.inputs[0], node.attribute("index")) in self.ports):
             return
         name = self.names.get(node)
-        place = group or self.group(self.placement.paths[node])
+        box = group or self.group(self.placement.paths[node])
         self.nodes[key or self.key(node)] = Node(
             key or self.key(node),
             tuple(self.lines(node, name)),
             self.kind(node),
-            place,
+            box,
             tooltip(node, name),
             (f"phase-{node.origin.phase}", f"op-{node.op}"),
         )
@@ -216,7 +216,7 @@ class _Builder:
         return f"∂ {value}"
 
     def layer(self, path: Path) -> None:
-        """A collapsed layer: its name, what it holds, and the shape it gives."""
+        """A collapsed layer: its name, its shape, its numbers of ops and parameters."""
         key = f"{self.prefix}layer {'/'.join(path)}"
         if key in self.nodes:
             return
@@ -251,7 +251,7 @@ class _Builder:
         return parent
 
     def body(self, node: Tensor) -> None:
-        """The loop's body in a box: sequences and constants come in, and the carry goes round."""
+        """The loop's body in a box: sequences and constants enter it, and the carry returns to its start."""
         a = dict(node.attributes)
         box = f"{self.prefix}body {self.index[node]}"
         where = "backwards " if a["reverse"] else ""
@@ -276,7 +276,7 @@ class _Builder:
         inner.names.update({leaf: text.partition("_")[2] for text, leaf in graph.inputs.items()})
         inner.outputs = {}
         for source, leaf in list(zip(node.inputs, ins, strict=True))[carries + sequences :]:
-            # What every step reads unchanged is drawn where it is made.
+            # The loop's constants are drawn where they are made.
             inner.alias[leaf] = self.key(source)
             inner.names[leaf] = self.names.get(source, inner.names[leaf])
         inner.build()
@@ -290,7 +290,7 @@ class _Builder:
         self.ports.update({(node, i): inner.key(t) for i, t in enumerate([*outs, *ins[:carries]])})
 
     def ends(self) -> None:
-        """Where outputs come out of collapsed layers; more than a few of one layer share a node."""
+        """Nodes for outputs of collapsed layers; more than two outputs of one layer share a node."""
         ends: dict[str, list[Tensor]] = {}
         for node in self.outputs:
             if self.placement.collapsed(node) is not None:
@@ -312,7 +312,7 @@ class _Builder:
     # ---- edges
 
     def source_key(self, source: Tensor, target: str, position: int) -> str:
-        """The drawn node of an operand; a constant is drawn anew for each op that uses it, so that no line crosses the picture for a 1."""
+        """The drawn node of an operand; each op that uses a constant has its own copy, so that no line crosses the picture for a 1."""
         if source.op != "constant":
             return self.key(source)
         key = f"{self.prefix}constant {self.index[source]} of {target} {position if source.size > 1 else ''}".strip()
@@ -334,26 +334,26 @@ class _Builder:
             self.edge(key, target, label, EDGE_PHASES.get(node.origin.phase, "data"), position, tip)
 
     def edge(self, source: str, target: str, label: str, kind: str, position: int, tip: str = "") -> None:
-        """An arrow; without a number on it, one is enough between two nodes."""
-        place = (source, target, position if label else -1)
-        # The trunk of the graph, from op to op, is kept straight; parameters stand beside it.
+        """An arrow; arrows without a number are drawn once between two nodes."""
+        ends = (source, target, position if label else -1)
+        # The trunk of the graph, from op to op, is kept straight; parameters are drawn beside it.
         weight = 1 if self.nodes[source].kind in ("parameter", "constant") else 8
-        self.edges.setdefault(place, Edge(source, target, label, kind, tip, weight))
+        self.edges.setdefault(ends, Edge(source, target, label, kind, tip, weight))
 
     def derivative(self, node: Tensor, position: int) -> tuple[str, str]:
-        found = self.measures.local.get((node, position))
+        local = self.measures.local.get((node, position))
         source = node.inputs[position]
-        if found is None or node in self.folded or self.placement.collapsed(node) is not None:
+        if local is None or node in self.folded or self.placement.collapsed(node) is not None:
             return "", ""
         top, bottom = self.names.get(node), leaf_name(self.names.get(source, ""))
         name = f"∂{top}/∂{bottom}" if top and bottom and len(top) + len(bottom) <= 8 else ""
-        if found.ndim == 0 or (found.size and (found == found.flat[0]).all()):
-            text = number(found.flat[0])
+        if local.ndim == 0 or (local.size and (local == local.flat[0]).all()):
+            text = number(local.flat[0])
         else:
-            text = f"avg {number(found.mean())}"
+            text = f"avg {number(local.mean())}"
         if not is_elementwise(node) and node.shape:
             text = f"Σ {text}"
-        tip = f"local derivative of {top or node.op} by {bottom or source.op}: shape {found.shape}"
-        if found.size:
-            tip += f", least {number(found.min())}, mean {number(found.mean())}, most {number(found.max())}"
+        tip = f"local derivative of {top or node.op} by {bottom or source.op}: shape {local.shape}"
+        if local.size:
+            tip += f", least {number(local.min())}, mean {number(local.mean())}, most {number(local.max())}"
         return (f"{name} = {text}" if name else text), tip

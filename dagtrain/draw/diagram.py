@@ -1,4 +1,4 @@
-"""What a picture shows, before anyone decides how: nodes, edges, boxes around nodes, a legend.
+"""The content of a picture, apart from its form: nodes, edges, boxes around nodes, a legend.
 
     computational graph ─┐                        ┌─▶ DOT ──▶ SVG, PNG, PDF, HTML
     network             ─┼──▶  Diagram (a value) ─┤
@@ -73,7 +73,7 @@ class LegendItem:
 
 @dataclass(frozen=True)
 class Diagram:
-    """A whole picture as a value; it checks that edges and groups refer to what exists."""
+    """A whole picture as a value; it checks that edges and groups refer to existing nodes and groups."""
 
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...] = ()
@@ -82,7 +82,7 @@ class Diagram:
     title: str = ""
     direction: str = field(default="TB")
     ordered: bool = False
-    """Whether what comes of one node stands side by side in the order of the edges."""
+    """Whether the targets of one node stand side by side in the order of the edges."""
     rows: tuple[tuple[str, ...], ...] = ()
     """Keys of nodes that stand side by side in this order, whichever boxes they are in."""
 
@@ -92,31 +92,31 @@ class Diagram:
             raise ArgumentError("two nodes of a diagram have the same key.")
         for key in (key for row in self.rows for key in row):
             if key not in keys:
-                raise ArgumentError(f"a row of a diagram names {key!r}, which is no node of it.")
+                raise ArgumentError(f"a row of a diagram names {key!r}, which is not one of its nodes.")
         for edge in self.edges:
             for end in (edge.source, edge.target):
                 if end not in keys:
-                    raise ArgumentError(f"an edge of a diagram ends at {end!r}, which is no node of it.")
+                    raise ArgumentError(f"an edge of a diagram ends at {end!r}, which is not one of its nodes.")
         boxes = {group.key for group in self.groups}
         for owner, box in [(n.key, n.group) for n in self.nodes] + [(g.key, g.parent) for g in self.groups]:
             if box is not None and box not in boxes:
-                raise ArgumentError(f"{owner!r} lies in the group {box!r}, which is no group of the diagram.")
+                raise ArgumentError(f"{owner!r} is in the group {box!r}, which is not one of the diagram's groups.")
 
     @cached_property
     def nodes_in(self) -> Mapping[str | None, list[Node]]:
-        """The nodes that lie in a group, by its key; under None those in no group."""
-        found: dict[str | None, list[Node]] = {}
+        """Key of a group → its nodes; under None the nodes in no group."""
+        nodes: dict[str | None, list[Node]] = {}
         for node in self.nodes:
-            found.setdefault(node.group, []).append(node)
-        return found
+            nodes.setdefault(node.group, []).append(node)
+        return nodes
 
     @cached_property
     def groups_in(self) -> Mapping[str | None, list[Group]]:
-        """The groups that lie in a group, by its key; under None the outermost ones."""
-        found: dict[str | None, list[Group]] = {}
+        """Key of a group → the groups in it; under None the outermost ones."""
+        groups: dict[str | None, list[Group]] = {}
         for group in self.groups:
-            found.setdefault(group.parent, []).append(group)
-        return found
+            groups.setdefault(group.parent, []).append(group)
+        return groups
 
     @property
     def fixed(self) -> bool:

@@ -1,4 +1,4 @@
-"""A `Diagram` as DOT, the language of Graphviz: the one place that knows its syntax and its escapes."""
+"""A `Diagram` as DOT, the language of Graphviz: its syntax and its escapes are here alone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dagtrain.draw.text import clean
 __all__ = ["to_dot"]
 
 LARGE = 120
-"""From this many edges on, layout gives up some beauty for speed."""
+"""With more edges, layout trades some beauty for speed."""
 LONG = 5000
-"""From this many ranks on that all edges cross together, edges are straight: routing them around nodes would take most of the time."""
+"""If all edges together cross more ranks, edges are straight: routing them around nodes would take most of the time."""
 _SPACE = "\N{NO-BREAK SPACE}"
 """Keeps labels off lines and cells apart: Graphviz drops ordinary spaces at the ends."""
 
@@ -76,7 +76,7 @@ def _settings(diagram: Diagram) -> list[str]:
 
 
 def _span(diagram: Diagram) -> int:
-    """How many ranks all edges cross together, where a node stands below the lowest of its sources."""
+    """The number of ranks that all edges cross together, each node being below the lowest of its sources."""
     after: dict[str, list[str]] = {node.key: [] for node in diagram.nodes}
     waiting = dict.fromkeys(after, 0)
     for edge in diagram.edges:
@@ -167,7 +167,7 @@ def _edge(edge: Edge, index: int, names: dict[str, str], enters: bool) -> str:
 
 
 def _legend(diagram: Diagram) -> str:
-    """A table below the picture, so that it stays out of the layout's way: title, signs in rows, and words in their own colour."""
+    """A table below the picture, where it does not affect the layout: title, signs in rows, and words in their own colour."""
     signs = [item for item in diagram.legend if item.sign not in ROLES]
     words = [_lines([Line(item.text + _SPACE * 4, item.sign)]) for item in diagram.legend if item.sign in ROLES]
     per_row = 3 if any(len(item.text) > 20 for item in signs) else 5
@@ -179,7 +179,7 @@ def _legend(diagram: Diagram) -> str:
 
 
 def _signs(items: Sequence[LegendItem]) -> str:
-    """Small pictures of nodes and edges with what they mean, as a table of about its natural width: a wider one would be stretched."""
+    """Small pictures of nodes and edges with their meaning, in a table of roughly its natural width: Graphviz would stretch a wider one."""
     width = sum(28 + 5.2 * (len(item.text) + 3) for item in items)
     look = f'BORDER="0" CELLBORDER="0" CELLSPACING="3" CELLPADDING="0" ALIGN="LEFT" FIXEDSIZE="TRUE" WIDTH="{width:.0f}" HEIGHT="20"'
     return f"<TABLE {look}><TR>{''.join(map(_sign, items))}</TR></TABLE>"

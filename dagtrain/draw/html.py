@@ -1,4 +1,4 @@
-"""A standalone page with a picture inside: no file beside it, no network, light or dark as the reader likes."""
+"""A standalone page with a picture inside: no other file, no network, light or dark as the reader chooses."""
 
 from __future__ import annotations
 

@@ -34,9 +34,9 @@ class Layer:
     width
         Number of its neurons (features it gives).
     detail
-        Second line below it: activation, or what it is.
+        Second line below it: activation, or kind of layer.
     shape
-        Shape it gives, without the batch axis; `(width,)` if not said.
+        Shape of its output, without the batch axis; `(width,)` by default.
     parameters
         Number of its parameters.
     """
@@ -88,13 +88,13 @@ def network_diagram(layers: Sequence[Layer | tuple[Any, ...]], *, view: str = "n
     one_of("view of a network", view, VIEWS)
     if most < 3:
         raise ArgumentError(f"a column needs room for at least 3 neurons, got most={most}.")
-    found = [layer if isinstance(layer, Layer) else Layer(*layer) for layer in layers]
-    if not found:
+    network = [layer if isinstance(layer, Layer) else Layer(*layer) for layer in layers]
+    if not network:
         raise ArgumentError("there are no layers to draw.")
-    for layer in found:
+    for layer in network:
         if layer.width < 1:
             raise ArgumentError(f"layer {layer.label!r} has width {layer.width}; a layer has at least one neuron.")
-    return _neurons(found, most, title) if view == "neurons" else _blocks(found, title)
+    return _neurons(network, most, title) if view == "neurons" else _blocks(network, title)
 
 
 def _neurons(layers: Sequence[Layer], most: int, title: str) -> Diagram:
@@ -119,7 +119,7 @@ def _neurons(layers: Sequence[Layer], most: int, title: str) -> Diagram:
         words = [Line(layer.label, "title"), Line(count_text(layer.width), "plain")]
         words += [Line(layer.detail)] if layer.detail else []
         words += [Line(f"{count_text(layer.parameters)} parameters")] if layer.parameters else []
-        # Graphviz centres text on a position; captions of different heights shall begin on one line.
+        # Graphviz centres text on a position; this makes captions of different heights begin on one line.
         height = sum(1.2 * ROLES[line.role].size for line in words)
         nodes.append(Node(f"{i}/label", tuple(words), "caption", position=(x, top - height / 2)))
     edges = [Edge(source, target, kind="synapse") for left, right in pairwise(columns) for source in left for target in right]

@@ -29,8 +29,8 @@ def legend_items(nodes: Mapping[str, Node], edges: Sequence[Edge], measures: Mea
     if "value" in roles:
         items.append(LegendItem("value", "value"))
     if "gradient" in roles and measures.target is not None:
-        whole = f"the sum of {target}" if measures.target.shape else target
-        items.append(LegendItem("gradient", f"∂ gradient of {whole}"))
+        quantity = f"the sum of {target}" if measures.target.shape else target
+        items.append(LegendItem("gradient", f"∂ gradient of {quantity}"))
     labels = [edge.label for edge in edges if edge.tooltip]
     if labels:
         words = "local derivative"

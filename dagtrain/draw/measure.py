@@ -1,8 +1,8 @@
 """The numbers laid over a computational graph: values, the gradient of one output, and the local derivative along each edge.
 
-A local derivative belongs to one node alone: how its output answers to one of its inputs, the rest held fixed. For an op that works element
-by element it is an array of the output's shape. For any other op it is the derivative of the *sum* of the node's elements by that input.
-Both come from the op's own gradient rule with a cotangent of ones, so for numbers both are the derivative that calculus gives.
+A local derivative belongs to one node alone: how its output changes with one of its inputs, the others fixed. For an elementwise op it is
+an array of the output's shape. For any other op it is the derivative of the *sum* of the node's elements by that input. Both come from the
+op's own gradient rule with a cotangent of ones, so for numbers both are the derivative that calculus gives.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ __all__ = ["Measures", "cheap", "choose_target", "is_elementwise", "measure", "o
 
 
 _ELEMENTWISE = frozenset({"cast", "erf", "where"})
-"""Elementwise ops that are no NumPy ufunc and may not write over their input, which would tell."""
+"""Elementwise ops that neither their ufunc nor `inplace` identifies."""
 
 CHEAP_BYTES, CHEAP_FLOPS, CHEAP_NODES = 64e6, 1e9, 2000
 
 
 @dataclass(frozen=True)
 class Measures:
-    """What was measured; a node or an edge that is absent has no such number."""
+    """The numbers of a picture; an absent node or edge has no such number."""
 
     values: Mapping[Tensor, Any] = field(default_factory=dict)
     gradients: Mapping[Tensor, Array] = field(default_factory=dict)
     local: Mapping[tuple[Tensor, int], Array] = field(default_factory=dict)
     """By node and position of the input."""
     target: Tensor | None = None
-    """The output whose gradients these are."""
+    """The differentiated output."""
 
 
 def is_elementwise(node: Tensor) -> bool:
@@ -49,7 +49,7 @@ def is_elementwise(node: Tensor) -> bool:
 
 
 def cheap(graph: Graph) -> bool:
-    """Whether the graph may be computed for a picture that did not ask for numbers."""
+    """Whether the graph is small enough to be computed for a picture without being requested."""
     if len(graph) > CHEAP_NODES or sum(node.nbytes for node in graph.nodes) > CHEAP_BYTES:
         return False
     flops = 0.0
@@ -94,7 +94,7 @@ def measure(graph: Graph, inputs: Sequence[Any], target: Tensor | None, *, gradi
     inputs
         A value for each input.
     target
-        The output whose gradients are wanted; the sum of its elements if it has several. None for no gradients.
+        The output to differentiate; the sum of its elements if it has several. None for no gradients.
     gradients, local
         Whether to compute gradients of the target by each node, and local derivatives.
     """
@@ -106,12 +106,12 @@ def _measure(graph: Graph, inputs: Sequence[Any], target: Tensor | None, gradien
     values = node_values(graph, inputs)
     grads: dict[Tensor, Array] = {}
     if gradients and target is not None and target.dtype.kind == "f":
-        wanted = [n for n in graph.nodes if n.dtype.kind == "f" and n.op not in ("constant", "scan")]
+        targets = [n for n in graph.nodes if n.dtype.kind == "f" and n.op not in ("constant", "scan")]
         seed = np.ones(target.shape, target.dtype)
-        found = cotangents([target], [constant(seed)], wanted)
-        if found:
-            backward = Graph(graph.inputs, {str(i): g for i, g in enumerate(found.values())})
-            grads = dict(zip(found, interpret(backward, *inputs), strict=True))
+        grad_of = cotangents([target], [constant(seed)], targets)
+        if grad_of:
+            backward = Graph(graph.inputs, {str(i): g for i, g in enumerate(grad_of.values())})
+            grads = dict(zip(grad_of, interpret(backward, *inputs), strict=True))
     edges: dict[tuple[Tensor, int], Array] = {}
     if local:
         for node in graph.nodes:

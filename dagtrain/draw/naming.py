@@ -1,4 +1,4 @@
-"""What nodes are called in a picture: the user's own variable names, short expressions, and the tooltip with the user's line."""
+"""Names of nodes in a picture: the user's variable names, short expressions, and the tooltip with the user's line."""
 
 from __future__ import annotations
 
@@ -47,38 +47,38 @@ NOTED = ("axis", "axes", "index", "subscripts")
 """Attributes that are written into the node, not only into its tooltip."""
 
 
-def node_names(graph: Graph, given: Mapping[str, Tensor]) -> dict[Tensor, str]:
-    """A name for each node that has one: given here, by the leaf, by the graph's output, or by the variable on the user's line."""
+def node_names(graph: Graph, user_names: Mapping[str, Tensor]) -> dict[Tensor, str]:
+    """The names of nodes: from `user_names`, the leaf, the graph's output, or the variable on the user's line."""
     names = _from_source(graph)
     # "output" and "output_0" are made up by Graph.of and say less than the user's variable.
     names.update({t: name for name, t in graph.outputs.items() if not name.startswith("output") and t.op not in LEAVES})
     names.update({node: node.name for node in graph.nodes if node.name})
     names.update({t: name for name, t in graph.inputs.items()})
-    names.update({t: name for name, t in given.items()})
+    names.update({t: name for name, t in user_names.items()})
     return names
 
 
 def _from_source(graph: Graph) -> dict[Tensor, str]:
     """The variable that the user's line assigns, for the last node that the line made."""
     lines: dict[tuple[str, int], tuple[str, frozenset[str]] | None] = {}
-    found: dict[Tensor, str] = {}
+    names: dict[Tensor, str] = {}
     used_by = users(graph.nodes)
     for node in graph.nodes:
         if node.op in LEAVES or node.origin.phase != "forward":
             continue
-        place = node.origin[:2]
-        if place not in lines:
-            lines[place] = _assigned(linecache.getline(*place))
-        assigned = lines[place]
+        position = node.origin[:2]
+        if position not in lines:
+            lines[position] = _assigned(linecache.getline(*position))
+        assigned = lines[position]
         if assigned is None or node.op not in assigned[1]:
             continue
-        if all(user.origin[:2] != place for user in used_by[node] if user.origin.phase == "forward"):
-            found[node] = assigned[0]
-    return found
+        if all(user.origin[:2] != position for user in used_by[node] if user.origin.phase == "forward"):
+            names[node] = assigned[0]
+    return names
 
 
 def _assigned(line: str) -> tuple[str, frozenset[str]] | None:
-    """For a line like ``c = a + b``, the name and the ops that can have made what it holds."""
+    """For a line like ``c = a + b``, the name and the ops that can have made its value."""
     try:
         body = ast.parse(line.strip()).body
     except (SyntaxError, ValueError):
@@ -97,7 +97,7 @@ def _assigned(line: str) -> tuple[str, frozenset[str]] | None:
 
 
 def leaf_name(name: str, scope: Iterable[str] = ()) -> str:
-    """A parameter's name without what the boxes around it say already.
+    """A parameter's name without the names of the boxes around it.
 
     Examples
     --------
@@ -119,11 +119,11 @@ def expression(node: Tensor, names: Mapping[Tensor, str], scope: tuple[str, ...]
     With `inline`, constants are written out and the other operands are dots: ``power(·, 2)``.
     """
     words = [_operand(source, names, scope) for source in node.inputs]
-    known = all(words) and node.op != "part"
-    if not known and inline and any(_is_number(s) for s in node.inputs):
+    complete = all(words) and node.op != "part"
+    if not complete and inline and any(_is_number(s) for s in node.inputs):
         words = [word if _is_number(source) else "·" for word, source in zip(words, node.inputs, strict=True)]
-        known = True
-    if not known or not words:
+        complete = True
+    if not complete or not words:
         return node.op
     text = _written(node, [str(word) for word in words])
     return text if len(text) <= _LONGEST else node.op
@@ -178,7 +178,7 @@ def range_text(first: str, last: str) -> str:
 
 
 def note(node: Tensor) -> str:
-    """The attributes that one wants to see without pointing at the node."""
+    """The attributes that a reader sees without pointing at the node."""
     if node.op == "scan":
         return f"{sum(inner.op not in LEAVES for inner in node.attribute('body').nodes)} ops a step"
     if node.op == "part" or node.op in LEAVES:
@@ -193,18 +193,18 @@ def note(node: Tensor) -> str:
 
 
 def _index_text(index: Any, node: Tensor) -> str:
-    """A slice as one writes it."""
+    """A slice in Python's notation."""
     if not isinstance(index, tuple) or not all(isinstance(part, tuple) and len(part) == 3 for part in index):
         return f"index {index}"
     words = []
     for (start, stop, step), length in zip(index, node.inputs[0].shape, strict=False):
-        whole = (start, stop, step) == (0, length, 1)
-        words.append(":" if whole else f"{start}:{stop}" + (f":{step}" if step != 1 else ""))
+        full = (start, stop, step) == (0, length, 1)
+        words.append(":" if full else f"{start}:{stop}" + (f":{step}" if step != 1 else ""))
     return f"[{', '.join(words)}]"
 
 
 def part_name(node: Tensor) -> str:
-    """What one of a loop's results is."""
+    """The name of one of a loop's results."""
     scan, index = node.inputs[0], node.attribute("index")
     if scan.op != "scan":
         return f"part {index}"

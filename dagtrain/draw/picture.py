@@ -1,4 +1,4 @@
-"""A drawn thing: its description, and every form it can take."""
+"""A picture: its diagram, and every format of it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""DOT text → SVG, PNG, PDF, by whichever Graphviz there is.
+"""DOT text → SVG, PNG, PDF, by the installed Graphviz.
 
     `dot` on the path ──▶ else pygraphviz (its wheels hold Graphviz) ──▶ else an error that says what to install
 
-Either runs in its own process: it can be stopped when it takes too long, it may be called from any thread, and its death is not ours.
+Either runs in its own process: it can be stopped when it takes too long, it may be called from any thread, and a crash ends only it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ sys.stdout.buffer.write(graph.draw(format=kind, prog=program))
 
 
 def format_of(filename: str | os.PathLike[str] | None, format: str | None) -> str:
-    """The format asked for, by name or by a file's ending; SVG if neither says."""
+    """The format by its name or by a file's ending; SVG by default."""
     named = format if format is not None else (Path(filename).suffix[1:] if filename is not None else "")
-    found = named.lower() or "svg"
-    found = {"gv": "dot", "mermaid": "mmd", "htm": "html"}.get(found, found)
-    return one_of("picture format", found, FORMATS)
+    kind = named.lower() or "svg"
+    kind = {"gv": "dot", "mermaid": "mmd", "htm": "html"}.get(kind, kind)
+    return one_of("picture format", kind, FORMATS)
 
 
 def layout(dot: str, format: str, *, fixed: bool = False, timeout: float = TIMEOUT) -> bytes:
@@ -80,9 +80,9 @@ def layout(dot: str, format: str, *, fixed: bool = False, timeout: float = TIMEO
 
 
 def _command(program: str, format: str) -> list[str]:
-    found = shutil.which("dot")
-    if found is not None:
-        return [found, f"-K{program}", f"-T{format}"]
+    path = shutil.which("dot")
+    if path is not None:
+        return [path, f"-K{program}", f"-T{format}"]
     if importlib.util.find_spec("pygraphviz") is not None:
         return [sys.executable, "-c", _BY_PYGRAPHVIZ, program, format]
     raise MissingDependencyError.of("Graphviz", "rendering a picture", "viz")

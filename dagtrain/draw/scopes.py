@@ -1,4 +1,4 @@
-"""Where each node of a computational graph is drawn: in which box, or as a part of which collapsed layer, and which repeats stand for one.
+"""Where each node of a computational graph is drawn: its box or its collapsed layer, and which repeated layers fold into one.
 
     path of a node = (phase, *scope)          ("forward", "encoder", "dense_1")
 
@@ -18,7 +18,7 @@ __all__ = ["Path", "Placement", "is_parameter", "place"]
 
 Path = tuple[str, ...]
 FEWEST = 3
-"""So many equal layers in a row fold into one."""
+"""At least this many equal layers in a row fold into one."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Placement:
         return self.representative.get(node, node)
 
     def collapsed(self, node: Tensor) -> Path | None:
-        """Path of the collapsed layer that the node is a part of, if it is."""
+        """Path of the collapsed layer that holds the node, if one does."""
         path = self.paths[node]
         if self.depth is None or len(path) - 1 <= self.depth:
             return None
@@ -46,7 +46,7 @@ class Placement:
 
 
 def is_parameter(node: Tensor) -> bool:
-    """Whether a leaf is something that is learned: an array, or an input named as a parameter."""
+    """Whether a leaf is a parameter: an array, or an input named as one."""
     return node.op == "array" or (node.op == "input" and str(node.name).split(".")[0] in PARAMETER_ROOTS)
 
 
@@ -80,13 +80,13 @@ def place(graph: Graph, *, depth: int | None, fold: bool) -> Placement:
 
 
 def _common(paths: Sequence[Path]) -> Path:
-    found = paths[0]
+    prefix = paths[0]
     for path in paths[1:]:
         same = 0
-        while same < min(len(found), len(path)) and found[same] == path[same]:
+        while same < min(len(prefix), len(path)) and prefix[same] == path[same]:
             same += 1
-        found = found[:same]
-    return found or ("forward",)
+        prefix = prefix[:same]
+    return prefix or ("forward",)
 
 
 def _fold(graph: Graph, paths: Mapping[Tensor, Path]) -> tuple[dict[Tensor, Tensor], dict[Path, list[Path]]]:
@@ -100,7 +100,7 @@ def _fold(graph: Graph, paths: Mapping[Tensor, Path]) -> tuple[dict[Tensor, Tens
         siblings.setdefault(path[:-1], []).append(path)
     representative: dict[Tensor, Tensor] = {}
     repeats: dict[Path, list[Path]] = {}
-    # Forward before gradient: a layer's gradient refers to the layer itself. Outer before inner: a folded layer's insides are gone.
+    # Forward before gradient: a layer's gradient refers to the layer itself. Outer before inner: a folded layer has no layers inside.
     for parent in sorted(siblings, key=lambda p: (p[0] != "forward", len(p))):
         if any(node in representative for child in siblings[parent] for node in members[child][:1]):
             continue
@@ -118,11 +118,11 @@ def _fold(graph: Graph, paths: Mapping[Tensor, Path]) -> tuple[dict[Tensor, Tens
 
 
 def _continues(before: Sequence[Tensor], after: Sequence[Tensor], representative: Mapping[Tensor, Tensor]) -> bool:
-    """Whether a layer is the same as the one before it, and takes from outside what that one gives or takes itself."""
+    """Whether a layer equals the one before it, and reads from outside only what that one gives or reads."""
     if len(before) != len(after):
         return False
     places, earlier = {n: i for i, n in enumerate(after)}, {n: i for i, n in enumerate(before)}
-    linked = False
+    connected = False
     for old, new in zip(before, after, strict=True):
         if old.op != new.op or old.spec != new.spec or len(old.inputs) != len(new.inputs) or _fixed(old) != _fixed(new):
             return False
@@ -133,10 +133,10 @@ def _continues(before: Sequence[Tensor], after: Sequence[Tensor], representative
             elif old_source in earlier:
                 return False
             elif new_source in earlier:
-                linked = True
+                connected = True
             elif representative.get(old_source, old_source) is not representative.get(new_source, new_source):
                 return False
-    return linked
+    return connected
 
 
 def _fixed(node: Tensor) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 A picture is made in the light colours, which are right for PNG, PDF and viewers without CSS. In an SVG a stylesheet then maps each light
 colour to a variable, and the variable follows the page: the reader's system, `data-theme` on any element around the picture, or Jupyter's
-theme. So colours must be different from each other, even where the eye would not care.
+theme. So all colours must differ, even where the eye would see no difference.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ WORKERS = tuple(name for name in COLORS if name.startswith("worker_"))
 
 
 def light(name: str) -> str:
-    """The colour by which a picture is made."""
+    """A colour's light form, in which pictures are made."""
     return COLORS[name][0]
 
 

@@ -1,4 +1,4 @@
-"""What Graphviz's SVG needs before it goes into a page: a class and a stylesheet, real tooltips, and ids of its own."""
+"""Changes to Graphviz's SVG for use in a page: a class and a stylesheet, real tooltips, and unique ids."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def finish(text: str, title: str = "", mark: str = "") -> str:
     for element in list(root.iter()):
         if mark and "id" in element.attrib:
             element.set("id", f"{mark}-{element.get('id')}")
-        # Graphviz wraps what has a tooltip into links without a target; browsers show <title> more surely than xlink:title.
+        # Graphviz wraps items with a tooltip in links without a target; browsers show <title> more reliably than xlink:title.
         tips = [link.get(f"{_LINK}title", "").strip() for link in element.iter(f"{{{_SVG}}}a")] if _is_item(element) else []
         if _is_item(element):
             _unwrap(element)
@@ -53,19 +53,19 @@ def _is_item(element: ElementTree.Element) -> bool:
 
 
 def _unwrap(element: ElementTree.Element) -> None:
-    """Replace `<g><a>…</a></g>` inside an item by what it holds."""
-    found: list[ElementTree.Element] = []
+    """Replace `<g><a>…</a></g>` inside an item by its children."""
+    children: list[ElementTree.Element] = []
     for child in element:
         inner = child.find(f"{{{_SVG}}}a") if child.tag == f"{{{_SVG}}}g" and child.get("class") is None else None
-        found += [child] if inner is None else list(inner)
-    element[:] = found
+        children += [child] if inner is None else list(inner)
+    element[:] = children
 
 
 def _centre(element: ElementTree.Element) -> None:
-    """Have a node's lines of text begin from its middle.
+    """Centre a node's lines of text.
 
-    Graphviz says where each line begins, by the widths of its own font; a reader's font may be wider or narrower, and the text would stand
-    to one side, or outside.
+    Graphviz fixes where each line begins, by the widths of its own font; in a reader's wider or narrower font the text would be off centre,
+    or outside.
     """
     shape = next((child for child in element if child.tag in (f"{{{_SVG}}}{kind}" for kind in ("polygon", "path", "ellipse"))), None)
     if shape is None or element.get("class", "").split()[0] != "node":

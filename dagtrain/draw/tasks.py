@@ -13,9 +13,9 @@ from dagtrain.draw.text import bytes_text, seconds_text, shorten, without_hash
 __all__ = ["TaskRecord", "is_task_graph", "key_name", "task_diagram"]
 
 WIDE = 4
-"""What goes to more tasks than this has its bytes in its own node; its arrows bear them only where they moved."""
+"""A result with more readers than this has its bytes in its node; its arrows have them only where it moved."""
 MANY = 400
-"""From so many tasks on, tasks of one name are drawn as one node unless the caller decides."""
+"""In graphs of more tasks, tasks of one name are drawn as one node unless the caller decides."""
 
 
 class TaskRecord(NamedTuple):
@@ -66,7 +66,7 @@ def task_diagram(
     collapse
         True draws all tasks of one name as one node with their number; None does so for large graphs.
     optimize
-        Whether to draw what Dask would run after its own optimisations (collections only).
+        Whether to draw the graph after Dask's own optimisations (collections only).
     direction
         "TB" (down), "BT", "LR" or "RL".
     title
@@ -108,15 +108,15 @@ class _Task(NamedTuple):
     tip: str
     sources: list[Any]
     """The keys it needs, in a stable order."""
-    given: str
+    arguments: str
     """Its arguments, if they are few short numbers or words."""
 
 
 Tasks = dict[Any, _Task]
 
 
-def _given(node: Any) -> str:
-    """What a task that needs no other is called with: ``cube`` of 1, of 2, of 3 are told apart by it."""
+def _arguments_text(node: Any) -> str:
+    """The arguments of a task without sources: they distinguish ``cube`` of 1 and ``cube`` of 2."""
     arguments = getattr(node, "args", ())
     if node.dependencies or not arguments or getattr(node, "kwargs", None):
         return ""
@@ -135,13 +135,13 @@ def _tasks(obj: Any, optimize: bool) -> Tasks:
         (chosen,) = dask.optimize(obj) if optimize else (obj,)
         graph = chosen.__dask_graph__()
     nodes = convert_legacy_graph(ensure_dict(graph))
-    found: Tasks = {}
+    tasks: Tasks = {}
     for key, node in nodes.items():
         kind = "data" if isinstance(node, DataNode) else "task"
         what = "alias of " if isinstance(node, Alias) else ""
         tip = f"{key}\n{what}{shorten(repr(node), 200)}"
-        found[key] = _Task(kind, tip, sorted(node.dependencies, key=str), _given(node))
-    return {key: found[key] for key in _in_order(found)}
+        tasks[key] = _Task(kind, tip, sorted(node.dependencies, key=str), _arguments_text(node))
+    return {key: tasks[key] for key in _in_order(tasks)}
 
 
 def _in_order(tasks: Tasks) -> list[Any]:
@@ -169,7 +169,7 @@ def _sort_key(key: Any) -> tuple[str, tuple[tuple[int, str], ...]]:
 
 
 def key_name(key: Any) -> tuple[str, str]:
-    """A task's name without its token, and its place among its like.
+    """A task's name without its token, and its index among tasks of that name.
 
     Examples
     --------
@@ -184,7 +184,7 @@ def key_name(key: Any) -> tuple[str, str]:
 def _node(key: Any, task: _Task, record: TaskRecord | None, colors: Mapping[str, str], group: str | None, users: int) -> Node:
     name, place = key_name(key)
     kind, tip = task.kind, task.tip
-    lines = [Line(name if place else name + task.given, "title")]
+    lines = [Line(name if place else name + task.arguments, "title")]
     if place:
         lines.append(Line(place))
     if record is not None:
@@ -202,15 +202,15 @@ def _text_key(key: Any) -> str:
 
 def _edge(source: Any, target: Any, records: Mapping[Any, TaskRecord], users: int) -> Edge:
     ends = _text_key(source), _text_key(target)
-    # What goes to many tasks may run aside; chains and trees stay straight.
+    # Edges to many tasks may bend; chains and trees stay straight.
     weight = 4 if users <= 2 else 1
-    given, taken = records.get(source), records.get(target)
-    if given is None:
+    producer, consumer = records.get(source), records.get(target)
+    if producer is None:
         return Edge(*ends, weight=weight)
-    label = bytes_text(given.nbytes)
-    if taken is None or taken.worker == given.worker:
-        return Edge(*ends, "" if users > WIDE else label, "local", f"{label} stay on {given.worker}", weight)
-    return Edge(*ends, label, "moved", f"{label} from {given.worker} to {taken.worker}", weight)
+    label = bytes_text(producer.nbytes)
+    if consumer is None or consumer.worker == producer.worker:
+        return Edge(*ends, "" if users > WIDE else label, "local", f"{label} stay on {producer.worker}", weight)
+    return Edge(*ends, label, "moved", f"{label} from {producer.worker} to {consumer.worker}", weight)
 
 
 def _colors(records: Mapping[Any, TaskRecord]) -> dict[str, str]:
@@ -221,9 +221,9 @@ def _colors(records: Mapping[Any, TaskRecord]) -> dict[str, str]:
 def _legend(records: Mapping[Any, TaskRecord], edges: list[Edge], colors: Mapping[str, str], kinds: set[str]) -> list[LegendItem]:
     items = []
     for worker, color in colors.items():
-        own = [r for r in records.values() if r.worker == worker]
-        busy = sum(r.stop - r.start for r in own)
-        items.append(LegendItem(color, f"{worker}: {len(own)} task{'s' if len(own) != 1 else ''}, {seconds_text(busy)}"))
+        tasks = [r for r in records.values() if r.worker == worker]
+        busy = sum(r.stop - r.start for r in tasks)
+        items.append(LegendItem(color, f"{worker}: {len(tasks)} task{'s' if len(tasks) != 1 else ''}, {seconds_text(busy)}"))
     if "data" in kinds:
         items.append(LegendItem("data", "data"))
     if any(edge.kind == "moved" for edge in edges):
@@ -239,10 +239,10 @@ def _collapsed(tasks: Tasks, records: Mapping[Any, TaskRecord], direction: str, 
     nodes = []
     for name, keys in members.items():
         lines = [Line(name, "title"), Line(f"{len(keys)} task{'s' if len(keys) != 1 else ''}")]
-        known = [records[key] for key in keys if key in records]
-        if known:
-            workers = len({r.worker for r in known})
-            busy = sum(r.stop - r.start for r in known)
+        measured = [records[key] for key in keys if key in records]
+        if measured:
+            workers = len({r.worker for r in measured})
+            busy = sum(r.stop - r.start for r in measured)
             lines.append(Line(f"{seconds_text(busy)} on {workers} worker{'s' if workers != 1 else ''}", "plain"))
         kind = "data" if all(tasks[key].kind == "data" for key in keys) else "task"
         nodes.append(Node(name, tuple(lines), kind, None, f"{name}: {len(keys)} tasks"))
@@ -257,5 +257,5 @@ def _collapsed(tasks: Tasks, records: Mapping[Any, TaskRecord], direction: str, 
         label = f"{len(sizes)} ×" if len(sizes) > 1 else ""
         label = f"{label} {bytes_text(sum(sizes))}".strip() if any(sizes) else label
         edges.append(Edge(source, target, label, "local", f"{len(sizes)} edges, {bytes_text(sum(sizes))}"))
-    items = [LegendItem("note", "n ×: so many edges between tasks of these names")] if legend and edges else []
+    items = [LegendItem("note", "n ×: number of edges between tasks of these names")] if legend and edges else []
     return Diagram(tuple(nodes), tuple(edges), (), tuple(items), title, direction)

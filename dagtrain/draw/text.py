@@ -58,7 +58,7 @@ def spec_text(spec: Any) -> str:
 
 
 def array_text(value: Any, most: int = 4) -> str:
-    """The elements of a small array; what is typical of a larger one.
+    """The elements of a small array; a summary of a larger one.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def array_text(value: Any, most: int = 4) -> str:
 
 
 def summary(array: Any) -> str:
-    """What is typical of an array's elements: the one they share, or mean and Euclidean norm."""
+    """A summary of an array's elements: their common value, or mean and Euclidean norm."""
     if array.size == 0:
         return "empty"
     if array.dtype.kind not in "biuf":
