@@ -88,7 +88,7 @@ def test_lanes(tmp_path, quick):
     assert lanes == alone
     assert "was lost" in str(events[0])
     picture = (tmp_path / "lanes.svg").read_text()
-    assert all(text in picture for text in ("lane 0", "lane 1", "blocks 2–3", "partial sums"))
+    assert all(text in picture for text in ("rank 0", "rank 1", "blocks 2–3", "partial sums"))
 
 
 def test_stop_and_go_on(quick):
