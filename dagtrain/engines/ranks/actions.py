@@ -27,26 +27,26 @@ class SegmentPolicy(NamedTuple):
     Attributes
     ----------
     begin
-        For a rank's task to begin where others have, and for ranks to meet, until it is asked what keeps them.
+        For a rank's task to begin after others have, and for ranks to meet, before the scheduler is asked what holds them up.
     start
-        For the ranks of a group to begin and to meet, where nothing is known that keeps them.
+        For the ranks of a group to begin and to meet, if nothing is known to hold them up.
     news
-        Without any report from a group that has started, or any progress in what its ranks wait for.
+        Without a report from a started group, or progress of the tasks that its ranks wait for.
     workers
-        Without any worker that can take a task.
+        Without a worker that can take a task.
     again
-        Until a worker that was left out is looked at again; twice as long each time, up to a minute.
+        Until a worker that was left out is tried again; doubles each time, up to a minute.
     cut
-        Between two looks whether workers that could not reach each other can do so again.
+        Between two probes of workers that do not reach each other.
     failures
-        Failures in a row, without a committed segment between, after which it gives up. After each that taught nothing it waits, longer
-        each time.
+        Failures in a row, without a committed segment between, before training gives up. After one that taught nothing the next
+        attempt is delayed, longer each time.
     ahead
-        Segments under way at a time.
+        Segments submitted ahead.
     segment
-        How long a segment should last.
+        Length of a segment.
     longest
-        How long it may last where its end takes long: large states over slow networks.
+        Length of a segment whose end takes long: large states over slow networks.
     most
         Steps of the longest segment.
     """
@@ -65,14 +65,14 @@ class SegmentPolicy(NamedTuple):
 
 
 class StepTime(NamedTuple):
-    """Seconds of a step, and those of a segment's end."""
+    """Seconds of a step, and of a segment's end."""
 
     step: float
     ending: float
 
 
 class StateRef(NamedTuple):
-    """Where a state lies: in the results of a group's segment on these workers, or with the client (`generation` is -1)."""
+    """Where a state is: the result of a group's segment on these workers, or with the client (`generation` is -1)."""
 
     step: int
     generation: int = -1
@@ -88,7 +88,7 @@ class Begin(NamedTuple):
 
 
 class Submit(NamedTuple):
-    """Submit a segment; `source` is where its state comes from if it is the group's first."""
+    """Submit a segment; `source` has the state, if it is the group's first."""
 
     generation: int
     segment: int
@@ -107,26 +107,26 @@ class Commit(NamedTuple):
 
 
 class Fetch(NamedTuple):
-    """Bring a committed state to the client, since it lies in one place only."""
+    """Copy a committed state to the client, since only one worker holds it."""
 
     held: StateRef
 
 
 class Probe(NamedTuple):
-    """See which of these pairs of workers reach each other."""
+    """Probe which of these pairs of workers reach each other."""
 
     pairs: tuple[tuple[str, str], ...]
 
 
 class Inquire(NamedTuple):
-    """See what the tasks of a segment wait for."""
+    """Ask the scheduler what the tasks of a segment wait for."""
 
     generation: int
     segment: int
 
 
 class Abandon(NamedTuple):
-    """Stop a group and let go of what it has under way."""
+    """End a group and release its submitted segments."""
 
     generation: int
     why: str
@@ -134,13 +134,13 @@ class Abandon(NamedTuple):
 
 
 class Done(NamedTuple):
-    """All steps that were wanted are committed."""
+    """All steps are committed."""
 
     held: StateRef
 
 
 class GiveUp(NamedTuple):
-    """It cannot go on."""
+    """Training cannot go on."""
 
     why: str
 

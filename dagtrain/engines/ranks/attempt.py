@@ -1,11 +1,11 @@
-"""How far a group is: what is under way, which ranks have begun and done what, and what it waits for; no I/O.
+"""The progress of a group: submitted segments, ranks that have begun and finished them, and what it waits for; no I/O.
 
-A rank that does not begin, while others have, is not waited for without a question. After a few seconds the scheduler is asked:
+If a rank has not begun while others have, the coordinator asks the scheduler after a few seconds:
 
-    its worker is paused, or its threads are taken by other tasks ──▶ the worker is left out, if there are others
-    other tasks must come first, and one of them is on such a worker ──▶ the same
-    other tasks must come first ──▶ they are waited for as long as some are finished now and then
-    none of this: do all pairs of workers reach each other?          ──▶ those that do not are kept apart
+    its worker is paused, or other tasks take its threads           ──▶ leave the worker out, if there are others
+    its task depends on unfinished tasks, one on such a worker      ──▶ the same
+    its task depends on unfinished tasks                            ──▶ wait as long as their number changes
+    none of this: probe all pairs of workers                        ──▶ keep apart those that do not reach each other
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from dagtrain.engines.ranks.membership import Membership
 __all__ = ["Answer", "Attempt"]
 
 _AGAIN = 1.0
-"""Seconds between two questions what a group's tasks wait for."""
+"""Seconds between two inquiries."""
 
 
 class Answer(NamedTuple):
-    """What the tasks of a segment waited for, at a time."""
+    """The answer to an inquiry, and when it came."""
 
     when: float
     waiting: frozenset[int]
@@ -41,16 +41,16 @@ class Attempt:
     workers: tuple[str, ...]
     began: float
     moved: float
-    """When it was last seen to get on."""
+    """When it last made progress."""
     started: bool = False
     draining: str = ""
     broken: str = ""
     learnt: bool = False
-    """Whether the next attempt differs, since its failure has taught something."""
+    """Whether the next attempt will differ from this one."""
     final: bool = False
-    """Whether any other attempt would fail as well."""
+    """Whether any other attempt would fail in the same way."""
     fault: frozenset[str] | str = ""
-    """Whose fault it seems to be that it failed: workers, or something that has a name."""
+    """The probable cause of its failure: workers, or a named cause."""
     next_segment: int = 0
     under_way: list[Submit] = field(default_factory=list)
     begun: dict[int, set[int]] = field(default_factory=dict)
@@ -61,10 +61,10 @@ class Attempt:
     asked: float = float("-inf")
     answer: Answer | None = None
     hindered: Mapping[str, str] = field(default_factory=dict)
-    """Workers that cannot begin what it needs of them → why."""
+    """Workers that cannot begin their tasks → why."""
 
     def fail(self, why: str, fault: frozenset[str] | str = "", final: bool = False) -> None:
-        """It cannot go on; the first reason counts."""
+        """Mark it as failed; the first reason counts."""
         if not self.broken:
             self.broken, self.fault, self.final = why, fault, final
 
@@ -77,7 +77,7 @@ class Attempt:
         return tuple(w for i, w in enumerate(self.workers) if i not in here)
 
     def look_for_late(self, now: float, policy: SegmentPolicy, membership: Membership) -> list[Action]:
-        """Learn what keeps it from going on, and leave out whom it concerns."""
+        """Find what holds it up, and leave out the workers concerned."""
         self.hindered = {}
         if self.broken or not self.under_way:
             return []
@@ -101,7 +101,7 @@ class Attempt:
                 self.probed = True
                 found.append(Probe(tuple(combinations(sorted(self.workers), 2))))
         meets = not waiting and (bool(late) or not self.started)
-        limit = policy.start + policy.begin if meets else policy.news  # the ranks' own deadline, `start`, says more
+        limit = policy.start + policy.begin if meets else policy.news  # the ranks' own deadline, `start`, gives a better reason
         if quiet > limit:
             done = self.reported.get(self.under_way[0].segment, set())
             silent = late or tuple(w for i, w in enumerate(self.workers) if i not in done)
@@ -110,7 +110,7 @@ class Attempt:
         return found
 
     def answered(self, now: float, waiting: frozenset[int], unfinished: int, hindered: Mapping[str, str]) -> None:
-        """What it waits for; fewer tasks, or others, than the last time mean that it gets on."""
+        """Take the answer to an inquiry; a changed number of unfinished tasks is progress."""
         if self.answer is not None and unfinished != self.answer.unfinished:
             self.moved = now
         self.answer = Answer(now, waiting, unfinished, hindered)

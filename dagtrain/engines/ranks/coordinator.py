@@ -1,17 +1,17 @@
-"""Which segments are submitted, to which group of workers, and what is done when something fails: a state machine without I/O.
+"""Which segments are submitted to which group, and what follows a failure: a state machine without I/O.
 
     workers ──▶ group ──▶ segment 0, 1, 2, … (two or three under way) ──▶ commit in order ──▶ end
                  ▲                 │
-                 └── abandon ◀─────┴─ a worker lost, leaving, paused or busy; a link cut; workers that joined; no news
+                 └── abandon ◀─────┴─ a worker lost, leaving, paused or busy; a connection cut; workers joined; no news
 
-A *group* is a placement on certain workers; it is given up whole and a new one takes the next segments. A *segment* is some steps, a pure
-function of the state before it. It is committed once every rank has reported it. Its state then lies on every worker of the
-group, so that any one of them can begin the next group; where none is left, the copy that the client has.
+A *group* is a placement on fixed workers; it is given up as a whole, and a new one (the next *generation*) takes the next segments. A
+*segment* is a run of steps: a pure function of the state before it. It is committed once every rank has reported it. Every worker of the
+group then holds its state, so any of them can supply it to the next group; if none is left, the client's copy does.
 
-An attempt that fails teaches something (a worker is left out, two are kept apart), or the next one waits, longer each time; where neither
-can help, it ends at once. `Membership` holds what is learnt of workers, `attempt.py` how far a group is
+A failed attempt either teaches something (a worker is left out, two are kept apart) or delays the next attempt, longer each time; where
+neither can help, training ends at once. `Membership` holds what is known of workers, `Attempt` the progress of a group.
 
-Events are methods, and `act` gives the instructions that follow from them.
+Events are methods; `act` returns the actions that follow from them.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ __all__ = ["ENDING", "Coordinator"]
 
 
 ENDING = 0.05
-"""The part of a segment's time that its end should take at most."""
+"""Largest part of a segment's time that its end should take."""
 _PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-"""Seconds before the second attempt in a row that has learnt nothing, and most."""
+"""Seconds of delay before a second attempt in a row that has learnt nothing, and at most."""
 
 
 class Coordinator:
@@ -50,10 +50,10 @@ class Coordinator:
     Parameters
     ----------
     steps
-        How many there are.
+        Their number.
     beyond
-        Steps that will probably follow: segments of them are submitted too, so that ranks need not wait while the driver is busy between
-        two stretches. They are committed by the coordinator of the next stretch, if it goes on from here.
+        Steps that will probably follow: segments of them are submitted too, so that ranks do not wait for the client between two
+        stretches. The coordinator of the next stretch commits them, if it continues from here.
     ranks
         Most ranks: the number of shards.
     now
@@ -61,11 +61,11 @@ class Coordinator:
     policy
         Deadlines.
     step_time
-        Seconds of a step, and of a segment's end, where known from before.
+        Seconds of a step and of a segment's end, if measured before.
     membership
-        What is known of the workers from before.
+        What is known of the workers, from earlier stretches.
     base
-        Steps of training before these, for what is told.
+        Steps of training before these, for messages.
     """
 
     def __init__(
@@ -85,24 +85,24 @@ class Coordinator:
         self.membership = membership or Membership(self.policy.cut, self.policy.again)
         self.committed = StateRef(0)
         self.safe = StateRef(0)
-        """The last state that the client has."""
+        """The last committed state of which the client has a copy."""
         self.group: Attempt | None = None
         self.generations = 0
         self.finished = False
         self._failures = 0
         self._last_failure = ""
         self._faults: set[frozenset[str] | str] = set()
-        """What failures were blamed on, without a committed segment between."""
+        """What the failures since the last commit were blamed on."""
         self._not_before = now
         self._without = now
-        """When a worker could last take a task."""
+        """When a worker was last able to take a task."""
         self._stopping = False
         self._largest = 1
 
     # ---- events
 
     def continue_from(self, before: Coordinator) -> None:
-        """Go on with the group of the stretch before, which ended where this one begins."""
+        """Continue with the group of the previous stretch, which ended where this one begins."""
         assert before.group is not None, "there is a group to go on with"
         group, steps = before.group, before.committed.step
         group.began = group.moved = self.now
@@ -111,7 +111,7 @@ class Coordinator:
         self._largest = before._largest
 
     def tick(self, now: float) -> None:
-        """Time goes by."""
+        """Set the time."""
         self.now = now
 
     def workers(
@@ -122,7 +122,7 @@ class Coordinator:
         paused: Iterable[str] = (),
         busy: Mapping[str, str] | None = None,
     ) -> None:
-        """What the scheduler knows of its workers, see `Membership.seen`; `gone` says why some are not there any more."""
+        """The scheduler's view of its workers, see `Membership.seen`; `gone` maps lost workers to the reason."""
         self.membership.seen(self.now, present, leaving, paused, busy)
         for worker in self.group.workers if self.group is not None else ():
             if worker not in self.membership.present:
@@ -130,12 +130,12 @@ class Coordinator:
                 self.group.fail(f"worker {worker} was lost" + (f": {why}" if why else ""))  # type: ignore[union-attr]  # there is one
 
     def placed(self, generation: int, workers: tuple[str, ...]) -> None:
-        """The workers of a group in the order of its ranks."""
+        """A group was placed on these workers, in the order of its ranks."""
         if (current := self._current(generation)) is not None:
             current.workers = workers
 
     def begun(self, generation: int, segment: int, rank: int) -> None:
-        """The task of a rank in a segment runs."""
+        """A rank's task of a segment runs."""
         if (current := self._current(generation)) is not None:
             current.moved = self.now
             current.begun.setdefault(segment, set()).add(rank)
@@ -146,19 +146,19 @@ class Coordinator:
             current.started, current.moved = True, self.now
 
     def news(self, generation: int) -> None:
-        """A group reports that it gets on."""
+        """A group reports progress."""
         if (current := self._current(generation)) is not None:
             current.moved = self.now
 
     def reported(self, generation: int, segment: int, rank: int, seconds: float = 0.0, ending: float = 0.0) -> None:
-        """A rank has done a segment, after so many seconds, the last of them for its end, and holds its state."""
+        """A rank has done a segment in `seconds`, of which the end took `ending`, and holds its state."""
         current = self._current(generation)
         if current is None:
             return
         current.started, current.moved = True, self.now
         current.reported.setdefault(segment, set()).add(rank)
         if seconds and rank == 0 and current.under_way and current.under_way[0].segment == segment:
-            usual = ending if self.step_time is None else min(ending, 2 * self.step_time.ending)  # one that was held up once says little
+            usual = ending if self.step_time is None else min(ending, 2 * self.step_time.ending)  # one slow end says little
             self.step_time = StepTime(max(seconds - ending, 0.0) / current.under_way[0].steps, usual)
 
     def failed(
@@ -170,11 +170,11 @@ class Coordinator:
         fault: Iterable[str] | str = "",
         final: bool = False,
     ) -> None:
-        """A group could not go on.
+        """A group failed.
 
-        Between the pairs in `cut` the network failed: they are kept apart. The workers in `silent` are there, and nothing came from
-        them: they are left out. What is the `fault` of a worker, of two, or of something that has a name may pass; the second time a
-        worker is left out, two are kept apart, and of anything else it is the end. What is `final` would come again.
+        The network failed between the pairs in `cut`: they are kept apart. The workers in `silent` are present but sent nothing: they
+        are left out. A `fault` (of one worker, of two, or of a named cause) may pass the first time; the second time the worker is left
+        out, the two are kept apart, and a named cause ends training. A `final` failure would recur, and ends training at once.
         """
         current = self._current(generation)
         if current is None:
@@ -187,11 +187,7 @@ class Coordinator:
         current.fail(why, fault if isinstance(fault, str) else frozenset(fault), final)
 
     def inquired(self, generation: int, waiting: Iterable[int], unfinished: int, hindered: Mapping[str, str]) -> None:
-        """What a group's tasks wait for.
-
-        Ranks whose tasks are `waiting` for others, of which so many are `unfinished`; workers on which some of these are, and cannot
-        begin, and why.
-        """
+        """What a group's tasks wait for: ranks `waiting` for other tasks, the number of those `unfinished`, `hindered` workers → why."""
         if (current := self._current(generation)) is not None:
             current.answered(self.now, frozenset(waiting), unfinished, hindered)
 
@@ -209,15 +205,15 @@ class Coordinator:
             self.membership.part(pair, self.now)
 
     def stateless(self, generation: int) -> None:
-        """The worker from which a group was to have its state has it no more."""
+        """The worker that was to supply a group's state has lost it."""
         if self._current(generation) is not None:
             self.failed(generation, "the state was lost where it lay")
             self.lost()
 
     def lost(self) -> None:
-        """The committed state could not be had from anywhere: go on from the client's copy."""
+        """No worker has the committed state: continue from the client's copy."""
         self.committed, self.finished = self.safe, False
-        if self.group is not None:  # what it has done since cannot be had either
+        if self.group is not None:  # the state after its segments cannot be had either
             self.group.reported.clear()
 
     def fetched(self, held: StateRef) -> None:
@@ -226,13 +222,13 @@ class Coordinator:
             self.safe = StateRef(held.step)
 
     def stop(self) -> None:
-        """End after the segments that are under way."""
+        """End after the submitted segments."""
         self._stopping = True
 
-    # ---- what follows
+    # ---- actions
 
     def act(self) -> list[Action]:
-        """The instructions that follow from what has happened."""
+        """The actions that follow from the events so far."""
         if self.finished:
             return []
         found: list[Action] = []
@@ -246,7 +242,7 @@ class Coordinator:
             found.append(Probe(tuple(due)))
         if self.committed.step >= self.total or (self._stopping and not self._wanted_under_way):
             self.finished = True
-            if self.group is not None:  # what follows is under way before the driver turns to other things
+            if self.group is not None:  # keep ranks busy while the client does other things
                 found += self._submit(self.group)
             return [*found, Done(self.committed)]
         if self.group is None:
@@ -261,7 +257,7 @@ class Coordinator:
 
     @property
     def step(self) -> int:
-        """The step of training that is committed."""
+        """The last committed step of training."""
         return self.base + self.committed.step
 
     def _current(self, generation: int) -> Attempt | None:
@@ -309,7 +305,7 @@ class Coordinator:
         return found
 
     def _fail(self, group: Attempt) -> list[Action]:
-        """A group is broken: learn from it, or wait before the next."""
+        """Give up a broken group: learn from its failure, or delay the next."""
         self.group = None
         self._failures += 1
         self._last_failure = group.broken
@@ -352,7 +348,7 @@ class Coordinator:
         return [Begin(self.group.generation, chosen)]
 
     def _no_worker(self, hindered: Mapping[str, str]) -> GiveUp:
-        """Nobody can take a task, and nobody could for too long."""
+        """No worker has been able to take a task for too long."""
         limit = f"{self.policy.workers:g} s"
         if self.membership.present:
             reasons = "; ".join(f"{w}: {why}" for w, why in sorted((self.membership.unfit() | dict(hindered)).items()))
@@ -365,7 +361,7 @@ class Coordinator:
         last = group.under_way[-1] if group.under_way else None
         first = last.first + last.steps if last else self.committed.step
         end = self.total + self.beyond
-        # Whoever stops waits for what is under way: of long segments one ahead is enough.
+        # A stop waits for submitted segments; so submit long ones only one ahead.
         ahead = self.policy.ahead if self._length() <= self.policy.segment else min(self.policy.ahead, 2)
         while first < end and len(group.under_way) < ahead and not (group.draining or self._stopping):
             steps = min(self._size(), (self.total if first < self.total else end) - first)
@@ -379,11 +375,11 @@ class Coordinator:
         return found
 
     def _length(self) -> float:
-        """Seconds of a segment: longer where its end takes long."""
+        """Seconds that a segment should last: longer where its end takes long."""
         return max(self.policy.segment, min((self.step_time.ending if self.step_time else 0.0) / ENDING, self.policy.longest))
 
     def _size(self) -> int:
-        """Steps of the next segment: as many as last long enough, growing at most fourfold."""
+        """Steps of the next segment: enough to last `_length()` seconds, at most four times the longest so far."""
         if self.step_time is None:
             return 2
         wanted = int(self._length() / max(self.step_time.step, 1e-6))

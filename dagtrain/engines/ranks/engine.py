@@ -21,7 +21,7 @@ __all__ = ["LanesEngine", "placement_on"]
 
 
 class LanesEngine(ClusterEngine):
-    """Steps on ranks: one long task on each worker, which exchange directly.
+    """Steps on ranks: one long task on each worker; ranks exchange data directly.
 
     Parameters
     ----------
@@ -34,13 +34,13 @@ class LanesEngine(ClusterEngine):
     link
         Seconds after which a connection between two workers counts as cut.
     outage
-        Seconds for which this process waits for the scheduler, and the scheduler for all workers at once, before they count as gone.
+        Seconds for which the client waits for the scheduler, and the scheduler for all workers at once, before they count as lost.
     channel
-        The one kind of channel to use; by default the best that each pair of workers can do.
+        The only kind of channel to use; by default the best that each pair of workers can open.
     memory_limits
-        How much of the data may lie where; by default from the workers' limits of memory.
+        Bytes of data in each place; by default derived from the workers' memory limits.
     bucket_bytes
-        Least bytes of parameters and their gradients that go between hosts ahead of the rest.
+        Least bytes of a bucket: of the parameters and gradients that are sent between hosts ahead of the rest.
     """
 
     name = "lanes"
@@ -62,16 +62,16 @@ class LanesEngine(ClusterEngine):
         self.channel, self.memory_limits, self.bucket_bytes = channel, memory_limits, bucket_bytes
 
     def session(self, program: Program, source: Any) -> AbstractContextManager[Session]:
-        """Begin work on the cluster."""
+        """Open a session on the cluster."""
         from dagtrain.engines.ranks.session import LanesSession
 
         return LanesSession(self, program, source)
 
 
 def placement_on(client: Any, program: Program, shards: int) -> Placement:
-    """Where the engine *lanes* would put a step on the workers that are there now.
+    """How the engine *lanes* would place a step on the present workers.
 
-    Where there are more workers than shards, it prefers those that hold the data; which ones these are is known only once training runs.
+    With more workers than shards, training prefers workers that hold the data; which these are is known only once it runs.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def placement_on(client: Any, program: Program, shards: int) -> Placement:
     program
         Compiled step.
     shards
-        Parts of a batch.
+        Number of shards of a batch.
 
     Raises
     ------
@@ -94,5 +94,5 @@ def placement_on(client: Any, program: Program, shards: int) -> Placement:
             "Create one first, as in client = distributed.Client(), or pass client= to the trainer."
         )
     workers = client.scheduler_info(n_workers=-1)["workers"]
-    rows = program.compiled or (1,)  # what becomes final when is the same for any number of them
+    rows = program.compiled or (1,)  # the order of final blocks does not depend on it
     return place(shape_of(program.for_workers(rows), shards), [WorkerInfo(a, w["host"], w["nthreads"]) for a, w in workers.items()])

@@ -1,9 +1,9 @@
-"""The client's side of a rank's inputs: how the rows of a segment are brought to its ranks.
+"""The client's side of a rank's input: how a segment's rows reach the ranks.
 
-resident    all partitions are small enough to lie with every rank: they are dependencies of a group's first segment
-picked      partitions lie on the cluster: for each worker that holds some, and each rank, a task picks the segment's rows there
-streamed    the data is larger than the cluster's memory: the same, but partitions are computed when they are needed, and let go
-sent        the data lies in this process, and is larger than the cluster's memory: the rows of a segment go with its tasks
+resident    every rank has all partitions: they are dependencies of a group's first segment
+picked      the cluster holds the partitions: for each holder and each rank, a task picks the segment's rows there
+streamed    the data exceeds the cluster's memory: likewise, but partitions are computed for the segment and released
+sent        the data is in this process and exceeds the cluster's memory: a segment's rows travel with its tasks
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ __all__ = ["InputPipeline", "MemoryLimits", "RankDelivery"]
 
 
 class MemoryLimits(NamedTuple):
-    """How many bytes may lie where.
+    """Bytes of data in each place.
 
     Attributes
     ----------
     resident
-        Of data that every rank has whole, and of partitions from which one task picks rows.
+        Data of which every rank has a copy; also the partitions from which one task picks rows.
     held
-        Of data that lies on the cluster while training lasts.
+        Data that the cluster holds during training.
     segment
-        Of the rows of one segment in one rank.
+        Rows of one segment in one rank.
     """
 
     resident: int
@@ -63,14 +63,14 @@ class RankDelivery(NamedTuple):
 
 
 class InputPipeline:
-    """Feeds for a source of data.
+    """Brings rows of a source to ranks.
 
     Parameters
     ----------
     source
         The data.
     memory_limits
-        How much may lie where.
+        Bytes of data in each place.
     hold
         ``hold(source)``: the keys of its partitions, computed on the cluster once.
     locate
@@ -90,13 +90,13 @@ class InputPipeline:
             self.kind = "sent" if isinstance(source, ArraySource) else "streamed"
 
     def most_steps(self, batch_rows: int, ranks: int) -> int | None:
-        """Steps of the longest segment whose rows are within bounds; None where they are not brought by segment."""
+        """Steps of the longest segment whose rows are within the limits; None for resident data, which has no such limit."""
         if self.kind == "resident":
             return None
         return max(1, self.memory_limits.segment * ranks // max(1, batch_rows * int(self.source.row_bytes)))
 
     def readings(self, batches: Sequence[Sequence[Array]], segment: int) -> float:
-        """How often each partition is computed on the average in these steps, which are brought in segments of this many."""
+        """Mean number of times a partition is computed for these steps, in segments of this length."""
         if self.kind != "streamed":
             return 0.0
         rows = np.concatenate([shard for batch in batches[:segment] for shard in batch])
@@ -104,11 +104,11 @@ class InputPipeline:
         return touched * -(-len(batches) // segment) / len(self.source.sizes)
 
     def row_bytes(self, batch: Sequence[Array]) -> float:
-        """Bytes of a shard's rows in a step; none where rows do not travel."""
+        """Bytes of a shard's rows in a step; 0 for resident data, which does not travel."""
         return 0.0 if self.kind == "resident" else float(max(map(len, batch)) * self.source.row_bytes)
 
     def near(self, batches: Sequence[Sequence[Array]], shards: int) -> dict[str, dict[int, int]]:
-        """For each worker, the bytes of each shard's rows in these steps that lie there."""
+        """Worker → shard → bytes of the shard's rows in these steps that the worker holds."""
         found: dict[str, dict[int, int]] = {}
         holder = {p: worker for worker, members in self.held_by().items() for p in members}
         if not holder:
@@ -122,7 +122,7 @@ class InputPipeline:
         return found
 
     def held_by(self) -> dict[str, list[int]]:
-        """The partitions that lie with each worker, where that matters."""
+        """Worker → partitions that it holds, for picked data."""
         if self.kind != "picked":
             return {}
         keys = self._hold(self.source)
@@ -133,7 +133,7 @@ class InputPipeline:
         return found
 
     def deliver(self, placement: Placement, batches: Sequence[Sequence[Array]], first: bool) -> tuple[dict[Any, Any], list[RankDelivery]]:
-        """Tasks that bring the rows of these steps, and each rank's delivery; `first` for the first segment of a group."""
+        """Tasks that bring the rows of these steps, and each rank's delivery; `first` marks a group's first segment."""
         if self.kind == "resident":
             keys = self._hold(self.source)
             name = str(keys[0][0])
@@ -168,22 +168,22 @@ class InputPipeline:
         return graph, found
 
     def is_local(self, batches: Sequence[Sequence[Array]]) -> bool:
-        """Whether each shard keeps to partitions of its own in these steps."""
+        """Whether each shard takes its rows from partitions of its own in these steps."""
         rows = [np.concatenate([batch[shard] for batch in batches]) for shard in range(len(batches[0]))]
         taken = [pick.partition for some in rows for pick in gather_plan(some, self.source.sizes)]
-        return len(taken) < len(set(taken)) + len(rows)  # of two shards that follow each other, both may have some of one partition
+        return len(taken) < len(set(taken)) + len(rows)  # two neighbouring shards may share a partition
 
     def _partitions(self) -> tuple[dict[Any, Any], list[Any], Mapping[int, int]]:
-        """Tasks that make partitions which nothing holds; the partitions' keys; and from which of them one task picks."""
+        """Tasks that compute partitions; the partitions' keys; partition → group of which one task picks."""
         if self.kind == "streamed":
             graph, keys = self.source.tasks()
             return graph, keys, {}
         return {}, self._hold(self.source), self.groups()
 
     def groups(self) -> dict[int, int]:
-        """Partition → number of its group: what one task picks from lies with one worker, and is as much as may be in its memory at once.
+        """Partition → number of its group: one worker holds a group, which is within the limit `resident`.
 
-        What a worker holds may lie on its disk: a task brings all that it takes from into memory.
+        A worker may have spilled its partitions to disk; a task loads all that it picks from.
         """
         found: dict[int, int] = {}
         number = -1

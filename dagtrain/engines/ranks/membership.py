@@ -1,12 +1,12 @@
-"""Which workers a group can be made of, and what keeps the others from it; no I/O.
+"""Which workers can form a group, and what prevents the others; no I/O.
 
-    present ─┬─ paused                  by Dask, since its memory is nearly full: it begins no task until it resumes
-             ├─ left out                it did not begin a rank, or failed again: looked at again after a delay, which doubles each time
-             ├─ kept apart              it does not reach another worker: one of the two waits until they do
-             ├─ leaving                 works on where nobody else is there
+    present ─┬─ paused                  by Dask, as its memory is nearly full: it begins no task until it resumes
+             ├─ left out                it did not begin a rank, or failed again: tried again after a delay that doubles each time
+             ├─ kept apart              it does not reach another worker: one of the two waits until it does
+             ├─ leaving                 used only if no other worker is present
              └─ fit
 
-It outlives the stretches of a fit: what was learnt about a worker in one of them holds in the next.
+It lasts for a whole fit: what one stretch has learnt of a worker holds in the next.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class _LeftOut(NamedTuple):
 
 
 class Membership:
-    """The workers, as far as is known.
+    """What is known of the workers.
 
     Parameters
     ----------
     cut
-        Seconds between two looks whether workers that could not reach each other can do so again.
+        Seconds between two probes of a pair of workers that do not reach each other.
     again
-        Seconds for which a worker is left out the first time.
+        Seconds for which a worker is first left out.
     """
 
     def __init__(self, cut: float = 30.0, again: float = 1.0) -> None:
@@ -47,9 +47,9 @@ class Membership:
         self._delays: dict[str, float] = {}
         """Seconds for which a worker is left out the next time."""
         self._cut: dict[frozenset[str], float] = {}
-        """Pairs that do not reach each other, and when they are looked at again."""
+        """Pairs that do not reach each other → when to probe them again."""
 
-    # ---- what is learnt
+    # ---- events
 
     def seen(
         self,
@@ -59,7 +59,7 @@ class Membership:
         paused: Iterable[str] = (),
         busy: Mapping[str, str] | None = None,
     ) -> None:
-        """What the scheduler knows; `busy` says which tasks take all threads of a worker."""
+        """The scheduler's view; `busy` maps a worker whose threads are all taken to the tasks that take them."""
         self.present, self._leaving, self._paused = set(present), set(leaving), set(paused)
         self._busy = busy or {}
         self._cut = {pair: due for pair, due in self._cut.items() if pair <= self.present}
@@ -69,7 +69,7 @@ class Membership:
         }
 
     def leave_out(self, workers: Mapping[str, str], now: float) -> bool:
-        """Do without some workers (→ why) for a while, if others are fit besides; return whether they are."""
+        """Leave out these workers (→ why) for a while, if others are fit; return whether others are."""
         if not workers or not self.fit() - set(workers):
             return False
         for worker, why in workers.items():
@@ -79,7 +79,7 @@ class Membership:
         return True
 
     def proved(self, workers: Iterable[str]) -> None:
-        """Workers have done a segment."""
+        """These workers have done a segment."""
         for worker in workers:
             self._delays.pop(worker, None)
 
@@ -88,38 +88,38 @@ class Membership:
         self._cut[frozenset(pair)] = now + self._every
 
     def join(self, pair: Collection[str]) -> None:
-        """They do."""
+        """Two workers reach each other."""
         self._cut.pop(frozenset(pair), None)
 
     def due(self, now: float) -> list[tuple[str, str]]:
-        """Pairs that were kept apart for long enough to be looked at again."""
+        """Pairs that it is time to probe again."""
         found = sorted((min(pair), max(pair)) for pair, due in self._cut.items() if now >= due)
         for pair in found:
             self.part(pair, now)
         return found
 
-    # ---- what follows
+    # ---- choices
 
     def hindrance(self, worker: str) -> str | None:
-        """Why a worker cannot begin a task just now."""
+        """Why a worker cannot begin a task now; None if it can."""
         if worker in self._paused:
             return PAUSED
         return f"it is busy with {self._busy[worker]}" if worker in self._busy else None
 
     def fit(self) -> set[str]:
-        """Workers that can begin a rank; each of them alone, if not all together."""
+        """Workers each of which can begin a rank; some pairs may not reach each other."""
         able = self.present - self._paused - set(self._left_out)
         return (able - self._leaving) or able
 
     def choose(self, most: int, at_work: Collection[str] = ()) -> tuple[str, ...]:
-        """Workers for a group: at most so many, all of which reach each other; those at work stay, unless others are better."""
+        """At most `most` workers for a group, all of which reach each other; those at work stay unless others are better."""
         staying = self.fit()
         while bad := [w for pair in self._cut if pair <= staying for w in pair]:
-            staying.remove(max(set(bad), key=lambda w: (bad.count(w), w)))  # of two equals the one that is named last
+            staying.remove(max(set(bad), key=lambda w: (bad.count(w), w)))  # of equals the last by name
         return tuple(sorted(sorted(staying, key=lambda w: (w not in at_work, w))[:most]))
 
     def unfit(self) -> dict[str, str]:
-        """Why workers that are there have no part in a group."""
+        """Present workers that can have no part in a group → why."""
         found = {w: out.why for w, out in self._left_out.items()} | dict.fromkeys(self._paused & self.present, PAUSED)
         chosen = set(self.choose(len(self.present)))
         for pair in self._cut:
@@ -129,9 +129,9 @@ class Membership:
         return dict(sorted(found.items()))
 
     def is_cut_off(self, workers: Collection[str]) -> bool:
-        """Whether the network keeps these workers from others that are there."""
+        """Whether a present worker does not reach one of these."""
         return any(len(pair & set(workers)) == 1 for pair in self._cut)
 
     def is_without(self, workers: Collection[str]) -> bool:
-        """Whether others are left out of what these workers do."""
+        """Whether a worker besides these is left out."""
         return bool(self._left_out.keys() - set(workers))

@@ -35,26 +35,26 @@ __all__ = [
 
 
 class GroupSpec(NamedTuple):
-    """What all ranks of a group are told.
+    """What the ranks of a group need to know of it.
 
     Attributes
     ----------
     session, name, generation
         Of the session; of the group, unique everywhere; the group's number in the session.
     placement
-        Who does what.
+        Which rank does what.
     token
-        Lets ranks know each other.
+        The group's secret, by which ranks recognise each other.
     start
         Seconds for all ranks to meet.
     deadline
-        Seconds without a word from a rank that is waited for.
+        Seconds to wait for a peer.
     link
-        Seconds after which the kernel takes a connection for broken.
+        Seconds after which the kernel gives up a connection.
     channel
-        The one kind of channel to use; None for the best that each pair can do.
+        The only kind of channel to use; None for the best of each pair.
     by_comm
-        Pairs of ranks that are known to have no socket between them: they do not try.
+        Pairs of ranks that could open no socket before: they do not try again.
     """
 
     session: str
@@ -71,20 +71,20 @@ class GroupSpec(NamedTuple):
 
 @dataclass(frozen=True)
 class SegmentSpec:
-    """What a rank is told of some steps.
+    """What a rank needs to know of a segment.
 
     Attributes
     ----------
     name
-        Name of the task; Dask need not look into an order to tell it from others.
+        Name of the task, by which Dask tells specs apart.
     segment, first
-        Number of the segment, and of its first step since the beginning of training.
+        Number of the segment, and of its first step in training.
     counts
-        Samples of every shard in each of the steps.
+        Samples of each shard in each step.
     learning_rate_scale
         See `State`.
     input
-        Which rows.
+        The rank's rows.
     """
 
     name: str
@@ -99,7 +99,7 @@ class SegmentSpec:
 
 
 class Stopped(NamedTuple):
-    """What a task gives instead of a state when its group came to an end."""
+    """The result of a task whose group ended, in place of a state."""
 
     why: str
 

@@ -1,10 +1,10 @@
-"""A rank at work: the task that a worker runs, one for each segment, and what lives in between.
+"""A rank: the task that a worker runs for each segment, and the object that lasts between them.
 
     run_rank, a Dask task ──▶ RanksWorkerPlugin.rank ──▶ Rank.segment ──▶ the state, as the task's result
                                                   SegmentRun goes through the steps
 
-The task leaves the worker's thread pool as soon as it runs, so that a rank that waits for others keeps no thread from them: two runs at
-once on the same workers cannot wait for each other's places.
+The task leaves the worker's thread pool at once, so that a waiting rank takes no thread from others: two runs on the same workers cannot
+block each other.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from dagtrain.transport import Aborted, ChannelError, Communicator, PeerLost, Pe
 __all__ = ["run_rank"]
 
 _PROGRESS = 1.0
-"""Seconds between two words about where a rank is."""
+"""Seconds between two reports of progress."""
 
 
 def run_rank(group: GroupSpec, number: int, order: SegmentSpec, parts: StepParts, before: State | Stopped | None, *data: Any) -> Any:
@@ -40,9 +40,9 @@ def run_rank(group: GroupSpec, number: int, order: SegmentSpec, parts: StepParts
     Parameters
     ----------
     group, number
-        Which rank.
+        The group, and the rank's number in it.
     order
-        Which steps.
+        The segment.
     parts
         Compiled step.
     before
@@ -60,11 +60,11 @@ def run_rank(group: GroupSpec, number: int, order: SegmentSpec, parts: StepParts
     secede()
     about = group.generation, number, order.segment
     plugin.report(group.session, Begun(*about))
-    if isinstance(before, Stopped):  # Dask lost the state, and repeated its task when that task's group was over
+    if isinstance(before, Stopped):  # Dask lost the state, and repeated its task after the end of that task's group
         plugin.report(group.session, StateLost(*about))
         plugin.end(group.name, "the state to begin with was lost")
     rank = plugin.rank(group.name, number, lambda: Rank(plugin, group, number))
-    if rank is None:  # a client that has not been told would wait
+    if rank is None:  # otherwise a client that does not know of the end would wait
         why = plugin.why_ended(group.name) or "the group was ended"
         plugin.report(group.session, Failed(*about, why))
         return Stopped(why)
@@ -106,7 +106,7 @@ def _blame(error: Exception, failed: Failed) -> Failed:
 
 
 def _named(error: ChannelError, workers: Sequence[str]) -> str:
-    """What was wrong, with the addresses of the ranks that it speaks of: users know their workers by these."""
+    """The error's text with the addresses of the ranks it names: users know workers by address."""
     match error:
         case PeerLost() | ProtocolError():
             peers: tuple[int, ...] = (error.peer,)
@@ -119,7 +119,7 @@ def _named(error: ChannelError, workers: Sequence[str]) -> str:
 
 
 class _Absent(ChannelError):  # noqa: N818  # a name that says what is the matter
-    """A rank did not begin."""
+    """A peer did not begin."""
 
     def __init__(self, peer: int, why: str) -> None:
         super().__init__(peer, why)
@@ -130,14 +130,14 @@ class _Absent(ChannelError):  # noqa: N818  # a name that says what is the matte
 
 
 class _FallbackTransport:
-    """Dask's own channels, for pairs of ranks that reach each other no other way."""
+    """Dask's connections, for pairs of ranks without another channel."""
 
     def __init__(self, plugin: RanksWorkerPlugin, group: GroupSpec, number: int) -> None:
         self.plugin, self.group, self.number = plugin, group, number
         self.communicator: Any = None
 
     def send(self, rank: int, header: bytes, buffers: list[Any]) -> None:
-        """Hand a frame over; returns at once."""
+        """Send a frame; returns at once."""
         address = self.group.placement.workers[rank]
         copies = [bytes(b) for b in buffers]
         sending = self.plugin.send_frame(address, self.group.name, rank, self.number, header, copies)
@@ -167,10 +167,10 @@ class Rank:
         self._streams: Streams | None = None
         self._told = time.monotonic()
 
-    # ---- called from other threads
+    # ---- for other threads
 
     def end(self, why: str) -> None:
-        """Stop waiting and go; whoever works on a segment closes what it holds."""
+        """Stop waiting and end; a running segment closes its resources itself."""
         with self._turn:
             self._ended = why
             communicator, busy = self._communicator, self._busy
@@ -181,26 +181,26 @@ class Rank:
             self._close()
 
     def deliver(self, source: int, header: bytes, buffers: list[Any]) -> None:
-        """A frame by Dask's channels."""
+        """Take a frame that came by Dask's connections."""
         if self._communicator is not None:
             self._communicator.deliver(source, header, [memoryview(b) for b in buffers])
 
     def idle_for(self) -> float:
-        """Seconds since it last worked."""
+        """Seconds since its last segment; 0 while it runs one."""
         return 0.0 if self._busy else time.monotonic() - self._used
 
     # ---- the task
 
     def segment(self, order: SegmentSpec, parts: StepParts, before: State | None, data: Sequence[Any]) -> Any:
-        """Run one segment; segments are run in their order, whichever task comes first."""
+        """Run one segment; segments run in order, whichever task begins first."""
         with self._turn:
-            # A group that cannot go on is ended by its driver, which has deadlines; this one is for a driver that is gone.
+            # The client ends a group that cannot go on; this deadline is for a client that is gone.
             if not self._turn.wait_for(lambda: self._ended or (self._done == order.segment - 1 and not self._busy), self.group.deadline):
                 raise TimeoutError(f"segment {order.segment} waited for the one before it for {self.group.deadline:g} s")
             if self._ended:
                 return Stopped(self._ended)
             self._busy = True
-        done = self._done  # after a segment that failed the next one waits until the group is ended, which says why
+        done = self._done  # after a failed segment the next one waits for the end of the group, which has the reason
         try:
             with guard():
                 if self._runner is None:
@@ -217,7 +217,7 @@ class Rank:
         return found
 
     def _meet(self, parts: StepParts) -> None:
-        """Find the other ranks, and bind the arithmetic to the memory that is shared with them."""
+        """Open channels to all peers, and bind the arithmetic to the shared memory."""
         group, worker = self.group, self.plugin.worker
         deadline = time.monotonic() + group.start
         placement = group.placement
@@ -270,7 +270,7 @@ class Rank:
         self.plugin.report(group.session, Met(group.generation, self.number, tuple(refused), software()))
 
     def _patiently(self, answer: Any, deadline: float) -> Any:
-        """The value of a future, unless the group ends before."""
+        """The value of a future, unless the group ends first."""
         while True:
             try:
                 return answer.result(timeout=0.05)
@@ -286,7 +286,7 @@ class Rank:
         assert runner is not None
         assert communicator is not None
         if self.schedule.segment < 0:
-            assert before is not None, "a group's first segment has a state to begin with"
+            assert before is not None, "a group's first segment has a state"
             runner.load(before)
         batches = order.input.open(data, self._inputs)
         segment = SegmentRun(order, self.number, self.schedule, runner, communicator, self._streams, batches, self._progress)
@@ -295,20 +295,20 @@ class Rank:
         return kept
 
     def _progress(self, order: SegmentSpec, at: int) -> None:
-        """Say now and then where the rank is."""
+        """Report the step now and then."""
         now = time.monotonic()
         if self.number == 0 and now - self._told > _PROGRESS:
             self._told = now
             self.plugin.report(self.group.session, AtStep(self.group.generation, 0, order.segment, order.first + at))
 
     def _report(self, done: SegmentRun) -> None:
-        """What the driver learns of a segment that is done: it goes ahead of the task's end in the same stream."""
+        """Report a finished segment; the report precedes the end of the task in the same stream."""
         sums = b"".join(s.tobytes() for s in done.sums)
         about = self.group.generation, self.number, done.order.segment
         self.plugin.report(self.group.session, SegmentDone(*about, done.seconds, done.ending, sums, done.batches.used()))
 
     def _close(self) -> None:
-        """Give back memory, sockets and threads."""
+        """Release memory, sockets and threads."""
         runner, self._runner = self._runner, None
         communicator, window = self._communicator, self._window
         self._inputs.clear()
@@ -322,7 +322,7 @@ class Rank:
 
 
 def _tls_of(worker: Any) -> Any:
-    """The TLS contexts of the cluster, for those who listen and those who connect; None where it has none."""
+    """The cluster's TLS contexts for listening and for connecting; None without TLS."""
     listen = worker.security.get_listen_args("worker").get("ssl_context")
     connect = worker.security.get_connection_args("worker").get("ssl_context")
     return (listen, connect) if listen is not None and connect is not None else None

@@ -1,4 +1,4 @@
-"""What ranks report, what the scheduler knows of workers, and what became of tasks: as events of the coordinator."""
+"""Reports of ranks, the scheduler's view of workers and the fate of tasks, as events of the coordinator."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 __all__ = ["ANSWER", "Reports"]
 
 ANSWER = 30.0
-"""Seconds for the scheduler to answer a question."""
+"""Seconds for the scheduler to answer."""
 
 
 class Reports:
-    """Reads the scheduler plugin's news for a stretch."""
+    """Passes the scheduler plugin's news to the coordinator of a stretch."""
 
     def __init__(self, session: LanesSession, coordinator: Coordinator, watch: Watch) -> None:
         self.session, self.coordinator, self.watch = session, coordinator, watch
 
     def take(self, news: News) -> None:
-        """What happened, as events."""
+        """Pass the news on as events."""
         coordinator = self.coordinator
         coordinator.tick(self.session.clock.read())
         for _, worker, message in news.reports:
@@ -63,7 +63,7 @@ class Reports:
 
     def _fail(self, worker: str, failed: Failed) -> None:
         workers = self._workers(failed.generation)
-        if not workers:  # it is forgotten
+        if not workers:  # of a forgotten group
             return
         self.coordinator.failed(
             failed.generation,
@@ -75,7 +75,7 @@ class Reports:
         )
 
     def _tell_of_channels(self, generation: int, worker: str, refused: Sequence[tuple[int, str]]) -> None:
-        """Say which workers exchange by Dask's connections since nothing better came to be; the next group does so at once."""
+        """Record which workers can exchange only by Dask's connections; the next group uses these at once."""
         workers = self._workers(generation)
         for peer, why in refused if workers else ():
             pair = frozenset((worker, workers[peer]))
@@ -84,7 +84,7 @@ class Reports:
                 self.watch.event(f"workers {' and '.join(sorted(pair))} exchange by Dask's connections, which are slower: {why}")
 
     def _look_at_tasks(self) -> None:
-        """Tasks that ended in a way of which no rank could report."""
+        """Look for tasks that ended in a way that no rank can report."""
         current = self.coordinator.group
         if current is None or current.generation not in self.session.groups:
             return
@@ -107,7 +107,7 @@ class Reports:
             self.coordinator.lost()
 
     def _learn_from(self, generation: int, rank: int, future: Any) -> None:
-        """An exception where no rank could be: on a worker that cannot run one, or in a task that it waits for."""
+        """A task's exception outside a rank: its worker cannot run ranks, or a dependency failed."""
         error = future.exception(timeout=ANSWER)
         if isinstance(error, DagtrainError):
             raise error
@@ -123,12 +123,12 @@ class Reports:
             self.coordinator.failed(generation, f"the task {blamed}, for which ranks wait, failed: {what}", fault="the data", final=final)
 
     def _raise(self, worker: str, erred: Erred) -> None:
-        """An error of the computation itself: it would come again wherever the step is repeated."""
+        """Raise an error of the computation itself, which would recur wherever the step is repeated."""
         group = self.session.groups.get(erred.generation)
         future = group.futures.get((erred.segment, erred.rank)) if group is not None else None
         error = None
         if future is not None:
-            with suppress(Exception):  # the report says what it was
+            with suppress(Exception):  # the report has the reason
                 error = future.exception(timeout=ANSWER)
         if isinstance(error, DagtrainError):
             raise error

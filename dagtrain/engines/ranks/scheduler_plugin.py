@@ -1,10 +1,10 @@
-"""On the scheduler: who is in which group, what the ranks report, and the news that a group must end.
+"""The scheduler plugin: which workers form which group, the ranks' reports, and the news that a group must end.
 
     ranks ── reports, in the order of Dask's own messages ──▶ scheduler plugin ──▶ the client, which asks and waits for news
     a worker lost, or silent for longer than the deadline ──▶ scheduler plugin ──▶ "end" to the other ranks of its group, at once
 
-The scheduler learns of a dead process within milliseconds, and its workers' heartbeats go on while their ranks compute, so that silence
-means a process that stopped, or a network that fails, not a worker that is busy. `HeartbeatMonitor` finds out which.
+The scheduler learns of a dead process within milliseconds. Workers send heartbeats while their ranks compute, so silence means a stopped
+process or a failed network, never a busy worker. `HeartbeatMonitor` finds out which.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ __all__ = ["RanksSchedulerPlugin"]
 logger = logging.getLogger(__name__)
 
 _WANTED = 10.0
-"""Seconds for which a worker counts as leaving after an adaptive cluster asked for it: it asks again every second."""
+"""Seconds for which a worker counts as leaving after an adaptive cluster asked for it; the cluster asks every second."""
 _REMEMBERED = 256
-"""Most workers of which it is told why they are gone."""
+"""Lost workers whose reason is kept, at most."""
 _KEPT = 10_000
-"""Most reports kept for a driver that does not ask."""
+"""Reports kept for a client that does not ask, at most."""
 
 
 class _Session:
@@ -44,7 +44,7 @@ class _Session:
     def __init__(self, client: str) -> None:
         self.client = client
         self.ranks = 0
-        """As many as it could use."""
+        """Ranks that it could use."""
         self.group = ""
         self.workers: tuple[str, ...] = ()
         self.reports: deque[tuple[int, str, dict[str, Any]]] = deque(maxlen=_KEPT)
@@ -53,17 +53,17 @@ class _Session:
 
 
 class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distributed is not typed
-    """Scheduler plugin; every session registers it, and the first one counts."""
+    """Scheduler plugin; each session registers it, and Dask keeps the first."""
 
     name = "dagtrain-lanes"
     idempotent = True
 
     async def start(self, scheduler: Any) -> None:
-        """Take up work on a scheduler."""
+        """Install the handlers on a scheduler."""
         self.scheduler = scheduler
         self.sessions: dict[str, _Session] = {}
         self._bare: set[str] = set()
-        """Workers that are to have the plugin for ranks, and have it not yet."""
+        """Workers that do not have the worker plugin yet."""
         self._furnishing: set[str] = set()
         self._refusals: dict[str, str] = {}
         self._wanted: dict[str, float] = {}
@@ -91,38 +91,38 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
         self._monitor.close()
         self._background.set(False)
 
-    # ---- asked by drivers
+    # ---- calls by clients
 
     def open(self, session: str, client: str, silence: float, outage: float) -> None:
-        """A driver begins; from now on workers count as silent after so many seconds: something that it needs may lie on any of them.
+        """Open a client's session. From now on any worker counts as silent after `silence` seconds, since any may hold its data.
 
-        Connections to them, and to the driver, last through an outage of the network.
+        Connections to workers and to the client survive an outage of the network of `outage` seconds.
         """
         self.sessions[session] = _Session(client)
         self._monitor.begin(session, client, silence, outage)
         self._background.set(True)
 
     def want(self, session: str, ranks: int) -> None:
-        """As many ranks as a driver could use from now on; one that is not known any more learns it when it looks."""
+        """Set the number of ranks that a client could use; a forgotten session learns so at its next `look`."""
         if (opened := self.sessions.get(session)) is not None:
             opened.ranks = ranks
 
     def adaptive_target(self, target_duration: Any = None) -> int:
-        """How many workers an adaptive cluster should have: enough for Dask's own tasks, and for all ranks that drivers could use.
+        """The number of workers an adaptive cluster should have: enough for Dask's own tasks and for the ranks that clients could use.
 
-        Dask goes by the time that tasks take. Those of ranks are short, and without a worker there are none.
+        Dask estimates by the duration of tasks. Those of ranks are short, and without a worker there are none.
         """
         ranks, workers = sum(opened.ranks for opened in self.sessions.values()), self.scheduler.workers.values()
         threads = sum(w.nthreads for w in workers)
         return max(int(self._target_of_tasks(target_duration)), -(-ranks * len(workers) // threads) if threads else ranks)
 
     async def furnish(self, name: str, plugin: bytes, timeout: float) -> dict[str, Any]:
-        """Have all workers set up a plugin; those that are left after some time, and errors.
+        """Install a plugin on all workers; return the workers without it after `timeout` seconds, and errors.
 
-        Dask's own way waits for each of them, and fails where one does not answer. Here such a worker counts as absent until it has it.
+        Dask's own call waits for every worker and fails if one does not answer. Here such a worker counts as absent until it has it.
         """
         if name not in self.scheduler.worker_plugins:
-            self.scheduler.worker_plugins[name] = plugin  # for those that join
+            self.scheduler.worker_plugins[name] = plugin  # for workers that join
             self._bare |= set(self.scheduler.workers)
         for address in self._bare - self._furnishing:
             self._monitor.background(self._furnish(name, self.scheduler.workers[address]))
@@ -133,7 +133,7 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
         return {"left": sorted(left), "refusals": refusals}
 
     def set_group(self, session: str, group: str, workers: list[str]) -> None:
-        """A driver's ranks from now on."""
+        """Set the current group of a client."""
         if (opened := self.sessions.get(session)) is not None:
             opened.group, opened.workers = group, tuple(workers)
 
@@ -160,13 +160,13 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
         return News(list(opened.reports), present, sorted(absent), self._monitor.waiting, left, self._gone)._asdict()
 
     def end(self, session: str, group: str, why: str) -> None:
-        """End a group's ranks."""
+        """End the ranks of a group."""
         opened = self.sessions.get(session)
         if opened is not None and opened.group == group:
             self._end(opened, why)
 
     def probe(self, session: str, pairs: list[tuple[str, str]]) -> None:
-        """Have pairs of workers see whether they reach each other; the answer is a report."""
+        """Probe which pairs of workers reach each other; the answer is a report."""
         opened = self.sessions.get(session)
         if opened is not None:
             self._monitor.background(self._probe(opened, [(a, b) for a, b in pairs]))
@@ -176,18 +176,18 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
         return inquire(self.scheduler, keys, self._monitor.absent)._asdict()
 
     def close_session(self, session: str) -> None:
-        """A driver is done."""
+        """Close a session."""
         if session in self.sessions:
             self._leave(session, "the run has ended")
 
-    # ---- told by workers and by the scheduler
+    # ---- events from workers and the scheduler
 
     def kept(self, groups: list[str]) -> list[str]:
-        """Those of some groups that drivers have."""
+        """Those of these groups that a client still has."""
         return sorted({opened.group for opened in self.sessions.values()} & set(groups))
 
     def report(self, worker: str, session: str, report: dict[str, Any]) -> None:
-        """A rank reports."""
+        """Take a rank's report."""
         opened = self.sessions.get(session)
         if opened is not None:
             self._monitor.heard(worker)
@@ -200,10 +200,10 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
         self._tell_all()
 
     def remove_worker(self, scheduler: Any, worker: str, **details: Any) -> None:
-        """A worker is gone: the ranks that wait for it need not wait any longer."""
-        if str(details.get("stimulus_id", "")).startswith("retire-workers"):  # it left sooner than a segment could end
+        """A worker is gone: end the groups that it was in."""
+        if str(details.get("stimulus_id", "")).startswith("retire-workers"):  # it left before the segment could end
             self._tell_why(worker, "it was retired")
-        elif worker not in self._monitor.absent:  # what was the matter before is over
+        elif worker not in self._monitor.absent:  # an earlier reason no longer holds
             self._gone.pop(worker, None)
         self._monitor.left(worker)
         self._bare.discard(worker)
@@ -214,19 +214,19 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
             opened.change.set()
 
     def remove_client(self, scheduler: Any, client: str) -> None:
-        """A driver is gone: nobody wants its ranks' work any more."""
+        """A client is gone: end its ranks."""
         for name in [name for name, opened in self.sessions.items() if opened.client == client]:
             self._leave(name, "the client is gone")
 
     def valid_workers_downscaling(self, scheduler: Any, workers: list[Any]) -> list[Any]:
-        """Keep an adaptive cluster from closing a worker in the midst of a segment; at its end the worker is let go."""
+        """Refuse to close a worker in the middle of a segment; it is released at the segment's end."""
         busy = {address for opened in self.sessions.values() for address in opened.workers}
         self._wanted |= {w.address: time.monotonic() for w in workers if w.address in busy}
         for opened in self.sessions.values():
             opened.change.set()
         return [w for w in workers if w.address not in busy]
 
-    # ---- within
+    # ---- helpers
 
     def _note(self, opened: _Session, worker: str, report: dict[str, Any]) -> None:
         opened.count += 1
@@ -237,7 +237,7 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
         for address in opened.workers:
             stream = self.scheduler.stream_comms.get(address)
             if stream is not None and address != besides:
-                with contextlib.suppress(CommClosedError):  # that worker is gone as well
+                with contextlib.suppress(CommClosedError):  # that worker is gone too
                     stream.send({"op": "dagtrain-lanes-end", "group": opened.group, "why": why})
         opened.group, opened.workers = "", ()
 
@@ -252,7 +252,7 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
         return time.monotonic() - self._wanted.get(address, -_WANTED) < _WANTED
 
     async def _furnish(self, name: str, worker: Any) -> None:
-        """Have a worker set up a plugin, as soon as it can be reached."""
+        """Install a plugin on a worker as soon as it can be reached."""
         address, message = worker.address, {"op": "plugin-add", "name": name, "plugin": self.scheduler.worker_plugins[name]}
         self._furnishing.add(address)
         self._monitor.furnished(address, False)
@@ -266,7 +266,7 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
                         self._bare.discard(address)
                     break
                 await asyncio.sleep(GLANCE)
-        finally:  # where it failed, the next question to all workers tries again
+        finally:  # after a failure the next `furnish` tries again
             self._furnishing.discard(address)
             self._monitor.furnished(address, True)
             self._tell_all()
@@ -276,7 +276,7 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
             opened.change.set()
 
     def _give_up(self, worker: str, why: str, ended: bool) -> None:
-        """End the groups of a worker that does not answer: what lies there, and nowhere else, would be waited for."""
+        """End the groups of a worker that does not answer: the others would wait for it."""
         logger.warning("Worker %s does not answer: %s.", worker, why)
         self._tell_why(worker, why)
         for opened in self.sessions.values():

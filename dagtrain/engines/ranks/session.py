@@ -1,4 +1,4 @@
-"""The session of the engine *lanes*: what lasts from one stretch of steps to the next, and the ways to the cluster."""
+"""The session of the engine *lanes*: its state between two stretches of steps, and its calls to the cluster."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ __all__ = ["LanesSession"]
 log = logging.getLogger("dagtrain")
 
 _ASKED = 10.0
-"""Seconds after which the scheduler is asked again."""
+"""Seconds after which a call to the scheduler is repeated."""
 _LISTENED = 5.0
-"""Seconds between two looks of which no more than these count: ranks may have reported that they get on, and were not heard."""
+"""A longer pause between two looks counts as this many seconds: reports of progress may have waited meanwhile."""
 _ATTEMPTS = 5
-"""To set up what the ranks need on the cluster."""
+"""Attempts to install the plugins."""
 _UNLIMITED = 4 << 30
-"""What a worker without a limit of memory counts for."""
+"""Bytes that count as the limit of a worker without one."""
 
 
 def _futures_in(held: Any) -> Sequence[Any]:
@@ -59,7 +59,7 @@ class LanesSession(ClusterSession):
         self._gone = False
         self.membership = Membership(self.policy.cut, self.policy.again)
         self.by_comm: set[frozenset[str]] = set()
-        """Pairs of workers that exchange by Dask's connections, since no socket came to be."""
+        """Pairs of workers that exchange by Dask's connections, since they could open no socket."""
         self._address = self.client.scheduler.address
         self._pipeline: InputPipeline | None = None
         self.groups: dict[int, Group] = {}
@@ -73,10 +73,10 @@ class LanesSession(ClusterSession):
         self.workers: dict[str, WorkerState] = {}
         self.told_readings = False
         self.apart: list[str] = []
-        """Workers of the cluster that do not answer."""
+        """Workers that do not answer."""
         self._waited_for = ""
         self.placements: list[Placement] = []
-        """All that there were, in their order."""
+        """All placements so far, in order."""
 
     def __enter__(self) -> Self:
         super().__enter__()
@@ -96,7 +96,7 @@ class LanesSession(ClusterSession):
         return self
 
     def _register(self, plugin: Any) -> None:
-        """Set a plugin of the scheduler up; once more where a worker dies just then, of which Dask tells by closing the connection."""
+        """Install the scheduler plugin; again if a worker dies meanwhile, which makes Dask close the connection."""
         for left in reversed(range(_ATTEMPTS)):
             try:
                 self.client.register_plugin(plugin)
@@ -107,7 +107,7 @@ class LanesSession(ClusterSession):
                 return
 
     def _furnish(self, plugin: Any) -> None:
-        """Set a plugin of the workers up, wherever one can be reached."""
+        """Install the worker plugin on every worker that can be reached."""
         deadline = self.clock.read() + self.timeouts.progress
         while True:
             answer = self.call("furnish", wait=1.0, name=plugin.name, plugin=dumps(plugin), timeout=1.0)
@@ -119,7 +119,7 @@ class LanesSession(ClusterSession):
                 raise TimeoutError(f"no answer for {self.timeouts.progress:g} s from {', '.join(answer['left'])}")
 
     def __exit__(self, *details: object) -> None:
-        with suppress(ClusterError):  # a scheduler that is gone has ended everything
+        with suppress(ClusterError):  # a scheduler that is gone has ended all ranks
             self.call("close", session=self.session_id)
         self.groups.clear()
         super().__exit__(*details)
@@ -139,8 +139,8 @@ class LanesSession(ClusterSession):
             raise
 
     def call(self, verb: str, wait: float = 0.0, **arguments: Any) -> Any:
-        """Ask the scheduler plugin."""
-        if self._gone:  # it was waited for
+        """Call the scheduler plugin."""
+        if self._gone:  # it did not answer for `outage` seconds
             raise ClusterError(f"the scheduler at {self._address} did not answer before.")
         client, name = self.client, f"dagtrain_lanes_{verb}"
         try:
@@ -155,13 +155,13 @@ class LanesSession(ClusterSession):
             raise
 
     def say(self, text: str) -> None:
-        """Tell of what holds the run up."""
+        """Log what holds up the run, and record it as an event."""
         log.warning("%s", text)
         if self._watch is not None:
             self._watch.event(text)
 
     def inquire(self, keys: Sequence[Any]) -> Inquiry:
-        """What some tasks wait for."""
+        """What the tasks with these keys wait for."""
         return Inquiry(**self.call("inquire", keys=keys))
 
     def look(self, wait: float) -> News:
@@ -186,15 +186,15 @@ class LanesSession(ClusterSession):
         return None if answer is None else News.of(answer)
 
     def _see(self, standing: Standing) -> None:
-        """Have what is waited for begun again without workers that do not answer: Dask would wait for them for minutes."""
-        news = self._ask_for_news(0.0)  # the reports are left for the next stretch
+        """Resubmit pending work without workers that do not answer: Dask would wait for them for minutes."""
+        news = self._ask_for_news(0.0)  # the next stretch reads the reports
         apart = set() if news is None else set(news.apart)
         if news is not None and apart and news.present and not (self._home and apart.isdisjoint(self._home)):
             self.pin_to(tuple(sorted(news.present)), cut=True)
             raise SilentError(f"{' and '.join(sorted(apart))} does not answer")
 
     def begin(self, ranks: int) -> News:
-        """News when there is a worker; an adaptive cluster is asked to start as many as these ranks need."""
+        """News once there is a worker; asks an adaptive cluster for enough workers for these ranks."""
         if ranks != self._wanted:
             self.call("want", session=self.session_id, ranks=ranks)
             self._wanted = ranks
@@ -209,14 +209,14 @@ class LanesSession(ClusterSession):
         return news
 
     def pipeline(self) -> InputPipeline:
-        """How rows come to ranks, bounded by the memory of the workers that there were at first."""
+        """The input pipeline, with limits from the memory of the first workers."""
         if self._pipeline is None:
             limits = [w.memory or _UNLIMITED for w in self.workers.values()] or [_UNLIMITED]
             self._pipeline = InputPipeline(self.source, self.memory_limits or MemoryLimits.of(limits), self._data, self._locate)
         return self._pipeline
 
     def _locate(self, keys: Sequence[Any]) -> list[tuple[str, ...]]:
-        """The workers that hold each key of the data, once all of it is there."""
+        """The holders of each key of the data, once all of it is computed."""
         futures = self._held[f"data {id(self.source)}"][1]
         wait_for(self.client, futures, self.timeouts, " in the data", self._see)
         lost = [future.key for future in futures if future.cancelled()]
@@ -226,31 +226,31 @@ class LanesSession(ClusterSession):
         return [tuple(sorted(found.get(key, ()))) for key in keys]
 
     def pin_to(self, workers: tuple[str, ...], cut: bool) -> None:
-        """Let what is submitted from now on lie with these workers, without others that are there; none, where all take part.
+        """Pin later submissions to `workers`, without the other present workers; an empty tuple lifts the pin.
 
-        What is not done by now might be waited for: it is made anew, under another name. So is all else where the network keeps the
-        workers from the others (`cut`), on whose disks and in whose memory it may lie.
+        Unfinished values are computed again under other names, since the other workers might hold them up. After a partition of the
+        network (`cut`) so are finished ones, which only the other workers may hold.
         """
         if workers and workers != self._home:
             self._let_go(lambda future: cut or future.status != "finished")
         self._home = workers
 
     def renew(self) -> None:
-        """Make anew what was cancelled, as `client.restart()` does, or has failed."""
+        """Release values that were cancelled (as by `client.restart()`) or have failed, so that they are computed again."""
         self._let_go(lambda future: future.status in ("cancelled", "error", "lost"))
 
     def _let_go(self, is_lost: Callable[[Any], bool]) -> None:
-        """Forget what is held by futures that are lost, so that it is submitted again."""
+        """Release values whose futures are lost, so that they are submitted again."""
         held = {key: value for key, value in self._held.items() if key.startswith("group-") or not any(map(is_lost, _futures_in(value)))}
         if len(held) < len(self._held):
-            self._failures += 1  # under another name
+            self._failures += 1  # names change
             for key in self._held.keys() - held.keys():
                 for future in _futures_in(self._held[key]):
-                    future.release()  # what it is made of has its own names, and would go on where it is
+                    future.release()  # its dependencies have names of their own, and would go on where they are
         self._held = held
 
     def is_by_comm(self, workers: Sequence[str], ranks: tuple[int, int]) -> bool:
-        """Whether two ranks have no socket between them."""
+        """Whether two ranks could open no socket."""
         return frozenset(workers[rank] for rank in ranks) in self.by_comm
 
     def _submit(self, graph: dict[Any, Any], keys: list[Any], **annotations: Any) -> list[Any]:
@@ -259,6 +259,6 @@ class LanesSession(ClusterSession):
         return super()._submit(graph, keys, **annotations)
 
     def submit_to(self, graph: dict[Any, Any], workers: Mapping[Any, str]) -> list[Any]:
-        """Tasks, each for one worker."""
+        """Submit tasks, each to one worker."""
         where = {key: [address] for key, address in workers.items()}
         return super()._submit(graph, list(graph), workers=where.get, priority=10)

@@ -2,7 +2,7 @@
 
     scheduler plugin ── what ranks and workers did ──▶ Coordinator ──▶ Begin, Submit, Commit, Abandon, … ──▶ tasks, calls, `Watch`
 
-The client waits in one place only: for the scheduler plugin's next news.
+The client waits in one place only: for the next news.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = ["Group", "Reached", "Stretch"]
 _LOOK = 0.25
 """Seconds to wait for news at a time."""
 _OFTEN = 4.0
-"""Computations of the data in an epoch above which a warning is due."""
+"""Computations of the data in an epoch above which a warning is given."""
 
 
 class Group(NamedTuple):
@@ -50,11 +50,11 @@ class Group(NamedTuple):
     key: str
     parts_key: str
     futures: dict[tuple[int, int], Any]
-    """(segment, rank) → the task whose result is the state."""
+    """(segment, rank) → future of the state."""
 
 
 class Reached(NamedTuple):
-    """Where the last call ended: the state that it gave, the coordinator, and the steps that were begun beyond."""
+    """The end of the last call: its state, its coordinator, and the steps submitted beyond."""
 
     state: State
     coordinator: Coordinator
@@ -62,7 +62,7 @@ class Reached(NamedTuple):
 
 
 class Stretch:
-    """One call of `run`: steps from a state to a state."""
+    """One call of `run`: from a state to the state after some steps."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Stretch:
         self.shape = shape_of(self.parts, self.shards, session.bucket_bytes)
         self.reported = self.lost = 0
         self.why_lost = "all workers that held it are gone"
-        self.news = session.begin(self.shards)  # of segments, too, on which ranks began ahead of this call
+        self.news = session.begin(self.shards)  # also of segments begun before this call
         self.pipeline = session.pipeline()
         most = self.pipeline.most_steps(max(sum(c) for c in self.counts), max(1, min(len(session.workers), self.shards)))
         policy = session.policy if most is None else session.policy._replace(most=min(most, session.policy.most))
@@ -93,7 +93,7 @@ class Stretch:
         self._warn_of_readings(batches, policy.most)
 
     def _warn_of_readings(self, batches: Sequence[Sequence[Array]], segment: int) -> None:
-        """Say once that the order of the samples makes ranks read data that does not fit into memory again and again."""
+        """Warn once if data that exceeds the memory is computed many times in an epoch."""
         if self.session.told_readings or self.pipeline.kind != "streamed":
             return
         self.session.told_readings = True
@@ -125,7 +125,7 @@ class Stretch:
             if fits and group.parts_key == self._parts_key():
                 self.coordinator.continue_from(reached.coordinator)
                 return
-        self.abandon_all("other steps are trained on")  # also a group that was begun too late for the call before
+        self.abandon_all("other steps are trained on")  # also a group that began too late for the last call
         self.coordinator.generations = session.begun
 
     def _parts_key(self) -> str:
@@ -134,7 +134,7 @@ class Stretch:
     # ---- the loop
 
     def drive(self) -> tuple[State, int]:
-        """Until all steps are done, or as many as were wanted."""
+        """Run until all steps are done, or a stop."""
         news = self.news
         while True:
             self.reports.take(news)
@@ -154,7 +154,7 @@ class Stretch:
             case Begin(generation, workers):
                 self._begin(generation, workers)
             case Submit():
-                if (group := self.coordinator.group) and not group.broken:  # by instructions that came before
+                if (group := self.coordinator.group) and not group.broken:  # by earlier actions
                     self._submit(action)
             case Commit():
                 self._commit(action)
@@ -178,7 +178,7 @@ class Stretch:
         return None
 
     def _hint(self, why: str) -> str:
-        """What to do about it."""
+        """What the user can do about it."""
         hints = {
             "is paused": "Give workers that are paused more memory, or smaller partitions.",
             "is busy with": "End what keeps workers busy, give them more threads, or start more of them.",
@@ -187,7 +187,7 @@ class Stretch:
         }
         return "".join(f" {hint}" for sign, hint in hints.items() if sign in why)
 
-    # ---- instructions
+    # ---- actions
 
     def _begin(self, generation: int, workers: Sequence[str]) -> None:
         session = self.session
@@ -216,10 +216,10 @@ class Stretch:
         key = f"group-{name}"
         session._held[key] = session.submit_to({key: DataNode(key, order)}, {key: placement.workers[0]})
         session.groups[generation] = Group(order, key, self._parts_key(), {})
-        session.begun = generation + 1  # a generation that came again would be that of tasks which the scheduler may know yet
+        session.begun = generation + 1  # tasks of a repeated generation might still be known to the scheduler
 
     def _worker_infos(self, workers: Sequence[str]) -> list[WorkerInfo]:
-        """Workers with what lies there: of the data, and of that of each shard."""
+        """The workers, with the bytes of data that each holds, in all and by shard."""
         states, near = self.session.workers, self.pipeline.near(self.batches, self.shards)
         return [
             WorkerInfo(a, states[a].host, states[a].threads, sum(near.get(a, {}).values()), near.get(a, {})) for a in workers if a in states
@@ -233,7 +233,7 @@ class Stretch:
         first = self.base + segment.first
         opens = not group.futures
         graph, deliveries = self.pipeline.deliver(placement, batches, opens)
-        # Held until the ranks' tasks are there, which then want them.
+        # Held until the ranks' tasks depend on them.
         rows = session._submit(graph, [key for delivery in deliveries for key in delivery.keys]) if graph else []
         before = self._source(segment.source) if opens and segment.source.generation != segment.generation else None
         tasks, where = {}, {}
@@ -256,7 +256,7 @@ class Stretch:
         del rows
 
     def _source(self, held: StateRef) -> Any:
-        """Key of the state that a group begins with."""
+        """Key of the state with which a group begins."""
         if held.generation < 0:
             return self.session._hold(f"state-{self.session.session_id}-{uuid.uuid4().hex[:8]}", self.safe)
         group = self.session.groups[held.generation]
@@ -271,7 +271,7 @@ class Stretch:
         owner = group.order.placement.owners[0]
         sums = np.frombuffer(records[owner].sums).reshape(segment.steps, -1)
         for i, row in enumerate(sums, segment.first):
-            if i >= self.reported:  # what is repeated gives the same again
+            if i >= self.reported:  # repeated steps give the same
                 self.watch.step(i, row.copy())
         if segment.first + segment.steps > self.reported:
             for record in records.values():
@@ -292,27 +292,27 @@ class Stretch:
             at += count
 
     def _fetch(self, held: StateRef) -> State | None:
-        """A committed state, from any worker that has it; None if none has."""
+        """A committed state from any holder; None if there is none."""
         group = self.session.groups[held.generation]
         for worker in held.workers:
             if worker not in self.session.workers:
                 continue
             found = self._receive(group.futures[held.segment, group.order.placement.workers.index(worker)], worker)
             if isinstance(found, State):
-                self.safe = found.copy()  # what arrives may lie in read-only memory of the message
+                self.safe = found.copy()  # the message's memory may be read-only
                 self.coordinator.fetched(held)
                 return self.safe
         return None
 
     def _receive(self, future: Any, worker: str) -> Any:
-        """The value of a task that a rank has told is done, by way of the scheduler; None if the worker that held it is gone.
+        """The value of a task that a rank reported as done, through the scheduler; None if its holder is gone.
 
-        `Future.result` would wait for a lost task to be repeated, which cannot be; and one that is given up while it gathers can leave the
-        client unable to gather anything ever after.
+        `Future.result` would wait for a lost task to be repeated, which is impossible; and abandoning it while it gathers can leave
+        the client unable to gather anything afterwards.
         """
         client, clock = self.session.client, self.session.clock
         deadline = clock.read() + ANSWER
-        while not future.done():  # a rank's word goes ahead of its task's end
+        while not future.done():  # the report precedes the task's end
             if worker not in self.session.workers or clock.read() > deadline:
                 self.why_lost = f"{worker} was lost, or did not end its task within {ANSWER:g} s"
                 return None
@@ -323,12 +323,12 @@ class Stretch:
         if future.status != "finished":
             self.why_lost = f"its task on {worker} is {future.status}"
             return None
-        seconds = ANSWER * 2**self.lost  # what took too long may only be large
+        seconds = ANSWER * 2**self.lost  # a large state may just take long
         for again in (True, False):
             try:
                 answer = client.sync(client.scheduler.gather, keys=[future.key], callback_timeout=seconds)
             except Exception as error:
-                self.reports.take(self.session.look(0.0))  # where it was the scheduler that did not answer, this waits for it
+                self.reports.take(self.session.look(0.0))  # waits for the scheduler, if it did not answer
                 self.why_lost = f"it did not come from {worker} within {seconds:g} s: {type(error).__name__}: {error}"
                 if worker not in self.session.workers or not again:
                     break
@@ -344,7 +344,7 @@ class Stretch:
             self.lost += 1
             if self.lost >= self.coordinator.policy.failures:
                 raise ClusterError(
-                    f"the state of step {self.base + held.step} was computed {self.lost} times and could be had from no worker; the last "
+                    f"the state of step {self.base + held.step} was computed {self.lost} times and no worker has it; the last "
                     f"time: {self.why_lost}. Look at the workers' logs; go on from the last checkpoint with "
                     "fit(..., checkpoint=..., resume=True)."
                 )
@@ -374,8 +374,8 @@ class Stretch:
         self.session._held.pop(group.key, None)
 
     def abandon_all(self, why: str) -> None:
-        """Stop every rank of this run."""
+        """End all groups of this session."""
         for generation, group in list(self.session.groups.items()):
-            with suppress(ClusterError):  # the error that brought us here says more
+            with suppress(ClusterError):  # the first error says more
                 self.session.call("end", session=self.session.session_id, group=group.order.name, why=why)
             self._forget(generation)

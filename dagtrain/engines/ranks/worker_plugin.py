@@ -1,4 +1,4 @@
-"""On a worker: where its ranks live between segments, and where ranks of other workers meet them.
+"""The worker plugin: keeps a worker's ranks between segments, and answers the ranks of other workers.
 
 other ranks ── "endpoint of rank 2 of group …?" ──▶ RanksWorkerPlugin ──▶ answered as soon as that rank is there
 scheduler   ── "end group …" ─────────────────▶ RanksWorkerPlugin ──▶ the rank stops waiting, and goes
@@ -30,18 +30,18 @@ __all__ = ["RanksWorkerPlugin", "plugin_of"]
 logger = logging.getLogger(__name__)
 
 _SWEEP = 10.0
-"""Seconds between two looks at ranks that are idle."""
+"""Seconds between two checks for idle ranks."""
 _IDLE = 60.0
-"""Seconds without a segment after which a rank asks whether its group is still wanted."""
+"""Seconds without a segment after which the plugin asks whether a client still has the group."""
 _ANSWER = 30.0
-"""Seconds for the scheduler to say so."""
+"""Seconds for the scheduler to answer."""
 _REMEMBERED = 256
 _PROBED = 64
-"""Other workers that are asked at a time whether they answer."""
+"""Workers probed at the same time."""
 
 
 class RanksWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
-    """Worker plugin; every session registers it, and the first one counts."""
+    """Worker plugin; each session registers it, and Dask keeps the first."""
 
     name = "dagtrain-lanes"
     idempotent = True
@@ -50,7 +50,7 @@ class RanksWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is n
         self.outage, self.idle = outage, idle
 
     def setup(self, worker: Any) -> None:
-        """Take up work on a worker."""
+        """Install the handlers on a worker."""
         self.worker = worker
         _spare_from_interrupts(worker)
         self.ranks: dict[tuple[str, int], Any] = {}
@@ -71,16 +71,16 @@ class RanksWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is n
         self._sweeping = asyncio.ensure_future(self._sweep())
 
     def teardown(self, worker: Any) -> None:
-        """Let all ranks go with the worker."""
+        """End all ranks with the worker."""
         self._sweeping.cancel()
         for group, _ in list(self.ranks):
             self.end(group, "the worker closes")
         self._background.set(False)
 
-    # ---- used by ranks, in their own threads
+    # ---- for ranks, in their threads
 
     def rank(self, group: str, number: int, make: Callable[[], Any]) -> Any:
-        """The rank of a group, made at its first segment."""
+        """The rank of a group, made at its first segment; None if the group has ended."""
         with self._lock:
             if group in self._ended:
                 return None
@@ -91,16 +91,16 @@ class RanksWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is n
             return found
 
     def why_ended(self, group: str) -> str | None:
-        """Why a group was ended, if it was."""
+        """Why a group was ended; None if it was not."""
         return self._ended.get(group)
 
     def publish(self, group: str, number: int, endpoint: Any) -> None:
-        """Tell other ranks how this one is reached."""
+        """Publish a rank's endpoint for its peers."""
         self._endpoints[group, number] = endpoint
         self.worker.loop.add_callback(self._wake)
 
     def fetch_endpoint(self, address: str, group: str, number: int, timeout: float) -> Any:
-        """How a rank on another worker is reached; a future of this thread's kind."""
+        """The endpoint of a rank on another worker, as a `concurrent.futures.Future`."""
         return asyncio.run_coroutine_threadsafe(self._ask(address, group, number, timeout), self.worker.loop.asyncio_loop)
 
     def report(self, session: str, report: Report) -> None:
@@ -108,14 +108,14 @@ class RanksWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is n
         self.worker.loop.add_callback(self._send_report, {"op": "dagtrain-lanes-report", "session": session, "report": encode(report)})
 
     def send_frame(self, address: str, group: str, target: int, source: int, header: bytes, buffers: list[Any]) -> Any:
-        """Give a frame to a rank on another worker through Dask's own channels."""
+        """Send a frame to a rank on another worker by Dask's connections."""
         sending = self._send(address, {"group": group, "target": target, "source": source, "header": header}, buffers)
         return asyncio.run_coroutine_threadsafe(sending, self.worker.loop.asyncio_loop)
 
     # ---- in the worker's event loop
 
     async def endpoint(self, group: str, number: int, timeout: float) -> Any:
-        """The endpoint of a rank here, once it is there; None if it does not come in time."""
+        """The endpoint of a rank of this worker, once it is published; None after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while (group, number) not in self._endpoints:
             left = deadline - time.monotonic()
@@ -127,7 +127,7 @@ class RanksWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is n
         return self._endpoints[group, number]
 
     def frame(self, group: str, target: int, source: int, header: bytes, buffers: list[Any]) -> str:
-        """A frame that came by Dask's channels."""
+        """Take a frame that came by Dask's connections."""
         found = self.ranks.get((group, target))
         if found is None:
             return "no such rank"
@@ -135,25 +135,25 @@ class RanksWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is n
         return "ok"
 
     async def probe(self, addresses: list[str], timeout: float) -> list[str]:
-        """Those of other workers that answer."""
+        """Those of these workers that answer."""
         places = asyncio.Semaphore(_PROBED)
 
         async def answers(address: str) -> bool:
             async with places:
                 try:
                     return bool(await asyncio.wait_for(self.worker.rpc(address).dagtrain_lanes_hello(), timeout))
-                except Exception:  # whatever it is, it is no answer
+                except Exception:  # any error means no answer
                     return False
 
         found = await asyncio.gather(*map(answers, addresses))
         return [address for address, there in zip(addresses, found, strict=True) if there]
 
     def hello(self) -> bool:
-        """Yes."""
+        """Answer a probe."""
         return True
 
     def end(self, group: str, why: str) -> None:
-        """A group is over."""
+        """End a group."""
         with self._lock:
             self._ended[group] = why
             while len(self._ended) > _REMEMBERED:
@@ -178,7 +178,7 @@ class RanksWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is n
         self._background.set(bool(self.ranks))
 
     async def _sweep(self) -> None:
-        """Again and again, by a clock that is never set."""
+        """Check for idle ranks and a clock that was set back, periodically."""
         while True:
             await asyncio.sleep(min(_SWEEP, self.idle))
             try:
@@ -186,17 +186,17 @@ class RanksWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is n
                     catch_up(self.worker.periodic_callbacks.values(), [self.worker.batched_stream])
                 await self._forget_idle()
             except Exception:
-                logger.exception("A look at ranks that are idle failed.")
+                logger.exception("The check for idle ranks failed.")
 
     async def _forget_idle(self) -> None:
-        """End groups that no driver has any more, of which this worker was not told; where the scheduler does not answer, they stay."""
+        """End idle groups that no client has any more; if the scheduler does not answer, they stay."""
         idle = sorted({group for (group, _), rank in self.ranks.items() if rank.idle_for() > self.idle})
         if not idle:
             return
         with contextlib.suppress(OSError, TimeoutError):
             wanted = await asyncio.wait_for(self.worker.scheduler.dagtrain_lanes_kept(groups=idle), _ANSWER)
             for group in sorted(set(idle) - set(wanted)):
-                self.end(group, f"no segment came for {self.idle:g} s, and its driver is gone")
+                self.end(group, f"no segment came for {self.idle:g} s, and its client is gone")
 
     async def _ask(self, address: str, group: str, number: int, timeout: float) -> Any:
         if address == self.worker.address:
@@ -211,9 +211,9 @@ class RanksWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is n
 
 
 def _spare_from_interrupts(worker: Any) -> None:
-    """Leave Ctrl-C to the process that started this one.
+    """Ignore Ctrl-C in a worker process with a nanny.
 
-    In a terminal it reaches every process of a cluster that was started there. The first one asks training to end at the next boundary,
+    A terminal sends it to all processes of a cluster that was started there. The first Ctrl-C makes training end at the next boundary,
     which needs the workers; they end with their nanny, or when the cluster is closed.
     """
     if worker.nanny is not None and threading.current_thread() is threading.main_thread():
@@ -221,10 +221,10 @@ def _spare_from_interrupts(worker: Any) -> None:
 
 
 def plugin_of(worker: Any) -> RanksWorkerPlugin:
-    """The worker plugin of a worker."""
+    """The plugin of a worker."""
     found = worker.plugins.get(RanksWorkerPlugin.name)
     if found is None:
         raise ConnectionError(
-            f"the worker {worker.address} has not the plugin {RanksWorkerPlugin.name!r}: it joined while the run was set up."
+            f"the worker {worker.address} does not have the plugin {RanksWorkerPlugin.name!r}: it joined while the run was set up."
         )
     return found  # type: ignore[no-any-return]  # distributed is not typed
