@@ -81,14 +81,14 @@ class Attempt:
         self.hindered = {}
         if self.broken or not self.under_way:
             return []
-        late, quiet, found = self.late(), now - self.moved, list[Action]()
+        late, quiet, actions = self.late(), now - self.moved, list[Action]()
         waiting: set[str] = set()
         if (late or not self.started) and quiet > policy.begin:
             if now - self.asked >= _AGAIN:
                 self.asked = now
-                found.append(Inquire(self.generation, self.under_way[0].segment))
+                actions.append(Inquire(self.generation, self.under_way[0].segment))
             if self.answer is None or self.answer.when <= self.moved:
-                return found
+                return actions
             waiting = {self.workers[i] for i in self.answer.waiting}
             held = {w: why for w in late if w not in waiting and (why := membership.hindrance(w)) is not None}
             self.hindered = {**self.answer.hindered, **held}
@@ -96,10 +96,10 @@ class Attempt:
                 if membership.leave_out(self.hindered, now):
                     self.fail("; ".join(f"worker {w} does not begin its part: {why}" for w, why in sorted(self.hindered.items())))
                     self.learnt = True
-                return found
+                return actions
             if not self.probed and len(self.workers) > 1:
                 self.probed = True
-                found.append(Probe(tuple(combinations(sorted(self.workers), 2))))
+                actions.append(Probe(tuple(combinations(sorted(self.workers), 2))))
         meets = not waiting and (bool(late) or not self.started)
         limit = policy.start + policy.begin if meets else policy.news  # the ranks' own deadline, `start`, gives a better reason
         if quiet > limit:
@@ -107,7 +107,7 @@ class Attempt:
             silent = late or tuple(w for i, w in enumerate(self.workers) if i not in done)
             self.fail(f"{'the ranks have not met' if meets else 'no news'} for {limit:g} s; not heard of: {', '.join(silent)}", "silence")
             self.learnt = membership.leave_out(dict.fromkeys(silent, f"it was not heard of for {limit:g} s"), now)
-        return found
+        return actions
 
     def answered(self, now: float, waiting: frozenset[int], unfinished: int, hindered: Mapping[str, str]) -> None:
         """Take the answer to an inquiry; a changed number of unfinished tasks is progress."""

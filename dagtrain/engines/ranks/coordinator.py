@@ -231,25 +231,25 @@ class Coordinator:
         """The actions that follow from the events so far."""
         if self.finished:
             return []
-        found: list[Action] = []
-        found += self._commit()
+        actions: list[Action] = []
+        actions += self._commit()
         if self.group is not None:
-            found += self._look_after(self.group)
+            actions += self._look_after(self.group)
         if self.finished:
-            return found
+            return actions
         due = self.membership.due(self.now)
         if due:
-            found.append(Probe(tuple(due)))
+            actions.append(Probe(tuple(due)))
         if self.committed.step >= self.total or (self._stopping and not self._wanted_under_way):
             self.finished = True
             if self.group is not None:  # keep ranks busy while the client does other things
-                found += self._submit(self.group)
-            return [*found, Done(self.committed)]
+                actions += self._submit(self.group)
+            return [*actions, Done(self.committed)]
         if self.group is None:
-            found += self._begin()
+            actions += self._begin()
         if self.group is not None:
-            found += self._submit(self.group)
-        return found
+            actions += self._submit(self.group)
+        return actions
 
     @property
     def _wanted_under_way(self) -> bool:
@@ -264,7 +264,7 @@ class Coordinator:
         return self.group if self.group is not None and self.group.generation == generation else None
 
     def _commit(self) -> list[Action]:
-        group, found = self.group, list[Action]()
+        group, actions = self.group, list[Action]()
         while group is not None and self._wanted_under_way:
             segment = group.under_way[0]
             if len(group.reported.get(segment.segment, ())) < len(group.workers):
@@ -276,15 +276,15 @@ class Coordinator:
             self._failures, self._largest = 0, max(self._largest, segment.steps)
             self._faults.clear()
             self.membership.proved(group.workers)
-            found.append(Commit(group.generation, segment.segment, segment.first, segment.steps))
+            actions.append(Commit(group.generation, segment.segment, segment.first, segment.steps))
             if len(group.workers) == 1 and self.committed.step < self.total:
-                found.append(Fetch(self.committed))
-        return found
+                actions.append(Fetch(self.committed))
+        return actions
 
     def _look_after(self, group: Attempt) -> list[Action]:
-        found = group.look_for_late(self.now, self.policy, self.membership)
+        actions = group.look_for_late(self.now, self.policy, self.membership)
         if group.broken:
-            return [*found, *self._fail(group)]
+            return [*actions, *self._fail(group)]
         if not group.hindered:
             self._without = self.now
         elif self.now - self._without > self.policy.workers:
@@ -301,8 +301,8 @@ class Coordinator:
                 )
         if group.draining and not group.under_way and self.committed.step < self.total:
             self.group = None
-            found.append(Abandon(group.generation, group.draining, failure=False))
-        return found
+            actions.append(Abandon(group.generation, group.draining, failure=False))
+        return actions
 
     def _fail(self, group: Attempt) -> list[Action]:
         """Give up a broken group: learn from its failure, or delay the next."""
@@ -319,17 +319,17 @@ class Coordinator:
                 group.learnt = self.membership.leave_out(dict.fromkeys(group.fault & self.membership.present, group.broken), self.now)
         if group.fault:
             self._faults.add(group.fault)
-        found: list[Action] = [Abandon(group.generation, group.broken, failure=True)]
+        actions: list[Action] = [Abandon(group.generation, group.broken, failure=True)]
         if group.final or self._failures >= self.policy.failures:
             self.finished = True
             if group.final:
                 why = f"at step {self.step}: {group.broken}. Another attempt would fail as well"
             else:
                 why = f"{self._failures} attempts failed in a row at step {self.step}; the last time: {group.broken}"
-            return [*found, GiveUp(why)]
+            return [*actions, GiveUp(why)]
         if not group.learnt and self._failures > 1:
             self._not_before = self.now + min(_PAUSE * 2 ** (self._failures - 2), _LONGEST_PAUSE)
-        return found
+        return actions
 
     def _begin(self) -> list[Action]:
         chosen = self.membership.choose(self.ranks)
@@ -357,7 +357,7 @@ class Coordinator:
         return GiveUp(f"no worker is left on the cluster, and none came for {limit}, at step {self.step}.{last}")
 
     def _submit(self, group: Attempt) -> list[Action]:
-        found: list[Action] = []
+        actions: list[Action] = []
         last = group.under_way[-1] if group.under_way else None
         first = last.first + last.steps if last else self.committed.step
         end = self.total + self.beyond
@@ -370,9 +370,9 @@ class Coordinator:
             if not group.under_way:
                 group.moved = self.now
             group.under_way.append(segment)
-            found.append(segment)
+            actions.append(segment)
             first += steps
-        return found
+        return actions
 
     def _length(self) -> float:
         """Seconds that a segment should last: longer where its end takes long."""

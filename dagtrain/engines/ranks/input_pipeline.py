@@ -109,7 +109,7 @@ class InputPipeline:
 
     def near(self, batches: Sequence[Sequence[Array]], shards: int) -> dict[str, dict[int, int]]:
         """Worker → shard → bytes of the shard's rows in these steps that the worker holds."""
-        found: dict[str, dict[int, int]] = {}
+        nearby: dict[str, dict[int, int]] = {}
         holder = {p: worker for worker, members in self.held_by().items() for p in members}
         if not holder:
             return {}
@@ -117,20 +117,20 @@ class InputPipeline:
             rows = np.concatenate([batch[shard] for batch in batches])
             for partition, places, *_ in gather_plan(rows, self.source.sizes):
                 if partition in holder:
-                    mine = found.setdefault(holder[partition], {})
+                    mine = nearby.setdefault(holder[partition], {})
                     mine[shard] = mine.get(shard, 0) + len(places) * self.source.row_bytes
-        return found
+        return nearby
 
     def held_by(self) -> dict[str, list[int]]:
         """Worker → partitions that it holds, for picked data."""
         if self.kind != "picked":
             return {}
         keys = self._hold(self.source)
-        found: dict[str, list[int]] = {}
+        partitions: dict[str, list[int]] = {}
         for i, workers in enumerate(self._locate(keys)):
             for worker in workers[:1]:
-                found.setdefault(worker, []).append(i)
-        return found
+                partitions.setdefault(worker, []).append(i)
+        return partitions
 
     def deliver(self, placement: Placement, batches: Sequence[Sequence[Array]], first: bool) -> tuple[dict[Any, Any], list[RankDelivery]]:
         """Tasks that bring the rows of these steps, and each rank's delivery; `first` marks a group's first segment."""
@@ -151,7 +151,7 @@ class InputPipeline:
                 graph[f"pick-{token}", number, 0] = DataNode((f"pick-{token}", number, 0), picked)
             return graph, [RankDelivery(rank_input, [key]) for rank_input, key in zip(inputs, graph, strict=True)]
         partitions, keys, groups = self._partitions()
-        found = []
+        deliveries = []
         for number, (share, rank_input) in enumerate(zip(shares, inputs, strict=True)):
             wanted: dict[int, list[Gathered]] = {}
             for pick in gather_plan(share.rows, self.source.sizes):
@@ -161,11 +161,11 @@ class InputPipeline:
                 key = (f"pick-{token}", number, group)
                 graph[key] = Task(key, pick_rows, DataNode(None, picks), *(TaskRef(keys[p.partition]) for p in picks))
                 made.append(key)
-            found.append(RankDelivery(rank_input, made))
+            deliveries.append(RankDelivery(rank_input, made))
         if partitions:
             needed = {key for task in graph.values() for key in task.dependencies}
             graph |= cull(partitions, list(needed))[0]
-        return graph, found
+        return graph, deliveries
 
     def is_local(self, batches: Sequence[Sequence[Array]]) -> bool:
         """Whether each shard takes its rows from partitions of its own in these steps."""
@@ -185,7 +185,7 @@ class InputPipeline:
 
         A worker may have spilled its partitions to disk; a task loads all that it picks from.
         """
-        found: dict[int, int] = {}
+        group_of: dict[int, int] = {}
         number = -1
         for _, members in sorted(self.held_by().items()):
             room = -1.0
@@ -193,5 +193,5 @@ class InputPipeline:
                 nbytes = self.source.sizes[partition] * self.source.row_bytes
                 if nbytes > room:
                     number, room = number + 1, self.memory_limits.resident
-                found[partition], room = number, room - nbytes
-        return found
+                group_of[partition], room = number, room - nbytes
+        return group_of

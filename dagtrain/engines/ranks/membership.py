@@ -93,10 +93,10 @@ class Membership:
 
     def due(self, now: float) -> list[tuple[str, str]]:
         """Pairs that it is time to probe again."""
-        found = sorted((min(pair), max(pair)) for pair, due in self._cut.items() if now >= due)
-        for pair in found:
+        pairs = sorted((min(pair), max(pair)) for pair, due in self._cut.items() if now >= due)
+        for pair in pairs:
             self.part(pair, now)
-        return found
+        return pairs
 
     # ---- choices
 
@@ -120,13 +120,13 @@ class Membership:
 
     def unfit(self) -> dict[str, str]:
         """Present workers that can have no part in a group → why."""
-        found = {w: out.why for w, out in self._left_out.items()} | dict.fromkeys(self._paused & self.present, PAUSED)
+        reasons = {w: out.why for w, out in self._left_out.items()} | dict.fromkeys(self._paused & self.present, PAUSED)
         chosen = set(self.choose(len(self.present)))
         for pair in self._cut:
             for worker in sorted(pair - chosen):
                 (other,) = pair - {worker}
-                found.setdefault(worker, f"it and {other} do not reach each other")
-        return dict(sorted(found.items()))
+                reasons.setdefault(worker, f"it and {other} do not reach each other")
+        return dict(sorted(reasons.items()))
 
     def is_cut_off(self, workers: Collection[str]) -> bool:
         """Whether a present worker does not reach one of these."""

@@ -205,7 +205,7 @@ class Rank:
             with guard():
                 if self._runner is None:
                     self._meet(parts)
-                found = self._run(order, before, data)
+                result = self._run(order, before, data)
             done = order.segment
         finally:
             with self._turn:
@@ -214,7 +214,7 @@ class Rank:
                 self._turn.notify_all()
             if ended:
                 self._close()
-        return found
+        return result
 
     def _meet(self, parts: StepParts) -> None:
         """Open channels to all peers, and bind the arithmetic to the shared memory."""

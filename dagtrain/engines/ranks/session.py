@@ -135,7 +135,7 @@ class LanesSession(ClusterSession):
         try:
             return stretch.drive()
         except BaseException:
-            stretch.abandon_all("the driver stopped")
+            stretch.abandon_all("the client stopped")
             raise
 
     def call(self, verb: str, wait: float = 0.0, **arguments: Any) -> Any:
@@ -222,8 +222,8 @@ class LanesSession(ClusterSession):
         lost = [future.key for future in futures if future.cancelled()]
         if lost:
             raise ClusterError(what_was_lost(f"{len(lost)} of {len(futures)} partitions, such as {lost[0]}."))
-        found = self.ask("who_has", keys=keys)
-        return [tuple(sorted(found.get(key, ()))) for key in keys]
+        holders = self.ask("who_has", keys=keys)
+        return [tuple(sorted(holders.get(key, ()))) for key in keys]
 
     def pin_to(self, workers: tuple[str, ...], cut: bool) -> None:
         """Pin later submissions to `workers`, without the other present workers; an empty tuple lifts the pin.

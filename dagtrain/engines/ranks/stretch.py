@@ -140,8 +140,8 @@ class Stretch:
             self.reports.take(news)
             for action in self.coordinator.act():
                 try:
-                    if (found := self._do(action)) is not None:
-                        return found
+                    if (result := self._do(action)) is not None:
+                        return result
                 except SilentError as error:
                     if group := self.coordinator.group:
                         self.coordinator.failed(group.generation, str(error))
@@ -297,9 +297,9 @@ class Stretch:
         for worker in held.workers:
             if worker not in self.session.workers:
                 continue
-            found = self._receive(group.futures[held.segment, group.order.placement.workers.index(worker)], worker)
-            if isinstance(found, State):
-                self.safe = found.copy()  # the message's memory may be read-only
+            state = self._receive(group.futures[held.segment, group.order.placement.workers.index(worker)], worker)
+            if isinstance(state, State):
+                self.safe = state.copy()  # the message's memory may be read-only
                 self.coordinator.fetched(held)
                 return self.safe
         return None

@@ -84,11 +84,11 @@ class RanksWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is n
         with self._lock:
             if group in self._ended:
                 return None
-            found = self.ranks.get((group, number))
-            if found is None:
-                found = self.ranks[group, number] = make()
+            rank = self.ranks.get((group, number))
+            if rank is None:
+                rank = self.ranks[group, number] = make()
                 self.worker.loop.add_callback(self._rest)
-            return found
+            return rank
 
     def why_ended(self, group: str) -> str | None:
         """Why a group was ended; None if it was not."""
@@ -128,10 +128,10 @@ class RanksWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is n
 
     def frame(self, group: str, target: int, source: int, header: bytes, buffers: list[Any]) -> str:
         """Take a frame that came by Dask's connections."""
-        found = self.ranks.get((group, target))
-        if found is None:
+        rank = self.ranks.get((group, target))
+        if rank is None:
             return "no such rank"
-        found.deliver(source, header, buffers)
+        rank.deliver(source, header, buffers)
         return "ok"
 
     async def probe(self, addresses: list[str], timeout: float) -> list[str]:
@@ -145,8 +145,8 @@ class RanksWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is n
                 except Exception:  # any error means no answer
                     return False
 
-        found = await asyncio.gather(*map(answers, addresses))
-        return [address for address, there in zip(addresses, found, strict=True) if there]
+        answered = await asyncio.gather(*map(answers, addresses))
+        return [address for address, there in zip(addresses, answered, strict=True) if there]
 
     def hello(self) -> bool:
         """Answer a probe."""
@@ -158,11 +158,11 @@ class RanksWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is n
             self._ended[group] = why
             while len(self._ended) > _REMEMBERED:
                 self._ended.popitem(last=False)
-            found = [self.ranks.pop(key) for key in list(self.ranks) if key[0] == group]
+            ranks = [self.ranks.pop(key) for key in list(self.ranks) if key[0] == group]
             for key in [key for key in self._endpoints if key[0] == group]:
                 del self._endpoints[key]
         self._wake()
-        for rank in found:
+        for rank in ranks:
             rank.end(why)
         self.worker.loop.add_callback(self._rest)
 
@@ -222,9 +222,9 @@ def _spare_from_interrupts(worker: Any) -> None:
 
 def plugin_of(worker: Any) -> RanksWorkerPlugin:
     """The plugin of a worker."""
-    found = worker.plugins.get(RanksWorkerPlugin.name)
-    if found is None:
+    plugin = worker.plugins.get(RanksWorkerPlugin.name)
+    if plugin is None:
         raise ConnectionError(
             f"the worker {worker.address} does not have the plugin {RanksWorkerPlugin.name!r}: it joined while the run was set up."
         )
-    return found  # type: ignore[no-any-return]  # distributed is not typed
+    return plugin  # type: ignore[no-any-return]  # distributed is not typed

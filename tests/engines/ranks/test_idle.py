@@ -49,4 +49,4 @@ def test_ranks_of_which_no_driver_knows_go(threads, plain, looking, eventually):
     looks = looking(forget)
     history = plain.fit(plain.trainer(engine="lanes"), reporter=looks)
     assert history.fingerprint == plain.inline.fingerprint
-    assert "no segment came for 0.1 s, and its driver is gone; repeated from step" in str(history.events)
+    assert "no segment came for 0.1 s, and its client is gone; repeated from step" in str(history.events)
