@@ -1,4 +1,4 @@
-"""The command `dagtrain`: draw an expression, train a network on real data, tell about the installation."""
+"""The command `dagtrain`: draw an expression, train a network on real data, plan its scaling, describe the installation."""
 
 from dagtrain.cli.commands import main
 

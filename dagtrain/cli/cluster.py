@@ -1,4 +1,4 @@
-"""The cluster that a command uses: one of its own on this machine, one that runs already, or none."""
+"""The cluster of a command: a new one on this machine, a running one, or none."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ __all__ = ["connect", "connected", "never_lost"]
 
 @contextmanager
 def never_lost() -> Iterator[None]:
-    """Ctrl-C that comes while the garbage collector calls back, or ends an object, comes again a moment later.
+    """Repeat a Ctrl-C that arrives during a callback of the garbage collector or a ``__del__``.
 
-    Python drops exceptions of such calls. Dask has one, and it is called most where much is imported and compiled: just when a
-    command begins, and one sees that it is the wrong one.
+    Python drops exceptions of such calls. Dask registers such a callback, which runs most often during imports and compilation: at the
+    beginning of a command, when users most often stop one typed by mistake.
     """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
         yield
         return
 
-    def again(number: int) -> None:
-        if hasattr(signal, "pthread_kill"):  # one that is raised in another thread does not wake the main thread from a wait
+    def repeat(number: int) -> None:
+        if hasattr(signal, "pthread_kill"):  # raise_signal in another thread does not wake the main thread from a wait
             signal.pthread_kill(threading.main_thread().ident or 0, number)
         else:
             signal.raise_signal(number)
 
     def handle(number: int, frame: Any) -> None:
-        deaf = {getattr(getattr(call, "__func__", call), "__code__", None) for call in gc.callbacks}
+        callbacks = {getattr(getattr(call, "__func__", call), "__code__", None) for call in gc.callbacks}
         while frame is not None:
-            if frame.f_code in deaf or frame.f_code.co_name == "__del__":
-                threading.Timer(0.05, again, [number]).start()
+            if frame.f_code in callbacks or frame.f_code.co_name == "__del__":
+                threading.Timer(0.05, repeat, [number]).start()
                 return
             frame = frame.f_back
         raise KeyboardInterrupt
@@ -59,14 +59,14 @@ def connected(workers: int | None, scheduler: str | None, engine: str) -> Iterat
     Parameters
     ----------
     workers
-        Start a cluster of so many workers on this machine.
+        Number of workers of a new cluster on this machine.
     scheduler
-        Address of a scheduler that runs already.
+        Address of a running scheduler.
     engine
-        "inline" needs no cluster, and none is started for it.
+        Name of the engine; "inline" starts no cluster.
     """
     if workers is not None and scheduler is not None:
-        raise ArgumentError("--workers starts a cluster and --scheduler uses one that runs already: give one of them.")
+        raise ArgumentError("--workers starts a cluster and --scheduler uses a running one: give one of them.")
     if engine == "inline" or (workers is None and scheduler is None):
         if engine in ("lanes", "scheduler"):
             raise ArgumentError(f"the engine {engine} needs a cluster: add --workers 2, or --scheduler ADDRESS.")
@@ -80,7 +80,7 @@ def connected(workers: int | None, scheduler: str | None, engine: str) -> Iterat
 
 @contextmanager
 def local(workers: int) -> Iterator[Any]:
-    """A client of a new cluster that nobody outside this machine can reach."""
+    """A client of a new cluster that only this machine can reach."""
     from distributed import Client, LocalCluster
 
     with interrupted_later():
@@ -91,7 +91,7 @@ def local(workers: int) -> Iterator[Any]:
             dashboard_address="127.0.0.1:0",
             worker_dashboard_address=None,
             silence_logs=logging.ERROR,
-            loop=deaf_loop(),
+            loop=signal_blocking_loop(),
         )
     with cluster, Client(cluster) as client, quiet_when_interrupted():
         yield client
@@ -99,7 +99,7 @@ def local(workers: int) -> Iterator[Any]:
 
 @contextmanager
 def quiet_when_interrupted() -> Iterator[None]:
-    """After Ctrl-C, no complaints of the event loop about work that was under way."""
+    """After Ctrl-C, silence the event loop's messages about unfinished work."""
     try:
         yield
     except KeyboardInterrupt:
@@ -109,30 +109,30 @@ def quiet_when_interrupted() -> Iterator[None]:
 
 @contextmanager
 def interrupted_later() -> Iterator[None]:
-    """Ctrl-C waits for the end of what is inside, which could not be closed half made; the second one does not wait."""
+    """Defer Ctrl-C to the end of the block, whose half-made result could not be closed; a second one does not wait."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    caught: list[int] = []
+    interrupts: list[int] = []
 
     def note(*_: Any) -> None:
-        if caught:
+        if interrupts:
             raise KeyboardInterrupt
-        caught.append(1)
+        interrupts.append(1)
 
     before = signal.signal(signal.SIGINT, note)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-    if caught:
+    if interrupts:
         raise KeyboardInterrupt
 
 
-def deaf_loop() -> Any:
-    """An event loop whose thread, and so every process that it starts, does not hear Ctrl-C.
+def signal_blocking_loop() -> Any:
+    """An event loop whose thread, and so every process that it starts, blocks Ctrl-C.
 
-    A terminal sends it to all processes at once; workers would answer each with a traceback, although it is this process that closes them.
+    A terminal sends Ctrl-C to all processes at once, and each worker would print a traceback, although this process closes them.
     """
     from distributed.utils import LoopRunner
 
@@ -140,7 +140,7 @@ def deaf_loop() -> Any:
     if not hasattr(signal, "pthread_sigmask"):
         runner.start()
         return runner.loop
-    # It is started by the first process and would open the ears of the thread that starts it.
+    # The first process would start the tracker, which unblocks the signal in the thread that starts it.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -152,7 +152,7 @@ def deaf_loop() -> Any:
 
 @contextmanager
 def connect(address: str, timeout: float = 8) -> Iterator[Any]:
-    """A client of a cluster that runs already and has a worker; `timeout` seconds are waited for the scheduler, and then for a worker."""
+    """A client of a running cluster with a worker; waits up to `timeout` seconds for the scheduler, and again for a worker."""
     from distributed import Client
 
     try:
@@ -161,7 +161,7 @@ def connect(address: str, timeout: float = 8) -> Iterator[Any]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ClusterError(f"no Dask scheduler answers at {address}: {reason}. Is it running, and is the address right?") from error
     except Exception as error:
-        # The answer of a server of another kind, read as if it were a scheduler's, fails in many ways.
+        # An answer of another kind of server raises many kinds of errors.
         raise ClusterError(f"what answers at {address} is no Dask scheduler ({type(error).__name__}).") from error
     with client, quiet_when_interrupted():
         try:

@@ -1,6 +1,6 @@
-"""The group of commands, and what becomes of errors: one message, and an exit status.
+"""The group of commands; an error becomes one message and an exit status.
 
-Status 0: done. 2: an error of the user's, which is a `DagtrainError` or a wrong option. 130: Ctrl-C.
+Status 0: done. 2: a user error, that is a `DagtrainError` or a wrong option. 130: Ctrl-C.
 """
 
 from __future__ import annotations

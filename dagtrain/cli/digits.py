@@ -26,7 +26,7 @@ LEARNING_RATE = 2e-2
 
 @dataclass(frozen=True)
 class Settings:
-    """What the options of the command say."""
+    """The options of the command."""
 
     engine: str = "auto"
     workers: int | None = None
@@ -40,7 +40,7 @@ class Settings:
 
 
 def run(settings: Settings, as_json: bool = False) -> None:
-    """Train, and print the result for a person or as one JSON object."""
+    """Train, and print the result as text or as one JSON object."""
     if not as_json:
         train(settings)
         return
@@ -50,7 +50,7 @@ def run(settings: Settings, as_json: bool = False) -> None:
 
 
 def train(settings: Settings) -> dict[str, Any]:
-    """Train the network and draw it; the numbers that ``--json`` prints."""
+    """Train the network and draw it; return the numbers that ``--json`` prints."""
     import dagtrain as dt
 
     if not settings.no_pictures:
@@ -72,7 +72,7 @@ def train(settings: Settings) -> dict[str, Any]:
         began = time.perf_counter()
         validation = data.x_validation, data.y_validation
         history = trainer.fit(data.x, data.y, epochs=settings.epochs, batch_size=settings.batch_size, validation_data=validation)
-        if history.stopped:  # by Ctrl-C, at the end of a step; there is nothing here that would go on from it
+        if history.stopped:  # by Ctrl-C, at the end of a step; this command does not resume
             raise KeyboardInterrupt
         seconds = time.perf_counter() - began
         held_out = len(data.x_validation)
@@ -94,7 +94,7 @@ def train(settings: Settings) -> dict[str, Any]:
 
 
 def spread(data: Split, client: Any) -> Split:
-    """The data as dask arrays with a partition for each worker."""
+    """The data as dask arrays with one partition for each worker."""
     import dask.array as da
 
     workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
@@ -103,15 +103,15 @@ def spread(data: Split, client: Any) -> Split:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder before any work is done for it."""
+    """Make the output folder before training."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ArgumentError(f"the folder {folder} cannot be made: {error.strerror}. Give another one by --output.") from error
+        raise ArgumentError(f"the folder {folder} cannot be made: {error.strerror}. Give another one with --output.") from error
 
 
 def draw(trainer: Any, model: Any, x: Any, folder: Path) -> None:
-    """Write the pictures and say where they are; without Graphviz, say that there are none."""
+    """Write the pictures and print their paths; without Graphviz, print that there are none."""
     from dagtrain.draw import draw_network
     from dagtrain.nn.summary import layers_for_drawing
 
@@ -125,7 +125,7 @@ def draw(trainer: Any, model: Any, x: Any, folder: Path) -> None:
         "graph": ("the computational graph of one shard, layer by layer", lambda path: graph.visualize(path, collapse=True)),
         "ops": ("the same, op by op", lambda path: graph.visualize(path, collapse=False)),
         "network": ("the network", lambda path: draw_network(layers_for_drawing(model, x), path)),
-        **({"placement": ("the lanes: who computes and owns what, and what they exchange", placement)} if lanes else {}),
+        **({"placement": ("the ranks: what each computes and owns, and what they exchange", placement)} if lanes else {}),
         "step": ("the tasks of one training step, with workers and times", lambda path: trainer.step_graph().visualize(path, measure=True)),
     }
     try:
@@ -138,20 +138,20 @@ def draw(trainer: Any, model: Any, x: Any, folder: Path) -> None:
 
 
 def used_inputs(graph: Graph) -> Graph:
-    """The graph without inputs that nothing reads, such as the random key of a network without dropout."""
+    """The graph without unread inputs, such as the random key of a network without dropout."""
     read = {source for node in graph.nodes for source in node.inputs}
     return Graph({name: tensor for name, tensor in graph.inputs.items() if tensor in read}, graph.outputs)
 
 
 @contextmanager
 def only_stderr() -> Iterator[None]:
-    """Send to standard error whatever this process and the processes it starts write to standard output."""
+    """Redirect the standard output of this process and its children to standard error."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    stdout = os.dup(1)
     os.dup2(2, 1)
     try:
         with redirect_stdout(sys.stderr):
             yield
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(stdout, 1)
+        os.close(stdout)

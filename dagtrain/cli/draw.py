@@ -23,20 +23,20 @@ class ExpressionCommand(click.Command):
     """A command whose first argument may begin with a minus, as in ``dagtrain draw "-a + b" a=1 b=2``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Tell expressions from options before click reads them."""
+        """Mark expressions by a space in front, before click reads them as options."""
         options = {name for parameter in self.params for name in parameter.opts} | {"--help"}
-        expected = False
-        kept = []
+        is_value = False
+        marked = []
         for text in args:
-            is_option = expected or text.partition("=")[0] in options or text.startswith("--")
-            kept.append(text if is_option or not text.startswith("-") else f" {text}")
-            expected = not expected and text in options
-        return super().parse_args(ctx, kept)
+            is_option = is_value or text.partition("=")[0] in options or text.startswith("--")
+            marked.append(text if is_option or not text.startswith("-") else f" {text}")
+            is_value = not is_value and text in options
+        return super().parse_args(ctx, marked)
 
 
-def list_functions(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
-    """Print the names of the functions, and end."""
-    if wanted:
+def list_functions(ctx: click.Context, parameter: click.Parameter, flag: bool) -> None:
+    """Print the names of the functions, and exit."""
+    if flag:
         click.echo(click.wrap_text(", ".join(sorted(FUNCTIONS)), width=80))
         ctx.exit()
 
@@ -57,16 +57,16 @@ def draw_expression(expression: str, values: tuple[str, ...], output: Path | Non
     An expression is made of numbers, names, + - * / // % ** @, parentheses, lists and NumPy's functions by name, as in "tanh(a*x + b)".
     Each name gets a value: a number, as in a=2, or a list, as in x=[1,2,3].
     """
-    given: dict[str, Any] = {}
+    variables: dict[str, Any] = {}
     for text in values:
         name, value = parse_value(text)
-        if name in given:
+        if name in variables:
             raise ArgumentError(f"{name} is given twice.")
-        given[name] = value
-    found = parse(expression, given)
-    click.echo("\n".join(table(found)))
+        variables[name] = value
+    parsed = parse(expression, variables)
+    click.echo("\n".join(table(parsed)))
     if output is not None:
-        click.echo(f"\npicture: {_draw(found, output)}")
+        click.echo(f"\npicture: {_draw(parsed, output)}")
 
 
 def _draw(expression: Expression, output: Path) -> Path:
@@ -79,7 +79,7 @@ def _draw(expression: Expression, output: Path) -> Path:
 
 
 def table(expression: Expression) -> list[str]:
-    r"""One line for each variable and each op: its name, what it is, its value, and the derivative of the whole by it.
+    r"""One line for each variable and each op: its name, its expression, its value, and the derivative of the result by it.
 
     Examples
     --------
@@ -96,18 +96,18 @@ def table(expression: Expression) -> list[str]:
 
     names = {tensor: name for name, tensor in [*expression.names.items(), *expression.variables.items()]}
     names.setdefault(expression.output, "value")
-    found = measure(expression.graph, [], expression.output, local=False)
+    measured = measure(expression.graph, [], expression.output, local=False)
     top = names[expression.output]
     rows = [("name", "is", "value", f"∂{top}/∂name" if not expression.output.shape else f"∂Σ{top}/∂name")]
-    between = [node for node in expression.graph.nodes if node in names and node.op not in LEAVES]
-    for tensor in [*expression.variables.values(), *between]:
+    ops = [node for node in expression.graph.nodes if node in names and node.op not in LEAVES]
+    for tensor in [*expression.variables.values(), *ops]:
         what = "" if tensor.op in LEAVES else written(tensor, names, (), True)
-        rows.append((names[tensor], what, _number(found.values[tensor]), _number(found.gradients.get(tensor))))
+        rows.append((names[tensor], what, _number(measured.values[tensor]), _number(measured.gradients.get(tensor))))
     return table_lines(rows)
 
 
 def _number(value: Any) -> str:
-    """A number, or a list of numbers in few characters."""
+    """A number or a list of numbers as short text."""
     if value is None:
         return ""
     with np.printoptions(threshold=6, edgeitems=2, linewidth=1000, formatter={"float_kind": lambda v: f"{v:.{DIGITS}g}"}):

@@ -1,9 +1,9 @@
-"""An expression typed in a shell, as a computational graph.
+"""Expressions of the shell as computational graphs.
 
     "(a+b)*(b+1)", {"a": 2.0, "b": 1.0}  ──▶  Expression(output, variables, names)
 
-Python's parser reads the text; nothing of it is ever run as Python. Numbers, names, the signs in `SIGNS`, parentheses, lists and calls of
-the functions in `FUNCTIONS` make nodes; anything else is an error that shows the place.
+Python's parser reads the text, which is never run as Python. Numbers, names, the signs in `SIGNS`, parentheses, lists and calls of the
+functions in `FUNCTIONS` make nodes; anything else is an error that shows the place.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ OPERATORS: dict[type[ast.AST], str] = {
 }
 SIGNS = "+ - * / // % ** @"
 MODULES = ("np", "numpy", "math")
-"""What may stand before the name of a function, as people are used to write it."""
+"""Module names that may precede a function, as in np.sin."""
 NOT_NUMBERS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "isfinite", "isinf", "isnan", "signbit")
-"""Ops whose results are truth values: they lead to no derivative."""
+"""Ops with boolean results, which have no derivative."""
 OF_INTEGERS = ("logical", "bitwise", "invert", "left_shift", "right_shift", "gcd", "lcm")
 
 
 def _functions() -> dict[str, tuple[Callable[..., Tensor], int]]:
-    found: dict[str, tuple[Callable[..., Tensor], int]] = {}
+    functions: dict[str, tuple[Callable[..., Tensor], int]] = {}
     for name, op in OPS.items():
         if op.ufunc is not None and op.ufunc.nin <= 2 and name not in NOT_NUMBERS and not name.startswith(OF_INTEGERS):
-            found[name] = op, op.ufunc.nin
-    found |= {
+            functions[name] = op, op.ufunc.nin
+    functions |= {
         "dot": (OPS["matmul"], 2),
         "erf": (special.erf, 1),
         "logsumexp": (reduce.logsumexp, 1),
@@ -62,11 +62,11 @@ def _functions() -> dict[str, tuple[Callable[..., Tensor], int]]:
         "softplus": (elementwise.softplus, 1),
         "sum": (reduce.reduce_sum, 1),
     }
-    return found | {"abs": found["absolute"], "pow": found["power"]}
+    return functions | {"abs": functions["absolute"], "pow": functions["power"]}
 
 
 FUNCTIONS: dict[str, tuple[Callable[..., Tensor], int]] = _functions()
-"""What can be called in an expression, by the name that it has in NumPy, and with how many arguments."""
+"""NumPy name → function, and its number of arguments."""
 
 
 class Expression:
@@ -75,7 +75,7 @@ class Expression:
     Attributes
     ----------
     output
-        The tensor that the expression stands for.
+        Tensor of the whole expression.
     variables
         Name → tensor, in the order of their first use.
     """
@@ -90,7 +90,7 @@ class Expression:
 
     @cached_property
     def names(self) -> dict[str, Tensor]:
-        """Names for what lies between: the letters that follow the variables, if there are enough of them.
+        """Names of the intermediate results: the letters after the variables, if there are enough.
 
         Examples
         --------
@@ -98,12 +98,12 @@ class Expression:
         >>> {name: tensor.op for name, tensor in e.names.items()}
         {'c': 'add', 'd': 'add', 'e': 'multiply'}
         """
-        between = [node for node in self.graph.nodes if node.op not in LEAVES]
+        intermediate = [node for node in self.graph.nodes if node.op not in LEAVES]
         letters = string.ascii_lowercase
         used = [name for name in self.variables if len(name) == 1 and name in letters]
         first = letters.index(max(used)) + 1 if used else 0
         free = [letter for letter in letters[first:] + letters[:first] if letter not in self.variables]
-        return dict(zip(free, between, strict=False)) if len(between) <= len(free) else {}
+        return dict(zip(free, intermediate, strict=False)) if len(intermediate) <= len(free) else {}
 
 
 def parse(text: str, values: Mapping[str, Array]) -> Expression:
@@ -123,7 +123,7 @@ def parse(text: str, values: Mapping[str, Array]) -> Expression:
     Raises
     ------
     ArgumentError
-        For text that is no such expression, and for names without a value; the message shows the place.
+        For text that is no such expression, or a name without a value; the message shows the place.
 
     Examples
     --------
@@ -150,12 +150,12 @@ def parse_value(text: str) -> tuple[str, Array]:
     if not equals or not name.isidentifier():
         raise ArgumentError(f"{text!r} is no value: write it as a=2 or a=[1,2,3], without spaces.")
     try:
-        found = np.array(ast.literal_eval(value))
+        array = np.array(ast.literal_eval(value))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise ArgumentError(f"the value of {name} is a number or a list of numbers, got {value!r}.") from None
-    if found.dtype.kind not in "iuf" or not found.size:
+    if array.dtype.kind not in "iuf" or not array.size:
         raise ArgumentError(f"the value of {name} is a real number or a list of them, got {value!r}.")
-    return name, found.astype(np.float64)
+    return name, array.astype(np.float64)
 
 
 class _Reader:
@@ -195,13 +195,13 @@ class _Reader:
             self.wrong(node, "^ is not a power: write **")
         if isinstance(node, ast.Call):
             return self.call(node)
-        self.wrong(node, f"a {_word(node)} cannot stand here; there are numbers, names, {SIGNS}, lists and functions")
+        self.wrong(node, f"a {_word(node)} is not allowed; there are numbers, names, {SIGNS}, lists and functions")
 
     def number(self, node: ast.Constant | ast.List | ast.Tuple) -> Tensor:
         try:
-            found = np.array(ast.literal_eval(node))
-            if found.dtype.kind in "iuf" and found.size:
-                return constant(found.astype(np.float64))
+            numbers = np.array(ast.literal_eval(node))
+            if numbers.dtype.kind in "iuf" and numbers.size:
+                return constant(numbers.astype(np.float64))
         except (ValueError, TypeError, OverflowError):
             pass
         self.wrong(node, "this is no real number, nor a list of them")
@@ -231,10 +231,10 @@ class _Reader:
             self.wrong(function, _unknown(name))
         if node.keywords:
             self.wrong(node.keywords[0], "functions take no named arguments here")
-        op, wanted = FUNCTIONS[name]
-        if len(node.args) != wanted:
+        op, arity = FUNCTIONS[name]
+        if len(node.args) != arity:
             of_two = f"; of two values: {name}imum" if name in ("max", "min") and len(node.args) == 2 else ""
-            self.wrong(node, f"{name} takes {wanted} argument{'s' if wanted > 1 else ''}, got {len(node.args)}{of_two}")
+            self.wrong(node, f"{name} takes {arity} argument{'s' if arity > 1 else ''}, got {len(node.args)}{of_two}")
         return self.apply(node, op, node.args)
 
     def apply(self, node: ast.AST, op: Callable[..., Tensor], operands: list[ast.expr]) -> Tensor:
@@ -245,7 +245,7 @@ class _Reader:
             self.wrong(node, str(error).rstrip("."))
 
     def wrong(self, node: Any, message: str) -> NoReturn:
-        # ast counts bytes of UTF-8, a person counts characters.
+        # ast counts bytes of UTF-8; the mark needs characters.
         data = self.text.encode()
         self.fail(message, len(data[: node.col_offset].decode()), len(data[: node.end_col_offset].decode()))
 
@@ -255,7 +255,7 @@ class _Reader:
 
 def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, FUNCTIONS, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}" if near else "dagtrain draw --functions lists those there are"
+    hint = f"did you mean {near[0]}" if near else "dagtrain draw --functions lists them"
     return f"there is no function {name}; {hint}"
 
 

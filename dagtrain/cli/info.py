@@ -1,4 +1,4 @@
-"""`dagtrain info`: what this installation is made of; the first thing to look at when two machines do not give the same bits."""
+"""`dagtrain info`: the versions of this installation; the first thing to compare when two machines give different bits."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
-__all__ = ["facts", "info"]
+__all__ = ["info", "installation"]
 
 PACKAGES = ("numpy", "dask", "distributed", "scikit-learn", "bokeh", "graphviz", "pygraphviz")
 
 
 @click.command("info", short_help="Versions, BLAS and cores.")
 def info() -> None:
-    """Versions of what dagtrain works with, the BLAS and the cores of this machine."""
-    found = facts()
-    width = max(map(len, found))
-    for name, value in found.items():
+    """Versions of dagtrain and its dependencies, the BLAS and the cores of this machine."""
+    versions = installation()
+    width = max(map(len, versions))
+    for name, value in versions.items():
         click.echo(f"{name.ljust(width)}  {value}")
 
 
-def facts() -> dict[str, str]:
+def installation() -> dict[str, str]:
     """Name → version or description."""
     from dagtrain._version import __version__
     from dagtrain.plan.blas import blas_description, cores

@@ -1,4 +1,4 @@
-"""`dagtrain plan-scale`: how long a step would take on 2, 4, 8, … workers, and where more of them no longer pay."""
+"""`dagtrain plan-scale`: the expected time of a step on 2, 4, 8, … workers, and where more workers no longer pay."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from dagtrain.report.table import plural
 __all__ = ["plan_scale", "report"]
 
 DEFAULT_MESSAGE, DEFAULT_COPYING, DEFAULT_WITHIN = 15e-6, 2.2e9, 5e-6
-"""A lane's thread for a message by socket, bytes a second it copies, a word by shared memory: measured with `benchmarks/channels.py`."""
+"""Seconds of a rank for a message by socket, bytes a second it copies, seconds of a word by shared memory, by `benchmarks/channels.py`."""
 DIGITS = (64, 128, 10)
 
 
 def sizes_of(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...] | None:
-    """The widths of a network's layers."""
+    """Parse the widths of a network's layers."""
     if text is None:
         return None
     try:
-        found = tuple(int(part) for part in text.split(","))
+        widths = tuple(int(part) for part in text.split(","))
     except ValueError:
-        found = ()
-    if len(found) < 2 or min(found) < 1:
-        raise ArgumentError(f"--layers is the widths from the input to the output, as in --layers 784,256,10; got {text!r}.")
-    return found
+        widths = ()
+    if len(widths) < 2 or min(widths) < 1:
+        raise ArgumentError(f"--layers are the widths from the input to the output, as in --layers 784,256,10; got {text!r}.")
+    return widths
 
 
 @click.command(
@@ -39,17 +39,17 @@ def sizes_of(ctx: click.Context, parameter: click.Parameter, text: str | None) -
 )
 @click.argument("model", type=click.Choice(["digits"]), required=False)
 @click.option("--layers", callback=sizes_of, help="Instead of a model by name: widths of a dense network, as in 784,256,10.")
-@click.option("--parameters", type=click.IntRange(1), help="Instead of a model: so many parameters; needs --compute.")
+@click.option("--parameters", type=click.IntRange(1), help="Instead of a model: its number of parameters; needs --compute.")
 @click.option("--batch-size", type=click.IntRange(1), default=192, show_default=True, help="Samples of a step.")
 @click.option("--shards", type=click.IntRange(1), help="Parts of a batch. [8, as `dagtrain train`; else by the batch size]")
-@click.option("--compute", type=click.FloatRange(0), help="Milliseconds of one sample on one core, instead of measuring them here.")
+@click.option("--compute", type=click.FloatRange(0), help="Milliseconds of one sample on one core, instead of a measurement.")
 @click.option(
     "--gigabits", type=click.FloatRange(0, min_open=True), multiple=True, help="Network, in Gb/s; can be repeated. [1, 10 and 100]"
 )
 @click.option("--latency", type=click.FloatRange(0), default=30.0, show_default=True, help="Microseconds from host to host.")
 @click.option("--channels", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="What benchmarks/channels.py --json wrote.")
 @click.option("--per-host", type=click.IntRange(1), default=1, show_default=True, help="Workers that share a network card.")
-@click.option("--jitter", type=click.FloatRange(0), help="How uneven workers are: standard deviation of their compute, in percent.")
+@click.option("--jitter", type=click.FloatRange(0), help="Variation among workers: standard deviation of their compute, in percent.")
 @click.option("--most", type=click.IntRange(2), default=1024, show_default=True, help="The most workers to look at.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def plan_scale(
@@ -69,14 +69,14 @@ def plan_scale(
 ) -> None:
     """Expect the time of a training step on 2, 4, 8, … workers, one thread each, and say where more of them no longer pay.
 
-    What a step computes is measured on this machine; what lanes exchange is known from the model; the network is what you say. Nothing is
-    sent anywhere.
+    The compute of a step is measured on this machine, the data that ranks exchange follows from the model, and the options describe the
+    network. Nothing is sent anywhere.
     """
     from dagtrain.cli.digits import Settings
     from dagtrain.data.batches import auto_shards
     from dagtrain.scaling.model import STEP, Network, Work, scaling, slower_from, worth_until
 
-    if sum(given is not None for given in (model, layers, parameters)) > 1:
+    if sum(option is not None for option in (model, layers, parameters)) > 1:
         raise ArgumentError("MODEL, --layers and --parameters name the model in three ways: give one of them.")
     if shards is None:
         by_name = layers is None and parameters is None
@@ -85,7 +85,7 @@ def plan_scale(
         raise ArgumentError(f"{shards} shards are more than the {batch_size} samples of a batch: give fewer --shards.")
     if parameters is not None:
         if compute is None:
-            raise ArgumentError("--parameters says nothing of what a sample costs: add --compute MILLISECONDS, or give --layers instead.")
+            raise ArgumentError("--parameters does not tell the cost of a sample: add --compute MILLISECONDS, or give --layers instead.")
         work = Work(parameters, batch_size, shards, compute / 1e3, add=2.5e-10, update=1.5e-9, step=STEP, jitter=0.03)
     else:
         work = _measured(layers or DIGITS, batch_size, shards)
@@ -109,21 +109,21 @@ def plan_scale(
 
 
 def report(curves: Sequence[Sequence[Any]], names: Sequence[str], weak: bool) -> str:
-    """The table of steps on so many workers over each network, and a sentence about each.
+    """The table of the time of a step by workers and network, and a sentence about each network.
 
     Parameters
     ----------
     curves
-        For each network a list of `Expected`, all of the same numbers of workers, the first of one.
+        For each network a list of `Expected` for the same numbers of workers, the first for one worker.
     names
-        Of the networks.
+        Names of the networks.
     weak
         Whether the batch grows with the workers.
     """
     from dagtrain.scaling.model import slower_from, worth_until
 
     what = "batch grown with the workers" if weak else f"one batch of {curves[0][0].batch:,} samples on more workers"
-    lines = [f"{'Weak' if weak else 'Strong'} scaling, {what}: milliseconds a step, and what of each worker is used", ""]
+    lines = [f"{'Weak' if weak else 'Strong'} scaling, {what}: milliseconds a step, and the used part of each worker", ""]
     lines.append("workers".rjust(8) + "compute".rjust(10) + "".join(name.rjust(20) for name in names))
     for row in zip(*curves, strict=True):
         one = row[0]
@@ -157,7 +157,7 @@ def _about(work: Any, per_host: int) -> str:
     lines = [
         f"{work.parameters:,} parameters ({size}), {work.batch:,} samples a step in {work.shards:,} shards, {hosts}.",
         f"A sample costs {work.sample * 1e6:,.3g} µs, the update of all parameters {update:,.3g} ms, on one core.",
-        f"At most {work.shards:,} workers have something to do, one for each shard; at most {owners:,} of them update, one for each block.",
+        f"At most {work.shards:,} workers have work, one for each shard; at most {owners:,} of them update, one for each block.",
     ]
     return "\n".join(lines)
 
@@ -179,7 +179,7 @@ def _costs(file: Path | None) -> tuple[float, float, float]:
     if file is None:
         return DEFAULT_MESSAGE, DEFAULT_COPYING, DEFAULT_WITHIN
     try:
-        found = json.loads(file.read_text())["channels"]
-        return float(found["socket"]["latency"]), float(found["socket"]["bandwidth"]), float(found["shared"]["latency"])
+        channels = json.loads(file.read_text())["channels"]
+        return float(channels["socket"]["latency"]), float(channels["socket"]["bandwidth"]), float(channels["shared"]["latency"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArgumentError(f"{file} does not hold what benchmarks/channels.py --json writes: {type(error).__name__}: {error}.") from error

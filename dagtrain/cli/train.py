@@ -16,7 +16,7 @@ def train() -> None:
 
 
 @train.command("digits", short_help="Handwritten digits: 97 % held out, in seconds.")
-@click.option("--workers", type=click.IntRange(min=1), help="Start a Dask cluster of so many workers on this machine.")
+@click.option("--workers", type=click.IntRange(min=1), help="Start a Dask cluster with this number of workers on this machine.")
 @click.option("--scheduler", metavar="ADDRESS", help="Use the cluster with this scheduler, such as tcp://10.0.0.1:8786.")
 @click.option(
     "--engine",
@@ -42,8 +42,8 @@ def train() -> None:
 def digits(workers: int | None, scheduler: str | None, engine: str, as_json: bool, **options: Any) -> None:
     """Train a network of 64, 128 and 10 neurons on scikit-learn's handwritten digits.
 
-    Without --workers and --scheduler it trains in this process. The weights at the end depend on the seed, the shards, the epochs and the
-    batch size, and on nothing else: their fingerprint is the same on any number of workers.
+    Without --workers and --scheduler it trains in this process. The final weights depend on the seed, the shards, the epochs and the batch
+    size, and on nothing else: their fingerprint is the same on any number of workers.
     """
     from dagtrain.cli.digits import Settings, run
 

@@ -1,4 +1,4 @@
-"""What a person sees while training runs: a line for each epoch, a progress bar between them."""
+"""The console output of training: a line for each epoch, and a progress bar."""
 
 from dagtrain.report.console import Reporter
 

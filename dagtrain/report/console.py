@@ -1,4 +1,4 @@
-"""The console: what the trainer reports, written to a stream.
+"""The console reporter: writes the progress of training to a stream.
 
     scheduler engine, 2 workers, 8 shards, 9,610 parameters, 1,437 samples
     dashboard: http://127.0.0.1:8787/status
@@ -6,8 +6,8 @@
      1/10     1.2034*    0.6812*    0.7310*    0.21 s      6,842
     epoch 2/10 [=======>      ] 3/6  loss 0.8123            (on a terminal, rewritten in place)
 
-On a terminal there is a progress bar between the lines and the best values are green; elsewhere, and where NO_COLOR is set, they carry
-a star. A carriage return and spaces are all that the bar needs.
+A terminal shows a progress bar between the lines, and the best values in green; other streams, and NO_COLOR, get a star instead of green.
+The bar needs only a carriage return and spaces.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NOUNS = {"workers": "worker", "threads": "thread", "shards": "shard", "paramete
 
 
 def bar(done: int, total: int, width: int = _BAR_WIDTH) -> str:
-    """How much is done, as a bar.
+    """A progress bar as text.
 
     Examples
     --------
@@ -53,9 +53,9 @@ class Reporter:
     verbose
         0 writes nothing, 1 a table and on a terminal a progress bar, 2 the plain table.
     stream
-        Where to write; standard output unless given.
+        Stream to write to; standard output by default.
     clock
-        Seconds from any start; decides how often the bar is drawn.
+        Returns seconds since any start; limits how often the bar is drawn.
 
     Examples
     --------
@@ -68,7 +68,7 @@ class Reporter:
     """
 
     may_lag = True
-    """Whether it is enough to be told of an epoch a little later, so that short epochs may be run several at once."""
+    """Whether epochs may be reported after the steps of later ones, so several short epochs run at once."""
 
     def __init__(self, verbose: int = 1, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         if verbose not in (0, 1, 2):
@@ -88,27 +88,27 @@ class Reporter:
         self._begin({})
 
     def start(self, info: Mapping[str, Any]) -> None:
-        """Say what is about to run.
+        """Write what is about to run.
 
         Parameters
         ----------
         info
-            "engine", "workers", "threads", "shards", "parameters", "samples", "dashboard" (its address), as far as there are; also
-            "epoch" and "epochs" (epochs already done, and in all) for the bar, and "higher_is_better" (metric name to bool) for the marks.
+            "engine", "workers", "threads", "shards", "parameters", "samples", "dashboard" (its address), all optional; also
+            "epoch" and "epochs" (epochs done, and in all) for the bar, and "higher_is_better" (metric name to bool) for the marks.
         """
         self._begin(info)
-        told = [f"{info['engine']} engine"] if info.get("engine") else []
-        told += [plural(info[key], noun) for key, noun in _NOUNS.items() if info.get(key) is not None]
-        if told:
-            self._line(", ".join(told))
+        words = [f"{info['engine']} engine"] if info.get("engine") else []
+        words += [plural(info[key], noun) for key, noun in _NOUNS.items() if info.get(key) is not None]
+        if words:
+            self._line(", ".join(words))
         if info.get("dashboard"):
             self._line(f"dashboard: {info['dashboard']}")
 
     def step(self, done: int, total: int, loss: float | None = None) -> None:
-        """Say that so many steps of the epoch are done, and the loss of the last one or of the epoch so far.
+        """Write the number of steps done in the epoch, and the loss of the last one or of the epoch so far.
 
-        May be called after every step: the bar is drawn at most 20 times a second. Elsewhere than on a terminal a long epoch gives a
-        line a minute.
+        It may be called after every step: the bar is drawn at most 20 times a second. Without a terminal a long epoch gives a line a
+        minute.
         """
         if not (self._has_bar or self._has_lines):
             return
@@ -128,7 +128,7 @@ class Reporter:
         ----------
         row
             "epoch" (from 1), "epochs", "seconds", "samples_per_second" and any losses and metrics, in the order of the columns. Columns
-            that turn up later are added under a new header; a value that is absent leaves its cell empty.
+            that appear later get a new header; a missing value leaves its cell empty.
         """
         self._done, self._epochs = int(row.get("epoch", self._done + 1)), row.get("epochs", self._epochs)
         if self._table.grows(row):
@@ -137,11 +137,11 @@ class Reporter:
         self._wait()
 
     def event(self, line: str) -> None:
-        """Say that something happened besides the steps, as a line of its own."""
+        """Write an event as a line."""
         self._line(line)
 
     def finish(self, info: Mapping[str, Any]) -> None:
-        """Say how it ended, each entry of ``info`` that is not None on a line of its own, and what the stars mean."""
+        """Write the result, one line for each entry of ``info`` that is not None, and what the stars mean."""
         self.close()
         shown = {"*": "the best so far"} if self._starred else {}
         shown |= {key.replace("_", " "): form(key, value) for key, value in info.items() if value is not None}
@@ -150,7 +150,7 @@ class Reporter:
             self._line(f"{name.ljust(width)}  {text}")
 
     def close(self) -> None:
-        """Take the progress bar away, also where training ended by an error."""
+        """Remove the progress bar, also after an error."""
         if self._drawn:
             self._write("\r" + " " * self._drawn + "\r")
             self._drawn = 0
@@ -161,14 +161,14 @@ class Reporter:
         self._wait()
 
     def _wait(self) -> None:
-        """The first bar of an epoch is drawn at once; a line between is for an epoch that lasts."""
+        """Set when to draw next: a bar at once, a line without a terminal after a minute."""
         self._due = self._clock() + (_LINE_SECONDS if self._has_lines else 0.0)
 
     def _count(self) -> str:
         return f"epoch {self._done + 1}" + (f"/{self._epochs}" if self._epochs else "")
 
     def _draw(self, text: str) -> None:
-        # A line as wide as the terminal would wrap, and then no carriage return gets back to its start.
+        # A line as wide as the terminal wraps, and a carriage return does not go back to its start.
         text = text[: self._columns() - 1]
         self._write("\r" + text.ljust(self._drawn))
         self._drawn = len(text)
@@ -183,7 +183,7 @@ class Reporter:
         return _GAP.join(map(self._shown, cells)).rstrip()
 
     def _shown(self, cell: Cell) -> str:
-        """The text to the right of its column, then room for the star, so that numbers stand below each other with and without it."""
+        """The right-aligned text, then a star or a space, so that numbers align with and without a star."""
         text = cell.text.rjust(cell.width)
         if cell.best and self._coloured:
             blank = len(text) - len(cell.text)

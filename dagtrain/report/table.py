@@ -1,4 +1,4 @@
-"""The table of epochs as text: columns of steady width, one line an epoch, the best value so far marked.
+"""The table of epochs as text: columns of constant width, one line an epoch, the best value so far marked.
 
     epoch       loss   accuracy   val_loss       time  samples/s
      1/10     1.2034*    0.6812*    0.7310*    0.21 s      6,842
@@ -32,7 +32,7 @@ class Cell(NamedTuple):
 
 
 def number(value: Any) -> str:
-    """A number in nine characters or fewer, unless it is a whole one.
+    """A number in nine characters or fewer; whole numbers may be longer.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def number(value: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as a person says it.
+    """A duration as text.
 
     Examples
     --------
@@ -84,7 +84,7 @@ _FORMS: dict[str, Callable[[Any], str]] = {"seconds": duration, "samples_per_sec
 
 
 def form(key: str, value: Any) -> str:
-    """A value as its kind is written.
+    """A value as text, in the format of its key.
 
     Examples
     --------
@@ -100,8 +100,8 @@ class Table:
     Parameters
     ----------
     higher_is_better
-        For a metric, whether more is better; where nothing is said, names that speak of loss, error, perplexity or divergence are better
-        lower and all others higher. A metric on validation data goes with its plain name.
+        Metric → whether higher is better. By default lower is better for names with loss, error, perplexity or divergence, and higher for
+        others. A metric on validation data follows its plain name.
 
     Examples
     --------
@@ -117,7 +117,7 @@ class Table:
         self._best: dict[str, float] = {}
 
     def grows(self, row: Mapping[str, Any]) -> bool:
-        """Whether this row has columns that the table does not have yet: they are added, and a header is due."""
+        """Add the columns that this row is the first to have; return whether there are any, so a header is due."""
         columns = [key for key in row if key not in _NO_COLUMN]
         if set(columns) <= set(self._widths):
             return False
@@ -132,7 +132,7 @@ class Table:
         return [Cell(_title(key), width, best=False) for key, width in self._widths.items()]
 
     def row(self, row: Mapping[str, Any]) -> list[Cell]:
-        """The cells of an epoch; a value that beats all earlier ones of its column is marked."""
+        """The cells of an epoch; a value better than all earlier ones of its column is marked."""
         self.grows(row)
         return [Cell(self._text(key, row), width, self._beats(key, row.get(key))) for key, width in self._widths.items()]
 
@@ -144,14 +144,14 @@ class Table:
             return f"{value}/{row['epochs']}" if row.get("epochs") else str(value)
         return form(key, value)
 
-    def _beats(self, key: str, given: Any) -> bool:
-        if key in _NEVER_BEST or not isinstance(given, Real):
+    def _beats(self, key: str, entry: Any) -> bool:
+        if key in _NEVER_BEST or not isinstance(entry, Real):
             return False
-        value = float(given)
+        value = float(entry)
         if not math.isfinite(value):
             return False
-        known = self._best.get(key)
-        if known is not None and not (value > known if self._prefers_higher(key) else value < known):
+        best = self._best.get(key)
+        if best is not None and not (value > best if self._prefers_higher(key) else value < best):
             return False
         self._best[key] = value
         return True

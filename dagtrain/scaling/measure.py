@@ -1,4 +1,4 @@
-"""What a step costs one thread of this machine: a rank is put to work here, alone, and its parts are timed."""
+"""The cost of a step for one thread of this machine: runs one rank and times the parts of its steps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dagtrain.step.program import Program, ShardRunner
 __all__ = ["measure_work"]
 
 _SHARDS = 8
-"""No more of them are put to work: those of a step are alike."""
+"""Most shards that are timed: the shards of a step are alike."""
 _REPEATS = 15
 _POOL = 1 << 26
 """Bytes of rows, unless one shard has more."""
@@ -35,22 +35,22 @@ def measure_work(
     program
         Compiled step.
     batch, shards
-        Samples of a step, and in how many parts.
+        Samples of a step, and its number of shards.
     seconds
-        How long steps are repeated; seven are timed in any case.
+        How long to repeat steps; at least seven are timed.
     step
-        What a rank does besides, in seconds.
+        Other work of a rank, in seconds a step.
     bucket_bytes
-        Of the engine; see `LanesEngine`.
+        Bytes of a bucket; see `LanesEngine`.
     """
-    rows, few = -(-batch // shards), min(shards, _SHARDS)
+    rows, timed = -(-batch // shards), min(shards, _SHARDS)
     parts, dtype = program.for_workers([rows]), np.dtype(program.layout.dtype)
-    placement = place(shape_of(parts, few), [WorkerInfo("here", "", 1)])
+    placement = place(shape_of(parts, timed), [WorkerInfo("here", "", 1)])
     window = {name: np.zeros(n, kind) for name, (kind, n) in placement.regions(0).items()}
     rank = RankRunner(parts, placement, 0, window, lambda peer, phase: ())
     rank.load(program.first_state())
-    counts = (rows,) * few
-    pool = cycle(_pool(program, rows, 16 * few))
+    counts = (rows,) * timed
+    pool = cycle(_pool(program, rows, 16 * timed))
     gradient, other = np.full(parts.layout.size, 1e-3, dtype), np.zeros(parts.layout.size, dtype)
     computed: list[float] = []
     updated: list[float] = []
@@ -58,9 +58,9 @@ def measure_work(
     with guard():
         until = time.perf_counter() + seconds
         while len(computed) < 8 or (time.perf_counter() < until and len(computed) < 10_000):
-            given = {shard: next(pool) for shard in range(few)}
+            batch_rows = {shard: next(pool) for shard in range(timed)}
             moments = [time.perf_counter()]
-            rank.compute(given, counts)
+            rank.compute(batch_rows, counts)
             moments.append(time.perf_counter())
             rank.reduce(counts)
             for k in range(placement.shape.norms):
@@ -72,15 +72,15 @@ def measure_work(
             moments.append(time.perf_counter())
             for times, (start, end) in zip((computed, updated, added), pairwise(moments), strict=True):
                 times.append(end - start)
-    gives, takes = _stages(program, rows, few, bucket_bytes)
-    middle, upper = statistics.quantiles(computed[1:], n=4)[1:]  # the first step prepares
+    gives, takes = _stages(program, rows, timed, bucket_bytes)
+    middle, upper = statistics.quantiles(computed[1:], n=4)[1:]  # the first step allocates
     size, add = max(parts.layout.size, 1), statistics.median(added[1:])
     return Work(
         parts.layout.size,
         batch,
         shards,
-        # Additions within a step may find more in the cache than the one that is timed: at least half is left for the shards.
-        sample=max(middle - add * (few - 1), middle / 2) / (few * rows),
+        # Additions within a step hit the cache more often than the timed one: the shards get at least half.
+        sample=max(middle - add * (timed - 1), middle / 2) / (timed * rows),
         add=add / size,
         update=statistics.median(updated[1:]) / size,
         step=step,
@@ -97,17 +97,17 @@ def measure_work(
 def _stages(
     program: Program, rows: int, shards: int, bucket_bytes: int
 ) -> tuple[tuple[tuple[float, float], ...], tuple[tuple[float, float], ...]]:
-    """What of a step can be sent while it is computed, and what of it can be computed while the rest comes: see `Work`."""
+    """The parts of a step that overlap with sending and with receiving: `gives` and `takes` of `Work`."""
     parts = program.for_workers([rows])
     placement = place(shape_of(parts, max(shards, 2), bucket_bytes), [WorkerInfo("here", "here"), WorkerInfo("there", "there")])
     stages = stages_of(parts, rows, placement)
     state, runner = program.first_state(), ShardRunner(parts, np.empty(parts.width, parts.layout.dtype))
     views = parts.layout.views(state.parameters), parts.statistics_layout.views(state.statistics)
-    given = _pool(program, rows, 1)[0]
+    shard = _pool(program, rows, 1)[0]
     times: list[list[float]] = []
     with guard():
         for _ in range(_REPEATS):
-            iterator = runner.steps(*views, given.x, given.y, 1.0, 0, 0)
+            iterator = runner.steps(*views, shard.x, shard.y, 1.0, 0, 0)
             moments = [time.perf_counter()]
             for stage in stages[:-1]:
                 for _ in range(stage.yield_points):
@@ -127,14 +127,14 @@ def _stages(
 
 
 def _pool(program: Program, rows: int, most: int) -> list[Rows]:
-    """Shards of rows to take in turn: more than a processor's cache holds, but not much memory."""
-    made = _like(program.x, rows), None if program.y is None else _like(program.y, rows)
-    count = max(1, min(most, _POOL // max(made[0].nbytes, 1)))
-    return [Rows(made[0].copy(), made[1]) for _ in range(count)]
+    """Shards of rows to run in turn: more than the processor's caches, at most 64 MiB or one shard."""
+    x, y = _like(program.x, rows), None if program.y is None else _like(program.y, rows)
+    count = max(1, min(most, _POOL // max(x.nbytes, 1)))
+    return [Rows(x.copy(), y) for _ in range(count)]
 
 
 def _like(spec: Spec, rows: int) -> Array:
-    """Rows of this kind: normal numbers, or zeros where they are labels."""
+    """Rows of this spec: normal numbers for floats, zeros for labels."""
     shape = (rows, *spec.shape)
     if np.dtype(spec.dtype).kind == "f":
         return np.random.default_rng(0).standard_normal(shape).astype(spec.dtype)

@@ -1,15 +1,15 @@
-"""How long a step would take on so many workers, over such a network: the protocol of the ranks as arithmetic.
+"""The expected time of a step on a number of workers over a network: the protocol of the ranks as arithmetic.
 
-    compute ▶ wait for the slowest ▶ partial sums to the owners ▶ add ▶ update ▶ parameters to everybody ▶ …
+    compute ▶ wait for the slowest ▶ partial sums to the owners ▶ add ▶ update ▶ parameters to all ranks ▶ …
               ╰───── first barrier ─────╯                         ╰── second barrier ──╯
 
-A phase between hosts ends when the busiest has done its part: a host's network card, which sends and receives at once, and a rank's own
-thread, which hands over and takes each message and copies it. Within a host ranks read each other's memory. What a rank owns, how many
-partial sums it has, and who stays idle are those of `place`. Between hosts, what the network does while ranks compute is not waited for:
-partial sums leave as the layers' gradients become final, and the next step begins as the layers' parameters come.
+A phase between hosts lasts as long as its busiest part: a host's network card, which sends and receives at once, or a rank's thread, which
+sends, receives and copies each message. Within a host, ranks read each other's memory. `place` decides what a rank owns, how many partial
+sums it has, and which workers stay idle. Between hosts, communication overlaps with compute: partial sums leave as the layers' gradients
+become final, and the next step begins as the layers' parameters arrive.
 
-Left out: switches that are slower than the cards they connect, lost packets, other users; shards that need so much work space that they go
-in several waves. So real clusters are slower, not faster.
+Left out: switches slower than the cards they connect, lost packets, other users, and shards whose work space forces several waves. So real
+clusters are slower, not faster.
 """
 
 from __future__ import annotations
@@ -30,37 +30,37 @@ from dagtrain.step.update import BLOCK, blocks_of
 __all__ = ["STEP", "Expected", "Network", "Work", "expect", "grown", "scaling", "slower_from", "worth_until"]
 
 STEP = 1e-4
-"""Seconds of a rank's step besides its parts: instructions, taking rows, reports. Measured as the step of a rank of one worker less the
-parts that `measure_work` times, for networks of a hundred parameters to 240,000: 0 to 0.15 ms."""
+"""Seconds of a rank's step besides its parts: messages, taking rows, reports. Measured as the step of a rank of one worker less the parts
+that `measure_work` times, for networks of 100 to 240,000 parameters: 0 to 0.15 ms."""
 
 
 class Work(NamedTuple):
-    """What a step costs one thread; times in seconds.
+    """The cost of a step for one thread; times in seconds.
 
     Attributes
     ----------
     parameters
         Elements of the parameter vector.
     batch, shards
-        Samples of a step, and in how many parts.
+        Samples of a step, and its number of shards.
     sample, shard
-        Compute of a sample, and what a shard costs besides.
+        Compute of a sample, and overhead of a shard.
     add, update
-        Of one element: to add or copy it, and to update it.
+        Time of one element: to add or copy it, and to update it.
     step
-        What a rank does in a step besides: instructions, rows, reports.
+        Other work of a rank in a step: messages, rows, reports.
     jitter
-        Standard deviation of the compute of a step, as a part of it; ranks wait for the slowest.
+        Relative standard deviation of the compute of a step; ranks wait for the slowest.
     slots, norms, sums
-        The optimiser's vectors, norms of the whole gradient, numbers summed beside it.
+        Numbers of the optimiser's vectors, of norms of the whole gradient, and of loss and metrics.
     itemsize, block
-        Bytes of an element; most elements of a block, which is the least that a rank can own.
+        Bytes of an element; most elements of a block, the least that a rank can own.
     gives
-        For each bucket of blocks, in the order in which they become final: its part of the parameters, and the part of a step's compute
-        that is done by then. All at the end by default.
+        For each bucket of blocks, in the order in which they become final: its fraction of the parameters, and the fraction of a step's
+        compute done by then. By default all are final at the end.
     takes
-        For each bucket, from the last to the first: its part of the parameters, and the part of a step's compute that can be done when it
-        has come and the one after it has not. All by the last by default.
+        For each bucket, from the last to the first: its fraction of the parameters, and the fraction of a step's compute that can run after
+        it arrives and before the next one does. By default all compute needs the last one.
     """
 
     parameters: int
@@ -82,12 +82,12 @@ class Work(NamedTuple):
 
 
 class Network(NamedTuple):
-    """What lies between workers.
+    """The network between workers.
 
     Attributes
     ----------
     name
-        For tables.
+        Name in tables.
     bandwidth
         Bytes a second of a host's network card, in each direction.
     latency
@@ -95,9 +95,9 @@ class Network(NamedTuple):
     message
         Seconds of a rank's thread for a message that it sends or receives.
     copying
-        Bytes a second that a rank's thread hands to or takes from the kernel.
+        Bytes a second that a rank's thread copies to or from the kernel.
     within
-        Seconds for a word between ranks of one host.
+        Seconds of a word between ranks of one host.
     """
 
     name: str
@@ -109,7 +109,7 @@ class Network(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """A step's parts, in seconds, on `workers` of which `ranks` have work; of the exchange, what is waited for."""
+    """The parts of a step, in seconds, on `workers` of which `ranks` have work; of communication, the part not hidden by compute."""
 
     workers: int
     ranks: int
@@ -132,22 +132,22 @@ class Expected(NamedTuple):
         return self.batch / self.seconds
 
     def efficiency(self, alone: Expected) -> float:
-        """Samples a second and worker, as a part of what one worker alone does."""
+        """Samples a second and worker, as a fraction of those of one worker alone."""
         return self.throughput / self.workers / (alone.throughput / alone.workers)
 
 
 def grown(work: Work, workers: int) -> Work:
-    """The same work with a batch that grows with the workers, so that each has as many samples and shards as one alone."""
+    """The same work with a batch that grows with the workers: each has as many samples and shards as one alone."""
     return work._replace(batch=work.batch * workers, shards=work.shards * workers)
 
 
 def scaling(work: Work, network: Network, counts: Iterable[int], per_host: int = 1, weak: bool = False) -> list[Expected]:
-    """Steps on these numbers of workers: of one batch, or (weak) of a batch that grows with them."""
+    """Expected steps on these numbers of workers: with a fixed batch, or (`weak`) one that grows with them."""
     return [expect(grown(work, n) if weak else work, network, n, per_host) for n in counts]
 
 
 def worth_until(curve: Sequence[Expected], least: float = 0.5) -> int:
-    """The most workers, of those looked at in turn, up to which none is used to less than this part.
+    """The last number of workers on the curve before the efficiency falls below `least`.
 
     Examples
     --------
@@ -155,16 +155,16 @@ def worth_until(curve: Sequence[Expected], least: float = 0.5) -> int:
     >>> worth_until(scaling(Work(1000, batch=64, shards=64, sample=1e-3, block=1), net, [1, 2, 4, 8, 16, 32, 64]))
     8
     """
-    found = curve[0].workers
+    workers = curve[0].workers
     for point in curve:
         if point.efficiency(curve[0]) < least:
             break
-        found = point.workers
-    return found
+        workers = point.workers
+    return workers
 
 
 def slower_from(curve: Sequence[Expected]) -> int | None:
-    """The first number of workers that does fewer samples a second than the one before it."""
+    """The first number of workers with fewer samples a second than the one before it."""
     for before, after in pairwise(curve):
         if after.throughput < before.throughput * (1 - 1e-9):
             return after.workers
@@ -172,14 +172,14 @@ def slower_from(curve: Sequence[Expected]) -> int | None:
 
 
 def expect(work: Work, network: Network, workers: int, per_host: int = 1) -> Expected:
-    """The step's parts on this many workers of one thread each.
+    """The expected parts of a step on this number of workers of one thread each.
 
     Parameters
     ----------
     work, network
-        What it costs.
+        Cost of the step, and the network.
     workers
-        How many; there are no more ranks than shards.
+        Number of workers; there are at most as many ranks as shards.
     per_host
         Workers that share a network card.
 
@@ -203,11 +203,11 @@ def expect(work: Work, network: Network, workers: int, per_host: int = 1) -> Exp
     compute = work.step + work.shard * most + work.sample * samples
     compute += work.add * work.parameters * max(s - r for s, r in zip(there.shards, there.roots, strict=True))
     waiting = 0.0 if ranks == 1 else work.jitter * compute * NormalDist().inv_cdf((ranks - 0.375) / (ranks + 0.25))
-    own = max(there.elements)
-    every = sum(there.roots)
-    added = work.add * own * (every - 1)
+    owned = max(there.elements)
+    partials = sum(there.roots)
+    added = work.add * owned * (partials - 1)
     copied = work.parameters - min(there.elements) if there.hosts > 1 else 0  # ranks of one host hold the parameters once
-    update = work.update * own + added + work.add * copied
+    update = work.update * owned + added + work.add * copied
     partial = _partial(work, network, there).waited(lambda card: _after(compute, card, work.gives))
     parameters = _gathered(work, network, there, 1).waited(lambda card: _before(compute, card, work.takes))
     squares = work.norms * _phase(network, there, [0.0] * there.hosts, [0.0] * there.hosts, there.owners, there.owners).waited()
@@ -217,11 +217,11 @@ def expect(work: Work, network: Network, workers: int, per_host: int = 1) -> Exp
     return Expected(workers, ranks, work.batch, compute, waiting, partial, update, parameters + squares, ending)
 
 
-# ---- who has what
+# ---- placement
 
 
 class _Layout(NamedTuple):
-    """By rank: shards, partial sums, elements that it owns, and its host; all else follows."""
+    """By rank: numbers of shards, of partial sums and of owned elements, and the host."""
 
     shards: tuple[int, ...]
     roots: tuple[int, ...]
@@ -238,10 +238,10 @@ class _Layout(NamedTuple):
 
     def by_host(self, values: Sequence[float]) -> list[float]:
         """Sums over the ranks of each host."""
-        found = [0.0] * self.hosts
+        sums = [0.0] * self.hosts
         for host, value in zip(self.host, values, strict=True):
-            found[host] += value
-        return found
+            sums[host] += value
+        return sums
 
 
 @lru_cache(maxsize=256)
@@ -267,12 +267,12 @@ class _Phase(NamedTuple):
     latency: float
 
     def waited(self, exposed: Callable[[float], float] = lambda card: card) -> float:
-        """How long ranks wait, where so much of the card's time is not hidden behind compute."""
+        """Seconds that ranks wait, if `exposed` gives the part of the card's time not hidden by compute."""
         return max(exposed(self.card), self.thread) + self.latency
 
 
 def _after(compute: float, seconds: float, gives: Sequence[tuple[float, float]]) -> float:
-    """How long after the end of compute all is sent, in this many seconds of sending.
+    """Seconds from the end of compute to the end of sending, which takes `seconds` in all.
 
     Examples
     --------
@@ -286,33 +286,33 @@ def _after(compute: float, seconds: float, gives: Sequence[tuple[float, float]])
 
 
 def _before(compute: float, seconds: float, takes: Sequence[tuple[float, float]]) -> float:
-    """How much later compute ends for what comes while it is under way, in this many seconds of sending.
+    """Seconds that compute ends later because it waits for parameters, which take `seconds` to arrive.
 
     Examples
     --------
     >>> round(_before(1.0, 0.5, [(0.5, 0.2), (0.5, 0.8)]), 9)
     0.3
     """
-    came, now = 0.0, compute * (1.0 - sum(possible for _, possible in takes))
+    arrived, now = 0.0, compute * (1.0 - sum(possible for _, possible in takes))
     for part, possible in takes:
-        came += part * seconds
-        now = max(now, came) + possible * compute
+        arrived += part * seconds
+        now = max(now, arrived) + possible * compute
     return max(now - compute, 0.0)
 
 
 def _partial(work: Work, network: Network, there: _Layout) -> _Phase:
-    """Partial sums, cut into slices, to the owners."""
+    """The phase that sends slices of the partial sums to their owners."""
     roots, elements, owners = there.by_host(there.roots), there.by_host(there.elements), there.by_host(there.owners)
-    every, all_owners = sum(roots), sum(owners)
+    partials, all_owners = sum(roots), sum(owners)
     sent, taken = [], []
     for r, e, o in zip(roots, elements, owners, strict=True):
         sent.append(r * (work.itemsize * (work.parameters - e) + 8 * work.sums * (all_owners - o)))
-        taken.append((every - r) * (work.itemsize * e + 8 * work.sums * o))
+        taken.append((partials - r) * (work.itemsize * e + 8 * work.sums * o))
     return _phase(network, there, sent, taken, [True] * len(there.shards), there.owners)
 
 
 def _gathered(work: Work, network: Network, there: _Layout, vectors: int) -> _Phase:
-    """Slices of this many vectors from the owners to everybody."""
+    """The phase that sends slices of this many vectors from their owners to all ranks."""
     elements, ranks = there.by_host(there.elements), there.by_host([1] * len(there.shards))
     size = vectors * work.itemsize
     sent = [size * e * (len(there.shards) - n) for e, n in zip(elements, ranks, strict=True)]
@@ -323,7 +323,7 @@ def _gathered(work: Work, network: Network, there: _Layout, vectors: int) -> _Ph
 def _phase(
     network: Network, there: _Layout, sent: Sequence[float], taken: Sequence[float], senders: Sequence[bool], takers: Sequence[bool]
 ) -> _Phase:
-    """Until the busiest host and the busiest rank are done; bytes are by host."""
+    """The phase of these transfers; `sent` and `taken` are bytes by host."""
     if len(there.shards) == 1:
         return _Phase(0.0, 0.0, 0.0)
     if there.hosts == 1:
@@ -334,7 +334,7 @@ def _phase(
     thread = 0.0
     for host, sends, takes in zip(there.host, senders, takers, strict=True):
         messages = (sum(takers_of) - takers_of[host] if sends else 0) + (sum(senders_of) - senders_of[host] if takes else 0)
-        # The ranks of a host send and take about equally much.
+        # The ranks of a host send and receive nearly equal amounts.
         copied = (sent[host] / max(senders_of[host], 1) if sends else 0) + (taken[host] / max(takers_of[host], 1) if takes else 0)
         thread = max(thread, network.message * messages + copied / network.copying)
     return _Phase(card, thread, network.latency + (network.within if max(ranks_of) > 1 else 0.0))

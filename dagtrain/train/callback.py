@@ -1,4 +1,4 @@
-"""`Callback`: what a user may have called while training runs, under the names that Keras gave to the moments.
+"""`Callback`: the user's methods that training calls, under Keras's names.
 
 fit ── on_train_begin ──┬── on_epoch_begin ──┬── on_train_batch_end ──┬── on_epoch_end ──┬── on_train_end
 │                    └─────── each step ──────┘                  │
@@ -21,21 +21,21 @@ Mode = Literal["auto", "min", "max"]
 
 
 class Callback:
-    """Base of what is given as ``fit(callbacks=[...])``: override the moments that matter.
+    """Base class of ``fit(callbacks=[...])``: override the methods of the moments that matter.
 
-    Epochs and batches are counted from 0. A callback sees the run and does not change its bits, except through the trainer: it may stop it,
-    save it, and set `Trainer.learning_rate_scale` between epochs. An exception in it ends training as a stop does, and is then raised.
+    Epochs and batches are counted from 0. A callback changes the run only through the trainer: it may stop it, save it, and set
+    `Trainer.learning_rate_scale` between epochs. An exception in a callback ends training like a stop, and is then raised.
 
     Attributes
     ----------
     trainer
         The trainer, from `on_train_begin` on; its `history` has the epochs so far.
     quantities
-        What there is to monitor (``loss``, metrics, and the same with ``val_``), and whether more of it is better.
+        Names to monitor (``loss``, metrics, and the same with ``val_``), each with whether higher is better.
     may_lag
-        Whether it is enough to be told of an epoch, of its beginning too, a little after its steps: it neither stops training at the end
-        of one, nor changes anything there, nor wants the state of then. A class that says so lets short epochs be run several at once;
-        it does not speak for those that derive from it.
+        Whether the calls of an epoch, that of its beginning too, may come after the steps of later epochs. Such a callback neither stops
+        training at the end of an epoch, nor changes anything there, nor reads the state. Then several short epochs run at once. The
+        attribute counts on the class itself; subclasses do not inherit it.
 
     Examples
     --------
@@ -55,42 +55,42 @@ class Callback:
     may_lag: bool = False
 
     def on_train_begin(self) -> None:
-        """Before the first step of a fit. Where it goes on from a checkpoint, `trainer.history` has the epochs before."""
+        """Before the first step of a fit; after a resume, `trainer.history` has the earlier epochs."""
 
     def on_train_end(self) -> None:
         """After the last step, unless training ended by an error."""
 
     def on_epoch_begin(self, epoch: int) -> None:
-        """Before an epoch, or what is left of one."""
+        """Before an epoch, or before its remaining steps after a resume."""
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """After an epoch: its loss and metrics, those on validation data (``val_…``), ``seconds`` and ``samples_per_second``."""
 
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
-        """After a step: the loss and metrics of its batch. On a cluster some steps are told at once, when they are done."""
+        """After a step: the loss and metrics of its batch. On a cluster the calls of several steps come together, when they are done."""
 
     def tell(self, text: str) -> None:
         """Write a line to the log and to `History.events`."""
         self.trainer._tell(text, "callback")
 
     def known(self, monitor: str) -> str:
-        """The name, if it is that of a quantity; else UnknownNameError says which there are."""
+        """The name, if it is that of a quantity; else raise UnknownNameError, which lists them."""
         return one_of(f"monitor of {type(self).__name__}", monitor, self.quantities)
 
 
 class Monitor(Callback):
-    """Base of callbacks that follow one quantity, and know which of its values is better.
+    """Base class of callbacks that monitor one quantity and compare its values.
 
     Parameters
     ----------
     monitor
         Name of the quantity.
     mode
-        "min", "max", or "auto": as the metric says.
+        "min", "max", or "auto": by the metric.
     min_delta
-        By how much a value must be better to count.
+        Least improvement that counts.
     patience
-        Epochs that may pass without a better one.
+        Epochs that may pass without an improvement.
     """
 
     def __init__(self, monitor: str, mode: Mode = "auto", min_delta: float = 0.0, patience: int = 0) -> None:
@@ -104,12 +104,12 @@ class Monitor(Callback):
 
     @property
     def higher_is_better(self) -> bool:
-        """Which way the quantity should go."""
+        """Whether higher values of the quantity are better."""
         return self.quantities[self.known(self.monitor)] if self.mode == "auto" else self.mode == "max"
 
-    def reaches(self, value: float, wanted: float) -> bool:
-        """Whether a value is as good as wanted."""
-        return value >= wanted if self.higher_is_better else value <= wanted
+    def reaches(self, value: float, target: float) -> bool:
+        """Whether a value is at least as good as the target."""
+        return value >= target if self.higher_is_better else value <= target
 
     def beats(self, value: float, other: float | None) -> bool:
         """Whether a value is better than another by more than `min_delta`; any number is better than none."""
@@ -120,7 +120,7 @@ class Monitor(Callback):
         return value - self.min_delta > other if self.higher_is_better else value + self.min_delta < other
 
     def improves(self, value: float) -> bool:
-        """Take a value in: whether it is the best so far."""
+        """Whether a value is the best so far; if so, it becomes `best`."""
         better = self.beats(value, self.best)
         self.best = value if better else self.best
         return better
@@ -130,58 +130,60 @@ class Monitor(Callback):
         return logs[self.known(self.monitor)]
 
     def before(self) -> Iterator[tuple[int, float]]:
-        """Forget all, then the epochs of the history that this fit goes on from, and the quantity in each."""
+        """Reset, and return the earlier epochs of a resumed history, with the quantity in each."""
         self.best, self.wait = None, 0
         return enumerate(self.trainer.history.history.get(self.known(self.monitor), ()))
 
 
 class Callbacks:
-    """Some callbacks as one: each moment is passed on to all, in their order; the first exception is kept and asks for a stop.
+    """Several callbacks as one: each call goes to all, in their order; the first exception is kept and requests a stop.
 
     Parameters
     ----------
     callbacks
         In the order in which they are called.
     stop
-        Called with a reason when one of them fails.
+        Called with a reason when a callback fails.
     """
 
     def __init__(self, callbacks: Sequence[Callback], stop: Callable[[str], object]) -> None:
         if isinstance(callbacks, Callback) or not all(isinstance(c, Callback) for c in callbacks):
             raise ArgumentError("callbacks is a list of dt.callbacks.Callback objects, as in callbacks=[dt.callbacks.EarlyStopping()].")
-        self._all, self._stop = list(callbacks), stop
-        self._each_batch = [c for c in self._all if getattr(c.on_train_batch_end, "__func__", None) is not Callback.on_train_batch_end]
+        self._callbacks, self._stop = list(callbacks), stop
+        self._each_batch = [
+            c for c in self._callbacks if getattr(c.on_train_batch_end, "__func__", None) is not Callback.on_train_batch_end
+        ]
         self.error: Exception | None = None
 
     def bind(self, trainer: Any, quantities: Mapping[str, bool]) -> None:
-        """Tell them whose they are."""
-        for callback in self._all:
+        """Set the trainer and the quantities of all callbacks."""
+        for callback in self._callbacks:
             callback.trainer, callback.quantities = trainer, quantities
 
     @property
     def see_batches(self) -> bool:
-        """Whether any of them wants to know of every step."""
+        """Whether any callback has `on_train_batch_end`."""
         return bool(self._each_batch)
 
     @property
     def may_lag(self) -> bool:
-        """Whether it is enough for all of them to be told of an epoch later."""
-        return all(map(may_lag, self._all))
+        """Whether all callbacks may lag."""
+        return all(map(may_lag, self._callbacks))
 
     def call(self, moment: str, *args: Any) -> None:
-        """Pass a moment on."""
-        for callback in self._each_batch if moment == "on_train_batch_end" else self._all:
+        """Call the method of this moment of every callback."""
+        for callback in self._each_batch if moment == "on_train_batch_end" else self._callbacks:
             if self.error is not None:
                 return
             try:
                 getattr(callback, moment)(*args)
             except Exception as error:
-                error.add_note(f"Raised by {type(callback).__name__}.{moment}; the trainer keeps what it had learnt until then.")
+                error.add_note(f"Raised by {type(callback).__name__}.{moment}; the trainer keeps the weights of that moment.")
                 self.error = error
                 self._stop(f"{type(callback).__name__} failed: {type(error).__name__}")
 
 
 def may_lag(listener: Any) -> bool:
-    """Whether a callback or reporter says so by itself, or its very class does: one that derives from such a class may do more."""
-    told = vars(listener) if hasattr(listener, "__dict__") else {}
-    return bool(told.get("may_lag", vars(type(listener)).get("may_lag", False)))
+    """Whether a callback or reporter, or its own class, sets `may_lag`; base classes do not count, since a subclass may do more."""
+    attributes = vars(listener) if hasattr(listener, "__dict__") else {}
+    return bool(attributes.get("may_lag", vars(type(listener)).get("may_lag", False)))

@@ -1,9 +1,8 @@
-"""Ready callbacks for ``fit(callbacks=[...])``, under the names that Keras gave them; `Callback` is the base for one's own.
+"""Ready callbacks for ``fit(callbacks=[...])``, under Keras's names; derive your own from `Callback`.
 
     dt.callbacks.EarlyStopping("val_loss", patience=3, restore_best_weights=True)
 
-What they decide is a function of the history alone, so that a run that goes on from a checkpoint decides as an undisturbed one: they look
-at the epochs before, first of all.
+Their decisions are functions of the history alone, and they read the earlier epochs first: a resumed run decides like an undisturbed one.
 """
 
 from __future__ import annotations
@@ -34,23 +33,23 @@ __all__ = [
 
 
 class EarlyStopping(Monitor):
-    """Stop training when a quantity no longer gets better.
+    """Stop training when a quantity no longer improves.
 
     Parameters
     ----------
     monitor
         ``loss``, a metric, or one of them on validation data (``val_…``).
     min_delta
-        By how much it must get better to count.
+        Least improvement that counts.
     patience
-        Epochs without that, after which training ends.
+        Epochs without improvement after which training ends.
     mode
-        "min", "max", or "auto": as the metric says.
+        "min", "max", or "auto": by the metric.
     baseline
-        Only what is better than this counts.
+        Only values better than this one count.
     restore_best_weights
-        Whether the trainer has the weights of the best epoch in the end, rather than those of the last. Checkpoints are as they would be
-        without; where the best epoch was before a resume, its checkpoint must still be there (``fit(keep=...)``).
+        Whether the trainer ends with the weights of the best epoch, not the last. It does not change checkpoints; if the best epoch was
+        before a resume, its checkpoint must still exist (``fit(keep=...)``).
 
     Examples
     --------
@@ -75,23 +74,23 @@ class EarlyStopping(Monitor):
         super().__init__(monitor, mode, min_delta, patience)
         self.baseline, self.restore_best_weights = baseline, restore_best_weights
         self.best_epoch: int | None = None
-        self._kept: State | None = None
+        self._best_state: State | None = None
         self._ended = False
 
     def on_train_begin(self) -> None:
-        """Look at the epochs before."""
-        self.best_epoch, self._kept, self._ended = None, None, False
+        """Read the earlier epochs."""
+        self.best_epoch, self._best_state, self._ended = None, None, False
         for epoch, value in self.before():
             self._see(epoch, value, None)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Look at the quantity."""
+        """Read the quantity."""
         self._see(epoch, self.value(logs), self.trainer.state)
 
     def _see(self, epoch: int, value: float, state: State | None) -> None:
         self.wait += 1
         if self.improves(value):
-            self.best_epoch, self._kept = epoch, state
+            self.best_epoch, self._best_state = epoch, state
             if self.baseline is None or self.beats(value, self.baseline):
                 self.wait = 0
         if self.wait >= max(1, self.patience):
@@ -99,10 +98,10 @@ class EarlyStopping(Monitor):
             self.trainer.stop(f"EarlyStopping: {self.monitor} has not become better in {plural(self.wait, 'epoch')}")
 
     def on_train_end(self) -> None:
-        """Give the trainer the best weights, unless something else stopped it, so that it may go on."""
+        """Restore the best weights, unless something else stopped training, which may then continue."""
         if not self.restore_best_weights or self.best_epoch is None or not (self._ended or self.trainer.history.stopped is None):
             return
-        best = self._kept or self.trainer._checkpointed(self.best_epoch + 1)
+        best = self._best_state or self.trainer._checkpointed(self.best_epoch + 1)
         if best is None:
             self.tell(f"EarlyStopping: no checkpoint of epoch {self.best_epoch + 1}, the best, is kept: the weights are those of the last")
         else:
@@ -110,20 +109,20 @@ class EarlyStopping(Monitor):
 
 
 class ModelCheckpoint(Monitor):
-    """Save the trainer after epochs, or after those that are the best so far; `dagtrain.load` reads what is saved.
+    """Save the trainer after each epoch, or after the best ones so far; `dagtrain.load` reads it back.
 
-    To go on with training, ``fit(checkpoint=...)`` is made; this one is for models to be used.
+    Use it for models to deploy; to resume training, use ``fit(checkpoint=...)``.
 
     Parameters
     ----------
     path
         Folder or fsspec address; may have ``{epoch}`` (counted from 1) and quantities in it, as in ``"best-{epoch:03d}-{val_loss:.2f}"``.
     monitor, mode
-        What tells the best; see `EarlyStopping`. Of no account unless `save_best_only`.
+        Quantity that decides which epoch is best; see `EarlyStopping`. Used only with `save_best_only`.
     save_best_only
-        Save only when the quantity is better than ever.
+        Save only when the quantity is the best so far.
     period
-        Look after each so many epochs.
+        Number of epochs from one look to the next.
     """
 
     def __init__(
@@ -133,13 +132,13 @@ class ModelCheckpoint(Monitor):
         self.path, self.save_best_only, self.period = os.fspath(path), save_best_only, whole("ModelCheckpoint: period", period)
 
     def on_train_begin(self) -> None:
-        """Look at the epochs before."""
+        """Read the earlier epochs."""
         for epoch, value in self.before() if self.save_best_only else ():
             if (epoch + 1) % self.period == 0:
                 self.improves(value)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Save."""
+        """Save, if it is time and the epoch is good enough."""
         if (epoch + 1) % self.period or (self.save_best_only and not self.improves(self.value(logs))):
             return
         try:
@@ -160,12 +159,12 @@ class Target(Monitor):
     monitor, mode
         See `EarlyStopping`.
     value
-        Training ends after the first epoch that reaches it.
+        Value of the quantity; training ends after the first epoch that reaches it.
 
     Attributes
     ----------
     reached
-        Whether it was.
+        Whether an epoch reached the value.
 
     Examples
     --------
@@ -178,41 +177,41 @@ class Target(Monitor):
 
     def __init__(self, monitor: str, value: float, mode: Mode = "auto") -> None:
         super().__init__(monitor, mode)
-        self.wanted, self.reached = value, False
+        self.target, self.reached = value, False
 
     def on_train_begin(self) -> None:
-        """Look at the epochs before."""
+        """Read the earlier epochs."""
         self.reached = False
         for _, value in self.before():
             self._see(value)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Look at the quantity."""
+        """Read the quantity."""
         self._see(self.value(logs))
 
     def _see(self, value: float) -> None:
-        if self.reaches(value, self.wanted):
+        if self.reaches(value, self.target):
             self.reached = True
             self.trainer.stop(f"Target: {self.monitor} is {value:.4g}")
 
 
 class ReduceLROnPlateau(Monitor):
-    """Lower the learning rate when a quantity no longer gets better.
+    """Lower the learning rate when a quantity no longer improves.
 
-    It multiplies `Trainer.learning_rate_scale`, which comes on top of the optimiser's own rate or schedule.
+    It multiplies `Trainer.learning_rate_scale`, a factor of the optimiser's own rate or schedule.
 
     Parameters
     ----------
     monitor, mode, min_delta
         See `EarlyStopping`.
     factor
-        What the scale is multiplied by, between 0 and 1.
+        Factor of the scale, between 0 and 1.
     patience
-        Epochs without getting better after which it is.
+        Epochs without improvement after which the scale is multiplied.
     cooldown
-        Epochs after that in which nothing is counted.
+        Epochs after that which do not count.
     min_scale
-        The scale does not go below.
+        Least scale.
     """
 
     def __init__(
@@ -232,13 +231,13 @@ class ReduceLROnPlateau(Monitor):
         self._cooling = 0
 
     def on_train_begin(self) -> None:
-        """Look at the epochs before: what followed from them is in the state already."""
+        """Read the earlier epochs; the state already has the scale that followed from them."""
         self._cooling = 0
         for _, value in self.before():
             self._plateau(value)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Look at the quantity."""
+        """Read the quantity."""
         before = self.trainer.learning_rate_scale
         after = max(before * self.factor, self.min_scale)
         if self._plateau(self.value(logs)) and after < before:
@@ -255,30 +254,30 @@ class ReduceLROnPlateau(Monitor):
 
 
 class LearningRateScheduler(Callback):
-    """Give every epoch a learning rate of its own; for one that depends on the step see `dagtrain.optim`'s schedules.
+    """Scale the learning rate of each epoch; for rates that depend on the step see the schedules of `dagtrain.optim`.
 
     Parameters
     ----------
     schedule
-        ``schedule(epoch)`` is what the optimiser's rate is multiplied by in that epoch (Keras asks for the rate itself). Where training
-        is to go on from checkpoints to the same bits, it depends on the epoch alone.
+        ``schedule(epoch)`` is the factor of the optimiser's rate in that epoch (in Keras, the rate itself). Resumed training gives the
+        same bits only if it depends on the epoch alone.
     """
 
     def __init__(self, schedule: Callable[[int], float]) -> None:
         self.schedule = schedule
 
     def on_epoch_begin(self, epoch: int) -> None:
-        """Set the rate."""
+        """Set the scale."""
         self.trainer.learning_rate_scale = self.schedule(epoch)
 
 
 class TimeLimit(Callback):
-    """Stop when a time is over, at the next boundary: training goes on from there exactly.
+    """Stop at the next boundary after a time; training can continue from there exactly.
 
     Parameters
     ----------
     seconds
-        From the beginning of fit.
+        Seconds from the beginning of fit.
     """
 
     may_lag = True
@@ -288,15 +287,15 @@ class TimeLimit(Callback):
         self._end = 0.0
 
     def on_train_begin(self) -> None:
-        """Begin to count."""
+        """Start the clock."""
         self._end = time.monotonic() + self.seconds
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Look at the time: validation takes some, too."""
+        """Read the clock: validation takes time too."""
         self.on_train_batch_end(0, logs)
 
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
-        """Look at the time."""
+        """Read the clock."""
         if time.monotonic() >= self._end:
             self.trainer.stop(f"TimeLimit: {self.seconds:g} s are over")
 
@@ -304,14 +303,14 @@ class TimeLimit(Callback):
 class CSVLogger(Callback):
     """Write the history to a file of comma-separated values, a line an epoch.
 
-    The file always holds the whole history, also that before a resume, and is replaced as a whole: it is never half written.
+    The file holds the whole history, also that before a resume, and is replaced as a whole, so it is never half written.
 
     Parameters
     ----------
     path
         The file.
     separator
-        Between values.
+        Separator between values.
     """
 
     may_lag = True
@@ -320,7 +319,7 @@ class CSVLogger(Callback):
         self.path, self.separator = os.fspath(path), separator
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Write it."""
+        """Replace the file."""
         table = self.trainer.history.history
         text = io.StringIO()
         lines = csv.writer(text, delimiter=self.separator, lineterminator="\n")
@@ -333,12 +332,12 @@ class CSVLogger(Callback):
 
 
 class LambdaCallback(Callback):
-    """A callback out of functions, each named after its moment.
+    """A callback made of functions, each named after its moment.
 
     Parameters
     ----------
     on_train_begin, on_train_end, on_epoch_begin, on_epoch_end, on_train_batch_end
-        Called with what `Callback`'s method of that name is.
+        Called with the arguments of `Callback`'s method of that name.
 
     Examples
     --------

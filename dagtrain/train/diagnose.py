@@ -1,6 +1,6 @@
-"""Why a loss is not a number.
+"""Explain why a loss is not finite.
 
-The steps are repeated from the last good state, and the shard that broke is run op by op in the interpreter.
+Repeat the steps from the last good state, and run the shard that broke op by op in the interpreter.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ __all__ = ["explain_not_finite", "first_not_finite"]
 
 
 def first_not_finite(graph: Graph, inputs: Sequence[Any]) -> Tensor | None:
-    """The node that made the first NaN or infinity in an output, found backwards from there: its own inputs are finite (or constants)."""
+    """The node that made the first NaN or infinity of an output: a search backwards ends at one with finite (or constant) inputs."""
     with np.errstate(all="ignore"):
         values = node_values(graph, inputs)
-    found = next((t for t in graph.outputs.values() if _broken(values[t])), None)
-    while found is not None:
-        # NaN before infinity: an infinity beside a NaN may well be meant, as in a mask.
-        worse = sorted((t for t in found.inputs if t.op not in LEAVES and _broken(values[t])), key=lambda t: -_broken(values[t]))
-        if not worse:
+    node = next((t for t in graph.outputs.values() if _broken(values[t])), None)
+    while node is not None:
+        # NaN before infinity: an infinity next to a NaN may be intended, as in a mask.
+        broken = sorted((t for t in node.inputs if t.op not in LEAVES and _broken(values[t])), key=lambda t: -_broken(values[t]))
+        if not broken:
             break
-        found = worse[0]
-    return found
+        node = broken[0]
+    return node
 
 
 def _broken(value: Any) -> int:
-    """2 where there is NaN, 1 where there is infinity, else 0."""
+    """2 if there is NaN, 1 if there is infinity, else 0."""
     parts = [np.asarray(v) for v in (value if isinstance(value, list) else [value])]
     floats = [p for p in parts if p.dtype.kind == "f"]
     return 2 if any(np.isnan(p).any() for p in floats) else int(any(np.isinf(p).any() for p in floats))
@@ -49,8 +49,7 @@ def explain_not_finite(program: Any, source: Any, state: State, batches: Sequenc
         for batch in batches:
             before = runner.state.copy()
             shards = [None if not len(s) else (x[s], None if y is None else y[s]) for s in batch]
-            found = runner.contribute(shards)
-            for s, contribution in enumerate(found):
+            for s, contribution in enumerate(runner.contribute(shards)):
                 if contribution is not None and not (np.isfinite(contribution.vector).all() and np.isfinite(contribution.sums).all()):
                     return _name_op(program, before, s, shards, batch[s], parts.shard_key(before.step, s))
             runner.step(shards)
@@ -71,9 +70,7 @@ def _name_op(program: Any, state: State, shard: int, shards: Sequence[Any], rows
     node = first_not_finite(graph, inputs)
     where = f"at step {state.step}, shard {shard} (first of its rows: {int(rows[0])})"
     if node is None:
-        return NotFiniteError(
-            f"the loss turned NaN or infinite {where}, in a sum over numbers that are finite one by one: they are too large."
-        )
+        return NotFiniteError(f"the loss turned NaN or infinite {where}, in a sum of finite numbers, which are too large.")
     layer = "/".join(node.origin.scope) or "the cost function"
     return NotFiniteError(
         f"NaN or infinity first appeared {where} in the op {node.op!r} ({node.spec}, {node.origin.phase} of {layer}), "

@@ -1,4 +1,4 @@
-"""What a training run tells afterwards: a value of every quantity for each epoch, what happened, and the fingerprint of the weights."""
+"""The record of a training run: a value of every quantity for each epoch, the events, and the fingerprint of the weights."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["Event", "History"]
 
 
 class Event(str):
-    """Something that happened besides the steps: its text, and when.
+    """Something that happened besides the steps: a text with its time.
 
     Attributes
     ----------
     seconds
-        Since `fit` began.
+        Seconds since `fit` began.
     step
-        Updates made since the beginning of training, as far as was known.
+        Updates made since the beginning of training, as far as known.
     kind
         "resume", "cluster", "stop", "callback".
 
@@ -32,7 +32,7 @@ class Event(str):
     kind: str
 
     def __new__(cls, text: str, seconds: float = 0.0, step: int = 0, kind: str = "cluster") -> Event:
-        """Make one."""
+        """Make an event."""
         event = super().__new__(cls, text)
         event.seconds, event.step, event.kind = seconds, step, kind
         return event
@@ -42,7 +42,7 @@ class Event(str):
 
     @property
     def line(self) -> str:
-        """The event with its time and step, as it stands in a log."""
+        """The event with its time and step, as a line of a log."""
         return f"{self.seconds:.1f} s, step {self.step}: {self}"
 
 
@@ -57,11 +57,11 @@ class History:
     fingerprint
         SHA-256 of the weights at the end; equal fingerprints mean equal bits.
     events
-        What happened besides: a worker lost, a segment repeated, a stop. Each is a text that knows when: see `Event`.
+        What else happened: a worker lost, a segment repeated, a stop; see `Event`.
     stopped
-        Why training ended before its epochs were done; None where they were.
+        Why training ended before its epochs were done; None if they were done.
     info
-        Engine, workers, shards, versions: what the run was made with.
+        Engine, workers, shards and versions of the run.
     """
 
     history: dict[str, list[float]] = field(default_factory=dict)
@@ -71,12 +71,12 @@ class History:
     info: dict[str, Any] = field(default_factory=dict)
 
     def add(self, row: dict[str, float]) -> None:
-        """One epoch's values."""
+        """Append one epoch's values."""
         for name, value in row.items():
             self.history.setdefault(name, []).append(value)
 
     def copy(self) -> History:
-        """The same values in lists of their own, without anything else."""
+        """A copy of the values alone."""
         return History({name: list(values) for name, values in self.history.items()})
 
     @property

@@ -1,4 +1,4 @@
-"""`load`: a trainer out of a checkpoint, without executing anything that the files say."""
+"""`load`: a trainer from a checkpoint; nothing in the files is executed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dagtrain.train.trainer import Trainer
 __all__ = ["load"]
 
 TAGS = {"model": "layer", "loss": "loss", "metrics": "metric", "optimizer": "optimizer"}
-"""What an argument is called in a description."""
+"""Argument → its tag in a description."""
 
 
 def load(
@@ -36,17 +36,16 @@ def load(
     client: Any = None,
     exact: bool = False,
 ) -> Trainer:
-    """A trainer as it was when it was saved, ready to predict, to evaluate, or to go on with fit.
+    """A trainer as it was saved, ready to predict, to evaluate, or to continue with fit.
 
     Parameters
     ----------
     path
-        A checkpoint, or a folder of them, of which the last is taken: path or fsspec address.
+        A checkpoint, or a folder of checkpoints, which stands for the last one: path or fsspec address.
     model, loss, metrics, optimizer
-        In the place of those that were saved. Needed only where they hold functions or classes that are not dagtrain's own: a
-        checkpoint never says what is to be executed.
+        Replace those that were saved. Needed only for functions or classes that are not dagtrain's own: a checkpoint never brings code.
     parameters
-        For a cost function whose parameters are kept in classes of the user's: a nest of the same structure.
+        For a cost function whose parameters are in the user's own classes: a nest of the same structure.
     engine, threads, client
         As for `Trainer`: where shards run is not part of a checkpoint.
     exact
@@ -55,9 +54,9 @@ def load(
     Raises
     ------
     CheckpointError
-        If there is no checkpoint, or it is not what was saved; says which file and what is wrong.
+        If there is no checkpoint, or it is not what was saved; names the file and what is wrong.
     ArgumentError
-        If something of the user's must be given, or what is given does not fit.
+        If an argument for the user's own code is missing, or an argument does not fit.
 
     Examples
     --------
@@ -72,25 +71,29 @@ def load(
     True
     """
     store = open_store(path)
-    found = read(store) or latest(store)
-    if found is None:
-        raise CheckpointError(f"{store.path}: there is no checkpoint here: neither a checkpoint.json nor a folder epoch-… that holds one.")
-    manifest = found.manifest
-    given = any(v is not None for v in (model, loss, metrics, optimizer, parameters))
-    settings: dict[str, Any] = {"optimizer": _part(found, "optimizer", manifest.optimizer, optimizer)}
+    checkpoint = read(store) or latest(store)
+    if checkpoint is None:
+        raise CheckpointError(f"{store.path}: there is no checkpoint here: neither a checkpoint.json nor a folder epoch-… with one.")
+    manifest = checkpoint.manifest
+    replaced = any(v is not None for v in (model, loss, metrics, optimizer, parameters))
+    settings: dict[str, Any] = {"optimizer": _part(checkpoint, "optimizer", manifest.optimizer, optimizer)}
     settings |= {"shards": manifest.shards, "seed": manifest.seed, "engine": engine, "threads": threads, "client": client}
-    told = manifest.objective
-    if told.get("kind") == "cost":
+    objective = manifest.objective
+    if objective.get("kind") == "cost":
         if model is None:
-            raise ArgumentError(f"{found.path} is of a cost function: give it, as in dt.load(path, model=cost).")
-        settings |= {"model": model, "parameters": _nest(found, parameters)}
-    elif told.get("kind") == "model":
-        settings |= {"model": _part(found, "model", told.get("model"), model), "loss": _part(found, "loss", told.get("loss"), loss)}
-        settings["metrics"] = [_part(found, "metrics", m, None) for m in _list(told.get("metrics"))] if metrics is None else metrics
+            raise ArgumentError(f"{checkpoint.path} is of a cost function: give it, as in dt.load(path, model=cost).")
+        settings |= {"model": model, "parameters": _nest(checkpoint, parameters)}
+    elif objective.get("kind") == "model":
+        settings |= {
+            "model": _part(checkpoint, "model", objective.get("model"), model),
+            "loss": _part(checkpoint, "loss", objective.get("loss"), loss),
+        }
+        described = _list(objective.get("metrics"))
+        settings["metrics"] = [_part(checkpoint, "metrics", m, None) for m in described] if metrics is None else metrics
         if model is None:
-            _check_size(found, settings["model"])
+            _check_size(checkpoint, settings["model"])
     else:
-        raise CheckpointError(f"{found.path}: its manifest describes neither a model nor a cost function.")
+        raise CheckpointError(f"{checkpoint.path}: its manifest describes neither a model nor a cost function.")
     try:
         trainer = Trainer(**settings)
         program = trainer._compile(*manifest.rows)
@@ -98,34 +101,35 @@ def load(
         if unfit:
             raise ArgumentError(f"the arrays are not those of its model and its optimizer: {'; '.join(unfit)}.")
     except DagtrainError as error:
-        if given:
-            raise type(error)(f"{found.path}, with what was given: {error}") from error
-        raise CheckpointError(f"{found.path}: no trainer can be made of it: {error}") from error
+        if replaced:
+            raise type(error)(f"{checkpoint.path}, with these arguments: {error}") from error
+        raise CheckpointError(f"{checkpoint.path}: no trainer can be built from it: {error}") from error
     if model is not None:
-        _tell_differences(found, model)
+        _warn_of_differences(checkpoint, model)
     if exact:
-        here = describe_run(program, trainer.optimizer, manifest.shards, None, found.state, manifest.epochs, {})
-        check_versions(manifest, here, found.path, exact)
-    trainer.progress.take(program, found)
+        here = describe_run(program, trainer.optimizer, manifest.shards, None, checkpoint.state, manifest.epochs, {})
+        check_versions(manifest, here, checkpoint.path, exact)
+    trainer.progress.take(program, checkpoint)
     return trainer
 
 
-def _part(found: Checkpoint, name: str, description: Any, given: Any) -> Any:
-    """What was given, else what is described."""
-    if given is not None:
-        return given
+def _part(checkpoint: Checkpoint, name: str, description: Any, argument: Any) -> Any:
+    """The argument, else the described object."""
+    if argument is not None:
+        return argument
     if not isinstance(description, dict) or not {TAGS[name], "python"} & set(description):
-        raise CheckpointError(f"{found.path}: its manifest describes no {name}. Give it with {name}=….")
+        raise CheckpointError(f"{checkpoint.path}: its manifest describes no {name}. Give it with {name}=….")
     try:
-        strangers = list(foreign(description))
-        if not strangers:
+        foreign_parts = list(foreign(description))
+        if not foreign_parts:
             return build(description)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{found.path}: its manifest describes no {name} that can be made: {error}. Give it with {name}=…."
+            f"{checkpoint.path}: its manifest describes no {name} that can be built: {error}. Give it with {name}=…."
         ) from error
     raise ArgumentError(
-        f"{found.path}: the {name} holds what is not dagtrain's own ({'; '.join(strangers[:3])}): give it, as in dt.load(path, {name}=…)."
+        f"{checkpoint.path}: the {name} holds parts that are not dagtrain's own ({'; '.join(foreign_parts[:3])}): "
+        f"give it, as in dt.load(path, {name}=…)."
     )
 
 
@@ -133,53 +137,55 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _nest(found: Checkpoint, given: Any) -> Any:
-    """The parameters of a cost function in the nest that they had."""
-    arrays = found.manifest.parameters
-    if given is not None:
-        return given
-    described = found.manifest.objective.get("structure")
-    if described is None:
-        raise ArgumentError(f"{found.path}: its parameters were in classes of your own: give a nest of that structure, with parameters=….")
+def _nest(checkpoint: Checkpoint, parameters: Any) -> Any:
+    """The parameters of a cost function in their saved nest, or the argument."""
+    arrays = checkpoint.manifest.parameters
+    if parameters is not None:
+        return parameters
+    description = checkpoint.manifest.objective.get("structure")
+    if description is None:
+        raise ArgumentError(
+            f"{checkpoint.path}: its parameters were in classes of your own: give a nest of that structure with parameters=…."
+        )
     try:
-        structure = structure_of(described)
-        nest = unflatten(structure, arrays.views(found.state.parameters))
+        structure = structure_of(description)
+        nest = unflatten(structure, arrays.views(checkpoint.state.parameters))
         if VectorLayout.of(nest).names != arrays.names:
             raise ValueError("its structure has other leaves than its arrays")
     except (ValueError, RecursionError, StopIteration, RuntimeError) as error:
         raise CheckpointError(
-            f"{found.path}: its manifest describes no nest of parameters: {error}. Give one with parameters=…."
+            f"{checkpoint.path}: its manifest describes no nest of parameters: {error}. Give one with parameters=…."
         ) from error
     return nest
 
 
-def _check_size(found: Checkpoint, model: Any) -> None:
-    """Refuse a described model that is not that of the arrays, before it takes any memory."""
-    manifest = found.manifest
+def _check_size(checkpoint: Checkpoint, model: Any) -> None:
+    """Raise CheckpointError for a described model that does not fit the arrays, before it takes memory."""
+    manifest = checkpoint.manifest
     batch = Spec((1, *manifest.rows.x.shape), manifest.rows.x.dtype)
     try:
         parameters, statistics = without_memory(model).init(key(0), batch)
         unfit = manifest.unfit(VectorLayout.of(parameters), VectorLayout.of(statistics), manifest.slots)
     except (DagtrainError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
         raise CheckpointError(
-            f"{found.path}: the model that its manifest describes cannot be made: {error}. Give one with model=…."
+            f"{checkpoint.path}: the model that its manifest describes cannot be built: {error}. Give one with model=…."
         ) from error
     if unfit:
         raise CheckpointError(
-            f"{found.path}: the model that its manifest describes does not have its arrays: {'; '.join(unfit)}. Give one with model=…."
+            f"{checkpoint.path}: the model that its manifest describes does not have its arrays: {'; '.join(unfit)}. Give one with model=…."
         )
 
 
 _NOT_COMPUTED = ("_init", ".input_shape")
-"""Settings that change nothing of what a model with given arrays computes."""
+"""Settings that do not change what a model computes from its arrays."""
 
 
-def _tell_differences(found: Checkpoint, model: Any) -> None:
-    """A model of the same arrays that computes something else is the user's choice, and should not be a surprise."""
+def _warn_of_differences(checkpoint: Checkpoint, model: Any) -> None:
+    """Warn of a model with the same arrays that computes something else: the user may have meant it."""
     different = [
         d
-        for d in differences(complete(found.manifest.objective.get("model")), describe(model), "model")
+        for d in differences(complete(checkpoint.manifest.objective.get("model")), describe(model), "model")
         if not d.partition(":")[0].endswith(_NOT_COMPUTED)
     ]
     if different:
-        warnings.warn(f"the model given is not the one of {found.path}: {'; '.join(different)}.", UserWarning, stacklevel=3)
+        warnings.warn(f"the model given is not the one of {checkpoint.path}: {'; '.join(different)}.", UserWarning, stacklevel=3)

@@ -1,11 +1,11 @@
-"""The outputs of a trained model for rows of data, wherever they lie.
+"""The outputs of a trained model for rows of data, in this process or on a cluster.
 
     block of rows 0 ──┐
-    block of rows 1 ──┼──▶ outputs of block i          the model is one node of the graph, or a future where there is a cluster
+    block of rows 1 ──┼──▶ outputs of block i          the model is one node of the graph, or a future on a cluster
     model ────────────┘
 
-Rows are computed by `batch_size` from the beginning of each partition. How a matrix product rounds depends on how many rows it has, so a
-prediction is a function of the batch it is in, and not of anything else: a partition gives the same bits as its rows given as an array.
+Each partition is computed in batches of `batch_size` rows from its beginning. The rounding of a matrix product depends on its number of
+rows, so a prediction is a function of its batch, and of nothing else: a partition gives the same bits as an array of its rows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["Predictor"]
 
 
 class Predictor:
-    """Computes outputs for blocks of rows; picklable, so that Dask can call it on partitions."""
+    """Computes outputs for blocks of rows; picklable, so Dask can call it on partitions."""
 
     def __init__(self, program: Program, state: State, batch_size: int) -> None:
         self.state, self.batch_size, self.x = state, batch_size, program.x
@@ -44,12 +44,12 @@ class Predictor:
         check_rows(self._program, x.shape[1:])
         rows = settled(np.asarray(x, self.x.dtype))
         leaves = [*self.layout.views(settled(self.state.parameters)), *self.statistics_layout.views(settled(self.state.statistics))]
-        found = [np.empty((0, *self.outputs.shape[1:]), self.outputs.dtype)]
+        outputs = [np.empty((0, *self.outputs.shape[1:]), self.outputs.dtype)]
         with one_blas_thread():
             for start in range(0, len(rows), self.batch_size):
                 part = rows[start : start + self.batch_size]
-                found.append(self._program.output_plan(len(part))(*leaves, part)[0])
-        return np.concatenate(found)
+                outputs.append(self._program.output_plan(len(part))(*leaves, part)[0])
+        return np.concatenate(outputs)
 
     def lazily(self, x: Any) -> Any:
         """The outputs for a dask array, a dask DataFrame, or a list of delayed values or futures, as a dask array of as many blocks."""
@@ -75,25 +75,25 @@ class Predictor:
         return da.Array(graph, name, chunks, meta=np.empty((0,) * self.outputs.ndim, self.outputs.dtype))
 
     def _rows(self, x: Any) -> Any:
-        """A dask array of x, each block of which holds whole rows; what is not known of the sizes of partitions stays unknown.
+        """A dask array of x in blocks of whole rows; unknown sizes of partitions stay unknown.
 
-        Futures are asked, since what they stand for is computed anyway.
+        A task inspects futures, since their values are computed anyway.
         """
         from dagtrain.data.chunked import lazy_array
         from dagtrain.data.parts import Parts, is_parts, look_tasks, part_array, seen_arrays
 
-        found, columns = lazy_array("x", x)
-        if isinstance(found, Parts):
+        rows, columns = lazy_array("x", x)
+        if isinstance(rows, Parts):
             if not is_parts(x):
                 check_rows(self._program, (len(columns),) if columns else ())
-            if all(is_future(found.graph.get(key)) for key in found.keys):
-                asked = look_tasks(found)
-                found = seen_arrays(found, compute({**found.graph, **asked}, list(asked)))["x"][0]
+            if all(is_future(rows.graph.get(key)) for key in rows.keys):
+                looks = look_tasks(rows)
+                rows = seen_arrays(rows, compute({**rows.graph, **looks}, list(looks)))["x"][0]
             else:
-                found = part_array(found, "x", None, (float("nan"),) * len(found.keys), self.x.shape, self.x.dtype)
-        check_dtype("x", found.dtype)
-        check_rows(self._program, found.shape[1:])
-        return found.rechunk(dict.fromkeys(range(1, found.ndim), -1))
+                rows = part_array(rows, "x", None, (float("nan"),) * len(rows.keys), self.x.shape, self.x.dtype)
+        check_dtype("x", rows.dtype)
+        check_rows(self._program, rows.shape[1:])
+        return rows.rechunk(dict.fromkeys(range(1, rows.ndim), -1))
 
 
 def predict_task(model: Predictor, rows: Array) -> Array:

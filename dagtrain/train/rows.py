@@ -1,4 +1,4 @@
-"""What the rows of data are like: as a loss needs them, and as a program was compiled for."""
+"""Checks of the rows of data: against a loss, and against a compiled program."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ __all__ = ["check_alike", "check_rows", "open_rows"]
 
 
 def open_rows(objective: Objective, x: Any, y: Any) -> Source:
-    """The source of the data, checked as the loss of the objective needs it."""
-    missing = DataError("a model needs targets: give y beside x.")
+    """The source of the data, checked against the loss of the objective."""
+    missing = DataError("a model needs targets: give y with x.")
     if y is None and isinstance(objective, ModelObjective) and not is_parts(x):
         raise missing
     targets = objective.targets if objective.targets != "any" else None
@@ -38,16 +38,16 @@ def open_rows(objective: Objective, x: Any, y: Any) -> Source:
 
 
 def check_rows(program: Program, shape: tuple[int, ...]) -> None:
-    """Refuse rows of another shape."""
+    """Raise DataError for rows of another shape."""
     if shape != program.x.shape:
         raise DataError(f"the model was trained on rows of shape {program.x.shape}, got rows of shape {shape}.")
 
 
 def check_alike(program: Program, source: Any) -> None:
-    """Refuse data whose rows are not those that the program was compiled for."""
+    """Raise DataError for rows that the program was not compiled for."""
     check_rows(program, source.x_spec.shape)
     if (program.y is None) != (source.y_spec is None):
         raise DataError(f"the trainer was fitted {'without' if program.y is None else 'with'} targets y: do the same here.")
-    found, wanted = source.y_spec, program.y
-    if found is not None and wanted is not None and found != wanted:
-        raise DataError(f"the trainer was fitted on targets that are {wanted} for each row, these are {found}.")
+    y, expected = source.y_spec, program.y
+    if y is not None and expected is not None and y != expected:
+        raise DataError(f"the trainer was fitted on targets that are {expected} for each row, got {y}.")

@@ -1,4 +1,4 @@
-"""Ending a fit before its epochs are done: a request that is seen at the next boundary, and Ctrl-C as one."""
+"""Stopping a fit before its epochs are done: a request that takes effect at the next boundary, and Ctrl-C as one."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ INTERRUPTED = "interrupted"
 
 
 class Stopping:
-    """Whether training should end at the next boundary, and why; the first reason counts. May be asked for by any thread."""
+    """A request to end training at the next boundary, from any thread; the first reason counts."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
         self._undisturbed = 0
-        self._again = False
+        self._pending = False
 
     def ask(self, reason: str) -> None:
-        """Ask for it."""
+        """Request a stop."""
         if self.reason is None:
             self.reason = reason
 
     def interrupt(self) -> None:
-        """A Ctrl-C: the second one raises KeyboardInterrupt."""
+        """Handle a Ctrl-C: the second one raises KeyboardInterrupt."""
         if self.reason != INTERRUPTED:
             self.reason = INTERRUPTED
         elif self._undisturbed:
-            self._again = True
+            self._pending = True
         else:
             raise KeyboardInterrupt
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """No Ctrl-C raises in here; one that would have does so at the end."""
+        """Defer the KeyboardInterrupt of a second Ctrl-C to the end of the block."""
         self._undisturbed += 1
         try:
             yield
         finally:
             self._undisturbed -= 1
-        if self._again and not self._undisturbed:
+        if self._pending and not self._undisturbed:
             raise KeyboardInterrupt
 
 
 @contextmanager
 def interruptible(stopping: Stopping) -> Iterator[None]:
-    """The first Ctrl-C asks for a stop, the second raises KeyboardInterrupt at once; what Ctrl-C did before comes back afterwards.
+    """The first Ctrl-C requests a stop, the second raises KeyboardInterrupt at once; afterwards the old handler is restored.
 
-    In other threads than the main one, and where the process ignores the signal or dies by it, everything stays as it is.
+    It does nothing in other threads than the main one, or if the process ignores the signal or dies by it.
     """
     before = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
     if not callable(before):
@@ -59,7 +59,7 @@ def interruptible(stopping: Stopping) -> Iterator[None]:
         return
 
     def handle(number: int, frame: Any) -> None:
-        # Nothing is written here: the signal may have come in the midst of a write to the same stream.
+        # It writes nothing: the signal may interrupt a write to the same stream.
         stopping.interrupt()
 
     signal.signal(signal.SIGINT, handle)

@@ -255,7 +255,7 @@ MANIFESTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "two slots of one name": (lambda e: e.update(slots=["first", "first"]), "two slots have one name"),
     "no slots": (lambda e: e.update(slots=[]), "its header is said to have"),
     "units without memory for them": (lambda e: layer(e, 1).update(units=1 << 40), "does not have its arrays: parameter dense_1.kernel"),
-    "units beyond all numbers": (lambda e: layer(e, 1).update(units=1 << 70), "the model that its manifest describes cannot be made"),
+    "units beyond all numbers": (lambda e: layer(e, 1).update(units=1 << 70), "the model that its manifest describes cannot be built"),
     "another model": (lambda e: layer(e, 1).update(units=9), "does not have its arrays: parameter dense_1.kernel"),
     "another layer": (lambda e: layers(e).pop(), "does not have its arrays: parameter dense_2"),
     "a layer that is none": (lambda e: layers(e)[1].update(layer="os.system"), "dagtrain has no layer 'os.system'"),
@@ -269,7 +269,7 @@ MANIFESTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "another optimiser": (lambda e: e.update(optimizer={"optimizer": "adagrad", "settings": {}}), "slots: first, second there, total here"),
     "settings that go too deep": (
         lambda e: e["optimizer"]["settings"].update(learning_rate=deep(500)),
-        "describes no optimizer that can be made",
+        "describes no optimizer that can be built",
     ),
     "shards that are none": (lambda e: e.update(shards=0), "'shards' is out of range"),
     "batches that are none": (lambda e: e["batches"].pop("shuffle"), "'batches' does not hold"),

@@ -291,7 +291,7 @@ def test_a_model_of_the_users_must_be_given(folder: str) -> None:
     trainer = dt.Trainer(Twice(), loss="cross_entropy", engine="inline")
     fit(trainer, 1)
     trainer.save(folder)
-    with pytest.raises(ArgumentError, match=r"the model holds what is not dagtrain's own \(it is .*Twice\): give it"):
+    with pytest.raises(ArgumentError, match=r"the model holds parts that are not dagtrain's own \(it is .*Twice\): give it"):
         dt.load(folder)
     np.testing.assert_array_equal(dt.load(folder, Twice()).predict(X), trainer.predict(X))
 
@@ -300,7 +300,7 @@ def test_a_model_that_does_not_fit_is_refused(folder: str) -> None:
     trainer = small()
     fit(trainer, 1)
     trainer.save(folder)
-    with pytest.raises(ArgumentError, match=r"with what was given: the arrays are not those.*parameter w: shape none there"):
+    with pytest.raises(ArgumentError, match=r"with these arguments: the arrays are not those.*parameter w: shape none there"):
         dt.load(folder, Twice())
     with pytest.raises(ArgumentError, match=r"slots: first, second there, none here"):
         dt.load(folder, optimizer=dt.optim.sgd(0.1))
