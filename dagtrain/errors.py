@@ -138,7 +138,7 @@ def _bare(name: object) -> str:
 
 
 class DataError(DagtrainError, ValueError):
-    """The data given by the user cannot be used."""
+    """The user's data cannot be used."""
 
 
 class LedgerError(DagtrainError, RuntimeError):

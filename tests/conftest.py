@@ -1,4 +1,4 @@
-"""What all tests share: every graph is checked as soon as it is made, and each test says what it costs.
+"""What all tests share: every new graph is checked, and marks tell the cost of each test.
 
 =========== ============================================================ ========================= ==============
 mark        test                                                         scripts/test              scripts/soak
@@ -40,9 +40,9 @@ from dagtrain.transform import verify
 HERE = Path(__file__).parent
 LARGEST_CHECKED = 3000
 CLUSTERS = {"Client", "Ranks", "LocalCluster"}
-"""A test that names one of these, or one of its fixtures that does, starts a cluster or processes like those of one."""
+"""A test that names one of these, itself or by a fixture, starts a cluster or processes like those of one."""
 PROCESSES = {"ProcessPoolExecutor", "Popen", "executable", "subprocess"}
-"""The same of other processes."""
+"""The same for other processes."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,7 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hypothesis tries so many examples where a test does not say how many: the same each time, but in the long form."""
+    """Set Hypothesis's default number of examples; they are the same each time, except in the long form."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs the tests in the background has them ignore Ctrl-C
     thorough = bool(config.getoption("--long"))
@@ -59,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def names_in(item: pytest.Function) -> set[str]:
-    """The names that the test's function uses, and those of its fixtures, with the functions within them."""
+    """The names that the test's function and its fixtures use, inner functions included."""
     functions = [item.function, *(d.func for defined in item._fixtureinfo.name2fixturedefs.values() for d in defined)]
     codes = [f.__code__ for f in map(inspect.unwrap, functions) if inspect.isfunction(f)]
     for code in codes:
@@ -68,16 +68,16 @@ def names_in(item: pytest.Function) -> set[str]:
 
 
 def off_the_diagonal(items: list[pytest.Item]) -> Iterator[pytest.Item]:
-    """Of tests marked `combined`, the combinations without which each value of each parameter still has one."""
+    """The tests marked `combined` that can be left out: the others still cover each value of each parameter."""
     ids = {item: item.callspec._idlist for item in items if item.get_closest_marker("combined") and hasattr(item, "callspec")}
     values: dict[Any, list[dict[str, int]]] = {}
-    """By function: for each parameter, the number of each of its values."""
+    """Function → for each parameter, the number of each of its values."""
     for item, names in ids.items():
-        for known, name in zip(values.setdefault(item.function, [{} for _ in names]), names, strict=True):
-            known.setdefault(name, len(known))
+        for numbers, name in zip(values.setdefault(item.function, [{} for _ in names]), names, strict=True):
+            numbers.setdefault(name, len(numbers))
     for item, names in ids.items():
-        known = values[item.function]
-        if not any(all(k[name] == i % len(k) for k, name in zip(known, names, strict=True)) for i in range(max(map(len, known)))):
+        numbers = values[item.function]
+        if not any(all(k[name] == i % len(k) for k, name in zip(numbers, names, strict=True)) for i in range(max(map(len, numbers)))):
             yield item
 
 
@@ -104,14 +104,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected stays to the end: Python's collector need not look at it again and again."""
+    """Imports and collected tests stay to the end, so Python's garbage collector need not scan them again and again."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """A test that starts a cluster and is not marked so fails: it would be run by ``scripts/test --fast``."""
+    """Fail tests that start a cluster without the mark: ``scripts/test --fast`` would run them."""
     with pytest.MonkeyPatch.context() as patch:
         if "distributed" in sys.modules and not any(map(item.get_closest_marker, ("cluster", "fault"))):
 
@@ -138,7 +138,7 @@ def digits() -> Any:
 
 @pytest.fixture(autouse=True)
 def checked_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Verify each new graph; those of more nodes than `LARGEST_CHECKED` are left to the tests that make them."""
+    """Verify each new graph; tests that make graphs of more than `LARGEST_CHECKED` nodes verify them themselves."""
     build = Graph.__init__
 
     def build_and_check(self: Graph, *args: Any, **kwargs: Any) -> None:
@@ -166,9 +166,9 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 
 CALM = {
-    "distributed.admin.tick.interval": "1s",  # by default, every server looks at itself 50 and 100 times a second
+    "distributed.admin.tick.interval": "1s",  # by default, every server measures itself 50 and 100 times a second
     "distributed.worker.profile.enabled": False,
-    # Some time after a worker was lost, a cluster looks whether it is back, and lets it go for good if it just then is dead once more.
+    # After losing a worker, a cluster checks later whether it is back, and gives it up for good if it is dead at that moment.
     "distributed.deploy.lost-worker-timeout": "1h",
 }
 IMPORTED = [
@@ -176,18 +176,18 @@ IMPORTED = [
     *("distributed.nanny", "distributed.protocol.numpy", "distributed.http.health", "distributed.http.worker.prometheus"),
     *("email.policy", "multiprocessing.popen_forkserver", "numpy.random", "threadpoolctl", "tornado.platform.asyncio"),
 ]
-"""What a worker imports sooner or later: two seconds of a processor."""
+"""The modules that every worker imports at some time: two seconds of a processor."""
 
 
 @pytest.fixture(scope="session")
 def settings_of_dask() -> Iterator[None]:
-    """Servers that rest when there is nothing to do, and workers that are forked from a process that has imported everything."""
+    """Servers that are idle without work, and workers forked from a process with all imports."""
     pytest.importorskip("distributed")
     forked = "forkserver" in multiprocessing.get_all_start_methods()
     if forked:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in {"PYTHONHASHSEED": 6640, **dask.config.get("distributed.nanny.pre-spawn-environ")}.items():
-                patch.setenv(name, str(value))  # as nannies do it for a worker that is not forked
+                patch.setenv(name, str(value))  # as nannies do for a worker that is not forked
             multiprocessing.set_forkserver_preload(IMPORTED)
             forkserver.ensure_running()
     with dask.config.set({**CALM, **({"distributed.worker.multiprocessing-method": "forkserver"} if forked else {})}):
@@ -195,9 +195,9 @@ def settings_of_dask() -> Iterator[None]:
     if forked:
         import psutil
 
-        server = forkserver._forkserver  # type: ignore[attr-defined]  # nothing else waits until it has ended
-        for left in psutil.Process(server._forkserver_pid).children(recursive=True):
-            left.kill()  # it ends when the last of them does, and one may be stopped
+        server = forkserver._forkserver  # type: ignore[attr-defined]  # the only way to wait for its end
+        for child in psutil.Process(server._forkserver_pid).children(recursive=True):
+            child.kill()  # the server ends after its last child, which may be suspended
         server._stop()
 
 
@@ -217,13 +217,13 @@ def local_cluster(settings_of_dask: None) -> Callable[..., AbstractContextManage
 
 @pytest.fixture(scope="session")
 def cluster(local_cluster: Any) -> Iterator[Any]:
-    """Three workers of one thread, each in a process of its own, for all tests that leave it whole; those of faults have their own."""
-    with local_cluster(3, processes=True) as made:
-        yield made
+    """Three workers of one thread, each in a process of its own, for all tests that do not damage it; tests of faults have their own."""
+    with local_cluster(3, processes=True) as workers:
+        yield workers
 
 
 def scaled(cluster: Any, client: Any, workers: int) -> None:
-    """Wait until the cluster has this many workers, no more and no less."""
+    """Wait until the cluster has exactly this many workers."""
     cluster.scale(workers)
     deadline = time.monotonic() + 60
     while len(client.scheduler_info(n_workers=-1)["workers"]) != workers:
@@ -239,19 +239,19 @@ def scale(cluster: Any) -> Callable[[Any, int], None]:
 
 @pytest.fixture
 def client(cluster: Any) -> Iterator[Any]:
-    """A client of the cluster with all its three workers, as many as there are when the test is over."""
+    """A client of the cluster with three workers, before and after the test."""
     from distributed import Client
 
-    with Client(cluster) as made:
-        scaled(cluster, made, 3)
-        yield made
-        scaled(cluster, made, 3)
+    with Client(cluster) as client:
+        scaled(cluster, client, 3)
+        yield client
+        scaled(cluster, client, 3)
 
 
 @pytest.fixture(scope="module")
 def threads(local_cluster: Any) -> Iterator[Any]:
-    """A client of two workers of one thread within this process, for the tests of one file: what it holds is easily looked at."""
+    """A client of two workers of one thread within this process, for the tests of one file, which can inspect the workers."""
     from distributed import Client
 
-    with local_cluster(2) as cluster, Client(cluster) as made:
-        yield made
+    with local_cluster(2) as cluster, Client(cluster) as client:
+        yield client

@@ -1,4 +1,4 @@
-"""Many small cases as one test: what takes a millisecond is not worth a test of its own, but all faults are to be seen at once."""
+"""Many small cases as one test: a case of a millisecond is not worth a test of its own, but all faults should show at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 
 def each(cases: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Decorate a test of one case so that it takes them all; those that fail are raised together, each with its case.
+    """Decorate a test of one case so that it runs all; failures are raised together, each with its case.
 
     Cases are what `pytest.mark.parametrize` takes: values, tuples of them, or `pytest.param`. Arguments after those of a case are fixtures.
     """
@@ -25,7 +25,7 @@ def each(cases: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[..., 
             for param in params:
                 try:
                     test(*param.values, **fixtures)
-                except (Exception, pytest.fail.Exception) as error:  # that of a `pytest.raises` in which nothing was raised is no Exception
+                except (Exception, pytest.fail.Exception) as error:  # `pytest.raises` fails by something that is not an Exception
                     fault = error if isinstance(error, Exception) else AssertionError(str(error)).with_traceback(error.__traceback__)
                     fault.add_note(f"case {param.id or param.values}")
                     faults.append(fault)
@@ -34,7 +34,7 @@ def each(cases: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[..., 
 
         signature = inspect.signature(test)
         fixtures = list(signature.parameters.values())[len(params[0].values) :]
-        test_each.__signature__ = signature.replace(parameters=fixtures)  # type: ignore[attr-defined]  # what pytest looks at
+        test_each.__signature__ = signature.replace(parameters=fixtures)  # type: ignore[attr-defined]  # read by pytest
         return test_each
 
     return decorate

@@ -1,4 +1,4 @@
-"""The code in README.md and docs/ runs, commands print what stands there, links lead somewhere, the table of ops is the registry's."""
+"""The code in README.md and docs/ runs, commands print the output shown, links have targets, the table of ops is the registry's."""
 
 import re
 import shlex
@@ -53,10 +53,10 @@ def test_links_lead_somewhere(page):
         if target.startswith("https://"):
             continue
         file, _, heading = target.partition("#")
-        found = page.parent / file
-        assert found.exists(), target
+        linked = page.parent / file
+        assert linked.exists(), target
         if heading:
-            assert f"# {heading.replace('-', ' ')}" in found.read_text().lower(), target
+            assert f"# {heading.replace('-', ' ')}" in linked.read_text().lower(), target
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_files_that_are_named_exist(name):
 
 
 def ops_table():
-    """What docs/graphs.md says between its marks."""
+    """The text of docs/graphs.md between its marks."""
     kinds = {"with a derivative": [], "with derivative zero": []}
     for op in OPS.values():
         if op.name not in ("scan", "part"):

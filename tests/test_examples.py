@@ -1,4 +1,4 @@
-"""Each example runs, and its figure is what is known of it; those that train in a hurry here, and as a whole in the long form."""
+"""Each example runs and reaches its known figure; those that train run shortened here, and in full in the long form."""
 
 import importlib.util
 from pathlib import Path
@@ -52,18 +52,18 @@ def test_network_picture(tmp_path):
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_shallow_and_deep_digits(seed, quick):
-    found = load("b1_digits").main(seed, verbose=0, quick=quick)
-    assert found.keys() == {"shallow", "deep"}
-    assert min(found.values()) >= (0.95 if quick else 0.97)
+    results = load("b1_digits").main(seed, verbose=0, quick=quick)
+    assert results.keys() == {"shallow", "deep"}
+    assert min(results.values()) >= (0.95 if quick else 0.97)
 
 
 def test_shallow_and_deep_digits_on_two_workers(local_cluster, quick):
-    """Which give the bits, and so the accuracy, of this process."""
+    """Workers give the bits, and so the accuracy, of this process."""
     main = load("b1_digits").main
     alone = main(verbose=0, quick=quick)
     with local_cluster(2) as cluster, distributed.Client(cluster):
         assert main(verbose=0, quick=quick) == alone
-        assert cluster.scheduler.transition_counter > 0  # it was they who worked
+        assert cluster.scheduler.transition_counter > 0  # the workers did the work
 
 
 def test_same_bits():
@@ -74,11 +74,11 @@ def test_same_bits():
 
 
 @pytest.mark.cluster
-@pytest.mark.filterwarnings("default")  # a killed worker leaves sockets behind that Python complains of
+@pytest.mark.filterwarnings("default")  # a killed worker leaves open sockets, of which Python warns
 def test_same_bits_on_clusters(quick):
-    found = load("same_bits").main(quick)
-    assert len(found) == (6 if quick else 8)
-    assert len(set(found.values())) == 1
+    results = load("same_bits").main(quick)
+    assert len(results) == (6 if quick else 8)
+    assert len(set(results.values())) == 1
 
 
 @pytest.mark.cluster
@@ -99,9 +99,9 @@ def test_stop_and_go_on(quick):
 
 
 def test_cost_function():
-    found = load("cost_function").main()
-    np.testing.assert_allclose(found["forgiving"], (2, -1), atol=0.05)
-    assert abs(found["squared"][1] + 1) > 0.5
+    results = load("cost_function").main()
+    np.testing.assert_allclose(results["forgiving"], (2, -1), atol=0.05)
+    assert abs(results["squared"][1] + 1) > 0.5
 
 
 def test_every_example_is_tested():

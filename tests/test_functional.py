@@ -345,7 +345,7 @@ def test_arguments_by_name():
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (lambda f: f(1.0, w=2.0), "unexpected keyword argument 'w'"),
         (lambda f: f(1.0, x=2.0), "multiple values for argument 'x'"),
@@ -353,9 +353,9 @@ def test_arguments_by_name():
         (lambda f: f(1.0, scale=2.0), "scale cannot be given by name"),
     ],
 )
-def test_wrong_arguments_by_name(call, said):
+def test_wrong_arguments_by_name(call, message):
     def f(x, y=0.0, z=0.0, *, scale=1.0):
         return x * scale + y + z
 
-    with pytest.raises(ArgumentError, match=f"f: .*{said}"):
+    with pytest.raises(ArgumentError, match=f"f: .*{message}"):
         call(dt.compile(f))

@@ -33,7 +33,7 @@ ALLOWED["cli"] = {*ALLOWED["scaling"], "scaling", ""}
 # The rooms of engines/, from the top down.
 ENGINES = ["client", "inline", "evaluation", "engine", "cluster", "scheduler", "ranks"]
 
-# Packages that may be absent or are slow to import, and the folders and files that are about them.
+# Packages that may be absent or are slow to import, and the folders and files that may import them.
 AT_THE_EDGES = {
     "dask": {"tasks", "engines/cluster", "engines/scheduler", "engines/ranks"},
     "distributed": {"engines/cluster", "engines/scheduler", "engines/ranks"},
@@ -61,7 +61,7 @@ def room_of(file: str) -> str:
 
 
 def modules(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Every module that is imported anywhere below, and the line."""
+    """Every module imported anywhere in the tree, and the line."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
@@ -75,12 +75,12 @@ def modules(tree: ast.AST) -> Iterator[tuple[str, int]]:
 
 
 def of_package(name: str) -> str:
-    """Which module ``from dagtrain import name`` is about."""
+    """The module that ``from dagtrain import name`` imports."""
     return f"dagtrain.{name}" if (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists() else "dagtrain"
 
 
 def at_the_top(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """What is imported when the module is: not inside functions, not for type checkers alone."""
+    """Imports at a module's import: not inside functions, not for type checkers alone."""
     for node in tree.body:
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield from modules(ast.Module([node], []))
@@ -96,32 +96,32 @@ def trees() -> dict[str, ast.Module]:
 
 def wrong_imports(file: str, tree: ast.AST) -> list[str]:
     """Imports from folders that are not above the file's."""
-    folder, found = folder_of(file), []
+    folder, violations = folder_of(file), []
     assert folder in ALLOWED, f"{folder}/ is new: give it its place in the table above"
     for module, line in modules(tree):
         if module.startswith("."):
-            found.append(f"{file}:{line}: write out which module is imported")
+            violations.append(f"{file}:{line}: write out which module is imported")
         elif module == "dagtrain" or module.startswith("dagtrain."):
             target = module.split(".")[1] if "." in module else ""
             if target != folder and target not in ALLOWED[folder]:
-                found.append(f"{file}:{line}: {folder}/ imports {module}")
+                violations.append(f"{file}:{line}: {folder}/ imports {module}")
             if target == folder == "engines" and room_of(file) != "__init__":
                 room, of = room_of(file), module.partition("engines.")[2].partition(".")[0]
                 if of != room and of not in ENGINES[: ENGINES.index(room)]:
-                    found.append(f"{file}:{line}: engines/{room} imports {module}")
-    return found
+                    violations.append(f"{file}:{line}: engines/{room} imports {module}")
+    return violations
 
 
 def imports_at_the_top(file: str, tree: ast.Module) -> list[str]:
-    """Imports, on import of the file, of packages that are imported inside functions elsewhere; and any of those that are never."""
+    """Imports at the top of a file that belong inside functions, and any import of packages that are never imported."""
     places = {folder_of(file), file.rpartition("/")[0], file}
-    found = [(m, line) for m, line in at_the_top(tree) if not AT_THE_EDGES.get(m.partition(".")[0], places) & places]
-    found += [(m, line) for m, line in modules(tree) if m.partition(".")[0] in NEVER]
-    return [f"{file}:{line}: import {module} inside the function that uses it, if at all" for module, line in found]
+    violations = [(m, line) for m, line in at_the_top(tree) if not AT_THE_EDGES.get(m.partition(".")[0], places) & places]
+    violations += [(m, line) for m, line in modules(tree) if m.partition(".")[0] in NEVER]
+    return [f"{file}:{line}: import {module} inside the function that uses it, if at all" for module, line in violations]
 
 
 def test_folder_imports_only_folders_above_it() -> None:
-    inner = {file: tree for file, tree in trees().items() if folder_of(file)}  # the package's own face imports what it shows
+    inner = {file: tree for file, tree in trees().items() if folder_of(file)}  # dagtrain/__init__.py imports its public names
     assert len(inner) > 100
     assert [fault for file, tree in inner.items() for fault in wrong_imports(file, tree)] == []
 

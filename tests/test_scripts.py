@@ -1,4 +1,4 @@
-"""scripts/run and scripts/test on a machine of stand-ins: a `python3` that notes what it is asked to do."""
+"""scripts/run and scripts/test with a stand-in `python3` that records its commands."""
 
 import re
 import shutil
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 ALL = "--quiet -rs --rerun-show-tracebacks --numprocesses 2 --dist worksteal"
 FAST = "-m not cluster and not fault and not slow"
 
-# Answers the version check by $OLD, `-m venv` by a copy of itself, `-m pip install` by $BROKEN, and notes what was installed or run.
+# Answers the version check by $OLD, `-m venv` by a copy of itself, `-m pip install` by $BROKEN, and records what was installed or run.
 PYTHON = """#!/bin/bash
 case "$*" in
   "-c import sys; sys.exit("*) exit "${OLD:-0}" ;;
@@ -25,7 +25,7 @@ esac
 
 @pytest.fixture
 def machine(tmp_path):
-    """A function that runs a script of a copy of the project, from elsewhere, and gives its exit code, its messages and the notes."""
+    """A function that runs a script of a copy of the project from another folder; returns exit code, messages and records."""
     project, bin_, elsewhere, log = (tmp_path / name for name in ("a project", "bin", "elsewhere", "log"))
     for folder in (project / "dagtrain", bin_, elsewhere):
         folder.mkdir(parents=True)

@@ -221,7 +221,7 @@ def scatter_add(a: Any, indices: Any, updates: Any) -> Tensor:
 
 
 def one_hot(labels: Any, classes: int, dtype: Any = np.float32) -> Tensor:
-    """1 at each label's position of a new last axis, 0 elsewhere."""
+    """1 at each label's position of a new last axis, 0 at all others."""
     labels = as_tensor(labels)
     _whole("one_hot", labels.spec)
     return _one_hot(labels, classes=int(classes), dtype=np.dtype(dtype).str)

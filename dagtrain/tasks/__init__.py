@@ -1,4 +1,4 @@
-"""Graphs as Dask tasks: tensors are Dask collections, graphs become delayed values, delayed values feed graphs."""
+"""Graphs as Dask tasks: tensors are Dask collections, graphs become delayed values, delayed values become inputs."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -58,8 +58,7 @@ class Fragment(NamedTuple):
 def lower(graph: Graph, *, granularity: str | float = "fragment") -> Lowered:
     """The Dask tasks of a graph without inputs, or with inputs that Dask computes.
 
-    The graph is lowered as it is: the results have the bits of the interpreter with one BLAS thread, whatever the granularity and the
-    scheduler.
+    The graph is lowered as it is: the results have the bits of the interpreter with one BLAS thread, for every granularity and scheduler.
 
     Parameters
     ----------
@@ -94,7 +93,7 @@ def lower(graph: Graph, *, granularity: str | float = "fragment") -> Lowered:
 def lower_tensors(
     outputs: Sequence[Tensor], *, granularity: str | float = "fragment", named: Mapping[Tensor, Any] | None = None
 ) -> tuple[dict[Any, Any], dict[Tensor, Any]]:
-    """The tasks of several tensors, which share what they have in common, and the key of each tensor's value.
+    """The tasks of several tensors, common ones once, and the key of each tensor's value.
 
     A key is a hash of what its task computes and of the keys that it reads, so that equal keys are equal tasks however graphs are cut.
     `named` gives the keys of the values of some outputs, whatever task computes them.

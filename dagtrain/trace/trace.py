@@ -26,7 +26,7 @@ class Traced(NamedTuple):
 
 
 def argument_names(function: Callable[..., Any], count: int) -> list[str]:
-    """Names of the first positional parameters, or ``argument_0`` … where Python knows no signature."""
+    """Names of the first positional parameters, or ``argument_0`` … where there is no signature."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):

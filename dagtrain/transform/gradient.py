@@ -2,7 +2,7 @@
 
     cost ◀── … ◀── node ◀── … ◀── target          (the walk goes from the cost to the targets and visits nothing else)
 
-Three things are kept apart: a derivative that is *zero* (the op says so), a target that is *not connected* to the cost, and an op that has
+Three cases are distinguished: a derivative that is *zero* (the op says so), a target that is *not connected* to the cost, and an op that has
 *no rule*. The last two are errors. As every rule is written in ops, the result can be differentiated again.
 
 Method: Griewank and Walther, "Evaluating Derivatives" (2008), chapter 3.
@@ -177,12 +177,12 @@ def _pull(
     return [(node.inputs[i], g) for i in positions if (g := grads[i]) is not None]
 
 
-def vjp_graph(graph: Graph, wanted: Sequence[int], given: Sequence[int]) -> Graph:
-    """Graph (inputs of `graph`, cotangents of the outputs in `given`) → cotangents of the inputs in `wanted`, zeros where unconnected."""
+def vjp_graph(graph: Graph, input_positions: Sequence[int], output_positions: Sequence[int]) -> Graph:
+    """Graph (inputs of `graph`, cotangents of outputs by position) → cotangents of inputs by position, zeros where unconnected."""
     ins, outs = list(graph.inputs.values()), list(graph.outputs.values())
-    seeds = [new_input(f"cotangent_{i}", outs[i].shape, outs[i].dtype) for i in given]
-    targets = [ins[i] for i in wanted]
-    grads = cotangents([outs[i] for i in given], seeds, targets)
+    seeds = [new_input(f"cotangent_{i}", outs[i].shape, outs[i].dtype) for i in output_positions]
+    targets = [ins[i] for i in input_positions]
+    grads = cotangents([outs[i] for i in output_positions], seeds, targets)
     results = {
         f"gradient_{k}": grads[t] if t in grads else broadcast_to(as_tensor(np.zeros((), t.dtype)), t.shape) for k, t in enumerate(targets)
     }

@@ -58,11 +58,11 @@ class Use(NamedTuple):
 
 
 class Apply(NamedTuple):
-    """An op on operands; `given` are attributes by name, `rest` is the letter of all attributes together."""
+    """An op on operands; `attributes` by name; `rest` is the letter of all attributes together."""
 
     op: str
     operands: tuple[Any, ...]
-    given: tuple[tuple[str, Any], ...] = ()
+    attributes: tuple[tuple[str, Any], ...] = ()
     rest: str | None = None
 
 
@@ -75,7 +75,7 @@ def parse(text: str) -> Pattern:
     Examples
     --------
     >>> parse("x * 1")
-    Apply(op='multiply', operands=(Letter(name='x'), Number(value=1)), given=(), rest=None)
+    Apply(op='multiply', operands=(Letter(name='x'), Number(value=1)), attributes=(), rest=None)
     """
     return _pattern(ast.parse(text.strip(), mode="eval").body, text)
 
@@ -161,7 +161,7 @@ def match(pattern: Pattern, node: Tensor, bound: dict[str, Any], inner: list[Ten
         attributes = dict(node.attributes)
         if bound.setdefault(pattern.rest, attributes) != attributes:
             return False
-    for name, expected in pattern.given:
+    for name, expected in pattern.attributes:
         value = node.attribute(name)
         if isinstance(expected, Letter):
             if bound.setdefault(expected.name, value) != value:
@@ -240,7 +240,7 @@ def build(pattern: Pattern, bound: Mapping[str, Any], root: Tensor, functions: F
         return broadcast_to(as_tensor(np.asarray(pattern.value, root.dtype)), root.shape)
     operands = [_operand(o, bound, root, functions, settle) for o in pattern.operands]
     attributes = dict(bound[pattern.rest]) if pattern.rest is not None else {}
-    attributes.update((name, value_of(part, bound, functions)) for name, part in pattern.given)
+    attributes.update((name, value_of(part, bound, functions)) for name, part in pattern.attributes)
     return find(pattern.op)(*operands, **attributes)
 
 

@@ -6,7 +6,7 @@ Every rule says how far it can be trusted:
 
 - ``EXACT``: the same bits for every value, NaN, infinities and the sign of zero included (which of several NaNs comes out is left open);
 - ``STABLE``: mathematically equal, and numerically at least as good: no new overflow, no new cancellation, no more roundings;
-- ``APPROXIMATE``: equal on ordinary numbers only (x*0 is 0 unless x is NaN or infinite); applied when the user asks, never otherwise.
+- ``APPROXIMATE``: equal on ordinary numbers only (x*0 is 0 unless x is NaN or infinite); applied on request only.
 
 `dagtrain.transform.patterns` describes the language of the texts, `dagtrain.transform.conditions` the conditions. A rewrite is done only
 where the result has the shape and dtype of what it replaces, so ``cast(x, **a) → x`` needs no condition.

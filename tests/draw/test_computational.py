@@ -17,12 +17,12 @@ F4 = np.dtype("f4")
 
 def texts(diagram: Diagram, role: str) -> dict[str, str]:
     """Title of each node → its line of this role."""
-    found = {}
+    by_title = {}
     for node in diagram.nodes:
         lines = [line.text for line in node.lines if line.role == role]
         if lines:
-            found[node.lines[0].text] = lines[0]
-    return found
+            by_title[node.lines[0].text] = lines[0]
+    return by_title
 
 
 def ends(diagram: Diagram) -> dict[tuple[str, str], str]:
@@ -44,8 +44,8 @@ def layered(count: int, width: int = 8) -> dt.Graph:
 
 def with_gradients(graph: dt.Graph) -> dt.Graph:
     cost = graph.outputs["output"]
-    wanted = [t for name, t in graph.inputs.items() if name.startswith("params")]
-    grads = gradient(cost, wanted)
+    params = [t for name, t in graph.inputs.items() if name.startswith("params")]
+    grads = gradient(cost, params)
     return dt.Graph(graph.inputs, {"loss": cost, **{f"grad_{i}": g for i, g in enumerate(grads)}})
 
 
@@ -111,11 +111,11 @@ def test_local_derivatives_of_arrays() -> None:
     moved = product + bias
     y = np.tanh(moved)
     graph = dt.Graph.of(np.sum(y * y))
-    found = measure(graph, [], graph.outputs["output"])
-    np.testing.assert_allclose(found.local[y, 0], 1 - np.tanh(found.values[moved]) ** 2)
-    np.testing.assert_array_equal(found.local[moved, 1], np.ones((2, 2)))  # of the broadcast shape, by element
-    np.testing.assert_allclose(found.local[product, 0], np.ones((2, 2)) @ w.value.T)  # of the sum
-    np.testing.assert_allclose(found.gradients[x], interpret(dt.Graph.of(*gradient(graph.outputs["output"], [x])))[0])
+    measures = measure(graph, [], graph.outputs["output"])
+    np.testing.assert_allclose(measures.local[y, 0], 1 - np.tanh(measures.values[moved]) ** 2)
+    np.testing.assert_array_equal(measures.local[moved, 1], np.ones((2, 2)))  # of the broadcast shape, by element
+    np.testing.assert_allclose(measures.local[product, 0], np.ones((2, 2)) @ w.value.T)  # of the sum
+    np.testing.assert_allclose(measures.gradients[x], interpret(dt.Graph.of(*gradient(graph.outputs["output"], [x])))[0])
     labels = list(ends(draw(graph).diagram).values())
     assert any("Σ avg" in label for label in labels)
     words = [item.text for item in draw(graph).diagram.legend]

@@ -74,8 +74,8 @@ def test_rows_stand_side_by_side_in_their_order_also_in_boxes() -> None:
     nodes = tuple(Node(key, (Line(key),), group=box) for key, box in (("c", "x"), ("b", "y"), ("a", "x"), ("top", None)))
     edges = (Edge("top", "a"), Edge("top", "b"), Edge("b", "c"))
     svg = Picture(Diagram(nodes, edges, (Group("x", "x"), Group("y", "y")), rows=(("a", "c"), ("top",)))).svg
-    found = {key: re.search(rf'<text[^>]* x="([-.\d]+)" y="([-.\d]+)"[^>]*>{key}</text>', svg) for key in ("a", "c", "top")}
-    at = {key: (float(match[1]), float(match[2])) for key, match in found.items() if match}
+    matches = {key: re.search(rf'<text[^>]* x="([-.\d]+)" y="([-.\d]+)"[^>]*>{key}</text>', svg) for key in ("a", "c", "top")}
+    at = {key: (float(match[1]), float(match[2])) for key, match in matches.items() if match}
     assert at["a"][1] == at["c"][1]
     assert at["a"][0] < at["c"][0]
 

@@ -44,9 +44,9 @@ def test_render_takes_dot_text() -> None:
 
 
 def without_graphviz(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = importlib.util.find_spec
+    find_spec = importlib.util.find_spec
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "pygraphviz" else found(name, *a))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "pygraphviz" else find_spec(name, *a))
 
 
 def test_without_graphviz_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def test_the_page_follows_the_theme_and_needs_nothing_else() -> None:
 def test_five_hundred_nodes_are_drawn() -> None:
     graph = random_graph(500)
     assert len(graph) >= 500
-    # It takes about one second where nothing else runs; without limits to the layout it would be minutes.
+    # About one second on an idle machine; without the layout's limits it takes minutes.
     svg = draw(graph, timeout=20).svg
     assert svg.count('class="node') >= 500
 

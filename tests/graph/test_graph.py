@@ -86,7 +86,7 @@ def test_key_does_not_see_where_and_when() -> None:
 
 @pytest.mark.parametrize("seed", ["0", "12345"])
 def test_key_is_the_same_in_other_processes(seed: str) -> None:
-    # Nodes made before shift the serial numbers of leaves.
+    # Earlier nodes shift the serial numbers of leaves.
     code = f"import dagtrain as dt\nleaves = [dt.input('x') for _ in range({seed})]\n{PROGRAM}\nprint(*[g.key for g in build()])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed})
     assert out.stdout.split() == [g.key for g in built()]
@@ -165,7 +165,7 @@ def test_graphs_never_change() -> None:
 def test_checker_finds_a_wrong_spec(monkeypatch: pytest.MonkeyPatch) -> None:
     x = dt.input("x", (2,))
     wrong = make("sin", (x,), {}, Spec((3,), np.dtype("f4")))
-    monkeypatch.undo()  # the graph is made here without the check that all tests have
+    monkeypatch.undo()  # this graph is made without the check of all new graphs
     graph = Graph.of(wrong)
     with pytest.raises(GraphError, match=r"claims float32\[3\]; the op 'sin' gives float32\[2\]"):
         verify(graph)
@@ -196,9 +196,9 @@ def test_topological_order_depends_on_the_graph_alone() -> None:
 def test_users_count_each_use() -> None:
     x, left, right, top = diamond()
     twice = top * top
-    found = users(topological([twice]))
-    assert [id(n) for n in found[x]] == [id(left), id(right)]
-    assert [id(n) for n in found[top]] == [id(twice)] * 2
+    readers = users(topological([twice]))
+    assert [id(n) for n in readers[x]] == [id(left), id(right)]
+    assert [id(n) for n in readers[top]] == [id(twice)] * 2
 
 
 def test_ancestors() -> None:

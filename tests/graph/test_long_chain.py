@@ -1,4 +1,4 @@
-"""A long chain: nothing recurses, nothing is slower than in proportion, and memory comes back."""
+"""A long chain: nothing recurses, time is linear, and memory is released."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def chain(x: Tensor, length: int) -> Tensor:
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    """Without Python's collector, which would look at half a million objects again and again."""
+    """Without Python's garbage collector, which would scan half a million objects again and again."""
     gc.collect()
     gc.disable()
     yield
@@ -38,7 +38,7 @@ def no_collector() -> Iterator[None]:
 
 
 def live(length: int) -> float:
-    """Build a chain, differentiate, optimise and run it, and let go of it; CPU seconds that took."""
+    """Build a chain, differentiate, optimise, run and release it; return the CPU seconds."""
     started = time.process_time()
     x = dt.input("x", (), np.float64)
     y = chain(x, length)

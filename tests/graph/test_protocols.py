@@ -1,4 +1,4 @@
-"""Slots: filled by the folders that the graph does not import, and asked by tensors, graphs and whatever has a picture."""
+"""Slots: filled by folders that the graph does not import, read by tensors, graphs and drawable objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nodes: shared when they are the same, never merged when they are leaves, never changed; and what they say when misused."""
+"""Nodes: equal ones are shared, leaves never merged, none ever changed; and the errors of misuse."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_out_argument_is_refused() -> None:
         np.add(x, 1, out=np.zeros(2))
 
 
-# ---- what is known of a tensor
+# ---- properties
 
 
 def test_facts() -> None:

@@ -1,4 +1,4 @@
-"""NumPy functions that are made of others, against NumPy itself; and their gradients."""
+"""NumPy functions composed of others, against NumPy itself; and their gradients."""
 
 import warnings
 from functools import partial
@@ -93,13 +93,13 @@ CASES = {
 }  # fmt: skip
 UFUNC_CASES = [
     (np.vecdot, A, B), (np.vecdot, C, V), (np.multiply.outer, V, W), (np.subtract.outer, A, W),
-    *((getattr(np, name), *given) for name, given in (("matvec", (C, V)), ("vecmat", (W, C))) if hasattr(np, name)),
+    *((getattr(np, name), *arguments) for name, arguments in (("matvec", (C, V)), ("vecmat", (W, C))) if hasattr(np, name)),
 ]  # fmt: skip
 
 
-def values(found):
+def values(result):
     """One array, or the arrays of a list."""
-    return list(found) if isinstance(found, list | tuple) else [found]
+    return list(result) if isinstance(result, list | tuple) else [result]
 
 
 @pytest.mark.parametrize("case", [c for cases in CASES.values() for c in cases] + UFUNC_CASES)
@@ -107,11 +107,11 @@ def test_what_numpy_gives(case):
     function, *arrays = case
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        wanted, found = values(function(*arrays)), values(dt.compile(function)(*arrays))
-    assert len(found) == len(wanted)
-    # NumPy goes over to float64 midway where we begin with it.
-    single = any(np.asarray(a).dtype == np.float32 for a in (*arrays, *wanted))
-    for ours, theirs in zip(found, wanted, strict=True):
+        expected, results = values(function(*arrays)), values(dt.compile(function)(*arrays))
+    assert len(results) == len(expected)
+    # NumPy converts to float64 midway, tensors at the start.
+    single = any(np.asarray(a).dtype == np.float32 for a in (*arrays, *expected))
+    for ours, theirs in zip(results, expected, strict=True):
         assert (np.shape(ours), np.asarray(ours).dtype) == (np.shape(theirs), np.asarray(theirs).dtype)
         np.testing.assert_allclose(ours, theirs, rtol=1e-6 if single else 1e-12, atol=1e-13)
 
@@ -144,7 +144,7 @@ def test_what_is_left_out_has_no_gradient():
 
 
 @pytest.mark.parametrize(
-    ("function", "kind", "said"),
+    ("function", "kind", "message"),
     [
         (lambda x: np.quantile(x, 1.5), UnsupportedError, "numbers from 0 to 1 as quantiles, got 1.5"),
         (lambda x: np.quantile(x, 0.5, method="lower"), UnsupportedError, "method='lower'"),
@@ -157,8 +157,8 @@ def test_what_is_left_out_has_no_gradient():
         (lambda x: np.nanmax(x, initial=0), UnsupportedError, "np.nanmax on tensors"),
     ],
 )
-def test_errors(function, kind, said):
-    with pytest.raises(kind, match=said):
+def test_errors(function, kind, message):
+    with pytest.raises(kind, match=message):
         function(dt.input("x", (2, 3), np.float64))
 
 

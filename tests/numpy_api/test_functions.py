@@ -225,11 +225,11 @@ def on_tensors(function: Case, arrays: tuple[Any, ...]) -> Any:
 def agree(function: Case, arrays: tuple[Any, ...]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        wanted = np.asarray(function(*arrays))
-        found = on_tensors(function, arrays)
-    assert found.dtype == wanted.dtype
-    assert found.shape == wanted.shape
-    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-13)
+        expected = np.asarray(function(*arrays))
+        result = on_tensors(function, arrays)
+    assert result.dtype == expected.dtype
+    assert result.shape == expected.shape
+    np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-13)
 
 
 FUNCTION_CASES = [
@@ -251,9 +251,9 @@ def test_function_agrees_with_numpy(function: Case, arrays: tuple[Any, ...]) -> 
 def test_method_agrees_with_numpy(function: Case, dtype: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        wanted, found = np.asarray(function(A.astype(dtype))), on_tensors(function, (A.astype(dtype),))
-    assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
-    np.testing.assert_allclose(found, wanted, rtol=1e-12 if dtype == "f8" else 1e-5, atol=1e-6)
+        expected, result = np.asarray(function(A.astype(dtype))), on_tensors(function, (A.astype(dtype),))
+    assert (result.dtype, result.shape) == (expected.dtype, expected.shape)
+    np.testing.assert_allclose(result, expected, rtol=1e-12 if dtype == "f8" else 1e-5, atol=1e-6)
 
 
 def test_every_supported_function_has_a_case() -> None:
@@ -288,7 +288,7 @@ def test_unsupported_function_is_named(function: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "said"),
+    ("function", "message"),
     [
         (lambda x: np.max(x, where=x > 0), "where= needs initial="),
         (lambda x: np.sum(x, out=np.zeros(())), "out="),
@@ -307,14 +307,14 @@ def test_unsupported_function_is_named(function: Any) -> None:
         (lambda x: x.sum(casting="safe"), "casting"),
     ],
 )
-def test_unsupported_argument_is_named(function: Case, said: str) -> None:
+def test_unsupported_argument_is_named(function: Case, message: str) -> None:
     with pytest.raises(UnsupportedError) as caught:
         function(dt.input("x", (2, 3), np.float64))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("function", "said"),
+    ("function", "message"),
     [
         (lambda x: np.sum(x, axis=2), "axis 2 does not exist, the tensor has 2 axes"),
         (lambda x: np.sum(x, axis=(0, 0)), "names one axis twice"),
@@ -339,10 +339,10 @@ def test_unsupported_argument_is_named(function: Case, said: str) -> None:
         (lambda x: np.argmax(x[:, :0], 1), "argmax of nothing"),
     ],
 )
-def test_wrong_shape_is_named(function: Case, said: str) -> None:
+def test_wrong_shape_is_named(function: Case, message: str) -> None:
     with pytest.raises(ShapeError) as caught:
         function(dt.input("x", (2, 3), np.float64))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_errors_are_of_one_tree_and_of_pythons_kinds() -> None:

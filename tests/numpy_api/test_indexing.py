@@ -1,4 +1,4 @@
-"""Every form of index that tensors support, against NumPy, with derivatives; and the errors of those they do not."""
+"""Every form of index that tensors support, against NumPy, with derivatives; and the errors of all other forms."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def test_derivative_of_index_is_a_sum_at_its_places(index: Any) -> None:
     x = dt.input("x", X.shape, X.dtype)
     weights = np.random.default_rng(1).normal(size=X[index].shape)
     (g,) = gradient(np.sum(x[index] * weights), [x])
-    wanted = np.zeros_like(X)
-    np.add.at(wanted, index, weights)
-    np.testing.assert_allclose(interpret(Graph({"x": x}, {"g": g}), X)[0], wanted, rtol=1e-14, atol=1e-15)
+    expected = np.zeros_like(X)
+    np.add.at(expected, index, weights)
+    np.testing.assert_allclose(interpret(Graph({"x": x}, {"g": g}), X)[0], expected, rtol=1e-14, atol=1e-15)
 
 
 TENSOR_INDICES: list[tuple[Callable[[Any, Any], Any], Any]] = [
@@ -105,7 +105,7 @@ def test_index_of_an_empty_tensor() -> None:
 
 
 @pytest.mark.parametrize(
-    ("index", "error", "said"),
+    ("index", "error", "message"),
     [
         (4, IndexError, "index 4 is out of bounds for axis 0 of length 4 (shape (4, 5, 6))"),
         ((0, -6), IndexError, "axis 1 of length 5"),
@@ -120,10 +120,10 @@ def test_index_of_an_empty_tensor() -> None:
         ((slice(None), H, None, 0), UnsupportedError, "index in two steps"),
     ],
 )
-def test_wrong_index_is_named(index: Any, error: type[Exception], said: str) -> None:
+def test_wrong_index_is_named(index: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as caught:
         dt.input("x", X.shape)[index]
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_tensor_index_out_of_bounds_is_an_error_of_the_run_at_the_users_line() -> None:

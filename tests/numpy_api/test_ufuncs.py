@@ -25,7 +25,7 @@ OPERATORS: list[Callable[..., Any]] = [
     operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv, operator.mod, operator.pow, operator.lt, operator.le,
     operator.gt, operator.ge, operator.eq, operator.ne,
 ]  # fmt: skip
-# NumPy's ufuncs without a meaning on tensors, each an error that names it.
+# NumPy's ufuncs that tensors do not support; each raises an error that names it.
 MISSING = {"bitwise_count", "conjugate", "divmod", "frexp", "isnat", "ldexp", "matvec", "modf", "nextafter", "spacing", "vecdot", "vecmat"}
 
 
@@ -42,13 +42,13 @@ def quiet(function: Callable[..., Any], *args: Any) -> Any:
         return np.asarray(function(*args))
 
 
-def same(found: Any, wanted: Any) -> None:
-    assert found.dtype == wanted.dtype
-    np.testing.assert_array_equal(found, wanted)
+def same(result: Any, expected: Any) -> None:
+    assert result.dtype == expected.dtype
+    np.testing.assert_array_equal(result, expected)
 
 
 def outcome(function: Callable[..., Any], *args: Any) -> Any:
-    """The result's dtype, or that there is none."""
+    """The result's dtype, or "error"."""
     try:
         return quiet(function, *args).dtype
     except (TypeError, OverflowError):
@@ -66,9 +66,9 @@ def test_every_ufunc_in_every_dtype(ufunc: np.ufunc, dtype: str) -> None:
             ufunc(*leaves)
         return
     y = ufunc(*leaves)
-    wanted = quiet(ufunc, *arrays)
-    assert y.spec == dt.Spec(wanted.shape, wanted.dtype)
-    same(value(y, *arrays), wanted)
+    expected = quiet(ufunc, *arrays)
+    assert y.spec == dt.Spec(expected.shape, expected.dtype)
+    same(value(y, *arrays), expected)
 
 
 @each(itertools.product(DTYPES, DTYPES))
@@ -76,12 +76,12 @@ def test_promotion_of_two_arrays(left: str, right: str) -> None:
     a, b = np.ones((2, 3), left), np.ones(3, right)
     x, y = dt.input("x", a.shape, a.dtype), dt.input("y", b.shape, b.dtype)
     for ufunc in BINARY:
-        said = outcome(ufunc, a, b)
-        if said == "error":
+        dtype = outcome(ufunc, a, b)
+        if dtype == "error":
             with pytest.raises(DTypeError):
                 ufunc(x, y)
         else:
-            assert ufunc(x, y).dtype == said
+            assert ufunc(x, y).dtype == dtype
             same(value(ufunc(x, y), a, b), quiet(ufunc, a, b))
 
 
@@ -93,12 +93,12 @@ def test_promotion_of_numbers(dtype: str, number: Any) -> None:
     for ufunc in BINARY:
         for forwards in (True, False):
             args, tensors = ((a, number), (x, number)) if forwards else ((number, a), (number, x))
-            said = outcome(ufunc, *args)
-            if said == "error":
+            result_dtype = outcome(ufunc, *args)
+            if result_dtype == "error":
                 with pytest.raises(DTypeError):
                     ufunc(*tensors)
             else:
-                assert ufunc(*tensors).dtype == said
+                assert ufunc(*tensors).dtype == result_dtype
                 same(value(ufunc(*tensors), a), quiet(ufunc, *args))
 
 
@@ -163,13 +163,13 @@ SHAPES = [(), (1,), (4,), (3, 1), (1, 4), (3, 4), (2, 1, 4), (2, 3, 4), (0,), (2
 def test_broadcasting(left: tuple[int, ...], right: tuple[int, ...]) -> None:
     x, y = dt.input("x", left, np.float64), dt.input("y", right, np.float64)
     try:
-        wanted = np.broadcast_shapes(left, right)
+        expected = np.broadcast_shapes(left, right)
     except ValueError:
         with pytest.raises(ValueError, match="add cannot combine shapes"):
             x + y
         return
     a, b = np.random.default_rng(0).normal(size=left), np.random.default_rng(1).normal(size=right)
-    assert (x + y).shape == wanted
+    assert (x + y).shape == expected
     same(value(x + y, a, b), np.asarray(a + b))
 
 

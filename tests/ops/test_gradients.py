@@ -1,4 +1,4 @@
-"""Every gradient rule against random directions, to second order, and against complex steps; and that a small error would be seen."""
+"""Every gradient rule against random directions, to second order, and complex steps; and that these tests detect a small error."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from ..each import each
 from .cases import CASES, draws
 
 Function = Callable[..., Tensor]
-# Their derivative is zero by decree, not by calculus.
+# Their derivative is zero by definition, not by calculus.
 DECREED = {"stop_gradient"}
 SMOOTH = [c for c in CASES if c.values[0].gradient not in (None, ZERO) and c.values[0].name not in DECREED]  # type: ignore[attr-defined]
 FLAT = [c for c in CASES if c.values[0].gradient is ZERO and c.values[0].name not in DECREED]  # type: ignore[attr-defined]
-# Their kernels take complex numbers but are no analytic functions of them.
+# Their kernels take complex numbers but are not analytic.
 NOT_ANALYTIC = {"absolute", "maximum", "minimum", "fmax", "fmin", "where", "cast", "max", "min"}
 
 
@@ -35,7 +35,7 @@ def moved(arrays: Sequence[Any], directions: Sequence[Any], step: Any) -> list[A
 
 
 def check(function: Function, arrays: Sequence[Any], seed: int, orders: int = 2) -> bool:
-    """Compare derivatives of sum(weights * function) along a random direction; whether there was anything to compare."""
+    """Compare derivatives of sum(weights * function) along a random direction; return whether there was anything to compare."""
     rng = np.random.default_rng(seed)
     leaves = [dt.input(f"x{i}", np.shape(a), np.asarray(a).dtype) for i, a in enumerate(arrays)]
     targets = [leaf for leaf in leaves if leaf.dtype.kind == "f"]
@@ -48,14 +48,16 @@ def check(function: Function, arrays: Sequence[Any], seed: int, orders: int = 2)
     directions = [rng.normal(size=leaf.shape) if leaf.dtype.kind == "f" else None for leaf in leaves]
     along = [d for d in directions if d is not None]
     values = interpret(graph, *arrays)[1:]
-    said = sum(float(np.sum(g * d)) for g, d in zip(values, along, strict=True))
+    by_rule = sum(float(np.sum(g * d)) for g, d in zip(values, along, strict=True))
     size = sum(float(np.sum(np.abs(g * d))) for g, d in zip(values, along, strict=True))
     costs = graph.select("cost")
-    found = 0.0
+    by_differences = 0.0
     for weight, step in ((8.0, 1e-4), (-1.0, 2e-4)):  # of fourth order
         high, low = (float(interpret(costs, *moved(arrays, directions, s))[0]) for s in (step, -step))
-        found += weight * (high - low) / (12e-4)
-    assert abs(said - found) <= 1e-6 * size + 1e-8, f"order {3 - orders}: {said} by the rule, {found} by differences"
+        by_differences += weight * (high - low) / (12e-4)
+    assert abs(by_rule - by_differences) <= 1e-6 * size + 1e-8, (
+        f"order {3 - orders}: {by_rule} by the rule, {by_differences} by differences"
+    )
     if orders > 1:
 
         def first(*inner: Tensor) -> Tensor:
@@ -106,7 +108,7 @@ def test_complex_step(op: Op, sample: Sample) -> None:
     directions = [rng.normal(size=np.shape(a)) if np.asarray(a).dtype.kind == "f" else None for a in arrays]
     stepped = op.kernel(*moved(arrays, directions, 1e-30j), **sample.attributes)
     weights = rng.normal(size=np.shape(stepped))
-    found = float(np.sum(weights * np.imag(stepped)) / 1e-30)
+    by_step = float(np.sum(weights * np.imag(stepped)) / 1e-30)
     leaves = [dt.input(f"x{i}", np.shape(a), np.asarray(a).dtype) for i, a in enumerate(arrays)]
     cost = np.sum(op(*leaves, **sample.attributes) * weights)
     grads = gradient(cost, [leaf for leaf in leaves if leaf.dtype.kind == "f"], unconnected="zero")
@@ -114,7 +116,7 @@ def test_complex_step(op: Op, sample: Sample) -> None:
     values = interpret(graph, *arrays)
     along = [d for d in directions if d is not None]
     size = sum(float(np.sum(np.abs(g * d))) for g, d in zip(values, along, strict=True))
-    assert sum(float(np.sum(g * d)) for g, d in zip(values, along, strict=True)) == pytest.approx(found, abs=1e-12 * size + 1e-15)
+    assert sum(float(np.sum(g * d)) for g, d in zip(values, along, strict=True)) == pytest.approx(by_step, abs=1e-12 * size + 1e-15)
 
 
 def test_most_kernels_take_complex_steps() -> None:
@@ -126,7 +128,7 @@ def test_most_kernels_take_complex_steps() -> None:
 
 @contextlib.contextmanager
 def more_ops() -> Iterator[None]:
-    """The registry is cleared of what is added meanwhile."""
+    """Remove ops that a test adds to the registry."""
     before = set(OPS)
     try:
         yield
@@ -156,7 +158,7 @@ def test_planted_error_of_a_thousandth_is_caught(op: Op, sample: Sample) -> None
             check(lambda *inputs: wrong(*inputs, **sample.attributes), arrays, seed)
         except AssertionError:
             return
-    # Unless the derivative is zero at this sample, such as relu's on the left.
+    # Unless the derivative is zero at this sample, as relu's for negative numbers.
     leaves = [dt.input(f"x{i}", np.shape(a), np.asarray(a).dtype) for i, a in enumerate(arrays)]
     grads = gradient(np.sum(op(*leaves, **sample.attributes)), [leaf for leaf in leaves if leaf.dtype.kind == "f"], unconnected="zero")
     values = interpret(Graph({str(leaf.name): leaf for leaf in leaves}, {f"g{i}": g for i, g in enumerate(grads)}), *arrays)

@@ -113,7 +113,7 @@ def test_drawing_has_derivative_zero_and_what_is_made_of_it_has_its_own() -> Non
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "said"),
+    ("call", "error", "message"),
     [
         (lambda: key(-1), ArgumentError, "from 0 to 2\\*\\*64 - 1, got -1"),
         (lambda: key(1.5), ArgumentError, "got 1.5"),
@@ -126,6 +126,6 @@ def test_drawing_has_derivative_zero_and_what_is_made_of_it_has_its_own() -> Non
         (lambda: bernoulli(key(0), 1.5), ArgumentError, "between 0 and 1, got 1.5"),
     ],
 )
-def test_wrong_keys_and_arguments_are_named(call: Any, error: type[Exception], said: str) -> None:
-    with pytest.raises(error, match=said):
+def test_wrong_keys_and_arguments_are_named(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
         call()

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 ROWS, COLUMNS = 3, 4
 Call = Callable[..., Any]
 
-# name → ours, PyTorch's; all keep a (3, 4) float64 array of moderate numbers moderate.
+# name → our function, PyTorch's; all map a (3, 4) float64 array of moderate numbers to such an array.
 UNARY: dict[str, tuple[Call, Call]] = {
     "sin": (np.sin, lambda t, a: t.sin(a)),
     "tanh": (np.tanh, lambda t, a: t.tanh(a)),
@@ -99,14 +99,14 @@ programs = st.lists(steps, min_size=1, max_size=9)
 
 def execute(program: Program, values: list[Any], torch: Any = None) -> Any:
     """In this library or PyTorch: each step works on two of the last four values, and the result depends on the last ones."""
-    found = list(values)
+    results = list(values)
     for name, first, second in program:
-        a, b = found[-1 - first % len(found)], found[-1 - second % len(found)]
+        a, b = results[-1 - first % len(results)], results[-1 - second % len(results)]
         if torch is None:
-            found.append(UNARY[name][0](a) if name in UNARY else BINARY[name][0](a, b))
+            results.append(UNARY[name][0](a) if name in UNARY else BINARY[name][0](a, b))
         else:
-            found.append(UNARY[name][1](torch, a) if name in UNARY else BINARY[name][1](torch, a, b))
-    return sum((found[-i] * found[-i]).mean() for i in range(1, min(3, len(found)) + 1))
+            results.append(UNARY[name][1](torch, a) if name in UNARY else BINARY[name][1](torch, a, b))
+    return sum((results[-i] * results[-i]).mean() for i in range(1, min(3, len(results)) + 1))
 
 
 def graph_of(program: Program) -> Graph:
@@ -121,9 +121,9 @@ def inputs(program: Program) -> list[Any]:
     return [rng.normal(size=(ROWS, COLUMNS)) for _ in range(2)]
 
 
-def close(found: Any, wanted: Any, rtol: float = 1e-9) -> None:
-    wanted = np.asarray(wanted)
-    np.testing.assert_allclose(found, wanted, rtol=rtol, atol=rtol * max(1e-3, np.abs(wanted).max(initial=0)))
+def close(result: Any, expected: Any, rtol: float = 1e-9) -> None:
+    expected = np.asarray(expected)
+    np.testing.assert_allclose(result, expected, rtol=rtol, atol=rtol * max(1e-3, np.abs(expected).max(initial=0)))
 
 
 def on_random_programs(check: Callable[[Program], None]) -> Callable[[bool], None]:
@@ -146,8 +146,8 @@ def test_rewriting_keeps_values_and_gradients(program: Program) -> None:
     for new in (optimize(graph), optimize(graph, approximate=True)):
         verify(new)
         assert len(new) <= len(graph) + 4
-        for found, wanted in zip(interpret(new, *inputs(program)), plain, strict=True):
-            close(found, wanted)
+        for result, expected in zip(interpret(new, *inputs(program)), plain, strict=True):
+            close(result, expected)
     assert optimize(optimize(graph)).key == optimize(graph).key
 
 
@@ -157,8 +157,8 @@ def test_stabilising_before_differentiating_keeps_gradients(program: Program) ->
     forward = Graph(dict(zip("xy", leaves, strict=True)), {"cost": execute(program, list(leaves))})
     (cost,) = stabilise(forward).outputs.values()
     graph = Graph(forward.inputs, {"cost": cost, **dict(zip(("by_x", "by_y"), gradient(cost, leaves, unconnected="zero"), strict=True))})
-    for found, wanted in zip(interpret(graph, *inputs(program)), interpret(graph_of(program), *inputs(program)), strict=True):
-        close(found, wanted)
+    for result, expected in zip(interpret(graph, *inputs(program)), interpret(graph_of(program), *inputs(program)), strict=True):
+        close(result, expected)
 
 
 @on_random_programs
@@ -167,10 +167,10 @@ def test_values_and_gradients_are_those_of_pytorch(program: Program) -> None:
     x, y = (torch.tensor(a, requires_grad=True) for a in inputs(program))
     cost = execute(program, [x, y], torch)
     cost.backward()
-    wanted = [cost.detach().numpy(), *(np.zeros((ROWS, COLUMNS)) if v.grad is None else v.grad.numpy() for v in (x, y))]
+    expected = [cost.detach().numpy(), *(np.zeros((ROWS, COLUMNS)) if v.grad is None else v.grad.numpy() for v in (x, y))]
     rtol = 1e-5 if any(name == "narrow and wide" for name, *_ in program) else 1e-9
-    for found, right in zip(interpret(graph_of(program), *inputs(program)), wanted, strict=True):
-        close(found, right, rtol)
+    for result, right in zip(interpret(graph_of(program), *inputs(program)), expected, strict=True):
+        close(result, right, rtol)
 
 
 @on_random_programs

@@ -1,4 +1,4 @@
-"""What every op's record promises of its kernel and its shape rule, checked on the record's own samples."""
+"""What every op's record says about its kernel and its shape rule, checked on the record's own samples."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def run(op: Op, sample: Sample, arrays: list[Any], **extra: Any) -> Any:
 
 
 def garbage(spec: Any) -> Any:
-    """Memory as a dead slot leaves it."""
+    """Memory with leftovers of another value."""
     fill = {"f": np.nan, "c": np.nan, "b": True}.get(spec.dtype.kind, 99)
     return np.full(spec.shape, fill, spec.dtype)
 
@@ -73,9 +73,9 @@ def test_every_op_has_samples() -> None:
 @each(CASES)
 def test_kernel_gives_what_the_shape_rule_says(op: Op, sample: Sample) -> None:
     arrays = draws(op, sample)
-    said = op.infer(*(spec_of(a) for a in arrays), **sample.attributes)
-    found = np.asarray(run(op, sample, arrays))
-    assert make_spec(found.shape, found.dtype) == said
+    spec = op.infer(*(spec_of(a) for a in arrays), **sample.attributes)
+    result = np.asarray(run(op, sample, arrays))
+    assert make_spec(result.shape, result.dtype) == spec
 
 
 @each(CASES)
@@ -121,8 +121,8 @@ def test_kernel_that_says_so_works_in_place(op: Op, sample: Sample) -> None:
     plain = np.asarray(run(op, sample, arrays))
     if spec_of(plain) != spec_of(arrays[0]):
         return
-    own = [arrays[0].copy(), *arrays[1:]]
-    assert same_bits(run(op, sample, own, out=own[0]), plain)
+    operands = [arrays[0].copy(), *arrays[1:]]
+    assert same_bits(run(op, sample, operands, out=operands[0]), plain)
 
 
 @each([c for c in CASES if c.values[0].view])  # type: ignore[attr-defined]
@@ -141,9 +141,9 @@ def test_kernel_takes_strided_inputs(op: Op, sample: Sample) -> None:
 @each(CASES)
 def test_float32_stays_float32(op: Op, sample: Sample) -> None:
     arrays = [a.astype(np.float32) if a.dtype == np.float64 else a for a in draws(op, sample)]
-    said = op.infer(*(spec_of(a) for a in arrays), **sample.attributes)
-    found = np.asarray(run(op, sample, arrays))
-    assert found.dtype == said.dtype
+    spec = op.infer(*(spec_of(a) for a in arrays), **sample.attributes)
+    result = np.asarray(run(op, sample, arrays))
+    assert result.dtype == spec.dtype
     wide = np.asarray(run(op, sample, draws(op, sample)))
     if (
         wide.dtype == np.float64
@@ -151,8 +151,8 @@ def test_float32_stays_float32(op: Op, sample: Sample) -> None:
         and any(a.dtype == np.float32 for a in arrays)
         and op.name != "float_power"
     ):
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found, wide, rtol=2e-5, atol=2e-5)
+        assert result.dtype == np.float32
+        np.testing.assert_allclose(result, wide, rtol=2e-5, atol=2e-5)
 
 
 @each([c for c in CASES if c.values[0].name in REFERENCES])  # type: ignore[attr-defined]
@@ -162,10 +162,10 @@ def test_kernel_agrees_with_numpy(op: Op, sample: Sample) -> None:
 
 
 def test_kernels_are_numpy_ufuncs_or_have_a_reference() -> None:
-    transposes = {"scatter_add", "take_transpose", "take_along_axis_transpose", "unslice", "slice", "matmul"}  # proved by their gradients
+    transposes = {"scatter_add", "take_transpose", "take_along_axis_transpose", "unslice", "slice", "matmul"}  # checked by their gradients
     randoms = {"random_uniform", "random_normal", "fold_in"}  # tests/ops/test_random.py
-    known = set(REFERENCES) | transposes | randoms | WITHOUT_SAMPLES | {n for n, op in OPS.items() if op.ufunc is not None}
-    assert set(OPS) <= known
+    checked = set(REFERENCES) | transposes | randoms | WITHOUT_SAMPLES | {n for n, op in OPS.items() if op.ufunc is not None}
+    assert set(OPS) <= checked
 
 
 @each(CASES)

@@ -1,4 +1,4 @@
-"""How much memory a plan needs, and whose it may be."""
+"""How much memory a plan needs, and which memory it may use."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_plan_never_needs_more_than_all_its_intermediates() -> None:
 
 
 def test_a_gradient_is_computed_as_soon_as_it_can_be() -> None:
-    """From the last layer to the first: what flows back through a layer needs not be kept until all layers are done."""
+    """From the last layer to the first: a layer's cotangents need not be stored until all layers are done."""
 
     def loss(layers: list[Tensor], x: Tensor) -> Tensor:
         for w in layers:
@@ -104,12 +104,12 @@ def donated(graph: Graph, gifts: dict[str, str], *values: np.ndarray) -> None:
     """Check a plan whose outputs are written into its inputs."""
     expected = interpret(graph, *values)
     arrays = [v.copy() for v in values]
-    given = dict(zip(graph.inputs, arrays, strict=True))
+    array_of = dict(zip(graph.inputs, arrays, strict=True))
     sources = {target: source for source, target in gifts.items()}
-    outputs = [given[sources[n]] if n in sources else np.empty(t.shape, t.dtype) for n, t in graph.outputs.items()]
+    outputs = [array_of[sources[n]] if n in sources else np.empty(t.shape, t.dtype) for n, t in graph.outputs.items()]
     bound = Plan(graph, gifts).bind(outputs)
-    for made, wanted in zip(bound(*arrays), expected, strict=True):
-        assert np.array_equal(made, wanted)
+    for result, right in zip(bound(*arrays), expected, strict=True):
+        assert np.array_equal(result, right)
 
 
 def test_an_update_is_written_over_what_it_updates() -> None:

@@ -19,7 +19,7 @@ from dagtrain.plan import Plan, interpret, node_values
 
 
 def failing() -> Graph:
-    """A graph that takes a row which may not be there."""
+    """A graph that takes a row by an index that may be out of bounds."""
     x, i = dt.input("x", (3, 2), "f8"), dt.input("i", (), "i8")
     rows = np.take(x + 1, i, axis=0)  # the line that errors must name
     return Graph({"x": x, "i": i}, {"y": rows * 2})
@@ -96,7 +96,7 @@ def test_inputs_of_another_dtype_are_converted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("declared", "given"),
+    ("declared", "array"),
     [
         (np.zeros(2, "f4"), [1j, 2]),
         (np.zeros(2, int), [1.5, 2]),
@@ -104,11 +104,11 @@ def test_inputs_of_another_dtype_are_converted() -> None:
         (np.zeros(2, "f4"), np.array([1, "a"], object)),
     ],
 )
-def test_no_input_loses_a_part_of_its_numbers(declared, given) -> None:
+def test_no_input_loses_a_part_of_its_numbers(declared, array) -> None:
     graph = dt.trace(lambda x: x + x, declared)
     for execute in (graph.plan(), lambda *values: interpret(graph, *values)):
         with pytest.raises(DagtrainError, match=r"input 'x' is .*, got|not object"):
-            execute(given)
+            execute(array)
 
 
 def test_a_plan_runs_in_another_process() -> None:

@@ -1,4 +1,4 @@
-"""A plan gives the bits of the interpreter: every op and its gradient, loops, networks; and it never reads memory that nobody wrote."""
+"""A plan gives the bits of the interpreter: every op and its gradient, loops, networks; and it never reads memory before writing it."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def check(graph: Graph, values: Sequence[Any], **options: Any) -> Plan:
         expected = interpret(graph, *values)
         arrays = plan.check(values)
         before = [a.copy() for a in arrays]
-        for made in (plan(*values), copy(*values), plan(*values)):
-            assert all(same(a, b) for a, b in zip(expected, made, strict=True)), plan.source
+        for results in (plan(*values), copy(*values), plan(*values)):
+            assert all(same(a, b) for a, b in zip(expected, results, strict=True)), plan.source
         for poison in (0xFF, 0x00):
             for piece in (*bound.buffers, *bound.outputs):
                 piece.reshape(-1).view(np.uint8)[...] = poison
@@ -53,7 +53,7 @@ def test_every_op_and_its_gradient(op: Op, sample: Sample) -> None:
     values = draws(op, sample)
     leaves = [dt.input(f"x{i}", np.shape(v), np.asarray(v).dtype) for i, v in enumerate(values)]
     y = op(*leaves, **sample.attributes)
-    inner = [t if t.dtype.kind == "b" else np.positive(t) for t in leaves]  # so that an input's memory is a slot that may be taken over
+    inner = [t if t.dtype.kind == "b" else np.positive(t) for t in leaves]  # so that an input's memory is a buffer that may be reused
     outputs = {"y": y, "z": op(*inner, **sample.attributes)}
     if y.dtype.kind == "f" and op.gradient is not None:
         targets = [t for t in leaves if t.dtype.kind == "f"]
@@ -119,12 +119,12 @@ def test_network_with_its_gradient() -> None:
 )
 def test_results_depend_on_values_alone_and_not_on_the_layout_of_the_input(function: Any, layout: str) -> None:
     values = RNG.normal(size=(301, 402)).astype("f4")
-    given = {"C": values, "F": np.asfortranarray(values), "strided": np.repeat(values, 2, axis=1)[:, ::2]}[layout]
+    array = {"C": values, "F": np.asfortranarray(values), "strided": np.repeat(values, 2, axis=1)[:, ::2]}[layout]
     graph = dt.trace(function, values)
     with one_blas_thread():
         expected = interpret(graph, values)
-        assert all(same(a, b) for a, b in zip(expected, interpret(graph, given), strict=True))
-        assert all(same(a, b) for a, b in zip(expected, Plan(graph)(given), strict=True))
+        assert all(same(a, b) for a, b in zip(expected, interpret(graph, array), strict=True))
+        assert all(same(a, b) for a, b in zip(expected, Plan(graph)(array), strict=True))
 
 
 def test_outputs_that_are_leaves_views_or_each_other() -> None:
@@ -132,8 +132,8 @@ def test_outputs_that_are_leaves_views_or_each_other() -> None:
     doubled = x * 2
     outputs = {"x": x, "view": x.T, "y": doubled, "again": doubled, "y_view": doubled[::-1], "fixed": dt.array([1.0, 2.0]) * 1}
     outputs["leaf"] = dt.array([3.0, 4.0])
-    made = check(Graph({"x": x}, outputs), [RNG.normal(size=(2, 3))])([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
-    assert not any(np.shares_memory(a, b) for i, a in enumerate(made) for b in made[:i])
+    results = check(Graph({"x": x}, outputs), [RNG.normal(size=(2, 3))])([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    assert not any(np.shares_memory(a, b) for i, a in enumerate(results) for b in results[:i])
 
 
 def test_empty_arrays() -> None:

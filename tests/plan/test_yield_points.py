@@ -1,4 +1,4 @@
-"""Plans that can be left on the way: where they stop, and what is there by then."""
+"""Plans with yield points: where they pause, and which outputs are written by then."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dagtrain.plan import Plan
 
 
 def network() -> Graph:
-    """Loss and gradients of two layers, an output that is an input, and one that comes twice."""
+    """Loss and gradients of two layers, an output that is an input, and one that occurs twice."""
 
     def cost(w: Tensor, v: Tensor, x: Tensor) -> Tensor:
         return np.mean(np.tanh(np.tanh(x @ w) @ v) ** 2)
@@ -38,7 +38,7 @@ def loop() -> Graph:
 
 
 def read_later() -> Graph:
-    """Outputs that others are made of: by arithmetic, as views, and as themselves."""
+    """Outputs that other outputs are computed from, are views of, or are equal to."""
     x, y = dt.input("x", (4, 3), "f8"), dt.input("y", (3,), "f8")
     first = np.tanh(x + y)
     second = np.sum(first * 2, axis=0)
@@ -71,57 +71,57 @@ def values(graph: Graph) -> list[np.ndarray[Any, Any]]:
     return [draw.standard_normal(t.shape) for t in graph.inputs.values()]
 
 
-def test_inputs_are_wanted_no_sooner_and_outputs_final_no_later_than_it_says(graph: Graph, plan: Plan) -> None:
-    given = values(graph)
-    wanted = [o.copy() for o in Plan(graph)(*given)]
+def test_inputs_are_read_no_sooner_and_outputs_final_no_later_than_yielded(graph: Graph, plan: Plan) -> None:
+    arrays = values(graph)
+    expected = [o.copy() for o in Plan(graph)(*arrays)]
     plan = pickle.loads(pickle.dumps(plan))
     bound = plan.bind()
     for output in bound.outputs:
         output[...] = np.nan
-    late = [np.full_like(value, np.nan) for value in given]
-    seen, final = [], {}
+    late = [np.full_like(value, np.nan) for value in arrays]
+    points, final = [], {}
     for what, *numbers in bound.steps(*late):
-        seen.append((what, *numbers))
+        points.append((what, *numbers))
         for k in numbers:
             if what == "reads":
-                assert all(np.all(np.isnan(output)) for output in bound.outputs), "nothing is written before all inputs are there"
-                late[k][...] = given[k]
+                assert all(np.all(np.isnan(output)) for output in bound.outputs), "nothing is written before all inputs are yielded"
+                late[k][...] = arrays[k]
             else:
                 assert k not in final, "an output is written once"
                 final[k] = bound.outputs[k].copy()
-        there = [np.all(np.isnan(output)) for k, output in enumerate(bound.outputs) if k not in final]
-        assert all(there), "what is written is told before anything else is"
+        unwritten = [np.all(np.isnan(output)) for k, output in enumerate(bound.outputs) if k not in final]
+        assert all(unwritten), "an output is reported before another is written"
         for k in final:
             bound.outputs[k][...] = np.nan  # it is not read
-    assert tuple(seen) == plan.yield_points
-    assert sorted(k for what, *numbers in seen if what == "reads" for k in numbers) == list(range(len(given)))
-    for k, output in enumerate(wanted):
+    assert tuple(points) == plan.yield_points
+    assert sorted(k for what, *numbers in points if what == "reads" for k in numbers) == list(range(len(arrays)))
+    for k, output in enumerate(expected):
         assert final[k].tobytes() == output.tobytes()
 
 
-def test_it_may_be_run_without_a_stop(graph: Graph, plan: Plan) -> None:
-    given = values(graph)
-    for found, wanted in zip(plan(*given), Plan(graph)(*given), strict=True):
-        assert found.tobytes() == wanted.tobytes()
+def test_it_may_run_without_pausing(graph: Graph, plan: Plan) -> None:
+    arrays = values(graph)
+    for result, expected in zip(plan(*arrays), Plan(graph)(*arrays), strict=True):
+        assert result.tobytes() == expected.tobytes()
     assert Plan(graph).yield_points == ()
     assert Plan(graph).bind().steps is None
 
 
 def test_plans_go_side_by_side(graph: Graph, plan: Plan) -> None:
-    given = values(graph)
+    arrays = values(graph)
     one = plan.bind()
     other = plan.bind(one.outputs)
-    doubled = [2 * value for value in given]
-    found: dict[int, list[bytes]] = {}
-    first, second = one.steps(*given), other.steps(*doubled)
+    doubled = [2 * value for value in arrays]
+    contents: dict[int, list[bytes]] = {}
+    first, second = one.steps(*arrays), other.steps(*doubled)
     for what, *numbers in first:
         for k in numbers if what == "wrote" else ():
-            found[k] = [one.outputs[k].tobytes()]
+            contents[k] = [one.outputs[k].tobytes()]
         assert next(second) == (what, *numbers)
         for k in numbers if what == "wrote" else ():
-            found[k].append(other.outputs[k].tobytes())
-    for i, inputs in enumerate((given, doubled)):
-        assert [found[k][i] for k in range(len(plan.outputs))] == [o.tobytes() for o in plan(*inputs)]
+            contents[k].append(other.outputs[k].tobytes())
+    for i, inputs in enumerate((arrays, doubled)):
+        assert [contents[k][i] for k in range(len(plan.outputs))] == [o.tobytes() for o in plan(*inputs)]
 
 
 def test_an_error_names_the_users_line_also_when_walking() -> None:

@@ -121,17 +121,17 @@ def test_what_is_known_of_nodes_goes_with_them(expression: Any) -> None:
 
 def test_persist(expression: Any) -> None:
     a, _, e = expression
-    kept = e.persist()
-    assert isinstance(kept, Tensor)
-    assert kept.__dask_keys__() == e.__dask_keys__()
-    assert len(dict(kept.__dask_graph__())) == 1
-    assert kept.compute() == 6.0
-    assert (kept * a).compute() == 12.0
-    assert dask.compute(kept + 1, e, kept) == (7.0, 6.0, 6.0)
-    assert [t.compute() for t in dask.persist(kept * 2, e)] == [12.0, 6.0]  # the key of `e` is that of `kept`
+    persisted = e.persist()
+    assert isinstance(persisted, Tensor)
+    assert persisted.__dask_keys__() == e.__dask_keys__()
+    assert len(dict(persisted.__dask_graph__())) == 1
+    assert persisted.compute() == 6.0
+    assert (persisted * a).compute() == 12.0
+    assert dask.compute(persisted + 1, e, persisted) == (7.0, 6.0, 6.0)
+    assert [t.compute() for t in dask.persist(persisted * 2, e)] == [12.0, 6.0]  # the key of `e` is that of `persisted`
     first, second = dask.persist(e, a * 3)
     assert (first + second).compute() == 12.0
-    assert dt.grad(kept * a, a).compute() == 6.0
+    assert dt.grad(persisted * a, a).compute() == 6.0
 
 
 def test_persisted_tensors_of_graphs_that_are_cut_differently() -> None:
@@ -139,20 +139,23 @@ def test_persisted_tensors_of_graphs_that_are_cut_differently() -> None:
     u = np.tanh(x @ x) @ x
     v = np.tanh(u @ x) @ x
     w = u @ v
-    kept_v, kept_u = dask.persist(v, u)
+    persisted_v, persisted_u = dask.persist(v, u)
     expected = [t.compute() for t in (u, v, w)]
-    for made in (dask.compute(u, v, w, kept_u @ kept_v, scheduler="sync"), dask.compute(kept_u, kept_v, w, u @ kept_v, scheduler="sync")):
-        for a, b in zip((*expected, expected[2]), made, strict=True):
+    for results in (
+        dask.compute(u, v, w, persisted_u @ persisted_v, scheduler="sync"),
+        dask.compute(persisted_u, persisted_v, w, u @ persisted_v, scheduler="sync"),
+    ):
+        for a, b in zip((*expected, expected[2]), results, strict=True):
             assert np.array_equal(a, b)
-    assert np.array_equal(dask.compute(kept_u @ v, scheduler="sync", optimize_graph=False)[0], expected[2])
+    assert np.array_equal(dask.compute(persisted_u @ v, scheduler="sync", optimize_graph=False)[0], expected[2])
     (optimised,) = dask.optimize(w)
     assert np.array_equal(dask.compute(optimised * 1, v, u, scheduler="sync")[0], expected[2])
 
 
 def test_optimize_gives_tensors(expression: Any) -> None:
-    (made,) = dask.optimize(expression[-1])
-    assert isinstance(made, Tensor)
-    assert made.compute() == 6.0
+    (optimised,) = dask.optimize(expression[-1])
+    assert isinstance(optimised, Tensor)
+    assert optimised.compute() == 6.0
 
 
 def test_without_optimization(expression: Any) -> None:
@@ -173,23 +176,23 @@ def test_beside_other_collections(expression: Any) -> None:
 
 def test_dask_draws_tensors(expression: Any, tmp_path: Any) -> None:
     pytest.importorskip("graphviz")
-    seen = []
+    drawn = []
 
     def engine(graph: Any, **kwargs: Any) -> None:
-        seen.append(sorted(k if isinstance(k, str) else k[0] for k in dict(graph)))
+        drawn.append(sorted(k if isinstance(k, str) else k[0] for k in dict(graph)))
 
     with dask.config.set({"visualization.engine": "graphviz"}), pytest.MonkeyPatch.context() as patch:
         patch.setattr("dask.dot.dot_graph", engine)
         dask.visualize(expression[-1], filename=str(tmp_path / "e"), engine="graphviz")
-    assert [k.rsplit("-", 1)[0] for k in seen[0]] == ["a", "b", "forward-multiply"]
+    assert [k.rsplit("-", 1)[0] for k in drawn[0]] == ["a", "b", "forward-multiply"]
 
 
 def test_annotations_reach_the_tasks(expression: Any) -> None:
     *_, e = expression
     with dask.annotate(priority=7):
         graph = pickle.loads(pickle.dumps(e.__dask_graph__()))
-    made = e.__dask_optimize__(graph, e.__dask_keys__())
-    assert [layer.annotations for layer in made.layers.values()] == [{"priority": 7}]
+    lowered = e.__dask_optimize__(graph, e.__dask_keys__())
+    assert [layer.annotations for layer in lowered.layers.values()] == [{"priority": 7}]
 
 
 def test_an_input_without_value_is_named_by_all_of_them() -> None:
@@ -197,7 +200,7 @@ def test_an_input_without_value_is_named_by_all_of_them() -> None:
     for run in (e.compute, e.persist, lambda: dask.compute(e), lambda: dask.persist(e), lambda: e.compute(scheduler="sync")):
         with pytest.raises(ArgumentError, match=r"needs the input 'speed' \(float32\[3\], made at .*test_collection\.py"):
             run()
-    assert dask.is_dask_collection(e)  # asking must not fail: Dask asks it of anything
+    assert dask.is_dask_collection(e)  # must not fail: Dask calls it with anything
 
 
 def test_a_delayed_value_becomes_a_tensor_first():

@@ -1,4 +1,4 @@
-"""Cutting a graph into groups: nothing in a circle, no worthwhile parallel work lost, no crumbs, in reasonable time."""
+"""Cutting a graph into groups: no cycles, no worthwhile parallel work lost, no tiny groups, in reasonable time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def programs(draw: st.DrawFn) -> tuple[list[float], Reads]:
 
 
 def makespan(groups: Sequence[Sequence[int]], costs: Sequence[float], reads: Reads) -> float:
-    """Time on as many workers as there are groups, a group beginning when all that it reads is there."""
+    """Time on as many workers as there are groups, each beginning when all its inputs are ready."""
     group_of = {node: g for g, members in enumerate(groups) for node in members}
     end: list[float] = []
     for g, members in enumerate(groups):
@@ -43,7 +43,7 @@ def test_every_node_is_in_one_group_that_stands_after_those_it_reads(program: tu
     groups = cut(costs, reads, WORTH)
     assert sorted(node for members in groups for node in members) == list(range(len(costs)))
     group_of = {node: g for g, members in enumerate(groups) for node in members}
-    assert all(group_of[s] <= group_of[node] for node, found in enumerate(reads) for s in found)
+    assert all(group_of[s] <= group_of[node] for node, sources in enumerate(reads) for s in sources)
     assert all(members == sorted(members) for members in groups)
 
 

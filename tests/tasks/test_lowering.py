@@ -1,4 +1,4 @@
-"""Graphs as task graphs: readable keys that are the same everywhere, fragments, and the bits of the interpreter however a graph is cut."""
+"""Graphs as task graphs: readable keys that are the same everywhere, fragments, and the interpreter's bits for every cut of a graph."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ from ..ops.cases import CASES, draws
 GRANULARITIES = ["op", "fragment", 1e-7, 1e-5]
 
 
-def computed(made: Lowered, scheduler: Any = dask.get) -> list[Any]:
-    return list(scheduler(made.tasks, list(made.keys.values())))
+def computed(lowered: Lowered, scheduler: Any = dask.get) -> list[Any]:
+    return list(scheduler(lowered.tasks, list(lowered.keys.values())))
 
 
 def check(graph: Graph, granularity: Any) -> Lowered:
-    """The tasks of a graph without inputs against the interpreter; none changes what it reads."""
-    made = lower(graph, granularity=granularity)
-    assert all(isinstance(node, GraphNode) and node.key == key for key, node in made.tasks.items())
-    assert all(node.dependencies <= made.tasks.keys() for node in made.tasks.values())
+    """The tasks of a graph without inputs against the interpreter; no task changes its inputs."""
+    lowered = lower(graph, granularity=granularity)
+    assert all(isinstance(node, GraphNode) and node.key == key for key, node in lowered.tasks.items())
+    assert all(node.dependencies <= lowered.tasks.keys() for node in lowered.tasks.values())
     with one_blas_thread(), np.errstate(all="ignore"):
         expected = interpret(graph)
-        found = computed(made)
-    for a, b in zip(expected, found, strict=True):
+        results = computed(lowered)
+    for a, b in zip(expected, results, strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
         assert a.tobytes() == b.tobytes()
-    return made
+    return lowered
 
 
-def tasks_of(made: Lowered) -> list[str]:
-    """The readable parts of the keys of what is computed."""
-    return sorted(key.rsplit("-", 1)[0] for key, node in made.tasks.items() if not isinstance(node, DataNode))
+def tasks_of(lowered: Lowered) -> list[str]:
+    """The readable parts of the keys of computing tasks."""
+    return sorted(key.rsplit("-", 1)[0] for key, node in lowered.tasks.items() if not isinstance(node, DataNode))
 
 
 def expression() -> tuple[Tensor, Tensor, Tensor]:
@@ -117,10 +117,10 @@ def test_keys_tell_the_phase_and_the_layer() -> None:
 
 def test_keys_op_by_op_are_the_names_of_ops() -> None:
     _, _, e = expression()
-    made = lower(Graph({}, {"e": e}), granularity="op")
-    assert tasks_of(made) == ["add", "add", "multiply"]
-    assert re.fullmatch(r"multiply-[0-9a-f]{16}", made.keys["e"])
-    assert sorted(k.rsplit("-", 1)[0] for k, node in made.tasks.items() if isinstance(node, DataNode)) == ["a", "b"]
+    lowered = lower(Graph({}, {"e": e}), granularity="op")
+    assert tasks_of(lowered) == ["add", "add", "multiply"]
+    assert re.fullmatch(r"multiply-[0-9a-f]{16}", lowered.keys["e"])
+    assert sorted(k.rsplit("-", 1)[0] for k, node in lowered.tasks.items() if isinstance(node, DataNode)) == ["a", "b"]
 
 
 def test_keys_are_the_same_in_another_process() -> None:
@@ -154,8 +154,8 @@ def test_another_value_is_another_key() -> None:
 
 
 def test_little_work_is_one_task() -> None:
-    made = check(network(), "fragment")
-    assert sum(isinstance(n, Task) and n.func.__name__ == "run_fragment" for n in made.tasks.values()) == 1
+    lowered = check(network(), "fragment")
+    assert sum(isinstance(n, Task) and n.func.__name__ == "run_fragment" for n in lowered.tasks.values()) == 1
 
 
 def test_work_that_is_worth_it_is_cut_where_it_is_parallel() -> None:
@@ -177,12 +177,12 @@ def test_only_what_a_task_reads_travels_to_it() -> None:
     h = np.tanh(x @ x)
     large, small = h * 2, np.sum(h, axis=0)
     outputs = {"large": large @ x @ large, "small": np.sum(np.outer(small, small) @ x @ x)}
-    made = check(Graph({}, outputs), 5e-3)
+    lowered = check(Graph({}, outputs), 5e-3)
     several = {
-        key for key, n in made.tasks.items() if isinstance(n, Task) and n.func.__name__ == "run_fragment" and len(n.args[0].outputs) > 1
+        key for key, n in lowered.tasks.items() if isinstance(n, Task) and n.func.__name__ == "run_fragment" and len(n.args[0].outputs) > 1
     }
     assert several
-    for node in made.tasks.values():
+    for node in lowered.tasks.values():
         if isinstance(node, Task) and node.func.__name__ == "run_fragment":
             assert not (node.dependencies & several and len(node.args[0].inputs) == 2)  # `small` and `x`: without the bytes of `large`
 
@@ -190,9 +190,9 @@ def test_only_what_a_task_reads_travels_to_it() -> None:
 def test_large_constants_are_tasks_of_their_own_and_plans_stay_small() -> None:
     large = np.random.default_rng(0).normal(size=(300, 300))
     x = dt.array(np.ones(300), name="x")
-    made = check(Graph({}, {"a": large @ x, "b": x @ large}), "op")
-    assert sum(isinstance(n, DataNode) and n.value.nbytes == large.nbytes for n in made.tasks.values()) == 1
-    assert all(len(pickle.dumps(n)) < 10_000 for n in made.tasks.values() if isinstance(n, Task))
+    lowered = check(Graph({}, {"a": large @ x, "b": x @ large}), "op")
+    assert sum(isinstance(n, DataNode) and n.value.nbytes == large.nbytes for n in lowered.tasks.values()) == 1
+    assert all(len(pickle.dumps(n)) < 10_000 for n in lowered.tasks.values() if isinstance(n, Task))
 
 
 def test_an_output_that_is_a_leaf() -> None:
@@ -206,8 +206,8 @@ def test_a_long_chain() -> None:
     y = x
     for _ in range(3000):
         y = np.sin(y)
-    made = check(Graph({}, {"y": y}), "fragment")
-    assert len(made.tasks) == 2
+    lowered = check(Graph({}, {"y": y}), "fragment")
+    assert len(lowered.tasks) == 2
 
 
 # ---- errors

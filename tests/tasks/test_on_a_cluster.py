@@ -1,4 +1,4 @@
-"""The same on Dask's distributed scheduler: bits, futures, persisted tensors, keys that never stand for two tasks."""
+"""The same on Dask's distributed scheduler: bits, futures, persisted tensors, keys that never name two tasks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ distributed = pytest.importorskip("distributed")
 
 @pytest.fixture(autouse=True)
 def no_warnings_of_the_scheduler(client: Any, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Dask's scheduler, which runs in this process, says so when a key comes again with other dependencies."""
+    """Dask's scheduler, which runs in this process, warns when a key recurs with other dependencies."""
     logger = logging.getLogger("distributed.scheduler")
     logger.addHandler(caplog.handler)
     yield
@@ -50,20 +50,20 @@ def expected() -> list[bytes]:
 @pytest.mark.parametrize("granularity", ["op", "fragment", 1e-7])
 def test_a_gradient_has_the_bits_of_the_interpreter(client: Any, expected: list[bytes], granularity: Any) -> None:
     graph = dt.trace(dt.value_and_grad(loss), PARAMS, X, Y)
-    made = dask.compute(*graph.to_delayed(*VALUES, granularity=granularity))
-    assert [v.tobytes() for v in made] == expected
+    results = dask.compute(*graph.to_delayed(*VALUES, granularity=granularity))
+    assert [v.tobytes() for v in results] == expected
 
 
 def test_futures_and_chunks_as_inputs(client: Any, expected: list[bytes]) -> None:
     graph = dt.trace(dt.value_and_grad(loss), PARAMS, X, Y)
     x, y = client.scatter(X), client.submit(np.multiply, Y, 1.0)
-    for given in ((x, y), (da.from_array(X, chunks=10), dask.delayed(np.multiply)(y, 1.0)), (da.from_array(X, chunks=20).persist(), y)):
-        made = dask.compute(*graph.to_delayed(*PARAMS.values(), *given))
-        assert [v.tobytes() for v in made] == expected
+    for batch in ((x, y), (da.from_array(X, chunks=10), dask.delayed(np.multiply)(y, 1.0)), (da.from_array(X, chunks=20).persist(), y)):
+        results = dask.compute(*graph.to_delayed(*PARAMS.values(), *batch))
+        assert [v.tobytes() for v in results] == expected
 
 
 def network(size: int = 200) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """So large that it is cut, or as small as the caller wants."""
+    """Large enough to be cut by default, or smaller."""
     x = dt.array(RNG.normal(size=(size, size)), name="x")
     h = np.tanh(x @ x) * 0.1
     cost = np.sum(np.tanh(h @ x) ** 2)
@@ -76,10 +76,10 @@ def test_tensors_in_every_grouping(client: Any, size: int) -> None:
     expected = [t.compute() for t in (cost, g, h)]
     for _ in range(2):
         assert cost.compute(scheduler=client) == expected[0]
-        made = dask.compute(cost, g, h)
-        assert made[0] == expected[0]
-        assert np.array_equal(made[1], expected[1])
-        assert np.array_equal(made[2], expected[2])
+        results = dask.compute(cost, g, h)
+        assert results[0] == expected[0]
+        assert np.array_equal(results[1], expected[1])
+        assert np.array_equal(results[2], expected[2])
         assert np.array_equal(dask.compute(h, g)[1], expected[1])
     alone = client.compute(cost)
     together = client.compute([cost, g])
@@ -90,12 +90,12 @@ def test_tensors_in_every_grouping(client: Any, size: int) -> None:
 
 def test_persisted_tensors_stay_on_the_workers(client: Any) -> None:
     _, cost, (g, _) = network()
-    kept = g.persist()
-    distributed.wait(kept)
-    assert client.who_has()[kept.__dask_keys__()[0]]
-    assert np.array_equal(kept.compute(), g.compute())
-    assert np.array_equal((kept * 2).compute(), g.compute() * 2)
-    assert dask.compute(np.sum(kept), cost) == (np.sum(g).compute(), cost.compute())
+    tensor = g.persist()
+    distributed.wait(tensor)
+    assert client.who_has()[tensor.__dask_keys__()[0]]
+    assert np.array_equal(tensor.compute(), g.compute())
+    assert np.array_equal((tensor * 2).compute(), g.compute() * 2)
+    assert dask.compute(np.sum(tensor), cost) == (np.sum(g).compute(), cost.compute())
 
 
 def test_a_future_feeds_an_expression(client: Any) -> None:

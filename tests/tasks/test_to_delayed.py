@@ -1,4 +1,4 @@
-"""Graphs whose inputs are given when they are made into delayed values, and delayed values that feed graphs."""
+"""Graphs with inputs as delayed values, and delayed values as inputs of graphs."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def test_a_gradient_has_the_bits_of_the_interpreter(granularity: Any, scheduler:
     rng = np.random.default_rng(0)
     params = {"w1": rng.normal(size=(30, 40)), "b1": rng.normal(size=40), "w2": rng.normal(size=(40, 3))}
     x, y = rng.normal(size=(50, 30)), rng.normal(size=(50, 3))
-    made = dt.trace(dt.value_and_grad(loss), params, x, y)
+    graph = dt.trace(dt.value_and_grad(loss), params, x, y)
     values = [*params.values(), x, y]
     with one_blas_thread():
-        expected = interpret(made, *values)
-    outputs = made.to_delayed(*values, granularity=granularity)
+        expected = interpret(graph, *values)
+    outputs = graph.to_delayed(*values, granularity=granularity)
     assert all(isinstance(o, Delayed) for o in outputs)
     for a, b in zip(expected, dask.compute(*outputs, scheduler=scheduler), strict=True):
         assert a.tobytes() == b.tobytes()
@@ -84,8 +84,8 @@ def test_inputs_by_name(graph: Graph) -> None:
 
 
 def test_values_of_another_dtype_are_converted_as_by_a_plan(graph: Graph) -> None:
-    whole = X.astype(int)
-    assert graph.to_delayed(whole, Y).compute().tobytes() == graph.to_delayed(dask.delayed(whole), Y).compute().tobytes()
+    integers = X.astype(int)
+    assert graph.to_delayed(integers, Y).compute().tobytes() == graph.to_delayed(dask.delayed(integers), Y).compute().tobytes()
 
 
 def test_delayed_outputs_go_on_in_delayed_programs(graph: Graph) -> None:
@@ -99,9 +99,9 @@ def test_keys_depend_on_the_values(graph: Graph) -> None:
 
 def test_changing_an_array_afterwards_changes_nothing(graph: Graph) -> None:
     x = X.copy()
-    made = graph.to_delayed(x, Y)
+    delayed = graph.to_delayed(x, Y)
     x[...] = 0
-    assert made.compute().tolist() == interpret(graph, X, Y)[0].tolist()
+    assert delayed.compute().tolist() == interpret(graph, X, Y)[0].tolist()
 
 
 def test_wrong_inputs(graph: Graph) -> None:

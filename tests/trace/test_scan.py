@@ -21,7 +21,7 @@ STEPS = 5
 
 
 def unrolled(body: Body, init: Any, xs: Any, length: int, reverse: bool) -> tuple[Any, Any]:
-    """What scan means."""
+    """The loop that scan stands for."""
     carry, ys = init, [None] * length
     for t in reversed(range(length)) if reverse else range(length):
         carry, ys[t] = body(carry, map_leaves(lambda a, t=t: a[t], xs))
@@ -118,21 +118,21 @@ def test_scan_is_the_loop_written_out_to_second_order(name: str, reverse: bool) 
     loop, plain = (
         with_derivatives(dt.trace(lambda i, x, v, f=f: cost(f, name, reverse, i, x, v), *arguments)) for f in (scanned, unrolled)
     )
-    wanted = interpret(plain, *values)
+    expected = interpret(plain, *values)
     for graph in (loop, optimize(loop)):
-        for key, found, right in zip(graph.outputs, interpret(graph, *values), wanted, strict=True):
-            np.testing.assert_allclose(found, right, rtol=1e-10, atol=1e-12, err_msg=key)
+        for key, results, right in zip(graph.outputs, interpret(graph, *values), expected, strict=True):
+            np.testing.assert_allclose(results, right, rtol=1e-10, atol=1e-12, err_msg=key)
 
 
 def test_result_of_a_scan_agrees_with_numpy() -> None:
     body, init, xs, w = PROGRAMS["lstm with nests"]
     graph = dt.trace(lambda i, x, v: dt.scan(body(v), i, x), init, xs, w)
     carry, ys = unrolled(body(w), init, xs, STEPS, False)
-    found = dict(zip(graph.outputs, interpret(graph, *init.values(), *xs.values(), w), strict=True))
-    np.testing.assert_allclose(found["0.h"], carry["h"])
-    np.testing.assert_allclose(found["0.c"], carry["c"])
-    np.testing.assert_allclose(found["1.h"], ys["h"])
-    np.testing.assert_allclose(found["1.norm"], ys["norm"])
+    results = dict(zip(graph.outputs, interpret(graph, *init.values(), *xs.values(), w), strict=True))
+    np.testing.assert_allclose(results["0.h"], carry["h"])
+    np.testing.assert_allclose(results["0.c"], carry["c"])
+    np.testing.assert_allclose(results["1.h"], ys["h"])
+    np.testing.assert_allclose(results["1.norm"], ys["norm"])
 
 
 def test_nested_scans() -> None:
@@ -150,10 +150,10 @@ def test_nested_scans() -> None:
 
     for f, body in ((scanned, outer), (unrolled, plain)):
         graph = with_derivatives(dt.trace(lambda h, xs, f=f, body=body: program(f, body, h, xs), np.float64(0.3), table))
-        found = interpret(graph, 0.3, table)
+        results = interpret(graph, 0.3, table)
         if f is scanned:
-            first = found
-    for a, b in zip(first, found, strict=True):
+            first = results
+    for a, b in zip(first, results, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13)
 
 
@@ -187,7 +187,7 @@ def test_carry_keeps_its_dtype() -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "said"),
+    ("call", "error", "message"),
     [
         (lambda: dt.scan(lambda c, x: (c, x), 0.0), ArgumentError, "length="),
         (lambda: dt.scan(lambda c, x: (c, x), 0.0, (np.zeros(2), np.zeros(3))), ShapeError, "equally long"),
@@ -198,7 +198,7 @@ def test_carry_keeps_its_dtype() -> None:
         (lambda: dt.scan(lambda c, x: ((c, c), x), 0.0, np.zeros(2)), ShapeError, "structure"),
     ],
 )
-def test_wrong_loop_is_named(call: Any, error: type[Exception], said: str) -> None:
+def test_wrong_loop_is_named(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as caught:
         call()
-    assert said in str(caught.value)
+    assert message in str(caught.value)

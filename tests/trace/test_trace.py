@@ -1,4 +1,4 @@
-"""From functions of nested arrays to graphs, and nests taken apart and put together."""
+"""From functions of nested arrays to graphs, and flattening of nests and its inverse."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def test_flatten_names_leaves_by_their_path() -> None:
 
 
 def test_unflatten_undoes_flatten() -> None:
-    found, structure = flatten(NEST)
-    again = unflatten(structure, found.values())
+    named, structure = flatten(NEST)
+    again = unflatten(structure, named.values())
     assert again == NEST
     assert isinstance(again["pair"], Pair)
     assert isinstance(again["w"][1], tuple)

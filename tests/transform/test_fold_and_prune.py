@@ -1,4 +1,4 @@
-"""Constants computed beforehand, and loops without what nobody needs."""
+"""Constants computed beforehand, and loops without unused outputs, carries and inputs."""
 
 from __future__ import annotations
 

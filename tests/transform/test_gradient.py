@@ -74,10 +74,10 @@ def test_gradient_nodes_tell_phase_scope_and_line() -> None:
     with dt.scope("layer"):
         y = np.sin(x)
     (g,) = gradient(y * 2, [x])
-    made = [n for n in Graph.of(g).nodes if n.op == "cos"]
-    assert made[0].origin.phase == "gradient"
-    assert made[0].origin.scope == ("layer",)
-    assert (made[0].origin.file, made[0].origin.line) == (y.origin.file, y.origin.line)
+    cosines = [n for n in Graph.of(g).nodes if n.op == "cos"]
+    assert cosines[0].origin.phase == "gradient"
+    assert cosines[0].origin.scope == ("layer",)
+    assert (cosines[0].origin.file, cosines[0].origin.line) == (y.origin.file, y.origin.line)
 
 
 def test_only_the_path_to_the_targets_is_walked() -> None:

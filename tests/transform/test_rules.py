@@ -1,4 +1,4 @@
-"""Every rewrite rule does what its kind promises; the cases are made from the rule's own text."""
+"""Every rewrite rule keeps the promise of its kind; the cases are made from the rule's own text."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def example(rule: Rule, rng: np.random.Generator, dtype: str) -> Tensor:
         if isinstance(pattern, Letter) and pattern.name not in bound:
             bound[pattern.name] = operand(pattern.name, parent)
         if isinstance(pattern, Apply):
-            for name, value in pattern.given:
+            for name, value in pattern.attributes:
                 if isinstance(value, Letter) and value.name not in bound:
                     options = choices(pattern.op, name)
                     bound[value.name] = options[rng.integers(len(options))]
@@ -80,10 +80,10 @@ def example(rule: Rule, rng: np.random.Generator, dtype: str) -> Tensor:
 
 
 def rewritten_examples(rule: Rule, count: int, dtypes: list[str], seed: int = 0) -> list[tuple[Tensor, Tensor]]:
-    """Pairs of a tensor of the rule's form and what the rule makes of it."""
+    """Pairs of a tensor of the rule's form and the rule's result."""
     rng = np.random.default_rng(seed)
     table = RuleSet([rule])
-    found: list[tuple[Tensor, Tensor]] = []
+    pairs: list[tuple[Tensor, Tensor]] = []
     for attempt in range(100 * count):
         try:
             before = example(rule, rng, dtypes[attempt % len(dtypes)])
@@ -95,10 +95,10 @@ def rewritten_examples(rule: Rule, count: int, dtypes: list[str], seed: int = 0)
             continue
         after = table.apply(before, lambda node: node)
         if after is not before:
-            found.append((before, after))
-            if len(found) == count:
+            pairs.append((before, after))
+            if len(pairs) == count:
                 break
-    return found
+    return pairs
 
 
 def axes_exist(graph: Graph) -> bool:
@@ -126,21 +126,21 @@ def run(graph: Graph, arrays: list[Any], wide: bool = False) -> tuple[Any, ...]:
     def widened(array: Any) -> Any:
         return array.astype(np.longdouble) if wide and array.dtype.kind == "f" else array
 
-    known = {leaf: widened(np.asarray(a)) for leaf, a in zip(graph.inputs.values(), arrays, strict=True)}
+    values = {leaf: widened(np.asarray(a)) for leaf, a in zip(graph.inputs.values(), arrays, strict=True)}
     with np.errstate(all="ignore"):
         for node in graph.nodes:
-            if node not in known:
+            if node not in values:
                 if node.op == "constant":
-                    known[node] = widened(node.value)
+                    values[node] = widened(node.value)
                 elif wide and node.op == "cast":
-                    known[node] = known[node.inputs[0]]
+                    values[node] = values[node.inputs[0]]
                 else:
-                    known[node] = np.asarray(find(node.op).kernel(*(known[i] for i in node.inputs), **dict(node.attributes)))
-    return tuple(known[t] for t in graph.outputs.values())
+                    values[node] = np.asarray(find(node.op).kernel(*(values[i] for i in node.inputs), **dict(node.attributes)))
+    return tuple(values[t] for t in graph.outputs.values())
 
 
 def same_bits(a: Any, b: Any) -> bool:
-    """Equal bits, but for which NaN it is."""
+    """Equal bits, except for the bits of a NaN."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
     if a.dtype.kind not in "fc":
@@ -149,7 +149,7 @@ def same_bits(a: Any, b: Any) -> bool:
 
 
 def check(rule: Rule, count: int = 8) -> None:
-    """Raise AssertionError unless the rule is what its kind says, on so many examples."""
+    """Raise AssertionError unless the rule keeps the promise of its kind on every example."""
     exact_dtypes = ["f8", "f4", "f8", "i8", "f4", "u1", "f2", "?"]
     pairs = rewritten_examples(rule, count, exact_dtypes if rule.kind == EXACT else ["f4"])
     assert len(pairs) >= 5, f"{rule}: the rule did not apply to its own form"
@@ -190,7 +190,7 @@ def check_stable(rule: Rule, graph: Graph, arrays: list[Any], old: Any, new: Any
 
 
 def scale(rule: Rule, arrays: list[Any], truth: Any) -> Any:
-    """What errors are measured by: each element itself, or where terms of different sizes are added, the largest of all."""
+    """The scale of errors: each element itself, or the largest element where terms of different sizes are added."""
     if not any(word in rule.pattern for word in ("sum", "softmax", " + s)", " - s)", " - h", "(g - ")):
         return np.abs(truth)
     return np.maximum(max(np.abs(a).max(initial=0) for a in [*arrays, truth]), np.abs(truth))

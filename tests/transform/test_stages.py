@@ -1,4 +1,4 @@
-"""The named stages: what each adds, that all keep the values, and what they leave of graphs one trains with."""
+"""The named stages: what each adds, that all preserve the values, and their results on graphs of training."""
 
 from __future__ import annotations
 
@@ -120,10 +120,10 @@ def test_gradient_of_cross_entropy_is_short() -> None:
     graph, values = training_graph()
     graph = graph.select(*(name for name in graph.outputs if name != "by_x"))
     short = optimize(graph)
-    found = [op for op in ops(short) if op not in ("transpose", "reshape", "broadcast_to")]
+    computing = [op for op in ops(short) if op not in ("transpose", "reshape", "broadcast_to")]
     # Forward: 2 matmul, 2 add, maximum, log_softmax, take, mean, negative.
-    # Back: place, exp, scale, subtract; 3 matmul, 2 sums, maximum_mask, multiply.
-    assert len(found) == 20, str(short)
+    # Backward: place, exp, scale, subtract; 3 matmul, 2 sums, maximum_mask, multiply.
+    assert len(computing) == 20, str(short)
     for old, new in zip(interpret(graph, *values), interpret(short, *values), strict=True):
         np.testing.assert_allclose(new, old, rtol=1e-6, atol=1e-7)
 
