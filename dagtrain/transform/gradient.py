@@ -2,8 +2,8 @@
 
     cost ◀── … ◀── node ◀── … ◀── target          (the walk goes from the cost to the targets and visits nothing else)
 
-Three cases are distinguished: a derivative that is *zero* (the op says so), a target that is *not connected* to the cost, and an op that has
-*no rule*. The last two are errors. As every rule is written in ops, the result can be differentiated again.
+Three cases are distinguished: a derivative that is *zero* (the op says so), a target that is *not connected* to the cost, and an op that
+has *no rule*. The last two are errors. As every rule is written in ops, the result can be differentiated again.
 
 Method: Griewank and Walther, "Evaluating Derivatives" (2008), chapter 3.
 """
