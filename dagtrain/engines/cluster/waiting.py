@@ -140,7 +140,7 @@ def is_of_cluster(error: BaseException) -> bool:
 def what_was_lost(what: object) -> str:
     """Message for tasks that the cluster has cancelled."""
     return (
-        f"the cluster has cancelled these tasks: {what} Scattered data is lost with its worker, and all data is lost with the scheduler: "
+        f"the cluster no longer holds what this needs: {what} Scattered data is lost with its worker, and all data is lost with the scheduler: "
         "scatter it again, or pass a persisted collection, which Dask computes again."
     )
 
