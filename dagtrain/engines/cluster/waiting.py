@@ -138,10 +138,10 @@ def is_of_cluster(error: BaseException) -> bool:
 
 
 def what_was_lost(what: object) -> str:
-    """Message for tasks that the cluster has cancelled."""
+    """Message for tasks or partitions that the cluster has lost or cancelled."""
     return (
-        f"the cluster no longer holds what this needs: {what} Scattered data is lost with its worker, and all data is lost with the scheduler: "
-        "scatter it again, or pass a persisted collection, which Dask computes again."
+        f"the cluster no longer holds what this needs: {what} Scattered data is lost with its worker, and all data is lost with the "
+        "scheduler: scatter it again, or pass a persisted collection, which Dask computes again."
     )
 
 

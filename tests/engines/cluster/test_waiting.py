@@ -90,7 +90,7 @@ def test_scattered_data_that_was_lost_with_its_worker_is_an_error(client, scale)
     futures = client.scatter(np.split(np.ones((60, 4)), 3))
     scale(client, 0)
     scale(client, 1)
-    with pytest.raises(ClusterError, match="[Ss]cattered"):
+    with pytest.raises(ClusterError, match="Scattered data is lost"):
         open_source(futures, np.arange(60) % 3, targets="classes")
 
 
