@@ -1,9 +1,9 @@
-"""Saves that are killed, for `test_checkpoint_faults`: run as a program, so that the process can fork before any thread has begun.
+"""Killed saves, for `test_faults`: a program of its own, so that it forks before any thread has started.
 
-    killed_saves.py random FOLDER KILLS     at least so many times kill -9 at a random moment
-    killed_saves.py each FOLDER             the end at each call to the operating system in turn, while a checkpoint is replaced
+    killed_saves.py random FOLDER KILLS     kill -9 at a random moment, at least KILLS times
+    killed_saves.py each FOLDER             exit at each system call in turn, while a checkpoint is replaced
 
-Prints one line of JSON with what was seen.
+Prints the counts of outcomes as one line of JSON.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CALLS = ("open", "write", "fsync", "close", "replace", "mkdir", "unlink", "rmdir
 
 
 def states() -> Iterator[tuple[Manifest, State]]:
-    """One state after the other, as fit hands them to a run."""
+    """States one after the other, as fit passes them to a checkpoint directory."""
     trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(2000), dt.nn.Dense(2)]), loss="cross_entropy", engine="inline", threads=1)
     trainer.fit(X, Y, verbose=0)
     program, state = trainer.progress.trained("be saved")
@@ -44,7 +44,7 @@ def states() -> Iterator[tuple[Manifest, State]]:
 
 
 def child(work: Callable[[], object]) -> int:
-    """Run this in a forked process."""
+    """Run `work` in a forked process."""
     process = os.fork()
     if process == 0:
         try:
@@ -56,41 +56,41 @@ def child(work: Callable[[], object]) -> int:
 
 
 def kill_at_random(folder: str, kills: int) -> dict[str, Any]:
-    """Saves of one run after the other, each process going on from the last checkpoint, each killed."""
+    """Kill process after process while it saves; each continues from the last checkpoint."""
     rng = random.Random(0)
-    made = [pair for pair, _ in zip(states(), range(4 * kills + 50), strict=False)]
-    fingerprints = [m.fingerprint for m, _ in made]
-    seen: Counter[str] = Counter()
+    saves = [pair for pair, _ in zip(states(), range(4 * kills + 50), strict=False)]
+    fingerprints = [m.fingerprint for m, _ in saves]
+    counts: Counter[str] = Counter()
     last = 0
-    while (seen["kills"] < kills or seen["progress"] < kills / 4) and last < len(made) - 50:
+    while (counts["kills"] < kills or counts["progress"] < kills / 4) and last < len(saves) - 50:
         began = last
 
         def work(began: int = began) -> None:
             with CheckpointDirectory(folder, keep=2) as run:
-                for manifest, state in made[began:]:
+                for manifest, state in saves[began:]:
                     run.save(manifest, state)
 
         process = child(work)
         time.sleep(rng.uniform(0.003, 0.05))
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
-        seen["kills"] += 1
-        seen["torn"] += any(name.endswith(".part") for _, _, files in os.walk(folder) for name in files)
-        seen["without a manifest"] += any("checkpoint.json" not in files for _, folders, files in os.walk(folder) if not folders)
-        found = runs.latest(open_store(folder)) if os.path.exists(folder) else None
-        if found is not None:
-            index = fingerprints.index(found.state.fingerprint)
+        counts["kills"] += 1
+        counts["torn"] += any(name.endswith(".part") for _, _, files in os.walk(folder) for name in files)
+        counts["without a manifest"] += any("checkpoint.json" not in files for _, folders, files in os.walk(folder) if not folders)
+        checkpoint = runs.latest(open_store(folder)) if os.path.exists(folder) else None
+        if checkpoint is not None:
+            index = fingerprints.index(checkpoint.state.fingerprint)
             assert index + 1 >= last, f"went back from {last} to {index + 1}"
-            seen["progress"] += index + 1 > last
+            counts["progress"] += index + 1 > last
             last = index + 1
     dt.load(folder).predict(X)
-    with CheckpointDirectory(folder, keep=2) as run:  # undisturbed: what the kills have left is gone after it
-        run.save(*made[last])
-    return {**seen, "last": last, "folders": len(os.listdir(folder))}
+    with CheckpointDirectory(folder, keep=2) as run:  # undisturbed: it removes the leftovers of the kills
+        run.save(*saves[last])
+    return {**counts, "last": last, "folders": len(os.listdir(folder))}
 
 
 class Stop:
-    """Ends the process at one of its calls, as a power cut would: nothing is cleaned up."""
+    """Exits the process at one of its calls without cleanup, like a power cut."""
 
     def __init__(self, at: int) -> None:
         self.at, self.count = at, 0
@@ -100,7 +100,7 @@ class Stop:
             self.count += 1
             if self.count == self.at:
                 if function is write and len(args[1]) > 1:
-                    write(args[0], args[1][: len(args[1]) // 2])  # a write, too, may be half done
+                    write(args[0], args[1][: len(args[1]) // 2])  # a write may be half done
                 os._exit(7)
             return function(*args, **options)
 
@@ -111,10 +111,10 @@ write = os.write
 
 
 def stop_at_each_call(folder: str) -> dict[str, Any]:
-    """A checkpoint in the place of another, ended at each call in turn."""
-    made = states()
-    before, after = next(made), next(made)
-    seen: Counter[str] = Counter()
+    """Replace a checkpoint by another, and exit at each call in turn."""
+    saves = states()
+    before, after = next(saves), next(saves)
+    counts: Counter[str] = Counter()
     at, code = 0, 7
     while code == 7:
         at += 1
@@ -129,9 +129,9 @@ def stop_at_each_call(folder: str) -> dict[str, Any]:
         _, status = os.waitpid(child(work), 0)
         code = os.waitstatus_to_exitcode(status)
         assert code in (0, 7), code
-        found = dt.load(folder).progress.trained("be looked at")[1].fingerprint
-        seen[{before[0].fingerprint: "before", after[0].fingerprint: "after"}[found]] += 1
-    return {**seen, "calls": at - 1, "files": len(os.listdir(folder))}
+        fingerprint = dt.load(folder).progress.trained("be looked at")[1].fingerprint
+        counts[{before[0].fingerprint: "before", after[0].fingerprint: "after"}[fingerprint]] += 1
+    return {**counts, "calls": at - 1, "files": len(os.listdir(folder))}
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def test_a_model_of_every_kind_of_layer_is_the_same_after_json() -> None:
     assert through_json(model) == model
 
 
-def test_every_layer_on_the_public_face_can_be_described() -> None:
+def test_every_public_layer_can_be_described() -> None:
     assert {"Activation", "BatchNorm", "Dense", "Dropout", "Flatten", "LayerNorm", "Sequential"} <= set(MAKERS["layer"])
     assert "Layer" not in MAKERS["layer"]
 
@@ -85,38 +85,38 @@ def test_every_layer_on_the_public_face_can_be_described() -> None:
     "loss", [*losses.LOSSES, losses.find("cross_entropy", class_weights=[1, 2.5], label_smoothing=0.1)], ids=without_address
 )
 def test_a_loss_is_the_same_after_json(loss: Any) -> None:
-    found, again = losses.find(loss), through_json(losses.find(loss))
-    assert (again.name, again.targets) == (found.name, found.targets)
-    assert describe(again) == describe(found)
-    assert getattr(again.function, "keywords", {}) == getattr(found.function, "keywords", {})
+    original, again = losses.find(loss), through_json(losses.find(loss))
+    assert (again.name, again.targets) == (original.name, original.targets)
+    assert describe(again) == describe(original)
+    assert getattr(again.function, "keywords", {}) == getattr(original.function, "keywords", {})
 
 
 @pytest.mark.parametrize("metric", [*metrics.METRICS, metrics.find("top_k_accuracy", k=3)], ids=without_address)
 def test_a_metric_is_the_same_after_json(metric: Any) -> None:
-    found, again = metrics.find(metric), through_json(metrics.find(metric))
-    assert (again.name, again.higher_is_better) == (found.name, found.higher_is_better)
-    assert describe(again) == describe(found)
+    original, again = metrics.find(metric), through_json(metrics.find(metric))
+    assert (again.name, again.higher_is_better) == (original.name, original.higher_is_better)
+    assert describe(again) == describe(original)
 
 
-def mine(x: Any, *_: Any) -> Any:
+def custom(x: Any, *_: Any) -> Any:
     return x
 
 
 @pytest.mark.parametrize(
     "value",
     [
-        nn.Dense(3, mine),
-        nn.Dense(3, kernel_init=mine),
-        nn.Sequential([nn.Dense(3), nn.Activation(mine)]),
-        optim.sgd(mine),
-        optim.sgd(optim.warmup(mine, 10)),
-        optim.Optimizer("adam", ("first", "second"), partial(mine, learning_rate=0.1, beta_1=0.9, beta_2=0.99, epsilon=1e-8)),
+        nn.Dense(3, custom),
+        nn.Dense(3, kernel_init=custom),
+        nn.Sequential([nn.Dense(3), nn.Activation(custom)]),
+        optim.sgd(custom),
+        optim.sgd(optim.warmup(custom, 10)),
+        optim.Optimizer("adam", ("first", "second"), partial(custom, learning_rate=0.1, beta_1=0.9, beta_2=0.99, epsilon=1e-8)),
         optim.sgd(np.float32(0.1)),
-        losses.find(mine),
-        losses.Loss("cross_entropy", mine, "classes"),
+        losses.find(custom),
+        losses.Loss("cross_entropy", custom, "classes"),
         losses.Loss("mean_squared_error", partial(losses.cross_entropy), "like_outputs"),
-        metrics.find(mine),
-        metrics.Metric("accuracy", mine, True),
+        metrics.find(custom),
+        metrics.Metric("accuracy", custom, True),
     ],
     ids=without_address,
 )
@@ -128,7 +128,7 @@ def test_what_is_not_dagtrains_own_is_named_and_never_built(value: Any) -> None:
 
 
 class Dense(nn.Dense):
-    """Has a layer's name, and is none of ours."""
+    """A user's class with the name of a layer."""
 
 
 def test_a_subclass_is_not_taken_for_the_layer_whose_name_it_has() -> None:
@@ -164,7 +164,7 @@ def test_no_other_description_builds_anything(bad: Any) -> None:
         build(bad)
 
 
-def test_shapes_of_a_gigantic_model_are_found_without_its_memory() -> None:
+def test_shapes_of_a_gigantic_model_need_no_memory() -> None:
     import dagtrain as dt
 
     model = without_memory(nn.Sequential([nn.Dense(1 << 40), nn.Sequential([nn.Dense(2)])]))
@@ -172,7 +172,7 @@ def test_shapes_of_a_gigantic_model_are_found_without_its_memory() -> None:
     assert params["dense_1"]["kernel"].shape == (1000, 1 << 40)
 
 
-def test_settings_that_an_older_version_did_not_know_have_their_defaults() -> None:
+def test_settings_unknown_to_an_older_version_have_their_defaults() -> None:
     assert complete({"layer": "Dense", "settings": {"units": 3}}) == describe(nn.Dense(3))
     of_the_users = {"layer": "Dense", "settings": {"units": 3, "activation": {"python": "mine"}}}
     assert complete(of_the_users) == of_the_users

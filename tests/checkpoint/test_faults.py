@@ -1,4 +1,4 @@
-"""Full disks, kill -9 at any moment, writers and readers at once: the last checkpoint that was whole always loads."""
+"""Full disks, kill -9 at any moment, writers and readers at once: the last whole checkpoint always loads."""
 
 from __future__ import annotations
 
@@ -48,32 +48,32 @@ def loaded(path: Any) -> str:
 def killed(*arguments: str) -> dict[str, int]:
     done = subprocess.run([sys.executable, str(KILLED), *arguments], capture_output=True, text=True, timeout=60, check=False)
     assert not done.returncode, done.stderr
-    found: dict[str, int] = json.loads(done.stdout)
-    return found
+    counts: dict[str, int] = json.loads(done.stdout)
+    return counts
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_the_latest_checkpoint_always_loads_after_kills_at_random(tmp_path: Path, thorough: bool) -> None:
-    seen = killed("random", str(tmp_path / "run"), "100" if thorough else "12")
-    assert seen["torn"] >= 1  # else the kills came where nothing was being written
-    assert seen["folders"] == 2
+    counts = killed("random", str(tmp_path / "run"), "100" if thorough else "12")
+    assert counts["torn"] >= 1  # else no kill interrupted a write
+    assert counts["folders"] == 2
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_save_that_ends_at_any_call_leaves_the_old_checkpoint_or_the_new_one(tmp_path: Path) -> None:
-    seen = killed("each", str(tmp_path / "one"))
-    assert seen["calls"] >= 12
-    assert seen["before"] >= 8
-    assert seen["after"] >= 3
-    assert seen["files"] == 2
+    counts = killed("each", str(tmp_path / "one"))
+    assert counts["calls"] >= 12
+    assert counts["before"] >= 8
+    assert counts["after"] >= 3
+    assert counts["files"] == 2
 
 
-def test_what_a_process_left_that_was_killed_before_its_first_save_is_removed(tmp_path: Path) -> None:
-    left, other = tmp_path / ".probe.16365-e73c23b959f0f5ad.part", tmp_path / "notes.part"
-    left.touch()
+def test_the_probe_of_a_process_killed_before_its_first_save_is_removed(tmp_path: Path) -> None:
+    probe, other = tmp_path / ".probe.16365-e73c23b959f0f5ad.part", tmp_path / "notes.part"
+    probe.touch()
     other.touch()
     trained().fit(X, Y, verbose=0, checkpoint=tmp_path)
-    assert not left.exists()
+    assert not probe.exists()
     assert other.exists()
 
 
@@ -81,15 +81,15 @@ def test_what_a_process_left_that_was_killed_before_its_first_save_is_removed(tm
 
 
 def full_after(monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
-    write, left = os.write, [budget]
+    write, remaining = os.write, [budget]
 
     def limited(handle: int, data: Any) -> int:
-        if len(data) > left[0]:
-            if not left[0]:
+        if len(data) > remaining[0]:
+            if not remaining[0]:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            data, left[0] = data[: left[0]], 0
+            data, remaining[0] = data[: remaining[0]], 0
         else:
-            left[0] -= len(data)
+            remaining[0] -= len(data)
         return write(handle, data)
 
     monkeypatch.setattr(os, "write", limited)
@@ -112,7 +112,7 @@ def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path: Path, monkey
     assert len(os.listdir(tmp_path)) == len(files)
 
 
-def test_a_short_write_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_write_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda handle, data: write(handle, data[:100]))
     trainer = trained()
@@ -128,23 +128,23 @@ def test_a_disk_that_fills_during_fit_ends_it_and_nothing_is_lost(tmp_path: Path
         with pytest.raises(CheckpointError, match=r"epoch-00000[3-9]/.* No space left on device"):
             fit(trainer, 6, checkpoint=tmp_path, resume=True)
     assert dt.load(tmp_path).progress.trained("be looked at")[1].step >= 2
-    assert fit(trainer, 6, checkpoint=tmp_path, resume=True).fingerprint == undisturbed  # goes on from its own memory
+    assert fit(trainer, 6, checkpoint=tmp_path, resume=True).fingerprint == undisturbed  # it resumes from its own memory
     assert loaded(tmp_path) == undisturbed
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 KiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    made = sys.platform == "linux" and os.geteuid() == 0
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    may_mount = sys.platform == "linux" and os.geteuid() == 0
     if (
-        not made
-        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(place)], capture_output=True, check=False).returncode
+        not may_mount
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(disk)], capture_output=True, check=False).returncode
     ):
         pytest.skip("no file system can be mounted here")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_disk_that_is_really_full(small_disk: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
     assert loaded(small_disk) == trainer.history.fingerprint
 
 
-def test_a_folder_that_may_not_be_written_is_told_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_folder_is_an_error_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = os.open
 
     def refused(path: Any, flags: int, *rest: Any) -> int:
@@ -174,13 +174,13 @@ def test_a_folder_that_may_not_be_written_is_told_before_training(tmp_path: Path
         fit(trained(), 1, checkpoint=tmp_path)
 
 
-def test_a_file_in_the_way_is_told_before_training(tmp_path: Path) -> None:
+def test_a_file_in_the_way_is_an_error_before_training(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("mine")
     with pytest.raises(CheckpointError, match=r"/a/b: cannot be made a folder: .*A checkpoint is a folder"):
         fit(trained(), 1, checkpoint=tmp_path / "a" / "b")
 
 
-def test_where_training_and_writing_both_fail_both_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_training_and_writing_both_fail_both_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Reporter:
         def start(self, info: Any) -> None: ...
         def step(self, *info: Any) -> None: ...
@@ -195,7 +195,7 @@ def test_where_training_and_writing_both_fail_both_are_told(tmp_path: Path, monk
     assert "No space left on device" in caught.value.__notes__[0]
 
 
-# ---- order and company
+# ---- order and concurrency
 
 
 def test_everything_is_on_disk_before_the_manifest_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,31 +218,31 @@ def test_everything_is_on_disk_before_the_manifest_says_so(tmp_path: Path, monke
     monkeypatch.setattr(os, "fsync", lambda handle: (calls.append(f"sync {names[handle]}"), sync(handle)))
     monkeypatch.setattr(os, "replace", lambda a, b: (calls.append(f"rename {of(b)}"), replace(a, b)))
     trainer.save(tmp_path / "new")
-    made = ["sync folder"]  # the one that the new folder is in
-    assert calls == [*made, "sync state", "rename state", "sync folder", "sync manifest", "rename manifest", "sync folder"]
+    folder_made = ["sync folder"]  # of the new folder's parent
+    assert calls == [*folder_made, "sync state", "rename state", "sync folder", "sync manifest", "rename manifest", "sync folder"]
 
 
 def test_checkpoints_can_be_read_while_they_are_replaced(tmp_path: Path) -> None:
     trainer = trained()
     trainer.save(tmp_path)
-    known, done = {trainer.history.fingerprint}, threading.Event()
+    saved, done = {trainer.history.fingerprint}, threading.Event()
 
     def replaced() -> None:
         try:
             for _ in range(15):
-                known.add(fit(trainer, 1).fingerprint)
+                saved.add(fit(trainer, 1).fingerprint)
                 trainer.save(tmp_path)
         finally:
             done.set()
 
     writer = threading.Thread(target=replaced)
     writer.start()
-    seen = set()
+    read = set()
     while not done.is_set():
-        seen.add(loaded(tmp_path))
+        read.add(loaded(tmp_path))
     writer.join()
-    assert seen <= known
-    assert len(seen) > 3
+    assert read <= saved
+    assert len(read) > 3
     assert loaded(tmp_path) == trainer.history.fingerprint
 
 
@@ -253,18 +253,18 @@ def test_a_checkpoint_replaced_between_its_two_files_is_read_anew(tmp_path: Path
     parse, parsed = store.parse, []
 
     def replaced_meanwhile(data: bytes, where: str) -> Any:
-        found = parse(data, where)
+        manifest = parse(data, where)
         if not parsed:
             trainer.save(tmp_path)
-        parsed.append(found.fingerprint)
-        return found
+        parsed.append(manifest.fingerprint)
+        return manifest
 
     monkeypatch.setattr(store, "parse", replaced_meanwhile)
     assert loaded(tmp_path) == trainer.history.fingerprint
     assert len(parsed) == 2
 
 
-def test_what_killed_saves_left_is_removed_by_the_next_ones(tmp_path: Path) -> None:
+def test_leftovers_of_killed_saves_are_removed_by_the_next_ones(tmp_path: Path) -> None:
     trainer = trained(1, checkpoint=tmp_path)
     first = tmp_path / "epoch-000001"
     (first / ".state-0123456789abcdef.safetensors.123-0123456789abcdef.part").write_text("torn")
@@ -275,7 +275,7 @@ def test_what_killed_saves_left_is_removed_by_the_next_ones(tmp_path: Path) -> N
     assert sorted(os.listdir(tmp_path)) == ["epoch-000003", "epoch-000004", "epoch-000005"]
 
 
-def test_the_write_goes_on_while_training_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_writes_while_training_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     during: list[str] = []
     write = runs.write
 

@@ -1,4 +1,4 @@
-"""Whatever lies where a checkpoint should be gives one error that names the file, soon, and nothing in it is executed."""
+"""Anything in place of a checkpoint raises one error that names the file, within seconds, and nothing in it is executed."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ def folder(tmp_path: Path, sound: dict[str, bytes]) -> Path:
 
 
 def tensors_in(folder: Path) -> Path:
-    (found,) = folder.glob("*.safetensors")
-    return found
+    (path,) = folder.glob("*.safetensors")
+    return path
 
 
 def entries_in(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "checkpoint.json").read_text())
-    del found["sha256"]
-    return found
+    entries: dict[str, Any] = json.loads((folder / "checkpoint.json").read_text())
+    del entries["sha256"]
+    return entries
 
 
 def forge(folder: Path, tensors: bytes | None = None, change: Callable[[dict[str, Any]], Any] = lambda e: None) -> None:
-    """Put other content there, with all checksums as they should be: what an attacker can do."""
+    """Write other content with correct checksums, as an attacker can."""
     entries = entries_in(folder)
     if tensors is not None:
         digest = hashlib.sha256(tensors).hexdigest()
@@ -68,9 +68,9 @@ def forge(folder: Path, tensors: bytes | None = None, change: Callable[[dict[str
     (folder / "checkpoint.json").write_bytes(seal(entries))
 
 
-def refused(folder: Path, told: str, kind: type[Exception] = CheckpointError) -> None:
+def refused(folder: Path, message: str, kind: type[Exception] = CheckpointError) -> None:
     began = time.monotonic()
-    with pytest.raises(kind, match=told) as caught:
+    with pytest.raises(kind, match=message) as caught:
         dt.load(folder)
     assert type(caught.value) is kind
     assert str(folder) in str(caught.value)
@@ -84,7 +84,7 @@ def test_the_checkpoint_and_a_forged_one_with_the_same_content_load(folder: Path
     dt.load(folder)
 
 
-# ---- not there, torn, flipped
+# ---- missing, torn, flipped
 
 
 def test_nothing_there(tmp_path: Path) -> None:
@@ -187,8 +187,8 @@ HEADERS: dict[str, Callable[[bytes], bytes]] = {
     "with another shape": lambda d: with_header(d, lambda h: h["parameters.dense_1.kernel"].update(shape=[8, 5])),
     "with 70 axes": lambda d: with_header(d, lambda h: h["parameters.dense_1.bias"].update(shape=[8] + [1] * 70)),
     "with whole numbers": lambda d: with_header(d, set_dtype("I32")),
-    "with a dtype that NumPy has not": lambda d: with_header(d, set_dtype("F8_E4M3")),
-    "with a dtype that nobody has": lambda d: with_header(d, set_dtype("O")),
+    "with a dtype that NumPy lacks": lambda d: with_header(d, set_dtype("F8_E4M3")),
+    "with a dtype that does not exist": lambda d: with_header(d, set_dtype("O")),
     "with another name": lambda d: with_header(d, lambda h: {("x" if k == "slots.first" else k): v for k, v in h.items()}),
     "that is a list": lambda d: with_header(d, lambda h: [1]),
 }
@@ -201,9 +201,9 @@ def test_a_forged_header(folder: Path, change: str) -> None:
 
 
 def with_array(data: bytes, name: str, change: Callable[[Any], Any]) -> bytes:
-    found = parse_tensors(data)
-    found[name] = change(found[name])
-    return tensor_bytes(found)
+    arrays = parse_tensors(data)
+    arrays[name] = change(arrays[name])
+    return tensor_bytes(arrays)
 
 
 @pytest.mark.parametrize("name", ["parameters.dense_1.kernel", "statistics.batch_norm_1.mean", "slots.first"])
@@ -227,10 +227,10 @@ def test_another_dtype(folder: Path, dtype: str) -> None:
 
 
 def deep(levels: int) -> Any:
-    found: Any = []
+    nested: Any = []
     for _ in range(levels):
-        found = [found]
-    return found
+        nested = [nested]
+    return nested
 
 
 MANIFESTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
@@ -287,9 +287,9 @@ def layer(entries: dict[str, Any], i: int) -> Any:
 
 @pytest.mark.parametrize("change", MANIFESTS)
 def test_a_forged_manifest(folder: Path, change: str) -> None:
-    make, told = MANIFESTS[change]
+    make, message = MANIFESTS[change]
     forge(folder, change=make)
-    refused(folder, told)
+    refused(folder, message)
 
 
 def test_a_name_of_the_users_asks_for_the_model_and_is_not_imported(folder: Path) -> None:
@@ -363,14 +363,14 @@ def test_any_value_anywhere_in_a_manifest_gives_a_trainer_or_the_error(folder: P
             at = at[key]
         at[path[-1]] = value
         (folder / "checkpoint.json").write_bytes(seal(changed))
-        told = error_of(folder)
-        loaded += told is None
-        assert told is None or str(folder) in told, (path, value)
+        message = error_of(folder)
+        loaded += message is None
+        assert message is None or str(folder) in message, (path, value)
     assert 0 < loaded < count // 2
 
 
 def error_of(folder: Path) -> str | None:
-    """What loading says; None where it succeeds. Whoever wrote the name of a function in the manifest is asked for the function."""
+    """The error of loading; None if it succeeds. A name of a function in the manifest asks for the function."""
     try:
         dt.load(folder)
     except CheckpointError as error:

@@ -1,4 +1,4 @@
-"""What the schema writes it reads again, and what it read it writes again byte for byte."""
+"""The schema reads what it writes, and writes what it read byte for byte."""
 
 from __future__ import annotations
 
@@ -44,11 +44,16 @@ SMALL = replace(FULL, batches=None, shards=2, rows=RowSpecs(FULL.rows.x, None), 
 @pytest.mark.parametrize("manifest", [FULL, SMALL], ids=["full", "small"])
 def test_what_is_written_is_read(manifest: Manifest) -> None:
     data = manifest.to_json()
-    found = parse(data, "here")
-    assert found.to_json() == data
-    assert found.differences(manifest) == []
-    assert (found.begun, found.ledger, found.rows, found.tensors) == (manifest.begun, manifest.ledger, manifest.rows, manifest.tensors)
-    assert found.parameters.tree(np.arange(12.0)).keys() == {"dense.kernel", "dense.bias"}
+    again = parse(data, "here")
+    assert again.to_json() == data
+    assert again.differences(manifest) == []
+    assert (again.begun, again.ledger, again.rows, again.tensors) == (
+        manifest.begun,
+        manifest.ledger,
+        manifest.rows,
+        manifest.tensors,
+    )
+    assert again.parameters.tree(np.arange(12.0)).keys() == {"dense.kernel", "dense.bias"}
 
 
 def test_files_of_the_first_version_lack_what_the_second_added() -> None:
@@ -56,5 +61,5 @@ def test_files_of_the_first_version_lack_what_the_second_added() -> None:
     del entries["sha256"]
     for name in ("begun", "rate_scale", "ledger"):
         del entries[name]
-    found = parse(seal({**entries, "version": 1}), "here")
-    assert (found.begun, found.rate_scale, found.ledger, found.keys, found.place) == (None, 1.0, (), {}, (1, 0))
+    manifest = parse(seal({**entries, "version": 1}), "here")
+    assert (manifest.begun, manifest.rate_scale, manifest.ledger, manifest.keys, manifest.place) == (None, 1.0, (), {}, (1, 0))

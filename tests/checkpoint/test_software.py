@@ -1,4 +1,4 @@
-"""What the bits depend on besides model, data, seed and shards."""
+"""The software that bits depend on."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pytest
 from dagtrain.step.software import functions_description, other_software
 
 TARGETS = np.show_config(mode="dicts")["SIMD Extensions"]["found"]  # type: ignore[index, call-overload]  # a dict of dicts
-needs_target = pytest.mark.skipif(not TARGETS, reason="NumPy has nothing here that could be switched off")
+needs_target = pytest.mark.skipif(not TARGETS, reason="NumPy has no CPU feature to switch off here")
 
 
-def test_what_was_not_written_down_is_unknown() -> None:
+def test_software_missing_from_a_checkpoint_is_unknown() -> None:
     assert other_software({"numpy": "2.4"}, {"numpy": "2.4", "functions": "X86_V3"}) == ["functions: unknown there, X86_V3 here"]
 
 
 @needs_target
-def test_functions_for_another_processor_are_told_apart() -> None:
+def test_functions_for_another_processor_differ() -> None:
     code = "import dagtrain.step.software as s; print(s.functions_description())"
     same, other = (
         subprocess.run([sys.executable, "-c", code], env=os.environ | env, check=True, capture_output=True, text=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""Saving, loading and going on: the same bits, on any engine, and clear words where something does not fit."""
+"""Saving, loading and resuming: the same bits on any engine, and clear errors for what does not fit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ X, Y = RNG.normal(size=(130, 12)).astype("f4"), RNG.integers(0, 4, 130)
 
 
 def small(**options: Any) -> Any:
-    """Running statistics, random numbers, slots, and a norm over all blocks."""
+    """A trainer with running statistics, random numbers, slots, and a norm over all blocks."""
     layers = [dt.nn.BatchNorm(), dt.nn.Dense(16, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(4)]
     optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2))
     options = {"optimizer": optimizer, "shards": 3, "engine": "inline", **options}
@@ -92,10 +92,10 @@ def test_a_loaded_trainer_goes_on(undisturbed: Any, folder: str) -> None:
     assert fit(dt.load(folder, threads=2), 3).fingerprint == undisturbed.fingerprint
 
 
-@pytest.mark.parametrize(("keep", "kept"), [(1, [5]), (3, [3, 4, 5]), (None, [1, 2, 3, 4, 5])])
-def test_the_last_few_are_kept(folder: str, keep: int | None, kept: list[int]) -> None:
+@pytest.mark.parametrize(("keep", "epochs"), [(1, [5]), (3, [3, 4, 5]), (None, [1, 2, 3, 4, 5])])
+def test_the_last_few_are_kept(folder: str, keep: int | None, epochs: list[int]) -> None:
     fit(small(), 5, checkpoint=folder, keep=keep)
-    assert sorted(os.listdir(folder)) == [f"epoch-{n:06d}" for n in kept]
+    assert sorted(os.listdir(folder)) == [f"epoch-{n:06d}" for n in epochs]
     for name in os.listdir(folder):
         assert len(os.listdir(f"{folder}/{name}")) == 2
 
@@ -111,7 +111,7 @@ def test_nothing_of_the_users_is_removed(folder: str) -> None:
     assert os.listdir(f"{folder}/epoch-1") == ["state-0.safetensors"]
 
 
-def test_a_damaged_last_checkpoint_is_told_and_the_one_before_it_taken(undisturbed: Any, folder: str) -> None:
+def test_a_damaged_last_checkpoint_warns_and_the_one_before_it_is_used(undisturbed: Any, folder: str) -> None:
     fit(small(), 4, checkpoint=folder)
     (tensors,) = Path(folder, "epoch-000004").glob("*.safetensors")
     tensors.write_bytes(tensors.read_bytes()[:-1])
@@ -120,7 +120,7 @@ def test_a_damaged_last_checkpoint_is_told_and_the_one_before_it_taken(undisturb
     assert history.fingerprint == undisturbed.fingerprint
 
 
-def test_where_every_checkpoint_is_damaged_the_last_ones_fault_is_raised(folder: str) -> None:
+def test_if_every_checkpoint_is_damaged_the_error_of_the_last_is_raised(folder: str) -> None:
     fit(small(), 2, checkpoint=folder)
     for path in Path(folder).glob("*/checkpoint.json"):
         path.write_text("{}")
@@ -152,11 +152,11 @@ OTHER = {
 }
 
 
-@pytest.mark.parametrize("told", OTHER)
-def test_other_settings_are_told_and_refused(folder: str, told: str) -> None:
+@pytest.mark.parametrize("difference", OTHER)
+def test_other_settings_are_refused_and_named(folder: str, difference: str) -> None:
     fit(small(), 1, checkpoint=folder)
-    trainer, call = OTHER[told]
-    with pytest.raises(ArgumentError, match=f"epoch-000001 cannot be continued.*{told}"):
+    trainer, call = OTHER[difference]
+    with pytest.raises(ArgumentError, match=f"epoch-000001 cannot be continued.*{difference}"):
         fit(small(**trainer), 2, checkpoint=folder, resume=True, **call)
 
 
@@ -199,12 +199,12 @@ def other_numpy(folder: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return folder
 
 
-def test_other_software_is_told(other_numpy: str) -> None:
+def test_other_software_warns(other_numpy: str) -> None:
     with pytest.warns(UserWarning, match=r"epoch-000001 was made with other software \(numpy: 1.0 there"):
         fit(small(), 2, checkpoint=other_numpy, resume=True)
 
 
-def test_other_software_is_refused_where_asked(other_numpy: str) -> None:
+def test_other_software_is_refused_with_exact(other_numpy: str) -> None:
     with pytest.raises(CheckpointError, match=r"numpy: 1\.0 there.* leave out exact=True"):
         fit(small(), 2, checkpoint=other_numpy, resume=True, exact=True)
     with pytest.raises(CheckpointError, match=r"numpy: 1\.0 there"):
@@ -225,7 +225,7 @@ def test_a_loaded_trainer_predicts_and_evaluates_the_same(folder: str) -> None:
     assert (again.model, again.seed, again.shards) == (trainer.model, 0, 3)
 
 
-def test_saving_again_takes_the_place_of_what_was_saved(folder: str) -> None:
+def test_saving_again_replaces_the_checkpoint(folder: str) -> None:
     trainer = small()
     for _ in range(3):
         history = fit(trainer, 1)
@@ -239,10 +239,10 @@ def test_other_tools_can_read_the_parameters_by_name(folder: str) -> None:
     fit(trainer, 1)
     trainer.save(folder)
     (path,) = Path(folder).glob("*.safetensors")
-    found = load_file(path)
-    np.testing.assert_array_equal(found["parameters.dense_2.kernel"], trainer.parameters["dense_2"]["kernel"])
-    assert found["statistics.batch_norm_1.mean"].shape == (12,)
-    assert found["slots.first"].shape == (sum(v.size for n, v in found.items() if n.startswith("parameters.")),)
+    arrays = load_file(path)
+    np.testing.assert_array_equal(arrays["parameters.dense_2.kernel"], trainer.parameters["dense_2"]["kernel"])
+    assert arrays["statistics.batch_norm_1.mean"].shape == (12,)
+    assert arrays["slots.first"].shape == (sum(v.size for n, v in arrays.items() if n.startswith("parameters.")),)
 
 
 def test_a_trainer_that_was_not_fitted_cannot_be_saved(folder: str) -> None:
@@ -306,7 +306,7 @@ def test_a_model_that_does_not_fit_is_refused(folder: str) -> None:
         dt.load(folder, optimizer=dt.optim.sgd(0.1))
 
 
-def test_a_given_model_that_computes_something_else_is_told(folder: str) -> None:
+def test_a_model_argument_that_computes_something_else_warns(folder: str) -> None:
     trainer = small()
     fit(trainer, 1)
     trainer.save(folder)
@@ -357,7 +357,7 @@ def test_a_run_behind_fsspec_goes_on(undisturbed: Any, remote: str) -> None:
     assert dt.load(f"{remote}/epoch-000005/").progress.epochs == 5
 
 
-def test_behind_fsspec_the_manifest_is_put_last_and_counts(remote: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_behind_fsspec_the_manifest_is_written_last_and_counts(remote: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from fsspec.implementations.memory import MemoryFileSystem
 
     trainer = small()

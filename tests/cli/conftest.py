@@ -22,13 +22,13 @@ def command(tmp_path, monkeypatch):
 
 @pytest.fixture
 def process(tmp_path):
-    """A function that starts the command as a process, in an empty folder; on a fresh process group, as in a terminal."""
+    """A function that starts the command as a process in an empty folder, in a process group of its own, as in a terminal."""
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     started = []
 
     def start(*arguments):
-        found = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, str(program), *arguments],
             cwd=tmp_path,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
@@ -36,14 +36,14 @@ def process(tmp_path):
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            # A shell that runs the tests in the background has them ignore Ctrl-C, and children inherit that.
+            # A shell that runs the tests in the background makes them ignore Ctrl-C, and children inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509  # no other thread runs here
         )
-        started.append(found)
-        return found
+        started.append(process)
+        return process
 
     yield start
-    for found in started:
-        if found.poll() is None:
-            found.kill()
-            found.communicate()
+    for child in started:
+        if child.poll() is None:
+            child.kill()
+            child.communicate()

@@ -9,11 +9,11 @@ def rows(result):
     return {line.split()[0]: line.split() for line in result.stdout.splitlines()[1:] if line.strip()}
 
 
-def test_table_of_the_example_everyone_knows(command):
+def test_table_of_the_standard_example(command):
     result = command("draw", "(a+b)*(b+1)", "a=2", "b=1")
     assert result.exit_code == 0
-    found = {name: words[-2:] for name, words in rows(result).items()}
-    assert found == {"a": ["2", "2"], "b": ["1", "5"], "c": ["3", "2"], "d": ["2", "3"], "e": ["6", "1"]}
+    table = {name: words[-2:] for name, words in rows(result).items()}
+    assert table == {"a": ["2", "2"], "b": ["1", "5"], "c": ["3", "2"], "d": ["2", "3"], "e": ["6", "1"]}
 
 
 def test_picture_holds_values_and_derivatives(command, tmp_path):

@@ -17,15 +17,15 @@ KEYS = ["accuracy", "loss", "fingerprint", "engine", "workers", "shards", "epoch
 
 def test_97_percent_of_the_digits_held_out_inline(command, tmp_path):
     result = command("train", "digits", "--json")
-    found = json.loads(result.stdout)
-    assert list(found) == KEYS
-    assert found["accuracy"] >= 0.97
-    assert (found["engine"], found["workers"], found["shards"], found["epochs"]) == ("inline", 0, 8, 30)
-    assert found["samples_per_second"] > 0
+    output = json.loads(result.stdout)
+    assert list(output) == KEYS
+    assert output["accuracy"] >= 0.97
+    assert (output["engine"], output["workers"], output["shards"], output["epochs"]) == ("inline", 0, 8, 30)
+    assert output["samples_per_second"] > 0
     assert {p.name for p in (tmp_path / "runs" / "digits").iterdir()} == {"graph.svg", "ops.svg", "network.svg", "step.svg"}
 
 
-def test_table_accuracy_and_pictures_are_told(command):
+def test_table_accuracy_and_pictures_are_printed(command):
     lines = command("train", "digits", "--epochs", "2", "--output", "here").stdout.splitlines()
     assert lines[0].startswith("inline engine, 8 shards")
     assert lines[3].split()[0] == "2/2"
@@ -46,22 +46,22 @@ def test_seed_and_shards_change_the_fingerprint(command):
 def test_cluster_of_two_gives_the_bits_of_this_process(command, process, tmp_path):
     options = ["train", "digits", "--json", "--epochs", "2"]
     out, err = process(*options, "--workers", "2").communicate(timeout=90)
-    found = json.loads(out)
-    assert found["fingerprint"] == json.loads(command(*options, "--no-pictures").stdout)["fingerprint"]
-    assert (found["engine"], found["workers"]) == ("lanes", 2)
+    output = json.loads(out)
+    assert output["fingerprint"] == json.loads(command(*options, "--no-pictures").stdout)["fingerprint"]
+    assert (output["engine"], output["workers"]) == ("lanes", 2)
     assert "epoch" in err
     assert (tmp_path / "runs" / "digits" / "step.svg").read_text().count("tcp://127.0.0.1:") >= 2
 
 
-@pytest.mark.parametrize("everyone", [pytest.param(True, id="terminal", marks=pytest.mark.cluster), pytest.param(False, id="alone")])
-def test_control_c_ends_with_one_line_and_130(process, everyone):
-    found = process("train", "digits", "--epochs", "100000", *(["--workers", "1"] if everyone else []))
-    while "1/100000" not in found.stdout.readline():
-        assert found.poll() is None
+@pytest.mark.parametrize("whole_group", [pytest.param(True, id="terminal", marks=pytest.mark.cluster), pytest.param(False, id="alone")])
+def test_control_c_ends_with_one_line_and_130(process, whole_group):
+    command = process("train", "digits", "--epochs", "100000", *(["--workers", "1"] if whole_group else []))
+    while "1/100000" not in command.stdout.readline():
+        assert command.poll() is None
     time.sleep(0.2)
-    (os.killpg if everyone else os.kill)(found.pid, signal.SIGINT)
-    _, err = found.communicate(timeout=30)
-    assert found.returncode == 130
+    (os.killpg if whole_group else os.kill)(command.pid, signal.SIGINT)
+    _, err = command.communicate(timeout=30)
+    assert command.returncode == 130
     assert err.strip() == "Stopped by Ctrl-C."
 
 
@@ -76,7 +76,7 @@ def press(phase, details):
 signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     with never_lost():
-        gc.collect()  # what was imported leaves some
+        gc.collect()  # of garbage of the imports
         gc.callbacks.append(press)
         gc.collect()
         time.sleep(20)
@@ -88,12 +88,12 @@ except KeyboardInterrupt:
 
 
 def test_control_c_is_not_lost_in_the_garbage_collector():
-    """In a process of its own: what other tests have left to be collected would take part."""
+    """In a process of its own, without garbage of other tests."""
     done = subprocess.run([sys.executable, "-c", PRESSED_IN_COLLECTOR], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.strip() == "interrupted", done.stderr
 
 
-def test_a_cluster_that_is_not_used_is_told(command):
+def test_an_unused_cluster_is_a_message(command):
     result = command("train", "digits", "--epochs", "1", "--no-pictures", "--engine", "inline", "--workers", "2")
     assert result.exit_code == 0
     assert "works in this process: no cluster is used" in result.stderr
@@ -124,7 +124,7 @@ def test_scheduler_that_does_not_answer_is_named_in_time():
     assert time.monotonic() - began < 10
 
 
-def test_address_that_is_none_is_one_message_and_status_2(command):
+def test_an_invalid_address_is_one_message_and_status_2(command):
     result = command("train", "digits", "--scheduler", "tcp://127.0.0.1:99999")
     assert result.exit_code == 2
     assert "no Dask scheduler answers at tcp://127.0.0.1:99999" in result.stderr

@@ -80,10 +80,10 @@ def test_a_plan_pickles_small_and_equal():
 
 
 def test_auto_shards_depend_on_the_batch_alone_and_grow_with_it():
-    found = [auto_shards(n) for n in range(1, 5000)]
-    assert found == sorted(found)
-    assert all(n // shards >= 32 for n, shards in enumerate(found, 1) if shards > 1)
-    assert set(found) <= {1, 2, 4, 8, 16}
+    counts = [auto_shards(n) for n in range(1, 5000)]
+    assert counts == sorted(counts)
+    assert all(n // shards >= 32 for n, shards in enumerate(counts, 1) if shards > 1)
+    assert set(counts) <= {1, 2, 4, 8, 16}
 
 
 def test_auto_shards_of_few_samples_follow_the_samples():

@@ -33,8 +33,8 @@ def test_both_sets_together_are_the_whole_scaled(whole):
 
 def test_each_class_is_split_alike():
     split = load_digits()
-    held, kept = (np.bincount(y, minlength=10) for y in (split.y_validation, split.y))
-    assert np.abs(held - (held + kept) / 5).max() < 1
+    held_out, training = (np.bincount(y, minlength=10) for y in (split.y_validation, split.y))
+    assert np.abs(held_out - (held_out + training) / 5).max() < 1
 
 
 def test_labels_stay_with_their_pixels(whole):

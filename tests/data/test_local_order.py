@@ -121,8 +121,8 @@ def test_pieces_are_what_partitions_and_shards_have_in_common(sizes, shards):
     order = LocalOrder(tuple(sizes), shards, shards, 0)
     ends = list(accumulate(sizes))
     for s in range(shards):
-        own = set(range(s * samples // shards, (s + 1) * samples // shards))
-        common = [own & set(range(end - n, end)) for n, end in zip(sizes, ends, strict=True)]
+        shard = set(range(s * samples // shards, (s + 1) * samples // shards))
+        common = [shard & set(range(end - n, end)) for n, end in zip(sizes, ends, strict=True)]
         assert [set(piece) for piece in order.pieces(s)] == [part for part in common if part]
 
 

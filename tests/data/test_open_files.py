@@ -44,8 +44,8 @@ def test_columns_of_parquet_are_computed_with(parquet):
 
 
 def test_rows_of_parquet_that_are_filtered_have_unknown_sizes(parquet):
-    some = parquet[parquet["label"] > 0]
-    source = open_source(some[["a", "b"]], some["label"], targets="classes")
+    filtered = parquet[parquet["label"] > 0]
+    source = open_source(filtered[["a", "b"]], filtered["label"], targets="classes")
     assert source.samples == (LABELS > 0).sum()
     assert np.array_equal(source.local()[0], X[LABELS > 0, :2].astype("f4"))
 

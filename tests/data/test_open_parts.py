@@ -73,8 +73,8 @@ def test_an_array_beside_partitions_is_cut_like_them():
 
 def test_partitions_of_several_dtypes_become_one():
     mixed = [dask.delayed(X[:20].astype("f4")), dask.delayed((X[20:] * 10).astype("i8"))]
-    found = open_source(mixed, targets=None).local()[0]
-    assert np.array_equal(found, np.concatenate([X[:20].astype("f4"), (X[20:] * 10).astype("i4")]))
+    x = open_source(mixed, targets=None).local()[0]
+    assert np.array_equal(x, np.concatenate([X[:20].astype("f4"), (X[20:] * 10).astype("i4")]))
 
 
 @settings(max_examples=30, deadline=None)

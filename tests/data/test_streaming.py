@@ -61,8 +61,8 @@ assert parts * chunk * COLUMNS * 4 == 5 * budget
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
 def test_data_five_times_the_budget_streams(thorough):
     budget = (64 if thorough else 16) * MIB
-    found = subprocess.run([sys.executable, "-c", PROGRAM, str(budget)], capture_output=True, text=True, timeout=100, check=False)
-    assert found.returncode == 0, found.stderr
-    lines = found.stdout.splitlines()
+    process = subprocess.run([sys.executable, "-c", PROGRAM, str(budget)], capture_output=True, text=True, timeout=100, check=False)
+    assert process.returncode == 0, process.stderr
+    lines = process.stdout.splitlines()
     assert len(lines) == 4
     assert [line for line in lines if int(line.split()[-1]) >= budget] == []

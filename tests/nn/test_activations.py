@@ -35,14 +35,14 @@ def test_value_and_derivative_are_those_of_torch(name):
     torch = pytest.importorskip("torch", reason="PyTorch is what activations are compared with")
     weights = np.linspace(0.5, 2.0, POINTS.size).reshape(POINTS.shape)
     t = torch.tensor(POINTS, requires_grad=True)
-    wanted = IN_TORCH[name](t, torch.nn.functional)
-    (wanted * torch.tensor(weights)).sum().backward()
+    expected = IN_TORCH[name](t, torch.nn.functional)
+    (expected * torch.tensor(weights)).sum().backward()
 
     x = dt.input("x", POINTS.shape, np.float64)
     y = activations.find(name)(x)
     (g,) = gradient((y * weights).sum(), [x])
     value, slope = interpret(dt.Graph({"x": x}, {"y": y, "g": g}), POINTS)
-    np.testing.assert_allclose(value, wanted.detach().numpy(), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(value, expected.detach().numpy(), rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(slope, t.grad.numpy(), rtol=1e-10, atol=1e-13)
 
 

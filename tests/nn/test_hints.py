@@ -38,8 +38,8 @@ def test_hints_name_what_there_is(table):
 
 @pytest.mark.parametrize(("module", "pairs"), [(nn, hints.ATTRIBUTES), (optim, ELSEWHERE)], ids=["nn", "optim"])
 def test_hints_call_what_there_is(module, pairs):
-    own = module.__name__.rpartition(".")[2]
-    named = {name for hint in pairs.values() for name in re.findall(rf"\b{own}\.(\w+)", hint)}
+    module_name = module.__name__.rpartition(".")[2]
+    named = {name for hint in pairs.values() for name in re.findall(rf"\b{module_name}\.(\w+)", hint)}
     assert named
     assert named <= set(module.__all__)
 

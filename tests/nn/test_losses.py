@@ -73,10 +73,10 @@ def test_every_loss_is_compared():
 def test_value_and_gradient_are_those_of_torch(name, options, targets, in_torch):
     torch = pytest.importorskip("torch", reason="PyTorch is what losses are compared with")
     t = torch.tensor(LOGITS, requires_grad=True)
-    wanted = in_torch(t, torch.tensor(targets), torch.nn.functional, torch.tensor(WEIGHTS, dtype=torch.double))
-    wanted.backward()
+    expected = in_torch(t, torch.tensor(targets), torch.nn.functional, torch.tensor(WEIGHTS, dtype=torch.double))
+    expected.backward()
     value, slope, _ = value_and_gradient(losses.find(name, **options), LOGITS, targets)
-    assert value == pytest.approx(wanted.item(), rel=1e-12)
+    assert value == pytest.approx(expected.item(), rel=1e-12)
     np.testing.assert_allclose(slope, t.grad.numpy(), rtol=1e-10, atol=1e-14)
 
 

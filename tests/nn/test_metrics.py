@@ -19,8 +19,8 @@ def test_accuracy():
 
 @pytest.mark.parametrize("k", [1, 2, 5, 6])
 def test_top_k(k):
-    wanted = np.mean([label in np.argsort(row)[-k:] for row, label in zip(LOGITS, LABELS, strict=True)])
-    assert metrics.top_k_accuracy(LOGITS, LABELS, k=k) == pytest.approx(wanted)
+    expected = np.mean([label in np.argsort(row)[-k:] for row, label in zip(LOGITS, LABELS, strict=True)])
+    assert metrics.top_k_accuracy(LOGITS, LABELS, k=k) == pytest.approx(expected)
 
 
 def test_nan_is_never_a_hit():

@@ -14,7 +14,7 @@ X = np.random.default_rng(0).normal(3, 2, size=(64, 5))
 SPEC = dt.Spec(X.shape, np.dtype("f8"))
 
 
-def made(layer, spec=SPEC):
+def initialized(layer, spec=SPEC):
     params, state = layer.init(key(0), spec)
     rng = np.random.default_rng(1)
     return {name: rng.normal(size=p.shape) for name, p in params.items()}, state
@@ -30,18 +30,18 @@ def test_batch_norm_in_training_uses_the_batch():
 
 def test_batch_norm_follows_the_statistics_and_uses_them():
     layer = nn.BatchNorm(momentum=0.8)
-    params, state = made(layer)
+    params, state = initialized(layer)
     for _ in range(100):
         _, state = layer.apply(params, state, X, training=True)
     np.testing.assert_allclose(state["mean"], X.mean(0), rtol=1e-6)
     np.testing.assert_allclose(state["variance"], X.var(0), rtol=1e-6)
-    y, kept = layer.apply(params, state, X)
+    y, unchanged = layer.apply(params, state, X)
     np.testing.assert_allclose(y, params["scale"] * (X - X.mean(0)) / np.sqrt(X.var(0) + 1e-5) + params["offset"], rtol=1e-6, atol=1e-6)
-    assert kept is state
+    assert unchanged is state
 
 
 def test_one_step_of_the_running_statistics():
-    _, after = nn.BatchNorm(momentum=0.75).apply(*made(nn.BatchNorm()), X, training=True)
+    _, after = nn.BatchNorm(momentum=0.75).apply(*initialized(nn.BatchNorm()), X, training=True)
     np.testing.assert_allclose(after["mean"], 0.25 * X.mean(0))
     np.testing.assert_allclose(after["variance"], 0.75 + 0.25 * X.var(0))
 
@@ -49,7 +49,7 @@ def test_one_step_of_the_running_statistics():
 def test_batch_norm_of_images_is_over_all_axes_but_the_last():
     x = X.reshape(4, 4, 4, 5)
     layer = nn.BatchNorm()
-    params, state = made(layer, dt.Spec(x.shape, np.dtype("f8")))
+    params, state = initialized(layer, dt.Spec(x.shape, np.dtype("f8")))
     y, _ = layer.apply(params, state, x, training=True)
     np.testing.assert_allclose(y.reshape(64, 5), layer.apply(params, state, X, training=True)[0])
 
@@ -58,21 +58,21 @@ def test_batch_norm_of_images_is_over_all_axes_but_the_last():
 def test_values_and_gradients_are_those_of_torch(kind):
     torch = pytest.importorskip("torch", reason="PyTorch is what normalisation is compared with")
     layer = nn.BatchNorm() if kind == "batch" else nn.LayerNorm()
-    params, state = made(layer)
+    params, state = initialized(layer)
     weights = np.random.default_rng(2).normal(size=X.shape)
     t = {name: torch.tensor(value, requires_grad=True) for name, value in {"x": X, **params}.items()}
     if kind == "batch":
-        wanted = torch.nn.functional.batch_norm(t["x"], None, None, t["scale"], t["offset"], training=True)
+        expected = torch.nn.functional.batch_norm(t["x"], None, None, t["scale"], t["offset"], training=True)
     else:
-        wanted = torch.nn.functional.layer_norm(t["x"], (5,), t["scale"], t["offset"])
-    (wanted * torch.tensor(weights)).sum().backward()
+        expected = torch.nn.functional.layer_norm(t["x"], (5,), t["scale"], t["offset"])
+    (expected * torch.tensor(weights)).sum().backward()
 
     leaves = {name: dt.input(name, value.shape, "f8") for name, value in {"x": X, **params}.items()}
     y, _ = layer.apply({name: leaves[name] for name in params}, state, leaves["x"], training=True)
     slopes = gradient((y * weights).sum(), list(leaves.values()))
-    value, *found = interpret(dt.Graph(leaves, {"y": y, **{f"g{i}": g for i, g in enumerate(slopes)}}), X, *params.values())
-    np.testing.assert_allclose(value, wanted.detach().numpy(), rtol=1e-10, atol=1e-12)
-    for name, slope in zip(leaves, found, strict=True):
+    value, *gradients = interpret(dt.Graph(leaves, {"y": y, **{f"g{i}": g for i, g in enumerate(slopes)}}), X, *params.values())
+    np.testing.assert_allclose(value, expected.detach().numpy(), rtol=1e-10, atol=1e-12)
+    for name, slope in zip(leaves, gradients, strict=True):
         np.testing.assert_allclose(slope, t[name].grad.numpy(), rtol=1e-8, atol=1e-11, err_msg=name)
 
 
@@ -90,6 +90,6 @@ def test_errors():
     with pytest.raises(ArgumentError, match="epsilon must be"):
         nn.LayerNorm(epsilon=0.0)
     with pytest.raises(ShapeError, match="parameters for 5 features"):
-        nn.BatchNorm().apply(*made(nn.BatchNorm()), np.zeros((2, 3)), training=True)
+        nn.BatchNorm().apply(*initialized(nn.BatchNorm()), np.zeros((2, 3)), training=True)
     with pytest.raises(ShapeError, match="samples and features"):
         nn.LayerNorm().init(key(0), dt.Spec((3,), np.dtype("f4")))

@@ -28,8 +28,8 @@ def training_graph(model, params, state, x, y, loss="cross_entropy"):
     graph = trace_nested(cost, params, state, x, y, key(0)).graph
     leaves = list(graph.inputs.values())[: len(names(params))]
     value = next(iter(graph.outputs.values()))
-    found = gradient(value, leaves)
-    return dt.Graph(graph.inputs, {**graph.outputs, **{f"gradient_{i}": g for i, g in enumerate(found)}}).verify()
+    gradients = gradient(value, leaves)
+    return dt.Graph(graph.inputs, {**graph.outputs, **{f"gradient_{i}": g for i, g in enumerate(gradients)}}).verify()
 
 
 def test_layers_are_named_by_class_and_number():
@@ -65,10 +65,10 @@ def test_apply_is_the_layers_in_turn_on_arrays_and_tensors():
     params, state = model.init(key(0), (4, 2))
     x = np.random.default_rng(0).normal(size=(4, 2)).astype(F4)
     hidden = np.maximum(x @ params["dense_1"]["kernel"] + params["dense_1"]["bias"], 0)
-    wanted = hidden @ params["dense_2"]["kernel"] + params["dense_2"]["bias"]
-    np.testing.assert_array_equal(model.apply(params, state, x)[0], wanted)
+    expected = hidden @ params["dense_2"]["kernel"] + params["dense_2"]["bias"]
+    np.testing.assert_array_equal(model.apply(params, state, x)[0], expected)
     graph = trace_nested(lambda p, x: model.apply(p, {}, x)[0], params, x).graph
-    np.testing.assert_array_equal(interpret(graph, *flatten(params)[0].values(), x)[0], wanted)
+    np.testing.assert_array_equal(interpret(graph, *flatten(params)[0].values(), x)[0], expected)
 
 
 def test_nodes_know_their_layer():
@@ -103,8 +103,8 @@ def test_state_is_carried_by_layer():
     x = np.full((4, 3), 2, F4)
     _, after = model.apply(params, state, x, training=True)
     np.testing.assert_array_equal(after["batch_norm_1"]["mean"], np.ones(3, F4))
-    _, kept = model.apply(params, after, x)
-    np.testing.assert_array_equal(kept["batch_norm_1"]["mean"], np.ones(3, F4))
+    _, unchanged = model.apply(params, after, x)
+    np.testing.assert_array_equal(unchanged["batch_norm_1"]["mean"], np.ones(3, F4))
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,8 @@ def test_gradient_of_a_whole_model_by_finite_differences(activation):
         moved = [a + step * d for a, d in zip(arrays, direction, strict=True)]
         return interpret(graph, *moved, *flatten(state)[0].values(), x, y, key(3))
 
-    found = sum(np.sum(g * d) for g, d in zip(run(0)[-len(arrays) :], direction, strict=True))
-    assert found == pytest.approx((run(1e-6)[0] - run(-1e-6)[0]) / 2e-6, rel=1e-6)
+    derivative = sum(np.sum(g * d) for g, d in zip(run(0)[-len(arrays) :], direction, strict=True))
+    assert derivative == pytest.approx((run(1e-6)[0] - run(-1e-6)[0]) / 2e-6, rel=1e-6)
 
 
 def test_a_model_learns_with_adam():
@@ -248,8 +248,8 @@ def test_a_model_of_a_known_input_needs_no_spec():
     assert model.summary().parameters == 4 * 3 + 3 + 3 * 2 + 2
     assert model.output_spec() == dt.Spec((1, 2), F4)
     assert [column.width for column in nn.layers_for_drawing(model)] == [4, 3, 2]
-    first, told = (flatten(model.init(key(0), *spec)[0])[0] for spec in ((), ((8, 4),)))
-    assert all(np.array_equal(first[name], told[name]) for name in first)
+    first, explicit = (flatten(model.init(key(0), *spec)[0])[0] for spec in ((), ((8, 4),)))
+    assert all(np.array_equal(first[name], explicit[name]) for name in first)
 
 
 @pytest.mark.parametrize("call", ["init", "summary", "output_spec"])

@@ -13,8 +13,8 @@ MODEL = nn.Sequential(
 
 
 def test_parameters_bytes_and_flops():
-    found = nn.summarize(MODEL, (32, 8, 8))
-    rows = {row.name: row for row in found.rows}
+    summary = nn.summarize(MODEL, (32, 8, 8))
+    rows = {row.name: row for row in summary.rows}
     assert list(rows) == ["flatten_1", "encoder/dense_1", "encoder/batch_norm_1", "encoder/dropout_1", "dense_1"]
     assert rows["encoder/dense_1"].parameters == 64 * 128 + 128
     assert rows["encoder/dense_1"].bytes == 4 * (64 * 128 + 128)
@@ -22,9 +22,9 @@ def test_parameters_bytes_and_flops():
     assert rows["encoder/batch_norm_1"].parameters == rows["encoder/batch_norm_1"].state == 256
     assert rows["dense_1"].parameters == 1280
     assert rows["flatten_1"].flops == rows["encoder/dropout_1"].flops == 0
-    assert found.parameters == 64 * 128 + 128 + 256 + 1280
-    assert found.state == 256
-    assert found.bytes == 4 * found.parameters
+    assert summary.parameters == 64 * 128 + 128 + 256 + 1280
+    assert summary.state == 256
+    assert summary.bytes == 4 * summary.parameters
     assert rows["dense_1"].output == dt.Spec((32, 10), np.dtype("f4"))
 
 
@@ -69,5 +69,5 @@ def test_an_input_without_samples_is_refused():
 
 
 def test_a_prompt_shows_the_table():
-    found = MODEL.summary((4, 8, 8))
-    assert repr(found) == str(found)
+    summary = MODEL.summary((4, 8, 8))
+    assert repr(summary) == str(summary)

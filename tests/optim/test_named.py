@@ -8,19 +8,19 @@ from dagtrain.optim.named import OPTIMIZERS, find
 
 
 def test_every_name_makes_its_optimiser_with_its_usual_rate():
-    found = {name: find(name) for name in OPTIMIZERS}
-    assert {name: optimizer.name for name, optimizer in found.items()} == {name: name for name in OPTIMIZERS}
+    optimizers = {name: find(name) for name in OPTIMIZERS}
+    assert {name: optimizer.name for name, optimizer in optimizers.items()} == {name: name for name in OPTIMIZERS}
     rates = {"sgd": 1e-2, "adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-3, "adagrad": 1e-2, "adadelta": 1.0}
-    assert {name: optimizer.settings["learning_rate"] for name, optimizer in found.items()} == rates
+    assert {name: optimizer.settings["learning_rate"] for name, optimizer in optimizers.items()} == rates
 
 
 def test_options_are_passed_on():
     assert repr(find("adam", learning_rate=0.5, beta_1=0.8)) == repr(adam(0.5, 0.8))
 
 
-def test_an_optimiser_is_taken_as_it_is():
-    mine = adam(0.1)
-    assert find(mine) is mine
+def test_an_optimiser_is_returned_unchanged():
+    optimizer = adam(0.1)
+    assert find(optimizer) is optimizer
 
 
 def test_errors():

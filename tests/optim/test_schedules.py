@@ -39,15 +39,15 @@ def in_torch(make, start, count=40):
     torch = pytest.importorskip("torch", reason="PyTorch is what schedules are compared with")
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=start)
     schedule = make(torch.optim.lr_scheduler, optimizer)
-    found = []
+    rates = []
     for _ in range(count):
-        found.append(optimizer.param_groups[0]["lr"])
+        rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # one step past the end of OneCycleLR
-            if len(found) < count:
+            if len(rates) < count:
                 schedule.step()
-    return found
+    return rates
 
 
 @pytest.mark.parametrize(

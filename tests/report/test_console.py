@@ -1,4 +1,4 @@
-"""The console: what appears on a terminal and what in a log."""
+"""The console: output on a terminal and in a log."""
 
 import io
 import re
@@ -55,7 +55,7 @@ samples per second  2,874
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal, and what a person sees on it."""
+    """A stream that is a terminal, and its screen."""
 
     def isatty(self):
         return True
@@ -76,7 +76,7 @@ class Terminal(io.StringIO):
 
 
 class Clock:
-    """Seconds that pass only when told."""
+    """A clock that tests set."""
 
     def __init__(self):
         self.now = 0.0
@@ -103,7 +103,7 @@ def run(reporter, clock=None):
 
 
 @pytest.mark.parametrize("verbose", [1, 2])
-def test_elsewhere_than_on_a_terminal_there_are_plain_lines_only(verbose):
+def test_without_a_terminal_there_are_plain_lines_only(verbose):
     stream = io.StringIO()
     run(Reporter(verbose, stream))
     assert stream.getvalue() == LINES
@@ -179,7 +179,7 @@ def test_a_shorter_bar_covers_a_longer_one():
     assert stream.screen() == "epoch 1 [=======>                ] 2/6"
 
 
-def test_a_long_epoch_says_in_a_log_once_a_minute_that_it_lives():
+def test_a_long_epoch_writes_a_line_a_minute_to_a_log():
     stream, clock = io.StringIO(), Clock()
     reporter = Reporter(1, stream, clock)
     reporter.start({"epochs": 3})
@@ -189,7 +189,7 @@ def test_a_long_epoch_says_in_a_log_once_a_minute_that_it_lives():
     assert stream.getvalue() == "epoch 1/3 step  60/150  loss 0.5000\nepoch 1/3 step 120/150  loss 0.5000\n"
 
 
-def test_a_run_that_goes_on_counts_its_epochs_on():
+def test_a_resumed_run_continues_the_count_of_epochs():
     stream = Terminal()
     reporter = Reporter(1, stream)
     reporter.start({"epoch": 4, "epochs": 9})
@@ -197,7 +197,7 @@ def test_a_run_that_goes_on_counts_its_epochs_on():
     assert stream.screen().startswith("epoch 5/9 [")
 
 
-def test_closing_takes_the_bar_away():
+def test_closing_removes_the_bar():
     stream = Terminal()
     reporter = Reporter(1, stream)
     reporter.step(1, 2, 0.5)
@@ -260,10 +260,10 @@ def test_an_event_is_a_line_where_it_happens():
     assert not silent.getvalue()
 
 
-def test_events_of_a_fit_are_lines_and_are_not_told_again(capsys):
+def test_events_of_a_fit_are_written_once(capsys):
     trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(2)]), loss="cross_entropy", engine="inline")
     trainer.fit(np.eye(4), np.array([0, 1, 0, 1]), epochs=5, callbacks=[dt.callbacks.Target("loss", 9.0)])
     lines = capsys.readouterr().out.splitlines()
-    (told,) = [line for line in lines if "Target: loss is" in line]
-    assert re.fullmatch(r"\d+\.\d s, step 1: Target: loss is \d.*, after 1 epoch", told)
-    assert lines.index(told) == len(lines) - 3, "before the last lines: what a star means, and the fingerprint"
+    (event,) = [line for line in lines if "Target: loss is" in line]
+    assert re.fullmatch(r"\d+\.\d s, step 1: Target: loss is \d.*, after 1 epoch", event)
+    assert lines.index(event) == len(lines) - 3, "before the last lines: what a star means, and the fingerprint"

@@ -1,4 +1,4 @@
-"""The arithmetic of scaling against cases that can be done by hand, and against placements."""
+"""The arithmetic of scaling against cases computed by hand, and against placements."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IDEAL = Network("ideal", math.inf)
 PLAIN = Work(parameters=4096, batch=64, shards=64, sample=1e-3, slots=0, sums=0, block=1)
 
 
-def test_without_any_cost_of_exchange_every_worker_is_used_to_the_full() -> None:
+def test_without_communication_cost_efficiency_is_1() -> None:
     for point in scaling(PLAIN, IDEAL, [1, 2, 4, 8, 16, 32, 64]):
         assert point.seconds == pytest.approx(64e-3 / point.workers)
         assert point.efficiency(expect(PLAIN, IDEAL, 1)) == pytest.approx(1)
@@ -29,21 +29,21 @@ def test_without_any_cost_of_exchange_every_worker_is_used_to_the_full() -> None
 
 @pytest.mark.parametrize("workers", [2, 4, 8, 64])
 def test_bandwidth_alone(workers: int) -> None:
-    # Each host sends and gets all but its own share of the vector, once as partial sums and once as parameters.
-    found = expect(PLAIN, Network("", 1e6), workers)
-    assert found.partial == found.parameters == pytest.approx(4 * 4096 * (1 - 1 / workers) / 1e6)
+    # Each host sends and receives all but its own part of the vector, once as partial sums and once as parameters.
+    step = expect(PLAIN, Network("", 1e6), workers)
+    assert step.partial == step.parameters == pytest.approx(4 * 4096 * (1 - 1 / workers) / 1e6)
 
 
 def test_latency_alone_is_paid_twice_a_step() -> None:
-    found = expect(PLAIN, Network("", math.inf, latency=1e-3), 8)
-    assert found.partial + found.parameters == pytest.approx(2e-3)
+    step = expect(PLAIN, Network("", math.inf, latency=1e-3), 8)
+    assert step.partial + step.parameters == pytest.approx(2e-3)
 
 
 def test_messages_alone_grow_with_the_workers() -> None:
-    # Every rank sends to all others and hears from all others, twice.
+    # Every rank sends to all others and receives from all others, twice.
     for workers in (2, 8, 64):
-        found = expect(PLAIN, Network("", math.inf, message=1e-5), workers)
-        assert found.partial + found.parameters == pytest.approx(4 * (workers - 1) * 1e-5)
+        step = expect(PLAIN, Network("", math.inf, message=1e-5), workers)
+        assert step.partial + step.parameters == pytest.approx(4 * (workers - 1) * 1e-5)
 
 
 def test_a_single_owner_is_the_bottleneck() -> None:
@@ -83,38 +83,38 @@ def test_jitter_grows_slowly_with_the_workers() -> None:
 
 
 def test_the_end_of_a_segment_is_shared_by_its_steps() -> None:
-    found = expect(PLAIN._replace(slots=2), Network("", 1e6), 2)
-    rest = found.seconds - found.ending
-    assert found.ending == pytest.approx(2 * found.parameters * rest / 0.5)
+    step = expect(PLAIN._replace(slots=2), Network("", 1e6), 2)
+    rest = step.seconds - step.ending
+    assert step.ending == pytest.approx(2 * step.parameters * rest / 0.5)
 
 
-def test_weak_scaling_keeps_each_workers_share() -> None:
+def test_weak_scaling_keeps_the_compute_of_each_worker() -> None:
     work = PLAIN._replace(batch=8, shards=8)
     assert grown(work, 4).batch == 32
     assert [p.compute for p in scaling(work, IDEAL, [1, 4, 16], weak=True)] == pytest.approx([8e-3] * 3)
 
 
-def test_what_goes_while_ranks_compute_is_not_waited_for() -> None:
-    # 32 ms of compute on each of two hosts, 8.192 ms of network for each exchange; what is left over is the last half of each.
+def test_communication_during_compute_is_hidden() -> None:
+    # 32 ms of compute on each of two hosts, 8.192 ms of network for each exchange; the last half of each is not hidden.
     work = PLAIN._replace(gives=((0.5, 0.5), (0.5, 1.0)), takes=((0.5, 0.5), (0.5, 0.5)))
-    found = expect(work, Network("", 1e6), 2)
-    assert found.partial == found.parameters == pytest.approx(4096e-6)
+    step = expect(work, Network("", 1e6), 2)
+    assert step.partial == step.parameters == pytest.approx(4096e-6)
     late = expect(work._replace(gives=((0.9, 0.9), (0.1, 1.0))), Network("", 1e6), 2)
     assert late.partial == pytest.approx(0.9 * 32e-3 + 8192e-6 - 32e-3)
-    assert expect(work, Network("", 1e6, copying=2e6), 2).partial == pytest.approx(8192e-6), "a rank's own thread has to do it"
+    assert expect(work, Network("", 1e6, copying=2e6), 2).partial == pytest.approx(8192e-6), "a rank's own thread copies"
     assert expect(work, Network("", 1e6), 2, per_host=2).partial == 0
 
 
 def test_segments_are_longer_where_their_end_takes_long() -> None:
     work = PLAIN._replace(slots=100)
-    found = expect(work, Network("", 1e6), 2)
+    step = expect(work, Network("", 1e6), 2)
     end = 100 * 4 * 2048 / 1e6
-    assert found.ending == pytest.approx(end * (found.seconds - found.ending) / 10)  # not as long as 20 times its end
+    assert step.ending == pytest.approx(end * (step.seconds - step.ending) / 10)  # not as long as 20 times its end
     quick = expect(work._replace(slots=10), Network("", 1e6), 2)
     assert quick.ending == pytest.approx(0.05 * (quick.seconds - quick.ending))
 
 
-def test_where_it_stops_to_pay() -> None:
+def test_where_more_workers_no_longer_pay() -> None:
     # 64 ms of compute shared by n, and n - 1 messages of 1 ms in and out, twice: 64/n + 4 (n - 1).
     curve = scaling(PLAIN, Network("", math.inf, message=1e-3), [1, 2, 4, 8, 16])
     assert [p.seconds * 1e3 for p in curve] == pytest.approx([64, 36, 28, 36, 64])
@@ -144,7 +144,7 @@ def test_ranks_of_one_host_copy_no_parameters() -> None:
     assert apart.update - together.update == pytest.approx(1e-9 * (work.parameters - work.parameters / 4))
 
 
-def test_nonsense_is_refused() -> None:
+def test_invalid_numbers_are_refused() -> None:
     with pytest.raises(ArgumentError, match="1 or more"):
         expect(PLAIN, IDEAL, 0)
     with pytest.raises(ArgumentError, match="cannot be cut into 64 shards"):
@@ -161,18 +161,18 @@ def test_costs_are_measured_on_a_program() -> None:
     assert min(work.sample, work.add, work.update) > 0
 
 
-def test_what_can_be_sent_ahead_is_measured_on_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of three layers of about the same size, the last is final first, and the first is wanted first."""
+def test_overlap_is_measured_on_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three layers of similar size, the gradient of the last is final first, and the parameters of the first are needed first."""
     monkeypatch.setattr("dagtrain.step.update.BLOCK", 1024)
     model = dt.nn.Sequential([dt.nn.Dense(64, "relu"), dt.nn.Dense(64, "relu"), dt.nn.Dense(64)])
     objective = dt.step.ModelObjective(model, "cross_entropy", [])
     program = dt.step.Program(objective, dt.optim.adam(), dt.Spec((64,), np.dtype("f4")), dt.Spec((), np.dtype("i8")), seed=0)
     work = measure_work(program, batch=512, shards=2, seconds=0.01, bucket_bytes=0)
-    for told in (work.gives, work.takes):
-        assert len(told) >= 3
-        assert sum(part for part, _ in told) == pytest.approx(1)
+    for stages in (work.gives, work.takes):
+        assert len(stages) >= 3
+        assert sum(part for part, _ in stages) == pytest.approx(1)
     done = [when for _, when in work.gives]
     assert done == sorted(done)
     assert 0 < done[0] < 0.95 < done[-1] <= 1
     assert 0.8 < sum(possible for _, possible in work.takes) <= 1 + 1e-9
-    assert max(possible for _, possible in work.takes) == work.takes[-1][1], "the way back wants all parameters"
+    assert max(possible for _, possible in work.takes) == work.takes[-1][1], "the backward pass needs all parameters"

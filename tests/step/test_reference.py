@@ -51,9 +51,9 @@ def test_training_follows_the_steps_written_by_hand(shards, batch_size):
     trainer, history = fitted(shards, batch_size)
     plan = BatchPlan(ROWS, batch_size, shards, seed=4)
     steps = [plan.step(epoch, i) for epoch in range(2) for i in range(plan.steps_per_epoch)]
-    wanted, losses = by_hand(X, Y, steps, shards, 0.05, np.float64)
-    found = trainer.parameters
-    np.testing.assert_allclose([float(found["b"]), *found["w"]], wanted, rtol=2e-5, atol=1e-6)
+    expected, losses = by_hand(X, Y, steps, shards, 0.05, np.float64)
+    parameters = trainer.parameters
+    np.testing.assert_allclose([float(parameters["b"]), *parameters["w"]], expected, rtol=2e-5, atol=1e-6)
     samples = np.array([sum(map(len, s)) for s in steps]).reshape(2, -1)
     epoch_losses = (np.reshape(losses, (2, -1)) * samples).sum(axis=1) / ROWS
     np.testing.assert_allclose(history.history["loss"], epoch_losses, rtol=1e-5)
@@ -75,8 +75,8 @@ def test_a_step_has_the_bits_of_its_parts():
             vectors.append(np.concatenate([g.ravel() for g in gradient]))
         total = (vectors[0] + vectors[1]) + (vectors[2] + vectors[3])
         state.parameters = state.parameters + total * np.float32(-0.05)
-    found = program.layout.pack(trainer.parameters)
-    assert found.tobytes() == state.parameters.tobytes()
+    parameters = program.layout.pack(trainer.parameters)
+    assert parameters.tobytes() == state.parameters.tobytes()
 
 
 @pytest.mark.parametrize("shards", [2, 5, 8])

@@ -79,9 +79,9 @@ def test_blocks_give_the_bits_of_the_whole_vector(optimizer, size):
 
 @pytest.mark.parametrize("optimizer", NORMS.values(), ids=NORMS)
 def test_a_norm_over_the_blocks_is_the_norm_of_the_whole_vector(optimizer):
-    found, wanted = by_blocks(optimizer, SEVERAL), whole(optimizer, SEVERAL)
-    np.testing.assert_allclose(found.parameters, wanted.parameters, rtol=1e-5, atol=1e-7)
-    assert np.abs(found.parameters - first(Update(optimizer, SEVERAL), SEVERAL).parameters).max() > 1e-6
+    state, expected = by_blocks(optimizer, SEVERAL), whole(optimizer, SEVERAL)
+    np.testing.assert_allclose(state.parameters, expected.parameters, rtol=1e-5, atol=1e-7)
+    assert np.abs(state.parameters - first(Update(optimizer, SEVERAL), SEVERAL).parameters).max() > 1e-6
 
 
 def test_the_norm_is_that_of_all_blocks():
@@ -97,10 +97,10 @@ def test_the_blocks_may_be_updated_in_any_order(optimizer):
     assert same_bits(by_blocks(optimizer, SEVERAL), by_blocks(optimizer, SEVERAL, order=[2, 0, 3, 1]))
 
 
-def test_blocks_lie_side_by_side_and_depend_on_the_size_alone():
-    found = blocks_of(SEVERAL)
-    assert [b.stop - b.start for b in found] == [33088, 33088, 33088, 33042]
-    assert [b.start for b in found[1:]] == [b.stop for b in found[:-1]]
+def test_blocks_are_contiguous_and_depend_on_the_size_alone():
+    blocks = blocks_of(SEVERAL)
+    assert [b.stop - b.start for b in blocks] == [33088, 33088, 33088, 33042]
+    assert [b.start for b in blocks[1:]] == [b.stop for b in blocks[:-1]]
     assert blocks_of(0) == []
 
 
@@ -120,14 +120,14 @@ def test_blocks_cover_the_vector_evenly(size, most):
 def test_an_update_travels():
     size = BLOCK + 5
     update = Update(NORMS["clipped by norm"], size)
-    there = pickle.loads(pickle.dumps(update))
-    found = []
-    for one in (update, there):
-        state = first(one, size)
+    copy = pickle.loads(pickle.dumps(update))
+    states = []
+    for each_update in (update, copy):
+        state = first(each_update, size)
         (gradient,) = gradients(size, 1)
-        scalars = one.scalar_values(0, one.norms(state, gradient))
-        bound = one.bind(state, gradient)
-        for i in range(len(one.blocks)):
+        scalars = each_update.scalar_values(0, each_update.norms(state, gradient))
+        bound = each_update.bind(state, gradient)
+        for i in range(len(each_update.blocks)):
             bound.block(i, scalars)
-        found.append(state)
-    assert same_bits(*found)
+        states.append(state)
+    assert same_bits(*states)

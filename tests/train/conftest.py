@@ -1,4 +1,4 @@
-"""Data and trainers that the tests of training share: small, and each with something that could go wrong."""
+"""Data and trainers of the tests of training: small, each with a feature that could change bits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def plain(**options: Any) -> Any:
 
 
 def mixed(**options: Any) -> Any:
-    """Running statistics, random numbers, and an update that needs a norm over all blocks."""
+    """A network with running statistics, random numbers, and an update that needs a norm over all blocks."""
     layers = [dt.nn.BatchNorm(), dt.nn.Dense(1024, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(10)]
     optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2))
     return dt.Trainer(dt.nn.Sequential(layers), loss="cross_entropy", optimizer=optimizer, metrics=["accuracy"], **{"shards": 8, **options})
@@ -27,7 +27,7 @@ def mixed(**options: Any) -> Any:
 
 @pytest.fixture(scope="session", params=["plain", "mixed"])
 def make(request: pytest.FixtureRequest) -> Fit:
-    """Each of the trainers; `mixed` has more parameters than one block of the update holds."""
+    """Each of the trainers; `mixed` has more parameters than one block of the update."""
     return {"plain": plain, "mixed": mixed}[request.param]
 
 

@@ -1,4 +1,4 @@
-"""What a trainer gives after fit: history, predictions, figures on other data."""
+"""A trainer after fit: history, predictions, metrics of other data."""
 
 import pickle
 import threading
@@ -37,10 +37,10 @@ def state_key(trainer):
 
 
 def test_predict_gives_the_outputs_of_the_trained_model(fitted, digits):
-    found = fitted.predict(digits.x_validation)
-    assert found.shape == (360, 10)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, outputs_by_hand(fitted, digits.x_validation), rtol=1e-4, atol=1e-5)
+    outputs = fitted.predict(digits.x_validation)
+    assert outputs.shape == (360, 10)
+    assert outputs.dtype == np.float32
+    np.testing.assert_allclose(outputs, outputs_by_hand(fitted, digits.x_validation), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100, 5000])
@@ -54,25 +54,25 @@ def test_predict_takes_what_fit_takes(fitted, x):
     assert fitted.predict(x).shape == (len(x), 10)
 
 
-def test_predict_of_a_dask_array_is_lazy_and_knows_its_form(fitted, digits):
+def test_predict_of_a_dask_array_is_lazy_and_has_a_known_shape(fitted, digits):
     ran = []
     x = da.from_array(digits.x_validation, chunks=(100, 30)).map_blocks(
         lambda block: (ran.append(1), block)[1], meta=np.empty((0, 0), "f4")
     )
-    found = fitted.predict(x)
+    outputs = fitted.predict(x)
     assert not ran
-    assert found.shape == (360, 10)
-    assert found.dtype == np.float32
-    assert found.chunks == ((100, 100, 100, 60), (10,))
-    assert isinstance(found._meta, np.ndarray)
-    assert found._meta.shape == (0, 0)
-    np.testing.assert_allclose(found.compute(scheduler="threads"), fitted.predict(digits.x_validation), rtol=1e-5, atol=1e-6)
+    assert outputs.shape == (360, 10)
+    assert outputs.dtype == np.float32
+    assert outputs.chunks == ((100, 100, 100, 60), (10,))
+    assert isinstance(outputs._meta, np.ndarray)
+    assert outputs._meta.shape == (0, 0)
+    np.testing.assert_allclose(outputs.compute(scheduler="threads"), fitted.predict(digits.x_validation), rtol=1e-5, atol=1e-6)
 
 
 def test_predict_of_many_chunks_on_threads(fitted, digits):
     x = da.from_array(np.vstack([digits.x] * 3), chunks=(61, 64))
-    found = fitted.predict(x).compute(scheduler="threads", num_workers=8)
-    np.testing.assert_allclose(found, fitted.predict(x.compute()), rtol=1e-4, atol=1e-5)
+    outputs = fitted.predict(x).compute(scheduler="threads", num_workers=8)
+    np.testing.assert_allclose(outputs, fitted.predict(x.compute()), rtol=1e-4, atol=1e-5)
 
 
 def test_predict_of_chunks_of_unknown_size(fitted, digits):
@@ -83,7 +83,7 @@ def test_predict_of_chunks_of_unknown_size(fitted, digits):
 
 
 def test_predictions_of_other_weights_have_other_names(digits):
-    """Dask would take equal names for equal values."""
+    """Dask takes equal names for equal values."""
     trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(10)]), loss="cross_entropy", shards=2)
     x = da.from_array(digits.x[:64], chunks=(32, 64))
     names, values = [], []
@@ -96,7 +96,7 @@ def test_predictions_of_other_weights_have_other_names(digits):
 
 
 def test_predictions_do_not_follow_the_trainer(digits):
-    """A lazy prediction is of the weights at the time it was asked for."""
+    """A lazy prediction uses the weights of the time of the call."""
     trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(10)]), loss="cross_entropy", shards=2)
     trainer.fit(digits.x[:64], digits.y[:64], batch_size=64, verbose=0)
     now, later = trainer.predict(digits.x[:8]), trainer.predict(da.from_array(digits.x[:8], chunks=4))
@@ -121,7 +121,7 @@ def test_outputs_of_several_axes():
 
 
 def test_labels_of_several_axes():
-    """A class for each of three places of a row, as in tagging a sequence."""
+    """A class for each of three positions of a row, as in tagging a sequence."""
 
     class Tagger:
         def init(self, key, spec):
@@ -141,24 +141,24 @@ def test_labels_of_several_axes():
 
 def test_evaluate_gives_the_mean_over_the_samples(fitted, digits):
     outputs = fitted.predict(digits.x_validation).astype("f8")
-    scores = outputs - np.log(np.exp(outputs).sum(axis=1, keepdims=True))
-    found = fitted.evaluate(digits.x_validation, digits.y_validation)
-    assert found["loss"] == pytest.approx(-scores[np.arange(360), digits.y_validation].mean(), rel=1e-5)
-    assert found["accuracy"] == pytest.approx((outputs.argmax(axis=1) == digits.y_validation).mean(), rel=1e-6)
-    assert list(found) == ["loss", "accuracy"]
+    log_softmax = outputs - np.log(np.exp(outputs).sum(axis=1, keepdims=True))
+    metrics = fitted.evaluate(digits.x_validation, digits.y_validation)
+    assert metrics["loss"] == pytest.approx(-log_softmax[np.arange(360), digits.y_validation].mean(), rel=1e-5)
+    assert metrics["accuracy"] == pytest.approx((outputs.argmax(axis=1) == digits.y_validation).mean(), rel=1e-6)
+    assert list(metrics) == ["loss", "accuracy"]
 
 
 def test_evaluate_of_more_rows_than_are_computed_at_once(fitted, digits):
-    found = fitted.evaluate(np.vstack([digits.x] * 2), np.tile(digits.y, 2))
+    twice = fitted.evaluate(np.vstack([digits.x] * 2), np.tile(digits.y, 2))
     once = fitted.evaluate(digits.x, digits.y)
-    assert found["loss"] == pytest.approx(once["loss"], rel=1e-5)
-    assert found["accuracy"] == pytest.approx(once["accuracy"], rel=1e-6)
+    assert twice["loss"] == pytest.approx(once["loss"], rel=1e-5)
+    assert twice["accuracy"] == pytest.approx(once["accuracy"], rel=1e-6)
 
 
 def test_evaluate_of_chunks(fitted, digits):
-    found = fitted.evaluate(da.from_array(digits.x_validation, chunks=(77, 64)), da.from_array(digits.y_validation, chunks=100))
+    chunked = fitted.evaluate(da.from_array(digits.x_validation, chunks=(77, 64)), da.from_array(digits.y_validation, chunks=100))
     once = fitted.evaluate(digits.x_validation, digits.y_validation)
-    assert found == pytest.approx(once, rel=1e-6)
+    assert chunked == pytest.approx(once, rel=1e-6)
 
 
 def test_history_has_a_value_for_each_epoch(digits):
@@ -178,13 +178,13 @@ def test_history_has_a_value_for_each_epoch(digits):
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_its_samples():
-    """Batches of 5, 5 and 1 sample; the rate is 0, so that all see the same weights."""
+    """Batches of 5, 5 and 1 sample; the rate is 0, so all use the same weights."""
     x = np.arange(11.0).reshape(11, 1)
     trainer = dt.Trainer(lambda w, x: np.mean(x * w), optimizer=dt.optim.sgd(0.0), parameters=np.ones(1, "f4"), shards=1)
     assert trainer.fit(x, batch_size=5, verbose=0).history["loss"] == [pytest.approx(5.0)]
 
 
-def test_fit_is_silent_when_asked(fitted, digits, capfd):
+def test_fit_is_silent_with_verbose_0(fitted, digits, capfd):
     trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(10)]), loss="cross_entropy", shards=2)
     trainer.fit(digits.x[:64], digits.y[:64], epochs=2, validation_data=digits[2:], verbose=0)
     assert capfd.readouterr() == ("", "")
@@ -193,26 +193,26 @@ def test_fit_is_silent_when_asked(fitted, digits, capfd):
 
 
 def test_a_reporter_sees_every_step_and_every_epoch(digits):
-    told = []
+    calls = []
 
     class Reporter:
         def start(self, info):
-            told.append(("start", info["epochs"], info["engine"]))
+            calls.append(("start", info["epochs"], info["engine"]))
 
         def step(self, done, total, loss):
-            told.append(("step", done, total))
+            calls.append(("step", done, total))
 
         def epoch(self, row):
-            told.append(("epoch", row["epoch"], round(row["loss"], 9)))
+            calls.append(("epoch", row["epoch"], round(row["loss"], 9)))
 
         def finish(self, info):
-            told.append(("finish", info["fingerprint"]))
+            calls.append(("finish", info["fingerprint"]))
 
     trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(10)]), loss="cross_entropy", shards=2)
     history = trainer.fit(digits.x[:70], digits.y[:70], epochs=2, batch_size=32, reporter=Reporter())
     steps = [("step", i, 3) for i in (1, 2, 3)]
     losses = [round(v, 9) for v in history.history["loss"]]
-    assert told == [
+    assert calls == [
         ("start", 2, "inline"),
         *steps,
         ("epoch", 1, losses[0]),

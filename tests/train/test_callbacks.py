@@ -1,4 +1,4 @@
-"""Callbacks are called when they should be, on any engine; what the ready ones decide holds across a resume."""
+"""Callbacks are called in order, on any engine; the ready ones decide the same across a resume."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def new(rate: float = 1e-2, **options: Any) -> Any:
     return dt.Trainer(dt.nn.Sequential(layers), loss="cross_entropy", metrics=["accuracy"], **options)
 
 
-def fit(trainer: Any, *given: Any, epochs: int = 4, **options: Any) -> Any:
+def fit(trainer: Any, *observers: Any, epochs: int = 4, **options: Any) -> Any:
     options = {"validation_data": (X[:30], (Y[:30] + 1) % 3), "batch_size": 40, "verbose": 0, **options}
-    return trainer.fit(X, Y, epochs=epochs, callbacks=list(given), **options)
+    return trainer.fit(X, Y, epochs=epochs, callbacks=list(observers), **options)
 
 
 class Scripted(callbacks.Callback):
-    """Puts these values in the place of a quantity, so that a test says what training does."""
+    """Replaces the values of a quantity, so that a test decides what callbacks see."""
 
     def __init__(self, values: list[float], name: str = "val_loss") -> None:
         self.values, self.name = values, name
@@ -45,7 +45,7 @@ class Scripted(callbacks.Callback):
 
 
 class Notes(callbacks.Callback):
-    """Notes all moments, and the weights at the end of each epoch."""
+    """Records all moments, and the weights at the end of each epoch."""
 
     def __init__(self) -> None:
         self.moments: list[Any] = []
@@ -82,8 +82,8 @@ def test_the_moments_in_their_order(threads: Any, engine: str) -> None:
 
 @pytest.mark.parametrize("engine", ["inline", "lanes", "scheduler"])
 @pytest.mark.parametrize("moment", ["on_train_begin", "on_epoch_begin", "on_train_batch_end", "on_epoch_end", "on_train_end"])
-def test_an_exception_ends_training_and_keeps_what_was_learnt(threads: Any, engine: str, moment: str, tmp_path: Path) -> None:
-    def fail(*told: Any) -> None:
+def test_an_exception_ends_training_and_keeps_the_weights(threads: Any, engine: str, moment: str, tmp_path: Path) -> None:
+    def fail(*arguments: Any) -> None:
         raise RuntimeError("mine")
 
     notes, trainer = Notes(), new(engine=engine)
@@ -105,33 +105,33 @@ def test_an_unknown_monitor_is_named_with_those_there_are(kind: Any) -> None:
         fit(new(), kind("val_loss"), validation_data=None)
 
 
-@pytest.mark.parametrize("given", [callbacks.TimeLimit(1), [print], ["early"], [callbacks.EarlyStopping]])
-def test_what_is_no_list_of_callbacks_is_refused(given: Any) -> None:
+@pytest.mark.parametrize("argument", [callbacks.TimeLimit(1), [print], ["early"], [callbacks.EarlyStopping]])
+def test_what_is_no_list_of_callbacks_is_refused(argument: Any) -> None:
     with pytest.raises(ArgumentError, match=r"callbacks is a list of dt\.callbacks\.Callback objects"):
-        new().fit(X, Y, callbacks=given, verbose=0)
+        new().fit(X, Y, callbacks=argument, verbose=0)
 
 
 def test_a_fit_within_a_fit_is_refused() -> None:
     trainer = new()
     with pytest.raises(ArgumentError, match="in the midst of a fit"):
-        fit(trainer, callbacks.LambdaCallback(on_epoch_end=lambda *told: fit(trainer)))
+        fit(trainer, callbacks.LambdaCallback(on_epoch_end=lambda *arguments: fit(trainer)))
 
 
 def test_a_fit_in_another_thread_is_refused() -> None:
     trainer = new()
     with ThreadPoolExecutor(1) as pool, pytest.raises(ArgumentError, match="in the midst of a fit"):
-        fit(trainer, callbacks.LambdaCallback(on_epoch_end=lambda *told: pool.submit(fit, trainer).result(timeout=60)))
+        fit(trainer, callbacks.LambdaCallback(on_epoch_end=lambda *arguments: pool.submit(fit, trainer).result(timeout=60)))
     assert fit(trainer).epochs, "which the next one is not"
 
 
 def test_a_trainer_is_saved_where_its_state_is_that_of_its_steps(tmp_path: Path) -> None:
-    """Within a step, and in another thread, a ledger would be written that counts more than the state has seen."""
+    """Within a step, or in another thread, the ledger would count more samples than the state has seen."""
     trainer = new()
     with pytest.raises(ArgumentError, match="cannot be saved in the midst of steps"):
-        fit(trainer, callbacks.LambdaCallback(on_train_batch_end=lambda *told: trainer.save(tmp_path)))
+        fit(trainer, callbacks.LambdaCallback(on_train_batch_end=lambda *arguments: trainer.save(tmp_path)))
     with ThreadPoolExecutor(1) as pool, pytest.raises(ArgumentError, match="cannot be saved in the midst of steps"):
-        fit(trainer, callbacks.LambdaCallback(on_epoch_end=lambda *told: pool.submit(trainer.save, tmp_path).result(timeout=60)))
-    fit(trainer, callbacks.LambdaCallback(on_epoch_end=lambda *told: trainer.save(tmp_path)))
+        fit(trainer, callbacks.LambdaCallback(on_epoch_end=lambda *arguments: pool.submit(trainer.save, tmp_path).result(timeout=60)))
+    fit(trainer, callbacks.LambdaCallback(on_epoch_end=lambda *arguments: trainer.save(tmp_path)))
     dt.load(tmp_path).ledger().verify()
 
 
@@ -160,7 +160,7 @@ def test_early_stopping_ends_in_time_and_restores_the_best(values: list[float], 
     assert history.stopped == (None if epochs == 6 else f"EarlyStopping: val_loss has not become better in {waited}")
 
 
-def test_early_stopping_knows_that_more_accuracy_is_better() -> None:
+def test_early_stopping_prefers_higher_accuracy() -> None:
     stopping = callbacks.EarlyStopping("val_accuracy", patience=2)
     history = fit(new(), Scripted([0.1, 0.5, 0.4, 0.3, 0.9], "val_accuracy"), stopping, epochs=5)
     assert (history.epochs, stopping.best_epoch) == (4, 1)
@@ -169,20 +169,20 @@ def test_early_stopping_knows_that_more_accuracy_is_better() -> None:
 
 @pytest.mark.parametrize("engine", ["inline", "lanes", "scheduler"])
 @pytest.mark.parametrize("broken", [1, 3, 4])
-def test_early_stopping_decides_over_a_resume_as_without(threads: Any, tmp_path: Path, engine: str, broken: int) -> None:
+def test_early_stopping_decides_the_same_over_a_resume(threads: Any, tmp_path: Path, engine: str, broken: int) -> None:
     values = [3.0, 1.0, 2.0, 2.0, 2.0, 0.0]
     whole, notes = new(), Notes()
-    wanted = fit(whole, Scripted(values), callbacks.EarlyStopping(patience=3, restore_best_weights=True), notes, epochs=6)
+    undisturbed = fit(whole, Scripted(values), callbacks.EarlyStopping(patience=3, restore_best_weights=True), notes, epochs=6)
     run = {"checkpoint": tmp_path, "resume": True, "keep": None}
     fit(new(engine=engine), Scripted(values), epochs=broken, **run)
     for _ in "again", "and again, when nothing is left to be done":
         stopping = callbacks.EarlyStopping(patience=3, restore_best_weights=True)
         history = fit(new(engine=engine), Scripted(values), stopping, epochs=6, **run)
-        assert (history.epochs, stopping.best_epoch) == (wanted.epochs, 1) == (5, 1)
-        assert history.fingerprint == wanted.fingerprint == notes.weights[1]
+        assert (history.epochs, stopping.best_epoch) == (undisturbed.epochs, 1) == (5, 1)
+        assert history.fingerprint == undisturbed.fingerprint == notes.weights[1]
 
 
-def test_best_weights_whose_checkpoint_is_gone_are_told(tmp_path: Path) -> None:
+def test_missing_checkpoints_of_the_best_weights_are_an_event(tmp_path: Path) -> None:
     values = [1.0, 2.0, 2.0, 2.0, 2.0]
     fit(new(), Scripted(values), epochs=4, checkpoint=tmp_path, keep=1)
     stopping = callbacks.EarlyStopping(patience=9, restore_best_weights=True)
@@ -191,7 +191,7 @@ def test_best_weights_whose_checkpoint_is_gone_are_told(tmp_path: Path) -> None:
     assert history.fingerprint == fit(new(), epochs=5).fingerprint
 
 
-def test_best_weights_are_not_restored_where_training_is_to_go_on() -> None:
+def test_best_weights_are_not_restored_if_training_may_continue() -> None:
     trainer = new()
     ctrl_c = callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: epoch == 2 and trainer.stop("not the end"))
     fit(trainer, Scripted([1, 2, 3]), callbacks.EarlyStopping(patience=9, restore_best_weights=True), ctrl_c)
@@ -203,9 +203,9 @@ def test_best_weights_are_not_restored_where_training_is_to_go_on() -> None:
 
 def test_a_scaled_rate_is_that_rate() -> None:
     half, scaled = new(rate=0.5 * 2**-6), new(rate=2**-6)
-    wanted = fit(half).fingerprint
-    assert fit(scaled, callbacks.LearningRateScheduler(lambda epoch: 0.5)).fingerprint == wanted
-    assert fit(new(rate=2**-6)).fingerprint != wanted
+    expected = fit(half).fingerprint
+    assert fit(scaled, callbacks.LearningRateScheduler(lambda epoch: 0.5)).fingerprint == expected
+    assert fit(new(rate=2**-6)).fingerprint != expected
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop", "adagrad", "adadelta"])
@@ -220,7 +220,7 @@ def test_without_a_rate_nothing_moves(optimizer: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ["inline", "lanes", "scheduler"])
-def test_reduced_rates_go_on_over_a_resume(threads: Any, tmp_path: Path, engine: str) -> None:
+def test_reduced_rates_continue_over_a_resume(threads: Any, tmp_path: Path, engine: str) -> None:
     values = [3.0, 3.0, 3.0, 3.0, 1.0, 1.0, 1.0]
 
     def plateau() -> Any:
@@ -229,12 +229,12 @@ def test_reduced_rates_go_on_over_a_resume(threads: Any, tmp_path: Path, engine:
     scales: list[float] = []
     trainer = new()
     noting = callbacks.LambdaCallback(on_epoch_begin=lambda epoch: scales.append(trainer.learning_rate_scale))
-    wanted = fit(trainer, Scripted(values), plateau(), noting, epochs=7)
+    undisturbed = fit(trainer, Scripted(values), plateau(), noting, epochs=7)
     assert scales == [1, 1, 1, 0.5, 0.5, 0.5, 0.5]
     assert trainer.learning_rate_scale == 0.25
     for epochs in range(1, 8):
         history = fit(new(engine=engine), Scripted(values), plateau(), epochs=epochs, checkpoint=tmp_path, resume=True)
-    assert history.fingerprint == wanted.fingerprint != fit(new(), epochs=7).fingerprint
+    assert history.fingerprint == undisturbed.fingerprint != fit(new(), epochs=7).fingerprint
     assert dt.load(tmp_path).learning_rate_scale == 0.25
 
 
@@ -247,10 +247,10 @@ def test_a_scale_that_is_none_is_refused(scale: Any) -> None:
 
 
 def test_a_rate_cannot_change_between_steps() -> None:
-    """It would depend on the engine which step comes first."""
+    """The engine would decide which step has the new rate first."""
     trainer = new()
 
-    def change(*told: Any) -> None:
+    def change(*arguments: Any) -> None:
         trainer.learning_rate_scale = 0.5
 
     with pytest.raises(ArgumentError, match="in the midst of steps"):
@@ -310,7 +310,7 @@ def test_the_history_as_a_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path).count("log.csv.part") == 0
 
 
-def test_a_moment_that_there_is_not_is_refused() -> None:
+def test_an_unknown_moment_is_refused() -> None:
     with pytest.raises(UnknownNameError, match=r"'on_epoch_ends'.*Did you mean 'on_epoch_end'"):
         callbacks.LambdaCallback(on_epoch_ends=print)
 
@@ -327,6 +327,6 @@ def test_a_moment_that_there_is_not_is_refused() -> None:
         lambda: callbacks.TimeLimit(0),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(make: Any) -> None:
+def test_invalid_settings_are_refused(make: Any) -> None:
     with pytest.raises(ArgumentError):
         make()

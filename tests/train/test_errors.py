@@ -1,4 +1,4 @@
-"""What a user can get wrong is said before anything runs: what, where, and what to do."""
+"""Wrong arguments and data are errors before any step runs: what, where, and what to do."""
 
 import subprocess
 import sys
@@ -56,7 +56,7 @@ DATA = {
 
 
 class Idle(InlineEngine):
-    """Fails where a step is run."""
+    """Fails when a step runs."""
 
     def session(self, program, source):
         session = super().session(program, source)
@@ -67,7 +67,7 @@ class Idle(InlineEngine):
         raise AssertionError("a step was run")
 
 
-def test_an_idle_engine_fails_where_a_step_is_run():
+def test_an_idle_engine_fails_when_a_step_runs():
     with pytest.raises(AssertionError, match="a step was run"):
         trainer(engine=Idle()).fit(X, LABELS, verbose=0)
 
@@ -195,21 +195,21 @@ def test_targets_that_do_not_fit_the_outputs():
 
 
 def test_a_second_fit_takes_rows_of_the_same_shape():
-    found = trainer()
-    found.fit(X, LABELS, verbose=0)
+    refitted = trainer()
+    refitted.fit(X, LABELS, verbose=0)
     with pytest.raises(DataError, match=r"\(6,\).*\(5,\)"):
-        found.fit(X[:, :5], LABELS, verbose=0)
+        refitted.fit(X[:, :5], LABELS, verbose=0)
 
 
-def test_rows_that_were_refused_bind_nobody():
-    found = trainer()
+def test_refused_rows_do_not_fix_the_shape_of_rows():
+    refitted = trainer()
     with pytest.raises(DataError):
-        found.fit(X, LABELS, validation_data=(X[:, :5], LABELS), verbose=0)
-    found.fit(X[:, :5], LABELS, verbose=0)
-    assert found.predict(X[:, :5]).shape == (40, 3)
+        refitted.fit(X, LABELS, validation_data=(X[:, :5], LABELS), verbose=0)
+    refitted.fit(X[:, :5], LABELS, verbose=0)
+    assert refitted.predict(X[:, :5]).shape == (40, 3)
 
 
-def test_what_a_cost_function_gets_wrong_is_its_own_error():
+def test_an_error_in_a_cost_function_is_raised_unchanged():
     def cost(w, x):
         return np.mean(x @ w["weight"])
 
@@ -218,38 +218,38 @@ def test_what_a_cost_function_gets_wrong_is_its_own_error():
 
 
 def test_an_error_takes_the_progress_bar_away():
-    told = []
+    calls = []
 
     class Reporter:
-        start = epoch = finish = staticmethod(lambda info: told.append("told"))
-        close = staticmethod(lambda: told.append("closed"))
+        start = epoch = finish = staticmethod(lambda info: calls.append("called"))
+        close = staticmethod(lambda: calls.append("closed"))
 
         def step(self, done, total, loss):
             raise OSError("the stream is closed")
 
     with pytest.raises(OSError, match="the stream"):
         trainer().fit(X, LABELS, reporter=Reporter())
-    assert told == ["told", "closed"]
+    assert calls == ["called", "closed"]
 
 
 def test_targets_of_another_shape_than_those_trained_on():
     model = dt.nn.Sequential([dt.nn.Dense(2)])
-    found = dt.Trainer(model, loss="mean_squared_error", shards=2)
-    found.fit(X, np.zeros((40, 2), "f4"), verbose=0)
+    fitted_trainer = dt.Trainer(model, loss="mean_squared_error", shards=2)
+    fitted_trainer.fit(X, np.zeros((40, 2), "f4"), verbose=0)
     with pytest.raises(DataError, match=r"targets that are float32\[2\]"):
-        found.evaluate(X, np.zeros((40, 3), "f4"))
+        fitted_trainer.evaluate(X, np.zeros((40, 3), "f4"))
     with pytest.raises(DataError, match=r"targets that are float32\[2\]"):
-        found.fit(X, np.zeros(40, "f4"), verbose=0)
+        fitted_trainer.fit(X, np.zeros(40, "f4"), verbose=0)
 
 
 def test_a_cost_with_targets_is_evaluated_with_targets():
     def cost(w, x, y):
         return np.mean((x @ w - y) ** 2)
 
-    found = dt.Trainer(cost, parameters=np.zeros(6, "f4"), shards=2)
-    found.fit(X, X[:, 0], verbose=0)
+    fitted_trainer = dt.Trainer(cost, parameters=np.zeros(6, "f4"), shards=2)
+    fitted_trainer.fit(X, X[:, 0], verbose=0)
     with pytest.raises(DataError, match="targets"):
-        found.evaluate(X)
+        fitted_trainer.evaluate(X)
 
 
 @pytest.mark.parametrize(
@@ -264,16 +264,16 @@ def test_a_cost_with_targets_is_evaluated_with_targets():
     ],
     ids=["predict", "evaluate", "parameters", "program", "graph", "step_graph"],
 )
-def test_nothing_can_be_asked_before_fit(use):
+def test_nothing_works_before_fit(use):
     with pytest.raises(ArgumentError, match="fit"):
         use(trainer())
 
 
 @pytest.fixture(scope="module")
 def fitted():
-    found = trainer()
-    found.fit(X, LABELS, verbose=0)
-    return found
+    fitted_trainer = trainer()
+    fitted_trainer.fit(X, LABELS, verbose=0)
+    return fitted_trainer
 
 
 @pytest.mark.parametrize("wrap", [np.asarray, lambda x: da.from_array(x, chunks=(9, 3))], ids=["array", "chunks"])
@@ -297,10 +297,10 @@ def test_predict_refuses_what_it_cannot_use(fitted):
 
 
 def test_a_plain_cost_function_predicts_nothing():
-    found = dt.Trainer(lambda w, x: np.mean((x - w) ** 2), parameters=np.zeros(6, "f4"))
-    found.fit(X, verbose=0)
+    fitted_trainer = dt.Trainer(lambda w, x: np.mean((x - w) ** 2), parameters=np.zeros(6, "f4"))
+    fitted_trainer.fit(X, verbose=0)
     with pytest.raises(ArgumentError, match="no outputs to predict"):
-        found.predict(X)
+        fitted_trainer.predict(X)
 
 
 def test_the_scheduler_engine_needs_a_client():
@@ -326,6 +326,6 @@ print(opened, sorted(name for name in sys.modules if name.split(".")[0] in ("dis
 
 @pytest.mark.parametrize("engine", ["inline", "auto"])
 def test_inline_opens_no_port_and_imports_no_server(engine):
-    found = subprocess.run([sys.executable, "-c", QUIET, engine], capture_output=True, text=True, timeout=60, check=True)
-    assert found.stdout == "[] []"
-    assert found.stderr == ""
+    process = subprocess.run([sys.executable, "-c", QUIET, engine], capture_output=True, text=True, timeout=60, check=True)
+    assert process.stdout == "[] []"
+    assert process.stderr == ""

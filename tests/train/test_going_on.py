@@ -1,4 +1,4 @@
-"""Training that stops anywhere, for any reason, goes on to the same bits and the same history as if nothing had happened."""
+"""Training that stops anywhere, for any reason, resumes to the bits and the history of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STEPS, EPOCHS = 5, 4
 
 
 def new(**options: Any) -> Any:
-    """Running statistics, random numbers, slots, and a norm over all blocks."""
+    """A trainer with running statistics, random numbers, slots, and a norm over all blocks."""
     layers = [dt.nn.BatchNorm(), dt.nn.Dense(16, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(4)]
     optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2))
     options = {"optimizer": optimizer, "shards": 3, "engine": "inline", "threads": 1, **options}
@@ -40,14 +40,14 @@ def new(**options: Any) -> Any:
 
 
 def fit(trainer: Any, epochs: int = EPOCHS, **options: Any) -> Any:
-    """With validation, and a learning rate that falls when training does not get on."""
+    """Fit with validation, and a learning rate that falls when the loss does not."""
     callbacks = [dt.callbacks.ReduceLROnPlateau("val_loss", 0.5, patience=1, min_delta=0.05), *options.pop("callbacks", [])]
     settings = {"epochs": epochs, "batch_size": 32, "verbose": 0, "validation_data": (X[:40], Y[:40]), **options}
     return trainer.fit(X, Y, callbacks=callbacks, **settings)
 
 
 def at(step: int, act: Any) -> Any:
-    """Do something after so many steps of the whole run, and no more than once."""
+    """A callback that calls `act` once, after `step` steps of the run."""
     done = []
 
     class At(dt.callbacks.Callback):
@@ -70,15 +70,15 @@ def stop_at(step: int, trainer: Any) -> Any:
 def undisturbed() -> Any:
     trainer = new()
     history = fit(trainer)
-    assert trainer.learning_rate_scale < 1, "the run should have something to go wrong"
+    assert trainer.learning_rate_scale < 1, "the run should have reduced its rate"
     return history
 
 
-def same(found: Any, wanted: Any) -> None:
-    """The last bit of the weights and of every number of the history that is no time."""
-    assert found.fingerprint == wanted.fingerprint
+def same(history: Any, expected: Any) -> None:
+    """Assert equal weights and histories to the last bit, except for times."""
+    assert history.fingerprint == expected.fingerprint
     for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
-        assert found.history[name] == wanted.history[name]
+        assert history.history[name] == expected.history[name]
 
 
 def each_used_once(trainer: Any, epochs: int = EPOCHS) -> None:
@@ -89,7 +89,7 @@ def each_used_once(trainer: Any, epochs: int = EPOCHS) -> None:
 
 @pytest.mark.slow
 def test_any_stops(undisturbed: Any, thorough: bool) -> None:
-    """Each time by another trainer that reads the checkpoint, or by the one that stopped."""
+    """Resumed each time by a new trainer that reads the checkpoint, or by the one that stopped."""
 
     @given(stops=st.lists(st.integers(1, STEPS * EPOCHS), max_size=5).map(sorted), threads=st.integers(1, 3), anew=st.booleans())
     @settings(max_examples=60 if thorough else 8, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
@@ -114,10 +114,10 @@ def test_a_stop_ends_after_that_step(step: int) -> None:
     assert trainer.state.step == step
     assert history.epochs == step // STEPS
     assert history.stopped == "enough"
-    told = {3: "enough, after 3 steps", 5: "enough, after 1 epoch", 8: "enough, after 1 epoch and 3 steps"}[step]
+    text = {3: "enough, after 3 steps", 5: "enough, after 1 epoch", 8: "enough, after 1 epoch and 3 steps"}[step]
     (event,) = [e for e in history.events if e.kind == "stop"]
-    assert (event, event.step) == (told, step)
-    assert event.line.endswith(f" s, step {step}: {told}")
+    assert (event, event.step) == (text, step)
+    assert event.line.endswith(f" s, step {step}: {text}")
 
 
 def test_the_same_trainer_goes_on_without_a_checkpoint(undisturbed: Any) -> None:
@@ -151,17 +151,17 @@ def test_a_saved_trainer_goes_on_within_its_epoch(undisturbed: Any, tmp_path: Pa
     fit(trainer, callbacks=[stop_at(STEPS + 2, trainer)])
     trainer.save(tmp_path)
     dt.load(tmp_path).save(tmp_path / "again")
-    found = dt.load(tmp_path / "again", engine="inline")
-    assert fit(found, epochs=3).history["loss"] == undisturbed.history["loss"][1:]
-    found.ledger().verify()
+    trainer_again = dt.load(tmp_path / "again", engine="inline")
+    assert fit(trainer_again, epochs=3).history["loss"] == undisturbed.history["loss"][1:]
+    trainer_again.ledger().verify()
 
 
 def distance(outputs: Any, targets: Any) -> Any:
-    """A metric of one's own."""
+    """A user's metric."""
     return np.mean(outputs**2)
 
 
-def test_metrics_that_were_not_measured_from_the_beginning_are_not_known(tmp_path: Path) -> None:
+def test_metrics_added_within_an_epoch_are_nan_for_that_epoch(tmp_path: Path) -> None:
     trainer = new()
     fit(trainer, callbacks=[stop_at(2, trainer)])
     trainer.save(tmp_path)
@@ -180,7 +180,7 @@ def test_checkpoints_are_written_within_epochs(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == sorted([*within, "epoch-000001", "epoch-000002"])
 
 
-def test_the_samples_of_an_epoch_under_way_take_no_room_in_a_checkpoint(tmp_path: Path) -> None:
+def test_the_samples_of_an_epoch_under_way_take_no_space_in_a_checkpoint(tmp_path: Path) -> None:
     """They follow from the steps done."""
     trainer = new()
     fit(trainer, callbacks=[stop_at(STEPS + 2, trainer)], checkpoint=tmp_path)
@@ -188,7 +188,7 @@ def test_the_samples_of_an_epoch_under_way_take_no_room_in_a_checkpoint(tmp_path
     assert [(e["epoch"], e["ended"], e["other"]) for e in entries] == [(0, True, []), (1, False, [])]
 
 
-def test_the_last_few_of_any_kind_are_kept(tmp_path: Path) -> None:
+def test_the_last_few_checkpoints_of_both_kinds_are_kept(tmp_path: Path) -> None:
     fit(new(), epochs=2, checkpoint=tmp_path, checkpoint_every=1e-9, keep=2)
     assert sorted(os.listdir(tmp_path)) == ["epoch-000001-step-000000004", "epoch-000002"]
 
@@ -217,7 +217,7 @@ for step in (1, 4, 5, 13):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_process_killed_goes_on(undisturbed: Any, tmp_path: Path) -> None:
-    """kill -9 after a step; whatever was on disk by then counts."""
+    """Kill -9 after a step; the checkpoints on disk count."""
     subprocess.run([sys.executable, "-c", KILLED, tmp_path], cwd=Path(__file__).parent, timeout=120, check=True)
     for step in (1, 4, 5, 13):
         trainer = new(threads=2)
@@ -249,7 +249,7 @@ def test_checkpoints_of_the_first_version_are_read(undisturbed: Any, tmp_path: P
 def interrupt(times: int = 1) -> None:
     for _ in range(times):
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0)  # where Python runs the handler
+        time.sleep(0)  # Python runs the handler here
 
 
 @pytest.mark.parametrize("engine", ["inline", "lanes", "scheduler"])
@@ -259,7 +259,7 @@ def test_ctrl_c_ends_at_a_boundary_and_the_run_goes_on(threads: Any, undisturbed
     history = fit(new(engine=short.get(engine, engine)), checkpoint=tmp_path, callbacks=[at(8, interrupt)])
     assert signal.getsignal(signal.SIGINT) is before
     assert history.stopped == "interrupted"
-    if engine == "lanes":  # which end what they have begun on
+    if engine == "lanes":  # ranks finish the segments that they have begun
         assert history.epochs < 3
         assert re.search("interrupted, after 1 epoch and [3-5] steps|interrupted, after 2 epochs", str(history.events))
     else:
@@ -276,12 +276,12 @@ def test_a_second_ctrl_c_is_a_keyboard_interrupt_at_once(undisturbed: Any) -> No
     with pytest.raises(KeyboardInterrupt):
         fit(trainer, callbacks=[at(8, lambda: interrupt(2))])
     assert signal.getsignal(signal.SIGINT) is before
-    assert trainer.state.step == STEPS, "the steps of the call that was broken off do not count"
+    assert trainer.state.step == STEPS, "the steps of the interrupted call do not count"
     assert fit(trainer, epochs=3).fingerprint == undisturbed.fingerprint
     each_used_once(trainer)
 
 
-def test_a_stop_within_steps_that_is_then_broken_off_keeps_the_ledger_true() -> None:
+def test_an_interrupted_stop_within_steps_keeps_the_ledger_correct() -> None:
     trainer = new()
     fit(trainer, callbacks=[stop_at(2, trainer)])
     with pytest.raises(KeyboardInterrupt):
@@ -292,13 +292,13 @@ def test_a_stop_within_steps_that_is_then_broken_off_keeps_the_ledger_true() -> 
 
 
 def test_other_threads_leave_the_signal_alone() -> None:
-    seen = []
+    handlers = []
     handler = signal.getsignal(signal.SIGINT)
-    act = at(1, lambda: seen.append(signal.getsignal(signal.SIGINT)))
+    act = at(1, lambda: handlers.append(signal.getsignal(signal.SIGINT)))
     thread = threading.Thread(target=lambda: fit(new(), epochs=1, callbacks=[act]))
     thread.start()
     thread.join(60)
-    assert seen == [handler]
+    assert handlers == [handler]
 
 
 def test_a_process_that_ignores_the_signal_goes_on_ignoring_it() -> None:
@@ -317,10 +317,10 @@ def test_another_thread_stops_a_fit() -> None:
 
     def stop() -> None:
         begun.wait(30)
-        stopped.append(trainer.stop("from elsewhere"))
+        stopped.append(trainer.stop("from another thread"))
 
     thread = threading.Thread(target=stop)
     thread.start()
     history = fit(trainer, epochs=10_000, callbacks=[at(1, begun.set)])
     thread.join()
-    assert (stopped, history.stopped) == ([True], "from elsewhere")
+    assert (stopped, history.stopped) == ([True], "from another thread")

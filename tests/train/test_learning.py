@@ -1,4 +1,4 @@
-"""Training arrives where it should: a known solution, or an accuracy that others reach on the same data."""
+"""Training reaches a known solution, or the accuracy of other libraries on the same data."""
 
 from itertools import pairwise
 
@@ -39,13 +39,13 @@ def test_linear_regression_reaches_the_closed_form():
     start = {"slopes": np.zeros(4, "f4"), "intercept": np.zeros((), "f4")}
     trainer = dt.Trainer(cost, optimizer=dt.optim.sgd(0.2), parameters=start, shards=4)
     trainer.fit(x, y, epochs=60, batch_size=200, verbose=0)
-    found = np.append(trainer.parameters["slopes"], trainer.parameters["intercept"])
-    np.testing.assert_allclose(found, solution, rtol=1e-4, atol=1e-5)
+    parameters = np.append(trainer.parameters["slopes"], trainer.parameters["intercept"])
+    np.testing.assert_allclose(parameters, solution, rtol=1e-4, atol=1e-5)
     assert np.array_equal(start["slopes"], np.zeros(4))
 
 
 def test_a_cost_of_x_alone():
-    """The point nearest to all rows, in the sense of squares, is their mean."""
+    """The point with the least squared distance to all rows is their mean."""
     x = RANDOM.normal(loc=5.0, size=(90, 3))
 
     def cost(centre, x):

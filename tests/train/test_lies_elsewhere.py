@@ -1,4 +1,4 @@
-"""Predictions and evaluation of data that lies elsewhere: lazy, partition by partition, with the bits of arrays."""
+"""Prediction and evaluation of dask data: lazy, partition by partition, with the bits of arrays."""
 
 import pickle
 
@@ -24,9 +24,9 @@ CUTS = [700, 701, 1725]
 
 def fit(x=X, y=Y, **options):
     layers = [dt.nn.Dense(40, "relu"), dt.nn.BatchNorm(), dt.nn.Dense(3)]
-    made = dt.Trainer(dt.nn.Sequential(layers), "cross_entropy", metrics=["accuracy"], engine="inline")
-    made.fit(x, y, **{"epochs": 1, "batch_size": 100, "verbose": 0, **options})
-    return made
+    fitted = dt.Trainer(dt.nn.Sequential(layers), "cross_entropy", metrics=["accuracy"], engine="inline")
+    fitted.fit(x, y, **{"epochs": 1, "batch_size": 100, "verbose": 0, **options})
+    return fitted
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +55,9 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_each_partition_gives_the_bits_of_its_rows_as_an_array(trainer, form):
-    found = trainer.predict(FORMS[form]())
-    assert isinstance(found, da.Array)
-    blocks = [np.asarray(block) for block in dask.compute(*found.to_delayed().ravel())]
+    outputs = trainer.predict(FORMS[form]())
+    assert isinstance(outputs, da.Array)
+    blocks = [np.asarray(block) for block in dask.compute(*outputs.to_delayed().ravel())]
     cuts = np.cumsum([len(block) for block in blocks])[:-1]
     assert all(np.array_equal(block, trainer.predict(part)) for block, part in zip(blocks, split(X, cuts), strict=True))
     assert sum(map(len, blocks)) == 3000
@@ -69,7 +69,7 @@ def test_partitions_of_whole_batches_give_the_bits_of_the_whole(trainer):
 
 
 @pytest.mark.parametrize("form", ["unknown sizes", "frame", "delayed"])
-def test_nothing_is_computed_before_it_is_asked_for(trainer, form):
+def test_predict_is_lazy(trainer, form):
     computed = []
 
     def get(*args, **kwargs):
@@ -77,11 +77,11 @@ def test_nothing_is_computed_before_it_is_asked_for(trainer, form):
         return dask.get(*args, **kwargs)
 
     with dask.config.set(scheduler=get):
-        found = trainer.predict(FORMS[form]())
+        outputs = trainer.predict(FORMS[form]())
         assert not computed
-        assert np.isnan(found.shape[0])
-        assert found.shape[1:] == (3,)
-        assert len(found.compute()) == 3000
+        assert np.isnan(outputs.shape[0])
+        assert outputs.shape[1:] == (3,)
+        assert len(outputs.compute()) == 3000
     assert computed
 
 
@@ -142,7 +142,7 @@ def test_fit_takes_partitions_to_the_same_bits(trainer, x, y):
     assert fit(x, y).history.fingerprint == trainer.history.fingerprint
 
 
-def test_classes_are_known_for_rows_that_are_known_only_when_looked_at():
+def test_classes_are_known_for_rows_of_unknown_shape():
     with pytest.raises(DataError, match="y holds the label 3, but there are 3 classes"):
         fit(delayed(X), Y + 1)
 

@@ -1,4 +1,4 @@
-"""Training with shuffle="local": exact on threads and through a resume, bound to the partitions, and refused when misspelt."""
+"""Training with shuffle="local": same bits on threads and through a resume, dependent on the partitions, and refused when misspelt."""
 
 import dask.array as da
 import numpy as np
@@ -19,9 +19,9 @@ def trainer(**options):
     return dt.Trainer(model, loss="cross_entropy", optimizer=dt.optim.adam(1e-2), **{"shards": 3, "engine": "inline", **options})
 
 
-def fit(made, *, rows=40, epochs=3, shuffle="local", **options):
+def fit(trainer, *, rows=40, epochs=3, shuffle="local", **options):
     x, y = da.from_array(X, chunks=(rows, 6)), da.from_array(Y, chunks=rows)
-    return made.fit(x, y, epochs=epochs, batch_size=32, shuffle=shuffle, verbose=0, **options)
+    return trainer.fit(x, y, epochs=epochs, batch_size=32, shuffle=shuffle, verbose=0, **options)
 
 
 def test_threads_change_no_bit():
@@ -40,24 +40,24 @@ def test_it_learns():
     assert fit(trainer(), epochs=40).history["loss"][-1] < 0.2
 
 
-def test_a_run_is_gone_on_from_to_the_same_bits(tmp_path):
+def test_a_run_resumes_to_the_same_bits(tmp_path):
     fit(trainer(), epochs=2, checkpoint=tmp_path)
     assert fit(trainer(), epochs=4, checkpoint=tmp_path, resume=True).fingerprint == fit(trainer(), epochs=4).fingerprint
 
 
-def test_a_run_over_other_partitions_is_not_gone_on_from(tmp_path):
+def test_a_run_over_other_partitions_is_not_resumed(tmp_path):
     fit(trainer(), checkpoint=tmp_path)
     with pytest.raises(ArgumentError, match=r"shuffle: local over 6 partitions \(\w{8}\) there, local over 5 partitions \(\w{8}\) here"):
         fit(trainer(), rows=50, checkpoint=tmp_path, resume=True, epochs=4)
 
 
-def test_a_checkpoint_of_it_is_loaded(tmp_path):
-    made = trainer()
-    fit(made)
-    made.save(tmp_path / "a")
-    assert np.array_equal(dt.load(tmp_path / "a").predict(X), made.predict(X))
+def test_its_checkpoint_loads(tmp_path):
+    fitted = trainer()
+    fit(fitted)
+    fitted.save(tmp_path / "a")
+    assert np.array_equal(dt.load(tmp_path / "a").predict(X), fitted.predict(X))
 
 
-def test_a_name_that_is_none_is_refused_before_the_data_is_opened():
+def test_an_unknown_order_is_refused_before_the_data_is_opened():
     with pytest.raises(UnknownNameError, match="Did you mean 'local'"):
         trainer().fit(None, None, shuffle="locally", verbose=0)

@@ -1,4 +1,4 @@
-"""A loss that is no longer a number: the step, the shard, the op and the user's line are named, and the last good state is kept."""
+"""A loss of NaN or infinity: the error names the step, the shard, the op and the user's line, and the trainer keeps the last good state."""
 
 import inspect
 
@@ -48,8 +48,8 @@ def test_the_error_names_op_step_shard_and_line(row):
     assert f"{__file__}:{line_of(logarithms, 'np.log')} in logarithms" in message
 
 
-def test_the_cause_is_named_and_not_what_came_of_it():
-    """exp overflows; the difference of two infinities is the NaN that arrives."""
+def test_the_cause_is_named_and_not_its_consequence():
+    """Exp overflows; the difference of two infinities is the NaN of the loss."""
 
     def cost(w, x):
         large = np.exp(x @ w)
@@ -93,7 +93,7 @@ def test_a_huge_learning_rate_is_blamed():
 
 
 def test_an_update_that_breaks_the_weights_in_the_very_last_step():
-    """The loss before it was a number, and so would be every one that fit reports."""
+    """All losses that fit reports are finite."""
     trainer = dt.Trainer(lambda w, x: -np.mean(x @ w), optimizer=dt.optim.sgd(1e38), parameters=np.zeros(3, "f4"), shards=2)
     with pytest.raises(NotFiniteError, match=r"update of step 0 \(sgd\).*learning rate"):
         trainer.fit(X * 100, batch_size=48, verbose=0)
@@ -111,10 +111,10 @@ def test_the_state_stays_that_of_the_last_good_epoch():
     trainer.fit(X, epochs=2, batch_size=16, verbose=0)
     with pytest.raises(NotFiniteError):
         trainer.fit(spoilt(20), epochs=2, batch_size=16, verbose=0)
-    wanted = other.fit(X, epochs=2, batch_size=16, verbose=0)
+    other.fit(X, epochs=2, batch_size=16, verbose=0)
     assert np.array_equal(trainer.parameters, other.parameters)
-    more, wanted = (t.fit(X, epochs=1, batch_size=16, verbose=0) for t in (trainer, other))
-    assert more.fingerprint == wanted.fingerprint
+    history, expected = (t.fit(X, epochs=1, batch_size=16, verbose=0) for t in (trainer, other))
+    assert history.fingerprint == expected.fingerprint
 
 
 def test_a_first_epoch_that_breaks_leaves_an_untrained_trainer():
@@ -124,7 +124,7 @@ def test_a_first_epoch_that_breaks_leaves_an_untrained_trainer():
     assert trainer.fit(X, batch_size=16, verbose=0).fingerprint == log_trainer().fit(X, batch_size=16, verbose=0).fingerprint
 
 
-def test_finite_values_have_no_culprit():
+def test_finite_values_have_no_cause():
     graph = dt.trace(np.log, dt.Spec((2,), np.dtype("f8")))
     assert first_not_finite(graph, [np.array([1.0, 2.0])]) is None
     assert first_not_finite(graph, [np.array([1.0, -2.0])]).op == "log"

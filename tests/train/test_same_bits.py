@@ -23,23 +23,23 @@ def test_one_of_the_trainers_has_several_blocks(make, fit_digits, request):
 
 
 @pytest.fixture(scope="module")
-def wanted(make, fit_digits):
+def reference(make, fit_digits):
     """The history of a run on one thread."""
     return fit_digits(make(engine="inline", threads=1))
 
 
 @pytest.mark.parametrize("threads", [*(pytest.param(n, marks=pytest.mark.long) for n in (2, 4, 8)), 3, 20])
-def test_the_number_of_threads_changes_nothing(make, fit_digits, wanted, threads):
-    found = fit_digits(make(engine="inline", threads=threads))
-    assert found.fingerprint == wanted.fingerprint
-    assert found.history["loss"] == wanted.history["loss"]
+def test_the_number_of_threads_changes_nothing(make, fit_digits, reference, threads):
+    history = fit_digits(make(engine="inline", threads=threads))
+    assert history.fingerprint == reference.fingerprint
+    assert history.history["loss"] == reference.history["loss"]
 
 
 @pytest.mark.parametrize("chunks", [(100, 64), (37, 64), ((1, 300, 215), (60, 4))], ids=str)
-def test_the_chunks_of_the_data_change_nothing(make, digits, wanted, chunks):
+def test_the_chunks_of_the_data_change_nothing(make, digits, reference, chunks):
     x, y = da.from_array(digits.x[:516], chunks=chunks), da.from_array(digits.y[:516], chunks=(200,))
-    found = make(engine="inline").fit(x, y, epochs=3, batch_size=64, verbose=0)
-    assert found.fingerprint == wanted.fingerprint
+    history = make(engine="inline").fit(x, y, epochs=3, batch_size=64, verbose=0)
+    assert history.fingerprint == reference.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -56,29 +56,29 @@ def test_the_layout_and_the_type_of_the_data_change_nothing(digits, change):
 
 
 @pytest.mark.parametrize("option", [{"seed": 1}, {"shards": 7}], ids=str)
-def test_the_seed_and_the_shards_change_the_bits(make, fit_digits, wanted, option):
-    assert wanted.fingerprint != fit_digits(make(**option)).fingerprint
+def test_the_seed_and_the_shards_change_the_bits(make, fit_digits, reference, option):
+    assert reference.fingerprint != fit_digits(make(**option)).fingerprint
 
 
 @pytest.mark.parametrize("option", [{"batch_size": 65}, {"epochs": 2}, {"shuffle": False}, {"rows": 515}], ids=str)
-def test_what_the_run_depends_on_changes_the_bits(make, fit_digits, wanted, option):
-    assert wanted.fingerprint != fit_digits(make(), **option).fingerprint
+def test_what_the_run_depends_on_changes_the_bits(make, fit_digits, reference, option):
+    assert reference.fingerprint != fit_digits(make(), **option).fingerprint
 
 
-def test_validation_changes_nothing(make, digits, fit_digits, wanted):
+def test_validation_changes_nothing(make, digits, fit_digits, reference):
     validation = (digits.x_validation, digits.y_validation)
-    assert fit_digits(make(), validation_data=validation).fingerprint == wanted.fingerprint
+    assert fit_digits(make(), validation_data=validation).fingerprint == reference.fingerprint
 
 
 @pytest.mark.parametrize("engine", ["inline", "auto"])
-def test_fitting_twice_is_fitting_longer(make, fit_digits, wanted, engine):
+def test_fitting_twice_is_fitting_longer(make, fit_digits, reference, engine):
     parts = make(engine=engine)
     first, second = fit_digits(parts, epochs=1), fit_digits(parts, epochs=2)
-    assert second.fingerprint == wanted.fingerprint
-    assert first.history["loss"] + second.history["loss"] == wanted.history["loss"]
+    assert second.fingerprint == reference.fingerprint
+    assert first.history["loss"] + second.history["loss"] == reference.history["loss"]
 
 
-def test_looking_at_a_trainer_between_two_fits_changes_nothing(make, digits, fit_digits):
+def test_using_a_trainer_between_two_fits_changes_nothing(make, digits, fit_digits):
     trainer = make()
     fit_digits(trainer, epochs=1)
     trainer.evaluate(digits.x_validation, digits.y_validation)
@@ -91,10 +91,10 @@ def test_looking_at_a_trainer_between_two_fits_changes_nothing(make, digits, fit
 
 @pytest.mark.parametrize("rows", [8, 9, 64, 71, 72], ids=str)
 def test_any_rest_of_the_last_batch_is_the_same_for_all_threads(make, fit_digits, rows):
-    """64 + 7 samples leave a shard of 8 empty, 64 + 8 give each one."""
+    """Of 8 shards, 64 + 7 samples leave one empty in the last batch; 64 + 8 samples give each one."""
     batch_size = min(rows, 64)
-    found = {fit_digits(make(threads=n), rows=rows, batch_size=batch_size).fingerprint for n in (1, 3)}
-    assert len(found) == 1
+    fingerprints = {fit_digits(make(threads=n), rows=rows, batch_size=batch_size).fingerprint for n in (1, 3)}
+    assert len(fingerprints) == 1
 
 
 SCRIPT = """
@@ -105,7 +105,7 @@ layers = [dt.nn.BatchNorm(), dt.nn.Dense(1024, "tanh"), dt.nn.Dropout(0.2), dt.n
 optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2))
 trainer = dt.Trainer(dt.nn.Sequential(layers), loss="cross_entropy", optimizer=optimizer, metrics=["accuracy"], shards=8)
 history = trainer.fit(x, x.argmax(1) % 10, batch_size=64, verbose=0)
-found = [history.fingerprint, trainer.graph(9).key, trainer.program.for_workers([9]).key, *trainer.step_graph().last]
+keys = [history.fingerprint, trainer.graph(9).key, trainer.program.for_workers([9]).key, *trainer.step_graph().last]
 """
 
 
@@ -120,8 +120,8 @@ found = [history.fingerprint, trainer.graph(9).key, trainer.program.for_workers(
 def test_processes_agree_whatever_their_hashes_threads_and_imports(seed, threads, modules):
     """Other hash seeds, numbers of BLAS threads and orders of import, as on other machines of the same kind."""
     environment = {**os.environ, "PYTHONHASHSEED": seed, "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
-    command = [sys.executable, "-c", f"import {modules}\n{SCRIPT}\nimport json\nprint(json.dumps(found))"]
+    command = [sys.executable, "-c", f"import {modules}\n{SCRIPT}\nimport json\nprint(json.dumps(keys))"]
     there = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=True)
     here = {}
     exec(SCRIPT, here)
-    assert json.loads(there.stdout) == here["found"]
+    assert json.loads(there.stdout) == here["keys"]

@@ -1,4 +1,4 @@
-"""Short epochs are run several in one call of the engine: nobody can tell, but by the time it takes."""
+"""Several short epochs run in one call of the engine, with the same results in less time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEPS = 4
 
 
 class Counted(InlineEngine):
-    """Notes how many steps each call is of."""
+    """Records the number of steps of each call."""
 
     def __init__(self) -> None:
         super().__init__(1)
@@ -40,7 +40,7 @@ class Counted(InlineEngine):
 
 
 class Steps(dt.callbacks.Callback):
-    """Notes what it is told; stops at a step, and is content to lag or is not."""
+    """Records its calls; stops at a step; `may_lag` is an argument."""
 
     def __init__(self, may_lag: bool, stop_at: int = -1) -> None:
         self.may_lag, self.stop_at = may_lag, stop_at
@@ -70,7 +70,7 @@ def fit(trainer: dt.Trainer, epochs: int, **options: Any) -> Any:
 
 
 def bits(trainer: dt.Trainer) -> tuple[str, dict[str, list[float]]]:
-    """Weights, and all of the history but what time tells."""
+    """Weights, and the history without times."""
     timed = ("seconds", "samples_per_second")
     return trainer.history.fingerprint, {k: v for k, v in trainer.history.history.items() if k not in timed}
 
@@ -88,7 +88,7 @@ def test_the_same_bits_and_the_same_history(apart: Any) -> None:
     trainer, engine = new()
     fit(trainer, 20)
     assert bits(trainer) == apart
-    assert engine.calls[0] == STEPS  # nothing is known of it yet
+    assert engine.calls[0] == STEPS  # the time of an epoch is unknown yet
     assert max(engine.calls) > STEPS
     assert sum(engine.calls) == 20 * STEPS
     assert trainer.ledger().epochs == list(range(12, 20))
@@ -96,7 +96,7 @@ def test_the_same_bits_and_the_same_history(apart: Any) -> None:
     assert all(trainer.ledger().complete(e) for e in trainer.ledger().epochs)
 
 
-def test_a_second_fit_goes_on(apart: Any) -> None:
+def test_a_second_fit_continues(apart: Any) -> None:
     trainer, _ = new()
     first, second = fit(trainer, 13), fit(trainer, 7)
     assert (first.epochs, second.epochs) == (13, 7)
@@ -106,22 +106,22 @@ def test_a_second_fit_goes_on(apart: Any) -> None:
 
 @pytest.mark.parametrize("may_lag", [True, False])
 def test_callbacks_see_every_moment_in_order(may_lag: bool) -> None:
-    seen = Steps(may_lag)
+    steps = Steps(may_lag)
     trainer, engine = new()
-    fit(trainer, 9, callbacks=[seen])
-    assert seen.epochs == [(moment, epoch) for epoch in range(9) for moment in ("begin", "end")]
-    assert seen.batches == [*range(STEPS)] * 9
+    fit(trainer, 9, callbacks=[steps])
+    assert steps.epochs == [(moment, epoch) for epoch in range(9) for moment in ("begin", "end")]
+    assert steps.batches == [*range(STEPS)] * 9
     assert (max(engine.calls) > STEPS) == may_lag
 
 
 class Silent:
-    """A reporter that does not say whether it may lag."""
+    """A reporter without `may_lag`."""
 
-    start = step = epoch = finish = staticmethod(lambda *told: None)
+    start = step = epoch = finish = staticmethod(lambda *arguments: None)
 
 
 @pytest.mark.parametrize("looking", [{"validation_data": (X, Y)}, {"checkpoint": "run"}, {"reporter": Silent()}])
-def test_where_the_state_of_each_epoch_is_wanted_each_is_a_call(looking: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_the_state_of_each_epoch_is_used_each_is_a_call(looking: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     trainer, engine = new()
     fit(trainer, 6, **looking)
@@ -138,9 +138,9 @@ def test_a_file_of_the_history_has_every_epoch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stop_at", [STEPS, STEPS + 1, 3 * STEPS - 1, 3 * STEPS, 4 * STEPS + 2])
 def test_a_stop_among_epochs_that_are_run_together(apart: Any, stop_at: int) -> None:
     trainer, _ = new()
-    seen = Steps(True, stop_at)
-    history = fit(trainer, 20, callbacks=[seen])
-    assert len([epoch for moment, epoch in seen.epochs if moment == "begin"]) == -(-stop_at // STEPS)
+    steps = Steps(True, stop_at)
+    history = fit(trainer, 20, callbacks=[steps])
+    assert len([epoch for moment, epoch in steps.epochs if moment == "begin"]) == -(-stop_at // STEPS)
     assert trainer.progress.state is not None
     assert (trainer.progress.state.step, history.epochs, history.stopped) == (stop_at, stop_at // STEPS, "enough")
     assert (0 if trainer.progress.begun is None else trainer.progress.begun.steps) == stop_at % STEPS
@@ -173,7 +173,7 @@ def test_an_error_of_the_reporter_leaves_the_trainer_at_a_boundary(apart: Any) -
 
 
 def test_epochs_before_one_that_turns_infinite_count() -> None:
-    """They are run again, each by itself."""
+    """They run again, each in a call of its own."""
     trainer, engine = new(dt.optim.sgd(lambda step: 0.1 + 1e39 * (step >= 9 * STEPS + 1)))
     with pytest.raises(NotFiniteError):
         fit(trainer, 20)
@@ -183,7 +183,7 @@ def test_epochs_before_one_that_turns_infinite_count() -> None:
     trainer.ledger().verify()
 
 
-def test_who_derives_from_what_may_lag_need_not() -> None:
+def test_a_subclass_does_not_inherit_may_lag() -> None:
     class Impatient(dt.callbacks.TimeLimit):
         def on_epoch_end(self, epoch: int, logs: Any) -> None:
             if epoch == 5:
@@ -194,7 +194,7 @@ def test_who_derives_from_what_may_lag_need_not() -> None:
 
 
 def test_many_samples_are_not_held_for_many_epochs() -> None:
-    """The numbers of a million samples are."""
+    """At most a million sample numbers are."""
     x = np.zeros(((1 << 20) // 3, 1), "f4")
     engine = Counted()
     trainer = dt.Trainer(lambda w, x: np.mean(w + x), parameters=np.zeros((), "f4"), shards=1, engine=engine)
@@ -203,7 +203,7 @@ def test_many_samples_are_not_held_for_many_epochs() -> None:
 
 
 def test_ctrl_c_twice_leaves_the_trainer_at_a_boundary(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever the second one comes."""
+    """The second Ctrl-C arrives between two epochs."""
     from dagtrain.train.stopping import Stopping
 
     stopping: list[Stopping] = []
