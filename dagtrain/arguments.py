@@ -1,4 +1,4 @@
-"""Checks of arguments, in one wording: what was wrong, where, and what would be right.
+"""Checks of arguments, with one wording of errors: the name, what is allowed, and the value.
 
 `name` is what the error calls the argument, with its owner where that helps: ``"units"``, ``"sgd: momentum"``. Checks return the value.
 """
@@ -17,17 +17,17 @@ __all__ = ["fraction", "is_future", "is_number", "is_whole", "not_negative", "on
 
 
 def is_whole(value: object) -> TypeGuard[int | np.integer[Any]]:
-    """Whether this is a whole number; True and False are none."""
+    """Whether this is a whole number; True and False are not."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> bool:
-    """Whether this is a real number; True and False are none."""
+    """Whether this is a real number; True and False are not."""
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def is_future(value: object) -> bool:
-    """Whether this is a future of a Dask client; imports nothing to tell."""
+    """Whether this is a future of a Dask client; it imports nothing."""
     return any(c.__name__ == "Future" and c.__module__.partition(".")[0] == "distributed" for c in type(value).__mro__)
 
 
@@ -67,7 +67,7 @@ def positive(name: str, value: Any, *, infinite: bool = False) -> Any:
 
 
 def fraction(name: str, value: Any, *, one: bool = False) -> Any:
-    """A number from 0 up to, but not, 1; with `one`, 1 too."""
+    """A number in [0, 1); with `one`, in [0, 1]."""
     if not is_number(value) or not (0 <= value < 1 or (one and value == 1)):
         raise ArgumentError(f"{name} must be a number from 0 {'to' if one else 'up to, but not,'} 1, got {value!r}.")
     return value

@@ -131,7 +131,7 @@ def test_packages_at_the_edges_are_imported_where_they_are_used() -> None:
 
 
 def run_time_imports(node: ast.AST) -> Iterator[tuple[str, str]]:
-    """Every module that may be imported while the package runs, inside functions too; not what is imported for type checkers alone.
+    """Every module that may be imported while the package runs, inside functions too, but not for type checkers alone.
 
     Each with a name in it that is imported, or "".
     """

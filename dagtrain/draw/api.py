@@ -52,7 +52,7 @@ def draw(obj: Any, filename: str | os.PathLike[str] | None = None, **options: An
 
 
 def diagram_of(obj: Any, **options: Any) -> Diagram:
-    """What `draw` draws, before it is laid out; all of its options but ``format`` and ``timeout``."""
+    """The diagram that `draw` lays out; takes all its options but ``format`` and ``timeout``."""
     if isinstance(obj, Tensor | Graph):
         graph = obj if isinstance(obj, Graph) else Graph.of(obj)
         numbers = _options(_measures)

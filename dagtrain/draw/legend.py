@@ -22,7 +22,7 @@ KINDS = {
 
 
 def legend_items(nodes: Mapping[str, Node], edges: Sequence[Edge], measures: Measures, target: str) -> list[LegendItem]:
-    """The legend of a computational graph: only what occurs in it."""
+    """The legend of a computational graph: the kinds and numbers that occur in it."""
     kinds = {node.kind for node in nodes.values()}
     items = [LegendItem(kind, text) for kind, text in KINDS.items() if kind in kinds]
     roles = {line.role for node in nodes.values() for line in node.lines}

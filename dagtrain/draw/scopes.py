@@ -118,7 +118,7 @@ def _fold(graph: Graph, paths: Mapping[Tensor, Path]) -> tuple[dict[Tensor, Tens
 
 
 def _continues(before: Sequence[Tensor], after: Sequence[Tensor], representative: Mapping[Tensor, Tensor]) -> bool:
-    """Whether a layer equals the one before it, and reads from outside only what that one gives or reads."""
+    """Whether a layer equals the one before it, and its inputs are that layer's results or inputs."""
     if len(before) != len(after):
         return False
     places, earlier = {n: i for i, n in enumerate(after)}, {n: i for i, n in enumerate(before)}

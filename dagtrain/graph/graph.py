@@ -91,7 +91,7 @@ class Graph(Drawable):
 
     @cached_property
     def nodes(self) -> tuple[Tensor, ...]:
-        """All nodes, inputs first: the graph's inputs, then what the outputs need, in topological order."""
+        """All nodes, inputs first: the graph's inputs, then the nodes that the outputs need, in topological order."""
         return tuple(topological([*self.inputs.values(), *self.outputs.values()]))
 
     @cached_property

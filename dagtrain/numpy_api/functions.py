@@ -28,7 +28,7 @@ def implements(*numpy_functions: Any) -> Callable[[Function], Function]:
 
 
 def apply_function(function: Any, args: Any, kwargs: Any) -> Any:
-    """What `Tensor.__array_function__` does."""
+    """Implement `Tensor.__array_function__`."""
     implementation = FUNCTIONS.get(function)
     module = getattr(function, "__module__", "numpy").replace("numpy", "np", 1)
     name = f"{module}.{getattr(function, '__name__', function)}"

@@ -14,7 +14,7 @@ from dagtrain.ops.shape import moveaxis, reshape, slice_
 
 
 def getitem(a: Tensor, index: Any) -> Tensor:
-    """What `Tensor.__getitem__` does; known positions are checked against the shape."""
+    """Implement `Tensor.__getitem__`; known positions are checked against the shape."""
     items = list(index) if isinstance(index, tuple) else [index]
     items = [np.asarray(i) if isinstance(i, list) else i for i in items]
     for item in items:

@@ -59,12 +59,12 @@ METHODS: dict[str, Callable[..., Any]] = {
 
 
 def transpose(a: Tensor) -> Tensor:
-    """What `Tensor.T` gives."""
+    """Implement `Tensor.T`."""
     return shape.transpose(a, None)
 
 
 def attribute(a: Tensor, name: str) -> Any:
-    """What `Tensor.__getattr__` does."""
+    """Implement `Tensor.__getattr__`."""
     if name in METHODS:
         function = METHODS[name]
 

@@ -29,7 +29,7 @@ _ACCUMULATE = {np.add: reduce.cumsum, np.multiply: reduce.cumprod}
 
 
 def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What `Tensor.__array_ufunc__` does."""
+    """Implement `Tensor.__array_ufunc__`."""
     if kwargs.get("out") is not None:
         raise UnsupportedError(f"np.{ufunc.__name__}(..., out=...): tensors never change. Use the result instead, as in x = x + y.")
     options = {k: v for k, v in kwargs.items() if k != "out" and v is not None}

@@ -1,4 +1,4 @@
-"""What one op is: a kernel, a shape rule, a gradient rule and a sample of its domain, in one short record.
+"""An op: a kernel, a shape rule, a gradient rule and a sample of its domain, in one short record.
 
     tanh = elementwise("tanh", np.tanh, lambda g, y, x: (g * (1 - y * y),))
 

@@ -80,7 +80,7 @@ class Layout:
 def lay_out(inputs: Sequence[Tensor], outputs: Sequence[Tensor], donate: Mapping[Tensor, int], yield_points: bool = False) -> Layout:
     """Assign memory to every value; `donate` maps inputs to the number of the output that takes their memory.
 
-    With `yield_points`, memory of outputs is never read: an output that is read later is computed in a buffer and copied at once.
+    With `yield_points`, memory of outputs is never read: an output that is read later is computed in a buffer and then copied.
     """
     # From the last output on: gradients go from the last layer to the first, so each is computed as early as it can be.
     layout = _aliases(topological(outputs[::-1]), inputs)

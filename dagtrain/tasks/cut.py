@@ -63,7 +63,7 @@ def cut(costs: Sequence[float], reads: Sequence[Iterable[int]], worth: float) ->
 
 
 def topological_groups(group_of: Sequence[int], reads: Sequence[Iterable[int]]) -> list[list[int]]:
-    """The members of each group, groups in topological order, near to the order of their nodes."""
+    """The members of each group, groups in topological order, close to the order of their nodes."""
     members: dict[int, list[int]] = {}
     for node, group in enumerate(group_of):
         members.setdefault(group, []).append(node)

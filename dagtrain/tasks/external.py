@@ -102,7 +102,7 @@ def from_delayed(value: Any, shape: Any, dtype: Any, *, name: str | None = None)
     if not is_dask(value):
         raise ArgumentError(
             f"from_delayed takes a Delayed, a future or another Dask collection, not a {type(value).__name__}: use dagtrain.array for a "
-            "value that is there already."
+            "value that exists already."
         )
     source = source_of(value, exact=True)
     return dask_leaf(name or key_split(source.key), make_spec(shape, np.dtype(dtype)), source)

@@ -95,7 +95,7 @@ def lower_tensors(
 ) -> tuple[dict[Any, Any], dict[Tensor, Any]]:
     """The tasks of several tensors, common ones once, and the key of each tensor's value.
 
-    A key is a hash of what its task computes and of the keys that it reads, so that equal keys are equal tasks however graphs are cut.
+    A key is a hash of what its task computes and of the keys that it reads, so that equal keys are equal tasks for every cut of a graph.
     `named` gives the keys of the values of some outputs, whatever task computes them.
     """
     worth = _worth(granularity)

@@ -1,4 +1,4 @@
-"""What runs inside tasks: the functions that workers import, and nothing else."""
+"""The functions that run inside tasks: all that workers import."""
 
 from __future__ import annotations
 

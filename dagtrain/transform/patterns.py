@@ -233,7 +233,7 @@ def holds(condition: tuple[Use, ...], bound: Mapping[str, Any], functions: Funct
 
 
 def build(pattern: Pattern, bound: Mapping[str, Any], root: Tensor, functions: Functions, settle: Callable[[Tensor], Tensor]) -> Tensor:
-    """The tensor that a rule's result stands for, as a replacement of `root`; `settle` sees each inner node before it is used."""
+    """The tensor that a rule's result stands for, as a replacement of `root`; each inner node passes through `settle` first."""
     if isinstance(pattern, Letter):
         return bound[pattern.name]  # type: ignore[no-any-return]  # what letters stand for is Any
     if isinstance(pattern, Number):

@@ -276,7 +276,7 @@ def test_reductions_have_numpys_dtypes(name: str, dtype: str) -> None:
     agree(function, (np.array([[1, 0, 2], [3, 1, 1]]).astype(dtype),))
 
 
-# ---- what is not supported
+# ---- unsupported functions and arguments
 
 
 @pytest.mark.parametrize("function", [np.linalg.inv, np.fft.fft, np.unique, np.nonzero, np.i0, np.histogram, np.apply_along_axis])

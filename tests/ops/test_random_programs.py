@@ -163,7 +163,7 @@ def test_stabilising_before_differentiating_keeps_gradients(program: Program) ->
 
 @on_random_programs
 def test_values_and_gradients_are_those_of_pytorch(program: Program) -> None:
-    torch = pytest.importorskip("torch", reason="PyTorch is what random programs are compared with")
+    torch = pytest.importorskip("torch", reason="random programs are compared with PyTorch")
     x, y = (torch.tensor(a, requires_grad=True) for a in inputs(program))
     cost = execute(program, [x, y], torch)
     cost.backward()
