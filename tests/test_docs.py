@@ -41,7 +41,7 @@ def test_python_runs(page, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "console")], ids=lambda p: p.name)
-def test_commands_print_what_stands_there(page):
+def test_commands_print_the_output_shown(page):
     for _, text in blocks(page, "console"):
         command, _, printed = text.partition("\n")
         assert CliRunner().invoke(main, shlex.split(command)[2:], prog_name="dagtrain").stdout == printed

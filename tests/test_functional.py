@@ -101,14 +101,14 @@ def test_equal_arguments_have_gradients_of_their_own() -> None:
     assert b.tolist() == [1, 4]
 
 
-def test_one_tensor_given_twice_has_two_gradients() -> None:
+def test_one_tensor_as_two_arguments_has_two_gradients() -> None:
     x = dt.array([1.0, 2.0], name="x")
     a, b = dt.grad(lambda a, b: np.sum(a * a * b), (0, 1))(x, x)
     assert a.compute().tolist() == [2, 8]
     assert b.compute().tolist() == [1, 4]
 
 
-def test_integer_data_beside_float_parameters() -> None:
+def test_integer_data_with_float_parameters() -> None:
     g = dt.grad(lambda w, labels: np.sum(np.take(w, labels) ** 2))(np.arange(4.0), np.array([1, 1, 3]))
     assert g.tolist() == [0, 4, 0, 6]
 

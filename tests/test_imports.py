@@ -169,7 +169,7 @@ def test_no_modules_import_each_other() -> None:
     assert circles(inner) == []
 
 
-def test_circles_are_seen_also_inside_functions() -> None:
+def test_import_cycles_inside_functions_are_found() -> None:
     files = {
         "graph/a.py": ast.parse("from dagtrain.graph import b"),
         "graph/b.py": ast.parse("def f():\n    import dagtrain.graph.c"),

@@ -58,7 +58,7 @@ def test_options_are_passed_on(machine):
     assert machine("test", "--fast", "tests/ops")[2][-1] == f"python -m pytest {FAST} tests/ops"
 
 
-def test_cost_is_told_and_the_exit_code_is_that_of_pytest(machine):
+def test_cost_is_printed_and_the_exit_code_is_that_of_pytest(machine):
     code, message, notes = machine("test", "--fast", FAILED="7")
     assert code == 7
     assert re.search(r"^CPU seconds of all processes: \d+\.\d+ of the user, \d", message, re.MULTILINE)

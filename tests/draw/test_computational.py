@@ -123,7 +123,7 @@ def test_local_derivatives_of_arrays() -> None:
     assert any("sum of the node's elements" in text for text in words)
 
 
-def test_a_graph_with_inputs_shows_values_when_it_is_given_them() -> None:
+def test_a_graph_with_values_of_its_inputs_shows_values() -> None:
     graph = dt.trace(lambda x: np.sum(x * x), dt.Spec((2,), np.dtype("f8")))
     assert texts(draw(graph).diagram, "value") == {}
     shown = draw(graph, inputs={"x": np.array([1.0, 2.0])}).diagram
@@ -173,13 +173,13 @@ def test_only_the_variable_that_holds_the_node_names_it() -> None:
     assert not any("picture" in title for title in titles)
 
 
-def test_names_given_by_the_user_win() -> None:
+def test_names_of_the_user_win() -> None:
     a = dt.array(2.0, name="a")
     total = a + 1
     assert "s = a + 1" in texts(draw(total, names={"s": total}).diagram, "title")
 
 
-def test_scopes_are_boxes_and_parameters_lie_in_them() -> None:
+def test_scopes_are_boxes_that_hold_their_parameters() -> None:
     diagram = computational_diagram(layered(2))
     assert [group.label for group in diagram.groups] == ["dense_1", "dense_2"]
     kernels = [node for node in diagram.nodes if node.lines[0].text == "kernel"]
@@ -227,7 +227,7 @@ def test_layers_that_differ_do_not_fold() -> None:
     assert len([node for node in diagram.nodes if node.kind == "layer"]) == 4
 
 
-def test_layers_beside_each_other_do_not_fold() -> None:
+def test_parallel_layers_do_not_fold() -> None:
     def cost(params: Any, x: Any) -> Any:
         parts = []
         for name, weight in params.items():

@@ -105,7 +105,7 @@ def test_bernoulli_statistics(probability: float) -> None:
     assert abs(draws.mean() - probability) <= 5 * np.sqrt(probability * (1 - probability) / MANY)
 
 
-def test_drawing_has_derivative_zero_and_what_is_made_of_it_has_its_own() -> None:
+def test_draws_have_derivative_zero_and_functions_of_them_their_own() -> None:
     scale = dt.array(2.0)
     noise = normal(key(1), (4,), dtype="f8")
     (g,) = gradient(np.sum(noise * scale), [scale])

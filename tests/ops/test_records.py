@@ -116,7 +116,7 @@ def test_kernel_overwrites_its_scratch_before_reading_it(op: Op, sample: Sample)
 
 
 @each([c for c in CASES if c.values[0].inplace])  # type: ignore[attr-defined]
-def test_kernel_that_says_so_works_in_place(op: Op, sample: Sample) -> None:
+def test_inplace_kernel_works_in_place(op: Op, sample: Sample) -> None:
     arrays = draws(op, sample)
     plain = np.asarray(run(op, sample, arrays))
     if spec_of(plain) != spec_of(arrays[0]):
@@ -212,7 +212,7 @@ def test_what_is_no_number_is_an_error(wrong: Any) -> None:
         as_tensor(wrong)
 
 
-def test_sigmoid_has_right_digits_far_to_the_left_and_no_overflow() -> None:
+def test_sigmoid_of_large_negative_numbers_has_correct_digits_and_no_overflow() -> None:
     for dtype, at in (("f4", -20.0), ("f8", -40.0)):
         x = np.array([at, 0.0, 200.0, -2000.0], dtype)
         got = OPS["sigmoid"].kernel(x)

@@ -23,7 +23,7 @@ def chain(length: int, size: int = 1000) -> Graph:
 
 
 @pytest.mark.parametrize("length", [2, 10, 200])
-def test_a_chain_needs_one_slot_and_its_result_whatever_its_length(length: int) -> None:
+def test_a_chain_of_any_length_needs_one_buffer_and_its_result(length: int) -> None:
     memory = Plan(chain(length)).memory
     assert memory.intermediates == length * 8000
     assert memory.needed == 16000
@@ -37,7 +37,7 @@ def test_values_that_live_at_once_do_not_share() -> None:
     assert plan.memory.intermediates == 15 * 80
 
 
-def test_matmul_bias_and_activation_share_a_slot() -> None:
+def test_matmul_bias_and_activation_share_a_buffer() -> None:
     graph = dt.trace(lambda x, w, b, v: np.maximum(x @ w + b, 0) @ v, *(np.zeros(s, "f4") for s in ((8, 6), (6, 5), (5,), (5, 2))))
     assert Plan(graph).memory.buffers == 8 * 5 * 4
 
@@ -85,7 +85,7 @@ def test_results_are_written_where_the_caller_says() -> None:
     [np.zeros((3, 2)), np.zeros((2, 3), "f4"), np.zeros((3, 2)).T, np.zeros((2, 6))[:, ::2]],
     ids=["shape", "dtype", "order", "strides"],
 )
-def test_a_place_for_a_result_that_does_not_fit_is_refused(wrong: np.ndarray) -> None:
+def test_an_output_array_that_does_not_fit_is_refused(wrong: np.ndarray) -> None:
     with pytest.raises(ArgumentError, match="output 'output' must be a C-contiguous array of float64"):
         Plan(dt.trace(lambda x: x * 2, np.zeros((2, 3)))).bind([wrong])
 
@@ -179,7 +179,7 @@ def test_a_pickled_plan_holds_its_source_and_not_its_work_space() -> None:
     assert size < 15_000
 
 
-def test_gradients_with_respect_to_many_parameters_share_slots() -> None:
+def test_gradients_with_respect_to_many_parameters_share_buffers() -> None:
     leaves = [dt.input(f"w{i}", (50, 50), "f4") for i in range(8)]
     x = dt.input("x", (20, 50), "f4")
     h = x

@@ -124,7 +124,7 @@ def test_plans_go_side_by_side(graph: Graph, plan: Plan) -> None:
         assert [contents[k][i] for k in range(len(plan.outputs))] == [o.tobytes() for o in plan(*inputs)]
 
 
-def test_an_error_names_the_users_line_also_when_walking() -> None:
+def test_an_error_between_yield_points_names_the_users_line() -> None:
     x, i = dt.input("x", (3, 2), "f8"), dt.input("i", (), "i8")
     plan = Plan(Graph({"x": x, "i": i}, {"y": np.take(x + 1, i, axis=0) * 2}), yield_points=True)
     with pytest.raises(IndexError) as caught:
@@ -133,7 +133,7 @@ def test_an_error_names_the_users_line_also_when_walking() -> None:
     assert "test_yield_points.py" in str(plan.explain(caught.value))
 
 
-def test_inputs_are_not_given_away() -> None:
+def test_inputs_of_a_plan_with_yield_points_are_not_donated() -> None:
     x = dt.input("x", (3,), "f8")
     with pytest.raises(ArgumentError, match="leave out donate or yield_points"):
         Plan(Graph({"x": x}, {"y": x + 1}), {"x": "y"}, yield_points=True)

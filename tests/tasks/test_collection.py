@@ -169,7 +169,7 @@ def test_delayed_functions_of_tensors(expression: Any) -> None:
     assert pair.compute() == (6.0, [10.0, {"b": 1.0}])
 
 
-def test_beside_other_collections(expression: Any) -> None:
+def test_with_other_collections(expression: Any) -> None:
     *_, e = expression
     assert dask.compute(e, da.arange(4, chunks=2).sum(), dask.delayed(abs)(-3), "text") == (6.0, 6, 3, "text")
 

@@ -107,13 +107,13 @@ def test_a_join_of_two_long_branches_makes_neither_wait_for_the_other() -> None:
     assert makespan(cut(costs, reads, WORTH), costs, reads) <= 25.1
 
 
-def test_many_crumbs_between_two_nodes_are_gathered() -> None:
+def test_many_small_groups_between_two_nodes_are_joined() -> None:
     n = 3000
     groups = cut([0.1] * n, [[], *([0] for _ in range(n - 2)), list(range(1, n - 1))], WORTH)
     assert 250 <= len(groups) <= 310
 
 
-def test_crumbs_without_neighbours_are_gathered() -> None:
+def test_small_groups_without_neighbours_are_joined() -> None:
     assert len(cut([0.1] * 1000, [[] for _ in range(1000)], WORTH)) <= 101
 
 

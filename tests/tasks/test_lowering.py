@@ -136,7 +136,7 @@ def test_keys_are_the_same_in_another_process() -> None:
     assert done.stdout.splitlines() == expected
 
 
-def test_equal_keys_are_equal_tasks_however_graphs_are_cut() -> None:
+def test_equal_keys_are_equal_tasks_for_every_cut_of_a_graph() -> None:
     graph = network()
     seen: dict[Any, Any] = {}
     for granularity in GRANULARITIES:

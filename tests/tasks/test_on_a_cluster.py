@@ -98,7 +98,7 @@ def test_persisted_tensors_stay_on_the_workers(client: Any) -> None:
     assert dask.compute(np.sum(tensor), cost) == (np.sum(g).compute(), cost.compute())
 
 
-def test_a_future_feeds_an_expression(client: Any) -> None:
+def test_a_future_is_an_operand_of_an_expression(client: Any) -> None:
     future = client.submit(np.negative, X)
     leaf = dt.from_delayed(future, X.shape, "f8", name="x")
     assert np.sum(leaf).compute() == np.sum(np.negative(X))

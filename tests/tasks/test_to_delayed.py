@@ -126,7 +126,7 @@ def test_wrong_inputs(graph: Graph) -> None:
 # ---- delayed values in expressions
 
 
-def test_a_delayed_program_feeds_a_graph() -> None:
+def test_a_delayed_program_is_an_input_of_a_graph() -> None:
     @dask.delayed
     def cube(x: int) -> int:
         return x**3
@@ -143,7 +143,7 @@ def test_a_delayed_program_feeds_a_graph() -> None:
     assert cost.compute(scheduler="processes") == 1.0
 
 
-def test_a_fed_leaf_has_a_name_and_feeds_a_graph_by_itself() -> None:
+def test_a_leaf_of_dask_has_a_name_and_needs_no_argument() -> None:
     x = dt.from_delayed(dask.delayed(lambda: X)(), (2, 3), "f8")
     assert dt.from_delayed(dask.delayed(np.negative)(X), (2, 3), "f8").name == "negative"
     y = dt.input("y", (3, 2), "f8")
@@ -156,10 +156,10 @@ def test_one_delayed_is_one_leaf() -> None:
     assert first is second
 
 
-def test_python_numbers_are_taken_on() -> None:
-    taken = dt.from_delayed(dask.delayed(lambda: 3)(), (), "f4").compute()
-    assert isinstance(taken, np.float32)
-    assert taken == 3
+def test_python_numbers_are_promoted() -> None:
+    value = dt.from_delayed(dask.delayed(lambda: 3)(), (), "f4").compute()
+    assert isinstance(value, np.float32)
+    assert value == 3
 
 
 @pytest.mark.parametrize(
@@ -177,12 +177,12 @@ def test_values_that_are_not_as_declared(value: Any, message: str) -> None:
         np.sum(leaf).compute()
 
 
-def test_a_float_is_not_taken_on_as_a_whole_number() -> None:
+def test_a_float_is_not_promoted_to_a_whole_number() -> None:
     with pytest.raises(ArgumentError, match=r"declared as int64\[\] and came as float64\[\]"):
         dt.from_delayed(dask.delayed(lambda: 3.5)(), (), "i8").compute()
 
 
-def test_values_that_are_there_already() -> None:
+def test_values_that_dask_does_not_compute() -> None:
     with pytest.raises(ArgumentError, match="takes a Delayed, a future or another Dask collection, not a ndarray"):
         dt.from_delayed(X, (2, 3), "f8")
 

@@ -82,7 +82,7 @@ def same_values(first: Graph, second: Graph, *values: Any) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-def test_output_of_a_loop_that_nobody_reads_goes() -> None:
+def test_unread_output_of_a_loop_is_pruned() -> None:
     def program(xs: Tensor) -> Tensor:
         _, (a, _b) = dt.scan(lambda c, x: (c + x, (np.sin(c), np.cos(x))), np.float64(0), xs)
         return a
@@ -93,7 +93,7 @@ def test_output_of_a_loop_that_nobody_reads_goes() -> None:
     same_values(graph, small, np.arange(4.0))
 
 
-def test_carry_that_only_feeds_itself_goes() -> None:
+def test_carry_that_only_reads_itself_is_pruned() -> None:
     def program(xs: Tensor, zs: Tensor) -> Tensor:
         (a, _b), _ = dt.scan(lambda c, x: ((c[0] + x[0], c[1] * x[1]), None), (np.float64(0), np.float64(1)), (xs, zs))
         return a
@@ -104,7 +104,7 @@ def test_carry_that_only_feeds_itself_goes() -> None:
     same_values(graph, small, np.arange(4.0), np.ones(4))
 
 
-def test_carry_that_another_reads_stays() -> None:
+def test_carry_that_another_carry_reads_stays() -> None:
     def program(xs: Tensor) -> Tensor:
         (a, _b), _ = dt.scan(lambda c, x: ((c[0] + c[1], c[1] * x), None), (np.float64(0), np.float64(1)), xs)
         return a
@@ -113,7 +113,7 @@ def test_carry_that_another_reads_stays() -> None:
     assert prune(graph) is graph
 
 
-def test_input_of_a_loop_that_nobody_reads_goes() -> None:
+def test_unread_input_of_a_loop_is_pruned() -> None:
     def program(xs: Tensor, zs: Tensor) -> Tensor:
         last, _ = dt.scan(lambda c, x: (c + x[0], x[1]), np.float64(0), (xs, zs))
         return last
@@ -141,7 +141,7 @@ def test_gradient_by_weights_does_not_compute_the_one_by_sequences() -> None:
     assert optimize(small) is small
 
 
-def test_gradient_alone_keeps_the_carries_as_each_step_found_them() -> None:
+def test_only_a_gradient_stores_the_carries_at_the_start_of_each_step() -> None:
     def program(w: Tensor, xs: Tensor) -> Tensor:
         last, _ = dt.scan(lambda h, x: (np.tanh(h @ w + x), None), np.zeros(3), xs)
         return gradient(np.sum(last), [w])[0]
@@ -151,7 +151,7 @@ def test_gradient_alone_keeps_the_carries_as_each_step_found_them() -> None:
     same_values(graph, prune(graph), rng.normal(size=(3, 3)), rng.normal(size=(5, 3)))
 
 
-def test_only_the_carries_as_found_are_read() -> None:
+def test_only_the_carries_at_the_start_of_steps_are_read() -> None:
     def program(xs: Tensor) -> Tensor:
         last, _ = dt.scan(lambda c, x: (c + x, np.sin(x)), np.float64(1), xs)
         return part_op(last.inputs[0], index=2)
