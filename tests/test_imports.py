@@ -28,7 +28,8 @@ ALLOWED["engines"] = {*ALLOWED["step"], "step", "report", "transport"}
 ALLOWED["checkpoint"] = {*ALLOWED["step"], "step", "report"}
 ALLOWED["train"] = {*ALLOWED["engines"], "engines", "checkpoint"}
 ALLOWED["scaling"] = {*ALLOWED["train"], "train"}
-ALLOWED["cli"] = {*ALLOWED["scaling"], "scaling", ""}
+ALLOWED["deploy"] = {*ALLOWED["scaling"], "scaling"}
+ALLOWED["cli"] = {*ALLOWED["deploy"], "deploy", ""}
 
 # The rooms of engines/, from the top down.
 ENGINES = ["client", "inline", "evaluation", "engine", "cluster", "scheduler", "ranks"]
@@ -44,6 +45,7 @@ AT_THE_EDGES = {
     "pyarrow": set(),
     "bokeh": set(),
     "click": {"cli"},
+    "cryptography": set(),
     "torch": set(),
     "jax": set(),
 }

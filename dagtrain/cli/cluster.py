@@ -6,16 +6,45 @@ import gc
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import Any
 
 import click
 
 from dagtrain.errors import ArgumentError, ClusterError
 
-__all__ = ["connect", "connected", "never_lost"]
+__all__ = ["connect", "connected", "encrypted", "encryption_options", "never_lost"]
+
+
+def encryption_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that `encrypted` takes."""
+    path = click.Path(exists=True, path_type=Path)
+    for name, text in (
+        ("--tls-key", "Key of --tls-cert, if another file."),
+        ("--tls-cert", "Certificate of this client."),
+        ("--tls-ca-file", "Certificate of the authority that the cluster trusts."),
+        ("--certs", "Folder that `dagtrain certs` made, for a scheduler at tls://…"),
+    ):
+        command = click.option(name, type=path, metavar="FOLDER" if name == "--certs" else "FILE", help=text)(command)
+    return command
+
+
+def encrypted(certs: Path | None, tls_ca_file: Path | None, tls_cert: Path | None, tls_key: Path | None) -> Any:
+    """The `distributed.Security` of these options, or None without them."""
+    from dagtrain.deploy.certificates import client_security, security
+
+    if certs is not None:
+        if tls_ca_file or tls_cert or tls_key:
+            raise ArgumentError("--certs names a folder with all files, and --tls-… single ones: give one of them.")
+        return security(certs)
+    if tls_ca_file is None and tls_cert is None and tls_key is None:
+        return None
+    if tls_ca_file is None or tls_cert is None:
+        raise ArgumentError("TLS needs both --tls-ca-file and --tls-cert (and --tls-key, if the key is in another file), or --certs.")
+    return client_security(tls_ca_file, tls_cert, tls_key)
 
 
 @contextmanager
@@ -53,7 +82,7 @@ def never_lost() -> Iterator[None]:
 
 
 @contextmanager
-def connected(workers: int | None, scheduler: str | None, engine: str) -> Iterator[Any]:
+def connected(workers: int | None, scheduler: str | None, engine: str, security: Any = None) -> Iterator[Any]:
     """A Dask client for these options, or None for work in this process.
 
     Parameters
@@ -64,6 +93,8 @@ def connected(workers: int | None, scheduler: str | None, engine: str) -> Iterat
         Address of a running scheduler.
     engine
         Name of the engine; "inline" starts no cluster.
+    security
+        A `distributed.Security` for the running scheduler.
     """
     if workers is not None and scheduler is not None:
         raise ArgumentError("--workers starts a cluster and --scheduler uses a running one: give one of them.")
@@ -74,7 +105,7 @@ def connected(workers: int | None, scheduler: str | None, engine: str) -> Iterat
             click.echo("The engine inline works in this process: no cluster is used.", err=True)
         yield None
         return
-    with local(workers) if workers is not None else connect(str(scheduler)) as client:
+    with local(workers) if workers is not None else connect(str(scheduler), security) as client:
         yield client
 
 
@@ -151,15 +182,21 @@ def signal_blocking_loop() -> Any:
 
 
 @contextmanager
-def connect(address: str, timeout: float = 8) -> Iterator[Any]:
+def connect(address: str, security: Any = None, timeout: float = 8) -> Iterator[Any]:
     """A client of a running cluster with a worker; waits up to `timeout` seconds for the scheduler, and again for a worker."""
-    from distributed import Client
+    from distributed import Client, Security
 
+    if security is None and address.startswith("tls://") and not Security().tls_client_cert:
+        raise ArgumentError(f"the scheduler at {address} encrypts: add --certs FOLDER, with the files that dagtrain certs made.")
+    if security is not None and not address.startswith("tls://"):
+        raise ArgumentError(f"with certificates the scheduler's address begins with tls://; got {address}.")
     try:
-        client = Client(address, timeout=timeout)
+        client = Client(address, security=security, timeout=timeout)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ClusterError(f"no Dask scheduler answers at {address}: {reason}. Is it running, and is the address right?") from error
+        raise ClusterError(
+            f"no Dask scheduler answers at {address}: {reason}. Is it running, is the address right, does it encrypt (tls://)?"
+        ) from error
     except Exception as error:
         # An answer of another kind of server raises many kinds of errors.
         raise ClusterError(f"what answers at {address} is no Dask scheduler ({type(error).__name__}).") from error

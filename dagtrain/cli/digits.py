@@ -31,6 +31,7 @@ class Settings:
     engine: str = "auto"
     workers: int | None = None
     scheduler: str | None = None
+    security: Any = None
     epochs: int = 30
     batch_size: int = 192
     shards: int = 8
@@ -55,7 +56,7 @@ def train(settings: Settings) -> dict[str, Any]:
 
     if not settings.no_pictures:
         make_folder(settings.output)
-    with connected(settings.workers, settings.scheduler, settings.engine) as client:
+    with connected(settings.workers, settings.scheduler, settings.engine, settings.security) as client:
         data = load_digits() if client is None else spread(load_digits(), client)
         model = dt.nn.Sequential([dt.nn.Dense(128, "relu"), dt.nn.Dense(10)])
         steps = settings.epochs * -(-len(data.x) // settings.batch_size)

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from dagtrain.cli.cluster import encrypted, encryption_options
+
 __all__ = ["train"]
 
 
@@ -18,6 +20,7 @@ def train() -> None:
 @train.command("digits", short_help="Handwritten digits: 97 % held out, in seconds.")
 @click.option("--workers", type=click.IntRange(min=1), help="Start a Dask cluster with this number of workers on this machine.")
 @click.option("--scheduler", metavar="ADDRESS", help="Use the cluster with this scheduler, such as tcp://10.0.0.1:8786.")
+@encryption_options
 @click.option(
     "--engine",
     type=click.Choice(["auto", "inline", "lanes", "scheduler"]),
@@ -47,4 +50,5 @@ def digits(workers: int | None, scheduler: str | None, engine: str, as_json: boo
     """
     from dagtrain.cli.digits import Settings, run
 
-    run(Settings(engine=engine, workers=workers, scheduler=scheduler, **options), as_json)
+    security = encrypted(*(options.pop(name) for name in ("certs", "tls_ca_file", "tls_cert", "tls_key")))
+    run(Settings(engine=engine, workers=workers, scheduler=scheduler, security=security, **options), as_json)
