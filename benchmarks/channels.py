@@ -1,13 +1,13 @@
-"""What lanes pay for an exchange: round trips between two processes by shared memory, by socket and by socket with TLS.
+"""The cost of an exchange between ranks: round trips between two processes by shared memory, by socket and by socket with TLS.
 
     python benchmarks/channels.py [--seconds 1] [--json FILE]
 
-    process 0:  post ──▶ wait ──▶ post ──▶ …       one round trip: the message there, and one of the same size back
+    process 0:  post ──▶ wait ──▶ post ──▶ …       one round trip: a message, and one of the same size back
     process 1:  wait ──▶ post ──▶ wait ──▶ …
 
-By shared memory nothing is copied: what grows with the size is the reader's pass over the numbers, which a lane makes anyway when it
-adds them up. So that the kinds can be compared, each receiver reads all that it gets, and the column *read* says how long that takes by
-itself. Latency and bandwidth are those of a line through the smallest and the largest message, one way, reading included.
+Shared memory copies nothing: only the reader's pass over the numbers grows with the size, and a rank makes this pass anyway when it adds
+them. To make the kinds comparable, each receiver reads the whole message; the column *read* gives the time of this pass alone. Latency and
+bandwidth are those of a line through the smallest and the largest message, one way, including the read.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from dagtrain.transport import Communicator, Phase, Routes, Span, Window
 
 KINDS = ("shared", "socket", "socket+tls")
 SIZES = (4 << 10, 1 << 20, 10 << 20)
-BUSY = 0.5  # mean number of processes at work before ours
+BUSY = 0.5  # load average above which the machine counts as busy
 GROUP, TOKEN = "0" * 32, b"benchmark"
 
 
 def contexts(folder: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """For the side that is called and the side that calls, each with the one certificate there is."""
-    made = []
+    """TLS contexts of the server and of the client, both with the same certificate."""
+    both = []
     for protocol in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT):
         context = ssl.SSLContext(protocol)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_cert_chain(f"{folder}/cert.pem", f"{folder}/key.pem")
         context.load_verify_locations(f"{folder}/cert.pem")
-        made.append(context)
-    return made[0], made[1]
+        both.append(context)
+    return both[0], both[1]
 
 
 def certificate(folder: str) -> None:
@@ -55,11 +55,11 @@ def certificate(folder: str) -> None:
     subprocess.run(["openssl", "req", "-x509", *curve, *files, "-days", "2", "-subj", "/CN=dagtrain"], check=True, capture_output=True)
 
 
-def lane(number: int, kind: str, size: int, pipe: Any, folder: str) -> None:
+def rank(number: int, kind: str, size: int, pipe: Any, folder: str) -> None:
     """One of the two processes."""
     if hasattr(os, "sched_setaffinity"):
-        mine = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {mine[number % len(mine)]})
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[number % len(cores)]})
     peer, elements = 1 - number, size // 4
     spans = {Phase.REDUCE_SCATTER: (Span("data", 0, elements),)}
     window = Window.create({"data": ("float32", elements)})
@@ -68,7 +68,7 @@ def lane(number: int, kind: str, size: int, pipe: Any, folder: str) -> None:
     with Communicator(GROUP, number, window, {peer: Routes(spans, spans)}, TOKEN, "127.0.0.1", tls=tls, only=only) as communicator:
         pipe.send(communicator.endpoint)
         communicator.connect({peer: pipe.recv()}, 30)
-        communicator.spin = 50e-6  # each has a core of its own, which its affinity hides from it
+        communicator.spin = 50e-6  # connect() turned spinning off, as the affinity shows one core; but the peer has another one
         window["data"][:] = number
         (incoming,) = communicator.incoming(peer, Phase.REDUCE_SCATTER)
         peers, times, total = [peer], [], 0.0
@@ -94,12 +94,12 @@ def lane(number: int, kind: str, size: int, pipe: Any, folder: str) -> None:
 
 
 def measure(kind: str, size: int, seconds: float, folder: str) -> dict[str, Any]:
-    """Median of the round trips of about as many seconds."""
+    """Median of the round trips in about `seconds` seconds."""
     start = multiprocessing.get_context("spawn")
     trip = seconds / 20
-    for _ in range(2):  # the first turn says how many rounds the second has time for
+    for _ in range(2):  # the first turn sets the number of rounds of the second
         ends = [start.Pipe() for _ in range(2)]
-        processes = [start.Process(target=lane, args=(i, kind, size, ends[i][1], folder)) for i in range(2)]
+        processes = [start.Process(target=rank, args=(i, kind, size, ends[i][1], folder)) for i in range(2)]
         for process in processes:
             process.start()
         try:
@@ -122,24 +122,24 @@ def measure(kind: str, size: int, seconds: float, folder: str) -> dict[str, Any]
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Seconds and bytes a second, one way."""
-    found = {}
+    """Latency in seconds and bandwidth in bytes a second, one way, of each kind."""
+    channels = {}
     for kind in {row["kind"] for row in rows}:
         of_kind = sorted((row for row in rows if row["kind"] == kind), key=lambda row: row["bytes"])
         small, large = of_kind[0], of_kind[-1]
         slope = (large["round_trip"] - small["round_trip"]) / 2 / (large["bytes"] - small["bytes"])
-        found[kind] = {"latency": max(0.0, small["round_trip"] / 2 - slope * small["bytes"]), "bandwidth": 1 / slope}
-    return found
+        channels[kind] = {"latency": max(0.0, small["round_trip"] / 2 - slope * small["bytes"]), "bandwidth": 1 / slope}
+    return channels
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=1.0, help="for each kind and size")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there; - prints them alone")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to this file; - prints them alone")
     arguments = parser.parse_args()
     quiet = str(arguments.json) == "-"
     if not quiet and hasattr(os, "getloadavg") and os.getloadavg()[0] > BUSY:
-        print(f"This machine is busy ({os.getloadavg()[0]:.1f} processes at work): read the numbers with care.")
+        print(f"The machine is busy (load {os.getloadavg()[0]:.1f}): read the numbers with care.")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         kinds = [kind for kind in KINDS if kind != "socket+tls" or shutil.which("openssl")]

@@ -1,6 +1,6 @@
-"""The contenders of step.py, each written as its own documentation recommends for speed.
+"""The contenders of step.py, each written as its documentation recommends for speed.
 
-Batches are in the library's own arrays beforehand.
+Batches are in the library's own arrays before the measurement.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Dagtrain:
         rows, left = divmod(problem.batch_size, cores)
         if left:
             raise SystemExit(f"a batch of {problem.batch_size} cannot be cut into {cores} equal shards")
-        prepare((4, 3, 2), 2)  # what is imported and looked up once is not compilation, as for the others
+        prepare((4, 3, 2), 2)  # for all contenders, imports and lookups that happen once do not count as compilation
         start = time.perf_counter()
         self.program, self.runner = prepare(SIZES, rows)
         self.compile_seconds: float | None = time.perf_counter() - start
@@ -96,7 +96,7 @@ class PyTorch:
 
 
 class CompiledPyTorch(PyTorch):
-    """Model and loss by torch.compile (forward and backward pass), Adam in its fused form."""
+    """Model and loss compiled by torch.compile (forward and backward pass), Adam in its fused form."""
 
     def __init__(self, problem: Problem, cores: int) -> None:
         super().__init__(problem, cores)
@@ -177,7 +177,7 @@ class ScikitLearn:
         self.classifier.partial_fit(x, y, classes=np.arange(SIZES[-1]))
 
     def reset(self) -> None:
-        # partial_fit starts from weights of its own choice; its optimizer holds the same arrays, so they are filled in place.
+        # partial_fit draws its own first weights, and its optimizer holds the same arrays: so fill them in place.
         classifier = self.classifier
         for kernel, bias, (first_kernel, first_bias) in zip(classifier.coefs_, classifier.intercepts_, self.problem.weights, strict=True):
             kernel[...], bias[...] = first_kernel, first_bias

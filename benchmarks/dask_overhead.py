@@ -1,11 +1,10 @@
-"""What the Dask scheduler adds to a training step: ms a step of the engine *scheduler* above the same steps computed inline.
+"""The cost of the Dask scheduler for a training step: milliseconds a step of the engine *scheduler* above the same steps inline.
 
     python benchmarks/dask_overhead.py [--shards 1 4 8 16] [--workers 1 2] [--batch 128] [--steps 32] [--rounds 2] [--json FILE]
 
-Both engines do the same steps of a 784-256-128-10 network with Adam: the same shards, data and order, and the run fails unless the weights
-come out with the same bits. Inline has as many threads as there are workers (each worker has one), so that both may compute equally many
-shards at a time. A number is the difference of a long fit and a short one, divided by the steps between them: what a fit costs once is not
-part of it.
+Both engines do the same steps of a 784-256-128-10 network with Adam, with the same shards, data and order; the run fails unless the weights
+have the same bits. Inline has one thread for each worker of one thread, so that both engines compute equally many shards at a time. Each
+number is the difference of a long fit and a short one, divided by the difference of their steps: costs of a fit as a whole cancel.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ def trainer(shards: int, **where: Any) -> Any:
 
 def fit(shards: int, epochs: int, data: tuple[Any, Any], batch: int, **where: Any) -> tuple[float, str]:
     """Seconds and fingerprint of a whole fit."""
-    made = trainer(shards, **where)
+    fresh = trainer(shards, **where)
     start = time.perf_counter()
-    history = made.fit(*data, epochs=epochs, batch_size=batch, verbose=0)
+    history = fresh.fit(*data, epochs=epochs, batch_size=batch, verbose=0)
     return time.perf_counter() - start, history.fingerprint
 
 
@@ -43,17 +42,17 @@ def measure(
     shards: int, data: tuple[Any, Any], batch: int, steps: int, rounds: int, engines: dict[str, dict[str, Any]]
 ) -> dict[str, float]:
     """Milliseconds a step of each engine; the engines take turns."""
-    found: dict[str, list[float]] = {name: [] for name in engines}
+    milliseconds: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(rounds + 1):  # the first round warms up workers and caches
         prints = set()
         for name, where in engines.items():
             short, _ = fit(shards, 1, data, batch, **where)
             long, fingerprint = fit(shards, 3, data, batch, **where)
-            found[name].append((long - short) / (2 * steps) * 1e3)
+            milliseconds[name].append((long - short) / (2 * steps) * 1e3)
             prints.add(fingerprint)
         if len(prints) > 1:
             raise SystemExit(f"the engines do not give the same weights with {shards} shards: {prints}")
-    return {name: statistics.median(values[1:]) for name, values in found.items()}
+    return {name: statistics.median(values[1:]) for name, values in milliseconds.items()}
 
 
 def main() -> None:

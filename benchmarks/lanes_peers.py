@@ -1,9 +1,9 @@
-"""The contenders of lanes.py that are processes of their own: PyTorch in one process and in two, and the floor.
+"""The contenders of lanes.py that run as separate processes: PyTorch in one process and in two, and the floors.
 
-    python lanes_peers.py NAME RANK RANKS THREADS FILE        started by lanes.py, which asks for epochs, one number a line
+    python lanes_peers.py NAME RANK RANKS THREADS FILE        started by lanes.py, which requests numbers of epochs, one a line
 
-FILE holds the samples, the widths, the batch size and the first weights. An answer is the seconds of the epochs, and the mean loss of the
-first.
+FILE holds the samples, the widths of the layers, the batch size and the first weights. An answer has the seconds of the epochs, and the
+mean loss of the first.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ PEERS = {
     "floor: 2 processes in step": ("in step", 2, 1),
     "floor: 1 process": ("floor", 1, 1),
 }
-"""Name → what runs, in how many processes, with how many threads each."""
-PATIENCE = 60
-"""Seconds that a process in step waits for the other."""
+"""Name → kind, number of processes, threads of each."""
+DEADLINE = 60
+"""Seconds for the other process to reach a barrier."""
 _yield = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 
@@ -51,25 +51,25 @@ def program(sizes: tuple[int, ...]) -> Any:
 class Torch:
     """Eager modules, Adam in its fused form; in several processes by DistributedDataParallel over gloo."""
 
-    def __init__(self, given: Any, rank: int, ranks: int, threads: int, meeting: str) -> None:
+    def __init__(self, dataset: Any, rank: int, ranks: int, threads: int, rendezvous: str) -> None:
         import torch
         from torch import nn
 
         torch.set_num_threads(threads)
-        sizes = [int(n) for n in given["sizes"]]
+        sizes = [int(n) for n in dataset["sizes"]]
         linear = [nn.Linear(m, n) for m, n in itertools.pairwise(sizes)]
         with torch.no_grad():
             for i, layer in enumerate(linear):
-                layer.weight.copy_(torch.from_numpy(given[f"kernel_{i}"].T.copy()))
-                layer.bias.copy_(torch.from_numpy(given[f"bias_{i}"]))
+                layer.weight.copy_(torch.from_numpy(dataset[f"kernel_{i}"].T.copy()))
+                layer.bias.copy_(torch.from_numpy(dataset[f"bias_{i}"]))
         parts: list[Any] = [p for layer in linear for p in (layer, nn.ReLU())][:-1]
         self.model: Any = nn.Sequential(*parts)
         if ranks > 1:
-            torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=ranks)
+            torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=ranks)
             self.model = nn.parallel.DistributedDataParallel(self.model)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LEARNING_RATE, betas=BETAS, eps=EPSILON, fused=True)
         self.objective = nn.CrossEntropyLoss()
-        self.batches = [(torch.from_numpy(x), torch.from_numpy(y)) for x, y in halves(given, rank, ranks)]
+        self.batches = [(torch.from_numpy(x), torch.from_numpy(y)) for x, y in halves(dataset, rank, ranks)]
 
     def epoch(self) -> float:
         total = 0.0
@@ -83,26 +83,28 @@ class Torch:
 
 
 class Floor:
-    """What a lane computes and updates, without a word to anybody: no engine on as many processes can be faster."""
+    """The computation and the updates of a rank, without communication: no engine on as many processes can be faster."""
 
-    def __init__(self, given: Any, rank: int, ranks: int, threads: int, meeting: str) -> None:
+    def __init__(self, dataset: Any, rank: int, ranks: int, threads: int, rendezvous: str) -> None:
         from dagtrain.plan.blas import one_blas_thread
         from dagtrain.step.program import ShardRunner
 
-        made = program(tuple(int(n) for n in given["sizes"]))
-        shards = int(given["shards"]) // ranks
-        self.batches = [list(zip(np.array_split(x, shards), np.array_split(y, shards), strict=True)) for x, y in halves(given, rank, ranks)]
+        step = program(tuple(int(n) for n in dataset["sizes"]))
+        shards = int(dataset["shards"]) // ranks
+        self.batches = [
+            list(zip(np.array_split(x, shards), np.array_split(y, shards), strict=True)) for x, y in halves(dataset, rank, ranks)
+        ]
         rows = sorted({len(x) for batch in self.batches for x, _ in batch})
-        self.parts, self.state = made.for_workers(rows), made.first_state()
+        self.parts, self.state = step.for_workers(rows), step.first_state()
         spaces: dict[int, list[Array]] = {}
         self.runners = [ShardRunner(self.parts, np.empty(self.parts.width, "f4"), spaces) for _ in range(shards)]
         self.views = self.parts.layout.views(self.state.parameters)
-        self.vectors = [runner.out for runner in self.runners]  # added up in place, as lanes do
+        self.vectors = [runner.out for runner in self.runners]  # added in place, as by ranks
         self.gradient = self.vectors[0][: self.parts.layout.size]
         blocks = len(self.parts.update.blocks)
-        self.own = range(rank * blocks // ranks, (rank + 1) * blocks // ranks)
-        self.bound = self.parts.update.bind(self.state, self.gradient, blocks=self.own)
-        self.batch, self.one_blas_thread = int(given["batch"]), one_blas_thread
+        self.blocks = range(rank * blocks // ranks, (rank + 1) * blocks // ranks)
+        self.bound = self.parts.update.bind(self.state, self.gradient, blocks=self.blocks)
+        self.batch, self.one_blas_thread = int(dataset["batch"]), one_blas_thread
 
     def epoch(self) -> float:
         from dagtrain.step.program import tree_levels
@@ -113,49 +115,49 @@ class Floor:
                     runner.run(self.views, [], x, y, len(x) / self.batch, self.state.step, 0)
                 for into, other in itertools.chain(*tree_levels(len(batch))):
                     np.add(self.vectors[into], self.vectors[other], out=self.vectors[into])
-                self.meet()
+                self.barrier()
                 scalars = self.parts.update.scalar_values(self.state.step, [])
-                for i in self.own:
+                for i in self.blocks:
                     self.bound.block(i, scalars)
-                self.meet()
+                self.barrier()
                 self.state.step += 1
-        return float("nan")  # half of a batch is another training
+        return float("nan")  # each process trains on half of each batch: its loss is not comparable
 
-    def meet(self) -> None:
-        """Nobody is waited for."""
+    def barrier(self) -> None:
+        """Do not wait."""
 
 
 class InStep(Floor):
-    """The floor, but that both processes wait for each other twice a step, as any method must that is to have the steps of one process."""
+    """The floor with two barriers a step, as in any method whose steps are those of one process."""
 
-    def __init__(self, given: Any, rank: int, ranks: int, threads: int, meeting: str) -> None:
-        super().__init__(given, rank, ranks, threads, meeting)
-        self.words = np.memmap(f"{meeting}.words", np.int64, "r+", shape=16).data
-        self.me, self.other, self.met = 8 * rank, 8 * (1 - rank), 0
+    def __init__(self, dataset: Any, rank: int, ranks: int, threads: int, rendezvous: str) -> None:
+        super().__init__(dataset, rank, ranks, threads, rendezvous)
+        self.words = np.memmap(f"{rendezvous}.words", np.int64, "r+", shape=16).data
+        self.rank_word, self.peer_word, self.barriers = 8 * rank, 8 * (1 - rank), 0
 
-    def meet(self) -> None:
-        self.met += 1
-        words, other, met = self.words, self.other, self.met
-        words[self.me] = met
-        until = time.monotonic() + PATIENCE
-        while words[other] < met:
+    def barrier(self) -> None:
+        self.barriers += 1
+        words, peer, count = self.words, self.peer_word, self.barriers
+        words[self.rank_word] = count
+        until = time.monotonic() + DEADLINE
+        while words[peer] < count:
             _yield()
             if time.monotonic() > until:
-                raise SystemExit(f"the other process did not come to meeting {met} for {PATIENCE} s")
+                raise SystemExit(f"the other process did not reach barrier {count} within {DEADLINE} s")
 
 
-def halves(given: Any, rank: int, ranks: int) -> list[tuple[Array, Array]]:
+def halves(dataset: Any, rank: int, ranks: int) -> list[tuple[Array, Array]]:
     """A process's part of every batch."""
-    x, y, batch = given["x"], given["y"], int(given["batch"])
-    own = batch // ranks
-    starts = range(rank * own, len(x), batch)
-    return [(x[i : i + own], y[i : i + own]) for i in starts]
+    x, y, batch = dataset["x"], dataset["y"], int(dataset["batch"])
+    rows = batch // ranks
+    starts = range(rank * rows, len(x), batch)
+    return [(x[i : i + rows], y[i : i + rows]) for i in starts]
 
 
 def answer(make: Callable[[], Callable[[int], tuple[float, float]]]) -> None:
-    """Answer requests, one JSON value a line; what `make` gives is called with a number of epochs, and tells seconds and a loss."""
+    """Answer requests, one JSON value a line; `make` returns a function from a number of epochs to seconds and a loss."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # keep the output of libraries apart from answers
     try:
         run = make()
     except ImportError as error:
@@ -168,15 +170,15 @@ def answer(make: Callable[[], Callable[[int], tuple[float, float]]]) -> None:
 
 
 def serve(what: str, rank: int, ranks: int, threads: int, file: Path) -> None:
-    """Be a process of a contender."""
+    """Run one process of a contender."""
 
     def make() -> Callable[[int], tuple[float, float]]:
         kind: Any = {"torch": Torch, "floor": Floor, "in step": InStep}[what]
-        made = kind(np.load(file), rank, ranks, threads, f"{file}.{ranks}.meeting")
+        contender = kind(np.load(file), rank, ranks, threads, f"{file}.{ranks}.rendezvous")
 
         def run(epochs: int) -> tuple[float, float]:
             began = time.perf_counter()
-            losses = [made.epoch() for _ in range(epochs)]
+            losses = [contender.epoch() for _ in range(epochs)]
             return time.perf_counter() - began, losses[0]
 
         return run
@@ -203,17 +205,17 @@ class Processes:
         self.unavailable = next((a["unavailable"] for a in self._answers() if "unavailable" in a), None)
 
     def _answers(self) -> list[dict[str, Any]]:
-        found = []
+        answers = []
         for process in self.processes:
             assert process.stdout
             line = process.stdout.readline()
             if not line:
                 raise SystemExit(f"{self.name} ended with exit code {process.wait()}")
-            found.append(dict(json.loads(line)))
-        return found
+            answers.append(dict(json.loads(line)))
+        return answers
 
     def run(self, epochs: int) -> tuple[float, float]:
-        """Seconds of so many epochs, until the last process is done, and the mean loss of the first epoch."""
+        """Seconds of `epochs` epochs in the slowest process, and the mean loss of the first epoch."""
         for process in self.processes:
             assert process.stdin
             print(epochs, file=process.stdin, flush=True)
@@ -230,12 +232,12 @@ class Processes:
 
 
 class Peer(Processes):
-    """The processes of one contender, each on a host of its own if hosts are named: network namespaces."""
+    """The processes of one contender; with `hosts` (network namespaces), each on one of these."""
 
     def __init__(self, name: str, file: Path, hosts: Sequence[str] = ()) -> None:
         what, ranks, threads = PEERS[name]
         if what == "in step":
-            Path(f"{file}.{ranks}.meeting.words").write_bytes(bytes(128))
+            Path(f"{file}.{ranks}.rendezvous.words").write_bytes(bytes(128))
         limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
         commands = [[sys.executable, __file__, what, str(rank), str(ranks), str(threads), str(file)] for rank in range(ranks)]
         if hosts:

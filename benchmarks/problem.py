@@ -1,6 +1,6 @@
-"""What every contender trains: a 784-256-128-10 relu network, cross-entropy, Adam, float32, the same data and the same first weights.
+"""The problem of all contenders: a 784-256-128-10 relu network, cross-entropy, Adam, float32, the same data and the same first weights.
 
-One data set of 16,384 samples (51 MB, more than the caches hold) is cut in order into batches, so that a larger batch means fewer of them.
+The data set of 16,384 samples (51 MB, more than the caches hold) is cut in order into batches: larger batches are fewer batches.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 __all__ = ["BETAS", "EPSILON", "LEARNING_RATE", "SIZES", "Contender", "Problem"]
 
 SIZES = (784, 256, 128, 10)
-# A small learning rate, for two reasons that have nothing to do with speed: scikit-learn adds epsilon before the bias correction and the
-# others after it, and Adam turns a gradient that is nothing but rounding into a full step. At 1e-3 either moves the loss by 0.002.
+# The learning rate is small for two reasons that do not concern speed: scikit-learn adds epsilon before the bias correction and the others
+# after it, and Adam turns a gradient of pure rounding errors into a full step. At 1e-3 either changes the loss by 0.002.
 LEARNING_RATE, BETAS, EPSILON = 1e-4, (0.9, 0.999), 1e-8
 _SAMPLES = 16_384
 
@@ -26,13 +26,13 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Problem:
-    """The data in batches, and where training starts."""
+    """The data in batches, and the first weights."""
 
     batch_size: int
 
     @cached_property
     def batches(self) -> list[tuple[Array, Array]]:
-        """Pairs of samples (float32) and labels (int64), learnable but not without error."""
+        """Pairs of samples (float32) and labels (int64); the labels contain noise."""
         draw = np.random.default_rng(0)
         x = draw.standard_normal((_SAMPLES, SIZES[0]), np.float32)
         scores = x @ draw.standard_normal((SIZES[0], SIZES[-1]), np.float32)
@@ -51,15 +51,15 @@ class Problem:
 
 
 class Contender(Protocol):
-    """One way to do a training step. Made ready by its constructor, which compiles what is to be compiled."""
+    """One way to do a training step. The constructor prepares and compiles it."""
 
     compile_seconds: float | None
 
     def reset(self) -> None:
-        """Go back to the first weights and an empty optimizer."""
+        """Restore the first weights and an empty optimizer."""
 
     def run(self, first: int, count: int) -> float:
-        """Do steps `first` to `first + count - 1` and give the loss of the last one, once all is done."""
+        """Do steps `first` to `first + count - 1`, wait for them, and return the last loss."""
 
 
 Maker = Callable[[Problem, int], Contender]

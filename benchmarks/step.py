@@ -1,14 +1,14 @@
-"""One training step of a 784-256-128-10 network with Adam: dagtrain beside PyTorch, JAX and scikit-learn.
+"""One training step of a 784-256-128-10 network with Adam: dagtrain compared with PyTorch, JAX and scikit-learn.
 
     python benchmarks/step.py [--batch 32 128 1024] [--cores 1 2] [--rounds 9] [--only NAME ...] [--json FILE]
 
     for each number of cores and batch size:
-        one process a contender, each bound to that many cores        A   B   C
+        one process for each contender, bound to that many cores      A   B   C
         all losses after 20 steps agree, or the run fails             =   =   =
         rounds, one contender at a time                               A B C  A B C  A B C …      median of the rounds
 
-What is measured: steps from the first weights on, a block of them at a time, until the last result is there. Taking turns gives each
-contender its share of the machine's slow moments.
+Each measurement is a block of steps from the first weights on, until the last result is available. The contenders take turns, so that slow
+moments of the machine affect all of them.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from typing import Any
 
 AGREE_STEPS, AGREE_WITHIN = 20, 1e-3
 WARM_STEPS = 5
-OWN = "dagtrain"
-BUSY = 0.5  # mean number of processes at work before ours
-SERVE = "--serve"  # the first argument in a contender's process
-PAUSE = 0.3  # seconds; the threads of OpenMP and XLA spin for up to 0.2 s after their work and would disturb the next contender
+DAGTRAIN = "dagtrain"
+BUSY = 0.5  # load average above which the machine counts as busy
+SERVE = "--serve"  # the first argument of a contender's process
+PAUSE = 0.3  # seconds; threads of OpenMP and XLA spin for up to 0.2 s after their work and would disturb the next contender
 PACKAGES = ("numpy", "dask", "torch", "jax", "scikit-learn")
 
 
-# ---- in a contender's process
+# ---- a contender's process
 
 
 def serve(name: str, batch_size: int, cores: int) -> None:
@@ -44,7 +44,7 @@ def serve(name: str, batch_size: int, cores: int) -> None:
     if hasattr(os, "sched_setaffinity"):  # before any library counts cores or starts threads
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # keep the output of libraries apart from answers
 
     def answer(**fields: Any) -> None:
         print(json.dumps(fields), file=answers, flush=True)
@@ -56,9 +56,9 @@ def serve(name: str, batch_size: int, cores: int) -> None:
     try:
         contender = CONTENDERS[name](Problem(batch_size), cores)
     except Exception as error:
-        if name == OWN:
+        if name == DAGTRAIN:
             raise
-        # A peer may be absent or not work on this machine: that is a result, too.
+        # A peer that is absent or does not work on this machine is a result, too.
         answer(unavailable=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"[:160])
         return
     threadpool_limits(cores)
@@ -74,7 +74,7 @@ def serve(name: str, batch_size: int, cores: int) -> None:
         answer(seconds=time.perf_counter() - start)
 
 
-# ---- in the process that compares
+# ---- the comparing process
 
 
 class Runner:
@@ -90,7 +90,7 @@ class Runner:
             **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(cores)),
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": one if cores == 1 else "",
-            "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",  # time of compilation is that of a first compilation
+            "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",  # measure a first compilation
         }
         command = [sys.executable, __file__, SERVE, name, str(batch_size), str(cores)]
         self.process = subprocess.Popen(
@@ -108,7 +108,7 @@ class Runner:
         return dict(json.loads(line))
 
     def measure(self, seconds: float) -> None:
-        """Run one block of steps; the next block is sized to take `seconds`."""
+        """Run one block of steps, and size the next block to take `seconds`."""
         assert self.process.stdin
         time.sleep(PAUSE)
         print(self.count, file=self.process.stdin, flush=True)
@@ -125,17 +125,17 @@ class Runner:
 
 
 def agree(runners: list[Runner]) -> float:
-    """The largest difference between the contenders' losses at any of the first steps; too large a one ends the run."""
+    """The largest difference between the contenders' losses at any of the first steps; above `AGREE_WITHIN` it ends the run."""
     columns = zip(*(r.ready["losses"] for r in runners), strict=True)
     worst = max(max(c) - min(c) for c in columns)
     if worst > AGREE_WITHIN:
-        found = ", ".join(f"{r.name} {r.ready['losses'][-1]:.6f}" for r in runners)
-        raise SystemExit(f"the contenders do not compute the same: losses differ by {worst:.2g}; after {AGREE_STEPS} steps: {found}")
+        losses = ", ".join(f"{r.name} {r.ready['losses'][-1]:.6f}" for r in runners)
+        raise SystemExit(f"the contenders do not compute the same: losses differ by {worst:.2g}; after {AGREE_STEPS} steps: {losses}")
     return worst
 
 
 def compare(names: list[str], batch_size: int, cores: int, rounds: int, seconds: float) -> dict[str, Any]:
-    """Measure all contenders on one batch size and number of cores."""
+    """Measure all contenders with one batch size and one number of cores."""
     with contextlib.ExitStack() as stack:
         runners = []
         for name in names:
@@ -160,7 +160,7 @@ def compare(names: list[str], batch_size: int, cores: int, rounds: int, seconds:
         }
 
 
-# ---- what is printed
+# ---- the report
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -171,19 +171,21 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def report(results: list[dict[str, Any]], names: list[str]) -> str:
-    """The two tables and what is to be said about them."""
-    own = names[0]
+    """The two tables, and notes on them."""
+    first = names[0]
     compiled = [n for n in names if any(n in r["compile_seconds"] for r in results)]
     steps, compiles = [], []
     for r in results:
         ms, took = r["milliseconds"], r["compile_seconds"]
         row = [str(r["batch"]), str(r["cores"])]
         peers = [ms[n] for n in names[1:] if n in ms]
-        cells = ["–" if n not in ms else f"{ms[n]:.3f}" + ("" if n == own or own not in ms else f" ({ms[n] / ms[own]:.2f})") for n in names]
-        steps.append([*row, *cells, f"{min(peers) / ms[own]:.2f}" if peers and own in ms else "–"])
+        cells = [
+            "–" if n not in ms else f"{ms[n]:.3f}" + ("" if n == first or first not in ms else f" ({ms[n] / ms[first]:.2f})") for n in names
+        ]
+        steps.append([*row, *cells, f"{min(peers) / ms[first]:.2f}" if peers and first in ms else "–"])
         compiles.append([*row, *(f"{took[n] * 1e3:.1f}" if n in took else "–" for n in compiled)])
     out = [
-        f"Milliseconds a step, median of rounds; in brackets the time over {own}'s: above 1, {own} is faster.\n",
+        f"Milliseconds a step, median of rounds; in brackets the time over {first}'s: above 1, {first} is faster.\n",
         table(["batch", "cores", *names, "fastest peer"], steps),
     ]
     if compiled:
@@ -198,7 +200,7 @@ def report(results: list[dict[str, Any]], names: list[str]) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
+    """The machine, its load, and the versions of packages."""
     model = platform.processor()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,6 +1,6 @@
 """A program of `dask.delayed` functions, drawn; then its result feeds a computational graph, and a graph's result feeds a delayed function.
 
-The function of the well-known tutorial is named cube and squares: over 1, 2, 3 the sum is 14. With a true cube it is 36.
+In Dask's well-known tutorial, the function `cube` squares its argument: over 1, 2, 3 the sum is 14. With a true cube it is 36.
 
 Run: python examples/a2_delayed_program.py [FOLDER FOR THE PICTURES]
 """
@@ -35,13 +35,13 @@ def main(folder: Path) -> tuple[int, int, float, str]:
     print(f"sum of squares {total.compute()}, sum of cubes {true_total.compute()}")
     dt.draw.draw(total, folder / "delayed.svg")
 
-    # What Dask will compute becomes a tensor; nothing is computed before the end.
+    # A delayed value becomes a tensor; nothing is computed before `compute`.
     x = dt.from_delayed(total, (), "i8", name="total")
     root = np.sqrt(x + 2.0)
     print(f"√(total + 2) = {root.compute()}")
     root.visualize(folder / "fed.svg")
 
-    # And back: a graph's output is a delayed value that any delayed function takes.
+    # In the other direction, a graph's output is a delayed value, an argument for any delayed function.
     graph = dt.trace(lambda v: np.sum(v * v), np.zeros(3))
     text = dask.delayed("the sum of squares is {:g}".format)(graph.to_delayed([1.0, 2.0, 3.0])).compute()
     print(text)

@@ -1,4 +1,4 @@
-"""Forward, improve, again, until the result is accurate enough: first as a plain loop, then with the Trainer.
+"""Train until the result is accurate enough: first as a plain loop, then with the Trainer.
 
 Run: python examples/a3_until_accurate.py
 """
@@ -15,7 +15,7 @@ def loss(parameters, x, y):
 
 
 def plain_loop(tolerable: float = 1e-3, most: int = 20_000) -> tuple[int, float]:
-    """Fit a sine with 16 hidden neurons by gradient descent until the mean squared error is tolerable."""
+    """Fit a sine with 16 hidden neurons by gradient descent until the mean squared error is below `tolerable`."""
     random = np.random.default_rng(0)
     x = np.linspace(-1, 1, 64)[:, None]
     y = np.sin(3 * x)
@@ -32,7 +32,7 @@ def plain_loop(tolerable: float = 1e-3, most: int = 20_000) -> tuple[int, float]
 
 
 def with_trainer(tolerable: float = 0.97, most: int = 40) -> tuple[int, float]:
-    """Train on digits until enough of those held out are right."""
+    """Train on digits until the accuracy on those held out is at least `tolerable`."""
     data = load_digits()
     model = dt.nn.Sequential([dt.nn.Dense(128, "relu"), dt.nn.Dense(10)])
     trainer = dt.Trainer(model, loss="cross_entropy", optimizer=dt.optim.adam(3e-3), metrics=["accuracy"], seed=0)
@@ -45,7 +45,7 @@ def with_trainer(tolerable: float = 0.97, most: int = 40) -> tuple[int, float]:
 
 
 def main(quick: bool = False) -> tuple[float, float]:
-    """The error of the first and the accuracy of the second; less is tolerable than when there is no hurry."""
+    """The error of the plain loop and the accuracy of the Trainer; `quick` sets easier targets."""
     _, error = plain_loop(1e-2 if quick else 1e-3)
     _, accuracy = with_trainer(0.93 if quick else 0.97)
     return error, accuracy

@@ -1,4 +1,4 @@
-"""Handwritten digits by a shallow and by a deep feed-forward network, 97 % or better on digits that training never saw.
+"""Handwritten digits by a shallow and by a deep feed-forward network: 97 % or better on digits that training never saw.
 
 Run: python examples/b1_digits.py
 """
@@ -15,9 +15,9 @@ NETWORKS = {
 
 
 def main(seed: int = 0, verbose: int = 2, quick: bool = False) -> dict[str, float]:
-    """The accuracy of each; 95 % or better after a fifth of the epochs, when `quick`."""
+    """The accuracy of each network; `quick` trains a fifth of the epochs, to 95 % or better."""
     data, epochs = load_digits(), 4 if quick else 20
-    found = {}
+    accuracies = {}
     for name, model in NETWORKS.items():
         steps = epochs * -(-len(data.x) // BATCH)
         trainer = dt.Trainer(
@@ -29,9 +29,9 @@ def main(seed: int = 0, verbose: int = 2, quick: bool = False) -> dict[str, floa
             seed=seed,
         )
         trainer.fit(data.x, data.y, epochs=epochs, batch_size=BATCH, verbose=verbose)
-        found[name] = trainer.evaluate(data.x_validation, data.y_validation)["accuracy"]
-        print(f"{name}: {found[name]:.2%} held out")
-    return found
+        accuracies[name] = trainer.evaluate(data.x_validation, data.y_validation)["accuracy"]
+        print(f"{name}: {accuracies[name]:.2%} held out")
+    return accuracies
 
 
 if __name__ == "__main__":

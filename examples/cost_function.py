@@ -1,4 +1,4 @@
-"""Any NumPy function is a cost: a line through points of which a fifth are far off, by a cost that forgives them.
+"""Any NumPy function can be a cost: fit a line to points of which a fifth are outliers, by a cost that is robust to them.
 
 Run: python examples/cost_function.py
 """
@@ -13,7 +13,7 @@ def squared(parameters, x, y):
 
 
 def forgiving(parameters, x, y):
-    """Cauchy's cost: grows as the logarithm of the distance, so a point far away hardly pulls."""
+    """Cauchy's cost: it grows as the logarithm of the distance, so an outlier has a small gradient."""
     distance = x * parameters["slope"] + parameters["intercept"] - y
     return np.mean(np.log1p((distance / 0.1) ** 2))
 
@@ -28,15 +28,16 @@ def points(samples: int = 1000, slope: float = 2.0, intercept: float = -1.0) -> 
 
 def main() -> dict[str, tuple[float, float]]:
     x, y = points()
-    found = {}
+    lines = {}
     for cost in (squared, forgiving):
         first = {"slope": np.float32(0), "intercept": np.float32(0)}
         trainer = dt.Trainer(cost, parameters=first, optimizer=dt.optim.adam(0.05), seed=0)
         trainer.fit(x, y, epochs=40, batch_size=100, verbose=0)
-        found[cost.__name__] = float(trainer.parameters["slope"]), float(trainer.parameters["intercept"])
-        print(f"{cost.__name__:9}: y = {found[cost.__name__][0]:.2f} x + {found[cost.__name__][1]:.2f}")
+        slope, intercept = (float(trainer.parameters[name]) for name in ("slope", "intercept"))
+        lines[cost.__name__] = slope, intercept
+        print(f"{cost.__name__:9}: y = {slope:.2f} x + {intercept:.2f}")
     print("the truth: y = 2.00 x + -1.00")
-    return found
+    return lines
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Training on lanes: a worker is killed with -9 midway, and the weights are those of a run in one process, bit for bit.
+"""The engine lanes: a worker is killed with -9 midway, and the weights are those of a run in one process, bit for bit.
 
 Run: python examples/lanes.py [FOLDER FOR THE PICTURE]
 """
@@ -16,23 +16,23 @@ from dagtrain.data import load_digits
 
 
 class Kill(dt.callbacks.Callback):
-    """Kills a process with -9, once, in the midst of an epoch; epochs and batches are counted from 0."""
+    """Kills a process with -9, once, within an epoch; epochs and batches are counted from 0."""
 
     def __init__(self, victim: int, epoch: int, batch: int) -> None:
-        self.victim, self.at, self.now = victim, (epoch, batch), 0
+        self.victim, self.moment, self.epoch = victim, (epoch, batch), 0
 
     def on_epoch_begin(self, epoch):
         """Remember the epoch."""
-        self.now = epoch
+        self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs):
-        """Kill when the moment has come."""
-        if (self.now, batch) == self.at:
+        """Kill after the chosen batch."""
+        if (self.epoch, batch) == self.moment:
             os.kill(self.victim, signal.SIGKILL)
 
 
 def fit(epochs, *callbacks, **options):
-    """Train; everything but the engine is the same each time."""
+    """Train with the given engine; everything else is the same each time."""
     data = load_digits()
     model = dt.nn.Sequential([dt.nn.Dense(512, "relu"), dt.nn.Dropout(0.1), dt.nn.Dense(128, "relu"), dt.nn.Dense(10)])
     optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(1.0), dt.optim.adam(2e-3))
@@ -42,7 +42,7 @@ def fit(epochs, *callbacks, **options):
 
 
 def main(folder: Path, quick: bool = False):
-    """Returns the fingerprint in one process, that of the lanes, and the events; a third of the epochs when `quick`."""
+    """The fingerprint in one process, the one of the engine lanes, and its events; `quick` trains a third of the epochs."""
     epochs, killed = (4, 1) if quick else (12, 4)
     alone = fit(epochs, engine="inline").history
     print(f"in this process      {alone.fingerprint}")
@@ -58,7 +58,7 @@ def main(folder: Path, quick: bool = False):
         ledger.verify()  # raises if a sample was left out or used twice
         counts = ledger.counts(killed)
         print(f"epoch of the kill    {len(counts)} samples, each used {counts.min()} to {counts.max()} times")
-        client.wait_for_workers(2, timeout=30)  # the one that was killed has been started again
+        client.wait_for_workers(2, timeout=30)  # the nanny restarts the killed worker
         picture = folder / "lanes.svg"
         trainer.placement().visualize(picture)
         print(f"picture: {picture}")

@@ -1,4 +1,4 @@
-"""One fingerprint: the same bits on one thread or four, on one worker or two, when a worker is killed midway, and with each of the engines.
+"""The same bits, so the same fingerprint: on one thread or four, on one worker or two, with a worker killed midway, and with each engine.
 
 Run: python examples/same_bits.py
 """
@@ -21,7 +21,7 @@ class KillAfter(Reporter):
         self.victim, self.last_epoch = victim, epoch
 
     def epoch(self, row):
-        """Kill at the end of the epoch that was chosen."""
+        """Kill at the end of the chosen epoch."""
         if row["epoch"] == self.last_epoch:
             os.kill(self.victim, signal.SIGKILL)
 
@@ -34,21 +34,21 @@ def train(engine: str, epochs: int = 6, threads: int | None = None, reporter: Re
 
 
 def main(quick: bool = False) -> dict[str, str]:
-    """The fingerprint of each run; with half the epochs, and on two workers alone, when `quick`."""
+    """The fingerprint of each run; `quick` trains half the epochs, and leaves out the runs on one worker."""
     epochs, killed = (3, 1) if quick else (6, 2)
-    found = {f"inline, {n} thread{'s' * (n > 1)}": train("inline", epochs, threads=n) for n in (1, 4)}
+    fingerprints = {f"inline, {n} thread{'s' * (n > 1)}": train("inline", epochs, threads=n) for n in (1, 4)}
     for workers in (2,) if quick else (1, 2):
         with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster) as client:
             for engine in ("scheduler", "lanes"):
-                found[f"{engine}, {workers} worker{'s' * (workers > 1)}"] = train(engine, epochs)
+                fingerprints[f"{engine}, {workers} worker{'s' * (workers > 1)}"] = train(engine, epochs)
                 if workers == 2:
                     victim = next(iter(client.run(os.getpid).values()))
-                    found[f"{engine}, 2 workers, one killed"] = train(engine, epochs, reporter=KillAfter(victim, killed))
+                    fingerprints[f"{engine}, 2 workers, one killed"] = train(engine, epochs, reporter=KillAfter(victim, killed))
                     client.wait_for_workers(2, timeout=30)
-    for name, fingerprint in found.items():
+    for name, fingerprint in fingerprints.items():
         print(f"{name:32} {fingerprint}")
-    print("the same bits" if len(set(found.values())) == 1 else "NOT the same bits")
-    return found
+    print("the same bits" if len(set(fingerprints.values())) == 1 else "NOT the same bits")
+    return fingerprints
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stop training anywhere and go on: the weights, the history and the ledger of samples are those of a run that nobody stopped.
+"""Stop training at any step and resume it: the weights, the history and the ledger of samples are those of an uninterrupted run.
 
 Run: python examples/stop_and_go_on.py
 """
@@ -9,19 +9,18 @@ import dagtrain as dt
 from dagtrain.data import load_digits
 
 
-def fit(epochs, folder=None, *others):
-    """Train in as many attempts as it takes; each one goes on from the last checkpoint."""
+def fit(epochs, folder=None, *callbacks):
+    """Train until the end or until a callback stops; with a folder, begin at its last checkpoint."""
     data = load_digits()
     model = dt.nn.Sequential([dt.nn.Dense(64, "relu"), dt.nn.Dropout(0.2), dt.nn.Dense(10)])
     trainer = dt.Trainer(model, loss="cross_entropy", optimizer=dt.optim.adam(1e-2), metrics=["accuracy"], seed=0)
-    callbacks = [dt.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=2), *others]
     history = trainer.fit(
         data.x,
         data.y,
         epochs=epochs,
         batch_size=64,
         validation_data=(data.x_validation, data.y_validation),
-        callbacks=callbacks,
+        callbacks=[dt.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=2), *callbacks],
         checkpoint=folder,
         checkpoint_every=60,
         resume=folder is not None,
@@ -31,22 +30,22 @@ def fit(epochs, folder=None, *others):
 
 
 class StopAfter(dt.callbacks.Callback):
-    """Ends each attempt after so many steps, in the midst of an epoch."""
+    """Stops a fit after `steps` steps, within an epoch."""
 
     def __init__(self, steps):
-        self.left = steps
+        self.remaining = steps
 
     def on_train_batch_end(self, batch, logs):
-        """Count, and stop; Ctrl-C would do the same."""
-        self.left -= 1
-        if self.left == 0:
+        """Count steps, and stop; Ctrl-C would do the same."""
+        self.remaining -= 1
+        if self.remaining == 0:
             self.trainer.stop("enough for now")
 
 
 def main(quick=False):
-    """Fingerprint of a run in one go and of one in pieces; returns both, and how many attempts the second one took.
+    """The fingerprints of an uninterrupted run and of one in pieces, the number of pieces, and whether the validation losses are equal.
 
-    Four epochs instead of twelve, and smaller pieces, when `quick`.
+    `quick` trains four epochs instead of twelve, in smaller pieces.
     """
     epochs, steps = (4, 30) if quick else (12, 100)
     _, whole = fit(epochs)
