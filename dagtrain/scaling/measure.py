@@ -64,7 +64,7 @@ def measure_work(
             moments.append(time.perf_counter())
             rank.reduce(counts)
             for k in range(placement.shape.norms):
-                rank.square(k)
+                rank.squared_norms(k)
             rank.update()
             rank.advance()
             moments.append(time.perf_counter())

@@ -1,10 +1,10 @@
-"""A rank's arithmetic: its shards' gradients, the sums of its subtrees, and the update of the blocks it owns.
+"""The arithmetic of a rank: its shards' gradients, the sums of its subtrees, and the update of the blocks it owns.
 
-    shards ── ShardRunner ──▶ buffers ── additions within a subtree ──▶ partial.<root>     (memory that others read)
+    shards ── ShardRunner ──▶ buffers ── additions within a subtree ──▶ partial.<root>     (memory that peers read)
     partial sums of all ranks, own slice ── additions across ──▶ gradient, own slice ── update ──▶ parameters, own slice
 
-It knows nothing of messages. Every addition is one of the fixed tree's, so the bits are those of any other engine.
-Where blocks are in buckets (see `placement`), it tells which parts of what others get are final, while it goes on with the rest.
+It sends no messages. Every addition is one of the fixed tree, so the bits are those of any other engine.
+If blocks are in buckets (see `placement`), it reports which parts of its messages are final while it computes the rest.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ __all__ = ["COMMON", "RankRunner", "Rows"]
 
 Incoming = Callable[[int, Phase], Sequence[Array]]
 COMMON = ("parameters", "statistics")
-"""Regions that all ranks hold alike. Ranks that have each other's memory hold them once: each owner writes its slice when, by the barriers
-of a step, nobody reads, and there is nothing to copy."""
+"""Regions that are equal in all ranks. Ranks that share memory have them once: by the barriers of a step, each owner writes its slice while
+no rank reads it, and there is nothing to copy."""
 
 
 class RankRunner:
@@ -40,7 +40,7 @@ class RankRunner:
     parts
         Compiled plans.
     placement, rank
-        Which part.
+        The rank's part of the step.
     window
         The rank's own memory by region; see `Placement.regions`.
     incoming
@@ -48,7 +48,7 @@ class RankRunner:
     common
         Whether the regions `COMMON` of the window are the same memory in all ranks.
     in_stages
-        Whether `compute` tells what is final, and asks for what it needs, while it goes on.
+        Whether `compute` calls `final` and `needs` while it computes, for each part.
     space
         See `Gradients`.
     """
@@ -69,12 +69,12 @@ class RankRunner:
         self.state = State(window["parameters"], window["statistics"], {n: window[f"slot.{n}"] for n in shape.slots})
         self._parameters = parts.layout.views(self.state.parameters)
         self._statistics = parts.statistics_layout.views(self.state.statistics)
-        self._handed = SnapshotPool()
+        self._snapshots = SnapshotPool()
         self._gradients = Gradients(parts, placement, rank, window, in_stages, space)
         self._slice = _Slice(parts, placement, rank, window, self.state, incoming) if self.rank.blocks else None
         peers = [other.number for other in placement.ranks if other.number != rank]
         self._copies: dict[Phase, list[list[tuple[Array, Array]]]] = {Phase.ALL_GATHER: [], Phase.ALL_GATHER_OPTIMIZER: []}
-        """For each phase and each of its parts, where its spans go and where they come from."""
+        """For each phase and each of its parts, pairs of target and source arrays."""
         for phase, copies in self._copies.items():
             copies += [[] for _ in range(max((len(placement.parts(peer, rank).get(phase, ())) for peer in peers), default=0))]
             for peer in peers:
@@ -86,57 +86,57 @@ class RankRunner:
 
     @property
     def sums(self) -> Array | None:
-        """Loss and metrics of the step, as means over its samples; None in a rank that owns nothing."""
+        """Loss and metrics of the step, as means over its samples; None in a rank that owns no block."""
         return None if self._slice is None else self._slice.sums
 
     def load(self, state: State) -> None:
-        """Begin from a state."""
+        """Copy a state into the rank's memory."""
         self.state.assign(state)
 
     def compute(self, rows: Mapping[int, Rows], counts: Sequence[int], final: Final | None = None, needs: Needs | None = None) -> None:
-        """The rank's partial sums of a step.
+        """Compute the rank's partial sums of a step.
 
         Parameters
         ----------
         rows
-            The rank's shards that have samples.
+            Rows of the rank's shards that have samples.
         counts
-            Samples of every shard of the batch, those of other ranks too.
+            Number of samples of every shard of the batch, those of other ranks too.
         final
-            Told how many parts of the partial sums are final, in the caller's own thread.
+            Called in the caller's own thread with the number of parts of the partial sums that are final.
         needs
-            Called in the caller's own thread when so many parts of the parameters must be there; by default they are.
+            Called in the caller's own thread with the number of parts of the parameters that must have arrived; by default all have.
         """
         self._gradients.run(self._parameters, self._statistics, rows, counts, self.state.step, final, needs)
 
     def reduce(self, counts: Sequence[int]) -> None:
-        """The sums of all shards: loss and metrics, and the gradient's own slice where a norm needs it before the update."""
+        """Add over all shards: loss and metrics, and the own slice of the gradient if a norm needs it before the update."""
         self._owned.reduce(tuple(counts))
 
-    def square(self, k: int) -> None:
-        """The own blocks' squares of norm `k`, where others read them."""
-        self._owned.square(k)
+    def squared_norms(self, k: int) -> None:
+        """Compute the squared norm `k` of each own block, in memory that peers read."""
+        self._owned.squared_norms(k)
 
     def update(self, final: Final | None = None) -> None:
-        """The own slices of parameters and optimiser state, and the statistics where they are this rank's.
+        """Update the own slices of parameters and optimiser state, and the statistics if this rank owns them.
 
-        `final` is told how many parts of the parameters are.
+        `final` is called with the number of parts of the parameters that are final.
         """
         self._owned.update(final)
 
     def copy(self, phase: Phase, first: int = 0, last: int | None = None) -> None:
-        """What the owners have posted, into the rank's own vectors: all parts, or those from the first to before the last."""
+        """Copy the owners' slices into the rank's own vectors: parts `first` to `last` (exclusive), by default all."""
         for part in self._copies[phase][first:last]:
             for target, source in part:
                 np.copyto(target, source)
 
     def advance(self) -> None:
-        """The step is done."""
+        """Count the step."""
         self.state.step += 1
 
-    def keep(self) -> Snapshot:
-        """The state in memory that nobody else has."""
-        return self._handed.of(self.state)
+    def snapshot(self) -> Snapshot:
+        """A copy of the state in memory that no one else refers to."""
+        return self._snapshots.of(self.state)
 
     def close(self) -> None:
         """End the threads."""
@@ -158,7 +158,7 @@ class _Slice:
         shape, me = placement.shape, placement.ranks[rank]
         self.blocks = me.blocks
         self._turns = [[b for b in bucket if b in me.blocks] for bucket in reversed(placement.buckets)]
-        """The blocks in the order in which they are updated: by buckets, those first that the next step wants first."""
+        """The blocks in the order of their update: by buckets, first the one that the next step needs first."""
         self.sums = np.zeros(shape.sums)
         self._norms: list[Any] = []
         self._has_statistics = bool(shape.statistics) and rank == placement.owners[0]
@@ -168,24 +168,24 @@ class _Slice:
         self._sums = {root: window[f"sums.{root}"] for root in me.roots}
         self._statistics = {root: window[f"partial.{root}"][shape.parameters :] for root in me.roots}
         for peer in peers:
-            self._take_in(placement.spans(peer, rank)[Phase.REDUCE_SCATTER], incoming(peer, Phase.REDUCE_SCATTER))
-        self._squares = window["squares"].reshape(shape.norms, len(shape.blocks))
-        self._squares_of = [
+            self._bind(placement.spans(peer, rank)[Phase.REDUCE_SCATTER], incoming(peer, Phase.REDUCE_SCATTER))
+        self._squared_norms = window["squared_norms"].reshape(shape.norms, len(shape.blocks))
+        self._squared_norms_of_peers = [
             (span, array)
             for p in peers
             for span, array in zip(placement.spans(p, rank).get(Phase.ALL_REDUCE_NORM, ()), incoming(p, Phase.ALL_REDUCE_NORM), strict=True)
         ]
         roots = len(self._sums)
-        self._alone = roots == 1  # nothing to add: the only partial sum is the gradient
-        self._gradient = window[f"partial.{me.roots[0]}"][: shape.parameters] if self._alone else np.empty(shape.parameters, shape.dtype)
+        self._one_root = roots == 1  # nothing to add: the only partial sum is the gradient
+        self._gradient = window[f"partial.{me.roots[0]}"][: shape.parameters] if self._one_root else np.empty(shape.parameters, shape.dtype)
         self._bound = parts.update.bind(state, self._gradient, blocks=self.blocks)
         self._under = {root: shards for other in placement.ranks for root, shards in under(other.roots, other.shards, shape.shards).items()}
         self._orders: dict[tuple[int, ...], tuple[int, list[Add]]] = {}
         self._order: tuple[int, list[Add]] = (0, [])
         self._scratch = [np.empty(max(shape.blocks), shape.dtype) for _ in range(max(shape.shards.bit_length(), 1))]
 
-    def _take_in(self, spans: Sequence[Span], arrays: Sequence[Array]) -> None:
-        """Find each root's part of each own block, and what is summed beside, in what a peer gives."""
+    def _bind(self, spans: Sequence[Span], arrays: Sequence[Array]) -> None:
+        """Find each root's part of each own block, and its metrics, in the arrays of a peer."""
         starts, size = self.placement.starts, self.placement.shape.parameters
         for span, array in zip(spans, arrays, strict=True):
             kind, _, root = span.region.partition(".")
@@ -199,7 +199,7 @@ class _Slice:
                         self._vectors[i][int(root)] = array[starts[i] - span.start : starts[i + 1] - span.start]
 
     def reduce(self, counts: tuple[int, ...]) -> None:
-        """The sums of loss and metrics; the gradient too where norms are wanted."""
+        """Add loss and metrics, and the gradient too if the update needs norms."""
         self._norms = []
         order = self._orders.get(counts)
         if order is None:
@@ -211,43 +211,43 @@ class _Slice:
             for i in self.blocks:
                 self._total(i)
 
-    def square(self, k: int) -> None:
-        """Squares of norm `k` of the own blocks; those of the norms before it have arrived."""
-        self._take_norms(k)
+    def squared_norms(self, k: int) -> None:
+        """Compute the squared norm `k` of each own block; all squared norms before `k` have arrived."""
+        self._finish_norms(k)
         for i in self.blocks:
-            self._squares[k, i] = self.parts.update.squares(k, self._ranges[i], self.state, self._gradient, self._norms)
+            self._squared_norms[k, i] = self.parts.update.squares(k, self._ranges[i], self.state, self._gradient, self._norms)
 
     def update(self, final: Final | None = None) -> None:
-        """Every own block."""
-        self._take_norms(self.placement.shape.norms)
+        """Update every own block."""
+        self._finish_norms(self.placement.shape.norms)
         scalars = self.parts.update.scalar_values(self.state.step, self._norms, self.state.learning_rate_scale)
         if self._has_statistics:
             self._sum(self._statistics, self.state.statistics)
         for turn, blocks in enumerate(self._turns):
             for i in blocks:
-                if not self.placement.shape.norms:  # added just before it is used, while it lies in the cache
+                if not self.placement.shape.norms:  # added just before its use, so that it is in the cache
                     self._total(i)
                 self._bound.block(i, scalars)
             if final is not None:
                 final(turn + 1)
 
-    def _take_norms(self, count: int) -> None:
-        """The norms whose squares have arrived."""
+    def _finish_norms(self, count: int) -> None:
+        """Compute the first `count` norms from the squared norms of all blocks."""
         size = len(self.placement.shape.blocks)
         while len(self._norms) < count:
             k = len(self._norms)
-            squares = self._squares[k].copy()
-            for span, array in self._squares_of:
+            squared_norms = self._squared_norms[k].copy()
+            for span, array in self._squared_norms_of_peers:
                 if span.start // size == k:
-                    squares[span.start - k * size : span.stop - k * size] = array
-            self._norms.append(self.parts.update.norm(squares))
+                    squared_norms[span.start - k * size : span.stop - k * size] = array
+            self._norms.append(self.parts.update.norm(squared_norms))
 
     def _total(self, i: int) -> None:
-        if not self._alone:
+        if not self._one_root:
             self._sum(self._vectors[i], self._gradient[self._ranges[i]])
 
     def _sum(self, sources: Mapping[int, Array], out: Array) -> None:
-        """The tree's sum of what is present; the sources are left as they are."""
+        """Write the tree's sum of the sources that are present; it does not change them."""
         first, adds = self._order
         if not adds:
             np.copyto(out, sources[first])
@@ -256,11 +256,11 @@ class _Slice:
         if len(adds) > 1:
             fits = out.dtype == self._scratch[0].dtype and len(out) <= len(self._scratch[0])
             scratch = [s[: len(out)] if fits else np.empty_like(out) for s in self._scratch]
-        made: dict[int, Array] = {}
+        results: dict[int, Array] = {}
         for add in adds:
-            left, right = made.get(add.left), made.pop(add.right, None)
+            left, right = results.get(add.left), results.pop(add.right, None)
             target = out if add is adds[-1] else left if left is not None else right if right is not None else scratch.pop()
             np.add(sources[add.left] if left is None else left, sources[add.right] if right is None else right, out=target)
             if right is not None and right is not target:
                 scratch.append(right)
-            made[add.left] = target
+            results[add.left] = target

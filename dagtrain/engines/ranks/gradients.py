@@ -1,16 +1,16 @@
 """The gradients of a rank's shards, by one thread or several, into the sums of its subtrees.
 
-Ranks of one host run shard after shard. Where ranks are far from each other, a step begins while parameters are still coming, and partial
-sums leave while the rest is computed. So that there is more to do meanwhile, shards go through the network side by side, in *stages*:
+Ranks of one host run shard after shard. Between hosts, a step begins while parameters are still arriving, and partial sums are sent while
+the rest is computed. To overlap more of it, the shards run through the network together, in *stages*:
 
     stage        1             2             3               4             5
     shard 0      first layer   second layer  and back again  its gradient  first layer's gradient
     shard 1      first layer   second layer  and back again  its gradient  first layer's gradient
                  ▲             ▲                                           ▼ bucket 0 is final             ▼ bucket 1 is final
-                 wait for the parameters of this layer                       add it up, tell it
+                 wait for the parameters of this layer                       add it up, send it
 
-Additions go by parts of the vectors then, but each is one of the fixed tree's: the bits are the same. Nothing that others read is written
-before all parameters have come.
+Additions then run over parts of the vectors, but each is one of the fixed tree: the bits are the same. No memory that peers read is
+written before all parameters have arrived.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from dagtrain.step.program import ShardRunner, StepParts
 __all__ = ["BUCKET_BYTES", "SPACE", "Final", "Gradients", "Needs", "Rows", "Stage", "buckets_of", "shape_of", "stages_of"]
 
 Final = Callable[[int], Any]
-"""Told how many parts of what others get are final; see `Placement.parts`."""
+"""Called with the number of parts of a message that are final; see `Placement.parts`."""
 Needs = Callable[[int], Any]
-"""Called when so many parts of the parameters must have come; it waits until they have."""
+"""Called with a number of parts of the parameters; returns when they have arrived."""
 Contribution = tuple[Array, Array]
-"""Memory of a vector, and of what is summed beside."""
+"""Memory of a vector, and of the metrics."""
 Pairs = Sequence[tuple[Contribution, Contribution]]
-"""Contributions of which the first take in the second."""
+"""Contributions: the second of each pair is added to the first."""
 
 BUCKET_BYTES, _MOST = 1 << 18, 16
-"""Least bytes of a bucket, but for the last one, and most buckets: each is a call or two of the kernel."""
+"""Minimum bytes of a bucket, except the last one, and maximum number of buckets: each costs one or two system calls."""
 SPACE = 1 << 28
-"""Bytes of work space up to which the shards of a rank go side by side."""
+"""Bytes of work space up to which the shards of a rank run together."""
 
 
 class Rows(NamedTuple):
@@ -56,20 +56,20 @@ class Rows(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """A stretch of a shard's plan.
+    """A section of a shard's plan.
 
     Attributes
     ----------
     needs
-        Parts of the parameters that must be there before it begins.
+        Number of parts of the parameters that must have arrived before it begins.
     yield_points
-        How many of the plan's yield_points it goes on to; the last stage goes to the end.
+        Number of the plan's yield points to run through; the last stage runs to the end.
     written
         Parts of a contribution's vector that are final after it.
     sums
-        Whether what is summed beside is final after it.
+        Whether the metrics are final after it.
     buckets
-        Buckets of blocks that are final after it and the stages before.
+        Number of buckets that are final after it.
     """
 
     needs: int
@@ -91,19 +91,19 @@ def buckets_of(parts: StepParts, bucket_bytes: int = BUCKET_BYTES) -> tuple[tupl
     final = [max((when[k] for k, (a, b) in enumerate(pairwise(ends)) if a < block.stop and block.start < b), default=0) for block in blocks]
     size = np.dtype(layout.dtype).itemsize
     least = max(bucket_bytes, layout.size * size // _MOST)
-    found: list[list[int]] = []
-    held = 0
+    buckets: list[list[int]] = []
+    nbytes = 0
     for i in sorted(range(len(blocks)), key=lambda i: (final[i], i)):
-        if not found or (held >= least and final[i] != final[found[-1][-1]]):
-            found.append([])
-            held = 0
-        found[-1].append(i)
-        held += (blocks[i].stop - blocks[i].start) * size
-    return tuple(tuple(sorted(bucket)) for bucket in found)
+        if not buckets or (nbytes >= least and final[i] != final[buckets[-1][-1]]):
+            buckets.append([])
+            nbytes = 0
+        buckets[-1].append(i)
+        nbytes += (blocks[i].stop - blocks[i].start) * size
+    return tuple(tuple(sorted(bucket)) for bucket in buckets)
 
 
 def shape_of(parts: StepParts, shards: int, bucket_bytes: int = BUCKET_BYTES) -> StepShape:
-    """What a placement must know of a compiled step."""
+    """The sizes of a compiled step that its placement depends on."""
     update = parts.update
     return StepShape(
         shards,
@@ -118,31 +118,36 @@ def shape_of(parts: StepParts, shards: int, bucket_bytes: int = BUCKET_BYTES) ->
 
 
 def stages_of(parts: StepParts, rows: int, placement: Placement) -> list[Stage]:
-    """How shards of so many rows go through the network side by side; from the yield_points of their plan."""
+    """The stages of shards with `rows` rows, from the yield points of their plan."""
     ends = [0, *accumulate((*parts.layout.sizes, *parts.statistics_layout.sizes))]
     leaves = [slice(a, b) for a, b in pairwise(ends)]
     parameters = len(parts.layout.sizes)
     starts = placement.starts
     buckets = [[slice(starts[run.start], starts[run.stop]) for run in runs(bucket)] for bucket in placement.buckets]
-    of = [[g for g, some in enumerate(buckets) if any(a.start < b.stop and b.start < a.stop for b in some)] for a in leaves[:parameters]]
-    wanted = [sum(g in own for own in of) for g in range(len(buckets))]
-    found: list[Stage] = []
-    needs = asked = yield_points = done = 0
+    buckets_of_leaf = [
+        [g for g, slices in enumerate(buckets) if any(leaf.start < s.stop and s.start < leaf.stop for s in slices)]
+        for leaf in leaves[:parameters]
+    ]
+    unwritten = [sum(g in of_leaf for of_leaf in buckets_of_leaf) for g in range(len(buckets))]
+    stages: list[Stage] = []
+    needs = next_needs = yield_points = done = 0
     written: list[slice] = []
     sums = False
 
     def end() -> None:
         nonlocal needs, yield_points, written, sums
-        found.append(Stage(needs, yield_points, tuple(written), sums, done))
-        needs, yield_points, written, sums = asked, 0, [], False
+        stages.append(Stage(needs, yield_points, tuple(written), sums, done))
+        needs, yield_points, written, sums = next_needs, 0, [], False
 
     for what, *numbers in parts.plans[rows].yield_points:
         yield_points += 1
         if what == "reads":
-            # Parts come from the last bucket to the first; statistics with the first part, rows are there.
-            wants = max((len(buckets) - min(of[k], default=len(buckets)) if k < parameters else int(k < len(leaves))) for k in numbers)
-            if wants > asked:
-                asked = wants
+            # Parts arrive from the last bucket to the first, statistics with the first part; rows are always present.
+            parts_read = max(
+                (len(buckets) - min(buckets_of_leaf[k], default=len(buckets)) if k < parameters else int(k < len(leaves))) for k in numbers
+            )
+            if parts_read > next_needs:
+                next_needs = parts_read
                 end()
             continue
         for k in numbers:
@@ -150,19 +155,19 @@ def stages_of(parts: StepParts, rows: int, placement: Placement) -> list[Stage]:
                 sums = True
                 continue
             written.append(leaves[k])
-            for bucket in of[k] if k < parameters else ():
-                wanted[bucket] -= 1
+            for bucket in buckets_of_leaf[k] if k < parameters else ():
+                unwritten[bucket] -= 1
         before = done
-        while done < len(wanted) and not wanted[done]:
+        while done < len(unwritten) and not unwritten[done]:
             done += 1
         if done > before:
             end()
     end()
-    return found
+    return stages
 
 
 class _Work(NamedTuple):
-    """A shard, what computes it, and what is added after it."""
+    """A shard, its runner, and the additions after it."""
 
     shard: int
     runner: ShardRunner
@@ -170,7 +175,7 @@ class _Work(NamedTuple):
 
 
 class _Prepared(NamedTuple):
-    """For each thread its shards in waves, those of a wave side by side; and what is added once all threads are done."""
+    """For each thread its shards in waves, which run together; and the additions after all threads have finished."""
 
     waves: list[list[list[_Work]]]
     joins: Pairs
@@ -184,11 +189,11 @@ class Gradients:
     parts
         Compiled plans.
     placement, rank
-        Which part.
+        The rank's part of the step.
     window
         The rank's own memory by region; see `Placement.regions`.
     in_stages
-        Whether shards go side by side, for the sake of somebody who sends and receives meanwhile.
+        Whether shards run together, so that messages are sent and received meanwhile.
     space
         Bytes of work space up to which they do.
     """
@@ -201,17 +206,17 @@ class Gradients:
         self._under = under(me.roots, me.shards, self.count)
         self._window = window
         self._memory: dict[Buffer, Contribution] = {}
-        # By thread and place in a wave too, for the sake of its work space: where shards are empty, others fill the same memory.
+        # By thread and place in a wave too, because of the work space: if shards are empty, others fill the same buffer.
         self._runners: dict[tuple[int, int, Buffer], ShardRunner] = {}
         self._spaces: dict[tuple[int, int], dict[int, list[Array]]] = {}
         self._prepared: dict[tuple[int, ...], _Prepared] = {}
         self._pool = ThreadPoolExecutor(self.threads, "dagtrain-rank", np.seterr, ("ignore",)) if self.threads > 1 else None
         self._stages: dict[int, list[Stage]] = {}
-        self._side_by_side = 1
+        self._together = 1
         if in_stages:
             self._stages = {rows: stages_of(parts, rows, placement) for rows in parts.plans}
-            one = sum(plan.space for plan in parts.plans.values()) * self.threads
-            self._side_by_side = max(1, space // max(1, one))
+            space_of_one = sum(plan.space for plan in parts.plans.values()) * self.threads
+            self._together = max(1, space // max(1, space_of_one))
 
     def run(
         self,
@@ -223,62 +228,62 @@ class Gradients:
         final: Final | None = None,
         needs: Needs | None = None,
     ) -> None:
-        """All shards, and all additions within the rank; see `RankRunner.compute`."""
+        """Compute all shards, and do all additions within the rank; see `RankRunner.compute`."""
         samples = sum(counts)
         present = tuple(rows)
-        todo = self._prepared.get(present)
-        if todo is None:
-            todo = self._prepared[present] = self._prepare(present)
-        kinds = [self._stages[n] for n in {len(rows[s].x) for s in present}] if self._stages else []
-        stages = kinds[0] if kinds and all(kind == kinds[0] for kind in kinds) else None
+        prepared = self._prepared.get(present)
+        if prepared is None:
+            prepared = self._prepared[present] = self._prepare(present)
+        stages_by_size = [self._stages[n] for n in {len(rows[s].x) for s in present}] if self._stages else []
+        stages = stages_by_size[0] if stages_by_size and all(each == stages_by_size[0] for each in stages_by_size) else None
         if stages is None and needs is not None:
             needs(len(self.placement.buckets))
-        course = None if stages is None else _Course(stages, todo, final, needs)
+        staged = None if stages is None else _StagedStep(stages, prepared, final, needs)
 
         def work(thread: int) -> None:
-            for wave in todo.waves[thread]:
+            for wave in prepared.waves[thread]:
                 iterators = []
                 for shard, runner, adds in wave:
                     x, y = rows[shard]
-                    given = parameters, statistics, x, y, len(x) / samples, step, shard
-                    if course is None:
-                        runner.run(*given)
+                    arguments = parameters, statistics, x, y, len(x) / samples, step, shard
+                    if staged is None:
+                        runner.run(*arguments)
                         _add(adds)
                     else:
-                        iterators.append(runner.steps(*given))
-                if course is not None:
-                    course.go(thread, wave, iterators)
+                        iterators.append(runner.steps(*arguments))
+                if staged is not None:
+                    staged.run(thread, wave, iterators)
 
-        each_thread(self._pool, self.threads, work, None if course is None else course.end)
-        if course is None:
-            _add(todo.joins)
+        each_thread(self._pool, self.threads, work, None if staged is None else staged.end)
+        if staged is None:
+            _add(prepared.joins)
         else:
-            course.settle()
+            staged.join()
 
     def _prepare(self, present: tuple[int, ...]) -> _Prepared:
         subtrees = {root: [s for s in shards if s in present] for root, shards in self._under.items()}
-        made = shard_order(subtrees, self.count, self.threads)
+        order = shard_order(subtrees, self.count, self.threads)
         waves = []
-        for thread, chain in enumerate(made.threads):
-            many = max(1, -(-len(chain) // self._side_by_side))
+        for thread, chain in enumerate(order.threads):
+            many = max(1, -(-len(chain) // self._together))
             length = max(1, -(-len(chain) // many))
-            runners = [self._runner(link.buffer, thread, i % length) for i, link in enumerate(chain)]
-            works = [_Work(link.shard, runner, self._pairs(link.adds)) for link, runner in zip(chain, runners, strict=True)]
+            runners = [self._runner(each.buffer, thread, i % length) for i, each in enumerate(chain)]
+            works = [_Work(each.shard, runner, self._pairs(each.adds)) for each, runner in zip(chain, runners, strict=True)]
             waves.append([works[i : i + length] for i in range(0, len(works), length)])
-        return _Prepared(waves, self._pairs(made.joins))
+        return _Prepared(waves, self._pairs(order.joins))
 
     def _runner(self, buffer: Buffer, thread: int, place: int) -> ShardRunner:
-        made = self._runners.get((thread, place, buffer))
-        if made is None:
+        runner = self._runners.get((thread, place, buffer))
+        if runner is None:
             if buffer not in self._memory:
                 kind, root, _ = buffer
-                of_others = kind == "partial"
-                out = self._window[f"partial.{root}"] if of_others else np.empty(self.parts.width, self.parts.layout.dtype)
-                self._memory[buffer] = out, self._window[f"sums.{root}"] if of_others else np.zeros(self.parts.sums)
+                in_window = kind == "partial"
+                out = self._window[f"partial.{root}"] if in_window else np.empty(self.parts.width, self.parts.layout.dtype)
+                self._memory[buffer] = out, self._window[f"sums.{root}"] if in_window else np.zeros(self.parts.sums)
             out, sums = self._memory[buffer]
-            made = self._runners[thread, place, buffer] = ShardRunner(self.parts, out, self._spaces.setdefault((thread, place), {}))
-            made.sums = sums
-        return made
+            runner = self._runners[thread, place, buffer] = ShardRunner(self.parts, out, self._spaces.setdefault((thread, place), {}))
+            runner.sums = sums
+        return runner
 
     def _pairs(self, adds: Sequence[tuple[Buffer, Buffer]]) -> Pairs:
         return [(self._memory[left], self._memory[right]) for left, right in adds]
@@ -289,35 +294,35 @@ class Gradients:
             self._pool.shutdown()
 
 
-class _Course:
+class _StagedStep:
     """A step in stages.
 
     Parameters
     ----------
     stages
         Of all shards.
-    todo
-        What the threads do.
+    prepared
+        The work of the threads.
     final, needs
-        Of whoever sends and receives; called by thread 0 alone, and the others wait for it.
+        Send and receive; called by thread 0 alone, and the other threads wait for it.
     """
 
-    def __init__(self, stages: list[Stage], todo: _Prepared, final: Final | None, needs: Needs | None) -> None:
-        self._stages, self._joins, self._final, self._needs = stages, todo.joins, final, needs
-        self._left = [len(waves) for waves in todo.waves]
-        self._done = [0 if waves else len(stages) for waves in todo.waves]
-        """For each thread, stages of its last wave that are done: written by that thread, read by the first."""
-        self._settled = 0
-        self._there = 0
-        self._turn = threading.Condition() if len(todo.waves) > 1 else None
+    def __init__(self, stages: list[Stage], prepared: _Prepared, final: Final | None, needs: Needs | None) -> None:
+        self._stages, self._joins, self._final, self._needs = stages, prepared.joins, final, needs
+        self._waves_left = [len(waves) for waves in prepared.waves]
+        self._done = [0 if waves else len(stages) for waves in prepared.waves]
+        """For each thread, the number of finished stages of its last wave: written by that thread, read by thread 0."""
+        self._joined = 0
+        self._arrived = 0
+        self._condition = threading.Condition() if len(prepared.waves) > 1 else None
         self._over = False
 
-    def go(self, thread: int, wave: Sequence[_Work], iterators: Sequence[Iterator[Any]]) -> None:
-        """A wave of shards, side by side."""
-        self._left[thread] -= 1
-        last = not self._left[thread]
+    def run(self, thread: int, wave: Sequence[_Work], iterators: Sequence[Iterator[Any]]) -> None:
+        """Run the shards of a wave together, stage by stage."""
+        self._waves_left[thread] -= 1
+        last = not self._waves_left[thread]
         for i, stage in enumerate(self._stages):
-            if stage.needs > self._there and self._needs is not None:
+            if stage.needs > self._arrived and self._needs is not None:
                 self._wait(thread, stage.needs)
             for work, iterator in zip(wave, iterators, strict=True):
                 if i == len(self._stages) - 1:
@@ -329,52 +334,52 @@ class _Course:
             if last:
                 self._done[thread] = i + 1
                 if thread == 0:
-                    self.settle()
+                    self.join()
 
-    def settle(self) -> None:
-        """Add up what all threads have."""
-        upto = min(self._done)
-        while self._settled < upto:
-            stage = self._stages[self._settled]
+    def join(self) -> None:
+        """Add the sums of different threads, for the stages that all threads have finished."""
+        finished = min(self._done)
+        while self._joined < finished:
+            stage = self._stages[self._joined]
             _add_stage(self._joins, stage)
-            before = self._stages[self._settled - 1].buckets if self._settled else 0
-            self._settled += 1
+            before = self._stages[self._joined - 1].buckets if self._joined else 0
+            self._joined += 1
             if self._final is not None and stage.buckets > before:
                 self._final(stage.buckets)
 
     def _wait(self, thread: int, parts: int) -> None:
-        """Go on when so many parts of the parameters are there."""
+        """Return when this number of parts of the parameters has arrived."""
         assert self._needs is not None
         if thread == 0:
             self._needs(parts)
-        if self._turn is None:
-            self._there = parts
+        if self._condition is None:
+            self._arrived = parts
             return
-        with self._turn:
+        with self._condition:
             if thread == 0:
-                self._there = parts
-                self._turn.notify_all()
+                self._arrived = parts
+                self._condition.notify_all()
             else:
-                self._turn.wait_for(lambda: self._there >= parts or self._over)  # the first thread has a deadline
-                if self._there < parts:
-                    raise RuntimeError("the first thread of the rank has failed")  # it says why
+                self._condition.wait_for(lambda: self._arrived >= parts or self._over)  # thread 0 has a deadline
+                if self._arrived < parts:
+                    raise RuntimeError("the first thread of the rank has failed")  # that thread raises the cause
 
     def end(self) -> None:
-        """The first thread is done, or has failed."""
-        if self._turn is not None:
-            with self._turn:
+        """Thread 0 has finished or failed."""
+        if self._condition is not None:
+            with self._condition:
                 self._over = True
-                self._turn.notify_all()
+                self._condition.notify_all()
 
 
 def _add(pairs: Pairs) -> None:
     for left, right in pairs:
-        for into, other in zip(left, right, strict=True):
-            np.add(into, other, out=into)
+        for target, source in zip(left, right, strict=True):
+            np.add(target, source, out=target)
 
 
 def _add_stage(pairs: Pairs, stage: Stage) -> None:
-    """Add what a stage has written."""
+    """Add the parts of the vectors that a stage has written."""
     for left, right in pairs:
         for part in stage.written:
             np.add(left[0][part], right[0][part], out=left[0][part])

@@ -1,9 +1,9 @@
-"""On the scheduler: `Liveness` at work. It hears heartbeats, asks workers that are silent, and has their nannies end those that stopped.
+"""On the scheduler: the I/O of `Liveness`. It reads heartbeats, asks silent workers, and lets nannies end workers that have stopped.
 
-heartbeats, as Dask notes them ──▶ Liveness ──▶ questions on connections of their own ──▶ Liveness
+heartbeats, as Dask records them ──▶ Liveness ──▶ requests on connections of their own ──▶ Liveness
 │
-└──▶ a worker is given up: the scheduler plugin ends its group      ╲ and only if its nanny says that it
-╱ has ended it, it is removed
+├──▶ LeaveOut, End: the scheduler plugin ends the worker's group
+└──▶ End: its nanny ends the worker; only then it is removed from the cluster
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["GLANCE", "HeartbeatMonitor"]
 logger = logging.getLogger(__name__)
 
 GLANCE = 0.5
-"""Seconds between two looks at the workers' heartbeats; of four times as many without one, the scheduler was not awake."""
+"""Seconds between two checks of the workers' heartbeats; after a gap of four times as many, the scheduler was suspended."""
 _KILL = 0.25
 """Seconds for a silent worker to end by itself when its nanny asks it to."""
 _RESTART = 5.0
@@ -36,7 +36,7 @@ _RESTART = 5.0
 
 
 class _Watch(NamedTuple):
-    """For which client workers are watched, after how many seconds they are silent, and for how many an outage may last."""
+    """A client that watches workers, the seconds after which they are silent, and those that an outage may last."""
 
     client: str
     silence: float
@@ -44,26 +44,26 @@ class _Watch(NamedTuple):
 
 
 class HeartbeatMonitor:
-    """Who of a scheduler's workers is there; to be used in its event loop.
+    """Monitors the workers of a scheduler; use it in the scheduler's event loop.
 
     Parameters
     ----------
     scheduler
         Dask's.
     give_up
-        ``give_up(worker, why, ended)`` is called when a worker is not there any more: left out, or ended.
+        ``give_up(worker, why, ended)`` is called when a worker is left out, or ended.
     change
-        Called when what `absent` or `waiting` say has changed.
+        Called when `absent` or `waiting` has changed.
     """
 
     def __init__(self, scheduler: Any, give_up: Callable[[str, str, bool], object], change: Callable[[], object]) -> None:
         self.scheduler, self._give_up, self._change = scheduler, give_up, change
         self._liveness, self._clock, self._wall = Liveness(0.0, 0.0), AwakeClock(4 * GLANCE), WallClock()
         self._seen: dict[str, float] = {}
-        """By worker, the time of its last heartbeat, as Dask has it: of interest is that it changes."""
+        """By worker, Dask's time of its last heartbeat; only its changes matter."""
         self._watches: dict[str, _Watch] = {}
         self._past: list[tuple[float, _Watch]] = []
-        """Those that are over, and until when they count all the same."""
+        """Watches that have ended, and until when they still count."""
         self._enduring: weakref.WeakSet[Any] = weakref.WeakSet()
         self._tasks: set[Any] = set()
         for ws in scheduler.workers.values():
@@ -78,57 +78,57 @@ class HeartbeatMonitor:
             task.cancel()
 
     def background(self, work: Any) -> None:
-        """Do something beside."""
+        """Run a coroutine as a task."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def begin(self, name: str, client: str, silence: float, outage: float) -> None:
-        """From now on workers are watched for a client, and connections to them and to the client bear an outage."""
+        """Watch workers for a client from now on; connections to them and to the client survive an outage."""
         self._watches[name] = _Watch(client, silence, outage)
 
     def end(self, name: str) -> None:
-        """No longer; but a worker that stopped shortly before is found all the same: what asks all workers would wait for it."""
+        """Stop after one more interval: a worker that froze just before the end would block every later broadcast."""
         watch = self._watches.pop(name)
         self._past.append((time.monotonic() + watch.silence + 4 * GLANCE, watch))
 
     def joined(self, worker: str) -> None:
-        """A worker is there."""
+        """A worker has joined the cluster."""
         self._liveness.joined(worker, self.scheduler.workers[worker].host)
 
     def left(self, worker: str) -> None:
-        """A worker is gone."""
+        """A worker has left the cluster."""
         self._liveness.left(worker)
         self._seen.pop(worker, None)
 
     def furnished(self, worker: str, done: bool) -> None:
-        """A worker is to set something up, for which it may need all of its time, or has done so."""
+        """A worker begins or has finished a setup, which may take all of its time."""
         self._liveness.furnished(worker, done)
 
     def heard(self, worker: str) -> None:
-        """A worker gave a sign of life."""
+        """A message of a worker has arrived."""
         self._liveness.heard(worker)
 
     @property
     def absent(self) -> set[str]:
-        """Workers that are on the cluster and cannot be worked with."""
+        """Workers on the cluster that are left out, or being ended."""
         return self._liveness.absent
 
     @property
     def waiting(self) -> str:
-        """What is waited for where the scheduler seems to be cut off."""
+        """Message while the scheduler seems to be cut off and waits; empty otherwise."""
         return self._liveness.waiting
 
-    # ---- within
+    # ---- checks
 
     async def _glances(self) -> None:
-        """Look at the heartbeats again and again, by a clock that is never set."""
+        """Check the heartbeats every `GLANCE` seconds, by a monotonic clock."""
         while True:
             await asyncio.sleep(GLANCE)
             try:
                 self._glance()
-            except Exception:  # if there were no other look, no worker would be missed ever after
-                logger.exception("A look at the workers failed.")
+            except Exception:  # without further checks, no lost worker would be detected
+                logger.exception("A check of the workers' heartbeats failed.")
 
     def _glance(self) -> None:
         scheduler, liveness = self.scheduler, self._liveness
@@ -154,7 +154,7 @@ class HeartbeatMonitor:
                     self._give_up(worker, why, False)
                 case End(worker, why):
                     self._give_up(worker, why, True)
-                    self.background(self._let_go(scheduler.workers[worker]))
+                    self.background(self._end_worker(scheduler.workers[worker]))
         if before != (liveness.absent, liveness.waiting):
             if liveness.waiting and liveness.waiting != before[1]:
                 logger.warning("%s", liveness.waiting)
@@ -162,18 +162,18 @@ class HeartbeatMonitor:
         self._endure()
 
     def _endure(self) -> None:
-        """Have the connections of clients and workers bear an outage, for as long as they are watched."""
+        """Let the connections of clients and workers survive an outage while they are watched."""
         scheduler, clients = self.scheduler, {watch.client for watch in self._watches.values()}
         streams = [*scheduler.stream_comms.values(), *(scheduler.client_comms.get(client) for client in clients)] if clients else []
-        wanted = {stream.comm for stream in streams if stream is not None and stream.comm is not None}
-        for comm in wanted - set(self._enduring):
+        comms = {stream.comm for stream in streams if stream is not None and stream.comm is not None}
+        for comm in comms - set(self._enduring):
             endure(comm, self._liveness.outage)
-        for comm in set(self._enduring) - wanted:
+        for comm in set(self._enduring) - comms:
             endure(comm)
-        self._enduring = weakref.WeakSet(wanted)
+        self._enduring = weakref.WeakSet(comms)
 
     async def _judge_by_ttl(self, judge: Any) -> None:
-        """Let Dask look for workers whose heartbeats are long overdue, with times that no step of the clock has made older."""
+        """Let Dask check for workers without heartbeats, with times that a step of the wall clock has not changed."""
         self._glance()
         now = time.time()
         for address in self._liveness.workers & self._seen.keys():
@@ -181,39 +181,39 @@ class HeartbeatMonitor:
         await judge()
 
     async def _ask(self, worker: Any, timeout: float) -> None:
-        """Whether a silent worker answers a question, on a connection of its own; if not, whether its nanny does."""
+        """Test whether a silent worker answers, on a new connection, and whether its nanny does."""
         itself, nanny = await asyncio.gather(self._answers(worker.address, timeout), self._answers(worker.nanny, timeout))
-        if nanny and not itself:  # it was asked, perhaps, while the network failed: now it does not
+        if nanny and not itself:  # perhaps the network failed during the first request, and works now
             itself = await self._answers(worker.address, timeout)
         self._liveness.answered(worker.address, itself, nanny)
 
     async def _answers(self, address: str | None, timeout: float) -> bool:
         if address is None:
             return False
-        with contextlib.suppress(Exception):  # whatever it is, it is no answer
-            async with rpc(address, connection_args=self.scheduler.connection_args) as there:
-                await asyncio.wait_for(there.identity(), timeout)
+        with contextlib.suppress(Exception):  # any error means no answer
+            async with rpc(address, connection_args=self.scheduler.connection_args) as server:
+                await asyncio.wait_for(server.identity(), timeout)
                 return True
         return False
 
-    async def _let_go(self, worker: Any) -> None:
-        """Have its nanny end a worker that does not answer and start another, and remove it.
+    async def _end_worker(self, worker: Any) -> None:
+        """Let the nanny of a worker that does not answer end it and start another, then remove it.
 
-        In this order: a worker that is removed, and then comes to itself, closes and has its nanny close with it, for good.
+        In this order: a worker that is removed first and then recovers closes for good, and its nanny too.
         """
         address = worker.address
         if not await self._restart(worker.nanny):
-            self._liveness.stayed(address)  # and is judged anew
+            self._liveness.stayed(address)  # it is judged again
         elif self.scheduler.workers.get(address) is worker:
             await self.scheduler.remove_worker(address, stimulus_id=f"dagtrain-silent-{time.time()}")
 
     async def _restart(self, nanny: str) -> bool:
         """Whether a nanny has ended its worker."""
         try:
-            async with rpc(nanny, connection_args=self.scheduler.connection_args) as there:
-                await asyncio.wait_for(there.kill(timeout=_KILL, reason="dagtrain: the worker was silent"), _RESTART)
+            async with rpc(nanny, connection_args=self.scheduler.connection_args) as server:
+                await asyncio.wait_for(server.kill(timeout=_KILL, reason="dagtrain: the worker was silent"), _RESTART)
         except (OSError, TimeoutError):
             return False
-        except Exception as error:  # it is at odds with its process, which is gone or starts just now
+        except Exception as error:  # the nanny answered: its worker process is gone already, or just starting
             logger.warning("The nanny %s did not end its worker: %s: %s", nanny, type(error).__name__, error)
         return True

@@ -1,10 +1,10 @@
-"""How rows come to ranks: what a rank needs for a segment, put together from what Dask brings to its worker.
+"""The rows of a segment in a rank, assembled from data that Dask brings to its worker.
 
     small data     every rank has all partitions, and takes rows from them          (resident)
-    other data     pick tasks, where the partitions lie, take a segment's rows for each rank; Dask brings them there while
-                   the segments before are running                                  (picked)
+    other data     pick tasks take a segment's rows for each rank, on the workers that hold the partitions; Dask moves the
+                   rows to the rank while it runs earlier segments                  (picked)
 
-A `RankInput` is the rank's side: small, and part of the task. `used` tells which samples were really taken.
+A `RankInput` describes them: it is small, and part of the task. `SegmentRows.used` reports the samples that were taken.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["PickedRows", "RankBatches", "RankInput", "batches_of_rank", "pick_ro
 
 
 class PickedRows(NamedTuple):
-    """Rows that a pick task took from some partitions: their places in the segment, which samples they are, and the rows."""
+    """Rows that a pick task took from partitions: their places in the segment, their sample numbers, and the rows."""
 
     places: Array
     samples: Array
@@ -33,21 +33,21 @@ class PickedRows(NamedTuple):
 
 
 def pick_rows(picks: Sequence[Gathered], *partitions: Partition) -> PickedRows:
-    """Task: the rows that are picked from some partitions, one partition after the other."""
+    """Task: the picked rows of these partitions, one partition after the other."""
     ends = accumulate((len(p.places) for p in picks), initial=0)
     in_a_row = [p._replace(places=range(a, b)) for p, (a, b) in zip(picks, pairwise(ends), strict=True)]
     return PickedRows(np.concatenate([p.places for p in picks]), samples_of(in_a_row), *assemble(in_a_row, partitions))
 
 
 class RankBatches(NamedTuple):
-    """A rank's part of a segment: its rows, in the order of steps and shards, and where each shard of each step begins and ends.
+    """A rank's part of a segment: its rows, in the order of steps and shards, and the range of each shard of each step.
 
     Attributes
     ----------
     rows
         Sample numbers.
     cuts
-        For each step, ``(shard, start, stop)`` in `rows`; shards without samples are left out.
+        For each step, ``(shard, start, stop)`` in `rows`, without shards that have no samples.
     """
 
     rows: Array
@@ -59,81 +59,81 @@ def batches_of_rank(shards: Sequence[int], batches: Sequence[Sequence[Array]]) -
 
     Examples
     --------
-    >>> share = batches_of_rank([1], [[np.array([0, 1]), np.array([2, 3])], [np.array([4]), np.array([])]])
-    >>> share.rows.tolist(), share.cuts
+    >>> part = batches_of_rank([1], [[np.array([0, 1]), np.array([2, 3])], [np.array([4]), np.array([])]])
+    >>> part.rows.tolist(), part.cuts
     ([2, 3], (((1, 0, 2),), ()))
     """
-    rows, cuts, at = [], [], 0
+    rows, cuts, start = [], [], 0
     for batch in batches:
         step = []
         for shard in shards:
             count = len(batch[shard])
             if count:
                 rows.append(batch[shard])
-                step.append((shard, at, at + count))
-                at += count
+                step.append((shard, start, start + count))
+                start += count
         cuts.append(tuple(step))
     return RankBatches(np.concatenate(rows).astype(np.int64) if rows else np.empty(0, np.int64), tuple(cuts))
 
 
 class RankInput(NamedTuple):
-    """What a rank is told of its rows.
+    """The description of a rank's rows.
 
     Attributes
     ----------
-    share
-        Which rows, and how they are cut.
+    batches
+        Numbers of the rows, and how they are cut.
     x, y
         Shape and dtype of a row.
     resident
-        Name under which the rank keeps all partitions; empty for rows that were picked.
+        Name under which the rank keeps all partitions; empty for picked rows.
     """
 
-    share: RankBatches
+    batches: RankBatches
     x: tuple[tuple[int, ...], str]
     y: tuple[tuple[int, ...], str] | None
     resident: str = ""
 
-    def open(self, data: Sequence[Any], kept: dict[str, Any]) -> SegmentRows:
-        """The rows, from what Dask brought: all partitions (for the first segment; then `kept` has them), or what was picked."""
+    def open(self, data: Sequence[Any], memory: dict[str, Any]) -> SegmentRows:
+        """The rows, from the task's inputs: all partitions (in the first segment; `memory` has them later), or picked rows."""
         if self.resident:
-            if self.resident not in kept:
-                kept.clear()
-                kept[self.resident] = _join(data)
-            return SegmentRows(self, kept[self.resident], kept)
-        count = len(self.share.rows)
+            if self.resident not in memory:
+                memory.clear()
+                memory[self.resident] = _join(data)
+            return SegmentRows(self, memory[self.resident], memory)
+        count = len(self.batches.rows)
         x = np.empty((count, *self.x[0]), self.x[1])
         y = None if self.y is None else np.empty((count, *self.y[0]), self.y[1])
         samples = np.full(count, -1)
         for part in data:
             samples[part.places] = part.samples
         assemble([Gathered(0, part.places, range(len(part.x))) for part in data], [(part.x, part.y) for part in data], (x, y))
-        return SegmentRows(self, (x, y), kept, samples)
+        return SegmentRows(self, (x, y), memory, samples)
 
 
 class SegmentRows:
-    """The rows of a segment in a rank: ``step(i)`` gives those of its shards.
+    """The rows of a segment in a rank: ``step(i)`` returns those of its shards.
 
-    Rows that lie in a row are given as they lie; others in memory that the next step uses again.
+    Consecutive rows are views; others are copied to memory that the next step overwrites.
     """
 
-    def __init__(self, input: RankInput, arrays: tuple[Array, Array | None], kept: dict[str, Any], samples: Array | None = None) -> None:
+    def __init__(self, input: RankInput, arrays: tuple[Array, Array | None], memory: dict[str, Any], samples: Array | None = None) -> None:
         self.input, self.arrays, self.samples = input, arrays, samples
-        self._buffers: dict[tuple[int, int], Rows] = kept.setdefault("buffers", {})
-        # What was picked lies in the order of the steps.
-        rows = input.share.rows if samples is None else np.arange(len(input.share.rows))
+        self._buffers: dict[tuple[int, int], Rows] = memory.setdefault("buffers", {})
+        # Picked rows are in the order of the steps.
+        rows = input.batches.rows if samples is None else np.arange(len(input.batches.rows))
         self._first = rows.tolist()
         self._jumps = np.cumsum(np.diff(rows, prepend=rows[:1]) != 1).tolist()
 
     def step(self, i: int) -> dict[int, Rows]:
         """The rows of each shard that has any."""
-        found = {}
-        for shard, start, stop in self.input.share.cuts[i]:
-            found[shard] = self._in_a_row(start, stop) or self._copied(shard, start, stop)
-        return found
+        rows = {}
+        for shard, start, stop in self.input.batches.cuts[i]:
+            rows[shard] = self._view(start, stop) or self._copied(shard, start, stop)
+        return rows
 
-    def _in_a_row(self, start: int, stop: int) -> Rows | None:
-        """Rows as they lie, where they can be taken so."""
+    def _view(self, start: int, stop: int) -> Rows | None:
+        """A view of these rows if they are consecutive, otherwise None."""
         if self._jumps[stop - 1] != self._jumps[start]:
             return None
         first, last = self._first[start], self._first[start] + stop - start
@@ -145,30 +145,30 @@ class SegmentRows:
         for target, source in zip(rows, self.arrays, strict=True):
             if target is None or source is None:
                 continue
-            if self.samples is None:  # the rows were checked: "clip" only spares NumPy a copy
-                np.take(source, self.input.share.rows[start:stop], axis=0, out=target, mode="clip")
+            if self.samples is None:  # rows are checked: with mode="clip" NumPy needs no buffer for `out`
+                np.take(source, self.input.batches.rows[start:stop], axis=0, out=target, mode="clip")
             else:
                 np.copyto(target, source[start:stop])
         return rows
 
     def used(self) -> dict[str, bytes]:
-        """The samples that were taken, and how many by each shard in each step."""
-        rows = self.input.share.rows if self.samples is None else self.samples
-        cuts = [(i, shard, stop - start) for i, cuts in enumerate(self.input.share.cuts) for shard, start, stop in cuts]
+        """The samples that were taken, and their number for each shard in each step."""
+        rows = self.input.batches.rows if self.samples is None else self.samples
+        cuts = [(i, shard, stop - start) for i, cuts in enumerate(self.input.batches.cuts) for shard, start, stop in cuts]
         return {"rows": rows.astype("<i8").tobytes(), "cuts": np.array(cuts, "<i4").tobytes()}
 
     def _buffer(self, shard: int, count: int) -> Rows:
-        found = self._buffers.get((shard, count))
-        if found is None:
+        buffer = self._buffers.get((shard, count))
+        if buffer is None:
             x, y = self.input.x, self.input.y
-            found = self._buffers[shard, count] = Rows(
+            buffer = self._buffers[shard, count] = Rows(
                 np.empty((count, *x[0]), x[1]), None if y is None else np.empty((count, *y[0]), y[1])
             )
-        return found
+        return buffer
 
 
 def _join(partitions: Sequence[Partition]) -> Partition:
-    """All rows, laid so that NumPy can take some of them alone: as a message leaves them, it would copy all of them for every shard."""
+    """All rows in memory of their own: from the unaligned memory of a message, NumPy would copy all of them for every shard."""
     sizes = [len(x) for x, _ in partitions]
     x, y = partitions[0] if len(partitions) == 1 else assemble(gather_plan(range(sum(sizes)), sizes), partitions)
     return settled(x), None if y is None else settled(y)

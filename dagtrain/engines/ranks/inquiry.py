@@ -1,4 +1,4 @@
-"""On the scheduler: what tasks wait for, and which workers reach each other."""
+"""On the scheduler: the state of a group's tasks, and which workers reach each other."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dagtrain.engines.ranks.messages import Inquiry
 __all__ = ["inquire", "probe_pairs"]
 
 _PROBE = 5.0
-"""Seconds for a worker to answer another one."""
+"""Seconds for one worker to answer another."""
 
 Pair = tuple[str, str]
 
 
 def inquire(scheduler: Any, keys: Sequence[Any], absent: Collection[str] = ()) -> Inquiry:
-    """What the tasks with these keys wait for; `absent` are workers that do not answer."""
+    """The tasks that these keys wait for, and workers that hinder them; `absent` are workers that do not answer."""
     tasks = [(i, scheduler.tasks[key]) for i, key in enumerate(keys) if key in scheduler.tasks]
     before, stack = set(), [dependency for _, task in tasks for dependency in task.dependencies]
     while stack:
@@ -33,12 +33,12 @@ def inquire(scheduler: Any, keys: Sequence[Any], absent: Collection[str] = ()) -
     addresses.update(*(task.worker_restrictions or () for _, task in waiting))
     hindered = {}
     for worker in (scheduler.workers[address] for address in addresses if address in scheduler.workers):
-        tasks_there = at_work(worker)
+        running = at_work(worker)
         if worker.address in absent:
             hindered[worker.address] = "it does not answer"
         elif worker.status == Status.paused:
             hindered[worker.address] = PAUSED
-        elif len(tasks_there) >= worker.nthreads and tasks_there.isdisjoint(before):
+        elif len(running) >= worker.nthreads and running.isdisjoint(before):
             hindered[worker.address] = f"it is busy with {busy_with(worker)}"
     blamed = next((str(task.exception_blame.key) for _, task in tasks if task.exception_blame is not None), "")
     return Inquiry([i for i, _ in waiting], len(before), hindered, len(keys) - len(tasks), blamed)
@@ -47,17 +47,17 @@ def inquire(scheduler: Any, keys: Sequence[Any], absent: Collection[str] = ()) -
 async def probe_pairs(scheduler: Any, pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
     """Pairs of workers that reach each other, and pairs that do not.
 
-    Of a worker that does not answer the scheduler either, nothing is said. Where only one of two reaches the other, which may have been
-    too busy just then, both are asked again.
+    A pair is in neither list if one of its workers does not answer the scheduler. If only one of two reaches the other, both are asked
+    again: the other may have been busy.
     """
-    first = await _ways(scheduler, pairs)
+    first = await _directions(scheduler, pairs)
     doubtful = [pair for pair in pairs if first.get(pair) == 1]
-    ways = first | (await _ways(scheduler, doubtful) if doubtful else {})
-    return [pair for pair in pairs if ways.get(pair) == 2], [pair for pair in pairs if ways.get(pair, 2) < 2]
+    directions = first | (await _directions(scheduler, doubtful) if doubtful else {})
+    return [pair for pair in pairs if directions.get(pair) == 2], [pair for pair in pairs if directions.get(pair, 2) < 2]
 
 
-async def _ways(scheduler: Any, pairs: Sequence[Pair]) -> dict[Pair, int]:
-    """Whether two workers reach each other: both ways, one way, or not at all; of pairs of which both answer the scheduler."""
+async def _directions(scheduler: Any, pairs: Sequence[Pair]) -> dict[Pair, int]:
+    """In how many directions two workers reach each other: 2, 1 or 0; only for pairs that both answer the scheduler."""
     others: dict[str, list[str]] = {}
     for a, b in pairs:
         others.setdefault(a, []).append(b)
@@ -65,11 +65,11 @@ async def _ways(scheduler: Any, pairs: Sequence[Pair]) -> dict[Pair, int]:
 
     async def ask(worker: str) -> tuple[str, set[str] | None]:
         try:
-            asked = scheduler.rpc(worker).dagtrain_lanes_probe(addresses=others[worker], timeout=_PROBE)
-            found = await asyncio.wait_for(asked, 3 * _PROBE)
-        except Exception:  # whatever it is, it is no answer, and those of the others count
+            request = scheduler.rpc(worker).dagtrain_lanes_probe(addresses=others[worker], timeout=_PROBE)
+            addresses = await asyncio.wait_for(request, 3 * _PROBE)
+        except Exception:  # any error means no answer of this worker
             return worker, None
-        return worker, None if found is None else set(found)  # none from one that has just joined, without the plugin for ranks as yet
+        return worker, None if addresses is None else set(addresses)  # None from a new worker without the ranks' plugin
 
-    reached = {worker: found for worker, found in await asyncio.gather(*map(ask, others)) if found is not None}
+    reached = {worker: addresses for worker, addresses in await asyncio.gather(*map(ask, others)) if addresses is not None}
     return {(a, b): (b in reached[a]) + (a in reached[b]) for a, b in pairs if a in reached and b in reached}

@@ -1,4 +1,4 @@
-"""A placement as a picture: each rank a column, each host a box, and what goes from rank to rank in a step.
+"""A placement as a picture: each rank a column, each host a box, and arrows for the messages of a step.
 
     ┌ host ────────────────────────┐
     │   rank 0            rank 1   │
@@ -6,11 +6,11 @@
     └─────│─────────────────│──────┘
           │      ╲   ╱      │             partial sums, to the ranks that own the slices
       blocks 0–1        blocks 2–3        what a rank owns and updates
-          │      ╲   ╱      │             new parameters, to everybody
+          │      ╲   ╱      │             new parameters, to all ranks
       parameters        parameters
 
-With many ranks every pair would be a thicket: then the exchanges of a phase meet in one node that bears their sum, and ranks that are alike
-are drawn as one column between the first and the last of them.
+With many ranks, arrows for every pair would be unreadable: then one node stands for all exchanges of a phase and shows their total, and
+similar ranks are drawn as one column between the first and the last of them.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 __all__ = ["placement_diagram"]
 
 PAIRS = 3
-"""Up to so many ranks each pair has its own arrows."""
+"""Number of ranks up to which each pair has its own arrows."""
 WORDS = {
     Phase.REDUCE_SCATTER: "partial sums",
-    Phase.ALL_REDUCE_NORM: "squares for norms",
+    Phase.ALL_REDUCE_NORM: "squared norms",
     Phase.ALL_GATHER: "parameters",
     Phase.ALL_GATHER_OPTIMIZER: "optimiser state",
 }
@@ -45,15 +45,15 @@ Channels = Mapping[tuple[int, int], str]
 
 
 class Column(NamedTuple):
-    """Ranks that are drawn as one: mostly a single one."""
+    """Ranks that are drawn as one, mostly a single rank."""
 
     ranks: tuple[RankPlacement, ...]
     host: str
-    """The box it stands in, if any."""
+    """Name of its box, empty without one."""
 
     @property
     def key(self) -> str:
-        """What names it in the diagram."""
+        """Its key in the diagram."""
         return f"rank {self.ranks[0].number}"
 
 
@@ -72,24 +72,24 @@ def placement_diagram(
     Parameters
     ----------
     placement
-        What was placed.
+        To draw.
     channels
-        By pair of ranks, the kind of channel between them ("shared", "socket", "comm"), where it is known.
+        By pair of ranks, the kind of channel between them ("shared", "socket", "comm"), if known.
     pairs
-        Whether each pair of ranks has arrows of its own; None does so for a few ranks.
+        Whether each pair of ranks has arrows of its own; None does so for up to three ranks.
     most
-        From more ranks than this on, ranks that are alike are drawn as one column.
+        With more ranks than this, similar ranks are drawn as one column.
     legend
         Whether to explain colours.
     title
-        Written below the picture; by default how many bytes are exchanged.
+        Written below the picture; by default the number of bytes exchanged.
     direction
         "TB" (down), "BT", "LR" or "RL".
 
     Raises
     ------
     ArgumentError
-        If a pair in `channels` names a rank that is not there.
+        If a pair in `channels` names a rank that does not exist.
 
     Examples
     --------
@@ -101,7 +101,7 @@ def placement_diagram(
     count = len(placement.ranks)
     for pair in channels or {}:
         if len(set(pair)) != 2 or not set(pair) <= set(range(count)):
-            raise ArgumentError(f"channels names the pair {pair!r}, but the ranks are 0 to {count - 1}: give pairs of two of them.")
+            raise ArgumentError(f"channels names the pair {pair!r}, but the ranks are 0 to {count - 1}: pass pairs of two of them.")
     columns = _columns(placement.ranks, most)
     if pairs is None:
         pairs = count <= PAIRS
@@ -129,7 +129,7 @@ def placement_diagram(
 
 
 _ROWS = {Phase.REDUCE_SCATTER: ("computes", "owns"), Phase.ALL_GATHER: ("owns", "has")}
-"""Phases that are drawn as arrows: from which row of a column to which row of another one."""
+"""Phases that are drawn as arrows, with their rows of the two columns."""
 _STROKES = {Phase.REDUCE_SCATTER: "scattered", Phase.ALL_GATHER: "gathered"}
 Sizes = Mapping[tuple[int, int, Phase], int]
 
@@ -138,17 +138,17 @@ Sizes = Mapping[tuple[int, int, Phase], int]
 
 
 def _columns(ranks: Sequence[RankPlacement], most: int) -> list[Column]:
-    """One rank each; or, where there are many, the first, the last, and those between that are like them."""
+    """One column a rank; with many ranks, of each run of similar ones the first, those between as one column, and the last."""
     hosts = len({rank.host for rank in ranks})
     if len(ranks) <= most:
         return [Column((rank,), rank.host if hosts > 1 else "") for rank in ranks]
     by_host = 1 < hosts <= len(ranks) / 4
-    found = []
+    columns = []
     for _, run in groupby(ranks, lambda a: (a.host if by_host else "", a.threads, len(a.shards), len(a.roots), bool(a.blocks))):
-        alike = tuple(run)
-        parts = [alike[:1], alike[1:-1], alike[-1:]] if len(alike) > 4 else [(rank,) for rank in alike]
-        found += [Column(part, part[0].host if by_host else "") for part in parts]
-    return found
+        similar = tuple(run)
+        parts = [similar[:1], similar[1:-1], similar[-1:]] if len(similar) > 4 else [(rank,) for rank in similar]
+        columns += [Column(part, part[0].host if by_host else "") for part in parts]
+    return columns
 
 
 def _box(host: str) -> str | None:
@@ -164,20 +164,20 @@ def _names(column: Column) -> list[Line]:
 
 
 def _rows(nodes: Sequence[Node], columns: Sequence[Column]) -> tuple[tuple[str, ...], ...]:
-    """What stands side by side: the same of all ranks, in their order."""
-    there = {node.key for node in nodes}
-    rows = [[key for column in columns if (key := f"{column.key} {row}") in there] for row in ("computes", "owns", "has")]
+    """Keys of the nodes of each row, in the order of the columns."""
+    keys = {node.key for node in nodes}
+    rows = [[key for column in columns if (key := f"{column.key} {row}") in keys] for row in ("computes", "owns", "has")]
     return tuple(tuple(row) for row in rows if row)
 
 
 def _short(rank: RankPlacement, host: str) -> str:
-    """A worker's address without what the box around it says."""
+    """A worker's address without the host that its box names."""
     address = rank.worker.partition("://")[2] or rank.worker
     return shorten(address.removeprefix(host) if host and address != host else address, 28)
 
 
 def _column(placement: Placement, column: Column, color: str, sizes: Sizes) -> list[Node]:
-    """What the ranks compute, what they own, and what they have when a step is done."""
+    """Nodes for the shards that the ranks compute, the blocks they own, and the parameters they have after a step."""
     ranks, shape = column.ranks, placement.shape
     item = int(shape.dtype[-1])
     each = "" if len(ranks) == 1 else " each"
@@ -198,16 +198,16 @@ def _column(placement: Placement, column: Column, color: str, sizes: Sizes) -> l
         ]
         if shape.statistics and placement.ranks[placement.owners[0]] in ranks:
             lines.append(Line(f"and {count_text(shape.statistics)} running statistics"))
-        own = {rank.number for rank in ranks}
-        squares = sum(n for (a, _, phase), n in sizes.items() if a in own and phase is Phase.ALL_REDUCE_NORM)
-        if squares:
-            lines.append(Line(f"gives {bytes_text(squares)} for norms"))
+        numbers = {rank.number for rank in ranks}
+        for_norms = sum(n for (a, _, phase), n in sizes.items() if a in numbers and phase is Phase.ALL_REDUCE_NORM)
+        if for_norms:
+            lines.append(Line(f"gives {bytes_text(for_norms)} for norms"))
         tip = f"{elements:,} of {shape.parameters:,} parameters"
-        tip += f", and as much of {', '.join(shape.slots)}, which the others get at a segment's end" if shape.slots else ""
+        tip += f", and as many elements of {', '.join(shape.slots)}, which all ranks get at a segment's end" if shape.slots else ""
         nodes.append(Node(f"{column.key} owns", tuple(lines), "update", None, tip))
     whole = (shape.parameters + shape.statistics) * item
     lines = [Line("parameters", "title"), Line(f"{bytes_text(whole)}{each}")]
-    nodes.append(Node(f"{column.key} has", tuple(lines), "parameter", None, "the whole vector, with which the next step begins"))
+    nodes.append(Node(f"{column.key} has", tuple(lines), "parameter", None, "the whole vector, for the next step"))
     return nodes
 
 
@@ -222,15 +222,15 @@ def _idle(idle: Sequence[str], most: int) -> list[Node]:
 
 
 def _local(nodes: Sequence[Node], columns: Sequence[Column]) -> list[Edge]:
-    """What stays within a rank."""
-    there = {node.key for node in nodes}
-    found = []
+    """Edges within a rank."""
+    keys = {node.key for node in nodes}
+    edges = []
     for column in columns:
         rows = [f"{column.key} {row}" for row in ("computes", "owns", "has")]
-        rows = [row for row in rows if row in there]
-        if len(rows) == 3:  # what owns nothing passes nothing on
-            found += [Edge(a, b, kind="local", tooltip="stays in its rank", weight=8) for a, b in pairwise(rows)]
-    return found
+        rows = [row for row in rows if row in keys]
+        if len(rows) == 3:  # a rank without blocks has no such edges
+            edges += [Edge(a, b, kind="local", tooltip="stays in its rank", weight=8) for a, b in pairwise(rows)]
+    return edges
 
 
 def _pair(placement: Placement, a: int, b: int, phase: Phase, nbytes: int, kinds: Mapping[frozenset[int], str]) -> Edge:
@@ -245,7 +245,7 @@ def _pair(placement: Placement, a: int, b: int, phase: Phase, nbytes: int, kinds
 
 
 def _in_parts(placement: Placement) -> str:
-    """That a message goes in parts, where it does: as gradients become final, and as the next step wants the parameters."""
+    """Words for a message that is sent in parts: as gradients become final, and as the next step needs the parameters."""
     return f" in {len(placement.buckets)} parts" if len(placement.buckets) > 1 else ""
 
 
@@ -253,37 +253,37 @@ def _hub(
     placement: Placement, columns: Sequence[Column], phase: Phase, sizes: Sizes, kinds: Mapping[frozenset[int], str]
 ) -> tuple[list[Node], list[Edge]]:
     """All exchanges of a phase as one node."""
-    moved = {(a, b): nbytes for (a, b, p), nbytes in sizes.items() if p is phase}
-    if not moved:
+    messages = {(a, b): nbytes for (a, b, p), nbytes in sizes.items() if p is phase}
+    if not messages:
         return [], []
     start, end = _ROWS[phase]
-    key, total = f"all {phase.name}", sum(moved.values())
+    key, total = f"all {phase.name}", sum(messages.values())
     how = "reduce-scatter" if phase is Phase.REDUCE_SCATTER else "all-gather"
-    lines = [Line(f"{WORDS[phase]}: {bytes_text(total)}", "title"), Line(f"{how}, {count_text(len(moved))} messages")]
-    lines += [Line(text) for text in _ways(placement, moved, kinds)]
+    lines = [Line(f"{WORDS[phase]}: {bytes_text(total)}", "title"), Line(f"{how}, {count_text(len(messages))} messages")]
+    lines += [Line(text) for text in _by_channel(placement, messages, kinds)]
     if len(placement.buckets) > 1:
         lines.append(Line(f"{_in_parts(placement).strip()}, layer by layer"))
     edges = []
     for column in columns:
         numbers = {rank.number for rank in column.ranks}
-        gives = {pair: n for pair, n in moved.items() if pair[0] in numbers}
-        takes = {pair: n for pair, n in moved.items() if pair[1] in numbers}
-        for ends, some, verb in (((f"{column.key} {start}", key), gives, "given"), ((key, f"{column.key} {end}"), takes, "taken")):
-            if some:
-                tip = f"{WORDS[phase]}: {sum(some.values()):,} bytes a step {verb} in {plural(len(some), 'message')}"
-                edges.append(Edge(*ends, bytes_text(sum(some.values())), _STROKES[phase], tip))
+        sent = {pair: n for pair, n in messages.items() if pair[0] in numbers}
+        received = {pair: n for pair, n in messages.items() if pair[1] in numbers}
+        for ends, sizes_of, verb in (((f"{column.key} {start}", key), sent, "sent"), ((key, f"{column.key} {end}"), received, "received")):
+            if sizes_of:
+                tip = f"{WORDS[phase]}: {sum(sizes_of.values()):,} bytes a step {verb} in {plural(len(sizes_of), 'message')}"
+                edges.append(Edge(*ends, bytes_text(sum(sizes_of.values())), _STROKES[phase], tip))
     return [Node(key, tuple(lines), "layer", None, f"{total:,} bytes a step, {how}")], edges
 
 
-def _ways(placement: Placement, moved: Mapping[tuple[int, int], int], kinds: Mapping[frozenset[int], str]) -> list[str]:
-    """By which channels, where that is known; else what crosses between hosts."""
-    ways: Counter[str] = Counter()
+def _by_channel(placement: Placement, messages: Mapping[tuple[int, int], int], kinds: Mapping[frozenset[int], str]) -> list[str]:
+    """Bytes by kind of channel if known, otherwise within and between hosts."""
+    sums: Counter[str] = Counter()
     hosts = {rank.number: rank.host for rank in placement.ranks}
-    for (a, b), nbytes in moved.items():
-        ways[kinds.get(frozenset((a, b)), "" if kinds else "between hosts" if hosts[a] != hosts[b] else "within hosts")] += nbytes
+    for (a, b), nbytes in messages.items():
+        sums[kinds.get(frozenset((a, b)), "" if kinds else "between hosts" if hosts[a] != hosts[b] else "within hosts")] += nbytes
     if not kinds and len(set(hosts.values())) == 1:
         return []
-    return [f"{name or 'not known'}: {bytes_text(n)}" for name, n in sorted(ways.items())]
+    return [f"{name or 'not known'}: {bytes_text(n)}" for name, n in sorted(sums.items())]
 
 
 # ---- words
@@ -305,17 +305,17 @@ def _title(placement: Placement, sizes: Sizes) -> str:
 
 
 def _legend(nodes: Sequence[Node], edges: Sequence[Edge]) -> list[LegendItem]:
-    there = {edge.kind for edge in edges} | {node.kind for node in nodes}
+    kinds = {edge.kind for edge in edges} | {node.kind for node in nodes}
     words = {
         WORKERS[0]: "computes gradients, adds within its subtrees",
         "update": "blocks that the rank owns and updates",
         "parameter": "the whole vector after the step",
         "scattered": "partial sums, to the slice's owner",
-        "gathered": "updated slices, to everybody",
+        "gathered": "updated slices, to all ranks",
         "local": "stays in its rank",
         "constant": "worker without a rank",
     }
-    return [LegendItem(kind, text) for kind, text in words.items() if kind in there]
+    return [LegendItem(kind, text) for kind, text in words.items() if kind in kinds]
 
 
 def _numbers(noun: str, numbers: Sequence[int]) -> str:
@@ -323,7 +323,7 @@ def _numbers(noun: str, numbers: Sequence[int]) -> str:
 
 
 def _range(numbers: Sequence[int]) -> str:
-    """Whole numbers as short text: ``0–3, 7``."""
+    """Integers as short text: ``0–3, 7``."""
     runs: list[list[int]] = []
     for n in sorted(numbers):
         if runs and n == runs[-1][1] + 1:

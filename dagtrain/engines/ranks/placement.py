@@ -1,16 +1,16 @@
-"""Where the tasks of a training step go: a pure function of the step, the workers and where the data lies.
+"""Which worker does which part of a training step: a pure function of the step, the workers and the location of the data.
 
     shards      0 1 2 3 │ 4 5 6 7          each rank computes the gradients of its shards
-    sum tree    ╰─┴─┴─╯ │ ╰─┴─┴─╯          and adds what lies wholly within it: a partial sum for each such subtree
-                   │    ╳    │             partial sums go, cut into slices, to the ranks that own the slices
-    blocks      0 1     │     2 3          each rank updates the blocks it owns, and everybody gets them
+    sum tree    ╰─┴─┴─╯ │ ╰─┴─┴─╯          and adds them: a partial sum for each subtree that is wholly its own
+                   │    ╳    │             partial sums are sent, in slices, to the ranks that own the slices
+    blocks      0 1     │     2 3          each rank updates the blocks it owns, and all ranks get them
 
-A rank is one long task on one worker. Whatever the placement, every sum is that of the fixed tree and every block is updated whole, so
-the bits are the same.
+A rank is one long task on one worker. With any placement, every sum is that of the fixed tree and every block is updated whole, so the
+bits are the same.
 
-Gradients come out of a network from its last layer to its first, and the next step wants the parameters from the first to the last. Between
-hosts it pays to send what is there while the rest is computed. So blocks are in *buckets* that become final together, and each rank owns
-a part of every bucket:
+The backward pass computes gradients from the last layer to the first, and the next step needs parameters from the first layer to the last.
+Between hosts it pays to send finished parts while the rest is computed. So blocks are in *buckets* that become final together, and each
+rank owns a part of every bucket:
 
     vector      │  first layer  │  second layer   │      partial sums of bucket 0, then of bucket 1
     bucket      │       1       │        0        │      parameters  of bucket 1, then of bucket 0
@@ -34,26 +34,26 @@ __all__ = ["Edge", "Placement", "RankPlacement", "StepShape", "WorkerInfo", "pla
 
 
 class StepShape(NamedTuple):
-    """What a placement must know of a training step.
+    """The sizes of a training step that its placement depends on.
 
     Attributes
     ----------
     shards
-        Parts of a batch.
+        Number of shards of a batch.
     blocks
         Elements of each block of the parameter vector.
     statistics
         Elements of the running statistics.
     sums
-        Numbers that are summed beside the gradient: the loss and the metrics.
+        Number of metrics, the loss included.
     slots
         Names of the optimiser's vectors.
     norms
-        Norms of the whole gradient that the update asks for.
+        Number of norms of the whole gradient that the update needs.
     dtype
         Of parameters, gradients and statistics.
     buckets
-        Blocks whose gradients become final together, in the order in which they do; all at once by default.
+        Blocks whose gradients become final together, in the order in which they do; by default all at once.
     """
 
     shards: int
@@ -77,15 +77,15 @@ class WorkerInfo(NamedTuple):
     Attributes
     ----------
     address
-        As Dask names it.
+        Dask's address of the worker.
     host
-        What tells hosts apart: ranks of one host share memory.
+        Name of the host: ranks of one host share memory.
     threads
         Threads that the rank may use.
     held
-        Bytes of the data's partitions that lie there.
+        Bytes of the data's partitions in its memory.
     near
-        The same by shard, where a shard has partitions of its own.
+        The same for each shard that has partitions of its own.
     """
 
     address: str
@@ -102,13 +102,13 @@ class RankPlacement:
     Attributes
     ----------
     number
-        Place among the ranks.
+        Index among the ranks.
     worker, host, threads
         As in `WorkerInfo`.
     shards
         The shards it computes.
     roots
-        Roots of the subtrees of the sum tree that lie wholly in these shards: one partial sum each.
+        Roots of the subtrees of the sum tree that consist of these shards alone: one partial sum each.
     blocks
         The blocks it owns.
     """
@@ -123,7 +123,7 @@ class RankPlacement:
 
 
 class Edge(NamedTuple):
-    """Bytes that go from one rank to another in a phase of a step."""
+    """Bytes that one rank sends to another in a phase of a step."""
 
     source: int
     target: int
@@ -142,9 +142,9 @@ class Placement(Drawable):
     ranks
         In the order of their numbers.
     idle
-        Workers that are left over: there are no more ranks than shards.
+        Workers without a rank: there are at most as many ranks as shards.
     buckets
-        Those of the shape where something is sent between ranks, else one of all blocks.
+        Those of the shape if ranks send messages, otherwise one bucket of all blocks.
     """
 
     shape: StepShape
@@ -176,87 +176,85 @@ class Placement(Drawable):
 
     @cached_property
     def _slices(self) -> list[tuple[tuple[slice, ...], ...]]:
-        owned = [set(rank.blocks) for rank in self.ranks]
         return [
             tuple(
-                tuple(slice(self.starts[r.start], self.starts[r.stop]) for r in runs(own.intersection(bucket))) for bucket in self.buckets
+                tuple(slice(self.starts[r.start], self.starts[r.stop]) for r in runs(set(rank.blocks).intersection(bucket)))
+                for bucket in self.buckets
             )
-            for own in owned
+            for rank in self.ranks
         ]
 
     def elements_of(self, rank: int) -> int:
-        """How many parameters a rank owns."""
+        """Number of parameters that a rank owns."""
         return sum(self.shape.blocks[b] for b in self.ranks[rank].blocks)
 
     def regions(self, rank: int) -> dict[str, tuple[str, int]]:
-        """The memory of a rank that others read: dtype and elements by name."""
-        shape, mine = self.shape, self.ranks[rank]
-        found = {}
-        for root in mine.roots:
-            found[f"partial.{root}"] = (shape.dtype, shape.parameters + shape.statistics)
-            found[f"sums.{root}"] = ("<f8", shape.sums)
-        found["parameters"] = (shape.dtype, shape.parameters)
-        found["statistics"] = (shape.dtype, shape.statistics)
-        found["squares"] = ("<f8", shape.norms * len(shape.blocks))
+        """The regions of a rank's window: dtype and elements by name."""
+        shape, regions = self.shape, {}
+        for root in self.ranks[rank].roots:
+            regions[f"partial.{root}"] = (shape.dtype, shape.parameters + shape.statistics)
+            regions[f"sums.{root}"] = ("<f8", shape.sums)
+        regions["parameters"] = (shape.dtype, shape.parameters)
+        regions["statistics"] = (shape.dtype, shape.statistics)
+        regions["squared_norms"] = ("<f8", shape.norms * len(shape.blocks))
         for name in shape.slots:
-            found[f"slot.{name}"] = (shape.dtype, shape.parameters)
-        return found
+            regions[f"slot.{name}"] = (shape.dtype, shape.parameters)
+        return regions
 
     def spans(self, source: int, target: int) -> dict[Phase, tuple[Span, ...]]:
-        """What a rank gives to another one in each phase, in the order in which it is sent."""
+        """Spans that a rank sends to another one in each phase, in the order of sending."""
         return {phase: tuple(span for part in parts for span in part) for phase, parts in self.parts(source, target).items()}
 
     def parts(self, source: int, target: int) -> dict[Phase, tuple[tuple[Span, ...], ...]]:
-        """What a rank gives to another one in each phase, in parts that become final one after the other.
+        """Spans that a rank sends to another one in each phase, in parts that become final one after the other.
 
-        Those of partial sums are the buckets, and what is summed beside the gradient; those of the parameters the buckets from the last to
-        the first.
+        Partial sums have a part for each bucket and one for the metrics; parameters have one for each bucket, from the last to the first.
         """
-        shape, gives, takes = self.shape, self.ranks[source], self.ranks[target]
+        shape, sender, receiver = self.shape, self.ranks[source], self.ranks[target]
         total = shape.parameters
-        found: dict[Phase, tuple[tuple[Span, ...], ...]] = {}
-        if takes.blocks:
-            wanted = self.slices_of(target)
-            partial = [[Span(f"partial.{root}", s.start, s.stop) for root in gives.roots for s in bucket] for bucket in wanted]
-            beside = [Span(f"sums.{root}", 0, shape.sums) for root in gives.roots]
+        parts: dict[Phase, tuple[tuple[Span, ...], ...]] = {}
+        if receiver.blocks:
+            partial = [
+                [Span(f"partial.{root}", s.start, s.stop) for root in sender.roots for s in bucket] for bucket in self.slices_of(target)
+            ]
+            metrics = [Span(f"sums.{root}", 0, shape.sums) for root in sender.roots]
             if target == self.owners[0] and shape.statistics:
-                beside += [Span(f"partial.{root}", total, total + shape.statistics) for root in gives.roots]
-            found[Phase.REDUCE_SCATTER] = (*map(tuple, partial), tuple(beside))
-        if gives.blocks:
-            own = self.slices_of(source)
-            after = [[Span("parameters", s.start, s.stop) for s in bucket] for bucket in reversed(own)]
+                metrics += [Span(f"partial.{root}", total, total + shape.statistics) for root in sender.roots]
+            parts[Phase.REDUCE_SCATTER] = (*map(tuple, partial), tuple(metrics))
+        if sender.blocks:
+            slices = self.slices_of(source)
+            parameters = [[Span("parameters", s.start, s.stop) for s in bucket] for bucket in reversed(slices)]
             if source == self.owners[0] and shape.statistics:
-                after[0].insert(0, Span("statistics", 0, shape.statistics))
-            found[Phase.ALL_GATHER] = tuple(map(tuple, after))
-            found[Phase.ALL_GATHER_OPTIMIZER] = (
-                tuple(Span(f"slot.{name}", s.start, s.stop) for name in shape.slots for bucket in own for s in bucket),
+                parameters[0].insert(0, Span("statistics", 0, shape.statistics))
+            parts[Phase.ALL_GATHER] = tuple(map(tuple, parameters))
+            parts[Phase.ALL_GATHER_OPTIMIZER] = (
+                tuple(Span(f"slot.{name}", s.start, s.stop) for name in shape.slots for bucket in slices for s in bucket),
             )
-            if shape.norms and takes.blocks:
-                rounds = (
-                    k * len(shape.blocks) for k in range(shape.norms)
-                )  # each has memory of its own: one may be read while the next is written
-                found[Phase.ALL_REDUCE_NORM] = tuple(
-                    tuple(Span("squares", at + run.start, at + run.stop) for run in runs(gives.blocks)) for at in rounds
+            if shape.norms and receiver.blocks:
+                # Each round has memory of its own: peers may read one while the next is written.
+                rounds = (k * len(shape.blocks) for k in range(shape.norms))
+                parts[Phase.ALL_REDUCE_NORM] = tuple(
+                    tuple(Span("squared_norms", start + run.start, start + run.stop) for run in runs(sender.blocks)) for start in rounds
                 )
-        return found
+        return parts
 
     def routes(self, rank: int) -> dict[int, Routes]:
-        """What a rank gives to and takes from each other one."""
+        """The routes between a rank and each other one."""
         others = [other.number for other in self.ranks if other.number != rank]
         return {other: Routes(self.spans(rank, other), self.spans(other, rank)) for other in others}
 
     def edges(self) -> list[Edge]:
-        """Every exchange of one step, with its bytes; that of the optimiser's vectors is once a segment."""
-        sizes = {"sums": 8, "squares": 8}
+        """Every exchange of one step, with its bytes; the optimiser's vectors are exchanged once a segment."""
+        sizes = {"sums": 8, "squared_norms": 8}
         item = int(self.shape.dtype[-1])
-        found = []
+        edges = []
         for a in self.ranks:
             for b in self.ranks:
                 if a.number != b.number:
                     for phase, spans in self.spans(a.number, b.number).items():
                         nbytes = sum((p.stop - p.start) * sizes.get(p.region.partition(".")[0], item) for p in spans)
-                        found.append(Edge(a.number, b.number, phase, nbytes))
-        return found
+                        edges.append(Edge(a.number, b.number, phase, nbytes))
+        return edges
 
     def diagram(self, **options: Any) -> Any:
         """The ranks as columns and their exchanges as edges; see `dagtrain.engines.ranks.picture.placement_diagram`."""
@@ -266,11 +264,11 @@ class Placement(Drawable):
 
 
 def place(shape: StepShape, workers: Sequence[WorkerInfo], row_bytes: float = 0.0, apart: bool = False) -> Placement:
-    """Give each worker its shards and its blocks.
+    """Assign shards and blocks to each worker.
 
-    Workers get shards by their threads, at least one each; where there are more workers than shards, those that hold most of the data.
-    Where shards have partitions of their own, a shard goes to a worker that holds them, unless the partial sums that a scattered
-    subtree costs are more bytes than the rows it saves.
+    The number of a worker's shards follows its threads, at least one. If there are more workers than shards, those with most of the data
+    get one each. A shard with partitions of its own goes to a worker that holds them, unless the partial sums of a scattered subtree cost
+    more bytes than the rows that this saves.
 
     Parameters
     ----------
@@ -281,7 +279,7 @@ def place(shape: StepShape, workers: Sequence[WorkerInfo], row_bytes: float = 0.
     row_bytes
         Bytes of the rows of one shard in one step.
     apart
-        Whether ranks send what they exchange even where they are on one host.
+        Whether ranks of one host send messages too, instead of sharing memory.
 
     Raises
     ------
@@ -302,17 +300,17 @@ def place(shape: StepShape, workers: Sequence[WorkerInfo], row_bytes: float = 0.
     """
     if not workers:
         raise ClusterError("there is no worker to place a rank on. Start workers, or wait for them with client.wait_for_workers(1).")
-    by_data = sorted(workers, key=lambda c: (-c.held, c.address))
-    chosen, idle = by_data[: shape.shards], tuple(sorted(c.address for c in by_data[shape.shards :]))
-    chosen.sort(key=lambda c: (middle(c.near), c.host, c.address))
-    counts = share_out(shape.shards, [c.threads for c in chosen], favoured=[c.held for c in chosen])
+    by_data = sorted(workers, key=lambda worker: (-worker.held, worker.address))
+    chosen, idle = by_data[: shape.shards], tuple(sorted(worker.address for worker in by_data[shape.shards :]))
+    chosen.sort(key=lambda worker: (middle(worker.near), worker.host, worker.address))
+    counts = share_out(shape.shards, [worker.threads for worker in chosen], favoured=[worker.held for worker in chosen])
     in_order = in_a_row(counts)
     best = in_order
-    if any(c.near for c in chosen):
-        nears = [c.near for c in chosen]
+    if any(worker.near for worker in chosen):
+        nears = [worker.near for worker in chosen]
         vector = shape.parameters * int(shape.dtype[-1])
-        best = min((in_order, by_place(counts, nears)), key=lambda taken: crossing(taken, shape.shards, vector, nears, row_bytes))
-    sends = len(chosen) > 1 and (apart or len({c.host for c in chosen}) > 1)
+        best = min((in_order, by_place(counts, nears)), key=lambda shards_of: crossing(shards_of, shape.shards, vector, nears, row_bytes))
+    sends = len(chosen) > 1 and (apart or len({worker.host for worker in chosen}) > 1)
     buckets = shape.buckets if sends else ()
     owned = deal(buckets or [range(len(shape.blocks))], len(chosen))
     ranks = []

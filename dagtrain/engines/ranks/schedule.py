@@ -1,15 +1,15 @@
-"""The schedule of a step: what a rank does, in which order, and what it waits for. A state machine without I/O.
+"""The schedule of a step: what a rank does, in which order, and which posts it waits for. A state machine without I/O.
 
     every step      Compute ▶ Post and Wait(REDUCE_SCATTER) ▶ Reduce ▶ [SquaredNorm ▶ Post and Wait(ALL_REDUCE_NORM)]
                             ▶ Update ▶ Post and Wait(ALL_GATHER) ▶ Copy(ALL_GATHER)
     a segment's end Post and Wait(ALL_GATHER_OPTIMIZER) ▶ Copy(ALL_GATHER_OPTIMIZER) ▶ TakeSnapshot
 
 The two waits of a step are barriers: a rank writes partial sums only after every owner has posted the parameters of the step before, and an
-owner changes its slice only after every rank has posted its partial sums. So nothing is overwritten that a peer still reads, and buffers
-need no second copy. A rank that owns no block skips what owners do.
+owner changes its slice only after every rank has posted its partial sums. So no rank overwrites data that a peer still reads, and buffers
+need no second copy. A rank that owns no block skips the instructions of owners.
 
-The instructions are data made from the placement alone. `Schedule` holds a rank's place in them; its user does what they say and reports
-what arrived.
+The instructions are data made from the placement alone. `Schedule` holds a rank's position in them; its user executes them and reports
+posts that arrived.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
 
 
 class Compute(NamedTuple):
-    """The rank's shards, and the sums of its subtrees."""
+    """Compute the rank's shards, and the sums of its subtrees."""
 
 
 class Post(NamedTuple):
@@ -49,7 +49,7 @@ class Post(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """Go on when these ranks have posted."""
+    """Continue when these ranks have posted."""
 
     phase: Phase
     peers: tuple[int, ...]
@@ -57,39 +57,39 @@ class Wait(NamedTuple):
 
 
 class Reduce(NamedTuple):
-    """All partial sums of the own slice, by the fixed tree."""
+    """Add the partial sums of all ranks in the rank's own slice, by the fixed tree."""
 
 
 class SquaredNorm(NamedTuple):
-    """The own blocks' squares, for the norm of this number."""
+    """Compute the squared norm of each of the rank's own blocks, for the norm of this number."""
 
     round: int
 
 
 class Update(NamedTuple):
-    """The own blocks."""
+    """Update the rank's own blocks."""
 
 
 class Copy(NamedTuple):
-    """What the owners have posted, into the rank's own vectors."""
+    """Copy the owners' slices into the rank's own vectors."""
 
     phase: Phase
     peers: tuple[int, ...]
 
 
 class TakeSnapshot(NamedTuple):
-    """The state as the segment's result."""
+    """Copy the state, as the segment's result."""
 
 
 Instruction = Compute | Post | Wait | Reduce | SquaredNorm | Update | Copy | TakeSnapshot
 
 
 class ScheduleError(Exception):
-    """A message that cannot be: the ranks no longer do the same."""
+    """A message that the schedule does not allow: the ranks no longer run the same steps."""
 
 
 def instructions(placement: Placement, rank: int) -> tuple[tuple[Instruction, ...], tuple[Instruction, ...]]:
-    """What a rank does in every step, and at the end of a segment.
+    """The instructions of a rank for every step, and for the end of a segment.
 
     Examples
     --------
@@ -124,26 +124,26 @@ def instructions(placement: Placement, rank: int) -> tuple[tuple[Instruction, ..
 
 
 class Schedule:
-    """One rank's place in its instructions.
+    """One rank's position in its instructions.
 
     Parameters
     ----------
     placement
-        What was placed.
+        Of the step.
     rank
-        Which of its ranks this is.
+        Number of this rank in it.
 
     Attributes
     ----------
     segment, step
-        Where it is; the step counts from the beginning of training.
+        Current ones; the step counts from the beginning of training.
     refused
-        Messages that came twice or too late.
+        Number of messages that arrived twice or too late.
     """
 
     def __init__(self, placement: Placement, rank: int) -> None:
         self.rank = rank
-        self._step_script, self._end_script = instructions(placement, rank)
+        self._step_instructions, self._end_instructions = instructions(placement, rank)
         self.segment = -1
         self.step = 0
         self.refused = 0
@@ -152,25 +152,25 @@ class Schedule:
         self._running = False
         self._missing: set[int] = set()
         self._awaited: Wait | None = None
-        self._came: dict[tuple[Phase, int], tuple[int, int, int]] = {}
+        self._latest: dict[tuple[Phase, int], tuple[int, int, int]] = {}
 
     @property
     def running(self) -> bool:
-        """Whether a segment is under way."""
+        """Whether a segment is running."""
         return self._running
 
     @property
     def waiting(self) -> Wait | None:
-        """What it waits for, if anything."""
+        """The wait that is not over yet, if any."""
         return self._awaited if self._missing else None
 
     @property
     def missing(self) -> tuple[int, ...]:
-        """The ranks that it waits for."""
+        """The ranks whose posts are missing."""
         return tuple(sorted(self._missing))
 
     def begin(self, segment: int, first_step: int, steps: int) -> None:
-        """Start on a segment; segments follow each other within the life of a placement."""
+        """Begin a segment; within the life of a placement each continues the one before."""
         if self._running:
             raise ScheduleError(f"segment {segment} begins in rank {self.rank} while segment {self.segment} is not done.")
         if segment <= self.segment:
@@ -183,43 +183,43 @@ class Schedule:
         self._position, self._running = 0, True
 
     def next(self) -> Instruction | None:
-        """What to do now; None while ranks are missing, and at the end of a segment."""
+        """The next instruction; None while posts are missing, and at the end of a segment."""
         if self._missing or not self._running:
             return None
         if self.step < self._until:
-            script = self._step_script
-            if self._position == len(script):
+            current = self._step_instructions
+            if self._position == len(current):
                 self.step += 1
                 self._position = 0
                 if self.step == self._until:
-                    script = self._end_script
+                    current = self._end_instructions
         else:
-            script = self._end_script
-        if self._position == len(script):
+            current = self._end_instructions
+        if self._position == len(current):
             self._running = False
             return None
-        instruction = script[self._position]
+        instruction = current[self._position]
         self._position += 1
         if isinstance(instruction, Wait):
             self._awaited = instruction
-            self._missing = {p for p in instruction.peers if not self._is_there(self._came.get((instruction.phase, p)), instruction)}
+            self._missing = {p for p in instruction.peers if not self._satisfies(self._latest.get((instruction.phase, p)), instruction)}
         return instruction
 
-    def _is_there(self, stamp: tuple[int, int, int] | None, wait: Wait) -> bool:
-        """Whether a post is what is waited for; a later round of the same step stands for the earlier ones."""
-        return stamp is not None and stamp[:2] == (self.segment, self.step) and stamp[2] >= wait.round
+    def _satisfies(self, sequence: tuple[int, int, int] | None, wait: Wait) -> bool:
+        """Whether a post ends this wait; a later round of the same step implies the earlier ones."""
+        return sequence is not None and sequence[:2] == (self.segment, self.step) and sequence[2] >= wait.round
 
     def arrived(self, phase: Phase, peers: Iterable[int], segment: int, step: int, round: int = 0) -> None:
-        """These ranks have posted.
+        """Take note that these ranks have posted.
 
         Raises
         ------
         ScheduleError
-            For a message from further ahead than the barriers let a rank be.
+            If a message is further ahead than the barriers allow.
         """
-        stamp = (segment, step, round)
+        sequence = (segment, step, round)
         for peer in peers:
-            if stamp <= self._came.get((phase, peer), (-1, -1, -1)):
+            if sequence <= self._latest.get((phase, peer), (-1, -1, -1)):
                 self.refused += 1
                 continue
             if self.segment >= 0 and (segment > self.segment + 1 or step > self.step + 1):
@@ -227,7 +227,7 @@ class Schedule:
                     f"rank {peer} has posted {phase.name} of step {step} (segment {segment}) while rank {self.rank} is at step "
                     f"{self.step} (segment {self.segment})."
                 )
-            self._came[phase, peer] = stamp
+            self._latest[phase, peer] = sequence
             awaited = self._awaited
-            if awaited is not None and phase is awaited.phase and self._is_there(stamp, awaited):
+            if awaited is not None and phase is awaited.phase and self._satisfies(sequence, awaited):
                 self._missing.discard(peer)

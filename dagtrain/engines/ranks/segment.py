@@ -1,11 +1,11 @@
-"""The steps of a segment in one rank: what `Schedule` says, done by `RankRunner` and `Communicator`.
+"""The steps of a segment in one rank: the instructions of `Schedule`, executed by `RankRunner` and `Communicator`.
 
-Between hosts a rank does not wait for what it does not need yet. While it computes, the parts of its partial sums that are final are sent,
-and so are the blocks of the parameters as it updates them. When it would wait for the parameters, it begins with the next step, whose
-forward pass takes each layer's as they come:
+Between hosts, computing and sending overlap. A rank sends the parts of its partial sums as they become final, and the blocks of the
+parameters as it updates them. Instead of waiting for all parameters it begins the next step, whose forward pass waits for one layer at a
+time:
 
-    Update ▶ Post(PARAMETERS) ▶ Wait(PARAMETERS) ▶ Copy ▶ Compute ▶ …        what the script says
-                                ╰── forward ── … ─────────╯ ─ backward ─▶     when it is done: nothing that others read is written before
+    Update ▶ Post(ALL_GATHER) ▶ Wait(ALL_GATHER) ▶ Copy ▶ Compute ▶ …        the schedule
+                                ╰── forward ── … ─────────╯ ─ backward ─▶     its execution: no memory that peers read is written before
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from dagtrain.transport import Communicator, Phase
 __all__ = ["SegmentRun", "Streams", "streams_of"]
 
 Counts = list[dict[int, int]]
-"""For 0, 1, 2, … parts of a phase, how many spans that is, by peer."""
+"""For the first 0, 1, 2, … parts of a phase, the number of their spans, by peer."""
 
 
 class Streams(NamedTuple):
-    """How a rank's messages go in parts.
+    """How a rank's messages are cut into parts.
 
     Attributes
     ----------
     partial, parameters
-        Of what it sends, to peers on other hosts.
+        Of the messages that it sends to peers on other hosts.
     coming
-        Of the parameters that it gets, from all owners.
+        Of the parameters that it receives from all owners.
     """
 
     partial: Counts
@@ -45,7 +45,7 @@ class Streams(NamedTuple):
 
 
 def streams_of(placement: Placement, rank: int, kinds: Mapping[int, str]) -> Streams | None:
-    """What is sent in parts; None where all is final at once, or nothing is sent by sockets."""
+    """How this rank's messages are cut; None if everything becomes final at once, or no channel is a socket."""
     far = [peer for peer, kind in kinds.items() if kind == "socket"]
     if not far or len(placement.buckets) == 1:
         return None
@@ -57,7 +57,7 @@ def streams_of(placement: Placement, rank: int, kinds: Mapping[int, str]) -> Str
 
 
 def _counts(parts: Mapping[int, tuple[tuple[Any, ...], ...]], buckets: int) -> Counts:
-    return [{peer: sum(map(len, own[:n])) for peer, own in parts.items() if own} for n in range(buckets + 1)]
+    return [{peer: sum(map(len, of_peer[:n])) for peer, of_peer in parts.items() if of_peer} for n in range(buckets + 1)]
 
 
 class SegmentRun:
@@ -66,22 +66,22 @@ class SegmentRun:
     Parameters
     ----------
     order
-        Which steps.
+        The steps.
     rank
         Its number.
     schedule, runner, communicator, streams
         Of the rank.
     batches
-        Where rows come from.
+        The rows; ``batches.step(i)`` returns those of step i.
     progress
         Called with the order and the number of the step that begins.
 
     Attributes
     ----------
     sums
-        Of each step, where this rank is the first owner.
+        Loss and metrics of each step, if this rank is the first owner.
     seconds, ending
-        How long it took, and how long what comes after the last step.
+        Seconds that the segment took, and those after its last step.
     """
 
     def __init__(
@@ -98,49 +98,49 @@ class SegmentRun:
         self.order, self.schedule, self.runner, self.communicator, self.streams = order, schedule, runner, communicator, streams
         self.batches, self._progress = batches, progress
         self.sums: list[Array] = []
-        self._sums_wanted = rank == runner.placement.owners[0]
+        self._is_first_owner = rank == runner.placement.owners[0]
         self.seconds = self.ending = 0.0
         self._at = 0
         self._steps = len(order.counts)
         self._rows: dict[int, Rows] = {}
-        self._kept: State | None = None
+        self._snapshot: State | None = None
 
     def run(self) -> State:
-        """The whole state after the segment."""
+        """Run the segment; return the whole state after it."""
         self.runner.state.learning_rate_scale = self.order.learning_rate_scale
         began = self._stepped = time.perf_counter()
         self.schedule.begin(self.order.segment, self.order.first, self._steps)
-        while (todo := self.schedule.next()) is not None:
-            self._do(todo)
+        while (instruction := self.schedule.next()) is not None:
+            self._execute(instruction)
         ended = time.perf_counter()
         self.seconds, self.ending = ended - began, ended - self._stepped
-        assert self._kept is not None
-        return self._kept
+        assert self._snapshot is not None
+        return self._snapshot
 
-    def _do(self, todo: Any) -> None:
+    def _execute(self, instruction: Any) -> None:
         schedule, runner, order = self.schedule, self.runner, self.order
-        match todo:
+        match instruction:
             case Compute():
                 if self._at != schedule.step - order.first:
                     self._next_step()
                 rows, self._rows = self._rows or self.batches.step(self._at), {}
                 runner.compute(rows, order.counts[self._at], self._releasing(Phase.REDUCE_SCATTER))
-            case Post(phase, peers, turn):
-                self.communicator.post(phase, peers, order.segment, schedule.step, turn)
-            case Wait(phase, peers, turn):
+            case Post(phase, peers, round):
+                self.communicator.post(phase, peers, order.segment, schedule.step, round)
+            case Wait(phase, peers, _):
                 if phase is Phase.ALL_GATHER and self._at + 1 < self._steps:
-                    self._rows = self.batches.step(self._at + 1)  # while the others are still at work
+                    self._rows = self.batches.step(self._at + 1)  # while peers still compute
                     if self.streams is not None:
-                        self._compute_ahead(todo)
+                        self._compute_ahead(instruction)
                         return
-                self._wait(todo)
+                self._wait(instruction)
             case Reduce():
                 runner.reduce(order.counts[self._at])
-                if self._sums_wanted:
+                if self._is_first_owner:
                     assert runner.sums is not None
                     self.sums.append(runner.sums.copy())
             case SquaredNorm(k):
-                runner.square(k)
+                runner.squared_norms(k)
             case Update():
                 runner.update(self._releasing(Phase.ALL_GATHER))
                 self._stepped = time.perf_counter()
@@ -150,7 +150,7 @@ class SegmentRun:
                     self._stepped = time.perf_counter()
             case TakeSnapshot():
                 runner.advance()
-                self._kept = runner.keep()
+                self._snapshot = runner.snapshot()
 
     def _next_step(self) -> None:
         self.runner.advance()
@@ -158,36 +158,36 @@ class SegmentRun:
         self._progress(self.order, self._at)
 
     def _wait(self, wait: Wait) -> None:
-        phase, peers, turn = wait
-        self.communicator.wait(phase, peers, self.order.segment, self.schedule.step, turn)
-        self.schedule.arrived(phase, peers, self.order.segment, self.schedule.step, turn)
+        phase, peers, round = wait
+        self.communicator.wait(phase, peers, self.order.segment, self.schedule.step, round)
+        self.schedule.arrived(phase, peers, self.order.segment, self.schedule.step, round)
 
     def _compute_ahead(self, wait: Wait) -> None:
-        """The next step's shards, as far as parameters are there; the script goes on when all are."""
+        """Compute the next step's shards while parameters arrive; the schedule advances when all have."""
         assert self.streams is not None
-        coming, step, came = self.streams.coming, self.schedule.step, 0
+        coming, step, copied = self.streams.coming, self.schedule.step, 0
         every = len(coming) - 1
 
         def needs(parts: int) -> None:
-            nonlocal came
+            nonlocal copied
             if parts < every:
                 self.communicator.wait_for_spans(Phase.ALL_GATHER, coming[parts], self.order.segment, step)
             else:
                 self._wait(wait)
-            self.runner.copy(Phase.ALL_GATHER, came, parts)
-            came = parts
-            if came == every:
+            self.runner.copy(Phase.ALL_GATHER, copied, parts)
+            copied = parts
+            if copied == every:
                 copy, compute = self.schedule.next(), self.schedule.next()
-                assert isinstance(copy, Copy), "what has come is copied"
-                assert isinstance(compute, Compute), "and what is being computed is the next step"
+                assert isinstance(copy, Copy), "the parameters are copied already"
+                assert isinstance(compute, Compute), "the next step is being computed"
 
         self._next_step()
         rows, self._rows = self._rows, {}
         self.runner.compute(rows, self.order.counts[self._at], self._releasing(Phase.REDUCE_SCATTER, ahead=1), needs)
-        assert came == every, "whoever computes, and whoever has no samples, asks for all"
+        assert copied == every, "a rank waits for all parameters, also without samples"
 
     def _releasing(self, phase: Phase, ahead: int = 0) -> Any:
-        """What sends the parts of a phase that are final; None where nothing goes in parts."""
+        """A function that sends the parts of a phase that are final; None if messages are not cut into parts."""
         if self.streams is None:
             return None
         counts = self.streams.partial if phase is Phase.REDUCE_SCATTER else self.streams.parameters

@@ -1,7 +1,7 @@
-"""A rank's state as it leaves the rank: a copy, the result of a task, which Dask keeps, moves and writes to disk as plain memory.
+"""Snapshots of a rank's state: results of tasks, which Dask stores, moves and spills to disk as plain memory.
 
-Without more ado Dask pickles what goes to the scheduler in one span with its numbers, which for a few megabytes takes ten milliseconds,
-in which the rank of that worker cannot go on.
+By default Dask pickles a result together with its arrays. For a few megabytes that stalls the rank for 10 ms, so states have a serializer
+of their own.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from dagtrain.step.state import State
 __all__ = ["Snapshot", "SnapshotPool"]
 
 _COPIES = 3
-"""Snapshots that are about at once: that of the last segment that is committed, and of those that are under way."""
+"""Snapshots alive at once: that of the last committed segment, and those of the segments after it."""
 
 
 @dataclass
 class Snapshot(State):
-    """A state that goes to others. Whoever reads the name of this class imports this file, and so can read the rest."""
+    """A state as the result of a task. Dask imports this module by the class's name, which registers the deserializer."""
 
 
 @dask_serialize.register(Snapshot)  # type: ignore[untyped-decorator]  # distributed is not typed
@@ -41,18 +41,18 @@ def _frames_of(state: Snapshot, context: Any = None) -> tuple[dict[str, Any], li
 
 @dask_deserialize.register(Snapshot)  # type: ignore[untyped-decorator]  # distributed is not typed
 def _of_frames(header: dict[str, Any], frames: Sequence[Any]) -> Snapshot:
-    left = iter(frames)
-    vectors = [np.frombuffer(next(left), dtype) if size else np.empty(0, dtype) for dtype, size in header["vectors"]]
+    buffers = iter(frames)
+    vectors = [np.frombuffer(next(buffers), dtype) if size else np.empty(0, dtype) for dtype, size in header["vectors"]]
     return Snapshot(
         vectors[0], vectors[1], dict(zip(header["slots"], vectors[2:], strict=True)), header["step"], header["learning_rate_scale"]
     )
 
 
 class SnapshotPool:
-    """Snapshots, in the memory of earlier ones that nobody has any more: memory that is new costs more than the copy.
+    """Makes snapshots in the memory of earlier ones: allocating new memory costs more than the copy.
 
-    Who has an array of a copy, a span or a buffer of it, refers to the array, and Python counts that; without such counts all memory is
-    new. The state around the arrays is a new one each time, since Dask finds again by a weak reference what it has written to disk.
+    A snapshot's memory is reused once reference counts show that no one else holds its arrays, or views or buffers of them; without
+    reference counts all memory is new. The state object is a new one each time, because Dask finds values it has spilled by weak reference.
     """
 
     def __init__(self) -> None:
@@ -60,21 +60,21 @@ class SnapshotPool:
         self._unused: list[int] = []
 
     def of(self, state: State) -> Snapshot:
-        """A copy."""
+        """A snapshot of this state."""
         for memory, unused in zip(self._memory, self._unused, strict=True):
             if _references(memory) == unused:
                 memory.assign(state)
                 return replace(memory, slots=dict(memory.slots))
         copy = state.copy()
-        made = Snapshot(copy.parameters, copy.statistics, copy.slots, copy.step, copy.learning_rate_scale)
-        del copy
+        snapshot = Snapshot(copy.parameters, copy.statistics, copy.slots, copy.step, copy.learning_rate_scale)
+        del copy  # its references must not count
         if len(self._memory) < _COPIES and hasattr(sys, "getrefcount"):
-            self._memory.append(made)
-            self._unused.append(_references(made))
-            return replace(made, slots=dict(made.slots))
-        return made
+            self._memory.append(snapshot)
+            self._unused.append(_references(snapshot))
+            return replace(snapshot, slots=dict(snapshot.slots))
+        return snapshot
 
 
 def _references(state: State) -> int:
-    """To its arrays."""
+    """Number of references to the state's arrays."""
     return sum(map(sys.getrefcount, (state.parameters, state.statistics, *state.slots.values())))

@@ -5,7 +5,7 @@
                  ╰───┬───╯       ╰───┬───╯                    (0,2) (4,6)
                      ╰───────┬───────╯                        (0,4)
 
-A subtree is named by its root, the least of its shards. Where a shard is empty, what would be added to it takes its place.
+A subtree is named by its root, its lowest shard. If a shard is empty, the sum that would be added to it replaces it.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ __all__ = ["Add", "Buffer", "Chain", "ShardOrder", "additions", "roots_of", "sha
 
 
 class Add(NamedTuple):
-    """One addition: what stands at `right` into what stands at `left`."""
+    """One addition: the sum at `right` into the sum at `left`."""
 
     left: int
     right: int
 
 
 def roots_of(shards: Sequence[int], count: int) -> tuple[int, ...]:
-    """Roots of the largest subtrees of the sum tree over `count` shards that lie wholly within the given ones.
+    """Roots of the largest subtrees of the sum tree over `count` shards that consist of these shards alone.
 
     Examples
     --------
     >>> roots_of([0, 1, 2, 3], 8), roots_of([3, 4, 5], 8), roots_of([4, 5, 6], 7)
     ((0,), (3, 4), (4,))
     """
-    growing, found, width = set(shards), [], 1
+    growing, complete, width = set(shards), [], 1
     while width < count:
         lefts = set()
         for root in growing:
             left, right = root & ~width, root | width
             if right >= count or (left in growing and right in growing):
                 lefts.add(left)
-            else:  # the neighbour is elsewhere: this subtree grows no more
-                found.append(root)
+            else:  # another rank has the sibling
+                complete.append(root)
         growing, width = lefts, 2 * width
-    return tuple(sorted([*found, *growing]))
+    return tuple(sorted([*complete, *growing]))
 
 
 def under(roots: Sequence[int], shards: Sequence[int], count: int) -> dict[int, tuple[int, ...]]:
@@ -63,9 +63,9 @@ def under(roots: Sequence[int], shards: Sequence[int], count: int) -> dict[int, 
 
 
 def additions(present: Iterable[int], count: int) -> list[Add]:
-    """The tree's additions over what is present, each subtree's before the next one's; they end in the first of what is present.
+    """The tree's additions over the sums that are present, subtree after subtree; the total ends in the first of them.
 
-    Whoever adds in this order has no more sums at hand at a time than the tree is deep.
+    In this order the number of sums in memory at a time is at most the depth of the tree.
 
     Examples
     --------
@@ -75,24 +75,24 @@ def additions(present: Iterable[int], count: int) -> list[Add]:
     ([(0, 1), (2, 3), (0, 2)], [(0, 2), (4, 5), (6, 7)])
     """
     at = {root: root for root in present}
-    found = []
+    adds = []
     for depth, level in enumerate(tree_levels(count)):
         for left, right in level:
             if right in at:
                 if left in at:
-                    found.append((right + (1 << depth), depth, Add(at[left], at.pop(right))))
+                    adds.append((right + (1 << depth), depth, Add(at[left], at.pop(right))))
                 else:
                     at[left] = at.pop(right)
-    # By where a subtree ends, and of two that end together the smaller one first: each after its own parts.
-    return [add for _, _, add in sorted(found)]
+    # Sorted by the last shard of the subtree, then by depth: each addition comes after those of its operands.
+    return [add for _, _, add in sorted(adds)]
 
 
 Buffer = tuple[str, int, int]
-"""Memory for a sum: ``("partial", root, 0)`` is what others read, ``("own", thread, k)`` a thread's own."""
+"""Memory for a sum: ``("partial", root, 0)`` is a region that peers read, ``("own", thread, k)`` is private to a thread."""
 
 
 class Chain(NamedTuple):
-    """A shard, where it is computed, and what is added after it."""
+    """A shard, the buffer of its contribution, and the additions after it."""
 
     shard: int
     buffer: Buffer
@@ -100,21 +100,21 @@ class Chain(NamedTuple):
 
 
 class ShardOrder(NamedTuple):
-    """What each thread of a rank does in order, and what is added once all are done."""
+    """The work of each thread of a rank in order, and the additions after all threads have finished."""
 
     threads: tuple[tuple[Chain, ...], ...]
     joins: tuple[tuple[Buffer, Buffer], ...]
 
 
 def shard_order(subtrees: Mapping[int, Sequence[int]], count: int, threads: int = 1) -> ShardOrder:
-    """The order of a rank's work, with as few buffers as the tree is deep; each subtree's sum ends in the memory that others read.
+    """The order of a rank's work, with at most as many buffers as the tree is deep; each subtree's sum ends in its ``"partial"`` buffer.
 
     Parameters
     ----------
     subtrees
         Root → its shards that have samples.
     count
-        Shards in all.
+        Number of all shards.
     threads
         Threads of the rank.
 
@@ -123,56 +123,56 @@ def shard_order(subtrees: Mapping[int, Sequence[int]], count: int, threads: int 
     >>> [(c.shard, c.buffer[0], len(c.adds)) for c in shard_order({0: [0, 1, 2, 3]}, 4).threads[0]]
     [(0, 'partial', 0), (1, 'own', 1), (2, 'own', 0), (3, 'own', 2)]
     """
-    shards = sorted(s for some in subtrees.values() for s in some)
+    shards = sorted(s for members in subtrees.values() for s in members)
     thread_of = {s: i * threads // len(shards) for i, s in enumerate(shards)}
-    first_of = {min(some): root for root, some in subtrees.items() if some}
-    pending = [add for some in subtrees.values() for add in additions(some, count)]
-    alone, joins = _divide(pending, thread_of)
-    where: dict[int, Buffer] = {}
-    found = []
+    first_of = {min(members): root for root, members in subtrees.items() if members}
+    all_adds = [add for members in subtrees.values() for add in additions(members, count)]
+    of_one_thread, joins = _divide(all_adds, thread_of)
+    buffer_of: dict[int, Buffer] = {}
+    chains = []
     for thread in range(threads):
         free: list[int] = []
         used = 0
         chain = []
-        left_over = list(alone.get(thread, ()))  # there may be fewer shards with samples than threads
+        pending = list(of_one_thread.get(thread, ()))  # there may be fewer shards with samples than threads
         for shard in (s for s in shards if thread_of[s] == thread):
             if shard in first_of:
-                where[shard] = ("partial", first_of[shard], 0)
+                buffer_of[shard] = ("partial", first_of[shard], 0)
             else:
                 if not free:
                     free.append(used)
                     used += 1
-                where[shard] = ("own", thread, free.pop())
+                buffer_of[shard] = ("own", thread, free.pop())
             adds = []
-            while left_over and (ready := _first_ready(left_over, where)) is not None:
-                left_over.remove(ready)
-                gone = where[ready.right]
-                adds.append((where[ready.left], gone))
-                if gone[0] == "own":
-                    free.append(gone[2])
-            chain.append(Chain(shard, where[shard], tuple(adds)))
-        found.append(tuple(chain))
-    return ShardOrder(tuple(found), tuple((where[a.left], where[a.right]) for a in joins))
+            while pending and (ready := _first_ready(pending, buffer_of)) is not None:
+                pending.remove(ready)
+                operand = buffer_of[ready.right]
+                adds.append((buffer_of[ready.left], operand))
+                if operand[0] == "own":
+                    free.append(operand[2])
+            chain.append(Chain(shard, buffer_of[shard], tuple(adds)))
+        chains.append(tuple(chain))
+    return ShardOrder(tuple(chains), tuple((buffer_of[a.left], buffer_of[a.right]) for a in joins))
 
 
 def _divide(adds: Sequence[Add], thread_of: Mapping[int, int]) -> tuple[dict[int, list[Add]], list[Add]]:
-    """The additions that a thread can do alone, and those of sums from several threads."""
-    alone: dict[int, list[Add]] = {thread: [] for thread in thread_of.values()}
+    """The additions within each thread, and those of sums from several threads."""
+    of_one_thread: dict[int, list[Add]] = {thread: [] for thread in thread_of.values()}
     joins, mixed = [], set[int]()
     for add in adds:
         if thread_of[add.left] == thread_of[add.right] and not mixed.intersection(add):
-            alone[thread_of[add.left]].append(add)
+            of_one_thread[thread_of[add.left]].append(add)
         else:
             joins.append(add)
             mixed.add(add.left)
-    return alone, joins
+    return of_one_thread, joins
 
 
-def _first_ready(adds: Sequence[Add], there: Mapping[int, Buffer]) -> Add | None:
-    """The first addition whose operands are there and take part in no earlier one."""
-    touched: set[int] = set()
+def _first_ready(adds: Sequence[Add], computed: Mapping[int, Buffer]) -> Add | None:
+    """The first addition whose operands are computed and are not those of an earlier one."""
+    operands: set[int] = set()
     for add in adds:
-        if add.left in there and add.right in there and not touched.intersection(add):
+        if add.left in computed and add.right in computed and not operands.intersection(add):
             return add
-        touched.update(add)
+        operands.update(add)
     return None

@@ -78,7 +78,7 @@ def ranks(program: dt.step.Program, batches: list[list[Rows]], count: int, threa
             runner.reduce(counts)
         for k in range(placement.shape.norms):
             for runner in owners:
-                runner.square(k)
+                runner.squared_norms(k)
         for runner in owners:
             runner.update()
         for runner in runners:
@@ -88,7 +88,7 @@ def ranks(program: dt.step.Program, batches: list[list[Rows]], count: int, threa
     for runner in runners:
         runner.copy(Phase.ALL_GATHER_OPTIMIZER)
         runner.close()
-    return [runner.keep() for runner in runners]
+    return [runner.snapshot() for runner in runners]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 11, 16])
@@ -124,23 +124,23 @@ def test_states_that_are_handed_out_have_memory_that_nobody_else_has(program: dt
         return int(state.parameters.ctypes.data)
 
     runner.state.parameters[...] = 1.0
-    first = runner.keep()
+    first = runner.snapshot()
     span, buffer = first.parameters[3:5], memoryview(next(iter(first.slots.values())))
     places = [where(first)]
     del first
     runner.state.parameters[...] = 2.0
-    places.append(where(runner.keep()))
+    places.append(where(runner.snapshot()))
     assert places[0] != places[1], "an array that lies in the first one is still there"
-    assert where(runner.keep()) == places[1], "nobody has the second one"
+    assert where(runner.snapshot()) == places[1], "nobody has the second one"
     assert span.tolist() == [1.0, 1.0]
     del span
-    assert where(runner.keep()) == places[1], "a buffer of the first one is still there"
+    assert where(runner.snapshot()) == places[1], "a buffer of the first one is still there"
     del buffer
     runner.state.parameters[...] = 3.0
-    third = runner.keep()
+    third = runner.snapshot()
     assert where(third) == places[0]
     assert np.all(third.parameters == 3.0)
-    gone = weakref.ref(runner.keep())
+    gone = weakref.ref(runner.snapshot())
     assert gone() is None, "Dask would take it for the one that it wrote to disk"
-    held = [third, *[runner.keep() for _ in range(5)]]
+    held = [third, *[runner.snapshot() for _ in range(5)]]
     assert len(set(map(where, held))) == 6

@@ -78,7 +78,7 @@ def test_an_outage_of_the_scheduler_costs_nothing(hosts, seconds):
     world.run(20)
     world.cut = set(hosts)
     world.run(seconds)
-    assert world.liveness.waiting.startswith("the scheduler has not heard of any worker")
+    assert world.liveness.waiting.startswith("the scheduler has not heard from any worker")
     for host in sorted(hosts):  # one after the other is back
         world.run(3)
         world.cut.discard(host)

@@ -134,7 +134,7 @@ def test_a_rank_without_blocks_gets_parameters_all_the_same() -> None:
 def test_the_title_has_the_totals() -> None:
     title = placement_diagram(placed(2, norms=1)).title
     assert title == (
-        "2 ranks: 28 kB exchanged in a step (partial sums 14 kB, squares for norms 32 B, parameters 14 kB), "
+        "2 ranks: 28 kB exchanged in a step (partial sums 14 kB, squared norms 32 B, parameters 14 kB), "
         "28 kB of optimiser state at a segment's end"
     )
     assert placement_diagram(placed(1)).title == "1 rank: nothing is exchanged"

@@ -173,7 +173,7 @@ class Wire:
                 runner.reduce(counts)
             for k in range(placement.shape.norms):
                 for i in placement.owners:
-                    runners[i].square(k)
+                    runners[i].squared_norms(k)
                 for i in placement.owners:
                     self.inbox_squares(i)
             self.forget(Phase.ALL_GATHER)
@@ -190,7 +190,7 @@ class Wire:
         for runner in runners:
             runner.copy(Phase.ALL_GATHER_OPTIMIZER)
             runner.close()
-        return [runner.keep() for runner in runners]
+        return [runner.snapshot() for runner in runners]
 
     def inbox_squares(self, rank: int) -> None:
         for other in range(len(self.windows)):
