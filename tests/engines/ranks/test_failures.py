@@ -1,4 +1,4 @@
-"""Workers of ranks die, stop, come and go; the weights stay the same, and what cannot go on says why."""
+"""Workers of ranks are killed, stop or fail: the weights stay the same, or an error says why training cannot continue."""
 
 import asyncio
 import inspect
@@ -22,6 +22,7 @@ from dagtrain.engines.ranks.session import LanesSession
 from dagtrain.engines.ranks.stretch import Stretch
 from dagtrain.engines.ranks.worker_plugin import RanksWorkerPlugin
 from dagtrain.errors import ClusterError, ExecutionError, NotFiniteError
+from tests.engines.ranks.runs import at_epoch, ranks, ranks_of, same_weights
 
 pytestmark = pytest.mark.combined
 
@@ -33,19 +34,16 @@ def cluster(local_cluster):
         yield made
 
 
-def ranks(client, **options):
-    """Segments of two steps each, so that faults find several of them under way."""
-    return LanesEngine(client, **{"policy": SegmentPolicy(most=2), **options})
-
-
-def same_weights(found, wanted):
-    assert found.fingerprint == wanted.fingerprint
-    assert found.history["loss"] == wanted.history["loss"]
+@pytest.fixture
+def threads(local_cluster):
+    """A client of a cluster of three workers in this process, for one test alone."""
+    with dask.config.set(scheduler=None), local_cluster(3) as cluster, Client(cluster) as client:
+        yield client
 
 
 # ---- killed
 
-MOMENTS = [("_meet", None), ("load", 0), ("compute", 3), ("reduce", 8), ("update", 9), ("copy", 16), ("keep", 6)]
+MOMENTS = [("_meet", None), ("load", 0), ("compute", 3), ("reduce", 8), ("update", 9), ("copy", 16), ("snapshot", 6)]
 
 
 @pytest.mark.parametrize(("moment", "step"), MOMENTS)
@@ -57,7 +55,7 @@ def test_a_worker_killed_at_any_moment(client, kill_at, plain, moment, step):
     assert "repeated from step" in str(history.events)
 
 
-@pytest.mark.parametrize(("moment", "rank"), [("square", 0), ("update", 1), ("compute", 2)])
+@pytest.mark.parametrize(("moment", "rank"), [("squared_norms", 0), ("update", 1), ("compute", 2)])
 def test_each_rank_may_be_the_one(client, kill_at, mixed, moment, rank):
     """Two blocks, three ranks: the last one has nothing to update."""
     mark = kill_at(moment, 5, rank)
@@ -67,9 +65,9 @@ def test_each_rank_may_be_the_one(client, kill_at, mixed, moment, rank):
 
 
 @pytest.mark.parametrize("others", [1, 2], ids=["all but one", "all"])
-@pytest.mark.parametrize(("moment", "step"), [("compute", 0), ("update", 7), ("keep", 12)])
+@pytest.mark.parametrize(("moment", "step"), [("compute", 0), ("update", 7), ("snapshot", 12)])
 def test_several_workers_killed_at_once(client, kill_at, plain, moment, step, others):
-    """Where no worker is left, training goes on from the copy that this process has."""
+    """If no worker is left, training continues from this process's copy of the state."""
     mark = kill_at(moment, step, others=others)
     trainer = plain.trainer(engine=ranks(client))
     history = plain.fit(trainer)
@@ -79,7 +77,7 @@ def test_several_workers_killed_at_once(client, kill_at, plain, moment, step, ot
 
 
 def test_all_workers_killed_that_held_the_data(client, kill_at, mixed):
-    """Its partitions go where what they are made from lies: that is of no use once all of those workers are gone."""
+    """Partitions go to the workers that hold their origins, or to any if all of those are lost."""
     mark = kill_at("update", 5, others=2)
     x, y = (client.submit(lambda array: array, array[: mixed.rows], pure=False) for array in mixed.digits[:2])
     history = mixed.trainer(engine=ranks(client)).fit([x], [y], epochs=mixed.epochs, batch_size=mixed.batch_size, verbose=0)
@@ -116,8 +114,8 @@ def test_killed_among_epochs_that_are_run_together(client, kill_at, plain, monke
     assert all(trainer.ledger().complete(epoch) for epoch in trainer.ledger().epochs)
 
 
-def test_a_cluster_restarted_in_the_midst(client, plain):
-    """Dask forgets all tasks and results; what can be made anew from this process is."""
+def test_a_cluster_restarted_during_training(client, plain):
+    """Dask forgets all tasks and results; this process submits its own again."""
     epochs = []
 
     class Reporter:
@@ -133,7 +131,7 @@ def test_a_cluster_restarted_in_the_midst(client, plain):
     same_weights(history, plain.inline)
     trainer.ledger().verify()
     assert any(event.endswith("repeated from step 12") for event in history.events), history.events
-    assert len(history.events) < 8, "it has not tried again and again"
+    assert len(history.events) < 8, "too many attempts"
 
 
 def test_data_that_a_restarted_cluster_had_alone_is_said_to_be_gone(client, plain):
@@ -156,7 +154,7 @@ def test_a_worker_killed_in_an_evaluation(client, kill_at, digits, mixed):
 
 
 def test_a_worker_lost_while_the_ranks_are_set_up(threads, monkeypatch, plain):
-    """Dask then may break off the connection that asked for it."""
+    """Dask may then close the connection of the request."""
     register, seen = Client.register_plugin, []
 
     def lose_one(self, plugin):
@@ -171,7 +169,7 @@ def test_a_worker_lost_while_the_ranks_are_set_up(threads, monkeypatch, plain):
 
 
 def test_a_worker_that_does_not_answer_when_a_run_begins(threads, plain, eventually):
-    """It is left out, stays on the cluster, and has a rank as soon as it answers."""
+    """It is left out, stays on the cluster, and gets a rank as soon as it answers."""
     cluster, heard = threads.cluster, threading.Event()
     worker = cluster.workers[0]
 
@@ -221,14 +219,14 @@ def test_a_worker_that_stops_without_a_word(client, strike_at, plain, eventually
 
 @pytest.fixture
 def furnished(client, plain):
-    """The client, whose workers have set up what ranks need; one that is yet to do it is given longer than others."""
+    """A client whose workers have set up the ranks' plugin: until then a worker has more time to answer."""
     plain.fit(plain.trainer(engine="lanes"), epochs=1)
     return client
 
 
 @pytest.mark.parametrize("moment", ["before a run begins", "when it ends"])
 def test_a_worker_that_stopped_is_not_waited_for(furnished, plain, looking, moment):
-    """Of what asks all workers, nothing waits until Dask itself takes the worker for lost, which is after five minutes."""
+    """No broadcast waits until Dask itself declares the worker lost, after five minutes."""
     client, pids = furnished, furnished.run(os.getpid)
     stopped = sorted(pids)[-1]
     if moment == "when it ends":
@@ -245,7 +243,7 @@ def test_a_worker_that_stopped_is_not_waited_for(furnished, plain, looking, mome
 
 
 def test_a_worker_that_was_only_slow_is_started_again(cluster, furnished, plain):
-    """Told to close, it would have its nanny close, too: the cluster would have one worker fewer for ever."""
+    """If it were asked to close, its nanny would close too, and the cluster would have one worker fewer for ever."""
     client, pids = furnished, furnished.run(os.getpid)
     slow = sorted(pids)[-1]
 
@@ -266,41 +264,42 @@ def test_a_worker_that_was_only_slow_is_started_again(cluster, furnished, plain)
         time.sleep(0.05)
 
 
-def test_a_link_that_breaks(client, strike_at, plain):
-    """All of a worker's connections to other ranks are shut from within."""
+def test_connections_that_break(client, strike_at, plain):
+    """A worker shuts down all its connections to other ranks."""
 
     def strike():
         from distributed import get_worker
 
         for rank in get_worker().plugins["dagtrain-lanes"].ranks.values():
-            for link in rank._communicator._communicator.values():
-                link._sock.shutdown(2)
+            for channel in rank._communicator._channels.values():
+                channel.sock.shutdown(2)
 
     mark = strike_at("compute", 9, strike)
     history = plain.fit(plain.trainer(engine=ranks(client, policy=SegmentPolicy(most=2, cut=0.5), channel="socket")))
     assert os.path.exists(mark)
     same_weights(history, plain.inline)
+    assert "the channel to rank" in str(history.events)
 
 
-def test_a_rank_that_fails_for_no_reason_known_is_repeated(client, strike_at, plain):
+def test_an_unknown_failure_of_a_rank_is_repeated(client, strike_at, plain):
     def strike():
-        raise MemoryError("just now there is none")
+        raise MemoryError("no memory at this moment")
 
     mark = strike_at("update", 9, strike)
     history = plain.fit(plain.trainer(engine=ranks(client)))
     assert os.path.exists(mark)
     same_weights(history, plain.inline)
-    assert "just now there is none" in str(history.events)
+    assert "no memory at this moment" in str(history.events)
 
 
-def test_a_state_that_is_lost_where_it_lies(threads, monkeypatch, plain):
-    """Dask repeats the task whose result it was, and gets from it that its group is over."""
+def test_a_state_that_is_lost_by_its_holders(threads, monkeypatch, plain):
+    """Dask repeats the task of the state, whose result is then that its group is over."""
     update, source, seen = RankRunner.update, Stretch._source, []
 
     def fail_once(self, final):
         if self.state.step == 9 and not seen:
             seen.append("failed")
-            raise MemoryError("just now there is none")
+            raise MemoryError("no memory at this moment")
         update(self, final)
 
     def stale_once(self, held):
@@ -319,7 +318,7 @@ def test_a_state_that_is_lost_where_it_lies(threads, monkeypatch, plain):
     assert "the state was lost where it lay" in str(history.events)
 
 
-def test_a_failure_that_comes_again_and_again_is_given_up(threads, monkeypatch, plain):
+def test_a_failure_that_occurs_at_every_attempt_is_an_error(threads, monkeypatch, plain):
     def fail(*args):
         raise MemoryError("there never is any")
 
@@ -329,7 +328,7 @@ def test_a_failure_that_comes_again_and_again_is_given_up(threads, monkeypatch, 
 
 
 def test_a_segment_does_not_begin_after_one_that_failed(threads, monkeypatch, plain):
-    """However long it takes to tell of the failure: what is told is why the first of them failed."""
+    """Also if the report of the failure is slow: the error names the first failure."""
 
     def fail(*args):
         raise MemoryError("there never is any")
@@ -348,7 +347,7 @@ def test_a_segment_does_not_begin_after_one_that_failed(threads, monkeypatch, pl
     assert "ProtocolError" not in str(reports)
 
 
-def test_an_error_of_the_computation_comes_at_once(client, strike_at, plain):
+def test_an_error_of_the_computation_is_raised_at_once(client, strike_at, plain):
     """It is not repeated: this one strikes only once."""
 
     def strike():
@@ -372,103 +371,3 @@ def test_a_loss_that_breaks_is_explained(client):
     trainer = dt.Trainer(cost, optimizer=dt.optim.sgd(1e-3), parameters=np.ones(3, "f4"), shards=4, engine=ranks(client))
     with pytest.raises(NotFiniteError, match=rf"step {step}, shard {shard} .*'log'.*test_failures\.py:\d+ in cost"):
         trainer.fit(x, batch_size=16, verbose=0)
-
-
-# ---- come and go
-
-
-@pytest.fixture
-def threads(local_cluster):
-    """A cluster within this process, for one test alone."""
-    with dask.config.set(scheduler=None), local_cluster(3) as cluster, Client(cluster) as client:
-        yield client
-
-
-def at_epoch(number, do):
-    """A reporter that does something after an epoch."""
-
-    class Reporter:
-        start = finish = step = staticmethod(lambda *told: None)
-
-        def epoch(self, row):
-            if row["epoch"] == number:
-                do()
-
-    return Reporter()
-
-
-def ranks_of(client):
-    """How many ranks each worker has."""
-    return sorted(client.run(lambda dask_worker: len(getattr(dask_worker.plugins.get("dagtrain-lanes"), "ranks", ()))).values())
-
-
-def test_workers_that_join_are_used(threads, plain, eventually):
-    threads.cluster.scale(1)
-    eventually(lambda: len(threads.scheduler_info(n_workers=-1)["workers"]), 1)
-    seen = []
-
-    class Reporter:
-        start = finish = step = staticmethod(lambda *told: None)
-
-        def epoch(self, row):
-            if row["epoch"] == 1:
-                threads.cluster.scale(3)
-                threads.wait_for_workers(3, timeout=60)
-            seen.append(ranks_of(threads))
-
-    history = plain.fit(plain.trainer(engine=ranks(threads)), reporter=Reporter())
-    same_weights(history, plain.inline)
-    assert seen[-1] == [1, 1, 1]
-    assert "workers joined" in str(history.events)
-
-
-def test_workers_that_are_retired(threads, plain):
-    retired = sorted(threads.scheduler_info(n_workers=-1)["workers"])[:2]
-    history = plain.fit(plain.trainer(engine=ranks(threads)), reporter=at_epoch(1, lambda: threads.retire_workers(retired)))
-    same_weights(history, plain.inline)
-    assert len(threads.scheduler_info(n_workers=-1)["workers"]) == 1
-    assert "was lost; " not in str(history.events), "that it was retired is told"
-
-
-def test_a_cluster_scaled_down(threads, plain):
-    history = plain.fit(plain.trainer(engine=ranks(threads)), reporter=at_epoch(1, lambda: threads.cluster.scale(1)))
-    same_weights(history, plain.inline)
-
-
-def test_an_adaptive_cluster_may_shrink(threads, plain, eventually):
-    def shrink():
-        threads.cluster.adapt(minimum=1, maximum=1, interval="50ms", wait_count=1)
-
-    history = plain.fit(plain.trainer(engine=ranks(threads)), epochs=plain.epochs, reporter=at_epoch(1, shrink))
-    same_weights(history, plain.inline)
-    eventually(lambda: len(threads.scheduler_info(n_workers=-1)["workers"]), 1)
-
-
-def test_no_worker_at_all_is_an_error_and_not_a_wait(local_cluster, plain):
-    expected = pytest.raises(ClusterError, match=r"the cluster has no workers, and none came within 0\.5 s")
-    with local_cluster(0) as cluster, Client(cluster) as client, expected:
-        plain.fit(plain.trainer(engine=LanesEngine(client, policy=SegmentPolicy(workers=0.5))))
-
-
-# ---- gone for good
-
-
-def test_a_scheduler_that_is_gone_and_a_checkpoint_on_another_cluster(client, local_cluster, plain, tmp_path):
-    # A client closed while it is the current one leaves Dask's setting behind; and one that lost its scheduler looks for it so long.
-    quick = dask.config.set({"scheduler": None, "distributed.comm.timeouts.connect": "3s"})
-    with quick, local_cluster(2) as cluster, Client(cluster) as other:
-
-        def close():
-            cluster.sync(cluster.scheduler.close)
-
-        trainer = plain.trainer(engine=ranks(other))
-        with pytest.raises(ClusterError, match=r"the scheduler at .* does not answer.*resume=True"):
-            plain.fit(trainer, checkpoint=tmp_path, reporter=at_epoch(2, close))
-    history = plain.fit(plain.trainer(engine=ranks(client)), checkpoint=tmp_path, resume=True)
-    same_weights(history, plain.inline)
-    assert history.events[0].kind == "resume"
-
-
-def test_a_client_closed_in_the_midst_is_an_error(threads, plain):
-    with Client(threads.scheduler.address, set_as_default=False) as other, pytest.raises(ClusterError):
-        plain.fit(plain.trainer(engine=ranks(other)), reporter=at_epoch(1, other.close))

@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from dagtrain.engines.ranks import schedule
 from dagtrain.engines.ranks.coordinator import Coordinator
 from dagtrain.transport import Phase
-from tests.engines.ranks.simulation import World, reference
+from tests.engines.ranks.simulated_rank import reference
+from tests.engines.ranks.simulation import World
 
 pytestmark = pytest.mark.slow
 
@@ -147,5 +148,5 @@ def test_a_segment_committed_before_all_ranks_have_done_it_is_seen(monkeypatch: 
             reported(self, group, segment, each, seconds)
 
     monkeypatch.setattr(Coordinator, "reported", eager)
-    with pytest.raises(AssertionError, match="does not hold what was committed"):
+    with pytest.raises(AssertionError, match="does not hold the committed state"):
         many(range(100), steps=30, norms=0)
