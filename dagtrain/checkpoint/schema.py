@@ -1,9 +1,9 @@
-"""The JSON half of a checkpoint: what was saved, of what run, and what the other file must hold.
+"""The JSON half of a checkpoint: the settings and progress of its run, and the content of the tensor file.
 
     Manifest ─ to_json ─▶ checkpoint.json ─ parse ─▶ Manifest
 
-`Manifest` is the schema: beside each field stands how it is read, checked and written, and since which version of the format it is there.
-Nothing in the file is believed: sizes are bounded before anything is allocated, and every entry that is used is checked first.
+`Manifest` is the schema: each field declares how it is read, checked and written, and the first version of the format that has it. The file
+is not trusted: sizes are bounded before anything is allocated, and every entry is checked before use.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["LIMIT", "NAME", "Manifest", "RowSpecs", "TensorFile", "parse", "seal
 NAME = "checkpoint.json"
 FORMAT, VERSION = "dagtrain checkpoint", 2
 LIMIT = 8 << 20
-"""Most bytes of a manifest: what 10,000 arrays and 10,000 epochs need, and no more than JSON of any kind is read in a second."""
+"""Most bytes of a manifest: enough for 10,000 arrays and 10,000 epochs, and any JSON of this size parses within a second."""
 ROW_ELEMENTS = 1 << 28
 """Most elements of one sample: 1 GiB of float32."""
 SAMPLES = 1 << 40
@@ -43,14 +43,14 @@ DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"
 
 
 class RowSpecs(NamedTuple):
-    """Specs of a row of x, and of one of y where there is y."""
+    """Specs of a row of x, and of a row of y or None."""
 
     x: Spec
     y: Spec | None
 
 
 class TensorFile(NamedTuple):
-    """The other file: its name, which tells its content, its length and its SHA-256."""
+    """The tensor file: its name, which derives from its content, its length and its SHA-256."""
 
     name: str
     size: int
@@ -58,7 +58,7 @@ class TensorFile(NamedTuple):
 
     @classmethod
     def of(cls, size: int, sha256: str) -> TensorFile:
-        """The file of this content."""
+        """The entry of a file with this size and hash."""
         return cls(f"state-{sha256[:16]}.safetensors", size, sha256)
 
 
@@ -119,13 +119,13 @@ BEGUN = record(
 
 
 def _write_begun(begun: EpochProgress | None) -> Any:
-    # Text, since JSON has no infinity, and an exact sum may be one.
+    # As text, since JSON has no infinity, and a sum may be infinite.
     return begun and {**begun._asdict(), "sums": [v.hex() for v in begun.sums]}
 
 
 def _page(samples: int, other: tuple[tuple[int, ...], ...], **others: Any) -> Entry:
     if samples > SAMPLES or any(len(pair) != 2 or pair[0] >= samples or pair[1] > 255 for pair in other):
-        raise ValueError("its entry 'ledger' counts samples that there are not")
+        raise ValueError("its entry 'ledger' counts samples that do not exist")
     return Entry(samples=samples, other=tuple((i, count) for i, count in other), **others)
 
 
@@ -134,9 +134,9 @@ PAGE = record(_page, epoch=whole(0), samples=whole(1), ended=FLAG, other=sequenc
 
 def _tensors(name: Any, size: int, sha256: str) -> TensorFile:
     file = TensorFile.of(size, sha256)
-    # The name follows from the content's hash, so that no path in the file is ever followed.
+    # The name derives from the content's hash, so a path in the manifest is never followed.
     if name != file.name:
-        raise ValueError("the name of its tensor file is not one that dagtrain gives")
+        raise ValueError("the name of its tensor file is not the one of its content")
     return file
 
 
@@ -158,44 +158,44 @@ def _write_history(history: dict[str, list[float]]) -> dict[str, list[float | No
 
 
 def entry(read: Kind, write: Callable[[Any], Any] = lambda value: value, since: int = 1, before: Any = None) -> dict[str, Any]:
-    """How an entry is read and written, the first version that has it, and what files before that one mean."""
+    """How an entry is read and written, the first version that has it, and its value in older files."""
     return {"read": read, "write": write, "since": since, "before": before}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Everything about a checkpoint but the numbers.
+    """Everything in a checkpoint except the arrays.
 
     Attributes
     ----------
     step, epochs
         Updates made, and epochs done.
     seed, shards
-        As given to the trainer.
+        Arguments of the trainer.
     batches
-        Samples, batch size, shards and shuffling of the fit, None before any.
+        Samples, batch size, shards and shuffling of the fit; None before any fit.
     fingerprint
-        That of the state.
+        Fingerprint of the state.
     parameters, statistics, slots
-        What the tensor file holds; each slot is one vector as long as all parameters. The nest of layouts that were read is a flat dict.
+        Arrays of the tensor file; each slot is one vector as long as all parameters. Layouts that were read have a flat dict as nest.
     keys
-        Keys of the graphs of a shard and of the update: equal keys compute the same, whatever functions of the user's are in them.
+        Keys of the graphs of a shard and of the update: graphs of equal keys compute the same, user functions included.
     versions
-        dagtrain, NumPy and BLAS.
+        Versions of dagtrain, NumPy and BLAS.
     rows
         Specs of a row.
     objective, optimizer
         See `dagtrain.checkpoint.describe`.
     begun
-        How far the next epoch is, where the checkpoint lies within it.
+        How far the next epoch is, for a checkpoint within it.
     rate_scale
-        That of the state.
+        Learning rate scale of the state.
     ledger
-        What `Trainer.ledger` knows.
+        Epochs of `Trainer.ledger`.
     history
         One value for each epoch, as in `History`.
     tensors
-        The other file.
+        The tensor file.
     """
 
     step: int = field(metadata=entry(whole(0)))
@@ -205,14 +205,14 @@ class Manifest:
     batches: dict[str, int | str] | None = field(metadata=entry(optional(_batches)))
     fingerprint: str = field(metadata=entry(SHA256))
     slots: tuple[str, ...] = field(metadata=entry(sequence(TEXT)))
-    keys: dict[str, str] = field(metadata=entry(mapping(TEXT), since=2, before={}))  # version 1 had those of other graphs
+    keys: dict[str, str] = field(metadata=entry(mapping(TEXT), since=2, before={}))  # version 1 has keys of other graphs
     versions: dict[str, str] = field(metadata=entry(mapping(TEXT)))
     rows: RowSpecs = field(metadata=entry(record(RowSpecs, x=_row, y=optional(_row)), _write_rows))
     parameters: VectorLayout = field(metadata=entry(_layout, _write_layout))
     statistics: VectorLayout = field(metadata=entry(_layout, _write_layout))
     objective: dict[str, Any] = field(metadata=entry(DICT))
     optimizer: dict[str, Any] = field(metadata=entry(DICT))
-    begun: EpochProgress | None = field(metadata=entry(optional(BEGUN), _write_begun, since=2))  # version 1 has but ends of epochs
+    begun: EpochProgress | None = field(metadata=entry(optional(BEGUN), _write_begun, since=2))  # version 1 is at ends of epochs
     rate_scale: float = field(metadata=entry(NUMBER, since=2, before=1.0))
     ledger: tuple[Entry, ...] = field(metadata=entry(sequence(PAGE), lambda pages: [p._asdict() for p in pages], since=2, before=[]))
     history: dict[str, list[float]] = field(metadata=entry(mapping(_values), _write_history))
@@ -220,11 +220,11 @@ class Manifest:
 
     @property
     def place(self) -> tuple[int, int]:
-        """Epochs done, and steps of the next one."""
+        """Epochs done, and steps done of the next one."""
         return self.epochs, 0 if self.begun is None else self.begun.steps
 
     def to_json(self) -> bytes:
-        """The file's content; a history too long for the file is left out."""
+        """The file's content, without the history if that is too long."""
         entries = {f.name: f.metadata["write"](getattr(self, f.name)) for f in fields(self)}
         data = seal({"format": FORMAT, "version": VERSION, **entries})
         if len(data) > LIMIT and self.history:
@@ -234,23 +234,23 @@ class Manifest:
         return data
 
     def unfit(self, parameters: VectorLayout, statistics: VectorLayout, slots: tuple[str, ...]) -> list[str]:
-        """Where arrays differ from those of the checkpoint."""
-        found = _layout_differences("parameter", self.parameters, parameters)
-        found += _layout_differences("statistic", self.statistics, statistics)
-        return found + _slot_differences(self.slots, slots)
+        """The differences of these arrays from those of the checkpoint."""
+        problems = _layout_differences("parameter", self.parameters, parameters)
+        problems += _layout_differences("statistic", self.statistics, statistics)
+        return problems + _slot_differences(self.slots, slots)
 
     def differences(self, here: Manifest) -> list[str]:
-        """Where a fit that is about to run differs from this one in what its bits depend on."""
-        found = [f"{name}: {a} there, {b} here" for name, a, b in self._settings(here) if a != b]
-        found += self.unfit(here.parameters, here.statistics, here.slots)
+        """The settings that change bits and differ between this checkpoint and a new fit."""
+        texts = [f"{name}: {a} there, {b} here" for name, a, b in self._settings(here) if a != b]
+        texts += self.unfit(here.parameters, here.statistics, here.slots)
         for name in ("kind", "model", "loss", "metrics"):
-            told, ours = self.objective.get(name), here.objective.get(name)
-            found += differences([complete(t) for t in told] if isinstance(told, list) else complete(told), ours, name)
-        found += differences(complete(self.optimizer), here.optimizer, "optimizer")
-        if not found and self.versions.get("dagtrain") == here.versions.get("dagtrain"):
-            told = {"shard": "the model or the loss computes something else", "update": "the optimizer computes something else"}
-            found += [told[k] for k in told if k in self.keys and self.keys[k] != here.keys.get(k)]
-        return found
+            old, new = self.objective.get(name), here.objective.get(name)
+            texts += differences([complete(t) for t in old] if isinstance(old, list) else complete(old), new, name)
+        texts += differences(complete(self.optimizer), here.optimizer, "optimizer")
+        if not texts and self.versions.get("dagtrain") == here.versions.get("dagtrain"):
+            meanings = {"shard": "the model or the loss computes something else", "update": "the optimizer computes something else"}
+            texts += [meanings[k] for k in meanings if k in self.keys and self.keys[k] != here.keys.get(k)]
+        return texts
 
     def _settings(self, here: Manifest) -> Iterator[tuple[str, Any, Any]]:
         yield "seed", self.seed, here.seed
@@ -259,22 +259,22 @@ class Manifest:
         yield from ((f"rows of {n}", str(a), str(b)) for n, a, b in zip("xy", self.rows, here.rows, strict=True))
 
     def other_versions(self, here: Manifest) -> list[str]:
-        """Where the software differs."""
+        """The differences in software."""
         return other_software(self.versions, here.versions)
 
 
 def _layout_differences(kind: str, there: VectorLayout, here: VectorLayout) -> list[str]:
     a, b = dict(zip(there.names, there.shapes, strict=True)), dict(zip(here.names, here.shapes, strict=True))
-    found = [
+    texts = [
         f"{kind} {n}: shape {a.get(n, 'none')} there, {b.get(n, 'none')} here"
         for n in [*a, *(n for n in b if n not in a)]
         if a.get(n) != b.get(n)
     ]
-    if not found and there.names != here.names:
-        found = [f"the {kind}s stand in another order"]
+    if not texts and there.names != here.names:
+        texts = [f"the {kind}s are in another order"]
     if there.dtype != here.dtype:
-        found.append(f"dtype of {kind}s: {there.dtype} there, {here.dtype} here")
-    return found[:8]
+        texts.append(f"dtype of {kind}s: {there.dtype} there, {here.dtype} here")
+    return texts[:8]
 
 
 def _slot_differences(there: tuple[str, ...], here: tuple[str, ...]) -> list[str]:
@@ -282,7 +282,7 @@ def _slot_differences(there: tuple[str, ...], here: tuple[str, ...]) -> list[str
 
 
 def seal(entries: dict[str, Any]) -> bytes:
-    """JSON with an entry a line, and the SHA-256 of all lines before it on the last one."""
+    """JSON with one entry a line; the last line is the SHA-256 of those before it."""
     lines = [f"{json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in entries.items()]
     data = ("{\n" + ",\n".join(lines)).encode()
     return data + f',\n"sha256": "{hashlib.sha256(data).hexdigest()}"\n}}\n'.encode()
@@ -296,13 +296,13 @@ SEAL_BYTES = 81
 
 
 def parse(data: bytes, where: str) -> Manifest:
-    """The manifest in a file's content; everything that is wrong with it is a `CheckpointError` that names the file."""
+    """The manifest in a file's content; any fault is a `CheckpointError` that names the file."""
     try:
         if len(data) > LIMIT:
             raise ValueError(f"it has {len(data):,} bytes, over {LIMIT:,}")
         sealed = SEAL.fullmatch(data, max(0, len(data) - SEAL_BYTES))
         if sealed is None:
-            raise ValueError("its last line is missing: it was cut off, or is something else")
+            raise ValueError("its last line is missing: it was cut off, or is another kind of file")
         if hashlib.sha256(data[: sealed.start()]).hexdigest().encode() != sealed[1]:
             raise ValueError("its content is not what was saved: its SHA-256 differs")
         entries = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
@@ -313,19 +313,19 @@ def parse(data: bytes, where: str) -> Manifest:
         reason = f"there is no entry {error}"
     except (ValueError, TypeError, OverflowError) as error:
         reason = str(error)
-    raise CheckpointError(f"{where}: is no manifest of a checkpoint that can be read here: {reason}. Take another checkpoint of the run.")
+    raise CheckpointError(f"{where}: is no readable manifest of a checkpoint: {reason}. Take another checkpoint of the run.")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object in which no name stands twice."""
+    """A JSON object without repeated names."""
     entries = dict(pairs)
     if len(entries) < len(pairs):
-        raise ValueError("an entry is there twice")
+        raise ValueError("an entry is repeated")
     return entries
 
 
 def _refuse_constant(constant: str) -> Any:
-    """Refuse NaN and infinity, which are no JSON."""
+    """Raise ValueError for NaN and infinity, which are no JSON."""
     raise ValueError(f"{constant} is no JSON")
 
 
@@ -337,10 +337,10 @@ def _manifest(entries: dict[str, Any]) -> Manifest:
         reads = f"this dagtrain reads versions 1 to {VERSION}"
         raise ValueError(f"its format has version {version} and {reads}: use the dagtrain that wrote it")
     schema = {f.name: f.metadata for f in fields(Manifest)}
-    found = Manifest(**{k: m["read"](entries[k] if version >= m["since"] else m["before"], k) for k, m in schema.items()})
-    assert found.tensors is not None, "the schema says so"
-    if len(set(found.slots)) < len(found.slots):
+    manifest = Manifest(**{k: m["read"](entries[k] if version >= m["since"] else m["before"], k) for k, m in schema.items()})
+    assert manifest.tensors is not None, "the schema requires it"
+    if len(set(manifest.slots)) < len(manifest.slots):
         raise ValueError("two slots have one name")
-    if found.parameters.nbytes * (1 + len(found.slots)) + found.statistics.nbytes > found.tensors.size:
+    if manifest.parameters.nbytes * (1 + len(manifest.slots)) + manifest.statistics.nbytes > manifest.tensors.size:
         raise ValueError("its arrays are larger than its tensor file")
-    return found
+    return manifest

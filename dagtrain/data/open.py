@@ -21,7 +21,7 @@ from dagtrain.data.source import ArraySource, Source, partition_sizes, row_slice
 from dagtrain.data.tables import to_array
 from dagtrain.graph import Spec
 
-__all__ = ["lies_elsewhere", "open_source"]
+__all__ = ["is_dask_data", "open_source"]
 
 
 def open_source(
@@ -83,7 +83,7 @@ def open_source(
     dagtrain.errors.DataError: x holds nan: row 1, column 0, counted from 0. Missing values are not guessed: ...
     """
     labels_of = labels if labels is not None else lambda row: (classes, label_axes)
-    if lies_elsewhere(x) or lies_elsewhere(y):
+    if is_dask_data(x) or is_dask_data(y):
         return open_chunks(x, y, targets=targets, labels=labels_of, dtype=dtype, keep_integers=keep_integers)
     (x, x_columns), (y, y_columns) = to_array("x", x), (None, ()) if y is None else to_array("y", y)
     form = make_form(x, y, (x_columns, y_columns), targets=targets, labels=labels_of, dtype=dtype, keep_integers=keep_integers)
@@ -95,7 +95,7 @@ def open_source(
     return ArraySource(form, sizes, *read(form, x, y))
 
 
-def lies_elsewhere(value: Any) -> bool:
+def is_dask_data(value: Any) -> bool:
     """Whether this is a dask collection, or a list of delayed values or futures."""
     if is_parts(value):
         return True

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from dagtrain.nn import hints
-from dagtrain.nn.either import Values, apply_op
+from dagtrain.nn.values import Values, apply_op
 from dagtrain.ops import find as find_op
 from dagtrain.registry import Registry
 

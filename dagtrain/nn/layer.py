@@ -17,7 +17,7 @@ import numpy as np
 
 from dagtrain.errors import DagtrainError, ShapeError
 from dagtrain.graph import Graph, Spec, make_spec, spec_of
-from dagtrain.nn.either import Values
+from dagtrain.nn.values import Values
 from dagtrain.ops.random import key as new_key
 from dagtrain.trace import trace_nested
 

@@ -13,9 +13,9 @@ from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.graph import Spec
 from dagtrain.nn import activations, initializers
 from dagtrain.nn.activations import ActivationFunction
-from dagtrain.nn.either import Values, apply_op
 from dagtrain.nn.initializers import Initializer
 from dagtrain.nn.layer import Nest, parameter_dtype
+from dagtrain.nn.values import Values, apply_op
 from dagtrain.ops import find as find_op
 from dagtrain.ops.random import derive
 

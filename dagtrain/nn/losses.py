@@ -28,7 +28,7 @@ from dagtrain.errors import ArgumentError, DTypeError, ShapeError
 from dagtrain.graph import Tensor
 from dagtrain.nn import hints
 from dagtrain.nn.activations import log_softmax, relu, softplus
-from dagtrain.nn.either import Values, apply_op
+from dagtrain.nn.values import Values, apply_op
 from dagtrain.ops import find as find_op
 from dagtrain.registry import Registry
 

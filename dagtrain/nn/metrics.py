@@ -12,8 +12,8 @@ import numpy as np
 from dagtrain.arguments import whole
 from dagtrain.errors import ArgumentError
 from dagtrain.nn import hints, losses
-from dagtrain.nn.either import Values
 from dagtrain.nn.losses import Loss, aligned, labels_for
+from dagtrain.nn.values import Values
 from dagtrain.registry import Registry
 
 __all__ = ["METRICS", "Metric", "accuracy", "binary_accuracy", "find", "top_k_accuracy"]

@@ -10,8 +10,8 @@ import numpy as np
 from dagtrain.arguments import fraction, positive
 from dagtrain.errors import ShapeError
 from dagtrain.graph import Spec
-from dagtrain.nn.either import Values
 from dagtrain.nn.layer import Nest, parameter_dtype
+from dagtrain.nn.values import Values
 
 __all__ = ["BatchNorm", "LayerNorm"]
 

@@ -19,9 +19,9 @@ from dagtrain.arguments import is_whole
 from dagtrain.errors import ArgumentError, ShapeError, UnknownNameError
 from dagtrain.graph import Spec, Tensor, scope
 from dagtrain.nn import hints
-from dagtrain.nn.either import Values
 from dagtrain.nn.layer import Layer, Nest, input_spec, naming, trace_layer
 from dagtrain.nn.summary import Summary, known_input, summarize
+from dagtrain.nn.values import Values
 from dagtrain.ops.random import derive, fold_in
 from dagtrain.ops.random import key as new_key
 

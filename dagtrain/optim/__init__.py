@@ -10,7 +10,7 @@ from dagtrain.errors import UnknownNameError
 from dagtrain.optim.adaptive import adadelta, adagrad, adam, adamw, rmsprop
 from dagtrain.optim.chain import add_decayed_weights, chain, clip_by_global_norm, clip_by_value, l2
 from dagtrain.optim.gradient_descent import sgd
-from dagtrain.optim.named import ELSEWHERE as _ELSEWHERE
+from dagtrain.optim.named import HINTS as _HINTS
 from dagtrain.optim.named import find
 from dagtrain.optim.optimizer import Context, Optimizer, apply_once
 from dagtrain.optim.schedules import (
@@ -54,4 +54,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    raise AttributeError(str(UnknownNameError.of("name in dagtrain.optim", name, __all__, _ELSEWHERE)))
+    raise AttributeError(str(UnknownNameError.of("name in dagtrain.optim", name, __all__, _HINTS)))

@@ -11,9 +11,9 @@ from dagtrain.optim.gradient_descent import sgd
 from dagtrain.optim.optimizer import Optimizer
 from dagtrain.registry import Registry, hints
 
-__all__ = ["ELSEWHERE", "OPTIMIZERS", "find"]
+__all__ = ["HINTS", "OPTIMIZERS", "find"]
 
-ELSEWHERE = hints(
+HINTS = hints(
     ("momentum sgdm nesterov", "optim.sgd(0.1, momentum=0.9), with nesterov=True for Nesterov's method"),
     ("cosineannealinglr cosinedecay cosineschedule", "optim.cosine(initial, steps)"),
     ("steplr", "optim.step_decay(initial, factor, every)"),
@@ -28,7 +28,7 @@ ELSEWHERE = hints(
 )
 """Names of other libraries (see `dagtrain.errors.UnknownNameError.of`) → what to write here."""
 
-OPTIMIZERS: Registry[Callable[..., Optimizer]] = Registry("optimiser", ELSEWHERE)
+OPTIMIZERS: Registry[Callable[..., Optimizer]] = Registry("optimiser", HINTS)
 for _make in (sgd, adam, adamw, rmsprop, adagrad, adadelta):
     OPTIMIZERS.add(_make)
 

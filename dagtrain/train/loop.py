@@ -1,14 +1,14 @@
-"""The epochs of one fit: steps through a session, and what is done between them.
+"""The epochs of one fit: runs steps in a session, and the work between them.
 
     fit ──▶ Loop ── session.run(state, batches, watch=Loop) ──▶ state, done
              ├─ at a boundary within an epoch: is there a reason to stop? is a checkpoint due?
              └─ after an epoch: validation, history, callbacks, checkpoint, report
 
-Epochs that are short are run several in one call, where nothing needs the state at the end of each: a cluster would take longer for
-what is done there than for their steps.
+One call runs several short epochs, if nothing needs the state at the end of each: on a cluster, the end of a call would take longer than
+their steps.
 
-However it ends, the trainer is left at a boundary from which training can go on exactly: with the state, and within an epoch with the steps
-done and the sums so far.
+However a fit ends, `Progress` is at a boundary from which training continues exactly: the state, and within an epoch the steps done and the
+sums so far.
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ from dagtrain.train.stopping import Stopping
 
 __all__ = ["Loop"]
 
-_TOGETHER = 1.0
-"""Seconds of epochs that are run in one call, at most."""
-_ROWS = 1 << 20
-"""Samples of them, at most: the numbers of all are held."""
+_CALL_SECONDS = 1.0
+"""Most seconds of the epochs of one call."""
+_CALL_SAMPLES = 1 << 20
+"""Most samples of the epochs of one call, since it holds all their numbers."""
 
 
 @dataclass
 class Loop:
-    """One call of fit at work; to the session it is the `Watch`.
+    """One call of fit; the session's `Watch`.
 
     Attributes
     ----------
     progress
-        How far training is; it is brought forward here.
+        How far training is; the loop advances it.
     describe
-        Gives the manifest of a state with a history.
+        Returns the manifest of a state with a history.
     every
         Seconds after which a checkpoint is due within an epoch; None leaves it at the ends of epochs.
     exact
-        Whether other software on a worker is an error, and not a warning.
+        Whether other software on a worker is an error instead of a warning.
     in_steps
-        Whether steps are being run just now.
+        Whether the session is running steps.
     thread
-        That of the fit, in which callbacks are called too.
+        Thread of the fit and of its callbacks.
     """
 
     progress: Progress
@@ -86,16 +86,16 @@ class Loop:
     _sums: list[Array] = field(default_factory=list)
     _epochs: int = 0
     _end: int = 0
-    _usual: float = float("inf")
-    """Seconds that the steps of an epoch took the last time."""
-    _ahead: tuple[int, list[Any]] = (-1, [])
-    _apart: bool = False
-    """Whether each epoch is run by itself from now on."""
+    _epoch_seconds: float = float("inf")
+    """Seconds of the steps of an epoch, by the last call."""
+    _prepared: tuple[int, list[Any]] = (-1, [])
+    _single: bool = False
+    """Whether each epoch has a call of its own from now on."""
     _page: int = 0
     """The epoch that the ledger was opened for."""
 
     def train(self, session: Session, first: int, epochs: int) -> None:
-        """Run the epochs from `first` to below `epochs`, as far as nothing asks for a stop."""
+        """Run the epochs from `first` to below `epochs`, until a stop is requested."""
         progress = self.progress
         self._saved, self._epochs = (self.progress.place, time.monotonic()), epochs
         self._end = progress.epochs + epochs - first
@@ -103,13 +103,13 @@ class Loop:
         for epoch in range(progress.epochs, self._end):
             if self.stopping.reason is not None:
                 break
-            if progress.epochs > epoch:  # it was run together with one before
+            if progress.epochs > epoch:  # the call of an earlier epoch ran it too
                 continue
-            self.callbacks.call("on_epoch_begin", self._told(epoch))
+            self.callbacks.call("on_epoch_begin", self._number(epoch))
             self._page = epoch
             progress.ledger.open(epoch, self.plan.samples, progress.rows_done(self.plan))
             while progress.epochs == epoch and self.stopping.reason is None:
-                self._some_steps(session)
+                self._run_steps(session)
                 if progress.begun is not None and self._is_due:
                     self._save()
         if self.stopping.reason is not None:
@@ -117,17 +117,17 @@ class Loop:
         if self.callbacks.error is None:
             self.callbacks.call("on_train_end")
 
-    def _told(self, epoch: int) -> int:
-        """The number by which this fit knows an epoch of the trainer."""
+    def _number(self, epoch: int) -> int:
+        """The number of an epoch in this fit, from its number in the trainer."""
         return epoch - self._end + self._epochs
 
-    def _some_steps(self, session: Session) -> None:
-        """Run steps to the end of the epoch, or of several, or to the next boundary where there is a reason; do what epoch ends need."""
+    def _run_steps(self, session: Session) -> None:
+        """Run steps to the end of one or more epochs, or to a boundary where a stop or checkpoint is due; then end these epochs."""
         progress, total = self.progress, self.plan.steps_per_epoch
         state, epoch = progress.trained("train")[1], progress.epochs
-        begun = progress.begun or self._nothing
+        begun = progress.begun or self._no_steps
         if begun.steps == total:  # its validation failed before
-            self._tell_epoch(epoch, self._end_epoch(session, begun))
+            self._report_epoch(epoch, self._end_epoch(session, begun))
             return
         batches = self._batches(epoch, begun.steps)
         following = self._batches(epoch + (begun.steps + len(batches)) // total, 0)
@@ -139,8 +139,8 @@ class Loop:
                 if not (np.isfinite(after.parameters).all() and np.isfinite(after.statistics).all()):
                     raise NotFiniteError("the last step made a parameter NaN or infinite")
         except NotFiniteError:
-            if len(batches) > total:  # the epochs before the one that broke count: they are run again, each by itself
-                self._apart, self._ahead = True, (-1, [])
+            if len(batches) > total:  # epochs before the one that broke count: run them again, each in a call
+                self._single, self._prepared = True, (-1, [])
                 return
             raise explain_not_finite(self.program, self.source, state, batches) from None
         finally:
@@ -148,7 +148,7 @@ class Loop:
         # Reported steps that are not in the state do not count.
         steps = list(zip(self._sums, batches[:done], strict=False))
         ends, left = self._count(begun, steps, time.perf_counter() - began)
-        if self._is_looked_at:
+        if self._needs_each_epoch:
             progress.state, progress.begun = after, ends[0] if ends else left
             rows = [self._end_epoch(session, end) for end in ends]
         else:
@@ -156,54 +156,55 @@ class Loop:
                 progress.state = after
                 rows = [self._end_epoch(session, end) for end in ends]
                 progress.begun = left
-        for i, row in enumerate(rows, epoch):  # when the trainer is at its boundary, whatever they meet
+        for i, row in enumerate(rows, epoch):  # after the progress is at its boundary, since these calls may raise
             if i > epoch:
-                self.callbacks.call("on_epoch_begin", self._told(i))
-            self._tell_epoch(i, row)
+                self.callbacks.call("on_epoch_begin", self._number(i))
+            self._report_epoch(i, row)
         if rows and left is not None:
-            self.callbacks.call("on_epoch_begin", self._told(epoch + len(rows)))
+            self.callbacks.call("on_epoch_begin", self._number(epoch + len(rows)))
 
     def _count(self, begun: EpochProgress, steps: list[Any], seconds: float) -> tuple[list[EpochProgress], EpochProgress | None]:
-        """The epochs that end within steps that took so long, each its sums and its batch, and the one that is left under way."""
+        """The progress of each epoch that ends within these steps (means and batch of each), and of the one under way after them."""
         total, ends = self.plan.steps_per_epoch, []
-        a_step = seconds / max(len(steps), 1)
-        self._usual = a_step * total if steps else self._usual
-        for some in _cut(steps, total - begun.steps, total):
+        step_seconds = seconds / max(len(steps), 1)
+        self._epoch_seconds = step_seconds * total if steps else self._epoch_seconds
+        for part in _cut(steps, total - begun.steps, total):
             sums = np.array(begun.sums)
-            for means, batch in some:
+            for means, batch in part:
                 sums += means * sum(len(shard) for shard in batch)
-            begun = EpochProgress(begun.steps + len(some), tuple(map(float, sums)), begun.seconds + a_step * len(some), begun.batches)
+            done = begun.steps + len(part)
+            begun = EpochProgress(done, tuple(map(float, sums)), begun.seconds + step_seconds * len(part), begun.batches)
             if begun.steps == total:
                 ends.append(begun)
-                begun = self._nothing
+                begun = self._no_steps
         return ends, begun if begun.steps else None
 
     @property
-    def _nothing(self) -> EpochProgress:
+    def _no_steps(self) -> EpochProgress:
         return EpochProgress(0, (0.0,) * len(self.program.names), 0.0, batches_of(self.plan))
 
     def _batches(self, epoch: int, first: int) -> list[Any]:
-        """The steps of a call that begins with the given one of an epoch.
+        """The batches of a call that begins with step `first` of an epoch.
 
-        Those that begin with an epoch are made once: whoever began on them knows them again.
+        Batches from the beginning of an epoch are the same object each time, so a session recognises those that it has prepared.
         """
-        if first == 0 and self._ahead[0] == epoch:
-            return self._ahead[1]
-        together = 1 if self._is_looked_at else max(1, int(min(_TOGETHER / self._usual, _ROWS / self.plan.samples)))
-        last = min(epoch + together, self._end)
-        found = [self.plan.step(e, i) for e in range(epoch, last) for i in range(first if e == epoch else 0, self.plan.steps_per_epoch)]
+        if first == 0 and self._prepared[0] == epoch:
+            return self._prepared[1]
+        epochs = 1 if self._needs_each_epoch else max(1, int(min(_CALL_SECONDS / self._epoch_seconds, _CALL_SAMPLES / self.plan.samples)))
+        last = min(epoch + epochs, self._end)
+        batches = [self.plan.step(e, i) for e in range(epoch, last) for i in range(first if e == epoch else 0, self.plan.steps_per_epoch)]
         if first == 0:
-            self._ahead = epoch, found
-        return found
+            self._prepared = epoch, batches
+        return batches
 
     @property
-    def _is_looked_at(self) -> bool:
-        """Whether anything needs the state at the end of each epoch, or may stop there."""
-        wanted = self.validation is not None or self.run is not None or self._apart
-        return wanted or not (self.callbacks.may_lag and may_lag(self.reporter))
+    def _needs_each_epoch(self) -> bool:
+        """Whether anything needs the state at the end of each epoch, or may stop training there."""
+        needed = self.validation is not None or self.run is not None or self._single
+        return needed or not (self.callbacks.may_lag and may_lag(self.reporter))
 
     def _end_epoch(self, session: Session, done: EpochProgress) -> dict[str, float]:
-        """Validate, and bring the trainer to the next epoch; return its quantities."""
+        """Validate, and advance the progress to the next epoch; return the quantities of the epoch."""
         progress, names = self.progress, self.program.names
         state, progress.begun = progress.state, done
         assert state is not None, "steps were done"
@@ -220,11 +221,11 @@ class Loop:
             progress.record.add(row)
         return row
 
-    def _tell_epoch(self, epoch: int, row: dict[str, float]) -> None:
-        self.callbacks.call("on_epoch_end", self._told(epoch), row)
+    def _report_epoch(self, epoch: int, row: dict[str, float]) -> None:
+        self.callbacks.call("on_epoch_end", self._number(epoch), row)
         if self.run is not None:
             self._save()
-        self.reporter.epoch({"epoch": self._told(epoch) + 1, "epochs": self._epochs, **row})
+        self.reporter.epoch({"epoch": self._number(epoch) + 1, "epochs": self._epochs, **row})
 
     # ---- stops and checkpoints
 
@@ -233,7 +234,7 @@ class Loop:
         return self.run is not None and self.every is not None and time.monotonic() - self._saved[1] >= self.every
 
     def _save(self) -> None:
-        assert self.run is not None, "asked before"
+        assert self.run is not None, "the caller checks it"
         state = self.progress.trained("be saved")[1]
         self.run.save(self.describe(state, self.progress.record.history), state)
         self._saved = self.progress.place, time.monotonic()
@@ -247,7 +248,7 @@ class Loop:
     # ---- the watch
 
     def step(self, i: int, sums: Array) -> None:
-        """Look at a step's loss, and pass it on."""
+        """Check a step's loss, and report the step."""
         if not np.isfinite(sums[0]):
             raise NotFiniteError(f"the loss of step {i} is {sums[0]}")
         self._sums.append(np.array(sums))
@@ -259,7 +260,7 @@ class Loop:
             self.callbacks.call("on_train_batch_end", at, logs)
 
     def used(self, i: int, shard: int, rows: Array) -> None:
-        """Note in the ledger which samples a shard took."""
+        """Enter the samples of a shard in the ledger."""
         epoch = self.progress.epochs + (self._first + i) // self.plan.steps_per_epoch
         if epoch != self._page:
             self._page = epoch
@@ -267,7 +268,7 @@ class Loop:
         self.progress.ledger.use(epoch, rows)
 
     def stop(self) -> bool:
-        """Whether somebody asked for a stop, or a checkpoint is due."""
+        """Whether a stop is requested, or a checkpoint is due."""
         return self.stopping.reason is not None or self._is_due
 
     def event(self, text: str, kind: str = "cluster") -> None:
@@ -281,6 +282,6 @@ class Loop:
 
 
 def _cut(steps: list[Any], first: int, size: int) -> Iterator[list[Any]]:
-    """The steps by epochs: of the first, so many are left."""
+    """Split steps by epochs: `first` for the one under way, then `size` each."""
     cuts = [0, *range(first, len(steps), size), len(steps)]
     return (steps[a:b] for a, b in pairwise(cuts))

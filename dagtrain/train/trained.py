@@ -1,6 +1,6 @@
-"""`Trained`: what training has brought, and what can be done with it: evaluate, predict, save, look into it.
+"""`Trained`: the methods of a trainer after fit: evaluate, predict, save, inspect.
 
-`Trainer.fit` brings it forward; see `dagtrain.train.progress`.
+`Trainer.fit` advances the progress that they use; see `dagtrain.train.progress`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dagtrain.checkpoint.store import describe_run, refuse_not_finite, write
 from dagtrain.data import BatchPlan, open_source
 from dagtrain.data.compute import computed_by
 from dagtrain.data.ledger import Ledger
-from dagtrain.data.open import lies_elsewhere
+from dagtrain.data.open import is_dask_data
 from dagtrain.engines.engine import Unwatched, choose_engine
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Graph, Spec
@@ -35,12 +35,12 @@ __all__ = ["Trained"]
 
 
 class Trained:
-    """The part of a `Trainer` that needs what training has brought.
+    """The methods of a `Trainer` that need a fit.
 
     Attributes
     ----------
     history
-        That of the last fit.
+        History of the last fit.
     progress
         How far training is.
     """
@@ -73,41 +73,41 @@ class Trained:
         return {n: float(v) / source.samples for n, v in zip(program.names, sums, strict=True)}
 
     def predict(self, x: Any, batch_size: int = 1024) -> Any:
-        """The model's outputs: a NumPy array, or for data that lies elsewhere a (lazy) dask array of as many blocks.
+        """The model's outputs: a NumPy array, or for dask data a (lazy) dask array of as many blocks.
 
         Parameters
         ----------
         x
             Samples along the first axis: NumPy array, list, pandas, dask array or DataFrame, list of delayed values or futures.
         batch_size
-            Rows computed at once, counted from the beginning of each partition. A partition gives the same bits as its rows given as an
-            array; rows in other batches may differ in the last bits.
+            Rows computed at once, counted from the beginning of each partition. A partition gives the same bits as an array of
+            its rows; rows in other batches may differ in the last bits.
         """
         program, state = self.progress.trained("predict")
         batch_size = whole("batch_size", batch_size)
         with computed_by(self._client):
-            if lies_elsewhere(x):
+            if is_dask_data(x):
                 return Predictor(program, state, batch_size).lazily(x)
             source = open_source(x, None, targets=None)
             check_rows(program, source.x_spec.shape)
             return Predictor(program, state, batch_size)(source.local()[0])
 
     def save(self, path: Any) -> None:
-        """Write everything that `dagtrain.load` needs to a folder or fsspec address; a checkpoint that is there counts until it is done.
+        """Write a checkpoint for `dagtrain.load` to a folder or fsspec address; an older one there counts until the new one is whole.
 
         Raises
         ------
         NotFiniteError
             If a parameter is NaN or infinite.
         CheckpointError
-            If it cannot be written; says which file and why.
+            If it cannot be written; names the file and the reason.
         ArgumentError
-            In the midst of steps, and in another thread than that of the fit that runs: the state is not that of the steps done.
+            During steps, or in another thread than the running fit's: the state would not match the steps done.
         """
         program, state = self.progress.trained("be saved")
         if self._loop is not None and (self._loop.in_steps or self._loop.thread != get_ident()):
             raise ArgumentError(
-                "the trainer cannot be saved in the midst of steps: call save in on_epoch_end, or give fit a folder and how often, as in "
+                "the trainer cannot be saved during steps: call save in on_epoch_end, or give fit a folder and an interval, as in "
                 'fit(..., checkpoint="runs/a", checkpoint_every=60).'
             )
         manifest = self._describe(program, None if self._sample is None else self._sample[1], state, self.progress.record.history)
@@ -116,35 +116,35 @@ class Trained:
 
     @property
     def _client(self) -> Any:
-        """The client that was given, to the trainer or with its engine: it computes the data, too."""
+        """The client of the trainer or of its engine, which also computes the data."""
         return getattr(self.engine, "client", None) if self.client is None else self.client
 
-    # ---- what can be looked at
+    # ---- inspection
 
     def ledger(self) -> Ledger:
         """How often each sample was used in each of the last epochs; ``trainer.ledger().verify()`` proves that it was once.
 
-        It is kept over checkpoints and failures. The last 8 epochs are in it; ``trainer.ledger().keep = 100``, set before, keeps more.
+        It survives checkpoints and failures. It holds the last 8 epochs; ``trainer.ledger().keep = 100`` before fit keeps more.
         """
         return self.progress.ledger
 
     @property
     def state(self) -> State:
-        """Weights, the optimiser's vectors and the number of steps: to be looked at and kept, and never changed."""
+        """Weights, the optimiser's vectors and the number of steps, to read and keep; never change it."""
         return self.progress.trained("give its state")[1]
 
     def restore_weights(self, state: State) -> None:
-        """Take the weights of an earlier state of this trainer; the optimiser and the number of steps stay as they are."""
-        now = self.progress.trained("restore weights")[1]
-        if (state.parameters.shape, state.statistics.shape) != (now.parameters.shape, now.statistics.shape):
+        """Restore the weights of an earlier state of this trainer; the optimiser and the number of steps stay."""
+        current = self.progress.trained("restore weights")[1]
+        if (state.parameters.shape, state.statistics.shape) != (current.parameters.shape, current.statistics.shape):
             raise ArgumentError("these are not the weights of this trainer: their number differs.")
-        self.progress.state = replace(now, parameters=state.parameters, statistics=state.statistics)
+        self.progress.state = replace(current, parameters=state.parameters, statistics=state.statistics)
 
     @property
     def learning_rate_scale(self) -> float:
-        """What the optimiser's learning rate, schedule or not, is multiplied by: part of the state, so that it is kept in checkpoints.
+        """Factor of the optimiser's learning rate or schedule; part of the state, so checkpoints keep it.
 
-        May be set between fits, and by callbacks between epochs: never between steps, where the engine would decide which one comes first.
+        Set it between fits, or in callbacks between epochs; between steps, the engine would decide which step has it first.
         """
         return 1.0 if self.progress.state is None else self.progress.state.learning_rate_scale
 
@@ -153,14 +153,14 @@ class Trained:
         program, state = self.progress.trained("scale its learning rate")
         not_negative("learning_rate_scale", scale)
         if not program.update.has_rate:
-            raise ArgumentError(f"the optimizer {self.optimizer!r} has no learning rate that could be scaled.")
+            raise ArgumentError(f"the optimizer {self.optimizer!r} has no learning rate to scale.")
         if self._loop is not None and self._loop.in_steps:
-            raise ArgumentError("the learning rate cannot be scaled in the midst of steps: set it in on_epoch_begin or on_epoch_end.")
+            raise ArgumentError("the learning rate cannot be scaled during steps: set it in on_epoch_begin or on_epoch_end.")
         self.progress.state = replace(state, learning_rate_scale=float(scale))
 
     @property
     def parameters(self) -> Any:
-        """The parameters as a nest of arrays (copies)."""
+        """The parameters as a nest of arrays, which are copies."""
         program, state = self.progress.trained("give its parameters")
         return program.layout.tree(state.parameters.copy())
 
@@ -171,9 +171,9 @@ class Trained:
 
     def summary(self) -> Any:
         """Table of the model's layers for the rows it was trained on; see `dagtrain.nn.summarize`."""
-        program, _ = self.progress.trained("sum its model up")
+        program, _ = self.progress.trained("summarize its model")
         if not hasattr(self.model, "summary"):
-            raise ArgumentError("only a model made of layers can be summed up, not a plain cost function.")
+            raise ArgumentError("only a model made of layers has a summary, not a plain cost function.")
         return self.model.summary(Spec((1, *program.x.shape), program.x.dtype))
 
     def graph(self, rows: int | None = None) -> Graph:
@@ -184,9 +184,9 @@ class Trained:
         return program.shard_graph(rows)
 
     def step_graph(self, steps: int = 1) -> Any:
-        """The next training steps as a Dask graph that anyone can draw, inspect and compute.
+        """The next training steps as a Dask graph to draw, inspect and compute.
 
-        It holds the state and the partitions of the data that these steps use, so that it can be computed anywhere: see
+        It holds the state and the partitions of the data that these steps use, so any scheduler can compute it: see
         `dagtrain.engines.scheduler.step_graph.StepGraph`.
         """
         from dagtrain.engines.scheduler.step_graph import StepGraph
@@ -201,27 +201,27 @@ class Trained:
         return StepGraph.of(program, source, state, batches)
 
     def placement(self) -> Any:
-        """Which worker does what in a step of the engine lanes: a `dagtrain.engines.ranks.Placement`; its ``visualize()`` draws it."""
+        """The placement of a step on workers by the engine lanes: a `dagtrain.engines.ranks.Placement`, which ``visualize()`` draws."""
         from dagtrain.engines.ranks.engine import placement_on
 
         program, _ = self.progress.trained("be placed")
         shards = self.shards if self._sample is None else self._sample[1].shards
         if not isinstance(shards, int):
-            raise ArgumentError('the number of shards is not known yet: fit first, or give a number instead of shards="auto".')
+            raise ArgumentError('the number of shards is unknown: fit first, or give a number instead of shards="auto".')
         return placement_on(self.client, program, shards)
 
-    # ---- within
+    # ---- internals
 
     def _describe(self, program: Program, plan: BatchPlan | None, state: State, history: dict[str, list[float]]) -> Manifest:
         ledger = () if plan is None else self.progress.ledger.entries(self.progress.rows_done(plan))
         return describe_run(program, self.optimizer, self.shards, plan, state, self.progress.epochs, history, self.progress.begun, ledger)
 
     def _quantities(self, program: Program, validated: bool) -> dict[str, bool]:
-        """What is measured each epoch, and whether more of it is better."""
-        found = dict(zip(program.names, (False, *self._objective.higher_is_better), strict=True))
-        return found | {f"val_{name}": better for name, better in found.items() if validated}
+        """Quantity of each epoch → whether higher is better."""
+        quantities = dict(zip(program.names, (False, *self._objective.higher_is_better), strict=True))
+        return quantities | {f"val_{name}": better for name, better in quantities.items() if validated}
 
     def _checkpointed(self, epochs: int) -> State | None:
-        """The state after so many epochs, where the fit that runs has a checkpoint of it."""
+        """The state after `epochs` epochs, if the running fit has a checkpoint of it."""
         run = None if self._loop is None else self._loop.run
         return None if run is None else run.after_epochs(epochs)

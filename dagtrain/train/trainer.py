@@ -1,9 +1,9 @@
-"""`Trainer`: what is to be trained and how, and `fit`.
+"""`Trainer`: a model with its settings of training, and `fit`.
 
     Trainer ── Program (compiled step) ──▶ Loop ── session.run(state, batches, watch) ──▶ state
 
-The loop knows epochs, batches and progress; an engine knows where shards run. The final weights are a pure function of model, data, seed
-and shards.
+The loop handles epochs, batches and progress; an engine decides where shards run. The final weights are a pure function of model, data,
+seed and shards.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ R = TypeVar("R")
 
 
 def _one_at_a_time(fit: Callable[Concatenate[Trainer, P], R]) -> Callable[Concatenate[Trainer, P], R]:
-    """Refuse a fit of a trainer that is in one, in this thread or another: they would take each other's steps."""
+    """Refuse a second fit of a trainer while one runs, in any thread: each would advance the other's progress."""
 
     @wraps(fit)
     def alone(trainer: Trainer, /, *args: P.args, **kwargs: P.kwargs) -> R:
         with _ENTRANCE:
             if trainer._is_fitting:
-                raise ArgumentError("the trainer is in the midst of a fit: stop that one first, or use another trainer.")
+                raise ArgumentError("the trainer is already in a fit: stop that one first, or use another trainer.")
             trainer._is_fitting = True
         try:
             return fit(trainer, *args, **kwargs)
@@ -71,24 +71,24 @@ class Trainer(Trained):
     metrics
         Names or functions; see `dagtrain.nn.metrics`.
     shards
-        Into how many parts each batch is cut; ``"auto"`` derives it from the batch size alone.
+        Number of parts of each batch; ``"auto"`` derives it from the batch size alone.
     seed
-        Of the initial parameters, the order of the samples and all random ops.
+        Seed of the initial parameters, the order of the samples and all random ops.
     engine
         ``"inline"``: this process. ``"lanes"``: the step is placed once on the workers of a Dask cluster and repeated there.
         ``"scheduler"``: each part of a step is a Dask task. ``"auto"``: lanes where there is a Dask client, else inline.
-        An engine with settings of its own, such as `dagtrain.engines.LanesEngine`, may be given instead of a name.
+        Or an engine with settings of its own, such as `dagtrain.engines.LanesEngine`.
     threads
         Threads of the engine inline.
     parameters
         First parameters of a cost function: a nest of float arrays.
     client
-        The Dask client to use, for steps and for whatever is computed of dask data; by default the current one.
+        The Dask client that runs steps and computes dask data; by default the current one.
 
     Raises
     ------
     UnknownNameError, ArgumentError
-        For names and arguments that are wrong; each says what would be right.
+        For wrong names and arguments; the message says what is right.
 
     Examples
     --------
@@ -168,49 +168,49 @@ class Trainer(Trained):
         keep: int | None = 3,
         exact: bool = False,
     ) -> History:
-        """Train; called again, it goes on where it was.
+        """Train; a second call continues where the first ended.
 
-        The first Ctrl-C ends training at the next step (on a cluster, at the end of the steps that are under way) and returns; what was
-        learnt is kept, and goes on from there to the same bits. The second raises KeyboardInterrupt at once.
+        The first Ctrl-C ends training at the next step (on a cluster, at the end of the submitted steps) and returns; the trainer keeps
+        its state, and continues from it to the same bits. The second raises KeyboardInterrupt at once.
 
         Parameters
         ----------
         x, y
             Samples along the first axis: NumPy arrays, pandas, dask arrays or dataframes. `y` is left out for a cost of `x` alone.
         epochs
-            How many times every sample is used; with `resume`, the epochs that are already done count.
+            How many times every sample is used; with `resume`, including the epochs already done.
         batch_size
-            Samples of a step; the last step of an epoch takes what is left.
+            Samples of a step; the last step of an epoch takes the rest.
         validation_data
             ``(x, y)`` to evaluate after each epoch.
         shuffle
-            True (or "global"): each epoch has an order of its own, drawn over all samples. "local": drawn within the partitions that
-            each shard owns, so that no data moves; the bits then depend on the partition sizes too. False (or "none"): as they come.
+            True (or "global"): each epoch draws an order of all samples. "local": it draws orders within the partitions that each shard
+            owns, so no data moves; the bits then depend on the partition sizes too. False (or "none"): the order of the data.
         verbose
             0 silent, 1 progress and table, 2 table.
         reporter
-            Takes the place of the console; see `dagtrain.report.Reporter`. Without its ``may_lag``, it is told of each epoch at its end.
+            Replaces the console; see `dagtrain.report.Reporter`. Without its ``may_lag``, each epoch is reported at its end.
         callbacks
-            What is called on the way; see `dagtrain.train.callbacks`.
+            Called during training; see `dagtrain.train.callbacks`.
         checkpoint
-            Folder (or fsspec address) that gets a checkpoint after each epoch, and where training is stopped within one, written while
-            training goes on; see `load`.
+            Folder (or fsspec address) for a checkpoint after each epoch, and after a stop within one, written while training goes on;
+            see `load`.
         checkpoint_every
-            ``"epoch"``, or seconds: within an epoch, too, a checkpoint is written whenever that many have passed since the last one.
+            ``"epoch"``, or the seconds after which a checkpoint is also written within an epoch.
         resume
-            Go on from the last checkpoint there, if there is one, on any engine and any number of workers: to the same bits.
+            Continue from the last checkpoint in the folder, if any, to the same bits on any engine and any number of workers.
         keep
-            How many checkpoints are kept; None keeps all.
+            Number of checkpoints to keep; None keeps all.
         exact
-            Refuse what may change the last bits, where otherwise a warning is given: a checkpoint made with another dagtrain, NumPy or
-            BLAS, or on a processor for which they chose other code; and workers that have another one.
+            Raise an error, not a warning, for software that may change the last bits: a checkpoint or a worker with another dagtrain,
+            NumPy or BLAS, or with a processor for which they choose other code.
 
         Raises
         ------
         DataError
-            Before any task is sent, if the data cannot be used.
+            If the data cannot be used; before any step.
         NotFiniteError
-            If the loss becomes NaN or infinite; names the first op that made it.
+            If the loss becomes NaN or infinite; names the op that first made it.
         """
         epochs = whole("epochs", epochs)
         if resume and checkpoint is None:
@@ -224,7 +224,7 @@ class Trainer(Trained):
         engine = choose_engine(self.engine, self.threads, self.client)
         check_shuffle(shuffle)
         whole("batch_size", batch_size)
-        BatchPlan(batch_size, batch_size, self.shards, self.seed)  # a full batch can be cut: seen before data is opened
+        BatchPlan(batch_size, batch_size, self.shards, self.seed)  # check that a full batch can be cut, before the data is opened
         run = None if checkpoint is None else CheckpointDirectory(checkpoint, keep)
         with computed_by(self._client):
             source = open_rows(self._objective, x, y)
@@ -232,18 +232,18 @@ class Trainer(Trained):
         program = self._prepare(source)
         with computed_by(self._client):
             validation = None if validation_data is None else self._open_validation(validation_data, program)
-        # Whatever the user's functions get wrong is an error here and not in the midst of training.
+        # Tracing here raises errors in the user's functions before training.
         program.for_workers(len(s) for i in (0, plan.steps_per_epoch - 1) for s in plan.step(0, i))
         if validation is not None:
             program.for_evaluation(validation.samples)
         self._sample = source, plan
-        self.progress.begin_anew_if_other(plan)
+        self.progress.restart_if_other(plan)
         history = History(info=self._info(engine, plan))
         state = self.progress.state if self.progress.state is not None else program.first_state()
-        found = None if run is None else run.begin(self._describe(program, plan, state, {}), resume, exact)
-        if found is not None:
-            self.progress.take(program, found)
-            self.progress.begin_anew_if_other(plan)
+        resumed = None if run is None else run.begin(self._describe(program, plan, state, {}), resume, exact)
+        if resumed is not None:
+            self.progress.take(program, resumed)
+            self.progress.restart_if_other(plan)
         elif self.progress.state is None:
             self.progress.state = state
         better = self._quantities(program, validation is not None)
@@ -263,16 +263,16 @@ class Trainer(Trained):
                 engine.session(program, source) as session,
                 run or nullcontext(),
             ):
-                if found is not None:
-                    loop.event(f"went on from {found.path}", "resume")
+                if resumed is not None:
+                    loop.event(f"went on from {resumed.path}", "resume")
                 loop.train(session, first, epochs)
         finally:
             self._loop = None
             state = self.progress.state or state
-            if state.step == 0:  # who has trained nothing is bound to no data
+            if state.step == 0:  # an untrained trainer accepts rows of any shape
                 self.progress.state = None
         history.fingerprint = state.fingerprint
-        # A reporter that was told of events when they happened need not be told again.
+        # A reporter with the method `event` already has the events.
         events = None if hasattr(reporter, "event") else history.events or None
         reporter.finish({"fingerprint": history.fingerprint, "events": events})
         if listeners.error is not None:
@@ -280,29 +280,29 @@ class Trainer(Trained):
         return history
 
     def stop(self, reason: str = "stopped") -> bool:
-        """End the fit that runs at its next boundary, as Ctrl-C does; to be called by callbacks, or by another thread.
+        """End the running fit at its next boundary, as Ctrl-C does; for callbacks and other threads.
 
         Returns
         -------
         bool
-            Whether there was a fit to be stopped.
+            Whether a fit was running.
         """
         loop = self._loop
         if loop is not None:
             loop.stopping.ask(reason)
         return loop is not None
 
-    # ---- within
+    # ---- internals
 
     def _open_validation(self, data: tuple[Any, Any], program: Program) -> Any:
         if not isinstance(data, tuple | list) or len(data) != 2:
             raise ArgumentError("validation_data is a pair (x, y).")
-        found = open_rows(self._objective, *data)
-        check_alike(program, found)
-        return found
+        source = open_rows(self._objective, *data)
+        check_alike(program, source)
+        return source
 
     def _prepare(self, source: Any) -> Program:
-        if self.progress.program is None or self.progress.state is None:  # a program that trained nothing binds nobody to its rows
+        if self.progress.program is None or self.progress.state is None:  # an untrained program does not fix the rows
             self.progress.program = self._compile(source.x_spec, source.y_spec)
         check_alike(self.progress.program, source)
         return self.progress.program
@@ -311,7 +311,7 @@ class Trainer(Trained):
         return Program(self._objective, self.optimizer, x, y, self.seed)
 
     def _tell(self, text: str, kind: str) -> None:
-        """Write an event of the fit that runs."""
+        """Write an event of the running fit."""
         if self._loop is not None:
             self._loop.event(text, kind)
 
@@ -336,7 +336,7 @@ def _console(verbose: int) -> Any:
 
 @contextmanager
 def closing(reporter: Any) -> Iterator[None]:
-    """Take the reporter's progress bar away where training ends by an error."""
+    """Remove the reporter's progress bar if training ends by an error."""
     try:
         yield
     except BaseException:

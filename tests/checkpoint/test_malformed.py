@@ -158,7 +158,7 @@ def test_a_pickle_is_not_executed(folder: Path, monkeypatch: pytest.MonkeyPatch)
         )
         refused(folder, "safetensors: does not fit its manifest: its header")
     (folder / "checkpoint.json").write_bytes(pickle.dumps(Boom()))
-    refused(folder, "checkpoint.json: is no manifest")
+    refused(folder, "checkpoint.json: is no readable manifest")
     assert not (folder / "pwned").exists()
 
 

@@ -8,7 +8,7 @@ import pytest
 from dagtrain import nn, optim
 from dagtrain.errors import UnknownNameError
 from dagtrain.nn import activations, hints, initializers, losses, metrics
-from dagtrain.optim.named import ELSEWHERE, OPTIMIZERS
+from dagtrain.optim.named import HINTS, OPTIMIZERS
 
 TABLES = {
     "losses": (hints.LOSSES, losses.LOSSES),
@@ -17,7 +17,7 @@ TABLES = {
     "activations": (hints.ACTIVATIONS, activations.ACTIVATIONS),
     "attributes": (hints.ATTRIBUTES, nn.__all__),
     "model": (hints.MODEL, dir(nn.Sequential)),
-    "optimisers": (ELSEWHERE, OPTIMIZERS),
+    "optimisers": (HINTS, OPTIMIZERS),
 }
 
 
@@ -36,7 +36,7 @@ def test_hints_name_what_there_is(table):
     assert named <= set(known)
 
 
-@pytest.mark.parametrize(("module", "pairs"), [(nn, hints.ATTRIBUTES), (optim, ELSEWHERE)], ids=["nn", "optim"])
+@pytest.mark.parametrize(("module", "pairs"), [(nn, hints.ATTRIBUTES), (optim, HINTS)], ids=["nn", "optim"])
 def test_hints_call_what_there_is(module, pairs):
     module_name = module.__name__.rpartition(".")[2]
     named = {name for hint in pairs.values() for name in re.findall(rf"\b{module_name}\.(\w+)", hint)}

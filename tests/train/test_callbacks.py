@@ -113,13 +113,13 @@ def test_what_is_no_list_of_callbacks_is_refused(argument: Any) -> None:
 
 def test_a_fit_within_a_fit_is_refused() -> None:
     trainer = new()
-    with pytest.raises(ArgumentError, match="in the midst of a fit"):
+    with pytest.raises(ArgumentError, match="already in a fit"):
         fit(trainer, callbacks.LambdaCallback(on_epoch_end=lambda *arguments: fit(trainer)))
 
 
 def test_a_fit_in_another_thread_is_refused() -> None:
     trainer = new()
-    with ThreadPoolExecutor(1) as pool, pytest.raises(ArgumentError, match="in the midst of a fit"):
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ArgumentError, match="already in a fit"):
         fit(trainer, callbacks.LambdaCallback(on_epoch_end=lambda *arguments: pool.submit(fit, trainer).result(timeout=60)))
     assert fit(trainer).epochs, "which the next one is not"
 
@@ -127,9 +127,9 @@ def test_a_fit_in_another_thread_is_refused() -> None:
 def test_a_trainer_is_saved_where_its_state_is_that_of_its_steps(tmp_path: Path) -> None:
     """Within a step, or in another thread, the ledger would count more samples than the state has seen."""
     trainer = new()
-    with pytest.raises(ArgumentError, match="cannot be saved in the midst of steps"):
+    with pytest.raises(ArgumentError, match="cannot be saved during steps"):
         fit(trainer, callbacks.LambdaCallback(on_train_batch_end=lambda *arguments: trainer.save(tmp_path)))
-    with ThreadPoolExecutor(1) as pool, pytest.raises(ArgumentError, match="cannot be saved in the midst of steps"):
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ArgumentError, match="cannot be saved during steps"):
         fit(trainer, callbacks.LambdaCallback(on_epoch_end=lambda *arguments: pool.submit(trainer.save, tmp_path).result(timeout=60)))
     fit(trainer, callbacks.LambdaCallback(on_epoch_end=lambda *arguments: trainer.save(tmp_path)))
     dt.load(tmp_path).ledger().verify()
@@ -253,13 +253,13 @@ def test_a_rate_cannot_change_between_steps() -> None:
     def change(*arguments: Any) -> None:
         trainer.learning_rate_scale = 0.5
 
-    with pytest.raises(ArgumentError, match="in the midst of steps"):
+    with pytest.raises(ArgumentError, match="during steps"):
         fit(trainer, callbacks.LambdaCallback(on_train_batch_end=change))
 
 
 def test_an_optimizer_without_a_rate_says_so() -> None:
     trainer = new(optimizer=dt.optim.clip_by_value(0.1))
-    with pytest.raises(ArgumentError, match="has no learning rate that could be scaled"):
+    with pytest.raises(ArgumentError, match="has no learning rate to scale"):
         fit(trainer, callbacks.LearningRateScheduler(lambda epoch: 0.5))
 
 
