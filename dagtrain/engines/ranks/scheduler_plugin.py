@@ -24,6 +24,7 @@ from dagtrain.engines.cluster.busy import busy_with
 from dagtrain.engines.ranks.background import BackgroundWork, forget_sent, nannies_here
 from dagtrain.engines.ranks.heartbeats import GLANCE, HeartbeatMonitor
 from dagtrain.engines.ranks.inquiry import inquire, probe_pairs
+from dagtrain.engines.ranks.leaving import LEAVE
 from dagtrain.engines.ranks.messages import News, Probed, WorkerState, encode
 
 __all__ = ["RanksSchedulerPlugin"]
@@ -32,6 +33,10 @@ logger = logging.getLogger(__name__)
 
 _WANTED = 10.0
 """Seconds for which a worker counts as leaving after an adaptive cluster asked for it; the cluster asks every second."""
+_DEAF = 2.0
+"""Seconds after which a client that has not looked does something else."""
+_LOOK = 0.02
+"""Seconds between two looks whether a worker that leaves is still in a group."""
 _REMEMBERED = 256
 """Lost workers whose reason is kept, at most."""
 _KEPT = 10_000
@@ -50,6 +55,7 @@ class _Session:
         self.reports: deque[tuple[int, str, dict[str, Any]]] = deque(maxlen=_KEPT)
         self.count = 0
         self.change = asyncio.Event()
+        self.looked = time.monotonic()
 
 
 class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distributed is not typed
@@ -67,6 +73,7 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
         self._furnishing: set[str] = set()
         self._refusals: dict[str, str] = {}
         self._wanted: dict[str, float] = {}
+        self._retiring: set[str] = set()
         self._gone: dict[str, str] = {}
         self._background = BackgroundWork(scheduler, nannies_here)
         scheduler.handlers |= {
@@ -84,6 +91,8 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
         scheduler.stream_handlers["dagtrain-lanes-report"] = self.report
         self._target_of_tasks = scheduler.adaptive_target
         scheduler.adaptive_target = scheduler.handlers["adaptive_target"] = self.adaptive_target
+        self._retire = scheduler.retire_workers
+        scheduler.retire_workers = scheduler.handlers["retire_workers"] = self.retire_workers
         self._monitor = HeartbeatMonitor(scheduler, self._give_up, self._tell_all)
 
     async def close(self) -> None:
@@ -116,6 +125,29 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
         threads = sum(w.nthreads for w in workers)
         return max(int(self._target_of_tasks(target_duration)), -(-ranks * len(workers) // threads) if threads else ranks)
 
+    async def retire_workers(self, workers: list[str] | None = None, *, names: list[Any] | None = None, **options: Any) -> dict[str, Any]:
+        """Retire workers as Dask does, but after they have left their groups, so that no step is repeated.
+
+        That is: on `client.retire_workers`, at the end of a worker's lifetime, and when it receives SIGTERM. Workers without any other to
+        replace them are retired at once; so are all where the client does not look, as when it retires them from a callback.
+        """
+        known = self.scheduler.workers.values()
+        leaving = set(workers or ()) | {w.address for w in known if str(w.name) in set(map(str, names or ()))}
+        self._retiring |= leaving
+        self._tell_all()
+        deadline = time.monotonic() + LEAVE
+        try:
+            while (now := time.monotonic()) < deadline:
+                others = self.scheduler.workers.keys() - self._retiring - self._bare - self._monitor.absent
+                wanted = any(leaving.intersection(opened.workers) and now < opened.looked + _DEAF for opened in self.sessions.values())
+                if not (others and wanted):
+                    break
+                await asyncio.sleep(_LOOK)
+            retired: dict[str, Any] = await self._retire(workers, names=names, **options)
+            return retired
+        finally:
+            self._retiring -= leaving
+
     async def furnish(self, name: str, plugin: bytes, timeout: float) -> dict[str, Any]:
         """Install a plugin on all workers; return the workers without it after `timeout` seconds, and errors.
 
@@ -144,6 +176,7 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
             return None
         while opened.reports and opened.reports[0][0] <= seen:
             opened.reports.popleft()
+        opened.looked = time.monotonic() + timeout
         if not opened.reports:
             opened.change.clear()
             with contextlib.suppress(TimeoutError):
@@ -156,7 +189,7 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
             for w in workers.values()
             if w.status not in (Status.closing, Status.closed) and w.address not in hidden
         }
-        left = [w.address for w in workers.values() if w.status in leaving or self._is_wanted(w.address)]
+        left = [w.address for w in workers.values() if w.status in leaving or w.address in self._retiring or self._is_wanted(w.address)]
         return News(list(opened.reports), present, sorted(absent), self._monitor.waiting, left, self._gone)._asdict()
 
     def end(self, session: str, group: str, why: str) -> None:

@@ -23,6 +23,7 @@ from distributed.protocol import to_serialize
 from dagtrain.engines.cluster.clocks import WallClock, catch_up
 from dagtrain.engines.cluster.outages import endure
 from dagtrain.engines.ranks.background import BackgroundWork, forget_sent
+from dagtrain.engines.ranks.leaving import leave, leave_on_sigterm, tell_nanny
 from dagtrain.engines.ranks.messages import Report, encode
 
 __all__ = ["RanksWorkerPlugin", "plugin_of"]
@@ -53,6 +54,7 @@ class RanksWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is n
         """Install the handlers on a worker."""
         self.worker = worker
         _spare_from_interrupts(worker)
+        leave_on_sigterm(worker, lambda: bool(self.ranks))
         self.ranks: dict[tuple[str, int], Any] = {}
         self._lock = threading.Lock()
         self._ended: OrderedDict[str, str] = OrderedDict()
@@ -64,11 +66,13 @@ class RanksWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is n
             "dagtrain_lanes_frame": self.frame,
             "dagtrain_lanes_probe": self.probe,
             "dagtrain_lanes_hello": self.hello,
+            "dagtrain_lanes_leave": self.leave,
         }
         worker.stream_handlers["dagtrain-lanes-end"] = self.end
         self._wall = WallClock()
         endure(worker.batched_stream.comm, self.outage)
         self._sweeping = asyncio.ensure_future(self._sweep())
+        self._telling = asyncio.ensure_future(tell_nanny(worker)) if worker.nanny is not None else None
 
     def teardown(self, worker: Any) -> None:
         """End all ranks with the worker."""
@@ -151,6 +155,11 @@ class RanksWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is n
     def hello(self) -> bool:
         """Answer a probe."""
         return True
+
+    async def leave(self) -> None:
+        """Leave between two segments, if there are ranks; the nanny asks before it ends the worker."""
+        if self.ranks:
+            await leave(self.worker)
 
     def end(self, group: str, why: str) -> None:
         """End a group."""

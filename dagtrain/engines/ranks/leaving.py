@@ -1,0 +1,81 @@
+"""Announced preemption: a worker that receives SIGTERM leaves between two segments, as one that is retired does.
+
+    SIGTERM ─▶ worker process ─┐
+    SIGTERM ─▶ its nanny ──────┴─▶ scheduler.retire_workers ─▶ no group has the worker any more ─▶ its data moves ─▶ the process ends
+
+Spot machines announce their end 30 to 120 s ahead, Kubernetes 30 s. Kubernetes signals the container's first process, which is the nanny;
+Slurm signals all processes. The scheduler plugin holds `retire_workers` back until the submitted segments are committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from typing import Any
+
+from distributed import NannyPlugin
+from distributed.protocol.pickle import dumps
+
+__all__ = ["LEAVE", "LeavingNanny", "leave_on_sigterm", "tell_nanny"]
+
+logger = logging.getLogger(__name__)
+
+LEAVE = 20.0
+"""Seconds for a group to go on without a worker that leaves: less than the shortest notice."""
+_MOVE = 5.0
+"""Further seconds for its data to move."""
+
+
+async def leave(worker: Any) -> None:
+    """Retire a worker that has ranks, with a deadline; what is not saved by then is repeated elsewhere."""
+    try:
+        await asyncio.wait_for(worker.scheduler.retire_workers(workers=[worker.address], close_workers=False, remove=True), LEAVE + _MOVE)
+    except Exception as error:  # the end comes in any case
+        logger.warning("Worker %s ends without having been retired: %s: %s", worker.address, type(error).__name__, error)
+
+
+def leave_on_sigterm(worker: Any, at_work: Any) -> None:
+    """Install a handler of SIGTERM in a worker process: leave if ``at_work()``, then end; a second signal ends at once."""
+    if threading.current_thread() is not threading.main_thread():  # a worker within another program, which handles its signals itself
+        return
+    before = signal.getsignal(signal.SIGTERM)
+
+    def handle(signum: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, before)
+        worker.loop.add_callback(end)
+
+    async def end() -> None:
+        if at_work():
+            await leave(worker)
+        if worker.nanny is not None:
+            await worker.close(nanny=True, reason="SIGTERM")
+        os.kill(os.getpid(), signal.SIGTERM)  # to the handler that was there before
+
+    signal.signal(signal.SIGTERM, handle)
+
+
+class LeavingNanny(NannyPlugin):  # type: ignore[misc]  # distributed is not typed
+    """Nanny plugin: before a nanny ends its worker, the worker leaves."""
+
+    name = "dagtrain-lanes"
+    idempotent = True
+
+    async def teardown(self, nanny: Any) -> None:
+        """Let the worker leave; called when the nanny closes, as on SIGTERM."""
+        if nanny.process is None or not nanny.worker_address:
+            return
+        try:
+            await asyncio.wait_for(nanny.rpc(nanny.worker_address).dagtrain_lanes_leave(), LEAVE + 2 * _MOVE)
+        except Exception as error:  # the end comes in any case
+            logger.warning("The worker of nanny %s was not asked to leave: %s: %s", nanny.address, type(error).__name__, error)
+
+
+async def tell_nanny(worker: Any) -> None:
+    """Install `LeavingNanny` on a worker's nanny."""
+    try:
+        await worker.rpc(worker.nanny).plugin_add(plugin=dumps(LeavingNanny()), name=LeavingNanny.name)
+    except Exception as error:  # without it, SIGTERM to the nanny ends the worker at once
+        logger.warning("No nanny plugin on %s: %s: %s", worker.nanny, type(error).__name__, error)

@@ -1,0 +1,54 @@
+"""Workers that are asked to leave: retired, at the end of their lifetime, or by SIGTERM. No step is repeated, and the bits are the same."""
+
+import os
+import signal
+import threading
+
+import pytest
+from distributed import Client
+
+from dagtrain.engines.ranks import LanesEngine, SegmentPolicy
+from dagtrain.train.callbacks import LambdaCallback
+
+pytestmark = [pytest.mark.cluster, pytest.mark.fault]
+
+
+@pytest.fixture(scope="module")
+def four(local_cluster):
+    """A cluster that loses a worker for good in each test."""
+    with local_cluster(4, processes=True) as cluster, Client(cluster) as made:
+        yield made
+
+
+def by_the_client(client, worker):
+    client.retire_workers([worker])
+
+
+def by_the_nanny(client, worker):
+    """What `dask worker` does on SIGTERM, as from Kubernetes."""
+    nanny = next(nanny for nanny in client.cluster.workers.values() if nanny.worker_address == worker)
+    client.cluster.sync(nanny.close, timeout=10, reason="signal-15")
+
+
+def by_a_signal(client, worker):
+    """What Slurm does, which signals all processes."""
+    (pid,) = client.run(os.getpid, workers=[worker]).values()
+    os.kill(pid, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("how", [by_the_client, by_the_nanny, by_a_signal])
+def test_a_worker_leaves_between_two_segments(four, plain, eventually, how):
+    worker = min(four.scheduler_info(n_workers=-1)["workers"])
+    thread = threading.Thread(target=how, args=(four, worker))
+
+    def leave_then_stop(epoch, logs):
+        if epoch == 1:
+            thread.start()
+        elif epoch > 1 and not thread.is_alive() and worker not in four.scheduler_info(n_workers=-1)["workers"]:
+            trainer.stop()
+
+    trainer = plain.trainer(engine=LanesEngine(four, policy=SegmentPolicy(most=1)))
+    history = plain.fit(trainer, epochs=1000, callbacks=[LambdaCallback(on_epoch_end=leave_then_stop)])
+    assert f"workers leave: {worker}; placed anew" in str(history.events)
+    assert "repeated from step" not in str(history.events)
+    assert history.fingerprint == plain.fit(plain.trainer(engine="inline"), epochs=history.epochs).fingerprint
