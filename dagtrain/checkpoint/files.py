@@ -94,7 +94,7 @@ def _cure(error: OSError) -> str:
     import errno
 
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return " Free some space, or save elsewhere; earlier checkpoints are as they were."
+        return " Free some space, or save to another place; earlier checkpoints are unchanged."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return " Choose a folder that this user may use."
     if error.errno in (errno.ENOTDIR, errno.EEXIST):

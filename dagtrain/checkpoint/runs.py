@@ -2,7 +2,7 @@
 
     runs/a/epoch-000011/  epoch-000012/  epoch-000012-step-000000340/        latest: the last whole one
 
-A thread writes them while training goes on; training does not change a state after it passed it to the thread.
+A thread writes them while training goes on; a state passed to it no longer changes.
 """
 
 from __future__ import annotations
@@ -155,14 +155,14 @@ class CheckpointDirectory:
     def _prune(self, last: Place) -> None:
         """Remove the oldest checkpoints, and leftovers of unfinished writes."""
         folders = [self.store.inside(name) for place, name in places_in(self.store).items() if place <= last]
-        whole_ones = [folder for folder in folders if NAME in folder.names()]
-        newest = whole_ones if self.keep is None else whole_ones[-self.keep :]
+        complete = [folder for folder in folders if NAME in folder.names()]
+        newest = complete if self.keep is None else complete[-self.keep :]
         for folder in folders:
             if folder not in newest:
                 folder.remove(NAME)  # first, so that a half removed checkpoint does not count
                 tidy(folder, None)
                 folder.remove_self()
-        self.store.remove_parts()  # of a process killed while it tested whether it can write here
+        self.store.remove_parts()  # of a process killed while it tested the folder
 
     def _wait(self) -> None:
         if self._writing is not None:

@@ -47,12 +47,12 @@ RULES: dict[str, Rule] = {
         "holds the label {value}, which is not a whole number",
         "Class labels are 0, 1, 2, ...; to predict numbers, use a regression loss such as mean squared error.",
     ),
-    "counted": Rule(
+    "not_negative": Rule(
         lambda part, _: part < 0,
         "holds the label {value}, which is negative",
         "Class labels are 0, 1, 2, ...: np.unique(y, return_inverse=True)[1] numbers any labels so.",
     ),
-    "known": Rule(
+    "below_classes": Rule(
         lambda part, classes: part >= classes,
         "holds the label {value}, but there are {classes} classes (labels 0 to {last})",
         "Give the model as many outputs as there are classes, and number the labels from 0.",
@@ -67,7 +67,7 @@ RULES: dict[str, Rule] = {
         "holds {value}, but this loss wants -1 or +1",
         "Turn labels 0 and 1 into signs with 2 * y - 1.",
     ),
-    "share": Rule(
+    "probability": Rule(
         lambda part, _: part < 0,
         "holds {value}, but a probability is not negative",
         "Each row is a probability for every class; for class numbers take cross-entropy.",
@@ -114,11 +114,11 @@ def _distribution_shape(shape: tuple[int, ...], classes: int | None, axes: int) 
 
 
 TARGETS: dict[str, Target] = {
-    "classes": Target(("finite", "whole", "counted", "known"), labels=True, shape=_label_shape),
+    "classes": Target(("finite", "whole", "not_negative", "below_classes"), labels=True, shape=_label_shape),
     "binary": Target(("finite", "binary")),
     "signs": Target(("finite", "sign")),
     "like_outputs": Target(("finite", "fits")),
-    "distribution": Target(("finite", "share", "total"), shape=_distribution_shape),
+    "distribution": Target(("finite", "probability", "total"), shape=_distribution_shape),
     "any": Target(("finite", "fits")),
 }
 """Kinds of targets by name; "any" is for cost functions that declare no kind."""
@@ -181,7 +181,7 @@ def _idle(dtype: np.dtype[Any], floats: np.dtype[Any]) -> set[str]:
     """Rules that no element of this dtype can break; they need no pass over the data."""
     if dtype.kind == "f":
         return set() if dtype.itemsize > 4 and floats == np.float32 else {"fits"}
-    return {"finite", "whole", "fits"} | ({"counted", "share"} if dtype.kind in "bu" else set())
+    return {"finite", "whole", "fits"} | ({"not_negative", "probability"} if dtype.kind in "bu" else set())
 
 
 def make_form(
@@ -235,7 +235,7 @@ def make_form(
     if problem is not None:
         raise DataError(f"y has shape {y.shape}: {problem}")
     integers = target.labels or (target is TARGETS["any"] and y.dtype.kind in "biu")
-    idle = _idle(y.dtype, floats) | ({"known"} if classes is None else set())
+    idle = _idle(y.dtype, floats) | ({"below_classes"} if classes is None else set())
     y_row = Spec(y.shape[1:], np.dtype(np.int64) if integers else floats)
     return Form(x_row, y_row, (x_rules, tuple(rule for rule in target.rules if rule not in idle)), classes or 0, columns)
 

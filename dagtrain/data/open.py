@@ -58,7 +58,7 @@ def open_source(
     label_axes
         Axes of class labels, the sample axis included: those of the model's outputs without the last one.
     labels
-        Function from the spec of a row of x to `classes` and `label_axes`, for a spec that only the data tells.
+        Function from the spec of a row of x to `classes` and `label_axes`, if rows are unknown before the data is inspected.
 
     Returns
     -------

@@ -82,7 +82,7 @@ def top_k_accuracy(outputs: Values, targets: Values, *, k: int = 5) -> Values:
     labels = labels_for("top_k_accuracy", outputs, targets)
     classes = outputs.shape[-1]
     if not 1 <= k <= classes:
-        raise ArgumentError(f"top_k_accuracy: k must lie between 1 and the number of classes ({classes}), got {k}.")
+        raise ArgumentError(f"top_k_accuracy: k must be from 1 to the number of classes ({classes}), got {k}.")
     scores = np.take_along_axis(outputs, labels.reshape((*labels.shape, 1)), -1)
     # A hit has fewer than k higher outputs. Count those that are not higher: every comparison with NaN is false.
     not_higher = np.sum(outputs <= scores, axis=-1)

@@ -1,10 +1,10 @@
-"""Optimisers: pure functions from a gradient to a change of the parameters, with slots, the vectors they remember.
+"""Optimisers: pure functions from a gradient to a change of the parameters; slots are the vectors that an optimiser remembers.
 
     gradient, parameters, slots ──update──▶ change, slots          parameters + change are the next parameters
 
-All of them are vectors of one length: blocks of the flat vector that holds every parameter of a model. An update works element by element;
-ours use arithmetic and square roots alone, which are exactly rounded, so one block or many give the same bits. The context computes norms
-of the whole vector. Scalars shared by all elements are computed once, in float64, and cast by `Context.scalar`; this leaves few passes
+These are vectors of one length: blocks of the flat vector of all parameters of a model. An update works element by element; dagtrain's own
+use arithmetic and square roots alone, which are exactly rounded, so one block or many give the same bits. The context computes norms of the
+whole vector. Scalars shared by all elements are computed once, in float64, and cast by `Context.scalar`; this leaves few passes
 over a block.
 """
 
@@ -75,9 +75,9 @@ class Optimizer:
     Attributes
     ----------
     name
-        Its name, also in key names and pictures.
+        Name, also in key names and pictures.
     slots
-        Names of the vectors it remembers; zeros at the start.
+        Names of the vectors it remembers, which begin as zeros.
     update
         ``update(context, gradient, parameters, slots) -> (change, slots)``.
 

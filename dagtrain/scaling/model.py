@@ -188,8 +188,8 @@ def expect(work: Work, network: Network, workers: int, per_host: int = 1) -> Exp
     Two workers halve a second of compute, and each sends and gets half a megabyte twice:
 
     >>> work = Work(parameters=256_000, batch=10, shards=2, sample=0.1, sums=0, slots=0, block=128_000)
-    >>> found = expect(work, Network("", bandwidth=1.024e6), 2)
-    >>> found.compute, found.partial, found.parameters
+    >>> step = expect(work, Network("", bandwidth=1.024e6), 2)
+    >>> step.compute, step.partial, step.parameters
     (0.5, 0.5, 0.5)
     """
     if workers < 1 or per_host < 1:

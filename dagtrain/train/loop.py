@@ -1,4 +1,4 @@
-"""The epochs of one fit: runs steps in a session, and the work between them.
+"""The epochs of one fit: the steps in a session, and the work between them.
 
     fit ──▶ Loop ── session.run(state, batches, watch=Loop) ──▶ state, done
              ├─ at a boundary within an epoch: is there a reason to stop? is a checkpoint due?
@@ -147,20 +147,20 @@ class Loop:
             self.in_steps = False
         # Reported steps that are not in the state do not count.
         steps = list(zip(self._sums, batches[:done], strict=False))
-        ends, left = self._count(begun, steps, time.perf_counter() - began)
+        ends, under_way = self._count(begun, steps, time.perf_counter() - began)
         if self._needs_each_epoch:
-            progress.state, progress.begun = after, ends[0] if ends else left
+            progress.state, progress.begun = after, ends[0] if ends else under_way
             rows = [self._end_epoch(session, end) for end in ends]
         else:
             with self.stopping.undisturbed():
                 progress.state = after
                 rows = [self._end_epoch(session, end) for end in ends]
-                progress.begun = left
+                progress.begun = under_way
         for i, row in enumerate(rows, epoch):  # after the progress is at its boundary, since these calls may raise
             if i > epoch:
                 self.callbacks.call("on_epoch_begin", self._number(i))
             self._report_epoch(i, row)
-        if rows and left is not None:
+        if rows and under_way is not None:
             self.callbacks.call("on_epoch_begin", self._number(epoch + len(rows)))
 
     def _count(self, begun: EpochProgress, steps: list[Any], seconds: float) -> tuple[list[EpochProgress], EpochProgress | None]:

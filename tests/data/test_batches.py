@@ -1,4 +1,4 @@
-"""The plan of batches: every sample once an epoch, the sizes of shards, and an order that depends on the seed and the epoch alone."""
+"""The batch plan: every sample once an epoch, the sizes of shards, and an order that depends on seed and epoch alone."""
 
 import pickle
 
@@ -49,7 +49,7 @@ def test_order_changes_with_the_epoch_and_with_the_seed():
     assert len(orders) == 16
 
 
-def test_a_plan_asked_for_epochs_out_of_order_gives_what_a_fresh_one_gives():
+def test_epochs_out_of_order_equal_those_of_a_fresh_plan():
     used, fresh = BatchPlan(100, 10, 2, 1), BatchPlan(100, 10, 2, 1)
     for epoch in (0, 7, 3):
         used.step(epoch, 4)

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(find_spec("sklearn") is None, reason="the digits
 
 @pytest.fixture(scope="module")
 def whole():
-    """As scikit-learn itself gives them."""
+    """The digits as scikit-learn loads them."""
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)

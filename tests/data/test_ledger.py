@@ -1,4 +1,4 @@
-"""The ledger says truly how often each sample was used, and nothing else."""
+"""The ledger counts exactly how often each sample was used."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_fit_uses_every_sample_once_an_epoch() -> None:
 
 
 def test_an_epoch_of_a_checkpoint_takes_no_memory_for_its_samples() -> None:
-    """A checkpoint may say that there were more than memory could hold."""
+    """A checkpoint may claim more samples than memory can hold."""
     ledger = Ledger()
     ledger.restore([Entry(0, 1 << 40, True, ())])
     ledger.verify()
@@ -71,7 +71,7 @@ def test_the_last_few_epochs_are_kept() -> None:
         ([], "6 left out: 0, 1, 2, 3, 4, …"),
     ],
 )
-def test_what_is_wrong_is_named(rows: list[int], message: str) -> None:
+def test_wrong_samples_are_named(rows: list[int], message: str) -> None:
     ledger = used([5, 4, 3, 2, 1, 0], rows)
     assert ledger.complete(0)
     assert not ledger.complete(1)
@@ -85,7 +85,7 @@ def test_an_epoch_under_way_may_lack_samples_and_not_repeat_them() -> None:
         used([1, 2, 2], ended=False).verify()
 
 
-def test_counts_do_not_begin_again() -> None:
+def test_counts_do_not_overflow() -> None:
     ledger = used([], ended=False)
     for _ in range(300):
         ledger.use(0, np.array([1]))
@@ -93,7 +93,7 @@ def test_counts_do_not_begin_again() -> None:
     assert ledger.counts(0)[1] == 255
 
 
-def test_what_an_error_ends_is_forgotten() -> None:
+def test_samples_of_a_failed_attempt_are_forgotten() -> None:
     ledger = used([1], ended=False, at_once=1)
 
     def broken() -> None:
@@ -107,8 +107,8 @@ def test_what_an_error_ends_is_forgotten() -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, 5), max_size=12), min_size=1, max_size=4), st.integers(0, 6))
-def test_a_checkpoint_brings_it_back(epochs: list[list[int]], done: int) -> None:
-    """Whatever was used, as the plan has it or not."""
+def test_a_checkpoint_restores_it(epochs: list[list[int]], done: int) -> None:
+    """For any use of samples, by the plan or not."""
     *ended, under_way = epochs
     ledger = used(*ended)
     ledger.open(len(ended), 6)
@@ -123,7 +123,7 @@ def test_a_checkpoint_brings_it_back(epochs: list[list[int]], done: int) -> None
 
 
 class Careless(InlineEngine):
-    """Forgets a shard, or takes one twice, and tells truly what it did."""
+    """Omits a shard, or runs one twice, and reports what it did."""
 
     def __init__(self, rows: Any) -> None:
         super().__init__(1)
@@ -140,8 +140,8 @@ class Careless(InlineEngine):
         return session
 
 
-def test_an_engine_that_takes_other_samples_than_planned_is_found_out() -> None:
-    """The ledger has what was used: the plan, which is as it should be, does not cover for the engine."""
+def test_an_engine_that_uses_other_samples_than_planned_is_detected() -> None:
+    """The ledger counts reported samples, so a correct plan does not hide the engine's fault."""
     engine = Careless(lambda i, batch: (batch[1], *batch[1:]) if i == 1 else batch)
     trainer = new(engine)
     trainer.fit(X, Y, batch_size=16, verbose=0)

@@ -1,4 +1,4 @@
-"""The order "local": every sample once an epoch, each shard within its own partitions and few of them at a time."""
+"""The order "local": every sample once an epoch, and each shard within few partitions of its own at a time."""
 
 import pickle
 from itertools import accumulate
@@ -15,7 +15,7 @@ from dagtrain.errors import ArgumentError, UnknownNameError
 
 @st.composite
 def plans(draw):
-    """Partitions of any sizes, empty ones too, with any batches and shards."""
+    """Plans with partitions of any sizes, empty ones too, and any batches and shards."""
     sizes = draw(st.lists(st.integers(0, 40), min_size=1, max_size=12))
     samples = sum(sizes)
     assume(samples)
@@ -91,7 +91,7 @@ def test_partitions_without_rows_change_nothing(plan):
     assert np.array_equal(plan.order(3), bare.order(3))
 
 
-def test_a_plan_draws_what_its_shards_ask_for_alone():
+def test_a_plan_draws_only_the_orders_of_requested_shards():
     plan = BatchPlan(1000, 10, 4, 0, "local", [100] * 10)
     plan.rows(0, 0, 2)
     assert list(plan._orders[0]) == [2]
@@ -115,7 +115,7 @@ def test_a_plan_pickles_equal():
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.integers(1, 5))
-def test_pieces_are_what_partitions_and_shards_have_in_common(sizes, shards):
+def test_pieces_are_intersections_of_partitions_and_shards(sizes, shards):
     samples = sum(sizes)
     assume(samples >= shards)
     order = LocalOrder(tuple(sizes), shards, shards, 0)
@@ -135,7 +135,7 @@ def test_names_of_orders():
         BatchPlan(8, 4, 1, 0, None)
 
 
-def test_order_names_tell_other_partitions_apart():
+def test_order_names_differ_for_other_partitions():
     names = [BatchPlan(8, 4, 1, 0, "local", sizes).order_name for sizes in ([4, 4], [5, 3], [8])]
     assert len(set(names)) == 3
     assert all(name.startswith("local over ") for name in names)
@@ -151,6 +151,6 @@ def test_local_needs_the_partitions_of_the_data():
         BatchPlan(8, 4, 1, 0, "local", [9, -1])
 
 
-def test_a_shard_that_is_not_there_is_refused():
+def test_a_shard_out_of_range_is_refused():
     with pytest.raises(ArgumentError, match="shards 0 to 1"):
         BatchPlan(8, 4, 2, 0).rows(0, 0, 2)

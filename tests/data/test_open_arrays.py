@@ -1,4 +1,4 @@
-"""Arrays, lists and tables in this process: what they become, and what is refused with which words."""
+"""Arrays, lists and tables in this process: their dtypes in training, and errors for unfit data."""
 
 import sys
 
@@ -45,12 +45,12 @@ def test_features_become_float32(x, row):
     assert source.local()[0].shape == (6, *row.shape)
 
 
-def test_float64_is_kept_when_asked_for():
+def test_float64_is_kept_with_dtype():
     source = open_source(X, X[:, 0], targets="like_outputs", dtype=np.float64)
     assert (source.x_spec, source.y_spec) == (spec("f8", 2), spec("f8"))
 
 
-def test_integers_are_kept_when_asked_for():
+def test_integers_are_kept_with_keep_integers():
     assert open_source(LABELS.astype("i4"), X, targets="like_outputs", keep_integers=True).x_spec == spec("i4")
 
 
@@ -72,14 +72,14 @@ def test_integers_are_kept_when_asked_for():
         (LABELS * 0.5, None, spec("f4")),
     ],
 )
-def test_targets_become_what_their_loss_takes(y, targets, row):
+def test_targets_get_the_dtype_of_their_loss(y, targets, row):
     source = open_source(X, y, targets=targets, classes=3)
     assert source.y_spec == row
     assert source.local()[1].dtype == row.dtype
     assert np.array_equal(source.local()[1], np.asarray(y))
 
 
-def test_sequences_of_labels_have_as_many_axes_as_said():
+def test_sequences_of_labels_have_label_axes():
     y = np.stack([LABELS] * 4, axis=1)
     assert open_source(X, y, targets="classes", classes=3, label_axes=2).y_spec == spec("i8", 4)
     with pytest.raises(DataError, match=r"y has shape \(6, 4, 3\): class labels are whole numbers along 2 axes.*argmax"):
@@ -197,7 +197,7 @@ def test_data_that_cannot_be_used_is_refused(x, y, targets, says):
         open_source(x, y, targets=targets, classes=2)
 
 
-def test_sparse_matrices_are_refused_with_the_way_out():
+def test_sparse_matrices_are_refused_with_advice():
     from scipy.sparse import csr_matrix
 
     with pytest.raises(DataError, match=r"csr_matrix.*toarray"):

@@ -1,4 +1,4 @@
-"""Dask arrays and dataframes: cut by rows of x, checked where they lie, refused with the row counted over all partitions."""
+"""Dask arrays and dataframes: cut by rows of x, checked on the workers, refused with the row counted over all partitions."""
 
 import subprocess
 import sys
@@ -82,7 +82,7 @@ def test_a_frame_of_several_dtypes_becomes_floats():
     assert np.array_equal(source.local()[0][:, 3:], np.stack([X[:, 3] > 0.5, LABELS, LABELS], axis=1))
 
 
-def test_opening_leaves_the_array_of_the_user_as_it_was():
+def test_opening_does_not_change_the_users_array():
     x = filtered(X)
     open_source(x, LABELS, targets="classes")
     assert np.isnan(x.shape[0])
@@ -108,7 +108,7 @@ def test_blocks_without_rows_are_left_out():
     assert len(source.tasks()[1]) == 2
 
 
-def test_a_frame_already_persisted_is_taken_as_it_is():
+def test_a_persisted_frame_is_used_as_it_is():
     check(open_source(frame().persist(), lazy(LABELS, 10).persist(), targets="classes"), (17, 17, 16))
 
 
@@ -151,7 +151,7 @@ def test_collections_that_cannot_be_used_are_refused(x, y, says):
         open_source(x, y, targets="classes", classes=3)
 
 
-def test_blocks_that_are_not_as_announced_are_named():
+def test_blocks_of_another_shape_than_announced_are_named():
     x = da.concatenate([da.from_delayed(dask.delayed(X[:20]), (n, 4), dtype=float) for n in (20, 30)])
     with pytest.raises(DataError, match=r"partition 1 of x has shape \(20, 4\), but the collection announced \(30, 4\)"):
         open_source(x, LABELS, targets="classes")

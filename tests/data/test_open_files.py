@@ -1,4 +1,4 @@
-"""Files through dask: Parquet and Zarr, read where they are computed."""
+"""Files through dask: Parquet and Zarr, read on the workers."""
 
 import dask.array as da
 import dask.dataframe as dd
@@ -38,7 +38,7 @@ def test_parquet(parquet):
     assert np.array_equal(source.local()[1], LABELS)
 
 
-def test_columns_of_parquet_are_computed_with(parquet):
+def test_arithmetic_on_columns_of_parquet(parquet):
     source = open_source(parquet[["a"]] * 2, parquet["label"] * 0.5, targets="like_outputs")
     assert np.array_equal(source.local()[0], (FRAME[["a"]] * 2).to_numpy("f4"))
 

@@ -1,4 +1,4 @@
-"""Futures as data, and what lies where."""
+"""Futures as data, and where data is."""
 
 import time
 
@@ -75,7 +75,7 @@ def test_futures_of_a_client_that_is_not_the_current_one(client):
     ],
     ids=["array", "persisted array", "of a persisted array", "frame", "persisted frame", "of a persisted frame"],
 )
-def test_persisted_data_is_resident_and_what_is_computed_from_it_is_not(client, make, resident):
+def test_persisted_data_is_resident_and_results_of_it_are_not(client, make, resident):
     x = make()
     values = np.asarray(x.compute())
     assert open_source(x, LABELS, targets="classes").resident is resident
@@ -91,7 +91,7 @@ def test_origins_are_the_persisted_blocks_of_each_partition(client):
     assert source.origins == tuple(((x.name, i, 0), (x.name, i + 1, 0)) for i in (0, 2, 4))
 
 
-def test_only_answers_come_to_the_client(client, monkeypatch):
+def test_the_client_gathers_only_answers(client, monkeypatch):
     gathered = []
     plain = distributed.Client.gather
 
@@ -104,7 +104,7 @@ def test_only_answers_come_to_the_client(client, monkeypatch):
     assert {name.partition("-")[0] for name in gathered} == {"look", "check"}
 
 
-def test_partitions_are_let_go_after_the_check(client):
+def test_partitions_are_released_after_the_check(client):
     open_source([dask.delayed(np.copy)(part) for part in np.split(X, 3)], LABELS, targets="classes")
     deadline = time.monotonic() + 20
     while held := client.run_on_scheduler(lambda dask_scheduler: [t.key for t in dask_scheduler.tasks.values() if t.state == "memory"]):

@@ -1,4 +1,4 @@
-"""Sources on a Dask cluster: the check runs there, persisted blocks stay, and a partition lost with its worker comes back."""
+"""Sources on a Dask cluster: the check runs there, persisted blocks stay, and a partition lost with its worker is recomputed."""
 
 import gc
 import os

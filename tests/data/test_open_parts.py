@@ -1,4 +1,4 @@
-"""Partitions as delayed values, alone or in pairs: looked at once, taken in their order, refused with the number of the partition."""
+"""Partitions as delayed values, alone or in pairs: inspected once, kept in order, refused with the number of the partition."""
 
 import dask
 import dask.array as da
@@ -56,7 +56,7 @@ def check(source, sizes=(20, 10, 20)):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_partitions_are_taken_in_their_order(x, y):
+def test_partitions_keep_their_order(x, y):
     source = open_source(x, y, targets="classes", classes=3)
     check(source, source.sizes)
     assert source.sizes in ((20, 10, 20), (17, 17, 16))
@@ -67,7 +67,7 @@ def test_one_delayed_value_is_one_partition():
     check(open_source(dask.delayed((X, LABELS)), targets="classes"), (50,))
 
 
-def test_an_array_beside_partitions_is_cut_like_them():
+def test_an_array_with_partitions_is_cut_like_them():
     check(open_source(X, delayed(LABELS), targets="classes"))
 
 
@@ -84,7 +84,7 @@ def test_any_partitions_of_x_and_of_y(x_cuts, y_cuts):
     check(source, tuple(len(part) for part in np.split(X, x_cuts) if len(part)))
 
 
-def test_a_partition_is_computed_once_to_look_once_to_check_and_once_to_read():
+def test_a_partition_is_computed_once_to_inspect_once_to_check_and_once_to_read():
     calls = []
 
     def load(i):
@@ -104,7 +104,7 @@ def test_columns_of_tables_are_named():
         open_source([dask.delayed(bad[:20]), dask.delayed(bad[20:])], LABELS, targets="classes")
 
 
-def test_sources_say_what_they_cost():
+def test_sizes_and_places_of_sources():
     source = open_source(delayed(X), delayed(LABELS), targets="classes")
     assert (source.row_bytes, source.nbytes, source.resident, source.in_memory) == (24, 1200, False, False)
     assert source.origins == ((), (), ())
@@ -139,7 +139,7 @@ def test_partitions_that_cannot_be_used_are_refused(x, y, says):
         open_source(x, y, targets="classes", classes=3)
 
 
-def test_what_a_partition_itself_raises_is_told():
+def test_an_error_in_a_partition_is_raised():
     with pytest.raises(FileNotFoundError, match="part-1"):
         open_source([dask.delayed(open)("/nowhere/part-1")], LABELS, targets="classes")
 

@@ -1,4 +1,4 @@
-"""Data five times as large as the memory it may take is opened, evaluated and predicted, partition by partition."""
+"""Data five times the allowed memory is opened, evaluated and predicted, partition by partition."""
 
 import subprocess
 import sys
@@ -24,8 +24,8 @@ def load(i):
     x = np.random.default_rng(i).random((chunk, COLUMNS), "f4")
     return x, (x[:, 0] > x[:, 1]).astype("i8")
 
-def most():
-    # Not `getrusage`: that counts what the parent held when it started this program.
+def peak():
+    # Not `getrusage`, which includes the parent's memory at the start of this program.
     return 1024 * int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
 
 def data(parts, form):
@@ -35,9 +35,9 @@ def data(parts, form):
     shapes = ((chunk, COLUMNS), "f4"), ((chunk,), "i8")
     return [da.concatenate([da.from_delayed(p[k], shape, dtype=dtype) for p in loaded]) for k, (shape, dtype) in enumerate(shapes)]
 
-def forgotten():
-    Path("/proc/self/clear_refs").write_text("5")  # the most is counted anew from what is held now
-    return most()
+def reset_peak():
+    Path("/proc/self/clear_refs").write_text("5")  # restart the peak at the current memory
+    return peak()
 
 model = dt.nn.Sequential([dt.nn.Dense(8, "relu"), dt.nn.Dense(2)])
 trainer = dt.Trainer(model, loss="cross_entropy", engine="inline", threads=2)
@@ -47,13 +47,13 @@ with dask.config.set(scheduler="threads", num_workers=2):
         trainer.fit(x, y, batch_size=chunk, verbose=0)
         trainer.evaluate(x, y)
         x, y = data(parts, form)
-        before = forgotten()
+        before = reset_peak()
         trainer.evaluate(x, y)
-        print(form, "evaluated", most() - before)
-        before = forgotten()
+        print(form, "evaluated", peak() - before)
+        before = reset_peak()
         outputs = trainer.predict(x if form == "arrays" else [pair[0] for pair in x])
         dask.compute(*[dask.delayed(np.sum)(part) for part in outputs.to_delayed().ravel()])
-        print(form, "predicted", most() - before)
+        print(form, "predicted", peak() - before)
 assert parts * chunk * COLUMNS * 4 == 5 * budget
 """
 

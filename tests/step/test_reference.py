@@ -1,4 +1,4 @@
-"""A training step against one written by hand: gradients of the shards weighted by their samples, the tree, the update."""
+"""A training step against one written by hand: shard gradients weighted by samples, the sum tree, the update."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def test_training_follows_the_steps_written_by_hand(shards, batch_size):
 
 
 def test_a_step_has_the_bits_of_its_parts():
-    """One step of one update, put together from the compiled shards by hand."""
+    """One epoch, computed by hand from the compiled shards."""
     trainer, _ = fitted(shards=4, batch_size=10, epochs=1, rows=20)
     program = trainer.program
     state = program.first_state()
@@ -110,7 +110,7 @@ def test_running_statistics_are_the_mean_over_the_samples_of_the_batch():
     trainer.fit(X, LABELS, epochs=1, batch_size=ROWS, verbose=0)
     rows = BatchPlan(ROWS, ROWS, 5, seed=0).step(0, 0)
     statistics = trainer.program.statistics_layout
-    stepped = trainer.step_graph()  # the state after one step is where it begins
+    stepped = trainer.step_graph()  # it begins with the state after one step
     (before,) = [node for key, node in stepped.tasks.items() if str(key).startswith("state-")]
     mean, variance = statistics.views(before().state.statistics)
     np.testing.assert_allclose(mean, X.mean(axis=0), rtol=1e-4, atol=1e-6)

@@ -1,4 +1,4 @@
-"""The order in which shards are added depends on their number alone, whoever adds them."""
+"""The order in which shards are added depends on their number alone, in every engine."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from dagtrain.step.program import add_tree, tree_levels
 
 
 def written(shards, present):
-    """The sum as text, by a recursion of its own: a node of width w has the halves of width w / 2, and an empty half is left out."""
+    """The sum as text, by another recursion: a node of width w has two halves of width w / 2; an empty half is left out."""
 
     def node(first, width):
         if first >= shards:
@@ -27,7 +27,7 @@ def written(shards, present):
 
 
 class Written:
-    """A summand that remembers how it was added; NumPy arrays of these behave as vectors."""
+    """A summand that records its additions; NumPy arrays of these behave like vectors."""
 
     def __init__(self, text):
         self.text = text
@@ -50,12 +50,12 @@ def test_the_tree_adds_halves_of_powers_of_two(case):
 
 
 @pytest.mark.parametrize("shards", range(1, 18))
-def test_every_shard_but_the_first_is_taken_in_once(shards):
+def test_every_shard_but_the_first_is_added_once(shards):
     taken = [right for level in tree_levels(shards) for _, right in level]
     assert sorted(taken) == list(range(1, shards))
 
 
-def test_summands_are_left_as_they_are():
+def test_summands_do_not_change():
     parts = [np.full(3, float(s)) for s in range(5)]
     before = [p.copy() for p in parts]
     total = add_tree(parts)
@@ -65,7 +65,7 @@ def test_summands_are_left_as_they_are():
     assert np.array_equal(parts, before)
 
 
-def test_the_sum_goes_where_it_is_asked_to():
+def test_the_sum_is_written_to_out():
     out = np.empty(2)
     assert add_tree([np.ones(2), None, np.ones(2)], out) is out
     assert out.tolist() == [2, 2]

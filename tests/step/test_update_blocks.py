@@ -117,7 +117,7 @@ def test_blocks_cover_the_vector_evenly(size, most):
         assert min(lengths) >= 0.9 * max(lengths)
 
 
-def test_an_update_travels():
+def test_an_update_can_be_pickled():
     size = BLOCK + 5
     update = Update(NORMS["clipped by norm"], size)
     copy = pickle.loads(pickle.dumps(update))
