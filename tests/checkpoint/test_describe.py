@@ -131,7 +131,7 @@ class Dense(nn.Dense):
     """A user's class with the name of a layer."""
 
 
-def test_a_subclass_is_not_taken_for_the_layer_whose_name_it_has() -> None:
+def test_a_subclass_with_the_name_of_a_layer_is_foreign() -> None:
     assert "python" in describe(Dense(3))
 
 

@@ -198,7 +198,7 @@ def test_if_training_and_writing_both_fail_both_are_reported(tmp_path: Path, mon
 # ---- order and concurrency
 
 
-def test_everything_is_on_disk_before_the_manifest_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_is_on_disk_before_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = trained()
     calls: list[str] = []
     names: dict[int, str] = {}

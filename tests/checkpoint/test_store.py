@@ -59,13 +59,13 @@ def test_three_epochs_and_three_are_six(undisturbed: Any, folder: str) -> None:
     assert history.events == [f"went on from {folder}/epoch-000003"]
 
 
-def test_another_process_goes_on(undisturbed: Any, folder: str) -> None:
+def test_another_process_resumes(undisturbed: Any, folder: str) -> None:
     program = "from test_store import *; fit(small(threads=1), 3, checkpoint=sys.argv[1])"
     subprocess.run([sys.executable, "-c", program, folder], check=True, cwd=Path(__file__).parent, timeout=60)
     assert fit(small(threads=2), 6, checkpoint=folder, resume=True).fingerprint == undisturbed.fingerprint
 
 
-def test_another_engine_goes_on_and_back(threads: Any, undisturbed: Any, folder: str) -> None:
+def test_another_engine_resumes_and_back(threads: Any, undisturbed: Any, folder: str) -> None:
     fit(small(threads=1), 2, checkpoint=folder, resume=True)
     between = fit(small(engine="scheduler", client=threads), 4, checkpoint=folder, resume=True)
     assert between.info["engine"] == "scheduler"
@@ -80,14 +80,14 @@ def test_a_run_that_is_done_stays_as_it_is(folder: str) -> None:
     assert again.epochs == 2
 
 
-def test_the_same_trainer_goes_on_from_itself(undisturbed: Any, folder: str) -> None:
+def test_the_same_trainer_continues_from_itself(undisturbed: Any, folder: str) -> None:
     trainer = small()
     fit(trainer, 3, checkpoint=folder)
     assert fit(trainer, 3, checkpoint=folder).fingerprint == undisturbed.fingerprint
     assert sorted(os.listdir(folder)) == ["epoch-000004", "epoch-000005", "epoch-000006"]
 
 
-def test_a_loaded_trainer_goes_on(undisturbed: Any, folder: str) -> None:
+def test_a_loaded_trainer_continues(undisturbed: Any, folder: str) -> None:
     fit(small(), 3, checkpoint=folder)
     assert fit(dt.load(folder, threads=2), 3).fingerprint == undisturbed.fingerprint
 
@@ -323,7 +323,7 @@ def distance(parameters: Any, x: Any, y: Any) -> Any:
     return np.mean((x @ parameters["w"][0] + parameters["w"][1] - y) ** 2)
 
 
-def test_a_cost_function_goes_on_with_its_nest_of_parameters(folder: str) -> None:
+def test_a_cost_function_resumes_with_its_nest_of_parameters(folder: str) -> None:
     def trainer() -> Any:
         return dt.Trainer(distance, optimizer="sgd", parameters={"w": [np.zeros(12), np.zeros(())]}, engine="inline")
 
@@ -345,7 +345,7 @@ def remote() -> str:
     return f"memory://{uuid.uuid4().hex}/runs/a"
 
 
-def test_a_run_behind_fsspec_goes_on(undisturbed: Any, remote: str) -> None:
+def test_a_run_behind_fsspec_resumes(undisturbed: Any, remote: str) -> None:
     import fsspec
 
     fit(small(), 4, checkpoint=remote)

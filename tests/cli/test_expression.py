@@ -79,7 +79,7 @@ def test_error_shows_the_place(text, words, pointed_at):
 
 
 @pytest.mark.parametrize("text", ["(a", "1 +", "a b", "a;b", "a = 1"])
-def test_what_is_no_expression_is_pointed_at(text):
+def test_invalid_expressions_are_marked(text):
     with pytest.raises(ArgumentError, match=r"\^"):
         parse(text, {"a": np.array(1.0)})
 
@@ -90,7 +90,7 @@ def test_empty_expression():
 
 
 @pytest.mark.parametrize("text", ["(" * 5000 + "1" + ")" * 5000, "-" * 100_000 + "1", "+".join(["1"] * 100_000)])
-def test_deep_nesting_is_an_error_of_ours(text):
+def test_deep_nesting_is_an_argument_error(text):
     with pytest.raises(ArgumentError, match=r"nested|no expression"):
         parse(text, {})
 
@@ -101,12 +101,12 @@ def test_value_that_is_not_used():
 
 
 @pytest.mark.parametrize("text", ["a", "a=", "=1", "a=x", "a=[1,[2,3]]", "a='s'", "a=True", "a=1j", "a=[]", "1=2", "a=__import__('os')"])
-def test_values_that_are_none(text):
+def test_invalid_values(text):
     with pytest.raises(ArgumentError):
         parse_value(text)
 
 
-def test_results_between_are_named_by_the_letters_that_follow():
+def test_intermediate_results_have_the_letters_that_follow():
     assert list(parse("(a+b)*(b+1)", {"a": np.array(2.0), "b": np.array(1.0)}).names) == ["c", "d", "e"]
     assert list(parse("y*z+1", {"y": np.array(2.0), "z": np.array(1.0)}).names) == ["a", "b"]
 

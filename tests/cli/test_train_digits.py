@@ -130,7 +130,7 @@ def test_an_invalid_address_is_one_message_and_status_2(command):
     assert "no Dask scheduler answers at tcp://127.0.0.1:99999" in result.stderr
 
 
-def test_without_graphviz_it_trains_and_says_so(command, monkeypatch):
+def test_without_graphviz_it_trains_with_a_message(command, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "pygraphviz", None)

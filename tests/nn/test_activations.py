@@ -66,7 +66,7 @@ def test_large_inputs_do_not_overflow(name):
         assert not np.isnan(activations.find(name)(x)).any()
 
 
-def test_none_is_linear_and_callables_are_taken():
+def test_none_is_linear_and_callables_are_unchanged():
     assert activations.find(None) is activations.linear
     assert activations.find(np.cos) is np.cos
 

@@ -1,4 +1,4 @@
-"""The names that other libraries use lead to ours."""
+"""Names of other libraries lead to the names here."""
 
 import pickle
 import re
@@ -22,7 +22,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_no_name_of_ours_is_explained_as_a_strangers(table):
+def test_no_name_of_dagtrain_is_explained_as_foreign(table):
     pairs, known = TABLES[table]
     assert not set(pairs) & set(known)
     assert all(re.fullmatch("[a-z0-9]+", name) and not name.endswith("loss") for name in pairs)
@@ -64,7 +64,7 @@ def test_the_hint(find, name, ours):
         find(name)
 
 
-def test_one_hot_targets_are_told_apart_from_labels():
+def test_one_hot_targets_have_another_hint_than_labels():
     with pytest.raises(UnknownNameError, match="argmax"):
         losses.find("categorical_crossentropy")
 
@@ -86,7 +86,7 @@ def test_what_is_no_name():
             find(["relu"])
 
 
-def test_what_a_model_does_elsewhere():
+def test_methods_of_models_in_other_libraries():
     model = nn.Sequential([nn.Dense(2)])
     with pytest.raises(AttributeError, match=r"unknown attribute of a model 'fit'. Here it is done by a trainer: dt.Trainer\(model"):
         model.fit  # noqa: B018  # looked up for its error

@@ -1,4 +1,4 @@
-"""Initialisers: spread, shape, and that they are a function of the key."""
+"""Initialisers: spread and shape, as functions of the key."""
 
 import math
 

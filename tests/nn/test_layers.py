@@ -124,6 +124,6 @@ def test_wrong_rates(rate):
         nn.Dropout(rate)
 
 
-def test_dropout_without_a_key_says_so():
+def test_dropout_needs_a_key_in_training():
     with pytest.raises(ArgumentError, match="needs a key in training"):
         drop(0.5, None)

@@ -211,7 +211,7 @@ def test_missing_key_names_the_layer():
         nn.Sequential([nn.Dropout(0.5)]).apply({}, {}, np.zeros((8, 5), F4), training=True)
 
 
-def test_what_is_no_list_of_layers():
+def test_wrong_lists_of_layers():
     with pytest.raises(ArgumentError, match="at least one layer"):
         nn.Sequential([])
     with pytest.raises(ArgumentError, match="takes a list of layers"):

@@ -45,7 +45,7 @@ def test_the_table():
     ]
 
 
-def test_running_statistics_are_told():
+def test_running_statistics_are_counted():
     assert str(MODEL.summary((4, 8, 8))).endswith("and 256 numbers of running statistics")
 
 

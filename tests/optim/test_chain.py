@@ -1,4 +1,4 @@
-"""Chains, clipping, and what an optimiser says of itself."""
+"""Chains, clipping, and the repr of optimisers."""
 
 import pickle
 
@@ -43,7 +43,7 @@ def test_clipping_shows_nan():
     assert np.isnan(moved).all()
 
 
-def test_what_it_says_of_itself():
+def test_repr_and_settings():
     chained = optim.chain(optim.clip_by_value(1.0), optim.adam(optim.cosine(0.1, 100)))
     assert repr(chained) == (
         "chain(clip_by_value(limit=1.0), "

@@ -1,4 +1,4 @@
-"""Optimisers against torch.optim over 20 updates, and how many passes over the parameters they make."""
+"""Optimisers against torch.optim over 20 updates, and the number of their passes over the parameters."""
 
 import numpy as np
 import pytest

@@ -67,5 +67,5 @@ def test_a_number_fits_its_column_and_keeps_three_digits(value):
 @pytest.mark.parametrize(
     ("value", "text"), [(0.0, "0.0000"), (9999.99999, "1.000e+04"), (-0.5, "-0.5000"), ("inline", "inline"), (12345, "12,345")]
 )
-def test_numbers_are_written_so(value, text):
+def test_numbers_as_text(value, text):
     assert number(value) == text

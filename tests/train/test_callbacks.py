@@ -106,7 +106,7 @@ def test_an_unknown_monitor_is_named_with_those_there_are(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("argument", [callbacks.TimeLimit(1), [print], ["early"], [callbacks.EarlyStopping]])
-def test_what_is_no_list_of_callbacks_is_refused(argument: Any) -> None:
+def test_wrong_lists_of_callbacks_are_refused(argument: Any) -> None:
     with pytest.raises(ArgumentError, match=r"callbacks is a list of dt\.callbacks\.Callback objects"):
         new().fit(X, Y, callbacks=argument, verbose=0)
 
@@ -257,7 +257,7 @@ def test_a_rate_cannot_change_between_steps() -> None:
         fit(trainer, callbacks.LambdaCallback(on_train_batch_end=change))
 
 
-def test_an_optimizer_without_a_rate_says_so() -> None:
+def test_an_optimizer_without_a_rate_cannot_be_scaled() -> None:
     trainer = new(optimizer=dt.optim.clip_by_value(0.1))
     with pytest.raises(ArgumentError, match="has no learning rate to scale"):
         fit(trainer, callbacks.LearningRateScheduler(lambda epoch: 0.5))

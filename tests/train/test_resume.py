@@ -120,7 +120,7 @@ def test_a_stop_ends_after_that_step(step: int) -> None:
     assert event.line.endswith(f" s, step {step}: {text}")
 
 
-def test_the_same_trainer_goes_on_without_a_checkpoint(undisturbed: Any) -> None:
+def test_the_same_trainer_continues_without_a_checkpoint(undisturbed: Any) -> None:
     trainer = new()
     fit(trainer, callbacks=[stop_at(7, trainer)])
     rest = fit(trainer, epochs=3)
@@ -128,7 +128,7 @@ def test_the_same_trainer_goes_on_without_a_checkpoint(undisturbed: Any) -> None
     assert rest.history["loss"] == undisturbed.history["loss"][1:]
 
 
-def test_the_step_graph_goes_on_from_within_an_epoch() -> None:
+def test_the_step_graph_continues_within_an_epoch() -> None:
     trainer = new()
     fit(trainer, callbacks=[stop_at(3, trainer)])
     graph = trainer.step_graph(4)
@@ -146,7 +146,7 @@ def test_an_epoch_that_was_begun_with_other_batches_is_begun_anew() -> None:
     each_used_once(trainer, 1)
 
 
-def test_a_saved_trainer_goes_on_within_its_epoch(undisturbed: Any, tmp_path: Path) -> None:
+def test_a_saved_trainer_continues_within_its_epoch(undisturbed: Any, tmp_path: Path) -> None:
     trainer = new()
     fit(trainer, callbacks=[stop_at(STEPS + 2, trainer)])
     trainer.save(tmp_path)
@@ -205,7 +205,7 @@ def test_checkpoint_every_is_checked(tmp_path: Path, every: Any) -> None:
 
 
 KILLED = """
-from test_going_on import *
+from test_resume import *
 for step in (1, 4, 5, 13):
     process = os.fork()
     if process == 0:
@@ -216,7 +216,7 @@ for step in (1, 4, 5, 13):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_process_killed_goes_on(undisturbed: Any, tmp_path: Path) -> None:
+def test_a_killed_process_resumes(undisturbed: Any, tmp_path: Path) -> None:
     """Kill -9 after a step; the checkpoints on disk count."""
     subprocess.run([sys.executable, "-c", KILLED, tmp_path], cwd=Path(__file__).parent, timeout=120, check=True)
     for step in (1, 4, 5, 13):
@@ -253,7 +253,7 @@ def interrupt(times: int = 1) -> None:
 
 
 @pytest.mark.parametrize("engine", ["inline", "lanes", "scheduler"])
-def test_ctrl_c_ends_at_a_boundary_and_the_run_goes_on(threads: Any, undisturbed: Any, tmp_path: Path, engine: str) -> None:
+def test_ctrl_c_ends_at_a_boundary_and_the_run_resumes(threads: Any, undisturbed: Any, tmp_path: Path, engine: str) -> None:
     before = signal.getsignal(signal.SIGINT)
     short = {"lanes": LanesEngine(threads, SegmentPolicy(most=1)), "scheduler": SchedulerEngine(threads, segment=1)}
     history = fit(new(engine=short.get(engine, engine)), checkpoint=tmp_path, callbacks=[at(8, interrupt)])
@@ -301,7 +301,7 @@ def test_other_threads_leave_the_signal_alone() -> None:
     assert handlers == [handler]
 
 
-def test_a_process_that_ignores_the_signal_goes_on_ignoring_it() -> None:
+def test_a_process_that_ignores_the_signal_keeps_ignoring_it() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         history = fit(new(), epochs=1, callbacks=[at(1, interrupt)])
