@@ -1,4 +1,4 @@
-"""Faults on whole machines: processes that are killed from outside, and hosts that lose each other.
+"""Faults of whole machines: processes that are killed from outside, and hosts that lose their connections.
 
 The short form of these tests is part of every run; ``--long``, which scripts/soak sets, repeats them more often and longer.
 """
@@ -21,23 +21,23 @@ NETWORK = str(Path(__file__).parent.parent.parent / "scripts" / "network")
 
 
 @pytest.fixture(scope="session")
-def wanted() -> Callable[[int], str]:
-    """``wanted(epochs)``: the fingerprint that every run must have, whatever happened to it."""
-    known: dict[int, str] = {}
+def expected() -> Callable[[int], str]:
+    """``expected(epochs)``: the fingerprint that every run must have after any faults."""
+    fingerprints: dict[int, str] = {}
 
-    def look(epochs: int = 8) -> str:
-        if epochs not in known:
-            known[epochs] = train("inline", epochs=epochs).fingerprint
-        return known[epochs]
+    def fingerprint(epochs: int = 8) -> str:
+        if epochs not in fingerprints:
+            fingerprints[epochs] = train("inline", epochs=epochs).fingerprint
+        return fingerprints[epochs]
 
-    return look
+    return fingerprint
 
 
 @pytest.fixture
 def machines(settings_of_dask: None) -> Iterator[Machines]:
     """Processes of this host."""
-    with closing(Machines()) as made:
-        yield made
+    with closing(Machines()) as machines:
+        yield machines
 
 
 @pytest.fixture(scope="session")
@@ -45,22 +45,22 @@ def network() -> Iterator[Callable[..., None]]:
     """``network("cut", "w1", "w2")`` and the other verbs of scripts/network; `network.name` is its name."""
     name = f"dagtrain-{os.getpid()}"
 
-    def do(verb: str, *hosts: str) -> None:
+    def run(verb: str, *hosts: str) -> None:
         subprocess.run([NETWORK, verb, name, *hosts], check=True, capture_output=True, text=True, timeout=SECONDS)
 
     if os.name == "nt" or os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("network namespaces need root and iproute2")
     try:
-        do("up")
+        run("up")
     except subprocess.CalledProcessError as error:
-        pytest.skip(f"no network namespaces can be made here: {error.stderr}")
-    do.name = name  # type: ignore[attr-defined]
-    yield do
-    do("down")
+        pytest.skip(f"cannot make network namespaces here: {error.stderr}")
+    run.name = name  # type: ignore[attr-defined]
+    yield run
+    run("down")
 
 
 @pytest.fixture
 def hosts(settings_of_dask: None, network: Any) -> Iterator[Machines]:
-    """Processes of the hosts of a network: scheduler on s, driver on c, workers on w1 and w2."""
-    with closing(Machines(network.name)) as made:
-        yield made
+    """Processes on the hosts of a network: scheduler on s, driver on c, workers on w1 and w2."""
+    with closing(Machines(network.name)) as machines:
+        yield machines

@@ -1,6 +1,6 @@
-"""Schedulers, workers and drivers in processes of their own, which may be on other hosts; forked, so that they start within milliseconds.
+"""Schedulers, workers and drivers in processes of their own, also on other hosts; forked, so that they start within milliseconds.
 
-Each has a connection to the test, by which it says where it is, and where a driver is told to go on.
+Each has a connection to the test. It sends its address or its progress there, and a driver waits there to be continued.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from dagtrain.engines.ranks import LanesEngine, SegmentPolicy
 from dagtrain.errors import DagtrainError
 
 SECONDS = 60
-"""For anything to come about."""
+"""Deadline of every wait of a test."""
 _NETWORK = 0x40000000  # CLONE_NEWNET
 
 
-# ---- within such a process
+# ---- in such a process
 
 
 def begin(namespace: str | None, run: Callable[..., None], connection: Any, settings: dict[str, Any]) -> None:
-    """Run in a network namespace, if there is one; say so if it fails."""
+    """Run in this network namespace, if there is one; send the traceback of an error."""
     try:
         if namespace is not None:
             with Path("/run/netns", namespace).open() as network:
@@ -70,9 +70,9 @@ def run_worker(connection: Any, address: str, host: str, nanny: bool) -> None:
 
 
 def train(engine: Any, reporter: Any = None, epochs: int = 8, checkpoint: str | None = None) -> Any:
-    """History of the run that all tests of faults look at: statistics, random numbers, a norm; the last step of an epoch has 4 samples.
+    """History of the run of all tests of faults: statistics, random numbers, a norm; the last step of an epoch has 4 samples.
 
-    It works on a small network, in blocks that are small enough for its layers to be sent one after the other.
+    Its network is small, but blocks are small enough for its layers to be sent one after the other.
     """
     draw = np.random.default_rng(0)
     x, labels = draw.normal(size=(196, 64)).astype("f4"), draw.integers(0, 10, 196)
@@ -85,9 +85,9 @@ def train(engine: Any, reporter: Any = None, epochs: int = 8, checkpoint: str | 
 
 
 class Reporter:
-    """Says where training is, and waits for an answer; steps the scheduler's clock, by so many seconds, at the ends of some epochs."""
+    """Sends each finished epoch, and waits for an answer; ``clock`` maps epochs to seconds by which to step the scheduler's clock."""
 
-    start = finish = step = staticmethod(lambda *told: None)
+    start = finish = step = staticmethod(lambda *_: None)
 
     def __init__(self, connection: Any, client: Any, clock: dict[int, float]) -> None:
         self.connection, self.client, self.clock = connection, client, clock
@@ -100,7 +100,7 @@ class Reporter:
 
 
 def step_clock(seconds: float) -> None:
-    """In this process alone: all that asks for the time gets another one."""
+    """Step the wall clock of this process alone, in every module that uses it."""
     before = time.time
 
     def stepped() -> float:
@@ -112,9 +112,9 @@ def step_clock(seconds: float) -> None:
 
 
 def pids(client: Any) -> dict[str, int]:
-    """The workers' processes by their addresses."""
-    found: dict[str, int] = client.run_on_scheduler(lambda dask_scheduler: {a: w.pid for a, w in dask_scheduler.workers.items()})
-    return found
+    """PIDs of the workers by address."""
+    by_address: dict[str, int] = client.run_on_scheduler(lambda dask_scheduler: {a: w.pid for a, w in dask_scheduler.workers.items()})
+    return by_address
 
 
 def run_driver(
@@ -127,7 +127,7 @@ def run_driver(
     connect: str = "30s",
     **options: Any,
 ) -> None:
-    """Train on a cluster; in the end, say what came of it."""
+    """Train on a cluster, and send the result or the error."""
     from distributed import Client
 
     with dask.config.set({"distributed.comm.timeouts.connect": connect}), Client(address) as client:
@@ -142,11 +142,11 @@ def run_driver(
             connection.send({"fingerprint": history.fingerprint, "events": events, "pids": [before, pids(client)]})
 
 
-# ---- seen from the test
+# ---- in the test
 
 
 class Process:
-    """One of them."""
+    """A scheduler, worker or driver."""
 
     def __init__(self, namespace: str | None, run: Callable[..., None], settings: dict[str, Any]) -> None:
         context = get_context("forkserver")
@@ -158,15 +158,15 @@ class Process:
         theirs.close()
 
     def hear(self) -> dict[str, Any]:
-        """What it says next."""
+        """Its next message."""
         if not self.connection.poll(SECONDS):
-            raise AssertionError(f"it has said nothing for {SECONDS} s")
-        said: dict[str, Any] = self.connection.recv()
-        assert "failed" not in said, said["failed"]
-        return said
+            raise AssertionError(f"the process has sent nothing for {SECONDS} s")
+        message: dict[str, Any] = self.connection.recv()
+        assert "failed" not in message, message["failed"]
+        return message
 
     def signal(self, number: int) -> None:
-        """Send it a signal."""
+        """Send a signal to it."""
         os.kill(self.pid, number)
 
     def close(self) -> None:
@@ -177,32 +177,32 @@ class Process:
 
 
 class Driver(Process):
-    """A driver that goes on when it is told to."""
+    """A driver that waits after each epoch."""
 
     def until(self, epoch: int) -> None:
-        """Let it go on to the end of this epoch."""
+        """Let it run to the end of this epoch."""
         while True:
-            said = self.hear()
-            assert "epoch" in said, said
-            if said["epoch"] == epoch:
+            message = self.hear()
+            assert "epoch" in message, message
+            if message["epoch"] == epoch:
                 return
             self.go()
 
     def go(self) -> None:
-        """Let it go on to the end of the next epoch."""
+        """Let it run to the end of the next epoch."""
         self.connection.send("go")
 
     def end(self) -> dict[str, Any]:
-        """Let it go on to its end; what it says then."""
+        """Let it run to its end; its last message."""
         while True:
             self.go()
-            said = self.hear()
-            if "epoch" not in said:
-                return said
+            message = self.hear()
+            if "epoch" not in message:
+                return message
 
 
 class Machines:
-    """A scheduler, workers and drivers; of a network, if it has a name, whose hosts are s, w1, w2 and c."""
+    """A scheduler, workers and drivers; on the hosts s, w1, w2 and c of a network, if it has a name."""
 
     def __init__(self, network: str | None = None) -> None:
         self.network, self.address = network, ""
@@ -214,24 +214,24 @@ class Machines:
         return process
 
     def host_of(self, host: str) -> str:
-        """Its address."""
+        """IP address of a host."""
         return "127.0.0.1" if self.network is None else f"10.77.0.{['s', 'w1', 'w2', 'c'].index(host) + 1}"
 
     def scheduler(self, **settings: Any) -> Process:
-        """Start one with settings of Dask; those that follow use it."""
+        """Start a scheduler with these settings of Dask; later workers and drivers use it."""
         dotted = {f"distributed.scheduler.{name}": value for name, value in settings.items()}
         scheduler: Process = self._start(Process, "s", run_scheduler, {"host": self.host_of("s"), "settings": dotted})
         self.address = scheduler.hear()["address"]
         return scheduler
 
     def worker(self, host: str = "w1", nanny: bool = False) -> Process:
-        """Start one, which has come to the scheduler."""
+        """Start a worker, and wait until it has registered with the scheduler."""
         worker: Process = self._start(Process, host, run_worker, {"address": self.address, "host": self.host_of(host), "nanny": nanny})
         worker.hear()
         return worker
 
     def driver(self, **settings: Any) -> Driver:
-        """Start one."""
+        """Start a driver."""
         driver: Driver = self._start(Driver, "c", run_driver, {"address": self.address, **settings})
         return driver
 

@@ -1,9 +1,9 @@
-"""Saves ended at each of their system calls in turn, by a tracer that kills: run as a program, for `test_disks`.
+"""Saves that a tracer kills at each of their system calls in turn: run as a program, for `test_disks`.
 
     saves.py FOLDER
 
-A forked process stops itself, is attached to, and goes on with a save in the place of another one. Prints one line of JSON: how often the
-old checkpoint and the new one were found, and how many calls a save makes.
+A forked process stops itself, the tracer attaches, and the process overwrites a checkpoint. Prints one line of JSON: how often the old and
+the new checkpoint was loaded afterwards, and how many calls a save makes.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ SECONDS = 20
 def states() -> list[Any]:
     """Two checkpoints of one run."""
     trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(200), dt.nn.Dense(2)]), loss="cross_entropy", engine="inline", threads=1)
-    found = []
+    checkpoints = []
     for _ in range(2):
         trainer.fit(np.eye(8, dtype="f4"), np.arange(8) % 2, verbose=0)
         program, state = trainer.progress.trained("be saved")
-        found.append((trainer._describe(program, None, state, {}), state.copy()))
-    return found
+        checkpoints.append((trainer._describe(program, None, state, {}), state.copy()))
+    return checkpoints
 
 
 def save(folder: str, what: Any) -> int:
-    """A process that will save once it is let go on."""
+    """PID of a stopped process that will save when it is continued."""
     process = os.fork()
     if process == 0:
         os.kill(os.getpid(), signal.SIGSTOP)
@@ -75,8 +75,8 @@ def traced(folder: str, what: Any, *options: str) -> int:
 
 
 def fingerprint(folder: str) -> str:
-    found: str = dt.load(folder).progress.trained("be looked at")[1].fingerprint
-    return found
+    digest: str = dt.load(folder).progress.trained("be looked at")[1].fingerprint
+    return digest
 
 
 def main(folder: str) -> dict[str, int]:
@@ -89,11 +89,11 @@ def main(folder: str) -> dict[str, int]:
         calls = Counter(re.findall(r"^\d+ +(\w+)\(", lines.read(), re.MULTILINE))
     names = {before[0].fingerprint: "old", after[0].fingerprint: "new"}
     seen = Counter({"calls": calls.total()})
-    for call, count in calls.items():  # the tracer counts each kind of call by itself
-        for at in range(1, count + 1):
+    for call, count in calls.items():  # the tracer counts each kind of call separately
+        for number in range(1, count + 1):
             write(store, *before)
-            code = traced(folder, after, "-e", f"inject={call}:signal=KILL:when={at}", "-o", os.devnull)
-            assert code == -signal.SIGKILL, f"the save went on beyond {call} number {at}: {code}"
+            code = traced(folder, after, "-e", f"inject={call}:signal=KILL:when={number}", "-o", os.devnull)
+            assert code == -signal.SIGKILL, f"the save went on beyond {call} number {number}: {code}"
             seen[names[fingerprint(folder)]] += 1
     write(store, *after)
     assert fingerprint(folder) == after[0].fingerprint

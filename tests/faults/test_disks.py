@@ -1,4 +1,4 @@
-"""Disks that fill up, and saves that end at any system call: the last checkpoint that was whole always loads."""
+"""Disks that fill up, and saves that are killed at any system call: the last complete checkpoint always loads."""
 
 import json
 import os
@@ -20,26 +20,26 @@ SAVES = Path(__file__).with_name("saves.py")
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system with room for one checkpoint of the run, which has 1 MB."""
+    """A file system with room for one checkpoint of the run, of 1 MB."""
     place = tmp_path / "disk"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(place)]
     if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("no file system can be mounted here")
+        pytest.skip("cannot mount a file system here")
     yield place
     subprocess.run(["umount", str(place)], check=True)
 
 
 @pytest.mark.timeout(60)
-def test_a_disk_that_fills_while_ranks_are_at_work(local_cluster, small_disk, wanted):
-    """The run ends with what was wrong, and is gone on with where there is more room."""
+def test_a_disk_that_fills_while_ranks_run(local_cluster, small_disk, expected):
+    """The run ends with an error that names the cause, and continues on a disk with more room."""
     with local_cluster(2) as cluster, Client(cluster) as client:
         with pytest.raises(CheckpointError, match=r"No space left on device\. Free some space"):
             train(LanesEngine(client), checkpoint=str(small_disk / "run"))
         assert not any(client.run(lambda dask_worker: list(dask_worker.plugins["dagtrain-lanes"].ranks)).values())
         dt.load(small_disk / "run")
         shutil.copytree(small_disk / "run", small_disk.parent / "roomy")
-        assert train(LanesEngine(client), checkpoint=str(small_disk.parent / "roomy")).fingerprint == wanted()
+        assert train(LanesEngine(client), checkpoint=str(small_disk.parent / "roomy")).fingerprint == expected()
 
 
 @pytest.mark.timeout(60)

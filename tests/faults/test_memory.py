@@ -1,4 +1,4 @@
-"""A worker that has not the memory for its part ends, again and again: an error says so, and nothing hangs."""
+"""A worker without enough memory for its part is killed at every attempt: an error says so, and nothing hangs."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from dagtrain.errors import ClusterError
 
 @pytest.mark.timeout(150)
 def test_a_network_that_does_not_fit_is_an_error(local_cluster):
-    """Twelve million parameters are 48 MB; with their gradient and what Adam keeps, several times as much."""
+    """Twelve million parameters are 48 MB; with their gradient and Adam's slots, several times as much."""
     model = dt.nn.Sequential([dt.nn.Dense(6_000, "relu"), dt.nn.Dense(2_000)])
     x, y = np.ones((32, 10), "f4"), np.arange(32) % 2_000
     with local_cluster(1, processes=True, memory_limit="250MB") as cluster, Client(cluster) as client:

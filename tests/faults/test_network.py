@@ -1,4 +1,4 @@
-"""Workers on hosts of their own, between which the network fails: the run goes on or recovers, to the same weights."""
+"""Workers on hosts of their own, between which the network fails: the run continues or recovers, with the same weights."""
 
 import contextlib
 import re
@@ -20,43 +20,43 @@ def two(hosts):
 
 
 @pytest.mark.timeout(90)
-def test_a_cut_between_two_workers_alone(network, two, wanted):
-    """Scheduler and driver reach both, so that nobody seems dead: the ranks must see it."""
+def test_a_cut_between_two_workers_alone(network, two, expected):
+    """Scheduler and driver reach both, so no worker seems dead: the ranks must detect it."""
     driver = two.driver(**FAST)
     driver.until(3)
     network("cut", "w1", "w2")
     try:
-        told = driver.end()
+        result = driver.end()
     finally:
         network("mend", "w1", "w2")
-    assert told["fingerprint"] == wanted()
-    assert re.search(r"the channel to rank \d is lost: .* \(rank \d is on t\w+://", str(told["events"]))
+    assert result["fingerprint"] == expected()
+    assert re.search(r"the channel to rank \d is lost: .* \(rank \d is on t\w+://", str(result["events"]))
 
 
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("third", [False, True], ids=["two workers", "three workers"])
-def test_a_cut_from_before_the_beginning(network, two, wanted, third):
-    """A firewall between workers, which the scheduler and the driver reach: one of the two is left out, and the others go on."""
+def test_a_cut_from_before_the_beginning(network, two, expected, third):
+    """A firewall between workers that the scheduler and the driver reach: one of the two is left out, and the others continue."""
     address = {host: two.host_of(host) for host in ("w1", "w2")}
     if third:
         two.worker("s")
     network("cut", "w1", "w2")
     try:
         began = time.monotonic()
-        told = two.driver().end()
+        result = two.driver().end()
         seconds = time.monotonic() - began
     finally:
         network("mend", "w1", "w2")
-    assert told["fingerprint"] == wanted()
-    (event,) = [event for event in told["events"] if "do not reach each other" in event]
+    assert result["fingerprint"] == expected()
+    (event,) = [event for event in result["events"] if "do not reach each other" in event]
     assert all(f"{host}:" in event for host in address.values()), event
     assert seconds < 45, "two deadlines of connections"
 
 
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("seconds", [0.3, 6])
-def test_a_cut_that_heals(network, two, wanted, thorough, seconds):
-    """A short one is bridged by the network's own repetitions; after a long one, both workers are used again."""
+def test_a_cut_that_heals(network, two, expected, thorough, seconds):
+    """TCP survives a short one by sending again; after a long one, both workers are used again."""
     if seconds > 1 and not thorough:
         pytest.skip("takes long: in the full form, by scripts/soak")
     driver = two.driver(**FAST)
@@ -69,27 +69,27 @@ def test_a_cut_that_heals(network, two, wanted, thorough, seconds):
         driver.until(7)
     finally:
         heal.join()
-    assert driver.end()["fingerprint"] == wanted()
+    assert driver.end()["fingerprint"] == expected()
 
 
 @pytest.mark.timeout(90)
-def test_a_host_that_is_cut_off_from_all(network, two, wanted, thorough):
+def test_a_host_that_is_cut_off_from_all(network, two, expected, thorough):
     if not thorough:
         pytest.skip("takes long: in the full form, by scripts/soak")
     driver = two.driver(**FAST)
     driver.until(3)
     network("unplug", "w2")
     try:
-        told = driver.end()
+        result = driver.end()
     finally:
         network("plug", "w2")
-    assert told["fingerprint"] == wanted()
-    assert told["events"]
+    assert result["fingerprint"] == expected()
+    assert result["events"]
 
 
 @pytest.mark.timeout(120)
-def test_a_network_that_loses_packets(network, two, wanted, thorough):
-    """Nothing gets through for a third of the time."""
+def test_a_network_that_loses_packets(network, two, expected, thorough):
+    """No packet arrives for a third of the time."""
     epochs = 60 if thorough else 5
     driver = two.driver(epochs=epochs, **FAST)
     driver.until(1)
@@ -104,10 +104,10 @@ def test_a_network_that_loses_packets(network, two, wanted, thorough):
     losing = threading.Thread(target=lose)
     losing.start()
     try:
-        told = driver.end()
+        result = driver.end()
     finally:
         end.set()
         losing.join()
         with contextlib.suppress(Exception):
             network("mend", "w1", "w2")
-    assert told["fingerprint"] == wanted(epochs)
+    assert result["fingerprint"] == expected(epochs)

@@ -1,4 +1,4 @@
-"""What strikes the scheduler, or all at once, is no worker's fault: it costs no worker and no bit."""
+"""Faults of the scheduler, or of all processes at once, are no worker's fault: they cost no worker and no bit."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("seconds", [15, 40])
-def test_a_scheduler_that_is_cut_off(network, hosts, wanted, thorough, seconds):
+def test_a_scheduler_that_is_cut_off(network, hosts, expected, thorough, seconds):
     if seconds > 15 and not thorough:
         pytest.skip("takes long: in the full form, by scripts/soak")
     hosts.scheduler()
@@ -21,16 +21,16 @@ def test_a_scheduler_that_is_cut_off(network, hosts, wanted, thorough, seconds):
     heal = threading.Timer(seconds, network, ("plug", "s"))
     heal.start()
     try:
-        told = driver.end()
+        result = driver.end()
     finally:
         heal.join()
-    assert told["fingerprint"] == wanted()
-    assert told["pids"][0] == told["pids"][1]
-    assert not [event for event in told["events"] if "lost" in event], "and no rank"
+    assert result["fingerprint"] == expected()
+    assert result["pids"][0] == result["pids"][1]
+    assert not [event for event in result["events"] if "lost" in event], "no rank is lost"
 
 
 @pytest.fixture
-def here(machines):
+def cluster_here(machines):
     """A scheduler and two workers with nannies."""
     machines.scheduler()
     for _ in range(2):
@@ -39,22 +39,22 @@ def here(machines):
 
 
 @pytest.mark.timeout(240)
-def test_a_clock_that_is_stepped(here, wanted):
-    """The scheduler's, by an hour: ahead, back twice, and ahead."""
-    driver = here.driver(policy={"most": 2}, clock={2: 3600, 3: -3600, 4: -3600, 6: 3600})
+def test_a_clock_that_is_stepped(cluster_here, expected):
+    """The scheduler's wall clock, by an hour: ahead, back twice, and ahead."""
+    driver = cluster_here.driver(policy={"most": 2}, clock={2: 3600, 3: -3600, 4: -3600, 6: 3600})
     driver.until(1)
-    told = driver.end()
-    assert told["fingerprint"] == wanted()
-    assert told["pids"][0] == told["pids"][1]
-    assert not [event for event in told["events"] if "lost" in event]
+    result = driver.end()
+    assert result["fingerprint"] == expected()
+    assert result["pids"][0] == result["pids"][1]
+    assert not [event for event in result["events"] if "lost" in event]
 
 
 @pytest.mark.timeout(240)
-def test_a_suspended_machine(here, wanted):
-    """Every process of it, for longer than the deadlines of ranks, driver and scheduler_plugin."""
-    driver = here.driver(policy={"most": 2, "news": 6}, silence=3, outage=6)
+def test_a_suspended_machine(cluster_here, expected):
+    """Every process of it is suspended, for longer than the deadlines of ranks, driver and scheduler plugin."""
+    driver = cluster_here.driver(policy={"most": 2, "news": 6}, silence=3, outage=6)
     driver.until(3)
-    processes = [each for process in here.processes for each in family(process.pid)]
+    processes = [each for process in cluster_here.processes for each in family(process.pid)]
     try:
         driver.go()
         for process in processes:
@@ -63,9 +63,9 @@ def test_a_suspended_machine(here, wanted):
     finally:
         for process in processes:
             process.resume()
-    told = driver.end()
-    assert told["fingerprint"] == wanted()
-    assert told["pids"][0] == told["pids"][1]
+    result = driver.end()
+    assert result["fingerprint"] == expected()
+    assert result["pids"][0] == result["pids"][1]
 
 
 def family(pid):

@@ -1,4 +1,4 @@
-"""Processes are killed or stopped from outside, at moments that nobody chose: the weights stay the same, or an error says how to go on."""
+"""Processes are killed or stopped from outside, at random moments: the weights stay the same, or an error says how to continue."""
 
 import os
 import random
@@ -13,9 +13,9 @@ from tests.faults.machines import train
 
 
 class Slow:
-    """A reporter that takes its time, so that a run lasts as long as its faults do."""
+    """A reporter that waits after each epoch, so that a run lasts as long as its faults do."""
 
-    start = finish = step = staticmethod(lambda *told: None)
+    start = finish = step = staticmethod(lambda *_: None)
 
     def __init__(self, begun, end, last):
         self.begun, self.end, self.last = begun, end, last
@@ -28,12 +28,12 @@ class Slow:
 @pytest.fixture(scope="module")
 def cluster(local_cluster):
     """For these tests alone."""
-    with local_cluster(3, processes=True) as made:
-        yield made
+    with local_cluster(3, processes=True) as cluster:
+        yield cluster
 
 
 def strike(client, rng, signals, times, begun, end):
-    """A signal to a worker, chosen by chance, at moments chosen by chance."""
+    """Send signals to workers, both drawn at random, at random moments."""
     begun.wait(60)
     try:
         for _ in range(times):
@@ -48,7 +48,7 @@ def strike(client, rng, signals, times, begun, end):
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("signals", [[signal.SIGKILL], [signal.SIGKILL, signal.SIGSTOP]], ids=["killed", "killed or stopped"])
-def test_workers_struck_at_random(client, wanted, thorough, seed, signals):
+def test_workers_struck_at_random(client, expected, thorough, seed, signals):
     if seed and not thorough:
         pytest.skip("one seed is enough for the short form; scripts/soak takes all")
     begun, end = threading.Event(), threading.Event()
@@ -58,16 +58,16 @@ def test_workers_struck_at_random(client, wanted, thorough, seed, signals):
         history = train(LanesEngine(client, policy=SegmentPolicy(most=2), silence=3, bucket_bytes=0), Slow(begun, end, 12), epochs=12)
     finally:
         striking.join()
-    assert history.fingerprint == wanted(12)
-    assert history.events, "nothing struck"
+    assert history.fingerprint == expected(12)
+    assert history.events, "no fault occurred"
 
 
 @pytest.mark.timeout(120)
-def test_two_runs_at_once_while_a_worker_is_killed(client, wanted):
-    begun, end, found = threading.Event(), threading.Event(), []
+def test_two_runs_at_once_while_a_worker_is_killed(client, expected):
+    begun, end, fingerprints = threading.Event(), threading.Event(), []
 
     def run():
-        found.append(train(LanesEngine(client, policy=SegmentPolicy(most=2), bucket_bytes=0), Slow(begun, end, 8)).fingerprint)
+        fingerprints.append(train(LanesEngine(client, policy=SegmentPolicy(most=2), bucket_bytes=0), Slow(begun, end, 8)).fingerprint)
 
     runs = [threading.Thread(target=run) for _ in range(2)]
     for each in runs:
@@ -75,29 +75,29 @@ def test_two_runs_at_once_while_a_worker_is_killed(client, wanted):
     strike(client, random.Random(0), [signal.SIGKILL], 1, begun, end)
     for each in runs:
         each.join()
-    assert found == [wanted()] * 2
+    assert fingerprints == [expected()] * 2
 
 
 @pytest.mark.timeout(180)
-def test_a_killed_driver_is_gone_on_with_by_another(machines, wanted, tmp_path):
+def test_another_driver_continues_after_a_killed_one(machines, expected, tmp_path):
     machines.scheduler()
     machines.worker()
     first = machines.driver(checkpoint=str(tmp_path))
     first.until(3)
     first.signal(signal.SIGKILL)
-    told = machines.driver(checkpoint=str(tmp_path)).end()
-    assert told["fingerprint"] == wanted()
-    assert "went on from" in str(told["events"])
+    result = machines.driver(checkpoint=str(tmp_path)).end()
+    assert result["fingerprint"] == expected()
+    assert "went on from" in str(result["events"])
 
 
 @pytest.mark.timeout(180)
-def test_a_killed_scheduler_is_an_error_that_says_how_to_go_on(machines, wanted, tmp_path):
+def test_a_killed_scheduler_is_an_error_that_says_how_to_continue(machines, expected, tmp_path):
     scheduler = machines.scheduler()
     machines.worker()
-    driver = machines.driver(checkpoint=str(tmp_path), connect="5s")  # so long it looks for the scheduler
+    driver = machines.driver(checkpoint=str(tmp_path), connect="5s")  # it tries to reconnect for so long
     driver.until(3)
     scheduler.signal(signal.SIGKILL)
     assert "resume=True" in driver.end()["error"]
     machines.scheduler()
     machines.worker()
-    assert machines.driver(checkpoint=str(tmp_path)).end()["fingerprint"] == wanted()
+    assert machines.driver(checkpoint=str(tmp_path)).end()["fingerprint"] == expected()

@@ -1,4 +1,4 @@
-"""A cluster that starts workers when something needs them, and lets them go."""
+"""A cluster that starts workers when tasks need them, and closes them."""
 
 import time
 
@@ -14,7 +14,7 @@ X = np.random.default_rng(0).normal(size=(64, 8)).astype("f4")
 
 @pytest.fixture(scope="module")
 def client(local_cluster):
-    """No workers; some start when they are needed, up to two."""
+    """A client of a cluster that starts up to two workers when tasks need them."""
     with local_cluster(0) as cluster, Client(cluster) as client:
         cluster.adapt(minimum=0, maximum=2, interval="50ms", wait_count=2)
         yield client
@@ -32,7 +32,7 @@ def until(condition):
 
 
 class Grown(Callback):
-    """Waits after the first epoch until the cluster has as many workers as it may."""
+    """Waits after the first epoch until the cluster has its maximum of workers."""
 
     def __init__(self, client):
         self.client = client
@@ -48,7 +48,7 @@ def fit(engine, **options):
 
 
 @pytest.mark.parametrize("engine", ["lanes", "scheduler"])
-def test_a_fit_wakes_it_and_lets_it_sleep_again(client, engine):
+def test_a_fit_starts_its_workers_and_lets_it_close_them(client, engine):
     for _ in range(2):
         until(lambda: workers_of(client) == 0)
         history = fit(engine, callbacks=[Grown(client)] if engine == "lanes" else [])

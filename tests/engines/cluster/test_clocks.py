@@ -1,4 +1,4 @@
-"""Clocks that are set back, under callbacks and streams of messages that go by them."""
+"""Wall clocks that are set back under callbacks and streams of messages that use them."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ from dagtrain.engines.cluster.clocks import WallClock, catch_up
 
 @pytest.fixture
 def set_back(monkeypatch):
-    """``set_back()``: the time is an hour ago, for whatever asks."""
+    """``set_back()`` sets this process's wall clock back by an hour."""
     now = time.time
 
     def step():

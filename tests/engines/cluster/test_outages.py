@@ -1,4 +1,4 @@
-"""Networks that fail: what connections bear, and how often the scheduler is asked."""
+"""Networks that fail: how long connections survive, and how often requests to the scheduler are repeated."""
 
 import socket
 from types import SimpleNamespace
@@ -15,26 +15,26 @@ def comm():
         yield SimpleNamespace(stream=SimpleNamespace(socket=sock, closed=lambda: False))
 
 
-@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system cannot say")
-def test_a_connection_bears_an_outage_for_a_while(comm):
-    def borne():
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has no such option")
+def test_a_connection_survives_an_outage_of_this_length(comm):
+    def timeout():
         return comm.stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) / 1000
 
     endure(comm, 120)
-    assert borne() == 120
+    assert timeout() == 120
     endure(comm)
-    assert borne() == 30
+    assert timeout() == 30
     endure(comm, 11)
-    assert borne() == 30, "no less than Dask is set to"
+    assert timeout() == 30, "no less than Dask's setting"
 
 
-def test_what_has_no_socket_is_left_as_it_is():
+def test_connections_without_a_socket_are_left_unchanged():
     endure(SimpleNamespace())
     endure(None)
 
 
 def client_of(*answers):
-    """A client whose scheduler answers, breaks off, or is silent, in turn."""
+    """A client, a request that returns or raises these answers in turn, and the answers that are left."""
     left = list(answers)
 
     def ask():
@@ -49,21 +49,21 @@ def client_of(*answers):
     return client, ask, left
 
 
-def test_the_scheduler_is_asked_again():
+def test_a_request_is_repeated():
     client, ask, _ = client_of(TimeoutError(), OSError("broken"), "yes")
-    told = []
-    assert insist(client, ask, say=told.append) == "yes"
-    assert told == ["the scheduler at tcp://here does not answer: waiting up to 120 s for it"]
+    messages = []
+    assert insist(client, ask, say=messages.append) == "yes"
+    assert messages == ["the scheduler at tcp://here does not answer: waiting up to 120 s for it"]
 
 
-def test_it_is_not_asked_for_ever():
+def test_a_request_is_not_repeated_for_ever():
     client, ask, left = client_of(*[TimeoutError()] * 100)
     with pytest.raises(ClusterError, match=r"the scheduler at tcp://here does not answer \(TimeoutError"):
         insist(client, ask, 1.0)
     assert left
 
 
-def test_it_is_not_asked_again_by_a_client_that_has_lost_it():
+def test_a_client_that_has_lost_its_connection_does_not_repeat_a_request():
     def lose():
         client.status = "connecting"
         raise OSError("broken")
@@ -74,7 +74,7 @@ def test_it_is_not_asked_again_by_a_client_that_has_lost_it():
     assert left == ["yes"]
 
 
-def test_an_error_is_told_at_once():
+def test_an_error_of_the_request_is_raised_at_once():
     client, ask, left = client_of(ValueError("wrong"), "yes")
     with pytest.raises(ClusterError, match="wrong"):
         insist(client, ask)

@@ -1,4 +1,4 @@
-"""Predictions on a cluster: the model is sent once, futures are taken where they lie, lost workers are made up for."""
+"""Predictions on a cluster: the model is sent once, futures stay on their workers, lost workers are replaced."""
 
 import os
 import signal
@@ -15,20 +15,20 @@ distributed = pytest.importorskip("distributed")
 
 @pytest.fixture(scope="module")
 def trainer(plain):
-    made = plain.trainer(engine="inline", threads=1)
-    plain.fit(made, epochs=1)
-    return made
+    trainer = plain.trainer(engine="inline", threads=1)
+    plain.fit(trainer, epochs=1)
+    return trainer
 
 
-def model_of(found):
-    (key,) = [key for key in dict(found.__dask_graph__()) if str(key).startswith("model-")]
-    return dict(found.__dask_graph__())[key]
+def model_of(predictions):
+    (key,) = [key for key in dict(predictions.__dask_graph__()) if str(key).startswith("model-")]
+    return dict(predictions.__dask_graph__())[key]
 
 
 def test_the_model_is_a_future_and_the_bits_are_those_of_arrays(client, trainer, digits):
-    found = trainer.predict(da.from_array(digits.x, chunks=(200, 64)))
-    assert isinstance(model_of(found), distributed.Future)
-    blocks = dask.compute(*found.to_delayed().ravel())
+    predictions = trainer.predict(da.from_array(digits.x, chunks=(200, 64)))
+    assert isinstance(model_of(predictions), distributed.Future)
+    blocks = dask.compute(*predictions.to_delayed().ravel())
     parts = np.split(digits.x, range(200, len(digits.x), 200))
     assert all(np.array_equal(block, trainer.predict(part)) for block, part in zip(blocks, parts, strict=True))
 
@@ -40,18 +40,18 @@ def test_the_same_weights_are_sent_once(client, trainer, digits):
 
 def test_futures_give_an_array_of_known_sizes(client, trainer, digits):
     parts = np.split(digits.x, [100, 700])
-    found = trainer.predict(client.scatter(parts))
-    assert found.chunks == ((100, 600, 737), (10,))
-    assert np.array_equal(found.compute(), np.concatenate([trainer.predict(part) for part in parts]))
+    predictions = trainer.predict(client.scatter(parts))
+    assert predictions.chunks == ((100, 600, 737), (10,))
+    assert np.array_equal(predictions.compute(), np.concatenate([trainer.predict(part) for part in parts]))
 
 
-def test_the_model_comes_back_when_its_worker_dies(client, trainer, digits):
-    found = trainer.predict(da.from_array(digits.x, chunks=(200, 64)))
-    model = model_of(found)
+def test_dask_restores_the_model_when_its_worker_dies(client, trainer, digits):
+    predictions = trainer.predict(da.from_array(digits.x, chunks=(200, 64)))
+    model = model_of(predictions)
     distributed.wait(model)
     (holder, *_) = client.who_has([model])[model.key]
     os.kill(client.run(os.getpid, workers=[holder])[holder], signal.SIGKILL)
-    assert found.compute().shape == (1437, 10)
+    assert predictions.compute().shape == (1437, 10)
 
 
 def test_evaluation_inline_of_data_on_the_cluster(client, trainer, digits):
@@ -59,7 +59,7 @@ def test_evaluation_inline_of_data_on_the_cluster(client, trainer, digits):
     assert trainer.evaluate(x, digits.y) == trainer.evaluate(digits.x, digits.y)
 
 
-def test_fit_takes_futures_of_pairs_to_the_same_bits(client, plain, digits):
+def test_fit_with_futures_of_pairs_has_the_same_bits(client, plain, digits):
     pairs = list(zip(np.split(digits.x, [100, 700]), np.split(digits.y, [100, 700]), strict=True))
     futures = client.map(lambda i: pairs[i], range(3), pure=False)
     trainer = plain.trainer(engine="scheduler")
@@ -75,22 +75,22 @@ def test_local_order_on_the_cluster_is_that_of_this_process(client, plain):
     assert histories[0].fingerprint == histories[1].fingerprint
 
 
-def test_a_client_that_is_given_computes_whatever_the_current_one_is(cluster, digits, plain, tmp_path):
-    """Data that is looked at before training and after it, too."""
+def test_the_trainers_client_computes_and_not_the_current_one(cluster, digits, plain, tmp_path):
+    """Also data that is read before and after training."""
 
     def noted(block):
         (tmp_path / str(os.getpid())).touch()
         return block
 
-    seen, arrays = [], (digits.x, digits.y, digits.x_validation)
+    schedulers, arrays = [], (digits.x, digits.y, digits.x_validation)
     x, y, held = (da.from_array(a, chunks=(200, *a.shape[1:])).map_blocks(noted, meta=a[:0]) for a in arrays)
     with distributed.Client(cluster, set_as_default=False) as client:
-        here = {*client.run(os.getpid).values()}
+        pids = {*client.run(os.getpid).values()}
         trainer = plain.trainer(engine="lanes", client=client)
-        looking = dt.callbacks.LambdaCallback(on_epoch_end=lambda *told: seen.append(dask.config.get("scheduler", None)))
+        looking = dt.callbacks.LambdaCallback(on_epoch_end=lambda *_: schedulers.append(dask.config.get("scheduler", None)))
         trainer.fit(x, y, epochs=1, batch_size=256, verbose=0, validation_data=(held, digits.y_validation), callbacks=[looking])
         trainer.evaluate(held, digits.y_validation)
-        found = client.compute(trainer.predict(held)).result()
-    assert found.shape == (len(digits.y_validation), 10)
-    assert {int(path.name) for path in tmp_path.iterdir()} <= here
-    assert seen == [None], "other threads of this process compute where they did"
+        predictions = client.compute(trainer.predict(held)).result()
+    assert predictions.shape == (len(digits.y_validation), 10)
+    assert {int(path.name) for path in tmp_path.iterdir()} <= pids
+    assert schedulers == [None], "Dask's scheduler is unchanged for other threads of this process"

@@ -1,4 +1,4 @@
-"""Workers whose processor, as NumPy sees it, is another one."""
+"""Workers whose processor has other features for NumPy."""
 
 import asyncio
 
@@ -26,8 +26,8 @@ def fit(engine, **options):
 @pytest.fixture(scope="module")
 def other(local_cluster):
     if not TARGETS:
-        pytest.skip("NumPy has nothing here that could be switched off")
-    # NumPy looks at its environment when it is imported: by a worker that is not forked from a process that has done so.
+        pytest.skip("NumPy uses no processor features here that could be disabled")
+    # NumPy reads its environment at import: so the worker must not be forked from a process that has imported it.
     spawned = dask.config.set({"distributed.worker.multiprocessing-method": "spawn"})
     with pytest.MonkeyPatch.context() as patch, spawned:
         patch.setenv("NPY_DISABLE_CPU_FEATURES", " ".join(TARGETS))
@@ -36,14 +36,14 @@ def other(local_cluster):
 
 
 @pytest.mark.parametrize("engine", ["lanes", "scheduler"])
-def test_other_bits_are_warned_of_and_refused_where_they_must_be_exact(other, engine):
+def test_other_bits_are_a_warning_and_with_exact_an_error(other, engine):
     with pytest.warns(UserWarning, match=r"worker tcp://.* has other software .*functions: .* there"):
-        assert fit(engine) != fit("inline"), "the bits are other ones indeed"
+        assert fit(engine) != fit("inline"), "the bits differ"
     with pytest.raises(ClusterError, match=r"functions: .* leave out exact=True"):
         fit(engine, exact=True)
 
 
-def test_a_worker_that_does_not_answer_does_not_hide_what_others_have(threads):
+def test_a_worker_that_does_not_answer_does_not_hide_the_software_of_others(threads):
     one, other = threads.cluster.workers.values()
     before = other.handlers["run"]
 

@@ -1,4 +1,4 @@
-"""Waits for a cluster end: with what was asked for, or with an error that says what is missing."""
+"""Waits for a cluster end: with the results, or with an error that says what is missing."""
 
 import logging
 import os
@@ -17,37 +17,37 @@ from dagtrain.errors import ClusterError
 
 @pytest.fixture(scope="module")
 def cluster(local_cluster):
-    """A cluster whose worker comes and goes."""
-    with local_cluster(1, 2) as made:
-        yield made
+    """A cluster with one worker, which tests remove."""
+    with local_cluster(1, 2) as cluster:
+        yield cluster
 
 
 @pytest.fixture
 def client(cluster, scale):
-    with Client(cluster) as made:
-        scale(made, 1)
-        yield made
+    with Client(cluster) as client:
+        scale(client, 1)
+        yield client
 
 
 @pytest.fixture
 def empty(client, scale):
-    """A client of the cluster when it has no workers."""
+    """A client of the cluster without workers."""
     scale(client, 0)
     return client
 
 
 def results(client, *calls, **timeouts):
-    """Of functions and their arguments."""
+    """The results of these calls, each a function and its arguments."""
     graph = {f"call {i}": Task(f"call {i}", *call) for i, call in enumerate(calls)}
     return gather(client, graph, list(graph), Timeouts(**{"glance": 0.1, **timeouts}))
 
 
-def test_a_cluster_without_workers_is_waited_for_and_the_wait_is_told(empty, cluster, caplog):
+def test_the_wait_for_a_first_worker_is_logged(empty, cluster, caplog):
     with caplog.at_level(logging.WARNING, "dagtrain"):
         threading.Timer(0.5, cluster.scale, [1]).start()
         assert results(empty, (abs, -1), (abs, -2), workers=60) == [1, 2]
-    told = [record.getMessage() for record in caplog.records if record.name == "dagtrain"]  # Dask's servers of this process log, too
-    assert told == ["the cluster has no workers: waiting up to 60 s for one."]
+    messages = [record.getMessage() for record in caplog.records if record.name == "dagtrain"]  # Dask's servers of this process log, too
+    assert messages == ["the cluster has no workers: waiting up to 60 s for one."]
 
 
 def test_a_cluster_that_gets_no_workers_is_an_error(empty):
@@ -55,20 +55,20 @@ def test_a_cluster_that_gets_no_workers_is_an_error(empty):
         results(empty, (abs, -1), workers=0.3)
 
 
-def test_a_task_that_no_worker_may_take_is_named_with_what_it_asks_for(client, caplog):
-    mine = client.submit(abs, -1, resources={"GPU": 1})
-    graph = {"call": Task("call", abs, TaskRef(mine.key))}
+def test_a_task_that_no_worker_may_take_is_named_with_its_restrictions(client, caplog):
+    stuck = client.submit(abs, -1, resources={"GPU": 1})
+    graph = {"call": Task("call", abs, TaskRef(stuck.key))}
     with pytest.raises(ClusterError, match=r"no worker may take .* within 0\.3 s: abs-.* asks for resources \{'GPU': 1\}"):
         gather(client, graph, ["call"], Timeouts(workers=0.3, glance=0.1))
     assert any(message.startswith("no worker may take the tasks that are left: waiting up to 0.3 s") for message in caplog.messages)
 
 
-def test_a_cluster_that_finishes_nothing_is_an_error_that_says_where(client):
+def test_a_cluster_that_finishes_no_task_is_an_error_that_names_the_worker(client):
     with pytest.raises(ClusterError, match=r"no task was finished for 0.4 s: \d are left on 1 workers, .* runs on inproc://.*log"):
         results(client, (time.sleep, 2), progress=0.4)
 
 
-def test_as_long_as_tasks_are_finished_the_wait_goes_on(client):
+def test_the_wait_goes_on_while_tasks_finish(client):
     began = time.monotonic()
     results(client, *[(time.sleep, 0.8)] * 6, progress=2, glance=0.05)
     assert time.monotonic() - began > 2
@@ -95,21 +95,21 @@ def test_scattered_data_that_was_lost_with_its_worker_is_an_error(client, scale)
 
 
 class Mute:
-    """A client whose scheduler answers to no question before this one, and its one future, which is done with that answer."""
+    """A client whose scheduler does not answer its first requests, and also its only future, which is done after the first answer."""
 
     key = "mine"
 
     def __init__(self, silences):
-        self.silences, self.asked = silences, 0
+        self.silences, self.requests = silences, 0
 
     def sync(self, call, callback_timeout):
-        self.asked += 1
-        if self.asked <= self.silences:
+        self.requests += 1
+        if self.requests <= self.silences:
             raise TimeoutError
         return Standing(1, [], [], 1)
 
     def done(self):
-        return self.asked > self.silences
+        return self.requests > self.silences
 
     status, scheduler = "running", None
 
@@ -117,13 +117,13 @@ class Mute:
         raise TimeoutError
 
 
-def test_a_scheduler_that_does_not_answer_for_a_while_is_asked_again():
+def test_requests_that_the_scheduler_does_not_answer_are_repeated():
     mute = Mute(3)
     wait_for(mute, [mute], Timeouts(workers=60))
-    assert mute.asked == 4
+    assert mute.requests == 4
 
 
-def test_a_scheduler_that_answers_no_more_is_an_error():
+def test_a_scheduler_that_never_answers_is_an_error():
     mute = Mute(10**9)
     with pytest.raises(ClusterError, match=r"the scheduler at .* does not answer"):
         wait_for(mute, [mute], Timeouts(outage=0.05))

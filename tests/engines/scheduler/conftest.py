@@ -1,4 +1,4 @@
-"""The step graph is tested with the trainers, and the fits, of the tests of training."""
+"""Tests of the step graph use the trainers and fits of the tests of training."""
 
 from ...train.conftest import fit_digits, make
 

@@ -1,4 +1,4 @@
-"""The engine *scheduler* gives the bits of the engine *inline*, on any workers and from any chunks."""
+"""The engine *scheduler* has the bits of the engine *inline*, on any workers and from any chunks."""
 
 import dask.array as da
 import numpy as np
@@ -13,12 +13,12 @@ from dagtrain.engines.engine import InlineEngine, Unwatched
 pytestmark = pytest.mark.combined
 
 
-def same_run(found, wanted):
-    """Equal weights, and the same loss and metrics on the way, to the last bit."""
-    assert found.fingerprint == wanted.fingerprint
-    assert found.history["loss"] == wanted.history["loss"]
-    assert found.history["accuracy"] == wanted.history["accuracy"]
-    assert found.events == []
+def same_run(history, expected):
+    """Assert equal weights, losses and metrics, to the last bit, and no events."""
+    assert history.fingerprint == expected.fingerprint
+    assert history.history["loss"] == expected.history["loss"]
+    assert history.history["accuracy"] == expected.history["accuracy"]
+    assert history.events == []
 
 
 @pytest.mark.parametrize("workers", [3, 2, 1])
@@ -39,26 +39,26 @@ def test_a_worker_of_two_threads(local_cluster, recipe, processes):
 @pytest.mark.parametrize(("chunks", "persisted"), [((50, 64), True), (((100, 1, 95), (60, 4)), False)], ids=["persisted", "lazy"])
 def test_any_chunks(client, mixed, chunks, persisted):
     def wrap(array):
-        found = da.from_array(array, chunks=chunks[: array.ndim])
-        return found.persist() if persisted else found
+        collection = da.from_array(array, chunks=chunks[: array.ndim])
+        return collection.persist() if persisted else collection
 
     same_run(mixed.fit(mixed.trainer(engine="scheduler"), wrap), mixed.inline)
 
 
-def test_a_client_is_found(client, mixed):
+def test_auto_uses_the_current_client(client, mixed):
     history = mixed.fit(mixed.trainer(engine="auto"))
     assert history.info["engine"] == "lanes"
     same_run(history, mixed.inline)
 
 
-def test_inline_stays_inline_beside_a_client(client, mixed):
+def test_inline_stays_inline_with_a_client(client, mixed):
     history = mixed.fit(mixed.trainer(engine="inline"))
     assert history.info["engine"] == "inline"
     same_run(history, mixed.inline)
 
 
 def test_engines_may_take_turns(client, mixed):
-    """One epoch here, one there: the state is all that goes on."""
+    """One epoch with each: the next engine continues from the state alone."""
     trainer = mixed.trainer(engine="scheduler")
     mixed.fit(trainer, epochs=1)
     trainer.engine = "inline"
@@ -66,15 +66,15 @@ def test_engines_may_take_turns(client, mixed):
 
 
 @pytest.mark.parametrize("segment", [1, 3])
-def test_where_the_chain_is_cut_changes_nothing(client, mixed, segment):
+def test_the_length_of_a_segment_changes_nothing(client, mixed, segment):
     same_run(mixed.fit(mixed.trainer(engine=SchedulerEngine(client, segment=segment))), mixed.inline)
 
 
 class Seen(Unwatched):
-    """Notes what it is told, and stops after some looks."""
+    """Records steps and rows, and stops at call number `stop_at` of `stop`."""
 
     def __init__(self, stop_at=None):
-        self.steps, self.rows, self.looks, self.stop_at = [], [], 0, stop_at
+        self.steps, self.rows, self.calls, self.stop_at = [], [], 0, stop_at
 
     def step(self, i, sums):
         self.steps.append(i)
@@ -83,12 +83,12 @@ class Seen(Unwatched):
         self.rows.append((i, shard, rows.tolist()))
 
     def stop(self):
-        self.looks += 1
-        return self.stop_at is not None and self.looks >= self.stop_at
+        self.calls += 1
+        return self.stop_at is not None and self.calls >= self.stop_at
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_how_many_steps_are_submitted_changes_nothing(client, mixed, steps):
+def test_the_number_of_steps_in_a_submission_changes_nothing(client, mixed, steps):
     trainer = mixed.trainer(engine="inline")
     mixed.fit(trainer, epochs=1)
     program = trainer.program
@@ -115,20 +115,20 @@ def open_session(engine, mixed):
 
 
 @pytest.mark.parametrize("engine", ["inline", "scheduler"])
-def test_each_shard_tells_which_samples_it_took(client, mixed, engine):
+def test_each_shard_reports_its_samples(client, mixed, engine):
     session, state, batches = open_session(InlineEngine(2) if engine == "inline" else SchedulerEngine(client), mixed)
     watch = Seen()
     with session:
         session.run(state, batches, watch)
-    wanted = [(i, s, rows.tolist()) for i, batch in enumerate(batches) for s, rows in enumerate(batch) if len(rows)]
-    assert sorted(watch.rows) == wanted
+    expected = [(i, s, rows.tolist()) for i, batch in enumerate(batches) for s, rows in enumerate(batch) if len(rows)]
+    assert sorted(watch.rows) == expected
 
 
 @pytest.mark.parametrize(("engine", "done"), [("inline", 2), ("scheduler, cut short", 2), ("scheduler, between segments", 3)])
 def test_a_stop_ends_at_the_next_boundary(client, mixed, engine, done):
     segment = 1 if engine.endswith("segments") else 192
-    made = InlineEngine(2) if engine == "inline" else SchedulerEngine(client, steps=1, segment=segment)
-    session, state, batches = open_session(made, mixed)
+    chosen = InlineEngine(2) if engine == "inline" else SchedulerEngine(client, steps=1, segment=segment)
+    session, state, batches = open_session(chosen, mixed)
     watch = Seen(stop_at=done)
     with session:
         after, count = session.run(state, batches, watch)
@@ -142,17 +142,17 @@ def test_a_stop_ends_at_the_next_boundary(client, mixed, engine, done):
 def test_evaluate_agrees_between_engines(client, digits, plain):
     trainer = plain.trainer(engine="inline")
     plain.fit(trainer, epochs=1)
-    wanted = trainer.evaluate(digits.x_validation, digits.y_validation)
+    expected = trainer.evaluate(digits.x_validation, digits.y_validation)
     trainer.engine = "scheduler"
-    assert trainer.evaluate(digits.x_validation, digits.y_validation) == wanted
+    assert trainer.evaluate(digits.x_validation, digits.y_validation) == expected
     chunks = [da.from_array(a, chunks=100) for a in digits[2:]]
-    assert trainer.evaluate(*chunks) == pytest.approx(wanted, rel=1e-6)
+    assert trainer.evaluate(*chunks) == pytest.approx(expected, rel=1e-6)
 
 
 def test_validation_agrees_between_engines(client, digits, mixed):
-    found = [mixed.fit(mixed.trainer(engine=e), validation_data=digits[2:]).history for e in ("inline", "scheduler")]
-    assert found[0]["val_loss"] == found[1]["val_loss"]
-    assert found[0]["val_accuracy"] == found[1]["val_accuracy"]
+    inline, scheduler = (mixed.fit(mixed.trainer(engine=e), validation_data=digits[2:]).history for e in ("inline", "scheduler"))
+    assert inline["val_loss"] == scheduler["val_loss"]
+    assert inline["val_accuracy"] == scheduler["val_accuracy"]
 
 
 def test_predictions_are_computed_on_the_cluster(client, digits, mixed):
@@ -167,12 +167,12 @@ def test_a_plain_cost_of_x_alone(client):
         return np.mean(np.sum((x - centre) ** 2, axis=1))
 
     x = np.random.default_rng(0).normal(size=(90, 3))
-    found = []
+    histories = []
     for engine in ("inline", "scheduler"):
         trainer = dt.Trainer(cost, optimizer=dt.optim.sgd(0.25), parameters=np.zeros(3, "f4"), shards=3, engine=engine)
-        found.append(trainer.fit(x, epochs=5, batch_size=40, verbose=0))
-    assert found[0].fingerprint == found[1].fingerprint
-    assert found[0].history["loss"] == found[1].history["loss"]
+        histories.append(trainer.fit(x, epochs=5, batch_size=40, verbose=0))
+    assert histories[0].fingerprint == histories[1].fingerprint
+    assert histories[0].history["loss"] == histories[1].history["loss"]
 
 
 def test_the_step_graph_is_the_next_epoch_of_fit(client, mixed):
@@ -183,7 +183,7 @@ def test_the_step_graph_is_the_next_epoch_of_fit(client, mixed):
     assert mixed.fit(trainer, epochs=1).fingerprint == mixed.inline.fingerprint
 
 
-def test_measuring_a_step_tells_worker_and_time_of_every_task(client, mixed):
+def test_measuring_a_step_records_worker_and_time_of_every_task(client, mixed):
     trainer = mixed.trainer(engine="inline")
     mixed.fit(trainer, epochs=1)
     graph = trainer.step_graph()
@@ -193,4 +193,4 @@ def test_measuring_a_step_tells_worker_and_time_of_every_task(client, mixed):
     assert {r.worker for r in records.values()} <= workers
     assert all(r.stop >= r.start for r in records.values())
     assert records[graph.last].nbytes >= trainer.program.layout.size * 4
-    assert set(graph.measure()) == set(graph.tasks), "a second measurement is not answered from the first"
+    assert set(graph.measure()) == set(graph.tasks), "a second measurement runs the tasks again"

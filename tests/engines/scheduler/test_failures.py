@@ -1,4 +1,4 @@
-"""Workers die, come and go; the weights stay the same."""
+"""Workers die, join and leave; the weights stay the same."""
 
 import os
 import signal
@@ -24,13 +24,13 @@ pytestmark = pytest.mark.combined
 @pytest.fixture(scope="module")
 def cluster(local_cluster):
     """For these tests alone."""
-    with local_cluster(3, processes=True) as made:
-        yield made
+    with local_cluster(3, processes=True) as cluster:
+        yield cluster
 
 
 @pytest.fixture
 def kill_at(client, tmp_path):
-    """``kill_at(kind, step, everyone=False)``: kill -9, once, to the worker that begins such a task in this step, or to all workers."""
+    """``kill_at(kind, step, everyone=False)``: kill -9, once, the worker that begins such a task in this step, or all workers."""
     names = []
 
     def plan(kind, step, everyone=False):
@@ -79,7 +79,7 @@ def test_two_killed_workers(client, kill_at, mixed):
 
 
 def test_all_workers_killed_at_once(client, kill_at, digits, plain):
-    """Their nannies start them again; data and state come back out of the graph."""
+    """Their nannies start them again; Dask computes data and state again from the graph."""
     mark = kill_at("gradient", 8, everyone=True)
     history = plain.fit(plain.trainer(engine="scheduler"), validation_data=digits[2:])
     assert os.path.exists(mark)
@@ -101,7 +101,7 @@ def test_a_worker_joins_midway(cluster, scale, plain):
         seen = []
 
         class Reporter:
-            start = finish = step = staticmethod(lambda *told: None)
+            start = finish = step = staticmethod(lambda *_: None)
 
             def epoch(self, row):
                 if row["epoch"] == 1:
@@ -118,7 +118,7 @@ def test_workers_leave_midway(cluster, scale, plain):
         scale(client, 3)
 
         class Reporter:
-            start = finish = step = staticmethod(lambda *told: None)
+            start = finish = step = staticmethod(lambda *_: None)
 
             def epoch(self, row):
                 if row["epoch"] == 1:
@@ -135,8 +135,8 @@ def threads(local_cluster):
         yield client
 
 
-def test_work_lost_again_and_again_is_repeated_and_then_given_up(threads, monkeypatch, mixed):
-    """The keys of every submission are taken away from the outside."""
+def test_work_that_is_always_lost_is_repeated_and_then_an_error(threads, monkeypatch, mixed):
+    """The keys of every submission are cancelled."""
     lost = []
     submit = ClusterSession._submit
 
@@ -168,7 +168,7 @@ def test_work_lost_once_is_repeated(threads, monkeypatch, mixed):
     steps = []
 
     class Reporter:
-        start = finish = epoch = staticmethod(lambda told: None)
+        start = finish = epoch = staticmethod(lambda _: None)
 
         def step(self, done, total, loss):
             steps.append(done)
@@ -180,11 +180,11 @@ def test_work_lost_once_is_repeated(threads, monkeypatch, mixed):
     assert history.fingerprint == mixed.inline.fingerprint
 
 
-def test_a_client_that_is_restarted_in_the_midst_of_steps(local_cluster, mixed):
+def test_a_client_that_is_restarted_between_steps(local_cluster, mixed):
     """Dask forgets all tasks of all clients."""
 
     class Reporter:
-        start = finish = epoch = staticmethod(lambda told: None)
+        start = finish = epoch = staticmethod(lambda _: None)
         seen = 0
 
         def step(self, done, total, loss):
@@ -198,7 +198,7 @@ def test_a_client_that_is_restarted_in_the_midst_of_steps(local_cluster, mixed):
     assert [event.partition(" repeated")[0] for event in history.events] == ["the steps from 4 on"]
 
 
-def test_an_error_of_a_task_that_comes_again_ends_the_steps(threads, monkeypatch, mixed):
+def test_an_error_of_a_task_that_occurs_again_ends_the_steps(threads, monkeypatch, mixed):
     def breaks(*args):
         raise ZeroDivisionError("mine")
 
@@ -235,10 +235,10 @@ def test_a_cluster_without_workers_is_an_error_and_not_a_wait(local_cluster):
 
 
 def test_a_stop_does_not_wait_for_workers_that_are_gone(local_cluster, mixed):
-    """Ctrl-C in a terminal kills the workers of a cluster made there, too."""
+    """Ctrl-C in a terminal also kills the workers of a cluster started there."""
     events = []
 
-    class Asked(Unwatched):
+    class Stopped(Unwatched):
         def stop(self):
             return True
 
@@ -248,13 +248,13 @@ def test_a_stop_does_not_wait_for_workers_that_are_gone(local_cluster, mixed):
     with local_cluster(0) as cluster, Client(cluster) as client:
         session, state, batches = session_of(SchedulerEngine(client, timeouts=Timeouts(glance=0.2)), mixed)
         with session:
-            after, done = session.run(state, batches, Asked())
+            after, done = session.run(state, batches, Stopped())
     assert (after.step, done) == (0, 0)
     assert events == ["no worker is left: the steps from 0 on are abandoned"]
 
 
 def test_a_worker_that_hangs_is_named(threads, monkeypatch, mixed):
-    """A task that does not end, as on a worker whose disk or network hangs."""
+    """A task does not end, as on a worker whose disk or network hangs."""
     session, state, batches = session_of(SchedulerEngine(threads, timeouts=Timeouts(progress=1.0, glance=0.2)), mixed)
     end = threading.Event()
     monkeypatch.setattr("dagtrain.engines.scheduler.step_graph.add_tree", lambda *args: end.wait(30))
@@ -267,7 +267,7 @@ def test_a_worker_that_hangs_is_named(threads, monkeypatch, mixed):
 
 
 def test_a_long_run_is_no_hang(threads, monkeypatch, mixed):
-    """Each task is quick, all of them together take longer than the time allowed for one."""
+    """Each task is quick; all together take longer than the deadline for one."""
     session, state, batches = session_of(SchedulerEngine(threads, timeouts=Timeouts(progress=1.5, glance=0.2)), mixed)
 
     def slow(*args):
@@ -287,7 +287,7 @@ def test_a_scheduler_that_is_gone_is_an_error(local_cluster, mixed):
     with dask.config.set(scheduler=None), local_cluster(1) as cluster, Client(cluster) as client:
 
         class Reporter:
-            start = finish = step = staticmethod(lambda *told: None)
+            start = finish = step = staticmethod(lambda *_: None)
 
             def epoch(self, row):
                 client.close()

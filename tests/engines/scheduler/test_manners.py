@@ -1,4 +1,4 @@
-"""The engine *scheduler* leaves the cluster as it found it, and asks nothing of it where the user is wrong."""
+"""The engine *scheduler* leaves nothing on the cluster, and submits nothing if the user's arguments are wrong."""
 
 import asyncio
 import gc
@@ -19,16 +19,16 @@ def tasks_on(client):
 
 
 def data_on(client):
-    found = client.run(lambda dask_worker: sorted(map(str, dask_worker.data)))
-    return sorted({key for keys in found.values() for key in keys})
+    keys_of = client.run(lambda dask_worker: sorted(map(str, dask_worker.data)))
+    return sorted({key for keys in keys_of.values() for key in keys})
 
 
-def eventually(look, wanted, seconds=10):
-    """Futures are let go of in the background."""
+def eventually(look, expected, seconds=10):
+    """Wait until ``look()`` returns this: futures are released in the background."""
     deadline = time.monotonic() + seconds
-    while look() != wanted and time.monotonic() < deadline:
+    while look() != expected and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert look() == wanted
+    assert look() == expected
 
 
 def is_empty(client):
@@ -56,7 +56,7 @@ def test_nothing_is_left_behind_by_chunks(threads, digits, mixed):
 
 def test_nothing_is_left_behind_by_an_error(threads, mixed):
     class Reporter:
-        start = finish = epoch = staticmethod(lambda told: None)
+        start = finish = epoch = staticmethod(lambda _: None)
 
         def step(self, done, total, loss):
             raise ZeroDivisionError("mine")
@@ -64,7 +64,7 @@ def test_nothing_is_left_behind_by_an_error(threads, mixed):
     with pytest.raises(ZeroDivisionError, match="mine") as caught:
         mixed.fit(mixed.trainer(engine="scheduler"), reporter=Reporter())
     is_empty(threads)
-    assert caught.value.__traceback__ is not None, "the error is alive, and all that its frames hold"
+    assert caught.value.__traceback__ is not None, "the error keeps its frames alive"
 
 
 def test_the_users_own_data_stays(threads, mixed):
@@ -85,13 +85,13 @@ def test_the_users_own_data_stays(threads, mixed):
 
 def test_two_trainings_at_once_do_not_disturb_each_other(threads, mixed):
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(lambda _: mixed.fit(mixed.trainer(engine="scheduler", client=threads)), range(2)))
-    assert {history.fingerprint for history in found} == {mixed.inline.fingerprint}
+        histories = list(pool.map(lambda _: mixed.fit(mixed.trainer(engine="scheduler", client=threads)), range(2)))
+    assert {history.fingerprint for history in histories} == {mixed.inline.fingerprint}
     is_empty(threads)
 
 
 def test_large_data_in_this_process_brings_no_warning(threads):
-    """16 MB, more than Dask likes to find in a graph; warnings are errors in these tests."""
+    """16 MB, more than Dask accepts in a graph without a warning; warnings are errors in these tests."""
     x = np.zeros((20_000, 200), "f4")
     trainer = dt.Trainer(lambda w, x: np.mean(x @ w), parameters=np.zeros(200, "f4"), shards=2, engine="scheduler")
     trainer.fit(x, batch_size=20_000, verbose=0)
@@ -156,7 +156,7 @@ def test_an_asynchronous_client_is_refused(threads):
         asyncio.run(fit())
 
 
-def test_a_client_given_goes_before_the_current_one(threads, local_cluster, mixed):
+def test_the_trainers_client_precedes_the_current_one(threads, local_cluster, mixed):
     with local_cluster(1) as cluster, Client(cluster):
         history = mixed.fit(mixed.trainer(client=threads, engine="scheduler"))
     assert history.info["workers"] == 2

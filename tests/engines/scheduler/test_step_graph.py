@@ -1,4 +1,4 @@
-"""The next steps as a Dask graph: computed by anyone, they are the steps that fit makes."""
+"""The next steps as a Dask graph: computed by any scheduler, they are the steps of fit."""
 
 import dask
 import dask.array as da
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.combined]
 
 @pytest.fixture(scope="module")
 def trained(make, fit_digits):
-    """A trainer after one epoch of nine steps, which no test trains, and the history after a second epoch."""
+    """A trainer after one epoch of nine steps, which tests must not train, and the history after a second epoch."""
     trainer, other = make(), make()
     fit_digits(trainer, epochs=1)
     return trainer, fit_digits(other, epochs=2)
@@ -24,27 +24,27 @@ def trained(make, fit_digits):
 
 @pytest.mark.parametrize("scheduler", ["sync", "threads"])
 def test_computed_by_dask_it_is_the_next_epoch_of_fit(trained, scheduler):
-    trainer, wanted = trained
+    trainer, history = trained
     stepped = trainer.step_graph(9).compute(scheduler=scheduler)
     assert isinstance(stepped, Stepped)
-    assert stepped.state.fingerprint == wanted.fingerprint
+    assert stepped.state.fingerprint == history.fingerprint
     assert stepped.state.step == 18
     losses = [sums[0] for sums in stepped.sums]
     mean = sum(loss * n for loss, n in zip(losses, [64] * 8 + [4], strict=True)) / 516
-    assert mean == pytest.approx(wanted.history["loss"][1], rel=1e-12)
+    assert mean == pytest.approx(history.history["loss"][1], rel=1e-12)
 
 
 @pytest.mark.parametrize("make", ["mixed"], indirect=True)
 def test_computed_by_other_processes_it_is_the_next_epoch_of_fit(trained):
-    trainer, wanted = trained
-    assert trainer.step_graph(9).compute(scheduler="processes", num_workers=2).state.fingerprint == wanted.fingerprint
+    trainer, history = trained
+    assert trainer.step_graph(9).compute(scheduler="processes", num_workers=2).state.fingerprint == history.fingerprint
 
 
-def test_it_goes_on_into_the_next_epoch(make, fit_digits):
+def test_it_continues_into_the_next_epoch(make, fit_digits):
     trainer, other = make(), make()
     fit_digits(trainer, epochs=1)
-    wanted = fit_digits(other, epochs=3)
-    assert trainer.step_graph(18).compute(scheduler="sync").state.fingerprint == wanted.fingerprint
+    history = fit_digits(other, epochs=3)
+    assert trainer.step_graph(18).compute(scheduler="sync").state.fingerprint == history.fingerprint
 
 
 def test_computing_it_changes_neither_trainer_nor_graph(trained):
@@ -78,7 +78,7 @@ def test_equal_steps_have_equal_names_and_other_steps_others(make, fit_digits):
 
 
 def test_other_data_gives_other_names(digits):
-    """The weights are the same, for the rate is 0: only the data tells the steps apart."""
+    """The weights are the same, because the learning rate is 0: the steps differ only in their data."""
     graphs = []
     for x in (digits.x[:64], digits.x[64:128]):
         model = dt.nn.Sequential([dt.nn.Dense(10)])
@@ -138,16 +138,16 @@ def test_it_can_be_drawn(trained, tmp_path):
 
 
 def shifted(array, offset=5):
-    """The same numbers at an odd place in memory, as they come over a network."""
+    """The same numbers in unaligned memory, as in a message from the network."""
     memory = np.zeros(array.nbytes + 64, np.uint8)
     memory[offset : offset + array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)
-    found = np.frombuffer(memory.data, array.dtype, array.size, offset).reshape(array.shape)
-    assert not found.flags.aligned
-    return found
+    copy = np.frombuffer(memory.data, array.dtype, array.size, offset).reshape(array.shape)
+    assert not copy.flags.aligned
+    return copy
 
 
-def test_where_values_lie_in_memory_changes_no_bit(digits, fit_digits):
-    """BLAS has another kernel for a matrix that NumPy must copy first."""
+def test_the_alignment_of_values_changes_no_bit(digits, fit_digits):
+    """BLAS uses another kernel for a matrix that NumPy must copy first."""
     layers = [dt.nn.BatchNorm(), dt.nn.Dense(256, "tanh"), dt.nn.Dense(10)]
     trainer = dt.Trainer(dt.nn.Sequential(layers), loss="cross_entropy", shards=8)
     fit_digits(trainer, epochs=1)
@@ -155,10 +155,10 @@ def test_where_values_lie_in_memory_changes_no_bit(digits, fit_digits):
     moved = State(shifted(state.parameters), shifted(state.statistics), state.slots, state.step)
     x, y = digits.x[:8], digits.y[:8]
     picks = [Gathered(0, np.arange(8), np.arange(8))]
-    found = [gradient_task(program.for_workers([8]), Stepped(s, ()), 0.125, 9, 0, picks, (x, y)) for s in (state, moved)]
-    assert np.array_equal(found[0].vector, found[1].vector)
-    assert np.array_equal(found[0].sums, found[1].sums)
+    results = [gradient_task(program.for_workers([8]), Stepped(s, ()), 0.125, 9, 0, picks, (x, y)) for s in (state, moved)]
+    assert np.array_equal(results[0].vector, results[1].vector)
+    assert np.array_equal(results[0].sums, results[1].sums)
     score = program.for_evaluation(8).score
-    wanted = score(state, x, y)
+    expected = score(state, x, y)
     for other in (shifted(x), np.asfortranarray(x), np.repeat(x, 2, axis=1)[:, ::2]):
-        assert np.array_equal(score(moved, other, y), wanted)
+        assert np.array_equal(score(moved, other, y), expected)

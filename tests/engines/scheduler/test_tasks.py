@@ -1,4 +1,4 @@
-"""Fits inside of Dask tasks, and beside what users have annotated."""
+"""Fits inside of Dask tasks, and within the user's annotations."""
 
 import dask
 import dask.array as da
@@ -16,7 +16,7 @@ def new(engine, **options):
 
 
 def fit(engine="auto", mode="", x=X):
-    """The engine that was used, and the fingerprint."""
+    """Name of the engine used, and the fingerprint."""
     client = get_client() if mode in ("current", "given") else None
     trainer = new(engine, client=client if mode == "given" else None)
     if mode == "worker_client":
@@ -34,7 +34,7 @@ def inline():
 
 @pytest.fixture(scope="module", params=["processes", "threads"])
 def client(request, local_cluster):
-    """Two workers of one thread: four tasks that keep theirs would wait for each other."""
+    """Two workers of one thread: four tasks that kept their threads would wait for each other."""
     with local_cluster(2, processes=request.param == "processes") as cluster, Client(cluster) as client:
         yield client
 
@@ -82,7 +82,7 @@ def test_steps_are_measured_in_a_task(client):
 
 
 @pytest.mark.parametrize("engine", ["lanes", "scheduler"])
-def test_what_the_user_annotates_is_not_for_the_tasks_of_a_fit(client, inline, engine):
+def test_the_users_annotations_do_not_apply_to_the_tasks_of_a_fit(client, inline, engine):
     with dask.annotate(resources={"none has it": 1}, workers=["tcp://127.0.0.1:1"], allow_other_workers=False, retries=2):
         trainer = new(engine)
         assert trainer.fit(da.from_array(X, chunks=(16, 8)), batch_size=32, verbose=0).fingerprint == inline
