@@ -145,7 +145,7 @@ class Rendezvous:
             while True:
                 mark = self._local_endpoint.doorbell.mark()
                 self._interrupted()
-                self._look()
+                self._read_answers()
                 if not self._pairs:
                     return
                 now = time.monotonic()
@@ -204,7 +204,7 @@ class Rendezvous:
         del self._pairs[peer]
         self._initiators.discard(peer)
 
-    def _look(self) -> None:
+    def _read_answers(self) -> None:
         """Read greetings and the peers' verdicts on shared memory."""
         for peer, pair in list(self._pairs.items()):
             if peer in self._greeted and "comm" in pair.common:
@@ -215,9 +215,9 @@ class Rendezvous:
                 del self._pairs[peer]
                 self._initiators.discard(peer)
             elif pair.shared is not None:
-                self._look_at(peer, pair, pair.shared)
+                self._read_verdict(peer, pair, pair.shared)
 
-    def _look_at(self, peer: int, pair: _Pair, shared: SharedChannel) -> None:
+    def _read_verdict(self, peer: int, pair: _Pair, shared: SharedChannel) -> None:
         verdict = shared.answer[0]
         if verdict == CAN:
             pair.shared = None

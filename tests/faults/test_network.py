@@ -58,7 +58,7 @@ def test_a_cut_from_before_the_beginning(network, two, expected, third):
 def test_a_cut_that_heals(network, two, expected, thorough, seconds):
     """TCP survives a short one by sending again; after a long one, both workers are used again."""
     if seconds > 1 and not thorough:
-        pytest.skip("takes long: in the full form, by scripts/soak")
+        pytest.skip("slow: only in the long form, which scripts/soak runs")
     driver = two.driver(**FAST)
     driver.until(2)
     network("cut", "w1", "w2")
@@ -75,7 +75,7 @@ def test_a_cut_that_heals(network, two, expected, thorough, seconds):
 @pytest.mark.timeout(90)
 def test_a_host_that_is_cut_off_from_all(network, two, expected, thorough):
     if not thorough:
-        pytest.skip("takes long: in the full form, by scripts/soak")
+        pytest.skip("slow: only in the long form, which scripts/soak runs")
     driver = two.driver(**FAST)
     driver.until(3)
     network("unplug", "w2")

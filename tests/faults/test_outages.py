@@ -11,7 +11,7 @@ import pytest
 @pytest.mark.parametrize("seconds", [15, 40])
 def test_a_scheduler_that_is_cut_off(network, hosts, expected, thorough, seconds):
     if seconds > 15 and not thorough:
-        pytest.skip("takes long: in the full form, by scripts/soak")
+        pytest.skip("slow: only in the long form, which scripts/soak runs")
     hosts.scheduler()
     for host in ("w1", "w2"):
         hosts.worker(host, nanny=True)

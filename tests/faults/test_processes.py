@@ -50,7 +50,7 @@ def strike(client, rng, signals, times, begun, end):
 @pytest.mark.parametrize("signals", [[signal.SIGKILL], [signal.SIGKILL, signal.SIGSTOP]], ids=["killed", "killed or stopped"])
 def test_workers_struck_at_random(client, expected, thorough, seed, signals):
     if seed and not thorough:
-        pytest.skip("one seed is enough for the short form; scripts/soak takes all")
+        pytest.skip("the short form has one seed; scripts/soak runs all")
     begun, end = threading.Event(), threading.Event()
     striking = threading.Thread(target=strike, args=(client, random.Random(seed), signals, 4 if thorough else 2, begun, end))
     striking.start()

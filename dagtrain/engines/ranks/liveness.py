@@ -54,9 +54,9 @@ Verdict = Ask | LeaveOut | End
 class _Worker:
     host: str
     heard: float
-    asked: float = -1.0
+    last_request: float = -1.0
     """Time of the last request; before `heard` if its answer no longer matters."""
-    is_asked: bool = False
+    awaits_answer: bool = False
     """Whether that request is unanswered yet."""
     unreachable: bool = False
     """Whether neither the worker nor its nanny answered."""
@@ -127,10 +127,10 @@ class Liveness:
         """A request has ended: whether the worker itself answered, and whether its nanny did."""
         if (state := self._workers.get(worker)) is None:
             return
-        state.is_asked = False
+        state.awaits_answer = False
         if itself:
             self.heard(worker)
-        elif state.asked > state.heard:
+        elif state.last_request > state.heard:
             state.stopped, state.unreachable = nanny, not nanny
 
     def stayed(self, worker: str) -> None:
@@ -174,9 +174,9 @@ class Liveness:
     def _ask(self, limit: float) -> list[Verdict]:
         verdicts: list[Verdict] = []
         for name, worker in sorted(self._workers.items()):
-            silent = self.silent_for(name) >= limit / 2 and not (worker.ending or worker.is_asked)
-            if silent and (worker.asked < worker.heard or self._clock - worker.asked >= _EVERY):
-                worker.asked, worker.is_asked = self._clock, True
+            silent = self.silent_for(name) >= limit / 2 and not (worker.ending or worker.awaits_answer)
+            if silent and (worker.last_request < worker.heard or self._clock - worker.last_request >= _EVERY):
+                worker.last_request, worker.awaits_answer = self._clock, True
                 verdicts.append(Ask(name, limit / 4))
         return verdicts
 
