@@ -30,6 +30,8 @@ from dagtrain.transport import Aborted, ChannelError, Communicator, PeerLost, Pe
 
 __all__ = ["run_rank"]
 
+_REASON = 2.0
+"""Seconds to wait for the reason why a peer is gone, before its loss is reported as the reason."""
 _PROGRESS = 1.0
 """Seconds between two reports of progress."""
 
@@ -48,7 +50,7 @@ def run_rank(group: GroupSpec, number: int, order: SegmentSpec, parts: StepParts
     before
         The state, for the first segment of a group.
     data
-        What the order's rank_input takes rows from.
+        Partitions or picked rows, see `RankInput`.
 
     Returns
     -------
@@ -76,7 +78,8 @@ def run_rank(group: GroupSpec, number: int, order: SegmentSpec, parts: StepParts
         plugin.end(group.name, "a rank met an error")
         raise
     except Exception as error:
-        ended = plugin.why_ended(group.name)
+        # A peer that is gone has a reason, which it has reported itself, or the scheduler knows.
+        ended = plugin.why_ended(group.name, _REASON if isinstance(error, PeerLost) else 0.0)
         if ended is None:
             why = _named(error, group.placement.workers) if isinstance(error, ChannelError) else f"{type(error).__name__}: {error}"
             plugin.report(group.session, _blame(error, Failed(*about, why)))

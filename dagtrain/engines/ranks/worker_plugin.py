@@ -94,8 +94,11 @@ class RanksWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is n
                 self.worker.loop.add_callback(self._rest)
             return rank
 
-    def why_ended(self, group: str) -> str | None:
-        """Why a group was ended; None if it was not."""
+    def why_ended(self, group: str, wait: float = 0.0) -> str | None:
+        """Why a group was ended; None if it was not, after up to `wait` seconds."""
+        deadline = time.monotonic() + wait
+        while group not in self._ended and time.monotonic() < deadline:
+            time.sleep(0.01)
         return self._ended.get(group)
 
     def publish(self, group: str, number: int, endpoint: Any) -> None:
