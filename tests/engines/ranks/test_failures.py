@@ -102,7 +102,7 @@ def test_killed_among_epochs_that_are_run_together(client, kill_at, plain, monke
         return run(session, state, batches, *others)
 
     monkeypatch.setattr(LanesSession, "run", noted)
-    monkeypatch.setattr("dagtrain.train.loop._TOGETHER", 60.0)
+    monkeypatch.setattr("dagtrain.train.loop._CALL_SECONDS", 60.0)
     mark = kill_at("update", 45)
     trainer = plain.trainer(engine=ranks(client))
     history = plain.fit(trainer, epochs=12)
