@@ -1,4 +1,4 @@
-"""Groups of ranks: as threads of this process, and as processes."""
+"""Groups of ranks: as threads of this process, and as processes of their own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import importlib.util
 import pickle
 import subprocess
 import sys
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -36,39 +35,39 @@ rank = load()
 
 
 class FallbackTransport:
-    """Brings messages to other ranks of this process, from a thread of its own, in no certain order."""
+    """Delivers messages to other ranks of this process, from threads of its own, in any order."""
 
     def __init__(self, group: Group, sender: int) -> None:
         self.group, self.sender = group, sender
 
     def send(self, to: int, header: bytes, buffers: list[memoryview]) -> None:
         copies = [bytes(buffer) for buffer in buffers]
-        self.group.postmen.submit(self.group.communicators[to].deliver, self.sender, header, copies)
+        self.group.deliveries.submit(self.group.communicators[to].deliver, self.sender, header, copies)
 
 
 class Group:
-    """Ranks of one group in this process, one thread each when they run."""
+    """Ranks of one group in this process, which run in one thread each."""
 
     def __init__(self, ranks: int = 2, seed: int = 0, elements: int = 50, comms: bool = False, routes: Any = None, **options: Any) -> None:
         self.plan = rank.Plan(seed, ranks, elements)
         self.id = uuid.uuid4().hex
         size = max((p.stop for routes in (routes or [{}])[0].values() for spans in routes.out.values() for p in spans), default=0)
         self.windows = [Window.create({"slice": ("float32", size)} if routes else self.plan.regions) for _ in range(ranks)]
-        self.postmen = ThreadPoolExecutor(2)
+        self.deliveries = ThreadPoolExecutor(2)
         self.threads = ThreadPoolExecutor(ranks)
         self.communicators: list[Communicator] = []
         for i, window in enumerate(self.windows):
-            mine = {"token": rank.TOKEN, "address": "127.0.0.1", **{k: v[i] if isinstance(v, list) else v for k, v in options.items()}}
+            settings = {"token": rank.TOKEN, "address": "127.0.0.1", **{k: v[i] if isinstance(v, list) else v for k, v in options.items()}}
             if comms:
-                mine["comms"] = FallbackTransport(self, i)
-            self.communicators.append(Communicator(self.id, i, window, routes[i] if routes else self.plan.routes(i), **mine))
+                settings["comms"] = FallbackTransport(self, i)
+            self.communicators.append(Communicator(self.id, i, window, routes[i] if routes else self.plan.routes(i), **settings))
 
     @property
     def endpoints(self) -> dict[int, Any]:
         return {communicator.rank: communicator.endpoint for communicator in self.communicators}
 
-    def elsewhere(self, *ranks: int) -> None:
-        """Let each of these ranks seem to be on a host of its own."""
+    def separate_hosts(self, *ranks: int) -> None:
+        """Let each of these ranks appear to be on a host of its own."""
         for number in ranks:
             self.communicators[number].endpoint["host"]["network_namespace"] = -1 - number
 
@@ -76,8 +75,8 @@ class Group:
         """What each rank's thread returns or raises."""
         futures = [self.threads.submit(work, i) for i in range(len(self.communicators))]
         if concurrent.futures.wait(futures, 60).not_done:
-            found = ["still running" if not f.done() else f.exception() or f.result() for f in futures]
-            raise TimeoutError(f"not all ranks ended within 60 s: {found}")
+            outcomes = ["still running" if not f.done() else f.exception() or f.result() for f in futures]
+            raise TimeoutError(f"not all ranks ended within 60 s: {outcomes}")
         return [future.exception() or future.result() for future in futures]
 
     def connect(self, seconds: float = 30) -> Group:
@@ -100,14 +99,14 @@ class Group:
         for communicator in self.communicators:
             communicator.abort("the test is over")
         self.threads.shutdown()
-        self.postmen.shutdown()
-        for closing in (*self.communicators, *self.windows):
-            closing.close()
+        self.deliveries.shutdown()
+        for each in (*self.communicators, *self.windows):
+            each.close()
 
 
 @pytest.fixture
 def group() -> Iterator[Callable[..., Group]]:
-    """``group(ranks, …)`` makes one, not yet connected."""
+    """``group(ranks, …)`` makes a `Group` that is not connected yet."""
     with contextlib.ExitStack() as stack:
 
         def make(*args: Any, **kwargs: Any) -> Group:
@@ -117,7 +116,7 @@ def group() -> Iterator[Callable[..., Group]]:
 
 
 class Ranks:
-    """Ranks of one group as processes."""
+    """Ranks of one group, each a process."""
 
     def __init__(self, ranks: int, prefixes: list[list[str]] | None = None, **settings: Any) -> None:
         group = uuid.uuid4().hex
@@ -131,15 +130,15 @@ class Ranks:
             for i in range(ranks)
         ]
         for i in range(ranks):
-            mine = {k: v[i] if isinstance(v, list) else v for k, v in settings.items()}
-            self.tell(i, {"group": group, "rank": i, "ranks": ranks, "seed": 1, **mine})
+            of_rank = {k: v[i] if isinstance(v, list) else v for k, v in settings.items()}
+            self.tell(i, {"group": group, "rank": i, "ranks": ranks, "seed": 1, **of_rank})
         endpoints = {i: self.hear(i) for i in range(ranks)}
         for i in range(ranks):
             self.tell(i, endpoints)
         self.kinds = [self.hear(i) for i in range(ranks)]
 
-    def tell(self, i: int, what: Any) -> None:
-        pickle.dump(what, self.processes[i].stdin)  # type: ignore[arg-type]
+    def tell(self, i: int, message: Any) -> None:
+        pickle.dump(message, self.processes[i].stdin)  # type: ignore[arg-type]
         self.processes[i].stdin.flush()  # type: ignore[union-attr]
 
     def hear(self, i: int) -> Any:
@@ -149,9 +148,9 @@ class Ranks:
             raise AssertionError(self.processes[i].stderr.read().decode()) from None  # type: ignore[union-attr]
 
     def end(self) -> list[str]:
-        """Let all come to their end; what each wrote to stderr."""
+        """End all processes; returns what each wrote to stderr."""
         for i in range(len(self.processes)):
-            self.tell(i, ("close",)[0])
+            self.tell(i, "close")
         return [process.communicate(timeout=60)[1].decode() for process in self.processes]
 
     def close(self) -> None:
@@ -162,7 +161,7 @@ class Ranks:
 
 @pytest.fixture
 def ranks() -> Iterator[Callable[..., Ranks]]:
-    """``ranks(number, …)`` starts as many processes, and connects them."""
+    """``ranks(number, …)`` starts this number of processes, and connects them."""
     with contextlib.ExitStack() as stack:
 
         def make(*args: Any, **kwargs: Any) -> Ranks:
@@ -173,23 +172,8 @@ def ranks() -> Iterator[Callable[..., Ranks]]:
 
 @pytest.fixture
 def tls(certificate: tuple[str, str]) -> Any:
-    """Contexts as Dask's workers make them: for the side that is called, and for the side that calls."""
+    """Contexts as Dask's workers make them: for the side that accepts, and for the side that dials."""
     distributed = pytest.importorskip("distributed")
     cert, key = certificate
     security = distributed.Security(tls_ca_file=cert, tls_worker_cert=cert, tls_worker_key=key, require_encryption=True)
     return security.get_listen_args("worker")["ssl_context"], security.get_connection_args("worker")["ssl_context"]
-
-
-@pytest.fixture
-def until() -> Callable[[Callable[[], Any]], None]:
-    """Wait until something is true."""
-
-    def wait(condition: Callable[[], Any]) -> None:
-        done = threading.Event()
-        for _ in range(3000):
-            if condition():
-                return
-            done.wait(0.01)
-        raise AssertionError("it did not come true")
-
-    return wait

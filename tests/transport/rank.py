@@ -1,6 +1,6 @@
-"""A rank that exchanges known numbers by a random routes: run by tests in threads of their own process, and as a process of its own.
+"""A rank that exchanges known numbers by random routes: run by tests in threads of their process, and as a process of its own.
 
-As a process it speaks pickles: takes its settings, gives its endpoint, takes all endpoints, and then does what it is told.
+A process reads and writes pickles: it reads its settings, writes its endpoint, reads all endpoints, and then executes commands.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ USED = (Phase.REDUCE_SCATTER, Phase.ALL_GATHER)
 
 
 class Plan:
-    """Regions, and random spans of them for every pair and phase; the same for all ranks that have the same seed."""
+    """Regions, and random spans of them for every pair and phase; equal in all ranks with the same seed."""
 
     def __init__(self, seed: int, ranks: int, elements: int = 50) -> None:
         rng = np.random.default_rng(seed)
@@ -53,7 +53,7 @@ class Plan:
 
 
 def rehearse(communicator: Communicator, window: Window, plan: Plan, segments: int = 2, steps: int = 5) -> None:
-    """Exchange in lock step, and compare every number."""
+    """Exchange numbers in every step, and compare each of them."""
     peers = [peer for peer in range(plan.ranks) if peer != communicator.rank]
     spans = {(peer, phase): communicator.incoming(peer, phase) for peer in peers for phase in USED}
     for segment in range(segments):
@@ -66,9 +66,9 @@ def rehearse(communicator: Communicator, window: Window, plan: Plan, segments: i
                 communicator.post(phase, peers, segment, step)
                 communicator.wait(phase, peers, segment, step)
                 for peer in peers:
-                    wanted = plan.spans[peer, communicator.rank, phase]
-                    assert len(wanted) == len(spans[peer, phase])
-                    for span, array in zip(wanted, spans[peer, phase], strict=True):
+                    expected = plan.spans[peer, communicator.rank, phase]
+                    assert len(expected) == len(spans[peer, phase])
+                    for span, array in zip(expected, spans[peer, phase], strict=True):
                         np.testing.assert_array_equal(array, plan.numbers(peer, span.region, when)[span.start : span.stop])
 
 

@@ -27,7 +27,7 @@ def test_random_routes(group: Any, kind: str, ranks: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_each_pair_of_ranks_has_the_kind_of_channel_that_works(group: Any, seed: int) -> None:
     ours = group(4, seed=seed, comms=True)
-    ours.elsewhere(0, 2)
+    ours.separate_hosts(0, 2)
     ours.communicators[2].endpoint["address"] = None  # it has no port
     ours.connect()
     assert ours.communicators[0].kinds == {1: "socket", 2: "comm", 3: "socket"}

@@ -71,7 +71,7 @@ def test_a_peer_that_computes_for_longer_than_the_silence_is_not_lost(group: Any
 def test_abort_wakes_a_rank_that_waits(group: Any, kinds: list[str | None]) -> None:
     ours = group(3, comms="comm" in kinds, only=None)
     if kinds[0] is None:
-        ours.elsewhere(2)
+        ours.separate_hosts(2)
     for communicator, kind in zip(ours.communicators, kinds, strict=True):
         if len(set(kinds)) == 1:
             communicator.endpoint["kinds"] = (kind,)
@@ -120,7 +120,7 @@ def test_a_post_ends_a_sleep_without_a_limit(group: Any, kind: str) -> None:
 
 def test_a_peer_with_shared_memory_wakes_a_rank_that_has_sockets_too(group: Any) -> None:
     ours = group(3)
-    ours.elsewhere(2)
+    ours.separate_hosts(2)
     ours.connect()
     ours.communicators[0].slice = 60.0
     assert ours.communicators[0].kinds == {1: "shared", 2: "socket"}

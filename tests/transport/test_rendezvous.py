@@ -119,7 +119,7 @@ def test_memory_that_cannot_be_opened_gives_way_to_sockets(group: Any, one_sided
 
 def test_a_port_that_cannot_be_reached_gives_way_to_the_fallback(group: Any) -> None:
     ours = group(2, comms=True)
-    ours.elsewhere(0)
+    ours.separate_hosts(0)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         ours.communicators[1].endpoint["address"] = closed.getsockname()
     ours.connect()
@@ -130,7 +130,7 @@ def test_a_port_that_cannot_be_reached_gives_way_to_the_fallback(group: Any) -> 
 def test_a_port_that_does_not_answer_gives_way_to_the_fallback(group: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         ours = group(2, comms=True, handshake_timeout=0.5)
-        ours.elsewhere(0)
+        ours.separate_hosts(0)
         ours.communicators[1].endpoint["address"] = silent.getsockname()
         ours.connect()
     assert [communicator.kinds for communicator in ours.communicators] == [{1: "comm"}, {0: "comm"}]
@@ -141,7 +141,7 @@ def test_ranks_without_a_common_kind_of_channel_raise(group: Any) -> None:
     ours = group(2, only=["shared", "socket"])
     assert "no kind of channel in common" in str(ours.run(lambda i: ours.communicators[i].connect(ours.endpoints, 5))[0])
     mixed = group(2)
-    mixed.elsewhere(0)
+    mixed.separate_hosts(0)
     mixed.communicators[0].endpoint["secure"] = 1  # TLS at one end alone
     assert "no kind of channel in common" in str(mixed.run(lambda i: mixed.communicators[i].connect(mixed.endpoints, 5))[1])
 
@@ -290,7 +290,7 @@ def test_ranks_that_all_share_memory_have_a_common_window(group: Any) -> None:
 
 def test_ranks_that_do_not_all_share_memory_have_no_common_window(group: Any) -> None:
     ours = group(3)
-    ours.elsewhere(2)
+    ours.separate_hosts(2)
     ours.connect()
     assert ours.communicators[0].kinds == {1: "shared", 2: "socket"}
     assert [communicator.common for communicator in ours.communicators] == [None] * 3

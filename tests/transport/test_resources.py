@@ -40,7 +40,7 @@ def test_descriptors_and_maps_are_released(group: Any, kind: str) -> None:
     before = descriptors(), maps()
     ours = group(3, comms=True, only=None if kind == "mixed" else kind)
     if kind == "mixed":
-        ours.elsewhere(0)
+        ours.separate_hosts(0)
     ours.connect()
     ours.rehearse()
     arrays = [*ours.communicators[0].incoming(1, Phase.REDUCE_SCATTER), ours.windows[0]["REDUCE_SCATTER.float"]]
