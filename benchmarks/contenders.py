@@ -31,8 +31,8 @@ class Dagtrain:
             program = dt.step.Program(objective, optimizer, dt.Spec(sizes[:1], np.dtype("f4")), dt.Spec((), np.dtype("i8")), seed=0)
             return program, StepRunner(program.for_workers([rows]), program.first_state(), cores, cores)
 
-        rows, left = divmod(problem.batch_size, cores)
-        if left:
+        rows, remainder = divmod(problem.batch_size, cores)
+        if remainder:
             raise SystemExit(f"a batch of {problem.batch_size} cannot be cut into {cores} equal shards")
         prepare((4, 3, 2), 2)  # for all contenders, imports and lookups that happen once do not count as compilation
         start = time.perf_counter()
