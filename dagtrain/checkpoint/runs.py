@@ -117,8 +117,8 @@ class CheckpointDirectory:
         if not resume:
             raise ArgumentError(
                 f"{self.store.path} already holds checkpoints of a run, up to epoch {there.epochs}"
-                f"{f', step {there.place[1]} of the next' if there.begun else ''}. Continue them with resume=True, or give "
-                "another folder."
+                f"{f', step {there.place[1]} of the next' if there.begun else ''}. Continue them with resume=True (the command: "
+                "--resume), or give another folder."
             )
         different = there.differences(here)
         if different:

@@ -1,6 +1,6 @@
 """The group of commands; an error becomes one message and an exit status.
 
-Status 0: done. 2: a user error, that is a `DagtrainError` or a wrong option. 130: Ctrl-C.
+Status 0: done. 2: a user error, that is a `DagtrainError` or a wrong option. 130: Ctrl-C. 143: SIGTERM.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dagtrain.errors import DagtrainError
 
 __all__ = ["main"]
 
-USER_ERROR, INTERRUPTED = 2, 130
+USER_ERROR, INTERRUPTED, TERMINATED = 2, 130, 143
 
 
 class Commands(click.Group):
@@ -37,6 +37,10 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("\nStopped by Ctrl-C.", err=True)
             ctx.exit(INTERRUPTED)
+        except SystemExit as end:
+            if end.code == TERMINATED:
+                click.echo("Stopped by SIGTERM.", err=True)
+            raise
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

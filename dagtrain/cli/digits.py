@@ -14,10 +14,13 @@ from typing import Any
 
 import click
 
+from dagtrain.checkpoint.runs import place_text
 from dagtrain.cli.cluster import connected
 from dagtrain.data import Split, load_digits
 from dagtrain.errors import ArgumentError, MissingDependencyError
 from dagtrain.graph import Graph
+from dagtrain.report.table import plural
+from dagtrain.train.stopping import TERMINATED, TERMINATED_STATUS
 
 __all__ = ["Settings", "run"]
 
@@ -26,7 +29,7 @@ LEARNING_RATE = 2e-2
 
 @dataclass(frozen=True)
 class Settings:
-    """The options of the command."""
+    """The options of the command, and the line that resumes its run."""
 
     engine: str = "auto"
     workers: int | None = None
@@ -37,6 +40,9 @@ class Settings:
     shards: int = 8
     seed: int = 0
     output: Path = Path("runs/digits")
+    checkpoint: str | None = None
+    resume: bool = False
+    line: str = ""
     no_pictures: bool = False
 
 
@@ -54,6 +60,8 @@ def train(settings: Settings) -> dict[str, Any]:
     """Train the network and draw it; return the numbers that ``--json`` prints."""
     import dagtrain as dt
 
+    if settings.resume and settings.checkpoint is None:
+        raise ArgumentError("--resume continues from the checkpoints in a folder: add --checkpoint FOLDER.")
     if not settings.no_pictures:
         make_folder(settings.output)
     with connected(settings.workers, settings.scheduler, settings.engine, settings.security) as client:
@@ -71,11 +79,21 @@ def train(settings: Settings) -> dict[str, Any]:
             client=client,
         )
         began = time.perf_counter()
-        validation = data.x_validation, data.y_validation
-        history = trainer.fit(data.x, data.y, epochs=settings.epochs, batch_size=settings.batch_size, validation_data=validation)
-        if history.stopped:  # by Ctrl-C, at the end of a step; this command does not resume
-            raise KeyboardInterrupt
+        history = trainer.fit(
+            data.x,
+            data.y,
+            epochs=settings.epochs,
+            batch_size=settings.batch_size,
+            validation_data=(data.x_validation, data.y_validation),
+            checkpoint=settings.checkpoint,
+            resume=settings.resume,
+        )
+        if history.stopped:
+            tell_stopped(trainer, settings)
+            raise SystemExit(TERMINATED_STATUS) if history.stopped == TERMINATED else KeyboardInterrupt
         seconds = time.perf_counter() - began
+        if any(event.kind == "resume" and event.step == steps for event in history.events):
+            click.echo(f"the run was finished before, with {plural(settings.epochs, 'epoch')}: nothing was left to train")
         held_out = len(data.x_validation)
         right = round(history.history["val_accuracy"][-1] * held_out)
         click.echo(f"held-out accuracy {right / held_out:.2%}: {right} of {held_out} digits")
@@ -92,6 +110,18 @@ def train(settings: Settings) -> dict[str, Any]:
         "seconds": seconds,
         "samples_per_second": len(data.x) * history.epochs / sum(history.history["seconds"]),
     }
+
+
+def tell_stopped(trainer: Any, settings: Settings) -> None:
+    """Print the accuracy of the steps that are done, computed in this process, and the line that resumes the run."""
+    if trainer.progress.state is not None:
+        data = load_digits()
+        right, held_out = int((trainer.predict(data.x_validation).argmax(axis=1) == data.y_validation).sum()), len(data.x_validation)
+        click.echo(f"held-out accuracy {right / held_out:.2%} after {place_text(trainer.progress.place)}: {right} of {held_out} digits")
+    if settings.checkpoint is None:
+        click.echo("Nothing was saved: add --checkpoint FOLDER to save a stopped run.", err=True)
+    else:
+        click.echo(f"Continue with: {settings.line}", err=True)
 
 
 def spread(data: Split, client: Any) -> Split:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from dagtrain.cli.cluster import encrypted, encryption_options
 
@@ -40,15 +42,32 @@ def train() -> None:
     show_default=True,
     help="Folder for the pictures.",
 )
+@click.option(
+    "--checkpoint", metavar="FOLDER", help="Write a checkpoint after each epoch, and when training is stopped: a folder or s3://…"
+)
+@click.option("--resume", is_flag=True, help="Continue from the last checkpoint there, with the same options; without one, start.")
 @click.option("--no-pictures", is_flag=True, help="Draw nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else; progress goes to standard error.")
-def digits(workers: int | None, scheduler: str | None, engine: str, as_json: bool, **options: Any) -> None:
+@click.pass_context
+def digits(context: click.Context, /, workers: int | None, scheduler: str | None, engine: str, as_json: bool, **options: Any) -> None:
     """Train a network of 64, 128 and 10 neurons on scikit-learn's handwritten digits.
 
     Without --workers and --scheduler it trains in this process. The final weights depend on the seed, the shards, the epochs and the batch
     size, and on nothing else: their fingerprint is the same on any number of workers.
+
+    Ctrl-C and SIGTERM stop training after a step. With --checkpoint FOLDER --resume the same line, run again, continues to the same bits.
     """
     from dagtrain.cli.digits import Settings, run
 
     security = encrypted(*(options.pop(name) for name in ("certs", "tls_ca_file", "tls_cert", "tls_key")))
-    run(Settings(engine=engine, workers=workers, scheduler=scheduler, security=security, **options), as_json)
+    run(Settings(engine=engine, workers=workers, scheduler=scheduler, security=security, line=resuming_line(context), **options), as_json)
+
+
+def resuming_line(context: click.Context) -> str:
+    """The command line of this run, with --resume."""
+    words = context.command_path.split()
+    for option in context.command.params:
+        name = str(option.name)
+        if name != "resume" and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            words += [option.opts[0]] if getattr(option, "is_flag", False) else [option.opts[0], str(context.params[name])]
+    return shlex.join([*words, "--resume"])

@@ -1,69 +1,86 @@
-"""Stopping a fit before its epochs are done: a request that takes effect at the next boundary, and Ctrl-C as one."""
+"""Stopping a fit before its epochs are done: a request that takes effect at the next boundary, and Ctrl-C and SIGTERM as such requests."""
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["INTERRUPTED", "Stopping", "interruptible"]
+__all__ = ["INTERRUPTED", "TERMINATED", "TERMINATED_STATUS", "Stopping", "interruptible"]
 
-INTERRUPTED = "interrupted"
+INTERRUPTED, TERMINATED = "interrupted", "terminated"
+REASONS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+TERMINATED_STATUS = 128 + signal.SIGTERM
+"""Exit status of a process that SIGTERM ended, as shells report it."""
 
 
 class Stopping:
-    """A request to end training at the next boundary, from any thread; the first reason counts."""
+    """A request to end training at the next boundary, from any thread; the first reason counts.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    echo
+        Seconds within which further SIGTERMs count as the first: ``timeout`` and Slurm send the signal to a process and again to its group.
+    """
+
+    def __init__(self, echo: float = 1.0) -> None:
         self.reason: str | None = None
+        self.echo = echo
+        self._signalled = 0.0
         self._undisturbed = 0
-        self._pending = False
+        self._pending: BaseException | None = None
 
     def ask(self, reason: str) -> None:
         """Request a stop."""
         if self.reason is None:
             self.reason = reason
 
-    def interrupt(self) -> None:
-        """Handle a Ctrl-C: the second one raises KeyboardInterrupt."""
-        if self.reason != INTERRUPTED:
-            self.reason = INTERRUPTED
-        elif self._undisturbed:
-            self._pending = True
-        else:
-            raise KeyboardInterrupt
+    def interrupt(self, number: int = signal.SIGINT) -> None:
+        """Handle a signal: the second Ctrl-C raises KeyboardInterrupt, and the second SIGTERM SystemExit."""
+        now = time.monotonic()
+        if self.reason not in REASONS.values():
+            self.reason, self._signalled = REASONS[signal.Signals(number)], now
+        elif number != signal.SIGTERM or self.reason != TERMINATED or now - self._signalled >= self.echo:
+            end = SystemExit(TERMINATED_STATUS) if number == signal.SIGTERM else KeyboardInterrupt()
+            if not self._undisturbed:
+                raise end
+            self._pending = end
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Defer the KeyboardInterrupt of a second Ctrl-C to the end of the block."""
+        """Defer the exception of a second signal to the end of the block."""
         self._undisturbed += 1
         try:
             yield
         finally:
             self._undisturbed -= 1
-        if self._pending and not self._undisturbed:
-            raise KeyboardInterrupt
+        if self._pending is not None and not self._undisturbed:
+            raise self._pending
 
 
 @contextmanager
 def interruptible(stopping: Stopping) -> Iterator[None]:
-    """The first Ctrl-C requests a stop, the second raises KeyboardInterrupt at once; afterwards the old handler is restored.
+    """The first Ctrl-C or SIGTERM requests a stop, the second ends the block at once; afterwards the old handlers are restored.
 
-    It does nothing in other threads than the main one, or if the process ignores the signal or dies by it.
+    It does nothing in other threads than the main one. It leaves Ctrl-C alone where the process ignores it or dies by it, and SIGTERM where
+    the process ignores it or has its own handler.
     """
-    before = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
-    if not callable(before):
-        yield
-        return
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in REASONS}
+    replaced = {n: old for n, old in before.items() if (callable(old) if n == signal.SIGINT else old is signal.SIG_DFL)}
 
     def handle(number: int, frame: Any) -> None:
         # It writes nothing: the signal may interrupt a write to the same stream.
-        stopping.interrupt()
+        stopping.interrupt(number)
 
-    signal.signal(signal.SIGINT, handle)
     try:
+        for number in replaced:
+            signal.signal(number, handle)
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, old in replaced.items():
+            signal.signal(number, old)

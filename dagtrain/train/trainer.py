@@ -170,8 +170,8 @@ class Trainer(Trained):
     ) -> History:
         """Train; a second call continues where the first ended.
 
-        The first Ctrl-C ends training at the next step (on a cluster, at the end of the submitted steps) and returns; the trainer keeps
-        its state, and continues from it to the same bits. The second raises KeyboardInterrupt at once.
+        The first Ctrl-C or SIGTERM ends training at the next step (on a cluster, at the end of the submitted steps) and returns; the
+        trainer keeps its state, and continues from it to the same bits. The second raises KeyboardInterrupt or SystemExit at once.
 
         Parameters
         ----------

@@ -1,5 +1,7 @@
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -60,9 +62,43 @@ def test_control_c_ends_with_one_line_and_130(process, whole_group):
         assert command.poll() is None
     time.sleep(0.2)
     (os.killpg if whole_group else os.kill)(command.pid, signal.SIGINT)
-    _, err = command.communicate(timeout=30)
+    out, err = command.communicate(timeout=30)
     assert command.returncode == 130
-    assert err.strip() == "Stopped by Ctrl-C."
+    assert re.search(r"held-out accuracy \d\d.\d\d% after \d+ epochs?( and \d+ steps?)?: \d+ of 360 digits$", out.strip())
+    assert err.split("\n") == ["Nothing was saved: add --checkpoint FOLDER to save a stopped run.", "", "Stopped by Ctrl-C.", ""]
+
+
+@pytest.mark.parametrize(
+    "whole_group", [pytest.param(True, id="group", marks=[pytest.mark.cluster, pytest.mark.long]), pytest.param(False, id="alone")]
+)
+def test_the_same_line_continues_a_terminated_run_to_the_same_bits(command, process, whole_group):
+    options = ["train", "digits", *(["--workers", "1"] if whole_group else []), "--epochs", "40"]
+    line = [*options, "--checkpoint", "a b", "--no-pictures", "--resume"]
+    first = process(*line)
+    while "2/40" not in first.stdout.readline():
+        assert first.poll() is None
+    for _ in range(2):  # as `timeout` does
+        (os.killpg if whole_group else os.kill)(first.pid, signal.SIGTERM)
+    out, err = first.communicate(timeout=60)
+    assert first.returncode == 143
+    assert "held-out accuracy" in out
+    assert err.split("\n")[-3:] == [f"Continue with: dagtrain {shlex.join(line)}", "Stopped by SIGTERM.", ""]
+    rest = json.loads(command(*line, "--json").stdout)
+    assert rest["epochs"] == 40
+    assert rest["fingerprint"] == json.loads(command(*options, "--no-pictures", "--json").stdout)["fingerprint"]
+
+
+def test_a_finished_run_is_told_and_not_repeated(command):
+    line = ["train", "digits", "--epochs", "1", "--no-pictures", "--checkpoint", "here", "--resume"]
+    first, second = command(*line), command(*line)
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert "finished before" not in first.stdout
+    assert "the run was finished before, with 1 epoch: nothing was left to train" in second.stdout
+    assert second.stdout.splitlines()[-1] == first.stdout.splitlines()[-1]
+    refused = command(*line[:-1])
+    assert refused.exit_code == 2
+    assert "already holds checkpoints of a run, up to epoch 1" in refused.stderr
+    assert "--resume" in refused.stderr
 
 
 PRESSED_IN_COLLECTOR = """
@@ -107,6 +143,7 @@ def test_an_unused_cluster_is_a_message(command):
         (("--shards", "193"), "193 shards are more than"),
         (("--output", "/dev/null/here"), "cannot be made"),
         (("--epochs", "0"), "--epochs"),
+        (("--resume",), "add --checkpoint FOLDER"),
         (("--engine", "mpi"), "--engine"),
     ],
 )
