@@ -11,7 +11,7 @@ import click
 
 from dagtrain._version import __version__
 from dagtrain.cli.cluster import never_lost
-from dagtrain.cli.deploy import certs
+from dagtrain.cli.deploy import certs, doctor
 from dagtrain.cli.draw import draw_expression
 from dagtrain.cli.info import info
 from dagtrain.cli.scale import plan_scale
@@ -54,3 +54,4 @@ main.add_command(train)
 main.add_command(info)
 main.add_command(plan_scale)
 main.add_command(certs)
+main.add_command(doctor)
