@@ -68,9 +68,9 @@ class HeartbeatMonitor:
         self._tasks: set[Any] = set()
         for ws in scheduler.workers.values():
             self.joined(ws.address)
-        if (judging := scheduler.periodic_callbacks.get("worker-ttl")) is not None:
-            judging.callback = partial(self._judge_by_ttl, judging.callback)
-        self.background(self._glances())
+        if (callback := scheduler.periodic_callbacks.get("worker-ttl")) is not None:
+            callback.callback = partial(self._judge_by_ttl, callback.callback)
+        self.background(self._check_repeatedly())
 
     def close(self) -> None:
         """End with the scheduler."""
@@ -121,16 +121,16 @@ class HeartbeatMonitor:
 
     # ---- checks
 
-    async def _glances(self) -> None:
+    async def _check_repeatedly(self) -> None:
         """Check the heartbeats every `GLANCE` seconds, by a monotonic clock."""
         while True:
             await asyncio.sleep(GLANCE)
             try:
-                self._glance()
+                self._check()
             except Exception:  # without further checks, no lost worker would be detected
                 logger.exception("A check of the workers' heartbeats failed.")
 
-    def _glance(self) -> None:
+    def _check(self) -> None:
         scheduler, liveness = self.scheduler, self._liveness
         if self._wall.was_set_back():
             catch_up(scheduler.periodic_callbacks.values(), [*scheduler.stream_comms.values(), *scheduler.client_comms.values()])
@@ -174,7 +174,7 @@ class HeartbeatMonitor:
 
     async def _judge_by_ttl(self, judge: Any) -> None:
         """Let Dask check for workers without heartbeats, with times that a step of the wall clock has not changed."""
-        self._glance()
+        self._check()
         now = time.time()
         for address in self._liveness.workers & self._seen.keys():
             self.scheduler.workers[address].last_seen = self._seen[address] = now - self._liveness.silent_for(address)

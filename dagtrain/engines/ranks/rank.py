@@ -307,7 +307,7 @@ class Rank:
     def _report(self, done: SegmentRun) -> None:
         """Report a finished segment; the report precedes the end of the task in the same stream."""
         sums = b"".join(s.tobytes() for s in done.sums)
-        about = self.group.generation, self.number, done.order.segment
+        about = self.group.generation, self.number, done.spec.segment
         self.plugin.report(self.group.session, SegmentDone(*about, done.seconds, done.ending, sums, done.batches.used()))
 
     def _close(self) -> None:

@@ -35,13 +35,13 @@ class Streams(NamedTuple):
     ----------
     partial, parameters
         Of the messages that it sends to peers on other hosts.
-    coming
+    incoming
         Of the parameters that it receives from all owners.
     """
 
     partial: Counts
     parameters: Counts
-    coming: Counts
+    incoming: Counts
 
 
 def streams_of(placement: Placement, rank: int, kinds: Mapping[int, str]) -> Streams | None:
@@ -49,11 +49,11 @@ def streams_of(placement: Placement, rank: int, kinds: Mapping[int, str]) -> Str
     far = [peer for peer, kind in kinds.items() if kind == "socket"]
     if not far or len(placement.buckets) == 1:
         return None
-    coming = {owner: placement.parts(owner, rank)[Phase.ALL_GATHER] for owner in placement.owners if owner != rank}
+    incoming = {owner: placement.parts(owner, rank)[Phase.ALL_GATHER] for owner in placement.owners if owner != rank}
     partial, parameters = (
         {peer: placement.parts(rank, peer).get(phase, ()) for peer in far} for phase in (Phase.REDUCE_SCATTER, Phase.ALL_GATHER)
     )
-    return Streams(*(_counts(parts, len(placement.buckets)) for parts in (partial, parameters, coming)))
+    return Streams(*(_counts(parts, len(placement.buckets)) for parts in (partial, parameters, incoming)))
 
 
 def _counts(parts: Mapping[int, tuple[tuple[Any, ...], ...]], buckets: int) -> Counts:
@@ -65,7 +65,7 @@ class SegmentRun:
 
     Parameters
     ----------
-    order
+    spec
         The steps.
     rank
         Its number.
@@ -74,7 +74,7 @@ class SegmentRun:
     batches
         The rows; ``batches.step(i)`` returns those of step i.
     progress
-        Called with the order and the number of the step that begins.
+        Called with the spec and the index of the step that begins.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class SegmentRun:
 
     def __init__(
         self,
-        order: SegmentSpec,
+        spec: SegmentSpec,
         rank: int,
         schedule: Schedule,
         runner: RankRunner,
@@ -95,21 +95,21 @@ class SegmentRun:
         batches: Any,
         progress: Callable[[SegmentSpec, int], None],
     ) -> None:
-        self.order, self.schedule, self.runner, self.communicator, self.streams = order, schedule, runner, communicator, streams
+        self.spec, self.schedule, self.runner, self.communicator, self.streams = spec, schedule, runner, communicator, streams
         self.batches, self._progress = batches, progress
         self.sums: list[Array] = []
         self._is_first_owner = rank == runner.placement.owners[0]
         self.seconds = self.ending = 0.0
         self._at = 0
-        self._steps = len(order.counts)
+        self._steps = len(spec.counts)
         self._rows: dict[int, Rows] = {}
         self._snapshot: State | None = None
 
     def run(self) -> State:
         """Run the segment; return the whole state after it."""
-        self.runner.state.learning_rate_scale = self.order.learning_rate_scale
+        self.runner.state.learning_rate_scale = self.spec.learning_rate_scale
         began = self._stepped = time.perf_counter()
-        self.schedule.begin(self.order.segment, self.order.first, self._steps)
+        self.schedule.begin(self.spec.segment, self.spec.first, self._steps)
         while (instruction := self.schedule.next()) is not None:
             self._execute(instruction)
         ended = time.perf_counter()
@@ -118,15 +118,15 @@ class SegmentRun:
         return self._snapshot
 
     def _execute(self, instruction: Any) -> None:
-        schedule, runner, order = self.schedule, self.runner, self.order
+        schedule, runner, spec = self.schedule, self.runner, self.spec
         match instruction:
             case Compute():
-                if self._at != schedule.step - order.first:
+                if self._at != schedule.step - spec.first:
                     self._next_step()
                 rows, self._rows = self._rows or self.batches.step(self._at), {}
-                runner.compute(rows, order.counts[self._at], self._releasing(Phase.REDUCE_SCATTER))
+                runner.compute(rows, spec.counts[self._at], self._releasing(Phase.REDUCE_SCATTER))
             case Post(phase, peers, round):
-                self.communicator.post(phase, peers, order.segment, schedule.step, round)
+                self.communicator.post(phase, peers, spec.segment, schedule.step, round)
             case Wait(phase, peers, _):
                 if phase is Phase.ALL_GATHER and self._at + 1 < self._steps:
                     self._rows = self.batches.step(self._at + 1)  # while peers still compute
@@ -135,7 +135,7 @@ class SegmentRun:
                         return
                 self._wait(instruction)
             case Reduce():
-                runner.reduce(order.counts[self._at])
+                runner.reduce(spec.counts[self._at])
                 if self._is_first_owner:
                     assert runner.sums is not None
                     self.sums.append(runner.sums.copy())
@@ -155,23 +155,23 @@ class SegmentRun:
     def _next_step(self) -> None:
         self.runner.advance()
         self._at += 1
-        self._progress(self.order, self._at)
+        self._progress(self.spec, self._at)
 
     def _wait(self, wait: Wait) -> None:
         phase, peers, round = wait
-        self.communicator.wait(phase, peers, self.order.segment, self.schedule.step, round)
-        self.schedule.arrived(phase, peers, self.order.segment, self.schedule.step, round)
+        self.communicator.wait(phase, peers, self.spec.segment, self.schedule.step, round)
+        self.schedule.arrived(phase, peers, self.spec.segment, self.schedule.step, round)
 
     def _compute_ahead(self, wait: Wait) -> None:
         """Compute the next step's shards while parameters arrive; the schedule advances when all have."""
         assert self.streams is not None
-        coming, step, copied = self.streams.coming, self.schedule.step, 0
-        every = len(coming) - 1
+        incoming, step, copied = self.streams.incoming, self.schedule.step, 0
+        every = len(incoming) - 1
 
         def needs(parts: int) -> None:
             nonlocal copied
             if parts < every:
-                self.communicator.wait_for_spans(Phase.ALL_GATHER, coming[parts], self.order.segment, step)
+                self.communicator.wait_for_spans(Phase.ALL_GATHER, incoming[parts], self.spec.segment, step)
             else:
                 self._wait(wait)
             self.runner.copy(Phase.ALL_GATHER, copied, parts)
@@ -183,7 +183,7 @@ class SegmentRun:
 
         self._next_step()
         rows, self._rows = self._rows, {}
-        self.runner.compute(rows, self.order.counts[self._at], self._releasing(Phase.REDUCE_SCATTER, ahead=1), needs)
+        self.runner.compute(rows, self.spec.counts[self._at], self._releasing(Phase.REDUCE_SCATTER, ahead=1), needs)
         assert copied == every, "a rank waits for all parameters, also without samples"
 
     def _releasing(self, phase: Phase, ahead: int = 0) -> Any:
@@ -192,4 +192,4 @@ class SegmentRun:
             return None
         counts = self.streams.partial if phase is Phase.REDUCE_SCATTER else self.streams.parameters
         step = self.schedule.step + ahead
-        return lambda parts: self.communicator.release(phase, counts[parts], self.order.segment, step)
+        return lambda parts: self.communicator.release(phase, counts[parts], self.spec.segment, step)
