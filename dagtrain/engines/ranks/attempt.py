@@ -81,9 +81,9 @@ class Attempt:
         self.hindered = {}
         if self.broken or not self.under_way:
             return []
-        late, quiet, actions = self.late(), now - self.moved, list[Action]()
+        late, idle, actions = self.late(), now - self.moved, list[Action]()
         waiting: set[str] = set()
-        if (late or not self.started) and quiet > policy.begin:
+        if (late or not self.started) and idle > policy.begin:
             if now - self.asked >= _AGAIN:
                 self.asked = now
                 actions.append(Inquire(self.generation, self.under_way[0].segment))
@@ -102,7 +102,7 @@ class Attempt:
                 actions.append(Probe(tuple(combinations(sorted(self.workers), 2))))
         meets = not waiting and (bool(late) or not self.started)
         limit = policy.start + policy.begin if meets else policy.news  # the ranks' own deadline, `start`, gives a better reason
-        if quiet > limit:
+        if idle > limit:
             done = self.reported.get(self.under_way[0].segment, set())
             silent = late or tuple(w for i, w in enumerate(self.workers) if i not in done)
             self.fail(f"{'the ranks have not met' if meets else 'no news'} for {limit:g} s; not heard of: {', '.join(silent)}", "silence")
