@@ -11,6 +11,7 @@ import inspect
 import pickle
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,14 +19,14 @@ from typing import Any
 
 from dagtrain.deploy.check import Check, Place
 
-__all__ = ["Outcome", "gather", "gather_here", "job_of", "present"]
+__all__ = ["Outcome", "ask", "gather", "gather_here", "job_of", "present"]
 
 Outcome = tuple[bool, Any]
 """Whether a gather returned, and its value, or else the error's text."""
 Jobs = Mapping[str, tuple[Callable[[Place], Any], float]]
 
-_MORE = 5.0
-"""Seconds for an answer, besides those of its gathers."""
+_ANSWER = 5.0
+"""Seconds for a process to answer, besides those of its gathers."""
 
 
 def present(place: Place) -> bool:
@@ -101,30 +102,57 @@ async def collect(jobs: Jobs, place: Place, dask_worker: Any = None) -> dict[str
 
 def gather(client: Any, checks: Sequence[Check], place: Place) -> dict[str, dict[str, Outcome]]:
     """Process → job → outcome, from the scheduler and all workers; a process that does not answer has only `present`, with the error."""
+    names = ["scheduler", *place.workers]
+    answering = ask(client, names, time.time, _ANSWER)
+    silent = {name: {_name(present): (False, f"no answer within {_ANSWER:g} s")} for name in names if name not in answering}
     sent = ByValue(collect)
 
-    async def ask(name: str) -> tuple[str, dict[str, Outcome]]:
+    async def outcomes_of(name: str) -> tuple[str, dict[str, Outcome]]:
         jobs = jobs_of(checks, "scheduler" if name == "scheduler" else "workers")
         within = sum(max((d for j, d in jobs.values() if inspect.iscoroutinefunction(j) is kind), default=0.0) for kind in (False, True))
         arguments = ByValue(jobs), ByValue(replace(place, name=name))
         try:
-            if name == "scheduler":
-                answer = await asyncio.wait_for(client.run_on_scheduler(sent, *arguments), within + _MORE)
-            else:
-                answers = await asyncio.wait_for(client.run(sent, *arguments, workers=[name], on_error="return"), within + _MORE)
-                answer = answers[name]
-                if isinstance(answer, BaseException):
-                    raise answer
+            answer: dict[str, Outcome] = await asyncio.wait_for(_run(client, name, sent, *arguments), within + _ANSWER)
         except TimeoutError:
-            return name, {_name(present): (False, f"no answer within {within + _MORE:g} s")}
+            return name, {_name(present): (False, f"no answer within {within + _ANSWER:g} s")}
         except Exception as error:
             return name, {_name(present): (False, f"{type(error).__name__}: {error}")}
         return name, answer
 
     async def ask_all() -> dict[str, dict[str, Outcome]]:
-        return dict(await asyncio.gather(*map(ask, ["scheduler", *place.workers])))
+        return dict(await asyncio.gather(*map(outcomes_of, answering)))
 
-    return dict(client.sync(ask_all))
+    return {**client.sync(ask_all), **silent}
+
+
+def ask(client: Any, names: Sequence[str], function: Callable[[], Any], seconds: float) -> dict[str, tuple[Any, float, float]]:
+    """Process → answer, and the time here before and after it, from those that answer within `seconds`.
+
+    The function is one of a package that every process has, so that it is found by its name whatever the version of Python.
+    """
+
+    async def answer(name: str) -> tuple[str, tuple[Any, float, float] | None]:
+        began = time.time()
+        try:
+            value = await asyncio.wait_for(_run(client, name, function), seconds)
+        except Exception:  # the check "answers" names the process
+            return name, None
+        return name, (value, began, time.time())
+
+    async def ask_all() -> list[tuple[str, tuple[Any, float, float] | None]]:
+        return await asyncio.gather(*map(answer, names))
+
+    return {name: answered for name, answered in client.sync(ask_all) if answered is not None}
+
+
+async def _run(client: Any, name: str, function: Any, *arguments: Any) -> Any:
+    """Run a function in the scheduler or in a worker; raises its error."""
+    if name == "scheduler":
+        return await client.run_on_scheduler(function, *arguments)
+    answers = await client.run(function, *arguments, workers=[name], on_error="return")
+    if isinstance(answers[name], BaseException):
+        raise answers[name]
+    return answers[name]
 
 
 def gather_here(checks: Sequence[Check], place: Place) -> dict[str, Outcome]:

@@ -58,7 +58,7 @@ def test_each_gather_has_its_own_deadline_and_its_own_error() -> None:
 
 
 def test_checks_run_where_dagtrain_is_not_installed() -> None:
-    checks = [check for check in CHECKS if check.name in ("/dev/shm", "software")]
+    checks = [check for check in CHECKS if check.name in ("dagtrain", "/dev/shm", "software")]
     jobs = jobs_of(checks, "workers")
     payload = pickle.dumps((ByValue(collect), ByValue(jobs), ByValue(Place("worker"))))
     code = (
@@ -70,7 +70,8 @@ def test_checks_run_where_dagtrain_is_not_installed() -> None:
     done = subprocess.run([sys.executable, "-c", code], input=payload, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     outcomes = pickle.loads(done.stdout)
-    software, shared_memory = (outcomes[job_of(check)] for check in checks)
+    version, software, shared_memory = (outcomes[job_of(check)] for check in checks)
+    assert version == (True, "")
     assert shared_memory[0]
     assert not software[0]
     assert "ModuleNotFoundError" in software[1]

@@ -20,7 +20,7 @@ DAY = 86400
 GIB = 1 << 30
 WARNING, FAILURE = Level.WARNING, Level.FAILURE
 
-PACKAGES = dict.fromkeys(("dagtrain", *NEEDED, *OTHERS), "1") | {"python": "3.11.2.final.0", "lz4": None}
+PACKAGES = dict.fromkeys((*NEEDED, *OTHERS), "1") | {"python": "3.11.2.final.0", "lz4": None}
 SOFTWARE = dict.fromkeys(["blas", "functions", "kernel", "machine", "numpy", "dagtrain"], "x")
 MEMORY = {"host": "a", "limit": 2 * GIB, "group": "/a", "group_limit": 4 * GIB, "machine": 8 * GIB, "nanny": True, "trim": "65536"}
 LIFE = {"lifetime": None, "restart": False, "death": 60.0, "job": None}
@@ -36,6 +36,7 @@ def on_both(value: Any, **second: Any) -> dict[str, Any]:
 
 HEALTHY: dict[str, dict[str, Any]] = {
     "versions.versions": {"client": dict.fromkeys(("client", "scheduler", A, B), PACKAGES)},
+    "versions.dagtrain_here": dict.fromkeys(["client", "scheduler", A, B], "1"),
     "bits.software_here": {"client": SOFTWARE, **on_both(SOFTWARE)},
     "bits.threads": on_both(THREADS),
     "memory.memory": on_both(MEMORY),
@@ -75,8 +76,8 @@ def put(*path: str, value: Any) -> Change:
 BROKEN: list[tuple[str, Change, Level, str]] = [
     ("Python", put("client", A, "python", value="3.12.1.final.0"), FAILURE, f"3.11.2 (client, scheduler, {B}); 3.12.1 ({A})"),
     ("Python", put("client", A, "python", value="3.11.4.final.0"), WARNING, "3.11.4"),
-    ("dagtrain", put("client", A, "dagtrain", value=None), FAILURE, f"not installed on {A}"),
-    ("dagtrain", put("client", "scheduler", "dagtrain", value="2"), FAILURE, "2 (scheduler)"),
+    ("dagtrain", put(A, value=""), FAILURE, f"not installed on {A}"),
+    ("dagtrain", put("scheduler", value="2"), FAILURE, "2 (scheduler)"),
     ("packages", put("client", A, "numpy", value="2"), FAILURE, f"numpy 1 (client, scheduler, {B}); 2 ({A})"),
     ("messages", put("client", A, "msgpack", value="2"), WARNING, "msgpack 1"),
     ("messages", put("client", A, "lz4", value="4"), WARNING, "lz4 absent (client"),

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from dagtrain.deploy.check import Check, Facts, Level, Place, Verdict, by_value, listed
+from dagtrain.deploy.gather import ask
 
 __all__ = ["CHECKS"]
 
@@ -73,13 +74,8 @@ def clocks(place: Place) -> dict[str, list[float]] | None:
     """Process → the least and the most seconds by which its clock may be ahead of this one."""
     if place.client is None:
         return None
-    bounds: dict[str, list[float]] = {}
-    for ask in (lambda: {"scheduler": place.client.run_on_scheduler(time.time)}, lambda: place.client.run(time.time)):
-        began = time.time()
-        answers = ask()
-        ended = time.time()
-        bounds |= {name: [there - ended, there - began] for name, there in answers.items()}
-    return bounds
+    answers = ask(place.client, ["scheduler", *place.workers], time.time, 4.0)
+    return {name: [there - ended, there - began] for name, (there, began, ended) in answers.items()}
 
 
 def judge_clocks(facts: Facts) -> Verdict:

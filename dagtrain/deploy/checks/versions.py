@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dagtrain.deploy.check import Check, Facts, Level, Place, Verdict, by_value, listed
+from dagtrain.deploy.gather import ask
 
 __all__ = ["CHECKS"]
 
@@ -13,14 +14,22 @@ OTHERS = ("cloudpickle", "msgpack", "toolz", "tornado", "lz4")
 
 
 def versions(place: Place) -> dict[str, dict[str, str | None]]:
-    """Process → package → version, by Dask's own message, which a process answers whatever its Python is."""
-    if place.client is None:
-        from distributed.versions import get_versions
+    """Process → package → version, of all processes that answer: a function of Dask, found by its name whatever the version of Python."""
+    from distributed.versions import get_versions
 
-        return {"client": get_versions(packages=["dagtrain"])["packages"]}
-    answer: dict[str, Any] = place.client.get_versions(packages=["dagtrain"])
-    processes = {"client": answer["client"], "scheduler": answer["scheduler"], **answer["workers"]}
-    return {name: each["packages"] for name, each in processes.items()}
+    answers: dict[str, Any] = {"client": (get_versions(), 0.0, 0.0)}
+    if place.client is not None:
+        answers |= ask(place.client, ["scheduler", *place.workers], get_versions, 4.0)
+    return {name: answer["packages"] for name, (answer, _, _) in answers.items()}
+
+
+def dagtrain_here(place: Place) -> str:
+    """The version that this process imports; empty without one."""
+    try:
+        from dagtrain._version import __version__
+    except ImportError:
+        return ""
+    return __version__
 
 
 def of(package: str, facts: Facts) -> dict[str, str | None]:
@@ -38,11 +47,10 @@ def judge_python(facts: Facts) -> Verdict:
 
 def judge_dagtrain(facts: Facts) -> Verdict:
     """The same version everywhere, on the scheduler too."""
-    installed = of("dagtrain", facts)
-    missing = [name for name, version in installed.items() if version is None]
+    missing = [name for name, version in facts.items() if not version]
     if missing:
         return Verdict(Level.FAILURE, f"not installed on {listed(missing)}")
-    return Verdict(Level.FAILURE if len(set(installed.values())) > 1 else Level.OK, by_value(installed))
+    return Verdict(Level.FAILURE if len(set(facts.values())) > 1 else Level.OK, by_value(facts))
 
 
 def judge_needed(facts: Facts) -> Verdict:
@@ -68,8 +76,8 @@ CHECKS = [
     Check(
         "versions",
         "dagtrain",
-        ("client",),
-        versions,
+        ("client", "scheduler", "workers"),
+        dagtrain_here,
         judge_dagtrain,
         "pip install dagtrain, in one version, on the scheduler and every worker.",
     ),
