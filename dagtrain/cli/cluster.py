@@ -161,9 +161,9 @@ def interrupted_later() -> Iterator[None]:
 
 
 def signal_blocking_loop() -> Any:
-    """An event loop whose thread, and so every process that it starts, blocks Ctrl-C.
+    """An event loop whose thread, and so every process that it starts, blocks Ctrl-C and SIGTERM.
 
-    A terminal sends Ctrl-C to all processes at once, and each worker would print a traceback, although this process closes them.
+    A terminal sends Ctrl-C to all processes at once, and a job system SIGTERM. This process closes the workers itself; they end with it.
     """
     from distributed.utils import LoopRunner
 
@@ -171,9 +171,9 @@ def signal_blocking_loop() -> Any:
     if not hasattr(signal, "pthread_sigmask"):
         runner.start()
         return runner.loop
-    # The first process would start the tracker, which unblocks the signal in the thread that starts it.
+    # The first process would start the tracker, which unblocks the signals in the thread that starts it.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         runner.start()
     finally:
