@@ -72,9 +72,8 @@ def test_checks_run_where_dagtrain_is_not_installed() -> None:
     outcomes = pickle.loads(done.stdout)
     version, software, shared_memory = (outcomes[job_of(check)] for check in checks)
     assert version == (True, "")
-    assert shared_memory[0]
-    assert not software[0]
-    assert "ModuleNotFoundError" in software[1]
+    assert software == (True, None)
+    assert shared_memory[1]["size"] >= 0
 
 
 def test_this_machine_alone(tmp_path: Any) -> None:

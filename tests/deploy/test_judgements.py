@@ -186,3 +186,9 @@ def test_an_error_of_a_judgement_is_a_failure_that_names_it() -> None:
     check = next(check for check in CHECKS if check.name == "lifetime")
     [line] = judged([check], {A: {job_of(check): (True, {})}})
     assert (line.level, line.seen) == (FAILURE, "the facts could not be judged: KeyError: 'lifetime'")
+
+
+def test_workers_of_one_place_share_memory() -> None:
+    check = next(check for check in CHECKS if check.name == "shared memory")
+    facts = {name: {"host": host, "place": host, "able": True} for name, host in ((A, "a"), (B, "a"), ("third", "b"))}
+    assert check.judge(facts) == (Level.OK, "2 workers share memory with others of their host")
