@@ -1,6 +1,7 @@
 """The group of commands; an error becomes one message and an exit status.
 
 Status 0: done. 2: a user error, that is a `DagtrainError` or a wrong option. 130: Ctrl-C. 143: SIGTERM.
+`dagtrain doctor` also ends with 1 (warnings) and 2 (failures).
 """
 
 from __future__ import annotations
