@@ -128,8 +128,9 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
     async def retire_workers(self, workers: list[str] | None = None, *, names: list[Any] | None = None, **options: Any) -> dict[str, Any]:
         """Retire workers as Dask does, but after they have left their groups, so that no step is repeated.
 
-        That is: on `client.retire_workers`, at the end of a worker's lifetime, and when it receives SIGTERM. Workers without any other to
-        replace them are retired at once; so are all where the client does not look, as when it retires them from a callback.
+        That is: on `client.retire_workers`, at the end of a worker's lifetime, and when it receives SIGTERM. Workers that no others can
+        replace work on for a while, in which a client that is to stop as well reaches its boundary. A client that does not look, as when
+        it retires workers from a callback, is not waited for.
         """
         known = self.scheduler.workers.values()
         leaving = set(workers or ()) | {w.address for w in known if str(w.name) in set(map(str, names or ()))}
@@ -138,9 +139,7 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
         deadline = time.monotonic() + LEAVE
         try:
             while (now := time.monotonic()) < deadline:
-                others = self.scheduler.workers.keys() - self._retiring - self._bare - self._monitor.absent
-                wanted = any(leaving.intersection(opened.workers) and now < opened.looked + _DEAF for opened in self.sessions.values())
-                if not (others and wanted):
+                if not any(leaving.intersection(opened.workers) and now < opened.looked + _DEAF for opened in self.sessions.values()):
                     break
                 await asyncio.sleep(_LOOK)
             retired: dict[str, Any] = await self._retire(workers, names=names, **options)

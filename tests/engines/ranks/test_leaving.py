@@ -52,3 +52,20 @@ def test_a_worker_leaves_between_two_segments(four, plain, eventually, how):
     assert f"workers leave: {worker}; placed anew" in str(history.events)
     assert "repeated from step" not in str(history.events)
     assert history.fingerprint == plain.fit(plain.trainer(engine="inline"), epochs=history.epochs).fingerprint
+
+
+def test_where_all_leave_a_fit_reaches_its_boundary(four, plain):
+    """As where a job system ends workers and client at once."""
+
+    def signal_then_stop(epoch, logs):
+        if epoch == 1:
+            for pid in four.run(os.getpid).values():
+                os.kill(pid, signal.SIGTERM)
+        elif epoch == 4:
+            trainer.stop()
+
+    trainer = plain.trainer(engine=LanesEngine(four, policy=SegmentPolicy(most=1)))
+    history = plain.fit(trainer, epochs=1000, callbacks=[LambdaCallback(on_epoch_end=signal_then_stop)])
+    assert (history.stopped, history.epochs) == ("stopped", 5)
+    assert "repeated from step" not in str(history.events)
+    assert history.fingerprint == plain.fit(plain.trainer(engine="inline"), epochs=5).fingerprint
