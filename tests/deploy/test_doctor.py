@@ -18,6 +18,7 @@ from dagtrain.cli import main
 from dagtrain.deploy import examine
 from dagtrain.deploy.check import Check, Level, Place, Verdict
 from dagtrain.deploy.checks import CHECKS
+from dagtrain.deploy.checks.memory import cgroup
 from dagtrain.deploy.gather import ByValue, collect, gather_here, job_of, jobs_of
 
 
@@ -74,6 +75,23 @@ def test_checks_run_where_dagtrain_is_not_installed() -> None:
     assert version == (True, "")
     assert software == (True, None)
     assert shared_memory[1]["size"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "limits", "expected"),
+    [
+        ("0::/pod/box", {"pod/box/memory.max": "max", "pod/memory.max": "4096"}, ("pod/box", 4096)),
+        ("0::/", {"memory.max": "8192"}, ("", 8192)),
+        ("4:memory:/docker/1f\n0::/", {"memory/memory.limit_in_bytes": "4096"}, ("docker/1f", 4096)),  # as a container sees it
+        ("4:memory:/a", {"memory/a/memory.limit_in_bytes": str((1 << 63) - 4096)}, ("a", None)),
+        ("", {}, ("", None)),
+    ],
+)
+def test_the_least_limit_of_the_memory_groups_around_a_process(lines: str, limits: dict[str, str], expected: Any, tmp_path: Any) -> None:
+    for name, text in {"proc/self/cgroup": lines, **{f"mounts/{name}": text for name, text in limits.items()}}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{text}\n" if text else "")
+    assert cgroup(tmp_path / "proc", tmp_path / "mounts") == expected
 
 
 def test_this_machine_alone(tmp_path: Any) -> None:

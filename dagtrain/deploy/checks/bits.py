@@ -8,6 +8,7 @@ from typing import Any
 
 from dagtrain.deploy.check import Check, Facts, Level, Place, Verdict, by_value, listed, of_workers
 from dagtrain.deploy.hosts import host_key, on_hosts
+from dagtrain.report.table import plural
 
 __all__ = ["CHECKS"]
 
@@ -48,7 +49,7 @@ def judge_cores(facts: Facts) -> Verdict:
     texts, crowded = [], []
     for names, values in on_hosts(of_workers(facts)):
         total, cores = sum(value["threads"] for value in values), max(value["cores"] for value in values)
-        texts.append(f"{total} threads of {len(names)} workers on {cores} cores")
+        texts.append(f"{plural(total, 'thread')} of {plural(len(names), 'worker')} on {plural(cores, 'core')}")
         if total > cores:
             crowded.append(f"{texts[-1]} ({listed(names)})")
     return Verdict(Level.WARNING, listed(crowded)) if crowded else Verdict(Level.OK, listed(dict.fromkeys(texts)))

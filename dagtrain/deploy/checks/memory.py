@@ -9,6 +9,7 @@ from typing import Any
 
 from dagtrain.deploy.check import Check, Facts, Level, Place, Verdict, by_value, listed, of_workers
 from dagtrain.deploy.hosts import host_key, on_hosts
+from dagtrain.report.table import plural
 
 __all__ = ["CHECKS"]
 
@@ -28,17 +29,15 @@ def size(number: float | None) -> str:
     return f"{number / (1 << 30):.1f} GiB" if number >= 1 << 30 else f"{number / (1 << 20):.0f} MiB"
 
 
-def cgroup() -> tuple[str, int | None]:
+def cgroup(proc: Path = Path("/proc"), mounts: Path = Path("/sys/fs/cgroup")) -> tuple[str, int | None]:
     """The memory control group of this process, and its least limit or that of a group around it."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = (proc / "self/cgroup").read_text().splitlines()
     except OSError:
         return "", None
     paths = {fields[1]: fields[2].lstrip("/") for fields in (line.split(":", 2) for line in lines)}
     root, name, file = (
-        (Path("/sys/fs/cgroup/memory"), paths["memory"], "memory.limit_in_bytes")
-        if "memory" in paths
-        else (Path("/sys/fs/cgroup"), paths.get("", ""), "memory.max")
+        (mounts / "memory", paths["memory"], "memory.limit_in_bytes") if "memory" in paths else (mounts, paths.get("", ""), "memory.max")
     )
     limits = []
     for folder in (root / name, *(root / name).parents):
@@ -96,7 +95,7 @@ def judge_sums(facts: Facts) -> Verdict:
                 continue
             texts.append(f"{size(sum(limits))} of {size(values[0][available])}")
             if sum(limits) > values[0][available]:
-                beyond.append(f"{len(names)} workers ({listed(names)}) may take {texts[-1]} of one {key}")
+                beyond.append(f"{plural(len(names), 'worker')} ({listed(names)}) may take {texts[-1]} of one {key}")
     return Verdict(Level.WARNING, listed(beyond)) if beyond else Verdict(Level.OK, listed(dict.fromkeys(texts)))
 
 

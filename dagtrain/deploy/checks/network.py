@@ -10,6 +10,7 @@ from typing import Any
 from dagtrain.deploy.check import Check, Facts, Level, Place, Verdict, by_value, listed, of_workers
 from dagtrain.deploy.gather import present
 from dagtrain.deploy.hosts import address_of, host_key, on_hosts
+from dagtrain.report.table import plural
 
 __all__ = ["CHECKS"]
 
@@ -19,7 +20,7 @@ SLOW, NARROW, MEASURING = 10e-3, 10e6, 8.0
 
 def judge_answers(facts: Facts) -> Verdict:
     """Processes without an answer are no facts, but errors of this check."""
-    return Verdict(Level.OK, f"{len(of_workers(facts))} workers" + (", the scheduler" if "scheduler" in facts else ""))
+    return Verdict(Level.OK, plural(len(of_workers(facts)), "worker") + (", the scheduler" if "scheduler" in facts else ""))
 
 
 async def pairs(place: Place) -> dict[str, dict[str, Any]]:
