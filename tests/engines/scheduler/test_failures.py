@@ -62,7 +62,7 @@ def kill_at(client, tmp_path):
         client.unregister_worker_plugin(name)
 
 
-@pytest.mark.parametrize(("kind", "step"), [("gradient", 3), ("total", 9), ("update", 16)])
+@pytest.mark.parametrize(("kind", "step"), [("gradient", 3), ("total", 9), ("update", 10)])
 def test_a_killed_worker(client, kill_at, plain, kind, step):
     mark = kill_at(kind, step)
     history = plain.fit(plain.trainer(engine="scheduler"))
@@ -109,7 +109,7 @@ def test_a_worker_joins_midway(cluster, scale, plain):
                 seen.append(len(client.scheduler_info(n_workers=-1)["workers"]))
 
         history = plain.fit(plain.trainer(engine="scheduler"), reporter=Reporter())
-    assert seen == [3, 3, 3]
+    assert seen == [3, 3]
     assert history.fingerprint == plain.inline.fingerprint
 
 
