@@ -3,12 +3,11 @@
     dt.callbacks.EarlyStopping("val_loss", patience=3, restore_best_weights=True)
 
 Their decisions are functions of the history alone, and they read the earlier epochs first: a resumed run decides like an undisturbed one.
+Those that write logs are in `dagtrain.train.logs`.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import time
 from collections.abc import Callable
@@ -18,16 +17,20 @@ from dagtrain.errors import ArgumentError
 from dagtrain.report.table import plural
 from dagtrain.step.state import State
 from dagtrain.train.callback import Callback, Logs, Mode, Monitor
+from dagtrain.train.logs import CSVLogger, JSONLines, MLflow, TensorBoard
 
 __all__ = [
     "CSVLogger",
     "Callback",
     "EarlyStopping",
+    "JSONLines",
     "LambdaCallback",
     "LearningRateScheduler",
+    "MLflow",
     "ModelCheckpoint",
     "ReduceLROnPlateau",
     "Target",
+    "TensorBoard",
     "TimeLimit",
 ]
 
@@ -298,37 +301,6 @@ class TimeLimit(Callback):
         """Read the clock."""
         if time.monotonic() >= self._end:
             self.trainer.stop(f"TimeLimit: {self.seconds:g} s are over")
-
-
-class CSVLogger(Callback):
-    """Write the history to a file of comma-separated values, a line an epoch.
-
-    The file holds the whole history, also that before a resume, and is replaced as a whole, so it is never half written.
-
-    Parameters
-    ----------
-    path
-        The file.
-    separator
-        Separator between values.
-    """
-
-    may_lag = True
-
-    def __init__(self, path: str | os.PathLike[str], separator: str = ",") -> None:
-        self.path, self.separator = os.fspath(path), separator
-
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Replace the file."""
-        table = self.trainer.history.history
-        text = io.StringIO()
-        lines = csv.writer(text, delimiter=self.separator, lineterminator="\n")
-        lines.writerow(["epoch", *table])
-        columns = [[""] * (self.trainer.history.epochs - len(values)) + values for values in table.values()]
-        lines.writerows([i, *row] for i, row in enumerate(zip(*columns, strict=True)))
-        with open(f"{self.path}.part", "w", encoding="utf-8") as file:
-            file.write(text.getvalue())
-        os.replace(f"{self.path}.part", self.path)
 
 
 class LambdaCallback(Callback):
