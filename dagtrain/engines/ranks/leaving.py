@@ -67,10 +67,15 @@ class LeavingNanny(NannyPlugin):  # type: ignore[misc]  # distributed is not typ
         """Let the worker leave; called when the nanny closes, as on SIGTERM."""
         if nanny.process is None or not nanny.worker_address:
             return
-        try:
-            await asyncio.wait_for(nanny.rpc(nanny.worker_address).dagtrain_lanes_leave(), LEAVE + 2 * _MOVE)
-        except Exception as error:  # the end comes in any case
-            logger.warning("The worker of nanny %s was not asked to leave: %s: %s", nanny.address, type(error).__name__, error)
+        left = asyncio.ensure_future(nanny.rpc(nanny.worker_address).dagtrain_lanes_leave())
+        ended = asyncio.ensure_future(nanny.process.stopped.wait())  # by a SIGTERM of its own: it does not answer
+        await asyncio.wait({left, ended}, timeout=LEAVE + 2 * _MOVE, return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done() and (not left.done() or left.exception() is not None):  # the end comes in any case
+            reason = left.exception() if left.done() else "no answer"
+            logger.warning("The worker of nanny %s was not asked to leave: %s", nanny.address, reason)
+        for task in (left, ended):
+            task.cancel()
+        await asyncio.gather(left, ended, return_exceptions=True)
 
 
 async def tell_nanny(worker: Any) -> None:

@@ -1,13 +1,16 @@
 """Workers that are asked to leave: retired, at the end of their lifetime, or by SIGTERM. No step is repeated, and the bits are the same."""
 
+import asyncio
 import os
 import signal
 import threading
+from types import SimpleNamespace
 
 import pytest
 from distributed import Client
 
 from dagtrain.engines.ranks import LanesEngine, SegmentPolicy
+from dagtrain.engines.ranks.leaving import LeavingNanny
 from dagtrain.train.callbacks import LambdaCallback
 
 pytestmark = [pytest.mark.cluster, pytest.mark.fault]
@@ -69,3 +72,16 @@ def test_where_all_leave_a_fit_reaches_its_boundary(four, plain):
     assert (history.stopped, history.epochs) == ("stopped", 5)
     assert "repeated from step" not in str(history.events)
     assert history.fingerprint == plain.fit(plain.trainer(engine="inline"), epochs=5).fingerprint
+
+
+def test_a_nanny_does_not_wait_for_a_worker_that_has_ended():
+    """As where all processes receive SIGTERM and the cluster is closed: the worker's address answers no more."""
+
+    async def close():
+        no_answer, stopped = asyncio.Event(), asyncio.Event()
+        worker = SimpleNamespace(dagtrain_lanes_leave=no_answer.wait)
+        nanny = SimpleNamespace(process=SimpleNamespace(stopped=stopped), worker_address="w", address="n", rpc=lambda address: worker)
+        asyncio.get_running_loop().call_soon(stopped.set)
+        await asyncio.wait_for(LeavingNanny().teardown(nanny), 10)
+
+    asyncio.run(close())
