@@ -282,8 +282,14 @@ def settings_of(optimizer: Optimizer) -> Iterable[Mapping[str, Any]]:
 
 def configuration(trainer: Any) -> dict[str, str]:
     """The settings of a run, as text."""
-    _, batches = trainer._sample
-    settings = {"model": trainer.model, "optimizer": trainer.optimizer, "batch_size": batches.batch_size, **trainer.history.info}
+    objective, (_, batches) = trainer._objective, trainer._sample
+    settings = {
+        "model": getattr(trainer.model, "__qualname__", trainer.model),  # of a cost function, whose text is its place in memory
+        **({"loss": objective.loss.name} if hasattr(objective, "loss") else {}),
+        "optimizer": trainer.optimizer,
+        "batch_size": batches.batch_size,
+        **trainer.history.info,
+    }
     return {name: str(value) for name, value in settings.items()}
 
 

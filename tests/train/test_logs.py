@@ -276,9 +276,18 @@ def test_mlflow_has_parameters_and_values(mlflow: Any) -> None:
     (run,) = mlflow.runs
     assert run.info.experiment_id == "1"
     assert run.params["batch_size"] == "2"
+    assert run.params["loss"] == "cross_entropy"
     assert run.metrics["loss"] == list(zip((4, 8, 12), history.history["loss"], strict=True))
     assert [step for step, _ in run.metrics["learning_rate"]] == [4, 8, 12]
     assert run.status == ["RUNNING", "FINISHED"]
+
+
+def test_a_cost_function_is_logged_by_its_name(mlflow: Any) -> None:
+    def cost(parameters: Any, x: Any) -> Any:
+        return np.mean((x @ parameters["w"]) ** 2)
+
+    dt.Trainer(cost, parameters={"w": np.ones(8, "f4")}).fit(X, verbose=0, callbacks=[dt.callbacks.MLflow()])
+    assert mlflow.runs[0].params["model"].endswith("<locals>.cost")
 
 
 def test_a_resumed_run_continues_the_last_run_of_its_name(mlflow: Any, tmp_path: Path) -> None:
