@@ -27,6 +27,8 @@ LEAVE = 20.0
 """Seconds for a group to go on without a worker that leaves: less than the shortest notice."""
 _MOVE = 5.0
 """Further seconds for its data to move."""
+_CLOSE = 5.0
+"""Seconds for a worker to close after it has left, and to answer its nanny that it is not suspended."""
 
 
 async def leave(worker: Any) -> None:
@@ -45,14 +47,17 @@ def leave_on_sigterm(worker: Any, at_work: Any) -> None:
 
     def handle(signum: int, frame: Any) -> None:
         signal.signal(signal.SIGTERM, before)
-        worker.loop.add_callback(end)
+        # From a signal handler, `add_callback` alone does not wake the event loop.
+        worker.loop.asyncio_loop.call_soon_threadsafe(worker.loop.add_callback, end)
 
     async def end() -> None:
-        if at_work():
-            await leave(worker)
-        if worker.nanny is not None:
-            await worker.close(nanny=True, reason="SIGTERM")
-        os.kill(os.getpid(), signal.SIGTERM)  # to the handler that was there before
+        try:
+            if at_work():
+                await leave(worker)
+            if worker.nanny is not None:
+                await asyncio.wait_for(worker.close(nanny=True, reason="SIGTERM"), _CLOSE)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)  # to the handler that was there before
 
     signal.signal(signal.SIGTERM, handle)
 
@@ -67,15 +72,20 @@ class LeavingNanny(NannyPlugin):  # type: ignore[misc]  # distributed is not typ
         """Let the worker leave; called when the nanny closes, as on SIGTERM."""
         if nanny.process is None or not nanny.worker_address:
             return
-        left = asyncio.ensure_future(nanny.rpc(nanny.worker_address).dagtrain_lanes_leave())
+        left = asyncio.ensure_future(self._leave(nanny.rpc(nanny.worker_address)))
         ended = asyncio.ensure_future(nanny.process.stopped.wait())  # by a SIGTERM of its own: it does not answer
         await asyncio.wait({left, ended}, timeout=LEAVE + 2 * _MOVE, return_when=asyncio.FIRST_COMPLETED)
         if not ended.done() and (not left.done() or left.exception() is not None):  # the end comes in any case
             reason = left.exception() if left.done() else "no answer"
-            logger.warning("The worker of nanny %s was not asked to leave: %s", nanny.address, reason)
+            logger.warning("The worker of nanny %s was not asked to leave: %r", nanny.address, reason)
         for task in (left, ended):
             task.cancel()
         await asyncio.gather(left, ended, return_exceptions=True)
+
+    async def _leave(self, worker: Any) -> None:
+        async with asyncio.timeout(_CLOSE):  # `wait_for` can miss a cancellation
+            await worker.dagtrain_lanes_hello()
+        await worker.dagtrain_lanes_leave()
 
 
 async def tell_nanny(worker: Any) -> None:

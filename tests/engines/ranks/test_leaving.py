@@ -40,7 +40,7 @@ def by_a_signal(client, worker):
 
 
 @pytest.mark.parametrize("how", [by_the_client, by_the_nanny, by_a_signal])
-def test_a_worker_leaves_between_two_segments(four, plain, eventually, how):
+def test_a_worker_leaves_between_two_segments(four, plain, how):
     worker = min(four.scheduler_info(n_workers=-1)["workers"])
     thread = threading.Thread(target=how, args=(four, worker))
 
@@ -78,8 +78,9 @@ def test_a_nanny_does_not_wait_for_a_worker_that_has_ended():
     """As where all processes receive SIGTERM and the cluster is closed: the worker's address answers no more."""
 
     async def close():
-        no_answer, stopped = asyncio.Event(), asyncio.Event()
-        worker = SimpleNamespace(dagtrain_lanes_leave=no_answer.wait)
+        answer, no_answer, stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        answer.set()
+        worker = SimpleNamespace(dagtrain_lanes_hello=answer.wait, dagtrain_lanes_leave=no_answer.wait)
         nanny = SimpleNamespace(process=SimpleNamespace(stopped=stopped), worker_address="w", address="n", rpc=lambda address: worker)
         asyncio.get_running_loop().call_soon(stopped.set)
         await asyncio.wait_for(LeavingNanny().teardown(nanny), 10)
