@@ -16,10 +16,10 @@ from dagtrain.train.callbacks import LambdaCallback
 pytestmark = [pytest.mark.cluster, pytest.mark.fault]
 
 
-@pytest.fixture(scope="module")
-def four(local_cluster):
-    """A cluster that loses a worker for good in each test."""
-    with local_cluster(4, processes=True) as cluster, Client(cluster) as made:
+@pytest.fixture
+def three(local_cluster):
+    """A cluster for one test: it loses workers for good."""
+    with local_cluster(3, processes=True) as cluster, Client(cluster) as made:
         yield made
 
 
@@ -40,34 +40,34 @@ def by_a_signal(client, worker):
 
 
 @pytest.mark.parametrize("how", [by_the_client, by_the_nanny, by_a_signal])
-def test_a_worker_leaves_between_two_segments(four, plain, how):
-    worker = min(four.scheduler_info(n_workers=-1)["workers"])
-    thread = threading.Thread(target=how, args=(four, worker))
+def test_a_worker_leaves_between_two_segments(three, plain, how):
+    worker = min(three.scheduler_info(n_workers=-1)["workers"])
+    thread = threading.Thread(target=how, args=(three, worker))
 
     def leave_then_stop(epoch, logs):
         if epoch == 1:
             thread.start()
-        elif epoch > 1 and not thread.is_alive() and worker not in four.scheduler_info(n_workers=-1)["workers"]:
+        elif epoch > 1 and not thread.is_alive() and worker not in three.scheduler_info(n_workers=-1)["workers"]:
             trainer.stop()
 
-    trainer = plain.trainer(engine=LanesEngine(four, policy=SegmentPolicy(most=1)))
+    trainer = plain.trainer(engine=LanesEngine(three, policy=SegmentPolicy(most=1)))
     history = plain.fit(trainer, epochs=1000, callbacks=[LambdaCallback(on_epoch_end=leave_then_stop)])
     assert f"workers leave: {worker}; placed anew" in str(history.events)
     assert "repeated from step" not in str(history.events)
     assert history.fingerprint == plain.fit(plain.trainer(engine="inline"), epochs=history.epochs).fingerprint
 
 
-def test_where_all_leave_a_fit_reaches_its_boundary(four, plain):
+def test_where_all_leave_a_fit_reaches_its_boundary(three, plain):
     """As where a job system ends workers and client at once."""
 
     def signal_then_stop(epoch, logs):
         if epoch == 1:
-            for pid in four.run(os.getpid).values():
+            for pid in three.run(os.getpid).values():
                 os.kill(pid, signal.SIGTERM)
         elif epoch == 4:
             trainer.stop()
 
-    trainer = plain.trainer(engine=LanesEngine(four, policy=SegmentPolicy(most=1)))
+    trainer = plain.trainer(engine=LanesEngine(three, policy=SegmentPolicy(most=1)))
     history = plain.fit(trainer, epochs=1000, callbacks=[LambdaCallback(on_epoch_end=signal_then_stop)])
     assert (history.stopped, history.epochs) == ("stopped", 5)
     assert "repeated from step" not in str(history.events)
