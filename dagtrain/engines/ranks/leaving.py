@@ -32,15 +32,15 @@ _CLOSE = 5.0
 
 
 async def leave(worker: Any) -> None:
-    """Retire a worker that has ranks, with a deadline; what is not saved by then is repeated elsewhere."""
+    """Retire a worker where a client trains, with a deadline; steps that are not committed by then are repeated elsewhere."""
     try:
-        await asyncio.wait_for(worker.scheduler.retire_workers(workers=[worker.address], close_workers=False, remove=True), LEAVE + _MOVE)
+        await asyncio.wait_for(worker.scheduler.dagtrain_lanes_leave(worker=worker.address), LEAVE + _MOVE)
     except Exception as error:  # the end comes in any case
         logger.warning("Worker %s ends without having been retired: %s: %s", worker.address, type(error).__name__, error)
 
 
-def leave_on_sigterm(worker: Any, at_work: Any) -> None:
-    """Install a handler of SIGTERM in a worker process: leave if ``at_work()``, then end; a second signal ends at once."""
+def leave_on_sigterm(worker: Any) -> None:
+    """Install a handler of SIGTERM in a worker process: leave, then end; a second signal ends at once."""
     if threading.current_thread() is not threading.main_thread():  # a worker within another program, which handles its signals itself
         return
     before = signal.getsignal(signal.SIGTERM)
@@ -52,8 +52,7 @@ def leave_on_sigterm(worker: Any, at_work: Any) -> None:
 
     async def end() -> None:
         try:
-            if at_work():
-                await leave(worker)
+            await leave(worker)
             if worker.nanny is not None:
                 await asyncio.wait_for(worker.close(nanny=True, reason="SIGTERM"), _CLOSE)
         finally:

@@ -84,6 +84,7 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
             "dagtrain_lanes_end": self.end,
             "dagtrain_lanes_probe": self.probe,
             "dagtrain_lanes_kept": self.kept,
+            "dagtrain_lanes_leave": self.leave,
             "dagtrain_lanes_furnish": self.furnish,
             "dagtrain_lanes_inquire": self.inquire,
             "dagtrain_lanes_close": self.close_session,
@@ -125,6 +126,11 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
         threads = sum(w.nthreads for w in workers)
         return max(int(self._target_of_tasks(target_duration)), -(-ranks * len(workers) // threads) if threads else ranks)
 
+    async def leave(self, worker: str) -> None:
+        """Retire a worker that is to end, where a client trains."""
+        if self.sessions:
+            await self.retire_workers([worker], close_workers=False, remove=True)
+
     async def retire_workers(self, workers: list[str] | None = None, *, names: list[Any] | None = None, **options: Any) -> dict[str, Any]:
         """Retire workers as Dask does, but after they have left their groups, so that no step is repeated.
 
@@ -139,7 +145,9 @@ class RanksSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribute
         deadline = time.monotonic() + LEAVE
         try:
             while (now := time.monotonic()) < deadline:
-                if not any(leaving.intersection(opened.workers) and now < opened.looked + _DEAF for opened in self.sessions.values()):
+                others = self.scheduler.workers.keys() - self._retiring - self._bare - self._monitor.absent
+                looking = [opened for opened in self.sessions.values() if now < opened.looked + _DEAF]
+                if not any(leaving.intersection(opened.workers) or not others for opened in looking):
                     break
                 await asyncio.sleep(_LOOK)
             retired: dict[str, Any] = await self._retire(workers, names=names, **options)

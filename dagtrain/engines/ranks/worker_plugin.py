@@ -54,7 +54,7 @@ class RanksWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is n
         """Install the handlers on a worker."""
         self.worker = worker
         _spare_from_interrupts(worker)
-        leave_on_sigterm(worker, lambda: bool(self.ranks))
+        leave_on_sigterm(worker)
         self.ranks: dict[tuple[str, int], Any] = {}
         self._lock = threading.Lock()
         self._ended: OrderedDict[str, str] = OrderedDict()
@@ -160,9 +160,8 @@ class RanksWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is n
         return True
 
     async def leave(self) -> None:
-        """Leave between two segments, if there are ranks; the nanny asks before it ends the worker."""
-        if self.ranks:
-            await leave(self.worker)
+        """Leave between two segments; the nanny asks before it ends the worker."""
+        await leave(self.worker)
 
     def end(self, group: str, why: str) -> None:
         """End a group."""
