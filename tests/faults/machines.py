@@ -97,6 +97,9 @@ class Reporter:
         self.connection.recv()
         if (seconds := self.clock.get(row["epoch"])) is not None:
             self.client.run_on_scheduler(step_clock, seconds)
+            deadline = time.monotonic() + 30  # two steps that cancel each other within half a second would not be seen
+            while not self.client.run_on_scheduler(has_seen_its_clock) and time.monotonic() < deadline:
+                time.sleep(0.05)
 
 
 def step_clock(seconds: float) -> None:
@@ -109,6 +112,12 @@ def step_clock(seconds: float) -> None:
     for module in list(sys.modules.values()):
         if getattr(module, "time", None) is before:
             module.time = stepped  # type: ignore[attr-defined]  # it has one
+
+
+def has_seen_its_clock(dask_scheduler: Any) -> bool:
+    """Whether the scheduler plugin has looked at the clock since it was stepped."""
+    wall = dask_scheduler.plugins["dagtrain-lanes"]._monitor._wall
+    return bool(abs(wall._ahead - (time.time() - time.monotonic())) < 1.0)
 
 
 def pids(client: Any) -> dict[str, int]:
