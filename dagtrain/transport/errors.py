@@ -1,4 +1,4 @@
-"""What can go wrong between ranks. The driver turns these into the errors that users see.
+"""What can go wrong between ranks. The engine turns these into the errors that users see.
 
     ChannelError            also: routes, an endpoint or a sequence that cannot be used
     ├── PeerLost            a peer is gone, or sent bytes that are no frame

@@ -112,6 +112,10 @@ class Handshake:
         Dialled or accepted; `close` closes it, unless the handshake has succeeded.
     role : Initiator or Acceptor
         Which end this is.
+    tls : (SSLContext, SSLContext) or None
+        For the side that accepts and the side that dials.
+    silence : float
+        Seconds without an acknowledgement after which the connection is lost.
     until : float
         Deadline, as a value of ``time.monotonic()``.
     """

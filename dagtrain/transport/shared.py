@@ -1,4 +1,4 @@
-"""A channel through memory that two ranks of one host share: a post writes a sequence into the own window and notifies the peer.
+"""A channel through memory that two ranks of one host share: a post writes a sequence into its rank's window and notifies the peer.
 
 The peer's spans are read in the peer's window; nothing is copied and nothing is sent.
 """
@@ -31,6 +31,8 @@ class SharedChannel:
 
     Parameters
     ----------
+    group, rank
+        Of this rank.
     window : Window
         Of this rank.
     endpoint : Endpoint

@@ -122,7 +122,7 @@ def test_keys_name_the_data_and_depend_on_its_content_alone():
     assert first[0][1] == 0
 
 
-def test_opening_arrays_imports_no_dask(tmp_path):
+def test_opening_arrays_imports_no_dask():
     import subprocess
 
     code = "import sys, dagtrain.data as d; d.open_source([[1.0]], [0], targets='classes').local(); sys.exit('dask' in sys.modules)"

@@ -184,7 +184,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_samples():
     assert trainer.fit(x, batch_size=5, verbose=0).history["loss"] == [pytest.approx(5.0)]
 
 
-def test_fit_is_silent_with_verbose_0(fitted, digits, capfd):
+def test_fit_is_silent_with_verbose_0(digits, capfd):
     trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(10)]), loss="cross_entropy", shards=2)
     trainer.fit(digits.x[:64], digits.y[:64], epochs=2, validation_data=digits[2:], verbose=0)
     assert capfd.readouterr() == ("", "")

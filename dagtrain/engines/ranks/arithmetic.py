@@ -110,7 +110,7 @@ class RankRunner:
         self._gradients.run(self._parameters, self._statistics, rows, counts, self.state.step, final, needs)
 
     def reduce(self, counts: Sequence[int]) -> None:
-        """Add over all shards: loss and metrics, and the own slice of the gradient if a norm needs it before the update."""
+        """Add over all shards: loss and metrics, and its slice of the gradient if a norm needs it before the update."""
         self._owned.reduce(tuple(counts))
 
     def squared_norms(self, k: int) -> None:
@@ -118,7 +118,7 @@ class RankRunner:
         self._owned.squared_norms(k)
 
     def update(self, final: Final | None = None) -> None:
-        """Update the own slices of parameters and optimiser state, and the statistics if this rank owns them.
+        """Update its slices of parameters and optimiser state, and the statistics if this rank owns them.
 
         `final` is called with the number of parts of the parameters that are final.
         """
