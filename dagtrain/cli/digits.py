@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -89,6 +90,8 @@ def train(settings: Settings) -> dict[str, Any]:
             resume=settings.resume,
         )
         if history.stopped:
+            if history.stopped == TERMINATED:  # job systems send it again, to the whole group; the command ends in any case
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
             tell_stopped(trainer, settings)
             raise SystemExit(TERMINATED_STATUS) if history.stopped == TERMINATED else KeyboardInterrupt
         seconds = time.perf_counter() - began

@@ -77,8 +77,9 @@ def test_the_same_line_continues_a_terminated_run_to_the_same_bits(command, proc
     first = process(*line)
     while "2/40" not in first.stdout.readline():
         assert first.poll() is None
-    for _ in range(2):  # as `timeout` does
+    for _ in range(2):  # as `timeout` and Slurm do, also after the last step
         (os.killpg if whole_group else os.kill)(first.pid, signal.SIGTERM)
+        time.sleep(0.1)
     out, err = first.communicate(timeout=60)
     assert first.returncode == 143
     assert "held-out accuracy" in out
