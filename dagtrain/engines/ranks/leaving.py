@@ -28,12 +28,14 @@ LEAVE = 20.0
 _MOVE = 5.0
 """Further seconds for its data to move."""
 _CLOSE = 5.0
-"""Seconds for a worker to close after it has left, and to answer its nanny that it is not suspended."""
+"""Seconds for a worker to close after it has left, and for worker and scheduler to answer at all: they may be suspended."""
 
 
 async def leave(worker: Any) -> None:
     """Retire a worker where a client trains, with a deadline; steps that are not committed by then are repeated elsewhere."""
     try:
+        async with asyncio.timeout(_CLOSE):  # a scheduler out of reach cannot retire it
+            await worker.scheduler.dagtrain_lanes_kept(groups=[])
         await asyncio.wait_for(worker.scheduler.dagtrain_lanes_leave(worker=worker.address), LEAVE + _MOVE)
     except Exception as error:  # the end comes in any case
         logger.warning("Worker %s ends without having been retired: %s: %s", worker.address, type(error).__name__, error)
