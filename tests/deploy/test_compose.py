@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +108,11 @@ def test_build_reads_only_what_the_package_needs():
     for name in ("dagtrain", "pyproject.toml", "README.md", "LICENSE"):
         assert f"!{name}" in ignored
         assert (ROOT / name).exists()
+
+
+def test_proof_names_what_it_needs_before_it_starts_anything():
+    command = [sys.executable, ROOT / "scripts" / "prove-containers", "--compose", "/absent/docker-compose"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "/absent/docker-compose (package docker-compose)" in done.stderr
+    assert "Cleaning up" not in done.stderr
