@@ -15,9 +15,15 @@ from typing import Any
 
 import pytest
 
-from tests.faults.machines import SECONDS, Machines, train
+from tests.faults.machines import SECONDS, SMALL_BLOCK, Machines, train
 
 NETWORK = str(Path(__file__).parent.parent.parent / "scripts" / "network")
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set once for a test, whichever of its threads train."""
+    monkeypatch.setattr("dagtrain.step.update.BLOCK", SMALL_BLOCK)
 
 
 @pytest.fixture(scope="session")

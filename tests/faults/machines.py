@@ -15,7 +15,6 @@ from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import dask
 import numpy as np
@@ -23,9 +22,12 @@ import numpy as np
 import dagtrain as dt
 from dagtrain.engines.ranks import LanesEngine, SegmentPolicy
 from dagtrain.errors import DagtrainError
+from dagtrain.step import update
 
 SECONDS = 60
 """Deadline of every wait of a test."""
+SMALL_BLOCK = 4096
+"""Parameters of a block of the update: small enough for the layers to be sent one after the other."""
 _NETWORK = 0x40000000  # CLONE_NEWNET
 
 
@@ -80,8 +82,7 @@ def train(engine: Any, reporter: Any = None, epochs: int = 8, checkpoint: str | 
     optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2))
     trainer = dt.Trainer(model, loss="cross_entropy", optimizer=optimizer, shards=8, engine=engine)
     options = {"epochs": epochs, "batch_size": 64, "verbose": 0, "reporter": reporter}
-    with patch("dagtrain.step.update.BLOCK", 4096):
-        return trainer.fit(x, labels, checkpoint=checkpoint, resume=checkpoint is not None, **options)
+    return trainer.fit(x, labels, checkpoint=checkpoint, resume=checkpoint is not None, **options)
 
 
 class Reporter:
@@ -138,6 +139,8 @@ def run_driver(
 ) -> None:
     """Train on a cluster, and send the result or the error."""
     from distributed import Client
+
+    update.BLOCK = SMALL_BLOCK  # of this process
 
     with dask.config.set({"distributed.comm.timeouts.connect": connect}), Client(address) as client:
         before = pids(client)
