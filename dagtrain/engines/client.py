@@ -44,11 +44,11 @@ def client_in_use(futures: Sequence[Any] = ()) -> Any:
     import dask
     from distributed import Client
 
-    found = futures[0].client if futures else CLIENT.get()
-    if found is None:
-        found = getattr(dask.base.get_scheduler(), "__self__", None)
-    if not isinstance(found, Client):
+    client = futures[0].client if futures else CLIENT.get()
+    if client is None:
+        client = getattr(dask.base.get_scheduler(), "__self__", None)
+    if not isinstance(client, Client):
         return None
-    if found.asynchronous:
+    if client.asynchronous:
         raise ClusterError("the client is asynchronous: dagtrain needs a synchronous one, as in Client(asynchronous=False).")
-    return found
+    return client

@@ -121,7 +121,7 @@ PLAN: Slot[Callable[..., Any]] = Slot("dagtrain.plan")
 
 
 class Drawable:
-    """Has pictures. What is no tensor or graph says how it is drawn by a method ``diagram(**options)``, for which `draw` asks."""
+    """Has pictures. All types but tensors and graphs give their picture by a method ``diagram(**options)``."""
 
     __slots__ = ()
 

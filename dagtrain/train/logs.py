@@ -111,9 +111,9 @@ class JSONLines(Callback):
     def _append(self, lines: list[Mapping[str, Any]]) -> None:
         events: list[Event] = self.trainer.history.events[self._events :]
         self._events += len(events)
-        told = [{"event": str(event), "kind": event.kind, "step": event.step, "seconds": event.seconds} for event in events]
+        lines_of_events = [{"event": str(event), "kind": event.kind, "step": event.step, "seconds": event.seconds} for event in events]
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json_lines([*told, *lines]))
+            file.write(json_lines([*lines_of_events, *lines]))
 
 
 class TensorBoard(Callback):

@@ -43,11 +43,15 @@ class Stopping:
         now = time.monotonic()
         if self.reason not in REASONS.values():
             self.reason, self._signalled = REASONS[signal.Signals(number)], now
-        elif number != signal.SIGTERM or self.reason != TERMINATED or now - self._signalled >= self.echo:
+        elif number != signal.SIGTERM or self.reason != TERMINATED or not self.is_echo():
             end = SystemExit(TERMINATED_STATUS) if number == signal.SIGTERM else KeyboardInterrupt()
             if not self._undisturbed:
                 raise end
             self._pending = end
+
+    def is_echo(self) -> bool:
+        """Whether a SIGTERM that comes now counts as the first."""
+        return time.monotonic() - self._signalled < self.echo
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
@@ -61,9 +65,23 @@ class Stopping:
             raise self._pending
 
 
+class _Echo:
+    """The handler of SIGTERM after a fit that it ended: ignores the echo, so that the program can report; later acts as the default."""
+
+    def __init__(self, stopping: Stopping) -> None:
+        self.stopping = stopping
+
+    def __call__(self, number: int, frame: Any) -> None:
+        if not self.stopping.is_echo():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+
 @contextmanager
 def interruptible(stopping: Stopping) -> Iterator[None]:
     """The first Ctrl-C or SIGTERM requests a stop, the second ends the block at once; afterwards the old handlers are restored.
+
+    The echo of a SIGTERM is ignored also after the block, so that the program can report the stopped fit.
 
     It does nothing in other threads than the main one. It leaves Ctrl-C alone where the process ignores it or dies by it, and SIGTERM where
     the process ignores it or has its own handler.
@@ -71,7 +89,8 @@ def interruptible(stopping: Stopping) -> Iterator[None]:
     before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.getsignal(number) for number in REASONS}
-    replaced = {n: old for n, old in before.items() if (callable(old) if n == signal.SIGINT else old is signal.SIG_DFL)}
+    by_default = signal.SIG_DFL, *(old for old in before.values() if isinstance(old, _Echo))
+    replaced = {n: old for n, old in before.items() if (callable(old) if n == signal.SIGINT else old in by_default)}
 
     def handle(number: int, frame: Any) -> None:
         # It writes nothing: the signal may interrupt a write to the same stream.
@@ -83,4 +102,4 @@ def interruptible(stopping: Stopping) -> Iterator[None]:
         yield
     finally:
         for number, old in replaced.items():
-            signal.signal(number, old)
+            signal.signal(number, _Echo(stopping) if number == signal.SIGTERM and stopping.reason == TERMINATED else old)

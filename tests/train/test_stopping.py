@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -48,11 +50,17 @@ def send(number: signal.Signals) -> None:
     time.sleep(0)  # where Python runs the handler
 
 
+@pytest.fixture(autouse=True)
+def _default() -> Iterator[None]:
+    """Each test begins with the default handler of SIGTERM, and leaves the one that was there."""
+    with handler_of(signal.SIGTERM, signal.SIG_DFL):
+        yield
+
+
 def test_sigterm_ends_at_a_boundary_and_the_run_resumes_to_the_same_bits(tmp_path: Any) -> None:
     history = fit(new(), lambda: send(signal.SIGTERM), checkpoint=tmp_path)
     assert history.stopped == "terminated"
     assert history.events == ["terminated, after 2 steps"]
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert fit(new(), checkpoint=tmp_path, resume=True).fingerprint == fit(new()).fingerprint
 
 
@@ -98,6 +106,26 @@ def test_a_second_signal_ends_at_once(echo: float, numbers: list[signal.Signals]
         block()
     assert done
     assert error is KeyboardInterrupt or getattr(direct.value, "code", None) == 143
+
+
+def test_the_echo_of_sigterm_is_ignored_after_the_fit_too() -> None:
+    """A program that reports a stopped run is not ended meanwhile; a fit after it can be stopped again."""
+    for _ in range(2):
+        stopping = Stopping(60.0)
+        with interruptible(stopping):
+            send(SIGTERM)
+        assert stopping.reason == "terminated"
+        send(SIGTERM)
+
+
+def test_sigterm_ends_the_process_after_the_echo() -> None:
+    code = (
+        "import os, signal\nfrom dagtrain.train.stopping import Stopping, interruptible\n"
+        "with interruptible(Stopping(0.0)):\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "print('reported', flush=True)\nos.kill(os.getpid(), signal.SIGTERM)\nprint('not reached', flush=True)"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (process.stdout, process.returncode) == ("reported\n", -SIGTERM)
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda number, frame: None], ids=["ignored", "own"])

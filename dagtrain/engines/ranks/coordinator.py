@@ -382,5 +382,5 @@ class Coordinator:
         """Steps of the next segment: enough to last `_length()` seconds, at most four times the longest so far."""
         if self.step_time is None:
             return 2
-        wanted = int(self._length() / max(self.step_time.step, 1e-6))
-        return max(1, min(wanted, 4 * self._largest if self._largest > 1 else 8, self.policy.most))
+        steps = int(self._length() / max(self.step_time.step, 1e-6))
+        return max(1, min(steps, 4 * self._largest if self._largest > 1 else 8, self.policy.most))

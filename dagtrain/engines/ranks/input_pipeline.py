@@ -153,11 +153,11 @@ class InputPipeline:
         partitions, keys, groups = self._partitions()
         deliveries = []
         for number, (share, rank_input) in enumerate(zip(shares, inputs, strict=True)):
-            wanted: dict[int, list[Gathered]] = {}
+            by_group: dict[int, list[Gathered]] = {}
             for pick in gather_plan(share.rows, self.source.sizes):
-                wanted.setdefault(groups.get(pick.partition, ~pick.partition), []).append(pick)
+                by_group.setdefault(groups.get(pick.partition, ~pick.partition), []).append(pick)
             made = []
-            for group, picks in wanted.items():
+            for group, picks in by_group.items():
                 key = (f"pick-{token}", number, group)
                 graph[key] = Task(key, pick_rows, DataNode(None, picks), *(TaskRef(keys[p.partition]) for p in picks))
                 made.append(key)

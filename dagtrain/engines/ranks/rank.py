@@ -117,8 +117,8 @@ def _named(error: ChannelError, workers: Sequence[str]) -> str:
             peers = error.peers_missing
         case _:
             peers = ()
-    told = ", ".join(f"rank {peer} is on {workers[peer]}" for peer in peers)
-    return f"{error} ({told})" if told else str(error)
+    addresses = ", ".join(f"rank {peer} is on {workers[peer]}" for peer in peers)
+    return f"{error} ({addresses})" if addresses else str(error)
 
 
 class _Absent(ChannelError):  # noqa: N818  # a name that says what is the matter
