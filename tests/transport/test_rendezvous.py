@@ -194,7 +194,7 @@ def test_a_wrong_token_is_refused(group: Any) -> None:
     assert len(refused) == 2 or errors[refused[0] is errors[0]].peer != 2, "the other one lost the one that gave up, if not rank 2"
     assert isinstance(errors[2], PeerTimeout)
     assert "refused" in str(errors[2])
-    assert ours.communicators[2].rejected == 2
+    assert len(refused) <= ours.communicators[2].rejected <= 2, "one that lost the other first may not have dialled rank 2"
 
 
 def test_the_token_is_never_sent() -> None:
