@@ -123,7 +123,7 @@ def make_state_folder() -> None:
             pass
     except OSError as error:
         raise ArgumentError(
-            f"the records of clusters cannot be written to {folder}: {error.strerror}. Set XDG_STATE_HOME to the path of a folder of your own."
+            f"the records of clusters cannot be written to {folder}: {error.strerror}. Set XDG_STATE_HOME to a folder of your own."
         ) from error
 
 
