@@ -6,6 +6,7 @@ import json
 
 import click
 
+from dagtrain.cli.clusters.kubernetes import kubernetes
 from dagtrain.cli.clusters.local import local
 
 __all__ = ["cluster"]
@@ -56,3 +57,4 @@ def stop(name: str | None) -> None:
 
 
 cluster.add_command(local)
+cluster.add_command(kubernetes)

@@ -6,8 +6,9 @@ dagtrain works with any Dask cluster; these are the usual ones, with few options
 """
 
 from dagtrain.deploy.clusters.kinds import KINDS, clusters, stop
+from dagtrain.deploy.clusters.kubernetes import Kubernetes
 from dagtrain.deploy.clusters.launch import Ending, Kind, Launch, Plan, wait_for_workers
 from dagtrain.deploy.clusters.local import Local
 from dagtrain.deploy.clusters.started import Started, load
 
-__all__ = ["KINDS", "Ending", "Kind", "Launch", "Local", "Plan", "Started", "clusters", "load", "stop", "wait_for_workers"]
+__all__ = ["KINDS", "Ending", "Kind", "Kubernetes", "Launch", "Local", "Plan", "Started", "clusters", "load", "stop", "wait_for_workers"]

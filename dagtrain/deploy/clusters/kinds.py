@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dagtrain.deploy.clusters.kubernetes import KUBERNETES
 from dagtrain.deploy.clusters.launch import PROCESSES, Ending
 from dagtrain.deploy.clusters.started import Started, load, names
 from dagtrain.errors import ClusterError, DagtrainError
@@ -10,6 +11,7 @@ __all__ = ["KINDS", "clusters", "state_of", "stop"]
 
 KINDS: dict[str, Ending] = {
     "local": PROCESSES,
+    "kubernetes": KUBERNETES,
 }
 
 

@@ -1,0 +1,55 @@
+"""Programs of other systems, such as kubectl and docker: what they print, with a deadline; a failure is a `ClusterError`."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from dagtrain.errors import ClusterError
+
+__all__ = ["output"]
+
+
+def output(command: Sequence[str], timeout: float, absent: str, variables: Mapping[str, str] | None = None) -> str:
+    """The standard output of a command.
+
+    Parameters
+    ----------
+    command
+        The program and its arguments.
+    timeout
+        Seconds until it is ended.
+    absent
+        What to do if the program is absent.
+    variables
+        Additions to its environment.
+
+    Raises
+    ------
+    ClusterError
+        If the program is absent, fails or takes too long; the message has the end of its own.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            env={**os.environ, **(variables or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=max(timeout, 1),
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise ClusterError(f"there is no program {command[0]} on PATH: {absent}") from error
+    except OSError as error:
+        raise ClusterError(f"{command[0]} cannot be started: {error.strerror or error}.") from error
+    except subprocess.TimeoutExpired as error:
+        raise ClusterError(f"{shlex.join(command)} took longer than {timeout:g} s.") from error
+    if done.returncode:
+        lines = (done.stderr.strip() or done.stdout.strip() or "(no message)").splitlines()
+        distinct = dict.fromkeys(f"    {line}" for line in lines if not re.match(r"[EWI]\d{4} ", line))  # kubectl's log of each attempt
+        raise ClusterError("\n".join([f"{shlex.join(command)} failed with status {done.returncode}:", *list(distinct)[-8:]]))
+    return done.stdout.strip()
