@@ -8,6 +8,7 @@ import click
 
 from dagtrain.cli.clusters.kubernetes import kubernetes
 from dagtrain.cli.clusters.local import local
+from dagtrain.cli.clusters.slurm import slurm
 
 __all__ = ["cluster"]
 
@@ -58,3 +59,4 @@ def stop(name: str | None) -> None:
 
 cluster.add_command(local)
 cluster.add_command(kubernetes)
+cluster.add_command(slurm)

@@ -9,6 +9,21 @@ from dagtrain.deploy.clusters.kinds import KINDS, clusters, stop
 from dagtrain.deploy.clusters.kubernetes import Kubernetes
 from dagtrain.deploy.clusters.launch import Ending, Kind, Launch, Plan, wait_for_workers
 from dagtrain.deploy.clusters.local import Local
+from dagtrain.deploy.clusters.slurm import Slurm
 from dagtrain.deploy.clusters.started import Started, load
 
-__all__ = ["KINDS", "Ending", "Kind", "Kubernetes", "Launch", "Local", "Plan", "Started", "clusters", "load", "stop", "wait_for_workers"]
+__all__ = [
+    "KINDS",
+    "Ending",
+    "Kind",
+    "Kubernetes",
+    "Launch",
+    "Local",
+    "Plan",
+    "Slurm",
+    "Started",
+    "clusters",
+    "load",
+    "stop",
+    "wait_for_workers",
+]

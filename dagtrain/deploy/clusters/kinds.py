@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dagtrain.deploy.clusters.kubernetes import KUBERNETES
 from dagtrain.deploy.clusters.launch import PROCESSES, Ending
+from dagtrain.deploy.clusters.slurm_queue import SLURM
 from dagtrain.deploy.clusters.started import Started, load, names
 from dagtrain.errors import ClusterError, DagtrainError
 
@@ -12,6 +13,7 @@ __all__ = ["KINDS", "clusters", "state_of", "stop"]
 KINDS: dict[str, Ending] = {
     "local": PROCESSES,
     "kubernetes": KUBERNETES,
+    "slurm": SLURM,
 }
 
 
