@@ -242,7 +242,7 @@ def test_a_stop_does_not_wait_for_workers_that_are_gone(local_cluster, mixed):
         def stop(self):
             return True
 
-        def event(self, text):
+        def event(self, text, kind, workers=()):
             events.append(text)
 
     with local_cluster(0) as cluster, Client(cluster) as client:
