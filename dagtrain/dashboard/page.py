@@ -20,12 +20,12 @@ from distributed.dashboard.components import add_periodic_callback
 from distributed.dashboard.components.scheduler import BOKEH_THEME, env
 from distributed.dashboard.utils import update as send
 
-from dagtrain.dashboard.scheduler import runs_of
-from dagtrain.dashboard.state import Run, Runs
+from dagtrain.dashboard.state import Run, Runs, runs_of
 from dagtrain.report.records import KINDS
 
 __all__ = ["Page", "show"]
 
+WIDE: dict[str, Any] = {"sizing_mode": "stretch_width"}
 MILLISECONDS = 500
 """Between two looks at the runs."""
 COLOURS = {"compute": "#4c9f70", "exchange": "#e0a030", "wait": "#b0b7bf"}
@@ -66,7 +66,7 @@ class Page:
         self._drawn: dict[str, Any] = {}
         self.choice = Select(title="Run", value="", options=[("", "the newest")], width=320)
         self.choice.on_change("value", lambda name, old, new: self.update())
-        self.summary = Div(text="", name="dagtrain-summary", disable_math=True, sizing_mode="stretch_width")
+        self.summary = Div(text="", name="dagtrain-summary", disable_math=True, **WIDE)
         self.curve = ColumnDataSource({"step": [], "loss": [], "speed": []}, name="dagtrain-curve")
         self.losses = ColumnDataSource({"steps": [], "values": [], "name": [], "colour": []})
         self.metrics = ColumnDataSource({"steps": [], "values": [], "name": [], "colour": []}, name="dagtrain-metrics")
@@ -85,17 +85,16 @@ class Page:
         times.hbar_stack(list(KINDS), y="rank", height=0.8, color=[COLOURS[k] for k in KINDS], source=self.times, legend_label=list(KINDS))
         times.x_range.start = 0
         columns = [TableColumn(field=name, title=name, width=width) for name, width in WIDTHS.items()]
-        table = DataTable(source=self.events, columns=columns, index_position=None, reorderable=False, height=200, sizing_mode="stretch_width")
-        self.pictures = {name: Div(text="", name=f"dagtrain-{name}", disable_math=True, sizing_mode="stretch_width") for name in PICTURES}
-        wide = {"sizing_mode": "stretch_width"}
+        table = DataTable(source=self.events, columns=columns, index_position=None, reorderable=False, height=200, **WIDE)
+        self.pictures = {name: Div(text="", name=f"dagtrain-{name}", disable_math=True, **WIDE) for name in PICTURES}
         self.root = column(
-            row(self.choice, self.summary, **wide),
-            row(loss, metrics, **wide),
-            row(speed, times, **wide),
+            row(self.choice, self.summary, **WIDE),
+            row(loss, metrics, **WIDE),
+            row(speed, times, **WIDE),
             table,
             *self.pictures.values(),
             name="dagtrain",
-            **wide,
+            **WIDE,
         )
 
     def update(self) -> None:
@@ -152,7 +151,7 @@ PICTURES = {"placement": "Placement", "graph": "Computational graph, coloured by
 
 def plot(title: str, label: str, **options: Any) -> Any:
     """An empty figure."""
-    return figure(title=title, x_axis_label=label, height=280, sizing_mode="stretch_width", tools="pan,xwheel_zoom,reset,hover", **options)
+    return figure(title=title, x_axis_label=label, height=280, tools="pan,xwheel_zoom,reset,hover", **WIDE, **options)
 
 
 def lines(target: Any, source: ColumnDataSource) -> None:

@@ -6,7 +6,6 @@ Pages are added when this package is imported, since a preload is set up only on
 from __future__ import annotations
 
 import logging
-import weakref
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -15,22 +14,16 @@ import dask
 from distributed import SchedulerPlugin
 
 from dagtrain.dashboard.collector import COLLECTOR
-from dagtrain.dashboard.state import Runs
+from dagtrain.dashboard.state import runs_of
 from dagtrain.engines.cluster.sender import MARK
 from dagtrain.report.records import decode
 
-__all__ = ["DashboardPlugin", "dask_setup", "prepare", "runs_of"]
+__all__ = ["DashboardPlugin", "dask_setup", "prepare"]
 
 log = logging.getLogger("dagtrain")
 
 ADDRESS = "/dagtrain"
 PRELOADS = "distributed.scheduler.preload"
-_RUNS: weakref.WeakKeyDictionary[Any, Runs] = weakref.WeakKeyDictionary()
-
-
-def runs_of(scheduler: Any) -> Runs:
-    """The runs that a scheduler knows."""
-    return _RUNS.setdefault(scheduler, Runs())
 
 
 def prepare() -> None:

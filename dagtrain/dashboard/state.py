@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from dagtrain.report.records import Drawn, Ended, EpochEnd, Happened, Progress, Record, Started, StepTimes
 
-__all__ = ["Run", "Runs", "thinned"]
+__all__ = ["Run", "Runs", "runs_of", "thinned"]
 
 RUNS = 8
 """Runs that are kept, at most."""
@@ -164,3 +166,11 @@ class Runs:
         for run in self._runs.values():
             if run.client == client and run.ended is None:
                 run.take(Ended("its process is gone", ""))
+
+
+_RUNS: weakref.WeakKeyDictionary[Any, Runs] = weakref.WeakKeyDictionary()
+
+
+def runs_of(scheduler: Any) -> Runs:
+    """The runs that a scheduler knows."""
+    return _RUNS.setdefault(scheduler, Runs())
