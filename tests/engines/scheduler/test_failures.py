@@ -206,7 +206,7 @@ def test_an_error_of_a_task_that_occurs_again_ends_the_steps(threads, monkeypatc
     session, state, batches = session_of(SchedulerEngine(threads), mixed)
     events = []
     watch = Unwatched()
-    watch.event = events.append
+    watch.event = lambda text, *details: events.append(text)
     with session, pytest.raises(ClusterError, match="the same error again in the steps from 0 on: ZeroDivisionError: mine"):
         session.run(state, batches, watch)
     assert len(events) == 1
