@@ -9,6 +9,7 @@ import click
 from dagtrain.cli.clusters.kubernetes import kubernetes
 from dagtrain.cli.clusters.local import local
 from dagtrain.cli.clusters.slurm import slurm
+from dagtrain.cli.clusters.ssh import ssh
 
 __all__ = ["cluster"]
 
@@ -60,3 +61,4 @@ def stop(name: str | None) -> None:
 cluster.add_command(local)
 cluster.add_command(kubernetes)
 cluster.add_command(slurm)
+cluster.add_command(ssh)

@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,14 +36,17 @@ def start_options(kind: str, timeout: float) -> Callable[[Callable[..., Any]], C
     return add
 
 
-def launch(kind: Kind, dry_run: bool) -> None:
-    """Start a cluster, and print its addresses and the next commands; or print what would be done."""
+def launch(kind: Kind, dry_run: bool, shown: Sequence[str] | None = None) -> None:
+    """Start a cluster, and print its addresses and the next commands; or print what would be done.
+
+    Of the record's external references those in `shown` are printed, or all.
+    """
     if dry_run:
         click.echo(str(kind.plan()))
         return
     with signals_as_exceptions():
         started = kind.start()
-    click.echo(summary(started))
+    click.echo(summary(started, tuple(started.external) if shown is None else shown))
 
 
 @contextmanager
@@ -65,7 +68,7 @@ def signals_as_exceptions() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def summary(started: Started) -> str:
+def summary(started: Started, shown: Sequence[str]) -> str:
     """The addresses of a cluster and the commands that use it."""
     from dagtrain.deploy.clusters.started import files_of
 
@@ -73,7 +76,7 @@ def summary(started: Started) -> str:
     places = {
         "scheduler": started.scheduler,
         "dashboard": started.dashboard,
-        **{name.replace("_", " "): value for name, value in started.external.items()},
+        **{name: started.external[name] for name in shown},
         "logs": str(files_of(started.name)),
     }
     commands = {}

@@ -10,6 +10,7 @@ from dagtrain.deploy.clusters.kubernetes import Kubernetes
 from dagtrain.deploy.clusters.launch import Ending, Kind, Launch, Plan, wait_for_workers
 from dagtrain.deploy.clusters.local import Local
 from dagtrain.deploy.clusters.slurm import Slurm
+from dagtrain.deploy.clusters.ssh import Ssh
 from dagtrain.deploy.clusters.started import Started, load
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Local",
     "Plan",
     "Slurm",
+    "Ssh",
     "Started",
     "clusters",
     "load",

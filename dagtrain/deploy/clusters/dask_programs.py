@@ -8,9 +8,11 @@ from pathlib import Path
 from dagtrain.deploy.certificates import AUTHORITY
 from dagtrain.errors import ArgumentError
 
-__all__ = ["SCHEDULER", "WORKER", "check_memory", "scheduler_command", "tls_arguments", "worker_command"]
+__all__ = ["PRELOAD", "SCHEDULER", "WORKER", "check_memory", "scheduler_command", "tls_arguments", "worker_command"]
 
-SCHEDULER: tuple[str, ...] = ()
+PRELOAD = ""
+"""The module that every scheduler imports, or none."""
+SCHEDULER: tuple[str, ...] = ("--preload", PRELOAD) if PRELOAD else ()
 """Arguments of every scheduler."""
 WORKER: tuple[str, ...] = ("--nanny", "--death-timeout", "60")
 """Arguments of every worker: a nanny starts a worker that was killed again; one that finds no scheduler ends."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dagtrain.deploy.clusters.kubernetes import KUBERNETES
 from dagtrain.deploy.clusters.launch import PROCESSES, Ending
 from dagtrain.deploy.clusters.slurm_queue import SLURM
+from dagtrain.deploy.clusters.ssh import SSH
 from dagtrain.deploy.clusters.started import Started, load, names
 from dagtrain.errors import ClusterError, DagtrainError
 
@@ -14,6 +15,7 @@ KINDS: dict[str, Ending] = {
     "local": PROCESSES,
     "kubernetes": KUBERNETES,
     "slurm": SLURM,
+    "ssh": SSH,
 }
 
 

@@ -156,8 +156,12 @@ class Launch:
     def check(self, child: subprocess.Popen[bytes], log: str) -> None:
         """Raise a `ClusterError` with the end of the log if a process has ended."""
         if child.poll() is not None:
-            path = self.files / f"{log}.log"
-            raise ClusterError(f"the {log} ended with status {child.returncode}. The end of {path}:\n{last_lines(path)}")
+            raise ClusterError(f"{log} ended with status {child.returncode}. {self.end_of(log)}")
+
+    def end_of(self, log: str) -> str:
+        """The last lines of a log, and its path."""
+        path = self.files / f"{log}.log"
+        return f"The end of {path}:\n{last_lines(path)}"
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if error is None:
