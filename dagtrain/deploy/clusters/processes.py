@@ -22,6 +22,8 @@ GRACE = 40.0
 """Seconds for a process that received SIGTERM: a worker leaves its group first, within 25 s."""
 KILLED = 5.0
 """Seconds until a process that received SIGKILL is gone."""
+_children: list[subprocess.Popen[bytes]] = []
+"""Those of this process that ran when last looked at: Python warns of a forgotten one."""
 
 
 class Process(NamedTuple):
@@ -61,11 +63,13 @@ def in_background(command: Sequence[str], log: Path, variables: Mapping[str, str
     """Start a process that a closed terminal and its Ctrl-C do not end; standard output and error go to `log`."""
     with log.open("ab") as file:
         try:
-            return subprocess.Popen(
+            child = subprocess.Popen(
                 command, env={**os.environ, **(variables or {})}, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
             )
         except OSError as error:
             raise ClusterError(f"{command[0]} cannot be started: {error.strerror or error}.") from error
+    _children[:] = [child, *(other for other in _children if other.poll() is None)]
+    return child
 
 
 def end(processes: Sequence[Process], grace: float = GRACE) -> None:

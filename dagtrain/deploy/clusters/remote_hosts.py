@@ -6,10 +6,10 @@ Each question is a small program for the remote Python, which reads it from its 
 from __future__ import annotations
 
 import json
-import platform
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -27,14 +27,14 @@ CONNECT, ANSWER, LEAVE = 10, 30, 30
 """Seconds for a connection, for an answer, and for a process that received SIGTERM."""
 
 LOOK = """
-import importlib.metadata, json, os, platform, socket, sys
+import importlib.metadata, json, os, socket, sys
 def version(name):
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return ""
 mark, port, files = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
-answer = {"python": platform.python_version(), "distributed": version("distributed"), "dagtrain": version("dagtrain")}
+answer = {"Python": "%d.%d" % sys.version_info[:2], "distributed": version("distributed"), "dagtrain": version("dagtrain")}
 answer["absent"] = [file for file in files if not os.access(file, os.R_OK)]
 answer["port"] = ""
 if port:
@@ -223,15 +223,14 @@ def check_hosts(login: Login, mark: str, ports: Mapping[str, int], files: Sequen
     ClusterError
         Names each host that cannot be used, and the cure.
     """
-    expected = {"dagtrain": __version__, "distributed": version("distributed"), "python": platform.python_version()}
+    expected = versions()
 
     def look(host: str) -> None:
         answer = login.ask(host, LOOK_AND_FIND, mark, str(ports[host]), *files)
         if not answer["dagtrain"]:
             raise Unusable(f"its {login.python} has no dagtrain: install dagtrain {__version__} there, or give --remote-python.")
         for name, here in expected.items():
-            same = answer[name] == here or (name == "python" and answer[name].split(".")[:2] == here.split(".")[:2])
-            if not same:
+            if answer[name] != here:
                 raise Unusable(f"it has {name} {answer[name] or '(none)'} and this machine {here}: install the same on both.")
         if answer["absent"]:
             raise Unusable(f"it cannot read {', '.join(answer['absent'])}: copy the certificates to the same folder there.")
@@ -245,6 +244,11 @@ def check_hosts(login: Login, mark: str, ports: Mapping[str, int], files: Sequen
     if faults:
         lines = "".join(f"\n    {host}: {text}" for host, text in faults.items())
         raise ClusterError(f"{len(faults)} of {len(ports)} hosts cannot be used; nothing was started.{lines}")
+
+
+def versions() -> dict[str, str]:
+    """What has to be the same on all hosts: Dask sends pickled functions."""
+    return {"dagtrain": __version__, "distributed": version("distributed"), "Python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
 
 
 def end_marked(login: Login, mark: str, hosts: Sequence[str]) -> None:
