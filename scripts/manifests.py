@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ NANNY = 200 * 2**20  # bytes of a worker's container that its workers may not ta
 
 Document = Mapping[str, Any]
 
-UNITS = {"": 1, "m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-UNITS |= {f"{letter}i": 2 ** (10 * power) for power, letter in enumerate("KMGT", 1)}
+UNITS = {"": Decimal(1), "m": Decimal("0.001"), **{letter: Decimal(1000) ** power for power, letter in enumerate("kMGT", 1)}}
+UNITS |= {f"{letter}i": Decimal(1024) ** power for power, letter in enumerate("KMGT", 1)}
 NAME = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 CHOICES = {
     "restartPolicy": {"Always", "OnFailure", "Never"},
@@ -35,7 +35,7 @@ CHOICES = {
 RESTARTS = {"Deployment": {"Always"}, "Job": {"OnFailure", "Never"}}
 
 
-def complaints(documents: list[Document]) -> list[str]:
+def complaints(documents: Sequence[Document]) -> list[str]:
     """What is wrong with manifests that are applied together; empty if nothing is."""
     made: list[Document] = []
     found = []

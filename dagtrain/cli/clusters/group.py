@@ -6,6 +6,7 @@ import json
 
 import click
 
+from dagtrain.cli.clusters.compose import compose
 from dagtrain.cli.clusters.kubernetes import kubernetes
 from dagtrain.cli.clusters.local import local
 from dagtrain.cli.clusters.slurm import slurm
@@ -62,3 +63,4 @@ cluster.add_command(local)
 cluster.add_command(kubernetes)
 cluster.add_command(slurm)
 cluster.add_command(ssh)
+cluster.add_command(compose)

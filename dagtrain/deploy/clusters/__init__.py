@@ -5,6 +5,7 @@
 dagtrain works with any Dask cluster; these are the usual ones, with few options. Each kind of cluster is one module.
 """
 
+from dagtrain.deploy.clusters.compose import Compose
 from dagtrain.deploy.clusters.kinds import KINDS, clusters, stop
 from dagtrain.deploy.clusters.kubernetes import Kubernetes
 from dagtrain.deploy.clusters.launch import Ending, Kind, Launch, Plan, wait_for_workers
@@ -15,6 +16,7 @@ from dagtrain.deploy.clusters.started import Started, load
 
 __all__ = [
     "KINDS",
+    "Compose",
     "Ending",
     "Kind",
     "Kubernetes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dagtrain.deploy.clusters.compose import COMPOSE
 from dagtrain.deploy.clusters.kubernetes import KUBERNETES
 from dagtrain.deploy.clusters.launch import PROCESSES, Ending
 from dagtrain.deploy.clusters.slurm_queue import SLURM
@@ -16,6 +17,7 @@ KINDS: dict[str, Ending] = {
     "kubernetes": KUBERNETES,
     "slurm": SLURM,
     "ssh": SSH,
+    "compose": COMPOSE,
 }
 
 

@@ -13,7 +13,7 @@ from dagtrain.errors import ClusterError
 __all__ = ["output"]
 
 
-def output(command: Sequence[str], timeout: float, absent: str, variables: Mapping[str, str] | None = None) -> str:
+def output(command: Sequence[str], timeout: float, absent: str, variables: Mapping[str, str] | None = None, shown: bool = False) -> str:
     """The standard output of a command.
 
     Parameters
@@ -26,6 +26,8 @@ def output(command: Sequence[str], timeout: float, absent: str, variables: Mappi
         What to do if the program is absent.
     variables
         Additions to its environment.
+    shown
+        Whether what it prints goes to standard error instead, for a command that takes minutes.
 
     Raises
     ------
@@ -37,7 +39,8 @@ def output(command: Sequence[str], timeout: float, absent: str, variables: Mappi
             command,
             env={**os.environ, **(variables or {})},
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=2 if shown else subprocess.PIPE,
+            stderr=2 if shown else subprocess.PIPE,
             text=True,
             timeout=max(timeout, 1),
             check=False,
@@ -48,8 +51,10 @@ def output(command: Sequence[str], timeout: float, absent: str, variables: Mappi
         raise ClusterError(f"{command[0]} cannot be started: {error.strerror or error}.") from error
     except subprocess.TimeoutExpired as error:
         raise ClusterError(f"{shlex.join(command)} took longer than {timeout:g} s.") from error
+    if shown and done.returncode:
+        raise ClusterError(f"{shlex.join(command)} failed with status {done.returncode}: its messages are above.")
     if done.returncode:
         lines = (done.stderr.strip() or done.stdout.strip() or "(no message)").splitlines()
         distinct = dict.fromkeys(f"    {line}" for line in lines if not re.match(r"[EWI]\d{4} ", line))  # kubectl's log of each attempt
-        raise ClusterError("\n".join([f"{shlex.join(command)} failed with status {done.returncode}:", *list(distinct)[-8:]]))
-    return done.stdout.strip()
+        raise ClusterError("\n".join([f"{shlex.join(command)} failed with status {done.returncode}:", *list(distinct)[-4:]]))
+    return "" if shown else done.stdout.strip()
