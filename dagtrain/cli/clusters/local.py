@@ -18,7 +18,7 @@ __all__ = ["local"]
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of the scheduler. [a free one]")
 @click.option("--dashboard-port", type=click.IntRange(0, 65535), default=0, help="Of the dashboard. [a free one]")
 @click.option("--tls", is_flag=True, help="Encrypt, with new certificates: no other user of this machine can use the cluster.")
-@start_options("local", timeout=60)
+@start_options("local", timeout=120)
 def local(dry_run: bool, **options: Any) -> None:
     """Start a scheduler and workers on this machine, in the background. Only programs on this machine can reach them."""
     from dagtrain.deploy.clusters import Local

@@ -76,6 +76,7 @@ def summary(started: Started, shown: Sequence[str]) -> str:
     places = {
         "scheduler": started.scheduler,
         "dashboard": started.dashboard,
+        "training": started.dashboard.replace("/status", "/dagtrain") if started.scheduler else "",
         **{name: started.external[name] for name in shown},
         "logs": str(files_of(started.name)),
     }

@@ -10,9 +10,9 @@ from dagtrain.errors import ArgumentError
 
 __all__ = ["PRELOAD", "SCHEDULER", "WORKER", "check_memory", "scheduler_command", "tls_arguments", "worker_command"]
 
-PRELOAD = ""
-"""The module that every scheduler imports, or none."""
-SCHEDULER: tuple[str, ...] = ("--preload", PRELOAD) if PRELOAD else ()
+PRELOAD = "dagtrain.dashboard"
+"""The module that every scheduler imports: the page /dagtrain on its dashboard."""
+SCHEDULER: tuple[str, ...] = ("--preload", PRELOAD)
 """Arguments of every scheduler."""
 WORKER: tuple[str, ...] = ("--nanny", "--death-timeout", "60")
 """Arguments of every worker: a nanny starts a worker that was killed again; one that finds no scheduler ends."""

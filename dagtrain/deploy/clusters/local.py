@@ -49,7 +49,7 @@ class Local:
     port: int = 0
     dashboard_port: int = 0
     tls: bool = False
-    timeout: float = 60
+    timeout: float = 120
 
     def __post_init__(self) -> None:
         check_name(self.name)

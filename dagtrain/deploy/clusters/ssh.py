@@ -106,9 +106,7 @@ class Ssh:
 
     def settings(self) -> dict[str, str]:
         """The environment of schedulers and workers."""
-        settings = {MARK: self.name}
-        if PRELOAD:
-            settings["DASK_DISTRIBUTED__SCHEDULER__PRELOAD"] = PRELOAD
+        settings = {MARK: self.name, "DASK_DISTRIBUTED__SCHEDULER__PRELOAD": PRELOAD}
         if self.certificates is not None:
             tls = {"CA_FILE": AUTHORITY}
             for role in ("scheduler", "worker"):

@@ -11,7 +11,7 @@ from dagtrain.errors import ArgumentError, ClusterError
 def test_plan_binds_everything_to_loopback_and_makes_nothing(state):
     state.rmdir()
     scheduler, workers = Local(workers=3, nthreads=2, memory_limit="1GiB").plan().commands
-    assert "distributed.cli.dask_scheduler" in scheduler
+    assert "distributed.cli.dask_scheduler --preload dagtrain.dashboard" in " ".join(scheduler)
     assert scheduler[scheduler.index("--host") + 1] == "127.0.0.1"
     assert scheduler[scheduler.index("--dashboard-address") + 1] == "127.0.0.1:0"
     assert workers[workers.index("--host") + 1] == "127.0.0.1"

@@ -76,7 +76,8 @@ def test_plan_is_the_check_of_all_hosts_and_dask_ssh():
     assert dask[1:3] == ["-m", "dagtrain.deploy.clusters.verified_ssh"]
     assert dask[-2:] == ["n1", "n2"]
     assert dask[dask.index("--scheduler") + 1] == "head"
-    assert dask[dask.index("--remote-python") + 1] == f"env {MARK}=ssh /opt/python"
+    preload = "DASK_DISTRIBUTED__SCHEDULER__PRELOAD=dagtrain.dashboard"
+    assert dask[dask.index("--remote-python") + 1] == f"env {MARK}=ssh {preload} /opt/python"
 
 
 def test_tls_travels_in_the_environment_of_the_remote_python():
