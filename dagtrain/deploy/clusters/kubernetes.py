@@ -147,7 +147,7 @@ class Kubernetes:
                 output([*program, *words, f"--timeout={left:.0f}s"], left + ANSWER, ABSENT)
             except ClusterError as error:
                 raise ClusterError(
-                    f"the cluster was not ready within {self.timeout:g} s. {error}\nIts pods:\n{self.pods(program)}"
+                    f"the cluster did not become ready: {error}\nIts pods:\n{self.pods(program)}"
                 ) from error
 
     def pods(self, program: Sequence[str]) -> str:
