@@ -146,9 +146,7 @@ class Kubernetes:
             try:
                 output([*program, *words, f"--timeout={left:.0f}s"], left + ANSWER, ABSENT)
             except ClusterError as error:
-                raise ClusterError(
-                    f"the cluster did not become ready: {error}\nIts pods:\n{self.pods(program)}"
-                ) from error
+                raise ClusterError(f"the cluster did not become ready: {error}\nIts pods:\n{self.pods(program)}") from error
 
     def pods(self, program: Sequence[str]) -> str:
         """What the pods wait for, in kubectl's words."""
