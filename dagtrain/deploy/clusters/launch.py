@@ -117,13 +117,13 @@ class Launch:
             try:
                 self.started.write(new=True)
             except FileExistsError:
-                self._check_stale(load(self.started.name))
+                self._replace(load(self.started.name))
                 self.started.write()
             new_files_of(self.started.name)
         return self
 
-    def _check_stale(self, other: Started) -> None:
-        """Refuse a name that is in use."""
+    def _replace(self, other: Started) -> None:
+        """Refuse a name that is in use; end what an ended cluster of this name may have left elsewhere."""
         name = self.started.name
         cure = f"stop it with: dagtrain cluster stop {name} – or give another name with --name."
         if other.launcher.runs() and not other.up:
@@ -135,6 +135,7 @@ class Launch:
         running = self.ending.running(other)
         if running:
             raise ClusterError(f"a cluster {name!r} is running ({', '.join(running)}): {cure}")
+        self.ending.stop(other)
 
     def record(self, **changes: Any) -> None:
         """Change the record, and write it."""

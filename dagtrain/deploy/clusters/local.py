@@ -108,6 +108,8 @@ class Local:
         from distributed.system import MEMORY_LIMIT
 
         limit = check_memory(self.memory_limit)
+        if limit is None and self.memory_limit != "auto":
+            limit = float(self.memory_limit) * MEMORY_LIMIT
         if limit is not None and limit * self.workers > MEMORY_LIMIT:
             total, gib = limit * self.workers, 2**30
             raise ArgumentError(

@@ -18,7 +18,7 @@ from dagtrain.deploy.certificates import AUTHORITY, security
 from dagtrain.deploy.clusters.dask_programs import PRELOAD, check_memory
 from dagtrain.deploy.clusters.launch import Ending, Launch, Plan, end_processes, processes_running, wait_for_workers
 from dagtrain.deploy.clusters.remote_hosts import MARK, Login, check_hosts, end_marked
-from dagtrain.deploy.clusters.started import Started, check_name
+from dagtrain.deploy.clusters.started import Started, check_name, record_of
 from dagtrain.errors import ArgumentError, ClusterError, MissingDependencyError
 
 __all__ = ["SSH", "Ssh"]
@@ -192,7 +192,10 @@ def end_everywhere(started: Started) -> None:
     try:
         if started.external:
             login = Login(tuple(shlex.split(started.external["ssh"])), started.external["python"])
-            end_marked(login, started.name, started.external["hosts"].split())
+            try:
+                end_marked(login, started.name, started.external["hosts"].split())
+            except ClusterError as error:
+                raise ClusterError(f"{error}\nStop again when they answer; if they never will, delete {record_of(started.name)}") from error
     finally:
         end_processes(started)
 

@@ -24,7 +24,7 @@ from typing import Any
 from dagtrain.deploy.clusters.processes import Process
 from dagtrain.errors import ArgumentError, ClusterError
 
-__all__ = ["Started", "check_name", "files_of", "load", "make_state_folder", "names"]
+__all__ = ["Started", "check_name", "files_of", "load", "make_state_folder", "names", "record_of"]
 
 
 @dataclass(frozen=True)

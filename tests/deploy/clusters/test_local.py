@@ -28,7 +28,7 @@ def test_plan_with_tls_makes_certificates_first_and_all_of_it_encrypts(state):
         assert command[command.index("--tls-key") + 1] == str(state / "x" / "certificates" / f"{role}-key.pem")
 
 
-@pytest.mark.parametrize("limit", ["1PiB", "2000000000000000"])
+@pytest.mark.parametrize("limit", ["1PiB", "2000000000000000", "0.4"])
 def test_memory_beyond_the_machine_is_refused(limit):
     with pytest.raises(ArgumentError, match=rf"3 workers with {limit} each take .* GiB, and this machine has .* GiB: lower --memory-limit"):
         Local(workers=3, memory_limit=limit).start()

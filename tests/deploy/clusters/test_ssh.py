@@ -172,7 +172,9 @@ def test_stop_says_on_which_hosts_processes_may_run_on(ssh):
     started = Started("a", "ssh", external={"hosts": "n1 n2", "ssh": "ssh -p 22", "python": sys.executable})
     SSH.stop(started)
     ssh("ssh: connect to host n1 port 22: No route to host")
-    with pytest.raises(ClusterError, match=r"(?s)not known whether all processes on 2 of 2 hosts have ended.*n2: no connection"):
+    with pytest.raises(
+        ClusterError, match=r"(?s)not known whether all processes on 2 of 2 hosts have ended.*n2: no connection.*delete .*/a\.json"
+    ):
         SSH.stop(started)
 
 

@@ -74,11 +74,14 @@ def test_name_of_a_running_cluster_is_refused_and_stop_frees_it():
     assert clusters() == []
 
 
-def test_record_of_ended_processes_is_replaced():
-    Started("a", "local", up=True, processes=(ENDED,)).write()
+def test_record_of_ended_processes_is_replaced_once_what_it_left_elsewhere_is_ended():
+    first = Started("a", "local", up=True, processes=(ENDED,))
+    first.write()
     assert [(name, state) for name, _, state in clusters()] == [("a", "ended")]
-    with launch() as second:
+    stopped = []
+    with Launch("a", "local", PROCESSES._replace(stop=stopped.append)) as second:
         second.up()
+    assert stopped == [first]
     assert load("a").processes == ()
 
 
