@@ -14,7 +14,23 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["main"]
+__all__ = ["main", "verifying"]
+
+
+def verifying(files: Sequence[str]) -> Any:
+    """A class like `paramiko.SSHClient` that connects to no host whose key is not in these files."""
+    import paramiko
+
+    class Client(paramiko.SSHClient):  # type: ignore[misc]  # paramiko has no types
+        def __init__(self) -> None:
+            super().__init__()
+            for file in filter(os.path.exists, files):
+                self.load_system_host_keys(file)
+
+        def set_missing_host_key_policy(self, policy: object) -> None:
+            super().set_missing_host_key_policy(paramiko.RejectPolicy())
+
+    return Client
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -22,18 +38,7 @@ def main(arguments: Sequence[str]) -> None:
     import paramiko
     from distributed.cli import dask_ssh
 
-    class Client(paramiko.SSHClient):  # type: ignore[misc]  # paramiko has no types
-        """A client that connects only to known hosts."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            for file in filter(os.path.exists, arguments[0].split(":")):
-                self.load_system_host_keys(file)
-
-        def set_missing_host_key_policy(self, policy: object) -> None:
-            super().set_missing_host_key_policy(paramiko.RejectPolicy())
-
-    paramiko.SSHClient = Client
+    paramiko.SSHClient = verifying(arguments[0].split(":"))
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell that starts this in the background has SIGINT ignored
         signal.signal(number, interrupt)
     dask_ssh.main(arguments[1:], prog_name="dask ssh")
