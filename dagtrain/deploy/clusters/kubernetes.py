@@ -102,7 +102,7 @@ class Kubernetes:
         import yaml
 
         applied = shlex.join([*program, "apply", "--filename"])
-        return f"# For: {applied} THIS_FILE\n" + yaml.safe_dump_all(manifests(self), sort_keys=False, width=120)
+        return f"# For: {applied} THIS_FILE\n" + str(yaml.safe_dump_all(manifests(self), sort_keys=False, width=120))
 
     def start(self) -> Started:
         """Apply the manifests; returns when scheduler and workers are ready. The job goes on."""
