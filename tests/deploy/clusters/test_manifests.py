@@ -25,10 +25,12 @@ def proof():
         yield runpy.run_path(str(ROOT / "scripts" / "prove-manifests"), run_name="proof")
 
 
+@pytest.mark.slow
 def test_no_set_of_options_has_a_complaint(proof):
     assert proof["plain"](None, errors={})["sets_without_complaint"] >= 3
 
 
+@pytest.mark.slow
 def test_planted_errors_are_found(proof, thorough):
     errors = dict(list(proof["ERRORS"].items())[:: 1 if thorough else SHORT])
     missed = [name for name, complaint in proof["plain"](None, errors)["complaints"].items() if complaint == "missed"]
@@ -36,6 +38,7 @@ def test_planted_errors_are_found(proof, thorough):
     assert len(errors) >= 8
 
 
+@pytest.mark.slow
 def test_operator_gets_a_cluster_by_its_definition(proof, thorough):
     pytest.importorskip("dask_kubernetes", reason="needs dask-kubernetes")
     errors = dict(list(proof["OPERATOR_ERRORS"].items())[:: 1 if thorough else SHORT])
