@@ -23,6 +23,8 @@ __all__ = ["Slurm"]
 
 BESIDES = 2 * 2**30
 """Bytes of a node besides its worker's: for the scheduler and the program, on the first."""
+RESTART = 60.0
+"""Seconds for which Slurm's controller may not answer while a job starts: it may be restarting."""
 _NEVER = {
     "PartitionTimeLimit": "give a shorter --time, or another --partition",
     "PartitionNodeLimit": "lower --nodes, or give another --partition",
@@ -188,12 +190,19 @@ class Slurm:
 
     def wait_until_up(self, job: str, until: float) -> tuple[str, str]:
         """The addresses of scheduler and dashboard, once all workers are there."""
+        answered = clock.monotonic()
         while True:
-            queue = look(job)
+            now = clock.monotonic()
             try:
-                return addresses(json.loads((self.folder / FILE).read_text()))
-            except FileNotFoundError:
-                self.check(job, queue, clock.monotonic() > until)
+                queue = look(job)
+            except ClusterError:
+                if now > min(until, answered + RESTART):
+                    raise
+            else:
+                answered = now
+                if (self.folder / FILE).exists():
+                    return addresses(json.loads((self.folder / FILE).read_text()))
+                self.check(job, queue, now > until)
             clock.sleep(0.5)
 
     def check(self, job: str, queue: Queue, late: bool) -> None:

@@ -17,11 +17,11 @@ from dagtrain.errors import ArgumentError, ClusterError
 # sbatch makes the job's files as its script would; a job that has to wait stays PENDING.
 STAND_INS = {
     "sbatch": """[ -z "$REFUSED" ] || { echo "sbatch: error: $REFUSED" >&2; exit 1; }
-        echo "${STATE:-RUNNING|None}" >"$HERE/state"
+        echo "${STATE:-RUNNING|None}" >"$HERE/queue"
         cd "$(dirname "$2")" && echo "the log" >job.log && { [ -z "$FILE" ] || echo "$FILE" >scheduler.json; }
         echo "17;cluster" """,
-    "squeue": """cat "$HERE/state" """,
-    "scancel": """echo "$*" >>"$HERE/cancelled"; [[ "$*" == "$DEAF"* ]] || echo "CANCELLED|None" >"$HERE/state" """,
+    "squeue": """cat "$HERE/queue" """,
+    "scancel": """echo "$*" >>"$HERE/cancelled"; [[ "$*" == "$DEAF"* ]] || echo "CANCELLED|None" >"$HERE/queue" """,
 }
 FILE = json.dumps({"address": "tcp://10.0.0.1:4000", "services": {"dashboard": 5000}})
 
@@ -36,7 +36,6 @@ def slurm(tmp_path, monkeypatch):
     monkeypatch.setenv("HERE", str(tmp_path))
     monkeypatch.setenv("FILE", FILE)
     monkeypatch.setenv("DEAF", "to nothing")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "records"))
     return tmp_path
 
 
@@ -81,13 +80,13 @@ def test_command_prints_addresses_and_next_commands(slurm):
 
 def test_dry_run_needs_and_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "records"))
     result = CliRunner().invoke(main, ["cluster", "slurm", "--dry-run", "--tls", "--nodes", "4", "--", "train"])
     assert result.exit_code == 0, result.output
     assert "#SBATCH --nodes=4\n" in result.output
     assert "run train\n" in result.output
-    assert f"sbatch --parsable {tmp_path}/records/dagtrain/clusters/slurm/job.sh" in result.output
-    assert not list(tmp_path.iterdir())
+    assert f"sbatch --parsable {tmp_path}/state/dagtrain/clusters/slurm/job.sh" in result.output
+    assert not names()
+    assert not files_of("slurm").exists()
 
 
 def test_absent_programs_are_named(tmp_path, monkeypatch):
@@ -131,6 +130,11 @@ def test_job_that_would_wait_for_ever_is_cancelled_at_once(slurm, monkeypatch):
     with pytest.raises(ClusterError, match=r"PartitionTimeLimit.*shorter --time"):
         Slurm(timeout=60).start()
     assert cancelled(slurm) == ["17"]
+
+
+def test_silent_controller_is_asked_again(slurm, monkeypatch):
+    (slurm / "squeue").write_text("""#!/bin/bash\n[ -e "$HERE/asked" ] && cat "$HERE/queue" || { touch "$HERE/asked"; exit 1; }\n""")
+    assert Slurm().start().scheduler == "tcp://10.0.0.1:4000"
 
 
 def test_failed_job_shows_the_end_of_its_log(slurm, monkeypatch):
