@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from dagtrain.deploy.clusters import Ssh, Started, clusters
-from dagtrain.deploy.clusters.processes import Process
+from dagtrain.deploy.clusters.processes import Process, end
 from dagtrain.deploy.clusters.remote_hosts import MARK, Login, check_hosts, end_marked, parse_hosts
 from dagtrain.deploy.clusters.ssh import SSH
 from dagtrain.errors import ArgumentError, ClusterError
+
+CLUSTER = f"test-{os.getpid()}"
+"""Tests that run at the same time look for other marks."""
 
 # Fails as $SSH_SAYS tells, else runs the last word by this machine's shell, as a host that is this machine.
 PROGRAM = """#!/bin/sh
@@ -43,7 +46,7 @@ def login(python=sys.executable):
 
 
 def check(python=sys.executable, port=0, files=()):
-    check_hosts(login(python), "a", {"node1": port}, files)
+    check_hosts(login(python), CLUSTER, {"node1": port}, files)
 
 
 def test_hosts_are_one_a_line_with_comments():
@@ -152,28 +155,29 @@ def test_other_versions_are_named(monkeypatch, package):
 def test_marked_processes_are_found_and_ended_with_their_children():
     sleep = "import time; time.sleep(600)"
     program = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {sleep!r}]); print(p.pid, flush=True); p.wait()"
-    parent = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, MARK: "a"}, stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, MARK: CLUSTER}, stdout=subprocess.PIPE, text=True)
     child = Process.of(int(parent.stdout.readline()))
-    other = subprocess.Popen([sys.executable, "-c", sleep], env={**os.environ, MARK: "b"})
+    other = subprocess.Popen([sys.executable, "-c", sleep], env={**os.environ, MARK: f"{CLUSTER}-other"})
     try:
         with pytest.raises(ClusterError, match=f"an earlier cluster of this name run there: end them with kill .*{parent.pid}"):
             check()
-        end_marked(login(), "a", ["node1"])
+        end_marked(login(), CLUSTER, ["node1"])
         assert parent.wait(10) < 0
         assert not child.runs()
         assert other.poll() is None
     finally:
+        end([child], grace=0)
         for process in (parent, other):
             process.kill()
             process.communicate()
 
 
 def test_stop_says_on_which_hosts_processes_may_run_on(ssh):
-    started = Started("a", "ssh", external={"hosts": "n1 n2", "ssh": "ssh -p 22", "python": sys.executable})
+    started = Started(CLUSTER, "ssh", external={"hosts": "n1 n2", "ssh": "ssh -p 22", "python": sys.executable})
     SSH.stop(started)
     ssh("ssh: connect to host n1 port 22: No route to host")
     with pytest.raises(
-        ClusterError, match=r"(?s)not known whether all processes on 2 of 2 hosts have ended.*n2: no connection.*delete .*/a\.json"
+        ClusterError, match=r"(?s)not known whether all processes on 2 of 2 hosts have ended.*n2: no connection.*delete .*/test-.*\.json"
     ):
         SSH.stop(started)
 
