@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -93,6 +94,8 @@ def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Window]:
     pytest.importorskip("playwright", reason="pip install playwright")
     if shutil.which("chromium") is None:
         pytest.skip("the page is tested in Chromium: apt-get install chromium")
+    if subprocess.run(["chromium", "--version"], capture_output=True, timeout=PATIENCE, check=False).returncode:
+        pytest.skip("chromium does not start, its installation may be incomplete: dpkg --configure -a; apt-get install --fix-broken")
     with Window(tmp_path_factory.mktemp("window")) as opened:
         yield opened
 
