@@ -58,8 +58,20 @@ def test_records_that_nobody_takes_are_bounded() -> None:
         publisher.add(Happened("stop", i, 0.0, (), ""))
         publisher.spent([StepTimes("w", rank, i, 1.0, 0.0, 0.0) for rank in (0, i)])
     records = decode(publisher.take())
-    assert len(records) <= KEPT + RANKS
+    assert len(records) <= 1 + KEPT + RANKS
     assert [r.step for r in records if isinstance(r, StepTimes) and r.rank == 0] == [2 * KEPT - 1], "the latest times count"
+
+
+def test_the_first_record_is_in_every_message_and_alone_until_an_answer() -> None:
+    publisher = Publisher(STARTED)
+    for i in range(2 * KEPT):
+        publisher.epoch(i, {"loss": 1.0})
+    assert decode(publisher.take())[0] == STARTED, "also of a fit with many earlier epochs"
+    assert decode(publisher.take()) == [STARTED], "the first message may have been lost"
+    publisher.hear(False)
+    assert publisher.take() == []
+    publisher.step(26, 3.0)
+    assert [type(record) for record in decode(publisher.take())] == [Started, Progress]
 
 
 def test_pictures_are_drawn_once_somebody_looks() -> None:
@@ -94,6 +106,14 @@ def test_the_graph_has_the_seconds_of_its_ops() -> None:
     assert trainer.progress.state is not None
     svg = timed_graph(trainer.program, trainer.progress.state, 4)
     assert "ms · " in svg
+
+
+def test_a_graph_of_large_values_is_not_timed() -> None:
+    trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(64)]), loss="cross_entropy", shards=1, engine="inline")
+    trainer.fit(np.eye(4, dtype="f4"), np.array([0, 1, 0, 1]), batch_size=4, verbose=0)
+    assert trainer.progress.state is not None
+    with pytest.raises(ValueError, match=r"takes .* for a shard of 1000000 rows; at most 256 MB are used"):
+        timed_graph(trainer.program, trainer.progress.state, 10**6)
 
 
 # ---- the way to the scheduler
