@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
-from dagtrain.engines.cluster.sender import MARK, Sender
+from dagtrain.engines.cluster.sender import LONGEST, MARK, Sender
 from dagtrain.report.records import Drawn, EpochEnd, Happened, Progress, Started, StepTimes, decode
 from dagtrain.train.publish import KEPT, RANKS, UNWATCHED, Publisher, timed_graph
 
@@ -120,15 +120,17 @@ def test_a_graph_of_large_values_is_not_timed() -> None:
 
 
 class Scheduler:
-    """Answers like a scheduler with or without the page."""
+    """Answers like a scheduler with or without the page, after some questions that get no answer."""
 
     address = "tcp://scheduler"
 
-    def __init__(self, has_page: bool = True, fault: Callable[[], Any] | None = None) -> None:
-        self.has_page, self.fault, self.questions, self.messages = has_page, fault, 0, list[Any]()
+    def __init__(self, has_page: bool = True, fault: Callable[[], Any] | None = None, deaf: int = 0) -> None:
+        self.has_page, self.fault, self.deaf, self.questions, self.messages = has_page, fault, deaf, 0, list[Any]()
 
     async def get_metadata(self, keys: list[str], default: Any) -> Any:
         self.questions += 1
+        if self.questions <= self.deaf:
+            raise OSError("cut")
         return self.has_page if keys == [MARK] else default
 
     def __getattr__(self, name: str) -> Any:
@@ -168,6 +170,18 @@ class Client:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(30)
         self._loop.close()
+
+
+class Impatient(Sender):
+    """Notes its pauses, and makes short ones."""
+
+    def __init__(self, *arguments: Any, every: float) -> None:
+        self.pauses = list[float]()
+        super().__init__(*arguments, every=every)
+
+    async def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        await super().pause(0.001)
 
 
 @pytest.fixture
@@ -215,16 +229,15 @@ def test_a_scheduler_without_the_page_is_asked_once_and_sent_nothing(connect: An
 
 
 def test_lost_messages_come_more_and_more_seldom(connect: Any) -> None:
-    moments = list[float]()
-
     def fail() -> None:
-        moments.append(time.monotonic())
-        raise OSError("cut")
+        if len(scheduler.messages) <= 5:
+            raise OSError("cut")
 
-    sender = Sender(connect(Scheduler(fault=fail)), lambda: [["record"]], lambda answer: None, every=0.001)
-    eventually(lambda: len(moments) >= 8)
+    scheduler = Scheduler(fault=fail, deaf=1)
+    sender = Impatient(connect(scheduler), lambda: [["record"]], lambda answer: None, every=0.5)
+    eventually(lambda: len(sender.pauses) > 6)
     sender.finish()
-    assert moments[7] - moments[0] > 0.25, "2 ms, 4 ms, ..., 128 ms"
+    assert sender.pauses[:7] == [1.0, 2.0, 4.0, 8.0, LONGEST, LONGEST, 0.5], "a question, five messages, and one that arrives"
 
 
 def test_a_fit_does_not_wait_for_a_scheduler_that_hangs(connect: Any) -> None:
