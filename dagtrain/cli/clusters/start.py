@@ -86,7 +86,8 @@ def summary(started: Started, shown: Sequence[str]) -> str:
         use = ["--scheduler", started.scheduler, *certificates]
         commands = {"train": ["train", "digits", *use], "check": ["doctor", *use]}
     commands["stop"] = ["cluster", "stop", started.name]
-    lines = [f"The cluster {started.name} is up." if started.up else f"The cluster {started.name} will be up once its job runs.", ""]
+    waits = started.kind == "slurm" and not started.scheduler
+    lines = [f"The cluster {started.name} will be up once its job runs." if waits else f"The cluster {started.name} is up.", ""]
     lines += [f"{name:<10} {value}" for name, value in places.items() if value]
     lines += ["", *(f"{name:<10} {shlex.join([program, *words])}" for name, words in commands.items())]
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from collections.abc import Mapping
@@ -95,11 +96,11 @@ class Compose:
             raise ArgumentError(f"there is no file {self.file}: give the path of the project's docker-compose.yml.")
         program = compose()
         with Launch(self.name, "compose", COMPOSE) as launch:
-            here = {name.lower(): os.environ[name] for name in DAEMON if name in os.environ}
+            daemon = {name.lower(): value for name, value in this_daemon().items()}
             project = shlex.join(self.project(program))
             self.check_free(project)
             trainer = f"{project} logs --follow {'tls-' if self.tls else ''}trainer"
-            launch.record(external={"project": project, **here, "trainer": trainer})
+            launch.record(external={"project": project, **daemon, "trainer": trainer})
             output(self.up(program), self.timeout, ABSENT, self.variables, shown=True)
             if self.tls:  # clients outside the containers do not have the certificates
                 return launch.up()
@@ -130,6 +131,15 @@ def compose() -> list[str]:
         else:
             return program
     raise failure
+
+
+def this_daemon() -> dict[str, str]:
+    """Variables that name the daemon which is meant now, also after another `docker context use`. To Docker an empty one is none."""
+    here = {name: os.environ.get(name, "") for name in DAEMON}
+    if not any(here.values()):
+        with contextlib.suppress(ClusterError):  # without the program docker there are no contexts
+            here["DOCKER_CONTEXT"] = output(["docker", "context", "inspect", "--format", "{{.Name}}"], ANSWER, ABSENT)
+    return here
 
 
 def containers(project: str, daemon: Mapping[str, str] | None = None) -> list[str]:

@@ -23,11 +23,9 @@ KINDS: dict[str, Ending] = {
 
 def ending_of(started: Started) -> Ending:
     """How a cluster is ended from here."""
-    import socket
-
     if started.kind not in KINDS:
         raise ClusterError(f"the cluster {started.name!r} is of kind {started.kind!r}, which this version of dagtrain does not know.")
-    if started.processes and started.host != socket.gethostname():
+    if started.processes and not started.here:
         raise ClusterError(f"the cluster {started.name!r} was started on the host {started.host}: stop it there.")
     return KINDS[started.kind]
 

@@ -11,6 +11,7 @@ A kind of cluster is a frozen dataclass of options with `plan()` and `start()`, 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shlex
 import subprocess
@@ -19,12 +20,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 from dagtrain.deploy.clusters.processes import Process, end, in_background, last_lines, signals_later
-from dagtrain.deploy.clusters.started import Started, files_of, load, make_state_folder, new_files_of
+from dagtrain.deploy.clusters.started import Started, files_of, load, make_state_folder, new_files_of, one_at_a_time
 from dagtrain.errors import ClusterError, DagtrainError
 
-__all__ = ["PROCESSES", "Ending", "Kind", "Launch", "Plan", "wait_for_workers"]
+__all__ = ["PROCESSES", "Ending", "Kind", "Launch", "Plan", "addresses", "wait_for_workers"]
+
+ANSWER = 5.0
+"""Seconds for an answer of a scheduler, after which it is asked again."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ class Launch:
 
     def __enter__(self) -> Launch:
         make_state_folder()
-        with signals_later():
+        with one_at_a_time(), signals_later():
             try:
                 self.started.write(new=True)
             except FileExistsError:
@@ -128,7 +133,7 @@ class Launch:
         cure = f"stop it with: dagtrain cluster stop {name} – or give another name with --name."
         if other.launcher.runs() and not other.up:
             raise ClusterError(f"a cluster {name!r} is being started by process {other.launcher.pid}: wait for it, or give another --name.")
-        if other.host != self.started.host and other.processes:
+        if other.processes and not other.here:
             raise ClusterError(f"a cluster {name!r} was started on the host {other.host}: on that host {cure}")
         if other.kind != self.started.kind:
             raise ClusterError(f"the name {name!r} belongs to a cluster of kind {other.kind}: {cure}")
@@ -201,23 +206,60 @@ def wait_for_workers(address: str, count: int, security: Any, timeout: float, ch
 
     until = time.monotonic() + timeout
     client = None
+    present = 0
     try:
         while client is None:
             check()
             try:
-                client = Client(address, security=security, timeout=min(timeout, 5))
+                greet(address, security, min(timeout, ANSWER))
+                client = Client(address, security=security, timeout=min(timeout, ANSWER))
             except OSError as error:
                 if time.monotonic() > until:
                     raise ClusterError(f"the scheduler at {address} did not answer within {timeout:g} s: {error}") from error
+        scheduler = client.scheduler
         while True:
             check()
+            seconds = max(min(ANSWER, until - time.monotonic()), 1)
             try:
-                client.wait_for_workers(count, timeout=1)
-                return str(client.dashboard_link)
-            except TimeoutError:
-                if time.monotonic() > until:
-                    present = len(client.scheduler_info(n_workers=-1)["workers"])
-                    raise ClusterError(f"{present} of {count} workers came to {address} within {timeout:g} s.") from None
+                identity = client.sync(scheduler.identity, n_workers=-1, callback_timeout=seconds)
+            except (OSError, RuntimeError) as error:  # it is busy, or has ended and the client with it
+                failure = f" At last it did not answer: {error}"
+            else:
+                failure = ""
+                present = sum(worker["status"] == "running" for worker in identity["workers"].values())
+                if present >= count:
+                    return addresses({**identity, "address": address})[1]
+            if time.monotonic() > until:
+                raise ClusterError(f"{present} of {count} workers came to {address} within {timeout:g} s.{failure}")
+            time.sleep(0.1)
     finally:
         if client is not None:
-            client.close()
+            with contextlib.suppress(OSError):
+                client.close()
+
+
+def greet(address: str, security: Any, seconds: float) -> None:
+    """Connect to a scheduler and leave, or raise an OSError: a `Client` has no deadline for one that accepts it and is silent."""
+    from distributed import Security
+    from distributed.comm import connect
+    from distributed.utils import LoopRunner, sync
+
+    async def greeting() -> None:
+        comm = await connect(address, timeout=seconds, **(security or Security()).get_connection_args("client"))
+        comm.abort()
+
+    runner = LoopRunner()
+    runner.start()
+    try:
+        sync(runner.loop, greeting, callback_timeout=max(seconds, 0.1))
+    except TimeoutError:
+        raise TimeoutError("it accepts connections, and is silent.") from None
+    finally:
+        runner.stop()
+
+
+def addresses(identity: Mapping[str, object]) -> tuple[str, str]:
+    """Scheduler and dashboard in what a scheduler says of itself, and writes to its file."""
+    address, services = str(identity["address"]), identity.get("services")
+    port = services.get("dashboard") if isinstance(services, dict) else None
+    return address, "" if port is None else f"http://{urlsplit(address).hostname}:{port}/status"

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from dagtrain.deploy.hosts import host_key
 from dagtrain.errors import ClusterError
 
-__all__ = ["Process", "end", "in_background", "last_lines", "signals_later"]
+__all__ = ["Process", "end", "in_background", "last_lines", "machine", "signals_later"]
 
 GRACE = 40.0
 """Seconds for a process that received SIGTERM: a worker leaves its group first, within 25 s."""
@@ -42,6 +42,11 @@ class Process(NamedTuple):
         return bool(self.start) and start_of(self.pid) == self.start
 
 
+def machine() -> str:
+    """Equal where a PID means the same process: whatever the machine is called, and in different containers not."""
+    return f"{host_key()}:{os.readlink('/proc/self/ns/pid')}" if sys.platform == "linux" else host_key()
+
+
 def start_of(pid: int) -> str:
     """When a process has started, in the words of the system; empty if it has ended."""
     if sys.platform == "linux":  # psutil's time changes with the machine's clock
@@ -49,7 +54,7 @@ def start_of(pid: int) -> str:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return ""
-        return "" if fields[0] in "ZX" else f"{host_key()} {fields[19]}"
+        return "" if fields[0] in "ZX" else f"{machine()} {fields[19]}"
     import psutil
 
     try:

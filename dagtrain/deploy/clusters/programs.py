@@ -8,9 +8,13 @@ import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 
+from dagtrain.deploy.clusters.processes import Process, end, signals_later
 from dagtrain.errors import ClusterError
 
 __all__ = ["output"]
+
+LEAVE = 5.0
+"""Seconds for a program that received SIGTERM, before it and its descendants are killed."""
 
 
 def output(command: Sequence[str], timeout: float, absent: str, variables: Mapping[str, str] | None = None, shown: bool = False) -> str:
@@ -21,7 +25,7 @@ def output(command: Sequence[str], timeout: float, absent: str, variables: Mappi
     command
         The program and its arguments.
     timeout
-        Seconds until it is ended.
+        Seconds until it is ended, with its descendants.
     absent
         What to do if the program is absent.
     variables
@@ -35,26 +39,32 @@ def output(command: Sequence[str], timeout: float, absent: str, variables: Mappi
         If the program is absent, fails or takes too long; the message has the end of its own.
     """
     try:
-        done = subprocess.run(
+        child = subprocess.Popen(
             command,
             env={**os.environ, **(variables or {})},
             stdin=subprocess.DEVNULL,
             stdout=2 if shown else subprocess.PIPE,
             stderr=2 if shown else subprocess.PIPE,
             text=True,
-            timeout=max(timeout, 1),
-            check=False,
         )
     except FileNotFoundError as error:
         raise ClusterError(f"there is no program {command[0]} on PATH: {absent}") from error
     except OSError as error:
         raise ClusterError(f"{command[0]} cannot be started: {error.strerror or error}.") from error
-    except subprocess.TimeoutExpired as error:
-        raise ClusterError(f"{shlex.join(command)} took longer than {timeout:g} s.") from error
-    if shown and done.returncode:
-        raise ClusterError(f"{shlex.join(command)} failed with status {done.returncode}: its messages are above.")
-    if done.returncode:
-        lines = (done.stderr.strip() or done.stdout.strip() or "(no message)").splitlines()
+    try:
+        printed, messages = child.communicate(timeout=max(timeout, 1))
+    except BaseException as error:  # Ctrl-C and SIGTERM too
+        with signals_later():
+            end([Process.of(child.pid)], LEAVE)
+        with child:  # closes its pipes
+            pass
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise ClusterError(f"{shlex.join(command)} took longer than {timeout:g} s.") from error
+        raise
+    if shown and child.returncode:
+        raise ClusterError(f"{shlex.join(command)} failed with status {child.returncode}: its messages are above.")
+    if child.returncode:
+        lines = (messages.strip() or printed.strip() or "(no message)").splitlines()
         distinct = dict.fromkeys(f"    {line}" for line in lines if not re.match(r"[EWI]\d{4} ", line))  # kubectl's log of each attempt
-        raise ClusterError("\n".join([f"{shlex.join(command)} failed with status {done.returncode}:", *list(distinct)[-4:]]))
-    return "" if shown else done.stdout.strip()
+        raise ClusterError("\n".join([f"{shlex.join(command)} failed with status {child.returncode}:", *list(distinct)[-4:]]))
+    return "" if shown else printed.strip()

@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 from dagtrain._version import __version__
 from dagtrain.errors import ArgumentError, ClusterError
 
-__all__ = ["MARK", "Login", "Unusable", "check_hosts", "end_marked", "parse_hosts"]
+__all__ = ["MARK", "Login", "Unusable", "check_hosts", "check_names", "end_marked", "parse_hosts"]
 
 MARK = "DAGTRAIN_CLUSTER"
-"""The environment variable that marks each process of a cluster on its hosts, its children too."""
+"""The environment variable that marks each process of a cluster on its hosts, its children too: the cluster's name, a dot, and what is
+unique to the start, as another machine may have started a cluster of the same name there."""
 CONNECT, ANSWER, LEAVE = 10, 60, 30
 """Seconds for a connection, for an answer of a busy host, and for a process that received SIGTERM."""
 
@@ -55,7 +56,9 @@ except ImportError:
 def marked():
     for process in psutil.process_iter() if psutil else ():
         try:
-            if process.uids().real == os.getuid() and process.environ().get(MARK) == sys.argv[1] and process.status() != "zombie":
+            mark = process.environ().get(MARK, "")
+            named = sys.argv[1] in (mark, mark.partition(".")[0])
+            if named and process.uids().real == os.getuid() and process.status() != "zombie":
                 yield process
         except psutil.Error:
             pass
@@ -176,7 +179,17 @@ def parse_hosts(text: str) -> tuple[str, ...]:
     ('node1', '10.0.0.2')
     """
     hosts = [line.partition("#")[0].strip() for line in text.splitlines()]
-    hosts = [host for host in hosts if host]
+    return check_names([host for host in hosts if host])
+
+
+def check_names(hosts: Sequence[str]) -> tuple[str, ...]:
+    """The hosts, if there are some, each a name or an address, once.
+
+    Raises
+    ------
+    ArgumentError
+        Otherwise.
+    """
     for number, host in enumerate(hosts):
         if not re.fullmatch(r"[A-Za-z0-9][-A-Za-z0-9._]*", host):
             cure = (
@@ -204,15 +217,15 @@ def on_all(hosts: Sequence[str], ask: Callable[[str], object]) -> dict[str, str]
         return {host: text for host, text in zip(hosts, pool.map(reason, hosts), strict=True) if text}
 
 
-def check_hosts(login: Login, mark: str, ports: Mapping[str, int], files: Sequence[str]) -> None:
+def check_hosts(login: Login, name: str, ports: Mapping[str, int], files: Sequence[str]) -> None:
     """Log in to all hosts at once, and look for what a start needs.
 
     Parameters
     ----------
     login
         How to log in.
-    mark
-        The cluster's mark.
+    name
+        The cluster's name.
     ports
         Host → a port that has to be free there; 0 for none.
     files
@@ -226,17 +239,19 @@ def check_hosts(login: Login, mark: str, ports: Mapping[str, int], files: Sequen
     expected = versions()
 
     def look(host: str) -> None:
-        answer = login.ask(host, LOOK_AND_FIND, mark, str(ports[host]), *files)
+        answer = login.ask(host, LOOK_AND_FIND, name, str(ports[host]), *files)
         if not answer["dagtrain"]:
             raise Unusable(f"its {login.python} has no dagtrain: install dagtrain {__version__} there, or give --remote-python.")
-        for name, here in expected.items():
-            if answer[name] != here:
-                raise Unusable(f"it has {name} {answer[name] or '(none)'} and this machine {here}: install the same on both.")
+        for package, here in expected.items():
+            if answer[package] != here:
+                raise Unusable(f"it has {package} {answer[package] or '(none)'} and this machine {here}: install the same on both.")
         if answer["absent"]:
             raise Unusable(f"it cannot read {', '.join(answer['absent'])}: copy the certificates to the same folder there.")
         if answer["leftover"]:
             numbers = " ".join(map(str, answer["leftover"]))
-            raise Unusable(f"processes of an earlier cluster of this name run there: end them with kill {numbers}, or give another --name.")
+            raise Unusable(
+                f"processes of another cluster of this name run there: give another --name; if nobody uses it, end it with kill {numbers}."
+            )
         if answer["port"]:
             raise Unusable(f"port {ports[host]} cannot be used there ({answer['port']}): give another --scheduler-port.")
 
@@ -252,7 +267,7 @@ def versions() -> dict[str, str]:
 
 
 def end_marked(login: Login, mark: str, hosts: Sequence[str]) -> None:
-    """End all processes of a cluster on its hosts: by SIGTERM, then by SIGKILL.
+    """End all processes with a mark on hosts: by SIGTERM, then by SIGKILL.
 
     Raises
     ------

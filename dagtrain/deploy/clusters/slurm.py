@@ -8,11 +8,10 @@ import shutil
 import time as clock
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from dagtrain.deploy.certificates import AUTHORITY, make_certificates
 from dagtrain.deploy.clusters.dask_programs import check_memory, scheduler_command, worker_command
-from dagtrain.deploy.clusters.launch import Launch, Plan
+from dagtrain.deploy.clusters.launch import Launch, Plan, addresses
 from dagtrain.deploy.clusters.processes import last_lines, signals_later
 from dagtrain.deploy.clusters.slurm_queue import JOB, SLURM, Queue, look, submit
 from dagtrain.deploy.clusters.slurm_script import FILE, job_script
@@ -185,7 +184,7 @@ class Slurm:
                 job = submit(path)
                 launch.record(external={JOB: job}, certificates=str(self.certificates or ""))
             if not self.wait:
-                return launch.started
+                return launch.up()
             address, dashboard = self.wait_until_up(job, until)
             return launch.up(scheduler=address, dashboard=dashboard)
 
@@ -220,13 +219,6 @@ class Slurm:
             )
         if late:
             raise ClusterError(f"job {job} ({queue.state}) was not up within {self.timeout:g} s. {log}")
-
-
-def addresses(file: dict[str, object]) -> tuple[str, str]:
-    """Scheduler and dashboard in a file that a scheduler has written."""
-    address, services = str(file["address"]), file.get("services")
-    port = services.get("dashboard") if isinstance(services, dict) else None
-    return address, "" if port is None else f"http://{urlsplit(address).hostname}:{port}/status"
 
 
 def seconds_of(limit: str) -> int:

@@ -7,6 +7,7 @@ settings of Dask in the environment of the remote Python, before whose path `env
 from __future__ import annotations
 
 import re
+import secrets
 import shlex
 import sys
 import time
@@ -17,7 +18,7 @@ from pathlib import Path
 from dagtrain.deploy.certificates import AUTHORITY, security
 from dagtrain.deploy.clusters.dask_programs import PRELOAD, check_memory
 from dagtrain.deploy.clusters.launch import Ending, Launch, Plan, end_processes, processes_running, wait_for_workers
-from dagtrain.deploy.clusters.remote_hosts import MARK, Login, check_hosts, end_marked
+from dagtrain.deploy.clusters.remote_hosts import MARK, Login, check_hosts, check_names, end_marked
 from dagtrain.deploy.clusters.started import Started, check_name, record_of
 from dagtrain.errors import ArgumentError, ClusterError, MissingDependencyError
 
@@ -81,6 +82,8 @@ class Ssh:
     def __post_init__(self) -> None:
         check_name(self.name)
         check_memory(self.memory_limit)
+        check_names(self.hosts)
+        check_names([self.scheduler_host])
         if self.workers < 1 or self.nthreads < 1:
             raise ArgumentError(f"workers and nthreads are at least 1; got {self.workers} and {self.nthreads}.")
         for what, word in (("remote_python", self.remote_python), ("certificates", str(self.certificates or ""))):
@@ -104,9 +107,9 @@ class Ssh:
         """How to log in to the hosts."""
         return Login.of(self.user, self.port, self.identity, self.known_hosts, self.remote_python)
 
-    def settings(self) -> dict[str, str]:
+    def settings(self, mark: str) -> dict[str, str]:
         """The environment of schedulers and workers."""
-        settings = {MARK: self.name, "DASK_DISTRIBUTED__SCHEDULER__PRELOAD": PRELOAD}
+        settings = {MARK: mark, "DASK_DISTRIBUTED__SCHEDULER__PRELOAD": PRELOAD}
         if self.certificates is not None:
             tls = {"CA_FILE": AUTHORITY}
             for role in ("scheduler", "worker"):
@@ -115,10 +118,11 @@ class Ssh:
             settings |= {"DASK_DISTRIBUTED__COMM__DEFAULT_SCHEME": "tls", "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True"}
         return settings
 
-    def dask_ssh(self) -> list[str]:
+    def dask_ssh(self, mark: str) -> list[str]:
         """The command of `dask ssh`, with host keys verified."""
+        size = check_memory(self.memory_limit)
         files = [str(self.known_hosts.absolute())] if self.known_hosts else [str(Path(file).expanduser()) for file in KNOWN_HOSTS]
-        python = " ".join(["env", *(f"{name}={value}" for name, value in self.settings().items()), self.remote_python])
+        python = " ".join(["env", *(f"{name}={value}" for name, value in self.settings(mark).items()), self.remote_python])
         options = {
             "--scheduler": self.scheduler_host,
             "--scheduler-port": self.scheduler_port,
@@ -127,7 +131,7 @@ class Ssh:
             "--ssh-private-key": self.identity and self.identity.absolute(),
             "--nworkers": self.workers,
             "--nthreads": self.nthreads,
-            "--memory-limit": self.memory_limit,
+            "--memory-limit": self.memory_limit.strip() if size is None else f"{size:.0f}",  # it goes through a shell
             "--remote-python": python,
         }
         words = [word for option, value in options.items() if value is not None for word in (option, str(value))]
@@ -135,7 +139,7 @@ class Ssh:
 
     def plan(self) -> Plan:
         """The logins that check the hosts, and `dask ssh`."""
-        return Plan([*(self.login.command(host) for host in self.all_hosts()), self.dask_ssh()])
+        return Plan([*(self.login.command(host) for host in self.all_hosts()), self.dask_ssh(f"{self.name}.ID")])
 
     def all_hosts(self) -> list[str]:
         """The scheduler's host, and the workers'."""
@@ -152,9 +156,10 @@ class Ssh:
         until = time.monotonic() + self.timeout
         with Launch(self.name, "ssh", SSH) as launch:
             check_hosts(self.login, self.name, self.ports(), self.files())
-            hosts = {"hosts": " ".join(self.all_hosts()), "ssh": shlex.join(self.login.words), "python": self.remote_python}
+            mark = f"{self.name}.{secrets.token_hex(8)}"
+            hosts = {"mark": mark, "hosts": " ".join(self.all_hosts()), "ssh": shlex.join(self.login.words), "python": self.remote_python}
             launch.record(scheduler=self.address, certificates=str(self.certificates or ""), external=hosts)
-            child = launch.run(self.dask_ssh(), "dask-ssh", {"PYTHONUNBUFFERED": "1"})
+            child = launch.run(self.dask_ssh(mark), "dask-ssh", {"PYTHONUNBUFFERED": "1"})
 
             def check() -> None:
                 launch.check(child, "dask-ssh")
@@ -193,7 +198,7 @@ def end_everywhere(started: Started) -> None:
         if started.external:
             login = Login(tuple(shlex.split(started.external["ssh"])), started.external["python"])
             try:
-                end_marked(login, started.name, started.external["hosts"].split())
+                end_marked(login, started.external["mark"], started.external["hosts"].split())
             except ClusterError as error:
                 raise ClusterError(f"{error}\nStop again when they answer; if they never will, delete {record_of(started.name)}") from error
     finally:

@@ -16,15 +16,16 @@ import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dagtrain.deploy.clusters.processes import Process
+from dagtrain.deploy.clusters.processes import Process, machine
 from dagtrain.errors import ArgumentError, ClusterError
 
-__all__ = ["Started", "check_name", "files_of", "load", "make_state_folder", "names", "record_of"]
+__all__ = ["Started", "check_name", "files_of", "load", "make_state_folder", "names", "one_at_a_time", "record_of"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,11 @@ class Started:
         finally:
             complete.unlink(missing_ok=True)
 
+    @property
+    def here(self) -> bool:
+        """Whether its processes are this machine's, which may have another name by now."""
+        return self.host == socket.gethostname() or self.launcher.start.startswith(f"{machine()} ")
+
     def forget(self) -> None:
         """Delete the record; logs stay."""
         record_of(self.name).unlink(missing_ok=True)
@@ -125,6 +131,32 @@ def make_state_folder() -> None:
         raise ArgumentError(
             f"the records of clusters cannot be written to {folder}: {error.strerror}. Set XDG_STATE_HOME to a folder of your own."
         ) from error
+
+
+@contextlib.contextmanager
+def one_at_a_time(timeout: float = 60) -> Iterator[None]:
+    """Only one process of this user at a time is in such a block.
+
+    Raises
+    ------
+    ClusterError
+        If another one does not leave it in time.
+    """
+    import fcntl
+
+    until = time.monotonic() + timeout
+    with state_folder().with_suffix(".lock").open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise ClusterError("another process is ending what an earlier cluster has left: try again when it is done.") from None
+                time.sleep(0.1)
+            except OSError:  # a file system without locks
+                break
+        yield
 
 
 def check_name(name: str) -> str:

@@ -15,8 +15,10 @@ ROOT = Path(__file__).parent.parent.parent.parent
 
 # The containers are lines of the file $CONTAINERS; $BROKEN is a verb that fails.
 COMPOSE = """#!/bin/bash
+[ "$(basename "$0") $1" != "docker context" ] || { echo mine; exit 0; }
 [ "$(basename "$0")" = docker-compose ] || { [ "$1" = compose ] && [ -n "$PLUGIN" ] || exit 1; }
-echo "$(basename "$0") $* WORKER_MEMORY=$WORKER_MEMORY SCHEDULER_PORT=$SCHEDULER_PORT DOCKER_HOST=$DOCKER_HOST" >> "$LOG"
+variables="WORKER_MEMORY=$WORKER_MEMORY SCHEDULER_PORT=$SCHEDULER_PORT DOCKER_HOST=$DOCKER_HOST DOCKER_CONTEXT=$DOCKER_CONTEXT"
+echo "$(basename "$0") $* $variables" >> "$LOG"
 for word in "$@"; do [ "$word" != "$BROKEN" ] || { echo "Cannot connect to the Docker daemon" >&2; exit 1; }; done
 case " $* " in
   *" ps "*) [ ! -f "$CONTAINERS" ] || cat "$CONTAINERS" ;;
@@ -61,7 +63,7 @@ def machine(tmp_path, monkeypatch):
 def test_start_and_stop_name_the_same_project_at_the_same_daemon(machine, monkeypatch, capfd):
     started = Compose(name="a", workers=4, memory_limit="2GiB", port=9786).start()
     project = f"docker-compose --project-name dagtrain-a --file {ROOT}/docker-compose.yml"
-    up = f"{project} up --detach --scale worker=4 trainer WORKER_MEMORY=2560M SCHEDULER_PORT=9786 DOCKER_HOST=unix:///a"
+    up = f"{project} up --detach --scale worker=4 trainer WORKER_MEMORY=2560M SCHEDULER_PORT=9786 DOCKER_HOST=unix:///a DOCKER_CONTEXT="
     assert machine.calls()[-1] == up
     assert started.scheduler == "tcp://127.0.0.1:9786"
     assert started.external["trainer"] == f"{project} logs --follow trainer"
@@ -70,9 +72,17 @@ def test_start_and_stop_name_the_same_project_at_the_same_daemon(machine, monkey
     assert clusters()[0][2] == "running"
     assert stop("a") == ["container 0123456789ab"]
     assert machine.calls()[-1].startswith(f"{project} down --volumes ")
-    assert machine.calls()[-1].endswith("DOCKER_HOST=unix:///a")
+    assert machine.calls()[-1].endswith("DOCKER_HOST=unix:///a DOCKER_CONTEXT=")
     assert not machine.containers.exists()
     assert clusters() == []
+
+
+def test_daemon_of_the_current_context_is_meant_also_when_another_is_set_later(machine, monkeypatch):
+    monkeypatch.delenv("DOCKER_HOST")
+    Compose(name="a").start()
+    monkeypatch.setenv("DOCKER_HOST", "unix:///b")
+    stop("a")
+    assert machine.calls()[-1].endswith("DOCKER_HOST= DOCKER_CONTEXT=mine")
 
 
 def test_plugin_is_preferred_and_tls_is_a_profile(machine, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from dagtrain.cli import main
-from dagtrain.deploy.clusters import Slurm, clusters, stop
+from dagtrain.deploy.clusters import Slurm, clusters, load, stop
 from dagtrain.deploy.clusters.slurm_queue import end_job
 from dagtrain.deploy.clusters.started import files_of, names
 from dagtrain.errors import ArgumentError, ClusterError
@@ -75,6 +75,7 @@ def test_command_prints_addresses_and_next_commands(slurm):
     result = CliRunner().invoke(main, ["cluster", "slurm", "--no-wait", "--name", "a", "train", "--time", "{scheduler}"])
     assert result.exit_code == 0, result.output
     assert "The cluster a will be up once its job runs." in result.output
+    assert load("a").up  # and can be stopped by the process that started it
     assert "17" in result.output
     assert "cluster stop a" in result.output
     assert 'run train --time "$DASK_SCHEDULER_ADDRESS"' in (files_of("a") / "job.sh").read_text()

@@ -82,11 +82,11 @@ def test_plan_is_the_check_of_all_hosts_and_dask_ssh():
     assert command_line[-2:] == ["n1", "n2"]
     assert command_line[command_line.index("--scheduler") + 1] == "head"
     preload = "DASK_DISTRIBUTED__SCHEDULER__PRELOAD=dagtrain.dashboard"
-    assert command_line[command_line.index("--remote-python") + 1] == f"env {MARK}=ssh {preload} /opt/python"
+    assert command_line[command_line.index("--remote-python") + 1] == f"env {MARK}=ssh.ID {preload} /opt/python"
 
 
 def test_tls_travels_in_the_environment_of_the_remote_python():
-    command_line = Ssh(("n1",), certificates=Path("/certs")).dask_ssh()
+    command_line = Ssh(("n1",), certificates=Path("/certs")).dask_ssh("a.1")
     python = command_line[command_line.index("--remote-python") + 1].split()
     assert python[0] == "env"
     settings = dict(word.split("=") for word in python[1:-1])
@@ -104,6 +104,18 @@ def test_tls_travels_in_the_environment_of_the_remote_python():
 def test_paths_that_the_shell_of_dask_ssh_would_split_are_refused(options):
     with pytest.raises(ArgumentError, match="a character that dask ssh cannot pass on"):
         Ssh(("n1",), **options)
+
+
+@pytest.mark.parametrize("options", [{"hosts": ("-oProxyCommand=x",)}, {"hosts": ("n1",), "scheduler": "a; b"}, {"hosts": ()}])
+def test_hosts_that_are_no_names_are_refused(options):
+    with pytest.raises(ArgumentError, match=r"is not a name|no hosts are listed"):
+        Ssh(**options)
+
+
+@pytest.mark.parametrize(("limit", "word"), [("2 GiB", "2147483648"), ("auto", "auto"), ("0.5", "0.5")])
+def test_memory_limit_is_one_word_of_a_shell(limit, word):
+    command_line = Ssh(("n1",), memory_limit=limit).dask_ssh("a.1")
+    assert command_line[command_line.index("--memory-limit") + 1] == word
 
 
 def test_scheduler_that_others_cannot_reach_is_refused():
@@ -158,25 +170,25 @@ def test_other_versions_are_named(monkeypatch, package):
 def test_marked_processes_are_found_and_ended_with_their_children():
     sleep = "import time; time.sleep(600)"
     program = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {sleep!r}]); print(p.pid, flush=True); p.wait()"
-    parent = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, MARK: CLUSTER}, stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, MARK: f"{CLUSTER}.1"}, stdout=subprocess.PIPE, text=True)
     child = Process.of(int(parent.stdout.readline()))
-    other = subprocess.Popen([sys.executable, "-c", sleep], env={**os.environ, MARK: f"{CLUSTER}-other"})
+    others = [subprocess.Popen([sys.executable, "-c", sleep], env={**os.environ, MARK: f"{CLUSTER}{end}"}) for end in ("-other", ".2")]
     try:
-        with pytest.raises(ClusterError, match=f"an earlier cluster of this name run there: end them with kill .*{parent.pid}"):
+        with pytest.raises(ClusterError, match=f"another cluster of this name run there: .* end it with kill .*{parent.pid}"):
             check()
-        end_marked(login(), CLUSTER, ["node1"])
+        end_marked(login(), f"{CLUSTER}.1", ["node1"])  # not .2, which another machine has started
         assert parent.wait(10) < 0
         assert not child.runs()
-        assert other.poll() is None
+        assert [other.poll() for other in others] == [None, None]
     finally:
         end([child], grace=0)
-        for process in (parent, other):
+        for process in (parent, *others):
             process.kill()
             process.communicate()
 
 
 def test_stop_says_on_which_hosts_processes_may_run_on(ssh):
-    started = Started(CLUSTER, "ssh", external={"hosts": "n1 n2", "ssh": "ssh -p 22", "python": sys.executable})
+    started = Started(CLUSTER, "ssh", external={"mark": f"{CLUSTER}.1", "hosts": "n1 n2", "ssh": "ssh -p 22", "python": sys.executable})
     SSH.stop(started)
     ssh("ssh: connect to host n1 port 22: No route to host")
     with pytest.raises(

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -102,8 +103,35 @@ def test_cluster_of_a_killed_start_can_be_stopped():
         assert stop("a") == [f"process {child.pid}"]
 
 
+def test_processes_of_this_machine_are_ended_also_after_it_was_renamed():
+    with subprocess.Popen(SLEEP) as child:
+        Started("a", "local", host="earlier", up=True, processes=(Process.of(child.pid),)).write()
+        assert stop("a") == [f"process {child.pid}"]
+
+
+def test_start_waits_for_another_that_ends_what_was_left_and_then_refuses_its_name():
+    Started("a", "local", up=True, processes=(ENDED,)).write()
+    refused = []
+
+    def start():
+        try:
+            refused_start()
+        except ClusterError as error:
+            refused.append(str(error))
+
+    other = threading.Thread(target=start, daemon=True)
+
+    def end_what_was_left(_):
+        other.start()
+        other.join(0.5)  # it would go on to its end, if nothing stopped it
+
+    with Launch("a", "local", PROCESSES._replace(stop=end_what_was_left)):
+        other.join(60)
+    assert "is being started" in refused[0]
+
+
 def test_processes_of_another_host_are_left_alone():
-    Started("a", "local", host="elsewhere", up=True, processes=(ENDED,)).write()
+    Started("a", "local", host="elsewhere", launcher=ENDED, up=True, processes=(ENDED,)).write()
     with pytest.raises(ClusterError, match="started on the host elsewhere"):
         stop("a")
     with pytest.raises(ClusterError, match="started on the host elsewhere"):
