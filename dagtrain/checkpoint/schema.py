@@ -20,6 +20,7 @@ import numpy as np
 
 from dagtrain.checkpoint.describe import complete, differences
 from dagtrain.checkpoint.kinds import DICT, FLAG, LIST, NUMBER, SHA256, TEXT, Kind, mapping, optional, record, sequence, shape, whole
+from dagtrain.data.columns import Columns
 from dagtrain.data.ledger import Entry
 from dagtrain.errors import CheckpointError
 from dagtrain.graph import Spec
@@ -28,7 +29,7 @@ from dagtrain.step.software import other_software
 from dagtrain.step.state import EpochProgress
 from dagtrain.trace.tree import Leaf
 
-__all__ = ["LIMIT", "NAME", "Manifest", "RowSpecs", "TensorFile", "parse", "seal"]
+__all__ = ["LIMIT", "NAME", "Manifest", "TensorFile", "parse", "seal"]
 
 NAME = "checkpoint.json"
 FORMAT, VERSION = "dagtrain checkpoint", 2
@@ -40,13 +41,6 @@ SAMPLES = 1 << 40
 """Most samples of a ledger."""
 FLOATS = ("<f4", "<f8")
 DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
-
-
-class RowSpecs(NamedTuple):
-    """Specs of a row of x, and of a row of y or None."""
-
-    x: Spec
-    y: Spec | None
 
 
 class TensorFile(NamedTuple):
@@ -86,8 +80,8 @@ def _row(value: Any, name: str) -> Spec:
     return Spec(shape(ROW_ELEMENTS)(row["shape"], name), np.dtype(row["dtype"]))
 
 
-def _write_rows(rows: RowSpecs) -> dict[str, Any]:
-    return {name: spec and {"shape": spec.shape, "dtype": spec.dtype.name} for name, spec in rows._asdict().items()}
+def _write_rows(rows: Columns) -> dict[str, Any]:
+    return {name: spec and {"shape": spec.shape, "dtype": spec.dtype.name} for name, spec in (("x", rows.x), ("y", rows.y))}
 
 
 def _layout(value: Any, name: str) -> VectorLayout:
@@ -183,7 +177,7 @@ class Manifest:
     versions
         Versions of dagtrain, NumPy and BLAS.
     rows
-        Specs of a row.
+        Columns of the rows.
     objective, optimizer
         See `dagtrain.checkpoint.describe`.
     begun
@@ -207,7 +201,7 @@ class Manifest:
     slots: tuple[str, ...] = field(metadata=entry(sequence(TEXT)))
     keys: dict[str, str] = field(metadata=entry(mapping(TEXT), since=2, before={}))  # version 1 has keys of other graphs
     versions: dict[str, str] = field(metadata=entry(mapping(TEXT)))
-    rows: RowSpecs = field(metadata=entry(record(RowSpecs, x=_row, y=optional(_row)), _write_rows))
+    rows: Columns = field(metadata=entry(record(Columns.of, x=_row, y=optional(_row)), _write_rows))
     parameters: VectorLayout = field(metadata=entry(_layout, _write_layout))
     statistics: VectorLayout = field(metadata=entry(_layout, _write_layout))
     objective: dict[str, Any] = field(metadata=entry(DICT))
@@ -256,7 +250,7 @@ class Manifest:
         yield "seed", self.seed, here.seed
         if self.batches is not None and here.batches is not None:
             yield from ((name, self.batches[name], here.batches[name]) for name in BATCHES)
-        yield from ((f"rows of {n}", str(a), str(b)) for n, a, b in zip("xy", self.rows, here.rows, strict=True))
+        yield from ((f"rows of {n}", str(a), str(b)) for n, a, b in (("x", self.rows.x, here.rows.x), ("y", self.rows.y, here.rows.y)))
 
     def other_versions(self, here: Manifest) -> list[str]:
         """The differences in software."""

@@ -2,20 +2,21 @@
 
     open_source ── row_spec ──▶ Form ── inspect ──▶ Finding (the first bad row) ── explain ──▶ DataError
     (once)                       │
-                                 └──── read ──▶ x, y in the dtypes of training      (for each partition, where it is)
+                                 └──── read ──▶ columns in the dtypes of training   (for each partition, where it is)
 
 A `Form` is small and pickles, so that a task can check a partition where it is; only findings travel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dagtrain.arguments import one_of
+from dagtrain.data.columns import Columns, Rows
 from dagtrain.errors import ArgumentError, DataError
 from dagtrain.graph import Array, Spec
 
@@ -126,18 +127,11 @@ TARGETS: dict[str, Target] = {
 
 @dataclass(frozen=True)
 class Form:
-    """Description of the rows: their specs in training, the rules for their elements, and the column names of a table."""
+    """Description of the rows: the columns in training, and the rules for the elements of each."""
 
-    x: Spec
-    y: Spec | None
-    rules: tuple[tuple[str, ...], tuple[str, ...]]
+    columns: Columns
+    rules: tuple[tuple[str, ...], ...]
     classes: int
-    columns: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of a row in training, its target included."""
-        return self.x.nbytes + (self.y.nbytes if self.y else 0)
 
 
 class Finding(NamedTuple):
@@ -187,7 +181,7 @@ def _idle(dtype: np.dtype[Any], floats: np.dtype[Any]) -> set[str]:
 def make_form(
     x: Any,
     y: Any,
-    columns: tuple[tuple[str, ...], tuple[str, ...]],
+    headers: dict[str, tuple[str, ...]],
     *,
     targets: str | None,
     labels: Callable[[Spec], tuple[int | None, int]],
@@ -200,8 +194,8 @@ def make_form(
     ----------
     x, y
         The user's whole arrays; only shape and dtype are read.
-    columns
-        Names of the columns of x and of y, if they are tables.
+    headers
+        Names of the columns of those that are tables, by "x" and "y".
     targets, labels, dtype, keep_integers
         As in `open_source`.
 
@@ -225,7 +219,7 @@ def make_form(
     if y is None:
         if targets not in (None, "any"):
             raise DataError(f"there is no y: this loss compares the outputs with targets ({targets}). Pass y.")
-        return Form(x_row, None, (x_rules, ()), 0, columns)
+        return Form(Columns.of(x_row, headers=headers), (x_rules,), 0)
     if x.shape[0] != y.shape[0]:
         raise DataError(
             f"x has {x.shape[0]} samples and y has {y.shape[0]}: every sample needs one target. Their shapes are {x.shape} and {y.shape}."
@@ -237,14 +231,13 @@ def make_form(
     integers = target.labels or (target is TARGETS["any"] and y.dtype.kind in "biu")
     idle = _idle(y.dtype, floats) | ({"below_classes"} if classes is None else set())
     y_row = Spec(y.shape[1:], np.dtype(np.int64) if integers else floats)
-    return Form(x_row, y_row, (x_rules, tuple(rule for rule in target.rules if rule not in idle)), classes or 0, columns)
+    rules = x_rules, tuple(rule for rule in target.rules if rule not in idle)
+    return Form(Columns.of(x_row, y_row, headers=headers), rules, classes or 0)
 
 
-def inspect(form: Form, x: Array, y: Array | None, rows: int) -> Finding | None:
+def inspect(form: Form, rows: int, *parts: Array) -> Finding | None:
     """The first element of a raw partition that breaks a rule, or None."""
-    for name, part, row, rules in (("x", x, form.x, form.rules[0]), ("y", y, form.y, form.rules[1])):
-        if part is None or row is None:
-            continue
+    for name, part, row, rules in zip(form.columns.names, parts, form.columns.specs, form.rules, strict=True):
         if np.shape(part) != (rows, *row.shape):
             return Finding("shape", name, (rows, *row.shape), np.shape(part))
         check_dtype(name, np.asarray(part).dtype)
@@ -257,12 +250,9 @@ def inspect(form: Form, x: Array, y: Array | None, rows: int) -> Finding | None:
     return None
 
 
-def read(form: Form, x: Any, y: Any = None) -> tuple[Array, Array | None]:
+def read(form: Form, *parts: Any) -> Rows:
     """A partition of the raw data in the dtypes of training, rows contiguous."""
-    return (
-        np.ascontiguousarray(x, form.x.dtype),
-        None if form.y is None else np.ascontiguousarray(y, form.y.dtype),
-    )
+    return tuple(np.ascontiguousarray(part, row.dtype) for part, row in zip(parts, form.columns.specs, strict=True))
 
 
 def explain(form: Form, finding: Finding, first_row: int, partition: int) -> DataError:
@@ -277,8 +267,8 @@ def explain(form: Form, finding: Finding, first_row: int, partition: int) -> Dat
     where = f"row {first_row + row}"
     if finding.rule != "total" and column:
         where += f", column {column[0]}" if len(column) == 1 else f", at {column} in it"
-        names: Sequence[str] = form.columns[0 if finding.name == "x" else 1]
-        if len(column) == 1 and names:
-            where += f" ({names[column[0]]!r})"
+        header = form.columns.headers[form.columns.names.index(finding.name)]
+        if len(column) == 1 and header:
+            where += f" ({header[column[0]]!r})"
     says = rule.says.format(value=finding.value, classes=form.classes, last=form.classes - 1)
     return DataError(f"{finding.name} {says}: {where}, counted from 0. {rule.advice}")

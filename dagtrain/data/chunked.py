@@ -1,6 +1,6 @@
 """Data in dask collections: blocks of rows that stay where they are computed.
 
-    x  ┌──┬──┐ blocks         ┌─────┐ one block of rows   ('data-<token>', 0) = read(form, x block, y block)
+    x  ┌──┬──┐ blocks         ┌─────┐ one block of rows   ('data-<token>', 0) = read(form, block, block)
        ├──┼──┤  ──rechunk──▶  ├─────┤      + y cut alike   ('data-<token>', 1) = ...
        └──┴──┘                └─────┘
 
@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from dagtrain.data.check import check_dtype, check_size, explain, inspect, make_form, read
+from dagtrain.data.columns import Rows
 from dagtrain.data.compute import Graph, Key, block_key, compute, futures_in, shared_graph, task_nodes
 from dagtrain.data.parts import Parts, is_parts, look_tasks, named, seen_arrays, split_pairs, take
-from dagtrain.data.pick import Partition, assemble, gather_plan
+from dagtrain.data.pick import assemble, gather_plan
 from dagtrain.data.source import Source
 from dagtrain.data.tables import check_table, numpy_dtype, to_array
 from dagtrain.errors import DataError
@@ -39,15 +40,15 @@ class ChunkedSource(Source):
     graph
         The user's graph, as task nodes.
     blocks
-        Keys of the raw x and y of each partition in the graph.
+        Keys of the raw columns of each partition in the graph.
     futures
         Futures that partitions are computed from; they keep the data on the cluster.
     """
 
     graph: Graph
-    blocks: tuple[tuple[Key, Key | None], ...]
+    blocks: tuple[tuple[Key, ...], ...]
     futures: tuple[Any, ...]
-    _joined: list[Partition] = field(default_factory=list, init=False, repr=False)
+    _joined: list[Rows] = field(default_factory=list, init=False, repr=False)
 
     @property
     def in_memory(self) -> bool:
@@ -58,7 +59,7 @@ class ChunkedSource(Source):
     def origins(self) -> tuple[tuple[Key, ...], ...]:
         """For each partition, the keys of the futures that it is computed from; it costs least on their worker."""
         origins: dict[Key, frozenset[Key]] = {}
-        for first in (key for pair in self.blocks for key in pair if key is not None):
+        for first in (key for block in self.blocks for key in block):
             stack = [first]
             while stack:
                 key = stack[-1]
@@ -71,12 +72,12 @@ class ChunkedSource(Source):
                     if node is not None:
                         origins[key] = frozenset().union(*(origins[k] for k in node.dependencies))
                     stack.pop()
-        return tuple(tuple(sorted(frozenset().union(*(origins[k] for k in pair if k is not None)), key=str)) for pair in self.blocks)
+        return tuple(tuple(sorted(frozenset().union(*(origins[k] for k in block)), key=str)) for block in self.blocks)
 
     @cached_property
     def resident(self) -> bool:
         """Whether every partition is already on a cluster, persisted or as a future: reading it computes nothing."""
-        kinds = [{self._origin(key) for key in pair if key is not None} for pair in self.blocks]
+        kinds = [{self._origin(key) for key in block} for block in self.blocks]
         return all("future" in kind and "task" not in kind for kind in kinds)
 
     def _origin(self, key: Key) -> str:
@@ -91,7 +92,7 @@ class ChunkedSource(Source):
             return self._origin(key)
         return "future" if node is None else "task"
 
-    def local(self) -> Partition:
+    def local(self) -> Rows:
         """All partitions, computed by the scheduler in use and joined in this process; a second call returns the same arrays."""
         if not self._joined:
             graph, keys = self.tasks()
@@ -116,16 +117,16 @@ class ChunkedSource(Source):
                 raise explain(self.form, finding, start, i)
 
     def _over(self, verb: str, function: Any, sizes: tuple[int, ...] | None = None) -> tuple[dict[Key, Any], list[tuple[str, int]]]:
-        """The graph with ``function(form, x, y[, rows])`` over every partition."""
+        """The graph with ``function(form, [rows,] *columns)`` over every partition."""
         from dask.task_spec import Task, TaskRef
         from dask.tokenize import tokenize
 
         form = self.form
-        name = f"{verb}-{tokenize([self.blocks, self.sizes, str(form.x), str(form.y), form.rules, form.classes])}"
+        name = f"{verb}-{tokenize([self.blocks, self.sizes, [str(spec) for spec in form.columns.specs], form.rules, form.classes])}"
         graph = dict(self.graph)
-        for i, (x, y) in enumerate(self.blocks):
+        for i, block in enumerate(self.blocks):
             rows = () if sizes is None else (sizes[i],)
-            graph[name, i] = Task((name, i), function, form, TaskRef(x), None if y is None else TaskRef(y), *rows)
+            graph[name, i] = Task((name, i), function, form, *rows, *map(TaskRef, block))
         return graph, [(name, i) for i in range(len(self.blocks))]
 
 
@@ -136,11 +137,11 @@ def open_chunks(
     from dask.core import flatten
 
     (x, x_columns), (y, y_columns) = lazy_arrays(x, y)
-    form = make_form(x, y, (x_columns, y_columns), targets=targets, labels=labels, dtype=dtype, keep_integers=keep_integers)
+    headers = {"x": x_columns, "y": y_columns}
+    form = make_form(x, y, headers, targets=targets, labels=labels, dtype=dtype, keep_integers=keep_integers)
     rows = x.chunks[0] if not isinstance(x, np.ndarray) else y.chunks[0]
     cut = [_cut(array, rows) for array in (x, y) if array is not None]
-    x_keys, *y_keys = (list(flatten(array.__dask_keys__())) for array in cut)
-    blocks = list(zip(x_keys, *y_keys, strict=True) if y_keys else zip(x_keys, [None] * len(x_keys), strict=True))
+    blocks = list(zip(*(flatten(array.__dask_keys__()) for array in cut), strict=True))
     nonempty = [i for i, size in enumerate(rows) if size]
     sizes = tuple(int(rows[i]) for i in nonempty)
     graph = shared_graph(cut)

@@ -75,7 +75,7 @@ def open_source(
     Examples
     --------
     >>> source = open_source([[1, 2], [3, 4], [5, 6]], [0, 1, 1], targets="classes", classes=2)
-    >>> source.samples, str(source.x_spec), str(source.y_spec)
+    >>> source.samples, str(source.columns.x), str(source.columns.y)
     (3, 'float32[2]', 'int64[]')
     >>> open_source([[1.0], [float("nan")]], [0, 1], targets="classes")
     Traceback (most recent call last):
@@ -86,13 +86,15 @@ def open_source(
     if is_dask_data(x) or is_dask_data(y):
         return open_chunks(x, y, targets=targets, labels=labels_of, dtype=dtype, keep_integers=keep_integers)
     (x, x_columns), (y, y_columns) = to_array("x", x), (None, ()) if y is None else to_array("y", y)
-    form = make_form(x, y, (x_columns, y_columns), targets=targets, labels=labels_of, dtype=dtype, keep_integers=keep_integers)
-    sizes = partition_sizes(len(x), form.row_bytes)
+    headers = {"x": x_columns, "y": y_columns}
+    form = make_form(x, y, headers, targets=targets, labels=labels_of, dtype=dtype, keep_integers=keep_integers)
+    arrays = (x,) if y is None else (x, y)
+    sizes = partition_sizes(len(x), form.columns.row_bytes)
     for i, rows in enumerate(row_slices(sizes)):
-        finding = inspect(form, x[rows], None if y is None else y[rows], rows.stop - rows.start)
+        finding = inspect(form, rows.stop - rows.start, *(column[rows] for column in arrays))
         if finding is not None:
             raise explain(form, finding, rows.start, i)
-    return ArraySource(form, sizes, *read(form, x, y))
+    return ArraySource(form, sizes, read(form, *arrays))
 
 
 def is_dask_data(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The source of rows in training: partitions of x and y on any machine; and the source of arrays in this process."""
+"""The source of rows in training: partitions on any machine; and the source of arrays in this process."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from dagtrain.data.check import Form
-from dagtrain.data.pick import Partition
-from dagtrain.graph import Array, Spec
+from dagtrain.data.columns import Columns, Rows
 
 __all__ = ["PARTITION_BYTES", "ArraySource", "Source", "partition_sizes", "row_slices"]
 
@@ -25,7 +24,7 @@ class Source(ABC):
     Attributes
     ----------
     form
-        Specs of the rows and the rules that were checked.
+        Columns of the rows and the rules that were checked.
     sizes
         Rows of each partition; empty partitions are left out.
     """
@@ -39,19 +38,14 @@ class Source(ABC):
         return sum(self.sizes)
 
     @property
-    def x_spec(self) -> Spec:
-        """Shape (without the sample axis) and dtype of a row of x as used in training."""
-        return self.form.x
-
-    @property
-    def y_spec(self) -> Spec | None:
-        """The same for y; None without y."""
-        return self.form.y
+    def columns(self) -> Columns:
+        """The columns of a row."""
+        return self.form.columns
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row of x and y in training."""
-        return self.form.row_bytes
+        """Bytes of a row in training."""
+        return self.columns.row_bytes
 
     @property
     def nbytes(self) -> int:
@@ -74,20 +68,19 @@ class Source(ABC):
         """For each partition, the keys of the futures that it is computed from; it costs least on their worker."""
 
     @abstractmethod
-    def local(self) -> Partition:
-        """All of x and y in this process; computed once."""
+    def local(self) -> Rows:
+        """All rows in this process; computed once."""
 
     @abstractmethod
     def tasks(self) -> tuple[dict[Any, Any], list[tuple[str, int]]]:
-        """A Dask graph, and its keys of the (x, y) of each partition."""
+        """A Dask graph, and the keys of the partitions in it."""
 
 
 @dataclass(frozen=True, eq=False)
 class ArraySource(Source):
     """Arrays in this process, in the dtypes of training."""
 
-    x: Array
-    y: Array | None
+    arrays: Rows
 
     @property
     def in_memory(self) -> bool:
@@ -104,19 +97,19 @@ class ArraySource(Source):
         """No futures for any partition."""
         return ((),) * len(self.sizes)
 
-    def local(self) -> Partition:
+    def local(self) -> Rows:
         """The arrays themselves."""
-        return self.x, self.y
+        return self.arrays
 
     def tasks(self) -> tuple[dict[Any, Any], list[tuple[str, int]]]:
         """One data node for each partition: the graph holds the rows, so it restores a partition lost with its worker."""
         from dask.task_spec import DataNode
         from dask.tokenize import tokenize
 
-        name = f"data-{tokenize(self.x, self.y)}"
+        name = f"data-{tokenize(*self.arrays)}"
         graph = {}
         for i, rows in enumerate(row_slices(self.sizes)):
-            graph[name, i] = DataNode((name, i), (self.x[rows], None if self.y is None else self.y[rows]))
+            graph[name, i] = DataNode((name, i), tuple(column[rows] for column in self.arrays))
         return graph, list(graph)
 
 

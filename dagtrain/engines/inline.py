@@ -11,13 +11,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from dagtrain.data.columns import Rows
 from dagtrain.graph import Array
 from dagtrain.step.program import Contribution, ShardRunner, StepParts, add_tree
 from dagtrain.step.state import State
 
 __all__ = ["StepRunner", "each_thread"]
 
-Batch = Sequence[tuple[Array, Array | None] | None]
+Batch = Sequence[Rows | None]
 
 
 class StepRunner:
@@ -68,7 +69,7 @@ class StepRunner:
                 shard = batch[s]
                 if shard is not None:
                     weight = len(shard[0]) / samples
-                    contributions[s] = self._runners[s].run(self._parameters, self._statistics, *shard, weight, self.state.step, s)
+                    contributions[s] = self._runners[s].run(self._parameters, self._statistics, shard, weight, self.state.step, s)
 
         each_thread(self._pool, self.threads, work)
         return contributions

@@ -27,6 +27,11 @@ from dagtrain.trace.tree import leaves, map_leaves
 __all__ = ["CostObjective", "ModelObjective", "Objective"]
 
 
+def _rows(x: Any, rows: int) -> Any:
+    """The nest of specs of this many rows, from that of one row."""
+    return map_leaves(lambda row: Spec((rows, *row.shape), row.dtype), x)
+
+
 class Objective:
     """Base of model and cost function: functions of a shard, to be traced, that all derive from one `forward`."""
 
@@ -34,17 +39,15 @@ class Objective:
     metric_names: tuple[str, ...] = ()
     higher_is_better: tuple[bool, ...] = ()
 
-    def initial(self, seed: int, x: Spec) -> tuple[Any, Any]:
+    def initial(self, seed: int, x: Any) -> tuple[Any, Any]:
         """First parameters and running statistics, as nests of arrays."""
         raise NotImplementedError
 
-    def forward(
-        self, parameters: Any, statistics: Any, x: Tensor, y: Tensor | None, key: Tensor, training: bool
-    ) -> tuple[Tensor, list[Tensor], Any]:
+    def forward(self, parameters: Any, statistics: Any, x: Any, y: Any, key: Tensor, training: bool) -> tuple[Tensor, list[Tensor], Any]:
         """Loss, metrics and new statistics of one shard."""
         raise NotImplementedError
 
-    def contribution(self, parameters: Any, statistics: Any, x: Tensor, y: Tensor | None, weight: Tensor, key: Tensor) -> dict[str, Any]:
+    def contribution(self, parameters: Any, statistics: Any, x: Any, y: Any, weight: Tensor, key: Tensor) -> dict[str, Any]:
         """One shard's addend to a step: gradient, new statistics, loss and metrics, each times the shard's weight."""
         cost, values, after = self.forward(parameters, statistics, x, y, key, True)
         if not isinstance(cost, Tensor) or cost.shape:
@@ -57,12 +60,12 @@ class Objective:
             sums = cast(stack([cast(as_tensor(v), weight.dtype) for v in (cost, *values)]) * weight, np.float64)
         return {"gradient": gradient, "statistics": weighted, "sums": sums}
 
-    def scores(self, parameters: Any, statistics: Any, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
+    def scores(self, parameters: Any, statistics: Any, x: Any, y: Any) -> dict[str, Tensor]:
         """Loss and metrics in evaluation, times the number of rows."""
         cost, values, _ = self.forward(parameters, statistics, x, y, as_tensor(key(0)), False)
-        return {"sums": stack([cast(as_tensor(v), np.float64) * float(x.shape[0]) for v in (cost, *values)])}
+        return {"sums": stack([cast(as_tensor(v), np.float64) * float(leaves(x)[0].shape[0]) for v in (cost, *values)])}
 
-    def outputs(self, parameters: Any, statistics: Any, x: Tensor) -> dict[str, Tensor]:
+    def outputs(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Tensor]:
         """The model's outputs, as in evaluation."""
         raise ArgumentError("a plain cost function has no outputs to predict: train a model, or compile your own function with dt.compile.")
 
@@ -80,19 +83,17 @@ class ModelObjective(Objective):
         if len({"loss", *self.metric_names}) < 1 + len(self.metric_names):
             raise ArgumentError(f"each metric may be named once, and none 'loss', got {list(self.metric_names)}.")
 
-    def initial(self, seed: int, x: Spec) -> tuple[Any, Any]:
+    def initial(self, seed: int, x: Any) -> tuple[Any, Any]:
         """The model's own initialisation, from the seed alone."""
-        parameters, statistics = self.model.init(derive(key(seed), 0), Spec((1, *x.shape), x.dtype))
+        parameters, statistics = self.model.init(derive(key(seed), 0), _rows(x, 1))
         return parameters, statistics
 
-    def outputs_spec(self, x: Spec, rows: int = 1) -> Spec:
+    def outputs_spec(self, x: Any, rows: int = 1) -> Spec:
         """Spec of the model's outputs for this many rows."""
         parameters, statistics = (VectorLayout.of(t).specs for t in self.initial(0, x))
-        return trace_nested(self.outputs, parameters, statistics, Spec((rows, *x.shape), x.dtype)).graph.outputs["outputs"].spec
+        return trace_nested(self.outputs, parameters, statistics, _rows(x, rows)).graph.outputs["outputs"].spec
 
-    def forward(
-        self, parameters: Any, statistics: Any, x: Tensor, y: Tensor | None, key: Tensor, training: bool
-    ) -> tuple[Tensor, list[Tensor], Any]:
+    def forward(self, parameters: Any, statistics: Any, x: Any, y: Any, key: Tensor, training: bool) -> tuple[Tensor, list[Tensor], Any]:
         """Apply the model, then the loss and the metrics."""
         outputs, after = self.model.apply(parameters, statistics, x, key=key if training else None, training=training)
         with scope("loss"):
@@ -103,7 +104,7 @@ class ModelObjective(Objective):
                 values.append(metric.function(outputs, y))
         return cost, values, after
 
-    def outputs(self, parameters: Any, statistics: Any, x: Tensor) -> dict[str, Tensor]:
+    def outputs(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Tensor]:
         """The model's outputs, as in evaluation."""
         return {"outputs": as_tensor(self.model.apply(parameters, statistics, x, key=None, training=False)[0])}
 
@@ -118,12 +119,10 @@ class CostObjective(Objective):
             raise ArgumentError("a plain cost function needs its first parameters: Trainer(cost, parameters={...}).")
         self.cost, self.parameters = cost, parameters
 
-    def initial(self, seed: int, x: Spec) -> tuple[Any, Any]:
+    def initial(self, seed: int, x: Any) -> tuple[Any, Any]:
         """The user's first parameters."""
         return self.parameters, {}
 
-    def forward(
-        self, parameters: Any, statistics: Any, x: Tensor, y: Tensor | None, key: Tensor, training: bool
-    ) -> tuple[Tensor, list[Tensor], Any]:
+    def forward(self, parameters: Any, statistics: Any, x: Any, y: Any, key: Tensor, training: bool) -> tuple[Tensor, list[Tensor], Any]:
         """Call the cost function."""
         return (self.cost(parameters, x) if y is None else self.cost(parameters, x, y)), [], {}

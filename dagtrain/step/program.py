@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dagtrain.data.columns import Columns, Rows
 from dagtrain.graph import Array, Graph, Spec, spec_of
 from dagtrain.ops.random import derive, key
 from dagtrain.plan import Bound, Plan, plan
@@ -97,17 +98,17 @@ class Program:
         Model and loss, or cost function.
     optimizer
         See `dagtrain.optim`.
-    x, y
-        Specs of one row.
+    columns
+        Of the rows.
     seed
         Seed of initial parameters and of random ops.
     block
         Most parameters of a block of the update; see `dagtrain.step.update`.
     """
 
-    def __init__(self, objective: Objective, optimizer: Any, x: Spec, y: Spec | None, seed: int, block: int | None = None) -> None:
-        self.objective, self.x, self.y, self.seed = objective, x, y, seed
-        first, statistics = objective.initial(seed, x)
+    def __init__(self, objective: Objective, optimizer: Any, columns: Columns, seed: int, block: int | None = None) -> None:
+        self.objective, self.columns, self.seed = objective, columns, seed
+        first, statistics = objective.initial(seed, columns.x)
         self.layout, self.statistics_layout = VectorLayout.of(first), VectorLayout.of(statistics)
         self._first = State(self.layout.pack(first), self.statistics_layout.pack(statistics))
         self.update = Update(optimizer, self.layout.size, self.layout.dtype, block)
@@ -147,11 +148,12 @@ class Program:
         """The graph of one of the objective's functions for this many rows."""
         cache_key = function.__name__, rows
         if cache_key not in self._graphs:
+            x, y, _ = self.columns.of_rows(rows)
             specs = {
                 "parameters": self.layout.specs,
                 "statistics": self.statistics_layout.specs,
-                "x": Spec((rows, *self.x.shape), self.x.dtype),
-                "y": None if self.y is None else Spec((rows, *self.y.shape), self.y.dtype),
+                "x": x,
+                "y": y,
                 "weight": Spec((), np.dtype(self.layout.dtype)),
                 "key": spec_of(_NO_KEY),
             }
@@ -218,10 +220,10 @@ class Scorer:
     def __init__(self, plans: dict[int, Plan], layout: VectorLayout, statistics: VectorLayout) -> None:
         self.plans, self.layout, self.statistics_layout = plans, layout, statistics
 
-    def score(self, state: State, x: Array, y: Array | None) -> Array:
+    def score(self, state: State, columns: Rows) -> Array:
         """Sums of loss and metrics over the rows of a piece."""
         leaves = [*self.layout.views(settled(state.parameters)), *self.statistics_layout.views(settled(state.statistics))]
-        sums: Array = self.plans[len(x)](*leaves, settled(x), *(() if y is None else (settled(y),)))[0]
+        sums: Array = self.plans[len(columns[0])](*leaves, *map(settled, columns))[0]
         return sums
 
 
@@ -246,39 +248,38 @@ class ShardRunner:
         self._views = [*parts.layout.views(out), *parts.statistics_layout.views(out[parts.layout.size :])]
 
     def run(
-        self, parameters: Sequence[Array], statistics: Sequence[Array], x: Array, y: Array | None, weight: float, step: int, shard: int
+        self, parameters: Sequence[Array], statistics: Sequence[Array], columns: Rows, weight: float, step: int, shard: int
     ) -> Contribution:
         """One shard's contribution; parameters and statistics are views by name."""
-        bound, inputs = self._prepared(parameters, statistics, x, y, weight, step, shard)
-        self.parts.plans[len(x)].run(bound, inputs)
+        bound, inputs = self._prepared(parameters, statistics, columns, weight, step, shard)
+        self.parts.plans[len(columns[0])].run(bound, inputs)
         return Contribution(self.out, self.sums)
 
     def steps(
-        self, parameters: Sequence[Array], statistics: Sequence[Array], x: Array, y: Array | None, weight: float, step: int, shard: int
+        self, parameters: Sequence[Array], statistics: Sequence[Array], columns: Rows, weight: float, step: int, shard: int
     ) -> Iterator[tuple[Any, ...]]:
         """Run as an iterator that pauses at yield points; see `dagtrain.plan.Bound.steps`.
 
-        The plan's inputs are the parameters, then statistics, rows, weight and key; its outputs the gradients of the parameters, then
+        The plan's inputs are the parameters, then statistics, columns, weight and key; its outputs the gradients of the parameters, then
         statistics and sums.
         """
-        bound, inputs = self._prepared(parameters, statistics, x, y, weight, step, shard)
+        bound, inputs = self._prepared(parameters, statistics, columns, weight, step, shard)
         assert bound.steps is not None, "plans of shards have yield_points"
         try:
             yield from bound.steps(*inputs)
         except Exception as error:
-            raise self.parts.plans[len(x)].explain(error) from error
+            raise self.parts.plans[len(columns[0])].explain(error) from error
 
     def _prepared(
-        self, parameters: Sequence[Array], statistics: Sequence[Array], x: Array, y: Array | None, weight: float, step: int, shard: int
+        self, parameters: Sequence[Array], statistics: Sequence[Array], columns: Rows, weight: float, step: int, shard: int
     ) -> tuple[Bound, tuple[Any, ...]]:
-        rows = len(x)
+        rows = len(columns[0])
         bound = self._bound.get(rows)
         if bound is None:
             bound = self._bound[rows] = self.parts.plans[rows].bind([*self._views, self.sums], self._spaces.get(rows))
             self._spaces[rows] = bound.buffers
-        data = (x,) if y is None else (x, y)
         weight_array = np.asarray(weight, self.parts.layout.dtype)
-        return bound, (*parameters, *statistics, *data, weight_array, self.parts.shard_key(step, shard))
+        return bound, (*parameters, *statistics, *columns, weight_array, self.parts.shard_key(step, shard))
 
 
 def next_state(parts: StepParts, state: State, total: Array) -> State:

@@ -11,7 +11,6 @@ from dagtrain.checkpoint.files import open_store
 from dagtrain.checkpoint.runs import check_versions, latest
 from dagtrain.checkpoint.store import Checkpoint, describe_run, read
 from dagtrain.errors import ArgumentError, CheckpointError, DagtrainError
-from dagtrain.graph import Spec
 from dagtrain.ops.random import key
 from dagtrain.step.layout import VectorLayout
 from dagtrain.trace import unflatten
@@ -96,7 +95,7 @@ def load(
         raise CheckpointError(f"{checkpoint.path}: its manifest describes neither a model nor a cost function.")
     try:
         trainer = Trainer(**settings)
-        program = trainer._compile(*manifest.rows)
+        program = trainer._compile(manifest.rows)
         unfit = manifest.unfit(program.layout, program.statistics_layout, program.update.slots)
         if unfit:
             raise ArgumentError(f"the arrays are not those of its model and its optimizer: {'; '.join(unfit)}.")
@@ -162,7 +161,7 @@ def _nest(checkpoint: Checkpoint, parameters: Any) -> Any:
 def _check_size(checkpoint: Checkpoint, model: Any) -> None:
     """Raise CheckpointError for a described model that does not fit the arrays, before it takes memory."""
     manifest = checkpoint.manifest
-    batch = Spec((1, *manifest.rows.x.shape), manifest.rows.x.dtype)
+    batch = manifest.rows.of_rows(1)[0]
     try:
         parameters, statistics = without_memory(model).init(key(0), batch)
         unfit = manifest.unfit(VectorLayout.of(parameters), VectorLayout.of(statistics), manifest.slots)

@@ -31,7 +31,7 @@ class Predictor:
     """Computes outputs for blocks of rows; picklable, so Dask can call it on partitions."""
 
     def __init__(self, program: Program, state: State, batch_size: int) -> None:
-        self.state, self.batch_size, self.x = state, batch_size, program.x
+        self.state, self.batch_size, self.x = state, batch_size, program.columns.x
         self.layout, self.statistics_layout = program.layout, program.statistics_layout
         self.outputs = program.output_plan(1).outputs["outputs"]
         self._program = program

@@ -32,22 +32,22 @@ def open_rows(objective: Objective, x: Any, y: Any) -> Source:
         return None, 1
 
     source = open_source(x, y, targets=targets, labels=labels)
-    if source.y_spec is None and isinstance(objective, ModelObjective):
+    if source.columns.y is None and isinstance(objective, ModelObjective):
         raise missing
     return source
 
 
 def check_rows(program: Program, shape: tuple[int, ...]) -> None:
     """Raise DataError for rows of another shape."""
-    if shape != program.x.shape:
-        raise DataError(f"the model was trained on rows of shape {program.x.shape}, got rows of shape {shape}.")
+    if shape != program.columns.x.shape:
+        raise DataError(f"the model was trained on rows of shape {program.columns.x.shape}, got rows of shape {shape}.")
 
 
 def check_alike(program: Program, source: Any) -> None:
     """Raise DataError for rows that the program was not compiled for."""
-    check_rows(program, source.x_spec.shape)
-    if (program.y is None) != (source.y_spec is None):
-        raise DataError(f"the trainer was fitted {'without' if program.y is None else 'with'} targets y: do the same here.")
-    y, expected = source.y_spec, program.y
+    check_rows(program, source.columns.x.shape)
+    y, expected = source.columns.y, program.columns.y
+    if (expected is None) != (y is None):
+        raise DataError(f"the trainer was fitted {'without' if expected is None else 'with'} targets y: do the same here.")
     if y is not None and expected is not None and y != expected:
         raise DataError(f"the trainer was fitted on targets that are {expected} for each row, got {y}.")

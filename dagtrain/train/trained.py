@@ -19,7 +19,7 @@ from dagtrain.data.ledger import Ledger
 from dagtrain.data.open import is_dask_data
 from dagtrain.engines.engine import Unwatched, choose_engine
 from dagtrain.errors import ArgumentError
-from dagtrain.graph import Graph, Spec
+from dagtrain.graph import Graph
 from dagtrain.step.objective import Objective
 from dagtrain.step.program import Program
 from dagtrain.step.state import State
@@ -89,7 +89,7 @@ class Trained:
             if is_dask_data(x):
                 return Predictor(program, state, batch_size).lazily(x)
             source = open_source(x, None, targets=None)
-            check_rows(program, source.x_spec.shape)
+            check_rows(program, source.columns.x.shape)
             return Predictor(program, state, batch_size)(source.local()[0])
 
     def save(self, path: Any) -> None:
@@ -174,7 +174,7 @@ class Trained:
         program, _ = self.progress.trained("summarize its model")
         if not hasattr(self.model, "summary"):
             raise ArgumentError("only a model made of layers has a summary, not a plain cost function.")
-        return self.model.summary(Spec((1, *program.x.shape), program.x.dtype))
+        return self.model.summary(program.columns.of_rows(1)[0])
 
     def graph(self, rows: int | None = None) -> Graph:
         """The computational graph of one shard of this many rows (by default a full batch's first shard)."""

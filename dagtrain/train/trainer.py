@@ -19,10 +19,10 @@ from dagtrain.arguments import is_number, whole
 from dagtrain.checkpoint.runs import CheckpointDirectory
 from dagtrain.data import BatchPlan
 from dagtrain.data.batches import check_shuffle
+from dagtrain.data.columns import Columns
 from dagtrain.data.compute import computed_by
 from dagtrain.engines.engine import Engine, choose_engine, find_engine
 from dagtrain.errors import ArgumentError
-from dagtrain.graph import Spec
 from dagtrain.step.objective import CostObjective, ModelObjective, Objective
 from dagtrain.step.program import Program
 from dagtrain.step.software import software
@@ -303,12 +303,12 @@ class Trainer(Trained):
 
     def _prepare(self, source: Any) -> Program:
         if self.progress.program is None or self.progress.state is None:  # an untrained program does not fix the rows
-            self.progress.program = self._compile(source.x_spec, source.y_spec)
+            self.progress.program = self._compile(source.columns)
         check_alike(self.progress.program, source)
         return self.progress.program
 
-    def _compile(self, x: Spec, y: Spec | None) -> Program:
-        return Program(self._objective, self.optimizer, x, y, self.seed)
+    def _compile(self, columns: Columns) -> Program:
+        return Program(self._objective, self.optimizer, columns, self.seed)
 
     def _tell(self, text: str, kind: str) -> None:
         """Write an event of the running fit."""

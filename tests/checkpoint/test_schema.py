@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from dagtrain import optim
-from dagtrain.checkpoint.schema import Manifest, RowSpecs, TensorFile, parse, seal
+from dagtrain.checkpoint.schema import Manifest, TensorFile, parse, seal
+from dagtrain.data.columns import Columns
 from dagtrain.data.ledger import Entry
 from dagtrain.graph import Spec
 from dagtrain.step.layout import VectorLayout
@@ -29,7 +30,7 @@ FULL = Manifest(
     slots=("first", "second"),
     keys={"shard": "a", "update": "b"},
     versions={"dagtrain": "1"},
-    rows=RowSpecs(Spec((5,), np.dtype("f4")), Spec((), np.dtype("i8"))),
+    rows=Columns.of(Spec((5,), np.dtype("f4")), Spec((), np.dtype("i8"))),
     parameters=VectorLayout.of({"dense": {"kernel": np.zeros((5, 2)), "bias": np.zeros(2)}}),
     statistics=VectorLayout.of({}),
     objective={"kind": "cost"},
@@ -40,7 +41,7 @@ FULL = Manifest(
     history={"loss": [1.0, math.nan]},
     tensors=TensorFile.of(1000, "1" * 64),
 )
-SMALL = replace(FULL, batches=None, shards=2, rows=RowSpecs(FULL.rows.x, None), begun=None, ledger=(), history={}, slots=(), keys={})
+SMALL = replace(FULL, batches=None, shards=2, rows=Columns.of(FULL.rows.x), begun=None, ledger=(), history={}, slots=(), keys={})
 
 
 @pytest.mark.parametrize("manifest", [FULL, SMALL], ids=["full", "small"])

@@ -40,18 +40,18 @@ def spec(dtype, *shape):
 )
 def test_features_become_float32(x, row):
     source = open_source(x, LABELS, targets="classes")
-    assert source.x_spec == row
+    assert source.columns.x == row
     assert source.local()[0].dtype == row.dtype
     assert source.local()[0].shape == (6, *row.shape)
 
 
 def test_float64_is_kept_with_dtype():
     source = open_source(X, X[:, 0], targets="like_outputs", dtype=np.float64)
-    assert (source.x_spec, source.y_spec) == (spec("f8", 2), spec("f8"))
+    assert (source.columns.x, source.columns.y) == (spec("f8", 2), spec("f8"))
 
 
 def test_integers_are_kept_with_keep_integers():
-    assert open_source(LABELS.astype("i4"), X, targets="like_outputs", keep_integers=True).x_spec == spec("i4")
+    assert open_source(LABELS.astype("i4"), X, targets="like_outputs", keep_integers=True).columns.x == spec("i4")
 
 
 @pytest.mark.parametrize(
@@ -74,14 +74,14 @@ def test_integers_are_kept_with_keep_integers():
 )
 def test_targets_get_the_dtype_of_their_loss(y, targets, row):
     source = open_source(X, y, targets=targets, classes=3)
-    assert source.y_spec == row
+    assert source.columns.y == row
     assert source.local()[1].dtype == row.dtype
     assert np.array_equal(source.local()[1], np.asarray(y))
 
 
 def test_sequences_of_labels_have_label_axes():
     y = np.stack([LABELS] * 4, axis=1)
-    assert open_source(X, y, targets="classes", classes=3, label_axes=2).y_spec == spec("i8", 4)
+    assert open_source(X, y, targets="classes", classes=3, label_axes=2).columns.y == spec("i8", 4)
     with pytest.raises(DataError, match=r"y has shape \(6, 4, 3\): class labels are whole numbers along 2 axes.*argmax"):
         open_source(X, np.eye(3)[y], targets="classes", classes=3, label_axes=2)
     with pytest.raises(DataError, match="row 2, column 0"):
@@ -91,7 +91,7 @@ def test_sequences_of_labels_have_label_axes():
 def test_there_may_be_no_targets():
     source = open_source(X, targets=None)
     graph, (key,) = source.tasks()
-    assert (source.y_spec, source.local()[1], graph[key]()[1]) == (None, None, None)
+    assert (source.columns.y, len(source.local()), len(graph[key]())) == (None, 1, 1)
 
 
 def test_arrays_already_right_are_not_copied():

@@ -36,7 +36,7 @@ def check(source, sizes=(20, 10, 20)):
     assert [len(x) for x, _ in parts] == list(sizes)
     assert np.array_equal(np.concatenate([x for x, _ in parts]), X.astype("f4"))
     assert np.array_equal(np.concatenate([y for _, y in parts]), LABELS)
-    assert source.x_spec.dtype == np.float32
+    assert source.columns.x.dtype == np.float32
 
 
 @pytest.mark.parametrize(

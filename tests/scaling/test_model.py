@@ -155,7 +155,8 @@ def test_costs_are_measured_on_a_program() -> None:
     model = dt.nn.Sequential([dt.nn.Dense(8, "relu"), dt.nn.Dense(2)])
     objective = dt.step.ModelObjective(model, "cross_entropy", ["accuracy"])
     rows, labels = dt.Spec((4,), np.dtype("f4")), dt.Spec((), np.dtype("i8"))
-    program = dt.step.Program(objective, dt.optim.chain(dt.optim.clip_by_global_norm(1.0), dt.optim.adam()), rows, labels, seed=0)
+    columns = dt.data.Columns.of(rows, labels)
+    program = dt.step.Program(objective, dt.optim.chain(dt.optim.clip_by_global_norm(1.0), dt.optim.adam()), columns, seed=0)
     work = measure_work(program, batch=10, shards=4, seconds=0.01)
     assert (work.parameters, work.slots, work.norms, work.sums, work.itemsize) == (58, 2, 1, 2, 4)
     assert min(work.sample, work.add, work.update) > 0
@@ -166,7 +167,8 @@ def test_overlap_is_measured_on_a_program(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("dagtrain.step.update.BLOCK", 1024)
     model = dt.nn.Sequential([dt.nn.Dense(64, "relu"), dt.nn.Dense(64, "relu"), dt.nn.Dense(64)])
     objective = dt.step.ModelObjective(model, "cross_entropy", [])
-    program = dt.step.Program(objective, dt.optim.adam(), dt.Spec((64,), np.dtype("f4")), dt.Spec((), np.dtype("i8")), seed=0)
+    columns = dt.data.Columns.of(dt.Spec((64,), np.dtype("f4")), dt.Spec((), np.dtype("i8")))
+    program = dt.step.Program(objective, dt.optim.adam(), columns, seed=0)
     work = measure_work(program, batch=512, shards=2, seconds=0.01, bucket_bytes=0)
     for stages in (work.gives, work.takes):
         assert len(stages) >= 3

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.engines.ranks.gradients import SPACE, Final, Gradients, Needs, Rows
+from dagtrain.data.columns import Rows
+from dagtrain.engines.ranks.gradients import SPACE, Final, Gradients, Needs
 from dagtrain.engines.ranks.placement import Placement
 from dagtrain.engines.ranks.snapshot import Snapshot, SnapshotPool
 from dagtrain.engines.ranks.subtrees import Add, additions, under
@@ -24,7 +25,7 @@ from dagtrain.step.program import StepParts
 from dagtrain.step.state import State
 from dagtrain.transport import Phase, Span
 
-__all__ = ["COMMON", "RankRunner", "Rows"]
+__all__ = ["COMMON", "RankRunner"]
 
 Incoming = Callable[[int, Phase], Sequence[Array]]
 COMMON = ("parameters", "statistics")

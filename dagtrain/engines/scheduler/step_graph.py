@@ -20,7 +20,8 @@ import numpy as np
 from dask.optimization import cull
 from dask.task_spec import DataNode, Task, TaskRef
 
-from dagtrain.data.pick import Gathered, Partition, assemble, gather_plan, samples_of
+from dagtrain.data.columns import Rows
+from dagtrain.data.pick import Gathered, assemble, gather_plan, samples_of
 from dagtrain.draw import Diagram, TaskRecord, diagram_of
 from dagtrain.engines.client import current_client
 from dagtrain.engines.scheduler.measure import measure_here, measure_on
@@ -72,14 +73,14 @@ def gradient_task(
     step: int,
     shard: int,
     picks: Sequence[Gathered],
-    *partitions: Partition,
+    *partitions: Rows,
 ) -> ShardResult:
     """One shard's contribution; `picks` maps rows of each partition to places of the shard."""
-    x, y = assemble(picks, partitions)
+    columns = assemble(picks, partitions)
     state = before.state
     views = parts.layout.views(settled(state.parameters)), parts.statistics_layout.views(settled(state.statistics))
     with guard():
-        contribution = _runner(parts).run(*views, x, y, weight, step, shard)
+        contribution = _runner(parts).run(*views, columns, weight, step, shard)
     samples = samples_of(picks)
     samples = samples.astype(np.min_scalar_type(samples.max()))  # few bytes to send
     return ShardResult(contribution.vector.copy(), contribution.sums.copy(), ((shard, samples),))
@@ -126,7 +127,7 @@ def step_tasks(
     parts, state
         Keys of the `StepParts` and of the `Stepped` to begin with.
     data, sizes
-        Keys of the partitions ``(x, y)``, and the rows of each.
+        Keys of the partitions, and the rows of each.
     batches
         For each step, the rows of each shard.
     first_step
