@@ -66,9 +66,9 @@ class Registry(dict[str, T]):
             raise UnknownNameError.of(self.kind, name, self, self.hints)
         return self[name]
 
-    def entry_of(self, function: Any) -> tuple[str, T | None]:
-        """A function's name, and the value whose `function` it is, also with options that `functools.partial` holds."""
+    def entry_of(self, function: Any, field: str = "function") -> tuple[str, T | None]:
+        """A function's name, and the value with this function, also with options that `functools.partial` holds, or wrapped."""
         plain = getattr(function, "func", function)
         name = getattr(plain, "__name__", self.kind)
         entry = self.get(name)
-        return name, entry if getattr(entry, "function", None) is plain else None
+        return name, entry if getattr(entry, field, None) is getattr(plain, "__wrapped__", plain) else None

@@ -97,11 +97,12 @@ class ModelObjective(Objective):
         """Apply the model, then the loss and the metrics."""
         outputs, after = self.model.apply(parameters, statistics, x, key=key if training else None, training=training)
         with scope("loss"):
-            cost = self.loss.function(outputs, y)
+            cost = self.loss(outputs, y)
         values = []
         for metric in self.metrics:
             with scope(metric.name):
-                values.append(metric.function(outputs, y))
+                total, weight = metric.parts(outputs, y)
+                values.append(total / weight)
         return cost, values, after
 
     def outputs(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Tensor]:

@@ -116,7 +116,8 @@ def custom(x: Any, *_: Any) -> Any:
         losses.Loss("cross_entropy", custom, "classes"),
         losses.Loss("mean_squared_error", partial(losses.cross_entropy), "like_outputs"),
         metrics.find(custom),
-        metrics.Metric("accuracy", custom, True),
+        metrics.Metric("accuracy", custom),
+        metrics.Metric("accuracy", metrics.accuracy.__wrapped__, custom),
     ],
     ids=without_address,
 )
