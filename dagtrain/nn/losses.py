@@ -116,7 +116,7 @@ class Loss:
         return total / weight
 
 
-LOSSES: Registry[Loss] = Registry("loss", hints.LOSSES)
+LOSSES: Registry[Loss] = Registry("loss", hints.LOSSES, aliases=True)
 
 
 def _named(targets: str, link: str = "linear") -> Callable[[LossFunction], LossFunction]:

@@ -1,11 +1,13 @@
-"""Shapes and dtypes of outputs and targets that losses and metrics take."""
+"""Shapes and dtypes of outputs, targets and sample weights that losses and metrics take."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from dagtrain.errors import DTypeError, ShapeError
 from dagtrain.nn.values import Values
 
-__all__ = ["aligned", "labels_for"]
+__all__ = ["aligned", "fitted_weights", "has_one_logit", "labels_for", "spread_weights", "wide"]
 
 
 def labels_for(name: str, outputs: Values, labels: Values) -> Values:
@@ -38,3 +40,31 @@ def aligned(name: str, outputs: Values, targets: Values) -> tuple[Values, Values
             # NumPy would broadcast many such pairs, (n, 1) against (n,) to (n, n), and the loss would mean nothing.
             raise ShapeError(f"{name}: outputs of shape {outputs.shape} need targets of the same shape, got {targets.shape}.")
     return outputs, targets if targets.dtype == outputs.dtype else targets.astype(outputs.dtype)
+
+
+def has_one_logit(outputs: Values) -> bool:
+    """Whether there is one output a sample or position: a binary classifier with one logit."""
+    return bool(outputs.ndim == 1 or outputs.shape[-1] == 1)
+
+
+def wide(values: Values) -> Values:
+    """Values in a dtype that holds their sum."""
+    return values.astype(np.float32) if values.dtype == np.float16 else values
+
+
+def fitted_weights(weights: Values, shape: tuple[int, ...]) -> Values:
+    """Sample weights for values of this shape: one a sample, or one for each position."""
+    if weights.shape == (*shape, 1):
+        return wide(weights.reshape(shape))
+    if not weights.ndim or weights.shape != shape[: weights.ndim]:
+        positions = f" or positions, {shape}" if len(shape) > 1 else ""
+        raise ShapeError(f"sample_weight must have the shape of the samples, {shape[:1]}{positions}, got {weights.shape}.")
+    return wide(weights)
+
+
+def spread_weights(weights: Values | None, shape: tuple[int, ...]) -> Values:
+    """A weight in float64 for each of the values of this shape; 1 without sample weights."""
+    if weights is None:
+        return np.ones(shape)
+    weights = fitted_weights(weights, shape).astype(np.float64)
+    return np.broadcast_to(weights.reshape((*weights.shape, *(1,) * (len(shape) - weights.ndim))), shape)

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.errors import ArgumentError, NotScalarError, ShapeError
+from dagtrain.errors import ArgumentError, NotScalarError
 from dagtrain.graph import Tensor
+from dagtrain.nn.shapes import fitted_weights, wide
 from dagtrain.nn.values import Values
 
 __all__ = ["mean_of", "sum_and_weight"]
@@ -81,12 +82,12 @@ def sum_and_weight(result: Any, rows: int, sample_weight: Values | None = None, 
             f"the cost must be one number for a batch, or one value for each of its {rows} samples, got shape {shape}. "
             "Reduce it over the samples with np.mean."
         )
-    values = _wide(values)
+    values = wide(values)
     if sample_weight is None:
         count = math.prod(shape[1:]) if average else 1
         total = np.sum(values)
         return total / count if count > 1 else total, float(math.prod(shape) // count) if own is None else np.sum(own), False
-    weights = _weights(sample_weight, shape)
+    weights = fitted_weights(sample_weight, shape)
     spread = weights.reshape((*weights.shape, *(1,) * (len(shape) - weights.ndim)))
     total = np.sum(values * (spread if values.dtype.kind != "f" or spread.dtype == values.dtype else spread.astype(values.dtype)))
     behind = math.prod(shape[weights.ndim :])
@@ -100,19 +101,3 @@ def sum_and_weight(result: Any, rows: int, sample_weight: Values | None = None, 
 
 def _numeric(value: Any) -> bool:
     return isinstance(value, int | float | np.generic | np.ndarray | Tensor)
-
-
-def _wide(values: Values) -> Values:
-    """Values in a dtype that holds their sum."""
-    return values.astype(np.float32) if values.dtype == np.float16 else values
-
-
-def _weights(weights: Values, shape: tuple[int, ...]) -> Values:
-    """Sample weights, checked against the shape of the values."""
-    fitting = shape[: weights.ndim]
-    if weights.shape == (*shape, 1):
-        return weights.reshape(shape)
-    if not weights.ndim or weights.shape != fitting:
-        positions = f" or positions, {shape}" if len(shape) > 1 else ""
-        raise ShapeError(f"sample_weight must have the shape of the samples, {shape[:1]}{positions}, got {weights.shape}.")
-    return _wide(weights)

@@ -1,9 +1,4 @@
-"""Metrics: figures of a model's quality. Each is a value of parts that add up over shards, batches and partitions.
-
-    accuracy       parts [hits, samples]    ──sum over shards──▶    hits / samples
-
-The functions of this module compute the value of arrays; their ``__wrapped__``, the `Metric.parts`, gives the parts.
-"""
+"""The record of a metric, the table of metrics by name, and what metrics are made of."""
 
 from __future__ import annotations
 
@@ -15,17 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.arguments import one_of, whole
+from dagtrain.arguments import fraction, one_of, whole
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array, Spec, Tensor
 from dagtrain.nn import hints, losses
 from dagtrain.nn.losses import Loss
-from dagtrain.nn.shapes import aligned, labels_for
 from dagtrain.nn.sums import sum_and_weight
 from dagtrain.nn.values import Values
 from dagtrain.registry import Registry
 
-__all__ = ["METRICS", "Metric", "accuracy", "binary_accuracy", "find", "mean_of_parts", "top_k_accuracy"]
+__all__ = ["AVERAGES", "METRICS", "Metric", "find", "mean_of_parts", "mean_parts", "named", "vector"]
+
+AVERAGES = ("auto", "binary", "macro", "micro", "weighted")
 
 
 def mean_of_parts(parts: Array) -> float:
@@ -37,7 +33,7 @@ def mean_of_parts(parts: Array) -> float:
     0.75
     """
     total, weight = parts.tolist()
-    return total / weight if weight else float("nan")
+    return float(total / weight) if weight else float("nan")
 
 
 def _two(outputs: Spec) -> int:
@@ -55,7 +51,7 @@ class Metric:
     parts
         ``parts(outputs, targets, sample_weight=None)`` → float64 numbers in one axis that add up over rows.
     value
-        ``value(parts)`` of the total → the figure: a float, or an array, which is not in the history.
+        ``value(parts)`` of the total → the figure: a float, or an array, which is not in the history. NaN where it is not defined.
     higher_is_better
         Whether a higher value is better; the best epoch depends on it.
     size
@@ -81,10 +77,10 @@ class Metric:
         return self.value(self.parts(outputs, targets, sample_weight))
 
 
-METRICS: Registry[Metric] = Registry("metric", hints.METRICS)
+METRICS: Registry[Metric] = Registry("metric", hints.METRICS, aliases=True)
 
 
-def _named(
+def named(
     value: Callable[..., Any] = mean_of_parts, size: Callable[..., int] = _two, higher_is_better: bool = True
 ) -> Callable[[Callable[..., Values]], Callable[..., Any]]:
     """Enter a function of parts as a metric; the function of this name gives their value."""
@@ -114,51 +110,6 @@ def mean_parts(result: Any, outputs: Values, sample_weight: Values | None = None
     return vector(*sum_and_weight(result, outputs.shape[0], sample_weight, average=average)[:2])
 
 
-@_named()
-def accuracy(outputs: Values, targets: Values, sample_weight: Values | None = None) -> Values:
-    """Fraction of samples whose highest output is that of their label; of equal outputs the first counts.
-
-    Examples
-    --------
-    >>> accuracy(np.array([[1.0, 2.0], [2.0, 1.0]]), np.array([1, 1]))
-    0.5
-    """
-    labels = labels_for("accuracy", outputs, targets)
-    return mean_parts((np.argmax(outputs, -1) == labels).astype(outputs.dtype), outputs, sample_weight)
-
-
-@_named()
-def binary_accuracy(outputs: Values, targets: Values, sample_weight: Values | None = None) -> Values:
-    """Fraction of elements whose logit is above 0 exactly where the target is 1 (the other target is 0 or -1).
-
-    Examples
-    --------
-    >>> binary_accuracy(np.array([3.0, -1.0, 1.0, 2.0]), np.array([1, 0, 0, 1]))
-    0.75
-    """
-    outputs, targets = aligned("binary_accuracy", outputs, targets)
-    return mean_parts(((outputs > 0) == (targets > 0.5)).astype(outputs.dtype), outputs, sample_weight, average=True)
-
-
-@_named()
-def top_k_accuracy(outputs: Values, targets: Values, sample_weight: Values | None = None, *, k: int = 5) -> Values:
-    """Fraction of samples whose label's output is among the `k` highest; equal outputs count as hits, NaN does not.
-
-    Examples
-    --------
-    >>> top_k_accuracy(np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]), np.array([1, 2]), k=2)
-    0.5
-    """
-    labels = labels_for("top_k_accuracy", outputs, targets)
-    classes = outputs.shape[-1]
-    if not 1 <= k <= classes:
-        raise ArgumentError(f"top_k_accuracy: k must be from 1 to the number of classes ({classes}), got {k}.")
-    scores = np.take_along_axis(outputs, labels.reshape((*labels.shape, 1)), -1)
-    # A hit has fewer than k higher outputs. Count those that are not higher: every comparison with NaN is false.
-    not_higher = np.sum(outputs <= scores, axis=-1)
-    return mean_parts((not_higher > classes - k).astype(outputs.dtype), outputs, sample_weight)
-
-
 # ---- losses and functions of the user
 
 
@@ -181,21 +132,58 @@ for _loss in losses.LOSSES.values():
 # ---- by name
 
 
-def _taken(function: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
-    names = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    return {name: value for name, value in options.items() if name in names}
+def _average(name: str, value: Any) -> None:
+    if value is not None:
+        one_of(f"{name}:", value, AVERAGES)
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "k": whole,
+    "bins": whole,
+    "average": _average,
+    "zero_division": partial(fraction, one=True),
+}
+
+
+def _names(function: Callable[..., Any]) -> list[str]:
+    return [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
 
 
 def _with(function: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Any]:
-    taken = _taken(function, options)
+    names = _names(function)
+    taken = {name: value for name, value in options.items() if name in names}
     return partial(function, **taken) if taken else function
 
 
-def find(metric: str | Metric | Loss | Callable[..., Values], **options: Any) -> Metric:
+def _with_options(metric: Metric, options: dict[str, Any]) -> Metric:
+    known, name = _names(metric.parts), metric.name
+    if not known:
+        raise ArgumentError(f"{name} has no options, got {sorted(options)}.")
+    for option, value in options.items():
+        _CHECKS[one_of(f"option of {name}", option, known)](f"{name}: {option}", value)
+    if "k" in options:
+        name = f"top_{options['k']}_accuracy"
+    elif options.get("average", "auto") != "auto":
+        name = f"{name}_{options['average'] or 'by_class'}"
+    return replace(
+        metric, name=name, parts=_with(metric.parts, options), value=_with(metric.value, options), size=_with(metric.size, options)
+    )
+
+
+def find(metric: str | Metric | Loss | Callable[..., Values], *, name: str | None = None, **options: Any) -> Metric:
     """The metric of this name, with options; every loss is one too.
 
     A function ``(outputs, targets)`` counts as better when higher. It returns one value a sample, one number (the mean over the samples),
     or ``(sum, weight)``.
+
+    Parameters
+    ----------
+    metric
+        A name (also one of Keras or scikit-learn that means the same), a function, a `Metric` or a `Loss`.
+    name
+        Another name for tables and the history.
+    **options
+        Keyword arguments of the function of that name.
 
     Raises
     ------
@@ -210,36 +198,31 @@ def find(metric: str | Metric | Loss | Callable[..., Values], **options: Any) ->
     False
     >>> find("top_k_accuracy", k=3).name
     'top_3_accuracy'
+    >>> find("f1", average="macro").name
+    'f1_macro'
+    >>> find(lambda outputs, targets: abs(outputs - targets) < 0.5, name="close").name
+    'close'
     """
+    if name is not None:
+        return replace(find(metric, **options), name=name)
     if isinstance(metric, Loss):
         result = _of_loss(metric)
     elif isinstance(metric, Metric):
         result = metric
     elif isinstance(metric, str):
+        stem, _, average = metric.rpartition("_")  # "f1_macro", as scikit-learn names scorers
+        if average in AVERAGES and metric not in METRICS and "average" in _names(METRICS.find(stem).parts):
+            return find(stem, average=average, **options)
         result = METRICS.find(metric)
     elif callable(metric):
-        name, entry = METRICS.entry_of(metric, "parts")
+        known, entry = METRICS.entry_of(metric, "parts")
         if (entry or losses.LOSSES.entry_of(metric)[1]) is not None:
-            return find(name, **{**getattr(metric, "keywords", {}), **options})
-        result = Metric(name, partial(_function_parts, function=metric))
+            return find(known, **{**getattr(metric, "keywords", {}), **options})
+        result = Metric(known, partial(_function_parts, function=metric))
     else:
         raise ArgumentError(f"a metric is a name, a Metric, or a function (outputs, targets), got {metric!r}.")
     if not options:
         return result
     if result.name in losses.LOSSES:
         return _of_loss(losses.find(result.name, **options))
-    allowed = _taken(result.parts, dict.fromkeys(inspect.signature(result.parts).parameters))
-    if not allowed:
-        raise ArgumentError(f"{result.name} has no options, got {sorted(options)}.")
-    for option in options:
-        one_of(f"option of {result.name}", option, allowed)
-    name = result.name
-    if "k" in options:
-        name = f"top_{whole('top_k_accuracy: k', options['k'])}_accuracy"
-    return replace(
-        result,
-        name=name,
-        parts=_with(result.parts, options),
-        value=_with(result.value, options),
-        size=_with(result.size, options),
-    )
+    return _with_options(result, options)
