@@ -78,6 +78,8 @@ class ModelObjective(Objective):
         self.loss = losses.find(loss)
         self.metrics = [metrics.find(m) for m in metric_list]
         self.targets = self.loss.targets
+        if any(m.value is not metrics.mean_of_parts for m in self.metrics):
+            raise ArgumentError("training takes metrics that are means; compute others of predictions, by dt.nn.metrics.")
         self.metric_names = tuple(m.name for m in self.metrics)
         self.higher_is_better = tuple(m.higher_is_better for m in self.metrics)
         if len({"loss", *self.metric_names}) < 1 + len(self.metric_names):
