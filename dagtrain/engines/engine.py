@@ -46,7 +46,7 @@ class Watch(Protocol):
     exact: bool
 
     def step(self, i: int, sums: Array) -> None:
-        """Take loss and metrics (means over the batch) of step i of this call: in order, each once; may raise NotFiniteError."""
+        """Take the parts of loss and metrics (see `Program.values`) of step i of this call: in order, each once; may raise an error."""
 
     def used(self, i: int, shard: int, rows: Array) -> None:
         """Take the samples in this shard of step i, from the process that assembled it.
@@ -97,7 +97,7 @@ class Session(Protocol):
         """
 
     def evaluate(self, source: Any, state: State, watch: Watch) -> Array:
-        """Sums of loss and metrics over all rows of a source; calls only `event` of the watch."""
+        """The parts of loss and metrics over all rows of a source; calls only `event` of the watch."""
 
 
 class Engine(Protocol):

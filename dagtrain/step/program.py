@@ -1,8 +1,8 @@
 """One training step as compiled parts for any engine: shards, the fixed sum tree, the update.
 
-    contribution[s] = [ weight · gradient | weight · statistics ]  and  weight · (loss, metrics)         s = 0 … S-1
+    contribution[s] = [ gradient of the sum | part · statistics ]  and  sums: (loss sum, loss weight, metric parts …)    s = 0 … S-1
     total           = ((c0 + c1) + (c2 + c3)) + …                                                        a tree of S alone
-    state           = update(state, total), by fixed blocks
+    state           = update(state, total gradient / total weight), by fixed blocks
 
 A `Program` holds the compiled parts. It is picklable and independent of threads, workers and Dask.
 """
@@ -13,21 +13,24 @@ import hashlib
 import inspect
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dagtrain.data.columns import Columns, Rows
 from dagtrain.graph import Array, Graph, Spec, spec_of
+from dagtrain.nn.metrics import mean_of_parts
 from dagtrain.ops.random import derive, key
 from dagtrain.plan import Bound, Plan, plan
 from dagtrain.step.layout import VectorLayout, settled
-from dagtrain.step.objective import Objective
+from dagtrain.step.objective import LOSS_PARTS, Objective
 from dagtrain.step.state import State
 from dagtrain.step.update import Update
 from dagtrain.trace import trace_nested
 
-__all__ = ["Contribution", "Program", "ShardRunner", "add_tree", "tree_levels"]
+__all__ = ["Contribution", "Program", "ShardRunner", "add_tree", "tree_levels", "weight_of"]
 
 EVALUATED = 1024
 """Most rows evaluated at once."""
@@ -35,10 +38,15 @@ _NO_KEY = key(0)
 
 
 class Contribution(NamedTuple):
-    """The addend of one shard, or of a sum of shards: gradient and statistics in one vector, and the sums of loss and metrics."""
+    """The addend of one shard, or of a sum of shards: gradient and statistics in one vector, and the parts of loss and metrics."""
 
     vector: Array
     sums: Array
+
+
+def weight_of(sums: Array) -> float:
+    """The total weight of the loss, from the summed parts."""
+    return float(sums[1])
 
 
 def tree_levels(shards: int) -> list[list[tuple[int, int]]]:
@@ -124,8 +132,37 @@ class Program:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the sums: the loss, then the metrics."""
-        return ("loss", *self.objective.metric_names)
+        """The quantities that training reports: the loss, then the metrics."""
+        return ("loss", *(metric.name for metric in self.objective.metrics))
+
+    @cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """Where the parts of the loss and of each metric are in the sums."""
+        ends = accumulate((LOSS_PARTS, *self.objective.sizes(self.columns.x)), initial=0)
+        return tuple(slice(a, b) for a, b in pairwise(ends))
+
+    @cached_property
+    def sums(self) -> int:
+        """Number of parts of loss and metrics."""
+        return LOSS_PARTS + sum(self.objective.sizes(self.columns.x))
+
+    def values(self, sums: Array | Sequence[float]) -> dict[str, Any]:
+        """The value of each quantity, from its summed parts; NaN without any weight."""
+        sums = np.asarray(sums, np.float64)
+        values = (mean_of_parts, *(metric.value for metric in self.objective.metrics))
+        return {name: value(sums[part]) for name, value, part in zip(self.names, values, self.slices, strict=True)}
+
+    @cached_property
+    def quantities(self) -> dict[str, bool]:
+        """The quantities that are one number, which the history holds → whether higher is better."""
+        better = (False, *(metric.higher_is_better for metric in self.objective.metrics))
+        empty = self.values(np.zeros(self.sums))
+        return {name: b for name, b in zip(self.names, better, strict=True) if not np.ndim(empty[name])}
+
+    def figures(self, sums: Array | Sequence[float]) -> dict[str, float]:
+        """The values that are one number."""
+        values = self.values(sums)
+        return {name: float(values[name]) for name in self.quantities}
 
     def shard_graph(self, rows: int) -> Graph:
         """The graph of a shard of this many rows."""
@@ -148,13 +185,14 @@ class Program:
         """The graph of one of the objective's functions for this many rows."""
         cache_key = function.__name__, rows
         if cache_key not in self._graphs:
-            x, y, _ = self.columns.of_rows(rows)
+            x, y, sample_weight = self.columns.of_rows(rows)
             specs = {
                 "parameters": self.layout.specs,
                 "statistics": self.statistics_layout.specs,
                 "x": x,
                 "y": y,
-                "weight": Spec((), np.dtype(self.layout.dtype)),
+                "sample_weight": sample_weight,
+                "part": Spec((), np.dtype(self.layout.dtype)),
                 "key": spec_of(_NO_KEY),
             }
             self._graphs[cache_key] = trace_nested(function, *(specs[name] for name in inspect.signature(function).parameters)).graph
@@ -175,7 +213,7 @@ class Program:
         """The parts that a worker needs for shards of these sizes; empty shards need none."""
         plans = {n: self.shard_plan(n) for n in sorted({n for n in rows if n})}
         keyed = any(s.op == "input" and s.name == "key" for n in plans for node in self.shard_graph(n).nodes for s in node.inputs)
-        return StepParts(plans, self.update, self.layout, self.statistics_layout, self.seed, len(self.names), keyed)
+        return StepParts(plans, self.update, self.layout, self.statistics_layout, self.seed, self.sums, keyed)
 
 
 class StepParts:
@@ -221,7 +259,7 @@ class Scorer:
         self.plans, self.layout, self.statistics_layout = plans, layout, statistics
 
     def score(self, state: State, columns: Rows) -> Array:
-        """Sums of loss and metrics over the rows of a piece."""
+        """The parts of loss and metrics of the rows of a piece."""
         leaves = [*self.layout.views(settled(state.parameters)), *self.statistics_layout.views(settled(state.statistics))]
         sums: Array = self.plans[len(columns[0])](*leaves, *map(settled, columns))[0]
         return sums
@@ -248,22 +286,22 @@ class ShardRunner:
         self._views = [*parts.layout.views(out), *parts.statistics_layout.views(out[parts.layout.size :])]
 
     def run(
-        self, parameters: Sequence[Array], statistics: Sequence[Array], columns: Rows, weight: float, step: int, shard: int
+        self, parameters: Sequence[Array], statistics: Sequence[Array], columns: Rows, part: float, step: int, shard: int
     ) -> Contribution:
         """One shard's contribution; parameters and statistics are views by name."""
-        bound, inputs = self._prepared(parameters, statistics, columns, weight, step, shard)
+        bound, inputs = self._prepared(parameters, statistics, columns, part, step, shard)
         self.parts.plans[len(columns[0])].run(bound, inputs)
         return Contribution(self.out, self.sums)
 
     def steps(
-        self, parameters: Sequence[Array], statistics: Sequence[Array], columns: Rows, weight: float, step: int, shard: int
+        self, parameters: Sequence[Array], statistics: Sequence[Array], columns: Rows, part: float, step: int, shard: int
     ) -> Iterator[tuple[Any, ...]]:
         """Run as an iterator that pauses at yield points; see `dagtrain.plan.Bound.steps`.
 
-        The plan's inputs are the parameters, then statistics, columns, weight and key; its outputs the gradients of the parameters, then
+        The plan's inputs are the parameters, then statistics, columns, part and key; its outputs the gradients of the parameters, then
         statistics and sums.
         """
-        bound, inputs = self._prepared(parameters, statistics, columns, weight, step, shard)
+        bound, inputs = self._prepared(parameters, statistics, columns, part, step, shard)
         assert bound.steps is not None, "plans of shards have yield_points"
         try:
             yield from bound.steps(*inputs)
@@ -271,27 +309,28 @@ class ShardRunner:
             raise self.parts.plans[len(columns[0])].explain(error) from error
 
     def _prepared(
-        self, parameters: Sequence[Array], statistics: Sequence[Array], columns: Rows, weight: float, step: int, shard: int
+        self, parameters: Sequence[Array], statistics: Sequence[Array], columns: Rows, part: float, step: int, shard: int
     ) -> tuple[Bound, tuple[Any, ...]]:
         rows = len(columns[0])
         bound = self._bound.get(rows)
         if bound is None:
             bound = self._bound[rows] = self.parts.plans[rows].bind([*self._views, self.sums], self._spaces.get(rows))
             self._spaces[rows] = bound.buffers
-        weight_array = np.asarray(weight, self.parts.layout.dtype)
-        return bound, (*parameters, *statistics, *columns, weight_array, self.parts.shard_key(step, shard))
+        part_array = np.asarray(part, self.parts.layout.dtype)
+        return bound, (*parameters, *statistics, *columns, part_array, self.parts.shard_key(step, shard))
 
 
-def next_state(parts: StepParts, state: State, total: Array) -> State:
+def next_state(parts: StepParts, state: State, total: Contribution) -> State:
     """The state after an update by the total of all shards; `state` does not change."""
     after = state.copy()
     size = parts.layout.size
-    gradient = total[:size]
-    norms = parts.update.norms(after, gradient)
-    scalars = parts.update.scalar_values(after.step, norms, after.learning_rate_scale)
-    bound = parts.update.bind(after, gradient)
-    for i in range(len(parts.update.blocks)):
-        bound.block(i, scalars)
-    after.statistics[...] = total[size:]
+    gradient, weight = total.vector[:size], weight_of(total.sums)
+    if weight:
+        norms = parts.update.norms(after, gradient, weight)
+        scalars = parts.update.scalar_values(after, weight, norms)
+        bound = parts.update.bind(after, gradient)
+        for i in range(len(parts.update.blocks)):
+            bound.block(i, scalars)
+    after.statistics[...] = total.vector[size:]
     after.step += 1
     return after

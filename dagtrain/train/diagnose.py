@@ -63,10 +63,10 @@ def explain_not_finite(program: Any, source: Any, state: State, batches: Sequenc
 
 def _name_op(program: Any, state: State, shard: int, shards: Sequence[Any], rows: Array, key: Array) -> NotFiniteError:
     columns = shards[shard]
-    weight = len(columns[0]) / sum(len(b[0]) for b in shards if b is not None)
+    part = len(columns[0]) / sum(len(b[0]) for b in shards if b is not None)
     graph = program.shard_graph(len(columns[0]))
     leaves = [*program.layout.views(state.parameters), *program.statistics_layout.views(state.statistics)]
-    inputs = [*leaves, *columns, weight, key]
+    inputs = [*leaves, *columns, part, key]
     node = first_not_finite(graph, inputs)
     where = f"at step {state.step}, shard {shard} (first of its rows: {int(rows[0])})"
     if node is None:

@@ -61,11 +61,10 @@ class Progress:
 
     def take(self, program: Program, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint."""
-        manifest, names = checkpoint.manifest, program.names
+        manifest = checkpoint.manifest
         self.program, self.state, self.epochs, self.begun = program, checkpoint.state, manifest.epochs, manifest.begun
-        if self.begun is not None and len(self.begun.sums) != len(names):  # other metrics: unknown for this epoch
-            loss, *_ = self.begun.sums or (np.nan,)
-            self.begun = self.begun._replace(sums=(loss, *[np.nan] * (len(names) - 1)))
+        if self.begun is not None and len(self.begun.sums) != program.sums:  # other metrics: unknown for this epoch
+            self.begun = self.begun._replace(sums=(*self.begun.sums[:2], *[np.nan] * (program.sums - 2)))
         self.record = History(manifest.history).copy()
         self.ledger.restore(manifest.ledger)
 

@@ -61,8 +61,8 @@ class Trained:
         self._is_fitting = False
         self._sample: tuple[Any, BatchPlan] | None = None
 
-    def evaluate(self, x: Any, y: Any = None) -> dict[str, float]:
-        """Loss and metrics on other data, as means over its samples."""
+    def evaluate(self, x: Any, y: Any = None) -> dict[str, Any]:
+        """Loss and metrics on other data."""
         program, state = self.progress.trained("evaluate")
         engine = choose_engine(self.engine, self.threads, self.client)
         with computed_by(self._client):
@@ -70,7 +70,7 @@ class Trained:
             check_alike(program, source)
             with engine.session(program, source) as session:
                 sums = session.evaluate(source, state, Unwatched())
-        return {n: float(v) / source.samples for n, v in zip(program.names, sums, strict=True)}
+        return program.values(sums)
 
     def predict(self, x: Any, batch_size: int = 1024) -> Any:
         """The model's outputs: a NumPy array, or for dask data a (lazy) dask array of as many blocks.
@@ -218,7 +218,7 @@ class Trained:
 
     def _quantities(self, program: Program, validated: bool) -> dict[str, bool]:
         """Quantity of each epoch → whether higher is better."""
-        quantities = dict(zip(program.names, (False, *self._objective.higher_is_better), strict=True))
+        quantities = program.quantities
         return quantities | {f"val_{name}": better for name, better in quantities.items() if validated}
 
     def _checkpointed(self, epochs: int) -> State | None:

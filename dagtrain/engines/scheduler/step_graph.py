@@ -28,7 +28,7 @@ from dagtrain.engines.scheduler.measure import measure_here, measure_on
 from dagtrain.graph import Array, Drawable
 from dagtrain.plan.blas import guard
 from dagtrain.step.layout import settled
-from dagtrain.step.program import ShardRunner, StepParts, add_tree, next_state
+from dagtrain.step.program import Contribution, ShardRunner, StepParts, add_tree, next_state
 from dagtrain.step.state import State
 
 __all__ = ["ShardResult", "StepGraph", "Stepped", "step_tasks"]
@@ -46,7 +46,7 @@ class ShardResult(NamedTuple):
 
 
 class Stepped(NamedTuple):
-    """The state after a number of steps, and for each step the sums of loss and metrics, and the samples in each shard."""
+    """The state after a number of steps, and for each step the parts of loss and metrics, and the samples in each shard."""
 
     state: State
     sums: tuple[Array, ...]
@@ -69,7 +69,7 @@ def _runner(parts: StepParts) -> ShardRunner:
 def gradient_task(
     parts: StepParts,
     before: Stepped,
-    weight: float,
+    part: float,
     step: int,
     shard: int,
     picks: Sequence[Gathered],
@@ -80,7 +80,7 @@ def gradient_task(
     state = before.state
     views = parts.layout.views(settled(state.parameters)), parts.statistics_layout.views(settled(state.statistics))
     with guard():
-        contribution = _runner(parts).run(*views, columns, weight, step, shard)
+        contribution = _runner(parts).run(*views, columns, part, step, shard)
     samples = samples_of(picks)
     samples = samples.astype(np.min_scalar_type(samples.max()))  # few bytes to send
     return ShardResult(contribution.vector.copy(), contribution.sums.copy(), ((shard, samples),))
@@ -95,7 +95,7 @@ def update_task(parts: StepParts, before: Stepped, places: Sequence[int], shards
     """The next state from the last one and the sums of the groups, at these places of the tree."""
     total, measured, used = _add_at(places, shards, subtotals)
     with np.errstate(all="ignore"):
-        return Stepped(next_state(parts, before.state, total), (*before.sums, measured), (*before.used, used))
+        return Stepped(next_state(parts, before.state, Contribution(total, measured)), (*before.sums, measured), (*before.used, used))
 
 
 def _add_at(places: Sequence[int], width: int, parts: Sequence[ShardResult]) -> ShardResult:
