@@ -72,7 +72,7 @@ def test_a_step_is_that_of_pytorch(shards):
     expected = (weight * (torch.tensor(x[:, :-1]) @ w - torch.tensor(Y)) ** 2).sum() / weight.sum()
     expected.backward()
     torch.optim.SGD([w], 0.1, momentum=0.9).step()
-    assert loss == pytest.approx(float(expected), rel=1e-5)
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
     np.testing.assert_allclose(trainer.parameters["w"], w.detach().numpy(), rtol=1e-4, atol=1e-6)
 
 
