@@ -75,7 +75,7 @@ class Work(NamedTuple):
     jitter: float = 0.0
     slots: int = 2
     norms: int = 0
-    sums: int = 2
+    sums: int = LOSS_PARTS
     itemsize: int = 4
     block: int = BLOCK
     gives: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
@@ -305,7 +305,7 @@ def _partial(work: Work, network: Network, there: _Layout) -> _Phase:
     """The phase that sends slices of the partial sums to their owners."""
     roots, elements, owners = there.by_host(there.roots), there.by_host(there.elements), there.by_host(there.owners)
     partials, all_owners = sum(roots), sum(owners)
-    loss = min(work.sums, 2)  # all owners need the parts of the loss, the first one those of the metrics too
+    loss = min(work.sums, LOSS_PARTS)  # all owners need the parts of the loss, the first one those of the metrics too
     metrics = work.sums - loss
     sent, taken = [], []
     for host, (r, e, o) in enumerate(zip(roots, elements, owners, strict=True)):
