@@ -32,7 +32,7 @@ from dagtrain.graph import Tensor
 from dagtrain.nn import hints
 from dagtrain.nn.activations import log_softmax, relu, softplus
 from dagtrain.nn.shapes import aligned, labels_for
-from dagtrain.nn.sums import mean_of, sum_and_weight
+from dagtrain.nn.sums import mean_of, refuse_outer, sum_and_weight
 from dagtrain.nn.values import Values, apply_op
 from dagtrain.ops import find as find_op
 from dagtrain.registry import Registry
@@ -50,6 +50,7 @@ __all__ = [
     "kl_divergence",
     "mean_absolute_error",
     "mean_squared_error",
+    "refuse_outer",
     "sum_and_weight",
 ]
 
@@ -105,6 +106,8 @@ class Loss:
             ``Σ w·value`` and ``Σ w``. Without any weights the second is the number of values, not a tensor.
         """
         result = self.function(outputs, targets)
+        if self.targets == "any":
+            refuse_outer(result, outputs.shape[0], (outputs, targets))
         total, weight, _ = sum_and_weight(result, outputs.shape[0], sample_weight, average=self.targets in ELEMENTWISE)
         return total, weight
 

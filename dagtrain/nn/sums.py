@@ -9,16 +9,18 @@ values               one for each row or position       → (Σ w·value, Σ w) 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from dagtrain.errors import ArgumentError, NotScalarError
+from dagtrain.errors import ArgumentError, NotScalarError, ShapeError
 from dagtrain.graph import Tensor
+from dagtrain.graph.walk import ancestors_of, topological
 from dagtrain.nn.shapes import fitted_weights, wide
 from dagtrain.nn.values import Values
 
-__all__ = ["mean_of", "sum_and_weight"]
+__all__ = ["mean_of", "refuse_outer", "sum_and_weight"]
 
 
 def mean_of(result: Any) -> Values:
@@ -101,3 +103,32 @@ def sum_and_weight(result: Any, rows: int, sample_weight: Values | None = None, 
 
 def _numeric(value: Any) -> bool:
     return isinstance(value, int | float | np.generic | np.ndarray | Tensor)
+
+
+def refuse_outer(result: Any, rows: int, columns: Sequence[Any]) -> None:
+    """Refuse ``(n, 1)`` against ``(n,)``, which NumPy broadcasts to ``(n, n)``: each sample against every other.
+
+    Parameters
+    ----------
+    result
+        What a function of the user returned: a tensor, or a tuple of tensors.
+    rows
+        Number of rows.
+    columns
+        Tensors that hold the rows, such as outputs and targets; only what depends on them counts.
+
+    Raises
+    ------
+    ShapeError
+        If an op combines such a pair; names the user's line.
+    """
+    if rows == 1:
+        return
+    order = topological(t for t in (result if isinstance(result, tuple) else (result,)) if isinstance(t, Tensor))
+    dependent = ancestors_of((c for c in columns if isinstance(c, Tensor)), order)
+    for node in order:
+        if node.shape == (rows, rows) and {(rows, 1), (rows,)} <= {source.shape for source in node.inputs if source in dependent}:
+            raise ShapeError(
+                f"shapes ({rows}, 1) and ({rows},) of {rows} samples broadcast to ({rows}, {rows}), each sample against every other "
+                f"({node.origin}). Take the only column first, as in outputs[:, 0]."
+            )

@@ -8,7 +8,7 @@ import pytest
 
 import dagtrain as dt
 from dagtrain.errors import ArgumentError, DTypeError, NotScalarError, ShapeError, UnknownNameError
-from dagtrain.nn import activations, losses
+from dagtrain.nn import activations, losses, metrics
 from dagtrain.plan.interpret import interpret
 from dagtrain.transform.gradient import gradient
 
@@ -269,6 +269,23 @@ def test_what_is_a_number_for_the_batch():
 def test_what_cannot_be_weighted_is_refused(function, way):
     with pytest.raises(ArgumentError, match=f"sample_weight cannot weigh .*: {way}"):
         losses.find(function).parts(LOGITS, REALS, np.ones(7))
+
+
+@pytest.mark.parametrize(
+    "function", [lambda o, y: np.mean((o - y) ** 2), lambda o, y: np.abs(3 * o - 2 * y), lambda o, y: (np.sum(o * y), 5.0)]
+)
+def test_a_column_against_a_vector_of_targets_is_refused(function):
+    outputs, targets = dt.input("x", (5, 1), "f4"), dt.input("y", (5,), "f4")
+    with pytest.raises(ShapeError, match=r"broadcast to \(5, 5\), each sample against every other \(.*test_losses.py:\d+ in <lambda>\)"):
+        losses.find(function).parts(outputs, targets)
+    with pytest.raises(ShapeError, match="outputs\\[:, 0\\]"):
+        metrics.find(function).parts(outputs, targets)
+
+
+def test_a_column_against_as_many_parameters_as_rows_is_no_mistake():
+    outputs, targets, scales = dt.input("x", (5, 1), "f4"), dt.input("y", (5,), "f4"), dt.input("w", (5,), "f4")
+    total, weight = losses.find(lambda o, y: np.sum(o * scales, axis=1) - y).parts(outputs, targets)
+    assert (total.shape, weight) == ((), 5)
 
 
 @pytest.mark.parametrize("result", [None, {"loss": 1.0}, (1.0, 2.0, 3.0), (np.ones(7), 7.0), "loss", np.ones((4, 7))], ids=str)

@@ -15,7 +15,7 @@ from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array, Spec, Tensor
 from dagtrain.nn import hints, losses
 from dagtrain.nn.losses import Loss
-from dagtrain.nn.sums import sum_and_weight
+from dagtrain.nn.sums import refuse_outer, sum_and_weight
 from dagtrain.nn.values import Values
 from dagtrain.registry import Registry
 
@@ -118,7 +118,9 @@ def _loss_parts(outputs: Values, targets: Values, sample_weight: Values | None =
 
 
 def _function_parts(outputs: Values, targets: Values, sample_weight: Values | None = None, *, function: Callable[..., Any]) -> Values:
-    return mean_parts(function(outputs, targets), outputs, sample_weight)
+    result = function(outputs, targets)
+    refuse_outer(result, outputs.shape[0], (outputs, targets))
+    return mean_parts(result, outputs, sample_weight)
 
 
 def _of_loss(loss: Loss) -> Metric:

@@ -119,3 +119,8 @@ def test_calibration_error_is_that_of_its_definition(form, bins):
 
 def test_a_certain_classifier_that_is_right_is_calibrated():
     assert metrics.expected_calibration_error(1000 * np.eye(3), np.arange(3)) == 0
+
+
+def test_bins_of_confidence_hold_their_upper_end():
+    logits, targets = np.array([0.0, np.log(9)]), np.array([0, 0])  # confident by 0.5 and right, by 0.9 and wrong
+    assert metrics.expected_calibration_error(logits, targets, bins=2) == pytest.approx((0.5 + 0.9) / 2)
