@@ -76,6 +76,7 @@ def describe_run(
     else:
         assert isinstance(objective, CostObjective)
         description = {"kind": "cost", "model": describe(objective.cost), "structure": describe_structure(program.layout.structure)}
+    description["coupled"] = objective.coupled
     keys = {"update": program.update.graphs["update"].key} if program.update.graphs else {}
     batches = None if begun is None else begun.batches
     if plan is not None:

@@ -22,7 +22,7 @@ from dagtrain.data.check import check_dtype, check_size, explain, inspect, make_
 from dagtrain.data.columns import Rows
 from dagtrain.data.compute import Graph, Key, block_key, compute, futures_in, shared_graph, task_nodes
 from dagtrain.data.parts import Parts, is_parts, look_tasks, named, seen_arrays, split_pairs, take
-from dagtrain.data.pick import assemble, gather_plan
+from dagtrain.data.pick import Gathered, assemble, gather_plan
 from dagtrain.data.source import Source
 from dagtrain.data.tables import check_table, numpy_dtype, to_array
 from dagtrain.errors import DataError
@@ -99,6 +99,19 @@ class ChunkedSource(Source):
             self._joined.append(assemble(gather_plan(range(self.samples), self.sizes), self.compute(graph, keys)))
         return self._joined[0]
 
+    def head(self, rows: int) -> Rows:
+        """The first rows, taken from their partitions where these are computed."""
+        from dask.task_spec import DataNode, Task, TaskRef
+
+        if self._joined:
+            return tuple(column[:rows] for column in self._joined[0])
+        graph, keys = self.tasks()
+        picks = gather_plan(range(min(rows, self.samples)), self.sizes)
+        key = f"head-{rows}-{keys[0][0]}"
+        graph[key] = Task(key, _assembled, DataNode(None, picks), *(TaskRef(keys[p.partition]) for p in picks))
+        head: Rows = self.compute(graph, [key])[0]
+        return head
+
     def tasks(self) -> tuple[dict[Key, Any], list[tuple[str, int]]]:
         """The user's graph and a task for each partition, which converts it to the dtypes of training."""
         graph, keys = self._over("data", read)
@@ -128,6 +141,10 @@ class ChunkedSource(Source):
             rows = () if sizes is None else (sizes[i],)
             graph[name, i] = Task((name, i), function, form, *rows, *map(TaskRef, block))
         return graph, [(name, i) for i in range(len(self.blocks))]
+
+
+def _assembled(picks: Sequence[Gathered], *partitions: Rows) -> Rows:
+    return assemble(picks, partitions)
 
 
 def open_chunks(

@@ -72,6 +72,10 @@ class Source(ABC):
         """All rows in this process; computed once."""
 
     @abstractmethod
+    def head(self, rows: int) -> Rows:
+        """The first rows, in this process."""
+
+    @abstractmethod
     def tasks(self) -> tuple[dict[Any, Any], list[tuple[str, int]]]:
         """A Dask graph, and the keys of the partitions in it."""
 
@@ -100,6 +104,10 @@ class ArraySource(Source):
     def local(self) -> Rows:
         """The arrays themselves."""
         return self.arrays
+
+    def head(self, rows: int) -> Rows:
+        """Views of the first rows."""
+        return tuple(column[:rows] for column in self.arrays)
 
     def tasks(self) -> tuple[dict[Any, Any], list[tuple[str, int]]]:
         """One data node for each partition: the graph holds the rows, so it restores a partition lost with its worker."""

@@ -42,6 +42,8 @@ class Objective:
     """Base of model and cost function: functions of a shard, to be traced, that all derive from one `forward`."""
 
     targets: str | None = None
+    coupled = False
+    """Whether the cost couples the rows of a shard on purpose, and need not add up over rows."""
     metrics: Sequence[metrics.Metric] = ()
 
     def initial(self, seed: int, x: Any) -> tuple[Any, Any]:

@@ -204,10 +204,13 @@ class Program:
             self._plans[cache_key] = plan(self._graph(function, rows), yield_points=yield_points)
         return self._plans[cache_key]
 
+    def scorer(self, rows: Iterable[int]) -> Scorer:
+        """The scorer for rows in these numbers, on any machine."""
+        return Scorer({n: self._plan(self.objective.scores, n) for n in sorted(set(rows))}, self.layout, self.statistics_layout)
+
     def for_evaluation(self, samples: int) -> Scorer:
-        """The scorer for the pieces of this many samples, on any machine."""
-        rows = sorted({len(piece) for piece in evaluation_pieces(samples)})
-        return Scorer({n: self._plan(self.objective.scores, n) for n in rows}, self.layout, self.statistics_layout)
+        """The scorer for the pieces of this many samples."""
+        return self.scorer(len(piece) for piece in evaluation_pieces(samples))
 
     def for_workers(self, rows: Iterable[int]) -> StepParts:
         """The parts that a worker needs for shards of these sizes; empty shards need none."""

@@ -78,6 +78,7 @@ def load(
     settings: dict[str, Any] = {"optimizer": _part(checkpoint, "optimizer", manifest.optimizer, optimizer)}
     settings |= {"shards": manifest.shards, "seed": manifest.seed, "engine": engine, "threads": threads, "client": client}
     objective = manifest.objective
+    settings["coupled"] = objective.get("coupled") is True
     if objective.get("kind") == "cost":
         if model is None:
             raise ArgumentError(f"{checkpoint.path} is of a cost function: give it, as in dt.load(path, model=cost).")

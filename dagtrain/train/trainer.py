@@ -26,6 +26,7 @@ from dagtrain.errors import ArgumentError
 from dagtrain.step.objective import CostObjective, ModelObjective, Objective
 from dagtrain.step.program import Program
 from dagtrain.step.software import software
+from dagtrain.train.additive import check_additive
 from dagtrain.train.callback import Callback, Callbacks
 from dagtrain.train.history import History
 from dagtrain.train.loop import Loop
@@ -84,6 +85,9 @@ class Trainer(Trained):
         First parameters of a cost function: a nest of float arrays.
     client
         The Dask client that runs steps and computes dask data; by default the current one.
+    coupled
+        Whether the cost couples rows on purpose, as contrastive losses do: it is then computed in each shard alone, and the number of
+        shards is part of it. Otherwise the cost must add up over rows, which is checked before the first step.
 
     Raises
     ------
@@ -114,6 +118,7 @@ class Trainer(Trained):
         threads: int | None = None,
         parameters: Any = None,
         client: Any = None,
+        coupled: bool = False,
     ) -> None:
         if engine != "auto" and not hasattr(engine, "session"):
             find_engine(engine)
@@ -142,6 +147,7 @@ class Trainer(Trained):
                     "parameters as parameters=."
                 )
             self._objective = CostObjective(model, parameters)
+        self._objective.coupled = coupled
         self.model = model
         self.optimizer = optim.find(optimizer)
         self.shards, self.seed, self.engine, self.threads, self.client = shards, seed, engine, threads, client
@@ -246,6 +252,8 @@ class Trainer(Trained):
             self.progress.restart_if_other(plan)
         elif self.progress.state is None:
             self.progress.state = state
+        with computed_by(self._client):
+            check_additive(program, source, state)
         better = self._quantities(program, validation is not None)
         listeners.bind(self, better)
         describe = partial(self._describe, program, plan)

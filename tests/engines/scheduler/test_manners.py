@@ -126,7 +126,7 @@ WRONG = {
     "dtype": (DataError, lambda: network().fit(da.from_array(X.astype("c8"), chunks=9), LABELS, verbose=0)),
     "cost": (
         NotScalarError,
-        lambda: dt.Trainer(lambda w, x: x @ w, parameters=np.zeros(6, "f4"), engine="scheduler", shards=2).fit(X, verbose=0),
+        lambda: dt.Trainer(lambda w, x: w * np.mean(x), parameters=np.zeros(6, "f4"), engine="scheduler", shards=2).fit(X, verbose=0),
     ),
     "a bug in a cost": (
         KeyError,

@@ -1,0 +1,74 @@
+"""A cost must add up over rows, or it would depend on the number of shards."""
+
+import dask.array as da
+import numpy as np
+import pytest
+
+import dagtrain as dt
+from dagtrain.errors import NotScalarError
+
+RANDOM = np.random.default_rng(8)
+X = RANDOM.normal(size=(16, 4)).astype("f4")
+X[:, 3] = np.arange(16) % 3 > 0  # a mask
+Y = RANDOM.normal(size=16).astype("f4")
+
+
+def errors(params, x, y):
+    return x[:, 3] * (x[:, :3] @ params["w"] - y) ** 2
+
+
+COSTS = {
+    "masked mean": lambda p, x, y: np.sum(errors(p, x, y)) / np.sum(x[:, 3]),
+    "sum": lambda p, x, y: np.sum(errors(p, x, y)),
+    "mean and rows": lambda p, x, y: (np.mean(errors(p, x, y)), np.sum(x[:, 3])),
+    "largest": lambda p, x, y: np.max(errors(p, x, y)),
+}
+
+
+def trainer(cost, shards=2, **options):
+    return dt.Trainer(cost, parameters={"w": np.ones(3, "f4")}, shards=shards, engine="inline", **options)
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("cost", COSTS.values(), ids=COSTS)
+def test_a_cost_that_does_not_add_up_is_refused(cost, lazy, shards):
+    x = da.from_array(X, chunks=(5, 4)) if lazy else X
+    with pytest.raises(NotScalarError, match=r"the cost does not add up over rows.*\(sum, weight\)"):
+        trainer(cost, shards).fit(x, Y, batch_size=16, verbose=0)
+
+
+def test_a_mean_one_value_a_row_and_a_sum_with_its_weight_are_the_same():
+    def fit(cost):
+        return trainer(cost).fit(X, Y, epochs=2, batch_size=8, verbose=0).history["loss"]
+
+    mean = fit(lambda p, x, y: np.mean(errors(p, x, y)))
+    assert fit(errors) == pytest.approx(mean, rel=1e-5)
+    assert fit(lambda p, x, y: (np.sum(errors(p, x, y)), x.shape[0])) == pytest.approx(mean, rel=1e-5)
+
+
+def test_a_penalty_on_parameters_adds_up():
+    trainer(lambda p, x, y: np.mean(errors(p, x, y)) + 0.1 * np.sum(p["w"] ** 2)).fit(X, Y, batch_size=8, verbose=0)
+
+
+def test_a_cost_that_couples_rows_on_purpose(tmp_path):
+    coupled = trainer(COSTS["largest"], coupled=True)
+    coupled.fit(X, Y, batch_size=16, verbose=0)
+    coupled.save(tmp_path)
+    dt.load(tmp_path, model=COSTS["largest"]).fit(X, Y, batch_size=16, verbose=0)
+
+
+def test_losses_and_metrics_of_the_user_are_checked():
+    model = dt.nn.Sequential([dt.nn.Dense(1)])
+
+    def fit(loss, metrics=()):
+        dt.Trainer(model, loss=loss, metrics=metrics, shards=2, engine="inline").fit(X, Y, batch_size=8, verbose=0)
+
+    def worst(outputs, y):
+        return np.max(np.abs(outputs[:, 0] - y))
+
+    fit(lambda outputs, y: (outputs[:, 0] - y) ** 2)
+    with pytest.raises(NotScalarError, match="the cost does not add up"):
+        fit(lambda outputs, y: np.sum((outputs[:, 0] - y) ** 2))
+    with pytest.raises(NotScalarError, match="the metric 'worst' does not add up"):
+        fit("mean_squared_error", [worst])
