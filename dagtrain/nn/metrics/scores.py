@@ -55,8 +55,8 @@ def _histograms(name: str, outputs: Values, targets: Values, sample_weight: Valu
     logits, true, weights = _logits(name, outputs.astype(np.float64), targets, sample_weight)
     classes = _columns(outputs)
     position = 0.5 + np.where(logits < 0, -0.5, 0.5) * (1 - 8 / (8 + np.abs(logits)))
-    of_class = np.broadcast_to(np.arange(classes - logits.shape[1], classes), logits.shape)
-    return tally(weights, (true.astype(np.int64), of_class, _bin(position, bins)), (2, classes, bins)).reshape((-1,))
+    index = (true * classes + np.arange(classes - logits.shape[1], classes)) * bins + _bin(position, bins)
+    return tally(weights.reshape((-1,)), index.reshape((-1,)), 2 * classes * bins)
 
 
 def _histograms_size(outputs: Spec, *, bins: int = BINS) -> int:
@@ -150,5 +150,5 @@ def expected_calibration_error(outputs: Values, targets: Values, sample_weight: 
     weights = spread_weights(sample_weight, hits.shape)
     # Bins hold their upper end, as in the source.
     place = (bins - 1 - _bin(1 - confidence, bins)).reshape((-1,))
-    rows = [tally(row.reshape((-1,)), (place,), (bins,)) for row in (weights, weights * confidence, weights * hits)]
+    rows = [tally(row.reshape((-1,)), place, bins) for row in (weights, weights * confidence, weights * hits)]
     return np.concatenate(rows)
