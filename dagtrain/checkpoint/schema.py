@@ -2,8 +2,8 @@
 
     Manifest ─ to_json ─▶ checkpoint.json ─ parse ─▶ Manifest
 
-`Manifest` is the schema: each field declares how it is read, checked and written, and the first version of the format that has it. The file
-is not trusted: sizes are bounded before anything is allocated, and every entry is checked before use.
+`Manifest` is the schema: each field declares how it is read, checked and written. Files of another version are refused. The file is not
+trusted: sizes are bounded before anything is allocated, and every entry is checked before use.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from dagtrain.trace.tree import Leaf
 __all__ = ["LIMIT", "NAME", "Manifest", "TensorFile", "parse", "seal"]
 
 NAME = "checkpoint.json"
-FORMAT, VERSION = "dagtrain checkpoint", 2
+FORMAT, VERSION = "dagtrain checkpoint", 3
 LIMIT = 8 << 20
 """Most bytes of a manifest: enough for 10,000 arrays and 10,000 epochs, and any JSON of this size parses within a second."""
 ROW_ELEMENTS = 1 << 28
@@ -151,9 +151,9 @@ def _write_history(history: dict[str, list[float]]) -> dict[str, list[float | No
 # ---- the schema
 
 
-def entry(read: Kind, write: Callable[[Any], Any] = lambda value: value, since: int = 1, before: Any = None) -> dict[str, Any]:
-    """How an entry is read and written, the first version that has it, and its value in older files."""
-    return {"read": read, "write": write, "since": since, "before": before}
+def entry(read: Kind, write: Callable[[Any], Any] = lambda value: value) -> dict[str, Any]:
+    """How an entry is read and written."""
+    return {"read": read, "write": write}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,16 +199,16 @@ class Manifest:
     batches: dict[str, int | str] | None = field(metadata=entry(optional(_batches)))
     fingerprint: str = field(metadata=entry(SHA256))
     slots: tuple[str, ...] = field(metadata=entry(sequence(TEXT)))
-    keys: dict[str, str] = field(metadata=entry(mapping(TEXT), since=2, before={}))  # version 1 has keys of other graphs
+    keys: dict[str, str] = field(metadata=entry(mapping(TEXT)))
     versions: dict[str, str] = field(metadata=entry(mapping(TEXT)))
     rows: Columns = field(metadata=entry(record(Columns.of, x=_row, y=optional(_row)), _write_rows))
     parameters: VectorLayout = field(metadata=entry(_layout, _write_layout))
     statistics: VectorLayout = field(metadata=entry(_layout, _write_layout))
     objective: dict[str, Any] = field(metadata=entry(DICT))
     optimizer: dict[str, Any] = field(metadata=entry(DICT))
-    begun: EpochProgress | None = field(metadata=entry(optional(BEGUN), _write_begun, since=2))  # version 1 is at ends of epochs
-    rate_scale: float = field(metadata=entry(NUMBER, since=2, before=1.0))
-    ledger: tuple[Entry, ...] = field(metadata=entry(sequence(PAGE), lambda pages: [p._asdict() for p in pages], since=2, before=[]))
+    begun: EpochProgress | None = field(metadata=entry(optional(BEGUN), _write_begun))
+    rate_scale: float = field(metadata=entry(NUMBER))
+    ledger: tuple[Entry, ...] = field(metadata=entry(sequence(PAGE), lambda pages: [p._asdict() for p in pages]))
     history: dict[str, list[float]] = field(metadata=entry(mapping(_values), _write_history))
     tensors: TensorFile | None = field(default=None, metadata=entry(TENSORS, lambda file: file and file._asdict()))
 
@@ -327,11 +327,10 @@ def _manifest(entries: dict[str, Any]) -> Manifest:
     if entries.get("format") != FORMAT:
         raise ValueError(f"its format is not {FORMAT!r}")
     version = whole(1)(entries["version"], "version")
-    if version > VERSION:
-        reads = f"this dagtrain reads versions 1 to {VERSION}"
-        raise ValueError(f"its format has version {version} and {reads}: use the dagtrain that wrote it")
+    if version != VERSION:
+        raise ValueError(f"its format has version {version} and this dagtrain reads version {VERSION}: use the dagtrain that wrote it")
     schema = {f.name: f.metadata for f in fields(Manifest)}
-    manifest = Manifest(**{k: m["read"](entries[k] if version >= m["since"] else m["before"], k) for k, m in schema.items()})
+    manifest = Manifest(**{k: m["read"](entries[k], k) for k, m in schema.items()})
     assert manifest.tensors is not None, "the schema requires it"
     if len(set(manifest.slots)) < len(manifest.slots):
         raise ValueError("two slots have one name")

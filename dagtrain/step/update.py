@@ -64,7 +64,7 @@ class _Tracing:
     def __init__(self, dtype: Any) -> None:
         self.dtype = dtype
         self.step = new_input("step", (), np.float64)
-        self.learning_rate_scale = new_input("rate_scale", (), np.float64)  # the name is part of the keys in checkpoints
+        self.learning_rate_scale = new_input("learning_rate_scale", (), np.float64)
         self.weight = new_input("weight", (), np.float64)
         self.norms: list[Tensor] = []
         self.measured: list[Tensor] = []
@@ -151,7 +151,7 @@ class Update:
     @property
     def has_rate(self) -> bool:
         """Whether the optimiser has a learning rate that `State.learning_rate_scale` changes."""
-        return any(any(s.op == "input" and s.name == "rate_scale" for s in node.inputs) for node in self.graphs["update"].nodes)
+        return any(any(s.op == "input" and s.name == "learning_rate_scale" for s in node.inputs) for node in self.graphs["update"].nodes)
 
     def scalar_values(self, state: State, weight: float, norms: Sequence[Any]) -> tuple[Array, ...]:
         """The scalars of all blocks, from a state's step and learning rate scale, the loss's total weight and the norms."""

@@ -235,7 +235,8 @@ def deep(levels: int) -> Any:
 
 MANIFESTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "another format": (lambda e: e.update(format="other"), "its format is not 'dagtrain checkpoint'"),
-    "a later version": (lambda e: e.update(version=3), "version 3 and this dagtrain reads versions 1 to 2"),
+    "an earlier version": (lambda e: e.update(version=2), "version 2 and this dagtrain reads version 3: use the dagtrain that wrote it"),
+    "a later version": (lambda e: e.update(version=4), "version 4 and this dagtrain reads version 3"),
     "no version": (lambda e: e.pop("version"), "no entry 'version'"),
     "a path upwards": (lambda e: e["tensors"].update(name="../../etc/passwd"), "the name of its tensor file"),
     "an absolute path": (lambda e: e["tensors"].update(name="/etc/passwd"), "the name of its tensor file"),

@@ -20,7 +20,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import dagtrain as dt
-from dagtrain.checkpoint.schema import seal
 from dagtrain.engines import LanesEngine, SchedulerEngine, SegmentPolicy
 from dagtrain.errors import ArgumentError
 
@@ -226,21 +225,6 @@ def test_a_killed_process_resumes(undisturbed: Any, tmp_path: Path) -> None:
         each_used_once(trainer)
         if step > 2:
             assert history.events[0].startswith("went on from")
-
-
-def test_checkpoints_of_the_first_version_are_read(undisturbed: Any, tmp_path: Path) -> None:
-    new_scale = new()
-    new_scale.fit(X, Y, epochs=2, batch_size=32, verbose=0, checkpoint=tmp_path)
-    path = tmp_path / "epoch-000002" / "checkpoint.json"
-    entries = json.loads(path.read_text())
-    for name in ("sha256", "begun", "rate_scale", "ledger"):
-        del entries[name]
-    path.write_bytes(seal({**entries, "version": 1, "keys": {"update": "of another graph", "shard": "of another graph"}}))
-    rest = new()
-    history = rest.fit(X, Y, epochs=4, batch_size=32, verbose=0, checkpoint=tmp_path, resume=True)
-    whole = new().fit(X, Y, epochs=4, batch_size=32, verbose=0)
-    assert history.fingerprint == whole.fingerprint
-    rest.ledger().verify()
 
 
 # ---- Ctrl-C
