@@ -25,9 +25,10 @@ from typing import Any, Protocol, TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-SOFTWARE = """import json, platform, dask, distributed, numpy, dagtrain
-packages = dagtrain, dask, distributed, numpy
-print(json.dumps({"python": platform.python_version(), **{package.__name__: package.__version__ for package in packages}}))"""
+SOFTWARE = """import json, platform
+from importlib.metadata import version
+packages = "dagtrain", "dask", "distributed", "numpy"
+print(json.dumps({"python": platform.python_version(), **{name: version(name) for name in packages}}))"""
 
 
 class ProofError(Exception):

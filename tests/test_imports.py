@@ -29,21 +29,23 @@ ALLOWED["checkpoint"] = {*ALLOWED["step"], "step", "report"}
 ALLOWED["train"] = {*ALLOWED["engines"], "engines", "checkpoint"}
 ALLOWED["scaling"] = {*ALLOWED["train"], "train"}
 ALLOWED["deploy"] = {*ALLOWED["scaling"], "scaling"}
-ALLOWED["cli"] = {*ALLOWED["deploy"], "deploy", ""}
+ALLOWED["dashboard"] = {*ALLOWED["deploy"], "deploy"}
+ALLOWED["cli"] = {*ALLOWED["dashboard"], "dashboard", ""}
 
 # The rooms of engines/, from the top down.
 ENGINES = ["client", "inline", "evaluation", "engine", "cluster", "scheduler", "ranks"]
 
 # Packages that may be absent or are slow to import, and the folders and files that may import them.
 AT_THE_EDGES = {
-    "dask": {"tasks", "engines/cluster", "engines/scheduler", "engines/ranks"},
-    "distributed": {"engines/cluster", "engines/scheduler", "engines/ranks"},
+    "dask": {"tasks", "engines/cluster", "engines/scheduler", "engines/ranks", "dashboard"},
+    "distributed": {"engines/cluster", "engines/scheduler", "engines/ranks", "dashboard"},
     "graphviz": set(),
     "pygraphviz": set(),
     "sklearn": set(),
     "pandas": set(),
     "pyarrow": set(),
-    "bokeh": set(),
+    "bokeh": {"dashboard/page.py"},
+    "prometheus_client": set(),
     "click": {"cli"},
     "cryptography": set(),
     "torch": set(),

@@ -90,3 +90,19 @@ def test_old_python_is_refused_with_a_reason(machine):
     assert code != 0
     assert "Python 3.11 or newer" in message
     assert notes == []
+
+
+@pytest.mark.parametrize("kind", sorted(path.name for path in (ROOT / "scripts" / "cluster").iterdir() if path.name != "stop"))
+def test_clusters_are_started_by_the_command_of_their_kind(machine, kind):
+    *installed, ran = machine(f"cluster/{kind}", "--name", "two words")[2]
+    assert all(note.startswith("install PROJECT[run") for note in installed)
+    assert re.fullmatch(rf"dagtrain cluster {kind} (--file \S+ )?--name two words", ran)
+
+
+def test_stop_of_a_cluster_installs_nothing(machine):
+    code, message, notes = machine("cluster/stop")
+    assert code == 1
+    assert re.search(r"Nothing was started from here: there is no .*\.venv\.", message)
+    assert notes == []
+    machine("cluster/local")
+    assert machine("cluster/stop", "mine")[2] == ["dagtrain cluster stop mine"]

@@ -12,6 +12,7 @@ import click
 
 from dagtrain._version import __version__
 from dagtrain.cli.cluster import never_lost
+from dagtrain.cli.clusters import cluster
 from dagtrain.cli.deploy import certs, doctor
 from dagtrain.cli.draw import draw_expression
 from dagtrain.cli.info import info
@@ -56,3 +57,4 @@ main.add_command(info)
 main.add_command(plan_scale)
 main.add_command(certs)
 main.add_command(doctor)
+main.add_command(cluster)

@@ -44,8 +44,6 @@ class Place:
     """"client", "scheduler", or the worker's address."""
     workers: tuple[str, ...] = ()
     """Addresses of all workers."""
-    scheduler: str | None = None
-    """Its address, if there is a cluster."""
     checkpoint: str | None = None
     certs: str | None = None
     server: Any = None

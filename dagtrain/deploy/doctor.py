@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,9 @@ def examine(
     paths: dict[str, Any] = {"checkpoint": None if checkpoint is None else str(checkpoint), "certs": None if certs is None else str(certs)}
     if client is None:
         return judged(checks, {"client": gather_here(checks, Place("client", **paths))})
-    info = client.scheduler_info(n_workers=-1)
-    place = Place("client", tuple(sorted(info["workers"])), str(info["address"]), **paths)
+    place = Place("client", tuple(sorted(client.scheduler_info(n_workers=-1)["workers"])), **paths)
     outcomes = gather(client, checks, place)
-    here = gather_here(checks, Place("client", place.workers, place.scheduler, client=client, **paths))
+    here = gather_here(checks, replace(place, client=client))
     return judged(checks, {"client": here, **outcomes})
 
 

@@ -6,14 +6,14 @@ leaves ──▶ ops ──▶ outputs        in boxes by layer, coloured by pha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dagtrain.draw.diagram import Diagram, Edge, Group, Line, Node
 from dagtrain.draw.legend import legend_items
 from dagtrain.draw.measure import Measures, is_elementwise
 from dagtrain.draw.naming import expression, leaf_name, node_names, note, part_name, range_text, tooltip
 from dagtrain.draw.scopes import Path, Placement, is_parameter, place
-from dagtrain.draw.text import array_text, count_text, number, shorten, spec_text
+from dagtrain.draw.text import array_text, count_text, number, seconds_text, shorten, spec_text
 from dagtrain.graph import LEAVES, Graph, Tensor
 
 __all__ = ["computational_diagram"]
@@ -22,6 +22,8 @@ FEW = 30
 """In graphs of at most this many nodes, scalar constants are nodes; in larger ones they are written into the ops."""
 LAYER_NODES = 60
 """In graphs of more nodes, layers are collapsed unless the caller decides."""
+HEAT = 0.01, 0.03, 0.1, 0.25
+"""Shares of the time at which the next colour begins."""
 PHASES = {"forward": "op", "gradient": "backward", "update": "update"}
 EDGE_PHASES = {"forward": "data", "gradient": "backward", "update": "update"}
 
@@ -35,6 +37,7 @@ def computational_diagram(
     bodies: bool = False,
     names: Mapping[str, Tensor] | None = None,
     constants: bool | None = None,
+    seconds: Mapping[Tensor, float] | None = None,
     direction: str = "TB",
     title: str = "",
     legend: bool = True,
@@ -58,6 +61,8 @@ def computational_diagram(
         Names for nodes; other nodes have their leaf's name, or that of the variable on the line that made them.
     constants
         Whether scalar constants are nodes of their own; None decides by size.
+    seconds
+        Seconds of ops, as `dagtrain.draw.timing.op_seconds` measures them: written on the nodes, and shown by colour.
     direction
         "TB" (down), "BT" (up), "LR" or "RL".
     title
@@ -70,6 +75,7 @@ def computational_diagram(
         constants = len(graph) <= FEW and depth is None
     builder = _Builder(graph, measures or Measures(), place(graph, depth=depth, fold=fold), dict(names or {}), constants, bodies)
     builder.build()
+    builder.colour(seconds or {})
     nodes, edges = builder.nodes, list(builder.edges.values())
     return Diagram(
         tuple(nodes.values()),
@@ -288,6 +294,18 @@ class _Builder:
             if inner.key(outs[i]) != inner.key(ins[i]):
                 self.edge(inner.key(outs[i]), inner.key(ins[i]), "carry", "carry", 0)
         self.ports.update({(node, i): inner.key(t) for i, t in enumerate([*outs, *ins[:carries]])})
+
+    def colour(self, seconds: Mapping[Tensor, float]) -> None:
+        """Write the share of the time on each node, and colour it by it; a node that stands for several has their sum."""
+        spent: dict[str, float] = {}
+        for node, own in seconds.items():
+            spent[self.key(node)] = spent.get(self.key(node), 0.0) + own
+        whole = sum(spent.values()) or 1.0
+        for key in spent.keys() & self.nodes.keys():
+            share = spent[key] / whole
+            line = Line(f"{seconds_text(spent[key])} · {share:.{0 if share >= 0.01 else 1}%}", "plain")
+            kind = f"heat_{1 + sum(share >= least for least in HEAT)}"
+            self.nodes[key] = replace(self.nodes[key], kind=kind, lines=(*self.nodes[key].lines, line))
 
     def ends(self) -> None:
         """Nodes for outputs of collapsed layers; more than two outputs of one layer share a node."""

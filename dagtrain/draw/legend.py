@@ -18,6 +18,11 @@ KINDS = {
     "backward": "gradient phase",
     "update": "update phase",
     "output": "output",
+    "heat_1": "less than 1 % of the time",
+    "heat_2": "1 % and more",
+    "heat_3": "3 % and more",
+    "heat_4": "10 % and more",
+    "heat_5": "25 % and more",
 }
 
 

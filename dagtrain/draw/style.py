@@ -51,6 +51,11 @@ COLORS: dict[str, tuple[str, str]] = {
     "worker_8": ("#e9dbce", "#403022"),
     "worker_9": ("#ffd2cc", "#68231e"),
     "worker_10": ("#dfe3e8", "#333a42"),
+    "heat_1": ("#fff6e8", "#231d15"),
+    "heat_2": ("#fde6c6", "#3f2d16"),
+    "heat_3": ("#fcd0a1", "#5c3a14"),
+    "heat_4": ("#f9b486", "#7a4116"),
+    "heat_5": ("#f28f6c", "#973f1c"),
 }
 
 
@@ -112,6 +117,7 @@ NODES: dict[str, Shape] = {
     "dots": Shape("plaintext", "", "canvas", "canvas"),
     "caption": Shape("plaintext", "", "canvas", "canvas"),
     **{f"worker_{i}": Shape("box", "rounded,filled", f"worker_{i}", "op_line") for i in range(1, 11)},
+    **{f"heat_{i}": Shape("box", "rounded,filled", f"heat_{i}", "op_line") for i in range(1, 6)},
 }
 
 EDGES: dict[str, Stroke] = {

@@ -19,6 +19,7 @@ from dagtrain.engines.inline import StepRunner
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
 from dagtrain.plan.blas import cores, guard
+from dagtrain.report.records import StepTimes
 from dagtrain.step.program import Program, evaluation_pieces
 from dagtrain.step.state import State
 
@@ -57,8 +58,14 @@ class Watch(Protocol):
     def stop(self) -> bool:
         """Whether to end at the next boundary: of steps, submissions or segments; never called before the first step."""
 
-    def event(self, text: str) -> None:
-        """Take an event that the user should see: a worker lost, a segment repeated."""
+    def event(self, text: str, kind: str = "cluster", workers: Sequence[str] = ()) -> None:
+        """Take an event that the user should see: a worker lost, a segment repeated; its kind, and the workers that it is about."""
+
+    def placed(self, placement: Any) -> None:
+        """Take a new placement, which has a method ``diagram``."""
+
+    def spent(self, times: Sequence[StepTimes]) -> None:
+        """Take how ranks spend the time of a step, at most once a segment."""
 
 
 class Unwatched:
@@ -76,7 +83,13 @@ class Unwatched:
         """Return False."""
         return False
 
-    def event(self, text: str) -> None:
+    def event(self, text: str, kind: str = "cluster", workers: Sequence[str] = ()) -> None:
+        """Do nothing."""
+
+    def placed(self, placement: Any) -> None:
+        """Do nothing."""
+
+    def spent(self, times: Sequence[StepTimes]) -> None:
         """Do nothing."""
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Event", "History"]
+__all__ = ["Event", "History", "epochs_of"]
 
 
 class Event(str):
@@ -18,7 +19,9 @@ class Event(str):
     step
         Updates made since the beginning of training, as far as known.
     kind
-        "resume", "cluster", "stop", "callback".
+        "repeated", "placed anew", "state lost", "slow channel", "waiting", "abandoned", "cluster"; "resume", "stop", "callback".
+    workers
+        Addresses of the workers that it is about.
 
     Examples
     --------
@@ -30,15 +33,16 @@ class Event(str):
     seconds: float
     step: int
     kind: str
+    workers: tuple[str, ...]
 
-    def __new__(cls, text: str, seconds: float = 0.0, step: int = 0, kind: str = "cluster") -> Event:
+    def __new__(cls, text: str, seconds: float = 0.0, step: int = 0, kind: str = "cluster", workers: Sequence[str] = ()) -> Event:
         """Make an event."""
         event = super().__new__(cls, text)
-        event.seconds, event.step, event.kind = seconds, step, kind
+        event.seconds, event.step, event.kind, event.workers = seconds, step, kind, tuple(workers)
         return event
 
     def __getnewargs__(self) -> tuple[Any, ...]:
-        return str(self), self.seconds, self.step, self.kind
+        return str(self), self.seconds, self.step, self.kind, self.workers
 
     @property
     def line(self) -> str:
@@ -88,3 +92,18 @@ class History:
         last = ", ".join(f"{k}={v[-1]:.4g}" for k, v in self.history.items() if v)
         stopped = f"; stopped: {self.stopped}" if self.stopped else ""
         return f"<History: {self.epochs} epochs; {last}; fingerprint {self.fingerprint[:16]}{stopped}>"
+
+
+def epochs_of(history: History) -> list[dict[str, Any]]:
+    """The epochs of a history as rows; a quantity that was not measured at first is absent there.
+
+    Examples
+    --------
+    >>> epochs_of(History({"loss": [0.3, 0.2], "val_loss": [0.4]}))
+    [{'epoch': 0, 'loss': 0.3}, {'epoch': 1, 'loss': 0.2, 'val_loss': 0.4}]
+    """
+    rows: list[dict[str, Any]] = [{"epoch": epoch} for epoch in range(history.epochs)]
+    for name, values in history.history.items():
+        for row, value in zip(rows[history.epochs - len(values) :], values, strict=True):
+            row[name] = value
+    return rows

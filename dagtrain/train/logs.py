@@ -21,7 +21,7 @@ from typing import Any
 from dagtrain.errors import ArgumentError, MissingDependencyError
 from dagtrain.optim.optimizer import Optimizer, rate_at
 from dagtrain.train.callback import Callback, Logs
-from dagtrain.train.history import Event, History
+from dagtrain.train.history import Event, History, epochs_of
 from dagtrain.train.stopping import INTERRUPTED, TERMINATED
 
 __all__ = ["CSVLogger", "JSONLines", "MLflow", "TensorBoard"]
@@ -249,21 +249,6 @@ def imported(package: str, callback: str, command: str) -> Any:
 def is_resumed(history: History) -> bool:
     """Whether a history continues that of an earlier fit."""
     return history.epochs > 0 or any(event.kind == "resume" for event in history.events)
-
-
-def epochs_of(history: History) -> list[dict[str, Any]]:
-    """The epochs of a history as rows; a quantity that was not measured at first is absent there.
-
-    Examples
-    --------
-    >>> epochs_of(History({"loss": [0.3, 0.2], "val_loss": [0.4]}))
-    [{'epoch': 0, 'loss': 0.3}, {'epoch': 1, 'loss': 0.2, 'val_loss': 0.4}]
-    """
-    rows: list[dict[str, Any]] = [{"epoch": epoch} for epoch in range(history.epochs)]
-    for name, values in history.history.items():
-        for row, value in zip(rows[history.epochs - len(values) :], values, strict=True):
-            row[name] = value
-    return rows
 
 
 def learning_rate(trainer: Any) -> dict[str, float]:

@@ -14,7 +14,7 @@ sums so far.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from threading import get_ident
@@ -29,12 +29,14 @@ from dagtrain.data import BatchPlan
 from dagtrain.engines.engine import Session
 from dagtrain.errors import DataError, NotFiniteError
 from dagtrain.graph import Array
+from dagtrain.report.records import Happened, StepTimes
 from dagtrain.step.program import Program
 from dagtrain.step.state import EpochProgress, State
 from dagtrain.train.callback import Callbacks, may_lag
 from dagtrain.train.diagnose import explain_not_finite
 from dagtrain.train.history import Event, History
 from dagtrain.train.progress import Progress
+from dagtrain.train.publish import Publisher
 from dagtrain.train.stopping import Stopping
 
 __all__ = ["Loop"]
@@ -59,6 +61,8 @@ class Loop:
         Seconds after which a checkpoint is due within an epoch; None leaves it at the ends of epochs.
     exact
         Whether other software on a worker is an error instead of a warning.
+    publisher
+        Tells the cluster's dashboard of the fit.
     in_steps
         Whether the session is running steps.
     thread
@@ -78,6 +82,7 @@ class Loop:
     run: CheckpointDirectory | None = None
     every: float | None = None
     exact: bool = False
+    publisher: Publisher | None = None
     in_steps: bool = False
     thread: int = field(default_factory=get_ident)
     _began: float = field(default_factory=time.perf_counter)
@@ -220,6 +225,8 @@ class Loop:
         return row
 
     def _report_epoch(self, epoch: int, row: dict[str, float]) -> None:
+        if self.publisher is not None:
+            self.publisher.epoch(self._number(epoch), row)
         self.callbacks.call("on_epoch_end", self._number(epoch), row)
         if self.run is not None:
             self._save()
@@ -254,12 +261,15 @@ class Loop:
                 f"the total weight of the loss is {sums[1]:g} in a batch: weights must not be negative. Check masks and sample weights."
             )
         self._sums.append(np.array(sums))
-        values = self.program.figures(sums)
         total = self.plan.steps_per_epoch
         at = (self._first + i) % total
-        self.reporter.step(at + 1, total, values["loss"])
+        loss = float(sums[0] / sums[1]) if sums[1] else np.nan
+        self.reporter.step(at + 1, total, loss)
+        if self.publisher is not None:
+            assert self.progress.state is not None, "steps run"
+            self.publisher.step(self.progress.state.step + len(self._sums), loss)
         if self.callbacks.see_batches:
-            self.callbacks.call("on_train_batch_end", at, values)
+            self.callbacks.call("on_train_batch_end", at, self.program.figures(sums))
 
     def used(self, i: int, shard: int, rows: Array) -> None:
         """Enter the samples of a shard in the ledger."""
@@ -273,12 +283,24 @@ class Loop:
         """Whether a stop is requested, or a checkpoint is due."""
         return self.stopping.reason is not None or self._is_due
 
-    def event(self, text: str, kind: str = "cluster") -> None:
+    def placed(self, placement: Any) -> None:
+        """Publish a new placement."""
+        if self.publisher is not None:
+            self.publisher.placed(placement)
+
+    def spent(self, times: Sequence[StepTimes]) -> None:
+        """Publish how ranks spend the time of a step."""
+        if self.publisher is not None:
+            self.publisher.spent(times)
+
+    def event(self, text: str, kind: str = "cluster", workers: Sequence[str] = ()) -> None:
         """Write a line to the log and to the history."""
         state = self.progress.state
         step = (0 if state is None else state.step) + (len(self._sums) if self.in_steps else 0)
-        event = Event(text, time.perf_counter() - self._began, step, kind)
+        event = Event(text, time.perf_counter() - self._began, step, kind, workers)
         self.history.events.append(event)
+        if self.publisher is not None:
+            self.publisher.add(Happened(kind, step, event.seconds, event.workers, text))
         if hasattr(self.reporter, "event"):
             self.reporter.event(event.line)
 

@@ -23,13 +23,15 @@ from dagtrain.data.columns import Columns
 from dagtrain.data.compute import computed_by
 from dagtrain.engines.engine import Engine, choose_engine, find_engine
 from dagtrain.errors import ArgumentError
+from dagtrain.report.records import Started
 from dagtrain.step.objective import CostObjective, ModelObjective, Objective
 from dagtrain.step.program import Program
 from dagtrain.step.software import software
 from dagtrain.train.additive import check_additive
 from dagtrain.train.callback import Callback, Callbacks
-from dagtrain.train.history import History
+from dagtrain.train.history import History, epochs_of
 from dagtrain.train.loop import Loop
+from dagtrain.train.publish import Publisher, published, timed_graph
 from dagtrain.train.rows import check_alike, open_rows
 from dagtrain.train.stopping import Stopping, interruptible
 from dagtrain.train.trained import Trained
@@ -257,29 +259,33 @@ class Trainer(Trained):
         better = self._quantities(program, validation is not None)
         listeners.bind(self, better)
         describe = partial(self._describe, program, plan)
-        loop = Loop(self.progress, describe, program, source, plan, history, reporter, listeners, stopping, validation, run, every, exact)
         first = self.progress.epochs if resume else 0
         if resume:
             history.history = self.progress.record.copy().history
+        publisher = self._publisher(engine, program, plan, history, first, epochs)
+        loop = Loop(
+            self.progress, describe, program, source, plan, history, reporter, listeners, stopping, validation, run, every, exact, publisher
+        )
         reporter.start({**history.info, "dashboard": engine.dashboard, "epoch": first, "epochs": epochs, "higher_is_better": better})
         self.history, self._loop = history, loop
-        try:
-            with (
-                closing(reporter),
-                interruptible(stopping),
-                computed_by(self._client),
-                engine.session(program, source) as session,
-                run or nullcontext(),
-            ):
-                if resumed is not None:
-                    loop.event(f"went on from {resumed.path}", "resume")
-                loop.train(session, first, epochs)
-        finally:
-            self._loop = None
-            state = self.progress.state or state
-            if state.step == 0:  # an untrained trainer accepts rows of any shape
-                self.progress.state = None
-        history.fingerprint = state.fingerprint
+        with published(getattr(engine, "client", None), publisher, history):
+            try:
+                with (
+                    closing(reporter),
+                    interruptible(stopping),
+                    computed_by(self._client),
+                    engine.session(program, source) as session,
+                    run or nullcontext(),
+                ):
+                    if resumed is not None:
+                        loop.event(f"went on from {resumed.path}", "resume")
+                    loop.train(session, first, epochs)
+            finally:
+                self._loop = None
+                state = self.progress.state or state
+                if state.step == 0:  # an untrained trainer accepts rows of any shape
+                    self.progress.state = None
+            history.fingerprint = state.fingerprint
         # A reporter with the method `event` already has the events.
         events = None if hasattr(reporter, "event") else history.events or None
         reporter.finish({"fingerprint": history.fingerprint, "events": events})
@@ -322,6 +328,19 @@ class Trainer(Trained):
         """Write an event of the running fit."""
         if self._loop is not None:
             self._loop.event(text, kind)
+
+    def _publisher(self, engine: Any, program: Program, plan: BatchPlan, history: History, first: int, epochs: int) -> Publisher | None:
+        """The records of a fit for the dashboard of its cluster; None without a cluster."""
+        state, begun = self.progress.state, self.progress.place[1]
+        if getattr(engine, "client", None) is None or state is None:
+            return None
+        model = getattr(self.model, "name", None) or getattr(self.model, "__qualname__", type(self.model).__name__)
+        shards, numbers = plan.step(0, 0), (plan.samples, program.layout.size, state.step, first, epochs, plan.steps_per_epoch)
+        started = Started(str(model)[:200], engine.name, engine.workers, len(shards), *numbers)
+        publisher = Publisher(started, begun, {"graph": partial(timed_graph, program, state, len(shards[0]))})
+        for row in epochs_of(history):
+            publisher.epoch(row.pop("epoch"), row)
+        return publisher
 
     def _info(self, engine: Any, plan: BatchPlan) -> dict[str, Any]:
         assert self.progress.program is not None

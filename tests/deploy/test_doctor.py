@@ -147,7 +147,8 @@ def test_a_cluster(client: Any) -> None:
     assert lines["every pair"]["seen"] == "all 6 directions between workers"
     assert lines["new ports"]["seen"] == "new ports are reached in all 6 directions"
     assert lines["shared memory"]["seen"] == "3 workers share memory with others of their host"
-    assert lines["limits"]["level"] == 1  # this cluster has no limits of memory
+    warned = {name for name, line in lines.items() if line["level"]} - {"cores", "pictures"}  # these depend on the machine
+    assert warned == {"limits", "dashboard"}  # no limits of memory, and a dashboard that is open to other machines
     assert result.exit_code == 1
 
 

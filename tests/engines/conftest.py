@@ -1,14 +1,17 @@
-"""Trainers that run on a cluster and in this process."""
+"""Trainers that run on a cluster and in this process, and faults that strike workers in the midst of a step."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from distributed import WorkerPlugin
 
 import dagtrain as dt
-
-pytest.importorskip("distributed")
 
 
 class Recipe:
@@ -57,3 +60,54 @@ def mixed(digits: Any) -> Recipe:
 def recipe(request: pytest.FixtureRequest) -> Recipe:
     """Each of the two."""
     return request.getfixturevalue(request.param)  # type: ignore[no-any-return]  # pytest types it Any
+
+
+# ---- faults
+
+
+class Fault(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
+    """Strikes once on the whole cluster, when its subclass sees the moment; the file `mark` is there from then on."""
+
+    def __init__(self, name: str, mark: str, strike: Callable[[], None]) -> None:
+        self.name, self.mark, self.strike = name, mark, strike
+
+    def strike_once(self) -> None:
+        try:
+            os.close(os.open(self.mark, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return
+        self.strike()
+
+
+@pytest.fixture
+def plant(client: Any) -> Iterator[Callable[[Fault], str]]:
+    """``plant(fault)`` puts a fault on every worker; gives its mark."""
+    names = []
+
+    def register(fault: Fault) -> str:
+        names.append(fault.name)
+        client.register_plugin(fault)
+        return fault.mark
+
+    yield register
+    client.wait_for_workers(3, timeout=60)
+    for name in reversed(names):
+        client.unregister_worker_plugin(name)
+
+
+@pytest.fixture
+def killing(client: Any) -> Callable[[int], Callable[[], None]]:
+    """``killing(others)``: a strike that kills the worker where it occurs with -9, after so many other workers."""
+
+    def strike_of(others: int) -> Callable[[], None]:
+        pids = list(client.run(os.getpid).values())
+
+        def strike() -> None:
+            for pid in [pid for pid in pids if pid != os.getpid()][:others]:
+                with contextlib.suppress(ProcessLookupError):  # an earlier fault of this test was its end
+                    os.kill(pid, signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        return strike
+
+    return strike_of

@@ -1,4 +1,7 @@
-"""Workers on hosts of their own, between which the network fails: the run continues or recovers, with the same weights."""
+"""Workers on hosts of their own, between which the network fails: the run continues or recovers, with the same weights.
+
+A cut that heals is in test_hosts.py.
+"""
 
 import contextlib
 import re
@@ -51,25 +54,6 @@ def test_a_cut_from_before_the_beginning(network, two, expected, third):
     (event,) = [event for event in result["events"] if "do not reach each other" in event]
     assert all(f"{host}:" in event for host in address.values()), event
     assert seconds < 45, "two deadlines of connections"
-
-
-@pytest.mark.timeout(90)
-@pytest.mark.parametrize("seconds", [0.3, 6])
-def test_a_cut_that_heals(network, two, expected, thorough, seconds):
-    """TCP survives a short one by sending again; after a long one, both workers are used again."""
-    if seconds > 1 and not thorough:
-        pytest.skip("slow: only in the long form, which scripts/soak runs")
-    driver = two.driver(**FAST)
-    driver.until(2)
-    network("cut", "w1", "w2")
-    heal = threading.Timer(seconds, network, ("mend", "w1", "w2"))
-    heal.start()
-    try:
-        driver.go()
-        driver.until(7)
-    finally:
-        heal.join()
-    assert driver.end()["fingerprint"] == expected()
 
 
 @pytest.mark.timeout(90)

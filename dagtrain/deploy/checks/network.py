@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from dagtrain.deploy.check import Check, Facts, Level, Place, Verdict, by_value, listed, of_workers
@@ -14,8 +16,8 @@ from dagtrain.report.table import plural
 
 __all__ = ["CHECKS"]
 
-SLOW, NARROW, MEASURING = 10e-3, 10e6, 8.0
-"""Seconds of a message, and bytes a second, from which a step between hosts is mostly waiting; seconds for measurements."""
+SLOW, NARROW, MEASURING = 10.0, 10.0, 8.0
+"""Milliseconds of a message, and MB a second, from which a step between hosts is mostly waiting; seconds for measurements."""
 
 
 def judge_answers(facts: Facts) -> Verdict:
@@ -119,24 +121,25 @@ def judge_ports(facts: Facts) -> Verdict:
     )
 
 
-def judge_latency(facts: Facts) -> Verdict:
-    """Every step waits for several messages."""
-    seconds = routes(facts, "seconds")
-    if not seconds:
+def judge_measured(facts: Facts, key: str, scale: float, words: str, worst: Callable[..., Any], limit: float) -> Verdict:
+    """Every step waits for several messages and moves the whole gradient: the slowest pair delays it. `worst` is max or min.
+
+    Ranks on one host send nothing, and figures between these show only how busy it is.
+    """
+    values = {pair: scale * value for pair, value in routes(facts, key).items()}
+    if not values:
         return Verdict(Level.OK, "no pair was measured")
-    worst = max(seconds, key=lambda pair: seconds[pair])
-    text = f"{min(seconds.values()) * 1e3:.2g} to {seconds[worst] * 1e3:.2g} ms, by Dask's messages"
-    return Verdict(Level.WARNING, f"{text}; longest {arrow(worst)}") if seconds[worst] > SLOW else Verdict(Level.OK, text)
+    text = words.format(min(values.values()), max(values.values()))
+    beyond = [pair for pair, value in values.items() if worst(value, limit) != limit and len({address_of(name)[1] for name in pair}) > 1]
+    if beyond:
+        return Verdict(Level.WARNING, f"{text}; worst {arrow(worst(beyond, key=lambda pair: values[pair]))}")
+    return Verdict(Level.OK, text)
 
 
-def judge_bandwidth(facts: Facts) -> Verdict:
-    """Every step moves the whole gradient."""
-    rates = routes(facts, "rate")
-    if not rates:
-        return Verdict(Level.OK, "no pair was measured")
-    worst = min(rates, key=lambda pair: rates[pair])
-    text = f"{rates[worst] / 1e6:,.0f} to {max(rates.values()) / 1e6:,.0f} MB/s, by Dask's messages of 0.5 MB"
-    return Verdict(Level.WARNING, f"{text}; least {arrow(worst)}") if rates[worst] < NARROW else Verdict(Level.OK, text)
+judge_latency = partial(judge_measured, key="seconds", scale=1e3, words="{:.2g} to {:.2g} ms, by Dask's messages", worst=max, limit=SLOW)
+judge_bandwidth = partial(
+    judge_measured, key="rate", scale=1e-6, words="{:,.0f} to {:,.0f} MB/s, by Dask's messages of 0.5 MB", worst=min, limit=NARROW
+)
 
 
 def sharing(place: Place) -> dict[str, Any] | None:
@@ -188,29 +191,28 @@ def judge_interface(facts: Facts) -> Verdict:
 
 
 def health(place: Place) -> dict[str, Any] | None:
-    """The answer of the scheduler's page /health to this process."""
+    """The answer of the scheduler's page /health to the scheduler's host, as probes of containers ask for it."""
     import http.client
 
-    if place.client is None:
+    server = getattr(place.server, "http_server", None)
+    sockets = list(getattr(server, "_sockets", {}).values())
+    if not sockets or getattr(server, "ssl_options", None) is not None:
         return None
-    port = place.client.scheduler_info(n_workers=0)["services"].get("dashboard")
-    host = address_of(place.scheduler or "")[1] or "127.0.0.1"
-    if not port:
-        return None
-    connection = http.client.HTTPConnection(host, int(port), timeout=3)
+    host, port, *_ = sockets[0].getsockname()
+    connection = http.client.HTTPConnection({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port, timeout=3)
     try:
         connection.request("GET", "/health")
-        return {"address": f"http://{host}:{port}/health", "status": connection.getresponse().status, "error": ""}
+        return {"port": port, "status": connection.getresponse().status, "error": ""}
     except (OSError, http.client.HTTPException) as error:
-        return {"address": f"http://{host}:{port}/health", "status": 0, "error": f"{type(error).__name__}: {error}"}
+        return {"port": port, "status": 0, "error": f"{type(error).__name__}: {error}"}
     finally:
         connection.close()
 
 
 def judge_health(facts: Facts) -> Verdict:
-    """Probes of containers and the dashboard use this port."""
-    answer = facts["client"]
-    text = f"{answer['address']}: {answer['error'] or answer['status']}"
+    """Whatever restarts a scheduler that hangs looks at this page."""
+    answer = facts["scheduler"]
+    text = f"/health on port {answer['port']}: {answer['error'] or answer['status']}"
     return Verdict(Level.OK if answer["status"] == 200 else Level.WARNING, text)
 
 
@@ -234,7 +236,13 @@ CHECKS = [
         20.0,
     ),
     Check(
-        "network", "latency", ("workers",), pairs, judge_latency, "Put the workers into one zone or rack; see dagtrain plan-scale.", 20.0
+        "network",
+        "latency",
+        ("workers",),
+        pairs,
+        judge_latency,
+        "Put the workers into one zone or rack; see dagtrain plan-scale.",
+        20.0,
     ),
     Check(
         "network",
@@ -264,9 +272,9 @@ CHECKS = [
     Check(
         "network",
         "health page",
-        ("client",),
+        ("scheduler",),
         health,
         judge_health,
-        "Open the dashboard's port for this machine, or start the scheduler with --dashboard-address.",
+        "Look at the scheduler's log; end and restart it.",
     ),
 ]

@@ -39,6 +39,11 @@ def bound(place: Place) -> dict[str, Any]:
     return {"messages": messages, "pages": pages, "pages_encrypted": encrypted}
 
 
+def is_protected(message: dict[str, Any]) -> bool:
+    """Whether Dask's messages are encrypted at this address, or come from this machine alone."""
+    return message["protocol"] in ("tls", "wss") or is_local(message["host"])
+
+
 def judge_encryption(facts: Facts) -> Verdict:
     """Without TLS, whatever reaches the port runs code there."""
     kinds = {
@@ -50,7 +55,7 @@ def judge_encryption(facts: Facts) -> Verdict:
         f"{name} listens at {message['protocol']}://{message['host']}"
         for name, value in facts.items()
         for message in value["messages"]
-        if message["protocol"] not in ("tls", "wss") and not is_local(message["host"])
+        if not is_protected(message)
     ]
     if exposed:
         return Verdict(Level.WARNING, f"no TLS, and more than this machine can reach it: {listed(exposed)}")
@@ -58,12 +63,15 @@ def judge_encryption(facts: Facts) -> Verdict:
 
 
 def judge_pages(facts: Facts) -> Verdict:
-    """The dashboard shows names, logs and addresses, and asks for no password."""
-    pages = facts["scheduler"]["pages"]
-    exposed = [page for page in pages if not is_local(page.rpartition(":")[0].strip("[]"))]
-    if exposed and not facts["scheduler"]["pages_encrypted"]:
-        return Verdict(Level.WARNING, f"open at {listed(exposed)}")
-    return Verdict(Level.OK, listed(pages) or "no pages")
+    """The dashboard shows names, logs and addresses, and asks for no password: a gap where the scheduler's own port is protected."""
+    scheduler = facts["scheduler"]
+    pages = listed(scheduler["pages"]) or "no pages"
+    exposed = [page for page in scheduler["pages"] if not is_local(page.rpartition(":")[0].strip("[]"))]
+    if not exposed or scheduler["pages_encrypted"]:
+        return Verdict(Level.OK, pages)
+    if all(is_protected(message) for message in scheduler["messages"]):
+        return Verdict(Level.WARNING, f"open at {listed(exposed)}, though the scheduler's own port is protected")
+    return Verdict(Level.OK, f"{pages}, as open as the scheduler's own port")
 
 
 def cluster_certificate(place: Place) -> float | None:
@@ -124,7 +132,7 @@ CHECKS = [
         ("scheduler",),
         bound,
         judge_pages,
-        "Start the scheduler with --dashboard-address 127.0.0.1:8787, and look through SSH.",
+        "Start the scheduler with --dashboard-address 127.0.0.1:8787 (LocalCluster: dashboard_address=…), and look through SSH.",
     ),
     Check(
         "security",

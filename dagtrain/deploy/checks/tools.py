@@ -34,16 +34,13 @@ def packages(place: Place) -> dict[str, bool]:
     return {name: find_spec(name) is not None for name in ("bokeh", "prometheus_client")}
 
 
-def judge_bokeh(facts: Facts) -> Verdict:
-    """The dashboard is drawn on the scheduler."""
-    there = facts["scheduler"]["bokeh"]
-    return Verdict(Level.OK if there else Level.WARNING, "installed on the scheduler" if there else "not installed on the scheduler")
-
-
-def judge_prometheus(facts: Facts) -> Verdict:
-    """Without it /metrics answers 200 with a sentence instead of metrics."""
-    missing = [name for name, there in facts.items() if not there["prometheus_client"]]
-    return Verdict(Level.WARNING, f"not installed on {listed(missing)}") if missing else Verdict(Level.OK, "installed everywhere")
+def judge_pages(facts: Facts) -> Verdict:
+    """The dashboard is drawn on the scheduler; every process has /metrics of its own. A cluster needs neither, but some metrics mislead."""
+    without = [name for name, there in facts.items() if not there["prometheus_client"]]
+    if without and len(without) < len(facts):
+        return Verdict(Level.WARNING, f"/metrics is empty on {listed(without)}")
+    dashboard = "the dashboard" if facts["scheduler"]["bokeh"] else "no dashboard: the scheduler has no bokeh"
+    return Verdict(Level.OK, f"{dashboard}; {'no /metrics: prometheus_client is not installed' if without else '/metrics everywhere'}")
 
 
 def checkpoint(place: Place) -> dict[str, Any] | None:
@@ -111,15 +108,7 @@ def judge_descriptors(facts: Facts) -> Verdict:
 
 CHECKS = [
     Check("tools", "pictures", ("client",), pictures, judge_pictures, 'pip install "dagtrain[viz]"'),
-    Check("tools", "bokeh", ("scheduler",), packages, judge_bokeh, 'pip install "dagtrain[dashboard]" on the scheduler.'),
-    Check(
-        "tools",
-        "prometheus_client",
-        ("scheduler", "workers"),
-        packages,
-        judge_prometheus,
-        "pip install prometheus_client there, for /metrics.",
-    ),
+    Check("tools", "pages", ("scheduler", "workers"), packages, judge_pages, "pip install prometheus_client on every host."),
     Check(
         "tools",
         "checkpoint",

@@ -180,7 +180,7 @@ class ClusterSession:
             except Exception as error:
                 if self.comes_again(error):
                     raise ClusterError(f"a task raised the same error again in {what}: {self._last_error}") from error
-                watch.event(f"{what} repeated after {type(error).__name__}: {str(error)[:200]}")
+                watch.event(f"{what} repeated after {type(error).__name__}: {str(error)[:200]}", "repeated")
                 if failures > self.repeats:
                     last = what_was_lost(error) if isinstance(error, CancelledError) else f"{type(error).__name__}: {error}"
                     raise ClusterError(f"the cluster failed {failures} times in {what}; the last time: {last}") from error

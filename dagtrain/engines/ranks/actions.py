@@ -131,6 +131,8 @@ class Abandon(NamedTuple):
     generation: int
     why: str
     failure: bool
+    workers: tuple[str, ...] = ()
+    """Workers that are the reason."""
 
 
 class Done(NamedTuple):

@@ -10,7 +10,7 @@ If a rank has not begun while others have, the coordinator asks the scheduler af
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import NamedTuple
@@ -51,6 +51,8 @@ class Attempt:
     """Whether any other attempt would fail in the same way."""
     fault: frozenset[str] | str = ""
     """The probable cause of its failure: workers, or a named cause."""
+    concerned: tuple[str, ...] = ()
+    """Workers that are the reason for its end, for the event that reports it."""
     next_segment: int = 0
     under_way: list[Submit] = field(default_factory=list)
     begun: dict[int, set[int]] = field(default_factory=dict)
@@ -63,10 +65,10 @@ class Attempt:
     hindered: Mapping[str, str] = field(default_factory=dict)
     """Workers that cannot begin their tasks → why."""
 
-    def fail(self, why: str, fault: frozenset[str] | str = "", final: bool = False) -> None:
-        """Mark it as failed; the first reason counts."""
+    def fail(self, why: str, fault: frozenset[str] | str = "", final: bool = False, workers: Iterable[str] = ()) -> None:
+        """Mark it as failed, because of `workers`; the first reason counts."""
         if not self.broken:
-            self.broken, self.fault, self.final = why, fault, final
+            self.broken, self.fault, self.final, self.concerned = why, fault, final, tuple(sorted(workers))
 
     def late(self) -> tuple[str, ...]:
         """Workers whose ranks have not begun the next segment to be committed."""
@@ -94,7 +96,8 @@ class Attempt:
             self.hindered = {**self.answer.hindered, **held}
             if self.hindered:
                 if membership.leave_out(self.hindered, now):
-                    self.fail("; ".join(f"worker {w} does not begin its part: {why}" for w, why in sorted(self.hindered.items())))
+                    why = "; ".join(f"worker {w} does not begin its part: {why}" for w, why in sorted(self.hindered.items()))
+                    self.fail(why, workers=self.hindered)
                     self.learnt = True
                 return actions
             if not self.probed and len(self.workers) > 1:
@@ -105,7 +108,8 @@ class Attempt:
         if idle > limit:
             done = self.reported.get(self.under_way[0].segment, set())
             silent = late or tuple(w for i, w in enumerate(self.workers) if i not in done)
-            self.fail(f"{'the ranks have not met' if meets else 'no news'} for {limit:g} s; not heard of: {', '.join(silent)}", "silence")
+            what = "the ranks have not met" if meets else "no news"
+            self.fail(f"{what} for {limit:g} s; not heard of: {', '.join(silent)}", "silence", workers=silent)
             self.learnt = membership.leave_out(dict.fromkeys(silent, f"it was not heard of for {limit:g} s"), now)
         return actions
 

@@ -127,7 +127,8 @@ class Coordinator:
         for worker in self.group.workers if self.group is not None else ():
             if worker not in self.membership.present:
                 why = (gone or {}).get(worker)
-                self.group.fail(f"worker {worker} was lost" + (f": {why}" if why else ""))  # type: ignore[union-attr]  # there is one
+                said = f"worker {worker} was lost" + (f": {why}" if why else "")
+                self.group.fail(said, workers=(worker,))  # type: ignore[union-attr]  # there is one
 
     def placed(self, generation: int, workers: tuple[str, ...]) -> None:
         """A group was placed on these workers, in the order of its ranks."""
@@ -184,7 +185,8 @@ class Coordinator:
             current.learnt = True
         if not current.broken:
             current.learnt |= self.membership.leave_out(dict.fromkeys(silent, why), self.now)
-        current.fail(why, fault if isinstance(fault, str) else frozenset(fault), final)
+        workers = {*silent, *(w for pair in cut for w in pair), *(() if isinstance(fault, str) else fault)}
+        current.fail(why, fault if isinstance(fault, str) else frozenset(fault), final, workers)
 
     def inquired(self, generation: int, waiting: Iterable[int], unfinished: int, hindered: Mapping[str, str]) -> None:
         """What a group's tasks wait for: ranks `waiting` for other tasks, the number of those `unfinished`, `hindered` workers → why."""
@@ -200,7 +202,8 @@ class Coordinator:
             if group is not None and set(pair) <= set(group.workers):
                 if group.started and not group.late():
                     continue  # it gets on: they do
-                group.fail(f"workers {min(pair)} and {max(pair)} do not reach each other, though the scheduler reaches both")
+                why = f"workers {min(pair)} and {max(pair)} do not reach each other, though the scheduler reaches both"
+                group.fail(why, workers=pair)
                 group.learnt = True
             self.membership.part(pair, self.now)
 
@@ -289,19 +292,21 @@ class Coordinator:
             self._without = self.now
         elif self.now - self._without > self.policy.workers:
             self.group, self.finished = None, True
-            return [Abandon(group.generation, "no worker can take a task", failure=True), self._no_worker(group.hindered)]
+            hindered = tuple(sorted(group.hindered))
+            return [Abandon(group.generation, "no worker can take a task", True, hindered), self._no_worker(group.hindered)]
         if not group.draining:
             better = self.membership.choose(self.ranks, group.workers)
             if better and set(better) != set(group.workers):
                 unfit = self.membership.unfit()
                 gone, new = sorted(set(group.workers) - set(better)), sorted(set(better) - set(group.workers))
+                group.concerned = (*gone, *new)
                 why = [w + (f" ({unfit[w]})" if w in unfit else "") for w in gone]
                 group.draining = "; ".join(
                     [*(["workers leave: " + ", ".join(why)] if gone else []), *(["workers joined: " + ", ".join(new)] if new else [])]
                 )
         if group.draining and not group.under_way and self.committed.step < self.total:
             self.group = None
-            actions.append(Abandon(group.generation, group.draining, failure=False))
+            actions.append(Abandon(group.generation, group.draining, failure=False, workers=group.concerned))
         return actions
 
     def _fail(self, group: Attempt) -> list[Action]:
@@ -319,7 +324,7 @@ class Coordinator:
                 group.learnt = self.membership.leave_out(dict.fromkeys(group.fault & self.membership.present, group.broken), self.now)
         if group.fault:
             self._faults.add(group.fault)
-        actions: list[Action] = [Abandon(group.generation, group.broken, failure=True)]
+        actions: list[Action] = [Abandon(group.generation, group.broken, failure=True, workers=group.concerned)]
         if group.final or self._failures >= self.policy.failures:
             self.finished = True
             if group.final:

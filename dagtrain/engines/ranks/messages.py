@@ -141,6 +141,8 @@ class SegmentDone(NamedTuple):
         Loss and metrics of each step as float64, from the first owner; empty from the others.
     used
         The samples that were taken, see `SegmentRows.used`.
+    times
+        Seconds of a step spent computing, exchanging and waiting, as a mean over the timed steps; see `SegmentTimes`.
     """
 
     generation: int
@@ -150,6 +152,7 @@ class SegmentDone(NamedTuple):
     ending: float
     sums: bytes
     used: Mapping[str, bytes]
+    times: Sequence[float] = ()
 
 
 class StateLost(NamedTuple):

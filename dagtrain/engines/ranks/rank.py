@@ -308,7 +308,7 @@ class Rank:
         """Report a finished segment; the report precedes the end of the task in the same stream."""
         sums = b"".join(s.tobytes() for s in done.sums)
         about = self.group.generation, self.number, done.spec.segment
-        self.plugin.report(self.group.session, SegmentDone(*about, done.seconds, done.ending, sums, done.batches.used()))
+        self.plugin.report(self.group.session, SegmentDone(*about, done.seconds, done.ending, sums, done.batches.used(), done.times.mean()))
 
     def _close(self) -> None:
         """Release memory, sockets and threads."""

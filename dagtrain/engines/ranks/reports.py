@@ -81,7 +81,8 @@ class Reports:
             pair = frozenset((worker, workers[peer]))
             if pair not in self.session.by_comm:
                 self.session.by_comm.add(pair)
-                self.watch.event(f"workers {' and '.join(sorted(pair))} exchange by Dask's connections, which are slower: {why}")
+                text = f"workers {' and '.join(sorted(pair))} exchange by Dask's connections, which are slower: {why}"
+                self.watch.event(text, "slow channel", sorted(pair))
 
     def _look_at_tasks(self) -> None:
         """Look for tasks that ended in a way that no rank can report."""

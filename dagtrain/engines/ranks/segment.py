@@ -19,12 +19,15 @@ from dagtrain.engines.ranks.arithmetic import RankRunner
 from dagtrain.engines.ranks.messages import SegmentSpec
 from dagtrain.engines.ranks.placement import Placement
 from dagtrain.engines.ranks.schedule import Compute, Copy, Post, Reduce, Schedule, SquaredNorm, TakeSnapshot, Update, Wait
+from dagtrain.engines.ranks.times import COMPUTE, EXCHANGE, WAIT, SegmentTimes
 from dagtrain.graph import Array
 from dagtrain.step.state import State
 from dagtrain.transport import Communicator, Phase
 
 __all__ = ["SegmentRun", "Streams", "streams_of"]
 
+_EXCHANGES = Post | Copy
+"""Instructions whose time counts as exchange; a `Wait` computes too, and says itself when it waits."""
 Counts = list[dict[int, int]]
 """For the first 0, 1, 2, … parts of a phase, the number of their spans, by peer."""
 
@@ -83,6 +86,8 @@ class SegmentRun:
         Loss and metrics of each step, if this rank is the first owner.
     seconds, ending
         Seconds that the segment took, and those after its last step.
+    times
+        How it spent the time of its steps.
     """
 
     def __init__(
@@ -99,6 +104,7 @@ class SegmentRun:
         self.spec, self.schedule, self.runner, self.communicator, self.streams = spec, schedule, runner, communicator, streams
         self.batches, self._progress = batches, progress
         self.sums: list[Array] = []
+        self.times = SegmentTimes(len(spec.counts))
         self._is_first_owner = rank == runner.placement.owners[0]
         self.seconds = self.ending = 0.0
         self._at = 0
@@ -110,8 +116,15 @@ class SegmentRun:
         """Run the segment; return the whole state after it."""
         self.runner.state.learning_rate_scale = self.spec.learning_rate_scale
         began = self._stepped = time.perf_counter()
-        self.schedule.begin(self.spec.segment, self.spec.first, self._steps)
-        while (instruction := self.schedule.next()) is not None:
+        times, schedule, end = self.times, self.schedule, self.spec.first + self._steps
+        schedule.begin(self.spec.segment, self.spec.first, self._steps)
+        times.begin(0)
+        while (instruction := schedule.next()) is not None:
+            if times.timing:
+                if schedule.step == end:
+                    times.end()
+                else:
+                    times.spend(EXCHANGE if isinstance(instruction, _EXCHANGES) else COMPUTE)
             self._execute(instruction)
         ended = time.perf_counter()
         self.seconds, self.ending = ended - began, ended - self._stepped
@@ -156,10 +169,12 @@ class SegmentRun:
     def _next_step(self) -> None:
         self.runner.advance()
         self._at += 1
+        self.times.begin(self._at)
         self._progress(self.spec, self._at)
 
     def _wait(self, wait: Wait) -> None:
         phase, peers, round = wait
+        self.times.spend(WAIT)
         self.communicator.wait(phase, peers, self.spec.segment, self.schedule.step, round)
         self.schedule.arrived(phase, peers, self.spec.segment, self.schedule.step, round)
 
@@ -171,11 +186,14 @@ class SegmentRun:
 
         def needs(parts: int) -> None:
             nonlocal copied
+            self.times.spend(WAIT)
             if parts < every:
                 self.communicator.wait_for_spans(Phase.ALL_GATHER, incoming[parts], self.spec.segment, step)
             else:
                 self._wait(wait)
+            self.times.spend(EXCHANGE)
             self.runner.copy(Phase.ALL_GATHER, copied, parts)
+            self.times.spend(COMPUTE)
             copied = parts
             if copied == every:
                 copy, compute = self.schedule.next(), self.schedule.next()
@@ -193,4 +211,10 @@ class SegmentRun:
             return None
         counts = self.streams.partial if phase is Phase.REDUCE_SCATTER else self.streams.parameters
         step = self.schedule.step + ahead
-        return lambda parts: self.communicator.release(phase, counts[parts], self.spec.segment, step)
+
+        def release(parts: int) -> None:
+            self.times.spend(EXCHANGE)
+            self.communicator.release(phase, counts[parts], self.spec.segment, step)
+            self.times.spend(COMPUTE)
+
+        return release

@@ -158,7 +158,7 @@ class LanesSession(ClusterSession):
         """Log what holds up the run, and record it as an event."""
         log.warning("%s", text)
         if self._watch is not None:
-            self._watch.event(text)
+            self._watch.event(text, "waiting")
 
     def inquire(self, keys: Sequence[Any]) -> Inquiry:
         """What the tasks with these keys wait for."""

@@ -30,6 +30,7 @@ from dagtrain.engines.ranks.rank import run_rank
 from dagtrain.engines.ranks.reports import ANSWER, Reports
 from dagtrain.errors import ClusterError
 from dagtrain.graph import Array
+from dagtrain.report.records import StepTimes
 from dagtrain.step.state import State
 
 if TYPE_CHECKING:
@@ -167,10 +168,10 @@ class Stretch:
                 keys = [futures[segment, rank].key for rank in sorted(rank for s, rank in futures if s == segment)]
                 answer = self.session.inquire(keys)
                 self.coordinator.inquired(generation, answer.waiting, answer.unfinished, answer.hindered)
-            case Abandon(generation, why, failure):
+            case Abandon(generation, why, failure, workers):
                 self._abandon(generation, why)
                 what = f"repeated from step {self.coordinator.step}" if failure else "placed anew"
-                self.watch.event(f"{why}; {what}")
+                self.watch.event(f"{why}; {what}", "repeated" if failure else "placed anew", workers)
             case Done(held):
                 return self._finish(held)
             case GiveUp(why):
@@ -196,6 +197,7 @@ class Stretch:
         placement = place(self.shape, self._worker_infos(workers), self.pipeline.row_bytes(self.batches[0]), apart)
         self.coordinator.placed(generation, placement.workers)
         session.placements.append(placement)
+        self.watch.placed(placement)
         cut = session.membership.is_cut_off(placement.workers) or bool(session.apart)
         session.pin_to(placement.workers if cut or session.membership.is_without(placement.workers) else (), cut)
         name = uuid.uuid4().hex
@@ -276,6 +278,8 @@ class Stretch:
         if segment.first + segment.steps > self.reported:
             for record in records.values():
                 self._tell_used(segment.first, record.used)
+            last, workers = self.base + segment.first + segment.steps, group.order.placement.workers
+            self.watch.spent([StepTimes(workers[r], r, last, *record.times) for r, record in sorted(records.items()) if any(record.times)])
         self.reported = max(self.reported, segment.first + segment.steps)
         for old in [k for k in group.futures if k[0] < segment.segment]:
             group.futures.pop(old).release()
@@ -335,7 +339,7 @@ class Stretch:
             else:
                 self.why_lost = f"{worker} does not hold it any more"
                 return answer["data"][future.key] if answer["status"] == "OK" else None
-        self.watch.event(f"a state was lost: {self.why_lost}")
+        self.watch.event(f"a state was lost: {self.why_lost}", "state lost", (worker,))
         return None
 
     def _finish(self, held: StateRef) -> tuple[State, int] | None:

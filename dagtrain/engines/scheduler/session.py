@@ -82,7 +82,7 @@ class SchedulerSession(ClusterSession):
             except RefusedError as refused:
                 raise refused.error from None
             except AbandonedError:
-                watch.event(f"no worker is left: the steps from {state.step} on are abandoned")
+                watch.event(f"no worker is left: the steps from {state.step} on are abandoned", "abandoned")
                 break
             for i, shards in enumerate(used, done):
                 for shard, rows in shards:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from distributed import Security, WorkerPlugin
+from distributed import Security
 
 from dagtrain.engines.ranks.worker_plugin import RanksWorkerPlugin
+from tests.engines.conftest import Fault
 
 
 def kinds_in(dask_worker: Any) -> dict[int, str]:
@@ -73,15 +71,15 @@ def encrypted(local_cluster: Any, certificate: tuple[str, str]) -> Iterator[Any]
 # ---- faults
 
 
-class Fault(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
-    """Does something, once on the whole cluster, when a rank comes to a certain moment.
+class AtMoment(Fault):
+    """Strikes when a rank comes to a certain moment.
 
     Moments are the methods of a rank's arithmetic, in a certain step; "_meet", before that is there; and "score", in an evaluation.
     """
 
     def __init__(self, moment: str, step: int | None, rank: int | None, mark: str, strike: Callable[[], None]) -> None:
-        self.name = f"fault at {moment} {step} {rank}"
-        self.moment, self.step, self.rank, self.mark, self.strike = moment, step, rank, mark, strike
+        super().__init__(f"fault at {moment} {step} {rank}", mark, strike)
+        self.moment, self.step, self.rank = moment, step, rank
 
     def setup(self, worker: Any) -> None:
         from dagtrain.engines.ranks.arithmetic import RankRunner
@@ -102,46 +100,23 @@ class Fault(WorkerPlugin):  # type: ignore[misc]  # distributed is not typed
     def teardown(self, worker: Any) -> None:
         self.undo()
 
-    def strike_once(self) -> None:
-        try:
-            os.close(os.open(self.mark, os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            return
-        self.strike()
-
 
 @pytest.fixture
-def strike_at(client: Any, tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """``strike_at(moment, step, strike, rank=None)``: a `Fault`; gives the file that is there once it has struck."""
-    names = []
+def strike_at(plant: Callable[[Fault], str], tmp_path: Path) -> Callable[..., str]:
+    """``strike_at(moment, step, strike, rank=None)``: plants an `AtMoment`; gives the file that is there once it has struck."""
 
     def plan(moment: str, step: int | None, strike: Callable[[], None], rank: int | None = None) -> str:
-        mark = str(tmp_path / f"{moment}-{step}-{rank}")
-        fault = Fault(moment, step, rank, mark, strike)
-        names.append(fault.name)
-        client.register_plugin(fault)
-        return mark
+        return plant(AtMoment(moment, step, rank, str(tmp_path / f"{moment}-{step}-{rank}"), strike))
 
-    yield plan
-    client.wait_for_workers(3, timeout=60)
-    for name in reversed(names):
-        client.unregister_worker_plugin(name)
+    return plan
 
 
 @pytest.fixture
-def kill_at(client: Any, strike_at: Callable[..., str]) -> Callable[..., str]:
+def kill_at(killing: Callable[[int], Callable[[], None]], strike_at: Callable[..., str]) -> Callable[..., str]:
     """``kill_at(moment, step, rank=None, others=0)``: kill -9 to the worker of the rank that is there, and to others besides."""
 
     def plan(moment: str, step: int | None = None, rank: int | None = None, others: int = 0) -> str:
-        pids = list(client.run(os.getpid).values())
-
-        def strike() -> None:
-            for pid in [pid for pid in pids if pid != os.getpid()][:others]:
-                with contextlib.suppress(ProcessLookupError):  # an earlier fault of this test was its end
-                    os.kill(pid, signal.SIGKILL)
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        return strike_at(moment, step, strike, rank)
+        return strike_at(moment, step, killing(others), rank)
 
     return plan
 

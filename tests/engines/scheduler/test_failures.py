@@ -1,14 +1,13 @@
 """Workers die, join and leave; the weights stay the same."""
 
 import os
-import signal
 import threading
 import time
 
 import dask
 import numpy as np
 import pytest
-from distributed import Client, WorkerPlugin
+from distributed import Client
 
 import dagtrain as dt
 from dagtrain.data import BatchPlan, open_source
@@ -17,6 +16,7 @@ from dagtrain.engines.cluster.session import ClusterSession
 from dagtrain.engines.engine import Unwatched
 from dagtrain.errors import ClusterError, NotFiniteError
 from dagtrain.step.program import add_tree
+from tests.engines.conftest import Fault
 
 pytestmark = pytest.mark.combined
 
@@ -28,38 +28,22 @@ def cluster(local_cluster):
         yield cluster
 
 
+class AtTask(Fault):
+    """Strikes when a worker begins a task of this kind in this step."""
+
+    def __init__(self, kind, step, mark, strike):
+        super().__init__(f"fault at {kind} {step}", mark, strike)
+        self.kind, self.step = kind, step
+
+    def transition(self, key, start, finish, **kwargs):
+        if finish == "executing" and isinstance(key, tuple) and key[0].startswith(f"{self.kind}-") and key[1] == self.step:
+            self.strike_once()
+
+
 @pytest.fixture
-def kill_at(client, tmp_path):
-    """``kill_at(kind, step, everyone=False)``: kill -9, once, the worker that begins such a task in this step, or all workers."""
-    names = []
-
-    def plan(kind, step, everyone=False):
-        pids = list(client.run(os.getpid).values())
-        mark = str(tmp_path / f"{kind}-{step}")
-
-        class Killer(WorkerPlugin):
-            name = f"kill at {kind} {step}"
-
-            def transition(self, key, start, finish, **kwargs):
-                if finish != "executing" or not isinstance(key, tuple) or not key[0].startswith(f"{kind}-") or key[1] != step:
-                    return
-                try:
-                    os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
-                except FileExistsError:
-                    return
-                for pid in pids if everyone else []:
-                    if pid != os.getpid():
-                        os.kill(pid, signal.SIGKILL)
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        names.append(Killer.name)
-        client.register_plugin(Killer())
-        return mark
-
-    yield plan
-    client.wait_for_workers(3, timeout=60)
-    for name in names:
-        client.unregister_worker_plugin(name)
+def kill_at(killing, plant, tmp_path):
+    """``kill_at(kind, step, others=0)``: kill -9 to the worker that begins such a task in this step, and to others besides."""
+    return lambda kind, step, others=0: plant(AtTask(kind, step, str(tmp_path / f"{kind}-{step}"), killing(others)))
 
 
 @pytest.mark.parametrize(("kind", "step"), [("gradient", 3), ("total", 9), ("update", 10)])
@@ -80,7 +64,7 @@ def test_two_killed_workers(client, kill_at, mixed):
 
 def test_all_workers_killed_at_once(client, kill_at, digits, plain):
     """Their nannies start them again; Dask computes data and state again from the graph."""
-    mark = kill_at("gradient", 8, everyone=True)
+    mark = kill_at("gradient", 8, others=2)
     history = plain.fit(plain.trainer(engine="scheduler"), validation_data=digits[2:])
     assert os.path.exists(mark)
     assert history.fingerprint == plain.inline.fingerprint
@@ -206,7 +190,7 @@ def test_an_error_of_a_task_that_occurs_again_ends_the_steps(threads, monkeypatc
     session, state, batches = session_of(SchedulerEngine(threads), mixed)
     events = []
     watch = Unwatched()
-    watch.event = events.append
+    watch.event = lambda text, *details: events.append(text)
     with session, pytest.raises(ClusterError, match="the same error again in the steps from 0 on: ZeroDivisionError: mine"):
         session.run(state, batches, watch)
     assert len(events) == 1
@@ -242,7 +226,7 @@ def test_a_stop_does_not_wait_for_workers_that_are_gone(local_cluster, mixed):
         def stop(self):
             return True
 
-        def event(self, text):
+        def event(self, text, kind, workers=()):
             events.append(text)
 
     with local_cluster(0) as cluster, Client(cluster) as client:

@@ -1,0 +1,140 @@
+"""What a run reports to the dashboard: records, as values that travel as plain numbers and texts.
+
+fit ── Started · Progress, StepTimes, EpochEnd, Happened, Drawn, … · Ended ──▶ scheduler ──▶ page, /metrics
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+__all__ = ["KINDS", "Drawn", "Ended", "EpochEnd", "Happened", "Progress", "Record", "Started", "StepTimes", "decode", "encode"]
+
+KINDS = ("compute", "exchange", "wait")
+"""How a rank spends the time of a step."""
+
+
+class Started(NamedTuple):
+    """A fit has begun.
+
+    Attributes
+    ----------
+    model, engine
+        Texts for people.
+    workers, shards, samples, parameters
+        Numbers.
+    step, epoch, epochs
+        Updates made and epochs done before, and epochs in all.
+    steps_per_epoch
+        Steps of an epoch.
+    """
+
+    model: str
+    engine: str
+    workers: int
+    shards: int
+    samples: int
+    parameters: int
+    step: int
+    epoch: int
+    epochs: int
+    steps_per_epoch: int
+
+
+class Progress(NamedTuple):
+    """How far training is: updates made, epochs done, mean loss of the steps since the last such record, and the speed."""
+
+    step: int
+    epoch: int
+    loss: float
+    samples_per_second: float
+    seconds: float
+
+
+class StepTimes(NamedTuple):
+    """How a rank spent the seconds of a step, as a mean over timed steps.
+
+    Attributes
+    ----------
+    worker, rank
+        Its address and its number.
+    step
+        Updates made at the end of these steps.
+    compute
+        Rows, gradients, sums, update.
+    exchange
+        Sending and copying.
+    wait
+        Until what peers compute is here.
+    """
+
+    worker: str
+    rank: int
+    step: int
+    compute: float
+    exchange: float
+    wait: float
+
+
+class EpochEnd(NamedTuple):
+    """The quantities of an epoch, at the number of updates made."""
+
+    epoch: int
+    step: int
+    values: Mapping[str, float]
+
+
+class Happened(NamedTuple):
+    """An event: a worker lost, a new placement, a stop."""
+
+    kind: str
+    step: int
+    seconds: float
+    workers: Sequence[str]
+    text: str
+
+
+class Drawn(NamedTuple):
+    """A picture as SVG, or why there is none; `name` is "placement" or "graph"."""
+
+    name: str
+    svg: str
+    why_not: str = ""
+
+
+class Ended(NamedTuple):
+    """The fit is over: "finished", or why it ended."""
+
+    how: str
+    fingerprint: str
+
+
+Record = Started | Progress | StepTimes | EpochEnd | Happened | Drawn | Ended
+_RECORDS: dict[str, type[Any]] = {r.__name__: r for r in (Started, Progress, StepTimes, EpochEnd, Happened, Drawn, Ended)}
+
+
+def encode(records: Iterable[Record]) -> list[list[Any]]:
+    """Records as lists for a message.
+
+    Examples
+    --------
+    >>> encode([Ended("finished", "ab12")])
+    [['Ended', 'finished', 'ab12']]
+    """
+    return [[type(record).__name__, *record] for record in records]
+
+
+def decode(message: Iterable[Sequence[Any]]) -> list[Record]:
+    """The records of a message; those of a version that has other fields are left out.
+
+    Examples
+    --------
+    >>> decode([["Ended", "finished", "ab12"], ["Ended"], ["Unknown", 1]])
+    [Ended(how='finished', fingerprint='ab12')]
+    """
+    records: list[Record] = []
+    for name, *fields in message:
+        with suppress(KeyError, TypeError):
+            records.append(_RECORDS[name](*fields))
+    return records
