@@ -21,6 +21,7 @@ from dagtrain.registry import Registry
 
 __all__ = ["AVERAGES", "METRICS", "Metric", "find", "mean_of_parts", "mean_parts", "named", "vector"]
 
+MOST_BINS = 2**16
 AVERAGES = ("auto", "binary", "macro", "micro", "weighted")
 
 
@@ -139,9 +140,14 @@ def _average(name: str, value: Any) -> None:
         one_of(f"{name}:", value, AVERAGES)
 
 
+def _bins(name: str, value: Any) -> None:
+    if whole(name, value) > MOST_BINS:
+        raise ArgumentError(f"{name} must be a whole number up to {MOST_BINS:,}, got {value!r}.")
+
+
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "k": whole,
-    "bins": whole,
+    "bins": _bins,
     "average": _average,
     "zero_division": partial(fraction, one=True),
 }

@@ -196,6 +196,8 @@ def test_errors():
         metrics.find("precision", average="makro")
     with pytest.raises(ArgumentError, match="zero_division must be a number from 0 to 1"):
         metrics.find("precision", zero_division=2)
+    with pytest.raises(ArgumentError, match="bins must be a whole number up to 65,536"):
+        metrics.find("auc", bins=10**12)
     with pytest.raises(ArgumentError, match="top_k_accuracy: k must be a whole number from 1 up"):
         metrics.find("top_k_accuracy", k=0)
     with pytest.raises(ArgumentError, match="number of classes"):
