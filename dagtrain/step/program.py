@@ -149,7 +149,7 @@ class Program:
     def values(self, sums: Array | Sequence[float]) -> dict[str, Any]:
         """The value of each quantity, from its summed parts; NaN without any weight."""
         sums = np.asarray(sums, np.float64)
-        values = (mean_of_parts, *(metric.value for metric in self.objective.metrics))
+        values = (mean_of_parts, *(metric.figure for metric in self.objective.metrics))
         return {name: value(sums[part]) for name, value, part in zip(self.names, values, self.slices, strict=True)}
 
     @cached_property

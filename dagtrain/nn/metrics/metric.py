@@ -73,9 +73,17 @@ class Metric:
     higher_is_better: bool = True
     size: Callable[[Spec], int] = _two
 
+    def figure(self, parts: Array) -> Any:
+        """The value of summed parts, NaN where that divides by zero: without any weight, for example."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            try:
+                return self.value(parts)
+            except ZeroDivisionError:
+                return float("nan")
+
     def __call__(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Any:
         """The value of arrays."""
-        return self.value(self.parts(outputs, targets, sample_weight))
+        return self.figure(self.parts(outputs, targets, sample_weight))
 
 
 METRICS: Registry[Metric] = Registry("metric", hints.METRICS, aliases=True)

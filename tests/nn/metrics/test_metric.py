@@ -185,6 +185,11 @@ def test_r2_of_targets_far_from_zero():
     assert metrics.r2(outputs, targets) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("value", [lambda parts: parts[0] / parts[1], lambda parts: 1 / parts.tolist()[1]], ids=["arrays", "numbers"])
+def test_a_value_of_the_user_that_divides_by_zero_is_not_a_number(value):
+    assert np.isnan(metrics.Metric("mine", metrics.METRICS["accuracy"].parts, value).figure(np.zeros(2)))
+
+
 def test_errors():
     with pytest.raises(UnknownNameError, match="Did you mean 'accuracy'"):
         metrics.find("acuracy")
