@@ -92,10 +92,10 @@ def describe(value: Any) -> Description:
         return _checked("loss", value.name, _options(value.function), value)
     if isinstance(value, Metric):
         loss = _options(value.parts).get("loss")
-        if loss is not None:
-            return _checked("metric", value.name, _options(loss.function), value)
-        name = getattr(_functions(value)[0], "__name__", "")
-        return _checked("metric", name, {**_options(value.parts), **_options(value.value)}, value)
+        name = getattr(_functions(value)[0], "__name__", "") if loss is None else loss.name
+        settings = {**_options(value.parts), **_options(value.value)} if loss is None else _options(loss.function)
+        description = _checked("metric", name, settings, value)
+        return description if "metric" in description else _checked("metric", name, {**settings, "name": value.name}, value)
     kind = type(value).__name__
     if MAKERS["layer"].get(kind) is type(value):
         return {"layer": kind, "settings": {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}}
@@ -112,10 +112,10 @@ def _options(function: Any) -> dict[str, Any]:
 
 
 def _functions(value: Any) -> list[Any]:
-    """The functions that an optimiser, a schedule, a loss or a metric calls, without their options."""
+    """The functions that an optimiser, a schedule, a loss or a metric calls, without their options, and what else tells them apart."""
     if isinstance(value, Metric):
         loss = _options(value.parts).get("loss")
-        calls = [value.parts if loss is None else loss.function, value.value]
+        calls = [value.parts if loss is None else loss.function, value.value, value.size, value.higher_is_better]
     else:
         calls = [value.update if isinstance(value, optim.Optimizer) else value.function]
     return [call if getattr(call, "args", ()) else getattr(call, "func", call) for call in calls]

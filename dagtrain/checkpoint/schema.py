@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dagtrain.checkpoint.describe import complete, differences
+from dagtrain.checkpoint.describe import complete, describe_structure, differences, structure_of
 from dagtrain.checkpoint.kinds import DICT, FLAG, LIST, NUMBER, SHA256, TEXT, Kind, mapping, optional, record, sequence, shape, whole
 from dagtrain.data.columns import Columns
 from dagtrain.data.ledger import Entry
@@ -27,7 +27,7 @@ from dagtrain.graph import Spec
 from dagtrain.step.layout import VectorLayout
 from dagtrain.step.software import other_software
 from dagtrain.step.state import EpochProgress
-from dagtrain.trace.tree import Leaf
+from dagtrain.trace.tree import Leaf, leaves, unflatten
 
 __all__ = ["LIMIT", "NAME", "Manifest", "TensorFile", "parse", "seal"]
 
@@ -73,15 +73,31 @@ BATCHES: Mapping[str, Kind] = {
 }
 
 
-def _row(value: Any, name: str) -> Spec:
-    row = DICT(value, name)
-    if row["dtype"] not in DTYPES:
-        raise ValueError(f"the dtype of rows of {name} is none of {', '.join(DTYPES)}")
-    return Spec(shape(ROW_ELEMENTS)(row["shape"], name), np.dtype(row["dtype"]))
+def _dtype(value: Any, name: str) -> np.dtype[Any]:
+    if value not in DTYPES:
+        raise ValueError(f"the dtype of a column is none of {', '.join(DTYPES)}")
+    dtype: np.dtype[Any] = np.dtype(value)
+    return dtype
 
 
-def _write_rows(rows: Columns) -> dict[str, Any]:
-    return {name: spec and {"shape": spec.shape, "dtype": spec.dtype.name} for name, spec in (("x", rows.x), ("y", rows.y))}
+COLUMN = record(lambda **column: column, shape=shape(ROW_ELEMENTS), dtype=_dtype, header=sequence(TEXT))
+
+
+def _columns(structure: Any, columns: tuple[dict[str, Any], ...]) -> Columns:
+    if not isinstance(structure, tuple) or len(structure) != 3 or len(leaves(structure)) != len(columns) or structure[0] is None:
+        raise ValueError("its rows are no nests of x, y and sample_weight")
+    x, y, sample_weight = unflatten(structure, [Spec(c["shape"], c["dtype"]) for c in columns])
+    return replace(Columns.of(x, y, sample_weight), headers=tuple(c["header"] for c in columns))
+
+
+def _structure(value: Any, name: str) -> Any:
+    return structure_of(value)
+
+
+def _write_columns(columns: Columns) -> dict[str, Any]:
+    parts = zip(columns.specs, columns.headers, strict=True)
+    written = [{"shape": spec.shape, "dtype": spec.dtype.name, "header": header} for spec, header in parts]
+    return {"structure": describe_structure(columns.structure), "columns": written}
 
 
 def _layout(value: Any, name: str) -> VectorLayout:
@@ -201,7 +217,7 @@ class Manifest:
     slots: tuple[str, ...] = field(metadata=entry(sequence(TEXT)))
     keys: dict[str, str] = field(metadata=entry(mapping(TEXT)))
     versions: dict[str, str] = field(metadata=entry(mapping(TEXT)))
-    rows: Columns = field(metadata=entry(record(Columns.of, x=_row, y=optional(_row)), _write_rows))
+    rows: Columns = field(metadata=entry(record(_columns, structure=_structure, columns=sequence(COLUMN)), _write_columns))
     parameters: VectorLayout = field(metadata=entry(_layout, _write_layout))
     statistics: VectorLayout = field(metadata=entry(_layout, _write_layout))
     objective: dict[str, Any] = field(metadata=entry(DICT))
@@ -250,7 +266,12 @@ class Manifest:
         yield "seed", self.seed, here.seed
         if self.batches is not None and here.batches is not None:
             yield from ((name, self.batches[name], here.batches[name]) for name in BATCHES)
-        yield from ((f"rows of {n}", str(a), str(b)) for n, a, b in (("x", self.rows.x, here.rows.x), ("y", self.rows.y, here.rows.y)))
+        there, mine = (dict(zip(m.names, zip(m.specs, m.headers, strict=True), strict=True)) for m in (self.rows, here.rows))
+        for name in dict.fromkeys([*there, *mine]):
+            (old, old_header), (new, new_header) = there.get(name, ("none", ())), mine.get(name, ("none", ()))
+            yield f"rows of {name}", str(old), str(new)
+            if old_header and new_header:
+                yield f"the columns of {name}", ", ".join(old_header), ", ".join(new_header)
 
     def other_versions(self, here: Manifest) -> list[str]:
         """The differences in software."""

@@ -10,25 +10,25 @@ is one) runs them, and only answers come back. They hold no partition: data larg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
-from dagtrain.data.check import check_dtype, check_size, explain, inspect, make_form, read
+from dagtrain.data.check import Form, check_dtype, explain, inspect, read
 from dagtrain.data.columns import Rows
 from dagtrain.data.compute import Graph, Key, block_key, compute, futures_in, shared_graph, task_nodes
-from dagtrain.data.parts import Parts, is_parts, look_tasks, named, seen_arrays, split_pairs, take
+from dagtrain.data.nests import check_names, is_parts
+from dagtrain.data.parts import Column, Parts, look_tasks, named, seen_columns, take
 from dagtrain.data.pick import Gathered, assemble, gather_plan
 from dagtrain.data.source import Source
-from dagtrain.data.tables import check_table, numpy_dtype, to_array
+from dagtrain.data.tables import check_table, header_of, index_fault, is_table, numpy_dtype, to_array
 from dagtrain.errors import DataError
-from dagtrain.graph import Spec
 
-__all__ = ["ChunkedSource", "lazy_array", "open_chunks"]
+__all__ = ["ChunkedSource", "check_indexes", "lazy_column", "lazy_columns", "open_chunks"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,17 +147,12 @@ def _assembled(picks: Sequence[Gathered], *partitions: Rows) -> Rows:
     return assemble(picks, partitions)
 
 
-def open_chunks(
-    x: Any, y: Any, *, targets: str | None, labels: Callable[[Spec], tuple[int | None, int]], dtype: Any, keep_integers: bool
-) -> ChunkedSource:
-    """`open_source` for dask collections and partitions; the other of x and y is cut into the same blocks."""
+def open_chunks(form: Form, columns: Sequence[Any]) -> ChunkedSource:
+    """The source of dask arrays of known chunk sizes, or NumPy arrays, that have this form; all are cut into the same blocks."""
     from dask.core import flatten
 
-    (x, x_columns), (y, y_columns) = lazy_arrays(x, y)
-    headers = {"x": x_columns, "y": y_columns}
-    form = make_form(x, y, headers, targets=targets, labels=labels, dtype=dtype, keep_integers=keep_integers)
-    rows = x.chunks[0] if not isinstance(x, np.ndarray) else y.chunks[0]
-    cut = [_cut(array, rows) for array in (x, y) if array is not None]
+    rows = next(array.chunks[0] for array in columns if not isinstance(array, np.ndarray))
+    cut = [_cut(array, rows) for array in columns]
     blocks = list(zip(*(flatten(array.__dask_keys__()) for array in cut), strict=True))
     nonempty = [i for i, size in enumerate(rows) if size]
     sizes = tuple(int(rows[i]) for i in nonempty)
@@ -167,53 +162,63 @@ def open_chunks(
     return source
 
 
-def lazy_arrays(x: Any, y: Any) -> tuple[tuple[Any, tuple[str, ...]], tuple[Any, tuple[str, ...]]]:
-    """Both as dask arrays of known chunk sizes, or NumPy arrays, each with the names of its columns.
+def lazy_columns(values: Mapping[str, Any], headers: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """The columns as dask arrays of known chunk sizes, or NumPy arrays; nested where partitions hold nests.
 
-    One call computes everything that is unknown.
+    One call computes everything that is unknown. `headers` are those to put tables in the order of.
     """
-    x, y = split_pairs(x, y)
-    lazy = {name: lazy_array(name, value) for name, value in (("x", x), ("y", y)) if value is not None}
-    queries = {name: _queries(value) for name, (value, _) in lazy.items()}
+    lazy = {name: lazy_column(name, value, headers.get(name, ())) for name, value in values.items()}
+    queries = {name: _queries(column.array) for name, column in lazy.items()}
     keys = list(dict.fromkeys(key for _, tasks in queries.values() for key in tasks))
     graph = {key: node for needed, tasks in queries.values() for key, node in {**needed, **tasks}.items()}
     answers = dict(zip(keys, compute(graph, keys), strict=True)) if keys else {}
-    known: dict[str, tuple[Any, tuple[str, ...]]] = {}
-    for name, (value, columns) in lazy.items():
+    known: dict[str, Any] = {}
+    for name, column in lazy.items():
         results = [answers[key] for key in queries[name][1]]
-        if not isinstance(value, Parts):
-            known[name] = _sized(value, results), columns
+        if not isinstance(column.array, Parts):
+            known[name] = replace(column, array=_sized(column.array, results))
             continue
-        arrays = seen_arrays(value, results)
-        if len(arrays) == 2 and (name == "y" or y is not None):
+        nests = seen_columns(column.array, results, {name: column.header} if column.header else headers)
+        if len(nests) > 1 and (name == "y" or (nests.keys() & values.keys()) != {"x"}):
             raise DataError(f"the partitions of {name} are pairs (x, y): " + ("leave out y." if name == "x" else "give them as x alone."))
-        known |= {n: (array, columns or names) for n, (array, names) in arrays.items()}
-    for n, (array, _) in known.items():
-        check_dtype(n, array.dtype)
-        check_size(n, array.shape)
-    return known["x"], known.get("y", (None, ()))
+        known |= nests
+    return known
 
 
-def lazy_array(name: str, value: Any) -> tuple[Any, tuple[str, ...]]:
-    """A dask array, partitions of unknown shape, or a NumPy array; and the names of the columns of a table."""
+def check_indexes(columns: Mapping[str, Column]) -> None:
+    """Raise DataError for tables and Series in the same partitions whose indexes differ."""
+    tables = {name: column for name, column in columns.items() if any(column.indexes)}
+    first = next(iter(tables), "")
+    for name, column in tables.items():
+        if column.array.chunks[0] != tables[first].array.chunks[0]:
+            continue  # cut otherwise, so digests of partitions do not compare
+        if any(a and b and a != b for a, b in zip(column.indexes, tables[first].indexes, strict=True)):
+            raise DataError(index_fault(first, name))
+
+
+def lazy_column(name: str, value: Any, header: tuple[str, ...]) -> Column:
+    """A dask array, partitions of unknown shape, or a NumPy array."""
     import dask
     import dask.array as da
 
     if is_parts(value):
-        return Parts.listed(name, value), ()
+        return Column(Parts.listed(name, value))
     if not dask.is_dask_collection(value):
-        return to_array(name, value)
+        return Column(to_array(name, value, header), header or header_of(value))
     if isinstance(value, da.Array):
         check_dtype(name, value.dtype)
-        return value, ()
+        return Column(value)
     if not hasattr(value, "to_dask_array"):
         advice = "Make a dask array or DataFrame of it, or a list of delayed arrays, as dask.delayed makes them."
         raise DataError(f"{name} is a {type(value).__name__}, not an array or a table of numbers. {advice}")
-    if hasattr(value, "columns") and value.ndim == 2:
+    if is_table(value):
         check_table(name, value)
-        return Parts.of_frame(name, value), tuple(map(str, value.columns))
+        here = tuple(map(str, value.columns))
+        if header and here != header:
+            check_names(name, here, header)
+        return Column(Parts.of_frame(name, value), header or here)
     numpy_dtype(name, value.dtype)
-    return Parts.of_frame(name, value), ()
+    return Column(Parts.of_frame(name, value))
 
 
 def _queries(value: Any) -> tuple[Graph, Graph]:

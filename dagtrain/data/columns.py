@@ -71,6 +71,12 @@ class Columns:
         return self.bind(Spec((rows, *spec.shape), spec.dtype) for spec in self.specs)
 
     @property
+    def of_x(self) -> Columns:
+        """The columns of x alone."""
+        count = len(flatten(self.x)[0])
+        return Columns(self.names[:count], self.specs[:count], (self.structure[0], None, None), self.headers[:count])
+
+    @property
     def x(self) -> Any:
         """The spec of a row of x, or a nest of specs."""
         return self.bind(self.specs)[0]

@@ -190,7 +190,7 @@ class _InlineSession:
 
             return add_in_order(evaluate_partitions(self.program, source, state))
         columns = source.local()
-        scorer = self.program.for_evaluation(source.samples)
+        scorer = self.program.for_evaluation(source.samples, source.columns)
         with guard():
             rows = [slice(p.start, p.stop) for p in evaluation_pieces(source.samples)]
             return add_in_order([scorer.score(state, tuple(column[r] for column in columns)) for r in rows])

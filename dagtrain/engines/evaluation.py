@@ -32,7 +32,7 @@ def evaluate_partitions(program: Program, source: Any, state: State) -> list[Arr
     tasks = score_tasks(name, scorer_key, state_key, data, source.sizes)
     graph = {
         **graph,
-        scorer_key: DataNode(scorer_key, program.for_evaluation(source.samples)),
+        scorer_key: DataNode(scorer_key, program.for_evaluation(source.samples, source.columns)),
         state_key: DataNode(state_key, state.copy()),
     }
     with one_blas_thread():

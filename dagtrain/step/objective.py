@@ -18,7 +18,7 @@ from dagtrain.errors import ArgumentError
 from dagtrain.functional import grad
 from dagtrain.graph import Spec, Tensor, ancestors_of, scope, topological
 from dagtrain.nn import losses, metrics
-from dagtrain.nn.sums import sum_and_weight
+from dagtrain.nn.sums import refuse_outer, sum_and_weight
 from dagtrain.ops import as_tensor
 from dagtrain.ops.elementwise import cast
 from dagtrain.ops.random import derive, key
@@ -145,7 +145,9 @@ class CostObjective(Objective):
         self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any, key: Tensor, training: bool
     ) -> tuple[tuple[Any, Any], list[Tensor], Any]:
         """Call the cost function."""
-        total, weight, _ = sum_and_weight(self.result(parameters, x, y), leaves(x)[0].shape[0], sample_weight)
+        result, columns = self.result(parameters, x, y), [*leaves(x), *leaves(y)]
+        refuse_outer(result, columns[0].shape[0], columns)
+        total, weight, _ = sum_and_weight(result, columns[0].shape[0], sample_weight)
         return (total, weight), [], {}
 
 

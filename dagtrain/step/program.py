@@ -121,8 +121,8 @@ class Program:
         self._first = State(self.layout.pack(first), self.statistics_layout.pack(statistics))
         self.update = Update(optimizer, self.layout.size, self.layout.dtype, block)
         self.optimizer_name = str(getattr(optimizer, "name", "update"))
-        self._graphs: dict[tuple[str, int], Graph] = {}
-        self._plans: dict[tuple[str, int], Plan] = {}
+        self._graphs: dict[tuple[Any, ...], Graph] = {}
+        self._plans: dict[tuple[Any, ...], Plan] = {}
 
     def first_state(self) -> State:
         """The state before the first step."""
@@ -149,7 +149,7 @@ class Program:
     def values(self, sums: Array | Sequence[float]) -> dict[str, Any]:
         """The value of each quantity, from its summed parts; NaN without any weight."""
         sums = np.asarray(sums, np.float64)
-        values = (mean_of_parts, *(metric.value for metric in self.objective.metrics))
+        values = (mean_of_parts, *(metric.figure for metric in self.objective.metrics))
         return {name: value(sums[part]) for name, value, part in zip(self.names, values, self.slices, strict=True)}
 
     @cached_property
@@ -179,13 +179,14 @@ class Program:
     @property
     def compiled(self) -> tuple[int, ...]:
         """Numbers of rows that shards have plans for."""
-        return tuple(sorted(rows for name, rows in self._plans if name == "contribution"))
+        return tuple(sorted(rows for name, rows, _ in self._plans if name == "contribution"))
 
-    def _graph(self, function: Callable[..., Any], rows: int) -> Graph:
-        """The graph of one of the objective's functions for this many rows."""
-        cache_key = function.__name__, rows
+    def _graph(self, function: Callable[..., Any], rows: int, columns: Columns | None = None) -> Graph:
+        """The graph of one of the objective's functions for this many rows, by default of the program's own columns."""
+        columns = self.columns if columns is None else columns
+        cache_key = function.__name__, rows, columns.names
         if cache_key not in self._graphs:
-            x, y, sample_weight = self.columns.of_rows(rows)
+            x, y, sample_weight = columns.of_rows(rows)
             specs = {
                 "parameters": self.layout.specs,
                 "statistics": self.statistics_layout.specs,
@@ -198,19 +199,20 @@ class Program:
             self._graphs[cache_key] = trace_nested(function, *(specs[name] for name in inspect.signature(function).parameters)).graph
         return self._graphs[cache_key]
 
-    def _plan(self, function: Callable[..., Any], rows: int, yield_points: bool = False) -> Plan:
-        cache_key = function.__name__, rows
+    def _plan(self, function: Callable[..., Any], rows: int, columns: Columns | None = None, yield_points: bool = False) -> Plan:
+        cache_key = function.__name__, rows, (self.columns if columns is None else columns).names
         if cache_key not in self._plans:
-            self._plans[cache_key] = plan(self._graph(function, rows), yield_points=yield_points)
+            self._plans[cache_key] = plan(self._graph(function, rows, columns), yield_points=yield_points)
         return self._plans[cache_key]
 
-    def scorer(self, rows: Iterable[int]) -> Scorer:
-        """The scorer for rows in these numbers, on any machine."""
-        return Scorer({n: self._plan(self.objective.scores, n) for n in sorted(set(rows))}, self.layout, self.statistics_layout)
+    def scorer(self, rows: Iterable[int], columns: Columns | None = None) -> Scorer:
+        """The scorer for rows in these numbers, on any machine; `columns` may be with weights or without, unlike the program's own."""
+        plans = {n: self._plan(self.objective.scores, n, columns) for n in sorted(set(rows))}
+        return Scorer(plans, self.layout, self.statistics_layout)
 
-    def for_evaluation(self, samples: int) -> Scorer:
+    def for_evaluation(self, samples: int, columns: Columns | None = None) -> Scorer:
         """The scorer for the pieces of this many samples."""
-        return self.scorer(len(piece) for piece in evaluation_pieces(samples))
+        return self.scorer((len(piece) for piece in evaluation_pieces(samples)), columns)
 
     def for_workers(self, rows: Iterable[int]) -> StepParts:
         """The parts that a worker needs for shards of these sizes; empty shards need none."""

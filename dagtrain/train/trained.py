@@ -13,9 +13,10 @@ from dagtrain.arguments import not_negative, whole
 from dagtrain.checkpoint.files import open_store
 from dagtrain.checkpoint.schema import Manifest
 from dagtrain.checkpoint.store import describe_run, refuse_not_finite, write
-from dagtrain.data import BatchPlan, open_source
+from dagtrain.data import BatchPlan, Columns, open_source
 from dagtrain.data.compute import computed_by
 from dagtrain.data.ledger import Ledger
+from dagtrain.data.nests import take_apart
 from dagtrain.data.open import is_dask_data
 from dagtrain.engines.engine import Unwatched, choose_engine
 from dagtrain.errors import ArgumentError
@@ -26,7 +27,7 @@ from dagtrain.step.state import State
 from dagtrain.train.history import History
 from dagtrain.train.predict import Predictor
 from dagtrain.train.progress import Progress
-from dagtrain.train.rows import check_alike, check_rows, open_rows
+from dagtrain.train.rows import check_alike, open_rows
 
 if TYPE_CHECKING:
     from dagtrain.train.loop import Loop
@@ -61,13 +62,19 @@ class Trained:
         self._is_fitting = False
         self._sample: tuple[Any, BatchPlan] | None = None
 
-    def evaluate(self, x: Any, y: Any = None) -> dict[str, Any]:
-        """Loss and metrics on other data."""
+    @property
+    def _columns(self) -> Columns | None:
+        """The columns of the rows that it was trained on; None before."""
+        program = self.progress.program
+        return None if program is None or self.progress.state is None else program.columns
+
+    def evaluate(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> dict[str, Any]:
+        """Loss and metrics on other data, by the weights of its samples, if they have any."""
         program, state = self.progress.trained("evaluate")
         engine = choose_engine(self.engine, self.threads, self.client)
         with computed_by(self._client):
-            source = open_rows(self._objective, x, y)
-            check_alike(program, source)
+            source = open_rows(self._objective, x, y, sample_weight, program.columns)
+            check_alike(program.columns, source.columns)
             with engine.session(program, source) as session:
                 sums = session.evaluate(source, state, Unwatched())
         return program.values(sums)
@@ -86,11 +93,11 @@ class Trained:
         program, state = self.progress.trained("predict")
         batch_size = whole("batch_size", batch_size)
         with computed_by(self._client):
-            if is_dask_data(x):
+            if any(map(is_dask_data, take_apart(x, "x")[0].values())):
                 return Predictor(program, state, batch_size).lazily(x)
-            source = open_source(x, None, targets=None)
-            check_rows(program, source.columns.x.shape)
-            return Predictor(program, state, batch_size)(source.local()[0])
+            source = open_source(x, targets=None, expected=program.columns)
+            check_alike(program.columns, source.columns, ["x"])
+            return Predictor(program, state, batch_size).compute(*source.local())
 
     def save(self, path: Any) -> None:
         """Write a checkpoint for `dagtrain.load` to a folder or fsspec address; an older one there counts until the new one is whole.

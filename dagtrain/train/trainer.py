@@ -22,7 +22,7 @@ from dagtrain.data.batches import check_shuffle
 from dagtrain.data.columns import Columns
 from dagtrain.data.compute import computed_by
 from dagtrain.engines.engine import Engine, choose_engine, find_engine
-from dagtrain.errors import ArgumentError
+from dagtrain.errors import ArgumentError, DataError
 from dagtrain.report.records import Started
 from dagtrain.step.objective import CostObjective, ModelObjective, Objective
 from dagtrain.step.program import Program
@@ -163,9 +163,10 @@ class Trainer(Trained):
         x: Any,
         y: Any = None,
         *,
+        sample_weight: Any = None,
         epochs: int = 1,
         batch_size: int = 32,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[Any, ...] | None = None,
         shuffle: bool | Literal["global", "local", "none"] = True,
         verbose: int = 1,
         reporter: Any = None,
@@ -184,13 +185,17 @@ class Trainer(Trained):
         Parameters
         ----------
         x, y
-            Samples along the first axis: NumPy arrays, pandas, dask arrays or dataframes. `y` is left out for a cost of `x` alone.
+            Samples along the first axis: NumPy arrays, pandas, dask arrays or dataframes; or tuples and dicts of them, which a cost
+            function then gets. `y` is left out for a cost of `x` alone. Tables and dicts may have their columns in another order in a
+            later call, but no others.
+        sample_weight
+            One number from 0 up for each sample: how much it counts in the loss and the metrics.
         epochs
             How many times every sample is used; with `resume`, including the epochs already done.
         batch_size
             Samples of a step; the last step of an epoch takes the rest.
         validation_data
-            ``(x, y)`` to evaluate after each epoch.
+            ``(x, y)`` or ``(x, y, sample_weight)`` to evaluate after each epoch.
         shuffle
             True (or "global"): each epoch draws an order of all samples. "local": it draws orders within the partitions that each shard
             owns, so no data moves; the bits then depend on the partition sizes too. False (or "none"): the order of the data.
@@ -234,8 +239,9 @@ class Trainer(Trained):
         whole("batch_size", batch_size)
         BatchPlan(batch_size, batch_size, self.shards, self.seed)  # check that a full batch can be cut, before the data is opened
         run = None if checkpoint is None else CheckpointDirectory(checkpoint, keep)
+        saved = run.first if run is not None and resume else None
         with computed_by(self._client):
-            source = open_rows(self._objective, x, y)
+            source = open_rows(self._objective, x, y, sample_weight, self._columns or (saved and saved.manifest.rows))
         plan = BatchPlan(source.samples, batch_size, self.shards, self.seed, shuffle, source.sizes)
         program = self._prepare(source)
         with computed_by(self._client):
@@ -243,7 +249,7 @@ class Trainer(Trained):
         # Tracing here raises errors in the user's functions before training.
         program.for_workers(len(s) for i in (0, plan.steps_per_epoch - 1) for s in plan.step(0, i))
         if validation is not None:
-            program.for_evaluation(validation.samples)
+            program.for_evaluation(validation.samples, validation.columns)
         self._sample = source, plan
         self.progress.restart_if_other(plan)
         history = History(info=self._info(engine, plan))
@@ -308,18 +314,26 @@ class Trainer(Trained):
 
     # ---- internals
 
-    def _open_validation(self, data: tuple[Any, Any], program: Program) -> Any:
-        if not isinstance(data, tuple | list) or len(data) != 2:
-            raise ArgumentError("validation_data is a pair (x, y).")
-        source = open_rows(self._objective, *data)
-        check_alike(program, source)
+    def _open_validation(self, data: tuple[Any, ...], program: Program) -> Any:
+        if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+            raise ArgumentError("validation_data is a pair (x, y) or a triple (x, y, sample_weight).")
+        try:
+            x, y, sample_weight = (*data, None)[:3]
+            source = open_rows(self._objective, x, y, sample_weight, program.columns)
+            check_alike(program.columns, source.columns)
+        except DataError as error:
+            raise DataError(f"validation_data: {error}") from error
         return source
 
     def _prepare(self, source: Any) -> Program:
-        if self.progress.program is None or self.progress.state is None:  # an untrained program does not fix the rows
-            self.progress.program = self._compile(source.columns)
-        check_alike(self.progress.program, source)
-        return self.progress.program
+        program, columns = self.progress.program, source.columns
+        if program is None or self.progress.state is None:  # an untrained program does not fix the rows
+            program = self._compile(columns)
+        check_alike(program.columns, columns)
+        if program.columns.names != columns.names:  # with weights, or without
+            program = self._compile(columns)
+        self.progress.program = program
+        return program
 
     def _compile(self, columns: Columns) -> Program:
         return Program(self._objective, self.optimizer, columns, self.seed)

@@ -15,6 +15,7 @@ from dagtrain.graph import Spec
 from dagtrain.step.layout import VectorLayout
 from dagtrain.step.state import EpochProgress
 
+FLOAT = Spec((), np.dtype("f4"))
 BATCHES: dict[str, int | str] = {"samples": 40, "batch_size": 8, "shards": 2, "shuffle": "local"}
 FULL = Manifest(
     step=7,
@@ -26,7 +27,7 @@ FULL = Manifest(
     slots=("first", "second"),
     keys={"shard": "a", "update": "b"},
     versions={"dagtrain": "1"},
-    rows=Columns.of(Spec((5,), np.dtype("f4")), Spec((), np.dtype("i8"))),
+    rows=Columns.of({"b": FLOAT, "a": (FLOAT, Spec((5,), np.dtype("u1")))}, Spec((), np.dtype("i8")), FLOAT, {"x.a.1": tuple("vwxyz")}),
     parameters=VectorLayout.of({"dense": {"kernel": np.zeros((5, 2)), "bias": np.zeros(2)}}),
     statistics=VectorLayout.of({}),
     objective={"kind": "cost"},
@@ -37,7 +38,7 @@ FULL = Manifest(
     history={"loss": [1.0, math.nan]},
     tensors=TensorFile.of(1000, "1" * 64),
 )
-SMALL = replace(FULL, batches=None, shards=2, rows=Columns.of(FULL.rows.x), begun=None, ledger=(), history={}, slots=(), keys={})
+SMALL = replace(FULL, batches=None, shards=2, rows=Columns.of(FLOAT), begun=None, ledger=(), history={}, slots=(), keys={})
 
 
 @pytest.mark.parametrize("manifest", [FULL, SMALL], ids=["full", "small"])

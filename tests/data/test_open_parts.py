@@ -43,7 +43,7 @@ def check(source, sizes=(20, 10, 20)):
     ("x", "y"),
     [
         (delayed(X), delayed(LABELS)),
-        (tuple(delayed(X)), delayed(LABELS, [7])),
+        (delayed(X), delayed(LABELS, [7])),
         (delayed(X), LABELS),
         (delayed(X), pd.Series(LABELS)),
         (delayed(X), da.from_array(LABELS, chunks=17)),

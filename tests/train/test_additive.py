@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
-from dagtrain.errors import NotScalarError
+from dagtrain.errors import NotScalarError, ShapeError
 
 RANDOM = np.random.default_rng(8)
 X = RANDOM.normal(size=(16, 4)).astype("f4")
@@ -72,3 +72,9 @@ def test_losses_and_metrics_of_the_user_are_checked():
         fit(lambda outputs, y: np.sum((outputs[:, 0] - y) ** 2))
     with pytest.raises(NotScalarError, match="the metric 'worst' does not add up"):
         fit("mean_squared_error", [worst])
+
+
+def test_a_column_against_a_vector_of_targets_is_refused_by_its_line():
+    cost = trainer(lambda p, x, y: np.mean((x[:, :3] @ p["w"].reshape((3, 1)) - y) ** 2))
+    with pytest.raises(ShapeError, match=r"\(8, 1\) and \(8,\) of 8 samples .*test_additive.py:\d+"):
+        cost.fit(X, Y, batch_size=16, verbose=0)

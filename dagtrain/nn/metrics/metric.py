@@ -21,6 +21,7 @@ from dagtrain.registry import Registry
 
 __all__ = ["AVERAGES", "METRICS", "Metric", "find", "mean_of_parts", "mean_parts", "named", "vector"]
 
+MOST_BINS = 2**16
 AVERAGES = ("auto", "binary", "macro", "micro", "weighted")
 
 
@@ -72,9 +73,17 @@ class Metric:
     higher_is_better: bool = True
     size: Callable[[Spec], int] = _two
 
+    def figure(self, parts: Array) -> Any:
+        """The value of summed parts, NaN where that divides by zero: without any weight, for example."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            try:
+                return self.value(parts)
+            except ZeroDivisionError:
+                return float("nan")
+
     def __call__(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Any:
         """The value of arrays."""
-        return self.value(self.parts(outputs, targets, sample_weight))
+        return self.figure(self.parts(outputs, targets, sample_weight))
 
 
 METRICS: Registry[Metric] = Registry("metric", hints.METRICS, aliases=True)
@@ -139,9 +148,14 @@ def _average(name: str, value: Any) -> None:
         one_of(f"{name}:", value, AVERAGES)
 
 
+def _bins(name: str, value: Any) -> None:
+    if whole(name, value) > MOST_BINS:
+        raise ArgumentError(f"{name} must be a whole number up to {MOST_BINS:,}, got {value!r}.")
+
+
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "k": whole,
-    "bins": whole,
+    "bins": _bins,
     "average": _average,
     "zero_division": partial(fraction, one=True),
 }

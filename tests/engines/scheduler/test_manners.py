@@ -156,6 +156,14 @@ def test_an_asynchronous_client_is_refused(threads):
         asyncio.run(fit())
 
 
+def test_a_closed_client_is_refused(threads):
+    client = Client(threads.scheduler.address, set_as_default=False)
+    client.close()
+    for x in (X, da.from_array(X, chunks=8)):
+        with pytest.raises(ClusterError, match="the client is closed: make a new one"):
+            network(client=client).fit(x, LABELS, verbose=0)
+
+
 def test_the_trainers_client_precedes_the_current_one(threads, local_cluster, mixed):
     with local_cluster(1) as cluster, Client(cluster):
         history = mixed.fit(mixed.trainer(client=threads, engine="scheduler"))

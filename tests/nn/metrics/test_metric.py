@@ -185,6 +185,11 @@ def test_r2_of_targets_far_from_zero():
     assert metrics.r2(outputs, targets) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("value", [lambda parts: parts[0] / parts[1], lambda parts: 1 / parts.tolist()[1]], ids=["arrays", "numbers"])
+def test_a_value_of_the_user_that_divides_by_zero_is_not_a_number(value):
+    assert np.isnan(metrics.Metric("mine", metrics.METRICS["accuracy"].parts, value).figure(np.zeros(2)))
+
+
 def test_errors():
     with pytest.raises(UnknownNameError, match="Did you mean 'accuracy'"):
         metrics.find("acuracy")
@@ -196,6 +201,8 @@ def test_errors():
         metrics.find("precision", average="makro")
     with pytest.raises(ArgumentError, match="zero_division must be a number from 0 to 1"):
         metrics.find("precision", zero_division=2)
+    with pytest.raises(ArgumentError, match="bins must be a whole number up to 65,536"):
+        metrics.find("auc", bins=10**12)
     with pytest.raises(ArgumentError, match="top_k_accuracy: k must be a whole number from 1 up"):
         metrics.find("top_k_accuracy", k=0)
     with pytest.raises(ArgumentError, match="number of classes"):
