@@ -188,6 +188,20 @@ def test_focal_loss_is_finite_where_its_probabilities_round_to_0_and_1(y):
     assert np.isfinite(slope).all()
 
 
+def test_weighted_value_and_gradient_are_those_of_torch():
+    """Class weights and sample weights together: the sum of all products, divided by the sum of the products of weights."""
+    torch = pytest.importorskip("torch", reason="PyTorch is what losses are compared with")
+    samples = np.array([2.0, 0.5, 0, 1, 3, 0, 1])
+    t, w, c = torch.tensor(LOGITS, requires_grad=True), torch.tensor(samples), torch.tensor(WEIGHTS, dtype=torch.double)
+    y = torch.tensor(LABELS)
+    expected = (w * torch.nn.functional.cross_entropy(t, y, c, reduction="none")).sum() / (w * c[y]).sum()
+    expected.backward()
+    loss = losses.find("cross_entropy", class_weights=WEIGHTS)
+    value, slope, _ = value_and_gradient(lambda outputs, targets: loss(outputs, targets, samples), LOGITS, LABELS)
+    assert value == pytest.approx(expected.item(), rel=1e-12)
+    np.testing.assert_allclose(slope, t.grad.numpy(), rtol=1e-10, atol=1e-14)
+
+
 def test_weights_of_positions_and_of_samples():
     outputs, labels = LOGITS[:6].reshape(2, 3, 4), LABELS[:6].reshape(2, 3)
     mask = np.array([[True, True, False], [True, False, False]])

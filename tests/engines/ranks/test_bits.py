@@ -23,6 +23,7 @@ def same_run(found, wanted):
     assert found.fingerprint == wanted.fingerprint
     assert found.history["loss"] == wanted.history["loss"]
     assert found.history["accuracy"] == wanted.history["accuracy"]
+    assert found.history["f1"] == wanted.history["f1"]
     assert found.events == []
 
 
