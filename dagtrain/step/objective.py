@@ -17,7 +17,7 @@ import numpy as np
 from dagtrain.errors import ArgumentError
 from dagtrain.functional import grad
 from dagtrain.graph import Spec, Tensor, ancestors_of, scope, topological
-from dagtrain.nn import losses, metrics
+from dagtrain.nn import activations, losses, metrics
 from dagtrain.nn.sums import refuse_outer, sum_and_weight
 from dagtrain.ops import as_tensor
 from dagtrain.ops.elementwise import cast
@@ -77,6 +77,10 @@ class Objective:
         """The model's outputs, as in evaluation."""
         raise ArgumentError("a plain cost function has no outputs to predict: train a model, or compile your own function with dt.compile.")
 
+    def probabilities(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Tensor]:
+        """The probabilities that the outputs stand for, by the link of the loss."""
+        return self.outputs(parameters, statistics, x)
+
     def outputs_spec(self, x: Any, rows: int = 1) -> Spec:
         """Spec of the model's outputs for this many rows."""
         parameters, statistics = (VectorLayout.of(t).specs for t in self.initial(0, x))
@@ -121,6 +125,12 @@ class ModelObjective(Objective):
     def outputs(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Tensor]:
         """The model's outputs, as in evaluation."""
         return {"outputs": as_tensor(self.model.apply(parameters, statistics, x, key=None, training=False)[0])}
+
+    def probabilities(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Tensor]:
+        """Softmax or sigmoid of the outputs."""
+        if self.loss.link not in ("softmax", "sigmoid"):
+            raise ArgumentError(f"outputs trained by the loss {self.loss.name!r} stand for no probabilities: leave out probabilities=True.")
+        return {"outputs": activations.find(self.loss.link)(self.outputs(parameters, statistics, x)["outputs"])}
 
 
 class CostObjective(Objective):

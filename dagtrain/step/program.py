@@ -172,9 +172,9 @@ class Program:
         """The plan of a shard of this many rows."""
         return self._plan(self.objective.contribution, rows, yield_points=True)
 
-    def output_plan(self, rows: int) -> Plan:
-        """The plan of the model's outputs for this many rows."""
-        return self._plan(self.objective.outputs, rows)
+    def output_plan(self, rows: int, probabilities: bool = False) -> Plan:
+        """The plan of the model's outputs for this many rows, or of the probabilities that they stand for."""
+        return self._plan(self.objective.probabilities if probabilities else self.objective.outputs, rows)
 
     @property
     def compiled(self) -> tuple[int, ...]:

@@ -38,14 +38,14 @@ __all__ = ["Predictor"]
 class Predictor:
     """Computes outputs for blocks of rows; picklable, so Dask can call it on partitions."""
 
-    def __init__(self, program: Program, state: State, batch_size: int) -> None:
-        self.state, self.batch_size, self.columns = state, batch_size, program.columns.of_x
+    def __init__(self, program: Program, state: State, batch_size: int, probabilities: bool = False) -> None:
+        self.state, self.batch_size, self.columns, self.probabilities = state, batch_size, program.columns.of_x, probabilities
         self.layout, self.statistics_layout = program.layout, program.statistics_layout
-        self.outputs = program.output_plan(1).outputs["outputs"]
+        self.outputs = program.output_plan(1, probabilities).outputs["outputs"]
         self._program = program
 
     def __dask_tokenize__(self) -> Any:
-        return type(self).__name__, self._program.output_plan(1).key, self.state.fingerprint, self.batch_size
+        return type(self).__name__, self._program.output_plan(1, self.probabilities).key, self.state.fingerprint, self.batch_size
 
     def __call__(self, *columns: Array) -> Array:
         """The outputs for these rows, which are checked."""
@@ -64,7 +64,7 @@ class Predictor:
         with one_blas_thread():
             for start in range(0, len(rows[0]), self.batch_size):
                 part = [column[start : start + self.batch_size] for column in rows]
-                outputs.append(self._program.output_plan(len(part[0]))(*leaves, *part)[0])
+                outputs.append(self._program.output_plan(len(part[0]), self.probabilities)(*leaves, *part)[0])
         return np.concatenate(outputs)
 
     def _check(self, arrays: Sequence[Any]) -> None:

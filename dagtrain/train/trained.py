@@ -79,7 +79,7 @@ class Trained:
                 sums = session.evaluate(source, state, Unwatched())
         return program.values(sums)
 
-    def predict(self, x: Any, batch_size: int = 1024) -> Any:
+    def predict(self, x: Any, batch_size: int = 1024, probabilities: bool = False) -> Any:
         """The model's outputs: a NumPy array, or for dask data a (lazy) dask array of as many blocks.
 
         Parameters
@@ -89,15 +89,17 @@ class Trained:
         batch_size
             Rows computed at once, counted from the beginning of each partition. A partition gives the same bits as an array of
             its rows; rows in other batches may differ in the last bits.
+        probabilities
+            Whether to give the probabilities that the outputs stand for: the softmax or the sigmoid of logits, by the loss.
         """
         program, state = self.progress.trained("predict")
         batch_size = whole("batch_size", batch_size)
         with computed_by(self._client):
             if any(map(is_dask_data, take_apart(x, "x")[0].values())):
-                return Predictor(program, state, batch_size).lazily(x)
+                return Predictor(program, state, batch_size, probabilities).lazily(x)
             source = open_source(x, targets=None, expected=program.columns)
             check_alike(program.columns, source.columns, ["x"])
-            return Predictor(program, state, batch_size).compute(*source.local())
+            return Predictor(program, state, batch_size, probabilities).compute(*source.local())
 
     def save(self, path: Any) -> None:
         """Write a checkpoint for `dagtrain.load` to a folder or fsspec address; an older one there counts until the new one is whole.
