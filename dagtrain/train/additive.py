@@ -8,13 +8,14 @@ divided by the sum of its own mask: their values would depend on the number of s
 
 from __future__ import annotations
 
-from functools import partial
+from typing import Any
 
 import numpy as np
 
 from dagtrain.data.source import Source
 from dagtrain.errors import NotScalarError
 from dagtrain.nn.losses import LOSSES
+from dagtrain.nn.metrics import METRICS
 from dagtrain.plan.blas import guard
 from dagtrain.step.objective import ModelObjective, Objective
 from dagtrain.step.program import Program
@@ -54,6 +55,13 @@ def check_additive(program: Program, source: Source, state: State) -> None:
 
 def _has_functions_of_the_user(objective: Objective) -> bool:
     """Whether a loss or a metric may not add up; those of dagtrain do."""
-    if not isinstance(objective, ModelObjective) or objective.loss.name not in LOSSES:
+    if not isinstance(objective, ModelObjective):
         return True
-    return any(isinstance(metric.parts, partial) and "function" in metric.parts.keywords for metric in objective.metrics)
+    known = {loss.function for loss in LOSSES.values()} | {metric.parts for metric in METRICS.values()}
+    return any(_plain(call) not in known for call in (objective.loss.function, *(metric.parts for metric in objective.metrics)))
+
+
+def _plain(call: Any) -> Any:
+    """The function that gives the values of a loss or the parts of a metric, without its options."""
+    keywords = getattr(call, "keywords", {})
+    return _plain(keywords["loss"].function) if "loss" in keywords else getattr(call, "func", call)

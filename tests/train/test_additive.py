@@ -6,6 +6,7 @@ import pytest
 
 import dagtrain as dt
 from dagtrain.errors import NotScalarError, ShapeError
+from dagtrain.train import additive
 
 RANDOM = np.random.default_rng(8)
 X = RANDOM.normal(size=(16, 4)).astype("f4")
@@ -72,6 +73,20 @@ def test_losses_and_metrics_of_the_user_are_checked():
         fit(lambda outputs, y: np.sum((outputs[:, 0] - y) ** 2))
     with pytest.raises(NotScalarError, match="the metric 'worst' does not add up"):
         fit("mean_squared_error", [worst])
+    wrong_parts = dt.nn.metrics.Metric("wrong", lambda outputs, y, w=None: np.stack([np.mean(outputs), 1.0]).astype("f8"))
+    with pytest.raises(NotScalarError, match="the metric 'wrong' does not add up"):
+        fit("mean_squared_error", [wrong_parts])
+    with pytest.raises(NotScalarError, match="the cost does not add up"):
+        fit(dt.nn.losses.Loss("mean_squared_error", worst, "like_outputs"))
+    with pytest.raises(NotScalarError, match="the metric 'worst' does not add up"):
+        fit("mean_squared_error", [dt.nn.losses.find(worst)])
+
+
+def test_losses_and_metrics_of_dagtrain_are_not_checked():
+    names = ["mse", "r2", dt.nn.metrics.find("huber", delta=0.5), dt.nn.losses.find("mean_absolute_error")]
+    for loss in ("mse", dt.nn.losses.find("huber", delta=2.0)):
+        objective = dt.step.ModelObjective(dt.nn.Sequential([dt.nn.Dense(1)]), loss, names)
+        assert not additive._has_functions_of_the_user(objective)
 
 
 def test_a_column_against_a_vector_of_targets_is_refused_by_its_line():
