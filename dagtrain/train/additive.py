@@ -42,14 +42,13 @@ def check_additive(program: Program, source: Source, state: State) -> None:
     wrong = np.abs(whole - first - other) > TOLERANCE * size  # NaN is not wrong here: training names the op that made it
     for name, part in zip(program.names, program.slices, strict=True):
         if wrong[part].any():
-            values = [program.values(sums)[name] for sums in (whole, first, other, first + other)]
+            values = [np.array2string(np.asarray(program.values(sums)[name]), precision=6) for sums in (whole, first, other, first + other)]
             what = "the cost" if name == "loss" else f"the metric {name!r}"
             raise NotScalarError(
-                f"{what} does not add up over rows: it is {values[0]:.6g} for the first {rows} rows, but {values[1]:.6g} for {cut} of them "
-                f"and {values[2]:.6g} for the rest, together {values[3]:.6g}. So it would depend on the number of shards. One number for a "
-                "batch must be the mean over its rows; else return one value a row, or a pair (sum, weight), as in np.sum(mask * errors), "
-                "np.sum(mask). For a cost that couples rows on purpose, pass Trainer(..., coupled=True): it is then computed in each shard "
-                "alone."
+                f"{what} does not add up over rows: it is {values[0]} for the first {rows} rows, but {values[1]} for {cut} of them and "
+                f"{values[2]} for the rest, together {values[3]}. So it would depend on the number of shards. One number for a batch must be "
+                "the mean over its rows; else return one value a row, or a pair (sum, weight), as in np.sum(mask * errors), np.sum(mask). "
+                "For a cost that couples rows on purpose, pass Trainer(..., coupled=True): it is then computed in each shard alone."
             )
 
 
