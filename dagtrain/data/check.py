@@ -24,6 +24,7 @@ from dagtrain.trace.tree import Structure, unflatten
 __all__ = [
     "RULES",
     "TARGETS",
+    "ClassWeights",
     "Finding",
     "Form",
     "Rule",
@@ -160,6 +161,19 @@ def _weight_shape(shape: tuple[int, ...], classes: int | None, axes: int) -> str
 WEIGHTS = Target(("finite", "fits", "weight"), shape=_weight_shape)
 
 
+class ClassWeights(NamedTuple):
+    """Labels in order, and the weight of each; any other label has weight 1."""
+
+    labels: tuple[float, ...]
+    weights: tuple[float, ...]
+
+    def of(self, y: Array) -> Array:
+        """The weight of each of these labels."""
+        labels = np.asarray(y, np.float64).reshape(len(y))
+        places = np.minimum(np.searchsorted(self.labels, labels), len(self.labels) - 1)
+        return np.where(np.take(self.labels, places) == labels, np.take(self.weights, places), 1.0)
+
+
 @dataclass(frozen=True)
 class Form:
     """Description of the rows: the columns in training, and the rules for the elements of each."""
@@ -167,6 +181,7 @@ class Form:
     columns: Columns
     rules: tuple[tuple[str, ...], ...]
     classes: int
+    class_weights: ClassWeights | None = None
 
 
 class Finding(NamedTuple):
@@ -299,7 +314,7 @@ def _check_lengths(columns: Mapping[str, Any]) -> None:
 
 def inspect(form: Form, rows: int, *parts: Array) -> Finding | None:
     """The first element of a raw partition that breaks a rule, or None."""
-    for name, part, row, rules in zip(form.columns.names, parts, form.columns.specs, form.rules, strict=True):
+    for name, part, row, rules in zip(form.columns.names, parts, form.columns.specs, form.rules, strict=False):  # weights may be added
         if np.shape(part) != (rows, *row.shape):
             return Finding("shape", name, (rows, *row.shape), np.shape(part))
         check_dtype(name, np.asarray(part).dtype)
@@ -313,8 +328,13 @@ def inspect(form: Form, rows: int, *parts: Array) -> Finding | None:
 
 
 def read(form: Form, *parts: Any) -> Rows:
-    """A partition of the raw data in the dtypes of training, rows contiguous."""
-    return tuple(np.ascontiguousarray(part, row.dtype) for part, row in zip(parts, form.columns.specs, strict=True))
+    """A partition of the raw data in the dtypes of training, rows contiguous; its last column the weights, if classes have any."""
+    columns = form.columns
+    if form.class_weights is not None:
+        weights = form.class_weights.of(parts[columns.names.index("y")])
+        given = parts[columns.names.index("sample_weight")] if len(parts) == len(columns.names) else 1.0
+        parts = (*parts[: len(columns.names) - 1], weights * given)
+    return tuple(np.ascontiguousarray(part, row.dtype) for part, row in zip(parts, columns.specs, strict=True))
 
 
 def explain(form: Form, finding: Finding, first_row: int, partition: int) -> DataError:
