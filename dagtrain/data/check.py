@@ -57,7 +57,7 @@ RULES: dict[str, Rule] = {
     "fits": Rule(
         lambda part, _: np.abs(part) > np.finfo(np.float32).max,
         "holds {value:.3g}, too large for float32",
-        "Scale the data, or train in float64.",
+        "Scale the data.",
     ),
     "whole": Rule(
         lambda part, _: part != np.floor(part),
@@ -132,7 +132,8 @@ def _label_shape(shape: tuple[int, ...], classes: int | None, axes: int) -> str 
             f"class labels are {one}. Turn one-hot rows into labels with y.argmax(axis=-1), "
             "or take a loss whose targets are a distribution, such as kl_divergence."
         )
-    return f"class labels are {one}."
+    flatten = " If each sample has one label, put dt.nn.Flatten() before the Dense layers." if len(shape) == 1 else ""
+    return f"class labels are {one}.{flatten}"
 
 
 def _distribution_shape(shape: tuple[int, ...], classes: int | None, axes: int) -> str | None:
@@ -275,6 +276,11 @@ def make_form(
     x = unflatten(structure["x"], (row for name, row in rows.items() if name.partition(".")[0] == "x"))
     classes, label_axes = labels(x)
     target = TARGETS[targets or "any"]
+    if targets == "classes" and classes == 1:
+        raise DataError(
+            "the model has one output, which this loss takes for one class. Give it an output for each class, or for two classes take the "
+            "loss binary_cross_entropy."
+        )
     rules = {}
     for name, array in columns.items():
         root = name.partition(".")[0]

@@ -18,7 +18,7 @@ __all__ = ["check_alike", "hold_out", "open_rows", "open_validation"]
 def open_rows(objective: Objective, x: Any, y: Any, sample_weight: Any = None, expected: Columns | None = None) -> Source:
     """The source of the data, checked against the loss of the objective, in the order of the expected columns."""
     missing = DataError("a model needs targets: give y with x.")
-    if y is None and isinstance(objective, ModelObjective) and not is_parts(x):
+    if y is None and isinstance(objective, ModelObjective) and not (is_parts(x) or hasattr(x, "__next__")):
         raise missing
     targets = objective.targets if objective.targets != "any" else None
 

@@ -212,3 +212,13 @@ def test_weights_and_splits_on_a_cluster(threads: Any, engine: str) -> None:
     lazy = dd.from_pandas(TURNED, npartitions=3)[list("abcd")], da.from_array(LABELS, chunks=12)
     history = trainer(engine=engine).fit(*lazy, batch_size=16, verbose=0, **options)
     assert (history.fingerprint, history.history["val_loss"]) == (expected.fingerprint, expected.history["val_loss"])
+
+
+def test_a_model_that_does_not_fit_its_labels_says_what_to_change() -> None:
+    one = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(1)]), loss="cross_entropy", shards=2)
+    with pytest.raises(DataError, match=r"one output, which this loss takes for one class.*binary_cross_entropy"):
+        fit(one, X, LABELS % 2)
+    with pytest.raises(DataError, match=r"put dt\.nn\.Flatten\(\) before"):
+        fit(trainer(), X[:, :, None] * np.ones(5), LABELS)
+    with pytest.raises(DataError, match="x is a generator"):
+        fit(trainer(), (row for row in X), None)
