@@ -24,6 +24,7 @@ from dagtrain.trace.tree import Structure, unflatten
 __all__ = [
     "RULES",
     "TARGETS",
+    "ClassWeights",
     "Finding",
     "Form",
     "Rule",
@@ -56,7 +57,7 @@ RULES: dict[str, Rule] = {
     "fits": Rule(
         lambda part, _: np.abs(part) > np.finfo(np.float32).max,
         "holds {value:.3g}, too large for float32",
-        "Scale the data, or train in float64.",
+        "Scale the data.",
     ),
     "whole": Rule(
         lambda part, _: part != np.floor(part),
@@ -131,7 +132,8 @@ def _label_shape(shape: tuple[int, ...], classes: int | None, axes: int) -> str 
             f"class labels are {one}. Turn one-hot rows into labels with y.argmax(axis=-1), "
             "or take a loss whose targets are a distribution, such as kl_divergence."
         )
-    return f"class labels are {one}."
+    flatten = " If each sample has one label, put dt.nn.Flatten() before the Dense layers." if len(shape) == 1 else ""
+    return f"class labels are {one}.{flatten}"
 
 
 def _distribution_shape(shape: tuple[int, ...], classes: int | None, axes: int) -> str | None:
@@ -160,6 +162,19 @@ def _weight_shape(shape: tuple[int, ...], classes: int | None, axes: int) -> str
 WEIGHTS = Target(("finite", "fits", "weight"), shape=_weight_shape)
 
 
+class ClassWeights(NamedTuple):
+    """Labels in order, and the weight of each; any other label has weight 1."""
+
+    labels: tuple[float, ...]
+    weights: tuple[float, ...]
+
+    def of(self, y: Array) -> Array:
+        """The weight of each of these labels."""
+        labels = np.asarray(y, np.float64).reshape(len(y))
+        places = np.minimum(np.searchsorted(self.labels, labels), len(self.labels) - 1)
+        return np.where(np.take(self.labels, places) == labels, np.take(self.weights, places), 1.0)
+
+
 @dataclass(frozen=True)
 class Form:
     """Description of the rows: the columns in training, and the rules for the elements of each."""
@@ -167,6 +182,7 @@ class Form:
     columns: Columns
     rules: tuple[tuple[str, ...], ...]
     classes: int
+    class_weights: ClassWeights | None = None
 
 
 class Finding(NamedTuple):
@@ -260,6 +276,11 @@ def make_form(
     x = unflatten(structure["x"], (row for name, row in rows.items() if name.partition(".")[0] == "x"))
     classes, label_axes = labels(x)
     target = TARGETS[targets or "any"]
+    if targets == "classes" and classes == 1:
+        raise DataError(
+            "the model has one output, which this loss takes for one class. Give it an output for each class, or for two classes take the "
+            "loss binary_cross_entropy."
+        )
     rules = {}
     for name, array in columns.items():
         root = name.partition(".")[0]
@@ -299,7 +320,7 @@ def _check_lengths(columns: Mapping[str, Any]) -> None:
 
 def inspect(form: Form, rows: int, *parts: Array) -> Finding | None:
     """The first element of a raw partition that breaks a rule, or None."""
-    for name, part, row, rules in zip(form.columns.names, parts, form.columns.specs, form.rules, strict=True):
+    for name, part, row, rules in zip(form.columns.names, parts, form.columns.specs, form.rules, strict=False):  # weights may be added
         if np.shape(part) != (rows, *row.shape):
             return Finding("shape", name, (rows, *row.shape), np.shape(part))
         check_dtype(name, np.asarray(part).dtype)
@@ -313,8 +334,13 @@ def inspect(form: Form, rows: int, *parts: Array) -> Finding | None:
 
 
 def read(form: Form, *parts: Any) -> Rows:
-    """A partition of the raw data in the dtypes of training, rows contiguous."""
-    return tuple(np.ascontiguousarray(part, row.dtype) for part, row in zip(parts, form.columns.specs, strict=True))
+    """A partition of the raw data in the dtypes of training, rows contiguous; its last column the weights, if classes have any."""
+    columns = form.columns
+    if form.class_weights is not None:
+        weights = form.class_weights.of(parts[columns.names.index("y")])
+        given = parts[columns.names.index("sample_weight")] if len(parts) == len(columns.names) else 1.0
+        parts = (*parts[: len(columns.names) - 1], weights * given)
+    return tuple(np.ascontiguousarray(part, row.dtype) for part, row in zip(parts, columns.specs, strict=True))
 
 
 def explain(form: Form, finding: Finding, first_row: int, partition: int) -> DataError:

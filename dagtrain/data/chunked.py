@@ -24,7 +24,7 @@ from dagtrain.data.compute import Graph, Key, block_key, compute, futures_in, sh
 from dagtrain.data.nests import check_names, is_parts
 from dagtrain.data.parts import Column, Parts, look_tasks, named, seen_columns, take
 from dagtrain.data.pick import Gathered, assemble, gather_plan
-from dagtrain.data.source import Source
+from dagtrain.data.source import Source, count_labels
 from dagtrain.data.tables import check_table, header_of, index_fault, is_table, numpy_dtype, to_array
 from dagtrain.errors import DataError
 
@@ -87,7 +87,7 @@ class ChunkedSource(Source):
         node = self.graph.get(named(key, self.graph))
         if isinstance(node, DataNode):
             return "data"
-        if getattr(node, "func", None) is take:
+        if getattr(node, "func", None) in (take, cut_rows):
             (key,) = node.dependencies  # type: ignore[union-attr]  # a task, since it has a function
             return self._origin(key)
         return "future" if node is None else "task"
@@ -112,6 +112,39 @@ class ChunkedSource(Source):
         head: Rows = self.compute(graph, [key])[0]
         return head
 
+    def label_counts(self) -> dict[float, int]:
+        """Counted where the partitions are."""
+        counts: dict[float, int] = {}
+        for of_partition in self.compute(*self._over("count", count_labels)):
+            for label, count in of_partition.items():
+                counts[label] = counts.get(label, 0) + count
+        return dict(sorted(counts.items()))
+
+    def with_form(self, form: Form) -> ChunkedSource:
+        """The same partitions."""
+        return ChunkedSource(form, self.sizes, self.graph, self.blocks, self.futures)
+
+    def split(self, rows: int) -> tuple[ChunkedSource, ChunkedSource]:
+        """The partitions before a row and those after it; one that holds both is cut by a task for each of its columns."""
+        from dask.task_spec import Task, TaskRef
+        from dask.tokenize import tokenize
+
+        graph = dict(self.graph)
+        sides: tuple[list[tuple[int, tuple[Key, ...]]], ...] = [], []
+        for start, size, block in zip(accumulate(self.sizes, initial=0), self.sizes, self.blocks, strict=False):
+            middle = min(max(rows - start, 0), size)
+            for side, (first, last) in zip(sides, ((0, middle), (middle, size)), strict=True):
+                if first == 0 and last == size:
+                    side.append((size, block))
+                elif first < last:
+                    keys = tuple((f"cut-{tokenize(key)}", first, last) for key in block)
+                    graph |= {new: Task(new, cut_rows, TaskRef(key), first, last) for new, key in zip(keys, block, strict=True)}
+                    side.append((last - first, keys))
+        before, after = (
+            ChunkedSource(self.form, tuple(n for n, _ in side), graph, tuple(block for _, block in side), self.futures) for side in sides
+        )
+        return before, after
+
     def tasks(self) -> tuple[dict[Key, Any], list[tuple[str, int]]]:
         """The user's graph and a task for each partition, which converts it to the dtypes of training."""
         graph, keys = self._over("data", read)
@@ -135,12 +168,18 @@ class ChunkedSource(Source):
         from dask.tokenize import tokenize
 
         form = self.form
-        name = f"{verb}-{tokenize([self.blocks, self.sizes, [str(spec) for spec in form.columns.specs], form.rules, form.classes])}"
+        specs = [str(spec) for spec in form.columns.specs]
+        name = f"{verb}-{tokenize([self.blocks, self.sizes, specs, form.rules, form.classes, form.class_weights])}"
         graph = dict(self.graph)
         for i, block in enumerate(self.blocks):
             rows = () if sizes is None else (sizes[i],)
             graph[name, i] = Task((name, i), function, form, *rows, *map(TaskRef, block))
         return graph, [(name, i) for i in range(len(self.blocks))]
+
+
+def cut_rows(block: Any, first: int, last: int) -> Any:
+    """The rows of a block from `first` to below `last`."""
+    return block[first:last]
 
 
 def _assembled(picks: Sequence[Gathered], *partitions: Rows) -> Rows:

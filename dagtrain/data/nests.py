@@ -88,22 +88,23 @@ def take_apart(nest: Any, path: str = "") -> tuple[dict[str, Any], Structure]:
     ({'x.a': [1], 'x.b': [2], 'y': [3]}, {'x': {'a': *, 'b': *}, 'y': *})
     """
     columns: dict[str, Any] = {}
+    return columns, _walk(nest, path, columns)
 
-    def walk(value: Any, path: str) -> Structure:
-        if not is_nest(value):
-            if path in columns:
-                raise DataError(f"two columns have the name {path!r}: rename one of the keys.")
-            columns[path] = value
-            return Leaf
-        if not value:
-            raise DataError(f"{path} is an empty {type(value).__name__}: it needs a column.")
-        if isinstance(value, tuple):
-            return tuple(walk(v, f"{path}.{i}") for i, v in enumerate(value))
-        if not all(isinstance(key, str) for key in value):
-            raise DataError(f"{path} is a dict of columns: its keys are their names, and must be text.")
-        return {k: walk(v, f"{path}.{k}" if path else k) for k, v in value.items()}
 
-    return columns, walk(nest, path)
+def _walk(value: Any, path: str, columns: dict[str, Any]) -> Structure:
+    # No inner function: one that calls itself is a cycle, which would keep the arrays of a partition until garbage is collected.
+    if not is_nest(value):
+        if path in columns:
+            raise DataError(f"two columns have the name {path!r}: rename one of the keys.")
+        columns[path] = value
+        return Leaf
+    if not value:
+        raise DataError(f"{path} is an empty {type(value).__name__}: it needs a column.")
+    if isinstance(value, tuple):
+        return tuple(_walk(v, f"{path}.{i}", columns) for i, v in enumerate(value))
+    if not all(isinstance(key, str) for key in value):
+        raise DataError(f"{path} is a dict of columns: its keys are their names, and must be text.")
+    return {k: _walk(v, f"{path}.{k}" if path else k, columns) for k, v in value.items()}
 
 
 def arrange(path: str, nest: Any, structure: Structure) -> Any:

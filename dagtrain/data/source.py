@@ -6,12 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, Self
 
-from dagtrain.data.check import Form
+import numpy as np
+
+from dagtrain.data.check import Form, read
 from dagtrain.data.columns import Columns, Rows
+from dagtrain.graph import Array
 
-__all__ = ["PARTITION_BYTES", "ArraySource", "Source", "partition_sizes", "row_slices"]
+__all__ = ["PARTITION_BYTES", "ArraySource", "Source", "count_labels", "partition_sizes", "row_slices"]
 
 PARTITION_BYTES = 4 << 20
 """Most bytes of a partition of arrays in this process (or one row, if a row is larger)."""
@@ -76,6 +79,18 @@ class Source(ABC):
         """The first rows, in this process."""
 
     @abstractmethod
+    def label_counts(self) -> dict[float, int]:
+        """The values in y, in order, and how many samples have each."""
+
+    @abstractmethod
+    def with_form(self, form: Form) -> Self:
+        """The same raw rows in another form, which may add weights of classes."""
+
+    @abstractmethod
+    def split(self, rows: int) -> tuple[Self, Self]:
+        """The first rows, and all others."""
+
+    @abstractmethod
     def tasks(self) -> tuple[dict[Any, Any], list[tuple[str, int]]]:
         """A Dask graph, and the keys of the partitions in it."""
 
@@ -109,6 +124,20 @@ class ArraySource(Source):
         """Views of the first rows."""
         return tuple(column[:rows] for column in self.arrays)
 
+    def label_counts(self) -> dict[float, int]:
+        """Counted here."""
+        return count_labels(self.form, *self.arrays)
+
+    def with_form(self, form: Form) -> ArraySource:
+        """Other columns share their memory."""
+        return ArraySource(form, self.sizes, read(form, *self.arrays))
+
+    def split(self, rows: int) -> tuple[ArraySource, ArraySource]:
+        """Views of the arrays."""
+        parts = (tuple(column[part] for column in self.arrays) for part in (np.s_[:rows], np.s_[rows:]))
+        first, rest = (ArraySource(self.form, partition_sizes(len(part[0]), self.row_bytes), part) for part in parts)
+        return first, rest
+
     def tasks(self) -> tuple[dict[Any, Any], list[tuple[str, int]]]:
         """One data node for each partition: the graph holds the rows, so it restores a partition lost with its worker."""
         from dask.task_spec import DataNode
@@ -119,6 +148,12 @@ class ArraySource(Source):
         for i, rows in enumerate(row_slices(self.sizes)):
             graph[name, i] = DataNode((name, i), tuple(column[rows] for column in self.arrays))
         return graph, list(graph)
+
+
+def count_labels(form: Form, *parts: Array) -> dict[float, int]:
+    """The values in y of a partition, in order, and how many samples have each."""
+    labels, counts = np.unique(parts[form.columns.names.index("y")], return_counts=True)
+    return dict(zip(labels.astype(float).tolist(), counts.tolist(), strict=True))
 
 
 def partition_sizes(samples: int, row_bytes: int) -> tuple[int, ...]:

@@ -53,6 +53,8 @@ def to_array(name: str, value: Any, header: Sequence[str] = ()) -> Array:
         raise DataError(f"{name} is None: give an array or a table of numbers.")
     if isinstance(value, dict | set | str | bytes) or hasattr(value, "toarray") or hasattr(value, "__next__"):
         advice = " Make it dense with .toarray()." if hasattr(value, "toarray") else ""
+        if hasattr(value, "__next__"):
+            advice = " Give its parts as a list of delayed calls that load them, as in [dask.delayed(load)(path) for path in paths]."
         raise DataError(f"{name} is a {type(value).__name__}, not an array or a table of numbers.{advice}")
     if isinstance(value, list | tuple) and any(hasattr(part, "__dask_graph__") for part in value):
         raise DataError(

@@ -38,7 +38,7 @@ METRICS = hints(
     ("rmse", "'root_mean_squared_error'"),
     ("mape", "'mean_absolute_percentage_error'"),
     ("r2score rsquared", "'r2'"),
-    ("rocauc rocaucscore auroc areaundercurve", "'auc'"),
+    ("rocauc rocaucscore rocaucovr auroc areaundercurve", "'auc'"),
     ("averageprecisionscore ap prauc auprc aucpr", "'average_precision'"),
     ("ece calibrationerror", "'expected_calibration_error'"),
     ("confusion", "'confusion_matrix'"),
@@ -79,6 +79,10 @@ ATTRIBUTES = hints(
     (
         "mse l1 crossentropy bce bcewithlogits huber smoothl1 nll kldiv",
         'a loss by name: Trainer(model, loss="cross_entropy"); see nn.losses',
+    ),
+    (
+        "accuracy precision recall f1score auc f1 meanmetric confusionmatrix r2score",
+        'a metric by name: Trainer(model, loss="cross_entropy", metrics=["f1"]); see nn.metrics',
     ),
     ("model module", "nn.Sequential, or any frozen dataclass with the methods init and apply"),
 )

@@ -8,17 +8,17 @@ from typing import Any
 from dagtrain.data import Columns, open_source
 from dagtrain.data.nests import ROOTS, is_parts
 from dagtrain.data.source import Source
-from dagtrain.errors import DataError
+from dagtrain.errors import ArgumentError, DataError
 from dagtrain.step.objective import ModelObjective, Objective
 from dagtrain.trace.tree import Leaf, Structure
 
-__all__ = ["check_alike", "open_rows"]
+__all__ = ["check_alike", "hold_out", "open_rows", "open_validation"]
 
 
 def open_rows(objective: Objective, x: Any, y: Any, sample_weight: Any = None, expected: Columns | None = None) -> Source:
     """The source of the data, checked against the loss of the objective, in the order of the expected columns."""
     missing = DataError("a model needs targets: give y with x.")
-    if y is None and isinstance(objective, ModelObjective) and not is_parts(x):
+    if y is None and isinstance(objective, ModelObjective) and not (is_parts(x) or hasattr(x, "__next__")):
         raise missing
     targets = objective.targets if objective.targets != "any" else None
 
@@ -33,6 +33,28 @@ def open_rows(objective: Objective, x: Any, y: Any, sample_weight: Any = None, e
     if source.columns.y is None and isinstance(objective, ModelObjective):
         raise missing
     return source
+
+
+def open_validation(objective: Objective, data: Any, expected: Columns) -> Source:
+    """The source of ``(x, y)`` or ``(x, y, sample_weight)`` for validation, with the columns of training."""
+    if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+        raise ArgumentError("validation_data is a pair (x, y) or a triple (x, y, sample_weight).")
+    x, y, sample_weight = (*data, None)[:3]
+    try:
+        source = open_rows(objective, x, y, sample_weight, expected)
+        check_alike(expected, source.columns)
+    except DataError as error:
+        raise DataError(f"validation_data: {error}") from error
+    return source
+
+
+def hold_out(source: Source, fraction: float) -> tuple[Source, Source]:
+    """The samples to train on, and the last ones, for validation."""
+    last = round(source.samples * fraction)
+    if not 0 < last < source.samples:
+        use = "train on" if last else "validate on"
+        raise ArgumentError(f"validation_split={fraction:g} of {source.samples} samples leaves none to {use}.")
+    return source.split(source.samples - last)
 
 
 def check_alike(expected: Columns, here: Columns, roots: Sequence[str] = ("x", "y")) -> None:

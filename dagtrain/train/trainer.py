@@ -8,21 +8,23 @@ seed and shards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial, wraps
 from threading import Lock
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from dagtrain import arguments, optim
-from dagtrain.arguments import is_number, whole
+from dagtrain.arguments import fraction, is_number, whole
 from dagtrain.checkpoint.runs import CheckpointDirectory
 from dagtrain.data import BatchPlan
 from dagtrain.data.batches import check_shuffle
+from dagtrain.data.class_weights import weigh_classes
 from dagtrain.data.columns import Columns
 from dagtrain.data.compute import computed_by
+from dagtrain.data.source import Source
 from dagtrain.engines.engine import Engine, choose_engine, find_engine
-from dagtrain.errors import ArgumentError, DataError
+from dagtrain.errors import ArgumentError
 from dagtrain.report.records import Started
 from dagtrain.step.objective import CostObjective, ModelObjective, Objective
 from dagtrain.step.program import Program
@@ -32,7 +34,7 @@ from dagtrain.train.callback import Callback, Callbacks
 from dagtrain.train.history import History, epochs_of
 from dagtrain.train.loop import Loop
 from dagtrain.train.publish import Publisher, published, timed_graph
-from dagtrain.train.rows import check_alike, open_rows
+from dagtrain.train.rows import check_alike, hold_out, open_rows, open_validation
 from dagtrain.train.stopping import Stopping, interruptible
 from dagtrain.train.trained import Trained
 
@@ -164,9 +166,11 @@ class Trainer(Trained):
         y: Any = None,
         *,
         sample_weight: Any = None,
+        class_weight: Mapping[float, float] | Literal["balanced"] | None = None,
         epochs: int = 1,
         batch_size: int = 32,
         validation_data: tuple[Any, ...] | None = None,
+        validation_split: float = 0.0,
         shuffle: bool | Literal["global", "local", "none"] = True,
         verbose: int = 1,
         reporter: Any = None,
@@ -190,12 +194,17 @@ class Trainer(Trained):
             later call, but no others.
         sample_weight
             One number from 0 up for each sample: how much it counts in the loss and the metrics.
+        class_weight
+            The weight of each label in y, 1 for labels that are not in it; or "balanced": all labels count alike. It multiplies the
+            weights of samples, in training only.
         epochs
             How many times every sample is used; with `resume`, including the epochs already done.
         batch_size
             Samples of a step; the last step of an epoch takes the rest.
         validation_data
             ``(x, y)`` or ``(x, y, sample_weight)`` to evaluate after each epoch.
+        validation_split
+            The fraction of the samples, the last ones, to evaluate after each epoch instead of training on them.
         shuffle
             True (or "global"): each epoch draws an order of all samples. "local": it draws orders within the partitions that each shard
             owns, so no data moves; the bits then depend on the partition sizes too. False (or "none"): the order of the data.
@@ -230,6 +239,9 @@ class Trainer(Trained):
             raise ArgumentError('resume=True needs the folder of the checkpoints, as in fit(..., checkpoint="runs/a", resume=True).')
         if checkpoint_every != "epoch" and not (is_number(checkpoint_every) and checkpoint_every > 0):
             raise ArgumentError(f'checkpoint_every is "epoch" or a number of seconds above 0, got {checkpoint_every!r}.')
+        fraction("validation_split", validation_split)
+        if validation_split and validation_data is not None:
+            raise ArgumentError("give validation_data or validation_split, not both.")
         every = None if checkpoint_every == "epoch" else float(checkpoint_every)
         stopping = Stopping()
         listeners = Callbacks(callbacks, stopping.ask)
@@ -242,10 +254,16 @@ class Trainer(Trained):
         saved = run.first if run is not None and resume else None
         with computed_by(self._client):
             source = open_rows(self._objective, x, y, sample_weight, self._columns or (saved and saved.manifest.rows))
+            validation: Source | None = None
+            if validation_split:
+                source, validation = hold_out(source, validation_split)
+            if class_weight is not None:
+                source = weigh_classes(source, class_weight)
         plan = BatchPlan(source.samples, batch_size, self.shards, self.seed, shuffle, source.sizes)
         program = self._prepare(source)
-        with computed_by(self._client):
-            validation = None if validation_data is None else self._open_validation(validation_data, program)
+        if validation_data is not None:
+            with computed_by(self._client):
+                validation = open_validation(self._objective, validation_data, program.columns)
         # Tracing here raises errors in the user's functions before training.
         program.for_workers(len(s) for i in (0, plan.steps_per_epoch - 1) for s in plan.step(0, i))
         if validation is not None:
@@ -313,17 +331,6 @@ class Trainer(Trained):
         return loop is not None
 
     # ---- internals
-
-    def _open_validation(self, data: tuple[Any, ...], program: Program) -> Any:
-        if not isinstance(data, tuple | list) or len(data) not in (2, 3):
-            raise ArgumentError("validation_data is a pair (x, y) or a triple (x, y, sample_weight).")
-        try:
-            x, y, sample_weight = (*data, None)[:3]
-            source = open_rows(self._objective, x, y, sample_weight, program.columns)
-            check_alike(program.columns, source.columns)
-        except DataError as error:
-            raise DataError(f"validation_data: {error}") from error
-        return source
 
     def _prepare(self, source: Any) -> Program:
         program, columns = self.progress.program, source.columns

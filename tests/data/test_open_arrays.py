@@ -183,6 +183,7 @@ REFUSED = [
     ([[1.0, 2.0], [3.0]], [0, 1], "classes", r"x \(list\) cannot become an array"),
     ({}, LABELS, "classes", "x is an empty dict"),
     ({1: X}, LABELS, "classes", "x is a dict of columns: its keys are their names, and must be text"),
+    ((row for row in X), LABELS, "classes", r"x is a generator.*dask\.delayed\(load\)"),
     (None, LABELS, "classes", "x is None: give an array or a table of numbers"),
     (np.ma.masked_greater(X, 3), LABELS, "classes", r"x holds a masked element: row 2, counted from 0.*\.filled"),
     (pd.Series(list("abcabc"), dtype=object), LABELS, "classes", "x has dtype object.*return_inverse"),

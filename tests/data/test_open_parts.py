@@ -123,6 +123,7 @@ def test_sizes_and_places_of_sources():
         ([(dask.delayed(X), dask.delayed(LABELS))], LABELS, "leave out y"),
         ([(dask.delayed(X), dask.delayed(LABELS)), dask.delayed(X)], None, "not all of its elements are pairs"),
         ([dask.delayed((X, LABELS)), dask.delayed(X)], None, "some partitions of x are pairs"),
+        ([dask.delayed([X, LABELS])], None, "partition 0: x .*A list is one array of samples; give several arrays as a tuple or a dict"),
         ([dask.delayed((X, LABELS))], LABELS, "the partitions of x are pairs .*leave out y"),
         (X, [dask.delayed((X, LABELS))], "the partitions of y are pairs .*x alone"),
         (delayed(X), delayed(LABELS[:40]), "x has 50 samples and y has 40"),

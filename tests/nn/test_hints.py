@@ -83,7 +83,9 @@ def test_capital_letters_do_not_hide_a_name():
         activations.find("ReLU")
 
 
-@pytest.mark.parametrize(("module", "name", "hint"), [(nn, "Linear", "nn.Dense"), (optim, "SGD", "Did you mean 'sgd'")])
+@pytest.mark.parametrize(
+    ("module", "name", "hint"), [(nn, "Linear", "nn.Dense"), (nn, "Precision", "see nn.metrics"), (optim, "SGD", "Did you mean 'sgd'")]
+)
 def test_attributes(module, name, hint):
     with pytest.raises(AttributeError, match=hint):
         getattr(module, name)

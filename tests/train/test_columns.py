@@ -169,3 +169,56 @@ def test_errors_of_validation_data_say_so() -> None:
     for x, y in ((np.full_like(X, np.nan), LABELS), (X, LABELS + 5), (X, LABELS[1:]), (X[:, :2], LABELS)):
         with pytest.raises(DataError, match=r"^validation_data: "):
             fit(trainer(), X, validation_data=(x, y))
+
+
+def test_class_weights_are_sample_weights() -> None:
+    weights = np.where(LABELS == 1, 3.0, 1.0)
+    expected = fit(trainer(), sample_weight=weights)
+    assert fit(trainer(), class_weight={1: 3.0}) == expected != fit(trainer())
+    made = trainer()
+    assert fit(made, da.from_array(X, chunks=(16, 4)), da.from_array(LABELS, chunks=16), class_weight={1: 3.0}) == expected
+    assert made.evaluate(X, LABELS)["loss"] != made.evaluate(X, LABELS, sample_weight=weights)["loss"]
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, lambda array: da.from_array(array, chunks=(16, *array.shape[1:]))])
+def test_a_split_holds_out_the_last_samples(wrap: Any) -> None:
+    plain, held = trainer(), trainer()
+    expected = plain.fit(X[:29], LABELS[:29], validation_data=(X[29:], LABELS[29:]), batch_size=16, verbose=0)
+    history = held.fit(wrap(X), wrap(LABELS), validation_split=0.27, batch_size=16, verbose=0)
+    assert (history.fingerprint, history.history["val_loss"]) == (expected.fingerprint, expected.history["val_loss"])
+    held.ledger().verify()
+    assert held.ledger().counts(0).size == 29
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"validation_split": 1.0}, "validation_split must be a number from 0 up to"),
+        ({"validation_split": 0.001}, "of 40 samples leaves none to validate on"),
+        ({"validation_split": 0.999}, "of 40 samples leaves none to train on"),
+        ({"validation_split": 0.2, "validation_data": (X, LABELS)}, "validation_data or validation_split, not both"),
+    ],
+)
+def test_splits_that_cannot_be_made(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(DagtrainError, match=says):
+        fit(trainer(), **options)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("engine", ["lanes", "scheduler"])
+def test_weights_and_splits_on_a_cluster(threads: Any, engine: str) -> None:
+    options: dict[str, Any] = {"sample_weight": np.arange(40.0), "class_weight": "balanced", "validation_split": 0.3}
+    expected = trainer().fit(FRAME, LABELS, batch_size=16, verbose=0, **options)
+    lazy = dd.from_pandas(TURNED, npartitions=3)[list("abcd")], da.from_array(LABELS, chunks=12)
+    history = trainer(engine=engine).fit(*lazy, batch_size=16, verbose=0, **options)
+    assert (history.fingerprint, history.history["val_loss"]) == (expected.fingerprint, expected.history["val_loss"])
+
+
+def test_a_model_that_does_not_fit_its_labels_says_what_to_change() -> None:
+    one = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(1)]), loss="cross_entropy", shards=2)
+    with pytest.raises(DataError, match=r"one output, which this loss takes for one class.*binary_cross_entropy"):
+        fit(one, X, LABELS % 2)
+    with pytest.raises(DataError, match=r"put dt\.nn\.Flatten\(\) before"):
+        fit(trainer(), X[:, :, None] * np.ones(5), LABELS)
+    with pytest.raises(DataError, match="x is a generator"):
+        fit(trainer(), (row for row in X), None)

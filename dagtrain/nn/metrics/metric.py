@@ -227,7 +227,7 @@ def find(metric: str | Metric | Loss | Callable[..., Values], *, name: str | Non
         result = metric
     elif isinstance(metric, str):
         stem, _, average = metric.rpartition("_")  # "f1_macro", as scikit-learn names scorers
-        if average in AVERAGES and metric not in METRICS and "average" in _names(METRICS.find(stem).parts):
+        if stem and average in AVERAGES and "average" in _names(METRICS.find(stem).parts):
             return find(stem, average=average, **options)
         result = METRICS.find(metric)
     elif callable(metric):

@@ -106,7 +106,11 @@ def part(folder: str, number: int) -> np.ndarray[Any, Any]:
 def test_a_partition_that_breaks_when_it_is_computed_again_ends_the_fit(client: Any, tmp_path: Path) -> None:
     x = da.concatenate([da.from_delayed(dask.delayed(part)(str(tmp_path), i), (100, 13), "f4") for i in range(3)])
     trainer = dt.Trainer(
-        lambda w, x: np.mean(x @ w), parameters=np.zeros(13, "f4"), shards=2, engine=LanesEngine(client, memory_limits=LIMITS["streamed"])
+        lambda w, x: np.mean(x @ w),
+        parameters=np.zeros(13, "f4"),
+        shards=2,
+        coupled=True,  # no check whether the cost adds up, which would compute a partition
+        engine=LanesEngine(client, memory_limits=LIMITS["streamed"]),
     )
     with pytest.raises(ClusterError, match=r"the data of rank \d cannot be computed: ValueError: it is there no more"):
         trainer.fit(x, batch_size=50, verbose=0)

@@ -132,6 +132,7 @@ def test_metrics_can_be_pickled(metric):
         ("AUC", "auc"),
         ("roc_auc", "auc"),
         ("roc_auc_score", "auc"),
+        ("roc_auc_ovr", "auc"),
         ("average_precision_score", "average_precision"),
         ("balanced_accuracy_score", "balanced_accuracy"),
         ("ece", "expected_calibration_error"),
@@ -150,6 +151,8 @@ def test_the_names_of_scikit_learns_scorers_are_taken(average):
 
 
 def test_other_names_are_explained():
+    with pytest.raises(UnknownNameError, match="unknown metric 'macro'"):
+        metrics.find("macro")
     with pytest.raises(UnknownNameError, match="higher is not better there"):
         metrics.find("neg_mean_squared_error")
     with pytest.raises(UnknownNameError, match=r"find\('top_k_accuracy', k=5\)"):
