@@ -48,7 +48,8 @@ def check_additive(program: Program, source: Source, state: State) -> None:
                 f"{what} does not add up over rows: it is {values[0]} for the first {rows} rows, but {values[1]} for {cut} of them and "
                 f"{values[2]} for the rest, together {values[3]}. So it would depend on the number of shards. One number for a batch must "
                 "be the mean over its rows; else return one value a row, or a pair (sum, weight), as in np.sum(mask * errors), "
-                "np.sum(mask). For a cost that couples rows on purpose, pass Trainer(..., coupled=True): it is then computed in each shard alone."
+                "np.sum(mask). For a cost that couples rows on purpose, pass Trainer(..., coupled=True): it is then computed in each "
+                "shard alone."
             )
 
 
