@@ -165,6 +165,7 @@ def prove(
             if not arguments.only or check.__name__ in arguments.only:
                 say(f"{check.__name__}: {check.__doc__}")
                 table[check.__name__] = check(running)
+                say(json.dumps(table[check.__name__]))  # what was seen stays if a later check fails
     except ProofError as error:
         say(f"Failed: {error}")
         return 1

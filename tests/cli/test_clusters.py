@@ -39,6 +39,9 @@ def test_local_cluster_trains_and_is_stopped_by_its_name(command):
         assert [row["state"] for row in json.loads(command("cluster", "list", "--json").stdout)] == ["running"]
         trained = command("train", "digits", "--scheduler", lines["scheduler"], "--epochs", "1", "--no-pictures")
         assert "lanes engine, 1 worker" in trained.stdout
+
+        examined = json.loads(command("doctor", "--scheduler", lines["scheduler"], "--json").stdout)
+        assert {line["name"] for line in examined["checks"] if line["level"]} <= {"pictures"}, "a warning that its user cannot heed"
     finally:
         stopped = command("cluster", "stop")
     assert stopped.stdout == "mine: stopped.\n"

@@ -15,6 +15,7 @@ from distributed.cli.dask_scheduler import main as scheduler
 from distributed.cli.dask_worker import main as worker
 
 from dagtrain.cli.train import digits
+from dagtrain.deploy.clusters.dask_programs import SCHEDULER
 
 ROOT = Path(__file__).parent.parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -100,6 +101,11 @@ def test_commands_have_only_options_that_exist(service):
     command = COMMANDS[" ".join(words[: 2 if words[0] == "dask" else 3])]
     known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
     assert {word for word in words if word.startswith("--")} <= known
+
+
+def test_schedulers_have_what_every_scheduler_has():
+    for service in ("scheduler", "tls-scheduler"):
+        assert f"dask scheduler {' '.join(SCHEDULER)} " in SERVICES[service]["command"]
 
 
 def test_build_reads_only_what_the_package_needs():

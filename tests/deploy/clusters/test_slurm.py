@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -192,3 +194,11 @@ def test_folder_that_sbatch_would_misread_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "a %j b"))
     with pytest.raises(ArgumentError, match="XDG_STATE_HOME"):
         Slurm()
+
+
+def test_proof_names_what_it_needs_before_it_starts_anything(tmp_path):
+    script = Path(__file__).parents[3] / "scripts" / "prove-slurm"
+    done = subprocess.run([sys.executable, script], env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "slurmctld (package slurmctld)" in done.stderr
+    assert "Cleaning up" not in done.stderr
