@@ -117,7 +117,7 @@ class Floor:
                 for into, other in itertools.chain(*tree_levels(len(batch))):
                     np.add(self.vectors[into], self.vectors[other], out=self.vectors[into])
                 self.barrier()
-                scalars = self.parts.update.scalar_values(self.state.step, [])
+                scalars = self.parts.update.scalar_values(self.state, self.batch, [])
                 for i in self.blocks:
                     self.bound.block(i, scalars)
                 self.barrier()

@@ -72,7 +72,7 @@ def ranks(program: dt.step.Program, batches: list[list[Rows]], count: int, threa
     for runner in runners:
         runner.load(program.first_state())
     for batch in batches:
-        counts = tuple(len(rows.x) for rows in batch)
+        counts = tuple(len(rows[0]) for rows in batch)
         for runner, rank in zip(runners, placement.ranks, strict=True):
             runner.compute({s: batch[s] for s in rank.shards if counts[s]}, counts)
         for runner in owners:

@@ -148,7 +148,7 @@ class Wire:
         for runner in runners:
             runner.load(program.first_state())
         for step, batch in enumerate(batches()):
-            counts = tuple(len(rows.x) for rows in batch)
+            counts = tuple(len(rows[0]) for rows in batch)
             self.forget(Phase.REDUCE_SCATTER)
             for runner, rank in zip(runners, placement.ranks, strict=True):
                 me = rank.number
