@@ -114,6 +114,8 @@ def local(workers: int) -> Iterator[Any]:
     """A client of a new cluster that only this machine can reach."""
     from distributed import Client, LocalCluster
 
+    import dagtrain.dashboard  # noqa: F401  # adds its page to the dashboards of clusters that begin after it
+
     with interrupted_later():
         cluster = LocalCluster(
             n_workers=workers,

@@ -77,6 +77,7 @@ class Page:
         lines(loss, self.losses)
         metrics = plot("Metrics of epochs", "updates")
         lines(metrics, self.metrics)
+        metrics.legend.location = "bottom_right"
         speed = plot("Samples a second", "updates")
         speed.line("step", "speed", source=self.curve, color="#2f6fb0")
         speed.y_range.start = 0
@@ -84,8 +85,10 @@ class Page:
         times = plot("Milliseconds of a step, by rank", "ms", y_range=self.ranks)
         times.hbar_stack(list(KINDS), y="rank", height=0.8, color=[COLOURS[k] for k in KINDS], source=self.times, legend_label=list(KINDS))
         times.x_range.start = 0
+        for each in (loss, metrics, times):
+            each.legend.background_fill_alpha = 0.6
         columns = [TableColumn(field=name, title=name, width=width) for name, width in WIDTHS.items()]
-        table = DataTable(source=self.events, columns=columns, index_position=None, reorderable=False, height=200, **WIDE)
+        table = DataTable(source=self.events, columns=columns, index_position=None, reorderable=False, height=160, **WIDE)
         self.pictures = {name: Div(text="", name=f"dagtrain-{name}", disable_math=True, **WIDE) for name in PICTURES}
         self.root = column(
             row(self.choice, self.summary, **WIDE),

@@ -33,7 +33,7 @@ def prepare() -> None:
     if "dagtrain.dashboard" not in preloads:
         dask.config.set({PRELOADS: [*preloads, "dagtrain.dashboard"]})
     if find_spec("bokeh") is None:
-        log.warning("Bokeh is not installed: there is no page /dagtrain. Install it with: pip install 'dagtrain[dashboard]'")
+        log.info("Bokeh is not installed: there is no page /dagtrain. Install it with: pip install 'dagtrain[dashboard]'")
         return
     from distributed.dashboard.scheduler import applications
 

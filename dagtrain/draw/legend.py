@@ -19,10 +19,10 @@ KINDS = {
     "update": "update phase",
     "output": "output",
     "heat_1": "less than 1 % of the time",
-    "heat_2": "1 % and more",
-    "heat_3": "3 % and more",
-    "heat_4": "10 % and more",
-    "heat_5": "25 % and more",
+    "heat_2": "from 1 %",
+    "heat_3": "from 3 %",
+    "heat_4": "from 10 %",
+    "heat_5": "from 25 % of the time",
 }
 
 

@@ -45,6 +45,11 @@ class Event(str):
         return str(self), self.seconds, self.step, self.kind, self.workers
 
     @property
+    def details(self) -> dict[str, Any]:
+        """All but the text, by name."""
+        return {"kind": self.kind, "step": self.step, "seconds": self.seconds, "workers": list(self.workers)}
+
+    @property
     def line(self) -> str:
         """The event with its time and step, as a line of a log."""
         return f"{self.seconds:.1f} s, step {self.step}: {self}"

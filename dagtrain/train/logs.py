@@ -60,9 +60,9 @@ class CSVLogger(Callback):
 class JSONLines(Callback):
     """Append a line of JSON to a file for each epoch and each event.
 
-    A line is ``{"epoch": 0, "loss": 0.31, ...}`` or ``{"event": "a worker was lost", "kind": "cluster", "step": 40, "seconds": 1.25}``; NaN
-    and infinity are null. If the process is killed, at most the last line is incomplete. A resumed run keeps the events and the epochs
-    before its checkpoint; any other begins the file anew.
+    A line is ``{"epoch": 0, "loss": 0.31, ...}``, or ``{"event": "a worker was lost", "kind": "repeated", "step": 40, "seconds": 1.25,
+    "workers": ["tcp://…"]}``; NaN and infinity are null. If the process is killed, at most the last line is incomplete. A resumed run keeps
+    the events and the epochs before its checkpoint; any other begins the file anew.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class JSONLines(Callback):
     def _append(self, lines: list[Mapping[str, Any]]) -> None:
         events: list[Event] = self.trainer.history.events[self._events :]
         self._events += len(events)
-        lines_of_events = [{"event": str(event), "kind": event.kind, "step": event.step, "seconds": event.seconds} for event in events]
+        lines_of_events = [{"event": str(event), **event.details} for event in events]
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json_lines([*lines_of_events, *lines]))
 

@@ -5,12 +5,20 @@ import signal
 import subprocess
 import sys
 
+import dask
 import pytest
 from click.testing import CliRunner
 
 from dagtrain.cli import main
 
 PROGRAM = "from dagtrain.cli import main\nif __name__ == '__main__':\n    main(prog_name='dagtrain')\n"
+
+
+@pytest.fixture(autouse=True)
+def settings():
+    """The command changes Dask's settings for later schedulers of its process: undo it."""
+    with dask.config.set({"distributed.scheduler.preload": []}):
+        yield
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 import signal
 import socket
 import time
+from urllib.request import urlopen
 
 import pytest
 
@@ -39,6 +40,9 @@ def test_local_cluster_trains_and_is_stopped_by_its_name(command):
         assert [row["state"] for row in json.loads(command("cluster", "list", "--json").stdout)] == ["running"]
         trained = command("train", "digits", "--scheduler", lines["scheduler"], "--epochs", "1", "--no-pictures")
         assert "lanes engine, 1 worker" in trained.stdout
+        page, metrics = (urlopen(lines["dashboard"].replace("status", name), timeout=60).read() for name in ("dagtrain", "metrics"))
+        assert b'<a href="dagtrain">' in page
+        assert b"dagtrain_running{" in metrics
 
         examined = json.loads(command("doctor", "--scheduler", lines["scheduler"], "--json").stdout)
         assert {line["name"] for line in examined["checks"] if line["level"]} <= {"pictures"}, "a warning that its user cannot heed"

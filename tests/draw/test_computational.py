@@ -278,6 +278,18 @@ def test_the_tooltip_shows_the_users_line() -> None:
     assert "the line to be found" in tip
 
 
+def test_ops_are_coloured_by_their_share_of_the_time() -> None:
+    graph = layered(4)
+    ops = [node for node in graph.nodes if node.inputs]
+    seconds = dict.fromkeys(ops, 1e-6) | {ops[0]: 0.5, ops[-1]: 0.1}
+    open_ = computational_diagram(graph, seconds=seconds, fold=False)
+    assert {("heat_5", "500 ms · 83%"), ("heat_4", "100 ms · 17%")} <= {(node.kind, node.lines[-1].text) for node in open_.nodes}
+    collapsed = computational_diagram(graph, seconds=seconds, fold=False, collapse=True)
+    hottest = [node.key for node in collapsed.nodes if node.kind == "heat_5"]
+    assert len(hottest) == 1, "a layer has the time of its ops"
+    assert hottest[0].startswith("layer ")
+
+
 def test_every_op_of_a_graph_is_drawn_once() -> None:
     graph = layered(2)
     diagram = computational_diagram(graph, constants=True)

@@ -23,8 +23,8 @@ __all__ = ["MARK", "Login", "Unusable", "check_hosts", "end_marked", "parse_host
 
 MARK = "DAGTRAIN_CLUSTER"
 """The environment variable that marks each process of a cluster on its hosts, its children too."""
-CONNECT, ANSWER, LEAVE = 10, 30, 30
-"""Seconds for a connection, for an answer, and for a process that received SIGTERM."""
+CONNECT, ANSWER, LEAVE = 10, 60, 30
+"""Seconds for a connection, for an answer of a busy host, and for a process that received SIGTERM."""
 
 LOOK = """
 import importlib.metadata, json, os, socket, sys

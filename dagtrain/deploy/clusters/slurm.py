@@ -27,7 +27,7 @@ RESTART = 60.0
 """Seconds for which Slurm's controller may not answer while a job starts: it may be restarting."""
 _NEVER = {
     "PartitionTimeLimit": "give a shorter --time, or another --partition",
-    "PartitionConfig": "lower --cpus or --memory, or give another --partition",
+    "PartitionConfig": "ask for less (--nodes, --cpus, --memory, --time), or give another --partition",
     "PartitionNodeLimit": "lower --nodes, or give another --partition",
     "PartitionDown": "give another --partition",
     "BadConstraints": "no node has what --sbatch asks for",

@@ -6,13 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dask
 import pytest
+from distributed import Security
 
 from dagtrain.deploy.clusters import Ssh, Started, clusters
-from dagtrain.deploy.clusters.processes import Process
+from dagtrain.deploy.clusters.processes import Process, end
 from dagtrain.deploy.clusters.remote_hosts import MARK, Login, check_hosts, end_marked, parse_hosts
 from dagtrain.deploy.clusters.ssh import SSH
 from dagtrain.errors import ArgumentError, ClusterError
+
+CLUSTER = f"test-{os.getpid()}"
+"""Tests that run at the same time look for other marks."""
 
 # Fails as $SSH_SAYS tells, else runs the last word by this machine's shell, as a host that is this machine.
 PROGRAM = """#!/bin/sh
@@ -43,7 +48,7 @@ def login(python=sys.executable):
 
 
 def check(python=sys.executable, port=0, files=()):
-    check_hosts(login(python), "a", {"node1": port}, files)
+    check_hosts(login(python), CLUSTER, {"node1": port}, files)
 
 
 def test_hosts_are_one_a_line_with_comments():
@@ -67,32 +72,32 @@ def test_list_that_cannot_be_used_says_why(text, message):
 
 
 def test_plan_is_the_check_of_all_hosts_and_dask_ssh():
-    *checks, dask = Ssh(("n1", "n2"), user="me", scheduler="head", remote_python="/opt/python").plan().commands
+    *checks, command_line = Ssh(("n1", "n2"), user="me", scheduler="head", remote_python="/opt/python").plan().commands
     assert [command[-2] for command in checks] == ["head", "n1", "n2"]
     for command in checks:
         assert command[:3] == ["ssh", "-F", "none"]
         assert "StrictHostKeyChecking=yes" in command
         assert "BatchMode=yes" in command
-    assert dask[1:3] == ["-m", "dagtrain.deploy.clusters.verified_ssh"]
-    assert dask[-2:] == ["n1", "n2"]
-    assert dask[dask.index("--scheduler") + 1] == "head"
+    assert command_line[1:3] == ["-m", "dagtrain.deploy.clusters.verified_ssh"]
+    assert command_line[-2:] == ["n1", "n2"]
+    assert command_line[command_line.index("--scheduler") + 1] == "head"
     preload = "DASK_DISTRIBUTED__SCHEDULER__PRELOAD=dagtrain.dashboard"
-    assert dask[dask.index("--remote-python") + 1] == f"env {MARK}=ssh {preload} /opt/python"
+    assert command_line[command_line.index("--remote-python") + 1] == f"env {MARK}=ssh {preload} /opt/python"
 
 
 def test_tls_travels_in_the_environment_of_the_remote_python():
-    dask = Ssh(("n1",), certificates=Path("/certs")).dask_ssh()
-    python = dask[dask.index("--remote-python") + 1].split()
+    command_line = Ssh(("n1",), certificates=Path("/certs")).dask_ssh()
+    python = command_line[command_line.index("--remote-python") + 1].split()
     assert python[0] == "env"
     settings = dict(word.split("=") for word in python[1:-1])
-    assert settings["DASK_DISTRIBUTED__COMM__TLS__CA_FILE"] == "/certs/ca.pem"
-    assert settings["DASK_DISTRIBUTED__COMM__TLS__WORKER__KEY"] == "/certs/worker-key.pem"
-    assert settings["DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION"] == "True"
-    program = (
-        "import distributed; s = distributed.Security(); print(s.require_encryption, s.tls_scheduler_cert, s.tls_worker_key, s.tls_ca_file)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, **settings}, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True", "/certs/scheduler.pem", "/certs/worker-key.pem", "/certs/ca.pem"]
+    with dask.config.set(dask.config.merge(dask.config.config, dask.config.collect_env(settings))):
+        security = Security()
+        assert dask.config.get("distributed.comm.default-scheme") == "tls"
+        assert dask.config.get("distributed.scheduler.preload") == "dagtrain.dashboard"
+    assert security.require_encryption
+    assert security.tls_ca_file == "/certs/ca.pem"
+    assert security.tls_scheduler_cert == "/certs/scheduler.pem"
+    assert security.tls_worker_key == "/certs/worker-key.pem"
 
 
 @pytest.mark.parametrize("options", [{"remote_python": "/my python"}, {"remote_python": "/p'; rm -r x'"}, {"certificates": Path("/a b")}])
@@ -149,31 +154,33 @@ def test_other_versions_are_named(monkeypatch, package):
         check()
 
 
+@pytest.mark.slow
 def test_marked_processes_are_found_and_ended_with_their_children():
     sleep = "import time; time.sleep(600)"
     program = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {sleep!r}]); print(p.pid, flush=True); p.wait()"
-    parent = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, MARK: "a"}, stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, MARK: CLUSTER}, stdout=subprocess.PIPE, text=True)
     child = Process.of(int(parent.stdout.readline()))
-    other = subprocess.Popen([sys.executable, "-c", sleep], env={**os.environ, MARK: "b"})
+    other = subprocess.Popen([sys.executable, "-c", sleep], env={**os.environ, MARK: f"{CLUSTER}-other"})
     try:
         with pytest.raises(ClusterError, match=f"an earlier cluster of this name run there: end them with kill .*{parent.pid}"):
             check()
-        end_marked(login(), "a", ["node1"])
+        end_marked(login(), CLUSTER, ["node1"])
         assert parent.wait(10) < 0
         assert not child.runs()
         assert other.poll() is None
     finally:
+        end([child], grace=0)
         for process in (parent, other):
             process.kill()
             process.communicate()
 
 
 def test_stop_says_on_which_hosts_processes_may_run_on(ssh):
-    started = Started("a", "ssh", external={"hosts": "n1 n2", "ssh": "ssh -p 22", "python": sys.executable})
+    started = Started(CLUSTER, "ssh", external={"hosts": "n1 n2", "ssh": "ssh -p 22", "python": sys.executable})
     SSH.stop(started)
     ssh("ssh: connect to host n1 port 22: No route to host")
     with pytest.raises(
-        ClusterError, match=r"(?s)not known whether all processes on 2 of 2 hosts have ended.*n2: no connection.*delete .*/a\.json"
+        ClusterError, match=r"(?s)not known whether all processes on 2 of 2 hosts have ended.*n2: no connection.*delete .*/test-.*\.json"
     ):
         SSH.stop(started)
 
