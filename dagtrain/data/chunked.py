@@ -24,7 +24,7 @@ from dagtrain.data.compute import Graph, Key, block_key, compute, futures_in, sh
 from dagtrain.data.nests import check_names, is_parts
 from dagtrain.data.parts import Column, Parts, look_tasks, named, seen_columns, take
 from dagtrain.data.pick import Gathered, assemble, gather_plan
-from dagtrain.data.source import Source, count_labels
+from dagtrain.data.source import Source, count_labels, spread
 from dagtrain.data.tables import check_table, header_of, index_fault, is_table, numpy_dtype, to_array
 from dagtrain.errors import DataError
 
@@ -99,18 +99,18 @@ class ChunkedSource(Source):
             self._joined.append(assemble(gather_plan(range(self.samples), self.sizes), self.compute(graph, keys)))
         return self._joined[0]
 
-    def head(self, rows: int) -> Rows:
+    def some(self, rows: int) -> Rows:
         """The first rows, taken from their partitions where these are computed."""
         from dask.task_spec import DataNode, Task, TaskRef
 
         if self._joined:
-            return tuple(column[:rows] for column in self._joined[0])
+            return spread(self._joined[0], rows)
         graph, keys = self.tasks()
         picks = gather_plan(range(min(rows, self.samples)), self.sizes)
-        key = f"head-{rows}-{keys[0][0]}"
+        key = f"some-{rows}-{keys[0][0]}"
         graph[key] = Task(key, _assembled, DataNode(None, picks), *(TaskRef(keys[p.partition]) for p in picks))
-        head: Rows = self.compute(graph, [key])[0]
-        return head
+        some: Rows = self.compute(graph, [key])[0]
+        return some
 
     def label_counts(self) -> dict[float, int]:
         """Counted where the partitions are."""

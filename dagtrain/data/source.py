@@ -75,8 +75,8 @@ class Source(ABC):
         """All rows in this process; computed once."""
 
     @abstractmethod
-    def head(self, rows: int) -> Rows:
-        """The first rows, in this process."""
+    def some(self, rows: int) -> Rows:
+        """So many rows, in this process: spread over all that are here, else the first ones."""
 
     @abstractmethod
     def label_counts(self) -> dict[float, int]:
@@ -120,9 +120,9 @@ class ArraySource(Source):
         """The arrays themselves."""
         return self.arrays
 
-    def head(self, rows: int) -> Rows:
-        """Views of the first rows."""
-        return tuple(column[:rows] for column in self.arrays)
+    def some(self, rows: int) -> Rows:
+        """Rows at equal distances."""
+        return spread(self.arrays, rows)
 
     def label_counts(self) -> dict[float, int]:
         """Counted here."""
@@ -154,6 +154,11 @@ def count_labels(form: Form, *parts: Array) -> dict[float, int]:
     """The values in y of a partition, in order, and how many samples have each."""
     labels, counts = np.unique(parts[form.columns.names.index("y")], return_counts=True)
     return dict(zip(labels.astype(float).tolist(), counts.tolist(), strict=True))
+
+
+def spread(columns: Rows, rows: int) -> Rows:
+    """Views of this many rows (or all, if there are fewer) at equal distances."""
+    return tuple(column[:: max(1, len(column) // rows)][:rows] for column in columns)
 
 
 def partition_sizes(samples: int, row_bytes: int) -> tuple[int, ...]:

@@ -94,7 +94,7 @@ def sum_and_weight(result: Any, rows: int, sample_weight: Values | None = None, 
     total = np.sum(values * (spread if values.dtype.kind != "f" or spread.dtype == values.dtype else spread.astype(values.dtype)))
     behind = math.prod(shape[weights.ndim :])
     if own is not None:
-        return total, np.sum(own * spread.astype(own.dtype)), False
+        return total, np.sum(own * (spread.astype(own.dtype) if own.dtype.kind == "f" else spread)), False
     weight = np.sum(weights)
     if behind == 1:
         return total, weight, False

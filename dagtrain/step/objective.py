@@ -156,7 +156,8 @@ class CostObjective(Objective):
     ) -> tuple[tuple[Any, Any], list[Tensor], Any]:
         """Call the cost function."""
         result, columns = self.result(parameters, x, y), [*leaves(x), *leaves(y)]
-        refuse_outer(result, columns[0].shape[0], columns)
+        if not self.coupled:
+            refuse_outer(result, columns[0].shape[0], columns)
         total, weight, _ = sum_and_weight(result, columns[0].shape[0], sample_weight)
         return (total, weight), [], {}
 

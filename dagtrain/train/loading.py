@@ -13,6 +13,7 @@ from dagtrain.checkpoint.store import Checkpoint, describe_run, read
 from dagtrain.errors import ArgumentError, CheckpointError, DagtrainError
 from dagtrain.ops.random import key
 from dagtrain.step.layout import VectorLayout
+from dagtrain.step.objective import LOSS_PARTS
 from dagtrain.trace import unflatten
 from dagtrain.train.trainer import Trainer
 
@@ -106,11 +107,18 @@ def load(
         raise CheckpointError(f"{checkpoint.path}: no trainer can be built from it: {error}") from error
     if model is not None:
         _warn_of_differences(checkpoint, model)
+    here = describe_run(program, trainer.optimizer, manifest.shards, None, checkpoint.state, manifest.epochs, {})
     if exact:
-        here = describe_run(program, trainer.optimizer, manifest.shards, None, checkpoint.state, manifest.epochs, {})
         check_versions(manifest, here, checkpoint.path, exact)
-    trainer.progress.take(program, checkpoint)
+    trainer.progress.take(program, checkpoint, _known_sums(objective, here.objective))
     return trainer
+
+
+def _known_sums(there: dict[str, Any], here: dict[str, Any]) -> int | None:
+    """How many sums of an epoch under way are of the same loss and metrics; None for all."""
+    if there.get("loss") != here.get("loss") or (there.get("kind") == "cost" and there.get("model") != here.get("model")):
+        return 0
+    return None if there.get("metrics") == here.get("metrics") else LOSS_PARTS
 
 
 def _part(checkpoint: Checkpoint, name: str, description: Any, argument: Any) -> Any:

@@ -151,6 +151,8 @@ class Trainer(Trained):
                     "parameters as parameters=."
                 )
             self._objective = CostObjective(model, parameters)
+        if not isinstance(coupled, bool):
+            raise ArgumentError(f"coupled is True or False, got {coupled!r}.")
         self._objective.coupled = coupled
         self.model = model
         self.optimizer = optim.find(optimizer)
@@ -272,14 +274,14 @@ class Trainer(Trained):
         self.progress.restart_if_other(plan)
         history = History(info=self._info(engine, plan))
         state = self.progress.state if self.progress.state is not None else program.first_state()
+        with computed_by(self._client):
+            check_additive(program, source, state)
         resumed = None if run is None else run.begin(self._describe(program, plan, state, {}), resume, exact)
         if resumed is not None:
             self.progress.take(program, resumed)
             self.progress.restart_if_other(plan)
         elif self.progress.state is None:
             self.progress.state = state
-        with computed_by(self._client):
-            check_additive(program, source, state)
         better = self._quantities(program, validation is not None)
         listeners.bind(self, better)
         describe = partial(self._describe, program, plan)

@@ -364,3 +364,11 @@ def test_probabilities_where_logits_are_expected(name, squashing, targets):
     outputs = activations.find(squashing)(dt.input("x", (4, 3), "f4"))
     with pytest.warns(UserWarning, match=f"{name} takes logits and applies {squashing} itself"):
         losses.find(name)(outputs, targets)
+
+
+@pytest.mark.parametrize("kind", [bool, np.int64, np.float32])
+def test_weights_of_the_loss_itself_keep_fractions_of_sample_weights(kind):
+    mask = np.array([1, 0, 1, 1], kind)
+    loss = losses.find(lambda outputs, targets: (mask * (outputs - targets) ** 2, mask))
+    total, weight = loss.parts(np.array([1.0, 5.0, 2.0, 3.0]), np.zeros(4), sample_weight=np.full(4, 0.5))
+    assert (float(total), float(weight)) == (7.0, 1.5)

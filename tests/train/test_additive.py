@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
-from dagtrain.errors import NotScalarError, ShapeError
+from dagtrain.errors import ArgumentError, NotScalarError, ShapeError
 from dagtrain.train import additive
 
 RANDOM = np.random.default_rng(8)
@@ -23,6 +23,9 @@ COSTS = {
     "sum": lambda p, x, y: np.sum(errors(p, x, y)),
     "mean and rows": lambda p, x, y: (np.mean(errors(p, x, y)), np.sum(x[:, 3])),
     "largest": lambda p, x, y: np.max(errors(p, x, y)),
+    "root of the mean": lambda p, x, y: np.sqrt(np.mean(errors(p, x, y))),
+    "sum that is 0 at first": lambda p, x, y: -np.sum(y * (x[:, :3] @ (p["w"] - 1))),
+    "penalty added to a sum": lambda p, x, y: (np.sum(errors(p, x, y)) + 10 * np.sum((p["w"] - 1) ** 2), x.shape[0]),
 }
 
 
@@ -93,3 +96,42 @@ def test_a_column_against_a_vector_of_targets_is_refused_by_its_line():
     cost = trainer(lambda p, x, y: np.mean((x[:, :3] @ p["w"].reshape((3, 1)) - y) ** 2))
     with pytest.raises(ShapeError, match=r"\(8, 1\) and \(8,\) of 8 samples .*test_additive.py:\d+"):
         cost.fit(X, Y, batch_size=16, verbose=0)
+
+
+@pytest.mark.parametrize("density", [0.5, 0.9])
+def test_masked_means_are_seen_in_any_data(density):
+    """Also where the mask leaves nearly all rows, and where only late rows are masked."""
+    random = np.random.default_rng(int(10 * density))
+    for seed in range(10):
+        x = random.normal(size=(400, 4)).astype("f4")
+        x[:, 3] = random.random(400) < density
+        x[:200, 3] = 1 if seed % 2 else x[:200, 3]
+        y = random.normal(size=400).astype("f4")
+        with pytest.raises(NotScalarError, match="does not add up"):
+            trainer(COSTS["masked mean"]).fit(x, y, batch_size=100, verbose=0)
+
+
+def test_a_fit_continues_from_the_solution():
+    x = RANDOM.normal(size=(64, 4)).astype("f4")
+    x[:, 3] = 1
+    solved = trainer(lambda p, x, y: np.mean(errors(p, x, y)), optimizer=dt.optim.sgd(0.1))
+    for _ in range(2):
+        solved.fit(x, x[:, :3].sum(axis=1), epochs=40, batch_size=16, verbose=0)
+
+
+def test_a_refused_trainer_is_untrained():
+    refused = trainer(COSTS["sum"])
+    with pytest.raises(NotScalarError):
+        refused.fit(X, Y, batch_size=16, verbose=0)
+    with pytest.raises(ArgumentError, match="before it was fitted"):
+        _ = refused.state
+
+
+def test_metrics_of_coupled_losses_are_checked_and_distances_of_pairs_are_taken():
+    def distances(params, x, y):
+        z = x[:, :3] * params["w"]
+        return np.mean(np.sum(z**2, axis=1, keepdims=True) + np.sum(z**2, axis=1) - 2 * z @ z.T)
+
+    trainer(distances, coupled=True).fit(X, Y, batch_size=8, verbose=0)
+    with pytest.raises(ArgumentError, match="coupled is True or False"):
+        trainer(distances, coupled="no")

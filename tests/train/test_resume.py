@@ -308,3 +308,17 @@ def test_another_thread_stops_a_fit() -> None:
     history = fit(trainer, epochs=10_000, callbacks=[at(1, begun.set)])
     thread.join()
     assert (stopped, history.stopped) == ([True], "from another thread")
+
+
+# ---- other figures
+
+
+@pytest.mark.parametrize(("other", "known"), [({"metrics": ["perplexity"]}, ["loss"]), ({"loss": "categorical_hinge"}, [])])
+def test_figures_of_an_epoch_under_way_are_not_mixed_with_others(tmp_path: Path, other: Any, known: list[str]) -> None:
+    trainer = new()
+    fit(trainer, callbacks=[at(2, trainer.stop)])
+    trainer.save(tmp_path)
+    again = dt.load(tmp_path, **other)
+    history = fit(again).history
+    assert {name for name in again.program.quantities if np.isfinite(history[name][0])} == set(known)
+    assert all(np.isfinite(history[name][1]) for name in again.program.quantities)
