@@ -58,7 +58,7 @@ def families(runs: Runs) -> Iterator[Any]:
         name = run.name
         if run.started is not None:
             running.add_metric([name, run.model, run.started.engine], float(run.ended is None))
-            workers.add_metric([name], len(run.times) or run.started.workers)
+            workers.add_metric([name], run.workers)
         if (last := run.last) is not None:
             for family, value in ((loss, last.loss), (step, last.step), (epoch, last.epoch), (speed, last.samples_per_second)):
                 family.add_metric([name], value)

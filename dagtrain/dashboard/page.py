@@ -181,7 +181,7 @@ def summary(run: Run | None) -> str:
     started, last = run.started, run.last
     parts = [
         f"<b>{escape(started.model)}</b>: {started.parameters:,} parameters, {started.samples:,} samples",
-        f"engine {escape(started.engine)} on {count(len(run.times) or started.workers, 'worker')}, {count(started.shards, 'shard')}",
+        f"engine {escape(started.engine)} on {count(run.workers, 'worker')}, {count(started.shards, 'shard')}",
     ]
     if last is not None:
         parts.append(f"epoch {min(last.epoch + 1, started.epochs):,} of {started.epochs:,}, {last.step:,} updates")

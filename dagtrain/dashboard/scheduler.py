@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import Any
 
 import dask
@@ -32,13 +31,13 @@ def prepare() -> None:
     preloads = [preloads] if isinstance(preloads, str) else list(preloads)
     if "dagtrain.dashboard" not in preloads:
         dask.config.set({PRELOADS: [*preloads, "dagtrain.dashboard"]})
-    if find_spec("bokeh") is None:
-        log.info("Bokeh is not installed: there is no page /dagtrain. Install it with: pip install 'dagtrain[dashboard]'")
+    try:
+        from distributed.dashboard.scheduler import applications
+
+        from dagtrain.dashboard.page import show
+    except ImportError as error:  # Bokeh is not installed, or too old for Dask or for the page
+        log.info("There is no page /dagtrain (%s). Install Bokeh for it with: pip install 'dagtrain[dashboard]'", error)
         return
-    from distributed.dashboard.scheduler import applications
-
-    from dagtrain.dashboard.page import show
-
     applications[ADDRESS] = show
 
 
@@ -47,12 +46,13 @@ def dask_setup(scheduler: Any) -> None:
     plugin = DashboardPlugin(scheduler)
     scheduler.add_plugin(plugin, name=plugin.name)
     COLLECTOR.collect_from(plugin.runs)
-    if find_spec("bokeh") is not None:
-        from distributed.dashboard.scheduler import template_variables
-
-        pages = template_variables(scheduler)["pages"]
-        if ADDRESS.strip("/") not in pages:
-            pages.append(ADDRESS.strip("/"))
+    try:
+        from distributed.dashboard.scheduler import applications, template_variables
+    except ImportError:  # there is no page, as `prepare` has said
+        return
+    pages = template_variables(scheduler)["pages"]
+    if ADDRESS in applications and ADDRESS.strip("/") not in pages:
+        pages.append(ADDRESS.strip("/"))
 
 
 class DashboardPlugin(SchedulerPlugin):  # type: ignore[misc]  # distributed is not typed

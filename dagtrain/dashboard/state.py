@@ -23,6 +23,8 @@ WATCHED = 5.0
 """Seconds since the last look for which a page counts as open."""
 LONGEST = 500
 """Characters of the text of an event."""
+GONE = Ended("its process is gone", "")
+"""How a run ended whose client has left."""
 
 
 def thinned(points: list[Progress], most: int = POINTS) -> list[Progress]:
@@ -89,9 +91,17 @@ class Run:
         """The name of its model."""
         return self.started.model if self.started is not None else ""
 
+    @property
+    def workers(self) -> int:
+        """Workers with a part in the steps, by the last report; where it has all the ranks that are kept, there may be more."""
+        first, reported = 0 if self.started is None else self.started.workers, len(self.times)
+        return max(first, reported) if reported >= RANKS else reported or first
+
     def take(self, record: Record) -> None:
         """Fold in one record."""
         self.changes += 1
+        if self.ended == GONE:  # its client has connected again
+            self.ended = None
         match record:
             case Started():
                 self.started = record
@@ -150,7 +160,8 @@ class Runs:
             self._count += 1
             self._runs[run] = Run(run, client, self._count)
             while len(self._runs) > RUNS:
-                del self._runs[next(iter(self._runs))]
+                over = (name for name, each in self._runs.items() if each.ended is not None)
+                del self._runs[next(over, next(iter(self._runs)))]
         for record in records:
             self._runs[run].take(record)
             if isinstance(record, Happened):
@@ -162,10 +173,10 @@ class Runs:
         self._looked = self._clock()
 
     def left(self, client: str) -> None:
-        """A client is gone: its runs are over."""
+        """A client is gone: its runs are over, until it sends records again."""
         for run in self._runs.values():
             if run.client == client and run.ended is None:
-                run.take(Ended("its process is gone", ""))
+                run.take(GONE)
 
 
 _RUNS: weakref.WeakKeyDictionary[Any, Runs] = weakref.WeakKeyDictionary()

@@ -11,6 +11,9 @@ from dagtrain.plan import node_values
 
 __all__ = ["op_seconds"]
 
+SLOW = 1.0
+"""Seconds after which a graph is not computed once more."""
+
 
 def op_seconds(graph: Graph, inputs: Sequence[Any] = (), repeats: int = 3) -> dict[Tensor, float]:
     """Seconds of each op when the graph is computed op by op, the least of several times.
@@ -24,7 +27,7 @@ def op_seconds(graph: Graph, inputs: Sequence[Any] = (), repeats: int = 3) -> di
     inputs
         Values of its inputs, in their order.
     repeats
-        How often to compute it.
+        How often to compute it, at most: not once more after a second.
 
     Examples
     --------
@@ -46,7 +49,10 @@ def op_seconds(graph: Graph, inputs: Sequence[Any] = (), repeats: int = 3) -> di
             best[node] = min(best.get(node, float("inf")), now - since)
         since = perf_counter()
 
+    began = perf_counter()
     for _ in range(repeats):
         since = perf_counter()
         node_values(graph, inputs, watch)
+        if since - began > SLOW:
+            break
     return best

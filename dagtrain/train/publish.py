@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.draw.text import seconds_text
+from dagtrain.draw.text import bytes_text, seconds_text
 from dagtrain.graph import Array, Spec
 from dagtrain.plan.blas import guard
 from dagtrain.report.records import Drawn, Ended, EpochEnd, Progress, Record, Started, StepTimes, encode
@@ -37,6 +37,8 @@ UNWATCHED = 10.0
 """Seconds after which a fit that nobody looks at has its pictures drawn, for those who look later."""
 LARGEST = 4 << 20
 """Characters of the largest picture that is sent."""
+MEMORY = 256_000_000
+"""Bytes that the values of a graph may take while its ops are timed: they are kept beside the fit's own memory."""
 
 
 class Publisher:
@@ -65,16 +67,16 @@ class Publisher:
         self._zero = started.step - begun - started.epoch * started.steps_per_epoch
         """Updates made before the first epoch of this fit's count."""
         self._total, self._samples = started.steps_per_epoch, started.samples / started.steps_per_epoch
-        self._records: deque[Record] = deque([started], maxlen=KEPT)
+        self._started = started
+        self._records: deque[Record] = deque(maxlen=KEPT)
         self._seen = (started.step, 0.0, 0, 0.0)
         """Updates made; sum of the losses, and number, of this fit's steps; when the last was reported."""
         self._taken = self._seen
         self._past: deque[tuple[float, int]] = deque([(0.0, 0)])
         self._times: dict[int, StepTimes] = {}
-        self._pictures = dict(pictures or {})
-        self._undrawn = dict(self._pictures)
+        self._undrawn = dict(pictures or {})
         self._drawing: threading.Thread | None = None
-        self.is_watched = False
+        self.is_watched: bool | None = None  # no message was answered yet
 
     # ---- by the fit
 
@@ -93,7 +95,8 @@ class Publisher:
 
     def spent(self, times: Sequence[StepTimes]) -> None:
         """Take the times of ranks; the latest count."""
-        self._times |= {each.rank: each for each in times if each.rank < RANKS}
+        # A new dict, since the sender may be reading this one.
+        self._times = {**self._times, **{each.rank: each for each in times if each.rank < RANKS}}
 
     def placed(self, placement: Any) -> None:
         """Take a new placement."""
@@ -103,7 +106,10 @@ class Publisher:
     # ---- by the sender
 
     def take(self) -> list[Any]:
-        """The records since the last time, for a message; begins to draw pictures where it is time."""
+        """The records since the last time, for a message; begins to draw pictures where it is time.
+
+        The first record is in each message, since messages are lost and schedulers started again; it is one by itself until an answer.
+        """
         seen, before = self._seen, self._taken
         records: list[Record] = []
         while self._records:
@@ -121,7 +127,7 @@ class Publisher:
         records += (times[rank] for rank in sorted(times))
         if self._undrawn and (self.is_watched or self._clock() - self._began > UNWATCHED):
             self._draw()
-        return encode(records)
+        return encode([self._started, *records]) if records or self.is_watched is None else []
 
     def hear(self, answer: Any) -> None:
         """Take the dashboard's answer: whether somebody looks."""
@@ -157,11 +163,13 @@ def timed_graph(program: Program, state: State, rows: int) -> str:
     from dagtrain.draw.timing import op_seconds
 
     graph, parts = program.shard_graph(rows), program.for_workers([rows])
+    if (nbytes := sum(node.nbytes for node in graph.nodes)) > MEMORY:
+        raise ValueError(f"to time its ops takes {bytes_text(nbytes)} for a shard of {rows} rows; at most {bytes_text(MEMORY)} are used.")
     leaves = [*program.layout.views(state.parameters), *program.statistics_layout.views(state.statistics)]
     data = [random_rows(spec, rows) for spec in program.columns.specs]
     with guard():
         seconds = op_seconds(graph, [*leaves, *data, 1.0, parts.shard_key(0, 0)])
-    title = f"one shard of {rows} rows, each op timed once by itself: {seconds_text(sum(seconds.values()))}"
+    title = f"one shard of {rows} rows, each op timed by itself: {seconds_text(sum(seconds.values()))}"
     return draw(graph, seconds=seconds, title=title, timeout=20.0).svg
 
 

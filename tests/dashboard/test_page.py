@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -93,6 +94,8 @@ def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Window]:
     pytest.importorskip("playwright", reason="pip install playwright")
     if shutil.which("chromium") is None:
         pytest.skip("the page is tested in Chromium: apt-get install chromium")
+    if subprocess.run(["chromium", "--version"], capture_output=True, timeout=PATIENCE, check=False).returncode:
+        pytest.skip("chromium does not start, its installation may be incomplete: dpkg --configure -a; apt-get install --fix-broken")
     with Window(tmp_path_factory.mktemp("window")) as opened:
         yield opened
 
@@ -135,15 +138,27 @@ def fitting(client: Any, name: str) -> Iterator[dt.Trainer]:
     x, y = np.random.default_rng(0).standard_normal((256, 8), "f4"), np.arange(256) % 4
     network = dt.nn.Sequential([dt.nn.Dense(16, "relu"), dt.nn.Dense(4)], name=name)
     trainer = dt.Trainer(network, loss="cross_entropy", metrics=["accuracy"], shards=2, client=client)
-    options = {"epochs": 10**6, "batch_size": 64, "verbose": 0, "callbacks": [Slow()]}
-    thread = threading.Thread(target=trainer.fit, args=(x, y), kwargs=options)
+    options: dict[str, Any] = {"epochs": 10**6, "batch_size": 64, "verbose": 0, "callbacks": [Slow()]}
+    faults: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            trainer.fit(x, y, **options)
+        except BaseException as error:
+            faults.append(error)
+
+    thread = threading.Thread(target=fit, daemon=True)
     thread.start()
     try:
         yield trainer
     finally:
+        deadline = time.monotonic() + PATIENCE
         while thread.is_alive():
+            assert time.monotonic() < deadline, "the fit does not stop"
             trainer.stop("the test has seen it")
             thread.join(0.1)
+        if faults:
+            raise faults[0]
 
 
 def test_a_fit_shows_while_it_runs(client: Any, window: Window) -> None:

@@ -70,6 +70,25 @@ def test_a_scheduler_that_runs_for_years_keeps_a_bounded_part(state: Any) -> Non
     assert last.pictures == {}
 
 
+def test_runs_that_are_over_are_dropped_first(state: Any) -> None:
+    runs = state.Runs()
+    runs.take("long", "client", [STARTED])
+    for i in range(2 * state.RUNS):
+        runs.take(f"run {i}", "client", [STARTED, Ended("finished", "")])
+    assert [run.number for run in runs] == [1, *range(state.RUNS + 3, 2 * state.RUNS + 2)]
+
+
+def test_workers_are_those_of_the_last_report_unless_it_is_cut(state: Any) -> None:
+    run = state.Run("a", "client", 1)
+    run.take(STARTED._replace(workers=100))
+    assert run.workers == 100, "no report yet"
+    run.take(StepTimes("w", 0, 5, 0.3, 0.1, 0.2))
+    assert run.workers == 1
+    for rank in range(100):
+        run.take(StepTimes("w", rank, 5, 0.3, 0.1, 0.2))
+    assert (len(run.times), run.workers) == (state.RANKS, 100)
+
+
 def test_the_newest_run_is_shown_unless_another_is_chosen(state: Any) -> None:
     runs = state.Runs()
     assert runs.get("") is None
@@ -94,6 +113,17 @@ def test_the_run_of_a_killed_process_is_over(state: Any) -> None:
     runs.take("b", "other", [STARTED])
     runs.left("one")
     assert [run.ended is None for run in runs] == [False, True]
+
+
+def test_a_run_goes_on_when_its_client_connects_again(state: Any) -> None:
+    runs = state.Runs()
+    runs.take("a", "client", [STARTED])
+    runs.left("client")
+    runs.take("a", "client", [Progress(5, 0, 2.0, 900.0, 1.0)])
+    assert runs.get("a").ended is None
+    runs.take("a", "client", [Ended("finished", "ab12")])
+    runs.left("client")
+    assert runs.get("a").ended.how == "finished"
 
 
 def test_metrics_have_names_of_their_own_and_escaped_labels(dashboard: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "prove-hosts"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(720)
 @pytest.mark.usefixtures("network")  # for its conditions
 def test_the_short_proof(tmp_path):
     table = tmp_path / "hosts.json"
@@ -18,7 +18,7 @@ def test_the_short_proof(tmp_path):
         [sys.executable, SCRIPT, "--short", table], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     ) as proof:
         try:
-            _, messages = proof.communicate(timeout=280)
+            _, messages = proof.communicate(timeout=600)  # it waits 120 s for each condition
         finally:
             proof.terminate()  # it cleans up
     assert proof.returncode == 0, messages

@@ -1,6 +1,6 @@
 """Sends the records of a fit to the scheduler, from the client's event loop: a few times a second, one message at a time.
 
-A message that fails is lost. A scheduler without the page is found out once, by a question that any scheduler answers.
+A message that fails is lost. A scheduler without the page is found out by a question that any scheduler answers: it is repeated until then.
 """
 
 from __future__ import annotations
@@ -55,33 +55,36 @@ class Sender:
         self._done.wait(END)
 
     async def _send_all(self) -> None:
-        failures = 0
+        seconds, has_page = self._every, False
         try:
-            if not await asyncio.wait_for(self._client.scheduler.get_metadata(keys=[MARK], default=False), ANSWER):
-                return
             while True:
                 is_last = self._over.is_set()
-                records = self._take()
-                if records:
-                    failures = 0 if await self._send(records) else failures + 1
+                try:
+                    has_page = has_page or await self._ask()
+                    if not has_page:
+                        return
+                    if records := self._take():
+                        await self._send(records)
+                        seconds = self._every
+                except OSError as error:  # includes TimeoutError
+                    log.debug("A message to the dashboard was lost: %r", error)
+                    seconds = min(2 * seconds, LONGEST)
                 if is_last:
                     return
-                await self._pause(min(self._every * 2**failures, LONGEST))
+                await self.pause(seconds)
         except Exception as error:  # the fit goes on
             log.debug("The fit does not show on the dashboard: %r", error)
         finally:
             self._done.set()
 
-    async def _send(self, records: list[Any]) -> bool:
-        call = getattr(self._client.scheduler, MARK)
-        try:
-            self._hear(await asyncio.wait_for(call(run=self._run, client=self._client.id, records=records), ANSWER))
-        except OSError as error:  # includes TimeoutError
-            log.debug("A message to the dashboard was lost: %r", error)
-            return False
-        return True
+    async def _ask(self) -> bool:
+        return bool(await asyncio.wait_for(self._client.scheduler.get_metadata(keys=[MARK], default=False), ANSWER))
 
-    async def _pause(self, seconds: float) -> None:
+    async def _send(self, records: list[Any]) -> None:
+        call = getattr(self._client.scheduler, MARK)
+        self._hear(await asyncio.wait_for(call(run=self._run, client=self._client.id, records=records), ANSWER))
+
+    async def pause(self, seconds: float) -> None:
         """Wait this long, or until the end."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._over.wait(), seconds)

@@ -11,7 +11,10 @@ from dagtrain.deploy.clusters.processes import Process, end, in_background, last
 from dagtrain.errors import ClusterError
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
-PARENT = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {STUBBORN!r}]); print(p.pid, flush=True); p.wait()"
+PARENT = f"""import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {STUBBORN!r}], stdout=subprocess.DEVNULL)
+print(child.pid, flush=True)
+child.wait()"""
 
 
 def python(program):

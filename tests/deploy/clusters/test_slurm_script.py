@@ -12,18 +12,18 @@ import pytest
 
 from dagtrain.deploy.clusters.slurm_script import job_script
 
-PYTHON = """case "$2" in *Client*) echo tcp://10.0.0.1:8786 ;; *) shift 2; exec "$@" ;; esac"""
+PYTHON = """case "$2" in *Client*) until [ -e srun.pid ]; do sleep 0.02; done; echo tcp://10.0.0.1:8786 ;; *) shift 2; exec "$@" ;; esac"""
 PROGRAM = """trap 'exit {}' TERM; touch trains; for _ in $(seq 600); do sleep 0.1; done"""
 STAND_INS = {
     "python": PYTHON,  # starts the scheduler, then waits for the workers
     "scheduler": """echo $$ >scheduler.pid; echo "{}" >files/starting.json; exec sleep 60""",
-    "srun": """echo "$*" >srun.words; echo $$ >srun.pid; exec sleep 60""",
+    "srun": """echo "$*" >srun.words; echo $$ >srun.new; mv srun.new srun.pid; exec sleep 60""",
     "scontrol": """echo "$*" >scontrol.words""",
     "saves": PROGRAM.format(143),
     "returns": PROGRAM.format(0),
     "breaks": PROGRAM.format(3),
     "says": """printf '<%s>' "$DASK_SCHEDULER_ADDRESS" "$SETTING" "$@"; exit 4""",
-    "ends": "echo no such interface; exit 1",
+    "ends": "until [ -e srun.pid ]; do sleep 0.02; done; echo no such interface; exit 1",
 }
 
 

@@ -27,7 +27,7 @@ def port(key):
             transports[0].add_server_key(key)
             transports[0].start_server(threading.Event(), paramiko.ServerInterface())
 
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield listener.getsockname()[1]
         thread.join(10)
