@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.errors import ArgumentError
+from dagtrain.errors import ArgumentError, DataError
 from dagtrain.graph import Array, Spec
 from dagtrain.nn.metrics.metric import named
 from dagtrain.nn.shapes import aligned, has_one_logit, labels_for, spread_weights
@@ -47,6 +47,8 @@ def _decided(name: str, outputs: Values, targets: Values, sample_weight: Values 
         predicted, actual = (outputs > 0).astype(np.int64), (targets > 0.5).astype(np.int64)
     else:
         actual = labels_for(name, outputs, targets)
+        if isinstance(actual, np.ndarray) and actual.size and not 0 <= actual.min() <= actual.max() < outputs.shape[-1]:
+            raise DataError(f"{name}: labels must be from 0 to {outputs.shape[-1] - 1}, got {actual.min()} to {actual.max()}.")
         predicted = np.argmax(outputs, -1)
     weights = spread_weights(sample_weight, actual.shape)
     return predicted.reshape((-1,)), actual.reshape((-1,)), weights.reshape((-1,))

@@ -151,9 +151,9 @@ def r2(outputs: Values, targets: Values, sample_weight: Values | None = None) ->
     >>> r2(np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 3.0]))
     0.5
     """
+    columns = outputs.shape[-1] if outputs.ndim > 1 else 1
     outputs, targets = aligned("r2", outputs, targets)
     weights = spread_weights(sample_weight, outputs.shape)
-    columns = outputs.shape[-1] if outputs.ndim > 1 else 1
     exact, off = targets.astype(np.float64), (outputs - targets).astype(np.float64)
     rows = [weights, weights * exact, weights * np.square(exact), weights * np.square(off)]
     return np.concatenate([np.sum(row.reshape((-1, columns)), axis=0) for row in rows])

@@ -36,8 +36,8 @@ def _bin(position: Values, bins: int) -> Values:
 def _logits(name: str, outputs: Values, targets: Values, sample_weight: Values | None) -> tuple[Values, Values, Values]:
     """For each class, the logit of "this class", whether it is, and the weight; in two axes. Of two classes only the second counts."""
     if has_one_logit(outputs) or outputs.shape == targets.shape:
+        columns = 1 if has_one_logit(outputs) else outputs.shape[-1]
         outputs, targets = aligned(name, outputs, targets)
-        columns = 1 if outputs.ndim == 1 else outputs.shape[-1]
         weights = spread_weights(sample_weight, outputs.shape)
         return outputs.reshape((-1, columns)), (targets > 0.5).reshape((-1, columns)), weights.reshape((-1, columns))
     labels, classes = labels_for(name, outputs, targets), outputs.shape[-1]

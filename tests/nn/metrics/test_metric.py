@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
-from dagtrain.errors import ArgumentError, ShapeError, UnknownNameError
+from dagtrain.errors import ArgumentError, DataError, ShapeError, UnknownNameError
 from dagtrain.nn import losses, metrics
 from dagtrain.plan.interpret import interpret
 
@@ -216,3 +216,18 @@ def test_errors():
         metrics.confusion_matrix(np.zeros((3, 2)), np.zeros((3, 4), int))
     with pytest.raises(ArgumentError, match="a metric is a name"):
         metrics.find(3)
+
+
+@pytest.mark.parametrize("name", ["auc", "average_precision", "expected_calibration_error", "r2"])
+def test_one_output_a_position_counts_all_positions(name):
+    random = np.random.default_rng(0)
+    outputs, targets = random.normal(size=(12, 5, 1)), random.integers(0, 2, (12, 5))
+    metric = metrics.find(name)
+    assert metric(outputs, targets) == pytest.approx(metric(outputs.reshape(-1), targets.reshape(-1)))
+    assert len(metric.parts(outputs, targets)) == metric.size(dt.Spec(outputs.shape, outputs.dtype))
+
+
+@pytest.mark.parametrize("labels", [[0, 1, -1], [0, 1, 3]])
+def test_labels_of_no_class_are_refused(labels):
+    with pytest.raises(DataError, match="labels must be from 0 to 2"):
+        metrics.find("balanced_accuracy")(np.eye(3), np.array(labels))
