@@ -115,7 +115,7 @@ def open_columns(roots: dict[str, Any], expected: Columns | None) -> tuple[dict[
     if any(map(is_dask_data, values.values())):
         nests = lazy_columns(values, headers)
         filled = {root: unflatten(part, [nests.pop(name) for name in names(part, root)]) for root, part in structure.items()} | nests
-        columns, structure = flatten({root: arrange(root, nest, order.get(root)) for root, nest in filled.items()})
+        columns, structure = flatten({root: arrange(root, filled[root], order.get(root)) for root in ROOTS if root in filled})
         check_indexes(columns)
         return columns, structure
     local = {

@@ -127,6 +127,14 @@ def test_pairs_may_be_triples_with_weights():
     assert np.array_equal(source.columns.bind(source.local())[2], LABELS * 0.5)
 
 
+@pytest.mark.parametrize("pairs", [[dask.delayed((X, X[:, 0]))], [(dask.delayed(X), dask.delayed(X[:, 0]))]])
+def test_pairs_may_have_weights_beside_them(pairs):
+    source = open_source(pairs, None, LABELS, targets="like_outputs")
+    assert source.columns.names == ("x", "y", "sample_weight")
+    for column, expected in zip(source.columns.bind(source.local()), (X, X[:, 0], LABELS), strict=True):
+        assert np.array_equal(column, expected)
+
+
 @pytest.mark.parametrize("wrap", [np.asarray, lazy])
 @pytest.mark.parametrize(
     ("weight", "says"),
