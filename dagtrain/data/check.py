@@ -212,10 +212,21 @@ def check_dtype(name: str, dtype: np.dtype[Any], title: str = "") -> None:
 
 
 def refuse_masked(name: str, value: Any) -> None:
-    """Raise `DataError` for a masked array with masked elements, of NumPy or dask: as an array it would lose its mask."""
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+    """Raise `DataError` for a masked array with masked elements, or a list that holds one: as an array it would lose its mask."""
+    if not _is_masked(value):
+        return
+    if isinstance(value, list | tuple):
+        row = next(i for i, element in enumerate(value) if _is_masked(element))
+    else:
         row = int(np.argwhere(np.ma.getmaskarray(value))[0][0]) if value.ndim else 0
-        raise DataError(f"{name} {RULES['masked'].says}: row {row}, counted from 0. {RULES['masked'].advice}")
+    raise DataError(f"{name} {RULES['masked'].says}: row {row}, counted from 0. {RULES['masked'].advice}")
+
+
+def _is_masked(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        kinds = set(map(type, value))  # a test of each number would take longer than to make an array of them
+        return any(issubclass(kind, list | tuple | np.ma.MaskedArray) for kind in kinds) and any(map(_is_masked, value))
+    return isinstance(value, np.ma.MaskedArray) and bool(np.ma.is_masked(value))
 
 
 def check_size(name: str, shape: tuple[int, ...]) -> None:

@@ -25,7 +25,7 @@ from dagtrain.data.nests import check_names, is_parts
 from dagtrain.data.parts import Column, Parts, look_tasks, named, seen_columns, take
 from dagtrain.data.pick import Gathered, assemble, gather_plan
 from dagtrain.data.source import Source, count_labels, spread
-from dagtrain.data.tables import check_table, header_of, index_fault, is_table, numpy_dtype, to_array
+from dagtrain.data.tables import check_table, header_of, index_digest, index_fault, is_table, joined_digest, numpy_dtype, to_array
 from dagtrain.errors import DataError
 
 __all__ = ["ChunkedSource", "check_indexes", "lazy_column", "lazy_columns", "open_chunks"]
@@ -225,13 +225,13 @@ def lazy_columns(values: Mapping[str, Any], headers: Mapping[str, tuple[str, ...
 
 
 def check_indexes(columns: Mapping[str, Column]) -> None:
-    """Raise DataError for tables and Series in the same partitions whose indexes differ."""
-    tables = {name: column for name, column in columns.items() if any(column.indexes)}
+    """Raise DataError for tables and Series whose indexes differ, in this process or in any partitions."""
+    rows = {name: (len(c.array),) if isinstance(c.array, np.ndarray) else c.array.chunks[0] for name, c in columns.items() if c.indexes}
+    digests = {name: (sum(rows[name]), joined_digest(columns[name].indexes, rows[name])) for name in rows}
+    tables = {name: both for name, both in digests.items() if both[1] is not None}
     first = next(iter(tables), "")
-    for name, column in tables.items():
-        if column.array.chunks[0] != tables[first].array.chunks[0]:
-            continue  # cut otherwise, so digests of partitions do not compare
-        if any(a and b and a != b for a, b in zip(column.indexes, tables[first].indexes, strict=True)):
+    for name, (count, digest) in tables.items():
+        if count == tables[first][0] and digest != tables[first][1]:  # another length is an error of its own
             raise DataError(index_fault(first, name))
 
 
@@ -243,18 +243,17 @@ def lazy_column(name: str, value: Any, header: tuple[str, ...]) -> Column:
     if is_parts(value):
         return Column(Parts.listed(name, value))
     if not dask.is_dask_collection(value):
-        return Column(to_array(name, value, header), header or header_of(value))
+        return Column(to_array(name, value, header), header or header_of(value), (index_digest(value),))
     if isinstance(value, da.Array):
         check_dtype(name, value.dtype)
-        return Column(value)
+        return Column(value, header)
     if not hasattr(value, "to_dask_array"):
         advice = "Make a dask array or DataFrame of it, or a list of delayed arrays, as dask.delayed makes them."
         raise DataError(f"{name} is a {type(value).__name__}, not an array or a table of numbers. {advice}")
     if is_table(value):
         check_table(name, value)
         here = tuple(map(str, value.columns))
-        if header and here != header:
-            check_names(name, here, header)
+        check_names(name, here, header or here)
         return Column(Parts.of_frame(name, value), header or here)
     numpy_dtype(name, value.dtype)
     return Column(Parts.of_frame(name, value))

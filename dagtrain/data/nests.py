@@ -120,10 +120,11 @@ def arrange(path: str, nest: Any, structure: Structure) -> Any:
 def check_names(path: str, names: Iterable[str], expected: Collection[str], whose: str = FITTED) -> None:
     """Raise DataError unless these are the same names, in any order."""
     here = list(names)
-    missing = [name for name in expected if name not in here]
-    extra = [name for name in here if name not in expected]
+    known, given = set(expected), set(here)
+    missing = [name for name in expected if name not in given]
+    extra = [name for name in here if name not in known]
     if missing or extra:
         faults = [f"{what} {', '.join(map(repr, found))}" for what, found in (("without", missing), ("with", extra)) if found]
         raise DataError(f"{path} has other columns than {whose}: it comes {' and '.join(faults)}.")
-    if len(here) != len(set(here)):
+    if len(here) != len(given):
         raise DataError(f"{path} has two columns of one name, so their order is not known: give each a name of its own.")

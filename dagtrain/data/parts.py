@@ -32,7 +32,7 @@ class Column:
 
     array: Any
     header: tuple[str, ...] = ()
-    indexes: tuple[str, ...] = ()
+    indexes: tuple[int | None, ...] = ()
 
 
 Place = tuple[str | int, ...]
@@ -53,7 +53,7 @@ class Look(NamedTuple):
 
     columns: dict[str, Looked]
     structure: dict[str, Structure]
-    digest: str = ""
+    digest: int | None = None
     wrong: str = ""
 
 
@@ -100,7 +100,7 @@ def look(name: str, value: Any) -> Look:
     """The content of a partition; runs where the partition is."""
     columns: dict[str, Looked] = {}
     structures: dict[str, Structure] = {}
-    indexes: dict[str, str] = {}
+    indexes: dict[str, int] = {}
     try:
         pair = type(value) is tuple and len(value) in (2, 3) and name in ("x", "y")
         for root, nest, start in zip(ROOTS, value, ([0], [1], [2]), strict=False) if pair else [(name, value, [])]:
@@ -112,13 +112,13 @@ def look(name: str, value: Any) -> Look:
                 if not array.shape:
                     raise DataError(f"{path} is a single number ({type(leaf).__name__}); its first axis must count the samples.")
                 columns[path] = Looked(places[path], array.shape, array.dtype, header_of(leaf))
-                indexes |= {path: digest} if (digest := index_digest(leaf)) else {}
+                indexes |= {} if (digest := index_digest(leaf)) is None else {path: digest}
         for path, digest in indexes.items():
             if digest != next(iter(indexes.values())):
                 raise DataError(index_fault(next(iter(indexes)), path))
     except DataError as error:
         return Look({}, {}, wrong=str(error))
-    return Look(columns, structures, next(iter(indexes.values()), ""))
+    return Look(columns, structures, next(iter(indexes.values()), None))
 
 
 def places_of(structure: Structure, start: Place) -> list[Place]:

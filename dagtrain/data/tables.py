@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from dagtrain.data.check import check_dtype, refuse_masked
-from dagtrain.data.nests import check_names
+from dagtrain.data.nests import ROOTS, check_names
 from dagtrain.errors import DataError
 from dagtrain.graph import Array
 
-__all__ = ["aligned", "check_table", "header_of", "index_digest", "is_table", "numpy_dtype", "to_array"]
+__all__ = ["aligned", "check_table", "header_of", "index_digest", "is_table", "joined_digest", "numpy_dtype", "to_array"]
+
+BASE = np.uint64(0x9E3779B97F4A7C15)
+"""Of the polynomial that digests an index; odd, so that no row loses its part."""
 
 
 def is_pandas(value: Any) -> bool:
@@ -34,9 +36,9 @@ def header_of(table: Any) -> tuple[str, ...]:
 def in_order(name: str, table: Any, header: Sequence[str]) -> Any:
     """A table with its columns in the order of these names; DataError if it has others."""
     here = header_of(table)
+    check_names(name, here, header or here)
     if not header or here == tuple(header):
         return table
-    check_names(name, here, header)
     return table.iloc[:, [here.index(column) for column in header]]
 
 
@@ -96,9 +98,13 @@ def numpy_dtype(name: str, dtype: Any) -> np.dtype[Any]:
 
 
 def aligned(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns with the rows of every table and Series in the order of the first one's index; DataError if the labels differ."""
+    """The columns with the rows of every table and Series in the order of the first one's index; DataError if the labels differ.
+
+    The first one is that of x, by name: a dict may have its keys in any order.
+    """
     tables = {name: value for name, value in columns.items() if is_pandas(value) and hasattr(value, "index")}
-    first = next(iter(tables), "")
+    first = min(tables, key=lambda name: (ROOTS.index(name.partition(".")[0]), name), default="")
+    without = next((name for name in columns if name not in tables), None)
     moved = {}
     for name, value in tables.items():
         index, expected = value.index, tables[first].index
@@ -106,6 +112,11 @@ def aligned(columns: Mapping[str, Any]) -> dict[str, Any]:
             continue  # another length is an error of its own
         if not (index.is_unique and expected.is_unique and len(index.union(expected)) == len(index)):
             raise DataError(index_fault(first, name))
+        if without is not None:
+            raise DataError(
+                f"{first} and {name} have their rows in different orders, and {without} has no index here, so it is not known which order "
+                "it follows. Put the tables in one order, as in y.loc[x.index], or give every column an index."
+            )
         moved[name] = value.loc[expected]
     return {**columns, **moved}
 
@@ -114,14 +125,26 @@ def index_fault(first: str, second: str) -> str:
     """The message for two tables whose rows have other labels."""
     return (
         f"{first} and {second} have different indexes, so it is not known which rows belong together. If they correspond by position, "
-        "give both the same index with .reset_index(drop=True)."
+        "give both the same index with .reset_index(drop=True), or arrays with .to_numpy() (in dask, .to_dask_array(lengths=True))."
     )
 
 
-def index_digest(value: Any) -> str:
-    """A digest of the index of a table or Series; empty for anything else."""
+def index_digest(value: Any) -> int | None:
+    """A digest of the index of a table or Series; None for anything else."""
     if not is_pandas(value) or not hasattr(value, "index"):
-        return ""
+        return None
     from pandas.util import hash_pandas_object
 
-    return hashlib.sha256(hash_pandas_object(value.index, index=False).to_numpy().tobytes()).hexdigest()
+    labels = hash_pandas_object(value.index, index=False).to_numpy()
+    powers = np.multiply.accumulate(np.full(len(labels), BASE, np.uint64))  # modulo 2**64, as all that follows
+    return int((labels * powers[::-1]).sum(dtype=np.uint64))
+
+
+def joined_digest(digests: Sequence[int | None], rows: Sequence[int]) -> int | None:
+    """The digest of the index of all partitions, whatever their cuts; None if one has no index."""
+    whole = 0
+    for digest, count in zip(digests, rows, strict=True):
+        if digest is None:
+            return None
+        whole = (whole * pow(int(BASE), count, 1 << 64) + digest) % (1 << 64)
+    return whole

@@ -168,6 +168,54 @@ def test_partitions_of_tables_with_other_indexes_are_refused():
         open_source([dask.delayed((FRAME, labels[::-1]))], targets="classes")
 
 
+def test_rows_do_not_depend_on_the_order_of_keys():
+    turned = FRAME[::-1][["a"]]
+    for x in ({"u": FRAME, "v": turned}, {"v": turned, "u": FRAME}):
+        source = open_source(x, pd.Series(LABELS[::-1], turned.index), targets="classes")
+        rows, labels, _ = source.columns.bind(source.local())
+        assert np.array_equal(rows["u"], X)
+        assert np.array_equal(rows["v"], X[:, :1])
+        assert np.array_equal(labels, LABELS)
+        with pytest.raises(DataError, match=r"x.u and x.v have their rows in different orders, and y has no index.*y.loc\[x.index\]"):
+            open_source(x, LABELS, targets="classes")
+
+
+ROWS = {
+    "pandas": lambda table: table,
+    "dask": lambda table: dd.from_pandas(table, npartitions=3, sort=False),
+    "dask, cut otherwise": lambda table: dd.from_pandas(table, npartitions=4, sort=False),
+    "delayed": delayed,
+}
+
+
+@pytest.mark.parametrize("form", ROWS)
+def test_rows_of_partitions_and_tables_with_other_indexes_are_refused(form):
+    names = pd.Series([f"row {i}" for i in range(50)])
+    frame, labels = FRAME.set_index(names), pd.Series(LABELS, names)
+    source = open_source(ROWS["dask"](frame), ROWS[form](labels), targets="classes")
+    assert np.array_equal(source.local()[0], X)
+    assert np.array_equal(source.local()[1], LABELS)
+    swapped = labels.iloc[[1, 0, *range(2, 50)]]
+    for x, y in ((ROWS["dask"](frame), ROWS[form](swapped)), (ROWS[form](frame), ROWS["dask"](swapped))):
+        with pytest.raises(DataError, match=r"x and y have different indexes.*\.to_numpy\(\)"):
+            open_source(x, y, targets="classes")
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, lambda f: dd.from_pandas(f, npartitions=2), lambda f: [dask.delayed(f)]])
+@pytest.mark.parametrize("names", [[0, "0"], ["a", "a"]])
+def test_tables_with_two_columns_of_one_name_are_refused(wrap, names):
+    frame = pd.DataFrame(X[:, :2], columns=names)
+    with pytest.raises(DataError, match=r"x has two columns of one name"):
+        open_source(wrap(frame), LABELS, targets="classes")
+
+
+@pytest.mark.parametrize("form", [list, tuple, lambda a: [[*row] for row in a]])
+def test_masked_elements_of_lists_are_refused(form):
+    masked = np.ma.array(X, mask=np.arange(200).reshape(50, 4) == 99)
+    with pytest.raises(DataError, match=r"x(\.24)? holds a masked element: row (24|3), counted from 0"):
+        open_source(form(masked), targets=None)
+
+
 def test_masked_blocks_are_refused():
     masked = da.from_array(np.ma.masked_greater(X, X[33].max()), chunks=(20, 4), asarray=False)
     with pytest.raises(DataError, match=r"x holds a masked element: row \d+"):
