@@ -28,7 +28,8 @@ class Dagtrain:
             model = dt.nn.Sequential([*layers, dt.nn.Dense(sizes[-1])])
             objective = dt.step.ModelObjective(model, "cross_entropy", [])
             optimizer = dt.optim.adam(LEARNING_RATE, beta_1=BETAS[0], beta_2=BETAS[1], epsilon=EPSILON)
-            program = dt.step.Program(objective, optimizer, dt.Spec(sizes[:1], np.dtype("f4")), dt.Spec((), np.dtype("i8")), seed=0)
+            columns = dt.data.Columns.of(dt.Spec(sizes[:1], np.dtype("f4")), dt.Spec((), np.dtype("i8")))
+            program = dt.step.Program(objective, optimizer, columns, seed=0)
             return program, StepRunner(program.for_workers([rows]), program.first_state(), cores, cores)
 
         rows, remainder = divmod(problem.batch_size, cores)

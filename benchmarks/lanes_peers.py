@@ -45,7 +45,8 @@ def program(sizes: tuple[int, ...]) -> Any:
     layers = [*(dt.nn.Dense(n, "relu") for n in sizes[1:-1]), dt.nn.Dense(sizes[-1])]
     objective = dt.step.ModelObjective(dt.nn.Sequential(layers), "cross_entropy", [])
     optimizer = dt.optim.adam(LEARNING_RATE, beta_1=BETAS[0], beta_2=BETAS[1], epsilon=EPSILON)
-    return dt.step.Program(objective, optimizer, dt.Spec((sizes[0],), np.dtype("f4")), dt.Spec((), np.dtype("i8")), seed=0)
+    columns = dt.data.Columns.of(dt.Spec((sizes[0],), np.dtype("f4")), dt.Spec((), np.dtype("i8")))
+    return dt.step.Program(objective, optimizer, columns, seed=0)
 
 
 class Torch:
@@ -112,11 +113,11 @@ class Floor:
         with self.one_blas_thread(), np.errstate(all="ignore"):
             for batch in self.batches:
                 for runner, (x, y) in zip(self.runners, batch, strict=True):
-                    runner.run(self.views, [], x, y, len(x) / self.batch, self.state.step, 0)
+                    runner.run(self.views, [], (x, y), len(x) / self.batch, self.state.step, 0)
                 for into, other in itertools.chain(*tree_levels(len(batch))):
                     np.add(self.vectors[into], self.vectors[other], out=self.vectors[into])
                 self.barrier()
-                scalars = self.parts.update.scalar_values(self.state.step, [])
+                scalars = self.parts.update.scalar_values(self.state, self.batch, [])
                 for i in self.blocks:
                     self.bound.block(i, scalars)
                 self.barrier()

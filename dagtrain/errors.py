@@ -121,20 +121,19 @@ class UnknownNameError(ArgumentError):
         unknown loss 'MSELoss'. Here it is 'mean_squared_error'. Known: huber, mean_squared_error.
         """
         names = sorted(known)
-        hint = (hints or {}).get(_bare(name))
+        hint = (hints or {}).get(bare(name))
         if hint is not None:
             hint = f" Here it is {hint}."
         else:
-            bare = {name.lower(): name for name in names}
-            near = difflib.get_close_matches(str(name).lower(), bare, n=1, cutoff=0.5)
-            hint = f" Did you mean {bare[near[0]]!r}?" if near else ""
+            small = {name.lower(): name for name in names}
+            near = difflib.get_close_matches(str(name).lower(), small, n=1, cutoff=0.5)
+            hint = f" Did you mean {small[near[0]]!r}?" if near else ""
         return cls(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")
 
 
-def _bare(name: object) -> str:
+def bare(name: object) -> str:
     """A name without the differences between libraries: ``MSELoss``, ``mse_loss`` and ``mse`` are one."""
-    bare = "".join(letter for letter in str(name).lower() if letter.isalnum())
-    return bare.removesuffix("loss")
+    return "".join(letter for letter in str(name).lower() if letter.isalnum()).removesuffix("loss")
 
 
 class DataError(DagtrainError, ValueError):

@@ -18,7 +18,7 @@ import numpy as np
 
 from dagtrain.arguments import one_of
 from dagtrain.errors import ArgumentError, GradientError, NotScalarError, UnsupportedError
-from dagtrain.graph import Graph, Spec, Tensor, rebuild
+from dagtrain.graph import Graph, Spec, Tensor, rebuild, refuse_masked
 from dagtrain.graph import input as new_input
 from dagtrain.ops import as_tensor
 from dagtrain.ops.random import derive, key
@@ -74,7 +74,7 @@ class Compiled:
             structures.append(structure)
         if any(isinstance(value, Tensor) for _, value in leaves):
             return self._build(*arguments)
-        arrays = [np.asarray(value) for _, value in leaves]
+        arrays = [np.asarray(refuse_masked(value)) for _, value in leaves]
         signature = (repr(structures), tuple((a.shape, a.dtype.str) for a in arrays))
         with self._lock:
             entry = self._cache.get(signature)

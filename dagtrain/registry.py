@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from dagtrain.errors import UnknownNameError
+from dagtrain.errors import UnknownNameError, bare
 
 __all__ = ["Registry", "hints"]
 
@@ -31,6 +31,8 @@ class Registry(dict[str, T]):
         Kind of the values, for errors.
     hints
         Their names in other libraries; see the function `hints`.
+    aliases
+        Whether `find` takes other spellings of a name, and names in other libraries whose hint is a name here and nothing else.
 
     Examples
     --------
@@ -44,9 +46,9 @@ class Registry(dict[str, T]):
     dagtrain.errors.UnknownNameError: unknown shape 'oval'. Here it is 'ellipse'. Known: ellipse.
     """
 
-    def __init__(self, kind: str, hints: Mapping[str, str] | None = None) -> None:
+    def __init__(self, kind: str, hints: Mapping[str, str] | None = None, *, aliases: bool = False) -> None:
         super().__init__()
-        self.kind, self.hints = kind, hints
+        self.kind, self.hints, self.aliases = kind, hints or {}, aliases
 
     def add(self, value: Named) -> Named:
         """Enter a value under its own name, `name` or `__name__`; also as a decorator."""
@@ -62,13 +64,19 @@ class Registry(dict[str, T]):
         UnknownNameError
             If there is none; the error has the nearest name, or the name here of another library's name.
         """
-        if not isinstance(name, str) or name not in self:
+        if not isinstance(name, str):
             raise UnknownNameError.of(self.kind, name, self, self.hints)
-        return self[name]
+        here = name
+        if name not in self and self.aliases:
+            spellings = {bare(known): known for known in self} | {other: here.strip("'") for other, here in self.hints.items()}
+            here = spellings.get(bare(name), name)  # a hint that is more than a name is no name of the table
+        if here not in self:
+            raise UnknownNameError.of(self.kind, name, self, self.hints)
+        return self[here]
 
-    def entry_of(self, function: Any) -> tuple[str, T | None]:
-        """A function's name, and the value whose `function` it is, also with options that `functools.partial` holds."""
+    def entry_of(self, function: Any, field: str = "function") -> tuple[str, T | None]:
+        """A function's name, and the value with this function, also with options that `functools.partial` holds, or wrapped."""
         plain = getattr(function, "func", function)
         name = getattr(plain, "__name__", self.kind)
         entry = self.get(name)
-        return name, entry if getattr(entry, "function", None) is plain else None
+        return name, entry if getattr(entry, field, None) is getattr(plain, "__wrapped__", plain) else None

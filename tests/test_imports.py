@@ -21,7 +21,7 @@ ALLOWED: dict[str, set[str]] = {name: set(SPINE[:i]) for i, name in enumerate(SP
 ALLOWED["_version"] = set()
 ALLOWED["transport"] = set()
 ALLOWED["nn"] = ALLOWED["optim"] = {"errors", "arguments", "registry", "graph", "ops", "numpy_api", "trace"}
-ALLOWED["data"] = {"errors", "arguments", "graph"}
+ALLOWED["data"] = {"errors", "arguments", "graph", "trace"}
 ALLOWED["report"] = {"errors"}
 ALLOWED["step"] = {*SPINE, "nn", "optim", "data", "_version"}
 ALLOWED["engines"] = {*ALLOWED["step"], "step", "report", "transport"}

@@ -27,6 +27,15 @@ def test_a_name_that_is_unknown(name, says):
         table.find(name)
 
 
+@pytest.mark.parametrize("name", ["double", "Double", "Twice", "DOUBLE_loss"])
+def test_aliases(name):
+    table = Registry("function", {"twice": "'double'", "doubled": "'double', of the first argument"}, aliases=True)
+    table.add(double)
+    assert table.find(name) is double
+    with pytest.raises(UnknownNameError, match="of the first argument"):
+        table.find("doubled")
+
+
 def test_the_entry_whose_function_it_is():
     table = Registry("loss")
     entry = table.add(SimpleNamespace(name="double", function=double))

@@ -85,15 +85,17 @@ def describe(value: Any) -> Description:
     if isinstance(value, tuple | list):
         return [describe(part) for part in value]
     if isinstance(value, optim.Optimizer):
-        return _checked("optimizer", value.name, value.settings, value, value.update)
+        return _checked("optimizer", value.name, value.settings, value)
     if isinstance(value, optim.Schedule):
-        return _checked("schedule", value.name, value.function.keywords, value, value.function)
+        return _checked("schedule", value.name, value.function.keywords, value)
     if isinstance(value, Loss):
-        return _checked("loss", value.name, _options(value.function), value, value.function)
+        return _checked("loss", value.name, _options(value.function), value)
     if isinstance(value, Metric):
-        function = getattr(value.function, "func", value.function)
-        name = value.name if value.name in metrics.METRICS else getattr(function, "__name__", "")
-        return _checked("metric", name, _options(value.function), value, value.function)
+        loss = _options(value.parts).get("loss")
+        name = getattr(_functions(value)[0], "__name__", "") if loss is None else loss.name
+        settings = {**_options(value.parts), **_options(value.value)} if loss is None else _options(loss.function)
+        description = _checked("metric", name, settings, value)
+        return description if "metric" in description else _checked("metric", name, {**settings, "name": value.name}, value)
     kind = type(value).__name__
     if MAKERS["layer"].get(kind) is type(value):
         return {"layer": kind, "settings": {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}}
@@ -109,8 +111,18 @@ def _options(function: Any) -> dict[str, Any]:
     return dict(function.keywords) if isinstance(function, partial) else {}
 
 
-def _checked(tag: str, name: str, settings: Mapping[str, Any], value: Any, function: Any) -> Description:
-    """The description, if the object built from it calls the same function; a name alone proves nothing."""
+def _functions(value: Any) -> list[Any]:
+    """The functions that an optimiser, a schedule, a loss or a metric calls, without their options, and what else tells them apart."""
+    if isinstance(value, Metric):
+        loss = _options(value.parts).get("loss")
+        calls = [value.parts if loss is None else loss.function, value.value, value.size, value.higher_is_better]
+    else:
+        calls = [value.update if isinstance(value, optim.Optimizer) else value.function]
+    return [call if getattr(call, "args", ()) else getattr(call, "func", call) for call in calls]
+
+
+def _checked(tag: str, name: str, settings: Mapping[str, Any], value: Any) -> Description:
+    """The description, if the object built from it calls the same functions; a name alone proves nothing."""
     description = {tag: name, "settings": {k: describe(v) for k, v in settings.items()}}
     if next(foreign(description), None) is not None:
         return description if name in MAKERS[tag] else _name(value)
@@ -118,10 +130,7 @@ def _checked(tag: str, name: str, settings: Mapping[str, Any], value: Any, funct
         rebuilt = build(description)
     except Exception:  # a user's own object of that name may hold anything
         return _name(value)
-    rebuilt_function = rebuilt.update if tag == "optimizer" else rebuilt.function
-    positional = getattr(function, "args", ())
-    same = getattr(rebuilt_function, "func", rebuilt_function) is getattr(function, "func", function)
-    return description if same and not positional and rebuilt.name == value.name else _name(value)
+    return description if _functions(rebuilt) == _functions(value) and rebuilt.name == value.name else _name(value)
 
 
 # ---- and back

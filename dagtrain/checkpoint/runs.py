@@ -11,6 +11,7 @@ import re
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 from dagtrain.arguments import whole
@@ -100,6 +101,11 @@ class CheckpointDirectory:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="dagtrain-checkpoint")
         self._writing: Future[None] | None = None
 
+    @cached_property
+    def first(self) -> Checkpoint | None:
+        """The last whole checkpoint when it was first asked for, before any is written."""
+        return latest(self.store)
+
     def begin(self, here: Manifest, resume: bool, exact: bool) -> Checkpoint | None:
         """The checkpoint to continue from; None to continue from the trainer's own state, which `here` describes.
 
@@ -108,7 +114,7 @@ class CheckpointDirectory:
         ArgumentError
             If there are checkpoints and `resume` is False, or the run that wrote them had other settings.
         """
-        checkpoint = latest(self.store)
+        checkpoint = self.first
         if checkpoint is None:
             return None
         there = checkpoint.manifest

@@ -2,8 +2,8 @@
 
     Manifest ─ to_json ─▶ checkpoint.json ─ parse ─▶ Manifest
 
-`Manifest` is the schema: each field declares how it is read, checked and written, and the first version of the format that has it. The file
-is not trusted: sizes are bounded before anything is allocated, and every entry is checked before use.
+`Manifest` is the schema: each field declares how it is read, checked and written. Files of another version are refused. The file is not
+trusted: sizes are bounded before anything is allocated, and every entry is checked before use.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dagtrain.checkpoint.describe import complete, differences
+from dagtrain.checkpoint.describe import complete, describe_structure, differences, structure_of
 from dagtrain.checkpoint.kinds import DICT, FLAG, LIST, NUMBER, SHA256, TEXT, Kind, mapping, optional, record, sequence, shape, whole
+from dagtrain.data.columns import Columns
 from dagtrain.data.ledger import Entry
 from dagtrain.errors import CheckpointError
 from dagtrain.graph import Spec
 from dagtrain.step.layout import VectorLayout
 from dagtrain.step.software import other_software
 from dagtrain.step.state import EpochProgress
-from dagtrain.trace.tree import Leaf
+from dagtrain.trace.tree import Leaf, leaves, unflatten
 
-__all__ = ["LIMIT", "NAME", "Manifest", "RowSpecs", "TensorFile", "parse", "seal"]
+__all__ = ["LIMIT", "NAME", "Manifest", "TensorFile", "parse", "seal"]
 
 NAME = "checkpoint.json"
-FORMAT, VERSION = "dagtrain checkpoint", 2
+FORMAT, VERSION = "dagtrain checkpoint", 3
 LIMIT = 8 << 20
 """Most bytes of a manifest: enough for 10,000 arrays and 10,000 epochs, and any JSON of this size parses within a second."""
 ROW_ELEMENTS = 1 << 28
@@ -40,13 +41,6 @@ SAMPLES = 1 << 40
 """Most samples of a ledger."""
 FLOATS = ("<f4", "<f8")
 DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
-
-
-class RowSpecs(NamedTuple):
-    """Specs of a row of x, and of a row of y or None."""
-
-    x: Spec
-    y: Spec | None
 
 
 class TensorFile(NamedTuple):
@@ -79,15 +73,31 @@ BATCHES: Mapping[str, Kind] = {
 }
 
 
-def _row(value: Any, name: str) -> Spec:
-    row = DICT(value, name)
-    if row["dtype"] not in DTYPES:
-        raise ValueError(f"the dtype of rows of {name} is none of {', '.join(DTYPES)}")
-    return Spec(shape(ROW_ELEMENTS)(row["shape"], name), np.dtype(row["dtype"]))
+def _dtype(value: Any, name: str) -> np.dtype[Any]:
+    if value not in DTYPES:
+        raise ValueError(f"the dtype of a column is none of {', '.join(DTYPES)}")
+    dtype: np.dtype[Any] = np.dtype(value)
+    return dtype
 
 
-def _write_rows(rows: RowSpecs) -> dict[str, Any]:
-    return {name: spec and {"shape": spec.shape, "dtype": spec.dtype.name} for name, spec in rows._asdict().items()}
+COLUMN = record(lambda **column: column, shape=shape(ROW_ELEMENTS), dtype=_dtype, header=sequence(TEXT))
+
+
+def _columns(structure: Any, columns: tuple[dict[str, Any], ...]) -> Columns:
+    if not isinstance(structure, tuple) or len(structure) != 3 or len(leaves(structure)) != len(columns) or structure[0] is None:
+        raise ValueError("its rows are no nests of x, y and sample_weight")
+    x, y, sample_weight = unflatten(structure, [Spec(c["shape"], c["dtype"]) for c in columns])
+    return replace(Columns.of(x, y, sample_weight), headers=tuple(c["header"] for c in columns))
+
+
+def _structure(value: Any, name: str) -> Any:
+    return structure_of(value)
+
+
+def _write_columns(columns: Columns) -> dict[str, Any]:
+    parts = zip(columns.specs, columns.headers, strict=True)
+    written = [{"shape": spec.shape, "dtype": spec.dtype.name, "header": header} for spec, header in parts]
+    return {"structure": describe_structure(columns.structure), "columns": written}
 
 
 def _layout(value: Any, name: str) -> VectorLayout:
@@ -157,9 +167,9 @@ def _write_history(history: dict[str, list[float]]) -> dict[str, list[float | No
 # ---- the schema
 
 
-def entry(read: Kind, write: Callable[[Any], Any] = lambda value: value, since: int = 1, before: Any = None) -> dict[str, Any]:
-    """How an entry is read and written, the first version that has it, and its value in older files."""
-    return {"read": read, "write": write, "since": since, "before": before}
+def entry(read: Kind, write: Callable[[Any], Any] = lambda value: value) -> dict[str, Any]:
+    """How an entry is read and written."""
+    return {"read": read, "write": write}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +193,7 @@ class Manifest:
     versions
         Versions of dagtrain, NumPy and BLAS.
     rows
-        Specs of a row.
+        Columns of the rows.
     objective, optimizer
         See `dagtrain.checkpoint.describe`.
     begun
@@ -205,16 +215,16 @@ class Manifest:
     batches: dict[str, int | str] | None = field(metadata=entry(optional(_batches)))
     fingerprint: str = field(metadata=entry(SHA256))
     slots: tuple[str, ...] = field(metadata=entry(sequence(TEXT)))
-    keys: dict[str, str] = field(metadata=entry(mapping(TEXT), since=2, before={}))  # version 1 has keys of other graphs
+    keys: dict[str, str] = field(metadata=entry(mapping(TEXT)))
     versions: dict[str, str] = field(metadata=entry(mapping(TEXT)))
-    rows: RowSpecs = field(metadata=entry(record(RowSpecs, x=_row, y=optional(_row)), _write_rows))
+    rows: Columns = field(metadata=entry(record(_columns, structure=_structure, columns=sequence(COLUMN)), _write_columns))
     parameters: VectorLayout = field(metadata=entry(_layout, _write_layout))
     statistics: VectorLayout = field(metadata=entry(_layout, _write_layout))
     objective: dict[str, Any] = field(metadata=entry(DICT))
     optimizer: dict[str, Any] = field(metadata=entry(DICT))
-    begun: EpochProgress | None = field(metadata=entry(optional(BEGUN), _write_begun, since=2))  # version 1 is at ends of epochs
-    rate_scale: float = field(metadata=entry(NUMBER, since=2, before=1.0))
-    ledger: tuple[Entry, ...] = field(metadata=entry(sequence(PAGE), lambda pages: [p._asdict() for p in pages], since=2, before=[]))
+    begun: EpochProgress | None = field(metadata=entry(optional(BEGUN), _write_begun))
+    rate_scale: float = field(metadata=entry(NUMBER))
+    ledger: tuple[Entry, ...] = field(metadata=entry(sequence(PAGE), lambda pages: [p._asdict() for p in pages]))
     history: dict[str, list[float]] = field(metadata=entry(mapping(_values), _write_history))
     tensors: TensorFile | None = field(default=None, metadata=entry(TENSORS, lambda file: file and file._asdict()))
 
@@ -256,7 +266,12 @@ class Manifest:
         yield "seed", self.seed, here.seed
         if self.batches is not None and here.batches is not None:
             yield from ((name, self.batches[name], here.batches[name]) for name in BATCHES)
-        yield from ((f"rows of {n}", str(a), str(b)) for n, a, b in zip("xy", self.rows, here.rows, strict=True))
+        there, mine = (dict(zip(m.names, zip(m.specs, m.headers, strict=True), strict=True)) for m in (self.rows, here.rows))
+        for name in dict.fromkeys([*there, *mine]):
+            (old, old_header), (new, new_header) = there.get(name, ("none", ())), mine.get(name, ("none", ()))
+            yield f"rows of {name}", str(old), str(new)
+            if old_header and new_header:
+                yield f"the columns of {name}", ", ".join(old_header), ", ".join(new_header)
 
     def other_versions(self, here: Manifest) -> list[str]:
         """The differences in software."""
@@ -333,11 +348,10 @@ def _manifest(entries: dict[str, Any]) -> Manifest:
     if entries.get("format") != FORMAT:
         raise ValueError(f"its format is not {FORMAT!r}")
     version = whole(1)(entries["version"], "version")
-    if version > VERSION:
-        reads = f"this dagtrain reads versions 1 to {VERSION}"
-        raise ValueError(f"its format has version {version} and {reads}: use the dagtrain that wrote it")
+    if version != VERSION:
+        raise ValueError(f"its format has version {version} and this dagtrain reads version {VERSION}: use the dagtrain that wrote it")
     schema = {f.name: f.metadata for f in fields(Manifest)}
-    manifest = Manifest(**{k: m["read"](entries[k] if version >= m["since"] else m["before"], k) for k, m in schema.items()})
+    manifest = Manifest(**{k: m["read"](entries[k], k) for k, m in schema.items()})
     assert manifest.tensors is not None, "the schema requires it"
     if len(set(manifest.slots)) < len(manifest.slots):
         raise ValueError("two slots have one name")

@@ -21,7 +21,7 @@ from safetensors.numpy import save as tensor_bytes
 
 from dagtrain.checkpoint.describe import describe, describe_structure
 from dagtrain.checkpoint.files import Store
-from dagtrain.checkpoint.schema import LIMIT, NAME, Manifest, RowSpecs, TensorFile, parse
+from dagtrain.checkpoint.schema import LIMIT, NAME, Manifest, TensorFile, parse
 from dagtrain.data import BatchPlan
 from dagtrain.data.ledger import Entry
 from dagtrain.errors import CheckpointError, NotFiniteError
@@ -76,6 +76,7 @@ def describe_run(
     else:
         assert isinstance(objective, CostObjective)
         description = {"kind": "cost", "model": describe(objective.cost), "structure": describe_structure(program.layout.structure)}
+    description["coupled"] = objective.coupled
     keys = {"update": program.update.graphs["update"].key} if program.update.graphs else {}
     batches = None if begun is None else begun.batches
     if plan is not None:
@@ -87,7 +88,7 @@ def describe_run(
         seed=program.seed,
         shards=shards,
         batches=batches,
-        rows=RowSpecs(program.x, program.y),
+        rows=program.columns,
         parameters=program.layout,
         statistics=program.statistics_layout,
         slots=tuple(state.slots),

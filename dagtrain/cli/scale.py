@@ -170,8 +170,8 @@ def _measured(layers: Sequence[int], batch: int, shards: int) -> Any:
 
     hidden = [dt.nn.Dense(width, "relu") for width in layers[1:-1]]
     objective = dt.step.ModelObjective(dt.nn.Sequential([*hidden, dt.nn.Dense(layers[-1])]), "cross_entropy", [])
-    rows, labels = dt.Spec((layers[0],), np.dtype("f4")), dt.Spec((), np.dtype("i8"))
-    return measure_work(dt.step.Program(objective, dt.optim.adam(), rows, labels, seed=0), batch, shards)
+    columns = dt.data.Columns.of(dt.Spec((layers[0],), np.dtype("f4")), dt.Spec((), np.dtype("i8")))
+    return measure_work(dt.step.Program(objective, dt.optim.adam(), columns, seed=0), batch, shards)
 
 
 def _costs(file: Path | None) -> tuple[float, float, float]:

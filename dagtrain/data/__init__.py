@@ -1,8 +1,9 @@
 """Data for training: opened, checked, cut into partitions, batches and shards."""
 
 from dagtrain.data.batches import BatchPlan, auto_shards
+from dagtrain.data.columns import Columns
 from dagtrain.data.digits import Split, load_digits
 from dagtrain.data.open import open_source
 from dagtrain.data.source import Source
 
-__all__ = ["BatchPlan", "Source", "Split", "auto_shards", "load_digits", "open_source"]
+__all__ = ["BatchPlan", "Columns", "Source", "Split", "auto_shards", "load_digits", "open_source"]

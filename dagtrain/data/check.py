@@ -1,25 +1,42 @@
 """Checks of data before training: the rules as records, and the one place where dtypes change.
 
-    open_source ── row_spec ──▶ Form ── inspect ──▶ Finding (the first bad row) ── explain ──▶ DataError
+    open_source ── make_form ─▶ Form ── inspect ──▶ Finding (the first bad row) ── explain ──▶ DataError
     (once)                       │
-                                 └──── read ──▶ x, y in the dtypes of training      (for each partition, where it is)
+                                 └──── read ──▶ columns in the dtypes of training   (for each partition, where it is)
 
 A `Form` is small and pickles, so that a task can check a partition where it is; only findings travel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dagtrain.arguments import one_of
+from dagtrain.data.columns import Columns, Rows
 from dagtrain.errors import ArgumentError, DataError
 from dagtrain.graph import Array, Spec
+from dagtrain.trace.tree import Structure, unflatten
 
-__all__ = ["RULES", "TARGETS", "Finding", "Form", "Rule", "Target", "explain", "inspect", "make_form", "read"]
+__all__ = [
+    "RULES",
+    "TARGETS",
+    "ClassWeights",
+    "Finding",
+    "Form",
+    "Rule",
+    "Target",
+    "cast_dtype",
+    "check_dtype",
+    "explain",
+    "inspect",
+    "make_form",
+    "read",
+    "refuse_masked",
+]
 
 
 class Rule(NamedTuple):
@@ -40,7 +57,7 @@ RULES: dict[str, Rule] = {
     "fits": Rule(
         lambda part, _: np.abs(part) > np.finfo(np.float32).max,
         "holds {value:.3g}, too large for float32",
-        "Scale the data, or train in float64.",
+        "Scale the data.",
     ),
     "whole": Rule(
         lambda part, _: part != np.floor(part),
@@ -67,6 +84,16 @@ RULES: dict[str, Rule] = {
         "holds {value}, but this loss wants -1 or +1",
         "Turn labels 0 and 1 into signs with 2 * y - 1.",
     ),
+    "masked": Rule(
+        lambda part, _: np.ma.getmaskarray(part),
+        "holds a masked element",
+        "Missing values are not guessed: fill them with .filled(...) or drop such rows before training.",
+    ),
+    "weight": Rule(
+        lambda part, _: part < 0,
+        "holds {value}, but a weight is not negative",
+        "A sample of weight 0 does not count.",
+    ),
     "probability": Rule(
         lambda part, _: part < 0,
         "holds {value}, but a probability is not negative",
@@ -82,10 +109,13 @@ RULES: dict[str, Rule] = {
 
 
 class Target(NamedTuple):
-    """The checks of one kind of target: its rules in order, whether it holds labels (int64), and what is wrong with a shape."""
+    """The checks of one kind of column: its rules in order, its dtype in training, and what is wrong with a shape.
+
+    The dtype "float" is the trainer's; None keeps integers and booleans.
+    """
 
     rules: tuple[str, ...] = ()
-    labels: bool = False
+    dtype: str | None = "float"
     shape: Callable[[tuple[int, ...], int | None, int], str | None] = lambda shape, classes, axes: None
 
 
@@ -96,13 +126,14 @@ def _label_shape(shape: tuple[int, ...], classes: int | None, axes: int) -> str 
         "one number a sample, shape (samples,)" if axes == 1 else f"whole numbers along {axes} axes, the outputs' axes without the classes"
     )
     if len(shape) == axes + 1 and shape[-1] == 1:
-        return f"class labels are {one}. Take the only column: y[..., 0]."
+        return f"class labels are {one}. Take the only column: y[..., 0], of a table y.iloc[:, 0]."
     if len(shape) == axes + 1:
         return (
             f"class labels are {one}. Turn one-hot rows into labels with y.argmax(axis=-1), "
             "or take a loss whose targets are a distribution, such as kl_divergence."
         )
-    return f"class labels are {one}."
+    flatten = " If each sample has one label, put dt.nn.Flatten() before the Dense layers." if len(shape) == 1 else ""
+    return f"class labels are {one}.{flatten}"
 
 
 def _distribution_shape(shape: tuple[int, ...], classes: int | None, axes: int) -> str | None:
@@ -114,30 +145,44 @@ def _distribution_shape(shape: tuple[int, ...], classes: int | None, axes: int) 
 
 
 TARGETS: dict[str, Target] = {
-    "classes": Target(("finite", "whole", "not_negative", "below_classes"), labels=True, shape=_label_shape),
+    "classes": Target(("finite", "whole", "not_negative", "below_classes"), "int64", shape=_label_shape),
     "binary": Target(("finite", "binary")),
     "signs": Target(("finite", "sign")),
     "like_outputs": Target(("finite", "fits")),
     "distribution": Target(("finite", "probability", "total"), shape=_distribution_shape),
-    "any": Target(("finite", "fits")),
+    "any": Target(("finite", "fits"), None),
 }
-"""Kinds of targets by name; "any" is for cost functions that declare no kind."""
+"""Kinds of targets by name; "any" is for cost functions that declare no kind, and for x."""
+
+
+def _weight_shape(shape: tuple[int, ...], classes: int | None, axes: int) -> str | None:
+    return None if len(shape) == 1 else "a weight is one number for each sample, shape (samples,)."
+
+
+WEIGHTS = Target(("finite", "fits", "weight"), shape=_weight_shape)
+
+
+class ClassWeights(NamedTuple):
+    """Labels in order, and the weight of each; any other label has weight 1."""
+
+    labels: tuple[float, ...]
+    weights: tuple[float, ...]
+
+    def of(self, y: Array) -> Array:
+        """The weight of each of these labels."""
+        labels = np.asarray(y, np.float64).reshape(len(y))
+        places = np.minimum(np.searchsorted(self.labels, labels), len(self.labels) - 1)
+        return np.where(np.take(self.labels, places) == labels, np.take(self.weights, places), 1.0)
 
 
 @dataclass(frozen=True)
 class Form:
-    """Description of the rows: their specs in training, the rules for their elements, and the column names of a table."""
+    """Description of the rows: the columns in training, and the rules for the elements of each."""
 
-    x: Spec
-    y: Spec | None
-    rules: tuple[tuple[str, ...], tuple[str, ...]]
+    columns: Columns
+    rules: tuple[tuple[str, ...], ...]
     classes: int
-    columns: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of a row in training, its target included."""
-        return self.x.nbytes + (self.y.nbytes if self.y else 0)
+    class_weights: ClassWeights | None = None
 
 
 class Finding(NamedTuple):
@@ -150,7 +195,8 @@ class Finding(NamedTuple):
 
 
 _KINDS = {
-    "O": "Its elements are Python objects: convert them with .astype(np.float32); if that fails, some are text, or rows differ in length.",
+    "O": "Its elements are Python objects. Number text with np.unique(labels, return_inverse=True)[1]; convert numbers with "
+    ".astype(np.float32), which fails if rows differ in length.",
     "c": "Give real and imaginary parts as features of their own: np.stack([x.real, x.imag], axis=-1).",
     "M": "Turn dates into numbers first, for example seconds since the first one.",
     "m": "Turn durations into numbers first, for example seconds.",
@@ -159,10 +205,28 @@ _KINDS = {
 _TEXT = "Turn text into numbers first: np.unique(labels, return_inverse=True)[1] numbers the classes."
 
 
-def check_dtype(name: str, dtype: np.dtype[Any]) -> None:
-    """Raise `DataError` for a dtype without real numbers, with the way to convert it."""
+def check_dtype(name: str, dtype: np.dtype[Any], title: str = "") -> None:
+    """Raise `DataError` for a dtype without real numbers, with the way to convert it; `title` is the user's name of the dtype."""
     if dtype.kind not in "biuf":
-        raise DataError(f"{name} has dtype {dtype}, but training computes with real numbers. {_KINDS.get(dtype.kind, _TEXT)}")
+        raise DataError(f"{name} has dtype {title or dtype}, but training computes with real numbers. {_KINDS.get(dtype.kind, _TEXT)}")
+
+
+def refuse_masked(name: str, value: Any) -> None:
+    """Raise `DataError` for a masked array with masked elements, or a list that holds one: as an array it would lose its mask."""
+    if not _is_masked(value):
+        return
+    if isinstance(value, list | tuple):
+        row = next(i for i, element in enumerate(value) if _is_masked(element))
+    else:
+        row = int(np.argwhere(np.ma.getmaskarray(value))[0][0]) if value.ndim else 0
+    raise DataError(f"{name} {RULES['masked'].says}: row {row}, counted from 0. {RULES['masked'].advice}")
+
+
+def _is_masked(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        kinds = set(map(type, value))  # a test of each number would take longer than to make an array of them
+        return any(issubclass(kind, list | tuple | np.ma.MaskedArray) for kind in kinds) and any(map(_is_masked, value))
+    return isinstance(value, np.ma.MaskedArray) and bool(np.ma.is_masked(value))
 
 
 def check_size(name: str, shape: tuple[int, ...]) -> None:
@@ -173,36 +237,34 @@ def check_size(name: str, shape: tuple[int, ...]) -> None:
         raise DataError(f"{name} is empty: its shape is {shape}.")
 
 
-def _trained(dtype: np.dtype[Any], keep_integers: bool, floats: np.dtype[Any]) -> np.dtype[Any]:
-    return dtype if keep_integers and dtype.kind in "iu" else floats
-
-
 def _idle(dtype: np.dtype[Any], floats: np.dtype[Any]) -> set[str]:
     """Rules that no element of this dtype can break; they need no pass over the data."""
     if dtype.kind == "f":
         return set() if dtype.itemsize > 4 and floats == np.float32 else {"fits"}
-    return {"finite", "whole", "fits"} | ({"not_negative", "probability"} if dtype.kind in "bu" else set())
+    return {"finite", "whole", "fits"} | ({"not_negative", "probability", "weight"} if dtype.kind in "bu" else set())
 
 
 def make_form(
-    x: Any,
-    y: Any,
-    columns: tuple[tuple[str, ...], tuple[str, ...]],
+    columns: Mapping[str, Any],
+    structure: Mapping[str, Structure],
+    headers: Mapping[str, tuple[str, ...]],
     *,
     targets: str | None,
-    labels: Callable[[Spec], tuple[int | None, int]],
+    labels: Callable[[Any], tuple[int | None, int]],
     dtype: Any,
-    keep_integers: bool,
+    expected: Columns | None = None,
 ) -> Form:
     """Check shapes and dtypes, before any element.
 
     Parameters
     ----------
-    x, y
-        The user's whole arrays; only shape and dtype are read.
     columns
-        Names of the columns of x and of y, if they are tables.
-    targets, labels, dtype, keep_integers
+        The user's whole arrays by name; only shape and dtype are read.
+    structure
+        The nests of x, y and sample_weight.
+    headers
+        Names of the columns of those that are tables.
+    targets, labels, dtype, expected
         As in `open_source`.
 
     Raises
@@ -215,41 +277,66 @@ def make_form(
         raise ArgumentError(f"training computes in float32 or float64, got dtype={floats}.")
     if targets is not None:
         one_of("kind of targets", targets, TARGETS)
-    for name, array in (("x", x), ("y", y)):
-        if array is not None:
-            check_dtype(name, array.dtype)
-            check_size(name, array.shape)
-    classes, label_axes = labels(Spec(x.shape[1:], x.dtype))
-    x_rules = tuple(rule for rule in ("finite", "fits") if rule not in _idle(x.dtype, floats))
-    x_row = Spec(x.shape[1:], _trained(x.dtype, keep_integers, floats))
-    if y is None:
-        if targets not in (None, "any"):
-            raise DataError(f"there is no y: this loss compares the outputs with targets ({targets}). Pass y.")
-        return Form(x_row, None, (x_rules, ()), 0, columns)
-    if x.shape[0] != y.shape[0]:
-        raise DataError(
-            f"x has {x.shape[0]} samples and y has {y.shape[0]}: every sample needs one target. Their shapes are {x.shape} and {y.shape}."
-        )
+    for name, array in columns.items():
+        check_dtype(name, array.dtype)
+        check_size(name, array.shape)
+    if "y" not in structure and targets not in (None, "any"):
+        raise DataError(f"there is no y: this loss compares the outputs with targets ({targets}). Pass y.")
+    _check_lengths(columns)
+    rows = {name: Spec(array.shape[1:], array.dtype if array.dtype.kind in "biu" else floats) for name, array in columns.items()}
+    x = unflatten(structure["x"], (row for name, row in rows.items() if name.partition(".")[0] == "x"))
+    classes, label_axes = labels(x)
     target = TARGETS[targets or "any"]
-    problem = target.shape(y.shape, classes, label_axes)
-    if problem is not None:
-        raise DataError(f"y has shape {y.shape}: {problem}")
-    integers = target.labels or (target is TARGETS["any"] and y.dtype.kind in "biu")
-    idle = _idle(y.dtype, floats) | ({"below_classes"} if classes is None else set())
-    y_row = Spec(y.shape[1:], np.dtype(np.int64) if integers else floats)
-    return Form(x_row, y_row, (x_rules, tuple(rule for rule in target.rules if rule not in idle)), classes or 0, columns)
+    if targets == "classes" and classes == 1:
+        raise DataError(
+            "the model has one output, which this loss takes for one class. Give it an output for each class, or for two classes take the "
+            "loss binary_cross_entropy."
+        )
+    rules = {}
+    for name, array in columns.items():
+        root = name.partition(".")[0]
+        of_column = {"x": TARGETS["any"], "y": target, "sample_weight": WEIGHTS}[root]
+        if root != "x" and name != root and of_column is not TARGETS["any"]:
+            what = "this loss compares the outputs with one array" if root == "y" else "there is one number for each sample"
+            raise DataError(f"{root} is a nest of columns, but {what}: give {root} as an array.")
+        problem = of_column.shape(array.shape, classes, label_axes)
+        if problem is not None:
+            raise DataError(f"{name} has shape {array.shape}: {problem}")
+        if of_column.dtype is not None:
+            rows[name] = Spec(rows[name].shape, np.dtype(of_column.dtype) if of_column.dtype != "float" else floats)
+        idle = _idle(array.dtype, floats) | ({"below_classes"} if classes is None else set())
+        rules[name] = tuple(rule for rule in of_column.rules if rule not in idle)
+    for name, spec in () if expected is None else zip(expected.names, expected.specs, strict=True):
+        if name in rows:
+            rows[name] = Spec(rows[name].shape, cast_dtype(rows[name].dtype, spec.dtype))
+    nests = tuple(structure.get(root) for root in ("x", "y", "sample_weight"))
+    flat = Columns(tuple(rows), tuple(rows.values()), nests, tuple(headers.get(name, ()) for name in rows))
+    return Form(flat, tuple(rules.values()), classes or 0)
 
 
-def inspect(form: Form, x: Array, y: Array | None, rows: int) -> Finding | None:
+def cast_dtype(dtype: np.dtype[Any], expected: np.dtype[Any]) -> np.dtype[Any]:
+    """The expected dtype, if numbers of this dtype become it: any as floats, and integers without loss; else the dtype itself."""
+    return expected if expected.kind == "f" or np.can_cast(dtype, expected) else dtype
+
+
+def _check_lengths(columns: Mapping[str, Any]) -> None:
+    (first, of_first), *others = columns.items()
+    for name, array in others:
+        if array.shape[0] != of_first.shape[0]:
+            raise DataError(
+                f"{first} has {of_first.shape[0]} samples and {name} has {array.shape[0]}: every sample needs one row of each. "
+                f"Their shapes are {of_first.shape} and {array.shape}."
+            )
+
+
+def inspect(form: Form, rows: int, *parts: Array) -> Finding | None:
     """The first element of a raw partition that breaks a rule, or None."""
-    for name, part, row, rules in (("x", x, form.x, form.rules[0]), ("y", y, form.y, form.rules[1])):
-        if part is None or row is None:
-            continue
+    for name, part, row, rules in zip(form.columns.names, parts, form.columns.specs, form.rules, strict=False):  # weights may be added
         if np.shape(part) != (rows, *row.shape):
             return Finding("shape", name, (rows, *row.shape), np.shape(part))
         check_dtype(name, np.asarray(part).dtype)
-        for rule in rules:
-            tested = RULES[rule].value(np.asarray(part))
+        for rule in ("masked", *rules) if isinstance(part, np.ma.MaskedArray) else rules:
+            tested = RULES[rule].value(part if rule == "masked" else np.asarray(part))
             bad = RULES[rule].bad(tested, form.classes)
             if bad.any():
                 position = np.unravel_index(int(bad.argmax()), bad.shape)
@@ -257,12 +344,14 @@ def inspect(form: Form, x: Array, y: Array | None, rows: int) -> Finding | None:
     return None
 
 
-def read(form: Form, x: Any, y: Any = None) -> tuple[Array, Array | None]:
-    """A partition of the raw data in the dtypes of training, rows contiguous."""
-    return (
-        np.ascontiguousarray(x, form.x.dtype),
-        None if form.y is None else np.ascontiguousarray(y, form.y.dtype),
-    )
+def read(form: Form, *parts: Any) -> Rows:
+    """A partition of the raw data in the dtypes of training, rows contiguous; its last column the weights, if classes have any."""
+    columns = form.columns
+    if form.class_weights is not None:
+        weights = form.class_weights.of(parts[columns.names.index("y")])
+        given = parts[columns.names.index("sample_weight")] if len(parts) == len(columns.names) else 1.0
+        parts = (*parts[: len(columns.names) - 1], weights * given)
+    return tuple(np.ascontiguousarray(part, row.dtype) for part, row in zip(parts, columns.specs, strict=True))
 
 
 def explain(form: Form, finding: Finding, first_row: int, partition: int) -> DataError:
@@ -277,8 +366,8 @@ def explain(form: Form, finding: Finding, first_row: int, partition: int) -> Dat
     where = f"row {first_row + row}"
     if finding.rule != "total" and column:
         where += f", column {column[0]}" if len(column) == 1 else f", at {column} in it"
-        names: Sequence[str] = form.columns[0 if finding.name == "x" else 1]
-        if len(column) == 1 and names:
-            where += f" ({names[column[0]]!r})"
+        header = form.columns.headers[form.columns.names.index(finding.name)]
+        if len(column) == 1 and column[0] < len(header):
+            where += f" ({header[column[0]]!r})"
     says = rule.says.format(value=finding.value, classes=form.classes, last=form.classes - 1)
     return DataError(f"{finding.name} {says}: {where}, counted from 0. {rule.advice}")

@@ -1,6 +1,6 @@
 """Data in dask collections: blocks of rows that stay where they are computed.
 
-    x  ┌──┬──┐ blocks         ┌─────┐ one block of rows   ('data-<token>', 0) = read(form, x block, y block)
+    x  ┌──┬──┐ blocks         ┌─────┐ one block of rows   ('data-<token>', 0) = read(form, block, block)
        ├──┼──┤  ──rechunk──▶  ├─────┤      + y cut alike   ('data-<token>', 1) = ...
        └──┴──┘                └─────┘
 
@@ -10,24 +10,25 @@ is one) runs them, and only answers come back. They hold no partition: data larg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
-from dagtrain.data.check import check_dtype, check_size, explain, inspect, make_form, read
+from dagtrain.data.check import Form, check_dtype, explain, inspect, read
+from dagtrain.data.columns import Rows
 from dagtrain.data.compute import Graph, Key, block_key, compute, futures_in, shared_graph, task_nodes
-from dagtrain.data.parts import Parts, is_parts, look_tasks, named, seen_arrays, split_pairs, take
-from dagtrain.data.pick import Partition, assemble, gather_plan
-from dagtrain.data.source import Source
-from dagtrain.data.tables import check_table, numpy_dtype, to_array
+from dagtrain.data.nests import check_names, is_parts
+from dagtrain.data.parts import Column, Parts, look_tasks, named, seen_columns, take
+from dagtrain.data.pick import Gathered, assemble, gather_plan
+from dagtrain.data.source import Source, count_labels, spread
+from dagtrain.data.tables import check_table, header_of, index_digest, index_fault, is_table, joined_digest, numpy_dtype, to_array
 from dagtrain.errors import DataError
-from dagtrain.graph import Spec
 
-__all__ = ["ChunkedSource", "lazy_array", "open_chunks"]
+__all__ = ["ChunkedSource", "check_indexes", "lazy_column", "lazy_columns", "open_chunks"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,15 +40,15 @@ class ChunkedSource(Source):
     graph
         The user's graph, as task nodes.
     blocks
-        Keys of the raw x and y of each partition in the graph.
+        Keys of the raw columns of each partition in the graph.
     futures
         Futures that partitions are computed from; they keep the data on the cluster.
     """
 
     graph: Graph
-    blocks: tuple[tuple[Key, Key | None], ...]
+    blocks: tuple[tuple[Key, ...], ...]
     futures: tuple[Any, ...]
-    _joined: list[Partition] = field(default_factory=list, init=False, repr=False)
+    _joined: list[Rows] = field(default_factory=list, init=False, repr=False)
 
     @property
     def in_memory(self) -> bool:
@@ -58,7 +59,7 @@ class ChunkedSource(Source):
     def origins(self) -> tuple[tuple[Key, ...], ...]:
         """For each partition, the keys of the futures that it is computed from; it costs least on their worker."""
         origins: dict[Key, frozenset[Key]] = {}
-        for first in (key for pair in self.blocks for key in pair if key is not None):
+        for first in (key for block in self.blocks for key in block):
             stack = [first]
             while stack:
                 key = stack[-1]
@@ -71,12 +72,12 @@ class ChunkedSource(Source):
                     if node is not None:
                         origins[key] = frozenset().union(*(origins[k] for k in node.dependencies))
                     stack.pop()
-        return tuple(tuple(sorted(frozenset().union(*(origins[k] for k in pair if k is not None)), key=str)) for pair in self.blocks)
+        return tuple(tuple(sorted(frozenset().union(*(origins[k] for k in block)), key=str)) for block in self.blocks)
 
     @cached_property
     def resident(self) -> bool:
         """Whether every partition is already on a cluster, persisted or as a future: reading it computes nothing."""
-        kinds = [{self._origin(key) for key in pair if key is not None} for pair in self.blocks]
+        kinds = [{self._origin(key) for key in block} for block in self.blocks]
         return all("future" in kind and "task" not in kind for kind in kinds)
 
     def _origin(self, key: Key) -> str:
@@ -86,17 +87,63 @@ class ChunkedSource(Source):
         node = self.graph.get(named(key, self.graph))
         if isinstance(node, DataNode):
             return "data"
-        if getattr(node, "func", None) is take:
+        if getattr(node, "func", None) in (take, cut_rows):
             (key,) = node.dependencies  # type: ignore[union-attr]  # a task, since it has a function
             return self._origin(key)
         return "future" if node is None else "task"
 
-    def local(self) -> Partition:
+    def local(self) -> Rows:
         """All partitions, computed by the scheduler in use and joined in this process; a second call returns the same arrays."""
         if not self._joined:
             graph, keys = self.tasks()
             self._joined.append(assemble(gather_plan(range(self.samples), self.sizes), self.compute(graph, keys)))
         return self._joined[0]
+
+    def some(self, rows: int) -> Rows:
+        """The first rows, taken from their partitions where these are computed."""
+        from dask.task_spec import DataNode, Task, TaskRef
+
+        if self._joined:
+            return spread(self._joined[0], rows)
+        graph, keys = self.tasks()
+        picks = gather_plan(range(min(rows, self.samples)), self.sizes)
+        key = f"some-{rows}-{keys[0][0]}"
+        graph[key] = Task(key, _assembled, DataNode(None, picks), *(TaskRef(keys[p.partition]) for p in picks))
+        some: Rows = self.compute(graph, [key])[0]
+        return some
+
+    def label_counts(self) -> dict[float, int]:
+        """Counted where the partitions are."""
+        counts: dict[float, int] = {}
+        for of_partition in self.compute(*self._over("count", count_labels)):
+            for label, count in of_partition.items():
+                counts[label] = counts.get(label, 0) + count
+        return dict(sorted(counts.items()))
+
+    def with_form(self, form: Form) -> ChunkedSource:
+        """The same partitions."""
+        return ChunkedSource(form, self.sizes, self.graph, self.blocks, self.futures)
+
+    def split(self, rows: int) -> tuple[ChunkedSource, ChunkedSource]:
+        """The partitions before a row and those after it; one that holds both is cut by a task for each of its columns."""
+        from dask.task_spec import Task, TaskRef
+        from dask.tokenize import tokenize
+
+        graph = dict(self.graph)
+        sides: tuple[list[tuple[int, tuple[Key, ...]]], ...] = [], []
+        for start, size, block in zip(accumulate(self.sizes, initial=0), self.sizes, self.blocks, strict=False):
+            middle = min(max(rows - start, 0), size)
+            for side, (first, last) in zip(sides, ((0, middle), (middle, size)), strict=True):
+                if first == 0 and last == size:
+                    side.append((size, block))
+                elif first < last:
+                    keys = tuple((f"cut-{tokenize(key)}", first, last) for key in block)
+                    graph |= {new: Task(new, cut_rows, TaskRef(key), first, last) for new, key in zip(keys, block, strict=True)}
+                    side.append((last - first, keys))
+        before, after = (
+            ChunkedSource(self.form, tuple(n for n, _ in side), graph, tuple(block for _, block in side), self.futures) for side in sides
+        )
+        return before, after
 
     def tasks(self) -> tuple[dict[Key, Any], list[tuple[str, int]]]:
         """The user's graph and a task for each partition, which converts it to the dtypes of training."""
@@ -116,31 +163,36 @@ class ChunkedSource(Source):
                 raise explain(self.form, finding, start, i)
 
     def _over(self, verb: str, function: Any, sizes: tuple[int, ...] | None = None) -> tuple[dict[Key, Any], list[tuple[str, int]]]:
-        """The graph with ``function(form, x, y[, rows])`` over every partition."""
+        """The graph with ``function(form, [rows,] *columns)`` over every partition."""
         from dask.task_spec import Task, TaskRef
         from dask.tokenize import tokenize
 
         form = self.form
-        name = f"{verb}-{tokenize([self.blocks, self.sizes, str(form.x), str(form.y), form.rules, form.classes])}"
+        specs = [str(spec) for spec in form.columns.specs]
+        name = f"{verb}-{tokenize([self.blocks, self.sizes, specs, form.rules, form.classes, form.class_weights])}"
         graph = dict(self.graph)
-        for i, (x, y) in enumerate(self.blocks):
+        for i, block in enumerate(self.blocks):
             rows = () if sizes is None else (sizes[i],)
-            graph[name, i] = Task((name, i), function, form, TaskRef(x), None if y is None else TaskRef(y), *rows)
+            graph[name, i] = Task((name, i), function, form, *rows, *map(TaskRef, block))
         return graph, [(name, i) for i in range(len(self.blocks))]
 
 
-def open_chunks(
-    x: Any, y: Any, *, targets: str | None, labels: Callable[[Spec], tuple[int | None, int]], dtype: Any, keep_integers: bool
-) -> ChunkedSource:
-    """`open_source` for dask collections and partitions; the other of x and y is cut into the same blocks."""
+def cut_rows(block: Any, first: int, last: int) -> Any:
+    """The rows of a block from `first` to below `last`."""
+    return block[first:last]
+
+
+def _assembled(picks: Sequence[Gathered], *partitions: Rows) -> Rows:
+    return assemble(picks, partitions)
+
+
+def open_chunks(form: Form, columns: Sequence[Any]) -> ChunkedSource:
+    """The source of dask arrays of known chunk sizes, or NumPy arrays, that have this form; all are cut into the same blocks."""
     from dask.core import flatten
 
-    (x, x_columns), (y, y_columns) = lazy_arrays(x, y)
-    form = make_form(x, y, (x_columns, y_columns), targets=targets, labels=labels, dtype=dtype, keep_integers=keep_integers)
-    rows = x.chunks[0] if not isinstance(x, np.ndarray) else y.chunks[0]
-    cut = [_cut(array, rows) for array in (x, y) if array is not None]
-    x_keys, *y_keys = (list(flatten(array.__dask_keys__())) for array in cut)
-    blocks = list(zip(x_keys, *y_keys, strict=True) if y_keys else zip(x_keys, [None] * len(x_keys), strict=True))
+    rows = next(array.chunks[0] for array in columns if not isinstance(array, np.ndarray))
+    cut = [_cut(array, rows) for array in columns]
+    blocks = list(zip(*(flatten(array.__dask_keys__()) for array in cut), strict=True))
     nonempty = [i for i, size in enumerate(rows) if size]
     sizes = tuple(int(rows[i]) for i in nonempty)
     graph = shared_graph(cut)
@@ -149,53 +201,62 @@ def open_chunks(
     return source
 
 
-def lazy_arrays(x: Any, y: Any) -> tuple[tuple[Any, tuple[str, ...]], tuple[Any, tuple[str, ...]]]:
-    """Both as dask arrays of known chunk sizes, or NumPy arrays, each with the names of its columns.
+def lazy_columns(values: Mapping[str, Any], headers: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """The columns as dask arrays of known chunk sizes, or NumPy arrays; nested where partitions hold nests.
 
-    One call computes everything that is unknown.
+    One call computes everything that is unknown. `headers` are those to put tables in the order of.
     """
-    x, y = split_pairs(x, y)
-    lazy = {name: lazy_array(name, value) for name, value in (("x", x), ("y", y)) if value is not None}
-    queries = {name: _queries(value) for name, (value, _) in lazy.items()}
+    lazy = {name: lazy_column(name, value, headers.get(name, ())) for name, value in values.items()}
+    queries = {name: _queries(column.array) for name, column in lazy.items()}
     keys = list(dict.fromkeys(key for _, tasks in queries.values() for key in tasks))
     graph = {key: node for needed, tasks in queries.values() for key, node in {**needed, **tasks}.items()}
     answers = dict(zip(keys, compute(graph, keys), strict=True)) if keys else {}
-    known: dict[str, tuple[Any, tuple[str, ...]]] = {}
-    for name, (value, columns) in lazy.items():
+    known: dict[str, Any] = {}
+    for name, column in lazy.items():
         results = [answers[key] for key in queries[name][1]]
-        if not isinstance(value, Parts):
-            known[name] = _sized(value, results), columns
+        if not isinstance(column.array, Parts):
+            known[name] = replace(column, array=_sized(column.array, results))
             continue
-        arrays = seen_arrays(value, results)
-        if len(arrays) == 2 and (name == "y" or y is not None):
+        nests = seen_columns(column.array, results, {name: column.header} if column.header else headers)
+        if len(nests) > 1 and (name == "y" or (nests.keys() & values.keys()) != {"x"}):
             raise DataError(f"the partitions of {name} are pairs (x, y): " + ("leave out y." if name == "x" else "give them as x alone."))
-        known |= {n: (array, columns or names) for n, (array, names) in arrays.items()}
-    for n, (array, _) in known.items():
-        check_dtype(n, array.dtype)
-        check_size(n, array.shape)
-    return known["x"], known.get("y", (None, ()))
+        known |= nests
+    return known
 
 
-def lazy_array(name: str, value: Any) -> tuple[Any, tuple[str, ...]]:
-    """A dask array, partitions of unknown shape, or a NumPy array; and the names of the columns of a table."""
+def check_indexes(columns: Mapping[str, Column]) -> None:
+    """Raise DataError for tables and Series whose indexes differ, in this process or in any partitions."""
+    rows = {name: (len(c.array),) if isinstance(c.array, np.ndarray) else c.array.chunks[0] for name, c in columns.items() if c.indexes}
+    digests = {name: (sum(rows[name]), joined_digest(columns[name].indexes, rows[name])) for name in rows}
+    tables = {name: both for name, both in digests.items() if both[1] is not None}
+    first = next(iter(tables), "")
+    for name, (count, digest) in tables.items():
+        if count == tables[first][0] and digest != tables[first][1]:  # another length is an error of its own
+            raise DataError(index_fault(first, name))
+
+
+def lazy_column(name: str, value: Any, header: tuple[str, ...]) -> Column:
+    """A dask array, partitions of unknown shape, or a NumPy array."""
     import dask
     import dask.array as da
 
     if is_parts(value):
-        return Parts.listed(name, value), ()
+        return Column(Parts.listed(name, value))
     if not dask.is_dask_collection(value):
-        return to_array(name, value)
+        return Column(to_array(name, value, header), header or header_of(value), (index_digest(value),))
     if isinstance(value, da.Array):
         check_dtype(name, value.dtype)
-        return value, ()
+        return Column(value, header)
     if not hasattr(value, "to_dask_array"):
         advice = "Make a dask array or DataFrame of it, or a list of delayed arrays, as dask.delayed makes them."
         raise DataError(f"{name} is a {type(value).__name__}, not an array or a table of numbers. {advice}")
-    if hasattr(value, "columns") and value.ndim == 2:
+    if is_table(value):
         check_table(name, value)
-        return Parts.of_frame(name, value), tuple(map(str, value.columns))
+        here = tuple(map(str, value.columns))
+        check_names(name, here, header or here)
+        return Column(Parts.of_frame(name, value), header or here)
     numpy_dtype(name, value.dtype)
-    return Parts.of_frame(name, value), ()
+    return Column(Parts.of_frame(name, value))
 
 
 def _queries(value: Any) -> tuple[Graph, Graph]:

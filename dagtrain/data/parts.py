@@ -1,15 +1,15 @@
 """Partitions of unknown shape: one task inspects each where it is, then they become dask arrays.
 
     dask DataFrame, Series        the number of rows of a partition is unknown
-    [delayed, …], [future, …]     everything is unknown: each may be an array, a table, or a pair (x, y) of them
-    [(delayed, delayed), …]       a pair for each partition
+    [delayed, …], [future, …]     everything is unknown: each may be an array, a table, a dict of them, or a pair (x, y)
 
 A `Look` holds what the task reports.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,30 +17,43 @@ import numpy as np
 from dagtrain.arguments import is_future
 from dagtrain.data.check import check_dtype
 from dagtrain.data.compute import Graph, Key, is_delayed, shared_graph
-from dagtrain.data.tables import to_array
+from dagtrain.data.nests import FITTED, ROOTS, check_names, is_part, take_apart
+from dagtrain.data.tables import header_of, index_digest, index_fault, to_array
 from dagtrain.errors import DataError
 from dagtrain.graph import Array
+from dagtrain.trace.tree import Leaf, Structure, unflatten
 
-__all__ = ["Look", "Parts", "is_parts", "look_tasks", "part_array", "seen_arrays", "split_pairs", "take"]
-
-
-def is_part(value: Any) -> bool:
-    """Whether this is a partition: a delayed value or a future."""
-    return is_delayed(value) or is_future(value)
+__all__ = ["Column", "Look", "Parts", "look_tasks", "part_array", "places_of", "seen_columns", "take"]
 
 
-def is_parts(value: Any) -> bool:
-    """Whether this is a list of delayed values or futures, or one of them."""
-    if isinstance(value, list | tuple):
-        return any(map(is_part, value)) or any(isinstance(v, tuple | list) and any(map(is_part, v)) for v in value[:1])
-    return is_part(value)
+@dataclass(frozen=True, eq=False)
+class Column:
+    """A column of the user's data: an array of NumPy or dask, the names of the table's columns, and digests of its index by partition."""
+
+    array: Any
+    header: tuple[str, ...] = ()
+    indexes: tuple[int | None, ...] = ()
+
+
+Place = tuple[str | int, ...]
+"""The keys and positions that lead from a partition to one of its columns; empty for a partition of one column."""
+
+
+class Looked(NamedTuple):
+    """A column of a partition: where it is in it, its shape and dtype, and its header if it is a table."""
+
+    place: Place
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    header: tuple[str, ...]
 
 
 class Look(NamedTuple):
-    """The content of a partition: one array (two for a pair), or what is wrong with it."""
+    """The content of a partition: its columns by name, their nests by "x", "y", …, and a digest of its index; or what is wrong with it."""
 
-    specs: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
-    columns: tuple[tuple[str, ...], ...]
+    columns: dict[str, Looked]
+    structure: dict[str, Structure]
+    digest: int | None = None
     wrong: str = ""
 
 
@@ -83,37 +96,44 @@ def named(key: Key, graph: Graph) -> Key:
     return key
 
 
-def split_pairs(x: Any, y: Any) -> tuple[Any, Any]:
-    """Pairs of partitions as two lists."""
-    if not is_parts(x) or is_part(x) or not any(isinstance(part, tuple | list) for part in x):
-        return x, y
-    if any(not isinstance(part, tuple | list) or len(part) != 2 for part in x):
-        raise DataError("x is a list of pairs (x, y) of partitions, but not all of its elements are pairs.")
-    if y is not None:
-        raise DataError("x is a list of pairs (x, y) of partitions: leave out y, which they hold.")
-    return [a for a, _ in x], [b for _, b in x]
-
-
 def look(name: str, value: Any) -> Look:
     """The content of a partition; runs where the partition is."""
-    pair = type(value) is tuple and len(value) == 2
-    specs, columns = [], []
+    columns: dict[str, Looked] = {}
+    structures: dict[str, Structure] = {}
+    indexes: dict[str, int] = {}
     try:
-        for part, array in zip(("x", "y") if pair else (name,), value if pair else (value,), strict=True):
-            rows, names = to_array(part, array)
-            check_dtype(part, rows.dtype)
-            if not rows.shape:
-                raise DataError(f"{part} is a single number ({type(array).__name__}); its first axis must count the samples.")
-            specs.append((rows.shape, rows.dtype))
-            columns.append(names)
+        pair = type(value) is tuple and len(value) in (2, 3) and name in ("x", "y")
+        for root, nest, start in zip(ROOTS, value, ([0], [1], [2]), strict=False) if pair else [(name, value, [])]:
+            leaves, structures[root] = take_apart(nest, root)
+            places = dict(zip(leaves, places_of(structures[root], tuple(start)), strict=True))
+            for path, leaf in leaves.items():
+                array = to_array(path, leaf)
+                check_dtype(path, array.dtype)
+                if not array.shape:
+                    raise DataError(f"{path} is a single number ({type(leaf).__name__}); its first axis must count the samples.")
+                columns[path] = Looked(places[path], array.shape, array.dtype, header_of(leaf))
+                indexes |= {} if (digest := index_digest(leaf)) is None else {path: digest}
+        for path, digest in indexes.items():
+            if digest != next(iter(indexes.values())):
+                raise DataError(index_fault(next(iter(indexes)), path))
     except DataError as error:
-        return Look((), (), str(error))
-    return Look(tuple(specs), tuple(columns))
+        return Look({}, {}, wrong=str(error))
+    return Look(columns, structures, next(iter(indexes.values()), None))
 
 
-def take(name: str, value: Any, pair: int | None) -> Array:
-    """The array of a partition, or one of its pair."""
-    return to_array(name, value if pair is None else value[pair])[0]
+def places_of(structure: Structure, start: Place) -> list[Place]:
+    """The place of each column of a nest, in order."""
+    if structure is Leaf:
+        return [start]
+    parts = structure.items() if isinstance(structure, dict) else enumerate(structure)
+    return [place for key, part in parts for place in places_of(part, (*start, key))]
+
+
+def take(name: str, value: Any, place: Place, header: tuple[str, ...]) -> Array:
+    """A column of a partition; a table's columns in the order of the header."""
+    for key in place:
+        value = value[key]
+    return to_array(name, value, header)
 
 
 def look_tasks(parts: Parts) -> Graph:
@@ -125,36 +145,57 @@ def look_tasks(parts: Parts) -> Graph:
     return {(name, i): Task((name, i), look, parts.name, TaskRef(key)) for i, key in enumerate(parts.keys)}
 
 
-def seen_arrays(parts: Parts, looks: Sequence[Look]) -> dict[str, tuple[Any, tuple[str, ...]]]:
-    """The dask arrays of inspected partitions, and the names of the columns of tables: one by the name of the parts, or x and y."""
+def seen_columns(parts: Parts, looks: Sequence[Look], headers: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """The columns of inspected partitions, nested, by the name of the parts; or x, y (and sample_weight), if they hold these.
+
+    `headers` are those to put tables in the order of, where there are any; by default that of the first partition.
+    """
     for i, look in enumerate(looks):
         if look.wrong:
             raise DataError(f"partition {i}: {look.wrong}")
-    pairs = {len(look.specs) == 2 for look in looks}
-    if len(pairs) == 2:
-        raise DataError(f"some partitions of {parts.name} are pairs (x, y) and some are not.")
-    columns = looks[0].columns
-    if True not in pairs:
-        return {parts.name: (_seen_array(parts, looks, parts.name, None), columns[0])}
-    return {name: (_seen_array(parts, looks, name, i), columns[i]) for i, name in enumerate("xy")}
+    first = looks[0]
+    for i, look in enumerate(looks):
+        if look.structure.keys() != first.structure.keys():
+            raise DataError(f"some partitions of {parts.name} are pairs (x, y) and some are not.")
+        if look.columns.keys() != first.columns.keys():
+            check_names(f"partition {i} of {parts.name}", look.columns, first.columns, "partition 0 has")
+    columns = {name: _seen_column(parts, looks, name, headers.get(name, ())) for name in first.columns}
+    nests = {}
+    for root, structure in first.structure.items():
+        within = [column for name, column in columns.items() if name == root or name.startswith(f"{root}.")]
+        nests[root] = unflatten(structure, within)
+    return nests
 
 
-def _seen_array(parts: Parts, looks: Sequence[Look], name: str, pair: int | None) -> Any:
-    specs = [look.specs[pair or 0] for look in looks]
-    row = specs[0][0][1:]
-    for i, (shape, _) in enumerate(specs):
-        if shape[1:] != row:
-            raise DataError(f"partition {i} of {name} has rows of shape {shape[1:]}, but partition 0 has rows of shape {row}.")
-    return part_array(parts, name, pair, tuple(shape[0] for shape, _ in specs), row, np.result_type(*(dtype for _, dtype in specs)))
+def _seen_column(parts: Parts, looks: Sequence[Look], name: str, header: tuple[str, ...]) -> Column:
+    seen = [look.columns[name] for look in looks]
+    whose, header = (FITTED, header) if header else ("partition 0 has", seen[0].header)
+    row = seen[0].shape[1:]
+    for i, looked in enumerate(seen):
+        if looked.header and header and looked.header != header:
+            check_names(f"partition {i} of {name}", looked.header, header, whose)
+        if looked.shape[1:] != row:
+            raise DataError(f"partition {i} of {name} has rows of shape {looked.shape[1:]}, but partition 0 has rows of shape {row}.")
+    rows = tuple(looked.shape[0] for looked in seen)
+    array = part_array(parts, name, seen[0].place, rows, row, np.result_type(*(looked.dtype for looked in seen)), header)
+    return Column(array, header, tuple(look.digest for look in looks))
 
 
-def part_array(parts: Parts, name: str, pair: int | None, rows: tuple[float, ...], row: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+def part_array(
+    parts: Parts,
+    name: str,
+    place: Place,
+    rows: tuple[float, ...],
+    row: tuple[int, ...],
+    dtype: np.dtype[Any],
+    header: tuple[str, ...],
+) -> Any:
     """A dask array of partitions with these numbers of rows, this row shape and this dtype."""
     import dask.array as da
     from dask.task_spec import Task, TaskRef
     from dask.tokenize import tokenize
 
-    layer = f"partition-{tokenize(parts.keys, name, pair)}"
+    layer = f"partition-{tokenize(parts.keys, name, place, header)}"
     blocks = [(layer, i, *(0 for _ in row)) for i in range(len(parts.keys))]
-    tasks = {block: Task(block, take, name, TaskRef(key), pair) for block, key in zip(blocks, parts.keys, strict=True)}
+    tasks = {block: Task(block, take, name, TaskRef(key), place, header) for block, key in zip(blocks, parts.keys, strict=True)}
     return da.Array({**parts.graph, **tasks}, layer, (rows, *((n,) for n in row)), dtype=dtype)

@@ -12,14 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dagtrain.data.columns import Rows
 from dagtrain.errors import ArgumentError
-from dagtrain.graph import Array
 
-__all__ = ["Gathered", "Indices", "Partition", "assemble", "gather_plan", "samples_of"]
+__all__ = ["Gathered", "Indices", "assemble", "gather_plan", "samples_of"]
 
 Indices = np.ndarray[Any, np.dtype[np.intp]]
-Partition = tuple[Array, Array | None]
-"""Rows of x, and the same number of rows of y, or None without y."""
 
 
 class Gathered(NamedTuple):
@@ -97,7 +95,7 @@ def samples_of(picks: Sequence[Gathered]) -> Indices:
     return samples
 
 
-def assemble(picks: Sequence[Gathered], partitions: Sequence[Partition], out: Partition | None = None) -> Partition:
+def assemble(picks: Sequence[Gathered], partitions: Sequence[Rows], out: Rows | None = None) -> Rows:
     """Gather rows from partitions, in the order of the samples.
 
     Parameters
@@ -105,24 +103,23 @@ def assemble(picks: Sequence[Gathered], partitions: Sequence[Partition], out: Pa
     picks
         For each partition, which rows go where.
     partitions
-        One for each pick: rows of x, and of y or None.
+        One for each pick, with the same columns.
     out
         Where the rows go; new arrays by default.
 
     Examples
     --------
     >>> x = np.arange(6)
-    >>> assemble(gather_plan(np.array([4, 0, 5, 1]), sizes=(3, 3)), [(x[:3], None), (x[3:], None)])
-    (array([4, 0, 5, 1]), None)
+    >>> assemble(gather_plan(np.array([4, 0, 5, 1]), sizes=(3, 3)), [(x[:3],), (x[3:],)])
+    (array([4, 0, 5, 1]),)
     """
     if out is None:
-        count, (x, y) = sum(len(p.places) for p in picks), partitions[0]
-        out = np.empty((count, *x.shape[1:]), x.dtype), None if y is None else np.empty((count, *y.shape[1:]), y.dtype)
+        count = sum(len(p.places) for p in picks)
+        out = tuple(np.empty((count, *column.shape[1:]), column.dtype) for column in partitions[0])
     for pick, partition in zip(picks, partitions, strict=True):
         places, within = _index(pick.places), _index(pick.within)
         for target, source in zip(out, partition, strict=True):
-            if target is not None and source is not None:
-                target[places] = source[within]
+            target[places] = source[within]
     return out
 
 

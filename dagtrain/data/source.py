@@ -1,4 +1,4 @@
-"""The source of rows in training: partitions of x and y on any machine; and the source of arrays in this process."""
+"""The source of rows in training: partitions on any machine; and the source of arrays in this process."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, Self
 
-from dagtrain.data.check import Form
-from dagtrain.data.pick import Partition
-from dagtrain.graph import Array, Spec
+import numpy as np
 
-__all__ = ["PARTITION_BYTES", "ArraySource", "Source", "partition_sizes", "row_slices"]
+from dagtrain.data.check import Form, read
+from dagtrain.data.columns import Columns, Rows
+from dagtrain.graph import Array
+
+__all__ = ["PARTITION_BYTES", "ArraySource", "Source", "count_labels", "partition_sizes", "row_slices"]
 
 PARTITION_BYTES = 4 << 20
 """Most bytes of a partition of arrays in this process (or one row, if a row is larger)."""
@@ -25,7 +27,7 @@ class Source(ABC):
     Attributes
     ----------
     form
-        Specs of the rows and the rules that were checked.
+        Columns of the rows and the rules that were checked.
     sizes
         Rows of each partition; empty partitions are left out.
     """
@@ -39,19 +41,14 @@ class Source(ABC):
         return sum(self.sizes)
 
     @property
-    def x_spec(self) -> Spec:
-        """Shape (without the sample axis) and dtype of a row of x as used in training."""
-        return self.form.x
-
-    @property
-    def y_spec(self) -> Spec | None:
-        """The same for y; None without y."""
-        return self.form.y
+    def columns(self) -> Columns:
+        """The columns of a row."""
+        return self.form.columns
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row of x and y in training."""
-        return self.form.row_bytes
+        """Bytes of a row in training."""
+        return self.columns.row_bytes
 
     @property
     def nbytes(self) -> int:
@@ -74,20 +71,35 @@ class Source(ABC):
         """For each partition, the keys of the futures that it is computed from; it costs least on their worker."""
 
     @abstractmethod
-    def local(self) -> Partition:
-        """All of x and y in this process; computed once."""
+    def local(self) -> Rows:
+        """All rows in this process; computed once."""
+
+    @abstractmethod
+    def some(self, rows: int) -> Rows:
+        """So many rows, in this process: spread over all that are here, else the first ones."""
+
+    @abstractmethod
+    def label_counts(self) -> dict[float, int]:
+        """The values in y, in order, and how many samples have each."""
+
+    @abstractmethod
+    def with_form(self, form: Form) -> Self:
+        """The same raw rows in another form, which may add weights of classes."""
+
+    @abstractmethod
+    def split(self, rows: int) -> tuple[Self, Self]:
+        """The first rows, and all others."""
 
     @abstractmethod
     def tasks(self) -> tuple[dict[Any, Any], list[tuple[str, int]]]:
-        """A Dask graph, and its keys of the (x, y) of each partition."""
+        """A Dask graph, and the keys of the partitions in it."""
 
 
 @dataclass(frozen=True, eq=False)
 class ArraySource(Source):
     """Arrays in this process, in the dtypes of training."""
 
-    x: Array
-    y: Array | None
+    arrays: Rows
 
     @property
     def in_memory(self) -> bool:
@@ -104,20 +116,49 @@ class ArraySource(Source):
         """No futures for any partition."""
         return ((),) * len(self.sizes)
 
-    def local(self) -> Partition:
+    def local(self) -> Rows:
         """The arrays themselves."""
-        return self.x, self.y
+        return self.arrays
+
+    def some(self, rows: int) -> Rows:
+        """Rows at equal distances."""
+        return spread(self.arrays, rows)
+
+    def label_counts(self) -> dict[float, int]:
+        """Counted here."""
+        return count_labels(self.form, *self.arrays)
+
+    def with_form(self, form: Form) -> ArraySource:
+        """Other columns share their memory."""
+        return ArraySource(form, self.sizes, read(form, *self.arrays))
+
+    def split(self, rows: int) -> tuple[ArraySource, ArraySource]:
+        """Views of the arrays."""
+        parts = (tuple(column[part] for column in self.arrays) for part in (np.s_[:rows], np.s_[rows:]))
+        first, rest = (ArraySource(self.form, partition_sizes(len(part[0]), self.row_bytes), part) for part in parts)
+        return first, rest
 
     def tasks(self) -> tuple[dict[Any, Any], list[tuple[str, int]]]:
         """One data node for each partition: the graph holds the rows, so it restores a partition lost with its worker."""
         from dask.task_spec import DataNode
         from dask.tokenize import tokenize
 
-        name = f"data-{tokenize(self.x, self.y)}"
+        name = f"data-{tokenize(*self.arrays)}"
         graph = {}
         for i, rows in enumerate(row_slices(self.sizes)):
-            graph[name, i] = DataNode((name, i), (self.x[rows], None if self.y is None else self.y[rows]))
+            graph[name, i] = DataNode((name, i), tuple(column[rows] for column in self.arrays))
         return graph, list(graph)
+
+
+def count_labels(form: Form, *parts: Array) -> dict[float, int]:
+    """The values in y of a partition, in order, and how many samples have each."""
+    labels, counts = np.unique(parts[form.columns.names.index("y")], return_counts=True)
+    return dict(zip(labels.astype(float).tolist(), counts.tolist(), strict=True))
+
+
+def spread(columns: Rows, rows: int) -> Rows:
+    """Views of this many rows (or all, if there are fewer) at equal distances."""
+    return tuple(column[:: max(1, len(column) // rows)][:rows] for column in columns)
 
 
 def partition_sizes(samples: int, row_bytes: int) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 from dagtrain.data.compute import CLIENT
 from dagtrain.errors import ClusterError
 
-__all__ = ["client_in_use", "current_client", "is_in_task"]
+__all__ = ["check_client", "client_in_use", "current_client", "is_in_task"]
 
 
 def is_in_task() -> bool:
@@ -49,6 +49,13 @@ def client_in_use(futures: Sequence[Any] = ()) -> Any:
         client = getattr(dask.base.get_scheduler(), "__self__", None)
     if not isinstance(client, Client):
         return None
-    if client.asynchronous:
-        raise ClusterError("the client is asynchronous: dagtrain needs a synchronous one, as in Client(asynchronous=False).")
+    check_client(client)
     return client
+
+
+def check_client(client: Any) -> None:
+    """Raise ClusterError for a client that is asynchronous or closed."""
+    if getattr(client, "asynchronous", False):
+        raise ClusterError("the client is asynchronous: dagtrain needs a synchronous one, as in Client(asynchronous=False).")
+    if getattr(client, "status", "running") == "closed":
+        raise ClusterError("the client is closed: make a new one, and give it to the trainer (trainer.client = …) if it had the old one.")

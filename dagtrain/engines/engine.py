@@ -47,7 +47,7 @@ class Watch(Protocol):
     exact: bool
 
     def step(self, i: int, sums: Array) -> None:
-        """Take loss and metrics (means over the batch) of step i of this call: in order, each once; may raise NotFiniteError."""
+        """Take the parts of loss and metrics (see `Program.values`) of step i of this call: in order, each once; may raise an error."""
 
     def used(self, i: int, shard: int, rows: Array) -> None:
         """Take the samples in this shard of step i, from the process that assembled it.
@@ -110,7 +110,7 @@ class Session(Protocol):
         """
 
     def evaluate(self, source: Any, state: State, watch: Watch) -> Array:
-        """Sums of loss and metrics over all rows of a source; calls only `event` of the watch."""
+        """The parts of loss and metrics over all rows of a source; calls only `event` of the watch."""
 
 
 class Engine(Protocol):
@@ -163,7 +163,7 @@ class _InlineSession:
     def run(
         self, state: State, batches: Sequence[Sequence[Array]], watch: Watch, following: Sequence[Sequence[Array]] = ()
     ) -> tuple[State, int]:
-        x, y = self.source.local()
+        columns = self.source.local()
         runner = self._runner
         sizes = {len(s) for batch in batches for s in batch if len(s)} | set(runner.parts.plans if runner else ())
         if runner is None or len(sizes) > len(runner.parts.plans):
@@ -177,7 +177,7 @@ class _InlineSession:
             for i, batch in enumerate(batches):
                 if i and watch.stop():
                     return runner.state.copy(), i
-                shards = [None if not len(s) else (x[s], None if y is None else y[s]) for s in batch]
+                shards = [tuple(column[s] for column in columns) if len(s) else None for s in batch]
                 runner.step(shards, partial(watch.step, i))
                 for s, rows in enumerate(batch):
                     if len(rows):
@@ -189,11 +189,11 @@ class _InlineSession:
             from dagtrain.engines.evaluation import evaluate_partitions
 
             return add_in_order(evaluate_partitions(self.program, source, state))
-        x, y = source.local()
-        scorer = self.program.for_evaluation(source.samples)
+        columns = source.local()
+        scorer = self.program.for_evaluation(source.samples, source.columns)
         with guard():
             rows = [slice(p.start, p.stop) for p in evaluation_pieces(source.samples)]
-            return add_in_order([scorer.score(state, x[r], None if y is None else y[r]) for r in rows])
+            return add_in_order([scorer.score(state, tuple(column[r] for column in columns)) for r in rows])
 
 
 def add_in_order(parts: Sequence[Array]) -> Array:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dagtrain.data.pick import Gathered, Partition, assemble, gather_plan
+from dagtrain.data.columns import Rows
+from dagtrain.data.pick import Gathered, assemble, gather_plan
 from dagtrain.graph import Array
 from dagtrain.plan.blas import guard, one_blas_thread
 from dagtrain.step.program import Program, Scorer, evaluation_pieces
@@ -31,7 +32,7 @@ def evaluate_partitions(program: Program, source: Any, state: State) -> list[Arr
     tasks = score_tasks(name, scorer_key, state_key, data, source.sizes)
     graph = {
         **graph,
-        scorer_key: DataNode(scorer_key, program.for_evaluation(source.samples)),
+        scorer_key: DataNode(scorer_key, program.for_evaluation(source.samples, source.columns)),
         state_key: DataNode(state_key, state.copy()),
     }
     with one_blas_thread():
@@ -50,7 +51,7 @@ def score_tasks(name: str, scorer: Any, state: Any, data: Sequence[Any], sizes: 
     return tasks
 
 
-def score_task(scorer: Scorer, state: State, picks: Sequence[Gathered], *partitions: Partition) -> Array:
+def score_task(scorer: Scorer, state: State, picks: Sequence[Gathered], *partitions: Rows) -> Array:
     """Sums of loss and metrics over one piece, assembled from the partitions that hold its rows."""
     with guard():
-        return scorer.score(state, *assemble(picks, partitions))
+        return scorer.score(state, assemble(picks, partitions))

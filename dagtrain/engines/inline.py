@@ -11,13 +11,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from dagtrain.data.columns import Rows
 from dagtrain.graph import Array
-from dagtrain.step.program import Contribution, ShardRunner, StepParts, add_tree
+from dagtrain.step.program import Contribution, ShardRunner, StepParts, add_tree, weight_of
 from dagtrain.step.state import State
 
 __all__ = ["StepRunner", "each_thread"]
 
-Batch = Sequence[tuple[Array, Array | None] | None]
+Batch = Sequence[Rows | None]
 
 
 class StepRunner:
@@ -67,39 +68,44 @@ class StepRunner:
             for s in range(thread, self.shards, self.threads):
                 shard = batch[s]
                 if shard is not None:
-                    weight = len(shard[0]) / samples
-                    contributions[s] = self._runners[s].run(self._parameters, self._statistics, *shard, weight, self.state.step, s)
+                    part = len(shard[0]) / samples
+                    contributions[s] = self._runners[s].run(self._parameters, self._statistics, shard, part, self.state.step, s)
 
         each_thread(self._pool, self.threads, work)
         return contributions
 
     def step(self, batch: Batch, check: Callable[[Array], None] | None = None) -> Array:
-        """Do one update; return loss and metrics (weighted means over the batch), on which `check` may raise before the update."""
+        """Do one update; return the parts of loss and metrics, on which `check` may raise before the update."""
         contributions = self.contribute(batch)
         sums = add_tree([None if c is None else c.sums for c in contributions])
         assert sums is not None, "a step has at least one sample"
         if check is not None:
             check(sums)
         vectors = [None if c is None else c.vector for c in contributions]
-        size, update = self.parts.layout.size, self.parts.update
-        blocks = update.blocks
+        size = self.parts.layout.size
+        if weight := weight_of(sums):
+            self._update([None if v is None else v[:size] for v in vectors], weight)
+        if len(self.state.statistics):
+            add_tree([None if v is None else v[size:] for v in vectors], self.state.statistics)
+        self.state.step += 1
+        return sums
+
+    def _update(self, gradients: Sequence[Array | None], weight: float) -> None:
+        """Update the parameters by the tree's sum of the gradients."""
+        update, blocks = self.parts.update, self.parts.update.blocks
         if self.shards > 1 and update.needs_norm:
-            add_tree([None if v is None else v[:size] for v in vectors], self._gradient)
-        norms = update.norms(self.state, self._gradient) if update.needs_norm else []
-        scalars = update.scalar_values(self.state.step, norms, self.state.learning_rate_scale)
+            add_tree(gradients, self._gradient)
+        norms = update.norms(self.state, self._gradient, weight) if update.needs_norm else []
+        scalars = update.scalar_values(self.state, weight, norms)
         fused = self.shards > 1 and not update.needs_norm
 
         def work(thread: int) -> None:
             for i in range(thread, len(blocks), self.threads):
                 if fused:
-                    add_tree([None if v is None else v[blocks[i]] for v in vectors], self._gradient[blocks[i]])
+                    add_tree([None if g is None else g[blocks[i]] for g in gradients], self._gradient[blocks[i]])
                 self._bound.block(i, scalars)
 
         each_thread(self._pool, self.threads, work)
-        if len(self.state.statistics):
-            add_tree([None if v is None else v[size:] for v in vectors], self.state.statistics)
-        self.state.step += 1
-        return sums
 
 
 def each_thread(

@@ -3,7 +3,7 @@
 from dagtrain.graph.graph import Graph
 from dagtrain.graph.origin import Origin, located, scope
 from dagtrain.graph.protocols import Drawable, Slot
-from dagtrain.graph.spec import Array, Spec, make_spec, spec_of
+from dagtrain.graph.spec import Array, Spec, make_spec, refuse_masked, spec_of
 from dagtrain.graph.tensor import LEAVES, Tensor, Value, array, constant, input, make
 from dagtrain.graph.walk import ancestors_of, rebuild, remake, topological, users
 
@@ -25,6 +25,7 @@ __all__ = [
     "make",
     "make_spec",
     "rebuild",
+    "refuse_masked",
     "remake",
     "scope",
     "spec_of",

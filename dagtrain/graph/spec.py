@@ -10,7 +10,7 @@ import numpy as np
 from dagtrain.arguments import is_whole
 from dagtrain.errors import DTypeError, ShapeError
 
-__all__ = ["Array", "Spec", "spec_of"]
+__all__ = ["Array", "Spec", "refuse_masked", "spec_of"]
 
 Array = np.ndarray[Any, Any]
 """A NumPy array of any shape and dtype."""
@@ -64,6 +64,13 @@ def make_spec(shape: Any, dtype: Any) -> Spec:
     if dtype.kind not in "biufc":
         raise DTypeError(f"tensors hold booleans, integers, floats or complex numbers, not {dtype} (kind {dtype.kind!r}).")
     return Spec(tuple(int(length) for length in axes), dtype)
+
+
+def refuse_masked(value: Any) -> Any:
+    """The value itself; DTypeError for a masked array with masked elements: as a plain array it would lose its mask."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise DTypeError("a masked array would lose its mask: fill it with .filled(...), or pass the mask as an array of its own.")
+    return value
 
 
 def spec_of(value: Any) -> Spec:

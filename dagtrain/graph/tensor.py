@@ -21,7 +21,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from dagtrain.errors import DTypeError, GraphError
 from dagtrain.graph.origin import Origin, here
 from dagtrain.graph.protocols import DASK, NUMPY, Drawable
-from dagtrain.graph.spec import Array, Spec, make_spec, spec_of
+from dagtrain.graph.spec import Array, Spec, make_spec, refuse_masked, spec_of
 
 __all__ = ["LEAVES", "Tensor", "Value", "array", "constant", "input", "make"]
 
@@ -268,7 +268,7 @@ def make(op: str, inputs: tuple[Tensor, ...], attributes: dict[str, Any], spec: 
 
 def constant(value: Any, dtype: Any = None) -> Tensor:
     """A value that is part of the program; equal constants are one node."""
-    content = Value(np.asarray(value, dtype))
+    content = Value(np.asarray(refuse_masked(value), dtype))
     return make("constant", (), {"value": content}, spec_of(content.array))
 
 
@@ -293,7 +293,7 @@ def array(value: Any, dtype: Any = None, *, name: str | None = None) -> Tensor:
     if isinstance(value, Tensor):
         return value
     try:
-        content = Value(np.asarray(value, dtype))
+        content = Value(np.asarray(refuse_masked(value), dtype))
     except ValueError as error:
         raise DTypeError(f"a tensor holds one array of numbers: {error}") from None
     attributes: dict[str, Any] = {"value": content, "serial": next(_serial)}

@@ -28,14 +28,24 @@ LOSSES = hints(
     ("kl kld kldiv kldivergence kullbackleibler kullbackleiblerdivergence", "'kl_divergence': the model's last layer has no softmax"),
     ("multimargin multiclasshinge", "'categorical_hinge'"),
 )
-_FROM_PREDICTIONS = (
-    "computed from predictions, as in sklearn.metrics.f1_score(y, trainer.predict(x).argmax(-1)), since it is no mean over samples"
-)
 METRICS = hints(
-    ("acc categoricalaccuracy sparsecategoricalaccuracy multiclassaccuracy", "'accuracy'"),
-    ("topk topkcategoricalaccuracy sparsetopkcategoricalaccuracy top5accuracy", "metrics.find('top_k_accuracy', k=5)"),
-    ("rmse rootmeansquarederror", "the root of 'mean_squared_error', taken when training is over"),
-    ("auc rocauc f1 f1score precision recall r2 r2score", _FROM_PREDICTIONS),
+    ("acc categoricalaccuracy sparsecategoricalaccuracy multiclassaccuracy accuracyscore", "'accuracy'"),
+    ("topk topkcategoricalaccuracy sparsetopkcategoricalaccuracy top5accuracy topkaccuracyscore", "metrics.find('top_k_accuracy', k=5)"),
+    ("precisionscore positivepredictivevalue", "'precision'"),
+    ("recallscore sensitivity truepositiverate", "'recall'"),
+    ("f1score fscore", "'f1'"),
+    ("balancedaccuracyscore", "'balanced_accuracy'"),
+    ("rmse", "'root_mean_squared_error'"),
+    ("mape", "'mean_absolute_percentage_error'"),
+    ("r2score rsquared", "'r2'"),
+    ("rocauc rocaucscore rocaucovr auroc areaundercurve", "'auc'"),
+    ("averageprecisionscore ap prauc auprc aucpr", "'average_precision'"),
+    ("ece calibrationerror", "'expected_calibration_error'"),
+    ("confusion", "'confusion_matrix'"),
+    *(
+        (f"neg{name.replace('_', '')}", f"'{name}': higher is not better there, and dagtrain knows it")
+        for name in ("mean_squared_error", "mean_absolute_error", "root_mean_squared_error", "mean_absolute_percentage_error")
+    ),
     *LOSSES.items(),
 )
 INITIALIZERS = hints(
@@ -69,6 +79,10 @@ ATTRIBUTES = hints(
     (
         "mse l1 crossentropy bce bcewithlogits huber smoothl1 nll kldiv",
         'a loss by name: Trainer(model, loss="cross_entropy"); see nn.losses',
+    ),
+    (
+        "accuracy precision recall f1score auc f1 meanmetric confusionmatrix r2score",
+        'a metric by name: Trainer(model, loss="cross_entropy", metrics=["f1"]); see nn.metrics',
     ),
     ("model module", "nn.Sequential, or any frozen dataclass with the methods init and apply"),
 )

@@ -63,6 +63,9 @@ def input_spec(value: Any) -> Spec:
     >>> print(input_spec((32, 64)))
     float32[32, 64]
     """
+    if isinstance(value, dict) or (type(value) is tuple and value and isinstance(value[0], Spec)):
+        columns = ", ".join(value) if isinstance(value, dict) else f"{len(value)} columns"
+        raise ShapeError(f"the model takes one array as x, got a {type(value).__name__} of {columns}: join them with np.concatenate.")
     spec = make_spec(value, np.float32) if isinstance(value, tuple | list) and not isinstance(value, Spec) else spec_of(value)
     if not spec.ndim:
         raise ShapeError(f"a model's input has samples on its first axis, got {spec}.")

@@ -209,6 +209,7 @@ class Dropout:
         if key is None:
             raise ArgumentError("Dropout needs a key in training: apply(..., key=dagtrain.key(seed), training=True).")
         keep = 1 - self.rate
+        x = x if x.dtype.kind == "f" else x.astype(np.float32)
         uniform = apply_op(find_op("random_uniform"), key, shape=tuple(x.shape), dtype=np.dtype(np.float32).str)
         # A NumPy number of x's dtype: a Python number would turn the boolean mask into float64.
         return x * ((uniform < np.float32(keep)) * x.dtype.type(1 / keep)), {}

@@ -1,11 +1,14 @@
-"""Losses: cost functions of a model's outputs and the targets, each the mean over the samples.
+"""Losses: cost functions of a model's outputs and the targets, each a sum over the samples and a weight.
 
-The loss of a batch is therefore the sum of its shards' losses, each weighted by the shard's fraction of the samples.
-Targets are cast to the outputs' dtype, so a float32 model stays float32.
+    values (one a sample or position) × weights ──sum──▶ (sum, weight)         parts of shards and batches add up
+    mean = sum / weight                                                        the figure that users see
+
+Called as functions, losses give this mean; their ``__wrapped__``, the `Loss.function`, gives the values. Targets are cast to the outputs'
+dtype, so a float32 model stays float32.
 
     targets        what y must be                                              losses
     classes        whole numbers 0 .. classes-1, one axis less than outputs    cross_entropy, categorical_hinge
-    binary         0 or 1 (or a probability between)                           binary_cross_entropy
+    binary         0 or 1 (or a probability between)                           binary_cross_entropy, binary_focal_cross_entropy
     signs          -1 or 1                                                     hinge
     like_outputs   numbers in the shape of the outputs                         mean_squared_error, mean_absolute_error, huber
     distribution   probabilities along the last axis                           kl_divergence
@@ -18,16 +21,18 @@ import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
 
-from dagtrain.arguments import fraction, one_of, positive
-from dagtrain.errors import ArgumentError, DTypeError, ShapeError
+from dagtrain.arguments import fraction, not_negative, one_of, positive
+from dagtrain.errors import ArgumentError
 from dagtrain.graph import Tensor
 from dagtrain.nn import hints
 from dagtrain.nn.activations import log_softmax, relu, softplus
+from dagtrain.nn.shapes import aligned, labels_for
+from dagtrain.nn.sums import mean_of, refuse_outer, sum_and_weight
 from dagtrain.nn.values import Values, apply_op
 from dagtrain.ops import find as find_op
 from dagtrain.registry import Registry
@@ -36,6 +41,7 @@ __all__ = [
     "LOSSES",
     "Loss",
     "binary_cross_entropy",
+    "binary_focal_cross_entropy",
     "categorical_hinge",
     "cross_entropy",
     "find",
@@ -44,9 +50,13 @@ __all__ = [
     "kl_divergence",
     "mean_absolute_error",
     "mean_squared_error",
+    "refuse_outer",
+    "sum_and_weight",
 ]
 
 LossFunction = Callable[..., Values]
+ELEMENTWISE = frozenset({"binary", "signs", "like_outputs"})
+"""Kinds of targets of losses with a value for each element of the outputs."""
 
 
 @dataclass(frozen=True)
@@ -58,66 +68,73 @@ class Loss:
     name
         Its name in tables and errors.
     function
-        ``function(outputs, targets)`` → one number, the mean over the samples.
+        ``function(outputs, targets)`` → one value a sample, position or element; or what else `sum_and_weight` takes.
     targets
         How y is checked before training; see the table at the top of this file.
+    link
+        The activation that turns outputs into predictions: "softmax" and "sigmoid" turn logits into probabilities.
 
     Examples
     --------
     >>> find("cross_entropy").targets
     'classes'
+    >>> loss, outputs = find("mean_squared_error"), np.array([[1.0], [2.0], [5.0]])
+    >>> total, weight = loss.parts(outputs, np.array([1.0, 4.0, 4.0]), sample_weight=np.array([1.0, 2.0, 0.0]))
+    >>> float(total), float(weight)
+    (8.0, 3.0)
     """
 
     name: str
     function: LossFunction
     targets: str
+    link: str = "linear"
 
-    def __call__(self, outputs: Values, targets: Values) -> Values:
-        """The mean loss over the samples."""
-        return self.function(outputs, targets)
+    def parts(self, outputs: Values, targets: Values, sample_weight: Values | None = None) -> tuple[Values, Values]:
+        """Sum and weight, which add up over shards and batches; their quotient is the mean.
+
+        Parameters
+        ----------
+        outputs, targets
+            As the loss takes them; the first axis counts samples.
+        sample_weight
+            A weight for each sample, or for each position. The elements behind its axes are averaged by elementwise losses, whose weight
+            is that of the samples; positions of class labels all count.
+
+        Returns
+        -------
+        tuple
+            ``Σ w·value`` and ``Σ w``. Without any weights the second is the number of values, not a tensor.
+        """
+        result = self.function(outputs, targets)
+        if self.targets == "any":
+            refuse_outer(result, outputs.shape[0], (outputs, targets))
+        total, weight, _ = sum_and_weight(result, outputs.shape[0], sample_weight, average=self.targets in ELEMENTWISE)
+        return total, weight
+
+    def __call__(self, outputs: Values, targets: Values, sample_weight: Values | None = None) -> Values:
+        """The mean over the samples."""
+        if sample_weight is None:
+            return mean_of(self.function(outputs, targets))
+        total, weight = self.parts(outputs, targets, sample_weight)
+        return total / weight
 
 
-LOSSES: Registry[Loss] = Registry("loss", hints.LOSSES)
+LOSSES: Registry[Loss] = Registry("loss", hints.LOSSES, aliases=True)
 
 
-def _named(targets: str) -> Callable[[LossFunction], LossFunction]:
+def _named(targets: str, link: str = "linear") -> Callable[[LossFunction], LossFunction]:
+    """Enter a function of values as a loss; the function of this name gives their mean."""
+
     def register(function: LossFunction) -> LossFunction:
-        LOSSES.add(Loss(function.__name__, function, targets))
-        return function
+        @wraps(function)
+        def mean(outputs: Values, targets: Values, **options: Any) -> Values:
+            return mean_of(function(outputs, targets, **options))
+
+        LOSSES.add(Loss(function.__name__, function, targets, link))
+        function.__qualname__ += ".__wrapped__"  # where pickle finds it
+        return mean
 
     return register
-
-
-def labels_for(name: str, outputs: Values, labels: Values) -> Values:
-    """Check labels against logits: whole numbers, one axis less."""
-    if outputs.ndim < 2 or outputs.shape[-1] < 2:
-        raise ShapeError(
-            f"{name} needs outputs of shape (samples, classes) with two classes or more, got {outputs.shape}. "
-            "With one output a sample, use binary_cross_entropy or binary_accuracy."
-        )
-    if labels.dtype.kind not in "iu":
-        raise DTypeError(
-            f"{name} needs labels that are whole numbers (one class number a sample), got {labels.dtype}. Cast with y.astype(np.int64)."
-        )
-    if labels.shape != outputs.shape[:-1]:
-        hint = " One-hot labels? Take np.argmax(y, -1)." if labels.shape == outputs.shape else ""
-        raise ShapeError(f"{name}: outputs of shape {outputs.shape} need labels of shape {outputs.shape[:-1]}, got {labels.shape}.{hint}")
-    return labels
-
-
-def aligned(name: str, outputs: Values, targets: Values) -> tuple[Values, Values]:
-    """Outputs and targets in one shape (``(n, 1)`` and ``(n,)`` count as the same) and in the outputs' dtype."""
-    if outputs.dtype.kind != "f":
-        raise DTypeError(f"{name} needs outputs that are floats, got {outputs.dtype}.")
-    if outputs.shape != targets.shape:
-        if outputs.shape == (*targets.shape, 1):
-            outputs = outputs.reshape(targets.shape)
-        elif targets.shape == (*outputs.shape, 1):
-            targets = targets.reshape(outputs.shape)
-        else:
-            # NumPy would broadcast many such pairs, (n, 1) against (n,) to (n, n), and the loss would mean nothing.
-            raise ShapeError(f"{name}: outputs of shape {outputs.shape} need targets of the same shape, got {targets.shape}.")
-    return outputs, targets if targets.dtype == outputs.dtype else targets.astype(outputs.dtype)
 
 
 def _expect_logits(name: str, outputs: Values, squashing: str) -> None:
@@ -136,7 +153,7 @@ def _picked(values: Values, labels: Values) -> Values:
     return np.take_along_axis(values, labels.reshape((*labels.shape, 1)), -1).reshape(labels.shape)
 
 
-@_named("classes")
+@_named("classes", "softmax")
 def cross_entropy(
     outputs: Values, targets: Values, *, class_weights: Sequence[float] | None = None, label_smoothing: float = 0.0
 ) -> Values:
@@ -149,8 +166,7 @@ def cross_entropy(
     targets
         Labels of shape (...), whole numbers from 0.
     class_weights
-        One weight a class. The result is the mean over samples of weight times loss, not divided by the sum of the weights, so that
-        shards add up.
+        One weight a class: the sum of weighted losses is divided by the sum of the weights, as in PyTorch.
     label_smoothing
         The probability spread evenly over all classes, in [0, 1] (Szegedy et al., arXiv:1512.00567, section 7).
 
@@ -163,23 +179,20 @@ def cross_entropy(
     labels = labels_for("cross_entropy", outputs, targets)
     _expect_logits("cross_entropy", outputs, "softmax")
     scores = log_softmax(outputs)
+    picked = _picked(scores, labels)
     if class_weights is None:
-        if not label_smoothing:
-            # The axis of length 1 stays: one reshape less in the backward pass.
-            return -np.mean(np.take_along_axis(scores, labels.reshape((*labels.shape, 1)), -1))
-        return (label_smoothing - 1) * np.mean(_picked(scores, labels)) - label_smoothing * np.mean(scores)
+        return (label_smoothing - 1) * picked - label_smoothing * np.mean(scores, axis=-1) if label_smoothing else -picked
     weights = np.asarray(class_weights, outputs.dtype)
     if weights.shape != outputs.shape[-1:]:
         raise ArgumentError(
             f"cross_entropy: class_weights must be one number for each of the {outputs.shape[-1]} classes, got shape {weights.shape}."
         )
-    loss = -np.mean(_picked(scores, labels) * apply_op(find_op("gather"), weights, labels))
-    if not label_smoothing:
-        return loss
-    return (1 - label_smoothing) * loss - label_smoothing * np.mean(scores @ (weights / weights.size))
+    own = apply_op(find_op("gather"), weights, labels)
+    weighted = -picked * own
+    return (1 - label_smoothing) * weighted - label_smoothing * (scores @ (weights / weights.size)) if label_smoothing else weighted, own
 
 
-@_named("binary")
+@_named("binary", "sigmoid")
 def binary_cross_entropy(outputs: Values, targets: Values, *, positive_weight: float = 1.0) -> Values:
     """Mean of ``-log(sigmoid(outputs))`` where the target is 1 and ``-log(1 - sigmoid(outputs))`` where it is 0, without overflow.
 
@@ -200,9 +213,39 @@ def binary_cross_entropy(outputs: Values, targets: Values, *, positive_weight: f
     outputs, targets = aligned("binary_cross_entropy", outputs, targets)
     _expect_logits("binary_cross_entropy", outputs, "sigmoid")
     if positive_weight == 1:
-        return np.mean(softplus(outputs) - outputs * targets)
+        return softplus(outputs) - outputs * targets
     weight = (positive_weight - 1) * targets + 1
-    return np.mean(weight * softplus(outputs) - positive_weight * (outputs * targets))
+    return weight * softplus(outputs) - positive_weight * (outputs * targets)
+
+
+@_named("binary", "sigmoid")
+def binary_focal_cross_entropy(outputs: Values, targets: Values, *, gamma: float = 2.0, alpha: float | None = 0.25) -> Values:
+    """Mean of ``alpha * (1 - p)**gamma * -log(p)``, where p is the probability of the target: confident samples count little.
+
+    Source: Lin et al., "Focal loss for dense object detection", arXiv:1708.02002, equation 5.
+
+    Parameters
+    ----------
+    outputs
+        Logits.
+    targets
+        0 or 1, or probabilities, in the outputs' shape.
+    gamma
+        Focusing parameter; 0 gives cross-entropy.
+    alpha
+        Factor of positive targets, in [0, 1]; negative ones have ``1 - alpha``. None: no factors. They change the sum, not the weight.
+
+    Examples
+    --------
+    >>> round(float(binary_focal_cross_entropy(np.array([0.0, 4.0]), np.array([1, 1]))), 4)
+    0.0217
+    """
+    outputs, targets = aligned("binary_focal_cross_entropy", outputs, targets)
+    _expect_logits("binary_focal_cross_entropy", outputs, "sigmoid")
+    positive, negative = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
+    # Powers of a probability by its logarithm, which has a derivative also where the probability is 0 in floating point.
+    miss, false = softplus(-outputs), softplus(outputs)
+    return positive * targets * np.exp(-gamma * false) * miss + negative * (1 - targets) * np.exp(-gamma * miss) * false
 
 
 @_named("like_outputs")
@@ -215,14 +258,14 @@ def mean_squared_error(outputs: Values, targets: Values) -> Values:
     2.0
     """
     outputs, targets = aligned("mean_squared_error", outputs, targets)
-    return np.mean(np.square(outputs - targets))
+    return np.square(outputs - targets)
 
 
 @_named("like_outputs")
 def mean_absolute_error(outputs: Values, targets: Values) -> Values:
     """Mean of absolute differences over all elements; derivative 0 where they are equal."""
     outputs, targets = aligned("mean_absolute_error", outputs, targets)
-    return np.mean(np.abs(outputs - targets))
+    return np.abs(outputs - targets)
 
 
 @_named("like_outputs")
@@ -239,7 +282,7 @@ def huber(outputs: Values, targets: Values, *, delta: float = 1.0) -> Values:
     outputs, targets = aligned("huber", outputs, targets)
     difference = outputs - targets
     inner = np.clip(difference, -delta, delta)
-    return np.mean(inner * (difference - 0.5 * inner))
+    return inner * (difference - 0.5 * inner)
 
 
 @_named("signs")
@@ -252,7 +295,7 @@ def hinge(outputs: Values, targets: Values) -> Values:
     0.75
     """
     outputs, targets = aligned("hinge", outputs, targets)
-    return np.mean(relu(1 - targets * outputs))
+    return relu(1 - targets * outputs)
 
 
 @_named("classes")
@@ -269,10 +312,10 @@ def categorical_hinge(outputs: Values, targets: Values) -> Values:
     labels = labels_for("categorical_hinge", outputs, targets)
     right = labels.reshape((*labels.shape, 1)) == np.arange(outputs.shape[-1])
     wrong = np.max(np.where(right, -np.inf, outputs), axis=-1)
-    return np.mean(relu(1 + wrong - _picked(outputs, labels)))
+    return relu(1 + wrong - _picked(outputs, labels))
 
 
-@_named("distribution")
+@_named("distribution", "softmax")
 def kl_divergence(outputs: Values, targets: Values) -> Values:
     """Mean over samples of ``sum(target * (log(target) - log(softmax(outputs))))``; a target of 0 adds 0.
 
@@ -291,7 +334,7 @@ def kl_divergence(outputs: Values, targets: Values) -> Values:
     outputs, targets = aligned("kl_divergence", outputs, targets)
     _expect_logits("kl_divergence", outputs, "softmax")
     negative_entropy = targets * np.log(np.where(targets > 0, targets, 1))
-    return np.mean(np.sum(negative_entropy - targets * log_softmax(outputs), axis=-1))
+    return np.sum(negative_entropy - targets * log_softmax(outputs), axis=-1)
 
 
 def _check_options(name: str, options: dict[str, Any]) -> None:
@@ -304,12 +347,18 @@ def _check_options(name: str, options: dict[str, Any]) -> None:
             weights = np.asarray(value, float)
             if weights.ndim != 1 or not np.all(np.isfinite(weights) & (weights >= 0)):
                 raise ArgumentError(f"{name}: class_weights must be finite numbers from 0 up, one a class, got {value!r}.")
+        elif option == "gamma":
+            not_negative(f"{name}: {option}", value)
+        elif option == "alpha":
+            fraction(f"{name}: {option}", 0 if value is None else value, one=True)
         else:
             positive(f"{name}: {option}", value)
 
 
 def find(loss: str | Loss | LossFunction, **options: Any) -> Loss:
-    """The loss of this name, with options; a `Loss` or a function ``(outputs, targets) -> number`` needs no name.
+    """The loss of this name, with options; a `Loss` or a function ``(outputs, targets)`` needs no name.
+
+    A function returns one value a sample, one number (the mean over the samples), or ``(sum, weight)``; see `sum_and_weight`.
 
     Raises
     ------
@@ -329,10 +378,12 @@ def find(loss: str | Loss | LossFunction, **options: Any) -> Loss:
         result = loss
     elif callable(loss):
         name, entry = LOSSES.entry_of(loss)
-        result = Loss(name, loss, "any" if entry is None else entry.targets)
+        if entry is not None:
+            return find(entry, **{**getattr(loss, "keywords", {}), **options})
+        result = Loss(name, loss, "any")
     else:
-        raise ArgumentError(f"a loss is a name, a Loss, or a function (outputs, targets) -> number, got {loss!r}.")
-    options = {k: v for k, v in options.items() if v is not None}
+        raise ArgumentError(f"a loss is a name, a Loss, or a function (outputs, targets), got {loss!r}.")
+    options = {k: v for k, v in options.items() if v is not None or k == "alpha"}
     if not options:
         return result
     if result.name not in LOSSES:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.errors import ArgumentError
-from dagtrain.graph import Array, Spec, spec_of
+from dagtrain.graph import Array, Spec, refuse_masked, spec_of
 
 __all__ = ["as_input"]
 
@@ -28,7 +28,7 @@ def as_input(name: str, spec: Spec, value: Any) -> Array:
     >>> as_input("x", Spec((2,), np.dtype("f4")), [1, 2])
     array([1., 2.], dtype=float32)
     """
-    array = np.asarray(value)
+    array = np.asarray(refuse_masked(value))
     if array.shape != spec.shape:
         raise ArgumentError(f"input {name!r} is {spec}, got {spec_of(array)}.")
     if array.dtype != spec.dtype and _HOLDS.get(array.dtype.kind, 9) > _HOLDS[spec.dtype.kind]:

@@ -8,7 +8,8 @@ from itertools import cycle, pairwise
 
 import numpy as np
 
-from dagtrain.engines.ranks.arithmetic import RankRunner, Rows
+from dagtrain.data.columns import Rows
+from dagtrain.engines.ranks.arithmetic import RankRunner
 from dagtrain.engines.ranks.gradients import BUCKET_BYTES, shape_of, stages_of
 from dagtrain.engines.ranks.placement import WorkerInfo, place
 from dagtrain.graph import Array, Spec
@@ -107,7 +108,7 @@ def _stages(
     times: list[list[float]] = []
     with guard():
         for _ in range(_REPEATS):
-            iterator = runner.steps(*views, shard.x, shard.y, 1.0, 0, 0)
+            iterator = runner.steps(*views, shard, 1.0, 0, 0)
             moments = [time.perf_counter()]
             for stage in stages[:-1]:
                 for _ in range(stage.yield_points):
@@ -128,9 +129,9 @@ def _stages(
 
 def _pool(program: Program, rows: int, most: int) -> list[Rows]:
     """Shards of rows to run in turn: more than the processor's caches, at most 64 MiB or one shard."""
-    x, y = _like(program.x, rows), None if program.y is None else _like(program.y, rows)
+    x, *others = (_like(spec, rows) for spec in program.columns.specs)
     count = max(1, min(most, _POOL // max(x.nbytes, 1)))
-    return [Rows(x.copy(), y) for _ in range(count)]
+    return [(x.copy(), *others) for _ in range(count)]
 
 
 def _like(spec: Spec, rows: int) -> Array:

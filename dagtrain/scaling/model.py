@@ -25,6 +25,7 @@ from dagtrain.engines.ranks.actions import SegmentPolicy
 from dagtrain.engines.ranks.coordinator import ENDING
 from dagtrain.engines.ranks.placement import StepShape, WorkerInfo, place
 from dagtrain.errors import ArgumentError
+from dagtrain.step.objective import LOSS_PARTS
 from dagtrain.step.update import BLOCK, blocks_of
 
 __all__ = ["STEP", "Expected", "Network", "Work", "expect", "grown", "scaling", "slower_from", "worth_until"]
@@ -52,7 +53,7 @@ class Work(NamedTuple):
     jitter
         Relative standard deviation of the compute of a step; ranks wait for the slowest.
     slots, norms, sums
-        Numbers of the optimiser's vectors, of norms of the whole gradient, and of loss and metrics.
+        Numbers of the optimiser's vectors, of norms of the whole gradient, and of the parts of loss and metrics.
     itemsize, block
         Bytes of an element; most elements of a block, the least that a rank can own.
     gives
@@ -74,7 +75,7 @@ class Work(NamedTuple):
     jitter: float = 0.0
     slots: int = 2
     norms: int = 0
-    sums: int = 1
+    sums: int = LOSS_PARTS
     itemsize: int = 4
     block: int = BLOCK
     gives: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
@@ -304,10 +305,13 @@ def _partial(work: Work, network: Network, there: _Layout) -> _Phase:
     """The phase that sends slices of the partial sums to their owners."""
     roots, elements, owners = there.by_host(there.roots), there.by_host(there.elements), there.by_host(there.owners)
     partials, all_owners = sum(roots), sum(owners)
+    loss = min(work.sums, LOSS_PARTS)  # all owners need the parts of the loss, the first one those of the metrics too
+    metrics = work.sums - loss
     sent, taken = [], []
-    for r, e, o in zip(roots, elements, owners, strict=True):
-        sent.append(r * (work.itemsize * (work.parameters - e) + 8 * work.sums * (all_owners - o)))
-        taken.append((partials - r) * (work.itemsize * e + 8 * work.sums * o))
+    for host, (r, e, o) in enumerate(zip(roots, elements, owners, strict=True)):
+        first = host == 0
+        sent.append(r * (work.itemsize * (work.parameters - e) + 8 * (loss * (all_owners - o) + metrics * (not first))))
+        taken.append((partials - r) * (work.itemsize * e + 8 * (loss * o + metrics * first)))
     return _phase(network, there, sent, taken, [True] * len(there.shards), there.owners)
 
 

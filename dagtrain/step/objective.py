@@ -1,8 +1,10 @@
 """Objectives of training: a model with a loss, or a plain cost function with its parameters; as the graph of one shard.
 
-    parameters, statistics, x, y, weight, key ──▶ weight · gradient, weight · statistics, [weight · loss, weight · metric, …]
+    parameters, statistics, x, y, sample_weight, part, key ──▶ gradient of the loss's sum, part · statistics, sums
+    sums = [loss sum, loss weight, parts of the metrics …]
 
-The weight is the shard's fraction of the batch's samples, so plain sums over the shards are the batch's values.
+A loss is a sum and a weight. Everything but the statistics adds up over shards; the update divides the total gradient by the total weight.
+The part is the shard's fraction of the batch's rows, by which running statistics are averaged.
 """
 
 from __future__ import annotations
@@ -12,59 +14,82 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.errors import ArgumentError, NotScalarError
+from dagtrain.errors import ArgumentError
 from dagtrain.functional import grad
-from dagtrain.graph import Spec, Tensor, scope
-from dagtrain.nn import losses, metrics
+from dagtrain.graph import Spec, Tensor, ancestors_of, scope, topological
+from dagtrain.nn import activations, losses, metrics
+from dagtrain.nn.sums import refuse_outer, sum_and_weight
 from dagtrain.ops import as_tensor
 from dagtrain.ops.elementwise import cast
 from dagtrain.ops.random import derive, key
-from dagtrain.ops.shape import stack
+from dagtrain.ops.shape import concatenate, stack
 from dagtrain.step.layout import VectorLayout
 from dagtrain.trace import flatten, trace_nested, unflatten
 from dagtrain.trace.tree import leaves, map_leaves
 
 __all__ = ["CostObjective", "ModelObjective", "Objective"]
 
+LOSS_PARTS = 2
+"""Of the sums of a step, the first two are the loss's sum and weight."""
+
+
+def _rows(x: Any, rows: int) -> Any:
+    """The nest of specs of this many rows, from that of one row."""
+    return map_leaves(lambda row: Spec((rows, *row.shape), row.dtype), x)
+
 
 class Objective:
     """Base of model and cost function: functions of a shard, to be traced, that all derive from one `forward`."""
 
     targets: str | None = None
-    metric_names: tuple[str, ...] = ()
-    higher_is_better: tuple[bool, ...] = ()
+    coupled = False
+    """Whether the cost couples the rows of a shard on purpose, and need not add up over rows."""
+    metrics: Sequence[metrics.Metric] = ()
 
-    def initial(self, seed: int, x: Spec) -> tuple[Any, Any]:
+    def initial(self, seed: int, x: Any) -> tuple[Any, Any]:
         """First parameters and running statistics, as nests of arrays."""
         raise NotImplementedError
 
     def forward(
-        self, parameters: Any, statistics: Any, x: Tensor, y: Tensor | None, key: Tensor, training: bool
-    ) -> tuple[Tensor, list[Tensor], Any]:
-        """Loss, metrics and new statistics of one shard."""
+        self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any, key: Tensor, training: bool
+    ) -> tuple[tuple[Any, Any], list[Tensor], Any]:
+        """The loss's sum and weight, the parts of each metric, and the new statistics of one shard."""
         raise NotImplementedError
 
-    def contribution(self, parameters: Any, statistics: Any, x: Tensor, y: Tensor | None, weight: Tensor, key: Tensor) -> dict[str, Any]:
-        """One shard's addend to a step: gradient, new statistics, loss and metrics, each times the shard's weight."""
-        cost, values, after = self.forward(parameters, statistics, x, y, key, True)
-        if not isinstance(cost, Tensor) or cost.shape:
-            raise NotScalarError(f"the cost must be one number for a batch, got {cost!r}. Reduce it over the samples with np.mean.")
-        gradient = unflatten(flatten(parameters)[1], grad(cost * weight, leaves(parameters)))
+    def contribution(
+        self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any, part: Tensor, key: Tensor
+    ) -> dict[str, Any]:
+        """One shard's addend to a step: gradient of the loss's sum, its part of the statistics, the sums of loss and metrics."""
+        (total, weight), parts, after = self.forward(parameters, statistics, x, y, sample_weight, key, True)
+        _check_weight(weight, [*leaves(parameters), *leaves(statistics), key])
+        gradient = unflatten(flatten(parameters)[1], grad(total, leaves(parameters)))
         if flatten(after)[1] != flatten(statistics)[1]:
             raise ArgumentError("the model returns running statistics of another structure than its init gave.")
-        weighted = map_leaves(lambda new, old: cast(as_tensor(new) * weight, old.dtype), after, statistics)
-        with scope("sums"):
-            sums = cast(stack([cast(as_tensor(v), weight.dtype) for v in (cost, *values)]) * weight, np.float64)
-        return {"gradient": gradient, "statistics": weighted, "sums": sums}
+        averaged = map_leaves(lambda new, old: cast(as_tensor(new) * part, old.dtype), after, statistics)
+        return {"gradient": gradient, "statistics": averaged, "sums": _joined(total, weight, parts)}
 
-    def scores(self, parameters: Any, statistics: Any, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
-        """Loss and metrics in evaluation, times the number of rows."""
-        cost, values, _ = self.forward(parameters, statistics, x, y, as_tensor(key(0)), False)
-        return {"sums": stack([cast(as_tensor(v), np.float64) * float(x.shape[0]) for v in (cost, *values)])}
+    def scores(self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any) -> dict[str, Tensor]:
+        """The sums of loss and metrics in evaluation."""
+        (total, weight), parts, _ = self.forward(parameters, statistics, x, y, sample_weight, as_tensor(key(0)), False)
+        return {"sums": _joined(total, weight, parts)}
 
-    def outputs(self, parameters: Any, statistics: Any, x: Tensor) -> dict[str, Tensor]:
+    def outputs(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Tensor]:
         """The model's outputs, as in evaluation."""
         raise ArgumentError("a plain cost function has no outputs to predict: train a model, or compile your own function with dt.compile.")
+
+    def probabilities(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Tensor]:
+        """The probabilities that the outputs stand for, by the link of the loss."""
+        return self.outputs(parameters, statistics, x)
+
+    def outputs_spec(self, x: Any, rows: int = 1) -> Spec:
+        """Spec of the model's outputs for this many rows."""
+        parameters, statistics = (VectorLayout.of(t).specs for t in self.initial(0, x))
+        return trace_nested(self.outputs, parameters, statistics, _rows(x, rows)).graph.outputs["outputs"].spec
+
+    def sizes(self, x: Any) -> tuple[int, ...]:
+        """Number of parts of each metric, for rows of x of this spec."""
+        outputs = self.outputs_spec(x) if self.metrics else None
+        return tuple(metric.size(outputs) for metric in self.metrics)  # type: ignore[arg-type]  # there are outputs where there are metrics
 
 
 class ModelObjective(Objective):
@@ -75,37 +100,37 @@ class ModelObjective(Objective):
         self.loss = losses.find(loss)
         self.metrics = [metrics.find(m) for m in metric_list]
         self.targets = self.loss.targets
-        self.metric_names = tuple(m.name for m in self.metrics)
-        self.higher_is_better = tuple(m.higher_is_better for m in self.metrics)
-        if len({"loss", *self.metric_names}) < 1 + len(self.metric_names):
-            raise ArgumentError(f"each metric may be named once, and none 'loss', got {list(self.metric_names)}.")
+        names = [m.name for m in self.metrics]
+        if len({"loss", *names}) < 1 + len(names):
+            raise ArgumentError(f"each metric may be named once, and none 'loss', got {names}.")
 
-    def initial(self, seed: int, x: Spec) -> tuple[Any, Any]:
+    def initial(self, seed: int, x: Any) -> tuple[Any, Any]:
         """The model's own initialisation, from the seed alone."""
-        parameters, statistics = self.model.init(derive(key(seed), 0), Spec((1, *x.shape), x.dtype))
+        parameters, statistics = self.model.init(derive(key(seed), 0), _rows(x, 1))
         return parameters, statistics
 
-    def outputs_spec(self, x: Spec, rows: int = 1) -> Spec:
-        """Spec of the model's outputs for this many rows."""
-        parameters, statistics = (VectorLayout.of(t).specs for t in self.initial(0, x))
-        return trace_nested(self.outputs, parameters, statistics, Spec((rows, *x.shape), x.dtype)).graph.outputs["outputs"].spec
-
     def forward(
-        self, parameters: Any, statistics: Any, x: Tensor, y: Tensor | None, key: Tensor, training: bool
-    ) -> tuple[Tensor, list[Tensor], Any]:
+        self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any, key: Tensor, training: bool
+    ) -> tuple[tuple[Any, Any], list[Tensor], Any]:
         """Apply the model, then the loss and the metrics."""
         outputs, after = self.model.apply(parameters, statistics, x, key=key if training else None, training=training)
         with scope("loss"):
-            cost = self.loss.function(outputs, y)
-        values = []
+            loss = self.loss.parts(outputs, y, sample_weight)
+        parts = []
         for metric in self.metrics:
             with scope(metric.name):
-                values.append(metric.function(outputs, y))
-        return cost, values, after
+                parts.append(metric.parts(outputs, y, sample_weight))
+        return loss, parts, after
 
-    def outputs(self, parameters: Any, statistics: Any, x: Tensor) -> dict[str, Tensor]:
+    def outputs(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Tensor]:
         """The model's outputs, as in evaluation."""
         return {"outputs": as_tensor(self.model.apply(parameters, statistics, x, key=None, training=False)[0])}
+
+    def probabilities(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Tensor]:
+        """Softmax or sigmoid of the outputs."""
+        if self.loss.link not in ("softmax", "sigmoid"):
+            raise ArgumentError(f"outputs trained by the loss {self.loss.name!r} stand for no probabilities: leave out probabilities=True.")
+        return {"outputs": activations.find(self.loss.link)(self.outputs(parameters, statistics, x)["outputs"])}
 
 
 class CostObjective(Objective):
@@ -118,12 +143,36 @@ class CostObjective(Objective):
             raise ArgumentError("a plain cost function needs its first parameters: Trainer(cost, parameters={...}).")
         self.cost, self.parameters = cost, parameters
 
-    def initial(self, seed: int, x: Spec) -> tuple[Any, Any]:
+    def initial(self, seed: int, x: Any) -> tuple[Any, Any]:
         """The user's first parameters."""
         return self.parameters, {}
 
+    def result(self, parameters: Any, x: Any, y: Any) -> Any:
+        """What the cost function returns."""
+        return self.cost(parameters, x) if y is None else self.cost(parameters, x, y)
+
     def forward(
-        self, parameters: Any, statistics: Any, x: Tensor, y: Tensor | None, key: Tensor, training: bool
-    ) -> tuple[Tensor, list[Tensor], Any]:
+        self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any, key: Tensor, training: bool
+    ) -> tuple[tuple[Any, Any], list[Tensor], Any]:
         """Call the cost function."""
-        return (self.cost(parameters, x) if y is None else self.cost(parameters, x, y)), [], {}
+        result, columns = self.result(parameters, x, y), [*leaves(x), *leaves(y)]
+        if not self.coupled:
+            refuse_outer(result, columns[0].shape[0], columns)
+        total, weight, _ = sum_and_weight(result, columns[0].shape[0], sample_weight)
+        return (total, weight), [], {}
+
+
+def _joined(total: Any, weight: Any, parts: Sequence[Tensor]) -> Tensor:
+    """The loss's sum and weight, and the parts of the metrics, in one vector."""
+    with scope("sums"):
+        loss = stack([cast(as_tensor(total), np.float64), cast(as_tensor(weight), np.float64)])
+        return concatenate([loss, *parts]) if parts else loss
+
+
+def _check_weight(weight: Any, variables: Sequence[Tensor]) -> None:
+    """Raise ArgumentError unless the weight of a loss depends on columns alone: the total gradient is divided by it."""
+    if isinstance(weight, Tensor) and weight in ancestors_of(variables, topological([weight])):
+        raise ArgumentError(
+            "the weight of a loss must be a function of the data alone, but this one depends on parameters, on running statistics or on "
+            "random numbers. Return (sum, weight) with a weight made of columns, such as the sum of a mask."
+        )

@@ -1,8 +1,8 @@
 """One training step as compiled parts for any engine: shards, the fixed sum tree, the update.
 
-    contribution[s] = [ weight · gradient | weight · statistics ]  and  weight · (loss, metrics)         s = 0 … S-1
+    contribution[s] = [ gradient of the sum | part · statistics ]  and  sums: (loss sum, loss weight, metric parts …)    s = 0 … S-1
     total           = ((c0 + c1) + (c2 + c3)) + …                                                        a tree of S alone
-    state           = update(state, total), by fixed blocks
+    state           = update(state, total gradient / total weight), by fixed blocks
 
 A `Program` holds the compiled parts. It is picklable and independent of threads, workers and Dask.
 """
@@ -13,20 +13,24 @@ import hashlib
 import inspect
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from dagtrain.data.columns import Columns, Rows
 from dagtrain.graph import Array, Graph, Spec, spec_of
+from dagtrain.nn.metrics import mean_of_parts
 from dagtrain.ops.random import derive, key
 from dagtrain.plan import Bound, Plan, plan
 from dagtrain.step.layout import VectorLayout, settled
-from dagtrain.step.objective import Objective
+from dagtrain.step.objective import LOSS_PARTS, Objective
 from dagtrain.step.state import State
 from dagtrain.step.update import Update
 from dagtrain.trace import trace_nested
 
-__all__ = ["Contribution", "Program", "ShardRunner", "add_tree", "tree_levels"]
+__all__ = ["Contribution", "Program", "ShardRunner", "add_tree", "tree_levels", "weight_of"]
 
 EVALUATED = 1024
 """Most rows evaluated at once."""
@@ -34,10 +38,15 @@ _NO_KEY = key(0)
 
 
 class Contribution(NamedTuple):
-    """The addend of one shard, or of a sum of shards: gradient and statistics in one vector, and the sums of loss and metrics."""
+    """The addend of one shard, or of a sum of shards: gradient and statistics in one vector, and the parts of loss and metrics."""
 
     vector: Array
     sums: Array
+
+
+def weight_of(sums: Array) -> float:
+    """The total weight of the loss, from the summed parts."""
+    return float(sums[1])
 
 
 def tree_levels(shards: int) -> list[list[tuple[int, int]]]:
@@ -97,23 +106,23 @@ class Program:
         Model and loss, or cost function.
     optimizer
         See `dagtrain.optim`.
-    x, y
-        Specs of one row.
+    columns
+        Of the rows.
     seed
         Seed of initial parameters and of random ops.
     block
         Most parameters of a block of the update; see `dagtrain.step.update`.
     """
 
-    def __init__(self, objective: Objective, optimizer: Any, x: Spec, y: Spec | None, seed: int, block: int | None = None) -> None:
-        self.objective, self.x, self.y, self.seed = objective, x, y, seed
-        first, statistics = objective.initial(seed, x)
+    def __init__(self, objective: Objective, optimizer: Any, columns: Columns, seed: int, block: int | None = None) -> None:
+        self.objective, self.columns, self.seed = objective, columns, seed
+        first, statistics = objective.initial(seed, columns.x)
         self.layout, self.statistics_layout = VectorLayout.of(first), VectorLayout.of(statistics)
         self._first = State(self.layout.pack(first), self.statistics_layout.pack(statistics))
         self.update = Update(optimizer, self.layout.size, self.layout.dtype, block)
         self.optimizer_name = str(getattr(optimizer, "name", "update"))
-        self._graphs: dict[tuple[str, int], Graph] = {}
-        self._plans: dict[tuple[str, int], Plan] = {}
+        self._graphs: dict[tuple[Any, ...], Graph] = {}
+        self._plans: dict[tuple[Any, ...], Plan] = {}
 
     def first_state(self) -> State:
         """The state before the first step."""
@@ -123,8 +132,37 @@ class Program:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the sums: the loss, then the metrics."""
-        return ("loss", *self.objective.metric_names)
+        """The quantities that training reports: the loss, then the metrics."""
+        return ("loss", *(metric.name for metric in self.objective.metrics))
+
+    @cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """Where the parts of the loss and of each metric are in the sums."""
+        ends = accumulate((LOSS_PARTS, *self.objective.sizes(self.columns.x)), initial=0)
+        return tuple(slice(a, b) for a, b in pairwise(ends))
+
+    @cached_property
+    def sums(self) -> int:
+        """Number of parts of loss and metrics."""
+        return LOSS_PARTS + sum(self.objective.sizes(self.columns.x))
+
+    def values(self, sums: Array | Sequence[float]) -> dict[str, Any]:
+        """The value of each quantity, from its summed parts; NaN without any weight."""
+        sums = np.asarray(sums, np.float64)
+        values = (mean_of_parts, *(metric.figure for metric in self.objective.metrics))
+        return {name: value(sums[part]) for name, value, part in zip(self.names, values, self.slices, strict=True)}
+
+    @cached_property
+    def quantities(self) -> dict[str, bool]:
+        """The quantities that are one number, which the history holds → whether higher is better."""
+        better = (False, *(metric.higher_is_better for metric in self.objective.metrics))
+        empty = self.values(np.zeros(self.sums))
+        return {name: b for name, b in zip(self.names, better, strict=True) if not np.ndim(empty[name])}
+
+    def figures(self, sums: Array | Sequence[float]) -> dict[str, float]:
+        """The values that are one number."""
+        values = self.values(sums)
+        return {name: float(values[name]) for name in self.quantities}
 
     def shard_graph(self, rows: int) -> Graph:
         """The graph of a shard of this many rows."""
@@ -134,46 +172,53 @@ class Program:
         """The plan of a shard of this many rows."""
         return self._plan(self.objective.contribution, rows, yield_points=True)
 
-    def output_plan(self, rows: int) -> Plan:
-        """The plan of the model's outputs for this many rows."""
-        return self._plan(self.objective.outputs, rows)
+    def output_plan(self, rows: int, probabilities: bool = False) -> Plan:
+        """The plan of the model's outputs for this many rows, or of the probabilities that they stand for."""
+        return self._plan(self.objective.probabilities if probabilities else self.objective.outputs, rows)
 
     @property
     def compiled(self) -> tuple[int, ...]:
         """Numbers of rows that shards have plans for."""
-        return tuple(sorted(rows for name, rows in self._plans if name == "contribution"))
+        return tuple(sorted(rows for name, rows, _ in self._plans if name == "contribution"))
 
-    def _graph(self, function: Callable[..., Any], rows: int) -> Graph:
-        """The graph of one of the objective's functions for this many rows."""
-        cache_key = function.__name__, rows
+    def _graph(self, function: Callable[..., Any], rows: int, columns: Columns | None = None) -> Graph:
+        """The graph of one of the objective's functions for this many rows, by default of the program's own columns."""
+        columns = self.columns if columns is None else columns
+        cache_key = function.__name__, rows, columns.names
         if cache_key not in self._graphs:
+            x, y, sample_weight = columns.of_rows(rows)
             specs = {
                 "parameters": self.layout.specs,
                 "statistics": self.statistics_layout.specs,
-                "x": Spec((rows, *self.x.shape), self.x.dtype),
-                "y": None if self.y is None else Spec((rows, *self.y.shape), self.y.dtype),
-                "weight": Spec((), np.dtype(self.layout.dtype)),
+                "x": x,
+                "y": y,
+                "sample_weight": sample_weight,
+                "part": Spec((), np.dtype(self.layout.dtype)),
                 "key": spec_of(_NO_KEY),
             }
             self._graphs[cache_key] = trace_nested(function, *(specs[name] for name in inspect.signature(function).parameters)).graph
         return self._graphs[cache_key]
 
-    def _plan(self, function: Callable[..., Any], rows: int, yield_points: bool = False) -> Plan:
-        cache_key = function.__name__, rows
+    def _plan(self, function: Callable[..., Any], rows: int, columns: Columns | None = None, yield_points: bool = False) -> Plan:
+        cache_key = function.__name__, rows, (self.columns if columns is None else columns).names
         if cache_key not in self._plans:
-            self._plans[cache_key] = plan(self._graph(function, rows), yield_points=yield_points)
+            self._plans[cache_key] = plan(self._graph(function, rows, columns), yield_points=yield_points)
         return self._plans[cache_key]
 
-    def for_evaluation(self, samples: int) -> Scorer:
-        """The scorer for the pieces of this many samples, on any machine."""
-        rows = sorted({len(piece) for piece in evaluation_pieces(samples)})
-        return Scorer({n: self._plan(self.objective.scores, n) for n in rows}, self.layout, self.statistics_layout)
+    def scorer(self, rows: Iterable[int], columns: Columns | None = None) -> Scorer:
+        """The scorer for rows in these numbers, on any machine; `columns` may be with weights or without, unlike the program's own."""
+        plans = {n: self._plan(self.objective.scores, n, columns) for n in sorted(set(rows))}
+        return Scorer(plans, self.layout, self.statistics_layout)
+
+    def for_evaluation(self, samples: int, columns: Columns | None = None) -> Scorer:
+        """The scorer for the pieces of this many samples."""
+        return self.scorer((len(piece) for piece in evaluation_pieces(samples)), columns)
 
     def for_workers(self, rows: Iterable[int]) -> StepParts:
         """The parts that a worker needs for shards of these sizes; empty shards need none."""
         plans = {n: self.shard_plan(n) for n in sorted({n for n in rows if n})}
         keyed = any(s.op == "input" and s.name == "key" for n in plans for node in self.shard_graph(n).nodes for s in node.inputs)
-        return StepParts(plans, self.update, self.layout, self.statistics_layout, self.seed, len(self.names), keyed)
+        return StepParts(plans, self.update, self.layout, self.statistics_layout, self.seed, self.sums, keyed)
 
 
 class StepParts:
@@ -218,10 +263,10 @@ class Scorer:
     def __init__(self, plans: dict[int, Plan], layout: VectorLayout, statistics: VectorLayout) -> None:
         self.plans, self.layout, self.statistics_layout = plans, layout, statistics
 
-    def score(self, state: State, x: Array, y: Array | None) -> Array:
-        """Sums of loss and metrics over the rows of a piece."""
+    def score(self, state: State, columns: Rows) -> Array:
+        """The parts of loss and metrics of the rows of a piece."""
         leaves = [*self.layout.views(settled(state.parameters)), *self.statistics_layout.views(settled(state.statistics))]
-        sums: Array = self.plans[len(x)](*leaves, settled(x), *(() if y is None else (settled(y),)))[0]
+        sums: Array = self.plans[len(columns[0])](*leaves, *map(settled, columns))[0]
         return sums
 
 
@@ -246,51 +291,51 @@ class ShardRunner:
         self._views = [*parts.layout.views(out), *parts.statistics_layout.views(out[parts.layout.size :])]
 
     def run(
-        self, parameters: Sequence[Array], statistics: Sequence[Array], x: Array, y: Array | None, weight: float, step: int, shard: int
+        self, parameters: Sequence[Array], statistics: Sequence[Array], columns: Rows, part: float, step: int, shard: int
     ) -> Contribution:
         """One shard's contribution; parameters and statistics are views by name."""
-        bound, inputs = self._prepared(parameters, statistics, x, y, weight, step, shard)
-        self.parts.plans[len(x)].run(bound, inputs)
+        bound, inputs = self._prepared(parameters, statistics, columns, part, step, shard)
+        self.parts.plans[len(columns[0])].run(bound, inputs)
         return Contribution(self.out, self.sums)
 
     def steps(
-        self, parameters: Sequence[Array], statistics: Sequence[Array], x: Array, y: Array | None, weight: float, step: int, shard: int
+        self, parameters: Sequence[Array], statistics: Sequence[Array], columns: Rows, part: float, step: int, shard: int
     ) -> Iterator[tuple[Any, ...]]:
         """Run as an iterator that pauses at yield points; see `dagtrain.plan.Bound.steps`.
 
-        The plan's inputs are the parameters, then statistics, rows, weight and key; its outputs the gradients of the parameters, then
+        The plan's inputs are the parameters, then statistics, columns, part and key; its outputs the gradients of the parameters, then
         statistics and sums.
         """
-        bound, inputs = self._prepared(parameters, statistics, x, y, weight, step, shard)
+        bound, inputs = self._prepared(parameters, statistics, columns, part, step, shard)
         assert bound.steps is not None, "plans of shards have yield_points"
         try:
             yield from bound.steps(*inputs)
         except Exception as error:
-            raise self.parts.plans[len(x)].explain(error) from error
+            raise self.parts.plans[len(columns[0])].explain(error) from error
 
     def _prepared(
-        self, parameters: Sequence[Array], statistics: Sequence[Array], x: Array, y: Array | None, weight: float, step: int, shard: int
+        self, parameters: Sequence[Array], statistics: Sequence[Array], columns: Rows, part: float, step: int, shard: int
     ) -> tuple[Bound, tuple[Any, ...]]:
-        rows = len(x)
+        rows = len(columns[0])
         bound = self._bound.get(rows)
         if bound is None:
             bound = self._bound[rows] = self.parts.plans[rows].bind([*self._views, self.sums], self._spaces.get(rows))
             self._spaces[rows] = bound.buffers
-        data = (x,) if y is None else (x, y)
-        weight_array = np.asarray(weight, self.parts.layout.dtype)
-        return bound, (*parameters, *statistics, *data, weight_array, self.parts.shard_key(step, shard))
+        part_array = np.asarray(part, self.parts.layout.dtype)
+        return bound, (*parameters, *statistics, *columns, part_array, self.parts.shard_key(step, shard))
 
 
-def next_state(parts: StepParts, state: State, total: Array) -> State:
+def next_state(parts: StepParts, state: State, total: Contribution) -> State:
     """The state after an update by the total of all shards; `state` does not change."""
     after = state.copy()
     size = parts.layout.size
-    gradient = total[:size]
-    norms = parts.update.norms(after, gradient)
-    scalars = parts.update.scalar_values(after.step, norms, after.learning_rate_scale)
-    bound = parts.update.bind(after, gradient)
-    for i in range(len(parts.update.blocks)):
-        bound.block(i, scalars)
-    after.statistics[...] = total[size:]
+    gradient, weight = total.vector[:size], weight_of(total.sums)
+    if weight:
+        norms = parts.update.norms(after, gradient, weight)
+        scalars = parts.update.scalar_values(after, weight, norms)
+        bound = parts.update.bind(after, gradient)
+        for i in range(len(parts.update.blocks)):
+            bound.block(i, scalars)
+    after.statistics[...] = total.vector[size:]
     after.step += 1
     return after

@@ -21,7 +21,7 @@ class EpochProgress(NamedTuple):
     steps
         Steps done in the epoch.
     sums
-        Loss and metrics of these steps, each times its samples, added in order.
+        The parts of loss and metrics of these steps, added in order.
     seconds
         Duration of these steps.
     batches

@@ -1,7 +1,10 @@
 """An optimiser compiled: one pass over the flat vector of parameters, in blocks that fit the cache.
 
-    scalars(step, norms)                      once a step: learning rate, bias corrections, …
+    scalars(step, weight, norms)              once a step: 1 / weight, learning rate, bias corrections, …
     block(p, g, slots, scalars) → p, slots    for each block, in place
+
+The gradient is that of the loss's sum over all shards. The first operation divides it by the loss's total weight, so that clipping, decay
+and the optimiser see the gradient of the weighted mean. A step of weight 0 (every row masked) changes neither parameters nor slots.
 
 The blocks depend on the number of parameters alone. The norm of a whole vector is the root of its blocks' sums of squares, added in float64
 in the order of the blocks, so its bits depend on neither threads nor workers.
@@ -61,7 +64,8 @@ class _Tracing:
     def __init__(self, dtype: Any) -> None:
         self.dtype = dtype
         self.step = new_input("step", (), np.float64)
-        self.learning_rate_scale = new_input("rate_scale", (), np.float64)  # the name is part of the keys in checkpoints
+        self.learning_rate_scale = new_input("learning_rate_scale", (), np.float64)
+        self.weight = new_input("weight", (), np.float64)
         self.norms: list[Tensor] = []
         self.measured: list[Tensor] = []
 
@@ -93,10 +97,11 @@ class Update:
         context = _Tracing(self.dtype)
         p, g = new_input("parameters", (length,), self.dtype), new_input("gradient", (length,), self.dtype)
         slots = {name: new_input(name, (length,), self.dtype) for name in self.slots}
-        change, after = optimizer.update(context, g, p, dict(slots))
+        mean = g * context.scalar(1.0 / context.weight)
+        change, after = optimizer.update(context, mean, p, dict(slots))
         outputs = {"parameters": cast(p + change, self.dtype), **{n: cast(as_tensor(after[n]), self.dtype) for n in self.slots}}
         vectors = [p, g, *slots.values()]
-        numbers = [context.step, context.learning_rate_scale, *context.norms]
+        numbers = [context.step, context.learning_rate_scale, context.weight, *context.norms]
         scalars, replaced = _split(list(outputs.values()), vectors)
         leaves = {str(t.name): t for t in numbers}
         # A plan of its own computes once a step what depends on no vector.
@@ -121,11 +126,13 @@ class Update:
         """Number of norms of whole vectors in the update."""
         return max((len(plans) for plans in self.norm_plans.values()), default=0)
 
-    def squares(self, k: int, block: slice, state: State, gradient: Array, norms: Sequence[Any]) -> float:
-        """One block's sum of squares for norm `k`, given the norms before it."""
+    def squares(self, k: int, block: slice, state: State, gradient: Array, weight: float, norms: Sequence[Any]) -> float:
+        """One block's sum of squares for norm `k`, given the loss's total weight and the norms before it."""
         inputs = [state.parameters[block], gradient[block], *(state.slots[n][block] for n in self.slots)]
         padded = [*norms, *[self.dtype.type(0)] * (self.norm_count - len(norms))]
-        return float(self.norm_plans[block.stop - block.start][k](*inputs, float(state.step), state.learning_rate_scale, *padded)[0])
+        return float(
+            self.norm_plans[block.stop - block.start][k](*inputs, float(state.step), state.learning_rate_scale, weight, *padded)[0]
+        )
 
     def norm(self, squares: Iterable[float]) -> Any:
         """The norm from its blocks' sums of squares, added in the order of the blocks."""
@@ -134,21 +141,21 @@ class Update:
             total += float(part)
         return self.dtype.type(np.sqrt(total))
 
-    def norms(self, state: State, gradient: Array) -> list[Any]:
+    def norms(self, state: State, gradient: Array, weight: float) -> list[Any]:
         """The norms in the update, in order."""
         norms: list[Any] = []
         for k in range(self.norm_count):
-            norms.append(self.norm(self.squares(k, block, state, gradient, norms) for block in self.blocks))
+            norms.append(self.norm(self.squares(k, block, state, gradient, weight, norms) for block in self.blocks))
         return norms
 
     @property
     def has_rate(self) -> bool:
         """Whether the optimiser has a learning rate that `State.learning_rate_scale` changes."""
-        return any(any(s.op == "input" and s.name == "rate_scale" for s in node.inputs) for node in self.graphs["update"].nodes)
+        return any(any(s.op == "input" and s.name == "learning_rate_scale" for s in node.inputs) for node in self.graphs["update"].nodes)
 
-    def scalar_values(self, step: int, norms: Sequence[Any], learning_rate_scale: float = 1.0) -> tuple[Array, ...]:
-        """The scalars of all blocks, from a state's step and learning rate scale and the norms."""
-        return () if self.scalars is None else self.scalars(float(step), learning_rate_scale, *norms)
+    def scalar_values(self, state: State, weight: float, norms: Sequence[Any]) -> tuple[Array, ...]:
+        """The scalars of all blocks, from a state's step and learning rate scale, the loss's total weight and the norms."""
+        return () if self.scalars is None else self.scalars(float(state.step), state.learning_rate_scale, weight, *norms)
 
     def bind(self, state: State, gradient: Array, threads: int = 1, blocks: Sequence[int] | None = None) -> BoundUpdate:
         """The update tied to the memory of this state and gradient; thread ``i % threads`` runs block `i`.

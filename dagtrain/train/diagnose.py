@@ -43,12 +43,12 @@ def _broken(value: Any) -> int:
 
 def explain_not_finite(program: Any, source: Any, state: State, batches: Sequence[Sequence[Array]]) -> NotFiniteError:
     """Repeat steps from a good state until one breaks; the error names the step, the shard, the op and the user's line."""
-    x, y = source.local()
+    columns = source.local()
     parts = program.for_workers(len(s) for batch in batches for s in batch)
     with guard(), StepRunner(parts, state.copy(), len(batches[0])) as runner:
         for batch in batches:
             before = runner.state.copy()
-            shards = [None if not len(s) else (x[s], None if y is None else y[s]) for s in batch]
+            shards = [tuple(column[s] for column in columns) if len(s) else None for s in batch]
             for s, contribution in enumerate(runner.contribute(shards)):
                 if contribution is not None and not (np.isfinite(contribution.vector).all() and np.isfinite(contribution.sums).all()):
                     return _name_op(program, before, s, shards, batch[s], parts.shard_key(before.step, s))
@@ -62,11 +62,11 @@ def explain_not_finite(program: Any, source: Any, state: State, batches: Sequenc
 
 
 def _name_op(program: Any, state: State, shard: int, shards: Sequence[Any], rows: Array, key: Array) -> NotFiniteError:
-    x, y = shards[shard]
-    weight = len(x) / sum(len(b[0]) for b in shards if b is not None)
-    graph = program.shard_graph(len(x))
+    columns = shards[shard]
+    part = len(columns[0]) / sum(len(b[0]) for b in shards if b is not None)
+    graph = program.shard_graph(len(columns[0]))
     leaves = [*program.layout.views(state.parameters), *program.statistics_layout.views(state.statistics)]
-    inputs = [*leaves, x, *(() if y is None else (y,)), weight, key]
+    inputs = [*leaves, *columns, part, key]
     node = first_not_finite(graph, inputs)
     where = f"at step {state.step}, shard {shard} (first of its rows: {int(rows[0])})"
     if node is None:

@@ -11,9 +11,9 @@ from dagtrain.checkpoint.files import open_store
 from dagtrain.checkpoint.runs import check_versions, latest
 from dagtrain.checkpoint.store import Checkpoint, describe_run, read
 from dagtrain.errors import ArgumentError, CheckpointError, DagtrainError
-from dagtrain.graph import Spec
 from dagtrain.ops.random import key
 from dagtrain.step.layout import VectorLayout
+from dagtrain.step.objective import LOSS_PARTS
 from dagtrain.trace import unflatten
 from dagtrain.train.trainer import Trainer
 
@@ -79,6 +79,7 @@ def load(
     settings: dict[str, Any] = {"optimizer": _part(checkpoint, "optimizer", manifest.optimizer, optimizer)}
     settings |= {"shards": manifest.shards, "seed": manifest.seed, "engine": engine, "threads": threads, "client": client}
     objective = manifest.objective
+    settings["coupled"] = objective.get("coupled") is True
     if objective.get("kind") == "cost":
         if model is None:
             raise ArgumentError(f"{checkpoint.path} is of a cost function: give it, as in dt.load(path, model=cost).")
@@ -96,7 +97,7 @@ def load(
         raise CheckpointError(f"{checkpoint.path}: its manifest describes neither a model nor a cost function.")
     try:
         trainer = Trainer(**settings)
-        program = trainer._compile(*manifest.rows)
+        program = trainer._compile(manifest.rows)
         unfit = manifest.unfit(program.layout, program.statistics_layout, program.update.slots)
         if unfit:
             raise ArgumentError(f"the arrays are not those of its model and its optimizer: {'; '.join(unfit)}.")
@@ -106,11 +107,18 @@ def load(
         raise CheckpointError(f"{checkpoint.path}: no trainer can be built from it: {error}") from error
     if model is not None:
         _warn_of_differences(checkpoint, model)
+    here = describe_run(program, trainer.optimizer, manifest.shards, None, checkpoint.state, manifest.epochs, {})
     if exact:
-        here = describe_run(program, trainer.optimizer, manifest.shards, None, checkpoint.state, manifest.epochs, {})
         check_versions(manifest, here, checkpoint.path, exact)
-    trainer.progress.take(program, checkpoint)
+    trainer.progress.take(program, checkpoint, _known_sums(objective, here.objective))
     return trainer
+
+
+def _known_sums(there: dict[str, Any], here: dict[str, Any]) -> int | None:
+    """How many sums of an epoch under way are of the same loss and metrics; None for all."""
+    if there.get("loss") != here.get("loss") or (there.get("kind") == "cost" and there.get("model") != here.get("model")):
+        return 0
+    return None if there.get("metrics") == here.get("metrics") else LOSS_PARTS
 
 
 def _part(checkpoint: Checkpoint, name: str, description: Any, argument: Any) -> Any:
@@ -162,7 +170,7 @@ def _nest(checkpoint: Checkpoint, parameters: Any) -> Any:
 def _check_size(checkpoint: Checkpoint, model: Any) -> None:
     """Raise CheckpointError for a described model that does not fit the arrays, before it takes memory."""
     manifest = checkpoint.manifest
-    batch = Spec((1, *manifest.rows.x.shape), manifest.rows.x.dtype)
+    batch = manifest.rows.of_rows(1)[0]
     try:
         parameters, statistics = without_memory(model).init(key(0), batch)
         unfit = manifest.unfit(VectorLayout.of(parameters), VectorLayout.of(statistics), manifest.slots)

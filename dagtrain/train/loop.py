@@ -27,7 +27,7 @@ from dagtrain.checkpoint.schema import Manifest
 from dagtrain.checkpoint.store import batches_of
 from dagtrain.data import BatchPlan
 from dagtrain.engines.engine import Session
-from dagtrain.errors import NotFiniteError
+from dagtrain.errors import DataError, NotFiniteError
 from dagtrain.graph import Array
 from dagtrain.report.records import Happened, StepTimes
 from dagtrain.step.program import Program
@@ -151,8 +151,7 @@ class Loop:
         finally:
             self.in_steps = False
         # Reported steps that are not in the state do not count.
-        steps = list(zip(self._sums, batches[:done], strict=False))
-        ends, under_way = self._count(begun, steps, time.perf_counter() - began)
+        ends, under_way = self._count(begun, self._sums[:done], time.perf_counter() - began)
         if self._needs_each_epoch:
             progress.state, progress.begun = after, ends[0] if ends else under_way
             rows = [self._end_epoch(session, end) for end in ends]
@@ -168,15 +167,15 @@ class Loop:
         if rows and under_way is not None:
             self.callbacks.call("on_epoch_begin", self._number(epoch + len(rows)))
 
-    def _count(self, begun: EpochProgress, steps: list[Any], seconds: float) -> tuple[list[EpochProgress], EpochProgress | None]:
-        """The progress of each epoch that ends within these steps (means and batch of each), and of the one under way after them."""
+    def _count(self, begun: EpochProgress, steps: list[Array], seconds: float) -> tuple[list[EpochProgress], EpochProgress | None]:
+        """The progress of each epoch that ends within these steps (the parts of each), and of the one under way after them."""
         total, ends = self.plan.steps_per_epoch, []
         step_seconds = seconds / max(len(steps), 1)
         self._epoch_seconds = step_seconds * total if steps else self._epoch_seconds
         for part in _cut(steps, total - begun.steps, total):
             sums = np.array(begun.sums)
-            for means, batch in part:
-                sums += means * sum(len(shard) for shard in batch)
+            for parts in part:
+                sums += parts
             done = begun.steps + len(part)
             begun = EpochProgress(done, tuple(map(float, sums)), begun.seconds + step_seconds * len(part), begun.batches)
             if begun.steps == total:
@@ -186,7 +185,7 @@ class Loop:
 
     @property
     def _no_steps(self) -> EpochProgress:
-        return EpochProgress(0, (0.0,) * len(self.program.names), 0.0, batches_of(self.plan))
+        return EpochProgress(0, (0.0,) * self.program.sums, 0.0, batches_of(self.plan))
 
     def _batches(self, epoch: int, first: int) -> list[Any]:
         """The batches of a call that begins with step `first` of an epoch.
@@ -210,13 +209,12 @@ class Loop:
 
     def _end_epoch(self, session: Session, done: EpochProgress) -> dict[str, float]:
         """Validate, and advance the progress to the next epoch; return the quantities of the epoch."""
-        progress, names = self.progress, self.program.names
+        progress = self.progress
         state, progress.begun = progress.state, done
         assert state is not None, "steps were done"
-        row = {n: total / self.plan.samples for n, total in zip(names, done.sums, strict=True)}
+        row = self.program.figures(done.sums)
         if self.validation is not None:
-            sums = session.evaluate(self.validation, state, self)
-            row |= {f"val_{n}": float(v) / self.validation.samples for n, v in zip(names, sums, strict=True)}
+            row |= {f"val_{n}": v for n, v in self.program.figures(session.evaluate(self.validation, state, self)).items()}
         row |= {"seconds": done.seconds, "samples_per_second": self.plan.samples / done.seconds}
         with self.stopping.undisturbed():
             progress.ledger.open(progress.epochs, self.plan.samples)
@@ -255,20 +253,23 @@ class Loop:
     # ---- the watch
 
     def step(self, i: int, sums: Array) -> None:
-        """Check a step's loss, and report the step."""
-        if not np.isfinite(sums[0]):
-            raise NotFiniteError(f"the loss of step {i} is {sums[0]}")
+        """Check a step's loss and its weight, and report the step."""
+        if not np.isfinite(sums[:2]).all():
+            raise NotFiniteError(f"the loss of step {i} is {sums[0]}, its weight {sums[1]}")
+        if sums[1] < 0:
+            raise DataError(
+                f"the total weight of the loss is {sums[1]:g} in a batch: weights must not be negative. Check masks and sample weights."
+            )
         self._sums.append(np.array(sums))
         total = self.plan.steps_per_epoch
         at = (self._first + i) % total
-        loss = float(sums[0])
+        loss = float(sums[0] / sums[1]) if sums[1] else np.nan
         self.reporter.step(at + 1, total, loss)
         if self.publisher is not None:
             assert self.progress.state is not None, "steps run"
             self.publisher.step(self.progress.state.step + len(self._sums), loss)
         if self.callbacks.see_batches:
-            logs = {name: float(value) for name, value in zip(self.program.names, sums, strict=True)}
-            self.callbacks.call("on_train_batch_end", at, logs)
+            self.callbacks.call("on_train_batch_end", at, self.program.figures(sums))
 
     def used(self, i: int, shard: int, rows: Array) -> None:
         """Enter the samples of a shard in the ledger."""

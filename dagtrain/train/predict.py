@@ -10,19 +10,27 @@ rows, so a prediction is a function of its batch, and of nothing else: a partiti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from dagtrain.arguments import is_future
-from dagtrain.data.check import check_dtype
+from dagtrain.data.check import Form, cast_dtype, check_dtype, explain, inspect
+from dagtrain.data.chunked import lazy_column
 from dagtrain.data.compute import compute
-from dagtrain.graph import Array
+from dagtrain.data.nests import arrange, take_apart
+from dagtrain.data.parts import Column, Parts, look_tasks, part_array, places_of, seen_columns
+from dagtrain.data.tables import aligned
+from dagtrain.errors import DataError
+from dagtrain.graph import Array, Spec
 from dagtrain.plan.blas import one_blas_thread
 from dagtrain.step.layout import settled
 from dagtrain.step.program import Program
 from dagtrain.step.state import State
-from dagtrain.train.rows import check_rows
+from dagtrain.trace.tree import flatten, map_leaves, unflatten
+from dagtrain.train.rows import check_alike
 
 __all__ = ["Predictor"]
 
@@ -30,26 +38,42 @@ __all__ = ["Predictor"]
 class Predictor:
     """Computes outputs for blocks of rows; picklable, so Dask can call it on partitions."""
 
-    def __init__(self, program: Program, state: State, batch_size: int) -> None:
-        self.state, self.batch_size, self.x = state, batch_size, program.x
+    def __init__(self, program: Program, state: State, batch_size: int, probabilities: bool = False) -> None:
+        self.state, self.batch_size, self.columns, self.probabilities = state, batch_size, program.columns.of_x, probabilities
         self.layout, self.statistics_layout = program.layout, program.statistics_layout
-        self.outputs = program.output_plan(1).outputs["outputs"]
+        self.outputs = program.output_plan(1, probabilities).outputs["outputs"]
         self._program = program
 
     def __dask_tokenize__(self) -> Any:
-        return type(self).__name__, self._program.output_plan(1).key, self.state.fingerprint, self.batch_size
+        return type(self).__name__, self._program.output_plan(1, self.probabilities).key, self.state.fingerprint, self.batch_size
 
-    def __call__(self, x: Array) -> Array:
-        """The outputs for these rows."""
-        check_rows(self._program, x.shape[1:])
-        rows = settled(np.asarray(x, self.x.dtype))
+    def __call__(self, *columns: Array) -> Array:
+        """The outputs for these rows, which are checked."""
+        self._check(columns)
+        form = Form(self.columns, (("finite", "fits"),) * len(columns), 0)
+        finding = inspect(form, len(columns[0]), *columns)
+        if finding is not None:
+            raise explain(form, finding, 0, 0)
+        return self.compute(*columns)
+
+    def compute(self, *columns: Array) -> Array:
+        """The outputs for rows that passed all checks."""
+        rows = [settled(np.asarray(column, spec.dtype)) for column, spec in zip(columns, self.columns.specs, strict=True)]
         leaves = [*self.layout.views(settled(self.state.parameters)), *self.statistics_layout.views(settled(self.state.statistics))]
         outputs = [np.empty((0, *self.outputs.shape[1:]), self.outputs.dtype)]
         with one_blas_thread():
-            for start in range(0, len(rows), self.batch_size):
-                part = rows[start : start + self.batch_size]
-                outputs.append(self._program.output_plan(len(part))(*leaves, part)[0])
+            for start in range(0, len(rows[0]), self.batch_size):
+                part = [column[start : start + self.batch_size] for column in rows]
+                outputs.append(self._program.output_plan(len(part[0]), self.probabilities)(*leaves, *part)[0])
         return np.concatenate(outputs)
+
+    def _check(self, arrays: Sequence[Any]) -> None:
+        """Raise DataError for arrays that are not rows of the program's columns."""
+        specs = [
+            Spec(tuple(array.shape[1:]), cast_dtype(array.dtype, spec.dtype))
+            for array, spec in zip(arrays, self.columns.specs, strict=True)
+        ]
+        check_alike(self.columns, replace(self.columns, specs=tuple(specs)), ["x"])
 
     def lazily(self, x: Any) -> Any:
         """The outputs for a dask array, a dask DataFrame, or a list of delayed values or futures, as a dask array of as many blocks."""
@@ -61,41 +85,76 @@ class Predictor:
         from dagtrain.engines.cluster.waiting import send_to_cluster
 
         rows = self._rows(x)
-        token = tokenize(self, rows.name)
+        token = tokenize(self, [array.name for array in rows])
         model, name = f"model-{tokenize(self)}", f"predict-{token}"
         future = send_to_cluster(model, self)
-        row = (0,) * (rows.ndim - 1)
         after = self.outputs.shape[1:]
         layer: dict[Any, Any] = {model: DataNode(model, self) if future is None else future}
-        for i in range(rows.numblocks[0]):
+        for i in range(rows[0].numblocks[0]):
             key = (name, i, *(0 for _ in after))
-            layer[key] = Task(key, predict_task, TaskRef(model), TaskRef((rows.name, i, *row)))
-        graph = HighLevelGraph.from_collections(name, layer, dependencies=[rows])
-        chunks = (rows.chunks[0], *((n,) for n in after))
+            blocks = [TaskRef((array.name, i, *(0,) * (array.ndim - 1))) for array in rows]
+            layer[key] = Task(key, predict_task, TaskRef(model), i, *blocks)
+        graph = HighLevelGraph.from_collections(name, layer, dependencies=rows)
+        chunks = (rows[0].chunks[0], *((n,) for n in after))
         return da.Array(graph, name, chunks, meta=np.empty((0,) * self.outputs.ndim, self.outputs.dtype))
 
-    def _rows(self, x: Any) -> Any:
-        """A dask array of x in blocks of whole rows; unknown sizes of partitions stay unknown.
+    def _rows(self, x: Any) -> list[Any]:
+        """The columns of x as dask arrays in blocks of whole rows; unknown sizes of partitions stay unknown.
 
         A task inspects futures, since their values are computed anyway.
         """
-        from dagtrain.data.chunked import lazy_array
-        from dagtrain.data.parts import Parts, is_parts, look_tasks, part_array, seen_arrays
+        import dask.array as da
 
-        rows, columns = lazy_array("x", x)
-        if isinstance(rows, Parts):
-            if not is_parts(x):
-                check_rows(self._program, (len(columns),) if columns else ())
-            if all(is_future(rows.graph.get(key)) for key in rows.keys):
-                looks = look_tasks(rows)
-                rows = seen_arrays(rows, compute({**rows.graph, **looks}, list(looks)))["x"][0]
+        headers = dict(zip(self.columns.names, self.columns.headers, strict=True))
+        values, structure = take_apart({"x": arrange("x", x, self.columns.structure[0])})
+        nests: dict[str, Any] = {}
+        for name, value in aligned(values).items():
+            column = lazy_column(name, value, headers.get(name, ()))
+            if not isinstance(column.array, Parts):
+                nests[name] = column.array
+            elif all(is_future(column.array.graph.get(key)) for key in column.array.keys):
+                looks = look_tasks(column.array)
+                results = compute({**column.array.graph, **looks}, list(looks))
+                nests[name] = map_leaves(lambda seen: seen.array, seen_columns(column.array, results, headers)[name])
             else:
-                rows = part_array(rows, "x", None, (float("nan"),) * len(rows.keys), self.x.shape, self.x.dtype)
-        check_dtype("x", rows.dtype)
-        check_rows(self._program, rows.shape[1:])
-        return rows.rechunk(dict.fromkeys(range(1, rows.ndim), -1))
+                nests[name] = self._unknown(name, column)
+        nest = unflatten(structure["x"], nests.values())
+        arrays, structure = flatten({"x": arrange("x", nest, self.columns.structure[0])})
+        check_alike(self.columns, replace(self.columns, structure=(structure["x"], None, None)), ["x"])
+        for name, array in arrays.items():
+            check_dtype(name, array.dtype)
+        self._check(list(arrays.values()))
+        lazy = [array for array in arrays.values() if not isinstance(array, np.ndarray)]
+        whole = [array.rechunk(dict.fromkeys(range(1, array.ndim), -1)) for array in lazy]
+        rows = whole[0].chunks[0]
+        cut = iter(whole)
+        blocks = [
+            da.from_array(array, chunks=(rows, *array.shape[1:])) if isinstance(array, np.ndarray) else next(cut)
+            for array in arrays.values()
+        ]
+        return [array if len(array.chunks[0]) == len(rows) else array.rechunk({0: rows}) for array in blocks]
+
+    def _unknown(self, name: str, column: Column) -> Any:
+        """The dask arrays of partitions that were not inspected: they must hold what the trainer was fitted on."""
+        parts, unknown = column.array, (float("nan"),) * len(column.array.keys)
+        expected = {n: (spec, header) for n, spec, header in zip(self.columns.names, self.columns.specs, self.columns.headers, strict=True)}
+        if column.header:  # a dask DataFrame
+            spec = Spec((len(column.header),), np.dtype(np.float32))
+            return part_array(parts, name, (), unknown, spec.shape, spec.dtype, column.header)
+        if name in expected:
+            spec, header = expected[name]
+            return part_array(parts, name, (), unknown, spec.shape, spec.dtype, header)
+        places = places_of(self.columns.structure[0], ())
+        arrays = [
+            part_array(parts, n, place, unknown, spec.shape, spec.dtype, header)
+            for place, (n, (spec, header)) in zip(places, expected.items(), strict=True)
+        ]
+        return unflatten(self.columns.structure[0], arrays)
 
 
-def predict_task(model: Predictor, rows: Array) -> Array:
+def predict_task(model: Predictor, partition: int, *rows: Array) -> Array:
     """The outputs for a block of rows."""
-    return model(rows)
+    try:
+        return model(*rows)
+    except DataError as error:
+        raise DataError(f"partition {partition}: {error}") from error

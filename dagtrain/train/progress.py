@@ -59,13 +59,12 @@ class Progress:
             raise ArgumentError(f"the trainer cannot {purpose} before it was fitted: call fit(x, y) first.")
         return self.program, self.state
 
-    def take(self, program: Program, checkpoint: Checkpoint) -> None:
-        """Continue from a checkpoint."""
-        manifest, names = checkpoint.manifest, program.names
+    def take(self, program: Program, checkpoint: Checkpoint, known: int | None = None) -> None:
+        """Continue from a checkpoint. `known`: only so many sums of an epoch under way are of the same loss and metrics; None for all."""
+        manifest = checkpoint.manifest
         self.program, self.state, self.epochs, self.begun = program, checkpoint.state, manifest.epochs, manifest.begun
-        if self.begun is not None and len(self.begun.sums) != len(names):  # other metrics: unknown for this epoch
-            loss, *_ = self.begun.sums or (np.nan,)
-            self.begun = self.begun._replace(sums=(loss, *[np.nan] * (len(names) - 1)))
+        if self.begun is not None and known is not None:
+            self.begun = self.begun._replace(sums=(*self.begun.sums[:known], *[np.nan] * (program.sums - known)))
         self.record = History(manifest.history).copy()
         self.ledger.restore(manifest.ledger)
 

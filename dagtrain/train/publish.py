@@ -166,7 +166,7 @@ def timed_graph(program: Program, state: State, rows: int) -> str:
     if (nbytes := sum(node.nbytes for node in graph.nodes)) > MEMORY:
         raise ValueError(f"to time its ops takes {bytes_text(nbytes)} for a shard of {rows} rows; at most {bytes_text(MEMORY)} are used.")
     leaves = [*program.layout.views(state.parameters), *program.statistics_layout.views(state.statistics)]
-    data = [random_rows(spec, rows) for spec in (program.x, program.y) if spec is not None]
+    data = [random_rows(spec, rows) for spec in program.columns.specs]
     with guard():
         seconds = op_seconds(graph, [*leaves, *data, 1.0, parts.shard_key(0, 0)])
     title = f"one shard of {rows} rows, each op timed by itself: {seconds_text(sum(seconds.values()))}"

@@ -2,52 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from dagtrain.data import open_source
-from dagtrain.data.parts import is_parts
+from dagtrain.data import Columns, open_source
+from dagtrain.data.nests import ROOTS, is_parts
 from dagtrain.data.source import Source
-from dagtrain.errors import DataError
-from dagtrain.graph import Spec
+from dagtrain.errors import ArgumentError, DataError
 from dagtrain.step.objective import ModelObjective, Objective
-from dagtrain.step.program import Program
+from dagtrain.trace.tree import Leaf, Structure
 
-__all__ = ["check_alike", "check_rows", "open_rows"]
+__all__ = ["check_alike", "hold_out", "open_rows", "open_validation"]
 
 
-def open_rows(objective: Objective, x: Any, y: Any) -> Source:
-    """The source of the data, checked against the loss of the objective."""
+def open_rows(objective: Objective, x: Any, y: Any, sample_weight: Any = None, expected: Columns | None = None) -> Source:
+    """The source of the data, checked against the loss of the objective, in the order of the expected columns."""
     missing = DataError("a model needs targets: give y with x.")
-    if y is None and isinstance(objective, ModelObjective) and not is_parts(x):
+    if y is None and isinstance(objective, ModelObjective) and not (is_parts(x) or hasattr(x, "__next__")):
         raise missing
     targets = objective.targets if objective.targets != "any" else None
 
-    def labels(row: Spec) -> tuple[int | None, int]:
+    def labels(x: Any) -> tuple[int | None, int]:
         if targets == "classes" and isinstance(objective, ModelObjective):
-            outputs = objective.outputs_spec(Spec(row.shape, np.dtype(np.float32)))
+            outputs = objective.outputs_spec(x)
             if outputs.ndim > 1:
                 return outputs.shape[-1], outputs.ndim - 1
         return None, 1
 
-    source = open_source(x, y, targets=targets, labels=labels)
-    if source.y_spec is None and isinstance(objective, ModelObjective):
+    source = open_source(x, y, sample_weight, targets=targets, labels=labels, expected=expected)
+    if source.columns.y is None and isinstance(objective, ModelObjective):
         raise missing
     return source
 
 
-def check_rows(program: Program, shape: tuple[int, ...]) -> None:
-    """Raise DataError for rows of another shape."""
-    if shape != program.x.shape:
-        raise DataError(f"the model was trained on rows of shape {program.x.shape}, got rows of shape {shape}.")
+def open_validation(objective: Objective, data: Any, expected: Columns) -> Source:
+    """The source of ``(x, y)`` or ``(x, y, sample_weight)`` for validation, with the columns of training."""
+    if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+        raise ArgumentError("validation_data is a pair (x, y) or a triple (x, y, sample_weight).")
+    x, y, sample_weight = (*data, None)[:3]
+    try:
+        source = open_rows(objective, x, y, sample_weight, expected)
+        check_alike(expected, source.columns)
+    except DataError as error:
+        raise DataError(f"validation_data: {error}") from error
+    return source
 
 
-def check_alike(program: Program, source: Any) -> None:
-    """Raise DataError for rows that the program was not compiled for."""
-    check_rows(program, source.x_spec.shape)
-    if (program.y is None) != (source.y_spec is None):
-        raise DataError(f"the trainer was fitted {'without' if program.y is None else 'with'} targets y: do the same here.")
-    y, expected = source.y_spec, program.y
-    if y is not None and expected is not None and y != expected:
-        raise DataError(f"the trainer was fitted on targets that are {expected} for each row, got {y}.")
+def hold_out(source: Source, fraction: float) -> tuple[Source, Source]:
+    """The samples to train on, and the last ones, for validation."""
+    last = round(source.samples * fraction)
+    if not 0 < last < source.samples:
+        use = "train on" if last else "validate on"
+        raise ArgumentError(f"validation_split={fraction:g} of {source.samples} samples leaves none to {use}.")
+    return source.split(source.samples - last)
+
+
+def check_alike(expected: Columns, here: Columns, roots: Sequence[str] = ("x", "y")) -> None:
+    """Raise DataError for columns of x and y other than those that a program was compiled for."""
+    structures = dict(zip(ROOTS, zip(expected.structure, here.structure, strict=True), strict=True))
+    for root in roots:
+        there, structure = structures[root]
+        if (there is None) != (structure is None):
+            raise DataError(f"the trainer was fitted {'without' if there is None else 'with'} targets y: do the same here.")
+        if there != structure:
+            raise DataError(f"the trainer was fitted on {_text(root, there)}, got {_text(root, structure)}.")
+    specs = dict(zip(here.names, here.specs, strict=True))
+    for name, spec in zip(expected.names, expected.specs, strict=True):
+        root = name.partition(".")[0]
+        if root not in roots or specs[name] == spec:
+            continue
+        if specs[name].shape == spec.shape:
+            cure = f"convert it with .astype({spec.dtype.name!r})"
+            raise DataError(f"the trainer was fitted on {name} of dtype {spec.dtype}, got {specs[name].dtype}: {cure}.")
+        if root == "y":
+            raise DataError(f"the trainer was fitted on targets that are {spec} for each row, got {specs[name]}.")
+        of = "" if name == "x" else f" of {name}"
+        raise DataError(f"the model was trained on rows{of} of shape {spec.shape}, got rows of shape {specs[name].shape}.")
+
+
+def _text(root: str, structure: Structure) -> str:
+    if structure is Leaf:
+        return f"one array as {root}"
+    columns = ", ".join(structure) if isinstance(structure, dict) else f"{len(structure)} columns"
+    return f"a {type(structure).__name__} of {columns} as {root}"

@@ -13,20 +13,21 @@ from dagtrain.arguments import not_negative, whole
 from dagtrain.checkpoint.files import open_store
 from dagtrain.checkpoint.schema import Manifest
 from dagtrain.checkpoint.store import describe_run, refuse_not_finite, write
-from dagtrain.data import BatchPlan, open_source
+from dagtrain.data import BatchPlan, Columns, open_source
 from dagtrain.data.compute import computed_by
 from dagtrain.data.ledger import Ledger
+from dagtrain.data.nests import take_apart
 from dagtrain.data.open import is_dask_data
 from dagtrain.engines.engine import Unwatched, choose_engine
 from dagtrain.errors import ArgumentError
-from dagtrain.graph import Graph, Spec
+from dagtrain.graph import Graph
 from dagtrain.step.objective import Objective
 from dagtrain.step.program import Program
 from dagtrain.step.state import State
 from dagtrain.train.history import History
 from dagtrain.train.predict import Predictor
 from dagtrain.train.progress import Progress
-from dagtrain.train.rows import check_alike, check_rows, open_rows
+from dagtrain.train.rows import check_alike, open_rows
 
 if TYPE_CHECKING:
     from dagtrain.train.loop import Loop
@@ -61,18 +62,24 @@ class Trained:
         self._is_fitting = False
         self._sample: tuple[Any, BatchPlan] | None = None
 
-    def evaluate(self, x: Any, y: Any = None) -> dict[str, float]:
-        """Loss and metrics on other data, as means over its samples."""
+    @property
+    def _columns(self) -> Columns | None:
+        """The columns of the rows that it was trained on; None before."""
+        program = self.progress.program
+        return None if program is None or self.progress.state is None else program.columns
+
+    def evaluate(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> dict[str, Any]:
+        """Loss and metrics on other data, by the weights of its samples, if they have any."""
         program, state = self.progress.trained("evaluate")
         engine = choose_engine(self.engine, self.threads, self.client)
         with computed_by(self._client):
-            source = open_rows(self._objective, x, y)
-            check_alike(program, source)
+            source = open_rows(self._objective, x, y, sample_weight, program.columns)
+            check_alike(program.columns, source.columns)
             with engine.session(program, source) as session:
                 sums = session.evaluate(source, state, Unwatched())
-        return {n: float(v) / source.samples for n, v in zip(program.names, sums, strict=True)}
+        return program.values(sums)
 
-    def predict(self, x: Any, batch_size: int = 1024) -> Any:
+    def predict(self, x: Any, batch_size: int = 1024, probabilities: bool = False) -> Any:
         """The model's outputs: a NumPy array, or for dask data a (lazy) dask array of as many blocks.
 
         Parameters
@@ -82,15 +89,17 @@ class Trained:
         batch_size
             Rows computed at once, counted from the beginning of each partition. A partition gives the same bits as an array of
             its rows; rows in other batches may differ in the last bits.
+        probabilities
+            Whether to give the probabilities that the outputs stand for: the softmax or the sigmoid of logits, by the loss.
         """
         program, state = self.progress.trained("predict")
         batch_size = whole("batch_size", batch_size)
         with computed_by(self._client):
-            if is_dask_data(x):
-                return Predictor(program, state, batch_size).lazily(x)
-            source = open_source(x, None, targets=None)
-            check_rows(program, source.x_spec.shape)
-            return Predictor(program, state, batch_size)(source.local()[0])
+            if any(map(is_dask_data, take_apart(x, "x")[0].values())):
+                return Predictor(program, state, batch_size, probabilities).lazily(x)
+            source = open_source(x, targets=None, expected=program.columns)
+            check_alike(program.columns, source.columns, ["x"])
+            return Predictor(program, state, batch_size, probabilities).compute(*source.local())
 
     def save(self, path: Any) -> None:
         """Write a checkpoint for `dagtrain.load` to a folder or fsspec address; an older one there counts until the new one is whole.
@@ -174,7 +183,7 @@ class Trained:
         program, _ = self.progress.trained("summarize its model")
         if not hasattr(self.model, "summary"):
             raise ArgumentError("only a model made of layers has a summary, not a plain cost function.")
-        return self.model.summary(Spec((1, *program.x.shape), program.x.dtype))
+        return self.model.summary(program.columns.of_rows(1)[0])
 
     def graph(self, rows: int | None = None) -> Graph:
         """The computational graph of one shard of this many rows (by default a full batch's first shard)."""
@@ -218,7 +227,7 @@ class Trained:
 
     def _quantities(self, program: Program, validated: bool) -> dict[str, bool]:
         """Quantity of each epoch → whether higher is better."""
-        quantities = dict(zip(program.names, (False, *self._objective.higher_is_better), strict=True))
+        quantities = program.quantities
         return quantities | {f"val_{name}": better for name, better in quantities.items() if validated}
 
     def _checkpointed(self, epochs: int) -> State | None:

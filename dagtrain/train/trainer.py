@@ -8,30 +8,33 @@ seed and shards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial, wraps
 from threading import Lock
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from dagtrain import arguments, optim
-from dagtrain.arguments import is_number, whole
+from dagtrain.arguments import fraction, is_number, whole
 from dagtrain.checkpoint.runs import CheckpointDirectory
 from dagtrain.data import BatchPlan
 from dagtrain.data.batches import check_shuffle
+from dagtrain.data.class_weights import weigh_classes
+from dagtrain.data.columns import Columns
 from dagtrain.data.compute import computed_by
+from dagtrain.data.source import Source
 from dagtrain.engines.engine import Engine, choose_engine, find_engine
 from dagtrain.errors import ArgumentError
-from dagtrain.graph import Spec
 from dagtrain.report.records import Started
 from dagtrain.step.objective import CostObjective, ModelObjective, Objective
 from dagtrain.step.program import Program
 from dagtrain.step.software import software
+from dagtrain.train.additive import check_additive
 from dagtrain.train.callback import Callback, Callbacks
 from dagtrain.train.history import History, epochs_of
 from dagtrain.train.loop import Loop
 from dagtrain.train.publish import Publisher, published, timed_graph
-from dagtrain.train.rows import check_alike, open_rows
+from dagtrain.train.rows import check_alike, hold_out, open_rows, open_validation
 from dagtrain.train.stopping import Stopping, interruptible
 from dagtrain.train.trained import Trained
 
@@ -86,6 +89,9 @@ class Trainer(Trained):
         First parameters of a cost function: a nest of float arrays.
     client
         The Dask client that runs steps and computes dask data; by default the current one.
+    coupled
+        Whether the cost couples rows on purpose, as contrastive losses do: it is then computed in each shard alone, and the number of
+        shards is part of it. Otherwise the cost must add up over rows, which is checked before the first step.
 
     Raises
     ------
@@ -116,6 +122,7 @@ class Trainer(Trained):
         threads: int | None = None,
         parameters: Any = None,
         client: Any = None,
+        coupled: bool = False,
     ) -> None:
         if engine != "auto" and not hasattr(engine, "session"):
             find_engine(engine)
@@ -144,6 +151,9 @@ class Trainer(Trained):
                     "parameters as parameters=."
                 )
             self._objective = CostObjective(model, parameters)
+        if not isinstance(coupled, bool):
+            raise ArgumentError(f"coupled is True or False, got {coupled!r}.")
+        self._objective.coupled = coupled
         self.model = model
         self.optimizer = optim.find(optimizer)
         self.shards, self.seed, self.engine, self.threads, self.client = shards, seed, engine, threads, client
@@ -157,9 +167,12 @@ class Trainer(Trained):
         x: Any,
         y: Any = None,
         *,
+        sample_weight: Any = None,
+        class_weight: Mapping[float, float] | Literal["balanced"] | None = None,
         epochs: int = 1,
         batch_size: int = 32,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[Any, ...] | None = None,
+        validation_split: float = 0.0,
         shuffle: bool | Literal["global", "local", "none"] = True,
         verbose: int = 1,
         reporter: Any = None,
@@ -178,13 +191,22 @@ class Trainer(Trained):
         Parameters
         ----------
         x, y
-            Samples along the first axis: NumPy arrays, pandas, dask arrays or dataframes. `y` is left out for a cost of `x` alone.
+            Samples along the first axis: NumPy arrays, pandas, dask arrays or dataframes; or tuples and dicts of them, which a cost
+            function then gets. `y` is left out for a cost of `x` alone. Tables and dicts may have their columns in another order in a
+            later call, but no others.
+        sample_weight
+            One number from 0 up for each sample: how much it counts in the loss and the metrics.
+        class_weight
+            The weight of each label in y, 1 for labels that are not in it; or "balanced": all labels count alike. It multiplies the
+            weights of samples, in training only.
         epochs
             How many times every sample is used; with `resume`, including the epochs already done.
         batch_size
             Samples of a step; the last step of an epoch takes the rest.
         validation_data
-            ``(x, y)`` to evaluate after each epoch.
+            ``(x, y)`` or ``(x, y, sample_weight)`` to evaluate after each epoch.
+        validation_split
+            The fraction of the samples, the last ones, to evaluate after each epoch instead of training on them.
         shuffle
             True (or "global"): each epoch draws an order of all samples. "local": it draws orders within the partitions that each shard
             owns, so no data moves; the bits then depend on the partition sizes too. False (or "none"): the order of the data.
@@ -219,6 +241,9 @@ class Trainer(Trained):
             raise ArgumentError('resume=True needs the folder of the checkpoints, as in fit(..., checkpoint="runs/a", resume=True).')
         if checkpoint_every != "epoch" and not (is_number(checkpoint_every) and checkpoint_every > 0):
             raise ArgumentError(f'checkpoint_every is "epoch" or a number of seconds above 0, got {checkpoint_every!r}.')
+        fraction("validation_split", validation_split)
+        if validation_split and validation_data is not None:
+            raise ArgumentError("give validation_data or validation_split, not both.")
         every = None if checkpoint_every == "epoch" else float(checkpoint_every)
         stopping = Stopping()
         listeners = Callbacks(callbacks, stopping.ask)
@@ -228,20 +253,29 @@ class Trainer(Trained):
         whole("batch_size", batch_size)
         BatchPlan(batch_size, batch_size, self.shards, self.seed)  # check that a full batch can be cut, before the data is opened
         run = None if checkpoint is None else CheckpointDirectory(checkpoint, keep)
+        saved = run.first if run is not None and resume else None
         with computed_by(self._client):
-            source = open_rows(self._objective, x, y)
+            source = open_rows(self._objective, x, y, sample_weight, self._columns or (saved and saved.manifest.rows))
+            validation: Source | None = None
+            if validation_split:
+                source, validation = hold_out(source, validation_split)
+            if class_weight is not None:
+                source = weigh_classes(source, class_weight)
         plan = BatchPlan(source.samples, batch_size, self.shards, self.seed, shuffle, source.sizes)
         program = self._prepare(source)
-        with computed_by(self._client):
-            validation = None if validation_data is None else self._open_validation(validation_data, program)
+        if validation_data is not None:
+            with computed_by(self._client):
+                validation = open_validation(self._objective, validation_data, program.columns)
         # Tracing here raises errors in the user's functions before training.
         program.for_workers(len(s) for i in (0, plan.steps_per_epoch - 1) for s in plan.step(0, i))
         if validation is not None:
-            program.for_evaluation(validation.samples)
+            program.for_evaluation(validation.samples, validation.columns)
         self._sample = source, plan
         self.progress.restart_if_other(plan)
         history = History(info=self._info(engine, plan))
         state = self.progress.state if self.progress.state is not None else program.first_state()
+        with computed_by(self._client):
+            check_additive(program, source, state)
         resumed = None if run is None else run.begin(self._describe(program, plan, state, {}), resume, exact)
         if resumed is not None:
             self.progress.take(program, resumed)
@@ -300,21 +334,18 @@ class Trainer(Trained):
 
     # ---- internals
 
-    def _open_validation(self, data: tuple[Any, Any], program: Program) -> Any:
-        if not isinstance(data, tuple | list) or len(data) != 2:
-            raise ArgumentError("validation_data is a pair (x, y).")
-        source = open_rows(self._objective, *data)
-        check_alike(program, source)
-        return source
-
     def _prepare(self, source: Any) -> Program:
-        if self.progress.program is None or self.progress.state is None:  # an untrained program does not fix the rows
-            self.progress.program = self._compile(source.x_spec, source.y_spec)
-        check_alike(self.progress.program, source)
-        return self.progress.program
+        program, columns = self.progress.program, source.columns
+        if program is None or self.progress.state is None:  # an untrained program does not fix the rows
+            program = self._compile(columns)
+        check_alike(program.columns, columns)
+        if program.columns.names != columns.names:  # with weights, or without
+            program = self._compile(columns)
+        self.progress.program = program
+        return program
 
-    def _compile(self, x: Spec, y: Spec | None) -> Program:
-        return Program(self._objective, self.optimizer, x, y, self.seed)
+    def _compile(self, columns: Columns) -> Program:
+        return Program(self._objective, self.optimizer, columns, self.seed)
 
     def _tell(self, text: str, kind: str) -> None:
         """Write an event of the running fit."""

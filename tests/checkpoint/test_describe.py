@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -91,7 +92,16 @@ def test_a_loss_is_the_same_after_json(loss: Any) -> None:
     assert getattr(again.function, "keywords", {}) == getattr(original.function, "keywords", {})
 
 
-@pytest.mark.parametrize("metric", [*metrics.METRICS, metrics.find("top_k_accuracy", k=3)], ids=without_address)
+METRICS = [
+    metrics.find("top_k_accuracy", k=3),
+    metrics.find("f1", average=None, zero_division=1.0),
+    metrics.find("precision_weighted", name="quality"),
+    metrics.find("auc", bins=20),
+    metrics.find("cross_entropy", label_smoothing=0.1, name="smooth"),
+]
+
+
+@pytest.mark.parametrize("metric", [*metrics.METRICS, *METRICS], ids=without_address)
 def test_a_metric_is_the_same_after_json(metric: Any) -> None:
     original, again = metrics.find(metric), through_json(metrics.find(metric))
     assert (again.name, again.higher_is_better) == (original.name, original.higher_is_better)
@@ -116,7 +126,9 @@ def custom(x: Any, *_: Any) -> Any:
         losses.Loss("cross_entropy", custom, "classes"),
         losses.Loss("mean_squared_error", partial(losses.cross_entropy), "like_outputs"),
         metrics.find(custom),
-        metrics.Metric("accuracy", custom, True),
+        metrics.Metric("accuracy", custom),
+        replace(metrics.METRICS["accuracy"], higher_is_better=False),
+        metrics.Metric("accuracy", metrics.accuracy.__wrapped__, custom),
     ],
     ids=without_address,
 )

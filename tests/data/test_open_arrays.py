@@ -27,8 +27,8 @@ def spec(dtype, *shape):
         (X, spec("f4", 2)),
         (X.tolist(), spec("f4", 2)),
         (X.astype("f2"), spec("f4", 2)),
-        (X.astype("u1"), spec("f4", 2)),
-        (X > 3, spec("f4", 2)),
+        (X.astype("u1"), spec("u1", 2)),
+        (X > 3, spec("?", 2)),
         (X[:, 0], spec("f4")),
         (np.zeros((6, 4, 5, 3)), spec("f4", 4, 5, 3)),
         (pd.DataFrame(X), spec("f4", 2)),
@@ -38,20 +38,16 @@ def spec(dtype, *shape):
         (pd.Series([1, 2, 3, 4, 5, 6], dtype="Int64"), spec("f4")),
     ],
 )
-def test_features_become_float32(x, row):
+def test_floats_become_float32_and_integers_stay(x, row):
     source = open_source(x, LABELS, targets="classes")
-    assert source.x_spec == row
+    assert source.columns.x == row
     assert source.local()[0].dtype == row.dtype
     assert source.local()[0].shape == (6, *row.shape)
 
 
 def test_float64_is_kept_with_dtype():
     source = open_source(X, X[:, 0], targets="like_outputs", dtype=np.float64)
-    assert (source.x_spec, source.y_spec) == (spec("f8", 2), spec("f8"))
-
-
-def test_integers_are_kept_with_keep_integers():
-    assert open_source(LABELS.astype("i4"), X, targets="like_outputs", keep_integers=True).x_spec == spec("i4")
+    assert (source.columns.x, source.columns.y) == (spec("f8", 2), spec("f8"))
 
 
 @pytest.mark.parametrize(
@@ -74,14 +70,14 @@ def test_integers_are_kept_with_keep_integers():
 )
 def test_targets_get_the_dtype_of_their_loss(y, targets, row):
     source = open_source(X, y, targets=targets, classes=3)
-    assert source.y_spec == row
+    assert source.columns.y == row
     assert source.local()[1].dtype == row.dtype
     assert np.array_equal(source.local()[1], np.asarray(y))
 
 
 def test_sequences_of_labels_have_label_axes():
     y = np.stack([LABELS] * 4, axis=1)
-    assert open_source(X, y, targets="classes", classes=3, label_axes=2).y_spec == spec("i8", 4)
+    assert open_source(X, y, targets="classes", classes=3, label_axes=2).columns.y == spec("i8", 4)
     with pytest.raises(DataError, match=r"y has shape \(6, 4, 3\): class labels are whole numbers along 2 axes.*argmax"):
         open_source(X, np.eye(3)[y], targets="classes", classes=3, label_axes=2)
     with pytest.raises(DataError, match="row 2, column 0"):
@@ -91,7 +87,7 @@ def test_sequences_of_labels_have_label_axes():
 def test_there_may_be_no_targets():
     source = open_source(X, targets=None)
     graph, (key,) = source.tasks()
-    assert (source.y_spec, source.local()[1], graph[key]()[1]) == (None, None, None)
+    assert (source.columns.y, len(source.local()), len(graph[key]())) == (None, 1, 1)
 
 
 def test_arrays_already_right_are_not_copied():
@@ -185,8 +181,14 @@ REFUSED = [
     (np.float64(3), LABELS, "classes", "x is a single number"),
     (pd.DataFrame(index=range(6)), LABELS, "classes", "the table has no columns"),
     ([[1.0, 2.0], [3.0]], [0, 1], "classes", r"x \(list\) cannot become an array"),
-    ({"a": X}, LABELS, "classes", "x is a dict"),
-    (np.ma.masked_greater(X, 3), LABELS, "classes", r"x is a masked array.*\.filled"),
+    ({}, LABELS, "classes", "x is an empty dict"),
+    ({1: X}, LABELS, "classes", "x is a dict of columns: its keys are their names, and must be text"),
+    ((row for row in X), LABELS, "classes", r"x is a generator.*dask\.delayed\(load\)"),
+    (None, LABELS, "classes", "x is None: give an array or a table of numbers"),
+    (np.ma.masked_greater(X, 3), LABELS, "classes", r"x holds a masked element: row 2, counted from 0.*\.filled"),
+    (pd.Series(list("abcabc"), dtype=object), LABELS, "classes", "x has dtype object.*return_inverse"),
+    (pd.Series(pd.date_range("2026", periods=6, tz="UTC")), LABELS, "classes", "x has dtype datetime64.*seconds since the first"),
+    (X, pd.DataFrame({"label": LABELS}), "classes", r"y has shape \(6, 1\).*y\.iloc\[:, 0\]"),
     (X, None, "classes", r"there is no y.*Pass y"),
 ]
 

@@ -39,7 +39,7 @@ def check(source, sizes):
     assert [len(x) for x, _ in parts] == list(sizes)
     assert np.array_equal(np.concatenate([x for x, _ in parts]), X.astype("f4"))
     assert np.array_equal(np.concatenate([y for _, y in parts]), LABELS)
-    assert {(x.dtype, y.dtype) for x, y in parts} == {(source.x_spec.dtype, source.y_spec.dtype)}
+    assert {(x.dtype, y.dtype) for x, y in parts} == {(source.columns.x.dtype, source.columns.y.dtype)}
     assert np.array_equal(source.local()[0], X.astype("f4"))
     assert np.array_equal(source.local()[1], LABELS)
 
@@ -72,7 +72,7 @@ def test_collections_are_cut_by_the_rows_of_x(x, y, sizes):
 def test_images_in_many_blocks_become_blocks_of_rows():
     x = np.random.default_rng(1).random((6, 4, 4, 3)).astype("f4")
     source = open_source(lazy(x, 4, 2, 3, 1), targets=None)
-    assert (source.sizes, source.x_spec.shape) == ((4, 2), (4, 4, 3))
+    assert (source.sizes, source.columns.x.shape) == ((4, 2), (4, 4, 3))
     assert np.array_equal(source.local()[0], x)
 
 

@@ -36,14 +36,14 @@ def check(source, sizes=(20, 10, 20)):
     assert [len(x) for x, _ in parts] == list(sizes)
     assert np.array_equal(np.concatenate([x for x, _ in parts]), X.astype("f4"))
     assert np.array_equal(np.concatenate([y for _, y in parts]), LABELS)
-    assert source.x_spec.dtype == np.float32
+    assert source.columns.x.dtype == np.float32
 
 
 @pytest.mark.parametrize(
     ("x", "y"),
     [
         (delayed(X), delayed(LABELS)),
-        (tuple(delayed(X)), delayed(LABELS, [7])),
+        (delayed(X), delayed(LABELS, [7])),
         (delayed(X), LABELS),
         (delayed(X), pd.Series(LABELS)),
         (delayed(X), da.from_array(LABELS, chunks=17)),
@@ -123,6 +123,7 @@ def test_sizes_and_places_of_sources():
         ([(dask.delayed(X), dask.delayed(LABELS))], LABELS, "leave out y"),
         ([(dask.delayed(X), dask.delayed(LABELS)), dask.delayed(X)], None, "not all of its elements are pairs"),
         ([dask.delayed((X, LABELS)), dask.delayed(X)], None, "some partitions of x are pairs"),
+        ([dask.delayed([X, LABELS])], None, "partition 0: x .*A list is one array of samples; give several arrays as a tuple or a dict"),
         ([dask.delayed((X, LABELS))], LABELS, "the partitions of x are pairs .*leave out y"),
         (X, [dask.delayed((X, LABELS))], "the partitions of y are pairs .*x alone"),
         (delayed(X), delayed(LABELS[:40]), "x has 50 samples and y has 40"),

@@ -24,7 +24,7 @@ class Recipe:
 
     def trainer(self, **options: Any) -> Any:
         """As yet untrained."""
-        options = {"loss": "cross_entropy", "metrics": ["accuracy"], "shards": 8, **options}
+        options = {"loss": "cross_entropy", "metrics": ["accuracy", "f1"], "shards": 8, **options}
         if self.name == "plain":
             model = dt.nn.Sequential([dt.nn.Dense(128, "relu"), dt.nn.Dense(10)])
             return dt.Trainer(model, optimizer=dt.optim.adam(1e-2), **options)

@@ -15,6 +15,7 @@ import dagtrain as dt
 from dagtrain.errors import DTypeError, GraphError, ShapeError, UnsupportedError
 from dagtrain.graph import Tensor, Value, constant, make_spec, spec_of
 from dagtrain.ops.random import bernoulli, fold_in, normal
+from dagtrain.plan import plan
 
 HERE = __file__
 
@@ -234,3 +235,19 @@ def test_values_are_equal_by_their_bytes() -> None:
 def test_rows_of_different_lengths_are_no_array():
     with pytest.raises(DTypeError, match="a tensor holds one array of numbers"):
         dt.array([[1.0], [1.0, 2.0]])
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        dt.array,
+        lambda a: dt.array(1.0) + a,
+        dt.compile(np.sum),
+        dt.grad(np.sum),
+        plan(dt.trace(np.tanh, np.zeros(2))),
+    ],
+)
+def test_masked_elements_are_refused(use: Any) -> None:
+    with pytest.raises(DTypeError, match="masked array"):
+        use(np.ma.array([1.0, 2.0], mask=[False, True]))
+    use(np.ma.array([1.0, 2.0]))

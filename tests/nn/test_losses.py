@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
-from dagtrain.errors import ArgumentError, DTypeError, ShapeError, UnknownNameError
-from dagtrain.nn import activations, losses
+from dagtrain.errors import ArgumentError, DTypeError, NotScalarError, ShapeError, UnknownNameError
+from dagtrain.nn import activations, losses, metrics
 from dagtrain.plan.interpret import interpret
 from dagtrain.transform.gradient import gradient
 
@@ -22,16 +22,24 @@ PROBABILITIES = RNG.dirichlet(np.ones(4), 7)
 PROBABILITIES[0] = [1, 0, 0, 0]
 SIGNS = 2 * BINARY - 1
 
+
+def focal(t, y, F, gamma, alpha):
+    """As written in Lin et al. (2017), equations 2 and 5."""
+    p = t.sigmoid()
+    likely = p * y + (1 - p) * (1 - y)
+    return (-(alpha * y + (1 - alpha) * (1 - y)) * (1 - likely) ** gamma * likely.log()).mean()
+
+
 # name, options, targets, the same in PyTorch (t: logits, y: targets, F: torch.nn.functional, w: class weights)
 CASES = [
     ("cross_entropy", {}, LABELS, lambda t, y, F, w: F.cross_entropy(t, y)),
     ("cross_entropy", {"label_smoothing": 0.2}, LABELS, lambda t, y, F, w: F.cross_entropy(t, y, label_smoothing=0.2)),
-    ("cross_entropy", {"class_weights": WEIGHTS}, LABELS, lambda t, y, F, w: F.cross_entropy(t, y, w, reduction="sum") / len(y)),
+    ("cross_entropy", {"class_weights": WEIGHTS}, LABELS, lambda t, y, F, w: F.cross_entropy(t, y, w)),
     (
         "cross_entropy",
         {"class_weights": WEIGHTS, "label_smoothing": 0.1},
         LABELS,
-        lambda t, y, F, w: F.cross_entropy(t, y, w, reduction="sum", label_smoothing=0.1) / len(y),
+        lambda t, y, F, w: F.cross_entropy(t, y, w, label_smoothing=0.1),
     ),
     ("binary_cross_entropy", {}, BINARY, lambda t, y, F, w: F.binary_cross_entropy_with_logits(t, y.double())),
     ("binary_cross_entropy", {}, PROBABILITIES, lambda t, y, F, w: F.binary_cross_entropy_with_logits(t, y)),
@@ -41,6 +49,8 @@ CASES = [
         BINARY,
         lambda t, y, F, w: F.binary_cross_entropy_with_logits(t, y.double(), pos_weight=w.new_tensor(5.0)),
     ),
+    ("binary_focal_cross_entropy", {}, BINARY, lambda t, y, F, w: focal(t, y.double(), F, 2, 0.25)),
+    ("binary_focal_cross_entropy", {"gamma": 0.5, "alpha": None}, BINARY, lambda t, y, F, w: 2 * focal(t, y.double(), F, 0.5, 0.5)),
     ("mean_squared_error", {}, REALS, lambda t, y, F, w: F.mse_loss(t, y)),
     ("mean_absolute_error", {}, REALS, lambda t, y, F, w: F.l1_loss(t, y)),
     ("huber", {}, REALS, lambda t, y, F, w: F.huber_loss(t, y)),
@@ -99,10 +109,16 @@ def test_float32_outputs_stay_float32_whatever_the_targets(name, options, target
 
 
 @pytest.mark.parametrize(("name", "options", "targets", "in_torch"), CASES, ids=IDS)
-def test_shards_weighted_by_their_samples_give_the_whole(name, options, targets, in_torch):
+@pytest.mark.parametrize("weights", [None, np.array([2.0, 0.5, 0, 1, 3, 0, 1])], ids=["plain", "weighted"])
+def test_sums_and_weights_of_shards_give_the_mean(name, options, targets, in_torch, weights):
     loss = losses.find(name, **options)
-    parts = [(slice(0, 2), 2), (slice(2, 7), 5)]
-    assert sum(n * loss(LOGITS[s], targets[s]) for s, n in parts) / 7 == pytest.approx(loss(LOGITS, targets), rel=1e-12)
+    cuts = [slice(0, 2), slice(2, 2), slice(2, 3), slice(3, 7)]
+    parts = [loss.parts(LOGITS[s], targets[s], None if weights is None else weights[s]) for s in cuts]
+    total, weight = np.sum(parts, axis=0)
+    assert total / weight == pytest.approx(loss(LOGITS, targets, weights), rel=1e-12)
+    if weights is not None:  # a whole weight is a number of copies, also of 0
+        copies = np.repeat(np.arange(7), (2 * weights).astype(int))
+        assert total / weight == pytest.approx(loss(LOGITS[copies], targets[copies]), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "binary_cross_entropy", "kl_divergence"])
@@ -119,7 +135,7 @@ def test_cross_entropy_of_equal_logits_is_the_log_of_the_classes():
 
 def test_cross_entropy_is_few_nodes():
     graph = dt.trace(losses.cross_entropy, dt.Spec((8, 4), np.dtype("f4")), dt.Spec((8,), np.dtype("i8")))
-    assert [n.op for n in graph.nodes if n.inputs] == ["log_softmax", "reshape", "take_along_axis", "mean", "negative"]
+    assert [n.op for n in graph.nodes if n.inputs] == ["log_softmax", "reshape", "take_along_axis", "reshape", "negative", "mean"]
 
 
 def test_cross_entropy_of_sequences_is_the_mean_over_all_positions():
@@ -145,6 +161,7 @@ def test_what_targets_must_be():
         "cross_entropy": "classes",
         "categorical_hinge": "classes",
         "binary_cross_entropy": "binary",
+        "binary_focal_cross_entropy": "binary",
         "hinge": "signs",
         "mean_squared_error": "like_outputs",
         "mean_absolute_error": "like_outputs",
@@ -153,8 +170,142 @@ def test_what_targets_must_be():
     }
 
 
+def test_links_turn_outputs_into_predictions():
+    links = {name: loss.link for name, loss in losses.LOSSES.items() if loss.link != "linear"}
+    assert links == {
+        "cross_entropy": "softmax",
+        "kl_divergence": "softmax",
+        "binary_cross_entropy": "sigmoid",
+        "binary_focal_cross_entropy": "sigmoid",
+    }
+
+
+@pytest.mark.parametrize("y", [0, 1])
+def test_focal_loss_is_finite_where_its_probabilities_round_to_0_and_1(y):
+    x = np.array([-1000.0, -200.0, 200.0, 1000.0], "f4")
+    value, slope, _ = value_and_gradient(losses.find("binary_focal_cross_entropy", gamma=0.5), x, np.full(4, y))
+    assert np.isfinite(value)
+    assert np.isfinite(slope).all()
+
+
+def test_weighted_value_and_gradient_are_those_of_torch():
+    """Class weights and sample weights together: the sum of all products, divided by the sum of the products of weights."""
+    torch = pytest.importorskip("torch", reason="PyTorch is what losses are compared with")
+    samples = np.array([2.0, 0.5, 0, 1, 3, 0, 1])
+    t, w, c = torch.tensor(LOGITS, requires_grad=True), torch.tensor(samples), torch.tensor(WEIGHTS, dtype=torch.double)
+    y = torch.tensor(LABELS)
+    expected = (w * torch.nn.functional.cross_entropy(t, y, c, reduction="none")).sum() / (w * c[y]).sum()
+    expected.backward()
+    loss = losses.find("cross_entropy", class_weights=WEIGHTS)
+    value, slope, _ = value_and_gradient(lambda outputs, targets: loss(outputs, targets, samples), LOGITS, LABELS)
+    assert value == pytest.approx(expected.item(), rel=1e-12)
+    np.testing.assert_allclose(slope, t.grad.numpy(), rtol=1e-10, atol=1e-14)
+
+
+def test_weights_of_positions_and_of_samples():
+    outputs, labels = LOGITS[:6].reshape(2, 3, 4), LABELS[:6].reshape(2, 3)
+    mask = np.array([[True, True, False], [True, False, False]])
+    loss = losses.find("cross_entropy")
+    total, weight = loss.parts(outputs, labels, mask)
+    assert weight == 3
+    assert total / weight == pytest.approx(loss(outputs[mask], labels[mask]))
+    total, weight = loss.parts(outputs, labels, np.array([1.0, 0.5]))
+    assert weight == 4.5
+    assert total == pytest.approx(3 * loss(outputs[0], labels[0]) + 1.5 * loss(outputs[1], labels[1]))
+    total, weight = loss.parts(outputs, labels)
+    assert weight == 6
+
+
+def test_elementwise_losses_average_what_is_behind_the_weights():
+    loss, values = losses.find("mean_squared_error"), np.square(LOGITS - REALS)
+    assert loss.parts(LOGITS, REALS) == (pytest.approx(values.mean(axis=1).sum()), 7)
+    of_samples = np.arange(7.0)
+    assert loss.parts(LOGITS, REALS, of_samples) == (pytest.approx(values.mean(axis=1) @ of_samples), 21)
+    of_elements = np.arange(28.0).reshape(7, 4)
+    assert loss.parts(LOGITS, REALS, of_elements) == (pytest.approx(np.sum(values * of_elements)), of_elements.sum())
+
+
+def test_a_column_of_weights_is_one_weight_a_sample():
+    loss, weights = losses.find("cross_entropy"), np.arange(7.0)
+    assert loss.parts(LOGITS, LABELS, weights[:, None]) == loss.parts(LOGITS, LABELS, weights)
+
+
+def test_weights_of_another_shape_are_refused():
+    with pytest.raises(ShapeError, match=r"the samples, \(7,\), got \(6,\)"):
+        losses.find("cross_entropy").parts(LOGITS, LABELS, np.ones(6))
+    with pytest.raises(ShapeError, match=r"\(7,\) or positions, \(7, 4\), got \(7, 3\)"):
+        losses.find("huber").parts(LOGITS, REALS, np.ones((7, 3)))
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "i8", "?"])
+def test_weights_of_any_dtype_leave_the_losses_dtype(dtype):
+    x, y, w = dt.input("x", (7, 4), "f4"), dt.input("y", (7,), "i8"), dt.input("w", (7,), dtype)
+    total, weight = losses.find("cross_entropy").parts(x, y, w)
+    assert total.dtype == np.float32
+    weights = np.array([1, 0, 1, 1, 0, 0, 1], dtype)
+    values = interpret(dt.Graph({"x": x, "y": y, "w": w}, {"total": total, "weight": weight}), LOGITS.astype("f4"), LABELS, weights)
+    assert values[1] == 4
+    assert values[0] / values[1] == pytest.approx(losses.cross_entropy(LOGITS[weights > 0], LABELS[weights > 0]), rel=1e-6)
+
+
+def test_sums_of_half_precision_are_taken_in_single():
+    total, weight = losses.find("mean_absolute_error").parts(np.full(70_000, 0.5, "f2"), np.zeros(70_000, "f2"))
+    assert total / weight == 0.5
+
+
 def mine(outputs, targets):
     return np.mean(outputs * targets)
+
+
+def mine_by_sample(outputs, targets):
+    return np.mean(outputs * targets, axis=1)
+
+
+def mine_as_sum_and_weight(outputs, targets):
+    return np.sum(outputs * targets), float(outputs.size)
+
+
+@pytest.mark.parametrize("function", [mine, mine_by_sample, mine_as_sum_and_weight])
+def test_functions_of_the_user_in_three_forms(function):
+    loss = losses.find(function)
+    total, weight = loss.parts(LOGITS, REALS)
+    assert total / weight == pytest.approx(np.mean(LOGITS * REALS))
+    assert loss(LOGITS, REALS) == pytest.approx(np.mean(LOGITS * REALS))
+
+
+def test_what_is_a_number_for_the_batch():
+    assert losses.sum_and_weight(mine(LOGITS, REALS), 7)[2]
+    assert not losses.sum_and_weight(mine_by_sample(LOGITS, REALS), 7)[2]
+    assert not losses.sum_and_weight(mine_as_sum_and_weight(LOGITS, REALS), 7)[2]
+
+
+@pytest.mark.parametrize(("function", "way"), [(mine, "return one value a sample"), (mine_as_sum_and_weight, "multiply by the weights")])
+def test_what_cannot_be_weighted_is_refused(function, way):
+    with pytest.raises(ArgumentError, match=f"sample_weight cannot weigh .*: {way}"):
+        losses.find(function).parts(LOGITS, REALS, np.ones(7))
+
+
+@pytest.mark.parametrize(
+    "function", [lambda o, y: np.mean((o - y) ** 2), lambda o, y: np.abs(3 * o - 2 * y), lambda o, y: (np.sum(o * y), 5.0)]
+)
+def test_a_column_against_a_vector_of_targets_is_refused(function):
+    outputs, targets = dt.input("x", (5, 1), "f4"), dt.input("y", (5,), "f4")
+    with pytest.raises(ShapeError, match=r"broadcast to \(5, 5\), each sample against every other \(.*test_losses.py:\d+ in <lambda>\)"):
+        losses.find(function).parts(outputs, targets)
+    with pytest.raises(ShapeError, match="outputs\\[:, 0\\]"):
+        metrics.find(function).parts(outputs, targets)
+
+
+def test_a_column_against_as_many_parameters_as_rows_is_no_mistake():
+    outputs, targets, scales = dt.input("x", (5, 1), "f4"), dt.input("y", (5,), "f4"), dt.input("w", (5,), "f4")
+    total, weight = losses.find(lambda o, y: np.sum(o * scales, axis=1) - y).parts(outputs, targets)
+    assert (total.shape, weight) == ((), 5)
+
+
+@pytest.mark.parametrize("result", [None, {"loss": 1.0}, (1.0, 2.0, 3.0), (np.ones(7), 7.0), "loss", np.ones((4, 7))], ids=str)
+def test_what_is_no_loss_is_refused(result):
+    with pytest.raises(NotScalarError, match="one number for a batch"):
+        losses.sum_and_weight(result, 7)
 
 
 def test_find_takes_functions():
@@ -178,6 +329,10 @@ def test_wrong_names_and_options():
         losses.find("cross_entropy", label_smoothing=1.5)
     with pytest.raises(ArgumentError, match="class_weights must be"):
         losses.find("cross_entropy", class_weights=[1.0, -1.0])
+    with pytest.raises(ArgumentError, match="gamma must be"):
+        losses.find("binary_focal_cross_entropy", gamma=-1)
+    with pytest.raises(ArgumentError, match="alpha must be"):
+        losses.find("binary_focal_cross_entropy", alpha=1.5)
     with pytest.raises(ArgumentError, match="delta must be"):
         losses.find("huber", delta=0)
     with pytest.raises(ArgumentError, match=r"functools\.partial"):
@@ -209,3 +364,11 @@ def test_probabilities_where_logits_are_expected(name, squashing, targets):
     outputs = activations.find(squashing)(dt.input("x", (4, 3), "f4"))
     with pytest.warns(UserWarning, match=f"{name} takes logits and applies {squashing} itself"):
         losses.find(name)(outputs, targets)
+
+
+@pytest.mark.parametrize("kind", [bool, np.int64, np.float32])
+def test_weights_of_the_loss_itself_keep_fractions_of_sample_weights(kind):
+    mask = np.array([1, 0, 1, 1], kind)
+    loss = losses.find(lambda outputs, targets: (mask * (outputs - targets) ** 2, mask))
+    total, weight = loss.parts(np.array([1.0, 5.0, 2.0, 3.0]), np.zeros(4), sample_weight=np.full(4, 0.5))
+    assert (float(total), float(weight)) == (7.0, 1.5)

@@ -125,8 +125,8 @@ def test_where_more_workers_no_longer_pay() -> None:
 
 @given(st.integers(1, 12), st.integers(1, 24), st.integers(1, 9), st.integers(1, 4))
 def test_bytes_are_those_of_the_placement(workers: int, shards: int, blocks: int, per_host: int) -> None:
-    work = Work(blocks * 8, batch=shards, shards=shards, sample=0.0, slots=0, block=8)
-    shape = StepShape(shards, tuple(b.stop - b.start for b in blocks_of(blocks * 8, 8)))
+    work = Work(blocks * 8, batch=shards, shards=shards, sample=0.0, slots=0, sums=5, block=8)
+    shape = StepShape(shards, tuple(b.stop - b.start for b in blocks_of(blocks * 8, 8)), sums=5)
     placement = place(shape, [WorkerInfo(f"w{i:02}", f"h{i // per_host:02}") for i in range(workers)])
     hosts = [rank.host for rank in placement.ranks]
     for phase, name in ((Phase.REDUCE_SCATTER, "partial"), (Phase.ALL_GATHER, "parameters")):
@@ -155,9 +155,10 @@ def test_costs_are_measured_on_a_program() -> None:
     model = dt.nn.Sequential([dt.nn.Dense(8, "relu"), dt.nn.Dense(2)])
     objective = dt.step.ModelObjective(model, "cross_entropy", ["accuracy"])
     rows, labels = dt.Spec((4,), np.dtype("f4")), dt.Spec((), np.dtype("i8"))
-    program = dt.step.Program(objective, dt.optim.chain(dt.optim.clip_by_global_norm(1.0), dt.optim.adam()), rows, labels, seed=0)
+    columns = dt.data.Columns.of(rows, labels)
+    program = dt.step.Program(objective, dt.optim.chain(dt.optim.clip_by_global_norm(1.0), dt.optim.adam()), columns, seed=0)
     work = measure_work(program, batch=10, shards=4, seconds=0.01)
-    assert (work.parameters, work.slots, work.norms, work.sums, work.itemsize) == (58, 2, 1, 2, 4)
+    assert (work.parameters, work.slots, work.norms, work.sums, work.itemsize) == (58, 2, 1, 4, 4)
     assert min(work.sample, work.add, work.update) > 0
 
 
@@ -166,7 +167,8 @@ def test_overlap_is_measured_on_a_program(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("dagtrain.step.update.BLOCK", 1024)
     model = dt.nn.Sequential([dt.nn.Dense(64, "relu"), dt.nn.Dense(64, "relu"), dt.nn.Dense(64)])
     objective = dt.step.ModelObjective(model, "cross_entropy", [])
-    program = dt.step.Program(objective, dt.optim.adam(), dt.Spec((64,), np.dtype("f4")), dt.Spec((), np.dtype("i8")), seed=0)
+    columns = dt.data.Columns.of(dt.Spec((64,), np.dtype("f4")), dt.Spec((), np.dtype("i8")))
+    program = dt.step.Program(objective, dt.optim.adam(), columns, seed=0)
     work = measure_work(program, batch=512, shards=2, seconds=0.01, bucket_bytes=0)
     for stages in (work.gives, work.takes):
         assert len(stages) >= 3

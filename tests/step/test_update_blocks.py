@@ -50,7 +50,7 @@ def by_blocks(optimizer, size, order=None):
     update = Update(optimizer, size)
     state = first(update, size)
     for gradient in gradients(size):
-        scalars = update.scalar_values(state.step, update.norms(state, gradient))
+        scalars = update.scalar_values(state, 1.0, update.norms(state, gradient, 1.0))
         bound = update.bind(state, gradient)
         for i in order or range(len(update.blocks)):
             bound.block(i, scalars)
@@ -88,7 +88,7 @@ def test_the_norm_is_that_of_all_blocks():
     optimizer = optim.chain(optim.clip_by_global_norm(1.0), optim.sgd(1.0))
     update = Update(optimizer, SEVERAL)
     gradient = np.full(SEVERAL, 2.0, "f4")
-    (norm,) = update.norms(first(update, SEVERAL), gradient)
+    (norm,) = update.norms(first(update, SEVERAL), gradient, 1.0)
     assert norm == pytest.approx(2 * np.sqrt(SEVERAL), rel=1e-6)
 
 
@@ -125,7 +125,7 @@ def test_an_update_can_be_pickled():
     for each_update in (update, copy):
         state = first(each_update, size)
         (gradient,) = gradients(size, 1)
-        scalars = each_update.scalar_values(0, each_update.norms(state, gradient))
+        scalars = each_update.scalar_values(state, 1.0, each_update.norms(state, gradient, 1.0))
         bound = each_update.bind(state, gradient)
         for i in range(len(each_update.blocks)):
             bound.block(i, scalars)

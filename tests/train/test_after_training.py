@@ -274,3 +274,25 @@ def test_evaluation_does_not_depend_on_the_chunks(digits, rows):
     whole = trainer.evaluate(digits.x[:64], digits.y[:64])
     x, y = (da.from_array(a[:64], chunks=(rows, *a.shape[1:])) for a in (digits.x, digits.y))
     assert trainer.evaluate(x, y) == whole
+
+
+def test_probabilities_are_those_that_the_loss_stands_for(fitted, digits):
+    logits, found = (fitted.predict(digits.x_validation, probabilities=p) for p in (False, True))
+    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(found, exp / exp.sum(axis=1, keepdims=True), rtol=1e-5)
+    lazy = fitted.predict(da.from_array(digits.x_validation, chunks=(len(digits.x_validation), 64)), probabilities=True)
+    assert np.array_equal(lazy.compute(), found)
+
+
+def test_probabilities_by_sigmoid_and_none():
+    x, y = np.random.default_rng(0).normal(size=(40, 3)).astype("f4"), (np.arange(40) % 2).astype("f4")
+
+    def fit(loss):
+        trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(1)]), loss=loss, shards=2, engine="inline")
+        trainer.fit(x, y, verbose=0)
+        return trainer
+
+    binary = fit("binary_cross_entropy")
+    np.testing.assert_allclose(binary.predict(x, probabilities=True), 1 / (1 + np.exp(-binary.predict(x))), rtol=1e-5)
+    with pytest.raises(ArgumentError, match=r"mean_squared_error.*no probabilities"):
+        fit("mean_squared_error").predict(x, probabilities=True)

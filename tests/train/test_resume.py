@@ -20,7 +20,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import dagtrain as dt
-from dagtrain.checkpoint.schema import seal
 from dagtrain.engines import LanesEngine, SchedulerEngine, SegmentPolicy
 from dagtrain.errors import ArgumentError
 
@@ -228,21 +227,6 @@ def test_a_killed_process_resumes(undisturbed: Any, tmp_path: Path) -> None:
             assert history.events[0].startswith("went on from")
 
 
-def test_checkpoints_of_the_first_version_are_read(undisturbed: Any, tmp_path: Path) -> None:
-    new_scale = new()
-    new_scale.fit(X, Y, epochs=2, batch_size=32, verbose=0, checkpoint=tmp_path)
-    path = tmp_path / "epoch-000002" / "checkpoint.json"
-    entries = json.loads(path.read_text())
-    for name in ("sha256", "begun", "rate_scale", "ledger"):
-        del entries[name]
-    path.write_bytes(seal({**entries, "version": 1, "keys": {"update": "of another graph", "shard": "of another graph"}}))
-    rest = new()
-    history = rest.fit(X, Y, epochs=4, batch_size=32, verbose=0, checkpoint=tmp_path, resume=True)
-    whole = new().fit(X, Y, epochs=4, batch_size=32, verbose=0)
-    assert history.fingerprint == whole.fingerprint
-    rest.ledger().verify()
-
-
 # ---- Ctrl-C
 
 
@@ -324,3 +308,17 @@ def test_another_thread_stops_a_fit() -> None:
     history = fit(trainer, epochs=10_000, callbacks=[at(1, begun.set)])
     thread.join()
     assert (stopped, history.stopped) == ([True], "from another thread")
+
+
+# ---- other figures
+
+
+@pytest.mark.parametrize(("other", "known"), [({"metrics": ["perplexity"]}, ["loss"]), ({"loss": "categorical_hinge"}, [])])
+def test_figures_of_an_epoch_under_way_are_not_mixed_with_others(tmp_path: Path, other: Any, known: list[str]) -> None:
+    trainer = new()
+    fit(trainer, callbacks=[at(2, trainer.stop)])
+    trainer.save(tmp_path)
+    again = dt.load(tmp_path, **other)
+    history = fit(again).history
+    assert {name for name in again.program.quantities if np.isfinite(history[name][0])} == set(known)
+    assert all(np.isfinite(history[name][1]) for name in again.program.quantities)

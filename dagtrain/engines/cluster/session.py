@@ -21,7 +21,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from dask.task_spec import DataNode, Task, TaskRef
 
-from dagtrain.engines.client import current_client
+from dagtrain.engines.client import check_client, current_client
 from dagtrain.engines.cluster.outages import insist
 from dagtrain.engines.cluster.waiting import TIMEOUTS, Standing, Timeouts, is_of_cluster, results, submit, thread_given_back, what_was_lost
 from dagtrain.engines.engine import Watch, add_in_order
@@ -54,8 +54,7 @@ class ClusterEngine:
 
     def __init__(self, client: Any, timeouts: Timeouts = TIMEOUTS, repeats: int = 3) -> None:
         self.client, self.timeouts, self.repeats = client, timeouts, repeats
-        if getattr(client, "asynchronous", False):
-            raise ClusterError("the client is asynchronous: the trainer needs a synchronous one, as in Client(asynchronous=False).")
+        check_client(client)
         self.workers = len(client.scheduler_info(n_workers=-1)["workers"])
         self.dashboard = dashboard_link(client)
 
@@ -209,7 +208,7 @@ class ClusterSession:
     def _evaluate(self, source: Any, state: State) -> Array:
         token = f"{self.session_id}-{self.segment}"
         try:
-            data, scorer = self._data(source), self.program.for_evaluation(source.samples)
+            data, scorer = self._data(source), self.program.for_evaluation(source.samples, source.columns)
             scorer_key, state_key = self._program(f"scorer-{data[0][0]}", scorer), self._value("scored", state)
             tasks = score_tasks(f"evaluate-{token}", scorer_key, state_key, data, source.sizes)
             total = f"evaluated-{token}"

@@ -140,8 +140,8 @@ def is_of_cluster(error: BaseException) -> bool:
 def what_was_lost(what: object) -> str:
     """Message for tasks or partitions that the cluster has lost or cancelled."""
     return (
-        f"the cluster no longer holds what this needs: {what} Scattered data is lost with its worker, and all data is lost with the "
-        "scheduler: scatter it again, or pass a persisted collection, which Dask computes again."
+        f"the cluster no longer holds what this needs: {what} Scattered data is lost with its worker. All scattered and "
+        "persisted data is lost with the scheduler and by client.restart(): scatter or persist it again."
     )
 
 

@@ -15,16 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.engines.ranks.gradients import SPACE, Final, Gradients, Needs, Rows
+from dagtrain.data.columns import Rows
+from dagtrain.engines.ranks.gradients import SPACE, Final, Gradients, Needs
 from dagtrain.engines.ranks.placement import Placement
 from dagtrain.engines.ranks.snapshot import Snapshot, SnapshotPool
 from dagtrain.engines.ranks.subtrees import Add, additions, under
 from dagtrain.graph import Array
-from dagtrain.step.program import StepParts
+from dagtrain.step.program import StepParts, weight_of
 from dagtrain.step.state import State
 from dagtrain.transport import Phase, Span
 
-__all__ = ["COMMON", "RankRunner", "Rows"]
+__all__ = ["COMMON", "RankRunner"]
 
 Incoming = Callable[[int, Phase], Sequence[Array]]
 COMMON = ("parameters", "statistics")
@@ -86,7 +87,7 @@ class RankRunner:
 
     @property
     def sums(self) -> Array | None:
-        """Loss and metrics of the step, as means over its samples; None in a rank that owns no block."""
+        """The parts of loss and metrics of the step, whole in the first owner; None in a rank that owns no block."""
         return None if self._slice is None else self._slice.sums
 
     def load(self, state: State) -> None:
@@ -159,13 +160,14 @@ class _Slice:
         self.blocks = me.blocks
         self._turns = [[b for b in bucket if b in me.blocks] for bucket in reversed(placement.buckets)]
         """The blocks in the order of their update: by buckets, first the one that the next step needs first."""
-        self.sums = np.zeros(shape.sums)
+        self.sums = np.zeros(placement.sums_of(rank))
+        """In the first owner the parts of loss and metrics, in the others those of the loss, whose weight the update needs."""
         self._norms: list[Any] = []
         self._has_statistics = bool(shape.statistics) and rank == placement.owners[0]
         peers = [other.number for other in placement.ranks if other.number != rank]
         self._ranges = [slice(a, b) for a, b in pairwise(placement.starts)]
         self._vectors = {i: {root: window[f"partial.{root}"][self._ranges[i]] for root in me.roots} for i in self.blocks}
-        self._sums = {root: window[f"sums.{root}"] for root in me.roots}
+        self._sums = {root: window[f"sums.{root}"][: len(self.sums)] for root in me.roots}
         self._statistics = {root: window[f"partial.{root}"][shape.parameters :] for root in me.roots}
         for peer in peers:
             self._bind(placement.spans(peer, rank)[Phase.REDUCE_SCATTER], incoming(peer, Phase.REDUCE_SCATTER))
@@ -215,16 +217,19 @@ class _Slice:
         """Compute the squared norm `k` of each own block; all squared norms before `k` have arrived."""
         self._finish_norms(k)
         for i in self.blocks:
-            self._squared_norms[k, i] = self.parts.update.squares(k, self._ranges[i], self.state, self._gradient, self._norms)
+            self._squared_norms[k, i] = self.parts.update.squares(
+                k, self._ranges[i], self.state, self._gradient, weight_of(self.sums), self._norms
+            )
 
     def update(self, final: Final | None = None) -> None:
         """Update every own block."""
         self._finish_norms(self.placement.shape.norms)
-        scalars = self.parts.update.scalar_values(self.state.step, self._norms, self.state.learning_rate_scale)
+        weight = weight_of(self.sums)
+        scalars = self.parts.update.scalar_values(self.state, weight, self._norms) if weight else ()
         if self._has_statistics:
             self._sum(self._statistics, self.state.statistics)
         for turn, blocks in enumerate(self._turns):
-            for i in blocks:
+            for i in blocks if weight else ():
                 if not self.placement.shape.norms:  # added just before its use, so that it is in the cache
                     self._total(i)
                 self._bound.block(i, scalars)

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dagtrain.data.columns import Rows
 from dagtrain.engines.inline import each_thread
 from dagtrain.engines.ranks.assignment import runs
 from dagtrain.engines.ranks.placement import Placement, StepShape
@@ -31,7 +32,7 @@ from dagtrain.engines.ranks.subtrees import Buffer, shard_order, under
 from dagtrain.graph import Array
 from dagtrain.step.program import ShardRunner, StepParts
 
-__all__ = ["BUCKET_BYTES", "SPACE", "Final", "Gradients", "Needs", "Rows", "Stage", "buckets_of", "shape_of", "stages_of"]
+__all__ = ["BUCKET_BYTES", "SPACE", "Final", "Gradients", "Needs", "Stage", "buckets_of", "shape_of", "stages_of"]
 
 Final = Callable[[int], Any]
 """Called with the number of parts of a message that are final; see `Placement.parts`."""
@@ -46,13 +47,6 @@ BUCKET_BYTES, _MOST = 1 << 18, 16
 """Minimum bytes of a bucket, except the last one, and maximum number of buckets: each costs one or two system calls."""
 SPACE = 1 << 28
 """Bytes of work space up to which the shards of a rank run together."""
-
-
-class Rows(NamedTuple):
-    """The rows of one shard."""
-
-    x: Array
-    y: Array | None
 
 
 class Stage(NamedTuple):
@@ -234,7 +228,7 @@ class Gradients:
         prepared = self._prepared.get(present)
         if prepared is None:
             prepared = self._prepared[present] = self._prepare(present)
-        stages_by_size = [self._stages[n] for n in {len(rows[s].x) for s in present}] if self._stages else []
+        stages_by_size = [self._stages[n] for n in {len(rows[s][0]) for s in present}] if self._stages else []
         stages = stages_by_size[0] if stages_by_size and all(each == stages_by_size[0] for each in stages_by_size) else None
         if stages is None and needs is not None:
             needs(len(self.placement.buckets))
@@ -244,8 +238,8 @@ class Gradients:
             for wave in prepared.waves[thread]:
                 iterators = []
                 for shard, runner, adds in wave:
-                    x, y = rows[shard]
-                    arguments = parameters, statistics, x, y, len(x) / samples, step, shard
+                    columns = rows[shard]
+                    arguments = parameters, statistics, columns, len(columns[0]) / samples, step, shard
                     if staged is None:
                         runner.run(*arguments)
                         _add(adds)

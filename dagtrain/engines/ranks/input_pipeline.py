@@ -79,9 +79,7 @@ class InputPipeline:
 
     def __init__(self, source: Any, memory_limits: MemoryLimits, hold: Any, locate: Any) -> None:
         self.source, self.memory_limits, self._hold, self._locate = source, memory_limits, hold, locate
-        x, y = source.x_spec, source.y_spec
-        self._x = (x.shape, x.dtype.str)
-        self._y = None if y is None else (y.shape, y.dtype.str)
+        self._columns = tuple((spec.shape, spec.dtype.str) for spec in source.columns.specs)
         if source.nbytes <= memory_limits.resident:
             self.kind = "resident"
         elif source.nbytes <= memory_limits.held or source.resident:
@@ -138,16 +136,16 @@ class InputPipeline:
             keys = self._hold(self.source)
             name = str(keys[0][0])
             shares = [batches_of_rank(rank.shards, batches) for rank in placement.ranks]
-            return {}, [RankDelivery(RankInput(share, self._x, self._y, name), keys if first else []) for share in shares]
+            return {}, [RankDelivery(RankInput(share, self._columns, name), keys if first else []) for share in shares]
         token = uuid.uuid4().hex[:8]
         shares = [batches_of_rank(rank.shards, batches) for rank in placement.ranks]
-        inputs = [RankInput(share, self._x, self._y) for share in shares]
+        inputs = [RankInput(share, self._columns) for share in shares]
         graph: dict[Any, Any] = {}
         if self.kind == "sent":
-            x, y = self.source.local()
+            arrays = self.source.local()
             for number, share in enumerate(shares):
                 rows = share.rows
-                picked = PickedRows(np.arange(len(rows)), rows, x[rows], None if y is None else y[rows])
+                picked = PickedRows(np.arange(len(rows)), rows, tuple(column[rows] for column in arrays))
                 graph[f"pick-{token}", number, 0] = DataNode((f"pick-{token}", number, 0), picked)
             return graph, [RankDelivery(rank_input, [key]) for rank_input, key in zip(inputs, graph, strict=True)]
         partitions, keys, groups = self._partitions()

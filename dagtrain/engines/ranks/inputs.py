@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dagtrain.data.pick import Gathered, Partition, assemble, gather_plan, samples_of
-from dagtrain.engines.ranks.arithmetic import Rows
+from dagtrain.data.columns import Rows
+from dagtrain.data.pick import Gathered, assemble, gather_plan, samples_of
 from dagtrain.graph import Array
 from dagtrain.step.layout import settled
 
@@ -28,15 +28,14 @@ class PickedRows(NamedTuple):
 
     places: Array
     samples: Array
-    x: Array
-    y: Array | None
+    rows: Rows
 
 
-def pick_rows(picks: Sequence[Gathered], *partitions: Partition) -> PickedRows:
+def pick_rows(picks: Sequence[Gathered], *partitions: Rows) -> PickedRows:
     """Task: the picked rows of these partitions, one partition after the other."""
     ends = accumulate((len(p.places) for p in picks), initial=0)
     in_a_row = [p._replace(places=range(a, b)) for p, (a, b) in zip(picks, pairwise(ends), strict=True)]
-    return PickedRows(np.concatenate([p.places for p in picks]), samples_of(in_a_row), *assemble(in_a_row, partitions))
+    return PickedRows(np.concatenate([p.places for p in picks]), samples_of(in_a_row), assemble(in_a_row, partitions))
 
 
 class RankBatches(NamedTuple):
@@ -83,15 +82,14 @@ class RankInput(NamedTuple):
     ----------
     batches
         Numbers of the rows, and how they are cut.
-    x, y
-        Shape and dtype of a row.
+    columns
+        Shape and dtype of a row of each column.
     resident
         Name under which the rank keeps all partitions; empty for picked rows.
     """
 
     batches: RankBatches
-    x: tuple[tuple[int, ...], str]
-    y: tuple[tuple[int, ...], str] | None
+    columns: tuple[tuple[tuple[int, ...], str], ...]
     resident: str = ""
 
     def open(self, data: Sequence[Any], memory: dict[str, Any]) -> SegmentRows:
@@ -102,13 +100,16 @@ class RankInput(NamedTuple):
                 memory[self.resident] = _join(data)
             return SegmentRows(self, memory[self.resident], memory)
         count = len(self.batches.rows)
-        x = np.empty((count, *self.x[0]), self.x[1])
-        y = None if self.y is None else np.empty((count, *self.y[0]), self.y[1])
+        arrays = self.empty(count)
         samples = np.full(count, -1)
         for part in data:
             samples[part.places] = part.samples
-        assemble([Gathered(0, part.places, range(len(part.x))) for part in data], [(part.x, part.y) for part in data], (x, y))
-        return SegmentRows(self, (x, y), memory, samples)
+        assemble([Gathered(0, part.places, range(len(part.places))) for part in data], [part.rows for part in data], arrays)
+        return SegmentRows(self, arrays, memory, samples)
+
+    def empty(self, count: int) -> Rows:
+        """Memory for this many rows."""
+        return tuple(np.empty((count, *shape), dtype) for shape, dtype in self.columns)
 
 
 class SegmentRows:
@@ -117,7 +118,7 @@ class SegmentRows:
     Consecutive rows are views; others are copied to memory that the next step overwrites.
     """
 
-    def __init__(self, input: RankInput, arrays: tuple[Array, Array | None], memory: dict[str, Any], samples: Array | None = None) -> None:
+    def __init__(self, input: RankInput, arrays: Rows, memory: dict[str, Any], samples: Array | None = None) -> None:
         self.input, self.arrays, self.samples = input, arrays, samples
         self._buffers: dict[tuple[int, int], Rows] = memory.setdefault("buffers", {})
         # Picked rows are in the order of the steps.
@@ -137,14 +138,11 @@ class SegmentRows:
         if self._jumps[stop - 1] != self._jumps[start]:
             return None
         first, last = self._first[start], self._first[start] + stop - start
-        x, y = self.arrays
-        return Rows(x[first:last], None if y is None else y[first:last])
+        return tuple(column[first:last] for column in self.arrays)
 
     def _copied(self, shard: int, start: int, stop: int) -> Rows:
         rows = self._buffer(shard, stop - start)
         for target, source in zip(rows, self.arrays, strict=True):
-            if target is None or source is None:
-                continue
             if self.samples is None:  # rows are checked: with mode="clip" NumPy needs no buffer for `out`
                 np.take(source, self.input.batches.rows[start:stop], axis=0, out=target, mode="clip")
             else:
@@ -160,15 +158,12 @@ class SegmentRows:
     def _buffer(self, shard: int, count: int) -> Rows:
         buffer = self._buffers.get((shard, count))
         if buffer is None:
-            x, y = self.input.x, self.input.y
-            buffer = self._buffers[shard, count] = Rows(
-                np.empty((count, *x[0]), x[1]), None if y is None else np.empty((count, *y[0]), y[1])
-            )
+            buffer = self._buffers[shard, count] = self.input.empty(count)
         return buffer
 
 
-def _join(partitions: Sequence[Partition]) -> Partition:
+def _join(partitions: Sequence[Rows]) -> Rows:
     """All rows in memory of their own: from the unaligned memory of a message, NumPy would copy all of them for every shard."""
-    sizes = [len(x) for x, _ in partitions]
-    x, y = partitions[0] if len(partitions) == 1 else assemble(gather_plan(range(sum(sizes)), sizes), partitions)
-    return settled(x), None if y is None else settled(y)
+    sizes = [len(partition[0]) for partition in partitions]
+    rows = partitions[0] if len(partitions) == 1 else assemble(gather_plan(range(sum(sizes)), sizes), partitions)
+    return tuple(map(settled, rows))

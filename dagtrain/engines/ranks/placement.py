@@ -28,6 +28,7 @@ from dagtrain.engines.ranks.assignment import by_place, crossing, deal, in_a_row
 from dagtrain.engines.ranks.subtrees import roots_of
 from dagtrain.errors import ClusterError
 from dagtrain.graph import Drawable
+from dagtrain.step.objective import LOSS_PARTS
 from dagtrain.transport import Phase, Routes, Span
 
 __all__ = ["Edge", "Placement", "RankPlacement", "StepShape", "WorkerInfo", "place"]
@@ -45,7 +46,7 @@ class StepShape(NamedTuple):
     statistics
         Elements of the running statistics.
     sums
-        Number of metrics, the loss included.
+        Number of parts of loss and metrics; the first two are the loss's sum and weight.
     slots
         Names of the optimiser's vectors.
     norms
@@ -59,7 +60,7 @@ class StepShape(NamedTuple):
     shards: int
     blocks: tuple[int, ...]
     statistics: int = 0
-    sums: int = 1
+    sums: int = LOSS_PARTS
     slots: tuple[str, ...] = ()
     norms: int = 0
     dtype: str = "<f4"
@@ -188,6 +189,10 @@ class Placement(Drawable):
         """Number of parameters that a rank owns."""
         return sum(self.shape.blocks[b] for b in self.ranks[rank].blocks)
 
+    def sums_of(self, rank: int) -> int:
+        """Number of sums that an owner adds up: the first one all of them, others the loss's, whose weight their update needs."""
+        return self.shape.sums if rank == self.owners[0] else LOSS_PARTS
+
     def regions(self, rank: int) -> dict[str, tuple[str, int]]:
         """The regions of a rank's window: dtype and elements by name."""
         shape, regions = self.shape, {}
@@ -217,7 +222,7 @@ class Placement(Drawable):
             partial = [
                 [Span(f"partial.{root}", s.start, s.stop) for root in sender.roots for s in bucket] for bucket in self.slices_of(target)
             ]
-            metrics = [Span(f"sums.{root}", 0, shape.sums) for root in sender.roots]
+            metrics = [Span(f"sums.{root}", 0, self.sums_of(target)) for root in sender.roots]
             if target == self.owners[0] and shape.statistics:
                 metrics += [Span(f"partial.{root}", total, total + shape.statistics) for root in sender.roots]
             parts[Phase.REDUCE_SCATTER] = (*map(tuple, partial), tuple(metrics))

@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from dagtrain.engines.ranks.arithmetic import RankRunner, Rows
+from dagtrain.data.columns import Rows
+from dagtrain.engines.ranks.arithmetic import RankRunner
 from dagtrain.engines.ranks.messages import SegmentSpec
 from dagtrain.engines.ranks.placement import Placement
 from dagtrain.engines.ranks.schedule import Compute, Copy, Post, Reduce, Schedule, SquaredNorm, TakeSnapshot, Update, Wait

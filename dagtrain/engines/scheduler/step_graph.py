@@ -20,14 +20,15 @@ import numpy as np
 from dask.optimization import cull
 from dask.task_spec import DataNode, Task, TaskRef
 
-from dagtrain.data.pick import Gathered, Partition, assemble, gather_plan, samples_of
+from dagtrain.data.columns import Rows
+from dagtrain.data.pick import Gathered, assemble, gather_plan, samples_of
 from dagtrain.draw import Diagram, TaskRecord, diagram_of
 from dagtrain.engines.client import current_client
 from dagtrain.engines.scheduler.measure import measure_here, measure_on
 from dagtrain.graph import Array, Drawable
 from dagtrain.plan.blas import guard
 from dagtrain.step.layout import settled
-from dagtrain.step.program import ShardRunner, StepParts, add_tree, next_state
+from dagtrain.step.program import Contribution, ShardRunner, StepParts, add_tree, next_state
 from dagtrain.step.state import State
 
 __all__ = ["ShardResult", "StepGraph", "Stepped", "step_tasks"]
@@ -45,7 +46,7 @@ class ShardResult(NamedTuple):
 
 
 class Stepped(NamedTuple):
-    """The state after a number of steps, and for each step the sums of loss and metrics, and the samples in each shard."""
+    """The state after a number of steps, and for each step the parts of loss and metrics, and the samples in each shard."""
 
     state: State
     sums: tuple[Array, ...]
@@ -68,18 +69,18 @@ def _runner(parts: StepParts) -> ShardRunner:
 def gradient_task(
     parts: StepParts,
     before: Stepped,
-    weight: float,
+    part: float,
     step: int,
     shard: int,
     picks: Sequence[Gathered],
-    *partitions: Partition,
+    *partitions: Rows,
 ) -> ShardResult:
     """One shard's contribution; `picks` maps rows of each partition to places of the shard."""
-    x, y = assemble(picks, partitions)
+    columns = assemble(picks, partitions)
     state = before.state
     views = parts.layout.views(settled(state.parameters)), parts.statistics_layout.views(settled(state.statistics))
     with guard():
-        contribution = _runner(parts).run(*views, x, y, weight, step, shard)
+        contribution = _runner(parts).run(*views, columns, part, step, shard)
     samples = samples_of(picks)
     samples = samples.astype(np.min_scalar_type(samples.max()))  # few bytes to send
     return ShardResult(contribution.vector.copy(), contribution.sums.copy(), ((shard, samples),))
@@ -94,7 +95,7 @@ def update_task(parts: StepParts, before: Stepped, places: Sequence[int], shards
     """The next state from the last one and the sums of the groups, at these places of the tree."""
     total, measured, used = _add_at(places, shards, subtotals)
     with np.errstate(all="ignore"):
-        return Stepped(next_state(parts, before.state, total), (*before.sums, measured), (*before.used, used))
+        return Stepped(next_state(parts, before.state, Contribution(total, measured)), (*before.sums, measured), (*before.used, used))
 
 
 def _add_at(places: Sequence[int], width: int, parts: Sequence[ShardResult]) -> ShardResult:
@@ -126,7 +127,7 @@ def step_tasks(
     parts, state
         Keys of the `StepParts` and of the `Stepped` to begin with.
     data, sizes
-        Keys of the partitions ``(x, y)``, and the rows of each.
+        Keys of the partitions, and the rows of each.
     batches
         For each step, the rows of each shard.
     first_step

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
+from dagtrain.data.columns import Rows
 from dagtrain.engines.inline import StepRunner
-from dagtrain.engines.ranks.arithmetic import COMMON, RankRunner, Rows
+from dagtrain.engines.ranks.arithmetic import COMMON, RankRunner
 from dagtrain.engines.ranks.gradients import shape_of
 from dagtrain.engines.ranks.placement import WorkerInfo, place
 from dagtrain.step.update import Update
@@ -30,7 +31,7 @@ def program() -> dt.step.Program:
     """A network of 1,186 parameters with running statistics, and an optimiser that asks for the norm of the gradient."""
     model = dt.nn.Sequential([dt.nn.Dense(32, "tanh"), dt.nn.BatchNorm(), dt.nn.Dense(24, "tanh"), dt.nn.Dense(2)])
     objective = dt.step.ModelObjective(model, "cross_entropy", ["accuracy"])
-    return dt.step.Program(objective, optimizer(), dt.Spec((8,), np.dtype("f4")), dt.Spec((), np.dtype("i8")), seed=0)
+    return dt.step.Program(objective, optimizer(), dt.data.Columns.of(dt.Spec((8,), np.dtype("f4")), dt.Spec((), np.dtype("i8"))), seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +39,13 @@ def batches() -> list[list[Rows]]:
     """In the last step, every third shard is empty."""
     draw = np.random.default_rng(0)
     sizes = [[2] * SHARDS, [3] * SHARDS, [0 if s % 3 == 2 else 2 for s in range(SHARDS)]]
-    return [[Rows(draw.standard_normal((n, 8), np.float32), draw.integers(0, 2, n)) for n in step] for step in sizes]
+    return [[(draw.standard_normal((n, 8), np.float32), draw.integers(0, 2, n)) for n in step] for step in sizes]
 
 
 def inline(program: dt.step.Program, batches: list[list[Rows]]) -> Any:
     with StepRunner(program.for_workers([2, 3]), program.first_state(), SHARDS, 1) as runner:
         for batch in batches:
-            runner.step([tuple(rows) if len(rows.x) else None for rows in batch])
+            runner.step([rows if len(rows[0]) else None for rows in batch])
         return runner.state
 
 
@@ -71,7 +72,7 @@ def ranks(program: dt.step.Program, batches: list[list[Rows]], count: int, threa
     for runner in runners:
         runner.load(program.first_state())
     for batch in batches:
-        counts = tuple(len(rows.x) for rows in batch)
+        counts = tuple(len(rows[0]) for rows in batch)
         for runner, rank in zip(runners, placement.ranks, strict=True):
             runner.compute({s: batch[s] for s in rank.shards if counts[s]}, counts)
         for runner in owners:

@@ -23,6 +23,7 @@ def same_run(found, wanted):
     assert found.fingerprint == wanted.fingerprint
     assert found.history["loss"] == wanted.history["loss"]
     assert found.history["accuracy"] == wanted.history["accuracy"]
+    assert found.history["f1"] == wanted.history["f1"]
     assert found.events == []
 
 
@@ -55,7 +56,7 @@ def layered(digits, monkeypatch):
         layers = [dt.nn.Dense(48, "tanh"), dt.nn.BatchNorm(), dt.nn.Dense(40, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(32, "relu")]
         model = dt.nn.Sequential([*layers, dt.nn.Dense(10)])
         optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2)) if norm else dt.optim.adam(1e-2)
-        trainer = dt.Trainer(model, loss="cross_entropy", metrics=["accuracy"], optimizer=optimizer, shards=8, engine=engine)
+        trainer = dt.Trainer(model, loss="cross_entropy", metrics=["accuracy", "f1"], optimizer=optimizer, shards=8, engine=engine)
         return trainer.fit(digits.x[:196], digits.y[:196], epochs=3, batch_size=64, verbose=0, **options)
 
     return fit
@@ -154,7 +155,7 @@ OPTIMIZERS = {
 def test_any_state_of_an_optimizer(client, digits, optimizer, units):
     def fit(engine):
         model = dt.nn.Sequential([dt.nn.Dense(units, "relu"), dt.nn.Dense(10)])
-        trainer = dt.Trainer(model, loss="cross_entropy", metrics=["accuracy"], optimizer=optimizer(), shards=8, engine=engine)
+        trainer = dt.Trainer(model, loss="cross_entropy", metrics=["accuracy", "f1"], optimizer=optimizer(), shards=8, engine=engine)
         return trainer.fit(digits.x[:196], digits.y[:196], epochs=2, batch_size=64, verbose=0)
 
     same_run(fit("lanes"), fit("inline"))

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
+from dagtrain.data.columns import Columns
 from dagtrain.engines import LanesEngine, MemoryLimits
 from dagtrain.engines.ranks.input_pipeline import InputPipeline
 from dagtrain.errors import ClusterError
@@ -105,7 +106,11 @@ def part(folder: str, number: int) -> np.ndarray[Any, Any]:
 def test_a_partition_that_breaks_when_it_is_computed_again_ends_the_fit(client: Any, tmp_path: Path) -> None:
     x = da.concatenate([da.from_delayed(dask.delayed(part)(str(tmp_path), i), (100, 13), "f4") for i in range(3)])
     trainer = dt.Trainer(
-        lambda w, x: np.mean(x @ w), parameters=np.zeros(13, "f4"), shards=2, engine=LanesEngine(client, memory_limits=LIMITS["streamed"])
+        lambda w, x: np.mean(x @ w),
+        parameters=np.zeros(13, "f4"),
+        shards=2,
+        coupled=True,  # no check whether the cost adds up, which would compute a partition
+        engine=LanesEngine(client, memory_limits=LIMITS["streamed"]),
     )
     with pytest.raises(ClusterError, match=r"the data of rank \d cannot be computed: ValueError: it is there no more"):
         trainer.fit(x, batch_size=50, verbose=0)
@@ -132,7 +137,7 @@ def test_scattered_data_that_is_lost_is_said_to_be(local_cluster: Any) -> None:
 
 def held(sizes: tuple[int, ...], *workers: str) -> InputPipeline:
     """A pipeline of partitions with rows of 8 bytes that lie with these workers."""
-    source = SimpleNamespace(nbytes=8 * sum(sizes), row_bytes=8, sizes=sizes, resident=True, x_spec=Spec((2,), np.dtype("f4")), y_spec=None)
+    source = SimpleNamespace(nbytes=8 * sum(sizes), row_bytes=8, sizes=sizes, resident=True, columns=Columns.of(Spec((2,), np.dtype("f4"))))
     return InputPipeline(source, MemoryLimits(80, 0, 1), lambda source: list(sizes), lambda keys: [(worker,) for worker in workers])
 
 

@@ -40,7 +40,7 @@ def test_rows_are_taken_by_themselves_however_the_data_came(lying: Any, partitio
     parts = [(lying(X[rows]), lying(LABELS[rows])) for rows in np.array_split(LABELS, partitions)]
     rows = LABELS if in_a_row else np.random.default_rng(0).permutation(LABELS)
     steps = [np.split(batch, 4) for batch in np.split(rows, 50)]
-    rank_input = RankInput(batches_of_rank([1, 3], steps), ((16,), "<f4"), ((), "<i8"), "all")
+    rank_input = RankInput(batches_of_rank([1, 3], steps), (((16,), "<f4"), ((), "<i8")), "all")
     kept: dict[str, Any] = {}
     opened = rank_input.open(parts, kept)
     tracemalloc.start()

@@ -104,7 +104,7 @@ def test_messages_between_hosts_show_their_parts() -> None:
     buckets = ((2, 3), (0, 1))
     apart, together = placement_diagram(placed(2, hosts=2, buckets=buckets)), placement_diagram(placed(2, buckets=buckets))
     assert {edge.label for edge in apart.edges if edge.kind != "local"} == {
-        *("partial 8.01 kB in 2 parts", "partial 6.01 kB in 2 parts"),
+        *("partial 8.02 kB in 2 parts", "partial 6.02 kB in 2 parts"),
         *("updated 8 kB in 2 parts", "updated 6 kB in 2 parts"),
     }
     assert "blocks 0, 2" in texts(apart)
@@ -134,7 +134,7 @@ def test_a_rank_without_blocks_gets_parameters_all_the_same() -> None:
 def test_the_title_has_the_totals() -> None:
     title = placement_diagram(placed(2, norms=1)).title
     assert title == (
-        "2 ranks: 28 kB exchanged in a step (partial sums 14 kB, squared norms 32 B, parameters 14 kB), "
+        "2 ranks: 28.1 kB exchanged in a step (partial sums 14 kB, squared norms 32 B, parameters 14 kB), "
         "28 kB of optimiser state at a segment's end"
     )
     assert placement_diagram(placed(1)).title == "1 rank: nothing is exchanged"

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
+from dagtrain.data.columns import Rows
 from dagtrain.engines.inline import StepRunner
-from dagtrain.engines.ranks.arithmetic import RankRunner, Rows
+from dagtrain.engines.ranks.arithmetic import RankRunner
 from dagtrain.engines.ranks.gradients import SPACE, buckets_of, shape_of, stages_of
 from dagtrain.engines.ranks.placement import Placement, WorkerInfo, place
 from dagtrain.transport import Phase, Span
@@ -27,7 +28,8 @@ def program(request: pytest.FixtureRequest) -> dt.step.Program:
     objective = dt.step.ModelObjective(dt.nn.Sequential(layers), "cross_entropy", ["accuracy"])
     adam = dt.optim.adam(1e-2)
     optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.1), adam) if norm else adam
-    return dt.step.Program(objective, optimizer, dt.Spec((8,), np.dtype("f4")), dt.Spec((), np.dtype("i8")), seed=0, block=64)
+    columns = dt.data.Columns.of(dt.Spec((8,), np.dtype("f4")), dt.Spec((), np.dtype("i8")))
+    return dt.step.Program(objective, optimizer, columns, seed=0, block=64)
 
 
 def mean_square(outputs: Any, y: Any) -> Any:
@@ -72,7 +74,7 @@ def test_any_cost_function(cost: Any, count: int, threads: int, space: int) -> N
     draw = np.random.default_rng(1)
     first = {name: 0.3 * draw.standard_normal(SHAPES[name]).astype("f4") for name in COSTS[cost]}
     specs = dt.Spec((8,), np.dtype("f4")), dt.Spec((), np.dtype("i8"))
-    made = dt.step.Program(dt.step.CostObjective(cost, first), dt.optim.adam(1e-2), *specs, seed=0, block=64)
+    made = dt.step.Program(dt.step.CostObjective(cost, first), dt.optim.adam(1e-2), dt.data.Columns.of(*specs), seed=0, block=64)
     wanted = inline(made)
     for state in Wire(made, count, threads, space).train(made):
         assert state.parameters.tobytes() == wanted.parameters.tobytes()
@@ -82,13 +84,13 @@ def batches() -> list[list[Rows]]:
     """In the last step, every third shard is empty."""
     draw = np.random.default_rng(0)
     sizes = [[2] * SHARDS, [3] * SHARDS, [0 if s % 3 == 2 else 2 for s in range(SHARDS)]]
-    return [[Rows(draw.standard_normal((n, 8), np.float32), draw.integers(0, 2, n)) for n in step] for step in sizes]
+    return [[(draw.standard_normal((n, 8), np.float32), draw.integers(0, 2, n)) for n in step] for step in sizes]
 
 
 def inline(program: dt.step.Program) -> Any:
     with StepRunner(program.for_workers([2, 3]), program.first_state(), SHARDS, 1) as runner:
         for batch in batches():
-            runner.step([tuple(rows) if len(rows.x) else None for rows in batch])
+            runner.step([rows if len(rows[0]) else None for rows in batch])
         return runner.state
 
 
@@ -146,7 +148,7 @@ class Wire:
         for runner in runners:
             runner.load(program.first_state())
         for step, batch in enumerate(batches()):
-            counts = tuple(len(rows.x) for rows in batch)
+            counts = tuple(len(rows[0]) for rows in batch)
             self.forget(Phase.REDUCE_SCATTER)
             for runner, rank in zip(runners, placement.ranks, strict=True):
                 me = rank.number

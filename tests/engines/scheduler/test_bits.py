@@ -18,6 +18,7 @@ def same_run(history, expected):
     assert history.fingerprint == expected.fingerprint
     assert history.history["loss"] == expected.history["loss"]
     assert history.history["accuracy"] == expected.history["accuracy"]
+    assert history.history["f1"] == expected.history["f1"]
     assert history.events == []
 
 

@@ -126,7 +126,7 @@ WRONG = {
     "dtype": (DataError, lambda: network().fit(da.from_array(X.astype("c8"), chunks=9), LABELS, verbose=0)),
     "cost": (
         NotScalarError,
-        lambda: dt.Trainer(lambda w, x: x @ w, parameters=np.zeros(6, "f4"), engine="scheduler", shards=2).fit(X, verbose=0),
+        lambda: dt.Trainer(lambda w, x: w * np.mean(x), parameters=np.zeros(6, "f4"), engine="scheduler", shards=2).fit(X, verbose=0),
     ),
     "a bug in a cost": (
         KeyError,
@@ -154,6 +154,14 @@ def test_an_asynchronous_client_is_refused(threads):
 
     with pytest.raises(ClusterError, match="asynchronous"):
         asyncio.run(fit())
+
+
+def test_a_closed_client_is_refused(threads):
+    client = Client(threads.scheduler.address, set_as_default=False)
+    client.close()
+    for x in (X, da.from_array(X, chunks=8)):
+        with pytest.raises(ClusterError, match="the client is closed: make a new one"):
+            network(client=client).fit(x, LABELS, verbose=0)
 
 
 def test_the_trainers_client_precedes_the_current_one(threads, local_cluster, mixed):

@@ -1,0 +1,66 @@
+"""Weights of classes as weights of samples: a source whose samples also weigh what their class does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from dagtrain.arguments import is_number, not_negative
+from dagtrain.data.check import ClassWeights
+from dagtrain.data.columns import Columns
+from dagtrain.data.source import Source
+from dagtrain.errors import ArgumentError, DataError
+from dagtrain.graph import Spec
+
+__all__ = ["MOST", "weigh_classes"]
+
+MOST = 10_000
+"""Most labels that "balanced" counts; y holds other things than labels if there are more."""
+
+
+def weigh_classes(source: Source, class_weight: Any, dtype: Any = np.float32) -> Source:
+    """The source with each sample's weight times that of its class.
+
+    Parameters
+    ----------
+    source
+        With one label for each sample.
+    class_weight
+        A dict from labels to weights, 1 for labels that are not in it; or "balanced": samples / (labels * samples of the label), so that
+        all labels count alike, as in scikit-learn.
+    dtype
+        Of the weights.
+
+    Raises
+    ------
+    ArgumentError
+        For other things than these.
+    DataError
+        If y is not one label for each sample.
+    """
+    y = source.columns.y
+    if not isinstance(y, Spec) or y.size != 1:
+        what = "none" if y is None else f"{y} for each" if isinstance(y, Spec) else "a nest of columns"
+        raise DataError(f"class_weight needs one label for each sample as y, got {what}.")
+    if class_weight == "balanced":
+        counts = source.label_counts()
+        if len(counts) > MOST:
+            raise DataError(f'class_weight="balanced" needs labels as y, but y has {len(counts):,} different values.')
+        total = sum(counts.values())
+        weights = {label: total / (len(counts) * count) for label, count in counts.items()}
+    elif isinstance(class_weight, Mapping) and class_weight and all(map(is_number, class_weight)):
+        weights = {float(label): not_negative(f"the class weight of {label}", weight) for label, weight in class_weight.items()}
+    else:
+        raise ArgumentError(
+            f'class_weight is a dict from labels to weights, as in {{0: 1.0, 1: 3.0}}, or "balanced", got {class_weight!r}.'
+        )
+    labels = sorted(weights)
+    columns = source.columns
+    x, targets, weight = columns.bind(columns.specs)
+    headers = dict(zip(columns.names, columns.headers, strict=True))
+    weighted = Columns.of(x, targets, weight or Spec((), np.dtype(dtype)), headers)
+    by_label = ClassWeights(tuple(labels), tuple(weights[label] for label in labels))
+    return source.with_form(replace(source.form, columns=weighted, class_weights=by_label))

@@ -1,0 +1,97 @@
+"""Whether the user's cost, loss and metrics add up over rows, as training needs it: checked before the first step.
+
+    sums(rows)  =  sums(some of them) + sums(others)
+
+One number for a batch counts as a mean, so its sum is that number times the rows. A sum over the rows is no mean, nor is a masked sum
+divided by the sum of its own mask: their values would depend on the number of shards and on the batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import Any
+
+import numpy as np
+
+from dagtrain.data.columns import Rows
+from dagtrain.data.source import Source
+from dagtrain.errors import NotScalarError
+from dagtrain.nn.losses import LOSSES
+from dagtrain.nn.metrics import METRICS
+from dagtrain.plan.blas import guard
+from dagtrain.step.objective import ModelObjective, Objective
+from dagtrain.step.program import Program, Scorer
+from dagtrain.step.state import State
+
+__all__ = ["check_additive"]
+
+PIECES = (1, 2, 5, 8, 16)
+"""Rows of the pieces that a group of rows is cut into: small and uneven, so that a value that depends on the batch shows."""
+GROUPS = 8
+"""Most groups."""
+TOLERANCE = 1e-4
+"""Relative: the rounding of float32, far below the error of a sum that is taken for a mean."""
+
+
+def check_additive(program: Program, source: Source, state: State) -> None:
+    """Raise NotScalarError unless the sums of loss and metrics over groups of rows are those over their pieces, in evaluation.
+
+    The parameters are moved by fixed random numbers: at the first or the final ones, a cost may add up by chance.
+    """
+    rows = min(source.samples, GROUPS * sum(PIECES))
+    if rows < 2 or not _has_functions_of_the_user(program.objective):
+        return
+    pieces = PIECES if rows >= sum(PIECES) else _pieces(rows)
+    columns, size = source.some(rows), sum(pieces)
+    scorer = program.scorer({size, *pieces})
+    moved = state.copy()
+    moved.parameters += np.random.default_rng(0).standard_normal(len(moved.parameters)).astype(moved.parameters.dtype) / 10
+    for begin in range(0, rows - size + 1, size):
+        group = tuple(column[begin : begin + size] for column in columns)
+        for each in (moved, state):  # where the moved ones give no numbers, the others may
+            _check(program, scorer, each, group, pieces)
+
+
+def _pieces(rows: int) -> tuple[int, ...]:
+    """The same for few rows."""
+    pieces: list[int] = []
+    for size in PIECES:
+        pieces.append(min(size, rows - sum(pieces)))
+        if sum(pieces) == rows:
+            break
+    return tuple(pieces)
+
+
+def _check(program: Program, scorer: Scorer, state: State, group: Rows, pieces: Sequence[int]) -> None:
+    ends = [0, *accumulate(pieces)]
+    with guard():
+        whole = scorer.score(state, group)
+        parts = np.array([scorer.score(state, tuple(column[a:b] for column in group)) for a, b in pairwise(ends)])
+    total = parts.sum(axis=0)
+    wrong = np.abs(whole - total) > TOLERANCE * (np.abs(whole) + np.abs(parts).sum(axis=0) + 0.01 * ends[-1])
+    wrong |= np.isfinite(whole) != np.isfinite(total)  # where neither is finite, training names the op
+    for name, part in zip(program.names, program.slices, strict=True):
+        if wrong[part].any() and not (name == "loss" and program.objective.coupled):
+            what = "the cost" if name == "loss" else f"the metric {name!r}"
+            one, several = (np.array2string(np.asarray(program.values(sums)[name]), precision=6) for sums in (whole, total))
+            raise NotScalarError(
+                f"{what} does not add up over rows: it is {one} for {ends[-1]} rows, but {several} by the sums over their parts of "
+                f"{', '.join(map(str, pieces))} rows. So it would depend on the number of shards. One number for a batch must be the mean "
+                "over its rows; else return one value a row, or a pair (sum, weight), as in np.sum(mask * errors), np.sum(mask). For a "
+                "cost that couples rows on purpose, pass Trainer(..., coupled=True): it is then computed in each shard alone."
+            )
+
+
+def _has_functions_of_the_user(objective: Objective) -> bool:
+    """Whether a loss or a metric may not add up; those of dagtrain do."""
+    if not isinstance(objective, ModelObjective):
+        return True
+    known = {loss.function for loss in LOSSES.values()} | {metric.parts for metric in METRICS.values()}
+    return any(_plain(call) not in known for call in (objective.loss.function, *(metric.parts for metric in objective.metrics)))
+
+
+def _plain(call: Any) -> Any:
+    """The function that gives the values of a loss or the parts of a metric, without its options."""
+    keywords = getattr(call, "keywords", {})
+    return _plain(keywords["loss"].function) if "loss" in keywords else getattr(call, "func", call)

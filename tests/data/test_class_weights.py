@@ -1,0 +1,91 @@
+"""Weights of classes become weights of samples, and sources are split by rows; alike for arrays and partitions."""
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dagtrain.data import open_source
+from dagtrain.data.class_weights import weigh_classes
+from dagtrain.errors import ArgumentError, DataError
+
+X = np.random.default_rng(0).random((50, 4)).astype("f4")
+LABELS = np.arange(50) ** 2 % 7 % 3
+WEIGHTS = np.linspace(0, 1, 50)
+FORMS = {"arrays": lambda a, n: a, "partitions": lambda a, n: da.from_array(a, chunks=(n, *a.shape[1:]))}
+
+
+def source(form, y=LABELS, weights=None, targets="classes", size=20):
+    wrap = FORMS[form]
+    return open_source(wrap(X, size), wrap(y, size), None if weights is None else wrap(weights, size), targets=targets)
+
+
+def weights_of(source, class_weight):
+    weighed = weigh_classes(source, class_weight)
+    assert weighed.columns.names == ("x", "y", "sample_weight")
+    x, y, weights = weighed.local()
+    assert np.array_equal(x, X)
+    return y, weights
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_sample_weighs_what_its_label_does(form):
+    y, weights = weights_of(source(form), {2: 3.0, 1: 0.5})
+    assert np.array_equal(weights, np.array([1.0, 0.5, 3.0], "f4")[y])
+    _, weights = weights_of(source(form, weights=WEIGHTS), {0: 2.0})
+    assert np.array_equal(weights, (np.where(LABELS == 0, 2.0, 1.0) * WEIGHTS.astype("f4")).astype("f4"))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("y", "targets"), [(LABELS, "classes"), (LABELS % 2 * 2.0 - 1, "signs"), ((LABELS > 0)[:, None], "binary")])
+def test_balanced_labels_count_alike(form, y, targets):
+    labels, weights = weights_of(source(form, y, targets=targets), "balanced")
+    totals = [weights[labels.ravel() == label].sum() for label in np.unique(labels)]
+    np.testing.assert_allclose(totals, 50 / len(totals), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "says"),
+    [
+        ({0: -1.0}, "the class weight of 0 must be a finite number from 0 up"),
+        ({0: float("nan")}, "the class weight of 0 must be a finite number"),
+        ({"a": 1.0}, "class_weight is a dict from labels to weights"),
+        ({}, "class_weight is a dict"),
+        ("even", "class_weight is a dict"),
+        ([1.0, 2.0], "class_weight is a dict"),
+    ],
+)
+def test_other_weights_are_refused(class_weight, says):
+    with pytest.raises(ArgumentError, match=says):
+        weigh_classes(source("arrays"), class_weight)
+
+
+def test_other_targets_are_refused():
+    with pytest.raises(DataError, match=r"one label for each sample as y, got float32\[4\] for each"):
+        weigh_classes(source("arrays", X, targets="like_outputs"), "balanced")
+    with pytest.raises(DataError, match="one label for each sample as y, got a nest"):
+        weigh_classes(open_source(X, {"a": LABELS}, targets=None), "balanced")
+    many = np.arange(20_000.0)
+    with pytest.raises(DataError, match="y has 20,000 different values"):
+        weigh_classes(open_source(many, many, targets="like_outputs"), "balanced")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@settings(max_examples=20, deadline=None)
+@given(rows=st.integers(1, 49), size=st.integers(1, 50))
+def test_a_split_keeps_all_rows_in_order(form, rows, size):
+    with dask.config.set(scheduler="sync"):
+        whole = source(form, weights=WEIGHTS, size=size)
+        first, rest = whole.split(rows)
+        assert (first.samples, rest.samples) == (rows, 50 - rows)
+        assert first.columns == rest.columns == whole.columns
+        for a, b, both in zip(first.local(), rest.local(), whole.local(), strict=True):
+            assert np.array_equal(a, both[:rows])
+            assert np.array_equal(b, both[rows:])
+
+
+def test_a_split_of_partitions_on_a_cluster_stays_resident():
+    first, rest = source("partitions").split(25)
+    assert (first.sizes, rest.sizes, first.resident) == ((20, 5), (15, 10), False)
