@@ -60,7 +60,7 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(re.findall(r"(?:examples|benchmarks)/\w+\.py|scripts/[\w/-]+", "\n".join(p.read_text() for p in PAGES))))
+    "name", sorted(set(re.findall(r"(?:examples|benchmarks)/\w+\.py|scripts/[\w/-]+(?:\.py)?", "\n".join(p.read_text() for p in PAGES))))
 )
 def test_files_that_are_named_exist(name):
     assert (ROOT / name).is_file()

@@ -54,8 +54,8 @@ COLORS: dict[str, tuple[str, str]] = {
     "heat_1": ("#fff6e8", "#231d15"),
     "heat_2": ("#fde6c6", "#3f2d16"),
     "heat_3": ("#fcd0a1", "#5c3a14"),
-    "heat_4": ("#f9b486", "#7a4116"),
-    "heat_5": ("#f28f6c", "#973f1c"),
+    "heat_4": ("#f9b486", "#733c13"),
+    "heat_5": ("#f69a76", "#8a2b12"),
 }
 
 
