@@ -52,10 +52,10 @@ COLORS: dict[str, tuple[str, str]] = {
     "worker_9": ("#ffd2cc", "#68231e"),
     "worker_10": ("#dfe3e8", "#333a42"),
     "heat_1": ("#fff6e8", "#231d15"),
-    "heat_2": ("#fde6c6", "#3f2d16"),
-    "heat_3": ("#fcd0a1", "#5c3a14"),
-    "heat_4": ("#f9b486", "#733c13"),
-    "heat_5": ("#f69a76", "#8a2b12"),
+    "heat_2": ("#fff0c8", "#3a2c12"),
+    "heat_3": ("#ffe6a1", "#4d360f"),
+    "heat_4": ("#ffd67e", "#5a330f"),
+    "heat_5": ("#ffcaae", "#6a2416"),
 }
 
 
