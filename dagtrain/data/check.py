@@ -169,7 +169,7 @@ class ClassWeights(NamedTuple):
     weights: tuple[float, ...]
 
     def of(self, y: Array) -> Array:
-        """The weight of each of these labels."""
+        """The weight of each of these labels, which have their dtype in training."""
         labels = np.asarray(y, np.float64).reshape(len(y))
         places = np.minimum(np.searchsorted(self.labels, labels), len(self.labels) - 1)
         return np.where(np.take(self.labels, places) == labels, np.take(self.weights, places), 1.0)
@@ -348,9 +348,10 @@ def read(form: Form, *parts: Any) -> Rows:
     """A partition of the raw data in the dtypes of training, rows contiguous; its last column the weights, if classes have any."""
     columns = form.columns
     if form.class_weights is not None:
-        weights = form.class_weights.of(parts[columns.names.index("y")])
-        given = parts[columns.names.index("sample_weight")] if len(parts) == len(columns.names) else 1.0
-        parts = (*parts[: len(columns.names) - 1], weights * given)
+        y, last = columns.names.index("y"), len(columns.names) - 1
+        weights = form.class_weights.of(np.asarray(parts[y], columns.specs[y].dtype))
+        given = np.asarray(parts[last], columns.specs[last].dtype) if len(parts) > last else 1.0
+        parts = (*parts[:last], weights * given)
     return tuple(np.ascontiguousarray(part, row.dtype) for part, row in zip(parts, columns.specs, strict=True))
 
 

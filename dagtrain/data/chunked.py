@@ -219,7 +219,11 @@ def lazy_columns(values: Mapping[str, Any], headers: Mapping[str, tuple[str, ...
             continue
         nests = seen_columns(column.array, results, {name: column.header} if column.header else headers)
         if len(nests) > 1 and (name == "y" or (nests.keys() & values.keys()) != {"x"}):
-            raise DataError(f"the partitions of {name} are pairs (x, y): " + ("leave out y." if name == "x" else "give them as x alone."))
+            twice = [root for root in nests if root in values and root != "x"]
+            advice = f"leave out {' and '.join(twice)}, which they hold." if name == "x" else "give them as x alone."
+            raise DataError(
+                f"the partitions of {name} are {'pairs (x, y)' if len(nests) == 2 else 'triples (x, y, sample_weight)'}: {advice}"
+            )
         known |= nests
     return known
 

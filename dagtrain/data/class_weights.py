@@ -39,20 +39,30 @@ def weigh_classes(source: Source, class_weight: Any, dtype: Any = np.float32) ->
     ArgumentError
         For other things than these.
     DataError
-        If y is not one label for each sample.
+        If y is not one label for each sample; if it has labels without a weight, while a weight is for a label that it does not have.
     """
     y = source.columns.y
     if not isinstance(y, Spec) or y.size != 1:
         what = "none" if y is None else f"{y} for each" if isinstance(y, Spec) else "a nest of columns"
         raise DataError(f"class_weight needs one label for each sample as y, got {what}.")
-    if class_weight == "balanced":
+    if isinstance(class_weight, str) and class_weight == "balanced":
         counts = source.label_counts()
         if len(counts) > MOST:
             raise DataError(f'class_weight="balanced" needs labels as y, but y has {len(counts):,} different values.')
         total = sum(counts.values())
         weights = {label: total / (len(counts) * count) for label, count in counts.items()}
     elif isinstance(class_weight, Mapping) and class_weight and all(map(is_number, class_weight)):
-        weights = {float(label): not_negative(f"the class weight of {label}", weight) for label, weight in class_weight.items()}
+        kind = y.dtype if y.dtype.kind == "f" else np.dtype(np.float64)
+        weights = {float(kind.type(label)): not_negative(f"the class weight of {label}", weight) for label, weight in class_weight.items()}
+        if len(weights) < len(class_weight):
+            raise ArgumentError(f"class_weight has two labels that are the same number in {kind}.")
+        counts = source.label_counts()
+        others = [label for label in weights if label not in counts]
+        if others and not counts.keys() <= weights.keys():
+            raise DataError(
+                f"class_weight has the label {others[0]:g}, which y does not have: the weights would be ignored. "
+                f"The labels in y are {', '.join(f'{label:g}' for label in list(counts)[:10])}{', …' if len(counts) > 10 else ''}."
+            )
     else:
         raise ArgumentError(
             f'class_weight is a dict from labels to weights, as in {{0: 1.0, 1: 3.0}}, or "balanced", got {class_weight!r}.'

@@ -63,8 +63,10 @@ def roots_of(x: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
         count = len(x[0]) if isinstance(x[0], tuple | list) else 0
         if count not in (2, 3) or any(not isinstance(part, tuple | list) or len(part) != count for part in x):
             raise DataError("x is a list of pairs (x, y) of partitions, but not all of its elements are pairs.")
-        if y is not None or (count == 3 and sample_weight is not None):
+        if y is not None:
             raise DataError("x is a list of pairs (x, y) of partitions: leave out y, which they hold.")
+        if count == 3 and sample_weight is not None:
+            raise DataError("x is a list of triples (x, y, sample_weight) of partitions: leave out sample_weight, which they hold.")
         x, y, *weights = (_lists([part[i] for part in x]) for i in range(count))
         sample_weight = weights[0] if weights else sample_weight
     return {name: nest for name, nest in zip(ROOTS, (x, y, sample_weight), strict=True) if nest is not None or name == "x"}

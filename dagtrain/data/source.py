@@ -152,7 +152,8 @@ class ArraySource(Source):
 
 def count_labels(form: Form, *parts: Array) -> dict[float, int]:
     """The values in y of a partition, in order, and how many samples have each."""
-    labels, counts = np.unique(parts[form.columns.names.index("y")], return_counts=True)
+    y = form.columns.names.index("y")
+    labels, counts = np.unique(np.asarray(parts[y], form.columns.specs[y].dtype), return_counts=True)
     return dict(zip(labels.astype(float).tolist(), counts.tolist(), strict=True))
 
 

@@ -77,7 +77,9 @@ def sum_and_weight(result: Any, rows: int, sample_weight: Values | None = None, 
     if not shape:
         if sample_weight is not None:
             way = "multiply by the weights in the function, and return (sum, sum of the weights)" if pair else "return one value a sample"
-            raise ArgumentError(f"sample_weight cannot weigh what is {'summed' if pair else 'one number for the batch'} already: {way}.")
+            raise ArgumentError(
+                f"sample_weight or class_weight cannot weigh what is {'summed' if pair else 'one number for the batch'} already: {way}."
+            )
         return (values, own, False) if pair else (values * rows, float(rows), True)
     if shape[0] != rows:
         raise NotScalarError(

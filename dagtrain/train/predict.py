@@ -22,7 +22,7 @@ from dagtrain.data.chunked import lazy_column
 from dagtrain.data.compute import compute
 from dagtrain.data.nests import arrange, take_apart
 from dagtrain.data.parts import Column, Parts, look_tasks, part_array, places_of, seen_columns
-from dagtrain.data.tables import aligned
+from dagtrain.data.tables import aligned, check_table, is_table
 from dagtrain.errors import DataError
 from dagtrain.graph import Array, Spec
 from dagtrain.plan.blas import one_blas_thread
@@ -117,7 +117,7 @@ class Predictor:
                 results = compute({**column.array.graph, **looks}, list(looks))
                 nests[name] = map_leaves(lambda seen: seen.array, seen_columns(column.array, results, headers)[name])
             else:
-                nests[name] = self._unknown(name, column)
+                nests[name] = self._unknown(name, column, check_table(name, value) if is_table(value) else None)
         nest = unflatten(structure["x"], nests.values())
         arrays, structure = flatten({"x": arrange("x", nest, self.columns.structure[0])})
         check_alike(self.columns, replace(self.columns, structure=(structure["x"], None, None)), ["x"])
@@ -134,13 +134,15 @@ class Predictor:
         ]
         return [array if len(array.chunks[0]) == len(rows) else array.rechunk({0: rows}) for array in blocks]
 
-    def _unknown(self, name: str, column: Column) -> Any:
-        """The dask arrays of partitions that were not inspected: they must hold what the trainer was fitted on."""
+    def _unknown(self, name: str, column: Column, dtype: np.dtype[Any] | None) -> Any:
+        """The dask arrays of partitions that were not inspected: they must hold what the trainer was fitted on.
+
+        A dask DataFrame tells its dtype.
+        """
         parts, unknown = column.array, (float("nan"),) * len(column.array.keys)
         expected = {n: (spec, header) for n, spec, header in zip(self.columns.names, self.columns.specs, self.columns.headers, strict=True)}
-        if column.header:  # a dask DataFrame
-            spec = Spec((len(column.header),), np.dtype(np.float32))
-            return part_array(parts, name, (), unknown, spec.shape, spec.dtype, column.header)
+        if dtype is not None:
+            return part_array(parts, name, (), unknown, (len(column.header),), dtype, column.header)
         if name in expected:
             spec, header = expected[name]
             return part_array(parts, name, (), unknown, spec.shape, spec.dtype, header)

@@ -339,7 +339,7 @@ class Trainer(Trained):
         if program is None or self.progress.state is None:  # an untrained program does not fix the rows
             program = self._compile(columns)
         check_alike(program.columns, columns)
-        if program.columns.names != columns.names:  # with weights, or without
+        if (program.columns.names, program.columns.headers) != (columns.names, columns.headers):  # with weights or without; names, at last
             program = self._compile(columns)
         self.progress.program = program
         return program

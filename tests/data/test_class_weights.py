@@ -13,7 +13,7 @@ from dagtrain.errors import ArgumentError, DataError
 
 X = np.random.default_rng(0).random((50, 4)).astype("f4")
 LABELS = np.arange(50) ** 2 % 7 % 3
-WEIGHTS = np.linspace(0, 1, 50)
+WEIGHTS = np.sqrt(np.arange(50))
 FORMS = {"arrays": lambda a, n: a, "partitions": lambda a, n: da.from_array(a, chunks=(n, *a.shape[1:]))}
 
 
@@ -34,8 +34,26 @@ def weights_of(source, class_weight):
 def test_each_sample_weighs_what_its_label_does(form):
     y, weights = weights_of(source(form), {2: 3.0, 1: 0.5})
     assert np.array_equal(weights, np.array([1.0, 0.5, 3.0], "f4")[y])
-    _, weights = weights_of(source(form, weights=WEIGHTS), {0: 2.0})
-    assert np.array_equal(weights, (np.where(LABELS == 0, 2.0, 1.0) * WEIGHTS.astype("f4")).astype("f4"))
+    _, weights = weights_of(source(form, weights=WEIGHTS), {0: 1 / 3})
+    assert np.array_equal(weights, (np.where(LABELS == 0, 1 / 3, 1.0) * WEIGHTS.astype("f4")).astype("f4"))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_labels_are_compared_in_the_dtype_of_training(form):
+    y = np.where(LABELS > 0, 0.1, 0.9)
+    _, weights = weights_of(source(form, y, targets="like_outputs"), {0.1: 5.0})
+    assert np.array_equal(weights, np.where(LABELS > 0, 5.0, 1.0))
+    _, weights = weights_of(source(form, np.where(LABELS > 1, np.float32(0.1), y), targets="like_outputs"), "balanced")
+    assert len(set(weights)) == 2
+    with pytest.raises(ArgumentError, match="two labels that are the same number in float32"):
+        weigh_classes(source(form, y, targets="like_outputs"), {0.1: 5.0, float(np.float32(0.1)): 1.0})
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_weights_of_other_labels_than_those_in_y_are_refused(form):
+    with pytest.raises(DataError, match=r"class_weight has the label 3, which y does not have.*The labels in y are 0, 1, 2"):
+        weigh_classes(source(form), {1: 2.0, 3: 2.0})
+    weights_of(source(form), {0: 1.0, 1: 2.0, 2: 1.0, 3: 2.0})  # a label that is rare enough to be missing
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -55,6 +73,7 @@ def test_balanced_labels_count_alike(form, y, targets):
         ({}, "class_weight is a dict"),
         ("even", "class_weight is a dict"),
         ([1.0, 2.0], "class_weight is a dict"),
+        (np.ones(3), "class_weight is a dict"),
     ],
 )
 def test_other_weights_are_refused(class_weight, says):

@@ -125,6 +125,7 @@ def test_sizes_and_places_of_sources():
         ([dask.delayed((X, LABELS)), dask.delayed(X)], None, "some partitions of x are pairs"),
         ([dask.delayed([X, LABELS])], None, "partition 0: x .*A list is one array of samples; give several arrays as a tuple or a dict"),
         ([dask.delayed((X, LABELS))], LABELS, "the partitions of x are pairs .*leave out y"),
+        ([dask.delayed((X, LABELS, LABELS))], LABELS, r"the partitions of x are triples \(x, y, sample_weight\): leave out y"),
         (X, [dask.delayed((X, LABELS))], "the partitions of y are pairs .*x alone"),
         (delayed(X), delayed(LABELS[:40]), "x has 50 samples and y has 40"),
         ([dask.delayed(X), dask.delayed(X[:, :3])], LABELS, r"partition 1 of x has rows of shape \(3,\), but partition 0 .* \(4,\)"),
@@ -138,6 +139,12 @@ def test_sizes_and_places_of_sources():
 def test_partitions_that_cannot_be_used_are_refused(x, y, says):
     with pytest.raises(DataError, match=says):
         open_source(x, y, targets="classes", classes=3)
+
+
+@pytest.mark.parametrize("triples", [[dask.delayed((X, LABELS, LABELS))], [(dask.delayed(X), dask.delayed(LABELS), dask.delayed(LABELS))]])
+def test_triples_have_weights_already(triples):
+    with pytest.raises(DataError, match=r"triples \(x, y, sample_weight\).*: leave out sample_weight"):
+        open_source(triples, None, LABELS, targets="classes")
 
 
 def test_an_error_in_a_partition_is_raised():

@@ -281,7 +281,7 @@ def test_what_is_a_number_for_the_batch():
 
 @pytest.mark.parametrize(("function", "way"), [(mine, "return one value a sample"), (mine_as_sum_and_weight, "multiply by the weights")])
 def test_what_cannot_be_weighted_is_refused(function, way):
-    with pytest.raises(ArgumentError, match=f"sample_weight cannot weigh .*: {way}"):
+    with pytest.raises(ArgumentError, match=f"sample_weight or class_weight cannot weigh .*: {way}"):
         losses.find(function).parts(LOGITS, REALS, np.ones(7))
 
 

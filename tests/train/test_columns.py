@@ -142,6 +142,32 @@ def test_a_resumed_fit_puts_a_table_in_order_or_refuses_it(tmp_path: Any) -> Non
     assert fit(trainer(), TURNED, epochs=2, checkpoint=tmp_path, resume=True) == fit(trainer(), epochs=2)
 
 
+def test_a_trainer_of_arrays_adopts_the_names_of_a_table(tmp_path: Any) -> None:
+    def of_arrays() -> dt.Trainer:
+        made = trainer()
+        fit(made, X, checkpoint=tmp_path)
+        return made
+
+    def resumed() -> dt.Trainer:
+        fit(made := trainer(), epochs=2, checkpoint=tmp_path, resume=True)
+        return made
+
+    for made in (of_arrays(), dt.load(tmp_path), resumed()):
+        fit(made)
+        fit(made, da.from_array(X, chunks=(16, 4)), sample_weight=np.ones(40))  # arrays take no names away
+        assert np.array_equal(made.predict(TURNED), made.predict(FRAME))
+        with pytest.raises(DataError, match="without 'a' and with 'e'"):
+            made.evaluate(RENAMED, LABELS)
+
+
+@pytest.mark.parametrize("kinds", [{}, {"b": "i4"}, dict.fromkeys("abcd", "u1")])
+def test_a_dask_table_of_integers_can_be_predicted(kinds: dict[str, str]) -> None:
+    frame = (FRAME.abs() * 10).astype("i8").astype(kinds)
+    made = trainer()
+    fit(made, frame.astype("i8"))
+    assert np.array_equal(made.predict(dd.from_pandas(frame[list("dcba")], npartitions=2)).compute(), made.predict(frame))
+
+
 def test_integers_and_masked_rows_in_predictions(fitted: dt.Trainer) -> None:
     whole = (X * 10).astype("i8")
     assert np.array_equal(fitted.predict(whole), fitted.predict(whole.astype("f4")))
