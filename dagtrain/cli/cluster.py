@@ -188,11 +188,14 @@ def connect(address: str, security: Any = None, timeout: float = 8) -> Iterator[
     """A client of a running cluster with a worker; waits up to `timeout` seconds for the scheduler, and again for a worker."""
     from distributed import Client, Security
 
+    from dagtrain.deploy.clusters.launch import greet
+
     if security is None and address.startswith("tls://") and not Security().tls_client_cert:
         raise ArgumentError(f"the scheduler at {address} encrypts: add --certs FOLDER, with the files that dagtrain certs made.")
     if security is not None and not address.startswith("tls://"):
         raise ArgumentError(f"with certificates the scheduler's address begins with tls://; got {address}.")
     try:
+        greet(address, security, timeout)
         client = Client(address, security=security, timeout=timeout)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -3,6 +3,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -160,6 +161,13 @@ def test_scheduler_that_does_not_answer_is_named_in_time():
     with pytest.raises(ClusterError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1"), connect("tcp://127.0.0.1:1", timeout=1):
         pass
     assert time.monotonic() - began < 10
+
+
+def test_a_port_that_accepts_and_is_silent_is_an_error_within_the_deadline():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ClusterError, match="no Dask scheduler answers"), connect(address, timeout=1):
+            pass
 
 
 def test_an_invalid_address_is_one_message_and_status_2(command):
