@@ -155,11 +155,7 @@ TARGETS: dict[str, Target] = {
 """Kinds of targets by name; "any" is for cost functions that declare no kind, and for x."""
 
 
-def _weight_shape(shape: tuple[int, ...], classes: int | None, axes: int) -> str | None:
-    return None if len(shape) == 1 else "a weight is one number for each sample, shape (samples,)."
-
-
-WEIGHTS = Target(("finite", "fits", "weight"), shape=_weight_shape)
+WEIGHTS = Target(("finite", "fits", "weight"))
 
 
 class ClassWeights(NamedTuple):
@@ -302,6 +298,11 @@ def make_form(
         problem = of_column.shape(array.shape, classes, label_axes)
         if problem is not None:
             raise DataError(f"{name} has shape {array.shape}: {problem}")
+        if root == "sample_weight" and len(array.shape) > 1:
+            labelled = columns["y"].shape if "y" in columns else array.shape[:1]
+            if array.shape != labelled[: len(array.shape)]:
+                positions = f", or one for each of its positions, shape {labelled}" if len(labelled) > 1 else ""
+                raise DataError(f"{name} has shape {array.shape}: a weight is one number for each sample, shape (samples,){positions}.")
         if of_column.dtype is not None:
             rows[name] = Spec(rows[name].shape, np.dtype(of_column.dtype) if of_column.dtype != "float" else floats)
         idle = _idle(array.dtype, floats) | ({"below_classes"} if classes is None else set())
@@ -350,8 +351,10 @@ def read(form: Form, *parts: Any) -> Rows:
     if form.class_weights is not None:
         y, last = columns.names.index("y"), len(columns.names) - 1
         weights = form.class_weights.of(np.asarray(parts[y], columns.specs[y].dtype))
-        given = np.asarray(parts[last], columns.specs[last].dtype) if len(parts) > last else 1.0
-        parts = (*parts[:last], weights * given)
+        if len(parts) > last:
+            given = np.asarray(parts[last], columns.specs[last].dtype)
+            weights = weights.reshape(len(given), *(1,) * (given.ndim - 1)) * given
+        parts = (*parts[:last], weights)
     return tuple(np.ascontiguousarray(part, row.dtype) for part, row in zip(parts, columns.specs, strict=True))
 
 

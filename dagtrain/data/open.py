@@ -49,7 +49,7 @@ def open_source(
     y
         One target for each sample, in any of these forms, not necessarily that of x; None to predict, or if x holds pairs.
     sample_weight
-        One number from 0 up for each sample; None without weights.
+        One number from 0 up for each sample, or for each position of y; None without weights.
     targets
         What the loss compares the outputs with: "classes" (one whole number a sample), "binary" (0 or 1, or a probability between),
         "signs" (-1 or +1), "distribution" (rows of probabilities), "like_outputs" (any numbers), "any" for a cost function that declares

@@ -184,7 +184,7 @@ class Program:
     def _graph(self, function: Callable[..., Any], rows: int, columns: Columns | None = None) -> Graph:
         """The graph of one of the objective's functions for this many rows, by default of the program's own columns."""
         columns = self.columns if columns is None else columns
-        cache_key = function.__name__, rows, columns.names
+        cache_key = function.__name__, rows, columns.specs
         if cache_key not in self._graphs:
             x, y, sample_weight = columns.of_rows(rows)
             specs = {
@@ -200,7 +200,7 @@ class Program:
         return self._graphs[cache_key]
 
     def _plan(self, function: Callable[..., Any], rows: int, columns: Columns | None = None, yield_points: bool = False) -> Plan:
-        cache_key = function.__name__, rows, (self.columns if columns is None else columns).names
+        cache_key = function.__name__, rows, (self.columns if columns is None else columns).specs
         if cache_key not in self._plans:
             self._plans[cache_key] = plan(self._graph(function, rows, columns), yield_points=yield_points)
         return self._plans[cache_key]

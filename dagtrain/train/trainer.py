@@ -195,7 +195,7 @@ class Trainer(Trained):
             function then gets. `y` is left out for a cost of `x` alone. Tables and dicts may have their columns in another order in a
             later call, but no others.
         sample_weight
-            One number from 0 up for each sample: how much it counts in the loss and the metrics.
+            One number from 0 up for each sample, or for each position of `y`: how much it counts in the loss and the metrics.
         class_weight
             The weight of each label in y, 1 for labels that are not in it; or "balanced": all labels count alike. It multiplies the
             weights of samples, in training only.
@@ -339,7 +339,7 @@ class Trainer(Trained):
         if program is None or self.progress.state is None:  # an untrained program does not fix the rows
             program = self._compile(columns)
         check_alike(program.columns, columns)
-        if (program.columns.names, program.columns.headers) != (columns.names, columns.headers):  # with weights or without; names, at last
+        if program.columns != columns:  # other weights, or names at last
             program = self._compile(columns)
         self.progress.program = program
         return program

@@ -81,6 +81,12 @@ def test_other_weights_are_refused(class_weight, says):
         weigh_classes(source("arrays"), class_weight)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_weights_in_the_shape_of_a_column_of_labels(form):
+    y, weights = weights_of(source(form, LABELS[:, None], WEIGHTS[:, None], targets="like_outputs"), {1: 2.0})
+    assert np.array_equal(weights, np.where(y == 1, 2.0, 1.0) * WEIGHTS[:, None].astype("f4"))
+
+
 def test_other_targets_are_refused():
     with pytest.raises(DataError, match=r"one label for each sample as y, got float32\[4\] for each"):
         weigh_classes(source("arrays", X, targets="like_outputs"), "balanced")

@@ -144,11 +144,22 @@ def test_pairs_may_have_weights_beside_them(pairs):
         (np.where(np.arange(50) == 33, np.inf, 1.0), "sample_weight holds inf: row 33"),
         (np.ones((50, 1)), r"sample_weight has shape \(50, 1\): a weight is one number for each sample"),
         (np.ones(49), "x has 50 samples and sample_weight has 49"),
+        (np.ones((49, 1)), "x has 50 samples and sample_weight has 49"),
     ],
 )
 def test_weights_that_cannot_be_used_are_refused(wrap, weight, says):
     with pytest.raises(DataError, match=says):
         open_source(X, LABELS, wrap(weight), targets="classes")
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, lazy])
+def test_positions_may_have_weights(wrap):
+    for shape in ((50,), (50, 4), (50, 4, 2)):
+        source = open_source(X, np.ones((50, 4, 2)), wrap(np.ones(shape)), targets="like_outputs")
+        assert source.local()[2].shape == shape
+    for shape in ((50, 3), (50, 4, 1)):
+        with pytest.raises(DataError, match=r"sample_weight has shape .*each sample.*or one for each of its positions, shape \(50, 4, 2\)"):
+            open_source(X, np.ones((50, 4, 2)), wrap(np.ones(shape)), targets="like_outputs")
 
 
 def test_rows_of_tables_are_aligned_by_their_index():

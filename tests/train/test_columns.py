@@ -197,6 +197,22 @@ def test_errors_of_validation_data_say_so() -> None:
             fit(trainer(), X, validation_data=(x, y))
 
 
+def test_positions_are_weighted() -> None:
+    x, y = X.reshape(40, 4, 1), np.arange(160).reshape(40, 4) % 3
+    weights = (np.random.default_rng(1).random((40, 4)) > 0.3) * 1.0
+    made = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(3)]), loss="cross_entropy", metrics=["accuracy", "f1_macro"], shards=3)
+    made.fit(x, y, sample_weight=np.ones(40), verbose=0)
+    loss = made.fit(x, y, sample_weight=weights, batch_size=40, shuffle=False, verbose=0, validation_split=0.2).history["loss"][0]
+    assert np.isfinite(loss)
+    outputs = made.predict(x)
+    expected = dt.nn.losses.cross_entropy(outputs[weights > 0], y[weights > 0])
+    for wrap in (np.asarray, lambda a: da.from_array(a, chunks=(16, *a.shape[1:]))):
+        figures = made.evaluate(wrap(x), wrap(y), sample_weight=wrap(weights))
+        np.testing.assert_allclose(figures["loss"], expected, rtol=1e-6)
+        assert np.isclose(figures["accuracy"], np.mean((outputs.argmax(-1) == y)[weights > 0]))
+    assert figures["loss"] != made.evaluate(x, y, sample_weight=weights[:, 0])["loss"] != made.evaluate(x, y)["loss"]
+
+
 def test_class_weights_are_sample_weights() -> None:
     weights = np.where(LABELS == 1, 3.0, 1.0)
     expected = fit(trainer(), sample_weight=weights)
