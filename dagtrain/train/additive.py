@@ -39,8 +39,8 @@ def check_additive(program: Program, source: Source, state: State) -> None:
 
     The parameters are moved by fixed random numbers: at the first or the final ones, a cost may add up by chance.
     """
-    rows = min(source.samples, GROUPS * sum(PIECES))
-    if rows < 2 or not _has_functions_of_the_user(program.objective):
+    rows, objective = min(source.samples, GROUPS * sum(PIECES)), program.objective
+    if rows < 2 or not _has_functions_of_the_user(objective) or (objective.coupled and not objective.metrics):
         return
     pieces = PIECES if rows >= sum(PIECES) else _pieces(rows)
     columns, size = source.some(rows), sum(pieces)

@@ -22,7 +22,7 @@ from dagtrain.data.chunked import lazy_column
 from dagtrain.data.compute import compute
 from dagtrain.data.nests import arrange, take_apart
 from dagtrain.data.parts import Column, Parts, look_tasks, part_array, places_of, seen_columns
-from dagtrain.data.tables import aligned, check_table, is_table
+from dagtrain.data.tables import aligned, check_table
 from dagtrain.errors import DataError
 from dagtrain.graph import Array, Spec
 from dagtrain.plan.blas import one_blas_thread
@@ -117,7 +117,7 @@ class Predictor:
                 results = compute({**column.array.graph, **looks}, list(looks))
                 nests[name] = map_leaves(lambda seen: seen.array, seen_columns(column.array, results, headers)[name])
             else:
-                nests[name] = self._unknown(name, column, check_table(name, value) if is_table(value) else None)
+                nests[name] = self._unknown(name, column, check_table(name, value) if column.header else None)
         nest = unflatten(structure["x"], nests.values())
         arrays, structure = flatten({"x": arrange("x", nest, self.columns.structure[0])})
         check_alike(self.columns, replace(self.columns, structure=(structure["x"], None, None)), ["x"])
