@@ -42,29 +42,18 @@ def check_additive(program: Program, source: Source, state: State) -> None:
     rows, objective = min(source.samples, GROUPS * sum(PIECES)), program.objective
     if rows < 2 or not _has_functions_of_the_user(objective) or (objective.coupled and not objective.metrics):
         return
-    pieces = PIECES if rows >= sum(PIECES) else _pieces(rows)
-    columns, size = source.some(rows), sum(pieces)
-    scorer = program.scorer({size, *pieces})
+    ends = [0, *sorted({min(end, rows) for end in accumulate(PIECES)})]
+    columns, size = source.some(rows), ends[-1]
+    scorer = program.scorer({size, *(b - a for a, b in pairwise(ends))})
     moved = state.copy()
     moved.parameters += np.random.default_rng(0).standard_normal(len(moved.parameters)).astype(moved.parameters.dtype) / 10
     for begin in range(0, rows - size + 1, size):
         group = tuple(column[begin : begin + size] for column in columns)
         for each in (moved, state):  # where the moved ones give no numbers, the others may
-            _check(program, scorer, each, group, pieces)
+            _check(program, scorer, each, group, ends)
 
 
-def _pieces(rows: int) -> tuple[int, ...]:
-    """The same for few rows."""
-    pieces: list[int] = []
-    for size in PIECES:
-        pieces.append(min(size, rows - sum(pieces)))
-        if sum(pieces) == rows:
-            break
-    return tuple(pieces)
-
-
-def _check(program: Program, scorer: Scorer, state: State, group: Rows, pieces: Sequence[int]) -> None:
-    ends = [0, *accumulate(pieces)]
+def _check(program: Program, scorer: Scorer, state: State, group: Rows, ends: Sequence[int]) -> None:
     with guard():
         whole = scorer.score(state, group)
         parts = np.array([scorer.score(state, tuple(column[a:b] for column in group)) for a, b in pairwise(ends)])
@@ -75,11 +64,12 @@ def _check(program: Program, scorer: Scorer, state: State, group: Rows, pieces: 
         if wrong[part].any() and not (name == "loss" and program.objective.coupled):
             what = "the cost" if name == "loss" else f"the metric {name!r}"
             one, several = (np.array2string(np.asarray(program.values(sums)[name]), precision=6) for sums in (whole, total))
+            rows = ", ".join(str(b - a) for a, b in pairwise(ends))
             raise NotScalarError(
-                f"{what} does not add up over rows: it is {one} for {ends[-1]} rows, but {several} by the sums over their parts of "
-                f"{', '.join(map(str, pieces))} rows. So it would depend on the number of shards. One number for a batch must be the mean "
-                "over its rows; else return one value a row, or a pair (sum, weight), as in np.sum(mask * errors), np.sum(mask). For a "
-                "cost that couples rows on purpose, pass Trainer(..., coupled=True): it is then computed in each shard alone."
+                f"{what} does not add up over rows: it is {one} for {ends[-1]} rows, but {several} by the sums over their parts of {rows} "
+                "rows. So it would depend on the number of shards. One number for a batch must be the mean over its rows; else return one "
+                "value a row, or a pair (sum, weight), as in np.sum(mask * errors), np.sum(mask). For a cost that couples rows on purpose, "
+                "pass Trainer(..., coupled=True): it is then computed in each shard alone."
             )
 
 

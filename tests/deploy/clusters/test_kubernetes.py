@@ -81,7 +81,7 @@ def test_start_applies_the_manifests_and_stop_deletes_the_same(server):
 def test_pods_that_are_not_ready_in_time_are_named_and_deleted(server):
     server.fails("rollout", "error: timed out waiting for the condition")
     with pytest.raises(ClusterError, match=r"did not become ready(?s:.*)timed out(?s:.*)ImagePullBackOff"):
-        Kubernetes(name="a", timeout=1).start()
+        Kubernetes(name="a", timeout=60).start()
     assert not server.objects.exists()
     assert clusters() == []
 
