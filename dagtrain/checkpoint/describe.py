@@ -2,9 +2,12 @@
 
     nn.Dense(10, "relu")        ⇄  {"layer": "Dense", "settings": {"units": 10, "activation": "relu", …}}
     optim.adam(1e-3)            ⇄  {"optimizer": "adam", "settings": {"learning_rate": 0.001, …}}
-    a function of the user's     →  {"python": "module.name"}                                     named, never built
+    the same layer once more    ⇄  {"shared": "layers[0]"}                                        where it was described
+    a layer of the user's       ⇄  {"python": "module.Scale", "settings": {…}}                    built if the user gives the class
+    a function of the user's    ⇄  {"python": "module.name"}                                      taken if the user gives it
 
-`build` makes dagtrain's own objects alone: it picks a constructor by name from the tables below, which checks its arguments.
+`build` makes dagtrain's own objects alone: it picks a constructor by name from the tables below, which checks its arguments. What else it
+may make, its caller names.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,10 +25,11 @@ from dagtrain import nn, optim
 from dagtrain.nn import losses, metrics
 from dagtrain.nn.losses import Loss
 from dagtrain.nn.metrics import Metric
+from dagtrain.nn.model import connect
 from dagtrain.optim.named import OPTIMIZERS
 from dagtrain.trace.tree import Leaf
 
-__all__ = ["build", "complete", "describe", "describe_structure", "differences", "foreign", "structure_of", "without_memory"]
+__all__ = ["build", "complete", "describe", "describe_structure", "differences", "foreign", "structure_of"]
 
 Description = Any
 """Plain JSON: None, bool, int, float, str, and lists and dicts of them."""
@@ -33,9 +37,9 @@ PLAIN = (type(None), bool, int, float, str)
 
 
 def _layers() -> dict[str, Callable[..., Any]]:
-    """Every public layer of dagtrain: a dataclass with `init` and `apply`."""
+    """Every public layer of dagtrain."""
     public = {name: getattr(nn, name) for name in nn.__all__}
-    return {n: k for n, k in public.items() if dataclasses.is_dataclass(k) and isinstance(k, type) and hasattr(k, "apply")}
+    return {n: k for n, k in public.items() if isinstance(k, type) and issubclass(k, nn.Layer) and dataclasses.is_dataclass(k)}
 
 
 def _chain(parts: tuple[Any, ...]) -> Any:
@@ -78,12 +82,17 @@ def describe(value: Any) -> Description:
     >>> describe(optim.chain(optim.clip_by_value(1.0), optim.sgd(0.1)))["settings"]["parts"][0]
     {'optimizer': 'clip_by_value', 'settings': {'limit': 1.0}}
     """
+    return _describe(value, "", {})
+
+
+def _describe(value: Any, path: str, seen: dict[int, str]) -> Description:
+    """The description of a value at this path; `seen` has the paths of the layers before it."""
     if isinstance(value, np.integer | np.float64):
         value = value.item()
     if type(value) in PLAIN:
         return value if not isinstance(value, float) or math.isfinite(value) else _name(value)
     if isinstance(value, tuple | list):
-        return [describe(part) for part in value]
+        return [_describe(part, f"{path}[{i}]", seen) for i, part in enumerate(value)]
     if isinstance(value, optim.Optimizer):
         return _checked("optimizer", value.name, value.settings, value)
     if isinstance(value, optim.Schedule):
@@ -96,10 +105,25 @@ def describe(value: Any) -> Description:
         settings = {**_options(value.parts), **_options(value.value)} if loss is None else _options(loss.function)
         description = _checked("metric", name, settings, value)
         return description if "metric" in description else _checked("metric", name, {**settings, "name": value.name}, value)
-    kind = type(value).__name__
-    if MAKERS["layer"].get(kind) is type(value):
-        return {"layer": kind, "settings": {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}}
+    if isinstance(value, nn.Layer):
+        return _layer(value, path, seen)
     return _name(value)
+
+
+def _layer(layer: nn.Layer, path: str, seen: dict[int, str]) -> Description:
+    if id(layer) in seen:
+        return {"shared": seen[id(layer)]}
+    seen[id(layer)] = path
+    kind = type(layer).__name__
+    tag = {"layer": kind} if MAKERS["layer"].get(kind) is type(layer) else _name(layer)
+    if isinstance(layer, nn.Model):
+        parts: dict[str, Any] = {"name": layer.name, "trainable": layer.trainable}
+        layers = {name: _describe(part, f"{path}.{name}".lstrip("."), seen) for name, part in layer.layers.items()}
+        return {**tag, "settings": parts, "layers": layers, "table": layer.table()}
+    if not dataclasses.is_dataclass(layer) and vars(layer):
+        return tag  # nothing says which of its attributes its constructor takes
+    fields = [f.name for f in dataclasses.fields(layer) if f.init] if dataclasses.is_dataclass(layer) else []
+    return {**tag, "settings": {name: _describe(getattr(layer, name), f"{path}.{name}".lstrip("."), seen) for name in fields}}
 
 
 def _name(value: Any) -> Description:
@@ -136,40 +160,87 @@ def _checked(tag: str, name: str, settings: Mapping[str, Any], value: Any) -> De
 # ---- and back
 
 
-def build(description: Description) -> Any:
+def build(description: Description, custom: Mapping[str, Any] | None = None) -> Any:
     """Build the object of a description.
+
+    Parameters
+    ----------
+    description
+        By `describe`.
+    custom
+        The user's own layers, losses, metrics and activations by name.
 
     Raises
     ------
     ValueError
-        If it holds anything but dagtrain's own parts with settings that their constructors accept.
+        If it holds anything but dagtrain's own parts and these, with settings that their constructors accept.
 
     Examples
     --------
     >>> build({"layer": "Dropout", "settings": {"rate": 0.5}})
     Dropout(rate=0.5, name=None)
     """
-    if type(description) in PLAIN:
-        return description
-    if isinstance(description, list):
-        return tuple(build(part) for part in description)
-    if not isinstance(description, dict) or set(description) - {"settings"} not in [{tag} for tag in MAKERS]:
-        raise ValueError(f"{_short(description)} describes no part of a model")
-    (tag,) = set(description) - {"settings"}
-    name, settings = description[tag], description.get("settings", {})
-    if not isinstance(name, str) or name not in MAKERS[tag]:
-        raise ValueError(f"dagtrain has no {tag} {_short(name)}")
-    if not isinstance(settings, dict):
-        raise ValueError(f"the settings of {tag} {name!r} are {_short(settings)}")
-    maker = MAKERS[tag][name]
-    arguments = {k: build(v) for k, v in settings.items()}
+    return _Builder(custom or {}).build(description, "")
+
+
+class _Builder:
+    """Builds one description: a part that is shared is the very object that was made before."""
+
+    def __init__(self, custom: Mapping[str, Any]) -> None:
+        self.custom, self.made = custom, dict[str, Any]()
+
+    def build(self, description: Description, path: str) -> Any:
+        if type(description) in PLAIN:
+            return description
+        if isinstance(description, list):
+            return tuple(self.build(part, f"{path}[{i}]") for i, part in enumerate(description))
+        keys = set(description) - {"settings"} if isinstance(description, dict) else set()
+        if keys == {"shared"} and description["shared"] in self.made:
+            return self.made[description["shared"]]
+        if keys == {"layer", "layers", "table"} and description["layer"] == "Model":
+            value = self._model(description, path)
+        elif keys in [{tag} for tag in (*MAKERS, "python")]:
+            value = self._part(description, next(iter(keys)), path)
+        else:
+            raise ValueError(f"{_short(description)} describes no part of a model")
+        if isinstance(value, nn.Layer):
+            self.made[path] = value
+        return value
+
+    def _part(self, description: dict[str, Any], tag: str, path: str) -> Any:
+        name, makers = description[tag], MAKERS.get(tag, self.custom)
+        if tag == "python" and isinstance(name, str):
+            name = name.rpartition(".")[2]
+        if not isinstance(name, str) or name not in makers:
+            raise ValueError(f"dagtrain has no {tag if tag != 'python' else 'part'} {_short(name)}")
+        if tag == "python" and "settings" not in description:
+            if isinstance(makers[name], type):
+                raise ValueError(f"{name} is no dataclass, so its settings were not saved")
+            return makers[name]
+        return _made(f"{tag} {name!r}" if tag != "python" else repr(name), makers[name], self._settings(description, name, path))
+
+    def _settings(self, description: dict[str, Any], name: str, path: str) -> dict[str, Any]:
+        settings = description.get("settings", {})
+        if not isinstance(settings, dict):
+            raise ValueError(f"the settings of {name!r} are {_short(settings)}")
+        return {key: self.build(value, f"{path}.{key}".lstrip(".")) for key, value in settings.items()}
+
+    def _model(self, description: dict[str, Any], path: str) -> Any:
+        layers, table = description["layers"], description["table"]
+        if not isinstance(layers, dict) or not isinstance(table, dict):
+            raise ValueError(f"{_short(description)} describes no functional model")
+        built = {name: self.build(part, f"{path}.{name}".lstrip(".")) for name, part in layers.items()}
+        return _made("layer 'Model'", connect, {"table": table, "layers": built, **self._settings(description, "Model", path)})
+
+
+def _made(what: str, maker: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     try:
         inspect.signature(maker).bind(**arguments)
         return maker(**arguments)
     except RecursionError:
         raise
     except Exception as error:  # constructors raise several errors for a wrong type
-        raise ValueError(f"{tag} {name!r} cannot be built: {error}") from error
+        raise ValueError(f"{what} cannot be built: {error}") from error
 
 
 def complete(description: Description) -> Description:
@@ -178,26 +249,6 @@ def complete(description: Description) -> Description:
         return describe(build(description))
     except (ValueError, RecursionError):  # it holds a user's own object
         return description
-
-
-def without_memory(layer: Any) -> Any:
-    """The same model with initialisers that allocate nothing: `init` gives its shapes, even huge ones that a file claims."""
-    if not dataclasses.is_dataclass(layer) or isinstance(layer, type):
-        return layer
-    changes: dict[str, Any] = {}
-    for field in dataclasses.fields(layer):
-        value = getattr(layer, field.name)
-        if field.name.endswith("_init"):
-            changes[field.name] = _no_memory
-        elif isinstance(value, tuple):
-            changes[field.name] = tuple(without_memory(part) for part in value)
-        elif hasattr(value, "apply") and hasattr(value, "init"):
-            changes[field.name] = without_memory(value)
-    return dataclasses.replace(layer, **changes)
-
-
-def _no_memory(key: Any, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
-    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 # ---- nests of arrays, without the arrays
@@ -243,22 +294,22 @@ def structure_of(description: Description) -> Any:
 # ---- comparison
 
 
-def foreign(description: Description, path: str = "") -> Iterator[str]:
-    """The places in a description that are not dagtrain's own, each with its name."""
+def foreign(description: Description, path: str = "", custom: Collection[str] = ()) -> Iterator[str]:
+    """The places in a description that are not dagtrain's own, nor among the user's names, each with its name."""
     if isinstance(description, dict):
-        if "python" in description:
+        if "python" in description and str(description["python"]).rpartition(".")[2] not in custom:
             yield f"{path or 'it'} is {description['python']}"
         for key, value in description.items():
-            yield from foreign(value, path if key == "settings" else f"{path}.{key}".lstrip("."))
+            yield from foreign(value, path if key == "settings" else f"{path}.{key}".lstrip("."), custom)
     elif isinstance(description, list):
         for i, value in enumerate(description):
-            yield from foreign(value, f"{path}[{i}]")
+            yield from foreign(value, f"{path}[{i}]", custom)
 
 
 def differences(there: Description, here: Description, path: str) -> Iterator[str]:
     """The differences of two descriptions; two of the user's functions are not compared, since they may have moved."""
     if isinstance(there, dict) and isinstance(here, dict):
-        if "python" in there and "python" in here:
+        if "python" in there and "python" in here and not ("settings" in there and "settings" in here):
             return
         if _title(there) != _title(here):
             yield f"{path}: {_title(there)} there, {_title(here)} here"

@@ -9,20 +9,29 @@ from typing import Any
 
 from dagtrain.errors import UnknownNameError
 from dagtrain.nn import activations, hints, initializers, losses, metrics
+from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
-from dagtrain.nn.layers import Activation, Dense, Dropout, Flatten
+from dagtrain.nn.layers import Activation, Add, Concatenate, Dense, Dropout, Flatten, Multiply
+from dagtrain.nn.model import Model
 from dagtrain.nn.normalization import BatchNorm, LayerNorm
 from dagtrain.nn.sequential import Sequential
 from dagtrain.nn.summary import Summary, layers_for_drawing, summarize
+from dagtrain.nn.symbolic import Input
 
 __all__ = [
     "Activation",
+    "Add",
     "BatchNorm",
+    "Concatenate",
+    "Context",
     "Dense",
     "Dropout",
     "Flatten",
+    "Input",
     "Layer",
     "LayerNorm",
+    "Model",
+    "Multiply",
     "Sequential",
     "Summary",
     "activations",

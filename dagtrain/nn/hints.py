@@ -71,7 +71,7 @@ ACTIVATIONS = hints(
 ATTRIBUTES = hints(
     ("linear", "nn.Dense(units); the number of features is that of the data"),
     ("lazylinear", "nn.Dense(units)"),
-    ("input inputlayer", "nn.Sequential([...], input_shape=(64,))"),
+    ("inputlayer", "nn.Input((64,)), or nn.Sequential([...], input_shape=(64,))"),
     ("relu leakyrelu elu gelu silu sigmoid tanh softplus softmax logsoftmax", 'nn.Activation("relu"), or nn.Dense(units, "relu")'),
     ("batchnorm1d batchnorm2d batchnormalization", "nn.BatchNorm()"),
     ("layernormalization", "nn.LayerNorm()"),
@@ -84,7 +84,8 @@ ATTRIBUTES = hints(
         "accuracy precision recall f1score auc f1 meanmetric confusionmatrix r2score",
         'a metric by name: Trainer(model, loss="cross_entropy", metrics=["f1"]); see nn.metrics',
     ),
-    ("model module", "nn.Sequential, or any frozen dataclass with the methods init and apply"),
+    ("module", "nn.Layer: a frozen dataclass with forward(self, c, x)"),
+    ("functional", "nn.Model(inputs, outputs)"),
 )
 """For attributes of the module `dagtrain.nn`."""
 MODEL = hints(
@@ -93,7 +94,7 @@ MODEL = hints(
     ("predict evaluate save", "done by the trainer that trained the model: trainer.predict(x), trainer.evaluate(x, y), trainer.save(path)"),
     ("weights getweights parameters statedict variables trainablevariables", "held by the trainer: trainer.parameters"),
     ("add append", "Sequential([*model.layers, layer]), since a model never changes"),
-    ("forward call", "model.apply(params, state, x)"),
+    ("call", "model.apply(params, state, x)"),
     ("countparams", "model.summary().parameters"),
 )
 """For attributes of a model: methods of a model in other libraries that belong to the trainer here."""

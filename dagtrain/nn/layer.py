@@ -1,93 +1,186 @@
-"""The protocol of a layer, and functions that all layers share.
+"""`Layer`: a part of a model, written as one function of a context.
 
-    init(key, spec)                 -> (params, state)          first values, for a batch of this spec (first axis: samples)
-    apply(params, state, x, ...)    -> (y, state)               a pure function of tensors or arrays
+    @dataclass(frozen=True)
+    class Scale(nn.Layer):
+        def forward(self, c, x):
+            return x * c.parameter("scale", x.shape[-1:], "ones")
 
-Gradients change `params`; `state` holds running statistics of the batches. Both are nested dicts of arrays, or ``{}``. A layer itself is a
-frozen dataclass: its settings and nothing else.
+    init(key, x)                   -> (params, state)          forward once, with a context that makes what is asked for
+    apply(params, state, x, ...)   -> (outputs, state)         a pure function of tensors or arrays
+    layer(value)                   -> value                    a node of a functional model; see `dagtrain.nn.Model`
+
+Gradients change `params`; `state` holds running statistics of the batches. Both are nested dicts of arrays. A layer itself is a frozen
+dataclass: its settings and nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+import inspect
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from dagtrain.errors import DagtrainError, ShapeError
-from dagtrain.graph import Graph, Spec, make_spec, spec_of
+from dagtrain.errors import ArgumentError, ShapeError, UnknownNameError
+from dagtrain.graph import Spec, spec_of
+from dagtrain.nn import hints
+from dagtrain.nn.context import Context, Nest, Pass, by_path, nested, spread
+from dagtrain.nn.summary import Summary, summarize
+from dagtrain.nn.symbolic import called
+from dagtrain.nn.tracing import first_pass
 from dagtrain.nn.values import Values
 from dagtrain.ops.random import key as new_key
-from dagtrain.trace import trace_nested
+from dagtrain.trace.tree import map_leaves
 
-__all__ = ["Layer", "Nest", "input_spec", "naming", "parameter_dtype", "trace_layer"]
-
-Nest = dict[str, Any]
-"""Nested dict of arrays or tensors."""
+__all__ = ["Applied", "Layer"]
 
 
-class Layer(Protocol):
-    """A part of a model; any frozen dataclass with these two methods can stand in a `Sequential`."""
+class Applied(NamedTuple):
+    """What a model gives for a batch.
+
+    Attributes
+    ----------
+    outputs
+        An array, or a tuple or dict of them.
+    state
+        The state after the batch.
+    losses
+        What layers added to the loss, by dotted name.
+    auxiliary
+        Outputs that exist in training alone.
+    """
+
+    outputs: Any
+    state: Nest
+    losses: dict[str, Values]
+    auxiliary: dict[str, Values]
+
+
+class Layer:
+    """Base of layers and models: a frozen dataclass with a method ``forward(self, c, *inputs)``.
+
+    `c` is the `dagtrain.nn.Context` of the call. A layer whose fields hold other layers calls them by ``c(self.field, x)``.
+
+    Attributes
+    ----------
+    name
+        Name in parameters, errors and pictures; None leaves it to the layer or model that holds it.
+    trainable
+        Whether training changes its parameters and those of the layers in it.
+    per_position
+        Whether it treats every position of a sequence alike, so that a mask stays as it is.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import dagtrain as dt, numpy as np
+    >>> @dataclass(frozen=True)
+    ... class Residual(dt.nn.Layer):
+    ...     inner: dt.nn.Layer
+    ...     def forward(self, c, x):
+    ...         return x + c(self.inner, x)
+    >>> layer = Residual(dt.nn.Dense(3, "relu"))
+    >>> params, state = layer.init(dt.key(0), (8, 3))
+    >>> params["inner"]["kernel"].shape
+    (3, 3)
+    >>> layer.apply(params, state, np.zeros((8, 3), "f4"))[0].shape
+    (8, 3)
+    """
+
+    name: str | None = None
+    trainable: bool = True
+    per_position: bool = False
+
+    def forward(self, c: Context, *inputs: Any) -> Any:
+        """The outputs for a batch of inputs, whose first axis counts samples."""
+        raise ArgumentError(f"{type(self).__name__} has no forward: define forward(self, c, x), which returns the outputs.")
 
     @property
-    def name(self) -> str | None:
-        """The user's name for the layer; None names it after its class."""
+    def known_inputs(self) -> tuple[Spec, ...] | None:
+        """Specs of a batch of one sample, for layers that declare them."""
+        return None
 
-    def init(self, key: Any, spec: Spec) -> tuple[Nest, Nest]:
-        """First parameters and state for batches of this spec."""
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The names of the inputs, which bind the columns of a dict; of layers, the parameters of `forward`."""
+        return tuple(inspect.signature(self.forward).parameters)[1:]
 
-    def apply(self, params: Nest, state: Nest, x: Values, *, key: Any = None, training: bool = False) -> tuple[Values, Nest]:
-        """The output for a batch, and the state after it."""
+    def init(self, key: Any, *inputs: Any, dtype: Any = None) -> tuple[Nest, Nest]:
+        """First parameters and state.
 
+        Parameters
+        ----------
+        key
+            Key of the first values; see `dagtrain.key`.
+        *inputs
+            For each input a spec, an array, or a shape (then float32), with the axis of samples; a dict of them by name; nothing for the
+            declared inputs.
+        dtype
+            Of the parameters; by default float64 for float64 inputs, else float32.
 
-@contextmanager
-def naming(name: str) -> Iterator[None]:
-    """Put the layer's name before the message of any error raised inside."""
-    try:
-        yield
-    except DagtrainError as error:
-        raise type(error)(f"layer {name!r}: {error}") from error
+        Returns
+        -------
+        tuple
+            Nested dicts of arrays.
+        """
+        first = first_pass(self, key, inputs, dtype)
+        return first.parameters, first.state
 
+    def apply(self, params: Nest, state: Nest, *inputs: Any, key: Any = None, training: bool = False) -> tuple[Any, Nest]:
+        """The outputs for a batch, and the state after it."""
+        applied = self.run(params, state, *inputs, key=key, training=training)
+        return applied.outputs, applied.state
 
-def parameter_dtype(spec: Spec) -> np.dtype[Any]:
-    """Dtype of the parameters of a layer with this input: float64 for float64, else float32."""
-    return np.dtype(np.float64 if spec.dtype == np.float64 else np.float32)
+    def run(self, params: Nest, state: Nest, *inputs: Any, key: Any = None, training: bool = False) -> Applied:
+        """As `apply`, with the losses that layers add and the auxiliary outputs."""
+        parameters, states = by_path(params), by_path(state)
+        dtype = next((p.dtype for p in parameters.values() if p.dtype.kind == "f"), np.dtype(np.float32))
+        shared = Pass(training, dtype, key, parameters, states)
+        outputs = shared.run(self, self.arguments(inputs)).outputs
+        if training and shared.unused:
+            raise ArgumentError(f"the parameters hold {shared.unused[0]!r}, which no layer of this model asks for.")
+        return Applied(outputs, nested({**states, **shared.updates}), shared.losses, shared.auxiliary)
 
+    def arguments(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The inputs of `forward` in order, from as many inputs, one tuple, or one dict by name."""
+        if len(inputs) != 1 or not isinstance(inputs[0], dict):
+            return spread(inputs)
+        columns, names = inputs[0], self.input_names
+        optional = {p.name for p in inspect.signature(self.forward).parameters.values() if p.default is not p.empty}
+        missing, others = [n for n in names if n not in columns and n not in optional], [n for n in columns if n not in names]
+        if (missing or others) and len(set(names) - optional) == 1:
+            raise ShapeError(
+                f"the model takes one array as {names[0]}, got a dict of {', '.join(map(str, columns))}: join them with np.concatenate, or "
+                "make a model of several inputs with dagtrain.nn.Model."
+            )
+        if missing or others:
+            raise ShapeError(
+                f"{type(self).__name__} takes the inputs {', '.join(names)}, got a dict of {', '.join(map(str, columns))}: "
+                f"{f'{others[0]!r} is none of them' if others else f'{missing[0]!r} is missing'}."
+            )
+        last = max(i for i, name in enumerate(names) if name in columns)
+        return tuple(columns.get(name) for name in names[: last + 1])
 
-def input_spec(value: Any) -> Spec:
-    """Spec of a model's batched input, from a spec, an array, or a shape (then float32).
+    def output_spec(self, *inputs: Any) -> Any:
+        """Spec of the outputs for these inputs (as in `init`), or a nest of specs."""
+        call = first_pass(self, new_key(0), inputs, allocate=False).call
+        return map_leaves(spec_of, call.outputs)
 
-    Examples
-    --------
-    >>> print(input_spec((32, 64)))
-    float32[32, 64]
-    """
-    if isinstance(value, dict) or (type(value) is tuple and value and isinstance(value[0], Spec)):
-        columns = ", ".join(value) if isinstance(value, dict) else f"{len(value)} columns"
-        raise ShapeError(f"the model takes one array as x, got a {type(value).__name__} of {columns}: join them with np.concatenate.")
-    spec = make_spec(value, np.float32) if isinstance(value, tuple | list) and not isinstance(value, Spec) else spec_of(value)
-    if not spec.ndim:
-        raise ShapeError(f"a model's input has samples on its first axis, got {spec}.")
-    return spec
+    def summary(self, *inputs: Any) -> Summary:
+        """Table of the layers: output shapes, parameters, bytes and FLOPs; see `dagtrain.nn.summarize`.
 
+        Raises
+        ------
+        ArgumentError
+            If there are no inputs given and none declared.
+        """
+        return summarize(self, *inputs)
 
-def trace_layer(layer: Layer, params: Nest, state: Nest, spec: Spec, *, training: bool = False) -> tuple[Graph, Spec]:
-    """Graph of one application to a batch of this spec, and the spec of its output.
+    def __call__(self, *inputs: Any, method: str = "forward") -> Any:
+        """The symbolic outputs for symbolic inputs, which begin with `dagtrain.nn.Input`; a functional model is made of them."""
+        return called(self, inputs, method)
 
-    Examples
-    --------
-    >>> from dagtrain.nn import Flatten
-    >>> graph, out = trace_layer(Flatten(), {}, {}, make_spec((5, 2, 3), "f4"))
-    >>> print(out)
-    float32[5, 6]
-    """
-
-    def forward(params: Nest, state: Nest, x: Values, key: Any) -> tuple[Values, Nest]:
-        return layer.apply(params, state, x, key=key, training=training)
-
-    graph = trace_nested(forward, params, state, spec, new_key(0)).graph
-    output = next(iter(graph.outputs.values())).spec
-    if not output.shape or output.shape[0] != spec.shape[0]:
-        raise ShapeError(f"{type(layer).__name__} made {output} of {spec}: a layer keeps the samples on the output axis.")
-    return graph, output
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        public = sorted({n for n in (*dir(type(self)), *vars(self)) if not n.startswith("_")})
+        raise AttributeError(str(UnknownNameError.of(f"attribute of {type(self).__name__}", name, public, hints.MODEL)))

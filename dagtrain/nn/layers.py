@@ -1,25 +1,26 @@
-"""Layers without state: Dense, Activation, Flatten, Dropout."""
+"""Layers without state: Dense, Activation, Flatten, Dropout, and those that merge several inputs."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import reduce
 
 import numpy as np
 
-from dagtrain.arguments import fraction, whole
+from dagtrain.arguments import fraction, is_whole, whole
 from dagtrain.errors import ArgumentError, ShapeError
-from dagtrain.graph import Spec
 from dagtrain.nn import activations, initializers
 from dagtrain.nn.activations import ActivationFunction
+from dagtrain.nn.context import Context
 from dagtrain.nn.initializers import Initializer
-from dagtrain.nn.layer import Nest, parameter_dtype
+from dagtrain.nn.layer import Layer
+from dagtrain.nn.symbolic import OPERATORS
 from dagtrain.nn.values import Values, apply_op
 from dagtrain.ops import find as find_op
-from dagtrain.ops.random import derive
 
-__all__ = ["Activation", "Dense", "Dropout", "Flatten"]
+__all__ = ["Activation", "Add", "Concatenate", "Dense", "Dropout", "Flatten", "Multiply"]
 
 
 def _title(activation: str | ActivationFunction | None) -> str:
@@ -27,7 +28,7 @@ def _title(activation: str | ActivationFunction | None) -> str:
 
 
 @dataclass(frozen=True)
-class Dense:
+class Dense(Layer):
     """A fully connected layer: ``activation(x @ kernel + bias)``.
 
     Works along the last axis and keeps the axes between samples and features. Computes in the dtype of its parameters.
@@ -40,10 +41,12 @@ class Dense:
         Name, function, or None.
     use_bias
         Whether a bias is added.
-    kernel_init, bias_init
+    kernel_initializer, bias_initializer
         Name of an initialiser, or a function ``(key, shape, dtype) -> array``.
     name
         Name in parameters, errors and pictures; by default ``dense_1``, ``dense_2`` and so on.
+    trainable
+        Whether training changes kernel and bias.
 
     Raises
     ------
@@ -56,7 +59,7 @@ class Dense:
     --------
     >>> import dagtrain as dt, numpy as np
     >>> layer = Dense(3, "relu")
-    >>> params, state = layer.init(dt.key(0), dt.Spec((8, 2), np.dtype("f4")))
+    >>> params, state = layer.init(dt.key(0), (8, 2))
     >>> {name: array.shape for name, array in params.items()}
     {'kernel': (2, 3), 'bias': (3,)}
     >>> layer.apply(params, state, np.ones((8, 2), "f4"))[0].shape
@@ -66,48 +69,39 @@ class Dense:
     units: int
     activation: str | ActivationFunction | None = None
     use_bias: bool = True
-    kernel_init: str | Initializer = "glorot_uniform"
-    bias_init: str | Initializer = "zeros"
+    kernel_initializer: str | Initializer = "glorot_uniform"
+    bias_initializer: str | Initializer = "zeros"
     name: str | None = None
+    trainable: bool = True
+    per_position = True
 
     def __post_init__(self) -> None:
         whole(f"{self.name or 'Dense'}: units", self.units)
         activations.find(self.activation)
-        initializers.find(self.kernel_init)
-        initializers.find(self.bias_init)
+        initializers.find(self.kernel_initializer)
+        initializers.find(self.bias_initializer)
 
     @property
     def detail(self) -> str:
         """A few words for pictures."""
         return _title(self.activation)
 
-    def init(self, key: Any, spec: Spec) -> tuple[Nest, Nest]:
-        """Kernel of shape (features, units) and bias of shape (units,)."""
-        if spec.ndim < 2:
-            raise ShapeError(
-                f"Dense needs samples and features, shape (batch, features), got {spec}. Reshape x to (-1, 1) for one feature."
-            )
-        dtype = parameter_dtype(spec)
-        shape = (spec.shape[-1], int(self.units))
-        params = {"kernel": np.asarray(initializers.find(self.kernel_init)(derive(key, 0), shape, dtype), dtype)}
-        if self.use_bias:
-            params["bias"] = np.asarray(initializers.find(self.bias_init)(derive(key, 1), shape[1:], dtype), dtype)
-        return params, {}
-
-    def apply(self, params: Nest, state: Nest, x: Values, *, key: Any = None, training: bool = False) -> tuple[Values, Nest]:
+    def forward(self, c: Context, x: Values) -> Values:
         """Output of shape (..., units)."""
-        kernel = params["kernel"]
-        if not x.ndim or x.shape[-1] != kernel.shape[0]:
-            raise ShapeError(f"Dense has a kernel of shape {kernel.shape} and takes {kernel.shape[0]} features, got x of shape {x.shape}.")
+        if x.ndim < 2:
+            raise ShapeError(
+                f"Dense needs samples and features, shape (batch, features), got {x.shape}. Reshape x to (-1, 1) for one feature."
+            )
+        kernel = c.parameter("kernel", (x.shape[-1], self.units), self.kernel_initializer)
         # Without the cast, integer or float64 data would make every later layer compute in float64.
         y = (x if x.dtype == kernel.dtype else x.astype(kernel.dtype)) @ kernel
         if self.use_bias:
-            y = y + params["bias"]
-        return activations.find(self.activation)(y), {}
+            y = y + c.parameter("bias", (self.units,), self.bias_initializer)
+        return activations.find(self.activation)(y)
 
 
 @dataclass(frozen=True)
-class Activation:
+class Activation(Layer):
     """An activation as a layer of its own.
 
     Examples
@@ -119,6 +113,7 @@ class Activation:
 
     function: str | ActivationFunction
     name: str | None = None
+    per_position = True
 
     def __post_init__(self) -> None:
         activations.find(self.function)
@@ -128,17 +123,13 @@ class Activation:
         """A few words for pictures."""
         return _title(self.function)
 
-    def init(self, key: Any, spec: Spec) -> tuple[Nest, Nest]:
-        """No parameters and no state."""
-        return {}, {}
-
-    def apply(self, params: Nest, state: Nest, x: Values, *, key: Any = None, training: bool = False) -> tuple[Values, Nest]:
+    def forward(self, c: Context, x: Values) -> Values:
         """The activation of each element (for softmax: along the last axis)."""
-        return activations.find(self.function)(x), {}
+        return activations.find(self.function)(x)
 
 
 @dataclass(frozen=True)
-class Flatten:
+class Flatten(Layer):
     """Join all axes but the first.
 
     Examples
@@ -155,20 +146,16 @@ class Flatten:
         """A few words for pictures."""
         return "flatten"
 
-    def init(self, key: Any, spec: Spec) -> tuple[Nest, Nest]:
-        """No parameters and no state."""
-        return {}, {}
-
-    def apply(self, params: Nest, state: Nest, x: Values, *, key: Any = None, training: bool = False) -> tuple[Values, Nest]:
+    def forward(self, c: Context, x: Values) -> Values:
         """Shape (samples, product of the other axes)."""
-        return x.reshape((x.shape[0], math.prod(x.shape[1:]))), {}
+        return x.reshape((x.shape[0], math.prod(x.shape[1:])))
 
 
 @dataclass(frozen=True)
-class Dropout:
+class Dropout(Layer):
     """In training, set each element to 0 with probability `rate` and divide the others by ``1 - rate``; otherwise do nothing.
 
-    The mask is a function of the key alone. The model gives each of its dropouts a key of its own.
+    The mask is a function of the key alone; each call in a model has a key of its own.
 
     Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15 (2014); scaled in training as in
     its section 10.
@@ -189,6 +176,7 @@ class Dropout:
 
     rate: float
     name: str | None = None
+    per_position = True
 
     def __post_init__(self) -> None:
         fraction(f"{self.name or 'Dropout'}: rate", self.rate)
@@ -198,18 +186,116 @@ class Dropout:
         """A few words for pictures."""
         return f"drops {100 * self.rate:g} %"
 
-    def init(self, key: Any, spec: Spec) -> tuple[Nest, Nest]:
-        """No parameters and no state."""
-        return {}, {}
-
-    def apply(self, params: Nest, state: Nest, x: Values, *, key: Any = None, training: bool = False) -> tuple[Values, Nest]:
+    def forward(self, c: Context, x: Values) -> Values:
         """`x`, in training with elements set to 0."""
-        if not training or self.rate == 0:
-            return x, {}
-        if key is None:
-            raise ArgumentError("Dropout needs a key in training: apply(..., key=dagtrain.key(seed), training=True).")
+        if not c.training or self.rate == 0:
+            return x
         keep = 1 - self.rate
-        x = x if x.dtype.kind == "f" else x.astype(np.float32)
-        uniform = apply_op(find_op("random_uniform"), key, shape=tuple(x.shape), dtype=np.dtype(np.float32).str)
+        x = x if x.dtype.kind == "f" else x.astype(c.dtype)
+        uniform = apply_op(find_op("random_uniform"), c.key(), shape=tuple(x.shape), dtype=np.dtype(np.float32).str)
         # A NumPy number of x's dtype: a Python number would turn the boolean mask into float64.
-        return x * ((uniform < np.float32(keep)) * x.dtype.type(1 / keep)), {}
+        return x * ((uniform < np.float32(keep)) * x.dtype.type(1 / keep))
+
+
+# ---- several inputs
+
+
+def _merged(kind: str, inputs: tuple[Values, ...], combine: Callable[[Values, Values], Values]) -> Values:
+    if len(inputs) < 2:
+        raise ArgumentError(f"{kind} takes two inputs or more, as in {kind}()([a, b]), got {len(inputs)}.")
+    if len({x.shape for x in inputs}) > 1:
+        raise ShapeError(f"{kind} takes inputs of one shape, got {', '.join(str(x.shape) for x in inputs)}.")
+    return reduce(combine, inputs)
+
+
+@dataclass(frozen=True)
+class Add(Layer):
+    """The sum of its inputs, which have one shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Add().apply({}, {}, np.ones((2, 3)), np.ones((2, 3)))[0][0]
+    array([2., 2., 2.])
+    """
+
+    name: str | None = None
+
+    @property
+    def detail(self) -> str:
+        """A few words for pictures."""
+        return "sum"
+
+    def forward(self, c: Context, *inputs: Values) -> Values:
+        """The sum."""
+        return _merged("Add", inputs, lambda a, b: a + b)
+
+
+@dataclass(frozen=True)
+class Multiply(Layer):
+    """The product of its inputs, which have one shape, element by element.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Multiply().apply({}, {}, np.full((2, 3), 2.0), np.full((2, 3), 3.0))[0][0]
+    array([6., 6., 6.])
+    """
+
+    name: str | None = None
+
+    @property
+    def detail(self) -> str:
+        """A few words for pictures."""
+        return "product"
+
+    def forward(self, c: Context, *inputs: Values) -> Values:
+        """The product."""
+        return _merged("Multiply", inputs, lambda a, b: a * b)
+
+
+@dataclass(frozen=True)
+class Concatenate(Layer):
+    """Its inputs joined along an axis.
+
+    Parameters
+    ----------
+    axis
+        The axis to join along; 0 is that of the samples and cannot be joined.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Concatenate().apply({}, {}, np.zeros((5, 2)), np.zeros((5, 3)))[0].shape
+    (5, 5)
+    """
+
+    axis: int = -1
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if not is_whole(self.axis) or self.axis == 0:
+            raise ArgumentError(f"{self.name or 'Concatenate'}: axis is a whole number other than 0 (the samples), got {self.axis!r}.")
+
+    @property
+    def detail(self) -> str:
+        """A few words for pictures."""
+        return "joined"
+
+    def forward(self, c: Context, *inputs: Values) -> Values:
+        """The joined inputs."""
+        ndim = inputs[0].ndim if inputs else 0
+        if len(inputs) < 2 or not -ndim < self.axis < ndim:
+            raise ShapeError(
+                f"Concatenate takes two inputs or more with an axis {self.axis} that is not the samples', "
+                f"got {', '.join(str(x.shape) for x in inputs)}."
+            )
+        axis = self.axis % ndim
+        if len({(*x.shape[:axis], *x.shape[axis + 1 :]) for x in inputs}) > 1:
+            raise ShapeError(
+                f"Concatenate takes inputs that differ in axis {self.axis} alone, got {', '.join(str(x.shape) for x in inputs)}."
+            )
+        return np.concatenate(inputs, axis=axis)
+
+
+OPERATORS.fill({"+": Add, "*": Multiply})

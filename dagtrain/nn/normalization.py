@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from dagtrain.arguments import fraction, positive
 from dagtrain.errors import ShapeError
-from dagtrain.graph import Spec
-from dagtrain.nn.layer import Nest, parameter_dtype
+from dagtrain.nn.context import Context
+from dagtrain.nn.layer import Layer
 from dagtrain.nn.values import Values
 
 __all__ = ["BatchNorm", "LayerNorm"]
 
 
 @dataclass(frozen=True)
-class BatchNorm:
+class BatchNorm(Layer):
     """``scale * (x - mean) / sqrt(variance + epsilon) + offset`` for each feature (last axis).
 
     In training, mean and variance are those of the batch (all axes but the last), and the state follows them:
     ``running = momentum * running + (1 - momentum) * batch``. Otherwise the running statistics are used. Both use the mean squared
-    distance from the mean as variance.
+    distance from the mean as variance. Where it is not trainable, it uses the running statistics in training too.
 
     Source: Ioffe and Szegedy, "Batch normalization", arXiv:1502.03167, algorithm 1.
 
@@ -36,7 +35,7 @@ class BatchNorm:
     >>> import dagtrain as dt, numpy as np
     >>> layer = BatchNorm(momentum=0.5)
     >>> x = np.array([[1.0, 10.0], [3.0, 30.0]], "f4")
-    >>> params, state = layer.init(dt.key(0), dt.Spec((2, 2), np.dtype("f4")))
+    >>> params, state = layer.init(dt.key(0), (2, 2))
     >>> y, state = layer.apply(params, state, x, training=True)
     >>> state["mean"]
     array([ 1., 10.], dtype=float32)
@@ -45,6 +44,7 @@ class BatchNorm:
     momentum: float = 0.9
     epsilon: float = 1e-5
     name: str | None = None
+    trainable: bool = True
 
     def __post_init__(self) -> None:
         fraction(f"{self.name or 'BatchNorm'}: momentum", self.momentum)
@@ -55,35 +55,27 @@ class BatchNorm:
         """A few words for pictures."""
         return "batch norm"
 
-    def init(self, key: Any, spec: Spec) -> tuple[Nest, Nest]:
-        """Scale 1 and offset 0; running mean 0 and variance 1."""
-        shape, dtype = _features("BatchNorm", spec), parameter_dtype(spec)
-        params = {"scale": np.ones(shape, dtype), "offset": np.zeros(shape, dtype)}
-        return params, {"mean": np.zeros(shape, dtype), "variance": np.ones(shape, dtype)}
-
-    def apply(self, params: Nest, state: Nest, x: Values, *, key: Any = None, training: bool = False) -> tuple[Values, Nest]:
-        """The normalised batch, and in training the running statistics after it."""
-        scale, offset = params["scale"], params["offset"]
-        _check("BatchNorm", scale, x)
+    def forward(self, c: Context, x: Values) -> Values:
+        """The normalised batch; in training, the running statistics follow it."""
+        shape = _features("BatchNorm", x)
+        scale, offset = c.parameter("scale", shape, "ones"), c.parameter("offset", shape, "zeros")
+        running_mean, running_variance = c.state("mean", shape, "zeros"), c.state("variance", shape, "ones")
         x = x if x.dtype == scale.dtype else x.astype(scale.dtype)
-        if not training:
-            factor = scale / np.sqrt(state["variance"] + self.epsilon)
-            return x * factor + (offset - state["mean"] * factor), state
+        if not (c.training and c.trainable):
+            factor = scale / np.sqrt(running_variance + self.epsilon)
+            return x * factor + (offset - running_mean * factor)
         axes = tuple(range(x.ndim - 1))
         mean = np.mean(x, axis=axes)
         centred = x - mean
         variance = np.mean(np.square(centred), axis=axes)
-        y = centred * (scale / np.sqrt(variance + self.epsilon)) + offset
         rest = 1 - self.momentum
-        after = {
-            "mean": self.momentum * state["mean"] + rest * mean,
-            "variance": self.momentum * state["variance"] + rest * variance,
-        }
-        return y, after
+        c.update("mean", self.momentum * running_mean + rest * mean)
+        c.update("variance", self.momentum * running_variance + rest * variance)
+        return centred * (scale / np.sqrt(variance + self.epsilon)) + offset
 
 
 @dataclass(frozen=True)
-class LayerNorm:
+class LayerNorm(Layer):
     """``scale * (x - mean) / sqrt(variance + epsilon) + offset`` with mean and variance over the features (last axis) of each sample.
 
     Source: Ba, Kiros and Hinton, "Layer normalization", arXiv:1607.06450, section 3.
@@ -97,13 +89,15 @@ class LayerNorm:
     --------
     >>> import dagtrain as dt, numpy as np
     >>> layer = LayerNorm()
-    >>> params, state = layer.init(dt.key(0), dt.Spec((1, 4), np.dtype("f4")))
+    >>> params, state = layer.init(dt.key(0), (1, 4))
     >>> layer.apply(params, state, np.array([[1.0, 1.0, 3.0, 3.0]], "f4"))[0].round(3)
     array([[-1., -1.,  1.,  1.]], dtype=float32)
     """
 
     epsilon: float = 1e-5
     name: str | None = None
+    trainable: bool = True
+    per_position = True
 
     def __post_init__(self) -> None:
         positive(f"{self.name or 'LayerNorm'}: epsilon", self.epsilon)
@@ -113,27 +107,17 @@ class LayerNorm:
         """A few words for pictures."""
         return "layer norm"
 
-    def init(self, key: Any, spec: Spec) -> tuple[Nest, Nest]:
-        """Scale 1 and offset 0."""
-        shape, dtype = _features("LayerNorm", spec), parameter_dtype(spec)
-        return {"scale": np.ones(shape, dtype), "offset": np.zeros(shape, dtype)}, {}
-
-    def apply(self, params: Nest, state: Nest, x: Values, *, key: Any = None, training: bool = False) -> tuple[Values, Nest]:
+    def forward(self, c: Context, x: Values) -> Values:
         """The normalised samples."""
-        scale = params["scale"]
-        _check("LayerNorm", scale, x)
+        shape = _features("LayerNorm", x)
+        scale, offset = c.parameter("scale", shape, "ones"), c.parameter("offset", shape, "zeros")
         x = x if x.dtype == scale.dtype else x.astype(scale.dtype)
         centred = x - np.mean(x, axis=-1, keepdims=True)
         variance = np.mean(np.square(centred), axis=-1, keepdims=True)
-        return centred / np.sqrt(variance + self.epsilon) * scale + params["offset"], {}
+        return centred / np.sqrt(variance + self.epsilon) * scale + offset
 
 
-def _features(kind: str, spec: Spec) -> tuple[int, ...]:
-    if spec.ndim < 2:
-        raise ShapeError(f"{kind} needs samples and features, shape (batch, features), got {spec}.")
-    return spec.shape[-1:]
-
-
-def _check(kind: str, scale: Values, x: Values) -> None:
-    if not x.ndim or x.shape[-1:] != scale.shape:
-        raise ShapeError(f"{kind} has parameters for {scale.shape[0]} features, got x of shape {x.shape}.")
+def _features(kind: str, x: Values) -> tuple[int, ...]:
+    if x.ndim < 2:
+        raise ShapeError(f"{kind} needs samples and features, shape (batch, features), got {x.shape}.")
+    return tuple(x.shape[-1:])

@@ -2,35 +2,34 @@
 
     x ──▶ dense_1 ──▶ dropout_1 ──▶ dense_2 ──▶ y           params = {"dense_1": {...}, "dense_2": {...}}
 
-Layers are named by class and running number. Each works inside its own scope, which errors, key names and pictures show, and has a key
-derived from its position, so no two layers draw the same random numbers.
+Layers are named by class and running number. A layer that stands in the stack twice has one name and one set of parameters.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
+
+import numpy as np
 
 from dagtrain.arguments import is_whole
-from dagtrain.errors import ArgumentError, ShapeError, UnknownNameError
-from dagtrain.graph import Spec, Tensor, scope
-from dagtrain.nn import hints
-from dagtrain.nn.layer import Layer, Nest, input_spec, naming, trace_layer
-from dagtrain.nn.summary import Summary, known_input, summarize
-from dagtrain.nn.values import Values
-from dagtrain.ops.random import derive, fold_in
-from dagtrain.ops.random import key as new_key
+from dagtrain.errors import ArgumentError, ShapeError
+from dagtrain.graph import Spec
+from dagtrain.nn.context import Context, names_of
+from dagtrain.nn.layer import Layer
 
 __all__ = ["Sequential"]
 
 
 @dataclass(frozen=True)
-class Sequential:
+class Sequential(Layer):
     """A model (or a part of one) whose layers are applied one after the other.
+
+    Called with a mask of positions as second input (or where a layer returns one), it hands the mask to the layers that take one. Layers
+    that treat each position alike keep it, and a layer that returns ``(outputs, mask)`` renews it; a layer whose outputs have no positions
+    any more ends it.
 
     Parameters
     ----------
@@ -41,6 +40,8 @@ class Sequential:
     input_shape
         Shape of one sample, as in ``(64,)``. Without it, training initialises the model for its data. With it, data of another shape are
         refused, and `summary`, `init` and `output_spec` need no argument.
+    trainable
+        Whether training changes the parameters of its layers.
 
     Raises
     ------
@@ -52,7 +53,7 @@ class Sequential:
     >>> import dagtrain as dt, numpy as np
     >>> from dagtrain import nn
     >>> model = nn.Sequential([nn.Dense(128, "relu"), nn.Dropout(0.2), nn.Dense(10)])
-    >>> params, state = model.init(dt.key(0), dt.Spec((32, 64), np.dtype("f4")))
+    >>> params, state = model.init(dt.key(0), (32, 64))
     >>> params["dense_2"]["kernel"].shape
     (128, 10)
     >>> y, state = model.apply(params, state, np.zeros((32, 64), "f4"))
@@ -63,9 +64,7 @@ class Sequential:
     layers: Sequence[Layer]
     name: str | None = None
     input_shape: Sequence[int] | None = None
-
-    # A cache, like a cached property: no part of comparisons, hash or description.
-    _initialized_for: ClassVar[Spec | None] = None
+    trainable: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.layers, list | tuple):
@@ -74,106 +73,53 @@ class Sequential:
         if not self.layers:
             raise ArgumentError("Sequential needs at least one layer.")
         for i, layer in enumerate(self.layers):
-            if isinstance(layer, type) or not (hasattr(layer, "init") and hasattr(layer, "apply")):
-                raise ArgumentError(f"Sequential: number {i} is {layer!r}, which is not a layer (it needs the methods init and apply).")
-        for name in self.names:
+            if not isinstance(layer, Layer):
+                raise ArgumentError(f"Sequential: number {i} is {layer!r}, which is not a layer: a dagtrain.nn.Layer with a forward.")
+        owners: dict[str, Layer] = {}
+        for name, layer in self:
             if not (isinstance(name, str) and re.fullmatch(r"[\w-]+", name)):
                 raise ArgumentError(f"Sequential: a layer's name is made of letters, digits, '_' and '-', got {name!r}.")
-        twice = [name for name, count in Counter(self.names).items() if count > 1]
-        if twice:
-            raise ArgumentError(f"Sequential: two layers have the name {twice[0]!r}: give one of them another name=.")
+            if owners.setdefault(name, layer) is not layer:
+                raise ArgumentError(f"Sequential: two layers have the name {name!r}: give one of them another name=.")
         if self.input_shape is not None:
             object.__setattr__(self, "input_shape", _sample_shape(self.input_shape))
 
-    @cached_property
+    @property
     def names(self) -> tuple[str, ...]:
         """The name of each layer: the user's, or class and running number."""
-        counts: Counter[str] = Counter()
-        names = []
-        for layer in self.layers:
-            name = getattr(layer, "name", None)
-            kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
-            counts[kind] += name is None
-            names.append(name or f"{kind}_{counts[kind]}")
-        return tuple(names)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        attributes = ("apply", "init", "input", "input_shape", "layers", "name", "names", "output_spec", "summary")
-        raise AttributeError(str(UnknownNameError.of("attribute of a model", name, attributes, hints.MODEL)))
+        return names_of(self.layers)
 
     def __iter__(self) -> Iterator[tuple[str, Layer]]:
         return zip(self.names, self.layers, strict=True)
 
     @property
-    def input(self) -> Spec | None:
-        """Spec of a batch of one sample: from the last initialisation, else from `input_shape` (float32), else None."""
-        if self._initialized_for is not None or self.input_shape is None:
-            return self._initialized_for
-        return input_spec((1, *self.input_shape))
+    def known_inputs(self) -> tuple[Spec, ...] | None:
+        """Spec of a batch of one sample of the declared `input_shape` (float32)."""
+        return None if self.input_shape is None else (Spec((1, *self.input_shape), np.dtype(np.float32)),)
 
-    def init(self, key: Any, spec: Any = None) -> tuple[Nest, Nest]:
-        """First parameters and state of all layers; tracing a layer gives the spec of its output."""
-        spec = self._batch(spec)
-        object.__setattr__(self, "_initialized_for", Spec((1, *spec.shape[1:]), spec.dtype))
-        return self._first(key, spec)
-
-    def _batch(self, spec: Any) -> Spec:
-        """The spec of the batch, checked against `input_shape`; None stands for the known input."""
-        batch = known_input(self) if spec is None else input_spec(spec)
-        if self.input_shape is not None and batch.shape[1:] != self.input_shape:
+    def forward(self, c: Context, x: Any, mask: Any = None) -> Any:
+        """The last layer's outputs."""
+        if self.input_shape is not None and tuple(x.shape[1:]) != self.input_shape:
             raise ShapeError(
-                f"the model takes samples of shape {self.input_shape}, as its input_shape says, got samples of shape {batch.shape[1:]}."
+                f"the model takes samples of shape {self.input_shape}, as its input_shape says, got samples of shape {tuple(x.shape[1:])}."
             )
-        return batch
-
-    def _first(self, key: Any, spec: Spec) -> tuple[Nest, Nest]:
-        params: Nest = {}
-        state: Nest = {}
-        for i, (name, layer) in enumerate(self):
-            with naming(name):
-                layer_params, layer_state = layer.init(derive(key, i), spec)
-                _, spec = trace_layer(layer, layer_params, layer_state, spec)
-            if layer_params:
-                params[name] = layer_params
-            if layer_state:
-                state[name] = layer_state
-        return params, state
-
-    def apply(self, params: Nest, state: Nest, x: Values, *, key: Any = None, training: bool = False) -> tuple[Values, Nest]:
-        """The last layer's output, and the state of all layers after this batch."""
-        unknown = [name for name in params if name not in self.names]
-        if unknown:
-            raise ArgumentError(
-                f"the parameters hold {unknown[0]!r}, which is no layer of this model: its layers are {', '.join(self.names)}."
-            )
-        after: Nest = {}
-        for i, (name, layer) in enumerate(self):
-            with scope(name), naming(name):
-                layer_key = None if key is None else fold_in(key, i) if isinstance(key, Tensor) else derive(key, i)
-                try:
-                    x, layer_state = layer.apply(params.get(name, {}), state.get(name, {}), x, key=layer_key, training=training)
-                except KeyError as error:
-                    raise ArgumentError(f"the parameters lack {error}: make them with this model's own init(key, spec).") from error
-            if layer_state:
-                after[name] = layer_state
-        return x, after
-
-    def output_spec(self, spec: Any = None) -> Spec:
-        """Spec of the output for a batch of this spec."""
-        spec = self._batch(spec)
-        return trace_layer(self, *self._first(new_key(0), spec), spec)[1]
-
-    def summary(self, spec: Any = None) -> Summary:
-        """Table of the layers: output shapes, parameters, bytes and FLOPs; see `dagtrain.nn.summary.summarize`.
-
-        Raises
-        ------
-        ArgumentError
-            If `spec` is None and neither `input_shape` nor training has set the shape of the input.
-        """
-        return summarize(self, self._batch(spec))
+        if mask is not None and not any("mask" in layer.input_names for layer in self.layers):
+            raise ArgumentError("none of the model's layers takes a mask, so a second input would be ignored: give one array as x.")
+        for name, layer in self:
+            takes_mask = mask is not None and "mask" in layer.input_names
+            if mask is not None and not (takes_mask or layer.per_position):
+                raise ArgumentError(
+                    f"layer {name!r}: {type(layer).__name__} would drop the mask: it takes none, and is not per_position. Put a layer "
+                    "that takes the mask and ends the positions before it, or leave out the mask."
+                )
+            x = c(layer, x, mask, name=name) if takes_mask else c(layer, x, name=name)
+            if isinstance(x, tuple) and len(x) == 2:
+                x, mask = x
+            elif isinstance(x, tuple | dict):
+                raise ArgumentError(f"layer {name!r} has several outputs: a Sequential takes one; connect it with dagtrain.nn.Model.")
+            elif mask is not None and tuple(x.shape[: mask.ndim]) != tuple(mask.shape):
+                mask = None
+        return x
 
 
 def _sample_shape(value: Any) -> tuple[int, ...]:

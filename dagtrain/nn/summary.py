@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dagtrain.errors import ArgumentError
-from dagtrain.graph import LEAVES, Graph, Spec
-from dagtrain.nn.layer import Layer, Nest, input_spec, naming, trace_layer
+from dagtrain.graph import LEAVES, Spec, Tensor, rebuild, spec_of, topological
+from dagtrain.graph import input as new_input
+from dagtrain.nn.context import Call, Pass
+from dagtrain.nn.tracing import first_pass
 from dagtrain.ops import find as find_op
-from dagtrain.ops.random import derive
 from dagtrain.ops.random import key as new_key
-from dagtrain.trace import leaves
+from dagtrain.trace.tree import leaves
 
-__all__ = ["Column", "Row", "Summary", "known_input", "layers_for_drawing", "summarize"]
+if TYPE_CHECKING:
+    from dagtrain.nn.layer import Layer
+
+__all__ = ["Column", "Row", "Summary", "layers_for_drawing", "summarize"]
 
 
 class Row(NamedTuple):
@@ -33,6 +36,10 @@ class Row(NamedTuple):
     detail: str
     connected: bool
     """Whether the layer has weights between neurons: an array of two axes or more."""
+    shares: bool
+    """Whether it is another call of a layer above, with the same parameters."""
+    trainable: bool
+    """Whether training changes its parameters."""
 
 
 class Column(NamedTuple):
@@ -47,13 +54,18 @@ class Column(NamedTuple):
 class Summary:
     """The layers of a model and their totals; its text is a table, also at a prompt."""
 
-    input: Spec
+    inputs: dict[str, Spec]
     rows: tuple[Row, ...]
 
     @property
     def parameters(self) -> int:
-        """Numbers that training changes."""
+        """Numbers in the parameters."""
         return sum(row.parameters for row in self.rows)
+
+    @property
+    def frozen(self) -> int:
+        """Numbers in the parameters that training does not change."""
+        return sum(row.parameters for row in self.rows if not row.trainable)
 
     @property
     def bytes(self) -> int:
@@ -72,12 +84,14 @@ class Summary:
 
     def __repr__(self) -> str:
         head = ("layer", "output", "parameters", "bytes", "FLOPs per sample")
-        body = [("input", _shape(self.input), "", "", "")]
-        body += [(r.name, _shape(r.output), f"{r.parameters:,}", f"{r.bytes:,}", f"{r.flops:,.0f}") for r in self.rows]
+        body = [("input" if len(self.inputs) == 1 else name, _shape(spec), "", "", "") for name, spec in self.inputs.items()]
+        body += [(_title(r), _shape(r.output), f"{r.parameters:,}", f"{r.bytes:,}", f"{r.flops:,.0f}") for r in self.rows]
         foot = ("total", "", f"{self.parameters:,}", f"{self.bytes:,}", f"{self.flops:,.0f}")
         first, *rest, last = table_lines([head, *body, foot])
         rule = "─" * max(map(len, (first, *rest, last)))
         lines = [first, rule, *rest, rule, last]
+        if self.frozen:
+            lines.append(f"of these parameters {self.frozen:,} are frozen")
         if self.state:
             lines.append(f"and {self.state:,} numbers of running statistics")
         return "\n".join(lines)
@@ -94,51 +108,68 @@ def table_lines(rows: Sequence[tuple[str, ...]]) -> list[str]:
     return lines
 
 
+def _title(row: Row) -> str:
+    marks = [text for text, holds in (("shared", row.shares), ("frozen", row.parameters and not row.trainable)) if holds]
+    return f"{row.name} ({', '.join(marks)})" if marks else row.name
+
+
 def _shape(spec: Spec) -> str:
     return "(" + ", ".join(["batch", *map(str, spec.shape[1:])]) + ")"
 
 
-def _walk(layer: Layer, path: str, key: Any, spec: Spec) -> Iterator[tuple[str, Layer, Nest, Nest, Graph, Spec]]:
-    """The innermost layers in order, each with its traced graph and output spec."""
-    if hasattr(layer, "layers") and hasattr(layer, "names"):
-        for i, (name, part) in enumerate(zip(layer.names, layer.layers, strict=True)):
-            for entry in _walk(part, f"{path}/{name}" if path else name, derive(key, i), spec):
-                yield entry
-                spec = entry[-1]
+def _rows(call: Call, evaluated: Mapping[tuple[Any, ...], Call], samples: int) -> Iterator[Row]:
+    """A row for each call of a layer that computes or holds anything itself, in order."""
+    for inner in call.calls:
+        yield from _rows(inner, evaluated, samples)
+    again = evaluated.get(_place(call))
+    flops = 0.0 if again is None else max(0.0, _flops(again) - sum(map(_flops, again.calls)))
+    if call.calls and not (call.parameters or call.states or flops):
         return
-    name = path or getattr(layer, "name", None) or type(layer).__name__
-    with naming(name):
-        params, state = layer.init(key, spec)
-        graph, out = trace_layer(layer, params, state, spec)
-    yield name, layer, params, state, graph, out
+    outputs = leaves(call.outputs)
+    name = "/".join(call.path) or call.layer.name or type(call.layer).__name__
+    yield Row(
+        name,
+        type(call.layer).__name__,
+        spec_of(outputs[0]),
+        sum(p.size for p in call.parameters),
+        sum(p.spec.nbytes for p in call.parameters),
+        flops / samples,
+        sum(s.size for s in call.states),
+        str(getattr(call.layer, "detail", "")),
+        any(p.ndim > 1 for p in call.parameters),
+        call.shares,
+        call.trainable,
+    )
 
 
-def known_input(model: Layer) -> Spec:
-    """The spec of the model's input; see `dagtrain.nn.Sequential.input`.
-
-    Raises
-    ------
-    ArgumentError
-        If the model has none yet.
-    """
-    spec: Spec | None = getattr(model, "input", None)
-    if spec is None:
-        raise ArgumentError(
-            "a model does not know the shape of its input before it is trained: give one with the axis of samples, as in "
-            "model.summary((1, 64)), or make the model for samples of a shape, as in Sequential([...], input_shape=(64,))."
-        )
-    return spec
+def _place(call: Call) -> tuple[Any, ...]:
+    """What a call in training has in common with the same call in evaluation: the path, and the calls of it before."""
+    return call.path, call.number
 
 
-def summarize(model: Layer, spec: Any = None) -> Summary:
+def _all(call: Call) -> Iterator[Call]:
+    for inner in call.calls:
+        yield from _all(inner)
+    yield call
+
+
+def _flops(call: Call) -> float:
+    """Floating point operations from the inputs of a call to its outputs."""
+    stand_ins = {x: new_input(f"x_{i}", x.shape, x.dtype) for i, x in enumerate(leaves(call.inputs)) if isinstance(x, Tensor)}
+    outputs = [output for output in leaves(call.outputs) if isinstance(output, Tensor)]
+    nodes = topological(rebuild(outputs, stand_ins).values())
+    return sum(find_op(node.op).count_flops(node) for node in nodes if node.op not in LEAVES and node.op != "part")
+
+
+def summarize(model: Layer, *inputs: Any) -> Summary:
     """Trace a model layer by layer, and count its parameters, bytes and FLOPs.
 
     Parameters
     ----------
     model
         Layer or model.
-    spec
-        Spec of the batched input, an array, or a shape (then float32); None for the model's own input.
+    *inputs
+        For each input a spec, an array, or a shape (then float32), with the axis of samples; nothing for the declared inputs.
 
     Returns
     -------
@@ -148,7 +179,7 @@ def summarize(model: Layer, spec: Any = None) -> Summary:
     Raises
     ------
     ArgumentError
-        If `spec` is None and the model has no input yet.
+        If no inputs are given and none are declared.
 
     Examples
     --------
@@ -162,29 +193,16 @@ def summarize(model: Layer, spec: Any = None) -> Summary:
     ───────────────────────────────────────────────────────────
     total                       9,610  38,440            19,210
     """
-    spec = known_input(model) if spec is None else input_spec(spec)
-    samples = max(spec.shape[0], 1)
-    rows = []
-    for name, layer, params, state, graph, out in _walk(model, "", new_key(0), spec):
-        arrays = leaves(params)
-        flops = sum(find_op(node.op).count_flops(node) for node in graph.nodes if node.op not in LEAVES and node.op != "part")
-        rows.append(
-            Row(
-                name,
-                type(layer).__name__,
-                out,
-                sum(a.size for a in arrays),
-                sum(a.nbytes for a in arrays),
-                flops / samples,
-                sum(a.size for a in leaves(state)),
-                str(getattr(layer, "detail", "")),
-                any(a.ndim > 1 for a in arrays),
-            )
-        )
-    return Summary(spec, tuple(rows))
+    first = first_pass(model, new_key(0), inputs, allocate=False)
+    traced = first.shared
+    again = Pass(False, traced.dtype, None, dict(traced.parameters), dict(traced.states)).run(model, first.call.inputs)
+    evaluated = {_place(call): call for call in _all(again)}
+    specs = tuple(spec_of(x) for x in leaves(first.call.inputs))
+    samples = max(specs[0].shape[0], 1)
+    return Summary(dict(zip(model.input_names, specs, strict=False)), tuple(_rows(first.call, evaluated, samples)))
 
 
-def layers_for_drawing(model: Layer, spec: Any = None) -> list[Column]:
+def layers_for_drawing(model: Layer, *inputs: Any) -> list[Column]:
     """Columns of a picture of neurons: the input, then each layer with weights between neurons or a new width.
 
     The others (activation, dropout, normalisation) go into the details of the column before.
@@ -193,8 +211,8 @@ def layers_for_drawing(model: Layer, spec: Any = None) -> list[Column]:
     ----------
     model
         Layer or model.
-    spec
-        Spec of the batched input, an array, or a shape (then float32); None for the model's own input.
+    *inputs
+        As for `summarize`.
 
     Returns
     -------
@@ -211,8 +229,8 @@ def layers_for_drawing(model: Layer, spec: Any = None) -> list[Column]:
     dense_1 | 128 | relu, drops 20 %
     dense_2 | 10 |
     """
-    summary = summarize(model, spec)
-    columns = [Column("input", math.prod(summary.input.shape[1:]), _window(summary.input))]
+    summary = summarize(model, *inputs)
+    columns = [Column("input", sum(math.prod(s.shape[1:]) for s in summary.inputs.values()), _window(*summary.inputs.values()))]
     for row in summary.rows:
         width = math.prod(row.output.shape[1:])
         if row.connected or width != columns[-1].width:
@@ -223,5 +241,5 @@ def layers_for_drawing(model: Layer, spec: Any = None) -> list[Column]:
     return columns
 
 
-def _window(spec: Spec) -> str:
-    return " × ".join(map(str, spec.shape[1:])) if spec.ndim > 2 else ""
+def _window(spec: Spec, *others: Spec) -> str:
+    return " × ".join(map(str, spec.shape[1:])) if spec.ndim > 2 and not others else ""

@@ -113,7 +113,8 @@ class ModelObjective(Objective):
         self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any, key: Tensor, training: bool
     ) -> tuple[tuple[Any, Any], list[Tensor], Any]:
         """Apply the model, then the loss and the metrics."""
-        outputs, after = self.model.apply(parameters, statistics, x, key=key if training else None, training=training)
+        applied = self.model.run(parameters, statistics, x, key=key if training else None, training=training)
+        outputs, after = applied.outputs, applied.state
         with scope("loss"):
             loss = self.loss.parts(outputs, y, sample_weight)
         parts = []

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dagtrain.checkpoint.describe import build, complete, describe, differences, foreign, structure_of, without_memory
+from dagtrain.checkpoint.describe import build, complete, describe, differences, foreign, structure_of
 from dagtrain.checkpoint.files import open_store
 from dagtrain.checkpoint.runs import check_versions, latest
 from dagtrain.checkpoint.store import Checkpoint, describe_run, read
 from dagtrain.errors import ArgumentError, CheckpointError, DagtrainError
+from dagtrain.nn.tracing import first_pass
 from dagtrain.ops.random import key
 from dagtrain.step.layout import VectorLayout
 from dagtrain.step.objective import LOSS_PARTS
@@ -27,6 +28,7 @@ def load(
     path: Any,
     model: Any = None,
     *,
+    custom: Mapping[str, Any] | None = None,
     loss: Any = None,
     metrics: Sequence[Any] | None = None,
     optimizer: Any = None,
@@ -42,8 +44,11 @@ def load(
     ----------
     path
         A checkpoint, or a folder of checkpoints, which stands for the last one: path or fsspec address.
+    custom
+        Layers, losses, metrics and activations of your own by the names of their classes and functions, as in ``{"Scale": Scale}``: a
+        checkpoint never brings code.
     model, loss, metrics, optimizer
-        Replace those that were saved. Needed only for functions or classes that are not dagtrain's own: a checkpoint never brings code.
+        Replace those that were saved.
     parameters
         For a cost function whose parameters are in the user's own classes: a nest of the same structure.
     engine, threads, client
@@ -76,7 +81,7 @@ def load(
         raise CheckpointError(f"{store.path}: there is no checkpoint here: neither a checkpoint.json nor a folder epoch-… with one.")
     manifest = checkpoint.manifest
     replaced = any(v is not None for v in (model, loss, metrics, optimizer, parameters))
-    settings: dict[str, Any] = {"optimizer": _part(checkpoint, "optimizer", manifest.optimizer, optimizer)}
+    settings: dict[str, Any] = {"optimizer": _part(checkpoint, "optimizer", manifest.optimizer, optimizer, custom)}
     settings |= {"shards": manifest.shards, "seed": manifest.seed, "engine": engine, "threads": threads, "client": client}
     objective = manifest.objective
     settings["coupled"] = objective.get("coupled") is True
@@ -86,11 +91,11 @@ def load(
         settings |= {"model": model, "parameters": _nest(checkpoint, parameters)}
     elif objective.get("kind") == "model":
         settings |= {
-            "model": _part(checkpoint, "model", objective.get("model"), model),
-            "loss": _part(checkpoint, "loss", objective.get("loss"), loss),
+            "model": _part(checkpoint, "model", objective.get("model"), model, custom),
+            "loss": _part(checkpoint, "loss", objective.get("loss"), loss, custom),
         }
         described = _list(objective.get("metrics"))
-        settings["metrics"] = [_part(checkpoint, "metrics", m, None) for m in described] if metrics is None else metrics
+        settings["metrics"] = [_part(checkpoint, "metrics", m, None, custom) for m in described] if metrics is None else metrics
         if model is None:
             _check_size(checkpoint, settings["model"])
     else:
@@ -121,23 +126,25 @@ def _known_sums(there: dict[str, Any], here: dict[str, Any]) -> int | None:
     return None if there.get("metrics") == here.get("metrics") else LOSS_PARTS
 
 
-def _part(checkpoint: Checkpoint, name: str, description: Any, argument: Any) -> Any:
+def _part(checkpoint: Checkpoint, name: str, description: Any, argument: Any, custom: Mapping[str, Any] | None) -> Any:
     """The argument, else the described object."""
     if argument is not None:
         return argument
     if not isinstance(description, dict) or not {TAGS[name], "python"} & set(description):
         raise CheckpointError(f"{checkpoint.path}: its manifest describes no {name}. Give it with {name}=….")
     try:
-        foreign_parts = list(foreign(description))
+        foreign_parts = list(foreign(description, custom=custom or ()))
         if not foreign_parts:
-            return build(description)
+            return build(description, custom)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{checkpoint.path}: its manifest describes no {name} that can be built: {error}. Give it with {name}=…."
         ) from error
+    parts = [str(part).rpartition(" is ")[2].rpartition(".")[2] for part in foreign_parts]
+    example = ", ".join(f'"{part}": {part}' for part in dict.fromkeys(parts[:3]))
     raise ArgumentError(
         f"{checkpoint.path}: the {name} holds parts that are not dagtrain's own ({'; '.join(foreign_parts[:3])}): "
-        f"give it, as in dt.load(path, {name}=…)."
+        f"give them, as in dt.load(path, custom={{{example}}}), or all of it, as in dt.load(path, {name}=…)."
     )
 
 
@@ -172,8 +179,8 @@ def _check_size(checkpoint: Checkpoint, model: Any) -> None:
     manifest = checkpoint.manifest
     batch = manifest.rows.of_rows(1)[0]
     try:
-        parameters, statistics = without_memory(model).init(key(0), batch)
-        unfit = manifest.unfit(VectorLayout.of(parameters), VectorLayout.of(statistics), manifest.slots)
+        first = first_pass(model, key(0), (batch,), allocate=False)
+        unfit = manifest.unfit(VectorLayout.of(first.parameters), VectorLayout.of(first.state), manifest.slots)
     except (DagtrainError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
         raise CheckpointError(
             f"{checkpoint.path}: the model that its manifest describes cannot be built: {error}. Give one with model=…."
@@ -184,7 +191,7 @@ def _check_size(checkpoint: Checkpoint, model: Any) -> None:
         )
 
 
-_NOT_COMPUTED = ("_init", ".input_shape")
+_NOT_COMPUTED = ("_initializer", ".input_shape")
 """Settings that do not change what a model computes from its arrays."""
 
 

@@ -25,6 +25,7 @@ from dagtrain.data.compute import computed_by
 from dagtrain.data.source import Source
 from dagtrain.engines.engine import Engine, choose_engine, find_engine
 from dagtrain.errors import ArgumentError
+from dagtrain.nn.layer import Layer
 from dagtrain.report.records import Started
 from dagtrain.step.objective import CostObjective, ModelObjective, Objective
 from dagtrain.step.program import Program
@@ -68,7 +69,7 @@ class Trainer(Trained):
     Parameters
     ----------
     model
-        A model (`dagtrain.nn.Sequential`, or anything with ``init`` and ``apply``), or a cost function ``cost(parameters, x, y)``.
+        A model (`dagtrain.nn.Sequential`, `dagtrain.nn.Model`, or any `dagtrain.nn.Layer`), or a cost function ``cost(parameters, x, y)``.
     loss
         Name or function, for a model; see `dagtrain.nn.losses`.
     optimizer
@@ -134,7 +135,7 @@ class Trainer(Trained):
         if isinstance(metrics, str):
             raise ArgumentError(f"metrics is a list of names, as in metrics=[{metrics!r}].")
         self._objective: Objective
-        if hasattr(model, "init") and hasattr(model, "apply"):
+        if isinstance(model, Layer):
             if loss is None:
                 raise ArgumentError('a model needs a loss, as in loss="cross_entropy".')
             if parameters is not None:

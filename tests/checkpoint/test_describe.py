@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from dagtrain import nn, optim
-from dagtrain.checkpoint.describe import MAKERS, build, complete, describe, differences, foreign, structure_of, without_memory
+from dagtrain.checkpoint.describe import MAKERS, build, complete, describe, differences, foreign, structure_of
 from dagtrain.nn import losses, metrics
+from dagtrain.nn.tracing import first_pass
+from dagtrain.ops.random import key
 from dagtrain.step import Update
 
 OPTIMIZERS = [
@@ -68,7 +70,7 @@ def test_a_model_of_every_kind_of_layer_is_the_same_after_json() -> None:
     layers = [
         nn.Flatten(),
         nn.BatchNorm(momentum=0.8),
-        nn.Dense(np.int64(4), "relu", use_bias=False, kernel_init="he_normal", name="first"),
+        nn.Dense(np.int64(4), "relu", use_bias=False, kernel_initializer="he_normal", name="first"),
         nn.LayerNorm(),
         nn.Activation("tanh"),
         nn.Sequential([nn.Dropout(0.5), nn.Dense(2)], name="head"),
@@ -116,7 +118,7 @@ def custom(x: Any, *_: Any) -> Any:
     "value",
     [
         nn.Dense(3, custom),
-        nn.Dense(3, kernel_init=custom),
+        nn.Dense(3, kernel_initializer=custom),
         nn.Sequential([nn.Dense(3), nn.Activation(custom)]),
         optim.sgd(custom),
         optim.sgd(optim.warmup(custom, 10)),
@@ -156,7 +158,7 @@ def test_a_subclass_with_the_name_of_a_layer_is_foreign() -> None:
         {"layer": "Dense", "settings": {"units": "ten"}},
         {"layer": "Dense", "settings": {"units": 1, "more": 2}},
         {"layer": "Dense", "settings": {"units": 1, "activation": "os.system"}},
-        {"layer": "Dense", "settings": {"units": 1, "kernel_init": {"python": "os.system"}}},
+        {"layer": "Dense", "settings": {"units": 1, "kernel_initializer": {"python": "os.system"}}},
         {"layer": "Sequential", "settings": {"layers": []}},
         {"layer": "Sequential", "settings": {"layers": ["Dense"]}},
         {"layer": "Sequential", "settings": [1]},
@@ -177,10 +179,8 @@ def test_no_other_description_builds_anything(bad: Any) -> None:
 
 
 def test_shapes_of_a_gigantic_model_need_no_memory() -> None:
-    import dagtrain as dt
-
-    model = without_memory(nn.Sequential([nn.Dense(1 << 40), nn.Sequential([nn.Dense(2)])]))
-    params, _ = model.init(dt.key(0), (1, 1000))
+    model = nn.Sequential([nn.Dense(1 << 40), nn.Sequential([nn.Dense(2)])])
+    params = first_pass(model, key(0), ((1, 1000),), allocate=False).parameters
     assert params["dense_1"]["kernel"].shape == (1000, 1 << 40)
 
 

@@ -299,7 +299,7 @@ def test_a_forged_manifest(folder: Path, change: str) -> None:
 
 def test_a_name_of_the_users_asks_for_the_model_and_is_not_imported(folder: Path) -> None:
     forge(folder, change=lambda e: layers(e)[1].update(settings={"units": 8, "activation": {"python": "antigravity.fly"}}))
-    refused(folder, r"layers\[1\].activation is antigravity.fly\): give it", ArgumentError)
+    refused(folder, r"layers\[1\].activation is antigravity.fly\): give them", ArgumentError)
 
 
 def sealed(text: bytes) -> bytes:

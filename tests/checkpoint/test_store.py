@@ -277,22 +277,20 @@ def test_a_run_whose_slots_overflow_stops_before_it_is_saved(folder: str) -> Non
     assert runs.latest(runs.open_store(folder)) is None
 
 
-class Twice:
+class Twice(dt.nn.Layer):
     """A model of the user's own."""
 
-    def init(self, key: Any, spec: Any) -> Any:
-        return {"w": np.zeros((spec.shape[1], 4), "f4")}, {}
-
-    def apply(self, params: Any, state: Any, x: Any, *, key: Any = None, training: bool = False) -> Any:
-        return 2 * x @ params["w"], {}
+    def forward(self, c: dt.nn.Context, x: Any) -> Any:
+        return 2 * x @ c.parameter("w", (x.shape[1], 4), "zeros")
 
 
 def test_a_model_of_the_users_must_be_given(folder: str) -> None:
     trainer = dt.Trainer(Twice(), loss="cross_entropy", engine="inline")
     fit(trainer, 1)
     trainer.save(folder)
-    with pytest.raises(ArgumentError, match=r"the model holds parts that are not dagtrain's own \(it is .*Twice\): give it"):
+    with pytest.raises(ArgumentError, match=r"the model holds parts that are not dagtrain's own \(it is .*Twice\): give them, .*custom="):
         dt.load(folder)
+    np.testing.assert_array_equal(dt.load(folder, custom={"Twice": Twice}).predict(X), trainer.predict(X))
     np.testing.assert_array_equal(dt.load(folder, Twice()).predict(X), trainer.predict(X))
 
 
@@ -310,7 +308,7 @@ def test_a_model_argument_that_computes_something_else_warns(folder: str) -> Non
     trainer = small()
     fit(trainer, 1)
     trainer.save(folder)
-    layers = [dt.nn.BatchNorm(), dt.nn.Dense(16, "relu", kernel_init="ones"), dt.nn.Dropout(0.2), dt.nn.Dense(4)]
+    layers = [dt.nn.BatchNorm(), dt.nn.Dense(16, "relu", kernel_initializer="ones"), dt.nn.Dropout(0.2), dt.nn.Dense(4)]
     with pytest.warns(UserWarning, match=r"layers\[1\].activation: 'tanh' there, 'relu' here\.$"):
         dt.load(folder, dt.nn.Sequential(layers))
     with warnings.catch_warnings():

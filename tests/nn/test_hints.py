@@ -99,7 +99,7 @@ def test_what_is_no_name():
 
 def test_methods_of_models_in_other_libraries():
     model = nn.Sequential([nn.Dense(2)])
-    with pytest.raises(AttributeError, match=r"unknown attribute of a model 'fit'. Here it is done by a trainer: dt.Trainer\(model"):
+    with pytest.raises(AttributeError, match=r"unknown attribute of Sequential 'fit'. Here it is done by a trainer: dt.Trainer\(model"):
         model.fit  # noqa: B018  # looked up for its error
     assert not hasattr(model, "get_weights")
     assert pickle.loads(pickle.dumps(model)) == model

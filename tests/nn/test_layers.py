@@ -14,7 +14,7 @@ X = np.random.default_rng(0).normal(size=(5, 3)).astype("f4")
 
 
 def test_dense_is_matrix_product_bias_activation():
-    layer = nn.Dense(4, "tanh", bias_init="ones")
+    layer = nn.Dense(4, "tanh", bias_initializer="ones")
     params, state = layer.init(key(0), SPEC)
     y, after = layer.apply(params, state, X)
     np.testing.assert_allclose(y, np.tanh(X @ params["kernel"] + 1), rtol=1e-6)
@@ -47,12 +47,12 @@ def test_parameters_are_float64_for_float64_inputs_only():
 
 
 def test_kernel_and_bias_are_drawn_from_different_keys():
-    params, _ = nn.Dense(3, kernel_init="normal", bias_init="normal").init(key(0), SPEC)
+    params, _ = nn.Dense(3, kernel_initializer="normal", bias_initializer="normal").init(key(0), SPEC)
     assert not np.array_equal(params["kernel"][0], params["bias"])
 
 
 def test_own_initialiser():
-    params, _ = nn.Dense(2, kernel_init=lambda key, shape, dtype: np.full(shape, 7.0)).init(key(0), SPEC)
+    params, _ = nn.Dense(2, kernel_initializer=lambda key, shape, dtype: np.full(shape, 7.0)).init(key(0), SPEC)
     np.testing.assert_array_equal(params["kernel"], np.full((3, 2), 7, "f4"))
     assert params["kernel"].dtype == np.float32
 
@@ -67,14 +67,14 @@ def test_unknown_activation_or_initialiser():
     with pytest.raises(UnknownNameError, match="Did you mean 'relu'"):
         nn.Dense(3, "relo")
     with pytest.raises(UnknownNameError, match="he_normal"):
-        nn.Dense(3, kernel_init="he_norml")
+        nn.Dense(3, kernel_initializer="he_norml")
     with pytest.raises(UnknownNameError, match="tanh"):
         nn.Activation("tahn")
 
 
 def test_dense_refuses_other_features_and_vectors():
     params, _ = nn.Dense(4).init(key(0), SPEC)
-    with pytest.raises(ShapeError, match=r"takes 3 features, got x of shape \(5, 2\)"):
+    with pytest.raises(ShapeError, match=r"the shape \(3, 4\), but for these inputs the layer asks for \(2, 4\)"):
         nn.Dense(4).apply(params, {}, np.zeros((5, 2), "f4"))
     with pytest.raises(ShapeError, match=r"Reshape x to \(-1, 1\)"):
         nn.Dense(4).init(key(0), dt.Spec((5,), np.dtype("f4")))

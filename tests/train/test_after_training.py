@@ -105,12 +105,9 @@ def test_predictions_do_not_follow_the_trainer(digits):
 
 
 def test_outputs_of_several_axes():
-    class Grid:
-        def init(self, key, spec):
-            return {"w": np.ones(3, "f4")}, {}
-
-        def apply(self, params, state, x, *, key=None, training=False):
-            return np.expand_dims(x * params["w"], -1) * np.ones(2, "f4"), state
+    class Grid(dt.nn.Layer):
+        def forward(self, c, x):
+            return np.expand_dims(x * c.parameter("w", (3,), "ones"), -1) * np.ones(2, "f4")
 
     x = np.random.default_rng(0).random((12, 3)).astype("f4")
     trainer = dt.Trainer(Grid(), loss="mean_squared_error", optimizer="sgd", shards=2)
@@ -123,12 +120,9 @@ def test_outputs_of_several_axes():
 def test_labels_of_several_axes():
     """A class for each of three positions of a row, as in tagging a sequence."""
 
-    class Tagger:
-        def init(self, key, spec):
-            return {"w": np.zeros((3, 4), "f4")}, {}
-
-        def apply(self, params, state, x, *, key=None, training=False):
-            return np.expand_dims(x, -1) * params["w"], state
+    class Tagger(dt.nn.Layer):
+        def forward(self, c, x):
+            return np.expand_dims(x, -1) * c.parameter("w", (3, 4), "zeros")
 
     x = np.random.default_rng(0).random((24, 3)).astype("f4") + 0.5
     y = np.broadcast_to(np.array([3, 0, 2]), (24, 3))
@@ -254,9 +248,9 @@ def test_summary_of_a_model_that_a_trainer_fitted_or_loaded(digits, tmp_path):
         model.summary()
     trainer = dt.Trainer(model, loss="cross_entropy", shards=2)
     trainer.fit(digits.x[:64], digits.y[:64], batch_size=64, verbose=0)
-    assert model.summary().parameters == 650
+    assert trainer.summary().parameters == 650
     trainer.save(tmp_path)
-    assert dt.load(tmp_path).model.summary().parameters == 650
+    assert dt.load(tmp_path).summary().parameters == 650
 
 
 def test_parameters_may_follow_the_cost_function(digits):

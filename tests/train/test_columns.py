@@ -83,14 +83,12 @@ def test_a_model_of_one_array_says_what_to_do_with_a_dict() -> None:
 
 
 @dataclass(frozen=True)
-class Towers:
+class Towers(dt.nn.Layer):
     """A model of a dict of inputs."""
 
-    def init(self, key: Any, spec: Any) -> Any:
-        return {"left": np.ones((spec["left"].shape[1], 2), "f4"), "right": np.ones((1, 2), "f4")}, {}
-
-    def apply(self, params: Any, state: Any, x: Any, *, key: Any = None, training: bool = False) -> Any:
-        return x["left"] @ params["left"] + x["right"][:, None] * params["right"], {}
+    def forward(self, c: dt.nn.Context, left: Any, right: Any) -> Any:
+        weights = c.parameter("left", (left.shape[1], 2), "ones"), c.parameter("right", (1, 2), "ones")
+        return left @ weights[0] + right[:, None] * weights[1]
 
 
 def test_a_model_of_several_inputs_predicts_from_any_form() -> None:

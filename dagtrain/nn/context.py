@@ -1,0 +1,482 @@
+"""The context that a layer's `forward` works in: parameters, running state, keys, losses and other layers, by name.
+
+    forward(c, x)   with a context that makes what is asked for  →  first parameters and state
+    forward(c, x)   with a context that has it                   →  outputs, the state after the batch, losses of layers
+
+The name of a parameter is the path of its layer and its own name: ``encoder.dense_1.kernel``. A layer is known by its identity: used twice,
+it has one path and one set of parameters. Keys and first values derive from paths, so a layer that is added changes no other's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dagtrain.arguments import one_of
+from dagtrain.errors import ArgumentError, DagtrainError, ShapeError
+from dagtrain.graph import Array, Spec, Tensor, scope
+from dagtrain.graph import input as new_input
+from dagtrain.nn import initializers
+from dagtrain.nn.initializers import Initializer
+from dagtrain.nn.values import Values
+from dagtrain.ops.random import derive, fold_in
+from dagtrain.trace.tree import leaves
+
+if TYPE_CHECKING:
+    from dagtrain.nn.layer import Layer
+
+__all__ = ["REDUCTIONS", "Call", "Context", "Nest", "Pass", "by_path", "kind_of", "maker", "names_of", "nested", "spread"]
+
+Nest = dict[str, Any]
+"""Nested dict of arrays or tensors."""
+Path = tuple[str, ...]
+RESERVED = ("apply", "arguments", "init", "output_spec", "run", "summary")
+"""Methods of every layer, which are not called in a context."""
+REDUCTIONS = ("mean",)
+"""How the values of a state after each shard become one."""
+
+
+class Call:
+    """One call of a layer in a pass: what went in and came out, the calls within, the parameters and states that it asked for first.
+
+    `number` counts the calls of the same layer before.
+    """
+
+    def __init__(self, layer: Layer, path: Path, inputs: tuple[Any, ...], number: int, trainable: bool) -> None:
+        self.layer, self.path, self.inputs, self.number, self.trainable = layer, path, inputs, number, trainable
+        self.outputs: Any = None
+        self.calls: list[Call] = []
+        self.parameters: list[Values] = []
+        self.states: list[Values] = []
+        self.shares = False
+        """Whether an earlier call asked for its parameters."""
+
+
+@dataclass
+class Pass:
+    """One pass through a model: all that its contexts share.
+
+    Attributes
+    ----------
+    training
+        Whether it is a step of training.
+    dtype
+        Of new parameters.
+    key
+        Of random layers; None without.
+    parameters, states
+        By path and name; a pass that makes them begins without.
+    make
+        Gives the first value of a parameter or state: (dotted name, shape, dtype, initialiser) → value. None where all exist.
+    updates
+        The states after the batch, by path and name.
+    losses
+        The values that layers added to the loss, by dotted name.
+    auxiliary
+        Outputs of the model that exist in training alone.
+    reductions
+        How each state is reduced over shards, by dotted name.
+    frozen
+        Dotted names of the parameters of layers that are not trainable.
+    """
+
+    training: bool
+    dtype: np.dtype[Any]
+    key: Values | None = None
+    parameters: dict[Path, Values] = field(default_factory=dict)
+    states: dict[Path, Values] = field(default_factory=dict)
+    make: Callable[[str, tuple[int, ...], np.dtype[Any], Initializer], Values] | None = None
+    updates: dict[Path, Values] = field(default_factory=dict)
+    losses: dict[str, Values] = field(default_factory=dict)
+    auxiliary: dict[str, Values] = field(default_factory=dict)
+    reductions: dict[str, str] = field(default_factory=dict)
+    frozen: set[str] = field(default_factory=set)
+    _places: dict[int, tuple[Layer, Path]] = field(default_factory=dict)
+    _paths: dict[Path, Layer] = field(default_factory=dict)
+    _asked: set[Path] = field(default_factory=set)
+    _keys: Counter[Path] = field(default_factory=Counter)
+    _calls: Counter[Path] = field(default_factory=Counter)
+
+    def run(self, layer: Layer, inputs: tuple[Any, ...]) -> Call:
+        """The call of the outermost layer."""
+        self._places[id(layer)] = layer, ()
+        return Context(self, layer, (), layer.trainable).enter(inputs, "forward")
+
+    def place(self, layer: Layer, path_of: Callable[[], Path]) -> Path:
+        """The path of a layer: that of its first use, else the given one."""
+        if id(layer) in self._places:
+            return self._places[id(layer)][1]
+        path = path_of()
+        other = self._paths.setdefault(path, layer)
+        if other is not layer:
+            raise ArgumentError(f"two layers have the name {path[-1]!r}: give one of them another name=.")
+        self._places[id(layer)] = layer, path  # the layer stays alive, so its id stays its own
+        return path
+
+    @property
+    def unused(self) -> list[str]:
+        """Dotted names of the parameters that no layer asked for."""
+        return [".".join(path) for path in self.parameters if path not in self._asked]
+
+
+class Context:
+    """What a layer's `forward` gets first: all that it may ask for, under the layer's own name.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import dagtrain as dt
+    >>> @dataclass(frozen=True)
+    ... class Scale(dt.nn.Layer):
+    ...     def forward(self, c, x):
+    ...         return x * c.parameter("scale", x.shape[-1:], "ones")
+    >>> params, state = Scale().init(dt.key(0), (8, 3))
+    >>> params
+    {'scale': array([1., 1., 1.], dtype=float32)}
+    """
+
+    def __init__(self, shared: Pass, layer: Layer, path: Path, trainable: bool) -> None:
+        self._pass, self._layer, self._path = shared, layer, path
+        self._asked: set[str] = set()
+        self._call: Call | None = None
+        self.trainable = trainable
+        """Whether training changes the parameters of this layer."""
+
+    @property
+    def training(self) -> bool:
+        """Whether this is a step of training."""
+        return self._pass.training
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The floats of this model: the dtype of new parameters."""
+        return self._pass.dtype
+
+    @property
+    def outermost(self) -> bool:
+        """Whether this is the context of the whole model."""
+        return not self._path
+
+    # ---- parameters and state
+
+    def parameter(self, name: str, shape: Sequence[int], initializer: str | Initializer = "glorot_uniform", dtype: Any = None) -> Values:
+        """A parameter, which training changes.
+
+        Parameters
+        ----------
+        name
+            Its name in the layer.
+        shape
+            Its shape, which must be the same for all inputs of the layer.
+        initializer
+            Name of an initialiser, or a function ``(key, shape, dtype) -> array``.
+        dtype
+            By default `dtype` of the context.
+
+        Raises
+        ------
+        ShapeError
+            If the parameter exists with another shape.
+        ArgumentError
+            If it does not exist, because it was not asked for in training mode, or the name was asked for in this call already.
+        """
+        value, made = self._value("parameter", self._pass.parameters, name, shape, initializer, dtype)
+        if made and not self.trainable:
+            self._pass.frozen.add(".".join((*self._path, name)))
+        return value
+
+    def state(
+        self, name: str, shape: Sequence[int], initializer: str | Initializer = "zeros", reduce: str = "mean", dtype: Any = None
+    ) -> Values:
+        """An array that layers change themselves, such as a running mean; with `update` it gets another value.
+
+        Parameters
+        ----------
+        name, shape, initializer, dtype
+            As for a parameter.
+        reduce
+            How the values after each shard become one: "mean", weighted by the rows of the shards.
+        """
+        one_of("reduce:", reduce, REDUCTIONS)
+        path = (*self._path, name)
+        self._pass.reductions[".".join(path)] = reduce
+        if path in self._pass.updates:
+            return self._pass.updates[path]
+        return self._value("state", self._pass.states, name, shape, initializer, dtype)[0]
+
+    def update(self, name: str, value: Values) -> None:
+        """Give a state another value; outside training this does nothing."""
+        path = (*self._path, name)
+        state = self._pass.states.get(path)
+        if state is None:
+            raise ArgumentError(f"there is no state {name!r} to update: ask for it with c.state({name!r}, shape) first.")
+        if np.shape(value) != np.shape(state):
+            raise ShapeError(f"the state {name!r} has the shape {np.shape(state)}, and its update {np.shape(value)}.")
+        if self.training:
+            self._pass.updates[path] = value if value.dtype == state.dtype else value.astype(state.dtype)
+
+    def _value(
+        self, what: str, values: dict[Path, Values], name: str, shape: Sequence[int], initializer: Any, dtype: Any
+    ) -> tuple[Values, bool]:
+        """The value of this name, and whether this is the first time that it is asked for."""
+        shape, path, shared = tuple(map(int, shape)), (*self._path, _checked_name(what, name)), self._pass
+        if name in self._asked:
+            raise ArgumentError(f"{what} {name!r} is asked for twice in one call: keep the first in a variable, or use two names.")
+        self._asked.add(name)
+        first = path not in shared._asked
+        shared._asked.add(path)
+        value = values.get(path)
+        if value is None:
+            if shared.make is None:
+                raise ArgumentError(
+                    f"the {what}s lack {name!r}: make them with this model's own init(key, ...). init runs forward with c.training set, "
+                    f"so a {what} that is asked for outside training alone does not exist."
+                )
+            wide = self.dtype if dtype is None else np.dtype(dtype)
+            value = values[path] = shared.make(".".join(path), shape, wide, initializers.find(initializer))
+        elif np.shape(value) != shape:
+            raise ShapeError(f"the {what} {name!r} has the shape {np.shape(value)}, but for these inputs the layer asks for {shape}.")
+        if first and self._call is not None:
+            (self._call.parameters if what == "parameter" else self._call.states).append(value)
+        elif self._call is not None:
+            self._call.shares = True
+        return value, first
+
+    # ---- random numbers, losses, outputs
+
+    def key(self) -> Values:
+        """A key for random numbers, another one for each call: a function of the pass's key, the layer's path and the number of calls."""
+        if self._pass.key is None:
+            raise ArgumentError(
+                f"{type(self._layer).__name__} needs a key in training: apply(..., key=dagtrain.key(seed), training=True)."
+                if self.training
+                else f"{type(self._layer).__name__} asks for a key outside training: it has none there, since evaluation is not random."
+            )
+        number = self._pass._keys[self._path]
+        self._pass._keys[self._path] += 1
+        child = fold_in if isinstance(self._pass.key, Tensor) else derive
+        return child(child(self._pass.key, number_of(self._path)), number)
+
+    def add_loss(self, name: str, value: Values) -> None:
+        """Add a value to the loss: one number for the batch, or one for each sample, whose mean is added.
+
+        Parameters
+        ----------
+        name
+            Its name in the layer.
+        value
+            The number or numbers; multiply them by a factor of your own.
+        """
+        dotted = ".".join((*self._path, _checked_name("loss", name)))
+        if dotted in self._pass.losses:
+            raise ArgumentError(f"the loss {dotted!r} was added already: give it another name.")
+        self._pass.losses[dotted] = value
+
+    def auxiliary(self, name: str, value: Values) -> None:
+        """Give the model an output that exists in training alone, for a loss of this name; only the outermost layer has such outputs."""
+        if self.training and self.outermost:
+            self._pass.auxiliary[name] = value
+
+    # ---- layers
+
+    def __call__(self, layer: Layer, *inputs: Any, method: str = "forward", name: str | None = None) -> Any:
+        """The outputs of another layer for these inputs.
+
+        Parameters
+        ----------
+        layer
+            Its name is `name`, else its own, else that of the field that holds it; in a field that is a list, class and number.
+        *inputs
+            Its inputs: arrays or tensors, or one list of them.
+        method
+            The method to call in the layer's place, as in ``c(self.embedding, h, method="logits")``: it shares the layer's parameters.
+        name
+            The layer's name.
+        """
+        if not callable(getattr(layer, "forward", None)):
+            raise ArgumentError(f"{type(self._layer).__name__} calls {layer!r}, which is no layer.")
+        path = self._pass.place(layer, lambda: (*self._path, *self._names(layer, name)))
+        inside = path[: len(self._path)] == self._path
+        with _entering(path[len(self._path) :] if inside else path[-1:]):
+            call = Context(self._pass, layer, path, self.trainable and layer.trainable).enter(spread(inputs), method)
+        if self._call is not None:
+            self._call.calls.append(call)
+        return call.outputs
+
+    def _names(self, layer: Layer, name: str | None) -> Path:
+        if name is not None or layer.name is not None:
+            return (_checked_name("layer", name or layer.name),)
+        for field_name, value in fields_of(self._layer):
+            place = _find(layer, value)
+            if place is not None:
+                return (field_name, *place)
+        raise ArgumentError(
+            f"the layer {layer!r} is in no field of {type(self._layer).__name__} and has no name: give it one with name=, "
+            "or make it once, in a field."
+        )
+
+    def enter(self, inputs: tuple[Any, ...], method: str) -> Call:
+        """Call a method of the layer that this context is for."""
+        layer, function = self._layer, getattr(self._layer, method, None)
+        kind = type(layer).__name__
+        if not callable(function) or method.startswith("_") or method in RESERVED:
+            raise ArgumentError(f"{kind} has no method {method!r} of inputs.")
+        signature = inspect.signature(function)
+        try:
+            signature.bind(self, *inputs)
+        except TypeError:
+            names = ", ".join(list(signature.parameters)[1:])
+            raise ArgumentError(f"{kind} takes the inputs ({names}), got {len(inputs)} of them.") from None
+        number = self._pass._calls[self._path]
+        self._pass._calls[self._path] += 1
+        call = self._call = Call(layer, self._path, inputs, number, self.trainable)
+        call.outputs = function(self, *inputs)
+        if call.outputs is None:
+            raise ArgumentError(f"{kind}.{method} returned None: it must return its outputs.")
+        if self._pass.make is not None and method == "forward":
+            _check_samples(kind, inputs, call.outputs)
+        return call
+
+    @contextmanager
+    def scope(self, name: str) -> Iterator[Context]:
+        """A context for a part of the layer: its names begin with this one, and pictures show it as a box."""
+        part = Context(self._pass, self._layer, (*self._path, _checked_name("scope", name)), self.trainable)
+        part._call = self._call
+        with scope(name):
+            yield part
+
+
+# ---- names
+
+
+def _checked_name(what: str, name: Any) -> str:
+    if not (isinstance(name, str) and re.fullmatch(r"[\w-]+", name)):
+        raise ArgumentError(f"the name of a {what} is made of letters, digits, '_' and '-', got {name!r}.")
+    return name
+
+
+def number_of(path: Path) -> int:
+    """A number for keys that depends on the path alone."""
+    return int.from_bytes(hashlib.sha256("/".join(path).encode()).digest()[:8], "big") >> 1
+
+
+def kind_of(layer: Any) -> str:
+    """The name of a layer's class in parameter names: ``batch_norm`` of BatchNorm.
+
+    Examples
+    --------
+    >>> from dagtrain import nn
+    >>> kind_of(nn.BatchNorm())
+    'batch_norm'
+    """
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
+
+
+def names_of(layers: Sequence[Layer]) -> tuple[str, ...]:
+    """The name of each layer of a list: its own, or class and running number; a layer that is in the list twice has one name."""
+    counts: Counter[str] = Counter()
+    names: dict[int, str] = {}
+    for layer in layers:
+        if id(layer) in names:
+            continue
+        if layer.name is None:
+            kind = kind_of(layer)
+            counts[kind] += 1
+            names[id(layer)] = f"{kind}_{counts[kind]}"
+        else:
+            names[id(layer)] = layer.name
+    return tuple(names[id(layer)] for layer in layers)
+
+
+def fields_of(layer: Any) -> Iterator[tuple[str, Any]]:
+    """The fields of a layer, by name."""
+    for name in getattr(layer, "__dataclass_fields__", None) or vars(layer):
+        yield name, getattr(layer, name)
+
+
+def _find(layer: Layer, value: Any) -> Path | None:
+    """The names that lead from a field's value to a layer in it."""
+    if value is layer:
+        return ()
+    if isinstance(value, list | tuple):
+        layers = [part for part in value if hasattr(part, "forward")]
+        parts: Iterator[tuple[str, Any]] = zip(names_of(layers), layers, strict=True)
+    elif isinstance(value, Mapping):
+        parts = ((str(key), part) for key, part in value.items())
+    else:
+        return None
+    return next(((name, *place) for name, part in parts if (place := _find(layer, part)) is not None), None)
+
+
+def _check_samples(kind: str, inputs: tuple[Any, ...], outputs: Any) -> None:
+    rows = {np.shape(x)[0] for x in leaves(inputs) if np.ndim(x)}
+    for output in leaves(outputs):
+        if len(rows) == 1 and np.shape(output)[:1] != (*rows,):
+            raise ShapeError(f"{kind} made {output} of {', '.join(map(str, leaves(inputs)))}: a layer keeps the samples on the first axis.")
+
+
+def spread(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The inputs of a layer, which may be in one list or tuple."""
+    return tuple(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], list | tuple) and not isinstance(inputs[0], Spec) else inputs
+
+
+@contextmanager
+def _entering(path: Path) -> Iterator[None]:
+    """Put the nodes made inside in scopes of these names, and the layer's name before the message of any error."""
+    with ExitStack() as scopes:
+        for name in path:
+            scopes.enter_context(scope(name))
+        try:
+            yield
+        except DagtrainError as error:
+            raise type(error)(f"layer {'.'.join(path)!r}: {error}") from error
+
+
+# ---- passes
+
+
+def maker(key: Any, *, allocate: bool = True, arrays: dict[str, Array]) -> Callable[..., Tensor]:
+    """A function that gives a tensor in the place of each new parameter or state, and enters its first value in `arrays`."""
+
+    def make(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], initializer: Initializer) -> Tensor:
+        if allocate:
+            own = derive(key, number_of(tuple(name.split("."))))
+            arrays[name] = np.asarray(initializer(own, shape, dtype), dtype)
+            if arrays[name].shape != shape:
+                raise ShapeError(f"the initializer of {name!r} made an array of shape {arrays[name].shape} instead of {shape}.")
+        else:
+            arrays[name] = np.broadcast_to(np.zeros((), dtype), shape)
+        return new_input(name, shape, dtype)
+
+    return make
+
+
+def nested(values: Mapping[Path, Any]) -> Nest:
+    """Values by path as a nest of dicts."""
+    nest: Nest = {}
+    for path, value in values.items():
+        inner = nest
+        for name in path[:-1]:
+            inner = inner.setdefault(name, {})
+            if not isinstance(inner, dict):
+                raise ArgumentError(f"{'.'.join(path)!r}: a parameter and a layer have one name: rename one of them.")
+        if path[-1] in inner:
+            raise ArgumentError(f"{'.'.join(path)!r} is the name of a parameter and of a layer: rename one of them.")
+        inner[path[-1]] = value
+    return nest
+
+
+def by_path(nest: Nest, path: Path = ()) -> dict[Path, Any]:
+    """A nest of dicts as values by path."""
+    values: dict[Path, Any] = {}
+    for name, value in nest.items():
+        values |= by_path(value, (*path, name)) if isinstance(value, dict) else {(*path, name): value}
+    return values

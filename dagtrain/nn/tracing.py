@@ -1,0 +1,92 @@
+"""A layer traced for specs: its first values, and the calls of the layers in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from dagtrain.errors import ArgumentError, ShapeError
+from dagtrain.graph import Array, Spec, make_spec, spec_of
+from dagtrain.graph import input as new_input
+from dagtrain.nn.context import Call, Nest, Pass, maker, nested
+
+if TYPE_CHECKING:
+    from dagtrain.nn.layer import Layer
+
+__all__ = ["First", "first_pass", "input_spec"]
+
+
+class First(NamedTuple):
+    """A model traced once for its first values.
+
+    Attributes
+    ----------
+    parameters, state
+        Nested dicts of arrays.
+    call
+        The model's call, on tensors.
+    shared
+        The pass.
+    arrays
+        First values by dotted name.
+    """
+
+    parameters: Nest
+    state: Nest
+    call: Call
+    shared: Pass
+    arrays: dict[str, Array]
+
+
+def input_spec(value: Any) -> Spec:
+    """Spec of a batched input, from a spec, an array, or a shape (then float32).
+
+    Examples
+    --------
+    >>> print(input_spec((32, 64)))
+    float32[32, 64]
+    """
+    spec = make_spec(value, np.float32) if isinstance(value, tuple | list) and not isinstance(value, Spec) else spec_of(value)
+    if not spec.ndim:
+        raise ShapeError(f"a model's input has samples on its first axis, got {spec}.")
+    return spec
+
+
+def _specs(layer: Layer, inputs: tuple[Any, ...]) -> tuple[Spec, ...]:
+    known = layer.known_inputs
+    if not inputs or inputs == (None,):
+        if known is None:
+            raise ArgumentError(
+                "the model does not declare the shape of its input: give one with the axis of samples, as in "
+                "model.summary((1, 64)), or make the model for samples of a shape, as in Sequential([...], input_shape=(64,))."
+            )
+        return known
+    is_shape = len(inputs) == 1 and isinstance(inputs[0], tuple | list) and not any(isinstance(n, tuple | list) for n in inputs[0])
+    is_shape = is_shape and not any(hasattr(n, "shape") and getattr(n, "shape", ()) != () for n in inputs[0])
+    return tuple(input_spec(value) for value in (inputs if is_shape else layer.arguments(inputs)))
+
+
+def first_pass(layer: Layer, key: Any, inputs: tuple[Any, ...], dtype: Any = None, *, allocate: bool = True) -> First:
+    """Trace a layer in training mode, and make its first values.
+
+    Parameters
+    ----------
+    layer
+        Layer or model.
+    key, inputs, dtype
+        As for `Layer.init`.
+    allocate
+        Whether to draw first values; else they take no memory, however large they are.
+    """
+    specs = _specs(layer, inputs)
+    names = layer.input_names
+    tensors = tuple(new_input(names[i] if i < len(names) else f"x_{i}", spec.shape, spec.dtype) for i, spec in enumerate(specs))
+    if dtype is None:
+        dtype = np.float64 if any(spec.dtype == np.float64 for spec in specs) else np.float32
+    arrays: dict[str, Array] = {}
+    placeholder = new_input("key", (2,), np.uint64)
+    shared = Pass(True, np.dtype(dtype), placeholder, make=maker(key, allocate=allocate, arrays=arrays))
+    call = shared.run(layer, tensors)
+    params, state = (nested({path: arrays[".".join(path)] for path in made}) for made in (shared.parameters, shared.states))
+    return First(params, state, call, shared, arrays)
