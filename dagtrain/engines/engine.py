@@ -1,7 +1,7 @@
 """Where shards run: choosing an engine, and the session that runs steps in this process.
 
 An engine has a name, a number of workers and ``session(program, source)``. A session has ``run(state, batches, watch) → state, done`` and
-``evaluate(source, state, watch) → sums``; it reports to the caller's `Watch`. Engines have names: those of this package are in a table,
+``evaluate(source, state, watch) → scores``; it reports to the caller's `Watch`. Engines have names: those of this package are in a table,
 others are entry points.
 """
 
@@ -20,7 +20,7 @@ from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
 from dagtrain.plan.blas import cores, guard
 from dagtrain.report.records import StepTimes
-from dagtrain.step.program import Program, evaluation_pieces
+from dagtrain.step.program import Program, Scores, evaluation_pieces, join_scores
 from dagtrain.step.state import State
 
 __all__ = ["ENGINES", "Engine", "InlineEngine", "Session", "Unwatched", "Watch", "choose_engine", "find_engine"]
@@ -109,8 +109,8 @@ class Session(Protocol):
         the returned state.
         """
 
-    def evaluate(self, source: Any, state: State, watch: Watch) -> Array:
-        """The parts of loss and metrics over all rows of a source; calls only `event` of the watch."""
+    def evaluate(self, source: Any, state: State, watch: Watch) -> Scores:
+        """The scores of all rows of a source, in their order; calls only `event` of the watch."""
 
 
 class Engine(Protocol):
@@ -184,24 +184,16 @@ class _InlineSession:
                         watch.used(i, s, rows)
         return runner.state.copy(), len(batches)
 
-    def evaluate(self, source: Any, state: State, watch: Watch) -> Array:
+    def evaluate(self, source: Any, state: State, watch: Watch) -> Scores:
         if not source.in_memory:
             from dagtrain.engines.evaluation import evaluate_partitions
 
-            return add_in_order(evaluate_partitions(self.program, source, state))
+            return join_scores(evaluate_partitions(self.program, source, state))
         columns = source.local()
         scorer = self.program.for_evaluation(source.samples, source.columns)
         with guard():
             rows = [slice(p.start, p.stop) for p in evaluation_pieces(source.samples)]
-            return add_in_order([scorer.score(state, tuple(column[r] for column in columns)) for r in rows])
-
-
-def add_in_order(parts: Sequence[Array]) -> Array:
-    """Sum from the first to the last."""
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
+            return join_scores([scorer.score(state, tuple(column[r] for column in columns)) for r in rows])
 
 
 def find_engine(name: object) -> EntryPoint:

@@ -1,7 +1,7 @@
 """Loss and metrics over data outside this process: partition by partition, with the same bits as over the whole.
 
 partitions   │ 700 rows │ 700 │ 700 │          one task for each fixed piece of 1,024 rows, from the partitions that hold them;
-pieces       │ 1024     │ 1024 │ 52 │          the sums of the pieces are added in order
+pieces       │ 1024     │ 1024 │ 52 │          the scores of the pieces are joined in order
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ from typing import Any
 
 from dagtrain.data.columns import Rows
 from dagtrain.data.pick import Gathered, assemble, gather_plan
-from dagtrain.graph import Array
 from dagtrain.plan.blas import guard, one_blas_thread
-from dagtrain.step.program import Program, Scorer, evaluation_pieces
+from dagtrain.step.program import Program, Scorer, Scores, evaluation_pieces
 from dagtrain.step.state import State
 
 __all__ = ["evaluate_partitions", "score_tasks"]
 
 
-def evaluate_partitions(program: Program, source: Any, state: State) -> list[Array]:
-    """Sums of loss and metrics over each fixed piece of the rows, computed by the Dask scheduler in use.
+def evaluate_partitions(program: Program, source: Any, state: State) -> list[Scores]:
+    """The scores of each fixed piece of the rows, computed by the Dask scheduler in use.
 
     A partition is released when the pieces that need it are done.
     """
@@ -51,7 +50,7 @@ def score_tasks(name: str, scorer: Any, state: Any, data: Sequence[Any], sizes: 
     return tasks
 
 
-def score_task(scorer: Scorer, state: State, picks: Sequence[Gathered], *partitions: Rows) -> Array:
-    """Sums of loss and metrics over one piece, assembled from the partitions that hold its rows."""
+def score_task(scorer: Scorer, state: State, picks: Sequence[Gathered], *partitions: Rows) -> Scores:
+    """The scores of one piece, assembled from the partitions that hold its rows."""
     with guard():
         return scorer.score(state, assemble(picks, partitions))

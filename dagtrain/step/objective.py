@@ -68,10 +68,14 @@ class Objective:
         averaged = map_leaves(lambda new, old: cast(as_tensor(new) * part, old.dtype), after, statistics)
         return {"gradient": gradient, "statistics": averaged, "sums": _joined(total, weight, parts)}
 
-    def scores(self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any) -> dict[str, Tensor]:
-        """The sums of loss and metrics in evaluation."""
+    def scores(self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
+        """The sums of loss and metrics in evaluation, and the rows of the metrics that need them all."""
         (total, weight), parts, _ = self.forward(parameters, statistics, x, y, sample_weight, as_tensor(key(0)), False)
-        return {"sums": _joined(total, weight, parts)}
+        return {"sums": _joined(total, weight, parts), "rows": self.rows(parameters, statistics, x, y, sample_weight)}
+
+    def rows(self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any) -> list[Tensor]:
+        """What the metrics that have rows keep of these."""
+        return []
 
     def outputs(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Tensor]:
         """The model's outputs, as in evaluation."""
@@ -122,6 +126,12 @@ class ModelObjective(Objective):
             with scope(metric.name):
                 parts.append(metric.parts(outputs, y, sample_weight))
         return loss, parts, after
+
+    def rows(self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any) -> list[Tensor]:
+        """Rows of the outputs, whose tensors are those of `forward`."""
+        kept = [metric.rows for metric in self.metrics if metric.rows is not None]
+        outputs = self.outputs(parameters, statistics, x)["outputs"] if kept else None
+        return [as_tensor(rows(outputs, y, sample_weight)) for rows in kept]
 
     def outputs(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Tensor]:
         """The model's outputs, as in evaluation."""

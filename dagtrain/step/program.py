@@ -30,7 +30,7 @@ from dagtrain.step.state import State
 from dagtrain.step.update import Update
 from dagtrain.trace import trace_nested
 
-__all__ = ["Contribution", "Program", "ShardRunner", "add_tree", "tree_levels", "weight_of"]
+__all__ = ["Contribution", "Program", "Scores", "ShardRunner", "add_tree", "join_scores", "tree_levels", "weight_of"]
 
 EVALUATED = 1024
 """Most rows evaluated at once."""
@@ -42,6 +42,29 @@ class Contribution(NamedTuple):
 
     vector: Array
     sums: Array
+
+
+class Scores(NamedTuple):
+    """The evaluation of rows.
+
+    Attributes
+    ----------
+    sums
+        The parts of loss and metrics.
+    rows
+        For each metric that has rows, those rows.
+    """
+
+    sums: Array
+    rows: Sequence[Array] = ()
+
+
+def join_scores(pieces: Sequence[Scores]) -> Scores:
+    """The scores of all pieces, from the first to the last: sums are added in this order, rows kept in it."""
+    total = pieces[0].sums
+    for piece in pieces[1:]:
+        total = total + piece.sums
+    return Scores(total, tuple(np.concatenate(rows) for rows in zip(*(piece.rows for piece in pieces), strict=True)))
 
 
 def weight_of(sums: Array) -> float:
@@ -146,11 +169,13 @@ class Program:
         """Number of parts of loss and metrics."""
         return LOSS_PARTS + sum(self.objective.sizes(self.columns.x))
 
-    def values(self, sums: Array | Sequence[float]) -> dict[str, Any]:
-        """The value of each quantity, from its summed parts; NaN without any weight."""
-        sums = np.asarray(sums, np.float64)
-        values = (mean_of_parts, *(metric.figure for metric in self.objective.metrics))
-        return {name: value(sums[part]) for name, value, part in zip(self.names, values, self.slices, strict=True)}
+    def values(self, sums: Array | Sequence[float], rows: Sequence[Array] = ()) -> dict[str, Any]:
+        """The value of each quantity, from its summed parts, or from all rows where these are given; NaN without any weight."""
+        sums, kept = np.asarray(sums, np.float64), iter(rows)
+        values = {"loss": mean_of_parts(sums[self.slices[0]])}
+        for metric, part in zip(self.objective.metrics, self.slices[1:], strict=True):
+            values[metric.name] = metric.figure(sums[part], None if metric.rows is None else next(kept, None))
+        return values
 
     @cached_property
     def quantities(self) -> dict[str, bool]:
@@ -159,9 +184,9 @@ class Program:
         empty = self.values(np.zeros(self.sums))
         return {name: b for name, b in zip(self.names, better, strict=True) if not np.ndim(empty[name])}
 
-    def figures(self, sums: Array | Sequence[float]) -> dict[str, float]:
+    def figures(self, sums: Array | Sequence[float], rows: Sequence[Array] = ()) -> dict[str, float]:
         """The values that are one number."""
-        values = self.values(sums)
+        values = self.values(sums, rows)
         return {name: float(values[name]) for name in self.quantities}
 
     def shard_graph(self, rows: int) -> Graph:
@@ -263,11 +288,11 @@ class Scorer:
     def __init__(self, plans: dict[int, Plan], layout: VectorLayout, statistics: VectorLayout) -> None:
         self.plans, self.layout, self.statistics_layout = plans, layout, statistics
 
-    def score(self, state: State, columns: Rows) -> Array:
-        """The parts of loss and metrics of the rows of a piece."""
+    def score(self, state: State, columns: Rows) -> Scores:
+        """The scores of the rows of a piece."""
         leaves = [*self.layout.views(settled(state.parameters)), *self.statistics_layout.views(settled(state.statistics))]
-        sums: Array = self.plans[len(columns[0])](*leaves, *map(settled, columns))[0]
-        return sums
+        sums, *rows = self.plans[len(columns[0])](*leaves, *map(settled, columns))
+        return Scores(sums, tuple(rows))
 
 
 class ShardRunner:

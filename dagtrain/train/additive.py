@@ -55,8 +55,8 @@ def check_additive(program: Program, source: Source, state: State) -> None:
 
 def _check(program: Program, scorer: Scorer, state: State, group: Rows, ends: Sequence[int]) -> None:
     with guard():
-        whole = scorer.score(state, group)
-        parts = np.array([scorer.score(state, tuple(column[a:b] for column in group)) for a, b in pairwise(ends)])
+        whole = scorer.score(state, group).sums
+        parts = np.array([scorer.score(state, tuple(column[a:b] for column in group)).sums for a, b in pairwise(ends)])
     total = parts.sum(axis=0)
     wrong = np.abs(whole - total) > TOLERANCE * (np.abs(whole) + np.abs(parts).sum(axis=0) + 0.01 * ends[-1])
     wrong |= np.isfinite(whole) != np.isfinite(total)  # where neither is finite, training names the op

@@ -214,7 +214,7 @@ class Loop:
         assert state is not None, "steps were done"
         row = self.program.figures(done.sums)
         if self.validation is not None:
-            row |= {f"val_{n}": v for n, v in self.program.figures(session.evaluate(self.validation, state, self)).items()}
+            row |= {f"val_{n}": v for n, v in self.program.figures(*session.evaluate(self.validation, state, self)).items()}
         row |= {"seconds": done.seconds, "samples_per_second": self.plan.samples / done.seconds}
         with self.stopping.undisturbed():
             progress.ledger.open(progress.epochs, self.plan.samples)

@@ -76,8 +76,8 @@ class Trained:
             source = open_rows(self._objective, x, y, sample_weight, program.columns)
             check_alike(program.columns, source.columns)
             with engine.session(program, source) as session:
-                sums = session.evaluate(source, state, Unwatched())
-        return program.values(sums)
+                scores = session.evaluate(source, state, Unwatched())
+        return program.values(*scores)
 
     def predict(self, x: Any, batch_size: int = 1024, probabilities: bool = False) -> Any:
         """The model's outputs: a NumPy array, or for dask data a (lazy) dask array of as many blocks.

@@ -18,17 +18,15 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any, Self, TypeVar
 
-import numpy as np
-from dask.task_spec import DataNode, Task, TaskRef
+from dask.task_spec import DataNode, List, Task, TaskRef
 
 from dagtrain.engines.client import check_client, current_client
 from dagtrain.engines.cluster.outages import insist
 from dagtrain.engines.cluster.waiting import TIMEOUTS, Standing, Timeouts, is_of_cluster, results, submit, thread_given_back, what_was_lost
-from dagtrain.engines.engine import Watch, add_in_order
+from dagtrain.engines.engine import Watch
 from dagtrain.engines.evaluation import score_tasks
 from dagtrain.errors import ClusterError, DagtrainError
-from dagtrain.graph import Array
-from dagtrain.step.program import Program
+from dagtrain.step.program import Program, Scores, join_scores
 from dagtrain.step.software import other_software, software
 from dagtrain.step.state import State
 
@@ -201,21 +199,21 @@ class ClusterSession:
         except Exception as error:
             raise ClusterError(f"no worker is left on the cluster, and none came back within {self.timeouts.workers:g} s.") from error
 
-    def evaluate(self, source: Any, state: State, watch: Watch) -> Array:
+    def evaluate(self, source: Any, state: State, watch: Watch) -> Scores:
         """See `dagtrain.engines.engine.Session.evaluate`."""
         return self._until_done(lambda: self._evaluate(source, state), f"the evaluation after step {state.step}", watch)
 
-    def _evaluate(self, source: Any, state: State) -> Array:
+    def _evaluate(self, source: Any, state: State) -> Scores:
         token = f"{self.session_id}-{self.segment}"
         try:
             data, scorer = self._data(source), self.program.for_evaluation(source.samples, source.columns)
             scorer_key, state_key = self._program(f"scorer-{data[0][0]}", scorer), self._value("scored", state)
             tasks = score_tasks(f"evaluate-{token}", scorer_key, state_key, data, source.sizes)
             total = f"evaluated-{token}"
-            tasks[total] = Task(total, total_task, *map(TaskRef, tasks))
+            tasks[total] = Task(total, join_scores, List(*map(TaskRef, tasks)))
             work = f" in the evaluation after step {state.step}"
-            (sums,) = results(self.client, self._submit(tasks, [total]), self.timeouts, work, self._see)
-            return np.array(sums)
+            (scores,) = results(self.client, self._submit(tasks, [total]), self.timeouts, work, self._see)
+            return scores  # type: ignore[no-any-return]  # results are of all kinds
         finally:
             self.segment += 1
             self._forget(f"-{token}")
@@ -242,8 +240,3 @@ class SilentError(ConnectionError):
 def _workers_for(workers_of: Mapping[Any, list[str]], key: Any) -> list[str]:
     """The workers that a task should run on, empty for any: Dask does not give a task whose named workers are all lost to new ones."""
     return workers_of.get(key, [])
-
-
-def total_task(*parts: Array) -> Array:
-    """The sums of all pieces."""
-    return add_in_order(parts)

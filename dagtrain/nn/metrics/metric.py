@@ -57,6 +57,11 @@ class Metric:
         Whether a higher value is better; the best epoch depends on it.
     size
         ``size(outputs)`` → number of parts, from the spec of a batch of outputs.
+    rows
+        ``rows(outputs, targets, sample_weight=None)`` → an array whose first axis counts rows or positions. Evaluation keeps it for all
+        rows, in their order; None where parts say it all.
+    value_of_rows
+        ``value_of_rows(rows)`` of all rows → the figure in evaluation, instead of that of the parts.
 
     Examples
     --------
@@ -72,25 +77,32 @@ class Metric:
     value: Callable[[Array], Any] = mean_of_parts
     higher_is_better: bool = True
     size: Callable[[Spec], int] = _two
+    rows: Callable[..., Values] | None = None
+    value_of_rows: Callable[[Array], Any] | None = None
 
-    def figure(self, parts: Array) -> Any:
-        """The value of summed parts, NaN where that divides by zero: without any weight, for example."""
+    def figure(self, parts: Array, rows: Array | None = None) -> Any:
+        """The value of all rows or of summed parts, NaN where that divides by zero: without any weight, for example."""
         with np.errstate(divide="ignore", invalid="ignore"):
             try:
-                return self.value(parts)
+                return self.value(parts) if rows is None or self.value_of_rows is None else self.value_of_rows(rows)
             except ZeroDivisionError:
                 return float("nan")
 
     def __call__(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Any:
         """The value of arrays."""
-        return self.figure(self.parts(outputs, targets, sample_weight))
+        rows = None if self.rows is None else self.rows(outputs, targets, sample_weight)
+        return self.figure(self.parts(outputs, targets, sample_weight), rows)
 
 
 METRICS: Registry[Metric] = Registry("metric", hints.METRICS, aliases=True)
 
 
 def named(
-    value: Callable[..., Any] = mean_of_parts, size: Callable[..., int] = _two, higher_is_better: bool = True
+    value: Callable[..., Any] = mean_of_parts,
+    size: Callable[..., int] = _two,
+    higher_is_better: bool = True,
+    rows: Callable[..., Values] | None = None,
+    value_of_rows: Callable[[Array], Any] | None = None,
 ) -> Callable[[Callable[..., Values]], Callable[..., Any]]:
     """Enter a function of parts as a metric; the function of this name gives their value."""
 
@@ -100,7 +112,7 @@ def named(
             return find(name, **options)(outputs, targets, sample_weight)
 
         name = function.__name__
-        METRICS.add(Metric(name, function, value, higher_is_better, size))
+        METRICS.add(Metric(name, function, value, higher_is_better, size, rows, value_of_rows))
         function.__qualname__ += ".__wrapped__"  # where pickle finds it
         return of_arrays
 

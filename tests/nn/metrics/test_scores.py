@@ -1,4 +1,4 @@
-"""Metrics from bins of scores: their error is within its bound, on scores that no bin suits."""
+"""Metrics of scores: exact from all rows; from bins their error is within its bound, on scores that no bin suits."""
 
 from itertools import pairwise
 
@@ -34,10 +34,11 @@ def test_area_under_the_roc_curve_is_within_its_bound(logits, bins):
     negative, positive = curves(metric, LOGITS[logits], TRUE)
     bound = np.sum(positive / positive.sum() * negative / negative.sum()) / 2
     exact = sk.roc_auc_score(TRUE, LOGITS[logits])
-    assert abs(metric(LOGITS[logits], TRUE) - exact) <= bound + 1e-12
+    assert abs(metric.value(metric.parts(LOGITS[logits], TRUE)) - exact) <= bound + 1e-12
+    assert metric(LOGITS[logits], TRUE) == pytest.approx(exact, rel=1e-12)
     if bins == 1024 and logits != "all in one bin":
         assert bound < 0.01
-        assert metric(LOGITS[logits], TRUE) == pytest.approx(exact, abs=5e-4)
+        assert metric.value(metric.parts(LOGITS[logits], TRUE)) == pytest.approx(exact, abs=5e-4)
 
 
 @pytest.mark.parametrize("bins", [10, 1024])
@@ -50,9 +51,10 @@ def test_average_precision_is_within_its_bound(logits, bins):
     n, p, above_n, above_p = n[filled], p[filled], above_n[filled], above_p[filled]
     bound = np.sum(p / p.sum() * ((above_p + p) / (above_p + p + above_n) - above_p / np.maximum(above_p + above_n + n, 1)))
     exact = sk.average_precision_score(TRUE, LOGITS[logits])
-    assert abs(metric(LOGITS[logits], TRUE) - exact) <= bound + 1e-12
+    assert abs(metric.value(metric.parts(LOGITS[logits], TRUE)) - exact) <= bound + 1e-12
+    assert metric(LOGITS[logits], TRUE) == pytest.approx(exact, rel=1e-12)
     if bins == 1024 and logits != "all in one bin":
-        assert metric(LOGITS[logits], TRUE) == pytest.approx(exact, abs=0.01)
+        assert metric.value(metric.parts(LOGITS[logits], TRUE)) == pytest.approx(exact, abs=0.01)
 
 
 def test_several_classes_are_each_against_the_rest():
@@ -61,10 +63,49 @@ def test_several_classes_are_each_against_the_rest():
     odds = np.exp(outputs)
     probabilities = odds / odds.sum(axis=1, keepdims=True)
     columns = range(4)
-    areas = [sk.roc_auc_score(labels == c, probabilities[:, c]) for c in columns]
-    assert metrics.auc(outputs, labels) == pytest.approx(np.mean(areas), abs=1e-4)
-    precisions = [sk.average_precision_score(labels == c, probabilities[:, c]) for c in columns]
-    assert metrics.average_precision(outputs, labels) == pytest.approx(np.mean(precisions), abs=3e-3)
+    for score, name, far in ((sk.roc_auc_score, "auc", 1e-4), (sk.average_precision_score, "average_precision", 3e-3)):
+        metric, expected = metrics.find(name), np.mean([score(labels == c, probabilities[:, c]) for c in columns])
+        assert metric(outputs, labels) == pytest.approx(expected, rel=1e-12)
+        assert metric.value(metric.parts(outputs, labels)) == pytest.approx(expected, abs=far)
+
+
+SCORES = {"auc": sk.roc_auc_score, "average_precision": sk.average_precision_score}
+
+
+@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("steps", [1, 16, 10**6])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_equal_scores_and_weights_count_as_in_scikit_learn(name, steps, weighted):
+    logits = np.round(steps * (2 * TRUE + RNG.normal(size=3000))) / steps
+    weights = RNG.choice([0.0, 0.25, 1.0, 3.0], 3000) if weighted else None
+    expected = SCORES[name](TRUE, logits, sample_weight=weights)
+    assert metrics.find(name)(logits, TRUE, weights) == pytest.approx(expected, rel=1e-12)
+    labels, pairs = TRUE.astype(int), np.stack([-logits, logits], axis=1)
+    assert metrics.find(name)(pairs, labels, weights) == pytest.approx(expected, rel=1e-12)
+
+
+def test_of_several_labels_each_counts():
+    labels, outputs = RNG.integers(0, 2, (300, 3)), RNG.normal(size=(300, 3))
+    for name, score in SCORES.items():
+        assert metrics.find(name)(outputs, labels) == pytest.approx(score(labels, outputs, average="macro"), rel=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:Only one class:sklearn.exceptions.UndefinedMetricWarning", "ignore:No positive class")
+def test_one_class_alone_has_no_area():
+    logits, none, every = np.array([0.5, 2.0, -1.0]), np.zeros(3, int), np.ones(3, int)
+    assert np.isnan([sk.roc_auc_score(none, logits), metrics.auc(logits, none), metrics.auc(logits, every)]).all()
+    assert metrics.average_precision(logits, every) == sk.average_precision_score(every, logits) == 1
+    assert sk.average_precision_score(none, logits) == 0  # with a warning
+    assert np.isnan(metrics.average_precision(logits, none))
+
+
+@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("shape", [(400,), (400, 1), (400, 2), (400, 5), (80, 5, 3)])
+def test_rows_in_pieces_are_the_rows_of_all(name, shape):
+    metric, outputs = metrics.find(name), RNG.normal(size=shape).astype("f4")
+    targets = RNG.integers(0, 2, shape[:1] if len(shape) < 3 else shape[:2])
+    pieces = [metric.rows(outputs[i : i + 90], targets[i : i + 90]) for i in range(0, len(outputs), 90)]
+    assert metric.value_of_rows(np.concatenate(pieces)) == metric(outputs, targets)
 
 
 @pytest.mark.parametrize("name", ["auc", "average_precision"])
