@@ -102,7 +102,8 @@ def _describe(value: Any, path: str, seen: dict[int, str]) -> Description:
     if isinstance(value, Metric):
         loss = _options(value.parts).get("loss")
         name = getattr(_functions(value)[0], "__name__", "") if loss is None else loss.name
-        settings = {**_options(value.parts), **_options(value.value)} if loss is None else _options(loss.function)
+        options = {**_options(value.parts), **{k: v for k, v in _options(value.value).items() if not callable(v)}}
+        settings = options if loss is None else _options(loss.function)
         description = _checked("metric", name, settings, value)
         return description if "metric" in description else _checked("metric", name, {**settings, "name": value.name}, value)
     if isinstance(value, nn.Layer):
@@ -122,7 +123,7 @@ def _layer(layer: nn.Layer, path: str, seen: dict[int, str]) -> Description:
         return {**tag, "settings": parts, "layers": layers, "table": layer.table()}
     if not dataclasses.is_dataclass(layer) and vars(layer):
         return tag  # nothing says which of its attributes its constructor takes
-    fields = [f.name for f in dataclasses.fields(layer) if f.init] if dataclasses.is_dataclass(layer) else []
+    fields: list[str] = [f.name for f in dataclasses.fields(layer) if f.init] if dataclasses.is_dataclass(layer) else []
     return {**tag, "settings": {name: _describe(getattr(layer, name), f"{path}.{name}".lstrip("."), seen) for name in fields}}
 
 
@@ -245,6 +246,10 @@ def _made(what: str, maker: Callable[..., Any], arguments: dict[str, Any]) -> An
 
 def complete(description: Description) -> Description:
     """The description with default settings filled in, which an older dagtrain may have left out."""
+    if isinstance(description, list):
+        return [complete(part) for part in description]
+    if isinstance(description, dict) and set(description) == {"by_output"} and isinstance(description["by_output"], dict):
+        return {"by_output": {name: complete(part) for name, part in description["by_output"].items()}}
     try:
         return describe(build(description))
     except (ValueError, RecursionError):  # it holds a user's own object

@@ -253,9 +253,9 @@ class Manifest:
         """The settings that change bits and differ between this checkpoint and a new fit."""
         texts = [f"{name}: {a} there, {b} here" for name, a, b in self._settings(here) if a != b]
         texts += self.unfit(here.parameters, here.statistics, here.slots)
-        for name in ("kind", "model", "loss", "metrics"):
+        for name in ("kind", "model", "loss", "loss_weights", "metrics"):
             old, new = self.objective.get(name), here.objective.get(name)
-            texts += differences([complete(t) for t in old] if isinstance(old, list) else complete(old), new, name)
+            texts += differences(complete(old), new, name)
         texts += differences(complete(self.optimizer), here.optimizer, "optimizer")
         if not texts and self.versions.get("dagtrain") == here.versions.get("dagtrain"):
             meanings = {"shard": "the model or the loss computes something else", "update": "the optimizer computes something else"}

@@ -26,7 +26,8 @@ from dagtrain.data import BatchPlan
 from dagtrain.data.ledger import Entry
 from dagtrain.errors import CheckpointError, NotFiniteError
 from dagtrain.graph import Array
-from dagtrain.step.objective import CostObjective, ModelObjective
+from dagtrain.step.model import ModelObjective
+from dagtrain.step.objective import CostObjective
 from dagtrain.step.program import Program
 from dagtrain.step.software import software
 from dagtrain.step.state import EpochProgress, State
@@ -70,8 +71,9 @@ def describe_run(
         description = {
             "kind": "model",
             "model": describe(objective.model),
-            "loss": describe(objective.loss),
-            "metrics": [describe(m) for m in objective.metrics],
+            "loss": _by_output({head.name: describe(head.loss) for head in objective.heads}),
+            "metrics": _by_output({head.name: [describe(metric) for metric in head.metrics] for head in objective.heads}),
+            "loss_weights": {head.name: head.factor for head in objective.heads if head.name},
         }
     else:
         assert isinstance(objective, CostObjective)
@@ -102,6 +104,11 @@ def describe_run(
         rate_scale=float(state.learning_rate_scale),
         ledger=ledger,
     )
+
+
+def _by_output(descriptions: dict[str, Any]) -> Any:
+    """The description of the only output without a name, else all by name."""
+    return descriptions.get("", {"by_output": descriptions})
 
 
 def refuse_not_finite(manifest: Manifest, state: State) -> None:

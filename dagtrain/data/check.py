@@ -39,6 +39,12 @@ __all__ = [
 ]
 
 
+Targets = str | None | Mapping[str, str]
+"""How y is checked: one of `TARGETS`, or one for each column of y, by its name."""
+Labels = tuple[int | None, int] | Mapping[str, tuple[int | None, int]]
+"""The number of classes, and the axes of labels; or those of each column of y."""
+
+
 class Rule(NamedTuple):
     """A condition on every element; ``bad`` is True where an element breaks it."""
 
@@ -177,7 +183,8 @@ class Form:
 
     columns: Columns
     rules: tuple[tuple[str, ...], ...]
-    classes: int
+    classes: tuple[int, ...] = ()
+    """Number of classes of the labels in each column, or 0."""
     class_weights: ClassWeights | None = None
 
 
@@ -245,8 +252,8 @@ def make_form(
     structure: Mapping[str, Structure],
     headers: Mapping[str, tuple[str, ...]],
     *,
-    targets: str | None,
-    labels: Callable[[Any], tuple[int | None, int]],
+    targets: Targets,
+    labels: Callable[[Any], Labels],
     dtype: Any,
     expected: Columns | None = None,
 ) -> Form:
@@ -271,48 +278,70 @@ def make_form(
     floats = np.dtype(dtype)
     if floats not in (np.float32, np.float64):
         raise ArgumentError(f"training computes in float32 or float64, got dtype={floats}.")
-    if targets is not None:
-        one_of("kind of targets", targets, TARGETS)
+    kinds = targets if isinstance(targets, Mapping) else {"": targets}
+    for kind in kinds.values():
+        if kind is not None:
+            one_of("kind of targets", kind, TARGETS)
     for name, array in columns.items():
         check_dtype(name, array.dtype)
         check_size(name, array.shape)
-    if "y" not in structure and targets not in (None, "any"):
-        raise DataError(f"there is no y: this loss compares the outputs with targets ({targets}). Pass y.")
+    if "y" not in structure and not {None, "any"} & set(kinds.values()):
+        raise DataError(f"there is no y: this loss compares the outputs with targets ({', '.join(map(str, kinds.values()))}). Pass y.")
     _check_lengths(columns)
     rows = {name: Spec(array.shape[1:], array.dtype if array.dtype.kind in "biu" else floats) for name, array in columns.items()}
     x = unflatten(structure["x"], (row for name, row in rows.items() if name.partition(".")[0] == "x"))
-    classes, label_axes = labels(x)
-    target = TARGETS[targets or "any"]
-    if targets == "classes" and classes == 1:
-        raise DataError(
-            "the model has one output, which this loss takes for one class. Give it an output for each class, or for two classes take the "
-            "loss binary_cross_entropy."
-        )
+    of_labels = labels(x)
+    shapes = of_labels if isinstance(of_labels, Mapping) else {"": of_labels}
+    classes: dict[str, int] = {}
     rules = {}
     for name, array in columns.items():
         root = name.partition(".")[0]
-        of_column = {"x": TARGETS["any"], "y": target, "sample_weight": WEIGHTS}[root]
-        if root != "x" and name != root and of_column is not TARGETS["any"]:
-            what = "this loss compares the outputs with one array" if root == "y" else "there is one number for each sample"
-            raise DataError(f"{root} is a nest of columns, but {what}: give {root} as an array.")
-        problem = of_column.shape(array.shape, classes, label_axes)
+        output = _output(name, root, kinds)
+        kind = kinds[output] if root == "y" else None
+        of_column = {"x": TARGETS["any"], "y": TARGETS[kind or "any"], "sample_weight": WEIGHTS}[root]
+        if root == "y" and name != root and "" in kinds and of_column is not TARGETS["any"]:
+            raise DataError("y is a nest of columns, but this loss compares the outputs with one array: give y as an array.")
+        if root == "sample_weight" and name != root and f"y.{name.partition('.')[2]}" not in columns:
+            raise DataError(
+                "sample_weight is a nest of columns, but there is one number for each sample: give it as an array, or as a dict with names "
+                "of columns of y."
+            )
+        most, label_axes = shapes.get(output, (None, 1)) if root == "y" else (None, 1)
+        if kind == "classes" and most == 1:
+            raise DataError(
+                "the model has one output, which this loss takes for one class. Give it an output for each class, or for two classes take "
+                "the loss binary_cross_entropy."
+            )
+        classes[name] = most or 0
+        problem = of_column.shape(array.shape, most, label_axes)
         if problem is not None:
             raise DataError(f"{name} has shape {array.shape}: {problem}")
         if root == "sample_weight" and len(array.shape) > 1:
-            labelled = columns["y"].shape if "y" in columns else array.shape[:1]
+            of_y = f"y.{name.partition('.')[2]}" if "." in name else "y"
+            labelled = columns[of_y].shape if of_y in columns else array.shape[:1]
             if array.shape != labelled[: len(array.shape)]:
                 positions = f", or one for each of its positions, shape {labelled}" if len(labelled) > 1 else ""
                 raise DataError(f"{name} has shape {array.shape}: a weight is one number for each sample, shape (samples,){positions}.")
         if of_column.dtype is not None:
             rows[name] = Spec(rows[name].shape, np.dtype(of_column.dtype) if of_column.dtype != "float" else floats)
-        idle = _idle(array.dtype, floats) | ({"below_classes"} if classes is None else set())
+        idle = _idle(array.dtype, floats) | ({"below_classes"} if most is None else set())
         rules[name] = tuple(rule for rule in of_column.rules if rule not in idle)
     for name, spec in () if expected is None else zip(expected.names, expected.specs, strict=True):
         if name in rows:
             rows[name] = Spec(rows[name].shape, cast_dtype(rows[name].dtype, spec.dtype))
     nests = tuple(structure.get(root) for root in ("x", "y", "sample_weight"))
     flat = Columns(tuple(rows), tuple(rows.values()), nests, tuple(headers.get(name, ()) for name in rows))
-    return Form(flat, tuple(rules.values()), classes or 0)
+    return Form(flat, tuple(rules.values()), tuple(classes.values()))
+
+
+def _output(name: str, root: str, kinds: Mapping[str, str | None]) -> str:
+    """The output that a column of y is for: of that name, or the only one, or the first where y is one array."""
+    if root != "y" or "" in kinds or name == root:
+        return next(iter(kinds))
+    output = name.partition(".")[2]
+    if output not in kinds:
+        raise DataError(f"y has the column {output!r}, which no loss needs: the losses are for {', '.join(kinds)}.")
+    return output
 
 
 def cast_dtype(dtype: np.dtype[Any], expected: np.dtype[Any]) -> np.dtype[Any]:
@@ -332,13 +361,16 @@ def _check_lengths(columns: Mapping[str, Any]) -> None:
 
 def inspect(form: Form, rows: int, *parts: Array) -> Finding | None:
     """The first element of a raw partition that breaks a rule, or None."""
-    for name, part, row, rules in zip(form.columns.names, parts, form.columns.specs, form.rules, strict=False):  # weights may be added
+    classes = form.classes or (0,) * len(parts)
+    for name, part, row, rules, most in zip(
+        form.columns.names, parts, form.columns.specs, form.rules, classes, strict=False
+    ):  # weights may be added
         if np.shape(part) != (rows, *row.shape):
             return Finding("shape", name, (rows, *row.shape), np.shape(part))
         check_dtype(name, np.asarray(part).dtype)
         for rule in ("masked", *rules) if isinstance(part, np.ma.MaskedArray) else rules:
             tested = RULES[rule].value(part if rule == "masked" else np.asarray(part))
-            bad = RULES[rule].bad(tested, form.classes)
+            bad = RULES[rule].bad(tested, most)
             if bad.any():
                 position = np.unravel_index(int(bad.argmax()), bad.shape)
                 return Finding(rule, name, tuple(map(int, position)), tested[position].item())
@@ -373,5 +405,6 @@ def explain(form: Form, finding: Finding, first_row: int, partition: int) -> Dat
         header = form.columns.headers[form.columns.names.index(finding.name)]
         if len(column) == 1 and column[0] < len(header):
             where += f" ({header[column[0]]!r})"
-    says = rule.says.format(value=finding.value, classes=form.classes, last=form.classes - 1)
+    classes = form.classes[form.columns.names.index(finding.name)] if form.classes else 0
+    says = rule.says.format(value=finding.value, classes=classes, last=classes - 1)
     return DataError(f"{finding.name} {says}: {where}, counted from 0. {rule.advice}")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.data.check import explain, inspect, make_form, read
+from dagtrain.data.check import Labels, Targets, explain, inspect, make_form, read
 from dagtrain.data.chunked import check_indexes, lazy_columns, open_chunks
 from dagtrain.data.columns import Columns
 from dagtrain.data.nests import ROOTS, arrange, is_parts, roots_of, take_apart
@@ -31,11 +31,11 @@ def open_source(
     y: Any = None,
     sample_weight: Any = None,
     *,
-    targets: str | None,
+    targets: Targets,
     classes: int | None = None,
     dtype: Any = np.float32,
     label_axes: int = 1,
-    labels: Callable[[Any], tuple[int | None, int]] | None = None,
+    labels: Callable[[Any], Labels] | None = None,
     expected: Columns | None = None,
 ) -> Source:
     """Check the user's data and open it for training.
@@ -53,7 +53,7 @@ def open_source(
     targets
         What the loss compares the outputs with: "classes" (one whole number a sample), "binary" (0 or 1, or a probability between),
         "signs" (-1 or +1), "distribution" (rows of probabilities), "like_outputs" (any numbers), "any" for a cost function that declares
-        no kind, or None: "any", or no targets at all.
+        no kind, or None: "any", or no targets at all. For losses of several outputs, one for each by the name of its column of y.
     classes
         Number of classes; labels are smaller.
     dtype
@@ -61,7 +61,8 @@ def open_source(
     label_axes
         Axes of class labels, the sample axis included: those of the model's outputs without the last one.
     labels
-        Function from the spec (or specs) of a row of x to `classes` and `label_axes`, if rows are unknown before the data is inspected.
+        Function from the spec (or specs) of a row of x to `classes` and `label_axes` (or to those of each column of y), if rows are
+        unknown before the data is inspected.
     expected
         Columns of a trainer: dicts and tables are put in their order, and refused if they have other names.
 

@@ -55,7 +55,7 @@ def input_spec(value: Any) -> Spec:
 
 def _specs(layer: Layer, inputs: tuple[Any, ...]) -> tuple[Spec, ...]:
     known = layer.known_inputs
-    if not inputs or inputs == (None,):
+    if not inputs or (len(inputs) == 1 and inputs[0] is None):
         if known is None:
             raise ArgumentError(
                 "the model does not declare the shape of its input: give one with the axis of samples, as in "

@@ -1,7 +1,8 @@
 """One training step: the objective, its program, the flat vector of parameters, the update and the state."""
 
 from dagtrain.step.layout import VectorLayout
-from dagtrain.step.objective import CostObjective, ModelObjective
+from dagtrain.step.model import ModelObjective
+from dagtrain.step.objective import CostObjective
 from dagtrain.step.program import Program, StepParts
 from dagtrain.step.state import State
 from dagtrain.step.update import Update

@@ -10,138 +10,144 @@ The part is the shard's fraction of the batch's rows, by which running statistic
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from dagtrain.data.columns import Columns
 from dagtrain.errors import ArgumentError
 from dagtrain.functional import grad
-from dagtrain.graph import Spec, Tensor, ancestors_of, scope, topological
-from dagtrain.nn import activations, losses, metrics
+from dagtrain.graph import Array, Spec, Tensor, ancestors_of, scope, topological
+from dagtrain.nn.metrics import mean_of_parts
 from dagtrain.nn.sums import refuse_outer, sum_and_weight
 from dagtrain.ops import as_tensor
 from dagtrain.ops.elementwise import cast
-from dagtrain.ops.random import derive, key
+from dagtrain.ops.random import key
 from dagtrain.ops.shape import concatenate, stack
+from dagtrain.step.heads import Figure, Parts
 from dagtrain.step.layout import VectorLayout
 from dagtrain.trace import flatten, trace_nested, unflatten
 from dagtrain.trace.tree import leaves, map_leaves
 
-__all__ = ["CostObjective", "ModelObjective", "Objective"]
+__all__ = ["LOSS_PARTS", "CostObjective", "Forward", "Objective", "check_weight", "mean_figure", "pair", "rows_of"]
 
 LOSS_PARTS = 2
 """Of the sums of a step, the first two are the loss's sum and weight."""
 
 
-def _rows(x: Any, rows: int) -> Any:
+def rows_of(x: Any, rows: int) -> Any:
     """The nest of specs of this many rows, from that of one row."""
     return map_leaves(lambda row: Spec((rows, *row.shape), row.dtype), x)
+
+
+class Forward(NamedTuple):
+    """One shard, forwards.
+
+    Attributes
+    ----------
+    loss
+        The sum and weight of all losses.
+    parts
+        The parts of the figures after the loss, each one axis of float64.
+    rows
+        What the figures that keep rows keep of these.
+    statistics
+        The running statistics after the shard.
+    """
+
+    loss: Parts
+    parts: Sequence[Tensor]
+    rows: Sequence[Tensor]
+    statistics: Any
 
 
 class Objective:
     """Base of model and cost function: functions of a shard, to be traced, that all derive from one `forward`."""
 
-    targets: str | None = None
     coupled = False
     """Whether the cost couples the rows of a shard on purpose, and need not add up over rows."""
-    metrics: Sequence[metrics.Metric] = ()
+
+    @property
+    def targets(self) -> str | dict[str, str] | None:
+        """How y is checked; for several columns of y, by their names."""
+        return None
 
     def initial(self, seed: int, x: Any) -> tuple[Any, Any]:
         """First parameters and running statistics, as nests of arrays."""
         raise NotImplementedError
 
     def forward(
-        self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any, key: Tensor, training: bool
-    ) -> tuple[tuple[Any, Any], list[Tensor], Any]:
-        """The loss's sum and weight, the parts of each metric, and the new statistics of one shard."""
+        self,
+        parameters: Any,
+        statistics: Any,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        part: Tensor,
+        key: Tensor,
+        inverse: Tensor | None = None,
+        training: bool = True,
+    ) -> Forward:
+        """The losses, metrics and new statistics of one shard."""
         raise NotImplementedError
 
     def contribution(
-        self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any, part: Tensor, key: Tensor
+        self,
+        parameters: Any,
+        statistics: Any,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        part: Tensor,
+        key: Tensor,
+        inverse: Tensor | None = None,
     ) -> dict[str, Any]:
         """One shard's addend to a step: gradient of the loss's sum, its part of the statistics, the sums of loss and metrics."""
-        (total, weight), parts, after = self.forward(parameters, statistics, x, y, sample_weight, key, True)
-        _check_weight(weight, [*leaves(parameters), *leaves(statistics), key])
+        forward = self.forward(parameters, statistics, x, y, sample_weight, part, key, inverse)
+        total, weight = forward.loss
+        check_weight([weight], [*leaves(parameters), *leaves(statistics), key])
         gradient = unflatten(flatten(parameters)[1], grad(total, leaves(parameters)))
+        after = forward.statistics
         if flatten(after)[1] != flatten(statistics)[1]:
             raise ArgumentError("the model returns running statistics of another structure than its init gave.")
         averaged = map_leaves(lambda new, old: cast(as_tensor(new) * part, old.dtype), after, statistics)
-        return {"gradient": gradient, "statistics": averaged, "sums": _joined(total, weight, parts)}
+        return {"gradient": gradient, "statistics": averaged, "sums": _joined(forward)}
 
     def scores(self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
         """The sums of loss and metrics in evaluation, and the rows of the metrics that need them all."""
-        (total, weight), parts, _ = self.forward(parameters, statistics, x, y, sample_weight, as_tensor(key(0)), False)
-        return {"sums": _joined(total, weight, parts), "rows": self.rows(parameters, statistics, x, y, sample_weight)}
+        forward = self.forward(parameters, statistics, x, y, sample_weight, as_tensor(1.0), as_tensor(key(0)), training=False)
+        return {"sums": _joined(forward), "rows": list(forward.rows)}
 
-    def rows(self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any) -> list[Tensor]:
-        """What the metrics that have rows keep of these."""
-        return []
+    def weights(self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any, part: Tensor, key: Tensor) -> dict[str, Tensor]:
+        """The weight of each loss of a shard, where losses have different ones: functions of the columns alone."""
+        raise ArgumentError("a plain cost function has one loss.")
 
-    def outputs(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Tensor]:
+    def is_divided(self, columns: Columns) -> bool:
+        """Whether losses have different weights, so that a shard divides each by its weight in the whole batch."""
+        return False
+
+    def outputs(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Any]:
         """The model's outputs, as in evaluation."""
         raise ArgumentError("a plain cost function has no outputs to predict: train a model, or compile your own function with dt.compile.")
 
-    def probabilities(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Tensor]:
-        """The probabilities that the outputs stand for, by the link of the loss."""
+    def probabilities(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Any]:
+        """The probabilities that the outputs stand for, by the links of the losses."""
         return self.outputs(parameters, statistics, x)
 
-    def outputs_spec(self, x: Any, rows: int = 1) -> Spec:
-        """Spec of the model's outputs for this many rows."""
+    def outputs_spec(self, x: Any, rows: int = 1) -> Any:
+        """Spec of the model's outputs for this many rows, or a nest of specs."""
         parameters, statistics = (VectorLayout.of(t).specs for t in self.initial(0, x))
-        return trace_nested(self.outputs, parameters, statistics, _rows(x, rows)).graph.outputs["outputs"].spec
+        traced = trace_nested(lambda p, s, x: self.outputs(p, s, x)["outputs"], parameters, statistics, rows_of(x, rows))
+        return unflatten(traced.results, [output.spec for output in traced.graph.outputs.values()])
 
-    def sizes(self, x: Any) -> tuple[int, ...]:
-        """Number of parts of each metric, for rows of x of this spec."""
-        outputs = self.outputs_spec(x) if self.metrics else None
-        return tuple(metric.size(outputs) for metric in self.metrics)  # type: ignore[arg-type]  # there are outputs where there are metrics
+    def figures(self, x: Any) -> tuple[Figure, ...]:
+        """What training reports, for rows of x of this spec; the loss first."""
+        return (Figure("loss", slice(0, LOSS_PARTS), mean_figure),)
 
 
-class ModelObjective(Objective):
-    """A model, a loss and metrics."""
-
-    def __init__(self, model: Any, loss: Any, metric_list: Sequence[Any]) -> None:
-        self.model = model
-        self.loss = losses.find(loss)
-        self.metrics = [metrics.find(m) for m in metric_list]
-        self.targets = self.loss.targets
-        names = [m.name for m in self.metrics]
-        if len({"loss", *names}) < 1 + len(names):
-            raise ArgumentError(f"each metric may be named once, and none 'loss', got {names}.")
-
-    def initial(self, seed: int, x: Any) -> tuple[Any, Any]:
-        """The model's own initialisation, from the seed alone."""
-        parameters, statistics = self.model.init(derive(key(seed), 0), _rows(x, 1))
-        return parameters, statistics
-
-    def forward(
-        self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any, key: Tensor, training: bool
-    ) -> tuple[tuple[Any, Any], list[Tensor], Any]:
-        """Apply the model, then the loss and the metrics."""
-        applied = self.model.run(parameters, statistics, x, key=key if training else None, training=training)
-        outputs, after = applied.outputs, applied.state
-        with scope("loss"):
-            loss = self.loss.parts(outputs, y, sample_weight)
-        parts = []
-        for metric in self.metrics:
-            with scope(metric.name):
-                parts.append(metric.parts(outputs, y, sample_weight))
-        return loss, parts, after
-
-    def rows(self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any) -> list[Tensor]:
-        """Rows of the outputs, whose tensors are those of `forward`."""
-        kept = [metric.rows for metric in self.metrics if metric.rows is not None]
-        outputs = self.outputs(parameters, statistics, x)["outputs"] if kept else None
-        return [as_tensor(rows(outputs, y, sample_weight)) for rows in kept]
-
-    def outputs(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Tensor]:
-        """The model's outputs, as in evaluation."""
-        return {"outputs": as_tensor(self.model.apply(parameters, statistics, x, key=None, training=False)[0])}
-
-    def probabilities(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Tensor]:
-        """Softmax or sigmoid of the outputs."""
-        if self.loss.link not in ("softmax", "sigmoid"):
-            raise ArgumentError(f"outputs trained by the loss {self.loss.name!r} stand for no probabilities: leave out probabilities=True.")
-        return {"outputs": activations.find(self.loss.link)(self.outputs(parameters, statistics, x)["outputs"])}
+def mean_figure(parts: Array, rows: Array | None) -> float:
+    """The value of a figure that is a mean."""
+    return mean_of_parts(parts)
 
 
 class CostObjective(Objective):
@@ -163,26 +169,41 @@ class CostObjective(Objective):
         return self.cost(parameters, x) if y is None else self.cost(parameters, x, y)
 
     def forward(
-        self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any, key: Tensor, training: bool
-    ) -> tuple[tuple[Any, Any], list[Tensor], Any]:
+        self,
+        parameters: Any,
+        statistics: Any,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        part: Tensor,
+        key: Tensor,
+        inverse: Tensor | None = None,
+        training: bool = True,
+    ) -> Forward:
         """Call the cost function."""
         result, columns = self.result(parameters, x, y), [*leaves(x), *leaves(y)]
         if not self.coupled:
             refuse_outer(result, columns[0].shape[0], columns)
         total, weight, _ = sum_and_weight(result, columns[0].shape[0], sample_weight)
-        return (total, weight), [], {}
+        return Forward(Parts(total, weight), (), (), {})
 
 
-def _joined(total: Any, weight: Any, parts: Sequence[Tensor]) -> Tensor:
-    """The loss's sum and weight, and the parts of the metrics, in one vector."""
+def _joined(forward: Forward) -> Tensor:
+    """The loss's sum and weight, and the parts of the figures, in one vector."""
     with scope("sums"):
-        loss = stack([cast(as_tensor(total), np.float64), cast(as_tensor(weight), np.float64)])
-        return concatenate([loss, *parts]) if parts else loss
+        loss = pair(*forward.loss)
+        return concatenate([loss, *forward.parts]) if forward.parts else loss
 
 
-def _check_weight(weight: Any, variables: Sequence[Tensor]) -> None:
-    """Raise ArgumentError unless the weight of a loss depends on columns alone: the total gradient is divided by it."""
-    if isinstance(weight, Tensor) and weight in ancestors_of(variables, topological([weight])):
+def pair(total: Any, weight: Any) -> Tensor:
+    """A sum and a weight as parts."""
+    return stack([cast(as_tensor(total), np.float64), cast(as_tensor(weight), np.float64)])
+
+
+def check_weight(weights: Sequence[Any], variables: Sequence[Tensor]) -> None:
+    """Raise ArgumentError unless the weights of losses depend on columns alone: the total gradient is divided by them."""
+    tensors = [weight for weight in weights if isinstance(weight, Tensor)]
+    if not ancestors_of(variables, topological(tensors)).isdisjoint(tensors):
         raise ArgumentError(
             "the weight of a loss must be a function of the data alone, but this one depends on parameters, on running statistics or on "
             "random numbers. Return (sum, weight) with a weight made of columns, such as the sum of a mask."

@@ -12,18 +12,17 @@ from __future__ import annotations
 import hashlib
 import inspect
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dagtrain.data.columns import Columns, Rows
 from dagtrain.graph import Array, Graph, Spec, spec_of
-from dagtrain.nn.metrics import mean_of_parts
 from dagtrain.ops.random import derive, key
 from dagtrain.plan import Bound, Plan, plan
+from dagtrain.step.heads import Figure
 from dagtrain.step.layout import VectorLayout, settled
 from dagtrain.step.objective import LOSS_PARTS, Objective
 from dagtrain.step.state import State
@@ -153,41 +152,49 @@ class Program:
         state.slots = {name: np.zeros(self.layout.size, self.layout.dtype) for name in self.update.slots}
         return state
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The quantities that training reports: the loss, then the metrics."""
-        return ("loss", *(metric.name for metric in self.objective.metrics))
-
     @cached_property
-    def slices(self) -> tuple[slice, ...]:
-        """Where the parts of the loss and of each metric are in the sums."""
-        ends = accumulate((LOSS_PARTS, *self.objective.sizes(self.columns.x)), initial=0)
-        return tuple(slice(a, b) for a, b in pairwise(ends))
+    def reported(self) -> tuple[Figure, ...]:
+        """The figures that training reports, the loss first."""
+        return self.objective.figures(self.columns.x)
 
     @cached_property
     def sums(self) -> int:
-        """Number of parts of loss and metrics."""
-        return LOSS_PARTS + sum(self.objective.sizes(self.columns.x))
+        """Number of parts of losses and metrics."""
+        return max([LOSS_PARTS, *(int(figure.parts.stop) for figure in self.reported)])
 
-    def values(self, sums: Array | Sequence[float], rows: Sequence[Array] = ()) -> dict[str, Any]:
-        """The value of each quantity, from its summed parts, or from all rows where these are given; NaN without any weight."""
-        sums, kept = np.asarray(sums, np.float64), iter(rows)
-        values = {"loss": mean_of_parts(sums[self.slices[0]])}
-        for metric, part in zip(self.objective.metrics, self.slices[1:], strict=True):
-            values[metric.name] = metric.figure(sums[part], None if metric.rows is None else next(kept, None))
-        return values
+    @cached_property
+    def divided(self) -> bool:
+        """Whether shards divide each loss by its weight in the whole batch, since the weights differ."""
+        return self.objective.is_divided(self.columns)
+
+    def values(self, sums: Array | Sequence[float]) -> dict[str, Any]:
+        """The value of each figure in training, from its summed parts; NaN without any weight."""
+        sums = np.asarray(sums, np.float64)
+        return {figure.name: figure.value(sums[figure.parts], None) for figure in self.reported}
+
+    def evaluated(self, sums: Array, rows: Sequence[Array] = ()) -> dict[str, Any]:
+        """The value of each figure in evaluation, from its summed parts, or from all rows where it keeps them."""
+        return {
+            figure.name: figure.value(sums[figure.parts], None if figure.rows is None or not rows else rows[figure.rows])
+            for figure in self.reported
+            if not figure.training_only
+        }
 
     @cached_property
     def quantities(self) -> dict[str, bool]:
-        """The quantities that are one number, which the history holds → whether higher is better."""
-        better = (False, *(metric.higher_is_better for metric in self.objective.metrics))
+        """The figures that are one number, which the history holds → whether higher is better."""
         empty = self.values(np.zeros(self.sums))
-        return {name: b for name, b in zip(self.names, better, strict=True) if not np.ndim(empty[name])}
+        return {figure.name: figure.higher_is_better for figure in self.reported if not np.ndim(empty[figure.name])}
 
-    def figures(self, sums: Array | Sequence[float], rows: Sequence[Array] = ()) -> dict[str, float]:
+    @property
+    def evaluated_quantities(self) -> dict[str, bool]:
+        """Those of evaluation."""
+        only = {figure.name for figure in self.reported if figure.training_only}
+        return {name: better for name, better in self.quantities.items() if name not in only}
+
+    def numbers(self, values: Mapping[str, Any]) -> dict[str, float]:
         """The values that are one number."""
-        values = self.values(sums, rows)
-        return {name: float(values[name]) for name in self.quantities}
+        return {name: float(value) for name, value in values.items() if name in self.quantities}
 
     def shard_graph(self, rows: int) -> Graph:
         """The graph of a shard of this many rows."""
@@ -220,6 +227,7 @@ class Program:
                 "sample_weight": sample_weight,
                 "part": Spec((), np.dtype(self.layout.dtype)),
                 "key": spec_of(_NO_KEY),
+                "inverse": None,
             }
             self._graphs[cache_key] = trace_nested(function, *(specs[name] for name in inspect.signature(function).parameters)).graph
         return self._graphs[cache_key]

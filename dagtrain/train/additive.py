@@ -20,7 +20,8 @@ from dagtrain.errors import NotScalarError
 from dagtrain.nn.losses import LOSSES
 from dagtrain.nn.metrics import METRICS
 from dagtrain.plan.blas import guard
-from dagtrain.step.objective import ModelObjective, Objective
+from dagtrain.step.model import ModelObjective
+from dagtrain.step.objective import Objective
 from dagtrain.step.program import Program, Scorer
 from dagtrain.step.state import State
 
@@ -40,7 +41,7 @@ def check_additive(program: Program, source: Source, state: State) -> None:
     The parameters are moved by fixed random numbers: at the first or the final ones, a cost may add up by chance.
     """
     rows, objective = min(source.samples, GROUPS * sum(PIECES)), program.objective
-    if rows < 2 or not _has_functions_of_the_user(objective) or (objective.coupled and not objective.metrics):
+    if rows < 2 or not _has_functions_of_the_user(objective) or (objective.coupled and len(program.reported) == 1):
         return
     ends = [0, *sorted({min(end, rows) for end in accumulate(PIECES)})]
     columns, size = source.some(rows), ends[-1]
@@ -60,10 +61,13 @@ def _check(program: Program, scorer: Scorer, state: State, group: Rows, ends: Se
     total = parts.sum(axis=0)
     wrong = np.abs(whole - total) > TOLERANCE * (np.abs(whole) + np.abs(parts).sum(axis=0) + 0.01 * ends[-1])
     wrong |= np.isfinite(whole) != np.isfinite(total)  # where neither is finite, training names the op
-    for name, part in zip(program.names, program.slices, strict=True):
-        if wrong[part].any() and not (name == "loss" and program.objective.coupled):
-            what = "the cost" if name == "loss" else f"the metric {name!r}"
-            one, several = (np.array2string(np.asarray(program.values(sums)[name]), precision=6) for sums in (whole, total))
+    for figure in program.reported:
+        name, is_loss = figure.name, figure.name == "loss" or figure.name.endswith("_loss")
+        if figure.training_only or (is_loss and program.objective.coupled):
+            continue
+        if wrong[figure.parts].any():
+            what = "the cost" if name == "loss" else f"{'the loss' if is_loss else 'the metric'} {name!r}"
+            one, several = (np.array2string(np.asarray(program.evaluated(sums)[name]), precision=6) for sums in (whole, total))
             rows = ", ".join(str(b - a) for a, b in pairwise(ends))
             raise NotScalarError(
                 f"{what} does not add up over rows: it is {one} for {ends[-1]} rows, but {several} by the sums over their parts of {rows} "
@@ -78,7 +82,10 @@ def _has_functions_of_the_user(objective: Objective) -> bool:
     if not isinstance(objective, ModelObjective):
         return True
     known = {loss.function for loss in LOSSES.values()} | {metric.parts for metric in METRICS.values()}
-    return any(_plain(call) not in known for call in (objective.loss.function, *(metric.parts for metric in objective.metrics)))
+    return any(
+        _plain(call) not in known
+        for call in (*(loss.function for loss in objective.losses), *(metric.parts for metric in objective.metrics))
+    )
 
 
 def _plain(call: Any) -> Any:

@@ -30,7 +30,7 @@ def load(
     *,
     custom: Mapping[str, Any] | None = None,
     loss: Any = None,
-    metrics: Sequence[Any] | None = None,
+    metrics: Sequence[Any] | Mapping[str, Sequence[Any]] | None = None,
     optimizer: Any = None,
     parameters: Any = None,
     engine: str = "auto",
@@ -92,10 +92,11 @@ def load(
     elif objective.get("kind") == "model":
         settings |= {
             "model": _part(checkpoint, "model", objective.get("model"), model, custom),
-            "loss": _part(checkpoint, "loss", objective.get("loss"), loss, custom),
+            "loss": _each(checkpoint, "loss", objective.get("loss"), loss, custom),
         }
-        described = _list(objective.get("metrics"))
-        settings["metrics"] = [_part(checkpoint, "metrics", m, None, custom) for m in described] if metrics is None else metrics
+        settings["metrics"] = _each(checkpoint, "metrics", objective.get("metrics"), metrics, custom)
+        if loss is None and objective.get("loss_weights"):
+            settings["loss_weights"] = objective["loss_weights"]
         if model is None:
             _check_size(checkpoint, settings["model"])
     else:
@@ -148,8 +149,16 @@ def _part(checkpoint: Checkpoint, name: str, description: Any, argument: Any, cu
     )
 
 
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+def _each(checkpoint: Checkpoint, name: str, description: Any, argument: Any, custom: Mapping[str, Any] | None) -> Any:
+    """The argument, else the described object, list of objects, or dict of these by output."""
+    if argument is not None:
+        return argument
+    if isinstance(description, dict) and set(description) == {"by_output"} and isinstance(description["by_output"], dict):
+        return {output: _each(checkpoint, name, part, None, custom) for output, part in description["by_output"].items()}
+    if name == "metrics":
+        parts = description if isinstance(description, list) else [description]
+        return [_part(checkpoint, name, part, None, custom) for part in parts]
+    return _part(checkpoint, name, description, None, custom)
 
 
 def _nest(checkpoint: Checkpoint, parameters: Any) -> Any:

@@ -270,7 +270,7 @@ def configuration(trainer: Any) -> dict[str, str]:
     objective, (_, batches) = trainer._objective, trainer._sample
     settings = {
         "model": getattr(trainer.model, "__qualname__", trainer.model),  # of a cost function, whose text is its place in memory
-        **({"loss": objective.loss.name} if hasattr(objective, "loss") else {}),
+        **({"loss": ", ".join(loss.name for loss in objective.losses)} if hasattr(objective, "losses") else {}),
         "optimizer": trainer.optimizer,
         "batch_size": batches.batch_size,
         **trainer.history.info,

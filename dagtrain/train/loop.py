@@ -212,9 +212,11 @@ class Loop:
         progress = self.progress
         state, progress.begun = progress.state, done
         assert state is not None, "steps were done"
-        row = self.program.figures(done.sums)
+        program = self.program
+        row = program.numbers(program.values(done.sums))
         if self.validation is not None:
-            row |= {f"val_{n}": v for n, v in self.program.figures(*session.evaluate(self.validation, state, self)).items()}
+            scores = session.evaluate(self.validation, state, self)
+            row |= {f"val_{name}": value for name, value in program.numbers(program.evaluated(*scores)).items()}
         row |= {"seconds": done.seconds, "samples_per_second": self.plan.samples / done.seconds}
         with self.stopping.undisturbed():
             progress.ledger.open(progress.epochs, self.plan.samples)
@@ -269,7 +271,7 @@ class Loop:
             assert self.progress.state is not None, "steps run"
             self.publisher.step(self.progress.state.step + len(self._sums), loss)
         if self.callbacks.see_batches:
-            self.callbacks.call("on_train_batch_end", at, self.program.figures(sums))
+            self.callbacks.call("on_train_batch_end", at, self.program.numbers(self.program.values(sums)))
 
     def used(self, i: int, shard: int, rows: Array) -> None:
         """Enter the samples of a shard in the ledger."""

@@ -50,7 +50,7 @@ class Predictor:
     def __call__(self, *columns: Array) -> Array:
         """The outputs for these rows, which are checked."""
         self._check(columns)
-        form = Form(self.columns, (("finite", "fits"),) * len(columns), 0)
+        form = Form(self.columns, (("finite", "fits"),) * len(columns))
         finding = inspect(form, len(columns[0]), *columns)
         if finding is not None:
             raise explain(form, finding, 0, 0)

@@ -9,7 +9,8 @@ from dagtrain.data import Columns, open_source
 from dagtrain.data.nests import ROOTS, is_parts
 from dagtrain.data.source import Source
 from dagtrain.errors import ArgumentError, DataError
-from dagtrain.step.objective import ModelObjective, Objective
+from dagtrain.step.model import ModelObjective
+from dagtrain.step.objective import Objective
 from dagtrain.trace.tree import Leaf, Structure
 
 __all__ = ["check_alike", "hold_out", "open_rows", "open_validation"]
@@ -21,14 +22,7 @@ def open_rows(objective: Objective, x: Any, y: Any, sample_weight: Any = None, e
     if y is None and isinstance(objective, ModelObjective) and not (is_parts(x) or hasattr(x, "__next__")):
         raise missing
     targets = objective.targets if objective.targets != "any" else None
-
-    def labels(x: Any) -> tuple[int | None, int]:
-        if targets == "classes" and isinstance(objective, ModelObjective):
-            outputs = objective.outputs_spec(x)
-            if outputs.ndim > 1:
-                return outputs.shape[-1], outputs.ndim - 1
-        return None, 1
-
+    labels = objective.labels if isinstance(objective, ModelObjective) else None
     source = open_source(x, y, sample_weight, targets=targets, labels=labels, expected=expected)
     if source.columns.y is None and isinstance(objective, ModelObjective):
         raise missing

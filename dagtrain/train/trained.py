@@ -77,7 +77,7 @@ class Trained:
             check_alike(program.columns, source.columns)
             with engine.session(program, source) as session:
                 scores = session.evaluate(source, state, Unwatched())
-        return program.values(*scores)
+        return program.evaluated(*scores)
 
     def predict(self, x: Any, batch_size: int = 1024, probabilities: bool = False) -> Any:
         """The model's outputs: a NumPy array, or for dask data a (lazy) dask array of as many blocks.
@@ -227,8 +227,7 @@ class Trained:
 
     def _quantities(self, program: Program, validated: bool) -> dict[str, bool]:
         """Quantity of each epoch → whether higher is better."""
-        quantities = program.quantities
-        return quantities | {f"val_{name}": better for name, better in quantities.items() if validated}
+        return program.quantities | {f"val_{name}": better for name, better in program.evaluated_quantities.items() if validated}
 
     def _checkpointed(self, epochs: int) -> State | None:
         """The state after `epochs` epochs, if the running fit has a checkpoint of it."""

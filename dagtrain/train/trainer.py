@@ -27,7 +27,8 @@ from dagtrain.engines.engine import Engine, choose_engine, find_engine
 from dagtrain.errors import ArgumentError
 from dagtrain.nn.layer import Layer
 from dagtrain.report.records import Started
-from dagtrain.step.objective import CostObjective, ModelObjective, Objective
+from dagtrain.step.model import ModelObjective
+from dagtrain.step.objective import CostObjective, Objective
 from dagtrain.step.program import Program
 from dagtrain.step.software import software
 from dagtrain.train.additive import check_additive
@@ -71,11 +72,11 @@ class Trainer(Trained):
     model
         A model (`dagtrain.nn.Sequential`, `dagtrain.nn.Model`, or any `dagtrain.nn.Layer`), or a cost function ``cost(parameters, x, y)``.
     loss
-        Name or function, for a model; see `dagtrain.nn.losses`.
+        Name or function, for a model; see `dagtrain.nn.losses`. For a model whose outputs have names, a dict of them.
     optimizer
         Name or `dagtrain.optim.Optimizer`.
     metrics
-        Names or functions; see `dagtrain.nn.metrics`.
+        Names or functions; see `dagtrain.nn.metrics`. With losses by output, a dict of lists.
     shards
         Number of parts of each batch; ``"auto"`` derives it from the batch size alone.
     seed
@@ -93,6 +94,8 @@ class Trainer(Trained):
     coupled
         Whether the cost couples rows on purpose, as contrastive losses do: it is then computed in each shard alone, and the number of
         shards is part of it. Otherwise the cost must add up over rows, which is checked before the first step.
+    loss_weights
+        Factors of the losses by output in their sum, by default 1.
 
     Raises
     ------
@@ -116,7 +119,7 @@ class Trainer(Trained):
         model: Any,
         loss: Any = None,
         optimizer: Any = "adam",
-        metrics: Sequence[Any] = (),
+        metrics: Sequence[Any] | Mapping[str, Sequence[Any]] = (),
         shards: int | Literal["auto"] = "auto",
         seed: int = 0,
         engine: str | Engine = "auto",
@@ -124,6 +127,7 @@ class Trainer(Trained):
         parameters: Any = None,
         client: Any = None,
         coupled: bool = False,
+        loss_weights: Mapping[str, float] | None = None,
     ) -> None:
         if engine != "auto" and not hasattr(engine, "session"):
             find_engine(engine)
@@ -132,21 +136,19 @@ class Trainer(Trained):
         if shards != "auto":
             shards = whole('shards (if not "auto")', shards)
         seed = arguments.seed(seed)
-        if isinstance(metrics, str):
-            raise ArgumentError(f"metrics is a list of names, as in metrics=[{metrics!r}].")
         self._objective: Objective
         if isinstance(model, Layer):
             if loss is None:
                 raise ArgumentError('a model needs a loss, as in loss="cross_entropy".')
             if parameters is not None:
                 raise ArgumentError("parameters= goes with a plain cost function; a model makes its own from the seed.")
-            self._objective = ModelObjective(model, loss, metrics)
+            self._objective = ModelObjective(model, loss, metrics, loss_weights)
         else:
             if isinstance(model, list | tuple):
                 raise ArgumentError("a list of layers is no model yet: Trainer(dt.nn.Sequential([...]), loss=...).")
             if parameters is None and isinstance(loss, dict | list | tuple):
                 loss, parameters = None, loss  # Trainer(cost, parameters)
-            if loss is not None or metrics:
+            if loss is not None or metrics or loss_weights is not None:
                 raise ArgumentError(
                     "a plain cost function is its own loss and has no metrics: leave out loss= and metrics=, and give its first "
                     "parameters as parameters=."

@@ -1,0 +1,206 @@
+"""The heads of a model: its outputs with their losses and metrics; and several losses as one sum with one weight.
+
+    kind ──▶ cross_entropy  (S₁, W₁) ─┐
+    size ──▶ squared error  (S₂, W₂) ─┼──▶  λ₁ S₁/W₁ + λ₂ S₂/W₂ + penalty
+    layers ▶ add_loss                ─┘
+
+Where the weights are the same tensor, or constants, the addends of a step are Σ λ S with one weight. Where they differ, each shard needs
+the batch's weights first: their inverse values multiply S.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dagtrain.arguments import not_negative
+from dagtrain.errors import ArgumentError, DataError, UnknownNameError
+from dagtrain.graph import Array, Tensor
+from dagtrain.nn import losses, metrics
+from dagtrain.nn.losses import Loss
+from dagtrain.nn.metrics import Metric
+from dagtrain.ops import as_tensor
+from dagtrain.ops.elementwise import cast
+
+__all__ = ["Figure", "Head", "Parts", "heads_of", "output_of", "source_of", "target_of", "weighted_total"]
+
+
+@dataclass(frozen=True)
+class Head:
+    """An output of a model with its loss and metrics.
+
+    Attributes
+    ----------
+    name
+        Of the output; "" where the model has one output, which is an array.
+    factor
+        Of its loss in the sum of losses.
+    """
+
+    name: str
+    loss: Loss
+    factor: float
+    metrics: tuple[Metric, ...]
+
+    def titled(self, figure: str, several: bool) -> str:
+        """The name of a figure in the history."""
+        return f"{self.name}_{figure}" if several else figure
+
+
+class Parts(NamedTuple):
+    """The sum and the weight of a loss in a shard."""
+
+    total: Any
+    weight: Any
+
+
+class Figure(NamedTuple):
+    """A quantity that training reports.
+
+    Attributes
+    ----------
+    name
+        In the history.
+    parts
+        Its parts of the sums.
+    value
+        ``value(parts, rows)`` → its value; `rows` is None but in evaluation.
+    higher_is_better
+        Whether a higher value is better.
+    rows
+        Its number among the figures that keep rows, or None.
+    training_only
+        Whether evaluation leaves it out.
+    """
+
+    name: str
+    parts: slice
+    value: Callable[[Array, Array | None], Any]
+    higher_is_better: bool = False
+    rows: int | None = None
+    training_only: bool = False
+
+
+def heads_of(loss: Any, metric_list: Any, factors: Any) -> tuple[Head, ...]:
+    """The heads of these arguments of a trainer: one each, or dicts of them by the names of outputs."""
+    if not isinstance(loss, Mapping):
+        if isinstance(metric_list, Mapping) or factors is not None:
+            raise ArgumentError("metrics and loss_weights by the names of outputs go with losses by name: loss={...}.")
+        return (Head("", losses.find(loss), 1.0, _metrics(metric_list)),)
+    if not loss:
+        raise ArgumentError('loss is an empty dict: give a loss for an output, as in loss={"kind": "cross_entropy"}.')
+    if not isinstance(metric_list, Mapping):
+        if metric_list and len(loss) > 1:
+            raise ArgumentError('with several losses, metrics are given by output, as in metrics={"kind": ["accuracy"]}.')
+        metric_list = dict.fromkeys(loss, metric_list)
+    for what, by_name in (("metrics", metric_list), ("loss_weights", factors or {})):
+        if not isinstance(by_name, Mapping):
+            raise ArgumentError(f"{what} is a dict by the names of outputs, got {by_name!r}.")
+        for name in by_name:
+            if name not in loss:
+                raise UnknownNameError.of(f"output with a loss in {what}", name, list(loss))
+    return tuple(
+        Head(
+            str(name),
+            losses.find(of_output),
+            float(not_negative(f"the weight of the loss of {name}", (factors or {}).get(name, 1.0))),
+            _metrics(metric_list.get(name, ())),
+        )
+        for name, of_output in loss.items()
+    )
+
+
+def _metrics(metric_list: Any) -> tuple[Metric, ...]:
+    if isinstance(metric_list, str):
+        raise ArgumentError(f"metrics is a list of names, as in metrics=[{metric_list!r}].")
+    chosen = tuple(metrics.find(metric) for metric in metric_list)
+    names = [metric.name for metric in chosen]
+    if len({"loss", *names}) < 1 + len(names):
+        raise ArgumentError(f"each metric may be named once, and none 'loss', got {names}.")
+    return chosen
+
+
+def output_of(head: Head, outputs: Any) -> Any:
+    """The output of a head; None if the model gives none of this name here."""
+    if not isinstance(outputs, dict | list | tuple):
+        if head.name:
+            raise ArgumentError(f"the loss is for the output {head.name!r}, but the model gives one array: give one loss.")
+        return as_tensor(outputs)
+    if not isinstance(outputs, dict):
+        raise ArgumentError("the model gives several outputs without names: return a dict, and give losses by its names: loss={...}.")
+    if not head.name:
+        if len(outputs) == 1:
+            return as_tensor(next(iter(outputs.values())))
+        raise ArgumentError(f"the model has the outputs {', '.join(outputs)}: give a loss by name for each that has one: loss={{...}}.")
+    output = outputs.get(head.name)
+    return None if output is None else as_tensor(output)
+
+
+def source_of(head: Head, main: Sequence[str], names: Sequence[str]) -> str:
+    """The name of the column of y that a head is compared with: its own, or for an auxiliary head that of the only main one."""
+    if head.name in names:
+        return head.name
+    if head.name not in main and len(main) == 1 and main[0] in names:
+        return main[0]
+    raise DataError(f"y has no column {head.name!r}, which a loss needs: its columns are {', '.join(names)}.")
+
+
+def target_of(head: Head, main: Sequence[str], y: Any) -> Any:
+    """What a head is compared with."""
+    if isinstance(y, dict):
+        return y[source_of(head, main, list(y))] if head.name else _only(y)
+    if isinstance(y, tuple) or len(main) > 1:
+        raise DataError(f"there are losses for {', '.join(main) or 'one output'}: give y as a dict by the names of outputs.")
+    return y
+
+
+def _only(y: dict[str, Any]) -> Any:
+    if len(y) > 1:
+        raise DataError(f"y has the columns {', '.join(y)}, but the model has one loss: give y as an array.")
+    return next(iter(y.values()))
+
+
+def weighted_total(
+    parts: Mapping[str, Parts], factors: Mapping[str, float], penalties: Sequence[Any], part: Tensor, inverse: Tensor | None
+) -> Parts:
+    """All losses as one sum and weight of a shard.
+
+    Parameters
+    ----------
+    parts, factors
+        Of each loss.
+    penalties
+        Numbers that count as they are, whatever the weights.
+    part
+        The shard's fraction of the batch's rows.
+    inverse
+        The inverse of each loss's weight in the whole batch, 0 where it is 0; None where the losses have one weight.
+    """
+    if inverse is not None:
+        scaled = [as_tensor(p.total) * cast(inverse[i] * factors[name], p.total.dtype) for i, (name, p) in enumerate(parts.items())]
+        total = sum(scaled[1:], scaled[0])
+        for penalty in penalties:
+            total = total + penalty * cast(part, penalty.dtype)
+        return Parts(total, cast(part, np.float64) * cast(np.max(inverse) > 0, np.float64))
+    names = list(parts)
+    first = parts[names[0]]
+    total = _times(first.total, factors[names[0]])
+    for name in names[1:]:
+        total = total + _times(parts[name].total, factors[name] * ratio(first.weight, parts[name].weight))
+    for penalty in penalties:
+        total = total + penalty * (first.weight if not isinstance(first.weight, Tensor) else cast(first.weight, penalty.dtype))
+    return Parts(total, first.weight)
+
+
+def _times(total: Any, factor: float) -> Any:
+    return total if factor == 1 else total * factor
+
+
+def ratio(first: Any, other: Any) -> float:
+    """The quotient of two weights that are one tensor, or constants; NaN for others."""
+    if first is other:
+        return 1.0
+    return float("nan") if isinstance(first, Tensor) or isinstance(other, Tensor) else float(first) / float(other)

@@ -1,0 +1,295 @@
+"""The objective of a model with losses and metrics, of one output or several.
+
+outputs ──▶ heads: loss and metrics each ──▶ one sum and one weight, the parts of all figures
+layers  ──▶ what they add to the loss
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from dagtrain.data.columns import Columns
+from dagtrain.errors import ArgumentError, UnknownNameError
+from dagtrain.graph import Array, Spec, Tensor, scope, spec_of
+from dagtrain.nn import activations
+from dagtrain.nn.layer import Applied, Layer
+from dagtrain.nn.losses import Loss
+from dagtrain.nn.metrics import Metric
+from dagtrain.nn.model import Model
+from dagtrain.nn.tracing import First, first_pass
+from dagtrain.ops import as_tensor
+from dagtrain.ops.elementwise import cast
+from dagtrain.ops.random import derive, key
+from dagtrain.ops.shape import stack
+from dagtrain.step.heads import Figure, Head, Parts, heads_of, output_of, ratio, source_of, target_of, weighted_total
+from dagtrain.step.layout import VectorLayout
+from dagtrain.step.objective import LOSS_PARTS, Forward, Objective, check_weight, mean_figure, pair, rows_of
+from dagtrain.trace import flatten, trace_nested
+from dagtrain.trace.tree import leaves, map_leaves
+
+__all__ = ["ModelObjective"]
+
+
+class ModelObjective(Objective):
+    """A model, a loss and metrics; for several outputs, dicts of them by the names of the outputs."""
+
+    def __init__(self, model: Layer, loss: Any, metric_list: Any, loss_weights: Any = None) -> None:
+        self.model = model
+        self.heads = heads_of(loss, metric_list, loss_weights)
+        if isinstance(model, Model):
+            self._check_names(model)
+
+    def _check_names(self, model: Model) -> None:
+        names = [*(model.outputs if isinstance(model.outputs, Mapping) else ()), *(model.auxiliary or ())]
+        for head in self.heads:
+            if head.name and head.name not in names:
+                raise UnknownNameError.of("output of the model with a loss", head.name, names)
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """The loss of each head."""
+        return tuple(head.loss for head in self.heads)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The metrics of all heads."""
+        return tuple(metric for head in self.heads for metric in head.metrics)
+
+    @property
+    def targets(self) -> str | dict[str, str] | None:
+        """How y is checked."""
+        if len(self.heads) == 1 and not self.heads[0].name:
+            return self.heads[0].loss.targets
+        return {head.name: head.loss.targets for head in self.heads}
+
+    def initial(self, seed: int, x: Any) -> tuple[Any, Any]:
+        """The model's own initialisation, from the seed alone."""
+        parameters, statistics = self.model.init(derive(key(seed), 0), rows_of(x, 1))
+        return parameters, statistics
+
+    # ---- what the model has, by a trace in training
+
+    def _traced(self, x: Any) -> First:
+        named = flatten(x, "x")[0]
+        cache_key = tuple(named.items())
+        traces = self.__dict__.setdefault("_traces", {})
+        if cache_key not in traces:
+            traces[cache_key] = first_pass(self.model, key(0), (rows_of(x, 1),), allocate=False)
+        return traces[cache_key]  # type: ignore[no-any-return]  # a dict in the instance's own, which pickle leaves out
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_traces"}
+
+    def _main(self, outputs: Any) -> list[str]:
+        """The names of the heads whose outputs exist in evaluation too."""
+        return [head.name for head in self.heads if not head.name or (isinstance(outputs, dict) and head.name in outputs)]
+
+    def labels(self, x: Any) -> dict[str, tuple[int | None, int]]:
+        """For each head with class labels the number of classes, and the axes of the labels."""
+        first = self._traced(x)
+        outputs, auxiliary = map_leaves(spec_of, first.call.outputs), {n: spec_of(v) for n, v in first.shared.auxiliary.items()}
+        specs = {head.name: output_of_specs(head, outputs, auxiliary) for head in self.heads if head.loss.targets == "classes"}
+        return {name: (spec.shape[-1], spec.ndim - 1) for name, spec in specs.items() if spec.ndim > 1}
+
+    def frozen(self, x: Any) -> frozenset[str]:
+        """Dotted names of the parameters that layers keep from training."""
+        return frozenset(self._traced(x).shared.frozen)
+
+    def figures(self, x: Any) -> tuple[Figure, ...]:
+        """The loss; of several outputs the loss of each; the penalty; the metrics."""
+        first = self._traced(x)
+        outputs, auxiliary = map_leaves(spec_of, first.call.outputs), {n: spec_of(v) for n, v in first.shared.auxiliary.items()}
+        several, penalty, main = len(self.heads) > 1, bool(first.shared.losses), self._main(outputs)
+        figures: list[Figure] = []
+        end = LOSS_PARTS
+        if several or penalty:
+            factors = np.array([head.factor for head in self.heads])
+            is_main = np.array([head.name in main for head in self.heads])
+            end += 2 * (len(self.heads) + penalty)
+            all_parts = slice(LOSS_PARTS, end)
+            figures.append(Figure("loss", all_parts, partial(_sum_of_means, factors=factors, penalty=penalty)))
+            if not is_main.all():
+                value = partial(_sum_of_means, factors=factors * is_main, penalty=penalty)
+                figures.append(Figure("main_loss", all_parts, value, training_only=True))
+            if several:
+                for i, head in enumerate(self.heads):
+                    place = slice(LOSS_PARTS + 2 * i, LOSS_PARTS + 2 * i + 2)
+                    figures.append(Figure(f"{head.name}_loss", place, mean_figure, training_only=head.name not in main))
+            if penalty:
+                figures.append(Figure("penalty", slice(end - 2, end), mean_figure))
+        else:
+            figures.append(Figure("loss", slice(0, LOSS_PARTS), mean_figure))
+        keeps = 0
+        for head in self.heads:
+            spec = output_of_specs(head, outputs, auxiliary)
+            for metric in head.metrics:
+                start, end = end, end + metric.size(spec)
+                rows = keeps if metric.rows is not None and head.name in main else None
+                keeps += rows is not None
+                name, only = head.titled(metric.name, several), head.name not in main
+                figures.append(Figure(name, slice(start, end), metric.figure, metric.higher_is_better, rows, only))
+        names = [figure.name for figure in figures]
+        if len(set(names)) < len(names):
+            raise ArgumentError(f"two figures have one name, among {', '.join(names)}: give an output or a metric another name.")
+        return tuple(figures)
+
+    # ---- one shard
+
+    def _applied(self, parameters: Any, statistics: Any, x: Any, key: Tensor, training: bool) -> Applied:
+        return self.model.run(parameters, statistics, x, key=key if training else None, training=training)
+
+    def _losses(self, applied: Applied, y: Any, sample_weight: Any) -> dict[str, Parts]:
+        """Sum and weight of the loss of each head that has an output here, and of each penalty by sample."""
+        parts, main = {}, self._main(applied.outputs)
+        for head in self.heads:
+            output = self._output(head, applied)
+            if output is not None:
+                weight = _weight_of(head, main, y, sample_weight)
+                with scope(f"loss_{head.name}" if head.name else "loss"):
+                    parts[head.name] = Parts(*head.loss.parts(output, target_of(head, main, y), weight))
+        return parts
+
+    def _output(self, head: Head, applied: Applied) -> Tensor | None:
+        if head.name in applied.auxiliary:
+            return as_tensor(applied.auxiliary[head.name])
+        output: Tensor | None = output_of(head, applied.outputs)
+        return output
+
+    def forward(
+        self,
+        parameters: Any,
+        statistics: Any,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        part: Tensor,
+        key: Tensor,
+        inverse: Tensor | None = None,
+        training: bool = True,
+    ) -> Forward:
+        """Apply the model, then the losses and the metrics."""
+        applied = self._applied(parameters, statistics, x, key, training)
+        rows = leaves(x)[0].shape[0]
+        losses, main = self._losses(applied, y, sample_weight), self._main(applied.outputs)
+        numbers, by_sample = _penalties(applied.losses, rows)
+        with scope("loss"):
+            addends = losses | by_sample
+            factors = {head.name: head.factor for head in self.heads} | dict.fromkeys(by_sample, 1.0)
+            loss = weighted_total(addends, factors, list(numbers.values()), part, inverse)
+        parts: list[Tensor] = []
+        if len(self.heads) > 1 or applied.losses:
+            with scope("sums"):
+                parts += [pair(*losses.get(head.name, (0.0, 0.0))) for head in self.heads]
+                if applied.losses:
+                    parts.append(pair(sum([*(p.total for p in by_sample.values()), *(n * rows for n in numbers.values())]), rows))
+        kept: list[Tensor] = []
+        for head in self.heads:
+            output = self._output(head, applied)
+            for metric in head.metrics:
+                with scope(head.titled(metric.name, len(self.heads) > 1)):
+                    if output is None:
+                        auxiliary = self._traced(map_leaves(lambda column: Spec(column.shape[1:], column.dtype), x)).shared.auxiliary
+                        parts.append(as_tensor(np.zeros(metric.size(spec_of(auxiliary[head.name])))))
+                        continue
+                    compared = output, target_of(head, main, y), _weight_of(head, main, y, sample_weight)
+                    parts.append(as_tensor(metric.parts(*compared)))
+                    if metric.rows is not None and not training:
+                        kept.append(as_tensor(metric.rows(*compared)))
+        return Forward(loss, parts, kept, applied.state)
+
+    def weights(self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any, part: Tensor, key: Tensor) -> dict[str, Tensor]:
+        """The weight of each loss, then of each penalty by sample."""
+        applied = self._applied(parameters, statistics, x, key, True)
+        by_sample = _penalties(applied.losses, leaves(x)[0].shape[0])[1]
+        weights = [parts.weight for parts in (self._losses(applied, y, sample_weight) | by_sample).values()]
+        check_weight(weights, [*leaves(parameters), *leaves(statistics), key])
+        return {"weights": stack([cast(as_tensor(weight), np.float64) for weight in weights])}
+
+    def is_divided(self, columns: Columns) -> bool:
+        """Whether the weights of losses differ."""
+        if len(self.heads) == 1 and not self._traced(columns.x).shared.losses:
+            return False
+        weights: list[Any] = []
+
+        def collect(parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any) -> Any:
+            applied = self._applied(parameters, statistics, x, as_tensor(key(0)), True)
+            by_sample = _penalties(applied.losses, leaves(x)[0].shape[0])[1]
+            weights.extend(parts.weight for parts in (self._losses(applied, y, sample_weight) | by_sample).values())
+            return 0.0
+
+        first = self._traced(columns.x)
+        specs = (VectorLayout.of(nest).specs for nest in (first.parameters, first.state))
+        trace_nested(collect, *specs, *columns.of_rows(2))
+        return any(np.isnan(ratio(weights[0], weight)) for weight in weights)
+
+    # ---- outputs
+
+    def outputs(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Any]:
+        """The model's outputs, as in evaluation."""
+        applied = self.model.run(parameters, statistics, x, key=None, training=False)
+        return {"outputs": map_leaves(as_tensor, applied.outputs)}
+
+    def probabilities(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Any]:
+        """Softmax or sigmoid of the outputs, each by the link of its loss; others stay as they are."""
+        outputs = self.outputs(parameters, statistics, x)["outputs"]
+        links = {head.name: head.loss.link for head in self.heads if head.loss.link in ("softmax", "sigmoid")}
+        if not links:
+            names = ", ".join(repr(loss.name) for loss in self.losses)
+            raise ArgumentError(f"outputs trained by the loss {names} stand for no probabilities: leave out probabilities=True.")
+        if isinstance(outputs, dict):
+            only = links.get("", "linear")
+            return {"outputs": {name: activations.find(links.get(name, only))(value) for name, value in outputs.items()}}
+        return {"outputs": activations.find(links[""])(outputs)}
+
+
+def output_of_specs(head: Head, outputs: Any, auxiliary: Mapping[str, Spec]) -> Spec:
+    """The spec of the output of a head."""
+    if head.name in auxiliary:
+        return auxiliary[head.name]
+    if isinstance(outputs, dict):
+        name = head.name or next(iter(outputs))
+        if name not in outputs:
+            raise UnknownNameError.of("output of the model with a loss", name, [*outputs, *auxiliary])
+        spec: Spec = outputs[name]
+        return spec
+    if head.name:
+        raise ArgumentError(f"the loss is for the output {head.name!r}, but the model gives one array: give one loss.")
+    return outputs  # type: ignore[no-any-return]  # one array
+
+
+def _weight_of(head: Head, main: Sequence[str], y: Any, sample_weight: Any) -> Any:
+    """The sample weights of a head: those of its column of y, or those of all."""
+    if not isinstance(sample_weight, dict):
+        return sample_weight
+    return sample_weight.get(source_of(head, main, list(y)) if head.name else next(iter(sample_weight)))
+
+
+def _penalties(values: Mapping[str, Any], rows: int) -> tuple[dict[str, Tensor], dict[str, Parts]]:
+    """What layers added to the loss: numbers, and the parts of those with a value for each sample."""
+    numbers: dict[str, Tensor] = {}
+    by_sample: dict[str, Parts] = {}
+    for name, value in values.items():
+        tensor = as_tensor(value)
+        if not tensor.shape:
+            numbers[name] = tensor
+        elif tensor.shape == (rows,):
+            by_sample[f"penalty {name}"] = Parts(np.sum(tensor), float(rows))
+        else:
+            raise ArgumentError(
+                f"the loss {name!r} that a layer added is one number, or one for each of {rows} samples, got {tensor.shape}."
+            )
+    return numbers, by_sample
+
+
+def _sum_of_means(parts: Array, rows: Array | None, *, factors: Array, penalty: bool) -> float:
+    """Σ factor · sum / weight over the losses that have weight; NaN without any."""
+    pairs = parts.reshape(-1, 2)
+    factors = np.append(factors, 1.0) if penalty else factors
+    counted = pairs[:, 1] != 0
+    if not counted[: len(pairs) - penalty].any():
+        return float("nan")
+    return float(np.sum(factors[counted] * pairs[counted, 0] / pairs[counted, 1]))
