@@ -45,6 +45,8 @@ class Objective:
     coupled = False
     """Whether the cost couples the rows of a shard on purpose, and need not add up over rows."""
     metrics: Sequence[metrics.Metric] = ()
+    frozen: frozenset[str] = frozenset()
+    """Dotted names of the parameters that their layers declare as not trainable."""
 
     def initial(self, seed: int, x: Any) -> tuple[Any, Any]:
         """First parameters and running statistics, as nests of arrays."""
