@@ -46,6 +46,10 @@ def _chain(parts: tuple[Any, ...]) -> Any:
     return optim.chain(*parts)
 
 
+def _by_name(rules: Any) -> Any:
+    return optim.by_name(dict(rules))
+
+
 def _step_decay(initial: float, rate: float, every: int, staircase: bool) -> Any:
     return optim.step_decay(initial, rate, every)
 
@@ -59,7 +63,9 @@ MAKERS: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "optimizer": {
         **OPTIMIZERS,
         **_named(optim.clip_by_value, optim.clip_by_global_norm, optim.l2, optim.add_decayed_weights),
+        **_named(optim.frozen),
         "chain": _chain,
+        "by_name": _by_name,
     },
     "schedule": {
         **_named(optim.constant, optim.exponential_decay, optim.piecewise, optim.polynomial, optim.cosine, optim.one_cycle, optim.warmup),

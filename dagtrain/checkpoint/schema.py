@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dagtrain.checkpoint.describe import complete, describe_structure, differences, structure_of
+from dagtrain.checkpoint.groups import GROUP, GroupEntry, group_differences, grouped
 from dagtrain.checkpoint.kinds import DICT, FLAG, LIST, NUMBER, SHA256, TEXT, Kind, mapping, optional, record, sequence, shape, whole
 from dagtrain.data.columns import Columns
 from dagtrain.data.ledger import Entry
@@ -187,7 +188,10 @@ class Manifest:
     fingerprint
         Fingerprint of the state.
     parameters, statistics, slots
-        Arrays of the tensor file; each slot is one vector as long as all parameters. Layouts that were read have a flat dict as nest.
+        Arrays of the tensor file; each slot is one vector as long as all parameters, or those of its group. Layouts that were read have a
+        flat dict as nest.
+    groups
+        The groups of the parameters, in the order of the vector; empty for a single one without a name, and then not written.
     keys
         Keys of the graphs of a shard and of the update: graphs of equal keys compute the same, user functions included.
     versions
@@ -215,6 +219,9 @@ class Manifest:
     batches: dict[str, int | str] | None = field(metadata=entry(optional(_batches)))
     fingerprint: str = field(metadata=entry(SHA256))
     slots: tuple[str, ...] = field(metadata=entry(sequence(TEXT)))
+    groups: tuple[GroupEntry, ...] = field(
+        default=(), metadata={**entry(sequence(GROUP), lambda groups: [g._asdict() for g in groups]), "optional": True}
+    )
     keys: dict[str, str] = field(metadata=entry(mapping(TEXT)))
     versions: dict[str, str] = field(metadata=entry(mapping(TEXT)))
     rows: Columns = field(metadata=entry(record(_columns, structure=_structure, columns=sequence(COLUMN)), _write_columns))
@@ -235,7 +242,8 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """The file's content, without the history if that is too long."""
-        entries = {f.name: f.metadata["write"](getattr(self, f.name)) for f in fields(self)}
+        values = {f: getattr(self, f.name) for f in fields(self)}
+        entries = {f.name: f.metadata["write"](v) for f, v in values.items() if v or not f.metadata.get("optional")}
         data = seal({"format": FORMAT, "version": VERSION, **entries})
         if len(data) > LIMIT and self.history:
             return replace(self, history={}).to_json()
@@ -243,23 +251,37 @@ class Manifest:
             raise CheckpointError(f"the names of the parameters and the model's settings take {len(data):,} bytes of JSON, over {LIMIT:,}.")
         return data
 
-    def unfit(self, parameters: VectorLayout, statistics: VectorLayout, slots: tuple[str, ...]) -> list[str]:
+    def layout_of_slot(self, name: str) -> VectorLayout:
+        """The layout of a slot: that of all parameters, or of those in its group."""
+        group = next((group for group in self.groups if name in group.slots), None)
+        return self.parameters if group is None else self.parameters.part(group.parameters)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return self.parameters.nbytes + self.statistics.nbytes + sum(self.layout_of_slot(name).nbytes for name in self.slots)
+
+    def unfit(
+        self, parameters: VectorLayout, statistics: VectorLayout, slots: tuple[str, ...], groups: tuple[GroupEntry, ...]
+    ) -> list[str]:
         """The differences of these arrays from those of the checkpoint."""
         problems = _layout_differences("parameter", self.parameters, parameters)
         problems += _layout_differences("statistic", self.statistics, statistics)
-        return problems + _slot_differences(self.slots, slots)
+        problems += _slot_differences(self.slots, slots)
+        return problems or group_differences(self.groups, groups)
 
     def differences(self, here: Manifest) -> list[str]:
         """The settings that change bits and differ between this checkpoint and a new fit."""
         texts = [f"{name}: {a} there, {b} here" for name, a, b in self._settings(here) if a != b]
-        texts += self.unfit(here.parameters, here.statistics, here.slots)
+        texts += self.unfit(here.parameters, here.statistics, here.slots, here.groups)
         for name in ("kind", "model", "loss", "loss_weights", "metrics"):
             old, new = self.objective.get(name), here.objective.get(name)
             texts += differences(complete(old), new, name)
         texts += differences(complete(self.optimizer), here.optimizer, "optimizer")
         if not texts and self.versions.get("dagtrain") == here.versions.get("dagtrain"):
             meanings = {"shard": "the model or the loss computes something else", "update": "the optimizer computes something else"}
-            texts += [meanings[k] for k in meanings if k in self.keys and self.keys[k] != here.keys.get(k)]
+            other = {name.partition(" ")[0] for name, key in self.keys.items() if key != here.keys.get(name)}
+            texts += [meaning for name, meaning in meanings.items() if name in other]
         return texts
 
     def _settings(self, here: Manifest) -> Iterator[tuple[str, Any, Any]]:
@@ -351,10 +373,12 @@ def _manifest(entries: dict[str, Any]) -> Manifest:
     if version != VERSION:
         raise ValueError(f"its format has version {version} and this dagtrain reads version {VERSION}: use the dagtrain that wrote it")
     schema = {f.name: f.metadata for f in fields(Manifest)}
-    manifest = Manifest(**{k: m["read"](entries[k], k) for k, m in schema.items()})
+    manifest = Manifest(**{k: m["read"](entries[k], k) for k, m in schema.items() if k in entries or not m.get("optional")})
     assert manifest.tensors is not None, "the schema requires it"
     if len(set(manifest.slots)) < len(manifest.slots):
         raise ValueError("two slots have one name")
-    if manifest.parameters.nbytes * (1 + len(manifest.slots)) + manifest.statistics.nbytes > manifest.tensors.size:
+    tensors = manifest.tensors
+    manifest = replace(manifest, parameters=grouped(manifest.parameters, manifest.groups, manifest.slots))
+    if manifest.nbytes > tensors.size:
         raise ValueError("its arrays are larger than its tensor file")
     return manifest

@@ -21,6 +21,7 @@ from safetensors.numpy import save as tensor_bytes
 
 from dagtrain.checkpoint.describe import describe, describe_structure
 from dagtrain.checkpoint.files import Store
+from dagtrain.checkpoint.groups import group_entries
 from dagtrain.checkpoint.schema import LIMIT, NAME, Manifest, TensorFile, parse
 from dagtrain.data import BatchPlan
 from dagtrain.data.ledger import Entry
@@ -79,7 +80,7 @@ def describe_run(
         assert isinstance(objective, CostObjective)
         description = {"kind": "cost", "model": describe(objective.cost), "structure": describe_structure(program.layout.structure)}
     description["coupled"] = objective.coupled
-    keys = {"update": program.update.graphs["update"].key} if program.update.graphs else {}
+    keys = {name: graph.key for name, graph in program.update.graphs.items()}
     batches = None if begun is None else begun.batches
     if plan is not None:
         keys["shard"] = program.shard_graph(len(plan.step(0, 0)[0])).key
@@ -94,6 +95,7 @@ def describe_run(
         parameters=program.layout,
         statistics=program.statistics_layout,
         slots=tuple(state.slots),
+        groups=group_entries(program),
         fingerprint=state.fingerprint,
         objective=description,
         optimizer=describe(optimizer),
@@ -113,7 +115,7 @@ def _by_output(descriptions: dict[str, Any]) -> Any:
 
 def refuse_not_finite(manifest: Manifest, state: State) -> None:
     """Raise NotFiniteError for the first array with NaN or infinity: such a state is never the latest checkpoint."""
-    slots = [(f"the optimiser's {name} of {{}}", state.slots[name], manifest.parameters) for name in manifest.slots]
+    slots = [(f"the optimiser's {name} of {{}}", state.slots[name], manifest.layout_of_slot(name)) for name in manifest.slots]
     vectors = [
         ("the parameter {}", state.parameters, manifest.parameters),
         ("the running statistic {}", state.statistics, manifest.statistics),
@@ -198,7 +200,7 @@ def _read_state(store: Store, manifest: Manifest) -> State:
 
 
 def _state(data: bytes, manifest: Manifest) -> State:
-    numbers = manifest.parameters.nbytes * (1 + len(manifest.slots)) + manifest.statistics.nbytes
+    numbers = manifest.nbytes
     header = int.from_bytes(data[:8], "little")
     if header > HEADER or 8 + header + numbers != len(data):
         raise ValueError(f"its header is said to have {header:,} bytes, where {len(data) - 8 - numbers:,} are left for one")
@@ -208,20 +210,16 @@ def _state(data: bytes, manifest: Manifest) -> State:
         raise ValueError(f"it cannot be parsed: {type(error).__name__}: {error}") from error
     kinds = (("parameters", manifest.parameters), ("statistics", manifest.statistics))
     expected = {f"{kind}.{n}": (s, layout.dtype) for kind, layout in kinds for n, s in zip(layout.names, layout.shapes, strict=True)}
-    expected |= {f"slots.{n}": ((manifest.parameters.size,), manifest.parameters.dtype) for n in manifest.slots}
+    expected |= {f"slots.{n}": ((manifest.layout_of_slot(n).size,), manifest.parameters.dtype) for n in manifest.slots}
     unmatched = [*(n for n in expected if n not in arrays), *(n for n in arrays if n not in expected)]
     if unmatched:
         raise ValueError(f"the array {unmatched[0]!r} is in only one of them")
     for name, (shape, dtype) in expected.items():
         if arrays[name].shape != shape or arrays[name].dtype != np.dtype(dtype):
             raise ValueError(f"{name} is {arrays[name].dtype}{list(arrays[name].shape)}, not {np.dtype(dtype)}{list(shape)}")
-    state = State(
-        _vector([arrays[f"parameters.{n}"] for n in manifest.parameters.names], manifest.parameters.dtype),
-        _vector([arrays[f"statistics.{n}"] for n in manifest.statistics.names], manifest.statistics.dtype),
-        {name: _vector([arrays[f"slots.{name}"]], manifest.parameters.dtype) for name in manifest.slots},
-        manifest.step,
-        manifest.rate_scale,
-    )
+    parameters, statistics = (layout.pack({n: arrays[f"{kind}.{n}"] for n in layout.names}) for kind, layout in kinds)
+    slots = {name: arrays[f"slots.{name}"].copy() for name in manifest.slots}
+    state = State(parameters, statistics, slots, manifest.step, manifest.rate_scale)
     try:
         refuse_not_finite(manifest, state)
     except NotFiniteError as error:
@@ -229,7 +227,3 @@ def _state(data: bytes, manifest: Manifest) -> State:
     if state.fingerprint != manifest.fingerprint:
         raise ValueError("the weights have another fingerprint")
     return state
-
-
-def _vector(arrays: list[Array], dtype: str) -> Array:
-    return np.concatenate([np.empty(0, dtype), *(a.ravel() for a in arrays)])

@@ -44,7 +44,8 @@ class StepRunner:
         self._runners = [ShardRunner(parts, self.contributions[s], spaces[s % self.threads]) for s in range(shards)]
         self._parameters = parts.layout.views(state.parameters)
         self._statistics = parts.statistics_layout.views(state.statistics)
-        self._gradient = self.contributions[0][: parts.layout.size] if shards == 1 else np.empty(parts.layout.size, parts.layout.dtype)
+        trained = parts.layout.trained
+        self._gradient = self.contributions[0][:trained] if shards == 1 else np.empty(trained, parts.layout.dtype)
         self._bound = parts.update.bind(state, self._gradient, self.threads)
         self._pool = ThreadPoolExecutor(self.threads, "dagtrain", initializer=np.seterr, initargs=("ignore",)) if self.threads > 1 else None
 
@@ -82,7 +83,7 @@ class StepRunner:
         if check is not None:
             check(sums)
         vectors = [None if c is None else c.vector for c in contributions]
-        size = self.parts.layout.size
+        size = self.parts.layout.trained
         if weight := weight_of(sums):
             self._update([None if v is None else v[:size] for v in vectors], weight)
         if len(self.state.statistics):

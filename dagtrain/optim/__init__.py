@@ -10,6 +10,7 @@ from dagtrain.errors import UnknownNameError
 from dagtrain.optim.adaptive import adadelta, adagrad, adam, adamw, rmsprop
 from dagtrain.optim.chain import add_decayed_weights, chain, clip_by_global_norm, clip_by_value, l2
 from dagtrain.optim.gradient_descent import sgd
+from dagtrain.optim.groups import by_name, frozen
 from dagtrain.optim.named import HINTS as _HINTS
 from dagtrain.optim.named import find
 from dagtrain.optim.optimizer import Context, Optimizer, apply_once
@@ -35,6 +36,7 @@ __all__ = [
     "adamw",
     "add_decayed_weights",
     "apply_once",
+    "by_name",
     "chain",
     "clip_by_global_norm",
     "clip_by_value",
@@ -42,6 +44,7 @@ __all__ = [
     "cosine",
     "exponential_decay",
     "find",
+    "frozen",
     "l2",
     "one_cycle",
     "piecewise",

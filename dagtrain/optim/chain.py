@@ -8,15 +8,16 @@ Each part is an `Optimizer`; in a chain, the change of one part is the gradient 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from dagtrain.errors import ArgumentError
-from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, make, rate_for
+from dagtrain.optim.optimizer import Context, Optimizer, Rate, Rule, Slots, Vector, make, rate_for
 
-__all__ = ["add_decayed_weights", "chain", "clip_by_global_norm", "clip_by_value", "l2"]
+__all__ = ["add_decayed_weights", "chain", "chained", "clip_by_global_norm", "clip_by_value", "l2"]
 
 
 def _clip(context: Context, gradient: Vector, parameters: Vector, slots: Slots, *, limit: float) -> tuple[Vector, Slots]:
@@ -129,6 +130,24 @@ def _chained(
 
 class _Chain(Optimizer):
     @property
+    def trains(self) -> bool:
+        return all(part.trains for part in self.settings["parts"])
+
+    @property
+    def period(self) -> int:
+        return max(int(part.period) for part in self.settings["parts"])
+
+    def rules(self, names: Sequence[str]) -> dict[str, Rule]:
+        each = [part.rules(names) for part in self.settings["parts"]]
+        chosen: dict[str, Rule] = {}
+        for name in names:
+            rules = [rules[name] for rules in each if name in rules]
+            if len(rules) == len(each):
+                patterns = tuple(pattern for rule in rules for pattern in rule.patterns)
+                chosen[name] = Rule(patterns, chained([rule.optimizer for rule in rules]) if patterns else self)
+        return chosen
+
+    @property
     def settings(self) -> dict[str, Any]:
         return {"parts": self.update.keywords["parts"]}  # type: ignore[attr-defined]  # made by chain() below, always a partial
 
@@ -157,6 +176,12 @@ def chain(*parts: Optimizer) -> Optimizer:
     for i, part in enumerate(parts):
         if not isinstance(part, Optimizer):
             raise ArgumentError(f"chain: number {i} is {part!r}, which is not an optimiser.")
+    return chained(parts)
+
+
+def chained(parts: Sequence[Optimizer]) -> Optimizer:
+    """The chain of these optimisers."""
+    parts = tuple(parts)
     counts = Counter(slot for part in parts for slot in part.slots)
     names = tuple({slot: slot if counts[slot] == 1 else f"{part.name}_{i}_{slot}" for slot in part.slots} for i, part in enumerate(parts))
     slots = tuple(outer for renamed in names for outer in renamed.values())

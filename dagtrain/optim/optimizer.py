@@ -10,10 +10,10 @@ over a block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -28,7 +28,9 @@ from dagtrain.trace import trace_nested
 __all__ = [
     "Context",
     "Optimizer",
+    "Per",
     "Rate",
+    "Rule",
     "Slots",
     "Vector",
     "WholeVector",
@@ -45,6 +47,8 @@ Vector = Any
 Slots = dict[str, Vector]
 Rate = float | Callable[[Any], Any]
 """A learning rate: a number, or a schedule (step → number, in NumPy functions)."""
+Per = Literal["all", "group", "parameter"]
+"""What a norm is of: all trained parameters, those of the group, or one parameter."""
 
 
 class Context(Protocol):
@@ -61,8 +65,11 @@ class Context(Protocol):
     def scalar(self, value: Any) -> Tensor:
         """A number (no axes) cast to the parameters' dtype."""
 
+    def norm(self, vector: Vector, per: Per = "all") -> Tensor:
+        """Euclidean norm of this vector over all blocks, over those of the group, or over those of the block's parameter; no axes."""
+
     def global_norm(self, vector: Vector) -> Tensor:
-        """Euclidean norm of this vector over all blocks, no axes."""
+        """Euclidean norm of this vector over all blocks, or within `by_name` over those of the group; no axes."""
 
 
 Update = Callable[[Context, Vector, Vector, Slots], tuple[Vector, Slots]]
@@ -93,12 +100,33 @@ class Optimizer:
     update: Update
 
     @property
+    def trains(self) -> bool:
+        """Whether its parameters have a gradient and an update."""
+        return True
+
+    @property
+    def period(self) -> int:
+        """Each so many steps it updates; see `every`."""
+        return 1
+
+    def rules(self, names: Sequence[str]) -> dict[str, Rule]:
+        """The optimiser of each of these parameters: this one, unless a part of it chooses by name. Those without one are left out."""
+        return dict.fromkeys(names, Rule((), self))
+
+    @property
     def settings(self) -> Mapping[str, Any]:
         """The arguments of the function that made it."""
         return dict(self.update.keywords) if isinstance(self.update, partial) else {}
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"
+
+
+class Rule(NamedTuple):
+    """The optimiser of a parameter, and the patterns that chose it, each with its place in its `by_name`."""
+
+    patterns: tuple[tuple[int, str], ...]
+    optimizer: Optimizer
 
 
 def rate_at(learning_rate: Rate, step: Any) -> Any:
@@ -161,9 +189,11 @@ class WholeVector:
             raise ShapeError(f"a scalar has no axes, got shape {scalar.shape}.")
         return cast(scalar, self.dtype)
 
-    def global_norm(self, vector: Vector) -> Tensor:
+    def norm(self, vector: Vector, per: Per = "all") -> Tensor:
         """Euclidean norm of this vector, which is the only block."""
         return norm(as_tensor(vector))
+
+    global_norm = norm
 
 
 def apply_once(

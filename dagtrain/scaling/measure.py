@@ -52,7 +52,7 @@ def measure_work(
     rank.load(program.first_state())
     counts = (rows,) * timed
     pool = cycle(_pool(program, rows, 16 * timed))
-    gradient, other = np.full(parts.layout.size, 1e-3, dtype), np.zeros(parts.layout.size, dtype)
+    gradient, other = np.full(parts.layout.trained, 1e-3, dtype), np.zeros(parts.layout.trained, dtype)
     computed: list[float] = []
     updated: list[float] = []
     added: list[float] = []
@@ -75,9 +75,9 @@ def measure_work(
                 times.append(end - start)
     gives, takes = _stages(program, rows, timed, bucket_bytes)
     middle, upper = statistics.quantiles(computed[1:], n=4)[1:]  # the first step allocates
-    size, add = max(parts.layout.size, 1), statistics.median(added[1:])
+    size, add = max(parts.layout.trained, 1), statistics.median(added[1:])
     return Work(
-        parts.layout.size,
+        parts.layout.trained,
         batch,
         shards,
         # Additions within a step hit the cache more often than the timed one: the shards get at least half.
@@ -86,7 +86,7 @@ def measure_work(
         update=statistics.median(updated[1:]) / size,
         step=step,
         jitter=(upper - middle) / 0.6745 / middle,
-        slots=len(parts.update.slots),
+        slots=-(-sum(place.stop - place.start for place in parts.update.slots.values()) // size),
         norms=parts.update.norm_count,
         sums=parts.sums,
         itemsize=dtype.itemsize,

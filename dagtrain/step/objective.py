@@ -140,6 +140,10 @@ class Objective:
         traced = trace_nested(lambda p, s, x: self.outputs(p, s, x)["outputs"], parameters, statistics, rows_of(x, rows))
         return unflatten(traced.results, [output.spec for output in traced.graph.outputs.values()])
 
+    def frozen(self, x: Any) -> frozenset[str]:
+        """Dotted names of the parameters that layers keep from training."""
+        return frozenset()
+
     def figures(self, x: Any) -> tuple[Figure, ...]:
         """What training reports, for rows of x of this spec; the loss first."""
         return (Figure("loss", slice(0, LOSS_PARTS), mean_figure),)

@@ -21,6 +21,7 @@ import numpy as np
 from dagtrain.data.columns import Columns, Rows
 from dagtrain.graph import Array, Graph, Spec, spec_of
 from dagtrain.ops.random import derive, key
+from dagtrain.optim.groups import groups_of
 from dagtrain.plan import Bound, Plan, plan
 from dagtrain.step.heads import Figure
 from dagtrain.step.layout import VectorLayout, settled
@@ -139,9 +140,13 @@ class Program:
     def __init__(self, objective: Objective, optimizer: Any, columns: Columns, seed: int, block: int | None = None) -> None:
         self.objective, self.columns, self.seed = objective, columns, seed
         first, statistics = objective.initial(seed, columns.x)
-        self.layout, self.statistics_layout = VectorLayout.of(first), VectorLayout.of(statistics)
+        layout, self.statistics_layout = VectorLayout.of(first), VectorLayout.of(statistics)
+        self.groups = groups_of(optimizer, layout.names, objective.frozen(columns.x))
+        trained, fixed = ([group for group in self.groups if group.optimizer.trains is trains] for trains in (True, False))
+        self.layout = layout.grouped([g.parameters for g in trained], [name for g in fixed for name in g.parameters])
         self._first = State(self.layout.pack(first), self.statistics_layout.pack(statistics))
-        self.update = Update(optimizer, self.layout.size, self.layout.dtype, block)
+        sizes = dict(zip(layout.names, layout.sizes, strict=True))
+        self.update = Update.of_groups([(g, [sizes[name] for name in g.parameters]) for g in trained], layout.dtype, block)
         self.optimizer_name = str(getattr(optimizer, "name", "update"))
         self._graphs: dict[tuple[Any, ...], Graph] = {}
         self._plans: dict[tuple[Any, ...], Plan] = {}
@@ -149,7 +154,7 @@ class Program:
     def first_state(self) -> State:
         """The state before the first step."""
         state = self._first.copy()
-        state.slots = {name: np.zeros(self.layout.size, self.layout.dtype) for name in self.update.slots}
+        state.slots = {name: np.zeros(part.stop - part.start, self.layout.dtype) for name, part in self.update.slots.items()}
         return state
 
     @cached_property
@@ -229,8 +234,17 @@ class Program:
                 "key": spec_of(_NO_KEY),
                 "inverse": None,
             }
-            self._graphs[cache_key] = trace_nested(function, *(specs[name] for name in inspect.signature(function).parameters)).graph
+            graph = trace_nested(function, *(specs[name] for name in inspect.signature(function).parameters)).graph
+            self._graphs[cache_key] = self._without_fixed(graph) if function == self.objective.contribution else graph
         return self._graphs[cache_key]
+
+    def _without_fixed(self, graph: Graph) -> Graph:
+        """The graph of a shard without the gradients of parameters that are not trained."""
+        if not self.layout.fixed:
+            return graph
+        gradients = list(graph.outputs)[: len(self.layout.names)]
+        fixed = {gradients[i] for i in range(len(gradients)) if i not in self.layout.trained_arrays}
+        return Graph(graph.inputs, {name: output for name, output in graph.outputs.items() if name not in fixed})
 
     def _plan(self, function: Callable[..., Any], rows: int, columns: Columns | None = None, yield_points: bool = False) -> Plan:
         cache_key = function.__name__, rows, (self.columns if columns is None else columns).specs
@@ -263,16 +277,17 @@ class StepParts:
         self.plans, self.update, self.layout, self.statistics_layout = plans, update, layout, statistics
         self.seed, self.sums, self.keyed = seed, sums, keyed
         names = [(rows, p.key) for rows, p in sorted(plans.items())]
-        blocks = [p.key for p in (*update.block_plans.values(), *([update.scalars] if update.scalars else []))]
-        self.key = hashlib.sha256(pickle.dumps((names, blocks, seed, layout.shapes, statistics.shapes))).hexdigest()[:32]
+        blocks = [p.key for p in update.plans]
+        groups = (layout.order, layout.fixed, update.arrangement) if update.arrangement or layout.fixed else ()
+        self.key = hashlib.sha256(pickle.dumps((names, blocks, seed, layout.shapes, statistics.shapes, *groups))).hexdigest()[:32]
 
     def __sizeof__(self) -> int:
-        return sum(p.nbytes for p in (*self.plans.values(), *self.update.block_plans.values()))  # what Dask counts
+        return sum(p.nbytes for p in (*self.plans.values(), *self.update.plans))  # what Dask counts
 
     @property
     def width(self) -> int:
         """Elements of a contribution's vector."""
-        return self.layout.size + self.statistics_layout.size
+        return self.layout.trained + self.statistics_layout.size
 
     def shard_key(self, step: int, shard: int) -> Array:
         """The key of a shard's random ops: a function of seed, step and shard (a constant without such ops)."""
@@ -321,7 +336,7 @@ class ShardRunner:
         self.sums = np.zeros(parts.sums)
         self._bound: dict[int, Bound] = {}
         self._spaces = {} if spaces is None else spaces
-        self._views = [*parts.layout.views(out), *parts.statistics_layout.views(out[parts.layout.size :])]
+        self._views = [*parts.layout.gradient_views(out), *parts.statistics_layout.views(out[parts.layout.trained :])]
 
     def run(
         self, parameters: Sequence[Array], statistics: Sequence[Array], columns: Rows, part: float, step: int, shard: int
@@ -336,8 +351,8 @@ class ShardRunner:
     ) -> Iterator[tuple[Any, ...]]:
         """Run as an iterator that pauses at yield points; see `dagtrain.plan.Bound.steps`.
 
-        The plan's inputs are the parameters, then statistics, columns, part and key; its outputs the gradients of the parameters, then
-        statistics and sums.
+        The plan's inputs are the parameters, then statistics, columns, part and key; its outputs the gradients of the trained parameters,
+        then statistics and sums.
         """
         bound, inputs = self._prepared(parameters, statistics, columns, part, step, shard)
         assert bound.steps is not None, "plans of shards have yield_points"
@@ -361,7 +376,7 @@ class ShardRunner:
 def next_state(parts: StepParts, state: State, total: Contribution) -> State:
     """The state after an update by the total of all shards; `state` does not change."""
     after = state.copy()
-    size = parts.layout.size
+    size = parts.layout.trained
     gradient, weight = total.vector[:size], weight_of(total.sums)
     if weight:
         norms = parts.update.norms(after, gradient, weight)

@@ -1,161 +1,178 @@
-"""An optimiser compiled: one pass over the flat vector of parameters, in blocks that fit the cache.
+"""An optimiser compiled: one pass over the flat vector of parameters, by groups, in blocks that fit the cache.
 
-    scalars(step, weight, norms)              once a step: 1 / weight, learning rate, bias corrections, …
-    block(p, g, slots, scalars) → p, slots    for each block, in place
+    vector   [ group 0: block 0, block 1 | group 1: block 2 | … ]     see `dagtrain.step.group_update`
 
-The gradient is that of the loss's sum over all shards. The first operation divides it by the loss's total weight, so that clipping, decay
-and the optimiser see the gradient of the weighted mean. A step of weight 0 (every row masked) changes neither parameters nor slots.
+A step of weight 0 (every row masked) changes neither parameters nor slots.
 
-The blocks depend on the number of parameters alone. The norm of a whole vector is the root of its blocks' sums of squares, added in float64
-in the order of the blocks, so its bits depend on neither threads nor workers.
+The blocks depend on the sizes of the groups alone. The norm of a vector is the root of its blocks' sums of squares, added in float64 in the
+order of the blocks, so its bits depend on neither threads nor workers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from dagtrain.graph import LEAVES, Array, Graph, Tensor, ancestors_of, rebuild, topological
-from dagtrain.graph import input as new_input
-from dagtrain.ops import as_tensor
-from dagtrain.ops.elementwise import cast
-from dagtrain.ops.reduce import reduce_sum
-from dagtrain.plan import Plan, plan
+from dagtrain.graph import Array, Graph
+from dagtrain.optim.groups import ParameterGroup
+from dagtrain.optim.optimizer import Per
+from dagtrain.plan import Plan
+from dagtrain.step.group_update import BLOCK, GroupUpdate, blocks_of
 from dagtrain.step.state import State
 
 __all__ = ["BLOCK", "BoundUpdate", "Update", "blocks_of"]
 
-BLOCK = 65536
-"""Most elements of a block: large enough to be worth a call, and small enough for the caches with all vectors of Adam (measured)."""
-_EVENLY = 4
-"""More than one block are a multiple of this number, so two or four owners have equally many."""
-_LINE = 16
-"""Blocks begin at multiples of this number of elements: a cache line of float32."""
+Scalars = Sequence[Sequence[Any] | None]
+"""For each unit the scalars of its blocks; None where the unit is not updated in this step."""
 
 
-def blocks_of(size: int, most: int | None = None) -> list[slice]:
-    """The fixed blocks of a vector: one, or several of nearly the same length.
+class _Unit(NamedTuple):
+    """Blocks with the same scalars: those of a group, or of one parameter in it."""
 
-    Parameters
-    ----------
-    size
-        Elements of the vector.
-    most
-        Most elements of a block; `BLOCK` by default.
-
-    Examples
-    --------
-    >>> [b.stop - b.start for b in blocks_of(150_000)]
-    [37504, 37504, 37504, 37488]
-    """
-    most = BLOCK if most is None else most
-    count = -(-size // most)
-    if count > 1:
-        count = -(-count // _EVENLY) * _EVENLY
-    length = min(-(-size // (max(count, 1) * _LINE)) * _LINE, most)
-    return [slice(a, min(a + length, size)) for a in range(0, size, max(length, 1))]
-
-
-class _Tracing:
-    """The optimiser's context while its graph is built; satisfies `dagtrain.optim.optimizer.Context`."""
-
-    def __init__(self, dtype: Any) -> None:
-        self.dtype = dtype
-        self.step = new_input("step", (), np.float64)
-        self.learning_rate_scale = new_input("learning_rate_scale", (), np.float64)
-        self.weight = new_input("weight", (), np.float64)
-        self.norms: list[Tensor] = []
-        self.measured: list[Tensor] = []
-
-    def scalar(self, value: Any) -> Tensor:
-        return cast(as_tensor(value), self.dtype)
-
-    def global_norm(self, vector: Tensor) -> Tensor:
-        self.norms.append(new_input(f"norm_{len(self.norms)}", (), self.dtype))
-        self.measured.append(reduce_sum(cast(vector, np.float64) ** 2))
-        return self.norms[-1]
+    group: GroupUpdate
+    blocks: range
+    rounds: Sequence[int]
+    """The round of each norm of the group."""
+    sources: Sequence[range]
+    """The blocks whose squares each norm adds."""
 
 
 class Update:
-    """An optimiser's update of a vector of `size` parameters, in blocks of at most `block` elements (default `BLOCK`); picklable."""
+    """The update of a vector of parameters, by groups and by blocks within them; picklable.
+
+    Parameters
+    ----------
+    optimizer
+        Of all `size` parameters, as one group; see `of_groups` for several.
+    size
+        Number of parameters.
+    dtype
+        Of the vector.
+    block
+        Most elements of a block, by default `BLOCK`.
+
+    Attributes
+    ----------
+    groups
+        In the order of the vector.
+    blocks
+        The blocks of all groups; none reaches over the end of its group.
+    group_blocks
+        The numbers of each group's blocks.
+    slots
+        Name of each slot in the state → the place of its group in the vector.
+    norm_count
+        Rounds of norms before the update: a round may need those before it.
+    """
 
     def __init__(self, optimizer: Any, size: int, dtype: Any = np.float32, block: int | None = None) -> None:
-        self.size, self.dtype = size, np.dtype(dtype)
-        self.slots: tuple[str, ...] = tuple(optimizer.slots)
-        self.blocks = blocks_of(size, block)
-        self.graphs: dict[str, Graph] = {}
-        lengths = sorted({b.stop - b.start for b in self.blocks}, reverse=True)
-        self.block_plans: dict[int, Plan] = {}
-        self.norm_plans: dict[int, list[Plan]] = {}
-        self.scalars: Plan | None = None
-        for length in lengths:
-            self._build(optimizer, length)
+        self._compile([(ParameterGroup("", optimizer, ()), [size])], dtype, block)
 
-    def _build(self, optimizer: Any, length: int) -> None:
-        context = _Tracing(self.dtype)
-        p, g = new_input("parameters", (length,), self.dtype), new_input("gradient", (length,), self.dtype)
-        slots = {name: new_input(name, (length,), self.dtype) for name in self.slots}
-        mean = g * context.scalar(1.0 / context.weight)
-        change, after = optimizer.update(context, mean, p, dict(slots))
-        outputs = {"parameters": cast(p + change, self.dtype), **{n: cast(as_tensor(after[n]), self.dtype) for n in self.slots}}
-        vectors = [p, g, *slots.values()]
-        numbers = [context.step, context.learning_rate_scale, context.weight, *context.norms]
-        scalars, replaced = _split(list(outputs.values()), vectors)
-        leaves = {str(t.name): t for t in numbers}
-        # A plan of its own computes once a step what depends on no vector.
-        self.scalars = plan(Graph(leaves, {f"scalar_{i}": t for i, t in enumerate(scalars)})) if scalars else None
-        block = Graph(
-            {**{str(t.name): t for t in vectors}, **{f"scalar_{i}": replaced[t] for i, t in enumerate(scalars)}},
-            {name: replaced[t] for name, t in outputs.items()},
-        )
-        self.block_plans[length] = plan(block, donate={name: name for name in ("parameters", *self.slots)})
-        self.graphs["update"] = Graph({**{str(t.name): t for t in vectors}, **leaves}, outputs)
-        self.norm_plans[length] = [
-            plan(Graph({**{str(t.name): t for t in vectors}, **leaves}, {"squares": measured})) for measured in context.measured
-        ]
+    @classmethod
+    def of_groups(cls, groups: Sequence[tuple[ParameterGroup, Sequence[int]]], dtype: Any = np.float32, block: int | None = None) -> Update:
+        """The update of these groups, each with the elements of its parameters, in the order of the vector."""
+        update = cls.__new__(cls)
+        update._compile(groups, dtype, block)
+        return update
+
+    def _compile(self, groups: Sequence[tuple[ParameterGroup, Sequence[int]]], dtype: Any, block: int | None) -> None:
+        self.dtype = np.dtype(dtype)
+        starts = accumulate((sum(sizes) for _, sizes in groups), initial=0)
+        self.groups = [GroupUpdate(g, start, sizes, self.dtype, block) for (g, sizes), start in zip(groups, starts, strict=False)]
+        self.slots = {name: group.place for group in self.groups for name in group.slots}
+        self.blocks = [block for group in self.groups for unit in group.units for block in unit]
+        ends = accumulate((sum(map(len, group.units)) for group in self.groups), initial=0)
+        self.group_blocks = [range(a, b) for a, b in pairwise(ends)]
+        rounds, self.norm_count = _rounds([group.per for group in self.groups])
+        self._units: list[_Unit] = []
+        every = range(len(self.blocks))
+        for group, of_group, rounds_of_group in zip(self.groups, self.group_blocks, rounds, strict=True):
+            first = of_group.start
+            for unit in group.units:
+                blocks = range(first, first + len(unit))
+                sources = [{"all": every, "group": of_group, "parameter": blocks}[per] for per in group.per]
+                self._units.append(_Unit(group, blocks, rounds_of_group, sources))
+                first = blocks.stop
+        self._unit_of = [u for u, unit in enumerate(self._units) for _ in unit.blocks]
+
+    @property
+    def graphs(self) -> dict[str, Graph]:
+        """The graph of each group's update, by its name: "update", with several groups "update" and that of the group."""
+        return {f"update {group.name}".strip(): group.graph for group in self.groups if group.graph is not None}
+
+    @property
+    def plans(self) -> list[Plan]:
+        """The plans of all groups."""
+        return [each for group in self.groups for each in group.plans]
+
+    @property
+    def arrangement(self) -> tuple[Any, ...]:
+        """What tells updates of the same plans apart; empty for one group without a name that is updated in each step."""
+        if len(self._units) == 1 and not self.groups[0].name and self.groups[0].period == 1:
+            return ()
+        groups = [(group.name, group.place.start, group.place.stop, group.period, tuple(group.slots)) for group in self.groups]
+        return (*groups, *((unit, block.start, block.stop) for unit, block in zip(self._unit_of, self.blocks, strict=True)))
 
     @property
     def needs_norm(self) -> bool:
         """Whether the update of the first block needs the whole gradient."""
         return self.norm_count > 0
 
-    @property
-    def norm_count(self) -> int:
-        """Number of norms of whole vectors in the update."""
-        return max((len(plans) for plans in self.norm_plans.values()), default=0)
+    def squares(self, k: int, i: int, state: State, gradient: Array, weight: float, norms: Sequence[Any]) -> float:
+        """The sum of squares of block `i` for norm `k`, given the loss's total weight and the norms before; 0 if its group has none."""
+        u, block = self._unit_of[i], self.blocks[i]
+        group, _, rounds, _ = self._units[u]
+        if k not in rounds:
+            return 0.0
+        place = rounds.index(k)
+        known = [norms[before][u] for before in rounds[:place]]
+        padded = [*known, *[self.dtype.type(0)] * (len(rounds) - place)]
+        parameters, *slots = group.vectors(state, block)
+        measure = group.norm_plans[block.stop - block.start][place]
+        return float(measure(parameters, gradient[block], *slots, float(state.step), state.learning_rate_scale, weight, *padded)[0])
 
-    def squares(self, k: int, block: slice, state: State, gradient: Array, weight: float, norms: Sequence[Any]) -> float:
-        """One block's sum of squares for norm `k`, given the loss's total weight and the norms before it."""
-        inputs = [state.parameters[block], gradient[block], *(state.slots[n][block] for n in self.slots)]
-        padded = [*norms, *[self.dtype.type(0)] * (self.norm_count - len(norms))]
-        return float(
-            self.norm_plans[block.stop - block.start][k](*inputs, float(state.step), state.learning_rate_scale, weight, *padded)[0]
-        )
-
-    def norm(self, squares: Iterable[float]) -> Any:
-        """The norm from its blocks' sums of squares, added in the order of the blocks."""
-        total = 0.0
-        for part in squares:
-            total += float(part)
-        return self.dtype.type(np.sqrt(total))
-
-    def norms(self, state: State, gradient: Array, weight: float) -> list[Any]:
-        """The norms in the update, in order."""
+    def norm(self, k: int, squares: Iterable[float]) -> tuple[Any, ...]:
+        """Norm `k` for each unit, from the squares of all blocks, which are added in their order; None for a unit that has none."""
+        parts = [float(part) for part in squares]
+        known: dict[range, Any] = {}
         norms: list[Any] = []
+        for unit in self._units:
+            source = unit.sources[unit.rounds.index(k)] if k in unit.rounds else None
+            if source is not None and source not in known:
+                total = 0.0
+                for i in source:
+                    total += parts[i]
+                known[source] = self.dtype.type(np.sqrt(total))
+            norms.append(None if source is None else known[source])
+        return tuple(norms)
+
+    def norms(self, state: State, gradient: Array, weight: float) -> list[tuple[Any, ...]]:
+        """The norms in the update, in order; see `norm`."""
+        norms: list[tuple[Any, ...]] = []
         for k in range(self.norm_count):
-            norms.append(self.norm(self.squares(k, block, state, gradient, weight, norms) for block in self.blocks))
+            norms.append(self.norm(k, (self.squares(k, i, state, gradient, weight, norms) for i in range(len(self.blocks)))))
         return norms
 
     @property
     def has_rate(self) -> bool:
-        """Whether the optimiser has a learning rate that `State.learning_rate_scale` changes."""
-        return any(any(s.op == "input" and s.name == "learning_rate_scale" for s in node.inputs) for node in self.graphs["update"].nodes)
+        """Whether an optimiser has a learning rate that `State.learning_rate_scale` changes."""
+        nodes = (node for graph in self.graphs.values() for node in graph.nodes)
+        return any(any(s.op == "input" and s.name == "learning_rate_scale" for s in node.inputs) for node in nodes)
 
-    def scalar_values(self, state: State, weight: float, norms: Sequence[Any]) -> tuple[Array, ...]:
-        """The scalars of all blocks, from a state's step and learning rate scale, the loss's total weight and the norms."""
-        return () if self.scalars is None else self.scalars(float(state.step), state.learning_rate_scale, weight, *norms)
+    def scalar_values(self, state: State, weight: float, norms: Sequence[Any]) -> Scalars:
+        """The scalars of each unit, from a state's step and learning rate scale, the loss's total weight and the norms."""
+        values: list[Sequence[Any] | None] = []
+        for u, (group, _, rounds, _) in enumerate(self._units):
+            if (state.step + 1) % group.period:
+                values.append(None)
+            elif group.scalars is None:
+                values.append(())
+            else:
+                values.append(group.scalars(float(state.step), state.learning_rate_scale, weight, *(norms[k][u] for k in rounds)))
+        return values
 
     def bind(self, state: State, gradient: Array, threads: int = 1, blocks: Sequence[int] | None = None) -> BoundUpdate:
         """The update tied to the memory of this state and gradient; thread ``i % threads`` runs block `i`.
@@ -170,28 +187,39 @@ class BoundUpdate:
 
     def __init__(self, update: Update, state: State, gradient: Array, threads: int, blocks: Sequence[int]) -> None:
         self._calls = {}
-        spaces: dict[tuple[int, int], list[Array]] = {}
+        spaces: dict[tuple[int, int, int], list[Array]] = {}
         for i in blocks:
-            block = update.blocks[i]
+            unit, block = update._unit_of[i], update.blocks[i]
+            group = update._units[unit].group
             length = block.stop - block.start
-            vectors = [state.parameters[block], *(state.slots[n][block] for n in update.slots)]
-            bound = update.block_plans[length].bind(vectors, spaces.get((i % threads, length)))
-            spaces[i % threads, length] = bound.buffers
-            self._calls[i] = bound.run, (vectors[0], gradient[block], *vectors[1:])
+            vectors = group.vectors(state, block)
+            space = i % threads, group.place.start, length
+            bound = group.block_plans[length].bind(vectors, spaces.get(space))
+            spaces[space] = bound.buffers
+            self._calls[i] = unit, bound.run, (vectors[0], gradient[block], *vectors[1:])
 
-    def block(self, i: int, scalars: Sequence[Any]) -> None:
+    def block(self, i: int, scalars: Scalars) -> None:
         """Update one block."""
-        run, vectors = self._calls[i]
-        run(*vectors, *scalars)
+        unit, run, vectors = self._calls[i]
+        values = scalars[unit]
+        if values is not None:
+            run(*vectors, *values)
 
 
-def _split(outputs: list[Tensor], vectors: list[Tensor]) -> tuple[list[Tensor], dict[Tensor, Tensor]]:
-    """The scalars at the edge between tensors that depend on no vector and those that do, and the graph with inputs in their places."""
-    order = topological(outputs)
-    inside = ancestors_of(vectors, order)
-    edge: dict[Tensor, None] = {}
-    for node in order:
-        if node in inside:
-            edge.update((s, None) for s in node.inputs if s not in inside and s.op not in LEAVES - {"input"})
-    stand_ins = {t: new_input(f"scalar_{i}", t.shape, t.dtype) for i, t in enumerate(edge)}
-    return list(edge), rebuild(outputs, stand_ins)
+def _rounds(groups: Sequence[Sequence[Per]]) -> tuple[list[list[int]], int]:
+    """The round of each norm of each group, and their number: a norm of all groups is in one round of all.
+
+    Examples
+    --------
+    >>> _rounds([["all", "group", "all"], ["all", "all"]])
+    ([[0, 1, 2], [0, 2]], 3)
+    """
+    rounds: list[list[int]] = [[] for _ in groups]
+    count = 0
+    while any(len(done) < len(per) for done, per in zip(rounds, groups, strict=True)):
+        own = [done for done, per in zip(rounds, groups, strict=True) if len(done) < len(per) and per[len(done)] != "all"]
+        # A norm of all groups waits until every group comes to it.
+        for done in own or [done for done, per in zip(rounds, groups, strict=True) if len(done) < len(per)]:
+            done.append(count)
+        count += 1
+    return rounds, count

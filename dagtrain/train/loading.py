@@ -8,6 +8,7 @@ from typing import Any
 
 from dagtrain.checkpoint.describe import build, complete, describe, differences, foreign, structure_of
 from dagtrain.checkpoint.files import open_store
+from dagtrain.checkpoint.groups import group_entries
 from dagtrain.checkpoint.runs import check_versions, latest
 from dagtrain.checkpoint.store import Checkpoint, describe_run, read
 from dagtrain.errors import ArgumentError, CheckpointError, DagtrainError
@@ -104,7 +105,7 @@ def load(
     try:
         trainer = Trainer(**settings)
         program = trainer._compile(manifest.rows)
-        unfit = manifest.unfit(program.layout, program.statistics_layout, program.update.slots)
+        unfit = manifest.unfit(program.layout, program.statistics_layout, tuple(program.update.slots), group_entries(program))
         if unfit:
             raise ArgumentError(f"the arrays are not those of its model and its optimizer: {'; '.join(unfit)}.")
     except DagtrainError as error:
@@ -189,7 +190,7 @@ def _check_size(checkpoint: Checkpoint, model: Any) -> None:
     batch = manifest.rows.of_rows(1)[0]
     try:
         first = first_pass(model, key(0), (batch,), allocate=False)
-        unfit = manifest.unfit(VectorLayout.of(first.parameters), VectorLayout.of(first.state), manifest.slots)
+        unfit = manifest.unfit(VectorLayout.of(first.parameters), VectorLayout.of(first.state), manifest.slots, manifest.groups)
     except (DagtrainError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
         raise CheckpointError(
             f"{checkpoint.path}: the model that its manifest describes cannot be built: {error}. Give one with model=…."

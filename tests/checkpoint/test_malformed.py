@@ -258,6 +258,19 @@ MANIFESTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a step that is true": (lambda e: e.update(step=True), "'step' is no int"),
     "two parameters of one name": (lambda e: e["parameters"]["arrays"].append(e["parameters"]["arrays"][0]), "have one name"),
     "two slots of one name": (lambda e: e.update(slots=["first", "first"]), "two slots have one name"),
+    "groups without a parameter": (lambda e: e.update(groups=[group(e, arrays(e)[1:])]), "do not hold each parameter once"),
+    "groups with a parameter twice": (
+        lambda e: e.update(groups=[group(e, arrays(e) * 2)]),
+        "do not hold each parameter once",
+    ),
+    "groups without slots": (lambda e: e.update(groups=[group(e, arrays(e), slots=[])]), "its groups have other slots"),
+    "a frozen group with slots": (lambda e: e.update(groups=[group(e, arrays(e), trained=False)]), "have other slots"),
+    "a group that is text": (lambda e: e.update(groups=["*"]), "'groups' is no dict"),
+    "a group in another": (lambda e: e.update(groups=[group(e, arrays(e), name=[])]), "'name' is no str"),
+    "a group of another model": (
+        lambda e: e.update(groups=[group(e, arrays(e))]),
+        "group of batch_norm_1.scale: '\\*' there",
+    ),
     "no slots": (lambda e: e.update(slots=[]), "its header is said to have"),
     "units without memory for them": (lambda e: layer(e, 1).update(units=1 << 40), "does not have its arrays: parameter dense_1.kernel"),
     "units beyond all numbers": (lambda e: layer(e, 1).update(units=1 << 70), "the model that its manifest describes cannot be built"),
@@ -280,6 +293,14 @@ MANIFESTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "batches that are none": (lambda e: e["batches"].pop("shuffle"), "'batches' does not hold"),
     "a history of texts": (lambda e: e["history"].update(loss=["x"]), "history of 'loss' holds other things"),
 }
+
+
+def arrays(entries: dict[str, Any]) -> Any:
+    return entries["parameters"]["arrays"]
+
+
+def group(entries: dict[str, Any], arrays: Any, **changes: Any) -> dict[str, Any]:
+    return {"name": "*", "parameters": [name for name, _ in arrays], "slots": entries["slots"], "trained": True, **changes}
 
 
 def layers(entries: dict[str, Any]) -> Any:

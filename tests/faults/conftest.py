@@ -23,7 +23,7 @@ NETWORK = str(Path(__file__).parent.parent.parent / "scripts" / "network")
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Set once for a test, whichever of its threads train."""
-    monkeypatch.setattr("dagtrain.step.update.BLOCK", SMALL_BLOCK)
+    monkeypatch.setattr("dagtrain.step.group_update.BLOCK", SMALL_BLOCK)
 
 
 @pytest.fixture(scope="session")

@@ -164,7 +164,7 @@ def test_costs_are_measured_on_a_program() -> None:
 
 def test_overlap_is_measured_on_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of three layers of similar size, the gradient of the last is final first, and the parameters of the first are needed first."""
-    monkeypatch.setattr("dagtrain.step.update.BLOCK", 1024)
+    monkeypatch.setattr("dagtrain.step.group_update.BLOCK", 1024)
     model = dt.nn.Sequential([dt.nn.Dense(64, "relu"), dt.nn.Dense(64, "relu"), dt.nn.Dense(64)])
     objective = dt.step.ModelObjective(model, "cross_entropy", [])
     columns = dt.data.Columns.of(dt.Spec((64,), np.dtype("f4")), dt.Spec((), np.dtype("i8")))

@@ -88,7 +88,7 @@ def test_the_norm_is_that_of_all_blocks():
     optimizer = optim.chain(optim.clip_by_global_norm(1.0), optim.sgd(1.0))
     update = Update(optimizer, SEVERAL)
     gradient = np.full(SEVERAL, 2.0, "f4")
-    (norm,) = update.norms(first(update, SEVERAL), gradient, 1.0)
+    ((norm,),) = update.norms(first(update, SEVERAL), gradient, 1.0)
     assert norm == pytest.approx(2 * np.sqrt(SEVERAL), rel=1e-6)
 
 

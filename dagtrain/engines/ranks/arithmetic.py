@@ -217,9 +217,7 @@ class _Slice:
         """Compute the squared norm `k` of each own block; all squared norms before `k` have arrived."""
         self._finish_norms(k)
         for i in self.blocks:
-            self._squared_norms[k, i] = self.parts.update.squares(
-                k, self._ranges[i], self.state, self._gradient, weight_of(self.sums), self._norms
-            )
+            self._squared_norms[k, i] = self.parts.update.squares(k, i, self.state, self._gradient, weight_of(self.sums), self._norms)
 
     def update(self, final: Final | None = None) -> None:
         """Update every own block."""
@@ -245,7 +243,7 @@ class _Slice:
             for span, array in self._squared_norms_of_peers:
                 if span.start // size == k:
                     squared_norms[span.start - k * size : span.stop - k * size] = array
-            self._norms.append(self.parts.update.norm(squared_norms))
+            self._norms.append(self.parts.update.norm(k, squared_norms))
 
     def _total(self, i: int) -> None:
         if not self._one_root:

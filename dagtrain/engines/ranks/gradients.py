@@ -19,7 +19,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +26,7 @@ import numpy as np
 from dagtrain.data.columns import Rows
 from dagtrain.engines.inline import each_thread
 from dagtrain.engines.ranks.assignment import runs
-from dagtrain.engines.ranks.placement import Placement, StepShape
+from dagtrain.engines.ranks.placement import GroupShape, Placement, StepShape
 from dagtrain.engines.ranks.subtrees import Buffer, shard_order, under
 from dagtrain.graph import Array
 from dagtrain.step.program import ShardRunner, StepParts
@@ -81,10 +80,10 @@ def buckets_of(parts: StepParts, bucket_bytes: int = BUCKET_BYTES) -> tuple[tupl
     layout, blocks = parts.layout, parts.update.blocks
     yield_points = parts.plans[max(parts.plans)].yield_points
     when = {output: i for i, (what, *outputs) in enumerate(yield_points) if what == "wrote" for output in outputs}
-    ends = [0, *accumulate(layout.sizes)]
-    final = [max((when[k] for k, (a, b) in enumerate(pairwise(ends)) if a < block.stop and block.start < b), default=0) for block in blocks]
+    arrays = [layout.slices[i] for i in layout.trained_arrays]
+    final = [max((when[k] for k, a in enumerate(arrays) if a.start < block.stop and block.start < a.stop), default=0) for block in blocks]
     size = np.dtype(layout.dtype).itemsize
-    least = max(bucket_bytes, layout.size * size // _MOST)
+    least = max(bucket_bytes, layout.trained * size // _MOST)
     buckets: list[list[int]] = []
     nbytes = 0
     for i in sorted(range(len(blocks)), key=lambda i: (final[i], i)):
@@ -104,24 +103,34 @@ def shape_of(parts: StepParts, shards: int, bucket_bytes: int = BUCKET_BYTES) ->
         tuple(b.stop - b.start for b in update.blocks),
         parts.statistics_layout.size,
         parts.sums,
-        update.slots,
+        tuple(update.slots),
         update.norm_count,
         np.dtype(parts.layout.dtype).str,
         buckets_of(parts, bucket_bytes),
+        parts.layout.size - parts.layout.trained,
+        tuple(
+            GroupShape(group.name, blocks, tuple(group.slots))
+            for group, blocks in zip(update.groups, update.group_blocks, strict=True)
+            if group.name
+        ),
     )
 
 
 def stages_of(parts: StepParts, rows: int, placement: Placement) -> list[Stage]:
     """The stages of shards with `rows` rows, from the yield points of their plan."""
-    ends = [0, *accumulate((*parts.layout.sizes, *parts.statistics_layout.sizes))]
-    leaves = [slice(a, b) for a, b in pairwise(ends)]
-    parameters = len(parts.layout.sizes)
+    layout, trained = parts.layout, parts.layout.trained
+    statistics = [slice(trained + s.start, trained + s.stop) for s in parts.statistics_layout.slices]
+    # The gradients are those of the trained parameters alone.
+    leaves = [*(layout.slices[i] for i in layout.trained_arrays), *statistics]
+    parameters, gradients = len(layout.names), len(layout.trained_arrays)
+    inputs = parameters + len(statistics)
     starts = placement.starts
     buckets = [[slice(starts[run.start], starts[run.stop]) for run in runs(bucket)] for bucket in placement.buckets]
-    buckets_of_leaf = [
+    buckets_of_parameter = [
         [g for g, slices in enumerate(buckets) if any(leaf.start < s.stop and s.start < leaf.stop for s in slices)]
-        for leaf in leaves[:parameters]
+        for leaf in layout.slices
     ]
+    buckets_of_leaf = [buckets_of_parameter[i] for i in layout.trained_arrays]
     unwritten = [sum(g in of_leaf for of_leaf in buckets_of_leaf) for g in range(len(buckets))]
     stages: list[Stage] = []
     needs = next_needs = yield_points = done = 0
@@ -138,7 +147,7 @@ def stages_of(parts: StepParts, rows: int, placement: Placement) -> list[Stage]:
         if what == "reads":
             # Parts arrive from the last bucket to the first, statistics with the first part; rows are always present.
             parts_read = max(
-                (len(buckets) - min(buckets_of_leaf[k], default=len(buckets)) if k < parameters else int(k < len(leaves))) for k in numbers
+                len(buckets) - min(buckets_of_parameter[k], default=len(buckets)) if k < parameters else int(k < inputs) for k in numbers
             )
             if parts_read > next_needs:
                 next_needs = parts_read
@@ -149,7 +158,7 @@ def stages_of(parts: StepParts, rows: int, placement: Placement) -> list[Stage]:
                 sums = True
                 continue
             written.append(leaves[k])
-            for bucket in buckets_of_leaf[k] if k < parameters else ():
+            for bucket in buckets_of_leaf[k] if k < gradients else ():
                 unwritten[bucket] -= 1
         before = done
         while done < len(unwritten) and not unwritten[done]:

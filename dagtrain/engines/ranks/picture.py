@@ -203,9 +203,15 @@ def _column(placement: Placement, column: Column, color: str, sizes: Sizes) -> l
         if for_norms:
             lines.append(Line(f"gives {bytes_text(for_norms)} for norms"))
         tip = f"{elements:,} of {shape.parameters:,} parameters"
-        tip += f", and as many elements of {', '.join(shape.slots)}, which all ranks get at a segment's end" if shape.slots else ""
+        for group in shape.groups:
+            if count := sum(shape.blocks[b] for b in blocks if b in group.blocks):
+                lines.append(Line(shorten(f"{group.name}: {count_text(count)}", 30)))
+                tip += f"\n{count:,} of the group {group.name}"
+        if shape.slots:
+            tip += f"{', and as many elements' if not shape.groups else ', and their elements'} of {', '.join(shape.slots)}, "
+            tip += "which all ranks get at a segment's end"
         nodes.append(Node(f"{column.key} owns", tuple(lines), "update", None, tip))
-    whole = (shape.parameters + shape.statistics) * item
+    whole = (shape.vector + shape.statistics) * item
     lines = [Line("parameters", "title"), Line(f"{bytes_text(whole)}{each}")]
     nodes.append(Node(f"{column.key} has", tuple(lines), "parameter", None, "the whole vector, for the next step"))
     return nodes

@@ -31,7 +31,15 @@ from dagtrain.graph import Drawable
 from dagtrain.step.objective import LOSS_PARTS
 from dagtrain.transport import Phase, Routes, Span
 
-__all__ = ["Edge", "Placement", "RankPlacement", "StepShape", "WorkerInfo", "place"]
+__all__ = ["Edge", "GroupShape", "Placement", "RankPlacement", "StepShape", "WorkerInfo", "place"]
+
+
+class GroupShape(NamedTuple):
+    """A group of parameters: its name, its blocks, and the names of its slots."""
+
+    name: str
+    blocks: range
+    slots: tuple[str, ...]
 
 
 class StepShape(NamedTuple):
@@ -42,7 +50,7 @@ class StepShape(NamedTuple):
     shards
         Number of shards of a batch.
     blocks
-        Elements of each block of the parameter vector.
+        Elements of each block of the trained part of the parameter vector.
     statistics
         Elements of the running statistics.
     sums
@@ -55,6 +63,10 @@ class StepShape(NamedTuple):
         Of parameters, gradients and statistics.
     buckets
         Blocks whose gradients become final together, in the order in which they do; by default all at once.
+    fixed
+        Elements at the end of the parameter vector that are not trained.
+    groups
+        The groups of parameters with a name: their blocks, and the names of their slots, which only these blocks have.
     """
 
     shards: int
@@ -65,11 +77,27 @@ class StepShape(NamedTuple):
     norms: int = 0
     dtype: str = "<f4"
     buckets: tuple[tuple[int, ...], ...] = ()
+    fixed: int = 0
+    groups: tuple[GroupShape, ...] = ()
 
     @property
     def parameters(self) -> int:
-        """Elements of the parameter vector."""
+        """Elements of the trained part of the parameter vector."""
         return sum(self.blocks)
+
+    @property
+    def vector(self) -> int:
+        """Elements of the parameter vector."""
+        return self.parameters + self.fixed
+
+    @property
+    def slot_places(self) -> dict[str, slice]:
+        """The part of the parameter vector that each slot belongs to."""
+        places = dict.fromkeys(self.slots, slice(0, self.parameters))
+        for group in self.groups:
+            start = sum(self.blocks[: group.blocks.start])
+            places |= dict.fromkeys(group.slots, slice(start, start + sum(self.blocks[group.blocks.start : group.blocks.stop])))
+        return places
 
 
 class WorkerInfo(NamedTuple):
@@ -199,11 +227,11 @@ class Placement(Drawable):
         for root in self.ranks[rank].roots:
             regions[f"partial.{root}"] = (shape.dtype, shape.parameters + shape.statistics)
             regions[f"sums.{root}"] = ("<f8", shape.sums)
-        regions["parameters"] = (shape.dtype, shape.parameters)
+        regions["parameters"] = (shape.dtype, shape.vector)
         regions["statistics"] = (shape.dtype, shape.statistics)
         regions["squared_norms"] = ("<f8", shape.norms * len(shape.blocks))
-        for name in shape.slots:
-            regions[f"slot.{name}"] = (shape.dtype, shape.parameters)
+        for name, place in shape.slot_places.items():
+            regions[f"slot.{name}"] = (shape.dtype, place.stop - place.start)
         return regions
 
     def spans(self, source: int, target: int) -> dict[Phase, tuple[Span, ...]]:
@@ -233,7 +261,13 @@ class Placement(Drawable):
                 parameters[0].insert(0, Span("statistics", 0, shape.statistics))
             parts[Phase.ALL_GATHER] = tuple(map(tuple, parameters))
             parts[Phase.ALL_GATHER_OPTIMIZER] = (
-                tuple(Span(f"slot.{name}", s.start, s.stop) for name in shape.slots for bucket in slices for s in bucket),
+                tuple(
+                    Span(f"slot.{name}", max(s.start, place.start) - place.start, min(s.stop, place.stop) - place.start)
+                    for name, place in shape.slot_places.items()
+                    for bucket in slices
+                    for s in bucket
+                    if s.start < place.stop and place.start < s.stop
+                ),
             )
             if shape.norms and receiver.blocks:
                 # Each round has memory of its own: peers may read one while the next is written.

@@ -177,8 +177,8 @@ class StepGraph(Drawable):
     Computing it returns the `Stepped` after the steps; it does not change the trainer.
     """
 
-    def __init__(self, tasks: dict[Any, Any], last: Any) -> None:
-        self.tasks, self.last = tasks, last
+    def __init__(self, tasks: dict[Any, Any], last: Any, groups: Sequence[str] = ()) -> None:
+        self.tasks, self.last, self.groups = tasks, last, groups
 
     @classmethod
     def of(cls, program: Any, source: Any, state: State, batches: Sequence[Sequence[Array]]) -> StepGraph:
@@ -197,7 +197,8 @@ class StepGraph(Drawable):
         tasks[parts_key] = DataNode(parts_key, parts)
         tasks[state_key] = DataNode(state_key, Stepped(state.copy(), ()))
         used = {key for node in tasks.values() for key in node.dependencies} & set(data_keys)
-        return cls({**cull(data_tasks, used)[0], **tasks}, last)
+        groups = [f"{group.name} ({group.place.stop - group.place.start:,})" for group in parts.update.groups if group.name]
+        return cls({**cull(data_tasks, used)[0], **tasks}, last, groups)
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -215,6 +216,8 @@ class StepGraph(Drawable):
         """The picture of the task graph; with `measure`, run it first and show worker, time and bytes of each task."""
         if measure:
             options["overlay"] = self.measure()
+        if self.groups:
+            options.setdefault("title", f"each update by groups of parameters: {', '.join(self.groups)}")
         return diagram_of(self.tasks, **options)
 
     def measure(self) -> dict[Any, TaskRecord]:

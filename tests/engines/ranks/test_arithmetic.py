@@ -29,9 +29,14 @@ def optimizer() -> Any:
 @pytest.fixture(scope="module")
 def program() -> dt.step.Program:
     """A network of 1,186 parameters with running statistics, and an optimiser that asks for the norm of the gradient."""
+    return compiled(optimizer())
+
+
+def compiled(rule: Any, block: int | None = None) -> dt.step.Program:
     model = dt.nn.Sequential([dt.nn.Dense(32, "tanh"), dt.nn.BatchNorm(), dt.nn.Dense(24, "tanh"), dt.nn.Dense(2)])
     objective = dt.step.ModelObjective(model, "cross_entropy", ["accuracy"])
-    return dt.step.Program(objective, optimizer(), dt.data.Columns.of(dt.Spec((8,), np.dtype("f4")), dt.Spec((), np.dtype("i8"))), seed=0)
+    columns = dt.data.Columns.of(dt.Spec((8,), np.dtype("f4")), dt.Spec((), np.dtype("i8")))
+    return dt.step.Program(objective, rule, columns, seed=0, block=block)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +95,25 @@ def ranks(program: dt.step.Program, batches: list[list[Rows]], count: int, threa
         runner.copy(Phase.ALL_GATHER_OPTIMIZER)
         runner.close()
     return [runner.snapshot() for runner in runners]
+
+
+GROUPS = {"*.bias": dt.optim.sgd(0.1, momentum=0.9), "dense_2.*": dt.optim.frozen(), "*": optimizer()}
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 16])
+@pytest.mark.parametrize("common", [False, True])
+@pytest.mark.parametrize(
+    "rule", [dt.optim.by_name(GROUPS), dt.optim.chain(optimizer(), dt.optim.by_name(GROUPS))], ids=["groups", "chained"]
+)
+def test_groups_have_the_same_bits_too(batches: list[list[Rows]], rule: Any, count: int, common: bool) -> None:
+    program = compiled(rule, block=100)
+    want, first = inline(program, batches), program.first_state()
+    fixed = first.parameters[program.layout.trained :]
+    assert want.parameters[program.layout.trained :].tobytes() == fixed.tobytes()
+    for state in ranks(program, batches, count, 1, common):
+        assert state.parameters.tobytes() == want.parameters.tobytes()
+        assert state.statistics.tobytes() == want.statistics.tobytes()
+        assert {n: v.tobytes() for n, v in state.slots.items()} == {n: v.tobytes() for n, v in want.slots.items()}
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 11, 16])

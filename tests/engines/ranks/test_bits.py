@@ -47,12 +47,30 @@ def test_any_channel(client, kinds, looking, recipe, channel):
     assert look.seen == [{channel}] * recipe.epochs
 
 
+def test_groups_of_parameters_on_every_engine(client, digits):
+    """Two optimisers, a frozen layer, a norm of a group and one of all; also in parts that go ahead."""
+    within = dt.optim.chain(dt.optim.clip_by_global_norm(0.2), dt.optim.adam(1e-2))
+    rules = {"*.bias": dt.optim.sgd(0.1, momentum=0.9), "dense_2.*": dt.optim.frozen(), "*": within}
+    optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.by_name(rules))
+
+    def fit(engine):
+        layers = [dt.nn.Dense(48, "tanh"), dt.nn.BatchNorm(), dt.nn.Dense(40, "tanh"), dt.nn.Dense(10)]
+        trainer = dt.Trainer(dt.nn.Sequential(layers), loss="cross_entropy", optimizer=optimizer, shards=8, engine=engine)
+        return trainer.fit(digits.x[:196], digits.y[:196], epochs=2, batch_size=64, verbose=0).fingerprint, trainer.state.slots
+
+    fingerprint, slots = fit("inline")
+    for engine in ("lanes", LanesEngine(client, channel="socket", bucket_bytes=0), "scheduler"):
+        found = fit(engine)
+        assert found[0] == fingerprint
+        assert {name: slot.tobytes() for name, slot in found[1].items()} == {name: slot.tobytes() for name, slot in slots.items()}
+
+
 @pytest.fixture
 def layered(digits, monkeypatch):
     """``layered(engine)``: history of a network whose gradients become final in many parts; with and without a norm."""
 
     def fit(engine, norm=True, block=512, **options):
-        monkeypatch.setattr("dagtrain.step.update.BLOCK", block)
+        monkeypatch.setattr("dagtrain.step.group_update.BLOCK", block)
         layers = [dt.nn.Dense(48, "tanh"), dt.nn.BatchNorm(), dt.nn.Dense(40, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(32, "relu")]
         model = dt.nn.Sequential([*layers, dt.nn.Dense(10)])
         optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2)) if norm else dt.optim.adam(1e-2)

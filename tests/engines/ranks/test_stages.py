@@ -22,12 +22,16 @@ SHARDS, STEPS = 8, 3
 
 @pytest.fixture
 def program(request: pytest.FixtureRequest) -> dt.step.Program:
-    """A network of three layers with running statistics, in blocks of at most 64 parameters; with a norm, where it is asked for."""
-    norm = getattr(request, "param", True)
+    """A network of three layers with running statistics, in blocks of at most 64 parameters; with a norm, or groups, where asked for."""
+    kind = getattr(request, "param", "norm")
     layers = [dt.nn.Dense(24, "tanh"), dt.nn.BatchNorm(), dt.nn.Dense(16, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(2)]
     objective = dt.step.ModelObjective(dt.nn.Sequential(layers), "cross_entropy", ["accuracy"])
     adam = dt.optim.adam(1e-2)
-    optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.1), adam) if norm else adam
+    clipped = dt.optim.chain(dt.optim.clip_by_global_norm(0.1), adam)
+    groups = {"*.bias": dt.optim.sgd(0.1, momentum=0.9), "dense_2.*": dt.optim.frozen(), "dense_3.*": adam, "*": clipped}
+    optimizer = {"norm": clipped, "no norm": adam, "groups": dt.optim.chain(dt.optim.clip_by_global_norm(0.2), dt.optim.by_name(groups))}[
+        kind
+    ]
     columns = dt.data.Columns.of(dt.Spec((8,), np.dtype("f4")), dt.Spec((), np.dtype("i8")))
     return dt.step.Program(objective, optimizer, columns, seed=0, block=64)
 
@@ -161,7 +165,8 @@ class Wire:
                     came = parts
 
                 if step:
-                    own = [s for bucket in placement.slices_of(me) for s in bucket]
+                    fixed = slice(placement.shape.parameters, placement.shape.vector)  # no one sends these
+                    own = [*(s for bucket in placement.slices_of(me) for s in bucket), fixed]
                     kept = [runner.state.parameters[s].copy() for s in own]
                     runner.state.parameters[...] = np.nan
                     for s, values in zip(own, kept, strict=True):
@@ -201,7 +206,7 @@ class Wire:
                 array[...] = self.read(rank, span)
 
 
-@pytest.mark.parametrize("program", [True, False], indirect=True, ids=["norm", "no norm"])
+@pytest.mark.parametrize("program", ["norm", "no norm", "groups"], indirect=True)
 @pytest.mark.parametrize(("count", "threads"), [(2, 1), (2, 3), (3, 2), (5, 1), (5, 3), (8, 2)])
 @pytest.mark.parametrize("space", [1, 1 << 28], ids=["one by one", "side by side"])
 def test_ranks_far_apart_have_the_bits_of_one(program: dt.step.Program, count: int, threads: int, space: int) -> None:
