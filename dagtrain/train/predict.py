@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from dagtrain.plan.blas import one_blas_thread
 from dagtrain.step.layout import settled
 from dagtrain.step.program import Program
 from dagtrain.step.state import State
-from dagtrain.trace.tree import flatten, map_leaves, unflatten
+from dagtrain.trace.tree import flatten, leaves, map_leaves, unflatten
 from dagtrain.train.rows import check_alike
 
 __all__ = ["Predictor"]
@@ -41,13 +42,14 @@ class Predictor:
     def __init__(self, program: Program, state: State, batch_size: int, probabilities: bool = False) -> None:
         self.state, self.batch_size, self.columns, self.probabilities = state, batch_size, program.columns.of_x, probabilities
         self.layout, self.statistics_layout = program.layout, program.statistics_layout
-        self.outputs = program.output_plan(1, probabilities).outputs["outputs"]
+        self.outputs = list(program.output_plan(1, probabilities).outputs.values())
+        self.structure = flatten(program.objective.outputs_spec(program.columns.x))[1]
         self._program = program
 
     def __dask_tokenize__(self) -> Any:
         return type(self).__name__, self._program.output_plan(1, self.probabilities).key, self.state.fingerprint, self.batch_size
 
-    def __call__(self, *columns: Array) -> Array:
+    def __call__(self, *columns: Array) -> Any:
         """The outputs for these rows, which are checked."""
         self._check(columns)
         form = Form(self.columns, (("finite", "fits"),) * len(columns))
@@ -56,16 +58,16 @@ class Predictor:
             raise explain(form, finding, 0, 0)
         return self.compute(*columns)
 
-    def compute(self, *columns: Array) -> Array:
-        """The outputs for rows that passed all checks."""
+    def compute(self, *columns: Array) -> Any:
+        """The outputs for rows that passed all checks: an array, or a nest of arrays."""
         rows = [settled(np.asarray(column, spec.dtype)) for column, spec in zip(columns, self.columns.specs, strict=True)]
-        leaves = [*self.layout.views(settled(self.state.parameters)), *self.statistics_layout.views(settled(self.state.statistics))]
-        outputs = [np.empty((0, *self.outputs.shape[1:]), self.outputs.dtype)]
+        state = [*self.layout.views(settled(self.state.parameters)), *self.statistics_layout.views(settled(self.state.statistics))]
+        outputs: list[Sequence[Array]] = [[np.empty((0, *spec.shape[1:]), spec.dtype) for spec in self.outputs]]
         with one_blas_thread():
             for start in range(0, len(rows[0]), self.batch_size):
                 part = [column[start : start + self.batch_size] for column in rows]
-                outputs.append(self._program.output_plan(len(part[0]), self.probabilities)(*leaves, *part)[0])
-        return np.concatenate(outputs)
+                outputs.append(self._program.output_plan(len(part[0]), self.probabilities)(*state, *part))
+        return unflatten(self.structure, [np.concatenate(parts) for parts in zip(*outputs, strict=True)])
 
     def _check(self, arrays: Sequence[Any]) -> None:
         """Raise DataError for arrays that are not rows of the program's columns."""
@@ -76,7 +78,7 @@ class Predictor:
         check_alike(self.columns, replace(self.columns, specs=tuple(specs)), ["x"])
 
     def lazily(self, x: Any) -> Any:
-        """The outputs for a dask array, a dask DataFrame, or a list of delayed values or futures, as a dask array of as many blocks."""
+        """The outputs for a dask array, a dask DataFrame, or a list of delayed values or futures, as dask arrays of as many blocks."""
         import dask.array as da
         from dask.highlevelgraph import HighLevelGraph
         from dask.task_spec import DataNode, Task, TaskRef
@@ -88,15 +90,25 @@ class Predictor:
         token = tokenize(self, [array.name for array in rows])
         model, name = f"model-{tokenize(self)}", f"predict-{token}"
         future = send_to_cluster(model, self)
-        after = self.outputs.shape[1:]
         layer: dict[Any, Any] = {model: DataNode(model, self) if future is None else future}
-        for i in range(rows[0].numblocks[0]):
-            key = (name, i, *(0 for _ in after))
-            blocks = [TaskRef((array.name, i, *(0,) * (array.ndim - 1))) for array in rows]
-            layer[key] = Task(key, predict_task, TaskRef(model), i, *blocks)
-        graph = HighLevelGraph.from_collections(name, layer, dependencies=rows)
-        chunks = (rows[0].chunks[0], *((n,) for n in after))
-        return da.Array(graph, name, chunks, meta=np.empty((0,) * self.outputs.ndim, self.outputs.dtype))
+        partitions, several = range(rows[0].numblocks[0]), len(self.outputs) > 1
+        arrays = []
+        for i in partitions if several else ():
+            layer[name, i] = Task((name, i), predict_task, TaskRef(model), i, *_blocks(rows, i))
+        for number, spec in enumerate(self.outputs):
+            after, output = spec.shape[1:], f"{name}-{number}" if several else name
+            for i in partitions:
+                key = (output, i, *(0 for _ in after))
+                layer[key] = (
+                    Task(key, itemgetter(number), TaskRef((name, i)))
+                    if several
+                    else Task(key, predict_only, TaskRef(model), i, *_blocks(rows, i))
+                )
+            arrays.append((output, (rows[0].chunks[0], *((n,) for n in after)), np.empty((0,) * spec.ndim, spec.dtype)))
+        # One layer for all outputs: they share the tasks of the model.
+        graphs = [HighLevelGraph.from_collections(output, layer, dependencies=rows) for output, _, _ in arrays]
+        made = [da.Array(graph, output, chunks, meta=meta) for graph, (output, chunks, meta) in zip(graphs, arrays, strict=True)]
+        return unflatten(self.structure, made)
 
     def _rows(self, x: Any) -> list[Any]:
         """The columns of x as dask arrays in blocks of whole rows; unknown sizes of partitions stay unknown.
@@ -154,9 +166,20 @@ class Predictor:
         return unflatten(self.columns.structure[0], arrays)
 
 
-def predict_task(model: Predictor, partition: int, *rows: Array) -> Array:
-    """The outputs for a block of rows."""
+def _blocks(rows: Sequence[Any], partition: int) -> list[Any]:
+    from dask.task_spec import TaskRef
+
+    return [TaskRef((array.name, partition, *(0,) * (array.ndim - 1))) for array in rows]
+
+
+def predict_task(model: Predictor, partition: int, *rows: Array) -> list[Array]:
+    """The outputs for a block of rows, in order."""
     try:
-        return model(*rows)
+        return leaves(model(*rows))
     except DataError as error:
         raise DataError(f"partition {partition}: {error}") from error
+
+
+def predict_only(model: Predictor, partition: int, *rows: Array) -> Array:
+    """The only output for a block of rows."""
+    return predict_task(model, partition, *rows)[0]

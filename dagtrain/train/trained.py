@@ -80,7 +80,7 @@ class Trained:
         return program.evaluated(*scores)
 
     def predict(self, x: Any, batch_size: int = 1024, probabilities: bool = False) -> Any:
-        """The model's outputs: a NumPy array, or for dask data a (lazy) dask array of as many blocks.
+        """The model's outputs: a NumPy array, or for dask data a (lazy) dask array of as many blocks; or a nest of them by output.
 
         Parameters
         ----------
