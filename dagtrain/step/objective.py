@@ -125,14 +125,14 @@ class ModelObjective(Objective):
         parts = []
         for metric in self.metrics:
             with scope(metric.name):
-                parts.append(metric.parts(outputs, y, sample_weight))
+                parts.append(metric.parts_of(outputs, y, sample_weight))
         return loss, parts, after
 
     def rows(self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any) -> list[Tensor]:
         """Rows of the outputs, whose tensors are those of `forward`."""
-        kept = [metric.rows for metric in self.metrics if metric.rows is not None]
+        kept = [metric for metric in self.metrics if metric.rows is not None]
         outputs = self.outputs(parameters, statistics, x)["outputs"] if kept else None
-        return [as_tensor(rows(outputs, y, sample_weight)) for rows in kept]
+        return [as_tensor(metric.rows_of(outputs, y, sample_weight)) for metric in kept]
 
     def outputs(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Tensor]:
         """The model's outputs, as in evaluation."""
