@@ -204,6 +204,8 @@ class Manifest:
         How far the next epoch is, for a checkpoint within it.
     rate_scale
         Learning rate scale of the state.
+    starts
+        As in the state; not written where all optimisers began with the run.
     ledger
         Epochs of `Trainer.ledger`.
     history
@@ -231,6 +233,7 @@ class Manifest:
     optimizer: dict[str, Any] = field(metadata=entry(DICT))
     begun: EpochProgress | None = field(metadata=entry(optional(BEGUN), _write_begun))
     rate_scale: float = field(metadata=entry(NUMBER))
+    starts: dict[str, int] = field(default_factory=dict, metadata={**entry(mapping(whole(0))), "optional": True})
     ledger: tuple[Entry, ...] = field(metadata=entry(sequence(PAGE), lambda pages: [p._asdict() for p in pages]))
     history: dict[str, list[float]] = field(metadata=entry(mapping(_values), _write_history))
     tensors: TensorFile | None = field(default=None, metadata=entry(TENSORS, lambda file: file and file._asdict()))

@@ -104,6 +104,7 @@ def describe_run(
         history={name: [float(v) for v in values] for name, values in history.items()},
         begun=begun,
         rate_scale=float(state.learning_rate_scale),
+        starts=dict(state.starts),
         ledger=ledger,
     )
 
@@ -219,7 +220,7 @@ def _state(data: bytes, manifest: Manifest) -> State:
             raise ValueError(f"{name} is {arrays[name].dtype}{list(arrays[name].shape)}, not {np.dtype(dtype)}{list(shape)}")
     parameters, statistics = (layout.pack({n: arrays[f"{kind}.{n}"] for n in layout.names}) for kind, layout in kinds)
     slots = {name: arrays[f"slots.{name}"].copy() for name in manifest.slots}
-    state = State(parameters, statistics, slots, manifest.step, manifest.rate_scale)
+    state = State(parameters, statistics, slots, manifest.step, manifest.rate_scale, manifest.starts, manifest.parameters.order)
     try:
         refuse_not_finite(manifest, state)
     except NotFiniteError as error:

@@ -23,7 +23,7 @@ from dagtrain.errors import DataError
 from dagtrain.graph import Array
 from dagtrain.trace.tree import Leaf, Structure, unflatten
 
-__all__ = ["Column", "Look", "Parts", "look_tasks", "part_array", "places_of", "seen_columns", "take"]
+__all__ = ["Column", "Look", "Parts", "fit_together", "look_tasks", "part_array", "places_of", "seen_columns", "take"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,9 +131,24 @@ def places_of(structure: Structure, start: Place) -> list[Place]:
 
 def take(name: str, value: Any, place: Place, header: tuple[str, ...]) -> Array:
     """A column of a partition; a table's columns in the order of the header."""
-    for key in place:
-        value = value[key]
+    try:
+        for key in place:
+            value = value[key]
+    except (KeyError, IndexError, TypeError):
+        raise DataError(f"a partition has no column {name}: it is not nested as the data that the trainer was fitted on.") from None
     return to_array(name, value, header)
+
+
+def fit_together(looks: Sequence[Look]) -> None:
+    """Raise DataError for partitions of the same rows that cannot be used, or whose tables have different indexes."""
+    indexed = [look for look in looks if look.digest is not None]
+    for look in looks:
+        if look.wrong:
+            raise DataError(look.wrong)
+    for look in indexed:
+        first, second = (next(iter(each.columns.items())) for each in (indexed[0], look))
+        if first[1].shape[0] == second[1].shape[0] and indexed[0].digest != look.digest:  # another length is an error of its own
+            raise DataError(index_fault(first[0], second[0]))
 
 
 def look_tasks(parts: Parts) -> Graph:

@@ -6,13 +6,14 @@ An origin explains a node (in errors, key names and pictures). It does not chang
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Origin", "located", "scope"]
+__all__ = ["Origin", "located", "raised_at", "scope"]
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 _fixed: ContextVar[Origin | None] = ContextVar("dagtrain_origin", default=None)
@@ -69,9 +70,22 @@ def here() -> Origin:
     frame = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
-        if not file.startswith(_PACKAGE) and "/numpy/" not in file:
+        if _is_of_the_user(file):
             return Origin(file, frame.f_lineno, frame.f_code.co_name, _scope.get())
         if frame.f_back is None:
             break
         frame = frame.f_back
     return Origin("<unknown>", 0, "<unknown>", _scope.get())
+
+
+def raised_at(error: BaseException) -> Origin:
+    """The user's line that raised an error, or called what raised it."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if _is_of_the_user(frame.filename):
+            return Origin(frame.filename, frame.lineno or 0, frame.name)
+    return Origin("<unknown>", 0, "<unknown>")
+
+
+def _is_of_the_user(file: str) -> bool:
+    """Whether a file is neither of this package nor of NumPy's dispatch."""
+    return not file.startswith(_PACKAGE) and "/numpy/" not in file

@@ -31,6 +31,7 @@ from dagtrain.errors import ArgumentError
 from dagtrain.graph import Tensor
 from dagtrain.nn import hints
 from dagtrain.nn.activations import log_softmax, relu, softplus
+from dagtrain.nn.calls import naming
 from dagtrain.nn.shapes import aligned, labels_for
 from dagtrain.nn.sums import mean_of, refuse_outer, sum_and_weight
 from dagtrain.nn.values import Values, apply_op
@@ -105,11 +106,12 @@ class Loss:
         tuple
             ``Σ w·value`` and ``Σ w``. Without any weights the second is the number of values, not a tensor.
         """
-        result = self.function(outputs, targets)
-        if self.targets == "any":
-            refuse_outer(result, outputs.shape[0], (outputs, targets))
-        total, weight, _ = sum_and_weight(result, outputs.shape[0], sample_weight, average=self.targets in ELEMENTWISE)
-        return total, weight
+        with naming(f"the loss {self.name!r}"):
+            result = self.function(outputs, targets)
+            if self.targets == "any":
+                refuse_outer(result, outputs.shape[0], (outputs, targets))
+            total, weight, _ = sum_and_weight(result, outputs.shape[0], sample_weight, average=self.targets in ELEMENTWISE)
+            return total, weight
 
     def __call__(self, outputs: Values, targets: Values, sample_weight: Values | None = None) -> Values:
         """The mean over the samples."""

@@ -137,6 +137,17 @@ class _Chain(Optimizer):
     def period(self) -> int:
         return max(int(part.period) for part in self.settings["parts"])
 
+    @property
+    def origins(self) -> dict[str, tuple[Any, ...]]:
+        named = zip(self.settings["parts"], self.update.keywords["names"], strict=True)  # type: ignore[attr-defined]  # see settings
+        found = [(outer, part.origins[slot]) for part, names in named for slot, outer in names.items()]
+        # Of several alike, each counts by its place.
+        return {outer: origin + (i,) * ([o for _, o in found].count(origin) > 1) for i, (outer, origin) in enumerate(found)}
+
+    @property
+    def schedules(self) -> tuple[str, ...]:
+        return tuple(schedule for part in self.settings["parts"] for schedule in part.schedules)
+
     def rules(self, names: Sequence[str]) -> dict[str, Rule]:
         each = [part.rules(names) for part in self.settings["parts"]]
         chosen: dict[str, Rule] = {}

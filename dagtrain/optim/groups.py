@@ -157,6 +157,14 @@ class _Alone(Optimizer):
     def period(self) -> int:
         return self.rule.period
 
+    @property
+    def origins(self) -> dict[str, tuple[Any, ...]]:
+        return self.rule.origins
+
+    @property
+    def schedules(self) -> tuple[str, ...]:
+        return self.rule.schedules
+
     def __repr__(self) -> str:
         return repr(self.rule)
 

@@ -109,6 +109,17 @@ class Optimizer:
         """Each so many steps it updates; see `every`."""
         return 1
 
+    @property
+    def origins(self) -> dict[str, tuple[Any, ...]]:
+        """For each slot the optimiser and the settings that give its values a meaning: equal ones continue from each other."""
+        scales = tuple((name, self.settings[name]) for name in ("beta_1", "beta_2", "decay") if name in self.settings)
+        return {slot: (self.name, slot, *scales) for slot in self.slots}
+
+    @property
+    def schedules(self) -> tuple[str, ...]:
+        """Its settings that are functions of the step."""
+        return tuple(repr(setting) for setting in self.settings.values() if callable(setting))
+
     def rules(self, names: Sequence[str]) -> dict[str, Rule]:
         """The optimiser of each of these parameters: this one, unless a part of it chooses by name. Those without one are left out."""
         return dict.fromkeys(names, Rule((), self))

@@ -163,6 +163,10 @@ class GroupUpdate:
         """The plans of its blocks and of its scalars."""
         return [*self.block_plans.values(), *([self.scalars] if self.scalars else [])]
 
+    def count(self, state: State) -> int:
+        """The updates made before since its optimiser began."""
+        return state.step - state.starts.get(self.name, 0)
+
     def vectors(self, state: State, block: slice) -> list[Array]:
         """The parameters and the slots of a block of the vector."""
         local = slice(block.start - self.place.start, block.stop - self.place.start)

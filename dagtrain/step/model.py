@@ -66,6 +66,15 @@ class ModelObjective(Objective):
             return self.heads[0].loss.targets
         return {head.name: head.loss.targets for head in self.heads}
 
+    @property
+    def known_x(self) -> Any:
+        """The spec of a row of the inputs that the model declares, or a dict of them by name; None where it declares none."""
+        specs = self.model.known_inputs
+        if specs is None:
+            return None
+        rows = [Spec(spec.shape[1:], spec.dtype) for spec in specs]
+        return rows[0] if len(rows) == 1 else dict(zip(self.model.input_names, rows, strict=True))
+
     def initial(self, seed: int, x: Any) -> tuple[Any, Any]:
         """The model's own initialisation, from the seed alone."""
         parameters, statistics = self.model.init(derive(key(seed), 0), rows_of(x, 1))
@@ -196,9 +205,9 @@ class ModelObjective(Objective):
                         parts.append(as_tensor(np.zeros(metric.size(spec_of(auxiliary[head.name])))))
                         continue
                     compared = output, target_of(head, main, y), _weight_of(head, main, y, sample_weight)
-                    parts.append(as_tensor(metric.parts(*compared)))
+                    parts.append(as_tensor(metric.parts_of(*compared)))
                     if metric.rows is not None and not training:
-                        kept.append(as_tensor(metric.rows(*compared)))
+                        kept.append(as_tensor(metric.rows_of(*compared)))
         return Forward(loss, parts, kept, applied.state)
 
     def weights(self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any, part: Tensor, key: Tensor) -> dict[str, Tensor]:

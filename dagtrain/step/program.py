@@ -144,7 +144,7 @@ class Program:
         self.groups = groups_of(optimizer, layout.names, objective.frozen(columns.x))
         trained, fixed = ([group for group in self.groups if group.optimizer.trains is trains] for trains in (True, False))
         self.layout = layout.grouped([g.parameters for g in trained], [name for g in fixed for name in g.parameters])
-        self._first = State(self.layout.pack(first), self.statistics_layout.pack(statistics))
+        self._first = State(self.layout.pack(first), self.statistics_layout.pack(statistics), order=self.layout.order)
         sizes = dict(zip(layout.names, layout.sizes, strict=True))
         self.update = Update.of_groups([(g, [sizes[name] for name in g.parameters]) for g in trained], layout.dtype, block)
         self.optimizer_name = str(getattr(optimizer, "name", "update"))

@@ -43,11 +43,15 @@ class State:
     parameters, statistics
         Flat vectors.
     slots
-        The optimiser's vectors, each as long as the parameters.
+        The optimiser's vectors, each as long as the parameters, or as those of its group.
     step
         Updates made since the beginning.
     learning_rate_scale
         Factor of the optimiser's learning rate; changes only between steps.
+    starts
+        Name of a group of parameters → updates made before its optimiser began, which counts from there; those from 0 are left out.
+    order
+        Of the parameters' arrays in the vector; see `dagtrain.step.layout.VectorLayout`.
     """
 
     parameters: Array
@@ -55,6 +59,8 @@ class State:
     slots: dict[str, Array] = field(default_factory=dict)
     step: int = 0
     learning_rate_scale: float = 1.0
+    starts: dict[str, int] = field(default_factory=dict)
+    order: tuple[int, ...] = ()
 
     def copy(self) -> State:
         """A copy in new memory."""
@@ -64,6 +70,8 @@ class State:
             {k: v.copy() for k, v in self.slots.items()},
             self.step,
             self.learning_rate_scale,
+            dict(self.starts),
+            self.order,
         )
 
     def assign(self, other: State) -> None:
@@ -72,6 +80,7 @@ class State:
         for name, vector in other.slots.items():
             self.slots[name][...] = vector
         self.step, self.learning_rate_scale = other.step, other.learning_rate_scale
+        self.starts, self.order = dict(other.starts), other.order
 
     def __sizeof__(self) -> int:
         return self.nbytes  # what Dask counts when it decides where tasks go

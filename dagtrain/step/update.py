@@ -132,7 +132,7 @@ class Update:
         padded = [*known, *[self.dtype.type(0)] * (len(rounds) - place)]
         parameters, *slots = group.vectors(state, block)
         measure = group.norm_plans[block.stop - block.start][place]
-        return float(measure(parameters, gradient[block], *slots, float(state.step), state.learning_rate_scale, weight, *padded)[0])
+        return float(measure(parameters, gradient[block], *slots, float(group.count(state)), state.learning_rate_scale, weight, *padded)[0])
 
     def norm(self, k: int, squares: Iterable[float]) -> tuple[Any, ...]:
         """Norm `k` for each unit, from the squares of all blocks, which are added in their order; None for a unit that has none."""
@@ -166,12 +166,13 @@ class Update:
         """The scalars of each unit, from a state's step and learning rate scale, the loss's total weight and the norms."""
         values: list[Sequence[Any] | None] = []
         for u, (group, _, rounds, _) in enumerate(self._units):
-            if (state.step + 1) % group.period:
+            count = group.count(state)
+            if (count + 1) % group.period:
                 values.append(None)
             elif group.scalars is None:
                 values.append(())
             else:
-                values.append(group.scalars(float(state.step), state.learning_rate_scale, weight, *(norms[k][u] for k in rounds)))
+                values.append(group.scalars(float(count), state.learning_rate_scale, weight, *(norms[k][u] for k in rounds)))
         return values
 
     def bind(self, state: State, gradient: Array, threads: int = 1, blocks: Sequence[int] | None = None) -> BoundUpdate:

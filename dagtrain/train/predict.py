@@ -10,7 +10,7 @@ rows, so a prediction is a function of its batch, and of nothing else: a partiti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from operator import itemgetter
 from typing import Any
@@ -19,10 +19,10 @@ import numpy as np
 
 from dagtrain.arguments import is_future
 from dagtrain.data.check import Form, cast_dtype, check_dtype, explain, inspect
-from dagtrain.data.chunked import lazy_column
-from dagtrain.data.compute import compute
+from dagtrain.data.chunked import check_indexes, lazy_column
+from dagtrain.data.compute import Graph, compute
 from dagtrain.data.nests import arrange, take_apart
-from dagtrain.data.parts import Column, Parts, look_tasks, part_array, places_of, seen_columns
+from dagtrain.data.parts import Column, Look, Parts, fit_together, look_tasks, part_array, places_of, seen_columns
 from dagtrain.data.tables import aligned, check_table
 from dagtrain.errors import DataError
 from dagtrain.graph import Array, Spec
@@ -52,6 +52,9 @@ class Predictor:
     def __call__(self, *columns: Array) -> Any:
         """The outputs for these rows, which are checked."""
         self._check(columns)
+        rows = {name: len(column) for name, column in zip(self.columns.names, columns, strict=True)}
+        if len(set(rows.values())) > 1:
+            raise DataError(f"the columns have different numbers of samples: {rows}.")
         form = Form(self.columns, (("finite", "fits"),) * len(columns))
         finding = inspect(form, len(columns[0]), *columns)
         if finding is not None:
@@ -81,55 +84,66 @@ class Predictor:
         """The outputs for a dask array, a dask DataFrame, or a list of delayed values or futures, as dask arrays of as many blocks."""
         import dask.array as da
         from dask.highlevelgraph import HighLevelGraph
-        from dask.task_spec import DataNode, Task, TaskRef
+        from dask.task_spec import DataNode, List, Task, TaskRef
         from dask.tokenize import tokenize
 
         from dagtrain.engines.cluster.waiting import send_to_cluster
 
-        rows = self._rows(x)
+        rows, looks = self._rows(x)
         token = tokenize(self, [array.name for array in rows])
         model, name = f"model-{tokenize(self)}", f"predict-{token}"
         future = send_to_cluster(model, self)
-        layer: dict[Any, Any] = {model: DataNode(model, self) if future is None else future}
+        layer: dict[Any, Any] = {
+            model: DataNode(model, self) if future is None else future,
+            **{k: v for tasks in looks for k, v in tasks.items()},
+        }
         partitions, several = range(rows[0].numblocks[0]), len(self.outputs) > 1
         arrays = []
+
+        def operands(i: int) -> list[Any]:
+            blocks = [TaskRef((array.name, i, *(0,) * (array.ndim - 1))) for array in rows]
+            return [TaskRef(model), i, List(*(TaskRef(list(tasks)[i]) for tasks in looks)), *blocks]
+
         for i in partitions if several else ():
-            layer[name, i] = Task((name, i), predict_task, TaskRef(model), i, *_blocks(rows, i))
+            layer[name, i] = Task((name, i), predict_task, *operands(i))
         for number, spec in enumerate(self.outputs):
             after, output = spec.shape[1:], f"{name}-{number}" if several else name
             for i in partitions:
                 key = (output, i, *(0 for _ in after))
-                layer[key] = (
-                    Task(key, itemgetter(number), TaskRef((name, i)))
-                    if several
-                    else Task(key, predict_only, TaskRef(model), i, *_blocks(rows, i))
-                )
+                layer[key] = Task(key, itemgetter(number), TaskRef((name, i))) if several else Task(key, predict_only, *operands(i))
             arrays.append((output, (rows[0].chunks[0], *((n,) for n in after)), np.empty((0,) * spec.ndim, spec.dtype)))
         # One layer for all outputs: they share the tasks of the model.
         graphs = [HighLevelGraph.from_collections(output, layer, dependencies=rows) for output, _, _ in arrays]
         made = [da.Array(graph, output, chunks, meta=meta) for graph, (output, chunks, meta) in zip(graphs, arrays, strict=True)]
         return unflatten(self.structure, made)
 
-    def _rows(self, x: Any) -> list[Any]:
+    def _rows(self, x: Any) -> tuple[list[Any], list[Graph]]:
         """The columns of x as dask arrays in blocks of whole rows; unknown sizes of partitions stay unknown.
 
-        A task inspects futures, since their values are computed anyway.
+        A task inspects futures, since their values are computed anyway. Where rows must fit together, the second value has the tasks, one a
+        partition, that will inspect other partitions.
         """
         import dask.array as da
 
         headers = dict(zip(self.columns.names, self.columns.headers, strict=True))
         values, structure = take_apart({"x": arrange("x", x, self.columns.structure[0])})
         nests: dict[str, Any] = {}
+        known: dict[str, Column] = {}
+        unknown: list[Graph] = []
         for name, value in aligned(values).items():
             column = lazy_column(name, value, headers.get(name, ()))
             if not isinstance(column.array, Parts):
-                nests[name] = column.array
+                nests[name], known[name] = column.array, column
             elif all(is_future(column.array.graph.get(key)) for key in column.array.keys):
                 looks = look_tasks(column.array)
                 results = compute({**column.array.graph, **looks}, list(looks))
-                nests[name] = map_leaves(lambda seen: seen.array, seen_columns(column.array, results, headers)[name])
+                seen = seen_columns(column.array, results, headers)[name]
+                nests[name] = map_leaves(lambda seen: seen.array, seen)
+                known |= flatten(seen, name)[0]
             else:
                 nests[name] = self._unknown(name, column, check_table(name, value) if column.header else None)
+                unknown.append(look_tasks(column.array))
+        check_indexes(known)
         nest = unflatten(structure["x"], nests.values())
         arrays, structure = flatten({"x": arrange("x", nest, self.columns.structure[0])})
         check_alike(self.columns, replace(self.columns, structure=(structure["x"], None, None)), ["x"])
@@ -137,6 +151,7 @@ class Predictor:
             check_dtype(name, array.dtype)
         self._check(list(arrays.values()))
         lazy = [array for array in arrays.values() if not isinstance(array, np.ndarray)]
+        _check_cuts({name: array for name, array in arrays.items() if not isinstance(array, np.ndarray)}, len(lazy) < len(arrays))
         whole = [array.rechunk(dict.fromkeys(range(1, array.ndim), -1)) for array in lazy]
         rows = whole[0].chunks[0]
         cut = iter(whole)
@@ -144,7 +159,8 @@ class Predictor:
             da.from_array(array, chunks=(rows, *array.shape[1:])) if isinstance(array, np.ndarray) else next(cut)
             for array in arrays.values()
         ]
-        return [array if len(array.chunks[0]) == len(rows) else array.rechunk({0: rows}) for array in blocks]
+        checks = unknown if len(arrays) > 1 and len({len(tasks) for tasks in unknown} | {len(rows)}) == 1 else []
+        return [array if len(array.chunks[0]) == len(rows) else array.rechunk({0: rows}) for array in blocks], checks
 
     def _unknown(self, name: str, column: Column, dtype: np.dtype[Any] | None) -> Any:
         """The dask arrays of partitions that were not inspected: they must hold what the trainer was fitted on.
@@ -166,20 +182,27 @@ class Predictor:
         return unflatten(self.columns.structure[0], arrays)
 
 
-def _blocks(rows: Sequence[Any], partition: int) -> list[Any]:
-    from dask.task_spec import TaskRef
+def _check_cuts(arrays: Mapping[str, Any], counted: bool) -> None:
+    """Raise DataError unless columns with partitions of unknown sizes have the same number of them, and no other column is cut by rows."""
+    cuts = {name: len(array.chunks[0]) for name, array in arrays.items()}
+    unknown = next((name for name, array in arrays.items() if np.isnan(array.shape[0])), None)
+    if unknown is not None and (counted or len(set(cuts.values())) > 1):
+        others = "a column that is no dask collection" if counted else f"columns of other numbers of partitions, {cuts}"
+        raise DataError(
+            f"the rows in the partitions of {unknown} are not counted yet, so it does not go with {others}. "
+            "Count them with .to_dask_array(lengths=True), or use .repartition."
+        )
 
-    return [TaskRef((array.name, partition, *(0,) * (array.ndim - 1))) for array in rows]
 
-
-def predict_task(model: Predictor, partition: int, *rows: Array) -> list[Array]:
-    """The outputs for a block of rows, in order."""
+def predict_task(model: Predictor, partition: int, looks: Sequence[Look], *rows: Array) -> list[Array]:
+    """The outputs in order for a block of rows, whose tables must have the same index."""
     try:
+        fit_together(looks)
         return leaves(model(*rows))
     except DataError as error:
         raise DataError(f"partition {partition}: {error}") from error
 
 
-def predict_only(model: Predictor, partition: int, *rows: Array) -> Array:
+def predict_only(model: Predictor, partition: int, looks: Sequence[Look], *rows: Array) -> Array:
     """The only output for a block of rows."""
-    return predict_task(model, partition, *rows)[0]
+    return predict_task(model, partition, looks, *rows)[0]

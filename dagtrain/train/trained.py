@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from os import PathLike
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+from dagtrain import optim
 from dagtrain.arguments import not_negative, whole
 from dagtrain.checkpoint.files import open_store
 from dagtrain.checkpoint.schema import Manifest
 from dagtrain.checkpoint.store import describe_run, refuse_not_finite, write
+from dagtrain.checkpoint.weights import read_weights, write_weights
 from dagtrain.data import BatchPlan, Columns, open_source
 from dagtrain.data.compute import computed_by
 from dagtrain.data.ledger import Ledger
@@ -20,7 +23,10 @@ from dagtrain.data.nests import take_apart
 from dagtrain.data.open import is_dask_data
 from dagtrain.engines.engine import Unwatched, choose_engine
 from dagtrain.errors import ArgumentError
-from dagtrain.graph import Graph
+from dagtrain.graph import Array, Graph
+from dagtrain.step.carry import carried
+from dagtrain.step.layout import VectorLayout
+from dagtrain.step.model import ModelObjective
 from dagtrain.step.objective import Objective
 from dagtrain.step.program import Program
 from dagtrain.step.state import State
@@ -28,6 +34,7 @@ from dagtrain.train.history import History
 from dagtrain.train.predict import Predictor
 from dagtrain.train.progress import Progress
 from dagtrain.train.rows import check_alike, open_rows
+from dagtrain.train.weights import LoadedWeights, fitting, views_of, with_weights
 
 if TYPE_CHECKING:
     from dagtrain.train.loop import Loop
@@ -47,13 +54,13 @@ class Trained:
     """
 
     model: Any
-    optimizer: Any
     shards: Any
     seed: int
     engine: Any
     threads: int | None
     client: Any
     _objective: Objective
+    _optimizer: optim.Optimizer
 
     def __init__(self) -> None:
         self.history: History | None = None
@@ -61,6 +68,8 @@ class Trained:
         self._loop: Loop | None = None
         self._is_fitting = False
         self._sample: tuple[Any, BatchPlan] | None = None
+        self._first: tuple[dict[str, Array], float] = {}, 1.0
+        """Weights by name and a learning rate scale for the first state."""
 
     @property
     def _columns(self) -> Columns | None:
@@ -147,25 +156,127 @@ class Trained:
         current = self.progress.trained("restore weights")[1]
         if (state.parameters.shape, state.statistics.shape) != (current.parameters.shape, current.statistics.shape):
             raise ArgumentError("these are not the weights of this trainer: their number differs.")
+        if state.order != current.order:
+            raise ArgumentError("these weights are of an optimizer with other groups of parameters: use weights() and load_weights().")
         self.progress.state = replace(current, parameters=state.parameters, statistics=state.statistics)
 
     @property
     def learning_rate_scale(self) -> float:
         """Factor of the optimiser's learning rate or schedule; part of the state, so checkpoints keep it.
 
-        Set it between fits, or in callbacks between epochs; between steps, the engine would decide which step has it first.
+        Set it before or between fits, or in callbacks between epochs; between steps, the engine would decide which step has it first.
         """
-        return 1.0 if self.progress.state is None else self.progress.state.learning_rate_scale
+        return self._first[1] if self.progress.state is None else self.progress.state.learning_rate_scale
 
     @learning_rate_scale.setter
     def learning_rate_scale(self, scale: float) -> None:
-        program, state = self.progress.trained("scale its learning rate")
         not_negative("learning_rate_scale", scale)
-        if not program.update.has_rate:
-            raise ArgumentError(f"the optimizer {self.optimizer!r} has no learning rate to scale.")
+        program, state = self.progress.program, self.progress.state
+        if program is None or state is None:
+            self._first = self._first[0], float(scale)
+            return
+        self._check_rate(program)
         if self._loop is not None and self._loop.in_steps:
             raise ArgumentError("the learning rate cannot be scaled during steps: set it in on_epoch_begin or on_epoch_end.")
         self.progress.state = replace(state, learning_rate_scale=float(scale))
+
+    def _check_rate(self, program: Program) -> None:
+        if not program.update.has_rate:
+            raise ArgumentError(f"the optimizer {self.optimizer!r} has no learning rate to scale.")
+
+    @property
+    def optimizer(self) -> optim.Optimizer:
+        """The optimiser; another one may be assigned between fits.
+
+        A group of parameters keeps its slots, and goes on counting its updates, if each of its parameters had the same optimiser before, of
+        whatever rate. Otherwise its slots begin as zeros and it counts from 0. The weights stay. An optimiser that does not fit the model's
+        parameters is refused.
+        """
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: str | optim.Optimizer) -> None:
+        new = optim.find(optimizer)
+        if self._is_fitting:
+            raise ArgumentError("the optimizer cannot be replaced during a fit: assign it between fits, or set learning_rate_scale.")
+        old, state = self.progress.program, self.progress.state
+        if old is None or state is None:
+            self._optimizer, self.progress.program = new, None
+            return
+        program = Program(self._objective, new, old.columns, self.seed)
+        self.progress.state = carried(old, program, state)
+        self._optimizer, self.progress.program = new, program
+
+    def weights(self) -> dict[str, Array]:
+        """Copies of all weights by their dotted names: parameters, such as "dense_1.kernel", then running statistics.
+
+        Before a fit, those of the first state, if the model knows its input.
+        """
+        return {name: view.copy() for name, view in views_of(*self._arrays("give its weights")).items()}
+
+    def save_weights(self, path: Any) -> None:
+        """Write `weights` to a file whose name ends in ``.safetensors`` or ``.npz``."""
+        write_weights(path, self.weights())
+
+    def load_weights(self, weights: Any, strict: bool = True) -> LoadedWeights:
+        """Take weights by name; the optimiser and the number of steps stay.
+
+        Parameters
+        ----------
+        weights
+            A file ``.safetensors`` or ``.npz``, a folder with a checkpoint, or a mapping (also a nested one) from names to arrays.
+        strict
+            Whether every name and shape must agree. Otherwise the weights that fit are taken.
+
+        Returns
+        -------
+        LoadedWeights
+            The names that were loaded, are missing or unexpected, and differences in shape.
+
+        Raises
+        ------
+        ArgumentError
+            With `strict`, if anything does not fit; in any case for values that are not finite numbers.
+        CheckpointError
+            If the file cannot be read.
+        """
+        if self._loop is not None and self._loop.in_steps:
+            raise ArgumentError("weights cannot be loaded during steps: load them in on_epoch_begin or on_epoch_end.")
+        parameters, statistics, state = self._arrays("load weights")
+        arrays = read_weights(weights) if isinstance(weights, str | PathLike) else weights
+        fit, report = fitting(arrays, views_of(parameters, statistics, state), strict)
+        if self.progress.state is None:
+            self._first = {**self._first[0], **fit}, self._first[1]
+        else:
+            self.progress.state = with_weights(parameters, statistics, state, fit)
+        return report
+
+    def _arrays(self, purpose: str) -> tuple[VectorLayout, VectorLayout, State]:
+        """The layouts of parameters and statistics, and the state that holds them: the first one before a fit."""
+        program, state = self.progress.program, self.progress.state
+        if program is not None and state is not None:
+            return program.layout, program.statistics_layout, state
+        sample = self._objective.known_x if isinstance(self._objective, ModelObjective) else None
+        if sample is None and isinstance(self._objective, ModelObjective):
+            raise ArgumentError(
+                f"the trainer cannot {purpose} before its model knows its input: call fit(x, y) first, or make the model with its "
+                "input's shape, as in nn.Sequential([...], input_shape=(64,))."
+            )
+        nests = self._objective.initial(self.seed, sample)
+        parameters, statistics = map(VectorLayout.of, nests)
+        first = State(parameters.pack(nests[0]), statistics.pack(nests[1]))
+        return parameters, statistics, with_weights(parameters, statistics, first, self._first[0])
+
+    def _first_state(self, program: Program) -> State:
+        """The state before the first step, with what was set before it."""
+        weights, scale = self._first
+        if scale != 1.0:
+            self._check_rate(program)
+        state = replace(program.first_state(), learning_rate_scale=scale)
+        shapes = {name: view.shape for name, view in views_of(program.layout, program.statistics_layout, state).items()}
+        if other := [name for name, array in weights.items() if shapes.get(name) != array.shape]:
+            raise ArgumentError(f"the weights {other[0]!r} that were loaded do not fit the model for these data: load them after a fit.")
+        return with_weights(program.layout, program.statistics_layout, state, weights) if weights else state
 
     @property
     def parameters(self) -> Any:

@@ -158,7 +158,7 @@ class Trainer(Trained):
             raise ArgumentError(f"coupled is True or False, got {coupled!r}.")
         self._objective.coupled = coupled
         self.model = model
-        self.optimizer = optim.find(optimizer)
+        self._optimizer = optim.find(optimizer)
         self.shards, self.seed, self.engine, self.threads, self.client = shards, seed, engine, threads, client
         super().__init__()
 
@@ -276,7 +276,7 @@ class Trainer(Trained):
         self._sample = source, plan
         self.progress.restart_if_other(plan)
         history = History(info=self._info(engine, plan))
-        state = self.progress.state if self.progress.state is not None else program.first_state()
+        state = self.progress.state if self.progress.state is not None else self._first_state(program)
         with computed_by(self._client):
             check_additive(program, source, state)
         resumed = None if run is None else run.begin(self._describe(program, plan, state, {}), resume, exact)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dagtrain.checkpoint.groups import GroupEntry
 from dagtrain.checkpoint.schema import Manifest, TensorFile, parse
 from dagtrain.data.columns import Columns
 from dagtrain.data.ledger import Entry
@@ -38,10 +39,12 @@ FULL = Manifest(
     history={"loss": [1.0, math.nan]},
     tensors=TensorFile.of(1000, "1" * 64),
 )
+GROUPS = (GroupEntry("*.bias", ("dense.bias",), (), True), GroupEntry("*", ("dense.kernel",), ("first", "second"), True))
+GROUPED = replace(FULL, groups=GROUPS, starts={"*": 4}, parameters=FULL.parameters.grouped([g.parameters for g in GROUPS]))
 SMALL = replace(FULL, batches=None, shards=2, rows=Columns.of(FLOAT), begun=None, ledger=(), history={}, slots=(), keys={})
 
 
-@pytest.mark.parametrize("manifest", [FULL, SMALL], ids=["full", "small"])
+@pytest.mark.parametrize("manifest", [FULL, GROUPED, SMALL], ids=["full", "grouped", "small"])
 def test_what_is_written_is_read(manifest: Manifest) -> None:
     data = manifest.to_json()
     again = parse(data, "here")

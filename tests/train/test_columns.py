@@ -104,6 +104,30 @@ def test_a_model_of_several_inputs_predicts_from_any_form() -> None:
     assert np.array_equal(made.predict(parts, batch_size=10).compute(), expected)
 
 
+def test_lazy_predictions_compare_rows_and_names_of_columns_as_a_fit_does() -> None:
+    made, left, right = dt.Trainer(Towers(), loss="mean_squared_error", shards=2), FRAME, FRAME["a"].rename("r")
+    fit(made, {"left": left, "right": right}, X[:, :2])
+    other = right.set_axis(np.arange(40) + 1)
+
+    def frames(left: Any, right: Any, cuts: int = 2) -> Any:
+        return {"left": dd.from_pandas(left, npartitions=2), "right": dd.from_pandas(right, npartitions=cuts)}
+
+    def delayed(left: Any, right: Any) -> Any:
+        return {name: [dask_delayed(part.iloc[:30]), dask_delayed(part.iloc[30:])] for name, part in (("left", left), ("right", right))}
+
+    for form in (frames, delayed, lambda left, right: [dask_delayed({"left": left, "right": right})]):
+        assert made.predict(form(left, right)).compute().shape == (40, 2)
+        with pytest.raises(DataError, match=r"partition \d: x.left and x.right have different indexes"):
+            made.predict(form(left, other)).compute()
+    with pytest.raises(DataError, match=r"partition \d: the columns have different numbers of samples: .'x.left': 20, 'x.right': 15"):
+        made.predict(frames(left, right[:30])).compute()
+    for x in (frames(left, right, 3), frames(left, right) | {"left": X}):
+        with pytest.raises(DataError, match=r"are not counted yet, so it does not go with a?.*\.to_dask_array\(lengths=True\)"):
+            made.predict(x)
+    with pytest.raises(DataError, match=r"a partition has no column x\.right"):
+        made.predict([dask_delayed({"left": left, "wrong": right})]).compute()
+
+
 def dask_delayed(value: Any) -> Any:
     import dask
 

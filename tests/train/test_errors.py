@@ -216,6 +216,16 @@ def test_an_error_in_a_cost_function_is_raised_unchanged():
         dt.Trainer(cost, parameters={"w": np.zeros(6, "f4")}, engine=Idle()).fit(X, verbose=0)
 
 
+def test_an_error_in_a_loss_or_a_metric_names_it():
+    def absolute(outputs, targets):
+        raise KeyError("no")
+
+    with pytest.raises(ArgumentError, match=r"the loss 'absolute' raised KeyError \(.*test_errors.py:\d+ in absolute\)"):
+        trainer(loss=absolute).fit(X, LABELS, verbose=0)
+    with pytest.raises(ArgumentError, match="the metric 'absolute' raised KeyError"):
+        trainer(metrics=[absolute]).fit(X, LABELS, verbose=0)
+
+
 def test_an_error_takes_the_progress_bar_away():
     calls = []
 

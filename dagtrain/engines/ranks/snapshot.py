@@ -35,6 +35,8 @@ def _frames_of(state: Snapshot, context: Any = None) -> tuple[dict[str, Any], li
         "slots": list(state.slots),
         "step": int(state.step),
         "learning_rate_scale": float(state.learning_rate_scale),
+        "starts": dict(state.starts),
+        "order": list(state.order),
     }
     return header, [v.view(np.uint8).data for v in vectors if v.size]
 
@@ -43,9 +45,8 @@ def _frames_of(state: Snapshot, context: Any = None) -> tuple[dict[str, Any], li
 def _of_frames(header: dict[str, Any], frames: Sequence[Any]) -> Snapshot:
     buffers = iter(frames)
     vectors = [np.frombuffer(next(buffers), dtype) if size else np.empty(0, dtype) for dtype, size in header["vectors"]]
-    return Snapshot(
-        vectors[0], vectors[1], dict(zip(header["slots"], vectors[2:], strict=True)), header["step"], header["learning_rate_scale"]
-    )
+    slots = dict(zip(header["slots"], vectors[2:], strict=True))
+    return Snapshot(vectors[0], vectors[1], slots, header["step"], header["learning_rate_scale"], header["starts"], tuple(header["order"]))
 
 
 class SnapshotPool:
@@ -66,7 +67,7 @@ class SnapshotPool:
                 memory.assign(state)
                 return replace(memory, slots=dict(memory.slots))
         copy = state.copy()
-        snapshot = Snapshot(copy.parameters, copy.statistics, copy.slots, copy.step, copy.learning_rate_scale)
+        snapshot = Snapshot(copy.parameters, copy.statistics, copy.slots, copy.step, copy.learning_rate_scale, copy.starts, copy.order)
         del copy  # its references must not count
         if len(self._memory) < _COPIES and hasattr(sys, "getrefcount"):
             self._memory.append(snapshot)

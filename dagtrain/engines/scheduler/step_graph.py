@@ -185,7 +185,7 @@ class StepGraph(Drawable):
         """Graph of these steps from this state, with the data it needs."""
         parts = program.for_workers(len(s) for batch in batches for s in batch)
         data_tasks, data_keys = source.tasks()
-        digest = hashlib.sha256(f"{parts.key}{state.fingerprint}{state.step}{data_keys}".encode())
+        digest = hashlib.sha256(f"{parts.key}{state.fingerprint}{state.step}{state.starts or ''}{data_keys}".encode())
         for name, vector in state.slots.items():
             digest.update(name.encode() + vector.tobytes())
         for batch in batches:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from dagtrain.arguments import fraction, one_of, whole
-from dagtrain.errors import ArgumentError
-from dagtrain.graph import Array, Spec, Tensor
+from dagtrain.errors import ArgumentError, ShapeError
+from dagtrain.graph import Array, Spec, Tensor, spec_of
 from dagtrain.nn import hints, losses
+from dagtrain.nn.calls import naming
 from dagtrain.nn.losses import Loss
 from dagtrain.nn.sums import refuse_outer, sum_and_weight
 from dagtrain.nn.values import Values
@@ -80,18 +81,52 @@ class Metric:
     rows: Callable[..., Values] | None = None
     value_of_rows: Callable[[Array], Any] | None = None
 
+    def __post_init__(self) -> None:
+        try:
+            inspect.signature(self.parts).bind(None, None, None)
+        except TypeError as error:
+            raise ArgumentError(f"the metric {self.name!r}: parts is a function (outputs, targets, sample_weight=None): {error}.") from None
+        except ValueError:
+            pass  # a function of C has no signature
+
+    def parts_of(self, outputs: Values, targets: Values, sample_weight: Values | None = None) -> Values:
+        """The parts, which are checked; errors name the metric."""
+        with naming(f"the metric {self.name!r}"):
+            parts = self.parts(outputs, targets, sample_weight)
+            size = self.size(spec_of(outputs))
+            if np.shape(parts) != (size,):
+                raise ShapeError(
+                    f"the parts of {self.name!r} must be {size} numbers in one axis, by its size, got shape {np.shape(parts)}. "
+                    "Set the size, as in Metric(..., size=lambda outputs: 3)."
+                )
+            return parts
+
+    def rows_of(self, outputs: Values, targets: Values, sample_weight: Values | None = None) -> Values:
+        """The rows, which are checked; errors name the metric."""
+        assert self.rows is not None, "the caller checks it"
+        with naming(f"the metric {self.name!r}"):
+            rows = self.rows(outputs, targets, sample_weight)
+            if not np.ndim(rows) or np.shape(rows)[0] % outputs.shape[0]:
+                raise ShapeError(f"rows of {self.name!r} must have {outputs.shape[0]} rows, got shape {np.shape(rows)}.")
+            return rows
+
     def figure(self, parts: Array, rows: Array | None = None) -> Any:
-        """The value of all rows or of summed parts, NaN where that divides by zero: without any weight, for example."""
-        with np.errstate(divide="ignore", invalid="ignore"):
+        """The value of all rows or of summed parts; NaN where that divides by zero, and where nothing counts and it is not defined."""
+        with naming(f"the metric {self.name!r}"), np.errstate(divide="ignore", invalid="ignore"):
             try:
-                return self.value(parts) if rows is None or self.value_of_rows is None else self.value_of_rows(rows)
-            except ZeroDivisionError:
-                return float("nan")
+                value = self.value(parts) if rows is None or self.value_of_rows is None else self.value_of_rows(rows)
+            except (ArithmeticError, ValueError) as error:
+                if isinstance(error, ZeroDivisionError) or not np.any(parts):
+                    return float("nan")
+                raise
+            if not np.issubdtype(np.asarray(value).dtype, np.number):
+                raise ArgumentError(f"the value of {self.name!r} must be a number or an array of numbers, got {value!r}.")
+            return value
 
     def __call__(self, outputs: Array, targets: Array, sample_weight: Array | None = None) -> Any:
         """The value of arrays."""
-        rows = None if self.rows is None else self.rows(outputs, targets, sample_weight)
-        return self.figure(self.parts(outputs, targets, sample_weight), rows)
+        rows = None if self.rows is None else self.rows_of(outputs, targets, sample_weight)
+        return self.figure(self.parts_of(outputs, targets, sample_weight), rows)
 
 
 METRICS: Registry[Metric] = Registry("metric", hints.METRICS, aliases=True)

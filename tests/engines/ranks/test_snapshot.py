@@ -25,7 +25,7 @@ print([type(state).__name__, state.parameters.tolist(), state.step])
 def handed():
     draw = np.random.default_rng(0)
     slots = {name: draw.standard_normal(5).astype(np.float32) for name in ("m", "v")}
-    return SnapshotPool().of(State(draw.standard_normal(5).astype(np.float32), np.empty(0, np.float32), slots, 7, 0.25))
+    return SnapshotPool().of(State(draw.standard_normal(5).astype(np.float32), np.empty(0, np.float32), slots, 7, 0.25, {"*": 3}, (1, 0)))
 
 
 def vectors(state):
@@ -44,6 +44,7 @@ def test_they_arrive_as_they_were(handed):
     header, frames = serialize(handed)
     found = deserialize({**header, "sub-header": json.loads(json.dumps(header["sub-header"]))}, [bytes(frame) for frame in frames])
     assert (found.step, found.learning_rate_scale, list(found.slots)) == (7, 0.25, ["m", "v"])
+    assert (found.starts, found.order) == ({"*": 3}, (1, 0))
     for a, b in zip(vectors(found), vectors(handed), strict=True):
         assert a.dtype == b.dtype
         assert a.tobytes() == b.tobytes()

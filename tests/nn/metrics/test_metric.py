@@ -1,5 +1,6 @@
 """The record of a metric, names and options, and values that are quickly written out."""
 
+import math
 import pickle
 from functools import partial
 
@@ -191,6 +192,36 @@ def test_r2_of_targets_far_from_zero():
 @pytest.mark.parametrize("value", [lambda parts: parts[0] / parts[1], lambda parts: 1 / parts.tolist()[1]], ids=["arrays", "numbers"])
 def test_a_value_of_the_user_that_divides_by_zero_is_not_a_number(value):
     assert np.isnan(metrics.Metric("mine", metrics.METRICS["accuracy"].parts, value).figure(np.zeros(2)))
+
+
+def test_errors_of_a_metric_of_the_user_name_it_and_the_line():
+    def parts(outputs, targets, sample_weight=None):
+        return np.array([1.0, int("no number")])
+
+    mine = metrics.Metric("mine", parts)
+    with pytest.raises(ArgumentError, match=r"the metric 'mine' raised ValueError \(.*test_metric.py:\d+ in parts\): invalid literal"):
+        mine(LOGITS, LABELS)
+    with np.errstate(over="raise"), pytest.raises(ArgumentError, match=r"the metric 'mine' raised FloatingPointError .* in <lambda>"):
+        metrics.Metric("mine", parts, lambda parts: np.exp(parts[0])).figure(np.array([1e4, 1.0]))
+    with pytest.raises(ArgumentError, match="the value of 'mine' must be a number or an array of numbers, got None"):
+        metrics.Metric("mine", parts, lambda parts: None).figure(np.ones(2))
+
+
+def test_what_is_not_defined_for_nothing_is_not_a_number():
+    mine = metrics.Metric("mine", metrics.METRICS["accuracy"].parts, lambda parts: math.log(parts[0]))
+    assert np.isnan(mine.figure(np.zeros(2)))
+    with pytest.raises(ArgumentError, match="the metric 'mine' raised ValueError"):
+        mine.figure(np.array([-1.0, 1.0]))
+
+
+def test_parts_and_rows_are_those_that_a_metric_declares():
+    accuracy = metrics.METRICS["accuracy"]
+    with pytest.raises(ShapeError, match=r"the parts of 'mine' must be 3 numbers in one axis, by its size, got shape \(2,\)"):
+        metrics.Metric("mine", accuracy.parts, size=lambda outputs: 3)(LOGITS, LABELS)
+    with pytest.raises(ArgumentError, match=r"'mine': parts is a function \(outputs, targets, sample_weight=None\): too many positional"):
+        metrics.Metric("mine", lambda outputs, targets: outputs)
+    with pytest.raises(ShapeError, match=f"rows of 'mine' must have {len(LABELS)} rows, got shape"):
+        metrics.Metric("mine", accuracy.parts, rows=lambda *_: np.ones(7), value_of_rows=np.sum)(LOGITS, LABELS)
 
 
 def test_errors():
