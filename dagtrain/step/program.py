@@ -28,6 +28,7 @@ from dagtrain.plan import Bound, Plan, plan
 from dagtrain.step.layout import VectorLayout, settled
 from dagtrain.step.objective import LOSS_PARTS, Objective
 from dagtrain.step.state import State
+from dagtrain.step.tracking import Followed, follow, followed
 from dagtrain.step.update import Update
 from dagtrain.trace import trace_nested
 
@@ -147,6 +148,7 @@ class Program:
         self.layout = layout.grouped([g.parameters for g in trained], [name for g in fixed for name in g.parameters])
         self._first = State(self.layout.pack(first), self.statistics_layout.pack(statistics), order=self.layout.order)
         sizes = dict(zip(layout.names, layout.sizes, strict=True))
+        self.followed = followed(fixed, self.layout)
         self.update = Update.of_groups([(g, [sizes[name] for name in g.parameters]) for g in trained], layout.dtype, block)
         self.optimizer_name = str(getattr(optimizer, "name", "update"))
         self._graphs: dict[tuple[Any, ...], Graph] = {}
@@ -257,20 +259,28 @@ class Program:
         """The parts that a worker needs for shards of these sizes; empty shards need none."""
         plans = {n: self.shard_plan(n) for n in sorted({n for n in rows if n})}
         keyed = any(s.op == "input" and s.name == "key" for n in plans for node in self.shard_graph(n).nodes for s in node.inputs)
-        return StepParts(plans, self.update, self.layout, self.statistics_layout, self.seed, self.sums, keyed)
+        return StepParts(plans, self.update, self.layout, self.statistics_layout, self.seed, self.sums, keyed, self.followed)
 
 
 class StepParts:
     """The parts that run shards and updates on any machine: plans, layouts and the seed; small when pickled."""
 
     def __init__(
-        self, plans: dict[int, Plan], update: Update, layout: VectorLayout, statistics: VectorLayout, seed: int, sums: int, keyed: bool
+        self,
+        plans: dict[int, Plan],
+        update: Update,
+        layout: VectorLayout,
+        statistics: VectorLayout,
+        seed: int,
+        sums: int,
+        keyed: bool,
+        followed: tuple[Followed, ...] = (),
     ) -> None:
         self.plans, self.update, self.layout, self.statistics_layout = plans, update, layout, statistics
-        self.seed, self.sums, self.keyed = seed, sums, keyed
+        self.seed, self.sums, self.keyed, self.followed = seed, sums, keyed, followed
         names = [(rows, p.key) for rows, p in sorted(plans.items())]
         blocks = [p.key for p in update.plans]
-        groups = (layout.order, layout.fixed, update.arrangement) if update.arrangement or layout.fixed else ()
+        groups = (layout.order, layout.fixed, update.arrangement, *map(str, followed)) if update.arrangement or layout.fixed else ()
         self.key = hashlib.sha256(pickle.dumps((names, blocks, seed, layout.shapes, statistics.shapes, *groups))).hexdigest()[:32]
 
     def __sizeof__(self) -> int:
@@ -376,6 +386,7 @@ def next_state(parts: StepParts, state: State, total: Contribution) -> State:
         bound = parts.update.bind(after, gradient)
         for i in range(len(parts.update.blocks)):
             bound.block(i, scalars)
+    follow(parts.followed, after.parameters, after.step)
     after.statistics[...] = total.vector[size:]
     after.step += 1
     return after
