@@ -9,7 +9,7 @@ The part is the shard's fraction of the batch's rows, by which running statistic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from dagtrain.ops.elementwise import cast
 from dagtrain.ops.random import derive, key
 from dagtrain.ops.shape import concatenate, stack
 from dagtrain.step.layout import VectorLayout
-from dagtrain.trace import flatten, trace_nested, unflatten
+from dagtrain.trace import flatten, trace_nested
 from dagtrain.trace.tree import leaves, map_leaves
 
 __all__ = ["CostObjective", "ModelObjective", "Objective"]
@@ -59,12 +59,25 @@ class Objective:
         raise NotImplementedError
 
     def contribution(
-        self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any, part: Tensor, key: Tensor
+        self,
+        parameters: Any,
+        statistics: Any,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        part: Tensor,
+        key: Tensor,
+        *,
+        fixed: Collection[str] = (),
     ) -> dict[str, Any]:
-        """One shard's addend to a step: gradient of the loss's sum, its part of the statistics, the sums of loss and metrics."""
+        """One shard's addend to a step: gradient of the loss's sum, its part of the statistics, the sums of loss and metrics.
+
+        The gradient is that of the parameters whose names are not in `fixed`.
+        """
         (total, weight), parts, after = self.forward(parameters, statistics, x, y, sample_weight, key, True)
         _check_weight(weight, [*leaves(parameters), *leaves(statistics), key])
-        gradient = unflatten(flatten(parameters)[1], grad(total, leaves(parameters)))
+        trained = {name: leaf for name, leaf in flatten(parameters)[0].items() if name not in fixed}
+        gradient = dict(zip(trained, grad(total, list(trained.values())), strict=True))
         if flatten(after)[1] != flatten(statistics)[1]:
             raise ArgumentError("the model returns running statistics of another structure than its init gave.")
         averaged = map_leaves(lambda new, old: cast(as_tensor(new) * part, old.dtype), after, statistics)

@@ -13,7 +13,7 @@ import hashlib
 import inspect
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
@@ -145,6 +145,8 @@ class Program:
         layout, self.statistics_layout = VectorLayout.of(first), VectorLayout.of(statistics)
         self.groups = groups_of(optimizer, layout.names, objective.frozen)
         trained, fixed = ([group for group in self.groups if group.optimizer.trains is trains] for trains in (True, False))
+        self.fixed = frozenset(name for g in fixed for name in g.parameters)
+        """Names of the parameters that are not trained."""
         self.layout = layout.grouped([g.parameters for g in trained], [name for g in fixed for name in g.parameters])
         self._first = State(self.layout.pack(first), self.statistics_layout.pack(statistics), order=self.layout.order)
         sizes = dict(zip(layout.names, layout.sizes, strict=True))
@@ -228,17 +230,10 @@ class Program:
                 "part": Spec((), np.dtype(self.layout.dtype)),
                 "key": spec_of(_NO_KEY),
             }
-            graph = trace_nested(function, *(specs[name] for name in inspect.signature(function).parameters)).graph
-            self._graphs[cache_key] = self._without_fixed(graph) if function == self.objective.contribution else graph
+            names = inspect.signature(function).parameters
+            call = partial(function, fixed=self.fixed) if "fixed" in names else function
+            self._graphs[cache_key] = trace_nested(call, *(specs[name] for name in names if name in specs)).graph
         return self._graphs[cache_key]
-
-    def _without_fixed(self, graph: Graph) -> Graph:
-        """The graph of a shard without the gradients of parameters that are not trained."""
-        if not self.layout.fixed:
-            return graph
-        gradients = list(graph.outputs)[: len(self.layout.names)]
-        fixed = {gradients[i] for i in range(len(gradients)) if i not in self.layout.trained_arrays}
-        return Graph(graph.inputs, {name: output for name, output in graph.outputs.items() if name not in fixed})
 
     def _plan(self, function: Callable[..., Any], rows: int, columns: Columns | None = None, yield_points: bool = False) -> Plan:
         cache_key = function.__name__, rows, (self.columns if columns is None else columns).specs

@@ -110,7 +110,7 @@ def test_parameters_follow_those_with_the_same_text_for_the_stars():
     [
         (
             {"target.*": optim.track("actr.*", 0.1), "*": "sgd"},
-            r"'target\.a\.w' would follow 'actr\.a\.w', which does not exist; near: actor\.a\.w",
+            r"would follow 'actr\.a\.w', which does not exist; near: actor",
         ),
         ({"target.*": optim.track("actor.*", 0.1), "*.b": optim.frozen(), "*": "sgd"}, r"follow 'actor\.a\.b', which is not trained"),
         ({"*.w": optim.track("actor.*", 0.1), "*": "sgd"}, r"would follow 'actor\.actor\.a', which does not exist"),
@@ -128,9 +128,7 @@ def test_track_stands_in_by_name_alone():
         groups_of(optim.track("actor.*", 0.1), PAIRS)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"), [(("a.*", 0.0), "track: rate"), (("a.*", 1.5), "up to 1"), ((3, 0.1), "the pattern is text")]
-)
+@pytest.mark.parametrize(("arguments", "message"), [(("a.*", 0.0), "rate"), (("a.*", 1.5), "up to 1"), ((3, 0.1), "the pattern is text")])
 def test_arguments_of_track(arguments, message):
     with pytest.raises(ArgumentError, match=message):
         optim.track(*arguments)
