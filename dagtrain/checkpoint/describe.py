@@ -63,7 +63,7 @@ MAKERS: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "optimizer": {
         **OPTIMIZERS,
         **_named(optim.clip_by_value, optim.clip_by_global_norm, optim.l2, optim.add_decayed_weights),
-        **_named(optim.frozen),
+        **_named(optim.every, optim.frozen, optim.track),
         "chain": _chain,
         "by_name": _by_name,
     },

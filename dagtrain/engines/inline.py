@@ -15,6 +15,7 @@ from dagtrain.data.columns import Rows
 from dagtrain.graph import Array
 from dagtrain.step.program import Contribution, ShardRunner, StepParts, add_tree, weight_of
 from dagtrain.step.state import State
+from dagtrain.step.tracking import follow
 
 __all__ = ["StepRunner", "each_thread"]
 
@@ -86,6 +87,7 @@ class StepRunner:
         size = self.parts.layout.trained
         if weight := weight_of(sums):
             self._update([None if v is None else v[:size] for v in vectors], weight)
+        follow(self.parts.followed, self.state.parameters, self.state.step)
         if len(self.state.statistics):
             add_tree([None if v is None else v[size:] for v in vectors], self.state.statistics)
         self.state.step += 1

@@ -13,7 +13,7 @@ import hashlib
 import inspect
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -86,6 +86,8 @@ class Pass:
         How each state is reduced over shards, by dotted name.
     frozen
         Dotted names of the parameters of layers that are not trainable.
+    fixed
+        Dotted names of the parameters that are not trained; None where the layers say it.
     """
 
     training: bool
@@ -99,6 +101,7 @@ class Pass:
     auxiliary: dict[str, Values] = field(default_factory=dict)
     reductions: dict[str, str] = field(default_factory=dict)
     frozen: set[str] = field(default_factory=set)
+    fixed: Collection[str] | None = None
     _places: dict[int, tuple[Layer, Path]] = field(default_factory=dict)
     _paths: dict[Path, Layer] = field(default_factory=dict)
     _asked: set[Path] = field(default_factory=set)
@@ -147,8 +150,14 @@ class Context:
         self._pass, self._layer, self._path = shared, layer, path
         self._asked: set[str] = set()
         self._call: Call | None = None
-        self.trainable = trainable
+        self._trainable = trainable
+
+    @property
+    def trainable(self) -> bool:
         """Whether training changes the parameters of this layer."""
+        if self._pass.fixed is None:
+            return self._trainable
+        return not any(tuple(name.split("."))[: len(self._path)] == self._path for name in self._pass.fixed)
 
     @property
     def training(self) -> bool:
@@ -189,7 +198,7 @@ class Context:
             If it does not exist, because it was not asked for in training mode, or the name was asked for in this call already.
         """
         value, made = self._value("parameter", self._pass.parameters, name, shape, initializer, dtype)
-        if made and not self.trainable:
+        if made and not self._trainable:
             self._pass.frozen.add(".".join((*self._path, name)))
         return value
 
@@ -306,7 +315,7 @@ class Context:
         path = self._pass.place(layer, lambda: (*self._path, *self._names(layer, name)))
         inside = path[: len(self._path)] == self._path
         with _entering(path[len(self._path) :] if inside else path[-1:]):
-            call = Context(self._pass, layer, path, self.trainable and layer.trainable).enter(spread(inputs), method)
+            call = Context(self._pass, layer, path, self._trainable and layer.trainable).enter(spread(inputs), method)
         if self._call is not None:
             self._call.calls.append(call)
         return call.outputs
@@ -348,7 +357,7 @@ class Context:
     @contextmanager
     def scope(self, name: str) -> Iterator[Context]:
         """A context for a part of the layer: its names begin with this one, and pictures show it as a box."""
-        part = Context(self._pass, self._layer, (*self._path, _checked_name("scope", name)), self.trainable)
+        part = Context(self._pass, self._layer, (*self._path, _checked_name("scope", name)), self._trainable)
         part._call = self._call
         with scope(name):
             yield part

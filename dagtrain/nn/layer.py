@@ -16,6 +16,7 @@ dataclass: its settings and nothing else.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -130,11 +131,16 @@ class Layer:
         applied = self.run(params, state, *inputs, key=key, training=training)
         return applied.outputs, applied.state
 
-    def run(self, params: Nest, state: Nest, *inputs: Any, key: Any = None, training: bool = False) -> Applied:
-        """As `apply`, with the losses that layers add and the auxiliary outputs."""
+    def run(
+        self, params: Nest, state: Nest, *inputs: Any, key: Any = None, training: bool = False, fixed: Collection[str] | None = None
+    ) -> Applied:
+        """As `apply`, with the losses that layers add and the auxiliary outputs.
+
+        `fixed` has the dotted names of the parameters that are not trained; by default the layers say it.
+        """
         parameters, states = by_path(params), by_path(state)
         dtype = next((p.dtype for p in parameters.values() if p.dtype.kind == "f"), np.dtype(np.float32))
-        shared = Pass(training, dtype, key, parameters, states)
+        shared = Pass(training, dtype, key, parameters, states, fixed=fixed)
         outputs = shared.run(self, self.arguments(inputs)).outputs
         if training and shared.unused:
             raise ArgumentError(f"the parameters hold {shared.unused[0]!r}, which no layer of this model asks for.")

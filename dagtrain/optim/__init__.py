@@ -8,9 +8,10 @@ from typing import Any
 
 from dagtrain.errors import UnknownNameError
 from dagtrain.optim.adaptive import adadelta, adagrad, adam, adamw, rmsprop
-from dagtrain.optim.chain import add_decayed_weights, chain, clip_by_global_norm, clip_by_value, l2
+from dagtrain.optim.chain import add_decayed_weights, chain, clip_by_global_norm, clip_by_value, every, l2
 from dagtrain.optim.gradient_descent import sgd
-from dagtrain.optim.groups import by_name, frozen
+from dagtrain.optim.groups import by_name, frozen, track
+from dagtrain.optim.layerwise import lamb, lars
 from dagtrain.optim.named import HINTS as _HINTS
 from dagtrain.optim.named import find
 from dagtrain.optim.optimizer import Context, Optimizer, apply_once
@@ -42,16 +43,20 @@ __all__ = [
     "clip_by_value",
     "constant",
     "cosine",
+    "every",
     "exponential_decay",
     "find",
     "frozen",
     "l2",
+    "lamb",
+    "lars",
     "one_cycle",
     "piecewise",
     "polynomial",
     "rmsprop",
     "sgd",
     "step_decay",
+    "track",
     "warmup",
 ]
 

@@ -12,16 +12,18 @@ A group is updated alone: with its own scalars, its own slots, and norms of its 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, NamedTuple
 
+from dagtrain.arguments import positive, whole
 from dagtrain.errors import ArgumentError
 from dagtrain.optim.named import find
 from dagtrain.optim.optimizer import Context, Optimizer, Per, Rule, Slots, Vector
 
-__all__ = ["ParameterGroup", "by_name", "frozen", "groups_of"]
+__all__ = ["ParameterGroup", "by_name", "frozen", "groups_of", "track"]
 
 _LISTED = 8
 """Most names in an error."""
@@ -38,11 +40,14 @@ class ParameterGroup(NamedTuple):
         Its rule.
     parameters
         Dotted names, in the order of the model.
+    follows
+        For a group made by `track`, the parameter that each of its own follows.
     """
 
     name: str
     optimizer: Optimizer
     parameters: tuple[str, ...]
+    follows: tuple[str, ...] = ()
 
     @property
     def slots(self) -> dict[str, str]:
@@ -70,7 +75,8 @@ class _ByName(Optimizer):
             if not new:
                 raise ArgumentError(_useless(pattern, matched, [p for p, _ in self._rules[:i]], names))
             for name, rule in optimizer.rules(new).items():
-                chosen[name] = Rule(((i, pattern), *rule.patterns), _alone(rule.optimizer))
+                follows = rule.optimizer.follows
+                chosen[name] = Rule(((i, pattern), *rule.patterns), _alone(rule.optimizer) if follows is None else _bound(follows, pattern))
         return {name: chosen[name] for name in names if name in chosen}
 
     def __repr__(self) -> str:
@@ -83,9 +89,12 @@ def _useless(pattern: str, matched: Sequence[str], earlier: Sequence[str], names
             f"by_name: earlier patterns ({', '.join(map(repr, earlier))}) take all parameters that {pattern!r} matches, as the first match "
             "wins: write it before them."
         )
-    near = difflib.get_close_matches(pattern.replace("*", ""), names, n=3, cutoff=0.3)
-    hint = f" Near: {', '.join(near)}." if near else ""
-    return f"by_name: the pattern {pattern!r} matches no parameter.{hint} The parameters are {_listed(names)}."
+    return f"by_name: the pattern {pattern!r} matches no parameter{_near(pattern, names)}. The parameters are {_listed(names)}."
+
+
+def _near(name: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name.replace("*", ""), names, n=3, cutoff=0.3)
+    return f"; near: {', '.join(near)}" if near else ""
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -182,7 +191,7 @@ class _Frozen(Optimizer):
         return False
 
 
-def _unchanged(context: Context, gradient: Vector, parameters: Vector, slots: Slots) -> tuple[Vector, Slots]:
+def _unchanged(context: Context, gradient: Vector, parameters: Vector, slots: Slots, **settings: Any) -> tuple[Vector, Slots]:
     return gradient * 0.0, {}
 
 
@@ -198,11 +207,76 @@ def frozen() -> Optimizer:
     return _Frozen("frozen", (), partial(_unchanged))
 
 
+class _Track(_Frozen):
+    @property
+    def follows(self) -> Optimizer:
+        return self
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {name: value for name, value in super().settings.items() if name != "own"}
+
+    def followed(self, name: str) -> str:
+        """The name of the parameter that a parameter follows."""
+        own = self.update.keywords["own"]  # type: ignore[attr-defined]  # made by _bound() below
+        if own is None:
+            raise ArgumentError('track stands in by_name, as in by_name({"target.*": optim.track("actor.*", 0.005), "*": optim.adam()}).')
+        pattern = self.settings["pattern"]
+        match = re.fullmatch("(.*)".join(map(re.escape, own.split("*"))), name)
+        if match is None or own.count("*") != pattern.count("*"):
+            raise ArgumentError(f"track: {own!r} cannot follow {pattern!r}: both need as many *, for the same texts, and no ? or [.")
+        rest = iter(match.groups())
+        return "".join(next(rest) if part == "*" else part for part in re.split(r"(\*)", pattern))
+
+
+def _bound(track: Optimizer, own: str) -> Optimizer:
+    return _Track("track", (), partial(_unchanged, **{**track.settings, "own": own}))
+
+
+def track(pattern: str, rate: float, every: int = 1) -> Optimizer:
+    """Let the parameters of a group in `by_name` follow others: ``new = old + rate * (followed - old)`` after the update of a step.
+
+    Target networks and averages of weights. Each parameter follows the one whose name has the same text for ``*``: in
+    ``{"target.*": track("actor.*", 0.005)}`` the parameter ``target.dense_1.kernel`` follows ``actor.dense_1.kernel``. They have no
+    gradient, no slots and no exchange between workers, and begin with values of their own; with rate 1 they are copies.
+
+    Parameters
+    ----------
+    pattern
+        Names of parameters that are trained, and have the same shapes.
+    rate
+        Above 0 and up to 1.
+    every
+        After every so many steps.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is outside its range. When training begins: if a parameter follows none that is trained and has its shape.
+
+    Notes
+    -----
+    Lillicrap et al., "Continuous control with deep reinforcement learning", arXiv:1509.02971, algorithm 1; with rate 1, the copies of Mnih
+    et al., "Human-level control through deep reinforcement learning", Nature 518 (2015).
+
+    Examples
+    --------
+    >>> from dagtrain import optim
+    >>> by_name({"target.*": track("actor.*", 0.005), "*": optim.sgd(0.1)})
+    by_name({'target.*': track(pattern='actor.*', rate=0.005, every=1), '*': sgd(learning_rate=0.1)})
+    """
+    if not isinstance(pattern, str) or not pattern:
+        raise ArgumentError(f"track: the pattern is text, such as 'actor.*', got {pattern!r}.")
+    if positive("track: rate", rate) > 1:
+        raise ArgumentError(f"track: rate must be a number above 0 and up to 1, got {rate!r}.")
+    return _Track("track", (), partial(_unchanged, pattern=pattern, rate=rate, every=whole("track: every", every), own=None))
+
+
 # ---- the groups of a model
 
 
 def groups_of(optimizer: Optimizer, names: Sequence[str], declared: Collection[str] = ()) -> list[ParameterGroup]:
-    """The groups of these parameters: trained ones in the order of their patterns, at the end those that are frozen.
+    """The groups of these parameters: trained ones in the order of their patterns, then those that follow others, then the frozen ones.
 
     Parameters
     ----------
@@ -236,20 +310,27 @@ def groups_of(optimizer: Optimizer, names: Sequence[str], declared: Collection[s
     members: dict[tuple[tuple[int, str], ...], list[str]] = {}
     for name, rule in rules.items():
         members.setdefault(rule.patterns, []).append(name)
-    trained, frozen_names = [], [name for name in names if name not in rules]
+    trained: list[ParameterGroup] = []
+    following: list[ParameterGroup] = []
+    frozen_names = [name for name in names if name not in rules]
     for patterns in sorted(members):
-        group = members[patterns]
-        if not patterns or not all(name in declared for name in group):
-            frozen_names += [name for name in group if name in declared]
-            group = [name for name in group if name not in declared]
-        if not group:
-            continue
-        chosen = rules[group[0]].optimizer
-        if chosen.trains:
-            trained.append(ParameterGroup(" & ".join(pattern for _, pattern in patterns), chosen, tuple(group)))
+        chosen, own = rules[members[patterns][0]].optimizer, members[patterns]
+        if chosen.trains and (not patterns or not all(name in declared for name in own)):
+            frozen_names += [name for name in own if name in declared]
+            own = [name for name in own if name not in declared]
+        title = " & ".join(pattern for _, pattern in patterns)
+        if isinstance(chosen.follows, _Track):
+            following.append(ParameterGroup(title, chosen.follows, tuple(own), tuple(map(chosen.follows.followed, own))))
+        elif chosen.trains and own:
+            trained.append(ParameterGroup(title, chosen, tuple(own)))
         else:
-            frozen_names += group
+            frozen_names += own
     if names and not trained:
         raise ArgumentError(f"no parameter is trained: all of {_listed(names)} are frozen.")
-    held = set(frozen_names)
-    return [*trained, *([ParameterGroup("frozen", frozen(), tuple(name for name in names if name in held))] if held else [])]
+    held, learns = set(frozen_names), [name for group in trained for name in group.parameters]
+    for group in following:
+        for name, followed in zip(group.parameters, group.follows, strict=True):
+            if followed not in learns:
+                kind = "is not trained" if followed in names else f"does not exist{_near(followed, learns)}"
+                raise ArgumentError(f"track: {name!r} would follow {followed!r}, which {kind}.")
+    return [*trained, *following, *([ParameterGroup("frozen", frozen(), tuple(name for name in names if name in held))] if held else [])]

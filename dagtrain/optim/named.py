@@ -8,6 +8,7 @@ from typing import Any
 from dagtrain.errors import ArgumentError
 from dagtrain.optim.adaptive import adadelta, adagrad, adam, adamw, rmsprop
 from dagtrain.optim.gradient_descent import sgd
+from dagtrain.optim.layerwise import lamb, lars
 from dagtrain.optim.optimizer import Optimizer
 from dagtrain.registry import Registry, hints
 
@@ -29,7 +30,7 @@ HINTS = hints(
 """Names of other libraries (see `dagtrain.errors.UnknownNameError.of`) → what to write here."""
 
 OPTIMIZERS: Registry[Callable[..., Optimizer]] = Registry("optimiser", HINTS)
-for _make in (sgd, adam, adamw, rmsprop, adagrad, adadelta):
+for _make in (sgd, adam, adamw, rmsprop, adagrad, adadelta, lamb, lars):
     OPTIMIZERS.add(_make)
 
 

@@ -120,6 +120,11 @@ class Optimizer:
         """Its settings that are functions of the step."""
         return tuple(repr(setting) for setting in self.settings.values() if callable(setting))
 
+    @property
+    def follows(self) -> Optimizer | None:
+        """The rule by which its parameters follow others; see `dagtrain.optim.track`."""
+        return None
+
     def rules(self, names: Sequence[str]) -> dict[str, Rule]:
         """The optimiser of each of these parameters: this one, unless a part of it chooses by name. Those without one are left out."""
         return dict.fromkeys(names, Rule((), self))
@@ -161,7 +166,7 @@ def rate(name: str, value: Any) -> Any:
 RANGES: Mapping[str, Callable[[str, Any], Any]] = {
     "learning_rate": rate,
     **dict.fromkeys(("beta_1", "beta_2", "decay", "momentum", "warmup_fraction"), fraction),
-    **dict.fromkeys(("epsilon", "final_divisor", "limit", "max_norm", "power", "rate", "start_divisor"), positive),
+    **dict.fromkeys(("epsilon", "final_divisor", "limit", "max_norm", "power", "rate", "start_divisor", "trust"), positive),
     **dict.fromkeys(("final", "initial", "peak", "value", "weight_decay"), not_negative),
     **dict.fromkeys(("every", "steps"), whole),
     "warmup_steps": partial(whole, least=0),
@@ -253,6 +258,8 @@ def apply_once(
         change, after = optimizer.update(WholeVector(step, spec_of(parameters).dtype), gradient, parameters, slots)
         return parameters + change, {name: after[name] for name in optimizer.slots}
 
+    if (step + 1) % optimizer.period:
+        return parameters, before
     count = np.asarray(step, np.float64)
     graph = trace_nested(updated, parameters, gradient, before, count).graph
     result, *after = graph.plan()(parameters, gradient, *before.values(), count)

@@ -6,7 +6,7 @@ layers  ──▶ what they add to the loss
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -148,8 +148,10 @@ class ModelObjective(Objective):
 
     # ---- one shard
 
-    def _applied(self, parameters: Any, statistics: Any, x: Any, key: Tensor, training: bool) -> Applied:
-        return self.model.run(parameters, statistics, x, key=key if training else None, training=training)
+    def _applied(
+        self, parameters: Any, statistics: Any, x: Any, key: Tensor, training: bool, fixed: Collection[str] | None = None
+    ) -> Applied:
+        return self.model.run(parameters, statistics, x, key=key if training else None, training=training, fixed=fixed)
 
     def _losses(self, applied: Applied, y: Any, sample_weight: Any) -> dict[str, Parts]:
         """Sum and weight of the loss of each head that has an output here, and of each penalty by sample."""
@@ -179,9 +181,10 @@ class ModelObjective(Objective):
         key: Tensor,
         inverse: Tensor | None = None,
         training: bool = True,
+        fixed: Collection[str] = (),
     ) -> Forward:
         """Apply the model, then the losses and the metrics."""
-        applied = self._applied(parameters, statistics, x, key, training)
+        applied = self._applied(parameters, statistics, x, key, training, fixed)
         rows = leaves(x)[0].shape[0]
         losses, main = self._losses(applied, y, sample_weight), self._main(applied.outputs)
         numbers, by_sample = _penalties(applied.losses, rows)

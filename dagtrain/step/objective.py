@@ -9,7 +9,7 @@ The part is the shard's fraction of the batch's rows, by which running statistic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,6 +87,7 @@ class Objective:
         key: Tensor,
         inverse: Tensor | None = None,
         training: bool = True,
+        fixed: Collection[str] = (),
     ) -> Forward:
         """The losses, metrics and new statistics of one shard."""
         raise NotImplementedError
@@ -101,12 +102,18 @@ class Objective:
         part: Tensor,
         key: Tensor,
         inverse: Tensor | None = None,
+        *,
+        fixed: Collection[str] = (),
     ) -> dict[str, Any]:
-        """One shard's addend to a step: gradient of the loss's sum, its part of the statistics, the sums of loss and metrics."""
-        forward = self.forward(parameters, statistics, x, y, sample_weight, part, key, inverse)
+        """One shard's addend to a step: gradient of the loss's sum, its part of the statistics, the sums of loss and metrics.
+
+        The gradient is that of the parameters whose names are not in `fixed`.
+        """
+        forward = self.forward(parameters, statistics, x, y, sample_weight, part, key, inverse, fixed=fixed)
         total, weight = forward.loss
         check_weight([weight], [*leaves(parameters), *leaves(statistics), key])
-        gradient = unflatten(flatten(parameters)[1], grad(total, leaves(parameters)))
+        trained = {name: leaf for name, leaf in flatten(parameters)[0].items() if name not in fixed}
+        gradient = dict(zip(trained, grad(total, list(trained.values())), strict=True))
         after = forward.statistics
         if flatten(after)[1] != flatten(statistics)[1]:
             raise ArgumentError("the model returns running statistics of another structure than its init gave.")
@@ -183,6 +190,7 @@ class CostObjective(Objective):
         key: Tensor,
         inverse: Tensor | None = None,
         training: bool = True,
+        fixed: Collection[str] = (),
     ) -> Forward:
         """Call the cost function."""
         result, columns = self.result(parameters, x, y), [*leaves(x), *leaves(y)]

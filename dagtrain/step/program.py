@@ -13,7 +13,7 @@ import hashlib
 import inspect
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ from dagtrain.step.heads import Figure
 from dagtrain.step.layout import VectorLayout, settled
 from dagtrain.step.objective import LOSS_PARTS, Objective
 from dagtrain.step.state import State
+from dagtrain.step.tracking import Followed, follow, followed
 from dagtrain.step.update import Update
 from dagtrain.trace import trace_nested
 
@@ -143,9 +144,12 @@ class Program:
         layout, self.statistics_layout = VectorLayout.of(first), VectorLayout.of(statistics)
         self.groups = groups_of(optimizer, layout.names, objective.frozen(columns.x))
         trained, fixed = ([group for group in self.groups if group.optimizer.trains is trains] for trains in (True, False))
+        self.fixed = frozenset(name for g in fixed for name in g.parameters)
+        """Names of the parameters that are not trained."""
         self.layout = layout.grouped([g.parameters for g in trained], [name for g in fixed for name in g.parameters])
         self._first = State(self.layout.pack(first), self.statistics_layout.pack(statistics), order=self.layout.order)
         sizes = dict(zip(layout.names, layout.sizes, strict=True))
+        self.followed = followed(fixed, self.layout)
         self.update = Update.of_groups([(g, [sizes[name] for name in g.parameters]) for g in trained], layout.dtype, block)
         self.optimizer_name = str(getattr(optimizer, "name", "update"))
         self._graphs: dict[tuple[Any, ...], Graph] = {}
@@ -234,17 +238,10 @@ class Program:
                 "key": spec_of(_NO_KEY),
                 "inverse": None,
             }
-            graph = trace_nested(function, *(specs[name] for name in inspect.signature(function).parameters)).graph
-            self._graphs[cache_key] = self._without_fixed(graph) if function == self.objective.contribution else graph
+            names = inspect.signature(function).parameters
+            call = partial(function, fixed=self.fixed) if "fixed" in names else function
+            self._graphs[cache_key] = trace_nested(call, *(specs[name] for name in names if name in specs)).graph
         return self._graphs[cache_key]
-
-    def _without_fixed(self, graph: Graph) -> Graph:
-        """The graph of a shard without the gradients of parameters that are not trained."""
-        if not self.layout.fixed:
-            return graph
-        gradients = list(graph.outputs)[: len(self.layout.names)]
-        fixed = {gradients[i] for i in range(len(gradients)) if i not in self.layout.trained_arrays}
-        return Graph(graph.inputs, {name: output for name, output in graph.outputs.items() if name not in fixed})
 
     def _plan(self, function: Callable[..., Any], rows: int, columns: Columns | None = None, yield_points: bool = False) -> Plan:
         cache_key = function.__name__, rows, (self.columns if columns is None else columns).specs
@@ -265,20 +262,28 @@ class Program:
         """The parts that a worker needs for shards of these sizes; empty shards need none."""
         plans = {n: self.shard_plan(n) for n in sorted({n for n in rows if n})}
         keyed = any(s.op == "input" and s.name == "key" for n in plans for node in self.shard_graph(n).nodes for s in node.inputs)
-        return StepParts(plans, self.update, self.layout, self.statistics_layout, self.seed, self.sums, keyed)
+        return StepParts(plans, self.update, self.layout, self.statistics_layout, self.seed, self.sums, keyed, self.followed)
 
 
 class StepParts:
     """The parts that run shards and updates on any machine: plans, layouts and the seed; small when pickled."""
 
     def __init__(
-        self, plans: dict[int, Plan], update: Update, layout: VectorLayout, statistics: VectorLayout, seed: int, sums: int, keyed: bool
+        self,
+        plans: dict[int, Plan],
+        update: Update,
+        layout: VectorLayout,
+        statistics: VectorLayout,
+        seed: int,
+        sums: int,
+        keyed: bool,
+        followed: tuple[Followed, ...] = (),
     ) -> None:
         self.plans, self.update, self.layout, self.statistics_layout = plans, update, layout, statistics
-        self.seed, self.sums, self.keyed = seed, sums, keyed
+        self.seed, self.sums, self.keyed, self.followed = seed, sums, keyed, followed
         names = [(rows, p.key) for rows, p in sorted(plans.items())]
         blocks = [p.key for p in update.plans]
-        groups = (layout.order, layout.fixed, update.arrangement) if update.arrangement or layout.fixed else ()
+        groups = (layout.order, layout.fixed, update.arrangement, *map(str, followed)) if update.arrangement or layout.fixed else ()
         self.key = hashlib.sha256(pickle.dumps((names, blocks, seed, layout.shapes, statistics.shapes, *groups))).hexdigest()[:32]
 
     def __sizeof__(self) -> int:
@@ -384,6 +389,7 @@ def next_state(parts: StepParts, state: State, total: Contribution) -> State:
         bound = parts.update.bind(after, gradient)
         for i in range(len(parts.update.blocks)):
             bound.block(i, scalars)
+    follow(parts.followed, after.parameters, after.step)
     after.statistics[...] = total.vector[size:]
     after.step += 1
     return after

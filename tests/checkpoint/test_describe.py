@@ -29,7 +29,11 @@ OPTIMIZERS = [
     optim.adadelta(1.0),
     optim.chain(optim.clip_by_value(1.0), optim.clip_by_global_norm(2.0), optim.l2(1e-4), optim.sgd(0.1), optim.add_decayed_weights(0.1)),
     optim.chain(optim.chain(optim.sgd(0.1, momentum=0.5)), optim.sgd(0.1, momentum=0.9)),
+    optim.lamb(0.1),
+    optim.lars(0.1, momentum=0.5),
+    optim.every(3, optim.adam()),
     optim.by_name({"*.bias": optim.frozen(), "*": optim.chain(optim.l2(0.1), optim.adam())}),
+    optim.by_name({"*.bias": optim.track("*.kernel", 0.1, every=2), "*": optim.every(2, optim.sgd(0.1))}),
     *(
         optim.sgd(s)
         for s in (

@@ -62,7 +62,7 @@ def test_a_group_has_slots_of_its_own():
     [
         (
             {"dens_1.*": "sgd", "*": "adam"},
-            r"'dens_1\.\*' matches no parameter\. Near: dense_1\.\w+, .* The parameters are dense_1\.kernel, ",
+            r"'dens_1\.\*' matches no parameter; near: dense_1\.\w+, .* The parameters are dense_1\.kernel, ",
         ),
         ({"Dense_1.*": "sgd", "*": "adam"}, r"'Dense_1\.\*' matches no parameter"),
         ({"*": "sgd", "*.bias": "adam"}, r"earlier patterns \('\*'\) take all parameters that '\*\.bias' matches.*write it before"),
@@ -88,6 +88,50 @@ def test_patterns_that_do_not_fit_the_model(rules, message):
 def test_what_is_no_rule(rules, message):
     with pytest.raises(ArgumentError, match=message):
         optim.by_name(rules)
+
+
+PAIRS = ["actor.a.w", "actor.a.b", "target.a.w", "target.a.b"]
+
+
+def test_parameters_follow_those_with_the_same_text_for_the_stars():
+    trained, following = groups_of(optim.by_name({"target.*": optim.track("actor.*", 0.1), "*": optim.adam()}), PAIRS)
+    assert trained.parameters == ("actor.a.w", "actor.a.b")
+    assert (following.name, following.parameters, following.follows) == (
+        "target.*",
+        ("target.a.w", "target.a.b"),
+        ("actor.a.w", "actor.a.b"),
+    )
+    (_, crossed) = groups_of(optim.by_name({"*.a.b": optim.track("*.a.w", 0.1), "*": optim.adam()}), PAIRS)
+    assert crossed.follows == ("actor.a.w", "target.a.w")
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        (
+            {"target.*": optim.track("actr.*", 0.1), "*": "sgd"},
+            r"would follow 'actr\.a\.w', which does not exist; near: actor",
+        ),
+        ({"target.*": optim.track("actor.*", 0.1), "*.b": optim.frozen(), "*": "sgd"}, r"follow 'actor\.a\.b', which is not trained"),
+        ({"*.w": optim.track("actor.*", 0.1), "*": "sgd"}, r"would follow 'actor\.actor\.a', which does not exist"),
+        ({"target.*.*": optim.track("actor.*", 0.1), "*": "sgd"}, r"'target\.\*\.\*' cannot follow 'actor\.\*': both need as many \*"),
+        ({"targe?.*": optim.track("actor.*", 0.1), "*": "sgd"}, r"'targe\?\.\*' cannot follow 'actor\.\*'"),
+    ],
+)
+def test_what_cannot_be_followed(rules, message):
+    with pytest.raises(ArgumentError, match=message):
+        groups_of(optim.by_name(rules), PAIRS)
+
+
+def test_track_stands_in_by_name_alone():
+    with pytest.raises(ArgumentError, match="track stands in by_name"):
+        groups_of(optim.track("actor.*", 0.1), PAIRS)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [(("a.*", 0.0), "rate"), (("a.*", 1.5), "up to 1"), ((3, 0.1), "the pattern is text")])
+def test_arguments_of_track(arguments, message):
+    with pytest.raises(ArgumentError, match=message):
+        optim.track(*arguments)
 
 
 def test_a_vector_has_no_names_to_choose_by():

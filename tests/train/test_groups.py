@@ -114,6 +114,47 @@ def test_what_layers_declare_as_frozen_stays_without_by_name():
     assert {name: len(slot) for name, slot in trainer.state.slots.items()} == {"first": 4, "second": 4}
 
 
+def pairs():
+    return {"actor": first(), "target": first()}
+
+
+def test_a_target_follows_after_each_update():
+    """By the formula, from the parameters that the actor has in each step."""
+
+    def both(p, x, y):
+        return cost(p["actor"], x, y)
+
+    rules = {"target.hidden.*": optim.track("actor.hidden.*", 0.25, every=2), "target.out.*": optim.track("actor.out.*", 1.0), "*": "adam"}
+    trainer = dt.Trainer(both, pairs(), optimizer=optim.by_name(rules), engine="inline", shards=3)
+    expected = first()["hidden"]["kernel"].astype("f4")
+    for step in range(5):
+        trainer.fit(X, Y, epochs=1, batch_size=48, verbose=0)
+        parameters = trainer.parameters
+        if step % 2:
+            expected = expected + np.float32(0.25) * (parameters["actor"]["hidden"]["kernel"] - expected)
+        np.testing.assert_array_equal(parameters["target"]["hidden"]["kernel"], expected)
+        np.testing.assert_array_equal(parameters["target"]["out"]["kernel"], parameters["actor"]["out"]["kernel"])
+    alone = dt.Trainer(cost, first(), optimizer="adam", engine="inline", shards=3)
+    alone.fit(X, Y, epochs=5, batch_size=48, verbose=0)
+    np.testing.assert_array_equal(alone.parameters["out"]["bias"], trainer.parameters["actor"]["out"]["bias"])
+    assert "target.hidden.* follows actor.hidden.*" in trainer.step_graph().diagram().title
+
+
+def test_what_follows_has_the_same_shape():
+    rules = {"hidden.kernel": optim.track("out.kernel", 0.1), "*": "adam"}
+    with pytest.raises(ArgumentError, match=r"'hidden\.kernel' of shape \(6, 8\) cannot follow 'out\.kernel' of shape \(8, 3\)"):
+        trained(optim.by_name(rules))
+
+
+def test_a_group_that_is_updated_in_every_second_step():
+    torch_steps = in_torch([(["hidden.kernel", "hidden.bias", "out.bias", "out.kernel"], "SGD", {"lr": 0.05})], steps=1)
+    trainer = trained(optim.by_name({"out.*": optim.every(2, optim.sgd(0.05)), "*": optim.sgd(0.05)}), steps=1)
+    np.testing.assert_array_equal(trainer.parameters["out"]["kernel"], first()["out"]["kernel"].astype("f4"))
+    np.testing.assert_allclose(trainer.parameters["hidden"]["kernel"], torch_steps["hidden.kernel"], rtol=1e-4, atol=1e-6)
+    trainer.fit(X, Y, batch_size=48, verbose=0)
+    assert not np.array_equal(trainer.parameters["out"]["kernel"], first()["out"]["kernel"].astype("f4"))
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_threads_and_kinds_of_steps_change_no_bits(threads):
     optimizer = optim.chain(optim.clip_by_global_norm(0.5), optim.by_name(FROZEN))
@@ -164,5 +205,5 @@ def test_a_checkpoint_of_other_groups_is_not_continued(tmp_path):
 
 
 def test_patterns_are_checked_before_the_first_step():
-    with pytest.raises(ArgumentError, match=r"the pattern 'hiden\.\*' matches no parameter\. Near: hidden\."):
+    with pytest.raises(ArgumentError, match=r"the pattern 'hiden\.\*' matches no parameter; near: hidden\."):
         trained(optim.by_name({"hiden.*": optim.frozen(), "*": "sgd"}))

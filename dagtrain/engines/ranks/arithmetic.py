@@ -23,6 +23,7 @@ from dagtrain.engines.ranks.subtrees import Add, additions, under
 from dagtrain.graph import Array
 from dagtrain.step.program import StepParts, weight_of
 from dagtrain.step.state import State
+from dagtrain.step.tracking import follow
 from dagtrain.transport import Phase, Span
 
 __all__ = ["COMMON", "RankRunner"]
@@ -74,6 +75,11 @@ class RankRunner:
         self._gradients = Gradients(parts, placement, rank, window, in_stages, space)
         self._slice = _Slice(parts, placement, rank, window, self.state, incoming) if self.rank.blocks else None
         peers = [other.number for other in placement.ranks if other.number != rank]
+        self._followed = parts.followed
+        self._in_place = common or all(owner == rank for owner in placement.owners)
+        """Whether owners move the parameters that follow theirs; otherwise each rank does, once all parameters have arrived."""
+        self._step = 0
+        """The step whose parameters arrive."""
         self._copies: dict[Phase, list[list[tuple[Array, Array]]]] = {Phase.ALL_GATHER: [], Phase.ALL_GATHER_OPTIMIZER: []}
         """For each phase and each of its parts, pairs of target and source arrays."""
         for phase, copies in self._copies.items():
@@ -109,6 +115,7 @@ class RankRunner:
             Called in the caller's own thread with the number of parts of the parameters that must have arrived; by default all have.
         """
         self._gradients.run(self._parameters, self._statistics, rows, counts, self.state.step, final, needs)
+        self._step = self.state.step
 
     def reduce(self, counts: Sequence[int]) -> None:
         """Add over all shards: loss and metrics, and its slice of the gradient if a norm needs it before the update."""
@@ -124,12 +131,16 @@ class RankRunner:
         `final` is called with the number of parts of the parameters that are final.
         """
         self._owned.update(final)
+        if self._in_place:
+            follow(self._followed, self.state.parameters, self.state.step, self._owned.ranges)
 
     def copy(self, phase: Phase, first: int = 0, last: int | None = None) -> None:
         """Copy the owners' slices into the rank's own vectors: parts `first` to `last` (exclusive), by default all."""
         for part in self._copies[phase][first:last]:
             for target, source in part:
                 np.copyto(target, source)
+        if phase is Phase.ALL_GATHER and not self._in_place and (last is None or last == len(self._copies[phase])):
+            follow(self._followed, self.state.parameters, self._step)
 
     def advance(self) -> None:
         """Count the step."""
@@ -166,6 +177,8 @@ class _Slice:
         self._has_statistics = bool(shape.statistics) and rank == placement.owners[0]
         peers = [other.number for other in placement.ranks if other.number != rank]
         self._ranges = [slice(a, b) for a, b in pairwise(placement.starts)]
+        self.ranges = [self._ranges[i] for i in self.blocks]
+        """Its blocks' places in the vector."""
         self._vectors = {i: {root: window[f"partial.{root}"][self._ranges[i]] for root in me.roots} for i in self.blocks}
         self._sums = {root: window[f"sums.{root}"][: len(self.sums)] for root in me.roots}
         self._statistics = {root: window[f"partial.{root}"][shape.parameters :] for root in me.roots}

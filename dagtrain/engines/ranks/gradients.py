@@ -130,6 +130,8 @@ def stages_of(parts: StepParts, rows: int, placement: Placement) -> list[Stage]:
         [g for g, slices in enumerate(buckets) if any(leaf.start < s.stop and s.start < leaf.stop for s in slices)]
         for leaf in layout.slices
     ]
+    for pair in parts.followed:  # what follows others is there when all parameters are
+        buckets_of_parameter[layout.slices.index(pair.target)] = list(range(len(buckets)))
     buckets_of_leaf = [buckets_of_parameter[i] for i in layout.trained_arrays]
     unwritten = [sum(g in of_leaf for of_leaf in buckets_of_leaf) for g in range(len(buckets))]
     stages: list[Stage] = []

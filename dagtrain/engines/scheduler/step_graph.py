@@ -198,6 +198,7 @@ class StepGraph(Drawable):
         tasks[state_key] = DataNode(state_key, Stepped(state.copy(), ()))
         used = {key for node in tasks.values() for key in node.dependencies} & set(data_keys)
         groups = [f"{group.name} ({group.place.stop - group.place.start:,})" for group in parts.update.groups if group.name]
+        groups += [f"{group.name} follows {group.optimizer.settings['pattern']}" for group in program.groups if group.follows]
         return cls({**cull(data_tasks, used)[0], **tasks}, last, groups)
 
     def __len__(self) -> int:

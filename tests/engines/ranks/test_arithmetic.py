@@ -32,8 +32,9 @@ def program() -> dt.step.Program:
     return compiled(optimizer())
 
 
-def compiled(rule: Any, block: int | None = None) -> dt.step.Program:
-    model = dt.nn.Sequential([dt.nn.Dense(32, "tanh"), dt.nn.BatchNorm(), dt.nn.Dense(24, "tanh"), dt.nn.Dense(2)])
+def compiled(rule: Any, block: int | None = None, widths: tuple[int, ...] = (24,)) -> dt.step.Program:
+    hidden = [dt.nn.Dense(width, "tanh") for width in widths]
+    model = dt.nn.Sequential([dt.nn.Dense(32, "tanh"), dt.nn.BatchNorm(), *hidden, dt.nn.Dense(2)])
     objective = dt.step.ModelObjective(model, "cross_entropy", ["accuracy"])
     columns = dt.data.Columns.of(dt.Spec((8,), np.dtype("f4")), dt.Spec((), np.dtype("i8")))
     return dt.step.Program(objective, rule, columns, seed=0, block=block)
@@ -97,7 +98,14 @@ def ranks(program: dt.step.Program, batches: list[list[Rows]], count: int, threa
     return [runner.snapshot() for runner in runners]
 
 
-GROUPS = {"*.bias": dt.optim.sgd(0.1, momentum=0.9), "dense_2.*": dt.optim.frozen(), "*": optimizer()}
+GROUPS = {
+    "dense_3.*": dt.optim.track("dense_2.*", 0.25, every=2),
+    "dense_4.*": dt.optim.track("dense_2.*", 1.0),
+    "dense_1.kernel": dt.optim.frozen(),
+    "dense_5.*": dt.optim.lamb(0.1),
+    "*.bias": dt.optim.every(2, dt.optim.sgd(0.1, momentum=0.9)),
+    "*": optimizer(),
+}
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 16])
@@ -106,10 +114,12 @@ GROUPS = {"*.bias": dt.optim.sgd(0.1, momentum=0.9), "dense_2.*": dt.optim.froze
     "rule", [dt.optim.by_name(GROUPS), dt.optim.chain(optimizer(), dt.optim.by_name(GROUPS))], ids=["groups", "chained"]
 )
 def test_groups_have_the_same_bits_too(batches: list[list[Rows]], rule: Any, count: int, common: bool) -> None:
-    program = compiled(rule, block=100)
+    program = compiled(rule, 100, (32, 32, 32))
     want, first = inline(program, batches), program.first_state()
-    fixed = first.parameters[program.layout.trained :]
-    assert want.parameters[program.layout.trained :].tobytes() == fixed.tobytes()
+    before, after = (program.layout.tree(state.parameters) for state in (first, want))
+    assert before["dense_1"]["kernel"].tobytes() == after["dense_1"]["kernel"].tobytes()
+    assert before["dense_3"]["kernel"].tobytes() != after["dense_3"]["kernel"].tobytes()
+    assert after["dense_4"]["kernel"].tobytes() == after["dense_2"]["kernel"].tobytes()
     for state in ranks(program, batches, count, 1, common):
         assert state.parameters.tobytes() == want.parameters.tobytes()
         assert state.statistics.tobytes() == want.statistics.tobytes()

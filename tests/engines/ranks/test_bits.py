@@ -48,16 +48,18 @@ def test_any_channel(client, kinds, looking, recipe, channel):
 
 
 def test_groups_of_parameters_on_every_engine(client, digits):
-    """Two optimisers, a frozen layer, a norm of a group and one of all; then others, of which one begins; also in parts that go ahead."""
+    """Two optimisers, a frozen layer and one that follows, norms of all, of a group and by parameter; also in parts that go ahead."""
     within = dt.optim.chain(dt.optim.clip_by_global_norm(0.2), dt.optim.adam(1e-2))
-    rules = {"*.bias": dt.optim.sgd(0.1, momentum=0.9), "dense_2.*": dt.optim.frozen(), "*": within}
+    follows = {"dense_4.*": dt.optim.track("dense_3.*", 0.1)}
+    rules = {**follows, "*.bias": dt.optim.sgd(0.1, momentum=0.9), "dense_2.*": dt.optim.frozen(), "*": within}
     optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.by_name(rules))
 
     def fit(engine):
-        layers = [dt.nn.Dense(48, "tanh"), dt.nn.BatchNorm(), dt.nn.Dense(40, "tanh"), dt.nn.Dense(10)]
+        layers = [dt.nn.Dense(48, "tanh"), dt.nn.BatchNorm(), dt.nn.Dense(40, "tanh"), dt.nn.Dense(40), dt.nn.Dense(40), dt.nn.Dense(10)]
         trainer = dt.Trainer(dt.nn.Sequential(layers), loss="cross_entropy", optimizer=optimizer, shards=8, engine=engine)
         trainer.fit(digits.x[:196], digits.y[:196], epochs=1, batch_size=64, verbose=0)
-        trainer.optimizer = dt.optim.by_name({"dense_1.*": dt.optim.frozen(), **rules, "dense_2.*": dt.optim.adam(1e-3)})
+        others = {"dense_1.*": dt.optim.lamb(1e-3), "*.bias": dt.optim.every(2, dt.optim.adam(1e-3)), "*": within}
+        trainer.optimizer = dt.optim.by_name({**follows, **others})
         return trainer.fit(digits.x[:196], digits.y[:196], epochs=1, batch_size=64, verbose=0).fingerprint, trainer.state.slots
 
     fingerprint, slots = fit("inline")

@@ -25,10 +25,19 @@ def program(request: pytest.FixtureRequest) -> dt.step.Program:
     """A network of three layers with running statistics, in blocks of at most 64 parameters; with a norm, or groups, where asked for."""
     kind = getattr(request, "param", "norm")
     layers = [dt.nn.Dense(24, "tanh"), dt.nn.BatchNorm(), dt.nn.Dense(16, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(2)]
+    if kind == "groups":
+        layers[:0] = [dt.nn.Dense(8, "tanh", name=name) for name in ("first", "follower", "copy")]
     objective = dt.step.ModelObjective(dt.nn.Sequential(layers), "cross_entropy", ["accuracy"])
     adam = dt.optim.adam(1e-2)
     clipped = dt.optim.chain(dt.optim.clip_by_global_norm(0.1), adam)
-    groups = {"*.bias": dt.optim.sgd(0.1, momentum=0.9), "dense_2.*": dt.optim.frozen(), "dense_3.*": adam, "*": clipped}
+    groups = {
+        "follower.*": dt.optim.track("first.*", 0.5, every=2),
+        "copy.*": dt.optim.track("first.*", 1.0),
+        "*.bias": dt.optim.every(2, dt.optim.sgd(0.1, momentum=0.9)),
+        "dense_2.*": dt.optim.frozen(),
+        "dense_3.*": dt.optim.lamb(0.01),
+        "*": clipped,
+    }
     optimizer = {"norm": clipped, "no norm": adam, "groups": dt.optim.chain(dt.optim.clip_by_global_norm(0.2), dt.optim.by_name(groups))}[
         kind
     ]
