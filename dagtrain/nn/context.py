@@ -237,7 +237,7 @@ class Context:
     ) -> tuple[Values, bool]:
         """The value of this name, and whether this is the first time that it is asked for."""
         shape, path, shared = tuple(map(int, shape)), (*self._path, _checked_name(what, name)), self._pass
-        if name in self._asked:
+        if name in self._asked and what == "parameter":
             raise ArgumentError(f"{what} {name!r} is asked for twice in one call: keep the first in a variable, or use two names.")
         self._asked.add(name)
         first = path not in shared._asked

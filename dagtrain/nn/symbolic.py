@@ -92,13 +92,17 @@ class Value:
         value: Value = OPERATORS.value[operator]()([self, other])
         return value
 
-    # NumPy's functions and operators would take it for an object.
-    __array_ufunc__ = None
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        raise _no_function(ufunc)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        raise ArgumentError(
-            f"np.{function.__name__} of a symbolic value: write a layer, whose forward(self, c, x) may use NumPy's functions, and call it."
-        )
+        raise _no_function(function)
+
+
+def _no_function(function: Any) -> ArgumentError:
+    return ArgumentError(
+        f"np.{function.__name__} of a symbolic value: write a layer, whose forward(self, c, x) may use NumPy's functions, and call it."
+    )
 
 
 class Input(Value):
