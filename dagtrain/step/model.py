@@ -45,6 +45,8 @@ class ModelObjective(Objective):
 
     def _check_names(self, model: Model) -> None:
         names = [*(model.outputs if isinstance(model.outputs, Mapping) else ()), *(model.auxiliary or ())]
+        if not self.heads[0].name and len(names) > 1:
+            raise ArgumentError(f"the model has the outputs {', '.join(names)}: give a loss by name for each that has one: loss={{...}}.")
         for head in self.heads:
             if head.name and head.name not in names:
                 raise UnknownNameError.of("output of the model with a loss", head.name, names)
@@ -121,7 +123,7 @@ class ModelObjective(Objective):
             end += 2 * (len(self.heads) + penalty)
             all_parts = slice(LOSS_PARTS, end)
             figures.append(Figure("loss", all_parts, partial(_sum_of_means, factors=factors, penalty=penalty)))
-            if not is_main.all():
+            if not is_main.all() and "main" not in main:  # else the loss of the output of that name
                 value = partial(_sum_of_means, factors=factors * is_main, penalty=penalty)
                 figures.append(Figure("main_loss", all_parts, value, training_only=True))
             if several:
@@ -292,7 +294,7 @@ def _penalties(values: Mapping[str, Any], rows: int) -> tuple[dict[str, Tensor],
             by_sample[f"penalty {name}"] = Parts(np.sum(tensor), float(rows))
         else:
             raise ArgumentError(
-                f"the loss {name!r} that a layer added is one number, or one for each of {rows} samples, got {tensor.shape}."
+                f"the loss {name!r} that a layer added is one number, or one for each of {rows} samples, got shape {tensor.shape}."
             )
     return numbers, by_sample
 

@@ -9,13 +9,13 @@ The part is the shard's fraction of the batch's rows, by which running statistic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dagtrain.data.columns import Columns
-from dagtrain.errors import ArgumentError
+from dagtrain.errors import ArgumentError, NotConnectedError
 from dagtrain.functional import grad
 from dagtrain.graph import Array, Spec, Tensor, ancestors_of, scope, topological
 from dagtrain.nn.metrics import mean_of_parts
@@ -113,6 +113,7 @@ class Objective:
         total, weight = forward.loss
         check_weight([weight], [*leaves(parameters), *leaves(statistics), key])
         trained = {name: leaf for name, leaf in flatten(parameters)[0].items() if name not in fixed}
+        _check_used(total, trained)
         gradient = dict(zip(trained, grad(total, list(trained.values())), strict=True))
         after = forward.statistics
         if flatten(after)[1] != flatten(statistics)[1]:
@@ -210,6 +211,18 @@ def _joined(forward: Forward) -> Tensor:
 def pair(total: Any, weight: Any) -> Tensor:
     """A sum and a weight as parts."""
     return stack([cast(as_tensor(total), np.float64), cast(as_tensor(weight), np.float64)])
+
+
+def _check_used(total: Any, trained: Mapping[str, Tensor]) -> None:
+    """Raise NotConnectedError for parameters that the loss does not depend on."""
+    used = set(topological([as_tensor(total)]))
+    idle = [name for name, leaf in trained.items() if leaf not in used]
+    if idle and len(idle) < len(trained):
+        raise NotConnectedError(
+            f"the loss does not depend on the parameter {idle[0]!r}{f' (nor on {len(idle) - 1} others)' if idle[1:] else ''}: give the output "
+            "that it belongs to a loss, leave it out, or freeze it, as in "
+            f'optimizer=optim.by_name({{"{idle[0]}": optim.frozen(), "*": "adam"}}).'
+        )
 
 
 def check_weight(weights: Sequence[Any], variables: Sequence[Tensor]) -> None:
