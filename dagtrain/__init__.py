@@ -12,6 +12,7 @@ from dagtrain import numpy_api as _numpy_api
 from dagtrain._version import __version__
 from dagtrain.functional import compile, grad, gradcheck, value_and_grad
 from dagtrain.graph import Graph, Spec, Tensor, array, input, scope
+from dagtrain.hinting import no_attribute as _no_attribute
 from dagtrain.ops.elementwise import stop_gradient
 from dagtrain.ops.index import gather, one_hot, scatter_add
 from dagtrain.ops.random import bernoulli, fold_in, key, normal, uniform
@@ -19,6 +20,7 @@ from dagtrain.ops.reduce import logsumexp
 from dagtrain.ops.softmax import log_softmax, softmax
 from dagtrain.ops.special import erf
 from dagtrain.plan import Plan
+from dagtrain.registry import hints as _hints
 from dagtrain.trace import scan, trace
 
 if TYPE_CHECKING:
@@ -65,6 +67,32 @@ __all__ = [
     "value_and_grad",
 ]
 
+_HINTS = _hints(
+    ("jit function tffunction vectorize", "'compile'"),
+    ("jacobian jacfwd jacrev hessian", "a list of dt.grad, one for each element: there is no Jacobian in one call"),
+    ("vmap pmap", "NumPy's own axes: functions take batches"),
+    ("valueandgrad gradienttape", "'value_and_grad'"),
+    ("backward gradient autograd derivative", "'grad'"),
+    ("sequential dense dropout layernorm batchnorm flatten activation embedding conv2d layers", "a name in dt.nn, such as dt.nn.Dense(10)"),
+    ("losses loss metrics activations initializers", "dt.nn.losses, dt.nn.metrics, dt.nn.activations, dt.nn.initializers"),
+    ("model module", "dt.nn.Sequential"),
+    ("sgd adam adamw rmsprop optimizers optimizer", 'a name in dt.optim, such as dt.optim.adam(1e-3), or Trainer(optimizer="adam")'),
+    ("earlystopping modelcheckpoint callback", "a name in dt.callbacks"),
+    ("fit train trainmodel", "dt.Trainer(model, loss=...).fit(x, y)"),
+    ("tensor asarray constant variable parameter aasarray", "dt.array(values)"),
+    ("placeholder inputspec", "dt.input(name, shape, dtype)"),
+    ("random randn rand prng prngkey manualseed setseed", "dt.key(seed) with dt.normal, dt.uniform or dt.bernoulli, or Trainer(seed=)"),
+    ("save loadmodel loadcheckpoint savemodel", "trainer.save(path) and dt.load(path)"),
+    ("lax whileloop forloop fori", "'scan'"),
+    ("nograd stopgradients detach", "'stop_gradient'"),
+    ("relu sigmoid tanh gelu silu", "a function in dt.nn.activations, or NumPy's own, such as np.tanh"),
+    ("numpy np", "NumPy itself: its functions take tensors"),
+    ("visualize plot", "the method visualize() of tensors, graphs and steps, or dt.draw.draw(...)"),
+    ("client cluster localcluster", "distributed.Client, which trainers use by themselves"),
+    ("sum mean dot matmul exp log sqrt where concatenate stack reshape", "NumPy's function of that name: it takes tensors"),
+)
+"""Names in other libraries → what to write here."""
+
 # Modules that need Dask or Graphviz are imported on first use.
 _LATER = {
     "History": "dagtrain.train",
@@ -81,7 +109,7 @@ def __getattr__(name: str) -> Any:
         return import_module("dagtrain.train.callbacks")
     if name in _LATER:
         return getattr(import_module(_LATER[name]), name)
-    raise AttributeError(f"module 'dagtrain' has no attribute {name!r}")
+    raise _no_attribute("name in dagtrain", name, __all__, _HINTS)
 
 
 def __dir__() -> list[str]:

@@ -13,6 +13,7 @@
     │   └── NotFiniteError        NaN or infinity appeared          (also ArithmeticError)
     ├── ArgumentError             an argument is wrong              (also ValueError)
     │   └── UnknownNameError      a name that is not on the list
+    │       └── UnknownArgumentError  a keyword argument            (also TypeError)
     ├── DataError                 the user's data cannot be used    (also ValueError)
     ├── LedgerError               samples left out or used twice    (also RuntimeError)
     ├── CheckpointError           a checkpoint cannot be used       (also RuntimeError)
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from typing import Self
 
 __all__ = [
     "ArgumentError",
@@ -44,6 +46,7 @@ __all__ = [
     "NotFiniteError",
     "NotScalarError",
     "ShapeError",
+    "UnknownArgumentError",
     "UnknownNameError",
     "UnsupportedError",
 ]
@@ -101,7 +104,7 @@ class UnknownNameError(ArgumentError):
     """A name that is not on the list of known names."""
 
     @classmethod
-    def of(cls, kind: str, name: object, known: Iterable[str], hints: Mapping[str, str] | None = None) -> UnknownNameError:
+    def of(cls, kind: str, name: object, known: Iterable[str], hints: Mapping[str, str] | None = None) -> Self:
         """The error for a name: it lists the known names and suggests the nearest one.
 
         Parameters
@@ -129,6 +132,10 @@ class UnknownNameError(ArgumentError):
             near = difflib.get_close_matches(str(name).lower(), small, n=1, cutoff=0.5)
             hint = f" Did you mean {small[near[0]]!r}?" if near else ""
         return cls(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")
+
+
+class UnknownArgumentError(UnknownNameError, TypeError):
+    """A keyword argument that a function or class does not take."""
 
 
 def bare(name: object) -> str:

@@ -20,6 +20,7 @@ from dagtrain.arguments import one_of
 from dagtrain.errors import ArgumentError, GradientError, NotScalarError, UnsupportedError
 from dagtrain.graph import Graph, Spec, Tensor, rebuild, refuse_masked
 from dagtrain.graph import input as new_input
+from dagtrain.hinting import hinted
 from dagtrain.ops import as_tensor
 from dagtrain.ops.random import derive, key
 from dagtrain.plan import Plan, plan
@@ -144,6 +145,7 @@ def _named(build: Callable[..., Any], function: Callable[..., Any]) -> Callable[
     return call
 
 
+@hinted
 def compile(function: Callable[..., Any]) -> Compiled:
     """A function of NumPy calls as straight-line NumPy without allocation.
 
@@ -168,6 +170,7 @@ def compile(function: Callable[..., Any]) -> Compiled:
     return Compiled(function)
 
 
+@hinted
 def value_and_grad(function: Callable[..., Any], argnums: int | tuple[int, ...] = 0, *, unconnected: str = "error") -> Compiled:
     """A function that returns the cost and its gradient.
 
@@ -233,6 +236,7 @@ def value_and_grad(function: Callable[..., Any], argnums: int | tuple[int, ...] 
     return Compiled(function, f"value_and_grad({getattr(function, '__name__', 'function')})", build)
 
 
+@hinted
 def grad(function: Any, argnums: Any = 0, *, unconnected: str = "error") -> Any:
     """Gradient of a function, or of a tensor by tensors.
 
@@ -269,6 +273,7 @@ def grad(function: Any, argnums: Any = 0, *, unconnected: str = "error") -> Any:
     return Compiled(function, f"grad({getattr(function, '__name__', 'function')})", lambda *arguments: both(*arguments)[1])
 
 
+@hinted
 def gradcheck(
     function: Callable[..., Any],
     *arguments: Any,

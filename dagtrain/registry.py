@@ -31,24 +31,24 @@ class Registry(dict[str, T]):
         Kind of the values, for errors.
     hints
         Their names in other libraries; see the function `hints`.
-    aliases
-        Whether `find` takes other spellings of a name, and names in other libraries whose hint is a name here and nothing else.
 
     Examples
     --------
-    >>> shapes = Registry("shape", hints(("oval egg", "'ellipse'")))
+    >>> shapes = Registry("shape", hints(("oval egg", "'ellipse'"), ("circle", "an ellipse of two equal axes")))
     >>> @shapes.add
     ... def ellipse(): ...
     >>> shapes.find("ellipse") is ellipse
     True
-    >>> shapes.find("oval")
+    >>> shapes.find("Oval") is ellipse
+    True
+    >>> shapes.find("circle")
     Traceback (most recent call last):
-    dagtrain.errors.UnknownNameError: unknown shape 'oval'. Here it is 'ellipse'. Known: ellipse.
+    dagtrain.errors.UnknownNameError: unknown shape 'circle'. Here it is an ellipse of two equal axes. Known: ellipse.
     """
 
-    def __init__(self, kind: str, hints: Mapping[str, str] | None = None, *, aliases: bool = False) -> None:
+    def __init__(self, kind: str, hints: Mapping[str, str] | None = None) -> None:
         super().__init__()
-        self.kind, self.hints, self.aliases = kind, hints or {}, aliases
+        self.kind, self.hints = kind, hints or {}
 
     def add(self, value: Named) -> Named:
         """Enter a value under its own name, `name` or `__name__`; also as a decorator."""
@@ -66,13 +66,17 @@ class Registry(dict[str, T]):
         """
         if not isinstance(name, str):
             raise UnknownNameError.of(self.kind, name, self, self.hints)
+        return self[self.name_of(name)]
+
+    def name_of(self, name: str) -> str:
+        """The name here of a name, of another spelling of it, or of a name in other libraries whose hint is a name and nothing else."""
         here = name
-        if name not in self and self.aliases:
+        if name not in self:
             spellings = {bare(known): known for known in self} | {other: here.strip("'") for other, here in self.hints.items()}
             here = spellings.get(bare(name), name)  # a hint that is more than a name is no name of the table
         if here not in self:
             raise UnknownNameError.of(self.kind, name, self, self.hints)
-        return self[here]
+        return here
 
     def entry_of(self, function: Any, field: str = "function") -> tuple[str, T | None]:
         """A function's name, and the value with this function, also with options that `functools.partial` holds, or wrapped."""

@@ -16,11 +16,25 @@ import dagtrain
 PACKAGE = Path(dagtrain.__file__).parent
 
 # The spine, from the top down: each may import those before it.
-SPINE = ["errors", "arguments", "registry", "graph", "ops", "numpy_api", "trace", "transform", "plan", "functional", "tasks", "draw"]
+SPINE = [
+    "errors",
+    "arguments",
+    "registry",
+    "hinting",
+    "graph",
+    "ops",
+    "numpy_api",
+    "trace",
+    "transform",
+    "plan",
+    "functional",
+    "tasks",
+    "draw",
+]
 ALLOWED: dict[str, set[str]] = {name: set(SPINE[:i]) for i, name in enumerate(SPINE)}
 ALLOWED["_version"] = set()
 ALLOWED["transport"] = set()
-ALLOWED["nn"] = ALLOWED["optim"] = {"errors", "arguments", "registry", "graph", "ops", "numpy_api", "trace"}
+ALLOWED["nn"] = ALLOWED["optim"] = {"errors", "arguments", "registry", "hinting", "graph", "ops", "numpy_api", "trace"}
 ALLOWED["data"] = {"errors", "arguments", "graph", "trace"}
 ALLOWED["report"] = {"errors"}
 ALLOWED["step"] = {*SPINE, "nn", "optim", "data", "_version"}

@@ -1,4 +1,4 @@
-"""Names that other libraries use, with the name here: hints in error messages, never second names.
+"""Names that other libraries use, with the name here: a hint that is a name alone is taken, the others are for errors.
 
 A key is the other name in small letters and digits, without a "loss" at its end: ``MSELoss``, ``mse_loss`` and ``mse`` are all ``mse``.
 """
@@ -30,7 +30,10 @@ LOSSES = hints(
 )
 METRICS = hints(
     ("acc categoricalaccuracy sparsecategoricalaccuracy multiclassaccuracy accuracyscore", "'accuracy'"),
-    ("topk topkcategoricalaccuracy sparsetopkcategoricalaccuracy top5accuracy topkaccuracyscore", "metrics.find('top_k_accuracy', k=5)"),
+    (
+        "topk topkcategoricalaccuracy sparsetopkcategoricalaccuracy top5accuracy topkaccuracyscore",
+        "dt.nn.metrics.find('top_k_accuracy', k=5)",
+    ),
     ("precisionscore positivepredictivevalue", "'precision'"),
     ("recallscore sensitivity truepositiverate", "'recall'"),
     ("f1score fscore", "'f1'"),
@@ -49,11 +52,13 @@ METRICS = hints(
     *LOSSES.items(),
 )
 INITIALIZERS = hints(
-    ("xavier xavieruniform glorot", "'glorot_uniform'"),
+    ("xavieruniform", "'glorot_uniform'"),
+    ("xavier glorot", "'glorot_uniform' or 'glorot_normal'"),
     ("xaviernormal", "'glorot_normal'"),
-    ("kaiming kaiminguniform he", "'he_uniform'"),
+    ("kaiminguniform", "'he_uniform'"),
+    ("kaiming he", "'he_uniform' or 'he_normal'"),
     ("kaimingnormal", "'he_normal'"),
-    ("lecun", "'lecun_uniform'"),
+    ("lecun", "'lecun_uniform' or 'lecun_normal'"),
     ("randomnormal gaussian", "'normal'"),
     ("randomuniform", "'uniform'"),
     ("truncnormal", "'truncated_normal'"),

@@ -121,7 +121,7 @@ class Loss:
         return total / weight
 
 
-LOSSES: Registry[Loss] = Registry("loss", hints.LOSSES, aliases=True)
+LOSSES: Registry[Loss] = Registry("loss", hints.LOSSES)
 
 
 def _named(targets: str, link: str = "linear") -> Callable[[LossFunction], LossFunction]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dagtrain.graph import Tensor
+from dagtrain.hinting import no_attribute
 from dagtrain.numpy_api import functions as f
 from dagtrain.numpy_api.functions import apply_function
 from dagtrain.numpy_api.indexing import getitem
@@ -17,6 +18,7 @@ from dagtrain.ops import shape
 from dagtrain.ops.elementwise import cast
 from dagtrain.ops.index import take
 from dagtrain.ops.linalg import dot
+from dagtrain.registry import hints
 
 __all__ = ["apply_function", "apply_ufunc", "attribute", "getitem", "transpose"]
 
@@ -58,6 +60,21 @@ METHODS: dict[str, Callable[..., Any]] = {
 }
 
 
+HINTS = hints(
+    ("item numpy tolist tonumpy eval", "tensor.compute()"),
+    ("backward grad gradient", "dt.grad(cost, [tensor])"),
+    ("detach stopgradient requiresgrad", "dt.stop_gradient(tensor)"),
+    ("cpu cuda to device", "nothing: a tensor is a node of a graph, and has a value only when it is computed"),
+    ("view permute unsqueeze expanddims", "tensor.reshape, tensor.transpose, or an index such as tensor[:, None]"),
+    ("float double int long half type", "tensor.astype(dtype)"),
+    ("matmul mm", "tensor @ other"),
+    ("at set add", "np.where, dt.scatter_add or np.concatenate: tensors never change"),
+    ("exp log sqrt abs tanh sin cos relu sigmoid softmax", "NumPy's function, as in np.exp(tensor), or dt.nn.activations"),
+    ("plot draw show", "tensor.visualize()"),
+)
+"""Attributes of tensors in other libraries → what to write here."""
+
+
 def transpose(a: Tensor) -> Tensor:
     """Implement `Tensor.T`."""
     return shape.transpose(a, None)
@@ -75,4 +92,4 @@ def attribute(a: Tensor, name: str) -> Any:
         return bound
     if name in ("mT",):
         return shape.swapaxes(a, -1, -2)
-    raise AttributeError(f"a tensor has no attribute {name!r}.")
+    raise no_attribute("attribute of a tensor", name, {*METHODS, *dir(Tensor)}, HINTS)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from dagtrain.hinting import hinted
 from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, make, rate_for
 
 __all__ = ["adadelta", "adagrad", "adam", "adamw", "rmsprop"]
@@ -40,6 +41,7 @@ def _adam(
     return change, {"first": first, "second": second}
 
 
+@hinted
 def adam(learning_rate: Rate = 1e-3, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8) -> Optimizer:
     """Adam: steps along the mean gradient, each element's divided by the root of its mean square.
 
@@ -79,6 +81,7 @@ def _adamw(
     return change - parameters * context.scalar(rate_for(learning_rate, context) * weight_decay), after
 
 
+@hinted
 def adamw(
     learning_rate: Rate = 1e-3, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8, weight_decay: float = 0.01
 ) -> Optimizer:
@@ -141,6 +144,7 @@ def _rmsprop(
     return change * context.scalar(-rate), after
 
 
+@hinted
 def rmsprop(
     learning_rate: Rate = 1e-3, decay: float = 0.9, epsilon: float = 1e-8, momentum: float = 0.0, centered: bool = False
 ) -> Optimizer:
@@ -186,6 +190,7 @@ def _adagrad(
     return gradient / (np.sqrt(total) + epsilon) * context.scalar(-rate_for(learning_rate, context)), {"total": total}
 
 
+@hinted
 def adagrad(learning_rate: Rate = 0.01, epsilon: float = 1e-10) -> Optimizer:
     """Adagrad: each element's step is divided by the root of the sum of its squared gradients.
 
@@ -224,6 +229,7 @@ def _adadelta(
     return step * context.scalar(-rate_for(learning_rate, context)), {"second": second, "steps": steps}
 
 
+@hinted
 def adadelta(learning_rate: Rate = 1.0, decay: float = 0.9, epsilon: float = 1e-6) -> Optimizer:
     """Adadelta: as RMSprop, with the root of the mean square of past steps in place of a learning rate.
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from dagtrain.arguments import whole
 from dagtrain.errors import ArgumentError
+from dagtrain.hinting import hinted
 from dagtrain.optim.optimizer import Context, Optimizer, Rate, Rule, Slots, Vector, make, rate_for
 
 __all__ = ["add_decayed_weights", "chain", "chained", "clip_by_global_norm", "clip_by_value", "every", "l2"]
@@ -25,6 +26,7 @@ def _clip(context: Context, gradient: Vector, parameters: Vector, slots: Slots, 
     return np.clip(gradient, -limit, limit), {}
 
 
+@hinted
 def clip_by_value(limit: float) -> Optimizer:
     """Clip each element of the gradient to [-limit, limit]. Stands before an optimiser in a `chain`.
 
@@ -48,6 +50,7 @@ def _clip_norm(context: Context, gradient: Vector, parameters: Vector, slots: Sl
     return gradient * context.scalar(max_norm / np.maximum(norm, max_norm)), {}
 
 
+@hinted
 def clip_by_global_norm(max_norm: float) -> Optimizer:
     """Scale the whole gradient down to Euclidean norm `max_norm` where its norm is larger. Stands before an optimiser in a `chain`.
 
@@ -73,6 +76,7 @@ def _l2(context: Context, gradient: Vector, parameters: Vector, slots: Slots, *,
     return gradient + parameters * weight_decay, {}
 
 
+@hinted
 def l2(weight_decay: float) -> Optimizer:
     """Add the gradient of ``weight_decay / 2 * sum(parameters**2)``. Stands before an optimiser in a `chain`.
 
@@ -96,6 +100,7 @@ def _decay(
     return gradient - parameters * context.scalar(rate_for(learning_rate, context) * weight_decay), {}
 
 
+@hinted
 def add_decayed_weights(weight_decay: float, learning_rate: Rate = 1.0) -> Optimizer:
     """Also shrink the parameters by ``learning_rate * weight_decay`` of themselves. Stands *after* an optimiser in a `chain`.
 
@@ -250,6 +255,7 @@ class _Every(Optimizer):
         return f"every({self.period}, {self.rule!r})"
 
 
+@hinted
 def every(steps: int, optimizer: Optimizer) -> Optimizer:
     """Update in every k-th step only: the k-th, the 2k-th and so on. In the others, parameters and slots stay as they are.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dagtrain.arguments import fraction
 from dagtrain.errors import ArgumentError
+from dagtrain.hinting import hinted
 from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, make, rate_for
 
 __all__ = ["sgd"]
@@ -21,6 +22,7 @@ def _with_momentum(
     return ahead * context.scalar(-rate_for(learning_rate, context)), {"velocity": velocity}
 
 
+@hinted
 def sgd(learning_rate: Rate = 0.01, momentum: float = 0.0, nesterov: bool = False) -> Optimizer:
     """Stochastic gradient descent: ``v = momentum * v + g``, change ``-learning_rate * v``.
 

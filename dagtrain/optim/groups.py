@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from dagtrain.arguments import positive, whole
 from dagtrain.errors import ArgumentError
+from dagtrain.hinting import hinted
 from dagtrain.optim.named import find
 from dagtrain.optim.optimizer import Context, Optimizer, Per, Rule, Slots, Vector
 
@@ -101,6 +102,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
 
+@hinted
 def by_name(rules: Mapping[str, str | Optimizer]) -> Optimizer:
     """Choose an optimiser for each parameter by its dotted name, such as ``"dense_1.kernel"``.
 
@@ -233,6 +235,7 @@ def _bound(track: Optimizer, own: str) -> Optimizer:
     return _Track("track", (), partial(_unchanged, **{**track.settings, "own": own}))
 
 
+@hinted
 def track(pattern: str, rate: float, every: int = 1) -> Optimizer:
     """Let the parameters of a group in `by_name` follow others: ``new = old + rate * (followed - old)`` after the update of a step.
 

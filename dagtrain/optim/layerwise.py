@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dagtrain.hinting import hinted
 from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, make, rate_for
 
 __all__ = ["lamb", "lars"]
@@ -47,6 +48,7 @@ def _lamb(
     return direction * context.scalar(-rate_for(learning_rate, context) * ratio), {"first": first, "second": second}
 
 
+@hinted
 def lamb(
     learning_rate: Rate = 1e-3, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-6, weight_decay: float = 0.01
 ) -> Optimizer:
@@ -99,6 +101,7 @@ def _lars(
     return -velocity, {"velocity": velocity}
 
 
+@hinted
 def lars(learning_rate: Rate = 1.0, momentum: float = 0.9, weight_decay: float = 1e-4, trust: float = 1e-3) -> Optimizer:
     """LARS: `sgd` with momentum whose step for each parameter is a fixed fraction of the parameter's norm.
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from dagtrain.arguments import not_negative, positive, whole
 from dagtrain.errors import ArgumentError
+from dagtrain.hinting import hinted
 from dagtrain.optim.optimizer import Rate, rate_at, within_range
 
 __all__ = [
@@ -60,6 +61,7 @@ def _constant(step: Any, *, value: float) -> Any:
     return value + 0.0 * step
 
 
+@hinted
 def constant(value: float) -> Schedule:
     """The same rate at every step."""
     return _schedule("constant", _constant, value=value)
@@ -70,6 +72,7 @@ def _exponential(step: Any, *, initial: float, rate: float, every: int, staircas
     return initial * rate ** (np.floor(exponent) if staircase else exponent)
 
 
+@hinted
 def exponential_decay(initial: float, rate: float, every: int = 1, staircase: bool = False) -> Schedule:
     """``initial * rate ** (step / every)``; the exponent rounded down with `staircase`.
 
@@ -81,6 +84,7 @@ def exponential_decay(initial: float, rate: float, every: int = 1, staircase: bo
     return _schedule("exponential_decay", _exponential, initial=initial, rate=rate, every=every, staircase=bool(staircase))
 
 
+@hinted
 def step_decay(initial: float, factor: float, every: int) -> Schedule:
     """`initial`, multiplied by `factor` after each `every` steps.
 
@@ -100,6 +104,7 @@ def _piecewise(step: Any, *, boundaries: tuple[int, ...], values: tuple[float, .
     return rate
 
 
+@hinted
 def piecewise(boundaries: Sequence[int], values: Sequence[float]) -> Schedule:
     """``values[0]`` before step ``boundaries[0]``, ``values[1]`` from it to the next boundary, and so on.
 
@@ -128,6 +133,7 @@ def _polynomial(step: Any, *, initial: float, steps: int, final: float, power: f
     return final + (initial - final) * (1 - np.minimum(step / steps, 1.0)) ** power
 
 
+@hinted
 def polynomial(initial: float, steps: int, final: float = 0.0, power: float = 1.0) -> Schedule:
     """From `initial` to `final` along ``(1 - step / steps) ** power``, then `final`; a straight line by default.
 
@@ -149,6 +155,7 @@ def _cosine(step: Any, *, initial: float, steps: int, final: float, warmup_steps
     return np.minimum((step + 1) / warmup_steps, 1.0) * rate if warmup_steps else rate
 
 
+@hinted
 def cosine(initial: float, steps: int, final: float = 0.0, warmup_steps: int = 0) -> Schedule:
     """Half a cosine wave from `initial` down to `final` at `steps`, after a straight rise over the first `warmup_steps` updates.
 
@@ -178,6 +185,7 @@ def _one_cycle(step: Any, *, peak: float, steps: int, warmup_fraction: float, st
     return np.where(step < top, rising, falling)
 
 
+@hinted
 def one_cycle(peak: float, steps: int, warmup_fraction: float = 0.3, start_divisor: float = 25.0, final_divisor: float = 1e4) -> Schedule:
     """Half a cosine wave up to `peak` over the first part of the steps, then half a wave down to almost 0.
 
@@ -201,6 +209,7 @@ def _warmup(step: Any, *, learning_rate: Rate, steps: int) -> Any:
     return np.minimum((step + 1) / steps, 1.0) * rate_at(learning_rate, step)
 
 
+@hinted
 def warmup(learning_rate: Rate, steps: int) -> Schedule:
     """A schedule (or a number) times a straight rise over the first updates: ``1 / steps`` at the first, 1 at number `steps`.
 

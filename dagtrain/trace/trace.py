@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -50,6 +51,15 @@ def leaf_spec(name: str, value: Any) -> Spec:
         raise DTypeError(f"argument {name!r}: {error}") from None
 
 
+def _random_states() -> tuple[Any, ...]:
+    _, keys, *others = np.random.get_state()  # noqa: NPY002  # functions of users have it
+    return bytes(memoryview(keys)), *others, random.getstate()  # type: ignore[arg-type]  # the legacy form is a tuple
+
+
+def _tensors(results: Any) -> list[Tensor]:
+    return [as_tensor(value) for value in flatten(results)[0].values() if isinstance(value, Tensor | np.ndarray | np.generic | int | float)]
+
+
 def trace_nested(function: Callable[..., Any], *arguments: Any) -> Traced:
     """Trace a function of nested arguments; each leaf is a spec, or anything with shape and dtype, or a number."""
     leaves: list[Tensor] = []
@@ -61,8 +71,15 @@ def trace_nested(function: Callable[..., Any], *arguments: Any) -> Traced:
         leaves += tensors
         nested.append(unflatten(structure, tensors))
         structures.append(structure)
+    before = _random_states()
     results = function(*nested)
     outputs, result_structure = flatten(results)
+    # Other threads may draw, too. So only what another call returns tells: equal tensors are one object.
+    if _random_states() != before and any(a is not b for a, b in zip(*map(_tensors, (results, function(*nested))), strict=False)):
+        raise ArgumentError(
+            "a traced function draws from the global random numbers of NumPy or Python: called once, it would have constants in all steps. "
+            "Draw with dt.normal, dt.uniform or dt.bernoulli and a key, an argument of the function; draw constants outside of it."
+        )
     for path, value in outputs.items():
         if not isinstance(value, Tensor | np.ndarray | np.generic | int | float | complex):
             raise ArgumentError(

@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from dagtrain.arguments import not_negative, one_of
-from dagtrain.errors import ArgumentError
+from dagtrain.errors import ArgumentError, UnknownNameError
+from dagtrain.hinting import Hinted, no_attribute
+from dagtrain.train import hints
 
-__all__ = ["Callback", "Callbacks", "Monitor", "may_lag"]
+__all__ = ["MOMENTS", "Callback", "Callbacks", "Monitor", "may_lag"]
 
 Logs = Mapping[str, float]
 Mode = Literal["auto", "min", "max"]
 
 
-class Callback:
+class Callback(Hinted):
     """Base class of ``fit(callbacks=[...])``: override the methods of the moments that matter.
 
     Epochs and batches are counted from 0. A callback changes the run only through the trainer: it may stop it, save it, and set
@@ -69,6 +71,11 @@ class Callback:
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
         """After a step: the loss and metrics of its batch. On a cluster the calls of several steps come together, when they are done."""
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise no_attribute(f"attribute of {type(self).__name__}", name, dir(type(self)), hints.CALLBACK)
+
     def tell(self, text: str) -> None:
         """Write a line to the log and to `History.events`."""
         self.trainer._tell(text, "callback")
@@ -76,6 +83,10 @@ class Callback:
     def known(self, monitor: str) -> str:
         """The name, if it is that of a quantity; else raise UnknownNameError, which lists them."""
         return one_of(f"monitor of {type(self).__name__}", monitor, self.quantities)
+
+
+MOMENTS = [name for name in vars(Callback) if name.startswith("on_")]
+"""Names of the methods that training calls."""
 
 
 class Monitor(Callback):
@@ -149,6 +160,10 @@ class Callbacks:
     def __init__(self, callbacks: Sequence[Callback], stop: Callable[[str], object]) -> None:
         if isinstance(callbacks, Callback) or not all(isinstance(c, Callback) for c in callbacks):
             raise ArgumentError("callbacks is a list of dt.callbacks.Callback objects, as in callbacks=[dt.callbacks.EarlyStopping()].")
+        for callback in callbacks:
+            for name in dir(type(callback)):
+                if name.startswith("on_") and name not in MOMENTS:
+                    raise UnknownNameError.of(f"moment of {type(callback).__name__}", name, MOMENTS, hints.MOMENTS)
         self._callbacks, self._stop = list(callbacks), stop
         self._each_batch = [
             c for c in self._callbacks if getattr(c.on_train_batch_end, "__func__", None) is not Callback.on_train_batch_end

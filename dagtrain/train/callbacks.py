@@ -11,12 +11,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
-from dagtrain.arguments import is_number, one_of, positive, whole
-from dagtrain.errors import ArgumentError
+from dagtrain.arguments import is_number, positive, whole
+from dagtrain.errors import ArgumentError, UnknownNameError
+from dagtrain.hinting import no_attribute
 from dagtrain.report.table import plural
 from dagtrain.step.state import State
-from dagtrain.train.callback import Callback, Logs, Mode, Monitor
+from dagtrain.train import hints
+from dagtrain.train.callback import MOMENTS, Callback, Logs, Mode, Monitor
 from dagtrain.train.logs import CSVLogger, JSONLines, MLflow, TensorBoard
 
 __all__ = [
@@ -33,6 +36,10 @@ __all__ = [
     "TensorBoard",
     "TimeLimit",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise no_attribute("name in dagtrain.callbacks", name, __all__, hints.CALLBACKS)
 
 
 class EarlyStopping(Monitor):
@@ -183,8 +190,11 @@ class Target(Monitor):
         self.target, self.reached = value, False
 
     def on_train_begin(self) -> None:
-        """Read the earlier epochs."""
+        """Check that the value can be reached, and read the earlier epochs."""
         self.reached = False
+        for metric in self.trainer.program.objective.metrics:
+            if metric.name == self.monitor.removeprefix("val_") and self.higher_is_better and self.target > metric.most:
+                raise ArgumentError(f"Target: {self.monitor} never exceeds {metric.most:g}, so it cannot reach {self.target:g}.")
         for _, value in self.before():
             self._see(value)
 
@@ -323,6 +333,7 @@ class LambdaCallback(Callback):
     """
 
     def __init__(self, **functions: Callable[..., object]) -> None:
-        moments = [name for name in vars(Callback) if name.startswith("on_")]
         for name, function in functions.items():
-            setattr(self, one_of("moment of LambdaCallback", name, moments), function)
+            if name not in MOMENTS:
+                raise UnknownNameError.of("moment of LambdaCallback", name, MOMENTS, hints.MOMENTS)
+            setattr(self, name, function)

@@ -12,6 +12,7 @@ from dagtrain.checkpoint.groups import group_entries
 from dagtrain.checkpoint.runs import check_versions, latest
 from dagtrain.checkpoint.store import Checkpoint, describe_run, read
 from dagtrain.errors import ArgumentError, CheckpointError, DagtrainError
+from dagtrain.hinting import hinted
 from dagtrain.nn.tracing import first_pass
 from dagtrain.ops.random import key
 from dagtrain.step.layout import VectorLayout
@@ -25,6 +26,7 @@ TAGS = {"model": "layer", "loss": "loss", "metrics": "metric", "optimizer": "opt
 """Argument → its tag in a description."""
 
 
+@hinted
 def load(
     path: Any,
     model: Any = None,

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from dagtrain.data import Columns, open_source
+from dagtrain.data import BatchPlan, Columns, open_source
 from dagtrain.data.nests import ROOTS, is_parts
 from dagtrain.data.source import Source
-from dagtrain.errors import ArgumentError, DataError
+from dagtrain.errors import ArgumentError, DataError, GraphError
 from dagtrain.step.model import ModelObjective
 from dagtrain.step.objective import Objective
 from dagtrain.trace.tree import Leaf, Structure
 
-__all__ = ["check_alike", "hold_out", "open_rows", "open_validation"]
+__all__ = ["check_alike", "hold_out", "open_rows", "open_validation", "shapes_of_shards"]
 
 
 def open_rows(objective: Objective, x: Any, y: Any, sample_weight: Any = None, expected: Columns | None = None) -> Source:
@@ -49,6 +50,16 @@ def hold_out(source: Source, fraction: float) -> tuple[Source, Source]:
         use = "train on" if last else "validate on"
         raise ArgumentError(f"validation_split={fraction:g} of {source.samples} samples leaves none to {use}.")
     return source.split(source.samples - last)
+
+
+@contextmanager
+def shapes_of_shards(plan: BatchPlan) -> Iterator[None]:
+    """Say in errors of shapes that the rows are those of a shard."""
+    try:
+        yield
+    except GraphError as error:
+        error.add_note(f"The rows in these shapes are those of a shard: {plan.shards} are a batch of {plan.batch_size} samples.")
+        raise
 
 
 def check_alike(expected: Columns, here: Columns, roots: Sequence[str] = ("x", "y")) -> None:

@@ -24,12 +24,15 @@ from dagtrain.data.open import is_dask_data
 from dagtrain.engines.engine import Unwatched, choose_engine
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array, Graph
+from dagtrain.hinting import Hinted, hinted, no_attribute
 from dagtrain.step.carry import carried
 from dagtrain.step.layout import VectorLayout
 from dagtrain.step.model import ModelObjective
 from dagtrain.step.objective import Objective
 from dagtrain.step.program import Program
 from dagtrain.step.state import State
+from dagtrain.train import hints
+from dagtrain.train.hints import FIXED
 from dagtrain.train.history import History
 from dagtrain.train.predict import Predictor
 from dagtrain.train.progress import Progress
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["Trained"]
 
 
-class Trained:
+class Trained(Hinted):
     """The methods of a `Trainer` that need a fit.
 
     Attributes
@@ -71,12 +74,28 @@ class Trained:
         self._first: tuple[dict[str, Array], float] = {}, 1.0
         """Weights by name and a learning rate scale for the first state."""
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise no_attribute("attribute of a Trainer", name, dir(type(self)), hints.TRAINER)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in FIXED and name in (*vars(self), "loss", "loss_weights", "metrics", "coupled"):
+            raise AttributeError(f"{name} is fixed when a trainer is made: make another, as in dt.Trainer(model, ..., {name}=...).")
+        here = getattr(type(self), name, None)
+        is_known = here is not None or name.startswith("_") or name in Trained.__annotations__ or name in ("history", "progress")
+        if not is_known or (isinstance(here, property) and here.fset is None):
+            settable = ("client", "engine", "learning_rate_scale", "optimizer", "threads")
+            raise no_attribute("attribute to set of a Trainer", name, settable, hints.TRAINER)
+        super().__setattr__(name, value)
+
     @property
     def _columns(self) -> Columns | None:
         """The columns of the rows that it was trained on; None before."""
         program = self.progress.program
         return None if program is None or self.progress.state is None else program.columns
 
+    @hinted
     def evaluate(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> dict[str, Any]:
         """Loss and metrics on other data, by the weights of its samples, if they have any."""
         program, state = self.progress.trained("evaluate")
@@ -88,6 +107,7 @@ class Trained:
                 scores = session.evaluate(source, state, Unwatched())
         return program.evaluated(*scores)
 
+    @hinted
     def predict(self, x: Any, batch_size: int = 1024, probabilities: bool = False) -> Any:
         """The model's outputs: a NumPy array, or for dask data a (lazy) dask array of as many blocks; or a nest of them by output.
 

@@ -25,6 +25,7 @@ from dagtrain.data.compute import computed_by
 from dagtrain.data.source import Source
 from dagtrain.engines.engine import Engine, choose_engine, find_engine
 from dagtrain.errors import ArgumentError
+from dagtrain.hinting import hinted
 from dagtrain.nn.layer import Layer
 from dagtrain.report.records import Started
 from dagtrain.step.model import ModelObjective
@@ -36,7 +37,7 @@ from dagtrain.train.callback import Callback, Callbacks
 from dagtrain.train.history import History, epochs_of
 from dagtrain.train.loop import Loop
 from dagtrain.train.publish import Publisher, published, timed_graph
-from dagtrain.train.rows import check_alike, hold_out, open_rows, open_validation
+from dagtrain.train.rows import check_alike, hold_out, open_rows, open_validation, shapes_of_shards
 from dagtrain.train.stopping import Stopping, interruptible
 from dagtrain.train.trained import Trained
 
@@ -148,10 +149,9 @@ class Trainer(Trained):
                 raise ArgumentError("a list of layers is no model yet: Trainer(dt.nn.Sequential([...]), loss=...).")
             if parameters is None and isinstance(loss, dict | list | tuple):
                 loss, parameters = None, loss  # Trainer(cost, parameters)
-            if loss is not None or metrics or loss_weights is not None:
+            if (loss is not None or metrics or loss_weights is not None) and callable(model):
                 raise ArgumentError(
-                    "a plain cost function is its own loss and has no metrics: leave out loss= and metrics=, and give its first "
-                    "parameters as parameters=."
+                    "a plain cost function is its own loss and has no metrics: leave them out, and give its parameters as parameters=."
                 )
             self._objective = CostObjective(model, parameters)
         if not isinstance(coupled, bool):
@@ -164,6 +164,7 @@ class Trainer(Trained):
 
     # ---- training
 
+    @hinted
     @_one_at_a_time
     def fit(
         self,
@@ -270,7 +271,8 @@ class Trainer(Trained):
             with computed_by(self._client):
                 validation = open_validation(self._objective, validation_data, program.columns)
         # Tracing here raises errors in the user's functions before training.
-        program.for_workers(len(s) for i in (0, plan.steps_per_epoch - 1) for s in plan.step(0, i))
+        with shapes_of_shards(plan):
+            program.for_workers(len(s) for i in (0, plan.steps_per_epoch - 1) for s in plan.step(0, i))
         if validation is not None:
             program.for_evaluation(validation.samples, validation.columns)
         self._sample = source, plan

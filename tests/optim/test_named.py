@@ -23,8 +23,13 @@ def test_an_optimiser_is_returned_unchanged():
     assert find(optimizer) is optimizer
 
 
+@pytest.mark.parametrize(("name", "ours"), [("Adam", "adam"), ("SGD", "sgd"), ("rms_prop", "rmsprop"), ("AdamW", "adamw")])
+def test_other_spellings_are_taken(name, ours):
+    assert find(name).name == ours
+
+
 def test_errors():
     with pytest.raises(UnknownNameError, match="Did you mean 'rmsprop'"):
-        find("rms_prop")
+        find("rms_propp")
     with pytest.raises(ArgumentError, match="got a float"):
         find(0.1)

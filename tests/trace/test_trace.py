@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,3 +128,19 @@ def test_two_traces_share_no_inputs() -> None:
     first, second = (trace(np.sin, 1.0) for _ in range(2))
     assert first == second
     assert not set(first.inputs.values()) & set(second.inputs.values())
+
+
+@pytest.mark.parametrize("draw", [np.random.rand, random.random], ids=["NumPy", "Python"])  # what users write
+def test_random_numbers_that_would_be_constants_are_refused(draw):
+    with pytest.raises(ArgumentError, match=r"global random numbers.*dt\.normal"):
+        dt.trace(lambda x: x + draw(), np.zeros(2))
+    constant = draw()
+    assert np.array_equal(dt.compile(lambda x: x + constant)(np.zeros(2)), np.full(2, constant))
+
+
+def test_random_numbers_that_no_result_depends_on_are_none_of_a_trace():
+    def function(x):
+        np.random.rand()  # noqa: NPY002  # as another thread may
+        return x + 1
+
+    assert len(dt.trace(function, np.zeros(2)).outputs) == 1

@@ -330,3 +330,27 @@ def test_an_unknown_moment_is_refused() -> None:
 def test_invalid_settings_are_refused(make: Any) -> None:
     with pytest.raises(ArgumentError):
         make()
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("on_batch_end", "Here it is 'on_train_batch_end'"),
+        ("on_epoch_start", "Here it is 'on_epoch_begin'"),
+        ("on_test_begin", "validation has no moments"),
+        ("on_epoch_ende", "Did you mean 'on_epoch_end'"),
+    ],
+)
+def test_a_method_that_is_never_called_is_refused(name: str, hint: str) -> None:
+    mine = type("Mine", (callbacks.Callback,), {name: lambda self, *args: None})
+    with pytest.raises(UnknownNameError, match=f"unknown moment of Mine '{name}'.*{hint}"):
+        new().fit(X, Y, callbacks=[mine()], verbose=0)
+    with pytest.raises(UnknownNameError, match=f"unknown moment of LambdaCallback '{name}'.*{hint}"):
+        callbacks.LambdaCallback(**{name: print})
+
+
+def test_a_target_that_no_model_reaches_is_refused() -> None:
+    trainer = new()
+    with pytest.raises(ArgumentError, match="val_accuracy never exceeds 1, so it cannot reach 97"):
+        trainer.fit(X, Y, validation_data=(X, Y), callbacks=[callbacks.Target("val_accuracy", 97)], verbose=0)
+    assert trainer.fit(X, Y, callbacks=[callbacks.Target("loss", 97)], verbose=0).stopped

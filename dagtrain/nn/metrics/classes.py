@@ -100,7 +100,7 @@ def _precision(parts: Array, *, average: str | None = "auto", zero_division: flo
     return _averaged(parts, hits, predicted, average, zero_division)
 
 
-@named(_precision, _counts_size)
+@named(_precision, _counts_size, most=1)
 def precision(
     outputs: Values, targets: Values, sample_weight: Values | None = None, *, average: str | None = "auto", zero_division: float = 0.0
 ) -> Values:
@@ -129,7 +129,7 @@ def _recall(parts: Array, *, average: str | None = "auto", zero_division: float 
     return _averaged(parts, hits, actual, average, zero_division)
 
 
-@named(_recall, _counts_size)
+@named(_recall, _counts_size, most=1)
 def recall(
     outputs: Values, targets: Values, sample_weight: Values | None = None, *, average: str | None = "auto", zero_division: float = 0.0
 ) -> Values:
@@ -148,7 +148,7 @@ def _f1(parts: Array, *, average: str | None = "auto", zero_division: float = 0.
     return _averaged(parts, 2 * hits, predicted + actual, average, zero_division)
 
 
-@named(_f1, _counts_size)
+@named(_f1, _counts_size, most=1)
 def f1(
     outputs: Values, targets: Values, sample_weight: Values | None = None, *, average: str | None = "auto", zero_division: float = 0.0
 ) -> Values:
@@ -172,7 +172,7 @@ def _recalls_size(outputs: Spec) -> int:
     return 2 * _classes(outputs)
 
 
-@named(_mean_recall, _recalls_size)
+@named(_mean_recall, _recalls_size, most=1)
 def balanced_accuracy(outputs: Values, targets: Values, sample_weight: Values | None = None) -> Values:
     """Mean of the classes' recalls, over the classes that have samples.
 

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 
-@named()
+@named(most=1)
 def accuracy(outputs: Values, targets: Values, sample_weight: Values | None = None) -> Values:
     """Fraction of samples whose highest output is that of their label (of equal outputs the first); of one logit, see `binary_accuracy`.
 
@@ -39,7 +39,7 @@ def accuracy(outputs: Values, targets: Values, sample_weight: Values | None = No
     return mean_parts((np.argmax(outputs, -1) == labels).astype(outputs.dtype), outputs, sample_weight)
 
 
-@named()
+@named(most=1)
 def binary_accuracy(outputs: Values, targets: Values, sample_weight: Values | None = None) -> Values:
     """Fraction of elements whose logit is above 0 exactly where the target is 1 (the other target is 0 or -1).
 
@@ -52,7 +52,7 @@ def binary_accuracy(outputs: Values, targets: Values, sample_weight: Values | No
     return mean_parts(((outputs > 0) == (targets > 0.5)).astype(outputs.dtype), outputs, sample_weight, average=True)
 
 
-@named()
+@named(most=1)
 def top_k_accuracy(outputs: Values, targets: Values, sample_weight: Values | None = None, *, k: int = 5) -> Values:
     """Fraction of samples whose label's output is among the `k` highest; equal outputs count as hits, NaN does not.
 
@@ -139,7 +139,7 @@ def _r2_size(outputs: Spec) -> int:
     return 4 * (outputs.shape[-1] if len(outputs.shape) > 1 else 1)
 
 
-@named(_r2_value, _r2_size)
+@named(_r2_value, _r2_size, most=1)
 def r2(outputs: Values, targets: Values, sample_weight: Values | None = None) -> Values:
     """Coefficient of determination: 1 for exact outputs, 0 for the mean of the targets; of several columns the mean.
 

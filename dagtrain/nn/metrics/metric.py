@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial, wraps
@@ -58,6 +59,8 @@ class Metric:
         Whether a higher value is better; the best epoch depends on it.
     size
         ``size(outputs)`` → number of parts, from the spec of a batch of outputs.
+    most
+        A value that no model exceeds.
     rows
         ``rows(outputs, targets, sample_weight=None)`` → an array whose first axis counts rows or positions. Evaluation keeps it for all
         rows, in their order; None where parts say it all.
@@ -78,6 +81,7 @@ class Metric:
     value: Callable[[Array], Any] = mean_of_parts
     higher_is_better: bool = True
     size: Callable[[Spec], int] = _two
+    most: float = math.inf
     rows: Callable[..., Values] | None = None
     value_of_rows: Callable[[Array], Any] | None = None
 
@@ -129,13 +133,14 @@ class Metric:
         return self.figure(self.parts_of(outputs, targets, sample_weight), rows)
 
 
-METRICS: Registry[Metric] = Registry("metric", hints.METRICS, aliases=True)
+METRICS: Registry[Metric] = Registry("metric", hints.METRICS)
 
 
 def named(
     value: Callable[..., Any] = mean_of_parts,
     size: Callable[..., int] = _two,
     higher_is_better: bool = True,
+    most: float = math.inf,
     rows: Callable[..., Values] | None = None,
     value_of_rows: Callable[[Array], Any] | None = None,
 ) -> Callable[[Callable[..., Values]], Callable[..., Any]]:
@@ -147,7 +152,7 @@ def named(
             return find(name, **options)(outputs, targets, sample_weight)
 
         name = function.__name__
-        METRICS.add(Metric(name, function, value, higher_is_better, size, rows, value_of_rows))
+        METRICS.add(Metric(name, function, value, higher_is_better, size, most, rows, value_of_rows))
         function.__qualname__ += ".__wrapped__"  # where pickle finds it
         return of_arrays
 

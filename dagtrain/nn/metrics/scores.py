@@ -124,7 +124,7 @@ def _precision_area(positive: Array, negative: Array) -> float:
 def _of_curve(area: Callable[[Array, Array], float], name: str) -> Callable[[Callable[..., Values]], Callable[..., Any]]:
     """Enter a function of histograms as the metric that is this area."""
     value, of_rows = partial(_area_of_bins, area=area), partial(_area_of_rows, area=area)
-    return named(value, _histograms_size, rows=partial(_rows, name=name), value_of_rows=of_rows)
+    return named(value, _histograms_size, most=1, rows=partial(_rows, name=name), value_of_rows=of_rows)
 
 
 @_of_curve(_roc_area, "auc")

@@ -1,0 +1,145 @@
+"""Hints for arguments and attributes that have other names in Keras, PyTorch and scikit-learn.
+
+@hinted                      a function or method           adam(lr=0.1) ──▶ unknown argument of adam 'lr'. Here it is 'learning_rate'.
+class Trainer(Hinted)        a class and its subclasses     Trainer(model, criterion="mse")
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cache, wraps
+from typing import Any, ParamSpec, Self, TypeVar
+
+from dagtrain.errors import UnknownArgumentError, UnknownNameError, bare
+from dagtrain.registry import hints
+
+__all__ = ["Hinted", "hinted", "no_attribute"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+ARGUMENTS = hints(
+    ("lr learningrate initiallr initiallearningrate peaklr eta0 learningrateinit", "'learning_rate'"),
+    ("criterion lossfn lossfunction objective", "'loss'"),
+    ("optim optimiser solver updater", "'optimizer'"),
+    ("metric scoring scorers", "'metrics'"),
+    ("randomstate randomseed rngseed", "'seed'"),
+    ("nbepoch epoch nepochs maxepochs numepochs maxiter niter", "'epochs'"),
+    ("batchsize bs nbatch minibatchsize", "'batch_size'"),
+    ("njobs numthreads nthreads workers numworkers usemultiprocessing", "'threads'"),
+    ("valdata validation evalset", "'validation_data'"),
+    ("valsplit validationfraction testsize", "'validation_split'"),
+    ("sampleweights weights", "'sample_weight'"),
+    ("classweights", "'class_weight'"),
+    ("callback", "'callbacks'"),
+    ("features outputs outfeatures nunits outputdim", "'units'"),
+    ("activationfn nonlinearity act", "'activation'"),
+    ("kernelinitializer weightinitializer init", "'kernel_init'"),
+    ("kernelinit", "'kernel_initializer'"),
+    ("biasinitializer", "'bias_init'"),
+    ("biasinit", "'bias_initializer'"),
+    ("bias usebias", "'use_bias'"),
+    ("p dropout dropoutrate prob", "'rate'"),
+    ("inputdim infeatures", "'input_shape' of nn.Sequential: layers take the number of features from their input"),
+    ("inputshape", "an argument of the model: nn.Sequential([...], input_shape=(64,))"),
+    ("kernelregularizer biasregularizer activityregularizer", "the optimiser: optim.chain(optim.l2(1e-4), optim.adam(1e-3))"),
+    ("trainable requiresgrad", 'the optimiser: optim.by_name({"dense_1.*": optim.frozen(), "*": "adam"})'),
+    ("betas", "'beta_1' and 'beta_2'"),
+    ("beta1 b1", "'beta_1'"),
+    ("beta2 b2", "'beta_2'"),
+    ("eps", "'epsilon'"),
+    ("rho alpha", "'decay'"),
+    ("l2 penalty l2regularization", "'weight_decay'"),
+    ("weightdecay", "optim.adamw(weight_decay=...), or optim.chain(optim.l2(1e-4), ...) before any optimiser"),
+    ("clipnorm globalclipnorm maxgradnorm gradientclipval", "optim.chain(optim.clip_by_global_norm(1.0), ...) before the optimiser"),
+    ("clipvalue", "optim.chain(optim.clip_by_value(1.0), ...) before the optimiser"),
+    ("decaysteps tmax totalsteps numsteps", "'steps'"),
+    ("decayrate gamma", "'rate' of an exponential schedule, 'factor' of steps"),
+    ("minlr etamin alpha0 endlearningrate", "'final'"),
+    ("useema emamomentum", "no argument: keep averages of trainer.parameters in a callback"),
+    ("devices device gpus accelerator", "'engine', the place of the steps: this process or a Dask cluster"),
+    ("dtype precision mixedprecision", "no argument: training computes in float32"),
+    ("strategy backend distributed", "'engine'"),
+    ("validationfreq valcheckinterval", "no argument: validation follows each epoch"),
+    ("initialepoch", "resume=True with checkpoint=: it continues at the saved epoch"),
+    ("stepsperepoch validationsteps", "no argument: an epoch is all samples"),
+    ("earlystopping", 'callbacks=[dt.callbacks.EarlyStopping("val_loss")]'),
+    ("warmstart", "no argument: a second fit continues, and a new Trainer begins anew"),
+    ("predict.verbose evaluate.verbose", "no argument: it prints nothing"),
+    ("trainer.learningrate trainer.lr fit.learningrate fit.lr", "an argument of the optimiser: Trainer(optimizer=dt.optim.adam(1e-2))"),
+    (
+        "trainer.epochs trainer.epoch trainer.nbepoch trainer.maxepochs trainer.batchsize trainer.callbacks trainer.verbose "
+        "trainer.validationdata trainer.validationsplit trainer.classweight trainer.sampleweight trainer.shuffle trainer.checkpoint",
+        "an argument of fit: trainer.fit(x, y, epochs=10)",
+    ),
+    ("fit.optimizer fit.metrics fit.seed fit.engine fit.client fit.criterion", "an argument of the trainer: dt.Trainer(model, ...)"),
+    ("evaluate.batchsize", "no argument: 1,024 samples are evaluated at once"),
+    ("evaluate.steps predict.steps", "no argument: all samples are used"),
+    ("verbose", "no argument: fit(verbose=) and history.events report"),
+    ("saveweightsonly savefreq", "no argument: a checkpoint has all of the state"),
+    ("threshold tol", "'min_delta'"),
+    ("staticargnums staticargnames", "no argument: close over values that are no arrays"),
+    ("hasaux", "no argument: return the cost alone"),
+    ("wrt", "'argnums'"),
+)
+"""Argument, or owner.argument, in other libraries → the name here, or what takes its place."""
+
+
+def hinted(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function so that an unknown keyword argument is an error with a hint.
+
+    Examples
+    --------
+    >>> @hinted
+    ... def descend(learning_rate=0.1): ...
+    >>> descend(lr=0.5)
+    Traceback (most recent call last):
+    dagtrain.errors.UnknownArgumentError: unknown argument of descend 'lr'. Here it is 'learning_rate'. Known: learning_rate.
+    """
+    known = _keywords(function)
+
+    @wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        if known is not None and not known >= kwargs.keys():
+            _refuse(function.__name__, kwargs, known)
+        return function(*args, **kwargs)
+
+    return checked
+
+
+class Hinted:
+    """Base of classes whose unknown keyword arguments are errors with a hint; subclasses too."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """A new instance, after a look at the names of its arguments."""
+        if cls.__init__ is object.__init__ and (args or kwargs):
+            raise TypeError(f"{cls.__name__} takes no arguments.")
+        known = _keywords(cls.__init__) if kwargs else None
+        if known is not None and not known >= kwargs.keys():
+            _refuse(cls.__name__, kwargs, known)
+        return super().__new__(cls)
+
+
+def no_attribute(kind: str, name: str, known: Iterable[str], table: Mapping[str, str]) -> AttributeError:
+    """The error for an attribute that does not exist, with a hint."""
+    return AttributeError(str(UnknownNameError.of(kind, name, [n for n in known if not n.startswith("_")], table)))
+
+
+@cache
+def _keywords(function: Callable[..., Any]) -> frozenset[str] | None:
+    """The keyword arguments that a function takes; None if any."""
+    parameters = list(inspect.signature(function).parameters.values())
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    return frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "self")
+
+
+def _refuse(owner: str, arguments: Iterable[str], known: Collection[str]) -> None:
+    """Raise UnknownArgumentError for the first argument that is not known."""
+    name = next(name for name in arguments if name not in known)
+    plain = bare(name)
+    hint = ARGUMENTS.get(f"{bare(owner)}.{plain}", ARGUMENTS.get(plain, ""))
+    quoted = hint.split("'")[1::2]  # a hint that is arguments here is one only where they are known
+    is_here = all(argument in known for argument in quoted)
+    raise UnknownArgumentError.of(f"argument of {owner}", name, known, {plain: hint} if hint and is_here else None)
