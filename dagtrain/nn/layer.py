@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dagtrain.errors import ArgumentError, ShapeError, UnknownNameError
+from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.graph import Spec, spec_of
+from dagtrain.hinting import Hinted, no_attribute
 from dagtrain.nn import hints
 from dagtrain.nn.context import Context, Nest, Pass, by_path, nested, spread
 from dagtrain.nn.summary import Summary, summarize
@@ -56,7 +57,7 @@ class Applied(NamedTuple):
     auxiliary: dict[str, Values]
 
 
-class Layer:
+class Layer(Hinted):
     """Base of layers and models: a frozen dataclass with a method ``forward(self, c, *inputs)``.
 
     `c` is the `dagtrain.nn.Context` of the call. A layer whose fields hold other layers calls them by ``c(self.field, x)``.
@@ -188,5 +189,4 @@ class Layer:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        public = sorted({n for n in (*dir(type(self)), *vars(self)) if not n.startswith("_")})
-        raise AttributeError(str(UnknownNameError.of(f"attribute of {type(self).__name__}", name, public, hints.MODEL)))
+        raise no_attribute(f"attribute of {type(self).__name__}", name, sorted({*dir(type(self)), *vars(self)}), hints.MODEL)

@@ -218,10 +218,10 @@ def _check_used(total: Any, trained: Mapping[str, Tensor]) -> None:
     used = set(topological([as_tensor(total)]))
     idle = [name for name, leaf in trained.items() if leaf not in used]
     if idle and len(idle) < len(trained):
+        others = f" (nor on {len(idle) - 1} others)" if idle[1:] else ""
         raise NotConnectedError(
-            f"the loss does not depend on the parameter {idle[0]!r}{f' (nor on {len(idle) - 1} others)' if idle[1:] else ''}: give the output "
-            "that it belongs to a loss, leave it out, or freeze it, as in "
-            f'optimizer=optim.by_name({{"{idle[0]}": optim.frozen(), "*": "adam"}}).'
+            f"the loss does not depend on the parameter {idle[0]!r}{others}: give the output that it belongs to a loss, leave it out, or "
+            f'freeze it, as in optimizer=optim.by_name({{"{idle[0]}": optim.frozen(), "*": "adam"}}).'
         )
 
 
