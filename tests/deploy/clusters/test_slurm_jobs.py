@@ -99,7 +99,7 @@ def test_dry_run_prints_a_program_and_needs_nothing(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     program, _, commands = result.output.partition("signal.pause()\n")
     options = json.loads(program[program.index("{") : program.index("def stop")])
-    assert options["job_script_prologue"][0] == 'it\'s "a"'
+    assert options["job_script_prologue"][0] == "it's a"
     assert (options["memory"], options["job_mem"], options["queue"], options["interface"]) == ("1073741824", "1536M", "gpu", "ib0")
     assert options["job_extra_directives"] == ["--qos=high"]
     assert "minimum_jobs=3, maximum_jobs=3" in program
