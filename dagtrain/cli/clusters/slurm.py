@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from dagtrain.cli.clusters.start import launch, start_options
+from dagtrain.errors import ArgumentError
 
 __all__ = ["slurm"]
 
@@ -24,6 +25,7 @@ __all__ = ["slurm"]
 @click.option("--partition", default="", help="Partition of the nodes.")
 @click.option("--account", default="", help="Account that pays.")
 @click.option("--interface", default="", help="Network interface of the nodes, such as ib0.")
+@click.option("--jobqueue", is_flag=True, help="By dask-jobqueue: the scheduler here, and a job for each worker, which comes when it can.")
 @click.option("--setup", multiple=True, metavar="LINE", help="Line of bash before the start, such as 'module load python'; repeatable.")
 @click.option("--sbatch", multiple=True, metavar="OPTION", help="Further option of sbatch, such as --sbatch=--qos=high; repeatable.")
 @click.option("--signal-seconds", type=int, default=120, show_default=True, help="How long before the limit COMMAND is to stop and save.")
@@ -32,13 +34,22 @@ __all__ = ["slurm"]
 @click.option("--wait/--no-wait", default=True, help="Wait until all workers are there, or leave the job in the queue.  [default: wait]")
 @start_options("slurm", timeout=600)
 @click.argument("program", metavar="[COMMAND]...", nargs=-1, type=click.UNPROCESSED)
-def slurm(dry_run: bool, **options: Any) -> None:
+@click.pass_context
+def slurm(context: click.Context, /, dry_run: bool, jobqueue: bool, **options: Any) -> None:
     """Submit a job with a scheduler, a worker on each node, and COMMAND, which trains there; the job ends with COMMAND.
 
     {scheduler} in COMMAND stands for the scheduler's address. Near the time limit COMMAND receives SIGTERM, and the job is queued again:
     let COMMAND save and resume, as dagtrain train digits --checkpoint FOLDER --resume does. Without COMMAND the cluster is there for
     programs elsewhere.
-    """
-    from dagtrain.deploy.clusters import Slurm
 
-    launch(Slurm(**options), dry_run)
+    With --jobqueue the cluster is a SLURMCluster of dask-jobqueue: its scheduler runs in the background on this machine.
+    """
+    from dagtrain.deploy.clusters import Slurm, SlurmJobs
+
+    if not jobqueue:
+        launch(Slurm(**options), dry_run)
+        return
+    for name, option in (("program", "COMMAND"), ("signal_seconds", "--signal-seconds"), ("restarts", "--restarts")):
+        if options.pop(name) != () and context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            raise ArgumentError(f"with --jobqueue no program runs in a job: leave out {option}, and start the program here afterwards.")
+    launch(SlurmJobs(**options), dry_run)

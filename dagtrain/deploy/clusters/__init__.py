@@ -11,6 +11,7 @@ from dagtrain.deploy.clusters.kubernetes import Kubernetes
 from dagtrain.deploy.clusters.launch import Ending, Kind, Launch, Plan, wait_for_workers
 from dagtrain.deploy.clusters.local import Local
 from dagtrain.deploy.clusters.slurm import Slurm
+from dagtrain.deploy.clusters.slurm_jobs import SlurmJobs
 from dagtrain.deploy.clusters.ssh import Ssh
 from dagtrain.deploy.clusters.started import Started, load
 
@@ -24,6 +25,7 @@ __all__ = [
     "Local",
     "Plan",
     "Slurm",
+    "SlurmJobs",
     "Ssh",
     "Started",
     "clusters",

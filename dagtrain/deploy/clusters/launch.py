@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import shlex
 import subprocess
 import time
@@ -26,7 +27,7 @@ from dagtrain.deploy.clusters.processes import Process, end, in_background, last
 from dagtrain.deploy.clusters.started import Started, files_of, load, make_state_folder, new_files_of, one_at_a_time
 from dagtrain.errors import ClusterError, DagtrainError
 
-__all__ = ["PROCESSES", "Ending", "Kind", "Launch", "Plan", "addresses", "wait_for_workers"]
+__all__ = ["PROCESSES", "Ending", "Kind", "Launch", "Plan", "addresses", "scheduler_of_file", "wait_for_workers"]
 
 ANSWER = 5.0
 """Seconds for an answer of a scheduler, after which it is asked again."""
@@ -179,6 +180,18 @@ class Launch:
                 again = f"dagtrain cluster stop {self.started.name}"
                 raise ClusterError(f"{error}\nWhat was started could not be ended: {failure} Try again: {again}") from error
             self.started.forget()
+
+
+def scheduler_of_file(file: Path, until: float, check: Callable[[], None]) -> tuple[str, str]:
+    """Wait until a scheduler has written its addresses; return its own and the dashboard's. `check` raises if waiting is in vain."""
+    while True:
+        check()
+        try:
+            return addresses(json.loads(file.read_text()))
+        except (FileNotFoundError, ValueError):  # not yet, or half
+            if time.monotonic() > until:
+                raise ClusterError(f"the scheduler did not start in time: see {file.with_name('scheduler.log')}") from None
+            time.sleep(0.1)
 
 
 def wait_for_workers(address: str, count: int, security: Any, timeout: float, check: Callable[[], None]) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import socket
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from dagtrain.deploy.certificates import make_certificates, security
 from dagtrain.deploy.clusters.dask_programs import check_memory, scheduler_command, tls_arguments, worker_command
-from dagtrain.deploy.clusters.launch import PROCESSES, Launch, Plan, wait_for_workers
+from dagtrain.deploy.clusters.launch import PROCESSES, Launch, Plan, scheduler_of_file, wait_for_workers
 from dagtrain.deploy.clusters.started import Started, check_name, files_of
 from dagtrain.errors import ArgumentError, ClusterError
 
@@ -91,7 +89,7 @@ class Local:
             if self.certificates is not None:
                 make_certificates(self.certificates)
             scheduler = launch.run(self.scheduler(), "scheduler")
-            address = self.wait_for_scheduler(launch, scheduler, until)
+            address, _ = scheduler_of_file(self.scheduler_file, until, lambda: launch.check(scheduler, "scheduler"))
             launch.record(scheduler=address, certificates=str(self.certificates or ""))
             workers = launch.run(self.worker(), "workers")
 
@@ -123,14 +121,3 @@ class Local:
                     probe.bind((HOST, port))
                 except OSError as error:
                     raise ClusterError(f"port {port} of {HOST} cannot be used: {error.strerror}. Give another {option}, or 0.") from error
-
-    def wait_for_scheduler(self, launch: Launch, scheduler: subprocess.Popen[bytes], until: float) -> str:
-        """The address that the scheduler has written."""
-        while True:
-            launch.check(scheduler, "scheduler")
-            try:
-                return str(json.loads(self.scheduler_file.read_text())["address"])
-            except (FileNotFoundError, ValueError):  # not yet, or half
-                if time.monotonic() > until:
-                    raise ClusterError(f"the scheduler did not start within {self.timeout:g} s: see {launch.files}/scheduler.log") from None
-                time.sleep(0.1)

@@ -11,14 +11,34 @@ from collections.abc import Mapping, Sequence
 from dagtrain.deploy.clusters.processes import Process, end, signals_later
 from dagtrain.errors import ClusterError
 
-__all__ = ["output"]
+__all__ = ["call", "output"]
 
 LEAVE = 5.0
 """Seconds for a program that received SIGTERM, before it and its descendants are killed."""
 
 
 def output(command: Sequence[str], timeout: float, absent: str, variables: Mapping[str, str] | None = None, shown: bool = False) -> str:
-    """The standard output of a command.
+    """The standard output of a command; parameters as those of `call`.
+
+    Raises
+    ------
+    ClusterError
+        If the program is absent, fails or takes too long; the message has the end of its own.
+    """
+    done = call(command, timeout, absent, variables, shown)
+    if shown and done.returncode:
+        raise ClusterError(f"{shlex.join(command)} failed with status {done.returncode}: its messages are above.")
+    if done.returncode:
+        lines = (done.stderr.strip() or done.stdout.strip() or "(no message)").splitlines()
+        distinct = dict.fromkeys(f"    {line}" for line in lines if not re.match(r"[EWI]\d{4} ", line))  # kubectl's log of each attempt
+        raise ClusterError("\n".join([f"{shlex.join(command)} failed with status {done.returncode}:", *list(distinct)[-4:]]))
+    return "" if shown else done.stdout.strip()
+
+
+def call(
+    command: Sequence[str], timeout: float, absent: str, variables: Mapping[str, str] | None = None, shown: bool = False, late: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, whatever its status.
 
     Parameters
     ----------
@@ -32,11 +52,13 @@ def output(command: Sequence[str], timeout: float, absent: str, variables: Mappi
         Additions to its environment.
     shown
         Whether what it prints goes to standard error instead, for a command that takes minutes.
+    late
+        What to do if it takes too long.
 
     Raises
     ------
     ClusterError
-        If the program is absent, fails or takes too long; the message has the end of its own.
+        If the program is absent or takes too long.
     """
     try:
         child = subprocess.Popen(
@@ -59,12 +81,6 @@ def output(command: Sequence[str], timeout: float, absent: str, variables: Mappi
         with child:  # closes its pipes
             pass
         if isinstance(error, subprocess.TimeoutExpired):
-            raise ClusterError(f"{shlex.join(command)} took longer than {timeout:g} s.") from error
+            raise ClusterError(f"{shlex.join(command)} took longer than {timeout:g} s. {late}".rstrip()) from error
         raise
-    if shown and child.returncode:
-        raise ClusterError(f"{shlex.join(command)} failed with status {child.returncode}: its messages are above.")
-    if child.returncode:
-        lines = (messages.strip() or printed.strip() or "(no message)").splitlines()
-        distinct = dict.fromkeys(f"    {line}" for line in lines if not re.match(r"[EWI]\d{4} ", line))  # kubectl's log of each attempt
-        raise ClusterError("\n".join([f"{shlex.join(command)} failed with status {child.returncode}:", *list(distinct)[-4:]]))
-    return "" if shown else printed.strip()
+    return subprocess.CompletedProcess(command, child.returncode, printed, messages)

@@ -19,11 +19,11 @@ from dagtrain.errors import ArgumentError, ClusterError
 # sbatch makes the job's files as its script would; a job that has to wait stays PENDING.
 STAND_INS = {
     "sbatch": """[ -z "$REFUSED" ] || { echo "sbatch: error: $REFUSED" >&2; exit 1; }
-        echo "${STATE:-RUNNING|None}" >"$HERE/queue"
+        echo "17|${STATE:-RUNNING|None}" >"$HERE/queue"
         cd "$(dirname "$2")" && echo "the log" >job.log && { [ -z "$FILE" ] || echo "$FILE" >scheduler.json; }
         echo "17;cluster" """,
     "squeue": """cat "$HERE/queue" """,
-    "scancel": """echo "$*" >>"$HERE/cancelled"; [[ "$*" == "$DEAF"* ]] || echo "CANCELLED|None" >"$HERE/queue" """,
+    "scancel": """echo "$*" >>"$HERE/cancelled"; [[ "$*" == "$DEAF"* ]] || echo "17|CANCELLED|None" >"$HERE/queue" """,
 }
 FILE = json.dumps({"address": "tcp://10.0.0.1:4000", "services": {"dashboard": 5000}})
 
