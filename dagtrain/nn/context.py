@@ -149,6 +149,7 @@ class Context:
     def __init__(self, shared: Pass, layer: Layer, path: Path, trainable: bool) -> None:
         self._pass, self._layer, self._path = shared, layer, path
         self._asked: set[str] = set()
+        self._added: set[str] = set()
         self._call: Call | None = None
         self._trainable = trainable
 
@@ -284,10 +285,15 @@ class Context:
         value
             The number or numbers; multiply them by a factor of your own.
         """
-        dotted = ".".join((*self._path, _checked_name("loss", name)))
-        if dotted in self._pass.losses:
-            raise ArgumentError(f"the loss {dotted!r} was added already: give it another name.")
-        self._pass.losses[dotted] = value
+        if _checked_name("loss", name) in self._added:
+            raise ArgumentError(f"the loss {name!r} was added already in this call: give it another name.")
+        self._added.add(name)
+        dotted = ".".join((*self._path, name))
+        # A layer that is called twice adds what depends on its inputs twice, and what depends on its parameters alone once.
+        if any(value is other for other in self._pass.losses.values()):
+            return
+        calls = sum(1 for key in self._pass.losses if key.partition("#")[0] == dotted)
+        self._pass.losses[f"{dotted}#{calls + 1}" if calls else dotted] = value
 
     def auxiliary(self, name: str, value: Values) -> None:
         """Give the model an output that exists in training alone, for a loss of this name; only the outermost layer has such outputs."""

@@ -13,6 +13,7 @@ from dagtrain import nn
 from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.nn.context import RESERVED
 from dagtrain.nn.layer import Layer
+from dagtrain.nn.tracing import first_pass
 from dagtrain.ops.random import key
 from dagtrain.trace import flatten
 
@@ -146,6 +147,20 @@ def test_adding_a_layer_changes_no_other_first_value_or_noise() -> None:
     kept = [m.apply({}, {}, np.ones((40, 10), "f4"), key=key(1), training=True)[0] != 0 for m in ones]
     inner = nn.Sequential([nn.Dropout(0.3)]).apply({}, {}, np.ones((40, 10), "f4"), key=key(1), training=True)[0] != 0
     np.testing.assert_array_equal(kept[1], kept[0] & inner)
+
+
+def test_a_layer_used_twice_adds_a_loss_of_its_parameters_once_and_of_its_outputs_twice() -> None:
+    @dataclass(frozen=True)
+    class Penalised(nn.Layer):
+        def forward(self, c: nn.Context, x: Any) -> Any:
+            w = c.parameter("w", x.shape[-1:])
+            c.add_loss("weights", np.sum(w**2))
+            c.add_loss("outputs", np.sum((w * x) ** 2, axis=-1))
+            return w * x
+
+    layer = Penalised()
+    losses = first_pass(Pair(layer, layer), key(0), (X,)).shared.losses
+    assert list(losses) == ["first.weights", "first.outputs", "first.outputs#2"]
 
 
 def test_each_call_of_a_layer_has_a_key_of_its_own() -> None:
