@@ -185,7 +185,10 @@ class Form:
     rules: tuple[tuple[str, ...], ...]
     classes: tuple[int, ...] = ()
     """Number of classes of the labels in each column, or 0."""
-    class_weights: ClassWeights | None = None
+    class_weights: tuple[tuple[str, ClassWeights], ...] = ()
+    """For columns of y, by name."""
+    raw: Columns | None = None
+    """The columns before weights of classes were added, if they were."""
 
 
 class Finding(NamedTuple):
@@ -361,10 +364,8 @@ def _check_lengths(columns: Mapping[str, Any]) -> None:
 
 def inspect(form: Form, rows: int, *parts: Array) -> Finding | None:
     """The first element of a raw partition that breaks a rule, or None."""
-    classes = form.classes or (0,) * len(parts)
-    for name, part, row, rules, most in zip(
-        form.columns.names, parts, form.columns.specs, form.rules, classes, strict=False
-    ):  # weights may be added
+    columns, classes = form.raw or form.columns, form.classes or (0,) * len(parts)
+    for name, part, row, rules, most in zip(columns.names, parts, columns.specs, form.rules, classes, strict=True):
         if np.shape(part) != (rows, *row.shape):
             return Finding("shape", name, (rows, *row.shape), np.shape(part))
         check_dtype(name, np.asarray(part).dtype)
@@ -378,16 +379,28 @@ def inspect(form: Form, rows: int, *parts: Array) -> Finding | None:
 
 
 def read(form: Form, *parts: Any) -> Rows:
-    """A partition of the raw data in the dtypes of training, rows contiguous; its last column the weights, if classes have any."""
+    """A partition of the raw data in the dtypes of training, rows contiguous, with the weights of its classes, if they have any."""
     columns = form.columns
-    if form.class_weights is not None:
-        y, last = columns.names.index("y"), len(columns.names) - 1
-        weights = form.class_weights.of(np.asarray(parts[y], columns.specs[y].dtype))
-        if len(parts) > last:
-            given = np.asarray(parts[last], columns.specs[last].dtype)
-            weights = weights.reshape(len(given), *(1,) * (given.ndim - 1)) * given
-        parts = (*parts[:last], weights)
+    if form.raw is not None:
+        named = dict(zip(form.raw.names, parts, strict=True))
+        parts = tuple(
+            named[name] if name in named and not name.startswith("sample_weight") else _weighed(form, name, named) for name in columns.names
+        )
     return tuple(np.ascontiguousarray(part, row.dtype) for part, row in zip(parts, columns.specs, strict=True))
+
+
+def _weighed(form: Form, name: str, parts: Mapping[str, Array]) -> Array:
+    """The weights of samples for a column of y times those of its classes."""
+    columns, output = form.columns, name.partition(".")[2]
+    y = f"y.{output}" if output else "y"
+    given = parts.get(name, parts.get("sample_weight"))
+    if given is not None:
+        given = np.asarray(given, columns.specs[columns.names.index(name)].dtype)
+    by_class = dict(form.class_weights).get(y)
+    if by_class is None:
+        return np.ones(len(parts[y])) if given is None else given
+    weights = by_class.of(np.asarray(parts[y], columns.specs[columns.names.index(y)].dtype))
+    return weights if given is None else weights.reshape(len(given), *(1,) * (given.ndim - 1)) * given
 
 
 def explain(form: Form, finding: Finding, first_row: int, partition: int) -> DataError:

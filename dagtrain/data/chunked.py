@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate
 from typing import Any
 
@@ -112,10 +112,10 @@ class ChunkedSource(Source):
         some: Rows = self.compute(graph, [key])[0]
         return some
 
-    def label_counts(self) -> dict[float, int]:
+    def label_counts(self, column: str = "y") -> dict[float, int]:
         """Counted where the partitions are."""
         counts: dict[float, int] = {}
-        for of_partition in self.compute(*self._over("count", count_labels)):
+        for of_partition in self.compute(*self._over(f"count-{column}", partial(count_labels, column=column))):
             for label, count in of_partition.items():
                 counts[label] = counts.get(label, 0) + count
         return dict(sorted(counts.items()))

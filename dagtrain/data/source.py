@@ -79,8 +79,8 @@ class Source(ABC):
         """So many rows, in this process: spread over all that are here, else the first ones."""
 
     @abstractmethod
-    def label_counts(self) -> dict[float, int]:
-        """The values in y, in order, and how many samples have each."""
+    def label_counts(self, column: str = "y") -> dict[float, int]:
+        """The values in a column of y, in order, and how many samples have each."""
 
     @abstractmethod
     def with_form(self, form: Form) -> Self:
@@ -124,9 +124,9 @@ class ArraySource(Source):
         """Rows at equal distances."""
         return spread(self.arrays, rows)
 
-    def label_counts(self) -> dict[float, int]:
+    def label_counts(self, column: str = "y") -> dict[float, int]:
         """Counted here."""
-        return count_labels(self.form, *self.arrays)
+        return count_labels(self.form, *self.arrays, column=column)
 
     def with_form(self, form: Form) -> ArraySource:
         """Other columns share their memory."""
@@ -150,9 +150,9 @@ class ArraySource(Source):
         return graph, list(graph)
 
 
-def count_labels(form: Form, *parts: Array) -> dict[float, int]:
-    """The values in y of a partition, in order, and how many samples have each."""
-    y = form.columns.names.index("y")
+def count_labels(form: Form, *parts: Array, column: str = "y") -> dict[float, int]:
+    """The values in a column of a partition, in order, and how many samples have each."""
+    y = form.columns.names.index(column)
     labels, counts = np.unique(np.asarray(parts[y], form.columns.specs[y].dtype), return_counts=True)
     return dict(zip(labels.astype(float).tolist(), counts.tolist(), strict=True))
 

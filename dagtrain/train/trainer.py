@@ -172,7 +172,7 @@ class Trainer(Trained):
         y: Any = None,
         *,
         sample_weight: Any = None,
-        class_weight: Mapping[float, float] | Literal["balanced"] | None = None,
+        class_weight: Mapping[Any, Any] | Literal["balanced"] | None = None,
         epochs: int = 1,
         batch_size: int = 32,
         validation_data: tuple[Any, ...] | None = None,
@@ -202,7 +202,7 @@ class Trainer(Trained):
             One number from 0 up for each sample, or for each position of `y`: how much it counts in the loss and the metrics.
         class_weight
             The weight of each label in y, 1 for labels that are not in it; or "balanced": all labels count alike. It multiplies the
-            weights of samples, in training only.
+            weights of samples, in training only. For several outputs, a dict of these by output.
         epochs
             How many times every sample is used; with `resume`, including the epochs already done.
         batch_size

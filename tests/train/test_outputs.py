@@ -10,6 +10,8 @@ import torch
 
 import dagtrain as dt
 from dagtrain import nn
+from dagtrain.data import open_source
+from dagtrain.data.class_weights import weigh_classes
 from dagtrain.errors import ArgumentError, DagtrainError, DataError, NotConnectedError, UnknownNameError
 
 RNG = np.random.default_rng(0)
@@ -229,3 +231,30 @@ def test_two_metrics_of_one_name() -> None:
     clash = {"a": [dt.nn.metrics.find("accuracy", name="b_c")], "a_b": [dt.nn.metrics.find("accuracy", name="c")]}
     with pytest.raises(ArgumentError, match="two figures have one name"):
         dt.Trainer(made, loss=dict.fromkeys(("a", "a_b"), "cross_entropy"), metrics=clash).fit(A, {"a": KIND, "a_b": KIND}, verbose=0)
+
+
+@pytest.mark.parametrize("form", ["arrays", "partitions"])
+@pytest.mark.parametrize("weights", [None, "one", "by output"])
+def test_class_weights_by_output_multiply_the_weights_of_samples(form: str, weights: Any) -> None:
+    rng = np.random.default_rng(1)
+    of_kind, of_size = rng.random(60), rng.random(60)
+    given = {None: None, "one": of_kind, "by output": {"kind": of_kind, "size": of_size}}[weights]
+    y = {"kind": KIND, "size": (SIZE > 0).astype("f4")}
+
+    def wrap(nest: Any) -> Any:
+        if isinstance(nest, dict):
+            return {name: wrap(part) for name, part in nest.items()}
+        return da.from_array(nest, chunks=(25, *nest.shape[1:])) if form == "partitions" and nest is not None else nest
+
+    source = open_source(wrap(X), wrap(y), wrap(given), targets={"kind": "classes", "size": "binary"})
+    weighed = weigh_classes(source, {"kind": {0: 2.0}, "size": "balanced"})
+    nests = weighed.columns.bind(weighed.local())[2]
+    base = {None: (1, 1), "one": (of_kind, of_kind), "by output": (of_kind, of_size)}[weights]
+    np.testing.assert_allclose(nests["kind"], np.where(KIND == 0, 2.0, 1.0) * base[0], rtol=1e-6)
+    share = y["size"].mean()
+    np.testing.assert_allclose(nests["size"], np.where(y["size"] == 1, 0.5 / share, 0.5 / (1 - share)) * base[1], rtol=1e-6)
+    if weights is None:
+        only = weigh_classes(source, {"kind": {0: 2.0}})
+        np.testing.assert_array_equal(only.columns.bind(only.local())[2]["size"], np.ones(60))
+    with pytest.raises(UnknownNameError, match="unknown output in class_weight 'kid'"):
+        weigh_classes(source, {"kid": "balanced"})
