@@ -165,16 +165,16 @@ class _Alone(Optimizer):
         return self.update.keywords["rule"]  # type: ignore[attr-defined,no-any-return]  # made by _alone() below
 
     @property
+    def parts(self) -> tuple[Optimizer, ...]:
+        return (self.rule,)
+
+    @property
     def period(self) -> int:
         return self.rule.period
 
     @property
     def origins(self) -> dict[str, tuple[Any, ...]]:
         return self.rule.origins
-
-    @property
-    def schedules(self) -> tuple[str, ...]:
-        return self.rule.schedules
 
     def __repr__(self) -> str:
         return repr(self.rule)

@@ -11,6 +11,7 @@ from dagtrain.engines.ranks.gradients import shape_of
 from dagtrain.engines.ranks.placement import WorkerInfo, place
 from dagtrain.errors import ArgumentError
 from dagtrain.ops.random import derive
+from dagtrain.train.logs import learning_rate
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(48, 6)).astype("f4")
@@ -170,6 +171,12 @@ def test_pictures_name_the_groups():
     shape = shape_of(trainer.program.for_workers([16]), 3)
     texts = [line.text for node in place(shape, [WorkerInfo("a"), WorkerInfo("b")]).diagram().nodes for line in node.lines]
     assert {"*.bias: 3", "*: 24"} <= set(texts)
+
+
+def test_logs_have_the_rate_of_each_group():
+    schedule = optim.piecewise([2, 3], [0.3, 0.2, 0.1])
+    rules = {"hidden.*": optim.frozen(), "out.bias": optim.every(2, optim.chain(optim.l2(0.1), optim.sgd(schedule))), "*": optim.adam(0.5)}
+    assert learning_rate(trained(optim.by_name(rules), steps=6)) == {"learning_rate out.bias": 0.2, "learning_rate *": 0.5}
 
 
 def test_a_checkpoint_has_the_groups_and_goes_on_with_them(tmp_path):

@@ -236,7 +236,7 @@ class _Slice:
         """Update every own block."""
         self._finish_norms(self.placement.shape.norms)
         weight = weight_of(self.sums)
-        scalars = self.parts.update.scalar_values(self.state, weight, self._norms) if weight else ()
+        scalars = self.parts.update.scalar_values(self.state, weight, self._norms, self.blocks) if weight else ()
         if self._has_statistics:
             self._sum(self._statistics, self.state.statistics)
         for turn, blocks in enumerate(self._turns):
