@@ -37,6 +37,8 @@ ARGUMENTS = {
     "schedule": (lambda: dt.optim.cosine(0.1, T_max=10), "'steps'"),
     "callback": (lambda: dt.callbacks.EarlyStopping(verbose=1), "fit(verbose=)"),
     "misspelt": (lambda: dt.callbacks.EarlyStopping(patienc=1), "Did you mean 'patience'"),
+    "layer": (lambda: dt.nn.Dense(out_features=3), "unknown argument of Dense 'out_features'. Here it is 'units'"),
+    "input": (lambda: dt.nn.Dense(3, input_dim=4), "nn.Sequential([...], input_shape=(64,))"),
     "graph": (lambda: dt.grad(np.sum, wrt=0), "'argnums'"),
 }
 

@@ -190,7 +190,8 @@ def _seen_column(parts: Parts, looks: Sequence[Look], name: str, header: tuple[s
         if looked.header and header and looked.header != header:
             check_names(f"partition {i} of {name}", looked.header, header, whose)
         if looked.shape[1:] != row:
-            raise DataError(f"partition {i} of {name} has rows of shape {looked.shape[1:]}, but partition 0 has rows of shape {row}.")
+            pair = " If the list is [x, y], give the two apart, as in fit(x, y)." if len(seen) == 2 else ""
+            raise DataError(f"partition {i} of {name} has rows of shape {looked.shape[1:]}, but partition 0 has rows of shape {row}.{pair}")
     rows = tuple(looked.shape[0] for looked in seen)
     array = part_array(parts, name, seen[0].place, rows, row, np.result_type(*(looked.dtype for looked in seen)), header)
     return Column(array, header, tuple(look.digest for look in looks))

@@ -14,6 +14,8 @@ from dagtrain.graph import Array
 
 __all__ = ["aligned", "check_table", "header_of", "index_digest", "is_table", "joined_digest", "numpy_dtype", "to_array"]
 
+TEXT = "np.unique(labels, return_inverse=True)[1] (in dask, .astype('category').cat.as_known().cat.codes)"
+"""How to number labels that are text."""
 BASE = np.uint64(0x9E3779B97F4A7C15)
 """Of the polynomial that digests an index; odd, so that no row loses its part."""
 
@@ -89,10 +91,12 @@ def numpy_dtype(name: str, dtype: Any) -> np.dtype[Any]:
     kind = getattr(dtype, "kind", "O")
     if kind == "M":
         check_dtype(name, np.dtype("M8[ns]"), str(dtype))
-    if type(dtype).__name__ == "CategoricalDtype" or kind not in "biuf":
+    is_category = type(dtype).__name__ == "CategoricalDtype"
+    if is_category or kind not in "biuf":
+        numbers = ".cat.codes (in dask, .cat.as_known().cat.codes)" if is_category else TEXT
         raise DataError(
             f"{name} has dtype {dtype}, but training computes with real numbers. Give each category a column of its own with "
-            "pandas.get_dummies; for labels, number them with .cat.codes (in dask, .cat.as_known().cat.codes)."
+            f"pandas.get_dummies; for labels, number them with {numbers}."
         )
     return np.dtype(np.float64)
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from dagtrain.arguments import whole
 from dagtrain.draw.diagram import Diagram, Edge, Group, Line, Node
 from dagtrain.draw.legend import legend_items
 from dagtrain.draw.measure import Measures, is_elementwise
 from dagtrain.draw.naming import expression, leaf_name, node_names, note, part_name, range_text, tooltip
 from dagtrain.draw.scopes import Path, Placement, is_parameter, place
 from dagtrain.draw.text import array_text, count_text, number, seconds_text, shorten, spec_text
+from dagtrain.errors import ArgumentError
 from dagtrain.graph import LEAVES, Graph, Tensor
 
 __all__ = ["computational_diagram"]
@@ -73,6 +75,9 @@ def computational_diagram(
     depth = _depth(graph, collapse)
     if constants is None:
         constants = len(graph) <= FEW and depth is None
+    for name, tensor in (names or {}).items():
+        if not any(tensor is node for node in graph.nodes):
+            raise ArgumentError(f"names has tensors of the graph by name, as in names={{'loss': loss}}, got {name!r}: {tensor!r:.99}.")
     builder = _Builder(graph, measures or Measures(), place(graph, depth=depth, fold=fold), dict(names or {}), constants, bodies)
     builder.build()
     builder.colour(seconds or {})
@@ -93,7 +98,7 @@ def _depth(graph: Graph, collapse: bool | int | None) -> int | None:
         return 0 if scoped and len(graph) > LAYER_NODES else None
     if isinstance(collapse, bool):
         return 0 if collapse else None
-    return collapse
+    return whole("collapse (if not True or False)", collapse, 0)
 
 
 @dataclass

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from dagtrain.arguments import one_of
 from dagtrain.errors import ArgumentError
 
 __all__ = ["Diagram", "Edge", "Group", "LegendItem", "Line", "Node"]
@@ -71,6 +72,10 @@ class LegendItem:
     text: str
 
 
+DIRECTIONS = ("TB", "BT", "LR", "RL")
+"""From top to bottom, and so on."""
+
+
 @dataclass(frozen=True)
 class Diagram:
     """A whole picture as a value; it checks that edges and groups refer to existing nodes and groups."""
@@ -87,6 +92,7 @@ class Diagram:
     """Keys of nodes that stand side by side in this order, whichever boxes they are in."""
 
     def __post_init__(self) -> None:
+        one_of("direction", self.direction, DIRECTIONS)
         keys = {node.key for node in self.nodes}
         if len(keys) < len(self.nodes):
             raise ArgumentError("two nodes of a diagram have the same key.")

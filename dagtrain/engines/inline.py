@@ -15,7 +15,7 @@ from dagtrain.data.columns import Rows
 from dagtrain.graph import Array
 from dagtrain.step.program import Contribution, ShardRunner, StepParts, add_tree, weight_of
 from dagtrain.step.state import State
-from dagtrain.step.tracking import follow
+from dagtrain.step.tracking import Following
 
 __all__ = ["StepRunner", "each_thread"]
 
@@ -48,6 +48,7 @@ class StepRunner:
         trained = parts.layout.trained
         self._gradient = self.contributions[0][:trained] if shards == 1 else np.empty(trained, parts.layout.dtype)
         self._bound = parts.update.bind(state, self._gradient, self.threads)
+        self._following = Following(parts.followed, state.parameters)
         self._pool = ThreadPoolExecutor(self.threads, "dagtrain", initializer=np.seterr, initargs=("ignore",)) if self.threads > 1 else None
 
     def close(self) -> None:
@@ -87,7 +88,7 @@ class StepRunner:
         size = self.parts.layout.trained
         if weight := weight_of(sums):
             self._update([None if v is None else v[:size] for v in vectors], weight)
-        follow(self.parts.followed, self.state.parameters, self.state.step)
+        self._following.move(self.state.step)
         if len(self.state.statistics):
             add_tree([None if v is None else v[size:] for v in vectors], self.state.statistics)
         self.state.step += 1

@@ -28,7 +28,7 @@ import numpy as np
 
 from dagtrain.arguments import fraction, not_negative, one_of, positive
 from dagtrain.errors import ArgumentError
-from dagtrain.graph import Tensor
+from dagtrain.graph import Tensor, refuse_masked
 from dagtrain.nn import hints
 from dagtrain.nn.activations import log_softmax, relu, softplus
 from dagtrain.nn.calls import naming
@@ -107,7 +107,7 @@ class Loss:
             ``Σ w·value`` and ``Σ w``. Without any weights the second is the number of values, not a tensor.
         """
         with naming(f"the loss {self.name!r}"):
-            result = self.function(outputs, targets)
+            result = self.function(refuse_masked(outputs), refuse_masked(targets))
             if self.targets == "any":
                 refuse_outer(result, outputs.shape[0], (outputs, targets))
             total, weight, _ = sum_and_weight(result, outputs.shape[0], sample_weight, average=self.targets in ELEMENTWISE)
@@ -116,7 +116,7 @@ class Loss:
     def __call__(self, outputs: Values, targets: Values, sample_weight: Values | None = None) -> Values:
         """The mean over the samples."""
         if sample_weight is None:
-            return mean_of(self.function(outputs, targets))
+            return mean_of(self.function(refuse_masked(outputs), refuse_masked(targets)))
         total, weight = self.parts(outputs, targets, sample_weight)
         return total / weight
 
@@ -130,7 +130,7 @@ def _named(targets: str, link: str = "linear") -> Callable[[LossFunction], LossF
     def register(function: LossFunction) -> LossFunction:
         @wraps(function)
         def mean(outputs: Values, targets: Values, **options: Any) -> Values:
-            return mean_of(function(outputs, targets, **options))
+            return mean_of(function(refuse_masked(outputs), refuse_masked(targets), **options))
 
         LOSSES.add(Loss(function.__name__, function, targets, link))
         function.__qualname__ += ".__wrapped__"  # where pickle finds it

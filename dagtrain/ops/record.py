@@ -130,6 +130,7 @@ def as_tensor(value: Any, dtype: Any = None) -> Tensor:
     """A tensor as it is; an array or number as a constant."""
     if isinstance(value, Tensor):
         return value
+    _refuse_lazy(value)
     try:
         return constant(value, dtype)
     except (TypeError, ValueError) as error:
@@ -160,7 +161,17 @@ def _kind(value: Any) -> Any:
         return value.spec.dtype
     if value is None or type(value) in (int, float, complex):
         return None if value is None else type(value)
+    _refuse_lazy(value)
     return np.asarray(value).dtype
+
+
+def _refuse_lazy(value: Any) -> None:
+    """Raise DTypeError for a collection of Dask, which NumPy would compute here."""
+    if not isinstance(value, np.ndarray) and hasattr(value, "__dask_graph__"):
+        raise DTypeError(
+            f"an operation of a tensor and a {type(value).__name__} of Dask would compute it here: make it a tensor first, with "
+            "dagtrain.from_delayed(value, shape, dtype)."
+        )
 
 
 def _promote(op: Op, inputs: Sequence[Any]) -> tuple[tuple[Tensor, ...], np.dtype[Any]]:
@@ -177,11 +188,6 @@ def _promote(op: Op, inputs: Sequence[Any]) -> tuple[tuple[Tensor, ...], np.dtyp
             raise DTypeError(f"{op.name} is not defined for {words}. Cast with x.astype(...) first.") from None
         _resolved[ufunc, kinds] = loop
     if loop[-1].kind not in "biufc":
-        delayed = next((v for v in inputs if hasattr(v, "__dask_graph__") and not isinstance(v, Tensor)), None)
-        if delayed is not None:
-            raise DTypeError(
-                f"{op.name} of a {type(delayed).__name__}: make it a tensor first, with dagtrain.from_delayed(value, shape, dtype)."
-            )
         raise DTypeError(f"{op.name} would give {loop[-1]}, which tensors do not hold.")
     tensors = tuple(
         v if isinstance(v, Tensor) else constant(v, d if isinstance(k, type) else None)

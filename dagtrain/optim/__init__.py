@@ -1,7 +1,8 @@
-"""Optimisers as pure functions that chain, and schedules of the learning rate.
+"""Optimisers as pure functions that chain, groups of parameters with one each, and schedules of the learning rate.
 
 optim.adam(1e-3)
 optim.chain(optim.clip_by_global_norm(1.0), optim.sgd(optim.cosine(0.1, steps=1000), momentum=0.9))
+optim.by_name({"encoder.*": optim.frozen(), "*.bias": optim.sgd(0.1), "*": optim.adamw(1e-3)})
 """
 
 from typing import Any

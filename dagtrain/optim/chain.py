@@ -136,30 +136,22 @@ def _chained(
 
 class _Chain(Optimizer):
     @property
-    def trains(self) -> bool:
-        return all(part.trains for part in self.settings["parts"])
+    def parts(self) -> tuple[Optimizer, ...]:
+        return self.settings["parts"]  # type: ignore[no-any-return]  # see settings
 
     @property
     def period(self) -> int:
-        return max(int(part.period) for part in self.settings["parts"])
+        return max(part.period for part in self.parts)
 
     @property
     def origins(self) -> dict[str, tuple[Any, ...]]:
-        named = zip(self.settings["parts"], self.update.keywords["names"], strict=True)  # type: ignore[attr-defined]  # see settings
+        named = zip(self.parts, self.update.keywords["names"], strict=True)  # type: ignore[attr-defined]  # see settings
         found = [(outer, part.origins[slot]) for part, names in named for slot, outer in names.items()]
         # Of several alike, each counts by its place.
         return {outer: origin + (i,) * ([o for _, o in found].count(origin) > 1) for i, (outer, origin) in enumerate(found)}
 
-    @property
-    def schedules(self) -> tuple[str, ...]:
-        return tuple(schedule for part in self.settings["parts"] for schedule in part.schedules)
-
-    @property
-    def follows(self) -> Optimizer | None:
-        return next((part.follows for part in self.settings["parts"] if part.follows is not None), None)
-
     def rules(self, names: Sequence[str]) -> dict[str, Rule]:
-        each = [part.rules(names) for part in self.settings["parts"]]
+        each = [part.rules(names) for part in self.parts]
         chosen: dict[str, Rule] = {}
         for name in names:
             rules = [rules[name] for rules in each if name in rules]
@@ -173,7 +165,7 @@ class _Chain(Optimizer):
         return {"parts": self.update.keywords["parts"]}  # type: ignore[attr-defined]  # made by chain() below, always a partial
 
     def __repr__(self) -> str:
-        return f"chain({', '.join(map(repr, self.settings['parts']))})"
+        return f"chain({', '.join(map(repr, self.parts))})"
 
 
 def chain(*parts: Optimizer) -> Optimizer:
@@ -236,16 +228,16 @@ class _Every(Optimizer):
         return self.settings["optimizer"]  # type: ignore[no-any-return]  # made by every() below
 
     @property
+    def parts(self) -> tuple[Optimizer, ...]:
+        return (self.rule,)
+
+    @property
     def period(self) -> int:
         return int(self.settings["steps"])
 
     @property
     def origins(self) -> dict[str, tuple[Any, ...]]:
         return self.rule.origins
-
-    @property
-    def schedules(self) -> tuple[str, ...]:
-        return self.rule.schedules
 
     def rules(self, names: Sequence[str]) -> dict[str, Rule]:
         chosen = self.rule.rules(names)

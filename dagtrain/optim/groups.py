@@ -165,16 +165,16 @@ class _Alone(Optimizer):
         return self.update.keywords["rule"]  # type: ignore[attr-defined,no-any-return]  # made by _alone() below
 
     @property
+    def parts(self) -> tuple[Optimizer, ...]:
+        return (self.rule,)
+
+    @property
     def period(self) -> int:
         return self.rule.period
 
     @property
     def origins(self) -> dict[str, tuple[Any, ...]]:
         return self.rule.origins
-
-    @property
-    def schedules(self) -> tuple[str, ...]:
-        return self.rule.schedules
 
     def __repr__(self) -> str:
         return repr(self.rule)
@@ -330,10 +330,10 @@ def groups_of(optimizer: Optimizer, names: Sequence[str], declared: Collection[s
             frozen_names += own
     if names and not trained:
         raise ArgumentError(f"no parameter is trained: all of {_listed(names)} are frozen.")
-    held, learns = set(frozen_names), [name for group in trained for name in group.parameters]
+    held, learns = set(frozen_names), dict.fromkeys(name for group in trained for name in group.parameters)
     for group in following:
         for name, followed in zip(group.parameters, group.follows, strict=True):
             if followed not in learns:
-                kind = "is not trained" if followed in names else f"does not exist{_near(followed, learns)}"
+                kind = "is not trained" if followed in names else f"does not exist{_near(followed, [*learns])}"
                 raise ArgumentError(f"track: {name!r} would follow {followed!r}, which {kind}.")
     return [*trained, *following, *([ParameterGroup("frozen", frozen(), tuple(name for name in names if name in held))] if held else [])]

@@ -25,6 +25,15 @@ HINTS = hints(
     ("lrscheduler lrschedule", "a schedule as learning rate, as in optim.adam(optim.cosine(1e-3, steps=1000))"),
     ("clipgradnorm clipnorm globalclipnorm", "optim.chain(optim.clip_by_global_norm(1.0), optim.adam())"),
     ("clipgradvalue clipvalue", "optim.chain(optim.clip_by_value(1.0), optim.adam())"),
+    (
+        "paramgroups parametergroups multitransform partition masked multioptimizer",
+        'optim.by_name({"*.bias": optim.sgd(0.1), "*": optim.adam()})',
+    ),
+    ("freeze settozero", 'optim.frozen(), as in optim.by_name({"encoder.*": optim.frozen(), "*": optim.adam()})'),
+    (
+        "ema movingaverage exponentialmovingaverage averagedmodel swa polyak",
+        'optim.track, as in optim.by_name({"average.*": optim.track("actor.*", 0.01)})',
+    ),
     ("weightdecay", "optim.adamw, or optim.chain(optim.l2(1e-4), optim.sgd(0.1))"),
 )
 """Names of other libraries (see `dagtrain.errors.UnknownNameError.of`) → what to write here."""

@@ -100,9 +100,14 @@ class Optimizer:
     update: Update
 
     @property
+    def parts(self) -> tuple[Optimizer, ...]:
+        """The optimisers that it is made of."""
+        return ()
+
+    @property
     def trains(self) -> bool:
         """Whether its parameters have a gradient and an update."""
-        return True
+        return all(part.trains for part in self.parts)
 
     @property
     def period(self) -> int:
@@ -118,12 +123,13 @@ class Optimizer:
     @property
     def schedules(self) -> tuple[str, ...]:
         """Its settings that are functions of the step."""
-        return tuple(repr(setting) for setting in self.settings.values() if callable(setting))
+        own = tuple(repr(setting) for setting in self.settings.values() if callable(setting))
+        return own + tuple(schedule for part in self.parts for schedule in part.schedules)
 
     @property
     def follows(self) -> Optimizer | None:
         """The rule by which its parameters follow others; see `dagtrain.optim.track`."""
-        return None
+        return next((part.follows for part in self.parts if part.follows is not None), None)
 
     def rules(self, names: Sequence[str]) -> dict[str, Rule]:
         """The optimiser of each of these parameters: this one, unless a part of it chooses by name. Those without one are left out."""

@@ -27,7 +27,7 @@ from dagtrain.step.heads import Figure
 from dagtrain.step.layout import VectorLayout, settled
 from dagtrain.step.objective import LOSS_PARTS, Objective
 from dagtrain.step.state import State
-from dagtrain.step.tracking import Followed, follow, followed
+from dagtrain.step.tracking import Followed, Following, followed
 from dagtrain.step.update import Update
 from dagtrain.trace import trace_nested
 
@@ -389,7 +389,7 @@ def next_state(parts: StepParts, state: State, total: Contribution) -> State:
         bound = parts.update.bind(after, gradient)
         for i in range(len(parts.update.blocks)):
             bound.block(i, scalars)
-    follow(parts.followed, after.parameters, after.step)
+    Following(parts.followed, after.parameters).move(after.step)
     after.statistics[...] = total.vector[size:]
     after.step += 1
     return after

@@ -16,7 +16,7 @@ from dagtrain.graph import Array
 from dagtrain.optim.groups import ParameterGroup
 from dagtrain.step.layout import VectorLayout
 
-__all__ = ["Followed", "follow", "followed"]
+__all__ = ["Followed", "Following", "followed"]
 
 
 class Followed(NamedTuple):
@@ -48,17 +48,24 @@ def followed(groups: Sequence[ParameterGroup], layout: VectorLayout) -> tuple[Fo
     return tuple(pairs)
 
 
-def follow(pairs: Sequence[Followed], parameters: Array, step: int, sources: Sequence[slice] | None = None) -> None:
-    """Move the parameters that follow others, after the update of this step: all, or those elements that follow ones in `sources`."""
-    for target, source, rate, every in pairs:
-        if (step + 1) % every:
-            continue
-        for part in [source] if sources is None else sources:
-            start, stop = max(source.start, part.start), min(source.stop, part.stop)
-            if start < stop:
-                shift = target.start - source.start
-                old, new = parameters[start + shift : stop + shift], parameters[start:stop]
-                if rate == 1:
-                    old[...] = new
-                else:
-                    old += (new - old) * old.dtype.type(rate)
+class Following:
+    """The parameters that follow others in one vector: all, or those elements that follow ones in `sources`."""
+
+    def __init__(self, pairs: Sequence[Followed], parameters: Array, sources: Sequence[slice] | None = None) -> None:
+        self._moves: list[tuple[Array, Array, float, int]] = []
+        for target, source, rate, every in pairs:
+            for part in [source] if sources is None else sources:
+                start, stop = max(source.start, part.start), min(source.stop, part.stop)
+                if start < stop:
+                    shift = target.start - source.start
+                    self._moves.append((parameters[start + shift : stop + shift], parameters[start:stop], rate, every))
+
+    def move(self, step: int) -> None:
+        """Move them, after the update of this step."""
+        for old, new, rate, every in self._moves:
+            if (step + 1) % every:
+                continue
+            if rate == 1:
+                old[...] = new
+            else:
+                old += (new - old) * old.dtype.type(rate)

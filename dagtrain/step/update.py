@@ -162,12 +162,16 @@ class Update:
         nodes = (node for graph in self.graphs.values() for node in graph.nodes)
         return any(any(s.op == "input" and s.name == "learning_rate_scale" for s in node.inputs) for node in nodes)
 
-    def scalar_values(self, state: State, weight: float, norms: Sequence[Any]) -> Scalars:
-        """The scalars of each unit, from a state's step and learning rate scale, the loss's total weight and the norms."""
+    def scalar_values(self, state: State, weight: float, norms: Sequence[Any], blocks: Sequence[int] | None = None) -> Scalars:
+        """The scalars of each unit, from a state's step and learning rate scale, the loss's total weight and the norms.
+
+        By default for all blocks, else for `blocks` alone.
+        """
         values: list[Sequence[Any] | None] = []
+        needed = range(len(self._units)) if blocks is None else {self._unit_of[i] for i in blocks}
         for u, (group, _, rounds, _) in enumerate(self._units):
             count = group.count(state)
-            if (count + 1) % group.period:
+            if (count + 1) % group.period or u not in needed:
                 values.append(None)
             elif group.scalars is None:
                 values.append(())

@@ -252,15 +252,20 @@ def is_resumed(history: History) -> bool:
 
 
 def learning_rate(trainer: Any) -> dict[str, float]:
-    """The learning rate of the last update, with its name; nothing if the optimiser has none."""
-    state = trainer.state
-    rates = [settings["learning_rate"] for settings in settings_of(trainer.optimizer) if "learning_rate" in settings]
-    return {"learning_rate": float(rate_at(rates[0], state.step - 1)) * state.learning_rate_scale} if rates else {}
+    """The learning rate of the last update, with its name, and with that of its group; nothing if the optimiser has none."""
+    state, values = trainer.state, {}
+    for group in trainer.program.groups:
+        rates = [settings["learning_rate"] for settings in settings_of(group.optimizer) if "learning_rate" in settings]
+        updates = (state.step - state.starts.get(group.name, 0)) // group.optimizer.period
+        if rates:
+            name = f"learning_rate {group.name}".strip()
+            values[name] = float(rate_at(rates[0], max(updates - 1, 0))) * state.learning_rate_scale
+    return values
 
 
 def settings_of(optimizer: Optimizer) -> Iterable[Mapping[str, Any]]:
-    """The settings of an optimiser, or of the parts of a chain."""
-    for part in optimizer.settings.get("parts", ()):
+    """The settings of an optimiser, or of its parts."""
+    for part in optimizer.parts:
         yield from settings_of(part)
     yield optimizer.settings
 

@@ -300,9 +300,11 @@ class Trained(Hinted):
 
     @property
     def parameters(self) -> Any:
-        """The parameters as a nest of arrays, which are copies."""
+        """The parameters as a nest of arrays, to read; `load_weights` replaces them."""
         program, state = self.progress.trained("give its parameters")
-        return program.layout.tree(state.parameters.copy())
+        copy = state.parameters.copy()
+        copy.flags.writeable = False
+        return program.layout.tree(copy)
 
     @property
     def program(self) -> Program:

@@ -75,7 +75,7 @@ class Trainer(Trained):
     loss
         Name or function, for a model; see `dagtrain.nn.losses`. For a model whose outputs have names, a dict of them.
     optimizer
-        Name or `dagtrain.optim.Optimizer`.
+        Name or `dagtrain.optim.Optimizer`; `dagtrain.optim.by_name` gives groups of parameters one each.
     metrics
         Names or functions; see `dagtrain.nn.metrics`. With losses by output, a dict of lists.
     shards

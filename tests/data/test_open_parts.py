@@ -129,6 +129,7 @@ def test_sizes_and_places_of_sources():
         (X, [dask.delayed((X, LABELS))], "the partitions of y are pairs .*x alone"),
         (delayed(X), delayed(LABELS[:40]), "x has 50 samples and y has 40"),
         ([dask.delayed(X), dask.delayed(X[:, :3])], LABELS, r"partition 1 of x has rows of shape \(3,\), but partition 0 .* \(4,\)"),
+        ([dask.delayed(X), dask.delayed(LABELS)], None, r"rows of shape .*If the list is \[x, y\], give the two apart"),
         ([dask.delayed(X), dask.delayed("X")], LABELS, "partition 1: x is a str"),
         ([dask.delayed(X), dask.delayed(3.0)], LABELS, "partition 1: x is a single number"),
         ([dask.delayed(FRAME), dask.delayed(FRAME.assign(a="A"))], LABELS, "partition 1: column 'a' of x has dtype"),

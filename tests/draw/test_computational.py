@@ -179,6 +179,20 @@ def test_names_of_the_user_win() -> None:
     assert "s = a + 1" in texts(draw(total, names={"s": total}).diagram, "title")
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"direction": "left"}, "unknown direction 'left'. Known: BT, LR, RL, TB"),
+        ({"names": {"s": "total"}}, "names has tensors of the graph by name"),
+        ({"names": {"s": dt.array(7.0)}}, "names has tensors of the graph by name"),
+        ({"collapse": "layer"}, "collapse .* must be a whole number"),
+    ],
+)
+def test_options_are_not_ignored(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ArgumentError, match=says):
+        draw(dt.array(2.0, name="a") * 3, **options)
+
+
 def test_scopes_are_boxes_that_hold_their_parameters() -> None:
     diagram = computational_diagram(layered(2))
     assert [group.label for group in diagram.groups] == ["dense_1", "dense_2"]

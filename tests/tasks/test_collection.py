@@ -206,3 +206,14 @@ def test_an_input_without_value_is_named_by_all_of_them() -> None:
 def test_a_delayed_value_becomes_a_tensor_first():
     with pytest.raises(DTypeError, match=r"dagtrain.from_delayed\(value, shape, dtype\)"):
         dt.array(1.0) + dask.delayed(2.0)
+
+
+def test_an_operation_with_a_dask_array_does_not_compute_it() -> None:
+    def block(values: Any) -> Any:
+        raise AssertionError("computed")
+
+    x = da.ones(4, chunks=4).map_blocks(block, dtype=float, meta=np.empty(0))
+    w = dt.array(np.ones(4), name="w")
+    for operation in (lambda: w + x, lambda: x + w, lambda: np.maximum(x, w), lambda: np.concatenate([w, x])):
+        with pytest.raises(DTypeError, match=r"would compute it here: make it a tensor first, with dagtrain\.from_delayed"):
+            operation()

@@ -6,6 +6,7 @@ import sys
 import dask
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
 
 import dagtrain as dt
@@ -35,6 +36,12 @@ DATA = {
     "objects": (X.astype(object), LABELS, "object"),
     "complex": (X.astype("c8"), LABELS, "complex"),
     "text labels": (X, np.array(["a", "b"] * 20), "text"),
+    "text labels of a Series": (
+        X,
+        pd.Series(["a", "b"] * 20),
+        r"(Number text with|number them with) np.unique\(labels, return_inverse=True\)",
+    ),
+    "categories": (X, pd.Series(["a", "b"] * 20, dtype="category"), r"number them with \.cat\.codes"),
     "one-hot labels": (X, np.eye(3)[LABELS], "argmax"),
     "a negative label": (X, changed(LABELS, 17, -1), "negative: row 17"),
     "a label too large": (X, changed(LABELS, 21, 3), "3 classes.*row 21"),

@@ -11,6 +11,7 @@ from dagtrain.engines.ranks.gradients import shape_of
 from dagtrain.engines.ranks.placement import WorkerInfo, place
 from dagtrain.errors import ArgumentError
 from dagtrain.ops.random import derive
+from dagtrain.train.logs import learning_rate
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(48, 6)).astype("f4")
@@ -73,15 +74,16 @@ def clip_all(torch, p):
     torch.nn.utils.clip_grad_norm_(p.values(), 0.5)
 
 
-def clip_kernels(torch, p):
-    torch.nn.utils.clip_grad_norm_([p[n] for n in KERNELS], 0.5)
+def clip_each(torch, p):
+    for names in (KERNELS, BIASES):
+        torch.nn.utils.clip_grad_norm_([p[n] for n in names], 0.5)
 
 
 def test_a_norm_within_a_group_is_of_its_gradient_and_around_the_groups_of_all():
     clip, torch_groups = optim.clip_by_global_norm(0.5), [(BIASES, *SGD), (KERNELS, *ADAM)]
     agrees(trained(optim.chain(clip, optim.by_name(RULES))), in_torch(torch_groups, clip_all))
-    within = optim.by_name({**RULES, "*": optim.chain(clip, RULES["*"])})
-    agrees(trained(within), in_torch(torch_groups, clip_kernels))
+    within = optim.by_name({pattern: optim.chain(clip, rule) for pattern, rule in RULES.items()})
+    agrees(trained(within), in_torch(torch_groups, clip_each))
 
 
 def test_decay_without_biases_in_one_optimiser():
@@ -170,6 +172,12 @@ def test_pictures_name_the_groups():
     shape = shape_of(trainer.program.for_workers([16]), 3)
     texts = [line.text for node in place(shape, [WorkerInfo("a"), WorkerInfo("b")]).diagram().nodes for line in node.lines]
     assert {"*.bias: 3", "*: 24"} <= set(texts)
+
+
+def test_logs_have_the_rate_of_each_group():
+    schedule = optim.piecewise([2, 3], [0.3, 0.2, 0.1])
+    rules = {"hidden.*": optim.frozen(), "out.bias": optim.every(2, optim.chain(optim.l2(0.1), optim.sgd(schedule))), "*": optim.adam(0.5)}
+    assert learning_rate(trained(optim.by_name(rules), steps=6)) == {"learning_rate out.bias": 0.2, "learning_rate *": 0.5}
 
 
 def test_a_checkpoint_has_the_groups_and_goes_on_with_them(tmp_path):

@@ -23,7 +23,7 @@ from dagtrain.engines.ranks.subtrees import Add, additions, under
 from dagtrain.graph import Array
 from dagtrain.step.program import StepParts, weight_of
 from dagtrain.step.state import State
-from dagtrain.step.tracking import follow
+from dagtrain.step.tracking import Following
 from dagtrain.transport import Phase, Span
 
 __all__ = ["COMMON", "RankRunner"]
@@ -75,9 +75,10 @@ class RankRunner:
         self._gradients = Gradients(parts, placement, rank, window, in_stages, space)
         self._slice = _Slice(parts, placement, rank, window, self.state, incoming) if self.rank.blocks else None
         peers = [other.number for other in placement.ranks if other.number != rank]
-        self._followed = parts.followed
         self._in_place = common or all(owner == rank for owner in placement.owners)
         """Whether owners move the parameters that follow theirs; otherwise each rank does, once all parameters have arrived."""
+        sources = [slice(placement.starts[i], placement.starts[i + 1]) for i in self.rank.blocks] if self._in_place else None
+        self._following = Following(parts.followed, self.state.parameters, sources)
         self._step = 0
         """The step whose parameters arrive."""
         self._copies: dict[Phase, list[list[tuple[Array, Array]]]] = {Phase.ALL_GATHER: [], Phase.ALL_GATHER_OPTIMIZER: []}
@@ -132,7 +133,7 @@ class RankRunner:
         """
         self._owned.update(final)
         if self._in_place:
-            follow(self._followed, self.state.parameters, self.state.step, self._owned.ranges)
+            self._following.move(self.state.step)
 
     def copy(self, phase: Phase, first: int = 0, last: int | None = None) -> None:
         """Copy the owners' slices into the rank's own vectors: parts `first` to `last` (exclusive), by default all."""
@@ -140,7 +141,7 @@ class RankRunner:
             for target, source in part:
                 np.copyto(target, source)
         if phase is Phase.ALL_GATHER and not self._in_place and (last is None or last == len(self._copies[phase])):
-            follow(self._followed, self.state.parameters, self._step)
+            self._following.move(self._step)
 
     def advance(self) -> None:
         """Count the step."""
@@ -177,8 +178,6 @@ class _Slice:
         self._has_statistics = bool(shape.statistics) and rank == placement.owners[0]
         peers = [other.number for other in placement.ranks if other.number != rank]
         self._ranges = [slice(a, b) for a, b in pairwise(placement.starts)]
-        self.ranges = [self._ranges[i] for i in self.blocks]
-        """Its blocks' places in the vector."""
         self._vectors = {i: {root: window[f"partial.{root}"][self._ranges[i]] for root in me.roots} for i in self.blocks}
         self._sums = {root: window[f"sums.{root}"][: len(self.sums)] for root in me.roots}
         self._statistics = {root: window[f"partial.{root}"][shape.parameters :] for root in me.roots}
@@ -236,7 +235,7 @@ class _Slice:
         """Update every own block."""
         self._finish_norms(self.placement.shape.norms)
         weight = weight_of(self.sums)
-        scalars = self.parts.update.scalar_values(self.state, weight, self._norms) if weight else ()
+        scalars = self.parts.update.scalar_values(self.state, weight, self._norms, self.blocks) if weight else ()
         if self._has_statistics:
             self._sum(self._statistics, self.state.statistics)
         for turn, blocks in enumerate(self._turns):

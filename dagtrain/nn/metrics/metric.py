@@ -13,7 +13,7 @@ import numpy as np
 
 from dagtrain.arguments import fraction, one_of, whole
 from dagtrain.errors import ArgumentError, ShapeError
-from dagtrain.graph import Array, Spec, Tensor, spec_of
+from dagtrain.graph import Array, Spec, Tensor, refuse_masked, spec_of
 from dagtrain.nn import hints, losses
 from dagtrain.nn.calls import naming
 from dagtrain.nn.losses import Loss
@@ -96,7 +96,7 @@ class Metric:
     def parts_of(self, outputs: Values, targets: Values, sample_weight: Values | None = None) -> Values:
         """The parts, which are checked; errors name the metric."""
         with naming(f"the metric {self.name!r}"):
-            parts = self.parts(outputs, targets, sample_weight)
+            parts = self.parts(*map(refuse_masked, (outputs, targets, sample_weight)))
             size = self.size(spec_of(outputs))
             if np.shape(parts) != (size,):
                 raise ShapeError(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
-from dagtrain.errors import ArgumentError, DataError, ShapeError, UnknownNameError
+from dagtrain.errors import ArgumentError, DataError, DTypeError, ShapeError, UnknownNameError
 from dagtrain.nn import losses, metrics
 from dagtrain.plan.interpret import interpret
 
@@ -222,6 +222,12 @@ def test_parts_and_rows_are_those_that_a_metric_declares():
         metrics.Metric("mine", lambda outputs, targets: outputs)
     with pytest.raises(ShapeError, match=f"rows of 'mine' must have {len(LABELS)} rows, got shape"):
         metrics.Metric("mine", accuracy.parts, rows=lambda *_: np.ones(7), value_of_rows=np.sum)(LOGITS, LABELS)
+
+
+@pytest.mark.parametrize("call", [metrics.accuracy, losses.cross_entropy, losses.find("cross_entropy"), losses.find("cross_entropy").parts])
+def test_masked_arrays_are_refused(call):
+    with pytest.raises(DTypeError, match="would lose its mask"):
+        call(np.ma.masked_greater(LOGITS, 1.0), LABELS)
 
 
 def test_errors():
