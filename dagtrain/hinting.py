@@ -137,7 +137,8 @@ def _refuse(owner: str, arguments: Iterable[str], known: Collection[str]) -> Non
     """Raise UnknownArgumentError for the first argument that is not known."""
     name = next(name for name in arguments if name not in known)
     plain = bare(name)
-    hint = ARGUMENTS.get(f"{bare(owner)}.{plain}", ARGUMENTS.get(plain, ""))
+    same = next((f"'{here}'" for here in known if bare(here) == plain), None)  # another spelling
+    hint = same or ARGUMENTS.get(f"{bare(owner)}.{plain}", ARGUMENTS.get(plain, ""))
     quoted = hint.split("'")[1::2]  # a hint that is arguments here is one only where they are known
     is_here = all(argument in known for argument in quoted)
     raise UnknownArgumentError.of(f"argument of {owner}", name, known, {plain: hint} if hint and is_here else None)
