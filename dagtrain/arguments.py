@@ -13,7 +13,7 @@ import numpy as np
 
 from dagtrain.errors import ArgumentError, UnknownNameError
 
-__all__ = ["fraction", "is_future", "is_number", "is_whole", "not_negative", "one_of", "positive", "seed", "whole"]
+__all__ = ["float_dtype", "fraction", "is_future", "is_number", "is_whole", "not_negative", "one_of", "positive", "seed", "whole"]
 
 
 def is_whole(value: object) -> TypeGuard[int | np.integer[Any]]:
@@ -71,6 +71,23 @@ def fraction(name: str, value: Any, *, one: bool = False) -> Any:
     if not is_number(value) or not (0 <= value < 1 or (one and value == 1)):
         raise ArgumentError(f"{name} must be a number from 0 {'to' if one else 'up to, but not,'} 1, got {value!r}.")
     return value
+
+
+def float_dtype(dtype: object) -> np.dtype[Any]:
+    """The dtype that training computes in.
+
+    Examples
+    --------
+    >>> float_dtype("float64")
+    dtype('float64')
+    """
+    try:
+        wide: Any = None if dtype is None else np.dtype(dtype)  # type: ignore[call-overload]  # anything may be given
+    except TypeError:
+        wide = None
+    if wide not in (np.float32, np.float64):
+        raise ArgumentError(f'training computes in dtype "float32" or "float64", got {dtype!r}.')
+    return wide  # type: ignore[no-any-return]  # as checked
 
 
 def one_of(kind: str, name: object, names: Collection[str]) -> str:

@@ -57,7 +57,8 @@ ARGUMENTS = hints(
     ("minlr etamin alpha0 endlearningrate", "'final'"),
     ("useema emamomentum", "no argument: keep averages of trainer.parameters in a callback"),
     ("devices device gpus accelerator", "'engine', the place of the steps: this process or a Dask cluster"),
-    ("dtype precision mixedprecision", "no argument: training computes in float32"),
+    ("trainer.precision trainer.mixedprecision", "'dtype', as in Trainer(..., dtype=\"float64\")"),
+    ("dtype precision mixedprecision", 'an argument of the trainer: Trainer(..., dtype="float64")'),
     ("strategy backend distributed", "'engine'"),
     ("validationfreq valcheckinterval", "no argument: validation follows each epoch"),
     ("initialepoch", "resume=True with checkpoint=: it continues at the saved epoch"),
@@ -137,7 +138,8 @@ def _refuse(owner: str, arguments: Iterable[str], known: Collection[str]) -> Non
     """Raise UnknownArgumentError for the first argument that is not known."""
     name = next(name for name in arguments if name not in known)
     plain = bare(name)
-    hint = ARGUMENTS.get(f"{bare(owner)}.{plain}", ARGUMENTS.get(plain, ""))
+    same = next((f"'{here}'" for here in known if bare(here) == plain), None)  # another spelling
+    hint = same or ARGUMENTS.get(f"{bare(owner)}.{plain}", ARGUMENTS.get(plain, ""))
     quoted = hint.split("'")[1::2]  # a hint that is arguments here is one only where they are known
     is_here = all(argument in known for argument in quoted)
     raise UnknownArgumentError.of(f"argument of {owner}", name, known, {plain: hint} if hint and is_here else None)

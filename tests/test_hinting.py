@@ -39,6 +39,7 @@ ARGUMENTS = {
     "misspelt": (lambda: dt.callbacks.EarlyStopping(patienc=1), "Did you mean 'patience'"),
     "layer": (lambda: dt.nn.Dense(out_features=3), "unknown argument of Dense 'out_features'. Here it is 'units'"),
     "input": (lambda: dt.nn.Dense(3, input_dim=4), "nn.Sequential([...], input_shape=(64,))"),
+    "another spelling": (lambda: dt.nn.Sequential([], inputShape=(4,)), "Here it is 'input_shape'"),
     "graph": (lambda: dt.grad(np.sum, wrt=0), "'argnums'"),
 }
 

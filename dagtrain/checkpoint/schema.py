@@ -313,7 +313,7 @@ def _layout_differences(kind: str, there: VectorLayout, here: VectorLayout) -> l
     if not texts and there.names != here.names:
         texts = [f"the {kind}s are in another order"]
     if there.dtype != here.dtype:
-        texts.append(f"dtype of {kind}s: {there.dtype} there, {here.dtype} here")
+        texts.append(f"dtype of the {kind}s: {np.dtype(there.dtype)} there, {np.dtype(here.dtype)} here")
     return texts[:8]
 
 

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dagtrain.arguments import one_of
+from dagtrain.arguments import float_dtype, one_of
 from dagtrain.data.columns import Columns, Rows
-from dagtrain.errors import ArgumentError, DataError
+from dagtrain.errors import DataError
 from dagtrain.graph import Array, Spec
 from dagtrain.trace.tree import Structure, unflatten
 
@@ -63,7 +63,7 @@ RULES: dict[str, Rule] = {
     "fits": Rule(
         lambda part, _: np.abs(part) > np.finfo(np.float32).max,
         "holds {value:.3g}, too large for float32",
-        "Scale the data.",
+        'Scale the data, or train in float64: Trainer(..., dtype="float64").',
     ),
     "whole": Rule(
         lambda part, _: part != np.floor(part),
@@ -278,9 +278,7 @@ def make_form(
     DataError
         If lengths, shapes or dtypes are unfit for training.
     """
-    floats = np.dtype(dtype)
-    if floats not in (np.float32, np.float64):
-        raise ArgumentError(f"training computes in float32 or float64, got dtype={floats}.")
+    floats = float_dtype(dtype)
     kinds = targets if isinstance(targets, Mapping) else {"": targets}
     for kind in kinds.values():
         if kind is not None:

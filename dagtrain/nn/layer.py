@@ -172,7 +172,7 @@ class Layer(Hinted):
         call = first_pass(self, new_key(0), inputs, allocate=False).call
         return map_leaves(spec_of, call.outputs)
 
-    def summary(self, *inputs: Any) -> Summary:
+    def summary(self, *inputs: Any, dtype: Any = None) -> Summary:
         """Table of the layers: output shapes, parameters, bytes and FLOPs; see `dagtrain.nn.summarize`.
 
         Raises
@@ -180,7 +180,7 @@ class Layer(Hinted):
         ArgumentError
             If there are no inputs given and none declared.
         """
-        return summarize(self, *inputs)
+        return summarize(self, *inputs, dtype=dtype)
 
     def __call__(self, *inputs: Any, method: str = "forward") -> Any:
         """The symbolic outputs for symbolic inputs, which begin with `dagtrain.nn.Input`; a functional model is made of them."""

@@ -161,7 +161,7 @@ def _flops(call: Call) -> float:
     return sum(find_op(node.op).count_flops(node) for node in nodes if node.op not in LEAVES and node.op != "part")
 
 
-def summarize(model: Layer, *inputs: Any) -> Summary:
+def summarize(model: Layer, *inputs: Any, dtype: Any = None) -> Summary:
     """Trace a model layer by layer, and count its parameters, bytes and FLOPs.
 
     Parameters
@@ -170,6 +170,8 @@ def summarize(model: Layer, *inputs: Any) -> Summary:
         Layer or model.
     *inputs
         For each input a spec, an array, or a shape (then float32), with the axis of samples; nothing for the declared inputs.
+    dtype
+        Of the parameters; by default float64 for float64 inputs, else float32.
 
     Returns
     -------
@@ -193,7 +195,7 @@ def summarize(model: Layer, *inputs: Any) -> Summary:
     ───────────────────────────────────────────────────────────
     total                       9,610  38,440            19,210
     """
-    first = first_pass(model, new_key(0), inputs, allocate=False)
+    first = first_pass(model, new_key(0), inputs, dtype, allocate=False)
     traced = first.shared
     again = Pass(False, traced.dtype, None, dict(traced.parameters), dict(traced.states)).run(model, first.call.inputs)
     evaluated = {_place(call): call for call in _all(again)}

@@ -121,6 +121,12 @@ class Optimizer:
         return {slot: (self.name, slot, *scales) for slot in self.slots}
 
     @property
+    def learning_rate(self) -> Rate | None:
+        """Its learning rate, or that of its first part that has one."""
+        own = self.settings.get("learning_rate")
+        return own if own is not None else next((part.learning_rate for part in self.parts if part.learning_rate is not None), None)
+
+    @property
     def schedules(self) -> tuple[str, ...]:
         """Its settings that are functions of the step."""
         own = tuple(repr(setting) for setting in self.settings.values() if callable(setting))

@@ -153,9 +153,7 @@ class GroupUpdate:
         )
         self.block_plans[length] = plan(block, donate={name: name for name in ("parameters", *slots)})
         self.graph = Graph({**{str(t.name): t for t in vectors}, **leaves}, outputs)
-        self.norm_plans[length] = [
-            plan(Graph({**{str(t.name): t for t in vectors}, **leaves}, {"squares": measured})) for measured in context.measured
-        ]
+        self.norm_plans[length] = [plan(Graph.of(squares=measured)) for measured in context.measured]
         self.per = tuple(context.per)
 
     @property

@@ -74,12 +74,12 @@ class ModelObjective(Objective):
         specs = self.model.known_inputs
         if specs is None:
             return None
-        rows = [Spec(spec.shape[1:], spec.dtype) for spec in specs]
+        rows = [Spec(spec.shape[1:], self.dtype if spec.dtype.kind == "f" else spec.dtype) for spec in specs]
         return rows[0] if len(rows) == 1 else dict(zip(self.model.input_names, rows, strict=True))
 
     def initial(self, seed: int, x: Any) -> tuple[Any, Any]:
         """The model's own initialisation, from the seed alone."""
-        parameters, statistics = self.model.init(derive(key(seed), 0), rows_of(x, 1))
+        parameters, statistics = self.model.init(derive(key(seed), 0), rows_of(x, 1), dtype=self.dtype)
         return parameters, statistics
 
     # ---- what the model has, by a trace in training
@@ -89,7 +89,7 @@ class ModelObjective(Objective):
         cache_key = tuple(named.items())
         traces = self.__dict__.setdefault("_traces", {})
         if cache_key not in traces:
-            traces[cache_key] = first_pass(self.model, key(0), (rows_of(x, 1),), allocate=False)
+            traces[cache_key] = first_pass(self.model, key(0), (rows_of(x, 1),), self.dtype, allocate=False)
         return traces[cache_key]  # type: ignore[no-any-return]  # a dict in the instance's own, which pickle leaves out
 
     def __getstate__(self) -> dict[str, Any]:
@@ -236,7 +236,7 @@ class ModelObjective(Objective):
             return 0.0
 
         first = self._traced(columns.x)
-        specs = (VectorLayout.of(nest).specs for nest in (first.parameters, first.state))
+        specs = (VectorLayout.of(nest, self.dtype).specs for nest in (first.parameters, first.state))
         trace_nested(collect, *specs, *columns.of_rows(2))
         return any(np.isnan(ratio(weights[0], weight)) for weight in weights)
 

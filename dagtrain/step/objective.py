@@ -66,6 +66,8 @@ class Objective:
 
     coupled = False
     """Whether the cost couples the rows of a shard on purpose, and need not add up over rows."""
+    dtype = np.dtype(np.float32)
+    """Of parameters, statistics and all floats of the rows."""
 
     @property
     def targets(self) -> str | dict[str, str] | None:
@@ -144,7 +146,7 @@ class Objective:
 
     def outputs_spec(self, x: Any, rows: int = 1) -> Any:
         """Spec of the model's outputs for this many rows, or a nest of specs."""
-        parameters, statistics = (VectorLayout.of(t).specs for t in self.initial(0, x))
+        parameters, statistics = (VectorLayout.of(t, self.dtype).specs for t in self.initial(0, x))
         traced = trace_nested(lambda p, s, x: self.outputs(p, s, x)["outputs"], parameters, statistics, rows_of(x, rows))
         return unflatten(traced.results, [output.spec for output in traced.graph.outputs.values()])
 

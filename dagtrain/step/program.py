@@ -141,7 +141,7 @@ class Program:
     def __init__(self, objective: Objective, optimizer: Any, columns: Columns, seed: int, block: int | None = None) -> None:
         self.objective, self.columns, self.seed = objective, columns, seed
         first, statistics = objective.initial(seed, columns.x)
-        layout, self.statistics_layout = VectorLayout.of(first), VectorLayout.of(statistics)
+        layout, self.statistics_layout = (VectorLayout.of(nest, objective.dtype) for nest in (first, statistics))
         self.groups = groups_of(optimizer, layout.names, objective.frozen(columns.x))
         trained, fixed = ([group for group in self.groups if group.optimizer.trains is trains] for trains in (True, False))
         self.fixed = frozenset(name for g in fixed for name in g.parameters)

@@ -128,11 +128,16 @@ class Update:
         if k not in rounds:
             return 0.0
         place = rounds.index(k)
-        known = [norms[before][u] for before in rounds[:place]]
-        padded = [*known, *[self.dtype.type(0)] * (len(rounds) - place)]
         parameters, *slots = group.vectors(state, block)
+        values: dict[str, Any] = {
+            "parameters": parameters,
+            "gradient": gradient[block],
+            **dict(zip(group.slots.values(), slots, strict=True)),
+        }
+        values |= {"step": float(group.count(state)), "learning_rate_scale": state.learning_rate_scale, "weight": weight}
+        values |= {f"norm_{j}": norms[before][u] for j, before in enumerate(rounds[:place])}
         measure = group.norm_plans[block.stop - block.start][place]
-        return float(measure(parameters, gradient[block], *slots, float(group.count(state)), state.learning_rate_scale, weight, *padded)[0])
+        return float(measure(*(values[name] for name in measure.inputs))[0])
 
     def norm(self, k: int, squares: Iterable[float]) -> tuple[Any, ...]:
         """Norm `k` for each unit, from the squares of all blocks, which are added in their order; None for a unit that has none."""

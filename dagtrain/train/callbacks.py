@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from dagtrain.arguments import is_number, positive, whole
+from dagtrain.arguments import is_number, not_negative, positive, whole
 from dagtrain.errors import ArgumentError, UnknownNameError
 from dagtrain.hinting import no_attribute
 from dagtrain.report.table import plural
@@ -267,21 +267,43 @@ class ReduceLROnPlateau(Monitor):
 
 
 class LearningRateScheduler(Callback):
-    """Scale the learning rate of each epoch; for rates that depend on the step see the schedules of `dagtrain.optim`.
+    """Set the learning rate of each epoch; for rates that depend on the step see the schedules of `dagtrain.optim`.
+
+    It sets `Trainer.learning_rate_scale` to the quotient of this rate and the optimiser's own, which must be one number. For several groups
+    of parameters, or together with a schedule, set that scale in a callback of your own.
 
     Parameters
     ----------
     schedule
-        ``schedule(epoch)`` is the factor of the optimiser's rate in that epoch (in Keras, the rate itself). Resumed training gives the
-        same bits only if it depends on the epoch alone.
+        ``schedule(epoch)`` is the rate in that epoch. Resumed training gives the same bits only if it depends on the epoch alone.
     """
 
     def __init__(self, schedule: Callable[[int], float]) -> None:
         self.schedule = schedule
 
     def on_epoch_begin(self, epoch: int) -> None:
-        """Set the scale."""
-        self.trainer.learning_rate_scale = self.schedule(epoch)
+        """Set the rate."""
+        rate = not_negative("LearningRateScheduler: the rate", self.schedule(epoch))
+        self.trainer.learning_rate_scale = rate / self._own()
+
+    def _own(self) -> float:
+        """The rate of the optimiser."""
+        optimizer = self.trainer.optimizer
+        rates = {group.name: rate for group in self.trainer.program.groups if (rate := group.optimizer.learning_rate) is not None}
+        if not rates:
+            raise ArgumentError(f"LearningRateScheduler: the optimizer {optimizer!r} has no learning rate.")
+        if len(rates) > 1:
+            raise ArgumentError(
+                f"LearningRateScheduler sets one rate, but these groups of parameters have one each: {', '.join(rates)}. Multiply them by "
+                "trainer.learning_rate_scale in on_epoch_begin."
+            )
+        (rate,) = rates.values()
+        if not is_number(rate) or rate == 0:
+            raise ArgumentError(
+                f"LearningRateScheduler sets a rate in place of a number above 0, but that of the optimizer is {rate!r}. Leave one of the "
+                "two out, or multiply by trainer.learning_rate_scale in on_epoch_begin."
+            )
+        return float(rate)
 
 
 class TimeLimit(Callback):

@@ -87,7 +87,7 @@ def load(
     settings: dict[str, Any] = {"optimizer": _part(checkpoint, "optimizer", manifest.optimizer, optimizer, custom)}
     settings |= {"shards": manifest.shards, "seed": manifest.seed, "engine": engine, "threads": threads, "client": client}
     objective = manifest.objective
-    settings["coupled"] = objective.get("coupled") is True
+    settings |= {"coupled": objective.get("coupled") is True, "dtype": manifest.parameters.dtype}
     if objective.get("kind") == "cost":
         if model is None:
             raise ArgumentError(f"{checkpoint.path} is of a cost function: give it, as in dt.load(path, model=cost).")
@@ -177,7 +177,7 @@ def _nest(checkpoint: Checkpoint, parameters: Any) -> Any:
     try:
         structure = structure_of(description)
         nest = unflatten(structure, arrays.views(checkpoint.state.parameters))
-        if VectorLayout.of(nest).names != arrays.names:
+        if VectorLayout.of(nest, arrays.dtype).names != arrays.names:
             raise ValueError("its structure has other leaves than its arrays")
     except (ValueError, RecursionError, StopIteration, RuntimeError) as error:
         raise CheckpointError(
@@ -191,8 +191,10 @@ def _check_size(checkpoint: Checkpoint, model: Any) -> None:
     manifest = checkpoint.manifest
     batch = manifest.rows.of_rows(1)[0]
     try:
-        first = first_pass(model, key(0), (batch,), allocate=False)
-        unfit = manifest.unfit(VectorLayout.of(first.parameters), VectorLayout.of(first.state), manifest.slots, manifest.groups)
+        dtype = manifest.parameters.dtype
+        first = first_pass(model, key(0), (batch,), dtype, allocate=False)
+        parameters, statistics = (VectorLayout.of(nest, dtype) for nest in (first.parameters, first.state))
+        unfit = manifest.unfit(parameters, statistics, manifest.slots, manifest.groups)
     except (DagtrainError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
         raise CheckpointError(
             f"{checkpoint.path}: the model that its manifest describes cannot be built: {error}. Give one with model=…."

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dagtrain.errors import ArgumentError, MissingDependencyError
-from dagtrain.optim.optimizer import Optimizer, rate_at
+from dagtrain.optim.optimizer import rate_at
 from dagtrain.train.callback import Callback, Logs
 from dagtrain.train.history import Event, History, epochs_of
 from dagtrain.train.stopping import INTERRUPTED, TERMINATED
@@ -255,19 +255,10 @@ def learning_rate(trainer: Any) -> dict[str, float]:
     """The learning rate of the last update, with its name, and with that of its group; nothing if the optimiser has none."""
     state, values = trainer.state, {}
     for group in trainer.program.groups:
-        rates = [settings["learning_rate"] for settings in settings_of(group.optimizer) if "learning_rate" in settings]
-        updates = (state.step - state.starts.get(group.name, 0)) // group.optimizer.period
-        if rates:
-            name = f"learning_rate {group.name}".strip()
-            values[name] = float(rate_at(rates[0], max(updates - 1, 0))) * state.learning_rate_scale
+        if (rate := group.optimizer.learning_rate) is not None:
+            updates = (state.step - state.starts.get(group.name, 0)) // group.optimizer.period
+            values[f"learning_rate {group.name}".strip()] = float(rate_at(rate, max(updates - 1, 0))) * state.learning_rate_scale
     return values
-
-
-def settings_of(optimizer: Optimizer) -> Iterable[Mapping[str, Any]]:
-    """The settings of an optimiser, or of its parts."""
-    for part in optimizer.parts:
-        yield from settings_of(part)
-    yield optimizer.settings
 
 
 def configuration(trainer: Any) -> dict[str, str]:

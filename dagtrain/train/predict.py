@@ -55,7 +55,7 @@ class Predictor:
         rows = {name: len(column) for name, column in zip(self.columns.names, columns, strict=True)}
         if len(set(rows.values())) > 1:
             raise DataError(f"the columns have different numbers of samples: {rows}.")
-        form = Form(self.columns, (("finite", "fits"),) * len(columns))
+        form = Form(self.columns, tuple(("finite", "fits") if spec.dtype == np.float32 else ("finite",) for spec in self.columns.specs))
         finding = inspect(form, len(columns[0]), *columns)
         if finding is not None:
             raise explain(form, finding, 0, 0)

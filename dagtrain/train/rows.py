@@ -24,7 +24,7 @@ def open_rows(objective: Objective, x: Any, y: Any, sample_weight: Any = None, e
         raise missing
     targets = objective.targets if objective.targets != "any" else None
     labels = objective.labels if isinstance(objective, ModelObjective) else None
-    source = open_source(x, y, sample_weight, targets=targets, labels=labels, expected=expected)
+    source = open_source(x, y, sample_weight, targets=targets, labels=labels, dtype=objective.dtype, expected=expected)
     if source.columns.y is None and isinstance(objective, ModelObjective):
         raise missing
     return source

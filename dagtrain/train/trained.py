@@ -10,6 +10,8 @@ from os import PathLike
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dagtrain import optim
 from dagtrain.arguments import not_negative, whole
 from dagtrain.checkpoint.files import open_store
@@ -62,6 +64,7 @@ class Trained(Hinted):
     engine: Any
     threads: int | None
     client: Any
+    dtype: np.dtype[Any]
     _objective: Objective
     _optimizer: optim.Optimizer
 
@@ -126,7 +129,7 @@ class Trained(Hinted):
         with computed_by(self._client):
             if any(map(is_dask_data, take_apart(x, "x")[0].values())):
                 return Predictor(program, state, batch_size, probabilities).lazily(x)
-            source = open_source(x, targets=None, expected=program.columns)
+            source = open_source(x, targets=None, dtype=self.dtype, expected=program.columns)
             check_alike(program.columns, source.columns, ["x"])
             return Predictor(program, state, batch_size, probabilities).compute(*source.local())
 
@@ -283,7 +286,7 @@ class Trained(Hinted):
                 "input's shape, as in nn.Sequential([...], input_shape=(64,))."
             )
         nests = self._objective.initial(self.seed, sample)
-        parameters, statistics = map(VectorLayout.of, nests)
+        parameters, statistics = (VectorLayout.of(nest, self.dtype) for nest in nests)
         first = State(parameters.pack(nests[0]), statistics.pack(nests[1]))
         return parameters, statistics, with_weights(parameters, statistics, first, self._first[0])
 
@@ -316,7 +319,7 @@ class Trained(Hinted):
         program, _ = self.progress.trained("summarize its model")
         if not hasattr(self.model, "summary"):
             raise ArgumentError("only a model made of layers has a summary, not a plain cost function.")
-        return self.model.summary(program.columns.of_rows(1)[0])
+        return self.model.summary(program.columns.of_rows(1)[0], dtype=self.dtype)
 
     def graph(self, rows: int | None = None) -> Graph:
         """The computational graph of one shard of this many rows (by default a full batch's first shard)."""

@@ -15,7 +15,7 @@ from threading import Lock
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from dagtrain import arguments, optim
-from dagtrain.arguments import fraction, is_number, whole
+from dagtrain.arguments import float_dtype, fraction, is_number, whole
 from dagtrain.checkpoint.runs import CheckpointDirectory
 from dagtrain.data import BatchPlan
 from dagtrain.data.batches import check_shuffle
@@ -97,6 +97,8 @@ class Trainer(Trained):
         shards is part of it. Otherwise the cost must add up over rows, which is checked before the first step.
     loss_weights
         Factors of the losses by output in their sum, by default 1.
+    dtype
+        Floating-point dtype of training, "float32" or "float64": of the floats in the data, of parameters, optimiser and predictions.
 
     Raises
     ------
@@ -129,6 +131,7 @@ class Trainer(Trained):
         client: Any = None,
         coupled: bool = False,
         loss_weights: Mapping[str, float] | None = None,
+        dtype: Any = "float32",
     ) -> None:
         if engine != "auto" and not hasattr(engine, "session"):
             find_engine(engine)
@@ -157,6 +160,7 @@ class Trainer(Trained):
         if not isinstance(coupled, bool):
             raise ArgumentError(f"coupled is True or False, got {coupled!r}.")
         self._objective.coupled = coupled
+        self.dtype = self._objective.dtype = float_dtype(dtype)
         self.model = model
         self._optimizer = optim.find(optimizer)
         self.shards, self.seed, self.engine, self.threads, self.client = shards, seed, engine, threads, client
@@ -264,7 +268,7 @@ class Trainer(Trained):
             if validation_split:
                 source, validation = hold_out(source, validation_split)
             if class_weight is not None:
-                source = weigh_classes(source, class_weight)
+                source = weigh_classes(source, class_weight, self.dtype)
         plan = BatchPlan(source.samples, batch_size, self.shards, self.seed, shuffle, source.sizes)
         program = self._prepare(source)
         if validation_data is not None:
@@ -379,6 +383,7 @@ class Trainer(Trained):
             "parameters": self.progress.program.layout.size,
             "samples": plan.samples,
             "seed": self.seed,
+            "dtype": self.dtype.name,
             **software(),
         }
 

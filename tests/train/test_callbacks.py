@@ -201,10 +201,10 @@ def test_best_weights_are_not_restored_if_training_may_continue() -> None:
 # ---- the learning rate
 
 
-def test_a_scaled_rate_is_that_rate() -> None:
+def test_a_rate_of_the_epoch_is_that_rate() -> None:
     half, scaled = new(rate=0.5 * 2**-6), new(rate=2**-6)
     expected = fit(half).fingerprint
-    assert fit(scaled, callbacks.LearningRateScheduler(lambda epoch: 0.5)).fingerprint == expected
+    assert fit(scaled, callbacks.LearningRateScheduler(lambda epoch: 0.5 * 2**-6)).fingerprint == expected
     assert fit(new(rate=2**-6)).fingerprint != expected
 
 
@@ -260,7 +260,27 @@ def test_a_rate_cannot_change_between_steps() -> None:
 def test_an_optimizer_without_a_rate_cannot_be_scaled() -> None:
     trainer = new(optimizer=dt.optim.clip_by_value(0.1))
     with pytest.raises(ArgumentError, match="has no learning rate to scale"):
-        fit(trainer, callbacks.LearningRateScheduler(lambda epoch: 0.5))
+        fit(trainer, callbacks.LambdaCallback(on_epoch_begin=lambda epoch: setattr(trainer, "learning_rate_scale", 0.5)))
+
+
+RATES = {
+    r"the optimizer clip_by_value\(limit=0\.1\) has no learning rate": dt.optim.clip_by_value(0.1),
+    r"have one each: \*\.bias, \*\. Multiply them by trainer\.learning_rate_scale": dt.optim.by_name({"*.bias": "sgd", "*": "adam"}),
+    r"that of the optimizer is constant\(value=0\.1\)": dt.optim.sgd(dt.optim.constant(0.1)),
+    r"that of the optimizer is 0\.0": dt.optim.sgd(0.0),
+}
+
+
+@pytest.mark.parametrize(("message", "optimizer"), RATES.items())
+def test_a_rate_of_the_epoch_stands_for_one_number(message: str, optimizer: Any) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        fit(new(optimizer=optimizer), callbacks.LearningRateScheduler(lambda epoch: 0.5))
+
+
+def test_one_rate_among_frozen_parameters_is_one_number() -> None:
+    trainer = new(optimizer=dt.optim.by_name({"*.bias": dt.optim.frozen(), "*": dt.optim.sgd(0.1)}))
+    fit(trainer, callbacks.LearningRateScheduler(lambda epoch: 0.05))
+    assert trainer.learning_rate_scale == 0.5
 
 
 # ---- the others

@@ -354,5 +354,5 @@ def unscaled(context: Any, gradient: Any, parameters: Any, slots: Any) -> Any:
 )
 def test_the_learning_rate_is_found_and_scaled(optimizer: Any, rate: float | None) -> None:
     trainer = new(optimizer)
-    fit(*[dt.callbacks.LearningRateScheduler(lambda epoch: 0.5)] * (rate is not None), trainer=trainer, epochs=1)
+    fit(*[dt.callbacks.LearningRateScheduler(lambda epoch: rate or 0.0)] * (rate is not None), trainer=trainer, epochs=1)
     assert learning_rate(trainer) == ({} if rate is None else {"learning_rate": rate})

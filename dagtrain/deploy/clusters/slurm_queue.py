@@ -29,6 +29,8 @@ ENDED = frozenset(
 )
 """States of a job that neither runs nor waits."""
 _CURES = {
+    "configuration source": "Slurm is not set up on this machine: use a login node of the cluster.",
+    "contact slurm controller": "Is it up? scontrol ping tells.",
     "account": "Give --account, and --partition if the account may use only some.",
     "partition": "Give --partition; sinfo lists them.",
     "time limit": "Give a shorter --time; sinfo --format='%P %l' lists the limits.",

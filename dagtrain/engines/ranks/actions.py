@@ -13,6 +13,7 @@ __all__ = [
     "Fetch",
     "GiveUp",
     "Inquire",
+    "Missing",
     "Probe",
     "SegmentPolicy",
     "StateRef",
@@ -37,7 +38,7 @@ class SegmentPolicy(NamedTuple):
     again
         Until a worker that was left out is tried again; doubles each time, up to a minute.
     cut
-        Between two probes of workers that do not reach each other.
+        Between two probes of workers that do not reach each other, at most: the first comes sooner.
     failures
         Failures in a row, without a committed segment between, before training gives up. After one that taught nothing the next
         attempt is delayed, longer each time.
@@ -135,6 +136,12 @@ class Abandon(NamedTuple):
     """Workers that are the reason."""
 
 
+class Missing(NamedTuple):
+    """Workers that the next group was to have went while there was none."""
+
+    workers: tuple[str, ...]
+
+
 class Done(NamedTuple):
     """All steps are committed."""
 
@@ -147,4 +154,4 @@ class GiveUp(NamedTuple):
     why: str
 
 
-Action = Begin | Submit | Commit | Fetch | Probe | Inquire | Abandon | Done | GiveUp
+Action = Begin | Submit | Commit | Fetch | Probe | Inquire | Abandon | Missing | Done | GiveUp

@@ -26,6 +26,7 @@ from dagtrain.engines.ranks.actions import (
     Done,
     Fetch,
     GiveUp,
+    Missing,
     Probe,
     SegmentPolicy,
     StateRef,
@@ -96,6 +97,8 @@ class Coordinator:
         self._not_before = now
         self._without = now
         """When a worker was last able to take a task."""
+        self._next: set[str] = set()
+        """Workers of the next group, while there is none."""
         self._stopping = False
         self._largest = 1
 
@@ -298,6 +301,7 @@ class Coordinator:
             better = self.membership.choose(self.ranks, group.workers)
             if better and set(better) != set(group.workers):
                 unfit = self.membership.unfit()
+                self._next = set(better)
                 gone, new = sorted(set(group.workers) - set(better)), sorted(set(better) - set(group.workers))
                 group.concerned = (*gone, *new)
                 why = [w + (f" ({unfit[w]})" if w in unfit else "") for w in gone]
@@ -311,7 +315,7 @@ class Coordinator:
 
     def _fail(self, group: Attempt) -> list[Action]:
         """Give up a broken group: learn from its failure, or delay the next."""
-        self.group = None
+        self.group, self._next = None, self.membership.present & (self._next | set(group.workers))
         self._failures += 1
         self._last_failure = group.broken
         if group.fault in self._faults and not group.learnt:
@@ -350,7 +354,8 @@ class Coordinator:
         holders = [w for w in self.committed.workers if w in self.membership.present]
         if self.committed.generation >= 0:
             self.committed = self.committed._replace(workers=tuple(holders)) if holders else self.safe
-        return [Begin(self.group.generation, chosen)]
+        missing, self._next = tuple(sorted(self._next - self.membership.present)), set()
+        return [*([Missing(missing)] if missing else []), Begin(self.group.generation, chosen)]
 
     def _no_worker(self, hindered: Mapping[str, str]) -> GiveUp:
         """No worker has been able to take a task for too long."""

@@ -19,6 +19,7 @@ from dagtrain.engines.cluster.busy import PAUSED
 __all__ = ["Membership"]
 
 _LONGEST_DELAY = 60.0
+_FIRST_PROBE = 2.0
 
 
 class _LeftOut(NamedTuple):
@@ -32,7 +33,8 @@ class Membership:
     Parameters
     ----------
     cut
-        Seconds between two probes of a pair of workers that do not reach each other.
+        Seconds between two probes of a pair of workers that do not reach each other, at most; the first comes after 2 s, and each
+        later one after twice the time, until the pair has done a segment together.
     again
         Seconds for which a worker is first left out.
     """
@@ -48,6 +50,8 @@ class Membership:
         """Seconds for which a worker is left out the next time."""
         self._cut: dict[frozenset[str], float] = {}
         """Pairs that do not reach each other → when to probe them again."""
+        self._probes: dict[frozenset[str], float] = {}
+        """Pairs → seconds until their next probe."""
 
     # ---- events
 
@@ -63,6 +67,7 @@ class Membership:
         self.present, self._leaving, self._paused = set(present), set(leaving), set(paused)
         self._busy = busy or {}
         self._cut = {pair: due for pair, due in self._cut.items() if pair <= self.present}
+        self._probes = {pair: seconds for pair, seconds in self._probes.items() if pair <= self.present}
         self._delays = {w: delay for w, delay in self._delays.items() if w in self.present}
         self._left_out = {
             w: out for w, out in self._left_out.items() if w in self.present and (now < out.until or self.hindrance(w) is not None)
@@ -80,12 +85,14 @@ class Membership:
 
     def proved(self, workers: Iterable[str]) -> None:
         """These workers have done a segment."""
-        for worker in workers:
-            self._delays.pop(worker, None)
+        together = set(workers)
+        self._delays = {w: delay for w, delay in self._delays.items() if w not in together}
+        self._probes = {pair: seconds for pair, seconds in self._probes.items() if not pair <= together}
 
     def part(self, pair: Collection[str], now: float) -> None:
         """Two workers do not reach each other."""
-        self._cut[frozenset(pair)] = now + self._every
+        together = frozenset(pair)
+        self._cut[together] = now + self._probes.setdefault(together, min(_FIRST_PROBE, self._every))
 
     def join(self, pair: Collection[str]) -> None:
         """Two workers reach each other."""
@@ -95,6 +102,7 @@ class Membership:
         """Pairs that it is time to probe again."""
         pairs = sorted((min(pair), max(pair)) for pair, due in self._cut.items() if now >= due)
         for pair in pairs:
+            self._probes[frozenset(pair)] = min(2 * self._probes[frozenset(pair)], self._every)
             self.part(pair, now)
         return pairs
 

@@ -20,7 +20,7 @@ from dask.task_spec import DataNode, Task, TaskRef
 
 from dagtrain.engines.cluster.session import SilentError
 from dagtrain.engines.engine import Watch
-from dagtrain.engines.ranks.actions import Abandon, Begin, Commit, Done, Fetch, GiveUp, Inquire, Probe, StateRef, Submit
+from dagtrain.engines.ranks.actions import Abandon, Begin, Commit, Done, Fetch, GiveUp, Inquire, Missing, Probe, StateRef, Submit
 from dagtrain.engines.ranks.background import forget_sent
 from dagtrain.engines.ranks.coordinator import Coordinator
 from dagtrain.engines.ranks.gradients import shape_of
@@ -172,6 +172,8 @@ class Stretch:
                 self._abandon(generation, why)
                 what = f"repeated from step {self.coordinator.step}" if failure else "placed anew"
                 self.watch.event(f"{why}; {what}", "repeated" if failure else "placed anew", workers)
+            case Missing(workers):
+                self.watch.event(f"gone before they took part: {', '.join(workers)}; placed without them", "placed anew", workers)
             case Done(held):
                 return self._finish(held)
             case GiveUp(why):

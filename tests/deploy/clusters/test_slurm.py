@@ -106,6 +106,7 @@ def test_absent_programs_are_named(tmp_path, monkeypatch):
         ("Requested time limit is invalid (missing or exceeds some limit)", "--time"),
         ("Batch job submission failed: Requested node configuration is not available", "--nodes, --cpus or --memory"),
         ("Memory specification can not be satisfied", "--memory"),
+        ("fatal: Could not establish a configuration source", "use a login node"),
         ("Something else", "at the top of the script"),
     ],
 )

@@ -1,6 +1,6 @@
 """What the coordinator learns from attempts that fail: whom it leaves out, what it asks, how long it waits, and when it ends."""
 
-from dagtrain.engines.ranks.actions import Abandon, Begin, GiveUp, Inquire, Probe, SegmentPolicy, Submit
+from dagtrain.engines.ranks.actions import Abandon, Begin, GiveUp, Inquire, Missing, Probe, SegmentPolicy, Submit
 from dagtrain.engines.ranks.coordinator import Coordinator
 from dagtrain.engines.ranks.membership import Membership
 
@@ -101,6 +101,35 @@ def test_a_busy_worker_is_left_out_and_used_again_when_it_is_free():
     assert cluster.coordinator.group.draining == "workers joined: b"
 
 
+def test_a_newcomer_that_goes_before_its_group_begins_is_reported():
+    cluster = Cluster(("a", "b"))
+    cluster.act()
+    cluster.present.add("c")
+    cluster.act()
+    assert cluster.coordinator.group.draining == "workers joined: c"
+    cluster.present.discard("c")
+    for segment in range(3):
+        cluster.finish(segment)
+    kinds = [action for action in cluster.act() if isinstance(action, Abandon | Missing | Begin)]
+    assert kinds == [Abandon(0, "workers joined: c", False, ("c",)), Missing(("c",)), Begin(1, ("a", "b"))]
+
+
+def test_a_worker_that_is_lost_while_the_next_group_is_delayed_is_reported_once():
+    cluster = Cluster()
+    cluster.act()
+    for _ in range(2):
+        cluster.coordinator.failed(cluster.coordinator.group.generation, "no reason")
+        cluster.act()
+    assert cluster.coordinator.group is None, "after two failures without a reason the next attempt is delayed"
+    cluster.present.discard("b")
+    missing, _ = cluster.until(Missing)
+    assert missing.workers == ("b",)
+    assert cluster.group == ("a", "c")
+    cluster.coordinator.failed(cluster.coordinator.group.generation, "no reason")
+    cluster.until(Begin)
+    assert sum(isinstance(action, Missing) for action in cluster.said) == 1
+
+
 def test_a_worker_that_is_left_out_again_and_again_is_so_for_longer_each_time():
     membership, now, delays = Membership(), 0.0, []
     for _ in range(10):
@@ -178,6 +207,29 @@ def test_ranks_that_do_not_meet_have_all_pairs_probed_and_go_on_without_one():
     assert seconds <= POLICY.cut
     cluster.coordinator.probed([("a", "c")], [])
     assert cluster.coordinator.membership.choose(8) == THREE
+
+
+def test_a_short_cut_parts_a_pair_for_seconds_and_a_long_one_is_probed_ever_less_often():
+    membership, now, probes = Membership(cut=30.0), 0.0, []
+    membership.seen(now, THREE)
+
+    def until_probe(now):
+        while not membership.due(now):
+            now += 0.25
+        return now
+
+    membership.part(("a", "b"), now)
+    for _ in range(6):
+        probes.append(until_probe(now) - now)
+        now += probes[-1]
+        membership.part(("a", "b"), now)  # the probe's answer
+    assert probes == [2, 4, 8, 16, 30, 30]
+    membership.join(("a", "b"))
+    membership.part(("a", "b"), now)
+    assert until_probe(now) - now == 30, "probes reach, and segments fail"
+    membership.proved(THREE)
+    membership.part(("a", "b"), now)
+    assert until_probe(now) - now == 2
 
 
 def test_the_largest_set_that_reach_each_other_is_chosen():
