@@ -215,3 +215,16 @@ def test_a_checkpoint_of_other_groups_is_not_continued(tmp_path):
 def test_patterns_are_checked_before_the_first_step():
     with pytest.raises(ArgumentError, match=r"the pattern 'hiden\.\*' matches no parameter; near: hidden\."):
         trained(optim.by_name({"hiden.*": optim.frozen(), "*": "sgd"}))
+
+
+def test_batch_norm_that_by_name_freezes_uses_its_running_statistics():
+    model = dt.nn.Sequential([dt.nn.BatchNorm(), dt.nn.Dense(1)])
+    rules = {"batch_norm_1.*": optim.frozen(), "*": optim.sgd(0.1)}
+    trainer = dt.Trainer(model, loss="mean_squared_error", optimizer=optim.by_name(rules), shards=2, engine="inline")
+    trainer.fit(X, X[:, 0], verbose=0)
+    weights = trainer.weights()
+    assert (weights["batch_norm_1.mean"] == 0).all()
+    assert (weights["batch_norm_1.variance"] == 1).all()
+    trained = dt.Trainer(model, loss="mean_squared_error", optimizer=optim.sgd(0.1), shards=2, engine="inline")
+    trained.fit(X, X[:, 0], verbose=0)
+    assert not (trained.weights()["batch_norm_1.mean"] == 0).any()
