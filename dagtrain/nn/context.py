@@ -9,11 +9,9 @@ it has one path and one set of parameters. Keys and first values derive from pat
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,10 +20,10 @@ import numpy as np
 
 from dagtrain.arguments import one_of
 from dagtrain.errors import ArgumentError, DagtrainError, ShapeError
-from dagtrain.graph import Array, Spec, Tensor, scope
-from dagtrain.graph import input as new_input
+from dagtrain.graph import Spec, Tensor, scope
 from dagtrain.nn import initializers
 from dagtrain.nn.initializers import Initializer
+from dagtrain.nn.naming import Path, checked_name, number_of, place_of
 from dagtrain.nn.values import Values
 from dagtrain.ops.random import derive, fold_in
 from dagtrain.trace.tree import leaves
@@ -33,11 +31,8 @@ from dagtrain.trace.tree import leaves
 if TYPE_CHECKING:
     from dagtrain.nn.layer import Layer
 
-__all__ = ["REDUCTIONS", "Call", "Context", "Nest", "Pass", "by_path", "kind_of", "maker", "names_of", "nested", "spread"]
+__all__ = ["REDUCTIONS", "RESERVED", "Call", "Context", "Pass", "spread"]
 
-Nest = dict[str, Any]
-"""Nested dict of arrays or tensors."""
-Path = tuple[str, ...]
 RESERVED = ("apply", "arguments", "init", "output_spec", "run", "summary")
 """Methods of every layer, which are not called in a context."""
 REDUCTIONS = ("mean",)
@@ -237,7 +232,7 @@ class Context:
         self, what: str, values: dict[Path, Values], name: str, shape: Sequence[int], initializer: Any, dtype: Any
     ) -> tuple[Values, bool]:
         """The value of this name, and whether this is the first time that it is asked for."""
-        shape, path, shared = tuple(map(int, shape)), (*self._path, _checked_name(what, name)), self._pass
+        shape, path, shared = tuple(map(int, shape)), (*self._path, checked_name(what, name)), self._pass
         if name in self._asked and what == "parameter":
             raise ArgumentError(f"{what} {name!r} is asked for twice in one call: keep the first in a variable, or use two names.")
         self._asked.add(name)
@@ -285,7 +280,7 @@ class Context:
         value
             The number or numbers; multiply them by a factor of your own.
         """
-        if _checked_name("loss", name) in self._added:
+        if checked_name("loss", name) in self._added:
             raise ArgumentError(f"the loss {name!r} was added already in this call: give it another name.")
         self._added.add(name)
         dotted = ".".join((*self._path, name))
@@ -328,11 +323,10 @@ class Context:
 
     def _names(self, layer: Layer, name: str | None) -> Path:
         if name is not None or layer.name is not None:
-            return (_checked_name("layer", name or layer.name),)
-        for field_name, value in fields_of(self._layer):
-            place = _find(layer, value)
-            if place is not None:
-                return (field_name, *place)
+            return (checked_name("layer", name or layer.name),)
+        place = place_of(layer, self._layer)
+        if place is not None:
+            return place
         raise ArgumentError(
             f"the layer {layer!r} is in no field of {type(self._layer).__name__} and has no name: give it one with name=, "
             "or make it once, in a field."
@@ -363,72 +357,10 @@ class Context:
     @contextmanager
     def scope(self, name: str) -> Iterator[Context]:
         """A context for a part of the layer: its names begin with this one, and pictures show it as a box."""
-        part = Context(self._pass, self._layer, (*self._path, _checked_name("scope", name)), self._trainable)
+        part = Context(self._pass, self._layer, (*self._path, checked_name("scope", name)), self._trainable)
         part._call = self._call
         with scope(name):
             yield part
-
-
-# ---- names
-
-
-def _checked_name(what: str, name: Any) -> str:
-    if not (isinstance(name, str) and re.fullmatch(r"[\w-]+", name)):
-        raise ArgumentError(f"the name of a {what} is made of letters, digits, '_' and '-', got {name!r}.")
-    return name
-
-
-def number_of(path: Path) -> int:
-    """A number for keys that depends on the path alone."""
-    return int.from_bytes(hashlib.sha256("/".join(path).encode()).digest()[:8], "big") >> 1
-
-
-def kind_of(layer: Any) -> str:
-    """The name of a layer's class in parameter names: ``batch_norm`` of BatchNorm.
-
-    Examples
-    --------
-    >>> from dagtrain import nn
-    >>> kind_of(nn.BatchNorm())
-    'batch_norm'
-    """
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
-
-
-def names_of(layers: Sequence[Layer]) -> tuple[str, ...]:
-    """The name of each layer of a list: its own, or class and running number; a layer that is in the list twice has one name."""
-    counts: Counter[str] = Counter()
-    names: dict[int, str] = {}
-    for layer in layers:
-        if id(layer) in names:
-            continue
-        if layer.name is None:
-            kind = kind_of(layer)
-            counts[kind] += 1
-            names[id(layer)] = f"{kind}_{counts[kind]}"
-        else:
-            names[id(layer)] = layer.name
-    return tuple(names[id(layer)] for layer in layers)
-
-
-def fields_of(layer: Any) -> Iterator[tuple[str, Any]]:
-    """The fields of a layer, by name."""
-    for name in getattr(layer, "__dataclass_fields__", None) or vars(layer):
-        yield name, getattr(layer, name)
-
-
-def _find(layer: Layer, value: Any) -> Path | None:
-    """The names that lead from a field's value to a layer in it."""
-    if value is layer:
-        return ()
-    if isinstance(value, list | tuple):
-        layers = [part for part in value if hasattr(part, "forward")]
-        parts: Iterator[tuple[str, Any]] = zip(names_of(layers), layers, strict=True)
-    elif isinstance(value, Mapping):
-        parts = ((str(key), part) for key, part in value.items())
-    else:
-        return None
-    return next(((name, *place) for name, part in parts if (place := _find(layer, part)) is not None), None)
 
 
 def _check_samples(kind: str, inputs: tuple[Any, ...], outputs: Any) -> None:
@@ -453,45 +385,3 @@ def _entering(path: Path) -> Iterator[None]:
             yield
         except DagtrainError as error:
             raise type(error)(f"layer {'.'.join(path)!r}: {error}") from error
-
-
-# ---- passes
-
-
-def maker(key: Any, *, allocate: bool = True, arrays: dict[str, Array]) -> Callable[..., Tensor]:
-    """A function that gives a tensor in the place of each new parameter or state, and enters its first value in `arrays`."""
-
-    def make(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], initializer: Initializer) -> Tensor:
-        if allocate:
-            own = derive(key, number_of(tuple(name.split("."))))
-            arrays[name] = np.asarray(initializer(own, shape, dtype), dtype)
-            if arrays[name].shape != shape:
-                raise ShapeError(f"the initializer of {name!r} made an array of shape {arrays[name].shape} instead of {shape}.")
-        else:
-            arrays[name] = np.broadcast_to(np.zeros((), dtype), shape)
-        return new_input(name, shape, dtype)
-
-    return make
-
-
-def nested(values: Mapping[Path, Any]) -> Nest:
-    """Values by path as a nest of dicts."""
-    nest: Nest = {}
-    for path, value in values.items():
-        inner = nest
-        for name in path[:-1]:
-            inner = inner.setdefault(name, {})
-            if not isinstance(inner, dict):
-                raise ArgumentError(f"{'.'.join(path)!r}: a parameter and a layer have one name: rename one of them.")
-        if path[-1] in inner:
-            raise ArgumentError(f"{'.'.join(path)!r} is the name of a parameter and of a layer: rename one of them.")
-        inner[path[-1]] = value
-    return nest
-
-
-def by_path(nest: Nest, path: Path = ()) -> dict[Path, Any]:
-    """A nest of dicts as values by path."""
-    values: dict[Path, Any] = {}
-    for name, value in nest.items():
-        values |= by_path(value, (*path, name)) if isinstance(value, dict) else {(*path, name): value}
-    return values

@@ -25,7 +25,8 @@ from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.graph import Spec, spec_of
 from dagtrain.hinting import Hinted, no_attribute
 from dagtrain.nn import hints
-from dagtrain.nn.context import Context, Nest, Pass, by_path, nested, spread
+from dagtrain.nn.context import Context, Pass, spread
+from dagtrain.nn.naming import Nest, by_path, nested
 from dagtrain.nn.summary import Summary, summarize
 from dagtrain.nn.symbolic import called
 from dagtrain.nn.tracing import first_pass

@@ -17,8 +17,9 @@ from typing import Any
 
 from dagtrain.errors import ArgumentError, ShapeError, UnknownNameError
 from dagtrain.graph import Spec
-from dagtrain.nn.context import Context, names_of
+from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
+from dagtrain.nn.naming import names_of
 from dagtrain.nn.symbolic import Input, Step, Value, ordered
 from dagtrain.trace.tree import flatten, leaves, unflatten
 

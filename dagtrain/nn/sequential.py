@@ -17,8 +17,9 @@ import numpy as np
 from dagtrain.arguments import is_whole
 from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.graph import Spec
-from dagtrain.nn.context import Context, names_of
+from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
+from dagtrain.nn.naming import names_of
 
 __all__ = ["Sequential"]
 

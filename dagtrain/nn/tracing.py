@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from dagtrain.errors import ArgumentError, ShapeError
-from dagtrain.graph import Array, Spec, make_spec, spec_of
+from dagtrain.graph import Array, Spec, Tensor, make_spec, spec_of
 from dagtrain.graph import input as new_input
-from dagtrain.nn.context import Call, Nest, Pass, maker, nested
+from dagtrain.nn.context import Call, Pass
+from dagtrain.nn.initializers import Initializer
+from dagtrain.nn.naming import Nest, nested, number_of
+from dagtrain.ops.random import derive
 
 if TYPE_CHECKING:
     from dagtrain.nn.layer import Layer
 
-__all__ = ["First", "first_pass", "input_spec"]
+__all__ = ["First", "first_pass", "input_spec", "maker"]
 
 
 class First(NamedTuple):
@@ -90,3 +94,19 @@ def first_pass(layer: Layer, key: Any, inputs: tuple[Any, ...], dtype: Any = Non
     call = shared.run(layer, tensors)
     params, state = (nested({path: arrays[".".join(path)] for path in made}) for made in (shared.parameters, shared.states))
     return First(params, state, call, shared, arrays)
+
+
+def maker(key: Any, *, allocate: bool = True, arrays: dict[str, Array]) -> Callable[..., Tensor]:
+    """A function that gives a tensor in the place of each new parameter or state, and enters its first value in `arrays`."""
+
+    def make(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], initializer: Initializer) -> Tensor:
+        if allocate:
+            own = derive(key, number_of(tuple(name.split("."))))
+            arrays[name] = np.asarray(initializer(own, shape, dtype), dtype)
+            if arrays[name].shape != shape:
+                raise ShapeError(f"the initializer of {name!r} made an array of shape {arrays[name].shape} instead of {shape}.")
+        else:
+            arrays[name] = np.broadcast_to(np.zeros((), dtype), shape)
+        return new_input(name, shape, dtype)
+
+    return make

@@ -216,5 +216,5 @@ def test_an_unknown_kind_of_targets_is_refused_with_the_nearest():
 
 
 def test_other_dtypes_of_training_are_refused():
-    with pytest.raises(ArgumentError, match="float32 or float64"):
+    with pytest.raises(ArgumentError, match='"float32" or "float64"'):
         open_source(X, LABELS, targets="classes", dtype=np.float16)

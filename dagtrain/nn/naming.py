@@ -1,0 +1,114 @@
+"""Names of layers and of what they hold: paths, and nests of dicts by path."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dagtrain.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from dagtrain.nn.layer import Layer
+
+__all__ = ["Nest", "Path", "by_path", "checked_name", "kind_of", "names_of", "nested", "number_of", "place_of"]
+
+Nest = dict[str, Any]
+"""Nested dict of arrays or tensors."""
+Path = tuple[str, ...]
+
+
+def checked_name(what: str, name: Any) -> str:
+    """The name, if it is one for a parameter, a layer and so on."""
+    if not (isinstance(name, str) and re.fullmatch(r"[\w-]+", name)):
+        raise ArgumentError(f"the name of a {what} is made of letters, digits, '_' and '-', got {name!r}.")
+    return name
+
+
+def number_of(path: Path) -> int:
+    """A number for keys that depends on the path alone."""
+    return int.from_bytes(hashlib.sha256("/".join(path).encode()).digest()[:8], "big") >> 1
+
+
+def kind_of(layer: Any) -> str:
+    """The name of a layer's class in parameter names: ``batch_norm`` of BatchNorm.
+
+    Examples
+    --------
+    >>> from dagtrain import nn
+    >>> kind_of(nn.BatchNorm())
+    'batch_norm'
+    """
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
+
+
+def names_of(layers: Sequence[Layer]) -> tuple[str, ...]:
+    """The name of each layer of a list: its own, or class and running number; a layer that is in the list twice has one name."""
+    counts: Counter[str] = Counter()
+    names: dict[int, str] = {}
+    for layer in layers:
+        if id(layer) in names:
+            continue
+        if layer.name is None:
+            kind = kind_of(layer)
+            counts[kind] += 1
+            names[id(layer)] = f"{kind}_{counts[kind]}"
+        else:
+            names[id(layer)] = layer.name
+    return tuple(names[id(layer)] for layer in layers)
+
+
+def place_of(layer: Layer, holder: Any) -> Path | None:
+    """The names that lead from a layer that holds another in its fields to that one; None if it does not.
+
+    Examples
+    --------
+    >>> from dagtrain import nn
+    >>> inner = nn.Dense(3)
+    >>> place_of(inner, nn.Sequential([nn.Flatten(), inner]))
+    ('layers', 'dense_1')
+    """
+    for name in getattr(holder, "__dataclass_fields__", None) or vars(holder):
+        place = _find(layer, getattr(holder, name))
+        if place is not None:
+            return (name, *place)
+    return None
+
+
+def _find(layer: Layer, value: Any) -> Path | None:
+    """The names that lead from a field's value to a layer in it."""
+    if value is layer:
+        return ()
+    if isinstance(value, list | tuple):
+        layers = [part for part in value if hasattr(part, "forward")]
+        parts: Iterator[tuple[str, Any]] = zip(names_of(layers), layers, strict=True)
+    elif isinstance(value, Mapping):
+        parts = ((str(key), part) for key, part in value.items())
+    else:
+        return None
+    return next(((name, *place) for name, part in parts if (place := _find(layer, part)) is not None), None)
+
+
+def nested(values: Mapping[Path, Any]) -> Nest:
+    """Values by path as a nest of dicts."""
+    nest: Nest = {}
+    for path, value in values.items():
+        inner = nest
+        for name in path[:-1]:
+            inner = inner.setdefault(name, {})
+            if not isinstance(inner, dict):
+                raise ArgumentError(f"{'.'.join(path)!r}: a parameter and a layer have one name: rename one of them.")
+        if path[-1] in inner:
+            raise ArgumentError(f"{'.'.join(path)!r} is the name of a parameter and of a layer: rename one of them.")
+        inner[path[-1]] = value
+    return nest
+
+
+def by_path(nest: Nest, path: Path = ()) -> dict[Path, Any]:
+    """A nest of dicts as values by path."""
+    values: dict[Path, Any] = {}
+    for name, value in nest.items():
+        values |= by_path(value, (*path, name)) if isinstance(value, dict) else {(*path, name): value}
+    return values
