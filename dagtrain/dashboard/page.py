@@ -181,8 +181,9 @@ def summary(run: Run | None) -> str:
     if run is None or run.started is None:
         return "No fit yet. Those that begin on this cluster from now on show here."
     started, last = run.started, run.last
+    samples = count(started.samples, "sample") if started.samples else "a stream of batches"
     parts = [
-        f"<b>{escape(started.model)}</b>: {started.parameters:,} parameters, {started.samples:,} samples",
+        f"<b>{escape(started.model)}</b>: {started.parameters:,} parameters, {samples}",
         f"engine {escape(started.engine)} on {count(run.workers, 'worker')}, {count(started.shards, 'shard')}",
     ]
     if last is not None:
