@@ -62,7 +62,7 @@ ARGUMENTS = hints(
     ("strategy backend distributed", "'engine'"),
     ("validationfreq valcheckinterval", "no argument: validation follows each epoch"),
     ("initialepoch", "resume=True with checkpoint=: it continues at the saved epoch"),
-    ("stepsperepoch validationsteps", "no argument: an epoch is all samples"),
+    ("validationsteps", "no argument: validation uses all samples"),
     ("earlystopping", 'callbacks=[dt.callbacks.EarlyStopping("val_loss")]'),
     ("warmstart", "no argument: a second fit continues, and a new Trainer begins anew"),
     ("predict.verbose evaluate.verbose", "no argument: it prints nothing"),

@@ -22,7 +22,7 @@ def trainer(**options):
 
 ARGUMENTS = {
     "fit epochs": (lambda: trainer().fit(X, Y, nb_epoch=3), "unknown argument of fit 'nb_epoch'. Here it is 'epochs'"),
-    "fit steps": (lambda: trainer().fit(X, Y, steps_per_epoch=3), "an epoch is all samples"),
+    "fit steps": (lambda: trainer().fit(X, Y, validation_steps=3), "validation uses all samples"),
     "fit loss": (lambda: trainer().fit(X, Y, optimizer="adam"), "an argument of the trainer"),
     "evaluate": (lambda: trainer().evaluate(X, Y, batch_size=3), "1,024 samples are evaluated at once"),
     "predict": (lambda: trainer().predict(X, verbose=0), "it prints nothing"),

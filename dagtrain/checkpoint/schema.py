@@ -67,9 +67,9 @@ def _batches(value: Any, name: str) -> dict[str, int | str]:
 
 
 BATCHES: Mapping[str, Kind] = {
-    "samples": whole(1),
-    "batch_size": whole(1),
-    "shards": whole(1),
+    "samples": whole(0),
+    "batch_size": whole(0),
+    "shards": whole(0),
     "shuffle": lambda value, name: (TEXT if isinstance(value, str) else FLAG)(value, name),
 }
 
@@ -119,7 +119,7 @@ def _write_layout(layout: VectorLayout) -> dict[str, Any]:
 
 
 def _begun(steps: int, batches: dict[str, Any], **others: Any) -> EpochProgress:
-    if steps > -(-batches["samples"] // batches["batch_size"]):
+    if batches["batch_size"] and steps > -(-batches["samples"] // batches["batch_size"]):  # a stream has neither
         raise ValueError("its entry 'begun' has more steps than an epoch")
     return EpochProgress(steps=steps, batches=batches, **others)
 
@@ -184,7 +184,7 @@ class Manifest:
     seed, shards
         Arguments of the trainer.
     batches
-        Samples, batch size, shards and shuffling of the fit; None before any fit.
+        Samples, batch size, shards and shuffling of the fit, 0 where a stream decides; None before any fit.
     fingerprint
         Fingerprint of the state.
     parameters, statistics, slots
@@ -283,7 +283,7 @@ class Manifest:
         texts += differences(complete(self.optimizer), here.optimizer, "optimizer")
         if not texts and self.versions.get("dagtrain") == here.versions.get("dagtrain"):
             meanings = {"shard": "the model or the loss computes something else", "update": "the optimizer computes something else"}
-            other = {name.partition(" ")[0] for name, key in self.keys.items() if key != here.keys.get(name)}
+            other = {name.partition(" ")[0] for name, key in self.keys.items() if key != here.keys.get(name, key)}
             texts += [meaning for name, meaning in meanings.items() if name in other]
         return texts
 

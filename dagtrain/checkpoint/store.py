@@ -25,6 +25,7 @@ from dagtrain.checkpoint.groups import group_entries
 from dagtrain.checkpoint.schema import LIMIT, NAME, Manifest, TensorFile, parse
 from dagtrain.data import BatchPlan
 from dagtrain.data.ledger import Entry
+from dagtrain.data.rounds import BatchStream
 from dagtrain.errors import CheckpointError, NotFiniteError
 from dagtrain.graph import Array
 from dagtrain.step.model import ModelObjective
@@ -33,7 +34,7 @@ from dagtrain.step.program import Program
 from dagtrain.step.software import software
 from dagtrain.step.state import EpochProgress, State
 
-__all__ = ["Checkpoint", "batches_of", "describe_run", "read", "refuse_not_finite", "tidy", "write"]
+__all__ = ["Checkpoint", "describe_run", "read", "refuse_not_finite", "tidy", "write"]
 
 TENSORS = re.compile(r"state-[0-9a-f]{16}\.safetensors")
 HEADER = 16 << 20
@@ -49,17 +50,11 @@ class Checkpoint(NamedTuple):
     path: str
 
 
-def batches_of(plan: BatchPlan) -> dict[str, int | str]:
-    """The settings that batches depend on."""
-    order = {"global": True, "none": False}.get(plan.order_name, plan.order_name)
-    return {"samples": plan.samples, "batch_size": plan.batch_size, "shards": int(plan.shards), "shuffle": order}
-
-
 def describe_run(
     program: Program,
     optimizer: Any,
     shards: int | str,
-    plan: BatchPlan | None,
+    plan: BatchPlan | BatchStream | None,
     state: State,
     epochs: int,
     history: dict[str, list[float]],
@@ -83,8 +78,9 @@ def describe_run(
     keys = {name: graph.key for name, graph in program.update.graphs.items()}
     batches = None if begun is None else begun.batches
     if plan is not None:
-        keys["shard"] = program.shard_graph(len(plan.step(0, 0)[0])).key
-        batches = batches_of(plan)
+        rows = len(plan.step(0, 0)[0])
+        keys[f"shard of {rows} rows"] = program.shard_graph(rows).key  # the batches of a stream may have other sizes
+        batches = plan.settings
     return Manifest(
         step=state.step,
         epochs=epochs,

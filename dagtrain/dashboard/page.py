@@ -85,7 +85,9 @@ class Page:
         times = plot("Milliseconds of a step, by rank", "ms", y_range=self.ranks)
         times.hbar_stack(list(KINDS), y="rank", height=0.8, color=[COLOURS[k] for k in KINDS], source=self.times, legend_label=list(KINDS))
         times.x_range.start = 0
-        for each in (loss, metrics, times):
+        times.legend[0].update(orientation="horizontal", padding=0, margin=2, border_line_color=None)
+        times.add_layout(times.legend[0], "above")  # the longest bar reaches every corner
+        for each in (loss, metrics):
             each.legend.background_fill_alpha = 0.6
         columns = [TableColumn(field=name, title=name, width=width) for name, width in WIDTHS.items()]
         table = DataTable(source=self.events, columns=columns, index_position=None, reorderable=False, height=160, **WIDE)
@@ -179,8 +181,9 @@ def summary(run: Run | None) -> str:
     if run is None or run.started is None:
         return "No fit yet. Those that begin on this cluster from now on show here."
     started, last = run.started, run.last
+    samples = count(started.samples, "sample") if started.samples else "a stream of batches"
     parts = [
-        f"<b>{escape(started.model)}</b>: {started.parameters:,} parameters, {started.samples:,} samples",
+        f"<b>{escape(started.model)}</b>: {started.parameters:,} parameters, {samples}",
         f"engine {escape(started.engine)} on {count(run.workers, 'worker')}, {count(started.shards, 'shard')}",
     ]
     if last is not None:

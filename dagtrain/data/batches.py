@@ -23,7 +23,7 @@ from dagtrain.data.local import LocalOrder
 from dagtrain.data.pick import Indices
 from dagtrain.errors import ArgumentError, DataError
 
-__all__ = ["SHUFFLES", "BatchPlan", "auto_shards", "check_shuffle", "epoch_order"]
+__all__ = ["SHUFFLES", "BatchPlan", "auto_shards", "check_shuffle", "epoch_order", "shard_slice"]
 
 
 SHUFFLES = ("global", "local", "none")
@@ -61,6 +61,19 @@ def auto_shards(batch_size: int) -> int:
     size = whole("batch_size", batch_size)
     most = max(1, min(_SPLIT_MOST, size // _SPLIT_LEAST), min(_WIDE_MOST, size // _WIDE_LEAST))
     return 1 << (most.bit_length() - 1)
+
+
+def shard_slice(start: int, rows: int, shards: int, shard: int) -> slice:
+    """One shard of a batch of this many rows from `start` on: sizes differ by one at most, the longer ones first.
+
+    Examples
+    --------
+    >>> [shard_slice(10, 5, shards=2, shard=s) for s in range(2)]
+    [slice(10, 13, None), slice(13, 15, None)]
+    """
+    length, longer = divmod(rows, shards)
+    first = start + shard * length + min(shard, longer)
+    return slice(first, first + length + (shard < longer))
 
 
 def epoch_order(samples: int, seed: int, epoch: int) -> Indices:
@@ -169,6 +182,16 @@ class BatchPlan:
         digest = hashlib.sha256(np.asarray(self.sizes, "<i8").tobytes()).hexdigest()
         return f"local over {len(self.sizes)} partitions ({digest[:8]})"
 
+    @property
+    def settings(self) -> dict[str, int | str]:
+        """The settings that batches depend on."""
+        order = {"global": True, "none": False}.get(self.order_name, self.order_name)
+        return {"samples": self.samples, "batch_size": self.batch_size, "shards": int(self.shards), "shuffle": order}
+
+    def continues(self, epoch: int, done: int, settings: dict[str, int | str]) -> bool:
+        """Whether an epoch that was begun with these settings goes on with this plan."""
+        return settings == self.settings
+
     def order(self, epoch: int) -> Indices:
         """The samples in the order of this epoch (read-only); a local order shard after shard."""
         if self._local is None:
@@ -228,9 +251,7 @@ class BatchPlan:
         if self._local is not None:
             return self._drawn(epoch, shard)[self._local.taken(shard, i) : self._local.taken(shard, i + 1)]
         first = i * self.batch_size
-        length, longer = divmod(min(self.batch_size, self.samples - first), self.shards)
-        start = first + shard * length + min(shard, longer)
-        return self._drawn(epoch, 0)[start : start + length + (shard < longer)]
+        return self._drawn(epoch, 0)[shard_slice(first, min(self.batch_size, self.samples - first), self.shards, shard)]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the drawn orders; the copy draws them again."""

@@ -21,7 +21,7 @@ MOST = 10_000
 """Most labels that "balanced" counts; y holds other things than labels if there are more."""
 
 
-def weigh_classes(source: Source, class_weight: Any, dtype: Any = np.float32) -> Source:
+def weigh_classes(source: Source, class_weight: Any, dtype: Any = np.float32, whole: bool = True) -> Source:
     """The source with each sample's weight times that of its class.
 
     Parameters
@@ -33,6 +33,8 @@ def weigh_classes(source: Source, class_weight: Any, dtype: Any = np.float32) ->
         all labels count alike, as in scikit-learn. Where y is a dict of columns, a dict of these by their names.
     dtype
         Of the weights.
+    whole
+        Whether the source is all data; a batch need not have every label.
 
     Raises
     ------
@@ -46,9 +48,9 @@ def weigh_classes(source: Source, class_weight: Any, dtype: Any = np.float32) ->
         others = [name for name in class_weight if name not in y]
         if others:
             raise UnknownNameError.of("output in class_weight", others[0], list(y))
-        by_column = {f"y.{name}": _weights(source, f"y.{name}", y[name], part) for name, part in class_weight.items()}
+        by_column = {f"y.{name}": _weights(source, f"y.{name}", y[name], part, whole) for name, part in class_weight.items()}
     else:
-        by_column = {"y": _weights(source, "y", y, class_weight)}
+        by_column = {"y": _weights(source, "y", y, class_weight, whole)}
     columns = source.columns
     x, targets, given = columns.bind(columns.specs)
     floats = Spec((), np.dtype(dtype))
@@ -59,7 +61,7 @@ def weigh_classes(source: Source, class_weight: Any, dtype: Any = np.float32) ->
     return source.with_form(replace(source.form, columns=weighted, class_weights=tuple(by_column.items()), raw=columns))
 
 
-def _weights(source: Source, column: str, y: Any, class_weight: Any) -> ClassWeights:
+def _weights(source: Source, column: str, y: Any, class_weight: Any, whole: bool) -> ClassWeights:
     """The weight of each label in a column of y."""
     title = "y" if column == "y" else f"y[{column[2:]!r}]"
     if not isinstance(y, Spec) or y.size != 1:
@@ -76,9 +78,9 @@ def _weights(source: Source, column: str, y: Any, class_weight: Any) -> ClassWei
         weights = {float(kind.type(label)): not_negative(f"the class weight of {label}", weight) for label, weight in class_weight.items()}
         if len(weights) < len(class_weight):
             raise ArgumentError(f"class_weight has two labels that are the same number in {kind}.")
-        counts = source.label_counts(column)
+        counts = source.label_counts(column) if whole else {}
         others = [label for label in weights if label not in counts]
-        if others and not counts.keys() <= weights.keys():
+        if whole and others and not counts.keys() <= weights.keys():
             raise DataError(
                 f"class_weight has the label {others[0]:g}, which {title} does not have: the weights would be ignored. "
                 f"The labels in {title} are {', '.join(f'{label:g}' for label in list(counts)[:10])}{', …' if len(counts) > 10 else ''}."

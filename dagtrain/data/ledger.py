@@ -159,6 +159,13 @@ class Ledger:
             counts[sample] = count
         self._pages[epoch] = _Page(samples, counts)
 
+    def resize(self, epoch: int, samples: int) -> None:
+        """Note how many samples an epoch under way has, as far as they are known: those of a stream come one after the other."""
+        page = self._page(epoch)
+        assert page.counts is not None, "an epoch under way has counts"
+        more = np.zeros(max(samples - page.samples, 0), np.uint8)
+        page.samples, page.counts = samples, np.concatenate([page.counts[:samples], more])
+
     def use(self, epoch: int, rows: Array) -> None:
         """Note that these samples were used."""
         self._waiting.append((epoch, rows))

@@ -15,13 +15,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from dagtrain.errors import ArgumentError
 from dagtrain.report.table import Cell, Table, form, number, plural
 
-__all__ = ["Reporter", "bar"]
+__all__ = ["Reporter", "bar", "closing"]
 
 _GREEN, _PLAIN = "\x1b[32m", "\x1b[0m"
 _GAP = " "
@@ -104,8 +105,8 @@ class Reporter:
         if info.get("dashboard"):
             self._line(f"dashboard: {info['dashboard']}")
 
-    def step(self, done: int, total: int, loss: float | None = None) -> None:
-        """Write the number of steps done in the epoch, and the loss of the last one or of the epoch so far.
+    def step(self, done: int, total: int | None, loss: float | None = None) -> None:
+        """Write the number of steps done in the epoch, and the loss of the last one or of the epoch so far; `total` may be unknown.
 
         It may be called after every step: the bar is drawn at most 20 times a second. Without a terminal a long epoch gives a line a
         minute.
@@ -113,11 +114,12 @@ class Reporter:
         if not (self._has_bar or self._has_lines):
             return
         now = self._clock()
-        text = f"{self._count()} {{}} {done:>{len(str(total))}}/{total}" + ("" if loss is None else f"  loss {number(loss)}")
-        if self._has_bar and (now >= self._due or done >= total):
-            self._draw(text.format(bar(done, total)))
+        steps = f"{done}" if total is None else f"{done:>{len(str(total))}}/{total}"
+        text = f"{self._count()} {{}} {steps}" + ("" if loss is None else f"  loss {number(loss)}")
+        if self._has_bar and (now >= self._due or done == total):
+            self._draw(text.format("step" if total is None else bar(done, total)))
             self._due = now + _REDRAW_SECONDS
-        elif self._has_lines and now >= self._due and done < total:
+        elif self._has_lines and now >= self._due and done != total:
             self._line(text.format("step"))
             self._due = now + _LINE_SECONDS
 
@@ -199,3 +201,14 @@ class Reporter:
         if not self._silent:
             self._stream.write(text)
             self._stream.flush()
+
+
+@contextmanager
+def closing(reporter: Any) -> Iterator[None]:
+    """Remove the reporter's progress bar if training ends by an error."""
+    try:
+        yield
+    except BaseException:
+        if hasattr(reporter, "close"):
+            reporter.close()
+        raise

@@ -23,11 +23,11 @@ class Started(NamedTuple):
     model, engine
         Texts for people.
     workers, shards, samples, parameters
-        Numbers.
+        Numbers; 0 samples of a stream.
     step, epoch, epochs
         Updates made and epochs done before, and epochs in all.
     steps_per_epoch
-        Steps of an epoch.
+        Steps of an epoch; 0 where that is unknown.
     """
 
     model: str

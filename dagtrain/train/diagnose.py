@@ -41,8 +41,11 @@ def _broken(value: Any) -> int:
     return 2 if any(np.isnan(p).any() for p in floats) else int(any(np.isinf(p).any() for p in floats))
 
 
-def explain_not_finite(program: Any, source: Any, state: State, batches: Sequence[Sequence[Array]]) -> NotFiniteError:
-    """Repeat steps from a good state until one breaks; the error names the step, the shard, the op and the user's line."""
+def explain_not_finite(program: Any, source: Any, state: State, batches: Sequence[Sequence[Array]], first_row: int = 0) -> NotFiniteError:
+    """Repeat steps from a good state until one breaks; the error names the step, the shard, the op and the user's line.
+
+    `first_row` is the number of the source's first row.
+    """
     columns = source.local()
     parts = program.for_workers(len(s) for batch in batches for s in batch)
     with guard(), StepRunner(parts, state.copy(), len(batches[0])) as runner:
@@ -51,7 +54,7 @@ def explain_not_finite(program: Any, source: Any, state: State, batches: Sequenc
             shards = [tuple(column[s] for column in columns) if len(s) else None for s in batch]
             for s, contribution in enumerate(runner.contribute(shards)):
                 if contribution is not None and not (np.isfinite(contribution.vector).all() and np.isfinite(contribution.sums).all()):
-                    return _name_op(program, before, s, shards, batch[s], parts.shard_key(before.step, s))
+                    return _name_op(program, before, s, shards, first_row + int(batch[s][0]), parts.shard_key(before.step, s))
             runner.step(shards)
             if not np.isfinite(runner.state.parameters).all():
                 return NotFiniteError(
@@ -61,14 +64,14 @@ def explain_not_finite(program: Any, source: Any, state: State, batches: Sequenc
     return NotFiniteError("the loss is NaN or infinite, but the steps gave finite numbers when repeated in this process.")
 
 
-def _name_op(program: Any, state: State, shard: int, shards: Sequence[Any], rows: Array, key: Array) -> NotFiniteError:
+def _name_op(program: Any, state: State, shard: int, shards: Sequence[Any], first: int, key: Array) -> NotFiniteError:
     columns = shards[shard]
     part = len(columns[0]) / sum(len(b[0]) for b in shards if b is not None)
     graph = program.shard_graph(len(columns[0]))
     leaves = [*program.layout.views(state.parameters), *program.statistics_layout.views(state.statistics)]
     inputs = [*leaves, *columns, part, key]
     node = first_not_finite(graph, inputs)
-    where = f"at step {state.step}, shard {shard} (first of its rows: {int(rows[0])})"
+    where = f"at step {state.step}, shard {shard} (first of its rows: {first})"
     if node is None:
         return NotFiniteError(f"the loss turned NaN or infinite {where}, in a sum of finite numbers, which are too large.")
     layer = "/".join(node.origin.scope) or "the cost function"

@@ -24,14 +24,15 @@ import numpy as np
 
 from dagtrain.checkpoint.runs import CheckpointDirectory, Place, place_text
 from dagtrain.checkpoint.schema import Manifest
-from dagtrain.checkpoint.store import batches_of
 from dagtrain.data import BatchPlan
+from dagtrain.data.rounds import BatchStream
 from dagtrain.engines.engine import Session
 from dagtrain.errors import DataError, NotFiniteError
 from dagtrain.graph import Array
 from dagtrain.report.records import Happened, StepTimes
 from dagtrain.step.program import Program
 from dagtrain.step.state import EpochProgress, State
+from dagtrain.train.batches import evaluate
 from dagtrain.train.callback import Callbacks, may_lag
 from dagtrain.train.diagnose import explain_not_finite
 from dagtrain.train.history import Event, History
@@ -63,6 +64,8 @@ class Loop:
         Whether other software on a worker is an error instead of a warning.
     publisher
         Tells the cluster's dashboard of the fit.
+    first_row
+        The number in its epoch of the first row of the source.
     in_steps
         Whether the session is running steps.
     thread
@@ -73,7 +76,7 @@ class Loop:
     describe: Callable[[State, dict[str, list[float]]], Manifest]
     program: Program
     source: Any
-    plan: BatchPlan
+    plan: BatchPlan | BatchStream
     history: History
     reporter: Any
     callbacks: Callbacks
@@ -83,6 +86,7 @@ class Loop:
     every: float | None = None
     exact: bool = False
     publisher: Publisher | None = None
+    first_row: int = 0
     in_steps: bool = False
     thread: int = field(default_factory=get_ident)
     _began: float = field(default_factory=time.perf_counter)
@@ -111,8 +115,7 @@ class Loop:
             if progress.epochs > epoch:  # the call of an earlier epoch ran it too
                 continue
             self.callbacks.call("on_epoch_begin", self._number(epoch))
-            self._page = epoch
-            progress.ledger.open(epoch, self.plan.samples, progress.rows_done(self.plan))
+            self._open_epoch(epoch)
             while progress.epochs == epoch and self.stopping.reason is None:
                 self._run_steps(session)
                 if progress.begun is not None and self._is_due:
@@ -121,6 +124,11 @@ class Loop:
             self._stopped(self.stopping.reason)
         if self.callbacks.error is None:
             self.callbacks.call("on_train_end")
+
+    def _open_epoch(self, epoch: int) -> None:
+        """Open the ledger for an epoch, some steps of which may be done."""
+        self._page = epoch
+        self.progress.ledger.open(epoch, self.plan.samples, self.progress.rows_done(self.plan))
 
     def _number(self, epoch: int) -> int:
         """The number of an epoch in this fit, from its number in the trainer."""
@@ -135,7 +143,7 @@ class Loop:
             self._report_epoch(epoch, self._end_epoch(session, begun))
             return
         batches = self._batches(epoch, begun.steps)
-        following = self._batches(epoch + (begun.steps + len(batches)) // total, 0)
+        following = self._following(epoch + (begun.steps + len(batches)) // total)
         self._first, self._sums, began = begun.steps, [], time.perf_counter()
         self.in_steps = True
         try:
@@ -147,7 +155,7 @@ class Loop:
             if len(batches) > total:  # epochs before the one that broke count: run them again, each in a call
                 self._single, self._prepared = True, (-1, [])
                 return
-            raise explain_not_finite(self.program, self.source, state, batches) from None
+            raise explain_not_finite(self.program, self.source, state, batches, self.first_row) from None
         finally:
             self.in_steps = False
         # Reported steps that are not in the state do not count.
@@ -185,7 +193,7 @@ class Loop:
 
     @property
     def _no_steps(self) -> EpochProgress:
-        return EpochProgress(0, (0.0,) * self.program.sums, 0.0, batches_of(self.plan))
+        return EpochProgress(0, (0.0,) * self.program.sums, 0.0, self.plan.settings)
 
     def _batches(self, epoch: int, first: int) -> list[Any]:
         """The batches of a call that begins with step `first` of an epoch.
@@ -201,6 +209,15 @@ class Loop:
             self._prepared = epoch, batches
         return batches
 
+    def _following(self, epoch: int) -> list[Any]:
+        """The batches of the next call, from the beginning of an epoch."""
+        return self._batches(epoch, 0)
+
+    @property
+    def _steps_shown(self) -> int | None:
+        """Steps of an epoch for people; None where that is unknown."""
+        return self.plan.steps_per_epoch
+
     @property
     def _needs_each_epoch(self) -> bool:
         """Whether anything needs the state at the end of each epoch, or may stop training there."""
@@ -215,7 +232,7 @@ class Loop:
         program = self.program
         row = program.numbers(program.values(done.sums))
         if self.validation is not None:
-            scores = session.evaluate(self.validation, state, self)
+            scores = evaluate(session, program, self.validation, state, self)
             row |= {f"val_{name}": value for name, value in program.numbers(program.evaluated(*scores)).items()}
         row |= {"seconds": done.seconds, "samples_per_second": self.plan.samples / done.seconds}
         with self.stopping.undisturbed():
@@ -266,7 +283,7 @@ class Loop:
         total = self.plan.steps_per_epoch
         at = (self._first + i) % total
         loss = float(sums[0] / sums[1]) if sums[1] else np.nan
-        self.reporter.step(at + 1, total, loss)
+        self.reporter.step(at + 1, self._steps_shown, loss)
         if self.publisher is not None:
             assert self.progress.state is not None, "steps run"
             self.publisher.step(self.progress.state.step + len(self._sums), loss)
@@ -279,7 +296,7 @@ class Loop:
         if epoch != self._page:
             self._page = epoch
             self.progress.ledger.open(epoch, self.plan.samples)
-        self.progress.ledger.use(epoch, rows)
+        self.progress.ledger.use(epoch, rows + self.first_row if self.first_row else rows)
 
     def stop(self) -> bool:
         """Whether a stop is requested, or a checkpoint is due."""

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dagtrain.checkpoint.runs import Place
-from dagtrain.checkpoint.store import Checkpoint, batches_of
+from dagtrain.checkpoint.store import Checkpoint
 from dagtrain.data import BatchPlan
 from dagtrain.data.ledger import Ledger
+from dagtrain.data.rounds import BatchStream
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
 from dagtrain.step.program import Program
@@ -68,14 +69,14 @@ class Progress:
         self.record = History(manifest.history).copy()
         self.ledger.restore(manifest.ledger)
 
-    def rows_done(self, plan: BatchPlan) -> Iterator[Array]:
+    def rows_done(self, plan: BatchPlan | BatchStream) -> Iterator[Array]:
         """The samples of the steps done in the epoch under way, by the plan."""
         for i in range(self.place[1]):
             yield np.concatenate(plan.step(self.epochs, i))
 
-    def restart_if_other(self, plan: BatchPlan) -> None:
+    def restart_if_other(self, plan: BatchPlan | BatchStream) -> None:
         """Restart an epoch that was begun with other batches, which cannot continue."""
-        if self.begun is not None and self.begun.batches != batches_of(plan):
+        if self.begun is not None and not plan.continues(*self.place, self.begun.batches):
             warnings.warn(
                 f"{self.begun.steps} steps of epoch {self.epochs} were done with other batches: the epoch begins again with the new ones.",
                 UserWarning,

@@ -13,10 +13,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from dagtrain.data import BatchPlan
 from dagtrain.draw.text import bytes_text, seconds_text
 from dagtrain.graph import Array, Spec
 from dagtrain.plan.blas import guard
@@ -25,7 +27,7 @@ from dagtrain.step.program import Program
 from dagtrain.step.state import State
 from dagtrain.train.history import History
 
-__all__ = ["Publisher", "published", "timed_graph"]
+__all__ = ["Publisher", "published", "publisher_of"]
 
 KEPT = 1000
 """Records that wait for the sender, at most; the oldest are dropped."""
@@ -54,6 +56,8 @@ class Publisher:
         Name → function that returns the picture as SVG, apart from that of the placement.
     clock
         Returns seconds.
+    samples
+        Samples of a step, where the steps of an epoch are unknown.
     """
 
     def __init__(
@@ -62,11 +66,14 @@ class Publisher:
         begun: int = 0,
         pictures: Mapping[str, Callable[[], str]] | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        samples: float = 0.0,
     ) -> None:
         self._clock, self._began = clock, clock()
         self._zero = started.step - begun - started.epoch * started.steps_per_epoch
         """Updates made before the first epoch of this fit's count."""
-        self._total, self._samples = started.steps_per_epoch, started.samples / started.steps_per_epoch
+        self._total = started.steps_per_epoch
+        self._samples = samples or started.samples / started.steps_per_epoch
+        self._ended = started.epoch
         self._started = started
         self._records: deque[Record] = deque(maxlen=KEPT)
         self._seen = (started.step, 0.0, 0, 0.0)
@@ -91,7 +98,8 @@ class Publisher:
 
     def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
         """Take the quantities of an epoch, which is counted from 0."""
-        self.add(EpochEnd(epoch + 1, self._zero + (epoch + 1) * self._total, dict(values)))
+        self._ended = epoch + 1
+        self.add(EpochEnd(epoch + 1, self._zero + (epoch + 1) * self._total if self._total else self._seen[0], dict(values)))
 
     def spent(self, times: Sequence[StepTimes]) -> None:
         """Take the times of ranks; the latest count."""
@@ -121,7 +129,7 @@ class Publisher:
             while len(self._past) > 2 and seconds - self._past[1][0] >= SPEED:
                 self._past.popleft()
             speed = (steps - self._past[0][1]) * self._samples / max(seconds - self._past[0][0], 1e-9)
-            epoch = (step - self._zero) // self._total
+            epoch = (step - self._zero) // self._total if self._total else self._ended
             records.append(Progress(step, epoch, (losses - before[1]) / (steps - before[2]), speed, seconds))
         times, self._times = self._times, {}
         records += (times[rank] for rank in sorted(times))
@@ -197,3 +205,21 @@ def published(client: Any, publisher: Publisher | None, history: History) -> Ite
     finally:
         publisher.add(Ended(how, history.fingerprint))
         sender.finish()
+
+
+def publisher_of(
+    engine: Any, model: Any, program: Program, sample: BatchPlan, streams: bool, state: State, begun: int, epochs: tuple[int, int]
+) -> Publisher | None:
+    """The records of a fit for the dashboard of its cluster; None without a cluster.
+
+    `sample` is the plan of the samples, or of the first batch of a stream; `begun` are the steps done of the epoch under way, `epochs`
+    those done and all.
+    """
+    if getattr(engine, "client", None) is None:
+        return None
+    name = getattr(model, "name", None) or getattr(model, "__qualname__", type(model).__name__)
+    samples, steps = (0, 0) if streams else (sample.samples, sample.steps_per_epoch)
+    shards, numbers = sample.step(0, 0), (samples, program.layout.size, state.step, *epochs, steps)
+    started = Started(str(name)[:200], engine.name, engine.workers, len(shards), *numbers)
+    pictures = {"graph": partial(timed_graph, program, state, len(shards[0]))}
+    return Publisher(started, begun, pictures, samples=sample.samples if streams else 0.0)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from dagtrain.data import BatchPlan, Columns, open_source
+from dagtrain.data.class_weights import weigh_classes
 from dagtrain.data.nests import ROOTS, is_parts
 from dagtrain.data.source import Source
 from dagtrain.errors import ArgumentError, DataError, GraphError
@@ -14,13 +15,13 @@ from dagtrain.step.model import ModelObjective
 from dagtrain.step.objective import Objective
 from dagtrain.trace.tree import Leaf, Structure
 
-__all__ = ["check_alike", "hold_out", "open_rows", "open_validation", "shapes_of_shards"]
+__all__ = ["check_alike", "hold_out", "open_arrays", "open_rows", "open_validation", "shapes_of_shards"]
 
 
 def open_rows(objective: Objective, x: Any, y: Any, sample_weight: Any = None, expected: Columns | None = None) -> Source:
     """The source of the data, checked against the loss of the objective, in the order of the expected columns."""
     missing = DataError("a model needs targets: give y with x.")
-    if y is None and isinstance(objective, ModelObjective) and not (is_parts(x) or hasattr(x, "__next__")):
+    if y is None and isinstance(objective, ModelObjective) and not is_parts(x):
         raise missing
     targets = objective.targets if objective.targets != "any" else None
     labels = objective.labels if isinstance(objective, ModelObjective) else None
@@ -30,10 +31,22 @@ def open_rows(objective: Objective, x: Any, y: Any, sample_weight: Any = None, e
     return source
 
 
+def open_arrays(
+    objective: Objective, x: Any, y: Any, sample_weight: Any, class_weight: Any, split: float, expected: Columns | None
+) -> tuple[Source, Source | None]:
+    """The samples of a fit, with the weights of their classes; and those that a split leaves for validation."""
+    source, validation = open_rows(objective, x, y, sample_weight, expected), None
+    if split:
+        source, validation = hold_out(source, split)
+    if class_weight is not None:
+        source = weigh_classes(source, class_weight, objective.dtype)
+    return source, validation
+
+
 def open_validation(objective: Objective, data: Any, expected: Columns) -> Source:
     """The source of ``(x, y)`` or ``(x, y, sample_weight)`` for validation, with the columns of training."""
     if not isinstance(data, tuple | list) or len(data) not in (2, 3):
-        raise ArgumentError("validation_data is a pair (x, y) or a triple (x, y, sample_weight).")
+        raise ArgumentError("validation_data is a pair (x, y), a triple (x, y, sample_weight), or a function of batches.")
     x, y, sample_weight = (*data, None)[:3]
     try:
         source = open_rows(objective, x, y, sample_weight, expected)

@@ -23,6 +23,8 @@ from dagtrain.data.compute import computed_by
 from dagtrain.data.ledger import Ledger
 from dagtrain.data.nests import take_apart
 from dagtrain.data.open import is_dask_data
+from dagtrain.data.rounds import BatchStream
+from dagtrain.data.stream import is_stream
 from dagtrain.engines.engine import Unwatched, choose_engine
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array, Graph
@@ -34,6 +36,7 @@ from dagtrain.step.objective import Objective
 from dagtrain.step.program import Program
 from dagtrain.step.state import State
 from dagtrain.train import hints
+from dagtrain.train.batches import Batches, predict_batches, refuse_arrays
 from dagtrain.train.hints import FIXED
 from dagtrain.train.history import History
 from dagtrain.train.predict import Predictor
@@ -74,6 +77,7 @@ class Trained(Hinted):
         self._loop: Loop | None = None
         self._is_fitting = False
         self._sample: tuple[Any, BatchPlan] | None = None
+        self._stream: BatchStream | None = None
         self._first: tuple[dict[str, Array], float] = {}, 1.0
         """Weights by name and a learning rate scale for the first state."""
 
@@ -100,8 +104,12 @@ class Trained(Hinted):
 
     @hinted
     def evaluate(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> dict[str, Any]:
-        """Loss and metrics on other data, by the weights of its samples, if they have any."""
+        """Loss and metrics on other data, by the weights of its samples, if they have any; x may be a stream of batches, as in fit."""
         program, state = self.progress.trained("evaluate")
+        if is_stream(x):
+            refuse_arrays(y=y, sample_weight=sample_weight)
+            with computed_by(self._client):
+                return program.evaluated(*Batches(self._objective, x, program.columns).scores(program, state))
         engine = choose_engine(self.engine, self.threads, self.client)
         with computed_by(self._client):
             source = open_rows(self._objective, x, y, sample_weight, program.columns)
@@ -117,7 +125,8 @@ class Trained(Hinted):
         Parameters
         ----------
         x
-            Samples along the first axis: NumPy array, list, pandas, dask array or DataFrame, list of delayed values or futures.
+            Samples along the first axis: NumPy array, list, pandas, dask array or DataFrame, list of delayed values or futures. Or a
+            stream of batches, as in fit: of a pair (x, y), y is ignored.
         batch_size
             Rows computed at once, counted from the beginning of each partition. A partition gives the same bits as an array of
             its rows; rows in other batches may differ in the last bits.
@@ -127,6 +136,8 @@ class Trained(Hinted):
         program, state = self.progress.trained("predict")
         batch_size = whole("batch_size", batch_size)
         with computed_by(self._client):
+            if is_stream(x):
+                return predict_batches(program, x, Predictor(program, state, batch_size, probabilities))
             if any(map(is_dask_data, take_apart(x, "x")[0].values())):
                 return Predictor(program, state, batch_size, probabilities).lazily(x)
             source = open_source(x, targets=None, dtype=self.dtype, expected=program.columns)
@@ -151,7 +162,8 @@ class Trained(Hinted):
                 "the trainer cannot be saved during steps: call save in on_epoch_end, or give fit a folder and an interval, as in "
                 'fit(..., checkpoint="runs/a", checkpoint_every=60).'
             )
-        manifest = self._describe(program, None if self._sample is None else self._sample[1], state, self.progress.record.history)
+        plan = self._stream or (None if self._sample is None else self._sample[1])
+        manifest = self._describe(program, plan, state, self.progress.record.history)
         refuse_not_finite(manifest, state)
         write(open_store(path), manifest, state)
 
@@ -357,7 +369,7 @@ class Trained(Hinted):
 
     # ---- internals
 
-    def _describe(self, program: Program, plan: BatchPlan | None, state: State, history: dict[str, list[float]]) -> Manifest:
+    def _describe(self, program: Program, plan: BatchPlan | BatchStream | None, state: State, history: dict[str, list[float]]) -> Manifest:
         ledger = () if plan is None else self.progress.ledger.entries(self.progress.rows_done(plan))
         return describe_run(program, self.optimizer, self.shards, plan, state, self.progress.epochs, history, self.progress.begun, ledger)
 

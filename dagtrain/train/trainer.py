@@ -8,8 +8,8 @@ seed and shards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial, wraps
 from threading import Lock
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
@@ -18,27 +18,28 @@ from dagtrain import arguments, optim
 from dagtrain.arguments import float_dtype, fraction, is_number, whole
 from dagtrain.checkpoint.runs import CheckpointDirectory
 from dagtrain.data import BatchPlan
-from dagtrain.data.batches import check_shuffle
-from dagtrain.data.class_weights import weigh_classes
 from dagtrain.data.columns import Columns
 from dagtrain.data.compute import computed_by
 from dagtrain.data.source import Source
+from dagtrain.data.stream import is_stream
 from dagtrain.engines.engine import Engine, choose_engine, find_engine
 from dagtrain.errors import ArgumentError
 from dagtrain.hinting import hinted
 from dagtrain.nn.layer import Layer
-from dagtrain.report.records import Started
+from dagtrain.report.console import Reporter, closing
 from dagtrain.step.model import ModelObjective
 from dagtrain.step.objective import CostObjective, Objective
 from dagtrain.step.program import Program
 from dagtrain.step.software import software
 from dagtrain.train.additive import check_additive
+from dagtrain.train.batches import Batches, check_arguments, only_for_arrays, open_batches, validation_batches
 from dagtrain.train.callback import Callback, Callbacks
 from dagtrain.train.history import History, epochs_of
 from dagtrain.train.loop import Loop
-from dagtrain.train.publish import Publisher, published, timed_graph
-from dagtrain.train.rows import check_alike, hold_out, open_rows, open_validation, shapes_of_shards
+from dagtrain.train.publish import published, publisher_of
+from dagtrain.train.rows import check_alike, open_arrays, open_validation, shapes_of_shards
 from dagtrain.train.stopping import Stopping, interruptible
+from dagtrain.train.stream_loop import StreamLoop, StreamSession
 from dagtrain.train.trained import Trained
 
 __all__ = ["Trainer"]
@@ -178,10 +179,11 @@ class Trainer(Trained):
         sample_weight: Any = None,
         class_weight: Mapping[Any, Any] | Literal["balanced"] | None = None,
         epochs: int = 1,
-        batch_size: int = 32,
-        validation_data: tuple[Any, ...] | None = None,
+        batch_size: int | None = None,
+        steps_per_epoch: int | None = None,
+        validation_data: Any = None,
         validation_split: float = 0.0,
-        shuffle: bool | Literal["global", "local", "none"] = True,
+        shuffle: bool | Literal["global", "local", "none"] | None = None,
         verbose: int = 1,
         reporter: Any = None,
         callbacks: Sequence[Callback] = (),
@@ -202,6 +204,10 @@ class Trainer(Trained):
             Samples along the first axis: NumPy arrays, pandas, dask arrays or dataframes; or tuples and dicts of them, which a cost
             function then gets. `y` is left out for a cost of `x` alone. Tables and dicts may have their columns in another order in a
             later call, but no others.
+
+            Or as `x` a stream of batches, each of which is one step: ``(x, y)``, ``(x, y, sample_weight)``, or x alone. A function is
+            called for each epoch, with its number (from 0) if it takes an argument; an object to iterate over, such as a DataLoader, is
+            begun anew for each; an iterator is read once.
         sample_weight
             One number from 0 up for each sample, or for each position of `y`: how much it counts in the loss and the metrics.
         class_weight
@@ -210,14 +216,16 @@ class Trainer(Trained):
         epochs
             How many times every sample is used; with `resume`, including the epochs already done.
         batch_size
-            Samples of a step; the last step of an epoch takes the rest.
+            Samples of a step, 32 by default; the last step of an epoch takes the rest.
+        steps_per_epoch
+            Steps of an epoch of a stream; by default an epoch ends where its iterator ends. If it ends before that, so does training.
         validation_data
-            ``(x, y)`` or ``(x, y, sample_weight)`` to evaluate after each epoch.
+            ``(x, y)``, ``(x, y, sample_weight)``, or a function of batches, to evaluate after each epoch.
         validation_split
             The fraction of the samples, the last ones, to evaluate after each epoch instead of training on them.
         shuffle
-            True (or "global"): each epoch draws an order of all samples. "local": it draws orders within the partitions that each shard
-            owns, so no data moves; the bits then depend on the partition sizes too. False (or "none"): the order of the data.
+            True (or "global"), the default: each epoch draws an order of all samples. "local": it draws orders within the partitions that
+            each shard owns, so no data moves; the bits then depend on the partition sizes too. False (or "none"): the order of the data.
         verbose
             0 silent, 1 progress and table, 2 table.
         reporter
@@ -255,33 +263,43 @@ class Trainer(Trained):
         every = None if checkpoint_every == "epoch" else float(checkpoint_every)
         stopping = Stopping()
         listeners = Callbacks(callbacks, stopping.ask)
-        reporter = _console(verbose) if reporter is None else reporter
+        reporter = Reporter(verbose=verbose) if reporter is None else reporter
         engine = choose_engine(self.engine, self.threads, self.client)
-        check_shuffle(shuffle)
-        whole("batch_size", batch_size)
-        BatchPlan(batch_size, batch_size, self.shards, self.seed)  # check that a full batch can be cut, before the data is opened
+        streams, earlier = is_stream(x), self._stream
+        arguments_of_arrays = only_for_arrays(y, sample_weight, batch_size, shuffle, validation_split, class_weight)
+        check_arguments(x, steps_per_epoch, epochs, resume, arguments_of_arrays)
+        batch_size, shuffle = (32 if batch_size is None else whole("batch_size", batch_size)), (True if shuffle is None else shuffle)
+        if not streams:  # check that a full batch can be cut, before the data is opened
+            BatchPlan(batch_size, batch_size, self.shards, self.seed)
         run = None if checkpoint is None else CheckpointDirectory(checkpoint, keep)
         saved = run.first if run is not None and resume else None
+        expected = self._columns or (saved and saved.manifest.rows)
+        source: Source
+        validation: Source | Batches | None = None
+        self._stream = None
         with computed_by(self._client):
-            source = open_rows(self._objective, x, y, sample_weight, self._columns or (saved and saved.manifest.rows))
-            validation: Source | None = None
-            if validation_split:
-                source, validation = hold_out(source, validation_split)
-            if class_weight is not None:
-                source = weigh_classes(source, class_weight, self.dtype)
-        plan = BatchPlan(source.samples, batch_size, self.shards, self.seed, shuffle, source.sizes)
+            if streams:
+                epoch = max(self.progress.epochs, saved.manifest.epochs if saved else 0)
+                stream = open_batches(self._objective, x, self.shards, steps_per_epoch, class_weight, expected, epoch, earlier)
+                source, self._stream = stream.first(), stream
+                batch_size, shuffle = source.samples, False
+            else:
+                source, validation = open_arrays(self._objective, x, y, sample_weight, class_weight, validation_split, expected)
+        sample = BatchPlan(source.samples, batch_size, self.shards, self.seed, shuffle, source.sizes)
+        plan = self._stream or sample
         program = self._prepare(source)
         if validation_data is not None:
             with computed_by(self._client):
-                validation = open_validation(self._objective, validation_data, program.columns)
+                opening = validation_batches if is_stream(validation_data) else open_validation
+                validation = opening(self._objective, validation_data, program.columns)
         # Tracing here raises errors in the user's functions before training.
-        with shapes_of_shards(plan):
-            program.for_workers(len(s) for i in (0, plan.steps_per_epoch - 1) for s in plan.step(0, i))
-        if validation is not None:
+        with shapes_of_shards(sample):
+            program.for_workers(len(s) for i in (0, sample.steps_per_epoch - 1) for s in sample.step(0, i))
+        if isinstance(validation, Source):
             program.for_evaluation(validation.samples, validation.columns)
-        self._sample = source, plan
+        self._sample = source, sample
         self.progress.restart_if_other(plan)
-        history = History(info=self._info(engine, plan))
+        history = History(info=self._info(engine, sample, streams))
         state = self.progress.state if self.progress.state is not None else self._first_state(program)
         with computed_by(self._client):
             check_additive(program, source, state)
@@ -297,8 +315,11 @@ class Trainer(Trained):
         first = self.progress.epochs if resume else 0
         if resume:
             history.history = self.progress.record.copy().history
-        publisher = self._publisher(engine, program, plan, history, first, epochs)
-        loop = Loop(
+        publisher = publisher_of(engine, self.model, program, sample, streams, self.state, self.progress.place[1], (first, epochs))
+        if publisher is not None:
+            for row in epochs_of(history):
+                publisher.epoch(row.pop("epoch"), row)
+        loop = (StreamLoop if streams else Loop)(
             self.progress, describe, program, source, plan, history, reporter, listeners, stopping, validation, run, every, exact, publisher
         )
         reporter.start({**history.info, "dashboard": engine.dashboard, "epoch": first, "epochs": epochs, "higher_is_better": better})
@@ -309,7 +330,7 @@ class Trainer(Trained):
                     closing(reporter),
                     interruptible(stopping),
                     computed_by(self._client),
-                    engine.session(program, source) as session,
+                    StreamSession(engine, program, source) if streams else engine.session(program, source) as session,
                     run or nullcontext(),
                 ):
                     if resumed is not None:
@@ -361,45 +382,15 @@ class Trainer(Trained):
         if self._loop is not None:
             self._loop.event(text, kind)
 
-    def _publisher(self, engine: Any, program: Program, plan: BatchPlan, history: History, first: int, epochs: int) -> Publisher | None:
-        """The records of a fit for the dashboard of its cluster; None without a cluster."""
-        state, begun = self.progress.state, self.progress.place[1]
-        if getattr(engine, "client", None) is None or state is None:
-            return None
-        model = getattr(self.model, "name", None) or getattr(self.model, "__qualname__", type(self.model).__name__)
-        shards, numbers = plan.step(0, 0), (plan.samples, program.layout.size, state.step, first, epochs, plan.steps_per_epoch)
-        started = Started(str(model)[:200], engine.name, engine.workers, len(shards), *numbers)
-        publisher = Publisher(started, begun, {"graph": partial(timed_graph, program, state, len(shards[0]))})
-        for row in epochs_of(history):
-            publisher.epoch(row.pop("epoch"), row)
-        return publisher
-
-    def _info(self, engine: Any, plan: BatchPlan) -> dict[str, Any]:
+    def _info(self, engine: Any, plan: BatchPlan, streams: bool) -> dict[str, Any]:
         assert self.progress.program is not None
         return {
             "engine": engine.name,
             "workers": engine.workers or None,
             "shards": plan.shards,
             "parameters": self.progress.program.layout.size,
-            "samples": plan.samples,
+            "samples": None if streams else plan.samples,
             "seed": self.seed,
             "dtype": self.dtype.name,
             **software(),
         }
-
-
-def _console(verbose: int) -> Any:
-    from dagtrain.report import Reporter
-
-    return Reporter(verbose=verbose)
-
-
-@contextmanager
-def closing(reporter: Any) -> Iterator[None]:
-    """Remove the reporter's progress bar if training ends by an error."""
-    try:
-        yield
-    except BaseException:
-        if hasattr(reporter, "close"):
-            reporter.close()
-        raise
