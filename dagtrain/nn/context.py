@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dagtrain.arguments import one_of
+from dagtrain.arguments import is_whole, one_of
 from dagtrain.errors import ArgumentError, DagtrainError, ShapeError
 from dagtrain.graph import Array, Spec, Tensor, scope
 from dagtrain.graph import input as new_input
-from dagtrain.nn import initializers
+from dagtrain.graph.origin import raised_at
+from dagtrain.hinting import no_attribute
+from dagtrain.nn import hints, initializers
 from dagtrain.nn.initializers import Initializer
 from dagtrain.nn.values import Values
 from dagtrain.ops.random import derive, fold_in
@@ -151,7 +153,13 @@ class Context:
         self._asked: set[str] = set()
         self._added: set[str] = set()
         self._call: Call | None = None
+        self._method = ""
         self._trainable = trainable
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise no_attribute("attribute of a context", name, dir(type(self)), hints.CONTEXT)
 
     @property
     def trainable(self) -> bool:
@@ -228,6 +236,7 @@ class Context:
         state = self._pass.states.get(path)
         if state is None:
             raise ArgumentError(f"there is no state {name!r} to update: ask for it with c.state({name!r}, shape) first.")
+        value = value if hasattr(value, "dtype") else np.asarray(value, state.dtype)
         if np.shape(value) != np.shape(state):
             raise ShapeError(f"the state {name!r} has the shape {np.shape(state)}, and its update {np.shape(value)}.")
         if self.training:
@@ -237,7 +246,10 @@ class Context:
         self, what: str, values: dict[Path, Values], name: str, shape: Sequence[int], initializer: Any, dtype: Any
     ) -> tuple[Values, bool]:
         """The value of this name, and whether this is the first time that it is asked for."""
-        shape, path, shared = tuple(map(int, shape)), (*self._path, _checked_name(what, name)), self._pass
+        path, shared = (*self._path, _checked_name(what, name)), self._pass
+        if not isinstance(shape, tuple | list) or not all(is_whole(n) and n >= 0 for n in shape):
+            raise ArgumentError(f"the shape of the {what} {name!r} is a tuple of whole numbers, as in x.shape[-1:] or (8,), got {shape!r}.")
+        shape = tuple(map(int, shape))
         if name in self._asked and what == "parameter":
             raise ArgumentError(f"{what} {name!r} is asked for twice in one call: keep the first in a variable, or use two names.")
         self._asked.add(name)
@@ -316,6 +328,8 @@ class Context:
         name
             The layer's name.
         """
+        if layer is self._layer and method == self._method:
+            raise ArgumentError(f"{type(self._layer).__name__}.{method} calls itself: that has no end.")
         if not callable(getattr(layer, "forward", None)):
             raise ArgumentError(f"{type(self._layer).__name__} calls {layer!r}, which is no layer.")
         path = self._pass.place(layer, lambda: (*self._path, *self._names(layer, name)))
@@ -348,12 +362,19 @@ class Context:
         try:
             signature.bind(self, *inputs)
         except TypeError:
-            names = ", ".join(list(signature.parameters)[1:])
-            raise ArgumentError(f"{kind} takes the inputs ({names}), got {len(inputs)} of them.") from None
+            first, *names = [*signature.parameters, ""]
+            order = "" if first == "c" else f" Its arguments are self, the context and the inputs: {method}(self, c, x)."
+            raise ArgumentError(f"{kind} takes the inputs ({', '.join(names[:-1])}), got {len(inputs)} of them.{order}") from None
         number = self._pass._calls[self._path]
         self._pass._calls[self._path] += 1
+        self._method = method
         call = self._call = Call(layer, self._path, inputs, number, self.trainable)
-        call.outputs = function(self, *inputs)
+        try:
+            call.outputs = function(self, *inputs)
+        except (DagtrainError, RecursionError):
+            raise
+        except Exception as error:
+            raise ArgumentError(f"{kind}.{method} raised {type(error).__name__} ({raised_at(error)}): {error}") from error
         if call.outputs is None:
             raise ArgumentError(f"{kind}.{method} returned None: it must return its outputs.")
         if self._pass.make is not None and method == "forward":

@@ -77,6 +77,30 @@ class ModelObjective(Objective):
         rows = [Spec(spec.shape[1:], self.dtype if spec.dtype.kind == "f" else spec.dtype) for spec in specs]
         return rows[0] if len(rows) == 1 else dict(zip(self.model.input_names, rows, strict=True))
 
+    @property
+    def known_columns(self) -> Columns | None:
+        """The columns of rows as far as they are known without data; y is left out where a loss takes targets of any kind."""
+        x = self.known_x
+        if x is None:
+            return None
+        outputs, auxiliary = self._specs(x)
+        main, targets = self._main(outputs), {}
+        for head in self.heads:
+            spec = output_of_specs(head, outputs, auxiliary)
+            if head.loss.targets == "classes":
+                targets[head.name] = Spec(spec.shape[1:-1], np.dtype(np.int64))
+            elif head.loss.targets in ("binary", "signs", "distribution", "like_outputs"):
+                targets[head.name] = Spec(spec.shape[1:], self.dtype)
+            else:
+                return Columns.of(x)
+        own = {name: spec for name, spec in targets.items() if name in main or len(main) != 1}
+        return Columns.of(x, own.get("", own))
+
+    def _specs(self, x: Any) -> tuple[Any, dict[str, Spec]]:
+        """The specs of the outputs and of the auxiliary ones."""
+        first = self._traced(x)
+        return map_leaves(spec_of, first.call.outputs), {name: spec_of(value) for name, value in first.shared.auxiliary.items()}
+
     def initial(self, seed: int, x: Any) -> tuple[Any, Any]:
         """The model's own initialisation, from the seed alone."""
         parameters, statistics = self.model.init(derive(key(seed), 0), rows_of(x, 1), dtype=self.dtype)
@@ -101,8 +125,7 @@ class ModelObjective(Objective):
 
     def labels(self, x: Any) -> dict[str, tuple[int | None, int]]:
         """For each head with class labels the number of classes, and the axes of the labels."""
-        first = self._traced(x)
-        outputs, auxiliary = map_leaves(spec_of, first.call.outputs), {n: spec_of(v) for n, v in first.shared.auxiliary.items()}
+        outputs, auxiliary = self._specs(x)
         specs = {head.name: output_of_specs(head, outputs, auxiliary) for head in self.heads if head.loss.targets == "classes"}
         return {name: (spec.shape[-1], spec.ndim - 1) for name, spec in specs.items() if spec.ndim > 1}
 
@@ -112,9 +135,8 @@ class ModelObjective(Objective):
 
     def figures(self, x: Any) -> tuple[Figure, ...]:
         """The loss; of several outputs the loss of each; the penalty; the metrics."""
-        first = self._traced(x)
-        outputs, auxiliary = map_leaves(spec_of, first.call.outputs), {n: spec_of(v) for n, v in first.shared.auxiliary.items()}
-        several, penalty, main = len(self.heads) > 1, bool(first.shared.losses), self._main(outputs)
+        outputs, auxiliary = self._specs(x)
+        several, penalty, main = len(self.heads) > 1, bool(self._traced(x).shared.losses), self._main(outputs)
         figures: list[Figure] = []
         end = LOSS_PARTS
         if several or penalty:

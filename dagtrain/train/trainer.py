@@ -18,7 +18,6 @@ from dagtrain import arguments, optim
 from dagtrain.arguments import float_dtype, fraction, is_number, whole
 from dagtrain.checkpoint.runs import CheckpointDirectory
 from dagtrain.data import BatchPlan
-from dagtrain.data.columns import Columns
 from dagtrain.data.compute import computed_by
 from dagtrain.data.source import Source
 from dagtrain.data.stream import is_stream
@@ -373,9 +372,6 @@ class Trainer(Trained):
             program = self._compile(columns)
         self.progress.program = program
         return program
-
-    def _compile(self, columns: Columns) -> Program:
-        return Program(self._objective, self.optimizer, columns, self.seed)
 
     def _tell(self, text: str, kind: str) -> None:
         """Write an event of the running fit."""
