@@ -107,12 +107,11 @@ class Trained(Hinted):
     def evaluate(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> dict[str, Any]:
         """Loss and metrics on other data, by the weights of its samples, if they have any; x may be a stream of batches, as in fit."""
         program, state = self._ready("evaluate", targets=is_stream(x))
-        if is_stream(x):
-            refuse_arrays(y=y, sample_weight=sample_weight)
-            with computed_by(self._client):
-                return program.evaluated(*Batches(self._objective, x, program.columns).scores(program, state))
         engine = choose_engine(self.engine, self.threads, self.client)
         with computed_by(self._client):
+            if is_stream(x):
+                refuse_arrays(y=y, sample_weight=sample_weight)
+                return program.evaluated(*Batches(self._objective, x, program.columns).scores(program, state))
             source = open_rows(self._objective, x, y, sample_weight, self._columns)
             if self._columns is None:
                 program, state = self._first_program(source.columns)
