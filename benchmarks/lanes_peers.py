@@ -108,7 +108,7 @@ class Floor:
         self.batch, self.one_blas_thread = int(dataset["batch"]), one_blas_thread
 
     def epoch(self) -> float:
-        from dagtrain.step.program import tree_levels
+        from dagtrain.step.sum_tree import tree_levels
 
         with self.one_blas_thread(), np.errstate(all="ignore"):
             for batch in self.batches:

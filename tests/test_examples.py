@@ -104,6 +104,13 @@ def test_cost_function():
     assert abs(results["squared"][1] + 1) > 0.5
 
 
+def test_graph_model(quick):
+    results = load("graph_model").main(quick)
+    assert results["kind"] >= (0.93 if quick else 0.95)
+    assert results["features"] >= (0.9 if quick else 0.93)
+    assert results["bright"] < (0.004 if quick else 0.001)  # their variance is 0.0012
+
+
 def test_every_example_is_tested():
     text = Path(__file__).read_text()
     assert [path.stem for path in FOLDER.glob("*.py") if f'load("{path.stem}")' not in text] == []

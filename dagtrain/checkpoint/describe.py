@@ -134,6 +134,9 @@ def _layer(layer: nn.Layer, path: str, seen: dict[int, str]) -> Description:
 
 
 def _name(value: Any) -> Description:
+    """The name of a part of the user's: that of a class or function, and its own where it holds functions."""
+    if isinstance(value, Loss | Metric | optim.Optimizer | optim.Schedule):
+        return {"python": f"{getattr(_functions(value)[0], '__module__', '?')}.{value.name}"}
     named = value if hasattr(value, "__qualname__") else type(value)
     return {"python": f"{getattr(named, '__module__', '?')}.{getattr(named, '__qualname__', '?')}"}
 

@@ -66,7 +66,11 @@ class BatchStream:
     ----------
     once
         Whether the batches can be read once only.
+    class_weight
+        Weights of classes that the batches read ahead have.
     """
+
+    class_weight: Any = None
 
     def __init__(
         self,
@@ -160,7 +164,8 @@ class BatchStream:
     def adopt(self, earlier: BatchStream) -> None:
         """Go on from where an earlier stream of the same iterator is, with the batches that it read ahead."""
         self._epoch, self._ends, self._is_over, self._error = earlier._epoch, earlier._ends, earlier._is_over, earlier._error
-        self._reader, self._pulled, self._first_rows = earlier._reader, earlier._pulled, earlier._first_rows
+        self._pulled, self._first_rows = earlier._pulled, earlier._first_rows
+        self._reader = earlier._reader if self._pulled else earlier._reader.checked_by(self._open, self._expected)
 
     def first(self) -> ArraySource:
         """The next batch, which stays the next."""

@@ -136,6 +136,12 @@ class BatchReader:
     def __iter__(self) -> BatchReader:
         return self
 
+    def checked_by(self, open_batch: Open, expected: Columns | None) -> BatchReader:
+        """A reader that goes on from here with other checks."""
+        reader = BatchReader(self._iterator, open_batch, expected, self._only_x, self._name)
+        reader.read = self.read
+        return reader
+
     def __next__(self) -> Rows:
         """The next batch; errors of the user's own code pass unchanged, those about a batch name its number."""
         batch = next(self._iterator)

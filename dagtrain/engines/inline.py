@@ -13,8 +13,9 @@ import numpy as np
 
 from dagtrain.data.columns import Rows
 from dagtrain.graph import Array
-from dagtrain.step.program import Contribution, ShardRunner, StepParts, add_tree, weight_of
+from dagtrain.step.program import Contribution, ShardRunner, StepParts, weight_of
 from dagtrain.step.state import State
+from dagtrain.step.sum_tree import add_tree
 from dagtrain.step.tracking import Following
 
 __all__ = ["StepRunner", "each_thread"]
@@ -65,6 +66,7 @@ class StepRunner:
     def contribute(self, batch: Batch) -> list[Contribution | None]:
         """The contribution of each shard; None for one without samples."""
         samples = sum(len(b[0]) for b in batch if b is not None)
+        scales = self.parts.scales(batch)
         contributions: list[Contribution | None] = [None] * self.shards
 
         def work(thread: int) -> None:
@@ -72,7 +74,7 @@ class StepRunner:
                 shard = batch[s]
                 if shard is not None:
                     part = len(shard[0]) / samples
-                    contributions[s] = self._runners[s].run(self._parameters, self._statistics, shard, part, self.state.step, s)
+                    contributions[s] = self._runners[s].run(self._parameters, self._statistics, shard, part, self.state.step, s, scales)
 
         each_thread(self._pool, self.threads, work)
         return contributions

@@ -12,18 +12,20 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dagtrain.arguments import one_of
+from dagtrain.arguments import is_whole, one_of
 from dagtrain.errors import ArgumentError, DagtrainError, ShapeError
 from dagtrain.graph import Spec, Tensor, scope
-from dagtrain.nn import initializers
+from dagtrain.graph.origin import raised_at
+from dagtrain.hinting import no_attribute
+from dagtrain.nn import hints, initializers
 from dagtrain.nn.initializers import Initializer
-from dagtrain.nn.naming import Path, checked_name, number_of, place_of
+from dagtrain.nn.naming import Path, checked_name, inside, number_of, place_of
 from dagtrain.nn.values import Values
 from dagtrain.ops.random import derive, fold_in
 from dagtrain.trace.tree import leaves
@@ -146,7 +148,13 @@ class Context:
         self._asked: set[str] = set()
         self._added: set[str] = set()
         self._call: Call | None = None
+        self._method = ""
         self._trainable = trainable
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise no_attribute("attribute of a context", name, dir(type(self)), hints.CONTEXT)
 
     @property
     def trainable(self) -> bool:
@@ -223,6 +231,7 @@ class Context:
         state = self._pass.states.get(path)
         if state is None:
             raise ArgumentError(f"there is no state {name!r} to update: ask for it with c.state({name!r}, shape) first.")
+        value = value if hasattr(value, "dtype") else np.asarray(value, state.dtype)
         if np.shape(value) != np.shape(state):
             raise ShapeError(f"the state {name!r} has the shape {np.shape(state)}, and its update {np.shape(value)}.")
         if self.training:
@@ -232,7 +241,10 @@ class Context:
         self, what: str, values: dict[Path, Values], name: str, shape: Sequence[int], initializer: Any, dtype: Any
     ) -> tuple[Values, bool]:
         """The value of this name, and whether this is the first time that it is asked for."""
-        shape, path, shared = tuple(map(int, shape)), (*self._path, checked_name(what, name)), self._pass
+        path, shared = (*self._path, checked_name(what, name)), self._pass
+        if not isinstance(shape, tuple | list) or not all(is_whole(n) and n >= 0 for n in shape):
+            raise ArgumentError(f"the shape of the {what} {name!r} is a tuple of whole numbers, as in x.shape[-1:] or (8,), got {shape!r}.")
+        shape = tuple(map(int, shape))
         if name in self._asked and what == "parameter":
             raise ArgumentError(f"{what} {name!r} is asked for twice in one call: keep the first in a variable, or use two names.")
         self._asked.add(name)
@@ -311,11 +323,13 @@ class Context:
         name
             The layer's name.
         """
+        if layer is self._layer and method == self._method:
+            raise ArgumentError(f"{type(self._layer).__name__}.{method} calls itself: that has no end.")
         if not callable(getattr(layer, "forward", None)):
             raise ArgumentError(f"{type(self._layer).__name__} calls {layer!r}, which is no layer.")
         path = self._pass.place(layer, lambda: (*self._path, *self._names(layer, name)))
-        inside = path[: len(self._path)] == self._path
-        with _entering(path[len(self._path) :] if inside else path[-1:]):
+        within = path[: len(self._path)] == self._path
+        with inside(path[len(self._path) :] if within else path[-1:]):
             call = Context(self._pass, layer, path, self._trainable and layer.trainable).enter(spread(inputs), method)
         if self._call is not None:
             self._call.calls.append(call)
@@ -342,12 +356,19 @@ class Context:
         try:
             signature.bind(self, *inputs)
         except TypeError:
-            names = ", ".join(list(signature.parameters)[1:])
-            raise ArgumentError(f"{kind} takes the inputs ({names}), got {len(inputs)} of them.") from None
+            first, *names = [*signature.parameters, ""]
+            order = "" if first == "c" else f" Its arguments are self, the context and the inputs: {method}(self, c, x)."
+            raise ArgumentError(f"{kind} takes the inputs ({', '.join(names[:-1])}), got {len(inputs)} of them.{order}") from None
         number = self._pass._calls[self._path]
         self._pass._calls[self._path] += 1
+        self._method = method
         call = self._call = Call(layer, self._path, inputs, number, self.trainable)
-        call.outputs = function(self, *inputs)
+        try:
+            call.outputs = function(self, *inputs)
+        except (DagtrainError, RecursionError):
+            raise
+        except Exception as error:
+            raise ArgumentError(f"{kind}.{method} raised {type(error).__name__} ({raised_at(error)}): {error}") from error
         if call.outputs is None:
             raise ArgumentError(f"{kind}.{method} returned None: it must return its outputs.")
         if self._pass.make is not None and method == "forward":
@@ -373,15 +394,3 @@ def _check_samples(kind: str, inputs: tuple[Any, ...], outputs: Any) -> None:
 def spread(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """The inputs of a layer, which may be in one list or tuple."""
     return tuple(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], list | tuple) and not isinstance(inputs[0], Spec) else inputs
-
-
-@contextmanager
-def _entering(path: Path) -> Iterator[None]:
-    """Put the nodes made inside in scopes of these names, and the layer's name before the message of any error."""
-    with ExitStack() as scopes:
-        for name in path:
-            scopes.enter_context(scope(name))
-        try:
-            yield
-        except DagtrainError as error:
-            raise type(error)(f"layer {'.'.join(path)!r}: {error}") from error

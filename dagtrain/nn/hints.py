@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dagtrain.registry import hints
 
-__all__ = ["ACTIVATIONS", "ATTRIBUTES", "INITIALIZERS", "LOSSES", "METRICS", "MODEL"]
+__all__ = ["ACTIVATIONS", "ATTRIBUTES", "CONTEXT", "INITIALIZERS", "LOSSES", "METRICS", "MODEL"]
 
 LOSSES = hints(
     ("mse meansquarederror squarederror quadratic l2", "'mean_squared_error'"),
@@ -93,6 +93,15 @@ ATTRIBUTES = hints(
     ("functional", "nn.Model(inputs, outputs)"),
 )
 """For attributes of the module `dagtrain.nn`."""
+CONTEXT = hints(
+    ("param parameters addweight addparameter weight variable addvariable createparameter", "c.parameter(name, shape, initializer)"),
+    ("buffer registerbuffer variables statevariable getstate addstate", "c.state(name, shape, initializer), and c.update(name, value)"),
+    ("rng makerng randomkey prngkey", "c.key()"),
+    ("istraining train", "c.training"),
+    ("sow addmetric penalty", "c.add_loss(name, value)"),
+    ("call layer apply submodule", "c(self.field, x), which calls a layer in a field"),
+)
+"""For attributes of the context of a layer."""
 MODEL = hints(
     ("compile", 'an argument of the trainer: dt.Trainer(model, loss="cross_entropy", optimizer="adam")'),
     ("fit train", 'done by a trainer: dt.Trainer(model, loss="cross_entropy").fit(x, y)'),

@@ -6,14 +6,16 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from dagtrain.errors import ArgumentError
+from dagtrain.errors import ArgumentError, DagtrainError
+from dagtrain.graph import scope
 
 if TYPE_CHECKING:
     from dagtrain.nn.layer import Layer
 
-__all__ = ["Nest", "Path", "by_path", "checked_name", "kind_of", "names_of", "nested", "number_of", "place_of"]
+__all__ = ["Nest", "Path", "by_path", "checked_name", "inside", "kind_of", "names_of", "nested", "number_of", "place_of"]
 
 Nest = dict[str, Any]
 """Nested dict of arrays or tensors."""
@@ -112,3 +114,15 @@ def by_path(nest: Nest, path: Path = ()) -> dict[Path, Any]:
     for name, value in nest.items():
         values |= by_path(value, (*path, name)) if isinstance(value, dict) else {(*path, name): value}
     return values
+
+
+@contextmanager
+def inside(path: Path) -> Iterator[None]:
+    """Put the nodes made inside in scopes of these names, and the layer's name before the message of any error."""
+    with ExitStack() as scopes:
+        for name in path:
+            scopes.enter_context(scope(name))
+        try:
+            yield
+        except DagtrainError as error:
+            raise type(error)(f"layer {'.'.join(path)!r}: {error}") from error

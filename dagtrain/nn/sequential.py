@@ -116,7 +116,7 @@ class Sequential(Layer):
             x = c(layer, x, mask, name=name) if takes_mask else c(layer, x, name=name)
             if isinstance(x, tuple) and len(x) == 2:
                 x, mask = x
-            elif isinstance(x, tuple | dict):
+            elif isinstance(x, tuple | list | dict):
                 raise ArgumentError(f"layer {name!r} has several outputs: a Sequential takes one; connect it with dagtrain.nn.Model.")
             elif mask is not None and tuple(x.shape[: mask.ndim]) != tuple(mask.shape):
                 mask = None

@@ -18,7 +18,7 @@ import numpy as np
 
 from dagtrain.arguments import is_whole
 from dagtrain.errors import ArgumentError, DTypeError
-from dagtrain.graph import Spec, spec_of
+from dagtrain.graph import Spec, Tensor, spec_of
 from dagtrain.graph import input as new_input
 from dagtrain.graph.protocols import Slot
 from dagtrain.nn.context import Context, Pass
@@ -145,6 +145,11 @@ def called(layer: Layer, inputs: tuple[Any, ...], method: str) -> Any:
     """The symbolic outputs of a layer for symbolic inputs: a value, or a tuple or dict of them."""
     values = layer.arguments(inputs)
     for value in values:
+        if isinstance(value, Tensor):
+            raise ArgumentError(
+                f"{type(layer).__name__}(...) is called on a tensor: in forward(self, c, x) the context calls layers, as in "
+                "c(self.field, x)."
+            )
         if not isinstance(value, Value):
             raise ArgumentError(
                 f"{type(layer).__name__}(...) is called on {type(value).__name__}: a layer is called on symbolic values, which begin with "

@@ -61,6 +61,8 @@ def measure_work(
         while len(computed) < 8 or (time.perf_counter() < until and len(computed) < 10_000):
             batch_rows = {shard: next(pool) for shard in range(timed)}
             moments = [time.perf_counter()]
+            if parts.weight_count:
+                rank.weigh(batch_rows)
             rank.compute(batch_rows, counts)
             moments.append(time.perf_counter())
             rank.reduce(counts)
@@ -108,7 +110,7 @@ def _stages(
     times: list[list[float]] = []
     with guard():
         for _ in range(_REPEATS):
-            iterator = runner.steps(*views, shard, 1.0, 0, 0)
+            iterator = runner.steps(*views, shard, 1.0, 0, 0, parts.scales([shard]))
             moments = [time.perf_counter()]
             for stage in stages[:-1]:
                 for _ in range(stage.yield_points):

@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from dagtrain.arguments import one_of
+from dagtrain.errors import ArgumentError
 from dagtrain.graph import LEAVES, Array, Graph, Tensor, ancestors_of, rebuild, topological
 from dagtrain.graph import input as new_input
+from dagtrain.nn.calls import naming
 from dagtrain.ops import as_tensor
 from dagtrain.ops.elementwise import cast
 from dagtrain.ops.reduce import reduce_sum
@@ -139,7 +141,11 @@ class GroupUpdate:
         p, g = new_input("parameters", (length,), dtype), new_input("gradient", (length,), dtype)
         slots = {name: new_input(name, (length,), dtype) for name in optimizer.slots}
         mean = g * context.scalar(1.0 / context.weight)
-        change, after = optimizer.update(context, mean, p, dict(slots))
+        with naming(f"the optimizer {optimizer.name!r}"):
+            result = optimizer.update(context, mean, p, dict(slots))
+            if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict) and set(slots) <= set(result[1])):
+                raise ArgumentError(f"update returns the change of the parameters and a dict of all slots ({', '.join(slots) or 'none'}).")
+            change, after = result
         outputs = {"parameters": cast(p + change, dtype), **{n: cast(as_tensor(after[n]), dtype) for n in slots}}
         vectors = [p, g, *slots.values()]
         numbers = [context.step, context.learning_rate_scale, context.weight, *context.norms]

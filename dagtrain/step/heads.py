@@ -5,7 +5,7 @@
     layers ▶ add_loss                ─┘
 
 Where the weights are the same tensor, or constants, the addends of a step are Σ λ S with one weight. Where they differ, each shard needs
-the batch's weights first: their inverse values multiply S.
+the batch's weights W first: the addends are Σ λ S · n/W with the rows as their weight, which are n in the batch.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from dagtrain.nn.losses import Loss
 from dagtrain.nn.metrics import Metric
 from dagtrain.ops import as_tensor
 from dagtrain.ops.elementwise import cast
+from dagtrain.step.sum_tree import add_tree
 
-__all__ = ["Figure", "Head", "Parts", "heads_of", "output_of", "source_of", "target_of", "weighted_total"]
+__all__ = ["Figure", "Head", "Parts", "heads_of", "output_of", "scales_of", "source_of", "target_of", "weighted_total"]
 
 
 @dataclass(frozen=True)
@@ -164,27 +165,35 @@ def _only(y: dict[str, Any]) -> Any:
 
 
 def weighted_total(
-    parts: Mapping[str, Parts], factors: Mapping[str, float], penalties: Sequence[Any], part: Tensor, inverse: Tensor | None
+    losses: Mapping[str, Parts],
+    by_sample: Mapping[str, Parts],
+    penalties: Sequence[Any],
+    factors: Mapping[str, float],
+    rows: int,
+    scales: Tensor | None,
 ) -> Parts:
     """All losses as one sum and weight of a shard.
 
     Parameters
     ----------
-    parts, factors
-        Of each loss.
+    losses, by_sample
+        Losses, and penalties with a value for each sample.
     penalties
         Numbers that count as they are, whatever the weights.
-    part
-        The shard's fraction of the batch's rows.
-    inverse
-        The inverse of each loss's weight in the whole batch, 0 where it is 0; None where the losses have one weight.
+    factors
+        Of each loss.
+    rows
+        Of the shard.
+    scales
+        The rows of the batch for each unit of a loss's weight, see `scales_of`; None where the losses have one weight.
     """
-    if inverse is not None:
-        scaled = [as_tensor(p.total) * cast(inverse[i] * factors[name], p.total.dtype) for i, (name, p) in enumerate(parts.items())]
+    parts, factors = {**losses, **by_sample}, dict.fromkeys(by_sample, 1.0) | dict(factors)
+    if scales is not None:
+        scaled = [as_tensor(p.total) * cast(scales[i] * factors[name], p.total.dtype) for i, (name, p) in enumerate(parts.items())]
         total = sum(scaled[1:], scaled[0])
         for penalty in penalties:
-            total = total + penalty * cast(part, penalty.dtype)
-        return Parts(total, cast(part, np.float64) * cast(np.max(inverse) > 0, np.float64))
+            total = total + penalty * rows
+        return Parts(total, rows * cast(np.max(scales[: len(losses)]) > 0, np.float64))  # 0 if all losses are masked
     names = list(parts)
     first = parts[names[0]]
     total = _times(first.total, factors[names[0]])
@@ -193,6 +202,19 @@ def weighted_total(
     for penalty in penalties:
         total = total + penalty * (first.weight if not isinstance(first.weight, Tensor) else cast(first.weight, penalty.dtype))
     return Parts(total, first.weight)
+
+
+def scales_of(weights: Sequence[Array | None], rows: int) -> Array:
+    """For each loss the rows of a batch for each unit of its weight, 0 without weight; from the weights of the losses in each shard.
+
+    Examples
+    --------
+    >>> scales_of([np.array([3.0, 2.0, 0.0]), None, np.array([5.0, 0.0, 0.0])], 8)
+    array([1., 4., 0.])
+    """
+    total = add_tree(weights)
+    assert total is not None, "a step has at least one sample"
+    return np.divide(rows, total, out=np.zeros(len(total)), where=total != 0)
 
 
 def _times(total: Any, factor: float) -> Any:

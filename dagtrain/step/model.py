@@ -77,6 +77,30 @@ class ModelObjective(Objective):
         rows = [Spec(spec.shape[1:], self.dtype if spec.dtype.kind == "f" else spec.dtype) for spec in specs]
         return rows[0] if len(rows) == 1 else dict(zip(self.model.input_names, rows, strict=True))
 
+    @property
+    def known_columns(self) -> Columns | None:
+        """The columns of rows as far as they are known without data; y is left out where a loss takes targets of any kind."""
+        x = self.known_x
+        if x is None:
+            return None
+        outputs, auxiliary = self._specs(x)
+        main, targets = self._main(outputs), {}
+        for head in self.heads:
+            spec = output_of_specs(head, outputs, auxiliary)
+            if head.loss.targets == "classes":
+                targets[head.name] = Spec(spec.shape[1:-1], np.dtype(np.int64))
+            elif head.loss.targets in ("binary", "signs", "distribution", "like_outputs"):
+                targets[head.name] = Spec(spec.shape[1:], self.dtype)
+            else:
+                return Columns.of(x)
+        own = {name: spec for name, spec in targets.items() if name in main or len(main) != 1}
+        return Columns.of(x, own.get("", own))
+
+    def _specs(self, x: Any) -> tuple[Any, dict[str, Spec]]:
+        """The specs of the outputs and of the auxiliary ones."""
+        first = self._traced(x)
+        return map_leaves(spec_of, first.call.outputs), {name: spec_of(value) for name, value in first.shared.auxiliary.items()}
+
     def initial(self, seed: int, x: Any) -> tuple[Any, Any]:
         """The model's own initialisation, from the seed alone."""
         parameters, statistics = self.model.init(derive(key(seed), 0), rows_of(x, 1), dtype=self.dtype)
@@ -101,8 +125,7 @@ class ModelObjective(Objective):
 
     def labels(self, x: Any) -> dict[str, tuple[int | None, int]]:
         """For each head with class labels the number of classes, and the axes of the labels."""
-        first = self._traced(x)
-        outputs, auxiliary = map_leaves(spec_of, first.call.outputs), {n: spec_of(v) for n, v in first.shared.auxiliary.items()}
+        outputs, auxiliary = self._specs(x)
         specs = {head.name: output_of_specs(head, outputs, auxiliary) for head in self.heads if head.loss.targets == "classes"}
         return {name: (spec.shape[-1], spec.ndim - 1) for name, spec in specs.items() if spec.ndim > 1}
 
@@ -112,9 +135,8 @@ class ModelObjective(Objective):
 
     def figures(self, x: Any) -> tuple[Figure, ...]:
         """The loss; of several outputs the loss of each; the penalty; the metrics."""
-        first = self._traced(x)
-        outputs, auxiliary = map_leaves(spec_of, first.call.outputs), {n: spec_of(v) for n, v in first.shared.auxiliary.items()}
-        several, penalty, main = len(self.heads) > 1, bool(first.shared.losses), self._main(outputs)
+        outputs, auxiliary = self._specs(x)
+        several, penalty, main = len(self.heads) > 1, bool(self._traced(x).shared.losses), self._main(outputs)
         figures: list[Figure] = []
         end = LOSS_PARTS
         if several or penalty:
@@ -181,7 +203,7 @@ class ModelObjective(Objective):
         sample_weight: Any,
         part: Tensor,
         key: Tensor,
-        inverse: Tensor | None = None,
+        scales: Tensor | None = None,
         training: bool = True,
         fixed: Collection[str] = (),
     ) -> Forward:
@@ -190,15 +212,18 @@ class ModelObjective(Objective):
         rows = leaves(x)[0].shape[0]
         losses, main = self._losses(applied, y, sample_weight), self._main(applied.outputs)
         numbers, by_sample = _penalties(applied.losses, rows)
-        with scope("loss"):
-            addends = losses | by_sample
-            factors = {head.name: head.factor for head in self.heads} | dict.fromkeys(by_sample, 1.0)
-            loss = weighted_total(addends, factors, list(numbers.values()), part, inverse)
+        shared = self._traced(map_leaves(lambda column: Spec(column.shape[1:], column.dtype), x)).shared
+        several = len(self.heads) > 1 or bool(shared.losses)  # a layer may add to the loss in training alone
+        loss = Parts(0.0, 0.0)  # in evaluation each of several losses is a figure of its own
+        if training or not several:
+            with scope("loss"):
+                factors = {head.name: head.factor for head in self.heads}
+                loss = weighted_total(losses, by_sample, list(numbers.values()), factors, rows, scales)
         parts: list[Tensor] = []
-        if len(self.heads) > 1 or applied.losses:
+        if several:
             with scope("sums"):
                 parts += [pair(*losses.get(head.name, (0.0, 0.0))) for head in self.heads]
-                if applied.losses:
+                if shared.losses:
                     parts.append(pair(sum([*(p.total for p in by_sample.values()), *(n * rows for n in numbers.values())]), rows))
         kept: list[Tensor] = []
         for head in self.heads:
@@ -206,8 +231,7 @@ class ModelObjective(Objective):
             for metric in head.metrics:
                 with scope(head.titled(metric.name, len(self.heads) > 1)):
                     if output is None:
-                        auxiliary = self._traced(map_leaves(lambda column: Spec(column.shape[1:], column.dtype), x)).shared.auxiliary
-                        parts.append(as_tensor(np.zeros(metric.size(spec_of(auxiliary[head.name])))))
+                        parts.append(as_tensor(np.zeros(metric.size(spec_of(shared.auxiliary[head.name])))))
                         continue
                     compared = output, target_of(head, main, y), _weight_of(head, main, y, sample_weight)
                     parts.append(as_tensor(metric.parts_of(*compared)))
@@ -215,7 +239,7 @@ class ModelObjective(Objective):
                         kept.append(as_tensor(metric.rows_of(*compared)))
         return Forward(loss, parts, kept, applied.state)
 
-    def weights(self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any, part: Tensor, key: Tensor) -> dict[str, Tensor]:
+    def weights(self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any, key: Tensor) -> dict[str, Tensor]:
         """The weight of each loss, then of each penalty by sample."""
         applied = self._applied(parameters, statistics, x, key, True)
         by_sample = _penalties(applied.losses, leaves(x)[0].shape[0])[1]
@@ -223,10 +247,10 @@ class ModelObjective(Objective):
         check_weight(weights, [*leaves(parameters), *leaves(statistics), key])
         return {"weights": stack([cast(as_tensor(weight), np.float64) for weight in weights])}
 
-    def is_divided(self, columns: Columns) -> bool:
-        """Whether the weights of losses differ."""
+    def weight_count(self, columns: Columns) -> int:
+        """See `Objective.weight_count`."""
         if len(self.heads) == 1 and not self._traced(columns.x).shared.losses:
-            return False
+            return 0
         weights: list[Any] = []
 
         def collect(parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any) -> Any:
@@ -238,7 +262,7 @@ class ModelObjective(Objective):
         first = self._traced(columns.x)
         specs = (VectorLayout.of(nest, self.dtype).specs for nest in (first.parameters, first.state))
         trace_nested(collect, *specs, *columns.of_rows(2))
-        return any(np.isnan(ratio(weights[0], weight)) for weight in weights)
+        return len(weights) if any(np.isnan(ratio(weights[0], weight)) for weight in weights) else 0
 
     # ---- outputs
 

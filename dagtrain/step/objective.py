@@ -1,10 +1,11 @@
 """Objectives of training: a model with a loss, or a plain cost function with its parameters; as the graph of one shard.
 
-    parameters, statistics, x, y, sample_weight, part, key ──▶ gradient of the loss's sum, part · statistics, sums
+    parameters, statistics, x, y, sample_weight, part, key, scales ──▶ gradient of the loss's sum, part · statistics, sums
     sums = [loss sum, loss weight, parts of the metrics …]
 
 A loss is a sum and a weight. Everything but the statistics adds up over shards; the update divides the total gradient by the total weight.
-The part is the shard's fraction of the batch's rows, by which running statistics are averaged.
+The part is the shard's fraction of the batch's rows, by which running statistics are averaged. Scales are there only where losses have
+different weights, see `dagtrain.step.heads`.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Objective:
         sample_weight: Any,
         part: Tensor,
         key: Tensor,
-        inverse: Tensor | None = None,
+        scales: Tensor | None = None,
         training: bool = True,
         fixed: Collection[str] = (),
     ) -> Forward:
@@ -103,7 +104,7 @@ class Objective:
         sample_weight: Any,
         part: Tensor,
         key: Tensor,
-        inverse: Tensor | None = None,
+        scales: Tensor | None = None,
         *,
         fixed: Collection[str] = (),
     ) -> dict[str, Any]:
@@ -111,7 +112,7 @@ class Objective:
 
         The gradient is that of the parameters whose names are not in `fixed`.
         """
-        forward = self.forward(parameters, statistics, x, y, sample_weight, part, key, inverse, fixed=fixed)
+        forward = self.forward(parameters, statistics, x, y, sample_weight, part, key, scales, fixed=fixed)
         total, weight = forward.loss
         check_weight([weight], [*leaves(parameters), *leaves(statistics), key])
         trained = {name: leaf for name, leaf in flatten(parameters)[0].items() if name not in fixed}
@@ -128,13 +129,13 @@ class Objective:
         forward = self.forward(parameters, statistics, x, y, sample_weight, as_tensor(1.0), as_tensor(key(0)), training=False)
         return {"sums": _joined(forward), "rows": list(forward.rows)}
 
-    def weights(self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any, part: Tensor, key: Tensor) -> dict[str, Tensor]:
+    def weights(self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any, key: Tensor) -> dict[str, Tensor]:
         """The weight of each loss of a shard, where losses have different ones: functions of the columns alone."""
         raise ArgumentError("a plain cost function has one loss.")
 
-    def is_divided(self, columns: Columns) -> bool:
-        """Whether losses have different weights, so that a shard divides each by its weight in the whole batch."""
-        return False
+    def weight_count(self, columns: Columns) -> int:
+        """The number of weights, one for each loss, if they differ, so that a shard needs those of the whole batch; else 0."""
+        return 0
 
     def outputs(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Any]:
         """The model's outputs, as in evaluation."""
@@ -191,7 +192,7 @@ class CostObjective(Objective):
         sample_weight: Any,
         part: Tensor,
         key: Tensor,
-        inverse: Tensor | None = None,
+        scales: Tensor | None = None,
         training: bool = True,
         fixed: Collection[str] = (),
     ) -> Forward:

@@ -23,7 +23,7 @@ from dagtrain.graph import Array, Graph, Spec, spec_of
 from dagtrain.ops.random import derive, key
 from dagtrain.optim.groups import groups_of
 from dagtrain.plan import Bound, Plan, plan
-from dagtrain.step.heads import Figure
+from dagtrain.step.heads import Figure, scales_of
 from dagtrain.step.layout import VectorLayout, settled
 from dagtrain.step.objective import LOSS_PARTS, Objective
 from dagtrain.step.state import State
@@ -31,7 +31,7 @@ from dagtrain.step.tracking import Followed, Following, followed
 from dagtrain.step.update import Update
 from dagtrain.trace import trace_nested
 
-__all__ = ["Contribution", "Program", "Scores", "ShardRunner", "add_tree", "join_scores", "tree_levels", "weight_of"]
+__all__ = ["Contribution", "Program", "Scores", "ShardRunner", "join_scores", "weight_of"]
 
 EVALUATED = 1024
 """Most rows evaluated at once."""
@@ -71,54 +71,6 @@ def join_scores(pieces: Sequence[Scores]) -> Scores:
 def weight_of(sums: Array) -> float:
     """The total weight of the loss, from the summed parts."""
     return float(sums[1])
-
-
-def tree_levels(shards: int) -> list[list[tuple[int, int]]]:
-    """The fixed sum tree: for each level, pairs (a, b) of shards; the sum at b is added to that at a.
-
-    Examples
-    --------
-    >>> tree_levels(5)
-    [[(0, 1), (2, 3)], [(0, 2)], [(0, 4)]]
-    """
-    levels, width = [], 1
-    while width < shards:
-        levels.append([(i, i + width) for i in range(0, shards - width, 2 * width)])
-        width *= 2
-    return levels
-
-
-def add_tree(vectors: Sequence[Array | None], out: Array | None = None) -> Array | None:
-    """Sum of the vectors by the fixed tree; None (an empty shard) adds nothing. The inputs do not change.
-
-    Parameters
-    ----------
-    vectors
-        One for each shard.
-    out
-        Array for the sum; a new one by default.
-    """
-    current = list(vectors)
-    owned: set[int] = set()  # indices whose sum is in memory of this call
-    for level in tree_levels(len(current)):
-        for left, right in level:
-            a, b = current[left], current[right]
-            if b is None:
-                continue
-            if a is None:
-                current[left] = b
-                if right in owned:
-                    owned.add(left)
-            elif left in owned:
-                np.add(a, b, out=a)
-            else:
-                current[left] = np.add(a, b)
-                owned.add(left)
-    total = current[0]
-    if out is None or total is None:
-        return total.copy() if total is not None and 0 not in owned else total
-    out[...] = total
-    return out
 
 
 class Program:
@@ -172,9 +124,9 @@ class Program:
         return max([LOSS_PARTS, *(int(figure.parts.stop) for figure in self.reported)])
 
     @cached_property
-    def divided(self) -> bool:
-        """Whether shards divide each loss by its weight in the whole batch, since the weights differ."""
-        return self.objective.is_divided(self.columns)
+    def weight_count(self) -> int:
+        """Number of weights of losses that shards need of the whole batch, since they differ; 0 where the losses have one weight."""
+        return self.objective.weight_count(self.columns)
 
     def values(self, sums: Array | Sequence[float]) -> dict[str, Any]:
         """The value of each figure in training, from its summed parts; NaN without any weight."""
@@ -213,6 +165,14 @@ class Program:
         """The plan of a shard of this many rows."""
         return self._plan(self.objective.contribution, rows, yield_points=True)
 
+    def weights_plan(self, rows: int) -> Plan:
+        """The plan of the weights of the losses in a shard of this many rows, from the columns alone."""
+        cache_key = "weights", rows, self.columns.specs
+        if cache_key not in self._plans:
+            graph = self._graph(self.objective.weights, rows)
+            self._plans[cache_key] = plan(Graph({name: graph.inputs[name] for name in self.columns.names}, graph.outputs))
+        return self._plans[cache_key]
+
     def output_plan(self, rows: int, probabilities: bool = False) -> Plan:
         """The plan of the model's outputs for this many rows, or of the probabilities that they stand for."""
         return self._plan(self.objective.probabilities if probabilities else self.objective.outputs, rows)
@@ -236,7 +196,7 @@ class Program:
                 "sample_weight": sample_weight,
                 "part": Spec((), np.dtype(self.layout.dtype)),
                 "key": spec_of(_NO_KEY),
-                "inverse": None,
+                "scales": Spec((self.weight_count,), np.dtype("f8")) if self.weight_count else None,
             }
             names = inspect.signature(function).parameters
             call = partial(function, fixed=self.fixed) if "fixed" in names else function
@@ -262,7 +222,8 @@ class Program:
         """The parts that a worker needs for shards of these sizes; empty shards need none."""
         plans = {n: self.shard_plan(n) for n in sorted({n for n in rows if n})}
         keyed = any(s.op == "input" and s.name == "key" for n in plans for node in self.shard_graph(n).nodes for s in node.inputs)
-        return StepParts(plans, self.update, self.layout, self.statistics_layout, self.seed, self.sums, keyed, self.followed)
+        weights = {n: self.weights_plan(n) for n in plans} if self.weight_count else {}
+        return StepParts(plans, self.update, self.layout, self.statistics_layout, self.seed, self.sums, keyed, self.followed, weights)
 
 
 class StepParts:
@@ -278,21 +239,36 @@ class StepParts:
         sums: int,
         keyed: bool,
         followed: tuple[Followed, ...] = (),
+        weight_plans: Mapping[int, Plan] | None = None,
     ) -> None:
         self.plans, self.update, self.layout, self.statistics_layout = plans, update, layout, statistics
         self.seed, self.sums, self.keyed, self.followed = seed, sums, keyed, followed
+        self.weight_plans = dict(weight_plans or {})
+        self.weight_count = next((int(p.outputs["weights"].shape[0]) for p in self.weight_plans.values()), 0)
         names = [(rows, p.key) for rows, p in sorted(plans.items())]
         blocks = [p.key for p in update.plans]
         groups = (layout.order, layout.fixed, update.arrangement, *map(str, followed)) if update.arrangement or layout.fixed else ()
-        self.key = hashlib.sha256(pickle.dumps((names, blocks, seed, layout.shapes, statistics.shapes, *groups))).hexdigest()[:32]
+        weights = tuple(p.key for _, p in sorted(self.weight_plans.items()))
+        self.key = hashlib.sha256(pickle.dumps((names, blocks, seed, layout.shapes, statistics.shapes, *groups, *weights))).hexdigest()[:32]
 
     def __sizeof__(self) -> int:
-        return sum(p.nbytes for p in (*self.plans.values(), *self.update.plans))  # what Dask counts
+        return sum(p.nbytes for p in (*self.plans.values(), *self.weight_plans.values(), *self.update.plans))  # what Dask counts
 
     @property
     def width(self) -> int:
         """Elements of a contribution's vector."""
         return self.layout.trained + self.statistics_layout.size
+
+    def weights(self, columns: Rows) -> Array:
+        """The weights of the losses in the rows of a shard."""
+        return self.weight_plans[len(columns[0])](*columns)[0]
+
+    def scales(self, batch: Sequence[Rows | None]) -> Array | None:
+        """The scales of a batch from the rows of all its shards; None where the losses have one weight."""
+        if not self.weight_plans:
+            return None
+        weights = [None if rows is None else self.weights(rows) for rows in batch]
+        return scales_of(weights, sum(len(rows[0]) for rows in batch if rows is not None))
 
     def shard_key(self, step: int, shard: int) -> Array:
         """The key of a shard's random ops: a function of seed, step and shard (a constant without such ops)."""
@@ -344,22 +320,36 @@ class ShardRunner:
         self._views = [*parts.layout.gradient_views(out), *parts.statistics_layout.views(out[parts.layout.trained :])]
 
     def run(
-        self, parameters: Sequence[Array], statistics: Sequence[Array], columns: Rows, part: float, step: int, shard: int
+        self,
+        parameters: Sequence[Array],
+        statistics: Sequence[Array],
+        columns: Rows,
+        part: float,
+        step: int,
+        shard: int,
+        scales: Array | None = None,
     ) -> Contribution:
         """One shard's contribution; parameters and statistics are views by name."""
-        bound, inputs = self._prepared(parameters, statistics, columns, part, step, shard)
+        bound, inputs = self._prepared(parameters, statistics, columns, part, step, shard, scales)
         self.parts.plans[len(columns[0])].run(bound, inputs)
         return Contribution(self.out, self.sums)
 
     def steps(
-        self, parameters: Sequence[Array], statistics: Sequence[Array], columns: Rows, part: float, step: int, shard: int
+        self,
+        parameters: Sequence[Array],
+        statistics: Sequence[Array],
+        columns: Rows,
+        part: float,
+        step: int,
+        shard: int,
+        scales: Array | None = None,
     ) -> Iterator[tuple[Any, ...]]:
         """Run as an iterator that pauses at yield points; see `dagtrain.plan.Bound.steps`.
 
-        The plan's inputs are the parameters, then statistics, columns, part and key; its outputs the gradients of the trained parameters,
-        then statistics and sums.
+        The plan's inputs are the parameters, then statistics, columns, part, key and scales; its outputs the gradients of the trained
+        parameters, then statistics and sums.
         """
-        bound, inputs = self._prepared(parameters, statistics, columns, part, step, shard)
+        bound, inputs = self._prepared(parameters, statistics, columns, part, step, shard, scales)
         assert bound.steps is not None, "plans of shards have yield_points"
         try:
             yield from bound.steps(*inputs)
@@ -367,7 +357,14 @@ class ShardRunner:
             raise self.parts.plans[len(columns[0])].explain(error) from error
 
     def _prepared(
-        self, parameters: Sequence[Array], statistics: Sequence[Array], columns: Rows, part: float, step: int, shard: int
+        self,
+        parameters: Sequence[Array],
+        statistics: Sequence[Array],
+        columns: Rows,
+        part: float,
+        step: int,
+        shard: int,
+        scales: Array | None,
     ) -> tuple[Bound, tuple[Any, ...]]:
         rows = len(columns[0])
         bound = self._bound.get(rows)
@@ -375,7 +372,8 @@ class ShardRunner:
             bound = self._bound[rows] = self.parts.plans[rows].bind([*self._views, self.sums], self._spaces.get(rows))
             self._spaces[rows] = bound.buffers
         part_array = np.asarray(part, self.parts.layout.dtype)
-        return bound, (*parameters, *statistics, *columns, part_array, self.parts.shard_key(step, shard))
+        last = () if scales is None else (scales,)
+        return bound, (*parameters, *statistics, *columns, part_array, self.parts.shard_key(step, shard), *last)
 
 
 def next_state(parts: StepParts, state: State, total: Contribution) -> State:

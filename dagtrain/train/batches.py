@@ -124,7 +124,13 @@ def open_batches(
 ) -> BatchStream:
     """The stream of a fit, which goes on from an `earlier` one of the same iterator."""
     stream = BatchStream(batches, partial(open_batch, objective, class_weight), shards, steps, expected, epoch=epoch)
+    stream.class_weight = class_weight
     if earlier is not None and stream.once and earlier.batches is stream.batches:
+        if earlier.pulled and earlier.class_weight != class_weight:
+            raise ArgumentError(
+                f"{earlier.pulled} batches of this iterator were read ahead with class_weight={earlier.class_weight}: give the same, or "
+                "another iterator."
+            )
         stream.adopt(earlier)
     return stream
 

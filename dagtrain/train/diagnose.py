@@ -15,6 +15,7 @@ from dagtrain.errors import NotFiniteError
 from dagtrain.graph import LEAVES, Array, Graph, Tensor
 from dagtrain.plan import node_values
 from dagtrain.plan.blas import guard
+from dagtrain.step.program import StepParts
 from dagtrain.step.state import State
 
 __all__ = ["explain_not_finite", "first_not_finite"]
@@ -54,7 +55,7 @@ def explain_not_finite(program: Any, source: Any, state: State, batches: Sequenc
             shards = [tuple(column[s] for column in columns) if len(s) else None for s in batch]
             for s, contribution in enumerate(runner.contribute(shards)):
                 if contribution is not None and not (np.isfinite(contribution.vector).all() and np.isfinite(contribution.sums).all()):
-                    return _name_op(program, before, s, shards, first_row + int(batch[s][0]), parts.shard_key(before.step, s))
+                    return _name_op(program, before, s, shards, first_row + int(batch[s][0]), parts)
             runner.step(shards)
             if not np.isfinite(runner.state.parameters).all():
                 return NotFiniteError(
@@ -64,12 +65,13 @@ def explain_not_finite(program: Any, source: Any, state: State, batches: Sequenc
     return NotFiniteError("the loss is NaN or infinite, but the steps gave finite numbers when repeated in this process.")
 
 
-def _name_op(program: Any, state: State, shard: int, shards: Sequence[Any], first: int, key: Array) -> NotFiniteError:
+def _name_op(program: Any, state: State, shard: int, shards: Sequence[Any], first: int, parts: StepParts) -> NotFiniteError:
     columns = shards[shard]
     part = len(columns[0]) / sum(len(b[0]) for b in shards if b is not None)
     graph = program.shard_graph(len(columns[0]))
     leaves = [*program.layout.views(state.parameters), *program.statistics_layout.views(state.statistics)]
-    inputs = [*leaves, *columns, part, key]
+    scales = parts.scales(shards)
+    inputs = [*leaves, *columns, part, parts.shard_key(state.step, shard), *(() if scales is None else (scales,))]
     node = first_not_finite(graph, inputs)
     where = f"at step {state.step}, shard {shard} (first of its rows: {first})"
     if node is None:

@@ -16,9 +16,11 @@ from dagtrain.hinting import hinted
 from dagtrain.nn.tracing import first_pass
 from dagtrain.ops.random import key
 from dagtrain.step.layout import VectorLayout
+from dagtrain.step.model import ModelObjective
 from dagtrain.step.objective import LOSS_PARTS
 from dagtrain.trace import unflatten
 from dagtrain.train.trainer import Trainer
+from dagtrain.train.weights import views_of
 
 __all__ = ["load"]
 
@@ -48,8 +50,8 @@ def load(
     path
         A checkpoint, or a folder of checkpoints, which stands for the last one: path or fsspec address.
     custom
-        Layers, losses, metrics and activations of your own by the names of their classes and functions, as in ``{"Scale": Scale}``: a
-        checkpoint never brings code.
+        Layers, losses, metrics, activations and optimisers of your own by the names of their classes and functions, as in
+        ``{"Scale": Scale}``: a checkpoint never brings code.
     model, loss, metrics, optimizer
         Replace those that were saved.
     parameters
@@ -119,7 +121,11 @@ def load(
     here = describe_run(program, trainer.optimizer, manifest.shards, None, checkpoint.state, manifest.epochs, {})
     if exact:
         check_versions(manifest, here, checkpoint.path, exact)
-    trainer.progress.take(program, checkpoint, _known_sums(objective, here.objective))
+    if checkpoint.state.step == 0 and isinstance(trainer._objective, ModelObjective) and trainer._objective.known_x is not None:
+        weights = views_of(program.layout, program.statistics_layout, checkpoint.state)
+        trainer._first = weights, checkpoint.state.learning_rate_scale  # untrained, so that it takes any rows as before
+    else:
+        trainer.progress.take(program, checkpoint, _known_sums(objective, here.objective))
     return trainer
 
 

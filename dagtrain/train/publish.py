@@ -175,8 +175,9 @@ def timed_graph(program: Program, state: State, rows: int) -> str:
         raise ValueError(f"to time its ops takes {bytes_text(nbytes)} for a shard of {rows} rows; at most {bytes_text(MEMORY)} are used.")
     leaves = [*program.layout.views(state.parameters), *program.statistics_layout.views(state.statistics)]
     data = [random_rows(spec, rows) for spec in program.columns.specs]
+    scales = [np.ones(parts.weight_count)] if parts.weight_count else []
     with guard():
-        seconds = op_seconds(graph, [*leaves, *data, 1.0, parts.shard_key(0, 0)])
+        seconds = op_seconds(graph, [*leaves, *data, 1.0, parts.shard_key(0, 0), *scales])
     title = f"one shard of {rows} rows, each op timed by itself: {seconds_text(sum(seconds.values()))}"
     return draw(graph, seconds=seconds, title=title, timeout=20.0).svg
 

@@ -1,4 +1,4 @@
-"""`Trained`: the methods of a trainer after fit: evaluate, predict, save, inspect.
+"""`Trained`: the methods of a trainer besides fit: evaluate, predict, save, inspect.
 
 `Trainer.fit` advances the progress that they use; see `dagtrain.train.progress`.
 """
@@ -42,7 +42,7 @@ from dagtrain.train.history import History
 from dagtrain.train.predict import Predictor
 from dagtrain.train.progress import Progress
 from dagtrain.train.rows import check_alike, open_rows
-from dagtrain.train.weights import LoadedWeights, fitting, views_of, with_weights
+from dagtrain.train.weights import LoadedWeights, first_state, fitting, views_of, with_weights
 
 if TYPE_CHECKING:
     from dagtrain.train.loop import Loop
@@ -51,7 +51,9 @@ __all__ = ["Trained"]
 
 
 class Trained(Hinted):
-    """The methods of a `Trainer` that need a fit.
+    """The methods of a `Trainer` besides fit.
+
+    Before a fit they work for a model that knows its input, with its first weights.
 
     Attributes
     ----------
@@ -78,8 +80,7 @@ class Trained(Hinted):
         self._is_fitting = False
         self._sample: tuple[Any, BatchPlan] | None = None
         self._stream: BatchStream | None = None
-        self._first: tuple[dict[str, Array], float] = {}, 1.0
-        """Weights by name and a learning rate scale for the first state."""
+        self._first: tuple[dict[str, Array], float] = {}, 1.0  # weights and a learning rate scale for the first state
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -105,14 +106,15 @@ class Trained(Hinted):
     @hinted
     def evaluate(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> dict[str, Any]:
         """Loss and metrics on other data, by the weights of its samples, if they have any; x may be a stream of batches, as in fit."""
-        program, state = self.progress.trained("evaluate")
-        if is_stream(x):
-            refuse_arrays(y=y, sample_weight=sample_weight)
-            with computed_by(self._client):
-                return program.evaluated(*Batches(self._objective, x, program.columns).scores(program, state))
+        program, state = self._ready("evaluate", targets=is_stream(x))
         engine = choose_engine(self.engine, self.threads, self.client)
         with computed_by(self._client):
-            source = open_rows(self._objective, x, y, sample_weight, program.columns)
+            if is_stream(x):
+                refuse_arrays(y=y, sample_weight=sample_weight)
+                return program.evaluated(*Batches(self._objective, x, program.columns).scores(program, state))
+            source = open_rows(self._objective, x, y, sample_weight, self._columns)
+            if self._columns is None:
+                program, state = self._first_program(source.columns)
             check_alike(program.columns, source.columns)
             with engine.session(program, source) as session:
                 scores = session.evaluate(source, state, Unwatched())
@@ -133,14 +135,16 @@ class Trained(Hinted):
         probabilities
             Whether to give the probabilities that the outputs stand for: the softmax or the sigmoid of logits, by the loss.
         """
-        program, state = self.progress.trained("predict")
+        program, state = self._ready("predict")
         batch_size = whole("batch_size", batch_size)
         with computed_by(self._client):
             if is_stream(x):
                 return predict_batches(program, x, Predictor(program, state, batch_size, probabilities))
             if any(map(is_dask_data, take_apart(x, "x")[0].values())):
                 return Predictor(program, state, batch_size, probabilities).lazily(x)
-            source = open_source(x, targets=None, dtype=self.dtype, expected=program.columns)
+            source = open_source(x, targets=None, dtype=self.dtype, expected=self._columns)
+            if self._columns is None and program.columns.of_x != source.columns:
+                program, state = self._first_program(source.columns)
             check_alike(program.columns, source.columns, ["x"])
             return Predictor(program, state, batch_size, probabilities).compute(*source.local())
 
@@ -156,7 +160,7 @@ class Trained(Hinted):
         ArgumentError
             During steps, or in another thread than the running fit's: the state would not match the steps done.
         """
-        program, state = self.progress.trained("be saved")
+        program, state = self._ready("be saved")
         if self._loop is not None and (self._loop.in_steps or self._loop.thread != get_ident()):
             raise ArgumentError(
                 "the trainer cannot be saved during steps: call save in on_epoch_end, or give fit a folder and an interval, as in "
@@ -184,7 +188,7 @@ class Trained(Hinted):
     @property
     def state(self) -> State:
         """Weights, the optimiser's vectors and the number of steps, to read and keep; never change it."""
-        return self.progress.trained("give its state")[1]
+        return self._ready("give its state")[1]
 
     def restore_weights(self, state: State) -> None:
         """Restore the weights of an earlier state of this trainer; the optimiser and the number of steps stay."""
@@ -243,10 +247,7 @@ class Trained(Hinted):
         self._optimizer, self.progress.program = new, program
 
     def weights(self) -> dict[str, Array]:
-        """Copies of all weights by their dotted names: parameters, such as "dense_1.kernel", then running statistics.
-
-        Before a fit, those of the first state, if the model knows its input.
-        """
+        """Copies of all weights by their dotted names: parameters, such as "dense_1.kernel", then running statistics."""
         return {name: view.copy() for name, view in views_of(*self._arrays("give its weights")).items()}
 
     def save_weights(self, path: Any) -> None:
@@ -288,54 +289,70 @@ class Trained(Hinted):
 
     def _arrays(self, purpose: str) -> tuple[VectorLayout, VectorLayout, State]:
         """The layouts of parameters and statistics, and the state that holds them: the first one before a fit."""
-        program, state = self.progress.program, self.progress.state
-        if program is not None and state is not None:
+        if self.progress.state is not None or isinstance(self._objective, ModelObjective):
+            program, state = self._ready(purpose)
             return program.layout, program.statistics_layout, state
-        sample = self._objective.known_x if isinstance(self._objective, ModelObjective) else None
-        if sample is None and isinstance(self._objective, ModelObjective):
+        nests = self._objective.initial(self.seed, None)
+        parameters, statistics = (VectorLayout.of(nest, self.dtype) for nest in nests)
+        first = State(parameters.pack(nests[0]), statistics.pack(nests[1]))
+        return parameters, statistics, with_weights(parameters, statistics, first, self._first[0])
+
+    def _ready(self, purpose: str, targets: bool = False) -> tuple[Program, State]:
+        """The program and the state; before a fit the first ones, if the model knows its input, and with `targets` the kind of y."""
+        if self.progress.state is not None or not isinstance(self._objective, ModelObjective):
+            return self.progress.trained(purpose)
+        columns = self._objective.known_columns
+        if columns is None:
             raise ArgumentError(
                 f"the trainer cannot {purpose} before its model knows its input: call fit(x, y) first, or make the model with its "
                 "input's shape, as in nn.Sequential([...], input_shape=(64,))."
             )
-        nests = self._objective.initial(self.seed, sample)
-        parameters, statistics = (VectorLayout.of(nest, self.dtype) for nest in nests)
-        first = State(parameters.pack(nests[0]), statistics.pack(nests[1]))
-        return parameters, statistics, with_weights(parameters, statistics, first, self._first[0])
+        if targets and columns.y is None:
+            raise ArgumentError(
+                f"the trainer cannot {purpose} before it has data, since a loss takes targets of any kind: call fit(x, y) first, or use "
+                "a loss of dagtrain.nn.losses."
+            )
+        if self.progress.program is None or self.progress.program.columns != columns:
+            self.progress.program = self._compile(columns)
+        return self.progress.program, self._first_state(self.progress.program)
+
+    def _first_program(self, columns: Columns) -> tuple[Program, State]:
+        """The program for rows of these columns, and its first state."""
+        return (program := self._compile(columns)), self._first_state(program)
+
+    def _compile(self, columns: Columns) -> Program:
+        return Program(self._objective, self.optimizer, columns, self.seed)
 
     def _first_state(self, program: Program) -> State:
         """The state before the first step, with what was set before it."""
         weights, scale = self._first
         if scale != 1.0:
             self._check_rate(program)
-        state = replace(program.first_state(), learning_rate_scale=scale)
-        shapes = {name: view.shape for name, view in views_of(program.layout, program.statistics_layout, state).items()}
-        if other := [name for name, array in weights.items() if shapes.get(name) != array.shape]:
-            raise ArgumentError(f"the weights {other[0]!r} that were loaded do not fit the model for these data: load them after a fit.")
-        return with_weights(program.layout, program.statistics_layout, state, weights) if weights else state
+        return replace(first_state(program, weights), learning_rate_scale=scale)
 
     @property
     def parameters(self) -> Any:
         """The parameters as a nest of arrays, to read; `load_weights` replaces them."""
-        program, state = self.progress.trained("give its parameters")
+        layout, _, state = self._arrays("give its parameters")
         copy = state.parameters.copy()
         copy.flags.writeable = False
-        return program.layout.tree(copy)
+        return layout.tree(copy)
 
     @property
     def program(self) -> Program:
         """The compiled step."""
-        return self.progress.trained("give its program")[0]
+        return self._ready("give its program")[0]
 
     def summary(self) -> Any:
-        """Table of the model's layers for the rows it was trained on; see `dagtrain.nn.summarize`."""
-        program, _ = self.progress.trained("summarize its model")
+        """Table of the model's layers for the rows it is trained on; see `dagtrain.nn.summarize`."""
+        program, _ = self._ready("summarize its model")
         if not hasattr(self.model, "summary"):
             raise ArgumentError("only a model made of layers has a summary, not a plain cost function.")
         return self.model.summary(program.columns.of_rows(1)[0], dtype=self.dtype)
 
     def graph(self, rows: int | None = None) -> Graph:
         """The computational graph of one shard of this many rows (by default a full batch's first shard)."""
-        program, _ = self.progress.trained("give its graph")
+        program, _ = self._ready("give its graph", targets=True)
         if rows is None:
             rows = 1 if self._sample is None else len(self._sample[1].step(0, 0)[0])
         return program.shard_graph(rows)
@@ -343,14 +360,13 @@ class Trained(Hinted):
     def step_graph(self, steps: int = 1) -> Any:
         """The next training steps as a Dask graph to draw, inspect and compute.
 
-        It holds the state and the partitions of the data that these steps use, so any scheduler can compute it: see
-        `dagtrain.engines.scheduler.step_graph.StepGraph`.
+        It holds the state and the partitions of the data, so any scheduler can compute it: see `dagtrain.engines.scheduler.step_graph`.
         """
         from dagtrain.engines.scheduler.step_graph import StepGraph
 
-        program, state = self.progress.trained("give its step graph")
         if self._sample is None:
-            raise ArgumentError("the step graph needs data: fit first.")
+            raise ArgumentError("the step graph holds rows of data: call fit(x, y) first. trainer.graph(rows), of a shard, needs none.")
+        program, state = self.progress.trained("give its step graph")
         steps = whole("steps", steps)
         source, plan = self._sample
         first = self.progress.epochs * plan.steps_per_epoch + self.progress.place[1]
@@ -361,7 +377,7 @@ class Trained(Hinted):
         """The placement of a step on workers by the engine lanes: a `dagtrain.engines.ranks.Placement`, which ``visualize()`` draws."""
         from dagtrain.engines.ranks.engine import placement_on
 
-        program, _ = self.progress.trained("be placed")
+        program, _ = self._ready("be placed", targets=True)
         shards = self.shards if self._sample is None else self._sample[1].shards
         if not isinstance(shards, int):
             raise ArgumentError('the number of shards is unknown: fit first, or give a number instead of shards="auto".')

@@ -18,7 +18,6 @@ from dagtrain import arguments, optim
 from dagtrain.arguments import float_dtype, fraction, is_number, whole
 from dagtrain.checkpoint.runs import CheckpointDirectory
 from dagtrain.data import BatchPlan
-from dagtrain.data.columns import Columns
 from dagtrain.data.compute import computed_by
 from dagtrain.data.source import Source
 from dagtrain.data.stream import is_stream
@@ -276,17 +275,17 @@ class Trainer(Trained):
         expected = self._columns or (saved and saved.manifest.rows)
         source: Source
         validation: Source | Batches | None = None
-        self._stream = None
+        stream = None
         with computed_by(self._client):
             if streams:
                 epoch = max(self.progress.epochs, saved.manifest.epochs if saved else 0)
                 stream = open_batches(self._objective, x, self.shards, steps_per_epoch, class_weight, expected, epoch, earlier)
-                source, self._stream = stream.first(), stream
+                source = stream.first()
                 batch_size, shuffle = source.samples, False
             else:
                 source, validation = open_arrays(self._objective, x, y, sample_weight, class_weight, validation_split, expected)
         sample = BatchPlan(source.samples, batch_size, self.shards, self.seed, shuffle, source.sizes)
-        plan = self._stream or sample
+        self._stream, plan = stream, stream or sample
         program = self._prepare(source)
         if validation_data is not None:
             with computed_by(self._client):
@@ -373,9 +372,6 @@ class Trainer(Trained):
             program = self._compile(columns)
         self.progress.program = program
         return program
-
-    def _compile(self, columns: Columns) -> Program:
-        return Program(self._objective, self.optimizer, columns, self.seed)
 
     def _tell(self, text: str, kind: str) -> None:
         """Write an event of the running fit."""

@@ -12,10 +12,11 @@ from dagtrain.checkpoint.weights import named
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
 from dagtrain.step.layout import VectorLayout
+from dagtrain.step.program import Program
 from dagtrain.step.state import State
 from dagtrain.trace import flatten
 
-__all__ = ["LoadedWeights", "fitting", "views_of", "with_weights"]
+__all__ = ["LoadedWeights", "first_state", "fitting", "views_of", "with_weights"]
 
 _LISTED = 6
 """Most names of a kind in an error."""
@@ -96,3 +97,12 @@ def with_weights(parameters: VectorLayout, statistics: VectorLayout, state: Stat
     for name, array in weights.items():
         views[name][...] = array
     return after
+
+
+def first_state(program: Program, weights: Mapping[str, Array]) -> State:
+    """The state before the first step, with weights that were loaded before the rows were known."""
+    state, layouts = program.first_state(), (program.layout, program.statistics_layout)
+    shapes = {name: view.shape for name, view in views_of(*layouts, state).items()}
+    if other := [name for name, array in weights.items() if shapes.get(name) != array.shape]:
+        raise ArgumentError(f"the weights {other[0]!r} that were loaded do not fit the model for these data: load them after a fit.")
+    return with_weights(*layouts, state, weights) if weights else state

@@ -23,7 +23,7 @@ class Phase(IntEnum):
     Examples
     --------
     >>> [phase.name for phase in Phase]
-    ['REDUCE_SCATTER', 'ALL_REDUCE_NORM', 'ALL_GATHER', 'ALL_GATHER_OPTIMIZER']
+    ['REDUCE_SCATTER', 'ALL_REDUCE_NORM', 'ALL_GATHER', 'ALL_GATHER_OPTIMIZER', 'ALL_GATHER_WEIGHTS']
     """
 
     REDUCE_SCATTER = 0
@@ -35,6 +35,8 @@ class Phase(IntEnum):
     """The slice of a rank after its update, read by all."""
     ALL_GATHER_OPTIMIZER = 3
     """The optimiser's state for the slice of a rank, read by all at a segment's end."""
+    ALL_GATHER_WEIGHTS = 4
+    """The weights of losses in a rank's shards, read by all at a step's beginning."""
 
 
 class Span(NamedTuple):

@@ -246,7 +246,7 @@ def test_other_tools_can_read_the_parameters_by_name(folder: str) -> None:
 
 
 def test_a_trainer_that_was_not_fitted_cannot_be_saved(folder: str) -> None:
-    with pytest.raises(ArgumentError, match="cannot be saved before it was fitted"):
+    with pytest.raises(ArgumentError, match="cannot be saved before its model knows its input"):
         small().save(folder)
 
 

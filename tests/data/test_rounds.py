@@ -23,8 +23,8 @@ def open_batch(x: Any, y: Any, sample_weight: Any, expected: Any) -> Any:
 
 
 def endless(read: list[int]) -> Iterator[Any]:
-    """Batches of four rows; records how many were read."""
-    while True:
+    """As good as endless: batches of four rows; records how many were read."""
+    while len(read) < 1000:
         read.append(len(read))
         yield X[:4]
 

@@ -5,7 +5,7 @@ import pytest
 
 import dagtrain as dt
 from dagtrain.data import BatchPlan
-from dagtrain.step.program import add_tree
+from dagtrain.step.sum_tree import add_tree
 
 ROWS, FEATURES, CLASSES = 23, 5, 3
 RANDOM = np.random.default_rng(3)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagtrain.engines.scheduler.step_graph import ShardResult, step_tasks, total_task
-from dagtrain.step.program import add_tree, tree_levels
+from dagtrain.step.sum_tree import add_tree, tree_levels
 
 
 def written(shards, present):

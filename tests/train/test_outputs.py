@@ -145,6 +145,22 @@ def test_what_layers_add_to_the_loss_counts_whatever_the_shards(by_sample: bool,
     assert values["loss"] == pytest.approx(np.mean((made.predict(x)[:, 0] - y) ** 2) + values["penalty"], rel=1e-5)
 
 
+def test_a_layer_may_add_to_the_loss_in_training_alone() -> None:
+    @dataclass(frozen=True)
+    class Trained(nn.Layer):
+        def forward(self, c: nn.Context, x: Any) -> Any:
+            w = c.parameter("w", (x.shape[-1], 1), "ones")
+            if c.training:
+                c.add_loss("size", np.sum(w**2))
+            return x @ w
+
+    made = dt.Trainer(Trained(), loss="mean_squared_error", shards=2, engine="inline")
+    assert made.fit(A, SIZE, batch_size=60, verbose=0).history["penalty"] == [4.0]
+    values = made.evaluate(A, SIZE)
+    assert values["penalty"] == 0
+    assert values["loss"] == pytest.approx(np.mean((made.predict(A)[:, 0] - SIZE) ** 2), rel=1e-5)
+
+
 def test_a_penalty_of_another_shape_is_refused() -> None:
     @dataclass(frozen=True)
     class Wrong(nn.Layer):

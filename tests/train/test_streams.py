@@ -119,6 +119,16 @@ def test_an_iterator_keeps_what_was_read_and_another_one_begins_anew() -> None:
     trainer.ledger().verify()
 
 
+def test_an_iterator_goes_on_with_other_weights_of_classes() -> None:
+    trainer, iterator = new(), endless()
+    fit(trainer, iterator, epochs=1, steps_per_epoch=STEPS)
+    fit(trainer, iterator, epochs=1, steps_per_epoch=STEPS, class_weight={1: 2.0}, callbacks=[StopAt(1)])
+    with pytest.raises(ArgumentError, match=r"2 batches of this iterator were read ahead with class_weight=\{1: 2.0\}"):
+        fit(trainer, iterator, epochs=1, steps_per_epoch=STEPS)
+    fit(trainer, iterator, epochs=1, steps_per_epoch=STEPS, class_weight={1: 2.0})
+    assert trainer.progress.place == (2, 0)
+
+
 @pytest.mark.parametrize("stop", [2, 4])
 def test_resume_skips_the_steps_that_were_done(stop: int, tmp_path: Path) -> None:
     whole = values(fit(new(), shuffled))

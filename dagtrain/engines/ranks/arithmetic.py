@@ -21,6 +21,7 @@ from dagtrain.engines.ranks.placement import Placement
 from dagtrain.engines.ranks.snapshot import Snapshot, SnapshotPool
 from dagtrain.engines.ranks.subtrees import Add, additions, under
 from dagtrain.graph import Array
+from dagtrain.step.heads import scales_of
 from dagtrain.step.program import StepParts, weight_of
 from dagtrain.step.state import State
 from dagtrain.step.tracking import Following
@@ -71,6 +72,7 @@ class RankRunner:
         self.state = State(window["parameters"], window["statistics"], {n: window[f"slot.{n}"] for n in shape.slots})
         self._parameters = parts.layout.views(self.state.parameters)
         self._statistics = parts.statistics_layout.views(self.state.statistics)
+        self._weights = _Weights(parts, placement, rank, window["weights"], incoming) if shape.weights else None
         self._snapshots = SnapshotPool()
         self._gradients = Gradients(parts, placement, rank, window, in_stages, space)
         self._slice = _Slice(parts, placement, rank, window, self.state, incoming) if self.rank.blocks else None
@@ -101,6 +103,11 @@ class RankRunner:
         """Copy a state into the rank's memory."""
         self.state.assign(state)
 
+    def weigh(self, rows: Mapping[int, Rows]) -> None:
+        """Compute the weights of the losses in the rank's shards, in memory that peers read."""
+        assert self._weights is not None, "losses with one weight need no weights beforehand"
+        self._weights.compute(rows)
+
     def compute(self, rows: Mapping[int, Rows], counts: Sequence[int], final: Final | None = None, needs: Needs | None = None) -> None:
         """Compute the rank's partial sums of a step.
 
@@ -115,7 +122,8 @@ class RankRunner:
         needs
             Called in the caller's own thread with the number of parts of the parameters that must have arrived; by default all have.
         """
-        self._gradients.run(self._parameters, self._statistics, rows, counts, self.state.step, final, needs)
+        scales = None if self._weights is None else self._weights.scales(counts)
+        self._gradients.run(self._parameters, self._statistics, rows, counts, self.state.step, final, needs, scales)
         self._step = self.state.step
 
     def reduce(self, counts: Sequence[int]) -> None:
@@ -159,6 +167,29 @@ class RankRunner:
     def _owned(self) -> _Slice:
         assert self._slice is not None, "only owners reduce and update"
         return self._slice
+
+
+class _Weights:
+    """The weights of the losses in all shards."""
+
+    def __init__(self, parts: StepParts, placement: Placement, rank: int, memory: Array, incoming: Incoming) -> None:
+        self._parts, self._weights = parts, memory.reshape(placement.shape.shards, -1)
+        phase = Phase.ALL_GATHER_WEIGHTS
+        self._copies = [
+            (memory[span.start : span.stop], array)
+            for peer in (other.number for other in placement.ranks if other.number != rank)
+            for span, array in zip(placement.spans(peer, rank)[phase], incoming(peer, phase), strict=True)
+        ]
+
+    def compute(self, rows: Mapping[int, Rows]) -> None:
+        for shard, columns in rows.items():
+            self._weights[shard] = self._parts.weights(columns)
+
+    def scales(self, counts: Sequence[int]) -> Array:
+        """The scales of the batch, once the weights of all shards have arrived."""
+        for target, source in self._copies:
+            np.copyto(target, source)
+        return scales_of([weights if n else None for weights, n in zip(self._weights, counts, strict=True)], sum(counts))
 
 
 class _Slice:

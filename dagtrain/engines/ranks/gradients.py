@@ -113,6 +113,7 @@ def shape_of(parts: StepParts, shards: int, bucket_bytes: int = BUCKET_BYTES) ->
             for group, blocks in zip(update.groups, update.group_blocks, strict=True)
             if group.name
         ),
+        parts.weight_count,
     )
 
 
@@ -232,6 +233,7 @@ class Gradients:
         step: int,
         final: Final | None = None,
         needs: Needs | None = None,
+        scales: Array | None = None,
     ) -> None:
         """Compute all shards, and do all additions within the rank; see `RankRunner.compute`."""
         samples = sum(counts)
@@ -250,7 +252,7 @@ class Gradients:
                 iterators = []
                 for shard, runner, adds in wave:
                     columns = rows[shard]
-                    arguments = parameters, statistics, columns, len(columns[0]) / samples, step, shard
+                    arguments = parameters, statistics, columns, len(columns[0]) / samples, step, shard, scales
                     if staged is None:
                         runner.run(*arguments)
                         _add(adds)

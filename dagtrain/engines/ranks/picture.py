@@ -40,6 +40,7 @@ WORDS = {
     Phase.ALL_REDUCE_NORM: "squared norms",
     Phase.ALL_GATHER: "parameters",
     Phase.ALL_GATHER_OPTIMIZER: "optimiser state",
+    Phase.ALL_GATHER_WEIGHTS: "weights",
 }
 Channels = Mapping[tuple[int, int], str]
 
@@ -185,6 +186,9 @@ def _column(placement: Placement, column: Column, color: str, sizes: Sizes) -> l
     parts = [_range(shards) for rank in ranks for shards in under(rank.roots, rank.shards, shape.shards).values()]
     sums = f"sum{'s' if len(parts) > 1 else ''} {shorten(', '.join(parts), 30)}"
     lines = [*_names(column), Line(_numbers("shard", shards), "plain"), Line(f"{len(ranks[0].shards)} each" if each else sums)]
+    numbers = {rank.number for rank in ranks}
+    if weights := sum(n for (a, _, phase), n in sizes.items() if a in numbers and phase is Phase.ALL_GATHER_WEIGHTS):
+        lines.append(Line(f"gives {bytes_text(weights)} of weights"))
     tips = [f"rank {a.number} on {a.worker}, host {a.host or 'not known'}, {plural(a.threads, 'thread')}" for a in ranks]
     tip = "\n".join([*tips[:20], f"shards {_range(shards)}", f"a partial sum for each of {', '.join(parts)}"])
     nodes = [Node(f"{column.key} computes", tuple(lines), color, _box(column.host), tip)]
@@ -198,7 +202,6 @@ def _column(placement: Placement, column: Column, color: str, sizes: Sizes) -> l
         ]
         if shape.statistics and placement.ranks[placement.owners[0]] in ranks:
             lines.append(Line(f"and {count_text(shape.statistics)} running statistics"))
-        numbers = {rank.number for rank in ranks}
         for_norms = sum(n for (a, _, phase), n in sizes.items() if a in numbers and phase is Phase.ALL_REDUCE_NORM)
         if for_norms:
             lines.append(Line(f"gives {bytes_text(for_norms)} for norms"))

@@ -67,6 +67,8 @@ class StepShape(NamedTuple):
         Elements at the end of the parameter vector that are not trained.
     groups
         The groups of parameters with a name: their blocks, and the names of their slots, which only these blocks have.
+    weights
+        Number of losses whose weights in the whole batch each shard needs; 0 where losses have one weight.
     """
 
     shards: int
@@ -79,6 +81,7 @@ class StepShape(NamedTuple):
     buckets: tuple[tuple[int, ...], ...] = ()
     fixed: int = 0
     groups: tuple[GroupShape, ...] = ()
+    weights: int = 0
 
     @property
     def parameters(self) -> int:
@@ -230,6 +233,8 @@ class Placement(Drawable):
         regions["parameters"] = (shape.dtype, shape.vector)
         regions["statistics"] = (shape.dtype, shape.statistics)
         regions["squared_norms"] = ("<f8", shape.norms * len(shape.blocks))
+        if shape.weights:
+            regions["weights"] = ("<f8", shape.shards * shape.weights)
         for name, place in shape.slot_places.items():
             regions[f"slot.{name}"] = (shape.dtype, place.stop - place.start)
         return regions
@@ -246,6 +251,9 @@ class Placement(Drawable):
         shape, sender, receiver = self.shape, self.ranks[source], self.ranks[target]
         total = shape.parameters
         parts: dict[Phase, tuple[tuple[Span, ...], ...]] = {}
+        if shape.weights:
+            each = (Span("weights", run.start * shape.weights, run.stop * shape.weights) for run in runs(sender.shards))
+            parts[Phase.ALL_GATHER_WEIGHTS] = (tuple(each),)
         if receiver.blocks:
             partial = [
                 [Span(f"partial.{root}", s.start, s.stop) for root in sender.roots for s in bucket] for bucket in self.slices_of(target)
@@ -284,7 +292,7 @@ class Placement(Drawable):
 
     def edges(self) -> list[Edge]:
         """Every exchange of one step, with its bytes; the optimiser's vectors are exchanged once a segment."""
-        sizes = {"sums": 8, "squared_norms": 8}
+        sizes = {"sums": 8, "squared_norms": 8, "weights": 8}
         item = int(self.shape.dtype[-1])
         edges = []
         for a in self.ranks:

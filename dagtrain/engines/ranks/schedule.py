@@ -32,8 +32,13 @@ __all__ = [
     "TakeSnapshot",
     "Update",
     "Wait",
+    "Weigh",
     "instructions",
 ]
+
+
+class Weigh(NamedTuple):
+    """Compute the weights of the losses in the rank's shards."""
 
 
 class Compute(NamedTuple):
@@ -81,7 +86,7 @@ class TakeSnapshot(NamedTuple):
     """Copy the state, as the segment's result."""
 
 
-Instruction = Compute | Post | Wait | Reduce | SquaredNorm | Update | Copy | TakeSnapshot
+Instruction = Weigh | Compute | Post | Wait | Reduce | SquaredNorm | Update | Copy | TakeSnapshot
 
 
 class ScheduleError(Exception):
@@ -101,8 +106,13 @@ def instructions(placement: Placement, rank: int) -> tuple[tuple[Instruction, ..
     others = tuple(other.number for other in placement.ranks if other.number != rank)
     owners = tuple(owner for owner in placement.owners if owner != rank)
     owns = bool(placement.ranks[rank].blocks)
-    step: list[Instruction] = [Compute()]
+    step: list[Instruction] = []
     end: list[Instruction] = []
+    if placement.shape.weights:
+        step.append(Weigh())
+        if others:
+            step += [Post(Phase.ALL_GATHER_WEIGHTS, others), Wait(Phase.ALL_GATHER_WEIGHTS, others)]
+    step.append(Compute())
     if owners:
         step.append(Post(Phase.REDUCE_SCATTER, owners))
     if owns:

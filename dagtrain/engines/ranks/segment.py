@@ -6,6 +6,8 @@ time:
 
     Update ▶ Post(ALL_GATHER) ▶ Wait(ALL_GATHER) ▶ Copy ▶ Compute ▶ …        the schedule
                                 ╰── forward ── … ─────────╯ ─ backward ─▶     its execution: no memory that peers read is written before
+
+Where losses have different weights, those of the whole batch come first, and a step begins when all parameters are there.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dagtrain.data.columns import Rows
 from dagtrain.engines.ranks.arithmetic import RankRunner
 from dagtrain.engines.ranks.messages import SegmentSpec
 from dagtrain.engines.ranks.placement import Placement
-from dagtrain.engines.ranks.schedule import Compute, Copy, Post, Reduce, Schedule, SquaredNorm, TakeSnapshot, Update, Wait
+from dagtrain.engines.ranks.schedule import Compute, Copy, Post, Reduce, Schedule, SquaredNorm, TakeSnapshot, Update, Wait, Weigh
 from dagtrain.engines.ranks.times import COMPUTE, EXCHANGE, WAIT, SegmentTimes
 from dagtrain.graph import Array
 from dagtrain.step.state import State
@@ -134,17 +136,19 @@ class SegmentRun:
     def _execute(self, instruction: Any) -> None:
         schedule, runner, spec = self.schedule, self.runner, self.spec
         match instruction:
+            case Weigh():
+                self._begin_step()
+                runner.weigh(self._rows)
             case Compute():
-                if self._at != schedule.step - spec.first:
-                    self._next_step()
-                rows, self._rows = self._rows or self.batches.step(self._at), {}
+                self._begin_step()
+                rows, self._rows = self._rows, {}
                 runner.compute(rows, spec.counts[self._at], self._releasing(Phase.REDUCE_SCATTER))
             case Post(phase, peers, round):
                 self.communicator.post(phase, peers, spec.segment, schedule.step, round)
             case Wait(phase, peers, _):
                 if phase is Phase.ALL_GATHER and self._at + 1 < self._steps:
                     self._rows = self.batches.step(self._at + 1)  # while peers still compute
-                    if self.streams is not None:
+                    if self.streams is not None and not runner.placement.shape.weights:
                         self._compute_ahead(instruction)
                         return
                 self._wait(instruction)
@@ -165,6 +169,12 @@ class SegmentRun:
             case TakeSnapshot():
                 runner.advance()
                 self._snapshot = runner.snapshot()
+
+    def _begin_step(self) -> None:
+        """Take the rows of the step, unless they are there."""
+        if self._at != self.schedule.step - self.spec.first:
+            self._next_step()
+        self._rows = self._rows or self.batches.step(self._at)
 
     def _next_step(self) -> None:
         self.runner.advance()

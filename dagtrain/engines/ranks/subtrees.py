@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from dagtrain.step.program import tree_levels
+from dagtrain.step.sum_tree import tree_levels
 
 __all__ = ["Add", "Buffer", "Chain", "ShardOrder", "additions", "roots_of", "shard_order", "under"]
 

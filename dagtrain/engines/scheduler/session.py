@@ -135,7 +135,7 @@ class SchedulerSession(ClusterSession):
             begin, sums = f"begin-{token}", f"sums-{token}"
             begin_with = Task(begin, begin_task, TaskRef(last))
             steps = batches[start : start + self.steps]
-            tasks, last = step_tasks(token, parts_key, begin, data, sizes, steps, state.step + start)
+            tasks, last = step_tasks(token, parts_key, begin, data, sizes, steps, state.step + start, bool(parts.weight_plans))
             tasks = {begin: begin_with, **tasks, sums: Task(sums, sums_task, TaskRef(last))}
             running.append((start, *self._submit(tasks, [sums, last])))
             if len(running) > 1:

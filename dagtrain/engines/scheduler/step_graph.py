@@ -5,8 +5,12 @@
     data ─────┼─▶ …               │                ├─▶ update[t] = state[t+1]
               └─▶ gradient[t, 7] ─┴─▶ total[t, 4] ─┘
 
+Where losses have different weights, each gradient also needs those of the whole batch:
+
+    data ──▶ weight[t, 0] … weight[t, 7] ──▶ scales[t] ──▶ gradient[t, 0] … gradient[t, 7]
+
 A ``total`` task adds an aligned group of shards, and ``update`` adds the groups: together exactly the fixed tree of
-`dagtrain.step.program.add_tree`. No task changes its inputs, so each can be computed again after a loss.
+`dagtrain.step.sum_tree.add_tree`. No task changes its inputs, so each can be computed again after a loss.
 """
 
 from __future__ import annotations
@@ -27,9 +31,11 @@ from dagtrain.engines.client import current_client
 from dagtrain.engines.scheduler.measure import measure_here, measure_on
 from dagtrain.graph import Array, Drawable
 from dagtrain.plan.blas import guard
+from dagtrain.step.heads import scales_of
 from dagtrain.step.layout import settled
-from dagtrain.step.program import Contribution, ShardRunner, StepParts, add_tree, next_state
+from dagtrain.step.program import Contribution, ShardRunner, StepParts, next_state
 from dagtrain.step.state import State
+from dagtrain.step.sum_tree import add_tree
 
 __all__ = ["ShardResult", "StepGraph", "Stepped", "step_tasks"]
 
@@ -66,6 +72,18 @@ def _runner(parts: StepParts) -> ShardRunner:
     return runners[parts.key]
 
 
+def weight_task(parts: StepParts, picks: Sequence[Gathered], *partitions: Rows) -> Array:
+    """The weights of the losses in one shard."""
+    with guard():
+        return parts.weights(assemble(picks, partitions))
+
+
+def scales_task(places: Sequence[int], shards: int, rows: int, *weights: Array) -> Array:
+    """The scales of a batch, from the weights of the shards at these places."""
+    by_shard = dict(zip(places, weights, strict=True))
+    return scales_of([by_shard.get(s) for s in range(shards)], rows)
+
+
 def gradient_task(
     parts: StepParts,
     before: Stepped,
@@ -73,6 +91,7 @@ def gradient_task(
     step: int,
     shard: int,
     picks: Sequence[Gathered],
+    scales: Array | None,
     *partitions: Rows,
 ) -> ShardResult:
     """One shard's contribution; `picks` maps rows of each partition to places of the shard."""
@@ -80,7 +99,7 @@ def gradient_task(
     state = before.state
     views = parts.layout.views(settled(state.parameters)), parts.statistics_layout.views(settled(state.statistics))
     with guard():
-        contribution = _runner(parts).run(*views, columns, part, step, shard)
+        contribution = _runner(parts).run(*views, columns, part, step, shard, scales)
     samples = samples_of(picks)
     samples = samples.astype(np.min_scalar_type(samples.max()))  # few bytes to send
     return ShardResult(contribution.vector.copy(), contribution.sums.copy(), ((shard, samples),))
@@ -116,7 +135,14 @@ def begin_task(before: Stepped) -> Stepped:
 
 
 def step_tasks(
-    token: str, parts: Any, state: Any, data: Sequence[Any], sizes: Sequence[int], batches: Sequence[Sequence[Array]], first_step: int
+    token: str,
+    parts: Any,
+    state: Any,
+    data: Sequence[Any],
+    sizes: Sequence[int],
+    batches: Sequence[Sequence[Array]],
+    first_step: int,
+    weighed: bool = False,
 ) -> tuple[dict[Any, Any], Any]:
     """Tasks of consecutive steps, and the key of the last state.
 
@@ -132,25 +158,35 @@ def step_tasks(
         For each step, the rows of each shard.
     first_step
         Number of the first step.
+    weighed
+        Whether shards need the weights of the losses in the whole batch.
     """
     tasks: dict[Any, Any] = {}
     for t, batch in enumerate(batches, first_step):
         samples = sum(len(s) for s in batch)
         groups: dict[int, dict[int, Any]] = {}
-        for s, rows in enumerate(batch):
-            if not len(rows):
-                continue
-            picks = gather_plan(rows, sizes)
+        picks_of = {s: gather_plan(rows, sizes) for s, rows in enumerate(batch) if len(rows)}
+        scales = None
+        if weighed:
+            weights = {s: (f"weight-{token}", t, s) for s in picks_of}
+            for s, key in weights.items():
+                picked = (TaskRef(data[p.partition]) for p in picks_of[s])
+                tasks[key] = Task(key, weight_task, TaskRef(parts), DataNode(None, picks_of[s]), *picked)
+            scales = (f"scales-{token}", t)
+            places = DataNode(None, list(weights))
+            tasks[scales] = Task(scales, scales_task, places, len(batch), samples, *(TaskRef(key) for key in weights.values()))
+        for s, picks in picks_of.items():
             key = (f"gradient-{token}", t, s)
             tasks[key] = Task(
                 key,
                 gradient_task,
                 TaskRef(parts),
                 TaskRef(state),
-                len(rows) / samples,
+                len(batch[s]) / samples,
                 t,
                 s,
                 DataNode(None, picks),
+                scales and TaskRef(scales),
                 *(TaskRef(data[p.partition]) for p in picks),
             )
             groups.setdefault(s // GROUP * GROUP, {})[s] = key
@@ -193,7 +229,7 @@ class StepGraph(Drawable):
                 digest.update(np.ascontiguousarray(rows).tobytes())
         token = digest.hexdigest()[:8]
         parts_key, state_key = f"program-{token}", f"state-{token}"
-        tasks, last = step_tasks(token, parts_key, state_key, data_keys, source.sizes, batches, state.step)
+        tasks, last = step_tasks(token, parts_key, state_key, data_keys, source.sizes, batches, state.step, bool(parts.weight_plans))
         tasks[parts_key] = DataNode(parts_key, parts)
         tasks[state_key] = DataNode(state_key, Stepped(state.copy(), ()))
         used = {key for node in tasks.values() for key in node.dependencies} & set(data_keys)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from dagtrain.engines.ranks.actions import StateRef, Submit
 from dagtrain.engines.ranks.placement import Placement, StepShape
 from dagtrain.engines.ranks.schedule import Schedule
-from dagtrain.step.program import tree_levels
+from dagtrain.step.sum_tree import tree_levels
 from dagtrain.transport import Phase
 
 State = tuple[tuple[int, ...], tuple[int, ...]]
@@ -28,6 +28,22 @@ def gradient(parameters: int, step: int, shard: int, block: int) -> int:
     return mix(parameters, step, shard, block)
 
 
+def weight(step: int, shard: int) -> int:
+    """The number that stands for the weights of the losses in a shard."""
+    return mix(-1, step, shard)
+
+
+def tree_sum(numbers: list[int | None]) -> int:
+    """The sum by the tree written out; None adds nothing."""
+    sums = list(numbers)
+    for level in tree_levels(len(sums)):
+        for left, right in level:
+            a, b = sums[left], sums[right]
+            sums[left] = b if a is None else a if b is None else mix(a, b)
+    assert sums[0] is not None
+    return sums[0]
+
+
 def samples(step: int, shards: int) -> tuple[int, ...]:
     """Number of samples of each shard: every fifth batch is ragged, and its last shards are empty."""
     return tuple(int(s < 1 + step % shards) for s in range(shards)) if step % 5 == 4 else (1,) * shards
@@ -40,20 +56,16 @@ def reference(shape: StepShape, state: State, steps: int) -> State:
 
 def trajectory(shape: StepShape, states: list[State], steps: int) -> list[State]:
     """Append to `states`, which are those after 0, 1, … steps, until the one after `steps` is there."""
-    levels = list(tree_levels(shape.shards))
     for step in range(len(states) - 1, steps):
         parameters, slots = states[-1]
         mixed = mix(*parameters)
         counts = samples(step, shape.shards)
-        totals = []
-        for block in range(len(shape.blocks)):
-            sums: list[int | None] = [gradient(mixed, step, s, block) if counts[s] else None for s in range(shape.shards)]
-            for level in levels:
-                for left, right in level:
-                    a, b = sums[left], sums[right]
-                    sums[left] = b if a is None else a if b is None else mix(a, b)
-            assert sums[0] is not None
-            totals.append(sums[0])
+        if shape.weights:
+            mixed = mix(mixed, tree_sum([weight(step, s) if counts[s] else None for s in range(shape.shards)]))
+        totals = [
+            tree_sum([gradient(mixed, step, s, block) if counts[s] else None for s in range(shape.shards)])
+            for block in range(len(shape.blocks))
+        ]
         norms: list[int] = []
         for k in range(shape.norms):
             norms.append(mix(*(mix(t, k, *norms) for t in totals)))
@@ -75,6 +87,7 @@ class View:
     parameters: list[int]
     slots: list[int]
     squared_norms: list[list[int]]
+    weights: dict[int, int]
 
 
 @dataclass
@@ -93,6 +106,7 @@ class SimRank:
     parameters: list[int] = field(default_factory=list)
     slots: list[int] = field(default_factory=list)
     squared_norms: list[list[int]] = field(default_factory=list)
+    weights: dict[int, int] = field(default_factory=dict)
     totals: dict[int, int] = field(default_factory=dict)
     norms: list[int] = field(default_factory=list)
     ended: bool = False
@@ -102,7 +116,8 @@ class SimRank:
     def view(self) -> View:
         """A copy of the memory that peers read."""
         squared_norms = [list(s) for s in self.squared_norms]
-        return View(self.number, {r: list(v) for r, v in self.partial.items()}, list(self.parameters), list(self.slots), squared_norms)
+        partial = {root: list(sums) for root, sums in self.partial.items()}
+        return View(self.number, partial, list(self.parameters), list(self.slots), squared_norms, dict(self.weights))
 
     def __post_init__(self) -> None:
         self.schedule = Schedule(self.placement, self.number)

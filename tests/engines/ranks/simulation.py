@@ -12,10 +12,10 @@ from typing import Any
 from dagtrain.engines.ranks.actions import Abandon, Begin, Commit, Done, Fetch, GiveUp, Inquire, Probe, SegmentPolicy, StateRef, Submit
 from dagtrain.engines.ranks.coordinator import Coordinator
 from dagtrain.engines.ranks.placement import Placement, StepShape, WorkerInfo, place
-from dagtrain.engines.ranks.schedule import Compute, Copy, Post, Reduce, SquaredNorm, TakeSnapshot, Update, Wait
+from dagtrain.engines.ranks.schedule import Compute, Copy, Post, Reduce, SquaredNorm, TakeSnapshot, Update, Wait, Weigh
 from dagtrain.engines.ranks.subtrees import additions, under
 from dagtrain.transport import Phase
-from tests.engines.ranks.simulated_rank import SimRank, State, View, gradient, mix, samples, trajectory
+from tests.engines.ranks.simulated_rank import SimRank, State, View, gradient, mix, samples, trajectory, tree_sum, weight
 
 SILENCE = 10.0
 
@@ -27,15 +27,17 @@ class World:
     ----------
     seed
         Of the draws.
-    shards, blocks, norms, steps
+    shards, blocks, norms, steps, weights
         Shape and number of the steps.
     workers
         Number of workers at the beginning.
     """
 
-    def __init__(self, seed: int, shards: int = 8, blocks: int = 4, norms: int = 0, steps: int = 30, workers: int = 3) -> None:
+    def __init__(
+        self, seed: int, shards: int = 8, blocks: int = 4, norms: int = 0, steps: int = 30, workers: int = 3, weights: int = 0
+    ) -> None:
         self.draw = random.Random(seed)
-        self.shape = StepShape(shards, (1,) * blocks, norms=norms, slots=("m",))
+        self.shape = StepShape(shards, (1,) * blocks, norms=norms, slots=("m",), weights=weights)
         self.first: State = (tuple(range(1, blocks + 1)), (0,) * blocks)
         self.steps = steps
         self.now = 0.0
@@ -242,11 +244,19 @@ class World:
         shape, me = self.shape, rank.placement.ranks[rank.number]
         step = rank.schedule.step
         match instruction:
+            case Weigh():
+                rank.weights = {s: weight(step, s) for s in me.shards}
             case Compute():
                 counts = samples(step, shape.shards)
+                mixed = mix(*rank.parameters)
+                if shape.weights:
+                    weights: dict[int, int] = {}
+                    for other in self._group(rank, Phase.ALL_GATHER_WEIGHTS):
+                        weights |= other.weights
+                    mixed = mix(mixed, tree_sum([weights[s] if n else None for s, n in enumerate(counts)]))
                 for root, shards in under(me.roots, me.shards, shape.shards).items():
                     present = [s for s in shards if counts[s]]
-                    rank.partial[root] = [self._sum(mix(*rank.parameters), step, present, b) for b in range(len(shape.blocks))]
+                    rank.partial[root] = [self._sum(mixed, step, present, b) for b in range(len(shape.blocks))]
             case Post(phase, peers, round):
                 for peer in peers:
                     target = rank.placement.workers[peer]

@@ -79,8 +79,12 @@ def ranks(program: dt.step.Program, batches: list[list[Rows]], count: int, threa
         runner.load(program.first_state())
     for batch in batches:
         counts = tuple(len(rows[0]) for rows in batch)
-        for runner, rank in zip(runners, placement.ranks, strict=True):
-            runner.compute({s: batch[s] for s in rank.shards if counts[s]}, counts)
+        rows = [{s: batch[s] for s in rank.shards if counts[s]} for rank in placement.ranks]
+        if placement.shape.weights:
+            for runner, of_rank in zip(runners, rows, strict=True):
+                runner.weigh(of_rank)
+        for runner, of_rank in zip(runners, rows, strict=True):
+            runner.compute(of_rank, counts)
         for runner in owners:
             runner.reduce(counts)
         for k in range(placement.shape.norms):
@@ -96,6 +100,22 @@ def ranks(program: dt.step.Program, batches: list[list[Rows]], count: int, threa
         runner.copy(Phase.ALL_GATHER_OPTIMIZER)
         runner.close()
     return [runner.snapshot() for runner in runners]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 16])
+def test_losses_with_different_weights_have_the_same_bits_too(batches: list[list[Rows]], count: int) -> None:
+    x = dt.nn.Input((8,), name="x")
+    model = dt.nn.Model(x, {"kind": dt.nn.Dense(2)(dt.nn.Dense(16, "tanh")(x)), "size": dt.nn.Dense(1)(x)})
+    objective = dt.step.ModelObjective(model, {"kind": "cross_entropy", "size": "mean_squared_error"}, {})
+    one = dt.Spec((), np.dtype("f4"))
+    specs = dt.Spec((8,), np.dtype("f4")), {"kind": dt.Spec((), np.dtype("i8")), "size": one}, {"kind": one, "size": one}
+    program = dt.step.Program(objective, optimizer(), dt.data.Columns.of(*specs), seed=0)
+    draw = np.random.default_rng(1)
+    wide = [[(x, y, *draw.uniform(0, 2, (3, len(y))).astype("f4")) for x, y in step] for step in batches]
+    want = inline(program, wide)
+    assert want.parameters.tobytes() != program.first_state().parameters.tobytes()
+    for state in ranks(program, wide, count, 1, True):
+        assert state.parameters.tobytes() == want.parameters.tobytes()
 
 
 GROUPS = {

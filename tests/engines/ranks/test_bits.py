@@ -69,6 +69,31 @@ def test_groups_of_parameters_on_every_engine(client, digits):
         assert {name: slot.tobytes() for name, slot in found[1].items()} == {name: slot.tobytes() for name, slot in slots.items()}
 
 
+def test_several_losses_with_different_weights_on_every_engine(cluster, scale, digits):
+    """The weights of a batch come before its gradients; its last batch has four samples for eight shards."""
+    x, labels = digits.x[:196], digits.y[:196]
+    y = {"kind": labels, "size": labels.astype("f4")}
+    weights = {"kind": (labels < 7).astype("f4"), "size": (labels % 3).astype("f4")}
+
+    def fit(engine):
+        inputs = dt.nn.Input((64,), name="x")
+        h = dt.nn.Dense(16, "tanh")(inputs)
+        model = dt.nn.Model(inputs, {"kind": dt.nn.Dense(10)(h), "size": dt.nn.Dense(1)(h)})
+        loss = {"kind": "cross_entropy", "size": "mean_squared_error"}
+        trainer = dt.Trainer(model, loss=loss, loss_weights={"size": 0.1}, metrics={"kind": ["accuracy"]}, shards=8, engine=engine)
+        history = trainer.fit(x, y, sample_weight=weights, epochs=2, batch_size=64, verbose=0)
+        assert trainer.program.weight_count == 2
+        return history.fingerprint, history.history["loss"], history.history["kind_accuracy"]
+
+    expected = fit("inline")
+    with Client(cluster) as client:
+        for workers in (1, 2, 3):
+            scale(client, workers)
+            assert fit("lanes") == expected
+        assert fit(LanesEngine(client, channel="socket", bucket_bytes=0)) == expected
+        assert fit("scheduler") == expected
+
+
 @pytest.fixture
 def layered(digits, monkeypatch):
     """``layered(engine)``: history of a network whose gradients become final in many parts; with and without a norm."""

@@ -40,6 +40,7 @@ def placements(draw: st.DrawFn) -> Placement:
         sums=draw(st.integers(2, 5)),
         slots=("first", "second")[: draw(st.integers(0, 2))],
         norms=draw(st.integers(0, 2)),
+        weights=draw(st.integers(0, 3)),
     )
     affine = draw(st.booleans())
     workers = [
@@ -194,6 +195,7 @@ def test_bytes_of_a_step_are_those_of_its_slices(placement: Placement) -> None:
     assert sums.get(Phase.REDUCE_SCATTER, 0) == partial
     assert sums.get(Phase.ALL_GATHER, 0) == others * 4 * (shape.parameters + shape.statistics)
     assert sums.get(Phase.ALL_GATHER_OPTIMIZER, 0) == others * 4 * shape.parameters * len(shape.slots)
+    assert sums.get(Phase.ALL_GATHER_WEIGHTS, 0) == others * 8 * shape.weights * shape.shards
     assert sums.get(Phase.ALL_REDUCE_NORM, 0) == 8 * shape.norms * len(shape.blocks) * (len(owners) - 1)
 
 

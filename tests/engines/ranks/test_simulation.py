@@ -24,9 +24,9 @@ def check(world: World) -> None:
     assert world.result == reference(world.shape, world.first, world.steps)
 
 
-def many(seeds: range, steps: int, norms: int) -> None:
+def many(seeds: range, steps: int, norms: int, weights: int = 0) -> None:
     for seed in seeds:
-        check(World(seed, shards=4, blocks=4, norms=norms, steps=steps, workers=3))
+        check(World(seed, shards=4, blocks=4, norms=norms, steps=steps, workers=3, weights=weights))
 
 
 def times(examples: int, thorough: bool) -> settings:
@@ -41,9 +41,10 @@ def test_any_interleaving_gives_the_same(thorough: bool) -> None:
         blocks=st.integers(1, 6),
         norms=st.integers(0, 2),
         workers=st.integers(1, 6),
+        weights=st.integers(0, 1),
     )
-    def run(seed: int, shards: int, blocks: int, norms: int, workers: int) -> None:
-        world = World(seed, shards, blocks, norms, steps=12, workers=workers)
+    def run(seed: int, shards: int, blocks: int, norms: int, workers: int, weights: int) -> None:
+        world = World(seed, shards, blocks, norms, 12, workers, weights)
         check(world)
         assert not world.abandoned, "nothing has happened"
 
@@ -63,9 +64,11 @@ def test_a_worker_that_begins_nothing_any_more_does_not_hold_up_the_others(how: 
 class Mishaps(RuleBasedStateMachine):
     """Whatever befalls a cluster, in any order, as long as some worker comes back in the end."""
 
-    @initialize(seed=st.integers(0, 2**32), shards=st.integers(1, 8), norms=st.integers(0, 1), workers=st.integers(1, 4))
-    def begin(self, seed: int, shards: int, norms: int, workers: int) -> None:
-        self.world = World(seed, shards, 3, norms, steps=40, workers=workers)
+    @initialize(
+        seed=st.integers(0, 2**32), shards=st.integers(1, 8), norms=st.integers(0, 1), workers=st.integers(1, 4), weights=st.integers(0, 1)
+    )
+    def begin(self, seed: int, shards: int, norms: int, workers: int, weights: int) -> None:
+        self.world = World(seed, shards, 3, norms, 40, workers, weights)
         self.mishaps = 0
 
     @rule(moves=st.integers(1, 400))
@@ -125,7 +128,7 @@ def test_any_mishaps_give_the_same(thorough: bool) -> None:
     run_state_machine_as_test(Mishaps, settings=settings(times(40, thorough), stateful_step_count=20))
 
 
-@pytest.mark.parametrize("phase", ["REDUCE_SCATTER", "ALL_GATHER", "ALL_REDUCE_NORM", "ALL_GATHER_OPTIMIZER"])
+@pytest.mark.parametrize("phase", ["REDUCE_SCATTER", "ALL_GATHER", "ALL_REDUCE_NORM", "ALL_GATHER_OPTIMIZER", "ALL_GATHER_WEIGHTS"])
 def test_a_barrier_that_is_left_out_is_seen(monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
     """The simulation is worth something only if it fails when the protocol is broken."""
     whole = schedule.instructions
@@ -137,7 +140,7 @@ def test_a_barrier_that_is_left_out_is_seen(monkeypatch: pytest.MonkeyPatch, pha
 
     monkeypatch.setattr(schedule, "instructions", without)
     with pytest.raises((AssertionError, schedule.ScheduleError, KeyError)):
-        many(range(200), steps=12, norms=1)
+        many(range(200), steps=12, norms=1, weights=1)
 
 
 def test_a_segment_committed_before_all_ranks_have_done_it_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagtrain.engines.ranks.subtrees import Buffer, additions, roots_of, shard_order, under
-from dagtrain.step.program import add_tree
+from dagtrain.step.sum_tree import add_tree
 
 
 class Text(str):

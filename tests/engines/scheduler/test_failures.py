@@ -15,7 +15,7 @@ from dagtrain.engines import SchedulerEngine, Timeouts
 from dagtrain.engines.cluster.session import ClusterSession
 from dagtrain.engines.engine import Unwatched
 from dagtrain.errors import ClusterError, NotFiniteError
-from dagtrain.step.program import add_tree
+from dagtrain.step.sum_tree import add_tree
 from tests.engines.conftest import Fault
 
 pytestmark = pytest.mark.combined

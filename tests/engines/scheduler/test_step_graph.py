@@ -155,7 +155,7 @@ def test_the_alignment_of_values_changes_no_bit(digits, fit_digits):
     moved = State(shifted(state.parameters), shifted(state.statistics), state.slots, state.step)
     x, y = digits.x[:8], digits.y[:8]
     picks = [Gathered(0, np.arange(8), np.arange(8))]
-    results = [gradient_task(program.for_workers([8]), Stepped(s, ()), 0.125, 9, 0, picks, (x, y)) for s in (state, moved)]
+    results = [gradient_task(program.for_workers([8]), Stepped(s, ()), 0.125, 9, 0, picks, None, (x, y)) for s in (state, moved)]
     assert np.array_equal(results[0].vector, results[1].vector)
     assert np.array_equal(results[0].sums, results[1].sums)
     score = program.for_evaluation(8).score

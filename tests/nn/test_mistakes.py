@@ -1,0 +1,114 @@
+"""The mistakes of a user who writes a layer or an optimiser for the first time: each is an error of dagtrain that names the layer."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import dagtrain as dt
+from dagtrain.errors import ArgumentError, DagtrainError
+
+from ..each import each
+
+nn = dt.nn
+X, Y = np.random.default_rng(0).normal(size=(8, 4)).astype("f4"), np.arange(8) % 2
+
+
+def fit(layer, **options):
+    dt.Trainer(nn.Sequential([layer, nn.Dense(2)]), loss="cross_entropy", **options).fit(X, Y, verbose=0)
+
+
+def layer(forward, **fields):
+    """A layer whose class is not a dataclass, with this forward."""
+    made = type("Mine", (nn.Layer,), {"forward": forward})()
+    vars(made).update(fields)
+    return made
+
+
+@dataclass(frozen=True)
+class Frozen(nn.Layer):
+    def forward(self, c, x):
+        self.seen = x
+        return x
+
+
+CASES = [
+    (lambda self, x: x, r"Mine takes the inputs \(\), got 1 of them\. .* forward\(self, c, x\)"),
+    (lambda self, c, a, b: a + b, r"Mine takes the inputs \(a, b\), got 1 of them\."),
+    (lambda self, c, x: None, r"Mine\.forward returned None: it must return its outputs"),
+    (lambda self, c, x: [x, x], "has several outputs: a Sequential takes one"),
+    (lambda self, c, x: np.zeros((7, 3)), "a layer keeps the samples on the first axis"),
+    (lambda self, c, x: c(nn.Dense(3), x), "is in no field of Mine and has no name"),
+    (
+        lambda self, c, x: nn.Dense(3)(x),
+        r"called on a tensor: in forward\(self, c, x\) the context calls layers, as in c\(self\.field, x\)",
+    ),
+    (lambda self, c, x: c(self, x), r"Mine\.forward calls itself: that has no end"),
+    (lambda self, c, x: c(np.tanh, x), "which is no layer"),
+    (lambda self, c, x: x * c.parameter("a.b", (4,)), "the name of a parameter is made of letters, digits"),
+    (lambda self, c, x: x * c.parameter("w", 4), r"the shape of the parameter 'w' is a tuple of whole numbers.*got 4"),
+    (lambda self, c, x: x * c.parameter("w", (None, 4)), r"the shape of the parameter 'w' is a tuple .*got \(None, 4\)"),
+    (lambda self, c, x: x * c.parameter("w", (-1,)), r"the shape of the parameter 'w'"),
+    (lambda self, c, x: x * c.parameter((4,)), r"Mine\.forward raised TypeError \(.*test_mistakes.py:\d+ in <lambda>\): .*'shape'"),
+    (lambda self, c, x: x * c.parameter("w", (4,), dtype="nope"), "Mine.forward raised TypeError .*not understood"),
+    (lambda self, c, x: x * c.parameter("w", (4,), lambda key, shape: np.ones(shape)), "Mine.forward raised TypeError"),
+    (lambda self, c, x: x * c.add_weight("w", (4,)), r"unknown attribute of a context 'add_weight'\. Here it is c\.parameter"),
+    (lambda self, c, x: x * c.parameter("w", (4,)) * c.parameter("w", (4,)), "asked for twice in one call"),
+    (lambda self, c, x: x + c.parameter("w", (len(x), 4)), r"has the shape \(1, 4\), but for these inputs the layer asks for \(8, 4\)"),
+    (lambda self, c, x: c.update("mean", x.mean(axis=0)), r"no state 'mean' to update: ask for it with c\.state\('mean', shape\) first"),
+    (lambda self, c, x: x * undefined, r"Mine\.forward raised NameError \(.*test_mistakes.py:\d+ in <lambda>\)"),  # noqa: F821  # a mistake
+    (lambda self, c, x: x if x.sum() > 0 else -x, "the truth of .* is not known while a graph is being built"),
+]
+
+
+@each(CASES)
+def test_the_error_says_what_is_wrong(forward, message):
+    with pytest.raises(DagtrainError, match=message):
+        fit(layer(forward), shards=1)
+
+
+def test_a_frozen_layer_is_not_changed():
+    with pytest.raises(
+        ArgumentError, match=r"layer 'frozen_1': Frozen\.forward raised FrozenInstanceError .*cannot assign to field 'seen'"
+    ):
+        fit(Frozen())
+
+
+def test_there_is_no_key_outside_training():
+    trainer = dt.Trainer(
+        nn.Sequential([layer(lambda self, c, x: x + dt.normal(c.key(), x.shape)), nn.Dense(2)], input_shape=(4,)), loss="cross_entropy"
+    )
+    with pytest.raises(ArgumentError, match="Mine asks for a key outside training"):
+        trainer.predict(X)
+
+
+def test_a_parameter_that_only_evaluation_asks_for_does_not_exist():
+    trainer = dt.Trainer(
+        nn.Sequential([layer(lambda self, c, x: x if c.training else x * c.parameter("w", (4,)))], input_shape=(4,)), loss="cross_entropy"
+    )
+    with pytest.raises(ArgumentError, match=r"the parameters lack 'w'.*outside training alone does not exist"):
+        trainer.predict(X)
+
+
+def test_a_number_updates_a_state():
+    def forward(self, c, x):
+        c.state("count", ())
+        c.update("count", 2.5)
+        return x
+
+    trainer = dt.Trainer(nn.Sequential([layer(forward), nn.Dense(2)]), loss="cross_entropy", shards=1)
+    trainer.fit(X, Y, verbose=0)
+    assert trainer.weights()["mine_1.count"] == 2.5
+
+
+@each(
+    [
+        (lambda c, g, p, slots: g, ("m",), "returns the change of the parameters and a dict of all slots"),
+        (lambda c, g, p, slots: (g, {}), ("m",), r"a dict of all slots \(m\)"),
+        (lambda c, g, p, slots: (-0.1 * g, slots, 1), (), "returns the change of the parameters"),
+        (lambda c, g, p, slots: (-c.learning_rate * g, slots), (), "the optimizer 'mine' raised AttributeError"),
+    ]
+)
+def test_an_optimiser_returns_its_change_and_its_slots(update, slots, message):
+    with pytest.raises(ArgumentError, match=message):
+        fit(nn.Dense(3), optimizer=dt.optim.Optimizer("mine", slots, update))
