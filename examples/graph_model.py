@@ -4,8 +4,8 @@
                         ├─▶ join ─▶ residual block ─▶ features ─┬─▶ kind    which digit: 95 % or better are right
     bottom ──▶ encoder ─┘                                       └─▶ bright  how much ink
 
-The encoder has one set of parameters for both halves of a picture. The sub-model ends at the features: the nearest mean of a class there
-names most digits.
+The encoder has one set of parameters for both halves of a picture. The sub-model ends at the features: most digits are those of the nearest
+mean of a class there.
 
 Run: python examples/graph_model.py
 """

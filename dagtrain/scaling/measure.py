@@ -93,7 +93,8 @@ def measure_work(
         sums=parts.sums,
         itemsize=dtype.itemsize,
         gives=gives,
-        takes=takes,
+        takes=((1.0, 1.0),) if parts.weight_count else takes,  # the weights come first: nothing is computed while parameters arrive
+        weights=parts.weight_count,
     )
 
 

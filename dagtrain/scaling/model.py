@@ -62,6 +62,8 @@ class Work(NamedTuple):
     takes
         For each bucket, from the last to the first: its fraction of the parameters, and the fraction of a step's compute that can run after
         it arrives and before the next one does. By default all compute needs the last one.
+    weights
+        Number of losses whose weights in the whole batch are exchanged before a step's compute.
     """
 
     parameters: int
@@ -80,6 +82,7 @@ class Work(NamedTuple):
     block: int = BLOCK
     gives: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
     takes: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
+    weights: int = 0
 
 
 class Network(NamedTuple):
@@ -211,11 +214,13 @@ def expect(work: Work, network: Network, workers: int, per_host: int = 1) -> Exp
     update = work.update * owned + added + work.add * copied
     partial = _partial(work, network, there).waited(lambda card: _after(compute, card, work.gives))
     parameters = _gathered(work, network, there, 1).waited(lambda card: _before(compute, card, work.takes))
-    squares = work.norms * _phase(network, there, [0.0] * there.hosts, [0.0] * there.hosts, there.owners, there.owners).waited()
-    done = compute + waiting + partial + squares + update + parameters
+    nothing, everyone = [0.0] * there.hosts, [True] * len(there.shards)
+    numbers = work.norms * _phase(network, there, nothing, nothing, there.owners, there.owners).waited()
+    numbers += bool(work.weights) * _phase(network, there, nothing, nothing, everyone, everyone).waited()
+    done = compute + waiting + partial + numbers + update + parameters
     ending = _gathered(work, network, there, work.slots).waited() if work.slots else 0.0
     ending *= min(1.0, done / max(SegmentPolicy().segment, min(ending / ENDING, SegmentPolicy().longest)))
-    return Expected(workers, ranks, work.batch, compute, waiting, partial, update, parameters + squares, ending)
+    return Expected(workers, ranks, work.batch, compute, waiting, partial, update, parameters + numbers, ending)
 
 
 # ---- placement

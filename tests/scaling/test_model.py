@@ -53,6 +53,11 @@ def test_a_single_owner_is_the_bottleneck() -> None:
     assert expect(alone, slow, 8).partial == pytest.approx(8 * expect(shared, slow, 8).partial)
 
 
+def test_weights_of_several_losses_cost_another_round() -> None:
+    net = Network("", math.inf, latency=1e-3)
+    assert expect(PLAIN._replace(weights=2), net, 4).seconds - expect(PLAIN, net, 4).seconds == pytest.approx(1e-3)
+
+
 def test_norms_cost_another_round() -> None:
     net = Network("", math.inf, latency=1e-3)
     assert expect(PLAIN._replace(norms=2), net, 4).seconds - expect(PLAIN, net, 4).seconds == pytest.approx(2e-3)

@@ -1,5 +1,6 @@
 """Several losses, each divided by a weight of its own in the whole batch: the same for any shards and as in PyTorch, on every engine."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 
 import dagtrain as dt
 from dagtrain import nn
-from dagtrain.errors import ArgumentError
+from dagtrain.errors import ArgumentError, NotFiniteError
 
 ROWS, BATCH = 13, 8  # the second batch has 5 rows: three of eight shards are empty
 RNG = np.random.default_rng(0)
@@ -44,7 +45,8 @@ class Case:
         kind = nn.losses.find("cross_entropy", class_weights=self.classes) if self.classes else "cross_entropy"
         optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.sgd(0.1))
         settings = {"loss": {"kind": kind, "size": "mean_squared_error"}, "loss_weights": {"size": 0.3}, "seed": 3}
-        return dt.Trainer(model, **settings, metrics={"kind": ["accuracy"]}, optimizer=optimizer, **{"engine": "inline", **options})
+        settings |= {"metrics": {"kind": ["accuracy"]}, "optimizer": optimizer, "engine": "inline"}
+        return dt.Trainer(model, **{**settings, **options})
 
     def fit(self, trainer: dt.Trainer, **options: Any) -> Any:
         return trainer.fit(X, Y, sample_weight=self.weights, **{"batch_size": BATCH, "shuffle": False, "verbose": 0, **options})
@@ -143,6 +145,24 @@ def test_evaluation_and_history_agree() -> None:
     values = trainer.evaluate(X, Y, sample_weight=case.weights)
     assert values == pytest.approx({name: history.history[f"val_{name}"][-1] for name in values}, rel=1e-12)
     assert values["loss"] == pytest.approx(values["kind_loss"] + 0.3 * values["size_loss"] + values["penalty"], rel=1e-12)
+
+
+def test_the_step_as_a_dask_graph_has_tasks_for_weights() -> None:
+    case = CASES["penalties and masks"]
+    trainer = case.trainer(shards=8)
+    case.fit(trainer)
+    graph = trainer.step_graph(2)  # of five rows the last step has five shards
+    kinds = Counter(key[0].rsplit("-", 1)[0] for key in graph.tasks if isinstance(key, tuple))
+    assert (kinds["weight"], kinds["scales"], kinds["gradient"]) == (13, 2, 13)
+    assert {"weight", "scales"} <= {node.lines[0].text.split("[")[0].split(" ")[0] for node in graph.diagram().nodes}
+    after = graph.compute(scheduler="sync").state.fingerprint
+    assert after == case.fit(trainer, epochs=1).fingerprint
+
+
+def test_a_gradient_that_is_not_finite_is_found() -> None:
+    case = Case({"size": MASK})
+    with pytest.raises(NotFiniteError, match="shard"):
+        case.trainer(shards=3, loss_weights={"size": 1e38}).fit(X, {**Y, "size": 1e30 * Y["size"]}, sample_weight=case.weights, verbose=0)
 
 
 def test_a_weight_of_one_of_several_losses_that_depends_on_parameters_is_refused() -> None:

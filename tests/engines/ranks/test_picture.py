@@ -132,6 +132,7 @@ def test_a_rank_without_blocks_gets_parameters_all_the_same() -> None:
 
 
 def test_the_title_has_the_totals() -> None:
+    assert "(partial sums 14 kB, parameters 14 kB, weights 192 B)" in str(placement_diagram(placed(2, weights=3)).title)
     title = placement_diagram(placed(2, norms=1)).title
     assert title == (
         "2 ranks: 28.1 kB exchanged in a step (partial sums 14 kB, squared norms 32 B, parameters 14 kB), "
