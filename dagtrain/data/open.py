@@ -21,6 +21,7 @@ from dagtrain.data.nests import ROOTS, arrange, is_parts, roots_of, take_apart
 from dagtrain.data.parts import Column
 from dagtrain.data.source import ArraySource, Source, partition_sizes, row_slices
 from dagtrain.data.tables import aligned, header_of, to_array
+from dagtrain.errors import DataError
 from dagtrain.trace.tree import Structure, flatten, names, unflatten
 
 __all__ = ["is_dask_data", "open_source"]
@@ -92,7 +93,12 @@ def open_source(
     columns, structure = open_columns(roots_of(x, y, sample_weight), expected)
     headers = {name: column.header for name, column in columns.items()}
     arrays = {name: column.array for name, column in columns.items()}
-    form = make_form(arrays, structure, headers, targets=targets, labels=labels_of, dtype=dtype, expected=expected)
+    try:
+        form = make_form(arrays, structure, headers, targets=targets, labels=labels_of, dtype=dtype, expected=expected)
+    except DataError as error:
+        if isinstance(x, list) and x and all(getattr(part, "ndim", 0) for part in x):
+            raise DataError(f"{error} x is a list, so its arrays are samples: give several inputs as a tuple or a dict.") from None
+        raise
     if not all(isinstance(array, np.ndarray) for array in arrays.values()):
         return open_chunks(form, list(arrays.values()))
     flat = list(arrays.values())

@@ -26,7 +26,10 @@ from dagtrain.ops import as_tensor
 from dagtrain.ops.elementwise import cast
 from dagtrain.step.sum_tree import add_tree
 
-__all__ = ["Figure", "Head", "Parts", "heads_of", "output_of", "scales_of", "source_of", "target_of", "weighted_total"]
+__all__ = ["WITHOUT_NAMES", "Figure", "Head", "Parts", "heads_of", "output_of", "scales_of", "source_of", "target_of", "weighted_total"]
+
+
+WITHOUT_NAMES = "the model gives several outputs without names: give them as a dict, and losses by its names: loss={...}."
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def output_of(head: Head, outputs: Any) -> Any:
             raise ArgumentError(f"the loss is for the output {head.name!r}, but the model gives one array: give one loss.")
         return as_tensor(outputs)
     if not isinstance(outputs, dict):
-        raise ArgumentError("the model gives several outputs without names: return a dict, and give losses by its names: loss={...}.")
+        raise ArgumentError(WITHOUT_NAMES)
     if not head.name:
         if len(outputs) == 1:
             return as_tensor(next(iter(outputs.values())))

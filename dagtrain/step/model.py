@@ -25,7 +25,7 @@ from dagtrain.ops import as_tensor
 from dagtrain.ops.elementwise import cast
 from dagtrain.ops.random import derive, key
 from dagtrain.ops.shape import stack
-from dagtrain.step.heads import Figure, Head, Parts, heads_of, output_of, ratio, source_of, target_of, weighted_total
+from dagtrain.step.heads import WITHOUT_NAMES, Figure, Head, Parts, heads_of, output_of, ratio, source_of, target_of, weighted_total
 from dagtrain.step.layout import VectorLayout
 from dagtrain.step.objective import LOSS_PARTS, Forward, Objective, check_weight, mean_figure, pair, rows_of
 from dagtrain.trace import flatten, trace_nested
@@ -294,9 +294,11 @@ def output_of_specs(head: Head, outputs: Any, auxiliary: Mapping[str, Spec]) -> 
             raise UnknownNameError.of("output of the model with a loss", name, [*outputs, *auxiliary])
         spec: Spec = outputs[name]
         return spec
+    if not isinstance(outputs, Spec):
+        raise ArgumentError(WITHOUT_NAMES)
     if head.name:
         raise ArgumentError(f"the loss is for the output {head.name!r}, but the model gives one array: give one loss.")
-    return outputs  # type: ignore[no-any-return]  # one array
+    return outputs
 
 
 def _weight_of(head: Head, main: Sequence[str], y: Any, sample_weight: Any) -> Any:

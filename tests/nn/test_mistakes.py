@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
-from dagtrain.errors import ArgumentError, DagtrainError
+from dagtrain.errors import ArgumentError, DagtrainError, DataError
 
 from ..each import each
 
@@ -88,6 +88,25 @@ def test_a_parameter_that_only_evaluation_asks_for_does_not_exist():
     )
     with pytest.raises(ArgumentError, match=r"the parameters lack 'w'.*outside training alone does not exist"):
         trainer.predict(X)
+
+
+@each([lambda a: a - a, lambda a: a @ a, lambda a: a[0], lambda a: -a, lambda a: 1 + a, lambda a: a**2, list])
+def test_symbolic_values_have_two_operators(use):
+    with pytest.raises(ArgumentError, match=r"operators \+ and \* alone: for others write a layer"):
+        use(nn.Input((4,)))
+
+
+def test_outputs_in_a_list_have_no_losses():
+    x = nn.Input((4,))
+    model = nn.Model(x, [nn.Dense(2)(x), nn.Dense(1)(x)])
+    with pytest.raises(ArgumentError, match="several outputs without names: give them as a dict"):
+        dt.Trainer(model, loss="cross_entropy").fit(X, Y, verbose=0)
+
+
+def test_several_inputs_are_no_list():
+    a, b = nn.Input((4,), name="a"), nn.Input((4,), name="b")
+    with pytest.raises(DataError, match="x is a list, so its arrays are samples: give several inputs as a tuple or a dict"):
+        dt.Trainer(nn.Model([a, b], nn.Dense(2)(a + b)), loss="cross_entropy").fit([X, X], Y, verbose=0)
 
 
 def test_a_number_updates_a_state():
