@@ -93,7 +93,7 @@ def describe(value: Any) -> Description:
 
 def _describe(value: Any, path: str, seen: dict[int, str]) -> Description:
     """The description of a value at this path; `seen` has the paths of the layers before it."""
-    if isinstance(value, np.integer | np.float64):
+    if isinstance(value, np.integer | np.float64 | np.bool_):
         value = value.item()
     if type(value) in PLAIN:
         return value if not isinstance(value, float) or math.isfinite(value) else _name(value)
@@ -197,7 +197,7 @@ class _Builder:
     """Builds one description: a part that is shared is the very object that was made before."""
 
     def __init__(self, custom: Mapping[str, Any]) -> None:
-        self.custom, self.made = custom, dict[str, Any]()
+        self.custom, self.made, self.full = custom, dict[str, Any](), dict[str, str]()
 
     def build(self, description: Description, path: str) -> Any:
         if type(description) in PLAIN:
@@ -205,7 +205,7 @@ class _Builder:
         if isinstance(description, list):
             return tuple(self.build(part, f"{path}[{i}]") for i, part in enumerate(description))
         keys = set(description) - {"settings"} if isinstance(description, dict) else set()
-        if keys == {"shared"} and description["shared"] in self.made:
+        if keys == {"shared"} and isinstance(description["shared"], str) and description["shared"] in self.made:
             return self.made[description["shared"]]
         if keys == {"layer", "layers", "table"} and description["layer"] == "Model":
             value = self._model(description, path)
@@ -220,7 +220,9 @@ class _Builder:
     def _part(self, description: dict[str, Any], tag: str, path: str) -> Any:
         name, makers = description[tag], MAKERS.get(tag, self.custom)
         if tag == "python" and isinstance(name, str):
-            name = name.rpartition(".")[2]
+            full, name = name, name.rpartition(".")[2]
+            if self.full.setdefault(name, full) != full:
+                raise ValueError(f"{name!r} is the name of several parts, {self.full[name]} and {full}")
         if not isinstance(name, str) or name not in makers:
             raise ValueError(f"dagtrain has no {tag if tag != 'python' else 'part'} {_short(name)}")
         if tag == "python" and "settings" not in description:

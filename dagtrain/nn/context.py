@@ -25,7 +25,7 @@ from dagtrain.graph.origin import raised_at
 from dagtrain.hinting import no_attribute
 from dagtrain.nn import hints, initializers
 from dagtrain.nn.initializers import Initializer
-from dagtrain.nn.naming import Path, checked_name, inside, number_of, place_of
+from dagtrain.nn.naming import Path, checked_name, inside, number_of, places_in
 from dagtrain.nn.values import Values
 from dagtrain.ops.random import derive, fold_in
 from dagtrain.trace.tree import leaves
@@ -103,12 +103,16 @@ class Pass:
     _paths: dict[Path, Layer] = field(default_factory=dict)
     _asked: set[Path] = field(default_factory=set)
     _keys: Counter[Path] = field(default_factory=Counter)
+    _fields: dict[int, dict[int, Path]] = field(default_factory=dict)
     _calls: Counter[Path] = field(default_factory=Counter)
 
     def run(self, layer: Layer, inputs: tuple[Any, ...]) -> Call:
         """The call of the outermost layer."""
         self._places[id(layer)] = layer, ()
-        return Context(self, layer, (), layer.trainable).enter(inputs, "forward")
+        try:
+            return Context(self, layer, (), layer.trainable).enter(inputs, "forward")
+        except RecursionError:
+            raise ArgumentError(f"{type(layer).__name__}: its layers are nested too deeply, or one calls itself.") from None
 
     def place(self, layer: Layer, path_of: Callable[[], Path]) -> Path:
         """The path of a layer: that of its first use, else the given one."""
@@ -147,6 +151,7 @@ class Context:
         self._pass, self._layer, self._path = shared, layer, path
         self._asked: set[str] = set()
         self._added: set[str] = set()
+        self._scopes: dict[str, set[str]] = {}
         self._call: Call | None = None
         self._method = ""
         self._trainable = trainable
@@ -159,9 +164,9 @@ class Context:
     @property
     def trainable(self) -> bool:
         """Whether training changes the parameters of this layer."""
-        if self._pass.fixed is None:
-            return self._trainable
-        return not any(tuple(name.split("."))[: len(self._path)] == self._path for name in self._pass.fixed)
+        depth, fixed = len(self._path), self._pass.fixed
+        here = [".".join(path) for path in self._pass.parameters if path[:depth] == self._path]
+        return self._trainable if fixed is None or not here else not all(name in fixed for name in here)
 
     @property
     def training(self) -> bool:
@@ -201,8 +206,8 @@ class Context:
         ArgumentError
             If it does not exist, because it was not asked for in training mode, or the name was asked for in this call already.
         """
-        value, made = self._value("parameter", self._pass.parameters, name, shape, initializer, dtype)
-        if made and not self._trainable:
+        value = self._value("parameter", self._pass.parameters, name, shape, initializer, dtype)
+        if not self._trainable:  # any use of a shared layer that is not trainable
             self._pass.frozen.add(".".join((*self._path, name)))
         return value
 
@@ -221,9 +226,10 @@ class Context:
         one_of("reduce:", reduce, REDUCTIONS)
         path = (*self._path, name)
         self._pass.reductions[".".join(path)] = reduce
-        if path in self._pass.updates:
-            return self._pass.updates[path]
-        return self._value("state", self._pass.states, name, shape, initializer, dtype)[0]
+        updated = self._pass.updates.get(path)
+        if updated is not None and np.shape(updated) == tuple(shape):
+            return updated
+        return self._value("state", self._pass.states, name, shape, initializer, dtype)
 
     def update(self, name: str, value: Values) -> None:
         """Give a state another value; outside training this does nothing."""
@@ -237,14 +243,14 @@ class Context:
         if self.training:
             self._pass.updates[path] = value if value.dtype == state.dtype else value.astype(state.dtype)
 
-    def _value(
-        self, what: str, values: dict[Path, Values], name: str, shape: Sequence[int], initializer: Any, dtype: Any
-    ) -> tuple[Values, bool]:
-        """The value of this name, and whether this is the first time that it is asked for."""
+    def _value(self, what: str, values: dict[Path, Values], name: str, shape: Sequence[int], initializer: Any, dtype: Any) -> Values:
+        """The value of this name."""
         path, shared = (*self._path, checked_name(what, name)), self._pass
         if not isinstance(shape, tuple | list) or not all(is_whole(n) and n >= 0 for n in shape):
             raise ArgumentError(f"the shape of the {what} {name!r} is a tuple of whole numbers, as in x.shape[-1:] or (8,), got {shape!r}.")
         shape = tuple(map(int, shape))
+        if path in (shared.states if what == "parameter" else shared.parameters):
+            raise ArgumentError(f"{name!r} is the name of a parameter and of a state: give one of them another name.")
         if name in self._asked and what == "parameter":
             raise ArgumentError(f"{what} {name!r} is asked for twice in one call: keep the first in a variable, or use two names.")
         self._asked.add(name)
@@ -265,7 +271,7 @@ class Context:
             (self._call.parameters if what == "parameter" else self._call.states).append(value)
         elif self._call is not None:
             self._call.shares = True
-        return value, first
+        return value
 
     # ---- random numbers, losses, outputs
 
@@ -338,9 +344,11 @@ class Context:
     def _names(self, layer: Layer, name: str | None) -> Path:
         if name is not None or layer.name is not None:
             return (checked_name("layer", name or layer.name),)
-        place = place_of(layer, self._layer)
-        if place is not None:
-            return place
+        places = self._pass._fields.setdefault(id(self._layer), {})
+        if not places:
+            places |= places_in(self._layer)
+        if id(layer) in places:
+            return places[id(layer)]
         raise ArgumentError(
             f"the layer {layer!r} is in no field of {type(self._layer).__name__} and has no name: give it one with name=, "
             "or make it once, in a field."
@@ -378,8 +386,11 @@ class Context:
     @contextmanager
     def scope(self, name: str) -> Iterator[Context]:
         """A context for a part of the layer: its names begin with this one, and pictures show it as a box."""
-        part = Context(self._pass, self._layer, (*self._path, checked_name("scope", name)), self._trainable)
-        part._call = self._call
+        path = (*self._path, checked_name("scope", name))
+        if self._pass._paths.setdefault(path, self._layer) is not self._layer:
+            raise ArgumentError(f"{name!r} is the name of a scope and of a layer: give one of them another name.")
+        part = Context(self._pass, self._layer, path, self._trainable)
+        part._call, part._asked, part._added = self._call, self._scopes.setdefault(name, set()), self._added
         with scope(name):
             yield part
 

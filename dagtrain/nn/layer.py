@@ -93,6 +93,16 @@ class Layer(Hinted):
     trainable: bool = True
     per_position: bool = False
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuse a layer as the default of a field: all instances would share it."""
+        super().__init_subclass__(**options)
+        for name in vars(cls).get("__annotations__", ()):
+            if isinstance(vars(cls).get(name), Layer):
+                raise ArgumentError(
+                    f"{cls.__name__}.{name}: all instances would share the layer that is the field's default, and its parameters. Write "
+                    f"{name}: nn.Layer = field(default_factory=lambda: ...)."
+                )
+
     def forward(self, c: Context, *inputs: Any) -> Any:
         """The outputs for a batch of inputs, whose first axis counts samples."""
         raise ArgumentError(f"{type(self).__name__} has no forward: define forward(self, c, x), which returns the outputs.")

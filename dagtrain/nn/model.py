@@ -19,7 +19,7 @@ from dagtrain.errors import ArgumentError, ShapeError, UnknownNameError
 from dagtrain.graph import Spec
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
-from dagtrain.nn.naming import names_of
+from dagtrain.nn.naming import checked_name, names_of
 from dagtrain.nn.symbolic import Input, Step, Value, ordered
 from dagtrain.trace.tree import flatten, leaves, unflatten
 
@@ -72,33 +72,37 @@ class Model(Layer):
     trainable: bool = True
 
     def __post_init__(self) -> None:
-        inputs = flatten(_plain(self.inputs))[0]
-        for value in inputs.values():
-            if not isinstance(value, Input):
-                raise ArgumentError(f"Model: inputs are dagtrain.nn.Input, got {value!r}.")
-        for part, what in ((self.outputs, "outputs"), (self.auxiliary or {}, "auxiliary")):
-            for value in leaves(_plain(part)):
-                if not isinstance(value, Value):
-                    raise ArgumentError(f"Model: {what} are what layers return for nn.Input, got {value!r}.")
-        if not leaves(_plain(self.outputs)):
+        if self.auxiliary is not None and not isinstance(self.auxiliary, Mapping):
+            raise ArgumentError(f"Model: auxiliary is a dict of outputs by name, got {self.auxiliary!r}.")
+        kinds = {"inputs": (Input, "dagtrain.nn.Input"), "outputs": (Value, "what layers return for nn.Input")}
+        for what, (kind, title) in (kinds | {"auxiliary": kinds["outputs"]}).items():
+            nest = _plain(getattr(self, what))
+            object.__setattr__(self, what, nest)  # a copy: a dict of the user's may change later
+            for value in nest.values() if isinstance(nest, dict) else nest if isinstance(nest, list | tuple) else [nest]:
+                if not isinstance(value, kind) and not (what == "auxiliary" and nest is None):
+                    raise ArgumentError(f"Model: {what} are {title}, one, or a list or dict of them, got {value!r}.")
+        inputs = leaves(self.inputs)
+        if len({id(value) for value in inputs}) < len(inputs):
+            raise ArgumentError("Model: an input stands twice among inputs.")
+        if not leaves(self.outputs):
             raise ArgumentError("Model: it has no outputs.")
         if self.auxiliary and not isinstance(self.outputs, Mapping):
             raise ArgumentError('Model: auxiliary outputs have names, so the others need names too: outputs={"main": value}.')
-        twice = [name for name in self.auxiliary or () if name in self.outputs]  # type: ignore[operator]  # a mapping, as checked
+        twice = [name for name in self.auxiliary or () if name in self.outputs]
         if twice:
             raise ArgumentError(f"Model: two outputs have the name {twice[0]!r}.")
         names = self.input_names
         if len(set(names)) < len(names):
             raise ArgumentError(f"Model: two inputs have the same name: {', '.join(names)}.")
-        self._check_inputs(list(inputs.values()))
-        steps = self.steps
+        self._check_inputs(inputs)
         owners: dict[str, Layer] = {}
-        for step, name in zip(steps, self.names, strict=True):
+        for step, name in zip(self.steps, self.names, strict=True):
+            checked_name("layer", name)
             if owners.setdefault(name, step.layer) is not step.layer:
                 raise ArgumentError(f"Model: two layers have the name {name!r}: give one of them another name=.")
 
     def _check_inputs(self, inputs: list[Input]) -> None:
-        values = [*leaves(_plain(self.outputs)), *(self.auxiliary or {}).values()]
+        values = [*leaves(self.outputs), *(self.auxiliary or {}).values()]
         used = {id(value): value for value in [*values, *(v for step in self.steps for v in step.inputs)] if value.step is None}
         missing = [value for key, value in used.items() if key not in {id(i) for i in inputs}]
         if missing:
@@ -112,18 +116,18 @@ class Model(Layer):
         """The names of the inputs, which bind the columns of a dict."""
         if isinstance(self.inputs, Mapping):
             return tuple(self.inputs)
-        inputs = leaves(_plain(self.inputs))
+        inputs = leaves(self.inputs)
         return tuple(value.name or ("x" if len(inputs) == 1 else f"input_{i}") for i, value in enumerate(inputs, 1))
 
     @property
     def known_inputs(self) -> tuple[Spec, ...]:
         """Specs of a batch of one sample."""
-        return tuple(value.spec for value in leaves(_plain(self.inputs)))
+        return tuple(value.spec for value in leaves(self.inputs))
 
     @cached_property
     def steps(self) -> list[Step]:
         """The calls of layers in the order in which they run, those for auxiliary outputs last."""
-        return ordered([*leaves(_plain(self.outputs)), *(self.auxiliary or {}).values()])
+        return ordered([*leaves(self.outputs), *(self.auxiliary or {}).values()])
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -138,10 +142,11 @@ class Model(Layer):
     def value(self, name: str) -> Value:
         """The output of the layer of this name (of its first call), to make another model of, as for another head."""
         step = self._step(name)
-        return next(v for v in self._values() if v.step is step)
+        of_step = [value for value in self._values() if value.step is step]
+        return next((value for value in of_step if value.index == 0), of_step[0])
 
     def _values(self) -> list[Value]:
-        return [*(v for step in self.steps for v in step.inputs), *leaves(_plain(self.outputs)), *(self.auxiliary or {}).values()]
+        return [*(v for step in self.steps for v in step.inputs), *leaves(self.outputs), *(self.auxiliary or {}).values()]
 
     def _step(self, name: str) -> Step:
         if name not in self.names:
@@ -159,7 +164,7 @@ class Model(Layer):
         """
         steps = self.steps
         numbers = {id(step): i for i, step in enumerate(steps)}
-        inputs = dict(zip(self.input_names, leaves(_plain(self.inputs)), strict=True))
+        inputs = dict(zip(self.input_names, leaves(self.inputs), strict=True))
         names = {id(value): name for name, value in inputs.items()}
 
         def refer(nest: Any) -> Any:
@@ -167,7 +172,7 @@ class Model(Layer):
                 return names[id(nest)] if nest.step is None else [numbers[id(nest.step)], nest.index]
             if isinstance(nest, Mapping):
                 return {"dict": [[name, refer(part)] for name, part in nest.items()]}
-            return {"list": [refer(part) for part in nest]}
+            return {type(nest).__name__: [refer(part) for part in nest]}
 
         return {
             "inputs": {name: {"shape": list(value.spec.shape[1:]), "dtype": value.dtype.name} for name, value in inputs.items()},
@@ -178,7 +183,7 @@ class Model(Layer):
 
     def forward(self, c: Context, *inputs: Any) -> Any:
         """The outputs; in training also the auxiliary ones."""
-        declared = leaves(_plain(self.inputs))
+        declared = leaves(self.inputs)
         if len(inputs) != len(declared):
             raise ArgumentError(f"the model takes the inputs {', '.join(self.input_names)}, got {len(inputs)} of them.")
         values: dict[tuple[int, int], Any] = {}
@@ -191,7 +196,7 @@ class Model(Layer):
             return values[id(value if value.step is None else value.step), value.index]
 
         outermost = c.training and c.outermost
-        needed = self.steps if outermost else ordered(leaves(_plain(self.outputs)))
+        needed = self.steps if outermost else ordered(leaves(self.outputs))
         names = {id(step): name for step, name in zip(self.steps, self.names, strict=True)}
         for step in needed:
             results = c(step.layer, *map(read, step.inputs), method=step.method, name=names[id(step)])
@@ -199,7 +204,7 @@ class Model(Layer):
         if outermost:
             for name, value in (self.auxiliary or {}).items():
                 c.auxiliary(name, read(value))
-        named, structure = flatten(_plain(self.outputs))
+        named, structure = flatten(self.outputs)
         return unflatten(structure, map(read, named.values()))
 
 
@@ -221,7 +226,9 @@ def connect(table: Mapping[str, Any], layers: Mapping[str, Layer], name: str | N
         if isinstance(reference, str):
             return inputs[reference]
         if isinstance(reference, dict):
-            return [read(part) for part in reference["list"]] if "list" in reference else {k: read(v) for k, v in reference["dict"]}
+            if "dict" in reference:
+                return {k: read(v) for k, v in reference["dict"]}
+            return tuple(map(read, reference["tuple"])) if "tuple" in reference else list(map(read, reference["list"]))
         step, index = reference
         return results[step][index]
 
@@ -231,5 +238,5 @@ def connect(table: Mapping[str, Any], layers: Mapping[str, Layer], name: str | N
 
 
 def _plain(nest: Any) -> Any:
-    """The nest with plain dicts."""
-    return dict(nest) if isinstance(nest, Mapping) else nest
+    """A copy of the nest, with plain dicts and lists."""
+    return dict(nest) if isinstance(nest, Mapping) else list(nest) if isinstance(nest, list) else nest

@@ -15,7 +15,7 @@ from dagtrain.graph import scope
 if TYPE_CHECKING:
     from dagtrain.nn.layer import Layer
 
-__all__ = ["Nest", "Path", "by_path", "checked_name", "inside", "kind_of", "names_of", "nested", "number_of", "place_of"]
+__all__ = ["Nest", "Path", "by_path", "checked_name", "inside", "kind_of", "names_of", "nested", "number_of", "places_in"]
 
 Nest = dict[str, Any]
 """Nested dict of arrays or tensors."""
@@ -62,35 +62,36 @@ def names_of(layers: Sequence[Layer]) -> tuple[str, ...]:
     return tuple(names[id(layer)] for layer in layers)
 
 
-def place_of(layer: Layer, holder: Any) -> Path | None:
-    """The names that lead from a layer that holds another in its fields to that one; None if it does not.
+def places_in(holder: Any) -> dict[int, Path]:
+    """The names that lead from a layer's fields to each layer in them, by the layer's id.
 
     Examples
     --------
     >>> from dagtrain import nn
     >>> inner = nn.Dense(3)
-    >>> place_of(inner, nn.Sequential([nn.Flatten(), inner]))
+    >>> places_in(nn.Sequential([nn.Flatten(), inner]))[id(inner)]
     ('layers', 'dense_1')
     """
+    places: dict[int, Path] = {}
     for name in getattr(holder, "__dataclass_fields__", None) or vars(holder):
-        place = _find(layer, getattr(holder, name))
-        if place is not None:
-            return (name, *place)
-    return None
+        _enter(getattr(holder, name), (name,), places)
+    return places
 
 
-def _find(layer: Layer, value: Any) -> Path | None:
-    """The names that lead from a field's value to a layer in it."""
-    if value is layer:
-        return ()
-    if isinstance(value, list | tuple):
-        layers = [part for part in value if hasattr(part, "forward")]
-        parts: Iterator[tuple[str, Any]] = zip(names_of(layers), layers, strict=True)
+def _enter(value: Any, path: Path, places: dict[int, Path]) -> None:
+    if hasattr(value, "forward"):
+        places.setdefault(id(value), path)
+    elif isinstance(value, list | tuple):
+        names = iter(names_of([part for part in value if hasattr(part, "forward")]))
+        for i, part in enumerate(value, 1):
+            if hasattr(part, "forward"):
+                _enter(part, (*path, next(names)), places)
+            elif isinstance(part, list | tuple | Mapping):
+                _enter(part, (*path, str(i)), places)
     elif isinstance(value, Mapping):
-        parts = ((str(key), part) for key, part in value.items())
-    else:
-        return None
-    return next(((name, *place) for name, part in parts if (place := _find(layer, part)) is not None), None)
+        for key, part in value.items():
+            if isinstance(part, list | tuple | Mapping) or hasattr(part, "forward"):
+                _enter(part, (*path, checked_name("layer", key)), places)
 
 
 def nested(values: Mapping[Path, Any]) -> Nest:

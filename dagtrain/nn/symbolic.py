@@ -95,11 +95,11 @@ class Value:
 
     def _no_operator(self, *others: Any) -> Any:
         raise ArgumentError(
-            "symbolic values have the operators + and * alone: for others write a layer, whose forward may use NumPy's functions."
+            "symbolic values hold no numbers, and have the operators + and * alone: for others write a layer, whose forward may use NumPy."
         )
 
     __sub__ = __rsub__ = __truediv__ = __rtruediv__ = __matmul__ = __rmatmul__ = __pow__ = __neg__ = __getitem__ = _no_operator
-    __radd__ = __rmul__ = _no_operator
+    __radd__ = __rmul__ = __bool__ = __iter__ = __len__ = __float__ = _no_operator
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         raise _no_function(ufunc)

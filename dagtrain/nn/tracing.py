@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dagtrain.errors import ArgumentError, ShapeError
+from dagtrain.errors import ArgumentError, DTypeError, ShapeError
 from dagtrain.graph import Array, Spec, Tensor, make_spec, spec_of
 from dagtrain.graph import input as new_input
 from dagtrain.nn.context import Call, Pass
@@ -88,6 +89,8 @@ def first_pass(layer: Layer, key: Any, inputs: tuple[Any, ...], dtype: Any = Non
     tensors = tuple(new_input(names[i] if i < len(names) else f"x_{i}", spec.shape, spec.dtype) for i, spec in enumerate(specs))
     if dtype is None:
         dtype = np.float64 if any(spec.dtype == np.float64 for spec in specs) else np.float32
+    if np.dtype(dtype).kind != "f":
+        raise DTypeError(f"parameters are floats, got dtype={np.dtype(dtype).name!r}.")
     arrays: dict[str, Array] = {}
     placeholder = new_input("key", (2,), np.uint64)
     shared = Pass(True, np.dtype(dtype), placeholder, make=maker(key, allocate=allocate, arrays=arrays))
@@ -106,6 +109,8 @@ def maker(key: Any, *, allocate: bool = True, arrays: dict[str, Array]) -> Calla
             if arrays[name].shape != shape:
                 raise ShapeError(f"the initializer of {name!r} made an array of shape {arrays[name].shape} instead of {shape}.")
         else:
+            if math.prod(shape) > np.iinfo(np.intp).max:
+                raise ShapeError(f"{name!r} would have the shape {shape}, more elements than an array can have.")
             arrays[name] = np.broadcast_to(np.zeros((), dtype), shape)
         return new_input(name, shape, dtype)
 

@@ -166,6 +166,9 @@ class ModelObjective(Objective):
                 name, only = head.titled(metric.name, several), head.name not in main
                 figures.append(Figure(name, slice(start, end), metric.figure, metric.higher_is_better, rows, only))
         names = [figure.name for figure in figures]
+        ahead = [name for name in names if name.startswith("val_")]
+        if ahead:
+            raise ArgumentError(f"the figure {ahead[0]!r} would look like one of validation: give the output or the metric another name.")
         if len(set(names)) < len(names):
             raise ArgumentError(f"two figures have one name, among {', '.join(names)}: give an output or a metric another name.")
         return tuple(figures)
@@ -211,8 +214,10 @@ class ModelObjective(Objective):
         applied = self._applied(parameters, statistics, x, key, training, fixed)
         rows = leaves(x)[0].shape[0]
         losses, main = self._losses(applied, y, sample_weight), self._main(applied.outputs)
-        numbers, by_sample = _penalties(applied.losses, rows)
         shared = self._traced(map_leaves(lambda column: Spec(column.shape[1:], column.dtype), x)).shared
+        if applied.losses and not shared.losses:
+            raise ArgumentError(f"a layer adds the loss {next(iter(applied.losses))!r} outside training alone: add it in training too.")
+        numbers, by_sample = _penalties(applied.losses, rows)
         several = len(self.heads) > 1 or bool(shared.losses)  # a layer may add to the loss in training alone
         loss = Parts(0.0, 0.0)  # in evaluation each of several losses is a figure of its own
         if training or not several:

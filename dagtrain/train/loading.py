@@ -13,6 +13,7 @@ from dagtrain.checkpoint.runs import check_versions, latest
 from dagtrain.checkpoint.store import Checkpoint, describe_run, read
 from dagtrain.errors import ArgumentError, CheckpointError, DagtrainError
 from dagtrain.hinting import hinted
+from dagtrain.nn.layer import Layer
 from dagtrain.nn.tracing import first_pass
 from dagtrain.ops.random import key
 from dagtrain.step.layout import VectorLayout
@@ -102,8 +103,7 @@ def load(
         settings["metrics"] = _each(checkpoint, "metrics", objective.get("metrics"), metrics, custom)
         if loss is None and objective.get("loss_weights"):
             settings["loss_weights"] = objective["loss_weights"]
-        if model is None:
-            _check_size(checkpoint, settings["model"])
+        _check_size(checkpoint, settings["model"], described=model is None)
     else:
         raise CheckpointError(f"{checkpoint.path}: its manifest describes neither a model nor a cost function.")
     try:
@@ -192,9 +192,11 @@ def _nest(checkpoint: Checkpoint, parameters: Any) -> Any:
     return nest
 
 
-def _check_size(checkpoint: Checkpoint, model: Any) -> None:
-    """Raise CheckpointError for a described model that does not fit the arrays, before it takes memory."""
+def _check_size(checkpoint: Checkpoint, model: Any, described: bool) -> None:
+    """Raise an error for a model that does not fit the arrays, before it takes memory."""
     manifest = checkpoint.manifest
+    if not isinstance(model, Layer):
+        return
     batch = manifest.rows.of_rows(1)[0]
     try:
         dtype = manifest.parameters.dtype
@@ -202,9 +204,13 @@ def _check_size(checkpoint: Checkpoint, model: Any) -> None:
         parameters, statistics = (VectorLayout.of(nest, dtype) for nest in (first.parameters, first.state))
         unfit = manifest.unfit(parameters, statistics, manifest.slots, manifest.groups)
     except (DagtrainError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
+        if not described and isinstance(error, DagtrainError):
+            raise type(error)(f"{checkpoint.path}, with these arguments: {error}") from error
         raise CheckpointError(
             f"{checkpoint.path}: the model that its manifest describes cannot be built: {error}. Give one with model=…."
         ) from error
+    if unfit and not described:
+        raise ArgumentError(f"{checkpoint.path}, with these arguments: the arrays are not those of its model: {'; '.join(unfit)}.")
     if unfit:
         raise CheckpointError(
             f"{checkpoint.path}: the model that its manifest describes does not have its arrays: {'; '.join(unfit)}. Give one with model=…."
