@@ -96,7 +96,7 @@ def open_source(
     try:
         form = make_form(arrays, structure, headers, targets=targets, labels=labels_of, dtype=dtype, expected=expected)
     except DataError as error:
-        if isinstance(x, list) and x and all(getattr(part, "ndim", 0) for part in x):
+        if isinstance(x, list) and x and all(isinstance(part, np.ndarray) for part in x):
             raise DataError(f"{error} x is a list, so its arrays are samples: give several inputs as a tuple or a dict.") from None
         raise
     if not all(isinstance(array, np.ndarray) for array in arrays.values()):
