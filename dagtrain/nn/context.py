@@ -26,9 +26,9 @@ from dagtrain.hinting import no_attribute
 from dagtrain.nn import hints, initializers
 from dagtrain.nn.initializers import Initializer
 from dagtrain.nn.naming import Path, checked_name, inside, number_of, places_in
+from dagtrain.nn.shapes import check_samples
 from dagtrain.nn.values import Values
 from dagtrain.ops.random import derive, fold_in
-from dagtrain.trace.tree import leaves
 
 if TYPE_CHECKING:
     from dagtrain.nn.layer import Layer
@@ -380,7 +380,7 @@ class Context:
         if call.outputs is None:
             raise ArgumentError(f"{kind}.{method} returned None: it must return its outputs.")
         if self._pass.make is not None and method == "forward":
-            _check_samples(kind, inputs, call.outputs)
+            check_samples(kind, inputs, call.outputs)
         return call
 
     @contextmanager
@@ -393,13 +393,6 @@ class Context:
         part._call, part._asked, part._added = self._call, self._scopes.setdefault(name, set()), self._added
         with scope(name):
             yield part
-
-
-def _check_samples(kind: str, inputs: tuple[Any, ...], outputs: Any) -> None:
-    rows = {np.shape(x)[0] for x in leaves(inputs) if np.ndim(x)}
-    for output in leaves(outputs):
-        if len(rows) == 1 and np.shape(output)[:1] != (*rows,):
-            raise ShapeError(f"{kind} made {output} of {', '.join(map(str, leaves(inputs)))}: a layer keeps the samples on the first axis.")
 
 
 def spread(inputs: tuple[Any, ...]) -> tuple[Any, ...]:

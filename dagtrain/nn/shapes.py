@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from dagtrain.errors import DTypeError, ShapeError
 from dagtrain.nn.values import Values
+from dagtrain.trace.tree import leaves
 
-__all__ = ["aligned", "fitted_weights", "has_one_logit", "labels_for", "spread_weights", "wide"]
+__all__ = ["aligned", "check_samples", "fitted_weights", "has_one_logit", "labels_for", "spread_weights", "wide"]
 
 
 def labels_for(name: str, outputs: Values, labels: Values) -> Values:
@@ -68,3 +71,11 @@ def spread_weights(weights: Values | None, shape: tuple[int, ...]) -> Values:
         return np.ones(shape)
     weights = fitted_weights(weights, shape).astype(np.float64)
     return np.broadcast_to(weights.reshape((*weights.shape, *(1,) * (len(shape) - weights.ndim))), shape)
+
+
+def check_samples(kind: str, inputs: tuple[Any, ...], outputs: Any) -> None:
+    """Raise ShapeError unless a layer's outputs have the samples of its inputs on their first axis."""
+    rows = {np.shape(x)[0] for x in leaves(inputs) if np.ndim(x)}
+    for output in leaves(outputs):
+        if len(rows) == 1 and np.shape(output)[:1] != (*rows,):
+            raise ShapeError(f"{kind} made {output} of {', '.join(map(str, leaves(inputs)))}: a layer keeps the samples on the first axis.")

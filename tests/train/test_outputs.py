@@ -274,3 +274,38 @@ def test_class_weights_by_output_multiply_the_weights_of_samples(form: str, weig
         np.testing.assert_array_equal(only.columns.bind(only.local())[2]["size"], np.ones(60))
     with pytest.raises(UnknownNameError, match="unknown output in class_weight 'kid'"):
         weigh_classes(source, {"kid": "balanced"})
+
+
+def test_a_loss_that_a_layer_adds_in_one_mode_alone() -> None:
+    @dataclass(frozen=True)
+    class Adds(nn.Layer):
+        when: bool
+
+        def forward(self, c: nn.Context, x: Any) -> Any:
+            if c.training == self.when:
+                c.add_loss("l2", 0.1 * np.mean(x**2))
+            return x
+
+    def made(when: bool) -> dt.Trainer:
+        x = nn.Input((4,))
+        h = Adds(when)(x)
+        outputs = {"y": nn.Dense(4)(h), "z": nn.Dense(4)(h)}
+        losses = dict.fromkeys(outputs, "mean_squared_error")
+        return dt.Trainer(nn.Model(x, outputs), loss=losses, metrics={"y": ["mean_absolute_error"]}, engine="inline")
+
+    trained = made(True)
+    assert trained.fit(A, {"y": A, "z": A}, verbose=0).history["penalty"][0] > 0
+    values = trained.evaluate(A, {"y": A, "z": A})
+    assert values["penalty"] == 0
+    assert values["y_mean_absolute_error"] == pytest.approx(np.mean(abs(trained.predict(A)["y"] - A)), rel=1e-5)
+    with pytest.raises(ArgumentError, match="outside training alone"):
+        made(False).fit(A, {"y": A, "z": A}, verbose=0, validation_data=(A, {"y": A, "z": A}))
+
+
+def test_an_output_whose_figures_would_look_like_validation_is_refused() -> None:
+    x = nn.Input((4,))
+    outputs = {"val": nn.Dense(4)(x), "b": nn.Dense(4)(x)}
+    with pytest.raises(ArgumentError, match="'val_loss' would look like one of validation"):
+        dt.Trainer(nn.Model(x, outputs), loss=dict.fromkeys(outputs, "mean_squared_error"), engine="inline").fit(
+            A, {"val": A, "b": A}, verbose=0
+        )

@@ -27,15 +27,11 @@ class World:
     ----------
     seed
         Of the draws.
-    shards, blocks, norms, steps, weights
-        Shape and number of the steps.
-    workers
-        Number of workers at the beginning.
+    shards, blocks, norms, steps, weights, workers
+        Shape and number of the steps; number of workers at the beginning.
     """
 
-    def __init__(
-        self, seed: int, shards: int = 8, blocks: int = 4, norms: int = 0, steps: int = 30, workers: int = 3, weights: int = 0
-    ) -> None:
+    def __init__(self, seed: int, shards: int = 8, blocks: int = 4, norms: int = 0, steps: int = 30, workers: int = 3, weights: int = 0):
         self.draw = random.Random(seed)
         self.shape = StepShape(shards, (1,) * blocks, norms=norms, slots=("m",), weights=weights)
         self.first: State = (tuple(range(1, blocks + 1)), (0,) * blocks)
