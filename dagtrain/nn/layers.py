@@ -155,7 +155,8 @@ class Flatten(Layer):
 class Dropout(Layer):
     """In training, set each element to 0 with probability `rate` and divide the others by ``1 - rate``; otherwise do nothing.
 
-    The mask is a function of the key alone; each call in a model has a key of its own.
+    The mask is a function of the key alone. In a model each call has a key of its own, by the layer's name: a Dropout with a name keeps its
+    noise when others are added before it.
 
     Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15 (2014); scaled in training as in
     its section 10.
