@@ -10,6 +10,7 @@ it has one path and one set of parameters. Keys and first values derive from pat
 from __future__ import annotations
 
 import inspect
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,20 +21,20 @@ import numpy as np
 
 from dagtrain.arguments import is_whole, one_of
 from dagtrain.errors import ArgumentError, DagtrainError, ShapeError
-from dagtrain.graph import Spec, Tensor, scope
+from dagtrain.graph import Tensor, scope
 from dagtrain.graph.origin import raised_at
 from dagtrain.hinting import no_attribute
 from dagtrain.nn import hints, initializers
 from dagtrain.nn.initializers import Initializer
 from dagtrain.nn.naming import Path, checked_name, inside, number_of, places_in
 from dagtrain.nn.shapes import check_samples
-from dagtrain.nn.values import Values
+from dagtrain.nn.values import Values, spread
 from dagtrain.ops.random import derive, fold_in
 
 if TYPE_CHECKING:
     from dagtrain.nn.layer import Layer
 
-__all__ = ["REDUCTIONS", "RESERVED", "Call", "Context", "Pass", "spread"]
+__all__ = ["REDUCTIONS", "RESERVED", "Call", "Context", "Pass"]
 
 RESERVED = ("apply", "arguments", "init", "output_spec", "run", "summary")
 """Methods of every layer, which are not called in a context."""
@@ -99,6 +100,8 @@ class Pass:
     reductions: dict[str, str] = field(default_factory=dict)
     frozen: set[str] = field(default_factory=set)
     fixed: Collection[str] | None = None
+    most: float = math.inf
+    """Most calls of layers; more are an error."""
     _places: dict[int, tuple[Layer, Path]] = field(default_factory=dict)
     _paths: dict[Path, Layer] = field(default_factory=dict)
     _asked: set[Path] = field(default_factory=set)
@@ -369,6 +372,8 @@ class Context:
             raise ArgumentError(f"{kind} takes the inputs ({', '.join(names[:-1])}), got {len(inputs)} of them.{order}") from None
         number = self._pass._calls[self._path]
         self._pass._calls[self._path] += 1
+        if self._pass._calls.total() > self._pass.most:
+            raise ArgumentError(f"the model calls its layers more than {self._pass.most:,} times.")
         self._method = method
         call = self._call = Call(layer, self._path, inputs, number, self.trainable)
         try:
@@ -393,8 +398,3 @@ class Context:
         part._call, part._asked, part._added = self._call, self._scopes.setdefault(name, set()), self._added
         with scope(name):
             yield part
-
-
-def spread(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The inputs of a layer, which may be in one list or tuple."""
-    return tuple(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], list | tuple) and not isinstance(inputs[0], Spec) else inputs

@@ -25,12 +25,12 @@ from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.graph import Spec, spec_of
 from dagtrain.hinting import Hinted, no_attribute
 from dagtrain.nn import hints
-from dagtrain.nn.context import Context, Pass, spread
+from dagtrain.nn.context import Context, Pass
 from dagtrain.nn.naming import Nest, by_path, nested
 from dagtrain.nn.summary import Summary, summarize
 from dagtrain.nn.symbolic import called
 from dagtrain.nn.tracing import first_pass
-from dagtrain.nn.values import Values
+from dagtrain.nn.values import Values, spread
 from dagtrain.ops.random import key as new_key
 from dagtrain.trace.tree import map_leaves
 

@@ -72,7 +72,9 @@ def _specs(layer: Layer, inputs: tuple[Any, ...]) -> tuple[Spec, ...]:
     return tuple(input_spec(value) for value in (inputs if is_shape else layer.arguments(inputs)))
 
 
-def first_pass(layer: Layer, key: Any, inputs: tuple[Any, ...], dtype: Any = None, *, allocate: bool = True) -> First:
+def first_pass(
+    layer: Layer, key: Any, inputs: tuple[Any, ...], dtype: Any = None, *, allocate: bool = True, most: float = math.inf
+) -> First:
     """Trace a layer in training mode, and make its first values.
 
     Parameters
@@ -83,6 +85,8 @@ def first_pass(layer: Layer, key: Any, inputs: tuple[Any, ...], dtype: Any = Non
         As for `Layer.init`.
     allocate
         Whether to draw first values; else they take no memory, however large they are.
+    most
+        Most calls of layers; more are an ArgumentError.
     """
     specs = _specs(layer, inputs)
     names = layer.input_names
@@ -93,7 +97,7 @@ def first_pass(layer: Layer, key: Any, inputs: tuple[Any, ...], dtype: Any = Non
         raise DTypeError(f"parameters are floats, got dtype={np.dtype(dtype).name!r}.")
     arrays: dict[str, Array] = {}
     placeholder = new_input("key", (2,), np.uint64)
-    shared = Pass(True, np.dtype(dtype), placeholder, make=maker(key, allocate=allocate, arrays=arrays))
+    shared = Pass(True, np.dtype(dtype), placeholder, make=maker(key, allocate=allocate, arrays=arrays), most=most)
     call = shared.run(layer, tensors)
     params, state = (nested({path: arrays[".".join(path)] for path in made}) for made in (shared.parameters, shared.states))
     return First(params, state, call, shared, arrays)

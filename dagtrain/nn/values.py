@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.graph import Tensor
+from dagtrain.graph import Spec, Tensor
 from dagtrain.ops import Op
 
-__all__ = ["Values", "apply_op"]
+__all__ = ["Values", "apply_op", "spread"]
 
 Values = Any
 """A tensor or a NumPy array."""
@@ -30,3 +30,8 @@ def apply_op(op: Op, *values: Values, **attributes: Any) -> Values:
     if any(isinstance(value, Tensor) for value in values):
         return op(*values, **attributes)
     return op.kernel(*map(np.asarray, values), **attributes)
+
+
+def spread(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The inputs of a layer, which may be in one list or tuple."""
+    return tuple(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], list | tuple) and not isinstance(inputs[0], Spec) else inputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,6 +26,8 @@ from dagtrain.train.weights import views_of
 
 __all__ = ["load"]
 
+MOST_CALLS = 5_000
+"""Of layers in a described model: layers that stand in it again and again could make it call some without end."""
 TAGS = {"model": "layer", "loss": "loss", "metrics": "metric", "optimizer": "optimizer"}
 """Argument → its tag in a description."""
 
@@ -200,7 +203,7 @@ def _check_size(checkpoint: Checkpoint, model: Any, described: bool) -> None:
     batch = manifest.rows.of_rows(1)[0]
     try:
         dtype = manifest.parameters.dtype
-        first = first_pass(model, key(0), (batch,), dtype, allocate=False)
+        first = first_pass(model, key(0), (batch,), dtype, allocate=False, most=MOST_CALLS if described else math.inf)
         parameters, statistics = (VectorLayout.of(nest, dtype) for nest in (first.parameters, first.state))
         unfit = manifest.unfit(parameters, statistics, manifest.slots, manifest.groups)
     except (DagtrainError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
