@@ -112,7 +112,7 @@ class Trainer(Trained):
     >>> y = (x.sum(axis=1) > 0).astype("i8")
     >>> model = dt.nn.Sequential([dt.nn.Dense(16, "tanh"), dt.nn.Dense(2)])
     >>> trainer = dt.Trainer(model, loss="cross_entropy", optimizer=dt.optim.adam(1e-2), metrics=["accuracy"], seed=0)
-    >>> history = trainer.fit(x, y, epochs=5, batch_size=64, verbose=0)
+    >>> history = trainer.fit(x, y, epochs=12, batch_size=64, verbose=0)
     >>> history.history["accuracy"][-1] > 0.9
     True
     """
