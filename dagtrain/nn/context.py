@@ -80,8 +80,6 @@ class Pass:
         The values that layers added to the loss, by dotted name.
     auxiliary
         Outputs of the model that exist in training alone.
-    reductions
-        How each state is reduced over shards, by dotted name.
     frozen
         Dotted names of the parameters of layers that are not trainable.
     fixed
@@ -97,7 +95,6 @@ class Pass:
     updates: dict[Path, Values] = field(default_factory=dict)
     losses: dict[str, Values] = field(default_factory=dict)
     auxiliary: dict[str, Values] = field(default_factory=dict)
-    reductions: dict[str, str] = field(default_factory=dict)
     frozen: set[str] = field(default_factory=set)
     fixed: Collection[str] | None = None
     most: float = math.inf
@@ -228,7 +225,6 @@ class Context:
         """
         one_of("reduce:", reduce, REDUCTIONS)
         path = (*self._path, name)
-        self._pass.reductions[".".join(path)] = reduce
         updated = self._pass.updates.get(path)
         if updated is not None and np.shape(updated) == tuple(shape):
             return updated

@@ -33,15 +33,12 @@ class First(NamedTuple):
         The model's call, on tensors.
     shared
         The pass.
-    arrays
-        First values by dotted name.
     """
 
     parameters: Nest
     state: Nest
     call: Call
     shared: Pass
-    arrays: dict[str, Array]
 
 
 def input_spec(value: Any) -> Spec:
@@ -100,7 +97,7 @@ def first_pass(
     shared = Pass(True, np.dtype(dtype), placeholder, make=maker(key, allocate=allocate, arrays=arrays), most=most)
     call = shared.run(layer, tensors)
     params, state = (nested({path: arrays[".".join(path)] for path in made}) for made in (shared.parameters, shared.states))
-    return First(params, state, call, shared, arrays)
+    return First(params, state, call, shared)
 
 
 def maker(key: Any, *, allocate: bool = True, arrays: dict[str, Array]) -> Callable[..., Tensor]:

@@ -40,6 +40,7 @@ class ModelObjective(Objective):
     def __init__(self, model: Layer, loss: Any, metric_list: Any, loss_weights: Any = None) -> None:
         self.model = model
         self.heads = heads_of(loss, metric_list, loss_weights)
+        self._traces: dict[tuple[Any, ...], First] = {}
         if isinstance(model, Model):
             self._check_names(model)
 
@@ -109,15 +110,13 @@ class ModelObjective(Objective):
     # ---- what the model has, by a trace in training
 
     def _traced(self, x: Any) -> First:
-        named = flatten(x, "x")[0]
-        cache_key = tuple(named.items())
-        traces = self.__dict__.setdefault("_traces", {})
-        if cache_key not in traces:
-            traces[cache_key] = first_pass(self.model, key(0), (rows_of(x, 1),), self.dtype, allocate=False)
-        return traces[cache_key]  # type: ignore[no-any-return]  # a dict in the instance's own, which pickle leaves out
+        cache_key = tuple(flatten(x, "x")[0].items())
+        if cache_key not in self._traces:
+            self._traces[cache_key] = first_pass(self.model, key(0), (rows_of(x, 1),), self.dtype, allocate=False)
+        return self._traces[cache_key]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_traces"}
+        return {**self.__dict__, "_traces": {}}  # tensors and layers by identity: another process traces anew
 
     def _main(self, outputs: Any) -> list[str]:
         """The names of the heads whose outputs exist in evaluation too."""
@@ -181,7 +180,7 @@ class ModelObjective(Objective):
         return self.model.run(parameters, statistics, x, key=key if training else None, training=training, fixed=fixed)
 
     def _losses(self, applied: Applied, y: Any, sample_weight: Any) -> dict[str, Parts]:
-        """Sum and weight of the loss of each head that has an output here, and of each penalty by sample."""
+        """Sum and weight of the loss of each head that has an output here."""
         parts, main = {}, self._main(applied.outputs)
         for head in self.heads:
             output = self._output(head, applied)
@@ -204,7 +203,6 @@ class ModelObjective(Objective):
         x: Any,
         y: Any,
         sample_weight: Any,
-        part: Tensor,
         key: Tensor,
         scales: Tensor | None = None,
         training: bool = True,
@@ -247,10 +245,13 @@ class ModelObjective(Objective):
     def weights(self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any, key: Tensor) -> dict[str, Tensor]:
         """The weight of each loss, then of each penalty by sample."""
         applied = self._applied(parameters, statistics, x, key, True)
-        by_sample = _penalties(applied.losses, leaves(x)[0].shape[0])[1]
-        weights = [parts.weight for parts in (self._losses(applied, y, sample_weight) | by_sample).values()]
+        weights = self._weights(applied, x, y, sample_weight)
         check_weight(weights, [*leaves(parameters), *leaves(statistics), key])
         return {"weights": stack([cast(as_tensor(weight), np.float64) for weight in weights])}
+
+    def _weights(self, applied: Applied, x: Any, y: Any, sample_weight: Any) -> list[Any]:
+        by_sample = _penalties(applied.losses, leaves(x)[0].shape[0])[1]
+        return [parts.weight for parts in (self._losses(applied, y, sample_weight) | by_sample).values()]
 
     def weight_count(self, columns: Columns) -> int:
         """See `Objective.weight_count`."""
@@ -260,8 +261,7 @@ class ModelObjective(Objective):
 
         def collect(parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any) -> Any:
             applied = self._applied(parameters, statistics, x, as_tensor(key(0)), True)
-            by_sample = _penalties(applied.losses, leaves(x)[0].shape[0])[1]
-            weights.extend(parts.weight for parts in (self._losses(applied, y, sample_weight) | by_sample).values())
+            weights.extend(self._weights(applied, x, y, sample_weight))
             return 0.0
 
         first = self._traced(columns.x)

@@ -86,7 +86,6 @@ class Objective:
         x: Any,
         y: Any,
         sample_weight: Any,
-        part: Tensor,
         key: Tensor,
         scales: Tensor | None = None,
         training: bool = True,
@@ -112,7 +111,7 @@ class Objective:
 
         The gradient is that of the parameters whose names are not in `fixed`.
         """
-        forward = self.forward(parameters, statistics, x, y, sample_weight, part, key, scales, fixed=fixed)
+        forward = self.forward(parameters, statistics, x, y, sample_weight, key, scales, fixed=fixed)
         total, weight = forward.loss
         check_weight([weight], [*leaves(parameters), *leaves(statistics), key])
         trained = {name: leaf for name, leaf in flatten(parameters)[0].items() if name not in fixed}
@@ -126,7 +125,7 @@ class Objective:
 
     def scores(self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
         """The sums of loss and metrics in evaluation, and the rows of the metrics that need them all."""
-        forward = self.forward(parameters, statistics, x, y, sample_weight, as_tensor(1.0), as_tensor(key(0)), training=False)
+        forward = self.forward(parameters, statistics, x, y, sample_weight, as_tensor(key(0)), training=False)
         return {"sums": _joined(forward), "rows": list(forward.rows)}
 
     def weights(self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any, key: Tensor) -> dict[str, Tensor]:
@@ -190,7 +189,6 @@ class CostObjective(Objective):
         x: Any,
         y: Any,
         sample_weight: Any,
-        part: Tensor,
         key: Tensor,
         scales: Tensor | None = None,
         training: bool = True,
