@@ -178,7 +178,7 @@ class _Writer:
         self.head.append(f"{loop} = c[{len(self.constants)}].bind()")
         self.constants.append(self.loops[node])
         arguments = ", ".join(self.names[s] for s in node.inputs)
-        self.body.append((f"{loop}(({arguments},), ({', '.join(buffers)},))", node))
+        self.body.append((f"{loop}([{arguments}], [{', '.join(buffers)}])", node))
 
     def memory(self, place: Place, node: Tensor) -> str:
         if place.kind == "output":
