@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dagtrain.checkpoint.describe import complete, describe_structure, differences, structure_of
+from dagtrain.checkpoint.compare import complete, differences
 from dagtrain.checkpoint.groups import GROUP, GroupEntry, group_differences, grouped
 from dagtrain.checkpoint.kinds import DICT, FLAG, LIST, NUMBER, SHA256, TEXT, Kind, mapping, optional, record, sequence, shape, whole
+from dagtrain.checkpoint.structures import describe_structure, structure_of
 from dagtrain.data.columns import Columns
 from dagtrain.data.ledger import Entry
 from dagtrain.errors import CheckpointError

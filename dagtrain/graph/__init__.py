@@ -1,7 +1,7 @@
 """The computational graph itself: specs, immutable interned nodes, graphs, and the only traversals."""
 
 from dagtrain.graph.bodies import bodies, with_bodies
-from dagtrain.graph.graph import Graph
+from dagtrain.graph.graph import Graph, unused
 from dagtrain.graph.origin import Origin, located, scope
 from dagtrain.graph.protocols import Drawable, Slot
 from dagtrain.graph.spec import Array, Spec, make_spec, refuse_masked, spec_of
@@ -32,6 +32,7 @@ __all__ = [
     "scope",
     "spec_of",
     "topological",
+    "unused",
     "users",
     "with_bodies",
 ]

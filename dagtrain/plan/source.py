@@ -170,12 +170,12 @@ class _Writer:
             self.names[part] = self.called(f"t{i}_{index}")
             self.head.append(f"{self.names[part]} = {self.memory(self.layout.place[part], part)}")
             buffers.append(self.names[part])
-        arguments, out = [self.names[s] for s in node.inputs], f"({', '.join(buffers)},)"
+        arguments, out = [self.names[s] for s in node.inputs], f"[{', '.join(buffers)}]"
         if node in self.inner:
             bound = self.called(f"{node.op}{i}")
             self.head.append(f"{bound} = c[{len(self.constants)}]")
             self.constants.append(self.inner[node])
-            self.body.append((f"{bound}(({''.join(f'{a}, ' for a in arguments)}), {out})", node))
+            self.body.append((f"{bound}([{', '.join(arguments)}], {out})", node))
             return
         self.kernels.add(node.op)
         self.body.append((_call(node.op, [*arguments, *self.scratch(i, node), f"out={out}"], node), node))

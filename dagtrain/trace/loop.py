@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.graph import Graph, Spec, Tensor, ancestors_of, rebuild, topological
 from dagtrain.graph import input as new_input
@@ -24,9 +26,9 @@ def scan(
     Parameters
     ----------
     body
-        ``carry, x -> carry, y``; carry keeps its shapes and dtypes. Tensors from outside may be used freely.
+        ``carry, x -> carry, y``; carry keeps its shapes. Tensors from outside may be used freely.
     init
-        First carry: a nest of tensors or arrays.
+        First carry: a nest of tensors or arrays. A carry to which the body adds a wider dtype has that dtype from the start.
     xs
         Nest of sequences, each of shape (length, ...); None for a loop that reads nothing.
     length
@@ -63,27 +65,32 @@ def scan(
         shapes = [t.shape for t in sequences]
         raise ShapeError(f"scan: sequences must be equally long on their first axis, got shapes {shapes}, length={length}.")
     steps = int(lengths.pop() or 0)
-    state = [new_input(n, t.shape, t.dtype) for n, t in zip(carry_leaves, carries, strict=True)]
     element = [new_input(n, t.shape[1:], t.dtype) for n, t in zip(x_leaves, sequences, strict=True)]
-    outcome = body(unflatten(carry_structure, state), unflatten(x_structure, element))
-    if not isinstance(outcome, tuple) or len(outcome) != 2:
-        raise ArgumentError("the body of scan returns a pair: the next carry, and the output of this step (or None).")
-    next_leaves, next_structure = flatten(outcome[0], "carry")
+    while True:  # until the dtypes settle: each round makes one wider, and there is a widest
+        state = [new_input(n, t.shape, t.dtype) for n, t in zip(carry_leaves, carries, strict=True)]
+        outcome = body(unflatten(carry_structure, state), unflatten(x_structure, element))
+        if not isinstance(outcome, tuple) or len(outcome) != 2:
+            raise ArgumentError("the body of scan returns a pair: the next carry, and the output of this step (or None).")
+        next_leaves, next_structure = flatten(outcome[0], "carry")
+        if next_structure != carry_structure:
+            raise ShapeError(f"the body of scan takes a carry of structure {carry_structure} and returns {next_structure}.")
+        following = [as_tensor(v) for v in next_leaves.values()]
+        dtypes = [_common_dtype(n, s.spec, f.spec) for n, s, f in zip(carry_leaves, state, following, strict=True)]
+        if dtypes == [s.dtype for s in state]:
+            break
+        carries = [cast(t, d) for t, d in zip(carries, dtypes, strict=True)]
     y_leaves, y_structure = flatten(outcome[1], "y")
-    if next_structure != carry_structure:
-        raise ShapeError(f"the body of scan takes a carry of structure {carry_structure} and returns {next_structure}.")
-    results = [_fit(n, as_tensor(v), s.spec) for (n, v), s in zip(next_leaves.items(), state, strict=True)]
-    results += [as_tensor(v) for v in y_leaves.values()]
+    results = [*map(cast, following, dtypes), *map(as_tensor, y_leaves.values())]
     graph, captured = _close([*state, *element], results)
     parts = bare_scan(graph, carries, sequences, captured, steps, reverse)
     ys = parts[len(carries) : len(carries) + len(y_leaves)]
     return unflatten(carry_structure, parts[: len(carries)]), unflatten(y_structure, ys)
 
 
-def _fit(name: str, value: Tensor, spec: Spec) -> Tensor:
-    if value.shape != spec.shape:
-        raise ShapeError(f"the body of scan takes {name} of shape {spec.shape} and returns it with shape {value.shape}.")
-    return cast(value, spec.dtype)
+def _common_dtype(name: str, state: Spec, following: Spec) -> np.dtype[Any]:
+    if following.shape != state.shape:
+        raise ShapeError(f"the body of scan takes {name} of shape {state.shape} and returns it with shape {following.shape}.")
+    return np.result_type(state.dtype, following.dtype)
 
 
 def _close(leaves: list[Tensor], results: list[Tensor]) -> tuple[Graph, list[Tensor]]:

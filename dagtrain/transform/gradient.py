@@ -94,10 +94,7 @@ def _seed(cost: Tensor, cotangent: Any) -> Tensor:
         seed = as_tensor(cotangent)
         return cast(broadcast_to(seed, cost.shape), cost.dtype)
     if cost.shape:
-        raise NotScalarError(
-            f"the cost must be one number, got shape {cost.shape} ({cost.origin}). Reduce it with np.mean or np.sum, or give a cotangent "
-            "of its shape."
-        )
+        raise NotScalarError(f"the cost must be one number, got shape {cost.shape} ({cost.origin}). Reduce it with np.mean or np.sum.")
     return as_tensor(np.ones((), cost.dtype))
 
 

@@ -161,7 +161,7 @@ def rewrite(graph: Graph, steps: Sequence[Step], *, keep: Iterable[Tensor] = ())
 
 def _open(graph: Graph, stand_ins: dict[Tensor, Tensor]) -> Graph:
     became = rebuild(graph.outputs.values(), stand_ins)
-    inputs = {**graph.inputs, **{str(leaf.name): leaf for leaf in stand_ins.values()}}
+    inputs = {str(i): leaf for i, leaf in enumerate([*graph.inputs.values(), *stand_ins.values()])}
     return Graph(inputs, {name: became[t] for name, t in graph.outputs.items()})
 
 
