@@ -19,6 +19,8 @@ from ..each import each
 from .cases import CASES, WITHOUT_SAMPLES, draws
 
 REFERENCES: dict[str, Callable[..., Any]] = {
+    "imag": np.imag,
+    "real": np.real,
     "cast": lambda a, dtype: a.astype(dtype),
     "concatenate": lambda *parts, axis: np.concatenate(parts, axis),
     "erf": np.vectorize(math.erf),
