@@ -78,9 +78,11 @@ def held(dtype: Any) -> np.dtype[Any]:
 
 
 def refuse_masked(value: Any) -> Any:
-    """The value itself; DTypeError for a masked array with masked elements: as a plain array it would lose its mask."""
+    """The value itself; DTypeError for a masked array with masked elements, or a matrix: as plain arrays they would mean something else."""
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise DTypeError("a masked array would lose its mask: fill it with .filled(...), or pass the mask as an array of its own.")
+    if isinstance(value, np.matrix):
+        raise DTypeError("np.matrix multiplies otherwise than arrays and tensors: make it an array with np.asarray(m), and write @.")
     return value
 
 

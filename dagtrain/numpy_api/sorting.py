@@ -74,16 +74,16 @@ def quantile(a: Any, q: Any, axis: Any = None, method: str = "linear", keepdims:
 
 
 def _between(ordered: Tensor, position: Any) -> Tensor:
-    """Elements at positions between whole ones, counted from the nearer neighbour, as NumPy does."""
+    """Elements at positions between whole ones, counted from the nearer neighbour as NumPy does."""
     below = np.floor(position).astype(np.intp)
-    low, high = (index.take(ordered, np.minimum(i, ordered.shape[-1] - 1), -1) for i in (below, below + 1))
     part = (position - below).astype(ordered.dtype)
-    distance = OPS["subtract"](high, low)
-    near = part < 0.5
-    result = OPS["add"](where(near, low, high), OPS["multiply"](distance, np.where(near, part, part - 1)))
-    # A distance may be infinite: between infinities, and between numbers far apart.
-    weighed = OPS["add"](OPS["multiply"](low, 1 - part), OPS["multiply"](high, part))
-    return where(part == 0, low, where(OPS["isfinite"](distance), result, weighed))
+    low, high = (index.take(ordered, i, -1) for i in (below, np.where(part == 0, below, below + 1)))
+    finite = OPS["logical_and"](OPS["isfinite"](low), OPS["isfinite"](high))
+    start, end = where(finite, low, 0), where(finite, high, 0)
+    # Halves, since the distance of two numbers may overflow.
+    distance = OPS["subtract"](OPS["divide"](end, 2), OPS["divide"](start, 2))
+    result = OPS["add"](where(part < 0.5, start, end), OPS["multiply"](distance, 2 * np.where(part < 0.5, part, part - 1)))
+    return where(finite, result, OPS["add"](where(finite, 0, low), where(finite, 0, high)))
 
 
 @implements(np.percentile)

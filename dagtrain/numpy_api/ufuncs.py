@@ -17,7 +17,7 @@ from dagtrain.ops.elementwise import conjugate
 from dagtrain.ops.record import axis_of, kind_of
 from dagtrain.ops.shape import reshape
 
-UFUNCS: dict[np.ufunc, Op] = {op.kernel: op for op in OPS.values() if isinstance(op.kernel, np.ufunc) and op.name != "conjugate"}
+UFUNCS: dict[np.ufunc, Op] = {op.kernel.call: op for op in OPS.values() if isinstance(op.kernel.call, np.ufunc) and op.name != "conjugate"}
 UFUNCS.update({np.degrees: OPS["rad2deg"], np.radians: OPS["deg2rad"]})  # NumPy has these under two names
 COMPOSED_UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
     np.vecdot: vecdot,
