@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.graph import Spec, Tensor, spec_of
-from dagtrain.ops.record import ZERO, Draw, Op, Sample, broadcast_shapes, elementwise, written
+from dagtrain.ops.record import ZERO, Draw, Kernel, Op, Sample, broadcast_shapes, elementwise, written
 
 LN2, LN10 = math.log(2.0), math.log(10.0)
 POSITIVE, UNIT, ABOVE_ONE = (0.5, 3.0), (-0.9, 0.9), (1.1, 3.0)
@@ -162,11 +162,10 @@ def _maximum_mask_kernel(a: Any, b: Any, out: Any = None, scratch: Any = None) -
 
 maximum_mask = Op(
     "maximum_mask",  # d max(a, b) / da: 1 where a is greater, one half where both are equal, else 0
-    _maximum_mask_kernel,
+    Kernel(_maximum_mask_kernel, scratch=lambda a, b: (Spec(broadcast_shapes("maximum_mask", a, b), np.dtype(bool)),)),
     lambda a, b: Spec(broadcast_shapes("maximum_mask", a, b), np.result_type(a.dtype, b.dtype)),
     ZERO,
     samples=(Sample((Draw(), Draw((4,)))), Sample((Draw(), Draw(())))),
-    scratch=lambda a, b: (Spec(broadcast_shapes("maximum_mask", a, b), np.dtype(bool)),),
 )
 maximum: Op = elementwise("maximum", np.maximum, lambda g, y, a, b: (g * maximum_mask(a, b), g * maximum_mask(b, a)))
 minimum: Op = elementwise("minimum", np.minimum, lambda g, y, a, b: (g * maximum_mask(b, a), g * maximum_mask(a, b)))
@@ -265,20 +264,21 @@ def _relu(a: Any, out: Any = None) -> Any:
 
 relu = Op(
     "relu",
-    _relu,
+    Kernel(_relu, inplace="first"),
     lambda a: a,
     lambda g, y, a: (relu_gradient(g, y),),
     samples=(Sample((Draw(low=0.5),)), Sample((Draw(high=-0.5),))),
-    inplace=True,
 )
 relu_gradient: Op = Op(
     "relu_gradient",
-    lambda g, y, out=None, scratch=None: np.multiply(g, np.greater(y, 0, out=None if scratch is None else scratch[0]), out=out),
+    Kernel(
+        lambda g, y, out=None, scratch=None: np.multiply(g, np.greater(y, 0, out=None if scratch is None else scratch[0]), out=out),
+        inplace="first",
+        scratch=lambda g, y: (Spec(y.shape, np.dtype(bool)),),
+    ),
     lambda g, y: Spec(broadcast_shapes("relu_gradient", g, y), g.dtype),
     lambda h, z, g, y: (relu_gradient(h, y), None),
     samples=(Sample((Draw(), Draw(low=0.5))),),
-    inplace=True,
-    scratch=lambda g, y: (Spec(y.shape, np.dtype(bool)),),
 )
 
 
@@ -298,11 +298,10 @@ def _float_spec(a: Spec) -> Spec:
 
 sigmoid = Op(
     "sigmoid",
-    lambda a, out=None: _sigmoid(a, out) if a.dtype.kind in "fc" and a.ndim else _sigmoid_slow(a, out),
+    Kernel(lambda a, out=None: _sigmoid(a, out) if a.dtype.kind in "fc" and a.ndim else _sigmoid_slow(a, out), inplace="first"),
     _float_spec,
     lambda g, y, a: (g * (y * (1 - y)),),
     samples=(Sample((Draw(low=-4, high=4),)), Sample((Draw(()),))),
-    inplace=True,
     flops=lambda spec, a: 13.0 * spec.size,
 )
 
@@ -314,19 +313,17 @@ def _sigmoid_slow(a: Any, out: Any = None) -> Any:
 
 softplus = Op(
     "softplus",
-    lambda a, out=None: np.logaddexp(a, a.dtype.type(0), out=out),
+    Kernel(lambda a, out=None: np.logaddexp(a, a.dtype.type(0), out=out), inplace="first"),
     _float_spec,
     lambda g, y, a: (g * sigmoid(a),),
     samples=(Sample((Draw(low=-4, high=4),)),),
-    inplace=True,
     flops=lambda spec, a: 20.0 * spec.size,
 )
 
 stop_gradient = Op(
     "stop_gradient",
-    lambda a: a.view() if isinstance(a, np.ndarray) else a,
+    Kernel(lambda a: a.view() if isinstance(a, np.ndarray) else a, view=True),
     lambda a: a,
     ZERO,
     samples=(Sample((Draw(),)),),
-    view=True,
 )

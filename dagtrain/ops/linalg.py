@@ -10,7 +10,7 @@ import numpy as np
 from dagtrain.errors import ShapeError
 from dagtrain.graph import Spec, Tensor
 from dagtrain.ops.elementwise import multiply
-from dagtrain.ops.record import Draw, Op, Sample, as_tensor
+from dagtrain.ops.record import Draw, Kernel, Op, Sample, as_tensor
 from dagtrain.ops.shape import broadcast_to, expand_dims, reshape, swapaxes, transpose
 
 
@@ -49,7 +49,7 @@ def _matmul_gradient(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor
 
 matmul = Op(
     "matmul",
-    np.matmul,
+    Kernel(np.matmul, positional=True),
     _matmul_spec,
     _matmul_gradient,
     (
