@@ -82,7 +82,7 @@ log1p = elementwise("log1p", np.log1p, lambda g, y, a: (g / (1 + a),), domain=[U
 
 
 def below(a: Tensor, y: Tensor) -> Tensor:
-    """A - y, where y is the logarithm of a sum that has exp(a) as a term; 0 where a is infinite, and never NaN."""
+    """The difference a - y, where y is the logarithm of a sum that has exp(a) as a term; 0 where a is infinite, and never NaN."""
     top = float(np.finfo(y.dtype).max)
     return subtract(minimum(a, top), where(np.isinf(y), where(y > 0, top, 0), y))
 
@@ -95,16 +95,17 @@ logaddexp2 = elementwise("logaddexp2", np.logaddexp2, lambda g, y, a, b: (g * ex
 sin = elementwise("sin", np.sin, lambda g, y, a: (g * cos(a),), flops=10)
 cos: Op = elementwise("cos", np.cos, lambda g, y, a: (-g * sin(a),), flops=10)
 tan = elementwise("tan", np.tan, lambda g, y, a: (g * (1 + square(y)),), domain=[(-1, 1)], flops=10)
+def _one_minus_square(a: Any, out: Any = None, scratch: Any = None) -> Any:
+    less = np.subtract(1, a, out=None if scratch is None else scratch[0])
+    return np.multiply(less, np.add(a, 1, out=out), out=out)
+
+
 one_minus_square = Op(
     "one_minus_square",  # (1 - a) (1 + a), which does not cancel where a is close to 1
-    lambda a, out=None, scratch=None: np.multiply(
-        np.subtract(1, a, out=None if scratch is None else scratch[0]), np.add(a, 1, out=out), out=out
-    ),
+    Kernel(_one_minus_square, inplace="first", scratch=lambda a: (a,)),
     lambda a: a,
     lambda g, y, a: (g * (-2 * a),),
     samples=(Sample((Draw(),)), Sample((Draw(()),))),
-    inplace=True,
-    scratch=lambda a: (a,),
     flops=lambda spec, a: 3.0 * spec.size,
 )
 arcsin = elementwise("arcsin", np.arcsin, lambda g, y, a: (g / sqrt(one_minus_square(a)),), domain=[UNIT], flops=10)
