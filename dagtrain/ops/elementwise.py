@@ -95,6 +95,8 @@ logaddexp2 = elementwise("logaddexp2", np.logaddexp2, lambda g, y, a, b: (g * ex
 sin = elementwise("sin", np.sin, lambda g, y, a: (g * cos(a),), flops=10)
 cos: Op = elementwise("cos", np.cos, lambda g, y, a: (-g * sin(a),), flops=10)
 tan = elementwise("tan", np.tan, lambda g, y, a: (g * (1 + square(y)),), domain=[(-1, 1)], flops=10)
+
+
 def _one_minus_square(a: Any, out: Any = None, scratch: Any = None) -> Any:
     less = np.subtract(1, a, out=None if scratch is None else scratch[0])
     return np.multiply(less, np.add(a, 1, out=out), out=out)
