@@ -88,7 +88,7 @@ class Model(Layer):
             raise ArgumentError("Model: it has no outputs.")
         if self.auxiliary and not isinstance(self.outputs, Mapping):
             raise ArgumentError('Model: auxiliary outputs have names, so the others need names too: outputs={"main": value}.')
-        for what, nest in (("input", self.inputs), ("output", self.outputs), ("output", self.auxiliary)):
+        for what, nest in (("model's input", self.inputs), ("model's output", self.outputs), ("model's output", self.auxiliary)):
             for name in nest if isinstance(nest, Mapping) else ():
                 checked_name(what, name)
         twice = [name for name in self.auxiliary or () if name in self.outputs]

@@ -93,7 +93,7 @@ def test_wrong_arguments_of_init_and_apply_are_named():
     both = nn.Model({"a": a, "b": (b := nn.Input((4,)))}, a + b)
     with pytest.raises(ArgumentError, match="the input 'b' is None"):
         both.apply({}, {}, X, None)
-    with pytest.raises(ArgumentError, match=r"the name of a output is made of .* got 'a\.b'"):
+    with pytest.raises(ArgumentError, match=r"the name of a model's output is made of .* got 'a\.b'"):
         nn.Model(a, {"a.b": nn.Dense(2)(a)})
 
 
