@@ -40,11 +40,11 @@ def array_nest(what: str, nest: Any, path: Path = ()) -> dict[Path, Values]:
     return values
 
 
-def check_inputs(names: tuple[str, ...], optional: Collection[str], inputs: tuple[Any, ...]) -> None:
-    """Raise an error for inputs of these names that are no arrays of numbers; None stands for an optional one."""
+def check_inputs(names: tuple[str, ...], required: Collection[str], inputs: tuple[Any, ...]) -> None:
+    """Raise an error for inputs of these names that are no arrays of numbers; None stands for one that is not required."""
     for i, value in enumerate(inputs):
         name = names[min(i, len(names) - 1)] if names else "x"
-        if value is None and name in optional:
+        if value is None and name not in required:
             continue
         if not hasattr(value, "ndim") or not hasattr(value, "dtype"):
             cure = f"np.asarray({name}, np.float32) makes one" if isinstance(value, list | tuple | int | float) else "give an array"

@@ -119,8 +119,10 @@ class Layer(Hinted):
         return tuple(inspect.signature(self.forward).parameters)[1:]
 
     @property
-    def _optional(self) -> set[str]:
-        return {p.name for p in inspect.signature(self.forward).parameters.values() if p.default is not p.empty}
+    def required_inputs(self) -> tuple[str, ...]:
+        """The names of the inputs that cannot be left out."""
+        optional = {p.name for p in inspect.signature(self.forward).parameters.values() if p.default is not p.empty}
+        return tuple(name for name in self.input_names if name not in optional)
 
     def init(self, key: Any, *inputs: Any, dtype: Any = None) -> tuple[Nest, Nest]:
         """First parameters and state.
@@ -161,9 +163,9 @@ class Layer(Hinted):
             check_key(key)
         shared = Pass(training, dtype, key, parameters, states, fixed=fixed)
         if len(inputs) == 1 and isinstance(inputs[0], list) and not all(hasattr(value, "ndim") for value in inputs[0]):
-            check_inputs(self.input_names, (), inputs)  # a list of numbers is no list of inputs
+            check_inputs(self.input_names, self.input_names, inputs)  # a list of numbers is no list of inputs
         arrays = self.arguments(inputs)
-        check_inputs(self.input_names, self._optional, arrays)
+        check_inputs(self.input_names, self.required_inputs, arrays)
         outputs = shared.run(self, arrays).outputs
         if training and shared.unused:
             raise ArgumentError(f"the parameters and states hold {shared.unused[0]!r}, which no layer of this model asks for.")
@@ -174,9 +176,9 @@ class Layer(Hinted):
         if len(inputs) != 1 or not isinstance(inputs[0], dict):
             return spread(inputs)
         columns, names = inputs[0], self.input_names
-        optional = self._optional
-        missing, others = [n for n in names if n not in columns and n not in optional], [n for n in columns if n not in names]
-        if (missing or others) and len(set(names) - optional) == 1:
+        required = self.required_inputs
+        missing, others = [n for n in required if n not in columns], [n for n in columns if n not in names]
+        if (missing or others) and len(required) == 1:
             raise ShapeError(
                 f"the model takes one array as {names[0]}, got a dict of {', '.join(map(str, columns))}: join them with np.concatenate, or "
                 "make a model of several inputs with dagtrain.nn.Model."
