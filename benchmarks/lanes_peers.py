@@ -87,7 +87,7 @@ class Floor:
     """The computation and the updates of a rank, without communication: no engine on as many processes can be faster."""
 
     def __init__(self, dataset: Any, rank: int, ranks: int, threads: int, rendezvous: str) -> None:
-        from dagtrain.plan.blas import one_blas_thread
+        from dagtrain.backends.blas import one_blas_thread
         from dagtrain.step.program import ShardRunner
 
         step = program(tuple(int(n) for n in dataset["sizes"]))

@@ -1,5 +1,6 @@
 """The computational graph itself: specs, immutable interned nodes, graphs, and the only traversals."""
 
+from dagtrain.graph.bodies import bodies, with_bodies
 from dagtrain.graph.graph import Graph, unused
 from dagtrain.graph.origin import Origin, located, scope
 from dagtrain.graph.protocols import Drawable, Slot
@@ -19,6 +20,7 @@ __all__ = [
     "Value",
     "ancestors_of",
     "array",
+    "bodies",
     "constant",
     "input",
     "located",
@@ -32,4 +34,5 @@ __all__ = [
     "topological",
     "unused",
     "users",
+    "with_bodies",
 ]

@@ -145,6 +145,11 @@ class Tensor(NDArrayOperatorsMixin, Drawable):
         return None
 
     @property
+    def is_part(self) -> bool:
+        """Whether the node is one of the outputs of its input, a node with several."""
+        return self.op == "part"
+
+    @property
     def name(self) -> str | None:
         """The user's name of a leaf."""
         name = self.attribute("name")

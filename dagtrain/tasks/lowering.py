@@ -201,7 +201,7 @@ def fragments_of(outputs: Sequence[Tensor], worth: float | None) -> list[Fragmen
     for node in order:
         if node.op in LEAVES:
             base[node] = node
-        elif node.op == "part":
+        elif node.is_part:
             base[node] = node
             number[node] = number[node.inputs[0]]
         elif find(node.op).view:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from dagtrain.backends.blas import one_blas_thread
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Spec, spec_of
 from dagtrain.plan import Plan
-from dagtrain.plan.blas import one_blas_thread
 
 __all__ = ["check_value", "run_fragment", "run_plan"]
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from dagtrain.backends.blas import guard
 from dagtrain.data.columns import Rows
 from dagtrain.data.source import Source
 from dagtrain.errors import NotScalarError
 from dagtrain.nn.losses import LOSSES
 from dagtrain.nn.metrics import METRICS
-from dagtrain.plan.blas import guard
 from dagtrain.step.model import ModelObjective
 from dagtrain.step.objective import Objective
 from dagtrain.step.program import Program, Scorer

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.arguments import whole
+from dagtrain.backends.blas import guard
 from dagtrain.data.batches import check_shuffle
 from dagtrain.data.class_weights import weigh_classes
 from dagtrain.data.columns import Columns, Rows
@@ -22,7 +23,6 @@ from dagtrain.data.source import Source
 from dagtrain.data.stream import BatchReader, is_iterator, is_stream, open_iterator
 from dagtrain.engines.engine import Session, Watch
 from dagtrain.errors import ArgumentError, DataError
-from dagtrain.plan.blas import guard
 from dagtrain.step.objective import Objective
 from dagtrain.step.program import EVALUATED, Program, Scores, join_scores
 from dagtrain.step.state import State

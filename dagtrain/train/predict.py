@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.arguments import is_future
+from dagtrain.backends.blas import one_blas_thread
 from dagtrain.data.check import Form, cast_dtype, check_dtype, check_lengths, explain, inspect
 from dagtrain.data.chunked import check_indexes, lazy_column
 from dagtrain.data.compute import Graph, compute
@@ -26,7 +27,6 @@ from dagtrain.data.parts import Column, Look, Parts, fit_together, look_tasks, p
 from dagtrain.data.tables import aligned, check_table
 from dagtrain.errors import DataError
 from dagtrain.graph import Array, Spec
-from dagtrain.plan.blas import one_blas_thread
 from dagtrain.step.layout import settled
 from dagtrain.step.program import Program
 from dagtrain.step.state import State

@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 
 from dagtrain.errors import ArgumentError, NoGradientError, NotConnectedError, NotScalarError
-from dagtrain.graph import Graph, Spec, Tensor, located, topological
+from dagtrain.graph import Graph, Spec, Tensor, bodies, located, topological
 from dagtrain.graph import input as new_input
 from dagtrain.ops import ZERO, as_tensor, find
 from dagtrain.ops.elementwise import cast
 from dagtrain.ops.reduce import reduce_sum
-from dagtrain.ops.scan import scan_gradient
 from dagtrain.ops.shape import broadcast_to, reshape
 
 __all__ = ["gradient", "unbroadcast", "vjp_graph"]
@@ -127,7 +126,7 @@ def cotangents(outputs: Sequence[Tensor], seeds: Sequence[Tensor], targets: Sequ
             continue
         with located(node.origin._replace(phase="gradient")):
             for source, g in _pull(node, sums, several, path):
-                if node.op == "part":
+                if node.is_part:
                     parts = several.setdefault(source, [None] * len(source.spec.parts))
                     i = node.attribute("index")
                     previous = parts[i]
@@ -153,24 +152,23 @@ def _pull(
     node: Tensor, sums: dict[Tensor, Tensor], several: dict[Tensor, list[Tensor | None]], path: set[Tensor]
 ) -> list[tuple[Tensor, Tensor]]:
     """The contributions of one node to its inputs on the path."""
-    if node.op == "part":
+    if node.is_part:
         return [(node.inputs[0], sums[node])]
     positions = [i for i, source in enumerate(node.inputs) if source in path and (source.dtype.kind in "fc" or source.spec.parts)]
     if not positions:
         return []
-    if node.op == "scan":
-        grads: Sequence[Tensor | None] = scan_gradient(node, several[node], vjp_graph)
-    else:
-        rule = find(node.op).gradient
-        if rule is ZERO or node.dtype.kind in "biu":  # a target may be the result of such an op
-            return []
-        if rule is None or node.dtype.kind == "c":
-            reason = "is complex" if node.dtype.kind == "c" else "has no gradient rule"
-            raise NoGradientError(
-                f"the op {node.op!r} ({node.spec}, {node.origin}) is on the path from a target to the cost and {reason}. "
-                "Wrap it in dt.stop_gradient(...) if no derivative should pass through it."
-            )
-        grads = rule(sums[node], node, *node.inputs, **dict(node.attributes))  # type: ignore[operator]  # ZERO is excluded above
+    rule = find(node.op).gradient
+    if rule is ZERO or (node.dtype.kind in "biu" and not node.spec.parts):  # a target may be the result of such an op
+        return []
+    if rule is None or node.dtype.kind == "c":
+        reason = "is complex" if node.dtype.kind == "c" else "has no gradient rule"
+        raise NoGradientError(
+            f"the op {node.op!r} ({node.spec}, {node.origin}) is on the path from a target to the cost and {reason}. "
+            "Wrap it in dt.stop_gradient(...) if no derivative should pass through it."
+        )
+    transform = {"vjp": vjp_graph} if bodies(node) else {}
+    g: Any = several[node] if node.spec.parts else sums[node]
+    grads = rule(g, node, *node.inputs, **transform, **dict(node.attributes))  # type: ignore[operator]  # ZERO is excluded above
     return [(node.inputs[i], g) for i in positions if (g := grads[i]) is not None]
 
 
