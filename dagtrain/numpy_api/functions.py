@@ -55,6 +55,7 @@ def fix(x: Any) -> Tensor:
     return OPS["trunc"](x)
 
 
+implements(np.sinc)(lambda x: OPS["sinc"](x, order=0))
 implements(np.real)(lambda val: real(as_tensor(val)))
 implements(np.imag)(lambda val: imag(as_tensor(val)))
 
@@ -112,13 +113,6 @@ def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0)
         raise ShapeError(f"np.select needs as many choices as conditions, one at least: got {len(choicelist)} and {len(condlist)}.")
     cases = zip(reversed(condlist), reversed(choicelist), strict=True)
     return as_tensor(fold(lambda rest, case: where(case[0], case[1], rest), cases, default))
-
-
-@implements(np.sinc)
-def sinc(x: Any) -> Tensor:
-    # As in NumPy: 1e-20 in the place of 0 gives exactly 1.
-    angle = np.pi * where(OPS["equal"](x, 0), 1.0e-20, x)
-    return OPS["divide"](OPS["sin"](angle), angle)
 
 
 @implements(np.polyval)

@@ -141,7 +141,13 @@ def std(
     a: Any, axis: Any = None, dtype: Any = None, ddof: float = 0, keepdims: bool = False, *,
     where: Any = True, mean: Any = None, correction: Any = None,
 ) -> Tensor:  # fmt: skip
-    return OPS["sqrt"](var(a, axis, dtype, ddof, keepdims, where=where, mean=mean, correction=correction))
+    return _root(var(a, axis, dtype, ddof, keepdims, where=where, mean=mean, correction=correction))
+
+
+def _root(variance: Tensor) -> Tensor:
+    """The root of a variance; its derivative where all elements are equal is 0, not infinity times 0."""
+    none = OPS["equal"](variance, 0)
+    return where(none, 0, OPS["sqrt"](where(none, 1, variance)))
 
 
 @implements(np.count_nonzero)
@@ -210,7 +216,7 @@ def nanvar(
 def nanstd(
     a: Any, axis: Any = None, dtype: Any = None, ddof: float = 0, keepdims: bool = False, *, where: Any = True, correction: Any = None
 ) -> Tensor:
-    return OPS["sqrt"](nanvar(a, axis, dtype, ddof, keepdims, where=where, correction=correction))
+    return _root(nanvar(a, axis, dtype, ddof, keepdims, where=where, correction=correction))
 
 
 def _extreme_without_nan(function: Callable[..., Tensor], bottom: float) -> Callable[..., Tensor]:
