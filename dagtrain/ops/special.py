@@ -1,4 +1,4 @@
-"""The error function, which NumPy lacks.
+"""Functions with series of their own: the error function, which NumPy lacks, and sinc with its derivatives.
 
 Kernel: erf(x) = 1 - erfc(|x|) outside, x times an even series inside, by the continued fraction and Taylor series of Abramowitz and Stegun,
 "Handbook of Mathematical Functions" (1964), 7.1.5 and 7.1.14, each where it converges to double precision.
@@ -13,7 +13,7 @@ import numpy as np
 
 from dagtrain.graph import Spec
 from dagtrain.ops.elementwise import exp, square
-from dagtrain.ops.record import Draw, Op, Sample
+from dagtrain.ops.record import Draw, Op, Sample, written
 
 _SERIES = np.array([(-1.0) ** n / (math.factorial(n) * (2 * n + 1)) for n in range(48)]) * (2 / math.sqrt(math.pi))
 _INNER = 2.5
@@ -48,4 +48,38 @@ erf = Op(
     lambda g, y, a: (g * ((2 / math.sqrt(math.pi)) * exp(-square(a))),),
     samples=(Sample((Draw(),)), Sample((Draw(low=2.6, high=3.5),))),
     flops=lambda spec, a: 60.0 * spec.size,
+)
+
+
+def _sinc(x: Any, out: Any = None, *, order: int) -> Any:
+    """A derivative of sin(z) / z, z = pi x.
+
+    Where |z| > order, by z s_k + k s_(k-1) = sin(z + k pi / 2), the derivatives of z s = sin(z); this cancels for small z. There the series
+    of s_k has the terms (-1)^n z^(2n - k) / ((2n - k)! (2n + 1)), for 2n >= k.
+    """
+    result = np.sinc(x)
+    if order:
+        z = np.pi * np.asarray(x, result.dtype)
+        small = np.abs(z) < order + 1
+        far = np.where(small, order + 1, z)
+        result = np.sin(far) / far
+        for k in range(1, order + 1):
+            result = (np.sin(far + k * (np.pi / 2)) - k * result) / far
+        near = np.where(small, z, 0)
+        first = (order + 1) // 2
+        series = np.zeros_like(near)
+        for n in range(first + 8 + 2 * (order + 1), first - 1, -1):
+            series = series * (near * near) + (-1.0) ** n / (math.factorial(2 * n - order) * (2 * n + 1))
+        result = np.where(small, series * near ** (2 * first - order), result) * np.pi**order
+        result = result.astype(z.dtype, copy=False)
+    return written(result, out)
+
+
+sinc: Op = Op(
+    "sinc",
+    _sinc,
+    lambda a, *, order: Spec(a.shape, a.dtype if a.dtype.kind in "fc" else np.dtype(float)),
+    lambda g, y, a, *, order: (g * sinc(a, order=order + 1),),
+    samples=(Sample((Draw(),), {"order": 0}), Sample((Draw(),), {"order": 1}), Sample((Draw(low=-0.5, high=0.5),), {"order": 2})),
+    flops=lambda spec, a, *, order: (30.0 + 40.0 * order) * spec.size,
 )
