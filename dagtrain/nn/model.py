@@ -88,6 +88,9 @@ class Model(Layer):
             raise ArgumentError("Model: it has no outputs.")
         if self.auxiliary and not isinstance(self.outputs, Mapping):
             raise ArgumentError('Model: auxiliary outputs have names, so the others need names too: outputs={"main": value}.')
+        for what, nest in (("model's input", self.inputs), ("model's output", self.outputs), ("model's output", self.auxiliary)):
+            for name in nest if isinstance(nest, Mapping) else ():
+                checked_name(what, name)
         twice = [name for name in self.auxiliary or () if name in self.outputs]
         if twice:
             raise ArgumentError(f"Model: two outputs have the name {twice[0]!r}.")

@@ -91,7 +91,7 @@ class Plan:
         for source, target in (donate or {}).items():
             donors[graph.inputs[one_of("input", source, graph.inputs)]] = outputs.index(one_of("output", target, graph.outputs))
         layout = lay_out(list(graph.inputs.values()), list(graph.outputs.values()), donors, yield_points, backend)
-        inner = {n: BoundBodies(n, lambda body: Plan(body, piece=piece, backend=backend)) for n in layout.order if bodies(n)}
+        inner = {n: BoundBodies(n, lambda body: Plan(body, piece=piece, backend=backend)) for n in layout.order if layout.kernel(n).bind}
         written = write(graph, layout, inner, backend, yield_points, piece)
         digest = hashlib.sha256(written.source.encode())
         for value in written.constants:

@@ -19,7 +19,7 @@ import numpy as np
 
 from dagtrain.arguments import is_future
 from dagtrain.backends.blas import one_blas_thread
-from dagtrain.data.check import Form, cast_dtype, check_dtype, explain, inspect
+from dagtrain.data.check import Form, cast_dtype, check_dtype, check_lengths, explain, inspect
 from dagtrain.data.chunked import check_indexes, lazy_column
 from dagtrain.data.compute import Graph, compute
 from dagtrain.data.nests import arrange, take_apart
@@ -52,9 +52,7 @@ class Predictor:
     def __call__(self, *columns: Array) -> Any:
         """The outputs for these rows, which are checked."""
         self._check(columns)
-        rows = {name: len(column) for name, column in zip(self.columns.names, columns, strict=True)}
-        if len(set(rows.values())) > 1:
-            raise DataError(f"the columns have different numbers of samples: {rows}.")
+        check_lengths(dict(zip(self.columns.names, columns, strict=True)))
         form = Form(self.columns, tuple(("finite", "fits") if spec.dtype == np.float32 else ("finite",) for spec in self.columns.specs))
         finding = inspect(form, len(columns[0]), *columns)
         if finding is not None:
@@ -150,6 +148,7 @@ class Predictor:
         for name, array in arrays.items():
             check_dtype(name, array.dtype)
         self._check(list(arrays.values()))
+        check_lengths({name: array for name, array in arrays.items() if not np.isnan(array.shape[0])})
         lazy = [array for array in arrays.values() if not isinstance(array, np.ndarray)]
         _check_cuts({name: array for name, array in arrays.items() if not isinstance(array, np.ndarray)}, len(lazy) < len(arrays))
         whole = [array.rechunk(dict.fromkeys(range(1, array.ndim), -1)) for array in lazy]

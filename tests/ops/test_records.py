@@ -19,6 +19,8 @@ from ..each import each
 from .cases import CASES, WITHOUT_SAMPLES, draws
 
 REFERENCES: dict[str, Callable[..., Any]] = {
+    "imag": np.imag,
+    "real": np.real,
     "cast": lambda a, dtype: a.astype(dtype),
     "concatenate": lambda *parts, axis: np.concatenate(parts, axis),
     "erf": np.vectorize(math.erf),
@@ -26,6 +28,12 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "log_softmax": lambda a, axis: np.log(np.exp(a) / np.exp(a).sum(axis, keepdims=True)),
     "logsumexp": lambda a, axis, keepdims: np.log(np.exp(a).sum(axis, keepdims=keepdims)),
     "norm": lambda a, axis, keepdims: np.sqrt((a**2).sum(axis, keepdims=keepdims)),
+    "one_minus_square": lambda a: 1 - a * a,
+    "sinc": lambda x, order: [
+        np.sinc(x),
+        (np.cos(np.pi * x) - np.sinc(x)) / x,
+        -np.pi * np.sin(np.pi * x) / x - 2 * (np.cos(np.pi * x) - np.sinc(x)) / x**2,
+    ][order],
     "one_hot": lambda labels, classes, dtype: np.eye(classes)[labels],
     "pad": lambda a, width, value: np.pad(a, width, constant_values=value),
     "relu": lambda a: np.where(a > 0, a, 0),
@@ -39,6 +47,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "where": np.where,
     "einsum": lambda *arrays, subscripts: np.einsum(subscripts, *arrays),
     "transpose": np.transpose,
+    "barrier": lambda a, g: a,
     "broadcast_to": np.broadcast_to,
     "take": np.take,
     "take_along_axis": np.take_along_axis,
