@@ -88,7 +88,7 @@ class Floor:
 
     def __init__(self, dataset: Any, rank: int, ranks: int, threads: int, rendezvous: str) -> None:
         from dagtrain.plan.blas import one_blas_thread
-        from dagtrain.step.program import ShardRunner
+        from dagtrain.step.parts import ShardRunner
 
         step = program(tuple(int(n) for n in dataset["sizes"]))
         shards = int(dataset["shards"]) // ranks

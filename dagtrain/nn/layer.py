@@ -25,8 +25,9 @@ from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.graph import Spec, spec_of
 from dagtrain.hinting import Hinted, no_attribute
 from dagtrain.nn import hints
-from dagtrain.nn.context import Context, Pass
+from dagtrain.nn.context import Context, run_pass
 from dagtrain.nn.naming import Nest, by_path, nested
+from dagtrain.nn.passes import Pass
 from dagtrain.nn.summary import Summary, summarize
 from dagtrain.nn.symbolic import called
 from dagtrain.nn.tracing import first_pass
@@ -153,7 +154,7 @@ class Layer(Hinted):
         parameters, states = by_path(params), by_path(state)
         dtype = next((p.dtype for p in parameters.values() if p.dtype.kind == "f"), np.dtype(np.float32))
         shared = Pass(training, dtype, key, parameters, states, fixed=fixed)
-        outputs = shared.run(self, self.arguments(inputs)).outputs
+        outputs = run_pass(shared, self, self.arguments(inputs)).outputs
         if training and shared.unused:
             raise ArgumentError(f"the parameters hold {shared.unused[0]!r}, which no layer of this model asks for.")
         return Applied(outputs, nested({**states, **shared.updates}), shared.losses, shared.auxiliary)

@@ -20,6 +20,7 @@ from dagtrain.nn.layer import Applied, Layer
 from dagtrain.nn.losses import Loss
 from dagtrain.nn.metrics import Metric
 from dagtrain.nn.model import Model
+from dagtrain.nn.naming import by_path, nested
 from dagtrain.nn.tracing import First, first_pass
 from dagtrain.ops import as_tensor
 from dagtrain.ops.elementwise import cast
@@ -27,7 +28,7 @@ from dagtrain.ops.random import derive, key
 from dagtrain.ops.shape import stack
 from dagtrain.step.heads import WITHOUT_NAMES, Figure, Head, Parts, heads_of, output_of, ratio, source_of, target_of, weighted_total
 from dagtrain.step.layout import VectorLayout
-from dagtrain.step.objective import LOSS_PARTS, Forward, Objective, check_weight, mean_figure, pair, rows_of
+from dagtrain.step.objective import LOSS_PARTS, Forward, Objective, check_weight, mean_figure, pair, row_of, rows_of
 from dagtrain.trace import flatten, trace_nested
 from dagtrain.trace.tree import leaves, map_leaves
 
@@ -132,6 +133,10 @@ class ModelObjective(Objective):
         """Dotted names of the parameters that layers keep from training."""
         return frozenset(self._traced(x).shared.frozen)
 
+    def reductions(self, x: Any) -> Mapping[str, str]:
+        """How the layers ask for their states to be reduced."""
+        return self._traced(x).shared.reductions
+
     def figures(self, x: Any) -> tuple[Figure, ...]:
         """The loss; of several outputs the loss of each; the penalty; the metrics."""
         outputs, auxiliary = self._specs(x)
@@ -175,8 +180,11 @@ class ModelObjective(Objective):
     # ---- one shard
 
     def _applied(
-        self, parameters: Any, statistics: Any, x: Any, key: Tensor, training: bool, fixed: Collection[str] | None = None
+        self, parameters: Any, statistics: Any, x: Any, key: Tensor | None, training: bool, fixed: Collection[str] | None = None
     ) -> Applied:
+        if not training:  # states by shard are those of steps of training
+            reductions = self.reductions(row_of(x))
+            statistics = nested({p: v for p, v in by_path(statistics).items() if reductions.get(".".join(p)) != "shard"})
         return self.model.run(parameters, statistics, x, key=key if training else None, training=training, fixed=fixed)
 
     def _losses(self, applied: Applied, y: Any, sample_weight: Any) -> dict[str, Parts]:
@@ -212,7 +220,7 @@ class ModelObjective(Objective):
         applied = self._applied(parameters, statistics, x, key, training, fixed)
         rows = leaves(x)[0].shape[0]
         losses, main = self._losses(applied, y, sample_weight), self._main(applied.outputs)
-        shared = self._traced(map_leaves(lambda column: Spec(column.shape[1:], column.dtype), x)).shared
+        shared = self._traced(row_of(x)).shared
         if applied.losses and not shared.losses:
             raise ArgumentError(f"a layer adds the loss {next(iter(applied.losses))!r} outside training alone: add it in training too.")
         numbers, by_sample = _penalties(applied.losses, rows)
@@ -265,15 +273,15 @@ class ModelObjective(Objective):
             return 0.0
 
         first = self._traced(columns.x)
-        specs = (VectorLayout.of(nest, self.dtype).specs for nest in (first.parameters, first.state))
-        trace_nested(collect, *specs, *columns.of_rows(2))
+        parameters, statistics = VectorLayout.of(first.parameters, self.dtype).specs, map_leaves(spec_of, first.state)
+        trace_nested(collect, parameters, statistics, *columns.of_rows(2))
         return len(weights) if any(np.isnan(ratio(weights[0], weight)) for weight in weights) else 0
 
     # ---- outputs
 
     def outputs(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Any]:
         """The model's outputs, as in evaluation."""
-        applied = self.model.run(parameters, statistics, x, key=None, training=False)
+        applied = self._applied(parameters, statistics, x, None, training=False)
         return {"outputs": map_leaves(as_tensor, applied.outputs)}
 
     def probabilities(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from dagtrain.engines.engine import Session, Watch
 from dagtrain.errors import ArgumentError, DataError
 from dagtrain.plan.blas import guard
 from dagtrain.step.objective import Objective
-from dagtrain.step.program import EVALUATED, Program, Scores, join_scores
+from dagtrain.step.program import Program
+from dagtrain.step.scores import EVALUATED, Scores, join_scores
 from dagtrain.step.state import State
 from dagtrain.trace.tree import flatten, unflatten
 from dagtrain.train.predict import Predictor
