@@ -143,26 +143,26 @@ class ShardRunner:
         self.parts, self.out = parts, out
         self._bound: dict[int, Bound] = {}
         self._spaces = {} if spaces is None else spaces
-        self._statistics = ShardStatistics(parts.statistics_layout, out.statistics)
+        self._sums, self._statistics = np.zeros(parts.sums), ShardStatistics(parts.statistics_layout)
 
     @property
     def is_finite(self) -> bool:
         """Whether the last shard contributed numbers alone."""
-        arrays = [self.out.gradient, self.out.sums, *(array for array in self._statistics.outputs if array.dtype.kind == "f")]
+        arrays = [self.out.gradient, self._sums, *(array for array in self._statistics.outputs if array.dtype.kind == "f")]
         return all(bool(np.isfinite(array).all()) for array in arrays)
 
     def run(self, inputs: ShardInputs) -> Contribution:
         """One shard's contribution."""
         bound, values = self._prepared(inputs)
         self.parts.plans[len(inputs.columns[0])].run(bound, values)
-        self._statistics.finish(values[len(inputs.parameters) :], inputs.shard)
+        self._write_others(inputs, values)
         return self.out
 
     def steps(self, inputs: ShardInputs) -> Iterator[tuple[Any, ...]]:
         """Run as an iterator that pauses at yield points; see `dagtrain.plan.Bound.steps`.
 
         The plan's inputs are the parameters, then statistics, columns, part, key and scales; its outputs the gradients of the trained
-        parameters, then statistics and sums. The contribution to the statistics is final at the end.
+        parameters, then statistics and sums. Sums and statistics are final at the end.
         """
         bound, values = self._prepared(inputs)
         assert bound.steps is not None, "plans of shards have yield_points"
@@ -170,13 +170,18 @@ class ShardRunner:
             yield from bound.steps(*values)
         except Exception as error:
             raise self.parts.plans[len(inputs.columns[0])].explain(error) from error
-        self._statistics.finish(values[len(inputs.parameters) :], inputs.shard)
+        self._write_others(inputs, values)
+
+    def _write_others(self, inputs: ShardInputs, values: Sequence[Any]) -> None:
+        """Write what is not the gradient, all at once: shards that run together may have one place for their contributions."""
+        np.copyto(self.out.sums, self._sums)
+        self._statistics.write(self.out.statistics, values[len(inputs.parameters) :], inputs.shard)
 
     def _prepared(self, inputs: ShardInputs) -> tuple[Bound, tuple[Any, ...]]:
         parts, rows = self.parts, len(inputs.columns[0])
         bound = self._bound.get(rows)
         if bound is None:
-            outputs = [*parts.layout.gradient_views(self.out.gradient), *self._statistics.outputs, self.out.sums]
+            outputs = [*parts.layout.gradient_views(self.out.gradient), *self._statistics.outputs, self._sums]
             bound = self._bound[rows] = parts.plans[rows].bind(outputs, self._spaces.get(rows))
             self._spaces[rows] = bound.buffers
         statistics = parts.statistics_layout.of_shard(inputs.statistics, inputs.shard)

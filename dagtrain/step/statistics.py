@@ -184,22 +184,23 @@ class ShardStatistics:
     Attributes
     ----------
     outputs
-        Memory for the outputs of the shard's plan, in the order of the nest.
+        Memory for the outputs of the shard's plan, in the order of the nest: its own, since shards that run together share a contribution.
     """
 
-    def __init__(self, layout: StatisticsLayout, vector: Array) -> None:
-        self._layout, self.outputs = layout, layout.views(vector)
+    def __init__(self, layout: StatisticsLayout) -> None:
+        self._vector = np.empty(layout.nbytes, np.uint8)
+        self.outputs = layout.views(self._vector)
         self._rows = []
         for i in layout.by_shard:
-            contribution = self.outputs[i]
+            self._rows.append((i, _bytes(self.outputs[i]).reshape(layout.shards, -1)))
             self.outputs[i] = np.empty(layout.shapes[i], layout.dtypes[i])
-            self._rows.append((i, contribution.reshape(-1).view(np.uint8).reshape(layout.shards, -1)))
 
-    def finish(self, before: Sequence[Array], shard: int) -> None:
-        """Enter the new values of states by shard, once the plan has run; `before` are the states that the shard read."""
+    def write(self, out: Array, before: Sequence[Array], shard: int) -> None:
+        """Write the contribution once the plan has run; `before` are the states that the shard read."""
         for i, rows in self._rows:
             rows.fill(0)
             np.bitwise_xor(_bytes(self.outputs[i]), _bytes(before[i]), out=rows[shard])
+        np.copyto(out, self._vector)
 
 
 def _bytes(array: Array) -> Array:
