@@ -20,8 +20,8 @@ class Dagtrain:
 
     def __init__(self, problem: Problem, cores: int) -> None:
         import dagtrain as dt
+        from dagtrain.backends.blas import one_blas_thread
         from dagtrain.engines.inline import StepRunner
-        from dagtrain.plan.blas import one_blas_thread
 
         def prepare(sizes: tuple[int, ...], rows: int) -> Any:
             layers = [dt.nn.Dense(n, "relu") for n in sizes[1:-1]]

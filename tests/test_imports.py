@@ -26,6 +26,7 @@ SPINE = [
     "numpy_api",
     "trace",
     "transform",
+    "backends",
     "plan",
     "functional",
     "tasks",

@@ -3,6 +3,10 @@
     nn.Dense(10, "relu")        ⇄  {"layer": "Dense", "settings": {"units": 10, "activation": "relu", …}}
     optim.adam(1e-3)            ⇄  {"optimizer": "adam", "settings": {"learning_rate": 0.001, …}}
     the same layer once more    ⇄  {"shared": "layers[0]"}                                        where it was described
+    (1, 2)                      ⇄  [1, 2]
+    [1, 2]                      ⇄  {"list": [1, 2]}
+    {"a": 1}                    ⇄  {"dict": [["a", 1]]}
+    np.float32(0.5)             ⇄  {"number": 0.5, "dtype": "float32"}
     a layer of the user's       ⇄  {"python": "module.Scale", "settings": {…}}                    built if the user gives the class
     a function of the user's    ⇄  {"python": "module.name"}                                      taken if the user gives it
 
@@ -22,18 +26,21 @@ from typing import Any
 import numpy as np
 
 from dagtrain import nn, optim
+from dagtrain.errors import ArgumentError
 from dagtrain.nn import losses, metrics
 from dagtrain.nn.losses import Loss
 from dagtrain.nn.metrics import Metric
 from dagtrain.nn.model import connect
 from dagtrain.optim.named import OPTIMIZERS
-from dagtrain.trace.tree import Leaf
 
-__all__ = ["build", "complete", "describe", "describe_structure", "differences", "foreign", "structure_of"]
+__all__ = ["MAKERS", "Describer", "Description", "build", "describe", "foreign", "key_of", "short"]
 
 Description = Any
 """Plain JSON: None, bool, int, float, str, and lists and dicts of them."""
 PLAIN = (type(None), bool, int, float, str)
+SCALARS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
+"""Types of NumPy's numbers."""
+INSTEAD = "or write the weights alone, with trainer.save_weights(path)."
 
 
 def _layers() -> dict[str, Callable[..., Any]]:
@@ -81,64 +88,127 @@ MAKERS: Mapping[str, Mapping[str, Callable[..., Any]]] = {
 
 
 def describe(value: Any) -> Description:
-    """A value as plain JSON; a value that `build` cannot rebuild exactly is ``{"python": its name}``.
+    """A value as plain JSON; a function or class of the user's, or an object made of some, is ``{"python": its name}``.
+
+    Raises
+    ------
+    ArgumentError
+        For a layer that `build` could not make again: a field holds something else than the values above, or its constructor takes other
+        arguments than its fields. For two parts of the user's with one name.
 
     Examples
     --------
     >>> describe(optim.chain(optim.clip_by_value(1.0), optim.sgd(0.1)))["settings"]["parts"][0]
     {'optimizer': 'clip_by_value', 'settings': {'limit': 1.0}}
+    >>> describe([np.float32(0.5), {"rate": float("inf")}])
+    {'list': [{'number': 0.5, 'dtype': 'float32'}, {'dict': [['rate', {'number': 'inf'}]]}]}
     """
-    return _describe(value, "", {})
+    return Describer().describe(value, "")
 
 
-def _describe(value: Any, path: str, seen: dict[int, str]) -> Description:
-    """The description of a value at this path; `seen` has the paths of the layers before it."""
-    if isinstance(value, np.integer | np.float64 | np.bool_):
-        value = value.item()
-    if type(value) in PLAIN:
-        return value if not isinstance(value, float) or math.isfinite(value) else _name(value)
-    if isinstance(value, tuple | list):
-        return [_describe(part, f"{path}[{i}]", seen) for i, part in enumerate(value)]
-    if isinstance(value, optim.Optimizer):
-        return _checked("optimizer", value.name, value.settings, value)
-    if isinstance(value, optim.Schedule):
-        return _checked("schedule", value.name, value.function.keywords, value)
-    if isinstance(value, Loss):
-        return _checked("loss", value.name, _options(value.function), value)
-    if isinstance(value, Metric):
-        loss = _options(value.parts).get("loss")
-        name = getattr(_functions(value)[0], "__name__", "") if loss is None else loss.name
-        options = {**_options(value.parts), **{k: v for k, v in _options(value.value).items() if not callable(v)}}
-        settings = options if loss is None else _options(loss.function)
-        description = _checked("metric", name, settings, value)
-        return description if "metric" in description else _checked("metric", name, {**settings, "name": value.name}, value)
-    if isinstance(value, nn.Layer):
-        return _layer(value, path, seen)
-    return _name(value)
+class Describer:
+    """Describes the parts of one run, each of which needs a name of its own."""
+
+    def __init__(self) -> None:
+        self._paths = dict[int, str]()
+        """The path of each layer before."""
+        self._names = dict[str, tuple[Any, str]]()
+        """The user's parts by name: what tells one from others, and the path of its first use."""
+
+    def describe(self, value: Any, path: str, *, in_layer: bool = False) -> Description:
+        """The description of a value at this path; `in_layer` if it is in a field of a layer."""
+        value = str(value) if type(value) is np.str_ else value
+        if type(value) in PLAIN and (not isinstance(value, float) or math.isfinite(value)):
+            return value
+        if type(value) is float:
+            return {"number": str(value)}
+        if isinstance(value, np.generic) and value.dtype.name in SCALARS:
+            number = self.describe(value.item(), path)
+            return {**(number if isinstance(number, dict) else {"number": number}), "dtype": value.dtype.name}
+        if type(value) in (tuple, list):
+            parts = [self.describe(part, f"{path}[{i}]", in_layer=in_layer) for i, part in enumerate(value)]
+            return parts if type(value) is tuple else {"list": parts}
+        if type(value) is dict and all(type(key) in PLAIN for key in value):
+            return {"dict": [[k, self.describe(part, f"{path}[{k!r}]", in_layer=in_layer)] for k, part in value.items()]}
+        if isinstance(value, optim.Optimizer):
+            return self._checked("optimizer", value.name, value.settings, value, path)
+        if isinstance(value, optim.Schedule):
+            return self._checked("schedule", value.name, value.function.keywords, value, path)
+        if isinstance(value, Loss):
+            return self._checked("loss", value.name, _options(value.function), value, path)
+        if isinstance(value, Metric):
+            loss = _options(value.parts).get("loss")
+            name = getattr(_functions(value)[0], "__name__", "") if loss is None else loss.name
+            options = {**_options(value.parts), **{k: v for k, v in _options(value.value).items() if not callable(v)}}
+            settings = options if loss is None else _options(loss.function)
+            description = self._checked("metric", name, settings, value, path)
+            return description if "metric" in description else self._checked("metric", name, {**settings, "name": value.name}, value, path)
+        if isinstance(value, nn.Layer):
+            return self._layer(value, path)
+        if in_layer and "<lambda>" in getattr(value, "__qualname__", "<lambda>"):
+            cure = "Write a function with def" if callable(value) else "Make it in forward from such values"
+            raise ArgumentError(
+                f"a checkpoint cannot hold {path}, {short(value)}: fields of layers hold numbers, text, None, tuples, lists and dicts of "
+                f"these, other layers, and functions and classes that have names. {cure}; {INSTEAD}"
+            )
+        return self._name(value, path)
+
+    def _layer(self, layer: nn.Layer, path: str) -> Description:
+        if id(layer) in self._paths:
+            return {"shared": self._paths[id(layer)]}
+        self._paths[id(layer)] = path
+        kind: Any = type(layer)
+        is_ours = MAKERS["layer"].get(kind.__name__) is kind
+        tag = {"layer": kind.__name__} if is_ours else self._name(kind, path)
+        fields: list[str] = [f.name for f in dataclasses.fields(layer) if f.init] if dataclasses.is_dataclass(layer) else []
+        cure = "" if dataclasses.is_dataclass(layer) or not vars(layer) else "write @dataclass(frozen=True), and a field for each setting"
+        try:
+            inspect.signature(kind).bind(**dict.fromkeys(fields))
+        except TypeError:
+            cure = "leave out its __init__, and compute in __post_init__, since loading makes it of its fields"
+            cure = "write a function that returns a Model in place of a class with an __init__" if isinstance(layer, nn.Model) else cure
+        if cure:
+            raise ArgumentError(f"a checkpoint cannot hold {path or 'the model'}, of the class {kind.__name__}: {cure}; {INSTEAD}")
+        connections: dict[str, Any] = {}
+        if isinstance(layer, nn.Model):
+            layers = {name: self.describe(part, _join(path, name)) for name, part in layer.layers.items()}
+            connections = {"layers": layers, "table": layer.table()}
+            fields = [name for name in fields if name not in ("inputs", "outputs", "auxiliary")]
+        settings = {name: self.describe(getattr(layer, name), _join(path, name), in_layer=True) for name in fields}
+        return {**tag, "settings": settings, **connections}
+
+    def _name(self, value: Any, path: str) -> Description:
+        """The name of a part of the user's: that of a class or function, and its own where it holds functions."""
+        function, options = value if hasattr(value, "__qualname__") else type(value), dict[str, Any]()
+        name = getattr(function, "__qualname__", "?")
+        if isinstance(value, Loss | Metric | optim.Optimizer | optim.Schedule):
+            own = value.parts if isinstance(value, Metric) else getattr(value, "function", None)
+            options = dict(value.settings) if isinstance(value, optim.Optimizer) else _options(own)
+            function, name = options.pop("function", None) or _functions(value)[0], value.name
+        full, identity = f"{getattr(function, '__module__', '?')}.{name}", (function, describe(options))
+        other, place = self._names.setdefault(full, (identity, path))
+        if other != identity and not full.endswith("<lambda>"):
+            raise ArgumentError(
+                f"a checkpoint cannot tell {place or 'the model'} from {path or 'the model'}: both are named {full}, and differ. Give each "
+                f"a name of its own; {INSTEAD}"
+            )
+        return {"python": full}
+
+    def _checked(self, tag: str, name: str, settings: Mapping[str, Any], value: Any, path: str) -> Description:
+        """The description, if the object built from it calls the same functions; a name alone proves nothing."""
+        description = {tag: name, "settings": {k: self.describe(v, _join(path, k)) for k, v in settings.items()}}
+        if next(foreign(description), None) is not None:
+            return description if name in MAKERS[tag] else self._name(value, path)
+        try:
+            rebuilt = build(description)
+        except Exception:  # a user's own object of that name may hold anything
+            return self._name(value, path)
+        same = _functions(rebuilt) == _functions(value) and rebuilt.name == value.name
+        return description if same else self._name(value, path)
 
 
-def _layer(layer: nn.Layer, path: str, seen: dict[int, str]) -> Description:
-    if id(layer) in seen:
-        return {"shared": seen[id(layer)]}
-    seen[id(layer)] = path
-    kind = type(layer).__name__
-    tag = {"layer": kind} if MAKERS["layer"].get(kind) is type(layer) else _name(layer)
-    if isinstance(layer, nn.Model):
-        parts: dict[str, Any] = {"name": layer.name, "trainable": layer.trainable}
-        layers = {name: _describe(part, f"{path}.{name}".lstrip("."), seen) for name, part in layer.layers.items()}
-        return {**tag, "settings": parts, "layers": layers, "table": layer.table()}
-    if not dataclasses.is_dataclass(layer) and vars(layer):
-        return tag  # nothing says which of its attributes its constructor takes
-    fields: list[str] = [f.name for f in dataclasses.fields(layer) if f.init] if dataclasses.is_dataclass(layer) else []
-    return {**tag, "settings": {name: _describe(getattr(layer, name), f"{path}.{name}".lstrip("."), seen) for name in fields}}
-
-
-def _name(value: Any) -> Description:
-    """The name of a part of the user's: that of a class or function, and its own where it holds functions."""
-    if isinstance(value, Loss | Metric | optim.Optimizer | optim.Schedule):
-        return {"python": f"{getattr(_functions(value)[0], '__module__', '?')}.{value.name}"}
-    named = value if hasattr(value, "__qualname__") else type(value)
-    return {"python": f"{getattr(named, '__module__', '?')}.{getattr(named, '__qualname__', '?')}"}
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}".lstrip(".")
 
 
 def _options(function: Any) -> dict[str, Any]:
@@ -155,16 +225,21 @@ def _functions(value: Any) -> list[Any]:
     return [call if getattr(call, "args", ()) else getattr(call, "func", call) for call in calls]
 
 
-def _checked(tag: str, name: str, settings: Mapping[str, Any], value: Any) -> Description:
-    """The description, if the object built from it calls the same functions; a name alone proves nothing."""
-    description = {tag: name, "settings": {k: describe(v) for k, v in settings.items()}}
-    if next(foreign(description), None) is not None:
-        return description if name in MAKERS[tag] else _name(value)
-    try:
-        rebuilt = build(description)
-    except Exception:  # a user's own object of that name may hold anything
-        return _name(value)
-    return description if _functions(rebuilt) == _functions(value) and rebuilt.name == value.name else _name(value)
+def foreign(description: Description, path: str = "", custom: Collection[str] = ()) -> Iterator[tuple[str, str]]:
+    """The path and name of each part that is not dagtrain's own, nor among the user's `custom` ones."""
+    if isinstance(description, dict):
+        if "python" in description and key_of(str(description["python"]), custom) is None:
+            yield path or "it", str(description["python"])
+        for key, value in description.items():
+            yield from foreign(value, path if key in ("settings", "list", "dict") else _join(path, key), custom)
+    elif isinstance(description, list):
+        for i, value in enumerate(description):
+            yield from foreign(value, f"{path}[{i}]", custom)
+
+
+def key_of(name: str, custom: Collection[str]) -> str | None:
+    """The key in `custom` for a part of the user's: its whole name, or the last part; a lambda has none."""
+    return next((key for key in (name, name.rpartition(".")[2]) if key in custom and not key.endswith("<lambda>")), None)
 
 
 # ---- and back
@@ -178,7 +253,7 @@ def build(description: Description, custom: Mapping[str, Any] | None = None) -> 
     description
         By `describe`.
     custom
-        The user's own layers, losses, metrics and activations by name.
+        The user's own layers, losses, metrics and activations by name: their whole names, or the last parts of these.
 
     Raises
     ------
@@ -197,7 +272,7 @@ class _Builder:
     """Builds one description: a part that is shared is the very object that was made before."""
 
     def __init__(self, custom: Mapping[str, Any]) -> None:
-        self.custom, self.made, self.full = custom, dict[str, Any](), dict[str, str]()
+        self.custom, self.made = custom, dict[str, Any]()
 
     def build(self, description: Description, path: str) -> Any:
         if type(description) in PLAIN:
@@ -207,42 +282,70 @@ class _Builder:
         keys = set(description) - {"settings"} if isinstance(description, dict) else set()
         if keys == {"shared"} and isinstance(description["shared"], str) and description["shared"] in self.made:
             return self.made[description["shared"]]
-        if keys == {"layer", "layers", "table"} and description["layer"] == "Model":
+        if keys == {"list"} and isinstance(description["list"], list):
+            return list(self.build(description["list"], path))
+        if keys == {"dict"} and isinstance(description["dict"], list):
+            return dict(self._entry(entry, path) for entry in description["dict"])
+        if keys in ({"number"}, {"number", "dtype"}):
+            return _number(description["number"], description.get("dtype"))
+        if keys in ({"layer", "layers", "table"}, {"python", "layers", "table"}):
             value = self._model(description, path)
         elif keys in [{tag} for tag in (*MAKERS, "python")]:
             value = self._part(description, next(iter(keys)), path)
         else:
-            raise ValueError(f"{_short(description)} describes no part of a model")
+            raise ValueError(f"{short(description)} describes no part of a model")
         if isinstance(value, nn.Layer):
             self.made[path] = value
         return value
 
+    def _entry(self, entry: Any, path: str) -> tuple[Any, Any]:
+        if not isinstance(entry, list) or len(entry) != 2 or type(entry[0]) not in PLAIN:
+            raise ValueError(f"{short(entry)} describes no entry of a dict")
+        return entry[0], self.build(entry[1], f"{path}[{entry[0]!r}]")
+
+    def _maker(self, description: dict[str, Any], tag: str) -> Any:
+        name = description[tag]
+        makers, key = (self.custom, key_of(str(name), self.custom)) if tag == "python" else (MAKERS[tag], name)
+        if not isinstance(name, str) or key is None or key not in makers:
+            raise ValueError(f"dagtrain has no {tag if tag != 'python' else 'part'} {short(name)}")
+        return makers[key]
+
     def _part(self, description: dict[str, Any], tag: str, path: str) -> Any:
-        name, makers = description[tag], MAKERS.get(tag, self.custom)
-        if tag == "python" and isinstance(name, str):
-            full, name = name, name.rpartition(".")[2]
-            if self.full.setdefault(name, full) != full:
-                raise ValueError(f"{name!r} is the name of several parts, {self.full[name]} and {full}")
-        if not isinstance(name, str) or name not in makers:
-            raise ValueError(f"dagtrain has no {tag if tag != 'python' else 'part'} {_short(name)}")
+        maker, name = self._maker(description, tag), description[tag]
         if tag == "python" and "settings" not in description:
-            if isinstance(makers[name], type):
-                raise ValueError(f"{name} is no dataclass, so its settings were not saved")
-            return makers[name]
-        return _made(f"{tag} {name!r}" if tag != "python" else repr(name), makers[name], self._settings(description, name, path))
+            return maker
+        return _made(f"{tag} {name!r}" if tag != "python" else repr(name), maker, self._settings(description, name, path))
 
     def _settings(self, description: dict[str, Any], name: str, path: str) -> dict[str, Any]:
         settings = description.get("settings", {})
         if not isinstance(settings, dict):
-            raise ValueError(f"the settings of {name!r} are {_short(settings)}")
-        return {key: self.build(value, f"{path}.{key}".lstrip(".")) for key, value in settings.items()}
+            raise ValueError(f"the settings of {name!r} are {short(settings)}")
+        return {key: self.build(value, _join(path, key)) for key, value in settings.items()}
 
     def _model(self, description: dict[str, Any], path: str) -> Any:
         layers, table = description["layers"], description["table"]
         if not isinstance(layers, dict) or not isinstance(table, dict):
-            raise ValueError(f"{_short(description)} describes no functional model")
-        built = {name: self.build(part, f"{path}.{name}".lstrip(".")) for name, part in layers.items()}
-        return _made("layer 'Model'", connect, {"table": table, "layers": built, **self._settings(description, "Model", path)})
+            raise ValueError(f"{short(description)} describes no functional model")
+        kind = self._maker(description, "python" if "python" in description else "layer")
+        if not isinstance(kind, type) or not issubclass(kind, nn.Model):
+            raise ValueError(f"{short(kind)} is no class of functional models")
+        built = {name: self.build(part, _join(path, name)) for name, part in layers.items()}
+        settings = self._settings(description, kind.__name__, path)
+        return _made(f"the model {kind.__name__!r}", connect, {"table": table, "layers": built, "kind": kind, **settings})
+
+
+def _number(value: Any, dtype: Any) -> Any:
+    if type(value) not in (bool, int, float) and value not in ("inf", "-inf", "nan"):
+        raise ValueError(f"{short(value)} describes no number")
+    number = float(value) if isinstance(value, str) else value
+    if dtype is None:
+        return number
+    if dtype not in SCALARS:
+        raise ValueError(f"{short(dtype)} is no type of numbers")
+    try:
+        return np.dtype(dtype).type(number)
+    except OverflowError as error:
+        raise ValueError(f"{short(value)} describes no number of {dtype}") from error
 
 
 def _made(what: str, maker: Callable[..., Any], arguments: dict[str, Any]) -> Any:
@@ -255,100 +358,8 @@ def _made(what: str, maker: Callable[..., Any], arguments: dict[str, Any]) -> An
         raise ValueError(f"{what} cannot be built: {error}") from error
 
 
-def complete(description: Description) -> Description:
-    """The description with default settings filled in, which an older dagtrain may have left out."""
-    if isinstance(description, list):
-        return [complete(part) for part in description]
-    if isinstance(description, dict) and set(description) == {"by_output"} and isinstance(description["by_output"], dict):
-        return {"by_output": {name: complete(part) for name, part in description["by_output"].items()}}
-    try:
-        return describe(build(description))
-    except (ValueError, RecursionError):  # it holds a user's own object
-        return description
-
-
-# ---- nests of arrays, without the arrays
-
-
-def describe_structure(structure: Any) -> Description:
-    """The structure of a nest (see `dagtrain.trace.flatten`) as JSON, or None if it holds other classes than dict, list and tuple.
-
-    Examples
-    --------
-    >>> describe_structure({"w": Leaf, "b": [Leaf, None]})
-    {'dict': [['w', '*'], ['b', {'list': ['*', '-']}]]}
-    """
-    if structure is None:
-        return "-"
-    if structure is Leaf:
-        return "*"
-    if type(structure) is dict:
-        parts = [[k, describe_structure(v)] for k, v in structure.items()]
-        return None if any(p[1] is None for p in parts) else {"dict": parts}
-    if type(structure) in (list, tuple):
-        parts = [describe_structure(v) for v in structure]
-        return None if None in parts else {type(structure).__name__: parts}
-    return None
-
-
-def structure_of(description: Description) -> Any:
-    """The structure of a description by `describe_structure`; ValueError for anything else."""
-    if description == "-":
-        return None
-    if description == "*":
-        return Leaf
-    if isinstance(description, dict) and len(description) == 1:
-        ((kind, parts),) = description.items()
-        if kind == "dict" and isinstance(parts, list) and all(isinstance(p, list) and len(p) == 2 and isinstance(p[0], str) for p in parts):
-            return {k: structure_of(v) for k, v in parts}
-        if kind in ("list", "tuple") and isinstance(parts, list):
-            structures = [structure_of(p) for p in parts]
-            return structures if kind == "list" else tuple(structures)
-    raise ValueError(f"{_short(description)} describes no nest of arrays")
-
-
-# ---- comparison
-
-
-def foreign(description: Description, path: str = "", custom: Collection[str] = ()) -> Iterator[str]:
-    """The places in a description that are not dagtrain's own, nor among the user's names, each with its name."""
-    if isinstance(description, dict):
-        if "python" in description and str(description["python"]).rpartition(".")[2] not in custom:
-            yield f"{path or 'it'} is {description['python']}"
-        for key, value in description.items():
-            yield from foreign(value, path if key == "settings" else f"{path}.{key}".lstrip("."), custom)
-    elif isinstance(description, list):
-        for i, value in enumerate(description):
-            yield from foreign(value, f"{path}[{i}]", custom)
-
-
-def differences(there: Description, here: Description, path: str) -> Iterator[str]:
-    """The differences of two descriptions; two of the user's functions are not compared, since they may have moved."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        if "python" in there and "python" in here and not ("settings" in there and "settings" in here):
-            return
-        if _title(there) != _title(here):
-            yield f"{path}: {_title(there)} there, {_title(here)} here"
-            return
-        for key in [*there, *(k for k in here if k not in there)]:
-            inner = path if key == "settings" else f"{path}.{key}"
-            if key not in there or key not in here:
-                yield f"{inner}: {_short(there.get(key, 'nothing'))} there, {_short(here.get(key, 'nothing'))} here"
-            else:
-                yield from differences(there[key], here[key], inner)
-    elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
-        for i, (a, b) in enumerate(zip(there, here, strict=True)):
-            yield from differences(a, b, f"{path}[{i}]")
-    elif there != here:
-        yield f"{path}: {_short(there)} there, {_short(here)} here"
-
-
-def _title(description: dict[str, Any]) -> str:
-    """The name of a described part; empty for a plain dict."""
-    return next((str(description[tag]) for tag in (*MAKERS, "python") if tag in description), "")
-
-
-def _short(value: Any, length: int = 80) -> str:
+def short(value: Any, length: int = 80) -> str:
+    """The value for an error."""
     if isinstance(value, list):
         return f"{len(value)} entries"
     text = repr(value)

@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
-from dagtrain.checkpoint.describe import complete, describe_structure, differences, structure_of
+from dagtrain.checkpoint.compare import complete, differences
 from dagtrain.checkpoint.groups import GROUP, GroupEntry, group_differences, grouped
 from dagtrain.checkpoint.kinds import DICT, DTYPE, FLAG, LIST, NUMBER, SHA256, TEXT, Kind, mapping, optional, record, sequence, shape, whole
 from dagtrain.checkpoint.layouts import STATES, layout_differences, read_layout, write_layout, write_states
+from dagtrain.checkpoint.structures import describe_structure, structure_of
 from dagtrain.data.columns import Columns
 from dagtrain.data.ledger import Entry
 from dagtrain.errors import CheckpointError

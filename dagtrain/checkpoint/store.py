@@ -19,10 +19,11 @@ import numpy as np
 from safetensors.numpy import load as parse_tensors
 from safetensors.numpy import save as tensor_bytes
 
-from dagtrain.checkpoint.describe import describe, describe_structure
+from dagtrain.checkpoint.describe import Describer
 from dagtrain.checkpoint.files import Store
 from dagtrain.checkpoint.groups import group_entries
 from dagtrain.checkpoint.schema import LIMIT, NAME, Manifest, TensorFile, parse
+from dagtrain.checkpoint.structures import describe_structure
 from dagtrain.data import BatchPlan
 from dagtrain.data.ledger import Entry
 from dagtrain.data.rounds import BatchStream
@@ -63,18 +64,22 @@ def describe_run(
     ledger: tuple[Entry, ...] = (),
 ) -> Manifest:
     """The manifest of a state, without its tensor file."""
-    objective = program.objective
+    objective, describer = program.objective, Describer()
     if isinstance(objective, ModelObjective):
         description = {
             "kind": "model",
-            "model": describe(objective.model),
-            "loss": _by_output({head.name: describe(head.loss) for head in objective.heads}),
-            "metrics": _by_output({head.name: [describe(metric) for metric in head.metrics] for head in objective.heads}),
+            "model": describer.describe(objective.model, ""),
+            "loss": _by_output({head.name: describer.describe(head.loss, "the loss") for head in objective.heads}),
+            "metrics": _by_output({h.name: [describer.describe(m, "the metrics") for m in h.metrics] for h in objective.heads}),
             "loss_weights": {head.name: head.factor for head in objective.heads if head.name},
         }
     else:
         assert isinstance(objective, CostObjective)
-        description = {"kind": "cost", "model": describe(objective.cost), "structure": describe_structure(program.layout.structure)}
+        description = {
+            "kind": "cost",
+            "model": describer.describe(objective.cost, "the cost"),
+            "structure": describe_structure(program.layout.structure),
+        }
     description["coupled"] = objective.coupled
     keys = {name: graph.key for name, graph in program.update.graphs.items()}
     batches = None if begun is None else begun.batches
@@ -95,7 +100,7 @@ def describe_run(
         groups=group_entries(program),
         fingerprint=state.fingerprint,
         objective=description,
-        optimizer=describe(optimizer),
+        optimizer=describer.describe(optimizer, "the optimizer"),
         keys=keys,
         versions=software(),
         history={name: [float(v) for v in values] for name, values in history.items()},

@@ -26,7 +26,7 @@ def info() -> None:
 def installation() -> dict[str, str]:
     """Name → version or description."""
     from dagtrain._version import __version__
-    from dagtrain.plan.blas import blas_description, cores
+    from dagtrain.backends.blas import blas_description, cores
 
     return {
         "dagtrain": __version__,

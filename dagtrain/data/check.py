@@ -28,6 +28,7 @@ __all__ = [
     "Form",
     "cast_dtype",
     "check_dtype",
+    "check_lengths",
     "explain",
     "inspect",
     "make_form",
@@ -166,7 +167,7 @@ def make_form(
         check_size(name, array.shape)
     if "y" not in structure and not {None, "any"} & set(kinds.values()):
         raise DataError(f"there is no y: this loss compares the outputs with targets ({', '.join(map(str, kinds.values()))}). Pass y.")
-    _check_lengths(columns)
+    check_lengths(columns)
     rows = {name: Spec(array.shape[1:], array.dtype if array.dtype.kind in "biu" else floats) for name, array in columns.items()}
     x = unflatten(structure["x"], (row for name, row in rows.items() if name.partition(".")[0] == "x"))
     of_labels = labels(x)
@@ -228,10 +229,11 @@ def cast_dtype(dtype: np.dtype[Any], expected: np.dtype[Any]) -> np.dtype[Any]:
     return expected if expected.kind == "f" or np.can_cast(dtype, expected) else dtype
 
 
-def _check_lengths(columns: Mapping[str, Any]) -> None:
-    (first, of_first), *others = columns.items()
-    for name, array in others:
-        if array.shape[0] != of_first.shape[0]:
+def check_lengths(columns: Mapping[str, Any]) -> None:
+    """Raise `DataError` for columns of different numbers of samples."""
+    first, of_first = next(iter(columns.items()), ("", None))
+    for name, array in columns.items():
+        if of_first is not None and array.shape[0] != of_first.shape[0]:
             raise DataError(
                 f"{first} has {of_first.shape[0]} samples and {name} has {array.shape[0]}: every sample needs one row of each. "
                 f"Their shapes are {of_first.shape} and {array.shape}."

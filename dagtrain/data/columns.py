@@ -7,7 +7,7 @@ A batch, a partition and the rows of a shard are such tuples; only the user's fu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,12 @@ class Columns:
     def of_rows(self, rows: int) -> tuple[Any, Any, Any]:
         """The specs of this many rows, as nests ``(x, y, sample_weight)``."""
         return self.bind(Spec((rows, *spec.shape), spec.dtype) for spec in self.specs)
+
+    def without(self, names: Collection[str]) -> Columns:
+        """These columns without the targets and weights of some names, if y and sample_weight are dicts."""
+        x, *others = self.bind(self.specs)
+        y, sample_weight = ({k: v for k, v in nest.items() if k not in names} if isinstance(nest, dict) else nest for nest in others)
+        return Columns.of(x, y, sample_weight, dict(zip(self.names, self.headers, strict=True)))
 
     @property
     def of_x(self) -> Columns:

@@ -5,18 +5,18 @@ leaves ──▶ ops ──▶ outputs        in boxes by layer, coloured by pha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from dagtrain.arguments import whole
 from dagtrain.draw.diagram import Diagram, Edge, Group, Line, Node
 from dagtrain.draw.legend import legend_items
 from dagtrain.draw.measure import Measures, is_elementwise
-from dagtrain.draw.naming import expression, leaf_name, node_names, note, part_name, range_text, tooltip
+from dagtrain.draw.naming import drawn_as, expression, leaf_name, node_names, note, part_name, range_text, tooltip
 from dagtrain.draw.scopes import Path, Placement, is_parameter, place
 from dagtrain.draw.text import array_text, count_text, number, seconds_text, shorten, spec_text
 from dagtrain.errors import ArgumentError
-from dagtrain.graph import LEAVES, Graph, Tensor
+from dagtrain.graph import LEAVES, Graph, Tensor, bodies
 
 __all__ = ["computational_diagram"]
 
@@ -58,7 +58,7 @@ def computational_diagram(
     fold
         Draw equal layers in a row once, with their number.
     bodies
-        Draw the body of a `scan` in a box, instead of one node for the loop.
+        Draw the bodies of loops and choices in boxes, instead of one node for each.
     names
         Names for nodes; other nodes have their leaf's name, or that of the variable on the line that made them.
     constants
@@ -115,9 +115,9 @@ class _Builder:
     prefix: str = ""
     inside: str | None = None
     skip: int = 0
-    """Number of scopes around the box of a scan's body."""
+    """Number of scopes around the box of a body."""
     alias: dict[Tensor, str] = field(default_factory=dict)
-    """Leaf of a scan's body → the outer node drawn for it."""
+    """Leaf of a body → the outer node drawn for it."""
 
     def __post_init__(self) -> None:
         self.index = {node: i for i, node in enumerate(self.graph.nodes)}
@@ -125,7 +125,7 @@ class _Builder:
         self.outputs = {t: name for name, t in reversed(list(self.graph.outputs.items()))}
         self.folded = set(self.placement.representative) | set(self.placement.representative.values())
         self.ports: dict[tuple[Tensor, int], str] = {}
-        """Part of an expanded scan → the drawn node that gives it."""
+        """Part of a node whose body is drawn → the drawn node that gives it."""
 
     # ---- nodes
 
@@ -136,12 +136,12 @@ class _Builder:
             path = self.placement.collapsed(node)
             if path is not None:
                 self.layer(path)
-            elif node.op == "scan" and self.bodies:
+            elif self.opened(node):
                 self.body(node)
             elif not self.written_inline(node) and node.op != "constant":
                 self.node(node)
         for node in self.graph.nodes:
-            if self.placement.stand_in(node) is node and not (node.op == "scan" and self.bodies):
+            if self.placement.stand_in(node) is node and not self.opened(node):
                 self.arrows(node)
         if any(self.placement.collapsed(t) for t in self.outputs):
             self.ends()
@@ -155,7 +155,7 @@ class _Builder:
         node = self.placement.stand_in(node)
         if node in self.alias:
             return self.alias[node]
-        if node.op == "part" and (node.inputs[0], node.attribute("index")) in self.ports:
+        if node.is_part and (node.inputs[0], node.attribute("index")) in self.ports:
             return self.ports[node.inputs[0], node.attribute("index")]
         path = self.placement.collapsed(node)
         return f"{self.prefix}layer {'/'.join(path)}" if path is not None else f"{self.prefix}node {self.index[node]}"
@@ -165,7 +165,7 @@ class _Builder:
 
     def node(self, node: Tensor, key: str | None = None, group: str | None = None) -> None:
         """One op or leaf."""
-        if node in self.alias or (node.op == "part" and (node.inputs[0], node.attribute("index")) in self.ports):
+        if node in self.alias or (node.is_part and (node.inputs[0], node.attribute("index")) in self.ports):
             return
         name = self.names.get(node)
         box = group or self.group(self.placement.paths[node])
@@ -212,9 +212,9 @@ class _Builder:
         return lines
 
     def op_text(self, node: Tensor, scope: Path) -> str:
-        if node.op == "scan":
-            return f"scan × {node.attribute('length')}"
-        if node.op == "part":
+        if bodies(node):
+            return drawn_as(node).title
+        if node.is_part:
             return part_name(node)
         return expression(node, self.names, scope, not self.constants)
 
@@ -261,13 +261,31 @@ class _Builder:
             parent = key
         return parent
 
+    def opened(self, node: Tensor) -> bool:
+        """Whether the bodies of a node are drawn."""
+        return self.bodies and bool(bodies(node))
+
     def body(self, node: Tensor) -> None:
-        """The loop's body in a box: sequences and constants enter it, and the carry returns to its start."""
-        a = dict(node.attributes)
-        box = f"{self.prefix}body {self.index[node]}"
-        where = "backwards " if a["reverse"] else ""
-        self.groups[box] = Group(box, f"scan × {a['length']} {where}".strip(), self.group(self.placement.paths[node]), "inner")
-        graph, carries, sequences = a["body"], a["carries"], a["sequences"]
+        """A box for each body. A loop's carry returns to its start, and its outputs leave the box; a choice is drawn below its branches."""
+        drawn, several = drawn_as(node), [g for graphs in bodies(node).values() for g in graphs]
+        for number_, graph in enumerate(several):
+            title = drawn.title if len(several) == 1 else f"{drawn.title} · {drawn.bodies[number_]}"
+            inner = self.box(node, graph, f"{self.prefix}body {self.index[node]} {number_}", title, drawn.inputs)
+            ins, outs = list(graph.inputs.values()), list(graph.outputs.values())
+            if drawn.choice:
+                self.node(node)
+                self.edge(self.source_key(node.inputs[0], self.key(node), 0), self.key(node), "", "data", 0)
+                for output in outs:
+                    self.edge(inner.key(output), self.key(node), drawn.bodies[number_], "data", number_)
+            elif number_ == 0:
+                for i in range(drawn.carries):
+                    if inner.key(outs[i]) != inner.key(ins[i]):
+                        self.edge(inner.key(outs[i]), inner.key(ins[i]), "carry", "carry", 0)
+                self.ports.update({(node, i): inner.key(t) for i, t in enumerate([*outs, *ins[: drawn.carries]])})
+
+    def box(self, node: Tensor, graph: Graph, box: str, title: str, labels: Sequence[str | None]) -> _Builder:
+        """A body in a box: values that it takes in parts or that change enter it; others are drawn where they are made."""
+        self.groups[box] = Group(box, title, self.group(self.placement.paths[node]), "inner")
         skip = self.skip if node.origin.scope == () else len(node.origin.scope)
         inner = _Builder(
             graph,
@@ -283,22 +301,19 @@ class _Builder:
             box,
             skip,
         )
-        ins, outs = list(graph.inputs.values()), list(graph.outputs.values())
         inner.names.update({leaf: text.partition("_")[2] for text, leaf in graph.inputs.items()})
         inner.outputs = {}
-        for source, leaf in list(zip(node.inputs, ins, strict=True))[carries + sequences :]:
-            # The loop's constants are drawn where they are made.
-            inner.alias[leaf] = self.key(source)
-            inner.names[leaf] = self.names.get(source, inner.names[leaf])
+        ends = list(zip(node.inputs[-len(graph.inputs) or len(node.inputs) :], graph.inputs.values(), labels, strict=True))
+        for source, leaf, label in ends:
+            if label is None:
+                inner.alias[leaf] = self.key(source)
+                inner.names[leaf] = self.names.get(source, inner.names[leaf])
         inner.build()
-        for i, (source, leaf) in enumerate(zip(node.inputs, ins, strict=True)):
+        for i, (source, leaf, label) in enumerate(ends):
             end = inner.key(leaf)
-            if i < carries + sequences and end in self.nodes and not self.written_inline(source):
-                self.edge(self.source_key(source, end, i), end, "first" if i < carries else "each", "port", i)
-        for i in range(carries):
-            if inner.key(outs[i]) != inner.key(ins[i]):
-                self.edge(inner.key(outs[i]), inner.key(ins[i]), "carry", "carry", 0)
-        self.ports.update({(node, i): inner.key(t) for i, t in enumerate([*outs, *ins[:carries]])})
+            if label is not None and end in self.nodes and not self.written_inline(source):
+                self.edge(self.source_key(source, end, i), end, label, "port", i)
+        return inner
 
     def colour(self, seconds: Mapping[Tensor, float]) -> None:
         """Write the share of the time on each node, and colour it by it; a node that stands for several has their sum."""
@@ -348,7 +363,7 @@ class _Builder:
         for position, source in enumerate(node.inputs):
             if self.written_inline(source) or (source.op == "constant" and self.placement.collapsed(node) is not None):
                 continue
-            if target not in self.nodes or (node.op == "part" and (source, node.attribute("index")) in self.ports):
+            if target not in self.nodes or (node.is_part and (source, node.attribute("index")) in self.ports):
                 continue
             key = self.source_key(source, target, position)
             if key == target:

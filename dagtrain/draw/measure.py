@@ -45,21 +45,14 @@ class Measures:
 def is_elementwise(node: Tensor) -> bool:
     """Whether each element of the output depends on one element of each input."""
     op = find(node.op)
-    return op.ufunc is not None or op.inplace or op.name in _ELEMENTWISE
+    return op.ufunc is not None or bool(op.kernel.inplace) or op.name in _ELEMENTWISE
 
 
 def cheap(graph: Graph) -> bool:
     """Whether the graph is small enough to be computed for a picture without being requested."""
     if len(graph) > CHEAP_NODES or sum(node.nbytes for node in graph.nodes) > CHEAP_BYTES:
         return False
-    flops = 0.0
-    for node in graph.nodes:
-        if node.op == "scan":
-            body = node.attribute("body")
-            flops += node.attribute("length") * sum(float(inner.size) for inner in body.nodes)
-        elif node.op not in LEAVES:
-            flops += find(node.op).count_flops(node)
-    return flops <= CHEAP_FLOPS
+    return sum(find(node.op).count_flops(node) for node in graph.nodes if node.op not in LEAVES) <= CHEAP_FLOPS
 
 
 def ordered(graph: Graph, inputs: Mapping[str, Any] | Sequence[Any]) -> list[Any]:
@@ -106,7 +99,7 @@ def _measure(graph: Graph, inputs: Sequence[Any], target: Tensor | None, gradien
     values = node_values(graph, inputs)
     grads: dict[Tensor, Array] = {}
     if gradients and target is not None and target.dtype.kind == "f":
-        targets = [n for n in graph.nodes if n.dtype.kind == "f" and n.op not in ("constant", "scan")]
+        targets = [n for n in graph.nodes if n.dtype.kind == "f" and n.op != "constant" and not n.spec.parts]
         seed = np.ones(target.shape, target.dtype)
         grad_of = cotangents([target], [constant(seed)], targets)
         if grad_of:
@@ -115,7 +108,7 @@ def _measure(graph: Graph, inputs: Sequence[Any], target: Tensor | None, gradien
     edges: dict[tuple[Tensor, int], Array] = {}
     if local:
         for node in graph.nodes:
-            if node.inputs and node.op not in ("scan", "part") and node.dtype.kind == "f":
+            if node.inputs and not node.spec.parts and not node.is_part and node.dtype.kind == "f":
                 edges.update(((node, i), d) for i, d in _local(node, values).items())
     return Measures(values, grads, edges, target)
 

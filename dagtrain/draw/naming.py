@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from dagtrain.draw.text import number, shorten
-from dagtrain.graph import LEAVES, Graph, Tensor, users
+from dagtrain.graph import LEAVES, Graph, Tensor, bodies, users
+from dagtrain.ops import Drawn, find
 
 __all__ = ["PARAMETER_ROOTS", "expression", "leaf_name", "node_names", "note", "part_name", "range_text", "tooltip"]
 
@@ -119,7 +120,7 @@ def expression(node: Tensor, names: Mapping[Tensor, str], scope: tuple[str, ...]
     With `inline`, constants are written out and the other operands are dots: ``power(·, 2)``.
     """
     words = [_operand(source, names, scope) for source in node.inputs]
-    complete = all(words) and node.op != "part"
+    complete = all(words) and not node.is_part
     if not complete and inline and any(_is_number(s) for s in node.inputs):
         words = [word if _is_number(source) else "·" for word, source in zip(words, node.inputs, strict=True)]
         complete = True
@@ -156,7 +157,7 @@ def tooltip(node: Tensor, name: str | None) -> str:
     """Op, spec, attributes, and the line of the user's program."""
     lines = [f"{name} = {node.op}" if name else node.op]
     lines[0] += f": {node.spec}"
-    attributes = [(k, v) for k, v in node.attributes if k not in ("serial", "value", "name", "body")]
+    attributes = [(k, v) for k, v in node.attributes if k not in ("serial", "value", "name", *bodies(node))]
     lines += [f"{key} = {_attribute(value)}" for key, value in attributes]
     origin = node.origin
     if node.op != "constant" and origin.line:
@@ -179,9 +180,10 @@ def range_text(first: str, last: str) -> str:
 
 def note(node: Tensor) -> str:
     """The attributes that a reader sees without pointing at the node."""
-    if node.op == "scan":
-        return f"{sum(inner.op not in LEAVES for inner in node.attribute('body').nodes)} ops a step"
-    if node.op == "part" or node.op in LEAVES:
+    inner = [sum(n.op not in LEAVES for n in graph.nodes) for graphs in bodies(node).values() for graph in graphs]
+    if inner:
+        return f"{' or '.join(map(str, inner))} ops" + (" a step" if drawn_as(node).carries else "")
+    if node.is_part or node.op in LEAVES:
         return ""
     words = []
     for key, value in node.attributes:
@@ -203,14 +205,13 @@ def _index_text(index: Any, node: Tensor) -> str:
     return f"[{', '.join(words)}]"
 
 
+def drawn_as(node: Tensor) -> Drawn:
+    """What a picture says of a node with several outputs or with bodies."""
+    rule = find(node.op).drawn
+    return Drawn(node.op) if rule is None else rule(node)
+
+
 def part_name(node: Tensor) -> str:
-    """The name of one of a loop's results."""
-    scan, index = node.inputs[0], node.attribute("index")
-    if scan.op != "scan":
-        return f"part {index}"
-    carries, ys = scan.attribute("carries"), len(scan.spec.parts) - 2 * scan.attribute("carries")
-    if index < carries:
-        return "last carry" if carries == 1 else f"last carry {index}"
-    if index < carries + ys:
-        return "outputs" if ys == 1 else f"outputs {index - carries}"
-    return "carries" if carries == 1 else f"carries {index - carries - ys}"
+    """The name of one of a node's several outputs."""
+    names, index = drawn_as(node.inputs[0]).outputs, node.attribute("index")
+    return names[index] if index < len(names) else f"part {index}"

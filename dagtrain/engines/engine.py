@@ -14,11 +14,11 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, Self
 
 from dagtrain.arguments import one_of
+from dagtrain.backends.blas import cores, guard
 from dagtrain.engines.client import current_client, is_in_task
 from dagtrain.engines.inline import StepRunner
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
-from dagtrain.plan.blas import cores, guard
 from dagtrain.report.records import StepTimes
 from dagtrain.step.program import Program
 from dagtrain.step.scores import Scores, evaluation_pieces, join_scores

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from dagtrain.backends.blas import guard, one_blas_thread
 from dagtrain.data.columns import Rows
 from dagtrain.data.pick import Gathered, assemble, gather_plan
-from dagtrain.plan.blas import guard, one_blas_thread
 from dagtrain.step.program import Program
 from dagtrain.step.scores import Scorer, Scores, evaluation_pieces
 from dagtrain.step.state import State

@@ -1,10 +1,11 @@
 """The computational graph itself: specs, immutable interned nodes, graphs, and the only traversals."""
 
-from dagtrain.graph.graph import Graph
+from dagtrain.graph.bodies import bodies, with_bodies
+from dagtrain.graph.graph import Graph, unused
 from dagtrain.graph.origin import Origin, located, scope
 from dagtrain.graph.protocols import Drawable, Slot
 from dagtrain.graph.spec import Array, Spec, make_spec, refuse_masked, spec_of
-from dagtrain.graph.tensor import LEAVES, Tensor, Value, array, constant, input, make
+from dagtrain.graph.tensor import LEAVES, Tensor, Value, array, births, constant, input, make
 from dagtrain.graph.walk import ancestors_of, rebuild, remake, topological, users
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "Value",
     "ancestors_of",
     "array",
+    "births",
+    "bodies",
     "constant",
     "input",
     "located",
@@ -30,5 +33,7 @@ __all__ = [
     "scope",
     "spec_of",
     "topological",
+    "unused",
     "users",
+    "with_bodies",
 ]

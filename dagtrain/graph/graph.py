@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import copyreg
 import hashlib
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Container, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -23,7 +24,7 @@ from dagtrain.graph.tensor import LEAVES, Tensor, make
 from dagtrain.graph.tensor import input as new_input
 from dagtrain.graph.walk import rebuild, topological
 
-__all__ = ["Graph"]
+__all__ = ["Graph", "unused"]
 
 
 class Graph(Drawable):
@@ -75,15 +76,15 @@ class Graph(Drawable):
 
     @classmethod
     def of(cls, *outputs: Tensor, **named: Tensor) -> Graph:
-        """Graph of these tensors; its inputs are the ``input`` leaves they need, in topological order."""
+        """Graph of these tensors; its inputs are the ``input`` leaves they need, in topological order; equal names are numbered."""
         by_name = {(t.name or f"output_{i}") if len(outputs) > 1 else "output": t for i, t in enumerate(outputs)}
         if len(by_name) < len(outputs):
             by_name = {f"output_{i}": t for i, t in enumerate(outputs)}
         by_name.update(named)
         leaves: dict[str, Tensor] = {}
         for node in topological(by_name.values()):
-            if node.op == "input" and leaves.setdefault(str(node.name), node) is not node:
-                raise GraphError(f"two different inputs have the name {node.name!r}: rename one of them.")
+            if node.op == "input":
+                leaves[unused(str(node.name), leaves)] = node
         return cls(leaves, by_name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -177,6 +178,11 @@ class Graph(Drawable):
         ins = {name: self._index[leaf] for name, leaf in self.inputs.items()}
         outs = {name: self._index[t] for name, t in self.outputs.items()}
         return (_from_records, (records, ins, outs))
+
+
+def unused(name: str, names: Container[str]) -> str:
+    """The name, with the first number that makes it new."""
+    return next(n for n in itertools.chain([name], (f"{name}_{i}" for i in itertools.count(2))) if n not in names)
 
 
 def _from_records(records: Iterable[Any], ins: dict[str, int], outs: dict[str, int]) -> Graph:

@@ -185,10 +185,12 @@ class Context:
         value = values.get(path)
         if value is None:
             if shared.make is None:
-                raise ArgumentError(
-                    f"the {what}s lack {name!r}: make them with this model's own init(key, ...). init runs forward with c.training set, "
-                    f"so a {what} that is asked for outside training alone does not exist."
-                )
+                like = [p for p, other in values.items() if p not in shared.asked and p[-1] == name and np.shape(other) == shape]
+                why = f"init runs forward with c.training set, so a {what} that is asked for outside training alone does not exist"
+                if like and not self.training:
+                    why = f"init made {'.'.join(like[0])!r}: if it is that of a layer used there too, whose first call names it, then "
+                    why += "make the first call outside `if c.training`"
+                raise ArgumentError(f"the {what}s lack {name!r}: make them with this model's own init(key, ...). {why}.")
             wide = self.dtype if dtype is None else np.dtype(dtype)
             value = values[path] = shared.make(".".join(path), shape, wide, initializers.find(initializer))
         elif np.shape(value) != shape:

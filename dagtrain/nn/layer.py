@@ -25,8 +25,9 @@ from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.graph import Spec, spec_of
 from dagtrain.hinting import Hinted, no_attribute
 from dagtrain.nn import hints
+from dagtrain.nn.checks import array_nest, check_inputs, check_key
 from dagtrain.nn.context import Context, run_pass
-from dagtrain.nn.naming import Nest, by_path, nested
+from dagtrain.nn.naming import Nest, nested
 from dagtrain.nn.passes import Pass
 from dagtrain.nn.summary import Summary, summarize
 from dagtrain.nn.symbolic import called
@@ -118,6 +119,12 @@ class Layer(Hinted):
         """The names of the inputs, which bind the columns of a dict; of layers, the parameters of `forward`."""
         return tuple(inspect.signature(self.forward).parameters)[1:]
 
+    @property
+    def required_inputs(self) -> tuple[str, ...]:
+        """The names of the inputs that cannot be left out."""
+        optional = {p.name for p in inspect.signature(self.forward).parameters.values() if p.default is not p.empty}
+        return tuple(name for name in self.input_names if name not in optional)
+
     def init(self, key: Any, *inputs: Any, dtype: Any = None) -> tuple[Nest, Nest]:
         """First parameters and state.
 
@@ -151,12 +158,18 @@ class Layer(Hinted):
 
         `fixed` has the dotted names of the parameters that are not trained; by default the layers say it.
         """
-        parameters, states = by_path(params), by_path(state)
+        parameters, states = array_nest("parameters", params), array_nest("states", state)
         dtype = next((p.dtype for p in parameters.values() if p.dtype.kind == "f"), np.dtype(np.float32))
+        if key is not None:
+            check_key(key)
         shared = Pass(training, dtype, key, parameters, states, fixed=fixed)
-        outputs = run_pass(shared, self, self.arguments(inputs)).outputs
+        if len(inputs) == 1 and isinstance(inputs[0], list) and not all(hasattr(value, "ndim") for value in inputs[0]):
+            check_inputs(self.input_names, self.input_names, inputs)  # a list of numbers is no list of inputs
+        arrays = self.arguments(inputs)
+        check_inputs(self.input_names, self.required_inputs, arrays)
+        outputs = run_pass(shared, self, arrays).outputs
         if training and shared.unused:
-            raise ArgumentError(f"the parameters hold {shared.unused[0]!r}, which no layer of this model asks for.")
+            raise ArgumentError(f"the parameters and states hold {shared.unused[0]!r}, which no layer of this model asks for.")
         return Applied(outputs, nested({**states, **shared.updates}), shared.losses, shared.auxiliary)
 
     def arguments(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -164,9 +177,9 @@ class Layer(Hinted):
         if len(inputs) != 1 or not isinstance(inputs[0], dict):
             return spread(inputs)
         columns, names = inputs[0], self.input_names
-        optional = {p.name for p in inspect.signature(self.forward).parameters.values() if p.default is not p.empty}
-        missing, others = [n for n in names if n not in columns and n not in optional], [n for n in columns if n not in names]
-        if (missing or others) and len(set(names) - optional) == 1:
+        required = self.required_inputs
+        missing, others = [n for n in required if n not in columns], [n for n in columns if n not in names]
+        if (missing or others) and len(required) == 1:
             raise ShapeError(
                 f"the model takes one array as {names[0]}, got a dict of {', '.join(map(str, columns))}: join them with np.concatenate, or "
                 "make a model of several inputs with dagtrain.nn.Model."

@@ -88,6 +88,9 @@ class Model(Layer):
             raise ArgumentError("Model: it has no outputs.")
         if self.auxiliary and not isinstance(self.outputs, Mapping):
             raise ArgumentError('Model: auxiliary outputs have names, so the others need names too: outputs={"main": value}.')
+        for what, nest in (("model's input", self.inputs), ("model's output", self.outputs), ("model's output", self.auxiliary)):
+            for name in nest if isinstance(nest, Mapping) else ():
+                checked_name(what, name)
         twice = [name for name in self.auxiliary or () if name in self.outputs]
         if twice:
             raise ArgumentError(f"Model: two outputs have the name {twice[0]!r}.")
@@ -155,7 +158,8 @@ class Model(Layer):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # As a table: pickle and deepcopy would recurse through all steps, each in the inputs of the next.
-        return connect, (self.table(), self.layers, self.name, self.trainable)
+        known = ("inputs", "outputs", "auxiliary", "steps", "names")
+        return _copied, (type(self), self.table(), self.layers, {k: v for k, v in vars(self).items() if k not in known})
 
     def table(self) -> dict[str, Any]:
         """The connections as plain lists and dicts; `connect` makes the model of them and its layers.
@@ -208,8 +212,8 @@ class Model(Layer):
         return unflatten(structure, map(read, named.values()))
 
 
-def connect(table: Mapping[str, Any], layers: Mapping[str, Layer], name: str | None = None, trainable: bool = True) -> Model:
-    """The model of a table by `Model.table` and its layers by name.
+def connect(table: Mapping[str, Any], layers: Mapping[str, Layer], kind: type[Model] = Model, **settings: Any) -> Model:
+    """The model of a table by `Model.table` and its layers by name; `kind` is its class, and `settings` the other fields.
 
     Examples
     --------
@@ -234,7 +238,13 @@ def connect(table: Mapping[str, Any], layers: Mapping[str, Layer], name: str | N
 
     for layer, method, references in table["steps"]:
         results.append(leaves(layers[layer](*map(read, references), method=method)))
-    return Model(inputs, read(table["outputs"]), read(table["auxiliary"]), name, trainable)
+    return kind(inputs=inputs, outputs=read(table["outputs"]), auxiliary=read(table["auxiliary"]), **settings)
+
+
+def _copied(kind: type[Model], table: Mapping[str, Any], layers: Mapping[str, Layer], attributes: Mapping[str, Any]) -> Model:
+    model: Model = object.__new__(kind)  # its constructor may take other arguments
+    vars(model).update({**vars(connect(table, layers)), **attributes})
+    return model
 
 
 def _plain(nest: Any) -> Any:

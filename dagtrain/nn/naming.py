@@ -15,7 +15,7 @@ from dagtrain.graph import scope
 if TYPE_CHECKING:
     from dagtrain.nn.layer import Layer
 
-__all__ = ["Nest", "Path", "by_path", "checked_name", "inside", "kind_of", "names_of", "nested", "number_of", "places_in"]
+__all__ = ["Nest", "Path", "checked_name", "inside", "kind_of", "names_of", "nested", "number_of", "places_in"]
 
 Nest = dict[str, Any]
 """Nested dict of arrays or tensors."""
@@ -107,14 +107,6 @@ def nested(values: Mapping[Path, Any]) -> Nest:
             raise ArgumentError(f"{'.'.join(path)!r} is the name of a parameter and of a layer: rename one of them.")
         inner[path[-1]] = value
     return nest
-
-
-def by_path(nest: Nest, path: Path = ()) -> dict[Path, Any]:
-    """A nest of dicts as values by path."""
-    values: dict[Path, Any] = {}
-    for name, value in nest.items():
-        values |= by_path(value, (*path, name)) if isinstance(value, dict) else {(*path, name): value}
-    return values
 
 
 @contextmanager

@@ -110,5 +110,5 @@ class Pass:
 
     @property
     def unused(self) -> list[str]:
-        """Dotted names of the parameters that no layer asked for."""
-        return [".".join(path) for path in self.parameters if path not in self.asked]
+        """Dotted names of the parameters and states that no layer asked for."""
+        return [".".join(path) for path in (*self.parameters, *self.states) if path not in self.asked]

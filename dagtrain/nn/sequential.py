@@ -20,6 +20,7 @@ from dagtrain.graph import Spec
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
 from dagtrain.nn.naming import names_of
+from dagtrain.nn.symbolic import Input
 
 __all__ = ["Sequential"]
 
@@ -75,7 +76,8 @@ class Sequential(Layer):
             raise ArgumentError("Sequential needs at least one layer.")
         for i, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
-                raise ArgumentError(f"Sequential: number {i} is {layer!r}, which is not a layer: a dagtrain.nn.Layer with a forward.")
+                cure = "give input_shape= instead" if isinstance(layer, Input) else "a dagtrain.nn.Layer with a forward"
+                raise ArgumentError(f"Sequential: number {i} is {layer!r}, which is not a layer: {cure}.")
         owners: dict[str, Layer] = {}
         for name, layer in self:
             if not (isinstance(name, str) and re.fullmatch(r"[\w-]+", name)):

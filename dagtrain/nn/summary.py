@@ -159,7 +159,7 @@ def _flops(call: Call) -> float:
     stand_ins = {x: new_input(f"x_{i}", x.shape, x.dtype) for i, x in enumerate(leaves(call.inputs)) if isinstance(x, Tensor)}
     outputs = [output for output in leaves(call.outputs) if isinstance(output, Tensor)]
     nodes = topological(rebuild(outputs, stand_ins).values())
-    return sum(find_op(node.op).count_flops(node) for node in nodes if node.op not in LEAVES and node.op != "part")
+    return sum(find_op(node.op).count_flops(node) for node in nodes if node.op not in LEAVES)
 
 
 def summarize(model: Layer, *inputs: Any, dtype: Any = None) -> Summary:

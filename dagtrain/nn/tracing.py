@@ -11,6 +11,7 @@ import numpy as np
 from dagtrain.errors import ArgumentError, DTypeError, ShapeError
 from dagtrain.graph import Array, Spec, Tensor, make_spec, spec_of
 from dagtrain.graph import input as new_input
+from dagtrain.nn.checks import check_key
 from dagtrain.nn.context import run_pass
 from dagtrain.nn.initializers import Initializer
 from dagtrain.nn.naming import Nest, nested, number_of
@@ -52,7 +53,7 @@ def input_spec(value: Any) -> Spec:
     """
     spec = make_spec(value, np.float32) if isinstance(value, tuple | list) and not isinstance(value, Spec) else spec_of(value)
     if not spec.ndim:
-        raise ShapeError(f"a model's input has samples on its first axis, got {spec}.")
+        raise ShapeError(f"a model's input is an array with samples on its first axis, or a shape such as (32, 64); got {value!r}.")
     return spec
 
 
@@ -86,13 +87,18 @@ def first_pass(
     most
         Most calls of layers; more are an ArgumentError.
     """
+    check_key(key)
     specs = _specs(layer, inputs)
     names = layer.input_names
     tensors = tuple(new_input(names[i] if i < len(names) else f"x_{i}", spec.shape, spec.dtype) for i, spec in enumerate(specs))
     if dtype is None:
         dtype = np.float64 if any(spec.dtype == np.float64 for spec in specs) else np.float32
-    if np.dtype(dtype).kind != "f":
-        raise DTypeError(f"parameters are floats, got dtype={np.dtype(dtype).name!r}.")
+    try:
+        is_float = np.dtype(dtype).kind == "f"
+    except TypeError:
+        is_float = False
+    if not is_float:
+        raise DTypeError(f"parameters are floats, got dtype={dtype!r}.")
     arrays: dict[str, Array] = {}
     placeholder = new_input("key", (2,), np.uint64)
     shared = Pass(True, np.dtype(dtype), placeholder, make=maker(key, allocate=allocate, arrays=arrays), most=most)

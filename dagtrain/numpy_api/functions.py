@@ -122,7 +122,9 @@ def var(
 
 @implements(np.std)
 def std(a: Any, *args: Any, **kwargs: Any) -> Tensor:
-    return OPS["sqrt"](var(a, *args, **kwargs))
+    variance = var(a, *args, **kwargs)
+    none = variance == 0  # the derivative of equal elements is 0, not infinity times 0
+    return where(none, 0, OPS["sqrt"](where(none, 1, variance)))
 
 
 @implements(np.count_nonzero)

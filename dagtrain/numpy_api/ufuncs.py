@@ -11,7 +11,7 @@ from dagtrain.numpy_api.composed import matvec, vecdot, vecmat
 from dagtrain.ops import OPS, Op, as_tensor, reduce
 from dagtrain.ops.shape import reshape
 
-UFUNCS: dict[np.ufunc, Op] = {op.kernel: op for op in OPS.values() if isinstance(op.kernel, np.ufunc)}
+UFUNCS: dict[np.ufunc, Op] = {op.kernel.call: op for op in OPS.values() if isinstance(op.kernel.call, np.ufunc)}
 UFUNCS.update({np.degrees: OPS["rad2deg"], np.radians: OPS["deg2rad"]})  # NumPy has these under two names
 _REDUCE = {
     np.add: reduce.reduce_sum,

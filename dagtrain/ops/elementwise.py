@@ -1,7 +1,8 @@
 """Ops that work on each element alone: NumPy's arithmetic, comparison, logic and mathematical functions.
 
 Where a function has a kink, the derivative is the one stated here: `absolute` and `sign` 0 at 0; `maximum`, `minimum`, `fmax` and `fmin`
-one half to each of two equal arguments; `relu` 0 at 0; rounding functions 0 everywhere.
+one half to each of two equal arguments; `relu` 0 at 0; `hypot` 0 at (0, 0); `logaddexp` 1 for each argument that is
+infinity, and 0 where both are minus infinity; rounding functions 0 everywhere.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.graph import Spec, Tensor, spec_of
-from dagtrain.ops.record import ZERO, Draw, Op, Sample, broadcast_shapes, elementwise, written
+from dagtrain.ops.record import ZERO, Draw, Kernel, Op, Sample, broadcast_shapes, elementwise, written
 
 LN2, LN10 = math.log(2.0), math.log(10.0)
 POSITIVE, UNIT, ABOVE_ONE = (0.5, 3.0), (-0.9, 0.9), (1.1, 3.0)
@@ -40,7 +41,9 @@ def _power_gradient(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor 
         if exponent == 0:
             return None, None
         return g * (b * power(a, exponent - 1)), None
-    by_base = where(b == 0, 0, b * power(a, where(b == 0, 1, b - 1)))
+    # Where b is 0, so is the derivative by a, also where 1 / a is infinite; and it is a function of b there, too.
+    base = where((b == 0) & ~(absolute(a) >= float(np.finfo(y.dtype).smallest_normal)), 1, a)
+    by_base = b * power(base, b - 1)
     by_exponent = where(a == 0, 0, y * log(where(a == 0, 1, a)))
     return g * by_base, g * by_exponent
 
@@ -51,42 +54,87 @@ floor_divide = elementwise("floor_divide", np.floor_divide, ZERO, domain=[(-2, 2
 remainder = elementwise("remainder", np.remainder, lambda g, y, a, b: (g, -g * floor_divide(a, b)), domain=[(0.1, 0.4), POSITIVE])
 fmod = elementwise("fmod", np.fmod, lambda g, y, a, b: (g, -g * trunc(a / b)), domain=[(0.1, 0.4), POSITIVE])
 sqrt = elementwise("sqrt", np.sqrt, lambda g, y, a: (g / (2 * y),), domain=[POSITIVE], flops=4)
-cbrt = elementwise("cbrt", np.cbrt, lambda g, y, a: (g / (3 * square(y)),), domain=[POSITIVE], flops=10)
-hypot = elementwise("hypot", np.hypot, lambda g, y, a, b: (g * a / y, g * b / y), domain=[POSITIVE, POSITIVE], flops=6)
+cbrt = elementwise("cbrt", np.cbrt, lambda g, y, a: (g / 3 * square(reciprocal(y)),), domain=[POSITIVE], flops=10)
+
+
+def part_of_length(a: Tensor, length: Tensor) -> Tensor:
+    """A / length, the derivative of the length of a vector by its element a; 0 where all elements are."""
+    return where(length == 0, 0, a / where(length == 0, 1, length))
+
+
+hypot: Op = elementwise(
+    "hypot",
+    np.hypot,
+    lambda g, y, a, b: (g * part_of_length(a, y), g * part_of_length(b, y)),
+    domain=[POSITIVE, POSITIVE],
+    flops=6,
+)
 
 # ---- exponentials and logarithms
 
 exp = elementwise("exp", np.exp, lambda g, y, a: (g * y,), flops=10)
 exp2 = elementwise("exp2", np.exp2, lambda g, y, a: (g * y * LN2,), flops=10)
-expm1 = elementwise("expm1", np.expm1, lambda g, y, a: (g * (y + 1),), flops=10)
+expm1 = elementwise("expm1", np.expm1, lambda g, y, a: (g * exp(a),), flops=10)
 log = elementwise("log", np.log, lambda g, y, a: (g / a,), domain=[POSITIVE], flops=10)
 log2 = elementwise("log2", np.log2, lambda g, y, a: (g / (a * LN2),), domain=[POSITIVE], flops=10)
 log10 = elementwise("log10", np.log10, lambda g, y, a: (g / (a * LN10),), domain=[POSITIVE], flops=10)
 log1p = elementwise("log1p", np.log1p, lambda g, y, a: (g / (1 + a),), domain=[UNIT], flops=10)
-logaddexp = elementwise("logaddexp", np.logaddexp, lambda g, y, a, b: (g * exp(a - y), g * exp(b - y)), flops=20)
-logaddexp2 = elementwise("logaddexp2", np.logaddexp2, lambda g, y, a, b: (g * exp2(a - y), g * exp2(b - y)), flops=20)
+
+
+def below(a: Tensor, y: Tensor) -> Tensor:
+    """The difference a - y, where y is the logarithm of a sum that has exp(a) as a term; 0 where a is infinite, and never NaN."""
+    top = float(np.finfo(y.dtype).max)
+    return subtract(minimum(a, top), where(np.isinf(y), where(y > 0, top, 0), y))
+
+
+logaddexp = elementwise("logaddexp", np.logaddexp, lambda g, y, a, b: (g * exp(below(a, y)), g * exp(below(b, y))), flops=20)
+logaddexp2 = elementwise("logaddexp2", np.logaddexp2, lambda g, y, a, b: (g * exp2(below(a, y)), g * exp2(below(b, y))), flops=20)
 
 # ---- trigonometric and hyperbolic functions
 
 sin = elementwise("sin", np.sin, lambda g, y, a: (g * cos(a),), flops=10)
 cos: Op = elementwise("cos", np.cos, lambda g, y, a: (-g * sin(a),), flops=10)
 tan = elementwise("tan", np.tan, lambda g, y, a: (g * (1 + square(y)),), domain=[(-1, 1)], flops=10)
-arcsin = elementwise("arcsin", np.arcsin, lambda g, y, a: (g / sqrt(1 - square(a)),), domain=[UNIT], flops=10)
-arccos = elementwise("arccos", np.arccos, lambda g, y, a: (-g / sqrt(1 - square(a)),), domain=[UNIT], flops=10)
+
+
+def _one_minus_square(a: Any, out: Any = None, scratch: Any = None) -> Any:
+    less = np.subtract(1, a, out=None if scratch is None else scratch[0])
+    return np.multiply(less, np.add(a, 1, out=out), out=out)
+
+
+one_minus_square = Op(
+    "one_minus_square",  # (1 - a) (1 + a), which does not cancel where a is close to 1
+    Kernel(_one_minus_square, inplace="first", scratch=lambda a: (a,)),
+    lambda a: a,
+    lambda g, y, a: (g * (-2 * a),),
+    samples=(Sample((Draw(),)), Sample((Draw(()),))),
+    flops=lambda spec, a: 3.0 * spec.size,
+)
+arcsin = elementwise("arcsin", np.arcsin, lambda g, y, a: (g / sqrt(one_minus_square(a)),), domain=[UNIT], flops=10)
+arccos = elementwise("arccos", np.arccos, lambda g, y, a: (-g / sqrt(one_minus_square(a)),), domain=[UNIT], flops=10)
 arctan = elementwise("arctan", np.arctan, lambda g, y, a: (g / (1 + square(a)),), flops=10)
+
+
+def _arctan2_gradient(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    # The squares of a and b may overflow or underflow where their length does not.
+    length = hypot(a, b)
+    a, b = (where(np.isinf(length), 0, x) for x in (a, b))
+    return g * (b / length / length), -g * (a / length / length)
+
+
 arctan2 = elementwise(
     "arctan2",
     np.arctan2,
-    lambda g, y, a, b: (g * b / (square(a) + square(b)), -g * a / (square(a) + square(b))),
+    _arctan2_gradient,
     domain=[POSITIVE, POSITIVE],
     flops=10,
 )
 sinh = elementwise("sinh", np.sinh, lambda g, y, a: (g * cosh(a),), flops=10)
 cosh: Op = elementwise("cosh", np.cosh, lambda g, y, a: (g * sinh(a),), flops=10)
 tanh = elementwise("tanh", np.tanh, lambda g, y, a: (g * (1 - square(y)),), flops=10)
-arcsinh = elementwise("arcsinh", np.arcsinh, lambda g, y, a: (g / sqrt(1 + square(a)),), flops=10)
-arccosh = elementwise("arccosh", np.arccosh, lambda g, y, a: (g / sqrt(square(a) - 1),), domain=[ABOVE_ONE], flops=10)
-arctanh = elementwise("arctanh", np.arctanh, lambda g, y, a: (g / (1 - square(a)),), domain=[UNIT], flops=10)
+arcsinh = elementwise("arcsinh", np.arcsinh, lambda g, y, a: (g / hypot(a, 1),), flops=10)
+arccosh = elementwise("arccosh", np.arccosh, lambda g, y, a: (g / sqrt(a - 1) / sqrt(a + 1),), domain=[ABOVE_ONE], flops=10)
+arctanh = elementwise("arctanh", np.arctanh, lambda g, y, a: (g / one_minus_square(a),), domain=[UNIT], flops=10)
 deg2rad: Op = elementwise("deg2rad", np.deg2rad, lambda g, y, a: (deg2rad(g),))
 rad2deg: Op = elementwise("rad2deg", np.rad2deg, lambda g, y, a: (rad2deg(g),))
 
@@ -99,7 +147,10 @@ ceil = elementwise("ceil", np.ceil, ZERO, domain=[(0.1, 0.9)])
 trunc: Op = elementwise("trunc", np.trunc, ZERO, domain=[(0.1, 0.9)])
 heaviside = elementwise("heaviside", np.heaviside, lambda g, y, a, b: (None, g * (a == 0)), domain=[POSITIVE, (-2, 2)])
 copysign = elementwise(
-    "copysign", np.copysign, lambda g, y, a, b: (g * where((a < 0) == (b < 0), 1, -1).astype(g.dtype), None), domain=[POSITIVE, POSITIVE]
+    "copysign",
+    np.copysign,
+    lambda g, y, a, b: (g * where(np.signbit(a) == np.signbit(b), 1, -1).astype(g.dtype), None),
+    domain=[POSITIVE, POSITIVE],
 )
 
 
@@ -114,14 +165,13 @@ def _maximum_mask_kernel(a: Any, b: Any, out: Any = None, scratch: Any = None) -
 
 maximum_mask = Op(
     "maximum_mask",  # d max(a, b) / da: 1 where a is greater, one half where both are equal, else 0
-    _maximum_mask_kernel,
+    Kernel(_maximum_mask_kernel, scratch=lambda a, b: (Spec(broadcast_shapes("maximum_mask", a, b), np.dtype(bool)),)),
     lambda a, b: Spec(broadcast_shapes("maximum_mask", a, b), np.result_type(a.dtype, b.dtype)),
     ZERO,
     samples=(Sample((Draw(), Draw((4,)))), Sample((Draw(), Draw(())))),
-    scratch=lambda a, b: (Spec(broadcast_shapes("maximum_mask", a, b), np.dtype(bool)),),
 )
-maximum = elementwise("maximum", np.maximum, lambda g, y, a, b: (g * maximum_mask(a, b), g * maximum_mask(b, a)))
-minimum = elementwise("minimum", np.minimum, lambda g, y, a, b: (g * maximum_mask(b, a), g * maximum_mask(a, b)))
+maximum: Op = elementwise("maximum", np.maximum, lambda g, y, a, b: (g * maximum_mask(a, b), g * maximum_mask(b, a)))
+minimum: Op = elementwise("minimum", np.minimum, lambda g, y, a, b: (g * maximum_mask(b, a), g * maximum_mask(a, b)))
 
 
 def _gradient_without_nan(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -217,20 +267,21 @@ def _relu(a: Any, out: Any = None) -> Any:
 
 relu = Op(
     "relu",
-    _relu,
+    Kernel(_relu, inplace="first"),
     lambda a: a,
     lambda g, y, a: (relu_gradient(g, y),),
     samples=(Sample((Draw(low=0.5),)), Sample((Draw(high=-0.5),))),
-    inplace=True,
 )
 relu_gradient: Op = Op(
     "relu_gradient",
-    lambda g, y, out=None, scratch=None: np.multiply(g, np.greater(y, 0, out=None if scratch is None else scratch[0]), out=out),
+    Kernel(
+        lambda g, y, out=None, scratch=None: np.multiply(g, np.greater(y, 0, out=None if scratch is None else scratch[0]), out=out),
+        inplace="first",
+        scratch=lambda g, y: (Spec(y.shape, np.dtype(bool)),),
+    ),
     lambda g, y: Spec(broadcast_shapes("relu_gradient", g, y), g.dtype),
     lambda h, z, g, y: (relu_gradient(h, y), None),
     samples=(Sample((Draw(), Draw(low=0.5))),),
-    inplace=True,
-    scratch=lambda g, y: (Spec(y.shape, np.dtype(bool)),),
 )
 
 
@@ -250,11 +301,10 @@ def _float_spec(a: Spec) -> Spec:
 
 sigmoid = Op(
     "sigmoid",
-    lambda a, out=None: _sigmoid(a, out) if a.dtype.kind in "fc" and a.ndim else _sigmoid_slow(a, out),
+    Kernel(lambda a, out=None: _sigmoid(a, out) if a.dtype.kind in "fc" and a.ndim else _sigmoid_slow(a, out), inplace="first"),
     _float_spec,
     lambda g, y, a: (g * (y * (1 - y)),),
     samples=(Sample((Draw(low=-4, high=4),)), Sample((Draw(()),))),
-    inplace=True,
     flops=lambda spec, a: 13.0 * spec.size,
 )
 
@@ -266,19 +316,17 @@ def _sigmoid_slow(a: Any, out: Any = None) -> Any:
 
 softplus = Op(
     "softplus",
-    lambda a, out=None: np.logaddexp(a, a.dtype.type(0), out=out),
+    Kernel(lambda a, out=None: np.logaddexp(a, a.dtype.type(0), out=out), inplace="first"),
     _float_spec,
     lambda g, y, a: (g * sigmoid(a),),
     samples=(Sample((Draw(low=-4, high=4),)),),
-    inplace=True,
     flops=lambda spec, a: 20.0 * spec.size,
 )
 
 stop_gradient = Op(
     "stop_gradient",
-    lambda a: a.view() if isinstance(a, np.ndarray) else a,
+    Kernel(lambda a: a.view() if isinstance(a, np.ndarray) else a, view=True),
     lambda a: a,
     ZERO,
     samples=(Sample((Draw(),)),),
-    view=True,
 )

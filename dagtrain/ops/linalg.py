@@ -10,7 +10,7 @@ import numpy as np
 from dagtrain.errors import ShapeError
 from dagtrain.graph import Spec, Tensor
 from dagtrain.ops.elementwise import multiply
-from dagtrain.ops.record import Draw, Op, Sample, as_tensor
+from dagtrain.ops.record import Draw, Kernel, Op, Sample, as_tensor
 from dagtrain.ops.shape import broadcast_to, expand_dims, reshape, swapaxes, transpose
 
 
@@ -49,7 +49,7 @@ def _matmul_gradient(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor
 
 matmul = Op(
     "matmul",
-    np.matmul,
+    Kernel(np.matmul, positional=True),
     _matmul_spec,
     _matmul_gradient,
     (
@@ -117,22 +117,14 @@ def _einsum_gradient(g: Tensor, y: Tensor, *inputs: Tensor, subscripts: str) -> 
         part = broadcast_to(part, [lengths[c] for c in distinct])
         if len(distinct) < len(term):
             # A repeated label takes the diagonal: its gradient is zero off the diagonal.
-            eyes = [np.eye(lengths[c], dtype=g.dtype) for c in distinct if term.count(c) == 2]
-            if any(term.count(c) > 2 for c in distinct):
-                raise ShapeError(f"einsum {subscripts!r}: a label three times in one operand has no gradient rule here.")
-            fresh = iter("ZYXWVU")
-            labels, masks, used = "", [], set()
-            for c in term:
-                if c in used:
-                    label = next(fresh)
-                    masks.append(c + label)
-                    labels += label
-                else:
-                    labels += c
-                    used.add(c)
-            order = [next(k for k, m in enumerate(masks) if m[0] == c) for c in distinct if term.count(c) == 2]
-            masks = [masks[k] for k in order]
-            part = _einsum(part, *(as_tensor(e) for e in eyes), subscripts=",".join(["".join(distinct), *masks]) + "->" + labels)
+            fresh = iter(c for c in "ZYXWVUTSRQPONMLKJIHGFEDCBA" if c not in subscripts)
+            labels, masks = "", []
+            for k, c in enumerate(term):
+                label = next(fresh) if c in term[:k] else c
+                masks += [c + label] if label != c else []
+                labels += label
+            eyes = [as_tensor(np.eye(lengths[mask[0]], dtype=g.dtype)) for mask in masks]
+            part = _einsum(part, *eyes, subscripts=",".join(["".join(distinct), *masks]) + "->" + labels)
         grads.append(part)
     return tuple(grads)
 

@@ -5,28 +5,49 @@
 A record is also the function that builds a node: ``tanh(x)``. Its tests, the interpreter, the plan and the drawing all read the
 same record, so adding an op touches one place.
 
-Kernel   ``kernel(*arrays, out=None, **attributes) -> array``; it fills ``out`` if there is one and does not allocate then. A view
-         kernel takes no ``out``.
+Kernel   ``kernel(*arrays, out=None, **attributes) -> array``; it fills ``out`` if there is one and does not allocate then; see `Kernel`.
 Shapes   ``infer(*specs, **attributes) -> Spec``; raises ShapeError or DTypeError with the shapes in the message.
 Gradient ``gradient(g, y, *inputs, **attributes) -> one tensor or None (zero) for each input``; g is the cotangent of the output y.
          ``ZERO``: the derivative is zero everywhere it exists. ``None``: there is no rule, and differentiating is an error.
          A gradient of an input may keep broadcast axes: the gradient transform sums over them.
+
+An op with *several outputs* infers a spec with parts. Its kernel takes ``out=(array or None for each)`` and returns a tuple; its gradient
+gets a list of cotangents, None for an output that leads nowhere. Its node has no value of its own: `parts` gives its outputs.
+
+An op with *bodies* has graphs among its attributes, or tuples of graphs, and several outputs. Its kernel is bound to callables for the
+bodies, and its gradient takes ``vjp=``, the transform of a body. Bodies take the node's last inputs, whole or an element at a time.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
 from dagtrain.arguments import one_of
 from dagtrain.errors import DTypeError, GraphError, ShapeError
-from dagtrain.graph import Spec, Tensor, constant, make
+from dagtrain.graph import LEAVES, Spec, Tensor, bodies, constant, make
 
-__all__ = ["OPS", "ZERO", "Draw", "Op", "Sample", "as_tensor", "broadcast_shapes", "cleared", "elementwise", "find", "written"]
+__all__ = [
+    "OPS",
+    "ZERO",
+    "Draw",
+    "Drawn",
+    "Kernel",
+    "Op",
+    "Sample",
+    "as_tensor",
+    "broadcast_shapes",
+    "cleared",
+    "elementwise",
+    "find",
+    "part",
+    "parts",
+    "written",
+]
 
 Gradient = Callable[..., Sequence[Tensor | None]]
 
@@ -60,31 +81,109 @@ class Sample:
 OPS: dict[str, Op] = {}
 
 
-@dataclass(frozen=True, eq=False)
-class Op:
-    """One op; see the module's text for the contracts of its parts."""
+@dataclass(frozen=True)
+class Kernel:
+    """How one backend computes an op: a function, and what a plan may do with its memory."""
 
-    name: str
-    kernel: Callable[..., Any]
-    infer: Callable[..., Spec]
-    gradient: Gradient | _Zero | None = None
-    samples: tuple[Sample, ...] = ()
-    ufunc: np.ufunc | None = None
-    """The NumPy ufunc that is the kernel, if it is one: it may write over an input of equal spec on that input's last use."""
-    inplace: bool = False
-    """Whether `out` may be the first input's own memory."""
-    view: bool = False
-    """Whether the kernel returns a view of its first input."""
+    call: Callable[..., Any] | None = None
+    inplace: Literal["", "first", "any"] = ""
+    """Whether `out` may be the memory of the first input, or of any input of the same spec."""
+    positional: bool = False
+    """Whether `out` may follow the inputs without its name, which is faster."""
+    view: bool | Callable[..., bool] = False
+    """Whether the result is a view of the first input; a function of the input and the attributes if its layout decides."""
     scratch: Callable[..., Sequence[Spec]] | None = None
     """Specs of work space that the kernel takes as `scratch=(...)`, so that it allocates nothing."""
-    flops: Callable[..., float] | None = None
-    """Floating point operations of one call, from the specs; by default one for each element of the output."""
+    bind: Callable[..., Callable[..., Any]] | None = None
+    """In the place of `call` for an op with bodies: ``bind(bodies, backend, **attributes) -> call(arrays, out)``."""
 
-    def __post_init__(self) -> None:
+    def __call__(self, *arrays: Any, **attributes: Any) -> Any:
+        """The result of the function."""
+        assert self.call is not None
+        return self.call(*arrays, **attributes)
+
+    def is_view_of(self, array: Any, **attributes: Any) -> bool:
+        """Whether the result for this first input is a view of it."""
+        return self.view(array, **attributes) if callable(self.view) else self.view
+
+
+class Drawn(NamedTuple):
+    """What pictures say of a node with several outputs or with bodies.
+
+    Attributes
+    ----------
+    title
+        Of the node: ``scan × 5``.
+    outputs
+        A name for each output.
+    inputs
+        For each input of the bodies, what is written on its way in; None for a value that enters as it is.
+    carries
+        How many of a loop's outputs return to its first inputs.
+    bodies
+        A name for each body, if there are several.
+    choice
+        Whether only one of the bodies runs.
+    """
+
+    title: str
+    outputs: Sequence[str] = ()
+    inputs: Sequence[str | None] = ()
+    carries: int = 0
+    bodies: Sequence[str] = ()
+    choice: bool = False
+
+
+class Op:
+    """One op; see the module's text for the contracts of its parts.
+
+    Parameters
+    ----------
+    name, infer, gradient, samples
+    kernel
+        NumPy's kernel, which is the op's definition: a `Kernel`, or a function.
+    ufunc
+        The NumPy ufunc whose promotion of dtypes and broadcasting the op has, if there is one.
+    flops
+        Floating point operations of one call, from the specs; by default one for each element of the output.
+    repeats
+        How often one call runs its bodies, from the attributes.
+    prune
+        ``prune(node, used, prune_graph) -> {output: tensor}`` gives the used outputs by a smaller node; empty if there is none.
+    again
+        ``again(cotangents, node, read, **attributes) -> {node: node}`` gives what gradients of nodes below this one read in their place;
+        `read` gives what they would read otherwise.
+    drawn
+        What pictures say of a node, from the node.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kernel: Kernel | Callable[..., Any],
+        infer: Callable[..., Spec],
+        gradient: Gradient | _Zero | None = None,
+        samples: tuple[Sample, ...] = (),
+        *,
+        ufunc: np.ufunc | None = None,
+        flops: Callable[..., float] | None = None,
+        repeats: Callable[..., float] | None = None,
+        prune: Callable[..., Mapping[int, Tensor]] | None = None,
+        again: Callable[..., Mapping[Tensor, Tensor]] | None = None,
+        drawn: Callable[[Tensor], Drawn] | None = None,
+    ) -> None:
         """Enter the op into `OPS`."""
-        if self.name in OPS:
-            raise GraphError(f"there are two ops named {self.name!r}.")
-        OPS[self.name] = self
+        if name in OPS:
+            raise GraphError(f"there are two ops named {name!r}.")
+        self.name, self.infer, self.gradient, self.samples, self.ufunc, self.flops = name, infer, gradient, samples, ufunc, flops
+        self.kernel = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
+        self.repeats, self.prune, self.again, self.drawn = repeats, prune, again, drawn
+        OPS[name] = self
+
+    @property
+    def view(self) -> bool:
+        """Whether the op gives its first input's elements in another order or shape, by a view where it can."""
+        return bool(self.kernel.view)
 
     def __call__(self, *inputs: Any, **attributes: Any) -> Tensor:
         """The node of this op on these inputs."""
@@ -99,12 +198,20 @@ class Op:
     def __repr__(self) -> str:
         return f"<Op {self.name}>"
 
+    def times(self, node: Tensor) -> float:
+        """How often a call of this node runs each of its bodies."""
+        return 1.0 if self.repeats is None else self.repeats(**dict(node.attributes))
+
     def count_flops(self, node: Tensor) -> float:
         """Floating point operations of this node."""
         if self.view:
             return 0.0
+        graphs = [graph for several in bodies(node).values() for graph in several]
+        if graphs:
+            inner = sum(find(n.op).count_flops(n) for graph in graphs for n in graph.nodes if n.op not in LEAVES)
+            return self.times(node) * inner
         if self.flops is None:
-            return float(node.size)
+            return float(sum(p.size for p in node.spec.parts) if node.spec.parts else node.size)
         return float(self.flops(node.spec, *(i.spec for i in node.inputs), **dict(node.attributes)))
 
 
@@ -217,16 +324,21 @@ def elementwise(
         loop = ufunc.resolve_dtypes((*(s.dtype for s in specs), None))
         return Spec(broadcast_shapes(name, *specs), loop[-1])
 
-    return Op(
-        name,
-        ufunc,
-        infer,
-        gradient,
-        samples,
-        ufunc=ufunc,
-        inplace=True,
-        flops=lambda spec, *specs: flops * spec.size,
-    )
+    # maximum and minimum: NumPy 2.4 deprecates their third positional argument.
+    kernel = Kernel(ufunc, inplace="any", positional=name not in ("maximum", "minimum"))
+    return Op(name, kernel, infer, gradient, samples, ufunc=ufunc, flops=lambda spec, *specs: flops * spec.size)
+
+
+part = Op(
+    "part",
+    Kernel(lambda values, *, index: values[index], view=True),
+    lambda values, *, index: values.parts[index],
+)
+
+
+def parts(node: Tensor) -> list[Tensor]:
+    """The outputs of a node with several."""
+    return [part(node, index=i) for i in range(len(node.spec.parts))]
 
 
 def axes_of(name: str, axis: Any, ndim: int) -> tuple[int, ...]:

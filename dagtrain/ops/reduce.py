@@ -1,7 +1,7 @@
 """Ops that reduce along axes.
 
-Ties in `max` and `min` share the gradient equally. The gradient of `norm` at the zero vector is zero. `argmax` and `argmin` have
-derivative zero.
+Ties in `max` and `min` share the gradient equally. The gradients of `norm` at the zero vector and of `logsumexp` of minus infinities are
+zero. `argmax` and `argmin` have derivative zero.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from dagtrain.errors import ShapeError
 from dagtrain.graph import Spec, Tensor
-from dagtrain.ops.elementwise import exp, where
+from dagtrain.ops.elementwise import below, exp, part_of_length, where
 from dagtrain.ops.record import ZERO, Draw, Op, Sample, as_tensor, axes_of, size_of, written
 
 Axes = tuple[int, ...]
@@ -107,6 +107,8 @@ def _prod_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: boo
 def _products_of_others(flat: Tensor) -> Tensor:
     from dagtrain.ops.shape import concatenate, flip
 
+    if not flat.shape[1]:
+        return flat
     ones = np.ones((flat.shape[0], 1), flat.dtype)
     before = cumprod(concatenate([ones, flat[:, :-1]], 1), 1)
     after = flip(cumprod(concatenate([ones, flip(flat[:, 1:], (1,))], 1), 1), (1,))
@@ -158,7 +160,8 @@ def _logsumexp_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) ->
     a = _as_float(a)
     top = maximum_reduce(a.real if np.iscomplexobj(a) else a, axis, None, None, True)
     top = np.where(np.isfinite(top), top, 0).astype(top.dtype)
-    total = np.log(add_reduce(np.exp(a - top), axis, None, None, True)) + top
+    with np.errstate(divide="ignore"):  # the sum of nothing is 0, as is that of exp(-inf)
+        total = np.log(add_reduce(np.exp(a - top), axis, None, None, True)) + top
     total = total if keepdims else total.reshape(reduced_shape(a.shape, axis, False))
     return written(total, out)
 
@@ -167,15 +170,14 @@ _logsumexp = Op(
     "logsumexp",
     _logsumexp_kernel,
     _spec("mean"),
-    lambda g, y, a, *, axis, keepdims: (_expanded(g, a, axis, keepdims) * exp(a - _expanded(y, a, axis, keepdims)),),
+    lambda g, y, a, *, axis, keepdims: (_expanded(g, a, axis, keepdims) * exp(below(a, _expanded(y, a, axis, keepdims))),),
     _SAMPLES,
     flops=lambda spec, a, **_: 12.0 * a.size,
 )
 
 
 def _norm_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: bool) -> tuple[Tensor]:
-    length = _expanded(y, a, axis, keepdims)
-    return (_expanded(g, a, axis, keepdims) * (a / where(length == 0, 1, length)),)
+    return (_expanded(g, a, axis, keepdims) * part_of_length(a, _expanded(y, a, axis, keepdims)),)
 
 
 _norm = Op(

@@ -10,16 +10,17 @@ scan in reverse over the body's own gradient, needs the third group. A plan make
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from dagtrain.errors import GraphError, ShapeError
-from dagtrain.graph import Graph, Spec, Tensor
-from dagtrain.ops.record import Op, as_tensor
-
-VOID = np.dtype(bool)
+from dagtrain.errors import ShapeError
+from dagtrain.graph import Graph, Spec, Tensor, topological
+from dagtrain.graph import input as leaf
+from dagtrain.ops.bodies import Body, Vjp, restrict, several
+from dagtrain.ops.record import Drawn, Kernel, Op, as_tensor, part, parts
+from dagtrain.ops.shape import broadcast_to
 
 
 def _infer(*specs: Spec, body: Graph, carries: int, sequences: int, length: int, reverse: bool) -> Spec:
@@ -34,26 +35,34 @@ def _infer(*specs: Spec, body: Graph, carries: int, sequences: int, length: int,
         if outs[i] != ins[i]:
             raise ShapeError(f"scan: the body takes carry {i} as {ins[i]} and gives it back as {outs[i]}; they must be equal.")
     stacked = [Spec((length, *s.shape), s.dtype) for s in (*outs[carries:], *ins[:carries])]
-    return Spec((), VOID, (*outs[:carries], *stacked))
+    return several((*outs[:carries], *stacked))
 
 
-def _no_kernel(*arrays: Any, **attributes: Any) -> Any:
-    raise GraphError("scan has no kernel: a plan or the interpreter runs its body.")
+def _bind(
+    bodies: Mapping[str, Sequence[Body]], backend: Any, *, carries: int, sequences: int, length: int, reverse: bool
+) -> Callable[[Sequence[Any], Sequence[Any]], None]:
+    """The loop, to run on arrays and to fill arrays for the parts that are used."""
+    (body,) = bodies["body"]
+    first = body.bind()
+    steps = (first, body.bind(first))  # the carries of one step are read while the next are written
 
+    def run(arrays: Sequence[Any], out: Sequence[Any]) -> None:
+        state, lines, fixed = arrays[:carries], arrays[carries : carries + sequences], arrays[carries + sequences :]
+        ys = len(out) - 2 * carries
+        kept = [(i, a) for i, a in enumerate(out[carries + ys :]) if a is not None]
+        stacked = [(carries + i, a) for i, a in enumerate(out[carries : carries + ys]) if a is not None]
+        for count, t in enumerate(range(length - 1, -1, -1) if reverse else range(length)):
+            for i, array in kept:
+                array[t] = state[i]
+            results = steps[count % 2](*state, *(line[t] for line in lines), *fixed)
+            state = results[:carries]
+            for i, array in stacked:
+                array[t] = results[i]
+        for array, value in zip(out, state, strict=False):
+            if array is not None:
+                array[...] = value
 
-scan_op = Op("scan", _no_kernel, _infer, None, flops=lambda spec, *_, length, **__: float(length))
-part_op = Op(
-    "part",
-    lambda value, *, index: value[index],
-    lambda value, *, index: value.parts[index],
-    None,
-    view=True,
-)
-
-
-def parts(node: Tensor) -> list[Tensor]:
-    """The outputs of a node with several."""
-    return [part_op(node, index=i) for i in range(len(node.spec.parts))]
+    return run
 
 
 def bare_scan(
@@ -66,46 +75,23 @@ def bare_scan(
     return parts(node)
 
 
-def run(node_attributes: dict[str, Any], call: Callable[..., Sequence[Any]], arrays: Sequence[Any], buffers: Sequence[Any]) -> list[Any]:
-    """Run the loop; `call` executes the body: arrays in, arrays out.
-
-    `buffers` holds, for each part, an array to fill, or None if nothing reads the part.
-    """
-    carries, sequences = node_attributes["carries"], node_attributes["sequences"]
-    length, reverse = node_attributes["length"], node_attributes["reverse"]
-    state, lines = list(arrays[:carries]), arrays[carries : carries + sequences]
-    fixed = arrays[carries + sequences :]
-    ys = len(buffers) - 2 * carries
-    for t in range(length - 1, -1, -1) if reverse else range(length):
-        for i in range(carries):
-            if buffers[carries + ys + i] is not None:
-                buffers[carries + ys + i][t] = state[i]
-        results = call(*state, *(line[t] for line in lines), *fixed)
-        state = [np.asarray(r) for r in results[:carries]]
-        for i in range(ys):
-            if buffers[carries + i] is not None:
-                buffers[carries + i][t] = results[carries + i]
-    for i in range(carries):
-        if buffers[i] is not None:
-            buffers[i][...] = state[i]
-    return list(buffers)
-
-
-def scan_gradient(
-    node: Tensor, cotangents: Sequence[Tensor | None], vjp: Callable[[Graph, Sequence[int], Sequence[int]], Graph]
+def _gradient(
+    cotangents: Sequence[Tensor | None],
+    node: Tensor,
+    *inputs: Tensor,
+    vjp: Vjp,
+    body: Graph,
+    carries: int,
+    sequences: int,
+    length: int,
+    reverse: bool,
 ) -> list[Tensor | None]:
-    """Cotangents of the scan's inputs, as a scan in reverse.
-
-    `vjp(body, inputs, outputs)` is the graph (body inputs, one cotangent for each of these outputs) → one gradient for each of these
-    inputs; both are lists of positions.
-    """
-    a = dict(node.attributes)
-    body, carries, sequences, length = a["body"], a["carries"], a["sequences"], a["length"]
+    """Cotangents of the scan's inputs, as a scan in reverse."""
     ins = list(body.inputs.values())
     specs = [t.spec for t in body.outputs.values()]
     ys = len(specs) - carries
-    start_carries = [part_op(node, index=carries + ys + i) for i in range(carries)]
-    lines, fixed = node.inputs[carries : carries + sequences], node.inputs[carries + sequences :]
+    start_carries = [part(node, index=carries + ys + i) for i in range(carries)]
+    lines, fixed = inputs[carries : carries + sequences], inputs[carries + sequences :]
     floats = [i for i, t in enumerate(ins) if t.dtype.kind == "f"]
     outs = [i for i, s in enumerate(specs) if s.dtype.kind == "f"]
     state_ins = [i for i in floats if i < carries]
@@ -115,15 +101,11 @@ def scan_gradient(
     start_ins = [i for i in state_ins if cotangents[carries + ys + i] is not None]
 
     def zeros(shape: Any, dtype: Any) -> Tensor:
-        from dagtrain.ops.shape import broadcast_to
-
         return broadcast_to(as_tensor(np.zeros((), dtype)), shape)
 
     def cotangent(index: int, shape: Any, dtype: Any) -> Tensor:
         value = cotangents[index]
         return zeros(shape, dtype) if value is None else value
-
-    from dagtrain.graph import input as leaf
 
     inner = vjp(body, floats, [*state_ins, *y_outs])
     by_state = [leaf(f"g_carry{i}", ins[i].shape, ins[i].dtype) for i in state_ins]
@@ -141,8 +123,60 @@ def scan_gradient(
     totals = [zeros(ins[i].shape, ins[i].dtype) for i in fixed_ins]
     stacked_y = [cotangent(i, (length, *specs[i].shape), specs[i].dtype) for i in y_outs]
     stacked_start = [cotangent(carries + ys + i, (length, *ins[i].shape), ins[i].dtype) for i in start_ins]
-    outcome = bare_scan(back, [*last, *totals], [*start_carries, *lines, *stacked_y, *stacked_start], list(fixed), length, not a["reverse"])
-    grads_of_inputs: list[Tensor | None] = [None] * len(node.inputs)
+    outcome = bare_scan(back, [*last, *totals], [*start_carries, *lines, *stacked_y, *stacked_start], list(fixed), length, not reverse)
+    grads_of_inputs: list[Tensor | None] = [None] * len(inputs)
     for i, t in zip([*state_ins, *fixed_ins, *line_ins], outcome, strict=False):
         grads_of_inputs[i] = t
     return grads_of_inputs
+
+
+def _prune(node: Tensor, used: Collection[int], prune: Callable[[Graph], Graph]) -> dict[int, Tensor]:
+    """The loop without unused outputs, and the carries and inputs that only these need."""
+    a = dict(node.attributes)
+    body: Graph = a["body"]
+    carries, sequences = a["carries"], a["sequences"]
+    ins, outs = list(body.inputs.values()), list(body.outputs.values())
+    ys = len(outs) - carries
+    used_ys = [i for i in range(ys) if carries + i in used]
+    state = {i for i in range(carries) if i in used or carries + ys + i in used}
+    while True:  # a carry that another needed result reads is needed too
+        results = [outs[i] for i in sorted(state)] + [outs[carries + i] for i in used_ys]
+        ancestors = set(topological(results))
+        more = state | {i for i in range(carries) if ins[i] in ancestors}
+        if more == state:
+            break
+        state = more
+    used_carries = sorted(state)
+    lines = [i for i in range(carries, carries + sequences) if ins[i] in ancestors]
+    fixed = [i for i in range(carries + sequences, len(ins)) if ins[i] in ancestors]
+    used_ins, used_outs = [*used_carries, *lines, *fixed], [*used_carries, *(carries + i for i in used_ys)]
+    smaller = prune(restrict(body, used_ins, used_outs))
+    if smaller is body:
+        return {}
+    changed = {"body": smaller, "carries": len(used_carries), "sequences": len(lines)}
+    made = scan_op(*(node.inputs[i] for i in used_ins), **{**a, **changed})
+    order = [*used_outs, *(carries + ys + i for i in used_carries)]
+    return dict(zip(order, parts(made), strict=True))
+
+
+def _drawn(node: Tensor) -> Drawn:
+    a = dict(node.attributes)
+    carries, sequences = a["carries"], a["sequences"]
+
+    def several(name: str, count: int) -> list[str]:
+        return [name] if count == 1 else [f"{name} {i}" for i in range(count)]
+
+    outputs = [*several("last carry", carries), *several("outputs", len(node.spec.parts) - 2 * carries), *several("carries", carries)]
+    inputs = [*["first"] * carries, *["each"] * sequences, *[None] * (len(node.inputs) - carries - sequences)]
+    return Drawn(f"scan × {a['length']}{' backwards' if a['reverse'] else ''}", outputs, inputs, carries)
+
+
+scan_op = Op(
+    "scan",
+    Kernel(bind=_bind),
+    _infer,
+    _gradient,
+    repeats=lambda *, length, **_: float(length),
+    prune=_prune,
+    drawn=_drawn,
+)

@@ -10,7 +10,7 @@ import numpy as np
 
 from dagtrain.errors import ShapeError
 from dagtrain.graph import Spec, Tensor, make_spec
-from dagtrain.ops.record import Draw, Op, Sample, as_tensor, axes_of, cleared, size_of
+from dagtrain.ops.record import Draw, Kernel, Op, Sample, as_tensor, axes_of, cleared, size_of
 
 # ---- views
 
@@ -21,21 +21,34 @@ def _reshape_spec(a: Spec, *, shape: tuple[int, ...]) -> Spec:
     return make_spec(shape, a.dtype)
 
 
+def _reshape_kernel(a: Any, out: Any = None, *, shape: tuple[int, ...]) -> Any:
+    if out is None:
+        return a.reshape(shape)
+    np.copyto(out.reshape(a.shape), a)
+    return out
+
+
+def _can_reshape(a: Any, *, shape: tuple[int, ...]) -> bool:
+    try:
+        np.reshape(a, shape, copy=False)
+    except ValueError:
+        return False
+    return True
+
+
 _reshape = Op(
     "reshape",
-    lambda a, *, shape: a.reshape(shape),
+    Kernel(_reshape_kernel, view=_can_reshape),
     _reshape_spec,
     lambda g, y, a, *, shape: (reshape(g, a.shape),),
     (Sample((Draw(),), {"shape": (2, 6)}), Sample((Draw(),), {"shape": (12,)})),
-    view=True,
 )
 _transpose = Op(
     "transpose",
-    lambda a, *, axes: a.transpose(axes),
+    Kernel(lambda a, *, axes: a.transpose(axes), view=True),
     lambda a, *, axes: Spec(tuple(a.shape[i] for i in axes), a.dtype),
     lambda g, y, a, *, axes: (transpose(g, tuple(int(i) for i in np.argsort(axes))),),
     (Sample((Draw((2, 3, 4)),), {"axes": (2, 0, 1)}),),
-    view=True,
 )
 
 
@@ -51,11 +64,10 @@ def _broadcast_spec(a: Spec, *, shape: tuple[int, ...]) -> Spec:
 
 _broadcast_to = Op(
     "broadcast_to",
-    lambda a, *, shape: np.broadcast_to(a, shape),
+    Kernel(lambda a, *, shape: np.broadcast_to(a, shape), view=True),
     _broadcast_spec,
     lambda g, y, a, *, shape: (g,),  # summed back by the gradient transform, as for every broadcast
     (Sample((Draw((3, 1)),), {"shape": (2, 3, 4)}), Sample((Draw(()),), {"shape": (3,)})),
-    view=True,
 )
 
 
@@ -70,14 +82,13 @@ def _slice_spec(a: Spec, *, index: tuple[tuple[int, int | None, int], ...]) -> S
 
 _slice = Op(
     "slice",
-    lambda a, *, index: a[_slices(index)],
+    Kernel(lambda a, *, index: a[_slices(index)], view=True),
     _slice_spec,
     lambda g, y, a, *, index: (_unslice(g, shape=a.shape, index=index),),
     (
         Sample((Draw((5, 4)),), {"index": ((1, 5, 2), (0, 4, 1))}),
         Sample((Draw((5, 4)),), {"index": ((4, None, -2), (3, 0, -1))}),
     ),
-    view=True,
 )
 
 
@@ -96,11 +107,10 @@ _unslice: Op = Op(
 )
 _flip = Op(
     "flip",
-    lambda a, *, axis: np.flip(a, axis),
+    Kernel(lambda a, *, axis: np.flip(a, axis), view=True),
     lambda a, *, axis: a,
     lambda g, y, a, *, axis: (flip(g, axis),),
     (Sample((Draw(),), {"axis": (0,)}), Sample((Draw(),), {"axis": (0, 1)})),
-    view=True,
 )
 
 # ---- copies

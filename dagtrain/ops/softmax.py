@@ -13,7 +13,7 @@ import numpy as np
 from dagtrain.errors import DTypeError
 from dagtrain.graph import Spec, Tensor
 from dagtrain.ops.elementwise import exp
-from dagtrain.ops.record import Draw, Op, Sample, as_tensor, axes_of
+from dagtrain.ops.record import Draw, Kernel, Op, Sample, as_tensor, axes_of
 from dagtrain.ops.reduce import add_reduce, maximum_reduce, reduce_sum, reduced_shape
 
 _SAMPLES = tuple(Sample((Draw((3, 4), 0.5, 2.0),), {"axis": axis}) for axis in (0, 1))
@@ -77,20 +77,18 @@ def _log_softmax_scratch(a: Spec, *, axis: int) -> tuple[Spec, ...]:
 
 _log_softmax = Op(
     "log_softmax",
-    _log_softmax_kernel,
+    Kernel(_log_softmax_kernel, scratch=_log_softmax_scratch),
     _floats,
     lambda g, y, a, *, axis: (g - exp(y) * reduce_sum(g, (axis,), True),),
     (*_SAMPLES, Sample((Draw((9, 4)),), {"axis": 1})),
-    scratch=_log_softmax_scratch,
     flops=lambda spec, a, **_: 14.0 * a.size,
 )
 _softmax = Op(
     "softmax",
-    _softmax_kernel,
+    Kernel(_softmax_kernel, scratch=lambda a, *, axis: (_line(a, axis),)),
     _floats,
     lambda g, y, a, *, axis: (y * (g - reduce_sum(g * y, (axis,), True)),),
     _SAMPLES,
-    scratch=lambda a, *, axis: (_line(a, axis),),
     flops=lambda spec, a, **_: 14.0 * a.size,
 )
 

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from dagtrain.backends import NUMPY, Backend
 from dagtrain.graph import LEAVES, Spec, Tensor, topological
-from dagtrain.ops import find
+from dagtrain.ops import Kernel
 
 __all__ = ["Layout", "Memory", "Place", "lay_out"]
 
@@ -64,6 +65,7 @@ class Layout:
     """Where each value of a graph is in memory."""
 
     order: list[Tensor]
+    backend: Backend
     root: dict[Tensor, Tensor]
     place: dict[Tensor, Place] = field(default_factory=dict)
     scratch: dict[Tensor, list[tuple[int, Spec]]] = field(default_factory=dict)
@@ -76,14 +78,24 @@ class Layout:
     """Outputs that are donated inputs, or views of them, which the final copy of another output may overwrite."""
     memory: Memory = field(default_factory=lambda: Memory(0, 0, 0))
 
+    def kernel(self, node: Tensor) -> Kernel:
+        """The backend's kernel for a node; leaves and parts have none."""
+        return Kernel() if node.is_part or node.op in LEAVES else self.backend.kernel(node.op)
 
-def lay_out(inputs: Sequence[Tensor], outputs: Sequence[Tensor], donate: Mapping[Tensor, int], yield_points: bool = False) -> Layout:
+
+def lay_out(
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    donate: Mapping[Tensor, int],
+    yield_points: bool = False,
+    backend: Backend = NUMPY,
+) -> Layout:
     """Assign memory to every value; `donate` maps inputs to the number of the output that takes their memory.
 
     With `yield_points`, memory of outputs is never read: an output that is read later is computed in a buffer and then copied.
     """
     # From the last output on: gradients go from the last layer to the first, so each is computed as early as it can be.
-    layout = _aliases(topological(outputs[::-1]), inputs)
+    layout = _aliases(Layout(topological(outputs[::-1]), backend, {}), inputs)
     order = layout.order
     position = {node: i for i, node in enumerate(order)}
     last = dict.fromkeys(layout.root.values(), -1)
@@ -119,7 +131,7 @@ def lay_out(inputs: Sequence[Tensor], outputs: Sequence[Tensor], donate: Mapping
                 layout.place[node] = Place("constant", len(layout.constants))
                 layout.constants.append(node)
             continue
-        # A loop's parts get their memory where the loop runs, not where they are read.
+        # Parts get their memory where their node runs, not where they are read.
         for value in _values_of(node, order):
             if layout.root[value] is not value:
                 continue
@@ -133,9 +145,9 @@ def lay_out(inputs: Sequence[Tensor], outputs: Sequence[Tensor], donate: Mapping
                 buffers.transfer(heir, value)
             else:
                 layout.place[value] = Place("buffer", buffers.take(value, value.nbytes))
-        op = find(node.op)
-        if op.scratch is not None:
-            specs = op.scratch(*(s.spec for s in node.inputs), **dict(node.attributes))
+        scratch = layout.kernel(node).scratch
+        if scratch is not None:
+            specs = scratch(*(s.spec for s in node.inputs), **dict(node.attributes))
             work = [(buffers.take((node, j), spec.nbytes), spec) for j, spec in enumerate(specs)]
             layout.scratch[node] = work
             for j in range(len(work)):
@@ -149,9 +161,9 @@ def lay_out(inputs: Sequence[Tensor], outputs: Sequence[Tensor], donate: Mapping
 
 
 def _values_of(node: Tensor, order: list[Tensor]) -> list[Tensor]:
-    if node.op == "part":
+    if node.is_part:
         return []
-    return [p for p in order if p.op == "part" and p.inputs[0] is node] if node.spec.parts else [node]
+    return [p for p in order if p.is_part and p.inputs[0] is node] if node.spec.parts else [node]
 
 
 def _follow_back(
@@ -162,11 +174,12 @@ def _follow_back(
     first ──multiply──▶ t ──add──▶ first         all three in one place: less memory to go through
     """
     node = next((n for n, number in output_of.items() if number == k), None)
-    while node is not None and find(node.op).ufunc is not None:
+    while node is not None and layout.kernel(node).inplace == "any":
         before = [
             s
             for s in node.inputs
-            if layout.root[s] is s and s.op not in LEAVES and s not in output_of and s.spec == donor.spec and find(s.op).ufunc is not None
+            if layout.root[s] is s and s.op not in LEAVES and s not in output_of and s.spec == donor.spec
+            if layout.kernel(s).inplace == "any"
         ]
         # A step may join if only the next one still reads it, and if its result may take the donor's memory.
         node = next((s for s in before if last[s] == position[node] and _may_take(donor, s, s, layout, last, position[s])), None)
@@ -184,7 +197,7 @@ def _place_output(
     position: Mapping[Tensor, int],
     i: int,
 ) -> None:
-    """Give an output its memory; `maker` is the node itself, or the loop that it is a part of."""
+    """Give an output its memory; `maker` is the node itself, or the node that it is a part of."""
     if donor is not None and donor in position and not _may_take(donor, node, maker, layout, last, i):
         # The donor's memory is still read: compute in a buffer and copy at the end.
         layout.place[node] = Place("buffer", len(layout.sizes))
@@ -199,20 +212,15 @@ def _may_take(donor: Tensor, node: Tensor, maker: Tensor, layout: Layout, last: 
     if last[donor] > i:
         return False
     operands = [s for s in maker.inputs if layout.root[s] is donor]
-    return not operands or (find(maker.op).ufunc is not None and all(s is donor for s in operands) and donor.spec == node.spec)
+    return not operands or (layout.kernel(maker).inplace == "any" and all(s is donor for s in operands) and donor.spec == node.spec)
 
 
-def _aliases(order: list[Tensor], inputs: Sequence[Tensor]) -> Layout:
-    """Roots of views, the strides of every value in the plan's own memory, and the reshapes that must copy."""
-    layout = Layout(order, {})
+def _aliases(layout: Layout, inputs: Sequence[Tensor]) -> Layout:
+    """Roots of views, the strides of every value in the plan's own memory, and the views that must copy."""
     for leaf in inputs:
         layout.root[leaf] = leaf
-    for node in order:
-        if node.op == "part":
-            layout.root[node] = node
-            layout.dummy[node] = _dummy(node.spec)
-            continue
-        if node.op in LEAVES or not find(node.op).view:
+    for node in layout.order:
+        if node.op in LEAVES or node.is_part or not layout.kernel(node).view:
             layout.root[node] = node
             if node.op != "input" and not node.spec.parts:
                 layout.dummy[node] = _dummy(node.spec)
@@ -221,13 +229,13 @@ def _aliases(order: list[Tensor], inputs: Sequence[Tensor]) -> Layout:
         base = layout.dummy.get(source)
         if base is None:  # a view of an input, made at each call
             layout.root[node] = layout.root[source]
-        elif node.op == "reshape" and not _can_view(base, node.shape):
+        elif not layout.kernel(node).is_view_of(base, **dict(node.attributes)):
             layout.copies.add(node)
             layout.root[node] = node
             layout.dummy[node] = _dummy(node.spec)
         else:
             layout.root[node] = layout.root[source]
-            layout.dummy[node] = find(node.op).kernel(base, **dict(node.attributes))
+            layout.dummy[node] = NUMPY.kernel(node.op)(base, **dict(node.attributes))  # strides are alike in all backends
     return layout
 
 
@@ -240,20 +248,12 @@ def _dummy(spec: Spec) -> Any:
     return as_strided(np.empty((), spec.dtype), spec.shape, tuple(reversed(strides)), writeable=False)
 
 
-def _can_view(base: Any, shape: tuple[int, ...]) -> bool:
-    try:
-        np.reshape(base, shape, copy=False)
-    except ValueError:
-        return False
-    return True
-
-
 def _heir(node: Tensor, layout: Layout, last: Mapping[Tensor, int], i: int) -> Tensor | None:
     """The root whose memory an elementwise result may take over, if there is one."""
-    op = find(node.op)
-    if not op.inplace:
+    inplace = layout.kernel(node).inplace
+    if not inplace:
         return None
-    for source in node.inputs if op.ufunc is not None else node.inputs[:1]:
+    for source in node.inputs if inplace == "any" else node.inputs[:1]:
         root = layout.root[source]
         if layout.place.get(root, Place("", 0)).kind != "buffer" or last[root] != i or source.spec != node.spec:
             continue

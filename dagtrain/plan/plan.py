@@ -1,4 +1,4 @@
-"""A graph compiled for one process: straight-line NumPy over preallocated memory.
+"""A graph compiled for one process: straight-line calls of a backend's kernels over preallocated memory.
 
 A `Plan` is picklable (its source travels, not its graph) and may be called from several threads: each has its own work space.
 """
@@ -7,27 +7,26 @@ from __future__ import annotations
 
 import hashlib
 import linecache
+import math
 import re
 import threading
 import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from dagtrain.arguments import one_of
+from dagtrain.backends import NUMPY, Backend, find_backend
 from dagtrain.errors import ArgumentError, DagtrainError, ExecutionError
 from dagtrain.graph import Array, Graph, Spec
-from dagtrain.ops import find
-from dagtrain.ops.scan import run as run_scan
+from dagtrain.plan.bodies import BoundBodies
 from dagtrain.plan.buffers import Memory, lay_out
 from dagtrain.plan.inputs import as_input
 from dagtrain.plan.source import PIECE, Line, write
 
 __all__ = ["Plan", "plan"]
 
-_ALIGNMENT = 64
 _CODE_CACHE_SIZE = 1024
 _code: OrderedDict[str, Any] = OrderedDict()
 _code_lock = threading.Lock()
@@ -36,7 +35,7 @@ _YIELD = re.compile(r'^ +yield "(reads|wrote)", ([\d, ]+)$', re.MULTILINE)
 
 
 class Plan:
-    """Straight-line NumPy for a graph.
+    """Straight-line calls of kernels for a graph.
 
     Parameters
     ----------
@@ -48,6 +47,8 @@ class Plan:
         Whether a run can pause and go on later; see `Bound.steps`.
     piece
         Calls in one function of the source, where the graph has more than eight times as many nodes.
+    backend
+        Whose memory and kernels: a `Backend` or its name.
 
     Attributes
     ----------
@@ -58,6 +59,8 @@ class Plan:
     inputs, outputs : dict of str → Spec
     yield_points : tuple of (str, int, …)
         Where a run can pause, in order; see `Bound.steps`.
+    content : str
+        Hash of what it computes.
 
     Examples
     --------
@@ -69,17 +72,30 @@ class Plan:
     (48, 48)
     """
 
-    def __init__(self, graph: Graph, donate: Mapping[str, str] | None = None, yield_points: bool = False, piece: int = PIECE) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        donate: Mapping[str, str] | None = None,
+        yield_points: bool = False,
+        piece: int = PIECE,
+        backend: str | Backend = NUMPY,
+    ) -> None:
+        backend = find_backend(backend)
         outputs = list(graph.outputs)
         donors = {}
         if yield_points and donate:
             raise ArgumentError("a plan with yield points does not write into its inputs: leave out donate or yield_points.")
         for source, target in (donate or {}).items():
             donors[graph.inputs[one_of("input", source, graph.inputs)]] = outputs.index(one_of("output", target, graph.outputs))
-        layout = lay_out(list(graph.inputs.values()), list(graph.outputs.values()), donors, yield_points)
-        loops = {n: _Loop(Plan(n.attribute("body"), piece=piece), dict(n.attributes)) for n in layout.order if n.op == "scan"}
-        written = write(graph, layout, loops, yield_points, piece)
+        layout = lay_out(list(graph.inputs.values()), list(graph.outputs.values()), donors, yield_points, backend)
+        inner = {n: BoundBodies(n, lambda body: Plan(body, piece=piece, backend=backend)) for n in layout.order if layout.kernel(n).bind}
+        written = write(graph, layout, inner, backend, yield_points, piece)
+        digest = hashlib.sha256(written.source.encode())
+        for value in written.constants:
+            digest.update(value.content.encode() if isinstance(value, BoundBodies) else value.tobytes())
         self._fill(
+            backend,
+            digest.hexdigest()[:32],
             written.source,
             written.constants,
             written.kernels,
@@ -92,6 +108,8 @@ class Plan:
 
     def _fill(
         self,
+        backend: Backend,
+        content: str,
         source: str,
         constants: list[Any],
         kernels: list[str],
@@ -101,48 +119,49 @@ class Plan:
         inputs: dict[str, Spec],
         outputs: dict[str, Spec],
     ) -> None:
+        self.backend, self.content = backend, content
         self.source, self.memory, self.inputs, self.outputs = source, memory, inputs, outputs
         self._constants, self._kernels, self._lines, self._sizes = constants, kernels, lines, sizes
         self._input_specs = list(inputs.items())
         self.yield_points: tuple[YieldPoint, ...] = tuple(
             (what, *map(int, numbers.split(", "))) for what, numbers in _YIELD.findall(source)
         )
-        digest = hashlib.sha256(source.encode())
-        for value in constants:
-            digest.update(value.key.encode() if isinstance(value, _Loop) else value.tobytes())
-        self.key: str = digest.hexdigest()[:32]
-        self._file = f"<dagtrain plan {self.key[:12]}>"
+        self._file = f"<dagtrain plan {self.content[:12]}>"
         self._threads = threading.local()
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = (self.source, self._constants, self._kernels, self._lines, self._sizes, tuple(self.memory), self.inputs, self.outputs)
-        return (_unpickled, state)
+        return (_unpickled, (self.backend.name, self.key, self.content, *state))
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of `content` and of the kernel set that the plan was made for: equal keys are equal bits."""
+        return hashlib.sha256(f"{self.backend.kernel_set}\n{self.content}".encode()).hexdigest()[:32]
 
     @property
     def nbytes(self) -> int:
         """Bytes of the source and the constants: roughly the size of its pickle."""
-        return len(self.source) + sum(c.body.nbytes if isinstance(c, _Loop) else c.nbytes for c in self._constants)
+        return len(self.source) + sum(int(c.nbytes) for c in self._constants)
 
     @property
     def space(self) -> int:
-        """Bytes of the work space of one binding, including its loops."""
-        loops = (c.body for c in self._constants if isinstance(c, _Loop))
-        return sum(self._sizes) + sum(2 * (body.space + body.memory.outputs) for body in loops)
+        """Bytes of the work space of one binding, with its bodies."""
+        return sum(self._sizes) + sum(c.space for c in self._constants if isinstance(c, BoundBodies))
 
     def __repr__(self) -> str:
-        return f"<Plan {self.key[:12]}: {len(self._lines)} calls, {self.memory.needed:,} bytes>"
+        return f"<Plan {self.content[:12]}: {len(self._lines)} calls, {self.memory.needed:,} bytes>"
 
     def _builder(self) -> Any:
         with _code_lock:
-            code = _code.get(self.key)
+            code = _code.get(self.content)
             if code is None:
-                code = _code[self.key] = compile(self.source, self._file, "exec")
+                code = _code[self.content] = compile(self.source, self._file, "exec")
                 linecache.cache[self._file] = (len(self.source), None, self.source.splitlines(keepends=True), self._file)
                 if len(_code) > _CODE_CACHE_SIZE:
                     oldest, _ = _code.popitem(last=False)
                     linecache.cache.pop(f"<dagtrain plan {oldest[:12]}>", None)
-        space: dict[str, Any] = {name: find(name).kernel for name in self._kernels}
-        space |= {"copyto": np.copyto, "inf": np.inf, "nan": np.nan}
+        space: dict[str, Any] = {name: self.backend.kernel(name).call for name in self._kernels}
+        space |= {"copyto": self.backend.copy, "inf": math.inf, "nan": math.nan}
         exec(code, space)  # the text was written by dagtrain.plan.source from ops and literals alone
         return space["build"]
 
@@ -152,22 +171,24 @@ class Plan:
         Parameters
         ----------
         outputs
-            C-contiguous arrays of the outputs' specs, in order; new ones by default.
+            C-contiguous arrays of the backend, of the outputs' specs, in order; new ones by default.
         buffers
             The work space (``bound.buffers``) of another binding of this plan, which then must not run at the same time.
 
         Returns
         -------
         Bound
-            Called with the inputs (C-contiguous arrays of exactly the right shape and dtype: nothing is checked), it fills
-            and returns `outputs`.
+            Called with the inputs (C-contiguous arrays of the backend, of exactly the right shape and dtype: nothing is checked), it
+            fills and returns `outputs`.
         """
-        arrays = [np.empty(s.shape, s.dtype) for s in self.outputs.values()] if outputs is None else list(outputs)
-        for (name, spec), array in zip(self.outputs.items(), arrays, strict=True):
+        empty = self.backend.empty
+        arrays = [empty(s.shape, s.dtype) for s in self.outputs.values()] if outputs is None else list(outputs)
+        for (name, spec), array in zip(self.outputs.items(), [] if outputs is None else arrays, strict=outputs is not None):
             if array.shape != spec.shape or array.dtype != spec.dtype or not array.flags.c_contiguous:
                 raise ArgumentError(f"output {name!r} must be a C-contiguous array of {spec}, got {array.dtype}{array.shape}.")
-        space = [_aligned(n) for n in self._sizes] if buffers is None else list(buffers)
-        run = self._builder()(space, arrays, self._constants, _view)
+        space = [empty((n,), "u1") for n in self._sizes] if buffers is None else list(buffers)
+        constants = [c.bind(self.backend) if isinstance(c, BoundBodies) else self.backend.from_host(c) for c in self._constants]
+        run = self._builder()(space, arrays, constants, self.backend)
         return Bound(run, tuple(arrays), space, bool(self.yield_points))
 
     def __call__(self, *inputs: Any) -> tuple[Array, ...]:
@@ -186,15 +207,15 @@ class Plan:
             bound = self._threads.bound = self.bind()
         return tuple(o.copy() for o in self.run(bound, arrays))
 
-    def run(self, bound: Bound, arrays: Sequence[Any]) -> tuple[Array, ...]:
-        """The outputs of a bound plan, in its memory; see `__call__` for errors of kernels."""
+    def run(self, bound: Bound, arrays: Sequence[Array]) -> tuple[Array, ...]:
+        """The outputs of a bound plan for checked inputs, in its memory; see `__call__` for errors of kernels."""
         try:
-            bound.run(*arrays)
+            bound.run(*map(self.backend.from_host, arrays))
         except DagtrainError:
             raise
         except Exception as error:
             raise self.explain(error) from error
-        return bound.outputs
+        return tuple(map(self.backend.to_host, bound.outputs))
 
     def check(self, inputs: Sequence[Any]) -> list[Array]:
         """The inputs as arrays of the right shape and dtype, or an error that names the wrong one."""
@@ -217,11 +238,11 @@ class Plan:
         return ExecutionError(f"a plan failed: {type(error).__name__}: {error}")
 
     def _line(self, file: str, number: int) -> Line | None:
-        """The op of a line of this plan, or of the body of one of its loops."""
+        """The op of a line of this plan, or of a body in it."""
         if file == self._file:
             return self._lines.get(number)
-        bodies = (value.body for value in self._constants if isinstance(value, _Loop))
-        return next((line for body in bodies if (line := body._line(file, number)) is not None), None)
+        plans = (plan for value in self._constants if isinstance(value, BoundBodies) for plan in value.plans)
+        return next((line for plan in plans if (line := plan._line(file, number)) is not None), None)
 
 
 class Bound:
@@ -250,49 +271,23 @@ class Bound:
         return self.outputs
 
 
-class _Loop:
-    """A scan in a plan: the body's plan and how its inputs and outputs are wired."""
-
-    def __init__(self, body: Plan, attributes: dict[str, Any]) -> None:
-        self.body = body
-        self.wiring = {k: attributes[k] for k in ("carries", "sequences", "length", "reverse")}
-        self.key = f"{body.key}{self.wiring}"
-
-    def bind(self) -> Callable[[Sequence[Array], Sequence[Array | None]], Any]:
-        """The loop with its own memory: one step's carries are read while the next are written, so there are two bindings."""
-        bindings = (self.body.bind(), self.body.bind())
-        count = 0
-
-        def step(*inputs: Array) -> tuple[Array, ...]:
-            nonlocal count
-            count += 1
-            return bindings[count % 2](*inputs)
-
-        return lambda arrays, buffers: run_scan(self.wiring, step, arrays, buffers)
-
-
-def _aligned(nbytes: int) -> Array:
-    raw = np.empty(nbytes + _ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % _ALIGNMENT
-    return raw[start : start + nbytes]
-
-
-def _view(buffer: Array, dtype: str, shape: tuple[int, ...]) -> Array:
-    kind = np.dtype(dtype)
-    count = int(np.prod(shape, dtype=np.int64))
-    return buffer[: count * kind.itemsize].view(kind).reshape(shape)
-
-
 def _unpickled(*state: Any) -> Plan:
     instance = object.__new__(Plan)
-    source, constants, kernels, lines, sizes, memory, inputs, outputs = state
+    backend, key, content, source, constants, kernels, lines, sizes, memory, inputs, outputs = state
     specs = [{k: Spec(*s) for k, s in group.items()} for group in (inputs, outputs)]
-    instance._fill(source, constants, kernels, lines, sizes, Memory(*memory), *specs)
+    instance.key = key
+    instance._fill(find_backend(backend), content, source, constants, kernels, lines, sizes, Memory(*memory), *specs)
     return instance
 
 
 def plan(
-    graph: Graph, *, optimize: bool = True, approximate: bool = False, donate: Mapping[str, str] | None = None, yield_points: bool = False
+    graph: Graph,
+    *,
+    optimize: bool = True,
+    approximate: bool = False,
+    donate: Mapping[str, str] | None = None,
+    yield_points: bool = False,
+    backend: str | Backend = NUMPY,
 ) -> Plan:
     """Optimise a graph and compile it; what `Graph.plan` does.
 
@@ -302,11 +297,11 @@ def plan(
         Whether rewrites and constant folding run first.
     approximate
         Whether rewrites that change results for NaN, infinity or signed zero are allowed.
-    donate, yield_points
+    donate, yield_points, backend
         See `Plan`.
     """
     if optimize:
         from dagtrain.transform import optimize as run_stages
 
         graph = run_stages(graph, approximate=approximate)
-    return Plan(graph, donate, yield_points)
+    return Plan(graph, donate, yield_points, backend=backend)

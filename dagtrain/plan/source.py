@@ -1,7 +1,7 @@
 """From a graph laid out in memory to straight-line Python: one line a node.
 
-    def build(s, o, c, view):                       once for each thread: names for every piece of memory, all views made
-        t4 = view(s[0], 'float32', (32, 128))
+    def build(s, o, c, b):                          once for each thread: names for every piece of memory, all views made
+        t4 = b.view(s[0], 'float32', (32, 128))
         def run(x, w, b):
             matmul(x, w, t4)                        # one call a node, nothing allocated
             add(t4, b, o[0])
@@ -21,9 +21,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dagtrain.backends import Backend
 from dagtrain.errors import GraphError
 from dagtrain.graph import LEAVES, Graph, Tensor
-from dagtrain.ops import find
 from dagtrain.plan.buffers import Layout, Place
 
 __all__ = ["PIECE", "Line", "Written", "write"]
@@ -53,8 +53,9 @@ class Written:
 
 
 class _Writer:
-    def __init__(self, graph: Graph, layout: Layout, loops: dict[Tensor, Any], yield_points: bool, piece: int) -> None:
-        self.graph, self.layout, self.loops, self.yield_points, self.piece = graph, layout, loops, yield_points, piece
+    def __init__(self, graph: Graph, layout: Layout, inner: dict[Tensor, Any], backend: Backend, yield_points: bool, piece: int) -> None:
+        self.graph, self.layout, self.inner, self.yield_points, self.piece = graph, layout, inner, yield_points, piece
+        self.backend = backend
         self.large = len(layout.order) > 8 * piece
         self.count = 0
         self.head: list[str] = []
@@ -64,7 +65,7 @@ class _Writer:
         self.constants: list[Any] = [t.value for t in layout.constants]
         self.parts: dict[Tensor, list[Tensor]] = {}
         for t in layout.order:
-            if t.op == "part":
+            if t.is_part:
                 self.parts.setdefault(t.inputs[0], []).append(t)
         self.unread = {leaf: k for k, leaf in enumerate(graph.inputs.values())} if yield_points else {}
         self.copied: dict[Tensor, list[int]] = {}
@@ -91,7 +92,8 @@ class _Writer:
             self.yield_point("reads", self.unread.values())
         for i, node in enumerate(self.layout.overwritten):
             copy = self.called(f"kept{i}")
-            self.body.append((f"{copy} = {self.names[node]}.copy()", node))
+            self.head.append(f"{copy} = b.empty({node.shape!r}, {node.dtype.str!r})")
+            self.body.append((f"copyto({copy}, {self.names[node]})", node))
             self.names[node] = copy
         self.copies([k for k, node in self.layout.final_copies if not self.yield_points or node.op in LEAVES])
         return self.joined()
@@ -104,7 +106,7 @@ class _Writer:
 
     def outputs_of(self, node: Tensor) -> tuple[list[int], list[int]]:
         """The outputs that a node writes in place, and those that are copies of its values."""
-        values = [] if node.op == "part" else [node, *self.parts.get(node, ())]  # a loop writes its parts
+        values = [] if node.is_part else [node, *self.parts.get(node, ())]  # a node writes its parts
         places = [self.layout.place[t] for t in values if t in self.layout.place]
         return [p.number for p in places if p.kind == "output"], [k for t in values for k in self.copied.get(t, ())]
 
@@ -127,15 +129,15 @@ class _Writer:
             self.yield_point("wrote", [*written, *numbers])
 
     def node(self, i: int, node: Tensor) -> None:
-        if node.op == "part":
+        if node.is_part:
             return
-        if node.op == "scan":
-            self.scan(i, node)
+        if node.spec.parts:
+            self.several(i, node)
             return
-        op = find(node.op)
+        kernel = self.backend.kernel(node.op)
         arguments = [self.names[s] for s in node.inputs]
         name = self.names[node] = self.called(f"t{i}")
-        if op.view and node not in self.layout.copies:
+        if kernel.view and node not in self.layout.copies:
             self.kernels.add(node.op)
             line = f"{name} = {_call(node.op, arguments, node)}"
             if node in self.layout.dummy:
@@ -144,26 +146,20 @@ class _Writer:
                 self.body.append((line, node))
             return
         self.head.append(f"{name} = {self.memory(self.layout.place[node], node)}")
-        if node in self.layout.copies:
-            shape = node.inputs[0].shape
-            shaped = self.called(f"t{i}_as_source")
-            self.head.append(f"{shaped} = {name}.reshape({shape!r})")
-            self.body.append((f"copyto({shaped}, {arguments[0]})", node))
-            return
         self.kernels.add(node.op)
-        if node in self.layout.scratch:
-            work = []
-            for j, (buffer, spec) in enumerate(self.layout.scratch[node]):
-                work.append(self.called(f"t{i}_work{j}"))
-                self.head.append(f"{work[-1]} = view(s[{buffer}], {spec.dtype.str!r}, {spec.shape!r})")
-            arguments.append(f"scratch=({', '.join(work)},)")
-        # maximum and minimum: NumPy 2.4 deprecates their third positional argument.
-        if (op.ufunc is not None and node.op not in ("maximum", "minimum")) or node.op == "matmul":
-            self.body.append((f"{node.op}({', '.join([*arguments, name])})", node))
-        else:
-            self.body.append((_call(node.op, [*arguments, f"out={name}"], node), node))
+        arguments += self.scratch(i, node)
+        self.body.append((_call(node.op, [*arguments, name if kernel.positional else f"out={name}"], node), node))
 
-    def scan(self, i: int, node: Tensor) -> None:
+    def scratch(self, i: int, node: Tensor) -> list[str]:
+        """The argument for the work space that a node takes, if it takes any."""
+        work = []
+        for j, (buffer, spec) in enumerate(self.layout.scratch.get(node, ())):
+            work.append(self.called(f"t{i}_work{j}"))
+            self.head.append(f"{work[-1]} = b.view(s[{buffer}], {spec.dtype.str!r}, {spec.shape!r})")
+        return [f"scratch=({', '.join(work)},)"] if work else []
+
+    def several(self, i: int, node: Tensor) -> None:
+        """A node with several outputs, which are its parts; None for those that nothing reads."""
         parts = {p.attribute("index"): p for p in self.parts.get(node, ())}
         buffers = []
         for index in range(len(node.spec.parts)):
@@ -174,17 +170,21 @@ class _Writer:
             self.names[part] = self.called(f"t{i}_{index}")
             self.head.append(f"{self.names[part]} = {self.memory(self.layout.place[part], part)}")
             buffers.append(self.names[part])
-        loop = self.called(f"loop{i}")
-        self.head.append(f"{loop} = c[{len(self.constants)}].bind()")
-        self.constants.append(self.loops[node])
-        arguments = ", ".join(self.names[s] for s in node.inputs)
-        self.body.append((f"{loop}(({arguments},), ({', '.join(buffers)},))", node))
+        arguments, out = [self.names[s] for s in node.inputs], f"[{', '.join(buffers)}]"
+        if node in self.inner:
+            bound = self.called(f"{node.op}{i}")
+            self.head.append(f"{bound} = c[{len(self.constants)}]")
+            self.constants.append(self.inner[node])
+            self.body.append((f"{bound}([{', '.join(arguments)}], {out})", node))
+            return
+        self.kernels.add(node.op)
+        self.body.append((_call(node.op, [*arguments, *self.scratch(i, node), f"out={out}"], node), node))
 
     def memory(self, place: Place, node: Tensor) -> str:
         if place.kind == "output":
             return f"o[{place.number}]"
         if place.kind == "buffer":
-            return f"view(s[{place.number}], {node.dtype.str!r}, {node.shape!r})"
+            return f"b.view(s[{place.number}], {node.dtype.str!r}, {node.shape!r})"
         raise GraphError(f"{node!r} has no memory of its own.")
 
     def called(self, name: str) -> str:
@@ -199,12 +199,12 @@ class _Writer:
         lines: list[str] = []
         if self.large:
             for start in range(0, len(self.head), self.piece):
-                lines += [f"def name_{start}(s, o, c, view, m):", *("    " + h for h in self.head[start : start + self.piece])]
+                lines += [f"def name_{start}(s, o, c, b, m):", *("    " + h for h in self.head[start : start + self.piece])]
             for start in range(0, len(self.body), self.piece):
                 lines.append(f"def run_{start}(o, m):")
                 self.calls(self.body[start : start + self.piece], "    ", lines, written)
-            lines += ["def build(s, o, c, view):", f"    m = [None] * {self.count}"]
-            lines += [f"    name_{start}(s, o, c, view, m)" for start in range(0, len(self.head), self.piece)]
+            lines += ["def build(s, o, c, b):", f"    m = [None] * {self.count}"]
+            lines += [f"    name_{start}(s, o, c, b, m)" for start in range(0, len(self.head), self.piece)]
             lines += [f"    def run({', '.join(self.parameters)}):"]
             lines += [f"        m[{k}] = {name}" for k, name in enumerate(self.parameters)]
             for start in range(0, len(self.body), self.piece):
@@ -213,7 +213,7 @@ class _Writer:
             if not self.body:
                 lines.append("        pass")
         else:
-            lines += ["def build(s, o, c, view):", *("    " + h for h in self.head), f"    def run({', '.join(self.parameters)}):"]
+            lines += ["def build(s, o, c, b):", *("    " + h for h in self.head), f"    def run({', '.join(self.parameters)}):"]
             self.calls(self.body, "        ", lines, written)
         lines.append("    return run")
         written.source = "\n".join(lines) + "\n"
@@ -245,9 +245,11 @@ def _call(op: str, arguments: Sequence[str], node: Tensor) -> str:
     return f"{op}({', '.join(words)})"
 
 
-def write(graph: Graph, layout: Layout, loops: dict[Tensor, Any], yield_points: bool = False, piece: int = PIECE) -> Written:
-    """Write the source of a plan; `loops` holds a callable for each scan, `yield_points` says whether it pauses.
+def write(
+    graph: Graph, layout: Layout, inner: dict[Tensor, Any], backend: Backend, yield_points: bool = False, piece: int = PIECE
+) -> Written:
+    """Write the source of a plan; `inner` holds the bodies of each node that has some, `yield_points` says whether it pauses.
 
     A graph of more than eight times `piece` nodes is written in functions of `piece` calls.
     """
-    return _Writer(graph, layout, loops, yield_points, piece).write()
+    return _Writer(graph, layout, inner, backend, yield_points, piece).write()

@@ -8,12 +8,12 @@ from itertools import cycle, pairwise
 
 import numpy as np
 
+from dagtrain.backends.blas import guard
 from dagtrain.data.columns import Rows
 from dagtrain.engines.ranks.arithmetic import RankRunner
-from dagtrain.engines.ranks.gradients import BUCKET_BYTES, shape_of, stages_of
 from dagtrain.engines.ranks.placement import WorkerInfo, place
+from dagtrain.engines.ranks.stages import BUCKET_BYTES, shape_of, stages_of
 from dagtrain.graph import Array, Spec
-from dagtrain.plan.blas import guard
 from dagtrain.scaling.model import STEP, Work
 from dagtrain.step.parts import ShardInputs, ShardRunner
 from dagtrain.step.program import Program

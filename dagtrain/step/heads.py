@@ -26,10 +26,25 @@ from dagtrain.ops import as_tensor
 from dagtrain.ops.elementwise import cast
 from dagtrain.step.sum_tree import add_tree
 
-__all__ = ["WITHOUT_NAMES", "Figure", "Head", "Parts", "heads_of", "output_of", "scales_of", "source_of", "target_of", "weighted_total"]
+__all__ = [
+    "WITHOUT_NAMES",
+    "Figure",
+    "Head",
+    "Parts",
+    "by_output",
+    "heads_of",
+    "output_of",
+    "scales_of",
+    "source_of",
+    "target_of",
+    "weighted_total",
+]
 
 
-WITHOUT_NAMES = "the model gives several outputs without names: give them as a dict, and losses by its names: loss={...}."
+WITHOUT_NAMES = (
+    'the model gives several outputs without names: give them as a dict, as in nn.Model(inputs, {"kind": a, "size": b}), and losses by '
+    "its names: loss={...}."
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +101,24 @@ class Figure(NamedTuple):
     higher_is_better: bool = False
     rows: int | None = None
     training_only: bool = False
+
+
+def by_output(what: str, value: Any, names: Sequence[str]) -> Any:
+    """Losses, metrics or weights that are given in a list in the order of the outputs, as a dict by their names; others as they are."""
+    if not isinstance(value, list | tuple) or (what == "metrics" and not any(isinstance(part, list | tuple) for part in value)):
+        return value
+    if not names and len(value) == 1:
+        return value[0]
+    if not names:
+        raise ArgumentError(
+            f"{what} is a list of {len(value)}, and the outputs have no names: give them as a dict, and {what} by its names."
+        )
+    if len(value) != len(names):
+        raise ArgumentError(
+            f"{what} is a list of {len(value)}, but the outputs are {', '.join(names)}: give one for each in this order, or {what} as a "
+            "dict by their names."
+        )
+    return dict(zip(names, value, strict=True))
 
 
 def heads_of(loss: Any, metric_list: Any, factors: Any) -> tuple[Head, ...]:

@@ -20,15 +20,27 @@ from dagtrain.nn.layer import Applied, Layer
 from dagtrain.nn.losses import Loss
 from dagtrain.nn.metrics import Metric
 from dagtrain.nn.model import Model
-from dagtrain.nn.naming import by_path, nested
 from dagtrain.nn.tracing import First, first_pass
 from dagtrain.ops import as_tensor
 from dagtrain.ops.elementwise import cast
 from dagtrain.ops.random import derive, key
 from dagtrain.ops.shape import stack
-from dagtrain.step.heads import WITHOUT_NAMES, Figure, Head, Parts, heads_of, output_of, ratio, source_of, target_of, weighted_total
+from dagtrain.step.heads import (
+    WITHOUT_NAMES,
+    Figure,
+    Head,
+    Parts,
+    by_output,
+    heads_of,
+    output_of,
+    ratio,
+    source_of,
+    target_of,
+    weighted_total,
+)
 from dagtrain.step.layout import VectorLayout
 from dagtrain.step.objective import LOSS_PARTS, Forward, Objective, check_weight, mean_figure, pair, row_of, rows_of
+from dagtrain.step.statistics import in_evaluation
 from dagtrain.trace import flatten, trace_nested
 from dagtrain.trace.tree import leaves, map_leaves
 
@@ -40,12 +52,17 @@ class ModelObjective(Objective):
 
     def __init__(self, model: Layer, loss: Any, metric_list: Any, loss_weights: Any = None) -> None:
         self.model = model
-        self.heads = heads_of(loss, metric_list, loss_weights)
+        outputs = model.outputs if isinstance(model, Model) and isinstance(model.outputs, Mapping) else {}
+        names = [*outputs, *((model.auxiliary or ()) if isinstance(model, Model) and len(_entries(loss)) > len(outputs) else ())]
+        arguments = {"loss": loss, "metrics": metric_list, "loss_weights": loss_weights}
+        self.heads = heads_of(*(by_output(what, value, names) for what, value in arguments.items()))
         self._traces: dict[tuple[Any, ...], First] = {}
         if isinstance(model, Model):
             self._check_names(model)
 
     def _check_names(self, model: Model) -> None:
+        if isinstance(model.outputs, list | tuple) and len(model.outputs) > 1:
+            raise ArgumentError(WITHOUT_NAMES)
         names = [*(model.outputs if isinstance(model.outputs, Mapping) else ()), *(model.auxiliary or ())]
         if not self.heads[0].name and len(names) > 1:
             raise ArgumentError(f"the model has the outputs {', '.join(names)}: give a loss by name for each that has one: loss={{...}}.")
@@ -123,6 +140,17 @@ class ModelObjective(Objective):
         """The names of the heads whose outputs exist in evaluation too."""
         return [head.name for head in self.heads if not head.name or (isinstance(outputs, dict) and head.name in outputs)]
 
+    def training_only(self, x: Any) -> set[str]:
+        """The names of the heads whose outputs exist in training alone."""
+        return {head.name for head in self.heads} - set(self._main(self._specs(x)[0]))
+
+    @property
+    def target_names(self) -> list[str]:
+        """The names of the outputs with losses, in the model's own order where it declares one, auxiliary ones last."""
+        model, heads = self.model, [head.name for head in self.heads if head.name]
+        order = [*model.outputs, *(model.auxiliary or ())] if isinstance(model, Model) and isinstance(model.outputs, Mapping) else heads
+        return [name for name in order if name in heads]
+
     def labels(self, x: Any) -> dict[str, tuple[int | None, int]]:
         """For each head with class labels the number of classes, and the axes of the labels."""
         outputs, auxiliary = self._specs(x)
@@ -182,9 +210,8 @@ class ModelObjective(Objective):
     def _applied(
         self, parameters: Any, statistics: Any, x: Any, key: Tensor | None, training: bool, fixed: Collection[str] | None = None
     ) -> Applied:
-        if not training:  # states by shard are those of steps of training
-            reductions = self.reductions(row_of(x))
-            statistics = nested({p: v for p, v in by_path(statistics).items() if reductions.get(".".join(p)) != "shard"})
+        if not training:
+            statistics = in_evaluation(statistics, self.reductions(row_of(x)))
         return self.model.run(parameters, statistics, x, key=key if training else None, training=training, fixed=fixed)
 
     def _losses(self, applied: Applied, y: Any, sample_weight: Any) -> dict[str, Parts]:
@@ -197,6 +224,23 @@ class ModelObjective(Objective):
                 with scope(f"loss_{head.name}" if head.name else "loss"):
                     parts[head.name] = Parts(*head.loss.parts(output, target_of(head, main, y), weight))
         return parts
+
+    def _check_evaluated(self, trained: Any, evaluated: Any) -> None:
+        """Raise ArgumentError for outputs with losses that the model gives in training alone, but not as auxiliary ones."""
+        lost = sorted({*self._main(trained)} - {*self._main(evaluated)})
+        if lost and lost[0]:
+            raise ArgumentError(
+                f"the model returns the output {lost[0]!r}, which has a loss, in training alone: return it always, or give it by "
+                f"c.auxiliary({lost[0]!r}, value) in training, and evaluation leaves it out."
+            )
+        if isinstance(trained, dict) != isinstance(evaluated, dict):
+            kinds = ("a dict of outputs" if isinstance(outputs, dict) else "one output" for outputs in (trained, evaluated))
+            raise ArgumentError(f"the model returns {' in training, and '.join(kinds)} outside: return the same outputs always.")
+        if not self._main(evaluated):
+            names = ", ".join(head.name for head in self.heads)
+            raise ArgumentError(
+                f"the losses are for {names} alone, which exist in training alone: to evaluate, give another output a loss."
+            )
 
     def _output(self, head: Head, applied: Applied) -> Tensor | None:
         if head.name in applied.auxiliary:
@@ -219,8 +263,11 @@ class ModelObjective(Objective):
         """Apply the model, then the losses and the metrics."""
         applied = self._applied(parameters, statistics, x, key, training, fixed)
         rows = leaves(x)[0].shape[0]
+        first = self._traced(row_of(x))
+        shared = first.shared
+        if not training:
+            self._check_evaluated(first.call.outputs, applied.outputs)
         losses, main = self._losses(applied, y, sample_weight), self._main(applied.outputs)
-        shared = self._traced(row_of(x)).shared
         if applied.losses and not shared.losses:
             raise ArgumentError(f"a layer adds the loss {next(iter(applied.losses))!r} outside training alone: add it in training too.")
         numbers, by_sample = _penalties(applied.losses, rows)
@@ -319,6 +366,10 @@ def _weight_of(head: Head, main: Sequence[str], y: Any, sample_weight: Any) -> A
     if not isinstance(sample_weight, dict):
         return sample_weight
     return sample_weight.get(source_of(head, main, list(y)) if head.name else next(iter(sample_weight)))
+
+
+def _entries(loss: Any) -> Any:
+    return loss if isinstance(loss, list | tuple) else ()
 
 
 def _penalties(values: Mapping[str, Any], rows: int) -> tuple[dict[str, Tensor], dict[str, Parts]]:

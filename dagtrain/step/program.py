@@ -151,9 +151,11 @@ class Program:
     def _graph(self, function: Callable[..., Any], rows: int, columns: Columns | None = None) -> Graph:
         """The graph of one of the objective's functions for this many rows, by default of the program's own columns."""
         columns = self.columns if columns is None else columns
-        cache_key = function.__name__, rows, columns.specs
+        cache_key = function.__name__, rows, (columns.names, columns.specs)
         if cache_key not in self._graphs:
             x, y, sample_weight = columns.of_rows(rows)
+            names = inspect.signature(function).parameters
+            scaled = "scales" in names and self.weight_count
             specs = {
                 "parameters": self.layout.specs,
                 "statistics": self.statistics_layout.specs,
@@ -162,15 +164,15 @@ class Program:
                 "sample_weight": sample_weight,
                 "part": Spec((), np.dtype(self.layout.dtype)),
                 "key": spec_of(NO_KEY),
-                "scales": Spec((self.weight_count,), np.dtype("f8")) if self.weight_count else None,
+                "scales": Spec((self.weight_count,), np.dtype("f8")) if scaled else None,
             }
-            names = inspect.signature(function).parameters
             call = partial(function, fixed=self.fixed) if "fixed" in names else function
             self._graphs[cache_key] = trace_nested(call, *(specs[name] for name in names if name in specs)).graph
         return self._graphs[cache_key]
 
     def _plan(self, function: Callable[..., Any], rows: int, columns: Columns | None = None, yield_points: bool = False) -> Plan:
-        cache_key = function.__name__, rows, (self.columns if columns is None else columns).specs
+        columns = self.columns if columns is None else columns
+        cache_key = function.__name__, rows, (columns.names, columns.specs)
         if cache_key not in self._plans:
             self._plans[cache_key] = plan(self._graph(function, rows, columns), yield_points=yield_points)
         return self._plans[cache_key]

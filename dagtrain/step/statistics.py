@@ -18,13 +18,14 @@ import numpy as np
 
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array, Spec
+from dagtrain.nn.naming import Nest, nested
 from dagtrain.nn.reductions import REDUCTIONS, Reduction
 from dagtrain.step.layout import VectorLayout, settled
 from dagtrain.step.state import State
 from dagtrain.step.sum_tree import add_tree
 from dagtrain.trace import flatten, unflatten
 
-__all__ = ["Layout", "Region", "ShardStatistics", "StatisticsLayout", "state_leaves"]
+__all__ = ["Layout", "Region", "ShardStatistics", "StatisticsLayout", "in_evaluation", "state_leaves"]
 
 
 class Region(NamedTuple):
@@ -205,6 +206,11 @@ class ShardStatistics:
 
 def _bytes(array: Array) -> Array:
     return array.reshape(-1).view(np.uint8)
+
+
+def in_evaluation(nest: Nest, reductions: Mapping[str, str]) -> Nest:
+    """The states that exist in evaluation: those by shard are of steps of training."""
+    return nested({tuple(name.split(".")): state for name, state in flatten(nest)[0].items() if reductions.get(name) != "shard"})
 
 
 def state_leaves(parameters: VectorLayout, statistics: StatisticsLayout, state: State, shard: int = 0) -> list[Array]:

@@ -5,7 +5,7 @@ A node takes one NumPy call, plus the longer of the times for its operations and
 
 from __future__ import annotations
 
-from dagtrain.graph import LEAVES, Tensor
+from dagtrain.graph import LEAVES, Tensor, bodies
 from dagtrain.ops import find
 
 __all__ = ["BYTES_A_SECOND", "FLOPS_A_SECOND", "TRANSFER_A_SECOND", "WORTH", "seconds"]
@@ -29,13 +29,13 @@ def seconds(node: Tensor) -> float:
     >>> 0.01 < seconds(x @ x) < 0.5
     True
     """
-    if node.op in LEAVES or node.op == "part":
+    if node.op in LEAVES:
         return 0.0
-    if node.op == "scan":
-        body = node.attribute("body")
-        return float(node.attribute("length")) * sum(seconds(n) for n in body.nodes)
     op = find(node.op)
     if op.view:
         return 0.0
+    graphs = [graph for several in bodies(node).values() for graph in several]
+    if graphs:
+        return op.times(node) * sum(seconds(n) for graph in graphs for n in graph.nodes)
     moved = node.nbytes + sum(source.nbytes for source in node.inputs)
     return CALL + max(op.count_flops(node) / FLOPS_A_SECOND, moved / BYTES_A_SECOND)

@@ -94,8 +94,8 @@ def label_of(node: Tensor, by_op: bool = False) -> str:
     if node.op in LEAVES:
         return re.sub(r"[^0-9A-Za-z_.]", "_", node.name or node.op)
     if by_op:
-        return node.inputs[0].op if node.op == "part" else node.op
-    scope = "-".join(node.origin.scope) or (node.inputs[0].op if node.op == "part" else node.op)
+        return node.inputs[0].op if node.is_part else node.op
+    scope = "-".join(node.origin.scope) or (node.inputs[0].op if node.is_part else node.op)
     return f"{node.origin.phase}-{scope}"
 
 

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dagtrain.errors import ArgumentError, DTypeError
-from dagtrain.graph import Graph, Spec, Tensor, spec_of
+from dagtrain.graph import Graph, Spec, Tensor, spec_of, topological, unused
 from dagtrain.graph import input as new_input
 from dagtrain.ops import as_tensor
 from dagtrain.trace.tree import Structure, flatten, unflatten
 
-__all__ = ["Traced", "argument_names", "trace", "trace_nested"]
+__all__ = ["Recorded", "Traced", "argument_names", "record", "trace", "trace_nested"]
 
 
 class Traced(NamedTuple):
@@ -24,6 +24,30 @@ class Traced(NamedTuple):
     graph: Graph
     arguments: Structure
     results: Structure
+
+
+class Recorded(NamedTuple):
+    """The tensors that a function gave for the leaves of its arguments."""
+
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+    arguments: Structure
+    results: Structure
+    born: int
+    """The serial number that leaves had reached before the call."""
+
+    def closes_over_tensors(self) -> bool:
+        """Whether the results depend on an input or array that is older than the call and no argument of it."""
+        inside = set(self.inputs.values())
+        return any(
+            node.op == "input" or (node.op == "array" and node.attribute("serial") < self.born)
+            for node in topological(self.outputs.values())
+            if node not in inside and not node.inputs
+        )
+
+    def closed(self) -> Traced:
+        """As a graph, which depends on no input but those."""
+        return Traced(Graph(self.inputs, self.outputs), self.arguments, self.results)
 
 
 def argument_names(function: Callable[..., Any], count: int) -> list[str]:
@@ -37,7 +61,8 @@ def argument_names(function: Callable[..., Any], count: int) -> list[str]:
         if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
             names.append(p.name)
         elif p.kind == p.VAR_POSITIONAL:
-            names += [f"{p.name}_{i}" for i in range(count - len(names))]
+            for i in range(count - len(names)):
+                names.append(unused(f"{p.name}_{i}", names))
     if len(names) < count:
         raise ArgumentError(f"{getattr(function, '__name__', function)} takes {len(names)} positional arguments, got {count}.")
     return names[:count]
@@ -60,8 +85,9 @@ def _tensors(results: Any) -> list[Tensor]:
     return [as_tensor(value) for value in flatten(results)[0].values() if isinstance(value, Tensor | np.ndarray | np.generic | int | float)]
 
 
-def trace_nested(function: Callable[..., Any], *arguments: Any) -> Traced:
-    """Trace a function of nested arguments; each leaf is a spec, or anything with shape and dtype, or a number."""
+def record(function: Callable[..., Any], *arguments: Any) -> Recorded:
+    """Call a function with new leaves; each leaf of the arguments is a spec, or anything with shape and dtype, or a number."""
+    born = new_input("").attribute("serial")
     leaves: list[Tensor] = []
     nested = []
     structures = []
@@ -86,8 +112,13 @@ def trace_nested(function: Callable[..., Any], *arguments: Any) -> Traced:
                 f"{getattr(function, '__name__', 'the function')} returned a {type(value).__name__} at {path!r}; a traced function returns "
                 "tensors, numbers, or nested dicts, lists and tuples of them."
             )
-    graph = Graph({str(t.name): t for t in leaves}, {k: as_tensor(v) for k, v in outputs.items()})
-    return Traced(graph, tuple(structures), result_structure)
+    inputs = {str(t.name): t for t in leaves}
+    return Recorded(inputs, {k: as_tensor(v) for k, v in outputs.items()}, tuple(structures), result_structure, born)
+
+
+def trace_nested(function: Callable[..., Any], *arguments: Any) -> Traced:
+    """Trace a function of nested arguments (see `record`) that depends on no input but those."""
+    return record(function, *arguments).closed()
 
 
 def trace(function: Callable[..., Any], *specs: Any) -> Graph:

@@ -5,7 +5,7 @@ Evaluation cuts their rows into the same pieces as those of arrays, across batch
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.arguments import whole
+from dagtrain.backends.blas import guard
 from dagtrain.data.batches import check_shuffle
 from dagtrain.data.class_weights import weigh_classes
 from dagtrain.data.columns import Columns, Rows
@@ -22,12 +23,12 @@ from dagtrain.data.source import Source
 from dagtrain.data.stream import BatchReader, is_iterator, is_stream, open_iterator
 from dagtrain.engines.engine import Session, Watch
 from dagtrain.errors import ArgumentError, DataError
-from dagtrain.plan.blas import guard
 from dagtrain.step.objective import Objective
 from dagtrain.step.program import Program
 from dagtrain.step.scores import EVALUATED, Scores, join_scores
 from dagtrain.step.state import State
 from dagtrain.trace.tree import flatten, unflatten
+from dagtrain.train.names import bind_inputs, for_evaluation
 from dagtrain.train.predict import Predictor
 from dagtrain.train.rows import check_alike, open_rows
 
@@ -102,10 +103,16 @@ def only_for_arrays(
 
 
 def open_batch(
-    objective: Objective, class_weight: Mapping[float, float] | None, x: Any, y: Any, weight: Any, expected: Columns | None
+    objective: Objective,
+    class_weight: Mapping[float, float] | None,
+    training_only: Collection[str],
+    x: Any,
+    y: Any,
+    weight: Any,
+    expected: Columns | None,
 ) -> Source:
     """The source of one batch, with the columns of the trainer or of the batches before."""
-    source = open_rows(objective, x, y, weight, expected)
+    source = open_rows(objective, x, y, weight, expected, training_only)
     if class_weight is not None:
         source = weigh_classes(source, class_weight, objective.dtype, whole=False)
     if expected is not None:
@@ -124,7 +131,7 @@ def open_batches(
     earlier: BatchStream | None,
 ) -> BatchStream:
     """The stream of a fit, which goes on from an `earlier` one of the same iterator."""
-    stream = BatchStream(batches, partial(open_batch, objective, class_weight), shards, steps, expected, epoch=epoch)
+    stream = BatchStream(batches, partial(open_batch, objective, class_weight, ()), shards, steps, expected, epoch=epoch)
     stream.class_weight = class_weight
     if earlier is not None and stream.once and earlier.batches is stream.batches:
         if earlier.pulled and earlier.class_weight != class_weight:
@@ -147,8 +154,9 @@ class Batches:
 
     def read(self) -> BatchReader:
         """The rows of each batch, from the beginning."""
-        open_one = partial(open_batch, self.objective, None)
-        return BatchReader(open_iterator(self.batches), open_one, self.columns, name=self.name)
+        columns, training_only = for_evaluation(self.objective, self.columns)
+        open_one = partial(open_batch, self.objective, None, training_only)
+        return BatchReader(open_iterator(self.batches), open_one, columns, name=self.name)
 
     def scores(self, program: Program, state: State) -> Scores:
         """The scores of all rows, computed in this process: the bits are those of the same rows as arrays."""
@@ -201,6 +209,7 @@ def predict_batches(program: Program, batches: Any, predictor: Predictor) -> Any
     """The outputs for the rows of all batches, each computed as a partition."""
 
     def open_x(x: Any, y: Any, weight: Any, expected: Columns | None) -> Source:
+        x = bind_inputs(program.objective, x, program.columns)
         source = open_source(x, targets=None, dtype=program.objective.dtype, expected=expected)
         check_alike(program.columns, source.columns, ["x"])
         return source

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from dagtrain.backends.blas import guard
 from dagtrain.engines.inline import StepRunner
 from dagtrain.errors import NotFiniteError
 from dagtrain.graph import LEAVES, Array, Graph, Tensor
 from dagtrain.plan import node_values
-from dagtrain.plan.blas import guard
 from dagtrain.step.parts import StepParts
 from dagtrain.step.state import State
 from dagtrain.step.statistics import state_leaves

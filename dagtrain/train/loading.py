@@ -7,11 +7,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dagtrain.checkpoint.describe import build, complete, describe, differences, foreign, structure_of
+from dagtrain.checkpoint.compare import complete, differences
+from dagtrain.checkpoint.describe import build, describe, foreign, key_of
 from dagtrain.checkpoint.files import open_store
 from dagtrain.checkpoint.groups import group_entries
 from dagtrain.checkpoint.runs import check_versions, latest
 from dagtrain.checkpoint.store import Checkpoint, describe_run, read
+from dagtrain.checkpoint.structures import structure_of
 from dagtrain.checkpoint.weights import views_of
 from dagtrain.errors import ArgumentError, CheckpointError, DagtrainError
 from dagtrain.hinting import hinted
@@ -56,7 +58,7 @@ def load(
         A checkpoint, or a folder of checkpoints, which stands for the last one: path or fsspec address.
     custom
         Layers, losses, metrics, activations and optimisers of your own by the names of their classes and functions, as in
-        ``{"Scale": Scale}``: a checkpoint never brings code.
+        ``{"Scale": Scale}``: a checkpoint never brings code. Where names meet, by whole names: ``{"mine.Scale": Scale}``.
     model, loss, metrics, optimizer
         Replace those that were saved.
     parameters
@@ -90,6 +92,7 @@ def load(
     if checkpoint is None:
         raise CheckpointError(f"{store.path}: there is no checkpoint here: neither a checkpoint.json nor a folder epoch-… with one.")
     manifest = checkpoint.manifest
+    _check_custom(checkpoint, custom)
     replaced = any(v is not None for v in (model, loss, metrics, optimizer, parameters))
     settings: dict[str, Any] = {"optimizer": _part(checkpoint, "optimizer", manifest.optimizer, optimizer, custom)}
     settings |= {"shards": manifest.shards, "seed": manifest.seed, "engine": engine, "threads": threads, "client": client}
@@ -154,12 +157,30 @@ def _part(checkpoint: Checkpoint, name: str, description: Any, argument: Any, cu
         raise CheckpointError(
             f"{checkpoint.path}: its manifest describes no {name} that can be built: {error}. Give it with {name}=…."
         ) from error
-    parts = [str(part).rpartition(" is ")[2].rpartition(".")[2] for part in foreign_parts]
+    parts = [full.rpartition(".")[2] for _, full in foreign_parts]
     example = ", ".join(f'"{part}": {part}' for part in dict.fromkeys(parts[:3]))
+    places = "; ".join(f"{place} is {full}" for place, full in foreign_parts[:3])
+    give = f"give them, as in dt.load(path, custom={{{example}}}), or all of it," if "<lambda>" not in parts else "give all of it,"
     raise ArgumentError(
-        f"{checkpoint.path}: the {name} holds parts that are not dagtrain's own ({'; '.join(foreign_parts[:3])}): "
-        f"give them, as in dt.load(path, custom={{{example}}}), or all of it, as in dt.load(path, {name}=…)."
+        f"{checkpoint.path}: the {name} holds parts that are not dagtrain's own ({places}): {give} as in dt.load(path, {name}=…)."
     )
+
+
+def _check_custom(checkpoint: Checkpoint, custom: Any) -> None:
+    """Raise ArgumentError for a `custom` that is no dict by name, or has one part for two names."""
+    if custom is None:
+        return
+    if not isinstance(custom, Mapping) or not all(isinstance(name, str) for name in custom):
+        raise ArgumentError(f'custom is a dict of classes and functions by name, as in custom={{"Scale": Scale}}, got {custom!r}.')
+    manifest = checkpoint.manifest
+    users: dict[str, str] = {}
+    for _, full in foreign([*manifest.objective.values(), manifest.optimizer]):
+        key = key_of(full, custom)
+        if key is not None and users.setdefault(key, full) != full:
+            raise ArgumentError(
+                f"{checkpoint.path}: custom has one {key!r}, but the checkpoint has {users[key]} and {full}: give both by their whole "
+                f'names, as in custom={{"{users[key]}": …, "{full}": …}}.'
+            )
 
 
 def _each(checkpoint: Checkpoint, name: str, description: Any, argument: Any, custom: Mapping[str, Any] | None) -> Any:

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from dagtrain.arguments import is_future
-from dagtrain.data.check import Form, cast_dtype, check_dtype, explain, inspect
+from dagtrain.backends.blas import one_blas_thread
+from dagtrain.data.check import Form, cast_dtype, check_dtype, check_lengths, explain, inspect
 from dagtrain.data.chunked import check_indexes, lazy_column
 from dagtrain.data.compute import Graph, compute
 from dagtrain.data.nests import arrange, take_apart
@@ -26,7 +27,6 @@ from dagtrain.data.parts import Column, Look, Parts, fit_together, look_tasks, p
 from dagtrain.data.tables import aligned, check_table
 from dagtrain.errors import DataError
 from dagtrain.graph import Array, Spec
-from dagtrain.plan.blas import one_blas_thread
 from dagtrain.step.layout import settled
 from dagtrain.step.program import Program
 from dagtrain.step.state import State
@@ -53,9 +53,7 @@ class Predictor:
     def __call__(self, *columns: Array) -> Any:
         """The outputs for these rows, which are checked."""
         self._check(columns)
-        rows = {name: len(column) for name, column in zip(self.columns.names, columns, strict=True)}
-        if len(set(rows.values())) > 1:
-            raise DataError(f"the columns have different numbers of samples: {rows}.")
+        check_lengths(dict(zip(self.columns.names, columns, strict=True)))
         form = Form(self.columns, tuple(("finite", "fits") if spec.dtype == np.float32 else ("finite",) for spec in self.columns.specs))
         finding = inspect(form, len(columns[0]), *columns)
         if finding is not None:
@@ -151,6 +149,7 @@ class Predictor:
         for name, array in arrays.items():
             check_dtype(name, array.dtype)
         self._check(list(arrays.values()))
+        check_lengths({name: array for name, array in arrays.items() if not np.isnan(array.shape[0])})
         lazy = [array for array in arrays.values() if not isinstance(array, np.ndarray)]
         _check_cuts({name: array for name, array in arrays.items() if not isinstance(array, np.ndarray)}, len(lazy) < len(arrays))
         whole = [array.rechunk(dict.fromkeys(range(1, array.ndim), -1)) for array in lazy]

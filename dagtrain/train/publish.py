@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from dagtrain.backends.blas import guard
 from dagtrain.data import BatchPlan
 from dagtrain.draw.text import bytes_text, seconds_text
 from dagtrain.graph import Array, Spec
-from dagtrain.plan.blas import guard
 from dagtrain.report.records import Drawn, Ended, EpochEnd, Progress, Record, Started, StepTimes, encode
 from dagtrain.step.program import Program
 from dagtrain.step.state import State

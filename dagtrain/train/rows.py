@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,12 +14,25 @@ from dagtrain.errors import ArgumentError, DataError, GraphError
 from dagtrain.step.model import ModelObjective
 from dagtrain.step.objective import Objective
 from dagtrain.trace.tree import Leaf, Structure
+from dagtrain.train.names import bind_inputs, bind_targets, for_evaluation
 
-__all__ = ["check_alike", "hold_out", "open_arrays", "open_rows", "open_validation", "shapes_of_shards"]
+__all__ = ["check_alike", "hold_out", "open_arrays", "open_evaluation", "open_rows", "open_validation", "shapes_of_shards"]
 
 
-def open_rows(objective: Objective, x: Any, y: Any, sample_weight: Any = None, expected: Columns | None = None) -> Source:
-    """The source of the data, checked against the loss of the objective, in the order of the expected columns."""
+def open_rows(
+    objective: Objective,
+    x: Any,
+    y: Any,
+    sample_weight: Any = None,
+    expected: Columns | None = None,
+    training_only: Collection[str] = (),
+) -> Source:
+    """The source of the data, checked against the loss of the objective, in the order of the expected columns.
+
+    In evaluation, `training_only` has the names of the outputs whose targets are left out.
+    """
+    x, (_, of_y, of_weight) = bind_inputs(objective, x, expected), expected.structure if expected is not None else (None,) * 3
+    y, sample_weight = (bind_targets(objective, *each, training_only) for each in ((y, of_y), (sample_weight, of_weight)))
     missing = DataError("a model needs targets: give y with x.")
     if y is None and isinstance(objective, ModelObjective) and not is_parts(x):
         raise missing
@@ -43,17 +56,23 @@ def open_arrays(
     return source, validation
 
 
+def open_evaluation(objective: Objective, x: Any, y: Any, sample_weight: Any = None, *, columns: Columns, fitted: bool = True) -> Source:
+    """The source of rows to evaluate, alike to the columns of a trainer if it is fitted; it has no targets of outputs of training alone."""
+    here, training_only = for_evaluation(objective, columns)
+    source = open_rows(objective, x, y, sample_weight, here if fitted else None, training_only)
+    if fitted:
+        check_alike(here, source.columns)
+    return source
+
+
 def open_validation(objective: Objective, data: Any, expected: Columns) -> Source:
     """The source of ``(x, y)`` or ``(x, y, sample_weight)`` for validation, with the columns of training."""
     if not isinstance(data, tuple | list) or len(data) not in (2, 3):
         raise ArgumentError("validation_data is a pair (x, y), a triple (x, y, sample_weight), or a function of batches.")
-    x, y, sample_weight = (*data, None)[:3]
     try:
-        source = open_rows(objective, x, y, sample_weight, expected)
-        check_alike(expected, source.columns)
+        return open_evaluation(objective, *data, columns=expected)
     except DataError as error:
         raise DataError(f"validation_data: {error}") from error
-    return source
 
 
 def hold_out(source: Source, fraction: float) -> tuple[Source, Source]:

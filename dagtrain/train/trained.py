@@ -40,9 +40,10 @@ from dagtrain.train import hints
 from dagtrain.train.batches import Batches, predict_batches, refuse_arrays
 from dagtrain.train.hints import FIXED
 from dagtrain.train.history import History
+from dagtrain.train.names import bind_inputs
 from dagtrain.train.predict import Predictor
 from dagtrain.train.progress import Progress
-from dagtrain.train.rows import check_alike, open_rows
+from dagtrain.train.rows import check_alike, open_evaluation
 from dagtrain.train.weights import LoadedWeights, first_state, fitting, with_weights
 
 if TYPE_CHECKING:
@@ -113,10 +114,9 @@ class Trained(Hinted):
             if is_stream(x):
                 refuse_arrays(y=y, sample_weight=sample_weight)
                 return program.evaluated(*Batches(self._objective, x, program.columns).scores(program, state))
-            source = open_rows(self._objective, x, y, sample_weight, self._columns)
+            source = open_evaluation(self._objective, x, y, sample_weight, columns=program.columns, fitted=self._columns is not None)
             if self._columns is None:
                 program, state = self._first_program(source.columns)
-            check_alike(program.columns, source.columns)
             with engine.session(program, source) as session:
                 scores = session.evaluate(source, state, Unwatched())
         return program.evaluated(*scores)
@@ -141,6 +141,7 @@ class Trained(Hinted):
         with computed_by(self._client):
             if is_stream(x):
                 return predict_batches(program, x, Predictor(program, state, batch_size, probabilities))
+            x = bind_inputs(self._objective, x, self._columns)
             if any(map(is_dask_data, take_apart(x, "x")[0].values())):
                 return Predictor(program, state, batch_size, probabilities).lazily(x)
             source = open_source(x, targets=None, dtype=self.dtype, expected=self._columns)

@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 
 from dagtrain.errors import ArgumentError, NoGradientError, NotConnectedError, NotScalarError
-from dagtrain.graph import Graph, Spec, Tensor, located, topological
+from dagtrain.graph import Graph, Spec, Tensor, bodies, located, topological
 from dagtrain.graph import input as new_input
 from dagtrain.ops import ZERO, as_tensor, find
 from dagtrain.ops.elementwise import cast
 from dagtrain.ops.reduce import reduce_sum
-from dagtrain.ops.scan import scan_gradient
 from dagtrain.ops.shape import broadcast_to, reshape
 
 __all__ = ["gradient", "unbroadcast", "vjp_graph"]
@@ -95,10 +94,7 @@ def _seed(cost: Tensor, cotangent: Any) -> Tensor:
         seed = as_tensor(cotangent)
         return cast(broadcast_to(seed, cost.shape), cost.dtype)
     if cost.shape:
-        raise NotScalarError(
-            f"the cost must be one number, got shape {cost.shape} ({cost.origin}). Reduce it with np.mean or np.sum, or give a cotangent "
-            "of its shape."
-        )
+        raise NotScalarError(f"the cost must be one number, got shape {cost.shape} ({cost.origin}). Reduce it with np.mean or np.sum.")
     return as_tensor(np.ones((), cost.dtype))
 
 
@@ -120,6 +116,7 @@ def cotangents(outputs: Sequence[Tensor], seeds: Sequence[Tensor], targets: Sequ
     path = _path([t for t in targets if t.dtype.kind == "f"], order)
     sums: dict[Tensor, Tensor] = {}
     several: dict[Tensor, list[Tensor | None]] = {}
+    copies: dict[Tensor, Tensor] = {}
     for output, seed in zip(outputs, seeds, strict=True):
         if output in path:
             sums[output] = sums[output] + seed if output in sums else seed
@@ -129,8 +126,8 @@ def cotangents(outputs: Sequence[Tensor], seeds: Sequence[Tensor], targets: Sequ
         if node not in sums and node not in several:
             continue
         with located(node.origin._replace(phase="gradient")):
-            for source, g in _pull(node, sums, several, path):
-                if node.op == "part":
+            for source, g in _pull(node, sums, several, copies, path):
+                if node.is_part:
                     parts = several.setdefault(source, [None] * len(source.spec.parts))
                     i = node.attribute("index")
                     previous = parts[i]
@@ -153,27 +150,35 @@ def _path(targets: Sequence[Tensor], order: Sequence[Tensor]) -> set[Tensor]:
 
 
 def _pull(
-    node: Tensor, sums: dict[Tensor, Tensor], several: dict[Tensor, list[Tensor | None]], path: set[Tensor]
+    node: Tensor,
+    sums: dict[Tensor, Tensor],
+    several: dict[Tensor, list[Tensor | None]],
+    copies: dict[Tensor, Tensor],
+    path: set[Tensor],
 ) -> list[tuple[Tensor, Tensor]]:
-    """The contributions of one node to its inputs on the path."""
-    if node.op == "part":
+    """The contributions of one node to its inputs on the path; `copies` has the nodes that are computed anew for gradients."""
+    if node.is_part:
         return [(node.inputs[0], sums[node])]
     positions = [i for i, source in enumerate(node.inputs) if source in path and (source.dtype.kind in "fc" or source.spec.parts)]
     if not positions:
         return []
-    if node.op == "scan":
-        grads: Sequence[Tensor | None] = scan_gradient(node, several[node], vjp_graph)
-    else:
-        rule = find(node.op).gradient
-        if rule is ZERO or node.dtype.kind in "biu":  # a target may be the result of such an op
-            return []
-        if rule is None or node.dtype.kind == "c":
-            reason = "is complex" if node.dtype.kind == "c" else "has no gradient rule"
-            raise NoGradientError(
-                f"the op {node.op!r} ({node.spec}, {node.origin}) is on the path from a target to the cost and {reason}. "
-                "Wrap it in dt.stop_gradient(...) if no derivative should pass through it."
-            )
-        grads = rule(sums[node], node, *node.inputs, **dict(node.attributes))  # type: ignore[operator]  # ZERO is excluded above
+    op = find(node.op)
+    rule = op.gradient
+    if rule is ZERO or (node.dtype.kind in "biu" and not node.spec.parts):  # a target may be the result of such an op
+        return []
+    if rule is None or node.dtype.kind == "c":
+        reason = "is complex" if node.dtype.kind == "c" else "has no gradient rule"
+        raise NoGradientError(
+            f"the op {node.op!r} ({node.spec}, {node.origin}) is on the path from a target to the cost and {reason}. "
+            "Wrap it in dt.stop_gradient(...) if no derivative should pass through it."
+        )
+    transform = {"vjp": vjp_graph} if bodies(node) else {}
+    g: Any = several[node] if node.spec.parts else sums[node]
+    attributes = dict(node.attributes)
+    if op.again is not None:
+        copies.update(op.again(g, node, lambda t: copies.get(t, t), **attributes))
+    y, *inputs = (copies.get(t, t) for t in (node, *node.inputs))
+    grads = rule(g, y, *inputs, **transform, **attributes)  # type: ignore[operator]  # ZERO is excluded above
     return [(node.inputs[i], g) for i in positions if (g := grads[i]) is not None]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from dagtrain.errors import GraphError
-from dagtrain.graph import LEAVES, Graph, Tensor, located, make, rebuild, remake
+from dagtrain.graph import LEAVES, Graph, Tensor, located, rebuild, remake, with_bodies
 from dagtrain.graph import input as new_input
 from dagtrain.transform.conditions import CONDITIONS
 from dagtrain.transform.patterns import Apply, Letter, Number, Pattern, build, holds, match, variants
@@ -115,18 +115,18 @@ class _Pass:
         return node
 
     def _once(self, node: Tensor) -> Tensor:
-        if node.op == "scan":
-            node = self._with_body(node)
+        if node.spec.parts:
+            node = with_bodies(node, self.body)
         for step in self.steps:
             new = step(node, self.settle)
             if new is not node:
                 return new
         return node
 
-    def _with_body(self, node: Tensor) -> Tensor:
-        body = node.attribute("body")
-        new = self.run(body)
-        return node if same(new, body) else make("scan", node.inputs, {**dict(node.attributes), "body": new}, node.spec, node.origin)
+    def body(self, graph: Graph) -> Graph:
+        """A body with every node settled; the body itself if none changes."""
+        new = self.run(graph)
+        return graph if same(new, graph) else new
 
     def run(self, graph: Graph) -> Graph:
         """The graph with every node settled."""
@@ -161,7 +161,7 @@ def rewrite(graph: Graph, steps: Sequence[Step], *, keep: Iterable[Tensor] = ())
 
 def _open(graph: Graph, stand_ins: dict[Tensor, Tensor]) -> Graph:
     became = rebuild(graph.outputs.values(), stand_ins)
-    inputs = {**graph.inputs, **{str(leaf.name): leaf for leaf in stand_ins.values()}}
+    inputs = {str(i): leaf for i, leaf in enumerate([*graph.inputs.values(), *stand_ins.values()])}
     return Graph(inputs, {name: became[t] for name, t in graph.outputs.items()})
 
 

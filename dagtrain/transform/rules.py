@@ -84,6 +84,13 @@ STABILISATIONS: tuple[Rule, ...] = (
     Rule("x ** 0.5", "sqrt(x)", STABLE),
     Rule("x ** -1", "reciprocal(x)", STABLE),
     Rule("sqrt(square(x))", "absolute(x)", STABLE),
+    # Squares of lengths, which have a derivative at zero where the lengths have none; and lengths whose derivative at zero is zero.
+    *(Rule(pattern.replace("y", y), result, STABLE) for y, result in (
+        ("absolute(x)", "square(x)"), ("fabs(x)", "square(x)"), ("norm(x, **a)", "sum(square(x), **a)"),
+        ("hypot(x, z)", "square(x) + square(z)"),
+    ) for pattern in ("square(y)", "y * y")),
+    Rule("sqrt(sum(square(x), **a))", "norm(x, **a)", STABLE),
+    Rule("sqrt(sum(x * x, **a))", "norm(x, **a)", STABLE),
     # Logarithms and exponentials near 1 and of large arguments.
     Rule("log(exp(x))", "x", STABLE),
     Rule("log(1 + x)", "log1p(x)", STABLE),
@@ -161,7 +168,6 @@ SIMPLIFICATIONS: tuple[Rule, ...] = (
     Rule("absolute(-x)", "absolute(x)", EXACT, "signed(x)"),
     Rule("absolute(absolute(x))", "absolute(x)", EXACT),
     Rule("square(-x)", "square(x)", EXACT),
-    Rule("square(absolute(x))", "square(x)", EXACT),
     Rule("logical_not(logical_not(x))", "x", EXACT),
     # Cheaper forms of the same.
     Rule("x * x", "square(x)", EXACT),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dagtrain.errors import GraphError
-from dagtrain.graph import LEAVES, Graph, Spec
+from dagtrain.graph import LEAVES, Graph, Spec, bodies
 from dagtrain.ops import find
 
 __all__ = ["verify"]
@@ -28,6 +28,9 @@ def verify(graph: Graph) -> Graph:
             if node.op != "input" and Spec(node.value.shape, node.value.dtype) != node.spec:
                 raise GraphError(f"{node!r} holds a value of shape {node.value.shape} and dtype {node.value.dtype}.")
             continue
+        for several in bodies(node).values():
+            for body in several:
+                verify(body)
         inferred = find(node.op).infer(*(source.spec for source in node.inputs), **dict(node.attributes))
         if inferred != node.spec:
             raise GraphError(f"{node!r} made at {node.origin} claims {node.spec}; the op {node.op!r} gives {inferred}.")

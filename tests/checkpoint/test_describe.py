@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from dagtrain import nn, optim
-from dagtrain.checkpoint.describe import MAKERS, build, complete, describe, differences, foreign, structure_of
+from dagtrain.checkpoint.compare import complete, differences
+from dagtrain.checkpoint.describe import MAKERS, build, describe, foreign
+from dagtrain.checkpoint.structures import structure_of
 from dagtrain.nn import losses, metrics
 from dagtrain.nn.tracing import first_pass
 from dagtrain.ops.random import key
@@ -21,6 +23,7 @@ from dagtrain.step import Update
 
 OPTIMIZERS = [
     optim.sgd(0.1),
+    optim.sgd(np.float32(0.1)),
     optim.sgd(0.1, momentum=0.9, nesterov=True),
     optim.adam(1e-3),
     optim.adamw(1e-3, weight_decay=0.1),
@@ -135,7 +138,6 @@ def custom(x: Any, *_: Any) -> Any:
         optim.sgd(custom),
         optim.sgd(optim.warmup(custom, 10)),
         optim.Optimizer("adam", ("first", "second"), partial(custom, learning_rate=0.1, beta_1=0.9, beta_2=0.99, epsilon=1e-8)),
-        optim.sgd(np.float32(0.1)),
         losses.find(custom),
         losses.Loss("cross_entropy", custom, "classes"),
         losses.Loss("mean_squared_error", partial(losses.cross_entropy), "like_outputs"),

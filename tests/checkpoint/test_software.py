@@ -9,7 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from dagtrain.step.software import functions_description, other_software
+from dagtrain.backends.numpy import functions_description
+from dagtrain.step.software import other_software
 
 TARGETS = np.show_config(mode="dicts")["SIMD Extensions"]["found"]  # type: ignore[index, call-overload]  # a dict of dicts
 needs_target = pytest.mark.skipif(not TARGETS, reason="NumPy has no CPU feature to switch off here")
@@ -21,7 +22,7 @@ def test_software_missing_from_a_checkpoint_is_unknown() -> None:
 
 @needs_target
 def test_functions_for_another_processor_differ() -> None:
-    code = "import dagtrain.step.software as s; print(s.functions_description())"
+    code = "import dagtrain.backends.numpy as s; print(s.functions_description())"
     same, other = (
         subprocess.run([sys.executable, "-c", code], env=os.environ | env, check=True, capture_output=True, text=True).stdout.strip()
         for env in ({}, {"NPY_DISABLE_CPU_FEATURES": " ".join(TARGETS)})

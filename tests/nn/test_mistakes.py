@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
-from dagtrain.errors import ArgumentError, DagtrainError, DataError
+from dagtrain.errors import ArgumentError, DagtrainError
 
 from ..each import each
 
@@ -67,6 +67,54 @@ def test_the_error_says_what_is_wrong(forward, message):
         fit(layer(forward), shards=1)
 
 
+WRONG_CALLS = [
+    (lambda m, p, s: m.apply(p, s, None), "the input 'x' is None, not an array"),
+    (lambda m, p, s: m.apply(p, s, X.tolist()), r"the input 'x' is a list, not an array: np\.asarray"),
+    (lambda m, p, s: m.apply(p, s, X.astype(str)), "the input 'x' holds no numbers, but has dtype <U"),
+    (lambda m, p, s: m.apply(p, None, X), "the states of a model are nested dicts of arrays, got None: params, state = model.init"),
+    (lambda m, p, s: m.apply((p, s), {}, X), "the parameters of a model are nested dicts of arrays, got a tuple"),
+    (lambda m, p, s: m.apply({"dense_1": {"kernel": [1]}}, s, X), r"the parameters are arrays, but 'dense_1\.kernel' is a list"),
+    (lambda m, p, s: m.apply({}, s, X), "layer 'dense_1': the parameters lack 'kernel'"),
+    (lambda m, p, s: m.apply(p, {**s, "more": X}, X, training=True), "hold 'more', which no layer of this model asks for"),
+    (lambda m, p, s: m.apply(p, s, X, key="a", training=True), r"a key of random numbers is dagtrain\.key\(seed\), got 'a'"),
+    (lambda m, p, s: m.init(None, X), r"a key of random numbers is dagtrain\.key\(seed\), got None"),
+    (lambda m, p, s: m.init(dt.key(0), X, dtype="nope"), "parameters are floats, got dtype='nope'"),
+    (lambda m, p, s: m.init(dt.key(0), 4), r"an array with samples on its first axis, or a shape such as \(32, 64\); got 4"),
+]
+
+
+def test_wrong_arguments_of_init_and_apply_are_named():
+    model = nn.Sequential([nn.Dense(3), nn.BatchNorm()])
+    params, state = model.init(dt.key(0), X)
+    for use, message in WRONG_CALLS:
+        with pytest.raises(DagtrainError, match=message):
+            use(model, params, state)
+    a = nn.Input((4,), name="a")
+    both = nn.Model({"a": a, "b": (b := nn.Input((4,)))}, a + b)
+    with pytest.raises(ArgumentError, match="the input 'b' is None"):
+        both.apply({}, {}, X, None)
+    with pytest.raises(ArgumentError, match=r"the name of a model's output is made of .* got 'a\.b'"):
+        nn.Model(a, {"a.b": nn.Dense(2)(a)})
+
+
+def test_a_shared_layer_that_training_alone_calls_first_has_no_name_outside():
+    shared = nn.Dense(2)
+
+    @dataclass(frozen=True)
+    class Twice(nn.Layer):
+        first: nn.Layer
+        second: nn.Layer
+
+        def forward(self, c, x):
+            if c.training:
+                c(self.first, x)
+            return c(self.second, x)
+
+    model = Twice(nn.Sequential([shared]), nn.Sequential([shared]))
+    with pytest.raises(ArgumentError, match=r"lack 'kernel'.* init made 'first\.dense_1\.kernel'.*make the first call outside"):
+        model.apply(*model.init(dt.key(0), X), X)
+
+
 def test_a_frozen_layer_is_not_changed():
     with pytest.raises(
         ArgumentError, match=r"layer 'frozen_1': Frozen\.forward raised FrozenInstanceError .*cannot assign to field 'seen'"
@@ -100,13 +148,9 @@ def test_outputs_in_a_list_have_no_losses():
     x = nn.Input((4,))
     model = nn.Model(x, [nn.Dense(2)(x), nn.Dense(1)(x)])
     with pytest.raises(ArgumentError, match="several outputs without names: give them as a dict"):
-        dt.Trainer(model, loss="cross_entropy").fit(X, Y, verbose=0)
-
-
-def test_several_inputs_are_no_list():
-    a, b = nn.Input((4,), name="a"), nn.Input((4,), name="b")
-    with pytest.raises(DataError, match="x is a list, so its arrays are samples: give several inputs as a tuple or a dict"):
-        dt.Trainer(nn.Model([a, b], nn.Dense(2)(a + b)), loss="cross_entropy").fit([X, X], Y, verbose=0)
+        dt.Trainer(model, loss="cross_entropy")
+    with pytest.raises(ArgumentError, match="loss is a list of 2, and the outputs have no names: give them as a dict"):
+        dt.Trainer(model, loss=["cross_entropy", "mse"])
 
 
 def test_a_number_updates_a_state():

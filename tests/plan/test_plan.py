@@ -74,7 +74,7 @@ def test_the_source_of_a_plan_is_in_tracebacks() -> None:
     assert cause is not None
     frames = [f for f in traceback.extract_tb(cause.__traceback__) if f.filename.startswith("<dagtrain plan")]
     assert "take(" in str(frames[0].line)
-    assert linecache.getline(frames[0].filename, 1) == "def build(s, o, c, view):\n"
+    assert linecache.getline(frames[0].filename, 1) == "def build(s, o, c, b):\n"
 
 
 def test_inputs_are_checked_by_name() -> None:

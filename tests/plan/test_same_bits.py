@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
+from dagtrain.backends.blas import one_blas_thread
 from dagtrain.graph import Graph, Tensor
 from dagtrain.ops import Op, Sample
 from dagtrain.ops.elementwise import relu
 from dagtrain.ops.softmax import log_softmax
 from dagtrain.plan import Plan, interpret
-from dagtrain.plan.blas import one_blas_thread
 from dagtrain.transform import gradient
 
 from ..each import each

@@ -15,10 +15,10 @@ import pytest
 from dask.base import tokenize
 
 import dagtrain as dt
+from dagtrain.backends.blas import one_blas_thread
 from dagtrain.errors import ArgumentError, DTypeError
 from dagtrain.graph import Tensor
 from dagtrain.plan import interpret
-from dagtrain.plan.blas import one_blas_thread
 from dagtrain.tasks import tokens
 
 

@@ -14,11 +14,11 @@ import pytest
 from dask.task_spec import DataNode, GraphNode, Task
 
 import dagtrain as dt
+from dagtrain.backends.blas import one_blas_thread
 from dagtrain.errors import ArgumentError, ExecutionError, UnknownNameError
 from dagtrain.graph import Graph, Tensor
 from dagtrain.ops import Op, Sample
 from dagtrain.plan import interpret
-from dagtrain.plan.blas import one_blas_thread
 from dagtrain.tasks import Lowered, lower
 from dagtrain.tasks.cost import seconds
 from dagtrain.transform import gradient

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
+from dagtrain.backends.blas import one_blas_thread
 from dagtrain.errors import ArgumentError, ExecutionError
 from dagtrain.graph import Tensor
 from dagtrain.plan import interpret
-from dagtrain.plan.blas import one_blas_thread
 
 distributed = pytest.importorskip("distributed")
 

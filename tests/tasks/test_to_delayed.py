@@ -11,10 +11,10 @@ import pytest
 from dask.delayed import Delayed
 
 import dagtrain as dt
+from dagtrain.backends.blas import one_blas_thread
 from dagtrain.errors import ArgumentError, UnknownNameError
 from dagtrain.graph import Graph
 from dagtrain.plan import interpret
-from dagtrain.plan.blas import one_blas_thread
 
 pytestmark = [pytest.mark.slow, pytest.mark.combined]
 

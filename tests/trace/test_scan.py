@@ -181,9 +181,16 @@ def test_scan_over_nothing_gives_the_first_carry() -> None:
     assert interpret(Graph.of(last))[0] == 1
 
 
-def test_carry_keeps_its_dtype() -> None:
-    last, _ = dt.scan(lambda c, x: (c + x, None), np.float32(0), np.ones(3))
+def test_the_dtypes_of_the_carry_are_those_that_promotion_settles_on() -> None:
+    last, _ = dt.scan(lambda c, x: (c + x, None), 0, np.array([0.5, 0.6]))
+    assert last.compute() == 1.1
+    last, _ = dt.scan(lambda c, x: (c + x.astype("f4"), None), np.float32(0), np.ones(3))
     assert last.dtype == np.float32
+    pair, (first, _) = dt.scan(lambda c, x: ((c[1], c[0] + x), c), (np.int8(0), np.int16(1)), np.array([0.5, 2], "f4"))
+    assert [t.dtype for t in pair] == [np.float32, np.float32]
+    assert first.compute().tolist() == [0, 1]
+    last, _ = dt.scan(lambda c, x: (np.float32(1) * x.astype("f4"), None), np.float64(0), np.ones(3))
+    assert last.dtype == np.float64
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,62 @@ def test_auxiliary_heads_train_on_the_targets_of_the_main_one_and_are_absent_aft
     assert [name for name in made.evaluate(A, KIND) if "aux" in name] == []
 
 
+def test_evaluation_needs_no_targets_of_outputs_that_exist_in_training_alone() -> None:
+    x = nn.Input((4,), name="x")
+    h = nn.Dense(4)(x)
+    made = nn.Model(x, {"a": nn.Dense(2)(h), "b": nn.Dense(2)(h)}, auxiliary={"aux": nn.Dense(2)(h)})
+    losses = dict.fromkeys(("a", "b", "aux"), "cross_entropy")
+    main, every = {"a": KIND, "b": KIND}, dict.fromkeys(losses, KIND)
+    trained = dt.Trainer(made, loss=losses, engine="inline")
+    assert trained.evaluate(A, main).keys() == {"loss", "a_loss", "b_loss"}
+    trained.fit(A, every, sample_weight=dict.fromkeys(losses, np.ones(60)), validation_data=(A, main), verbose=0)
+    values = trained.evaluate(A, main)
+    assert values == trained.evaluate(A, every) == trained.evaluate(lambda: iter([(A, main)]))
+    assert values == trained.evaluate(A, (KIND, KIND), sample_weight=(np.ones(60), np.ones(60)))
+    alone = dt.Trainer(nn.Model(x, {"a": h}, auxiliary={"aux": nn.Dense(2)(h)}), loss={"aux": "cross_entropy"}, engine="inline")
+    alone.fit(A, {"aux": KIND}, verbose=0)
+    with pytest.raises(ArgumentError, match="the losses are for aux alone, which exist in training alone: to evaluate"):
+        alone.evaluate(A, {"aux": KIND})
+
+
+@dataclass(frozen=True)
+class Changing(nn.Layer):
+    """Returns other outputs in training than outside."""
+
+    in_training: bool
+
+    def forward(self, c: nn.Context, x: Any) -> Any:
+        y = x @ c.parameter("w", (4, 4))
+        if self.in_training:
+            return {"y": y, "z": y} if c.training else {"y": y}
+        return y if c.training else {"y": y}
+
+
+def test_outputs_that_evaluation_lacks_are_named() -> None:
+    made = dt.Trainer(Changing(True), loss=dict.fromkeys(("y", "z"), "mse"), metrics={"z": ["mae"]}, engine="inline")
+    with pytest.raises(ArgumentError, match=r"returns the output 'z', which has a loss, in training alone: .*c\.auxiliary\('z', value\)"):
+        made.fit(A, {"y": A, "z": A}, validation_split=0.5, verbose=0)
+    with pytest.raises(ArgumentError, match="returns one output in training, and a dict of outputs outside"):
+        dt.Trainer(Changing(False), loss="mse", engine="inline").fit(A, A, validation_split=0.5, verbose=0)
+
+
+def test_lists_and_tuples_stand_for_dicts_in_the_order_of_the_model() -> None:
+    forms: list[Any] = [X, (A, B), [A, B], {"b": B, "a": A}]
+    made = trainer(loss=["cross_entropy", "mse"], loss_weights=[1.0, 0.1], metrics=[["accuracy", "f1"], []])
+    expected = trainer().fit(X, Y, verbose=0).fingerprint
+    assert made.fit(X, (KIND, SIZE), verbose=0).fingerprint == expected
+    for fitted in forms:
+        again = trainer()
+        assert again.fit(fitted, [KIND, SIZE], verbose=0).fingerprint == expected
+        for x in forms:
+            np.testing.assert_array_equal(again.predict(x)["kind"], made.predict(X)["kind"])
+            assert again.evaluate(x, Y) == made.evaluate(X, Y)
+    lazy = made.predict([da.from_array(A, chunks=(25, -1)), da.from_array(B, chunks=(30, -1))])
+    np.testing.assert_allclose(lazy["size"].compute(scheduler="sync"), made.predict(X)["size"], rtol=1e-5)
+    with pytest.raises(DataError, match=r"x\.a has 60 samples and x\.b has 50: every sample needs one row of each"):
+        made.predict({"a": da.from_array(A), "b": da.from_array(B[:50])})
+
+
 def test_parameters_that_no_loss_needs_are_named_unless_they_are_frozen() -> None:
     alone = dt.Trainer(with_auxiliary(), loss={"main": "cross_entropy"}, shards=2, engine="inline")
     with pytest.raises(NotConnectedError, match=r"does not depend on the parameter 'dense_4.kernel' \(nor on 1 others\).*optim.frozen\(\)"):
@@ -218,6 +274,7 @@ def test_parameters_that_no_loss_needs_are_named_unless_they_are_frozen() -> Non
         ({"loss_weights": {"sise": 1.0}}, "unknown output with a loss in loss_weights 'sise'"),
         ({"loss_weights": {"size": -1}}, "the weight of the loss of size must be a finite number from 0 up"),
         ({"loss_weights": 0.5}, "loss_weights is a dict by the names of outputs"),
+        ({"loss": ["mse"]}, "loss is a list of 1, but the outputs are kind, size: give one for each in this order, or loss as a dict"),
     ],
 )
 def test_wrong_losses(options: dict[str, Any], says: str) -> None:
@@ -229,7 +286,7 @@ def test_wrong_losses(options: dict[str, Any], says: str) -> None:
     ("y", "says"),
     [
         (KIND, "there are losses for kind, size: give y as a dict"),
-        ((KIND, SIZE), "there are losses for kind, size: give y as a dict|y has the column"),
+        ((KIND, SIZE, SIZE), "there are losses for kind, size, but 3 columns of y in a tuple: give a dict"),
         ({"kind": KIND}, "y has no column 'size', which a loss needs"),
         ({**Y, "more": SIZE}, "y has the column 'more', which no loss needs"),
         ({"kind": SIZE, "size": SIZE}, "y.kind holds the label .* which is not a whole number"),

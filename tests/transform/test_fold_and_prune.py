@@ -8,8 +8,8 @@ import numpy as np
 
 import dagtrain as dt
 from dagtrain.graph import Graph, Tensor, constant
+from dagtrain.ops import part
 from dagtrain.ops.random import key, uniform
-from dagtrain.ops.scan import part_op
 from dagtrain.plan.interpret import interpret
 from dagtrain.transform import gradient, optimize
 from dagtrain.transform.fold import LARGEST_FOLD, fold
@@ -154,7 +154,7 @@ def test_only_a_gradient_stores_the_carries_at_the_start_of_each_step() -> None:
 def test_only_the_carries_at_the_start_of_steps_are_read() -> None:
     def program(xs: Tensor) -> Tensor:
         last, _ = dt.scan(lambda c, x: (c + x, np.sin(x)), np.float64(1), xs)
-        return part_op(last.inputs[0], index=2)
+        return part(last.inputs[0], index=2)
 
     graph = dt.trace(program, np.zeros(4))
     small = prune(graph)

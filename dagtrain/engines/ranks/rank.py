@@ -16,13 +16,13 @@ from typing import Any
 
 from distributed import get_worker, secede
 
+from dagtrain.backends.blas import guard
 from dagtrain.engines.ranks.arithmetic import COMMON, RankRunner
 from dagtrain.engines.ranks.messages import AtStep, Begun, Erred, Failed, GroupSpec, Met, SegmentDone, SegmentSpec, StateLost, Stopped
 from dagtrain.engines.ranks.schedule import Schedule
 from dagtrain.engines.ranks.segment import SegmentRun, Streams, streams_of
 from dagtrain.engines.ranks.worker_plugin import RanksWorkerPlugin, plugin_of
 from dagtrain.errors import DagtrainError
-from dagtrain.plan.blas import guard
 from dagtrain.step.parts import StepParts
 from dagtrain.step.software import software
 from dagtrain.step.state import State

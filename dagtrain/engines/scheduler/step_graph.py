@@ -24,13 +24,13 @@ import numpy as np
 from dask.optimization import cull
 from dask.task_spec import DataNode, Task, TaskRef
 
+from dagtrain.backends.blas import guard
 from dagtrain.data.columns import Rows
 from dagtrain.data.pick import Gathered, assemble, gather_plan, samples_of
 from dagtrain.draw import Diagram, TaskRecord, diagram_of
 from dagtrain.engines.client import current_client
 from dagtrain.engines.scheduler.measure import measure_here, measure_on
 from dagtrain.graph import Array, Drawable
-from dagtrain.plan.blas import guard
 from dagtrain.step.heads import scales_of
 from dagtrain.step.layout import settled
 from dagtrain.step.parts import Contribution, ShardInputs, ShardRunner, StepParts, next_state

@@ -12,8 +12,8 @@ import dagtrain as dt
 from dagtrain.data.columns import Rows
 from dagtrain.engines.inline import StepRunner
 from dagtrain.engines.ranks.arithmetic import COMMON, RankRunner
-from dagtrain.engines.ranks.gradients import shape_of
 from dagtrain.engines.ranks.placement import WorkerInfo, place
+from dagtrain.engines.ranks.stages import shape_of
 from dagtrain.step.update import Update
 from dagtrain.transport import Phase
 from tests.step.remembering import Remembers

@@ -11,8 +11,9 @@ import dagtrain as dt
 from dagtrain.data.columns import Rows
 from dagtrain.engines.inline import StepRunner
 from dagtrain.engines.ranks.arithmetic import RankRunner
-from dagtrain.engines.ranks.gradients import SPACE, buckets_of, shape_of, stages_of
+from dagtrain.engines.ranks.gradients import SPACE
 from dagtrain.engines.ranks.placement import Placement, WorkerInfo, place
+from dagtrain.engines.ranks.stages import buckets_of, shape_of, stages_of
 from dagtrain.transport import Phase, Span
 from tests.step.remembering import Remembers
 

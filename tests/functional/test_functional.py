@@ -267,6 +267,7 @@ def test_a_parameter_that_the_cost_does_not_depend_on() -> None:
         dt.grad(lambda p: np.sum(p["w"]))({"w": np.ones(2), "unused": np.ones(3)})
     g = dt.grad(lambda p: np.sum(p["w"]), unconnected="zero")({"w": np.ones(2), "unused": np.ones(3)})
     assert g["unused"].tolist() == [0, 0, 0]
+    assert dt.value_and_grad(lambda x: 3.0, unconnected="zero")(np.ones(2))[1].tolist() == [0, 0]
 
 
 def test_an_op_without_gradient_on_the_path() -> None:
