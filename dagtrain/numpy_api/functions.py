@@ -9,7 +9,7 @@ import numpy as np
 
 from dagtrain.errors import ShapeError, UnsupportedError
 from dagtrain.graph import Tensor
-from dagtrain.ops import OPS, as_tensor, index, linalg, reduce, shape
+from dagtrain.ops import OPS, as_tensor, index, linalg, reduce, shape, sorting
 from dagtrain.ops.elementwise import cast, where
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -152,7 +152,7 @@ def _flat_or(op: Callable[..., Tensor], a: Any, axis: Any, keepdims: Any) -> Ten
 @implements(np.argsort)
 def argsort(a: Any, axis: int | None = -1, kind: Any = None, order: None = None, *, stable: Any = None) -> Tensor:
     a = as_tensor(a)
-    return reduce.argsort(shape.reshape(a, (-1,)), 0) if axis is None else reduce.argsort(a, axis)
+    return sorting.argsort(shape.reshape(a, (-1,)), 0) if axis is None else sorting.argsort(a, axis)
 
 
 @implements(np.sort)
@@ -160,7 +160,7 @@ def sort(a: Any, axis: int | None = -1, kind: Any = None, order: None = None, *,
     a = as_tensor(a)
     if axis is None:
         a, axis = shape.reshape(a, (-1,)), 0
-    return index.take_along_axis(a, reduce.argsort(a, axis), axis)
+    return sorting.sort(a, axis)
 
 
 @implements(np.cumsum)
