@@ -15,7 +15,7 @@ from dagtrain.errors import ShapeError
 from dagtrain.graph import Spec, Tensor
 from dagtrain.ops.bodies import several
 from dagtrain.ops.index import take_along_axis_transpose
-from dagtrain.ops.record import Draw, Drawn, Op, Sample, as_tensor, axes_of, part
+from dagtrain.ops.record import Draw, Drawn, Op, Sample, as_tensor, axis_of, part
 
 __all__ = ["argsort", "sort", "top_k"]
 
@@ -83,13 +83,13 @@ _top_k = Op(
 def sort(a: Any, axis: int = -1) -> Tensor:
     """The elements in ascending order along an axis."""
     a = as_tensor(a)
-    return part(_sort(a, axis=axes_of("sort", int(axis), a.ndim)[0]), index=0)
+    return part(_sort(a, axis=axis_of("sort", axis, a.ndim)), index=0)
 
 
 def argsort(a: Any, axis: int = -1) -> Tensor:
     """Positions that sort along an axis; equal elements keep their order."""
     a = as_tensor(a)
-    return part(_sort(a, axis=axes_of("argsort", int(axis), a.ndim)[0]), index=1)
+    return part(_sort(a, axis=axis_of("argsort", axis, a.ndim)), index=1)
 
 
 def top_k(a: Any, k: int, axis: int = -1) -> tuple[Tensor, Tensor]:
@@ -105,5 +105,5 @@ def top_k(a: Any, k: int, axis: int = -1) -> tuple[Tensor, Tensor]:
     a = as_tensor(a)
     if not a.ndim:
         raise ShapeError("top_k: a number has no axis along which to order.")
-    node = _top_k(a, k=whole("k of top_k", k, 0), axis=axes_of("top_k", int(axis), a.ndim)[0])
+    node = _top_k(a, k=whole("k of top_k", k, 0), axis=axis_of("top_k", axis, a.ndim))
     return part(node, index=0), part(node, index=1)

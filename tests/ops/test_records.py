@@ -19,6 +19,8 @@ from ..each import each
 from .cases import CASES, WITHOUT_SAMPLES, draws
 
 REFERENCES: dict[str, Callable[..., Any]] = {
+    "imag": np.imag,
+    "real": np.real,
     "cast": lambda a, dtype: a.astype(dtype),
     "concatenate": lambda *parts, axis: np.concatenate(parts, axis),
     "erf": np.vectorize(math.erf),
@@ -173,14 +175,8 @@ def test_kernels_are_numpy_ufuncs_or_have_a_reference() -> None:
     transposes = {"scatter_add", "take_transpose", "take_along_axis_transpose", "unslice", "slice", "matmul"}  # checked by their gradients
     scatters = {f"scatter_{how}" for how in ("set", "multiply", "maximum", "minimum")}  # tests/ops/test_scatter.py
     randoms = {"random_uniform", "random_normal", "fold_in"}  # tests/ops/test_random.py
-    checked = (
-        {name.partition("[")[0] for name in REFERENCES}
-        | {f"scatter_{how}" for how in ("set", "multiply", "maximum", "minimum")}
-        | transposes
-        | randoms
-        | WITHOUT_SAMPLES
-        | {n for n, op in OPS.items() if op.ufunc is not None}
-    )
+    ufuncs = {name for name, op in OPS.items() if op.ufunc is not None}
+    checked = {name.partition("[")[0] for name in REFERENCES} | transposes | scatters | randoms | WITHOUT_SAMPLES | ufuncs
     assert set(OPS) <= checked
 
 
