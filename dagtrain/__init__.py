@@ -21,7 +21,7 @@ from dagtrain.ops.softmax import log_softmax, softmax
 from dagtrain.ops.special import erf
 from dagtrain.plan import Plan
 from dagtrain.registry import hints as _hints
-from dagtrain.trace import scan, trace
+from dagtrain.trace import cond, custom_gradient, recompute, scan, switch, trace, while_loop
 
 if TYPE_CHECKING:
     from dagtrain import data, draw, engines, step
@@ -40,6 +40,8 @@ __all__ = [
     "bernoulli",
     "callbacks",
     "compile",
+    "cond",
+    "custom_gradient",
     "data",
     "draw",
     "erf",
@@ -57,14 +59,17 @@ __all__ = [
     "normal",
     "one_hot",
     "optim",
+    "recompute",
     "scan",
     "scatter_add",
     "scope",
     "softmax",
     "stop_gradient",
+    "switch",
     "trace",
     "uniform",
     "value_and_grad",
+    "while_loop",
 ]
 
 _HINTS = _hints(
@@ -83,7 +88,10 @@ _HINTS = _hints(
     ("placeholder inputspec", "dt.input(name, shape, dtype)"),
     ("random randn rand prng prngkey manualseed setseed", "dt.key(seed) with dt.normal, dt.uniform or dt.bernoulli, or Trainer(seed=)"),
     ("save loadmodel loadcheckpoint savemodel", "trainer.save(path) and dt.load(path)"),
-    ("lax whileloop forloop fori", "'scan'"),
+    ("lax forloop fori foriloop", "'scan', or 'while_loop' where the number of steps is not known"),
+    ("ifelse case", "'cond', or 'switch' with a list of functions"),
+    ("checkpoint remat", "'recompute', around a function"),
+    ("customvjp customjvp customgrad", "'custom_gradient'"),
     ("nograd stopgradients detach", "'stop_gradient'"),
     ("relu sigmoid tanh gelu silu", "a function in dt.nn.activations, or NumPy's own, such as np.tanh"),
     ("numpy np", "NumPy itself: its functions take tensors"),

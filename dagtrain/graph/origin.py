@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,6 +87,7 @@ def raised_at(error: BaseException) -> str:
     return ""
 
 
+@cache  # each new node asks about some fifteen files
 def _is_of_the_user(file: str) -> bool:
     """Whether a file is neither of this package nor of NumPy's dispatch."""
     return not file.startswith(_PACKAGE) and "/numpy/" not in file

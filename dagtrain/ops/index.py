@@ -13,12 +13,17 @@ import numpy as np
 
 from dagtrain.errors import DTypeError, ShapeError
 from dagtrain.graph import Spec, Tensor, make_spec
-from dagtrain.ops.record import ZERO, Draw, Op, Sample, as_tensor, axes_of, cleared, written
+from dagtrain.ops.record import ZERO, Draw, Op, Sample, as_tensor, axis_of, cleared, written
 
 
 def _whole(name: str, indices: Spec) -> None:
     if indices.dtype.kind not in "iu":
         raise DTypeError(f"{name}: positions must be integers, got {indices.dtype}. Cast with x.astype(np.int64).")
+
+
+def positions(indices: Any) -> Any:
+    """Positions as they are; an empty list as no positions, where NumPy would see floats."""
+    return np.asarray(indices, np.intp) if isinstance(indices, list | tuple) and not np.size(indices) else indices
 
 
 # ---- take: whole slices along one axis
@@ -188,12 +193,12 @@ def take(a: Tensor, indices: Any, axis: int | None = None) -> Tensor:
 
     if axis is None:
         a, axis = reshape(a, (-1,)), 0
-    return _take(a, as_tensor(indices), axis=axes_of("take", axis, a.ndim)[0])
+    return _take(a, as_tensor(positions(indices)), axis=axis_of("take", axis, a.ndim))
 
 
 def take_along_axis(a: Tensor, indices: Any, axis: int = -1) -> Tensor:
     """For each line along an axis, the elements at that line's positions, as numpy.take_along_axis."""
-    return _along(a, as_tensor(indices), axis=axes_of("take_along_axis", axis, a.ndim)[0])
+    return _along(a, as_tensor(indices), axis=axis_of("take_along_axis", axis, a.ndim))
 
 
 def gather(a: Any, *indices: Any) -> Tensor:
@@ -227,4 +232,4 @@ def one_hot(labels: Any, classes: int, dtype: Any = np.float32) -> Tensor:
     return _one_hot(labels, classes=int(classes), dtype=np.dtype(dtype).str)
 
 
-__all__ = ["gather", "one_hot", "scatter_add", "take", "take_along_axis"]
+__all__ = ["gather", "one_hot", "positions", "scatter_add", "take", "take_along_axis"]

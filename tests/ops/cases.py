@@ -10,8 +10,8 @@ import pytest
 
 from dagtrain.ops import OPS, Draw, Op, Sample
 
-# The loop has a body instead of samples, and its parts are views of it: both are tested in tests/trace/test_scan.py.
-WITHOUT_SAMPLES = {"scan", "part"}
+# Ops with bodies instead of samples, and views for differentiation: tests/trace/test_scan.py, test_choices.py and test_custom.py.
+WITHOUT_SAMPLES = {"scan", "part", "switch", "while", "custom_gradient", "recompute", "closed_over"}
 CASES = [pytest.param(op, s, id=f"{name}-{i}") for name, op in sorted(OPS.items()) for i, s in enumerate(op.samples)]
 
 

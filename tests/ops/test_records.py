@@ -19,6 +19,8 @@ from ..each import each
 from .cases import CASES, WITHOUT_SAMPLES, draws
 
 REFERENCES: dict[str, Callable[..., Any]] = {
+    "imag": np.imag,
+    "real": np.real,
     "cast": lambda a, dtype: a.astype(dtype),
     "concatenate": lambda *parts, axis: np.concatenate(parts, axis),
     "erf": np.vectorize(math.erf),
@@ -45,6 +47,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "where": np.where,
     "einsum": lambda *arrays, subscripts: np.einsum(subscripts, *arrays),
     "transpose": np.transpose,
+    "barrier": lambda a, g: a,
     "broadcast_to": np.broadcast_to,
     "take": np.take,
     "take_along_axis": np.take_along_axis,
