@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,7 +52,12 @@ class Spec(NamedTuple):
     def __str__(self) -> str:
         if self.parts:
             return "(" + ", ".join(map(str, self.parts)) + ")"
-        return f"{self.dtype.name}[{', '.join(map(str, self.shape))}]"
+        return f"{_name(self.dtype)}[{', '.join(map(str, self.shape))}]"
+
+
+@cache  # NumPy puts the name together anew each time
+def _name(dtype: np.dtype[Any]) -> str:
+    return dtype.name
 
 
 def make_spec(shape: Any, dtype: Any) -> Spec:
