@@ -17,7 +17,9 @@ from dagtrain.ops.elementwise import stop_gradient
 from dagtrain.ops.index import gather, one_hot, scatter_add
 from dagtrain.ops.random import bernoulli, fold_in, key, normal, uniform
 from dagtrain.ops.reduce import logsumexp
+from dagtrain.ops.scatter import scatter
 from dagtrain.ops.softmax import log_softmax, softmax
+from dagtrain.ops.sorting import top_k
 from dagtrain.ops.special import erf
 from dagtrain.plan import Plan
 from dagtrain.registry import hints as _hints
@@ -61,11 +63,13 @@ __all__ = [
     "optim",
     "recompute",
     "scan",
+    "scatter",
     "scatter_add",
     "scope",
     "softmax",
     "stop_gradient",
     "switch",
+    "top_k",
     "trace",
     "uniform",
     "value_and_grad",

@@ -4,7 +4,7 @@ from dagtrain.graph.bodies import bodies, with_bodies
 from dagtrain.graph.graph import Graph, unused
 from dagtrain.graph.origin import Origin, located, scope
 from dagtrain.graph.protocols import Drawable, Slot
-from dagtrain.graph.spec import Array, Spec, make_spec, refuse_masked, spec_of
+from dagtrain.graph.spec import Array, Spec, held, make_spec, refuse_masked, spec_of
 from dagtrain.graph.tensor import LEAVES, Tensor, Value, array, births, constant, input, make
 from dagtrain.graph.walk import ancestors_of, rebuild, remake, topological, users
 
@@ -23,6 +23,7 @@ __all__ = [
     "births",
     "bodies",
     "constant",
+    "held",
     "input",
     "located",
     "make",
