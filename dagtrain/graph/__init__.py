@@ -5,7 +5,7 @@ from dagtrain.graph.graph import Graph, unused
 from dagtrain.graph.origin import Origin, located, scope
 from dagtrain.graph.protocols import Drawable, Slot
 from dagtrain.graph.spec import Array, Spec, make_spec, refuse_masked, spec_of
-from dagtrain.graph.tensor import LEAVES, Tensor, Value, array, constant, input, make
+from dagtrain.graph.tensor import LEAVES, Tensor, Value, array, constant, input, living, make
 from dagtrain.graph.walk import ancestors_of, rebuild, remake, topological, users
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "bodies",
     "constant",
     "input",
+    "living",
     "located",
     "make",
     "make_spec",

@@ -23,7 +23,7 @@ from dagtrain.graph.origin import Origin, here
 from dagtrain.graph.protocols import DASK, NUMPY, Drawable
 from dagtrain.graph.spec import Array, Spec, make_spec, refuse_masked, spec_of
 
-__all__ = ["LEAVES", "Tensor", "Value", "array", "constant", "input", "make"]
+__all__ = ["LEAVES", "Tensor", "Value", "array", "constant", "input", "living", "make"]
 
 LEAVES = frozenset({"input", "array", "constant"})
 _nodes: weakref.WeakValueDictionary[Any, Tensor] = weakref.WeakValueDictionary()
@@ -269,6 +269,12 @@ def make(op: str, inputs: tuple[Tensor, ...], attributes: dict[str, Any], spec: 
         put(node, "origin", here() if origin is None else origin)
         _nodes[key] = node
     return node
+
+
+def living(prefix: str) -> set[Tensor]:
+    """The nodes in this process whose op has a name that begins so."""
+    nodes = (reference() for reference in _nodes.valuerefs())
+    return {node for node in nodes if node is not None and node.op.startswith(prefix)}
 
 
 def constant(value: Any, dtype: Any = None) -> Tensor:
