@@ -17,11 +17,13 @@ from dagtrain.ops.elementwise import stop_gradient
 from dagtrain.ops.index import gather, one_hot, scatter_add
 from dagtrain.ops.random import bernoulli, fold_in, key, normal, uniform
 from dagtrain.ops.reduce import logsumexp
+from dagtrain.ops.scatter import scatter
 from dagtrain.ops.softmax import log_softmax, softmax
+from dagtrain.ops.sorting import top_k
 from dagtrain.ops.special import erf
 from dagtrain.plan import Plan
 from dagtrain.registry import hints as _hints
-from dagtrain.trace import scan, trace
+from dagtrain.trace import cond, custom_gradient, recompute, scan, switch, trace, while_loop
 
 if TYPE_CHECKING:
     from dagtrain import data, draw, engines, step
@@ -40,6 +42,8 @@ __all__ = [
     "bernoulli",
     "callbacks",
     "compile",
+    "cond",
+    "custom_gradient",
     "data",
     "draw",
     "erf",
@@ -61,16 +65,21 @@ __all__ = [
     "normal",
     "one_hot",
     "optim",
+    "recompute",
     "scan",
+    "scatter",
     "scatter_add",
     "scope",
     "softmax",
     "stop_gradient",
+    "switch",
+    "top_k",
     "trace",
     "uniform",
     "value_and_grad",
     "vjp",
     "vmap",
+    "while_loop",
 ]
 
 _HINTS = _hints(
@@ -89,7 +98,10 @@ _HINTS = _hints(
     ("placeholder inputspec", "dt.input(name, shape, dtype)"),
     ("random randn rand prng prngkey manualseed setseed", "dt.key(seed) with dt.normal, dt.uniform or dt.bernoulli, or Trainer(seed=)"),
     ("save loadmodel loadcheckpoint savemodel", "trainer.save(path) and dt.load(path)"),
-    ("lax whileloop forloop fori", "'scan'"),
+    ("lax forloop fori foriloop", "'scan', or 'while_loop' where the number of steps is not known"),
+    ("ifelse case", "'cond', or 'switch' with a list of functions"),
+    ("checkpoint remat", "'recompute', around a function"),
+    ("customvjp customjvp customgrad", "'custom_gradient'"),
     ("nograd stopgradients detach", "'stop_gradient'"),
     ("relu sigmoid tanh gelu silu", "a function in dt.nn.activations, or NumPy's own, such as np.tanh"),
     ("numpy np", "NumPy itself: its functions take tensors"),

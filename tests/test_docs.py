@@ -68,11 +68,11 @@ def test_files_that_are_named_exist(name):
 
 def ops_table():
     """The text of docs/graphs.md between its marks."""
-    kinds = {"with a derivative": [], "with derivative zero": []}
+    kinds = {"with a derivative": [], "with derivative zero": [], "without a derivative": []}
     for op in OPS.values():
-        if op.name not in ("scan", "part"):
-            kinds["with derivative zero" if op.gradient is ZERO else "with a derivative"].append(f"`{op.name}`")
-    kinds["with a derivative"].append("`scan`")
+        if op.name not in ("part", "barrier", "closed_over"):
+            kind = "with derivative zero" if op.gradient is ZERO else "without a derivative" if op.gradient is None else "with a derivative"
+            kinds[kind].append(f"`{op.name}`")
     return "\n".join(["| | ops |", "|---|---|", *(f"| {kind} | {', '.join(sorted(names))} |" for kind, names in kinds.items())])
 
 

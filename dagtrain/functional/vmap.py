@@ -8,14 +8,14 @@ from typing import Any
 from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.functional.compiled import Compiled
 from dagtrain.functional.targets import callable_or_error, name_of, results_of
-from dagtrain.graph import Spec, Tensor, living, make
+from dagtrain.graph import Spec, Tensor, births, make
 from dagtrain.graph import input as new_input
 from dagtrain.hinting import hinted
 from dagtrain.ops import as_tensor
 from dagtrain.ops.shape import broadcast_to, moveaxis
 from dagtrain.trace import flatten, unflatten
 from dagtrain.trace.trace import argument_names
-from dagtrain.transform.batching import DRAWS, batched
+from dagtrain.transform.batching import batched
 
 __all__ = ["vmap"]
 
@@ -81,10 +81,10 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> C
         size = next(iter(lengths.values()))
         if set(lengths.values()) != {size}:
             raise ShapeError(f"vmap: the arguments differ in their numbers of rows: {lengths}.")
-        outside = living(DRAWS)
-        results = function(*rows)
+        with births() as born:
+            results = function(*rows)
         named_results, structure = results_of(name_of(function), results)
-        outputs = batched(list(named_results.values()), leaves, size, outside)
+        outputs = batched(list(named_results.values()), leaves, size, set(born))
         placed = []
         for (path, row), (tensor, has_rows), axis in zip(
             named_results.items(), outputs, _spread("out_axes", out_axes, results), strict=True

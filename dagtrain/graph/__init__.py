@@ -4,8 +4,8 @@ from dagtrain.graph.bodies import bodies, with_bodies
 from dagtrain.graph.graph import Graph, unused
 from dagtrain.graph.origin import Origin, located, scope
 from dagtrain.graph.protocols import Drawable, Slot
-from dagtrain.graph.spec import Array, Spec, make_spec, refuse_masked, spec_of
-from dagtrain.graph.tensor import LEAVES, Tensor, Value, array, constant, input, living, make
+from dagtrain.graph.spec import Array, Spec, held, make_spec, refuse_masked, spec_of
+from dagtrain.graph.tensor import LEAVES, Tensor, Value, array, births, constant, input, make
 from dagtrain.graph.walk import ancestors_of, rebuild, remake, topological, users
 
 __all__ = [
@@ -20,10 +20,11 @@ __all__ = [
     "Value",
     "ancestors_of",
     "array",
+    "births",
     "bodies",
     "constant",
+    "held",
     "input",
-    "living",
     "located",
     "make",
     "make_spec",

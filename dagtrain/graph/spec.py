@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from dagtrain.arguments import is_whole
 from dagtrain.errors import DTypeError, ShapeError
 
-__all__ = ["Array", "Spec", "refuse_masked", "spec_of"]
+__all__ = ["Array", "Spec", "held", "refuse_masked", "spec_of"]
 
 Array = np.ndarray[Any, Any]
 """A NumPy array of any shape and dtype."""
@@ -51,7 +52,12 @@ class Spec(NamedTuple):
     def __str__(self) -> str:
         if self.parts:
             return "(" + ", ".join(map(str, self.parts)) + ")"
-        return f"{self.dtype.name}[{', '.join(map(str, self.shape))}]"
+        return f"{_name(self.dtype)}[{', '.join(map(str, self.shape))}]"
+
+
+@cache  # NumPy puts the name together anew each time
+def _name(dtype: np.dtype[Any]) -> str:
+    return dtype.name
 
 
 def make_spec(shape: Any, dtype: Any) -> Spec:
@@ -60,16 +66,29 @@ def make_spec(shape: Any, dtype: Any) -> Spec:
     for length in axes:
         if not is_whole(length) or length < 0:
             raise ShapeError(f"a shape is made of whole numbers from 0 up, got {shape!r}.")
-    dtype = np.dtype(dtype)
-    if dtype.kind not in "biufc":
-        raise DTypeError(f"tensors hold booleans, integers, floats or complex numbers, not {dtype} (kind {dtype.kind!r}).")
-    return Spec(tuple(int(length) for length in axes), dtype)
+    return Spec(tuple(int(length) for length in axes), held(dtype))
+
+
+_USER_DEFINED = 256  # the lowest number of a dtype that is not NumPy's own, such as bfloat16
+
+
+def held(dtype: Any) -> np.dtype[Any]:
+    """A dtype that tensors hold; DTypeError for any other."""
+    try:
+        result: np.dtype[Any] = np.dtype(dtype)
+    except TypeError as error:
+        raise DTypeError(f"there is no dtype {dtype!r}: {error}") from None
+    if result.kind not in "biufc" or result.num >= _USER_DEFINED:
+        raise DTypeError(f"tensors hold booleans, integers, floats or complex numbers of NumPy, not {result} (kind {result.kind!r}).")
+    return result
 
 
 def refuse_masked(value: Any) -> Any:
-    """The value itself; DTypeError for a masked array with masked elements: as a plain array it would lose its mask."""
+    """The value itself; DTypeError for a masked array with masked elements, or a matrix: as plain arrays they would mean something else."""
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise DTypeError("a masked array would lose its mask: fill it with .filled(...), or pass the mask as an array of its own.")
+    if isinstance(value, np.matrix):
+        raise DTypeError("np.matrix multiplies otherwise than arrays and tensors: make it an array with np.asarray(m), and write @.")
     return value
 
 

@@ -13,6 +13,8 @@ import hashlib
 import itertools
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -23,11 +25,12 @@ from dagtrain.graph.origin import Origin, here
 from dagtrain.graph.protocols import DASK, NUMPY, Drawable
 from dagtrain.graph.spec import Array, Spec, make_spec, refuse_masked, spec_of
 
-__all__ = ["LEAVES", "Tensor", "Value", "array", "constant", "input", "living", "make"]
+__all__ = ["LEAVES", "Tensor", "Value", "array", "births", "constant", "input", "make"]
 
 LEAVES = frozenset({"input", "array", "constant"})
 _nodes: weakref.WeakValueDictionary[Any, Tensor] = weakref.WeakValueDictionary()
 _serial = itertools.count()
+_births: ContextVar[tuple[list[Tensor], ...]] = ContextVar("births", default=())
 
 
 class Value:
@@ -171,8 +174,8 @@ class Tensor(NDArrayOperatorsMixin, Drawable):
 
     def __bool__(self) -> bool:
         raise GraphError(
-            f"the truth of {self!r} is not known while a graph is being built ({self.origin}). Branch on shapes or Python values, "
-            "use np.where for a choice by element, or .compute() the tensor first."
+            f"the truth of {self!r} is not known while a graph is being built ({self.origin}). Branch on shapes or Python values; choose "
+            "by element with np.where, between functions with dt.cond; repeat with dt.while_loop or dt.scan; or .compute() it first."
         )
 
     def __len__(self) -> int:
@@ -268,13 +271,20 @@ def make(op: str, inputs: tuple[Tensor, ...], attributes: dict[str, Any], spec: 
         put(node, "spec", spec)
         put(node, "origin", here() if origin is None else origin)
         _nodes[key] = node
+        for born in _births.get():
+            born.append(node)
     return node
 
 
-def living(prefix: str) -> set[Tensor]:
-    """The nodes in this process whose op has a name that begins so."""
-    nodes = (reference() for reference in _nodes.valuerefs())
-    return {node for node in nodes if node is not None and node.op.startswith(prefix)}
+@contextmanager
+def births() -> Iterator[list[Tensor]]:
+    """The nodes that are made inside and did not exist before, as a list that grows."""
+    born: list[Tensor] = []
+    token = _births.set((*_births.get(), born))
+    try:
+        yield born
+    finally:
+        _births.reset(token)
 
 
 def constant(value: Any, dtype: Any = None) -> Tensor:

@@ -379,7 +379,7 @@ class Context:
         except (DagtrainError, RecursionError):
             raise
         except Exception as error:
-            raise ArgumentError(f"{kind}.{method} raised {type(error).__name__} ({raised_at(error)}): {error}") from error
+            raise ArgumentError(f"{kind}.{method} raised {type(error).__name__}{raised_at(error)}: {error}") from error
         if call.outputs is None:
             raise ArgumentError(f"{kind}.{method} returned None: it must return its outputs.")
         if self._pass.make is not None and method == "forward":

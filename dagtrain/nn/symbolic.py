@@ -21,6 +21,7 @@ from dagtrain.errors import ArgumentError, DTypeError
 from dagtrain.graph import Spec, Tensor, spec_of
 from dagtrain.graph import input as new_input
 from dagtrain.graph.protocols import Slot
+from dagtrain.hinting import Hinted
 from dagtrain.nn.context import Context, Pass
 from dagtrain.nn.tracing import maker
 from dagtrain.ops.random import key as new_key
@@ -114,7 +115,7 @@ def _no_function(function: Any) -> ArgumentError:
     )
 
 
-class Input(Value):
+class Input(Hinted, Value):
     """An input of a functional model.
 
     Parameters

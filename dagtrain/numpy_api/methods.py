@@ -5,18 +5,19 @@ Methods are those of NumPy's arrays: ``x.sum(axis=0)``, ``x.reshape(2, -1)``, ``
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from dagtrain.graph import Tensor
 from dagtrain.hinting import no_attribute
-from dagtrain.numpy_api import functions as f
-from dagtrain.numpy_api.functions import apply_function
+from dagtrain.numpy_api import functions, moves, products, sorting  # noqa: F401  # they fill FUNCTIONS
+from dagtrain.numpy_api.calls import FUNCTIONS, Call, apply_function
 from dagtrain.numpy_api.indexing import getitem
 from dagtrain.numpy_api.ufuncs import apply_ufunc
 from dagtrain.ops import shape
-from dagtrain.ops.elementwise import cast
-from dagtrain.ops.index import take
+from dagtrain.ops.elementwise import conjugate, imag, real
 from dagtrain.ops.linalg import dot
 from dagtrain.registry import hints
 
@@ -27,37 +28,28 @@ def _spread(args: tuple[Any, ...]) -> Any:
     return args[0] if len(args) == 1 else args
 
 
-METHODS: dict[str, Callable[..., Any]] = {
-    "sum": f.total,
-    "mean": f.mean,
-    "prod": f.prod,
-    "max": f.highest,
-    "min": f.lowest,
-    "any": f.any_,
-    "all": f.all_,
-    "var": f.var,
-    "std": f.std,
-    "argmax": f.argmax,
-    "argmin": f.argmin,
-    "argsort": f.argsort,
-    "cumsum": f.cumsum,
-    "cumprod": f.cumprod,
-    "clip": f.clip,
-    "round": f.round_,
-    "trace": f.trace,
-    "diagonal": f.diagonal,
-    "repeat": f.repeat,
-    "astype": lambda a, dtype, **_: cast(a, dtype),
-    "copy": lambda a: a,
-    "reshape": lambda a, *args, order="C": f._reshape(a, _spread(args), order),
-    "ravel": lambda a: shape.reshape(a, (-1,)),
-    "flatten": lambda a: shape.reshape(a, (-1,)),
-    "squeeze": shape.squeeze,
-    "swapaxes": shape.swapaxes,
-    "transpose": lambda a, *args: shape.transpose(a, _spread(args) if args else None),
-    "take": lambda a, indices, axis=None: take(a, indices, axis),
-    "dot": dot,
+METHODS: dict[str, Call] = {
+    name: Call(f"x.{name}", FUNCTIONS[getattr(np, name)].function, getattr(np, name))
+    for name in (
+        "all", "any", "argmax", "argmin", "argsort", "copy", "cumprod", "cumsum", "diagonal", "max", "mean", "min", "prod", "ravel",
+        "repeat", "round", "squeeze", "std", "sum", "swapaxes", "take", "trace", "var",
+    )
+}  # fmt: skip
+"""Methods that are functions: with the function's arguments, in its order."""
+METHODS |= {
+    name: Call(f"x.{name}", function, like)
+    for name, function, like in (
+        ("astype", moves.astype, lambda x, dtype, order="K", casting="unsafe", subok=True, copy=True: None),
+        ("clip", lambda a, min=None, max=None: functions.clip(a, min, max), lambda a, min=None, max=None, out=None: None),
+        ("conj", conjugate, None),
+        ("conjugate", conjugate, None),
+        ("dot", dot, np.dot),
+        ("flatten", moves.ravel, None),
+        ("reshape", lambda a, *shape, order="C": moves.reshape(a, _spread(shape) if shape else None, order), None),
+        ("transpose", lambda a, *axes: shape.transpose(a, _spread(axes) if axes else None), None),
+    )
 }
+"""... and those that differ: the function, and NumPy's signature where it has more."""
 
 
 HINTS = hints(
@@ -69,10 +61,13 @@ HINTS = hints(
     ("float double int long half type", "tensor.astype(dtype)"),
     ("matmul mm", "tensor @ other"),
     ("at set add", "np.where, dt.scatter_add or np.concatenate: tensors never change"),
+    ("sort", "np.sort(tensor): tensors never change"),
     ("exp log sqrt abs tanh sin cos relu sigmoid softmax", "NumPy's function, as in np.exp(tensor), or dt.nn.activations"),
     ("plot draw show", "tensor.visualize()"),
 )
 """Attributes of tensors in other libraries → what to write here."""
+
+ATTRIBUTES = {"mT": lambda a: shape.swapaxes(a, -1, -2), "real": real, "imag": imag}
 
 
 def transpose(a: Tensor) -> Tensor:
@@ -83,13 +78,9 @@ def transpose(a: Tensor) -> Tensor:
 def attribute(a: Tensor, name: str) -> Any:
     """Implement `Tensor.__getattr__`."""
     if name in METHODS:
-        function = METHODS[name]
-
-        def bound(*args: Any, **kwargs: Any) -> Any:
-            return f.call_named(f"x.{name}", function, a, *args, **kwargs)
-
-        bound.__name__ = name
+        bound = partial(METHODS[name], a)
+        bound.__name__ = name  # type: ignore[attr-defined]  # partials take attributes
         return bound
-    if name in ("mT",):
-        return shape.swapaxes(a, -1, -2)
-    raise no_attribute("attribute of a tensor", name, {*METHODS, *dir(Tensor)}, HINTS)
+    if name in ATTRIBUTES:
+        return ATTRIBUTES[name](a)
+    raise no_attribute("attribute of a tensor", name, {*METHODS, *ATTRIBUTES, *dir(Tensor)}, HINTS)

@@ -1,55 +1,92 @@
-"""NumPy's ufuncs on tensors: each becomes the op whose kernel it is."""
+"""NumPy's ufuncs on tensors: each becomes the op whose kernel it is; keyword arguments are honoured or refused as those of functions."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from dagtrain.errors import UnsupportedError
-from dagtrain.numpy_api.composed import matvec, vecdot, vecmat
-from dagtrain.ops import OPS, Op, as_tensor, reduce
+from dagtrain.errors import DTypeError
+from dagtrain.numpy_api.calls import Call, name_of, unsupported
+from dagtrain.numpy_api.moves import converted
+from dagtrain.numpy_api.products import matvec, vecdot, vecmat
+from dagtrain.numpy_api.reductions import all_, any_, cumprod, cumsum, highest, lowest, prod, total
+from dagtrain.ops import OPS, Op, as_tensor
+from dagtrain.ops.elementwise import conjugate
+from dagtrain.ops.record import axis_of, kind_of
 from dagtrain.ops.shape import reshape
 
-UFUNCS: dict[np.ufunc, Op] = {op.kernel.call: op for op in OPS.values() if isinstance(op.kernel.call, np.ufunc)}
+UFUNCS: dict[np.ufunc, Op] = {op.kernel.call: op for op in OPS.values() if isinstance(op.kernel.call, np.ufunc) and op.name != "conjugate"}
 UFUNCS.update({np.degrees: OPS["rad2deg"], np.radians: OPS["deg2rad"]})  # NumPy has these under two names
-_REDUCE = {
-    np.add: reduce.reduce_sum,
-    np.multiply: reduce.reduce_prod,
-    np.maximum: reduce.reduce_max,
-    np.minimum: reduce.reduce_min,
-    np.logical_or: reduce.reduce_any,
-    np.logical_and: reduce.reduce_all,
-}
-COMPOSED_UFUNCS = {
+COMPOSED_UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
     np.vecdot: vecdot,
-    **{getattr(np, f.__name__): f for f in (matvec, vecmat) if hasattr(np, f.__name__)},
-}  # the two since NumPy 2.2
-_ACCUMULATE = {np.add: reduce.cumsum, np.multiply: reduce.cumprod}
+    **{getattr(np, f.__name__): f for f in (matvec, vecmat) if hasattr(np, f.__name__)},  # the two since NumPy 2.2
+    np.divmod: lambda a, b: (OPS["floor_divide"](a, b), OPS["remainder"](a, b)),
+    np.conjugate: lambda a: conjugate(as_tensor(a)),
+}
+_REDUCE = {np.add: total, np.multiply: prod, np.maximum: highest, np.minimum: lowest, np.logical_or: any_, np.logical_and: all_}
+_ACCUMULATE = {np.add: cumsum, np.multiply: cumprod}
+
+
+def _call(ufunc: np.ufunc) -> Call:
+    """``ufunc(*inputs, dtype=..., casting=...)``; all their other arguments are refused."""
+    function: Callable[..., Any] = UFUNCS[ufunc] if ufunc in UFUNCS else COMPOSED_UFUNCS[ufunc]
+
+    def call(*inputs: Any, dtype: Any = None, casting: Any = "same_kind") -> Any:
+        if dtype is None and casting == "same_kind":
+            return function(*inputs)
+        if ufunc in UFUNCS:
+            return function(*_cast_inputs(ufunc, inputs, dtype, casting))
+        return function(*[i if dtype is None else converted(i, dtype, casting) for i in inputs])
+
+    return Call(name_of(ufunc), call)
+
+
+def _cast_inputs(ufunc: np.ufunc, inputs: Sequence[Any], dtype: Any, casting: Any) -> list[Any]:
+    """The inputs in the dtypes in which a ufunc gives this one."""
+    kinds = [kind_of(i) for i in inputs]
+    signature = None if dtype is None else (*(None,) * len(inputs), np.dtype(dtype))
+    try:
+        loop = ufunc.resolve_dtypes((*kinds, None), signature=signature, casting=casting)
+    except (TypeError, ValueError) as error:
+        raise DTypeError(f"{name_of(ufunc)} with dtype={dtype!r}, casting={casting!r}: {error}") from None
+    return [as_tensor(i, d) if isinstance(k, type) else converted(i, d, "unsafe") for i, k, d in zip(inputs, kinds, loop, strict=False)]
+
+
+def _accumulated(running: Callable[..., Any]) -> Callable[..., Any]:
+    def accumulate(a: Any, axis: int = 0, dtype: Any = None) -> Any:
+        a = as_tensor(a)
+        return running(a, axis_of("accumulate", axis, a.ndim), dtype)
+
+    return accumulate
+
+
+def _outer(op: Op) -> Callable[..., Any]:
+    def outer(a: Any, b: Any) -> Any:
+        a, b = as_tensor(a), as_tensor(b)
+        return op(reshape(a, (*a.shape, *(1,) * b.ndim)), b)
+
+    return outer
+
+
+CALLS: dict[Any, Call] = {
+    **{(u, "__call__"): _call(u) for u in (*UFUNCS, *COMPOSED_UFUNCS)},
+    **{(u, "reduce"): Call(f"{name_of(u)}.reduce", f) for u, f in _REDUCE.items()},
+    **{(u, "accumulate"): Call(f"{name_of(u)}.accumulate", _accumulated(f)) for u, f in _ACCUMULATE.items()},
+    **{(u, "outer"): Call(f"{name_of(u)}.outer", _outer(op)) for u, op in UFUNCS.items() if u.nin == 2 and u.signature is None},
+}
+"""Each ufunc, and its methods, with arguments."""
 
 
 def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Implement `Tensor.__array_ufunc__`."""
-    if kwargs.get("out") is not None:
-        raise UnsupportedError(f"np.{ufunc.__name__}(..., out=...): tensors never change. Use the result instead, as in x = x + y.")
-    options = {k: v for k, v in kwargs.items() if k != "out" and v is not None}
-    if method == "__call__" and not options:
-        if ufunc in UFUNCS:
-            return UFUNCS[ufunc](*inputs)
-        if ufunc in COMPOSED_UFUNCS:
-            return COMPOSED_UFUNCS[ufunc](*inputs)
-        if ufunc is np.divmod:
-            return OPS["floor_divide"](*inputs), OPS["remainder"](*inputs)
-        if ufunc is np.conjugate and all(not np.issubdtype(as_tensor(i).dtype, np.complexfloating) for i in inputs):
-            return as_tensor(inputs[0])
-    if method == "reduce" and ufunc in _REDUCE and set(options) <= {"axis", "keepdims"}:
-        axis = kwargs.get("axis", 0)
-        return _REDUCE[ufunc](as_tensor(inputs[0]), axis, bool(options.get("keepdims", False)))
-    if method == "accumulate" and ufunc in _ACCUMULATE and set(options) <= {"axis"}:
-        return _ACCUMULATE[ufunc](as_tensor(inputs[0]), options.get("axis", 0))
-    if method == "outer" and not options and ufunc in UFUNCS:
-        a, b = map(as_tensor, inputs)
-        return UFUNCS[ufunc](reshape(a, (*a.shape, *(1,) * b.ndim)), b)
-    name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
-    extra = f" with {', '.join(sorted(options))}" if options else ""
-    raise UnsupportedError(f"{name}{extra} is not supported on tensors. Supported ufuncs: {', '.join(sorted(u.__name__ for u in UFUNCS))}.")
+    if not kwargs and method == "__call__":
+        op = UFUNCS.get(ufunc)
+        if op is not None:
+            return op(*inputs)
+    call = CALLS.get((ufunc, method))
+    if call is None:
+        name = name_of(ufunc) + ("" if method == "__call__" else f".{method}")
+        raise unsupported(name, {c.name for c in CALLS.values()})
+    return call(*inputs, **({"axis": 0} | kwargs if method in ("reduce", "accumulate") else kwargs))

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.graph import Spec, Tensor, spec_of
-from dagtrain.ops.record import ZERO, Draw, Kernel, Op, Sample, broadcast_shapes, elementwise, written
+from dagtrain.graph import Spec, Tensor, held, refuse_masked, spec_of
+from dagtrain.ops.record import ZERO, Draw, Kernel, Op, Sample, as_tensor, broadcast_shapes, elementwise, written
 
 LN2, LN10 = math.log(2.0), math.log(10.0)
 POSITIVE, UNIT, ABOVE_ONE = (0.5, 3.0), (-0.9, 0.9), (1.1, 3.0)
@@ -233,10 +233,37 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     if type(b) in (int, float):
         b = np.asarray(b, np.result_type(spec_of(a).dtype, b))
     if not isinstance(condition, Tensor):
-        condition = np.asarray(condition, bool)
+        condition = np.asarray(refuse_masked(condition), bool)
     elif condition.dtype.kind != "b":
         condition = condition != 0
     return _where_op(condition, a, b)
+
+
+def _part_of(name: str, part: Any) -> Op:
+    def infer(a: Spec) -> Spec:
+        return Spec(a.shape, np.empty(0, a.dtype).real.dtype)
+
+    # (There are no gradients of complex numbers.)
+    return Op(name, lambda a, out=None: written(part(a).copy() if out is None else part(a), out), infer, samples=(Sample((Draw(),)),))
+
+
+_conjugate = elementwise("conjugate", np.conjugate)
+_real, _imag = _part_of("real", np.real), _part_of("imag", np.imag)
+
+
+def conjugate(a: Tensor) -> Tensor:
+    """Complex numbers with the sign of their imaginary parts changed; other tensors as they are."""
+    return _conjugate(a) if a.dtype.kind == "c" else a
+
+
+def real(a: Tensor) -> Tensor:
+    """Real parts."""
+    return _real(a) if a.dtype.kind == "c" else a
+
+
+def imag(a: Tensor) -> Tensor:
+    """Imaginary parts."""
+    return _imag(a) if a.dtype.kind == "c" else as_tensor(np.zeros(a.shape, a.dtype))
 
 
 def _cast(a: Any, out: Any = None, *, dtype: str) -> Any:
@@ -257,7 +284,7 @@ _cast_op = Op(
 
 def cast(a: Tensor, dtype: Any) -> Tensor:
     """The same numbers in another dtype."""
-    target = np.dtype(dtype)
+    target = held(dtype)
     return a if a.dtype == target else _cast_op(a, dtype=target.str)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy as np
 from dagtrain.errors import ShapeError
 from dagtrain.graph import Spec, Tensor
 from dagtrain.ops.elementwise import multiply
-from dagtrain.ops.record import Draw, Kernel, Op, Sample, as_tensor
+from dagtrain.ops.record import Draw, Kernel, Op, Sample, as_tensor, axis_of, written
+from dagtrain.ops.reduce import is_half
 from dagtrain.ops.shape import broadcast_to, expand_dims, reshape, swapaxes, transpose
 
 
@@ -64,6 +66,9 @@ matmul = Op(
 )
 
 
+_LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
 def _parse(subscripts: str, shapes: list[tuple[int, ...]]) -> tuple[list[str], str]:
     """Operand labels and output labels, the ellipsis written out with capital letters that are free."""
     text = subscripts.replace(" ", "")
@@ -71,7 +76,7 @@ def _parse(subscripts: str, shapes: list[tuple[int, ...]]) -> tuple[list[str], s
     terms = left.split(",")
     if len(terms) != len(shapes):
         raise ShapeError(f"einsum {subscripts!r} names {len(terms)} operands, got {len(shapes)}.")
-    free = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in text]
+    free = [c for c in _LABELS if c not in text]
     extra = max([len(s) - len(t.replace("...", "")) for t, s in zip(terms, shapes, strict=True) if "..." in t], default=0)
     dots = "".join(free[:extra])
     expanded = []
@@ -130,6 +135,8 @@ def _einsum_gradient(g: Tensor, y: Tensor, *inputs: Tensor, subscripts: str) -> 
 
 
 def _einsum_kernel(*arrays: Any, out: Any = None, subscripts: str) -> Any:
+    if all(map(is_half, arrays)):  # in some forms NumPy sums float16 in float16
+        return written(np.asarray(_einsum_kernel(*(a.astype(np.float32) for a in arrays), subscripts=subscripts)).astype(np.float16), out)
     return np.einsum(subscripts, *arrays, out=out, optimize=len(arrays) > 1)
 
 
@@ -160,17 +167,38 @@ def einsum(subscripts: str, *operands: Any) -> Tensor:
     """Einstein summation as numpy.einsum, with subscripts as text."""
     tensors = [as_tensor(x) for x in operands]
     terms, right = _parse(subscripts, [t.shape for t in tensors])
+    long = {label for term, t in zip(terms, tensors, strict=True) for label, n in zip(term, t.shape, strict=False) if n != 1}
+    for k, (term, tensor) in enumerate(zip(terms, tensors, strict=True)):
+        # NumPy broadcasts axes of length 1 against longer ones of the same label: here they are taken away.
+        if len(term) == tensor.ndim and any(n == 1 and label in long for label, n in zip(term, tensor.shape, strict=True)):
+            kept = [i for i, (label, n) in enumerate(zip(term, tensor.shape, strict=True)) if n != 1 or label not in long]
+            terms[k], tensors[k] = "".join(term[i] for i in kept), reshape(tensor, [tensor.shape[i] for i in kept])
     return _einsum(*tensors, subscripts=",".join(terms) + "->" + right)
+
+
+def subscripts_of(arguments: Sequence[Any]) -> tuple[str, list[Any]]:
+    """The text, and the operands, of einsum's other form: an operand, the numbers of its axes, ..., the numbers of the result."""
+    operands, lists = list(arguments[:-1:2]), list(arguments[1::2])
+    result = [arguments[-1]] if len(arguments) % 2 else []
+    numbers = sorted({n for axes in (*lists, *result) for n in axes if n is not Ellipsis})
+    letters = {n: _LABELS[n] if 0 <= n < len(_LABELS) else "" for n in numbers}
+    if not all(letters.values()):
+        raise ShapeError(f"einsum numbers axes from 0 to {len(_LABELS) - 1}, got {numbers}.")
+    terms = ["".join("..." if n is Ellipsis else letters[n] for n in axes) for axes in lists]
+    text = ",".join(terms)
+    return (text + "->" + "".join("..." if n is Ellipsis else letters[n] for n in result[0]) if result else text), operands
 
 
 def tensordot(a: Any, b: Any, axes: Any = 2) -> Tensor:
     """Sum of products over axes of both, as numpy.tensordot."""
     a, b = as_tensor(a), as_tensor(b)
     if isinstance(axes, int | np.integer):
-        over_a, over_b = list(range(a.ndim - int(axes), a.ndim)), list(range(int(axes)))
+        over_a, over_b = list(range(-int(axes), 0)), list(range(int(axes)))
     else:
-        over_a, over_b = ([x] if isinstance(x, int) else list(x) for x in axes)
-    over_a, over_b = [i % a.ndim for i in over_a], [i % b.ndim for i in over_b]
+        over_a, over_b = ([int(x)] if isinstance(x, int | np.integer) else list(x) for x in axes)
+    over_a, over_b = [axis_of("tensordot", i, a.ndim) for i in over_a], [axis_of("tensordot", i, b.ndim) for i in over_b]
+    if len(over_a) != len(over_b):
+        raise ShapeError(f"tensordot sums over as many axes of the first as of the second: got {axes}.")
     for i, j in zip(over_a, over_b, strict=True):
         if a.shape[i] != b.shape[j]:
             raise ShapeError(f"tensordot of shapes {a.shape} and {b.shape}: axis {i} ({a.shape[i]}) against axis {j} ({b.shape[j]}).")

@@ -37,10 +37,24 @@ def key(seed: int) -> Array:
     return np.array([arguments.seed(seed), 0], np.uint64)
 
 
+class _Key(np.random.bit_generator.ISeedSequence):
+    """Gives a generator its key: ``Philox(key=key)`` first asks the operating system for a seed, which takes three times as long."""
+
+    def __init__(self, key: Any) -> None:
+        self.key = np.asarray(key, np.uint64)
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> Array:
+        return self.key
+
+
+def _philox(key: Any, counter: Array | None = None) -> np.random.Philox:
+    return np.random.Philox(_Key(key), counter=counter)  # type: ignore[arg-type]  # NumPy's types forget ISeedSequence
+
+
 def derive(parent: Any, number: Any) -> Array:
     """`fold_in` on arrays: the key derived from a key and a number."""
     counter = np.array([int(number) & (2**64 - 1), 0x6461677472, 0, 0], np.uint64)
-    return np.random.Philox(key=np.asarray(parent, np.uint64), counter=counter).random_raw(2)
+    return _philox(parent, counter).random_raw(2)
 
 
 def _fold_kernel(parent: Any, number: Any, out: Any = None) -> Any:
@@ -64,7 +78,7 @@ def fold_in(parent: Any, number: Any) -> Tensor:
 
 
 def _generator(key: Any) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=key))
+    return np.random.Generator(_philox(key))
 
 
 def _drawn(shape: tuple[int, ...], dtype: str, out: Any, draw: Any) -> Any:

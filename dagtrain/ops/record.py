@@ -14,9 +14,8 @@ Gradient ``gradient(g, y, *inputs, **attributes) -> one tensor or None (zero) fo
 An op with *several outputs* infers a spec with parts. Its kernel takes ``out=(array or None for each)`` and returns a tuple; its gradient
 gets a list of cotangents, None for an output that leads nowhere. Its node has no value of its own: `parts` gives its outputs.
 
-An op with *bodies* has graphs among its attributes, or tuples of graphs. A body's inputs are the node's inputs one for one, whole or one
-element of them at a time, and its outputs are the node's first parts. Its kernel is bound to callables for the bodies, and its gradient
-takes ``vjp=``, the transform of a body.
+An op with *bodies* has graphs among its attributes, or tuples of graphs, and several outputs. Its kernel is bound to callables for the
+bodies, and its gradient takes ``vjp=``, the transform of a body. Bodies take the node's last inputs, whole or an element at a time.
 """
 
 from __future__ import annotations
@@ -150,7 +149,12 @@ class Op:
     repeats
         How often one call runs its bodies, from the attributes.
     prune
-        ``prune(node, used, prune_graph) -> (node, positions)``: the op without outputs that nobody uses; see `dagtrain.transform.prune`.
+        ``prune(node, used, prune_graph) -> {output: tensor}`` gives the used outputs by a smaller node; empty if there is none.
+    advice
+        What to do in the place of a gradient, where there is no rule; by default dt.stop_gradient.
+    again
+        ``again(cotangents, node, read, **attributes) -> {node: node}`` gives what gradients of nodes below this one read in their place;
+        `read` gives what they would read otherwise.
     drawn
         What pictures say of a node, from the node.
     """
@@ -166,7 +170,9 @@ class Op:
         ufunc: np.ufunc | None = None,
         flops: Callable[..., float] | None = None,
         repeats: Callable[..., float] | None = None,
-        prune: Callable[..., tuple[Tensor, Mapping[int, int]]] | None = None,
+        prune: Callable[..., Mapping[int, Tensor]] | None = None,
+        advice: str = "Wrap it in dt.stop_gradient(...) if no derivative should pass through it.",
+        again: Callable[..., Mapping[Tensor, Tensor]] | None = None,
         drawn: Callable[[Tensor], Drawn] | None = None,
     ) -> None:
         """Enter the op into `OPS`."""
@@ -174,7 +180,7 @@ class Op:
             raise GraphError(f"there are two ops named {name!r}.")
         self.name, self.infer, self.gradient, self.samples, self.ufunc, self.flops = name, infer, gradient, samples, ufunc, flops
         self.kernel = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
-        self.repeats, self.prune, self.drawn = repeats, prune, drawn
+        self.repeats, self.prune, self.again, self.drawn, self.advice = repeats, prune, again, drawn, advice
         OPS[name] = self
 
     @property
@@ -259,7 +265,7 @@ def broadcast_shapes(name: str, *specs: Spec) -> tuple[int, ...]:
 _resolved: dict[Any, tuple[Any, ...]] = {}
 
 
-def _kind(value: Any) -> Any:
+def kind_of(value: Any) -> Any:
     """An operand as promotion sees it: a dtype, or the type of a Python number."""
     if isinstance(value, Tensor):
         return value.spec.dtype
@@ -282,7 +288,7 @@ def _promote(op: Op, inputs: Sequence[Any]) -> tuple[tuple[Tensor, ...], np.dtyp
     """Tensors of the inputs and the result's dtype, by NumPy 2's promotion (Python numbers are weak)."""
     ufunc = op.ufunc
     assert ufunc is not None
-    kinds = tuple(_kind(v) for v in inputs)
+    kinds = tuple(kind_of(v) for v in inputs)
     loop = _resolved.get((ufunc, kinds))
     if loop is None:
         try:
@@ -345,7 +351,7 @@ def axes_of(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
     axes = axis if isinstance(axis, tuple | list) else (axis,)
     numbers = []
     for a in axes:
-        if not isinstance(a, int | np.integer):
+        if not isinstance(a, int | np.integer) or isinstance(a, bool):
             raise ShapeError(f"{name}: an axis is a whole number, got {a!r}.")
         if not -ndim <= a < ndim:
             raise ShapeError(f"{name}: axis {a} does not exist, the tensor has {ndim} axes.")
@@ -353,6 +359,11 @@ def axes_of(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
     if len(set(numbers)) < len(numbers):
         raise ShapeError(f"{name}: axis {axis} names one axis twice.")
     return tuple(sorted(numbers))
+
+
+def axis_of(name: str, axis: Any, ndim: int) -> int:
+    """The one axis that a number stands for, from 0 up."""
+    return axes_of(name, (axis,), ndim)[0]
 
 
 def size_of(shape: Sequence[int], axes: Sequence[int]) -> int:

@@ -1,5 +1,6 @@
 """Ops that reduce along axes.
 
+Sums of float16 are accumulated in float32: in float16 alone a sum of ones ends at 2,048, and a mean of 300 times 500 is infinite.
 Ties in `max` and `min` share the gradient equally. The gradients of `norm` at the zero vector and of `logsumexp` of minus infinities are
 zero. `argmax` and `argmin` have derivative zero.
 """
@@ -12,8 +13,8 @@ import numpy as np
 
 from dagtrain.errors import ShapeError
 from dagtrain.graph import Spec, Tensor
-from dagtrain.ops.elementwise import below, exp, part_of_length, where
-from dagtrain.ops.record import ZERO, Draw, Op, Sample, as_tensor, axes_of, size_of, written
+from dagtrain.ops.elementwise import absolute, below, cast, exp, part_of_length, square, where
+from dagtrain.ops.record import ZERO, Draw, Op, Sample, as_tensor, axes_of, axis_of, size_of, written
 
 Axes = tuple[int, ...]
 # Called by position, which is faster; NumPy's type stubs lack that form.
@@ -63,7 +64,19 @@ def _spread(g: Tensor, a: Tensor, axis: Axes, keepdims: bool) -> Tensor:
     return broadcast_to(_expanded(g, a, axis, keepdims), a.shape)
 
 
+def is_half(a: Any) -> bool:
+    """Whether an array or a tensor is of float16."""
+    return bool(a.dtype.char == "e")
+
+
+def in_single(kernel: Any, a: Any, out: Any, **attributes: Any) -> Any:
+    """What a kernel makes of a float16 array, computed in float32."""
+    return written(np.asarray(kernel(a.astype(np.float32), **attributes)).astype(np.float16), out)
+
+
 def _sum_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
+    if is_half(a):
+        return in_single(_sum_kernel, a, out, axis=axis, keepdims=keepdims)
     return add_reduce(a, axis, None, out, keepdims)
 
 
@@ -78,6 +91,8 @@ _sum = Op(
 
 
 def _mean_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
+    if is_half(a):
+        return in_single(_mean_kernel, a, out, axis=axis, keepdims=keepdims)
     total = add_reduce(a, axis, None if a.dtype.kind in "fc" else np.float64, out, keepdims)
     return np.divide(total, total.dtype.type(size_of(a.shape, axis)), out=out)
 
@@ -157,6 +172,8 @@ def _as_float(a: Any) -> Any:
 
 
 def _logsumexp_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
+    if is_half(a):
+        return in_single(_logsumexp_kernel, a, out, axis=axis, keepdims=keepdims)
     a = _as_float(a)
     top = maximum_reduce(a.real if np.iscomplexobj(a) else a, axis, None, None, True)
     top = np.where(np.isfinite(top), top, 0).astype(top.dtype)
@@ -176,13 +193,19 @@ _logsumexp = Op(
 )
 
 
+def _norm_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
+    if is_half(a):
+        return in_single(_norm_kernel, a, out, axis=axis, keepdims=keepdims)
+    return np.sqrt(add_reduce(np.square(_as_float(a)), axis, None, None, keepdims), out=out)
+
+
 def _norm_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: bool) -> tuple[Tensor]:
     return (_expanded(g, a, axis, keepdims) * part_of_length(a, _expanded(y, a, axis, keepdims)),)
 
 
 _norm = Op(
     "norm",
-    lambda a, out=None, *, axis, keepdims: np.sqrt(add_reduce(np.square(_as_float(a)), axis, None, None, keepdims), out=out),
+    _norm_kernel,
     _spec("mean"),
     _norm_gradient,
     _SAMPLES,
@@ -246,13 +269,6 @@ def _position(name: str, function: Any) -> Op:
 _argmax, _argmin = _position("argmax", np.argmax), _position("argmin", np.argmin)
 
 
-def _argsort_kernel(a: Any, out: Any = None, *, axis: int) -> Any:
-    order = np.argsort(a, axis, kind="stable")
-    return written(order, out)
-
-
-_argsort = Op("argsort", _argsort_kernel, lambda a, *, axis: Spec(a.shape, np.dtype(np.intp)), ZERO, (Sample((Draw(),), {"axis": 1}),))
-
 # ---- functions that check the axis
 
 
@@ -299,12 +315,19 @@ def reduce_all(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 def variance(a: Tensor, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
     """Mean squared distance from the mean; `ddof` is taken from the divisor."""
     axes = axes_of("var", axis, a.ndim)
-    centred = a - reduce_mean(a, axes, True)
+    if is_half(a):
+        return cast(variance(cast(a, np.float32), axes, ddof, keepdims), a.dtype)
+    squares = squared_length(a - reduce_mean(a, axes, True))
     count = size_of(a.shape, axes)
     if ddof == 0:
-        return reduce_mean(centred * centred, axes, keepdims)
-    spread: Tensor = reduce_sum(centred * centred, axes, keepdims) / (count - ddof)
+        return reduce_mean(squares, axes, keepdims)
+    spread: Tensor = reduce_sum(squares, axes, keepdims) / max(count - ddof, 0)
     return spread
+
+
+def squared_length(a: Tensor) -> Tensor:
+    """Squares; of complex numbers, those of their absolute values."""
+    return square(absolute(a)) if a.dtype.kind == "c" else a * a
 
 
 def logsumexp(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
@@ -314,33 +337,24 @@ def logsumexp(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 
 def norm(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     """Euclidean length along axes; its gradient at zero is zero."""
-    return _call(_norm, a, axis, keepdims)
-
-
-def _one_axis(name: str, a: Tensor, axis: int) -> int:
-    return axes_of(name, int(axis), a.ndim)[0]
+    return _call(_norm, absolute(a) if a.dtype.kind == "c" else a, axis, keepdims)
 
 
 def cumsum(a: Tensor, axis: int) -> Tensor:
     """Running sum along an axis."""
-    return _cumsum(a, axis=_one_axis("cumsum", a, axis))
+    return _cumsum(a, axis=axis_of("cumsum", axis, a.ndim))
 
 
 def cumprod(a: Tensor, axis: int) -> Tensor:
     """Running product along an axis."""
-    return _cumprod(a, axis=_one_axis("cumprod", a, axis))
+    return _cumprod(a, axis=axis_of("cumprod", axis, a.ndim))
 
 
 def argmax(a: Tensor, axis: int, keepdims: bool = False) -> Tensor:
     """Position of the first largest element along an axis."""
-    return _argmax(a, axis=_one_axis("argmax", a, axis), keepdims=bool(keepdims))
+    return _argmax(a, axis=axis_of("argmax", axis, a.ndim), keepdims=bool(keepdims))
 
 
 def argmin(a: Tensor, axis: int, keepdims: bool = False) -> Tensor:
     """Position of the first smallest element along an axis."""
-    return _argmin(a, axis=_one_axis("argmin", a, axis), keepdims=bool(keepdims))
-
-
-def argsort(a: Tensor, axis: int = -1) -> Tensor:
-    """Positions that sort along an axis; equal elements keep their order."""
-    return _argsort(a, axis=_one_axis("argsort", a, axis))
+    return _argmin(a, axis=axis_of("argmin", axis, a.ndim), keepdims=bool(keepdims))

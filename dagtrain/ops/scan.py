@@ -130,8 +130,8 @@ def _gradient(
     return grads_of_inputs
 
 
-def _prune(node: Tensor, used: Collection[int], prune: Callable[[Graph], Graph]) -> tuple[Tensor, Mapping[int, int]]:
-    """The loop without unused outputs, and the carries and inputs that only these need; old part → new part."""
+def _prune(node: Tensor, used: Collection[int], prune: Callable[[Graph], Graph]) -> dict[int, Tensor]:
+    """The loop without unused outputs, and the carries and inputs that only these need."""
     a = dict(node.attributes)
     body: Graph = a["body"]
     carries, sequences = a["carries"], a["sequences"]
@@ -152,11 +152,11 @@ def _prune(node: Tensor, used: Collection[int], prune: Callable[[Graph], Graph])
     used_ins, used_outs = [*used_carries, *lines, *fixed], [*used_carries, *(carries + i for i in used_ys)]
     smaller = prune(restrict(body, used_ins, used_outs))
     if smaller is body:
-        return node, {}
+        return {}
     changed = {"body": smaller, "carries": len(used_carries), "sequences": len(lines)}
     made = scan_op(*(node.inputs[i] for i in used_ins), **{**a, **changed})
     order = [*used_outs, *(carries + ys + i for i in used_carries)]
-    return made, {old: new for new, old in enumerate(order)}
+    return dict(zip(order, parts(made), strict=True))
 
 
 def _drawn(node: Tensor) -> Drawn:

@@ -10,7 +10,7 @@ import numpy as np
 
 from dagtrain.errors import ShapeError
 from dagtrain.graph import Spec, Tensor, make_spec
-from dagtrain.ops.record import Draw, Kernel, Op, Sample, as_tensor, axes_of, cleared, size_of
+from dagtrain.ops.record import Draw, Kernel, Op, Sample, as_tensor, axes_of, axis_of, cleared, size_of
 
 # ---- views
 
@@ -196,8 +196,12 @@ def transpose(a: Tensor, axes: Any = None) -> Tensor:
 
 def moveaxis(a: Tensor, source: Any, destination: Any) -> Tensor:
     """Move axes to new places; the other axes stay in order."""
-    from_axes = [i % a.ndim for i in ((source,) if isinstance(source, int) else source)]
-    to_axes = [i % a.ndim for i in ((destination,) if isinstance(destination, int) else destination)]
+    from_axes, to_axes = (
+        [axis_of("moveaxis", i, a.ndim) for i in ((axes,) if isinstance(axes, int | np.integer) else axes)]
+        for axes in (source, destination)
+    )
+    if len(from_axes) != len(to_axes) or len({*from_axes}) < len(from_axes) or len({*to_axes}) < len(to_axes):
+        raise ShapeError(f"moveaxis moves each axis once, to a place of its own: got {source} and {destination}.")
     order = [i for i in range(a.ndim) if i not in from_axes]
     for to, start in sorted(zip(to_axes, from_axes, strict=True)):
         order.insert(to, start)
@@ -207,7 +211,8 @@ def moveaxis(a: Tensor, source: Any, destination: Any) -> Tensor:
 def swapaxes(a: Tensor, first: int, second: int) -> Tensor:
     """Exchange two axes."""
     order = list(range(a.ndim))
-    order[first], order[second] = order[second], order[first]
+    first, second = axis_of("swapaxes", first, a.ndim), axis_of("swapaxes", second, a.ndim)
+    order[first], order[second] = second, first
     return transpose(a, order)
 
 
@@ -239,7 +244,8 @@ def slice_(a: Tensor, index: tuple[slice, ...]) -> Tensor:
     parts = []
     for n, s in zip(a.shape, index, strict=True):
         start, stop, step = s.indices(n)
-        parts.append((start, None if stop < 0 else stop, step))
+        empty = not range(start, stop, step)  # then `start` may be -1, which would count from the end
+        parts.append((0, 0, 1) if empty else (start, None if stop < 0 else stop, step))
     full = all(p == (0, n, 1) for p, n in zip(parts, a.shape, strict=True))
     return a if full else _slice(a, index=tuple(parts))
 
@@ -257,7 +263,7 @@ def concatenate(parts: Sequence[Any], axis: int | None = 0) -> Tensor:
         raise ShapeError("concatenate needs at least one part.")
     if axis is None:
         tensors, axis = [reshape(t, (-1,)) for t in tensors], 0
-    (place,) = axes_of("concatenate", int(axis), tensors[0].ndim) or (0,)
+    place = axis_of("concatenate", axis, tensors[0].ndim)
     return tensors[0] if len(tensors) == 1 else _concatenate(*tensors, axis=place)
 
 
@@ -271,7 +277,7 @@ def stack(parts: Sequence[Any], axis: int = 0) -> Tensor:
 
 def split(a: Tensor, sections: Any, axis: int = 0) -> list[Tensor]:
     """Cut along an axis into equal parts, or at these positions."""
-    (place,) = axes_of("split", int(axis), a.ndim)
+    place = axis_of("split", axis, a.ndim)
     n = a.shape[place]
     if isinstance(sections, int | np.integer):
         if sections < 1 or n % sections:
@@ -288,12 +294,14 @@ def split(a: Tensor, sections: Any, axis: int = 0) -> list[Tensor]:
 def pad(a: Tensor, width: Any, value: float = 0.0) -> Tensor:
     """Surround with a constant; `width` as in numpy.pad."""
     pairs = np.broadcast_to(np.asarray(width), (a.ndim, 2))
-    return _pad(a, width=tuple((int(b), int(e)) for b, e in pairs), value=float(value))
+    return _pad(
+        a, width=tuple((int(b), int(e)) for b, e in pairs), value=int(value) if isinstance(value, int | np.integer) else float(value)
+    )
 
 
 def repeat_axis(a: Tensor, count: int, axis: int) -> Tensor:
     """Each element `count` times along an axis."""
-    (place,) = axes_of("repeat", axis, a.ndim)
+    place = axis_of("repeat", axis, a.ndim)
     wide = expand_dims(a, place + 1)
     shape = [*a.shape[: place + 1], count, *a.shape[place + 1 :]]
     merged = [*a.shape[:place], a.shape[place] * count, *a.shape[place + 1 :]]
@@ -316,7 +324,7 @@ def roll(a: Tensor, shift: Any, axis: Any = None) -> Tensor:
     if axis is None:
         return reshape(roll(reshape(a, (-1,)), int(np.sum(shift)), 0), a.shape)
     for step, along in np.broadcast(shift, axis):
-        (place,) = axes_of("roll", int(along), a.ndim)
+        place = axis_of("roll", int(along), a.ndim)
         n = a.shape[place]
         cut = (n - int(step)) % n if n else 0
         a = a if cut == 0 else concatenate(split(a, [cut], place)[::-1], place)

@@ -13,8 +13,8 @@ import numpy as np
 from dagtrain.errors import DTypeError
 from dagtrain.graph import Spec, Tensor
 from dagtrain.ops.elementwise import exp
-from dagtrain.ops.record import Draw, Kernel, Op, Sample, as_tensor, axes_of
-from dagtrain.ops.reduce import add_reduce, maximum_reduce, reduce_sum, reduced_shape
+from dagtrain.ops.record import Draw, Kernel, Op, Sample, as_tensor, axis_of
+from dagtrain.ops.reduce import add_reduce, in_single, is_half, maximum_reduce, reduce_sum, reduced_shape
 
 _SAMPLES = tuple(Sample((Draw((3, 4), 0.5, 2.0),), {"axis": axis}) for axis in (0, 1))
 
@@ -40,6 +40,8 @@ def _narrow_log_softmax(a: Any, out: Any, scratch: Any) -> Any:
 
 
 def _log_softmax_kernel(a: Any, out: Any = None, scratch: Any = None, *, axis: int) -> Any:
+    if is_half(a):
+        return in_single(_log_softmax_kernel, a, out, axis=axis)
     if _is_narrow(a.shape, axis):
         return _narrow_log_softmax(a, out, scratch)
     exps, line = scratch if scratch is not None else (None, None)
@@ -51,6 +53,8 @@ def _log_softmax_kernel(a: Any, out: Any = None, scratch: Any = None, *, axis: i
 
 
 def _softmax_kernel(a: Any, out: Any = None, scratch: Any = None, *, axis: int) -> Any:
+    if is_half(a):
+        return in_single(_softmax_kernel, a, out, axis=axis)
     line = scratch[0] if scratch is not None else None
     top = maximum_reduce(a.real if np.iscomplexobj(a) else a, axis, None, line, True)
     exps = np.subtract(a, top, out=out)
@@ -96,10 +100,10 @@ _softmax = Op(
 def log_softmax(a: Any, axis: int = -1) -> Tensor:
     """log(softmax(a)) without overflow or cancellation."""
     a = as_tensor(a)
-    return _log_softmax(a, axis=axes_of("log_softmax", int(axis), a.ndim)[0])
+    return _log_softmax(a, axis=axis_of("log_softmax", axis, a.ndim))
 
 
 def softmax(a: Any, axis: int = -1) -> Tensor:
     """exp(a) / sum(exp(a)) along an axis, without overflow."""
     a = as_tensor(a)
-    return _softmax(a, axis=axes_of("softmax", int(axis), a.ndim)[0])
+    return _softmax(a, axis=axis_of("softmax", axis, a.ndim))

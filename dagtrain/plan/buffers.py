@@ -79,8 +79,8 @@ class Layout:
     memory: Memory = field(default_factory=lambda: Memory(0, 0, 0))
 
     def kernel(self, node: Tensor) -> Kernel:
-        """The backend's kernel for a node; a part has none."""
-        return Kernel() if node.is_part else self.backend.kernel(node.op)
+        """The backend's kernel for a node; leaves and parts have none."""
+        return Kernel() if node.is_part or node.op in LEAVES else self.backend.kernel(node.op)
 
 
 def lay_out(

@@ -19,7 +19,7 @@ from typing import Any
 from dagtrain.arguments import one_of
 from dagtrain.backends import NUMPY, Backend, find_backend
 from dagtrain.errors import ArgumentError, DagtrainError, ExecutionError
-from dagtrain.graph import Array, Graph, Spec, bodies
+from dagtrain.graph import Array, Graph, Origin, Spec, bodies
 from dagtrain.plan.bodies import BoundBodies
 from dagtrain.plan.buffers import Memory, lay_out
 from dagtrain.plan.inputs import as_input
@@ -30,6 +30,9 @@ __all__ = ["Plan", "plan"]
 _CODE_CACHE_SIZE = 1024
 _code: OrderedDict[str, Any] = OrderedDict()
 _code_lock = threading.Lock()
+_KEPT, _LARGEST_KEPT = 64, 1 << 20
+_kept: OrderedDict[Any, Plan] = OrderedDict()
+_kept_lock = threading.Lock()
 YieldPoint = tuple[Any, ...]
 _YIELD = re.compile(r'^ +yield "(reads|wrote)", ([\d, ]+)$', re.MULTILINE)
 
@@ -88,7 +91,7 @@ class Plan:
         for source, target in (donate or {}).items():
             donors[graph.inputs[one_of("input", source, graph.inputs)]] = outputs.index(one_of("output", target, graph.outputs))
         layout = lay_out(list(graph.inputs.values()), list(graph.outputs.values()), donors, yield_points, backend)
-        inner = {n: BoundBodies(n, lambda body: Plan(body, piece=piece, backend=backend)) for n in layout.order if bodies(n)}
+        inner = {n: BoundBodies(n, lambda body: Plan(body, piece=piece, backend=backend)) for n in layout.order if layout.kernel(n).bind}
         written = write(graph, layout, inner, backend, yield_points, piece)
         digest = hashlib.sha256(written.source.encode())
         for value in written.constants:
@@ -291,6 +294,8 @@ def plan(
 ) -> Plan:
     """Optimise a graph and compile it; what `Graph.plan` does.
 
+    The plan of an equal graph of the same lines is used again, as by trainers of one model: the last 64 of at most a megabyte are kept.
+
     Parameters
     ----------
     optimize
@@ -300,8 +305,29 @@ def plan(
     donate, yield_points, backend
         See `Plan`.
     """
+    backend = find_backend(backend)
+    arguments = (optimize, approximate, tuple((donate or {}).items()), yield_points, backend)
+    key = (graph.key, tuple(_origins(graph)), *arguments)  # errors name the lines, which are no part of a graph's key
+    with _kept_lock:
+        if key in _kept:
+            _kept.move_to_end(key)
+            return _kept[key]
     if optimize:
         from dagtrain.transform import optimize as run_stages
 
         graph = run_stages(graph, approximate=approximate)
-    return Plan(graph, donate, yield_points, backend=backend)
+    made = Plan(graph, donate, yield_points, backend=backend)
+    if made.nbytes + made.space + made.memory.outputs <= _LARGEST_KEPT:
+        with _kept_lock:
+            _kept[key] = made
+            if len(_kept) > _KEPT:
+                _kept.popitem(last=False)
+    return made
+
+
+def _origins(graph: Graph) -> Iterator[Origin]:
+    for node in graph.nodes:
+        yield node.origin
+        for several in bodies(node).values():
+            for body in several:
+                yield from _origins(body)

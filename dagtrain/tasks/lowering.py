@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from dask.task_spec import DataNode, Task, TaskRef
 
 from dagtrain.arguments import is_number, one_of
+from dagtrain.backends import NUMPY, Backend, find_backend
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import LEAVES, Graph, Tensor, rebuild, topological
 from dagtrain.graph import input as new_input
@@ -55,7 +56,7 @@ class Fragment(NamedTuple):
     results: tuple[Tensor, ...]
 
 
-def lower(graph: Graph, *, granularity: str | float = "fragment") -> Lowered:
+def lower(graph: Graph, *, granularity: str | float = "fragment", backend: str | Backend = NUMPY) -> Lowered:
     """The Dask tasks of a graph without inputs, or with inputs that Dask computes.
 
     The graph is lowered as it is: the results have the bits of the interpreter with one BLAS thread, for every granularity and scheduler.
@@ -67,6 +68,8 @@ def lower(graph: Graph, *, granularity: str | float = "fragment") -> Lowered:
     granularity
         ``"fragment"``: as few tasks as possible without losing parallel work of about a millisecond or more. A number: the same, with this
         many seconds of work worth a task. ``"op"``: one task an op (views are made in the tasks that read them).
+    backend
+        Whose kernels the tasks run; between tasks, values are arrays of NumPy.
 
     Returns
     -------
@@ -86,12 +89,16 @@ def lower(graph: Graph, *, granularity: str | float = "fragment") -> Lowered:
     >>> sorted(key.rsplit("-", 1)[0] for key in made.tasks)
     ['a', 'add', 'add', 'b', 'multiply']
     """
-    tasks, keys = lower_tensors(list(graph.outputs.values()), granularity=granularity)
+    tasks, keys = lower_tensors(list(graph.outputs.values()), granularity=granularity, backend=backend)
     return Lowered(tasks, {name: keys[t] for name, t in graph.outputs.items()})
 
 
 def lower_tensors(
-    outputs: Sequence[Tensor], *, granularity: str | float = "fragment", named: Mapping[Tensor, Any] | None = None
+    outputs: Sequence[Tensor],
+    *,
+    granularity: str | float = "fragment",
+    named: Mapping[Tensor, Any] | None = None,
+    backend: str | Backend = NUMPY,
 ) -> tuple[dict[Any, Any], dict[Tensor, Any]]:
     """The tasks of several tensors, common ones once, and the key of each tensor's value.
 
@@ -101,7 +108,7 @@ def lower_tensors(
     worth = _worth(granularity)
     for output in outputs:
         check_complete(output)
-    writer = _Writer(worth is None, dict(named or {}), outputs)
+    writer = _Writer(worth is None, dict(named or {}), outputs, find_backend(backend))
     fragments = fragments_of(outputs, worth)
     for leaf in dict.fromkeys([*(t for s in fragments for t in s.reads), *outputs]):
         if leaf.op in LEAVES:
@@ -115,8 +122,8 @@ def lower_tensors(
 class _Writer:
     """Tasks being written, and where each value is: a key, and for a task with several results the number of the result."""
 
-    def __init__(self, by_op: bool, named: dict[Tensor, Any], outputs: Sequence[Tensor]) -> None:
-        self.by_op, self.named, self.outputs = by_op, named, set(outputs)
+    def __init__(self, by_op: bool, named: dict[Tensor, Any], outputs: Sequence[Tensor], backend: Backend) -> None:
+        self.by_op, self.named, self.outputs, self.backend = by_op, named, set(outputs), backend
         self.tasks: dict[Any, Any] = {}
         self.dask_tasks: dict[Any, Any] = {}
         self.place: dict[Tensor, tuple[Any, int | None]] = {}
@@ -141,9 +148,9 @@ class _Writer:
         several = len(fragment.results) > 1
         key = None if several else self.named.get(result)
         if key is None:
-            key = f"{label_of(result, self.by_op)}-{_hash([token_of(t) for t in fragment.results], places)}"
+            key = f"{label_of(result, self.by_op)}-{_hash(self.backend.name, [token_of(t) for t in fragment.results], places)}"
         picks = tuple(number for _, number in places)
-        self.tasks[key] = Task(key, run_fragment, fragment_plan(fragment), picks, *(TaskRef(holder) for holder, _ in places))
+        self.tasks[key] = Task(key, run_fragment, fragment_plan(fragment, self.backend), picks, *(TaskRef(holder) for holder, _ in places))
         self.holds[key] = fragment
         for i, result in enumerate(fragment.results):
             self.place[result] = (key, i if several else None)
@@ -204,7 +211,7 @@ def fragments_of(outputs: Sequence[Tensor], worth: float | None) -> list[Fragmen
         elif node.is_part:
             base[node] = node
             number[node] = number[node.inputs[0]]
-        elif find(node.op).view:
+        elif find(node.op).view and len(node.inputs) == 1:
             base[node] = base[node.inputs[0]]
         else:
             base[node] = node
@@ -255,9 +262,9 @@ def _joined(
     return [Fragment(tuple(t), tuple(sorted(g, key=token_of))) for t, g in zip(inputs, results, strict=True)]
 
 
-def fragment_plan(fragment: Fragment) -> Plan:
+def fragment_plan(fragment: Fragment, backend: Backend = NUMPY) -> Plan:
     """The plan of a fragment, its reads as inputs."""
     stand_ins = {t: new_input(re.sub(r"\W", "_", t.name or t.op), t.shape, t.dtype) for t in fragment.reads}
     became = rebuild(fragment.results, stand_ins)
     inputs = {f"{i}_{leaf.name}": leaf for i, leaf in enumerate(stand_ins.values())}
-    return Plan(Graph(inputs, {f"result_{i}": became[t] for i, t in enumerate(fragment.results)}))
+    return Plan(Graph(inputs, {f"result_{i}": became[t] for i, t in enumerate(fragment.results)}), backend=backend)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.backends.blas import one_blas_thread
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Spec, spec_of
 from dagtrain.plan import Plan
@@ -16,9 +15,9 @@ __all__ = ["check_value", "run_fragment", "run_plan"]
 
 
 def run_plan(plan: Plan, arrays: Sequence[Any]) -> tuple[Any, ...]:
-    """Run a plan once, with memory of its own and one BLAS thread; no other array shares memory with the results."""
+    """Run a plan once, with memory of its own and under its backend's guard; no other array shares memory with the results."""
     arrays = plan.check(arrays)
-    with one_blas_thread():
+    with plan.backend.guard(warnings=True):
         return plan.run(plan.bind(), arrays)
 
 

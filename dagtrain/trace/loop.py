@@ -1,21 +1,20 @@
-"""`scan` for users: a Python body over nested carries and sequences; outside tensors that the body uses become constants of the loop."""
+"""Loops for users: a Python body over a nested carry; outside tensors that the body uses become constants of the loop."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from dagtrain.errors import ArgumentError, ShapeError
-from dagtrain.graph import Graph, Spec, Tensor, ancestors_of, rebuild, topological
 from dagtrain.graph import input as new_input
+from dagtrain.hinting import hinted
 from dagtrain.ops import as_tensor
-from dagtrain.ops.elementwise import cast
+from dagtrain.ops.control import bare_while
 from dagtrain.ops.scan import bare_scan
+from dagtrain.trace.closing import close, close_all, settle
 from dagtrain.trace.tree import flatten, unflatten
 
-__all__ = ["scan"]
+__all__ = ["scan", "while_loop"]
 
 
 def scan(
@@ -55,9 +54,8 @@ def scan(
     >>> running.compute()
     array([1., 3., 6.])
     """
-    carry_leaves, carry_structure = flatten(init, "carry")
     x_leaves, x_structure = flatten(xs, "x")
-    carries, sequences = [as_tensor(v) for v in carry_leaves.values()], [as_tensor(v) for v in x_leaves.values()]
+    sequences = [as_tensor(v) for v in x_leaves.values()]
     lengths = {t.shape[0] if t.ndim else None for t in sequences} | ({int(length)} if length is not None else set())
     if not lengths:
         raise ArgumentError("scan needs sequences, or length= for a loop without them.")
@@ -66,43 +64,57 @@ def scan(
         raise ShapeError(f"scan: sequences must be equally long on their first axis, got shapes {shapes}, length={length}.")
     steps = int(lengths.pop() or 0)
     element = [new_input(n, t.shape[1:], t.dtype) for n, t in zip(x_leaves, sequences, strict=True)]
-    while True:  # until the dtypes settle: each round makes one wider, and there is a widest
-        state = [new_input(n, t.shape, t.dtype) for n, t in zip(carry_leaves, carries, strict=True)]
-        outcome = body(unflatten(carry_structure, state), unflatten(x_structure, element))
+
+    def step(carry: Any) -> tuple[Any, Any]:
+        outcome = body(carry, unflatten(x_structure, element))
         if not isinstance(outcome, tuple) or len(outcome) != 2:
             raise ArgumentError("the body of scan returns a pair: the next carry, and the output of this step (or None).")
-        next_leaves, next_structure = flatten(outcome[0], "carry")
-        if next_structure != carry_structure:
-            raise ShapeError(f"the body of scan takes a carry of structure {carry_structure} and returns {next_structure}.")
-        following = [as_tensor(v) for v in next_leaves.values()]
-        dtypes = [_common_dtype(n, s.spec, f.spec) for n, s, f in zip(carry_leaves, state, following, strict=True)]
-        if dtypes == [s.dtype for s in state]:
-            break
-        carries = [cast(t, d) for t, d in zip(carries, dtypes, strict=True)]
-    y_leaves, y_structure = flatten(outcome[1], "y")
-    results = [*map(cast, following, dtypes), *map(as_tensor, y_leaves.values())]
-    graph, captured = _close([*state, *element], results)
+        return outcome
+
+    carries, state, following, structure, output = settle("scan", init, step)
+    y_leaves, y_structure = flatten(output, "y")
+    graph, captured = close([*state, *element], [*following, *map(as_tensor, y_leaves.values())])
     parts = bare_scan(graph, carries, sequences, captured, steps, reverse)
     ys = parts[len(carries) : len(carries) + len(y_leaves)]
-    return unflatten(carry_structure, parts[: len(carries)]), unflatten(y_structure, ys)
+    return unflatten(structure, parts[: len(carries)]), unflatten(y_structure, ys)
 
 
-def _common_dtype(name: str, state: Spec, following: Spec) -> np.dtype[Any]:
-    if following.shape != state.shape:
-        raise ShapeError(f"the body of scan takes {name} of shape {state.shape} and returns it with shape {following.shape}.")
-    return np.result_type(state.dtype, following.dtype)
+@hinted
+def while_loop(condition: Callable[[Any], Any], body: Callable[[Any], Any], init: Any) -> Any:
+    """Repeat a body as long as a condition holds.
 
+    Parameters
+    ----------
+    condition
+        ``carry -> boolean`` of shape ().
+    body
+        ``carry -> carry`` of the same shapes. Tensors from outside may be used freely, here and in the condition.
+    init
+        First carry: a nest of tensors or arrays.
 
-def _close(leaves: list[Tensor], results: list[Tensor]) -> tuple[Graph, list[Tensor]]:
-    """The body's graph, with outside tensors as further inputs, and these tensors."""
-    order = topological(results)
-    inside = ancestors_of(leaves, order)
-    outside: dict[Tensor, None] = {}
-    for node in order:
-        if node in inside:
-            outside.update((s, None) for s in node.inputs if s not in inside and s.op != "constant")
-    outside.update((r, None) for r in results if r not in inside and r.op != "constant")
-    stand_ins = {t: new_input(f"outside_{i}", t.shape, t.dtype) for i, t in enumerate(outside)}
-    became = rebuild(results, stand_ins)
-    inputs = {f"{i}_{t.name}": t for i, t in enumerate([*leaves, *stand_ins.values()])}
-    return Graph(inputs, {f"output_{i}": became[r] for i, r in enumerate(results)}), list(outside)
+    Returns
+    -------
+    carry
+        The first one for which the condition is false.
+
+    Raises
+    ------
+    ShapeError
+        If the body changes the carry's shape.
+    ArgumentError
+        If the condition gives anything but one boolean.
+    NoGradientError
+        If a derivative is asked for: the number of steps is not known beforehand. `scan` has one.
+
+    Examples
+    --------
+    >>> import dagtrain as dt
+    >>> dt.while_loop(lambda c: c < 100, lambda c: c * 3, dt.array(1.0)).compute()
+    243.0
+    """
+    carries, state, following, structure, _ = settle("while_loop", init, lambda carry: (body(carry), None))
+    holds = as_tensor(condition(unflatten(structure, state)))
+    if holds.shape or holds.dtype.kind != "b":
+        raise ArgumentError(f"the condition of while_loop gives one boolean, got {holds.spec}: compare, and use np.all or np.any.")
+    (asked, graph), captured = close_all([(state, [holds]), (state, following)])
+    return unflatten(structure, bare_while(asked, graph, [*carries, *captured], len(carries)))

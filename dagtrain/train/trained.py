@@ -130,11 +130,12 @@ class Trained(Hinted):
             Samples along the first axis: NumPy array, list, pandas, dask array or DataFrame, list of delayed values or futures. Or a
             stream of batches, as in fit: of a pair (x, y), y is ignored.
         batch_size
-            Rows computed at once, counted from the beginning of each partition. A partition gives the same bits as an array of
-            its rows; rows in other batches may differ in the last bits.
+            Rows computed at once, from the beginning of each partition. Rows in other batches may differ in the last bits.
         probabilities
             Whether to give the probabilities that the outputs stand for: the softmax or the sigmoid of logits, by the loss.
         """
+        if np.ndim(batch_size):
+            raise ArgumentError("predict takes one x: give several inputs as a tuple or a dict by name, as in predict((a, b)).")
         program, state = self._ready("predict")
         batch_size = whole("batch_size", batch_size)
         with computed_by(self._client):
@@ -306,13 +307,10 @@ class Trained(Hinted):
         if columns is None:
             raise ArgumentError(
                 f"the trainer cannot {purpose} before its model knows its input: call fit(x, y) first, or make the model with its "
-                "input's shape, as in nn.Sequential([...], input_shape=(64,))."
+                "input's shape, as in nn.Sequential([...], input_shape=(64,)) or by nn.Input((64,))."
             )
         if targets and columns.y is None:
-            raise ArgumentError(
-                f"the trainer cannot {purpose} before it has data, since a loss takes targets of any kind: call fit(x, y) first, or use "
-                "a loss of dagtrain.nn.losses."
-            )
+            raise ArgumentError(f"the trainer cannot {purpose} without data, since a loss takes targets of any kind: call fit(x, y) first.")
         if self.progress.program is None or self.progress.program.columns != columns:
             self.progress.program = self._compile(columns)
         return self.progress.program, self._first_state(self.progress.program)
@@ -366,7 +364,7 @@ class Trained(Hinted):
         from dagtrain.engines.scheduler.step_graph import StepGraph
 
         if self._sample is None:
-            raise ArgumentError("the step graph holds rows of data: call fit(x, y) first. trainer.graph(rows), of a shard, needs none.")
+            raise ArgumentError("the step graph holds rows of data: call fit(x, y) first. trainer.graph(rows) and placement() need none.")
         program, state = self.progress.trained("give its step graph")
         steps = whole("steps", steps)
         source, plan = self._sample
@@ -381,7 +379,7 @@ class Trained(Hinted):
         program, _ = self._ready("be placed", targets=True)
         shards = self.shards if self._sample is None else self._sample[1].shards
         if not isinstance(shards, int):
-            raise ArgumentError('the number of shards is unknown: fit first, or give a number instead of shards="auto".')
+            raise ArgumentError("the number of shards is unknown: call fit first, or give Trainer(..., shards=4) a number.")
         return placement_on(self.client, program, shards)
 
     # ---- internals

@@ -76,7 +76,7 @@ RULES: dict[str, Rule] = {}
 
 
 def batched(
-    outputs: Sequence[Tensor], leaves: Mapping[Tensor, Tensor], size: int, outside: Collection[Tensor] = ()
+    outputs: Sequence[Tensor], leaves: Mapping[Tensor, Tensor], size: int, born: Collection[Tensor] | None = None
 ) -> list[tuple[Tensor, bool]]:
     """The outputs for all rows, each with whether it has the rows as first axis: it has not if it is the same for all.
 
@@ -88,8 +88,8 @@ def batched(
         Leaves for one row → the same for all rows, with the rows as first axis.
     size
         Number of rows.
-    outside
-        Draws of random numbers that the rows may share.
+    born
+        The nodes that were made for a row; draws of random numbers that are older may be the same for all rows. By default all nodes.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def batched(
             continue
         rows = [source in became for source in node.inputs]
         if not any(rows):
-            if node.op.startswith(DRAWS) and node not in outside:
+            if node.op.startswith(DRAWS) and (born is None or node in born):
                 raise ArgumentError(
                     f"under vmap, {node.op} ({node.origin}) draws by a key that is the same for all rows, so that all rows would have the "
                     "same numbers. Give each row a key of its own: map over np.stack([dt.fold_in(key, i) for i in range(n)]), or draw for "

@@ -116,6 +116,7 @@ def cotangents(outputs: Sequence[Tensor], seeds: Sequence[Tensor], targets: Sequ
     path = _path([t for t in targets if t.dtype.kind == "f"], order)
     sums: dict[Tensor, Tensor] = {}
     several: dict[Tensor, list[Tensor | None]] = {}
+    copies: dict[Tensor, Tensor] = {}
     for output, seed in zip(outputs, seeds, strict=True):
         if output in path:
             sums[output] = sums[output] + seed if output in sums else seed
@@ -125,7 +126,7 @@ def cotangents(outputs: Sequence[Tensor], seeds: Sequence[Tensor], targets: Sequ
         if node not in sums and node not in several:
             continue
         with located(node.origin._replace(phase="gradient")):
-            for source, g in _pull(node, sums, several, path):
+            for source, g in _pull(node, sums, several, copies, path):
                 if node.is_part:
                     parts = several.setdefault(source, [None] * len(source.spec.parts))
                     i = node.attribute("index")
@@ -149,26 +150,34 @@ def _path(targets: Sequence[Tensor], order: Sequence[Tensor]) -> set[Tensor]:
 
 
 def _pull(
-    node: Tensor, sums: dict[Tensor, Tensor], several: dict[Tensor, list[Tensor | None]], path: set[Tensor]
+    node: Tensor,
+    sums: dict[Tensor, Tensor],
+    several: dict[Tensor, list[Tensor | None]],
+    copies: dict[Tensor, Tensor],
+    path: set[Tensor],
 ) -> list[tuple[Tensor, Tensor]]:
-    """The contributions of one node to its inputs on the path."""
+    """The contributions of one node to its inputs on the path; `copies` has the nodes that are computed anew for gradients."""
     if node.is_part:
         return [(node.inputs[0], sums[node])]
     positions = [i for i, source in enumerate(node.inputs) if source in path and (source.dtype.kind in "fc" or source.spec.parts)]
     if not positions:
         return []
-    rule = find(node.op).gradient
+    op = find(node.op)
+    rule = op.gradient
     if rule is ZERO or (node.dtype.kind in "biu" and not node.spec.parts):  # a target may be the result of such an op
         return []
     if rule is None or node.dtype.kind == "c":
         reason = "is complex" if node.dtype.kind == "c" else "has no gradient rule"
         raise NoGradientError(
-            f"the op {node.op!r} ({node.spec}, {node.origin}) is on the path from a target to the cost and {reason}. "
-            "Wrap it in dt.stop_gradient(...) if no derivative should pass through it."
+            f"the op {node.op!r} ({node.spec}, {node.origin}) is on the path from a target to the cost and {reason}. {op.advice}"
         )
     transform = {"vjp": vjp_graph} if bodies(node) else {}
     g: Any = several[node] if node.spec.parts else sums[node]
-    grads = rule(g, node, *node.inputs, **transform, **dict(node.attributes))  # type: ignore[operator]  # ZERO is excluded above
+    attributes = dict(node.attributes)
+    if op.again is not None:
+        copies.update(op.again(g, node, lambda t: copies.get(t, t), **attributes))
+    y, *inputs = (copies.get(t, t) for t in (node, *node.inputs))
+    grads = rule(g, y, *inputs, **transform, **attributes)  # type: ignore[operator]  # ZERO is excluded above
     return [(node.inputs[i], g) for i in positions if (g := grads[i]) is not None]
 
 

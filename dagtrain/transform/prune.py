@@ -6,7 +6,7 @@ of a loop computes a derivative for every input.
 
 from __future__ import annotations
 
-from dagtrain.graph import Graph, Tensor, located, rebuild, remake, users, with_bodies
+from dagtrain.graph import Graph, Tensor, located, rebuild, remake, users
 from dagtrain.ops import find, parts
 
 __all__ = ["prune"]
@@ -25,8 +25,9 @@ def prune(graph: Graph) -> Graph:
         new = remake(node, tuple(became[source] for source in node.inputs))
         rule = find(node.op).prune
         with located(node.origin):
-            smaller, position = (with_bodies(new, prune), {}) if rule is None else rule(new, used, prune)
-            if smaller is not node:
-                made = parts(smaller)
-                replace.update((reader, made[position.get(index, index)]) for index, reader in used.items())
+            outputs = {} if rule is None else rule(new, used, prune)
+            if not outputs and new is not node:
+                outputs = dict(enumerate(parts(new)))
+            if outputs:
+                replace.update((reader, outputs[index]) for index, reader in used.items())
     return graph.replace(rebuild(graph.outputs.values(), replace)) if replace else graph

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from weakref import WeakValueDictionary
+
 from dagtrain.errors import GraphError
-from dagtrain.graph import LEAVES, Graph, Spec, bodies
+from dagtrain.graph import LEAVES, Graph, Spec, Tensor, bodies
 from dagtrain.ops import find
 
 __all__ = ["verify"]
+
+_checked: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
+"""Nodes by id: they never change, and most nodes of a graph are in those that are made of it too."""
 
 
 def verify(graph: Graph) -> Graph:
@@ -17,21 +22,27 @@ def verify(graph: Graph) -> Graph:
     GraphError
         Naming the node, its spec and the spec that its op infers.
     """
-    earlier = set()
+    earlier: set[Tensor] = set()
     for node in graph.nodes:
-        if any(source not in earlier for source in node.inputs):
+        if not earlier.issuperset(node.inputs):
             raise GraphError(f"{node!r} stands before one of its inputs.")
         earlier.add(node)
-        if node.op in LEAVES:
-            if node.inputs:
-                raise GraphError(f"the leaf {node!r} has inputs.")
-            if node.op != "input" and Spec(node.value.shape, node.value.dtype) != node.spec:
-                raise GraphError(f"{node!r} holds a value of shape {node.value.shape} and dtype {node.value.dtype}.")
-            continue
-        for several in bodies(node).values():
-            for body in several:
-                verify(body)
-        inferred = find(node.op).infer(*(source.spec for source in node.inputs), **dict(node.attributes))
-        if inferred != node.spec:
-            raise GraphError(f"{node!r} made at {node.origin} claims {node.spec}; the op {node.op!r} gives {inferred}.")
+        if _checked.get(id(node)) is not node:
+            _check(node)
+            _checked[id(node)] = node
     return graph
+
+
+def _check(node: Tensor) -> None:
+    if node.op in LEAVES:
+        if node.inputs:
+            raise GraphError(f"the leaf {node!r} has inputs.")
+        if node.op != "input" and Spec(node.value.shape, node.value.dtype) != node.spec:
+            raise GraphError(f"{node!r} holds a value of shape {node.value.shape} and dtype {node.value.dtype}.")
+        return
+    for several in bodies(node).values():
+        for body in several:
+            verify(body)
+    inferred = find(node.op).infer(*(source.spec for source in node.inputs), **dict(node.attributes))
+    if inferred != node.spec:
+        raise GraphError(f"{node!r} made at {node.origin} claims {node.spec}; the op {node.op!r} gives {inferred}.")

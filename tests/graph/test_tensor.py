@@ -250,4 +250,6 @@ def test_rows_of_different_lengths_are_no_array():
 def test_masked_elements_are_refused(use: Any) -> None:
     with pytest.raises(DTypeError, match="masked array"):
         use(np.ma.array([1.0, 2.0], mask=[False, True]))
+    with pytest.raises(DTypeError, match=r"np\.matrix multiplies otherwise"):
+        use(np.ones((1, 2)).view(np.matrix))
     use(np.ma.array([1.0, 2.0]))

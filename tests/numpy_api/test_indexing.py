@@ -30,6 +30,11 @@ INDICES: list[Any] = [
     (slice(None, None, -1), H, slice(0, 2)),
     (H, J, J), (None, H), (H, None), (slice(None), None, H), (slice(None), H, None), (K, None, slice(1, 3)),
     ([0, 1], [2, 3], [4, 5]),
+    [], [[]], slice(-5, None, -1), (slice(-9, None, -2), [0, 1]), (slice(None), slice(-7, -9, -1)),
+    X[:, 0, 0] > 0, X > 0.5, (slice(None), X[0, :, 0] > 0), (1, X[0] > 0), (Ellipsis, [True, False, True, False, False, True]),
+    (slice(None), H, None, 0), (H, None, 0), (None, H, None, J), (0, None, Ellipsis, H),
+    (slice(None), 0, Ellipsis, [0, 3]),
+    (0, Ellipsis, slice(None), [0, 3]), (0, slice(None), Ellipsis, [0, 3]), (slice(None), 0, [0, 3], Ellipsis),
 ]  # fmt: skip
 
 
@@ -112,12 +117,11 @@ def test_index_of_an_empty_tensor() -> None:
         (np.array([0, 4]), IndexError, "positions from 0 to 4 are out of bounds for axis 0 of length 4"),
         ((0, 0, 0, 0), ShapeError, "4 indices for a tensor of shape (4, 5, 6), which has 3 axes"),
         ((Ellipsis, Ellipsis), ShapeError, "at most one '...'"),
-        (X[:, 0, 0] > 0, UnsupportedError, "mask"),
+        (np.ones(3, bool), IndexError, "mask of shape (3,) does not fit"),
         (True, UnsupportedError, "mask"),
         ("name", UnsupportedError, "'name'"),
         (1.5, UnsupportedError, "1.5"),
         (np.array([0.5]), DTypeError, "positions must be integers"),
-        ((slice(None), H, None, 0), UnsupportedError, "index in two steps"),
     ],
 )
 def test_wrong_index_is_named(index: Any, error: type[Exception], message: str) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import traceback
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +65,28 @@ def test_an_error_in_the_body_of_a_loop_names_the_users_line() -> None:
     for run in (lambda *v: interpret(graph, *v), Plan(graph)):
         with pytest.raises(ExecutionError, match=r"take.*test_plan\.py:\d+"):
             run(np.zeros(3), np.array([1, 5]))
+
+
+def test_equal_graphs_share_a_plan_unless_an_error_would_name_another_line() -> None:
+    def again(i: dt.Tensor, x: dt.Tensor) -> dt.Tensor:
+        return np.take(x, i)
+
+    def elsewhere(i: dt.Tensor, x: dt.Tensor) -> dt.Tensor:
+        return np.take(x, i)
+
+    def graph(function: Any, size: int = 5) -> Graph:
+        return dt.trace(lambda i, x: dt.scan(lambda c, k: (c + function(k, x), None), 0.0, i)[0], np.zeros(2, int), np.zeros(size))
+
+    plan = graph(again).plan()
+    assert graph(again).plan() is plan
+    assert graph(again).plan(approximate=True) is not plan
+    assert graph(elsewhere) == graph(again)
+    for function in (again, elsewhere):
+        with pytest.raises(ExecutionError, match=f"test_plan.py:{function.__code__.co_firstlineno + 1} in {function.__name__}"):
+            graph(function).plan()([1, 7], np.zeros(5))
+    assert graph(again, 10**6).plan() is graph(again, 10**6).plan(), "a large input is none of the plan's memory"
+    large = dt.trace(lambda x: np.flip(np.tanh(x)) + x, np.zeros(10**6))
+    assert large.plan() is not large.plan(), "large work space is not kept"
 
 
 def test_the_source_of_a_plan_is_in_tracebacks() -> None:
