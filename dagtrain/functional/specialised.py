@@ -47,10 +47,8 @@ class Specialised(Compiled):
             bound = self._signature.bind(*arguments, **named).arguments
         except TypeError as error:
             raise ArgumentError(f"{self.__name__}: {error}.") from None
-        defaults = {p.name: p.default for p in self._signature.parameters.values() if p.default is not p.empty}
-        static = {
-            name: bound[name] if name in bound else defaults[name] for name in sorted(self._static) if name in bound or name in defaults
-        }
+        static = {p.name: p.default for p in self._signature.parameters.values() if p.name in self._static and p.default is not p.empty}
+        static |= {name: value for name, value in bound.items() if name in self._static}
         values = {name: value for name, value in bound.items() if name not in self._static}
         for name, value in static.items():
             try:
@@ -60,7 +58,7 @@ class Specialised(Compiled):
                     f"{self.__name__}: the static argument {name!r} is a {type(value).__name__}, which has no hash. Arrays and lists are "
                     "arguments like any other; a static one is a number, a text, a tuple of these, or another immutable value."
                 ) from None
-        key = (tuple(values), tuple((name, type(value), value) for name, value in static.items()))
+        key = (tuple(values), tuple((name, type(value), value) for name, value in sorted(static.items())))
         with self._lock:
             special = self._each.get(key)
             if special is None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dagtrain.errors import ArgumentError, GraphError, UnsupportedError
-from dagtrain.graph import Graph, Spec, Tensor, located, topological
+from dagtrain.graph import Graph, Spec, Tensor, ancestors_of, bodies, located, topological
 from dagtrain.graph import input as new_input
 from dagtrain.ops import Op, find
 from dagtrain.ops.record import parts
@@ -108,12 +108,8 @@ def batched(
             continue
         rows = [source in became for source in node.inputs]
         if not any(rows):
-            if node.op.startswith(DRAWS) and (born is None or node in born):
-                raise ArgumentError(
-                    f"under vmap, {node.op} ({node.origin}) draws by a key that is the same for all rows, so that all rows would have the "
-                    "same numbers. Give each row a key of its own: map over np.stack([dt.fold_in(key, i) for i in range(n)]), or draw for "
-                    "all rows outside of the function."
-                )
+            if born is None or node in born:
+                _refuse_shared_draws(node)
             continue
         rule = RULES.get(node.op)
         if rule is None:
@@ -122,9 +118,20 @@ def batched(
             )
         with located(node.origin):
             result = rule(Batch(node, [became.get(source, source) for source in node.inputs], rows, size))
+            if isinstance(result, Tensor) and result.spec.parts:
+                result = parts(result)
         _check(node, result, size)
         became[node] = result
     return [(became.get(t, t), t in became) for t in outputs]
+
+
+def _refuse_shared_draws(node: Tensor) -> None:
+    if node.op.startswith(DRAWS):
+        raise ArgumentError(
+            f"under vmap, {node.op} ({node.origin}) draws by a key that is the same for all rows, so that all rows would have the same "
+            "numbers. Give each row a key of its own: map over np.stack([dt.fold_in(key, i) for i in range(n)]), or draw for all rows "
+            "outside of the function."
+        )
 
 
 def _check(node: Tensor, result: Any, size: int) -> None:
@@ -136,6 +143,13 @@ def _check(node: Tensor, result: Any, size: int) -> None:
 
 def one_by_one(b: Batch) -> Tensor | Sequence[Tensor]:
     """The op on one row after the other, in a loop: for ops that work on one row only."""
+    for graphs in bodies(b.node).values():
+        for graph in graphs:
+            has_row = b.rows[len(b.rows) - len(graph.inputs) :]
+            with_rows = ancestors_of([t for t, has in zip(graph.inputs.values(), has_row, strict=True) if has], graph.nodes)
+            for node in graph.nodes:
+                if node not in with_rows:
+                    _refuse_shared_draws(node)
     rows = [i for i, r in enumerate(b.rows) if r]
     fixed = [i for i, r in enumerate(b.rows) if not r]
     leaves = {i: new_input(f"in{i}", t.shape, t.dtype) for i, t in enumerate(b.node.inputs)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -138,7 +139,38 @@ def _scatter(b: Batch) -> Tensor:
     return b.op(b.full(0), _rows(b, ndim), *_positions(b), shape=(b.size, *b.attributes["shape"]))
 
 
-# ---- loops
+def _scatter_into(b: Batch) -> Tensor:
+    places = b.node.inputs[2:]
+    ndim = max(t.ndim for t in places)
+    return b.op(b.full(0), b.full(1), _rows(b, ndim), *(b.wide(i, ndim) for i in range(2, 2 + len(places))))
+
+
+# ---- bodies
+
+
+def _with_rows(body: Graph, b: Batch, rows: Sequence[bool]) -> Graph:
+    """A body whose inputs have rows where these flags say so, and whose outputs all have."""
+    leaves = {t: new_input(str(t.name), (b.size, *t.shape), t.dtype) for t, has in zip(body.inputs.values(), rows, strict=True) if has}
+    results = batched(list(body.outputs.values()), leaves, b.size)
+    full = [t if has else broadcast_to(t, (b.size, *t.shape)) for t, has in results]
+    return Graph({name: leaves.get(t, t) for name, t in body.inputs.items()}, dict(zip(body.outputs, full, strict=True)))
+
+
+def _switch(b: Batch) -> Any:
+    if b.rows[0]:
+        return one_by_one(b)  # each row chooses a branch of its own
+    return b.op(*b.inputs, branches=tuple(_with_rows(branch, b, b.rows[1:]) for branch in b.attributes["branches"]))
+
+
+def _custom_gradient(b: Batch) -> Tensor:
+    # An operand without rows is repeated, so that the cotangents of its rows are summed.
+    body, outputs = b.attributes["body"], b.attributes["outputs"]
+    return b.op(*(b.full(i) for i in range(len(b.inputs))), body=_with_rows(body, b, [True] * len(body.inputs)), outputs=outputs)
+
+
+def _recompute(b: Batch) -> Tensor:
+    outputs = b.attributes["outputs"]
+    return b.op(*(b.full(i) for i in range(outputs)), *b.inputs[outputs:], outputs=outputs)
 
 
 def _scan(b: Batch) -> list[Tensor]:
@@ -172,12 +204,10 @@ def _scan(b: Batch) -> list[Tensor]:
 
 
 RULES |= {name: _elementwise for name, op in OPS.items() if op.ufunc is not None}
-RULES |= dict.fromkeys(
-    ("where", "cast", "maximum_mask", "relu", "relu_gradient", "sigmoid", "softplus", "stop_gradient", "erf", "sinc", "one_minus_square"),
-    _elementwise,
-)
+RULES |= dict.fromkeys(("where", "cast", "maximum_mask", "relu", "relu_gradient", "sigmoid", "softplus", "stop_gradient"), _elementwise)
+RULES |= dict.fromkeys(("erf", "sinc", "one_minus_square", "real", "imag", "closed_over"), _elementwise)
 RULES |= dict.fromkeys(("sum", "mean", "prod", "max", "min", "any", "all", "logsumexp", "norm"), _shifted(axis=_next))
-RULES |= dict.fromkeys(("cumsum", "cumprod", "argmax", "argmin", "argsort", "softmax", "log_softmax"), _shifted(axis=_next))
+RULES |= dict.fromkeys(("cumsum", "cumprod", "argmax", "argmin", "softmax", "log_softmax", "sort", "top_k"), _shifted(axis=_next))
 RULES |= {
     "reshape": _shifted(shape=_longer),
     "transpose": _shifted(axes=lambda axes, b: (0, *(a + 1 for a in axes))),
@@ -196,6 +226,12 @@ RULES |= {
     "gather": _gather,
     "scatter_add": _scatter,
     "one_hot": _shifted(),
+    **dict.fromkeys(("scatter_set", "scatter_multiply", "scatter_maximum", "scatter_minimum"), _scatter_into),
     "scan": _scan,
+    "switch": _switch,
+    "while": one_by_one,
+    "custom_gradient": _custom_gradient,
+    "recompute": _recompute,
+    "barrier": lambda b: b.op(b.full(0), b.inputs[1]),
     **dict.fromkeys(("random_uniform", "random_normal", "fold_in"), one_by_one),
 }

@@ -1,15 +1,16 @@
-"""`vjp`, `jvp`, `hvp`, `jacobian`, `hessian`, `vmap`: against loops of gradients, under each other, on nests, tensors and in traces; and JAX."""
+"""The transforms against loops and differences: under each other, on nests, on tensors, in traces; and against JAX and autograd."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
 import dagtrain as dt
-from dagtrain.errors import ArgumentError, NotScalarError, ShapeError
+from dagtrain.errors import ArgumentError, GraphError, NotScalarError, ShapeError
 from dagtrain.graph import Tensor
 from dagtrain.trace import map_leaves
 
@@ -113,8 +114,8 @@ def test_the_further_result_of_a_function() -> None:
     close(dt.jvp(f, (X,), (X,), has_aux=True), (np.sum(X**3), 3 * np.sum(X**3), aux))
     result, pullback, further = dt.vjp(f, X, has_aux=True)
     close((result, pullback(2.0), further), (np.sum(X**3), (6 * X**2,), aux))
-    with pytest.raises(ArgumentError, match="grad.*has_aux=True.*pair"):
-        dt.grad(lambda x: np.sum(x), has_aux=True)(X)
+    with pytest.raises(ArgumentError, match=r"grad.*has_aux=True.*pair"):
+        dt.grad(np.sum, has_aux=True)(X)
 
 
 # ---- many rows
@@ -144,6 +145,42 @@ def test_a_function_of_many_rows_is_the_function_of_each(f: Any) -> None:
     close(dt.vmap(f)(XS), rows(one, XS))
     (built,) = dt.trace(dt.vmap(f), XS).plan()(XS)[:1]
     assert len(built) == 4
+
+
+@dt.custom_gradient
+def clipped(x: Any) -> Any:
+    return np.sum(x**3), lambda g: np.clip(g * 3 * x**2, -1, 1)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: dt.cond(x[0] > 0, np.sin, np.cos, x),
+        lambda x: dt.switch(1, [np.sin, lambda z: z * x[0]], x),
+        lambda x: np.sum(dt.recompute(lambda z: np.tanh(z * x[0]) * W[0])(x)) * x,
+        lambda x: clipped(x) * clipped(W[0]),
+        lambda x: np.sort(x)[::-1] * dt.top_k(x, 2)[0][0],
+        lambda x: dt.scatter(np.ones(4), np.array([0, 2, 3]), x, "multiply"),
+    ],
+)
+def test_bodies_on_many_rows_with_their_gradients(f: Any) -> None:
+    one = dt.compile(f)
+    close(dt.vmap(f)(XS), rows(one, XS))
+
+    def total(x: Any) -> Any:
+        return np.sum(f(x) * np.arange(1.0, 1 + np.size(one(X))).reshape(np.shape(one(X))))
+
+    close(dt.grad(lambda xs: np.sum(dt.vmap(total)(xs)))(XS), rows(dt.grad(total), XS))
+    close(dt.vmap(dt.grad(total))(XS), rows(dt.grad(total), XS))
+
+
+def test_loops_of_unknown_length_run_for_one_row_after_the_other() -> None:
+    def halved(x: Any) -> Any:
+        return dt.while_loop(lambda c: c[1] > 0.1, lambda c: (c[0] + 1, c[1] / 2), (0, np.sum(x**2)))
+
+    close(dt.vmap(halved)(XS), rows(dt.compile(halved), XS))
+    with pytest.raises(ArgumentError, match=r"random_uniform.*the same for all rows"):
+        dt.vmap(lambda x: dt.cond(x > 0, lambda x: x + dt.uniform(dt.key(1)), lambda x: x, x))(X)
 
 
 def test_axes_of_rows() -> None:
@@ -201,3 +238,60 @@ def test_tensors_give_tensors_and_traces_take_them() -> None:
 def test_wrong_calls_are_named(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@dataclass(frozen=True)
+class PerRow(dt.nn.Layer):
+    """A layer that runs another for each row."""
+
+    inner: Any
+
+    def forward(self, c: Any, x: Any) -> Any:
+        return dt.vmap(lambda row: c(self.inner, row[None])[0])(x)
+
+
+def test_layers_under_vmap_have_parameters_and_cannot_update_states() -> None:
+    spec = dt.Spec(XS.shape, XS.dtype)
+    dense, normal = PerRow(dt.nn.Dense(2)), PerRow(dt.nn.BatchNorm())
+    parameters, state = dense.init(dt.key(0), spec)
+    close(dense.apply(parameters, state, XS)[0], XS @ parameters["inner"]["kernel"])
+    parameters, state = normal.init(dt.key(0), spec)
+    with pytest.raises(GraphError, match=r"one row of 'row' left the function under vmap.*state"):
+        dt.trace(lambda x: normal.apply(parameters, state, x, training=True), XS)
+
+
+# ---- the same in JAX and autograd
+
+PEERS: dict[str, tuple[Callable[..., Any], Any]] = {
+    "vector to vector": (lambda xp, x: xp.tanh(xp.outer(x, x))[0] * xp.sum(x), X),
+    "matrix to number": (lambda xp, x: xp.sum(xp.tanh(x @ x.T) ** 2) + xp.max(x), W),
+    "indices": (lambda xp, x: xp.concatenate([x[np.array([0, 2, 2])], x[::-1] * xp.exp(x)]), X),
+    "norms": (lambda xp, x: xp.sqrt(xp.sum(x**2)) * xp.sin(x) + xp.log(xp.sum(xp.exp(x))), X),
+}
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_transforms_of_jax(name: str) -> None:
+    jax = pytest.importorskip("jax", reason="JAX is what transforms are compared with")
+    f, x = PEERS[name]
+    ours, theirs = (lambda v: f(np, v)), (lambda v: f(jax.numpy, v))
+    stacked, v = np.stack([x, 2 * x, x + 1]), np.cos(x)
+    jax.config.update("jax_enable_x64", True)
+    close(dt.jacobian(ours)(x), jax.jacrev(theirs)(x))
+    close(dt.jvp(ours, (x,), (v,)), jax.jvp(theirs, (x,), (v,)))
+    result, pullback = jax.vjp(theirs, x)
+    close(dt.vjp(ours, x)[1](np.asarray(result)), pullback(result))
+    close(dt.vmap(ours, 0, -1)(stacked), jax.vmap(theirs, 0, -1)(stacked))
+    scalar, other = (lambda v: np.sum(ours(v) ** 2)), (lambda v: jax.numpy.sum(theirs(v) ** 2))
+    close(dt.hessian(scalar)(x), jax.hessian(other)(x))
+    close(dt.vmap(dt.value_and_grad(scalar))(stacked), jax.vmap(jax.value_and_grad(other))(stacked))
+    close(dt.hvp(scalar)(x, v), jax.jvp(jax.grad(other), (x,), (v,))[1])
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_derivatives_of_autograd(name: str) -> None:
+    autograd = pytest.importorskip("autograd", reason="autograd is what derivatives are compared with")
+    f, x = PEERS[name]
+    anp = pytest.importorskip("autograd.numpy")
+    close(dt.jacobian(lambda v: f(np, v))(x), autograd.jacobian(lambda v: f(anp, v))(x))
+    close(dt.hessian(lambda v: np.sum(f(np, v) ** 2))(x), autograd.hessian(lambda v: anp.sum(f(anp, v) ** 2))(x))
