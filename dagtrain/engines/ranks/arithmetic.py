@@ -214,7 +214,7 @@ class _Slice:
         self._statistics = {root: window[f"partial.{root}"][shape.parameters :] for root in me.roots}
         for peer in peers:
             self._bind(placement.spans(peer, rank)[Phase.REDUCE_SCATTER], incoming(peer, Phase.REDUCE_SCATTER))
-        self._squared_norms = window["squared_norms"].reshape(shape.norms, len(shape.blocks))
+        self._squared_norms = window["squared_norms"].reshape(shape.norms, shape.squares_at[-1])
         self._squared_norms_of_peers = [
             (span, array)
             for p in peers
@@ -259,8 +259,10 @@ class _Slice:
     def squared_norms(self, k: int) -> None:
         """Compute the squared norm `k` of each own block; all squared norms before `k` have arrived."""
         self._finish_norms(k)
+        at, weight = self.placement.shape.squares_at, weight_of(self.sums)
         for i in self.blocks:
-            self._squared_norms[k, i] = self.parts.update.squares(k, i, self.state, self._gradient, weight_of(self.sums), self._norms)
+            squares = self.parts.update.squares(k, i, self.state, self._gradient, weight, self._norms)
+            self._squared_norms[k, at[i] : at[i + 1]] = squares
 
     def update(self, final: Final | None = None) -> None:
         """Update every own block."""
@@ -279,7 +281,7 @@ class _Slice:
 
     def _finish_norms(self, count: int) -> None:
         """Compute the first `count` norms from the squared norms of all blocks."""
-        size = len(self.placement.shape.blocks)
+        size = self.placement.shape.squares_at[-1]
         while len(self._norms) < count:
             k = len(self._norms)
             squared_norms = self._squared_norms[k].copy()

@@ -114,6 +114,7 @@ def shape_of(parts: StepParts, shards: int, bucket_bytes: int = BUCKET_BYTES) ->
             if group.name
         ),
         parts.weight_count,
+        tuple(update.squares_of),
     )
 
 

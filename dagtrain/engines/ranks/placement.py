@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from dagtrain.engines.ranks.assignment import by_place, crossing, deal, in_a_row, middle, runs, share_out
@@ -67,6 +68,8 @@ class StepShape(NamedTuple):
         Elements at the end of the parameter vector that are not trained.
     groups
         The groups of parameters with a name: their blocks, and the names of their slots, which only these blocks have.
+    squares
+        How many squares each block has for a norm; by default one.
     weights
         Number of losses whose weights in the whole batch each shard needs; 0 where losses have one weight.
     """
@@ -82,6 +85,12 @@ class StepShape(NamedTuple):
     fixed: int = 0
     groups: tuple[GroupShape, ...] = ()
     weights: int = 0
+    squares: tuple[int, ...] = ()
+
+    @property
+    def squares_at(self) -> tuple[int, ...]:
+        """The place of each block's squares among those of all blocks, and the number of all."""
+        return (0, *accumulate(self.squares or (1,) * len(self.blocks)))
 
     @property
     def parameters(self) -> int:
@@ -232,7 +241,7 @@ class Placement(Drawable):
             regions[f"sums.{root}"] = ("<f8", shape.sums)
         regions["parameters"] = (shape.dtype, shape.vector)
         regions["statistics"] = (shape.dtype, shape.statistics)
-        regions["squared_norms"] = ("<f8", shape.norms * len(shape.blocks))
+        regions["squared_norms"] = ("<f8", shape.norms * shape.squares_at[-1])
         if shape.weights:
             regions["weights"] = ("<f8", shape.shards * shape.weights)
         for name, place in shape.slot_places.items():
@@ -279,9 +288,11 @@ class Placement(Drawable):
             )
             if shape.norms and receiver.blocks:
                 # Each round has memory of its own: peers may read one while the next is written.
-                rounds = (k * len(shape.blocks) for k in range(shape.norms))
+                at = shape.squares_at
+                rounds = (k * at[-1] for k in range(shape.norms))
                 parts[Phase.ALL_REDUCE_NORM] = tuple(
-                    tuple(Span("squared_norms", start + run.start, start + run.stop) for run in runs(sender.blocks)) for start in rounds
+                    tuple(Span("squared_norms", start + at[run.start], start + at[run.stop]) for run in runs(sender.blocks))
+                    for start in rounds
                 )
         return parts
 
