@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.checkpoint.weights import named
+from dagtrain.checkpoint.weights import views_of
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
 from dagtrain.step.layout import VectorLayout
 from dagtrain.step.program import Program
 from dagtrain.step.state import State
+from dagtrain.step.statistics import StatisticsLayout
 from dagtrain.trace import flatten
 
-__all__ = ["LoadedWeights", "first_state", "fitting", "views_of", "with_weights"]
+__all__ = ["LoadedWeights", "first_state", "fitting", "with_weights"]
 
 _LISTED = 6
 """Most names of a kind in an error."""
@@ -55,12 +56,6 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
 
-def views_of(parameters: VectorLayout, statistics: VectorLayout, state: State) -> dict[str, Array]:
-    """The arrays of a state by name: parameters, then running statistics."""
-    kinds = ((parameters, state.parameters), (statistics, state.statistics))
-    return named(*(dict(zip(layout.names, layout.views(vector), strict=True)) for layout, vector in kinds))
-
-
 def fitting(weights: Mapping[str, Any], model: Mapping[str, Array], strict: bool) -> tuple[dict[str, Array], LoadedWeights]:
     """The weights that fit the arrays of a model, and the report.
 
@@ -90,7 +85,7 @@ def _numbers(name: str, value: Any) -> Array:
     return array
 
 
-def with_weights(parameters: VectorLayout, statistics: VectorLayout, state: State, weights: Mapping[str, Array]) -> State:
+def with_weights(parameters: VectorLayout, statistics: StatisticsLayout, state: State, weights: Mapping[str, Array]) -> State:
     """The state with these weights; the optimiser's vectors and the number of steps stay."""
     after = replace(state, parameters=state.parameters.copy(), statistics=state.statistics.copy())
     views = views_of(parameters, statistics, after)
@@ -101,8 +96,8 @@ def with_weights(parameters: VectorLayout, statistics: VectorLayout, state: Stat
 
 def first_state(program: Program, weights: Mapping[str, Array]) -> State:
     """The state before the first step, with weights that were loaded before the rows were known."""
-    state, layouts = program.first_state(), (program.layout, program.statistics_layout)
-    shapes = {name: view.shape for name, view in views_of(*layouts, state).items()}
+    state, parameters, statistics = program.first_state(), program.layout, program.statistics_layout
+    shapes = {name: view.shape for name, view in views_of(parameters, statistics, state).items()}
     if other := [name for name, array in weights.items() if shapes.get(name) != array.shape]:
         raise ArgumentError(f"the weights {other[0]!r} that were loaded do not fit the model for these data: load them after a fit.")
-    return with_weights(*layouts, state, weights) if weights else state
+    return with_weights(parameters, statistics, state, weights) if weights else state

@@ -26,7 +26,7 @@ Step = Callable[[Tensor, Settle], Tensor]
 MOST_REWRITES = 256  # for one node of the graph, including those inside the results of rules
 MOST_PASSES = 8
 DEEPEST = 40
-# Integers wrap around at their own width, so a rule may not carry such an op over to another width.
+# Integers wrap around at their own width, so a rule may not carry such an op over to another width, nor to or from floats.
 WRAPPING = frozenset({"add", "subtract", "multiply", "negative", "power", "square", "absolute", "sum", "prod", "cumsum", "cumprod"})
 CARRIERS_OF_NUMBERS = frozenset({"constant", "broadcast_to", "reshape", "transpose"})
 
@@ -83,18 +83,29 @@ def _admits(pattern: Pattern, op: str, number: str | None) -> bool:
 def _try(pattern: Apply, rule: Rule, node: Tensor, settle: Settle) -> Tensor | None:
     inner: list[Tensor] = []
     bound: dict[str, object] = {}
-    if not match(pattern, node, bound, inner) or (rule.kind != "exact" and node.dtype.kind == "c"):
+    if not match(pattern, node, bound, inner) or (node.dtype.kind == "c" and not rule.only_moves):
         return None
-    if any(i.dtype.kind in "iu" and i.op in WRAPPING and i.dtype != node.dtype for i in inner):
+    if any(_wraps(i, node) for i in inner):
         return None
+    made: list[Tensor] = []
+
+    def settled(tensor: Tensor) -> Tensor:
+        made.append(tensor)
+        return settle(tensor)
+
     try:
         if not holds(rule.condition, bound, CONDITIONS):
             return None
         with located(node.origin):
-            new = build(rule.parsed_result, bound, node, CONDITIONS, settle)
+            new = build(rule.parsed_result, bound, node, CONDITIONS, settled)
     except GraphError:  # the op of the result is not defined for these dtypes
         return None
-    return new if new.spec == node.spec and new is not node else None
+    return new if new.spec == node.spec and new is not node and not any(_wraps(i, node) for i in made) else None
+
+
+def _wraps(inner: Tensor, node: Tensor) -> bool:
+    """Whether an inner result wraps around (or is "or" instead of a sum) where the node itself does not, or at another width."""
+    return inner.dtype.kind in "biu" and inner.op in WRAPPING and inner.dtype != node.dtype
 
 
 class _Pass:
