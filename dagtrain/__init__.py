@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 from dagtrain import nn, optim
 from dagtrain import numpy_api as _numpy_api
 from dagtrain._version import __version__
-from dagtrain.functional import compile, grad, gradcheck, value_and_grad
+from dagtrain.functional import compile, grad, gradcheck, hessian, hvp, jacobian, jvp, value_and_grad, vjp, vmap
 from dagtrain.graph import Graph, Spec, Tensor, array, input, scope
 from dagtrain.hinting import no_attribute as _no_attribute
 from dagtrain.ops.elementwise import stop_gradient
 from dagtrain.ops.index import gather, one_hot, scatter_add
 from dagtrain.ops.random import bernoulli, fold_in, key, normal, uniform
 from dagtrain.ops.reduce import logsumexp
+from dagtrain.ops.scatter import scatter
 from dagtrain.ops.softmax import log_softmax, softmax
+from dagtrain.ops.sorting import top_k
 from dagtrain.ops.special import erf
 from dagtrain.plan import Plan
 from dagtrain.registry import hints as _hints
@@ -50,7 +52,11 @@ __all__ = [
     "gather",
     "grad",
     "gradcheck",
+    "hessian",
+    "hvp",
     "input",
+    "jacobian",
+    "jvp",
     "key",
     "load",
     "log_softmax",
@@ -61,21 +67,25 @@ __all__ = [
     "optim",
     "recompute",
     "scan",
+    "scatter",
     "scatter_add",
     "scope",
     "softmax",
     "stop_gradient",
     "switch",
+    "top_k",
     "trace",
     "uniform",
     "value_and_grad",
+    "vjp",
+    "vmap",
     "while_loop",
 ]
 
 _HINTS = _hints(
-    ("jit function tffunction vectorize", "'compile'"),
-    ("jacobian jacfwd jacrev hessian", "a list of dt.grad, one for each element: there is no Jacobian in one call"),
-    ("vmap pmap", "NumPy's own axes: functions take batches"),
+    ("jit function tffunction", "'compile'"),
+    ("jacfwd jacrev", "'jacobian'"),
+    ("pmap vectorize", "'vmap'"),
     ("valueandgrad gradienttape", "'value_and_grad'"),
     ("backward gradient autograd derivative", "'grad'"),
     ("sequential dense dropout layernorm batchnorm flatten activation embedding conv2d layers", "a name in dt.nn, such as dt.nn.Dense(10)"),

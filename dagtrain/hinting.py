@@ -64,6 +64,7 @@ ARGUMENTS = hints(
     ("validationsteps", "no argument: validation uses all samples"),
     ("earlystopping", 'callbacks=[dt.callbacks.EarlyStopping("val_loss")]'),
     ("warmstart", "no argument: a second fit continues, and a new Trainer begins anew"),
+    ("input.batchsize input.batchshape", "no argument: the number of samples stays open"),
     ("predict.verbose evaluate.verbose", "no argument: it prints nothing"),
     ("trainer.learningrate trainer.lr fit.learningrate fit.lr", "an argument of the optimiser: Trainer(optimizer=dt.optim.adam(1e-2))"),
     (

@@ -70,10 +70,9 @@ def ops_table():
     """The text of docs/graphs.md between its marks."""
     kinds = {"with a derivative": [], "with derivative zero": [], "without a derivative": []}
     for op in OPS.values():
-        if op.name not in ("scan", "part"):
+        if op.name not in ("part", "barrier", "closed_over"):
             kind = "with derivative zero" if op.gradient is ZERO else "without a derivative" if op.gradient is None else "with a derivative"
             kinds[kind].append(f"`{op.name}`")
-    kinds["with a derivative"].append("`scan`")
     return "\n".join(["| | ops |", "|---|---|", *(f"| {kind} | {', '.join(sorted(names))} |" for kind, names in kinds.items())])
 
 

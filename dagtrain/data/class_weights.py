@@ -46,6 +46,11 @@ def weigh_classes(source: Source, class_weight: Any, dtype: Any = np.float32, wh
     y = source.columns.y
     if isinstance(y, Mapping) and isinstance(class_weight, Mapping):
         others = [name for name in class_weight if name not in y]
+        if others and is_number(others[0]):
+            example = f'{{"{next(iter(y))}": {{0: 1.0, 1: 3.0}}}}'
+            raise ArgumentError(
+                f"y has the columns {', '.join(y)}: class_weight is a dict of weights by these, as in class_weight={example}."
+            )
         if others:
             raise UnknownNameError.of("output in class_weight", others[0], list(y))
         by_column = {f"y.{name}": _weights(source, f"y.{name}", y[name], part, whole) for name, part in class_weight.items()}

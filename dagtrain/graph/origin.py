@@ -79,12 +79,12 @@ def here() -> Origin:
     return Origin("<unknown>", 0, "<unknown>", _scope.get())
 
 
-def raised_at(error: BaseException) -> Origin:
-    """The user's line that raised an error, or called what raised it."""
+def raised_at(error: BaseException) -> str:
+    """The user's line that raised an error, or called what raised it, as `` (file:line in function)``; empty without one."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if _is_of_the_user(frame.filename):
-            return Origin(frame.filename, frame.lineno or 0, frame.name)
-    return Origin("<unknown>", 0, "<unknown>")
+            return f" ({Origin(frame.filename, frame.lineno or 0, frame.name)})"
+    return ""
 
 
 @cache  # each new node asks about some fifteen files

@@ -29,4 +29,4 @@ def naming(what: str) -> Iterator[None]:
         error.add_note(f"In {what}.")
         raise
     except Exception as error:
-        raise ArgumentError(f"{what} raised {type(error).__name__} ({raised_at(error)}): {error}") from error
+        raise ArgumentError(f"{what} raised {type(error).__name__}{raised_at(error)}: {error}") from error

@@ -34,6 +34,8 @@ def array_nest(what: str, nest: Any, path: Path = ()) -> dict[Path, Values]:
         if isinstance(value, dict):
             values |= array_nest(what, value, (*path, name))
             continue
+        if isinstance(name, str) and "." in name:
+            raise ArgumentError(f"the {what} are nested dicts, as trainer.parameters, without dotted names such as {name!r}.")
         if not hasattr(value, "dtype"):
             raise ArgumentError(f"the {what} are arrays, but {'.'.join(map(str, (*path, name)))!r} is {_kind(value)}.")
         values[*path, name] = value

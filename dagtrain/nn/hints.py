@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dagtrain.registry import hints
 
-__all__ = ["ACTIVATIONS", "ATTRIBUTES", "CONTEXT", "INITIALIZERS", "LOSSES", "METRICS", "MODEL"]
+__all__ = ["ACTIVATIONS", "ATTRIBUTES", "CALL", "CONTEXT", "INITIALIZERS", "LOSSES", "METRICS", "MODEL"]
 
 LOSSES = hints(
     ("mse meansquarederror squarederror quadratic l2", "'mean_squared_error'"),
@@ -91,6 +91,8 @@ ATTRIBUTES = hints(
     ),
     ("module", "nn.Layer: a frozen dataclass with forward(self, c, x)"),
     ("functional", "nn.Model(inputs, outputs)"),
+    ("lambda reshape permute repeatvector rescaling", "a layer of your own: a frozen dataclass with forward(self, c, x), which uses NumPy"),
+    ("concat merge", "nn.Concatenate()([a, b]), or nn.Add()([a, b])"),
 )
 """For attributes of the module `dagtrain.nn`."""
 CONTEXT = hints(
@@ -102,6 +104,12 @@ CONTEXT = hints(
     ("call layer apply submodule", "c(self.field, x), which calls a layer in a field"),
 )
 """For attributes of the context of a layer."""
+CALL = hints(
+    ("training", "no argument: c.training in forward says it, and apply(..., training=True) sets it"),
+    ("mask", "a second input: layer(x, mask)"),
+    ("inputs x", "an input without a name: layer(x)"),
+)
+"""For arguments in a call of a layer on symbolic values."""
 MODEL = hints(
     ("compile", 'an argument of the trainer: dt.Trainer(model, loss="cross_entropy", optimizer="adam")'),
     ("fit train", 'done by a trainer: dt.Trainer(model, loss="cross_entropy").fit(x, y)'),
@@ -109,6 +117,8 @@ MODEL = hints(
     ("weights getweights parameters statedict variables trainablevariables", "held by the trainer: trainer.parameters"),
     ("add append", "Sequential([*model.layers, layer]), since a model never changes"),
     ("call", "model.apply(params, state, x)"),
+    ("visualize plot plotmodel draw", 'dt.Trainer(model, loss="cross_entropy").graph().visualize(), or model.summary(), a table'),
+    ("getlayer", "model.layers[name], or model.value(name), the symbolic output of a layer"),
     ("countparams", "model.summary().parameters"),
 )
 """For attributes of a model: methods of a model in other libraries that belong to the trainer here."""

@@ -17,19 +17,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from dagtrain.errors import ArgumentError, ShapeError
+from dagtrain.errors import ArgumentError, ShapeError, UnknownArgumentError
 from dagtrain.graph import Spec, spec_of
 from dagtrain.hinting import Hinted, no_attribute
 from dagtrain.nn import hints
 from dagtrain.nn.checks import array_nest, check_inputs, check_key
-from dagtrain.nn.context import Context, Pass
+from dagtrain.nn.context import Context, run_pass
 from dagtrain.nn.naming import Nest, nested
+from dagtrain.nn.passes import Pass
 from dagtrain.nn.summary import Summary, summarize
-from dagtrain.nn.symbolic import called
+from dagtrain.nn.symbolic import Value, called
 from dagtrain.nn.tracing import first_pass
 from dagtrain.nn.values import Values, spread
 from dagtrain.ops.random import key as new_key
@@ -93,6 +94,14 @@ class Layer(Hinted):
     name: str | None = None
     trainable: bool = True
     per_position: bool = False
+    is_made_of_values = False
+    """Whether its constructor takes symbolic values."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """A new layer, which is made first and called then."""
+        if not cls.is_made_of_values and any(isinstance(v, Value) for a in args for v in (a if isinstance(a, list | tuple) else [a])):
+            raise ArgumentError(f"{cls.__name__} is called with symbolic values where it takes settings: write {cls.__name__}(...)(x).")
+        return super().__new__(cls, *args, **kwargs)
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Refuse a layer as the default of a field: all instances would share it."""
@@ -166,7 +175,7 @@ class Layer(Hinted):
             check_inputs(self.input_names, self.input_names, inputs)  # a list of numbers is no list of inputs
         arrays = self.arguments(inputs)
         check_inputs(self.input_names, self.required_inputs, arrays)
-        outputs = shared.run(self, arrays).outputs
+        outputs = run_pass(shared, self, arrays).outputs
         if training and shared.unused:
             raise ArgumentError(f"the parameters and states hold {shared.unused[0]!r}, which no layer of this model asks for.")
         return Applied(outputs, nested({**states, **shared.updates}), shared.losses, shared.auxiliary)
@@ -206,8 +215,10 @@ class Layer(Hinted):
         """
         return summarize(self, *inputs, dtype=dtype)
 
-    def __call__(self, *inputs: Any, method: str = "forward") -> Any:
+    def __call__(self, *inputs: Any, method: str = "forward", **others: Any) -> Any:
         """The symbolic outputs for symbolic inputs, which begin with `dagtrain.nn.Input`; a functional model is made of them."""
+        if others:
+            raise UnknownArgumentError.of(f"argument in a call of {type(self).__name__}", next(iter(others)), ["method"], hints.CALL)
         return called(self, inputs, method)
 
     def __getattr__(self, name: str) -> Any:

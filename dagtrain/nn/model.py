@@ -70,6 +70,7 @@ class Model(Layer):
     auxiliary: Mapping[str, Value] | None = None
     name: str | None = None
     trainable: bool = True
+    is_made_of_values = True
 
     def __post_init__(self) -> None:
         if self.auxiliary is not None and not isinstance(self.auxiliary, Mapping):
@@ -102,7 +103,7 @@ class Model(Layer):
         for step, name in zip(self.steps, self.names, strict=True):
             checked_name("layer", name)
             if owners.setdefault(name, step.layer) is not step.layer:
-                raise ArgumentError(f"Model: two layers have the name {name!r}: give one of them another name=.")
+                raise ArgumentError(f"Model: two layers have the name {name!r}: use one layer for both, or give one another name=.")
 
     def _check_inputs(self, inputs: list[Input]) -> None:
         values = [*leaves(self.outputs), *(self.auxiliary or {}).values()]
@@ -189,7 +190,9 @@ class Model(Layer):
         """The outputs; in training also the auxiliary ones."""
         declared = leaves(self.inputs)
         if len(inputs) != len(declared):
-            raise ArgumentError(f"the model takes the inputs {', '.join(self.input_names)}, got {len(inputs)} of them.")
+            raise ArgumentError(
+                f"the model takes the inputs {', '.join(self.input_names)}, got {len(inputs)} of them: give a dict by name, or a tuple."
+            )
         values: dict[tuple[int, int], Any] = {}
         for name, value, given in zip(self.input_names, declared, inputs, strict=True):
             if tuple(given.shape[1:]) != value.spec.shape[1:]:

@@ -21,7 +21,9 @@ from dagtrain.errors import ArgumentError, DTypeError
 from dagtrain.graph import Spec, Tensor, spec_of
 from dagtrain.graph import input as new_input
 from dagtrain.graph.protocols import Slot
-from dagtrain.nn.context import Context, Pass
+from dagtrain.hinting import Hinted
+from dagtrain.nn.context import Context
+from dagtrain.nn.passes import Pass
 from dagtrain.nn.tracing import maker
 from dagtrain.ops.random import key as new_key
 from dagtrain.trace.tree import flatten, map_leaves, unflatten
@@ -114,7 +116,7 @@ def _no_function(function: Any) -> ArgumentError:
     )
 
 
-class Input(Value):
+class Input(Hinted, Value):
     """An input of a functional model.
 
     Parameters

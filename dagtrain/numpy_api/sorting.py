@@ -14,7 +14,7 @@ from dagtrain.errors import ShapeError, UnsupportedError
 from dagtrain.graph import Tensor
 from dagtrain.numpy_api.calls import implements
 from dagtrain.numpy_api.reductions import highest, lowest, real_only
-from dagtrain.ops import OPS, as_tensor, index, reduce, shape
+from dagtrain.ops import OPS, as_tensor, index, reduce, shape, sorting
 from dagtrain.ops.elementwise import cast, where
 from dagtrain.ops.record import axes_of, size_of
 
@@ -39,7 +39,7 @@ argmin = implements(np.argmin)(_position(reduce.argmin))
 @implements(np.argsort)
 def argsort(a: Any, axis: int | None = -1) -> Tensor:
     a = as_tensor(a)
-    return reduce.argsort(shape.reshape(a, (-1,)), 0) if axis is None else reduce.argsort(a, axis)
+    return sorting.argsort(shape.reshape(a, (-1,)), 0) if axis is None else sorting.argsort(a, axis)
 
 
 @implements(np.sort)
@@ -47,7 +47,7 @@ def sort(a: Any, axis: int | None = -1) -> Tensor:
     a = as_tensor(a)
     if axis is None:
         a, axis = shape.reshape(a, (-1,)), 0
-    return index.take_along_axis(a, reduce.argsort(a, axis), axis)
+    return sorting.sort(a, axis)
 
 
 @implements(np.quantile)

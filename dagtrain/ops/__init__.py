@@ -1,6 +1,6 @@
 """The ops: one short record each, in families."""
 
-from dagtrain.ops import control, custom, elementwise, index, linalg, random, reduce, scan, shape, softmax, special
+from dagtrain.ops import control, custom, elementwise, index, linalg, random, reduce, scan, scatter, shape, softmax, sorting, special
 from dagtrain.ops.record import OPS, ZERO, Draw, Drawn, Kernel, Op, Sample, as_tensor, find, part, parts
 
 __all__ = [
@@ -23,7 +23,9 @@ __all__ = [
     "random",
     "reduce",
     "scan",
+    "scatter",
     "shape",
     "softmax",
+    "sorting",
     "special",
 ]

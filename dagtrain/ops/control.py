@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from dagtrain.errors import DTypeError, NoGradientError, ShapeError
+from dagtrain.errors import DTypeError, ShapeError
 from dagtrain.graph import Graph, Spec, Tensor, topological
 from dagtrain.ops.bodies import Body, Vjp, restrict, several
 from dagtrain.ops.record import Drawn, Kernel, Op, parts
@@ -126,14 +126,6 @@ def _bind_while(bodies: Mapping[str, Sequence[Body]], backend: Any, *, carries: 
     return run
 
 
-def _no_while_gradient(*_: Any, **__: Any) -> Any:
-    raise NoGradientError(
-        "a while_loop has no reverse gradient: how many steps it takes is not known before it runs, so nothing of them is kept. "
-        "Use dt.scan over the most steps that there can be, with np.where to leave the carry alone once it is done, or "
-        "dt.stop_gradient(...)."
-    )
-
-
 def _prune_while(node: Tensor, used: Collection[int], prune: Callable[[Graph], Graph]) -> dict[int, Tensor]:
     """The loop without carries that neither the condition nor a used carry needs."""
     condition, body, carries = (node.attribute(name) for name in ("condition", "body", "carries"))
@@ -159,7 +151,8 @@ _while = Op(
     "while",
     Kernel(bind=_bind_while),
     _while_spec,
-    _no_while_gradient,
+    advice="How many steps it takes is not known before it runs, so nothing of them is kept: use dt.scan over the most steps that there "
+    "can be, with np.where to leave the carry alone once it is done, or dt.stop_gradient(...).",
     prune=_prune_while,
     drawn=lambda node: Drawn(
         "while",

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.errors import NoGradientError
 from dagtrain.graph import Graph, Tensor, make, topological
 from dagtrain.ops.bodies import Body, Vjp, several
 from dagtrain.ops.record import Draw, Drawn, Kernel, Op, Sample, as_tensor, parts
@@ -23,14 +22,13 @@ from dagtrain.ops.shape import broadcast_to
 __all__ = ["closed_over", "custom_gradient", "recompute"]
 
 
-def _refuse(g: Tensor, y: Tensor, a: Tensor) -> Any:
-    raise NoGradientError(
-        f"a function with a custom gradient closes over {a!r} ({a.origin}), which leads to a target: its gradient does not say how. "
-        "Make it an argument of the function, or wrap it in dt.stop_gradient(...)."
-    )
-
-
-closed_over = Op("closed_over", Kernel(lambda a: a, view=True), lambda a: a, _refuse)
+closed_over = Op(
+    "closed_over",
+    Kernel(lambda a: a, view=True),
+    lambda a: a,
+    advice="It is a value that a function with a custom gradient closes over: make it an argument of that function, or wrap it in "
+    "dt.stop_gradient(...).",
+)
 _barrier = Op(
     "barrier",
     Kernel(lambda a, *after: a, view=True),

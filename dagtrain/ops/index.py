@@ -94,7 +94,7 @@ _along = Op(
     "take_along_axis",
     _along_kernel,
     _along_spec,
-    lambda g, y, a, i, *, axis: (_along_transpose(g, i, axis=axis, shape=a.shape), None),
+    lambda g, y, a, i, *, axis: (take_along_axis_transpose(g, i, axis=axis, shape=a.shape), None),
     (
         Sample((Draw((3, 5)), Draw((3, 2), 0, 5, "i8")), {"axis": 1}),
         Sample((Draw((5, 3)), Draw((1, 3), 0, 5, "i8")), {"axis": 0}),
@@ -112,7 +112,7 @@ def _along_transpose_kernel(g: Any, indices: Any, out: Any = None, *, axis: int,
     return out
 
 
-_along_transpose: Op = Op(
+take_along_axis_transpose: Op = Op(
     "take_along_axis_transpose",
     _along_transpose_kernel,
     lambda g, indices, *, axis, shape: make_spec(shape, g.dtype),
@@ -124,7 +124,8 @@ _along_transpose: Op = Op(
 # ---- gather and scatter_add: one position for each of the leading axes
 
 
-def _gather_spec(a: Spec, *indices: Spec) -> Spec:
+def gathered_spec(a: Spec, *indices: Spec) -> Spec:
+    """The spec of ``a[indices]``."""
     for i in indices:
         _whole("gather", i)
     if len(indices) > a.ndim:
@@ -144,7 +145,7 @@ def _gather_kernel(a: Any, *indices: Any, out: Any = None) -> Any:
 _gather = Op(
     "gather",
     _gather_kernel,
-    _gather_spec,
+    gathered_spec,
     lambda g, y, a, *i: (_scatter(g, *i, shape=a.shape), *(None,) * len(i)),
     (
         Sample((Draw((5, 3)), Draw((4,), 0, 5, "i8"))),
@@ -217,7 +218,7 @@ def scatter_add(a: Any, indices: Any, updates: Any) -> Tensor:
     """
     a = as_tensor(a)
     places = tuple(map(as_tensor, indices if isinstance(indices, tuple) else (indices,)))
-    spec = _gather_spec(a.spec, *(i.spec for i in places))
+    spec = gathered_spec(a.spec, *(i.spec for i in places))
     updates = as_tensor(updates)
     from dagtrain.ops.shape import broadcast_to
 
@@ -232,4 +233,4 @@ def one_hot(labels: Any, classes: int, dtype: Any = np.float32) -> Tensor:
     return _one_hot(labels, classes=int(classes), dtype=np.dtype(dtype).str)
 
 
-__all__ = ["gather", "one_hot", "positions", "scatter_add", "take", "take_along_axis"]
+__all__ = ["gather", "gathered_spec", "one_hot", "positions", "scatter_add", "take", "take_along_axis", "take_along_axis_transpose"]

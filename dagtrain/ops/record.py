@@ -29,7 +29,7 @@ import numpy as np
 
 from dagtrain.arguments import one_of
 from dagtrain.errors import DTypeError, GraphError, ShapeError
-from dagtrain.graph import LEAVES, Spec, Tensor, bodies, constant, make
+from dagtrain.graph import LEAVES, PART, Spec, Tensor, bodies, constant, make
 
 __all__ = [
     "OPS",
@@ -150,6 +150,8 @@ class Op:
         How often one call runs its bodies, from the attributes.
     prune
         ``prune(node, used, prune_graph) -> {output: tensor}`` gives the used outputs by a smaller node; empty if there is none.
+    advice
+        What to do in the place of a gradient, where there is no rule; by default dt.stop_gradient.
     again
         ``again(cotangents, node, read, **attributes) -> {node: node}`` gives what gradients of nodes below this one read in their place;
         `read` gives what they would read otherwise.
@@ -169,6 +171,7 @@ class Op:
         flops: Callable[..., float] | None = None,
         repeats: Callable[..., float] | None = None,
         prune: Callable[..., Mapping[int, Tensor]] | None = None,
+        advice: str = "Wrap it in dt.stop_gradient(...) if no derivative should pass through it.",
         again: Callable[..., Mapping[Tensor, Tensor]] | None = None,
         drawn: Callable[[Tensor], Drawn] | None = None,
     ) -> None:
@@ -177,7 +180,7 @@ class Op:
             raise GraphError(f"there are two ops named {name!r}.")
         self.name, self.infer, self.gradient, self.samples, self.ufunc, self.flops = name, infer, gradient, samples, ufunc, flops
         self.kernel = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
-        self.repeats, self.prune, self.again, self.drawn = repeats, prune, again, drawn
+        self.repeats, self.prune, self.again, self.drawn, self.advice = repeats, prune, again, drawn, advice
         OPS[name] = self
 
     @property
@@ -330,7 +333,7 @@ def elementwise(
 
 
 part = Op(
-    "part",
+    PART,
     Kernel(lambda values, *, index: values[index], view=True),
     lambda values, *, index: values.parts[index],
 )

@@ -269,13 +269,6 @@ def _position(name: str, function: Any) -> Op:
 _argmax, _argmin = _position("argmax", np.argmax), _position("argmin", np.argmin)
 
 
-def _argsort_kernel(a: Any, out: Any = None, *, axis: int) -> Any:
-    order = np.argsort(a, axis, kind="stable")
-    return written(order, out)
-
-
-_argsort = Op("argsort", _argsort_kernel, lambda a, *, axis: Spec(a.shape, np.dtype(np.intp)), ZERO, (Sample((Draw(),), {"axis": 1}),))
-
 # ---- functions that check the axis
 
 
@@ -365,8 +358,3 @@ def argmax(a: Tensor, axis: int, keepdims: bool = False) -> Tensor:
 def argmin(a: Tensor, axis: int, keepdims: bool = False) -> Tensor:
     """Position of the first smallest element along an axis."""
     return _argmin(a, axis=axis_of("argmin", axis, a.ndim), keepdims=bool(keepdims))
-
-
-def argsort(a: Tensor, axis: int = -1) -> Tensor:
-    """Positions that sort along an axis; equal elements keep their order."""
-    return _argsort(a, axis=axis_of("argsort", axis, a.ndim))

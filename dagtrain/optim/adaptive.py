@@ -15,30 +15,29 @@ import numpy as np
 from dagtrain.hinting import hinted
 from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, make, rate_for
 
-__all__ = ["adadelta", "adagrad", "adam", "adamw", "rmsprop"]
+__all__ = ["adadelta", "adagrad", "adam", "adam_change", "adamw", "rmsprop"]
 
 
-def _adam(
-    context: Context,
-    gradient: Vector,
-    parameters: Vector,
-    slots: Slots,
-    *,
-    learning_rate: Rate,
-    beta_1: float,
-    beta_2: float,
-    epsilon: float,
+def adam_change(
+    context: Context, gradient: Vector, slots: Slots, rate: Any, beta_1: float, beta_2: float, epsilon: float
 ) -> tuple[Vector, Slots]:
+    """The change of the parameters by `adam` at a learning rate, and the slots after it."""
     # With first = m / (1 - beta_1) and second = v / (1 - beta_2), and c1, c2 the corrections of bias by 1 - beta^t:
     #   rate * (m / c1) / (sqrt(v / c2) + epsilon)
     #     = (rate * (1 - beta_1) / c1 / k) * first / (sqrt(second) + epsilon / k)        where k = sqrt((1 - beta_2) / c2)
     count = context.step + 1
     k = np.sqrt((1 - beta_2) / (1 - beta_2**count))
-    rate = rate_for(learning_rate, context) * (1 - beta_1) / (1 - beta_1**count)
+    rate = rate * (1 - beta_1) / (1 - beta_1**count)
     first = slots["first"] * beta_1 + gradient
     second = slots["second"] * beta_2 + np.square(gradient)
     change = first / (np.sqrt(second) + context.scalar(epsilon / k)) * context.scalar(-rate / k)
     return change, {"first": first, "second": second}
+
+
+def _adam(
+    context: Context, gradient: Vector, parameters: Vector, slots: Slots, *, learning_rate: Rate, **constants: float
+) -> tuple[Vector, Slots]:
+    return adam_change(context, gradient, slots, rate_for(learning_rate, context), **constants)
 
 
 @hinted

@@ -1,6 +1,6 @@
 """Optimisers for large batches, whose step for each parameter follows that parameter's own norm.
 
-``context.norm(vector, per="parameter")`` is the norm over the parameter that a block belongs to, so their blocks end where parameters end.
+``context.norm(vector, per="parameter")`` is the norm over the parameter that an element belongs to: see `dagtrain.step.group_update`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.hinting import hinted
+from dagtrain.optim.adaptive import adam_change
 from dagtrain.optim.optimizer import Context, Optimizer, Rate, Slots, Vector, make, rate_for
 
 __all__ = ["lamb", "lars"]
@@ -36,16 +37,11 @@ def _lamb(
     epsilon: float,
     weight_decay: float,
 ) -> tuple[Vector, Slots]:
-    # Slots and constants are those of adam: see `dagtrain.optim.adaptive`.
-    count = context.step + 1
-    k = np.sqrt((1 - beta_2) / (1 - beta_2**count))
-    first = slots["first"] * beta_1 + gradient
-    second = slots["second"] * beta_2 + np.square(gradient)
-    adam = first / (np.sqrt(second) + context.scalar(epsilon / k)) * context.scalar((1 - beta_1) / (1 - beta_1**count) / k)
-    direction = adam + parameters * weight_decay
+    change, slots = adam_change(context, gradient, slots, 1.0, beta_1, beta_2, epsilon)
+    direction = parameters * weight_decay - change
     weights, directions = _norm(context, parameters), _norm(context, direction)
     ratio = _ratio(np.logical_and(weights > 0, directions > 0), weights, directions)
-    return direction * context.scalar(-rate_for(learning_rate, context) * ratio), {"first": first, "second": second}
+    return direction * context.scalar(-rate_for(learning_rate, context) * ratio), slots
 
 
 @hinted

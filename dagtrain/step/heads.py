@@ -34,8 +34,11 @@ __all__ = [
     "by_output",
     "heads_of",
     "output_of",
+    "penalties_of",
+    "ratio",
     "scales_of",
     "source_of",
+    "sum_of_means",
     "target_of",
     "weighted_total",
 ]
@@ -262,3 +265,30 @@ def ratio(first: Any, other: Any) -> float:
     if first is other:
         return 1.0
     return float("nan") if isinstance(first, Tensor) or isinstance(other, Tensor) else float(first) / float(other)
+
+
+def penalties_of(values: Mapping[str, Any], rows: int) -> tuple[dict[str, Tensor], dict[str, Parts]]:
+    """What layers added to the loss: numbers, and the parts of those with a value for each sample."""
+    numbers: dict[str, Tensor] = {}
+    by_sample: dict[str, Parts] = {}
+    for name, value in values.items():
+        tensor = as_tensor(value)
+        if not tensor.shape:
+            numbers[name] = tensor
+        elif tensor.shape == (rows,):
+            by_sample[f"penalty {name}"] = Parts(np.sum(tensor), float(rows))
+        else:
+            raise ArgumentError(
+                f"the loss {name!r} that a layer added is one number, or one for each of {rows} samples, got shape {tensor.shape}."
+            )
+    return numbers, by_sample
+
+
+def sum_of_means(parts: Array, rows: Array | None, *, factors: Array, penalty: bool) -> float:
+    """Σ factor · sum / weight over the losses that have weight; NaN without any."""
+    pairs = parts.reshape(-1, 2)
+    factors = np.append(factors, 1.0) if penalty else factors
+    counted = pairs[:, 1] != 0
+    if not counted[: len(pairs) - penalty].any():
+        return float("nan")
+    return float(np.sum(factors[counted] * pairs[counted, 0] / pairs[counted, 1]))

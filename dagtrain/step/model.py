@@ -6,15 +6,16 @@ layers  ──▶ what they add to the loss
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from dagtrain.data.columns import Columns
-from dagtrain.errors import ArgumentError, UnknownNameError
-from dagtrain.graph import Array, Spec, Tensor, scope, spec_of
+from dagtrain.errors import ArgumentError, DagtrainError, UnknownNameError
+from dagtrain.graph import Spec, Tensor, scope, spec_of
 from dagtrain.nn import activations
 from dagtrain.nn.layer import Applied, Layer
 from dagtrain.nn.losses import Loss
@@ -33,13 +34,16 @@ from dagtrain.step.heads import (
     by_output,
     heads_of,
     output_of,
+    penalties_of,
     ratio,
     source_of,
+    sum_of_means,
     target_of,
     weighted_total,
 )
 from dagtrain.step.layout import VectorLayout
-from dagtrain.step.objective import LOSS_PARTS, Forward, Objective, check_weight, mean_figure, pair, rows_of
+from dagtrain.step.objective import LOSS_PARTS, Forward, Objective, check_weight, mean_figure, pair, row_of, rows_of
+from dagtrain.step.statistics import in_evaluation
 from dagtrain.trace import flatten, trace_nested
 from dagtrain.trace.tree import leaves, map_leaves
 
@@ -52,8 +56,9 @@ class ModelObjective(Objective):
     def __init__(self, model: Layer, loss: Any, metric_list: Any, loss_weights: Any = None) -> None:
         self.model = model
         outputs = model.outputs if isinstance(model, Model) and isinstance(model.outputs, Mapping) else {}
-        names = [*outputs, *((model.auxiliary or ()) if isinstance(model, Model) and len(_entries(loss)) > len(outputs) else ())]
         arguments = {"loss": loss, "metrics": metric_list, "loss_weights": loss_weights}
+        longest = max(len(value) if isinstance(value, list | tuple) else 0 for value in arguments.values())
+        names = [*outputs, *((model.auxiliary or ()) if isinstance(model, Model) and longest > len(outputs) else ())]
         self.heads = heads_of(*(by_output(what, value, names) for what, value in arguments.items()))
         self._traces: dict[tuple[Any, ...], First] = {}
         if isinstance(model, Model):
@@ -160,6 +165,10 @@ class ModelObjective(Objective):
         """Dotted names of the parameters that layers keep from training."""
         return frozenset(self._traced(x).shared.frozen)
 
+    def reductions(self, x: Any) -> Mapping[str, str]:
+        """How the layers ask for their states to be reduced."""
+        return self._traced(x).shared.reductions
+
     def figures(self, x: Any) -> tuple[Figure, ...]:
         """The loss; of several outputs the loss of each; the penalty; the metrics."""
         outputs, auxiliary = self._specs(x)
@@ -171,9 +180,9 @@ class ModelObjective(Objective):
             is_main = np.array([head.name in main for head in self.heads])
             end += 2 * (len(self.heads) + penalty)
             all_parts = slice(LOSS_PARTS, end)
-            figures.append(Figure("loss", all_parts, partial(_sum_of_means, factors=factors, penalty=penalty)))
+            figures.append(Figure("loss", all_parts, partial(sum_of_means, factors=factors, penalty=penalty)))
             if not is_main.all() and "main" not in main:  # else the loss of the output of that name
-                value = partial(_sum_of_means, factors=factors * is_main, penalty=penalty)
+                value = partial(sum_of_means, factors=factors * is_main, penalty=penalty)
                 figures.append(Figure("main_loss", all_parts, value, training_only=True))
             if several:
                 for i, head in enumerate(self.heads):
@@ -203,8 +212,10 @@ class ModelObjective(Objective):
     # ---- one shard
 
     def _applied(
-        self, parameters: Any, statistics: Any, x: Any, key: Tensor, training: bool, fixed: Collection[str] | None = None
+        self, parameters: Any, statistics: Any, x: Any, key: Tensor | None, training: bool, fixed: Collection[str] | None = None
     ) -> Applied:
+        if not training:
+            statistics = in_evaluation(statistics, self.reductions(row_of(x)))
         return self.model.run(parameters, statistics, x, key=key if training else None, training=training, fixed=fixed)
 
     def _losses(self, applied: Applied, y: Any, sample_weight: Any) -> dict[str, Parts]:
@@ -214,7 +225,7 @@ class ModelObjective(Objective):
             output = self._output(head, applied)
             if output is not None:
                 weight = _weight_of(head, main, y, sample_weight)
-                with scope(f"loss_{head.name}" if head.name else "loss"):
+                with scope(f"loss_{head.name}" if head.name else "loss"), _named(head):
                     parts[head.name] = Parts(*head.loss.parts(output, target_of(head, main, y), weight))
         return parts
 
@@ -256,14 +267,14 @@ class ModelObjective(Objective):
         """Apply the model, then the losses and the metrics."""
         applied = self._applied(parameters, statistics, x, key, training, fixed)
         rows = leaves(x)[0].shape[0]
-        first = self._traced(map_leaves(lambda column: Spec(column.shape[1:], column.dtype), x))
+        first = self._traced(row_of(x))
         shared = first.shared
         if not training:
             self._check_evaluated(first.call.outputs, applied.outputs)
         losses, main = self._losses(applied, y, sample_weight), self._main(applied.outputs)
         if applied.losses and not shared.losses:
             raise ArgumentError(f"a layer adds the loss {next(iter(applied.losses))!r} outside training alone: add it in training too.")
-        numbers, by_sample = _penalties(applied.losses, rows)
+        numbers, by_sample = penalties_of(applied.losses, rows)
         several = len(self.heads) > 1 or bool(shared.losses)  # a layer may add to the loss in training alone
         loss = Parts(0.0, 0.0)  # in evaluation each of several losses is a figure of its own
         if training or not several:
@@ -298,7 +309,7 @@ class ModelObjective(Objective):
         return {"weights": stack([cast(as_tensor(weight), np.float64) for weight in weights])}
 
     def _weights(self, applied: Applied, x: Any, y: Any, sample_weight: Any) -> list[Any]:
-        by_sample = _penalties(applied.losses, leaves(x)[0].shape[0])[1]
+        by_sample = penalties_of(applied.losses, leaves(x)[0].shape[0])[1]
         return [parts.weight for parts in (self._losses(applied, y, sample_weight) | by_sample).values()]
 
     def weight_count(self, columns: Columns) -> int:
@@ -313,15 +324,15 @@ class ModelObjective(Objective):
             return 0.0
 
         first = self._traced(columns.x)
-        specs = (VectorLayout.of(nest, self.dtype).specs for nest in (first.parameters, first.state))
-        trace_nested(collect, *specs, *columns.of_rows(2))
+        parameters, statistics = VectorLayout.of(first.parameters, self.dtype).specs, map_leaves(spec_of, first.state)
+        trace_nested(collect, parameters, statistics, *columns.of_rows(2))
         return len(weights) if any(np.isnan(ratio(weights[0], weight)) for weight in weights) else 0
 
     # ---- outputs
 
     def outputs(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Any]:
         """The model's outputs, as in evaluation."""
-        applied = self.model.run(parameters, statistics, x, key=None, training=False)
+        applied = self._applied(parameters, statistics, x, None, training=False)
         return {"outputs": map_leaves(as_tensor, applied.outputs)}
 
     def probabilities(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Any]:
@@ -361,32 +372,10 @@ def _weight_of(head: Head, main: Sequence[str], y: Any, sample_weight: Any) -> A
     return sample_weight.get(source_of(head, main, list(y)) if head.name else next(iter(sample_weight)))
 
 
-def _entries(loss: Any) -> Any:
-    return loss if isinstance(loss, list | tuple) else ()
-
-
-def _penalties(values: Mapping[str, Any], rows: int) -> tuple[dict[str, Tensor], dict[str, Parts]]:
-    """What layers added to the loss: numbers, and the parts of those with a value for each sample."""
-    numbers: dict[str, Tensor] = {}
-    by_sample: dict[str, Parts] = {}
-    for name, value in values.items():
-        tensor = as_tensor(value)
-        if not tensor.shape:
-            numbers[name] = tensor
-        elif tensor.shape == (rows,):
-            by_sample[f"penalty {name}"] = Parts(np.sum(tensor), float(rows))
-        else:
-            raise ArgumentError(
-                f"the loss {name!r} that a layer added is one number, or one for each of {rows} samples, got shape {tensor.shape}."
-            )
-    return numbers, by_sample
-
-
-def _sum_of_means(parts: Array, rows: Array | None, *, factors: Array, penalty: bool) -> float:
-    """Σ factor · sum / weight over the losses that have weight; NaN without any."""
-    pairs = parts.reshape(-1, 2)
-    factors = np.append(factors, 1.0) if penalty else factors
-    counted = pairs[:, 1] != 0
-    if not counted[: len(pairs) - penalty].any():
-        return float("nan")
-    return float(np.sum(factors[counted] * pairs[counted, 0] / pairs[counted, 1]))
+@contextmanager
+def _named(head: Head) -> Iterator[None]:
+    """Name the output in errors of its loss."""
+    try:
+        yield
+    except DagtrainError as error:
+        raise type(error)(f"the output {head.name!r}: {error}" if head.name else str(error)) from error

@@ -10,7 +10,7 @@ order of the blocks, so its bits depend on neither threads nor workers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from dagtrain.graph import Array, Graph
 from dagtrain.optim.groups import ParameterGroup
 from dagtrain.optim.optimizer import Per
 from dagtrain.plan import Plan
-from dagtrain.step.group_update import BLOCK, GroupUpdate, blocks_of
+from dagtrain.step.group_update import BLOCK, GroupUpdate, Unit, blocks_of
 from dagtrain.step.state import State
 
 __all__ = ["BLOCK", "BoundUpdate", "Update", "blocks_of"]
@@ -30,9 +30,10 @@ Scalars = Sequence[Sequence[Any] | None]
 
 
 class _Unit(NamedTuple):
-    """Blocks with the same scalars: those of a group, or of one parameter in it."""
+    """A unit of a group: its blocks, and the norms that it needs."""
 
     group: GroupUpdate
+    unit: Unit
     blocks: range
     rounds: Sequence[int]
     """The round of each norm of the group."""
@@ -62,6 +63,8 @@ class Update:
         The blocks of all groups; none reaches over the end of its group.
     group_blocks
         The numbers of each group's blocks.
+    squares_of
+        How many squares each block has for a norm: one, or one for each parameter that shares it.
     slots
         Name of each slot in the state → the place of its group in the vector.
     norm_count
@@ -83,8 +86,10 @@ class Update:
         starts = accumulate((sum(sizes) for _, sizes in groups), initial=0)
         self.groups = [GroupUpdate(g, start, sizes, self.dtype, block) for (g, sizes), start in zip(groups, starts, strict=False)]
         self.slots = {name: group.place for group in self.groups for name in group.slots}
-        self.blocks = [block for group in self.groups for unit in group.units for block in unit]
-        ends = accumulate((sum(map(len, group.units)) for group in self.groups), initial=0)
+        self.blocks = [block for group in self.groups for unit in group.units for block in unit.blocks]
+        self.squares_of = [max(len(unit.sizes), 1) for group in self.groups for unit in group.units for _ in unit.blocks]
+        self._squares_at = [0, *accumulate(self.squares_of)]
+        ends = accumulate((sum(len(unit.blocks) for unit in group.units) for group in self.groups), initial=0)
         self.group_blocks = [range(a, b) for a, b in pairwise(ends)]
         rounds, self.norm_count = _rounds([group.per for group in self.groups])
         self._units: list[_Unit] = []
@@ -92,9 +97,9 @@ class Update:
         for group, of_group, rounds_of_group in zip(self.groups, self.group_blocks, rounds, strict=True):
             first = of_group.start
             for unit in group.units:
-                blocks = range(first, first + len(unit))
+                blocks = range(first, first + len(unit.blocks))
                 sources = [{"all": every, "group": of_group, "parameter": blocks}[per] for per in group.per]
-                self._units.append(_Unit(group, blocks, rounds_of_group, sources))
+                self._units.append(_Unit(group, unit, blocks, rounds_of_group, sources))
                 first = blocks.stop
         self._unit_of = [u for u, unit in enumerate(self._units) for _ in unit.blocks]
 
@@ -114,51 +119,58 @@ class Update:
         if len(self._units) == 1 and not self.groups[0].name and self.groups[0].period == 1:
             return ()
         groups = [(group.name, group.place.start, group.place.stop, group.period, tuple(group.slots)) for group in self.groups]
-        return (*groups, *((unit, block.start, block.stop) for unit, block in zip(self._unit_of, self.blocks, strict=True)))
+        units = ((u, b.start, b.stop, self._units[u].unit.sizes) for u, b in zip(self._unit_of, self.blocks, strict=True))
+        return (*groups, *units)
 
     @property
     def needs_norm(self) -> bool:
         """Whether the update of the first block needs the whole gradient."""
         return self.norm_count > 0
 
-    def squares(self, k: int, i: int, state: State, gradient: Array, weight: float, norms: Sequence[Any]) -> float:
-        """The sum of squares of block `i` for norm `k`, given the loss's total weight and the norms before; 0 if its group has none."""
+    def squares(self, k: int, i: int, state: State, gradient: Array, weight: float, norms: Sequence[Any]) -> Array:
+        """The sums of squares of block `i` for norm `k`, given the loss's total weight and the norms before; 0 if its group has none."""
         u, block = self._unit_of[i], self.blocks[i]
-        group, _, rounds, _ = self._units[u]
-        if k not in rounds:
-            return 0.0
-        place = rounds.index(k)
-        parameters, *slots = group.vectors(state, block)
-        values: dict[str, Any] = {
-            "parameters": parameters,
-            "gradient": gradient[block],
-            **dict(zip(group.slots.values(), slots, strict=True)),
-        }
-        values |= {"step": float(group.count(state)), "learning_rate_scale": state.learning_rate_scale, "weight": weight}
-        values |= {f"norm_{j}": norms[before][u] for j, before in enumerate(rounds[:place])}
-        measure = group.norm_plans[block.stop - block.start][place]
-        return float(measure(*(values[name] for name in measure.inputs))[0])
+        group, unit, _, rounds, _ = self._units[u]
+        squares = np.zeros(self.squares_of[i])
+        if k in rounds:
+            place = rounds.index(k)
+            parameters, *slots = group.vectors(state, block)
+            values: dict[str, Any] = {"parameters": parameters, "gradient": gradient[block]}
+            values |= dict(zip(group.slots.values(), slots, strict=True))
+            values |= {"step": float(group.count(state)), "learning_rate_scale": state.learning_rate_scale, "weight": weight}
+            values |= {f"norm_{j}": norms[before][u] for j, before in enumerate(rounds[:place])}
+            of_block = group.squares(unit, place, block.stop - block.start, values)
+            squares[: len(of_block)] = of_block
+        return squares
 
-    def norm(self, k: int, squares: Iterable[float]) -> tuple[Any, ...]:
-        """Norm `k` for each unit, from the squares of all blocks, which are added in their order; None for a unit that has none."""
-        parts = [float(part) for part in squares]
+    def norm(self, k: int, squares: Array) -> tuple[Any, ...]:
+        """Norm `k` for each unit, from the squares of all blocks in order; None for a unit that has none.
+
+        The squares of a unit's blocks are added in their order. A block of several parameters has a norm for each.
+        """
+        parts = squares.tolist()
         known: dict[range, Any] = {}
         norms: list[Any] = []
-        for unit in self._units:
-            source = unit.sources[unit.rounds.index(k)] if k in unit.rounds else None
-            if source is not None and source not in known:
-                total = 0.0
-                for i in source:
-                    total += parts[i]
-                known[source] = self.dtype.type(np.sqrt(total))
-            norms.append(None if source is None else known[source])
+        for group, unit, blocks, rounds, sources in self._units:
+            place = rounds.index(k) if k in rounds else None
+            if place is None:
+                norms.append(None)
+            elif unit.sizes and group.per[place] == "parameter":
+                at = self._squares_at[blocks.start]
+                norms.append(np.sqrt(squares[at : at + len(unit.sizes)]).astype(self.dtype))
+            else:
+                source = sources[place]
+                if source not in known:
+                    known[source] = self.dtype.type(np.sqrt(sum((parts[self._squares_at[i]] for i in source), 0.0)))
+                norms.append(known[source])
         return tuple(norms)
 
     def norms(self, state: State, gradient: Array, weight: float) -> list[tuple[Any, ...]]:
         """The norms in the update, in order; see `norm`."""
         norms: list[tuple[Any, ...]] = []
         for k in range(self.norm_count):
-            norms.append(self.norm(k, (self.squares(k, i, state, gradient, weight, norms) for i in range(len(self.blocks)))))
+            squares = [self.squares(k, i, state, gradient, weight, norms) for i in range(len(self.blocks))]
+            norms.append(self.norm(k, np.concatenate(squares)))
         return norms
 
     @property
@@ -174,14 +186,12 @@ class Update:
         """
         values: list[Sequence[Any] | None] = []
         needed = range(len(self._units)) if blocks is None else {self._unit_of[i] for i in blocks}
-        for u, (group, _, rounds, _) in enumerate(self._units):
+        for u, (group, unit, _, rounds, _) in enumerate(self._units):
             count = group.count(state)
             if (count + 1) % group.period or u not in needed:
                 values.append(None)
-            elif group.scalars is None:
-                values.append(())
             else:
-                values.append(group.scalars(float(count), state.learning_rate_scale, weight, *(norms[k][u] for k in rounds)))
+                values.append(group.scalars(unit, float(count), state.learning_rate_scale, weight, *(norms[k][u] for k in rounds)))
         return values
 
     def bind(self, state: State, gradient: Array, threads: int = 1, blocks: Sequence[int] | None = None) -> BoundUpdate:
@@ -197,16 +207,16 @@ class BoundUpdate:
 
     def __init__(self, update: Update, state: State, gradient: Array, threads: int, blocks: Sequence[int]) -> None:
         self._calls = {}
-        spaces: dict[tuple[int, int, int], list[Array]] = {}
+        spaces: dict[tuple[int, int, int, bool], list[Array]] = {}
         for i in blocks:
-            unit, block = update._unit_of[i], update.blocks[i]
-            group = update._units[unit].group
+            u, block = update._unit_of[i], update.blocks[i]
+            group, unit, *_ = update._units[u]
             length = block.stop - block.start
             vectors = group.vectors(state, block)
-            space = i % threads, group.place.start, length
-            bound = group.block_plans[length].bind(vectors, spaces.get(space))
+            space = i % threads, group.place.start, length, len(unit.sizes) > 0
+            bound = group.block_plan(unit, length).bind(vectors, spaces.get(space))
             spaces[space] = bound.buffers
-            self._calls[i] = unit, bound.run, (vectors[0], gradient[block], *vectors[1:])
+            self._calls[i] = u, bound.run, (vectors[0], gradient[block], *vectors[1:])
 
     def block(self, i: int, scalars: Scalars) -> None:
         """Update one block."""

@@ -44,8 +44,10 @@ def bind_targets(objective: Objective, nest: Any, structure: Structure, training
                 f"there are losses for {', '.join(every)}, but {len(nest)} columns of y in a {type(nest).__name__}: give a dict."
             )
         nest = dict(zip(order, nest, strict=True))
+    if len(every) > 1 and set(names) <= set(getattr(nest, "columns", ())) <= set(every):
+        nest = {name: nest[name] for name in nest.columns}
     if isinstance(nest, dict) and training_only:
-        nest = {name: part for name, part in nest.items() if name not in training_only}
+        nest = {name: part for name, part in nest.items() if name not in training_only} or nest
     return _in_form(nest, names, structure)
 
 

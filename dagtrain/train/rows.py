@@ -114,7 +114,8 @@ def check_alike(expected: Columns, here: Columns, roots: Sequence[str] = ("x", "
         if root == "y":
             raise DataError(f"the trainer was fitted on targets that are {spec} for each row, got {specs[name]}.")
         of = "" if name == "x" else f" of {name}"
-        raise DataError(f"the model was trained on rows{of} of shape {spec.shape}, got rows of shape {specs[name].shape}.")
+        cure = " One sample alone is x[None]." if specs[name].shape == spec.shape[1:] else ""
+        raise DataError(f"the model was trained on rows{of} of shape {spec.shape}, got rows of shape {specs[name].shape}.{cure}")
 
 
 def _text(root: str, structure: Structure) -> str:

@@ -169,8 +169,7 @@ def _pull(
     if rule is None or node.dtype.kind == "c":
         reason = "is complex" if node.dtype.kind == "c" else "has no gradient rule"
         raise NoGradientError(
-            f"the op {node.op!r} ({node.spec}, {node.origin}) is on the path from a target to the cost and {reason}. "
-            "Wrap it in dt.stop_gradient(...) if no derivative should pass through it."
+            f"the op {node.op!r} ({node.spec}, {node.origin}) is on the path from a target to the cost and {reason}. {op.advice}"
         )
     transform = {"vjp": vjp_graph} if bodies(node) else {}
     g: Any = several[node] if node.spec.parts else sums[node]

@@ -175,3 +175,22 @@ def test_a_number_updates_a_state():
 def test_an_optimiser_returns_its_change_and_its_slots(update, slots, message):
     with pytest.raises(ArgumentError, match=message):
         fit(nn.Dense(3), optimizer=dt.optim.Optimizer("mine", slots, update))
+
+
+def test_calls_on_symbolic_values_that_other_libraries_allow():
+    a, b = nn.Input((4,), name="a"), nn.Input((4,), name="b")
+    cases = [
+        (
+            lambda: nn.Concatenate([a, b]),
+            r"Concatenate is called with symbolic values where it takes settings: write Concatenate\(\.\.\.\)\(x\)",
+        ),
+        (
+            lambda: nn.Dropout(0.5)(a, training=True),
+            r"unknown argument in a call of Dropout 'training'\. Here it is no argument: c\.training",
+        ),
+        (lambda: nn.Input((4,), batch_size=3), "unknown argument of Input 'batch_size'. Here it is no argument"),
+        (lambda: nn.Sequential([a]), r"not a layer: give input_shape= instead"),
+    ]
+    for use, message in cases:
+        with pytest.raises(ArgumentError, match=message):
+            use()

@@ -55,10 +55,20 @@ CASES = [(optim.lamb(0.1, 0.9, 0.99, 1e-3, 0.1), lamb), (optim.lars(2.0, 0.8, 0.
 
 @pytest.mark.parametrize(("optimizer", "by_paper"), CASES, ids=["lamb", "lars"])
 @pytest.mark.parametrize("zero", [False, True], ids=["", "from zero"])
-def test_the_norms_are_those_of_each_parameter(optimizer, by_paper, zero):
+@pytest.mark.parametrize("block", [16, 44, 64], ids=["of a parameter", "of two", "of all"])
+def test_the_norms_are_those_of_each_parameter(optimizer, by_paper, zero, block):
     start = START * (0.0 if zero else 1.0)
     expected = np.concatenate([by_paper(start[part], GRADIENTS[:, part]) for part in PARTS])
-    np.testing.assert_allclose(by_blocks(optimizer, start), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(by_blocks(optimizer, start, block=block), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_norms_of_all_and_of_each_parameter_go_together():
+    """Each parameter's own norm is that of its clipped gradient, whichever parameters share its block."""
+    clipped = optim.chain(optim.clip_by_global_norm(0.5), optim.lars(2.0, 0.8, 0.1, 0.05))
+    factors = np.minimum(1.0, 0.5 / np.linalg.norm(GRADIENTS, axis=1))[:, None]
+    expected = np.concatenate([lars(START[part], (GRADIENTS * factors)[:, part]) for part in PARTS])
+    for block in (16, 44, 64):
+        np.testing.assert_allclose(by_blocks(clipped, block=block), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize(("optimizer", "by_paper"), CASES, ids=["lamb", "lars"])
@@ -70,9 +80,10 @@ def test_a_vector_by_itself_is_one_parameter(optimizer, by_paper):
 
 
 def test_blocks_end_where_parameters_end_only_where_their_norms_are_used():
-    def blocks(optimizer):
-        update = Update.of_groups([(ParameterGroup("", optimizer, ()), SIZES)], np.float64, 16)
+    def blocks(optimizer, most=16):
+        update = Update.of_groups([(ParameterGroup("", optimizer, ()), SIZES)], np.float64, most)
         return [(block.start, block.stop) for block in update.blocks]
 
     assert blocks(optim.lars()) == [(0, 5), (5, 21), (21, 37), (37, 45), (45, 46)]
+    assert blocks(optim.lars(), 44) == [(0, 5), (5, 46)]
     assert blocks(optim.sgd()) == [(0, 16), (16, 32), (32, 46)]

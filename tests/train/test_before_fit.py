@@ -112,7 +112,7 @@ def test_what_needs_data_says_so():
         make().step_graph()
     with pytest.raises(ArgumentError, match="a loss takes targets of any kind"):
         make(lambda outputs, y: (outputs[:, 0] - y) ** 2, 1).graph()
-    with pytest.raises(ArgumentError, match='give a number instead of shards="auto"'):
+    with pytest.raises(ArgumentError, match="call fit first, or give Trainer"):
         make().placement()
 
 

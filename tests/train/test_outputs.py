@@ -5,6 +5,7 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
 
 import dagtrain as dt
@@ -248,6 +249,12 @@ def test_lists_and_tuples_stand_for_dicts_in_the_order_of_the_model() -> None:
             assert again.evaluate(x, Y) == made.evaluate(X, Y)
     lazy = made.predict([da.from_array(A, chunks=(25, -1)), da.from_array(B, chunks=(30, -1))])
     np.testing.assert_allclose(lazy["size"].compute(scheduler="sync"), made.predict(X)["size"], rtol=1e-5)
+    table = pd.DataFrame(Y)
+    assert again.evaluate(X, table) == made.evaluate(X, Y)
+    with pytest.raises(ArgumentError, match="predict takes one x: give several inputs as a tuple or a dict by name"):
+        made.predict(A, B)
+    with pytest.raises(ArgumentError, match=r"y has the columns kind, size: class_weight is a dict of weights by these"):
+        trainer().fit(X, Y, class_weight={0: 2.0}, verbose=0)
     with pytest.raises(DataError, match=r"x\.a has 60 samples and x\.b has 50: every sample needs one row of each"):
         made.predict({"a": da.from_array(A), "b": da.from_array(B[:50])})
 
