@@ -63,7 +63,7 @@ CASES = {
     np.vsplit: [(lambda a: np.vsplit(a, 3), A)],
     np.hsplit: [(lambda a: np.hsplit(a, 2), A), (lambda v: np.hsplit(v, [1]), V)],
     np.dsplit: [(lambda a: np.dsplit(a, 2), C)],
-    np.rollaxis: [(lambda a, i=i, j=j: np.rollaxis(a, i, j), C) for i in (0, 1, -1) for j in (0, 1, 2, 3)],
+    np.rollaxis: [(lambda a, i=i, j=j: np.rollaxis(a, i, j), C) for i in (0, 1, -1) for j in (-3, -1, 0, 1, 2, 3)],
     np.broadcast_arrays: [(np.broadcast_arrays, V, A), (lambda a: np.broadcast_arrays(a, 1.0), A)],
     np.select: [
         (lambda p, a, b: np.select([p, a > b], [a, b], -1.0), P, A, B),
