@@ -69,6 +69,11 @@ def fitting(weights: Mapping[str, Any], model: Mapping[str, Array], strict: bool
     arrays = {name: _numbers(name, value) for name, value in flatten(dict(weights))[0].items()}
     shapes = {n: (arrays[n].shape, model[n].shape) for n in model if n in arrays and arrays[n].shape != model[n].shape}
     fit = {name: arrays[name] for name in model if name in arrays and name not in shapes}
+    for name, array in fit.items():
+        if not np.can_cast(array.dtype, model[name].dtype, "same_kind"):
+            raise ArgumentError(
+                f"the weights {name!r} are {array.dtype}, but the model's are {model[name].dtype}: convert them with .astype."
+            )
     missing = tuple(name for name in model if name not in arrays)
     report = LoadedWeights(tuple(fit), missing, tuple(name for name in arrays if name not in model), shapes)
     if strict and report.problems:

@@ -60,6 +60,8 @@ def test_states_are_saved_and_training_goes_on_from_them_with_as_many_shards(tmp
     one.save_weights(f"{folder}/weights.safetensors")
     other.load_weights(f"{folder}/weights.safetensors")
     assert other.state.fingerprint == want
+    with pytest.raises(ArgumentError, match=r"'remembers_1\.bins' are float32, but the model's are int64"):
+        other.load_weights({"remembers_1.bins": np.ones(4, "f4")}, strict=False)
 
 
 def test_other_shards_than_those_of_the_states_are_refused() -> None:
