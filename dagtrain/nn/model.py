@@ -106,8 +106,7 @@ class Model(Layer):
                 raise ArgumentError(f"Model: two layers have the name {name!r}: use one layer for both, or give one another name=.")
 
     def _check_inputs(self, inputs: list[Input]) -> None:
-        values = [*leaves(self.outputs), *(self.auxiliary or {}).values()]
-        used = {id(value): value for value in [*values, *(v for step in self.steps for v in step.inputs)] if value.step is None}
+        used = {id(value): value for value in self._values() if value.step is None}
         missing = [value for key, value in used.items() if key not in {id(i) for i in inputs}]
         if missing:
             raise ArgumentError(f"Model: the outputs need the input {getattr(missing[0], 'name', None) or missing[0]!r}: add it to inputs.")
