@@ -88,7 +88,7 @@ class Floor:
 
     def __init__(self, dataset: Any, rank: int, ranks: int, threads: int, rendezvous: str) -> None:
         from dagtrain.backends.blas import one_blas_thread
-        from dagtrain.step.program import ShardRunner
+        from dagtrain.step.parts import ShardRunner
 
         step = program(tuple(int(n) for n in dataset["sizes"]))
         shards = int(dataset["shards"]) // ranks
@@ -98,22 +98,23 @@ class Floor:
         rows = sorted({len(x) for batch in self.batches for x, _ in batch})
         self.parts, self.state = step.for_workers(rows), step.first_state()
         spaces: dict[int, list[Array]] = {}
-        self.runners = [ShardRunner(self.parts, np.empty(self.parts.width, "f4"), spaces) for _ in range(shards)]
+        self.runners = [ShardRunner(self.parts, self.parts.contribution(), spaces) for _ in range(shards)]
         self.views = self.parts.layout.views(self.state.parameters)
-        self.vectors = [runner.out for runner in self.runners]  # added in place, as by ranks
-        self.gradient = self.vectors[0][: self.parts.layout.size]
+        self.vectors = [runner.out.gradient for runner in self.runners]  # added in place, as by ranks
+        self.gradient = self.vectors[0]
         blocks = len(self.parts.update.blocks)
         self.blocks = range(rank * blocks // ranks, (rank + 1) * blocks // ranks)
         self.bound = self.parts.update.bind(self.state, self.gradient, blocks=self.blocks)
         self.batch, self.one_blas_thread = int(dataset["batch"]), one_blas_thread
 
     def epoch(self) -> float:
+        from dagtrain.step.parts import ShardInputs
         from dagtrain.step.sum_tree import tree_levels
 
         with self.one_blas_thread(), np.errstate(all="ignore"):
             for batch in self.batches:
                 for runner, (x, y) in zip(self.runners, batch, strict=True):
-                    runner.run(self.views, [], (x, y), len(x) / self.batch, self.state.step, 0)
+                    runner.run(ShardInputs(self.views, [], (x, y), len(x) / self.batch, self.state.step, 0))
                 for into, other in itertools.chain(*tree_levels(len(batch))):
                     np.add(self.vectors[into], self.vectors[other], out=self.vectors[into])
                 self.barrier()

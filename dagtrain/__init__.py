@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dagtrain import nn, optim
 from dagtrain import numpy_api as _numpy_api
 from dagtrain._version import __version__
-from dagtrain.functional import compile, grad, gradcheck, value_and_grad
+from dagtrain.functional import compile, grad, gradcheck, hessian, hvp, jacobian, jvp, value_and_grad, vjp, vmap
 from dagtrain.graph import Graph, Spec, Tensor, array, input, scope
 from dagtrain.hinting import no_attribute as _no_attribute
 from dagtrain.ops.elementwise import stop_gradient
@@ -52,7 +52,11 @@ __all__ = [
     "gather",
     "grad",
     "gradcheck",
+    "hessian",
+    "hvp",
     "input",
+    "jacobian",
+    "jvp",
     "key",
     "load",
     "log_softmax",
@@ -73,13 +77,15 @@ __all__ = [
     "trace",
     "uniform",
     "value_and_grad",
+    "vjp",
+    "vmap",
     "while_loop",
 ]
 
 _HINTS = _hints(
-    ("jit function tffunction vectorize", "'compile'"),
-    ("jacobian jacfwd jacrev hessian", "a list of dt.grad, one for each element: there is no Jacobian in one call"),
-    ("vmap pmap", "NumPy's own axes: functions take batches"),
+    ("jit function tffunction", "'compile'"),
+    ("jacfwd jacrev", "'jacobian'"),
+    ("pmap vectorize", "'vmap'"),
     ("valueandgrad gradienttape", "'value_and_grad'"),
     ("backward gradient autograd derivative", "'grad'"),
     ("sequential dense dropout layernorm batchnorm flatten activation embedding conv2d layers", "a name in dt.nn, such as dt.nn.Dense(10)"),

@@ -12,7 +12,24 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["DICT", "FLAG", "LIST", "NUMBER", "SHA256", "TEXT", "Kind", "mapping", "optional", "record", "sequence", "shape", "whole"]
+import numpy as np
+
+__all__ = [
+    "DICT",
+    "DTYPE",
+    "FLAG",
+    "LIST",
+    "NUMBER",
+    "SHA256",
+    "TEXT",
+    "Kind",
+    "mapping",
+    "optional",
+    "record",
+    "sequence",
+    "shape",
+    "whole",
+]
 
 Kind = Callable[[Any, str], Any]
 
@@ -34,6 +51,17 @@ DICT, FLAG, LIST, TEXT = _of_type(dict), _of_type(bool), _of_type(list), _of_typ
 NUMBER = _of_type(float, lambda value: 0 <= value < math.inf)
 """A finite float from 0 up."""
 SHA256 = _of_type(str, re.compile(r"[0-9a-f]{64}").fullmatch, "is no SHA-256")
+
+
+_DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
+
+
+def DTYPE(value: Any, name: str) -> np.dtype[Any]:  # named like the other kinds
+    """A dtype by its name."""
+    if value not in _DTYPES:
+        raise ValueError(f"its entry {name!r} is none of {', '.join(_DTYPES)}")
+    dtype: np.dtype[Any] = np.dtype(value)
+    return dtype
 
 
 def whole(least: int) -> Kind:

@@ -16,11 +16,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from dagtrain.checkpoint.compare import complete, differences
 from dagtrain.checkpoint.groups import GROUP, GroupEntry, group_differences, grouped
-from dagtrain.checkpoint.kinds import DICT, FLAG, LIST, NUMBER, SHA256, TEXT, Kind, mapping, optional, record, sequence, shape, whole
+from dagtrain.checkpoint.kinds import DICT, DTYPE, FLAG, LIST, NUMBER, SHA256, TEXT, Kind, mapping, optional, record, sequence, shape, whole
+from dagtrain.checkpoint.layouts import STATES, layout_differences, read_layout, write_layout, write_states
 from dagtrain.checkpoint.structures import describe_structure, structure_of
 from dagtrain.data.columns import Columns
 from dagtrain.data.ledger import Entry
@@ -29,20 +28,19 @@ from dagtrain.graph import Spec
 from dagtrain.step.layout import VectorLayout
 from dagtrain.step.software import other_software
 from dagtrain.step.state import EpochProgress
-from dagtrain.trace.tree import Leaf, leaves, unflatten
+from dagtrain.step.statistics import StatisticsLayout
+from dagtrain.trace.tree import leaves, unflatten
 
 __all__ = ["LIMIT", "NAME", "Manifest", "TensorFile", "parse", "seal"]
 
 NAME = "checkpoint.json"
-FORMAT, VERSION = "dagtrain checkpoint", 3
+FORMAT, VERSION = "dagtrain checkpoint", 4
 LIMIT = 8 << 20
 """Most bytes of a manifest: enough for 10,000 arrays and 10,000 epochs, and any JSON of this size parses within a second."""
 ROW_ELEMENTS = 1 << 28
 """Most elements of one sample: 1 GiB of float32."""
 SAMPLES = 1 << 40
 """Most samples of a ledger."""
-FLOATS = ("<f4", "<f8")
-DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
 
 
 class TensorFile(NamedTuple):
@@ -75,14 +73,7 @@ BATCHES: Mapping[str, Kind] = {
 }
 
 
-def _dtype(value: Any, name: str) -> np.dtype[Any]:
-    if value not in DTYPES:
-        raise ValueError(f"the dtype of a column is none of {', '.join(DTYPES)}")
-    dtype: np.dtype[Any] = np.dtype(value)
-    return dtype
-
-
-COLUMN = record(lambda **column: column, shape=shape(ROW_ELEMENTS), dtype=_dtype, header=sequence(TEXT))
+COLUMN = record(lambda **column: column, shape=shape(ROW_ELEMENTS), dtype=DTYPE, header=sequence(TEXT))
 
 
 def _columns(structure: Any, columns: tuple[dict[str, Any], ...]) -> Columns:
@@ -100,23 +91,6 @@ def _write_columns(columns: Columns) -> dict[str, Any]:
     parts = zip(columns.specs, columns.headers, strict=True)
     written = [{"shape": spec.shape, "dtype": spec.dtype.name, "header": header} for spec, header in parts]
     return {"structure": describe_structure(columns.structure), "columns": written}
-
-
-def _layout(value: Any, name: str) -> VectorLayout:
-    layout = DICT(value, name)
-    if layout["dtype"] not in FLOATS:
-        raise ValueError(f"the dtype of its {name} is none of {', '.join(FLOATS)}")
-    pairs = LIST(layout["arrays"], "arrays")
-    if any(type(p) is not list or len(p) != 2 or type(p[0]) is not str for p in pairs):
-        raise ValueError(f"its entry {name!r} is no list of names and shapes")
-    shapes = {p[0]: shape(1 << 48)(p[1], name) for p in pairs}
-    if len(shapes) < len(pairs):
-        raise ValueError(f"two of its {name} have one name")
-    return VectorLayout(tuple(shapes), tuple(shapes.values()), dict.fromkeys(shapes, Leaf), layout["dtype"])
-
-
-def _write_layout(layout: VectorLayout) -> dict[str, Any]:
-    return {"dtype": layout.dtype, "arrays": list(zip(layout.names, layout.shapes, strict=True))}
 
 
 def _begun(steps: int, batches: dict[str, Any], **others: Any) -> EpochProgress:
@@ -228,8 +202,8 @@ class Manifest:
     keys: dict[str, str] = field(metadata=entry(mapping(TEXT)))
     versions: dict[str, str] = field(metadata=entry(mapping(TEXT)))
     rows: Columns = field(metadata=entry(record(_columns, structure=_structure, columns=sequence(COLUMN)), _write_columns))
-    parameters: VectorLayout = field(metadata=entry(_layout, _write_layout))
-    statistics: VectorLayout = field(metadata=entry(_layout, _write_layout))
+    parameters: VectorLayout = field(metadata=entry(read_layout, write_layout))
+    statistics: StatisticsLayout = field(metadata=entry(STATES, write_states))
     objective: dict[str, Any] = field(metadata=entry(DICT))
     optimizer: dict[str, Any] = field(metadata=entry(DICT))
     begun: EpochProgress | None = field(metadata=entry(optional(BEGUN), _write_begun))
@@ -266,11 +240,10 @@ class Manifest:
         return self.parameters.nbytes + self.statistics.nbytes + sum(self.layout_of_slot(name).nbytes for name in self.slots)
 
     def unfit(
-        self, parameters: VectorLayout, statistics: VectorLayout, slots: tuple[str, ...], groups: tuple[GroupEntry, ...]
+        self, parameters: VectorLayout, statistics: StatisticsLayout, slots: tuple[str, ...], groups: tuple[GroupEntry, ...]
     ) -> list[str]:
         """The differences of these arrays from those of the checkpoint."""
-        problems = _layout_differences("parameter", self.parameters, parameters)
-        problems += _layout_differences("statistic", self.statistics, statistics)
+        problems = layout_differences(self.parameters, parameters) + layout_differences(self.statistics, statistics)
         problems += _slot_differences(self.slots, slots)
         return problems or group_differences(self.groups, groups)
 
@@ -302,20 +275,6 @@ class Manifest:
     def other_versions(self, here: Manifest) -> list[str]:
         """The differences in software."""
         return other_software(self.versions, here.versions)
-
-
-def _layout_differences(kind: str, there: VectorLayout, here: VectorLayout) -> list[str]:
-    a, b = dict(zip(there.names, there.shapes, strict=True)), dict(zip(here.names, here.shapes, strict=True))
-    texts = [
-        f"{kind} {n}: shape {a.get(n, 'none')} there, {b.get(n, 'none')} here"
-        for n in [*a, *(n for n in b if n not in a)]
-        if a.get(n) != b.get(n)
-    ]
-    if not texts and there.names != here.names:
-        texts = [f"the {kind}s are in another order"]
-    if there.dtype != here.dtype:
-        texts.append(f"dtype of the {kind}s: {np.dtype(there.dtype)} there, {np.dtype(here.dtype)} here")
-    return texts[:8]
 
 
 def _slot_differences(there: tuple[str, ...], here: tuple[str, ...]) -> list[str]:

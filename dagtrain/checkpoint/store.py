@@ -28,12 +28,13 @@ from dagtrain.data import BatchPlan
 from dagtrain.data.ledger import Entry
 from dagtrain.data.rounds import BatchStream
 from dagtrain.errors import CheckpointError, NotFiniteError
-from dagtrain.graph import Array
+from dagtrain.graph import Array, Spec, spec_of
 from dagtrain.step.model import ModelObjective
 from dagtrain.step.objective import CostObjective
 from dagtrain.step.program import Program
 from dagtrain.step.software import software
 from dagtrain.step.state import EpochProgress, State
+from dagtrain.step.statistics import Layout
 
 __all__ = ["Checkpoint", "describe_run", "read", "refuse_not_finite", "tidy", "write"]
 
@@ -117,19 +118,16 @@ def _by_output(descriptions: dict[str, Any]) -> Any:
 
 def refuse_not_finite(manifest: Manifest, state: State) -> None:
     """Raise NotFiniteError for the first array with NaN or infinity: such a state is never the latest checkpoint."""
-    slots = [(f"the optimiser's {name} of {{}}", state.slots[name], manifest.layout_of_slot(name)) for name in manifest.slots]
-    vectors = [
-        ("the parameter {}", state.parameters, manifest.parameters),
-        ("the running statistic {}", state.statistics, manifest.statistics),
+    slots = [(f"the optimiser's {name} of {{}}", manifest.layout_of_slot(name), state.slots[name]) for name in manifest.slots]
+    vectors: list[tuple[str, Layout, Array]] = [
+        ("the parameter {}", manifest.parameters, state.parameters),
+        ("the state {}", manifest.statistics, state.statistics),
         *slots,
     ]
-    for title, vector, arrays in vectors:
-        if np.isfinite(vector).all():
-            continue
-        for name, view in zip(arrays.names, arrays.views(vector), strict=True):
-            bad = np.argwhere(~np.isfinite(view))
-            if len(bad):
-                at = tuple(int(i) for i in bad[0])
+    for title, layout, vector in vectors:
+        for name, view in zip(layout.names, layout.views(vector), strict=True):
+            if not np.isfinite(view).all():
+                at = tuple(int(i) for i in np.argwhere(~np.isfinite(view))[0])
                 raise NotFiniteError(
                     f"{title.format(name)} is {view[at]} at {list(at)}: such a state is not saved, and the checkpoints before it are kept. "
                     "Go on from one of them with a lower learning rate, or clip the gradient (dt.optim.clip_by_global_norm)."
@@ -158,7 +156,8 @@ def tidy(store: Store, keep: str | None) -> None:
 
 
 def _tensors(manifest: Manifest, state: State) -> dict[str, Array]:
-    kinds = (("parameters", manifest.parameters, state.parameters), ("statistics", manifest.statistics, state.statistics))
+    kinds: list[tuple[str, Layout, Array]] = [("parameters", manifest.parameters, state.parameters)]
+    kinds.append(("statistics", manifest.statistics, state.statistics))
     arrays = {f"{kind}.{n}": v for kind, layout, vector in kinds for n, v in zip(layout.names, layout.views(vector), strict=True)}
     return arrays | {f"slots.{name}": state.slots[name] for name in manifest.slots}
 
@@ -210,16 +209,16 @@ def _state(data: bytes, manifest: Manifest) -> State:
         arrays = parse_tensors(data)
     except Exception as error:  # the parser's own errors, and NumPy's for shapes and dtypes that it lacks
         raise ValueError(f"it cannot be parsed: {type(error).__name__}: {error}") from error
-    kinds = (("parameters", manifest.parameters), ("statistics", manifest.statistics))
-    expected = {f"{kind}.{n}": (s, layout.dtype) for kind, layout in kinds for n, s in zip(layout.names, layout.shapes, strict=True)}
-    expected |= {f"slots.{n}": ((manifest.layout_of_slot(n).size,), manifest.parameters.dtype) for n in manifest.slots}
+    kinds: dict[str, Layout] = {"parameters": manifest.parameters, "statistics": manifest.statistics}
+    expected = {f"{kind}.{n}": spec for kind, layout in kinds.items() for n, spec in zip(layout.names, layout.arrays, strict=True)}
+    expected |= {f"slots.{n}": Spec((manifest.layout_of_slot(n).size,), np.dtype(manifest.parameters.dtype)) for n in manifest.slots}
     unmatched = [*(n for n in expected if n not in arrays), *(n for n in arrays if n not in expected)]
     if unmatched:
         raise ValueError(f"the array {unmatched[0]!r} is in only one of them")
-    for name, (shape, dtype) in expected.items():
-        if arrays[name].shape != shape or arrays[name].dtype != np.dtype(dtype):
-            raise ValueError(f"{name} is {arrays[name].dtype}{list(arrays[name].shape)}, not {np.dtype(dtype)}{list(shape)}")
-    parameters, statistics = (layout.pack({n: arrays[f"{kind}.{n}"] for n in layout.names}) for kind, layout in kinds)
+    for name, spec in expected.items():
+        if spec_of(arrays[name]) != spec:
+            raise ValueError(f"{name} is {spec_of(arrays[name])}, not {spec}")
+    parameters, statistics = (layout.pack({n: arrays[f"{kind}.{n}"] for n in layout.names}) for kind, layout in kinds.items())
     slots = {name: arrays[f"slots.{name}"].copy() for name in manifest.slots}
     state = State(parameters, statistics, slots, manifest.step, manifest.rate_scale, manifest.starts, manifest.parameters.order)
     try:

@@ -16,17 +16,22 @@ from dagtrain.checkpoint.runs import latest
 from dagtrain.checkpoint.store import read
 from dagtrain.errors import ArgumentError, CheckpointError
 from dagtrain.graph import Array
+from dagtrain.step.layout import VectorLayout
+from dagtrain.step.state import State
+from dagtrain.step.statistics import StatisticsLayout
 
-__all__ = ["named", "read_weights", "write_weights"]
+__all__ = ["read_weights", "views_of", "write_weights"]
 
 _SUFFIXES = (".safetensors", ".npz")
 _LARGEST = 1 << 40
 """Most bytes of a file."""
 
 
-def named(parameters: Mapping[str, Array], statistics: Mapping[str, Array]) -> dict[str, Array]:
-    """Parameters and running statistics by one name each; a statistic with the name of a parameter has ``statistics.`` before it."""
-    return {**parameters, **{f"statistics.{name}" if name in parameters else name: value for name, value in statistics.items()}}
+def views_of(parameters: VectorLayout, statistics: StatisticsLayout, state: State) -> dict[str, Array]:
+    """The arrays of a state by name: parameters, then states of layers; ``statistics.`` is before a name that a parameter has too."""
+    views = dict(zip(parameters.names, parameters.views(state.parameters), strict=True))
+    states = zip(statistics.names, statistics.views(state.statistics), strict=True)
+    return views | {f"statistics.{name}" if name in views else name: view for name, view in states}
 
 
 def _place(path: Any) -> tuple[Store, str, str]:
@@ -87,6 +92,4 @@ def _of_checkpoint(store: Store) -> dict[str, Array]:
     checkpoint = read(store) or latest(store)
     if checkpoint is None:
         raise CheckpointError(f"{store.path}: is neither a file .safetensors or .npz, nor a folder with a checkpoint.")
-    manifest, state = checkpoint.manifest, checkpoint.state
-    kinds = ((manifest.parameters, state.parameters), (manifest.statistics, state.statistics))
-    return named(*(dict(zip(layout.names, layout.views(vector), strict=True)) for layout, vector in kinds))
+    return views_of(checkpoint.manifest.parameters, checkpoint.manifest.statistics, checkpoint.state)

@@ -20,7 +20,8 @@ from dagtrain.engines.inline import StepRunner
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
 from dagtrain.report.records import StepTimes
-from dagtrain.step.program import Program, Scores, evaluation_pieces, join_scores
+from dagtrain.step.program import Program
+from dagtrain.step.scores import Scores, evaluation_pieces, join_scores
 from dagtrain.step.state import State
 
 __all__ = ["ENGINES", "Engine", "InlineEngine", "Session", "Unwatched", "Watch", "choose_engine", "find_engine"]

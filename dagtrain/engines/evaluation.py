@@ -12,7 +12,8 @@ from typing import Any
 from dagtrain.backends.blas import guard, one_blas_thread
 from dagtrain.data.columns import Rows
 from dagtrain.data.pick import Gathered, assemble, gather_plan
-from dagtrain.step.program import Program, Scorer, Scores, evaluation_pieces
+from dagtrain.step.program import Program
+from dagtrain.step.scores import Scorer, Scores, evaluation_pieces
 from dagtrain.step.state import State
 
 __all__ = ["evaluate_partitions", "score_tasks"]

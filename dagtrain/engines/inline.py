@@ -13,7 +13,7 @@ import numpy as np
 
 from dagtrain.data.columns import Rows
 from dagtrain.graph import Array
-from dagtrain.step.program import Contribution, ShardRunner, StepParts, weight_of
+from dagtrain.step.parts import Contribution, ShardInputs, ShardRunner, StepParts, weight_of
 from dagtrain.step.state import State
 from dagtrain.step.sum_tree import add_tree
 from dagtrain.step.tracking import Following
@@ -41,13 +41,11 @@ class StepRunner:
     def __init__(self, parts: StepParts, state: State, shards: int, threads: int = 1) -> None:
         self.parts, self.state, self.shards = parts, state, shards
         self.threads = max(1, min(threads, shards))
-        self.contributions = np.empty((shards, parts.width), parts.layout.dtype)
         spaces: list[dict[int, list[Array]]] = [{} for _ in range(self.threads)]
-        self._runners = [ShardRunner(parts, self.contributions[s], spaces[s % self.threads]) for s in range(shards)]
+        self.runners = [ShardRunner(parts, parts.contribution(), spaces[s % self.threads]) for s in range(shards)]
         self._parameters = parts.layout.views(state.parameters)
         self._statistics = parts.statistics_layout.views(state.statistics)
-        trained = parts.layout.trained
-        self._gradient = self.contributions[0][:trained] if shards == 1 else np.empty(trained, parts.layout.dtype)
+        self._gradient = self.runners[0].out.gradient if shards == 1 else np.empty(parts.layout.trained, parts.layout.dtype)
         self._bound = parts.update.bind(state, self._gradient, self.threads)
         self._following = Following(parts.followed, state.parameters)
         self._pool = ThreadPoolExecutor(self.threads, "dagtrain", initializer=np.seterr, initargs=("ignore",)) if self.threads > 1 else None
@@ -74,7 +72,8 @@ class StepRunner:
                 shard = batch[s]
                 if shard is not None:
                     part = len(shard[0]) / samples
-                    contributions[s] = self._runners[s].run(self._parameters, self._statistics, shard, part, self.state.step, s, scales)
+                    inputs = ShardInputs(self._parameters, self._statistics, shard, part, self.state.step, s, scales)
+                    contributions[s] = self.runners[s].run(inputs)
 
         each_thread(self._pool, self.threads, work)
         return contributions
@@ -86,13 +85,12 @@ class StepRunner:
         assert sums is not None, "a step has at least one sample"
         if check is not None:
             check(sums)
-        vectors = [None if c is None else c.vector for c in contributions]
-        size = self.parts.layout.trained
         if weight := weight_of(sums):
-            self._update([None if v is None else v[:size] for v in vectors], weight)
+            self._update([None if c is None else c.gradient for c in contributions], weight)
         self._following.move(self.state.step)
-        if len(self.state.statistics):
-            add_tree([None if v is None else v[size:] for v in vectors], self.state.statistics)
+        statistics = self.parts.statistics_layout
+        if statistics.regions:
+            statistics.advance(self.state.statistics, statistics.combine([None if c is None else c.statistics for c in contributions]))
         self.state.step += 1
         return sums
 

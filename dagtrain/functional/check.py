@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from dagtrain.errors import ArgumentError, GradientError, UnsupportedError
-from dagtrain.functional.compiled import Compiled, compile
+from dagtrain.functional.compiled import Compiled
 from dagtrain.functional.gradients import value_and_grad
+from dagtrain.functional.specialised import compile
 from dagtrain.graph import Spec, Tensor
 from dagtrain.hinting import hinted
 from dagtrain.ops.random import derive, key

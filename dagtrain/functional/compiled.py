@@ -1,4 +1,4 @@
-"""`compile`: a function of arrays as straight-line NumPy.
+"""A function of arrays as straight-line NumPy.
 
     function ──trace──▶ graph ──optimize, plan──▶ straight-line NumPy
 
@@ -18,15 +18,14 @@ import numpy as np
 
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Graph, Tensor, rebuild, refuse_masked
-from dagtrain.hinting import hinted
 from dagtrain.ops import as_tensor
 from dagtrain.plan import Plan, plan
 from dagtrain.trace import Traced, flatten, unflatten
 from dagtrain.trace.trace import Recorded, argument_names, leaf_spec, record
 
-__all__ = ["Compiled", "compile", "plain"]
+__all__ = ["CACHE_SIZE", "Compiled", "plain"]
 
-_CACHE_SIZE = 64
+CACHE_SIZE = 64
 
 
 class Compiled:
@@ -99,7 +98,7 @@ class Compiled:
         entry = (traced, plan(traced.graph))
         with self._lock:
             self._cache[signature] = entry
-            while len(self._cache) > _CACHE_SIZE:
+            while len(self._cache) > CACHE_SIZE:
                 self._cache.popitem(last=False)
         return entry
 
@@ -136,28 +135,3 @@ def _named(build: Callable[..., Any], function: Callable[..., Any]) -> Callable[
 
     call.__wrapped__ = function  # type: ignore[attr-defined]  # read by inspect.signature
     return call
-
-
-@hinted
-def compile(function: Callable[..., Any]) -> Compiled:
-    """A function of NumPy calls as straight-line NumPy without allocation.
-
-    Parameters
-    ----------
-    function
-        Takes arrays or nested dicts, lists and tuples of them, and returns the same; called once for each signature, with tensors.
-
-    Examples
-    --------
-    >>> import dagtrain as dt, numpy as np
-    >>> f = dt.compile(lambda x: np.tanh(x) ** 2)
-    >>> f(np.zeros(2))
-    array([0., 0.])
-    >>> "tanh" in f.plan.source
-    True
-    """
-    if isinstance(function, Compiled):
-        return Compiled(function, function.__name__)
-    if not callable(function):
-        raise ArgumentError(f"compile takes a function, not a {type(function).__name__}.")
-    return Compiled(function)

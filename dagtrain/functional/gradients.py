@@ -13,12 +13,11 @@ import numpy as np
 from dagtrain.arguments import one_of
 from dagtrain.errors import ArgumentError, NotScalarError
 from dagtrain.functional.compiled import Compiled
-from dagtrain.graph import Graph, Tensor, rebuild
-from dagtrain.graph import input as new_input
+from dagtrain.functional.targets import Targets, apply_to, callable_or_error, name_of, split_aux, stable
+from dagtrain.graph import Tensor
 from dagtrain.hinting import hinted
 from dagtrain.ops import as_tensor
-from dagtrain.trace import flatten, unflatten
-from dagtrain.transform import gradient, stabilise
+from dagtrain.transform import gradient
 
 __all__ = ["differentiate", "grad", "value_and_grad"]
 
@@ -26,12 +25,14 @@ __all__ = ["differentiate", "grad", "value_and_grad"]
 def differentiate(cost: Tensor, targets: Sequence[Tensor], unconnected: str = "error") -> tuple[Tensor, list[Tensor]]:
     """The cost in its stable form, and its derivatives by the targets."""
     one_of("way with unconnected targets", unconnected, ("error", "zero"))
-    stable = stabilise(Graph.of(cost), keep=targets).outputs["output"] if cost.inputs else cost
-    return stable, gradient(stable, targets, unconnected=unconnected)
+    (value,) = stable([cost], targets)
+    return value, gradient(value, targets, unconnected=unconnected)
 
 
 @hinted
-def value_and_grad(function: Callable[..., Any], argnums: int | tuple[int, ...] = 0, *, unconnected: str = "error") -> Compiled:
+def value_and_grad(
+    function: Callable[..., Any], argnums: int | tuple[int, ...] = 0, *, unconnected: str = "error", has_aux: bool = False
+) -> Compiled:
     """A function that returns the cost and its gradient.
 
     Parameters
@@ -42,11 +43,14 @@ def value_and_grad(function: Callable[..., Any], argnums: int | tuple[int, ...] 
         By which positional arguments to differentiate: a number, or several for a tuple of gradients.
     unconnected
         ``"error"``, or ``"zero"`` for zeros where the cost does not depend on a part of the arguments.
+    has_aux
+        Whether the function returns a pair: the cost, and anything else, which is returned beside the cost.
 
     Returns
     -------
     Compiled
-        Called with the function's arguments, it gives ``(value, gradient)``; the gradient is nested as the argument is.
+        Called with the function's arguments, it gives ``(value, gradient)``, or ``((value, aux), gradient)``; the gradient is nested as
+        the argument is.
 
     Raises
     ------
@@ -59,45 +63,24 @@ def value_and_grad(function: Callable[..., Any], argnums: int | tuple[int, ...] 
     >>> dt.value_and_grad(lambda p, x: np.sum(p["w"] * x))({"w": np.ones(2)}, np.array([3.0, 4.0]))
     (7.0, {'w': array([3., 4.])})
     """
-    if not callable(function):
-        raise ArgumentError(f"value_and_grad takes a function, not a {type(function).__name__}.")
-    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    callable_or_error("value_and_grad", function)
 
     def build(*arguments: Any) -> Any:
-        if any(not -len(arguments) <= i < len(arguments) for i in positions):
-            raise ArgumentError(f"argnums={argnums} names an argument that was not given: there are {len(arguments)}.")
-        values = list(arguments)
-        targets: list[Tensor] = []
-        originals: dict[Tensor, Tensor] = {}
-        nests = []
-        for i in positions:
-            named, structure = flatten(values[i], f"argument_{i}")
-            tensors = [as_tensor(value) for value in named.values()]
-            # Each target has a leaf of its own while the cost is built: equal constants, a tensor used twice or closed over stay apart.
-            leaves = [new_input(t.name or n, t.shape, t.dtype) for n, t in zip(named, tensors, strict=True)]
-            values[i] = unflatten(structure, leaves)
-            nests.append((structure, len(leaves)))
-            targets += leaves
-            originals.update(zip(leaves, tensors, strict=True))
-        cost = function(*values)
+        targets = Targets(arguments, argnums)
+        cost, aux = split_aux("value_and_grad", has_aux, function(*targets.arguments))
         if unconnected == "zero" and isinstance(cost, int | float | np.number | np.ndarray):
             cost = as_tensor(cost)
         if not isinstance(cost, Tensor):
             raise NotScalarError(f"the cost function must return one number that depends on its arguments, got a {type(cost).__name__}.")
-        value, grads = differentiate(cost, targets, unconnected)
-        became = rebuild([value, *grads], originals)
-        value, grads = became[value], [became[g] for g in grads]
-        results, start = [], 0
-        for structure, count in nests:
-            results.append(unflatten(structure, grads[start : start + count]))
-            start += count
-        return value, (results[0] if isinstance(argnums, int) else tuple(results))
+        value, grads = differentiate(cost, targets.leaves, unconnected)
+        value, *grads = targets.back([value, *grads])
+        return (value, apply_to(aux, targets.back)) if has_aux else value, targets.nest(grads)
 
-    return Compiled(function, f"value_and_grad({getattr(function, '__name__', 'function')})", build)
+    return Compiled(function, f"value_and_grad({name_of(function)})", build)
 
 
 @hinted
-def grad(function: Any, argnums: Any = 0, *, unconnected: str = "error") -> Any:
+def grad(function: Any, argnums: Any = 0, *, unconnected: str = "error", has_aux: bool = False) -> Any:
     """Gradient of a function, or of a tensor by tensors.
 
     Parameters
@@ -106,13 +89,13 @@ def grad(function: Any, argnums: Any = 0, *, unconnected: str = "error") -> Any:
         A cost function; or a tensor of one number.
     argnums
         By which arguments to differentiate (see `value_and_grad`); or a tensor, or a list of tensors.
-    unconnected
-        ``"error"`` or ``"zero"``.
+    unconnected, has_aux
+        As for `value_and_grad`.
 
     Returns
     -------
     Compiled, Tensor or list of Tensor
-        A function that gives the gradient; or the derivatives.
+        A function that gives the gradient, or ``(gradient, aux)``; or the derivatives.
 
     Examples
     --------
@@ -129,5 +112,11 @@ def grad(function: Any, argnums: Any = 0, *, unconnected: str = "error") -> Any:
         if not isinstance(argnums, list | tuple):
             raise ArgumentError("grad(tensor, targets): give the tensor or the list of tensors to differentiate by.")
         return differentiate(function, list(argnums), unconnected)[1]
-    both = value_and_grad(function, argnums, unconnected=unconnected)
-    return Compiled(function, f"grad({getattr(function, '__name__', 'function')})", lambda *arguments: both(*arguments)[1])
+    callable_or_error("grad", function)
+    both = value_and_grad(function, argnums, unconnected=unconnected, has_aux=has_aux)
+
+    def build(*arguments: Any) -> Any:
+        value, gradients = both(*arguments)
+        return (gradients, value[1]) if has_aux else gradients
+
+    return Compiled(function, f"grad({name_of(function)})", build)

@@ -5,11 +5,12 @@ from dagtrain.graph.graph import Graph, unused
 from dagtrain.graph.origin import Origin, located, scope
 from dagtrain.graph.protocols import Drawable, Slot
 from dagtrain.graph.spec import Array, Spec, held, make_spec, refuse_masked, spec_of
-from dagtrain.graph.tensor import LEAVES, Tensor, Value, array, births, constant, input, make
+from dagtrain.graph.tensor import LEAVES, PART, Tensor, Value, array, births, constant, input, make
 from dagtrain.graph.walk import ancestors_of, rebuild, remake, topological, users
 
 __all__ = [
     "LEAVES",
+    "PART",
     "Array",
     "Drawable",
     "Graph",

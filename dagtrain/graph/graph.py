@@ -68,6 +68,11 @@ class Graph(Drawable):
             raise GraphError("a graph needs at least one output.")
         leaves = set(self.inputs.values())
         for node in self.nodes:
+            if node.op == "input" and node not in leaves and node.attribute("row"):
+                raise GraphError(
+                    f"a value that depends on one row of {node.name!r} left the function under vmap that it belongs to, through a "
+                    "variable or the update of a layer's state: return it as a result of that function."
+                )
             if node.op == "input" and node not in leaves:
                 raise GraphError(
                     f"the outputs need the input {node.name!r} ({node.spec}, made at {node.origin}), which is not among the "

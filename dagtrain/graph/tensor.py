@@ -25,9 +25,11 @@ from dagtrain.graph.origin import Origin, here
 from dagtrain.graph.protocols import DASK, NUMPY, Drawable
 from dagtrain.graph.spec import Array, Spec, make_spec, refuse_masked, spec_of
 
-__all__ = ["LEAVES", "Tensor", "Value", "array", "births", "constant", "input", "make"]
+__all__ = ["LEAVES", "PART", "Tensor", "Value", "array", "births", "constant", "input", "make"]
 
 LEAVES = frozenset({"input", "array", "constant"})
+PART = "part"
+"""The op of one of the outputs of a node with several."""
 _nodes: weakref.WeakValueDictionary[Any, Tensor] = weakref.WeakValueDictionary()
 _serial = itertools.count()
 _births: ContextVar[tuple[list[Tensor], ...]] = ContextVar("births", default=())
@@ -150,7 +152,7 @@ class Tensor(NDArrayOperatorsMixin, Drawable):
     @property
     def is_part(self) -> bool:
         """Whether the node is one of the outputs of its input, a node with several."""
-        return self.op == "part"
+        return self.op == PART
 
     @property
     def name(self) -> str | None:

@@ -14,18 +14,17 @@ def topological(outputs: Iterable[Tensor]) -> list[Tensor]:
     """All nodes that lead to the outputs, inputs before users, in an order that depends on the graph alone."""
     order: list[Tensor] = []
     done: set[Tensor] = set()
-    for output in outputs:
-        stack: list[tuple[Tensor, bool]] = [(output, False)]
-        while stack:
-            node, entered = stack.pop()
-            if node in done:
+    stack = list(outputs)[::-1]
+    while stack:
+        node = stack[-1]
+        if node not in done:
+            waiting = [source for source in node.inputs if source not in done]
+            if waiting:
+                stack += waiting[::-1]
                 continue
-            if entered or not node.inputs:
-                done.add(node)
-                order.append(node)
-                continue
-            stack.append((node, True))
-            stack.extend((source, False) for source in reversed(node.inputs) if source not in done)
+            done.add(node)
+            order.append(node)
+        stack.pop()
     return order
 
 

@@ -10,16 +10,13 @@ it has one path and one set of parameters. Keys and first values derive from pat
 from __future__ import annotations
 
 import inspect
-import math
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dagtrain.arguments import is_whole, one_of
+from dagtrain.arguments import is_whole
 from dagtrain.errors import ArgumentError, DagtrainError, ShapeError
 from dagtrain.graph import Tensor, scope
 from dagtrain.graph.origin import raised_at
@@ -27,6 +24,8 @@ from dagtrain.hinting import no_attribute
 from dagtrain.nn import hints, initializers
 from dagtrain.nn.initializers import Initializer
 from dagtrain.nn.naming import Path, checked_name, inside, number_of, places_in
+from dagtrain.nn.passes import Call, Pass
+from dagtrain.nn.reductions import check_reduction
 from dagtrain.nn.shapes import check_samples
 from dagtrain.nn.values import Values, spread
 from dagtrain.ops.random import derive, fold_in
@@ -34,101 +33,10 @@ from dagtrain.ops.random import derive, fold_in
 if TYPE_CHECKING:
     from dagtrain.nn.layer import Layer
 
-__all__ = ["REDUCTIONS", "RESERVED", "Call", "Context", "Pass"]
+__all__ = ["RESERVED", "Context", "run_pass"]
 
 RESERVED = ("apply", "arguments", "init", "output_spec", "run", "summary")
 """Methods of every layer, which are not called in a context."""
-REDUCTIONS = ("mean",)
-"""How the values of a state after each shard become one."""
-
-
-class Call:
-    """One call of a layer in a pass: what went in and came out, the calls within, the parameters and states that it asked for first.
-
-    `number` counts the calls of the same layer before.
-    """
-
-    def __init__(self, layer: Layer, path: Path, inputs: tuple[Any, ...], number: int, trainable: bool) -> None:
-        self.layer, self.path, self.inputs, self.number, self.trainable = layer, path, inputs, number, trainable
-        self.outputs: Any = None
-        self.calls: list[Call] = []
-        self.parameters: list[Values] = []
-        self.states: list[Values] = []
-        self.shares = False
-        """Whether an earlier call asked for its parameters."""
-
-
-@dataclass
-class Pass:
-    """One pass through a model: all that its contexts share.
-
-    Attributes
-    ----------
-    training
-        Whether it is a step of training.
-    dtype
-        Of new parameters.
-    key
-        Of random layers; None without.
-    parameters, states
-        By path and name; a pass that makes them begins without.
-    make
-        Gives the first value of a parameter or state: (dotted name, shape, dtype, initialiser) → value. None where all exist.
-    updates
-        The states after the batch, by path and name.
-    losses
-        The values that layers added to the loss, by dotted name.
-    auxiliary
-        Outputs of the model that exist in training alone.
-    frozen
-        Dotted names of the parameters of layers that are not trainable.
-    fixed
-        Dotted names of the parameters that are not trained; None where the layers say it.
-    """
-
-    training: bool
-    dtype: np.dtype[Any]
-    key: Values | None = None
-    parameters: dict[Path, Values] = field(default_factory=dict)
-    states: dict[Path, Values] = field(default_factory=dict)
-    make: Callable[[str, tuple[int, ...], np.dtype[Any], Initializer], Values] | None = None
-    updates: dict[Path, Values] = field(default_factory=dict)
-    losses: dict[str, Values] = field(default_factory=dict)
-    auxiliary: dict[str, Values] = field(default_factory=dict)
-    frozen: set[str] = field(default_factory=set)
-    fixed: Collection[str] | None = None
-    most: float = math.inf
-    """Most calls of layers; more are an error."""
-    _places: dict[int, tuple[Layer, Path]] = field(default_factory=dict)
-    _paths: dict[Path, Layer] = field(default_factory=dict)
-    _asked: set[Path] = field(default_factory=set)
-    _keys: Counter[Path] = field(default_factory=Counter)
-    _fields: dict[int, dict[int, Path]] = field(default_factory=dict)
-    _calls: Counter[Path] = field(default_factory=Counter)
-
-    def run(self, layer: Layer, inputs: tuple[Any, ...]) -> Call:
-        """The call of the outermost layer."""
-        self._places[id(layer)] = layer, ()
-        try:
-            return Context(self, layer, (), layer.trainable).enter(inputs, "forward")
-        except RecursionError:
-            raise ArgumentError(f"{type(layer).__name__}: its layers are nested too deeply, or one calls itself.") from None
-
-    def place(self, layer: Layer, path_of: Callable[[], Path]) -> Path:
-        """The path of a layer: that of its first use, else the given one."""
-        if id(layer) in self._places:
-            return self._places[id(layer)][1]
-        path = path_of()
-        other = self._paths.setdefault(path, layer)
-        if other is not layer:
-            raise ArgumentError(f"two layers have the name {path[-1]!r}: give one of them another name=.")
-        self._places[id(layer)] = layer, path  # the layer stays alive, so its id stays its own
-        return path
-
-    @property
-    def unused(self) -> list[str]:
-        """Dotted names of the parameters and states that no layer asked for."""
-        return [".".join(path) for path in (*self.parameters, *self.states) if path not in self._asked]
 
 
 class Context:
@@ -219,16 +127,31 @@ class Context:
         Parameters
         ----------
         name, shape, initializer, dtype
-            As for a parameter.
+            As for a parameter; also integers and booleans.
         reduce
-            How the values after each shard become one: "mean", weighted by the rows of the shards.
+            How the values after each shard of a batch become one:
+
+            - "mean": their mean, weighted by the rows of the shards;
+            - "sum": what the shards add to the old value is added up;
+            - "max": the largest, element by element;
+            - "first": that of the first shard with rows;
+            - "shard": each shard has a value of its own, which only its next shard reads; in training alone. In `Trainer.weights` it has
+              an axis of shards in front.
         """
-        one_of("reduce:", reduce, REDUCTIONS)
-        path = (*self._path, name)
-        updated = self._pass.updates.get(path)
+        check_reduction(name, reduce, self.dtype if dtype is None else np.dtype(dtype))
+        path, shared = (*self._path, name), self._pass
+        before = shared.reductions.setdefault(".".join(path), reduce)
+        if before != reduce:
+            raise ArgumentError(f"the state {name!r} is asked for with reduce={before!r} and with reduce={reduce!r}: it has one.")
+        if reduce == "shard" and not self.training and shared.make is None and path not in shared.states:
+            raise ArgumentError(
+                f"the state {name!r} has a value for each shard of a step of training, and none in evaluation and prediction: ask for it "
+                "where c.training is set, and write what takes its place else."
+            )
+        updated = shared.updates.get(path)
         if updated is not None and np.shape(updated) == tuple(shape):
             return updated
-        return self._value("state", self._pass.states, name, shape, initializer, dtype)
+        return self._value("state", shared.states, name, shape, initializer, dtype)
 
     def update(self, name: str, value: Values) -> None:
         """Give a state another value; outside training this does nothing."""
@@ -236,7 +159,11 @@ class Context:
         state = self._pass.states.get(path)
         if state is None:
             raise ArgumentError(f"there is no state {name!r} to update: ask for it with c.state({name!r}, shape) first.")
-        value = value if hasattr(value, "dtype") else np.asarray(value, state.dtype)
+        value = value if hasattr(value, "dtype") else np.asarray(value)
+        if not np.can_cast(value.dtype, state.dtype, "same_kind"):
+            raise ArgumentError(
+                f"the state {name!r} is {state.dtype}, and its update {value.dtype}: convert it with .astype({state.dtype.name!r})."
+            )
         if np.shape(value) != np.shape(state):
             raise ShapeError(f"the state {name!r} has the shape {np.shape(state)}, and its update {np.shape(value)}.")
         if self.training:
@@ -253,12 +180,12 @@ class Context:
         if name in self._asked and what == "parameter":
             raise ArgumentError(f"{what} {name!r} is asked for twice in one call: keep the first in a variable, or use two names.")
         self._asked.add(name)
-        first = path not in shared._asked
-        shared._asked.add(path)
+        first = path not in shared.asked
+        shared.asked.add(path)
         value = values.get(path)
         if value is None:
             if shared.make is None:
-                like = [p for p, other in values.items() if p not in shared._asked and p[-1] == name and np.shape(other) == shape]
+                like = [p for p, other in values.items() if p not in shared.asked and p[-1] == name and np.shape(other) == shape]
                 why = f"init runs forward with c.training set, so a {what} that is asked for outside training alone does not exist"
                 if like and not self.training:
                     why = f"init made {'.'.join(like[0])!r}: if it is that of a layer used there too, whose first call names it, then "
@@ -284,8 +211,8 @@ class Context:
                 if self.training
                 else f"{type(self._layer).__name__} asks for a key outside training: it has none there, since evaluation is not random."
             )
-        number = self._pass._keys[self._path]
-        self._pass._keys[self._path] += 1
+        number = self._pass.keys[self._path]
+        self._pass.keys[self._path] += 1
         child = fold_in if isinstance(self._pass.key, Tensor) else derive
         return child(child(self._pass.key, number_of(self._path)), number)
 
@@ -345,7 +272,7 @@ class Context:
     def _names(self, layer: Layer, name: str | None) -> Path:
         if name is not None or layer.name is not None:
             return (checked_name("layer", name or layer.name),)
-        places = self._pass._fields.setdefault(id(self._layer), {})
+        places = self._pass.fields.setdefault(id(self._layer), {})
         if not places:
             places |= places_in(self._layer)
         if id(layer) in places:
@@ -368,9 +295,9 @@ class Context:
             first, *names = [*signature.parameters, ""]
             order = "" if first == "c" else f" Its arguments are self, the context and the inputs: {method}(self, c, x)."
             raise ArgumentError(f"{kind} takes the inputs ({', '.join(names[:-1])}), got {len(inputs)} of them.{order}") from None
-        number = self._pass._calls[self._path]
-        self._pass._calls[self._path] += 1
-        if self._pass._calls.total() > self._pass.most:
+        number = self._pass.calls[self._path]
+        self._pass.calls[self._path] += 1
+        if self._pass.calls.total() > self._pass.most:
             raise ArgumentError(f"the model calls its layers more than {self._pass.most:,} times.")
         self._method = method
         call = self._call = Call(layer, self._path, inputs, number, self.trainable)
@@ -390,9 +317,18 @@ class Context:
     def scope(self, name: str) -> Iterator[Context]:
         """A context for a part of the layer: its names begin with this one, and pictures show it as a box."""
         path = (*self._path, checked_name("scope", name))
-        if self._pass._paths.setdefault(path, self._layer) is not self._layer:
+        if self._pass.paths.setdefault(path, self._layer) is not self._layer:
             raise ArgumentError(f"{name!r} is the name of a scope and of a layer: give one of them another name.")
         part = Context(self._pass, self._layer, path, self._trainable)
         part._call, part._asked, part._added = self._call, self._scopes.setdefault(name, set()), self._added
         with scope(name):
             yield part
+
+
+def run_pass(shared: Pass, layer: Layer, inputs: tuple[Any, ...]) -> Call:
+    """The call of the outermost layer, and in it all others."""
+    shared.place(layer, lambda: ())
+    try:
+        return Context(shared, layer, (), layer.trainable).enter(inputs, "forward")
+    except RecursionError:
+        raise ArgumentError(f"{type(layer).__name__}: its layers are nested too deeply, or one calls itself.") from None

@@ -26,8 +26,9 @@ from dagtrain.graph import Spec, spec_of
 from dagtrain.hinting import Hinted, no_attribute
 from dagtrain.nn import hints
 from dagtrain.nn.checks import array_nest, check_inputs, check_key
-from dagtrain.nn.context import Context, Pass
+from dagtrain.nn.context import Context, run_pass
 from dagtrain.nn.naming import Nest, nested
+from dagtrain.nn.passes import Pass
 from dagtrain.nn.summary import Summary, summarize
 from dagtrain.nn.symbolic import Value, called
 from dagtrain.nn.tracing import first_pass
@@ -174,7 +175,7 @@ class Layer(Hinted):
             check_inputs(self.input_names, self.input_names, inputs)  # a list of numbers is no list of inputs
         arrays = self.arguments(inputs)
         check_inputs(self.input_names, self.required_inputs, arrays)
-        outputs = shared.run(self, arrays).outputs
+        outputs = run_pass(shared, self, arrays).outputs
         if training and shared.unused:
             raise ArgumentError(f"the parameters and states hold {shared.unused[0]!r}, which no layer of this model asks for.")
         return Applied(outputs, nested({**states, **shared.updates}), shared.losses, shared.auxiliary)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dagtrain.graph import LEAVES, Spec, Tensor, rebuild, spec_of, topological
 from dagtrain.graph import input as new_input
-from dagtrain.nn.context import Call, Pass
+from dagtrain.nn.context import run_pass
+from dagtrain.nn.passes import Call, Pass
 from dagtrain.nn.tracing import first_pass
 from dagtrain.ops import find as find_op
 from dagtrain.ops.random import key as new_key
@@ -197,7 +198,7 @@ def summarize(model: Layer, *inputs: Any, dtype: Any = None) -> Summary:
     """
     first = first_pass(model, new_key(0), inputs, dtype, allocate=False)
     traced = first.shared
-    again = Pass(False, traced.dtype, None, dict(traced.parameters), dict(traced.states)).run(model, first.call.inputs)
+    again = run_pass(Pass(False, traced.dtype, None, dict(traced.parameters), dict(traced.states)), model, first.call.inputs)
     evaluated = {_place(call): call for call in _all(again)}
     specs = tuple(spec_of(x) for x in leaves(first.call.inputs))
     samples = max(specs[0].shape[0], 1)

@@ -22,7 +22,8 @@ from dagtrain.graph import Spec, Tensor, spec_of
 from dagtrain.graph import input as new_input
 from dagtrain.graph.protocols import Slot
 from dagtrain.hinting import Hinted
-from dagtrain.nn.context import Context, Pass
+from dagtrain.nn.context import Context
+from dagtrain.nn.passes import Pass
 from dagtrain.nn.tracing import maker
 from dagtrain.ops.random import key as new_key
 from dagtrain.trace.tree import flatten, map_leaves, unflatten

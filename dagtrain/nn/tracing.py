@@ -12,9 +12,10 @@ from dagtrain.errors import ArgumentError, DTypeError, ShapeError
 from dagtrain.graph import Array, Spec, Tensor, make_spec, spec_of
 from dagtrain.graph import input as new_input
 from dagtrain.nn.checks import check_key
-from dagtrain.nn.context import Call, Pass
+from dagtrain.nn.context import run_pass
 from dagtrain.nn.initializers import Initializer
 from dagtrain.nn.naming import Nest, nested, number_of
+from dagtrain.nn.passes import Call, Pass
 from dagtrain.ops.random import derive
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def first_pass(
     arrays: dict[str, Array] = {}
     placeholder = new_input("key", (2,), np.uint64)
     shared = Pass(True, np.dtype(dtype), placeholder, make=maker(key, allocate=allocate, arrays=arrays), most=most)
-    call = shared.run(layer, tensors)
+    call = run_pass(shared, layer, tensors)
     params, state = (nested({path: arrays[".".join(path)] for path in made}) for made in (shared.parameters, shared.states))
     return First(params, state, call, shared)
 

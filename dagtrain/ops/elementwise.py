@@ -343,7 +343,7 @@ def _sigmoid_slow(a: Any, out: Any = None) -> Any:
 
 softplus = Op(
     "softplus",
-    Kernel(lambda a, out=None: np.logaddexp(a, a.dtype.type(0), out=out), inplace="first"),
+    Kernel(lambda a, out=None: np.logaddexp(a, a.dtype.type(0) if a.dtype.kind in "fc" else np.float64(0), out=out), inplace="first"),
     _float_spec,
     lambda g, y, a: (g * sigmoid(a),),
     samples=(Sample((Draw(low=-4, high=4),)),),

@@ -29,7 +29,7 @@ import numpy as np
 
 from dagtrain.arguments import one_of
 from dagtrain.errors import DTypeError, GraphError, ShapeError
-from dagtrain.graph import LEAVES, Spec, Tensor, bodies, constant, make
+from dagtrain.graph import LEAVES, PART, Spec, Tensor, bodies, constant, make
 
 __all__ = [
     "OPS",
@@ -333,7 +333,7 @@ def elementwise(
 
 
 part = Op(
-    "part",
+    PART,
     Kernel(lambda values, *, index: values[index], view=True),
     lambda values, *, index: values.parts[index],
 )

@@ -13,13 +13,14 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from dagtrain.backends import NUMPY, Backend
-from dagtrain.graph import LEAVES, Spec, Tensor, topological
+from dagtrain.graph import LEAVES, PART, Spec, Tensor, topological
 from dagtrain.ops import Kernel
 
 __all__ = ["Layout", "Memory", "Place", "lay_out"]
@@ -78,9 +79,14 @@ class Layout:
     """Outputs that are donated inputs, or views of them, which the final copy of another output may overwrite."""
     memory: Memory = field(default_factory=lambda: Memory(0, 0, 0))
 
+    kernels: dict[str, Kernel] = field(default_factory=lambda: dict.fromkeys((*LEAVES, PART), Kernel()))
+
     def kernel(self, node: Tensor) -> Kernel:
         """The backend's kernel for a node; leaves and parts have none."""
-        return Kernel() if node.is_part or node.op in LEAVES else self.backend.kernel(node.op)
+        kernel = self.kernels.get(node.op)
+        if kernel is None:
+            kernel = self.kernels[node.op] = self.backend.kernel(node.op)
+        return kernel
 
 
 def lay_out(
@@ -239,6 +245,7 @@ def _aliases(layout: Layout, inputs: Sequence[Tensor]) -> Layout:
     return layout
 
 
+@lru_cache(maxsize=1024)
 def _dummy(spec: Spec) -> Any:
     """An array of this shape in C order over one element of memory, for its strides alone."""
     strides, step = [], spec.dtype.itemsize

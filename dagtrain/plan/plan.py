@@ -14,6 +14,7 @@ import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from types import CodeType
 from typing import Any
 
 from dagtrain.arguments import one_of
@@ -158,14 +159,15 @@ class Plan:
         with _code_lock:
             code = _code.get(self.content)
             if code is None:
-                code = _code[self.content] = compile(self.source, self._file, "exec")
+                code = _code[self.content] = _compiled(self.source, self._file)
                 linecache.cache[self._file] = (len(self.source), None, self.source.splitlines(keepends=True), self._file)
                 if len(_code) > _CODE_CACHE_SIZE:
                     oldest, _ = _code.popitem(last=False)
                     linecache.cache.pop(f"<dagtrain plan {oldest[:12]}>", None)
         space: dict[str, Any] = {name: self.backend.kernel(name).call for name in self._kernels}
         space |= {"copyto": self.backend.copy, "inf": math.inf, "nan": math.nan}
-        exec(code, space)  # the text was written by dagtrain.plan.source from ops and literals alone
+        for piece in code:
+            exec(piece, space)  # the text was written by dagtrain.plan.source from ops and literals alone
         return space["build"]
 
     def bind(self, outputs: Sequence[Array] | None = None, buffers: Sequence[Array] | None = None) -> Bound:
@@ -272,6 +274,21 @@ class Bound:
     def __call__(self, *inputs: Array) -> tuple[Array, ...]:
         self.run(*inputs)
         return self.outputs
+
+
+def _compiled(source: str, file: str) -> list[Any]:
+    """The code of each function of a source: the syntax tree of a large source as a whole takes much memory."""
+    pieces, lines = [], 0
+    for text in re.split(r"^(?=def )", source, flags=re.MULTILINE):
+        pieces.append(_moved(compile(text, file, "exec"), lines))
+        lines += text.count("\n")
+    return pieces
+
+
+def _moved(code: CodeType, lines: int) -> CodeType:
+    """The code as if it began this many lines further down."""
+    inner = tuple(_moved(c, lines) if isinstance(c, CodeType) else c for c in code.co_consts)
+    return code.replace(co_consts=inner, co_firstlineno=code.co_firstlineno + lines)
 
 
 def _unpickled(*state: Any) -> Plan:

@@ -61,6 +61,7 @@ class _Writer:
         self.head: list[str] = []
         self.body: list[tuple[str, Tensor | None]] = []
         self.names: dict[Tensor, str] = {}
+        self.shared: dict[str, str] = {}
         self.kernels: set[str] = set()
         self.constants: list[Any] = [t.value for t in layout.constants]
         self.parts: dict[Tensor, list[Tensor]] = {}
@@ -136,8 +137,8 @@ class _Writer:
             return
         kernel = self.backend.kernel(node.op)
         arguments = [self.names[s] for s in node.inputs]
-        name = self.names[node] = self.called(f"t{i}")
         if kernel.view and node not in self.layout.copies:
+            name = self.names[node] = self.called(f"t{i}")
             self.kernels.add(node.op)
             line = f"{name} = {_call(node.op, arguments, node)}"
             if node in self.layout.dummy:
@@ -145,7 +146,7 @@ class _Writer:
             else:
                 self.body.append((line, node))
             return
-        self.head.append(f"{name} = {self.memory(self.layout.place[node], node)}")
+        name = self.names[node] = self.named(f"t{i}", self.memory(self.layout.place[node], node))
         self.kernels.add(node.op)
         arguments += self.scratch(i, node)
         self.body.append((_call(node.op, [*arguments, name if kernel.positional else f"out={name}"], node), node))
@@ -154,8 +155,7 @@ class _Writer:
         """The argument for the work space that a node takes, if it takes any."""
         work = []
         for j, (buffer, spec) in enumerate(self.layout.scratch.get(node, ())):
-            work.append(self.called(f"t{i}_work{j}"))
-            self.head.append(f"{work[-1]} = b.view(s[{buffer}], {spec.dtype.str!r}, {spec.shape!r})")
+            work.append(self.named(f"t{i}_work{j}", f"b.view(s[{buffer}], {spec.dtype.str!r}, {spec.shape!r})"))
         return [f"scratch=({', '.join(work)},)"] if work else []
 
     def several(self, i: int, node: Tensor) -> None:
@@ -167,8 +167,7 @@ class _Writer:
             if part is None:
                 buffers.append("None")
                 continue
-            self.names[part] = self.called(f"t{i}_{index}")
-            self.head.append(f"{self.names[part]} = {self.memory(self.layout.place[part], part)}")
+            self.names[part] = self.named(f"t{i}_{index}", self.memory(self.layout.place[part], part))
             buffers.append(self.names[part])
         arguments, out = [self.names[s] for s in node.inputs], f"[{', '.join(buffers)}]"
         if node in self.inner:
@@ -186,6 +185,16 @@ class _Writer:
         if place.kind == "buffer":
             return f"b.view(s[{place.number}], {node.dtype.str!r}, {node.shape!r})"
         raise GraphError(f"{node!r} has no memory of its own.")
+
+    def named(self, name: str, memory: str) -> str:
+        """The name of a piece of memory; in a large graph, values that follow one another in the same piece share it."""
+        if not self.large:
+            self.head.append(f"{name} = {memory}")
+            return name
+        if memory not in self.shared:
+            self.shared[memory] = self.called(name)
+            self.head.append(f"{self.shared[memory]} = {memory}")
+        return self.shared[memory]
 
     def called(self, name: str) -> str:
         """A value's name in the source: its own, or an item of the list of a large graph."""

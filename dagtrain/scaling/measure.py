@@ -11,11 +11,12 @@ import numpy as np
 from dagtrain.backends.blas import guard
 from dagtrain.data.columns import Rows
 from dagtrain.engines.ranks.arithmetic import RankRunner
-from dagtrain.engines.ranks.gradients import BUCKET_BYTES, shape_of, stages_of
 from dagtrain.engines.ranks.placement import WorkerInfo, place
+from dagtrain.engines.ranks.stages import BUCKET_BYTES, shape_of, stages_of
 from dagtrain.graph import Array, Spec
 from dagtrain.scaling.model import STEP, Work
-from dagtrain.step.program import Program, ShardRunner
+from dagtrain.step.parts import ShardInputs, ShardRunner
+from dagtrain.step.program import Program
 
 __all__ = ["measure_work"]
 
@@ -105,13 +106,13 @@ def _stages(
     parts = program.for_workers([rows])
     placement = place(shape_of(parts, max(shards, 2), bucket_bytes), [WorkerInfo("here", "here"), WorkerInfo("there", "there")])
     stages = stages_of(parts, rows, placement)
-    state, runner = program.first_state(), ShardRunner(parts, np.empty(parts.width, parts.layout.dtype))
+    state, runner = program.first_state(), ShardRunner(parts, parts.contribution())
     views = parts.layout.views(state.parameters), parts.statistics_layout.views(state.statistics)
     shard = _pool(program, rows, 1)[0]
     times: list[list[float]] = []
     with guard():
         for _ in range(_REPEATS):
-            iterator = runner.steps(*views, shard, 1.0, 0, 0, parts.scales([shard]))
+            iterator = runner.steps(ShardInputs(*views, shard, 1.0, 0, 0, parts.scales([shard])))
             moments = [time.perf_counter()]
             for stage in stages[:-1]:
                 for _ in range(stage.yield_points):

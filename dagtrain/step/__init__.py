@@ -3,7 +3,8 @@
 from dagtrain.step.layout import VectorLayout
 from dagtrain.step.model import ModelObjective
 from dagtrain.step.objective import CostObjective
-from dagtrain.step.program import Program, StepParts
+from dagtrain.step.parts import StepParts
+from dagtrain.step.program import Program
 from dagtrain.step.state import State
 from dagtrain.step.update import Update
 

@@ -126,9 +126,14 @@ class VectorLayout:
         return self.size * np.dtype(self.dtype).itemsize
 
     @property
+    def arrays(self) -> tuple[Spec, ...]:
+        """The spec of each array."""
+        return tuple(Spec(shape, np.dtype(self.dtype)) for shape in self.shapes)
+
+    @property
     def specs(self) -> Any:
         """The nest of the arrays' specs."""
-        return unflatten(self.structure, [Spec(shape, np.dtype(self.dtype)) for shape in self.shapes])
+        return unflatten(self.structure, self.arrays)
 
     def pack(self, tree: Any) -> Array:
         """The nest as a new vector."""

@@ -43,7 +43,8 @@ from dagtrain.step.heads import (
     weighted_total,
 )
 from dagtrain.step.layout import VectorLayout
-from dagtrain.step.objective import LOSS_PARTS, Forward, Objective, check_weight, mean_figure, pair, rows_of
+from dagtrain.step.objective import LOSS_PARTS, Forward, Objective, check_weight, mean_figure, pair, row_of, rows_of
+from dagtrain.step.statistics import in_evaluation
 from dagtrain.trace import flatten, trace_nested
 from dagtrain.trace.tree import leaves, map_leaves
 
@@ -168,6 +169,10 @@ class ModelObjective(Objective):
         """Dotted names of the parameters that layers keep from training."""
         return frozenset(self._traced(x).shared.frozen)
 
+    def reductions(self, x: Any) -> Mapping[str, str]:
+        """How the layers ask for their states to be reduced."""
+        return self._traced(x).shared.reductions
+
     def figures(self, x: Any) -> tuple[Figure, ...]:
         """The loss; of several outputs the loss of each; the penalty; the metrics."""
         outputs, auxiliary = self._specs(x)
@@ -211,8 +216,10 @@ class ModelObjective(Objective):
     # ---- one shard
 
     def _applied(
-        self, parameters: Any, statistics: Any, x: Any, key: Tensor, training: bool, fixed: Collection[str] | None = None
+        self, parameters: Any, statistics: Any, x: Any, key: Tensor | None, training: bool, fixed: Collection[str] | None = None
     ) -> Applied:
+        if not training:
+            statistics = in_evaluation(statistics, self.reductions(row_of(x)))
         return self.model.run(parameters, statistics, x, key=key if training else None, training=training, fixed=fixed)
 
     def _losses(self, applied: Applied, y: Any, sample_weight: Any) -> dict[str, Parts]:
@@ -264,7 +271,7 @@ class ModelObjective(Objective):
         """Apply the model, then the losses and the metrics."""
         applied = self._applied(parameters, statistics, x, key, training, fixed)
         rows = leaves(x)[0].shape[0]
-        first = self._traced(map_leaves(lambda column: Spec(column.shape[1:], column.dtype), x))
+        first = self._traced(row_of(x))
         shared = first.shared
         if not training:
             self._check_evaluated(first.call.outputs, applied.outputs)
@@ -321,15 +328,15 @@ class ModelObjective(Objective):
             return 0.0
 
         first = self._traced(columns.x)
-        specs = (VectorLayout.of(nest, self.dtype).specs for nest in (first.parameters, first.state))
-        trace_nested(collect, *specs, *columns.of_rows(2))
+        parameters, statistics = VectorLayout.of(first.parameters, self.dtype).specs, map_leaves(spec_of, first.state)
+        trace_nested(collect, parameters, statistics, *columns.of_rows(2))
         return len(weights) if any(np.isnan(ratio(weights[0], weight)) for weight in weights) else 0
 
     # ---- outputs
 
     def outputs(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Any]:
         """The model's outputs, as in evaluation."""
-        applied = self.model.run(parameters, statistics, x, key=None, training=False)
+        applied = self._applied(parameters, statistics, x, None, training=False)
         return {"outputs": map_leaves(as_tensor, applied.outputs)}
 
     def probabilities(self, parameters: Any, statistics: Any, x: Any) -> dict[str, Any]:

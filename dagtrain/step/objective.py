@@ -1,11 +1,11 @@
 """Objectives of training: a model with a loss, or a plain cost function with its parameters; as the graph of one shard.
 
-    parameters, statistics, x, y, sample_weight, part, key, scales ──▶ gradient of the loss's sum, part · statistics, sums
+    parameters, statistics, x, y, sample_weight, part, key, scales ──▶ gradient of the loss's sum, statistics, sums
     sums = [loss sum, loss weight, parts of the metrics …]
 
-A loss is a sum and a weight. Everything but the statistics adds up over shards; the update divides the total gradient by the total weight.
-The part is the shard's fraction of the batch's rows, by which running statistics are averaged. Scales are there only where losses have
-different weights, see `dagtrain.step.heads`.
+A loss is a sum and a weight. Gradients and sums add up over shards; the update divides the total gradient by the total weight. Statistics
+are the states of layers, each reduced in its own way; for means, the part is the shard's fraction of the batch's rows. Scales are there
+only where losses have different weights, see `dagtrain.step.heads`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import numpy as np
 from dagtrain.data.columns import Columns
 from dagtrain.errors import ArgumentError, NotConnectedError
 from dagtrain.functional import grad
-from dagtrain.graph import Array, Spec, Tensor, ancestors_of, scope, topological
+from dagtrain.graph import Array, Spec, Tensor, ancestors_of, scope, spec_of, topological
 from dagtrain.nn.metrics import mean_of_parts
+from dagtrain.nn.reductions import REDUCTIONS
 from dagtrain.nn.sums import refuse_outer, sum_and_weight
 from dagtrain.ops import as_tensor
 from dagtrain.ops.elementwise import cast
@@ -30,7 +31,7 @@ from dagtrain.step.layout import VectorLayout
 from dagtrain.trace import flatten, trace_nested, unflatten
 from dagtrain.trace.tree import leaves, map_leaves
 
-__all__ = ["LOSS_PARTS", "CostObjective", "Forward", "Objective", "check_weight", "mean_figure", "pair", "rows_of"]
+__all__ = ["LOSS_PARTS", "CostObjective", "Forward", "Objective", "check_weight", "mean_figure", "pair", "row_of", "rows_of"]
 
 LOSS_PARTS = 2
 """Of the sums of a step, the first two are the loss's sum and weight."""
@@ -39,6 +40,11 @@ LOSS_PARTS = 2
 def rows_of(x: Any, rows: int) -> Any:
     """The nest of specs of this many rows, from that of one row."""
     return map_leaves(lambda row: Spec((rows, *row.shape), row.dtype), x)
+
+
+def row_of(x: Any) -> Any:
+    """The nest of specs of one row, from columns."""
+    return map_leaves(lambda column: Spec(column.shape[1:], column.dtype), x)
 
 
 class Forward(NamedTuple):
@@ -53,7 +59,7 @@ class Forward(NamedTuple):
     rows
         What the figures that keep rows keep of these.
     statistics
-        The running statistics after the shard.
+        The states of layers after the shard.
     """
 
     loss: Parts
@@ -76,8 +82,12 @@ class Objective:
         return None
 
     def initial(self, seed: int, x: Any) -> tuple[Any, Any]:
-        """First parameters and running statistics, as nests of arrays."""
+        """First parameters and states of layers, as nests of arrays."""
         raise NotImplementedError
+
+    def reductions(self, x: Any) -> Mapping[str, str]:
+        """Dotted name of a state → how its values after each shard become one, by default their mean; see `dagtrain.nn.reductions`."""
+        return {}
 
     def forward(
         self,
@@ -107,7 +117,7 @@ class Objective:
         *,
         fixed: Collection[str] = (),
     ) -> dict[str, Any]:
-        """One shard's addend to a step: gradient of the loss's sum, its part of the statistics, the sums of loss and metrics.
+        """What one shard contributes to a step: gradient of the loss's sum, to the states of layers, the sums of loss and metrics.
 
         The gradient is that of the parameters whose names are not in `fixed`.
         """
@@ -117,11 +127,15 @@ class Objective:
         trained = {name: leaf for name, leaf in flatten(parameters)[0].items() if name not in fixed}
         _check_used(total, trained)
         gradient = dict(zip(trained, grad(total, list(trained.values())), strict=True))
-        after = forward.statistics
-        if flatten(after)[1] != flatten(statistics)[1]:
-            raise ArgumentError("the model returns running statistics of another structure than its init gave.")
-        averaged = map_leaves(lambda new, old: cast(as_tensor(new) * part, old.dtype), after, statistics)
-        return {"gradient": gradient, "statistics": averaged, "sums": _joined(forward)}
+        (after, structure), (before, expected) = flatten(forward.statistics), flatten(statistics)
+        if structure != expected:
+            raise ArgumentError("the model returns a state of another structure than its init gave.")
+        reductions = self.reductions(row_of(x))
+        contributed = [
+            cast(REDUCTIONS[reductions.get(name, "mean")].contributes(as_tensor(new), old, part), old.dtype)
+            for new, (name, old) in zip(after.values(), before.items(), strict=True)
+        ]
+        return {"gradient": gradient, "statistics": unflatten(structure, contributed), "sums": _joined(forward)}
 
     def scores(self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
         """The sums of loss and metrics in evaluation, and the rows of the metrics that need them all."""
@@ -146,7 +160,8 @@ class Objective:
 
     def outputs_spec(self, x: Any, rows: int = 1) -> Any:
         """Spec of the model's outputs for this many rows, or a nest of specs."""
-        parameters, statistics = (VectorLayout.of(t, self.dtype).specs for t in self.initial(0, x))
+        first, states = self.initial(0, x)
+        parameters, statistics = VectorLayout.of(first, self.dtype).specs, map_leaves(spec_of, states)
         traced = trace_nested(lambda p, s, x: self.outputs(p, s, x)["outputs"], parameters, statistics, rows_of(x, rows))
         return unflatten(traced.results, [output.spec for output in traced.graph.outputs.values()])
 

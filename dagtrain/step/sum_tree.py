@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -26,7 +26,7 @@ def tree_levels(shards: int) -> list[list[tuple[int, int]]]:
     return levels
 
 
-def add_tree(vectors: Sequence[Array | None], out: Array | None = None) -> Array | None:
+def add_tree(vectors: Sequence[Array | None], out: Array | None = None, add: Callable[..., Array] = np.add) -> Array | None:
     """Sum of the vectors by the fixed tree; None (an empty shard) adds nothing. The inputs do not change.
 
     Parameters
@@ -35,6 +35,8 @@ def add_tree(vectors: Sequence[Array | None], out: Array | None = None) -> Array
         One for each shard.
     out
         Array for the sum; a new one by default.
+    add
+        ``add(left, right, out=...)``, where neighbours are not added up.
     """
     current = list(vectors)
     owned: set[int] = set()  # indices whose sum is in memory of this call
@@ -48,9 +50,9 @@ def add_tree(vectors: Sequence[Array | None], out: Array | None = None) -> Array
                 if right in owned:
                     owned.add(left)
             elif left in owned:
-                np.add(a, b, out=a)
+                add(a, b, out=a)
             else:
-                current[left] = np.add(a, b)
+                current[left] = add(a, b)
                 owned.add(left)
     total = current[0]
     if out is None or total is None:

@@ -22,7 +22,8 @@ from dagtrain.nn.losses import LOSSES
 from dagtrain.nn.metrics import METRICS
 from dagtrain.step.model import ModelObjective
 from dagtrain.step.objective import Objective
-from dagtrain.step.program import Program, Scorer
+from dagtrain.step.program import Program
+from dagtrain.step.scores import Scorer
 from dagtrain.step.state import State
 
 __all__ = ["check_additive"]

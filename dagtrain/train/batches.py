@@ -24,7 +24,8 @@ from dagtrain.data.stream import BatchReader, is_iterator, is_stream, open_itera
 from dagtrain.engines.engine import Session, Watch
 from dagtrain.errors import ArgumentError, DataError
 from dagtrain.step.objective import Objective
-from dagtrain.step.program import EVALUATED, Program, Scores, join_scores
+from dagtrain.step.program import Program
+from dagtrain.step.scores import EVALUATED, Scores, join_scores
 from dagtrain.step.state import State
 from dagtrain.trace.tree import flatten, unflatten
 from dagtrain.train.names import bind_inputs, for_evaluation

@@ -15,8 +15,9 @@ from dagtrain.engines.inline import StepRunner
 from dagtrain.errors import NotFiniteError
 from dagtrain.graph import LEAVES, Array, Graph, Tensor
 from dagtrain.plan import node_values
-from dagtrain.step.program import StepParts
+from dagtrain.step.parts import StepParts
 from dagtrain.step.state import State
+from dagtrain.step.statistics import state_leaves
 
 __all__ = ["explain_not_finite", "first_not_finite"]
 
@@ -54,7 +55,7 @@ def explain_not_finite(program: Any, source: Any, state: State, batches: Sequenc
             before = runner.state.copy()
             shards = [tuple(column[s] for column in columns) if len(s) else None for s in batch]
             for s, contribution in enumerate(runner.contribute(shards)):
-                if contribution is not None and not (np.isfinite(contribution.vector).all() and np.isfinite(contribution.sums).all()):
+                if contribution is not None and not runner.runners[s].is_finite:
                     return _name_op(program, before, s, shards, first_row + int(batch[s][0]), parts)
             runner.step(shards)
             if not np.isfinite(runner.state.parameters).all():
@@ -69,7 +70,7 @@ def _name_op(program: Any, state: State, shard: int, shards: Sequence[Any], firs
     columns = shards[shard]
     part = len(columns[0]) / sum(len(b[0]) for b in shards if b is not None)
     graph = program.shard_graph(len(columns[0]))
-    leaves = [*program.layout.views(state.parameters), *program.statistics_layout.views(state.statistics)]
+    leaves = state_leaves(program.layout, program.statistics_layout, state, shard)
     scales = parts.scales(shards)
     inputs = [*leaves, *columns, part, parts.shard_key(state.step, shard), *(() if scales is None else (scales,))]
     node = first_not_finite(graph, inputs)

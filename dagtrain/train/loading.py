@@ -14,6 +14,7 @@ from dagtrain.checkpoint.groups import group_entries
 from dagtrain.checkpoint.runs import check_versions, latest
 from dagtrain.checkpoint.store import Checkpoint, describe_run, read
 from dagtrain.checkpoint.structures import structure_of
+from dagtrain.checkpoint.weights import views_of
 from dagtrain.errors import ArgumentError, CheckpointError, DagtrainError
 from dagtrain.hinting import hinted
 from dagtrain.nn.layer import Layer
@@ -22,9 +23,9 @@ from dagtrain.ops.random import key
 from dagtrain.step.layout import VectorLayout
 from dagtrain.step.model import ModelObjective
 from dagtrain.step.objective import LOSS_PARTS
+from dagtrain.step.statistics import StatisticsLayout
 from dagtrain.trace import unflatten
 from dagtrain.train.trainer import Trainer
-from dagtrain.train.weights import views_of
 
 __all__ = ["load"]
 
@@ -114,7 +115,7 @@ def load(
         raise CheckpointError(f"{checkpoint.path}: its manifest describes neither a model nor a cost function.")
     try:
         trainer = Trainer(**settings)
-        program = trainer._compile(manifest.rows)
+        program = trainer._compile(manifest.rows, manifest.statistics.shards)
         unfit = manifest.unfit(program.layout, program.statistics_layout, tuple(program.update.slots), group_entries(program))
         if unfit:
             raise ArgumentError(f"the arrays are not those of its model and its optimizer: {'; '.join(unfit)}.")
@@ -225,7 +226,8 @@ def _check_size(checkpoint: Checkpoint, model: Any, described: bool) -> None:
     try:
         dtype = manifest.parameters.dtype
         first = first_pass(model, key(0), (batch,), dtype, allocate=False, most=MOST_CALLS if described else math.inf)
-        parameters, statistics = (VectorLayout.of(nest, dtype) for nest in (first.parameters, first.state))
+        parameters = VectorLayout.of(first.parameters, dtype)
+        statistics = StatisticsLayout.of(first.state, first.shared.reductions, manifest.statistics.shards)
         unfit = manifest.unfit(parameters, statistics, manifest.slots, manifest.groups)
     except (DagtrainError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
         if not described and isinstance(error, DagtrainError):

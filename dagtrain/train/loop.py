@@ -149,8 +149,8 @@ class Loop:
         try:
             with progress.ledger.attempt():
                 after, done = session.run(state, batches, self, following)
-                if not (np.isfinite(after.parameters).all() and np.isfinite(after.statistics).all()):
-                    raise NotFiniteError("the last step made a parameter NaN or infinite")
+                if not (np.isfinite(after.parameters).all() and self.program.statistics_layout.is_finite(after.statistics)):
+                    raise NotFiniteError("the last step made a parameter or a state NaN or infinite")
         except NotFiniteError:
             if len(batches) > total:  # epochs before the one that broke count: run them again, each in a call
                 self._single, self._prepared = True, (-1, [])

@@ -30,6 +30,7 @@ from dagtrain.graph import Array, Spec
 from dagtrain.step.layout import settled
 from dagtrain.step.program import Program
 from dagtrain.step.state import State
+from dagtrain.step.statistics import state_leaves
 from dagtrain.trace.tree import flatten, leaves, map_leaves, unflatten
 from dagtrain.train.rows import check_alike
 
@@ -62,7 +63,7 @@ class Predictor:
     def compute(self, *columns: Array) -> Any:
         """The outputs for rows that passed all checks: an array, or a nest of arrays."""
         rows = [settled(np.asarray(column, spec.dtype)) for column, spec in zip(columns, self.columns.specs, strict=True)]
-        state = [*self.layout.views(settled(self.state.parameters)), *self.statistics_layout.views(settled(self.state.statistics))]
+        state = state_leaves(self.layout, self.statistics_layout, self.state)
         outputs: list[Sequence[Array]] = [[np.empty((0, *spec.shape[1:]), spec.dtype) for spec in self.outputs]]
         with one_blas_thread():
             for start in range(0, len(rows[0]), self.batch_size):

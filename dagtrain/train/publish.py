@@ -25,6 +25,7 @@ from dagtrain.graph import Array, Spec
 from dagtrain.report.records import Drawn, Ended, EpochEnd, Progress, Record, Started, StepTimes, encode
 from dagtrain.step.program import Program
 from dagtrain.step.state import State
+from dagtrain.step.statistics import state_leaves
 from dagtrain.train.history import History
 
 __all__ = ["Publisher", "published", "publisher_of"]
@@ -173,7 +174,7 @@ def timed_graph(program: Program, state: State, rows: int) -> str:
     graph, parts = program.shard_graph(rows), program.for_workers([rows])
     if (nbytes := sum(node.nbytes for node in graph.nodes)) > MEMORY:
         raise ValueError(f"to time its ops takes {bytes_text(nbytes)} for a shard of {rows} rows; at most {bytes_text(MEMORY)} are used.")
-    leaves = [*program.layout.views(state.parameters), *program.statistics_layout.views(state.statistics)]
+    leaves = state_leaves(program.layout, program.statistics_layout, state)
     data = [random_rows(spec, rows) for spec in program.columns.specs]
     scales = [np.ones(parts.weight_count)] if parts.weight_count else []
     with guard():

@@ -17,7 +17,8 @@ from dagtrain.data.rounds import BatchStream, Round
 from dagtrain.engines.engine import Engine, Watch
 from dagtrain.graph import Array
 from dagtrain.report.table import plural
-from dagtrain.step.program import Program, Scores
+from dagtrain.step.program import Program
+from dagtrain.step.scores import Scores
 from dagtrain.step.state import EpochProgress, State
 from dagtrain.train.loop import Loop
 

@@ -17,7 +17,7 @@ from dagtrain.arguments import not_negative, whole
 from dagtrain.checkpoint.files import open_store
 from dagtrain.checkpoint.schema import Manifest
 from dagtrain.checkpoint.store import describe_run, refuse_not_finite, write
-from dagtrain.checkpoint.weights import read_weights, write_weights
+from dagtrain.checkpoint.weights import read_weights, views_of, write_weights
 from dagtrain.data import BatchPlan, Columns, open_source
 from dagtrain.data.compute import computed_by
 from dagtrain.data.ledger import Ledger
@@ -35,6 +35,7 @@ from dagtrain.step.model import ModelObjective
 from dagtrain.step.objective import Objective
 from dagtrain.step.program import Program
 from dagtrain.step.state import State
+from dagtrain.step.statistics import StatisticsLayout
 from dagtrain.train import hints
 from dagtrain.train.batches import Batches, predict_batches, refuse_arrays
 from dagtrain.train.hints import FIXED
@@ -43,7 +44,7 @@ from dagtrain.train.names import bind_inputs
 from dagtrain.train.predict import Predictor
 from dagtrain.train.progress import Progress
 from dagtrain.train.rows import check_alike, open_evaluation
-from dagtrain.train.weights import LoadedWeights, first_state, fitting, views_of, with_weights
+from dagtrain.train.weights import LoadedWeights, first_state, fitting, with_weights
 
 if TYPE_CHECKING:
     from dagtrain.train.loop import Loop
@@ -244,7 +245,7 @@ class Trained(Hinted):
         if old is None or state is None:
             self._optimizer, self.progress.program = new, None
             return
-        program = Program(self._objective, new, old.columns, self.seed)
+        program = Program(self._objective, new, old.columns, self.seed, shards=old.statistics_layout.shards)
         self.progress.state = carried(old, program, state)
         self._optimizer, self.progress.program = new, program
 
@@ -289,13 +290,13 @@ class Trained(Hinted):
             self.progress.state = with_weights(parameters, statistics, state, fit)
         return report
 
-    def _arrays(self, purpose: str) -> tuple[VectorLayout, VectorLayout, State]:
-        """The layouts of parameters and statistics, and the state that holds them: the first one before a fit."""
+    def _arrays(self, purpose: str) -> tuple[VectorLayout, StatisticsLayout, State]:
+        """The layouts of parameters and states of layers, and the state that holds them: the first one before a fit."""
         if self.progress.state is not None or isinstance(self._objective, ModelObjective):
             program, state = self._ready(purpose)
             return program.layout, program.statistics_layout, state
         nests = self._objective.initial(self.seed, None)
-        parameters, statistics = (VectorLayout.of(nest, self.dtype) for nest in nests)
+        parameters, statistics = VectorLayout.of(nests[0], self.dtype), StatisticsLayout.of(nests[1], {})
         first = State(parameters.pack(nests[0]), statistics.pack(nests[1]))
         return parameters, statistics, with_weights(parameters, statistics, first, self._first[0])
 
@@ -319,8 +320,11 @@ class Trained(Hinted):
         """The program for rows of these columns, and its first state."""
         return (program := self._compile(columns)), self._first_state(program)
 
-    def _compile(self, columns: Columns) -> Program:
-        return Program(self._objective, self.optimizer, columns, self.seed)
+    def _compile(self, columns: Columns, shards: int | None = None) -> Program:
+        """The program for rows of these columns; before the number of shards is known, states by shard are those of one."""
+        if shards is None:
+            shards = self.shards if isinstance(self.shards, int) else 1
+        return Program(self._objective, self.optimizer, columns, self.seed, shards=shards)
 
     def _first_state(self, program: Program) -> State:
         """The state before the first step, with what was set before it."""

@@ -286,7 +286,7 @@ class Trainer(Trained):
                 source, validation = open_arrays(self._objective, x, y, sample_weight, class_weight, validation_split, expected)
         sample = BatchPlan(source.samples, batch_size, self.shards, self.seed, shuffle, source.sizes)
         self._stream, plan = stream, stream or sample
-        program = self._prepare(source)
+        program = self._prepare(source, len(sample.step(0, 0)))
         if validation_data is not None:
             with computed_by(self._client):
                 opening = validation_batches if is_stream(validation_data) else open_validation
@@ -363,13 +363,14 @@ class Trainer(Trained):
 
     # ---- internals
 
-    def _prepare(self, source: Any) -> Program:
+    def _prepare(self, source: Any, shards: int) -> Program:
         program, columns = self.progress.program, source.columns
         if program is None or self.progress.state is None:  # an untrained program does not fix the rows
-            program = self._compile(columns)
+            program = self._compile(columns, shards)
         check_alike(program.columns, columns)
+        program.statistics_layout.check_shards(shards)
         if program.columns != columns:  # other weights, or names at last
-            program = self._compile(columns)
+            program = self._compile(columns, shards)
         self.progress.program = program
         return program
 

@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.checkpoint.weights import named
+from dagtrain.checkpoint.weights import views_of
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
 from dagtrain.step.layout import VectorLayout
 from dagtrain.step.program import Program
 from dagtrain.step.state import State
+from dagtrain.step.statistics import StatisticsLayout
 from dagtrain.trace import flatten
 
-__all__ = ["LoadedWeights", "first_state", "fitting", "views_of", "with_weights"]
+__all__ = ["LoadedWeights", "first_state", "fitting", "with_weights"]
 
 _LISTED = 6
 """Most names of a kind in an error."""
@@ -55,12 +56,6 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
 
-def views_of(parameters: VectorLayout, statistics: VectorLayout, state: State) -> dict[str, Array]:
-    """The arrays of a state by name: parameters, then running statistics."""
-    kinds = ((parameters, state.parameters), (statistics, state.statistics))
-    return named(*(dict(zip(layout.names, layout.views(vector), strict=True)) for layout, vector in kinds))
-
-
 def fitting(weights: Mapping[str, Any], model: Mapping[str, Array], strict: bool) -> tuple[dict[str, Array], LoadedWeights]:
     """The weights that fit the arrays of a model, and the report.
 
@@ -74,6 +69,11 @@ def fitting(weights: Mapping[str, Any], model: Mapping[str, Array], strict: bool
     arrays = {name: _numbers(name, value) for name, value in flatten(dict(weights))[0].items()}
     shapes = {n: (arrays[n].shape, model[n].shape) for n in model if n in arrays and arrays[n].shape != model[n].shape}
     fit = {name: arrays[name] for name in model if name in arrays and name not in shapes}
+    for name, array in fit.items():
+        if not np.can_cast(array.dtype, model[name].dtype, "same_kind"):
+            raise ArgumentError(
+                f"the weights {name!r} are {array.dtype}, but the model's are {model[name].dtype}: convert them with .astype."
+            )
     missing = tuple(name for name in model if name not in arrays)
     report = LoadedWeights(tuple(fit), missing, tuple(name for name in arrays if name not in model), shapes)
     if strict and report.problems:
@@ -90,7 +90,7 @@ def _numbers(name: str, value: Any) -> Array:
     return array
 
 
-def with_weights(parameters: VectorLayout, statistics: VectorLayout, state: State, weights: Mapping[str, Array]) -> State:
+def with_weights(parameters: VectorLayout, statistics: StatisticsLayout, state: State, weights: Mapping[str, Array]) -> State:
     """The state with these weights; the optimiser's vectors and the number of steps stay."""
     after = replace(state, parameters=state.parameters.copy(), statistics=state.statistics.copy())
     views = views_of(parameters, statistics, after)
@@ -101,8 +101,8 @@ def with_weights(parameters: VectorLayout, statistics: VectorLayout, state: Stat
 
 def first_state(program: Program, weights: Mapping[str, Array]) -> State:
     """The state before the first step, with weights that were loaded before the rows were known."""
-    state, layouts = program.first_state(), (program.layout, program.statistics_layout)
-    shapes = {name: view.shape for name, view in views_of(*layouts, state).items()}
+    state, parameters, statistics = program.first_state(), program.layout, program.statistics_layout
+    shapes = {name: view.shape for name, view in views_of(parameters, statistics, state).items()}
     if other := [name for name, array in weights.items() if shapes.get(name) != array.shape]:
         raise ArgumentError(f"the weights {other[0]!r} that were loaded do not fit the model for these data: load them after a fit.")
-    return with_weights(*layouts, state, weights) if weights else state
+    return with_weights(parameters, statistics, state, weights) if weights else state

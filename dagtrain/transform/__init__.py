@@ -1,6 +1,7 @@
 """From graph to graph: derivatives, rewrites, stages, and the checker."""
 
 from dagtrain.graph.protocols import VERIFY
+from dagtrain.transform import batching_rules
 from dagtrain.transform.gradient import gradient, vjp_graph
 from dagtrain.transform.rewrite import RuleSet, simplify
 from dagtrain.transform.rules import APPROXIMATE, EXACT, STABLE, Rule

@@ -41,6 +41,11 @@ def whole(*tensors: Tensor) -> bool:
     return all(x.dtype.kind in "iu" for x in tensors)
 
 
+def floating(x: Tensor) -> bool:
+    """Whether these are floats."""
+    return x.dtype.kind == "f"
+
+
 def signed(x: Tensor) -> bool:
     """Whether x may be negative, so that a minus does not wrap around."""
     return x.dtype.kind != "u"
@@ -154,7 +159,8 @@ def lossless(x: Tensor, through: str, to: str) -> bool:
 CONDITIONS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
-        positive, whole, signed, number, float_number, power_of_two, filled, vector, single, only, is_axis, compose, in_order, leads,
+        positive, whole, floating, signed, number, float_number, power_of_two, filled, vector, single, only, is_axis, compose, in_order,
+        leads,
         level, keeps_axes, one_each, placed, reduced, spans, without_ones, lossless,
     )
 }  # fmt: skip

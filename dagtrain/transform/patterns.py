@@ -26,7 +26,9 @@ from dagtrain.graph import Tensor
 from dagtrain.ops import as_tensor, find
 from dagtrain.ops.shape import broadcast_to
 
-__all__ = ["Apply", "Letter", "Number", "Pattern", "Use", "build", "holds", "match", "number_of", "parse", "parse_condition", "variants"]
+__all__ = [
+    "Apply", "Letter", "Number", "Pattern", "Use", "build", "holds", "match", "number_of", "ops_of", "parse", "parse_condition", "variants",
+]  # fmt: skip
 
 COMMUTATIVE = frozenset({"add", "multiply", "equal", "not_equal", "logical_and", "logical_or", "logical_xor", "logaddexp"})
 """Ops that give the same bits with their two operands exchanged. `maximum` is not one: of -0.0 and 0.0 it may return either."""
@@ -140,6 +142,11 @@ def variants(pattern: Pattern) -> Iterator[Pattern]:
     for operands in orders:
         for combination in itertools.product(*(list(variants(o)) for o in operands)):
             yield pattern._replace(operands=combination)
+
+
+def ops_of(pattern: Pattern) -> frozenset[str]:
+    """The names of all ops in a pattern."""
+    return frozenset({pattern.op}).union(*map(ops_of, pattern.operands)) if isinstance(pattern, Apply) else frozenset()
 
 
 # ---- matching

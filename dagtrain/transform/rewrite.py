@@ -7,13 +7,14 @@ graph's depth.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from dagtrain.errors import GraphError
 from dagtrain.graph import LEAVES, Graph, Tensor, located, rebuild, remake, with_bodies
 from dagtrain.graph import input as new_input
 from dagtrain.transform.conditions import CONDITIONS
-from dagtrain.transform.patterns import Apply, Letter, Number, Pattern, build, holds, match, variants
+from dagtrain.transform.patterns import Apply, Letter, Number, Pattern, build, holds, match, number_of, variants
 from dagtrain.transform.rules import Rule
 
 __all__ = ["RuleSet", "Settle", "Step", "rewrite", "same", "simplify"]
@@ -25,7 +26,7 @@ Step = Callable[[Tensor, Settle], Tensor]
 MOST_REWRITES = 256  # for one node of the graph, including those inside the results of rules
 MOST_PASSES = 8
 DEEPEST = 40
-# Integers wrap around at their own width, so a rule may not carry such an op over to another width.
+# Integers wrap around at their own width, so a rule may not carry such an op over to another width, nor to or from floats.
 WRAPPING = frozenset({"add", "subtract", "multiply", "negative", "power", "square", "absolute", "sum", "prod", "cumsum", "cumprod"})
 CARRIERS_OF_NUMBERS = frozenset({"constant", "broadcast_to", "reshape", "transpose"})
 
@@ -40,50 +41,71 @@ class RuleSet:
             for pattern in variants(rule.parsed_pattern):
                 assert isinstance(pattern, Apply)
                 self._by_op.setdefault(pattern.op, []).append((pattern, rule))
-        self._by_form: dict[tuple[str, ...], list[tuple[Apply, Rule]]] = {}
+        self._by_form: dict[tuple[Any, ...], list[tuple[Apply, Rule]]] = {}
+        self._numbers = {n for rules in self._by_op.values() for pattern, _ in rules for n in _numbers(pattern)}
 
     def apply(self, node: Tensor, settle: Settle) -> Tensor:
         """The result of the first rule that matches; the node itself if none does."""
         if node.op not in self._by_op:
             return node
-        form = (node.op, *[source.op for source in node.inputs])
-        rules = self._by_form.get(form)
+        forms = tuple([self._form(source) for source in node.inputs])
+        rules = self._by_form.get((node.op, forms))
         if rules is None:
-            rules = self._by_form[form] = [c for c in self._by_op[node.op] if _could_match(c[0], form[1:])]
+            rules = self._by_form[node.op, forms] = [c for c in self._by_op[node.op] if _could_match(c[0], forms)]
         for pattern, rule in rules:
             new = _try(pattern, rule, node, settle)
             if new is not None:
                 return new
         return node
 
+    def _form(self, source: Tensor) -> tuple[str, str | None]:
+        """The op of an operand, and its number if a rule names it."""
+        number = number_of(source) if source.op in CARRIERS_OF_NUMBERS else None
+        return source.op, repr(number) if number in self._numbers else None
 
-def _could_match(pattern: Apply, ops: tuple[str, ...]) -> bool:
-    return len(ops) == len(pattern.operands) and all(_admits(p, op) for p, op in zip(pattern.operands, ops, strict=True))
+
+def _numbers(pattern: Apply) -> Iterator[float]:
+    return (operand.value for operand in pattern.operands if isinstance(operand, Number))
 
 
-def _admits(pattern: Pattern, op: str) -> bool:
+def _could_match(pattern: Apply, forms: tuple[tuple[str, str | None], ...]) -> bool:
+    return len(forms) == len(pattern.operands) and all(_admits(p, *form) for p, form in zip(pattern.operands, forms, strict=True))
+
+
+def _admits(pattern: Pattern, op: str, number: str | None) -> bool:
     if isinstance(pattern, Letter):
         return True
     if isinstance(pattern, Number):
-        return op in CARRIERS_OF_NUMBERS
+        return number is not None
     return pattern.op == op
 
 
 def _try(pattern: Apply, rule: Rule, node: Tensor, settle: Settle) -> Tensor | None:
     inner: list[Tensor] = []
     bound: dict[str, object] = {}
-    if not match(pattern, node, bound, inner) or (rule.kind != "exact" and node.dtype.kind == "c"):
+    if not match(pattern, node, bound, inner) or (node.dtype.kind == "c" and not rule.only_moves):
         return None
-    if any(i.dtype.kind in "iu" and i.op in WRAPPING and i.dtype != node.dtype for i in inner):
+    if any(_wraps(i, node) for i in inner):
         return None
+    made: list[Tensor] = []
+
+    def settled(tensor: Tensor) -> Tensor:
+        made.append(tensor)
+        return settle(tensor)
+
     try:
         if not holds(rule.condition, bound, CONDITIONS):
             return None
         with located(node.origin):
-            new = build(rule.parsed_result, bound, node, CONDITIONS, settle)
+            new = build(rule.parsed_result, bound, node, CONDITIONS, settled)
     except GraphError:  # the op of the result is not defined for these dtypes
         return None
-    return new if new.spec == node.spec and new is not node else None
+    return new if new.spec == node.spec and new is not node and not any(_wraps(i, node) for i in made) else None
+
+
+def _wraps(inner: Tensor, node: Tensor) -> bool:
+    """Whether an inner result wraps around (or is "or" instead of a sum) where the node itself does not, or at another width."""
+    return inner.dtype.kind in "biu" and inner.op in WRAPPING and inner.dtype != node.dtype
 
 
 class _Pass:

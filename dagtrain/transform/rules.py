@@ -2,7 +2,8 @@
 
     Rule("log(softmax(x, **a))", "log_softmax(x, **a)", STABLE)
 
-Every rule says how far it can be trusted:
+Rules of arithmetic are for real numbers, and letters may stand for floats, integers or truth values: a rewrite is not done where it would
+compute in integers, which wrap around, what was computed in floats or at another width. Every rule says how far it can be trusted:
 
 - ``EXACT``: the same bits for every value, NaN, infinities and the sign of zero included (which of several NaNs comes out is left open);
 - ``STABLE``: mathematically equal, and numerically at least as good: no new overflow, no new cancellation, no more roundings;
@@ -22,11 +23,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from dagtrain.transform.patterns import Pattern, Use, parse, parse_condition
+from dagtrain.transform.patterns import Pattern, Use, ops_of, parse, parse_condition
 
 __all__ = ["APPROXIMATE", "APPROXIMATIONS", "EXACT", "SIMPLIFICATIONS", "STABILISATIONS", "STABLE", "Kind", "Rule"]
 
 Kind = Literal["exact", "stable", "approximate"]
+MOVES = frozenset({"transpose", "reshape", "broadcast_to", "flip", "cast", "where"})
 EXACT: Kind = "exact"
 STABLE: Kind = "stable"
 APPROXIMATE: Kind = "approximate"
@@ -58,6 +60,11 @@ class Rule:
         return parse(self.result)
 
     @cached_property
+    def only_moves(self) -> bool:
+        """Whether it concerns no arithmetic, so that it holds for complex numbers, too."""
+        return (ops_of(self.parsed_pattern) | ops_of(self.parsed_result)) <= MOVES
+
+    @cached_property
     def condition(self) -> tuple[Use, ...]:
         """The condition, parsed."""
         return parse_condition(self.when) if self.when else ()
@@ -82,7 +89,7 @@ STABILISATIONS: tuple[Rule, ...] = (
     Rule("x ** 1", "x", STABLE),
     Rule("x ** 2", "square(x)", STABLE),
     Rule("x ** 0.5", "sqrt(x)", STABLE),
-    Rule("x ** -1", "reciprocal(x)", STABLE),
+    Rule("x ** -1", "reciprocal(x)", STABLE, "floating(x)"),
     Rule("sqrt(square(x))", "absolute(x)", STABLE),
     # Squares of lengths, which have a derivative at zero where the lengths have none; and lengths whose derivative at zero is zero.
     *(Rule(pattern.replace("y", y), result, STABLE) for y, result in (
@@ -199,7 +206,7 @@ SIMPLIFICATIONS: tuple[Rule, ...] = (
     *(Rule(f"{r}(x, axis=k, keepdims=j)", "reshape(x, shape=without_ones(x, k, j))", kind, "one_each(x, k)")
       for r, kind in (("sum", STABLE), ("mean", STABLE), ("prod", EXACT), ("max", EXACT), ("min", EXACT))),
     Rule("sum(take_along_axis_transpose(g, i, axis=k, shape=s), axis=j, keepdims=True)", "sum(g, axis=j, keepdims=True)", STABLE,
-         "is_axis(j, k) and placed(g, i, k, s)"),
+         "is_axis(j, k) and placed(g, i, k, s) and floating(g)"),
 )  # fmt: skip
 
 APPROXIMATIONS: tuple[Rule, ...] = (

@@ -153,9 +153,7 @@ class Boom:
 def test_a_pickle_is_not_executed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     for data in (pickle.dumps(Boom()), pickle.dumps(Boom()).ljust(5000, b".")):
-        forge(
-            folder, data, lambda e: e.update(parameters={"dtype": "<f4", "arrays": []}, statistics={"dtype": "<f4", "arrays": []}, slots=[])
-        )
+        forge(folder, data, lambda e: e.update(parameters={"dtype": "<f4", "arrays": []}, statistics={"shards": 1, "arrays": []}, slots=[]))
         refused(folder, "safetensors: does not fit its manifest: its header")
     (folder / "checkpoint.json").write_bytes(pickle.dumps(Boom()))
     refused(folder, "checkpoint.json: is no readable manifest")
@@ -235,8 +233,8 @@ def deep(levels: int) -> Any:
 
 MANIFESTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "another format": (lambda e: e.update(format="other"), "its format is not 'dagtrain checkpoint'"),
-    "an earlier version": (lambda e: e.update(version=2), "version 2 and this dagtrain reads version 3: use the dagtrain that wrote it"),
-    "a later version": (lambda e: e.update(version=4), "version 4 and this dagtrain reads version 3"),
+    "an earlier version": (lambda e: e.update(version=3), "version 3 and this dagtrain reads version 4: use the dagtrain that wrote it"),
+    "a later version": (lambda e: e.update(version=5), "version 5 and this dagtrain reads version 4"),
     "no version": (lambda e: e.pop("version"), "no entry 'version'"),
     "a path upwards": (lambda e: e["tensors"].update(name="../../etc/passwd"), "the name of its tensor file"),
     "an absolute path": (lambda e: e["tensors"].update(name="/etc/passwd"), "the name of its tensor file"),
@@ -247,8 +245,8 @@ MANIFESTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a gigantic array": (lambda e: e["parameters"]["arrays"][0].__setitem__(1, [1 << 40]), "larger than its tensor file"),
     "an overflowing array": (lambda e: e["parameters"]["arrays"][0].__setitem__(1, [1 << 47] * 32), "a shape that is too large"),
     "gigantic rows": (lambda e: e["rows"]["columns"][0].update(shape=[1 << 40]), "a shape that is too large"),
-    "rows of objects": (lambda e: e["rows"]["columns"][0].update(dtype="object"), "the dtype of a column"),
-    "rows of lists": (lambda e: e["rows"]["columns"][0].update(dtype=[]), "the dtype of a column"),
+    "rows of objects": (lambda e: e["rows"]["columns"][0].update(dtype="object"), "'dtype' is none of bool"),
+    "rows of lists": (lambda e: e["rows"]["columns"][0].update(dtype=[]), "'dtype' is none of bool"),
     "rows without x": (lambda e: e["rows"].update(structure={"tuple": ["-", "*", "-"]}, columns=e["rows"]["columns"][:1]), "no nests of x"),
     "rows of another number": (lambda e: e["rows"]["columns"].pop(), "no nests of x"),
     "a header that is a number": (lambda e: e["rows"]["columns"][0].update(header=[1]), "'header' is no str"),
@@ -257,6 +255,16 @@ MANIFESTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a step that is text": (lambda e: e.update(step="1"), "'step' is no int"),
     "a step that is true": (lambda e: e.update(step=True), "'step' is no int"),
     "two parameters of one name": (lambda e: e["parameters"]["arrays"].append(e["parameters"]["arrays"][0]), "have one name"),
+    "states of objects": (lambda e: states(e)[0].update(dtype="object"), "'dtype' is none of bool"),
+    "a mean of integers": (lambda e: states(e)[0].update(dtype="int32"), "of int32 is reduced by 'mean', which does not exist"),
+    "another reduction": (lambda e: states(e)[0].update(reduction="os.system"), "is reduced by 'os.system', which does not exist"),
+    "states of no shard": (lambda e: e["statistics"].update(shards=0), "'shards' is out of range"),
+    "states by many shards": (
+        lambda e: (states(e)[0].update(reduction="shard"), e["statistics"].update(shards=1 << 60)),
+        "larger than its",
+    ),
+    "states of another reduction": (lambda e: states(e)[0].update(reduction="max"), r"by max there, float32\[5\], by mean here"),
+    "two states of one name": (lambda e: states(e).append(states(e)[0]), "two of its states have one name"),
     "two slots of one name": (lambda e: e.update(slots=["first", "first"]), "two slots have one name"),
     "groups without a parameter": (lambda e: e.update(groups=[group(e, arrays(e)[1:])]), "do not hold each parameter once"),
     "groups with a parameter twice": (lambda e: e.update(groups=[group(e, arrays(e) * 2)]), "do not hold each parameter once"),
@@ -291,6 +299,10 @@ MANIFESTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 def arrays(entries: dict[str, Any]) -> Any:
     return entries["parameters"]["arrays"]
+
+
+def states(entries: dict[str, Any]) -> Any:
+    return entries["statistics"]["arrays"]
 
 
 def group(entries: dict[str, Any], arrays: Any, **changes: Any) -> dict[str, Any]:

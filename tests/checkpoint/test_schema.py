@@ -15,6 +15,7 @@ from dagtrain.data.ledger import Entry
 from dagtrain.graph import Spec
 from dagtrain.step.layout import VectorLayout
 from dagtrain.step.state import EpochProgress
+from dagtrain.step.statistics import StatisticsLayout
 
 FLOAT = Spec((), np.dtype("f4"))
 BATCHES: dict[str, int | str] = {"samples": 40, "batch_size": 8, "shards": 2, "shuffle": "local"}
@@ -30,7 +31,7 @@ FULL = Manifest(
     versions={"dagtrain": "1"},
     rows=Columns.of({"b": FLOAT, "a": (FLOAT, Spec((5,), np.dtype("u1")))}, Spec((), np.dtype("i8")), FLOAT, {"x.a.1": tuple("vwxyz")}),
     parameters=VectorLayout.of({"dense": {"kernel": np.zeros((5, 2)), "bias": np.zeros(2)}}),
-    statistics=VectorLayout.of({}),
+    statistics=StatisticsLayout.of({"bins": np.zeros(3, "i8"), "queue": np.zeros((2, 2), "f4")}, {"bins": "sum", "queue": "shard"}, 2),
     objective={"kind": "cost"},
     optimizer={"python": "user.schedule"},
     begun=EpochProgress(2, (math.inf, 0.1), 1.5, BATCHES),

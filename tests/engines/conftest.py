@@ -12,6 +12,7 @@ import pytest
 from distributed import WorkerPlugin
 
 import dagtrain as dt
+from tests.step.remembering import Remembers
 
 
 class Recipe:
@@ -28,7 +29,7 @@ class Recipe:
         if self.name == "plain":
             model = dt.nn.Sequential([dt.nn.Dense(128, "relu"), dt.nn.Dense(10)])
             return dt.Trainer(model, optimizer=dt.optim.adam(1e-2), **options)
-        model = dt.nn.Sequential([dt.nn.BatchNorm(), dt.nn.Dense(1024, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(10)])
+        model = dt.nn.Sequential([dt.nn.BatchNorm(), Remembers(), dt.nn.Dense(1024, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(10)])
         return dt.Trainer(model, optimizer=dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2)), **options)
 
     def fit(self, trainer: Any, wrap: Any = lambda array: array, **options: Any) -> Any:
@@ -52,7 +53,7 @@ def plain(digits: Any) -> Recipe:
 
 @pytest.fixture(scope="session")
 def mixed(digits: Any) -> Recipe:
-    """Running statistics, random numbers and a global norm; the last step of an epoch has 4 samples for 8 shards."""
+    """States by each reduction, random numbers and a global norm; the last step of an epoch has 4 samples for 8 shards."""
     return Recipe("mixed", digits)
 
 

@@ -23,6 +23,7 @@ import dagtrain as dt
 from dagtrain.engines.ranks import LanesEngine, SegmentPolicy
 from dagtrain.errors import DagtrainError
 from dagtrain.step import update
+from tests.step.remembering import Remembers
 
 SECONDS = 60
 """Deadline of every wait of a test."""
@@ -72,13 +73,13 @@ def run_worker(connection: Any, address: str, host: str, nanny: bool) -> None:
 
 
 def train(engine: Any, reporter: Any = None, epochs: int = 8, checkpoint: str | None = None) -> Any:
-    """History of the run of all tests of faults: statistics, random numbers, a norm; the last step of an epoch has 4 samples.
+    """History of the run of all tests of faults: states by each reduction, random numbers, a norm; the last step of an epoch has 4 samples.
 
     Its network is small, but blocks are small enough for its layers to be sent one after the other.
     """
     draw = np.random.default_rng(0)
     x, labels = draw.normal(size=(196, 64)).astype("f4"), draw.integers(0, 10, 196)
-    model = dt.nn.Sequential([dt.nn.BatchNorm(), dt.nn.Dense(1024, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(10)])
+    model = dt.nn.Sequential([dt.nn.BatchNorm(), Remembers(), dt.nn.Dense(1024, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(10)])
     optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2))
     trainer = dt.Trainer(model, loss="cross_entropy", optimizer=optimizer, shards=8, engine=engine)
     options = {"epochs": epochs, "batch_size": 64, "verbose": 0, "reporter": reporter}

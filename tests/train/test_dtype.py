@@ -39,7 +39,7 @@ def dtypes(arrays):
 
 def test_all_floats_of_a_run_have_its_dtype(trained):
     state = trained.state
-    assert dtypes([state.parameters, state.statistics, *state.slots.values(), *trained.weights().values()]) == {"float64"}
+    assert dtypes([state.parameters, *state.slots.values(), *trained.weights().values()]) == {"float64"}
     assert [spec.dtype.name for spec in trained.program.columns.specs] == ["float64", "int64", "float64"]
     assert trained.history.info["dtype"] == trained.dtype.name == "float64"
     assert dtypes([trained.predict(X), trained.predict(X, probabilities=True)]) == {"float64"}

@@ -7,8 +7,8 @@ import pytest
 
 import dagtrain as dt
 from dagtrain import optim
-from dagtrain.engines.ranks.gradients import shape_of
 from dagtrain.engines.ranks.placement import WorkerInfo, place
+from dagtrain.engines.ranks.stages import shape_of
 from dagtrain.errors import ArgumentError
 from dagtrain.ops.random import derive
 from dagtrain.train.logs import learning_rate
@@ -103,7 +103,7 @@ def test_frozen_parameters_stay_and_have_neither_gradient_nor_slots():
         assert trainer.parameters["hidden"][name].tobytes() == value.astype("f4").tobytes()
     assert {name: len(slot) for name, slot in trainer.state.slots.items()} == {"*.bias/velocity": 3, "*/first": 24, "*/second": 24}
     assert [name for name in trainer.graph().outputs if "hidden" in name] == []
-    assert trainer.program.for_workers([16]).width == 27
+    assert trainer.program.for_workers([16]).layout.trained == 27
 
 
 def test_what_layers_declare_as_frozen_stays_without_by_name():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
-from dagtrain.errors import ArgumentError, GraphError, UnknownNameError
+from dagtrain.errors import ArgumentError, ExecutionError, GraphError, UnknownNameError
 from dagtrain.graph import Graph, Tensor, constant
 from dagtrain.ops import find
 from dagtrain.transform import APPROXIMATE, EXACT, STABLE, Rule, RuleSet
@@ -44,7 +44,7 @@ def choices(op: str, name: str) -> list[Any]:
     return CHOICES.get((op, name)) or CHOICES[name, ""]
 
 
-def example(rule: Rule, rng: np.random.Generator, dtype: str) -> Tensor:
+def example(rule: Rule, rng: np.random.Generator, dtype: str, shapes: list[tuple[int, ...]] = SHAPES) -> Tensor:
     """A random tensor of the rule's form."""
     bound: dict[str, Any] = {}
 
@@ -65,7 +65,7 @@ def example(rule: Rule, rng: np.random.Generator, dtype: str) -> Tensor:
     def operand(letter: str, parent: str) -> Tensor:
         if f"number({letter})" in rule.when:
             return constant(np.array(rng.choice(NUMBERS), dtype))
-        shape = SHAPES[rng.integers(len(SHAPES))]
+        shape = shapes[rng.integers(len(shapes))]
         if parent in ("where", "logical_not") and letter in ("c", "x") and (parent == "logical_not" or letter == "c"):
             return dt.input(letter, shape, bool)
         if parent == "take_along_axis_transpose" and letter == "i":
@@ -200,6 +200,58 @@ def scale(rule: Rule, arrays: list[Any], truth: Any) -> Any:
 @each(pytest.param(rule, id=str(rule)) for rule in RULES)
 def test_rule_keeps_its_promise(rule: Rule, thorough: bool) -> None:
     check(rule, 40 if thorough else 8)
+
+
+def of_every_kind(rng: np.random.Generator, leaf: Tensor, special: bool) -> Any:
+    """Values of a leaf: small ones, or the special ones of its dtype."""
+    if leaf.dtype.kind == "b" or leaf.name == "i" or not special:
+        small = {"b": [False, True], "u": [0, 1, 2, 3], "i": [0, 1, 2] if leaf.name == "i" else [-3, -1, 0, 1, 2]}
+        choice = small.get(leaf.dtype.kind, [0.5, 1.25, 2.0, 0.75] if leaf.dtype.kind == "f" else [0.5 + 1j, 2 - 0.5j, 1.25, 1j])
+    elif leaf.dtype.kind in "iu":
+        choice = [np.iinfo(leaf.dtype).min, np.iinfo(leaf.dtype).max, 0, 1, 3]
+    else:
+        parts = np.where(np.abs(SPECIAL) > 6e4, 6e4, SPECIAL)
+        choice = parts if leaf.dtype.kind == "f" else [complex(a, b) for a in parts for b in parts[::3]]
+    return rng.choice(np.array(choice, leaf.dtype), leaf.shape)
+
+
+def outcome(graph: Graph, arrays: list[Any]) -> Any:
+    """The value, or the error."""
+    try:
+        return run(graph, arrays)[0]
+    except Exception as error:
+        return error
+
+
+@pytest.mark.slow
+@each(pytest.param(rule, id=str(rule)) for rule in RULES if rule.kind != APPROXIMATE)
+def test_rule_keeps_value_and_error_for_every_kind_of_number(rule: Rule, thorough: bool) -> None:
+    table, rng = RuleSet([rule]), np.random.default_rng(0)
+    for dtype in ("?", "i1", "u1", "f2", "c8", *(("i8", "u8", "f4", "c16") if thorough else ())):
+        for shapes in [[(3, 4)], [(4,)], SHAPES] * (20 if thorough else 1):
+            try:
+                before = example(rule, rng, dtype, shapes)
+                after = table.apply(before, lambda node: node)
+            except (GraphError, IndexError, ValueError, OverflowError, TypeError):  # this form cannot have these shapes and dtypes
+                continue
+            if after is before or not axes_exist(Graph.of(before)):
+                continue
+            leaves = {str(n.name): n for n in Graph.of(before, after).nodes if n.op == "input"}
+            for special in (False, True):
+                arrays = [of_every_kind(rng, leaf, special) for leaf in leaves.values()]
+                old, new = (outcome(Graph(leaves, {"y": t}), arrays) for t in (before, after))
+                if isinstance(old, Exception) or isinstance(new, Exception):
+                    assert type(old) is type(new), f"{old!r} became {new!r} for {arrays}"
+                elif rule.kind == EXACT:
+                    pairs = [(old.real, new.real), (old.imag, new.imag)] if old.dtype.kind == "c" else [(old, new)]
+                    assert all(same_bits(a, b) for a, b in pairs), f"{old} became {new} for {arrays}"
+                elif not special or old.dtype.kind in "biu":
+                    np.testing.assert_allclose(new, old, *((1e-2, 2e-3) if old.dtype == np.float16 else (1e-5, 1e-6)))
+
+
+def test_negative_powers_of_integers_are_errors_with_rewrites_too() -> None:
+    with pytest.raises(ExecutionError, match="negative integer powers"):
+        dt.compile(lambda n: n**-1)(np.array([1, 2]))
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ from dagtrain.engines.cluster.waiting import TIMEOUTS, Standing, Timeouts, is_of
 from dagtrain.engines.engine import Watch
 from dagtrain.engines.evaluation import score_tasks
 from dagtrain.errors import ClusterError, DagtrainError
-from dagtrain.step.program import Program, Scores, join_scores
+from dagtrain.step.program import Program
+from dagtrain.step.scores import Scores, join_scores
 from dagtrain.step.software import other_software, software
 from dagtrain.step.state import State
 

@@ -22,7 +22,7 @@ from dagtrain.engines.ranks.snapshot import Snapshot, SnapshotPool
 from dagtrain.engines.ranks.subtrees import Add, additions, under
 from dagtrain.graph import Array
 from dagtrain.step.heads import scales_of
-from dagtrain.step.program import StepParts, weight_of
+from dagtrain.step.parts import StepParts, weight_of
 from dagtrain.step.state import State
 from dagtrain.step.tracking import Following
 from dagtrain.transport import Phase, Span
@@ -211,9 +211,16 @@ class _Slice:
         self._ranges = [slice(a, b) for a, b in pairwise(placement.starts)]
         self._vectors = {i: {root: window[f"partial.{root}"][self._ranges[i]] for root in me.roots} for i in self.blocks}
         self._sums = {root: window[f"sums.{root}"][: len(self.sums)] for root in me.roots}
-        self._statistics = {root: window[f"partial.{root}"][shape.parameters :] for root in me.roots}
+        self._states = {root: window[f"states.{root}"] for root in me.roots}
         for peer in peers:
             self._bind(placement.spans(peer, rank)[Phase.REDUCE_SCATTER], incoming(peer, Phase.REDUCE_SCATTER))
+        statistics, self._contributed = parts.statistics_layout, np.empty(shape.statistics, np.uint8)
+        parts_of = {root: statistics.parts(states) for root, states in self._states.items()} if self._has_statistics else {}
+        self._regions = [
+            ({root: parts[i] for root, parts in parts_of.items()}, out, region.rule.combine)
+            for i, (region, out) in enumerate(zip(statistics.regions, statistics.parts(self._contributed), strict=True))
+        ]
+        """For each region of the states, those of all roots, the memory of the total, and how they are combined."""
         self._squared_norms = window["squared_norms"].reshape(shape.norms, shape.squares_at[-1])
         self._squared_norms_of_peers = [
             (span, array)
@@ -231,13 +238,13 @@ class _Slice:
 
     def _bind(self, spans: Sequence[Span], arrays: Sequence[Array]) -> None:
         """Find each root's part of each own block, and its metrics, in the arrays of a peer."""
-        starts, size = self.placement.starts, self.placement.shape.parameters
+        starts = self.placement.starts
         for span, array in zip(spans, arrays, strict=True):
             kind, _, root = span.region.partition(".")
             if kind == "sums":
                 self._sums[int(root)] = array
-            elif span.start >= size:
-                self._statistics[int(root)] = array
+            elif kind == "states":
+                self._states[int(root)] = array
             else:
                 for i in self.blocks:
                     if span.start <= starts[i] < span.stop:
@@ -270,7 +277,9 @@ class _Slice:
         weight = weight_of(self.sums)
         scalars = self.parts.update.scalar_values(self.state, weight, self._norms, self.blocks) if weight else ()
         if self._has_statistics:
-            self._sum(self._statistics, self.state.statistics)
+            for sources, out, combine in self._regions:
+                self._sum(sources, out, combine)
+            self.parts.statistics_layout.advance(self.state.statistics, self._contributed)
         for turn, blocks in enumerate(self._turns):
             for i in blocks if weight else ():
                 if not self.placement.shape.norms:  # added just before its use, so that it is in the cache
@@ -294,7 +303,7 @@ class _Slice:
         if not self._one_root:
             self._sum(self._vectors[i], self._gradient[self._ranges[i]])
 
-    def _sum(self, sources: Mapping[int, Array], out: Array) -> None:
+    def _sum(self, sources: Mapping[int, Array], out: Array, add: Callable[..., Array] = np.add) -> None:
         """Write the tree's sum of the sources that are present; it does not change them."""
         first, adds = self._order
         if not adds:
@@ -305,10 +314,10 @@ class _Slice:
             fits = out.dtype == self._scratch[0].dtype and len(out) <= len(self._scratch[0])
             scratch = [s[: len(out)] if fits else np.empty_like(out) for s in self._scratch]
         results: dict[int, Array] = {}
-        for add in adds:
-            left, right = results.get(add.left), results.pop(add.right, None)
-            target = out if add is adds[-1] else left if left is not None else right if right is not None else scratch.pop()
-            np.add(sources[add.left] if left is None else left, sources[add.right] if right is None else right, out=target)
+        for each in adds:
+            left, right = results.get(each.left), results.pop(each.right, None)
+            target = out if each is adds[-1] else left if left is not None else right if right is not None else scratch.pop()
+            add(sources[each.left] if left is None else left, sources[each.right] if right is None else right, out=target)
             if right is not None and right is not target:
                 scratch.append(right)
-            results[add.left] = target
+            results[each.left] = target

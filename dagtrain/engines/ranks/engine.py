@@ -11,9 +11,9 @@ from dagtrain.engines.cluster.session import ClusterEngine
 from dagtrain.engines.cluster.waiting import Timeouts
 from dagtrain.engines.engine import Session
 from dagtrain.engines.ranks.actions import SegmentPolicy
-from dagtrain.engines.ranks.gradients import BUCKET_BYTES, shape_of
 from dagtrain.engines.ranks.input_pipeline import MemoryLimits
 from dagtrain.engines.ranks.placement import Placement, WorkerInfo, place
+from dagtrain.engines.ranks.stages import BUCKET_BYTES, shape_of
 from dagtrain.errors import ClusterError
 from dagtrain.step.program import Program
 

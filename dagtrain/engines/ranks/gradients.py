@@ -25,152 +25,38 @@ import numpy as np
 
 from dagtrain.data.columns import Rows
 from dagtrain.engines.inline import each_thread
-from dagtrain.engines.ranks.assignment import runs
-from dagtrain.engines.ranks.placement import GroupShape, Placement, StepShape
+from dagtrain.engines.ranks.placement import Placement
+from dagtrain.engines.ranks.stages import Stage, stages_of
 from dagtrain.engines.ranks.subtrees import Buffer, shard_order, under
 from dagtrain.graph import Array
-from dagtrain.step.program import ShardRunner, StepParts
+from dagtrain.step.parts import Contribution, ShardInputs, ShardRunner, StepParts
 
-__all__ = ["BUCKET_BYTES", "SPACE", "Final", "Gradients", "Needs", "Stage", "buckets_of", "shape_of", "stages_of"]
+__all__ = ["SPACE", "Final", "Gradients", "Needs"]
 
 Final = Callable[[int], Any]
 """Called with the number of parts of a message that are final; see `Placement.parts`."""
 Needs = Callable[[int], Any]
 """Called with a number of parts of the parameters; returns when they have arrived."""
-Contribution = tuple[Array, Array]
-"""Memory of a vector, and of the metrics."""
-Pairs = Sequence[tuple[Contribution, Contribution]]
-"""Contributions: the second of each pair is added to the first."""
-
-BUCKET_BYTES, _MOST = 1 << 18, 16
-"""Minimum bytes of a bucket, except the last one, and maximum number of buckets: each costs one or two system calls."""
-SPACE = 1 << 28
-"""Bytes of work space up to which the shards of a rank run together."""
 
 
-class Stage(NamedTuple):
-    """A section of a shard's plan.
+class Addition(NamedTuple):
+    """Two contributions, of which the right one is added to the left one.
 
     Attributes
     ----------
-    needs
-        Number of parts of the parameters that must have arrived before it begins.
-    yield_points
-        Number of the plan's yield points to run through; the last stage runs to the end.
-    written
-        Parts of a contribution's vector that are final after it.
-    sums
-        Whether the metrics are final after it.
-    buckets
-        Number of buckets that are final after it.
+    left, right
+        Their gradients.
+    others
+        How their sums and the regions of their states are combined, and both.
     """
 
-    needs: int
-    yield_points: int
-    written: tuple[slice, ...]
-    sums: bool
-    buckets: int
+    left: Array
+    right: Array
+    others: tuple[tuple[Callable[..., Array], Array, Array], ...]
 
 
-def buckets_of(parts: StepParts, bucket_bytes: int = BUCKET_BYTES) -> tuple[tuple[int, ...], ...]:
-    """The blocks of the parameter vector in buckets that become final together, in the order in which a shard's plan computes them.
-
-    A bucket has at least `bucket_bytes` bytes. See `StepShape.buckets`.
-    """
-    layout, blocks = parts.layout, parts.update.blocks
-    yield_points = parts.plans[max(parts.plans)].yield_points
-    when = {output: i for i, (what, *outputs) in enumerate(yield_points) if what == "wrote" for output in outputs}
-    arrays = [layout.slices[i] for i in layout.trained_arrays]
-    final = [max((when[k] for k, a in enumerate(arrays) if a.start < block.stop and block.start < a.stop), default=0) for block in blocks]
-    size = np.dtype(layout.dtype).itemsize
-    least = max(bucket_bytes, layout.trained * size // _MOST)
-    buckets: list[list[int]] = []
-    nbytes = 0
-    for i in sorted(range(len(blocks)), key=lambda i: (final[i], i)):
-        if not buckets or (nbytes >= least and final[i] != final[buckets[-1][-1]]):
-            buckets.append([])
-            nbytes = 0
-        buckets[-1].append(i)
-        nbytes += (blocks[i].stop - blocks[i].start) * size
-    return tuple(tuple(sorted(bucket)) for bucket in buckets)
-
-
-def shape_of(parts: StepParts, shards: int, bucket_bytes: int = BUCKET_BYTES) -> StepShape:
-    """The sizes of a compiled step that its placement depends on."""
-    update = parts.update
-    return StepShape(
-        shards,
-        tuple(b.stop - b.start for b in update.blocks),
-        parts.statistics_layout.size,
-        parts.sums,
-        tuple(update.slots),
-        update.norm_count,
-        np.dtype(parts.layout.dtype).str,
-        buckets_of(parts, bucket_bytes),
-        parts.layout.size - parts.layout.trained,
-        tuple(
-            GroupShape(group.name, blocks, tuple(group.slots))
-            for group, blocks in zip(update.groups, update.group_blocks, strict=True)
-            if group.name
-        ),
-        parts.weight_count,
-        tuple(update.squares_of),
-    )
-
-
-def stages_of(parts: StepParts, rows: int, placement: Placement) -> list[Stage]:
-    """The stages of shards with `rows` rows, from the yield points of their plan."""
-    layout, trained = parts.layout, parts.layout.trained
-    statistics = [slice(trained + s.start, trained + s.stop) for s in parts.statistics_layout.slices]
-    # The gradients are those of the trained parameters alone.
-    leaves = [*(layout.slices[i] for i in layout.trained_arrays), *statistics]
-    parameters, gradients = len(layout.names), len(layout.trained_arrays)
-    inputs = parameters + len(statistics)
-    starts = placement.starts
-    buckets = [[slice(starts[run.start], starts[run.stop]) for run in runs(bucket)] for bucket in placement.buckets]
-    buckets_of_parameter = [
-        [g for g, slices in enumerate(buckets) if any(leaf.start < s.stop and s.start < leaf.stop for s in slices)]
-        for leaf in layout.slices
-    ]
-    for pair in parts.followed:  # what follows others is there when all parameters are
-        buckets_of_parameter[layout.slices.index(pair.target)] = list(range(len(buckets)))
-    buckets_of_leaf = [buckets_of_parameter[i] for i in layout.trained_arrays]
-    unwritten = [sum(g in of_leaf for of_leaf in buckets_of_leaf) for g in range(len(buckets))]
-    stages: list[Stage] = []
-    needs = next_needs = yield_points = done = 0
-    written: list[slice] = []
-    sums = False
-
-    def end() -> None:
-        nonlocal needs, yield_points, written, sums
-        stages.append(Stage(needs, yield_points, tuple(written), sums, done))
-        needs, yield_points, written, sums = next_needs, 0, [], False
-
-    for what, *numbers in parts.plans[rows].yield_points:
-        yield_points += 1
-        if what == "reads":
-            # Parts arrive from the last bucket to the first, statistics with the first part; rows are always present.
-            parts_read = max(
-                len(buckets) - min(buckets_of_parameter[k], default=len(buckets)) if k < parameters else int(k < inputs) for k in numbers
-            )
-            if parts_read > next_needs:
-                next_needs = parts_read
-                end()
-            continue
-        for k in numbers:
-            if k == len(leaves):
-                sums = True
-                continue
-            written.append(leaves[k])
-            for bucket in buckets_of_leaf[k] if k < gradients else ():
-                unwritten[bucket] -= 1
-        before = done
-        while done < len(unwritten) and not unwritten[done]:
-            done += 1
-        if done > before:
-            end()
-    end()
-    return stages
+SPACE = 1 << 28
+"""Bytes of work space up to which the shards of a rank run together."""
 
 
 class _Work(NamedTuple):
@@ -178,14 +64,14 @@ class _Work(NamedTuple):
 
     shard: int
     runner: ShardRunner
-    adds: Pairs
+    adds: Sequence[Addition]
 
 
 class _Prepared(NamedTuple):
     """For each thread its shards in waves, which run together; and the additions after all threads have finished."""
 
     waves: list[list[list[_Work]]]
-    joins: Pairs
+    joins: Sequence[Addition]
 
 
 class Gradients:
@@ -253,12 +139,12 @@ class Gradients:
                 iterators = []
                 for shard, runner, adds in wave:
                     columns = rows[shard]
-                    arguments = parameters, statistics, columns, len(columns[0]) / samples, step, shard, scales
+                    inputs = ShardInputs(parameters, statistics, columns, len(columns[0]) / samples, step, shard, scales)
                     if staged is None:
-                        runner.run(*arguments)
+                        runner.run(inputs)
                         _add(adds)
                     else:
-                        iterators.append(runner.steps(*arguments))
+                        iterators.append(runner.steps(inputs))
                 if staged is not None:
                     staged.run(thread, wave, iterators)
 
@@ -276,25 +162,30 @@ class Gradients:
             many = max(1, -(-len(chain) // self._together))
             length = max(1, -(-len(chain) // many))
             runners = [self._runner(each.buffer, thread, i % length) for i, each in enumerate(chain)]
-            works = [_Work(each.shard, runner, self._pairs(each.adds)) for each, runner in zip(chain, runners, strict=True)]
+            works = [_Work(each.shard, runner, self._additions(each.adds)) for each, runner in zip(chain, runners, strict=True)]
             waves.append([works[i : i + length] for i in range(0, len(works), length)])
-        return _Prepared(waves, self._pairs(order.joins))
+        return _Prepared(waves, self._additions(order.joins))
 
     def _runner(self, buffer: Buffer, thread: int, place: int) -> ShardRunner:
         runner = self._runners.get((thread, place, buffer))
         if runner is None:
             if buffer not in self._memory:
                 kind, root, _ = buffer
-                in_window = kind == "partial"
-                out = self._window[f"partial.{root}"] if in_window else np.empty(self.parts.width, self.parts.layout.dtype)
-                self._memory[buffer] = out, self._window[f"sums.{root}"] if in_window else np.zeros(self.parts.sums)
-            out, sums = self._memory[buffer]
-            runner = self._runners[thread, place, buffer] = ShardRunner(self.parts, out, self._spaces.setdefault((thread, place), {}))
-            runner.sums = sums
+                regions = (self._window[f"{name}.{root}"] for name in ("partial", "sums", "states")) if kind == "partial" else None
+                self._memory[buffer] = self.parts.contribution() if regions is None else Contribution(*regions)
+            space = self._spaces.setdefault((thread, place), {})
+            runner = self._runners[thread, place, buffer] = ShardRunner(self.parts, self._memory[buffer], space)
         return runner
 
-    def _pairs(self, adds: Sequence[tuple[Buffer, Buffer]]) -> Pairs:
-        return [(self._memory[left], self._memory[right]) for left, right in adds]
+    def _additions(self, adds: Sequence[tuple[Buffer, Buffer]]) -> list[Addition]:
+        layout, additions = self.parts.statistics_layout, []
+        for pair in adds:
+            left, right = (self._memory[buffer] for buffer in pair)
+            states = zip(layout.regions, layout.parts(left.statistics), layout.parts(right.statistics), strict=True)
+            others: list[tuple[Callable[..., Array], Array, Array]] = [(np.add, left.sums, right.sums)]
+            others += [(region.rule.combine, a, b) for region, a, b in states]
+            additions.append(Addition(left.gradient, right.gradient, tuple(others)))
+        return additions
 
     def close(self) -> None:
         """End the threads."""
@@ -333,7 +224,7 @@ class _StagedStep:
             if stage.needs > self._arrived and self._needs is not None:
                 self._wait(thread, stage.needs)
             for work, iterator in zip(wave, iterators, strict=True):
-                if i == len(self._stages) - 1:
+                if stage.last:
                     deque(iterator, 0)
                 else:
                     for _ in range(stage.yield_points):
@@ -380,16 +271,18 @@ class _StagedStep:
                 self._condition.notify_all()
 
 
-def _add(pairs: Pairs) -> None:
-    for left, right in pairs:
-        for target, source in zip(left, right, strict=True):
-            np.add(target, source, out=target)
+def _add(additions: Sequence[Addition]) -> None:
+    for addition in additions:
+        np.add(addition.left, addition.right, out=addition.left)
+        for combine, left, right in addition.others:
+            combine(left, right, out=left)
 
 
-def _add_stage(pairs: Pairs, stage: Stage) -> None:
-    """Add the parts of the vectors that a stage has written."""
-    for left, right in pairs:
+def _add_stage(additions: Sequence[Addition], stage: Stage) -> None:
+    """Add what a stage has written."""
+    for addition in additions:
         for part in stage.written:
-            np.add(left[0][part], right[0][part], out=left[0][part])
-        if stage.sums:
-            np.add(left[1], right[1], out=left[1])
+            np.add(addition.left[part], addition.right[part], out=addition.left[part])
+        if stage.last:
+            for combine, left, right in addition.others:
+                combine(left, right, out=left)

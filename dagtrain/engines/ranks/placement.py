@@ -53,7 +53,7 @@ class StepShape(NamedTuple):
     blocks
         Elements of each block of the trained part of the parameter vector.
     statistics
-        Elements of the running statistics.
+        Bytes of the states of layers.
     sums
         Number of parts of loss and metrics; the first two are the loss's sum and weight.
     slots
@@ -61,7 +61,7 @@ class StepShape(NamedTuple):
     norms
         Number of norms of the whole gradient that the update needs.
     dtype
-        Of parameters, gradients and statistics.
+        Of parameters and gradients.
     buckets
         Blocks whose gradients become final together, in the order in which they do; by default all at once.
     fixed
@@ -203,7 +203,7 @@ class Placement(Drawable):
 
     @property
     def owners(self) -> tuple[int, ...]:
-        """Ranks that own blocks; the first of them also owns the running statistics."""
+        """Ranks that own blocks; the first of them also owns the states of layers."""
         return tuple(rank.number for rank in self.ranks if rank.blocks)
 
     @property
@@ -237,10 +237,11 @@ class Placement(Drawable):
         """The regions of a rank's window: dtype and elements by name."""
         shape, regions = self.shape, {}
         for root in self.ranks[rank].roots:
-            regions[f"partial.{root}"] = (shape.dtype, shape.parameters + shape.statistics)
+            regions[f"partial.{root}"] = (shape.dtype, shape.parameters)
             regions[f"sums.{root}"] = ("<f8", shape.sums)
+            regions[f"states.{root}"] = ("|u1", shape.statistics)
         regions["parameters"] = (shape.dtype, shape.vector)
-        regions["statistics"] = (shape.dtype, shape.statistics)
+        regions["statistics"] = ("|u1", shape.statistics)
         regions["squared_norms"] = ("<f8", shape.norms * shape.squares_at[-1])
         if shape.weights:
             regions["weights"] = ("<f8", shape.shards * shape.weights)
@@ -258,7 +259,6 @@ class Placement(Drawable):
         Partial sums have a part for each bucket and one for the metrics; parameters have one for each bucket, from the last to the first.
         """
         shape, sender, receiver = self.shape, self.ranks[source], self.ranks[target]
-        total = shape.parameters
         parts: dict[Phase, tuple[tuple[Span, ...], ...]] = {}
         if shape.weights:
             each = (Span("weights", run.start * shape.weights, run.stop * shape.weights) for run in runs(sender.shards))
@@ -269,7 +269,7 @@ class Placement(Drawable):
             ]
             metrics = [Span(f"sums.{root}", 0, self.sums_of(target)) for root in sender.roots]
             if target == self.owners[0] and shape.statistics:
-                metrics += [Span(f"partial.{root}", total, total + shape.statistics) for root in sender.roots]
+                metrics += [Span(f"states.{root}", 0, shape.statistics) for root in sender.roots]
             parts[Phase.REDUCE_SCATTER] = (*map(tuple, partial), tuple(metrics))
         if sender.blocks:
             slices = self.slices_of(source)
@@ -303,7 +303,7 @@ class Placement(Drawable):
 
     def edges(self) -> list[Edge]:
         """Every exchange of one step, with its bytes; the optimiser's vectors are exchanged once a segment."""
-        sizes = {"sums": 8, "squared_norms": 8, "weights": 8}
+        sizes = {"sums": 8, "squared_norms": 8, "weights": 8, "states": 1, "statistics": 1}
         item = int(self.shape.dtype[-1])
         edges = []
         for a in self.ranks:

@@ -23,7 +23,7 @@ from dagtrain.engines.ranks.schedule import Schedule
 from dagtrain.engines.ranks.segment import SegmentRun, Streams, streams_of
 from dagtrain.engines.ranks.worker_plugin import RanksWorkerPlugin, plugin_of
 from dagtrain.errors import DagtrainError
-from dagtrain.step.program import StepParts
+from dagtrain.step.parts import StepParts
 from dagtrain.step.software import software
 from dagtrain.step.state import State
 from dagtrain.transport import Aborted, ChannelError, Communicator, PeerLost, PeerTimeout, ProtocolError, Window

@@ -23,11 +23,11 @@ from dagtrain.engines.engine import Watch
 from dagtrain.engines.ranks.actions import Abandon, Begin, Commit, Done, Fetch, GiveUp, Inquire, Missing, Probe, StateRef, Submit
 from dagtrain.engines.ranks.background import forget_sent
 from dagtrain.engines.ranks.coordinator import Coordinator
-from dagtrain.engines.ranks.gradients import shape_of
 from dagtrain.engines.ranks.messages import GroupSpec, SegmentSpec
 from dagtrain.engines.ranks.placement import WorkerInfo, place
 from dagtrain.engines.ranks.rank import run_rank
 from dagtrain.engines.ranks.reports import ANSWER, Reports
+from dagtrain.engines.ranks.stages import shape_of
 from dagtrain.errors import ClusterError
 from dagtrain.graph import Array
 from dagtrain.report.records import StepTimes

@@ -33,7 +33,7 @@ from dagtrain.engines.scheduler.measure import measure_here, measure_on
 from dagtrain.graph import Array, Drawable
 from dagtrain.step.heads import scales_of
 from dagtrain.step.layout import settled
-from dagtrain.step.program import Contribution, ShardRunner, StepParts, next_state
+from dagtrain.step.parts import Contribution, ShardInputs, ShardRunner, StepParts, next_state
 from dagtrain.step.state import State
 from dagtrain.step.sum_tree import add_tree
 
@@ -46,8 +46,7 @@ GROUP = 4
 class ShardResult(NamedTuple):
     """A contribution, and the samples of each shard in it."""
 
-    vector: Array
-    sums: Array
+    contribution: Contribution
     used: tuple[tuple[int, Array], ...] = ()
 
 
@@ -68,7 +67,7 @@ def _runner(parts: StepParts) -> ShardRunner:
     if parts.key not in runners:
         while len(runners) >= 4:
             del runners[next(iter(runners))]
-        runners[parts.key] = ShardRunner(parts, np.empty(parts.width, parts.layout.dtype))
+        runners[parts.key] = ShardRunner(parts, parts.contribution())
     return runners[parts.key]
 
 
@@ -97,36 +96,35 @@ def gradient_task(
     """One shard's contribution; `picks` maps rows of each partition to places of the shard."""
     columns = assemble(picks, partitions)
     state = before.state
-    views = parts.layout.views(settled(state.parameters)), parts.statistics_layout.views(settled(state.statistics))
+    parameters, statistics = parts.layout.views(settled(state.parameters)), parts.statistics_layout.settled_views(state.statistics)
     with guard():
-        contribution = _runner(parts).run(*views, columns, part, step, shard, scales)
+        contribution = _runner(parts).run(ShardInputs(parameters, statistics, columns, part, step, shard, scales))
     samples = samples_of(picks)
     samples = samples.astype(np.min_scalar_type(samples.max()))  # few bytes to send
-    return ShardResult(contribution.vector.copy(), contribution.sums.copy(), ((shard, samples),))
+    return ShardResult(Contribution(*(array.copy() for array in contribution)), ((shard, samples),))
 
 
-def total_task(places: Sequence[int], *contributions: ShardResult) -> ShardResult:
+def total_task(parts: StepParts, places: Sequence[int], *contributions: ShardResult) -> ShardResult:
     """The sum of an aligned group of shards, at these places of the group."""
-    return _add_at(places, GROUP, contributions)
+    return _add_at(parts, places, GROUP, contributions)
 
 
 def update_task(parts: StepParts, before: Stepped, places: Sequence[int], shards: int, *subtotals: ShardResult) -> Stepped:
     """The next state from the last one and the sums of the groups, at these places of the tree."""
-    total, measured, used = _add_at(places, shards, subtotals)
+    total, used = _add_at(parts, places, shards, subtotals)
     with np.errstate(all="ignore"):
-        return Stepped(next_state(parts, before.state, Contribution(total, measured)), (*before.sums, measured), (*before.used, used))
+        return Stepped(next_state(parts, before.state, total), (*before.sums, total.sums), (*before.used, used))
 
 
-def _add_at(places: Sequence[int], width: int, parts: Sequence[ShardResult]) -> ShardResult:
+def _add_at(parts: StepParts, places: Sequence[int], width: int, results: Sequence[ShardResult]) -> ShardResult:
     """The sum by the fixed tree of this width; empty places add nothing."""
-    vectors: list[Array | None] = [None] * width
-    sums: list[Array | None] = [None] * width
-    for place, part in zip(places, parts, strict=True):
-        vectors[place], sums[place] = part.vector, part.sums
-    vector, measured = add_tree(vectors), add_tree(sums)
-    assert vector is not None, "a group has at least one shard"
+    by_place = dict(zip(places, (result.contribution for result in results), strict=True))
+    gradients, sums, statistics = zip(*(by_place.get(place, (None, None, None)) for place in range(width)), strict=True)
+    gradient, measured = add_tree(gradients), add_tree(sums)
+    assert gradient is not None, "a group has at least one shard"
     assert measured is not None, "a group has at least one shard"
-    return ShardResult(vector, measured, tuple(one for part in parts for one in part.used))
+    total = Contribution(gradient, measured, parts.statistics_layout.combine(statistics))
+    return ShardResult(total, tuple(one for result in results for one in result.used))
 
 
 def begin_task(before: Stepped) -> Stepped:
@@ -196,7 +194,8 @@ def step_tasks(
                 subtotals |= members
                 continue
             total = (f"total-{token}", t, place)
-            tasks[total] = Task(total, total_task, DataNode(None, [s - place for s in members]), *(TaskRef(k) for k in members.values()))
+            places = DataNode(None, [s - place for s in members])
+            tasks[total] = Task(total, total_task, TaskRef(parts), places, *(TaskRef(k) for k in members.values()))
             subtotals[place] = total
         update = (f"update-{token}", t)
         places = DataNode(None, list(subtotals))

@@ -84,7 +84,7 @@ class AtMoment(Fault):
     def setup(self, worker: Any) -> None:
         from dagtrain.engines.ranks.arithmetic import RankRunner
         from dagtrain.engines.ranks.rank import Rank
-        from dagtrain.step.program import Scorer
+        from dagtrain.step.scores import Scorer
 
         plugin, owner = self, {"_meet": Rank, "score": Scorer}.get(self.moment, RankRunner)
         before = getattr(owner, self.moment)

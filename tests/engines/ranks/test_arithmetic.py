@@ -12,10 +12,11 @@ import dagtrain as dt
 from dagtrain.data.columns import Rows
 from dagtrain.engines.inline import StepRunner
 from dagtrain.engines.ranks.arithmetic import COMMON, RankRunner
-from dagtrain.engines.ranks.gradients import shape_of
 from dagtrain.engines.ranks.placement import WorkerInfo, place
+from dagtrain.engines.ranks.stages import shape_of
 from dagtrain.step.update import Update
 from dagtrain.transport import Phase
+from tests.step.remembering import Remembers
 
 pytestmark = [pytest.mark.slow, pytest.mark.combined]
 
@@ -28,16 +29,16 @@ def optimizer() -> Any:
 
 @pytest.fixture(scope="module")
 def program() -> dt.step.Program:
-    """A network of 1,186 parameters with running statistics, and an optimiser that asks for the norm of the gradient."""
+    """A network of 1,186 parameters with states by each reduction, and an optimiser that asks for the norm of the gradient."""
     return compiled(optimizer())
 
 
 def compiled(rule: Any, block: int | None = None, widths: tuple[int, ...] = (24,)) -> dt.step.Program:
     hidden = [dt.nn.Dense(width, "tanh") for width in widths]
-    model = dt.nn.Sequential([dt.nn.Dense(32, "tanh"), dt.nn.BatchNorm(), *hidden, dt.nn.Dense(2)])
+    model = dt.nn.Sequential([dt.nn.Dense(32, "tanh"), dt.nn.BatchNorm(), Remembers(), *hidden, dt.nn.Dense(2)])
     objective = dt.step.ModelObjective(model, "cross_entropy", ["accuracy"])
     columns = dt.data.Columns.of(dt.Spec((8,), np.dtype("f4")), dt.Spec((), np.dtype("i8")))
-    return dt.step.Program(objective, rule, columns, seed=0, block=block)
+    return dt.step.Program(objective, rule, columns, seed=0, block=block, shards=SHARDS)
 
 
 @pytest.fixture(scope="module")

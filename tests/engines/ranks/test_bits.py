@@ -13,6 +13,7 @@ from dagtrain.engines.ranks.rank import Rank
 from dagtrain.engines.ranks.stretch import Stretch
 from dagtrain.engines.ranks.worker_plugin import RanksWorkerPlugin
 from dagtrain.transport import communicator
+from tests.step.remembering import Remembers
 
 pytestmark = pytest.mark.combined
 
@@ -102,8 +103,8 @@ def layered(digits, monkeypatch):
 
     def fit(engine, norm=True, block=512, **options):
         monkeypatch.setattr("dagtrain.step.group_update.BLOCK", block)
-        layers = [dt.nn.Dense(48, "tanh"), dt.nn.BatchNorm(), dt.nn.Dense(40, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(32, "relu")]
-        model = dt.nn.Sequential([*layers, dt.nn.Dense(10)])
+        layers = [dt.nn.Dense(48, "tanh"), dt.nn.BatchNorm(), Remembers(), dt.nn.Dense(40, "tanh"), dt.nn.Dropout(0.2)]
+        model = dt.nn.Sequential([*layers, dt.nn.Dense(32, "relu"), dt.nn.Dense(10)])
         optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2)) if norm else dt.optim.adam(1e-2)
         trainer = dt.Trainer(model, loss="cross_entropy", metrics=["accuracy", "f1"], optimizer=optimizer, shards=8, engine=engine)
         return trainer.fit(digits.x[:196], digits.y[:196], epochs=3, batch_size=64, verbose=0, **options)

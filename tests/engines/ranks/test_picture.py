@@ -37,11 +37,11 @@ def texts(diagram: Diagram) -> str:
 
 
 def test_a_rank_shows_its_worker_its_shards_and_its_blocks() -> None:
-    diagram = placement_diagram(placed(2, statistics=6))
+    diagram = placement_diagram(placed(2, statistics=24))
     said = texts(diagram).splitlines()
     assert said == [
         *["rank 0", "10.0.0.1:4000 · 1 thread", "shards 0–3", "sum 0–3"],
-        *["blocks 0–1", "2,000 elements", "8 kB", "and 6 running statistics", "parameters", "14 kB"],
+        *["blocks 0–1", "2,000 elements", "8 kB", "and 24 B of states of layers", "parameters", "14 kB"],
         *["rank 1", "10.0.0.1:4001 · 1 thread", "shards 4–7", "sum 4–7", "blocks 2–3", "1,500 elements", "6 kB", "parameters", "14 kB"],
     ]
 

@@ -142,7 +142,7 @@ def shifted(array, offset=5):
     memory = np.zeros(array.nbytes + 64, np.uint8)
     memory[offset : offset + array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)
     copy = np.frombuffer(memory.data, array.dtype, array.size, offset).reshape(array.shape)
-    assert not copy.flags.aligned
+    assert array.dtype == np.uint8 or not copy.flags.aligned
     return copy
 
 
@@ -156,8 +156,8 @@ def test_the_alignment_of_values_changes_no_bit(digits, fit_digits):
     x, y = digits.x[:8], digits.y[:8]
     picks = [Gathered(0, np.arange(8), np.arange(8))]
     results = [gradient_task(program.for_workers([8]), Stepped(s, ()), 0.125, 9, 0, picks, None, (x, y)) for s in (state, moved)]
-    assert np.array_equal(results[0].vector, results[1].vector)
-    assert np.array_equal(results[0].sums, results[1].sums)
+    for here, there in zip(*(result.contribution for result in results), strict=True):
+        assert here.tobytes() == there.tobytes()
     score = program.for_evaluation(8).score
     expected = score(state, (x, y)).sums
     for other in (shifted(x), np.asfortranarray(x), np.repeat(x, 2, axis=1)[:, ::2]):
