@@ -33,7 +33,7 @@ def with_python():
 
 
 @pytest.mark.parametrize("page", list(with_python()))
-def test_python_runs(page, tmp_path, monkeypatch):
+def test_python_runs(settings_of_dask, page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "page"}
     for line, code in blocks(page, "python"):

@@ -75,7 +75,7 @@ def test_same_bits():
 
 @pytest.mark.cluster
 @pytest.mark.filterwarnings("default")  # a killed worker leaves open sockets, of which Python warns
-def test_same_bits_on_clusters(quick):
+def test_same_bits_on_clusters(settings_of_dask, quick):
     results = load("same_bits").main(quick)
     assert len(results) == (6 if quick else 8)
     assert len(set(results.values())) == 1
@@ -83,7 +83,7 @@ def test_same_bits_on_clusters(quick):
 
 @pytest.mark.cluster
 @pytest.mark.filterwarnings("default")  # as above
-def test_lanes(tmp_path, quick):
+def test_lanes(settings_of_dask, tmp_path, quick):
     alone, lanes, events = load("lanes").main(tmp_path, quick)
     assert lanes == alone
     assert "was lost" in str(events[0])

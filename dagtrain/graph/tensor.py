@@ -193,10 +193,16 @@ class Tensor(NDArrayOperatorsMixin, Drawable):
 
     __int__ = __index__ = __complex__ = __float__
 
+    def __format__(self, form: str) -> str:
+        if form:
+            raise GraphError(f"{self!r} has no value to write as {form!r} while a graph is being built: use .compute().")
+        return repr(self)
+
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise GraphError(
             f"{self!r} cannot become a NumPy array while a graph is being built: the function that was called on it does not "
-            "support tensors. Use a function of NumPy that dagtrain supports, or .compute() the tensor first."
+            "support tensors. Use np.stack or np.concatenate to make one tensor of several, another function of NumPy that dagtrain "
+            "supports, or .compute() the tensor first."
         )
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:

@@ -171,7 +171,7 @@ def unsupported(name: str, supported: Iterable[str]) -> UnsupportedError:
     if advice is None:
         by_name = {s.rpartition(".")[2]: s for s in sorted(supported, reverse=True)}
         alike = [by_name[match] for match in get_close_matches(name.rpartition(".")[2], by_name, n=3, cutoff=0.75)]
-        advice = f"Supported are {', '.join(alike)}, among others" if alike else "Use functions that are, or compute() the tensor first"
+        advice = f"Supported are {', '.join(alike)}, among others" if alike else "Use other functions, or .compute() the tensor first"
     return UnsupportedError(f"{name} is not supported on tensors. {advice}.")
 
 

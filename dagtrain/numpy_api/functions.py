@@ -82,6 +82,19 @@ def allclose(a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bool
     return reduce.reduce_all(isclose(a, b, rtol, atol, equal_nan))
 
 
+implements(np.isreal)(lambda x: OPS["equal"](imag(as_tensor(x)), 0))
+implements(np.iscomplex)(lambda x: OPS["not_equal"](imag(as_tensor(x)), 0))
+
+
+@implements(np.array_equiv)
+def array_equiv(a1: Any, a2: Any) -> Tensor:
+    try:
+        np.broadcast_shapes(np.shape(a1), np.shape(a2))
+    except ValueError:
+        return as_tensor(np.asarray(False))
+    return reduce.reduce_all(OPS["equal"](a1, a2))
+
+
 @implements(np.array_equal)
 def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> Tensor:
     if np.shape(a1) != np.shape(a2):

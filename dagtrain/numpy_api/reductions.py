@@ -248,6 +248,8 @@ def _running(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 cumsum = implements(np.cumsum)(_running(reduce.cumsum))
 cumprod = implements(np.cumprod)(_running(reduce.cumprod))
+implements(np.nancumsum)(lambda a, axis=None, dtype=None: cumsum(_left(as_tensor(a), _not_nan(a, True), 0), axis, dtype))
+implements(np.nancumprod)(lambda a, axis=None, dtype=None: cumprod(_left(as_tensor(a), _not_nan(a, True), 1), axis, dtype))
 
 
 def _cumulative(function: Callable[..., Tensor], first: int) -> Callable[..., Tensor]:

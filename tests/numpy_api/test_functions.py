@@ -336,7 +336,8 @@ def test_forms_that_numpy_takes() -> None:
         (lambda a: np.full_like(a, a[0, 0]), (A,)), (lambda a: np.diff(a[0], prepend=a[0, 0]), (A,)), (np.diff, (P,)),
         (lambda a: np.pad(a, {-1: (1, 2)}), (A,)), (lambda a: np.pad(a, {0: 1}, constant_values=3.0), (A,)),
         (lambda a: np.repeat(a, [0, 2, 1], axis=0), (A,)), (lambda a: np.round(a * 1000, -2), (A,)), (lambda a: a[[]], (A,)),
-        (lambda a: np.take(a, [9, -9], mode="wrap"), (V,)), (lambda a: np.take(a, [], axis=0), (A,)),
+        (lambda a: np.take(a, [9, -9], mode="wrap"), (V,)),
+        (lambda a: np.take(a, [9, -9], mode="clip"), (V,)), (lambda a: np.take(a, [], axis=0), (A,)),
     ):  # fmt: skip
         agree(function, arrays)
     np.testing.assert_array_equal(dt.grad(lambda x: np.sum(np.prod(x, axis=1)))(np.zeros((2, 0, 4))), np.zeros((2, 0, 4)))

@@ -7,7 +7,6 @@ import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 import dagtrain as dt
 from dagtrain import nn
@@ -35,6 +34,7 @@ def trainer(**options: Any) -> dt.Trainer:
 
 def in_torch(steps: int, first: Any, batch: int) -> tuple[dict[str, np.ndarray[Any, Any]], list[float]]:
     """The same training in PyTorch: parameters by name, and the mean of the losses of each step."""
+    torch = pytest.importorskip("torch", reason="PyTorch is what steps are compared with")
     flat = {f"{layer}.{name}": torch.tensor(array, requires_grad=True) for layer, part in first.items() for name, array in part.items()}
     a, b, kind, size = torch.tensor(A), torch.tensor(B), torch.tensor(KIND), torch.tensor(SIZE)
     optimizer, losses = torch.optim.SGD(flat.values(), lr=0.1), []

@@ -8,7 +8,7 @@ from dagtrain.graph import Spec
 from dagtrain.nn import metrics
 from dagtrain.plan.interpret import interpret
 
-sk = pytest.importorskip("sklearn.metrics", reason="scikit-learn is what metrics are compared with")
+from ...peers import scikit_learn as sk
 
 ROWS = 61
 RNG = np.random.default_rng(8)
