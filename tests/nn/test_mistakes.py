@@ -194,3 +194,35 @@ def test_calls_on_symbolic_values_that_other_libraries_allow():
     for use, message in cases:
         with pytest.raises(ArgumentError, match=message):
             use()
+
+
+@dataclass(frozen=True)
+class Pair(nn.Layer):
+    """Returns two outputs in training, or always; or gives one of them as an auxiliary one."""
+
+    always: bool = False
+    auxiliary: str = ""
+
+    def forward(self, c, x):
+        if self.auxiliary:
+            c.auxiliary(self.auxiliary, x @ c.parameter("v", (4, 2)))
+            return {"y": x @ c.parameter("w", (4, 2))}
+        return (x, x) if c.training or self.always else x
+
+
+def test_outputs_of_layers_and_inputs_of_models_that_do_not_fit():
+    a, n = nn.Input((4,), name="a"), nn.Input((1,), name="n", dtype="int64")
+    model = nn.Model([a, n], nn.Dense(2)(nn.Add()([*Pair()(a)])) + nn.Dense(2)(n))
+    params, state = model.init(dt.key(0))
+    clash = {"y": "mse", "z": "mse"}
+    cases = [
+        (lambda: model.apply(params, state, X, Y[:, None]), "layer 'pair_1' returns fewer outputs here than on symbolic values"),
+        (lambda: model.apply(params, state, X, Y), r"the input 'n' takes samples of shape \(1,\), got \(\)\. Reshape it to \(-1, 1\)"),
+        (lambda: model.apply(params, state, X, X[:, :1]), r"the input 'n' takes int64, got float32: convert it with \.astype\('int64'\)"),
+        (lambda: nn.Add().apply({}, {}, {"a": X, "b": X}), "the inputs of Add have no names: give them as a tuple"),
+        (lambda: dt.Trainer(Pair(auxiliary="y"), loss=clash).fit(X, {"y": X[:, :2], "z": X[:, :2]}, verbose=0), "of the name 'y': rename"),
+        (lambda: dt.Trainer(nn.Dense(4), loss=clash).fit(X, {"y": X, "z": X}, verbose=0), "one loss, or let the model return {'y': array}"),
+    ]
+    for use, message in cases:
+        with pytest.raises(DagtrainError, match=message):
+            use()
