@@ -216,5 +216,5 @@ def part_name(node: Tensor) -> str:
     names = drawn_as(node.inputs[0]).outputs
     index: int = node.attribute("index")
     if index < len(names):
-        return names[index]
+        return str(names[index])
     return "result" if len(node.inputs[0].spec.parts) == 1 else f"result {index}"
