@@ -88,6 +88,7 @@ _HINTS = _hints(
     ("jit function tffunction", "'compile'"),
     ("jacfwd jacrev", "'jacobian'"),
     ("pmap vectorize", "'vmap'"),
+    ("elementwisegrad egrad", "dt.vmap(dt.grad(function))"),
     ("valueandgrad gradienttape", "'value_and_grad'"),
     ("backward gradient autograd derivative", "'grad'"),
     ("sequential dense dropout layernorm batchnorm flatten activation embedding conv2d layers", "a name in dt.nn, such as dt.nn.Dense(10)"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import linecache
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -213,8 +213,8 @@ def drawn_as(node: Tensor) -> Drawn:
 
 def part_name(node: Tensor) -> str:
     """The name of one of a node's several outputs."""
-    names: Sequence[str] = drawn_as(node.inputs[0]).outputs
+    names = drawn_as(node.inputs[0]).outputs
     index: int = node.attribute("index")
     if index < len(names):
-        return names[index]
+        return str(names[index])
     return "result" if len(node.inputs[0].spec.parts) == 1 else f"result {index}"

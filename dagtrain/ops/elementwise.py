@@ -1,8 +1,8 @@
 """Ops that work on each element alone: NumPy's arithmetic, comparison, logic and mathematical functions.
 
 Where a function has a kink, the derivative is the one stated here: `absolute` and `sign` 0 at 0; `maximum`, `minimum`, `fmax` and `fmin`
-one half to each of two equal arguments; `relu` 0 at 0; `hypot` 0 at (0, 0); `logaddexp` 1 for each argument that is
-infinity, and 0 where both are minus infinity; rounding functions 0 everywhere.
+one half to each of two equal arguments; `logaddexp` one half to each of two equal infinities; `relu` 0 at 0; `hypot` 0 at (0, 0); rounding
+functions 0 everywhere.
 """
 
 from __future__ import annotations
@@ -81,14 +81,23 @@ log10 = elementwise("log10", np.log10, lambda g, y, a: (g / (a * LN10),), domain
 log1p = elementwise("log1p", np.log1p, lambda g, y, a: (g / (1 + a),), domain=[UNIT], flops=10)
 
 
-def below(a: Tensor, y: Tensor) -> Tensor:
-    """The difference a - y, where y is the logarithm of a sum that has exp(a) as a term; 0 where a is infinite, and never NaN."""
-    top = float(np.finfo(y.dtype).max)
-    return subtract(minimum(a, top), where(np.isinf(y), where(y > 0, top, 0), y))
+def finite(a: Tensor) -> Tensor:
+    """Numbers that are far from the largest, for infinities and others that are close to it; differences of them do not overflow."""
+    far = float(np.finfo(a.dtype).max) / 2
+    return a if a.dtype.kind == "c" else minimum(maximum(a, -far), far)
 
 
-logaddexp = elementwise("logaddexp", np.logaddexp, lambda g, y, a, b: (g * exp(below(a, y)), g * exp(below(b, y))), flops=20)
-logaddexp2 = elementwise("logaddexp2", np.logaddexp2, lambda g, y, a, b: (g * exp2(below(a, y)), g * exp2(below(b, y))), flops=20)
+def _logaddexp_gradient(scale: float) -> Any:
+    # The share of exp(a) in the sum is sigmoid(a - b); a - y cancels, and is not defined for infinities.
+    def gradient(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        ahead = scale * (finite(a) - finite(b))
+        return g * sigmoid(ahead), g * sigmoid(-ahead)
+
+    return gradient
+
+
+logaddexp = elementwise("logaddexp", np.logaddexp, _logaddexp_gradient(1.0), flops=20)
+logaddexp2 = elementwise("logaddexp2", np.logaddexp2, _logaddexp_gradient(LN2), flops=20)
 
 # ---- trigonometric and hyperbolic functions
 

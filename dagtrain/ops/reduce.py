@@ -1,8 +1,8 @@
 """Ops that reduce along axes.
 
 Sums of float16 are accumulated in float32: in float16 alone a sum of ones ends at 2,048, and a mean of 300 times 500 is infinite.
-Ties in `max` and `min` share the gradient equally. The gradients of `norm` at the zero vector and of `logsumexp` of minus infinities are
-zero. `argmax` and `argmin` have derivative zero.
+Ties in `max` and `min` share the gradient equally. The gradient of `norm` at the zero vector is zero; `logsumexp` shares
+its own equally among equal infinities. `argmax` and `argmin` have derivative zero.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from dagtrain.errors import ShapeError
 from dagtrain.graph import Spec, Tensor
-from dagtrain.ops.elementwise import absolute, below, cast, exp, part_of_length, square, where
+from dagtrain.ops.elementwise import absolute, cast, exp, finite, part_of_length, square, stop_gradient, where
 from dagtrain.ops.record import ZERO, Draw, Op, Sample, as_tensor, axes_of, axis_of, size_of, written
 
 Axes = tuple[int, ...]
@@ -183,11 +183,24 @@ def _logsumexp_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) ->
     return written(total, out)
 
 
+def _logsumexp_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: bool) -> tuple[Tensor]:
+    # Not exp(a - y), in which the logarithm of the number of terms is lost where a is large, and which is not defined for infinities.
+    from dagtrain.ops.softmax import softmax
+
+    a = finite(a)
+    if len(axis) == 1:
+        shares = softmax(a, axis[0])
+    else:
+        terms = exp(a - stop_gradient(reduce_max(a, axis, True)))
+        shares = terms / reduce_sum(terms, axis, True)
+    return (_expanded(g, a, axis, keepdims) * shares,)
+
+
 _logsumexp = Op(
     "logsumexp",
     _logsumexp_kernel,
     _spec("mean"),
-    lambda g, y, a, *, axis, keepdims: (_expanded(g, a, axis, keepdims) * exp(below(a, _expanded(y, a, axis, keepdims))),),
+    _logsumexp_gradient,
     _SAMPLES,
     flops=lambda spec, a, **_: 12.0 * a.size,
 )
@@ -235,8 +248,9 @@ def _cumprod_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: int) -> tuple[Te
     eye = np.eye(n, dtype=bool)
     with_one = where(eye, 1, expand_dims(last, (last.ndim - 1,)))  # [..., i, k]: a_k, and 1 at k = i
     products = cumprod(with_one, with_one.ndim - 1)  # [..., i, j]
-    upper = np.triu(np.ones((n, n), a.dtype))
-    grads = reduce_sum(expand_dims(moveaxis(g, axis, -1), (last.ndim - 1,)) * products * upper, (with_one.ndim - 1,), False)
+    upper = np.triu(np.ones((n, n), bool))
+    terms = where(upper, expand_dims(moveaxis(g, axis, -1), (last.ndim - 1,)) * products, 0)  # also where a product is infinite
+    grads = reduce_sum(terms, (with_one.ndim - 1,), False)
     return (moveaxis(grads, -1, axis),)
 
 

@@ -27,6 +27,7 @@ from dagtrain.ops.elementwise import cast
 from dagtrain.ops.random import derive, key
 from dagtrain.ops.shape import stack
 from dagtrain.step.heads import (
+    ONE_ARRAY,
     WITHOUT_NAMES,
     Figure,
     Head,
@@ -122,6 +123,11 @@ class ModelObjective(Differentiated):
     def _specs(self, x: Any) -> tuple[Any, dict[str, Spec]]:
         """The specs of the outputs and of the auxiliary ones."""
         first = self._traced(x)
+        if isinstance(first.call.outputs, list | tuple) and len(first.call.outputs) == 1:
+            raise ArgumentError(f"the model returns a {type(first.call.outputs).__name__} of one output: return the array itself.")
+        twice = first.shared.auxiliary.keys() & (first.call.outputs.keys() if isinstance(first.call.outputs, dict) else set())
+        if twice:
+            raise ArgumentError(f"the model has an output and an auxiliary output of the name {min(twice)!r}: rename one of them.")
         return map_leaves(spec_of, first.call.outputs), {name: spec_of(value) for name, value in first.shared.auxiliary.items()}
 
     def initial(self, seed: int, x: Any) -> tuple[Any, Any]:
@@ -371,7 +377,7 @@ def output_of_specs(head: Head, outputs: Any, auxiliary: Mapping[str, Spec]) -> 
     if not isinstance(outputs, Spec):
         raise ArgumentError(WITHOUT_NAMES)
     if head.name:
-        raise ArgumentError(f"the loss is for the output {head.name!r}, but the model gives one array: give one loss.")
+        raise ArgumentError(ONE_ARRAY.format(head.name))
     return outputs
 
 

@@ -94,7 +94,10 @@ def _seed(cost: Tensor, cotangent: Any) -> Tensor:
         seed = as_tensor(cotangent)
         return cast(broadcast_to(seed, cost.shape), cost.dtype)
     if cost.shape:
-        raise NotScalarError(f"the cost must be one number, got shape {cost.shape} ({cost.origin}). Reduce it with np.mean or np.sum.")
+        raise NotScalarError(
+            f"the cost must be one number, got shape {cost.shape} ({cost.origin}). Reduce it with np.mean or np.sum, or "
+            "take dt.jacobian(function) for the derivatives of all its elements, dt.vjp(function, x) for their sum with weights."
+        )
     return as_tensor(np.ones((), cost.dtype))
 
 
