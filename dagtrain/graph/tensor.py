@@ -189,7 +189,10 @@ class Tensor(NDArrayOperatorsMixin, Drawable):
         return (self[i] for i in range(len(self)))
 
     def __float__(self) -> float:
-        raise GraphError(f"{self!r} is not a number while a graph is being built: use .compute().")
+        raise GraphError(
+            f"{self!r} is not a number while a graph is being built: use .compute(), or make an argument that is a shape or a count a "
+            "static one, as in dt.compile(function, static_argnames=...)."
+        )
 
     __int__ = __index__ = __complex__ = __float__
 

@@ -117,9 +117,8 @@ def by_output(what: str, value: Any, names: Sequence[str]) -> Any:
     if not names and len(value) == 1:
         return value[0]
     if not names:
-        raise ArgumentError(
-            f"{what} is a list of {len(value)}, and the outputs have no names: give them as a dict, and {what} by its names."
-        )
+        cure = f"let the model give a dict of outputs, and give {what} as a dict by its names"
+        raise ArgumentError(f"{what} is a list of {len(value)}, but the names of the outputs are not known: {cure}.")
     if len(value) != len(names):
         raise ArgumentError(
             f"{what} is a list of {len(value)}, but the outputs are {', '.join(names)}: give one for each in this order, or {what} as a "

@@ -123,6 +123,8 @@ class ModelObjective(Objective):
     def _specs(self, x: Any) -> tuple[Any, dict[str, Spec]]:
         """The specs of the outputs and of the auxiliary ones."""
         first = self._traced(x)
+        if isinstance(first.call.outputs, list | tuple) and len(first.call.outputs) == 1:
+            raise ArgumentError(f"the model returns a {type(first.call.outputs).__name__} of one output: return the array itself.")
         twice = first.shared.auxiliary.keys() & (first.call.outputs.keys() if isinstance(first.call.outputs, dict) else set())
         if twice:
             raise ArgumentError(f"the model has an output and an auxiliary output of the name {min(twice)!r}: rename one of them.")

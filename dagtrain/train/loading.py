@@ -118,7 +118,8 @@ def load(
         program = trainer._compile(manifest.rows, manifest.statistics.shards)
         unfit = manifest.unfit(program.layout, program.statistics_layout, tuple(program.update.slots), group_entries(program))
         if unfit:
-            raise ArgumentError(f"the arrays are not those of its model and its optimizer: {'; '.join(unfit)}.")
+            cure = "" if optimizer is None else " Load it as it was, and assign trainer.optimizer then."
+            raise ArgumentError(f"the arrays are not those of its model and its optimizer: {'; '.join(unfit)}.{cure}")
     except DagtrainError as error:
         if replaced:
             raise type(error)(f"{checkpoint.path}, with these arguments: {error}") from error

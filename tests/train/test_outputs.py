@@ -241,12 +241,12 @@ def test_lists_and_tuples_stand_for_dicts_in_the_order_of_the_model() -> None:
     made = trainer(loss=["cross_entropy", "mse"], loss_weights=[1.0, 0.1], metrics=[["accuracy", "f1"], []])
     expected = trainer().fit(X, Y, verbose=0).fingerprint
     assert made.fit(X, (KIND, SIZE), verbose=0).fingerprint == expected
-    for fitted in forms:
+    for fitted in (X, [A, B]):
         again = trainer()
         assert again.fit(fitted, [KIND, SIZE], verbose=0).fingerprint == expected
         for x in forms:
             np.testing.assert_array_equal(again.predict(x)["kind"], made.predict(X)["kind"])
-            assert again.evaluate(x, Y) == made.evaluate(X, Y)
+        assert again.evaluate((A, B), Y) == made.evaluate(X, Y)
     lazy = made.predict([da.from_array(A, chunks=(25, -1)), da.from_array(B, chunks=(30, -1))])
     np.testing.assert_allclose(lazy["size"].compute(scheduler="sync"), made.predict(X)["size"], rtol=1e-5)
     table = pd.DataFrame(Y)
