@@ -236,11 +236,11 @@ _where_op = Op(
 
 def where(condition: Any, a: Any, b: Any) -> Tensor:
     """`a` where the condition holds, else `b`; Python numbers take the dtype of the other side."""
-    if type(a) in (int, float) and type(b) in (int, float):
+    if type(a) in (int, float, complex) and type(b) in (int, float, complex):
         a = np.asarray(a, np.result_type(type(a), type(b)))
-    if type(a) in (int, float) and type(b) not in (int, float):
+    if type(a) in (int, float, complex) and type(b) not in (int, float, complex):
         a = np.asarray(a, np.result_type(spec_of(b).dtype, a))
-    if type(b) in (int, float):
+    if type(b) in (int, float, complex):
         b = np.asarray(b, np.result_type(spec_of(a).dtype, b))
     if not isinstance(condition, Tensor):
         condition = np.asarray(refuse_masked(condition), bool)
