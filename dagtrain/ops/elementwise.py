@@ -1,8 +1,8 @@
 """Ops that work on each element alone: NumPy's arithmetic, comparison, logic and mathematical functions.
 
 Where a function has a kink, the derivative is the one stated here: `absolute` and `sign` 0 at 0; `maximum`, `minimum`, `fmax` and `fmin`
-one half to each of two equal arguments; `logaddexp` one half to each of two equal infinities; `relu` 0 at 0; `hypot` and `arctan2` 0 at (0, 0);
-rounding functions 0 everywhere.
+one half to each of two equal arguments; `logaddexp` one half to each of two equal infinities; `relu` 0 at 0; `hypot` and `arctan2` 0 at
+(0, 0); rounding functions 0 everywhere.
 """
 
 from __future__ import annotations
