@@ -23,7 +23,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from dagtrain.errors import DTypeError, GraphError
 from dagtrain.graph.origin import Origin, here
 from dagtrain.graph.protocols import DASK, NUMPY, Drawable
-from dagtrain.graph.spec import Array, Spec, make_spec, refuse_masked, spec_of
+from dagtrain.graph.spec import Array, Spec, held, make_spec, refuse_masked, spec_of
 
 __all__ = ["LEAVES", "PART", "Tensor", "Value", "array", "births", "constant", "input", "make"]
 
@@ -41,8 +41,8 @@ class Value:
     __slots__ = ("array", "digest")
 
     def __init__(self, data: Any) -> None:
-        array = np.array(data, order="C")
-        make_spec(array.shape, array.dtype)
+        array = np.asarray(data)
+        array = np.array(array, held(array.dtype), order="C")
         array.setflags(write=False)
         self.array = array
         self.digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()[:32]
@@ -189,7 +189,10 @@ class Tensor(NDArrayOperatorsMixin, Drawable):
         return (self[i] for i in range(len(self)))
 
     def __float__(self) -> float:
-        raise GraphError(f"{self!r} is not a number while a graph is being built: use .compute().")
+        raise GraphError(
+            f"{self!r} is not a number while a graph is being built: use .compute(), or make an argument that is a shape or a count a "
+            "static one, as in dt.compile(function, static_argnames=...)."
+        )
 
     __int__ = __index__ = __complex__ = __float__
 

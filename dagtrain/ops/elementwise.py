@@ -1,8 +1,8 @@
 """Ops that work on each element alone: NumPy's arithmetic, comparison, logic and mathematical functions.
 
 Where a function has a kink, the derivative is the one stated here: `absolute` and `sign` 0 at 0; `maximum`, `minimum`, `fmax` and `fmin`
-one half to each of two equal arguments; `logaddexp` one half to each of two equal infinities; `relu` 0 at 0; `hypot` 0 at (0, 0); rounding
-functions 0 everywhere.
+one half to each of two equal arguments; `logaddexp` one half to each of two equal infinities; `relu` 0 at 0; `hypot` and `arctan2` 0 at
+(0, 0); rounding functions 0 everywhere.
 """
 
 from __future__ import annotations
@@ -127,6 +127,7 @@ arctan = elementwise("arctan", np.arctan, lambda g, y, a: (g / (1 + square(a)),)
 def _arctan2_gradient(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     # The squares of a and b may overflow or underflow where their length does not.
     length = hypot(a, b)
+    length = where(length == 0, 1, length)
     a, b = (where(np.isinf(length), 0, x) for x in (a, b))
     return g * (b / length / length), -g * (a / length / length)
 
@@ -235,11 +236,11 @@ _where_op = Op(
 
 def where(condition: Any, a: Any, b: Any) -> Tensor:
     """`a` where the condition holds, else `b`; Python numbers take the dtype of the other side."""
-    if type(a) in (int, float) and type(b) in (int, float):
+    if type(a) in (int, float, complex) and type(b) in (int, float, complex):
         a = np.asarray(a, np.result_type(type(a), type(b)))
-    if type(a) in (int, float) and type(b) not in (int, float):
+    if type(a) in (int, float, complex) and type(b) not in (int, float, complex):
         a = np.asarray(a, np.result_type(spec_of(b).dtype, a))
-    if type(b) in (int, float):
+    if type(b) in (int, float, complex):
         b = np.asarray(b, np.result_type(spec_of(a).dtype, b))
     if not isinstance(condition, Tensor):
         condition = np.asarray(refuse_masked(condition), bool)
