@@ -1,8 +1,8 @@
 """Ops that work on each element alone: NumPy's arithmetic, comparison, logic and mathematical functions.
 
 Where a function has a kink, the derivative is the one stated here: `absolute` and `sign` 0 at 0; `maximum`, `minimum`, `fmax` and `fmin`
-one half to each of two equal arguments; `logaddexp` one half to each of two equal infinities; `relu` 0 at 0; `hypot` 0 at (0, 0); rounding
-functions 0 everywhere.
+one half to each of two equal arguments; `logaddexp` one half to each of two equal infinities; `relu` 0 at 0; `hypot` and `arctan2` 0 at
+(0, 0); rounding functions 0 everywhere.
 """
 
 from __future__ import annotations
@@ -127,6 +127,7 @@ arctan = elementwise("arctan", np.arctan, lambda g, y, a: (g / (1 + square(a)),)
 def _arctan2_gradient(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     # The squares of a and b may overflow or underflow where their length does not.
     length = hypot(a, b)
+    length = where(length == 0, 1, length)
     a, b = (where(np.isinf(length), 0, x) for x in (a, b))
     return g * (b / length / length), -g * (a / length / length)
 

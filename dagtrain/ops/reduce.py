@@ -65,7 +65,7 @@ def _spread(g: Tensor, a: Tensor, axis: Axes, keepdims: bool) -> Tensor:
 
 
 def is_half(a: Any) -> bool:
-    """Whether an array or a tensor is of float16."""
+    """Whether an array or a tensor is of float16; kernels ask for `a.itemsize` before, which is several times faster."""
     return bool(a.dtype.char == "e")
 
 
@@ -75,7 +75,7 @@ def in_single(kernel: Any, a: Any, out: Any, **attributes: Any) -> Any:
 
 
 def _sum_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
-    if is_half(a):
+    if a.itemsize == 2 and is_half(a):
         return in_single(_sum_kernel, a, out, axis=axis, keepdims=keepdims)
     return add_reduce(a, axis, None, out, keepdims)
 
@@ -91,7 +91,7 @@ _sum = Op(
 
 
 def _mean_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
-    if is_half(a):
+    if a.itemsize == 2 and is_half(a):
         return in_single(_mean_kernel, a, out, axis=axis, keepdims=keepdims)
     total = add_reduce(a, axis, None if a.dtype.kind in "fc" else np.float64, out, keepdims)
     return np.divide(total, total.dtype.type(size_of(a.shape, axis)), out=out)
@@ -172,7 +172,7 @@ def _as_float(a: Any) -> Any:
 
 
 def _logsumexp_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
-    if is_half(a):
+    if a.itemsize == 2 and is_half(a):
         return in_single(_logsumexp_kernel, a, out, axis=axis, keepdims=keepdims)
     a = _as_float(a)
     top = maximum_reduce(a.real if np.iscomplexobj(a) else a, axis, None, None, True)
@@ -207,7 +207,7 @@ _logsumexp = Op(
 
 
 def _norm_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
-    if is_half(a):
+    if a.itemsize == 2 and is_half(a):
         return in_single(_norm_kernel, a, out, axis=axis, keepdims=keepdims)
     return np.sqrt(add_reduce(np.square(_as_float(a)), axis, None, None, keepdims), out=out)
 

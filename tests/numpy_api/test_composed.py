@@ -148,6 +148,18 @@ def test_gradients(function, arrays):
 
 def test_what_is_left_out_has_no_gradient():
     np.testing.assert_array_equal(dt.grad(np.nansum)(HOLES), np.where(np.isnan(HOLES), 0.0, 1.0))
+    for function in (
+        np.nanmean,
+        np.nanvar,
+        np.nanstd,
+        np.nanprod,
+        np.nanmax,
+        lambda a: np.sum(np.nancumsum(a)),
+        lambda a: np.var(a, where=~np.isnan(a)),
+    ):
+        gradient = dt.grad(function)(HOLES)
+        assert np.isfinite(gradient).all()
+        np.testing.assert_array_equal(gradient[np.isnan(HOLES)], 0)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ POINTS: list[tuple[Callable[..., Any], tuple[Any, ...], tuple[int, ...], float]]
     (np.arctan2, (1e-200, 1e-200), (0,), 5e199),
     (np.arctan2, (1e200, 1e200), (1,), -5e-201),
     (np.arctan2, (1.0, inf), (0,), 0.0),
+    (np.arctan2, (0.0, 0.0), (0,), 0.0),
     (np.arctan2, (2.0, 1.0), (0, 1), 3 / 25),
     (np.arccosh, (np.float32(1e20),), (0,), 1e-20),
     (np.arccosh, (1 + 2.0**-50,), (0,), 1 / math.sqrt(2.0**-50 * (2 + 2.0**-50))),
