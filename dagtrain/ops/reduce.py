@@ -14,7 +14,7 @@ import numpy as np
 from dagtrain.errors import ShapeError
 from dagtrain.graph import Spec, Tensor
 from dagtrain.ops.elementwise import absolute, cast, exp, finite, part_of_length, square, stop_gradient, where
-from dagtrain.ops.record import ZERO, Draw, Op, Sample, as_tensor, axes_of, axis_of, size_of, written
+from dagtrain.ops.record import OPS, ZERO, Draw, Op, Sample, as_tensor, axes_of, axis_of, size_of, written
 
 Axes = tuple[int, ...]
 # Called by position, which is faster; NumPy's type stubs lack that form.
@@ -185,11 +185,9 @@ def _logsumexp_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) ->
 
 def _logsumexp_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: bool) -> tuple[Tensor]:
     # Not exp(a - y), in which the logarithm of the number of terms is lost where a is large, and which is not defined for infinities.
-    from dagtrain.ops.softmax import softmax
-
     a = finite(a)
     if len(axis) == 1:
-        shares = softmax(a, axis[0])
+        shares = OPS["softmax"](a, axis=axis[0])
     else:
         terms = exp(a - stop_gradient(reduce_max(a, axis, True)))
         shares = terms / reduce_sum(terms, axis, True)
