@@ -27,10 +27,12 @@ from dagtrain.trace import cond, custom_gradient, recompute, scan, switch, trace
 
 if TYPE_CHECKING:
     from dagtrain import data, draw, engines, step
+    from dagtrain.step import Contribution
     from dagtrain.tasks import from_delayed
     from dagtrain.train import History, Trainer, callbacks, load
 
 __all__ = [
+    "Contribution",
     "Graph",
     "History",
     "Plan",
@@ -114,6 +116,7 @@ _HINTS = _hints(
 
 # Modules that need Dask or Graphviz are imported on first use.
 _LATER = {
+    "Contribution": "dagtrain.step",
     "History": "dagtrain.train",
     "Trainer": "dagtrain.train",
     "from_delayed": "dagtrain.tasks",

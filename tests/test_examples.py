@@ -111,6 +111,11 @@ def test_graph_model(quick):
     assert results["bright"] < (0.004 if quick else 0.001)  # their variance is 0.0012
 
 
+def test_contrastive_divergence(quick):
+    results = load("contrastive_divergence").main(quick)
+    assert results["error"] < results["bound"]
+
+
 def test_every_example_is_tested():
     text = Path(__file__).read_text()
     assert [path.stem for path in FOLDER.glob("*.py") if f'load("{path.stem}")' not in text] == []

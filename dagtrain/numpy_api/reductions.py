@@ -123,7 +123,7 @@ def var(
     ddof = ddof if correction is None else correction
     if where is True and mean is None:
         return reduce.variance(a, axis, ddof, keepdims)
-    a = as_inexact(a)
+    a = _left(as_inexact(a), where, 0)  # what is left out may be NaN, which would enter the gradient
     centre = _mean(a, axis, where) if mean is None else mean
     squares = reduce.squared_length(OPS["subtract"](a, centre))
     if squares.dtype != a.dtype and a.dtype.kind != "c":

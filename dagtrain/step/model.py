@@ -6,7 +6,7 @@ layers  ──▶ what they add to the loss
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -43,7 +43,7 @@ from dagtrain.step.heads import (
     weighted_total,
 )
 from dagtrain.step.layout import VectorLayout
-from dagtrain.step.objective import LOSS_PARTS, Forward, Objective, check_weight, mean_figure, pair, row_of, rows_of
+from dagtrain.step.objective import LOSS_PARTS, Differentiated, Forward, check_weight, mean_figure, pair, row_of, rows_of
 from dagtrain.step.statistics import in_evaluation
 from dagtrain.trace import flatten, trace_nested
 from dagtrain.trace.tree import leaves, map_leaves
@@ -51,7 +51,7 @@ from dagtrain.trace.tree import leaves, map_leaves
 __all__ = ["ModelObjective"]
 
 
-class ModelObjective(Objective):
+class ModelObjective(Differentiated):
     """A model, a loss and metrics; for several outputs, dicts of them by the names of the outputs."""
 
     def __init__(self, model: Layer, loss: Any, metric_list: Any, loss_weights: Any = None) -> None:
@@ -214,6 +214,16 @@ class ModelObjective(Objective):
         if len(set(names)) < len(names):
             raise ArgumentError(f"two figures have one name, among {', '.join(names)}: give an output or a metric another name.")
         return tuple(figures)
+
+    def description(self, describe: Callable[[Any, str], Any]) -> dict[str, Any]:
+        """The model, and the loss and metrics of each output."""
+        return {
+            "kind": "model",
+            "model": describe(self.model, ""),
+            "loss": _by_output({head.name: describe(head.loss, "the loss") for head in self.heads}),
+            "metrics": _by_output({head.name: [describe(metric, "the metrics") for metric in head.metrics] for head in self.heads}),
+            "loss_weights": {head.name: head.factor for head in self.heads if head.name},
+        }
 
     # ---- one shard
 
@@ -385,3 +395,8 @@ def _named(head: Head) -> Iterator[None]:
         yield
     except DagtrainError as error:
         raise type(error)(f"the output {head.name!r}: {error}" if head.name else str(error)) from error
+
+
+def _by_output(descriptions: dict[str, Any]) -> Any:
+    """The description of the only output without a name, else all by name."""
+    return descriptions.get("", {"by_output": descriptions})

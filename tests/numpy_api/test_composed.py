@@ -148,6 +148,18 @@ def test_gradients(function, arrays):
 
 def test_what_is_left_out_has_no_gradient():
     np.testing.assert_array_equal(dt.grad(np.nansum)(HOLES), np.where(np.isnan(HOLES), 0.0, 1.0))
+    for function in (
+        np.nanmean,
+        np.nanvar,
+        np.nanstd,
+        np.nanprod,
+        np.nanmax,
+        lambda a: np.sum(np.nancumsum(a)),
+        lambda a: np.var(a, where=~np.isnan(a)),
+    ):
+        gradient = dt.grad(function)(HOLES)
+        assert np.isfinite(gradient).all()
+        np.testing.assert_array_equal(gradient[np.isnan(HOLES)], 0)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +172,9 @@ def test_what_is_left_out_has_no_gradient():
         (lambda x: np.convolve(x[0], x[0], "half"), UnsupportedError, "mode='half'"),
         (lambda x: np.linalg.matrix_power(x, 2), UnsupportedError, "square matrices"),
         (np.cumulative_sum, ShapeError, "say along which"),
+        (lambda x: np.diag(x[None]), ShapeError, r"two axes, got shape \(1, 2, 3\)"),
+        (lambda x: np.vsplit(x[0], 3), ShapeError, "two axes or more"),
+        (lambda x: np.tril(x[0, 0]), ShapeError, "at least one axis"),
         (lambda x: np.select([x > 0], []), ShapeError, "as many choices as conditions"),
         (lambda x: np.nanmax(x, initial=0), UnsupportedError, "np.nanmax with initial=0"),
     ],
