@@ -283,7 +283,13 @@ def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tenso
     return shape.split(ary, indices_or_sections, axis)
 
 
-implements(np.vsplit)(lambda ary, indices_or_sections: split(ary, indices_or_sections, 0))
+@implements(np.vsplit)
+def vsplit(ary: Any, indices_or_sections: Any) -> list[Tensor]:
+    if np.ndim(ary) < 2:
+        raise ShapeError(f"np.vsplit needs two axes or more, got shape {np.shape(ary)}.")
+    return split(ary, indices_or_sections, 0)
+
+
 implements(np.hsplit)(lambda ary, indices_or_sections: split(ary, indices_or_sections, 0 if np.ndim(ary) == 1 else 1))
 implements(np.dsplit)(lambda ary, indices_or_sections: split(ary, indices_or_sections, 2))
 implements(np.unstack)(lambda x, *, axis=0: tuple(shape.moveaxis(as_tensor(x), axis, 0)))
@@ -338,6 +344,7 @@ def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
 def diag(v: Any, k: int = 0) -> Tensor:
     v = as_tensor(v)
     if v.ndim != 1:
+        _two_axes("np.diag", v)
         return diagonal(v, k)
     size = v.shape[0] + abs(k)
     line = shape.pad(v, (0, abs(k)))
@@ -346,6 +353,8 @@ def diag(v: Any, k: int = 0) -> Tensor:
 
 def _below(m: Tensor, k: int) -> Array:
     """Where a matrix, or a square one made of a vector, is on its k-th diagonal or below."""
+    if not m.ndim:
+        raise ShapeError("np.tril and np.triu need at least one axis, got shape ().")
     return np.tri(m.shape[-2] if m.ndim > 1 else m.size, m.shape[-1], k, dtype=bool)
 
 
