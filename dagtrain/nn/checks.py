@@ -49,7 +49,8 @@ def check_inputs(names: tuple[str, ...], required: Collection[str], inputs: tupl
         if value is None and name not in required:
             continue
         if not hasattr(value, "ndim") or not isinstance(getattr(value, "dtype", None), np.dtype):
-            cure = f"np.asarray({name}, np.float32) makes one" if isinstance(value, list | tuple | int | float) or hasattr(value, "__array__") else "give an array"
+            is_like = isinstance(value, list | tuple | int | float) or hasattr(value, "__array__")
+            cure = f"np.asarray({name}, np.float32) makes one" if is_like else "give an array"
             raise ArgumentError(f"the input {name!r} is {_kind(value)}, not an array: {cure}.")
         if value.dtype.kind not in "biufc":
             raise DTypeError(f"the input {name!r} holds no numbers, but has dtype {value.dtype}: convert it with .astype(np.float32).")
