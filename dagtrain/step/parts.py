@@ -137,25 +137,28 @@ class ShardRunner:
         Memory that contributions are written to.
     spaces
         Work space by number of rows, shared with runners that never run at the same time.
+    together
+        Whether runners with the same `out` run together: then what is not the gradient is written to it when the plan has run.
     """
 
-    def __init__(self, parts: StepParts, out: Contribution, spaces: dict[int, list[Array]] | None = None) -> None:
+    def __init__(self, parts: StepParts, out: Contribution, spaces: dict[int, list[Array]] | None = None, together: bool = False) -> None:
         self.parts, self.out = parts, out
         self._bound: dict[int, Bound] = {}
         self._spaces = {} if spaces is None else spaces
-        self._sums, self._statistics = np.zeros(parts.sums), ShardStatistics(parts.statistics_layout)
+        self._own = Contribution(out.gradient, *parts.contribution()[1:]) if together else out
+        self._statistics = ShardStatistics(parts.statistics_layout, self._own.statistics)
 
     @property
     def is_finite(self) -> bool:
         """Whether the last shard contributed numbers alone."""
-        arrays = [self.out.gradient, self._sums, *(array for array in self._statistics.outputs if array.dtype.kind == "f")]
+        arrays = [self._own.gradient, self._own.sums, *(array for array in self._statistics.outputs if array.dtype.kind == "f")]
         return all(bool(np.isfinite(array).all()) for array in arrays)
 
     def run(self, inputs: ShardInputs) -> Contribution:
         """One shard's contribution."""
         bound, values = self._prepared(inputs)
         self.parts.plans[len(inputs.columns[0])].run(bound, values)
-        self._write_others(inputs, values)
+        self._finish(inputs, values)
         return self.out
 
     def steps(self, inputs: ShardInputs) -> Iterator[tuple[Any, ...]]:
@@ -170,18 +173,20 @@ class ShardRunner:
             yield from bound.steps(*values)
         except Exception as error:
             raise self.parts.plans[len(inputs.columns[0])].explain(error) from error
-        self._write_others(inputs, values)
+        self._finish(inputs, values)
 
-    def _write_others(self, inputs: ShardInputs, values: Sequence[Any]) -> None:
-        """Write what is not the gradient, all at once: shards that run together may have one place for their contributions."""
-        np.copyto(self.out.sums, self._sums)
-        self._statistics.write(self.out.statistics, values[len(inputs.parameters) :], inputs.shard)
+    def _finish(self, inputs: ShardInputs, values: Sequence[Any]) -> None:
+        if self.parts.statistics_layout.by_shard:
+            self._statistics.finish(values[len(inputs.parameters) :], inputs.shard)
+        if self._own is not self.out:
+            np.copyto(self.out.sums, self._own.sums)
+            np.copyto(self.out.statistics, self._own.statistics)
 
     def _prepared(self, inputs: ShardInputs) -> tuple[Bound, tuple[Any, ...]]:
         parts, rows = self.parts, len(inputs.columns[0])
         bound = self._bound.get(rows)
         if bound is None:
-            outputs = [*parts.layout.gradient_views(self.out.gradient), *self._statistics.outputs, self._sums]
+            outputs = [*parts.layout.gradient_views(self.out.gradient), *self._statistics.outputs, self._own.sums]
             bound = self._bound[rows] = parts.plans[rows].bind(outputs, self._spaces.get(rows))
             self._spaces[rows] = bound.buffers
         statistics = parts.statistics_layout.of_shard(inputs.statistics, inputs.shard)

@@ -185,23 +185,21 @@ class ShardStatistics:
     Attributes
     ----------
     outputs
-        Memory for the outputs of the shard's plan, in the order of the nest: its own, since shards that run together share a contribution.
+        Memory for the outputs of the shard's plan, in the order of the nest: in the vector, but for states by shard.
     """
 
-    def __init__(self, layout: StatisticsLayout) -> None:
-        self._vector = np.empty(layout.nbytes, np.uint8)
-        self.outputs = layout.views(self._vector)
+    def __init__(self, layout: StatisticsLayout, vector: Array) -> None:
+        self.outputs = layout.views(vector)
         self._rows = []
         for i in layout.by_shard:
             self._rows.append((i, _bytes(self.outputs[i]).reshape(layout.shards, -1)))
             self.outputs[i] = np.empty(layout.shapes[i], layout.dtypes[i])
 
-    def write(self, out: Array, before: Sequence[Array], shard: int) -> None:
-        """Write the contribution once the plan has run; `before` are the states that the shard read."""
+    def finish(self, before: Sequence[Array], shard: int) -> None:
+        """Write what is contributed to states by shard, once the plan has run; `before` are the states that the shard read."""
         for i, rows in self._rows:
             rows.fill(0)
             np.bitwise_xor(_bytes(self.outputs[i]), _bytes(before[i]), out=rows[shard])
-        np.copyto(out, self._vector)
 
 
 def _bytes(array: Array) -> Array:

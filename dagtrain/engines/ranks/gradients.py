@@ -174,7 +174,7 @@ class Gradients:
                 regions = (self._window[f"{name}.{root}"] for name in ("partial", "sums", "states")) if kind == "partial" else None
                 self._memory[buffer] = self.parts.contribution() if regions is None else Contribution(*regions)
             space = self._spaces.setdefault((thread, place), {})
-            runner = self._runners[thread, place, buffer] = ShardRunner(self.parts, self._memory[buffer], space)
+            runner = self._runners[thread, place, buffer] = ShardRunner(self.parts, self._memory[buffer], space, bool(self._stages))
         return runner
 
     def _additions(self, adds: Sequence[tuple[Buffer, Buffer]]) -> list[Addition]:
