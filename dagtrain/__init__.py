@@ -27,10 +27,12 @@ from dagtrain.trace import cond, custom_gradient, recompute, scan, switch, trace
 
 if TYPE_CHECKING:
     from dagtrain import data, draw, engines, step
+    from dagtrain.step import Contribution
     from dagtrain.tasks import from_delayed
     from dagtrain.train import History, Trainer, callbacks, load
 
 __all__ = [
+    "Contribution",
     "Graph",
     "History",
     "Plan",
@@ -86,6 +88,7 @@ _HINTS = _hints(
     ("jit function tffunction", "'compile'"),
     ("jacfwd jacrev", "'jacobian'"),
     ("pmap vectorize", "'vmap'"),
+    ("elementwisegrad egrad", "dt.vmap(dt.grad(function))"),
     ("valueandgrad gradienttape", "'value_and_grad'"),
     ("backward gradient autograd derivative", "'grad'"),
     ("sequential dense dropout layernorm batchnorm flatten activation embedding conv2d layers", "a name in dt.nn, such as dt.nn.Dense(10)"),
@@ -113,6 +116,7 @@ _HINTS = _hints(
 
 # Modules that need Dask or Graphviz are imported on first use.
 _LATER = {
+    "Contribution": "dagtrain.step",
     "History": "dagtrain.train",
     "Trainer": "dagtrain.train",
     "from_delayed": "dagtrain.tasks",

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
+TOLD = 10  # seconds after which a wait is told
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SOFTWARE = """import json, platform
 from importlib.metadata import version
@@ -51,8 +52,11 @@ S = TypeVar("S", bound=Stage)
 # Commands and conditions.
 
 
-def run(*command: str | Path, timeout: float = 600, errors: int = subprocess.PIPE, **variables: str) -> str:
-    """The standard output of a command; a `ProofError` with the end of its messages if it fails. errors=STDOUT: with its messages."""
+def run(*command: str | Path, timeout: float = 600, errors: int | None = subprocess.PIPE, **variables: str) -> str:
+    """The standard output of a command; a `ProofError` with the end of its messages if it fails.
+
+    errors=STDOUT: the output with the messages; errors=None: they are shown as they come.
+    """
     line = " ".join(map(str, command))
     try:
         done = subprocess.run(
@@ -71,11 +75,15 @@ def say(text: str) -> None:
 
 
 def until(what: str, condition: Callable[[], bool], timeout: float = 300) -> float:
-    """Wait for a condition; return the seconds that it took."""
-    began = time.monotonic()
+    """Wait for a condition; return the seconds that it took. What takes long is told."""
+    began, told = time.monotonic(), False
     while not condition():
-        if time.monotonic() - began > timeout:
+        waited = time.monotonic() - began
+        if waited > timeout:
             raise ProofError(f"{what}: not within {timeout:g} s.")
+        if waited > TOLD and not told:
+            told = True
+            say(f"Waiting up to {timeout:g} s: {what} ...")
         time.sleep(0.2)
     return round(time.monotonic() - began, 1)
 
@@ -113,11 +121,17 @@ def absent_programs(packages: Mapping[str, str]) -> list[str]:
     return absent + [f"{program} (package {package})" for program, package in packages.items() if not shutil.which(program)]
 
 
+def install(*extras: str) -> None:
+    """Install dagtrain with each of these extras into .venv, made if needed: from an index, which may take minutes."""
+    commands = "; ".join(f"ensure_environment {extra}" for extra in extras)
+    run("bash", "-euc", f". '{ROOT}/scripts/environment'; {commands}", timeout=1800, errors=None)
+
+
 def programs() -> Path:
     """The folder of python, dask and dagtrain: of this script's Python if dagtrain is installed there, else of .venv, made if needed."""
     if importlib.util.find_spec("dagtrain") and importlib.util.find_spec("cryptography"):
         return Path(sys.executable).parent
-    run("bash", "-euc", f". '{ROOT}/scripts/environment'; ensure_environment run,certs", timeout=1800)
+    install("run,certs")
     return ROOT / ".venv" / "bin"
 
 

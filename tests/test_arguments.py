@@ -1,4 +1,5 @@
 from fractions import Fraction
+from itertools import product
 
 import numpy as np
 import pytest
@@ -6,12 +7,13 @@ import pytest
 from dagtrain import arguments
 from dagtrain.errors import ArgumentError, UnknownNameError
 
+from .each import each
+
 NO_NUMBERS = [True, np.True_, None, "1", [1], 1j, np.complex64(1), np.array(1.0), Fraction(1, 2), float("nan")]
 CHECKS = [arguments.positive, arguments.not_negative, arguments.fraction, arguments.whole]
 
 
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
+@each(product(CHECKS, NO_NUMBERS))
 def test_what_is_no_number_is_refused(check, value):
     with pytest.raises(ArgumentError, match="sgd: momentum must be a"):
         check("sgd: momentum", value)

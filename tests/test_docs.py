@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from dagtrain.cli import main
+from dagtrain.numpy_api.calls import FUNCTIONS
 from dagtrain.ops import OPS
 from dagtrain.ops.record import ZERO
 
@@ -33,7 +34,7 @@ def with_python():
 
 
 @pytest.mark.parametrize("page", list(with_python()))
-def test_python_runs(page, tmp_path, monkeypatch):
+def test_python_runs(settings_of_dask, page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "page"}
     for line, code in blocks(page, "python"):
@@ -76,9 +77,25 @@ def ops_table():
     return "\n".join(["| | ops |", "|---|---|", *(f"| {kind} | {', '.join(sorted(names))} |" for kind, names in kinds.items())])
 
 
-def test_ops_in_the_docs_are_those_of_the_registry():
+def functions_table():
+    """The same for NumPy's functions, by the file that implements them."""
+    kinds = {
+        "reductions": "sums, means, extremes, counts", "sorting": "order", "moves": "shape, joining, cutting, picking",
+        "products": "products and norms", "functions": "by element, of neighbours, polynomials",
+    }  # fmt: skip
+    names = {kind: [] for kind in kinds}
+    for call in FUNCTIONS.values():
+        kind = call.function.__module__.rpartition(".")[2]
+        names["products" if kind == "linalg" else kind].append(f"`{call.name.removeprefix('np.')}`")
+    return "\n".join(
+        ["| | NumPy's functions |", "|---|---|", *(f"| {text} | {', '.join(sorted(names[k]))} |" for k, text in kinds.items())]
+    )
+
+
+@pytest.mark.parametrize(("name", "table"), [("ops", ops_table), ("functions", functions_table)])
+def test_tables_in_the_docs_are_those_of_the_registries(name, table):
     text = (ROOT / "docs" / "graphs.md").read_text()
-    assert text.partition("<!-- ops: begin -->\n")[2].partition("\n<!-- ops: end -->")[0] == ops_table()
+    assert text.partition(f"<!-- {name}: begin -->\n")[2].partition(f"\n<!-- {name}: end -->")[0] == table()
 
 
 def test_the_tour_of_the_package_names_every_folder():

@@ -75,7 +75,7 @@ def test_same_bits():
 
 @pytest.mark.cluster
 @pytest.mark.filterwarnings("default")  # a killed worker leaves open sockets, of which Python warns
-def test_same_bits_on_clusters(quick):
+def test_same_bits_on_clusters(settings_of_dask, quick):
     results = load("same_bits").main(quick)
     assert len(results) == (6 if quick else 8)
     assert len(set(results.values())) == 1
@@ -83,7 +83,7 @@ def test_same_bits_on_clusters(quick):
 
 @pytest.mark.cluster
 @pytest.mark.filterwarnings("default")  # as above
-def test_lanes(tmp_path, quick):
+def test_lanes(settings_of_dask, tmp_path, quick):
     alone, lanes, events = load("lanes").main(tmp_path, quick)
     assert lanes == alone
     assert "was lost" in str(events[0])
@@ -109,6 +109,11 @@ def test_graph_model(quick):
     assert results["kind"] >= (0.93 if quick else 0.95)
     assert results["features"] >= (0.9 if quick else 0.93)
     assert results["bright"] < (0.004 if quick else 0.001)  # their variance is 0.0012
+
+
+def test_contrastive_divergence(quick):
+    results = load("contrastive_divergence").main(quick)
+    assert results["error"] < results["bound"]
 
 
 def test_every_example_is_tested():

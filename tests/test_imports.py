@@ -68,6 +68,9 @@ AT_THE_EDGES = {
 }
 NEVER = {"torch", "jax"}
 
+BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
+"""The fields of a statement that hold statements."""
+
 
 def folder_of(file: str) -> str:
     part = file.partition("/")[0]
@@ -79,9 +82,17 @@ def room_of(file: str) -> str:
     return file.split("/")[1].removesuffix(".py")
 
 
+def statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every statement, inside functions too; an expression holds none."""
+    for field in BLOCKS:
+        for node in getattr(tree, field, ()):
+            yield node
+            yield from statements(node)
+
+
 def modules(tree: ast.AST) -> Iterator[tuple[str, int]]:
     """Every module imported anywhere in the tree, and the line."""
-    for node in ast.walk(tree):
+    for node in statements(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -154,7 +165,7 @@ def run_time_imports(node: ast.AST) -> Iterator[tuple[str, str]]:
 
     Each with a name in it that is imported, or "".
     """
-    for child in ast.iter_child_nodes(node):
+    for child in (child for field in BLOCKS for child in getattr(node, field, ())):
         if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
             continue
         if isinstance(child, ast.Import):

@@ -30,8 +30,6 @@ from dagtrain.data.rounds import BatchStream
 from dagtrain.errors import CheckpointError, NotFiniteError
 from dagtrain.graph import Array, Spec, spec_of
 from dagtrain.step.layout import settled
-from dagtrain.step.model import ModelObjective
-from dagtrain.step.objective import CostObjective
 from dagtrain.step.program import Program
 from dagtrain.step.software import software
 from dagtrain.step.state import EpochProgress, State
@@ -66,21 +64,9 @@ def describe_run(
 ) -> Manifest:
     """The manifest of a state, without its tensor file."""
     objective, describer = program.objective, Describer()
-    if isinstance(objective, ModelObjective):
-        description = {
-            "kind": "model",
-            "model": describer.describe(objective.model, ""),
-            "loss": _by_output({head.name: describer.describe(head.loss, "the loss") for head in objective.heads}),
-            "metrics": _by_output({h.name: [describer.describe(m, "the metrics") for m in h.metrics] for h in objective.heads}),
-            "loss_weights": {head.name: head.factor for head in objective.heads if head.name},
-        }
-    else:
-        assert isinstance(objective, CostObjective)
-        description = {
-            "kind": "cost",
-            "model": describer.describe(objective.cost, "the cost"),
-            "structure": describe_structure(program.layout.structure),
-        }
+    description = objective.description(describer.describe)
+    if description["kind"] != "model":
+        description["structure"] = describe_structure(program.layout.structure)
     description["coupled"] = objective.coupled
     keys = {name: graph.key for name, graph in program.update.graphs.items()}
     batches = None if begun is None else begun.batches
@@ -110,11 +96,6 @@ def describe_run(
         starts=dict(state.starts),
         ledger=ledger,
     )
-
-
-def _by_output(descriptions: dict[str, Any]) -> Any:
-    """The description of the only output without a name, else all by name."""
-    return descriptions.get("", {"by_output": descriptions})
 
 
 def refuse_not_finite(manifest: Manifest, state: State) -> None:

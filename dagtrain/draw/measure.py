@@ -99,7 +99,8 @@ def _measure(graph: Graph, inputs: Sequence[Any], target: Tensor | None, gradien
     values = node_values(graph, inputs)
     grads: dict[Tensor, Array] = {}
     if gradients and target is not None and target.dtype.kind == "f":
-        targets = [n for n in graph.nodes if n.dtype.kind == "f" and n.op != "constant" and not n.spec.parts]
+        beyond = _without_gradient(graph)
+        targets = [n for n in graph.nodes if n.dtype.kind == "f" and n.op != "constant" and not n.spec.parts and n not in beyond]
         seed = np.ones(target.shape, target.dtype)
         grad_of = cotangents([target], [constant(seed)], targets)
         if grad_of:
@@ -111,6 +112,15 @@ def _measure(graph: Graph, inputs: Sequence[Any], target: Tensor | None, gradien
             if node.inputs and not node.spec.parts and not node.is_part and node.dtype.kind == "f":
                 edges.update(((node, i), d) for i, d in _local(node, values).items())
     return Measures(values, grads, edges, target)
+
+
+def _without_gradient(graph: Graph) -> set[Tensor]:
+    """The nodes that lead to an op without a gradient rule: a picture shows no gradients of these."""
+    beyond: set[Tensor] = set()
+    for node in reversed(graph.nodes):
+        if node in beyond or (node.op not in LEAVES and not node.is_part and find(node.op).gradient is None):
+            beyond.update(node.inputs)
+    return beyond
 
 
 def _local(node: Tensor, values: Mapping[Tensor, Any]) -> dict[int, Array]:

@@ -213,5 +213,8 @@ def drawn_as(node: Tensor) -> Drawn:
 
 def part_name(node: Tensor) -> str:
     """The name of one of a node's several outputs."""
-    names, index = drawn_as(node.inputs[0]).outputs, node.attribute("index")
-    return names[index] if index < len(names) else f"part {index}"
+    names = drawn_as(node.inputs[0]).outputs
+    index: int = node.attribute("index")
+    if index < len(names):
+        return str(names[index])
+    return "result" if len(node.inputs[0].spec.parts) == 1 else f"result {index}"

@@ -12,7 +12,7 @@ from dagtrain.functional.compiled import Compiled
 from dagtrain.functional.gradients import grad
 from dagtrain.functional.products import pull, push, zeros_of
 from dagtrain.functional.targets import Targets, apply_to, callable_or_error, name_of, results_of, split_aux, stable
-from dagtrain.graph import Tensor
+from dagtrain.graph import Tensor, ancestors_of, topological
 from dagtrain.graph import input as new_input
 from dagtrain.hinting import hinted
 from dagtrain.ops import as_tensor
@@ -56,12 +56,14 @@ def jacobian(function: Callable[..., Any], argnums: int | tuple[int, ...] = 0, *
         targets = Targets(arguments, argnums)
         results, aux = split_aux("jacobian", has_aux, function(*targets.arguments))
         named, structure = results_of(name_of(function), results)
+        dependent = ancestors_of(targets.leaves, topological(named.values()))
         for path, tensor in named.items():
-            if tensor.dtype.kind != "f":
+            if tensor.dtype.kind != "f" and tensor in dependent:
                 raise NotScalarError(f"jacobian needs results that are floats; {path!r} is {tensor.dtype}.")
         outputs = stable(list(named.values()), targets.leaves)
-        fewer = sum(t.size for t in outputs) <= sum(t.size for t in targets.leaves)
-        table = _by_rows(outputs, targets.leaves) if fewer else _by_columns(outputs, targets.leaves)
+        rows = any(t.dtype.kind == "c" for t in targets.leaves)  # along a complex direction is not by a complex argument
+        rows = rows or sum(t.size for t in outputs) <= sum(t.size for t in targets.leaves)
+        table = _by_rows(outputs, targets.leaves) if rows else _by_columns(outputs, targets.leaves)
         flat = targets.back([block for line in table for block in line])
         width = len(targets.leaves)
         nests = [targets.nest(flat[i * width : (i + 1) * width]) for i in range(len(outputs))]

@@ -55,14 +55,18 @@ class Targets:
         self.argnums = argnums
         self._originals: dict[Tensor, Tensor] = {}
         self._structures: list[tuple[Any, int]] = []
-        for i in positions_of(argnums, arguments):
+        by_position: dict[int, tuple[Any, list[Tensor]]] = {}
+        for i in dict.fromkeys(positions_of(argnums, arguments)):
             named, structure = flatten(arguments[i], f"argument_{i}")
             tensors = [as_tensor(value) for value in named.values()]
             leaves = [new_input(t.name or n, t.shape, t.dtype) for n, t in zip(named, tensors, strict=True)]
             self.arguments[i] = unflatten(structure, leaves)
+            by_position[i] = structure, leaves
+            self._originals.update(zip(leaves, tensors, strict=True))
+        for i in positions_of(argnums, arguments):
+            structure, leaves = by_position[i]
             self._structures.append((structure, len(leaves)))
             self.leaves += leaves
-            self._originals.update(zip(leaves, tensors, strict=True))
 
     def back(self, tensors: Iterable[Tensor]) -> list[Tensor]:
         """The tensors with the true arguments in the place of the leaves."""

@@ -89,5 +89,5 @@ def raised_at(error: BaseException) -> str:
 
 @cache  # each new node asks about some fifteen files
 def _is_of_the_user(file: str) -> bool:
-    """Whether a file is neither of this package nor of NumPy's dispatch."""
-    return not file.startswith(_PACKAGE) and "/numpy/" not in file
+    """Whether a file is neither of this package nor of NumPy's dispatch, nor code that the standard library made, as for a dataclass."""
+    return not file.startswith(_PACKAGE) and "/numpy/" not in file and file != "<string>"

@@ -73,14 +73,14 @@ _USER_DEFINED = 256  # the lowest number of a dtype that is not NumPy's own, suc
 
 
 def held(dtype: Any) -> np.dtype[Any]:
-    """A dtype that tensors hold; DTypeError for any other."""
+    """A dtype that tensors hold, in the byte order of this machine; DTypeError for any other."""
     try:
         result: np.dtype[Any] = np.dtype(dtype)
     except TypeError as error:
         raise DTypeError(f"there is no dtype {dtype!r}: {error}") from None
     if result.kind not in "biufc" or result.num >= _USER_DEFINED:
         raise DTypeError(f"tensors hold booleans, integers, floats or complex numbers of NumPy, not {result} (kind {result.kind!r}).")
-    return result
+    return result if result.isnative else result.newbyteorder("=")
 
 
 def refuse_masked(value: Any) -> Any:

@@ -23,7 +23,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from dagtrain.errors import DTypeError, GraphError
 from dagtrain.graph.origin import Origin, here
 from dagtrain.graph.protocols import DASK, NUMPY, Drawable
-from dagtrain.graph.spec import Array, Spec, make_spec, refuse_masked, spec_of
+from dagtrain.graph.spec import Array, Spec, held, make_spec, refuse_masked, spec_of
 
 __all__ = ["LEAVES", "PART", "Tensor", "Value", "array", "births", "constant", "input", "make"]
 
@@ -41,8 +41,8 @@ class Value:
     __slots__ = ("array", "digest")
 
     def __init__(self, data: Any) -> None:
-        array = np.array(data, order="C")
-        make_spec(array.shape, array.dtype)
+        array = np.asarray(data)
+        array = np.array(array, held(array.dtype), order="C")
         array.setflags(write=False)
         self.array = array
         self.digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()[:32]
@@ -189,14 +189,23 @@ class Tensor(NDArrayOperatorsMixin, Drawable):
         return (self[i] for i in range(len(self)))
 
     def __float__(self) -> float:
-        raise GraphError(f"{self!r} is not a number while a graph is being built: use .compute().")
+        raise GraphError(
+            f"{self!r} is not a number while a graph is being built: use .compute(), or make an argument that is a shape or a count a "
+            "static one, as in dt.compile(function, static_argnames=...)."
+        )
 
     __int__ = __index__ = __complex__ = __float__
+
+    def __format__(self, form: str) -> str:
+        if form:
+            raise GraphError(f"{self!r} has no value to write as {form!r} while a graph is being built: use .compute().")
+        return repr(self)
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise GraphError(
             f"{self!r} cannot become a NumPy array while a graph is being built: the function that was called on it does not "
-            "support tensors. Use a function of NumPy that dagtrain supports, or .compute() the tensor first."
+            "support tensors. Use np.stack or np.concatenate to make one tensor of several, another function of NumPy that dagtrain "
+            "supports, or .compute() the tensor first."
         )
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:

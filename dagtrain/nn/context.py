@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dagtrain.arguments import is_whole
+from dagtrain.arguments import is_number, is_whole
 from dagtrain.errors import ArgumentError, DagtrainError, ShapeError
 from dagtrain.graph import Tensor, scope
 from dagtrain.graph.origin import raised_at
@@ -229,6 +229,8 @@ class Context:
         if checked_name("loss", name) in self._added:
             raise ArgumentError(f"the loss {name!r} was added already in this call: give it another name.")
         self._added.add(name)
+        if not (hasattr(value, "dtype") or is_number(value)):
+            raise ArgumentError(f"the loss {name!r} that a layer adds is one number, or one for each sample, got {value!r}.")
         dotted = ".".join((*self._path, name))
         # A layer that is called twice adds what depends on its inputs twice, and what depends on its parameters alone once.
         if any(value is other for other in self._pass.losses.values()):
@@ -259,8 +261,9 @@ class Context:
         """
         if layer is self._layer and method == self._method:
             raise ArgumentError(f"{type(self._layer).__name__}.{method} calls itself: that has no end.")
-        if not callable(getattr(layer, "forward", None)):
-            raise ArgumentError(f"{type(self._layer).__name__} calls {layer!r}, which is no layer.")
+        if isinstance(layer, type) or not callable(getattr(layer, "forward", None)):
+            cure = "write c(self.field, x); of a list, for each layer in it"
+            raise ArgumentError(f"{type(self._layer).__name__} calls {layer!r}, which is no layer: {cure}.")
         path = self._pass.place(layer, lambda: (*self._path, *self._names(layer, name)))
         within = path[: len(self._path)] == self._path
         with inside(path[len(self._path) :] if within else path[-1:]):
@@ -307,8 +310,8 @@ class Context:
             raise
         except Exception as error:
             raise ArgumentError(f"{kind}.{method} raised {type(error).__name__}{raised_at(error)}: {error}") from error
-        if call.outputs is None:
-            raise ArgumentError(f"{kind}.{method} returned None: it must return its outputs.")
+        if call.outputs is None or (isinstance(call.outputs, dict | list | tuple) and not call.outputs):
+            raise ArgumentError(f"{kind}.{method} returned {call.outputs!r}: it must return its outputs.")
         if self._pass.make is not None and method == "forward":
             check_samples(kind, inputs, call.outputs)
         return call

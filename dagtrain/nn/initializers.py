@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.arguments import not_negative
-from dagtrain.errors import ShapeError
+from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.graph import Array
 from dagtrain.nn import hints
 from dagtrain.registry import Registry
@@ -187,4 +187,7 @@ def find(initializer: str | Initializer) -> Initializer:
     >>> find("zeros")(None, (2,))
     array([0., 0.], dtype=float32)
     """
+    if not isinstance(initializer, str) and not callable(initializer):
+        example = "lambda key, shape, dtype: np.full(shape, 0.5, dtype)"
+        raise ArgumentError(f"an initialiser is a name or a function (key, shape, dtype) -> array, as in {example}; got {initializer!r}.")
     return initializer if callable(initializer) else INITIALIZERS.find(initializer)

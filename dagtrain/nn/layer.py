@@ -185,6 +185,8 @@ class Layer(Hinted):
         if len(inputs) != 1 or not isinstance(inputs[0], dict):
             return spread(inputs)
         columns, names = inputs[0], self.input_names
+        if any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(self.forward).parameters.values()) and not self.known_inputs:
+            raise ShapeError(f"the inputs of {type(self).__name__} have no names: give them as a tuple, not as a dict.")
         required = self.required_inputs
         missing, others = [n for n in required if n not in columns], [n for n in columns if n not in names]
         if (missing or others) and len(required) == 1:

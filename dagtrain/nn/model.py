@@ -10,12 +10,13 @@ changes no other name. A layer that is called twice shares its parameters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from dagtrain.errors import ArgumentError, ShapeError, UnknownNameError
+from dagtrain.errors import ArgumentError, DTypeError, ShapeError, UnknownNameError
 from dagtrain.graph import Spec
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
@@ -106,8 +107,7 @@ class Model(Layer):
                 raise ArgumentError(f"Model: two layers have the name {name!r}: use one layer for both, or give one another name=.")
 
     def _check_inputs(self, inputs: list[Input]) -> None:
-        values = [*leaves(self.outputs), *(self.auxiliary or {}).values()]
-        used = {id(value): value for value in [*values, *(v for step in self.steps for v in step.inputs)] if value.step is None}
+        used = {id(value): value for value in self._values() if value.step is None}
         missing = [value for key, value in used.items() if key not in {id(i) for i in inputs}]
         if missing:
             raise ArgumentError(f"Model: the outputs need the input {getattr(missing[0], 'name', None) or missing[0]!r}: add it to inputs.")
@@ -196,11 +196,20 @@ class Model(Layer):
         values: dict[tuple[int, int], Any] = {}
         for name, value, given in zip(self.input_names, declared, inputs, strict=True):
             if tuple(given.shape[1:]) != value.spec.shape[1:]:
-                raise ShapeError(f"the input {name!r} takes samples of shape {value.spec.shape[1:]}, got {tuple(given.shape[1:])}.")
+                cure = f" Reshape it to {(-1, *value.spec.shape[1:])}." if math.prod(given.shape[1:]) == value.spec.size else ""
+                raise ShapeError(f"the input {name!r} takes samples of shape {value.spec.shape[1:]}, got {tuple(given.shape[1:])}.{cure}")
+            if value.dtype.kind in "biu" and given.dtype.kind == "f":
+                raise DTypeError(
+                    f"the input {name!r} takes {value.dtype}, got {given.dtype}: convert it with .astype({value.dtype.name!r})."
+                )
             values[id(value), 0] = given
 
         def read(value: Value) -> Any:
-            return values[id(value if value.step is None else value.step), value.index]
+            key = id(value if value.step is None else value.step), value.index
+            if key not in values and value.step is not None:
+                name = names[id(value.step)]
+                raise ArgumentError(f"layer {name!r} returns fewer outputs here than on symbolic values: it must always return the same.")
+            return values[key]
 
         outermost = c.training and c.outermost
         needed = self.steps if outermost else ordered(leaves(self.outputs))

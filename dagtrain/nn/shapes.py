@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.errors import DTypeError, ShapeError
+from dagtrain.errors import ArgumentError, DTypeError, ShapeError
+from dagtrain.graph import Tensor, spec_of
 from dagtrain.nn.values import Values
 from dagtrain.trace.tree import leaves
 
@@ -77,5 +78,8 @@ def check_samples(kind: str, inputs: tuple[Any, ...], outputs: Any) -> None:
     """Raise ShapeError unless a layer's outputs have the samples of its inputs on their first axis."""
     rows = {np.shape(x)[0] for x in leaves(inputs) if np.ndim(x)}
     for output in leaves(outputs):
+        if not hasattr(output, "dtype"):
+            raise ArgumentError(f"{kind}.forward returned {output!r}: it must return arrays, or a tuple or dict of them.")
         if len(rows) == 1 and np.shape(output)[:1] != (*rows,):
-            raise ShapeError(f"{kind} made {output} of {', '.join(map(str, leaves(inputs)))}: a layer keeps the samples on the first axis.")
+            made = output if isinstance(output, Tensor) else spec_of(output)
+            raise ShapeError(f"{kind} made {made} of {', '.join(map(str, leaves(inputs)))}: a layer keeps the samples on the first axis.")

@@ -155,10 +155,10 @@ def called(layer: Layer, inputs: tuple[Any, ...], method: str) -> Any:
     """The symbolic outputs of a layer for symbolic inputs: a value, or a tuple or dict of them."""
     values = layer.arguments(inputs)
     for value in values:
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor | Context):
+            what = "a tensor" if isinstance(value, Tensor) else "the context"
             raise ArgumentError(
-                f"{type(layer).__name__}(...) is called on a tensor: in forward(self, c, x) the context calls layers, as in "
-                "c(self.field, x)."
+                f"{type(layer).__name__}(...) is called on {what}: in forward(self, c, x) the context calls layers, as in c(self.field, x)."
             )
         if not isinstance(value, Value):
             raise ArgumentError(

@@ -12,7 +12,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -75,6 +76,28 @@ def refuse(call: str, argument: str, value: Any) -> UnsupportedError:
     return UnsupportedError(f"{call} with {shown} is not supported on tensors: {REASONS.get(argument, 'leave it out')}.")
 
 
+class Signature(NamedTuple):
+    """Arguments of a call.
+
+    Attributes
+    ----------
+    takes_any
+        Whether it takes any number of arguments without names.
+    honoured, required
+        Names of the implementation's parameters; of those without a default.
+    positional
+        Names of the arguments that NumPy takes without their names, in order.
+    defaults
+        NumPy's default values.
+    """
+
+    takes_any: bool
+    honoured: frozenset[str]
+    positional: tuple[str, ...]
+    required: tuple[str, ...]
+    defaults: dict[str, Any]
+
+
 class Call:
     """A function of NumPy, or a method of its arrays, on tensors.
 
@@ -88,36 +111,41 @@ class Call:
         The NumPy function whose signature the call has; by default the implementation's own.
     """
 
-    __slots__ = ("defaults", "function", "honoured", "name", "positional", "required", "takes_any")
-
     def __init__(self, name: str, function: Callable[..., Any], like: Any = None) -> None:
-        self.name, self.function = name, function
-        own = inspect.signature(function).parameters
+        self.name, self.function, self.like = name, function, like
+
+    @cached_property
+    def signature(self) -> Signature:
+        """What the function honours, and what NumPy's takes; read at the first call, since reading all would slow the import down."""
+        own = inspect.signature(self.function).parameters
         try:
-            theirs = own if like is None else inspect.signature(like).parameters
+            theirs = own if self.like is None else inspect.signature(self.like).parameters
         except ValueError:  # some functions of NumPy before 2.4 tell no signature
             theirs = own
-        self.takes_any = any(p.kind is p.VAR_POSITIONAL for p in own.values())
-        self.honoured = frozenset(n for n, p in own.items() if p.kind is not p.VAR_POSITIONAL)
-        self.positional = tuple(n for n, p in theirs.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
-        self.required = tuple(n for n, p in own.items() if p.default is p.empty and p.kind is not p.VAR_POSITIONAL)
-        self.defaults = {**DEFAULTS, **{n: p.default for n, p in theirs.items() if p.default is not p.empty}}
+        return Signature(
+            takes_any=any(p.kind is p.VAR_POSITIONAL for p in own.values()),
+            honoured=frozenset(n for n, p in own.items() if p.kind is not p.VAR_POSITIONAL),
+            positional=tuple(n for n, p in theirs.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)),
+            required=tuple(n for n, p in own.items() if p.default is p.empty and p.kind is not p.VAR_POSITIONAL),
+            defaults={**DEFAULTS, **{n: p.default for n, p in theirs.items() if p.default is not p.empty}},
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The result for NumPy's arguments."""
+        signature = self.signature
         named: dict[str, Any] = {}
-        if not self.takes_any:
-            if len(args) > len(self.positional):
-                raise UnsupportedError(f"{self.name} takes {len(self.positional)} arguments without their names, got {len(args)}.")
-            for key, value in zip(self.positional, args, strict=False):
+        if not signature.takes_any:
+            if len(args) > len(signature.positional):
+                raise UnsupportedError(f"{self.name} takes {len(signature.positional)} arguments without their names, got {len(args)}.")
+            for key, value in zip(signature.positional, args, strict=False):
                 self._take(key, value, named)
             args = ()
         for key, value in kwargs.items():
             if key in named:
                 raise UnsupportedError(f"{self.name} got the argument {key} twice.")
             self._take(key, value, named)
-        if not self.takes_any:
-            for key in self.required:
+        if not signature.takes_any:
+            for key in signature.required:
                 if key not in named:
                     raise UnsupportedError(f"{self.name} needs the argument {key}.")
         return self.function(*args, **named)
@@ -126,13 +154,13 @@ class Call:
         """Put an argument into `named` if the implementation honours it; UnsupportedError if it must be honoured and is not."""
         if value is np._NoValue:
             return
-        if key in self.honoured:
+        if key in self.signature.honoured:
             named[key] = flag(key, value) if key in FLAGS else value
         elif not self._makes_no_difference(key, value):
             raise refuse(self.name, key, value)
 
     def _makes_no_difference(self, key: str, value: Any) -> bool:
-        default = self.defaults.get(key, np._NoValue)
+        default = self.signature.defaults.get(key, np._NoValue)
         if value is default:
             return True
         if not isinstance(value, str | int | float | np.generic | tuple | type(None)):
@@ -171,7 +199,7 @@ def unsupported(name: str, supported: Iterable[str]) -> UnsupportedError:
     if advice is None:
         by_name = {s.rpartition(".")[2]: s for s in sorted(supported, reverse=True)}
         alike = [by_name[match] for match in get_close_matches(name.rpartition(".")[2], by_name, n=3, cutoff=0.75)]
-        advice = f"Supported are {', '.join(alike)}, among others" if alike else "Use functions that are, or compute() the tensor first"
+        advice = f"Supported are {', '.join(alike)}, among others" if alike else "Use other functions, or .compute() the tensor first"
     return UnsupportedError(f"{name} is not supported on tensors. {advice}.")
 
 

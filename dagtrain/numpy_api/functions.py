@@ -26,8 +26,12 @@ __all__ = ["clip", "round_"]
 def clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Tensor:
     if (a_min is not None and min is not None) or (a_max is not None and max is not None):
         raise UnsupportedError("np.clip: a_min and min, and a_max and max, are two names of one argument: give one of them.")
-    low, high = (a_min if min is None else min), (a_max if max is None else max)
-    above = as_tensor(a) if low is None else OPS["maximum"](a, low)
+    low, high, above = (a_min if min is None else min), (a_max if max is None else max), as_tensor(a)
+    if above.dtype.kind in "iu":  # a bound may lie beyond all numbers of the dtype
+        limits = np.iinfo(above.dtype)
+        low = limits.min if type(low) is int and low < limits.min else low
+        high = limits.max if type(high) is int and high > limits.max else high
+    above = above if low is None else OPS["maximum"](above, low)
     return above if high is None else OPS["minimum"](above, high)
 
 
@@ -63,7 +67,7 @@ implements(np.imag)(lambda val: imag(as_tensor(val)))
 @implements(np.angle)
 def angle(z: Any, deg: bool = False) -> Tensor:
     z = as_tensor(z)
-    turned = OPS["arctan2"](imag(z), real(z))
+    turned = OPS["arctan2"](imag(z) if z.dtype.kind == "c" else 0, real(z))
     return OPS["rad2deg"](turned) if deg else turned
 
 
@@ -80,6 +84,19 @@ def isclose(a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bool 
 @implements(np.allclose)
 def allclose(a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bool = False) -> Tensor:
     return reduce.reduce_all(isclose(a, b, rtol, atol, equal_nan))
+
+
+implements(np.isreal)(lambda x: OPS["equal"](imag(as_tensor(x)), 0))
+implements(np.iscomplex)(lambda x: OPS["not_equal"](imag(as_tensor(x)), 0))
+
+
+@implements(np.array_equiv)
+def array_equiv(a1: Any, a2: Any) -> Tensor:
+    try:
+        np.broadcast_shapes(np.shape(a1), np.shape(a2))
+    except ValueError:
+        return as_tensor(np.asarray(False))
+    return reduce.reduce_all(OPS["equal"](a1, a2))
 
 
 @implements(np.array_equal)
@@ -117,7 +134,8 @@ def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0)
 
 @implements(np.polyval)
 def polyval(p: Any, x: Any) -> Tensor:
-    total = OPS["multiply"](x, 0)
+    x = as_tensor(x)
+    total = as_tensor(np.zeros(x.shape, x.dtype))
     for coefficient in as_tensor(p):
         total = OPS["add"](OPS["multiply"](total, x), coefficient)
     return total

@@ -34,7 +34,7 @@ def getitem(a: Tensor, index: Any) -> Tensor:
 
 def _for_each_axis(a: Tensor, items: list[Any]) -> list[Any]:
     """An item for each axis, and None for each new one; an Ellipsis stays, before the whole slices that it stands for."""
-    items = [np.asarray(positions(i)) if isinstance(i, list) else refuse_masked(i) for i in items]
+    items = [np.asarray(positions(i)) if isinstance(i, list | range) else refuse_masked(i) for i in items]
     indexed = sum(_width(i) for i in items)
     if indexed > a.ndim:
         raise ShapeError(f"{indexed} indices for a tensor of shape {a.shape}, which has {a.ndim} axes.")

@@ -62,6 +62,9 @@ HINTS = hints(
     ("matmul mm", "tensor @ other"),
     ("at set add", "np.where, dt.scatter_add or np.concatenate: tensors never change"),
     ("sort", "np.sort(tensor): tensors never change"),
+    ("fill put partition resize", "a new tensor, by NumPy's functions: tensors never change"),
+    ("nonzero compress", "np.where(mask, tensor, 0): the shape of its result would depend on values"),
+    ("flat", "tensor.ravel()"),
     ("exp log sqrt abs tanh sin cos relu sigmoid softmax", "NumPy's function, as in np.exp(tensor), or dt.nn.activations"),
     ("plot draw show", "tensor.visualize()"),
 )

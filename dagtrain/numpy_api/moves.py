@@ -26,6 +26,25 @@ implements(np.result_type)(lambda *arrays_and_dtypes: np.result_type(*map(_dtype
 implements(np.can_cast)(lambda from_, to, casting="safe": np.can_cast(_dtype_of(from_), _dtype_of(to), casting))
 
 
+@implements(np.tril_indices_from)
+def tril_indices_from(arr: Any, k: int = 0) -> tuple[Array, Array]:
+    rows, columns = _two_axes("np.tril_indices_from", arr)
+    return np.tril_indices(rows, k, columns)
+
+
+@implements(np.triu_indices_from)
+def triu_indices_from(arr: Any, k: int = 0) -> tuple[Array, Array]:
+    rows, columns = _two_axes("np.triu_indices_from", arr)
+    return np.triu_indices(rows, k, columns)
+
+
+def _two_axes(name: str, a: Any) -> tuple[int, ...]:
+    lengths = as_tensor(a).shape
+    if len(lengths) != 2:
+        raise ShapeError(f"{name} needs two axes, got shape {lengths}.")
+    return lengths
+
+
 def _dtype_of(value: Any) -> Any:
     return value.dtype if isinstance(value, Tensor) else value
 
@@ -128,6 +147,18 @@ def rollaxis(a: Any, axis: int, start: int = 0) -> Tensor:
 def broadcast_arrays(*args: Any) -> tuple[Tensor, ...]:
     common = np.broadcast_shapes(*map(np.shape, args))
     return tuple(_broadcast_to(a, common) for a in args)
+
+
+@implements(np.meshgrid)
+def meshgrid(*xi: Any, sparse: bool = False, indexing: str = "xy") -> tuple[Tensor, ...]:
+    if indexing not in ("xy", "ij"):
+        raise UnsupportedError(f"np.meshgrid: indexing is 'xy' or 'ij', got indexing={indexing!r}.")
+    places = list(range(len(xi)))
+    if indexing == "xy":
+        places[:2] = places[:2][::-1]
+    lines = [as_tensor(x) for x in xi]
+    grids = [shape.reshape(x, [x.size if i == place else 1 for i in range(len(xi))]) for x, place in zip(lines, places, strict=True)]
+    return tuple(grids) if sparse else broadcast_arrays(*grids)
 
 
 def _each(function: Any) -> Any:
@@ -252,7 +283,13 @@ def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tenso
     return shape.split(ary, indices_or_sections, axis)
 
 
-implements(np.vsplit)(lambda ary, indices_or_sections: split(ary, indices_or_sections, 0))
+@implements(np.vsplit)
+def vsplit(ary: Any, indices_or_sections: Any) -> list[Tensor]:
+    if np.ndim(ary) < 2:
+        raise ShapeError(f"np.vsplit needs two axes or more, got shape {np.shape(ary)}.")
+    return split(ary, indices_or_sections, 0)
+
+
 implements(np.hsplit)(lambda ary, indices_or_sections: split(ary, indices_or_sections, 0 if np.ndim(ary) == 1 else 1))
 implements(np.dsplit)(lambda ary, indices_or_sections: split(ary, indices_or_sections, 2))
 implements(np.unstack)(lambda x, *, axis=0: tuple(shape.moveaxis(as_tensor(x), axis, 0)))
@@ -307,6 +344,7 @@ def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
 def diag(v: Any, k: int = 0) -> Tensor:
     v = as_tensor(v)
     if v.ndim != 1:
+        _two_axes("np.diag", v)
         return diagonal(v, k)
     size = v.shape[0] + abs(k)
     line = shape.pad(v, (0, abs(k)))
@@ -315,6 +353,8 @@ def diag(v: Any, k: int = 0) -> Tensor:
 
 def _below(m: Tensor, k: int) -> Array:
     """Where a matrix, or a square one made of a vector, is on its k-th diagonal or below."""
+    if not m.ndim:
+        raise ShapeError("np.tril and np.triu need at least one axis, got shape ().")
     return np.tri(m.shape[-2] if m.ndim > 1 else m.size, m.shape[-1], k, dtype=bool)
 
 

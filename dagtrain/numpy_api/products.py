@@ -13,7 +13,7 @@ from dagtrain.numpy_api.calls import implements
 from dagtrain.numpy_api.moves import converted, diagonal
 from dagtrain.numpy_api.reductions import in_dtype, total
 from dagtrain.ops import OPS, as_tensor, linalg, reduce, shape
-from dagtrain.ops.elementwise import conjugate
+from dagtrain.ops.elementwise import cast, conjugate
 from dagtrain.ops.index import take
 from dagtrain.ops.record import axes_of, axis_of
 
@@ -41,7 +41,8 @@ def vdot(a: Any, b: Any) -> Tensor:
 
 def vecdot(x1: Any, x2: Any) -> Tensor:
     """Sum of products along the last axis, the first of each conjugated."""
-    return reduce.reduce_sum(OPS["multiply"](conjugate(as_tensor(x1)), x2), -1)
+    products = OPS["multiply"](conjugate(as_tensor(x1)), x2)
+    return cast(reduce.reduce_sum(products, -1), products.dtype)
 
 
 def matvec(x1: Any, x2: Any) -> Tensor:

@@ -123,7 +123,7 @@ def var(
     ddof = ddof if correction is None else correction
     if where is True and mean is None:
         return reduce.variance(a, axis, ddof, keepdims)
-    a = as_inexact(a)
+    a = _left(as_inexact(a), where, 0)  # what is left out may be NaN, which would enter the gradient
     centre = _mean(a, axis, where) if mean is None else mean
     squares = reduce.squared_length(OPS["subtract"](a, centre))
     if squares.dtype != a.dtype and a.dtype.kind != "c":
@@ -165,10 +165,11 @@ def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
     if weights.shape != a.shape:
         weights = _along(a, axis, weights)
     dtypes = (a.dtype, weights.dtype, *(() if a.dtype.kind in "fc" else (np.dtype(float),)))
-    a, weights = (cast(t, np.result_type(*dtypes)) for t in (a, weights))
+    dtype = np.result_type(*dtypes)
+    a, weights = (cast(t, np.float32 if dtype == np.float16 else dtype) for t in (a, weights))
     weight = reduce.reduce_sum(shape.broadcast_to(weights, a.shape), axis, keepdims)
-    result = OPS["divide"](reduce.reduce_sum(OPS["multiply"](a, weights), axis, keepdims), weight)
-    return (result, weight) if returned else result
+    result = cast(OPS["divide"](reduce.reduce_sum(OPS["multiply"](a, weights), axis, keepdims), weight), dtype)
+    return (result, cast(weight, dtype)) if returned else result
 
 
 def _along(a: Tensor, axis: Any, weights: Tensor) -> Tensor:
@@ -219,9 +220,9 @@ def nanstd(
     return _root(nanvar(a, axis, dtype, ddof, keepdims, where=where, correction=correction))
 
 
-def _extreme_without_nan(function: Callable[..., Tensor], bottom: float) -> Callable[..., Tensor]:
+def _extreme_without_nan(name: str, function: Callable[..., Tensor], bottom: float) -> Callable[..., Tensor]:
     def reduction(a: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
-        a = real_only("the extreme without NaN", a)
+        a = real_only(name, a)
         if a.dtype.kind != "f":
             return function(a, axis, keepdims)
         is_nan = OPS["isnan"](a)
@@ -231,8 +232,8 @@ def _extreme_without_nan(function: Callable[..., Tensor], bottom: float) -> Call
     return reduction
 
 
-implements(np.nanmax)(_extreme_without_nan(highest, -np.inf))
-implements(np.nanmin)(_extreme_without_nan(lowest, np.inf))
+implements(np.nanmax)(_extreme_without_nan("np.nanmax", highest, -np.inf))
+implements(np.nanmin)(_extreme_without_nan("np.nanmin", lowest, np.inf))
 
 # ---- running
 
@@ -248,6 +249,8 @@ def _running(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 cumsum = implements(np.cumsum)(_running(reduce.cumsum))
 cumprod = implements(np.cumprod)(_running(reduce.cumprod))
+implements(np.nancumsum)(lambda a, axis=None, dtype=None: cumsum(_left(as_tensor(a), _not_nan(a, True), 0), axis, dtype))
+implements(np.nancumprod)(lambda a, axis=None, dtype=None: cumprod(_left(as_tensor(a), _not_nan(a, True), 1), axis, dtype))
 
 
 def _cumulative(function: Callable[..., Tensor], first: int) -> Callable[..., Tensor]:

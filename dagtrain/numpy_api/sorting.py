@@ -83,7 +83,9 @@ def _between(ordered: Tensor, position: Any) -> Tensor:
     # Halves, since the distance of two numbers may overflow.
     distance = OPS["subtract"](OPS["divide"](end, 2), OPS["divide"](start, 2))
     result = OPS["add"](where(part < 0.5, start, end), OPS["multiply"](distance, 2 * np.where(part < 0.5, part, part - 1)))
-    return where(finite, result, OPS["add"](where(finite, 0, low), where(finite, 0, high)))
+    share = np.where(part == 0, part.dtype.type(0.5), part)  # (if it is 0, both neighbours are the same)
+    endless = OPS["add"](OPS["multiply"](where(finite, 0, low), 1 - share), OPS["multiply"](where(finite, 0, high), share))
+    return where(finite, result, endless)
 
 
 @implements(np.percentile)

@@ -46,9 +46,9 @@ def _call(ufunc: np.ufunc) -> Call:
 def _cast_inputs(ufunc: np.ufunc, inputs: Sequence[Any], dtype: Any, casting: Any) -> list[Any]:
     """The inputs in the dtypes in which a ufunc gives this one."""
     kinds = [kind_of(i) for i in inputs]
-    signature = None if dtype is None else (*(None,) * len(inputs), np.dtype(dtype))
+    options: dict[str, Any] = {} if dtype is None else {"signature": (*(None,) * len(inputs), np.dtype(dtype))}
     try:
-        loop = ufunc.resolve_dtypes((*kinds, None), signature=signature, casting=casting)
+        loop = ufunc.resolve_dtypes((*kinds, None), casting=casting, **options)
     except (TypeError, ValueError) as error:
         raise DTypeError(f"{name_of(ufunc)} with dtype={dtype!r}, casting={casting!r}: {error}") from None
     return [as_tensor(i, d) if isinstance(k, type) else converted(i, d, "unsafe") for i, k, d in zip(inputs, kinds, loop, strict=False)]

@@ -23,7 +23,7 @@ def _whole(name: str, indices: Spec) -> None:
 
 def positions(indices: Any) -> Any:
     """Positions as they are; an empty list as no positions, where NumPy would see floats."""
-    return np.asarray(indices, np.intp) if isinstance(indices, list | tuple) and not np.size(indices) else indices
+    return np.asarray(indices, np.intp) if isinstance(indices, list | tuple | range) and not np.size(indices) else indices
 
 
 # ---- take: whole slices along one axis

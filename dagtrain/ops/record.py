@@ -300,10 +300,23 @@ def _promote(op: Op, inputs: Sequence[Any]) -> tuple[tuple[Tensor, ...], np.dtyp
     if loop[-1].kind not in "biufc":
         raise DTypeError(f"{op.name} would give {loop[-1]}, which tensors do not hold.")
     tensors = tuple(
-        v if isinstance(v, Tensor) else constant(v, d if isinstance(k, type) else None)
+        v if isinstance(v, Tensor) else _number(op.name, v, d) if isinstance(k, type) else constant(v)
         for v, k, d in zip(inputs, kinds, loop, strict=False)
     )
     return tensors, loop[-1]
+
+
+_COMPARISONS = frozenset({"equal", "not_equal", "less", "less_equal", "greater", "greater_equal"})
+
+
+def _number(op: str, value: Any, dtype: Any) -> Tensor:
+    """A Python number as a constant; in comparisons an integer beyond all of the dtype is as good as infinite."""
+    try:
+        return constant(value, dtype)
+    except OverflowError:
+        if op not in _COMPARISONS:
+            raise
+        return constant(math.copysign(math.inf, value))
 
 
 def elementwise(

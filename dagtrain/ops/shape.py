@@ -293,7 +293,7 @@ def split(a: Tensor, sections: Any, axis: int = 0) -> list[Tensor]:
 
 def pad(a: Tensor, width: Any, value: float = 0.0) -> Tensor:
     """Surround with a constant; `width` as in numpy.pad."""
-    pairs = np.broadcast_to(np.asarray(width), (a.ndim, 2))
+    pairs = np.broadcast_to(np.asarray(width), (a.ndim, 2)) if a.ndim else ()
     return _pad(
         a, width=tuple((int(b), int(e)) for b, e in pairs), value=int(value) if isinstance(value, int | np.integer) else float(value)
     )

@@ -40,7 +40,7 @@ def _narrow_log_softmax(a: Any, out: Any, scratch: Any) -> Any:
 
 
 def _log_softmax_kernel(a: Any, out: Any = None, scratch: Any = None, *, axis: int) -> Any:
-    if is_half(a):
+    if a.itemsize == 2 and is_half(a):
         return in_single(_log_softmax_kernel, a, out, axis=axis)
     if _is_narrow(a.shape, axis):
         return _narrow_log_softmax(a, out, scratch)
@@ -53,7 +53,7 @@ def _log_softmax_kernel(a: Any, out: Any = None, scratch: Any = None, *, axis: i
 
 
 def _softmax_kernel(a: Any, out: Any = None, scratch: Any = None, *, axis: int) -> Any:
-    if is_half(a):
+    if a.itemsize == 2 and is_half(a):
         return in_single(_softmax_kernel, a, out, axis=axis)
     line = scratch[0] if scratch is not None else None
     top = maximum_reduce(a.real if np.iscomplexobj(a) else a, axis, None, line, True)

@@ -27,6 +27,7 @@ from dagtrain.ops.elementwise import cast
 from dagtrain.step.sum_tree import add_tree
 
 __all__ = [
+    "ONE_ARRAY",
     "WITHOUT_NAMES",
     "Figure",
     "Head",
@@ -48,6 +49,9 @@ WITHOUT_NAMES = (
     'the model gives several outputs without names: give them as a dict, as in nn.Model(inputs, {"kind": a, "size": b}), and losses by '
     "its names: loss={...}."
 )
+
+
+ONE_ARRAY = "the loss is for the output {0!r}, but the model gives one array: give one loss, or let the model return {{{0!r}: array}}."
 
 
 @dataclass(frozen=True)
@@ -113,9 +117,8 @@ def by_output(what: str, value: Any, names: Sequence[str]) -> Any:
     if not names and len(value) == 1:
         return value[0]
     if not names:
-        raise ArgumentError(
-            f"{what} is a list of {len(value)}, and the outputs have no names: give them as a dict, and {what} by its names."
-        )
+        cure = f"let the model give a dict of outputs, and give {what} as a dict by its names"
+        raise ArgumentError(f"{what} is a list of {len(value)}, but the names of the outputs are not known: {cure}.")
     if len(value) != len(names):
         raise ArgumentError(
             f"{what} is a list of {len(value)}, but the outputs are {', '.join(names)}: give one for each in this order, or {what} as a "
@@ -167,7 +170,7 @@ def output_of(head: Head, outputs: Any) -> Any:
     """The output of a head; None if the model gives none of this name here."""
     if not isinstance(outputs, dict | list | tuple):
         if head.name:
-            raise ArgumentError(f"the loss is for the output {head.name!r}, but the model gives one array: give one loss.")
+            raise ArgumentError(ONE_ARRAY.format(head.name))
         return as_tensor(outputs)
     if not isinstance(outputs, dict):
         raise ArgumentError(WITHOUT_NAMES)

@@ -6,7 +6,7 @@ layers  ──▶ what they add to the loss
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -27,6 +27,7 @@ from dagtrain.ops.elementwise import cast
 from dagtrain.ops.random import derive, key
 from dagtrain.ops.shape import stack
 from dagtrain.step.heads import (
+    ONE_ARRAY,
     WITHOUT_NAMES,
     Figure,
     Head,
@@ -42,7 +43,7 @@ from dagtrain.step.heads import (
     weighted_total,
 )
 from dagtrain.step.layout import VectorLayout
-from dagtrain.step.objective import LOSS_PARTS, Forward, Objective, check_weight, mean_figure, pair, row_of, rows_of
+from dagtrain.step.objective import LOSS_PARTS, Differentiated, Forward, check_weight, mean_figure, pair, row_of, rows_of
 from dagtrain.step.statistics import in_evaluation
 from dagtrain.trace import flatten, trace_nested
 from dagtrain.trace.tree import leaves, map_leaves
@@ -50,7 +51,7 @@ from dagtrain.trace.tree import leaves, map_leaves
 __all__ = ["ModelObjective"]
 
 
-class ModelObjective(Objective):
+class ModelObjective(Differentiated):
     """A model, a loss and metrics; for several outputs, dicts of them by the names of the outputs."""
 
     def __init__(self, model: Layer, loss: Any, metric_list: Any, loss_weights: Any = None) -> None:
@@ -122,6 +123,11 @@ class ModelObjective(Objective):
     def _specs(self, x: Any) -> tuple[Any, dict[str, Spec]]:
         """The specs of the outputs and of the auxiliary ones."""
         first = self._traced(x)
+        if isinstance(first.call.outputs, list | tuple) and len(first.call.outputs) == 1:
+            raise ArgumentError(f"the model returns a {type(first.call.outputs).__name__} of one output: return the array itself.")
+        twice = first.shared.auxiliary.keys() & (first.call.outputs.keys() if isinstance(first.call.outputs, dict) else set())
+        if twice:
+            raise ArgumentError(f"the model has an output and an auxiliary output of the name {min(twice)!r}: rename one of them.")
         return map_leaves(spec_of, first.call.outputs), {name: spec_of(value) for name, value in first.shared.auxiliary.items()}
 
     def initial(self, seed: int, x: Any) -> tuple[Any, Any]:
@@ -208,6 +214,16 @@ class ModelObjective(Objective):
         if len(set(names)) < len(names):
             raise ArgumentError(f"two figures have one name, among {', '.join(names)}: give an output or a metric another name.")
         return tuple(figures)
+
+    def description(self, describe: Callable[[Any, str], Any]) -> dict[str, Any]:
+        """The model, and the loss and metrics of each output."""
+        return {
+            "kind": "model",
+            "model": describe(self.model, ""),
+            "loss": _by_output({head.name: describe(head.loss, "the loss") for head in self.heads}),
+            "metrics": _by_output({head.name: [describe(metric, "the metrics") for metric in head.metrics] for head in self.heads}),
+            "loss_weights": {head.name: head.factor for head in self.heads if head.name},
+        }
 
     # ---- one shard
 
@@ -361,7 +377,7 @@ def output_of_specs(head: Head, outputs: Any, auxiliary: Mapping[str, Spec]) -> 
     if not isinstance(outputs, Spec):
         raise ArgumentError(WITHOUT_NAMES)
     if head.name:
-        raise ArgumentError(f"the loss is for the output {head.name!r}, but the model gives one array: give one loss.")
+        raise ArgumentError(ONE_ARRAY.format(head.name))
     return outputs
 
 
@@ -379,3 +395,8 @@ def _named(head: Head) -> Iterator[None]:
         yield
     except DagtrainError as error:
         raise type(error)(f"the output {head.name!r}: {error}" if head.name else str(error)) from error
+
+
+def _by_output(descriptions: dict[str, Any]) -> Any:
+    """The description of the only output without a name, else all by name."""
+    return descriptions.get("", {"by_output": descriptions})

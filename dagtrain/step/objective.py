@@ -31,7 +31,18 @@ from dagtrain.step.layout import VectorLayout
 from dagtrain.trace import flatten, trace_nested, unflatten
 from dagtrain.trace.tree import leaves, map_leaves
 
-__all__ = ["LOSS_PARTS", "CostObjective", "Forward", "Objective", "check_weight", "mean_figure", "pair", "row_of", "rows_of"]
+__all__ = [
+    "LOSS_PARTS",
+    "CostObjective",
+    "Differentiated",
+    "Forward",
+    "Objective",
+    "check_weight",
+    "mean_figure",
+    "pair",
+    "row_of",
+    "rows_of",
+]
 
 LOSS_PARTS = 2
 """Of the sums of a step, the first two are the loss's sum and weight."""
@@ -69,10 +80,12 @@ class Forward(NamedTuple):
 
 
 class Objective:
-    """Base of model and cost function: functions of a shard, to be traced, that all derive from one `forward`."""
+    """What training does with a shard, as functions to be traced; its one way to train is `contribution`."""
 
     coupled = False
     """Whether the cost couples the rows of a shard on purpose, and need not add up over rows."""
+    random = False
+    """Whether its sums depend on random numbers in evaluation too."""
     dtype = np.dtype(np.float32)
     """Of parameters, statistics and all floats of the rows."""
 
@@ -89,21 +102,6 @@ class Objective:
         """Dotted name of a state → how its values after each shard become one, by default their mean; see `dagtrain.nn.reductions`."""
         return {}
 
-    def forward(
-        self,
-        parameters: Any,
-        statistics: Any,
-        x: Any,
-        y: Any,
-        sample_weight: Any,
-        key: Tensor,
-        scales: Tensor | None = None,
-        training: bool = True,
-        fixed: Collection[str] = (),
-    ) -> Forward:
-        """The losses, metrics and new statistics of one shard."""
-        raise NotImplementedError
-
     def contribution(
         self,
         parameters: Any,
@@ -117,30 +115,31 @@ class Objective:
         *,
         fixed: Collection[str] = (),
     ) -> dict[str, Any]:
-        """What one shard contributes to a step: gradient of the loss's sum, to the states of layers, the sums of loss and metrics.
+        """What one shard contributes to a step.
 
-        The gradient is that of the parameters whose names are not in `fixed`.
+        The gradient of the loss's sum by the parameters that are not in `fixed`; to the states of layers; the sums of loss and metrics.
         """
-        forward = self.forward(parameters, statistics, x, y, sample_weight, key, scales, fixed=fixed)
-        total, weight = forward.loss
-        check_weight([weight], [*leaves(parameters), *leaves(statistics), key])
-        trained = {name: leaf for name, leaf in flatten(parameters)[0].items() if name not in fixed}
-        _check_used(total, trained)
-        gradient = dict(zip(trained, grad(total, list(trained.values())), strict=True))
-        (after, structure), (before, expected) = flatten(forward.statistics), flatten(statistics)
-        if structure != expected:
-            raise ArgumentError("the model returns a state of another structure than its init gave.")
-        reductions = self.reductions(row_of(x))
-        contributed = [
-            cast(REDUCTIONS[reductions.get(name, "mean")].contributes(as_tensor(new), old, part), old.dtype)
-            for new, (name, old) in zip(after.values(), before.items(), strict=True)
-        ]
-        return {"gradient": gradient, "statistics": unflatten(structure, contributed), "sums": _joined(forward)}
+        raise NotImplementedError
 
     def scores(self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
         """The sums of loss and metrics in evaluation, and the rows of the metrics that need them all."""
-        forward = self.forward(parameters, statistics, x, y, sample_weight, as_tensor(key(0)), training=False)
-        return {"sums": _joined(forward), "rows": list(forward.rows)}
+        raise NotImplementedError
+
+    def description(self, describe: Callable[[Any, str], Any]) -> dict[str, Any]:
+        """The objective in a checkpoint: its kind, and its parts as `describe` describes them."""
+        raise NotImplementedError
+
+    @staticmethod
+    def contributed(statistics: Any, after: Any, part: Tensor, reductions: Mapping[str, str]) -> Any:
+        """What a shard contributes to the states, from those before and after it."""
+        (new, structure), (before, expected) = flatten(after), flatten(statistics)
+        if structure != expected:
+            raise ArgumentError(f"the states after a shard are nested as {structure}, and before it as {expected}: they must be alike.")
+        values = [
+            cast(REDUCTIONS[reductions.get(name, "mean")].contributes(as_tensor(value), old, part), old.dtype)
+            for value, (name, old) in zip(new.values(), before.items(), strict=True)
+        ]
+        return unflatten(structure, values)
 
     def weights(self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any, key: Tensor) -> dict[str, Tensor]:
         """The weight of each loss of a shard, where losses have different ones: functions of the columns alone."""
@@ -179,7 +178,54 @@ def mean_figure(parts: Array, rows: Array | None) -> float:
     return mean_of_parts(parts)
 
 
-class CostObjective(Objective):
+class Differentiated(Objective):
+    """An objective whose contribution is the derivative of a loss; loss, metrics and states derive from one `forward`."""
+
+    def forward(
+        self,
+        parameters: Any,
+        statistics: Any,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        key: Tensor,
+        scales: Tensor | None = None,
+        training: bool = True,
+        fixed: Collection[str] = (),
+    ) -> Forward:
+        """The losses, metrics and new statistics of one shard."""
+        raise NotImplementedError
+
+    def contribution(
+        self,
+        parameters: Any,
+        statistics: Any,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        part: Tensor,
+        key: Tensor,
+        scales: Tensor | None = None,
+        *,
+        fixed: Collection[str] = (),
+    ) -> dict[str, Any]:
+        """The derivative of the loss's sum, the new states and the sums."""
+        forward = self.forward(parameters, statistics, x, y, sample_weight, key, scales, fixed=fixed)
+        total, weight = forward.loss
+        check_weight([weight], [*leaves(parameters), *leaves(statistics), key])
+        trained = {name: leaf for name, leaf in flatten(parameters)[0].items() if name not in fixed}
+        _check_used(total, trained)
+        gradient = dict(zip(trained, grad(total, list(trained.values())), strict=True))
+        after = self.contributed(statistics, forward.statistics, part, self.reductions(row_of(x)))
+        return {"gradient": gradient, "statistics": after, "sums": _joined(forward)}
+
+    def scores(self, parameters: Any, statistics: Any, x: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
+        """The sums and rows of `forward` in evaluation."""
+        forward = self.forward(parameters, statistics, x, y, sample_weight, as_tensor(key(0)), training=False)
+        return {"sums": _joined(forward), "rows": list(forward.rows)}
+
+
+class CostObjective(Differentiated):
     """A plain function ``cost(parameters, x, y)`` (or ``cost(parameters, x)``) and its first parameters."""
 
     def __init__(self, cost: Callable[..., Any], parameters: Any) -> None:
@@ -192,6 +238,10 @@ class CostObjective(Objective):
     def initial(self, seed: int, x: Any) -> tuple[Any, Any]:
         """The user's first parameters."""
         return self.parameters, {}
+
+    def description(self, describe: Callable[[Any, str], Any]) -> dict[str, Any]:
+        """The name of the function."""
+        return {"kind": "cost", "model": describe(self.cost, "the cost")}
 
     def result(self, parameters: Any, x: Any, y: Any) -> Any:
         """What the cost function returns."""

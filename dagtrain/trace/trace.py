@@ -73,7 +73,8 @@ def leaf_spec(name: str, value: Any) -> Spec:
     try:
         return spec_of(value)
     except DTypeError as error:
-        raise DTypeError(f"argument {name!r}: {error}") from None
+        static = " A text is a static argument: dt.compile(function, static_argnames=...)." if np.asarray(value).dtype.kind in "US" else ""
+        raise DTypeError(f"argument {name!r}: {error}{static}") from None
 
 
 def _random_states() -> tuple[Any, ...]:

@@ -44,7 +44,7 @@ def check_additive(program: Program, source: Source, state: State) -> None:
     rows, objective = min(source.samples, GROUPS * sum(PIECES)), program.objective
     if isinstance(objective, ModelObjective) and not {head.name for head in objective.heads} - objective.training_only(source.columns.x):
         return  # evaluation has no loss
-    if rows < 2 or not _has_functions_of_the_user(objective) or (objective.coupled and len(program.reported) == 1):
+    if rows < 2 or objective.random or not _has_functions_of_the_user(objective) or (objective.coupled and len(program.reported) == 1):
         return
     ends = [0, *sorted({min(end, rows) for end in accumulate(PIECES)})]
     columns, size = source.some(rows), ends[-1]

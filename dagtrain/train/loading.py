@@ -20,6 +20,7 @@ from dagtrain.hinting import hinted
 from dagtrain.nn.layer import Layer
 from dagtrain.nn.tracing import first_pass
 from dagtrain.ops.random import key
+from dagtrain.step.contribution import Contribution
 from dagtrain.step.layout import VectorLayout
 from dagtrain.step.model import ModelObjective
 from dagtrain.step.objective import LOSS_PARTS
@@ -98,9 +99,14 @@ def load(
     settings |= {"shards": manifest.shards, "seed": manifest.seed, "engine": engine, "threads": threads, "client": client}
     objective = manifest.objective
     settings |= {"coupled": objective.get("coupled") is True, "dtype": manifest.parameters.dtype}
-    if objective.get("kind") == "cost":
+    if objective.get("kind") in ("cost", "contribution"):
         if model is None:
-            raise ArgumentError(f"{checkpoint.path} is of a cost function: give it, as in dt.load(path, model=cost).")
+            example = "a cost function: give it, as in dt.load(path, model=cost)"
+            if objective["kind"] == "contribution":
+                example = "a contribution: give it, as in dt.load(path, model=dt.Contribution(rule))"
+            raise ArgumentError(f"{checkpoint.path} is of {example}.")
+        if isinstance(model, Contribution) != (objective["kind"] == "contribution"):
+            raise ArgumentError(f"{checkpoint.path} is of a {objective['kind']}, and model= is {model!r}.")
         settings |= {"model": model, "parameters": _nest(checkpoint, parameters)}
     elif objective.get("kind") == "model":
         settings |= {
@@ -112,13 +118,14 @@ def load(
             settings["loss_weights"] = objective["loss_weights"]
         _check_size(checkpoint, settings["model"], described=model is None)
     else:
-        raise CheckpointError(f"{checkpoint.path}: its manifest describes neither a model nor a cost function.")
+        raise CheckpointError(f"{checkpoint.path}: its manifest describes neither a model nor a cost function nor a contribution.")
     try:
         trainer = Trainer(**settings)
         program = trainer._compile(manifest.rows, manifest.statistics.shards)
         unfit = manifest.unfit(program.layout, program.statistics_layout, tuple(program.update.slots), group_entries(program))
         if unfit:
-            raise ArgumentError(f"the arrays are not those of its model and its optimizer: {'; '.join(unfit)}.")
+            cure = "" if optimizer is None else " Load it as it was, and assign trainer.optimizer then."
+            raise ArgumentError(f"the arrays are not those of its model and its optimizer: {'; '.join(unfit)}.{cure}")
     except DagtrainError as error:
         if replaced:
             raise type(error)(f"{checkpoint.path}, with these arguments: {error}") from error

@@ -26,6 +26,7 @@ from dagtrain.errors import ArgumentError
 from dagtrain.hinting import hinted
 from dagtrain.nn.layer import Layer
 from dagtrain.report.console import Reporter, closing
+from dagtrain.step.contribution import Contribution, ContributionObjective
 from dagtrain.step.model import ModelObjective
 from dagtrain.step.objective import CostObjective, Objective
 from dagtrain.step.program import Program
@@ -71,7 +72,8 @@ class Trainer(Trained):
     Parameters
     ----------
     model
-        A model (`dagtrain.nn.Sequential`, `dagtrain.nn.Model`, or any `dagtrain.nn.Layer`), or a cost function ``cost(parameters, x, y)``.
+        A model (`dagtrain.nn.Sequential`, `dagtrain.nn.Model`, or any `dagtrain.nn.Layer`), a cost function ``cost(parameters, x, y)``, or
+        a `dagtrain.Contribution`.
     loss
         Name or function, for a model; see `dagtrain.nn.losses`. For a model whose outputs have names, a dict of them.
     optimizer
@@ -89,7 +91,7 @@ class Trainer(Trained):
     threads
         Threads of the engine inline.
     parameters
-        First parameters of a cost function: a nest of float arrays.
+        First parameters of a cost function or contribution: a nest of float arrays.
     client
         The Dask client that runs steps and computes dask data; by default the current one.
     coupled
@@ -152,11 +154,13 @@ class Trainer(Trained):
                 raise ArgumentError("a list of layers is no model yet: Trainer(dt.nn.Sequential([...]), loss=...).")
             if parameters is None and isinstance(loss, dict | list | tuple):
                 loss, parameters = None, loss  # Trainer(cost, parameters)
-            if (loss is not None or metrics or loss_weights is not None) and callable(model):
+            if (loss is not None or metrics or loss_weights is not None) and (callable(model) or isinstance(model, Contribution)):
                 raise ArgumentError(
-                    "a plain cost function is its own loss and has no metrics: leave them out, and give its parameters as parameters=."
+                    "a plain cost function or a contribution is its own loss and has no metrics: leave them out, and give its parameters "
+                    "as parameters=."
                 )
-            self._objective = CostObjective(model, parameters)
+            kind = ContributionObjective if isinstance(model, Contribution) else CostObjective
+            self._objective = kind(model, parameters)
         if not isinstance(coupled, bool):
             raise ArgumentError(f"coupled is True or False, got {coupled!r}.")
         self._objective.coupled = coupled

@@ -21,6 +21,8 @@ from dagtrain.ops.random import key
 from dagtrain.optim.groups import groups_of
 from dagtrain.step import Update
 
+from ..each import each
+
 OPTIMIZERS = [
     optim.sgd(0.1),
     optim.sgd(np.float32(0.1)),
@@ -62,7 +64,7 @@ def through_json(value: Any) -> Any:
     return build(json.loads(json.dumps(describe(value))))
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=without_address)
+@each(OPTIMIZERS)
 def test_an_optimiser_computes_the_same_after_json(optimizer: Any) -> None:
     again = through_json(optimizer)
     assert repr(again) == repr(optimizer)
@@ -118,7 +120,7 @@ METRICS = [
 ]
 
 
-@pytest.mark.parametrize("metric", [*metrics.METRICS, *METRICS], ids=without_address)
+@each([*metrics.METRICS, *METRICS])
 def test_a_metric_is_the_same_after_json(metric: Any) -> None:
     original, again = metrics.find(metric), through_json(metrics.find(metric))
     assert (again.name, again.higher_is_better) == (original.name, original.higher_is_better)

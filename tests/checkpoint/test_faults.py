@@ -45,16 +45,17 @@ def loaded(path: Any) -> str:
 # ---- killed
 
 
-def killed(*arguments: str) -> dict[str, int]:
-    done = subprocess.run([sys.executable, str(KILLED), *arguments], capture_output=True, text=True, timeout=60, check=False)
+def killed(*arguments: str, timeout: float = 100) -> dict[str, int]:
+    done = subprocess.run([sys.executable, str(KILLED), *arguments], capture_output=True, text=True, timeout=timeout, check=False)
     assert not done.returncode, done.stderr
     counts: dict[str, int] = json.loads(done.stdout)
     return counts
 
 
+@pytest.mark.timeout(700)  # a hundred kills, also where others compute
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_the_latest_checkpoint_always_loads_after_kills_at_random(tmp_path: Path, thorough: bool) -> None:
-    counts = killed("random", str(tmp_path / "run"), "100" if thorough else "12")
+    counts = killed("random", str(tmp_path / "run"), "100" if thorough else "12", timeout=600)
     assert counts["torn"] >= 1  # else no kill interrupted a write
     assert counts["folders"] == 2
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from dagtrain.cli import main
 
-PROGRAM = "from dagtrain.cli import main\nif __name__ == '__main__':\n    main(prog_name='dagtrain')\n"
+PROGRAM = "from dagtrain_command import main\nif __name__ == '__main__':\n    main()\n"
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,8 @@ import pytest
 from dagtrain.cli.expression import FUNCTIONS, parse, parse_value
 from dagtrain.errors import ArgumentError
 
+from ..each import each
+
 
 def value(text, **values):
     return parse(text, {name: np.array(v, float) for name, v in values.items()}).output.compute()
@@ -37,7 +39,7 @@ def test_overflow_and_division_by_zero_are_infinite():
         assert value("1/a", a=0) == np.inf
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@each(FUNCTIONS)
 def test_function_can_be_called(name):
     arguments = FUNCTIONS[name][1]
     a = 1.5 if name == "arccosh" else 0.5

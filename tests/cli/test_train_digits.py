@@ -46,7 +46,8 @@ def test_seed_and_shards_change_the_fingerprint(command):
 
 
 @pytest.mark.cluster
-def test_cluster_of_two_gives_the_bits_of_this_process(command, process, tmp_path):
+def test_cluster_of_two_gives_the_bits_of_this_process(command, process, tmp_path, monkeypatch):
+    monkeypatch.setenv("DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD", "forkserver")  # both workers share one import of distributed
     options = ["train", "digits", "--json", "--epochs", "2"]
     out, err = process(*options, "--workers", "2").communicate(timeout=90)
     output = json.loads(out)

@@ -22,6 +22,7 @@ from dagtrain.report.records import Started
 STARTED = Started("Net", "lanes", 2, 4, 1000, 70, 0, 0, 3, 10)
 HOSTILE = "<script>alert(1)</script>"
 PATIENCE = 150.0
+WITHOUT_GPU = ["--disable-gpu", "--disable-software-rasterizer"]  # the emulation of one takes seconds of a processor
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -46,7 +47,7 @@ class Window:
 
         self._leaving = ExitStack()
         driver = self._leaving.enter_context(sync_playwright())
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", *WITHOUT_GPU])
         self._leaving.callback(browser.close)
         self.page = browser.new_page(viewport={"width": 1400, "height": 1000})
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from dagtrain.deploy.check import Check, Level
 from dagtrain.deploy.checks import CHECKS
 from dagtrain.deploy.checks.versions import NEEDED, OTHERS
 from dagtrain.deploy.doctor import exit_code, judged, report
 from dagtrain.deploy.gather import job_of
+
+from ..each import each
 
 A, B = "tcp://10.0.0.1:5", "tcp://10.0.0.2:5"
 DAY = 86400
@@ -149,7 +149,7 @@ def test_a_healthy_cluster_has_one_good_line_for_each_check() -> None:
     assert exit_code(lines) == 0
 
 
-@pytest.mark.parametrize(("name", "change", "level", "words"), BROKEN, ids=[f"{name}-{words[:24]}" for name, _, _, words in BROKEN])
+@each(BROKEN)
 def test_one_broken_thing_gives_its_line_its_cure_and_its_exit_code(name: str, change: Change, level: Level, words: str) -> None:
     facts = json.loads(json.dumps(HEALTHY))
     check = next(check for check in CHECKS if check.name == name)
@@ -198,7 +198,7 @@ NOTES: list[tuple[str, Change, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "change", "words"), NOTES, ids=[words[:24] for *_, words in NOTES])
+@each(NOTES)
 def test_what_need_not_change_is_a_note(name: str, change: Change, words: str) -> None:
     facts = json.loads(json.dumps(HEALTHY))
     check = next(check for check in CHECKS if check.name == name)

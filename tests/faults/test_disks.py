@@ -14,6 +14,7 @@ import dagtrain as dt
 from dagtrain.engines.ranks import LanesEngine
 from dagtrain.errors import CheckpointError
 from tests.faults.machines import train
+from tests.step.remembering import Remembers
 
 SAVES = Path(__file__).with_name("saves.py")
 
@@ -37,7 +38,7 @@ def test_a_disk_that_fills_while_ranks_run(local_cluster, small_disk, expected):
         with pytest.raises(CheckpointError, match=r"No space left on device\. Free some space"):
             train(LanesEngine(client), checkpoint=str(small_disk / "run"))
         assert not any(client.run(lambda dask_worker: list(dask_worker.plugins["dagtrain-lanes"].ranks)).values())
-        dt.load(small_disk / "run")
+        dt.load(small_disk / "run", custom={"Remembers": Remembers})
         shutil.copytree(small_disk / "run", small_disk.parent / "roomy")
         assert train(LanesEngine(client), checkpoint=str(small_disk.parent / "roomy")).fingerprint == expected()
 

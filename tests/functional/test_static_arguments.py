@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
-from dagtrain.errors import ArgumentError, UnknownNameError
+from dagtrain.errors import ArgumentError, DTypeError, GraphError, UnknownNameError
 
 X = np.array([1.0, 2.0])
 
@@ -48,6 +48,8 @@ def test_numbers_of_other_types_and_extra_arguments_are_apart() -> None:
         (lambda: dt.compile(lambda x, mode: x, static_argnames="mod"), UnknownNameError, "Did you mean 'mode'"),
         (lambda: dt.compile(lambda x, n: x, static_argnums=1)(X, X), ArgumentError, "'n' is a ndarray, which has no hash"),
         (lambda: dt.compile(lambda x, n: x, static_argnums=1)(X), ArgumentError, "missing a required argument: 'n'"),
+        (lambda: dt.compile(lambda x, mode: x)(X, "sum"), DTypeError, "'mode'.*static_argnames"),
+        (lambda: dt.compile(lambda x, n: sum(x for _ in range(n)))(X, 2), GraphError, "static_argnames"),
     ],
 )
 def test_wrong_static_arguments_are_named(call: Any, error: type[Exception], message: str) -> None:

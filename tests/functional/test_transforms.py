@@ -99,6 +99,19 @@ def test_nests_and_several_arguments() -> None:
     close(blocks[1][0]["b"], np.zeros((3, 2)))
     close(blocks[1][1], 2 * W.T @ W)
     close(dt.hvp(lambda p, x: np.sum((p["w"] @ x) ** 2), 1)(p, X, X), 2 * W.T @ W @ X)
+    close(dt.grad(lambda x, y: x * y, (0, 1, 0))(2.0, 3.0), (3.0, 2.0, 3.0))
+    counted = dt.hessian(lambda p: np.sum(p["x"] ** 2 * p["n"]))({"x": X, "n": np.arange(3)})
+    close(counted["x"]["x"], np.diag(2.0 * np.arange(3)))
+    assert not counted["n"]["x"].any()
+
+
+def test_results_and_arguments_without_elements_or_rows() -> None:
+    assert dt.jacobian(lambda x: x[:0])(X).shape == (0, 3)
+    assert dt.jacobian(lambda x: np.concatenate([x, [1.0]]))(np.ones(0)).shape == (1, 0)
+    assert dt.vmap(recurrent)(np.ones((0, 3))).shape == (0, 2, 3)
+    assert dt.vmap(lambda x, y: x, in_axes=(0, None))(XS, None).shape == (4, 3)
+    close(dt.jvp(lambda x: (x * 2, np.argmax(x)), (X,), (X,))[1], (X * 2, 0))
+    close(dt.jvp(lambda x: 3.0, (X,), (X,)), (3.0, 0.0))
 
 
 def test_the_further_result_of_a_function() -> None:

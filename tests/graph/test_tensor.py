@@ -232,6 +232,19 @@ def test_values_are_equal_by_their_bytes() -> None:
     assert pickle.loads(pickle.dumps(Value([1.0]))) == Value([1.0])
 
 
+def test_numbers_are_held_in_the_byte_order_of_the_machine() -> None:
+    numbers = np.array([1.0, 2.0], np.dtype("f4").newbyteorder())
+    for result in (
+        dt.array(numbers).compute(),
+        (dt.array(1, "i1") * numbers).compute(),
+        dt.compile(np.cumsum)(numbers),
+        dt.grad(np.sum)(numbers),
+    ):
+        assert result.dtype == np.float32
+        assert result.dtype.isnative
+    assert dt.array([1], numbers.dtype).astype(numbers.dtype).dtype == np.float32
+
+
 def test_rows_of_different_lengths_are_no_array():
     with pytest.raises(DTypeError, match="a tensor holds one array of numbers"):
         dt.array([[1.0], [1.0, 2.0]])

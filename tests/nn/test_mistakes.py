@@ -44,7 +44,13 @@ CASES = [
         r"called on a tensor: in forward\(self, c, x\) the context calls layers, as in c\(self\.field, x\)",
     ),
     (lambda self, c, x: c(self, x), r"Mine\.forward calls itself: that has no end"),
-    (lambda self, c, x: c(np.tanh, x), "which is no layer"),
+    (lambda self, c, x: c(np.tanh, x), r"which is no layer: write c\(self\.field, x\)"),
+    (lambda self, c, x: c(nn.Dense, x), r"<class .*Dense'>, which is no layer"),
+    (lambda self, c, x: nn.Dense(3)(c, x), r"called on the context: in forward\(self, c, x\) the context calls layers"),
+    (lambda self, c, x: {}, r"Mine\.forward returned \{\}: it must return its outputs"),
+    (lambda self, c, x: "x", r"Mine\.forward returned 'x': it must return arrays"),
+    (lambda self, c, x: (c.add_loss("a", "b"), x)[1], "the loss 'a' that a layer adds is one number, or one for each sample, got 'b'"),
+    (lambda self, c, x: x * c.parameter("w", (4,), 1.0), r"an initialiser is a name or a function \(key, shape, dtype\) .*got 1\.0"),
     (lambda self, c, x: x * c.parameter("a.b", (4,)), "the name of a parameter is made of letters, digits"),
     (lambda self, c, x: x * c.parameter("w", 4), r"the shape of the parameter 'w' is a tuple of whole numbers.*got 4"),
     (lambda self, c, x: x * c.parameter("w", (None, 4)), r"the shape of the parameter 'w' is a tuple .*got \(None, 4\)"),
@@ -117,7 +123,7 @@ def test_a_shared_layer_that_training_alone_calls_first_has_no_name_outside():
 
 def test_a_frozen_layer_is_not_changed():
     with pytest.raises(
-        ArgumentError, match=r"layer 'frozen_1': Frozen\.forward raised FrozenInstanceError .*cannot assign to field 'seen'"
+        ArgumentError, match=r"layer 'frozen_1': Frozen\.forward raised FrozenInstanceError .*test_mistakes.*cannot assign to field 'seen'"
     ):
         fit(Frozen())
 
@@ -149,7 +155,7 @@ def test_outputs_in_a_list_have_no_losses():
     model = nn.Model(x, [nn.Dense(2)(x), nn.Dense(1)(x)])
     with pytest.raises(ArgumentError, match="several outputs without names: give them as a dict"):
         dt.Trainer(model, loss="cross_entropy")
-    with pytest.raises(ArgumentError, match="loss is a list of 2, and the outputs have no names: give them as a dict"):
+    with pytest.raises(ArgumentError, match="loss is a list of 2, but the names of the outputs are not known: let the model give"):
         dt.Trainer(model, loss=["cross_entropy", "mse"])
 
 
@@ -193,4 +199,36 @@ def test_calls_on_symbolic_values_that_other_libraries_allow():
     ]
     for use, message in cases:
         with pytest.raises(ArgumentError, match=message):
+            use()
+
+
+@dataclass(frozen=True)
+class Pair(nn.Layer):
+    """Returns two outputs in training, or always; or gives one of them as an auxiliary one."""
+
+    always: bool = False
+    auxiliary: str = ""
+
+    def forward(self, c, x):
+        if self.auxiliary:
+            c.auxiliary(self.auxiliary, x @ c.parameter("v", (4, 2)))
+            return {"y": x @ c.parameter("w", (4, 2))}
+        return (x, x) if c.training or self.always else x
+
+
+def test_outputs_of_layers_and_inputs_of_models_that_do_not_fit():
+    a, n = nn.Input((4,), name="a"), nn.Input((1,), name="n", dtype="int64")
+    model = nn.Model([a, n], nn.Dense(2)(nn.Add()([*Pair()(a)])) + nn.Dense(2)(n))
+    params, state = model.init(dt.key(0))
+    clash = {"y": "mse", "z": "mse"}
+    cases = [
+        (lambda: model.apply(params, state, X, Y[:, None]), "layer 'pair_1' returns fewer outputs here than on symbolic values"),
+        (lambda: model.apply(params, state, X, Y), r"the input 'n' takes samples of shape \(1,\), got \(\)\. Reshape it to \(-1, 1\)"),
+        (lambda: model.apply(params, state, X, X[:, :1]), r"the input 'n' takes int64, got float32: convert it with \.astype\('int64'\)"),
+        (lambda: nn.Add().apply({}, {}, {"a": X, "b": X}), "the inputs of Add have no names: give them as a tuple"),
+        (lambda: dt.Trainer(Pair(auxiliary="y"), loss=clash).fit(X, {"y": X[:, :2], "z": X[:, :2]}, verbose=0), "of the name 'y': rename"),
+        (lambda: dt.Trainer(nn.Dense(4), loss=clash).fit(X, {"y": X, "z": X}, verbose=0), "one loss, or let the model return {'y': array}"),
+    ]
+    for use, message in cases:
+        with pytest.raises(DagtrainError, match=message):
             use()

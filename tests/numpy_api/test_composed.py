@@ -63,7 +63,7 @@ CASES = {
     np.vsplit: [(lambda a: np.vsplit(a, 3), A)],
     np.hsplit: [(lambda a: np.hsplit(a, 2), A), (lambda v: np.hsplit(v, [1]), V)],
     np.dsplit: [(lambda a: np.dsplit(a, 2), C)],
-    np.rollaxis: [(lambda a, i=i, j=j: np.rollaxis(a, i, j), C) for i in (0, 1, -1) for j in (0, 1, 2, 3)],
+    np.rollaxis: [(lambda a, i=i, j=j: np.rollaxis(a, i, j), C) for i in (0, 1, -1) for j in (-3, -1, 0, 1, 2, 3)],
     np.broadcast_arrays: [(np.broadcast_arrays, V, A), (lambda a: np.broadcast_arrays(a, 1.0), A)],
     np.select: [
         (lambda p, a, b: np.select([p, a > b], [a, b], -1.0), P, A, B),
@@ -74,6 +74,14 @@ CASES = {
     np.fix: [(np.fix, A * 3)],
     np.real: [(np.real, A)],
     np.allclose: [(np.allclose, A, A + 1e-12), (np.allclose, A, B), (partial(np.allclose, atol=9.0), A, B)],
+    np.array_equiv: [(np.array_equiv, A, A), (np.array_equiv, A[:1], A), (np.array_equiv, A, W)],
+    np.isreal: [(np.isreal, A)],
+    np.iscomplex: [(np.iscomplex, A)],
+    np.nancumsum: [(np.nancumsum, HOLES), (partial(np.nancumsum, axis=0), HOLES)],
+    np.nancumprod: [(partial(np.nancumprod, axis=1), HOLES)],
+    np.meshgrid: [(np.meshgrid, V, W, A), (partial(np.meshgrid, indexing="ij", sparse=True), V, W), (np.meshgrid, V)],
+    np.tril_indices_from: [(lambda a: a[np.tril_indices_from(a, -1)], A)],
+    np.triu_indices_from: [(lambda a: a[np.triu_indices_from(a, 1)], A)],
     np.array_equal: [(np.array_equal, A, A), (np.array_equal, A, B), (np.array_equal, A, V),
                      (partial(np.array_equal, equal_nan=True), HOLES, HOLES)],
     np.trapezoid: [(np.trapezoid, A), (np.trapezoid, A, V), (lambda y: np.trapezoid(y, dx=0.5, axis=0), A)],
@@ -140,6 +148,18 @@ def test_gradients(function, arrays):
 
 def test_what_is_left_out_has_no_gradient():
     np.testing.assert_array_equal(dt.grad(np.nansum)(HOLES), np.where(np.isnan(HOLES), 0.0, 1.0))
+    for function in (
+        np.nanmean,
+        np.nanvar,
+        np.nanstd,
+        np.nanprod,
+        np.nanmax,
+        lambda a: np.sum(np.nancumsum(a)),
+        lambda a: np.var(a, where=~np.isnan(a)),
+    ):
+        gradient = dt.grad(function)(HOLES)
+        assert np.isfinite(gradient).all()
+        np.testing.assert_array_equal(gradient[np.isnan(HOLES)], 0)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +172,9 @@ def test_what_is_left_out_has_no_gradient():
         (lambda x: np.convolve(x[0], x[0], "half"), UnsupportedError, "mode='half'"),
         (lambda x: np.linalg.matrix_power(x, 2), UnsupportedError, "square matrices"),
         (np.cumulative_sum, ShapeError, "say along which"),
+        (lambda x: np.diag(x[None]), ShapeError, r"two axes, got shape \(1, 2, 3\)"),
+        (lambda x: np.vsplit(x[0], 3), ShapeError, "two axes or more"),
+        (lambda x: np.tril(x[0, 0]), ShapeError, "at least one axis"),
         (lambda x: np.select([x > 0], []), ShapeError, "as many choices as conditions"),
         (lambda x: np.nanmax(x, initial=0), UnsupportedError, "np.nanmax with initial=0"),
     ],

@@ -29,6 +29,7 @@ C = RNG.normal(size=(2, 3, 4))
 S = RNG.normal(size=(4, 4))
 N = RNG.integers(-5, 6, (3, 4))
 P = A > 0
+NEW = np.lib.NumpyVersion(np.__version__) >= "2.2.0"  # takes dicts as widths of a padding
 
 CASES: dict[Any, list[tuple[Case, tuple[Any, ...]]]] = {
     np.sum: [
@@ -287,7 +288,8 @@ def test_float16_is_accumulated_in_float32() -> None:
     cases: list[tuple[Case, Any, Any]] = [
         (np.mean, half, 0.5), (np.mean, large, 500), (lambda a: np.sum(a, axis=0), ones, [5000, 5000]), (np.sum, half, 33_000),
         (lambda a: np.mean(a, axis=0), ones, [1, 1]), (lambda a: np.mean(a, where=mask), half, 0.5), (np.nanmean, half, 0.5),
-        (lambda a: np.average(a, axis=0), ones, [1, 1]), (lambda a: np.var(a, axis=0), large, [0, 0]), (np.std, half, 0),
+        (lambda a: np.average(a, axis=0), ones, [1, 1]), (lambda a: np.average(a, weights=2 * a), half, 0.5),
+         (lambda a: np.var(a, axis=0), large, [0, 0]), (np.std, half, 0),
         (lambda a: np.einsum("ij->j", a), ones, [5000, 5000]), (lambda a: np.einsum("ij,ij->j", a, a), ones, [5000, 5000]),
         (np.linalg.norm, large, np.sqrt(600) * 500), (softmax, half * 0, 1 / 66_000), (log_softmax, half * 0, -np.log(66_000)),
         (logsumexp, half * 0, np.log(66_000)), (np.median, half, 0.5),
@@ -332,11 +334,13 @@ def test_forms_that_numpy_takes() -> None:
         (lambda a, b: np.einsum(a, [0, 1], b, [2, 1], [0, 2]), (A, B)), (lambda a, b: np.einsum(a, [0, 1], b, [0, 1]), (A, B)),
         (lambda a: np.einsum(a, [Ellipsis, 3, 1], [1, Ellipsis]), (C,)), (lambda a, b: np.einsum("...ij,...j", a, b), (C, A[:1])),
         (lambda a, b: np.einsum("ij,kj->ik", a, b), (A, tall)), (lambda a, b: np.einsum("ij,ij->ij", a, b), (A, A[:, :1])),
-        (lambda a: np.hstack([a[0, 0], a[1, 1]]), (A,)), (np.tril, (vector,)), (lambda a: np.triu(a, 1), (vector,)),
+        (lambda a: np.hstack([a[0, 0], a[1, 1]]), (A,)), (lambda a: np.pad(a[0, 0], 1), (A,)),
+        (np.tril, (vector,)), (lambda a: np.triu(a, 1), (vector,)),
         (lambda a: np.full_like(a, a[0, 0]), (A,)), (lambda a: np.diff(a[0], prepend=a[0, 0]), (A,)), (np.diff, (P,)),
-        (lambda a: np.pad(a, {-1: (1, 2)}), (A,)), (lambda a: np.pad(a, {0: 1}, constant_values=3.0), (A,)),
+        *(((lambda a: np.pad(a, {-1: (1, 2)}), (A,)), (lambda a: np.pad(a, {0: 1}, constant_values=3.0), (A,))) if NEW else ()),
         (lambda a: np.repeat(a, [0, 2, 1], axis=0), (A,)), (lambda a: np.round(a * 1000, -2), (A,)), (lambda a: a[[]], (A,)),
-        (lambda a: np.take(a, [9, -9], mode="wrap"), (V,)), (lambda a: np.take(a, [], axis=0), (A,)),
+        (lambda a: np.take(a, [9, -9], mode="wrap"), (V,)),
+        (lambda a: np.take(a, [9, -9], mode="clip"), (V,)), (lambda a: np.take(a, [], axis=0), (A,)),
     ):  # fmt: skip
         agree(function, arrays)
     np.testing.assert_array_equal(dt.grad(lambda x: np.sum(np.prod(x, axis=1)))(np.zeros((2, 0, 4))), np.zeros((2, 0, 4)))

@@ -30,7 +30,7 @@ INDICES: list[Any] = [
     (slice(None, None, -1), H, slice(0, 2)),
     (H, J, J), (None, H), (H, None), (slice(None), None, H), (slice(None), H, None), (K, None, slice(1, 3)),
     ([0, 1], [2, 3], [4, 5]),
-    [], [[]], slice(-5, None, -1), (slice(-9, None, -2), [0, 1]), (slice(None), slice(-7, -9, -1)),
+    range(2), range(0), [], [[]], slice(-5, None, -1), (slice(-9, None, -2), [0, 1]), (slice(None), slice(-7, -9, -1)),
     X[:, 0, 0] > 0, X > 0.5, (slice(None), X[0, :, 0] > 0), (1, X[0] > 0), (Ellipsis, [True, False, True, False, False, True]),
     (slice(None), H, None, 0), (H, None, 0), (None, H, None, J), (0, None, Ellipsis, H),
     (slice(None), 0, Ellipsis, [0, 3]),

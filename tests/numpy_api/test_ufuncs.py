@@ -109,6 +109,17 @@ def test_python_numbers_are_weak_and_numpys_are_not() -> None:
     assert (dt.input("n", (2,), np.int8) + 1).dtype == np.int8
 
 
+def test_comparisons_and_bounds_may_lie_beyond_the_dtype() -> None:
+    a = np.array([0, 1, 255], np.uint8)
+    x = dt.input("x", a.shape, a.dtype)
+    for number in (-1, 256, 2**70, -(2**70)):
+        for function in (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne):
+            same(value(function(x, number), a), function(a, number))
+            same(value(function(number, x), a), function(number, a))
+    same(value(np.clip(x, -1, 300), a), a)
+    same(value(x.clip(1, 2**70), a), a.clip(1, 255))
+
+
 def test_python_integer_beyond_the_dtype_is_refused_as_by_numpy() -> None:
     with pytest.raises(OverflowError):
         np.ones(2, np.int8) + 1000

@@ -131,8 +131,10 @@ def test_pictures_show_loops_and_choices(opened: bool) -> None:
         last = dt.while_loop(lambda c: np.sum(c) < 9, lambda c: c * 2, np.abs(x))
         return dt.cond(np.sum(x) > 0, np.sin, np.cos, last)
 
-    diagram = dt.draw.draw(dt.trace(f, X), bodies=opened).diagram
+    # With values and gradients, which reach as far as there are rules.
+    diagram = dt.draw.draw(dt.trace(f, X), bodies=opened, inputs={"x": X}).diagram
     titles = {node.lines[0].text for node in diagram.nodes}
+    assert "result" in titles
     assert "switch" in titles
     assert ("while" in titles) != opened
     names = {group.label for group in diagram.groups}

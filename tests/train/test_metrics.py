@@ -5,7 +5,7 @@ import pytest
 
 import dagtrain as dt
 
-sk = pytest.importorskip("sklearn.metrics", reason="scikit-learn is what metrics are compared with")
+from ..peers import scikit_learn as sk
 
 METRICS = [
     "accuracy",

@@ -7,7 +7,6 @@ import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 import dagtrain as dt
 from dagtrain import nn
@@ -35,6 +34,7 @@ def trainer(**options: Any) -> dt.Trainer:
 
 def in_torch(steps: int, first: Any, batch: int) -> tuple[dict[str, np.ndarray[Any, Any]], list[float]]:
     """The same training in PyTorch: parameters by name, and the mean of the losses of each step."""
+    torch = pytest.importorskip("torch", reason="PyTorch is what steps are compared with")
     flat = {f"{layer}.{name}": torch.tensor(array, requires_grad=True) for layer, part in first.items() for name, array in part.items()}
     a, b, kind, size = torch.tensor(A), torch.tensor(B), torch.tensor(KIND), torch.tensor(SIZE)
     optimizer, losses = torch.optim.SGD(flat.values(), lr=0.1), []
@@ -241,12 +241,12 @@ def test_lists_and_tuples_stand_for_dicts_in_the_order_of_the_model() -> None:
     made = trainer(loss=["cross_entropy", "mse"], loss_weights=[1.0, 0.1], metrics=[["accuracy", "f1"], []])
     expected = trainer().fit(X, Y, verbose=0).fingerprint
     assert made.fit(X, (KIND, SIZE), verbose=0).fingerprint == expected
-    for fitted in forms:
+    for fitted in (X, [A, B]):
         again = trainer()
         assert again.fit(fitted, [KIND, SIZE], verbose=0).fingerprint == expected
         for x in forms:
             np.testing.assert_array_equal(again.predict(x)["kind"], made.predict(X)["kind"])
-            assert again.evaluate(x, Y) == made.evaluate(X, Y)
+        assert again.evaluate((A, B), Y) == made.evaluate(X, Y)
     lazy = made.predict([da.from_array(A, chunks=(25, -1)), da.from_array(B, chunks=(30, -1))])
     np.testing.assert_allclose(lazy["size"].compute(scheduler="sync"), made.predict(X)["size"], rtol=1e-5)
     table = pd.DataFrame(Y)

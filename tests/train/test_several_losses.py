@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import dagtrain as dt
 from dagtrain import nn
@@ -53,7 +52,7 @@ class Case:
 
     def weight(self, name: str) -> Any:
         weight = np.ones(ROWS) if self.weights is None else np.asarray(self.weights.get(name, np.ones(ROWS)))
-        return torch.tensor(weight * np.array(self.classes)[Y["kind"]] if name == "kind" and self.classes else weight)
+        return weight * np.array(self.classes)[Y["kind"]] if name == "kind" and self.classes else weight
 
 
 CASES = {
@@ -68,12 +67,13 @@ CASES = {
 
 def in_torch(case: Case) -> tuple[dict[str, Any], dict[str, float]]:
     """The weights after an epoch in PyTorch, in float64, and the figures."""
+    torch = pytest.importorskip("torch", reason="PyTorch is what steps are compared with")
     first = case.trainer().model.init(dt.ops.random.derive(dt.key(3), 0))[0]
     flat = {f"{a}.{n}": torch.tensor(v.astype("f8"), requires_grad=True) for a, part in first.items() for n, v in part.items()}
     optimizer = torch.optim.SGD(flat.values(), lr=0.1)
-    weights = {name: case.weight(name) for name in Y}
+    weights = {name: torch.tensor(case.weight(name)) for name in Y}
     sums, penalty, hits = dict.fromkeys(Y, 0.0), 0.0, 0.0
-    accuracy_weight = Case(case.weights).weight("kind")
+    accuracy_weight = torch.tensor(Case(case.weights).weight("kind"))
     for rows in (slice(0, BATCH), slice(BATCH, ROWS)):
         h = torch.tanh(torch.tensor(X[rows].astype("f8")) @ flat["dense_1.kernel"] + flat["dense_1.bias"])
         total = torch.zeros((), dtype=torch.float64)

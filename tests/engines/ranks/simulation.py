@@ -252,7 +252,7 @@ class World:
                     mixed = mix(mixed, tree_sum([weights[s] if n else None for s, n in enumerate(counts)]))
                 for root, shards in under(me.roots, me.shards, shape.shards).items():
                     present = [s for s in shards if counts[s]]
-                    rank.partial[root] = [self._sum(mixed, step, present, b) for b in range(len(shape.blocks))]
+                    rank.partial[root] = [self._sum({s: gradient(mixed, step, s, b) for s in present}) for b in range(len(shape.blocks))]
             case Post(phase, peers, round):
                 for peer in peers:
                     target = rank.placement.workers[peer]
@@ -272,9 +272,7 @@ class World:
                         ).items()
                         if any(counts[s] for s in shards)
                     }
-                    for add in additions(sorted(sums), shape.shards):
-                        sums[add.left] = mix(sums[add.left], sums.pop(add.right))
-                    (rank.totals[block],) = sums.values()
+                    rank.totals[block] = self._sum(sums)
             case SquaredNorm(k):
                 self._finish_norms(rank, k)
                 for block in me.blocks:
@@ -312,14 +310,11 @@ class World:
                 views.append(rank.received[other.number, phase])
         return views
 
-    def _sum(self, parameters: int, step: int, shards: list[int], block: int) -> int:
-        if not shards:
-            return 0
-        sums = {s: gradient(parameters, step, s, block) for s in shards}
-        for add in additions(shards, self.shape.shards):
+    def _sum(self, sums: dict[int, int]) -> int:
+        """The tree's sum of these, by shard or root; 0 of none."""
+        for add in additions(sorted(sums), self.shape.shards) if sums else ():
             sums[add.left] = mix(sums[add.left], sums.pop(add.right))
-        (total,) = sums.values()
-        return total
+        return next(iter(sums.values()), 0)
 
     def _finish_norms(self, rank: SimRank, count: int) -> None:
         while len(rank.norms) < count:

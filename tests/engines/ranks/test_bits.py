@@ -48,7 +48,7 @@ def test_any_channel(client, kinds, looking, recipe, channel):
     assert look.seen == [{channel}] * recipe.epochs
 
 
-def test_groups_of_parameters_on_every_engine(client, digits):
+def test_groups_of_parameters_on_every_engine(client, digits, thorough):
     """Two optimisers, a frozen layer and one that follows, norms of all, of a group and by parameter; also in parts that go ahead."""
     within = dt.optim.chain(dt.optim.clip_by_global_norm(0.2), dt.optim.adam(1e-2))
     follows = {"dense_4.*": dt.optim.track("dense_3.*", 0.1)}
@@ -64,13 +64,13 @@ def test_groups_of_parameters_on_every_engine(client, digits):
         return trainer.fit(digits.x[:196], digits.y[:196], epochs=1, batch_size=64, verbose=0).fingerprint, trainer.state.slots
 
     fingerprint, slots = fit("inline")
-    for engine in ("lanes", LanesEngine(client, channel="socket", bucket_bytes=0), "scheduler"):
+    for engine in (*["lanes"] * thorough, LanesEngine(client, channel="socket", bucket_bytes=0), "scheduler"):
         found = fit(engine)
         assert found[0] == fingerprint
         assert {name: slot.tobytes() for name, slot in found[1].items()} == {name: slot.tobytes() for name, slot in slots.items()}
 
 
-def test_several_losses_with_different_weights_on_every_engine(cluster, scale, digits, monkeypatch):
+def test_several_losses_with_different_weights_on_every_engine(cluster, scale, digits, monkeypatch, thorough):
     """The weights of a batch come before its gradients, also where messages are cut into parts; the last batch has four samples."""
     monkeypatch.setattr("dagtrain.step.group_update.BLOCK", 256)
     x, labels = digits.x[:196], digits.y[:196]
@@ -83,14 +83,14 @@ def test_several_losses_with_different_weights_on_every_engine(cluster, scale, d
         model = dt.nn.Model(inputs, {"kind": dt.nn.Dense(10)(h), "size": dt.nn.Dense(1)(h)})
         loss = {"kind": "cross_entropy", "size": "mean_squared_error"}
         trainer = dt.Trainer(model, loss=loss, loss_weights={"size": 0.1}, metrics={"kind": ["accuracy"]}, shards=8, engine=engine)
-        history = trainer.fit(x, y, sample_weight=weights, epochs=2, batch_size=16, verbose=0)
+        history = trainer.fit(x, y, sample_weight=weights, epochs=2, batch_size=64, verbose=0)
         assert trainer.program.weight_count == 2
         assert history.events == []
         return history.fingerprint, history.history["loss"], history.history["kind_accuracy"]
 
     expected = fit("inline")
     with Client(cluster) as client:
-        for workers in (1, 2, 3):
+        for workers in (1, 2, 3) if thorough else (3,):
             scale(client, workers)
             assert fit("lanes") == expected
         assert fit(LanesEngine(client, channel="socket", bucket_bytes=0)) == expected

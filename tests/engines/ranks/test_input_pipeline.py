@@ -169,14 +169,14 @@ def most_memory() -> float:
 @pytest.mark.timeout(400)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
 def test_data_larger_than_all_workers_may_hold(local_cluster: Any, thorough: bool) -> None:
-    """Two workers: a little larger than both of them together may be, or two and a half times; a few large partitions cost least."""
-    limit, times, rows = (384 << 20, 5, 1024) if thorough else (256 << 20, 2, 2048)
+    """Two workers and data two and a half times their memory, or one worker and a little more; a few large partitions cost least."""
+    workers, limit, times, rows = (2, 384 << 20, 5, 1024) if thorough else (1, 256 << 20, 1, 2048)
     count = times * limit // (rows * 8192) + 1
     blocks = [da.from_delayed(dask.delayed(block)(i, rows), (rows, 2048), "f4") for i in range(count)]
     x = da.concatenate(blocks)
     y = (x[:, 0] > 0).astype("i8")
-    assert x.nbytes > 2 * limit
-    with local_cluster(2, processes=True, memory_limit=limit) as cluster, distributed.Client(cluster) as client:
+    assert x.nbytes > workers * limit
+    with local_cluster(workers, processes=True, memory_limit=limit) as cluster, distributed.Client(cluster) as client:
         pids = client.run(os.getpid)
         model = dt.nn.Sequential([dt.nn.Dense(8, "tanh"), dt.nn.Dense(2)])
         trainer = dt.Trainer(model, loss="cross_entropy", metrics=["accuracy"], optimizer=dt.optim.adam(1e-2), shards=2, engine="lanes")

@@ -1,5 +1,7 @@
 """Metrics against scikit-learn on the same numbers: whole, and as sums of the parts of unequal shards, empty and masked ones among them."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,8 @@ from dagtrain.graph import Spec
 from dagtrain.nn import metrics
 from dagtrain.plan.interpret import interpret
 
-sk = pytest.importorskip("sklearn.metrics", reason="scikit-learn is what metrics are compared with")
+from ...each import each
+from ...peers import scikit_learn as sk
 
 ROWS = 61
 RNG = np.random.default_rng(8)
@@ -145,8 +148,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
-@pytest.mark.parametrize("case", CASES)
+@each(product(CASES, (False, True)))
 def test_the_value_is_that_of_scikit_learn_for_any_number_of_parts(case, weighted):
     name, options, outputs, targets, reference = CASES[case]
     metric, weights = metrics.find(name, **options), WEIGHTS if weighted else None
@@ -163,7 +165,7 @@ def test_the_value_is_that_of_scikit_learn_for_any_number_of_parts(case, weighte
         np.testing.assert_allclose(metric.value(total), expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("case", CASES)
+@each(CASES)
 def test_tensors_give_the_parts_of_arrays(case):
     name, options, outputs, targets, _ = CASES[case]
     metric = metrics.find(name, **options)
@@ -184,6 +186,6 @@ def test_masked_rows_are_as_absent():
         assert metric(LOGITS, labels, mask) == pytest.approx(metric(LOGITS[kept], labels[kept]), rel=1e-12)
 
 
-@pytest.mark.parametrize("name", [name for name in metrics.METRICS if name not in ("confusion_matrix",)])
+@each(name for name in metrics.METRICS if name not in ("confusion_matrix",))
 def test_without_weight_a_value_is_not_a_number(name):
     assert np.isnan(metrics.find(name).value(np.zeros(metrics.find(name).size(Spec((5, 3), np.dtype("f4"))))))

@@ -9,7 +9,7 @@ import dagtrain as dt
 from dagtrain.nn import metrics
 from dagtrain.plan.interpret import interpret
 
-sk = pytest.importorskip("sklearn.metrics", reason="scikit-learn is what metrics are compared with")
+from ...peers import scikit_learn as sk
 
 RNG = np.random.default_rng(4)
 TRUE = RNG.random(3000) < 0.1
