@@ -61,8 +61,9 @@ def jacobian(function: Callable[..., Any], argnums: int | tuple[int, ...] = 0, *
             if tensor.dtype.kind != "f" and tensor in dependent:
                 raise NotScalarError(f"jacobian needs results that are floats; {path!r} is {tensor.dtype}.")
         outputs = stable(list(named.values()), targets.leaves)
-        fewer = sum(t.size for t in outputs) <= sum(t.size for t in targets.leaves)
-        table = _by_rows(outputs, targets.leaves) if fewer else _by_columns(outputs, targets.leaves)
+        rows = any(t.dtype.kind == "c" for t in targets.leaves)  # along a complex direction is not by a complex argument
+        rows = rows or sum(t.size for t in outputs) <= sum(t.size for t in targets.leaves)
+        table = _by_rows(outputs, targets.leaves) if rows else _by_columns(outputs, targets.leaves)
         flat = targets.back([block for line in table for block in line])
         width = len(targets.leaves)
         nests = [targets.nest(flat[i * width : (i + 1) * width]) for i in range(len(outputs))]

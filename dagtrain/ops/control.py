@@ -51,7 +51,7 @@ def _switch_gradient(
     cotangents: Sequence[Tensor | None], node: Tensor, index: Tensor, *operands: Tensor, vjp: Vjp, branches: tuple[Graph, ...]
 ) -> list[Tensor | None]:
     """The switch between the branches' own gradients."""
-    floats = [i for i, operand in enumerate(operands) if operand.dtype.kind == "f"]
+    floats = [i for i, operand in enumerate(operands) if operand.dtype.kind in "fc"]
     given = {i: g for i, g in enumerate(cotangents) if g is not None}
     grads = bare_switch(index, [vjp(branch, floats, list(given)) for branch in branches], [*operands, *given.values()])
     by_operand = dict(zip(floats, grads, strict=True))

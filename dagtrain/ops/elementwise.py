@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.graph import Spec, Tensor, held, refuse_masked, spec_of
-from dagtrain.ops.record import ZERO, Draw, Kernel, Op, Sample, as_tensor, broadcast_shapes, elementwise, written
+from dagtrain.ops.record import ZERO, Draw, Gradient, Kernel, Op, Sample, as_tensor, broadcast_shapes, elementwise, written
 
 LN2, LN10 = math.log(2.0), math.log(10.0)
 POSITIVE, UNIT, ABOVE_ONE = (0.5, 3.0), (-0.9, 0.9), (1.1, 3.0)
@@ -28,7 +28,22 @@ negative = elementwise("negative", np.negative, lambda g, y, a: (-g,))
 positive = elementwise("positive", np.positive, lambda g, y, a: (g,))
 square = elementwise("square", np.square, lambda g, y, a: (g * (2 * a),))
 reciprocal = elementwise("reciprocal", np.reciprocal, lambda g, y, a: (-g * square(y),), domain=[POSITIVE])
-absolute = elementwise("absolute", np.absolute, lambda g, y, a: (g * sign(a),), domain=[POSITIVE])
+
+
+def _absolute_gradient(g: Tensor, y: Tensor, a: Tensor) -> tuple[Tensor]:
+    return (g * (part_of_length(conjugate(a), y) if a.dtype.kind == "c" else sign(a)),)
+
+
+def _sign_gradient(g: Tensor, y: Tensor, a: Tensor) -> tuple[Tensor | None]:
+    # The sign of a complex number is a / |a|.
+    if a.dtype.kind != "c":
+        return (None,)
+    length = absolute(a)
+    length = where(length == 0, 1, length)
+    return ((g - conjugate(y) * real(g * y)) / length,)
+
+
+absolute: Op = elementwise("absolute", np.absolute, _absolute_gradient, domain=[POSITIVE])
 fabs = elementwise("fabs", np.fabs, lambda g, y, a: (g * sign(a),), domain=[(-3.0, -0.5)])
 
 
@@ -44,6 +59,7 @@ def _power_gradient(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor 
     # Where b is 0, so is the derivative by a, also where 1 / a is infinite; and it is a function of b there, too.
     base = where((b == 0) & ~(absolute(a) >= float(np.finfo(y.dtype).smallest_normal)), 1, a)
     by_base = b * power(base, b - 1)
+    a = cast(a, y.dtype) if y.dtype.kind == "c" else a
     by_exponent = where(a == 0, 0, y * log(where(a == 0, 1, a)))
     return g * by_base, g * by_exponent
 
@@ -142,7 +158,7 @@ arctan2 = elementwise(
 sinh = elementwise("sinh", np.sinh, lambda g, y, a: (g * cosh(a),), flops=10)
 cosh: Op = elementwise("cosh", np.cosh, lambda g, y, a: (g * sinh(a),), flops=10)
 tanh = elementwise("tanh", np.tanh, lambda g, y, a: (g * (1 - square(y)),), flops=10)
-arcsinh = elementwise("arcsinh", np.arcsinh, lambda g, y, a: (g / hypot(a, 1),), flops=10)
+arcsinh = elementwise("arcsinh", np.arcsinh, lambda g, y, a: (g / (sqrt(1 + square(a)) if a.dtype.kind == "c" else hypot(a, 1)),), flops=10)
 arccosh = elementwise("arccosh", np.arccosh, lambda g, y, a: (g / sqrt(a - 1) / sqrt(a + 1),), domain=[ABOVE_ONE], flops=10)
 arctanh = elementwise("arctanh", np.arctanh, lambda g, y, a: (g / one_minus_square(a),), domain=[UNIT], flops=10)
 deg2rad: Op = elementwise("deg2rad", np.deg2rad, lambda g, y, a: (deg2rad(g),))
@@ -150,7 +166,7 @@ rad2deg: Op = elementwise("rad2deg", np.rad2deg, lambda g, y, a: (rad2deg(g),))
 
 # ---- rounding and choice
 
-sign: Op = elementwise("sign", np.sign, ZERO, domain=[POSITIVE])
+sign: Op = elementwise("sign", np.sign, _sign_gradient, domain=[POSITIVE])
 rint = elementwise("rint", np.rint, ZERO, domain=[(0.1, 0.4)])
 floor = elementwise("floor", np.floor, ZERO, domain=[(0.1, 0.9)])
 ceil = elementwise("ceil", np.ceil, ZERO, domain=[(0.1, 0.9)])
@@ -249,16 +265,16 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     return _where_op(condition, a, b)
 
 
-def _part_of(name: str, part: Any) -> Op:
+def _part_of(name: str, part: Any, gradient: Gradient) -> Op:
     def infer(a: Spec) -> Spec:
         return Spec(a.shape, np.empty(0, a.dtype).real.dtype)
 
-    # (There are no gradients of complex numbers.)
-    return Op(name, lambda a, out=None: written(part(a).copy() if out is None else part(a), out), infer, samples=(Sample((Draw(),)),))
+    return Op(name, lambda a, out=None: written(part(a).copy() if out is None else part(a), out), infer, gradient, (Sample((Draw(),)),))
 
 
-_conjugate = elementwise("conjugate", np.conjugate)
-_real, _imag = _part_of("real", np.real), _part_of("imag", np.imag)
+_conjugate = elementwise("conjugate", np.conjugate, lambda g, y, a: (conjugate(g),))
+_real = _part_of("real", np.real, lambda g, y, a: (g,))
+_imag = _part_of("imag", np.imag, lambda g, y, a: (multiply(g, -1j),))
 
 
 def conjugate(a: Tensor) -> Tensor:
@@ -287,7 +303,7 @@ _cast_op = Op(
     "cast",
     _cast,
     lambda a, *, dtype: Spec(a.shape, np.dtype(dtype)),
-    lambda g, y, a, *, dtype: (cast(g, a.dtype),),
+    lambda g, y, a, *, dtype: (cast(g if a.dtype.kind == "c" else real(g), a.dtype),),
     samples=(Sample((Draw(),), {"dtype": "<f8"}),),
 )
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from dagtrain.errors import ShapeError
 from dagtrain.graph import Spec, Tensor
-from dagtrain.ops.elementwise import absolute, cast, exp, finite, part_of_length, square, stop_gradient, where
+from dagtrain.ops.elementwise import absolute, cast, exp, finite, imag, part_of_length, real, square, stop_gradient, where
 from dagtrain.ops.record import OPS, ZERO, Draw, Op, Sample, as_tensor, axes_of, axis_of, size_of, written
 
 Axes = tuple[int, ...]
@@ -339,7 +339,8 @@ def variance(a: Tensor, axis: Any = None, ddof: float = 0, keepdims: bool = Fals
 
 def squared_length(a: Tensor) -> Tensor:
     """Squares; of complex numbers, those of their absolute values."""
-    return square(absolute(a)) if a.dtype.kind == "c" else a * a
+    squares: Tensor = square(real(a)) + square(imag(a)) if a.dtype.kind == "c" else a * a
+    return squares
 
 
 def logsumexp(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:

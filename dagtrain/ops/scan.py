@@ -92,8 +92,8 @@ def _gradient(
     ys = len(specs) - carries
     start_carries = [part(node, index=carries + ys + i) for i in range(carries)]
     lines, fixed = inputs[carries : carries + sequences], inputs[carries + sequences :]
-    floats = [i for i, t in enumerate(ins) if t.dtype.kind == "f"]
-    outs = [i for i, s in enumerate(specs) if s.dtype.kind == "f"]
+    floats = [i for i, t in enumerate(ins) if t.dtype.kind in "fc"]
+    outs = [i for i, s in enumerate(specs) if s.dtype.kind in "fc"]
     state_ins = [i for i in floats if i < carries]
     line_ins = [i for i in floats if carries <= i < carries + sequences]
     fixed_ins = [i for i in floats if i >= carries + sequences]

@@ -19,7 +19,7 @@ from dagtrain.errors import ArgumentError, NoGradientError, NotConnectedError, N
 from dagtrain.graph import Graph, Spec, Tensor, bodies, located, topological
 from dagtrain.graph import input as new_input
 from dagtrain.ops import ZERO, as_tensor, find
-from dagtrain.ops.elementwise import cast
+from dagtrain.ops.elementwise import cast, real
 from dagtrain.ops.reduce import reduce_sum
 from dagtrain.ops.shape import broadcast_to, reshape
 
@@ -27,7 +27,10 @@ __all__ = ["gradient", "unbroadcast", "vjp_graph"]
 
 
 def unbroadcast(g: Tensor, spec: Spec) -> Tensor:
-    """Sum a cotangent over the axes that broadcasting added or stretched, and cast it back; broadcasting is undone here alone."""
+    """Sum a cotangent over the axes that broadcasting added or stretched, and cast it back; broadcasting is undone here alone.
+
+    The cotangent of a real number that a complex one was made of is the real part.
+    """
     if g.shape != spec.shape:
         extra = g.ndim - spec.ndim
         stretched = tuple(i for i in range(g.ndim) if i < extra or (spec.shape[i - extra] == 1 and g.shape[i] != 1))
@@ -41,7 +44,7 @@ def unbroadcast(g: Tensor, spec: Spec) -> Tensor:
             fits = len(lengths) == spec.ndim and all(m == n or m == 1 for m, n in zip(lengths, spec.shape, strict=True))
             g = reshape(g, lengths) if g.shape != lengths else g
             g = broadcast_to(g, spec.shape) if fits or g.ndim < spec.ndim else reshape(g, spec.shape)
-    return cast(g, spec.dtype)
+    return cast(g if spec.dtype.kind == "c" else real(g), spec.dtype)
 
 
 def gradient(
@@ -79,7 +82,7 @@ def gradient(
     for target in targets:
         g = grads.get(target)
         if g is None:
-            zero = target in connected and target.dtype.kind == "f"  # every path leads through an op whose derivative is zero
+            zero = target in connected and target.dtype.kind in "fc"  # every path leads through an op whose derivative is zero
             if not zero and unconnected != "zero":
                 raise NotConnectedError(_unconnected(cost, target))
             g = broadcast_to(as_tensor(np.zeros((), target.dtype)), target.shape)
@@ -89,7 +92,8 @@ def gradient(
 
 def _seed(cost: Tensor, cotangent: Any) -> Tensor:
     if cost.dtype.kind != "f":
-        raise NotScalarError(f"the cost must be a float to be differentiated; {cost!r} ({cost.origin}) is {cost.dtype}.")
+        part = " Take np.real, np.imag or np.abs of it." if cost.dtype.kind == "c" else ""
+        raise NotScalarError(f"the cost must be a float to be differentiated; {cost!r} ({cost.origin}) is {cost.dtype}.{part}")
     if cotangent is not None:
         seed = as_tensor(cotangent)
         return cast(broadcast_to(seed, cost.shape), cost.dtype)
@@ -103,7 +107,7 @@ def _seed(cost: Tensor, cotangent: Any) -> Tensor:
 
 def _unconnected(cost: Tensor, target: Tensor) -> str:
     name = f"{target.name!r} " if target.name else ""
-    why = "its dtype is not a float" if target.dtype.kind != "f" else "no path leads from it to the cost"
+    why = "its dtype is not a float" if target.dtype.kind not in "fc" else "no path leads from it to the cost"
     return (
         f"the cost ({cost.origin}) is not connected to the target {name}({target.spec}, {target.origin}): {why}. "
         'Leave it out, or ask for zeros with unconnected="zero".'
@@ -116,7 +120,7 @@ def cotangents(outputs: Sequence[Tensor], seeds: Sequence[Tensor], targets: Sequ
         if not isinstance(target, Tensor):
             raise ArgumentError(f"differentiate by tensors, not by a {type(target).__name__}.")
     order = topological(outputs)
-    path = _path([t for t in targets if t.dtype.kind == "f"], order)
+    path = _path([t for t in targets if t.dtype.kind in "fc"], order)
     sums: dict[Tensor, Tensor] = {}
     several: dict[Tensor, list[Tensor | None]] = {}
     copies: dict[Tensor, Tensor] = {}
@@ -169,10 +173,10 @@ def _pull(
     rule = op.gradient
     if rule is ZERO or (node.dtype.kind in "biu" and not node.spec.parts):  # a target may be the result of such an op
         return []
-    if rule is None or node.dtype.kind == "c":
-        reason = "is complex" if node.dtype.kind == "c" else "has no gradient rule"
+    if rule is None:
         raise NoGradientError(
-            f"the op {node.op!r} ({node.spec}, {node.origin}) is on the path from a target to the cost and {reason}. {op.advice}"
+            f"the op {node.op!r} ({node.spec}, {node.origin}) is on the path from a target to the cost and has no gradient rule. "
+            f"{op.advice}"
         )
     transform = {"vjp": vjp_graph} if bodies(node) else {}
     g: Any = several[node] if node.spec.parts else sums[node]

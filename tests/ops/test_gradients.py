@@ -27,7 +27,7 @@ DECREED = {"stop_gradient"}
 SMOOTH = [c for c in CASES if c.values[0].gradient not in (None, ZERO) and c.values[0].name not in DECREED]  # type: ignore[attr-defined]
 FLAT = [c for c in CASES if c.values[0].gradient is ZERO and c.values[0].name not in DECREED]  # type: ignore[attr-defined]
 # Their kernels take complex numbers but are not analytic.
-NOT_ANALYTIC = {"absolute", "maximum", "minimum", "fmax", "fmin", "where", "cast", "max", "min"}
+NOT_ANALYTIC = {"absolute", "maximum", "minimum", "fmax", "fmin", "where", "cast", "max", "min", "sign", "real", "imag", "conjugate"}
 
 
 def moved(arrays: Sequence[Any], directions: Sequence[Any], step: Any) -> list[Any]:
