@@ -84,7 +84,9 @@ def test_the_tasks_of_a_step_group_the_sum_as_the_tree_does(case):
     shards, present = case
     batch = [np.arange(1) if s in present else np.arange(0) for s in range(shards)]
     tasks, last = step_tasks("t", "program", "state", ["data"], [1], [batch], 0)
-    done = {key: ShardResult(Contribution(*[vectors(shards, present)[key[2]]] * 2, b"")) for key in tasks if key[0] == "gradient-t"}
+    done = {
+        key: ShardResult(Contribution(*[vectors(shards, present)[key[2]]] * 2, b"", [key[2]])) for key in tasks if key[0] == "gradient-t"
+    }
     done["program"] = SimpleNamespace(statistics_layout=StatisticsLayout.of({}, {}))
     done |= {key: task(done) for key, task in tasks.items() if task.func is total_task}
     _, _, places, width, *subtotals = tasks[last].args
