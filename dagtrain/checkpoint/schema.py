@@ -237,7 +237,8 @@ class Manifest:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        return self.parameters.nbytes + self.statistics.nbytes + sum(self.layout_of_slot(name).nbytes for name in self.slots)
+        states = sum(spec.nbytes for spec in self.statistics.arrays)
+        return self.parameters.nbytes + states + sum(self.layout_of_slot(name).nbytes for name in self.slots)
 
     def unfit(
         self, parameters: VectorLayout, statistics: StatisticsLayout, slots: tuple[str, ...], groups: tuple[GroupEntry, ...]

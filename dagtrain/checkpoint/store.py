@@ -29,6 +29,7 @@ from dagtrain.data.ledger import Entry
 from dagtrain.data.rounds import BatchStream
 from dagtrain.errors import CheckpointError, NotFiniteError
 from dagtrain.graph import Array, Spec, spec_of
+from dagtrain.step.layout import settled
 from dagtrain.step.program import Program
 from dagtrain.step.software import software
 from dagtrain.step.state import EpochProgress, State
@@ -139,7 +140,8 @@ def tidy(store: Store, keep: str | None) -> None:
 def _tensors(manifest: Manifest, state: State) -> dict[str, Array]:
     kinds: list[tuple[str, Layout, Array]] = [("parameters", manifest.parameters, state.parameters)]
     kinds.append(("statistics", manifest.statistics, state.statistics))
-    arrays = {f"{kind}.{n}": v for kind, layout, vector in kinds for n, v in zip(layout.names, layout.views(vector), strict=True)}
+    # safetensors writes the memory of an array, also where it has gaps.
+    arrays = {f"{kind}.{n}": settled(v) for kind, layout, vector in kinds for n, v in zip(layout.names, layout.views(vector), strict=True)}
     return arrays | {f"slots.{name}": state.slots[name] for name in manifest.slots}
 
 

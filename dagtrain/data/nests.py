@@ -73,7 +73,9 @@ def roots_of(x: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
 
 
 def _lists(nests: list[Any]) -> Any:
-    """A list of equal dicts as a dict of lists."""
+    """A list of equal dicts as a dict of lists, and one of tuples of one length as a tuple of lists."""
+    if isinstance(nests[0], tuple) and all(isinstance(nest, tuple) and len(nest) == len(nests[0]) for nest in nests):
+        return tuple(_lists([nest[i] for nest in nests]) for i in range(len(nests[0])))
     if not isinstance(nests[0], dict):
         return nests
     for nest in nests:

@@ -13,7 +13,7 @@ import numpy as np
 
 from dagtrain.data.columns import Rows
 from dagtrain.graph import Array
-from dagtrain.step.parts import Contribution, ShardInputs, ShardRunner, StepParts, weight_of
+from dagtrain.step.parts import ShardInputs, ShardOutputs, ShardRunner, StepParts, weight_of
 from dagtrain.step.state import State
 from dagtrain.step.sum_tree import add_tree
 from dagtrain.step.tracking import Following
@@ -42,9 +42,10 @@ class StepRunner:
         self.parts, self.state, self.shards = parts, state, shards
         self.threads = max(1, min(threads, shards))
         spaces: list[dict[int, list[Array]]] = [{} for _ in range(self.threads)]
-        self.runners = [ShardRunner(parts, parts.contribution(), spaces[s % self.threads]) for s in range(shards)]
+        rows = parts.outputs().rows
+        self.runners = [ShardRunner(parts, parts.outputs(rows), spaces[s % self.threads]) for s in range(shards)]
         self._parameters = parts.layout.views(state.parameters)
-        self._statistics = parts.statistics_layout.views(state.statistics)
+        self._statistics = [parts.statistics_layout.leaves(state.statistics, s) for s in range(shards)]
         self._gradient = self.runners[0].out.gradient if shards == 1 else np.empty(parts.layout.trained, parts.layout.dtype)
         self._bound = parts.update.bind(state, self._gradient, self.threads)
         self._following = Following(parts.followed, state.parameters)
@@ -61,18 +62,18 @@ class StepRunner:
     def __exit__(self, *details: object) -> None:
         self.close()
 
-    def contribute(self, batch: Batch) -> list[Contribution | None]:
+    def contribute(self, batch: Batch) -> list[ShardOutputs | None]:
         """The contribution of each shard; None for one without samples."""
         samples = sum(len(b[0]) for b in batch if b is not None)
         scales = self.parts.scales(batch)
-        contributions: list[Contribution | None] = [None] * self.shards
+        contributions: list[ShardOutputs | None] = [None] * self.shards
 
         def work(thread: int) -> None:
             for s in range(thread, self.shards, self.threads):
                 shard = batch[s]
                 if shard is not None:
                     part = len(shard[0]) / samples
-                    inputs = ShardInputs(self._parameters, self._statistics, shard, part, self.state.step, s, scales)
+                    inputs = ShardInputs(self._parameters, self._statistics[s], shard, part, self.state.step, s, scales)
                     contributions[s] = self.runners[s].run(inputs)
 
         each_thread(self._pool, self.threads, work)
@@ -89,8 +90,10 @@ class StepRunner:
             self._update([None if c is None else c.gradient for c in contributions], weight)
         self._following.move(self.state.step)
         statistics = self.parts.statistics_layout
-        if statistics.regions:
-            statistics.advance(self.state.statistics, statistics.combine([None if c is None else c.statistics for c in contributions]))
+        if statistics.names:
+            contributed = statistics.combine([None if c is None else c.statistics for c in contributions])
+            present = [s for s, c in enumerate(contributions) if c is not None]
+            statistics.advance(self.state.statistics, contributed, present, (self.runners[s].out.rows[s] for s in present))
         self.state.step += 1
         return sums
 

@@ -48,8 +48,9 @@ def check_inputs(names: tuple[str, ...], required: Collection[str], inputs: tupl
         name = names[min(i, len(names) - 1)] if names else "x"
         if value is None and name not in required:
             continue
-        if not hasattr(value, "ndim") or not hasattr(value, "dtype"):
-            cure = f"np.asarray({name}, np.float32) makes one" if isinstance(value, list | tuple | int | float) else "give an array"
+        if not hasattr(value, "ndim") or not isinstance(getattr(value, "dtype", None), np.dtype):
+            is_like = isinstance(value, list | tuple | int | float) or hasattr(value, "__array__")
+            cure = f"np.asarray({name}, np.float32) makes one" if is_like else "give an array"
             raise ArgumentError(f"the input {name!r} is {_kind(value)}, not an array: {cure}.")
         if value.dtype.kind not in "biufc":
             raise DTypeError(f"the input {name!r} holds no numbers, but has dtype {value.dtype}: convert it with .astype(np.float32).")

@@ -94,12 +94,12 @@ class Layer(Hinted):
     name: str | None = None
     trainable: bool = True
     per_position: bool = False
-    is_made_of_values = False
+    _takes_values = False
     """Whether its constructor takes symbolic values."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """A new layer, which is made first and called then."""
-        if not cls.is_made_of_values and any(isinstance(v, Value) for a in args for v in (a if isinstance(a, list | tuple) else [a])):
+        if not cls._takes_values and any(isinstance(v, Value) for a in args for v in (a if isinstance(a, list | tuple) else [a])):
             raise ArgumentError(f"{cls.__name__} is called with symbolic values where it takes settings: write {cls.__name__}(...)(x).")
         return super().__new__(cls, *args, **kwargs)
 

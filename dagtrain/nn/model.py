@@ -71,7 +71,7 @@ class Model(Layer):
     auxiliary: Mapping[str, Value] | None = None
     name: str | None = None
     trainable: bool = True
-    is_made_of_values = True
+    _takes_values = True
 
     def __post_init__(self) -> None:
         if self.auxiliary is not None and not isinstance(self.auxiliary, Mapping):

@@ -3,8 +3,7 @@
     old ──▶ shard s of the batch ──▶ new[s]       contribution[s] = contributes(new[s], old, part)
     total = combine over the fixed tree of the shards with rows;       state = becomes(old, total)
 
-The part is the shard's fraction of the batch's rows. A state by shard has a row for each shard: there contributions are bits, of which the
-shard changes those of its own row alone; so combining them is exact for any dtype, and shards without rows keep their values.
+The part is the shard's fraction of the batch's rows. States by shard are not combined: each shard has a value of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +18,18 @@ from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array, Tensor
 
 __all__ = ["REDUCTIONS", "Reduction", "check_reduction"]
+
+
+def _new(new: Tensor, old: Tensor, part: Tensor) -> Tensor:
+    return new
+
+
+def _left(left: Array, right: Array, out: Array | None = None) -> Array:
+    if out is None:
+        return left.copy()
+    if out is not left:
+        np.copyto(out, left)
+    return out
 
 
 class Reduction(NamedTuple):
@@ -37,25 +48,17 @@ class Reduction(NamedTuple):
     """
 
     kinds: str
-    contributes: Callable[[Tensor, Tensor, Tensor], Tensor]
-    combine: Callable[..., Array]
-    becomes: Callable[[Array, Array], Any]
-
-
-def _left(left: Array, right: Array, out: Array | None = None) -> Array:
-    if out is None:
-        return left.copy()
-    if out is not left:
-        np.copyto(out, left)
-    return out
+    contributes: Callable[[Tensor, Tensor, Tensor], Tensor] = _new
+    combine: Callable[..., Array] = _left
+    becomes: Callable[[Array, Array], Any] = np.copyto
 
 
 REDUCTIONS = {
-    "mean": Reduction("f", lambda new, old, part: new * part, np.add, np.copyto),
+    "mean": Reduction("f", lambda new, old, part: new * part, np.add),
     "sum": Reduction("fiu", lambda new, old, part: new - old, np.add, lambda old, total: np.add(old, total, out=old)),
-    "max": Reduction("fiub", lambda new, old, part: new, np.maximum, np.copyto),
-    "first": Reduction("fiub", lambda new, old, part: new, _left, np.copyto),
-    "shard": Reduction("fiub", lambda new, old, part: new, np.bitwise_or, lambda old, total: np.bitwise_xor(old, total, out=old)),
+    "max": Reduction("fiub", combine=np.maximum),
+    "first": Reduction("fiub"),
+    "shard": Reduction("fiub"),
 }
 
 

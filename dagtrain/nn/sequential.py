@@ -67,7 +67,7 @@ class Sequential(Layer):
     name: str | None = None
     input_shape: Sequence[int] | None = None
     trainable: bool = True
-    is_made_of_values = True  # but refuses them itself
+    _takes_values = True  # but refuses them itself
 
     def __post_init__(self) -> None:
         if not isinstance(self.layers, list | tuple):

@@ -108,7 +108,7 @@ class Call:
     function
         The implementation: its parameters are those that it honours, by NumPy's names.
     like
-        The NumPy function whose signature the call has; by default the implementation's own.
+        A function that has NumPy's signature; by default the implementation's own.
     """
 
     def __init__(self, name: str, function: Callable[..., Any], like: Any = None) -> None:
@@ -127,7 +127,10 @@ class Call:
             honoured=frozenset(n for n, p in own.items() if p.kind is not p.VAR_POSITIONAL),
             positional=tuple(n for n, p in theirs.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)),
             required=tuple(n for n, p in own.items() if p.default is p.empty and p.kind is not p.VAR_POSITIONAL),
-            defaults={**DEFAULTS, **{n: p.default for n, p in theirs.items() if p.default is not p.empty}},
+            defaults={
+                **(DEFAULTS if any(p.kind is p.VAR_KEYWORD for p in theirs.values()) else {}),
+                **{n: p.default for n, p in theirs.items() if p.default is not p.empty},
+            },
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -160,7 +163,9 @@ class Call:
             raise refuse(self.name, key, value)
 
     def _makes_no_difference(self, key: str, value: Any) -> bool:
-        default = self.signature.defaults.get(key, np._NoValue)
+        if key not in self.signature.defaults:
+            return False
+        default = self.signature.defaults[key]
         if value is default:
             return True
         if not isinstance(value, str | int | float | np.generic | tuple | type(None)):

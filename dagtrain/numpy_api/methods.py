@@ -24,6 +24,10 @@ from dagtrain.registry import hints
 __all__ = ["apply_function", "apply_ufunc", "attribute", "getitem", "transpose"]
 
 
+def _reshape(a: Any, *shape: Any, order: str = "C", copy: bool | None = None) -> None:
+    """The signature of arrays' method."""
+
+
 def _spread(args: tuple[Any, ...]) -> Any:
     return args[0] if len(args) == 1 else args
 
@@ -45,7 +49,7 @@ METHODS |= {
         ("conjugate", conjugate, None),
         ("dot", dot, np.dot),
         ("flatten", moves.ravel, None),
-        ("reshape", lambda a, *shape, order="C": moves.reshape(a, _spread(shape) if shape else None, order), None),
+        ("reshape", lambda a, *shape, order="C": moves.reshape(a, _spread(shape) if shape else None, order), _reshape),
         ("transpose", lambda a, *axes: shape.transpose(a, _spread(axes) if axes else None), None),
     )
 }

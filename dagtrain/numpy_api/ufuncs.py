@@ -40,7 +40,7 @@ def _call(ufunc: np.ufunc) -> Call:
             return function(*_cast_inputs(ufunc, inputs, dtype, casting))
         return function(*[i if dtype is None else converted(i, dtype, casting) for i in inputs])
 
-    return Call(name_of(ufunc), call)
+    return Call(name_of(ufunc), call, lambda *inputs, **kwargs: None)
 
 
 def _cast_inputs(ufunc: np.ufunc, inputs: Sequence[Any], dtype: Any, casting: Any) -> list[Any]:
@@ -62,6 +62,10 @@ def _accumulated(running: Callable[..., Any]) -> Callable[..., Any]:
     return accumulate
 
 
+def _with_keywords(a: Any, **kwargs: Any) -> None:
+    """The signature of a ufunc's methods, as far as it matters: NumPy names all arguments but the first."""
+
+
 def _outer(op: Op) -> Callable[..., Any]:
     def outer(a: Any, b: Any) -> Any:
         a, b = as_tensor(a), as_tensor(b)
@@ -72,9 +76,13 @@ def _outer(op: Op) -> Callable[..., Any]:
 
 CALLS: dict[Any, Call] = {
     **{(u, "__call__"): _call(u) for u in (*UFUNCS, *COMPOSED_UFUNCS)},
-    **{(u, "reduce"): Call(f"{name_of(u)}.reduce", f) for u, f in _REDUCE.items()},
-    **{(u, "accumulate"): Call(f"{name_of(u)}.accumulate", _accumulated(f)) for u, f in _ACCUMULATE.items()},
-    **{(u, "outer"): Call(f"{name_of(u)}.outer", _outer(op)) for u, op in UFUNCS.items() if u.nin == 2 and u.signature is None},
+    **{(u, "reduce"): Call(f"{name_of(u)}.reduce", f, _with_keywords) for u, f in _REDUCE.items()},
+    **{(u, "accumulate"): Call(f"{name_of(u)}.accumulate", _accumulated(f), _with_keywords) for u, f in _ACCUMULATE.items()},
+    **{
+        (u, "outer"): Call(f"{name_of(u)}.outer", _outer(op), lambda a, b, **kwargs: None)
+        for u, op in UFUNCS.items()
+        if u.nin == 2 and u.signature is None
+    },
 }
 """Each ufunc, and its methods, with arguments."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.errors import DTypeError, ShapeError
-from dagtrain.graph import Spec, Tensor, make_spec
+from dagtrain.graph import Spec, Tensor, held, make_spec
 from dagtrain.ops.record import ZERO, Draw, Op, Sample, as_tensor, axis_of, cleared, written
 
 
@@ -204,7 +204,7 @@ def take_along_axis(a: Tensor, indices: Any, axis: int = -1) -> Tensor:
 
 def gather(a: Any, *indices: Any) -> Tensor:
     """``a[i, j, ...]`` with integer tensors for the leading axes."""
-    return _gather(as_tensor(a), *map(as_tensor, indices))
+    return _gather(as_tensor(a), *(as_tensor(positions(i)) for i in indices))
 
 
 def scatter_add(a: Any, indices: Any, updates: Any) -> Tensor:
@@ -217,7 +217,7 @@ def scatter_add(a: Any, indices: Any, updates: Any) -> Tensor:
     array([4., 0., 2.])
     """
     a = as_tensor(a)
-    places = tuple(map(as_tensor, indices if isinstance(indices, tuple) else (indices,)))
+    places = tuple(as_tensor(positions(i)) for i in (indices if isinstance(indices, tuple) else (indices,)))
     spec = gathered_spec(a.spec, *(i.spec for i in places))
     updates = as_tensor(updates)
     from dagtrain.ops.shape import broadcast_to
@@ -230,7 +230,7 @@ def one_hot(labels: Any, classes: int, dtype: Any = np.float32) -> Tensor:
     """1 at each label's position of a new last axis, 0 at all others."""
     labels = as_tensor(labels)
     _whole("one_hot", labels.spec)
-    return _one_hot(labels, classes=int(classes), dtype=np.dtype(dtype).str)
+    return _one_hot(labels, classes=int(classes), dtype=held(dtype).str)
 
 
 __all__ = ["gather", "gathered_spec", "one_hot", "positions", "scatter_add", "take", "take_along_axis", "take_along_axis_transpose"]

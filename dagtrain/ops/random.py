@@ -13,7 +13,7 @@ import numpy as np
 
 from dagtrain import arguments
 from dagtrain.errors import ArgumentError, DTypeError, ShapeError
-from dagtrain.graph import Array, Spec, Tensor, make_spec
+from dagtrain.graph import Array, Spec, Tensor, held, make_spec
 from dagtrain.ops.record import ZERO, Draw, Op, Sample, as_tensor, written
 
 _KEY = Spec((2,), np.dtype(np.uint64))
@@ -124,13 +124,13 @@ _normal = Op(
 
 def uniform(key: Any, shape: Any = (), low: float = 0.0, high: float = 1.0, dtype: Any = np.float32) -> Tensor:
     """Uniform random numbers from [low, high)."""
-    drawn = _uniform(as_tensor(key), shape=make_spec(shape, dtype).shape, dtype=np.dtype(dtype).str)
+    drawn = _uniform(as_tensor(key), shape=make_spec(shape, dtype).shape, dtype=held(dtype).str)
     return drawn if (low, high) == (0.0, 1.0) else drawn * (high - low) + low
 
 
 def normal(key: Any, shape: Any = (), mean: float = 0.0, std: float = 1.0, dtype: Any = np.float32) -> Tensor:
     """Numbers from the normal distribution."""
-    drawn = _normal(as_tensor(key), shape=make_spec(shape, dtype).shape, dtype=np.dtype(dtype).str)
+    drawn = _normal(as_tensor(key), shape=make_spec(shape, dtype).shape, dtype=held(dtype).str)
     return drawn if (mean, std) == (0.0, 1.0) else drawn * std + mean
 
 

@@ -106,8 +106,8 @@ def _stages(
     parts = program.for_workers([rows])
     placement = place(shape_of(parts, max(shards, 2), bucket_bytes), [WorkerInfo("here", "here"), WorkerInfo("there", "there")])
     stages = stages_of(parts, rows, placement)
-    state, runner = program.first_state(), ShardRunner(parts, parts.contribution())
-    views = parts.layout.views(state.parameters), parts.statistics_layout.views(state.statistics)
+    state, runner = program.first_state(), ShardRunner(parts, parts.outputs())
+    views = parts.layout.views(state.parameters), parts.statistics_layout.leaves(state.statistics)
     shard = _pool(program, rows, 1)[0]
     times: list[list[float]] = []
     with guard():

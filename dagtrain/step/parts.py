@@ -16,17 +16,17 @@ from dagtrain.plan import Bound, Plan
 from dagtrain.step.heads import scales_of
 from dagtrain.step.layout import VectorLayout
 from dagtrain.step.state import State
-from dagtrain.step.statistics import ShardStatistics, StatisticsLayout
+from dagtrain.step.statistics import StatisticsLayout
 from dagtrain.step.tracking import Followed, Following
 from dagtrain.step.update import Update
 
-__all__ = ["NO_KEY", "Contribution", "ShardInputs", "ShardRunner", "StepParts", "next_state", "weight_of"]
+__all__ = ["NO_KEY", "ShardInputs", "ShardOutputs", "ShardRunner", "StepParts", "next_state", "weight_of"]
 
 NO_KEY = key(0)
 """The key of shards without random ops."""
 
 
-class Contribution(NamedTuple):
+class ShardOutputs(NamedTuple):
     """What one shard contributes to a step, or several together.
 
     Attributes
@@ -37,11 +37,14 @@ class Contribution(NamedTuple):
         The parts of loss and metrics.
     statistics
         To the states of layers, in bytes; see `StatisticsLayout`.
+    rows
+        The rows of states by shard.
     """
 
     gradient: Array
     sums: Array
     statistics: Array
+    rows: Array
 
 
 class ShardInputs(NamedTuple):
@@ -50,13 +53,13 @@ class ShardInputs(NamedTuple):
     Attributes
     ----------
     parameters, statistics
-        Views by name.
+        Views by name, of the states as the shard has them.
     columns
         The rows.
     part
         Their fraction of the batch's rows.
     step, shard
-        Numbers of the step and of the shard, for keys and states by shard.
+        Numbers of the step and of the shard.
     scales
         Where losses have different weights; see `StepParts.scales`.
     """
@@ -104,11 +107,12 @@ class StepParts:
     def __sizeof__(self) -> int:
         return sum(p.nbytes for p in (*self.plans.values(), *self.weight_plans.values(), *self.update.plans))  # what Dask counts
 
-    def contribution(self) -> Contribution:
-        """Memory for a contribution."""
-        return Contribution(
-            np.empty(self.layout.trained, self.layout.dtype), np.zeros(self.sums), np.empty(self.statistics_layout.nbytes, np.uint8)
-        )
+    def outputs(self, rows: Array | None = None) -> ShardOutputs:
+        """Memory for a contribution, with the given memory for the rows of all shards."""
+        states = self.statistics_layout
+        rows = np.zeros((states.shards, states.row), np.uint8) if rows is None else rows
+        vector = np.zeros(states.reduced + states.row, np.uint8)
+        return ShardOutputs(np.empty(self.layout.trained, self.layout.dtype), np.zeros(self.sums), vector, rows)
 
     def weights(self, columns: Rows) -> Array:
         """The weights of the losses in the rows of a shard."""
@@ -137,25 +141,28 @@ class ShardRunner:
         Memory that contributions are written to.
     spaces
         Work space by number of rows, shared with runners that never run at the same time.
+    together
+        Whether runners with the same `out` run together: then what is not the gradient is written to it when the plan has run.
     """
 
-    def __init__(self, parts: StepParts, out: Contribution, spaces: dict[int, list[Array]] | None = None) -> None:
+    def __init__(self, parts: StepParts, out: ShardOutputs, spaces: dict[int, list[Array]] | None = None, together: bool = False) -> None:
         self.parts, self.out = parts, out
         self._bound: dict[int, Bound] = {}
         self._spaces = {} if spaces is None else spaces
-        self._sums, self._statistics = np.zeros(parts.sums), ShardStatistics(parts.statistics_layout)
+        self._own = parts.outputs(out.rows)._replace(gradient=out.gradient) if together else out
+        self._states = parts.statistics_layout.leaves(self._own.statistics)
 
     @property
     def is_finite(self) -> bool:
         """Whether the last shard contributed numbers alone."""
-        arrays = [self.out.gradient, self._sums, *(array for array in self._statistics.outputs if array.dtype.kind == "f")]
+        arrays = [self._own.gradient, self._own.sums, *(array for array in self._states if array.dtype.kind == "f")]
         return all(bool(np.isfinite(array).all()) for array in arrays)
 
-    def run(self, inputs: ShardInputs) -> Contribution:
+    def run(self, inputs: ShardInputs) -> ShardOutputs:
         """One shard's contribution."""
         bound, values = self._prepared(inputs)
         self.parts.plans[len(inputs.columns[0])].run(bound, values)
-        self._write_others(inputs, values)
+        self._finish(inputs.shard)
         return self.out
 
     def steps(self, inputs: ShardInputs) -> Iterator[tuple[Any, ...]]:
@@ -170,28 +177,29 @@ class ShardRunner:
             yield from bound.steps(*values)
         except Exception as error:
             raise self.parts.plans[len(inputs.columns[0])].explain(error) from error
-        self._write_others(inputs, values)
+        self._finish(inputs.shard)
 
-    def _write_others(self, inputs: ShardInputs, values: Sequence[Any]) -> None:
-        """Write what is not the gradient, all at once: shards that run together may have one place for their contributions."""
-        np.copyto(self.out.sums, self._sums)
-        self._statistics.write(self.out.statistics, values[len(inputs.parameters) :], inputs.shard)
+    def _finish(self, shard: int) -> None:
+        if self._own is not self.out:
+            np.copyto(self.out.sums, self._own.sums)
+            np.copyto(self.out.statistics, self._own.statistics)
+        if self.parts.statistics_layout.row:
+            self.out.rows[shard] = self._own.statistics[self.parts.statistics_layout.reduced :]
 
     def _prepared(self, inputs: ShardInputs) -> tuple[Bound, tuple[Any, ...]]:
         parts, rows = self.parts, len(inputs.columns[0])
         bound = self._bound.get(rows)
         if bound is None:
-            outputs = [*parts.layout.gradient_views(self.out.gradient), *self._statistics.outputs, self._sums]
+            outputs = [*parts.layout.gradient_views(self.out.gradient), *self._states, self._own.sums]
             bound = self._bound[rows] = parts.plans[rows].bind(outputs, self._spaces.get(rows))
             self._spaces[rows] = bound.buffers
-        statistics = parts.statistics_layout.of_shard(inputs.statistics, inputs.shard)
         part, key = np.asarray(inputs.part, parts.layout.dtype), parts.shard_key(inputs.step, inputs.shard)
         last = () if inputs.scales is None else (inputs.scales,)
-        return bound, (*inputs.parameters, *statistics, *inputs.columns, part, key, *last)
+        return bound, (*inputs.parameters, *inputs.statistics, *inputs.columns, part, key, *last)
 
 
-def next_state(parts: StepParts, state: State, total: Contribution) -> State:
-    """The state after an update by the total of all shards; `state` does not change."""
+def next_state(parts: StepParts, state: State, total: ShardOutputs, shards: Sequence[int]) -> State:
+    """The state after an update by the total of all shards, with the rows of these; `state` does not change."""
     after = state.copy()
     if weight := weight_of(total.sums):
         norms = parts.update.norms(after, total.gradient, weight)
@@ -200,6 +208,6 @@ def next_state(parts: StepParts, state: State, total: Contribution) -> State:
         for i in range(len(parts.update.blocks)):
             bound.block(i, scalars)
     Following(parts.followed, after.parameters).move(after.step)
-    parts.statistics_layout.advance(after.statistics, total.statistics)
+    parts.statistics_layout.advance(after.statistics, total.statistics, shards, total.rows)
     after.step += 1
     return after

@@ -1,15 +1,16 @@
 """The states of all layers in one vector of bytes: integers stay integers, and states that are reduced alike lie together.
 
-    vector   │ int64, sum        │ float32, mean                             │ float32, shard: a row for each shard │
-             │ histogram.counts  │ batch_norm_1.mean   batch_norm_1.variance │ memory.h[0]  …  memory.h[S-1]        │
+    vector   │ int64, sum        │ float32, mean                             │ row of shard 0 │ row of shard 1 │ …
+             │ histogram.counts  │ batch_norm_1.mean   batch_norm_1.variance │ memory.h       │ memory.h       │
+             ╰── regions, which the sum tree combines; see `nn.reductions` ──╯ states by shard: each shard has its own
 
-A shard contributes such a vector too, and the sum tree combines them region by region; see `dagtrain.nn.reductions`.
+What a shard contributes is such a vector with one row.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ from dagtrain.step.state import State
 from dagtrain.step.sum_tree import add_tree
 from dagtrain.trace import flatten, unflatten
 
-__all__ = ["Layout", "Region", "ShardStatistics", "StatisticsLayout", "in_evaluation", "state_leaves"]
+__all__ = ["Layout", "Region", "StatisticsLayout", "in_evaluation", "state_leaves"]
 
 
 class Region(NamedTuple):
@@ -95,18 +96,27 @@ class StatisticsLayout:
         )
 
     @cached_property
-    def _laid(self) -> tuple[tuple[slice, ...], tuple[Region, ...]]:
-        """The bytes of each state, and the regions: the widest dtypes first, so that every array is aligned."""
-        kinds = [(-np.dtype(dtype).itemsize, dtype, reduction) for dtype, reduction in zip(self.dtypes, self.reductions, strict=True)]
+    def _laid(self) -> tuple[tuple[slice, ...], tuple[Region, ...], int, int]:
+        """The bytes of each state of the first shard, the regions, their bytes, and those of a row.
+
+        The widest dtypes come first, so every array is aligned.
+        """
+        keys = zip(self.reductions, self.dtypes, strict=True)
+        kinds = [(reduction == "shard", -np.dtype(dtype).itemsize, dtype, reduction) for reduction, dtype in keys]
         places, regions, start = [slice(0, 0)] * len(kinds), [], 0
+        reduced = None
         for kind in sorted(set(kinds)):
+            is_by_shard, _, dtype, reduction = kind
+            if is_by_shard and reduced is None:
+                reduced = start = _aligned(start)
             first = start
-            for i, spec in enumerate(self.arrays):
+            for i, shape in enumerate(self.shapes):
                 if kinds[i] == kind:
-                    places[i] = slice(start, start + math.prod(spec.shape) * spec.dtype.itemsize)
+                    places[i] = slice(start, start + math.prod(shape) * np.dtype(dtype).itemsize)
                     start = places[i].stop
-            regions.append(Region(slice(first, start), np.dtype(np.uint8 if kind[2] == "shard" else kind[1]), kind[2]))
-        return tuple(places), tuple(regions)
+            if not is_by_shard:
+                regions.append(Region(slice(first, start), np.dtype(dtype), reduction))
+        return tuple(places), tuple(regions), start if reduced is None else reduced, 0 if reduced is None else _aligned(start) - reduced
 
     @property
     def regions(self) -> tuple[Region, ...]:
@@ -114,9 +124,19 @@ class StatisticsLayout:
         return self._laid[1]
 
     @property
+    def reduced(self) -> int:
+        """Bytes of all regions."""
+        return self._laid[2]
+
+    @property
+    def row(self) -> int:
+        """Bytes of the states by shard of one shard."""
+        return self._laid[3]
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the vector."""
-        return self.regions[-1].place.stop if self.regions else 0
+        return self.reduced + self.shards * self.row
 
     def pack(self, tree: Any) -> Array:
         """The nest as a new vector; each shard gets the value of a state by shard that has no axis of shards."""
@@ -125,18 +145,28 @@ class StatisticsLayout:
             np.shape(array) not in (shape, spec.shape) for array, shape, spec in zip(arrays.values(), self.shapes, self.arrays, strict=True)
         ):
             raise ArgumentError("the nest of states differs from the layout in structure or shapes.")
-        vector = np.empty(self.nbytes, np.uint8)
+        vector = np.zeros(self.nbytes, np.uint8)
         for view, array in zip(self.views(vector), arrays.values(), strict=True):
             view[...] = array
         return vector
 
     def views(self, vector: Array) -> list[Array]:
-        """One view for each state, in the order of the nest."""
-        return [vector[place].view(spec.dtype).reshape(spec.shape) for place, spec in zip(self._laid[0], self.arrays, strict=True)]
+        """One view for each state, in the order of the nest; states by shard have an axis of shards."""
+        rows, start, views = self.rows(vector), self.reduced, []
+        for place, spec, reduction in zip(self._laid[0], self.arrays, self.reductions, strict=True):
+            part = rows[:, place.start - start : place.stop - start] if reduction == "shard" else vector[place]
+            views.append(part.view(spec.dtype).reshape(spec.shape))
+        return views
 
-    def settled_views(self, vector: Array) -> list[Array]:
-        """The same of a vector that may begin at any byte of memory; see `settled`."""
-        return [settled(view) for view in self.views(vector)]
+    def leaves(self, vector: Array, shard: int = 0) -> list[Array]:
+        """One view for each state as a shard has it, in the order of the nest; the vector may be one of what a shard contributes."""
+        starts = [place.start + (shard * self.row if i in self.by_shard else 0) for i, place in enumerate(self._laid[0])]
+        columns = zip(starts, self._laid[0], self.dtypes, self.shapes, strict=True)
+        return [vector[a : a + place.stop - place.start].view(dtype).reshape(shape) for a, place, dtype, shape in columns]
+
+    def rows(self, vector: Array) -> Array:
+        """The bytes of the states by shard, a row for each shard."""
+        return vector[self.reduced :].reshape(self.shards, self.row)
 
     def tree(self, vector: Array) -> Any:
         """The nest of views of a vector."""
@@ -147,21 +177,31 @@ class StatisticsLayout:
         return [vector[region.place].view(region.dtype) for region in self.regions]
 
     def combine(self, vectors: Sequence[Array | None]) -> Array:
-        """What the shards contribute together, by the fixed tree; None is an empty shard."""
-        total = np.empty(self.nbytes, np.uint8)
+        """What the shards contribute to the regions together, by the fixed tree; None is an empty shard."""
+        total = np.zeros(self.reduced, np.uint8)
         parts = [None if vector is None else self.parts(vector) for vector in vectors]
         for i, (region, out) in enumerate(zip(self.regions, self.parts(total), strict=True)):
             add_tree([None if part is None else part[i] for part in parts], out, region.rule.combine)
         return total
 
-    def of_shard(self, views: Sequence[Array], shard: int) -> Sequence[Array]:
-        """The states that a shard reads, as views: a step may begin before their values arrive."""
-        return [view[shard, ...] if i in self.by_shard else view for i, view in enumerate(views)] if self.by_shard else views
+    def advance(self, vector: Array, contributed: Array, shards: Sequence[int], rows: Iterable[Array]) -> None:
+        """Write the state after a step over the one before.
 
-    def advance(self, vector: Array, contributed: Array) -> None:
-        """Write the state after a step over the one before, from what all shards contribute together."""
+        Parameters
+        ----------
+        vector
+            The state.
+        contributed
+            To the regions, by all shards together.
+        shards, rows
+            The shards with samples, and the new row of each.
+        """
         for region, old, total in zip(self.regions, self.parts(vector), self.parts(contributed), strict=True):
             region.rule.becomes(old, total)
+        if self.row:
+            all_rows = self.rows(vector)
+            for shard, row in zip(shards, rows, strict=True):
+                all_rows[shard] = row
 
     def check_shards(self, shards: int) -> None:
         """Raise ArgumentError where states by shard are those of another number of shards."""
@@ -179,33 +219,9 @@ class StatisticsLayout:
 Layout = VectorLayout | StatisticsLayout
 
 
-class ShardStatistics:
-    """What a shard contributes to the states.
-
-    Attributes
-    ----------
-    outputs
-        Memory for the outputs of the shard's plan, in the order of the nest: its own, since shards that run together share a contribution.
-    """
-
-    def __init__(self, layout: StatisticsLayout) -> None:
-        self._vector = np.empty(layout.nbytes, np.uint8)
-        self.outputs = layout.views(self._vector)
-        self._rows = []
-        for i in layout.by_shard:
-            self._rows.append((i, _bytes(self.outputs[i]).reshape(layout.shards, -1)))
-            self.outputs[i] = np.empty(layout.shapes[i], layout.dtypes[i])
-
-    def write(self, out: Array, before: Sequence[Array], shard: int) -> None:
-        """Write the contribution once the plan has run; `before` are the states that the shard read."""
-        for i, rows in self._rows:
-            rows.fill(0)
-            np.bitwise_xor(_bytes(self.outputs[i]), _bytes(before[i]), out=rows[shard])
-        np.copyto(out, self._vector)
-
-
-def _bytes(array: Array) -> Array:
-    return array.reshape(-1).view(np.uint8)
+def _aligned(nbytes: int) -> int:
+    """The next multiple of the widest dtype's bytes."""
+    return -(-nbytes // 8) * 8
 
 
 def in_evaluation(nest: Nest, reductions: Mapping[str, str]) -> Nest:
@@ -218,4 +234,4 @@ def state_leaves(parameters: VectorLayout, statistics: StatisticsLayout, state: 
 
     Evaluation reads no states by shard, so any will do there.
     """
-    return [*parameters.views(settled(state.parameters)), *statistics.of_shard(statistics.settled_views(state.statistics), shard)]
+    return [*parameters.views(settled(state.parameters)), *map(settled, statistics.leaves(state.statistics, shard))]

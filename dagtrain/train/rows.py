@@ -8,7 +8,7 @@ from typing import Any
 
 from dagtrain.data import BatchPlan, Columns, open_source
 from dagtrain.data.class_weights import weigh_classes
-from dagtrain.data.nests import ROOTS, is_parts
+from dagtrain.data.nests import ROOTS, is_parts, roots_of
 from dagtrain.data.source import Source
 from dagtrain.errors import ArgumentError, DataError, GraphError
 from dagtrain.step.model import ModelObjective
@@ -31,8 +31,11 @@ def open_rows(
 
     In evaluation, `training_only` has the names of the outputs whose targets are left out.
     """
-    x, (_, of_y, of_weight) = bind_inputs(objective, x, expected), expected.structure if expected is not None else (None,) * 3
-    y, sample_weight = (bind_targets(objective, *each, training_only) for each in ((y, of_y), (sample_weight, of_weight)))
+    roots = roots_of(x, y, sample_weight)
+    _, of_y, of_weight = expected.structure if expected is not None else (None,) * 3
+    x = bind_inputs(objective, roots["x"], expected)
+    y = bind_targets(objective, roots.get("y"), of_y, training_only)
+    sample_weight = bind_targets(objective, roots.get("sample_weight"), of_weight, training_only)
     missing = DataError("a model needs targets: give y with x.")
     if y is None and isinstance(objective, ModelObjective) and not is_parts(x):
         raise missing

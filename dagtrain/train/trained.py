@@ -296,7 +296,7 @@ class Trained(Hinted):
             program, state = self._ready(purpose)
             return program.layout, program.statistics_layout, state
         nests = self._objective.initial(self.seed, None)
-        parameters, statistics = VectorLayout.of(nests[0], self.dtype), StatisticsLayout.of(nests[1], {})
+        parameters, statistics = VectorLayout.of(nests[0], self.dtype), StatisticsLayout.of(nests[1], self._objective.reductions(None))
         first = State(parameters.pack(nests[0]), statistics.pack(nests[1]))
         return parameters, statistics, with_weights(parameters, statistics, first, self._first[0])
 

@@ -388,6 +388,8 @@ def test_unsupported_function_is_named_with_advice() -> None:
         (np.modf, "np.modf"),
         (np.subtract.reduce, "np.subtract.reduce"),
         (lambda x: x.sum(casting="safe"), "casting"),
+        (lambda x: x.mean(casting="same_kind"), "casting"),
+        (lambda x: x.sum(kepdims=True), "kepdims"),
     ],
 )
 def test_unsupported_argument_is_named(function: Case, message: str) -> None:

@@ -7,6 +7,7 @@ import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
+from dask import delayed
 
 import dagtrain as dt
 from dagtrain import nn
@@ -249,6 +250,10 @@ def test_lists_and_tuples_stand_for_dicts_in_the_order_of_the_model() -> None:
         assert again.evaluate((A, B), Y) == made.evaluate(X, Y)
     lazy = made.predict([da.from_array(A, chunks=(25, -1)), da.from_array(B, chunks=(30, -1))])
     np.testing.assert_allclose(lazy["size"].compute(scheduler="sync"), made.predict(X)["size"], rtol=1e-5)
+    pairs = [
+        tuple((delayed(one[rows]), delayed(other[rows])) for one, other in ((A, B), (KIND, SIZE))) for rows in (slice(40), slice(40, 60))
+    ]
+    assert trainer().fit(pairs, verbose=0).fingerprint == expected
     table = pd.DataFrame(Y)
     assert again.evaluate(X, table) == made.evaluate(X, Y)
     with pytest.raises(ArgumentError, match="predict takes one x: give several inputs as a tuple or a dict by name"):

@@ -71,7 +71,7 @@ class RankRunner:
         shape = placement.shape
         self.state = State(window["parameters"], window["statistics"], {n: window[f"slot.{n}"] for n in shape.slots})
         self._parameters = parts.layout.views(self.state.parameters)
-        self._statistics = parts.statistics_layout.views(self.state.statistics)
+        self._statistics = {shard: parts.statistics_layout.leaves(self.state.statistics, shard) for shard in self.rank.shards}
         self._weights = _Weights(parts, placement, rank, window["weights"], incoming) if shape.weights else None
         self._snapshots = SnapshotPool()
         self._gradients = Gradients(parts, placement, rank, window, in_stages, space)
@@ -206,12 +206,14 @@ class _Slice:
         self.sums = np.zeros(placement.sums_of(rank))
         """In the first owner the parts of loss and metrics, in the others those of the loss, whose weight the update needs."""
         self._norms: list[Any] = []
-        self._has_statistics = bool(shape.statistics) and rank == placement.owners[0]
+        self._has_statistics = bool(shape.states) and rank == placement.owners[0]
         peers = [other.number for other in placement.ranks if other.number != rank]
         self._ranges = [slice(a, b) for a, b in pairwise(placement.starts)]
         self._vectors = {i: {root: window[f"partial.{root}"][self._ranges[i]] for root in me.roots} for i in self.blocks}
         self._sums = {root: window[f"sums.{root}"][: len(self.sums)] for root in me.roots}
         self._states = {root: window[f"states.{root}"] for root in me.roots}
+        rows = window["rows"].reshape(shape.shards, shape.row)
+        self._rows = {shard: rows[shard] for shard in me.shards}
         for peer in peers:
             self._bind(placement.spans(peer, rank)[Phase.REDUCE_SCATTER], incoming(peer, Phase.REDUCE_SCATTER))
         statistics, self._contributed = parts.statistics_layout, np.empty(shape.statistics, np.uint8)
@@ -234,6 +236,7 @@ class _Slice:
         self._under = {root: shards for other in placement.ranks for root, shards in under(other.roots, other.shards, shape.shards).items()}
         self._orders: dict[tuple[int, ...], tuple[int, list[Add]]] = {}
         self._order: tuple[int, list[Add]] = (0, [])
+        self._present: list[int] = []
         self._scratch = [np.empty(max(shape.blocks), shape.dtype) for _ in range(max(shape.shards.bit_length(), 1))]
 
     def _bind(self, spans: Sequence[Span], arrays: Sequence[Array]) -> None:
@@ -245,6 +248,9 @@ class _Slice:
                 self._sums[int(root)] = array
             elif kind == "states":
                 self._states[int(root)] = array
+            elif kind == "rows":
+                row = self.placement.shape.row
+                self._rows |= {first // row: array[first - span.start :][:row] for first in range(span.start, span.stop, row)}
             else:
                 for i in self.blocks:
                     if span.start <= starts[i] < span.stop:
@@ -257,7 +263,7 @@ class _Slice:
         if order is None:
             present = sorted(root for root, shards in self._under.items() if any(counts[s] for s in shards))
             order = self._orders[counts] = present[0], additions(present, len(counts))
-        self._order = order
+        self._order, self._present = order, [shard for shard, count in enumerate(counts) if count]
         self._sum(self._sums, self.sums)
         if self.placement.shape.norms:
             for i in self.blocks:
@@ -279,7 +285,8 @@ class _Slice:
         if self._has_statistics:
             for sources, out, combine in self._regions:
                 self._sum(sources, out, combine)
-            self.parts.statistics_layout.advance(self.state.statistics, self._contributed)
+            rows = [self._rows[shard] for shard in self._present]
+            self.parts.statistics_layout.advance(self.state.statistics, self._contributed, self._present, rows)
         for turn, blocks in enumerate(self._turns):
             for i in blocks if weight else ():
                 if not self.placement.shape.norms:  # added just before its use, so that it is in the cache

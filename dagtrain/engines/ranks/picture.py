@@ -200,8 +200,8 @@ def _column(placement: Placement, column: Column, color: str, sizes: Sizes) -> l
             Line(f"{count_text(elements)} elements", "plain"),
             Line(bytes_text(elements * item)),
         ]
-        if shape.statistics and placement.ranks[placement.owners[0]] in ranks:
-            lines.append(Line(f"and {bytes_text(shape.statistics)} of states of layers"))
+        if shape.states and placement.ranks[placement.owners[0]] in ranks:
+            lines.append(Line(f"and {bytes_text(shape.states)} of states of layers"))
         for_norms = sum(n for (a, _, phase), n in sizes.items() if a in numbers and phase is Phase.ALL_REDUCE_NORM)
         if for_norms:
             lines.append(Line(f"gives {bytes_text(for_norms)} for norms"))
@@ -214,7 +214,7 @@ def _column(placement: Placement, column: Column, color: str, sizes: Sizes) -> l
             tip += f"{', and as many elements' if not shape.groups else ', and their elements'} of {', '.join(shape.slots)}, "
             tip += "which all ranks get at a segment's end"
         nodes.append(Node(f"{column.key} owns", tuple(lines), "update", None, tip))
-    whole = shape.vector * item + shape.statistics
+    whole = shape.vector * item + shape.states
     lines = [Line("parameters", "title"), Line(f"{bytes_text(whole)}{each}")]
     nodes.append(Node(f"{column.key} has", tuple(lines), "parameter", None, "the whole vector, for the next step"))
     return nodes

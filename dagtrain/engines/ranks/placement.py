@@ -53,7 +53,7 @@ class StepShape(NamedTuple):
     blocks
         Elements of each block of the trained part of the parameter vector.
     statistics
-        Bytes of the states of layers.
+        Bytes of the states of layers that are combined.
     sums
         Number of parts of loss and metrics; the first two are the loss's sum and weight.
     slots
@@ -72,6 +72,8 @@ class StepShape(NamedTuple):
         How many squares each block has for a norm; by default one.
     weights
         Number of losses whose weights in the whole batch each shard needs; 0 where losses have one weight.
+    row
+        Bytes of the states of one shard alone.
     """
 
     shards: int
@@ -86,11 +88,17 @@ class StepShape(NamedTuple):
     groups: tuple[GroupShape, ...] = ()
     weights: int = 0
     squares: tuple[int, ...] = ()
+    row: int = 0
 
     @property
     def squares_at(self) -> tuple[int, ...]:
         """The place of each block's squares among those of all blocks, and the number of all."""
         return (0, *accumulate(self.squares or (1,) * len(self.blocks)))
+
+    @property
+    def states(self) -> int:
+        """Bytes of all states of layers."""
+        return self.statistics + self.shards * self.row
 
     @property
     def parameters(self) -> int:
@@ -239,9 +247,10 @@ class Placement(Drawable):
         for root in self.ranks[rank].roots:
             regions[f"partial.{root}"] = (shape.dtype, shape.parameters)
             regions[f"sums.{root}"] = ("<f8", shape.sums)
-            regions[f"states.{root}"] = ("|u1", shape.statistics)
+            regions[f"states.{root}"] = ("|u1", shape.statistics + shape.row)
         regions["parameters"] = (shape.dtype, shape.vector)
-        regions["statistics"] = ("|u1", shape.statistics)
+        regions["rows"] = ("|u1", shape.shards * shape.row)
+        regions["statistics"] = ("|u1", shape.states)
         regions["squared_norms"] = ("<f8", shape.norms * shape.squares_at[-1])
         if shape.weights:
             regions["weights"] = ("<f8", shape.shards * shape.weights)
@@ -270,12 +279,14 @@ class Placement(Drawable):
             metrics = [Span(f"sums.{root}", 0, self.sums_of(target)) for root in sender.roots]
             if target == self.owners[0] and shape.statistics:
                 metrics += [Span(f"states.{root}", 0, shape.statistics) for root in sender.roots]
+            if target == self.owners[0] and shape.row:
+                metrics += [Span("rows", run.start * shape.row, run.stop * shape.row) for run in runs(sender.shards)]
             parts[Phase.REDUCE_SCATTER] = (*map(tuple, partial), tuple(metrics))
         if sender.blocks:
             slices = self.slices_of(source)
             parameters = [[Span("parameters", s.start, s.stop) for s in bucket] for bucket in reversed(slices)]
-            if source == self.owners[0] and shape.statistics:
-                parameters[0].insert(0, Span("statistics", 0, shape.statistics))
+            if source == self.owners[0] and shape.states:
+                parameters[0].insert(0, Span("statistics", 0, shape.states))
             parts[Phase.ALL_GATHER] = tuple(map(tuple, parameters))
             parts[Phase.ALL_GATHER_OPTIMIZER] = (
                 tuple(
@@ -303,7 +314,7 @@ class Placement(Drawable):
 
     def edges(self) -> list[Edge]:
         """Every exchange of one step, with its bytes; the optimiser's vectors are exchanged once a segment."""
-        sizes = {"sums": 8, "squared_norms": 8, "weights": 8, "states": 1, "statistics": 1}
+        sizes = {"sums": 8, "squared_norms": 8, "weights": 8, "states": 1, "rows": 1, "statistics": 1}
         item = int(self.shape.dtype[-1])
         edges = []
         for a in self.ranks:

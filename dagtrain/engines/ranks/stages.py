@@ -69,7 +69,7 @@ def shape_of(parts: StepParts, shards: int, bucket_bytes: int = BUCKET_BYTES) ->
     return StepShape(
         shards,
         tuple(b.stop - b.start for b in update.blocks),
-        parts.statistics_layout.nbytes,
+        parts.statistics_layout.reduced,
         parts.sums,
         tuple(update.slots),
         update.norm_count,
@@ -83,6 +83,7 @@ def shape_of(parts: StepParts, shards: int, bucket_bytes: int = BUCKET_BYTES) ->
         ),
         parts.weight_count,
         tuple(update.squares_of),
+        parts.statistics_layout.row,
     )
 
 

@@ -37,6 +37,7 @@ def placements(draw: st.DrawFn) -> Placement:
         tuple(blocks),
         buckets=draw(buckets(len(blocks))),
         statistics=draw(st.integers(0, 5)),
+        row=draw(st.integers(0, 5)),
         sums=draw(st.integers(2, 5)),
         slots=("first", "second")[: draw(st.integers(0, 2))],
         norms=draw(st.integers(0, 2)),
@@ -190,10 +191,11 @@ def test_bytes_of_a_step_are_those_of_its_slices(placement: Placement) -> None:
     partial = (
         sum(foreign[o] * (4 * slices[o] + 8 * (shape.sums if o == owners[0] else 2)) for o in owners)
         + foreign[owners[0]] * shape.statistics
+        + sum(len(rank.shards) for rank in ranks if rank.number != owners[0]) * shape.row
     )
     others = len(ranks) - 1
     assert sums.get(Phase.REDUCE_SCATTER, 0) == partial
-    assert sums.get(Phase.ALL_GATHER, 0) == others * (4 * shape.parameters + shape.statistics)
+    assert sums.get(Phase.ALL_GATHER, 0) == others * (4 * shape.parameters + shape.statistics + shape.shards * shape.row)
     assert sums.get(Phase.ALL_GATHER_OPTIMIZER, 0) == others * 4 * shape.parameters * len(shape.slots)
     assert sums.get(Phase.ALL_GATHER_WEIGHTS, 0) == others * 8 * shape.weights * shape.shards
     assert sums.get(Phase.ALL_REDUCE_NORM, 0) == 8 * shape.norms * len(shape.blocks) * (len(owners) - 1)
