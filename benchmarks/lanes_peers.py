@@ -98,7 +98,7 @@ class Floor:
         rows = sorted({len(x) for batch in self.batches for x, _ in batch})
         self.parts, self.state = step.for_workers(rows), step.first_state()
         spaces: dict[int, list[Array]] = {}
-        self.runners = [ShardRunner(self.parts, self.parts.contribution(), spaces) for _ in range(shards)]
+        self.runners = [ShardRunner(self.parts, self.parts.outputs(), spaces) for _ in range(shards)]
         self.views = self.parts.layout.views(self.state.parameters)
         self.vectors = [runner.out.gradient for runner in self.runners]  # added in place, as by ranks
         self.gradient = self.vectors[0]

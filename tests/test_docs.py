@@ -81,7 +81,7 @@ def functions_table():
     """The same for NumPy's functions, by the file that implements them."""
     kinds = {
         "reductions": "sums, means, extremes, counts", "sorting": "order", "moves": "shape, joining, cutting, picking",
-        "products": "products and norms", "functions": "by element, of neighbours, polynomials",
+        "products": "products and norms", "fourier": "Fourier transforms", "functions": "by element, of neighbours, polynomials",
     }  # fmt: skip
     names = {kind: [] for kind in kinds}
     for call in FUNCTIONS.values():

@@ -13,7 +13,7 @@ import numpy as np
 
 from dagtrain.data.columns import Rows
 from dagtrain.graph import Array
-from dagtrain.step.parts import Contribution, ShardInputs, ShardRunner, StepParts, weight_of
+from dagtrain.step.parts import ShardInputs, ShardOutputs, ShardRunner, StepParts, weight_of
 from dagtrain.step.state import State
 from dagtrain.step.sum_tree import add_tree
 from dagtrain.step.tracking import Following
@@ -42,8 +42,8 @@ class StepRunner:
         self.parts, self.state, self.shards = parts, state, shards
         self.threads = max(1, min(threads, shards))
         spaces: list[dict[int, list[Array]]] = [{} for _ in range(self.threads)]
-        rows = parts.contribution().rows
-        self.runners = [ShardRunner(parts, parts.contribution(rows), spaces[s % self.threads]) for s in range(shards)]
+        rows = parts.outputs().rows
+        self.runners = [ShardRunner(parts, parts.outputs(rows), spaces[s % self.threads]) for s in range(shards)]
         self._parameters = parts.layout.views(state.parameters)
         self._statistics = [parts.statistics_layout.leaves(state.statistics, s) for s in range(shards)]
         self._gradient = self.runners[0].out.gradient if shards == 1 else np.empty(parts.layout.trained, parts.layout.dtype)
@@ -62,11 +62,11 @@ class StepRunner:
     def __exit__(self, *details: object) -> None:
         self.close()
 
-    def contribute(self, batch: Batch) -> list[Contribution | None]:
+    def contribute(self, batch: Batch) -> list[ShardOutputs | None]:
         """The contribution of each shard; None for one without samples."""
         samples = sum(len(b[0]) for b in batch if b is not None)
         scales = self.parts.scales(batch)
-        contributions: list[Contribution | None] = [None] * self.shards
+        contributions: list[ShardOutputs | None] = [None] * self.shards
 
         def work(thread: int) -> None:
             for s in range(thread, self.shards, self.threads):

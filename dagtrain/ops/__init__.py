@@ -1,6 +1,21 @@
 """The ops: one short record each, in families."""
 
-from dagtrain.ops import control, custom, elementwise, index, linalg, random, reduce, scan, scatter, shape, softmax, sorting, special
+from dagtrain.ops import (
+    control,
+    custom,
+    elementwise,
+    fourier,
+    index,
+    linalg,
+    random,
+    reduce,
+    scan,
+    scatter,
+    shape,
+    softmax,
+    sorting,
+    special,
+)
 from dagtrain.ops.record import OPS, ZERO, Draw, Drawn, Kernel, Op, Sample, as_tensor, find, part, parts
 
 __all__ = [
@@ -16,6 +31,7 @@ __all__ = [
     "custom",
     "elementwise",
     "find",
+    "fourier",
     "index",
     "linalg",
     "part",

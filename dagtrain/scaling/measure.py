@@ -106,7 +106,7 @@ def _stages(
     parts = program.for_workers([rows])
     placement = place(shape_of(parts, max(shards, 2), bucket_bytes), [WorkerInfo("here", "here"), WorkerInfo("there", "there")])
     stages = stages_of(parts, rows, placement)
-    state, runner = program.first_state(), ShardRunner(parts, parts.contribution())
+    state, runner = program.first_state(), ShardRunner(parts, parts.outputs())
     views = parts.layout.views(state.parameters), parts.statistics_layout.leaves(state.statistics)
     shard = _pool(program, rows, 1)[0]
     times: list[list[float]] = []

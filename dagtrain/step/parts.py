@@ -20,13 +20,13 @@ from dagtrain.step.statistics import StatisticsLayout
 from dagtrain.step.tracking import Followed, Following
 from dagtrain.step.update import Update
 
-__all__ = ["NO_KEY", "Contribution", "ShardInputs", "ShardRunner", "StepParts", "next_state", "weight_of"]
+__all__ = ["NO_KEY", "ShardInputs", "ShardOutputs", "ShardRunner", "StepParts", "next_state", "weight_of"]
 
 NO_KEY = key(0)
 """The key of shards without random ops."""
 
 
-class Contribution(NamedTuple):
+class ShardOutputs(NamedTuple):
     """What one shard contributes to a step, or several together.
 
     Attributes
@@ -107,12 +107,12 @@ class StepParts:
     def __sizeof__(self) -> int:
         return sum(p.nbytes for p in (*self.plans.values(), *self.weight_plans.values(), *self.update.plans))  # what Dask counts
 
-    def contribution(self, rows: Array | None = None) -> Contribution:
+    def outputs(self, rows: Array | None = None) -> ShardOutputs:
         """Memory for a contribution, with the given memory for the rows of all shards."""
         states = self.statistics_layout
         rows = np.zeros((states.shards, states.row), np.uint8) if rows is None else rows
         vector = np.zeros(states.reduced + states.row, np.uint8)
-        return Contribution(np.empty(self.layout.trained, self.layout.dtype), np.zeros(self.sums), vector, rows)
+        return ShardOutputs(np.empty(self.layout.trained, self.layout.dtype), np.zeros(self.sums), vector, rows)
 
     def weights(self, columns: Rows) -> Array:
         """The weights of the losses in the rows of a shard."""
@@ -145,11 +145,11 @@ class ShardRunner:
         Whether runners with the same `out` run together: then what is not the gradient is written to it when the plan has run.
     """
 
-    def __init__(self, parts: StepParts, out: Contribution, spaces: dict[int, list[Array]] | None = None, together: bool = False) -> None:
+    def __init__(self, parts: StepParts, out: ShardOutputs, spaces: dict[int, list[Array]] | None = None, together: bool = False) -> None:
         self.parts, self.out = parts, out
         self._bound: dict[int, Bound] = {}
         self._spaces = {} if spaces is None else spaces
-        self._own = parts.contribution(out.rows)._replace(gradient=out.gradient) if together else out
+        self._own = parts.outputs(out.rows)._replace(gradient=out.gradient) if together else out
         self._states = parts.statistics_layout.leaves(self._own.statistics)
 
     @property
@@ -158,7 +158,7 @@ class ShardRunner:
         arrays = [self._own.gradient, self._own.sums, *(array for array in self._states if array.dtype.kind == "f")]
         return all(bool(np.isfinite(array).all()) for array in arrays)
 
-    def run(self, inputs: ShardInputs) -> Contribution:
+    def run(self, inputs: ShardInputs) -> ShardOutputs:
         """One shard's contribution."""
         bound, values = self._prepared(inputs)
         self.parts.plans[len(inputs.columns[0])].run(bound, values)
@@ -198,7 +198,7 @@ class ShardRunner:
         return bound, (*inputs.parameters, *inputs.statistics, *inputs.columns, part, key, *last)
 
 
-def next_state(parts: StepParts, state: State, total: Contribution, shards: Sequence[int]) -> State:
+def next_state(parts: StepParts, state: State, total: ShardOutputs, shards: Sequence[int]) -> State:
     """The state after an update by the total of all shards, with the rows of these; `state` does not change."""
     after = state.copy()
     if weight := weight_of(total.sums):

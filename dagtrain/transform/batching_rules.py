@@ -208,6 +208,7 @@ RULES |= dict.fromkeys(("where", "cast", "maximum_mask", "relu", "relu_gradient"
 RULES |= dict.fromkeys(("erf", "sinc", "one_minus_square", "real", "imag", "closed_over"), _elementwise)
 RULES |= dict.fromkeys(("sum", "mean", "prod", "max", "min", "any", "all", "logsumexp", "norm"), _shifted(axis=_next))
 RULES |= dict.fromkeys(("cumsum", "cumprod", "argmax", "argmin", "softmax", "log_softmax", "sort", "top_k"), _shifted(axis=_next))
+RULES |= dict.fromkeys(("fft", "ifft", "rfft", "irfft"), _shifted(axis=_next))
 RULES |= {
     "reshape": _shifted(shape=_longer),
     "transpose": _shifted(axes=lambda axes, b: (0, *(a + 1 for a in axes))),

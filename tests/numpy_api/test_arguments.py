@@ -19,7 +19,7 @@ from dagtrain.numpy_api.ufuncs import CALLS
 from dagtrain.plan.interpret import interpret
 
 from ..each import each
-from . import test_composed, test_functions
+from . import test_composed, test_fourier, test_functions
 
 pytestmark = pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) < "2.4.0", reason="older signatures are not all that is taken")
 RNG = np.random.default_rng(3)
@@ -62,9 +62,11 @@ TRIALS: dict[str, list[Any]] = {
     "initial": [2.0, 0], "k": [1, -1, 2],
     "keepdims": [True, 1, np.True_, 0], "kind": ["stable", "heapsort"], "max": [0.5], "mean": [A.mean(axis=1, keepdims=True)],
     "method": ["lower", "linear"], "min": [-0.5], "mode": ["clip", "wrap", "same", "valid", "edge"], "n": [2, 0], "nan": [9.0],
+    "norm": ["ortho", "forward", "other"],
     "neginf": [-9.0], "offset": [1, -1], "optimize": [True, "greedy", ["einsum_path", (0, 1)]], "ord": [1, 2, 3, 0, np.inf, -np.inf, "fro"],
     "order": ["C", "F", "A", "K"], "out": [np.zeros((3, 3))], "overwrite_input": [True], "posinf": [9.0], "prepend": [1.0, A],
-    "reflect_type": ["odd", "even"], "returned": [True, 1], "rtol": [0.5], "shape": [(), 0, (2, 5), (9,)], "signature": ["dd->d"],
+    "reflect_type": ["odd", "even"], "returned": [True, 1], "rtol": [0.5],
+    "s": [(2, 4), (3, -1)], "shape": [(), 0, (2, 5), (9,)], "signature": ["dd->d"],
     "sparse": [True, 1], "stable": [True], "start": [-1, 1, 3], "stat_length": [2], "subok": [True, False], "weights": [V, A**2],
     "where": [A > 0, True, False, [True, False, True]], "x": [V, A], "y": [A],
 }  # fmt: skip
@@ -81,6 +83,7 @@ HIDDEN: dict[Any, list[str]] = {
 TOGETHER: dict[str, dict[str, Any]] = {
     "weights": {"axis": 1}, "mean": {"axis": 1}, "constant_values": {"mode": "constant"}, "stat_length": {"mode": "mean"},
     "reflect_type": {"mode": "reflect"}, "a_min": {"a_max": 0.5}, "a_max": {"a_min": -0.5}, "casting": {"dtype": "f4"},
+    "s": {"axes": (0, 1)},
 }  # fmt: skip
 """Arguments that mean nothing without another."""
 OF_UFUNCS = {
@@ -185,7 +188,7 @@ def signature_of(function: Any, otherwise: Any) -> inspect.Signature:
 
 def test_every_function_has_cases() -> None:
     aliases = {np.amax, np.amin, np.around}
-    assert set(FUNCTIONS) - aliases == {*test_functions.CASES, *test_composed.CASES}
+    assert set(FUNCTIONS) - aliases == {*test_functions.CASES, *test_composed.CASES, *test_fourier.FUNCTIONS}
 
 
 def cases_of_other_kinds() -> Iterator[Any]:

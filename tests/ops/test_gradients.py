@@ -28,10 +28,18 @@ SMOOTH = [c for c in CASES if c.values[0].gradient not in (None, ZERO) and c.val
 FLAT = [c for c in CASES if c.values[0].gradient is ZERO and c.values[0].name not in DECREED]  # type: ignore[attr-defined]
 # Their kernels take complex numbers but are not analytic.
 NOT_ANALYTIC = {"absolute", "maximum", "minimum", "fmax", "fmin", "where", "cast", "max", "min", "sign", "real", "imag", "conjugate"}
+NOT_ANALYTIC |= {"fft", "ifft", "irfft"}  # (their results are complex as it is, or the real half of a complex transform)
 
 
 def moved(arrays: Sequence[Any], directions: Sequence[Any], step: Any) -> list[Any]:
     return [a if d is None else a + step * d for a, d in zip(arrays, directions, strict=True)]
+
+
+def weighed(y: Tensor, rng: np.random.Generator) -> Any:
+    """A random sum of the elements; of complex ones, its real part."""
+    if y.dtype.kind == "f":
+        return np.sum(y * rng.normal(size=y.shape))
+    return np.sum(np.real(y * (rng.normal(size=y.shape) + 1j * rng.normal(size=y.shape))))
 
 
 def check(function: Function, arrays: Sequence[Any], seed: int, orders: int = 2) -> bool:
@@ -40,9 +48,9 @@ def check(function: Function, arrays: Sequence[Any], seed: int, orders: int = 2)
     leaves = [dt.input(f"x{i}", np.shape(a), np.asarray(a).dtype) for i, a in enumerate(arrays)]
     targets = [leaf for leaf in leaves if leaf.dtype.kind == "f"]
     y = function(*leaves)
-    if y.dtype.kind != "f" or not targets:
+    if y.dtype.kind not in "fc" or not targets:
         return False
-    cost = np.sum(y * rng.normal(size=y.shape))
+    cost = weighed(y, rng)
     grads = gradient(cost, targets, unconnected="zero")
     graph = Graph({str(leaf.name): leaf for leaf in leaves}, {"cost": cost, **{f"g{i}": g for i, g in enumerate(grads)}})
     directions = [rng.normal(size=leaf.shape) if leaf.dtype.kind == "f" else None for leaf in leaves]
@@ -62,7 +70,7 @@ def check(function: Function, arrays: Sequence[Any], seed: int, orders: int = 2)
 
         def first(*inner: Tensor) -> Tensor:
             inner_targets = [t for t in inner if t.dtype.kind == "f"]
-            weighted = np.sum(function(*inner) * np.random.default_rng(seed).normal(size=y.shape))
+            weighted = weighed(function(*inner), np.random.default_rng(seed))
             parts = gradient(weighted, inner_targets, unconnected="zero")
             total: Tensor = sum((np.sum(g * d) for g, d in zip(parts, along, strict=True)), start=dt.array(0.0))
             return total

@@ -25,6 +25,8 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "concatenate": lambda *parts, axis: np.concatenate(parts, axis),
     "erf": np.vectorize(math.erf),
     "flip": np.flip,
+    **{name: getattr(np.fft, name) for name in ("fft", "ifft", "rfft")},
+    "irfft": lambda a, length, axis, norm: np.fft.irfft(a, n=length, axis=axis, norm=norm),
     "log_softmax": lambda a, axis: np.log(np.exp(a) / np.exp(a).sum(axis, keepdims=True)),
     "logsumexp": lambda a, axis, keepdims: np.log(np.exp(a).sum(axis, keepdims=keepdims)),
     "norm": lambda a, axis, keepdims: np.sqrt((a**2).sum(axis, keepdims=keepdims)),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagtrain.engines.scheduler.step_graph import ShardResult, step_tasks, total_task
-from dagtrain.step.parts import Contribution
+from dagtrain.step.parts import ShardOutputs
 from dagtrain.step.statistics import StatisticsLayout
 from dagtrain.step.sum_tree import add_tree, tree_levels
 
@@ -85,12 +85,12 @@ def test_the_tasks_of_a_step_group_the_sum_as_the_tree_does(case):
     batch = [np.arange(1) if s in present else np.arange(0) for s in range(shards)]
     tasks, last = step_tasks("t", "program", "state", ["data"], [1], [batch], 0)
     done = {
-        key: ShardResult(Contribution(*[vectors(shards, present)[key[2]]] * 2, b"", [key[2]])) for key in tasks if key[0] == "gradient-t"
+        key: ShardResult(ShardOutputs(*[vectors(shards, present)[key[2]]] * 2, b"", [key[2]])) for key in tasks if key[0] == "gradient-t"
     }
     done["program"] = SimpleNamespace(statistics_layout=StatisticsLayout.of({}, {}))
     done |= {key: task(done) for key, task in tasks.items() if task.func is total_task}
     _, _, places, width, *subtotals = tasks[last].args
     values = [None] * width
     for place, subtotal in zip(places(), subtotals, strict=True):
-        values[place] = done[subtotal.key].contribution.gradient
+        values[place] = done[subtotal.key].outputs.gradient
     assert add_tree(values)[0].text == written(shards, present)

@@ -29,7 +29,7 @@ from dagtrain.engines.ranks.placement import Placement
 from dagtrain.engines.ranks.stages import Stage, stages_of
 from dagtrain.engines.ranks.subtrees import Buffer, shard_order, under
 from dagtrain.graph import Array
-from dagtrain.step.parts import Contribution, ShardInputs, ShardRunner, StepParts
+from dagtrain.step.parts import ShardInputs, ShardOutputs, ShardRunner, StepParts
 
 __all__ = ["SPACE", "Final", "Gradients", "Needs"]
 
@@ -98,7 +98,7 @@ class Gradients:
         self.count, self.threads = placement.shape.shards, me.threads
         self._under = under(me.roots, me.shards, self.count)
         self._window = window
-        self._memory: dict[Buffer, Contribution] = {}
+        self._memory: dict[Buffer, ShardOutputs] = {}
         self._rows = window["rows"].reshape(self.count, placement.shape.row)
         # By thread and place in a wave too, because of the work space: if shards are empty, others fill the same buffer.
         self._runners: dict[tuple[int, int, Buffer], ShardRunner] = {}
@@ -172,10 +172,10 @@ class Gradients:
         if runner is None:
             if buffer not in self._memory:
                 kind, root, _ = buffer
-                contribution = self.parts.contribution(self._rows)
+                contribution = self.parts.outputs(self._rows)
                 if kind == "partial":
                     gradient, sums, states = (self._window[f"{name}.{root}"] for name in ("partial", "sums", "states"))
-                    contribution = Contribution(gradient, sums, states, self._rows)
+                    contribution = ShardOutputs(gradient, sums, states, self._rows)
                 self._memory[buffer] = contribution
             space = self._spaces.setdefault((thread, place), {})
             runner = self._runners[thread, place, buffer] = ShardRunner(self.parts, self._memory[buffer], space, bool(self._stages))

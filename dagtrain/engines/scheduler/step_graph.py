@@ -32,7 +32,7 @@ from dagtrain.engines.client import current_client
 from dagtrain.engines.scheduler.measure import measure_here, measure_on
 from dagtrain.graph import Array, Drawable
 from dagtrain.step.heads import scales_of
-from dagtrain.step.parts import Contribution, ShardInputs, ShardRunner, StepParts, next_state
+from dagtrain.step.parts import ShardInputs, ShardOutputs, ShardRunner, StepParts, next_state
 from dagtrain.step.state import State
 from dagtrain.step.statistics import state_leaves
 from dagtrain.step.sum_tree import add_tree
@@ -46,7 +46,7 @@ GROUP = 4
 class ShardResult(NamedTuple):
     """A contribution, and the samples of each shard in it."""
 
-    contribution: Contribution
+    outputs: ShardOutputs
     used: tuple[tuple[int, Array], ...] = ()
 
 
@@ -67,7 +67,7 @@ def _runner(parts: StepParts) -> ShardRunner:
     if parts.key not in runners:
         while len(runners) >= 4:
             del runners[next(iter(runners))]
-        runners[parts.key] = ShardRunner(parts, parts.contribution())
+        runners[parts.key] = ShardRunner(parts, parts.outputs())
     return runners[parts.key]
 
 
@@ -100,10 +100,10 @@ def gradient_task(
     with guard():
         out = _runner(parts).run(ShardInputs(leaves[:parameters], leaves[parameters:], columns, part, step, shard, scales))
     states = out.statistics[: parts.statistics_layout.reduced]
-    contribution = Contribution(out.gradient.copy(), out.sums.copy(), states.copy(), out.rows[shard : shard + 1].copy())
+    outputs = ShardOutputs(out.gradient.copy(), out.sums.copy(), states.copy(), out.rows[shard : shard + 1].copy())
     samples = samples_of(picks)
     samples = samples.astype(np.min_scalar_type(samples.max()))  # few bytes to send
-    return ShardResult(contribution, ((shard, samples),))
+    return ShardResult(outputs, ((shard, samples),))
 
 
 def total_task(parts: StepParts, places: Sequence[int], *contributions: ShardResult) -> ShardResult:
@@ -121,13 +121,13 @@ def update_task(parts: StepParts, before: Stepped, places: Sequence[int], shards
 
 def _add_at(parts: StepParts, places: Sequence[int], width: int, results: Sequence[ShardResult]) -> ShardResult:
     """The sum by the fixed tree of this width; empty places add nothing."""
-    by_place = dict(zip(places, (result.contribution for result in results), strict=True))
+    by_place = dict(zip(places, (result.outputs for result in results), strict=True))
     gradients, sums, statistics, _ = zip(*(by_place.get(place, (None,) * 4) for place in range(width)), strict=True)
     gradient, measured = add_tree(gradients), add_tree(sums)
     assert gradient is not None, "a group has at least one shard"
     assert measured is not None, "a group has at least one shard"
-    rows = np.concatenate([result.contribution.rows for result in results])
-    total = Contribution(gradient, measured, parts.statistics_layout.combine(statistics), rows)
+    rows = np.concatenate([result.outputs.rows for result in results])
+    total = ShardOutputs(gradient, measured, parts.statistics_layout.combine(statistics), rows)
     return ShardResult(total, tuple(one for result in results for one in result.used))
 
 

@@ -156,7 +156,7 @@ def test_the_alignment_of_values_changes_no_bit(digits, fit_digits):
     x, y = digits.x[:8], digits.y[:8]
     picks = [Gathered(0, np.arange(8), np.arange(8))]
     results = [gradient_task(program.for_workers([8]), Stepped(s, ()), 0.125, 9, 0, picks, None, (x, y)) for s in (state, moved)]
-    for here, there in zip(*(result.contribution for result in results), strict=True):
+    for here, there in zip(*(result.outputs for result in results), strict=True):
         assert here.tobytes() == there.tobytes()
     score = program.for_evaluation(8).score
     expected = score(state, (x, y)).sums
