@@ -1,14 +1,28 @@
-"""Calls of the functions of a loss or a metric: an error says whose it is."""
+"""Calls of the functions of layers, losses and metrics: their arguments, and errors that say whose they are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from types import MethodType
+from typing import Any
 
 from dagtrain.errors import ArgumentError, DagtrainError
 from dagtrain.graph.origin import raised_at
 
-__all__ = ["naming"]
+__all__ = ["naming", "signature_of"]
+
+
+def signature_of(method: Callable[..., Any]) -> inspect.Signature:
+    """The signature of a method; of the methods of a class it is made once, since each call of a layer asks for it."""
+    return _of_bound(method.__func__) if isinstance(method, MethodType) else inspect.signature(method)
+
+
+@lru_cache(maxsize=1024)
+def _of_bound(function: Any) -> inspect.Signature:
+    return inspect.signature(MethodType(function, object()))
 
 
 @contextmanager

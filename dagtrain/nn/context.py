@@ -9,7 +9,6 @@ it has one path and one set of parameters. Keys and first values derive from pat
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from dagtrain.graph import Tensor, scope
 from dagtrain.graph.origin import raised_at
 from dagtrain.hinting import no_attribute
 from dagtrain.nn import hints, initializers
+from dagtrain.nn.calls import signature_of
 from dagtrain.nn.initializers import Initializer
 from dagtrain.nn.naming import Path, checked_name, inside, number_of, places_in
 from dagtrain.nn.passes import Call, Pass
@@ -291,7 +291,7 @@ class Context:
         kind = type(layer).__name__
         if not callable(function) or method.startswith("_") or method in RESERVED:
             raise ArgumentError(f"{kind} has no method {method!r} of inputs.")
-        signature = inspect.signature(function)
+        signature = signature_of(function)
         try:
             signature.bind(self, *inputs)
         except TypeError:

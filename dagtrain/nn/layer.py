@@ -15,7 +15,6 @@ dataclass: its settings and nothing else.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Collection
 from typing import Any, NamedTuple, Self
 
@@ -25,6 +24,7 @@ from dagtrain.errors import ArgumentError, ShapeError, UnknownArgumentError
 from dagtrain.graph import Spec, spec_of
 from dagtrain.hinting import Hinted, no_attribute
 from dagtrain.nn import hints
+from dagtrain.nn.calls import signature_of
 from dagtrain.nn.checks import array_nest, check_inputs, check_key
 from dagtrain.nn.context import Context, run_pass
 from dagtrain.nn.naming import Nest, nested
@@ -125,12 +125,12 @@ class Layer(Hinted):
     @property
     def input_names(self) -> tuple[str, ...]:
         """The names of the inputs, which bind the columns of a dict; of layers, the parameters of `forward`."""
-        return tuple(inspect.signature(self.forward).parameters)[1:]
+        return tuple(signature_of(self.forward).parameters)[1:]
 
     @property
     def required_inputs(self) -> tuple[str, ...]:
         """The names of the inputs that cannot be left out."""
-        optional = {p.name for p in inspect.signature(self.forward).parameters.values() if p.default is not p.empty}
+        optional = {p.name for p in signature_of(self.forward).parameters.values() if p.default is not p.empty}
         return tuple(name for name in self.input_names if name not in optional)
 
     def init(self, key: Any, *inputs: Any, dtype: Any = None) -> tuple[Nest, Nest]:
@@ -185,7 +185,7 @@ class Layer(Hinted):
         if len(inputs) != 1 or not isinstance(inputs[0], dict):
             return spread(inputs)
         columns, names = inputs[0], self.input_names
-        if any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(self.forward).parameters.values()) and not self.known_inputs:
+        if any(p.kind is p.VAR_POSITIONAL for p in signature_of(self.forward).parameters.values()) and not self.known_inputs:
             raise ShapeError(f"the inputs of {type(self).__name__} have no names: give them as a tuple, not as a dict.")
         required = self.required_inputs
         missing, others = [n for n in required if n not in columns], [n for n in columns if n not in names]

@@ -25,7 +25,7 @@ from dagtrain.engines.ranks.actions import SegmentPolicy
 from dagtrain.engines.ranks.coordinator import ENDING
 from dagtrain.engines.ranks.placement import StepShape, WorkerInfo, place
 from dagtrain.errors import ArgumentError
-from dagtrain.step.objective import LOSS_PARTS
+from dagtrain.step.figures import LOSS_PARTS
 from dagtrain.step.update import BLOCK, blocks_of
 
 __all__ = ["STEP", "Expected", "Network", "Work", "expect", "grown", "scaling", "slower_from", "worth_until"]

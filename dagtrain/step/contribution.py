@@ -16,8 +16,8 @@ from dagtrain.ops import as_tensor
 from dagtrain.ops.elementwise import cast
 from dagtrain.ops.random import key as first_key
 from dagtrain.ops.shape import concatenate
-from dagtrain.step.heads import Figure
-from dagtrain.step.objective import Objective, check_weight, mean_figure, pair, row_of
+from dagtrain.step.figures import Figure, mean_figure
+from dagtrain.step.objective import Objective, check_weight, pair, row_of
 from dagtrain.trace import flatten
 from dagtrain.trace.tree import leaves, map_leaves
 

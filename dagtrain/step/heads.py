@@ -10,7 +10,7 @@ the batch's weights W first: the addends are Σ λ S · n/W with the rows as the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -29,7 +29,6 @@ from dagtrain.step.sum_tree import add_tree
 __all__ = [
     "ONE_ARRAY",
     "WITHOUT_NAMES",
-    "Figure",
     "Head",
     "Parts",
     "by_output",
@@ -39,7 +38,6 @@ __all__ = [
     "ratio",
     "scales_of",
     "source_of",
-    "sum_of_means",
     "target_of",
     "weighted_total",
 ]
@@ -81,33 +79,6 @@ class Parts(NamedTuple):
 
     total: Any
     weight: Any
-
-
-class Figure(NamedTuple):
-    """A quantity that training reports.
-
-    Attributes
-    ----------
-    name
-        In the history.
-    parts
-        Its parts of the sums.
-    value
-        ``value(parts, rows)`` → its value; `rows` is None but in evaluation.
-    higher_is_better
-        Whether a higher value is better.
-    rows
-        Its number among the figures that keep rows, or None.
-    training_only
-        Whether evaluation leaves it out.
-    """
-
-    name: str
-    parts: slice
-    value: Callable[[Array, Array | None], Any]
-    higher_is_better: bool = False
-    rows: int | None = None
-    training_only: bool = False
 
 
 def by_output(what: str, value: Any, names: Sequence[str]) -> Any:
@@ -285,13 +256,3 @@ def penalties_of(values: Mapping[str, Any], rows: int) -> tuple[dict[str, Tensor
                 f"the loss {name!r} that a layer added is one number, or one for each of {rows} samples, got shape {tensor.shape}."
             )
     return numbers, by_sample
-
-
-def sum_of_means(parts: Array, rows: Array | None, *, factors: Array, penalty: bool) -> float:
-    """Σ factor · sum / weight over the losses that have weight; NaN without any."""
-    pairs = parts.reshape(-1, 2)
-    factors = np.append(factors, 1.0) if penalty else factors
-    counted = pairs[:, 1] != 0
-    if not counted[: len(pairs) - penalty].any():
-        return float("nan")
-    return float(np.sum(factors[counted] * pairs[counted, 0] / pairs[counted, 1]))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,10 +25,10 @@ from dagtrain.ops import as_tensor
 from dagtrain.ops.elementwise import cast
 from dagtrain.ops.random import derive, key
 from dagtrain.ops.shape import stack
+from dagtrain.step.figures import Figure, figures_of
 from dagtrain.step.heads import (
     ONE_ARRAY,
     WITHOUT_NAMES,
-    Figure,
     Head,
     Parts,
     by_output,
@@ -38,12 +37,11 @@ from dagtrain.step.heads import (
     penalties_of,
     ratio,
     source_of,
-    sum_of_means,
     target_of,
     weighted_total,
 )
 from dagtrain.step.layout import VectorLayout
-from dagtrain.step.objective import LOSS_PARTS, Differentiated, Forward, check_weight, mean_figure, pair, row_of, rows_of
+from dagtrain.step.objective import Differentiated, Forward, check_weight, pair, row_of, rows_of
 from dagtrain.step.statistics import in_evaluation
 from dagtrain.trace import flatten, trace_nested
 from dagtrain.trace.tree import leaves, map_leaves
@@ -178,42 +176,8 @@ class ModelObjective(Differentiated):
     def figures(self, x: Any) -> tuple[Figure, ...]:
         """The loss; of several outputs the loss of each; the penalty; the metrics."""
         outputs, auxiliary = self._specs(x)
-        several, penalty, main = len(self.heads) > 1, bool(self._traced(x).shared.losses), self._main(outputs)
-        figures: list[Figure] = []
-        end = LOSS_PARTS
-        if several or penalty:
-            factors = np.array([head.factor for head in self.heads])
-            is_main = np.array([head.name in main for head in self.heads])
-            end += 2 * (len(self.heads) + penalty)
-            all_parts = slice(LOSS_PARTS, end)
-            figures.append(Figure("loss", all_parts, partial(sum_of_means, factors=factors, penalty=penalty)))
-            if not is_main.all() and "main" not in main:  # else the loss of the output of that name
-                value = partial(sum_of_means, factors=factors * is_main, penalty=penalty)
-                figures.append(Figure("main_loss", all_parts, value, training_only=True))
-            if several:
-                for i, head in enumerate(self.heads):
-                    place = slice(LOSS_PARTS + 2 * i, LOSS_PARTS + 2 * i + 2)
-                    figures.append(Figure(f"{head.name}_loss", place, mean_figure, training_only=head.name not in main))
-            if penalty:
-                figures.append(Figure("penalty", slice(end - 2, end), mean_figure))
-        else:
-            figures.append(Figure("loss", slice(0, LOSS_PARTS), mean_figure))
-        keeps = 0
-        for head in self.heads:
-            spec = output_of_specs(head, outputs, auxiliary)
-            for metric in head.metrics:
-                start, end = end, end + metric.size(spec)
-                rows = keeps if metric.rows is not None and head.name in main else None
-                keeps += rows is not None
-                name, only = head.titled(metric.name, several), head.name not in main
-                figures.append(Figure(name, slice(start, end), metric.figure, metric.higher_is_better, rows, only))
-        names = [figure.name for figure in figures]
-        ahead = [name for name in names if name.startswith("val_")]
-        if ahead:
-            raise ArgumentError(f"the figure {ahead[0]!r} would look like one of validation: give the output or the metric another name.")
-        if len(set(names)) < len(names):
-            raise ArgumentError(f"two figures have one name, among {', '.join(names)}: give an output or a metric another name.")
-        return tuple(figures)
+        specs = {head.name: output_of_specs(head, outputs, auxiliary) for head in self.heads}
+        return figures_of(self.heads, self._main(outputs), specs, penalty=bool(self._traced(x).shared.losses))
 
     def description(self, describe: Callable[[Any, str], Any]) -> dict[str, Any]:
         """The model, and the loss and metrics of each output."""

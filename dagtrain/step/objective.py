@@ -18,34 +18,29 @@ import numpy as np
 from dagtrain.data.columns import Columns
 from dagtrain.errors import ArgumentError, NotConnectedError
 from dagtrain.functional import grad
-from dagtrain.graph import Array, Spec, Tensor, ancestors_of, scope, spec_of, topological
-from dagtrain.nn.metrics import mean_of_parts
+from dagtrain.graph import Spec, Tensor, ancestors_of, scope, spec_of, topological
 from dagtrain.nn.reductions import REDUCTIONS
 from dagtrain.nn.sums import refuse_outer, sum_and_weight
 from dagtrain.ops import as_tensor
 from dagtrain.ops.elementwise import cast
 from dagtrain.ops.random import key
 from dagtrain.ops.shape import concatenate, stack
-from dagtrain.step.heads import Figure, Parts
+from dagtrain.step.figures import LOSS_PARTS, Figure, mean_figure
+from dagtrain.step.heads import Parts
 from dagtrain.step.layout import VectorLayout
 from dagtrain.trace import flatten, trace_nested, unflatten
 from dagtrain.trace.tree import leaves, map_leaves
 
 __all__ = [
-    "LOSS_PARTS",
     "CostObjective",
     "Differentiated",
     "Forward",
     "Objective",
     "check_weight",
-    "mean_figure",
     "pair",
     "row_of",
     "rows_of",
 ]
-
-LOSS_PARTS = 2
-"""Of the sums of a step, the first two are the loss's sum and weight."""
 
 
 def rows_of(x: Any, rows: int) -> Any:
@@ -171,11 +166,6 @@ class Objective:
     def figures(self, x: Any) -> tuple[Figure, ...]:
         """What training reports, for rows of x of this spec; the loss first."""
         return (Figure("loss", slice(0, LOSS_PARTS), mean_figure),)
-
-
-def mean_figure(parts: Array, rows: Array | None) -> float:
-    """The value of a figure that is a mean."""
-    return mean_of_parts(parts)
 
 
 class Differentiated(Objective):

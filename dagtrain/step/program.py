@@ -20,9 +20,9 @@ from dagtrain.data.columns import Columns
 from dagtrain.graph import Array, Graph, Spec, spec_of
 from dagtrain.optim.groups import groups_of
 from dagtrain.plan import Plan, plan
-from dagtrain.step.heads import Figure
+from dagtrain.step.figures import LOSS_PARTS, Figure
 from dagtrain.step.layout import VectorLayout
-from dagtrain.step.objective import LOSS_PARTS, Objective
+from dagtrain.step.objective import Objective
 from dagtrain.step.parts import NO_KEY, StepParts
 from dagtrain.step.scores import Scorer, evaluation_pieces
 from dagtrain.step.state import State

@@ -21,9 +21,9 @@ from dagtrain.nn.layer import Layer
 from dagtrain.nn.tracing import first_pass
 from dagtrain.ops.random import key
 from dagtrain.step.contribution import Contribution
+from dagtrain.step.figures import LOSS_PARTS
 from dagtrain.step.layout import VectorLayout
 from dagtrain.step.model import ModelObjective
-from dagtrain.step.objective import LOSS_PARTS
 from dagtrain.step.statistics import StatisticsLayout
 from dagtrain.trace import unflatten
 from dagtrain.train.trainer import Trainer

@@ -355,10 +355,8 @@ class Trained(Hinted):
 
     def graph(self, rows: int | None = None) -> Graph:
         """The computational graph of one shard of this many rows (by default a full batch's first shard)."""
-        program, _ = self._ready("give its graph", targets=True)
-        if rows is None:
-            rows = 1 if self._sample is None else len(self._sample[1].step(0, 0)[0])
-        return program.shard_graph(rows)
+        default = 1 if self._sample is None else len(self._sample[1].step(0, 0)[0])
+        return self._ready("give its graph", targets=True)[0].shard_graph(default if rows is None else rows)
 
     def step_graph(self, steps: int = 1) -> Any:
         """The next training steps as a Dask graph to draw, inspect and compute.
@@ -398,5 +396,4 @@ class Trained(Hinted):
 
     def _checkpointed(self, epochs: int) -> State | None:
         """The state after `epochs` epochs, if the running fit has a checkpoint of it."""
-        run = None if self._loop is None else self._loop.run
-        return None if run is None else run.after_epochs(epochs)
+        return None if self._loop is None or self._loop.run is None else self._loop.run.after_epochs(epochs)

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from dagtrain import nn, optim
-from dagtrain.errors import UnknownNameError
+from dagtrain.errors import ArgumentError, UnknownNameError
 from dagtrain.nn import activations, hints, initializers, losses, metrics
 from dagtrain.optim.named import HINTS, OPTIMIZERS
 
@@ -99,9 +99,10 @@ def test_attributes(module, name, hint):
 
 
 def test_what_is_no_name():
-    for find in (activations.find, initializers.find):
-        with pytest.raises(UnknownNameError):
-            find(["relu"])
+    with pytest.raises(UnknownNameError, match="activation"):
+        activations.find(["relu"])
+    with pytest.raises(ArgumentError, match="an initialiser is a name or a function"):
+        initializers.find(["relu"])
 
 
 def test_methods_of_models_in_other_libraries():

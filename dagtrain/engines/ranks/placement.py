@@ -29,7 +29,7 @@ from dagtrain.engines.ranks.assignment import by_place, crossing, deal, in_a_row
 from dagtrain.engines.ranks.subtrees import roots_of
 from dagtrain.errors import ClusterError
 from dagtrain.graph import Drawable
-from dagtrain.step.objective import LOSS_PARTS
+from dagtrain.step.figures import LOSS_PARTS
 from dagtrain.transport import Phase, Routes, Span
 
 __all__ = ["Edge", "GroupShape", "Placement", "RankPlacement", "StepShape", "WorkerInfo", "place"]
