@@ -81,12 +81,13 @@ def functions_table():
     """The same for NumPy's functions, by the file that implements them."""
     kinds = {
         "reductions": "sums, means, extremes, counts", "sorting": "order", "moves": "shape, joining, cutting, picking",
-        "products": "products and norms", "fourier": "Fourier transforms", "functions": "by element, of neighbours, polynomials",
+        "products": "products, norms, linear equations", "fourier": "Fourier transforms",
+        "functions": "by element, of neighbours, polynomials",
     }  # fmt: skip
     names = {kind: [] for kind in kinds}
     for call in FUNCTIONS.values():
         kind = call.function.__module__.rpartition(".")[2]
-        names["products" if kind == "linalg" else kind].append(f"`{call.name.removeprefix('np.')}`")
+        names["products" if kind in ("linalg", "solving") else kind].append(f"`{call.name.removeprefix('np.')}`")
     return "\n".join(
         ["| | NumPy's functions |", "|---|---|", *(f"| {text} | {', '.join(sorted(names[k]))} |" for k, text in kinds.items())]
     )

@@ -42,6 +42,7 @@ __all__ = [
     "scatter",
     "shape",
     "softmax",
+    "solving",
     "sorting",
     "special",
 ]

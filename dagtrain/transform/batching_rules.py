@@ -209,6 +209,7 @@ RULES |= dict.fromkeys(("erf", "sinc", "one_minus_square", "real", "imag", "clos
 RULES |= dict.fromkeys(("sum", "mean", "prod", "max", "min", "any", "all", "logsumexp", "norm"), _shifted(axis=_next))
 RULES |= dict.fromkeys(("cumsum", "cumprod", "argmax", "argmin", "softmax", "log_softmax", "sort", "top_k"), _shifted(axis=_next))
 RULES |= dict.fromkeys(("fft", "ifft", "rfft", "irfft"), _shifted(axis=_next))
+RULES |= dict.fromkeys(("inv", "det", "slogdet"), _shifted())
 RULES |= {
     "reshape": _shifted(shape=_longer),
     "transpose": _shifted(axes=lambda axes, b: (0, *(a + 1 for a in axes))),
@@ -220,6 +221,7 @@ RULES |= {
     "pad": _shifted(width=lambda width, b: ((0, 0), *width)),
     "matmul": _matmul,
     "einsum": _einsum,
+    "solve": lambda b: b.op(*(b.wide(i, max(t.ndim for t in b.node.inputs)) for i in range(2))),
     "take": _take,
     "take_transpose": _take_transpose,
     "take_along_axis": _along,

@@ -19,7 +19,7 @@ from dagtrain.numpy_api.ufuncs import CALLS
 from dagtrain.plan.interpret import interpret
 
 from ..each import each
-from . import test_composed, test_fourier, test_functions
+from . import test_composed, test_fourier, test_functions, test_solving
 
 pytestmark = pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) < "2.4.0", reason="older signatures are not all that is taken")
 RNG = np.random.default_rng(3)
@@ -188,7 +188,7 @@ def signature_of(function: Any, otherwise: Any) -> inspect.Signature:
 
 def test_every_function_has_cases() -> None:
     aliases = {np.amax, np.amin, np.around}
-    assert set(FUNCTIONS) - aliases == {*test_functions.CASES, *test_composed.CASES, *test_fourier.FUNCTIONS}
+    assert set(FUNCTIONS) - aliases == {*test_functions.CASES, *test_composed.CASES, *test_fourier.FUNCTIONS, *test_solving.FUNCTIONS}
 
 
 def cases_of_other_kinds() -> Iterator[Any]:

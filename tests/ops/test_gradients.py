@@ -28,6 +28,7 @@ SMOOTH = [c for c in CASES if c.values[0].gradient not in (None, ZERO) and c.val
 FLAT = [c for c in CASES if c.values[0].gradient is ZERO and c.values[0].name not in DECREED]  # type: ignore[attr-defined]
 # Their kernels take complex numbers but are not analytic.
 NOT_ANALYTIC = {"absolute", "maximum", "minimum", "fmax", "fmin", "where", "cast", "max", "min", "sign", "real", "imag", "conjugate"}
+NOT_ANALYTIC |= {"slogdet[0]", "slogdet[1]"}
 NOT_ANALYTIC |= {"fft", "ifft", "irfft"}  # (their results are complex as it is, or the real half of a complex transform)
 
 

@@ -43,6 +43,8 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "reshape": lambda a, shape: a.reshape(shape),
     "maximum_mask": lambda a, b: np.heaviside(a - b, 0.5),
     "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
+    **{name: getattr(np.linalg, name) for name in ("inv", "solve", "det")},
+    **{f"slogdet[{i}]": lambda a, i=i: np.linalg.slogdet(a)[i] for i in range(2)},
     "softmax": lambda a, axis: np.exp(a) / np.exp(a).sum(axis, keepdims=True),
     "softplus": lambda a: np.log1p(np.exp(a)),
     "sort[0]": np.sort,
