@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from weakref import WeakValueDictionary
+from functools import lru_cache
+from typing import Any
 
 from dagtrain.errors import GraphError
 from dagtrain.graph import LEAVES, Graph, Spec, Tensor, bodies
-from dagtrain.ops import find
+from dagtrain.ops import Op, find
 
 __all__ = ["verify"]
-
-_checked: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
-"""Nodes by id: they never change, and most nodes of a graph are in those that are made of it too."""
 
 
 def verify(graph: Graph) -> Graph:
@@ -27,9 +25,7 @@ def verify(graph: Graph) -> Graph:
         if not earlier.issuperset(node.inputs):
             raise GraphError(f"{node!r} stands before one of its inputs.")
         earlier.add(node)
-        if _checked.get(id(node)) is not node:
-            _check(node)
-            _checked[id(node)] = node
+        _check(node)
     return graph
 
 
@@ -43,6 +39,11 @@ def _check(node: Tensor) -> None:
     for several in bodies(node).values():
         for body in several:
             verify(body)
-    inferred = find(node.op).infer(*(source.spec for source in node.inputs), **dict(node.attributes))
+    inferred = _inferred(find(node.op), tuple(source.spec for source in node.inputs), node.attributes)
     if inferred != node.spec:
         raise GraphError(f"{node!r} made at {node.origin} claims {node.spec}; the op {node.op!r} gives {inferred}.")
+
+
+@lru_cache(maxsize=4096)  # most nodes of a graph are in the graphs that are made of it, and alike in others
+def _inferred(op: Op, specs: tuple[Spec, ...], attributes: tuple[tuple[str, Any], ...]) -> Spec:
+    return op.infer(*specs, **dict(attributes))
