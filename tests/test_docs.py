@@ -80,7 +80,8 @@ def ops_table():
 def functions_table():
     """The same for NumPy's functions, by the file that implements them."""
     kinds = {
-        "reductions": "sums, means, extremes, counts", "sorting": "order", "moves": "shape, joining, cutting, picking",
+        "reductions": "sums, means, extremes, counts", "sorting": "order", "moves": "shape, picking, surrounding",
+        "joining": "joining and cutting",
         "products": "products, norms, linear equations", "fourier": "Fourier transforms",
         "functions": "by element, of neighbours, polynomials",
     }  # fmt: skip
