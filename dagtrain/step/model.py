@@ -292,6 +292,20 @@ class ModelObjective(Differentiated):
         by_sample = penalties_of(applied.losses, leaves(x)[0].shape[0])[1]
         return [parts.weight for parts in (self._losses(applied, y, sample_weight) | by_sample).values()]
 
+    def kept(self, x: Any, fixed: Collection[str]) -> frozenset[str]:
+        """The states that no layer updates, such as those of a `BatchNorm` with a frozen parameter."""
+        names: list[str] = []
+
+        def collect(parameters: Any, statistics: Any, x: Any) -> Any:
+            after = flatten(self._applied(parameters, statistics, x, as_tensor(key(0)), True, fixed).state)[0]
+            names.extend(name for name, before in flatten(statistics)[0].items() if after[name] is before)
+            return 0.0
+
+        first = self._traced(x)
+        if first.state:
+            trace_nested(collect, VectorLayout.of(first.parameters, self.dtype).specs, map_leaves(spec_of, first.state), rows_of(x, 2))
+        return frozenset(names)
+
     def weight_count(self, columns: Columns) -> int:
         """See `Objective.weight_count`."""
         if len(self.heads) == 1 and not self._traced(columns.x).shared.losses:

@@ -124,6 +124,10 @@ class Objective:
         """The objective in a checkpoint: its kind, and its parts as `describe` describes them."""
         raise NotImplementedError
 
+    def kept(self, x: Any, fixed: Collection[str]) -> frozenset[str]:
+        """Dotted names of the states that no step changes: a mean of equal values would have other last bits."""
+        return frozenset()
+
     @staticmethod
     def contributed(statistics: Any, after: Any, part: Tensor, reductions: Mapping[str, str]) -> Any:
         """What a shard contributes to the states, from those before and after it."""

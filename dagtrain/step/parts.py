@@ -101,7 +101,7 @@ class StepParts:
         blocks = [p.key for p in update.plans]
         groups = (layout.order, layout.fixed, update.arrangement, *map(str, followed)) if update.arrangement or layout.fixed else ()
         weights = tuple(p.key for _, p in sorted(self.weight_plans.items()))
-        states = statistics.shapes, statistics.dtypes, statistics.reductions, statistics.shards
+        states = statistics.shapes, statistics.dtypes, statistics.reductions, statistics.shards, statistics.kept
         self.key = hashlib.sha256(pickle.dumps((names, blocks, seed, layout.shapes, states, *groups, *weights))).hexdigest()[:32]
 
     def __sizeof__(self) -> int:

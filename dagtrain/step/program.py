@@ -64,6 +64,7 @@ class Program:
         trained, fixed = ([group for group in self.groups if group.optimizer.trains is trains] for trains in (True, False))
         self.fixed = frozenset(name for g in fixed for name in g.parameters)
         """Names of the parameters that are not trained."""
+        self.statistics_layout = self.statistics_layout.keeping(objective.kept(columns.x, self.fixed))
         self.layout = layout.grouped([g.parameters for g in trained], [name for g in fixed for name in g.parameters])
         self._first = State(self.layout.pack(first), self.statistics_layout.pack(statistics), order=self.layout.order)
         sizes = dict(zip(layout.names, layout.sizes, strict=True))

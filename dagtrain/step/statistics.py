@@ -10,8 +10,8 @@ What a shard contributes is such a vector with one row.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -54,6 +54,8 @@ class StatisticsLayout:
         The nest without its arrays.
     shards
         Number of shards of a batch, each of which has a row in states by shard.
+    kept
+        The indices of the states that no step changes.
 
     Examples
     --------
@@ -68,6 +70,7 @@ class StatisticsLayout:
     reductions: tuple[str, ...]
     structure: Any
     shards: int = 1
+    kept: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, tree: Any, reductions: Mapping[str, str], shards: int = 1) -> StatisticsLayout:
@@ -76,6 +79,10 @@ class StatisticsLayout:
         arrays = {name: np.asarray(value) for name, value in named.items()}
         shapes, dtypes = tuple(a.shape for a in arrays.values()), tuple(a.dtype.str for a in arrays.values())
         return cls(tuple(arrays), shapes, dtypes, tuple(reductions.get(name, "mean") for name in arrays), structure, shards)
+
+    def keeping(self, names: Collection[str]) -> StatisticsLayout:
+        """The layout of the same states, of which no step changes these."""
+        return replace(self, kept=tuple(i for i, name in enumerate(self.names) if name in names))
 
     @property
     def specs(self) -> Any:
@@ -196,8 +203,12 @@ class StatisticsLayout:
         shards, rows
             The shards with samples, and the new row of each.
         """
+        views = self.leaves(vector) if self.kept else []
+        kept = [(views[i], views[i].copy()) for i in self.kept if i not in self.by_shard]
         for region, old, total in zip(self.regions, self.parts(vector), self.parts(contributed), strict=True):
             region.rule.becomes(old, total)
+        for view, value in kept:
+            view[...] = value
         if self.row:
             all_rows = self.rows(vector)
             for shard, row in zip(shards, rows, strict=True):

@@ -119,3 +119,16 @@ def test_a_state_that_becomes_infinite_is_explained() -> None:
     trainer = dt.Trainer(dt.nn.Sequential([Odd([{"reduce": "shard"}], lambda s: s * 1e30 + 1e30), dt.nn.Dense(2)]), loss="cross_entropy")
     with pytest.raises(dt.errors.NotFiniteError, match="the op 'multiply'"):
         trainer.fit(X, Y, epochs=3, batch_size=BATCH, verbose=0)
+
+
+@pytest.mark.parametrize("frozen", ["layer", "optimizer"])
+def test_what_no_step_updates_stays_to_the_last_bit(frozen: str) -> None:
+    """A mean over three shards of equal values would not: their parts do not add up to 1 in floats."""
+    layers = [dt.nn.BatchNorm(trainable=frozen != "layer"), dt.nn.Dense(2)]
+    rule = dt.optim.by_name({"batch_norm_1.*": dt.optim.frozen(), "*": "adam"}) if frozen == "optimizer" else "adam"
+    trainer = dt.Trainer(dt.nn.Sequential(layers), loss="cross_entropy", optimizer=rule, shards=3, engine="inline")
+    trainer.fit(X, Y, verbose=0)
+    mean = np.array([0.1, 0.7, 1 / 3], "f4")
+    trainer.load_weights({"batch_norm_1.mean": mean}, strict=False)
+    trainer.fit(X, Y, epochs=10, batch_size=10, verbose=0)
+    assert trainer.weights()["batch_norm_1.mean"].tobytes() == mean.tobytes()
