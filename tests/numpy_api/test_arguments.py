@@ -108,7 +108,6 @@ def values(result: Any) -> list[Any]:
 
 
 def same(ours: Any, theirs: Any, by_value: bool = True) -> None:
-    assert len(values(ours)) == len(values(theirs))
     for one, other in zip(values(ours), values(theirs), strict=True):
         if not isinstance(other, np.ndarray | np.generic | int | float):
             assert one == other
