@@ -71,6 +71,7 @@ def test_chain_lives_in_time_in_proportion_to_its_length() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("no_collector")
 def test_chain_of_a_hundred_thousand_nodes() -> None:
     assert live(LONG) < 90

@@ -224,6 +224,7 @@ def outcome(graph: Graph, arrays: list[Any]) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # the long form, also where others compute
 @each(pytest.param(rule, id=str(rule)) for rule in RULES if rule.kind != APPROXIMATE)
 def test_rule_keeps_value_and_error_for_every_kind_of_number(rule: Rule, thorough: bool) -> None:
     table, rng = RuleSet([rule]), np.random.default_rng(0)
