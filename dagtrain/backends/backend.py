@@ -88,7 +88,7 @@ class Backend(ABC):
     @cached_property
     def kernel_set(self) -> str:
         """The name of the set of kernels: the backend and its software, on which the bits of a plan depend."""
-        return ", ".join([self.name, *(f"{name} {version}" for name, version in self.software().items())])
+        return ", ".join([self.name, "one thread a kernel", *(f"{name} {version}" for name, version in self.software().items())])
 
 
 def find_backend(backend: str | Backend) -> Backend:
