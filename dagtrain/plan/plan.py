@@ -32,6 +32,8 @@ _CODE_CACHE_SIZE = 1024
 _code: OrderedDict[str, Any] = OrderedDict()
 _code_lock = threading.Lock()
 _KEPT, _LARGEST_KEPT = 64, 1 << 20
+_MOST_NODES = 10_000
+"""Nodes of the largest graph whose plan is kept: the key of a larger one takes long, and its plan is large."""
 _kept: OrderedDict[Any, Plan] = OrderedDict()
 _kept_lock = threading.Lock()
 YieldPoint = tuple[Any, ...]
@@ -210,17 +212,21 @@ class Plan:
         bound = getattr(self._threads, "bound", None)
         if bound is None:
             bound = self._threads.bound = self.bind()
-        return tuple(o.copy() for o in self.run(bound, arrays))
+        return tuple(o.copy() for o in self.run_on_host(bound, arrays))
 
-    def run(self, bound: Bound, arrays: Sequence[Array]) -> tuple[Array, ...]:
-        """The outputs of a bound plan for checked inputs, in its memory; see `__call__` for errors of kernels."""
+    def run_on_host(self, bound: Bound, arrays: Sequence[Array]) -> tuple[Array, ...]:
+        """The outputs for checked inputs; NumPy's are those of the binding, in its memory."""
+        return tuple(map(self.backend.to_host, self.run(bound, [self.backend.from_host(array) for array in arrays])))
+
+    def run(self, bound: Bound, arrays: Sequence[Any]) -> tuple[Any, ...]:
+        """The outputs of a bound plan for the backend's own arrays, in its memory; see `__call__` for errors of kernels."""
         try:
-            bound.run(*map(self.backend.from_host, arrays))
+            bound.run(*arrays)
         except DagtrainError:
             raise
         except Exception as error:
             raise self.explain(error) from error
-        return tuple(map(self.backend.to_host, bound.outputs))
+        return bound.outputs
 
     def check(self, inputs: Sequence[Any]) -> list[Array]:
         """The inputs as arrays of the right shape and dtype, or an error that names the wrong one."""
@@ -311,7 +317,8 @@ def plan(
 ) -> Plan:
     """Optimise a graph and compile it; what `Graph.plan` does.
 
-    The plan of an equal graph of the same lines is used again, as by trainers of one model: the last 64 of at most a megabyte are kept.
+    The plan of an equal graph of the same lines is used again, as by trainers of one model: the last 64 of at most a megabyte and 10,000
+    nodes are kept.
 
     Parameters
     ----------
@@ -323,18 +330,20 @@ def plan(
         See `Plan`.
     """
     backend = find_backend(backend)
-    arguments = (optimize, approximate, tuple((donate or {}).items()), yield_points, backend)
-    key = (graph.key, tuple(_origins(graph)), *arguments)  # errors name the lines, which are no part of a graph's key
-    with _kept_lock:
-        if key in _kept:
-            _kept.move_to_end(key)
-            return _kept[key]
+    key = None
+    if len(graph) <= _MOST_NODES:
+        # Errors name the lines, which are no part of a graph's key.
+        key = (graph.key, tuple(_origins(graph)), optimize, approximate, tuple((donate or {}).items()), yield_points, backend)
+        with _kept_lock:
+            if key in _kept:
+                _kept.move_to_end(key)
+                return _kept[key]
     if optimize:
         from dagtrain.transform import optimize as run_stages
 
         graph = run_stages(graph, approximate=approximate)
     made = Plan(graph, donate, yield_points, backend=backend)
-    if made.nbytes + made.space + made.memory.outputs <= _LARGEST_KEPT:
+    if key is not None and made.nbytes + made.space + made.memory.outputs <= _LARGEST_KEPT:
         with _kept_lock:
             _kept[key] = made
             if len(_kept) > _KEPT:

@@ -18,7 +18,7 @@ def run_plan(plan: Plan, arrays: Sequence[Any]) -> tuple[Any, ...]:
     """Run a plan once, with memory of its own and under its backend's guard; no other array shares memory with the results."""
     arrays = plan.check(arrays)
     with plan.backend.guard(warnings=True):
-        return plan.run(plan.bind(), arrays)
+        return plan.run_on_host(plan.bind(), arrays)
 
 
 def run_fragment(plan: Plan, picks: Sequence[int | None], *values: Any) -> Any:
