@@ -34,6 +34,7 @@ import pytest
 from hypothesis import settings
 
 import dagtrain as dt
+from dagtrain.engines.client import workers_of
 from dagtrain.graph import Graph
 from dagtrain.transform import verify
 
@@ -233,7 +234,7 @@ def scaled(cluster: Any, client: Any, workers: int) -> None:
     """Wait until the cluster has exactly this many workers."""
     cluster.scale(workers)
     deadline = time.monotonic() + 60
-    while len(client.scheduler_info(n_workers=-1)["workers"]) != workers:
+    while len(workers_of(client)) != workers:
         assert time.monotonic() < deadline, "the cluster does not reach its size"
         time.sleep(0.05)
 

@@ -18,6 +18,7 @@ import click
 from dagtrain.checkpoint.runs import place_text
 from dagtrain.cli.cluster import connected
 from dagtrain.data import Split, load_digits
+from dagtrain.engines.client import workers_of
 from dagtrain.errors import ArgumentError, MissingDependencyError
 from dagtrain.graph import Graph
 from dagtrain.report.table import plural
@@ -131,7 +132,7 @@ def spread(data: Split, client: Any) -> Split:
     """The data as dask arrays with one partition for each worker."""
     import dask.array as da
 
-    workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+    workers = max(1, len(workers_of(client)))
     arrays = [da.from_array(part, chunks=(-(-len(part) // workers), *part.shape[1:])) for part in data]
     return data._replace(**dict(zip(data._fields, arrays, strict=True)))
 

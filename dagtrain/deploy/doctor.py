@@ -10,6 +10,7 @@ from typing import Any
 from dagtrain.deploy.check import Check, Level, Line, Place, listed
 from dagtrain.deploy.checks import CHECKS
 from dagtrain.deploy.gather import Outcome, gather, gather_here, job_of
+from dagtrain.engines.client import workers_of
 
 __all__ = ["examine", "exit_code", "judged", "report"]
 
@@ -46,7 +47,7 @@ def examine(
     paths: dict[str, Any] = {"checkpoint": None if checkpoint is None else str(checkpoint), "certs": None if certs is None else str(certs)}
     if client is None:
         return judged(checks, {"client": gather_here(checks, Place("client", **paths))})
-    place = Place("client", tuple(sorted(client.scheduler_info(n_workers=-1)["workers"])), **paths)
+    place = Place("client", tuple(sorted(workers_of(client))), **paths)
     outcomes = gather(client, checks, place)
     here = gather_here(checks, replace(place, client=client))
     return judged(checks, {"client": here, **outcomes})

@@ -9,7 +9,7 @@ from typing import Any
 from dagtrain.data.compute import CLIENT
 from dagtrain.errors import ClusterError
 
-__all__ = ["check_client", "client_in_use", "current_client", "is_in_task"]
+__all__ = ["check_client", "client_in_use", "current_client", "is_in_task", "workers_of"]
 
 
 def is_in_task() -> bool:
@@ -59,3 +59,15 @@ def check_client(client: Any) -> None:
         raise ClusterError("the client is asynchronous: dagtrain needs a synchronous one, as in Client(asynchronous=False).")
     if getattr(client, "status", "running") == "closed":
         raise ClusterError("the client is closed: make a new one, and give it to the trainer (trainer.client = …) if it had the old one.")
+
+
+def workers_of(client: Any) -> dict[str, Any]:
+    """Address of each worker that the scheduler knows now → what it says of it.
+
+    `Client.scheduler_info` gives what the client heard last, which a periodic update without workers may replace before it returns. It is
+    asked only where the scheduler does not answer.
+    """
+    try:
+        return dict(client.sync(client.scheduler.identity, n_workers=-1)["workers"])
+    except OSError:
+        return dict(client.scheduler_info(n_workers=-1)["workers"])

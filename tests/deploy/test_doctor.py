@@ -20,6 +20,7 @@ from dagtrain.deploy.check import Check, Level, Place, Verdict
 from dagtrain.deploy.checks import CHECKS
 from dagtrain.deploy.checks.memory import cgroup
 from dagtrain.deploy.gather import ByValue, collect, gather_here, job_of, jobs_of
+from dagtrain.engines.client import workers_of
 
 
 def command(*arguments: str) -> Result:
@@ -154,7 +155,7 @@ def test_a_cluster(client: Any) -> None:
 
 @pytest.mark.cluster
 def test_a_process_that_fails_is_named_and_the_others_are_judged(client: Any) -> None:
-    worker = min(client.scheduler_info(n_workers=-1)["workers"])
+    worker = min(workers_of(client))
 
     def fails_on_one(place: Place) -> str:
         if place.name == worker:

@@ -20,7 +20,7 @@ from typing import Any, Self, TypeVar
 
 from dask.task_spec import DataNode, List, Task, TaskRef
 
-from dagtrain.engines.client import check_client, current_client
+from dagtrain.engines.client import check_client, current_client, workers_of
 from dagtrain.engines.cluster.outages import insist
 from dagtrain.engines.cluster.waiting import TIMEOUTS, Standing, Timeouts, is_of_cluster, results, submit, thread_given_back, what_was_lost
 from dagtrain.engines.engine import Watch
@@ -54,7 +54,7 @@ class ClusterEngine:
     def __init__(self, client: Any, timeouts: Timeouts = TIMEOUTS, repeats: int = 3) -> None:
         self.client, self.timeouts, self.repeats = client, timeouts, repeats
         check_client(client)
-        self.workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        self.workers = len(workers_of(client))
         self.dashboard = dashboard_link(client)
 
     @classmethod

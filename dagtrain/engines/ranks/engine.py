@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
-from dagtrain.engines.client import current_client
+from dagtrain.engines.client import current_client, workers_of
 from dagtrain.engines.cluster.outages import OUTAGE
 from dagtrain.engines.cluster.session import ClusterEngine
 from dagtrain.engines.cluster.waiting import Timeouts
@@ -93,6 +93,6 @@ def placement_on(client: Any, program: Program, shards: int) -> Placement:
             "a placement needs the workers of a Dask cluster and there is no client. "
             "Create one first, as in client = distributed.Client(), or pass client= to the trainer."
         )
-    workers = client.scheduler_info(n_workers=-1)["workers"]
+    workers = workers_of(client)
     rows = program.compiled or (1,)  # the order of final blocks does not depend on it
     return place(shape_of(program.for_workers(rows), shards), [WorkerInfo(a, w["host"], w["nthreads"]) for a, w in workers.items()])

@@ -15,6 +15,7 @@ from typing import Any
 
 from dask.task_spec import Task, TaskRef
 
+from dagtrain.engines.client import workers_of
 from dagtrain.engines.cluster.session import AbandonedError, ClusterEngine, ClusterSession, RefusedError
 from dagtrain.engines.cluster.waiting import TIMEOUTS, Standing, Timeouts, results
 from dagtrain.engines.engine import Session, Watch
@@ -103,7 +104,7 @@ class SchedulerSession(ClusterSession):
 
     def _compare_workers(self, watch: Watch) -> None:
         """Compare the software of workers that were not compared before: any of them may get any task."""
-        new = sorted(set(self.client.scheduler_info(n_workers=-1)["workers"]) - self._compared)
+        new = sorted(set(workers_of(self.client)) - self._compared)
         if new:
             # In the client's event loop, so that there is a deadline. The next segment asks workers again that did not answer.
             seconds = self.timeouts.answer if watch.exact else self.timeouts.glance

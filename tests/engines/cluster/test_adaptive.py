@@ -7,6 +7,7 @@ import pytest
 from distributed import Client
 
 import dagtrain as dt
+from dagtrain.engines.client import workers_of
 from dagtrain.train.callbacks import Callback
 
 X = np.random.default_rng(0).normal(size=(64, 8)).astype("f4")
@@ -20,8 +21,8 @@ def client(local_cluster):
         yield client
 
 
-def workers_of(client):
-    return len(client.scheduler_info(n_workers=-1)["workers"])
+def count_of(client):
+    return len(workers_of(client))
 
 
 def until(condition):
@@ -39,7 +40,7 @@ class Grown(Callback):
 
     def on_epoch_end(self, epoch, logs):
         if epoch == 0:
-            until(lambda: workers_of(self.client) == 2)
+            until(lambda: count_of(self.client) == 2)
 
 
 def fit(engine, **options):
@@ -50,7 +51,7 @@ def fit(engine, **options):
 @pytest.mark.parametrize("engine", ["lanes", "scheduler"])
 def test_a_fit_starts_its_workers_and_lets_it_close_them(client, engine):
     for _ in range(2):
-        until(lambda: workers_of(client) == 0)
+        until(lambda: count_of(client) == 0)
         history = fit(engine, callbacks=[Grown(client)] if engine == "lanes" else [])
         assert history.fingerprint == fit("inline").fingerprint
-    until(lambda: workers_of(client) == 0)
+    until(lambda: count_of(client) == 0)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from dagtrain.engines.client import workers_of
 from dagtrain.engines.ranks.background import BackgroundWork, nannies_here
 
 
@@ -52,4 +53,4 @@ def test_turns_that_are_shorter_already_stay():
 
 
 def test_nannies_of_this_process_are_found(client):
-    assert {nanny.worker_address for nanny in nannies_here()} >= set(client.scheduler_info(n_workers=-1)["workers"])
+    assert {nanny.worker_address for nanny in nannies_here()} >= set(workers_of(client))

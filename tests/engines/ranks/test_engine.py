@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
+from dagtrain.engines.client import workers_of
 from dagtrain.errors import ArgumentError, ClusterError
 
 
@@ -15,7 +16,7 @@ def test_a_placement_is_on_the_clients_workers(client: Any, plain: Any) -> None:
     trainer = plain.trainer(engine="inline", client=client)
     plain.fit(trainer, epochs=1)
     placement = trainer.placement()
-    workers = client.scheduler_info(n_workers=-1)["workers"]
+    workers = workers_of(client)
     assert set(placement.workers) == set(workers)
     assert [len(rank.shards) for rank in placement.ranks] == [3, 3, 2]
     assert placement.shape.parameters == trainer.program.layout.size

@@ -15,6 +15,7 @@ from distributed.comm import CommClosedError
 
 import dagtrain as dt
 from dagtrain.data import BatchPlan
+from dagtrain.engines.client import workers_of
 from dagtrain.engines.ranks import LanesEngine, SegmentPolicy
 from dagtrain.engines.ranks.arithmetic import RankRunner
 from dagtrain.engines.ranks.messages import Failed, Stopped
@@ -213,7 +214,7 @@ def test_a_worker_that_stops_without_a_word(client, strike_at, plain, eventually
     assert os.path.exists(mark)
     same_weights(history, plain.inline)
     assert "silent for 4 s" in str(history.events)
-    eventually(lambda: len(before.keys() & client.scheduler_info(n_workers=-1)["workers"].keys()), 2)
+    eventually(lambda: len(before.keys() & workers_of(client).keys()), 2)
     assert len(before.keys() & client.run(os.getpid).keys()) == 2, "the worker that stopped is gone"
 
 
@@ -237,7 +238,7 @@ def test_a_worker_that_stopped_is_not_waited_for(furnished, plain, looking, mome
         history = plain.fit(plain.trainer(engine=LanesEngine(client, silence=4)))
     same_weights(history, plain.inline)
     deadline = time.monotonic() + 10
-    while stopped in client.scheduler_info(n_workers=-1)["workers"]:
+    while stopped in workers_of(client):
         assert time.monotonic() < deadline, "the worker that stopped is still there"
         time.sleep(0.05)
 
@@ -259,7 +260,7 @@ def test_a_worker_that_was_only_slow_is_started_again(cluster, furnished, plain)
     waking.join(30)
     assert not waking.is_alive()
     deadline = time.monotonic() + 30
-    while len(client.scheduler_info(n_workers=-1)["workers"]) < 3:
+    while len(workers_of(client)) < 3:
         assert time.monotonic() < deadline, "it did not come back"
         time.sleep(0.05)
 

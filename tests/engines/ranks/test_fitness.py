@@ -9,6 +9,7 @@ from dask.task_spec import Task
 from distributed import Client, Event
 from distributed.core import Status
 
+from dagtrain.engines.client import workers_of
 from dagtrain.engines.cluster.waiting import Timeouts, submit, wait_for
 from dagtrain.engines.ranks import LanesEngine, SegmentPolicy
 from dagtrain.errors import ClusterError
@@ -86,7 +87,7 @@ def busy(three):
 @pytest.fixture
 def workers(three):
     """Their addresses; none is paused afterwards."""
-    addresses = sorted(three.scheduler_info(n_workers=-1)["workers"])
+    addresses = sorted(workers_of(three))
     yield addresses
     set_status(three, Status.running, *addresses)
 

@@ -18,6 +18,7 @@ import pytest
 import dagtrain as dt
 from dagtrain.data.columns import Columns
 from dagtrain.engines import LanesEngine, MemoryLimits
+from dagtrain.engines.client import workers_of
 from dagtrain.engines.ranks.input_pipeline import InputPipeline
 from dagtrain.errors import ClusterError
 from dagtrain.graph import Spec
@@ -68,7 +69,7 @@ def test_shards_that_keep_to_their_partitions(client: Any, data: Any, memory_lim
 
 def test_ranks_lie_where_the_partitions_of_their_shards_do(client: Any, data: Any) -> None:
     """Four partitions, each of one shard and persisted on a worker of its own choice, here the last one first."""
-    workers = sorted(client.scheduler_info(n_workers=-1)["workers"])[:2]
+    workers = sorted(workers_of(client))[:2]
     x, y = da.from_array(data[0], chunks=(150, 13)), da.from_array(data[1], chunks=150)
     parts = [client.persist(da.concatenate([p]), workers=[workers[1 - i // 2]]) for a in (x, y) for i, p in enumerate(a.blocks)]
     x, y = da.concatenate(parts[:4]), da.concatenate(parts[4:])
@@ -122,10 +123,10 @@ def test_scattered_data_that_is_lost_is_said_to_be(local_cluster: Any) -> None:
 
         class Loses(dt.callbacks.Callback):
             def on_epoch_end(self, epoch: int, logs: Any) -> None:
-                lost = set(client.scheduler_info(n_workers=-1)["workers"])
+                lost = set(workers_of(client))
                 deadline = time.monotonic() + 60
                 cluster.scale(0)
-                while set(client.scheduler_info(n_workers=-1)["workers"]) & lost and time.monotonic() < deadline:
+                while set(workers_of(client)) & lost and time.monotonic() < deadline:
                     time.sleep(0.02)
                 cluster.scale(1)
 

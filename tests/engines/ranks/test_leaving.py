@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from distributed import Client
 
+from dagtrain.engines.client import workers_of
 from dagtrain.engines.ranks import LanesEngine, SegmentPolicy
 from dagtrain.engines.ranks.leaving import LeavingNanny
 from dagtrain.train.callbacks import LambdaCallback
@@ -41,13 +42,13 @@ def by_a_signal(client, worker):
 
 @pytest.mark.parametrize("how", [by_the_client, by_the_nanny, by_a_signal])
 def test_a_worker_leaves_between_two_segments(three, plain, how):
-    worker = min(three.scheduler_info(n_workers=-1)["workers"])
+    worker = min(workers_of(three))
     thread = threading.Thread(target=how, args=(three, worker))
 
     def leave_then_stop(epoch, logs):
         if epoch == 1:
             thread.start()
-        elif epoch > 1 and not thread.is_alive() and worker not in three.scheduler_info(n_workers=-1)["workers"]:
+        elif epoch > 1 and not thread.is_alive() and worker not in workers_of(three):
             trainer.stop()
 
     trainer = plain.trainer(engine=LanesEngine(three, policy=SegmentPolicy(most=1)))

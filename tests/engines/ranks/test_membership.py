@@ -4,6 +4,7 @@ import dask
 import pytest
 from distributed import Client
 
+from dagtrain.engines.client import workers_of
 from dagtrain.engines.ranks import LanesEngine, SegmentPolicy
 from dagtrain.errors import ClusterError
 from tests.engines.ranks.runs import at_epoch, ranks, ranks_of, same_weights
@@ -20,7 +21,7 @@ def threads(local_cluster):
 
 def test_workers_that_join_are_used(threads, plain, eventually):
     threads.cluster.scale(1)
-    eventually(lambda: len(threads.scheduler_info(n_workers=-1)["workers"]), 1)
+    eventually(lambda: len(workers_of(threads)), 1)
     seen = []
 
     class Reporter:
@@ -39,10 +40,10 @@ def test_workers_that_join_are_used(threads, plain, eventually):
 
 
 def test_workers_that_are_retired(threads, plain):
-    retired = sorted(threads.scheduler_info(n_workers=-1)["workers"])[:2]
+    retired = sorted(workers_of(threads))[:2]
     history = plain.fit(plain.trainer(engine=ranks(threads)), reporter=at_epoch(1, lambda: threads.retire_workers(retired)))
     same_weights(history, plain.inline)
-    assert len(threads.scheduler_info(n_workers=-1)["workers"]) == 1
+    assert len(workers_of(threads)) == 1
     assert "was lost; " not in str(history.events), "the event says that it was retired"
 
 
@@ -57,7 +58,7 @@ def test_an_adaptive_cluster_may_shrink(threads, plain, eventually):
 
     history = plain.fit(plain.trainer(engine=ranks(threads)), epochs=plain.epochs, reporter=at_epoch(1, shrink))
     same_weights(history, plain.inline)
-    eventually(lambda: len(threads.scheduler_info(n_workers=-1)["workers"]), 1)
+    eventually(lambda: len(workers_of(threads)), 1)
 
 
 def test_no_worker_at_all_is_an_error_and_not_a_wait(local_cluster, plain):

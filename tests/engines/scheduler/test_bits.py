@@ -8,6 +8,7 @@ from distributed import Client
 import dagtrain as dt
 from dagtrain.data import BatchPlan, open_source
 from dagtrain.engines import SchedulerEngine
+from dagtrain.engines.client import workers_of
 from dagtrain.engines.engine import InlineEngine, Unwatched
 
 pytestmark = pytest.mark.combined
@@ -189,7 +190,7 @@ def test_measuring_a_step_records_worker_and_time_of_every_task(client, mixed):
     mixed.fit(trainer, epochs=1)
     graph = trainer.step_graph()
     records = graph.measure()
-    workers = set(client.scheduler_info(n_workers=-1)["workers"])
+    workers = set(workers_of(client))
     assert set(records) == set(graph.tasks)
     assert {r.worker for r in records.values()} <= workers
     assert all(r.stop >= r.start for r in records.values())

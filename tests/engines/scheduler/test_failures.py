@@ -12,6 +12,7 @@ from distributed import Client
 import dagtrain as dt
 from dagtrain.data import BatchPlan, open_source
 from dagtrain.engines import SchedulerEngine, Timeouts
+from dagtrain.engines.client import workers_of
 from dagtrain.engines.cluster.session import ClusterSession
 from dagtrain.engines.engine import Unwatched
 from dagtrain.errors import ClusterError, NotFiniteError
@@ -90,7 +91,7 @@ def test_a_worker_joins_midway(cluster, scale, plain):
             def epoch(self, row):
                 if row["epoch"] == 1:
                     scale(client, 3)
-                seen.append(len(client.scheduler_info(n_workers=-1)["workers"]))
+                seen.append(len(workers_of(client)))
 
         history = plain.fit(plain.trainer(engine="scheduler"), reporter=Reporter())
     assert seen == [3, 3]
@@ -242,7 +243,7 @@ def test_a_worker_that_hangs_is_named(threads, monkeypatch, mixed):
     session, state, batches = session_of(SchedulerEngine(threads, timeouts=Timeouts(progress=1.0, glance=0.2)), mixed)
     end = threading.Event()
     monkeypatch.setattr("dagtrain.engines.scheduler.step_graph.add_tree", lambda *args: end.wait(30))
-    (address,) = threads.scheduler_info(n_workers=-1)["workers"]
+    (address,) = workers_of(threads)
     try:
         with session, pytest.raises(ClusterError, match=rf"-.* runs on {address}"):
             session.run(state, batches, Unwatched())
