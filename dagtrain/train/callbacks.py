@@ -315,8 +315,6 @@ class TimeLimit(Callback):
         Seconds from the beginning of fit.
     """
 
-    may_lag = True
-
     def __init__(self, seconds: float) -> None:
         self.seconds = positive("TimeLimit: seconds", seconds, infinite=True)
         self._end = 0.0

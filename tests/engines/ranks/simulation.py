@@ -9,7 +9,7 @@ import random
 from collections import deque
 from typing import Any
 
-from dagtrain.engines.ranks.actions import Abandon, Begin, Commit, Done, Fetch, GiveUp, Inquire, Probe, SegmentPolicy, StateRef, Submit
+from dagtrain.engines.ranks.actions import Abandon, Begin, Commit, Done, Fetch, GiveUp, Inquire, Probe, SegmentPolicy, Held, Submit
 from dagtrain.engines.ranks.coordinator import Coordinator
 from dagtrain.engines.ranks.placement import Placement, StepShape, WorkerInfo, place
 from dagtrain.engines.ranks.schedule import Compute, Copy, Post, Reduce, SquaredNorm, TakeSnapshot, Update, Wait, Weigh
@@ -220,7 +220,7 @@ class World:
             return
         self._execute(rank, instruction)
 
-    def _state_of(self, ref: StateRef) -> State | None:
+    def _state_of(self, ref: Held) -> State | None:
         """The state that this refers to; None if all its holders are lost."""
         if ref.generation < 0:
             return self.fetched
