@@ -37,8 +37,6 @@ ENGINES = {
     "lanes": "dagtrain.engines.ranks.engine:LanesEngine",
 }
 """The engines of this package; each is imported when it is chosen."""
-_COMMIT = 0.02
-"""Seconds of the steps in a commit of the engine inline."""
 
 
 class Session(Protocol):
@@ -78,14 +76,22 @@ class Engine(Protocol):
 
 
 class InlineEngine:
-    """Shards on a pool of threads of this process; starts no server and opens no port."""
+    """Shards on a pool of threads of this process; starts no server and opens no port.
+
+    Parameters
+    ----------
+    threads
+        Their number; by default that of the cores.
+    commit
+        Seconds of the steps in a commit.
+    """
 
     name = "inline"
     workers = 0
     dashboard: str | None = None
 
-    def __init__(self, threads: int | None = None) -> None:
-        self.threads = cores() if threads is None else threads
+    def __init__(self, threads: int | None = None, commit: float = 0.02) -> None:
+        self.threads, self.commit = cores() if threads is None else threads, commit
 
     @classmethod
     def of(cls, client: Any, threads: int | None) -> Self:
@@ -94,12 +100,12 @@ class InlineEngine:
 
     def session(self, program: Program, source: Any, exact: bool = False) -> AbstractContextManager[Session]:
         """Begin a session in this process."""
-        return _InlineSession(program, source, self.threads)
+        return _InlineSession(program, source, self.threads, self.commit)
 
 
 class _InlineSession:
-    def __init__(self, program: Program, source: Any, threads: int) -> None:
-        self.program, self.source, self.threads = program, source, threads
+    def __init__(self, program: Program, source: Any, threads: int, commit: float) -> None:
+        self.program, self.source, self.threads, self.commit = program, source, threads, commit
         self._runner: StepRunner | None = None
 
     def __enter__(self) -> _InlineSession:
@@ -114,7 +120,7 @@ class _InlineSession:
         columns, done = self.source.local(), 0
         while done < len(steps):
             first, sums, used = runner.state.step, list[Array](), list[list[tuple[int, Array]]]()
-            end, due = steps.until(done), time.perf_counter() + _COMMIT
+            end, due = steps.until(done), time.perf_counter() + self.commit
             with guard():
                 while done < end and not (sums and time.perf_counter() >= due):
                     batch = steps.at(done)

@@ -27,8 +27,8 @@ class Counted(InlineEngine):
         super().__init__(1)
         self.calls: list[int] = []
 
-    def session(self, program: Any, source: Any) -> Any:
-        session = super().session(program, source)
+    def session(self, program: Any, source: Any, exact: bool = False) -> Any:
+        session = super().session(program, source, exact)
         run = session.run  # type: ignore[attr-defined]
 
         def counted(state: Any, batches: Any, watch: Any, following: Any = ()) -> Any:
