@@ -266,6 +266,7 @@ class BatchPlan:
             min(self.batch_size, self.samples),
             every,
             first % every if every else 0,
+            steps,
         )
 
     def rows(self, epoch: int, i: int, shard: int) -> Indices:

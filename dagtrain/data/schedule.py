@@ -32,6 +32,8 @@ class Schedule:
         Steps between two marks; 0 for none. A commit ends at each mark, and at the last step.
     offset
         Steps before the first one, since a mark.
+    epoch
+        Steps that take all rows once; 0 where that is unknown.
 
     Examples
     --------
@@ -48,6 +50,7 @@ class Schedule:
     rows: int
     every: int = 0
     offset: int = 0
+    epoch: int = 0
 
     @classmethod
     def of(cls, batches: Sequence[Batch], every: int = 0, offset: int = 0) -> Schedule:
@@ -63,6 +66,10 @@ class Schedule:
         if not self.every:
             return self.steps
         return min(self.steps, i + self.every - (i + self.offset) % self.every)
+
+    def sample(self) -> list[Batch]:
+        """Steps that tell which rows are used where: the first ones, at most an epoch."""
+        return self.cut(0, min(self.steps, self.epoch or self.steps))
 
     def cut(self, first: int, end: int) -> list[Batch]:
         """The steps from `first` to below `end`."""

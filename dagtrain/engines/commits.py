@@ -26,11 +26,14 @@ class StateRef:
         See `dagtrain.step.state.State`.
     bring
         Called with the reference; returns the state.
+    is_here
+        Whether the state is in this process already, and stays.
     """
 
     step: int
     learning_rate_scale: float
     bring: Callable[[StateRef], State]
+    is_here: bool = False
 
     def get(self) -> State:
         """The state, in memory that nobody else changes.

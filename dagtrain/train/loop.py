@@ -178,7 +178,8 @@ class Loop:
         try:
             return next(stream, None)
         except BaseException:
-            self._ref = None  # the session may not have it any more
+            if self._ref is not None and not self._ref.is_here:
+                self._ref = None  # the session may not have it any more
             raise
 
     def _start(self) -> State | StateRef:

@@ -77,7 +77,7 @@ class StreamSession:
 
 
 def _here(state: State) -> StateRef:
-    return StateRef(state.step, state.learning_rate_scale, lambda ref: state)
+    return StateRef(state.step, state.learning_rate_scale, lambda ref: state, is_here=True)
 
 
 @dataclass

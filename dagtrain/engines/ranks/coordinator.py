@@ -257,7 +257,7 @@ class Coordinator:
         self._faults.clear()
         self.membership.proved(group.workers)
         commit = Commit(group.generation, segment.segment, segment.first, segment.steps)
-        return [commit, Fetch(self.committed)] if len(group.workers) == 1 else [commit]
+        return [Fetch(self.committed), commit] if len(group.workers) == 1 else [commit]
 
     def _look_after(self, group: Attempt) -> list[Action]:
         actions = group.look_for_late(self.now, self.policy, self.membership)

@@ -79,7 +79,7 @@ class Driver:
         if held.generation < 0:
             self.abandon_all("other steps are trained on")
         self.coordinator.train(held, self.first + len(steps), self.shards, lambda step: self.first + steps.until(step - self.first))
-        self._warn_of_readings(policy.most)
+        self._warn_of_readings(self.coordinator.policy.most)
 
     def _holder(self) -> Held:
         """Who holds the last committed state; the group at work goes on if it can, otherwise it is given up."""
@@ -91,16 +91,12 @@ class Driver:
             self.drop_ahead()
         return held
 
-    def _epoch(self) -> list[Sequence[Array]]:
-        """The steps to the first mark."""
-        return self.steps.cut(0, self.steps.until(0))
-
     def _warn_of_readings(self, segment: int) -> None:
         """Warn once if data that exceeds the memory is computed many times in an epoch."""
         if self.session.told_readings or self.pipeline.kind != "streamed":
             return
         self.session.told_readings = True
-        batches = self._epoch()
+        batches = self.steps.sample()
         times = self.pipeline.readings(batches, segment)
         if times > _OFTEN:
             size = self.pipeline.source.nbytes / 2**30
@@ -213,7 +209,7 @@ class Driver:
     def _worker_infos(self, workers: Sequence[str]) -> list[WorkerInfo]:
         """The workers, with the bytes of data that each holds, in all and by shard."""
         states = self.session.workers
-        near = self.pipeline.near(self._epoch(), self.shards) if self.pipeline.kind == "picked" else {}
+        near = self.pipeline.near(self.steps.sample(), self.shards) if self.pipeline.kind == "picked" else {}
         return [
             WorkerInfo(a, states[a].host, states[a].threads, sum(near.get(a, {}).values()), near.get(a, {})) for a in workers if a in states
         ]
@@ -274,7 +270,7 @@ class Driver:
         placement = group.order.placement
         sums = np.frombuffer(records[placement.owners[0]].sums).reshape(segment.steps, -1)[known:]
         times = [StepTimes(placement.workers[r], r, last, *record.times) for r, record in sorted(records.items()) if any(record.times)]
-        state = StateRef(last, self.scale, partial(self._bring, self.coordinator.committed))
+        state = StateRef(last, self.scale, partial(self._bring, self.coordinator.committed), self.safe.step == last)
         return [Commit(segment.first + known, list(sums), _used(segment.steps, records)[known:], state, times)]
 
     def _bring(self, held: Held, ref: StateRef) -> State:

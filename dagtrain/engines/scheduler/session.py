@@ -142,7 +142,8 @@ class SchedulerSession(ClusterSession):
                 yield from self._commit(running.pop(0), state, first)
         while len(running) > 1:
             yield from self._commit(running.pop(0), state, first)
-        after = (yield from self._result(running[0].last, state.step)).state.copy()  # a received state may be views of the message
+        last_step: Stepped = yield from self._result(running[0].last, state.step)
+        after = last_step.state.copy()  # the arrays of a received state may be views of the message
         yield from self._commit(running[0], state, first, after)
         return after
 
@@ -161,7 +162,12 @@ class SchedulerSession(ClusterSession):
         self._reported = max(self._reported, submission.start + len(sums))
         if known < len(sums):
             bring = partial(self._bring, submission.last) if after is None else lambda ref: after.copy()
-            yield Commit(number + known, sums[known:], used[known:], StateRef(number + len(sums), state.learning_rate_scale, bring))
+            yield Commit(
+                number + known,
+                sums[known:],
+                used[known:],
+                StateRef(number + len(sums), state.learning_rate_scale, bring, after is not None),
+            )
 
     def _bring(self, future: Any, ref: StateRef) -> State:
         try:
@@ -170,8 +176,7 @@ class SchedulerSession(ClusterSession):
             after: Stepped = fetch(self.client, [future], self.timeouts)[0]
         except Exception as error:
             raise StateLostError(f"the state of step {ref.step} cannot be fetched: {type(error).__name__}: {error}") from error
-        state: State = after.state
-        return state.copy()
+        return after.state.copy()
 
 
 def sums_task(after: Stepped) -> tuple[tuple[Array, ...], tuple[Any, ...]]:

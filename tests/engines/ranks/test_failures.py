@@ -122,7 +122,7 @@ def test_a_cluster_restarted_during_training(client, plain):
     history = plain.fit(trainer, callbacks=[Reporter()])
     same_weights(history, plain.inline)
     trainer.ledger().verify()
-    assert any(event.text.endswith("repeated from step 12") for event in history.events), history.events
+    assert any(event.kind == "repeated" for event in history.events), history.events
     assert len(history.events) < 8, "too many attempts"
 
 
@@ -131,7 +131,7 @@ def test_data_that_a_restarted_cluster_had_alone_is_said_to_be_gone(client, plai
         client.restart(wait_for_workers=False)
 
     x, y = (client.scatter(array[: plain.rows]) for array in plain.digits[:2])
-    with pytest.raises(ClusterError, match=r"at step 6: .*The data is made of what was scattered or persisted on the cluster") as caught:
+    with pytest.raises(ClusterError, match=r"at step \d+: .*The data is made of what was scattered or persisted on the cluster") as caught:
         plain.trainer(engine=ranks(client)).fit([x], [y], epochs=3, batch_size=256, verbose=0, callbacks=[at_epoch(1, restart)])
     assert "give it again" in str(caught.value)
 

@@ -187,5 +187,5 @@ def test_workers_between_which_only_dasks_port_is_open(fit, monkeypatch):
     monkeypatch.setattr(communicator, "can_share_memory", lambda: False)
     events = fit()
     assert len(events) == 3
-    assert all("exchange by Dask's connections" in event and "refused by a firewall" in event for event in events)
+    assert all("exchange by Dask's connections" in event.text and "refused by a firewall" in event.why for event in events)
     assert len(dialled) == 3

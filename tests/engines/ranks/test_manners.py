@@ -156,7 +156,8 @@ if __name__ == "__main__":
     with Client(sys.argv[1]):
         digits = dt.data.load_digits()
         model = dt.nn.Sequential([dt.nn.Dense(10)])
-        dt.Trainer(model, loss="cross_entropy", shards=4, engine="lanes").fit(digits.x, digits.y, epochs=100_000, callbacks=[Reporter()])
+        trainer = dt.Trainer(model, loss="cross_entropy", shards=4, engine="lanes")
+        trainer.fit(digits.x, digits.y, epochs=100_000, verbose=0, callbacks=[Reporter()])
 """
 
 
@@ -187,7 +188,7 @@ def test_ctrl_c_ends_after_a_segment_and_the_rest_gives_the_same(threads, plain,
     history = plain.fit(trainer, callbacks=[Interrupted(1)], checkpoint=tmp_path)
     assert history.stopped is not None
     is_empty(threads)
-    assert len(history.history["loss"]) < plain.epochs
+    assert history.epochs < plain.epochs
     rest = plain.fit(plain.trainer(engine="inline"), checkpoint=tmp_path, resume=True)
     assert rest.fingerprint == plain.inline.fingerprint
 
