@@ -137,7 +137,8 @@ class Loop:
         except BaseException as error:
             if isinstance(error, Exception) and not progress.is_here and self._ref is not None and not self._beyond:
                 with suppress(Exception):  # the error says more
-                    progress.arrive(self._ref.get())
+                    if self._is_finite(state := self._ref.get()):
+                        progress.arrive(state)
             progress.go_back()
             raise
         finally:
@@ -216,11 +217,14 @@ class Loop:
             state = self._repeated()
         now = time.perf_counter()
         self._brought = now, now - began
-        if not (np.isfinite(state.parameters).all() and self.program.statistics_layout.is_finite(state.statistics)):
+        if not self._is_finite(state):
             anchor = self.progress.anchor
             assert anchor is not None, "there is one during a fit"
             raise self._explanation(anchor.state, self._steps(anchor.place, self.progress.place))
         return state
+
+    def _is_finite(self, state: State) -> bool:
+        return bool(np.isfinite(state.parameters).all()) and self.program.statistics_layout.is_finite(state.statistics)
 
     def _repeated(self) -> State:
         """The state of this boundary, by the steps since the last state that is here."""
