@@ -11,9 +11,8 @@ from dagtrain.errors import UnknownNameError
 from dagtrain.nn import activations, hints, initializers, losses, metrics
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
-from dagtrain.nn.layers import Activation, Add, Concatenate, Dense, Dropout, Flatten, Multiply
+from dagtrain.nn.layers import Activation, Add, BatchNorm, Concatenate, Dense, Dropout, Flatten, LayerNorm, Multiply
 from dagtrain.nn.model import Model
-from dagtrain.nn.normalization import BatchNorm, LayerNorm
 from dagtrain.nn.sequential import Sequential
 from dagtrain.nn.summary import Summary, layers_for_drawing, summarize
 from dagtrain.nn.symbolic import Input

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OPERATORS", "Input", "Step", "Value", "called", "ordered"]
 
-OPERATORS: Slot[dict[str, Callable[[], Layer]]] = Slot("dagtrain.nn.layers")
+OPERATORS: Slot[dict[str, Callable[[], Layer]]] = Slot("dagtrain.nn.layers.merging")
 """The layers that the operators of symbolic values stand for."""
 
 

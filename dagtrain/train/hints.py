@@ -28,7 +28,7 @@ TRAINER = hints(
     ("losscurve losses", 'trainer.history.history["loss"]'),
     ("stoptraining shouldstop", "trainer.stop(), called by a callback"),
     ("callbacks callbackmetrics", "an argument of fit: trainer.fit(x, y, callbacks=[...])"),
-    ("visualize plot plotmodel draw", "trainer.graph().visualize(), or, after a fit, trainer.step_graph().visualize()"),
+    ("visualize plot plotmodel draw", "trainer.graph().visualize(), or trainer.step_graph().visualize()"),
     ("getparams setparams clone", "a new dt.Trainer(...): a trainer is no scikit-learn estimator"),
     ("to cuda cpu device", "Trainer(engine=...), the place of the steps"),
     ("randomstate", "trainer.seed"),

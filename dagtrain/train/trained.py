@@ -1,4 +1,4 @@
-"""`Trained`: the methods of a trainer besides fit: evaluate, predict, save, inspect.
+"""`Trained`: the methods of a trainer besides fit and pictures: evaluate, predict, save, inspect.
 
 `Trainer.fit` advances the progress that they use; see `dagtrain.train.progress`.
 """
@@ -27,7 +27,7 @@ from dagtrain.data.rounds import BatchStream
 from dagtrain.data.stream import is_stream
 from dagtrain.engines.engine import Unwatched, choose_engine
 from dagtrain.errors import ArgumentError
-from dagtrain.graph import Array, Graph
+from dagtrain.graph import Array
 from dagtrain.hinting import Hinted, hinted, no_attribute
 from dagtrain.step.carry import carried
 from dagtrain.step.layout import VectorLayout
@@ -300,18 +300,22 @@ class Trained(Hinted):
         first = State(parameters.pack(nests[0]), statistics.pack(nests[1]))
         return parameters, statistics, with_weights(parameters, statistics, first, self._first[0])
 
-    def _ready(self, purpose: str, targets: bool = False) -> tuple[Program, State]:
-        """The program and the state; before a fit the first ones, if the model knows its input, and with `targets` the kind of y."""
+    def _ready(self, purpose: str, targets: bool = False, call: str = "") -> tuple[Program, State]:
+        """The program and the state; before a fit the first ones, if the model knows its input, and with `targets` the kind of y.
+
+        `call` is how to give the rows instead, for the errors.
+        """
+        first = f"call fit(x, y) first, or give rows like those of a fit, as in {call}" if call else "call fit(x, y) first"
         if self.progress.state is not None or not isinstance(self._objective, ModelObjective):
-            return self.progress.trained(purpose)
+            return self.progress.trained(purpose, first)
         columns = self._objective.known_columns
         if columns is None:
             raise ArgumentError(
-                f"the trainer cannot {purpose} before its model knows its input: call fit(x, y) first, or make the model with its "
+                f"the trainer cannot {purpose} before its model knows its input: {first}, or make the model with its "
                 "input's shape, as in nn.Sequential([...], input_shape=(64,)) or by nn.Input((64,))."
             )
         if targets and columns.y is None:
-            raise ArgumentError(f"the trainer cannot {purpose} without data, since a loss takes targets of any kind: call fit(x, y) first.")
+            raise ArgumentError(f"the trainer cannot {purpose} without data, since a loss takes targets of any kind: {first}.")
         if self.progress.program is None or self.progress.program.columns != columns:
             self.progress.program = self._compile(columns)
         return self.progress.program, self._first_state(self.progress.program)
@@ -345,44 +349,6 @@ class Trained(Hinted):
     def program(self) -> Program:
         """The compiled step."""
         return self._ready("give its program")[0]
-
-    def summary(self) -> Any:
-        """Table of the model's layers for the rows it is trained on; see `dagtrain.nn.summarize`."""
-        program, _ = self._ready("summarize its model")
-        if not hasattr(self.model, "summary"):
-            raise ArgumentError("only a model made of layers has a summary, not a plain cost function.")
-        return self.model.summary(program.columns.of_rows(1)[0], dtype=self.dtype)
-
-    def graph(self, rows: int | None = None) -> Graph:
-        """The computational graph of one shard of this many rows (by default a full batch's first shard)."""
-        default = 1 if self._sample is None else len(self._sample[1].step(0, 0)[0])
-        return self._ready("give its graph", targets=True)[0].shard_graph(default if rows is None else rows)
-
-    def step_graph(self, steps: int = 1) -> Any:
-        """The next training steps as a Dask graph to draw, inspect and compute.
-
-        It holds the state and the partitions of the data, so any scheduler can compute it: see `dagtrain.engines.scheduler.step_graph`.
-        """
-        from dagtrain.engines.scheduler.step_graph import StepGraph
-
-        if self._sample is None:
-            raise ArgumentError("the step graph holds rows of data: call fit(x, y) first. trainer.graph(rows) and placement() need none.")
-        program, state = self.progress.trained("give its step graph")
-        steps = whole("steps", steps)
-        source, plan = self._sample
-        first = self.progress.epochs * plan.steps_per_epoch + self.progress.place[1]
-        batches = [plan.step(*divmod(i, plan.steps_per_epoch)) for i in range(first, first + steps)]
-        return StepGraph.of(program, source, state, batches)
-
-    def placement(self) -> Any:
-        """The placement of a step on workers by the engine lanes: a `dagtrain.engines.ranks.Placement`, which ``visualize()`` draws."""
-        from dagtrain.engines.ranks.engine import placement_on
-
-        program, _ = self._ready("be placed", targets=True)
-        shards = self.shards if self._sample is None else self._sample[1].shards
-        if not isinstance(shards, int):
-            raise ArgumentError("the number of shards is unknown: call fit first, or give Trainer(..., shards=4) a number.")
-        return placement_on(self.client, program, shards)
 
     # ---- internals
 
