@@ -70,7 +70,7 @@ MAKERS: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "optimizer": {
         **OPTIMIZERS,
         **_named(optim.clip_by_value, optim.clip_by_global_norm, optim.l2, optim.add_decayed_weights),
-        **_named(optim.averaged, optim.every, optim.frozen, optim.lookahead, optim.track),
+        **_named(optim.averaged, optim.every, optim.frozen, optim.lookahead, optim.scaled, optim.track),
         "chain": _chain,
         "by_name": _by_name,
     },

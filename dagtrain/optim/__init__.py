@@ -10,7 +10,7 @@ from typing import Any
 from dagtrain.errors import UnknownNameError
 from dagtrain.optim.adam_variants import amsgrad, nadam, radam
 from dagtrain.optim.adaptive import adadelta, adagrad, adam, adamw, rmsprop
-from dagtrain.optim.around import averaged, every, lookahead
+from dagtrain.optim.around import averaged, every, lookahead, scaled
 from dagtrain.optim.chain import add_decayed_weights, chain, clip_by_global_norm, clip_by_value, l2
 from dagtrain.optim.gradient_descent import lion, sgd
 from dagtrain.optim.groups import by_name, frozen, track
@@ -67,6 +67,7 @@ __all__ = [
     "polynomial",
     "radam",
     "rmsprop",
+    "scaled",
     "sgd",
     "step_decay",
     "track",

@@ -75,8 +75,8 @@ _TERMS = np.arange(1.0, 53.0)
 def momenta(count: Any, beta_1: float, momentum_decay: float) -> Any:
     """The product of ``beta_1 * (1 - 0.96**(momentum_decay * i) / 2)`` for i = 1 ... count, as a function of count alone.
 
-    Its logarithm is the sum of ``log(1 - q**i / 2) = -(q**i / 2) - (q**i / 2)**2 / 2 - ...`` for q = ``0.96**momentum_decay``. For each power
-    the sum over i is that of a geometric series.
+    Its logarithm is the sum of ``log(1 - q**i / 2) = -(q**i / 2) - (q**i / 2)**2 / 2 - ...`` for q = ``0.96**momentum_decay``. For each
+    power the sum over i is that of a geometric series.
     """
     if momentum_decay == 0:
         return (beta_1 * 0.5) ** count
@@ -129,8 +129,8 @@ def nadam(
 
     Notes
     -----
-    Dozat, "Incorporating Nesterov momentum into Adam" (ICLR workshop 2016), algorithm 2, with the momentum of section 2.2 there, as in Keras
-    and PyTorch. The product of momenta is computed anew from the number of updates, so no slot holds it.
+    Dozat, "Incorporating Nesterov momentum into Adam" (ICLR workshop 2016), algorithm 2, with the momentum of Keras and PyTorch. The
+    product of momenta is computed anew from the number of updates, so no slot holds it.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Optimisers around another one: updates of every k-th step, Lookahead, and averages of the parameters.
+"""Optimisers around another one: updates of every k-th step, a schedule for all its rates, Lookahead, and averages of the parameters.
 
     averaged(lookahead(adam(1e-3)))        every(2, chain(clip_by_global_norm(1.0), adam(1e-3)))
 
@@ -16,9 +16,10 @@ import numpy as np
 from dagtrain.arguments import fraction, positive, whole
 from dagtrain.errors import ArgumentError
 from dagtrain.hinting import hinted
-from dagtrain.optim.optimizer import Context, Optimizer, Rule, Slots, Vector
+from dagtrain.optim.named import find
+from dagtrain.optim.optimizer import Context, Optimizer, Rate, Rule, Slots, Vector, rate, rate_at
 
-__all__ = ["averaged", "every", "lookahead"]
+__all__ = ["averaged", "every", "lookahead", "scaled"]
 
 
 class _Around(Optimizer):
@@ -54,7 +55,8 @@ class _Around(Optimizer):
 
 
 def _trained(name: str, example: str, optimizer: Any) -> Optimizer:
-    """The optimiser that another one is around."""
+    """The optimiser that another one is around; a name is one with its usual rate."""
+    optimizer = find(optimizer) if isinstance(optimizer, str) else optimizer
     if not isinstance(optimizer, Optimizer):
         raise ArgumentError(f"{name} takes an optimiser, as in {example}, got {optimizer!r}.")
     if not optimizer.trains:
@@ -94,7 +96,7 @@ class _Every(_Around):
 
 
 @hinted
-def every(steps: int, optimizer: Optimizer) -> Optimizer:
+def every(steps: int, optimizer: str | Optimizer) -> Optimizer:
     """Update in every k-th step only: the k-th, the 2k-th and so on. In the others, parameters and slots stay as they are.
 
     The optimiser counts its own updates alone, so schedules and corrections of bias are as if there were no other steps. Gradients of the
@@ -116,8 +118,8 @@ def every(steps: int, optimizer: Optimizer) -> Optimizer:
     >>> [float(optim.apply_once(every(2, optim.sgd(0.1)), np.ones(1), np.ones(1), step=step)[0][0]) for step in range(4)]
     [1.0, 0.9, 1.0, 0.9]
     """
-    _trained("every", "every(2, optim.adam(1e-3))", optimizer)
-    return _sometimes(whole("every: steps", steps), optimizer)
+    rule = _trained("every", "every(2, optim.adam(1e-3))", optimizer)
+    return _sometimes(whole("every: steps", steps), rule)
 
 
 def _sometimes(steps: int, optimizer: Optimizer) -> Optimizer:
@@ -127,6 +129,63 @@ def _sometimes(steps: int, optimizer: Optimizer) -> Optimizer:
     if optimizer.period > 1:
         raise ArgumentError(f"every: one of its optimisers already leaves out steps: {optimizer!r}.")
     return _Every("every", optimizer.slots, partial(_update_sometimes, steps=steps, optimizer=optimizer))
+
+
+# ---- a schedule for all rates
+
+
+class _Scaling:
+    """The context of a rule whose rates are multiplied by a schedule."""
+
+    def __init__(self, context: Context, schedule: Rate) -> None:
+        self._context, self.learning_rate_scale = context, context.learning_rate_scale * rate_at(schedule, context.step)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+
+def _update_scaled(
+    context: Context, gradient: Vector, parameters: Vector, slots: Slots, *, optimizer: Optimizer, schedule: Rate
+) -> tuple[Vector, Slots]:
+    return optimizer.update(_Scaling(context, schedule), gradient, parameters, slots)
+
+
+class _Scaled(_Around):
+    def again(self, rule: Optimizer) -> Optimizer:
+        return _with_schedule(rule, self.settings["schedule"])
+
+    def __repr__(self) -> str:
+        return f"scaled({self.rule!r}, {self.settings['schedule']!r})"
+
+
+@hinted
+def scaled(optimizer: str | Optimizer, schedule: Rate) -> Optimizer:
+    """Multiply all learning rates of an optimiser by a schedule: one warm-up for all groups of parameters, for example.
+
+    Raises
+    ------
+    ArgumentError
+        If the schedule is a negative number, or the optimiser trains nothing.
+
+    Examples
+    --------
+    >>> from dagtrain import optim
+    >>> rule = scaled(optim.by_name({"*.bias": optim.sgd(0.2), "*": optim.sgd(0.1)}), optim.warmup(1.0, 10))
+    >>> optim.apply_once(scaled(optim.sgd(0.1), optim.warmup(1.0, 10)), np.zeros(1), np.ones(1))[0]
+    array([-0.01])
+    """
+    return _with_schedule(
+        _trained("scaled", "scaled(optim.adam(1e-3), optim.warmup(1.0, 100))", optimizer), rate("scaled: schedule", schedule)
+    )
+
+
+def _with_schedule(optimizer: Optimizer, schedule: Rate) -> Optimizer:
+    """The optimiser by a schedule; what trains nothing as it is. One of every k-th step counts its own, so the schedule goes within."""
+    if not optimizer.trains:
+        return optimizer
+    if isinstance(optimizer, _Every):
+        return _sometimes(optimizer.period, _with_schedule(optimizer.rule, schedule))
+    return _Scaled("scaled", optimizer.slots, partial(_update_scaled, optimizer=optimizer, schedule=schedule))
 
 
 # ---- what needs the whole change
@@ -168,7 +227,7 @@ def _look_ahead(
 
 
 @hinted
-def lookahead(optimizer: Optimizer, steps: int = 5, rate: float = 0.5) -> Optimizer:
+def lookahead(optimizer: str | Optimizer, steps: int = 5, rate: float = 0.5) -> Optimizer:
     """Lookahead: after every `steps` updates, return to the line from where they began: ``begin + rate * (now - begin)``.
 
     Parameters
@@ -187,7 +246,7 @@ def lookahead(optimizer: Optimizer, steps: int = 5, rate: float = 0.5) -> Optimi
 
     Notes
     -----
-    Zhang, Lucas, Hinton and Ba, "Lookahead optimizer: k steps forward, 1 step back", arXiv:1907.08610, algorithm 1. The slot ``ahead`` holds
+    Zhang, Lucas, Hinton and Ba, "Lookahead optimizer: k steps forward, 1 step back", arXiv:1907.08610, algorithm 1. The slot holds
     ``now - begin``.
 
     Examples
@@ -199,7 +258,7 @@ def lookahead(optimizer: Optimizer, steps: int = 5, rate: float = 0.5) -> Optimi
     >>> parameters
     array([1.])
     """
-    _trained("lookahead", "lookahead(optim.adam(1e-3))", optimizer)
+    optimizer = _trained("lookahead", "lookahead(optim.adam(1e-3))", optimizer)
     if positive("lookahead: rate", rate) > 1:
         raise ArgumentError(f"lookahead: rate must be a number above 0 and up to 1, got {rate!r}.")
     return _outermost(_Outermost, "lookahead", "ahead", _look_ahead, optimizer, steps=whole("lookahead: steps", steps), rate=rate)
@@ -238,7 +297,7 @@ class _Averaged(_Outermost):
 
 
 @hinted
-def averaged(optimizer: Optimizer, decay: float = 0.999, start: int = 0, every: int = 1) -> Optimizer:
+def averaged(optimizer: str | Optimizer, decay: float = 0.999, start: int = 0, every: int = 1) -> Optimizer:
     """Keep an average of the parameters beside them; training itself does not change.
 
     ``trainer.predict(x, weights="average")``, ``trainer.evaluate(x, y, weights="average")`` and ``trainer.weights("average")`` use it. The
@@ -276,7 +335,7 @@ def averaged(optimizer: Optimizer, decay: float = 0.999, start: int = 0, every: 
     >>> parameters, slots["average"]
     (array([3.]), array([2.]))
     """
-    _trained("averaged", "averaged(optim.adam(1e-3))", optimizer)
+    optimizer = _trained("averaged", "averaged(optim.adam(1e-3))", optimizer)
     fraction("averaged: decay", decay, one=True)
     settings = {"decay": decay, "start": whole("averaged: start", start, 0), "every": whole("averaged: every", every)}
     return _outermost(_Averaged, "averaged", "average", _update_average, optimizer, **settings)

@@ -276,7 +276,7 @@ def _join(step: Any, *, schedules: tuple[Rate, ...], boundaries: tuple[int, ...]
 
 @hinted
 def join(schedules: Sequence[Rate], boundaries: Sequence[int]) -> Schedule:
-    """``schedules[0]`` before step ``boundaries[0]``, ``schedules[1]`` from it to the next boundary, and so on; each begins with its step 0.
+    """``schedules[0]`` before step ``boundaries[0]``, ``schedules[1]`` from it to the next boundary, and so on. Each counts from 0.
 
     Parameters
     ----------

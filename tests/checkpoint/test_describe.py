@@ -41,6 +41,7 @@ OPTIMIZERS = [
     optim.nadam(0.1, momentum_decay=0.1),
     optim.radam(0.1),
     optim.lion(0.1, weight_decay=0.1),
+    optim.scaled(optim.by_name({"*": optim.sgd(0.1)}), optim.warmup(1.0, 10)),
     optim.averaged(optim.lookahead(optim.by_name({"*": optim.sgd(0.1)}), 3), 0.9, start=5),
     optim.by_name({"*.bias": optim.frozen(), "*": optim.chain(optim.l2(0.1), optim.adam())}),
     optim.by_name({"*.bias": optim.track("*.kernel", 0.1, every=2), "*": optim.every(2, optim.sgd(0.1))}),
