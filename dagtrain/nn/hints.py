@@ -27,6 +27,13 @@ LOSSES = hints(
     ),
     ("kl kld kldiv kldivergence kullbackleibler kullbackleiblerdivergence", "'kl_divergence': the model's last layer has no softmax"),
     ("multimargin multiclasshinge", "'categorical_hinge'"),
+    ("multilabelsoftmargin multilabel", "'binary_cross_entropy': a logit and a target of 0 or 1 for each label"),
+    ("binaryfocal focal sigmoidfocal", "'binary_focal_cross_entropy': the model's last layer has no sigmoid"),
+    ("poissonnll", "'poisson': outputs are logarithms of rates"),
+    ("pinball meanpinball", "'quantile'"),
+    ("logcosh", "'log_cosh'"),
+    ("tripletmargin", "'triplet'"),
+    ("cosine cosineembedding cosinedistance", "'cosine_similarity'"),
 )
 METRICS = hints(
     ("acc categoricalaccuracy sparsecategoricalaccuracy multiclassaccuracy accuracyscore", "'accuracy'"),
@@ -72,6 +79,8 @@ ACTIVATIONS = hints(
     ("logistic expit", "'sigmoid'"),
     ("gelunew geluapproximate", "'gelu_tanh'"),
     ("logsoftmax", "'log_softmax'"),
+    ("exp", "'exponential'"),
+    ("hardswish", "'hard_silu'"),
 )
 ATTRIBUTES = hints(
     ("linear", "nn.Dense(units); the number of features is that of the data"),
