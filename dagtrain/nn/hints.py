@@ -86,10 +86,19 @@ ATTRIBUTES = hints(
     ("linear", "nn.Dense(units); the number of features is that of the data"),
     ("lazylinear", "nn.Dense(units)"),
     ("inputlayer", "nn.Input((64,)), or nn.Sequential([...], input_shape=(64,))"),
-    ("relu leakyrelu elu gelu silu sigmoid tanh softplus softmax logsoftmax", 'nn.Activation("relu"), or nn.Dense(units, "relu")'),
-    ("batchnorm1d batchnorm2d batchnormalization", "nn.BatchNorm()"),
+    (
+        "relu relu6 gelu silu mish sigmoid logsigmoid tanh softplus softsign logsoftmax hardtanh hardsigmoid hardswish selu",
+        'nn.Activation("relu"), or nn.Dense(units, "relu")',
+    ),
+    ("batchnorm1d batchnorm2d batchnorm3d batchnormalization", "nn.BatchNorm()"),
     ("layernormalization", "nn.LayerNorm()"),
-    ("dropout1d", "nn.Dropout(rate)"),
+    ("rmsnormalization", "nn.RMSNorm()"),
+    ("groupnormalization", "nn.GroupNorm(groups)"),
+    ("instancenorm1d instancenorm2d instancenorm3d instancenormalization", "nn.GroupNorm(-1)"),
+    *((f"dropout{n}d", f"nn.SpatialDropout{n}D(rate)") for n in (1, 2, 3)),
+    ("unflatten view", "nn.Reshape(shape)"),
+    ("transpose", "nn.Permute(dims)"),
+    ("standardscaler", "nn.Normalization(found.mean, found.variance), with found = dagtrain.data.moments(x)"),
     (
         "mse l1 crossentropy bce bcewithlogits huber smoothl1 nll kldiv",
         'a loss by name: Trainer(model, loss="cross_entropy"); see nn.losses',
@@ -114,7 +123,6 @@ ATTRIBUTES = hints(
     ("zeropad2d", "nn.ZeroPadding2D(padding)"),
     ("localresponsenormalization lrn", "nn.LocalResponseNorm()"),
     ("unfold fold", "nn.spatial.patches(x, size) and nn.spatial.patches_transpose(y, lengths, size)"),
-    ("lambda reshape permute repeatvector rescaling", "a layer of your own: a frozen dataclass with forward(self, c, x), which uses NumPy"),
     ("concat merge", "nn.Concatenate()([a, b]), or nn.Add()([a, b])"),
 )
 """For attributes of the module `dagtrain.nn`."""
@@ -143,5 +151,6 @@ MODEL = hints(
     ("visualize plot plotmodel draw", 'dt.Trainer(model, loss="cross_entropy").graph().visualize(), or model.summary(), a table'),
     ("getlayer", "model.layers[name], or model.value(name), the symbolic output of a layer"),
     ("countparams", "model.summary().parameters"),
+    ("adapt", "nn.Normalization(found.mean, found.variance), with found = dagtrain.data.moments(x)"),
 )
 """For attributes of a model: methods of a model in other libraries that belong to the trainer here."""
