@@ -97,6 +97,11 @@ ATTRIBUTES = hints(
     ("instancenorm1d instancenorm2d instancenorm3d instancenormalization", "nn.GroupNorm(-1)"),
     *((f"dropout{n}d", f"nn.SpatialDropout{n}D(rate)") for n in (1, 2, 3)),
     ("unflatten view", "nn.Reshape(shape)"),
+    ("randomhorizontalflip", 'nn.RandomFlip("horizontal")'),
+    ("randomverticalflip", 'nn.RandomFlip("vertical")'),
+    ("randomresizedcrop centercrop", "nn.RandomCrop(height, width)"),
+    ("randomerasing randomcutout", "nn.Cutout(size)"),
+    ("colorjitter", "nn.RandomBrightness(factor) and nn.RandomContrast(factor)"),
     ("transpose", "nn.Permute(dims)"),
     ("standardscaler", "nn.Normalization(found.mean, found.variance), with found = dagtrain.data.moments(x)"),
     (
