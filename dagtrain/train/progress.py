@@ -157,10 +157,10 @@ class Progress:
         """Epochs done, and steps done of the next one."""
         return self.epochs, 0 if self.begun is None else self.begun.steps
 
-    def trained(self, purpose: str) -> tuple[Program, State]:
-        """The program and the state; before a fit, raise ArgumentError that names the purpose."""
+    def trained(self, purpose: str, cure: str = "call fit(x, y) first") -> tuple[Program, State]:
+        """The program and the state; before a fit, raise ArgumentError that names the purpose and the cure."""
         if self.program is None or self.state is None:
-            raise ArgumentError(f"the trainer cannot {purpose} before it was fitted: call fit(x, y) first.")
+            raise ArgumentError(f"the trainer cannot {purpose} before it was fitted: {cure}.")
         return self.program, self.state
 
     def take(self, program: Program, checkpoint: Checkpoint, known: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""`Trained`: the methods of a trainer besides fit: evaluate, predict, save, inspect.
+"""`Trained`: the methods of a trainer besides fit and pictures: evaluate, predict, save, inspect.
 
 `Trainer.fit` advances the progress that they use; see `dagtrain.train.progress`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from os import PathLike
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -27,8 +27,9 @@ from dagtrain.data.rounds import BatchStream
 from dagtrain.data.stream import is_stream
 from dagtrain.engines.engine import choose_engine
 from dagtrain.errors import ArgumentError
-from dagtrain.graph import Array, Graph
+from dagtrain.graph import Array
 from dagtrain.hinting import Hinted, hinted, no_attribute
+from dagtrain.step.average import state_of
 from dagtrain.step.carry import carried
 from dagtrain.step.layout import VectorLayout
 from dagtrain.step.model import ModelObjective
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from dagtrain.train.loop import Loop
 
 __all__ = ["Trained"]
+
+Weights = Literal["trained", "average"]
 
 
 class Trained(Hinted):
@@ -106,9 +109,13 @@ class Trained(Hinted):
         return program.columns if program is not None and self.progress.is_begun else None
 
     @hinted
-    def evaluate(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> dict[str, Any]:
-        """Loss and metrics on other data, by the weights of its samples, if they have any; x may be a stream of batches, as in fit."""
+    def evaluate(self, x: Any, y: Any = None, *, sample_weight: Any = None, weights: Weights = "trained") -> dict[str, Any]:
+        """Loss and metrics on other data, by the weights of its samples, if they have any; x may be a stream of batches, as in fit.
+
+        With ``weights="average"``, those of the averages that the optimiser keeps; see `dagtrain.optim.averaged`.
+        """
         program, state = self._ready("evaluate", targets=is_stream(x))
+        state = state_of(program, state, weights)
         engine = choose_engine(self.engine, self.threads, self.client)
         with computed_by(self._client):
             if is_stream(x):
@@ -122,7 +129,7 @@ class Trained(Hinted):
         return program.evaluated(*scores)
 
     @hinted
-    def predict(self, x: Any, batch_size: int = 1024, probabilities: bool = False) -> Any:
+    def predict(self, x: Any, batch_size: int = 1024, probabilities: bool = False, weights: Weights = "trained") -> Any:
         """The model's outputs: a NumPy array, or for dask data a (lazy) dask array of as many blocks; or a nest of them by output.
 
         Parameters
@@ -134,10 +141,13 @@ class Trained(Hinted):
             Rows computed at once, from the beginning of each partition. Rows in other batches may differ in the last bits.
         probabilities
             Whether to give the probabilities that the outputs stand for: the softmax or the sigmoid of logits, by the loss.
+        weights
+            "trained", or "average" for the averages that the optimiser keeps; see `dagtrain.optim.averaged`.
         """
         if np.ndim(batch_size):
             raise ArgumentError("predict takes one x: give several inputs as a tuple or a dict by name, as in predict((a, b)).")
         program, state = self._ready("predict")
+        state = state_of(program, state, weights)
         batch_size = whole("batch_size", batch_size)
         with computed_by(self._client):
             if is_stream(x):
@@ -254,13 +264,19 @@ class Trained(Hinted):
         self.progress.state = carried(old, program, state)
         self._optimizer, self.progress.program = new, program
 
-    def weights(self) -> dict[str, Array]:
-        """Copies of all weights by their dotted names: parameters, such as "dense_1.kernel", then running statistics."""
-        return {name: view.copy() for name, view in views_of(*self._arrays("give its weights")).items()}
+    def weights(self, which: Weights = "trained") -> dict[str, Array]:
+        """Copies of all weights by their dotted names: parameters, such as "dense_1.kernel", then running statistics.
 
-    def save_weights(self, path: Any) -> None:
+        "average" is for the averages of parameters that the optimiser keeps; see `dagtrain.optim.averaged`.
+        """
+        layout, statistics, state = self._arrays("give its weights")
+        if which != "trained":
+            state = state_of(self._ready("give averages of its weights")[0], state, which)
+        return {name: view.copy() for name, view in views_of(layout, statistics, state).items()}
+
+    def save_weights(self, path: Any, weights: Weights = "trained") -> None:
         """Write `weights` to a file whose name ends in ``.safetensors`` or ``.npz``."""
-        write_weights(path, self.weights())
+        write_weights(path, self.weights(weights))
 
     def load_weights(self, weights: Any, strict: bool = True) -> LoadedWeights:
         """Take weights by name; the optimiser and the number of steps stay.
@@ -304,18 +320,22 @@ class Trained(Hinted):
         first = State(parameters.pack(nests[0]), statistics.pack(nests[1]))
         return parameters, statistics, with_weights(parameters, statistics, first, self._first[0])
 
-    def _ready(self, purpose: str, targets: bool = False) -> tuple[Program, State]:
-        """The program and the state; before a fit the first ones, if the model knows its input, and with `targets` the kind of y."""
+    def _ready(self, purpose: str, targets: bool = False, call: str = "") -> tuple[Program, State]:
+        """The program and the state; before a fit the first ones, if the model knows its input, and with `targets` the kind of y.
+
+        `call` is how to give the rows instead, for the errors.
+        """
+        first = f"call fit(x, y) first, or give rows like those of a fit, as in {call}" if call else "call fit(x, y) first"
         if self.progress.is_begun or not isinstance(self._objective, ModelObjective):
-            return self.progress.trained(purpose)
+            return self.progress.trained(purpose, first)
         columns = self._objective.known_columns
         if columns is None:
             raise ArgumentError(
-                f"the trainer cannot {purpose} before its model knows its input: call fit(x, y) first, or make the model with its "
+                f"the trainer cannot {purpose} before its model knows its input: {first}, or make the model with its "
                 "input's shape, as in nn.Sequential([...], input_shape=(64,)) or by nn.Input((64,))."
             )
         if targets and columns.y is None:
-            raise ArgumentError(f"the trainer cannot {purpose} without data, since a loss takes targets of any kind: call fit(x, y) first.")
+            raise ArgumentError(f"the trainer cannot {purpose} without data, since a loss takes targets of any kind: {first}.")
         if self.progress.program is None or self.progress.program.columns != columns:
             self.progress.program = self._compile(columns)
         return self.progress.program, self._first_state(self.progress.program)
@@ -349,44 +369,6 @@ class Trained(Hinted):
     def program(self) -> Program:
         """The compiled step."""
         return self._ready("give its program")[0]
-
-    def summary(self) -> Any:
-        """Table of the model's layers for the rows it is trained on; see `dagtrain.nn.summarize`."""
-        program, _ = self._ready("summarize its model")
-        if not hasattr(self.model, "summary"):
-            raise ArgumentError("only a model made of layers has a summary, not a plain cost function.")
-        return self.model.summary(program.columns.of_rows(1)[0], dtype=self.dtype)
-
-    def graph(self, rows: int | None = None) -> Graph:
-        """The computational graph of one shard of this many rows (by default a full batch's first shard)."""
-        default = 1 if self._sample is None else len(self._sample[1].step(0, 0)[0])
-        return self._ready("give its graph", targets=True)[0].shard_graph(default if rows is None else rows)
-
-    def step_graph(self, steps: int = 1) -> Any:
-        """The next training steps as a Dask graph to draw, inspect and compute.
-
-        It holds the state and the partitions of the data, so any scheduler can compute it: see `dagtrain.engines.scheduler.step_graph`.
-        """
-        from dagtrain.engines.scheduler.step_graph import StepGraph
-
-        if self._sample is None:
-            raise ArgumentError("the step graph holds rows of data: call fit(x, y) first. trainer.graph(rows) and placement() need none.")
-        program, state = self.progress.trained("give its step graph")
-        steps = whole("steps", steps)
-        source, plan = self._sample
-        first = self.progress.epochs * plan.steps_per_epoch + self.progress.place[1]
-        batches = [plan.step(*divmod(i, plan.steps_per_epoch)) for i in range(first, first + steps)]
-        return StepGraph.of(program, source, state, batches)
-
-    def placement(self) -> Any:
-        """The placement of a step on workers by the engine lanes: a `dagtrain.engines.ranks.Placement`, which ``visualize()`` draws."""
-        from dagtrain.engines.ranks.engine import placement_on
-
-        program, _ = self._ready("be placed", targets=True)
-        shards = self.shards if self._sample is None else self._sample[1].shards
-        if not isinstance(shards, int):
-            raise ArgumentError("the number of shards is unknown: call fit first, or give Trainer(..., shards=4) a number.")
-        return placement_on(self.client, program, shards)
 
     # ---- internals
 

@@ -37,11 +37,11 @@ from dagtrain.train.callback import Callback, Callbacks
 from dagtrain.train.console import Console
 from dagtrain.train.history import History, epochs_of
 from dagtrain.train.loop import Loop
+from dagtrain.train.pictures import Pictured
 from dagtrain.train.publish import published, publisher_of
 from dagtrain.train.rows import check_alike, open_arrays, open_validation, shapes_of_shards
 from dagtrain.train.stopping import Stopping, interruptible
 from dagtrain.train.stream_loop import StreamLoop, StreamSession
-from dagtrain.train.trained import Trained
 
 __all__ = ["Trainer"]
 
@@ -67,7 +67,7 @@ def _one_at_a_time(fit: Callable[Concatenate[Trainer, P], R]) -> Callable[Concat
     return alone
 
 
-class Trainer(Trained):
+class Trainer(Pictured):
     """Trains a model, or any cost function, on arrays or dask collections.
 
     Parameters

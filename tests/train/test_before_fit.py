@@ -45,7 +45,7 @@ def test_looking_at_it_changes_no_bit():
 
 def test_its_summary_is_the_models():
     trainer = make()
-    assert repr(trainer.summary()) == repr(trainer.model.summary())
+    assert repr(trainer.summary()) == repr(trainer.model.summary()) == repr(make(input_shape=None).summary(x=X))
 
 
 @each([("cross_entropy", 2, Y), ("mean_squared_error", 1, X[:, :1]), ("binary_cross_entropy", 1, Y[:, None]), ("hinge", 1, 2 * Y - 1)])
@@ -107,15 +107,54 @@ def test_without_a_known_input_the_error_says_both_cures(name):
         use()
 
 
-def test_what_needs_data_says_so():
-    with pytest.raises(ArgumentError, match=r"the step graph holds rows of data: .* trainer.graph\(rows\)"):
-        make().step_graph()
-    with pytest.raises(ArgumentError, match="a loss takes targets of any kind"):
-        make(lambda outputs, y: (outputs[:, 0] - y) ** 2, 1).graph()
-    with pytest.raises(ArgumentError, match="call fit first, or give Trainer"):
-        make().placement()
+def square(outputs, y):
+    return (outputs[:, 0] - y) ** 2
+
+
+def kind(key):
+    return (key[0] if isinstance(key, tuple) else key).rpartition("-")[0]
+
+
+def test_its_step_is_drawn_without_data():
+    untrained, trained = make(shards=4), make(shards=4)
+    trained.fit(X, Y, batch_size=32, verbose=0)
+    graph, later = untrained.step_graph(2), trained.step_graph(2)
+    assert [kind(key) for key in graph.tasks] == [kind(key) for key in later.tasks]
+    assert graph.compute(scheduler="sync").state.step == 2
+    assert untrained.fit(X, Y, batch_size=32, verbose=0).fingerprint == trained.progress.state.fingerprint
+    assert len(make().step_graph(batch_size=4).tasks) < len(make().step_graph(batch_size=64).tasks)
+
+
+CASES = {
+    "known input": (lambda: make(shards=4), Y),
+    "unknown input, targets of any kind": (lambda: make(square, 1, input_shape=None), X[:, 0]),
+    "cost function": (lambda: dt.Trainer(lambda p, x, y: (x @ p - y) ** 2, parameters=np.zeros(4, "f4")), X[:, 0]),
+}
+
+
+@each(CASES)
+def test_its_step_on_rows_that_are_given_is_that_of_a_fit(case):
+    new, y = CASES[case]
+    stepped = new().step_graph(2, batch_size=30, x=da.from_array(X, chunks=(20, 4)), y=y).compute(scheduler="sync")
+    assert stepped.state.fingerprint == new().fit(X, y, batch_size=30, verbose=0).fingerprint
+    assert "sample_weight" in new().graph(x=X, y=y, sample_weight=np.ones(60)).inputs
+
+
+def test_what_needs_rows_says_how_to_give_them():
+    cost = dt.Trainer(lambda p, x, y: (x @ p - y) ** 2, parameters=np.zeros(4, "f4"))
+    for name in ("graph", "step_graph", "placement"):
+        cure = rf"call fit\(x, y\) first, or give rows .* {name}\(x=x, y=y\)"
+        with pytest.raises(ArgumentError, match=f"a loss takes targets of any kind: {cure}"):
+            getattr(make(square, 1), name)()
+        with pytest.raises(ArgumentError, match=f"before it was fitted: {cure}"):
+            getattr(cost, name)()
+    with pytest.raises(ArgumentError, match=r"y and sample_weight with the x"):
+        cost.graph(y=Y)
+    with pytest.raises(ArgumentError, match=r"a picture takes rows"):
+        cost.graph(x=iter([X]))
 
 
 @pytest.mark.slow
 def test_it_can_be_placed(client):
     assert len(make(shards=4, client=client).placement().ranks) == 3
+    assert len(make(client=client).placement(batch_size=2).ranks) == 1

@@ -1,4 +1,4 @@
-"""Dense, Activation, Flatten, Dropout."""
+"""Dense."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,7 @@ import pytest
 import dagtrain as dt
 from dagtrain import nn
 from dagtrain.errors import ArgumentError, ShapeError, UnknownNameError
-from dagtrain.ops.random import derive, key
-from dagtrain.plan.interpret import interpret
+from dagtrain.ops.random import key
 
 SPEC = dt.Spec((5, 3), np.dtype("f4"))
 X = np.random.default_rng(0).normal(size=(5, 3)).astype("f4")
@@ -78,52 +77,3 @@ def test_dense_refuses_other_features_and_vectors():
         nn.Dense(4).apply(params, {}, np.zeros((5, 2), "f4"))
     with pytest.raises(ShapeError, match=r"Reshape x to \(-1, 1\)"):
         nn.Dense(4).init(key(0), dt.Spec((5,), np.dtype("f4")))
-
-
-def test_flatten_keeps_the_order_of_elements():
-    x = np.arange(24).reshape(2, 3, 4)
-    np.testing.assert_array_equal(nn.Flatten().apply({}, {}, x)[0], x.reshape(2, 12))
-
-
-# ---- dropout
-
-
-def drop(rate, k, shape=(400, 300), training=True):
-    return nn.Dropout(rate).apply({}, {}, np.ones(shape, "f4"), key=k, training=training)[0]
-
-
-@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
-def test_dropout_keeps_the_mean_and_drops_the_rate(rate):
-    y = drop(rate, key(0))
-    n = y.size
-    assert np.mean(y == 0) == pytest.approx(rate, abs=5 * np.sqrt(rate * (1 - rate) / n))
-    assert y.mean() == pytest.approx(1, abs=5 * np.sqrt(rate / (1 - rate) / n))
-    assert set(np.unique(y)) == {0, np.float32(1 / (1 - rate))}
-
-
-def test_dropout_is_a_function_of_the_key():
-    np.testing.assert_array_equal(drop(0.5, key(4)), drop(0.5, key(4)))
-    assert not np.array_equal(drop(0.5, key(4)), drop(0.5, derive(key(4), 0)))
-
-
-def test_dropout_does_nothing_outside_training_or_at_rate_zero():
-    assert (drop(0.5, key(0), training=False) == 1).all()
-    assert (drop(0, None) == 1).all()
-
-
-def test_dropout_of_tensors_is_that_of_arrays():
-    layer = nn.Dropout(0.3)
-    graph = dt.trace(lambda x, k: layer.apply({}, {}, x, key=k, training=True)[0], X, key(0))
-    np.testing.assert_array_equal(interpret(graph, X, key(9))[0], layer.apply({}, {}, X, key=key(9), training=True)[0])
-    assert all(node.dtype != np.float64 for node in graph.nodes)
-
-
-@pytest.mark.parametrize("rate", [-0.1, 1, 1.5, float("nan"), "half", True])
-def test_wrong_rates(rate):
-    with pytest.raises(ArgumentError, match="Dropout: rate must be"):
-        nn.Dropout(rate)
-
-
-def test_dropout_needs_a_key_in_training():
-    with pytest.raises(ArgumentError, match="needs a key in training"):
-        drop(0.5, None)
