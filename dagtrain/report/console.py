@@ -15,14 +15,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 from dagtrain.errors import ArgumentError
 from dagtrain.report.table import Cell, Table, form, number, plural
 
-__all__ = ["Reporter", "bar", "closing"]
+__all__ = ["Reporter", "bar"]
 
 _GREEN, _PLAIN = "\x1b[32m", "\x1b[0m"
 _GAP = " "
@@ -203,14 +202,3 @@ class Reporter:
         if not self._silent:
             self._stream.write(text)
             self._stream.flush()
-
-
-@contextmanager
-def closing(reporter: Any) -> Iterator[None]:
-    """Remove the reporter's progress bar if training ends by an error."""
-    try:
-        yield
-    except BaseException:
-        if hasattr(reporter, "close"):
-            reporter.close()
-        raise

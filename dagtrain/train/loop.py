@@ -39,6 +39,7 @@ from dagtrain.step.state import EpochProgress, State
 from dagtrain.train.batches import evaluate
 from dagtrain.train.callback import Callbacks, LazyLogs
 from dagtrain.train.diagnose import explain_not_finite
+from dagtrain.train.events import EventLog
 from dagtrain.train.history import History
 from dagtrain.train.progress import Progress
 from dagtrain.train.publish import Publisher
@@ -81,6 +82,7 @@ class Loop:
     plan: BatchPlan | BatchStream
     history: History
     callbacks: Callbacks
+    events: EventLog
     stopping: Stopping
     validation: Any = None
     run: CheckpointDirectory | None = None
@@ -88,7 +90,6 @@ class Loop:
     publisher: Publisher | None = None
     first_row: int = 0
     thread: int = field(default_factory=get_ident)
-    _began: float = field(default_factory=time.perf_counter)
     _clock: float = 0.0
     """When the last seconds were counted."""
     _saved: tuple[Place, float] = ((0, 0), 0.0)
@@ -168,7 +169,7 @@ class Loop:
                     if self.stopping.reason is None and not self._beyond and progress.epochs < self._end:
                         self._begin_epoch()
                 elif isinstance(item, Event):
-                    self.event(item)
+                    self.events.add(item)
                 elif isinstance(item, Placed) and self.publisher is not None:
                     self.publisher.placed(item.placement)
                 if self._stream is None or self._beyond or progress.changed or self.stopping.reason is not None:
@@ -245,7 +246,7 @@ class Loop:
                     if isinstance(item, Commit):
                         self._ref = item.state
                     elif isinstance(item, Event):
-                        self.event(item)
+                        self.events.add(item)
                 assert self._ref is not None, "steps were committed"
                 try:
                     state = self._ref.get()
@@ -281,7 +282,7 @@ class Loop:
             self._check(sums)
             self._enter(sums, used, seconds)
             self._beyond = count - i - 1
-            at, interrupted = self._at - 1, False
+            at, interrupted = progress.place[1] - 1, False
             if publisher is not None:
                 publisher.step(self._step, float(sums[0] / sums[1]) if sums[1] else np.nan)
             if self.callbacks.see_batches:
@@ -291,11 +292,6 @@ class Loop:
             if interrupted:
                 return
         self._look_after()
-
-    @property
-    def _at(self) -> int:
-        """Steps done of the epoch under way."""
-        return self.progress.place[1]
 
     def _numbers(self, sums: Array) -> dict[str, float]:
         return self.program.numbers(self.program.values(sums))
@@ -347,7 +343,7 @@ class Loop:
             assert progress.state is not None, "there is one during a fit"
             scores = evaluate(self._session, program, self.validation, progress.state)
             for event in self._session.told():
-                self.event(event)
+                self.events.add(event)
             row |= {f"val_{name}": value for name, value in program.numbers(program.evaluated(*scores)).items()}
         now = time.perf_counter()
         seconds, self._clock = done.seconds + now - self._clock, now
@@ -398,16 +394,4 @@ class Loop:
 
     def tell(self, kind: str, text: str) -> None:
         """Record an event of the fit itself."""
-        self.event(Event(kind, text, self._step))
-
-    def event(self, event: Event) -> None:
-        """Record an event, and call the callbacks."""
-        self.callbacks.call("on_event", self.record(event))
-
-    def record(self, event: Event) -> Event:
-        """Write an event to the history and to the dashboard."""
-        event = event._replace(seconds=time.perf_counter() - self._began)
-        self.history.events.append(event)
-        if self.publisher is not None:
-            self.publisher.add(event)
-        return event
+        self.events.add(Event(kind, text, self._step))

@@ -92,6 +92,8 @@ class Progress:
         self._state, self.changed, self.replaced = state, True, True
         if state is not None:
             self._scale = state.learning_rate_scale
+            if self._bring is not None:
+                self.drop_anchor()
 
     @property
     def learning_rate_scale(self) -> float:
@@ -100,10 +102,11 @@ class Progress:
 
     @learning_rate_scale.setter
     def learning_rate_scale(self, scale: float) -> None:
-        if scale != self._scale:
+        if scale != self._scale and self.state is not None:
             self._scale, self.changed = scale, True
-            if self._state is not None:
-                self._state = replace(self._state, learning_rate_scale=scale)
+            self._state = replace(self.state, learning_rate_scale=scale)
+            if self._bring is not None:
+                self.drop_anchor()  # the steps before had another rate
 
     @property
     def is_begun(self) -> bool:

@@ -123,7 +123,7 @@ class StreamLoop(Loop):
     def _advance(self) -> None:
         """Note in the stream that steps were done."""
         stream = self._batches
-        stream.advance(self._at - stream.done)
+        stream.advance(self.progress.place[1] - stream.done)
         self.progress.ledger.resize(self.progress.epochs, stream.samples)
 
     def _end_epoch(self) -> bool:

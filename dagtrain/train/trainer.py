@@ -35,6 +35,7 @@ from dagtrain.train.additive import check_additive
 from dagtrain.train.batches import Batches, check_arguments, only_for_arrays, open_batches, validation_batches
 from dagtrain.train.callback import Callback, Callbacks
 from dagtrain.train.console import Console
+from dagtrain.train.events import EventLog
 from dagtrain.train.history import History, epochs_of
 from dagtrain.train.loop import Loop
 from dagtrain.train.pictures import Pictured
@@ -321,8 +322,9 @@ class Trainer(Pictured):
         if publisher is not None:
             for row in epochs_of(history):
                 publisher.epoch(row.pop("epoch"), row)
+        events = EventLog(history, listeners, publisher)
         loop = (StreamLoop if streams else Loop)(
-            self.progress, describe, program, source, plan, history, listeners, stopping, validation, run, every, publisher
+            self.progress, describe, program, source, plan, history, listeners, events, stopping, validation, run, every, publisher
         )
         self.history, self._loop = history, loop
         with published(getattr(engine, "client", None), publisher, history):
@@ -335,13 +337,13 @@ class Trainer(Pictured):
                     run or nullcontext(),
                 ):
                     if resumed is not None:
-                        loop.record(Event("resume", str(resumed.path), self.state.step))
+                        events.record(Event("resume", str(resumed.path), self.state.step))
                     loop.train(session, first, epochs)
             finally:
                 self._loop = None
                 state = self.progress.state or state
                 if state.step == 0:  # an untrained trainer accepts rows of any shape
-                    self.progress.state = None
+                    self.progress.state, self._first = None, (self._first[0], state.learning_rate_scale)
             history.fingerprint = state.fingerprint
         if listeners.error is not None:
             raise listeners.error

@@ -207,7 +207,8 @@ from test_resume import *
 for step in (1, 4, 5, 13):
     process = os.fork()
     if process == 0:
-        fit(new(), checkpoint=f"{sys.argv[1]}/{step}", checkpoint_every=1e-9, callbacks=[at(step, lambda: os.kill(os.getpid(), 9))])
+        trainer, kill = new(engine=InlineEngine(1, commit=0.0)), at(step, lambda: os.kill(os.getpid(), 9))
+        fit(trainer, checkpoint=f"{sys.argv[1]}/{step}", checkpoint_every=1e-9, callbacks=[kill])
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
 """
