@@ -27,6 +27,13 @@ LOSSES = hints(
     ),
     ("kl kld kldiv kldivergence kullbackleibler kullbackleiblerdivergence", "'kl_divergence': the model's last layer has no softmax"),
     ("multimargin multiclasshinge", "'categorical_hinge'"),
+    ("multilabelsoftmargin multilabel", "'binary_cross_entropy': a logit and a target of 0 or 1 for each label"),
+    ("binaryfocal focal sigmoidfocal", "'binary_focal_cross_entropy': the model's last layer has no sigmoid"),
+    ("poissonnll", "'poisson': outputs are logarithms of rates"),
+    ("pinball meanpinball", "'quantile'"),
+    ("logcosh", "'log_cosh'"),
+    ("tripletmargin", "'triplet'"),
+    ("cosine cosineembedding cosinedistance", "'cosine_similarity'"),
 )
 METRICS = hints(
     ("acc categoricalaccuracy sparsecategoricalaccuracy multiclassaccuracy accuracyscore", "'accuracy'"),
@@ -72,15 +79,31 @@ ACTIVATIONS = hints(
     ("logistic expit", "'sigmoid'"),
     ("gelunew geluapproximate", "'gelu_tanh'"),
     ("logsoftmax", "'log_softmax'"),
+    ("exp", "'exponential'"),
+    ("hardswish", "'hard_silu'"),
 )
 ATTRIBUTES = hints(
     ("linear", "nn.Dense(units); the number of features is that of the data"),
     ("lazylinear", "nn.Dense(units)"),
     ("inputlayer", "nn.Input((64,)), or nn.Sequential([...], input_shape=(64,))"),
-    ("relu leakyrelu elu gelu silu sigmoid tanh softplus softmax logsoftmax", 'nn.Activation("relu"), or nn.Dense(units, "relu")'),
-    ("batchnorm1d batchnorm2d batchnormalization", "nn.BatchNorm()"),
+    (
+        "relu relu6 gelu silu mish sigmoid logsigmoid tanh softplus softsign logsoftmax hardtanh hardsigmoid hardswish selu",
+        'nn.Activation("relu"), or nn.Dense(units, "relu")',
+    ),
+    ("batchnorm1d batchnorm2d batchnorm3d batchnormalization", "nn.BatchNorm()"),
     ("layernormalization", "nn.LayerNorm()"),
-    ("dropout1d", "nn.Dropout(rate)"),
+    ("rmsnormalization", "nn.RMSNorm()"),
+    ("groupnormalization", "nn.GroupNorm(groups)"),
+    ("instancenorm1d instancenorm2d instancenorm3d instancenormalization", "nn.GroupNorm(-1)"),
+    *((f"dropout{n}d", f"nn.SpatialDropout{n}D(rate)") for n in (1, 2, 3)),
+    ("unflatten view", "nn.Reshape(shape)"),
+    ("randomhorizontalflip", 'nn.RandomFlip("horizontal")'),
+    ("randomverticalflip", 'nn.RandomFlip("vertical")'),
+    ("randomresizedcrop centercrop", "nn.RandomCrop(height, width)"),
+    ("randomerasing randomcutout", "nn.Cutout(size)"),
+    ("colorjitter", "nn.RandomBrightness(factor) and nn.RandomContrast(factor)"),
+    ("transpose", "nn.Permute(dims)"),
+    ("standardscaler", "nn.Normalization(found.mean, found.variance), with found = dagtrain.data.moments(x)"),
     (
         "mse l1 crossentropy bce bcewithlogits huber smoothl1 nll kldiv",
         'a loss by name: Trainer(model, loss="cross_entropy"); see nn.losses',
@@ -105,7 +128,6 @@ ATTRIBUTES = hints(
     ("zeropad2d", "nn.ZeroPadding2D(padding)"),
     ("localresponsenormalization lrn", "nn.LocalResponseNorm()"),
     ("unfold fold", "nn.spatial.patches(x, size) and nn.spatial.patches_transpose(y, lengths, size)"),
-    ("lambda reshape permute repeatvector rescaling", "a layer of your own: a frozen dataclass with forward(self, c, x), which uses NumPy"),
     ("concat merge", "nn.Concatenate()([a, b]), or nn.Add()([a, b])"),
 )
 """For attributes of the module `dagtrain.nn`."""
@@ -134,5 +156,6 @@ MODEL = hints(
     ("visualize plot plotmodel draw", 'dt.Trainer(model, loss="cross_entropy").graph().visualize(), or model.summary(), a table'),
     ("getlayer", "model.layers[name], or model.value(name), the symbolic output of a layer"),
     ("countparams", "model.summary().parameters"),
+    ("adapt", "nn.Normalization(found.mean, found.variance), with found = dagtrain.data.moments(x)"),
 )
 """For attributes of a model: methods of a model in other libraries that belong to the trainer here."""

@@ -33,6 +33,7 @@ __all__ = [
     "Parts",
     "by_output",
     "heads_of",
+    "loss_of",
     "output_of",
     "penalties_of",
     "ratio",
@@ -69,6 +70,11 @@ class Head:
     factor: float
     metrics: tuple[Metric, ...]
 
+    @property
+    def takes_targets(self) -> bool:
+        """Whether its loss compares the output with a column of y."""
+        return self.loss.targets != "none"
+
     def titled(self, figure: str, several: bool) -> str:
         """The name of a figure in the history."""
         return f"{self.name}_{figure}" if several else figure
@@ -79,6 +85,24 @@ class Parts(NamedTuple):
 
     total: Any
     weight: Any
+
+
+def loss_of(loss: Loss, output: Any, target: Any, weight: Any, parts: Any = None) -> Parts:
+    """The sum and the weight of a loss.
+
+    Where a layer mixed samples, a target is compared with its own row's outputs and those of the row before, each weighed by the part that
+    the target has in them; see `dagtrain.nn.Context.share_targets`. The weight is as without mixing.
+    """
+    plain = Parts(*loss.parts(output, target, weight))
+    if parts is None:
+        return plain
+    total: Any = 0.0
+    for outputs, part in ((output, parts), (np.roll(output, 1, axis=0), np.roll(1 - parts, 1, axis=0))):
+        part = cast(as_tensor(part), output.dtype)
+        if weight is not None:
+            part = cast(as_tensor(weight), output.dtype) * part.reshape((-1, *(1,) * (np.ndim(weight) - 1)))
+        total = total + loss.parts(outputs, target, part)[0]
+    return Parts(total, plain.weight)
 
 
 def by_output(what: str, value: Any, names: Sequence[str]) -> Any:
@@ -163,7 +187,9 @@ def source_of(head: Head, main: Sequence[str], names: Sequence[str]) -> str:
 
 
 def target_of(head: Head, main: Sequence[str], y: Any) -> Any:
-    """What a head is compared with."""
+    """What a head is compared with; None if its loss takes no targets."""
+    if not head.takes_targets:
+        return None
     if isinstance(y, dict):
         return y[source_of(head, main, list(y))] if head.name else _only(y)
     if isinstance(y, tuple) or len(main) > 1:
