@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dagtrain import data, draw, engines, step
     from dagtrain.step import Contribution
     from dagtrain.tasks import from_delayed
-    from dagtrain.train import History, Trainer, callbacks, load
+    from dagtrain.train import History, Trainer, callbacks, learning_rate_range, load
 
 __all__ = [
     "Contribution",
@@ -60,6 +60,7 @@ __all__ = [
     "jacobian",
     "jvp",
     "key",
+    "learning_rate_range",
     "load",
     "log_softmax",
     "logsumexp",
@@ -120,6 +121,7 @@ _LATER = {
     "History": "dagtrain.train",
     "Trainer": "dagtrain.train",
     "from_delayed": "dagtrain.tasks",
+    "learning_rate_range": "dagtrain.train",
     "load": "dagtrain.train",
 }
 

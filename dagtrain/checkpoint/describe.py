@@ -70,12 +70,13 @@ MAKERS: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "optimizer": {
         **OPTIMIZERS,
         **_named(optim.clip_by_value, optim.clip_by_global_norm, optim.l2, optim.add_decayed_weights),
-        **_named(optim.every, optim.frozen, optim.track),
+        **_named(optim.averaged, optim.every, optim.frozen, optim.lookahead, optim.scaled, optim.track),
         "chain": _chain,
         "by_name": _by_name,
     },
     "schedule": {
-        **_named(optim.constant, optim.exponential_decay, optim.piecewise, optim.polynomial, optim.cosine, optim.one_cycle, optim.warmup),
+        **_named(optim.constant, optim.cosine, optim.cosine_restarts, optim.exponential_decay, optim.join, optim.one_cycle),
+        **_named(optim.piecewise, optim.polynomial, optim.warmup),
         "step_decay": _step_decay,
     },
     "loss": {name: partial(losses.find, name) for name in losses.LOSSES},

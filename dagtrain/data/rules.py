@@ -57,6 +57,11 @@ RULES: dict[str, Rule] = {
         "holds {value}, but this loss wants -1 or +1",
         "Turn labels 0 and 1 into signs with 2 * y - 1.",
     ),
+    "count": Rule(
+        lambda part, _: part < 0,
+        "holds {value}, which is negative",
+        "A count is 0 or more; for numbers of both signs take mean_squared_error.",
+    ),
     "masked": Rule(
         lambda part, _: np.ma.getmaskarray(part),
         "holds a masked element",
@@ -122,6 +127,9 @@ TARGETS: dict[str, Target] = {
     "binary": Target(("finite", "binary")),
     "signs": Target(("finite", "sign")),
     "like_outputs": Target(("finite", "fits")),
+    "counts": Target(("finite", "fits", "count")),
+    "vectors": Target(("finite", "fits")),
+    "pairs": Target(("finite", "binary")),
     "distribution": Target(("finite", "probability", "total"), shape=_distribution_shape),
     "any": Target(("finite", "fits"), None),
 }

@@ -8,29 +8,20 @@ y, state = model.apply(params, state, x)            a pure function of tensors o
 from typing import Any
 
 from dagtrain.errors import UnknownNameError
-from dagtrain.nn import activations, hints, initializers, losses, metrics
+from dagtrain.nn import activations, hints, initializers, layers, losses, metrics, spatial
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
-from dagtrain.nn.layers import Activation, Add, BatchNorm, Concatenate, Dense, Dropout, Flatten, LayerNorm, Multiply
+from dagtrain.nn.layers import *  # noqa: F403  # every layer
 from dagtrain.nn.model import Model
 from dagtrain.nn.sequential import Sequential
 from dagtrain.nn.summary import Summary, layers_for_drawing, summarize
 from dagtrain.nn.symbolic import Input
 
 __all__ = [
-    "Activation",
-    "Add",
-    "BatchNorm",
-    "Concatenate",
     "Context",
-    "Dense",
-    "Dropout",
-    "Flatten",
     "Input",
     "Layer",
-    "LayerNorm",
     "Model",
-    "Multiply",
     "Sequential",
     "Summary",
     "activations",
@@ -38,8 +29,10 @@ __all__ = [
     "layers_for_drawing",
     "losses",
     "metrics",
+    "spatial",
     "summarize",
 ]
+__all__ += layers.__all__
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,7 @@
 """Activations: elementwise nonlinear functions by name, on tensors and on plain arrays.
 
-Python numbers keep the dtype of `x`. Derivatives at kinks: `relu` 0 at 0, `leaky_relu` its slope at 0, `elu` `alpha` at 0.
+Python numbers keep the dtype of `x`. Derivatives at kinks: `relu` 0 at 0, `leaky_relu` its slope at 0, `elu` `alpha` at 0; 0 where `relu6`
+and the hard ones become constant.
 """
 
 from __future__ import annotations
@@ -19,17 +20,26 @@ __all__ = [
     "ACTIVATIONS",
     "ActivationFunction",
     "elu",
+    "exponential",
     "find",
     "gelu",
     "gelu_tanh",
+    "hard_sigmoid",
+    "hard_silu",
+    "hard_tanh",
     "leaky_relu",
     "linear",
+    "log_sigmoid",
     "log_softmax",
+    "mish",
     "relu",
+    "relu6",
+    "selu",
     "sigmoid",
     "silu",
     "softmax",
     "softplus",
+    "softsign",
     "tanh",
 ]
 
@@ -70,6 +80,54 @@ def elu(x: Values, alpha: float = 1.0) -> Values:
 
 
 @ACTIVATIONS.add
+def selu(x: Values) -> Values:
+    """`elu` with alpha 1.6733, times 1.0507, which keep mean 0 and variance 1 (Klambauer et al., arXiv:1706.02515, equation 2)."""
+    return 1.0507009873554805 * elu(x, 1.6732632423543772)
+
+
+@ACTIVATIONS.add
+def relu6(x: Values) -> Values:
+    """`relu`, at most 6 (Howard et al., "MobileNets", arXiv:1704.04861)."""
+    return np.where(x >= 6, 6, relu(x))
+
+
+@ACTIVATIONS.add
+def hard_sigmoid(x: Values) -> Values:
+    """A line from 0 at -3 to 1 at 3 in place of `sigmoid` (Howard et al., "Searching for MobileNetV3", arXiv:1905.02244, section 5.2)."""
+    return hard_tanh(x * (1 / 3)) * 0.5 + 0.5
+
+
+@ACTIVATIONS.add
+def hard_silu(x: Values) -> Values:
+    """``x * hard_sigmoid(x)`` (Howard et al., "Searching for MobileNetV3", arXiv:1905.02244, section 5.2)."""
+    return x * hard_sigmoid(x)
+
+
+@ACTIVATIONS.add
+def hard_tanh(x: Values) -> Values:
+    """`x` between -1 and 1, and these beyond."""
+    return np.where(np.abs(x) < 1, x, np.sign(x))
+
+
+@ACTIVATIONS.add
+def mish(x: Values) -> Values:
+    """``x * tanh(softplus(x))`` (Misra, arXiv:1908.08681, equation 1)."""
+    return x * np.tanh(softplus(x))
+
+
+@ACTIVATIONS.add
+def softsign(x: Values) -> Values:
+    """``x / (1 + |x|)``."""
+    return x / (1 + np.abs(x))
+
+
+@ACTIVATIONS.add
+def log_sigmoid(x: Values) -> Values:
+    """``log(sigmoid(x))``, without overflow or cancellation."""
+    return -softplus(-x)
+
+
+@ACTIVATIONS.add
 def gelu(x: Values) -> Values:
     """``x * Phi(x)`` with the normal distribution function, by erf (Hendrycks and Gimpel, arXiv:1606.08415, section 2)."""
     return x * (0.5 * apply_op(find_op("erf"), x * math.sqrt(0.5)) + 0.5)
@@ -104,6 +162,12 @@ def tanh(x: Values) -> Values:
 def softplus(x: Values) -> Values:
     """``log(1 + exp(x))``, without overflow."""
     return apply_op(find_op("softplus"), x)
+
+
+@ACTIVATIONS.add
+def exponential(x: Values) -> Values:
+    """``exp(x)``."""
+    return np.exp(x)
 
 
 @ACTIVATIONS.add

@@ -88,7 +88,7 @@ def sum_and_weight(result: Any, rows: int, sample_weight: Values | None = None, 
         )
     values = wide(values)
     if sample_weight is None:
-        count = math.prod(shape[1:]) if average else 1
+        count = math.prod(shape[1:]) if average and own is None else 1
         total = np.sum(values)
         return total / count if count > 1 else total, float(math.prod(shape) // count) if own is None else np.sum(own), False
     weights = fitted_weights(sample_weight, shape)

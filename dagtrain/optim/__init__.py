@@ -8,9 +8,11 @@ optim.by_name({"encoder.*": optim.frozen(), "*.bias": optim.sgd(0.1), "*": optim
 from typing import Any
 
 from dagtrain.errors import UnknownNameError
+from dagtrain.optim.adam_variants import amsgrad, nadam, radam
 from dagtrain.optim.adaptive import adadelta, adagrad, adam, adamw, rmsprop
-from dagtrain.optim.chain import add_decayed_weights, chain, clip_by_global_norm, clip_by_value, every, l2
-from dagtrain.optim.gradient_descent import sgd
+from dagtrain.optim.around import averaged, every, lookahead, scaled
+from dagtrain.optim.chain import add_decayed_weights, chain, clip_by_global_norm, clip_by_value, l2
+from dagtrain.optim.gradient_descent import lion, sgd
 from dagtrain.optim.groups import by_name, frozen, track
 from dagtrain.optim.layerwise import lamb, lars
 from dagtrain.optim.named import HINTS as _HINTS
@@ -20,7 +22,9 @@ from dagtrain.optim.schedules import (
     Schedule,
     constant,
     cosine,
+    cosine_restarts,
     exponential_decay,
+    join,
     one_cycle,
     piecewise,
     polynomial,
@@ -37,24 +41,33 @@ __all__ = [
     "adam",
     "adamw",
     "add_decayed_weights",
+    "amsgrad",
     "apply_once",
+    "averaged",
     "by_name",
     "chain",
     "clip_by_global_norm",
     "clip_by_value",
     "constant",
     "cosine",
+    "cosine_restarts",
     "every",
     "exponential_decay",
     "find",
     "frozen",
+    "join",
     "l2",
     "lamb",
     "lars",
+    "lion",
+    "lookahead",
+    "nadam",
     "one_cycle",
     "piecewise",
     "polynomial",
+    "radam",
     "rmsprop",
+    "scaled",
     "sgd",
     "step_decay",
     "track",

@@ -1,4 +1,4 @@
-"""Optimisers made of parts: clipping, weight decay, the chain that joins them, and updates of every k-th step.
+"""Optimisers made of parts: clipping, weight decay, and the chain that joins them.
 
     chain(clip_by_global_norm(1.0), l2(1e-4), adam(1e-3))
 
@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.arguments import whole
 from dagtrain.errors import ArgumentError
 from dagtrain.hinting import hinted
 from dagtrain.optim.optimizer import Context, Optimizer, Rate, Rule, Slots, Vector, make, rate_for
 
-__all__ = ["add_decayed_weights", "chain", "chained", "clip_by_global_norm", "clip_by_value", "every", "l2"]
+__all__ = ["add_decayed_weights", "chain", "chained", "clip_by_global_norm", "clip_by_value", "l2"]
 
 
 def _clip(context: Context, gradient: Vector, parameters: Vector, slots: Slots, *, limit: float) -> tuple[Vector, Slots]:
@@ -144,6 +143,10 @@ class _Chain(Optimizer):
         return max(part.period for part in self.parts)
 
     @property
+    def average(self) -> str | None:
+        return self.update.keywords["names"][-1].get(self.parts[-1].average)  # type: ignore[attr-defined,no-any-return]  # see settings
+
+    @property
     def origins(self) -> dict[str, tuple[Any, ...]]:
         named = zip(self.parts, self.update.keywords["names"], strict=True)  # type: ignore[attr-defined]  # see settings
         found = [(outer, part.origins[slot]) for part, names in named for slot, outer in names.items()]
@@ -197,90 +200,9 @@ def chain(*parts: Optimizer) -> Optimizer:
 def chained(parts: Sequence[Optimizer]) -> Optimizer:
     """The chain of these optimisers."""
     parts = tuple(parts)
+    if inner := next((part for part in parts[:-1] if part.is_outermost), None):
+        raise ArgumentError(f"chain: {inner!r} needs the whole change, so nothing follows it: write it around the chain, or at its end.")
     counts = Counter(slot for part in parts for slot in part.slots)
     names = tuple({slot: slot if counts[slot] == 1 else f"{part.name}_{i}_{slot}" for slot in part.slots} for i, part in enumerate(parts))
     slots = tuple(outer for renamed in names for outer in renamed.values())
     return _Chain("chain", slots, partial(_chained, parts=parts, names=names))
-
-
-# ---- every k-th step
-
-
-class _Counting:
-    """The context of a rule that is updated in every k-th step, and counts these alone."""
-
-    def __init__(self, context: Context, steps: int) -> None:
-        self._context, self.step = context, np.floor(context.step / steps)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._context, name)
-
-
-def _update_sometimes(
-    context: Context, gradient: Vector, parameters: Vector, slots: Slots, *, steps: int, optimizer: Optimizer
-) -> tuple[Vector, Slots]:
-    return optimizer.update(_Counting(context, steps), gradient, parameters, slots)
-
-
-class _Every(Optimizer):
-    @property
-    def rule(self) -> Optimizer:
-        return self.settings["optimizer"]  # type: ignore[no-any-return]  # made by every() below
-
-    @property
-    def parts(self) -> tuple[Optimizer, ...]:
-        return (self.rule,)
-
-    @property
-    def period(self) -> int:
-        return int(self.settings["steps"])
-
-    @property
-    def origins(self) -> dict[str, tuple[Any, ...]]:
-        return self.rule.origins
-
-    def rules(self, names: Sequence[str]) -> dict[str, Rule]:
-        chosen = self.rule.rules(names)
-        return {n: Rule(r.patterns, _sometimes(self.period, r.optimizer)) if r.patterns else Rule((), self) for n, r in chosen.items()}
-
-    def __repr__(self) -> str:
-        return f"every({self.period}, {self.rule!r})"
-
-
-@hinted
-def every(steps: int, optimizer: Optimizer) -> Optimizer:
-    """Update in every k-th step only: the k-th, the 2k-th and so on. In the others, parameters and slots stay as they are.
-
-    The optimiser counts its own updates alone, so schedules and corrections of bias are as if there were no other steps. Gradients of the
-    steps between are dropped, not added up.
-
-    Raises
-    ------
-    ArgumentError
-        If `steps` is no whole number from 1 up, or the optimiser trains nothing.
-
-    Notes
-    -----
-    Delayed updates of the policy, as in Fujimoto, van Hoof and Meger, "Addressing function approximation error in actor-critic methods",
-    arXiv:1802.09477, section 5.2.
-
-    Examples
-    --------
-    >>> from dagtrain import optim
-    >>> [float(optim.apply_once(every(2, optim.sgd(0.1)), np.ones(1), np.ones(1), step=step)[0][0]) for step in range(4)]
-    [1.0, 0.9, 1.0, 0.9]
-    """
-    if not isinstance(optimizer, Optimizer):
-        raise ArgumentError(f"every takes a number and an optimiser, as in every(2, optim.adam(1e-3)), got {optimizer!r}.")
-    if not optimizer.trains:
-        raise ArgumentError(f"every takes an optimiser that trains, got {optimizer!r}.")
-    return _sometimes(whole("every: steps", steps), optimizer)
-
-
-def _sometimes(steps: int, optimizer: Optimizer) -> Optimizer:
-    """The optimiser in every k-th step; what trains nothing as it is."""
-    if not optimizer.trains:
-        return optimizer
-    if optimizer.period > 1:
-        raise ArgumentError(f"every: one of its optimisers already leaves out steps: {optimizer!r}.")
-    return _Every("every", optimizer.slots, partial(_update_sometimes, steps=steps, optimizer=optimizer))

@@ -173,6 +173,10 @@ class _Alone(Optimizer):
         return self.rule.period
 
     @property
+    def average(self) -> str | None:
+        return self.rule.average
+
+    @property
     def origins(self) -> dict[str, tuple[Any, ...]]:
         return self.rule.origins
 

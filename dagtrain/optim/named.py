@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from dagtrain.errors import ArgumentError
+from dagtrain.optim.adam_variants import amsgrad, nadam, radam
 from dagtrain.optim.adaptive import adadelta, adagrad, adam, adamw, rmsprop
-from dagtrain.optim.gradient_descent import sgd
+from dagtrain.optim.gradient_descent import lion, sgd
 from dagtrain.optim.layerwise import lamb, lars
 from dagtrain.optim.optimizer import Optimizer
 from dagtrain.registry import Registry, hints
@@ -30,16 +31,17 @@ HINTS = hints(
         'optim.by_name({"*.bias": optim.sgd(0.1), "*": optim.adam()})',
     ),
     ("freeze settozero", 'optim.frozen(), as in optim.by_name({"encoder.*": optim.frozen(), "*": optim.adam()})'),
-    (
-        "ema movingaverage exponentialmovingaverage averagedmodel swa polyak",
-        'optim.track, as in optim.by_name({"average.*": optim.track("actor.*", 0.01)})',
-    ),
+    ("ema movingaverage exponentialmovingaverage modelaverage averagedmodel", "optim.averaged, as in optim.averaged(optim.adam(), 0.999)"),
+    ("swa swalr polyak stochasticaverage", "optim.averaged(optim.sgd(0.1), decay=1.0, start=..., every=...)"),
+    ("gradientaccumulation multisteps accumulate", "`shards` of the trainer: a batch in S shards takes the memory of one"),
+    ("sequentiallr joinschedules chainedscheduler", "optim.join"),
+    ("cosineannealingwarmrestarts cosinedecayrestarts sgdr", "optim.cosine_restarts"),
     ("weightdecay", "optim.adamw, or optim.chain(optim.l2(1e-4), optim.sgd(0.1))"),
 )
 """Names of other libraries (see `dagtrain.errors.UnknownNameError.of`) → what to write here."""
 
 OPTIMIZERS: Registry[Callable[..., Optimizer]] = Registry("optimiser", HINTS)
-for _make in (sgd, adam, adamw, rmsprop, adagrad, adadelta, lamb, lars):
+for _make in (sgd, adam, adamw, amsgrad, nadam, radam, rmsprop, adagrad, adadelta, lion, lamb, lars):
     OPTIMIZERS.add(_make)
 
 

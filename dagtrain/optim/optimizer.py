@@ -115,6 +115,16 @@ class Optimizer:
         return 1
 
     @property
+    def average(self) -> str | None:
+        """The slot that holds an average of the parameters, if there is one; see `averaged`."""
+        return None
+
+    @property
+    def is_outermost(self) -> bool:
+        """Whether it needs the whole change of the parameters, so that no other rule may change them after it."""
+        return any(part.is_outermost for part in self.parts)
+
+    @property
     def origins(self) -> dict[str, tuple[Any, ...]]:
         """For each slot the optimiser and the settings that give its values a meaning: equal ones continue from each other."""
         scales = tuple((name, self.settings[name]) for name in ("beta_1", "beta_2", "decay") if name in self.settings)
@@ -178,8 +188,8 @@ def rate(name: str, value: Any) -> Any:
 RANGES: Mapping[str, Callable[[str, Any], Any]] = {
     "learning_rate": rate,
     **dict.fromkeys(("beta_1", "beta_2", "decay", "momentum", "warmup_fraction"), fraction),
-    **dict.fromkeys(("epsilon", "final_divisor", "limit", "max_norm", "power", "rate", "start_divisor", "trust"), positive),
-    **dict.fromkeys(("final", "initial", "peak", "value", "weight_decay"), not_negative),
+    **dict.fromkeys(("epsilon", "factor", "final_divisor", "limit", "max_norm", "power", "rate", "start_divisor", "trust"), positive),
+    **dict.fromkeys(("final", "initial", "momentum_decay", "peak", "value", "weight_decay"), not_negative),
     **dict.fromkeys(("every", "steps"), whole),
     "warmup_steps": partial(whole, least=0),
 }

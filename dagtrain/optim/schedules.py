@@ -17,13 +17,15 @@ import numpy as np
 from dagtrain.arguments import not_negative, positive, whole
 from dagtrain.errors import ArgumentError
 from dagtrain.hinting import hinted
-from dagtrain.optim.optimizer import Rate, rate_at, within_range
+from dagtrain.optim.optimizer import Rate, rate, rate_at, within_range
 
 __all__ = [
     "Schedule",
     "constant",
     "cosine",
+    "cosine_restarts",
     "exponential_decay",
+    "join",
     "one_cycle",
     "piecewise",
     "polynomial",
@@ -118,15 +120,21 @@ def piecewise(boundaries: Sequence[int], values: Sequence[float]) -> Schedule:
     >>> piecewise([10, 20], [1.0, 0.5, 0.1])(np.array([9, 10, 25]))
     array([1. , 0.5, 0.1])
     """
-    for boundary in boundaries:
-        whole("piecewise: each boundary", boundary)
-    if list(boundaries) != sorted(set(boundaries)):
-        raise ArgumentError(f"piecewise: boundaries must rise, got {list(boundaries)}.")
-    if len(values) != len(boundaries) + 1:
-        raise ArgumentError(f"piecewise: {len(boundaries)} boundaries need {len(boundaries) + 1} values, got {len(values)}.")
+    rising = _rising("piecewise", boundaries, len(values), "values")
     for value in values:
         not_negative("piecewise: each value", value)
-    return _schedule("piecewise", _piecewise, boundaries=tuple(map(int, boundaries)), values=tuple(map(float, values)))
+    return _schedule("piecewise", _piecewise, boundaries=rising, values=tuple(map(float, values)))
+
+
+def _rising(name: str, boundaries: Sequence[int], parts: int, kind: str) -> tuple[int, ...]:
+    """Boundaries between this many parts."""
+    for boundary in boundaries:
+        whole(f"{name}: each boundary", boundary)
+    if list(boundaries) != sorted(set(boundaries)):
+        raise ArgumentError(f"{name}: boundaries must rise, got {list(boundaries)}.")
+    if parts != len(boundaries) + 1:
+        raise ArgumentError(f"{name}: {len(boundaries)} boundaries need {len(boundaries) + 1} {kind}, got {parts}.")
+    return tuple(map(int, boundaries))
 
 
 def _polynomial(step: Any, *, initial: float, steps: int, final: float, power: float) -> Any:
@@ -176,6 +184,40 @@ def cosine(initial: float, steps: int, final: float = 0.0, warmup_steps: int = 0
     return schedule
 
 
+def _cosine_restarts(step: Any, *, initial: float, steps: int, growth: float, factor: float, final: float) -> Any:
+    def start(cycle: Any) -> Any:
+        return steps * (cycle if growth == 1 else (growth**cycle - 1) / (growth - 1))
+
+    # A logarithm is rounded, so the cycle may be off by one where it begins.
+    cycle = np.floor(step / steps if growth == 1 else np.log1p(step / steps * (growth - 1)) / math.log(growth))
+    cycle = cycle + np.where(step >= start(cycle + 1), 1.0, 0.0) - np.where(step < start(cycle), 1.0, 0.0)
+    progress = (step - start(cycle)) / (steps * growth**cycle)
+    return _between(np.maximum(initial * factor**cycle, final), final, progress)
+
+
+@hinted
+def cosine_restarts(initial: float, steps: int, growth: float = 1.0, factor: float = 1.0, final: float = 0.0) -> Schedule:
+    """Half a cosine wave from `initial` down to `final` over `steps`, and again, each longer by `growth` and its top lower by `factor`.
+
+    Raises
+    ------
+    ArgumentError
+        If `growth` is below 1, or another argument is outside its range.
+
+    Notes
+    -----
+    Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", arXiv:1608.03983, equation 5.
+
+    Examples
+    --------
+    >>> cosine_restarts(1.0, 10, growth=2.0, factor=0.5)(np.array([0, 5, 10, 20, 30])).round(6)
+    array([1.  , 0.5 , 0.5 , 0.25, 0.25])
+    """
+    if positive("cosine_restarts: growth", growth) < 1:
+        raise ArgumentError(f"cosine_restarts: growth must be a number from 1 up, got {growth!r}.")
+    return _schedule("cosine_restarts", _cosine_restarts, initial=initial, steps=steps, growth=growth, factor=factor, final=final)
+
+
 def _one_cycle(step: Any, *, peak: float, steps: int, warmup_fraction: float, start_divisor: float, final_divisor: float) -> Any:
     start = peak / start_divisor
     final = start / final_divisor
@@ -223,3 +265,35 @@ def warmup(learning_rate: Rate, steps: int) -> Schedule:
     array([0.25, 0.5 , 0.75, 1.  , 1.  , 1.  ])
     """
     return _schedule("warmup", _warmup, learning_rate=learning_rate, steps=steps)
+
+
+def _join(step: Any, *, schedules: tuple[Rate, ...], boundaries: tuple[int, ...]) -> Any:
+    rate = rate_at(schedules[0], step) + 0.0 * step
+    for boundary, schedule in zip(boundaries, schedules[1:], strict=True):
+        rate = np.where(step < boundary, rate, rate_at(schedule, np.maximum(step - boundary, 0)))
+    return rate
+
+
+@hinted
+def join(schedules: Sequence[Rate], boundaries: Sequence[int]) -> Schedule:
+    """``schedules[0]`` before step ``boundaries[0]``, ``schedules[1]`` from it to the next boundary, and so on. Each counts from 0.
+
+    Parameters
+    ----------
+    schedules
+        Schedules or numbers, one more than boundaries.
+    boundaries
+        Steps, which rise.
+
+    Raises
+    ------
+    ArgumentError
+        If the boundaries do not rise, or the schedules are not one more than the boundaries.
+
+    Examples
+    --------
+    >>> join([warmup(1.0, 2), polynomial(1.0, 4)], [2])(np.arange(7))
+    array([0.5 , 1.  , 1.  , 0.75, 0.5 , 0.25, 0.  ])
+    """
+    schedules = tuple(rate(f"join: schedule {i}", schedule) for i, schedule in enumerate(schedules))
+    return _schedule("join", _join, schedules=schedules, boundaries=_rising("join", boundaries, len(schedules), "schedules"))

@@ -69,6 +69,11 @@ class Head:
     factor: float
     metrics: tuple[Metric, ...]
 
+    @property
+    def takes_targets(self) -> bool:
+        """Whether its loss compares the output with a column of y."""
+        return self.loss.targets != "none"
+
     def titled(self, figure: str, several: bool) -> str:
         """The name of a figure in the history."""
         return f"{self.name}_{figure}" if several else figure
@@ -163,7 +168,9 @@ def source_of(head: Head, main: Sequence[str], names: Sequence[str]) -> str:
 
 
 def target_of(head: Head, main: Sequence[str], y: Any) -> Any:
-    """What a head is compared with."""
+    """What a head is compared with; None if its loss takes no targets."""
+    if not head.takes_targets:
+        return None
     if isinstance(y, dict):
         return y[source_of(head, main, list(y))] if head.name else _only(y)
     if isinstance(y, tuple) or len(main) > 1:

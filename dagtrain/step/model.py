@@ -88,7 +88,12 @@ class ModelObjective(Differentiated):
         """How y is checked."""
         if len(self.heads) == 1 and not self.heads[0].name:
             return self.heads[0].loss.targets
-        return {head.name: head.loss.targets for head in self.heads}
+        return {head.name: head.loss.targets for head in self.heads if head.takes_targets}
+
+    @property
+    def takes_targets(self) -> bool:
+        """Whether any loss compares an output with y."""
+        return any(head.takes_targets for head in self.heads)
 
     @property
     def known_x(self) -> Any:
@@ -111,12 +116,14 @@ class ModelObjective(Differentiated):
             spec = output_of_specs(head, outputs, auxiliary)
             if head.loss.targets == "classes":
                 targets[head.name] = Spec(spec.shape[1:-1], np.dtype(np.int64))
-            elif head.loss.targets in ("binary", "signs", "distribution", "like_outputs"):
-                targets[head.name] = Spec(spec.shape[1:], self.dtype)
-            else:
+            elif head.loss.targets == "pairs":
+                targets[head.name] = Spec(spec.shape[1:-1], self.dtype)
+            elif head.loss.targets == "any":
                 return Columns.of(x)
+            elif head.takes_targets:
+                targets[head.name] = Spec(spec.shape[1:], self.dtype)
         own = {name: spec for name, spec in targets.items() if name in main or len(main) != 1}
-        return Columns.of(x, own.get("", own))
+        return Columns.of(x, own.get("", own)) if own else Columns.of(x)
 
     def _specs(self, x: Any) -> tuple[Any, dict[str, Spec]]:
         """The specs of the outputs and of the auxiliary ones."""
@@ -154,8 +161,8 @@ class ModelObjective(Differentiated):
 
     @property
     def target_names(self) -> list[str]:
-        """The names of the outputs with losses, in the model's own order where it declares one, auxiliary ones last."""
-        model, heads = self.model, [head.name for head in self.heads if head.name]
+        """The names of the outputs that losses compare with y, in the model's own order where it declares one, auxiliary ones last."""
+        model, heads = self.model, [head.name for head in self.heads if head.name and head.takes_targets]
         order = [*model.outputs, *(model.auxiliary or ())] if isinstance(model, Model) and isinstance(model.outputs, Mapping) else heads
         return [name for name in order if name in heads]
 
@@ -363,6 +370,8 @@ def _weight_of(head: Head, main: Sequence[str], y: Any, sample_weight: Any) -> A
     """The sample weights of a head: those of its column of y, or those of all."""
     if not isinstance(sample_weight, dict):
         return sample_weight
+    if not head.takes_targets:
+        return sample_weight.get(head.name)
     return sample_weight.get(source_of(head, main, list(y)) if head.name else next(iter(sample_weight)))
 
 

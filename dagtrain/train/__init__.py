@@ -3,6 +3,7 @@
 from dagtrain.train import callbacks
 from dagtrain.train.history import Event, History
 from dagtrain.train.loading import load
+from dagtrain.train.rate_range import learning_rate_range
 from dagtrain.train.trainer import Trainer
 
-__all__ = ["Event", "History", "Trainer", "callbacks", "load"]
+__all__ = ["Event", "History", "Trainer", "callbacks", "learning_rate_range", "load"]

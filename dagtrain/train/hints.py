@@ -32,6 +32,7 @@ TRAINER = hints(
     ("getparams setparams clone", "a new dt.Trainer(...): a trainer is no scikit-learn estimator"),
     ("to cuda cpu device", "Trainer(engine=...), the place of the steps"),
     ("randomstate", "trainer.seed"),
+    ("lrfind lrfinder learningratefinder tune", "dt.learning_rate_range(trainer, x, y)"),
 )
 CALLBACK = hints(
     ("model", "self.trainer, whose model is self.trainer.model"),
@@ -61,5 +62,8 @@ CALLBACKS = hints(
     ("learningratemonitor", "a Callback of your own that reads trainer.learning_rate_scale"),
     ("timer", "'TimeLimit'"),
     ("checkpoint modelcheckpointcallback", "'ModelCheckpoint'"),
-    ("stochasticweightaveraging swa ema exponentialmovingaverage", "a Callback of your own that averages self.trainer.weights()"),
+    (
+        "stochasticweightaveraging swa ema exponentialmovingaverage",
+        'an optimiser: optim.averaged(optim.adam(), decay=0.999), and trainer.predict(x, weights="average")',
+    ),
 )

@@ -37,12 +37,15 @@ def open_rows(
     y = bind_targets(objective, roots.get("y"), of_y, training_only)
     sample_weight = bind_targets(objective, roots.get("sample_weight"), of_weight, training_only)
     missing = DataError("a model needs targets: give y with x.")
-    if y is None and isinstance(objective, ModelObjective) and not is_parts(x):
+    needs = isinstance(objective, ModelObjective) and objective.takes_targets
+    if y is None and needs and not is_parts(x):
         raise missing
-    targets = objective.targets if objective.targets != "any" else None
+    if y is not None and isinstance(objective, ModelObjective) and not needs:
+        raise DataError(f"the loss {objective.losses[0].name!r} takes no targets: leave y out.")
+    targets = objective.targets if needs and objective.targets != "any" else None
     labels = objective.labels if isinstance(objective, ModelObjective) else None
     source = open_source(x, y, sample_weight, targets=targets, labels=labels, dtype=objective.dtype, expected=expected)
-    if source.columns.y is None and isinstance(objective, ModelObjective):
+    if source.columns.y is None and needs:
         raise missing
     return source
 

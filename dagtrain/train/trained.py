@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from os import PathLike
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from dagtrain.engines.engine import Unwatched, choose_engine
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
 from dagtrain.hinting import Hinted, hinted, no_attribute
+from dagtrain.step.average import state_of
 from dagtrain.step.carry import carried
 from dagtrain.step.layout import VectorLayout
 from dagtrain.step.model import ModelObjective
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from dagtrain.train.loop import Loop
 
 __all__ = ["Trained"]
+
+Weights = Literal["trained", "average"]
 
 
 class Trained(Hinted):
@@ -106,9 +109,13 @@ class Trained(Hinted):
         return None if program is None or self.progress.state is None else program.columns
 
     @hinted
-    def evaluate(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> dict[str, Any]:
-        """Loss and metrics on other data, by the weights of its samples, if they have any; x may be a stream of batches, as in fit."""
+    def evaluate(self, x: Any, y: Any = None, *, sample_weight: Any = None, weights: Weights = "trained") -> dict[str, Any]:
+        """Loss and metrics on other data, by the weights of its samples, if they have any; x may be a stream of batches, as in fit.
+
+        With ``weights="average"``, those of the averages that the optimiser keeps; see `dagtrain.optim.averaged`.
+        """
         program, state = self._ready("evaluate", targets=is_stream(x))
+        state = state_of(program, state, weights)
         engine = choose_engine(self.engine, self.threads, self.client)
         with computed_by(self._client):
             if is_stream(x):
@@ -122,7 +129,7 @@ class Trained(Hinted):
         return program.evaluated(*scores)
 
     @hinted
-    def predict(self, x: Any, batch_size: int = 1024, probabilities: bool = False) -> Any:
+    def predict(self, x: Any, batch_size: int = 1024, probabilities: bool = False, weights: Weights = "trained") -> Any:
         """The model's outputs: a NumPy array, or for dask data a (lazy) dask array of as many blocks; or a nest of them by output.
 
         Parameters
@@ -134,10 +141,13 @@ class Trained(Hinted):
             Rows computed at once, from the beginning of each partition. Rows in other batches may differ in the last bits.
         probabilities
             Whether to give the probabilities that the outputs stand for: the softmax or the sigmoid of logits, by the loss.
+        weights
+            "trained", or "average" for the averages that the optimiser keeps; see `dagtrain.optim.averaged`.
         """
         if np.ndim(batch_size):
             raise ArgumentError("predict takes one x: give several inputs as a tuple or a dict by name, as in predict((a, b)).")
         program, state = self._ready("predict")
+        state = state_of(program, state, weights)
         batch_size = whole("batch_size", batch_size)
         with computed_by(self._client):
             if is_stream(x):
@@ -249,13 +259,19 @@ class Trained(Hinted):
         self.progress.state = carried(old, program, state)
         self._optimizer, self.progress.program = new, program
 
-    def weights(self) -> dict[str, Array]:
-        """Copies of all weights by their dotted names: parameters, such as "dense_1.kernel", then running statistics."""
-        return {name: view.copy() for name, view in views_of(*self._arrays("give its weights")).items()}
+    def weights(self, which: Weights = "trained") -> dict[str, Array]:
+        """Copies of all weights by their dotted names: parameters, such as "dense_1.kernel", then running statistics.
 
-    def save_weights(self, path: Any) -> None:
+        "average" is for the averages of parameters that the optimiser keeps; see `dagtrain.optim.averaged`.
+        """
+        layout, statistics, state = self._arrays("give its weights")
+        if which != "trained":
+            state = state_of(self._ready("give averages of its weights")[0], state, which)
+        return {name: view.copy() for name, view in views_of(layout, statistics, state).items()}
+
+    def save_weights(self, path: Any, weights: Weights = "trained") -> None:
         """Write `weights` to a file whose name ends in ``.safetensors`` or ``.npz``."""
-        write_weights(path, self.weights())
+        write_weights(path, self.weights(weights))
 
     def load_weights(self, weights: Any, strict: bool = True) -> LoadedWeights:
         """Take weights by name; the optimiser and the number of steps stay.

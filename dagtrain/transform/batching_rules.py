@@ -10,6 +10,7 @@ import numpy as np
 from dagtrain.graph import Graph, Tensor, ancestors_of, topological
 from dagtrain.graph import input as new_input
 from dagtrain.ops import OPS, as_tensor, find
+from dagtrain.ops.record import parts
 from dagtrain.ops.scan import bare_scan
 from dagtrain.ops.shape import broadcast_to, moveaxis, reshape, swapaxes
 from dagtrain.transform.batching import RULES, Batch, Rule, batched, one_by_one
@@ -145,6 +146,36 @@ def _scatter_into(b: Batch) -> Tensor:
     return b.op(b.full(0), b.full(1), _rows(b, ndim), *(b.wide(i, ndim) for i in range(2, 2 + len(places))))
 
 
+# ---- windows
+
+
+def _more_samples(b: Batch) -> Tensor | list[Tensor]:
+    """The rows as more samples."""
+    inputs = [b.full(i) for i in range(len(b.inputs))]
+    result = b.op(*(reshape(t, (b.size * t.shape[1], *t.shape[2:])) for t in inputs), **b.attributes)
+    back = [reshape(t, (b.size, t.shape[0] // b.size, *t.shape[1:])) for t in (parts(result) if result.spec.parts else [result])]
+    return back if result.spec.parts else back[0]
+
+
+def _more_channels(t: Tensor) -> Tensor:
+    """The rows side by side in the last axis."""
+    return reshape(moveaxis(t, 0, -2), (*t.shape[1:-1], t.shape[0] * t.shape[-1]))
+
+
+def _from_channels(t: Tensor, rows: int) -> Tensor:
+    return moveaxis(reshape(t, (*t.shape[:-1], rows, t.shape[-1] // rows)), -2, 0)
+
+
+def _conv(b: Batch) -> Tensor:
+    """Where the kernel is the same for all rows, these are more samples; else each row is a group of channels."""
+    if b.node.op != "conv_by_kernel" and not b.rows[1]:
+        (x, kernel), size = b.inputs, b.size
+        y = b.op(reshape(x, (size * x.shape[1], *x.shape[2:])), kernel, **b.attributes)
+        return reshape(y, (size, y.shape[0] // size, *y.shape[1:]))
+    left, right = (_more_channels(b.full(i)) for i in range(2))
+    return _from_channels(b.op(left, right, **{**b.attributes, "groups": b.attributes["groups"] * b.size}), b.size)
+
+
 # ---- bodies
 
 
@@ -229,6 +260,8 @@ RULES |= {
     "gather": _gather,
     "scatter_add": _scatter,
     "one_hot": _shifted(),
+    **dict.fromkeys(("conv", "conv_by_input", "conv_by_kernel"), _conv),
+    **dict.fromkeys(("max_pool", "max_unpool", "max_pick", "sum_pool", "sum_unpool", "patches", "patches_transpose"), _more_samples),
     **dict.fromkeys(("scatter_set", "scatter_multiply", "scatter_maximum", "scatter_minimum"), _scatter_into),
     "scan": _scan,
     "switch": _switch,

@@ -37,6 +37,12 @@ OPTIMIZERS = [
     optim.lamb(0.1),
     optim.lars(0.1, momentum=0.5),
     optim.every(3, optim.adam()),
+    optim.amsgrad(0.1),
+    optim.nadam(0.1, momentum_decay=0.1),
+    optim.radam(0.1),
+    optim.lion(0.1, weight_decay=0.1),
+    optim.scaled(optim.by_name({"*": optim.sgd(0.1)}), optim.warmup(1.0, 10)),
+    optim.averaged(optim.lookahead(optim.by_name({"*": optim.sgd(0.1)}), 3), 0.9, start=5),
     optim.by_name({"*.bias": optim.frozen(), "*": optim.chain(optim.l2(0.1), optim.adam())}),
     optim.by_name({"*.bias": optim.track("*.kernel", 0.1, every=2), "*": optim.every(2, optim.sgd(0.1))}),
     *(
@@ -50,6 +56,8 @@ OPTIMIZERS = [
             optim.cosine(0.1, 100, warmup_steps=5),
             optim.one_cycle(0.1, 100),
             optim.warmup(optim.cosine(0.1, 100), 10),
+            optim.cosine_restarts(0.1, 10, 2.0),
+            optim.join([optim.warmup(0.1, 10), 0.1], [10]),
         )
     ),
 ]

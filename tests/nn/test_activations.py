@@ -14,6 +14,15 @@ IN_TORCH = {
     "relu": lambda t, F: F.relu(t),
     "leaky_relu": lambda t, F: F.leaky_relu(t, 0.01),
     "elu": lambda t, F: F.elu(t),
+    "selu": lambda t, F: F.selu(t),
+    "relu6": lambda t, F: F.relu6(t),
+    "hard_sigmoid": lambda t, F: F.relu6(t + 3) / 6,
+    "hard_silu": lambda t, F: F.hardswish(t),
+    "hard_tanh": lambda t, F: F.hardtanh(t),
+    "mish": lambda t, F: F.mish(t),
+    "softsign": lambda t, F: F.softsign(t),
+    "log_sigmoid": lambda t, F: F.logsigmoid(t),
+    "exponential": lambda t, F: t.exp(),
     "gelu": lambda t, F: F.gelu(t),
     "gelu_tanh": lambda t, F: F.gelu(t, approximate="tanh"),
     "silu": lambda t, F: F.silu(t),
@@ -59,7 +68,7 @@ def test_float32_stays_float32(name):
     assert activations.find(name)(POINTS.astype("f4")).dtype == np.float32
 
 
-@pytest.mark.parametrize("name", sorted(IN_TORCH))
+@pytest.mark.parametrize("name", sorted(set(IN_TORCH) - {"exponential"}))
 def test_large_inputs_do_not_overflow(name):
     x = np.array([[-1e4, 1e4]], "f4")
     with np.errstate(over="raise", invalid="raise"):

@@ -16,6 +16,7 @@ from dagtrain.ops import OPS, Op, Sample, as_tensor, find
 from dagtrain.plan.interpret import interpret
 
 from ..each import each
+from . import window_references
 from .cases import CASES, WITHOUT_SAMPLES, draws
 
 REFERENCES: dict[str, Callable[..., Any]] = {
@@ -47,6 +48,11 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     **{f"slogdet[{i}]": lambda a, i=i: np.linalg.slogdet(a)[i] for i in range(2)},
     "softmax": lambda a, axis: np.exp(a) / np.exp(a).sum(axis, keepdims=True),
     "softplus": lambda a: np.log1p(np.exp(a)),
+    "max_pool[0]": window_references.max_pool,
+    "max_pool[1]": window_references.max_positions,
+    "conv": window_references.conv,
+    "patches": window_references.patches,
+    "sum_pool": window_references.sum_pool,
     "sort[0]": np.sort,
     "sort[1]": np.argsort,
     "stop_gradient": lambda a: a,
@@ -177,6 +183,7 @@ def test_kernel_agrees_with_numpy(op: Op, sample: Sample) -> None:
 
 def test_kernels_are_numpy_ufuncs_or_have_a_reference() -> None:
     transposes = {"scatter_add", "take_transpose", "take_along_axis_transpose", "unslice", "slice", "matmul"}  # checked by their gradients
+    transposes |= {"conv_by_input", "conv_by_kernel", "max_unpool", "max_pick", "sum_unpool", "patches_transpose"}
     scatters = {f"scatter_{how}" for how in ("set", "multiply", "maximum", "minimum")}  # tests/ops/test_scatter.py
     randoms = {"random_uniform", "random_normal", "fold_in"}  # tests/ops/test_random.py
     ufuncs = {name for name, op in OPS.items() if op.ufunc is not None}

@@ -11,6 +11,7 @@ def test_every_name_makes_its_optimiser_with_its_usual_rate():
     optimizers = {name: find(name) for name in OPTIMIZERS}
     assert {name: optimizer.name for name, optimizer in optimizers.items()} == {name: name for name in OPTIMIZERS}
     rates = {"sgd": 1e-2, "adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-3, "adagrad": 1e-2, "adadelta": 1.0, "lamb": 1e-3, "lars": 1.0}
+    rates |= {"amsgrad": 1e-3, "nadam": 2e-3, "radam": 1e-3, "lion": 1e-4}
     assert {name: optimizer.settings["learning_rate"] for name, optimizer in optimizers.items()} == rates
 
 

@@ -22,6 +22,8 @@ CASES = [
     optim.cosine(0.5, 30, 0.01, warmup_steps=6),
     optim.one_cycle(0.5, 40),
     optim.warmup(optim.step_decay(0.5, 0.1, 7), 10),
+    optim.cosine_restarts(0.5, 3, 3.0, 0.5, 0.01),
+    optim.join([optim.warmup(0.5, 5), optim.cosine(0.5, 10), 0.1], [5, 20]),
 ]
 
 
@@ -58,6 +60,13 @@ def in_torch(make, start, count=40):
         (optim.piecewise([5, 12], [1.0, 0.5, 0.25]), 1.0, lambda s, o: s.MultiStepLR(o, [5, 12], 0.5)),
         (optim.polynomial(0.5, 20, power=2.0), 0.5, lambda s, o: s.PolynomialLR(o, 20, 2.0)),
         (optim.cosine(0.5, 39, 0.01), 0.5, lambda s, o: s.CosineAnnealingLR(o, 39, 0.01)),
+        (optim.cosine_restarts(0.5, 7, final=0.01), 0.5, lambda s, o: s.CosineAnnealingWarmRestarts(o, 7, eta_min=0.01)),
+        (optim.cosine_restarts(0.5, 2, 3.0), 0.5, lambda s, o: s.CosineAnnealingWarmRestarts(o, 2, 3)),
+        (
+            optim.join([0.5, optim.exponential_decay(0.5, 0.9)], [9]),
+            0.5,
+            lambda s, o: s.SequentialLR(o, [s.ConstantLR(o, 1.0), s.ExponentialLR(o, 0.9)], [9]),
+        ),
         (optim.one_cycle(0.5, 40), 0.5, lambda s, o: s.OneCycleLR(o, 0.5, total_steps=40)),
         (
             optim.one_cycle(0.5, 40, 0.1, 10.0, 100.0),
@@ -78,6 +87,15 @@ def test_cosine_with_warmup():
     np.testing.assert_allclose(rates[24:], 0, atol=1e-16)
 
 
+@pytest.mark.parametrize(("steps", "growth"), [(1, 1.0), (10, 2.0), (3, 3.0), (7, 1.5), (1, 10.0)])
+def test_restarts_begin_where_they_should(steps, growth):
+    schedule, start = optim.cosine_restarts(1.0, steps, growth), 0.0
+    for cycle in range(6):
+        at = np.ceil(start)
+        np.testing.assert_allclose(schedule(at), 0.5 * (1 + np.cos(np.pi * (at - start) / (steps * growth**cycle))), atol=1e-12)
+        start += steps * growth**cycle
+
+
 def test_one_cycle_without_a_rise():
     assert optim.one_cycle(1.0, 10, warmup_fraction=0.0)(0) < 1.0
     assert optim.one_cycle(1.0, 10, warmup_fraction=0.1)(0) == 1.0
@@ -96,6 +114,9 @@ def test_one_cycle_without_a_rise():
         (lambda: optim.one_cycle(0.1, 10, warmup_fraction=1.0), "warmup_fraction must be a number from 0 up to, but not, 1"),
         (lambda: optim.polynomial(-0.1, 10), "polynomial: initial"),
         (lambda: optim.warmup(-0.1, 10), "warmup: learning_rate"),
+        (lambda: optim.cosine_restarts(0.1, 10, growth=0.5), "growth must be a number from 1 up"),
+        (lambda: optim.join([0.1, -0.1], [5]), "join: schedule 1"),
+        (lambda: optim.join([0.1], [5]), "join: 1 boundaries need 2 schedules, got 1"),
     ],
 )
 def test_wrong_arguments(make, message):

@@ -25,6 +25,8 @@ EACH = {
     "rmsprop": optim.rmsprop(1e-2),
     "adagrad": optim.adagrad(1e-2),
     "adadelta": optim.adadelta(1.0),
+    "nadam": optim.nadam(1e-2),
+    "average and lookahead": optim.averaged(optim.lookahead(optim.lion(1e-2), 2), 0.9),
     "scheduled": optim.adam(optim.cosine(1e-2, steps=5)),
     "l2": optim.chain(optim.l2(0.1), optim.sgd(0.1)),
     "decayed": optim.chain(optim.adam(1e-2), optim.add_decayed_weights(0.1, 0.01)),

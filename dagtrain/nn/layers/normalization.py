@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dagtrain.arguments import fraction, positive
+from dagtrain.arguments import fraction, positive, whole
 from dagtrain.errors import ShapeError
+from dagtrain.nn import spatial
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
 from dagtrain.nn.values import Values
 
-__all__ = ["BatchNorm", "LayerNorm"]
+__all__ = ["BatchNorm", "LayerNorm", "LocalResponseNorm"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,49 @@ class LayerNorm(Layer):
         centred = x - np.mean(x, axis=-1, keepdims=True)
         variance = np.mean(np.square(centred), axis=-1, keepdims=True)
         return centred / np.sqrt(variance + self.epsilon) * scale + offset
+
+
+@dataclass(frozen=True)
+class LocalResponseNorm(Layer):
+    """``x / (k + alpha / size * sum of squares) ** beta`` with the sum over `size` neighbouring channels.
+
+    Source: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks", 2012, section 3.3, where
+    alpha stands for ``alpha / size`` here.
+
+    Raises
+    ------
+    ArgumentError
+        If `size` is not a whole number above 0, or another number is not above 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> LocalResponseNorm(3, alpha=3.0, beta=1.0).apply({}, {}, np.ones((1, 2, 2, 3)))[0][0, 0, 0].round(3)
+    array([0.333, 0.25 , 0.333])
+    """
+
+    size: int = 5
+    alpha: float = 1e-4
+    beta: float = 0.75
+    k: float = 1.0
+    name: str | None = None
+    per_position = True
+
+    def __post_init__(self) -> None:
+        kind = self.name or "LocalResponseNorm"
+        whole(f"{kind}: size", self.size)
+        for argument, value in (("alpha", self.alpha), ("beta", self.beta), ("k", self.k)):
+            positive(f"{kind}: {argument}", value)
+
+    @property
+    def detail(self) -> str:
+        """A few words for pictures."""
+        return "response norm"
+
+    def forward(self, c: Context, x: Values) -> Values:
+        """The normalised samples."""
+        _features("LocalResponseNorm", x)
+        return spatial.local_response_norm(x if x.dtype.kind == "f" else x.astype(c.dtype), self.size, self.alpha, self.beta, self.k)
 
 
 def _features(kind: str, x: Values) -> tuple[int, ...]:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
-from dagtrain.errors import ArgumentError, DTypeError, NotScalarError, ShapeError, UnknownNameError
-from dagtrain.nn import activations, losses, metrics
+from dagtrain.errors import ArgumentError, DTypeError, ShapeError, UnknownNameError
+from dagtrain.nn import activations, losses
 from dagtrain.plan.interpret import interpret
 from dagtrain.transform.gradient import gradient
 
@@ -21,6 +21,8 @@ REALS = RNG.normal(size=(7, 4))
 PROBABILITIES = RNG.dirichlet(np.ones(4), 7)
 PROBABILITIES[0] = [1, 0, 0, 0]
 SIGNS = 2 * BINARY - 1
+TRIPLES = RNG.normal(size=(7, 6))
+PAIRS = np.array([1, 0, 0, 1, 0, 1, 0])
 
 
 def focal(t, y, F, gamma, alpha):
@@ -28,6 +30,10 @@ def focal(t, y, F, gamma, alpha):
     p = t.sigmoid()
     likely = p * y + (1 - p) * (1 - y)
     return (-(alpha * y + (1 - alpha) * (1 - y)) * (1 - likely) ** gamma * likely.log()).mean()
+
+
+def distance(a, b):
+    return ((a - b) ** 2).sum(-1).sqrt()
 
 
 # name, options, targets, the same in PyTorch (t: logits, y: targets, F: torch.nn.functional, w: class weights)
@@ -49,6 +55,18 @@ CASES = [
         BINARY,
         lambda t, y, F, w: F.binary_cross_entropy_with_logits(t, y.double(), pos_weight=w.new_tensor(5.0)),
     ),
+    (
+        "binary_cross_entropy",
+        {"positive_weight": WEIGHTS, "label_smoothing": 0.2},
+        BINARY,
+        lambda t, y, F, w: F.binary_cross_entropy_with_logits(t, 0.8 * y.double() + 0.1, pos_weight=w),
+    ),
+    (
+        "binary_cross_entropy",
+        {"class_weights": WEIGHTS},
+        BINARY,
+        lambda t, y, F, w: F.binary_cross_entropy_with_logits(t, y.double(), w, reduction="sum") / (7 * w.sum()),
+    ),
     ("binary_focal_cross_entropy", {}, BINARY, lambda t, y, F, w: focal(t, y.double(), F, 2, 0.25)),
     ("binary_focal_cross_entropy", {"gamma": 0.5, "alpha": None}, BINARY, lambda t, y, F, w: 2 * focal(t, y.double(), F, 0.5, 0.5)),
     ("mean_squared_error", {}, REALS, lambda t, y, F, w: F.mse_loss(t, y)),
@@ -56,6 +74,18 @@ CASES = [
     ("huber", {}, REALS, lambda t, y, F, w: F.huber_loss(t, y)),
     ("huber", {"delta": 0.3}, REALS, lambda t, y, F, w: F.huber_loss(t, y, delta=0.3)),
     ("hinge", {}, SIGNS, lambda t, y, F, w: F.relu(1 - y * t).mean()),
+    ("squared_hinge", {}, SIGNS, lambda t, y, F, w: F.relu(1 - y * t).square().mean()),
+    ("log_cosh", {}, REALS, lambda t, y, F, w: (t - y).cosh().log().mean()),
+    ("quantile", {"quantile": 0.9}, REALS, lambda t, y, F, w: (0.9 * F.relu(y - t) + 0.1 * F.relu(t - y)).mean()),
+    ("poisson", {}, np.abs(REALS), lambda t, y, F, w: F.poisson_nll_loss(t, y)),
+    ("cosine_similarity", {}, REALS, lambda t, y, F, w: -F.cosine_similarity(t, y).mean()),
+    (
+        "contrastive",
+        {"margin": 4.0},
+        PAIRS,
+        lambda t, y, F, w: (y * distance(t[:, :2], t[:, 2:]) ** 2 + (1 - y) * F.relu(4 - distance(t[:, :2], t[:, 2:])) ** 2).mean(),
+    ),
+    ("triplet", {"margin": 0.5}, None, lambda t, y, F, w: F.triplet_margin_loss(t[:, :2], t[:, 2:4], t[:, 4:], margin=0.5, eps=0)),
     ("kl_divergence", {}, PROBABILITIES, lambda t, y, F, w: F.kl_div(F.log_softmax(t, -1), y, reduction="batchmean")),
     (
         "categorical_hinge",
@@ -67,12 +97,17 @@ CASES = [
 IDS = [f"{name}-{i}" for i, (name, *_) in enumerate(CASES)]
 
 
+def outputs_for(name):
+    return TRIPLES if name == "triplet" else LOGITS
+
+
 def value_and_gradient(loss, outputs, targets):
-    x, y = dt.input("x", outputs.shape, outputs.dtype), dt.input("y", targets.shape, targets.dtype)
-    cost = loss(x, y)
-    (g,) = gradient(cost, [x])
-    graph = dt.Graph({"x": x, "y": y}, {"cost": cost, "g": g}).verify()
-    return *interpret(graph, outputs, targets), graph
+    columns = {name: column for name, column in (("x", outputs), ("y", targets)) if column is not None}
+    tensors = {name: dt.input(name, column.shape, column.dtype) for name, column in columns.items()}
+    cost = loss(*tensors.values())
+    (g,) = gradient(cost, [tensors["x"]])
+    graph = dt.Graph(tensors, {"cost": cost, "g": g}).verify()
+    return *interpret(graph, *columns.values()), graph
 
 
 def test_every_loss_is_compared():
@@ -82,43 +117,45 @@ def test_every_loss_is_compared():
 @pytest.mark.parametrize(("name", "options", "targets", "in_torch"), CASES, ids=IDS)
 def test_value_and_gradient_are_those_of_torch(name, options, targets, in_torch):
     torch = pytest.importorskip("torch", reason="PyTorch is what losses are compared with")
-    t = torch.tensor(LOGITS, requires_grad=True)
-    expected = in_torch(t, torch.tensor(targets), torch.nn.functional, torch.tensor(WEIGHTS, dtype=torch.double))
+    t = torch.tensor(outputs_for(name), requires_grad=True)
+    expected = in_torch(
+        t, None if targets is None else torch.tensor(targets), torch.nn.functional, torch.tensor(WEIGHTS, dtype=torch.double)
+    )
     expected.backward()
-    value, slope, _ = value_and_gradient(losses.find(name, **options), LOGITS, targets)
+    value, slope, _ = value_and_gradient(losses.find(name, **options), outputs_for(name), targets)
     assert value == pytest.approx(expected.item(), rel=1e-12)
     np.testing.assert_allclose(slope, t.grad.numpy(), rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize(("name", "options", "targets", "in_torch"), CASES, ids=IDS)
 def test_gradient_by_finite_differences(name, options, targets, in_torch):
-    loss = losses.find(name, **options)
-    _, slope, _ = value_and_gradient(loss, LOGITS, targets)
-    direction, step = np.random.default_rng(1).normal(size=LOGITS.shape), 1e-6
-    difference = (loss(LOGITS + step * direction, targets) - loss(LOGITS - step * direction, targets)) / (2 * step)
+    loss, outputs = losses.find(name, **options), outputs_for(name)
+    _, slope, _ = value_and_gradient(loss, outputs, targets)
+    direction, step = np.random.default_rng(1).normal(size=outputs.shape), 1e-6
+    difference = (loss(outputs + step * direction, targets) - loss(outputs - step * direction, targets)) / (2 * step)
     assert np.sum(slope * direction) == pytest.approx(difference, rel=1e-7)
 
 
 @pytest.mark.parametrize(("name", "options", "targets", "in_torch"), CASES, ids=IDS)
 def test_float32_outputs_stay_float32_whatever_the_targets(name, options, targets, in_torch):
-    value, _, graph = value_and_gradient(losses.find(name, **options), LOGITS.astype("f4"), targets)
-    kinds = {node.dtype for node in graph.nodes if node.dtype.kind == "f" and node is not graph.inputs["y"]}
+    outputs = outputs_for(name)
+    value, _, graph = value_and_gradient(losses.find(name, **options), outputs.astype("f4"), targets)
+    kinds = {node.dtype for node in graph.nodes if node.dtype.kind == "f" and node is not graph.inputs.get("y")}
     assert kinds == {np.dtype("f4")}
-    exact, *_ = value_and_gradient(losses.find(name, **options), LOGITS, targets)
+    exact, *_ = value_and_gradient(losses.find(name, **options), outputs, targets)
     assert value == pytest.approx(exact, rel=1e-5)
 
 
 @pytest.mark.parametrize(("name", "options", "targets", "in_torch"), CASES, ids=IDS)
 @pytest.mark.parametrize("weights", [None, np.array([2.0, 0.5, 0, 1, 3, 0, 1])], ids=["plain", "weighted"])
 def test_sums_and_weights_of_shards_give_the_mean(name, options, targets, in_torch, weights):
-    loss = losses.find(name, **options)
+    loss, outputs = losses.find(name, **options), outputs_for(name)
+    copies = slice(0, 7) if weights is None else np.repeat(np.arange(7), (2 * weights).astype(int))  # a whole weight is a number of copies
     cuts = [slice(0, 2), slice(2, 2), slice(2, 3), slice(3, 7)]
-    parts = [loss.parts(LOGITS[s], targets[s], None if weights is None else weights[s]) for s in cuts]
-    total, weight = np.sum(parts, axis=0)
-    assert total / weight == pytest.approx(loss(LOGITS, targets, weights), rel=1e-12)
-    if weights is not None:  # a whole weight is a number of copies, also of 0
-        copies = np.repeat(np.arange(7), (2 * weights).astype(int))
-        assert total / weight == pytest.approx(loss(LOGITS[copies], targets[copies]), rel=1e-12)
+    y = [None if targets is None else targets[s] for s in (*cuts, copies)]
+    total, weight = np.sum([loss.parts(outputs[s], y[i], None if weights is None else weights[s]) for i, s in enumerate(cuts)], axis=0)
+    assert total / weight == pytest.approx(loss(outputs, targets, weights), rel=1e-12)
+    assert total / weight == pytest.approx(loss(outputs[copies], y[-1]), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "binary_cross_entropy", "kl_divergence"])
@@ -167,6 +204,13 @@ def test_what_targets_must_be():
         "mean_absolute_error": "like_outputs",
         "huber": "like_outputs",
         "kl_divergence": "distribution",
+        "squared_hinge": "signs",
+        "log_cosh": "like_outputs",
+        "quantile": "like_outputs",
+        "poisson": "counts",
+        "cosine_similarity": "vectors",
+        "contrastive": "pairs",
+        "triplet": "none",
     }
 
 
@@ -177,6 +221,7 @@ def test_links_turn_outputs_into_predictions():
         "kl_divergence": "softmax",
         "binary_cross_entropy": "sigmoid",
         "binary_focal_cross_entropy": "sigmoid",
+        "poisson": "exponential",
     }
 
 
@@ -186,6 +231,35 @@ def test_focal_loss_is_finite_where_its_probabilities_round_to_0_and_1(y):
     value, slope, _ = value_and_gradient(losses.find("binary_focal_cross_entropy", gamma=0.5), x, np.full(4, y))
     assert np.isfinite(value)
     assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs", "targets", "value", "slope"),
+    [
+        ("log_cosh", [1e-4, 1e30, -1e30], [0, 0, 0], [5e-9, 1e30, 1e30], [1e-4, 1, -1]),
+        ("quantile", [1e30, -1e30, 0], [0, 0, 0], [5e29, 5e29, 0], [0.5, -0.5, 0]),
+        ("cosine_similarity", [[3e30, 4e30], [3e-30, 4e-30], [0, 0]], [[4e-30, 3e-30], [4e30, 3e30], [1, 1]], [-0.96, -0.96, 0], None),
+        ("poisson", [-1e4, 0], [0, 3], [0, 1], [0, -2]),
+        ("contrastive", [[1, 2, 1, 2], [1, 2, 1, 2]], [1, 0], [0, 1], [[0, 0, 0, 0], [0, 0, 0, 0]]),
+        ("triplet", [[1, 1, 1], [0, 5, 0]], None, [1, 6], [[0, 0, 0], [-1, 1, 0]]),
+    ],
+)
+def test_extreme_values(name, outputs, targets, value, slope):
+    """In float32; the derivative of a distance of 0 is 0."""
+    outputs, targets = np.array(outputs, "f4"), None if targets is None else np.array(targets, "f4")
+    values, slopes, _ = value_and_gradient(lambda *columns: np.sum(losses.LOSSES[name].function(*columns)), outputs, targets)
+    np.testing.assert_allclose(losses.LOSSES[name].function(outputs, targets), value, rtol=1e-6)
+    assert np.isfinite(values)
+    assert np.isfinite(slopes).all()
+    if slope is not None:
+        np.testing.assert_allclose(slopes, slope, rtol=1e-6)
+
+
+def test_the_second_derivative_of_log_cosh_at_zero_is_one():
+    x = dt.input("x", (3,), np.float64)
+    (g,) = gradient(losses.log_cosh(x, np.zeros(3)), [x])
+    (h,) = gradient(g.sum(), [x])
+    np.testing.assert_allclose(interpret(dt.Graph({"x": x}, {"h": h}), [0.0, 0.5, 3.0])[0], 1 / np.cosh([0.0, 0.5, 3.0]) ** 2 / 3)
 
 
 def test_weighted_value_and_gradient_are_those_of_torch():
@@ -202,110 +276,8 @@ def test_weighted_value_and_gradient_are_those_of_torch():
     np.testing.assert_allclose(slope, t.grad.numpy(), rtol=1e-10, atol=1e-14)
 
 
-def test_weights_of_positions_and_of_samples():
-    outputs, labels = LOGITS[:6].reshape(2, 3, 4), LABELS[:6].reshape(2, 3)
-    mask = np.array([[True, True, False], [True, False, False]])
-    loss = losses.find("cross_entropy")
-    total, weight = loss.parts(outputs, labels, mask)
-    assert weight == 3
-    assert total / weight == pytest.approx(loss(outputs[mask], labels[mask]))
-    total, weight = loss.parts(outputs, labels, np.array([1.0, 0.5]))
-    assert weight == 4.5
-    assert total == pytest.approx(3 * loss(outputs[0], labels[0]) + 1.5 * loss(outputs[1], labels[1]))
-    total, weight = loss.parts(outputs, labels)
-    assert weight == 6
-
-
-def test_elementwise_losses_average_what_is_behind_the_weights():
-    loss, values = losses.find("mean_squared_error"), np.square(LOGITS - REALS)
-    assert loss.parts(LOGITS, REALS) == (pytest.approx(values.mean(axis=1).sum()), 7)
-    of_samples = np.arange(7.0)
-    assert loss.parts(LOGITS, REALS, of_samples) == (pytest.approx(values.mean(axis=1) @ of_samples), 21)
-    of_elements = np.arange(28.0).reshape(7, 4)
-    assert loss.parts(LOGITS, REALS, of_elements) == (pytest.approx(np.sum(values * of_elements)), of_elements.sum())
-
-
-def test_a_column_of_weights_is_one_weight_a_sample():
-    loss, weights = losses.find("cross_entropy"), np.arange(7.0)
-    assert loss.parts(LOGITS, LABELS, weights[:, None]) == loss.parts(LOGITS, LABELS, weights)
-
-
-def test_weights_of_another_shape_are_refused():
-    with pytest.raises(ShapeError, match=r"the samples, \(7,\), got \(6,\)"):
-        losses.find("cross_entropy").parts(LOGITS, LABELS, np.ones(6))
-    with pytest.raises(ShapeError, match=r"\(7,\) or positions, \(7, 4\), got \(7, 3\)"):
-        losses.find("huber").parts(LOGITS, REALS, np.ones((7, 3)))
-
-
-@pytest.mark.parametrize("dtype", ["f8", "f4", "i8", "?"])
-def test_weights_of_any_dtype_leave_the_losses_dtype(dtype):
-    x, y, w = dt.input("x", (7, 4), "f4"), dt.input("y", (7,), "i8"), dt.input("w", (7,), dtype)
-    total, weight = losses.find("cross_entropy").parts(x, y, w)
-    assert total.dtype == np.float32
-    weights = np.array([1, 0, 1, 1, 0, 0, 1], dtype)
-    values = interpret(dt.Graph({"x": x, "y": y, "w": w}, {"total": total, "weight": weight}), LOGITS.astype("f4"), LABELS, weights)
-    assert values[1] == 4
-    assert values[0] / values[1] == pytest.approx(losses.cross_entropy(LOGITS[weights > 0], LABELS[weights > 0]), rel=1e-6)
-
-
-def test_sums_of_half_precision_are_taken_in_single():
-    total, weight = losses.find("mean_absolute_error").parts(np.full(70_000, 0.5, "f2"), np.zeros(70_000, "f2"))
-    assert total / weight == 0.5
-
-
 def mine(outputs, targets):
     return np.mean(outputs * targets)
-
-
-def mine_by_sample(outputs, targets):
-    return np.mean(outputs * targets, axis=1)
-
-
-def mine_as_sum_and_weight(outputs, targets):
-    return np.sum(outputs * targets), float(outputs.size)
-
-
-@pytest.mark.parametrize("function", [mine, mine_by_sample, mine_as_sum_and_weight])
-def test_functions_of_the_user_in_three_forms(function):
-    loss = losses.find(function)
-    total, weight = loss.parts(LOGITS, REALS)
-    assert total / weight == pytest.approx(np.mean(LOGITS * REALS))
-    assert loss(LOGITS, REALS) == pytest.approx(np.mean(LOGITS * REALS))
-
-
-def test_what_is_a_number_for_the_batch():
-    assert losses.sum_and_weight(mine(LOGITS, REALS), 7)[2]
-    assert not losses.sum_and_weight(mine_by_sample(LOGITS, REALS), 7)[2]
-    assert not losses.sum_and_weight(mine_as_sum_and_weight(LOGITS, REALS), 7)[2]
-
-
-@pytest.mark.parametrize(("function", "way"), [(mine, "return one value a sample"), (mine_as_sum_and_weight, "multiply by the weights")])
-def test_what_cannot_be_weighted_is_refused(function, way):
-    with pytest.raises(ArgumentError, match=f"sample_weight or class_weight cannot weigh .*: {way}"):
-        losses.find(function).parts(LOGITS, REALS, np.ones(7))
-
-
-@pytest.mark.parametrize(
-    "function", [lambda o, y: np.mean((o - y) ** 2), lambda o, y: np.abs(3 * o - 2 * y), lambda o, y: (np.sum(o * y), 5.0)]
-)
-def test_a_column_against_a_vector_of_targets_is_refused(function):
-    outputs, targets = dt.input("x", (5, 1), "f4"), dt.input("y", (5,), "f4")
-    with pytest.raises(ShapeError, match=r"broadcast to \(5, 5\), each sample against every other \(.*test_losses.py:\d+ in <lambda>\)"):
-        losses.find(function).parts(outputs, targets)
-    with pytest.raises(ShapeError, match="outputs\\[:, 0\\]"):
-        metrics.find(function).parts(outputs, targets)
-
-
-def test_a_column_against_as_many_parameters_as_rows_is_no_mistake():
-    outputs, targets, scales = dt.input("x", (5, 1), "f4"), dt.input("y", (5,), "f4"), dt.input("w", (5,), "f4")
-    total, weight = losses.find(lambda o, y: np.sum(o * scales, axis=1) - y).parts(outputs, targets)
-    assert (total.shape, weight) == ((), 5)
-
-
-@pytest.mark.parametrize("result", [None, {"loss": 1.0}, (1.0, 2.0, 3.0), (np.ones(7), 7.0), "loss", np.ones((4, 7))], ids=str)
-def test_what_is_no_loss_is_refused(result):
-    with pytest.raises(NotScalarError, match="one number for a batch"):
-        losses.sum_and_weight(result, 7)
 
 
 def test_find_takes_functions():
@@ -335,6 +307,12 @@ def test_wrong_names_and_options():
         losses.find("binary_focal_cross_entropy", alpha=1.5)
     with pytest.raises(ArgumentError, match="delta must be"):
         losses.find("huber", delta=0)
+    with pytest.raises(ArgumentError, match="quantile must be a number between 0 and 1, got 1"):
+        losses.find("quantile", quantile=1)
+    with pytest.raises(ArgumentError, match="margin must be"):
+        losses.find("triplet", margin=-1)
+    with pytest.raises(ArgumentError, match="positive_weight must be a finite number above 0, or one for each label"):
+        losses.find("binary_cross_entropy", positive_weight=[1.0, 0.0])
     with pytest.raises(ArgumentError, match=r"functools\.partial"):
         losses.find(mine, delta=1.0)
 
@@ -348,6 +326,14 @@ def test_wrong_targets():
         losses.cross_entropy(np.zeros((3, 1)), np.zeros(3, int))
     with pytest.raises(ShapeError, match=r"\(3, 4\) need targets of the same shape, got \(4,\)"):
         losses.mean_squared_error(np.zeros((3, 4)), np.zeros(4))
+    with pytest.raises(
+        ShapeError, match=r"triplet takes 3 vectors of one length .*, as in nn.Concatenate\(\)\(\[a, b, c\]\), got .*\(7, 4\)"
+    ):
+        losses.triplet(LOGITS)
+    with pytest.raises(ShapeError, match=r"contrastive: outputs of shape \(7, 4\) need targets of shape \(7,\), got \(7, 4\)"):
+        losses.contrastive(LOGITS, BINARY)
+    with pytest.raises(ArgumentError, match=r"positive_weight has the shape \(3,\), and the outputs \(7, 4\): give one a label"):
+        losses.binary_cross_entropy(LOGITS, BINARY, positive_weight=[1.0, 2.0, 3.0])
     with pytest.raises(ArgumentError, match="one number for each of the 4 classes"):
         losses.cross_entropy(LOGITS, LABELS, class_weights=[1.0, 2.0])
 
@@ -364,11 +350,3 @@ def test_probabilities_where_logits_are_expected(name, squashing, targets):
     outputs = activations.find(squashing)(dt.input("x", (4, 3), "f4"))
     with pytest.warns(UserWarning, match=f"{name} takes logits and applies {squashing} itself"):
         losses.find(name)(outputs, targets)
-
-
-@pytest.mark.parametrize("kind", [bool, np.int64, np.float32])
-def test_weights_of_the_loss_itself_keep_fractions_of_sample_weights(kind):
-    mask = np.array([1, 0, 1, 1], kind)
-    loss = losses.find(lambda outputs, targets: (mask * (outputs - targets) ** 2, mask))
-    total, weight = loss.parts(np.array([1.0, 5.0, 2.0, 3.0]), np.zeros(4), sample_weight=np.full(4, 0.5))
-    assert (float(total), float(weight)) == (7.0, 1.5)

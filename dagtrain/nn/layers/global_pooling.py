@@ -1,0 +1,238 @@
+"""Layers of pooling over all elements, and over windows that give fixed lengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from dagtrain.nn import spatial
+from dagtrain.nn.context import Context
+from dagtrain.nn.layers.by_lengths import ByLengths, times
+from dagtrain.nn.spatial.geometry import Numbers
+from dagtrain.nn.values import Values
+
+__all__ = [
+    "AdaptiveAveragePooling1D",
+    "AdaptiveAveragePooling2D",
+    "AdaptiveAveragePooling3D",
+    "AdaptiveMaxPooling1D",
+    "AdaptiveMaxPooling2D",
+    "AdaptiveMaxPooling3D",
+    "GlobalAveragePooling1D",
+    "GlobalAveragePooling2D",
+    "GlobalAveragePooling3D",
+    "GlobalMaxPooling1D",
+    "GlobalMaxPooling2D",
+    "GlobalMaxPooling3D",
+]
+
+
+@dataclass(frozen=True)
+class _Global(ByLengths):
+    keepdims: bool = False
+    name: str | None = None
+    word: ClassVar[str]
+
+    @property
+    def detail(self) -> str:
+        """A few words for pictures."""
+        return self.word
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The lengths' axes."""
+        return tuple(range(1, self.lengths + 1))
+
+
+class _GlobalAverage(_Global):
+    word = "mean"
+
+    def forward(self, c: Context, x: Values) -> Values:
+        """The mean of each channel of a sample."""
+        x = self.checked(x)
+        return np.mean(x if x.dtype.kind == "f" else x.astype(c.dtype), axis=self.axes, keepdims=self.keepdims)
+
+
+class _GlobalMax(_Global):
+    word = "maximum"
+
+    def forward(self, c: Context, x: Values) -> Values:
+        """The greatest element of each channel of a sample."""
+        return np.max(self.checked(x), axis=self.axes, keepdims=self.keepdims)
+
+
+class GlobalAveragePooling1D(_GlobalAverage):
+    """The mean over the length: (samples, channels), with `keepdims` (samples, 1, channels).
+
+    Examples
+    --------
+    >>> GlobalAveragePooling1D().output_spec((1, 8, 2)).shape
+    (1, 2)
+    """
+
+    lengths = 1
+
+
+class GlobalAveragePooling2D(_GlobalAverage):
+    """The mean over height and width: (samples, channels), with `keepdims` (samples, 1, 1, channels).
+
+    Examples
+    --------
+    >>> GlobalAveragePooling2D().output_spec((1, 8, 8, 2)).shape
+    (1, 2)
+    """
+
+    lengths = 2
+
+
+class GlobalAveragePooling3D(_GlobalAverage):
+    """The mean over depth, height and width: (samples, channels), with `keepdims` (samples, 1, 1, 1, channels).
+
+    Examples
+    --------
+    >>> GlobalAveragePooling3D(keepdims=True).output_spec((1, 8, 8, 8, 2)).shape
+    (1, 1, 1, 1, 2)
+    """
+
+    lengths = 3
+
+
+class GlobalMaxPooling1D(_GlobalMax):
+    """The maximum over the length; equal maxima share the derivative. `keepdims` as of `GlobalAveragePooling1D`.
+
+    Examples
+    --------
+    >>> GlobalMaxPooling1D().output_spec((1, 8, 2)).shape
+    (1, 2)
+    """
+
+    lengths = 1
+
+
+class GlobalMaxPooling2D(_GlobalMax):
+    """The maximum over height and width; equal maxima share the derivative. `keepdims` as of `GlobalAveragePooling2D`.
+
+    Examples
+    --------
+    >>> GlobalMaxPooling2D().output_spec((1, 8, 8, 2)).shape
+    (1, 2)
+    """
+
+    lengths = 2
+
+
+class GlobalMaxPooling3D(_GlobalMax):
+    """The maximum over depth, height and width; equal maxima share the derivative. `keepdims` as of `GlobalAveragePooling3D`.
+
+    Examples
+    --------
+    >>> GlobalMaxPooling3D().output_spec((1, 8, 8, 8, 2)).shape
+    (1, 2)
+    """
+
+    lengths = 3
+
+
+@dataclass(frozen=True)
+class _Adaptive(ByLengths):
+    output_size: Numbers
+    name: str | None = None
+    word: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        self.each("output_size", self.output_size)
+
+    @property
+    def detail(self) -> str:
+        """A few words for pictures."""
+        return f"{self.word} to {times(self.each('output_size', self.output_size))}"
+
+
+class _AdaptiveAverage(_Adaptive):
+    word = "mean"
+
+    def forward(self, c: Context, x: Values) -> Values:
+        """Means; the output has the lengths `output_size`."""
+        return spatial.adaptive_average_pool(self.checked(x), self.output_size)
+
+
+class _AdaptiveMax(_Adaptive):
+    word = "maximum"
+
+    def forward(self, c: Context, x: Values) -> Values:
+        """Maxima; the output has the lengths `output_size`."""
+        return spatial.adaptive_max_pool(self.checked(x), self.output_size)
+
+
+class AdaptiveAveragePooling1D(_AdaptiveAverage):
+    """Means over windows that cut the length into `output_size` nearly equal parts.
+
+    Examples
+    --------
+    >>> AdaptiveAveragePooling1D(3).output_spec((1, 8, 2)).shape
+    (1, 3, 2)
+    """
+
+    lengths = 1
+
+
+class AdaptiveAveragePooling2D(_AdaptiveAverage):
+    """Means over windows that cut each length into `output_size` nearly equal parts: one number, or one for each length.
+
+    Examples
+    --------
+    >>> AdaptiveAveragePooling2D((3, 4)).output_spec((1, 8, 8, 2)).shape
+    (1, 3, 4, 2)
+    """
+
+    lengths = 2
+
+
+class AdaptiveAveragePooling3D(_AdaptiveAverage):
+    """Means over windows that cut each length of a volume into `output_size` nearly equal parts.
+
+    Examples
+    --------
+    >>> AdaptiveAveragePooling3D(2).output_spec((1, 8, 8, 8, 2)).shape
+    (1, 2, 2, 2, 2)
+    """
+
+    lengths = 3
+
+
+class AdaptiveMaxPooling1D(_AdaptiveMax):
+    """Maxima over windows that cut the length into `output_size` nearly equal parts.
+
+    Examples
+    --------
+    >>> AdaptiveMaxPooling1D(3).output_spec((1, 8, 2)).shape
+    (1, 3, 2)
+    """
+
+    lengths = 1
+
+
+class AdaptiveMaxPooling2D(_AdaptiveMax):
+    """Maxima over windows that cut each length into `output_size` nearly equal parts: one number, or one for each length.
+
+    Examples
+    --------
+    >>> AdaptiveMaxPooling2D(3).output_spec((1, 8, 8, 2)).shape
+    (1, 3, 3, 2)
+    """
+
+    lengths = 2
+
+
+class AdaptiveMaxPooling3D(_AdaptiveMax):
+    """Maxima over windows that cut each length of a volume into `output_size` nearly equal parts.
+
+    Examples
+    --------
+    >>> AdaptiveMaxPooling3D(2).output_spec((1, 8, 8, 8, 2)).shape
+    (1, 2, 2, 2, 2)
+    """
+
+    lengths = 3

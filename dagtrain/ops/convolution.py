@@ -1,0 +1,194 @@
+"""Convolution over one, two or more axes, and its two gradients: three ops that are each other's derivatives.
+
+    y  = conv(x, kernel)                        Σ over taps and channels
+    x' = conv_by_input(g, kernel)               also called transposed convolution
+    k' = conv_by_kernel(x, g)
+
+All three are one form, linear in each of x, kernel and g: the derivative of one by either input is another one. Arrays are
+(samples, *lengths, channels) and kernels (*window, channels of a group, filters); the filters of a group lie side by side.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from dagtrain.errors import DTypeError, ShapeError
+from dagtrain.graph import Spec, Tensor, make_spec
+from dagtrain.ops.conv_kernels import (
+    Shapes,
+    by_input,
+    by_input_scratch,
+    by_kernel,
+    by_kernel_scratch,
+    forward,
+    forward_scratch,
+    shapes_of,
+)
+from dagtrain.ops.record import Draw, Kernel, Op, Sample
+from dagtrain.ops.windows import Lengths, Padding, counts_of
+
+__all__ = ["conv", "conv_by_input", "conv_by_kernel"]
+
+
+def _check(name: str, a: Spec, kernel: Lengths, groups: int) -> None:
+    if len(kernel) != a.ndim or a.ndim < 3:
+        raise ShapeError(
+            f"{name}: shapes {a.shape} and {kernel} do not belong together: one is (samples, *lengths, channels), the kernel "
+            "(*window, channels, filters) with as many axes in its window as there are lengths."
+        )
+    if kernel[-1] % groups:
+        raise ShapeError(f"{name}: {kernel[-1]} filters do not divide into {groups} groups.")
+
+
+def _dtype(name: str, *specs: Spec) -> Any:
+    dtype = np.result_type(*(spec.dtype for spec in specs))
+    if dtype.kind not in "fc":
+        raise DTypeError(f"{name} is defined for floats, not {dtype}. Cast with x.astype(np.float32) first.")
+    return dtype
+
+
+def _forward_shapes(x: Any, kernel: Any, strides: Lengths, padding: Padding, dilation: Lengths, groups: int) -> Shapes:
+    lengths = tuple(x.shape[1:-1])
+    counts = counts_of("conv", lengths, tuple(kernel.shape[:-2]), strides, padding, dilation)
+    return shapes_of(x.shape[0], lengths, tuple(kernel.shape), groups, counts, strides, padding, dilation)
+
+
+def _conv_spec(x: Spec, kernel: Spec, *, strides: Lengths, padding: Padding, dilation: Lengths, groups: int) -> Spec:
+    _check("conv", x, kernel.shape, groups)
+    if kernel.shape[-2] * groups != x.shape[-1]:
+        raise ShapeError(
+            f"conv: a kernel of shape {kernel.shape} takes {kernel.shape[-2] * groups} channels"
+            f"{f' in {groups} groups' if groups > 1 else ''}, and x of shape {x.shape} has {x.shape[-1]}."
+        )
+    counts = counts_of("conv", x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation)
+    return make_spec((x.shape[0], *counts, kernel.shape[-1]), _dtype("conv", x, kernel))
+
+
+def _conv_kernel(x: Any, kernel: Any, out: Any = None, scratch: Any = None, **attributes: Any) -> Any:
+    s = _forward_shapes(x, kernel, **attributes)
+    out = np.empty((s.samples, *s.counts, s.filters), np.result_type(x, kernel)) if out is None else out
+    return forward(x, kernel, out, scratch, s)
+
+
+def _conv_flops(spec: Spec, x: Spec, kernel: Spec, **_: Any) -> float:
+    return 2.0 * spec.size * math.prod(kernel.shape[:-1])
+
+
+_PLAIN: dict[str, Any] = {"strides": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
+_LINE: dict[str, Any] = {"strides": (2,), "padding": ((1, 2),), "dilation": (2,), "groups": 1}
+_PADDED: dict[str, Any] = {"strides": (1, 2), "padding": ((1, 1), (2, 0)), "dilation": (1, 1), "groups": 2}
+_DEPTHWISE: dict[str, Any] = {"strides": (1, 1), "padding": ((1, 0), (0, 1)), "dilation": (1, 1), "groups": 3}
+_SOLID: dict[str, Any] = {"strides": (1, 2, 1), "padding": ((0, 0), (1, 0), (0, 0)), "dilation": (1, 1, 2), "groups": 1}
+
+_CASES = (
+    ((2, 4, 5, 2), (3, 2, 2, 3), (2, 2, 4, 3), _PLAIN),
+    ((2, 3, 2, 2), (1, 1, 2, 3), (2, 3, 2, 3), _PLAIN),
+    ((2, 7, 2), (3, 2, 3), (2, 3, 3), _LINE),
+    ((1, 3, 4, 4), (3, 3, 2, 4), (1, 3, 2, 4), _PADDED),
+    ((2, 3, 4, 3), (2, 3, 1, 3), (2, 3, 3, 3), _DEPTHWISE),
+    ((1, 2, 3, 4, 1), (2, 2, 2, 1, 2), (1, 1, 2, 2, 2), _SOLID),
+)
+"""Shapes of x, kernel and y, and the attributes."""
+
+conv: Op = Op(
+    "conv",
+    Kernel(
+        _conv_kernel,
+        scratch=lambda x, kernel, **attributes: forward_scratch(
+            _forward_shapes(x, kernel, **attributes), np.result_type(x.dtype, kernel.dtype)
+        ),
+    ),
+    _conv_spec,
+    lambda g, y, x, kernel, **attributes: (
+        conv_by_input(g, kernel, lengths=x.shape[1:-1], **attributes),
+        conv_by_kernel(x, g, window=kernel.shape[:-2], **attributes),
+    ),
+    tuple(Sample((Draw(x), Draw(kernel)), attributes) for x, kernel, _, attributes in _CASES),
+    flops=_conv_flops,
+)
+
+# ---- the gradient by x
+
+
+def _input_shapes(g: Any, kernel: Any, lengths: Lengths, strides: Lengths, padding: Padding, dilation: Lengths, groups: int) -> Shapes:
+    return shapes_of(g.shape[0], lengths, tuple(kernel.shape), groups, tuple(g.shape[1:-1]), strides, padding, dilation)
+
+
+def _input_spec(g: Spec, kernel: Spec, *, lengths: Lengths, strides: Lengths, padding: Padding, dilation: Lengths, groups: int) -> Spec:
+    _check("conv_by_input", g, kernel.shape, groups)
+    counts = counts_of("conv_by_input", lengths, kernel.shape[:-2], strides, padding, dilation)
+    if (*counts, kernel.shape[-1]) != g.shape[1:]:
+        raise ShapeError(
+            f"conv_by_input: a convolution of the lengths {lengths} by a kernel of shape {kernel.shape} gives "
+            f"{(*counts, kernel.shape[-1])} for each sample, and g has the shape {g.shape}."
+        )
+    return make_spec((g.shape[0], *lengths, kernel.shape[-2] * groups), _dtype("conv_by_input", g, kernel))
+
+
+def _input_kernel(g: Any, kernel: Any, out: Any = None, scratch: Any = None, **attributes: Any) -> Any:
+    s = _input_shapes(g, kernel, **attributes)
+    out = np.empty((s.samples, *s.lengths, s.channels), np.result_type(g, kernel)) if out is None else out
+    return by_input(g, kernel, out, scratch, s)
+
+
+def _input_gradient(h: Tensor, y: Tensor, g: Tensor, kernel: Tensor, *, lengths: Lengths, **attributes: Any) -> tuple[Tensor, Tensor]:
+    return conv(h, kernel, **attributes), conv_by_kernel(h, g, window=kernel.shape[:-2], **attributes)
+
+
+conv_by_input: Op = Op(
+    "conv_by_input",
+    Kernel(
+        _input_kernel,
+        scratch=lambda g, kernel, **attributes: by_input_scratch(
+            _input_shapes(g, kernel, **attributes), np.result_type(g.dtype, kernel.dtype)
+        ),
+    ),
+    _input_spec,
+    _input_gradient,
+    tuple(Sample((Draw(y), Draw(kernel)), {"lengths": x[1:-1], **attributes}) for x, kernel, y, attributes in _CASES),
+    flops=lambda spec, g, kernel, **_: 2.0 * g.size * math.prod(kernel.shape[:-1]),
+)
+
+# ---- the gradient by the kernel
+
+
+def _kernel_shapes(x: Any, g: Any, window: Lengths, strides: Lengths, padding: Padding, dilation: Lengths, groups: int) -> Shapes:
+    kernel = (*window, x.shape[-1] // groups, g.shape[-1])
+    return shapes_of(x.shape[0], tuple(x.shape[1:-1]), kernel, groups, tuple(g.shape[1:-1]), strides, padding, dilation)
+
+
+def _kernel_spec(x: Spec, g: Spec, *, window: Lengths, strides: Lengths, padding: Padding, dilation: Lengths, groups: int) -> Spec:
+    if x.shape[-1] % groups:
+        raise ShapeError(f"conv_by_kernel: {x.shape[-1]} channels do not divide into {groups} groups.")
+    kernel = (*window, x.shape[-1] // groups, g.shape[-1])
+    _check("conv_by_kernel", x, kernel, groups)
+    counts = counts_of("conv_by_kernel", x.shape[1:-1], window, strides, padding, dilation)
+    if (x.shape[0], *counts) != g.shape[:-1]:
+        raise ShapeError(f"conv_by_kernel: windows {window} over x of shape {x.shape} do not give g of shape {g.shape}.")
+    return make_spec(kernel, _dtype("conv_by_kernel", x, g))
+
+
+def _kernel_kernel(x: Any, g: Any, out: Any = None, scratch: Any = None, **attributes: Any) -> Any:
+    s = _kernel_shapes(x, g, **attributes)
+    out = np.empty((*s.window, s.channels // s.groups, s.filters), np.result_type(x, g)) if out is None else out
+    return by_kernel(x, g, out, scratch, s)
+
+
+def _kernel_gradient(h: Tensor, y: Tensor, x: Tensor, g: Tensor, *, window: Lengths, **attributes: Any) -> tuple[Tensor, Tensor]:
+    return conv_by_input(g, h, lengths=x.shape[1:-1], **attributes), conv(x, h, **attributes)
+
+
+conv_by_kernel: Op = Op(
+    "conv_by_kernel",
+    Kernel(
+        _kernel_kernel,
+        scratch=lambda x, g, **attributes: by_kernel_scratch(_kernel_shapes(x, g, **attributes), np.result_type(x.dtype, g.dtype)),
+    ),
+    _kernel_spec,
+    _kernel_gradient,
+    tuple(Sample((Draw(x), Draw(y)), {"window": kernel[:-2], **attributes}) for x, kernel, y, attributes in _CASES),
+    flops=lambda spec, x, g, **_: 2.0 * g.size * math.prod(spec.shape[:-1]),
+)

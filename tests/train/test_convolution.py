@@ -1,0 +1,33 @@
+"""Networks of convolutions: the same bits on every engine, and the accuracy that they are known for."""
+
+import numpy as np
+import pytest
+
+import dagtrain as dt
+from dagtrain import nn
+
+
+def network(filters):
+    pools = [nn.MaxPooling2D(3, 2, "same"), nn.MaxPooling2D()]
+    convolutions = [[nn.Conv2D(filters, 3, padding="same"), nn.BatchNorm(), nn.Activation("relu"), pool] for pool in pools]
+    return nn.Sequential([*(layer for block in convolutions for layer in block), nn.Flatten(), nn.Dense(10)])
+
+
+@pytest.mark.slow
+def test_the_engines_give_the_same_bits(client, digits, tmp_path):
+    x, y = digits.x[:96].reshape(-1, 8, 8, 1), digits.y[:96]
+    trainers = {
+        engine: dt.Trainer(network(4), loss="cross_entropy", shards=4, engine=engine) for engine in ("inline", "lanes", "scheduler")
+    }
+    histories = {engine: trainer.fit(x, y, epochs=2, batch_size=32, verbose=0) for engine, trainer in trainers.items()}
+    assert len({history.fingerprint for history in histories.values()}) == 1
+    trainers["inline"].save(tmp_path / "run")
+    assert np.array_equal(dt.load(tmp_path / "run").predict(x), trainers["lanes"].predict(x))
+
+
+@pytest.mark.slow
+def test_digits_are_recognised(digits):
+    x, x_validation = (values.reshape(-1, 8, 8, 1) for values in (digits.x, digits.x_validation))
+    trainer = dt.Trainer(network(16), loss="cross_entropy", optimizer=dt.optim.adam(5e-3), metrics=["accuracy"], shards=1)
+    trainer.fit(x, digits.y, epochs=12, batch_size=64, verbose=0)
+    assert trainer.evaluate(x_validation, digits.y_validation)["accuracy"] >= 0.975
