@@ -1,7 +1,4 @@
-"""Workers on hosts of their own, between which the network fails: the run continues or recovers, with the same weights.
-
-A cut that heals is in test_hosts.py.
-"""
+"""Workers on hosts of their own, between which the network fails: the run continues or recovers, with the same weights."""
 
 import contextlib
 import re
@@ -34,6 +31,24 @@ def test_a_cut_between_two_workers_alone(network, two, expected):
         network("mend", "w1", "w2")
     assert result["fingerprint"] == expected()
     assert re.search(r"the channel to rank \d is lost: .* \(rank \d is on t\w+://", str(result["events"]))
+
+
+@pytest.mark.timeout(90)
+def test_a_cut_that_heals(network, two, expected):
+    """The run waits meanwhile, and repeats nothing."""
+    driver = two.driver(policy={"most": 2})
+    driver.until(3)
+    network("cut", "w1", "w2")
+    heal = threading.Timer(3, network, ("mend", "w1", "w2"))
+    heal.start()
+    began = time.monotonic()
+    try:
+        result = driver.end()
+    finally:
+        heal.join()
+    assert time.monotonic() - began > 2
+    assert result["fingerprint"] == expected()
+    assert not [event for event in result["events"] if "lost" in event or "repeated" in event]
 
 
 @pytest.mark.timeout(90)
