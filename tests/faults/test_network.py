@@ -52,7 +52,7 @@ def test_a_cut_that_heals(network, two, expected):
 
 
 @pytest.mark.timeout(90)
-@pytest.mark.parametrize("third", [False, True], ids=["two workers", "three workers"])
+@pytest.mark.parametrize("third", [pytest.param(False, id="two workers", marks=pytest.mark.long), pytest.param(True, id="three workers")])
 def test_a_cut_from_before_the_beginning(network, two, expected, third):
     """A firewall between workers that the scheduler and the driver reach: one of the two is left out, and the others continue."""
     address = {host: two.host_of(host) for host in ("w1", "w2")}
