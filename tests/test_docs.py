@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from dagtrain import nn, optim
 from dagtrain.cli import main
 from dagtrain.numpy_api.calls import FUNCTIONS
 from dagtrain.ops import OPS
@@ -108,3 +109,13 @@ def test_the_tour_of_the_package_names_every_folder():
     assert [
         name for name in named if not any(list(ROOT.glob(f"{at}{name}")) for at in ("", "dagtrain/", "dagtrain/*/", "dagtrain/engines/*/"))
     ] == []
+
+
+def test_the_pages_name_every_layer_activation_loss_optimiser_and_schedule():
+    layers, training, optimizers = ((ROOT / "docs" / f"{page}.md").read_text() for page in ("layers", "training", "optimizers"))
+    windows = {name for room in ("convolution", "pooling", "global_pooling", "resizing") for name in getattr(nn.layers, room).__all__}
+    shown = set(re.findall(r"\w+", layers.replace("1D/2D/3D", "1D SpatialDropout2D SpatialDropout3D")))
+    assert {*nn.layers.__all__, *nn.activations.ACTIVATIONS} - windows - {"LocalResponseNorm"} <= shown
+    assert {f"`{name}`" for name in nn.losses.LOSSES} <= set(re.findall(r"`\w+`", training))
+    others = {"Context", "Optimizer", "Schedule", "apply_once", "find"}
+    assert set(optim.__all__) - others <= set(re.findall(r"\w+", optimizers))

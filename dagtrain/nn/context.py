@@ -243,6 +243,20 @@ class Context:
         if self.training and self.outermost:
             self._pass.auxiliary[name] = value
 
+    def share_targets(self, parts: Values) -> None:
+        """Say that in training outputs stand only in part for their row's targets, and for the rest for those of the next row.
+
+        Parameters
+        ----------
+        parts
+            For each row of the shard a number from 0 to 1; after the last row comes the first. The loss of a target is then that of its own
+            row's outputs times their part, and of the row's before times the rest of theirs.
+        """
+        if self._pass.parts is not None:
+            raise ArgumentError("the model mixes samples twice, and targets are shared once: leave one of the two layers out.")
+        if self.training:
+            self._pass.parts = parts
+
     # ---- layers
 
     def __call__(self, layer: Layer, *inputs: Any, method: str = "forward", name: str | None = None) -> Any:

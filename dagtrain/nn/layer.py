@@ -52,12 +52,15 @@ class Applied(NamedTuple):
         What layers added to the loss, by dotted name.
     auxiliary
         Outputs that exist in training alone.
+    parts
+        For each row of the outputs, how much of it stands for its own targets and not for those of the next row; None without mixing.
     """
 
     outputs: Any
     state: Nest
     losses: dict[str, Values]
     auxiliary: dict[str, Values]
+    parts: Values | None = None
 
 
 class Layer(Hinted):
@@ -178,7 +181,7 @@ class Layer(Hinted):
         outputs = run_pass(shared, self, arrays).outputs
         if training and shared.unused:
             raise ArgumentError(f"the parameters and states hold {shared.unused[0]!r}, which no layer of this model asks for.")
-        return Applied(outputs, nested({**states, **shared.updates}), shared.losses, shared.auxiliary)
+        return Applied(outputs, nested({**states, **shared.updates}), shared.losses, shared.auxiliary, shared.parts)
 
     def arguments(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """The inputs of `forward` in order, from as many inputs, one tuple, or one dict by name."""

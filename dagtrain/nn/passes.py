@@ -59,6 +59,8 @@ class Pass:
         The values that layers added to the loss, by dotted name.
     auxiliary
         Outputs of the model that exist in training alone.
+    parts
+        For each row of the outputs, how much of it stands for its own targets and not for those of the next row; None without mixing.
     frozen
         Dotted names of the parameters of layers that are not trainable.
     fixed
@@ -86,6 +88,7 @@ class Pass:
     updates: dict[Path, Values] = field(default_factory=dict)
     losses: dict[str, Values] = field(default_factory=dict)
     auxiliary: dict[str, Values] = field(default_factory=dict)
+    parts: Values | None = None
     frozen: set[str] = field(default_factory=set)
     fixed: Collection[str] | None = None
     most: float = math.inf

@@ -2,7 +2,7 @@
 
     a = Input((4,), name="a")          Value of shape (batch, 4)
     h = Dense(8, "relu")(a)            Value of shape (batch, 8), made by a Step: the layer, its method and its inputs
-    h + a, h * a                       Add()([h, a]), Multiply()([h, a])
+    h + a, h - a, h * a                Add()([h, a]), Subtract()([h, a]), Multiply()([h, a])
 
 A layer is traced where it is called, so a wrong shape is an error in that line.
 """
@@ -86,6 +86,9 @@ class Value:
     def __add__(self, other: Any) -> Value:
         return self._merged("+", other)
 
+    def __sub__(self, other: Any) -> Value:
+        return self._merged("-", other)
+
     def __mul__(self, other: Any) -> Value:
         return self._merged("*", other)
 
@@ -97,10 +100,10 @@ class Value:
 
     def _no_operator(self, *others: Any) -> Any:
         raise ArgumentError(
-            "symbolic values hold no numbers, and have the operators + and * alone: for others write a layer, whose forward may use NumPy."
+            "symbolic values hold no numbers, and have the operators +, - and * alone: for others write a layer of NumPy functions."
         )
 
-    __sub__ = __rsub__ = __truediv__ = __rtruediv__ = __matmul__ = __rmatmul__ = __pow__ = __neg__ = __getitem__ = _no_operator
+    __rsub__ = __truediv__ = __rtruediv__ = __matmul__ = __rmatmul__ = __pow__ = __neg__ = __getitem__ = _no_operator
     __radd__ = __rmul__ = __bool__ = __iter__ = __len__ = __float__ = _no_operator
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:

@@ -33,6 +33,7 @@ __all__ = [
     "Parts",
     "by_output",
     "heads_of",
+    "loss_of",
     "output_of",
     "penalties_of",
     "ratio",
@@ -84,6 +85,24 @@ class Parts(NamedTuple):
 
     total: Any
     weight: Any
+
+
+def loss_of(loss: Loss, output: Any, target: Any, weight: Any, parts: Any = None) -> Parts:
+    """The sum and the weight of a loss.
+
+    Where a layer mixed samples, a target is compared with its own row's outputs and those of the row before, each weighed by the part that
+    the target has in them; see `dagtrain.nn.Context.share_targets`. The weight is as without mixing.
+    """
+    plain = Parts(*loss.parts(output, target, weight))
+    if parts is None:
+        return plain
+    total: Any = 0.0
+    for outputs, part in ((output, parts), (np.roll(output, 1, axis=0), np.roll(1 - parts, 1, axis=0))):
+        part = cast(as_tensor(part), output.dtype)
+        if weight is not None:
+            part = cast(as_tensor(weight), output.dtype) * part.reshape((-1, *(1,) * (np.ndim(weight) - 1)))
+        total = total + loss.parts(outputs, target, part)[0]
+    return Parts(total, plain.weight)
 
 
 def by_output(what: str, value: Any, names: Sequence[str]) -> Any:

@@ -33,6 +33,7 @@ from dagtrain.step.heads import (
     Parts,
     by_output,
     heads_of,
+    loss_of,
     output_of,
     penalties_of,
     ratio,
@@ -213,7 +214,7 @@ class ModelObjective(Differentiated):
             if output is not None:
                 weight = _weight_of(head, main, y, sample_weight)
                 with scope(f"loss_{head.name}" if head.name else "loss"), _named(head):
-                    parts[head.name] = Parts(*head.loss.parts(output, target_of(head, main, y), weight))
+                    parts[head.name] = loss_of(head.loss, output, target_of(head, main, y), weight, applied.parts)
         return parts
 
     def _check_evaluated(self, trained: Any, evaluated: Any) -> None:

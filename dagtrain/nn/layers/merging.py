@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
+from typing import ClassVar
 
 import numpy as np
 
@@ -15,19 +17,33 @@ from dagtrain.nn.layer import Layer
 from dagtrain.nn.symbolic import OPERATORS
 from dagtrain.nn.values import Values
 
-__all__ = ["Add", "Concatenate", "Multiply"]
-
-
-def _merged(kind: str, inputs: tuple[Values, ...], combine: Callable[[Values, Values], Values]) -> Values:
-    if len(inputs) < 2:
-        raise ArgumentError(f"{kind} takes two inputs or more, as in {kind}()([a, b]), got {len(inputs)}.")
-    if len({x.shape for x in inputs}) > 1:
-        raise ShapeError(f"{kind} takes inputs of one shape, got {', '.join(str(x.shape) for x in inputs)}.")
-    return reduce(combine, inputs)
+__all__ = ["Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract"]
 
 
 @dataclass(frozen=True)
-class Add(Layer):
+class _Merge(Layer):
+    """A layer of several inputs of one shape, which joins each to those before it."""
+
+    name: str | None = None
+    word: ClassVar[str]
+    combine: ClassVar[Callable[..., Values]]
+
+    @property
+    def detail(self) -> str:
+        """A few words for pictures."""
+        return self.word
+
+    def forward(self, c: Context, *inputs: Values) -> Values:
+        """The result, of the inputs' shape."""
+        kind = type(self).__name__
+        if len(inputs) < 2:
+            raise ArgumentError(f"{kind} takes two inputs or more, as in {kind}()([a, b]), got {len(inputs)}.")
+        if len({x.shape for x in inputs}) > 1:
+            raise ShapeError(f"{kind} takes inputs of one shape, got {', '.join(str(x.shape) for x in inputs)}.")
+        return reduce(type(self).combine, inputs)
+
+
+class Add(_Merge):
     """The sum of its inputs, which have one shape.
 
     Examples
@@ -37,20 +53,29 @@ class Add(Layer):
     array([2., 2., 2.])
     """
 
-    name: str | None = None
+    word, combine = "sum", operator.add
 
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "sum"
+
+class Subtract(_Merge):
+    """The first of two inputs of one shape, less the second.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Subtract().apply({}, {}, np.ones((2, 3)), np.full((2, 3), 3.0))[0][0]
+    array([-2., -2., -2.])
+    """
+
+    word, combine = "difference", operator.sub
 
     def forward(self, c: Context, *inputs: Values) -> Values:
-        """The sum."""
-        return _merged("Add", inputs, lambda a, b: a + b)
+        """The difference."""
+        if len(inputs) != 2:
+            raise ArgumentError(f"Subtract takes two inputs, as in Subtract()([a, b]), got {len(inputs)}.")
+        return super().forward(c, *inputs)
 
 
-@dataclass(frozen=True)
-class Multiply(Layer):
+class Multiply(_Merge):
     """The product of its inputs, which have one shape, element by element.
 
     Examples
@@ -60,16 +85,51 @@ class Multiply(Layer):
     array([6., 6., 6.])
     """
 
-    name: str | None = None
+    word, combine = "product", operator.mul
 
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "product"
+
+class Average(_Merge):
+    """The mean of its inputs, which have one shape, element by element.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Average().apply({}, {}, np.ones((2, 3)), np.full((2, 3), 2.0))[0][0]
+    array([1.5, 1.5, 1.5])
+    """
+
+    word, combine = "mean", operator.add
 
     def forward(self, c: Context, *inputs: Values) -> Values:
-        """The product."""
-        return _merged("Multiply", inputs, lambda a, b: a * b)
+        """The mean."""
+        floats = [x if x.dtype.kind == "f" else x.astype(c.dtype) for x in inputs]
+        return super().forward(c, *floats) * (1 / len(inputs))
+
+
+class Maximum(_Merge):
+    """The greatest of its inputs, which have one shape, element by element.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Maximum().apply({}, {}, np.array([[1.0, 5.0]]), np.array([[2.0, 3.0]]))[0]
+    array([[2., 5.]])
+    """
+
+    word, combine = "maximum", np.maximum
+
+
+class Minimum(_Merge):
+    """The least of its inputs, which have one shape, element by element.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Minimum().apply({}, {}, np.array([[1.0, 5.0]]), np.array([[2.0, 3.0]]))[0]
+    array([[1., 3.]])
+    """
+
+    word, combine = "minimum", np.minimum
 
 
 @dataclass(frozen=True)
@@ -116,4 +176,4 @@ class Concatenate(Layer):
         return np.concatenate(inputs, axis=axis)
 
 
-OPERATORS.fill({"+": Add, "*": Multiply})
+OPERATORS.fill({"+": Add, "-": Subtract, "*": Multiply})

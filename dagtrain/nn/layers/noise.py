@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from dagtrain.arguments import fraction
+from dagtrain.arguments import fraction, not_negative
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
+from dagtrain.nn.layers.by_lengths import ByLengths
 from dagtrain.nn.values import Values, apply_op
 from dagtrain.ops import find as find_op
 
-__all__ = ["Dropout"]
+__all__ = ["Dropout", "GaussianDropout", "GaussianNoise", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"]
+
+
+def _dropped(c: Context, x: Values, rate: float, shape: tuple[int, ...]) -> Values:
+    """`x` times a mask of this shape, which broadcasts."""
+    keep = 1 - rate
+    uniform = apply_op(find_op("random_uniform"), c.key(), shape=shape, dtype=np.dtype(np.float32).str)
+    # A NumPy number of x's dtype: a Python number would turn the boolean mask into float64.
+    return x * ((uniform < np.float32(keep)) * x.dtype.type(1 / keep))
+
+
+def _floats(c: Context, x: Values) -> Values:
+    return x if x.dtype.kind == "f" else x.astype(c.dtype)
 
 
 @dataclass(frozen=True)
@@ -55,8 +69,156 @@ class Dropout(Layer):
         """`x`, in training with elements set to 0."""
         if not c.training or self.rate == 0:
             return x
-        keep = 1 - self.rate
-        x = x if x.dtype.kind == "f" else x.astype(c.dtype)
-        uniform = apply_op(find_op("random_uniform"), c.key(), shape=tuple(x.shape), dtype=np.dtype(np.float32).str)
-        # A NumPy number of x's dtype: a Python number would turn the boolean mask into float64.
-        return x * ((uniform < np.float32(keep)) * x.dtype.type(1 / keep))
+        return _dropped(c, _floats(c, x), self.rate, tuple(x.shape))
+
+
+@dataclass(frozen=True)
+class _SpatialDropout(ByLengths):
+    rate: float
+    name: str | None = None
+    per_position = True
+
+    def __post_init__(self) -> None:
+        fraction(f"{self.title}: rate", self.rate)
+
+    @property
+    def detail(self) -> str:
+        """A few words for pictures."""
+        return f"drops {100 * self.rate:g} % of the channels"
+
+    def forward(self, c: Context, x: Values) -> Values:
+        """`x`, in training with channels set to 0."""
+        if not c.training or self.rate == 0:
+            return self.checked(x)
+        return _dropped(c, _floats(c, self.checked(x)), self.rate, (x.shape[0], *(1,) * self.lengths, x.shape[-1]))
+
+
+class SpatialDropout1D(_SpatialDropout):
+    """`Dropout` of whole channels of a line; arguments as of `SpatialDropout2D`.
+
+    Examples
+    --------
+    >>> SpatialDropout1D(0.5).output_spec((2, 9, 4)).shape
+    (2, 9, 4)
+    """
+
+    lengths = 1
+
+
+class SpatialDropout2D(_SpatialDropout):
+    """`Dropout` of whole channels of a picture: neighbouring elements of one channel say much the same, so they drop together.
+
+    Source: Tompson et al., "Efficient object localization using convolutional networks", arXiv:1411.4280, section 3.2.
+
+    Raises
+    ------
+    ArgumentError
+        If `rate` is not in [0, 1), or `training` is set without a key.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dagtrain as dt
+    >>> y, _ = SpatialDropout2D(0.5).apply({}, {}, np.ones((1, 4, 4, 6), "f4"), key=dt.key(0), training=True)
+    >>> np.unique(y.reshape(16, 6), axis=0)
+    array([[0., 2., 2., 0., 2., 2.]], dtype=float32)
+    """
+
+    lengths = 2
+
+
+class SpatialDropout3D(_SpatialDropout):
+    """`Dropout` of whole channels of a volume; arguments as of `SpatialDropout2D`.
+
+    Examples
+    --------
+    >>> SpatialDropout3D(0.5).output_spec((2, 4, 4, 4, 3)).shape
+    (2, 4, 4, 4, 3)
+    """
+
+    lengths = 3
+
+
+def _normal(c: Context, x: Values) -> Values:
+    return apply_op(find_op("random_normal"), c.key(), shape=tuple(x.shape), dtype=x.dtype.str)
+
+
+@dataclass(frozen=True)
+class GaussianNoise(Layer):
+    """In training, add to each element a number from the normal distribution with mean 0; otherwise do nothing.
+
+    Parameters
+    ----------
+    stddev
+        Standard deviation of the numbers, from 0 up.
+
+    Raises
+    ------
+    ArgumentError
+        If `stddev` is negative, or `training` is set without a key.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> GaussianNoise(0.1).apply({}, {}, np.ones((1, 2)))[0]
+    array([[1., 1.]])
+    """
+
+    stddev: float
+    name: str | None = None
+    per_position = True
+
+    def __post_init__(self) -> None:
+        not_negative(f"{self.name or 'GaussianNoise'}: stddev", self.stddev)
+
+    @property
+    def detail(self) -> str:
+        """A few words for pictures."""
+        return f"noise of {self.stddev:g}"
+
+    def forward(self, c: Context, x: Values) -> Values:
+        """`x`, in training with noise."""
+        if not c.training or self.stddev == 0:
+            return x
+        x = _floats(c, x)
+        return x + _normal(c, x) * self.stddev
+
+
+@dataclass(frozen=True)
+class GaussianDropout(Layer):
+    """In training, multiply each element by a number from the normal distribution with mean 1; otherwise do nothing.
+
+    The standard deviation ``sqrt(rate / (1 - rate))`` is that of the factors of `Dropout` with this rate.
+
+    Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15 (2014), section 10.
+
+    Raises
+    ------
+    ArgumentError
+        If `rate` is not in [0, 1), or `training` is set without a key.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> GaussianDropout(0.1).apply({}, {}, np.ones((1, 2)))[0]
+    array([[1., 1.]])
+    """
+
+    rate: float
+    name: str | None = None
+    per_position = True
+
+    def __post_init__(self) -> None:
+        fraction(f"{self.name or 'GaussianDropout'}: rate", self.rate)
+
+    @property
+    def detail(self) -> str:
+        """A few words for pictures."""
+        return f"factors as of {100 * self.rate:g} % dropped"
+
+    def forward(self, c: Context, x: Values) -> Values:
+        """`x`, in training times noise."""
+        if not c.training or self.rate == 0:
+            return x
+        x = _floats(c, x)
+        return x * (1 + _normal(c, x) * math.sqrt(self.rate / (1 - self.rate)))

@@ -1,30 +1,50 @@
-"""Layers that normalise features to mean 0 and variance 1: over the samples of a batch, or over the features of each sample."""
+"""Layers that normalise features: over the samples of a batch, or over the features or channels of each sample."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from dagtrain.arguments import fraction, positive, whole
-from dagtrain.errors import ShapeError
+from dagtrain.arguments import fraction, is_whole, positive, whole
+from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.nn import spatial
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
 from dagtrain.nn.values import Values
 
-__all__ = ["BatchNorm", "LayerNorm", "LocalResponseNorm"]
+__all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "LocalResponseNorm", "RMSNorm"]
 
 
 @dataclass(frozen=True)
 class BatchNorm(Layer):
     """``scale * (x - mean) / sqrt(variance + epsilon) + offset`` for each feature (last axis).
 
-    In training, mean and variance are those of the batch (all axes but the last), and the state follows them:
-    ``running = momentum * running + (1 - momentum) * batch``. Otherwise the running statistics are used. Both use the mean squared
-    distance from the mean as variance. Where it is not trainable, it uses the running statistics in training too.
+    In training, mean and variance are those of the shard (all axes but the last), and the state follows them:
+    ``running = momentum * running + (1 - momentum) * batch``, the mean over shards weighted by their rows. Otherwise the running statistics
+    are used. Both use the mean squared distance from the mean as variance, as Keras does (PyTorch's running variance is ``n / (n - 1)``
+    times it, and its momentum is one minus this one). Where it is not trainable, it uses the running statistics in training too, and leaves
+    them.
+
+    Called with a mask of positions as second input, the positions outside it count in no statistics; a shard without any uses the running
+    statistics and leaves them.
 
     Source: Ioffe and Szegedy, "Batch normalization", arXiv:1502.03167, algorithm 1.
+
+    Parameters
+    ----------
+    momentum
+        Of the running statistics, in [0, 1).
+    epsilon
+        Added to the variance.
+    center, scale
+        Whether it has the parameters offset and scale.
+    name
+        Name in parameters, errors and pictures.
+    trainable
+        Whether training changes the parameters.
 
     Raises
     ------
@@ -44,6 +64,8 @@ class BatchNorm(Layer):
 
     momentum: float = 0.9
     epsilon: float = 1e-5
+    center: bool = True
+    scale: bool = True
     name: str | None = None
     trainable: bool = True
 
@@ -56,35 +78,73 @@ class BatchNorm(Layer):
         """A few words for pictures."""
         return "batch norm"
 
-    def forward(self, c: Context, x: Values) -> Values:
+    def forward(self, c: Context, x: Values, mask: Values | None = None) -> Values:
         """The normalised batch; in training, the running statistics follow it."""
         shape = _features("BatchNorm", x)
-        scale, offset = c.parameter("scale", shape, "ones"), c.parameter("offset", shape, "zeros")
-        running_mean, running_variance = c.state("mean", shape, "zeros"), c.state("variance", shape, "ones")
-        x = x if x.dtype == scale.dtype else x.astype(scale.dtype)
+        x, scale, offset = _prepared(c, x, shape, self.scale, self.center)
+        running_mean, running_variance = c.state("mean", shape, "zeros", dtype=x.dtype), c.state("variance", shape, "ones", dtype=x.dtype)
         if not (c.training and c.trainable):
             factor = scale / np.sqrt(running_variance + self.epsilon)
             return x * factor + (offset - running_mean * factor)
-        axes = tuple(range(x.ndim - 1))
-        mean = np.mean(x, axis=axes)
-        centred = x - mean
-        variance = np.mean(np.square(centred), axis=axes)
+        if mask is None:
+            axes = tuple(range(x.ndim - 1))
+            mean = np.mean(x, axis=axes)
+            centred = x - mean
+            variance = np.mean(np.square(centred), axis=axes)
+        else:
+            mean, variance = _masked_moments(x, mask, running_mean, running_variance)
+            centred = x - mean
         rest = 1 - self.momentum
         c.update("mean", self.momentum * running_mean + rest * mean)
         c.update("variance", self.momentum * running_variance + rest * variance)
         return centred * (scale / np.sqrt(variance + self.epsilon)) + offset
 
 
+def _prepared(c: Context, x: Values, shape: tuple[int, ...], scale: bool, center: bool) -> tuple[Values, Values, Values]:
+    """`x` in the floats of the model, and the parameters, or the numbers that stand for them."""
+    if x.dtype.kind != "f" or (x.dtype != c.dtype and (scale or center)):
+        x = x.astype(c.dtype)
+    one, zero = (np.asarray(number, x.dtype) for number in (1, 0))
+    return x, c.parameter("scale", shape, "ones") if scale else one, c.parameter("offset", shape, "zeros") if center else zero
+
+
+def _masked_moments(x: Values, mask: Values, mean: Values, variance: Values) -> tuple[Values, Values]:
+    """Mean and variance over the positions of a mask; these ones where it has none."""
+    if tuple(mask.shape) != tuple(x.shape[: mask.ndim]) or not 0 < mask.ndim < x.ndim:
+        raise ShapeError(f"BatchNorm: a mask has the first axes of x, of shape {tuple(x.shape)}, got {tuple(mask.shape)}.")
+    weights = (mask if mask.dtype == bool else mask > 0).astype(x.dtype).reshape((*mask.shape, *(1,) * (x.ndim - mask.ndim)))
+    axes = tuple(range(x.ndim - 1))
+    count = np.sum(weights) * math.prod(x.shape[mask.ndim : -1])
+    share = 1 / np.maximum(count, 1)
+    # What is not in the mask may be any number, also one that is not finite.
+    seen = np.sum(np.where(weights > 0, x, 0), axis=axes) * share
+    spread = np.sum(np.where(weights > 0, np.square(x - seen), 0), axis=axes) * share
+    return np.where(count > 0, seen, mean), np.where(count > 0, spread, variance)
+
+
 @dataclass(frozen=True)
 class LayerNorm(Layer):
-    """``scale * (x - mean) / sqrt(variance + epsilon) + offset`` with mean and variance over the features (last axis) of each sample.
+    """``scale * (x - mean) / sqrt(variance + epsilon) + offset`` with mean and variance over some axes of each sample.
 
     Source: Ba, Kiros and Hinton, "Layer normalization", arXiv:1607.06450, section 3.
+
+    Parameters
+    ----------
+    epsilon
+        Added to the variance.
+    axis
+        The axis or axes, not that of the samples; the last one, that of the features, by default. Scale and offset have their shape.
+    center, scale
+        Whether it has the parameters offset and scale.
+    name
+        Name in parameters, errors and pictures.
+    trainable
+        Whether training changes the parameters.
 
     Raises
     ------
     ArgumentError
-        If `epsilon` is not above 0.
+        If `epsilon` is not above 0, or an axis is no whole number other than 0.
 
     Examples
     --------
@@ -96,12 +156,20 @@ class LayerNorm(Layer):
     """
 
     epsilon: float = 1e-5
+    axis: int | tuple[int, ...] = -1
+    center: bool = True
+    scale: bool = True
     name: str | None = None
     trainable: bool = True
-    per_position = True
 
     def __post_init__(self) -> None:
         positive(f"{self.name or 'LayerNorm'}: epsilon", self.epsilon)
+        _check_axes(self.name or "LayerNorm", self.axis)
+
+    @property
+    def per_position(self) -> bool:  # type: ignore[override]  # by its axes
+        """Whether it is over the features alone."""
+        return self.axis in (-1, (-1,))
 
     @property
     def detail(self) -> str:
@@ -110,12 +178,121 @@ class LayerNorm(Layer):
 
     def forward(self, c: Context, x: Values) -> Values:
         """The normalised samples."""
-        shape = _features("LayerNorm", x)
-        scale, offset = c.parameter("scale", shape, "ones"), c.parameter("offset", shape, "zeros")
-        x = x if x.dtype == scale.dtype else x.astype(scale.dtype)
-        centred = x - np.mean(x, axis=-1, keepdims=True)
-        variance = np.mean(np.square(centred), axis=-1, keepdims=True)
-        return centred / np.sqrt(variance + self.epsilon) * scale + offset
+        axes, shape, spread = _axes("LayerNorm", x, self.axis)
+        x, scale, offset = _prepared(c, x, shape, self.scale, self.center)
+        centred = x - np.mean(x, axis=axes, keepdims=True)
+        variance = np.mean(np.square(centred), axis=axes, keepdims=True)
+        return centred / np.sqrt(variance + self.epsilon) * spread(scale) + spread(offset)
+
+
+@dataclass(frozen=True)
+class RMSNorm(Layer):
+    """``scale * x / sqrt(mean of squares + epsilon)`` with the mean over some axes of each sample.
+
+    Source: Zhang and Sennrich, "Root mean square layer normalization", arXiv:1910.07467, equation 4.
+
+    Parameters
+    ----------
+    epsilon
+        Added to the mean of squares.
+    axis, scale, name, trainable
+        As of `LayerNorm`.
+
+    Raises
+    ------
+    ArgumentError
+        If `epsilon` is not above 0, or an axis is no whole number other than 0.
+
+    Examples
+    --------
+    >>> import dagtrain as dt, numpy as np
+    >>> layer = RMSNorm()
+    >>> params, state = layer.init(dt.key(0), (1, 2))
+    >>> layer.apply(params, state, np.array([[3.0, 4.0]], "f4"))[0].round(3)
+    array([[0.849, 1.131]], dtype=float32)
+    """
+
+    epsilon: float = 1e-6
+    axis: int | tuple[int, ...] = -1
+    scale: bool = True
+    name: str | None = None
+    trainable: bool = True
+
+    def __post_init__(self) -> None:
+        positive(f"{self.name or 'RMSNorm'}: epsilon", self.epsilon)
+        _check_axes(self.name or "RMSNorm", self.axis)
+
+    @property
+    def per_position(self) -> bool:  # type: ignore[override]  # by its axes
+        """Whether it is over the features alone."""
+        return self.axis in (-1, (-1,))
+
+    @property
+    def detail(self) -> str:
+        """A few words for pictures."""
+        return "RMS norm"
+
+    def forward(self, c: Context, x: Values) -> Values:
+        """The normalised samples."""
+        axes, shape, spread = _axes("RMSNorm", x, self.axis)
+        x, scale, _ = _prepared(c, x, shape, self.scale, center=False)
+        return x / np.sqrt(np.mean(np.square(x), axis=axes, keepdims=True) + self.epsilon) * spread(scale)
+
+
+@dataclass(frozen=True)
+class GroupNorm(Layer):
+    """``scale * (x - mean) / sqrt(variance + epsilon) + offset``: mean and variance of each sample and group of channels (last axis).
+
+    Source: Wu and He, "Group normalization", arXiv:1803.08494, section 3.
+
+    Parameters
+    ----------
+    groups
+        Number of groups, into which the channels divide; -1 makes one of each channel (instance normalisation).
+    epsilon, center, scale, name, trainable
+        As of `BatchNorm`.
+
+    Raises
+    ------
+    ArgumentError
+        If `groups` is no whole number above 0, nor -1; or `epsilon` is not above 0.
+    ShapeError
+        If the channels do not divide into the groups.
+
+    Examples
+    --------
+    >>> GroupNorm(4).summary((1, 28, 28, 8)).parameters
+    16
+    """
+
+    groups: int = 32
+    epsilon: float = 1e-5
+    center: bool = True
+    scale: bool = True
+    name: str | None = None
+    trainable: bool = True
+
+    def __post_init__(self) -> None:
+        if self.groups != -1:
+            whole(f"{self.name or 'GroupNorm'}: groups (if not -1)", self.groups)
+        positive(f"{self.name or 'GroupNorm'}: epsilon", self.epsilon)
+
+    @property
+    def detail(self) -> str:
+        """A few words for pictures."""
+        return "instance norm" if self.groups == -1 else f"{self.groups} groups"
+
+    def forward(self, c: Context, x: Values) -> Values:
+        """The normalised samples."""
+        (channels,) = _features("GroupNorm", x)
+        groups = channels if self.groups == -1 else self.groups
+        if channels % groups:
+            raise ShapeError(f"GroupNorm: {channels} channels do not divide into {groups} groups.")
+        x, scale, offset = _prepared(c, x, (channels,), self.scale, self.center)
+        grouped = x.reshape((x.shape[0], math.prod(x.shape[1:-1]), groups, channels // groups))
+        centred = grouped - np.mean(grouped, axis=(1, 3), keepdims=True)
+        variance = np.mean(np.square(centred), axis=(1, 3), keepdims=True)
+        return (centred / np.sqrt(variance + self.epsilon)).reshape(x.shape) * scale + offset
 
 
 @dataclass(frozen=True)
@@ -159,6 +336,24 @@ class LocalResponseNorm(Layer):
         """The normalised samples."""
         _features("LocalResponseNorm", x)
         return spatial.local_response_norm(x if x.dtype.kind == "f" else x.astype(c.dtype), self.size, self.alpha, self.beta, self.k)
+
+
+def _check_axes(kind: str, axis: int | tuple[int, ...]) -> None:
+    axes = axis if isinstance(axis, tuple | list) else (axis,)
+    if not axes or not all(is_whole(a) and a for a in axes):
+        raise ArgumentError(f"{kind}: axis is a whole number other than 0 (the samples), or several of them, got {axis!r}.")
+
+
+def _axes(kind: str, x: Values, axis: int | tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...], Callable[[Values], Values]]:
+    """The axes of x, their lengths, and how a parameter of these lengths is shaped so that it broadcasts to x."""
+    _features(kind, x)
+    axes = axis if isinstance(axis, tuple | list) else (axis,)
+    chosen = tuple(sorted({a % x.ndim for a in axes if -x.ndim < a < x.ndim}))
+    if len(chosen) < len(axes):
+        raise ShapeError(f"{kind}: samples of shape {tuple(x.shape[1:])} have not each of the axes {tuple(axes)} once.")
+    shape = tuple(x.shape[i] for i in chosen)
+    wide = tuple(n if i in chosen else 1 for i, n in enumerate(x.shape))[chosen[0] :]
+    return chosen, shape, lambda value: value if wide == shape or not value.ndim else value.reshape(wide)
 
 
 def _features(kind: str, x: Values) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Dropout."""
+"""Layers that are random in training: what they leave, and that a key is all they depend on."""
 
 import numpy as np
 import pytest
@@ -51,3 +51,28 @@ def test_wrong_rates(rate):
 def test_dropout_needs_a_key_in_training():
     with pytest.raises(ArgumentError, match="needs a key in training"):
         drop(0.5, None)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [(nn.SpatialDropout1D(0.4), (50, 9, 20)), (nn.SpatialDropout2D(0.4), (50, 3, 4, 20)), (nn.SpatialDropout3D(0.4), (50, 2, 2, 3, 20))],
+)
+def test_channels_drop_as_a_whole(layer, shape):
+    x = np.ones(shape, "f4")
+    y = layer.apply({}, {}, x, key=key(1), training=True)[0].reshape(50, -1, 20)
+    assert (y == y[:, :1]).all()
+    assert np.mean(y == 0) == pytest.approx(0.4, abs=5 * np.sqrt(0.24 / 1000))
+    assert set(np.unique(y)) == {0, np.float32(1 / 0.6)}
+    assert layer.apply({}, {}, x)[0] is x
+
+
+@pytest.mark.parametrize(("layer", "spread"), [(nn.GaussianNoise(0.3), 0.3), (nn.GaussianDropout(0.2), 0.5)])
+def test_gaussian_noise_has_its_spread_and_is_that_of_tensors(layer, spread):
+    x = np.ones((400, 300), "f4")
+    y = layer.apply({}, {}, x, key=key(1), training=True)[0]
+    assert y.dtype == np.float32
+    assert y.mean() == pytest.approx(1, abs=5 * spread / np.sqrt(y.size))
+    assert y.std() == pytest.approx(spread, rel=0.02)
+    assert layer.apply({}, {}, x)[0] is x
+    graph = dt.trace(lambda x, k: layer.apply({}, {}, x, key=k, training=True)[0], X, key(0))
+    np.testing.assert_array_equal(interpret(graph, X, key(9))[0], layer.apply({}, {}, X, key=key(9), training=True)[0])
