@@ -130,7 +130,9 @@ class Hinted:
 
 
 def no_attribute(kind: str, name: str, known: Iterable[str], table: Mapping[str, str]) -> AttributeError:
-    """The error for an attribute that does not exist, with a hint."""
+    """The error for an attribute that does not exist, with a hint; for private names, which tools look for everywhere, without one."""
+    if name.startswith("_"):
+        return AttributeError(f"unknown {kind} {name!r}.")
     return AttributeError(str(UnknownNameError.of(kind, name, [n for n in known if not n.startswith("_")], table)))
 
 
