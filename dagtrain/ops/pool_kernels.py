@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,47 +36,6 @@ BLOCK = 128 * 1024
 """Elements of x that are worked on at once."""
 
 
-class Shapes(NamedTuple):
-    """All that the parts of one pooling derive from."""
-
-    samples: int
-    lengths: Lengths
-    counts: Lengths
-    channels: int
-    window: Lengths
-    strides: Lengths
-    padding: Padding
-
-    @property
-    def block(self) -> int:
-        """Samples that are worked on at once."""
-        return max(1, min(self.samples, BLOCK // max(1, math.prod(self.lengths) * self.channels)))
-
-    @property
-    def blocks(self) -> Iterator[slice]:
-        """The samples that are worked on at once, in order."""
-        return (slice(first, min(first + self.block, self.samples)) for first in range(0, self.samples, self.block))
-
-    @property
-    def is_even(self) -> bool:
-        """Whether each element is in exactly one window."""
-        fits = all(n == c * k for n, c, k in zip(self.lengths, self.counts, self.window, strict=True))
-        return fits and self.window == self.strides and not any(map(any, self.padding))
-
-    def between(self, order: Sequence[int]) -> list[tuple[int, ...]]:
-        """The shapes of a block after each length but the last of this order."""
-        shape, shapes = [self.block, *self.lengths, self.channels], []
-        for axis in order[:-1]:
-            shape[axis + 1] = self.counts[axis]
-            shapes.append(tuple(shape))
-        return shapes
-
-
-def position_dtype(window: Lengths) -> np.dtype[Any]:
-    """Whole numbers for the positions in a window."""
-    return np.dtype(np.min_scalar_type(max(0, math.prod(window) - 1)))
-
-
 class Line(NamedTuple):
     """The elements of the window along one length, as indices of arrays (samples, *lengths, channels).
 
@@ -97,23 +57,77 @@ class Line(NamedTuple):
     paired: bool
 
 
-@lru_cache(maxsize=1024)
-def lines(s: Shapes) -> tuple[Line, ...]:
-    """One for each length."""
-    result = []
-    for axis, (n, count, k, stride, pads) in enumerate(zip(s.lengths, s.counts, s.window, s.strides, s.padding, strict=True)):
-        before = (slice(None),) * (axis + 1)
-        parts = taps((n,), (count,), (k,), (stride,), (pads,), (1,))
-        outside = range(min(-(-pads[0] // stride), count))
-        result.append(
-            Line(
-                tuple((*before, slice(window, window + 1)) for window in outside),
-                (*before, slice(0, 1)),
-                tuple((tap.place[0], (*before, tap.windows[0]), (*before, tap.elements[0])) for tap in parts),
-                len(parts) > 1 and all(tap.windows == (slice(0, count),) for tap in parts[:2]),
+@dataclass(frozen=True, eq=False)
+class Shapes:
+    """All that the parts of one pooling derive from, computed once for equal shapes."""
+
+    samples: int
+    lengths: Lengths
+    counts: Lengths
+    channels: int
+    window: Lengths
+    strides: Lengths
+    padding: Padding
+
+    @cached_property
+    def block(self) -> int:
+        """Samples that are worked on at once."""
+        return max(1, min(self.samples, BLOCK // max(1, math.prod(self.lengths) * self.channels)))
+
+    @property
+    def blocks(self) -> Iterator[slice]:
+        """The samples that are worked on at once, in order."""
+        return (slice(first, min(first + self.block, self.samples)) for first in range(0, self.samples, self.block))
+
+    @cached_property
+    def is_even(self) -> bool:
+        """Whether each element is in exactly one window."""
+        fits = all(n == c * k for n, c, k in zip(self.lengths, self.counts, self.window, strict=True))
+        return fits and self.window == self.strides and not any(map(any, self.padding))
+
+    @cached_property
+    def lines(self) -> tuple[Line, ...]:
+        """The elements of the window along each length."""
+        result = []
+        for axis, (n, count, k, stride, pads) in enumerate(
+            zip(self.lengths, self.counts, self.window, self.strides, self.padding, strict=True)
+        ):
+            before = (slice(None),) * (axis + 1)
+            parts = taps((n,), (count,), (k,), (stride,), (pads,), (1,))
+            outside = range(min(-(-pads[0] // stride), count))
+            result.append(
+                Line(
+                    tuple((*before, slice(window, window + 1)) for window in outside),
+                    (*before, slice(0, 1)),
+                    tuple((tap.place[0], (*before, tap.windows[0]), (*before, tap.elements[0])) for tap in parts),
+                    len(parts) > 1 and all(tap.windows == (slice(0, count),) for tap in parts[:2]),
+                )
             )
-        )
-    return tuple(result)
+        return tuple(result)
+
+    @cached_property
+    def taps(self) -> tuple[tuple[int, tuple[slice, ...], tuple[slice, ...]], ...]:
+        """The elements of the window: number, windows, elements."""
+        found = taps(self.lengths, self.counts, self.window, self.strides, self.padding, (1,) * len(self.window))
+        return tuple((int(np.ravel_multi_index(tap.place, self.window)), tap.windows, tap.elements) for tap in found)
+
+    @cached_property
+    def turned(self) -> Shapes:
+        """From windows to elements."""
+        return replace(self, lengths=self.counts, counts=self.lengths)
+
+    def between(self, order: Sequence[int]) -> list[tuple[int, ...]]:
+        """The shapes of a block after each length but the last of this order."""
+        shape, shapes = [self.block, *self.lengths, self.channels], []
+        for axis in order[:-1]:
+            shape[axis + 1] = self.counts[axis]
+            shapes.append(tuple(shape))
+        return shapes
+
+
+def position_dtype(window: Lengths) -> np.dtype[Any]:
+    """Whole numbers for the positions in a window."""
+    return np.dtype(np.min_scalar_type(max(0, math.prod(window) - 1)))
 
 
 def _room(scratch: Any, specs: Sequence[Spec]) -> list[Any]:
@@ -140,7 +154,7 @@ def greatest(x: Any, values: Any, positions: Any, scratch: Any, s: Shapes) -> No
     """Fill `values`, and `positions` unless it is None."""
     *between, masks, numbers = _room(scratch, greatest_scratch(s, x.dtype))
     order = range(len(s.window)) if positions is None else range(len(s.window))[::-1]
-    by_axis, shapes = lines(s), s.between(order)
+    by_axis, shapes = s.lines, s.between(order)
     for samples in s.blocks:
         block, places, inner, count = x[samples], None, 1, samples.stop - samples.start
         for i, axis in enumerate(order):
@@ -210,12 +224,6 @@ def _choose(mask: Any, change: Any, place: Any, other: Any, more: Any, out: Any)
     np.add(place, change, out=out)
 
 
-def _taps(s: Shapes) -> list[tuple[int, tuple[slice, ...], tuple[slice, ...]]]:
-    """The elements of the window: number, windows, elements."""
-    found = taps(s.lengths, s.counts, s.window, s.strides, s.padding, (1,) * len(s.window))
-    return [(int(np.ravel_multi_index(tap.place, s.window)), tap.windows, tap.elements) for tap in found]
-
-
 def unpool_scratch(s: Shapes, dtype: Any) -> tuple[Spec, ...]:
     """Work space of `unpool`."""
     size = s.block * math.prod(s.counts) * s.channels
@@ -225,7 +233,7 @@ def unpool_scratch(s: Shapes, dtype: Any) -> tuple[Spec, ...]:
 def unpool(g: Any, positions: Any, out: Any, scratch: Any, s: Shapes) -> None:
     """Fill `out` with zeros, and add g where its positions are."""
     masks, products = _room(scratch, unpool_scratch(s, g.dtype))
-    kind, order, even = positions.dtype.type, _taps(s), s.is_even
+    kind, order, even = positions.dtype.type, s.taps, s.is_even
     for samples in s.blocks:
         part, block, places = g[samples], out[samples], positions[samples]
         if not even:
@@ -243,7 +251,7 @@ def unpool(g: Any, positions: Any, out: Any, scratch: Any, s: Shapes) -> None:
 def pick(x: Any, positions: Any, out: Any, s: Shapes) -> None:
     """Fill `out` with the elements at these positions."""
     out[...] = 0
-    for number, windows, elements in _taps(s):
+    for number, windows, elements in s.taps:
         np.copyto(out[:, *windows], x[:, *elements], where=positions[:, *windows] == number)
 
 
@@ -258,7 +266,7 @@ def total_scratch(s: Shapes, dtype: Any) -> tuple[Spec, ...]:
 def total(x: Any, out: Any, scratch: Any, s: Shapes) -> None:
     """Fill `out` with the sums of windows."""
     order = range(len(s.window))
-    between, shapes, by_axis = _room(scratch, total_scratch(s, x.dtype)), s.between(order), lines(s)
+    between, shapes, by_axis = _room(scratch, total_scratch(s, x.dtype)), s.between(order), s.lines
     for samples in s.blocks:
         block = x[samples]
         for i, line in enumerate(by_axis):
@@ -276,16 +284,15 @@ def total(x: Any, out: Any, scratch: Any, s: Shapes) -> None:
 
 def spread_scratch(s: Shapes, dtype: Any) -> tuple[Spec, ...]:
     """Work space of `spread`."""
-    turned = s._replace(lengths=s.counts, counts=s.lengths)
-    shapes = turned.between(range(len(s.window))[::-1])
+    shapes = s.turned.between(range(len(s.window))[::-1])
     return tuple(Spec((s.block * math.prod(shape[1:]),), dtype) for shape in shapes)
 
 
 def spread(g: Any, out: Any, scratch: Any, s: Shapes) -> None:
     """Fill `out` with the sum of the g of all windows that an element is in."""
     order = range(len(s.window))[::-1]
-    between, by_axis = _room(scratch, spread_scratch(s, g.dtype)), lines(s)
-    shapes, even = s._replace(lengths=s.counts, counts=s.lengths).between(order), s.is_even
+    between, by_axis = _room(scratch, spread_scratch(s, g.dtype)), s.lines
+    shapes, even = s.turned.between(order), s.is_even
     for samples in s.blocks:
         block = g[samples]
         for i, axis in enumerate(order):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -38,15 +39,20 @@ from dagtrain.ops.windows import Lengths, Padding, counts_of
 __all__ = ["max_pick", "max_pool", "max_unpool", "sum_pool", "sum_unpool"]
 
 
-def _shapes(a: Any, name: str, window: Lengths, strides: Lengths, padding: Padding, lengths: Lengths | None = None) -> Shapes:
+def _shapes(a: Any, name: str, **geometry: Any) -> Shapes:
     """The shapes for x, or with `lengths` for what has the windows' shape."""
-    if len(a.shape) != len(window) + 2:
-        raise ShapeError(f"{name}: a window of {len(window)} axes takes (samples, *lengths, channels) with as many lengths, got {a.shape}.")
+    return _shapes_of(a.shape, name, **geometry)
+
+
+@lru_cache(maxsize=1024)
+def _shapes_of(shape: Lengths, name: str, window: Lengths, strides: Lengths, padding: Padding, lengths: Lengths | None = None) -> Shapes:
+    if len(shape) != len(window) + 2:
+        raise ShapeError(f"{name}: a window of {len(window)} axes takes (samples, *lengths, channels) with as many lengths, got {shape}.")
     if any(max(low, high) >= k for k, (low, high) in zip(window, padding, strict=True)):
         raise ShapeError(f"{name}: with the padding {padding}, windows {window} would lie outside of x.")
-    inner = tuple(a.shape[1:-1])
+    inner = shape[1:-1]
     counts = counts_of(name, inner, window, strides, padding, (1,) * len(window)) if lengths is None else inner
-    return Shapes(a.shape[0], inner if lengths is None else lengths, counts, a.shape[-1], window, strides, padding)
+    return Shapes(shape[0], inner if lengths is None else lengths, counts, shape[-1], window, strides, padding)
 
 
 def _of_windows(s: Shapes) -> tuple[int, ...]:
