@@ -56,6 +56,13 @@ ARGUMENTS = hints(
     ("minlr etamin alpha0 endlearningrate", "'final'"),
     ("useema emamomentum", "an optimiser around this one: optim.averaged(optim.adam(1e-3), decay=0.999)"),
     ("amsgrad", "an optimiser of its own: optim.amsgrad(1e-3)"),
+    ("dropout.seed gaussiannoise.seed randomflip.seed", "no argument: random numbers follow from the seed of the trainer"),
+    ("batchnorm.axis groupnorm.axis", "no argument: features and channels are the last axis"),
+    ("normalizedshape", "'axis', as in LayerNorm(axis=(-2, -1))"),
+    ("numgroups", "'groups'"),
+    ("leakyrelu.alpha slope", "'negative_slope'"),
+    ("degrees", "'factor', in full turns: 20 degrees are 20 / 360"),
+    ("affine", "'center' and 'scale'"),
     ("gradientaccumulationsteps", "`shards` of the trainer: a batch in S shards takes the memory of one"),
     ("devices device gpus accelerator", "'engine', the place of the steps: this process or a Dask cluster"),
     ("trainer.precision trainer.mixedprecision", "'dtype', as in Trainer(..., dtype=\"float64\")"),
@@ -123,7 +130,9 @@ class Hinted:
 
 
 def no_attribute(kind: str, name: str, known: Iterable[str], table: Mapping[str, str]) -> AttributeError:
-    """The error for an attribute that does not exist, with a hint."""
+    """The error for an attribute that does not exist, with a hint; for private names, which tools look for everywhere, without one."""
+    if name.startswith("_"):
+        return AttributeError(f"unknown {kind} {name!r}.")
     return AttributeError(str(UnknownNameError.of(kind, name, [n for n in known if not n.startswith("_")], table)))
 
 

@@ -102,6 +102,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.getoption("--long"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
         items[:] = [item for item in items if not item.get_closest_marker("long")]
+    with_cluster = {item.path for item in items if "cluster" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path in with_cluster)  # last, since an idle cluster costs time too
 
 
 def pytest_collection_finish() -> None:
@@ -175,6 +177,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 CALM = {
     "distributed.admin.tick.interval": "1s",  # by default, every server measures itself 50 and 100 times a second
+    "distributed.admin.system-monitor.interval": "10s",  # and reads twice a second what the system says of it
     "distributed.worker.profile.enabled": False,
     # After losing a worker, a cluster checks later whether it is back, and gives it up for good if it is dead at that moment.
     "distributed.deploy.lost-worker-timeout": "1h",

@@ -119,3 +119,11 @@ def test_contrastive_divergence(quick):
 def test_every_example_is_tested():
     text = Path(__file__).read_text()
     assert [path.stem for path in FOLDER.glob("*.py") if f'load("{path.stem}")' not in text] == []
+
+
+def test_shifted_digits(quick):
+    results = load("shifted_digits").main(quick)
+    assert results["plain, in place"] >= (0.93 if quick else 0.97)
+    assert results["plain, shifted"] <= 0.55
+    assert results["augmented, shifted"] >= (0.7 if quick else 0.82)
+    assert results["augmented, in place"] >= (0.82 if quick else 0.94)

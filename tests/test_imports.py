@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import gc
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -121,7 +122,11 @@ def at_the_top(tree: ast.Module) -> Iterator[tuple[str, int]]:
 @functools.cache
 def trees() -> dict[str, ast.Module]:
     """Every file of the package, parsed."""
-    return {file.relative_to(PACKAGE).as_posix(): ast.parse(file.read_text()) for file in sorted(PACKAGE.rglob("*.py"))}
+    gc.disable()  # it takes two thirds of the time, and frees nothing
+    try:
+        return {file.relative_to(PACKAGE).as_posix(): ast.parse(file.read_text()) for file in sorted(PACKAGE.rglob("*.py"))}
+    finally:
+        gc.enable()
 
 
 def wrong_imports(file: str, tree: ast.AST) -> list[str]:

@@ -8,7 +8,7 @@ y, state = model.apply(params, state, x)            a pure function of tensors o
 from typing import Any
 
 from dagtrain.errors import UnknownNameError
-from dagtrain.nn import activations, hints, initializers, layers, losses, metrics, spatial
+from dagtrain.nn import activations, hints, initializers, layers, losses, metrics, models, spatial
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
 from dagtrain.nn.layers import *  # noqa: F403  # every layer
@@ -29,6 +29,7 @@ __all__ = [
     "layers_for_drawing",
     "losses",
     "metrics",
+    "models",
     "spatial",
     "summarize",
 ]

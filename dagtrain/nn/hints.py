@@ -96,6 +96,7 @@ ATTRIBUTES = hints(
     ("groupnormalization", "nn.GroupNorm(groups)"),
     ("instancenorm1d instancenorm2d instancenorm3d instancenormalization", "nn.GroupNorm(-1)"),
     *((f"dropout{n}d", f"nn.SpatialDropout{n}D(rate)") for n in (1, 2, 3)),
+    ("identity", 'nn.Activation("linear")'),
     ("unflatten view", "nn.Reshape(shape)"),
     ("randomhorizontalflip", 'nn.RandomFlip("horizontal")'),
     ("randomverticalflip", 'nn.RandomFlip("vertical")'),
@@ -156,6 +157,5 @@ MODEL = hints(
     ("visualize plot plotmodel draw", 'dt.Trainer(model, loss="cross_entropy").graph().visualize(), or model.summary(), a table'),
     ("getlayer", "model.layers[name], or model.value(name), the symbolic output of a layer"),
     ("countparams", "model.summary().parameters"),
-    ("adapt", "nn.Normalization(found.mean, found.variance), with found = dagtrain.data.moments(x)"),
 )
 """For attributes of a model: methods of a model in other libraries that belong to the trainer here."""

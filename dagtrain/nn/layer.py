@@ -158,7 +158,7 @@ class Layer(Hinted):
         return first.parameters, first.state
 
     def apply(self, params: Nest, state: Nest, *inputs: Any, key: Any = None, training: bool = False) -> tuple[Any, Nest]:
-        """The outputs for a batch, and the state after it."""
+        """The outputs for a batch, and the state after it; `run` also gives what layers add to the loss, and how they mix targets."""
         applied = self.run(params, state, *inputs, key=key, training=training)
         return applied.outputs, applied.state
 

@@ -42,8 +42,10 @@ def kind_of(layer: Any) -> str:
     >>> from dagtrain import nn
     >>> kind_of(nn.BatchNorm())
     'batch_norm'
+    >>> kind_of(nn.Conv2DTranspose(8, 3))
+    'conv2d_transpose'
     """
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[0-9])(?=[A-Z][a-z])|(?<=[0-9]D)(?=[A-Z])", "_", type(layer).__name__).lower()
 
 
 def names_of(layers: Sequence[Layer]) -> tuple[str, ...]:

@@ -30,6 +30,8 @@ class Row(NamedTuple):
     output: Spec
     parameters: int
     bytes: int
+    macs: float
+    """Multiplications with an addition for one sample, forwards, not in training: those of its products and convolutions."""
     flops: float
     """Floating point operations for one sample, forwards, not in training."""
     state: int
@@ -74,6 +76,11 @@ class Summary:
         return sum(row.bytes for row in self.rows)
 
     @property
+    def macs(self) -> float:
+        """Multiplications with an addition for one sample, forwards, not in training."""
+        return sum(row.macs for row in self.rows)
+
+    @property
     def flops(self) -> float:
         """Floating point operations for one sample, forwards, not in training."""
         return sum(row.flops for row in self.rows)
@@ -84,10 +91,12 @@ class Summary:
         return sum(row.state for row in self.rows)
 
     def __repr__(self) -> str:
-        head = ("layer", "output", "parameters", "bytes", "FLOPs per sample")
-        body = [("input" if len(self.inputs) == 1 else name, _shape(spec), "", "", "") for name, spec in self.inputs.items()]
-        body += [(_title(r), _shape(r.output), f"{r.parameters:,}", f"{r.bytes:,}", f"{r.flops:,.0f}") for r in self.rows]
-        foot = ("total", "", f"{self.parameters:,}", f"{self.bytes:,}", f"{self.flops:,.0f}")
+        head = ("layer", "output", "parameters", "bytes", "MACs", "FLOPs per sample")
+        body: list[tuple[str, ...]] = [
+            ("input" if len(self.inputs) == 1 else name, _shape(spec), "", "", "", "") for name, spec in self.inputs.items()
+        ]
+        body += [(_title(row), _shape(row.output), *_numbers(row)) for row in self.rows]
+        foot = ("total", "", *_numbers(self))
         first, *rest, last = table_lines([head, *body, foot])
         rule = "─" * max(map(len, (first, *rest, last)))
         lines = [first, rule, *rest, rule, last]
@@ -109,6 +118,10 @@ def table_lines(rows: Sequence[tuple[str, ...]]) -> list[str]:
     return lines
 
 
+def _numbers(counted: Row | Summary) -> tuple[str, ...]:
+    return f"{counted.parameters:,}", f"{counted.bytes:,}", f"{counted.macs:,.0f}", f"{counted.flops:,.0f}"
+
+
 def _title(row: Row) -> str:
     marks = [text for text, holds in (("shared", row.shares), ("frozen", row.parameters and not row.trainable)) if holds]
     return f"{row.name} ({', '.join(marks)})" if marks else row.name
@@ -123,7 +136,10 @@ def _rows(call: Call, evaluated: Mapping[tuple[Any, ...], Call], samples: int) -
     for inner in call.calls:
         yield from _rows(inner, evaluated, samples)
     again = evaluated.get(_place(call))
-    flops = 0.0 if again is None else max(0.0, _flops(again) - sum(map(_flops, again.calls)))
+    macs = flops = 0.0
+    if again is not None:
+        of_layers = [_counted(part) for part in again.calls]
+        macs, flops = (max(0.0, count - sum(counts[i] for counts in of_layers)) for i, count in enumerate(_counted(again)))
     if call.calls and not (call.parameters or call.states or flops):
         return
     outputs = leaves(call.outputs)
@@ -134,6 +150,7 @@ def _rows(call: Call, evaluated: Mapping[tuple[Any, ...], Call], samples: int) -
         spec_of(outputs[0]),
         sum(p.size for p in call.parameters),
         sum(p.spec.nbytes for p in call.parameters),
+        macs / samples,
         flops / samples,
         sum(s.size for s in call.states),
         str(getattr(call.layer, "detail", "")),
@@ -154,16 +171,16 @@ def _all(call: Call) -> Iterator[Call]:
     yield call
 
 
-def _flops(call: Call) -> float:
-    """Floating point operations from the inputs of a call to its outputs."""
+def _counted(call: Call) -> tuple[float, float]:
+    """Multiplications with an addition, and floating point operations, from the inputs of a call to its outputs."""
     stand_ins = {x: new_input(f"x_{i}", x.shape, x.dtype) for i, x in enumerate(leaves(call.inputs)) if isinstance(x, Tensor)}
     outputs = [output for output in leaves(call.outputs) if isinstance(output, Tensor)]
-    nodes = topological(rebuild(outputs, stand_ins).values())
-    return sum(find_op(node.op).count_flops(node) for node in nodes if node.op not in LEAVES)
+    nodes = [node for node in topological(rebuild(outputs, stand_ins).values()) if node.op not in LEAVES]
+    return sum(find_op(n.op).count_macs(n) for n in nodes), sum(find_op(n.op).count_flops(n) for n in nodes)
 
 
 def summarize(model: Layer, *inputs: Any, dtype: Any = None) -> Summary:
-    """Trace a model layer by layer, and count its parameters, bytes and FLOPs.
+    """Trace a model layer by layer, and count its parameters, bytes, MACs (multiplications with an addition) and FLOPs.
 
     Parameters
     ----------
@@ -177,7 +194,7 @@ def summarize(model: Layer, *inputs: Any, dtype: Any = None) -> Summary:
     Returns
     -------
     Summary
-        ``str(summary)`` is a table; `rows`, `parameters`, `bytes` and `flops` hold the numbers.
+        ``str(summary)`` is a table; `rows`, `parameters`, `bytes`, `macs` and `flops` hold the numbers.
 
     Raises
     ------
@@ -188,13 +205,13 @@ def summarize(model: Layer, *inputs: Any, dtype: Any = None) -> Summary:
     --------
     >>> from dagtrain import nn
     >>> print(summarize(nn.Sequential([nn.Dense(128, "relu"), nn.Dense(10)]), (32, 64)))
-    layer    output        parameters   bytes  FLOPs per sample
-    ───────────────────────────────────────────────────────────
+    layer    output        parameters   bytes   MACs  FLOPs per sample
+    ──────────────────────────────────────────────────────────────────
     input    (batch, 64)
-    dense_1  (batch, 128)       8,320  33,280            16,640
-    dense_2  (batch, 10)        1,290   5,160             2,570
-    ───────────────────────────────────────────────────────────
-    total                       9,610  38,440            19,210
+    dense_1  (batch, 128)       8,320  33,280  8,192            16,640
+    dense_2  (batch, 10)        1,290   5,160  1,280             2,570
+    ──────────────────────────────────────────────────────────────────
+    total                       9,610  38,440  9,472            19,210
     """
     first = first_pass(model, new_key(0), inputs, dtype, allocate=False)
     traced = first.shared

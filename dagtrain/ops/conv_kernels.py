@@ -13,22 +13,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import lru_cache
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from dagtrain.graph import Spec
 from dagtrain.ops.windows import Lengths, Padding, blocks, cells, padded, taps, views
 
-__all__ = ["Shapes", "by_input", "by_input_scratch", "by_kernel", "by_kernel_scratch", "forward", "forward_scratch", "shapes_of"]
+__all__ = ["Shapes", "by_input", "by_input_scratch", "by_kernel", "by_kernel_scratch", "forward", "forward_scratch"]
 
-BLOCK = 96 * 1024
-"""Elements of the patches of a block: 384 KB of float32, which stay in the second cache."""
+BLOCK = 384 * 1024
+"""Elements of the patches of a block: 1.5 MB of float32. Smaller ones stay in the second cache, but make thin products slower."""
 
 
-class Shapes(NamedTuple):
-    """All that the blocks of one convolution derive from."""
+@dataclass(frozen=True, eq=False)
+class Shapes:
+    """All that the blocks of one convolution derive from, computed once for equal shapes."""
 
     samples: int
     lengths: Lengths
@@ -41,49 +43,54 @@ class Shapes(NamedTuple):
     padding: Padding
     dilation: Lengths
 
-    @property
+    @cached_property
     def elements(self) -> int:
         """Elements of a window in one group: the terms of each sum."""
         return math.prod(self.window) * self.channels // self.groups
 
-    @property
+    @cached_property
     def is_product(self) -> bool:
         """Whether the windows are the elements themselves."""
-        plain = math.prod(self.window) == 1 and self.groups == 1 and not any(map(any, self.padding))
+        plain = math.prod(self.window) == 1 and self.groups == 1 and not self.is_padded
         return plain and self.counts == self.lengths
 
-    @property
+    @cached_property
+    def is_padded(self) -> bool:
+        """Whether there is padding, or less than none."""
+        return any(map(any, self.padding))
+
+    @cached_property
     def is_depthwise(self) -> bool:
         """Whether each output sums over one channel, and rows can be multiplied as they lie."""
         return self.groups == self.channels == self.filters and self.groups > 1 and self.strides[-1] == 1
 
-    @property
+    @cached_property
+    def by_rows(self) -> bool:
+        """Whether the rows of windows are longer than what lies side by side in a window, so that patches are copied in runs of rows."""
+        return self.counts[-1] >= 2 * self.window[-1] * self.channels // self.groups
+
+    @cached_property
     def slab(self) -> Lengths:
         """Lengths of the padded input of all rows of a block."""
         counts = (self.block[1], *self.counts[1:])
         return tuple((n - 1) * s + d * (k - 1) + 1 for n, s, k, d in zip(counts, self.strides, self.window, self.dilation, strict=True))
 
-    @property
+    @cached_property
     def block(self) -> tuple[int, int]:
         """Samples and rows of a block."""
         row = math.prod(self.counts[1:]) * (self.channels * 4 if self.is_depthwise else self.elements * self.groups)
         return blocks(self.samples, self.counts[0], row, BLOCK)
 
-
-@lru_cache(maxsize=1024)
-def shapes_of(
-    samples: int,
-    lengths: Lengths,
-    kernel: Lengths,
-    groups: int,
-    counts: Lengths,
-    strides: Lengths,
-    padding: Padding,
-    dilation: Lengths,
-) -> Shapes:
-    """The shapes for a kernel of this shape."""
-    *window, item, filters = kernel
-    return Shapes(samples, lengths, item * groups, tuple(window), filters, groups, counts, strides, padding, dilation)
+    @cached_property
+    def turned(self) -> Shapes | None:
+        """The convolution that gives the gradient by x from that of y, if the strides are 1."""
+        if any(stride > 1 for stride in self.strides):
+            return None
+        reach = [d * (k - 1) for k, d in zip(self.window, self.dilation, strict=True)]
+        padding = tuple(
+            (r - low, n + low - count) for r, (low, _), n, count in zip(reach, self.padding, self.lengths, self.counts, strict=True)
+        )
+        return replace(self, lengths=self.counts, counts=self.lengths, channels=self.filters, filters=self.channels, padding=padding)
 
 
 def _taken(scratch: Any, specs: tuple[Spec, ...]) -> Any:
@@ -92,7 +99,7 @@ def _taken(scratch: Any, specs: tuple[Spec, ...]) -> Any:
 
 def _blocks_of(x: Any, s: Shapes, slab: Any) -> Iterator[tuple[slice, slice, Any]]:
     """For each block its samples, its rows and its windows: (groups, samples, rows, *counts, *window, channels of a group)."""
-    if not any(map(any, s.padding)):
+    if not s.is_padded:
         whole = views(x, s.counts, s.window, s.strides, s.dilation, s.groups)
         for samples, rows in cells(s.samples, s.counts[0], s.block):
             yield samples, rows, whole[:, samples, rows]
@@ -107,15 +114,21 @@ def _blocks_of(x: Any, s: Shapes, slab: Any) -> Iterator[tuple[slice, slice, Any
 
 def _patches(x: Any, s: Shapes, slab: Any, room: Any) -> Iterator[tuple[slice, slice, Any]]:
     """For each block its samples, its rows and its windows as the rows of a matrix for each group."""
+    k = len(s.window)
     for samples, rows, windows in _blocks_of(x, s, slab):
+        if s.by_rows:  # (groups, *window, channels of a group, samples, rows, *counts)
+            windows = windows.transpose(0, *range(k + 2, 2 * k + 3), *range(1, k + 2))
         patches = room[: windows.size].reshape(windows.shape)
         np.copyto(patches, windows)
-        yield samples, rows, patches.reshape(s.groups, -1, s.elements)
+        if s.by_rows:
+            yield samples, rows, patches.reshape(s.groups, s.elements, -1).transpose(0, 2, 1)
+        else:
+            yield samples, rows, patches.reshape(s.groups, -1, s.elements)
 
 
 def _slab(s: Shapes, dtype: Any) -> Spec:
     """Room for the padded input of a block."""
-    return Spec((s.block[0], *s.slab, s.channels) if any(map(any, s.padding)) else (0,), dtype)
+    return Spec((s.block[0], *s.slab, s.channels) if s.is_padded else (0,), dtype)
 
 
 def _room(s: Shapes, dtype: Any) -> Spec:
@@ -225,20 +238,11 @@ def by_kernel(x: Any, g: Any, out: Any, scratch: Any, s: Shapes) -> Any:
 # ---- the gradient by the input
 
 
-def _turned(s: Shapes) -> Shapes | None:
-    """The convolution that gives the gradient by x from that of y, if the strides are 1."""
-    if any(stride > 1 for stride in s.strides):
-        return None
-    reach = [d * (k - 1) for k, d in zip(s.window, s.dilation, strict=True)]
-    padding = tuple((r - low, n + low - count) for r, (low, _), n, count in zip(reach, s.padding, s.lengths, s.counts, strict=True))
-    return s._replace(lengths=s.counts, counts=s.lengths, channels=s.filters, filters=s.channels, padding=padding)
-
-
 def by_input_scratch(s: Shapes, dtype: Any) -> tuple[Spec, ...]:
     """Work space of `by_input`."""
     if s.is_product:
         return ()
-    turned = _turned(s)
+    turned = s.turned
     if turned is not None:
         return Spec((*s.window, s.filters // s.groups, s.channels), dtype), *forward_scratch(turned, dtype)
     return (_room(s, dtype),)
@@ -250,7 +254,7 @@ def by_input(g: Any, kernel: Any, out: Any, scratch: Any, s: Shapes) -> Any:
     if s.is_product:
         np.matmul(g.reshape(-1, s.filters), kernel.reshape(s.channels, s.filters).T, out=out.reshape(-1, s.channels))
         return out
-    turned = _turned(s)
+    turned = s.turned
     if turned is not None:
         flipped = kernel[(slice(None, None, -1),) * len(s.window)]
         by_group = work[0].reshape(*s.window, s.filters // s.groups, s.groups, s.channels // s.groups)

@@ -11,6 +11,7 @@ All three are one form, linear in each of x, kernel and g: the derivative of one
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,6 @@ from dagtrain.ops.conv_kernels import (
     by_kernel_scratch,
     forward,
     forward_scratch,
-    shapes_of,
 )
 from dagtrain.ops.record import Draw, Kernel, Op, Sample
 from dagtrain.ops.windows import Lengths, Padding, counts_of
@@ -50,10 +50,25 @@ def _dtype(name: str, *specs: Spec) -> Any:
     return dtype
 
 
-def _forward_shapes(x: Any, kernel: Any, strides: Lengths, padding: Padding, dilation: Lengths, groups: int) -> Shapes:
-    lengths = tuple(x.shape[1:-1])
-    counts = counts_of("conv", lengths, tuple(kernel.shape[:-2]), strides, padding, dilation)
-    return shapes_of(x.shape[0], lengths, tuple(kernel.shape), groups, counts, strides, padding, dilation)
+@lru_cache(maxsize=1024)
+def _shapes(
+    samples: int,
+    lengths: Lengths,
+    kernel: Lengths,
+    counts: Lengths | None,
+    strides: Lengths,
+    padding: Padding,
+    dilation: Lengths,
+    groups: int,
+) -> Shapes:
+    """The shapes for a kernel of this shape; `counts` derive from the rest."""
+    *window, item, filters = kernel
+    counts = counts_of("conv", lengths, tuple(window), strides, padding, dilation) if counts is None else counts
+    return Shapes(samples, lengths, item * groups, tuple(window), filters, groups, counts, strides, padding, dilation)
+
+
+def _forward_shapes(x: Any, kernel: Any, **geometry: Any) -> Shapes:
+    return _shapes(x.shape[0], x.shape[1:-1], kernel.shape, None, **geometry)
 
 
 def _conv_spec(x: Spec, kernel: Spec, *, strides: Lengths, padding: Padding, dilation: Lengths, groups: int) -> Spec:
@@ -71,10 +86,6 @@ def _conv_kernel(x: Any, kernel: Any, out: Any = None, scratch: Any = None, **at
     s = _forward_shapes(x, kernel, **attributes)
     out = np.empty((s.samples, *s.counts, s.filters), np.result_type(x, kernel)) if out is None else out
     return forward(x, kernel, out, scratch, s)
-
-
-def _conv_flops(spec: Spec, x: Spec, kernel: Spec, **_: Any) -> float:
-    return 2.0 * spec.size * math.prod(kernel.shape[:-1])
 
 
 _PLAIN: dict[str, Any] = {"strides": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
@@ -107,14 +118,14 @@ conv: Op = Op(
         conv_by_kernel(x, g, window=kernel.shape[:-2], **attributes),
     ),
     tuple(Sample((Draw(x), Draw(kernel)), attributes) for x, kernel, _, attributes in _CASES),
-    flops=_conv_flops,
+    macs=lambda spec, x, kernel, **_: float(spec.size * math.prod(kernel.shape[:-1])),
 )
 
 # ---- the gradient by x
 
 
-def _input_shapes(g: Any, kernel: Any, lengths: Lengths, strides: Lengths, padding: Padding, dilation: Lengths, groups: int) -> Shapes:
-    return shapes_of(g.shape[0], lengths, tuple(kernel.shape), groups, tuple(g.shape[1:-1]), strides, padding, dilation)
+def _input_shapes(g: Any, kernel: Any, lengths: Lengths, **geometry: Any) -> Shapes:
+    return _shapes(g.shape[0], lengths, kernel.shape, g.shape[1:-1], **geometry)
 
 
 def _input_spec(g: Spec, kernel: Spec, *, lengths: Lengths, strides: Lengths, padding: Padding, dilation: Lengths, groups: int) -> Spec:
@@ -149,15 +160,15 @@ conv_by_input: Op = Op(
     _input_spec,
     _input_gradient,
     tuple(Sample((Draw(y), Draw(kernel)), {"lengths": x[1:-1], **attributes}) for x, kernel, y, attributes in _CASES),
-    flops=lambda spec, g, kernel, **_: 2.0 * g.size * math.prod(kernel.shape[:-1]),
+    macs=lambda spec, g, kernel, **_: float(g.size * math.prod(kernel.shape[:-1])),
 )
 
 # ---- the gradient by the kernel
 
 
-def _kernel_shapes(x: Any, g: Any, window: Lengths, strides: Lengths, padding: Padding, dilation: Lengths, groups: int) -> Shapes:
-    kernel = (*window, x.shape[-1] // groups, g.shape[-1])
-    return shapes_of(x.shape[0], tuple(x.shape[1:-1]), kernel, groups, tuple(g.shape[1:-1]), strides, padding, dilation)
+def _kernel_shapes(x: Any, g: Any, window: Lengths, **geometry: Any) -> Shapes:
+    kernel = (*window, x.shape[-1] // geometry["groups"], g.shape[-1])
+    return _shapes(x.shape[0], x.shape[1:-1], kernel, g.shape[1:-1], **geometry)
 
 
 def _kernel_spec(x: Spec, g: Spec, *, window: Lengths, strides: Lengths, padding: Padding, dilation: Lengths, groups: int) -> Spec:
@@ -190,5 +201,5 @@ conv_by_kernel: Op = Op(
     _kernel_spec,
     _kernel_gradient,
     tuple(Sample((Draw(x), Draw(y)), {"window": kernel[:-2], **attributes}) for x, kernel, y, attributes in _CASES),
-    flops=lambda spec, x, g, **_: 2.0 * g.size * math.prod(spec.shape[:-1]),
+    macs=lambda spec, x, g, **_: float(g.size * math.prod(spec.shape[:-1])),
 )

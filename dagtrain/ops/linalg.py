@@ -62,7 +62,7 @@ matmul = Op(
         Sample((Draw((5, 3, 4)), Draw((4, 2)))),
         Sample((Draw((2, 1, 3, 4)), Draw((5, 4, 2)))),
     ),
-    flops=lambda spec, a, b: 2.0 * spec.size * a.shape[-1],
+    macs=lambda spec, a, b: float(spec.size * a.shape[-1]),
 )
 
 
@@ -140,10 +140,10 @@ def _einsum_kernel(*arrays: Any, out: Any = None, subscripts: str) -> Any:
     return np.einsum(subscripts, *arrays, out=out, optimize=len(arrays) > 1)
 
 
-def _einsum_flops(spec: Spec, *specs: Spec, subscripts: str) -> float:
+def _einsum_terms(specs: Sequence[Spec], subscripts: str) -> int:
+    """Products that are summed."""
     terms = subscripts.partition("->")[0].split(",")
-    lengths = {c: n for t, s in zip(terms, specs, strict=True) for c, n in zip(t, s.shape, strict=True)}
-    return float(len(specs) * math.prod(lengths.values()))
+    return math.prod({c: n for t, s in zip(terms, specs, strict=True) for c, n in zip(t, s.shape, strict=True)}.values())
 
 
 _einsum = Op(
@@ -159,7 +159,8 @@ _einsum = Op(
         Sample((Draw((2, 3)),), {"subscripts": "ij->j"}),
         Sample((Draw((5, 2, 3)), Draw((5, 3, 4))), {"subscripts": "bij,bjk->bik"}),
     ),
-    flops=_einsum_flops,
+    macs=lambda spec, *specs, subscripts: float((len(specs) - 1) * _einsum_terms(specs, subscripts)),
+    flops=lambda spec, *specs, subscripts: float(len(specs) * _einsum_terms(specs, subscripts)),
 )
 
 

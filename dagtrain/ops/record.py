@@ -144,8 +144,10 @@ class Op:
         NumPy's kernel, which is the op's definition: a `Kernel`, or a function.
     ufunc
         The NumPy ufunc whose promotion of dtypes and broadcasting the op has, if there is one.
+    macs
+        Multiplications with an addition of one call, from the specs, for products; by default none.
     flops
-        Floating point operations of one call, from the specs; by default one for each element of the output.
+        Floating point operations of one call, from the specs; by default two for each of `macs`, or one for each element of the output.
     repeats
         How often one call runs its bodies, from the attributes.
     prune
@@ -168,6 +170,7 @@ class Op:
         samples: tuple[Sample, ...] = (),
         *,
         ufunc: np.ufunc | None = None,
+        macs: Callable[..., float] | None = None,
         flops: Callable[..., float] | None = None,
         repeats: Callable[..., float] | None = None,
         prune: Callable[..., Mapping[int, Tensor]] | None = None,
@@ -180,6 +183,7 @@ class Op:
             raise GraphError(f"there are two ops named {name!r}.")
         self.name, self.infer, self.gradient, self.samples, self.ufunc, self.flops = name, infer, gradient, samples, ufunc, flops
         self.kernel = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
+        self.macs = macs
         self.repeats, self.prune, self.again, self.drawn, self.advice = repeats, prune, again, drawn, advice
         OPS[name] = self
 
@@ -211,11 +215,19 @@ class Op:
             return 0.0
         graphs = [graph for several in bodies(node).values() for graph in several]
         if graphs:
-            inner = sum(find(n.op).count_flops(n) for graph in graphs for n in graph.nodes if n.op not in LEAVES)
-            return self.times(node) * inner
-        if self.flops is None:
-            return float(sum(p.size for p in node.spec.parts) if node.spec.parts else node.size)
-        return float(self.flops(node.spec, *(i.spec for i in node.inputs), **dict(node.attributes)))
+            return self.times(node) * sum(find(n.op).count_flops(n) for graph in graphs for n in graph.nodes if n.op not in LEAVES)
+        if self.flops is not None:
+            return float(self.flops(node.spec, *(i.spec for i in node.inputs), **dict(node.attributes)))
+        if self.macs is not None:
+            return 2 * self.count_macs(node)
+        return float(sum(p.size for p in node.spec.parts) if node.spec.parts else node.size)
+
+    def count_macs(self, node: Tensor) -> float:
+        """Multiplications with an addition of this node: those of its products."""
+        graphs = [graph for several in bodies(node).values() for graph in several]
+        if graphs:
+            return self.times(node) * sum(find(n.op).count_macs(n) for graph in graphs for n in graph.nodes if n.op not in LEAVES)
+        return 0.0 if self.macs is None else float(self.macs(node.spec, *(i.spec for i in node.inputs), **dict(node.attributes)))
 
 
 def find(name: str) -> Op:

@@ -105,8 +105,13 @@ def padded(target: Any, a: Any, low: Sequence[int]) -> None:
 def blocks(samples: int, rows: int, cost: int, most: int) -> tuple[int, int]:
     """How many samples and how many rows of each are worked on at once, if a row costs so much and all may cost so much."""
     if rows * cost <= most:
-        return min(samples, max(1, most // max(1, rows * cost))), rows
-    return 1, max(1, most // cost)
+        return _even(samples, most // max(1, rows * cost)), rows
+    return 1, _even(rows, most // cost)
+
+
+def _even(count: int, most: int) -> int:
+    """The size of nearly equal parts of at most this size, at least 1."""
+    return -(-count // -(-count // max(1, min(count, most)))) if count else 1
 
 
 def cells(samples: int, rows: int, block: tuple[int, int]) -> Iterator[tuple[slice, slice]]:

@@ -20,6 +20,7 @@ from dagtrain.arguments import not_negative
 from dagtrain.errors import ArgumentError, DataError, UnknownNameError
 from dagtrain.graph import Array, Tensor
 from dagtrain.nn import losses, metrics
+from dagtrain.nn.calls import naming
 from dagtrain.nn.losses import Loss
 from dagtrain.nn.metrics import Metric
 from dagtrain.ops import as_tensor
@@ -101,7 +102,8 @@ def loss_of(loss: Loss, output: Any, target: Any, weight: Any, parts: Any = None
         part = cast(as_tensor(part), output.dtype)
         if weight is not None:
             part = cast(as_tensor(weight), output.dtype) * part.reshape((-1, *(1,) * (np.ndim(weight) - 1)))
-        total = total + loss.parts(outputs, target, part)[0]
+        with naming("the loss of mixed targets, which weighs each sample"):
+            total = total + loss.parts(outputs, target, part)[0]
     return Parts(total, plain.weight)
 
 

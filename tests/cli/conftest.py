@@ -17,6 +17,7 @@ PROGRAM = "from dagtrain_command import main\nif __name__ == '__main__':\n    ma
 @pytest.fixture(autouse=True)
 def settings():
     """The command changes Dask's settings for later schedulers of its process: undo it."""
+    pytest.importorskip("distributed")  # else its own settings would end with these
     with dask.config.set({"distributed.scheduler.preload": []}):
         yield
 

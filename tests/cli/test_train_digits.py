@@ -57,7 +57,9 @@ def test_cluster_of_two_gives_the_bits_of_this_process(command, process, tmp_pat
     assert (tmp_path / "runs" / "digits" / "step.svg").read_text().count("tcp://127.0.0.1:") >= 2
 
 
-@pytest.mark.parametrize("whole_group", [pytest.param(True, id="terminal", marks=pytest.mark.cluster), pytest.param(False, id="alone")])
+@pytest.mark.parametrize(
+    "whole_group", [pytest.param(True, id="terminal", marks=[pytest.mark.cluster, pytest.mark.long]), pytest.param(False, id="alone")]
+)
 def test_control_c_ends_with_one_line_and_130(process, whole_group):
     command = process("train", "digits", "--epochs", "100000", *(["--workers", "1"] if whole_group else []))
     while "1/100000" not in command.stdout.readline():

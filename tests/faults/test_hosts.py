@@ -10,6 +10,7 @@ import pytest
 SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "prove-hosts"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(720)
 @pytest.mark.usefixtures("network")  # for its conditions
 def test_the_short_proof(tmp_path):

@@ -1,7 +1,4 @@
-"""Workers on hosts of their own, between which the network fails: the run continues or recovers, with the same weights.
-
-A cut that heals is in test_hosts.py.
-"""
+"""Workers on hosts of their own, between which the network fails: the run continues or recovers, with the same weights."""
 
 import contextlib
 import re
@@ -37,7 +34,25 @@ def test_a_cut_between_two_workers_alone(network, two, expected):
 
 
 @pytest.mark.timeout(90)
-@pytest.mark.parametrize("third", [False, True], ids=["two workers", "three workers"])
+def test_a_cut_that_heals(network, two, expected):
+    """The run waits meanwhile, and repeats nothing."""
+    driver = two.driver(policy={"most": 2})
+    driver.until(3)
+    network("cut", "w1", "w2")
+    heal = threading.Timer(3, network, ("mend", "w1", "w2"))
+    heal.start()
+    began = time.monotonic()
+    try:
+        result = driver.end()
+    finally:
+        heal.join()
+    assert time.monotonic() - began > 2
+    assert result["fingerprint"] == expected()
+    assert not [event for event in result["events"] if "lost" in event or "repeated" in event]
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("third", [pytest.param(False, id="two workers", marks=pytest.mark.long), pytest.param(True, id="three workers")])
 def test_a_cut_from_before_the_beginning(network, two, expected, third):
     """A firewall between workers that the scheduler and the driver reach: one of the two is left out, and the others continue."""
     address = {host: two.host_of(host) for host in ("w1", "w2")}

@@ -18,6 +18,7 @@ def test_parameters_bytes_and_flops():
     assert list(rows) == ["flatten_1", "encoder/dense_1", "encoder/batch_norm_1", "encoder/dropout_1", "dense_1"]
     assert rows["encoder/dense_1"].parameters == 64 * 128 + 128
     assert rows["encoder/dense_1"].bytes == 4 * (64 * 128 + 128)
+    assert rows["encoder/dense_1"].macs == 64 * 128
     assert rows["encoder/dense_1"].flops == 2 * 64 * 128 + 128 + 128
     assert rows["encoder/batch_norm_1"].parameters == rows["encoder/batch_norm_1"].state == 256
     assert rows["dense_1"].parameters == 1280
@@ -35,13 +36,13 @@ def test_flops_for_one_sample_do_not_depend_on_the_batch():
 
 def test_the_table():
     assert str(nn.Sequential([nn.Dense(128, "relu"), nn.Dense(10)]).summary(dt.Spec((32, 64), np.dtype("f4")))).splitlines() == [
-        "layer    output        parameters   bytes  FLOPs per sample",
-        "───────────────────────────────────────────────────────────",
+        "layer    output        parameters   bytes   MACs  FLOPs per sample",
+        "──────────────────────────────────────────────────────────────────",
         "input    (batch, 64)",
-        "dense_1  (batch, 128)       8,320  33,280            16,640",
-        "dense_2  (batch, 10)        1,290   5,160             2,570",
-        "───────────────────────────────────────────────────────────",
-        "total                       9,610  38,440            19,210",
+        "dense_1  (batch, 128)       8,320  33,280  8,192            16,640",
+        "dense_2  (batch, 10)        1,290   5,160  1,280             2,570",
+        "──────────────────────────────────────────────────────────────────",
+        "total                       9,610  38,440  9,472            19,210",
     ]
 
 

@@ -102,3 +102,14 @@ def test_an_optimiser_without_a_rate_refuses_a_scale_at_the_latest_when_it_begin
     trainer.learning_rate_scale = 0.5
     with pytest.raises(ArgumentError, match="has no learning rate to scale"):
         fit(trainer)
+
+
+def test_the_rules_resume_to_the_same_bits_in_groups(tmp_path):
+    rates = [optim.amsgrad(0.01), optim.nadam(0.01), optim.radam(0.01, beta_2=0.9), optim.lion(0.001), optim.lookahead("sgd", 3)]
+    for i, rate in enumerate(rates):
+        rule = optim.averaged(optim.scaled(optim.by_name({"*.bias": "adam", "*": rate}), optim.join([optim.warmup(1.0, 3), 0.5], [5])))
+        whole, stopped = new(rule), new(rule)
+        fit(stopped, checkpoint=tmp_path / str(i))
+        resumed = dt.load(tmp_path / str(i), engine="inline")
+        assert fit(whole, 4).fingerprint == fit(resumed).fingerprint
+        np.testing.assert_array_equal(whole.weights("average")["dense_1.kernel"], resumed.weights("average")["dense_1.kernel"])

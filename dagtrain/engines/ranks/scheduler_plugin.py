@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 
 _WANTED = 10.0
 """Seconds for which a worker counts as leaving after an adaptive cluster asked for it; the cluster asks every second."""
-_DEAF = 2.0
-"""Seconds after which a client that has not looked does something else."""
+_DEAF = 5.0
+"""Seconds after which a client that has not looked does something else: on a busy machine it may take two to place ranks anew."""
 _LOOK = 0.02
 """Seconds between two looks whether a worker that leaves is still in a group."""
 _REMEMBERED = 256

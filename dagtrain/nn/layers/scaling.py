@@ -90,13 +90,18 @@ class Normalization(Layer):
            [ 1.,  1.]], dtype=float32)
     """
 
-    mean: Any
-    variance: Any
+    mean: Any = None
+    variance: Any = None
     axis: int | tuple[int, ...] | None = -1
     name: str | None = None
 
     def __post_init__(self) -> None:
         kind = self.name or "Normalization"
+        if self.mean is None or self.variance is None:
+            raise ArgumentError(
+                f"{kind} takes the mean and the variance of the data: found = dagtrain.data.moments(x), then Normalization(found.mean, "
+                "found.variance)."
+            )
         try:
             mean, variance = np.asarray(self.mean, np.float64), np.asarray(self.variance, np.float64)
         except (TypeError, ValueError):

@@ -15,6 +15,12 @@ from dagtrain.engines.engine import InlineEngine
 pytestmark = pytest.mark.combined
 
 
+@pytest.fixture(scope="module")
+def client(threads):
+    """Of workers in this process, which cost half: other processes are in `test_any_number_of_workers`."""
+    return threads
+
+
 def same_run(history, expected):
     """Assert equal weights, losses and metrics, to the last bit, and no events."""
     assert history.fingerprint == expected.fingerprint

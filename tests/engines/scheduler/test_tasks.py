@@ -8,6 +8,8 @@ from distributed import Client, get_client, worker_client
 
 import dagtrain as dt
 
+pytestmark = pytest.mark.combined
+
 X = np.random.default_rng(0).normal(size=(64, 8)).astype("f4")
 
 

@@ -87,5 +87,6 @@ def test_training_mixes_and_evaluation_does_not():
 def test_mistakes():
     with pytest.raises(ArgumentError, match="the model mixes samples twice"):
         new([nn.CutMix(), nn.MixUp()]).fit(X, LABELS, verbose=0)
-    with pytest.raises(ArgumentError, match="cannot weigh what is one number for the batch already: return one value a sample"):
+    with pytest.raises(ArgumentError, match="cannot weigh what is one number for the batch already: return one value a sample") as raised:
         new([nn.MixUp()], lambda outputs, y: np.mean(outputs)).fit(X, LABELS, verbose=0)
+    assert "In the loss of mixed targets, which weighs each sample." in raised.value.__cause__.__notes__

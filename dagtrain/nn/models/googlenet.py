@@ -1,0 +1,125 @@
+"""GoogLeNet, with its two auxiliary heads as named outputs that exist in training alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dagtrain.arguments import positive, whole
+from dagtrain.nn.layers import (
+    AveragePooling2D,
+    Concatenate,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePooling2D,
+    LocalResponseNorm,
+    MaxPooling2D,
+)
+from dagtrain.nn.model import Model
+from dagtrain.nn.symbolic import Input, Value
+
+__all__ = ["GoogLeNet"]
+
+# Name: filters of the four branches; 1×1, 1×1 → 3×3, 1×1 → 5×5, pooling → 1×1.
+INCEPTIONS: dict[str, tuple[int, int, int, int, int, int]] = {
+    "inception_3a": (64, 96, 128, 16, 32, 32),
+    "inception_3b": (128, 128, 192, 32, 96, 64),
+    "inception_4a": (192, 96, 208, 16, 48, 64),
+    "inception_4b": (160, 112, 224, 24, 64, 64),
+    "inception_4c": (128, 128, 256, 24, 64, 64),
+    "inception_4d": (112, 144, 288, 32, 64, 64),
+    "inception_4e": (256, 160, 320, 32, 128, 128),
+    "inception_5a": (256, 160, 320, 32, 128, 128),
+    "inception_5b": (384, 192, 384, 48, 128, 128),
+}
+HEADS = {"inception_4a": "aux1", "inception_4d": "aux2"}
+"""After which module an auxiliary output begins."""
+LAST_OF_STAGE = ("inception_3b", "inception_4e")
+"""After which modules height and width are halved."""
+
+
+def _pool() -> MaxPooling2D:
+    return MaxPooling2D(3, 2, "same")
+
+
+def _conv(filters: int, window: int, name: str, strides: int = 1) -> Conv2D:
+    # The variance of He's first values keeps that of the activations through the 22 layers, which have no normalisation.
+    return Conv2D(filters, window, "relu", strides=strides, padding="same", kernel_initializer="he_normal", name=name)
+
+
+def _inception(x: Value, filters: Sequence[int], name: str) -> Value:
+    one, before_three, three, before_five, five, pool = filters
+    inner = Input(x.spec.shape[1:])
+    branches = [
+        _conv(one, 1, "one")(inner),
+        _conv(three, 3, "three")(_conv(before_three, 1, "before_three")(inner)),
+        _conv(five, 5, "five")(_conv(before_five, 1, "before_five")(inner)),
+        _conv(pool, 1, "behind_pool")(MaxPooling2D(3, 1, "same", name="pool")(inner)),
+    ]
+    result: Value = Model(inner, Concatenate(name="join")(branches), name=name)(x)
+    return result
+
+
+def _head(x: Value, filters: int, units: int, classes: int, name: str) -> Value:
+    inner = Input(x.spec.shape[1:])
+    window = min(5, *x.spec.shape[1:3])
+    y = _conv(filters, 1, "reduce")(AveragePooling2D(window, 3, name="pool")(inner))
+    y = Dropout(0.7, name="dropout")(Dense(units, "relu", kernel_initializer="he_normal", name="dense")(Flatten(name="flatten")(y)))
+    result: Value = Model(inner, Dense(classes, name="logits")(y), name=name)(x)
+    return result
+
+
+def GoogLeNet(
+    classes: int = 1000,
+    input_shape: Sequence[int] = (224, 224, 3),
+    auxiliary: bool = True,
+    width: float = 1.0,
+    dropout: float = 0.4,
+) -> Model:
+    """GoogLeNet: nine modules of four branches each, the output ``main``, and in training the outputs ``aux1`` and ``aux2``.
+
+    Its two heads exist in training alone: `fit` needs a loss for each, `predict` and `evaluate` leave them out. Train it with
+    ``loss={"main": "cross_entropy", "aux1": "cross_entropy", "aux2": "cross_entropy"}``, ``loss_weights={"aux1": 0.3, "aux2": 0.3}``,
+    and the labels for each output.
+
+    Source: Szegedy et al., "Going deeper with convolutions", arXiv:1409.4842, table 1 and section 5. Of the table's counts of parameters,
+    three cannot be those of its channels; the counts here are exact.
+
+    Parameters
+    ----------
+    classes
+        The number of outputs of each head.
+    input_shape
+        Height, width and channels of a picture; 32 × 32 at least.
+    auxiliary
+        Whether it has the auxiliary heads.
+    width
+        Factor of all numbers of filters and units but the last, for smaller networks.
+    dropout
+        Rate of dropout before the main output.
+
+    Examples
+    --------
+    >>> GoogLeNet(auxiliary=False).summary().parameters, GoogLeNet().summary().parameters
+    (6998552, 13378280)
+    """
+    positive("GoogLeNet: width", width)
+    whole("GoogLeNet: classes", classes)
+
+    def wide(n: int) -> int:
+        return max(1, round(n * width))
+
+    x = Input(tuple(input_shape), name="x")
+    y = _pool()(_conv(wide(64), 7, "conv_1", strides=2)(x))
+    y = _conv(wide(64), 1, "conv_2_reduce")(LocalResponseNorm()(y))
+    y = _pool()(LocalResponseNorm()(_conv(wide(192), 3, "conv_2")(y)))
+    heads: dict[str, Value] = {}
+    for name, filters in INCEPTIONS.items():
+        y = _inception(y, [wide(n) for n in filters], name)
+        if auxiliary and name in HEADS:
+            heads[HEADS[name]] = _head(y, wide(128), wide(1024), classes, HEADS[name])
+        if name in LAST_OF_STAGE:
+            y = _pool()(y)
+    y = Dropout(dropout)(GlobalAveragePooling2D()(y))
+    return Model(x, {"main": Dense(classes, name="logits")(y)}, auxiliary=heads)
