@@ -42,7 +42,7 @@ from dagtrain.train.pictures import Pictured
 from dagtrain.train.publish import published, publisher_of
 from dagtrain.train.rows import check_alike, open_arrays, open_validation, shapes_of_shards
 from dagtrain.train.stopping import Stopping, interruptible
-from dagtrain.train.stream_loop import StreamLoop, StreamSession
+from dagtrain.train.stream_loop import StreamLoop
 
 __all__ = ["Trainer"]
 
@@ -333,7 +333,7 @@ class Trainer(Pictured):
                     closing(console),
                     interruptible(stopping),
                     computed_by(self._client),
-                    StreamSession(engine, program, source, exact) if streams else engine.session(program, source, exact) as session,
+                    engine.session(program, source, exact) as session,
                     run or nullcontext(),
                 ):
                     if resumed is not None:
