@@ -83,6 +83,7 @@ class Trained(Hinted):
         self.progress = Progress()
         self._loop: Loop | None = None
         self._is_fitting = False
+        self._stepper: Any = None
         self._sample: tuple[Any, BatchPlan] | None = None
         self._stream: BatchStream | None = None
         self._first: tuple[dict[str, Array], float] = {}, 1.0  # weights and a learning rate scale for the first state
@@ -101,6 +102,11 @@ class Trained(Hinted):
             settable = ("client", "engine", "learning_rate_scale", "optimizer", "threads")
             raise no_attribute("attribute to set of a Trainer", name, settable, hints.TRAINER)
         super().__setattr__(name, value)
+
+    def _close_stepper(self) -> None:
+        """End the steps of a `Stepper` that is open."""
+        if self._stepper is not None:
+            self._stepper.close()
 
     @property
     def _columns(self) -> Columns | None:
@@ -368,6 +374,8 @@ class Trained(Hinted):
     @property
     def program(self) -> Program:
         """The compiled step."""
+        if self.progress.program is not None and self.progress.is_begun:  # the state may be elsewhere
+            return self.progress.program
         return self._ready("give its program")[0]
 
     # ---- internals
