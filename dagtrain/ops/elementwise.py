@@ -26,7 +26,7 @@ multiply = elementwise("multiply", np.multiply, lambda g, y, a, b: (g * b, g * a
 divide = elementwise("divide", np.divide, lambda g, y, a, b: (g / b, -g * y / b), domain=[(-2, 2), POSITIVE])
 negative = elementwise("negative", np.negative, lambda g, y, a: (-g,))
 positive = elementwise("positive", np.positive, lambda g, y, a: (g,))
-square = elementwise("square", np.square, lambda g, y, a: (g * (2 * a),))
+square = elementwise("square", np.square, lambda g, y, a: (2 * g * a,))
 reciprocal = elementwise("reciprocal", np.reciprocal, lambda g, y, a: (-g * square(y),), domain=[POSITIVE])
 
 

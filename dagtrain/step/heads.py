@@ -71,6 +71,12 @@ class Head:
     factor: float
     metrics: tuple[Metric, ...]
 
+    def __post_init__(self) -> None:
+        for metric in () if self.takes_targets else self.metrics:
+            loss = getattr(metric.parts, "keywords", {}).get("loss")
+            if loss is None or loss.targets != "none":
+                raise ArgumentError(f"the metric {metric.name!r} compares outputs with y, and the loss {self.loss.name!r} takes none.")
+
     @property
     def takes_targets(self) -> bool:
         """Whether its loss compares the output with a column of y."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,9 @@ __all__ = ["RateRange", "learning_rate_range"]
 _SMOOTHING = 0.9
 """Decay of the mean of losses."""
 _EXPLODED = 4.0
-"""The test ends at a loss this many times the least one."""
+"""The test ends at a mean of losses this many times the least one."""
+_FEW = 10
+"""The means over fewer losses than these are too noisy to compare."""
 
 
 @dataclass(frozen=True)
@@ -43,25 +45,41 @@ class RateRange:
     @property
     def smoothed(self) -> Array:
         """The mean of the losses up to each step, where older ones count less."""
-        weights = _SMOOTHING ** np.arange(len(self.losses))
-        return np.array([np.average(self.losses[: i + 1], weights=weights[i::-1]) for i in range(len(self.losses))])
+        return _smoothed(self.losses)
 
     @property
     def suggestion(self) -> float:
         """A tenth of the rate with the least smoothed loss: still falling, and far enough from where it rises."""
-        return float(self.rates[np.argmin(self.smoothed)]) / 10
+        first = min(_FEW, len(self.rates)) - 1
+        return float(self.rates[first + np.argmin(self.smoothed[first:])]) / 10
 
     def __repr__(self) -> str:
         return f"<RateRange: {len(self.rates)} steps from {self.rates[0]:.3g} to {self.rates[-1]:.3g}; suggestion {self.suggestion:.2g}>"
 
 
+def _smoothed(losses: Sequence[float] | Array) -> Array:
+    weights = _SMOOTHING ** np.arange(len(losses))
+    return np.array([np.average(losses[: i + 1], weights=weights[i::-1]) for i in range(len(losses))])
+
+
 class _Losses(Callback):
+    """The losses up to the last rate, or to the first that exploded; engines may run ahead of a stop."""
+
     def __init__(self, steps: int) -> None:
         self.steps, self.losses = steps, list[float]()
 
+    @property
+    def at_end(self) -> bool:
+        """Whether no more losses count."""
+        if len(self.losses) in (0, self.steps):
+            return len(self.losses) == self.steps
+        means = _smoothed(self.losses)[min(_FEW, len(self.losses)) - 1 :]
+        return bool(means[-1] > _EXPLODED * means.min() or self.losses[-1] > _EXPLODED**3 * means.min())
+
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
-        self.losses.append(logs["loss"])
-        if len(self.losses) >= self.steps or self.losses[-1] > _EXPLODED * max(min(self.losses), 1e-12):
+        if not self.at_end:
+            self.losses.append(logs["loss"])
+        if self.at_end:
             self.trainer.stop("the end of the rates")
 
 
@@ -124,7 +142,7 @@ def learning_rate_range(
     except NotFiniteError:
         if not losses.losses:
             raise
-    seen = np.array(losses.losses[:steps])
+    seen = np.array(losses.losses)
     return RateRange(lowest * factor ** np.arange(len(seen)), seen)
 
 

@@ -40,13 +40,13 @@ def open_rows(
     needs = isinstance(objective, ModelObjective) and objective.takes_targets
     if y is None and needs and not is_parts(x):
         raise missing
-    if y is not None and isinstance(objective, ModelObjective) and not needs:
-        raise DataError(f"the loss {objective.losses[0].name!r} takes no targets: leave y out.")
     targets = objective.targets if needs and objective.targets != "any" else None
     labels = objective.labels if isinstance(objective, ModelObjective) else None
     source = open_source(x, y, sample_weight, targets=targets, labels=labels, dtype=objective.dtype, expected=expected)
     if source.columns.y is None and needs:
         raise missing
+    if source.columns.y is not None and isinstance(objective, ModelObjective) and not needs:
+        raise DataError(f"the loss {objective.losses[0].name!r} takes no targets: leave y out.")
     return source
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dagtrain as dt
-from dagtrain.errors import DataError
+from dagtrain.errors import ArgumentError, DataError
 
 nn = dt.nn
 RANDOM = np.random.default_rng(0)
@@ -31,6 +31,11 @@ def test_triplets_train_without_targets():
     np.testing.assert_allclose(other.fit(X, batch_size=16, epochs=3, verbose=0).history["loss"], history.history["loss"], rtol=1e-5)
     with pytest.raises(DataError, match="the loss 'triplet' takes no targets: leave y out"):
         trainer.fit(X, TOGETHER)
+    with pytest.raises(DataError, match="takes no targets"):
+        new(twins(*X), "triplet").fit(lambda: iter([(X, TOGETHER)]), verbose=0)
+    with pytest.raises(ArgumentError, match="the metric 'mean_squared_error' compares outputs with y, and the loss 'triplet' takes none"):
+        new(twins(*X), "triplet", metrics=["mse"])
+    assert new(twins(*X), "triplet", metrics=["triplet"]).fit(X, verbose=0).history["triplet"]
 
 
 def test_pairs_and_a_loss_without_targets_beside_others():

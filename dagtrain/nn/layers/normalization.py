@@ -182,7 +182,8 @@ class LayerNorm(Layer):
         x, scale, offset = _prepared(c, x, shape, self.scale, self.center)
         centred = x - np.mean(x, axis=axes, keepdims=True)
         variance = np.mean(np.square(centred), axis=axes, keepdims=True)
-        return centred / np.sqrt(variance + self.epsilon) * spread(scale) + spread(offset)
+        # One division for each sample, and a product for each element.
+        return centred * (1 / np.sqrt(variance + self.epsilon)) * spread(scale) + spread(offset)
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ class RMSNorm(Layer):
         """The normalised samples."""
         axes, shape, spread = _axes("RMSNorm", x, self.axis)
         x, scale, _ = _prepared(c, x, shape, self.scale, center=False)
-        return x / np.sqrt(np.mean(np.square(x), axis=axes, keepdims=True) + self.epsilon) * spread(scale)
+        return x * (1 / np.sqrt(np.mean(np.square(x), axis=axes, keepdims=True) + self.epsilon)) * spread(scale)
 
 
 @dataclass(frozen=True)
@@ -289,10 +290,17 @@ class GroupNorm(Layer):
         if channels % groups:
             raise ShapeError(f"GroupNorm: {channels} channels do not divide into {groups} groups.")
         x, scale, offset = _prepared(c, x, (channels,), self.scale, self.center)
-        grouped = x.reshape((x.shape[0], math.prod(x.shape[1:-1]), groups, channels // groups))
-        centred = grouped - np.mean(grouped, axis=(1, 3), keepdims=True)
-        variance = np.mean(np.square(centred), axis=(1, 3), keepdims=True)
-        return (centred / np.sqrt(variance + self.epsilon)).reshape(x.shape) * scale + offset
+        flat = x.reshape((x.shape[0], math.prod(x.shape[1:-1]), channels))
+        centred = flat - _of_groups(flat, groups)
+        inverse = 1 / np.sqrt(_of_groups(np.square(centred), groups) + self.epsilon)
+        return (centred * (inverse * scale) + offset).reshape(x.shape)
+
+
+def _of_groups(x: Values, groups: int) -> Values:
+    """The mean of each sample and group, for each channel: of x (samples, elements, channels), of shape (samples, 1, channels)."""
+    rows, _, channels = x.shape
+    means = np.mean(np.mean(x, axis=1).reshape((rows, groups, channels // groups)), axis=2, keepdims=True)
+    return np.broadcast_to(means, (rows, groups, channels // groups)).reshape((rows, 1, channels))
 
 
 @dataclass(frozen=True)
