@@ -7,6 +7,7 @@ its own equally among equal infinities. `argmax` and `argmin` have derivative ze
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -74,9 +75,31 @@ def in_single(kernel: Any, a: Any, out: Any, **attributes: Any) -> Any:
     return written(np.asarray(kernel(a.astype(np.float32), **attributes)).astype(np.float16), out)
 
 
+_TALL, _NARROW, _WIDE = 1 << 16, 64, 512
+
+
+def _is_tall(a: Any, axis: Axes) -> bool:
+    """Whether many short rows are added up, as pixels with their channels are. The shape alone decides."""
+    return a.size >= _TALL and a.dtype.kind == "f" and axis == tuple(range(len(axis))) and 1 < math.prod(a.shape[len(axis) :]) <= _NARROW
+
+
+def _tall_sum(a: Any, out: Any, *, axis: Axes, keepdims: bool) -> Any:
+    """The sum of short rows: first of long rows made of several, since NumPy adds 512 numbers in nearly the time of 32."""
+    columns = math.prod(a.shape[len(axis) :])
+    rows = a.reshape(-1, columns)
+    several = _WIDE // columns
+    whole = len(rows) - len(rows) % several
+    total = add_reduce(add_reduce(rows[:whole].reshape(-1, several * columns), 0).reshape(several, columns), 0)
+    if whole < len(rows):
+        total += add_reduce(rows[whole:], 0)
+    return written(total.reshape(reduced_shape(a.shape, axis, keepdims)), out)
+
+
 def _sum_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
     if a.itemsize == 2 and is_half(a):
         return in_single(_sum_kernel, a, out, axis=axis, keepdims=keepdims)
+    if a.size >= _TALL and _is_tall(a, axis):
+        return _tall_sum(a, out, axis=axis, keepdims=keepdims)
     return add_reduce(a, axis, None, out, keepdims)
 
 
@@ -93,7 +116,10 @@ _sum = Op(
 def _mean_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
     if a.itemsize == 2 and is_half(a):
         return in_single(_mean_kernel, a, out, axis=axis, keepdims=keepdims)
-    total = add_reduce(a, axis, None if a.dtype.kind in "fc" else np.float64, out, keepdims)
+    if a.size >= _TALL and _is_tall(a, axis):
+        total = _tall_sum(a, out, axis=axis, keepdims=keepdims)
+    else:
+        total = add_reduce(a, axis, None if a.dtype.kind in "fc" else np.float64, out, keepdims)
     return np.divide(total, total.dtype.type(size_of(a.shape, axis)), out=out)
 
 

@@ -248,3 +248,16 @@ def test_norm_and_logsumexp_of_whole_numbers_do_not_wrap(dtype: str) -> None:
     x = np.array([100, 100, 1]).astype(dtype)
     for name, right in (("norm", np.sqrt((x.astype(float) ** 2).sum())), ("logsumexp", np.logaddexp.reduce(x.astype(float)))):
         np.testing.assert_allclose(OPS[name].kernel(x, axis=(0,), keepdims=False), right, rtol=1e-14)
+
+
+@pytest.mark.parametrize("shape", [(3000, 25), (64, 33, 40, 3), (2, 300, 200, 64), (70_000, 1)])
+def test_sums_of_many_short_rows_are_exact_in_any_memory_order(shape):
+    a = np.random.default_rng(0).normal(1.0, 1.0, shape).astype("f4")
+    axis = tuple(range(len(shape) - 1))
+    for name in ("sum", "mean"):
+        kernel = OPS[name].kernel
+        expected = getattr(a.astype("f8"), name)(axis)
+        np.testing.assert_allclose(kernel(a, axis=axis, keepdims=False), expected, rtol=1e-5)
+        out = np.empty((*(1,) * len(axis), shape[-1]), "f4")
+        assert kernel(np.asfortranarray(a), out=out, axis=axis, keepdims=True) is out
+        np.testing.assert_array_equal(out.ravel(), kernel(a, axis=axis, keepdims=False))
