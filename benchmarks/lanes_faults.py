@@ -11,6 +11,8 @@ import threading
 import time
 from typing import Any
 
+import dagtrain as dt
+
 __all__ = ["memory", "recovery"]
 
 SAMPLES = 8192
@@ -18,7 +20,7 @@ DEADLINE = 60.0
 """Seconds after which a recovery counts as failed."""
 
 
-class Reporter:
+class Observer(dt.callbacks.Callback):
     """Records the times of committed steps and of events; calls `at_epoch` at each epoch's end."""
 
     def __init__(self, at_epoch: Any = None) -> None:
@@ -26,28 +28,22 @@ class Reporter:
         self.changed = threading.Condition()
         self.last_step, self.events = 0.0, list[tuple[float, str]]()
 
-    def start(self, info: Any) -> None:
-        """Nothing."""
-
-    def step(self, done: int, total: int, loss: float | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Any) -> None:
         """A step is committed."""
         with self.changed:
             self.last_step = time.monotonic()
             self.changed.notify_all()
 
-    def event(self, line: str) -> None:
+    def on_event(self, event: Any) -> None:
         """Something happened."""
         with self.changed:
-            self.events.append((time.monotonic(), line))
+            self.events.append((time.monotonic(), event.line))
             self.changed.notify_all()
 
-    def epoch(self, row: Any) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any) -> None:
         """An epoch is over."""
         if self.at_epoch is not None:
-            self.at_epoch(row)
-
-    def finish(self, info: Any) -> None:
-        """Nothing."""
+            self.at_epoch(epoch + 1)
 
 
 def recovery(kills: int, workers: int) -> dict[str, Any]:
@@ -57,7 +53,7 @@ def recovery(kills: int, workers: int) -> dict[str, Any]:
     from lanes import NETWORKS, data, say, trainer
 
     sizes, batch = NETWORKS["small"]
-    dataset, reporter, draw = data(sizes[0], SAMPLES), Reporter(), random.Random(0)
+    dataset, observer, draw = data(sizes[0], SAMPLES), Observer(), random.Random(0)
     known, resumed, failures = list[float](), list[float](), list[str]()
     # This long after a worker was lost, the cluster checks whether it is back, and removes it for good if it was just killed again.
     setting = dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})
@@ -69,8 +65,8 @@ def recovery(kills: int, workers: int) -> dict[str, Any]:
         fitted = trainer(sizes, 8, engine="lanes", client=client)
 
         def kill_them() -> None:
-            with reporter.changed:
-                reporter.changed.wait_for(lambda: reporter.last_step, DEADLINE)
+            with observer.changed:
+                observer.changed.wait_for(lambda: observer.last_step, DEADLINE)
             for i in range(kills):
                 time.sleep(draw.uniform(0.3, 1.0))
                 until = time.monotonic() + DEADLINE
@@ -78,25 +74,25 @@ def recovery(kills: int, workers: int) -> dict[str, Any]:
                 while len(pids) < workers and time.monotonic() < until:  # until all are back
                     pids = client.run(os.getpid, on_error="ignore")
                     time.sleep(0.05)
-                seen, at = len(reporter.events), time.monotonic()
+                seen, at = len(observer.events), time.monotonic()
                 os.kill(pids[draw.choice(sorted(pids))], signal.SIGKILL)
-                with reporter.changed:
-                    committed = reporter.changed.wait_for(
-                        lambda: len(reporter.events) > seen and reporter.last_step > reporter.events[seen][0],  # noqa: B023  # within the turn
+                with observer.changed:
+                    committed = observer.changed.wait_for(
+                        lambda: len(observer.events) > seen and observer.last_step > observer.events[seen][0],  # noqa: B023  # within the turn
                         DEADLINE,
                     )
                     if committed:
-                        known.append(reporter.events[seen][0] - at)
-                        resumed.append(reporter.last_step - at)
+                        known.append(observer.events[seen][0] - at)
+                        resumed.append(observer.last_step - at)
                     else:
-                        failures.append(f"kill {i}: no step within {DEADLINE:g} s; events: {[line for _, line in reporter.events[seen:]]}")
+                        failures.append(f"kill {i}: no step within {DEADLINE:g} s; events: {[line for _, line in observer.events[seen:]]}")
                 say(f"recovery: kill {i + 1} of {kills}")
             fitted.stop("enough workers were killed")
 
         thread = threading.Thread(target=kill_them)
         thread.start()
         try:
-            history = fitted.fit(*dataset, epochs=1_000_000, batch_size=batch, verbose=0, reporter=reporter)
+            history = fitted.fit(*dataset, epochs=1_000_000, batch_size=batch, verbose=0, callbacks=[observer])
         finally:
             thread.join()
         fitted.ledger().verify()
@@ -145,16 +141,14 @@ def memory(steps: int) -> dict[str, Any]:
         Client(cluster) as client,
     ):
 
-        def look(row: Any) -> None:
-            if row["epoch"] % max(1, epochs // 20) == 0:
+        def look(epoch: int) -> None:
+            if epoch % max(1, epochs // 20) == 0:
                 workers = {"worker " + str(i): rss for i, (_, rss) in enumerate(sorted(client.run(resident).items()))}
-                samples.append(
-                    {"step": row["epoch"] * an_epoch, **workers, "scheduler": client.run_on_scheduler(resident), "client": resident()}
-                )
+                samples.append({"step": epoch * an_epoch, **workers, "scheduler": client.run_on_scheduler(resident), "client": resident()})
 
         say(f"memory: {epochs * an_epoch} steps")
         fitted = trainer(sizes, 8, engine="lanes", client=client)
-        fitted.fit(*dataset, epochs=epochs, batch_size=batch, verbose=0, reporter=Reporter(look))
+        fitted.fit(*dataset, epochs=epochs, batch_size=batch, verbose=0, callbacks=[Observer(look)])
     names = [name for name in samples[0] if name != "step"]
     first = samples[min(len(samples) - 2, max(1, len(samples) // 10))]  # after the allocations of the start
     rows, growth = [], {}

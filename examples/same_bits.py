@@ -10,27 +10,25 @@ from distributed import Client, LocalCluster
 
 import dagtrain as dt
 from dagtrain.data import load_digits
-from dagtrain.report import Reporter
 
 
-class KillAfter(Reporter):
-    """Reports nothing; kills a process with -9 at the end of an epoch."""
+class KillAfter(dt.callbacks.Callback):
+    """Kills a process with -9 at the end of an epoch."""
 
     def __init__(self, victim: int, epoch: int) -> None:
-        super().__init__(verbose=0)
         self.victim, self.last_epoch = victim, epoch
 
-    def epoch(self, row):
+    def on_epoch_end(self, epoch, logs):
         """Kill at the end of the chosen epoch."""
-        if row["epoch"] == self.last_epoch:
+        if epoch + 1 == self.last_epoch:
             os.kill(self.victim, signal.SIGKILL)
 
 
-def train(engine: str, epochs: int = 6, threads: int | None = None, reporter: Reporter | None = None) -> str:
+def train(engine: str, epochs: int = 6, threads: int | None = None, callbacks=()) -> str:
     data = load_digits()
     model = dt.nn.Sequential([dt.nn.Dense(128, "relu"), dt.nn.Dense(10)])
     trainer = dt.Trainer(model, loss="cross_entropy", optimizer=dt.optim.adam(1e-2), shards=8, seed=0, engine=engine, threads=threads)
-    return trainer.fit(data.x, data.y, epochs=epochs, batch_size=256, verbose=0, reporter=reporter).fingerprint
+    return trainer.fit(data.x, data.y, epochs=epochs, batch_size=256, verbose=0, callbacks=callbacks).fingerprint
 
 
 def main(quick: bool = False) -> dict[str, str]:
@@ -43,7 +41,7 @@ def main(quick: bool = False) -> dict[str, str]:
                 fingerprints[f"{engine}, {workers} worker{'s' * (workers > 1)}"] = train(engine, epochs)
                 if workers == 2:
                     victim = next(iter(client.run(os.getpid).values()))
-                    fingerprints[f"{engine}, 2 workers, one killed"] = train(engine, epochs, reporter=KillAfter(victim, killed))
+                    fingerprints[f"{engine}, 2 workers, one killed"] = train(engine, epochs, callbacks=[KillAfter(victim, killed)])
                     client.wait_for_workers(2, timeout=30)
     for name, fingerprint in fingerprints.items():
         print(f"{name:32} {fingerprint}")

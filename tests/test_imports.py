@@ -49,7 +49,7 @@ ALLOWED["dashboard"] = {*ALLOWED["deploy"], "deploy"}
 ALLOWED["cli"] = {*ALLOWED["dashboard"], "dashboard", ""}
 
 # The rooms of engines/, from the top down.
-ENGINES = ["client", "inline", "evaluation", "engine", "cluster", "scheduler", "ranks"]
+ENGINES = ["client", "inline", "evaluation", "commits", "engine", "cluster", "scheduler", "ranks"]
 
 # Packages that may be absent or are slow to import, and the folders and files that may import them.
 AT_THE_EDGES = {

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from dagtrain.report.records import Drawn, Ended, EpochEnd, Happened, Progress, Record, Started, StepTimes
+from dagtrain.report.records import Drawn, Ended, EpochEnd, Event, Progress, Record, Started, StepTimes
 
 __all__ = ["Run", "Runs", "runs_of", "thinned"]
 
@@ -76,7 +76,7 @@ class Run:
     points: list[Progress] = field(default_factory=list)
     epochs: dict[int, EpochEnd] = field(default_factory=dict)
     times: dict[int, StepTimes] = field(default_factory=dict)
-    events: deque[Happened] = field(default_factory=lambda: deque(maxlen=EVENTS))
+    events: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS))
     pictures: dict[str, Drawn] = field(default_factory=dict)
     ended: Ended | None = None
     changes: int = 0
@@ -113,8 +113,8 @@ class Run:
                     del self.epochs[next(iter(self.epochs))]
             case StepTimes() if 0 <= record.rank < RANKS:
                 self.times[record.rank] = record
-            case Happened():
-                self.events.append(record._replace(text=record.text[:LONGEST]))
+            case Event():
+                self.events.append(record._replace(why=record.why[:LONGEST]))
                 if record.kind in ("repeated", "placed anew"):  # the ranks are others now
                     self.times = {}
             case Drawn() if record.name in ("placement", "graph"):
@@ -164,7 +164,7 @@ class Runs:
                 del self._runs[next(over, next(iter(self._runs)))]
         for record in records:
             self._runs[run].take(record)
-            if isinstance(record, Happened):
+            if isinstance(record, Event):
                 self.events[record.kind] += 1
         return self._clock() - self._looked < WATCHED
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from dagtrain import arguments
 from dagtrain.arguments import one_of, whole
 from dagtrain.data.local import LocalOrder
 from dagtrain.data.pick import Indices
+from dagtrain.data.schedule import Schedule
 from dagtrain.errors import ArgumentError, DataError
 
 __all__ = ["SHUFFLES", "BatchPlan", "auto_shards", "check_shuffle", "epoch_order", "shard_slice"]
@@ -234,6 +236,38 @@ class BatchPlan:
         """
         assert not isinstance(self.shards, str)
         return tuple(self.rows(epoch, i, s) for s in range(self.shards))
+
+    @cached_property
+    def lengths(self) -> frozenset[int]:
+        """The rows that shards of its steps have; the same in each epoch."""
+        whole_steps, last = self.steps_per_epoch - 1, self.step(0, self.steps_per_epoch - 1)
+        full = self.step(0, 0) if self._local is None or not whole_steps else ()
+        lengths = {len(shard) for shard in (*full, *last)}
+        if self._local is not None and whole_steps:
+            each, rest = divmod(self.batch_size, int(self.shards))
+            lengths |= {each, each + bool(rest)}
+        return frozenset(lengths - {0})
+
+    def schedule(self, first: int, end: int, every: int = 0) -> Schedule:
+        """The steps from position `first` to below `end`, counted over all epochs; with marks `every` so many positions.
+
+        Examples
+        --------
+        >>> plan = BatchPlan(samples=10, batch_size=4, shards=1, seed=0, shuffle=False)
+        >>> schedule = plan.schedule(2, 6, every=plan.steps_per_epoch)
+        >>> [schedule.at(i)[0].tolist() for i in range(2)], schedule.until(0), schedule.until(1)
+        ([[8, 9], [0, 1, 2, 3]], 1, 4)
+        """
+        steps = self.steps_per_epoch
+        return Schedule(
+            lambda i: self.step(*divmod(first + i, steps)),
+            end - first,
+            self.lengths,
+            min(self.batch_size, self.samples),
+            every,
+            first % every if every else 0,
+            steps,
+        )
 
     def rows(self, epoch: int, i: int, shard: int) -> Indices:
         """Indices of the samples in one shard of one step; a local order draws nothing for other shards.

@@ -1,6 +1,6 @@
 """The ledger: how often each sample was used in each epoch, as the engines report it; the proof that every sample counts exactly once.
 
-    engine ── watch.used(step, shard, rows) ──▶ counts[epoch][rows] += 1 ──▶ verify()
+    engine ── commit.used[step]: (shard, rows) ──▶ counts[epoch][rows] += 1 ──▶ verify()
 
 Counts come from the engine that assembled the shard, not from the batch plan, and only for steps that count; so they are evidence. An epoch
 under way takes a byte a sample; an epoch that used every sample once takes no counts.
@@ -8,9 +8,8 @@ under way takes a byte a sample; an epoch that used every sample once takes no c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from dagtrain.errors import ArgumentError, LedgerError
 from dagtrain.graph import Array
 
-__all__ = ["Entry", "Ledger"]
+__all__ = ["Entry", "Ledger", "Pages"]
 
 Pairs = tuple[tuple[int, int], ...]
 """Samples and their counts."""
@@ -44,6 +43,10 @@ class _Page:
     counts: Array | None  # None: every sample once, except the other counts
     ended: bool = False
     other: Pairs = ()
+
+
+Pages = dict[int, _Page]
+"""Epoch → its samples and counts."""
 
 
 class Ledger:
@@ -181,21 +184,15 @@ class Ledger:
             _add(counts, np.concatenate([rows for _, rows in self._waiting]))
             self._waiting, self._rows = [], 0
 
-    @contextmanager
-    def attempt(self) -> Iterator[None]:
-        """Forget the samples used inside if it ends by an error: those steps do not count."""
+    def pages(self) -> Pages:
+        """All epochs, to go back to."""
         self._count()
-        saved = {epoch: page.counts.copy() for epoch, page in self._pages.items() if page.counts is not None and not page.ended}
-        try:
-            yield
-            self._count()
-        except BaseException:
-            self._waiting, self._rows = [], 0
-            for epoch in [epoch for epoch, page in self._pages.items() if not page.ended and epoch not in saved]:
-                del self._pages[epoch]
-            for epoch, counts in saved.items():
-                self._pages[epoch].counts = counts
-            raise
+        return {epoch: replace(page, counts=None if page.counts is None else page.counts.copy()) for epoch, page in self._pages.items()}
+
+    def go_back(self, pages: Pages) -> None:
+        """Forget what was used since these epochs were as they are here: those steps do not count."""
+        self._waiting, self._rows = [], 0
+        self._pages = {epoch: replace(page, counts=None if page.counts is None else page.counts.copy()) for epoch, page in pages.items()}
 
     def close(self, epoch: int) -> None:
         """Note that an epoch has ended."""

@@ -1,6 +1,7 @@
 """Where the tasks of a step run: in this process, task by task on the Dask scheduler, or placed once on the workers.
 
 engine       what an engine is, how one is chosen, and the one of this process
+commits      what comes out of a session
 client       which Dask client is in use
 cluster/     what both engines on a cluster need: the client, waiting, outages
 scheduler/   every task placed by the Dask scheduler
@@ -12,7 +13,8 @@ Engines on a cluster are imported when one is asked for.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dagtrain.engines.engine import Engine, InlineEngine, Session, Unwatched, Watch, choose_engine, find_engine
+from dagtrain.engines.commits import Commit, StateRef
+from dagtrain.engines.engine import Engine, InlineEngine, Session, choose_engine, find_engine
 
 if TYPE_CHECKING:
     from dagtrain.engines.cluster.waiting import Timeouts
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from dagtrain.engines.scheduler.session import SchedulerEngine
 
 __all__ = [
+    "Commit",
     "Engine",
     "InlineEngine",
     "LanesEngine",
@@ -27,9 +30,8 @@ __all__ = [
     "SchedulerEngine",
     "SegmentPolicy",
     "Session",
+    "StateRef",
     "Timeouts",
-    "Unwatched",
-    "Watch",
     "choose_engine",
     "find_engine",
 ]

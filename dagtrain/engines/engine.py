@@ -1,30 +1,33 @@
 """Where shards run: choosing an engine, and the session that runs steps in this process.
 
-An engine has a name, a number of workers and ``session(program, source)``. A session has ``run(state, batches, watch) → state, done`` and
-``evaluate(source, state, watch) → scores``; it reports to the caller's `Watch`. Engines have names: those of this package are in a table,
-others are entry points.
+An engine has a name, a number of workers and ``session(program, source)``. A session runs a schedule of steps as a stream of commits, and
+evaluates. Engines have names: those of this package are in a table, others are entry points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, Self
 
+import numpy as np
+
 from dagtrain.arguments import one_of
 from dagtrain.backends.blas import cores, guard
+from dagtrain.data.schedule import Schedule
 from dagtrain.engines.client import current_client, is_in_task
+from dagtrain.engines.commits import Commit, Item, StateLostError, StateRef
 from dagtrain.engines.inline import StepRunner
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
-from dagtrain.report.records import StepTimes
+from dagtrain.report.records import Event
 from dagtrain.step.program import Program
 from dagtrain.step.scores import Scores, evaluation_pieces, join_scores
 from dagtrain.step.state import State
 
-__all__ = ["ENGINES", "Engine", "InlineEngine", "Session", "Unwatched", "Watch", "choose_engine", "find_engine"]
+__all__ = ["ENGINES", "Engine", "InlineEngine", "Session", "choose_engine", "find_engine"]
 
 GROUP = "dagtrain.engines"
 """The group of entry points by which other packages add engines."""
@@ -36,82 +39,22 @@ ENGINES = {
 """The engines of this package; each is imported when it is chosen."""
 
 
-class Watch(Protocol):
-    """The trainer's side of a session, which reports to it. All methods are called in the thread that called the session.
-
-    Attributes
-    ----------
-    exact
-        Whether a worker with other software than this process is an error, and not a warning: the last bits may differ.
-    """
-
-    exact: bool
-
-    def step(self, i: int, sums: Array) -> None:
-        """Take the parts of loss and metrics (see `Program.values`) of step i of this call: in order, each once; may raise an error."""
-
-    def used(self, i: int, shard: int, rows: Array) -> None:
-        """Take the samples in this shard of step i, from the process that assembled it.
-
-        Called once for each (i, shard) that has samples, and only for steps that are part of the state that `run` returns.
-        """
-
-    def stop(self) -> bool:
-        """Whether to end at the next boundary: of steps, submissions or segments; never called before the first step."""
-
-    def event(self, text: str, kind: str = "cluster", workers: Sequence[str] = ()) -> None:
-        """Take an event that the user should see: a worker lost, a segment repeated; its kind, and the workers that it is about."""
-
-    def placed(self, placement: Any) -> None:
-        """Take a new placement, which has a method ``diagram``."""
-
-    def spent(self, times: Sequence[StepTimes]) -> None:
-        """Take how ranks spend the time of a step, at most once a segment."""
-
-
-class Unwatched:
-    """A `Watch` that ignores everything and never stops."""
-
-    exact = False
-
-    def step(self, i: int, sums: Array) -> None:
-        """Do nothing."""
-
-    def used(self, i: int, shard: int, rows: Array) -> None:
-        """Do nothing."""
-
-    def stop(self) -> bool:
-        """Return False."""
-        return False
-
-    def event(self, text: str, kind: str = "cluster", workers: Sequence[str] = ()) -> None:
-        """Do nothing."""
-
-    def placed(self, placement: Any) -> None:
-        """Do nothing."""
-
-    def spent(self, times: Sequence[StepTimes]) -> None:
-        """Do nothing."""
-
-
 class Session(Protocol):
     """Runs steps of one program on one source of data."""
 
-    def run(
-        self, state: State, batches: Sequence[Sequence[Array]], watch: Watch, following: Sequence[Sequence[Array]] = ()
-    ) -> tuple[State, int]:
-        """Run these steps; return the state after them and the number of steps done: all, unless `watch.stop` returned True.
+    def run(self, start: State | StateRef, steps: Schedule) -> Iterator[Item]:
+        """The stream of these steps: their commits in order, and what happens meanwhile.
 
-        `state` is not changed. Further calls may pass any state, and batches whose shards have other sizes: the first call may be for the
-        last steps of an epoch. The `learning_rate_scale` of `state` goes to `Update.scalar_values` in every step and into the returned
-        state.
-
-        `following` are the probable `batches` of the next call, as the same object: an engine may begin them while the caller works on
-        the returned state.
+        The engine may run ahead of the stream. Closing it drops what ran ahead; training goes on by another call, from any state or from
+        that of the last commit, which stays where it is until then. `start` is not changed; its `learning_rate_scale` goes to
+        `Update.scalar_values` in every step.
         """
 
-    def evaluate(self, source: Any, state: State, watch: Watch) -> Scores:
-        """The scores of all rows of a source, in their order; calls only `event` of the watch."""
+    def evaluate(self, source: Any, state: State) -> Scores:
+        """The scores of all rows of a source, in their order; also between two items of a stream."""
+
+    def told(self) -> list[Event]:
+        """What happened and no stream has told of: in evaluations."""
 
 
 class Engine(Protocol):
@@ -125,33 +68,44 @@ class Engine(Protocol):
     def of(cls, client: Any, threads: int | None) -> Self:
         """The engine for a trainer's ``client`` and ``threads``, each None if the user did not pass it."""
 
-    def session(self, program: Program, source: Any) -> AbstractContextManager[Session]:
-        """Begin a session; it ends with the context."""
+    def session(self, program: Program, source: Any, exact: bool = False) -> AbstractContextManager[Session]:
+        """Begin a session; it ends with the context.
+
+        With `exact`, a worker with other software than this process is an error, and not a warning: the last bits may differ.
+        """
 
 
 class InlineEngine:
-    """Shards on a pool of threads of this process; starts no server and opens no port."""
+    """Shards on a pool of threads of this process; starts no server and opens no port.
+
+    Parameters
+    ----------
+    threads
+        Their number; by default that of the cores.
+    commit
+        Seconds of the steps in a commit.
+    """
 
     name = "inline"
     workers = 0
     dashboard: str | None = None
 
-    def __init__(self, threads: int | None = None) -> None:
-        self.threads = cores() if threads is None else threads
+    def __init__(self, threads: int | None = None, commit: float = 0.02) -> None:
+        self.threads, self.commit = cores() if threads is None else threads, commit
 
     @classmethod
     def of(cls, client: Any, threads: int | None) -> Self:
         """The engine with this number of threads; it uses no client."""
         return cls(threads)
 
-    def session(self, program: Program, source: Any) -> AbstractContextManager[Session]:
+    def session(self, program: Program, source: Any, exact: bool = False) -> AbstractContextManager[Session]:
         """Begin a session in this process."""
-        return _InlineSession(program, source, self.threads)
+        return _InlineSession(program, source, self.threads, self.commit)
 
 
 class _InlineSession:
-    def __init__(self, program: Program, source: Any, threads: int) -> None:
-        self.program, self.source, self.threads = program, source, threads
+    def __init__(self, program: Program, source: Any, threads: int, commit: float) -> None:
+        self.program, self.source, self.threads, self.commit = program, source, threads, commit
         self._runner: StepRunner | None = None
 
     def __enter__(self) -> _InlineSession:
@@ -161,31 +115,44 @@ class _InlineSession:
         if self._runner is not None:
             self._runner.close()
 
-    def run(
-        self, state: State, batches: Sequence[Sequence[Array]], watch: Watch, following: Sequence[Sequence[Array]] = ()
-    ) -> tuple[State, int]:
-        columns = self.source.local()
+    def run(self, start: State | StateRef, steps: Schedule) -> Iterator[Item]:
+        runner = self._begin(start, steps)
+        columns, done = self.source.local(), 0
+        while done < len(steps):
+            first, sums, used = runner.state.step, list[Array](), list[list[tuple[int, Array]]]()
+            end, due = steps.until(done), time.perf_counter() + self.commit
+            with guard():
+                while done < end and not (sums and time.perf_counter() >= due):
+                    batch = steps.at(done)
+                    sums.append(np.array(runner.step([tuple(column[s] for column in columns) if len(s) else None for s in batch])))
+                    used.append([(s, rows) for s, rows in enumerate(batch) if len(rows)])
+                    done += 1
+            yield Commit(first, sums, used, StateRef(runner.state.step, runner.state.learning_rate_scale, self._bring))
+
+    def _begin(self, start: State | StateRef, steps: Schedule) -> StepRunner:
+        """The runner of steps of these sizes, with the state to begin with."""
         runner = self._runner
-        sizes = {len(s) for batch in batches for s in batch if len(s)} | set(runner.parts.plans if runner else ())
+        sizes = steps.lengths | set(runner.parts.plans if runner else ())
         if runner is None or len(sizes) > len(runner.parts.plans):
+            state = start.get() if isinstance(start, StateRef) else start.copy()
             if runner is not None:
                 runner.close()
-            parts = self.program.for_workers(sizes)
-            runner = self._runner = StepRunner(parts, state.copy(), len(batches[0]), self.threads)
-        else:
-            runner.state.assign(state)
-        with guard():
-            for i, batch in enumerate(batches):
-                if i and watch.stop():
-                    return runner.state.copy(), i
-                shards = [tuple(column[s] for column in columns) if len(s) else None for s in batch]
-                runner.step(shards, partial(watch.step, i))
-                for s, rows in enumerate(batch):
-                    if len(rows):
-                        watch.used(i, s, rows)
-        return runner.state.copy(), len(batches)
+            runner = self._runner = StepRunner(self.program.for_workers(sizes), state, len(steps.at(0)), self.threads)
+        elif isinstance(start, State):
+            runner.state.assign(start)
+        runner.state.learning_rate_scale = start.learning_rate_scale
+        return runner
 
-    def evaluate(self, source: Any, state: State, watch: Watch) -> Scores:
+    def _bring(self, ref: StateRef) -> State:
+        assert self._runner is not None, "it made the state"
+        if self._runner.state.step != ref.step:
+            raise StateLostError(f"the steps after {ref.step} were interrupted.")
+        return self._runner.state.copy()
+
+    def told(self) -> list[Event]:
+        return []
+
+    def evaluate(self, source: Any, state: State) -> Scores:
         if not source.in_memory:
             from dagtrain.engines.evaluation import evaluate_partitions
 

@@ -79,13 +79,11 @@ class StepRunner:
         each_thread(self._pool, self.threads, work)
         return contributions
 
-    def step(self, batch: Batch, check: Callable[[Array], None] | None = None) -> Array:
-        """Do one update; return the parts of loss and metrics, on which `check` may raise before the update."""
+    def step(self, batch: Batch) -> Array:
+        """Do one update; return the parts of loss and metrics."""
         contributions = self.contribute(batch)
         sums = add_tree([None if c is None else c.sums for c in contributions])
         assert sums is not None, "a step has at least one sample"
-        if check is not None:
-            check(sums)
         if weight := weight_of(sums):
             self._update([None if c is None else c.gradient for c in contributions], weight)
         self._following.move(self.state.step)

@@ -100,7 +100,7 @@ class Shapes:
                     tuple((*before, slice(window, window + 1)) for window in outside),
                     (*before, slice(0, 1)),
                     tuple((tap.place[0], (*before, tap.windows[0]), (*before, tap.elements[0])) for tap in parts),
-                    len(parts) > 1 and all(tap.windows == (slice(0, count),) for tap in parts[:2]),
+                    len(parts) > 1 and all(tap.place == (i,) and tap.windows == (slice(0, count),) for i, tap in enumerate(parts[:2])),
                 )
             )
         return tuple(result)
@@ -141,7 +141,7 @@ def greatest_scratch(s: Shapes, dtype: Any) -> tuple[Spec, ...]:
     """Work space of `greatest`: values and positions in between, then masks and numbers."""
     order, number = range(len(s.window))[::-1], position_dtype(s.window)
     shapes = s.between(order)
-    largest = math.prod((shapes or [(s.block, *s.counts, s.channels)])[0])
+    largest = max(math.prod(shape) for shape in (*shapes, (s.block, *s.counts, s.channels)))
     of_values = max((math.prod(shape) for shape in s.between(order[::-1])), default=0)
     sizes = [max(math.prod(shape), of_values) for shape in shapes]
     between = [

@@ -15,14 +15,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 from dagtrain.errors import ArgumentError
 from dagtrain.report.table import Cell, Table, form, number, plural
 
-__all__ = ["Reporter", "bar", "closing"]
+__all__ = ["Reporter", "bar"]
 
 _GREEN, _PLAIN = "\x1b[32m", "\x1b[0m"
 _GAP = " "
@@ -68,9 +67,6 @@ class Reporter:
       1/3     0.5000*    0.25 s      5,748
     """
 
-    may_lag = True
-    """Whether epochs may be reported after the steps of later ones, so several short epochs run at once."""
-
     def __init__(self, verbose: int = 1, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         if verbose not in (0, 1, 2):
             raise ArgumentError(f"verbose is 0 (silent), 1 (bar and table) or 2 (plain table), got {verbose!r}.")
@@ -105,13 +101,18 @@ class Reporter:
         if info.get("dashboard"):
             self._line(f"dashboard: {info['dashboard']}")
 
+    @property
+    def shows_steps(self) -> bool:
+        """Whether `step` may write something."""
+        return self._has_bar or self._has_lines
+
     def step(self, done: int, total: int | None, loss: float | None = None) -> None:
         """Write the number of steps done in the epoch, and the loss of the last one or of the epoch so far; `total` may be unknown.
 
         It may be called after every step: the bar is drawn at most 20 times a second. Without a terminal a long epoch gives a line a
         minute.
         """
-        if not (self._has_bar or self._has_lines):
+        if not self.shows_steps:
             return
         now = self._clock()
         steps = f"{done}" if total is None else f"{done:>{len(str(total))}}/{total}"
@@ -201,14 +202,3 @@ class Reporter:
         if not self._silent:
             self._stream.write(text)
             self._stream.flush()
-
-
-@contextmanager
-def closing(reporter: Any) -> Iterator[None]:
-    """Remove the reporter's progress bar if training ends by an error."""
-    try:
-        yield
-    except BaseException:
-        if hasattr(reporter, "close"):
-            reporter.close()
-        raise

@@ -1,6 +1,6 @@
 """What a run reports to the dashboard: records, as values that travel as plain numbers and texts.
 
-fit ── Started · Progress, StepTimes, EpochEnd, Happened, Drawn, … · Ended ──▶ scheduler ──▶ page, /metrics
+fit ── Started · Progress, StepTimes, EpochEnd, Event, Drawn, … · Ended ──▶ scheduler ──▶ page, /metrics
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-__all__ = ["KINDS", "Drawn", "Ended", "EpochEnd", "Happened", "Progress", "Record", "Started", "StepTimes", "decode", "encode"]
+__all__ = ["KINDS", "TEXTS", "Drawn", "Ended", "EpochEnd", "Event", "Progress", "Record", "Started", "StepTimes", "decode", "encode"]
 
 KINDS = ("compute", "exchange", "wait")
 """How a rank spends the time of a step."""
@@ -85,14 +85,64 @@ class EpochEnd(NamedTuple):
     values: Mapping[str, float]
 
 
-class Happened(NamedTuple):
-    """An event: a worker lost, a new placement, a stop."""
+TEXTS = {
+    "repeated": "{why}; repeated from step {step}",
+    "evaluation repeated": "{why}; the evaluation after step {step} is repeated",
+    "placed anew": "{why}; placed anew",
+    "missing": "gone before they took part: {names}; placed without them",
+    "slow channel": "workers {names} exchange by Dask's connections, which are slower: {why}",
+    "state lost": "a state was lost: {why}",
+    "resume": "went on from {why}",
+}
+"""Kind of an event → its text; that of the other kinds is the reason alone."""
+
+
+class Event(NamedTuple):
+    """Something that happened besides the steps: a worker lost, a new placement, a stop. Its text follows from its fields.
+
+    Attributes
+    ----------
+    kind
+        "repeated", "evaluation repeated", "placed anew", "missing", "slow channel", "state lost", "waiting"; "resume", "stop", "callback".
+    why
+        The reason.
+    step
+        Updates made since the beginning of training: those after which training goes on.
+    workers
+        Addresses of the workers that it is about.
+    seconds
+        Since `fit` began.
+
+    Examples
+    --------
+    >>> event = Event("repeated", "worker tcp://10.0.0.2:40 was lost", 40, ("tcp://10.0.0.2:40",), 1.25)
+    >>> event.text
+    'worker tcp://10.0.0.2:40 was lost; repeated from step 40'
+    >>> event.line
+    '1.2 s, step 40: worker tcp://10.0.0.2:40 was lost; repeated from step 40'
+    """
 
     kind: str
-    step: int
-    seconds: float
-    workers: Sequence[str]
-    text: str
+    why: str = ""
+    step: int = 0
+    workers: Sequence[str] = ()
+    seconds: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """What happened, as a sentence."""
+        return TEXTS.get(self.kind, "{why}").format(why=self.why, step=self.step, names=" and ".join(self.workers))
+
+    @property
+    def line(self) -> str:
+        """The text with its time and step, as a line of a log."""
+        return f"{self.seconds:.1f} s, step {self.step}: {self.text}"
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return repr(self.text)
 
 
 class Drawn(NamedTuple):
@@ -110,8 +160,8 @@ class Ended(NamedTuple):
     fingerprint: str
 
 
-Record = Started | Progress | StepTimes | EpochEnd | Happened | Drawn | Ended
-_RECORDS: dict[str, type[Any]] = {r.__name__: r for r in (Started, Progress, StepTimes, EpochEnd, Happened, Drawn, Ended)}
+Record = Started | Progress | StepTimes | EpochEnd | Event | Drawn | Ended
+_RECORDS: dict[str, type[Any]] = {r.__name__: r for r in (Started, Progress, StepTimes, EpochEnd, Event, Drawn, Ended)}
 
 
 def encode(records: Iterable[Record]) -> list[list[Any]]:

@@ -1,7 +1,8 @@
 """Fitting: the trainer, its loop, callbacks and history."""
 
+from dagtrain.report.records import Event
 from dagtrain.train import callbacks
-from dagtrain.train.history import Event, History
+from dagtrain.train.history import History
 from dagtrain.train.loading import load
 from dagtrain.train.rate_range import learning_rate_range
 from dagtrain.train.trainer import Trainer

@@ -21,7 +21,7 @@ from dagtrain.data.open import open_source
 from dagtrain.data.rounds import BatchStream
 from dagtrain.data.source import Source
 from dagtrain.data.stream import BatchReader, is_iterator, is_stream, open_iterator
-from dagtrain.engines.engine import Session, Watch
+from dagtrain.engines.engine import Session
 from dagtrain.errors import ArgumentError, DataError
 from dagtrain.step.objective import Objective
 from dagtrain.step.program import Program
@@ -200,9 +200,9 @@ def pieces(batches: Iterator[Rows], size: int) -> Iterator[Rows]:
         yield waiting
 
 
-def evaluate(session: Session, program: Program, data: Source | Batches, state: State, watch: Watch) -> Scores:
+def evaluate(session: Session, program: Program, data: Source | Batches, state: State) -> Scores:
     """The scores of all rows of a source or a stream."""
-    return data.scores(program, state) if isinstance(data, Batches) else session.evaluate(data, state, watch)
+    return data.scores(program, state) if isinstance(data, Batches) else session.evaluate(data, state)
 
 
 def predict_batches(program: Program, batches: Any, predictor: Predictor) -> Any:

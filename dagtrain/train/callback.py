@@ -2,31 +2,57 @@
 
 fit ── on_train_begin ──┬── on_epoch_begin ──┬── on_train_batch_end ──┬── on_epoch_end ──┬── on_train_end
 │                    └─────── each step ──────┘                  │
-└────────────────────────── each epoch ──────────────────────────┘
+└────────────────────────── each epoch ──────────────────────────┘        on_event at any time
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 from dagtrain.arguments import not_negative, one_of
 from dagtrain.errors import ArgumentError, UnknownNameError
 from dagtrain.hinting import Hinted, no_attribute
+from dagtrain.report.records import Event
 from dagtrain.train import hints
 
-__all__ = ["MOMENTS", "Callback", "Callbacks", "Monitor", "may_lag"]
+__all__ = ["MOMENTS", "Callback", "Callbacks", "LazyLogs", "Monitor"]
 
 Logs = Mapping[str, float]
 Mode = Literal["auto", "min", "max"]
 
 
+class LazyLogs(Mapping[str, float]):
+    """Loss and metrics of a step, computed when the first of them is read."""
+
+    def __init__(self, compute: Callable[[], Mapping[str, float]]) -> None:
+        self._compute = compute
+
+    @cached_property
+    def _values(self) -> Mapping[str, float]:
+        return self._compute()
+
+    def __getitem__(self, name: str) -> float:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+
 class Callback(Hinted):
     """Base class of ``fit(callbacks=[...])``: override the methods of the moments that matter.
 
-    Epochs and batches are counted from 0. A callback changes the run only through the trainer: it may stop it, save it, and set
-    `Trainer.learning_rate_scale` between epochs. An exception in a callback ends training like a stop, and is then raised.
+    Epochs and batches are counted from 0. A callback changes the run only through the trainer: it may stop it, save it, set
+    `Trainer.learning_rate_scale` and restore weights. That takes effect right there, between the steps that the callback has seen and the
+    next one: what an engine has computed ahead is dropped. An exception in a callback ends training like a stop, and is then raised.
 
     Attributes
     ----------
@@ -34,10 +60,8 @@ class Callback(Hinted):
         The trainer, from `on_train_begin` on; its `history` has the epochs so far.
     quantities
         Names to monitor (``loss``, metrics, and the same with ``val_``), each with whether higher is better.
-    may_lag
-        Whether the calls of an epoch, that of its beginning too, may come after the steps of later epochs. Such a callback neither stops
-        training at the end of an epoch, nor changes anything there, nor reads the state. Then several short epochs run at once. The
-        attribute counts on the class itself; subclasses do not inherit it.
+    params
+        "epochs" of the fit, "epoch" that it begins with, "steps" of an epoch (None where that is unknown), "dashboard" (its address).
 
     Examples
     --------
@@ -54,7 +78,12 @@ class Callback(Hinted):
 
     trainer: Any = None
     quantities: Mapping[str, bool] = {}
-    may_lag: bool = False
+    params: Mapping[str, Any] = {}
+
+    @property
+    def model(self) -> Any:
+        """The trainer's model."""
+        return self.trainer.model
 
     def on_train_begin(self) -> None:
         """Before the first step of a fit; after a resume, `trainer.history` has the earlier epochs."""
@@ -70,6 +99,9 @@ class Callback(Hinted):
 
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
         """After a step: the loss and metrics of its batch. On a cluster the calls of several steps come together, when they are done."""
+
+    def on_event(self, event: Event) -> None:
+        """After something else happened: a worker lost, a resume, a stop; see `Event`."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -155,35 +187,32 @@ class Callbacks:
         In the order in which they are called.
     stop
         Called with a reason when a callback fails.
+    last
+        Called after them.
     """
 
-    def __init__(self, callbacks: Sequence[Callback], stop: Callable[[str], object]) -> None:
+    def __init__(self, callbacks: Sequence[Callback], stop: Callable[[str], object], *last: Callback) -> None:
         if isinstance(callbacks, Callback) or not all(isinstance(c, Callback) for c in callbacks):
             raise ArgumentError("callbacks is a list of dt.callbacks.Callback objects, as in callbacks=[dt.callbacks.EarlyStopping()].")
         for callback in callbacks:
             for name in dir(type(callback)):
                 if name.startswith("on_") and name not in MOMENTS:
                     raise UnknownNameError.of(f"moment of {type(callback).__name__}", name, MOMENTS, hints.MOMENTS)
-        self._callbacks, self._stop = list(callbacks), stop
+        self._callbacks, self._stop = [*callbacks, *last], stop
         self._each_batch = [
             c for c in self._callbacks if getattr(c.on_train_batch_end, "__func__", None) is not Callback.on_train_batch_end
         ]
         self.error: Exception | None = None
 
-    def bind(self, trainer: Any, quantities: Mapping[str, bool]) -> None:
-        """Set the trainer and the quantities of all callbacks."""
+    def bind(self, trainer: Any, quantities: Mapping[str, bool], params: Mapping[str, Any]) -> None:
+        """Set the trainer, the quantities and the parameters of all callbacks."""
         for callback in self._callbacks:
-            callback.trainer, callback.quantities = trainer, quantities
+            callback.trainer, callback.quantities, callback.params = trainer, quantities, params
 
     @property
     def see_batches(self) -> bool:
         """Whether any callback has `on_train_batch_end`."""
         return bool(self._each_batch)
-
-    @property
-    def may_lag(self) -> bool:
-        """Whether all callbacks may lag."""
-        return all(map(may_lag, self._callbacks))
 
     def call(self, moment: str, *args: Any) -> None:
         """Call the method of this moment of every callback."""
@@ -196,9 +225,3 @@ class Callbacks:
                 error.add_note(f"Raised by {type(callback).__name__}.{moment}; the trainer keeps the weights of that moment.")
                 self.error = error
                 self._stop(f"{type(callback).__name__} failed: {type(error).__name__}")
-
-
-def may_lag(listener: Any) -> bool:
-    """Whether a callback or reporter, or its own class, sets `may_lag`; base classes do not count, since a subclass may do more."""
-    attributes = vars(listener) if hasattr(listener, "__dict__") else {}
-    return bool(attributes.get("may_lag", vars(type(listener)).get("may_lag", False)))

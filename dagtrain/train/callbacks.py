@@ -20,11 +20,13 @@ from dagtrain.report.table import plural
 from dagtrain.step.state import State
 from dagtrain.train import hints
 from dagtrain.train.callback import MOMENTS, Callback, Logs, Mode, Monitor
+from dagtrain.train.console import Console
 from dagtrain.train.logs import CSVLogger, JSONLines, MLflow, TensorBoard
 
 __all__ = [
     "CSVLogger",
     "Callback",
+    "Console",
     "EarlyStopping",
     "JSONLines",
     "LambdaCallback",
@@ -314,8 +316,6 @@ class TimeLimit(Callback):
     seconds
         Seconds from the beginning of fit.
     """
-
-    may_lag = True
 
     def __init__(self, seconds: float) -> None:
         self.seconds = positive("TimeLimit: seconds", seconds, infinite=True)

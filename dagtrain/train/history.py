@@ -2,57 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Event", "History", "epochs_of"]
+from dagtrain.report.records import Event
 
-
-class Event(str):
-    """Something that happened besides the steps: a text with its time.
-
-    Attributes
-    ----------
-    seconds
-        Seconds since `fit` began.
-    step
-        Updates made since the beginning of training, as far as known.
-    kind
-        "repeated", "placed anew", "state lost", "slow channel", "waiting", "abandoned", "cluster"; "resume", "stop", "callback".
-    workers
-        Addresses of the workers that it is about.
-
-    Examples
-    --------
-    >>> event = Event("a worker was lost", seconds=1.25, step=40, kind="cluster")
-    >>> event, event.line
-    ('a worker was lost', '1.2 s, step 40: a worker was lost')
-    """
-
-    seconds: float
-    step: int
-    kind: str
-    workers: tuple[str, ...]
-
-    def __new__(cls, text: str, seconds: float = 0.0, step: int = 0, kind: str = "cluster", workers: Sequence[str] = ()) -> Event:
-        """Make an event."""
-        event = super().__new__(cls, text)
-        event.seconds, event.step, event.kind, event.workers = seconds, step, kind, tuple(workers)
-        return event
-
-    def __getnewargs__(self) -> tuple[Any, ...]:
-        return str(self), self.seconds, self.step, self.kind, self.workers
-
-    @property
-    def details(self) -> dict[str, Any]:
-        """All but the text, by name."""
-        return {"kind": self.kind, "step": self.step, "seconds": self.seconds, "workers": list(self.workers)}
-
-    @property
-    def line(self) -> str:
-        """The event with its time and step, as a line of a log."""
-        return f"{self.seconds:.1f} s, step {self.step}: {self}"
+__all__ = ["History", "epochs_of"]
 
 
 @dataclass

@@ -20,8 +20,9 @@ from typing import Any
 
 from dagtrain.errors import ArgumentError, MissingDependencyError
 from dagtrain.optim.optimizer import rate_at
+from dagtrain.report.records import Event
 from dagtrain.train.callback import Callback, Logs
-from dagtrain.train.history import Event, History, epochs_of
+from dagtrain.train.history import History, epochs_of
 from dagtrain.train.stopping import INTERRUPTED, TERMINATED
 
 __all__ = ["CSVLogger", "JSONLines", "MLflow", "TensorBoard"]
@@ -42,8 +43,6 @@ class CSVLogger(Callback):
     separator
         Separator between values.
     """
-
-    may_lag = True
 
     def __init__(self, path: str | os.PathLike[str], separator: str = ",") -> None:
         self.path, self.separator = os.fspath(path), separator
@@ -79,8 +78,6 @@ class JSONLines(Callback):
     [0, 1]
     """
 
-    may_lag = True
-
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         self._events = 0
@@ -111,7 +108,9 @@ class JSONLines(Callback):
     def _append(self, lines: list[Mapping[str, Any]]) -> None:
         events: list[Event] = self.trainer.history.events[self._events :]
         self._events += len(events)
-        lines_of_events = [{"event": str(event), **event.details} for event in events]
+        lines_of_events = [
+            {"event": e.text, "kind": e.kind, "step": e.step, "seconds": e.seconds, "workers": list(e.workers)} for e in events
+        ]
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json_lines([*lines_of_events, *lines]))
 

@@ -1,11 +1,12 @@
-"""The epochs of one fit: the steps in a session, and the work between them.
+"""The epochs of one fit: a consumer of the session's stream of commits.
 
-    fit ──▶ Loop ── session.run(state, batches, watch=Loop) ──▶ state, done
-             ├─ at a boundary within an epoch: is there a reason to stop? is a checkpoint due?
-             └─ after an epoch: validation, history, callbacks, checkpoint, report
+    fit ──▶ Loop ◀── Commit, Event ── session.run(state, schedule)
+             ├─ after each step: ledger, callbacks
+             └─ after an epoch: validation, history, callbacks, checkpoint
 
-One call runs several short epochs, if nothing needs the state at the end of each: on a cluster, the end of a call would take longer than
-their steps.
+A session runs ahead of the loop, and a commit may go beyond the end of an epoch. Where a callback stops training, changes the rate or sets
+the weights, what lies beyond is dropped. If the state of a boundary within a commit is needed, the steps since the last state in this
+process are repeated: steps are pure, so they give the same bits; from then on commits end at such boundaries.
 
 However a fit ends, `Progress` is at a boundary from which training continues exactly: the state, and within an epoch the steps done and the
 sums so far.
@@ -15,8 +16,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from itertools import pairwise
+from functools import partial
 from threading import get_ident
 from typing import Any
 
@@ -26,31 +28,36 @@ from dagtrain.checkpoint.runs import CheckpointDirectory, Place, place_text
 from dagtrain.checkpoint.schema import Manifest
 from dagtrain.data import BatchPlan
 from dagtrain.data.rounds import BatchStream
+from dagtrain.data.schedule import Schedule
+from dagtrain.engines.commits import Commit, Item, Placed, StateLostError, StateRef
 from dagtrain.engines.engine import Session
-from dagtrain.errors import DataError, NotFiniteError
+from dagtrain.errors import ClusterError, DataError, NotFiniteError
 from dagtrain.graph import Array
-from dagtrain.report.records import Happened, StepTimes
+from dagtrain.report.records import Event
 from dagtrain.step.program import Program
 from dagtrain.step.state import EpochProgress, State
 from dagtrain.train.batches import evaluate
-from dagtrain.train.callback import Callbacks, may_lag
+from dagtrain.train.callback import Callbacks, LazyLogs
 from dagtrain.train.diagnose import explain_not_finite
-from dagtrain.train.history import Event, History
+from dagtrain.train.events import EventLog
+from dagtrain.train.history import History
 from dagtrain.train.progress import Progress
 from dagtrain.train.publish import Publisher
 from dagtrain.train.stopping import Stopping
 
 __all__ = ["Loop"]
 
-_CALL_SECONDS = 1.0
-"""Most seconds of the epochs of one call."""
-_CALL_SAMPLES = 1 << 20
-"""Most samples of the epochs of one call, since it holds all their numbers."""
+_ANCHOR_SECONDS, _ANCHOR_SHARE = 1.0, 0.05
+"""Seconds between two states that are brought here only to go back to, and the largest share of the time that this may take."""
+_REPEATS = 8
+"""Most repetitions of steps whose state is lost each time."""
+_CALM = 4
+"""Streams of one epoch that nobody changes, after one that somebody changed, until the session may run ahead again."""
 
 
 @dataclass
 class Loop:
-    """One call of fit; the session's `Watch`.
+    """One call of fit.
 
     Attributes
     ----------
@@ -60,14 +67,10 @@ class Loop:
         Returns the manifest of a state with a history.
     every
         Seconds after which a checkpoint is due within an epoch; None leaves it at the ends of epochs.
-    exact
-        Whether other software on a worker is an error instead of a warning.
     publisher
         Tells the cluster's dashboard of the fit.
     first_row
         The number in its epoch of the first row of the source.
-    in_steps
-        Whether the session is running steps.
     thread
         Thread of the fit and of its callbacks.
     """
@@ -78,184 +81,303 @@ class Loop:
     source: Any
     plan: BatchPlan | BatchStream
     history: History
-    reporter: Any
     callbacks: Callbacks
+    events: EventLog
     stopping: Stopping
     validation: Any = None
     run: CheckpointDirectory | None = None
     every: float | None = None
-    exact: bool = False
     publisher: Publisher | None = None
     first_row: int = 0
-    in_steps: bool = False
     thread: int = field(default_factory=get_ident)
-    _began: float = field(default_factory=time.perf_counter)
+    _clock: float = 0.0
+    """When the last seconds were counted."""
     _saved: tuple[Place, float] = ((0, 0), 0.0)
-    _first: int = 0
-    _sums: list[Array] = field(default_factory=list)
     _epochs: int = 0
     _end: int = 0
-    _epoch_seconds: float = float("inf")
-    """Seconds of the steps of an epoch, by the last call."""
-    _prepared: tuple[int, list[Any]] = (-1, [])
-    _single: bool = False
-    """Whether each epoch has a call of its own from now on."""
-    _page: int = 0
-    """The epoch that the ledger was opened for."""
+    _opened: int = -1
+    """The epoch that was begun last."""
+    _step: int = 0
+    """Updates made."""
+    _session: Any = None
+    _stream: Any = None
+    """The stream; None while there is none, and once it was closed to repeat steps."""
+    _ref: StateRef | None = None
+    """The state after the last commit."""
+    _beyond: int = 0
+    """Steps of the last commit that the progress does not have yet."""
+    _asked: bool = False
+    """Whether somebody has asked for the state at the end of an epoch."""
+    _asked_within: bool = False
+    """Whether somebody has asked for the state after a step within one."""
+    _calm: int = _CALM
+    """Streams in a row that nobody has changed."""
+    _brought: tuple[float, float] = (0.0, 0.0)
+    """When a state was last brought here, and how long it took."""
 
     def train(self, session: Session, first: int, epochs: int) -> None:
         """Run the epochs from `first` to below `epochs`, until a stop is requested."""
         progress = self.progress
-        self._saved, self._epochs = (self.progress.place, time.monotonic()), epochs
-        self._end = progress.epochs + epochs - first
-        self.callbacks.call("on_train_begin")
-        for epoch in range(progress.epochs, self._end):
+        assert progress.state is not None, "a fit begins with a state"
+        self._session, self._saved, self._epochs = session, (progress.place, time.monotonic()), epochs
+        self._end, self._step = progress.epochs + epochs - first, progress.state.step
+        self._clock = time.perf_counter()
+        self._brought = self._clock, 0.0
+        progress.follow(self._bring, (self.history, progress.record))
+        try:
+            self.callbacks.call("on_train_begin")
+            for event in self.history.events:
+                self.callbacks.call("on_event", event)
+            while self.stopping.reason is None and progress.epochs < self._end:
+                self._follow()
             if self.stopping.reason is not None:
-                break
-            if progress.epochs > epoch:  # the call of an earlier epoch ran it too
-                continue
-            self.callbacks.call("on_epoch_begin", self._number(epoch))
-            self._open_epoch(epoch)
-            while progress.epochs == epoch and self.stopping.reason is None:
-                self._run_steps(session)
-                if progress.begun is not None and self._is_due:
-                    self._save()
-        if self.stopping.reason is not None:
-            self._stopped(self.stopping.reason)
-        if self.callbacks.error is None:
-            self.callbacks.call("on_train_end")
-
-    def _open_epoch(self, epoch: int) -> None:
-        """Open the ledger for an epoch, some steps of which may be done."""
-        self._page = epoch
-        self.progress.ledger.open(epoch, self.plan.samples, self.progress.rows_done(self.plan))
+                self._stopped(self.stopping.reason)
+            if self.callbacks.error is None:
+                self.callbacks.call("on_train_end")
+            _ = progress.state
+        except BaseException as error:
+            if isinstance(error, Exception) and not progress.is_here and self._ref is not None and not self._beyond:
+                with suppress(Exception):  # the error says more
+                    if self._is_finite(state := self._ref.get()):
+                        progress.arrive(state)
+            progress.go_back()
+            raise
+        finally:
+            progress.leave()
 
     def _number(self, epoch: int) -> int:
         """The number of an epoch in this fit, from its number in the trainer."""
         return epoch - self._end + self._epochs
 
-    def _run_steps(self, session: Session) -> None:
-        """Run steps to the end of one or more epochs, or to a boundary where a stop or checkpoint is due; then end these epochs."""
-        progress, total = self.progress, self.plan.steps_per_epoch
-        state, epoch = progress.trained("train")[1], progress.epochs
-        begun = progress.begun or self._no_steps
-        if begun.steps == total:  # its validation failed before
-            self._report_epoch(epoch, self._end_epoch(session, begun))
-            return
-        batches = self._batches(epoch, begun.steps)
-        following = self._following(epoch + (begun.steps + len(batches)) // total)
-        self._first, self._sums, began = begun.steps, [], time.perf_counter()
-        self.in_steps = True
-        try:
-            with progress.ledger.attempt():
-                after, done = session.run(state, batches, self, following)
-                if not (np.isfinite(after.parameters).all() and self.program.statistics_layout.is_finite(after.statistics)):
-                    raise NotFiniteError("the last step made a parameter or a state NaN or infinite")
-        except NotFiniteError:
-            if len(batches) > total:  # epochs before the one that broke count: run them again, each in a call
-                self._single, self._prepared = True, (-1, [])
-                return
-            raise explain_not_finite(self.program, self.source, state, batches, self.first_row) from None
-        finally:
-            self.in_steps = False
-        # Reported steps that are not in the state do not count.
-        ends, under_way = self._count(begun, self._sums[:done], time.perf_counter() - began)
-        if self._needs_each_epoch:
-            progress.state, progress.begun = after, ends[0] if ends else under_way
-            rows = [self._end_epoch(session, end) for end in ends]
-        else:
-            with self.stopping.undisturbed():
-                progress.state = after
-                rows = [self._end_epoch(session, end) for end in ends]
-                progress.begun = under_way
-        for i, row in enumerate(rows, epoch):  # after the progress is at its boundary, since these calls may raise
-            if i > epoch:
-                self.callbacks.call("on_epoch_begin", self._number(i))
-            self._report_epoch(i, row)
-        if rows and under_way is not None:
-            self.callbacks.call("on_epoch_begin", self._number(epoch + len(rows)))
+    # ---- the stream
 
-    def _count(self, begun: EpochProgress, steps: list[Array], seconds: float) -> tuple[list[EpochProgress], EpochProgress | None]:
-        """The progress of each epoch that ends within these steps (the parts of each), and of the one under way after them."""
-        total, ends = self.plan.steps_per_epoch, []
-        step_seconds = seconds / max(len(steps), 1)
-        self._epoch_seconds = step_seconds * total if steps else self._epoch_seconds
-        for part in _cut(steps, total - begun.steps, total):
-            sums = np.array(begun.sums)
-            for parts in part:
-                sums += parts
-            done = begun.steps + len(part)
-            begun = EpochProgress(done, tuple(map(float, sums)), begun.seconds + step_seconds * len(part), begun.batches)
-            if begun.steps == total:
-                ends.append(begun)
-                begun = self._no_steps
-        return ends, begun if begun.steps else None
-
-    @property
-    def _no_steps(self) -> EpochProgress:
-        return EpochProgress(0, (0.0,) * self.program.sums, 0.0, self.plan.settings)
-
-    def _batches(self, epoch: int, first: int) -> list[Any]:
-        """The batches of a call that begins with step `first` of an epoch.
-
-        Batches from the beginning of an epoch are the same object each time, so a session recognises those that it has prepared.
-        """
-        if first == 0 and self._prepared[0] == epoch:
-            return self._prepared[1]
-        epochs = 1 if self._needs_each_epoch else max(1, int(min(_CALL_SECONDS / self._epoch_seconds, _CALL_SAMPLES / self.plan.samples)))
-        last = min(epoch + epochs, self._end)
-        batches = [self.plan.step(e, i) for e in range(epoch, last) for i in range(first if e == epoch else 0, self.plan.steps_per_epoch)]
-        if first == 0:
-            self._prepared = epoch, batches
-        return batches
-
-    def _following(self, epoch: int) -> list[Any]:
-        """The batches of the next call, from the beginning of an epoch."""
-        return self._batches(epoch, 0)
-
-    @property
-    def _steps_shown(self) -> int | None:
-        """Steps of an epoch for people; None where that is unknown."""
-        return self.plan.steps_per_epoch
-
-    @property
-    def _needs_each_epoch(self) -> bool:
-        """Whether anything needs the state at the end of each epoch, or may stop training there."""
-        needed = self.validation is not None or self.run is not None or self._single
-        return needed or not (self.callbacks.may_lag and may_lag(self.reporter))
-
-    def _end_epoch(self, session: Session, done: EpochProgress) -> dict[str, float]:
-        """Validate, and advance the progress to the next epoch; return the quantities of the epoch."""
+    def _follow(self) -> None:
+        """Take commits until the epochs are done, a stop is requested or the training is changed."""
         progress = self.progress
-        state, progress.begun = progress.state, done
-        assert state is not None, "steps were done"
-        program = self.program
+        if self._begin_epoch() and self.stopping.reason is not None:
+            return
+        if progress.begun is not None and progress.begun.steps == self.plan.steps_per_epoch:  # its validation failed before
+            self._end_epoch()
+            return
+        start = self._start()
+        progress.changed = progress.replaced = False
+        self._stream = self._session.run(start, self._ahead())
+        with closing(self._stream) as stream:
+            while (item := self._next(stream)) is not None:
+                if isinstance(item, Commit):
+                    self._take(item)
+                    if self.stopping.reason is None and not self._beyond and progress.epochs < self._end:
+                        self._begin_epoch()
+                elif isinstance(item, Event):
+                    self.events.add(item)
+                elif isinstance(item, Placed) and self.publisher is not None:
+                    self.publisher.placed(item.placement)
+                if self._stream is None or self._beyond or progress.changed or self.stopping.reason is not None:
+                    break
+        self._calm = 0 if progress.changed else self._calm + 1
+
+    def _next(self, stream: Iterator[Item]) -> Item | None:
+        try:
+            return next(stream, None)
+        except BaseException:
+            if self._ref is not None and not self._ref.is_here:
+                self._ref = None  # the session may not have it any more
+            raise
+
+    def _start(self) -> State | StateRef:
+        """The state of this boundary: where it lies, if nobody has set another."""
+        progress = self.progress
+        if self._beyond:
+            _ = progress.state
+        if self._ref is None or progress.replaced or self._beyond:
+            assert progress.state is not None, "a fit begins with a state"
+            return progress.state
+        return self._ref.with_scale(progress.learning_rate_scale)
+
+    def _ahead(self) -> Schedule:
+        """The steps that follow: all, or those of this epoch where the end of one has changed the training lately."""
+        return self._steps(self.progress.place, (self._end if self._calm >= _CALM else self.progress.epochs + 1, 0))
+
+    def _steps(self, first: Place, end: Place) -> Schedule:
+        """The steps from `first` to below `end`."""
+        assert isinstance(self.plan, BatchPlan), "a stream has its own"
+        total = self.plan.steps_per_epoch
+        needed = self._asked or self.validation is not None or self.run is not None
+        every = 1 if self._asked_within else total if needed else 0
+        return self.plan.schedule(first[0] * total + first[1], end[0] * total + end[1], every)
+
+    # ---- the state
+
+    def _bring(self) -> State:
+        """The state of this boundary, from where it lies; if it is nowhere, the steps before it are repeated."""
+        began, state = time.perf_counter(), None
+        if self._ref is not None and not self._beyond:
+            with suppress(StateLostError):
+                state = self._ref.get()
+        if state is None:
+            state = self._repeated()
+        now = time.perf_counter()
+        self._brought = now, now - began
+        if not self._is_finite(state):
+            anchor = self.progress.anchor
+            assert anchor is not None, "there is one during a fit"
+            raise self._explanation(anchor.state, self._steps(anchor.place, self.progress.place))
+        return state
+
+    def _is_finite(self, state: State) -> bool:
+        return bool(np.isfinite(state.parameters).all()) and self.program.statistics_layout.is_finite(state.statistics)
+
+    def _repeated(self) -> State:
+        """The state of this boundary, by the steps since the last state that is here."""
+        progress, anchor = self.progress, self.progress.anchor
+        assert anchor is not None, "there is one during a fit"
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+        within = progress.begun is not None and progress.begun.steps != self.plan.steps_per_epoch
+        self._asked, self._asked_within = True, self._asked_within or within
+        steps, lost = self._steps(anchor.place, progress.place), ""
+        if not len(steps):
+            self._ref, self._beyond = None, 0
+            return anchor.state
+        for _ in range(_REPEATS):
+            with closing(self._session.run(anchor.state, steps)) as stream:
+                for item in stream:
+                    if isinstance(item, Commit):
+                        self._ref = item.state
+                    elif isinstance(item, Event):
+                        self.events.add(item)
+                assert self._ref is not None, "steps were committed"
+                try:
+                    state = self._ref.get()
+                except StateLostError as error:
+                    lost = str(error)
+                else:
+                    self._beyond = 0
+                    return state
+        raise ClusterError(
+            f"the state of step {self._step} was computed {_REPEATS} times and no worker has it; the last time: {lost} Look at the "
+            "workers' logs; go on from the last checkpoint with fit(..., checkpoint=..., resume=True)."
+        )
+
+    def _explanation(self, state: State, steps: Schedule) -> NotFiniteError:
+        """The error for the first of these steps that makes NaN or infinity."""
+        return explain_not_finite(self.program, self.source, state, steps.cut(0, len(steps)), self.first_row)
+
+    # ---- steps and epochs
+
+    def _take(self, commit: Commit) -> None:
+        """Enter the steps of a commit, up to the first after which something else is to follow."""
+        progress, publisher, now = self.progress, self.publisher, time.perf_counter()
+        self._ref, count = commit.state, len(commit.sums)
+        seconds, self._clock = (now - self._clock) / count, now
+        if publisher is not None:
+            publisher.spent(commit.times)
+        for i, (sums, used) in enumerate(zip(commit.sums, commit.used, strict=True)):
+            self._beyond = count - i
+            if i:
+                progress.move()
+                if self._begin_epoch():
+                    return
+            self._check(sums)
+            self._enter(sums, used, seconds)
+            self._beyond = count - i - 1
+            at, interrupted = progress.place[1] - 1, False
+            if publisher is not None:
+                publisher.step(self._step, float(sums[0] / sums[1]) if sums[1] else np.nan)
+            if self.callbacks.see_batches:
+                interrupted = self._call("on_train_batch_end", at, LazyLogs(partial(self._numbers, sums)))
+            if at + 1 == self.plan.steps_per_epoch:
+                interrupted |= self._end_epoch()
+            if interrupted:
+                return
+        self._look_after()
+
+    def _numbers(self, sums: Array) -> dict[str, float]:
+        return self.program.numbers(self.program.values(sums))
+
+    def _enter(self, sums: Array, used: Sequence[tuple[int, Array]], seconds: float) -> None:
+        """Advance the progress by a step."""
+        progress = self.progress
+        begun = progress.begun or EpochProgress(0, (0.0,) * self.program.sums, 0.0, self.plan.settings)
+        progress.move()
+        together = tuple(a + b for a, b in zip(begun.sums, sums.tolist(), strict=True))
+        progress.begun = EpochProgress(begun.steps + 1, together, begun.seconds + seconds, begun.batches)
+        self._step += 1
+        for _, rows in used:
+            progress.ledger.use(progress.epochs, rows + self.first_row if self.first_row else rows)
+
+    def _check(self, sums: Array) -> None:
+        """Raise for a step that gives no finite loss: the trainer stays before it."""
+        if not np.isfinite(sums[:2]).all():
+            state, (epoch, step) = self.progress.state, self.progress.place
+            assert state is not None, "there is one during a fit"
+            raise self._explanation(state, self._steps((epoch, step), (epoch, step + 1)))
+        if sums[1] < 0:
+            _ = self.progress.state
+            raise DataError(
+                f"the total weight of the loss is {sums[1]:g} in a batch: weights must not be negative. Check masks and sample weights."
+            )
+
+    def _begin_epoch(self) -> bool:
+        """Begin the epoch, or its remaining steps, if that was not done; whether a callback wants something else."""
+        epoch = self.progress.epochs
+        if self._opened == epoch:
+            return False
+        self._opened = epoch
+        interrupted = self._call("on_epoch_begin", self._number(epoch))
+        self._open_epoch(epoch)
+        return interrupted
+
+    def _open_epoch(self, epoch: int) -> None:
+        """Open the ledger for an epoch, some steps of which may be done."""
+        self.progress.ledger.open(epoch, self.plan.samples, self.progress.rows_done(self.plan))
+
+    def _end_epoch(self) -> bool:
+        """Validate, and advance the progress to the next epoch; whether a callback wants something else."""
+        progress, program = self.progress, self.program
+        epoch, done = progress.epochs, progress.begun
+        assert done is not None, "steps were done"
         row = program.numbers(program.values(done.sums))
         if self.validation is not None:
-            scores = evaluate(session, program, self.validation, state, self)
+            assert progress.state is not None, "there is one during a fit"
+            scores = evaluate(self._session, program, self.validation, progress.state)
+            for event in self._session.told():
+                self.events.add(event)
             row |= {f"val_{name}": value for name, value in program.numbers(program.evaluated(*scores)).items()}
-        row |= {"seconds": done.seconds, "samples_per_second": self.plan.samples / done.seconds}
+        now = time.perf_counter()
+        seconds, self._clock = done.seconds + now - self._clock, now
+        row |= {"seconds": seconds, "samples_per_second": self.plan.samples / seconds}
         with self.stopping.undisturbed():
-            progress.ledger.open(progress.epochs, self.plan.samples)
-            progress.ledger.close(progress.epochs)
-            progress.epochs, progress.begun = progress.epochs + 1, None
+            progress.ledger.open(epoch, self.plan.samples)
+            progress.ledger.close(epoch)
+            progress.epochs, progress.begun = epoch + 1, None
             self.history.add(row)
             progress.record.add(row)
-        return row
-
-    def _report_epoch(self, epoch: int, row: dict[str, float]) -> None:
+            if progress.is_here:
+                progress.drop_anchor()
         if self.publisher is not None:
             self.publisher.epoch(self._number(epoch), row)
-        self.callbacks.call("on_epoch_end", self._number(epoch), row)
+        interrupted = self._call("on_epoch_end", self._number(epoch), row)
         if self.run is not None:
             self._save()
-        self.reporter.epoch({"epoch": self._number(epoch) + 1, "epochs": self._epochs, **row})
+        return interrupted or self._stream is None
 
-    # ---- stops and checkpoints
+    def _call(self, moment: str, *args: Any) -> bool:
+        """Call the callbacks; whether one of them has stopped or changed the training, or asked for a state within a commit."""
+        reason = self.stopping.reason
+        self.callbacks.call(moment, *args)
+        return self.progress.changed or self.stopping.reason is not reason or self._stream is None
 
-    @property
-    def _is_due(self) -> bool:
-        return self.run is not None and self.every is not None and time.monotonic() - self._saved[1] >= self.every
+    # ---- stops, checkpoints and events
+
+    def _look_after(self) -> None:
+        """After a commit: save if it is due, or bring the state here if none was for long."""
+        if self.run is not None and self.every is not None and time.monotonic() - self._saved[1] >= self.every:
+            self._save()
+        when, took = self._brought
+        if time.perf_counter() - when > max(_ANCHOR_SECONDS, took / _ANCHOR_SHARE):
+            _ = self.progress.state
 
     def _save(self) -> None:
         assert self.run is not None, "the caller checks it"
@@ -265,66 +387,11 @@ class Loop:
 
     def _stopped(self, reason: str) -> None:
         self.history.stopped = reason
-        self.event(f"{reason}, after {place_text(self.progress.place)}", "stop")
+        _ = self.progress.state
+        self.tell("stop", f"{reason}, after {place_text(self.progress.place)}")
         if self.run is not None and self._saved[0] != self.progress.place:
             self._save()
 
-    # ---- the watch
-
-    def step(self, i: int, sums: Array) -> None:
-        """Check a step's loss and its weight, and report the step."""
-        if not np.isfinite(sums[:2]).all():
-            raise NotFiniteError(f"the loss of step {i} is {sums[0]}, its weight {sums[1]}")
-        if sums[1] < 0:
-            raise DataError(
-                f"the total weight of the loss is {sums[1]:g} in a batch: weights must not be negative. Check masks and sample weights."
-            )
-        self._sums.append(np.array(sums))
-        total = self.plan.steps_per_epoch
-        at = (self._first + i) % total
-        loss = float(sums[0] / sums[1]) if sums[1] else np.nan
-        self.reporter.step(at + 1, self._steps_shown, loss)
-        if self.publisher is not None:
-            assert self.progress.state is not None, "steps run"
-            self.publisher.step(self.progress.state.step + len(self._sums), loss)
-        if self.callbacks.see_batches:
-            self.callbacks.call("on_train_batch_end", at, self.program.numbers(self.program.values(sums)))
-
-    def used(self, i: int, shard: int, rows: Array) -> None:
-        """Enter the samples of a shard in the ledger."""
-        epoch = self.progress.epochs + (self._first + i) // self.plan.steps_per_epoch
-        if epoch != self._page:
-            self._page = epoch
-            self.progress.ledger.open(epoch, self.plan.samples)
-        self.progress.ledger.use(epoch, rows + self.first_row if self.first_row else rows)
-
-    def stop(self) -> bool:
-        """Whether a stop is requested, or a checkpoint is due."""
-        return self.stopping.reason is not None or self._is_due
-
-    def placed(self, placement: Any) -> None:
-        """Publish a new placement."""
-        if self.publisher is not None:
-            self.publisher.placed(placement)
-
-    def spent(self, times: Sequence[StepTimes]) -> None:
-        """Publish how ranks spend the time of a step."""
-        if self.publisher is not None:
-            self.publisher.spent(times)
-
-    def event(self, text: str, kind: str = "cluster", workers: Sequence[str] = ()) -> None:
-        """Write a line to the log and to the history."""
-        state = self.progress.state
-        step = (0 if state is None else state.step) + (len(self._sums) if self.in_steps else 0)
-        event = Event(text, time.perf_counter() - self._began, step, kind, workers)
-        self.history.events.append(event)
-        if self.publisher is not None:
-            self.publisher.add(Happened(kind, step, event.seconds, event.workers, text))
-        if hasattr(self.reporter, "event"):
-            self.reporter.event(event.line)
-
-
-def _cut(steps: list[Any], first: int, size: int) -> Iterator[list[Any]]:
-    """Split steps by epochs: `first` for the one under way, then `size` each."""
-    cuts = [0, *range(first, len(steps), size), len(steps)]
-    return (steps[a:b] for a, b in pairwise(cuts))
+    def tell(self, kind: str, text: str) -> None:
+        """Record an event of the fit itself."""
+        self.events.add(Event(kind, text, self._step))

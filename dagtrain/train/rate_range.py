@@ -135,7 +135,7 @@ def learning_rate_range(
     factor = (highest / lowest) ** (1 / (steps - 1))
     other, losses = copy.copy(trainer), _Losses(steps)
     Trained.__init__(other)
-    other._first = trainer._first[0] if trainer.progress.state is None else trainer.weights(), 1.0
+    other._first = trainer._first[0] if not trainer.progress.is_begun else trainer.weights(), 1.0
     other._optimizer = optim.scaled(trainer.optimizer, optim.exponential_decay(lowest / rate, factor))
     try:
         other.fit(x, y, sample_weight=sample_weight, epochs=steps, batch_size=batch_size, verbose=0, callbacks=[losses])

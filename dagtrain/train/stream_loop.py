@@ -1,25 +1,27 @@
-"""The epochs of a fit on a stream: each call of the engine runs a round of batches that were read ahead.
+"""The epochs of a fit on a stream: the session runs rounds of batches that were read ahead.
 
-    stream ── round ─▶ rows of some steps ── session of the engine on them ─▶ state, done ── advance ─▶ stream
+    stream ── round ─▶ rows of some steps ── session of the engine on them ─▶ commits ── advance ─▶ stream
 
 Rounds end with the epoch at the latest. All else is as in the loop over arrays.
 """
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from dagtrain.checkpoint.runs import Place
 from dagtrain.data.rounds import BatchStream, Round
-from dagtrain.engines.engine import Engine, Watch
-from dagtrain.graph import Array
+from dagtrain.data.schedule import Schedule
+from dagtrain.engines.commits import Commit, Item, StateRef
+from dagtrain.engines.engine import Engine
+from dagtrain.report.records import Event
 from dagtrain.report.table import plural
 from dagtrain.step.program import Program
 from dagtrain.step.scores import Scores
-from dagtrain.step.state import EpochProgress, State
+from dagtrain.step.state import State
 from dagtrain.train.loop import Loop
 
 __all__ = ["StreamLoop", "StreamSession"]
@@ -36,10 +38,13 @@ class StreamSession:
         Compiled step.
     source
         Rows of the next call's steps.
+    exact
+        See `Engine.session`.
     """
 
-    def __init__(self, engine: Engine, program: Program, source: Any) -> None:
-        self.engine, self.program, self.source = engine, program, source
+    def __init__(self, engine: Engine, program: Program, source: Any, exact: bool = False) -> None:
+        self.engine, self.program, self.source, self.exact = engine, program, source, exact
+        self._events: list[Event] = []
 
     def __enter__(self) -> StreamSession:
         return self
@@ -47,17 +52,32 @@ class StreamSession:
     def __exit__(self, *details: object) -> None:
         pass
 
-    def run(
-        self, state: State, batches: Sequence[Sequence[Array]], watch: Watch, following: Sequence[Sequence[Array]] = ()
-    ) -> tuple[State, int]:
-        """See `Session.run`."""
-        with self.engine.session(self.program, self.source) as session:
-            return session.run(state, batches, watch)
+    def run(self, start: State | StateRef, steps: Schedule) -> Iterator[Item]:
+        """See `Session.run`; the last state is brought here, since the session ends."""
+        state, done = start.get() if isinstance(start, StateRef) else start, 0
+        with self.engine.session(self.program, self.source, self.exact) as session:
+            for item in session.run(state, steps):
+                if isinstance(item, Commit):
+                    done += len(item.sums)
+                    if done == len(steps):
+                        item = item._replace(state=_here(item.state.get()))  # the same commit
+                yield item
 
-    def evaluate(self, source: Any, state: State, watch: Watch) -> Scores:
+    def evaluate(self, source: Any, state: State) -> Scores:
         """See `Session.evaluate`."""
-        with self.engine.session(self.program, source) as session:
-            return session.evaluate(source, state, watch)
+        with self.engine.session(self.program, source, self.exact) as session:
+            scores = session.evaluate(source, state)
+            self._events += session.told()
+            return scores
+
+    def told(self) -> list[Event]:
+        """See `Session.told`."""
+        events, self._events = self._events, []
+        return events
+
+
+def _here(state: State) -> StateRef:
+    return StateRef(state.step, state.learning_rate_scale, lambda ref: state, is_here=True)
 
 
 @dataclass
@@ -65,52 +85,60 @@ class StreamLoop(Loop):
     """One call of fit on a stream, which is its `plan`."""
 
     _round: Round | None = None
-    _reading: float = 0.0
-    """Seconds of reading the round."""
+    _base: int = 0
+    """Steps of the epoch before the round."""
 
     @property
-    def _stream(self) -> BatchStream:
+    def _batches(self) -> BatchStream:
         assert isinstance(self.plan, BatchStream), "the loop of a stream has one"
         return self.plan
 
     def _open_epoch(self, epoch: int) -> None:
-        self._stream.begin(epoch, self.progress.place[1])
+        self._batches.begin(epoch, self.progress.place[1])
         super()._open_epoch(epoch)
 
-    def _run_steps(self, session: Any) -> None:
+    def _follow(self) -> None:
         """Read a round and run its steps; without a step left, end the epoch."""
-        stream, began = self._stream, time.perf_counter()
+        stream, progress = self._batches, self.progress
+        if self._begin_epoch() and self.stopping.reason is not None:
+            return
+        _ = progress.state  # the round before cannot be repeated
         self._round = stream.round(lambda: self.stopping.reason is not None)
-        self._reading = time.perf_counter() - began
         if self.stopping.reason is not None:
             return
         if self._round is not None:
-            self.source = session.source = self._round.source
-            self.first_row = self._round.first_row
-            self.progress.ledger.resize(self.progress.epochs, self.first_row + self.source.samples)
+            self.source = self._session.source = self._round.source
+            self.first_row, self._base = self._round.first_row, stream.done
+            progress.ledger.resize(progress.epochs, self.first_row + self.source.samples)
         elif stream.done < stream.steps_per_epoch:
             steps = plural(stream.steps_per_epoch, "step")
             self.stopping.ask(f"the batches ended, with {stream.done} of the {steps} of an epoch done")
             warnings.warn(f"training ended early: {self.stopping.reason}.", UserWarning, stacklevel=4)
             return
-        super()._run_steps(session)
+        epoch = progress.epochs
+        super()._follow()
+        if progress.epochs == epoch:
+            self._advance()
 
-    def _batches(self, epoch: int, first: int) -> list[Any]:
-        return self._round.steps if self._round is not None else []
+    def _advance(self) -> None:
+        """Note in the stream that steps were done."""
+        stream = self._batches
+        stream.advance(self.progress.place[1] - stream.done)
+        self.progress.ledger.resize(self.progress.epochs, stream.samples)
 
-    def _following(self, epoch: int) -> list[Any]:
-        return []
+    def _end_epoch(self) -> bool:
+        self._advance()
+        return super()._end_epoch()
 
-    def _count(self, begun: EpochProgress, steps: list[Array], seconds: float) -> tuple[list[EpochProgress], EpochProgress | None]:
-        self._stream.advance(len(steps))
-        self.progress.ledger.resize(self.progress.epochs, self._stream.samples)
-        return super()._count(begun, steps, seconds + self._reading)
+    def _ahead(self) -> Schedule:
+        assert self._round is not None, "a round was read"
+        return self._steps(self.progress.place, (self.progress.epochs, self._base + len(self._round.steps)))
+
+    def _steps(self, first: Place, end: Place) -> Schedule:
+        steps = [] if self._round is None else self._round.steps
+        return Schedule.of(steps[first[1] - self._base : end[1] - self._base], 1 if self._asked_within else 0)
 
     def _stopped(self, reason: str) -> None:
         super()._stopped(reason)
-        if self._stream.once and self._stream.pulled:
-            self.event(f"{self._stream.pulled} more batches were read: a fit with the same iterator begins with them", "stop")
-
-    @property
-    def _steps_shown(self) -> int | None:
-        return self._stream.steps_known
+        if self._batches.once and self._batches.pulled:
+            self.tell("stop", f"{self._batches.pulled} more batches were read: a fit with the same iterator begins with them")

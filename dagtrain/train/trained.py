@@ -25,7 +25,7 @@ from dagtrain.data.nests import take_apart
 from dagtrain.data.open import is_dask_data
 from dagtrain.data.rounds import BatchStream
 from dagtrain.data.stream import is_stream
-from dagtrain.engines.engine import Unwatched, choose_engine
+from dagtrain.engines.engine import choose_engine
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
 from dagtrain.hinting import Hinted, hinted, no_attribute
@@ -106,7 +106,7 @@ class Trained(Hinted):
     def _columns(self) -> Columns | None:
         """The columns of the rows that it was trained on; None before."""
         program = self.progress.program
-        return None if program is None or self.progress.state is None else program.columns
+        return program.columns if program is not None and self.progress.is_begun else None
 
     @hinted
     def evaluate(self, x: Any, y: Any = None, *, sample_weight: Any = None, weights: Weights = "trained") -> dict[str, Any]:
@@ -125,7 +125,7 @@ class Trained(Hinted):
             if self._columns is None:
                 program, state = self._first_program(source.columns)
             with engine.session(program, source) as session:
-                scores = session.evaluate(source, state, Unwatched())
+                scores = session.evaluate(source, state)
         return program.evaluated(*scores)
 
     @hinted
@@ -171,18 +171,22 @@ class Trained(Hinted):
         CheckpointError
             If it cannot be written; names the file and the reason.
         ArgumentError
-            During steps, or in another thread than the running fit's: the state would not match the steps done.
+            In another thread than the running fit's: the state would not match the steps done.
         """
+        self._check_thread("be saved")
         program, state = self._ready("be saved")
-        if self._loop is not None and (self._loop.in_steps or self._loop.thread != get_ident()):
-            raise ArgumentError(
-                "the trainer cannot be saved during steps: call save in on_epoch_end, or give fit a folder and an interval, as in "
-                'fit(..., checkpoint="runs/a", checkpoint_every=60).'
-            )
         plan = self._stream or (None if self._sample is None else self._sample[1])
         manifest = self._describe(program, plan, state, self.progress.record.history)
         refuse_not_finite(manifest, state)
         write(open_store(path), manifest, state)
+
+    def _check_thread(self, purpose: str) -> None:
+        """Raise ArgumentError in another thread than that of the running fit, whose progress changes all the time."""
+        if self._loop is not None and self._loop.thread != get_ident():
+            raise ArgumentError(
+                f"the trainer cannot {purpose} from another thread during a fit: do it in a callback. For checkpoints by time see "
+                'fit(..., checkpoint="runs/a", checkpoint_every=60).'
+            )
 
     @property
     def _client(self) -> Any:
@@ -205,6 +209,7 @@ class Trained(Hinted):
 
     def restore_weights(self, state: State) -> None:
         """Restore the weights of an earlier state of this trainer; the optimiser and the number of steps stay."""
+        self._check_thread("restore weights")
         current = self.progress.trained("restore weights")[1]
         if (state.parameters.shape, state.statistics.shape) != (current.parameters.shape, current.statistics.shape):
             raise ArgumentError("these are not the weights of this trainer: their number differs.")
@@ -216,21 +221,21 @@ class Trained(Hinted):
     def learning_rate_scale(self) -> float:
         """Factor of the optimiser's learning rate or schedule; part of the state, so checkpoints keep it.
 
-        Set it before or between fits, or in callbacks between epochs; between steps, the engine would decide which step has it first.
+        Set it before or between fits, or in callbacks: the next step has it. On a cluster, to change it seldom costs little, and to change
+        it after each step much: there, use a schedule of `dagtrain.optim`.
         """
-        return self._first[1] if self.progress.state is None else self.progress.state.learning_rate_scale
+        return self.progress.learning_rate_scale if self.progress.is_begun else self._first[1]
 
     @learning_rate_scale.setter
     def learning_rate_scale(self, scale: float) -> None:
         not_negative("learning_rate_scale", scale)
-        program, state = self.progress.program, self.progress.state
-        if program is None or state is None:
+        self._check_thread("scale the learning rate")
+        program = self.progress.program
+        if program is None or not self.progress.is_begun:
             self._first = self._first[0], float(scale)
             return
         self._check_rate(program)
-        if self._loop is not None and self._loop.in_steps:
-            raise ArgumentError("the learning rate cannot be scaled during steps: set it in on_epoch_begin or on_epoch_end.")
-        self.progress.state = replace(state, learning_rate_scale=float(scale))
+        self.progress.learning_rate_scale = float(scale)
 
     def _check_rate(self, program: Program) -> None:
         if not program.update.has_rate:
@@ -295,8 +300,7 @@ class Trained(Hinted):
         CheckpointError
             If the file cannot be read.
         """
-        if self._loop is not None and self._loop.in_steps:
-            raise ArgumentError("weights cannot be loaded during steps: load them in on_epoch_begin or on_epoch_end.")
+        self._check_thread("load weights")
         parameters, statistics, state = self._arrays("load weights")
         arrays = read_weights(weights) if isinstance(weights, str | PathLike) else weights
         fit, report = fitting(arrays, views_of(parameters, statistics, state), strict)
@@ -308,7 +312,7 @@ class Trained(Hinted):
 
     def _arrays(self, purpose: str) -> tuple[VectorLayout, StatisticsLayout, State]:
         """The layouts of parameters and states of layers, and the state that holds them: the first one before a fit."""
-        if self.progress.state is not None or isinstance(self._objective, ModelObjective):
+        if self.progress.is_begun or isinstance(self._objective, ModelObjective):
             program, state = self._ready(purpose)
             return program.layout, program.statistics_layout, state
         nests = self._objective.initial(self.seed, None)
@@ -322,7 +326,7 @@ class Trained(Hinted):
         `call` is how to give the rows instead, for the errors.
         """
         first = f"call fit(x, y) first, or give rows like those of a fit, as in {call}" if call else "call fit(x, y) first"
-        if self.progress.state is not None or not isinstance(self._objective, ModelObjective):
+        if self.progress.is_begun or not isinstance(self._objective, ModelObjective):
             return self.progress.trained(purpose, first)
         columns = self._objective.known_columns
         if columns is None:

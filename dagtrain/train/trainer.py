@@ -1,6 +1,6 @@
 """`Trainer`: a model with its settings of training, and `fit`.
 
-    Trainer ── Program (compiled step) ──▶ Loop ── session.run(state, batches, watch) ──▶ state
+    Trainer ── Program (compiled step) ──▶ Loop ◀── commits ── session.run(state, schedule)
 
 The loop handles epochs, batches and progress; an engine decides where shards run. The final weights are a pure function of model, data,
 seed and shards.
@@ -9,7 +9,7 @@ seed and shards.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from functools import partial, wraps
 from threading import Lock
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
@@ -25,7 +25,7 @@ from dagtrain.engines.engine import Engine, choose_engine, find_engine
 from dagtrain.errors import ArgumentError
 from dagtrain.hinting import hinted
 from dagtrain.nn.layer import Layer
-from dagtrain.report.console import Reporter, closing
+from dagtrain.report.records import Event
 from dagtrain.step.contribution import Contribution, ContributionObjective
 from dagtrain.step.model import ModelObjective
 from dagtrain.step.objective import CostObjective, Objective
@@ -34,6 +34,8 @@ from dagtrain.step.software import software
 from dagtrain.train.additive import check_additive
 from dagtrain.train.batches import Batches, check_arguments, only_for_arrays, open_batches, validation_batches
 from dagtrain.train.callback import Callback, Callbacks
+from dagtrain.train.console import Console
+from dagtrain.train.events import EventLog
 from dagtrain.train.history import History, epochs_of
 from dagtrain.train.loop import Loop
 from dagtrain.train.pictures import Pictured
@@ -188,7 +190,6 @@ class Trainer(Pictured):
         validation_split: float = 0.0,
         shuffle: bool | Literal["global", "local", "none"] | None = None,
         verbose: int = 1,
-        reporter: Any = None,
         callbacks: Sequence[Callback] = (),
         checkpoint: Any = None,
         checkpoint_every: float | Literal["epoch"] = "epoch",
@@ -230,9 +231,7 @@ class Trainer(Pictured):
             True (or "global"), the default: each epoch draws an order of all samples. "local": it draws orders within the partitions that
             each shard owns, so no data moves; the bits then depend on the partition sizes too. False (or "none"): the order of the data.
         verbose
-            0 silent, 1 progress and table, 2 table.
-        reporter
-            Replaces the console; see `dagtrain.report.Reporter`. Without its ``may_lag``, each epoch is reported at its end.
+            0 silent, 1 progress and table, 2 table; see `dagtrain.callbacks.Console`.
         callbacks
             Called during training; see `dagtrain.train.callbacks`.
         checkpoint
@@ -265,8 +264,8 @@ class Trainer(Pictured):
             raise ArgumentError("give validation_data or validation_split, not both.")
         every = None if checkpoint_every == "epoch" else float(checkpoint_every)
         stopping = Stopping()
-        listeners = Callbacks(callbacks, stopping.ask)
-        reporter = Reporter(verbose=verbose) if reporter is None else reporter
+        console = Console(verbose)
+        listeners = Callbacks(callbacks, stopping.ask, console)
         engine = choose_engine(self.engine, self.threads, self.client)
         streams, earlier = is_stream(x), self._stream
         arguments_of_arrays = only_for_arrays(y, sample_weight, batch_size, shuffle, validation_split, class_weight)
@@ -313,41 +312,39 @@ class Trainer(Pictured):
         elif self.progress.state is None:
             self.progress.state = state
         better = self._quantities(program, validation is not None)
-        listeners.bind(self, better)
         describe = partial(self._describe, program, plan)
         first = self.progress.epochs if resume else 0
+        steps = None if streams and steps_per_epoch is None else plan.steps_per_epoch
+        listeners.bind(self, better, {"epoch": first, "epochs": epochs, "steps": steps, "dashboard": engine.dashboard})
         if resume:
             history.history = self.progress.record.copy().history
         publisher = publisher_of(engine, self.model, program, sample, streams, self.state, self.progress.place[1], (first, epochs))
         if publisher is not None:
             for row in epochs_of(history):
                 publisher.epoch(row.pop("epoch"), row)
+        events = EventLog(history, listeners, publisher)
         loop = (StreamLoop if streams else Loop)(
-            self.progress, describe, program, source, plan, history, reporter, listeners, stopping, validation, run, every, exact, publisher
+            self.progress, describe, program, source, plan, history, listeners, events, stopping, validation, run, every, publisher
         )
-        reporter.start({**history.info, "dashboard": engine.dashboard, "epoch": first, "epochs": epochs, "higher_is_better": better})
         self.history, self._loop = history, loop
         with published(getattr(engine, "client", None), publisher, history):
             try:
                 with (
-                    closing(reporter),
+                    closing(console),
                     interruptible(stopping),
                     computed_by(self._client),
-                    StreamSession(engine, program, source) if streams else engine.session(program, source) as session,
+                    StreamSession(engine, program, source, exact) if streams else engine.session(program, source, exact) as session,
                     run or nullcontext(),
                 ):
                     if resumed is not None:
-                        loop.event(f"went on from {resumed.path}", "resume")
+                        events.record(Event("resume", str(resumed.path), self.state.step))
                     loop.train(session, first, epochs)
             finally:
                 self._loop = None
                 state = self.progress.state or state
                 if state.step == 0:  # an untrained trainer accepts rows of any shape
-                    self.progress.state = None
+                    self.progress.state, self._first = None, (self._first[0], state.learning_rate_scale)
             history.fingerprint = state.fingerprint
-        # A reporter with the method `event` already has the events.
-        events = None if hasattr(reporter, "event") else history.events or None
-        reporter.finish({"fingerprint": history.fingerprint, "events": events})
         if listeners.error is not None:
             raise listeners.error
         return history
@@ -381,7 +378,7 @@ class Trainer(Pictured):
     def _tell(self, text: str, kind: str) -> None:
         """Write an event of the running fit."""
         if self._loop is not None:
-            self._loop.event(text, kind)
+            self._loop.tell(kind, text)
 
     def _info(self, engine: Any, plan: BatchPlan, streams: bool) -> dict[str, Any]:
         assert self.progress.program is not None

@@ -56,7 +56,7 @@ def test_three_epochs_and_three_are_six(undisturbed: Any, folder: str) -> None:
     assert history.fingerprint == undisturbed.fingerprint
     for name in ("loss", "accuracy"):
         assert history.history[name] == undisturbed.history[name]
-    assert history.events == [f"went on from {folder}/epoch-000003"]
+    assert [event.text for event in history.events] == [f"went on from {folder}/epoch-000003"]
 
 
 def test_another_process_resumes(undisturbed: Any, folder: str) -> None:

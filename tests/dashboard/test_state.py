@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dagtrain.report.records import Drawn, Ended, EpochEnd, Happened, Progress, Record, Started, StepTimes, decode, encode
+from dagtrain.report.records import Drawn, Ended, EpochEnd, Event, Progress, Record, Started, StepTimes, decode, encode
 
 STARTED = Started("Net", "lanes", 2, 4, 1000, 70, 0, 0, 3, 10)
 RECORDS: list[Record] = [
@@ -16,7 +16,7 @@ RECORDS: list[Record] = [
     Progress(5, 0, 2.0, 900.0, 1.0),
     StepTimes("tcp://a", 0, 5, 0.3, 0.1, 0.2),
     EpochEnd(1, 10, {"loss": 1.5, "accuracy": math.nan}),
-    Happened("repeated", 7, 0.5, ("tcp://b",), "worker tcp://b was lost"),
+    Event("repeated", "worker tcp://b was lost", 7, ("tcp://b",), 0.5),
     Drawn("placement", "<svg></svg>"),
     Ended("finished", "ab12"),
 ]
@@ -57,7 +57,7 @@ def test_a_scheduler_that_runs_for_years_keeps_a_bounded_part(state: Any) -> Non
     for i in range(4 * state.POINTS):
         last.take(Progress(i, 0, 0.0, 0.0, 0.0))
         last.take(EpochEnd(i, i, {f"q{k}": 0.0 for k in range(100)}))
-        last.take(Happened("stop", i, 0.0, (), "x" * 10_000))
+        last.take(Event("stop", "x" * 10_000, i))
         last.take(StepTimes("w", i, i, 0.0, 0.0, 0.0))
         last.take(Drawn(f"picture {i}", "<svg></svg>"))
     assert len(last.points) <= state.POINTS

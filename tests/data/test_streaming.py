@@ -13,7 +13,7 @@ from pathlib import Path
 import dask, dask.array as da, numpy as np
 import dagtrain as dt
 from dagtrain.data import open_source
-from dagtrain.engines.engine import InlineEngine, Unwatched
+from dagtrain.engines.engine import InlineEngine
 
 budget = int(sys.argv[1])
 COLUMNS = 128

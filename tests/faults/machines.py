@@ -72,7 +72,7 @@ def run_worker(connection: Any, address: str, host: str, nanny: bool) -> None:
         asyncio.run(serve())
 
 
-def train(engine: Any, reporter: Any = None, epochs: int = 8, checkpoint: str | None = None) -> Any:
+def train(engine: Any, callback: Any = None, epochs: int = 8, checkpoint: str | None = None) -> Any:
     """History of the run of all tests of faults: states by each reduction, random numbers, a norm; the last step of an epoch has 4 samples.
 
     Its network is small, but blocks are small enough for its layers to be sent one after the other.
@@ -82,22 +82,20 @@ def train(engine: Any, reporter: Any = None, epochs: int = 8, checkpoint: str | 
     model = dt.nn.Sequential([dt.nn.BatchNorm(), Remembers(), dt.nn.Dense(1024, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(10)])
     optimizer = dt.optim.chain(dt.optim.clip_by_global_norm(0.5), dt.optim.adam(1e-2))
     trainer = dt.Trainer(model, loss="cross_entropy", optimizer=optimizer, shards=8, engine=engine)
-    options = {"epochs": epochs, "batch_size": 64, "verbose": 0, "reporter": reporter}
+    options = {"epochs": epochs, "batch_size": 64, "verbose": 0, "callbacks": [] if callback is None else [callback]}
     return trainer.fit(x, labels, checkpoint=checkpoint, resume=checkpoint is not None, **options)
 
 
-class Reporter:
+class Reporter(dt.callbacks.Callback):
     """Sends each finished epoch, and waits for an answer; ``clock`` maps epochs to seconds by which to step the scheduler's clock."""
-
-    start = finish = step = staticmethod(lambda *_: None)
 
     def __init__(self, connection: Any, client: Any, clock: dict[int, float]) -> None:
         self.connection, self.client, self.clock = connection, client, clock
 
-    def epoch(self, row: Any) -> None:
-        self.connection.send({"epoch": row["epoch"]})
+    def on_epoch_end(self, epoch: int, logs: Any) -> None:
+        self.connection.send({"epoch": epoch + 1})
         self.connection.recv()
-        if (seconds := self.clock.get(row["epoch"])) is not None:
+        if (seconds := self.clock.get(epoch + 1)) is not None:
             self.client.run_on_scheduler(step_clock, seconds)
             deadline = time.monotonic() + 30  # two steps that cancel each other within half a second would not be seen
             while not self.client.run_on_scheduler(has_seen_its_clock) and time.monotonic() < deadline:

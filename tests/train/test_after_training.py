@@ -186,36 +186,6 @@ def test_fit_is_silent_with_verbose_0(digits, capfd):
     assert "epoch" in capfd.readouterr().out
 
 
-def test_a_reporter_sees_every_step_and_every_epoch(digits):
-    calls = []
-
-    class Reporter:
-        def start(self, info):
-            calls.append(("start", info["epochs"], info["engine"]))
-
-        def step(self, done, total, loss):
-            calls.append(("step", done, total))
-
-        def epoch(self, row):
-            calls.append(("epoch", row["epoch"], round(row["loss"], 9)))
-
-        def finish(self, info):
-            calls.append(("finish", info["fingerprint"]))
-
-    trainer = dt.Trainer(dt.nn.Sequential([dt.nn.Dense(10)]), loss="cross_entropy", shards=2)
-    history = trainer.fit(digits.x[:70], digits.y[:70], epochs=2, batch_size=32, reporter=Reporter())
-    steps = [("step", i, 3) for i in (1, 2, 3)]
-    losses = [round(v, 9) for v in history.history["loss"]]
-    assert calls == [
-        ("start", 2, "inline"),
-        *steps,
-        ("epoch", 1, losses[0]),
-        *steps,
-        ("epoch", 2, losses[1]),
-        ("finish", history.fingerprint),
-    ]
-
-
 def test_parameters_are_to_read(fitted):
     with pytest.raises(ValueError, match="read-only"):
         fitted.parameters["dense_1"]["bias"][...] = 7

@@ -124,7 +124,7 @@ def test_evaluation_of_pairs_and_of_frames(trainer):
 def test_evaluation_keeps_no_partition(trainer):
     source = open_source(da.from_array(X, chunks=(500, 6)), Y, targets="classes")
     session = dt.engines.InlineEngine(1).session(trainer.program, source)
-    session.evaluate(source, trainer.progress.state, dt.engines.Unwatched())
+    session.evaluate(source, trainer.progress.state)
     assert not source.in_memory
 
 

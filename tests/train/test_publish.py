@@ -13,7 +13,7 @@ import pytest
 
 import dagtrain as dt
 from dagtrain.engines.cluster.sender import LONGEST, MARK, Sender
-from dagtrain.report.records import Drawn, EpochEnd, Happened, Progress, Started, StepTimes, decode
+from dagtrain.report.records import Drawn, EpochEnd, Event, Progress, Started, StepTimes, decode
 from dagtrain.train.publish import KEPT, RANKS, UNWATCHED, Publisher, timed_graph
 
 STARTED = Started("Net", "lanes", 2, 2, 1000, 70, 25, 2, 9, 10)
@@ -55,7 +55,7 @@ def test_an_epoch_is_at_the_number_of_updates_after_it() -> None:
 def test_records_that_nobody_takes_are_bounded() -> None:
     publisher = Publisher(STARTED)
     for i in range(2 * KEPT):
-        publisher.add(Happened("stop", i, 0.0, (), ""))
+        publisher.add(Event("stop", step=i))
         publisher.spent([StepTimes("w", rank, i, 1.0, 0.0, 0.0) for rank in (0, i)])
     records = decode(publisher.take())
     assert len(records) <= 1 + KEPT + RANKS

@@ -60,7 +60,7 @@ def _default() -> Iterator[None]:
 def test_sigterm_ends_at_a_boundary_and_the_run_resumes_to_the_same_bits(tmp_path: Any) -> None:
     history = fit(new(), lambda: send(signal.SIGTERM), checkpoint=tmp_path)
     assert history.stopped == "terminated"
-    assert history.events == ["terminated, after 2 steps"]
+    assert [event.text for event in history.events] == ["terminated, after 2 steps"]
     assert fit(new(), checkpoint=tmp_path, resume=True).fingerprint == fit(new()).fingerprint
 
 

@@ -113,7 +113,7 @@ def test_a_stopped_fit_goes_on(form: str, stop: int, expected: Any) -> None:
 def test_an_iterator_keeps_what_was_read_and_another_one_begins_anew() -> None:
     trainer = new()
     history = fit(trainer, endless(), steps_per_epoch=STEPS, callbacks=[StopAt(1)])
-    assert "2 more batches were read" in history.events[-1]
+    assert "2 more batches were read" in history.events[-1].text
     with pytest.warns(UserWarning, match="the epoch begins again"):
         fit(trainer, endless(), epochs=1, steps_per_epoch=STEPS)
     trainer.ledger().verify()

@@ -6,34 +6,31 @@ again under other names.
 
 from __future__ import annotations
 
-import itertools
 import time
 import uuid
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from functools import partial
 from importlib.util import find_spec
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from dask.task_spec import DataNode, List, Task, TaskRef
 
 from dagtrain.engines.client import check_client, current_client, workers_of
 from dagtrain.engines.cluster.outages import insist
 from dagtrain.engines.cluster.waiting import TIMEOUTS, Standing, Timeouts, is_of_cluster, results, submit, thread_given_back, what_was_lost
-from dagtrain.engines.engine import Watch
 from dagtrain.engines.evaluation import score_tasks
 from dagtrain.errors import ClusterError, DagtrainError
+from dagtrain.report.records import Event
 from dagtrain.step.program import Program
 from dagtrain.step.scores import Scores, join_scores
 from dagtrain.step.software import other_software, software
 from dagtrain.step.state import State
 
-__all__ = ["AbandonedError", "ClusterEngine", "ClusterSession", "RefusedError", "SilentError", "dashboard_link"]
-
-T = TypeVar("T")
+__all__ = ["ClusterEngine", "ClusterSession", "Repeats", "SilentError", "dashboard_link"]
 
 
 class ClusterEngine:
@@ -79,9 +76,10 @@ def dashboard_link(client: Any) -> str | None:
 class ClusterSession:
     """Futures and evaluations on a cluster; engines add how steps run."""
 
-    def __init__(self, engine: ClusterEngine, program: Program, source: Any) -> None:
+    def __init__(self, engine: ClusterEngine, program: Program, source: Any, exact: bool = False) -> None:
         self.client, self.timeouts, self.repeats = engine.client, engine.timeouts, engine.repeats
-        self.program, self.source = program, source
+        self.program, self.source, self.exact = program, source, exact
+        self.events: list[Event] = []
         self.session_id = uuid.uuid4().hex[:8]
         self.segment = 0
         self._failures = 0
@@ -157,34 +155,21 @@ class ClusterSession:
 
     # ---- work
 
-    def compare(self, worker: str, there: Mapping[str, str], watch: Watch) -> None:
+    def told(self) -> list[Event]:
+        """What happened since the last call."""
+        events, self.events = self.events, []
+        return events
+
+    def compare(self, worker: str, there: Mapping[str, str]) -> None:
         """Warn once of a worker with other software; raise if the bits must be exact."""
         differences = other_software(there, software())
         if not differences or self._warned_of_software:
             return
         message = f"the worker {worker} has other software than this process ({'; '.join(differences)}): the last bits may differ."
-        if watch.exact:
+        if self.exact:
             raise ClusterError(f"{message} Use workers with the same, or leave out exact=True.")
         self._warned_of_software = True
         warnings.warn(message, UserWarning, stacklevel=2)
-
-    def _until_done(self, work: Callable[[], T], what: str, watch: Watch) -> T:
-        """Do `work`; if the cluster fails, release all futures and do it again."""
-        for failures in itertools.count(1):
-            try:
-                return work()
-            except (DagtrainError, RefusedError, AbandonedError):
-                raise
-            except Exception as error:
-                if self.comes_again(error):
-                    raise ClusterError(f"a task raised the same error again in {what}: {self._last_error}") from error
-                watch.event(f"{what} repeated after {type(error).__name__}: {str(error)[:200]}", "repeated")
-                if failures > self.repeats:
-                    last = what_was_lost(error) if isinstance(error, CancelledError) else f"{type(error).__name__}: {error}"
-                    raise ClusterError(f"the cluster failed {failures} times in {what}; the last time: {last}") from error
-            time.sleep(self.timeouts.pause * 2 ** (failures - 1))  # a cluster that restarts needs time
-            self._recover()
-        raise AssertionError("the loop returns or raises")
 
     def comes_again(self, error: BaseException) -> bool:
         """Whether a task raised this error the last time too, and the cluster is not its cause: a repetition would raise it again."""
@@ -200,9 +185,14 @@ class ClusterSession:
         except Exception as error:
             raise ClusterError(f"no worker is left on the cluster, and none came back within {self.timeouts.workers:g} s.") from error
 
-    def evaluate(self, source: Any, state: State, watch: Watch) -> Scores:
+    def evaluate(self, source: Any, state: State) -> Scores:
         """See `dagtrain.engines.engine.Session.evaluate`."""
-        return self._until_done(lambda: self._evaluate(source, state), f"the evaluation after step {state.step}", watch)
+        repeats = Repeats(self, f"the evaluation after step {state.step}", "evaluation repeated", state.step)
+        while True:
+            try:
+                return self._evaluate(source, state)
+            except Exception as error:
+                repeats.take(error)
 
     def _evaluate(self, source: Any, state: State) -> Scores:
         token = f"{self.session_id}-{self.segment}"
@@ -223,15 +213,37 @@ class ClusterSession:
         """Called every `Timeouts.glance` while an evaluation runs; raises if it cannot finish."""
 
 
-class RefusedError(Exception):
-    """`Watch.step` raised an error: no failure of the cluster."""
+class Repeats:
+    """The attempts at some work, which is repeated if the cluster fails.
 
-    def __init__(self, error: Exception) -> None:
-        self.error = error
+    Parameters
+    ----------
+    session
+        Whose work it is.
+    what
+        The work, for messages.
+    kind, step
+        Of the events that tell of repetitions.
+    """
 
+    def __init__(self, session: ClusterSession, what: str, kind: str, step: int) -> None:
+        self.session, self.what, self.kind, self.step = session, what, kind, step
+        self.failures = 0
 
-class AbandonedError(Exception):
-    """A stop was requested, and no worker is left to finish the submitted steps."""
+    def take(self, error: Exception) -> None:
+        """Take the error of an attempt: release all futures for the next one; raise it if a repetition would not help."""
+        session = self.session
+        if isinstance(error, DagtrainError):
+            raise error
+        self.failures += 1
+        if session.comes_again(error):
+            raise ClusterError(f"a task raised the same error again in {self.what}: {session._last_error}") from error
+        session.events.append(Event(self.kind, f"{type(error).__name__}: {str(error)[:200]}", self.step))
+        if self.failures > session.repeats:
+            last = what_was_lost(error) if isinstance(error, CancelledError) else f"{type(error).__name__}: {error}"
+            raise ClusterError(f"the cluster failed {self.failures} times in {self.what}; the last time: {last}") from error
+        time.sleep(session.timeouts.pause * 2 ** (self.failures - 1))  # a cluster that restarts needs time
+        session._recover()
 
 
 class SilentError(ConnectionError):

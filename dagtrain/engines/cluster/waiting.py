@@ -196,6 +196,11 @@ def results(
 ) -> list[Any]:
     """The values of these futures, awaited by `wait_for`; raises the error of one that failed."""
     wait_for(client, futures, timeouts, where, look)
+    return fetch(client, futures, timeouts)
+
+
+def fetch(client: Any, futures: Sequence[Any], timeouts: Timeouts) -> list[Any]:
+    """The values of futures that are done; raises the error of one that failed."""
     # Not `result` with a short deadline: after a gather that timed out, the client may be unable to gather anything. And not without a
     # deadline: a worker that dies at this moment takes results with it, and gather waits for ever if no other worker replaces it.
     return list(client.sync(lambda: client.gather(futures, asynchronous=True), callback_timeout=timeouts.progress))
@@ -221,7 +226,14 @@ def no_workers(timeouts: Timeouts, where: str = "") -> str:
 def wait_for(
     client: Any, futures: Sequence[Any], timeouts: Timeouts, where: str = "", look: Callable[[Standing], object] | None = None
 ) -> None:
-    """Wait until all futures are done or one of them has failed.
+    """Wait as `waiting` does, and call `look` with each `Standing`; it may raise."""
+    for standing in waiting(client, futures, timeouts, where):
+        if look is not None:
+            look(standing)
+
+
+def waiting(client: Any, futures: Sequence[Any], timeouts: Timeouts, where: str = "") -> Iterator[Standing]:
+    """Wait until all futures are done or one of them has failed; yields how it stands now and then.
 
     Parameters
     ----------
@@ -233,8 +245,6 @@ def wait_for(
         Deadlines.
     where
         For messages: the work, as in " in the steps from 3 on".
-    look
-        Called with each new `Standing`; may raise.
 
     Raises
     ------
@@ -257,9 +267,8 @@ def wait_for(
         # `client.sync` runs the request in the client's event loop, so that it has a deadline.
         ask = partial(client.sync, lambda: client.run_on_scheduler(standing_of, keys), callback_timeout=timeouts.answer)
         standing = insist(client, ask, timeouts.outage)
+        yield standing
         now = awake.read()
-        if look is not None:
-            look(standing)
         if standing.workers:
             last_worker, warned = now, warned and bool(standing.stuck)
         elif not warned:

@@ -6,7 +6,7 @@ pure        placement, assignment, subtrees    which worker does what
 between     messages
 worker      worker_plugin, rank, segment, arithmetic, gradients, inputs, snapshot, background
 scheduler   scheduler_plugin, inquiry, heartbeats, liveness
-client      engine, session, stretch, reports, input_pipeline
+client      engine, session, driver, reports, input_pipeline
             picture                        of a placement
 """
 

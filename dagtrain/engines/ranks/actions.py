@@ -9,14 +9,13 @@ __all__ = [
     "Action",
     "Begin",
     "Commit",
-    "Done",
     "Fetch",
     "GiveUp",
+    "Held",
     "Inquire",
     "Missing",
     "Probe",
     "SegmentPolicy",
-    "StateRef",
     "StepTime",
     "Submit",
 ]
@@ -72,8 +71,8 @@ class StepTime(NamedTuple):
     ending: float
 
 
-class StateRef(NamedTuple):
-    """Where a state is: the result of a group's segment on these workers, or with the client (`generation` is -1)."""
+class Held(NamedTuple):
+    """Where the state after a step is: the result of a group's segment on these workers, or with the client (`generation` is -1)."""
 
     step: int
     generation: int = -1
@@ -95,7 +94,7 @@ class Submit(NamedTuple):
     segment: int
     first: int
     steps: int
-    source: StateRef
+    source: Held
 
 
 class Commit(NamedTuple):
@@ -110,7 +109,7 @@ class Commit(NamedTuple):
 class Fetch(NamedTuple):
     """Copy a committed state to the client, since only one worker holds it."""
 
-    held: StateRef
+    held: Held
 
 
 class Probe(NamedTuple):
@@ -142,16 +141,10 @@ class Missing(NamedTuple):
     workers: tuple[str, ...]
 
 
-class Done(NamedTuple):
-    """All steps are committed."""
-
-    held: StateRef
-
-
 class GiveUp(NamedTuple):
     """Training cannot go on."""
 
     why: str
 
 
-Action = Begin | Submit | Commit | Fetch | Probe | Inquire | Abandon | Missing | Done | GiveUp
+Action = Begin | Submit | Commit | Fetch | Probe | Inquire | Abandon | Missing | GiveUp

@@ -213,7 +213,7 @@ class _Slice:
         self._sums = {root: window[f"sums.{root}"][: len(self.sums)] for root in me.roots}
         self._states = {root: window[f"states.{root}"] for root in me.roots}
         rows = window["rows"].reshape(shape.shards, shape.row)
-        self._rows = {shard: rows[shard] for shard in me.shards}
+        self._rows = {shard: rows[shard] for shard in (me.shards if shape.row else range(shape.shards))}  # nothing is sent of empty rows
         for peer in peers:
             self._bind(placement.spans(peer, rank)[Phase.REDUCE_SCATTER], incoming(peer, Phase.REDUCE_SCATTER))
         statistics, self._contributed = parts.statistics_layout, np.empty(shape.statistics, np.uint8)

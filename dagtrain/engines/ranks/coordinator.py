@@ -1,12 +1,13 @@
 """Which segments are submitted to which group, and what follows a failure: a state machine without I/O.
 
-    workers ──▶ group ──▶ segment 0, 1, 2, … (two or three under way) ──▶ commit in order ──▶ end
+    workers ──▶ group ──▶ segment 0, 1, 2, … (two or three under way) ──▶ commit in order
                  ▲                 │
                  └── abandon ◀─────┴─ a worker lost, leaving, paused or busy; a connection cut; workers joined; no news
 
 A *group* is a placement on fixed workers; it is given up as a whole, and a new one (the next *generation*) takes the next segments. A
 *segment* is a run of steps: a pure function of the state before it. It is committed once every rank has reported it. Every worker of the
-group then holds its state, so any of them can supply it to the next group; if none is left, the client's copy does.
+group then holds its state, so any of them can supply it to the next group; if none is left, the client's copy does. When all steps are
+committed the group waits for the next ones.
 
 A failed attempt either teaches something (a worker is left out, two are kept apart) or delays the next attempt, longer each time; where
 neither can help, training ends at once. `Membership` holds what is known of workers, `Attempt` the progress of a group.
@@ -16,20 +17,19 @@ Events are methods; `act` returns the actions that follow from them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from dagtrain.engines.ranks.actions import (
     Abandon,
     Action,
     Begin,
     Commit,
-    Done,
     Fetch,
     GiveUp,
+    Held,
     Missing,
     Probe,
     SegmentPolicy,
-    StateRef,
     StepTime,
     Submit,
 )
@@ -46,50 +46,30 @@ _PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
 class Coordinator:
-    """Drives a stretch of steps to its end.
+    """Drives steps to their end: `train` says which.
 
     Parameters
     ----------
-    steps
-        Their number.
-    beyond
-        Steps that will probably follow: segments of them are submitted too, so that ranks do not wait for the client between two
-        stretches. The coordinator of the next stretch commits them, if it continues from here.
-    ranks
-        Most ranks: the number of shards.
     now
         The time.
     policy
         Deadlines.
-    step_time
-        Seconds of a step and of a segment's end, if measured before.
     membership
-        What is known of the workers, from earlier stretches.
-    base
-        Steps of training before these, for messages.
+        What is known of the workers.
     """
 
-    def __init__(
-        self,
-        steps: int,
-        ranks: int,
-        now: float,
-        policy: SegmentPolicy | None = None,
-        step_time: StepTime | None = None,
-        beyond: int = 0,
-        membership: Membership | None = None,
-        base: int = 0,
-    ) -> None:
-        self.total, self.beyond, self.ranks, self.now, self.base = steps, beyond, ranks, now, base
+    def __init__(self, now: float, policy: SegmentPolicy | None = None, membership: Membership | None = None) -> None:
+        self.now, self.total, self.ranks = now, 0, 0
         self.policy = policy or SegmentPolicy()
-        self.step_time = step_time
+        self.step_time: StepTime | None = None
+        """Seconds of a step and of a segment's end."""
         self.membership = membership or Membership(self.policy.cut, self.policy.again)
-        self.committed = StateRef(0)
-        self.safe = StateRef(0)
+        self.committed = Held(0)
+        self.safe = Held(0)
         """The last committed state of which the client has a copy."""
         self.group: Attempt | None = None
         self.generations = 0
-        self.finished = False
+        self.finished = True
         self._failures = 0
         self._last_failure = ""
         self._faults: set[frozenset[str] | str] = set()
@@ -99,19 +79,26 @@ class Coordinator:
         """When a worker was last able to take a task."""
         self._next: set[str] = set()
         """Workers of the next group, while there is none."""
-        self._stopping = False
         self._largest = 1
+        self._until: Callable[[int], int] | None = None
 
     # ---- events
 
-    def continue_from(self, before: Coordinator) -> None:
-        """Continue with the group of the previous stretch, which ended where this one begins."""
-        assert before.group is not None, "there is a group to go on with"
-        group, steps = before.group, before.committed.step
-        group.began = group.moved = self.now
-        group.under_way = [segment._replace(first=segment.first - steps) for segment in group.under_way]
-        self.committed, self.generations, self.group = before.committed._replace(step=0), before.generations, group
-        self._largest = before._largest
+    def train(self, start: Held, total: int, ranks: int, until: Callable[[int], int] | None = None) -> None:
+        """Train from this state, of which the client has a copy, to step `total`, on at most so many ranks (the number of shards).
+
+        The group that is there goes on: it holds this state, and has begun nothing after it. A segment ends at `until` of its first step.
+        """
+        self.committed, self.safe, self.total, self.ranks, self._until = start, Held(start.step), total, ranks, until
+        self.finished, self._failures, self._not_before, self._without = False, 0, self.now, self.now
+        self._faults.clear()
+        if self.group is not None:
+            self.group.began = self.group.moved = self.now
+
+    def drop(self) -> Abandon | None:
+        """Give up the group, if there is one, with what it has begun; the last committed state stays where it is."""
+        group, self.group, self.finished = self.group, None, True
+        return None if group is None else Abandon(group.generation, "other steps are trained on", failure=False)
 
     def tick(self, now: float) -> None:
         """Set the time."""
@@ -222,14 +209,10 @@ class Coordinator:
         if self.group is not None:  # the state after its segments cannot be had either
             self.group.reported.clear()
 
-    def fetched(self, held: StateRef) -> None:
+    def fetched(self, held: Held) -> None:
         """The client has a copy of a committed state."""
         if held.step >= self.safe.step:
-            self.safe = StateRef(held.step)
-
-    def stop(self) -> None:
-        """End after the submitted segments."""
-        self._stopping = True
+            self.safe = Held(held.step)
 
     # ---- actions
 
@@ -246,46 +229,35 @@ class Coordinator:
         due = self.membership.due(self.now)
         if due:
             actions.append(Probe(tuple(due)))
-        if self.committed.step >= self.total or (self._stopping and not self._wanted_under_way):
+        if self.committed.step >= self.total:
             self.finished = True
-            if self.group is not None:  # keep ranks busy while the client does other things
-                actions += self._submit(self.group)
-            return [*actions, Done(self.committed)]
+            return actions
         if self.group is None:
             actions += self._begin()
         if self.group is not None:
             actions += self._submit(self.group)
         return actions
 
-    @property
-    def _wanted_under_way(self) -> bool:
-        return self.group is not None and any(segment.first < self.total for segment in self.group.under_way)
-
-    @property
-    def step(self) -> int:
-        """The last committed step of training."""
-        return self.base + self.committed.step
-
     def _current(self, generation: int) -> Attempt | None:
         return self.group if self.group is not None and self.group.generation == generation else None
 
     def _commit(self) -> list[Action]:
-        group, actions = self.group, list[Action]()
-        while group is not None and self._wanted_under_way:
-            segment = group.under_way[0]
-            if len(group.reported.get(segment.segment, ())) < len(group.workers):
-                break
-            group.under_way.pop(0)
-            group.reported.pop(segment.segment)
-            group.begun.pop(segment.segment, None)
-            self.committed = StateRef(segment.first + segment.steps, group.generation, segment.segment, group.workers)
-            self._failures, self._largest = 0, max(self._largest, segment.steps)
-            self._faults.clear()
-            self.membership.proved(group.workers)
-            actions.append(Commit(group.generation, segment.segment, segment.first, segment.steps))
-            if len(group.workers) == 1 and self.committed.step < self.total:
-                actions.append(Fetch(self.committed))
-        return actions
+        """Commit at most one segment: whoever takes it may want no other."""
+        group = self.group
+        if group is None or not group.under_way:
+            return []
+        segment = group.under_way[0]
+        if len(group.reported.get(segment.segment, ())) < len(group.workers):
+            return []
+        group.under_way.pop(0)
+        group.reported.pop(segment.segment)
+        group.begun.pop(segment.segment, None)
+        self.committed = Held(segment.first + segment.steps, group.generation, segment.segment, group.workers)
+        self._failures, self._largest = 0, max(self._largest, segment.steps)
+        self._faults.clear()
+        self.membership.proved(group.workers)
+        commit = Commit(group.generation, segment.segment, segment.first, segment.steps)
+        return [Fetch(self.committed), commit] if len(group.workers) == 1 else [commit]
 
     def _look_after(self, group: Attempt) -> list[Action]:
         actions = group.look_for_late(self.now, self.policy, self.membership)
@@ -332,9 +304,9 @@ class Coordinator:
         if group.final or self._failures >= self.policy.failures:
             self.finished = True
             if group.final:
-                why = f"at step {self.step}: {group.broken}. Another attempt would fail as well"
+                why = f"at step {self.committed.step}: {group.broken}. Another attempt would fail as well"
             else:
-                why = f"{self._failures} attempts failed in a row at step {self.step}; the last time: {group.broken}"
+                why = f"{self._failures} attempts failed in a row at step {self.committed.step}; the last time: {group.broken}"
             return [*actions, GiveUp(why)]
         if not group.learnt and self._failures > 1:
             self._not_before = self.now + min(_PAUSE * 2 ** (self._failures - 2), _LONGEST_PAUSE)
@@ -362,19 +334,18 @@ class Coordinator:
         limit = f"{self.policy.workers:g} s"
         if self.membership.present:
             reasons = "; ".join(f"{w}: {why}" for w, why in sorted((self.membership.unfit() | dict(hindered)).items()))
-            return GiveUp(f"no worker can take a task, and none could for {limit}, at step {self.step}: {reasons}")
+            return GiveUp(f"no worker can take a task, and none could for {limit}, at step {self.committed.step}: {reasons}")
         last = f" The last failure: {self._last_failure}." if self._last_failure else ""
-        return GiveUp(f"no worker is left on the cluster, and none came for {limit}, at step {self.step}.{last}")
+        return GiveUp(f"no worker is left on the cluster, and none came for {limit}, at step {self.committed.step}.{last}")
 
     def _submit(self, group: Attempt) -> list[Action]:
         actions: list[Action] = []
         last = group.under_way[-1] if group.under_way else None
         first = last.first + last.steps if last else self.committed.step
-        end = self.total + self.beyond
-        # A stop waits for submitted segments; so submit long ones only one ahead.
+        # What is submitted may be dropped; so submit long segments only one ahead.
         ahead = self.policy.ahead if self._length() <= self.policy.segment else min(self.policy.ahead, 2)
-        while first < end and len(group.under_way) < ahead and not (group.draining or self._stopping):
-            steps = min(self._size(), (self.total if first < self.total else end) - first)
+        while first < self.total and len(group.under_way) < ahead and not group.draining:
+            steps = min(self._size(), (self.total if self._until is None else self._until(first)) - first)
             segment = Submit(group.generation, group.next_segment, first, steps, self.committed)
             group.next_segment += 1
             if not group.under_way:

@@ -61,11 +61,11 @@ class LanesEngine(ClusterEngine):
         self.silence, self.link = silence, link
         self.channel, self.memory_limits, self.bucket_bytes = channel, memory_limits, bucket_bytes
 
-    def session(self, program: Program, source: Any) -> AbstractContextManager[Session]:
+    def session(self, program: Program, source: Any, exact: bool = False) -> AbstractContextManager[Session]:
         """Open a session on the cluster."""
         from dagtrain.engines.ranks.session import LanesSession
 
-        return LanesSession(self, program, source)
+        return LanesSession(self, program, source, exact)
 
 
 def placement_on(client: Any, program: Program, shards: int) -> Placement:

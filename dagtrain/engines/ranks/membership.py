@@ -6,7 +6,7 @@
              ├─ leaving                 used only if no other worker is present
              └─ fit
 
-It lasts for a whole fit: what one stretch has learnt of a worker holds in the next.
+It lasts for a whole fit.
 """
 
 from __future__ import annotations

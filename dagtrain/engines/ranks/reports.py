@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import KilledWorker
 
-from dagtrain.engines.engine import Watch
-from dagtrain.engines.ranks.coordinator import Coordinator
 from dagtrain.engines.ranks.messages import AtStep, Begun, Erred, Failed, Met, News, Probed, SegmentDone, StateLost, decode
 from dagtrain.errors import ClusterError, DagtrainError
 
@@ -23,10 +21,10 @@ ANSWER = 30.0
 
 
 class Reports:
-    """Passes the scheduler plugin's news to the coordinator of a stretch."""
+    """Passes the scheduler plugin's news to the coordinator of a session."""
 
-    def __init__(self, session: LanesSession, coordinator: Coordinator, watch: Watch) -> None:
-        self.session, self.coordinator, self.watch = session, coordinator, watch
+    def __init__(self, session: LanesSession) -> None:
+        self.session, self.coordinator = session, session.coordinator
 
     def take(self, news: News) -> None:
         """Pass the news on as events."""
@@ -37,7 +35,7 @@ class Reports:
                 case Begun(generation, rank, segment):
                     coordinator.begun(generation, segment, rank)
                 case Met(generation, _, refused, software):
-                    self.session.compare(worker, software, self.watch)
+                    self.session.compare(worker, software)
                     self._tell_of_channels(generation, worker, refused)
                     coordinator.started(generation)
                 case AtStep(generation):
@@ -81,8 +79,7 @@ class Reports:
             pair = frozenset((worker, workers[peer]))
             if pair not in self.session.by_comm:
                 self.session.by_comm.add(pair)
-                text = f"workers {' and '.join(sorted(pair))} exchange by Dask's connections, which are slower: {why}"
-                self.watch.event(text, "slow channel", sorted(pair))
+                self.session.note("slow channel", why, sorted(pair))
 
     def _look_at_tasks(self) -> None:
         """Look for tasks that ended in a way that no rank can report."""

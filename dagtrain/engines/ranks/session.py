@@ -1,30 +1,32 @@
-"""The session of the engine *lanes*: its state between two stretches of steps, and its calls to the cluster."""
+"""The session of the engine *lanes*: what lasts between two calls of `run`, and its calls to the cluster."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Self
 
 from distributed.comm import CommClosedError
 from distributed.protocol.pickle import dumps
 
+from dagtrain.data.schedule import Schedule
 from dagtrain.engines.cluster.clocks import AwakeClock, WallClock, catch_up
 from dagtrain.engines.cluster.outages import endure, insist
 from dagtrain.engines.cluster.session import ClusterSession, SilentError
 from dagtrain.engines.cluster.waiting import Standing, no_workers, wait_for, warn_of_no_workers, what_was_lost
-from dagtrain.engines.engine import Watch
-from dagtrain.engines.ranks.actions import SegmentPolicy, StepTime
+from dagtrain.engines.commits import Item, StateRef
+from dagtrain.engines.ranks.actions import SegmentPolicy
+from dagtrain.engines.ranks.coordinator import Coordinator
+from dagtrain.engines.ranks.driver import Driver, Group
 from dagtrain.engines.ranks.input_pipeline import InputPipeline, MemoryLimits
 from dagtrain.engines.ranks.membership import Membership
 from dagtrain.engines.ranks.messages import Inquiry, News, SegmentDone, WorkerState
 from dagtrain.engines.ranks.placement import Placement
 from dagtrain.engines.ranks.scheduler_plugin import RanksSchedulerPlugin
-from dagtrain.engines.ranks.stretch import Group, Reached, Stretch
 from dagtrain.engines.ranks.worker_plugin import RanksWorkerPlugin
 from dagtrain.errors import ClusterError
-from dagtrain.graph import Array
+from dagtrain.report.records import Event
 from dagtrain.step.state import State
 
 __all__ = ["LanesSession"]
@@ -48,28 +50,25 @@ def _futures_in(held: Any) -> Sequence[Any]:
 class LanesSession(ClusterSession):
     """Steps on ranks; see `dagtrain.engines.engine.Session`."""
 
-    def __init__(self, engine: Any, program: Any, source: Any) -> None:
-        super().__init__(engine, program, source)
+    def __init__(self, engine: Any, program: Any, source: Any, exact: bool = False) -> None:
+        super().__init__(engine, program, source, exact)
         self.policy: SegmentPolicy = engine.policy
         self.silence, self.link = engine.silence, engine.link
         self.channel, self.memory_limits, self.bucket_bytes = engine.channel, engine.memory_limits, engine.bucket_bytes
         self.clock = AwakeClock(_LISTENED)
         self._wall = WallClock()
-        self._watch: Watch | None = None
         self._gone = False
         self.membership = Membership(self.policy.cut, self.policy.again)
+        self.coordinator = Coordinator(self.clock.read(), self.policy, self.membership)
         self.by_comm: set[frozenset[str]] = set()
         """Pairs of workers that exchange by Dask's connections, since they could open no socket."""
         self._address = self.client.scheduler.address
         self._pipeline: InputPipeline | None = None
         self.groups: dict[int, Group] = {}
-        self.begun = 0
         self._wanted = 0
         self._home: tuple[str, ...] = ()
-        self.reached: Reached | None = None
         self.records: dict[tuple[int, int], dict[int, SegmentDone]] = {}
         self._seen = 0
-        self.step_time: StepTime | None = None
         self.workers: dict[str, WorkerState] = {}
         self.told_readings = False
         self.apart: list[str] = []
@@ -126,16 +125,17 @@ class LanesSession(ClusterSession):
 
     # ---- steps
 
-    def run(
-        self, state: State, batches: Sequence[Sequence[Array]], watch: Watch, following: Sequence[Sequence[Array]] = ()
-    ) -> tuple[State, int]:
-        """Steps; see `dagtrain.engines.engine.Session.run`."""
-        self._watch = watch
-        stretch = Stretch(self, state, batches, watch, following)
+    def run(self, start: State | StateRef, steps: Schedule) -> Iterator[Item]:
+        """See `dagtrain.engines.engine.Session.run`."""
+        driver = Driver(self, start, steps)
         try:
-            return stretch.drive()
+            yield from driver.drive()
+        except GeneratorExit:
+            if self.coordinator.group is not None and self.coordinator.group.under_way:
+                driver.drop_ahead()
+            raise
         except BaseException:
-            stretch.abandon_all("the client stopped")
+            driver.abandon_all("the client stopped")
             raise
 
     def call(self, verb: str, wait: float = 0.0, **arguments: Any) -> Any:
@@ -157,8 +157,11 @@ class LanesSession(ClusterSession):
     def say(self, text: str) -> None:
         """Log what holds up the run, and record it as an event."""
         log.warning("%s", text)
-        if self._watch is not None:
-            self._watch.event(text, "waiting")
+        self.note("waiting", text)
+
+    def note(self, kind: str, why: str, workers: Sequence[str] = ()) -> None:
+        """Record an event at the last committed step."""
+        self.events.append(Event(kind, why, self.coordinator.committed.step, tuple(workers)))
 
     def inquire(self, keys: Sequence[Any]) -> Inquiry:
         """What the tasks with these keys wait for."""
@@ -187,7 +190,7 @@ class LanesSession(ClusterSession):
 
     def _see(self, standing: Standing) -> None:
         """Resubmit pending work without workers that do not answer: Dask would wait for them for minutes."""
-        news = self._ask_for_news(0.0)  # the next stretch reads the reports
+        news = self._ask_for_news(0.0)  # the next call of `run` reads the reports
         apart = set() if news is None else set(news.apart)
         if news is not None and apart and news.present and not (self._home and apart.isdisjoint(self._home)):
             self.pin_to(tuple(sorted(news.present)), cut=True)

@@ -1,6 +1,7 @@
-"""Engines, reporters and comparisons of the tests in which workers fail, come and go."""
+"""Engines, callbacks and comparisons of the tests in which workers fail, come and go."""
 
 from dagtrain.engines.ranks import LanesEngine, SegmentPolicy
+from dagtrain.train.callbacks import LambdaCallback
 
 
 def ranks(client, **options):
@@ -14,16 +15,8 @@ def same_weights(history, expected):
 
 
 def at_epoch(number, do):
-    """A reporter that calls a function after this epoch."""
-
-    class Reporter:
-        start = finish = step = staticmethod(lambda *told: None)
-
-        def epoch(self, row):
-            if row["epoch"] == number:
-                do()
-
-    return Reporter()
+    """A callback that calls a function after this epoch, counted from 1."""
+    return LambdaCallback(on_epoch_end=lambda epoch, logs: epoch + 1 == number and do())
 
 
 def ranks_of(client):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from dagtrain.engines.ranks.actions import StateRef, Submit
+from dagtrain.engines.ranks.actions import Held, Submit
 from dagtrain.engines.ranks.placement import Placement, StepShape
 from dagtrain.engines.ranks.schedule import Schedule
 from dagtrain.step.sum_tree import tree_levels
@@ -98,7 +98,7 @@ class SimRank:
     group: int
     number: int
     placement: Placement
-    source: StateRef
+    source: Held
     schedule: Schedule = field(init=False)
     queue: deque[Submit] = field(default_factory=deque)
     current: Submit | None = None

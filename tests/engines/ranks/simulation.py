@@ -9,7 +9,7 @@ import random
 from collections import deque
 from typing import Any
 
-from dagtrain.engines.ranks.actions import Abandon, Begin, Commit, Done, Fetch, GiveUp, Inquire, Probe, SegmentPolicy, StateRef, Submit
+from dagtrain.engines.ranks.actions import Abandon, Begin, Commit, Fetch, GiveUp, Held, Inquire, Probe, SegmentPolicy, Submit
 from dagtrain.engines.ranks.coordinator import Coordinator
 from dagtrain.engines.ranks.placement import Placement, StepShape, WorkerInfo, place
 from dagtrain.engines.ranks.schedule import Compute, Copy, Post, Reduce, SquaredNorm, TakeSnapshot, Update, Wait, Weigh
@@ -59,9 +59,9 @@ class World:
         """Posts that have not arrived yet; those between two ranks arrive in order, except duplicates."""
         self.news: deque[tuple[Any, ...]] = deque()
         """Reports that the driver has not read yet."""
-        self.coordinator = Coordinator(
-            steps, shards, 0.0, SegmentPolicy(start=20, news=60, workers=1e9, cut=30, failures=12, ahead=3, segment=1.0, most=4)
-        )
+        policy = SegmentPolicy(start=20, news=60, workers=1e9, cut=30, failures=12, ahead=3, segment=1.0, most=4)
+        self.coordinator = Coordinator(0.0, policy)
+        self.coordinator.train(Held(0), steps, shards)
         self.placements: dict[int, Placement] = {}
         self.result: State | None = None
         self.error = ""
@@ -220,7 +220,7 @@ class World:
             return
         self._execute(rank, instruction)
 
-    def _state_of(self, ref: StateRef) -> State | None:
+    def _state_of(self, ref: Held) -> State | None:
         """The state that this refers to; None if all its holders are lost."""
         if ref.generation < 0:
             return self.fetched
@@ -344,6 +344,22 @@ class World:
         coordinator.workers(self.alive, self.leaving, None, self.paused, dict.fromkeys(self.busy, "others' tasks"))
         for action in coordinator.act():
             self._act(action)
+        if coordinator.finished and not self.error:
+            self.result = self._state_of(coordinator.committed)
+            if self.result is None:
+                self.go_on()
+
+    def go_on(self) -> None:
+        """Whoever takes the commits drops what ran ahead, and goes on from the last one, or from the state that it has."""
+        coordinator, held = self.coordinator, self.coordinator.committed
+        state = self._state_of(held)
+        if state is None:
+            held = Held(coordinator.safe.step)
+        else:
+            self.fetched = state
+        if coordinator.group is not None and (state is None or coordinator.group.under_way):
+            self._act(coordinator.drop())
+        coordinator.train(held, self.steps, self.shape.shards)
 
     def _act(self, action: Any) -> None:
         match action:
@@ -386,13 +402,5 @@ class World:
                 self._end_group(group)
                 for key in [k for k in self.ranks if k[1] == group]:
                     del self.ranks[key]
-            case Done(ref):
-                state = self._state_of(ref)
-                if state is None:
-                    self.coordinator.lost()
-                    if self.coordinator.group is not None:
-                        self.coordinator.failed(self.coordinator.group.generation, "no worker has the state")
-                else:
-                    self.result = state
             case GiveUp(why):
                 self.error = why

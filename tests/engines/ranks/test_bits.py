@@ -9,8 +9,8 @@ from distributed import Client
 
 import dagtrain as dt
 from dagtrain.engines.ranks import LanesEngine, SegmentPolicy
+from dagtrain.engines.ranks.driver import Driver
 from dagtrain.engines.ranks.rank import Rank
-from dagtrain.engines.ranks.stretch import Stretch
 from dagtrain.engines.ranks.worker_plugin import RanksWorkerPlugin
 from dagtrain.transport import communicator
 from tests.step.remembering import Remembers
@@ -44,7 +44,7 @@ def test_any_number_of_workers(cluster, scale, recipe, workers):
 @pytest.mark.parametrize("channel", ["shared", "socket", "comm"])
 def test_any_channel(client, kinds, looking, recipe, channel):
     look = looking(lambda: kinds(client))
-    same_run(recipe.fit(recipe.trainer(engine=LanesEngine(client, channel=channel)), reporter=look), recipe.inline)
+    same_run(recipe.fit(recipe.trainer(engine=LanesEngine(client, channel=channel)), callbacks=[look]), recipe.inline)
     assert look.seen == [{channel}] * recipe.epochs
 
 
@@ -125,7 +125,7 @@ def test_parts_that_go_ahead(local_cluster, layered, looking, norm, threads, cha
     with local_cluster(3, threads) as cluster, Client(cluster) as client:
         worker = next(iter(cluster.workers.values()))
         engine = LanesEngine(client, channel=channel, bucket_bytes=0)
-        found = layered(engine, norm, reporter=looking(look if channel == "socket" else lambda: None))
+        found = layered(engine, norm, callbacks=[looking(look if channel == "socket" else lambda: None)])
         same_run(found, layered("inline", norm))
     assert channel == "comm" or min(parts) > 3
 
@@ -135,7 +135,7 @@ def test_parts_that_go_ahead(local_cluster, layered, looking, norm, threads, cha
 def test_ranks_of_several_hosts_with_several_ranks_each(local_cluster, monkeypatch, looking, layered, hosts, block, threads):
     """Some are read in place while others are sent to; where there are few blocks, the last rank owns none."""
     host_of, here = {}, threading.local()
-    meet, worker_infos, host = Rank._meet, Stretch._worker_infos, communicator.host
+    meet, worker_infos, host = Rank._meet, Driver._worker_infos, communicator.host
 
     def meet_on_a_host(self, parts):
         here.name = host_of[self.plugin.worker.address]
@@ -146,12 +146,12 @@ def test_ranks_of_several_hosts_with_several_ranks_each(local_cluster, monkeypat
 
     monkeypatch.setattr(Rank, "_meet", meet_on_a_host)
     monkeypatch.setattr(communicator, "host", lambda: {**host(), "network_namespace": ord(here.name)})
-    monkeypatch.setattr(Stretch, "_worker_infos", on_hosts)
+    monkeypatch.setattr(Driver, "_worker_infos", on_hosts)
     with local_cluster(len(hosts), threads) as cluster, Client(cluster) as client:
         workers = sorted(worker.address for worker in cluster.workers.values())
         host_of.update(zip(workers, hosts, strict=True))
         look = looking(lambda: [sorted(rank._communicator.kinds.values()) for w in cluster.workers.values() for rank in ranks_of(w)])
-        same_run(layered(LanesEngine(client, bucket_bytes=0), block=block, reporter=look), layered("inline", block=block))
+        same_run(layered(LanesEngine(client, bucket_bytes=0), block=block, callbacks=[look]), layered("inline", block=block))
     assert {kind for kinds in look.seen[0] for kind in kinds} == {"shared", "socket"}
 
 
@@ -162,7 +162,7 @@ def ranks_of(worker):
 def test_parts_that_go_ahead_encrypted(encrypted, layered, kinds, looking):
     with Client(encrypted) as client:
         look = looking(lambda: kinds(client))
-        same_run(layered(LanesEngine(client, channel="socket", bucket_bytes=0), reporter=look), layered("inline"))
+        same_run(layered(LanesEngine(client, channel="socket", bucket_bytes=0), callbacks=[look]), layered("inline"))
     assert look.seen == [{"socket"}] * 3
 
 
@@ -170,7 +170,7 @@ def test_parts_that_go_ahead_encrypted(encrypted, layered, kinds, looking):
 def test_a_cluster_that_talks_tls(encrypted, kinds, looking, mixed, channel):
     with Client(encrypted) as client:
         look = looking(lambda: kinds(client))
-        same_run(mixed.fit(mixed.trainer(engine=LanesEngine(client, channel=channel)), reporter=look), mixed.inline)
+        same_run(mixed.fit(mixed.trainer(engine=LanesEngine(client, channel=channel)), callbacks=[look]), mixed.inline)
     assert look.seen == [{channel or "shared"}] * mixed.epochs
 
 
@@ -219,7 +219,7 @@ def test_where_segments_end_changes_nothing(client, plain, most):
 def test_steps_done_while_nobody_asked_count(client, looking, plain):
     """Ranks begin on the next epoch while the trainer is busy with the end of this one."""
     engine = LanesEngine(client, policy=SegmentPolicy(news=5))
-    same_run(plain.fit(plain.trainer(engine=engine), reporter=looking(lambda: time.sleep(0.5))), plain.inline)
+    same_run(plain.fit(plain.trainer(engine=engine), callbacks=[looking(lambda: time.sleep(0.5))]), plain.inline)
 
 
 @pytest.mark.parametrize("persisted", [True, False], ids=["persisted", "lazy"])

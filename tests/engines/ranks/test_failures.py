@@ -18,9 +18,8 @@ from dagtrain.data import BatchPlan
 from dagtrain.engines.client import workers_of
 from dagtrain.engines.ranks import LanesEngine, SegmentPolicy
 from dagtrain.engines.ranks.arithmetic import RankRunner
+from dagtrain.engines.ranks.driver import Driver
 from dagtrain.engines.ranks.messages import Failed, Stopped
-from dagtrain.engines.ranks.session import LanesSession
-from dagtrain.engines.ranks.stretch import Stretch
 from dagtrain.engines.ranks.worker_plugin import RanksWorkerPlugin
 from dagtrain.errors import ClusterError, ExecutionError, NotFiniteError
 from tests.engines.ranks.runs import at_epoch, ranks, ranks_of, same_weights
@@ -95,20 +94,14 @@ def test_killed_again_and_again(client, kill_at, plain, thorough):
     trainer.ledger().verify()
 
 
-def test_killed_among_epochs_that_are_run_together(client, kill_at, plain, monkeypatch):
-    calls, run = [], LanesSession.run
-
-    def noted(session, state, batches, *others):
-        calls.append(len(batches))
-        return run(session, state, batches, *others)
-
-    monkeypatch.setattr(LanesSession, "run", noted)
-    monkeypatch.setattr("dagtrain.train.loop._CALL_SECONDS", 60.0)
+def test_killed_in_a_commit_of_several_epochs(client, kill_at, plain):
     mark = kill_at("update", 45)
-    trainer = plain.trainer(engine=ranks(client))
-    history = plain.fit(trainer, epochs=12)
+    ends = []
+    noting = dt.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ends.append(logs["seconds"]))
+    trainer = plain.trainer(engine=ranks(client, policy=SegmentPolicy()))
+    history = plain.fit(trainer, epochs=12, callbacks=[noting])
     assert os.path.exists(mark)
-    assert max(calls) > 6, "an epoch has six steps"
+    assert len(ends) == 12
     alone = plain.fit(plain.trainer(engine="inline"), epochs=12)
     same_weights(history, alone)
     assert trainer.ledger().epochs == list(range(4, 12))
@@ -119,19 +112,17 @@ def test_a_cluster_restarted_during_training(client, plain):
     """Dask forgets all tasks and results; this process submits its own again."""
     epochs = []
 
-    class Reporter:
-        start = finish = step = staticmethod(lambda *told: None)
-
-        def epoch(self, row):
-            epochs.append(row["epoch"])
+    class Reporter(dt.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs):
+            epochs.append(epoch)
             if len(epochs) == 2:
                 client.restart(wait_for_workers=False)
 
     trainer = plain.trainer(engine=ranks(client))
-    history = plain.fit(trainer, reporter=Reporter())
+    history = plain.fit(trainer, callbacks=[Reporter()])
     same_weights(history, plain.inline)
     trainer.ledger().verify()
-    assert any(event.endswith("repeated from step 12") for event in history.events), history.events
+    assert any(event.kind == "repeated" for event in history.events), history.events
     assert len(history.events) < 8, "too many attempts"
 
 
@@ -140,8 +131,8 @@ def test_data_that_a_restarted_cluster_had_alone_is_said_to_be_gone(client, plai
         client.restart(wait_for_workers=False)
 
     x, y = (client.scatter(array[: plain.rows]) for array in plain.digits[:2])
-    with pytest.raises(ClusterError, match=r"at step 6: .*The data is made of what was scattered or persisted on the cluster") as caught:
-        plain.trainer(engine=ranks(client)).fit([x], [y], epochs=3, batch_size=256, verbose=0, reporter=at_epoch(1, restart))
+    with pytest.raises(ClusterError, match=r"at step \d+: .*The data is made of what was scattered or persisted on the cluster") as caught:
+        plain.trainer(engine=ranks(client)).fit([x], [y], epochs=3, batch_size=256, verbose=0, callbacks=[at_epoch(1, restart)])
     assert "give it again" in str(caught.value)
 
 
@@ -198,7 +189,7 @@ def test_a_worker_that_does_not_answer_when_a_run_begins(threads, plain, eventua
     beat(False)
     worker.handlers |= {name: deaf(worker.handlers[name]) for name in ("identity", "plugin-add")}
     looks = at_epoch(1, recover)
-    history = plain.fit(plain.trainer(engine=ranks(threads, silence=1)), reporter=looks)
+    history = plain.fit(plain.trainer(engine=ranks(threads, silence=1)), callbacks=[looks])
     same_weights(history, plain.inline)
     assert seen == [[0, 1, 1]]
     assert f"workers joined: {worker.address}" in str(history.events)
@@ -232,7 +223,7 @@ def test_a_worker_that_stopped_is_not_waited_for(furnished, plain, looking, mome
     stopped = sorted(pids)[-1]
     if moment == "when it ends":
         looks = looking(lambda: len(looks.seen) == plain.epochs - 1 and os.kill(pids[stopped], signal.SIGSTOP))
-        history = plain.fit(plain.trainer(engine=LanesEngine(client, silence=4)), reporter=looks)
+        history = plain.fit(plain.trainer(engine=LanesEngine(client, silence=4)), callbacks=[looks])
     else:
         os.kill(pids[stopped], signal.SIGSTOP)
         history = plain.fit(plain.trainer(engine=LanesEngine(client, silence=4)))
@@ -295,7 +286,7 @@ def test_an_unknown_failure_of_a_rank_is_repeated(client, strike_at, plain):
 
 def test_a_state_that_is_lost_by_its_holders(threads, monkeypatch, plain):
     """Dask repeats the task of the state, whose result is then that its group is over."""
-    update, source, seen = RankRunner.update, Stretch._source, []
+    update, source, seen = RankRunner.update, Driver._source, []
 
     def fail_once(self, final):
         if self.state.step == 9 and not seen:
@@ -310,7 +301,7 @@ def test_a_state_that_is_lost_by_its_holders(threads, monkeypatch, plain):
         return self.session._hold("stale", Stopped("its group is over"))
 
     monkeypatch.setattr(RankRunner, "update", fail_once)
-    monkeypatch.setattr(Stretch, "_source", stale_once)
+    monkeypatch.setattr(Driver, "_source", stale_once)
     trainer = plain.trainer(engine=ranks(threads))
     history = plain.fit(trainer)
     assert seen == ["failed", "stale"]

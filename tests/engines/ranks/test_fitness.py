@@ -94,7 +94,7 @@ def workers(three):
 
 @pytest.fixture
 def at_epochs(looking):
-    """``at_epochs({0: call, …})``: a reporter that calls functions at the ends of epochs."""
+    """``at_epochs({0: call, …})``: a callback that calls functions at the ends of epochs."""
 
     def make(calls):
         def look():
@@ -108,7 +108,7 @@ def at_epochs(looking):
 
 @pytest.fixture(scope="module")
 def fit(three, plain):
-    """``fit(reporter=…)``: a fit of six epochs, which gives what it should; its events."""
+    """``fit(callbacks=[…])``: a fit of six epochs, which gives what it should; its events."""
     inline = plain.fit(plain.trainer(engine="inline", threads=1), epochs=6)
 
     def run(**options):
@@ -127,7 +127,7 @@ def test_a_paused_worker_has_no_part(three, workers, fit):
 
 def test_a_worker_that_pauses_in_the_midst_and_resumes(three, workers, fit, at_epochs):
     pause, resume = (partial(set_status, three, status, workers[0]) for status in (Status.paused, Status.running))
-    events = fit(reporter=at_epochs({0: pause, 3: resume}))
+    events = fit(callbacks=[at_epochs({0: pause, 3: resume})])
     told = str(events)
     assert f"{workers[0]} (it is paused" in told or f"worker {workers[0]} does not begin its part: it is paused" in told
     assert f"workers joined: {workers[0]}" in told
@@ -135,14 +135,14 @@ def test_a_worker_that_pauses_in_the_midst_and_resumes(three, workers, fit, at_e
 
 def test_a_busy_worker_is_left_out_and_used_again(three, workers, fit, busy, at_epochs):
     task = busy(workers[0])
-    events = fit(reporter=at_epochs({2: task.end}))
+    events = fit(callbacks=[at_epochs({2: task.end})])
     told = str(events)
     assert f"worker {workers[0]} does not begin its part: it is busy with wait_for_event" in told
     assert f"workers joined: {workers[0]}" in told
 
 
 def test_a_worker_that_becomes_busy_in_the_midst(three, workers, fit, busy, at_epochs):
-    events = fit(reporter=at_epochs({0: partial(busy, workers[1])}))
+    events = fit(callbacks=[at_epochs({0: partial(busy, workers[1])})])
     assert f"worker {workers[1]} does not begin its part: it is busy with wait_for_event" in str(events)
 
 
@@ -187,5 +187,5 @@ def test_workers_between_which_only_dasks_port_is_open(fit, monkeypatch):
     monkeypatch.setattr(communicator, "can_share_memory", lambda: False)
     events = fit()
     assert len(events) == 3
-    assert all("exchange by Dask's connections" in event and "refused by a firewall" in event for event in events)
+    assert all("exchange by Dask's connections" in event.text and "refused by a firewall" in event.why for event in events)
     assert len(dialled) == 3

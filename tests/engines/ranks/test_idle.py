@@ -34,7 +34,7 @@ def test_a_long_pause_costs_no_rank(threads, plain, looking, monkeypatch):
         return before == ranks_of(threads.cluster)
 
     looks = looking(pause)
-    history = plain.fit(plain.trainer(engine="lanes"), reporter=looks)
+    history = plain.fit(plain.trainer(engine="lanes"), callbacks=[looks])
     assert history.fingerprint == plain.inline.fingerprint
     assert looks.seen == [True] * plain.epochs
     assert history.events == []
@@ -47,6 +47,6 @@ def test_ranks_of_which_no_driver_knows_go(threads, plain, looking, eventually):
         return len(looks.seen)
 
     looks = looking(forget)
-    history = plain.fit(plain.trainer(engine="lanes"), reporter=looks)
+    history = plain.fit(plain.trainer(engine="lanes"), callbacks=[looks])
     assert history.fingerprint == plain.inline.fingerprint
     assert "no segment came for 0.1 s, and its client is gone; repeated from step" in str(history.events)

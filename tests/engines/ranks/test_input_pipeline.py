@@ -76,8 +76,8 @@ def test_ranks_lie_where_the_partitions_of_their_shards_do(client: Any, data: An
     seen = {}
 
     class Looking(LanesEngine):
-        def session(self, program: Any, source: Any) -> Any:
-            made = super().session(program, source)
+        def session(self, program: Any, source: Any, exact: bool = False) -> Any:
+            made = super().session(program, source, exact)
             seen["session"] = made
             return made
 

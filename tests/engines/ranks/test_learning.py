@@ -1,6 +1,6 @@
 """What the coordinator learns from attempts that fail: whom it leaves out, what it asks, how long it waits, and when it ends."""
 
-from dagtrain.engines.ranks.actions import Abandon, Begin, GiveUp, Inquire, Missing, Probe, SegmentPolicy, Submit
+from dagtrain.engines.ranks.actions import Abandon, Begin, Commit, GiveUp, Held, Inquire, Missing, Probe, SegmentPolicy, Submit
 from dagtrain.engines.ranks.coordinator import Coordinator
 from dagtrain.engines.ranks.membership import Membership
 
@@ -12,7 +12,8 @@ class Cluster:
     """A coordinator, its clock, and what the scheduler would tell it."""
 
     def __init__(self, workers=THREE, **policy):
-        self.coordinator = Coordinator(100, 8, 0.0, SegmentPolicy(**policy), base=15)
+        self.coordinator = Coordinator(0.0, SegmentPolicy(**policy))
+        self.coordinator.train(Held(15), 115, 8)
         self.present, self.paused, self.busy = set(workers), set(), {}
         self.waiting, self.unfinished, self.hindered = (), 0, {}
         self.said = []
@@ -21,7 +22,10 @@ class Cluster:
         """Let time go by, and answer what is asked; the instructions."""
         self.coordinator.tick(self.coordinator.now + seconds)
         self.coordinator.workers(self.present, (), None, self.paused, self.busy)
-        actions = self.coordinator.act()
+        actions, said = [], self.coordinator.act()
+        while any(isinstance(action, Commit) for action in said):  # the next segment may be done too
+            actions, said = actions + said, self.coordinator.act()
+        actions += said
         self.said += actions
         for action in actions:
             if isinstance(action, Inquire):

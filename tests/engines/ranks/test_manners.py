@@ -63,7 +63,7 @@ def test_nothing_is_left_behind(threads, digits, mixed, is_empty):
 def test_while_it_runs_there_is_something(threads, mixed, looking, is_empty):
     """Or the tests of what is left would see nothing ever."""
     look = looking(lambda: " ".join(map(str, what_is_left(threads))))
-    mixed.fit(mixed.trainer(engine="lanes"), reporter=look)
+    mixed.fit(mixed.trainer(engine="lanes"), callbacks=[look])
     assert all("rank-" in seen and "dagtrain-window" in seen for seen in look.seen)
     is_empty(threads)
 
@@ -88,14 +88,12 @@ def test_dask_observes_itself_seldom_while_ranks_are_at_work(local_cluster, mixe
 
 
 def test_nothing_is_left_behind_by_an_error(threads, mixed, is_empty):
-    class Reporter:
-        start = finish = epoch = staticmethod(lambda told: None)
-
-        def step(self, done, total, loss):
+    class Reporter(dt.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs):
             raise ZeroDivisionError("mine")
 
     with pytest.raises(ZeroDivisionError, match="mine") as caught:
-        mixed.fit(mixed.trainer(engine="lanes"), reporter=Reporter())
+        mixed.fit(mixed.trainer(engine="lanes"), callbacks=[Reporter()])
     is_empty(threads)
     assert caught.value.__traceback__ is not None, "the error is alive, and all that its frames hold"
 
@@ -150,16 +148,16 @@ import sys
 import dagtrain as dt
 from distributed import Client
 
-class Reporter:
-    start = finish = epoch = staticmethod(lambda told: None)
-    def step(self, done, total, loss):
+class Reporter(dt.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs):
         print("step", flush=True)
 
 if __name__ == "__main__":
     with Client(sys.argv[1]):
         digits = dt.data.load_digits()
         model = dt.nn.Sequential([dt.nn.Dense(10)])
-        dt.Trainer(model, loss="cross_entropy", shards=4, engine="lanes").fit(digits.x, digits.y, epochs=100_000, reporter=Reporter())
+        trainer = dt.Trainer(model, loss="cross_entropy", shards=4, engine="lanes")
+        trainer.fit(digits.x, digits.y, epochs=100_000, verbose=0, callbacks=[Reporter()])
 """
 
 
@@ -173,33 +171,31 @@ def test_a_driver_that_is_killed_leaves_nothing(client, tmp_path, is_empty):
     is_empty(client)
 
 
-class Interrupted:
-    """A reporter that presses Ctrl-C at some step, once or twice."""
-
-    start = finish = epoch = staticmethod(lambda told: None)
+class Interrupted(dt.callbacks.Callback):
+    """A callback that presses Ctrl-C at some step, once or twice."""
 
     def __init__(self, times):
         self.times = times
 
-    def step(self, done, total, loss):
-        if done == 3:
+    def on_train_batch_end(self, batch, logs):
+        if batch == 2:
             for _ in range(self.times):
                 signal.raise_signal(signal.SIGINT)
 
 
 def test_ctrl_c_ends_after_a_segment_and_the_rest_gives_the_same(threads, plain, is_empty, tmp_path):
     trainer = plain.trainer(engine=LanesEngine(threads, policy=SegmentPolicy(most=1)))
-    history = plain.fit(trainer, reporter=Interrupted(1), checkpoint=tmp_path)
+    history = plain.fit(trainer, callbacks=[Interrupted(1)], checkpoint=tmp_path)
     assert history.stopped is not None
     is_empty(threads)
-    assert len(history.history["loss"]) < plain.epochs
+    assert history.epochs < plain.epochs
     rest = plain.fit(plain.trainer(engine="inline"), checkpoint=tmp_path, resume=True)
     assert rest.fingerprint == plain.inline.fingerprint
 
 
 def test_ctrl_c_twice_ends_at_once(threads, plain, is_empty):
     with pytest.raises(KeyboardInterrupt):
-        plain.fit(plain.trainer(engine="lanes"), reporter=Interrupted(2))
+        plain.fit(plain.trainer(engine="lanes"), callbacks=[Interrupted(2)])
     is_empty(threads)
 
 
@@ -212,13 +208,11 @@ def test_keys_of_tasks_can_be_read(threads, mixed):
 def test_a_step_that_nobody_waits_for_is_forgotten(threads, mixed, is_empty):
     """Ranks have begun on the next epoch when a fit is stopped."""
 
-    class Stopping:
-        start = finish = step = staticmethod(lambda *told: None)
-
-        def epoch(self, row):
+    class Stopping(dt.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs):
             trainer.stop()
 
     trainer = mixed.trainer(engine="lanes")
-    mixed.fit(trainer, reporter=Stopping())
+    mixed.fit(trainer, callbacks=[Stopping()])
     is_empty(threads)
     assert trainer.fit(mixed.digits.x[:196], mixed.digits.y[:196], batch_size=64, verbose=0).fingerprint == mixed.inline.fingerprint

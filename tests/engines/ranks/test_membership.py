@@ -7,6 +7,7 @@ from distributed import Client
 from dagtrain.engines.client import workers_of
 from dagtrain.engines.ranks import LanesEngine, SegmentPolicy
 from dagtrain.errors import ClusterError
+from dagtrain.train.callback import Callback
 from tests.engines.ranks.runs import at_epoch, ranks, ranks_of, same_weights
 
 pytestmark = pytest.mark.combined
@@ -24,16 +25,14 @@ def test_workers_that_join_are_used(threads, plain, eventually):
     eventually(lambda: len(workers_of(threads)), 1)
     seen = []
 
-    class Reporter:
-        start = finish = step = staticmethod(lambda *told: None)
-
-        def epoch(self, row):
-            if row["epoch"] == 1:
+    class Reporter(Callback):
+        def on_epoch_end(self, epoch, logs):
+            if epoch + 1 == 1:
                 threads.cluster.scale(3)
                 threads.wait_for_workers(3, timeout=60)
             seen.append(ranks_of(threads))
 
-    history = plain.fit(plain.trainer(engine=ranks(threads)), reporter=Reporter())
+    history = plain.fit(plain.trainer(engine=ranks(threads)), callbacks=[Reporter()])
     same_weights(history, plain.inline)
     assert seen[-1] == [1, 1, 1]
     assert "workers joined" in str(history.events)
@@ -41,14 +40,14 @@ def test_workers_that_join_are_used(threads, plain, eventually):
 
 def test_workers_that_are_retired(threads, plain):
     retired = sorted(workers_of(threads))[:2]
-    history = plain.fit(plain.trainer(engine=ranks(threads)), reporter=at_epoch(1, lambda: threads.retire_workers(retired)))
+    history = plain.fit(plain.trainer(engine=ranks(threads)), callbacks=[at_epoch(1, lambda: threads.retire_workers(retired))])
     same_weights(history, plain.inline)
     assert len(workers_of(threads)) == 1
     assert "was lost; " not in str(history.events), "the event says that it was retired"
 
 
 def test_a_cluster_scaled_down(threads, plain):
-    history = plain.fit(plain.trainer(engine=ranks(threads)), reporter=at_epoch(1, lambda: threads.cluster.scale(1)))
+    history = plain.fit(plain.trainer(engine=ranks(threads)), callbacks=[at_epoch(1, lambda: threads.cluster.scale(1))])
     same_weights(history, plain.inline)
 
 
@@ -56,7 +55,7 @@ def test_an_adaptive_cluster_may_shrink(threads, plain, eventually):
     def shrink():
         threads.cluster.adapt(minimum=1, maximum=1, interval="50ms", wait_count=1)
 
-    history = plain.fit(plain.trainer(engine=ranks(threads)), epochs=plain.epochs, reporter=at_epoch(1, shrink))
+    history = plain.fit(plain.trainer(engine=ranks(threads)), epochs=plain.epochs, callbacks=[at_epoch(1, shrink)])
     same_weights(history, plain.inline)
     eventually(lambda: len(workers_of(threads)), 1)
 
@@ -80,7 +79,7 @@ def test_a_scheduler_that_is_gone_and_a_checkpoint_on_another_cluster(client, lo
 
         trainer = plain.trainer(engine=ranks(other))
         with pytest.raises(ClusterError, match=r"the scheduler at .* does not answer.*resume=True"):
-            plain.fit(trainer, checkpoint=tmp_path, reporter=at_epoch(2, close))
+            plain.fit(trainer, checkpoint=tmp_path, callbacks=[at_epoch(2, close)])
     history = plain.fit(plain.trainer(engine=ranks(client)), checkpoint=tmp_path, resume=True)
     same_weights(history, plain.inline)
     assert history.events[0].kind == "resume"
@@ -88,4 +87,4 @@ def test_a_scheduler_that_is_gone_and_a_checkpoint_on_another_cluster(client, lo
 
 def test_a_client_closed_during_training_is_an_error(threads, plain):
     with Client(threads.scheduler.address, set_as_default=False) as other, pytest.raises(ClusterError):
-        plain.fit(plain.trainer(engine=ranks(other)), reporter=at_epoch(1, other.close))
+        plain.fit(plain.trainer(engine=ranks(other)), callbacks=[at_epoch(1, other.close)])

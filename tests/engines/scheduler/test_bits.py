@@ -9,7 +9,8 @@ import dagtrain as dt
 from dagtrain.data import BatchPlan, open_source
 from dagtrain.engines import SchedulerEngine
 from dagtrain.engines.client import workers_of
-from dagtrain.engines.engine import InlineEngine, Unwatched
+from dagtrain.engines.commits import Commit
+from dagtrain.engines.engine import InlineEngine
 
 pytestmark = pytest.mark.combined
 
@@ -78,21 +79,9 @@ def test_the_length_of_a_segment_changes_nothing(client, mixed, segment):
     same_run(mixed.fit(mixed.trainer(engine=SchedulerEngine(client, segment=segment))), mixed.inline)
 
 
-class Seen(Unwatched):
-    """Records steps and rows, and stops at call number `stop_at` of `stop`."""
-
-    def __init__(self, stop_at=None):
-        self.steps, self.rows, self.calls, self.stop_at = [], [], 0, stop_at
-
-    def step(self, i, sums):
-        self.steps.append(i)
-
-    def used(self, i, shard, rows):
-        self.rows.append((i, shard, rows.tolist()))
-
-    def stop(self):
-        self.calls += 1
-        return self.stop_at is not None and self.calls >= self.stop_at
+def taken(stream):
+    """The commits of a stream."""
+    return [item for item in stream if isinstance(item, Commit)]
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -102,15 +91,11 @@ def test_the_number_of_steps_in_a_submission_changes_nothing(client, mixed, step
     program = trainer.program
     source = open_source(*(a[: mixed.rows] for a in mixed.digits[:2]), targets="classes")
     plan = BatchPlan(mixed.rows, mixed.batch_size, 8, seed=0)
-    watch = Seen()
     with SchedulerEngine(client, steps=steps).session(program, source) as session:
-        state = program.first_state()
-        for epoch in range(mixed.epochs):
-            batches = [plan.step(epoch, i) for i in range(plan.steps_per_epoch)]
-            state, done = session.run(state, batches, watch)
-            assert done == 4
-    assert state.fingerprint == mixed.inline.fingerprint
-    assert watch.steps == [0, 1, 2, 3] * 2
+        schedule = plan.schedule(0, mixed.epochs * plan.steps_per_epoch, plan.steps_per_epoch)
+        commits = taken(session.run(program.first_state(), schedule))
+        assert [len(commit.sums) for commit in commits] == {1: [1] * 8, 3: [3, 1] * 2}[steps]
+        assert commits[-1].state.get().fingerprint == mixed.inline.fingerprint
 
 
 def open_session(engine, mixed):
@@ -118,32 +103,34 @@ def open_session(engine, mixed):
     mixed.fit(trainer, epochs=1)
     source = open_source(*(da.from_array(a[: mixed.rows], chunks=50) for a in mixed.digits[:2]), targets="classes")
     plan = BatchPlan(mixed.rows, mixed.batch_size, 8, seed=0)
-    batches = [plan.step(0, i) for i in range(plan.steps_per_epoch)]
-    return engine.session(trainer.program, source), trainer.program.first_state(), batches
+    return engine.session(trainer.program, source), trainer.program.first_state(), plan
 
 
-@pytest.mark.parametrize("engine", ["inline", "scheduler"])
+ENGINES = {"inline": lambda client: InlineEngine(2, commit=0.0), "scheduler": lambda client: SchedulerEngine(client, steps=1)}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_each_shard_reports_its_samples(client, mixed, engine):
-    session, state, batches = open_session(InlineEngine(2) if engine == "inline" else SchedulerEngine(client), mixed)
-    watch = Seen()
+    session, state, plan = open_session(ENGINES[engine](client), mixed)
     with session:
-        session.run(state, batches, watch)
-    expected = [(i, s, rows.tolist()) for i, batch in enumerate(batches) for s, rows in enumerate(batch) if len(rows)]
-    assert sorted(watch.rows) == expected
+        commits = taken(session.run(state, plan.schedule(0, 4)))
+    for i, commit in enumerate(commits):
+        (used,) = commit.used
+        assert [(s, rows.tolist()) for s, rows in used] == [(s, rows.tolist()) for s, rows in enumerate(plan.step(0, i)) if len(rows)]
 
 
-@pytest.mark.parametrize(("engine", "done"), [("inline", 2), ("scheduler, cut short", 2), ("scheduler, between segments", 3)])
-def test_a_stop_ends_at_the_next_boundary(client, mixed, engine, done):
-    segment = 1 if engine.endswith("segments") else 192
-    chosen = InlineEngine(2) if engine == "inline" else SchedulerEngine(client, steps=1, segment=segment)
-    session, state, batches = open_session(chosen, mixed)
-    watch = Seen(stop_at=done)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_stream_that_is_closed_goes_on_from_its_last_commit(client, mixed, engine):
+    session, state, plan = open_session(ENGINES[engine](client), mixed)
     with session:
-        after, count = session.run(state, batches, watch)
-        assert (count, after.step, watch.steps) == (done, done, list(range(done)))
-        assert {i for i, _, _ in watch.rows} == set(range(done))
-        rest, _ = session.run(after, batches[done:], Unwatched())
-        whole, _ = session.run(state, batches, Unwatched())
+        stream = session.run(state, plan.schedule(0, 4))
+        commits = [next(item for item in stream if isinstance(item, Commit)) for _ in range(2)]
+        stream.close()
+        assert [(commit.first, len(commit.sums), commit.state.step) for commit in commits] == [(0, 1, 1), (1, 1, 2)]
+        rest = taken(session.run(commits[-1].state, plan.schedule(2, 4)))[-1].state.get()
+        scaled = taken(session.run(state, plan.schedule(0, 1)))[-1].state.with_scale(0.5)
+        assert taken(session.run(scaled, plan.schedule(1, 2)))[-1].state.get().learning_rate_scale == 0.5
+        whole = taken(session.run(state, plan.schedule(0, 4)))[-1].state.get()
     assert rest.fingerprint == whole.fingerprint
 
 

@@ -14,8 +14,9 @@ from dagtrain.data import BatchPlan, open_source
 from dagtrain.engines import SchedulerEngine, Timeouts
 from dagtrain.engines.client import workers_of
 from dagtrain.engines.cluster.session import ClusterSession
-from dagtrain.engines.engine import Unwatched
+from dagtrain.engines.commits import Commit, Idle
 from dagtrain.errors import ClusterError, NotFiniteError
+from dagtrain.report.records import Event
 from dagtrain.step.sum_tree import add_tree
 from tests.engines.conftest import Fault
 
@@ -85,15 +86,13 @@ def test_a_worker_joins_midway(cluster, scale, mixed):
         scale(client, 1)
         seen = []
 
-        class Reporter:
-            start = finish = step = staticmethod(lambda *_: None)
-
-            def epoch(self, row):
-                if row["epoch"] == 1:
+        class Reporter(dt.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs):
+                if epoch + 1 == 1:
                     scale(client, 3)
                 seen.append(len(workers_of(client)))
 
-        history = mixed.fit(mixed.trainer(engine="scheduler"), reporter=Reporter())
+        history = mixed.fit(mixed.trainer(engine="scheduler"), callbacks=[Reporter()])
     assert seen == [3, 3]
     assert history.fingerprint == mixed.inline.fingerprint
 
@@ -102,14 +101,12 @@ def test_workers_leave_midway(cluster, scale, mixed):
     with Client(cluster) as client:
         scale(client, 3)
 
-        class Reporter:
-            start = finish = step = staticmethod(lambda *_: None)
-
-            def epoch(self, row):
-                if row["epoch"] == 1:
+        class Reporter(dt.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs):
+                if epoch + 1 == 1:
                     cluster.scale(1)
 
-        history = mixed.fit(mixed.trainer(engine="scheduler"), reporter=Reporter())
+        history = mixed.fit(mixed.trainer(engine="scheduler"), callbacks=[Reporter()])
     assert history.fingerprint == mixed.inline.fingerprint
 
 
@@ -152,15 +149,13 @@ def test_work_lost_once_is_repeated(threads, monkeypatch, mixed):
     monkeypatch.setattr(ClusterSession, "_submit", losing)
     steps = []
 
-    class Reporter:
-        start = finish = epoch = staticmethod(lambda _: None)
+    class Reporter(dt.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs):
+            steps.append(batch + 1)
 
-        def step(self, done, total, loss):
-            steps.append(done)
-
-    history = mixed.fit(mixed.trainer(engine="scheduler"), reporter=Reporter())
+    history = mixed.fit(mixed.trainer(engine="scheduler"), callbacks=[Reporter()])
     assert len(history.events) == 1
-    assert "repeated" in history.events[0]
+    assert history.events[0].kind == "repeated"
     assert steps == [1, 2, 3, 4] * 2
     assert history.fingerprint == mixed.inline.fingerprint
 
@@ -168,19 +163,18 @@ def test_work_lost_once_is_repeated(threads, monkeypatch, mixed):
 def test_a_client_that_is_restarted_between_steps(local_cluster, mixed):
     """Dask forgets all tasks of all clients."""
 
-    class Reporter:
-        start = finish = epoch = staticmethod(lambda _: None)
+    class Reporter(dt.callbacks.Callback):
         seen = 0
 
-        def step(self, done, total, loss):
+        def on_train_batch_end(self, batch, logs):
             self.seen += 1
             if self.seen == 6:
                 client.restart()
 
     with local_cluster(1, processes=True) as cluster, Client(cluster) as client:
-        history = mixed.fit(mixed.trainer(engine=SchedulerEngine(client, steps=1, segment=2)), reporter=Reporter())
+        history = mixed.fit(mixed.trainer(engine=SchedulerEngine(client, steps=1, segment=2)), callbacks=[Reporter()])
     assert history.fingerprint == mixed.inline.fingerprint
-    assert [event.partition(" repeated")[0] for event in history.events] == ["the steps from 4 on"]
+    assert [(event.kind, event.step) for event in history.events] == [("repeated", 6)]
 
 
 def test_an_error_of_a_task_that_occurs_again_ends_the_steps(threads, monkeypatch, mixed):
@@ -188,13 +182,11 @@ def test_an_error_of_a_task_that_occurs_again_ends_the_steps(threads, monkeypatc
         raise ZeroDivisionError("mine")
 
     monkeypatch.setattr("dagtrain.engines.scheduler.step_graph.add_tree", breaks)
-    session, state, batches = session_of(SchedulerEngine(threads), mixed)
-    events = []
-    watch = Unwatched()
-    watch.event = lambda text, *details: events.append(text)
+    session, state, steps = session_of(SchedulerEngine(threads), mixed)
+    items = []
     with session, pytest.raises(ClusterError, match="the same error again in the steps from 0 on: ZeroDivisionError: mine"):
-        session.run(state, batches, watch)
-    assert len(events) == 1
+        items.extend(iter(session.run(state, steps)))
+    assert [item.kind for item in items if isinstance(item, Event)] == ["repeated"]
 
 
 def session_of(engine, recipe):
@@ -202,7 +194,7 @@ def session_of(engine, recipe):
     recipe.fit(trainer, epochs=1)
     source = open_source(*(a[: recipe.rows] for a in recipe.digits[:2]), targets="classes")
     plan = BatchPlan(recipe.rows, recipe.batch_size, 8, seed=0)
-    return engine.session(trainer.program, source), trainer.program.first_state(), [plan.step(0, i) for i in range(plan.steps_per_epoch)]
+    return engine.session(trainer.program, source), trainer.program.first_state(), plan.schedule(0, plan.steps_per_epoch)
 
 
 def test_a_cluster_without_workers_is_an_error_and_not_a_wait(local_cluster):
@@ -215,45 +207,36 @@ def test_a_cluster_without_workers_is_an_error_and_not_a_wait(local_cluster):
         session = SchedulerEngine(client, timeouts=Timeouts(workers=0.5, glance=0.1)).session(trainer.program, source)
         began = time.monotonic()
         with session, pytest.raises(ClusterError, match=r"no workers in the steps from 0 on, and none came within 0\.5 s"):
-            session.run(trainer.program.first_state(), [BatchPlan(64, 64, 2, seed=0).step(0, 0)], Unwatched())
+            list(session.run(trainer.program.first_state(), BatchPlan(64, 64, 2, seed=0).schedule(0, 1)))
         assert time.monotonic() - began < 20
 
 
 def test_a_stop_does_not_wait_for_workers_that_are_gone(local_cluster, mixed):
-    """Ctrl-C in a terminal also kills the workers of a cluster started there."""
-    events = []
-
-    class Stopped(Unwatched):
-        def stop(self):
-            return True
-
-        def event(self, text, kind, workers=()):
-            events.append(text)
-
+    """Ctrl-C in a terminal also kills the workers of a cluster started there: meanwhile the stream may be closed."""
     with local_cluster(0) as cluster, Client(cluster) as client:
-        session, state, batches = session_of(SchedulerEngine(client, timeouts=Timeouts(glance=0.2)), mixed)
+        session, state, steps = session_of(SchedulerEngine(client, timeouts=Timeouts(glance=0.2)), mixed)
         with session:
-            after, done = session.run(state, batches, Stopped())
-    assert (after.step, done) == (0, 0)
-    assert events == ["no worker is left: the steps from 0 on are abandoned"]
+            stream = session.run(state, steps)
+            assert isinstance(next(stream), Idle)
+            stream.close()
 
 
 def test_a_worker_that_hangs_is_named(threads, monkeypatch, mixed):
     """A task does not end, as on a worker whose disk or network hangs."""
-    session, state, batches = session_of(SchedulerEngine(threads, timeouts=Timeouts(progress=1.0, glance=0.2)), mixed)
+    session, state, steps = session_of(SchedulerEngine(threads, timeouts=Timeouts(progress=1.0, glance=0.2)), mixed)
     end = threading.Event()
     monkeypatch.setattr("dagtrain.engines.scheduler.step_graph.add_tree", lambda *args: end.wait(30))
     (address,) = workers_of(threads)
     try:
         with session, pytest.raises(ClusterError, match=rf"-.* runs on {address}"):
-            session.run(state, batches, Unwatched())
+            list(session.run(state, steps))
     finally:
         end.set()
 
 
 def test_a_long_run_is_no_hang(threads, monkeypatch, mixed):
     """Each task is quick; all together take longer than the deadline for one."""
-    session, state, batches = session_of(SchedulerEngine(threads, timeouts=Timeouts(progress=1.5, glance=0.2)), mixed)
+    session, state, steps = session_of(SchedulerEngine(threads, timeouts=Timeouts(progress=1.5, glance=0.2)), mixed)
 
     def slow(*args):
         time.sleep(0.1)
@@ -262,8 +245,8 @@ def test_a_long_run_is_no_hang(threads, monkeypatch, mixed):
     monkeypatch.setattr("dagtrain.engines.scheduler.step_graph.add_tree", slow)
     began = time.monotonic()
     with session:
-        after, _ = session.run(state, batches, Unwatched())
-    assert after.step == 4
+        *_, last = (item for item in session.run(state, steps) if isinstance(item, Commit))
+    assert last.state.step == 4
     assert time.monotonic() - began > 1.5
 
 
@@ -271,14 +254,15 @@ def test_a_scheduler_that_is_gone_is_an_error(local_cluster, mixed):
     # A client closed while it is the current one leaves Dask's setting behind.
     with dask.config.set(scheduler=None), local_cluster(1) as cluster, Client(cluster) as client:
 
-        class Reporter:
-            start = finish = step = staticmethod(lambda *_: None)
-
-            def epoch(self, row):
+        class Reporter(dt.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs):
                 client.close()
 
+        trainer = mixed.trainer(engine=SchedulerEngine(client, segment=4))
         with pytest.raises(ClusterError):
-            mixed.fit(mixed.trainer(engine="scheduler"), reporter=Reporter())
+            mixed.fit(trainer, callbacks=[Reporter()])
+    assert (trainer.progress.place, trainer.state.step, trainer.history.epochs) == ((1, 0), 4, 1)
+    trainer.ledger().verify()
 
 
 @pytest.mark.parametrize("engine", ["inline", "scheduler"])

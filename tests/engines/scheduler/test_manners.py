@@ -55,14 +55,12 @@ def test_nothing_is_left_behind_by_chunks(threads, digits, mixed):
 
 
 def test_nothing_is_left_behind_by_an_error(threads, mixed):
-    class Reporter:
-        start = finish = epoch = staticmethod(lambda _: None)
-
-        def step(self, done, total, loss):
+    class Reporter(dt.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs):
             raise ZeroDivisionError("mine")
 
     with pytest.raises(ZeroDivisionError, match="mine") as caught:
-        mixed.fit(mixed.trainer(engine="scheduler"), reporter=Reporter())
+        mixed.fit(mixed.trainer(engine="scheduler"), callbacks=[Reporter()])
     is_empty(threads)
     assert caught.value.__traceback__ is not None, "the error keeps its frames alive"
 

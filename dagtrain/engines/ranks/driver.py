@@ -1,6 +1,6 @@
 """The client's side of the engine *lanes*: a thin shell around `Coordinator`, which decides; the shell carries out its decisions with Dask.
 
-    scheduler plugin ── what ranks and workers did ──▶ Coordinator ──▶ Begin, Submit, Commit, Abandon, … ──▶ tasks, calls, `Watch`
+    scheduler plugin ── what ranks and workers did ──▶ Coordinator ──▶ Begin, Submit, Commit, Abandon, … ──▶ tasks, calls, the stream
 
 The client waits in one place only: for the next news.
 """
@@ -10,20 +10,22 @@ from __future__ import annotations
 import secrets
 import uuid
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from dask.task_spec import DataNode, Task, TaskRef
 
+from dagtrain.data.schedule import Schedule
 from dagtrain.engines.cluster.session import SilentError
-from dagtrain.engines.engine import Watch
-from dagtrain.engines.ranks.actions import Abandon, Begin, Commit, Done, Fetch, GiveUp, Inquire, Missing, Probe, StateRef, Submit
+from dagtrain.engines.commits import Commit, Idle, Item, Placed, StateLostError, StateRef
+from dagtrain.engines.ranks import actions
+from dagtrain.engines.ranks.actions import Abandon, Begin, Fetch, GiveUp, Held, Inquire, Missing, Probe, Submit
 from dagtrain.engines.ranks.background import forget_sent
-from dagtrain.engines.ranks.coordinator import Coordinator
-from dagtrain.engines.ranks.messages import GroupSpec, SegmentSpec
+from dagtrain.engines.ranks.messages import GroupSpec, SegmentDone, SegmentSpec
 from dagtrain.engines.ranks.placement import WorkerInfo, place
 from dagtrain.engines.ranks.rank import run_rank
 from dagtrain.engines.ranks.reports import ANSWER, Reports
@@ -36,7 +38,7 @@ from dagtrain.step.state import State
 if TYPE_CHECKING:
     from dagtrain.engines.ranks.session import LanesSession
 
-__all__ = ["Group", "Reached", "Stretch"]
+__all__ = ["Driver", "Group"]
 
 _LOOK = 0.25
 """Seconds to wait for news at a time."""
@@ -54,50 +56,47 @@ class Group(NamedTuple):
     """(segment, rank) → future of the state."""
 
 
-class Reached(NamedTuple):
-    """The end of the last call: its state, its coordinator, and the steps submitted beyond."""
+class Driver:
+    """Drives the ranks of a session from a state through a schedule: one for each call of `run`."""
 
-    state: State
-    coordinator: Coordinator
-    following: Any
-
-
-class Stretch:
-    """One call of `run`: from a state to the state after some steps."""
-
-    def __init__(
-        self,
-        session: LanesSession,
-        state: State,
-        batches: Sequence[Sequence[Array]],
-        watch: Watch,
-        following: Sequence[Sequence[Array]],
-    ) -> None:
-        self.session, self.state, self.watch, self.following = session, state, watch, following
-        self.batches = [*batches, *following]
-        self.safe, self.base, self.shards = state, state.step, len(batches[0])
-        counts: dict[tuple[int, ...], tuple[int, ...]] = {}
-        self.counts = [counts.setdefault(c, c) for c in (tuple(len(s) for s in batch) for batch in self.batches)]
-        self.parts = session.program.for_workers(n for counts in self.counts for n in counts)
+    def __init__(self, session: LanesSession, start: State | StateRef, steps: Schedule) -> None:
+        self.session, self.steps, self.coordinator = session, steps, session.coordinator
+        self.safe = start.get() if isinstance(start, StateRef) else start
+        self.first, self.scale = start.step, start.learning_rate_scale
+        self.shards = len(steps.at(0))
+        self.parts = session.program.for_workers(steps.lengths)
         self.shape = shape_of(self.parts, self.shards, session.bucket_bytes)
-        self.reported = self.lost = 0
+        self.reported = self.first
         self.why_lost = "all workers that held it are gone"
         self.news = session.begin(self.shards)  # also of segments begun before this call
         self.pipeline = session.pipeline()
-        most = self.pipeline.most_steps(max(sum(c) for c in self.counts), max(1, min(len(session.workers), self.shards)))
-        policy = session.policy if most is None else session.policy._replace(most=min(most, session.policy.most))
-        self.coordinator = Coordinator(
-            len(batches), self.shards, session.clock.read(), policy, session.step_time, len(following), session.membership, self.base
-        )
-        self.reports = Reports(session, self.coordinator, watch)
-        self._go_on(batches)
-        self._warn_of_readings(batches, policy.most)
+        most = self.pipeline.most_steps(steps.rows, max(1, min(len(session.workers), self.shards)))
+        policy = session.policy
+        self.coordinator.policy = policy if most is None else policy._replace(most=min(most, policy.most))
+        self.coordinator.tick(session.clock.read())
+        self.reports = Reports(session)
+        held = self._holder() if isinstance(start, StateRef) else Held(start.step)
+        if held.generation < 0:
+            self.abandon_all("other steps are trained on")
+        self.coordinator.train(held, self.first + len(steps), self.shards, lambda step: self.first + steps.until(step - self.first))
+        self._warn_of_readings(self.coordinator.policy.most)
 
-    def _warn_of_readings(self, batches: Sequence[Sequence[Array]], segment: int) -> None:
+    def _holder(self) -> Held:
+        """Who holds the last committed state; the group at work goes on if it can, otherwise it is given up."""
+        session, held, current = self.session, self.coordinator.committed, self.coordinator.group
+        if held.generation not in session.groups:
+            return Held(self.first)
+        group = None if current is None or current.under_way else session.groups.get(current.generation)
+        if group is None or group.order.placement.shape != self.shape or group.parts_key != self._parts_key():
+            self.drop_ahead()
+        return held
+
+    def _warn_of_readings(self, segment: int) -> None:
         """Warn once if data that exceeds the memory is computed many times in an epoch."""
         if self.session.told_readings or self.pipeline.kind != "streamed":
             return
         self.session.told_readings = True
+        batches = self.steps.sample()
         times = self.pipeline.readings(batches, segment)
         if times > _OFTEN:
             size = self.pipeline.source.nbytes / 2**30
@@ -113,72 +112,58 @@ class Stretch:
                 stacklevel=2,
             )
 
-    def _go_on(self, batches: Sequence[Sequence[Array]]) -> None:
-        """Keep the group of the last call where it holds the very state to begin with and has begun no other steps."""
-        session, reached = self.session, self.session.reached
-        session.reached = None
-        if reached is not None:
-            assert reached.coordinator.group is not None, "a group is reached"
-            group = session.groups[reached.coordinator.group.generation]
-            begun = bool(reached.coordinator.group.under_way)
-            fits = not begun or (batches is reached.following and self.state.learning_rate_scale == reached.state.learning_rate_scale)
-            fits = fits and self.state.parameters is reached.state.parameters and group.order.placement.shape == self.shape
-            if fits and group.parts_key == self._parts_key():
-                self.coordinator.continue_from(reached.coordinator)
-                return
-        self.abandon_all("other steps are trained on")  # also a group that began too late for the last call
-        self.coordinator.generations = session.begun
-
     def _parts_key(self) -> str:
         return self.session._program(f"program-{self.parts.key[:8]}", self.parts)
 
     # ---- the loop
 
-    def drive(self) -> tuple[State, int]:
-        """Run until all steps are done, or a stop."""
-        news = self.news
-        while True:
+    def drive(self) -> Iterator[Item]:
+        """Go on until all steps are committed."""
+        session, news = self.session, self.news
+        while not self.coordinator.finished:
             self.reports.take(news)
+            items: list[Item] = []
             for action in self.coordinator.act():
                 try:
-                    if (result := self._do(action)) is not None:
-                        return result
+                    items += self._do(action)
                 except SilentError as error:
                     if group := self.coordinator.group:
                         self.coordinator.failed(group.generation, str(error))
-            if self.coordinator.committed.step and self.watch.stop():
-                self.coordinator.stop()
-            news = self.session.look(_LOOK)
+            yield from session.told()
+            yield from items
+            if self.coordinator.finished:
+                return
+            news = session.look(0.0 if items else _LOOK)
+            if not news.reports:
+                yield Idle()
 
-    def _do(self, action: Any) -> tuple[State, int] | None:
+    def _do(self, action: actions.Action) -> list[Item]:
+        session = self.session
         match action:
             case Begin(generation, workers):
-                self._begin(generation, workers)
+                return [Placed(self._begin(generation, workers))]
             case Submit():
                 if (group := self.coordinator.group) and not group.broken:  # by earlier actions
                     self._submit(action)
-            case Commit():
-                self._commit(action)
+            case actions.Commit():
+                return self._commit(action)
             case Fetch(held):
                 self._fetch(held)
             case Probe(pairs):
-                self.session.call("probe", session=self.session.session_id, pairs=pairs)
+                session.call("probe", session=session.session_id, pairs=pairs)
             case Inquire(generation, segment):
-                futures = self.session.groups[generation].futures
+                futures = session.groups[generation].futures
                 keys = [futures[segment, rank].key for rank in sorted(rank for s, rank in futures if s == segment)]
-                answer = self.session.inquire(keys)
+                answer = session.inquire(keys)
                 self.coordinator.inquired(generation, answer.waiting, answer.unfinished, answer.hindered)
             case Abandon(generation, why, failure, workers):
                 self._abandon(generation, why)
-                what = f"repeated from step {self.coordinator.step}" if failure else "placed anew"
-                self.watch.event(f"{why}; {what}", "repeated" if failure else "placed anew", workers)
+                session.note("repeated" if failure else "placed anew", why, workers)
             case Missing(workers):
-                self.watch.event(f"gone before they took part: {', '.join(workers)}; placed without them", "placed anew", workers)
-            case Done(held):
-                return self._finish(held)
+                session.note("missing", "", workers)
             case GiveUp(why):
                 raise ClusterError(f"training cannot go on: {why.rstrip('.')}.{self._hint(why)}")
-        return None
+        return []
 
     def _hint(self, why: str) -> str:
         """What the user can do about it."""
@@ -192,14 +177,13 @@ class Stretch:
 
     # ---- actions
 
-    def _begin(self, generation: int, workers: Sequence[str]) -> None:
+    def _begin(self, generation: int, workers: Sequence[str]) -> Any:
         session = self.session
         session.renew()
         apart = session.channel not in (None, "shared")
-        placement = place(self.shape, self._worker_infos(workers), self.pipeline.row_bytes(self.batches[0]), apart)
+        placement = place(self.shape, self._worker_infos(workers), self.pipeline.row_bytes(self.steps.at(0)), apart)
         self.coordinator.placed(generation, placement.workers)
         session.placements.append(placement)
-        self.watch.placed(placement)
         cut = session.membership.is_cut_off(placement.workers) or bool(session.apart)
         session.pin_to(placement.workers if cut or session.membership.is_without(placement.workers) else (), cut)
         name = uuid.uuid4().hex
@@ -220,11 +204,12 @@ class Stretch:
         key = f"group-{name}"
         session._held[key] = session.submit_to({key: DataNode(key, order)}, {key: placement.workers[0]})
         session.groups[generation] = Group(order, key, self._parts_key(), {})
-        session.begun = generation + 1  # tasks of a repeated generation might still be known to the scheduler
+        return placement
 
     def _worker_infos(self, workers: Sequence[str]) -> list[WorkerInfo]:
         """The workers, with the bytes of data that each holds, in all and by shard."""
-        states, near = self.session.workers, self.pipeline.near(self.batches, self.shards)
+        states = self.session.workers
+        near = self.pipeline.near(self.steps.sample(), self.shards) if self.pipeline.kind == "picked" else {}
         return [
             WorkerInfo(a, states[a].host, states[a].threads, sum(near.get(a, {}).values()), near.get(a, {})) for a in workers if a in states
         ]
@@ -232,9 +217,10 @@ class Stretch:
     def _submit(self, segment: Submit) -> None:
         session, group = self.session, self.session.groups[segment.generation]
         placement = group.order.placement
-        batches = self.batches[segment.first : segment.first + segment.steps]
-        counts = tuple(self.counts[segment.first : segment.first + segment.steps])
-        first = self.base + segment.first
+        first = segment.first - self.first
+        batches = self.steps.cut(first, first + segment.steps)
+        alike: dict[tuple[int, ...], tuple[int, ...]] = {}
+        counts = tuple(alike.setdefault(c, c) for c in (tuple(len(shard) for shard in batch) for batch in batches))
         opens = not group.futures
         graph, deliveries = self.pipeline.deliver(placement, batches, opens)
         # Held until the ranks' tasks depend on them.
@@ -243,7 +229,7 @@ class Stretch:
         tasks, where = {}, {}
         for rank, delivery in zip(placement.ranks, deliveries, strict=True):
             key = (f"rank-{session.session_id}-{segment.generation}", segment.segment, rank.number)
-            order = SegmentSpec(str(key), segment.segment, first, counts, self.state.learning_rate_scale, delivery.input)
+            order = SegmentSpec(str(key), segment.segment, segment.first, counts, self.scale, delivery.input)
             tasks[key] = Task(
                 key,
                 run_rank,
@@ -259,7 +245,7 @@ class Stretch:
             group.futures[segment.segment, key[2]] = future
         del rows
 
-    def _source(self, held: StateRef) -> Any:
+    def _source(self, held: Held) -> Any:
         """Key of the state with which a group begins."""
         if held.generation < 0:
             return self.session._hold(f"state-{self.session.session_id}-{uuid.uuid4().hex[:8]}", self.safe)
@@ -268,40 +254,36 @@ class Stretch:
         holder = next((w for w in held.workers if w in at_work), held.workers[0])
         return group.futures[held.segment, group.order.placement.workers.index(holder)].key
 
-    def _commit(self, segment: Commit) -> None:
+    def _commit(self, segment: actions.Commit) -> list[Item]:
+        """The commit of a segment, without the steps that were reported before a repetition, which gives the same."""
         session, group = self.session, self.session.groups[segment.generation]
         records = session.records.pop((segment.generation, segment.segment))
-        session.step_time = self.coordinator.step_time
-        owner = group.order.placement.owners[0]
-        sums = np.frombuffer(records[owner].sums).reshape(segment.steps, -1)
-        for i, row in enumerate(sums, segment.first):
-            if i >= self.reported:  # repeated steps give the same
-                self.watch.step(i, row.copy())
-        if segment.first + segment.steps > self.reported:
-            for record in records.values():
-                self._tell_used(segment.first, record.used)
-            last, workers = self.base + segment.first + segment.steps, group.order.placement.workers
-            self.watch.spent([StepTimes(workers[r], r, last, *record.times) for r, record in sorted(records.items()) if any(record.times)])
-        self.reported = max(self.reported, segment.first + segment.steps)
         for old in [k for k in group.futures if k[0] < segment.segment]:
             group.futures.pop(old).release()
         for generation in [n for n in session.groups if n < segment.generation]:
             self._forget(generation)
         session.client.loop.add_callback(forget_sent, session.client.scheduler_comm)
+        last, known = segment.first + segment.steps, max(0, self.reported - segment.first)
+        if known >= segment.steps:
+            return []
+        self.reported = last
+        placement = group.order.placement
+        sums = np.frombuffer(records[placement.owners[0]].sums).reshape(segment.steps, -1)[known:]
+        times = [StepTimes(placement.workers[r], r, last, *record.times) for r, record in sorted(records.items()) if any(record.times)]
+        state = StateRef(last, self.scale, partial(self._bring, self.coordinator.committed), self.safe.step == last)
+        return [Commit(segment.first + known, list(sums), _used(segment.steps, records)[known:], state, times)]
 
-    def _tell_used(self, first: int, used: Mapping[str, bytes]) -> None:
-        rows = np.frombuffer(used["rows"], "<i8")
-        at = 0
-        for i, shard, count in np.frombuffer(used["cuts"], "<i4").reshape(-1, 3).tolist():
-            if first + i >= self.reported:
-                self.watch.used(first + i, shard, rows[at : at + count])
-            at += count
+    def _bring(self, held: Held, ref: StateRef) -> State:
+        state = self.safe if self.safe.step == ref.step else self._fetch(held)
+        if state is None:
+            raise StateLostError(f"no worker has the state of step {ref.step} any more: {self.why_lost}")
+        return state
 
-    def _fetch(self, held: StateRef) -> State | None:
+    def _fetch(self, held: Held) -> State | None:
         """A committed state from any holder; None if there is none."""
-        group = self.session.groups[held.generation]
+        group = self.session.groups.get(held.generation)
         for worker in held.workers:
-            if worker not in self.session.workers:
+            if worker not in self.session.workers or group is None:
                 continue
             state = self._receive(group.futures[held.segment, group.order.placement.workers.index(worker)], worker)
             if isinstance(state, State):
@@ -329,7 +311,7 @@ class Stretch:
         if future.status != "finished":
             self.why_lost = f"its task on {worker} is {future.status}"
             return None
-        seconds = ANSWER * 2**self.lost  # a large state may just take long
+        seconds = ANSWER
         for again in (True, False):
             try:
                 answer = client.sync(client.scheduler.gather, keys=[future.key], callback_timeout=seconds)
@@ -338,30 +320,12 @@ class Stretch:
                 self.why_lost = f"it did not come from {worker} within {seconds:g} s: {type(error).__name__}: {error}"
                 if worker not in self.session.workers or not again:
                     break
+                seconds *= 4  # a large state may just take long
             else:
                 self.why_lost = f"{worker} does not hold it any more"
                 return answer["data"][future.key] if answer["status"] == "OK" else None
-        self.watch.event(f"a state was lost: {self.why_lost}", "state lost", (worker,))
+        self.session.note("state lost", self.why_lost, (worker,))
         return None
-
-    def _finish(self, held: StateRef) -> tuple[State, int] | None:
-        state: State | None = self.safe if held.generation < 0 else self._fetch(held)
-        if state is None:
-            self.lost += 1
-            if self.lost >= self.coordinator.policy.failures:
-                raise ClusterError(
-                    f"the state of step {self.base + held.step} was computed {self.lost} times and no worker has it; the last "
-                    f"time: {self.why_lost}. Look at the workers' logs; go on from the last checkpoint with "
-                    "fit(..., checkpoint=..., resume=True)."
-                )
-            self.coordinator.lost()
-            if self.coordinator.group is not None:
-                self.coordinator.failed(self.coordinator.group.generation, f"no worker has the state any more: {self.why_lost}")
-            return None
-        current = self.coordinator.group
-        if current is not None and held.generation == current.generation:
-            self.session.reached = Reached(state, self.coordinator, self.following)
-        return state, held.step
 
     def _abandon(self, generation: int, why: str) -> None:
         group = self.session.groups.get(generation)
@@ -379,9 +343,26 @@ class Stretch:
             future.release()
         self.session._held.pop(group.key, None)
 
+    def drop_ahead(self) -> None:
+        """Give up the group with what it has begun after the last commit."""
+        if (dropped := self.coordinator.drop()) is not None:
+            self._abandon(dropped.generation, dropped.why)
+
     def abandon_all(self, why: str) -> None:
         """End all groups of this session."""
+        self.coordinator.drop()
         for generation, group in list(self.session.groups.items()):
             with suppress(ClusterError):  # the first error says more
                 self.session.call("end", session=self.session.session_id, group=group.order.name, why=why)
             self._forget(generation)
+
+
+def _used(steps: int, records: Mapping[int, SegmentDone]) -> list[list[tuple[int, Array]]]:
+    """For each step the shards, with the samples in each, that the ranks have taken."""
+    used: list[list[tuple[int, Array]]] = [[] for _ in range(steps)]
+    for _, record in sorted(records.items()):
+        rows, at = np.frombuffer(record.used["rows"], "<i8"), 0
+        for i, shard, count in np.frombuffer(record.used["cuts"], "<i4").reshape(-1, 3).tolist():
+            used[i].append((shard, rows[at : at + count]))
+            at += count
+    return used
