@@ -50,6 +50,10 @@ def test_network_picture(tmp_path):
     assert (tmp_path / "network-neurons.svg").stat().st_size > 1000
 
 
+def test_pictures(quick):
+    assert load("pictures").main(quick) >= 0.975
+
+
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_shallow_and_deep_digits(seed, quick):
     results = load("b1_digits").main(seed, verbose=0, quick=quick)

@@ -5,8 +5,8 @@
     g ──forward, with the kernel turned and transposed──▶ by x              strides of 1                  by x
     rows of g × kernel transposed = patches ──added to their places──▶      longer strides
 
-A window of one element is one product. With one channel in each group, where products have nothing to sum, einsum multiplies rows of a
-sample by the kernel repeated along the row. Shapes alone decide, so that the same shapes give the same bits.
+A window of one element is one product. Shapes alone decide, so that the same shapes give the same bits. Where each filter sees one channel,
+products have nothing to sum: see `dagtrain.ops.depthwise_kernels`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ import numpy as np
 from dagtrain.graph import Spec
 from dagtrain.ops.windows import Lengths, Padding, blocks, cells, padded, taps, views
 
-__all__ = ["Shapes", "by_input", "by_input_scratch", "by_kernel", "by_kernel_scratch", "forward", "forward_scratch"]
+__all__ = [
+    "BLOCK", "Shapes", "blocks_of", "by_input", "by_input_scratch", "by_kernel", "by_kernel_scratch", "forward", "forward_scratch",
+    "slab_spec", "taken", "turn",
+]  # fmt: skip
 
 BLOCK = 384 * 1024
 """Elements of the patches of a block: 1.5 MB of float32. Smaller ones stay in the second cache, but make thin products slower."""
@@ -61,8 +64,8 @@ class Shapes:
 
     @cached_property
     def is_depthwise(self) -> bool:
-        """Whether each output sums over one channel, and rows can be multiplied as they lie."""
-        return self.groups == self.channels == self.filters and self.groups > 1 and self.strides[-1] == 1
+        """Whether each output sums over one channel alone."""
+        return self.groups == self.channels > 1
 
     @cached_property
     def by_rows(self) -> bool:
@@ -93,11 +96,12 @@ class Shapes:
         return replace(self, lengths=self.counts, counts=self.lengths, channels=self.filters, filters=self.channels, padding=padding)
 
 
-def _taken(scratch: Any, specs: tuple[Spec, ...]) -> Any:
+def taken(scratch: Any, specs: tuple[Spec, ...]) -> Any:
+    """The work space, new if there is none."""
     return tuple(np.empty(spec.shape, spec.dtype) for spec in specs) if scratch is None else scratch
 
 
-def _blocks_of(x: Any, s: Shapes, slab: Any) -> Iterator[tuple[slice, slice, Any]]:
+def blocks_of(x: Any, s: Shapes, slab: Any) -> Iterator[tuple[slice, slice, Any]]:
     """For each block its samples, its rows and its windows: (groups, samples, rows, *counts, *window, channels of a group)."""
     if not s.is_padded:
         whole = views(x, s.counts, s.window, s.strides, s.dilation, s.groups)
@@ -115,7 +119,7 @@ def _blocks_of(x: Any, s: Shapes, slab: Any) -> Iterator[tuple[slice, slice, Any
 def _patches(x: Any, s: Shapes, slab: Any, room: Any) -> Iterator[tuple[slice, slice, Any]]:
     """For each block its samples, its rows and its windows as the rows of a matrix for each group."""
     k = len(s.window)
-    for samples, rows, windows in _blocks_of(x, s, slab):
+    for samples, rows, windows in blocks_of(x, s, slab):
         if s.by_rows:  # (groups, *window, channels of a group, samples, rows, *counts)
             windows = windows.transpose(0, *range(k + 2, 2 * k + 3), *range(1, k + 2))
         patches = room[: windows.size].reshape(windows.shape)
@@ -126,7 +130,7 @@ def _patches(x: Any, s: Shapes, slab: Any, room: Any) -> Iterator[tuple[slice, s
             yield samples, rows, patches.reshape(s.groups, -1, s.elements)
 
 
-def _slab(s: Shapes, dtype: Any) -> Spec:
+def slab_spec(s: Shapes, dtype: Any) -> Spec:
     """Room for the padded input of a block."""
     return Spec((s.block[0], *s.slab, s.channels) if s.is_padded else (0,), dtype)
 
@@ -154,48 +158,19 @@ def forward_scratch(s: Shapes, dtype: Any) -> tuple[Spec, ...]:
     """Work space of `forward`."""
     if s.is_product:
         return ()
-    if s.is_depthwise:
-        return _slab(s, dtype), Spec((*s.window, s.counts[-1], s.channels), dtype)
-    return _slab(s, dtype), _room(s, dtype)
+    return slab_spec(s, dtype), _room(s, dtype)
 
 
 def forward(x: Any, kernel: Any, out: Any, scratch: Any, s: Shapes) -> Any:
     """The convolution, in `out`."""
-    work = _taken(scratch, forward_scratch(s, out.dtype))
+    work = taken(scratch, forward_scratch(s, out.dtype))
     if s.is_product:
         np.matmul(x.reshape(-1, s.channels), kernel.reshape(s.channels, s.filters), out=out.reshape(-1, s.filters))
-    elif s.is_depthwise:
-        _by_rows(x, kernel, out, work, s)
     else:
         matrices = _matrices(kernel, s)
         for samples, rows, patches in _patches(x, s, *work):
             np.matmul(patches, matrices, out=_rows_of(out, samples, rows, s))
     return out
-
-
-def _line(s: Shapes, windows: Any) -> Any:
-    """Windows of one channel in each group as whole rows: (samples, *counts but the last, *window, elements of a row)."""
-    # Neighbouring windows of a row are one element apart: a tap of all of them is one run of memory.
-    k = len(s.window)
-    first = windows[..., 0] if s.groups == 1 else np.moveaxis(windows[..., 0], 0, -1)  # (samples, *counts, *window, channels)
-    shape = (*first.shape[:k], *first.shape[k + 1 : -1], first.shape[k] * first.shape[-1])
-    steps = (*first.strides[:k], *first.strides[k + 1 :])
-    return np.lib.stride_tricks.as_strided(first, shape, steps, writeable=False)
-
-
-def _subscripts(s: Shapes) -> tuple[str, str, str]:
-    """Of windows, kernel and rows: n for samples, letters from a for the counts but the last, from p for the window, z along a row."""
-    counts, window = "abcdefgh"[: len(s.window) - 1], "pqrstuvw"[: len(s.window)]
-    return f"n{counts}{window}z", f"{window}z", f"n{counts}z"
-
-
-def _by_rows(x: Any, kernel: Any, out: Any, work: Any, s: Shapes) -> None:
-    slab, repeated = work
-    np.copyto(repeated, kernel.reshape(*s.window, 1, s.channels))
-    weights, (of_x, of_kernel, of_y) = repeated.reshape(*s.window, -1), _subscripts(s)
-    for samples, rows, windows in _blocks_of(x, s, slab):
-        block = out[samples, rows]
-        np.einsum(f"{of_x},{of_kernel}->{of_y}", _line(s, windows), weights, out=block.reshape(*block.shape[:-2], -1))
 
 
 # ---- the gradient by the kernel
@@ -205,26 +180,14 @@ def by_kernel_scratch(s: Shapes, dtype: Any) -> tuple[Spec, ...]:
     """Work space of `by_kernel`."""
     if s.is_product:
         return ()
-    if s.is_depthwise:
-        return _slab(s, dtype), Spec((*s.window, s.counts[-1] * s.channels), dtype), Spec((*s.window, s.counts[-1] * s.channels), dtype)
-    return _slab(s, dtype), _room(s, dtype), Spec((s.groups, s.elements, s.filters // s.groups), dtype)
+    return slab_spec(s, dtype), _room(s, dtype), Spec((s.groups, s.elements, s.filters // s.groups), dtype)
 
 
 def by_kernel(x: Any, g: Any, out: Any, scratch: Any, s: Shapes) -> Any:
     """The gradient by the kernel, in `out`, from the cotangent g of the output."""
-    work = _taken(scratch, by_kernel_scratch(s, out.dtype))
+    work = taken(scratch, by_kernel_scratch(s, out.dtype))
     if s.is_product:
         np.matmul(x.reshape(-1, s.channels).T, g.reshape(-1, s.filters), out=out.reshape(s.channels, s.filters))
-        return out
-    if s.is_depthwise:
-        slab, total, part = work
-        total[...] = 0
-        of_x, of_kernel, of_y = _subscripts(s)
-        for samples, rows, windows in _blocks_of(x, s, slab):
-            block = g[samples, rows]
-            np.einsum(f"{of_x},{of_y}->{of_kernel}", _line(s, windows), block.reshape(*block.shape[:-2], -1), out=part)
-            np.add(total, part, out=total)
-        np.add.reduce(total.reshape(*s.window, s.counts[-1], s.channels), -2, out=out.reshape(*s.window, s.channels))
         return out
     slab, room, part = work
     result = _matrices(out, s)
@@ -248,18 +211,23 @@ def by_input_scratch(s: Shapes, dtype: Any) -> tuple[Spec, ...]:
     return (_room(s, dtype),)
 
 
+def turn(kernel: Any, out: Any, s: Shapes) -> None:
+    """Fill `out` with the kernel of the turned convolution: windows reversed, channels and filters of each group exchanged."""
+    reverse = kernel[(slice(None, None, -1),) * len(s.window)]
+    source = reverse.reshape(*s.window, s.channels // s.groups, s.groups, s.filters // s.groups)
+    by_group = out.reshape(*s.window, s.filters // s.groups, s.groups, s.channels // s.groups)
+    np.copyto(by_group, np.moveaxis(source, (-1, -2, -3), (-3, -2, -1)))
+
+
 def by_input(g: Any, kernel: Any, out: Any, scratch: Any, s: Shapes) -> Any:
     """The gradient by x, in `out`, from the cotangent g of the output."""
-    work = _taken(scratch, by_input_scratch(s, out.dtype))
+    work = taken(scratch, by_input_scratch(s, out.dtype))
     if s.is_product:
         np.matmul(g.reshape(-1, s.filters), kernel.reshape(s.channels, s.filters).T, out=out.reshape(-1, s.channels))
         return out
     turned = s.turned
     if turned is not None:
-        flipped = kernel[(slice(None, None, -1),) * len(s.window)]
-        by_group = work[0].reshape(*s.window, s.filters // s.groups, s.groups, s.channels // s.groups)
-        source = flipped.reshape(*s.window, s.channels // s.groups, s.groups, s.filters // s.groups)
-        np.copyto(by_group, np.moveaxis(source, (-1, -2, -3), (-3, -2, -1)))
+        turn(kernel, work[0], s)
         return forward(g, work[0], out, work[1:], turned)
     out[...] = 0
     matrices = _matrices(kernel, s).transpose(0, 2, 1)

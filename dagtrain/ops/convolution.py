@@ -18,15 +18,8 @@ import numpy as np
 
 from dagtrain.errors import DTypeError, ShapeError
 from dagtrain.graph import Spec, Tensor, make_spec
-from dagtrain.ops.conv_kernels import (
-    Shapes,
-    by_input,
-    by_input_scratch,
-    by_kernel,
-    by_kernel_scratch,
-    forward,
-    forward_scratch,
-)
+from dagtrain.ops import conv_kernels, depthwise_kernels
+from dagtrain.ops.conv_kernels import Shapes
 from dagtrain.ops.record import Draw, Kernel, Op, Sample
 from dagtrain.ops.windows import Lengths, Padding, counts_of
 
@@ -67,6 +60,17 @@ def _shapes(
     return Shapes(samples, lengths, item * groups, tuple(window), filters, groups, counts, strides, padding, dilation)
 
 
+def _kernels(s: Shapes) -> Any:
+    """The module of NumPy's kernels for these shapes."""
+    return depthwise_kernels if s.is_depthwise else conv_kernels
+
+
+def _scratch(name: str, s: Shapes, dtype: Any) -> tuple[Spec, ...]:
+    """Work space of a kernel."""
+    specs: tuple[Spec, ...] = getattr(_kernels(s), f"{name}_scratch")(s, dtype)
+    return specs
+
+
 def _forward_shapes(x: Any, kernel: Any, **geometry: Any) -> Shapes:
     return _shapes(x.shape[0], x.shape[1:-1], kernel.shape, None, **geometry)
 
@@ -85,7 +89,7 @@ def _conv_spec(x: Spec, kernel: Spec, *, strides: Lengths, padding: Padding, dil
 def _conv_kernel(x: Any, kernel: Any, out: Any = None, scratch: Any = None, **attributes: Any) -> Any:
     s = _forward_shapes(x, kernel, **attributes)
     out = np.empty((s.samples, *s.counts, s.filters), np.result_type(x, kernel)) if out is None else out
-    return forward(x, kernel, out, scratch, s)
+    return _kernels(s).forward(x, kernel, out, scratch, s)
 
 
 _PLAIN: dict[str, Any] = {"strides": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
@@ -108,8 +112,8 @@ conv: Op = Op(
     "conv",
     Kernel(
         _conv_kernel,
-        scratch=lambda x, kernel, **attributes: forward_scratch(
-            _forward_shapes(x, kernel, **attributes), np.result_type(x.dtype, kernel.dtype)
+        scratch=lambda x, kernel, **attributes: _scratch(
+            "forward", _forward_shapes(x, kernel, **attributes), np.result_type(x.dtype, kernel.dtype)
         ),
     ),
     _conv_spec,
@@ -142,7 +146,7 @@ def _input_spec(g: Spec, kernel: Spec, *, lengths: Lengths, strides: Lengths, pa
 def _input_kernel(g: Any, kernel: Any, out: Any = None, scratch: Any = None, **attributes: Any) -> Any:
     s = _input_shapes(g, kernel, **attributes)
     out = np.empty((s.samples, *s.lengths, s.channels), np.result_type(g, kernel)) if out is None else out
-    return by_input(g, kernel, out, scratch, s)
+    return _kernels(s).by_input(g, kernel, out, scratch, s)
 
 
 def _input_gradient(h: Tensor, y: Tensor, g: Tensor, kernel: Tensor, *, lengths: Lengths, **attributes: Any) -> tuple[Tensor, Tensor]:
@@ -153,8 +157,8 @@ conv_by_input: Op = Op(
     "conv_by_input",
     Kernel(
         _input_kernel,
-        scratch=lambda g, kernel, **attributes: by_input_scratch(
-            _input_shapes(g, kernel, **attributes), np.result_type(g.dtype, kernel.dtype)
+        scratch=lambda g, kernel, **attributes: _scratch(
+            "by_input", _input_shapes(g, kernel, **attributes), np.result_type(g.dtype, kernel.dtype)
         ),
     ),
     _input_spec,
@@ -185,7 +189,7 @@ def _kernel_spec(x: Spec, g: Spec, *, window: Lengths, strides: Lengths, padding
 def _kernel_kernel(x: Any, g: Any, out: Any = None, scratch: Any = None, **attributes: Any) -> Any:
     s = _kernel_shapes(x, g, **attributes)
     out = np.empty((*s.window, s.channels // s.groups, s.filters), np.result_type(x, g)) if out is None else out
-    return by_kernel(x, g, out, scratch, s)
+    return _kernels(s).by_kernel(x, g, out, scratch, s)
 
 
 def _kernel_gradient(h: Tensor, y: Tensor, x: Tensor, g: Tensor, *, window: Lengths, **attributes: Any) -> tuple[Tensor, Tensor]:
@@ -196,7 +200,7 @@ conv_by_kernel: Op = Op(
     "conv_by_kernel",
     Kernel(
         _kernel_kernel,
-        scratch=lambda x, g, **attributes: by_kernel_scratch(_kernel_shapes(x, g, **attributes), np.result_type(x.dtype, g.dtype)),
+        scratch=lambda x, g, **attributes: _scratch("by_kernel", _kernel_shapes(x, g, **attributes), np.result_type(x.dtype, g.dtype)),
     ),
     _kernel_spec,
     _kernel_gradient,
