@@ -49,6 +49,7 @@ from dagtrain.train.weights import LoadedWeights, first_state, fitting, with_wei
 
 if TYPE_CHECKING:
     from dagtrain.train.loop import Loop
+    from dagtrain.train.steps import Steps
 
 __all__ = ["Trained"]
 
@@ -83,7 +84,7 @@ class Trained(Hinted):
         self.progress = Progress()
         self._loop: Loop | None = None
         self._is_fitting = False
-        self._stepper: Any = None
+        self._stepper: Steps | None = None
         self._sample: tuple[Any, BatchPlan] | None = None
         self._stream: BatchStream | None = None
         self._first: tuple[dict[str, Array], float] = {}, 1.0  # weights and a learning rate scale for the first state

@@ -40,6 +40,7 @@ from dagtrain.train.loop import Loop
 from dagtrain.train.pictures import Pictured
 from dagtrain.train.publish import published, publisher_of
 from dagtrain.train.rows import check_alike, open_arrays, open_validation, shapes_of_shards
+from dagtrain.train.steps import Steps
 from dagtrain.train.stopping import Stopping, interruptible
 from dagtrain.train.stream_loop import StreamLoop
 
@@ -352,12 +353,10 @@ class Trainer(Pictured):
     @hinted
     def partial_fit(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> dict[str, float]:
         """Train on one batch, which is one step; returns its loss and metrics. For many steps, above all on a cluster, see `Stepper`."""
-        from dagtrain.train.stepper import Stepper
-
         if self._stepper is not None:
-            return self._stepper.step(x, y, sample_weight=sample_weight)  # type: ignore[no-any-return]  # a Stepper
-        with Stepper(self) as stepper:
-            return stepper.step(x, y, sample_weight=sample_weight)
+            return self._stepper.step(x, y, sample_weight=sample_weight)
+        with Steps(self) as steps:
+            return steps.step(x, y, sample_weight=sample_weight)
 
     def stop(self, reason: str = "stopped") -> bool:
         """End the running fit at its next boundary, as Ctrl-C does; for callbacks and other threads.
