@@ -9,9 +9,10 @@ A few samples are worked on at once, so that what lies between stays in the cach
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,10 +107,23 @@ class Shapes:
         return tuple(result)
 
     @cached_property
-    def taps(self) -> tuple[tuple[int, tuple[slice, ...], tuple[slice, ...]], ...]:
-        """The elements of the window: number, windows, elements."""
-        found = taps(self.lengths, self.counts, self.window, self.strides, self.padding, (1,) * len(self.window))
-        return tuple((int(np.ravel_multi_index(tap.place, self.window)), tap.windows, tap.elements) for tap in found)
+    def steps(self) -> tuple[int, ...]:
+        """Elements from one to the next along each length, in the memory of x."""
+        return tuple(math.prod(self.lengths[i + 1 :]) * self.channels for i in range(len(self.lengths)))
+
+    @cached_property
+    def offsets(self) -> Any:
+        """For each position in a window, the elements from the window's first to it."""
+        return np.array([sum(map(operator.mul, place, self.steps)) for place in np.ndindex(*self.window)], np.intp)
+
+    @cached_property
+    def origins(self) -> Any:
+        """Where the windows of a block begin in the memory of x: (samples, *counts, 1)."""
+        sample = math.prod(self.lengths) * self.channels
+        starts = [np.arange(self.block) * sample]
+        for count, stride, (low, _), step in zip(self.counts, self.strides, self.padding, self.steps, strict=True):
+            starts.append((np.arange(count) * stride - low) * step)
+        return reduce(np.add.outer, [*starts, np.zeros(1, np.intp)])
 
     @cached_property
     def turned(self) -> Shapes:
@@ -224,35 +238,34 @@ def _choose(mask: Any, change: Any, place: Any, other: Any, more: Any, out: Any)
     np.add(place, change, out=out)
 
 
-def unpool_scratch(s: Shapes, dtype: Any) -> tuple[Spec, ...]:
-    """Work space of `unpool`."""
-    size = s.block * math.prod(s.counts) * s.channels
-    return Spec((size,), np.dtype(bool)), Spec((0 if s.is_even else size,), dtype)
+def places_scratch(s: Shapes) -> tuple[Spec, ...]:
+    """Work space of `unpool` and `pick`."""
+    return (Spec((s.block, *s.counts, s.channels), np.dtype(np.intp)),)
+
+
+def _places(positions: Any, room: Any, s: Shapes) -> Any:
+    """Where the elements at these positions of some samples lie in the memory of these samples, in one line."""
+    places = room[: len(positions)]
+    np.take(s.offsets, positions, out=places, mode="clip")
+    np.add(places, s.origins[: len(positions)], out=places)
+    np.add(places, np.arange(s.channels), out=places)
+    return places.reshape(-1)
 
 
 def unpool(g: Any, positions: Any, out: Any, scratch: Any, s: Shapes) -> None:
-    """Fill `out` with zeros, and add g where its positions are."""
-    masks, products = _room(scratch, unpool_scratch(s, g.dtype))
-    kind, order, even = positions.dtype.type, s.taps, s.is_even
+    """Fill `out` with zeros, and add g where its positions are, in their order."""
+    (room,) = _room(scratch, places_scratch(s))
     for samples in s.blocks:
-        part, block, places = g[samples], out[samples], positions[samples]
-        if not even:
-            block[...] = 0
-        for number, windows, elements in order:
-            source, target = part[:, *windows], block[:, *elements]
-            mask = np.equal(places[:, *windows], kind(number), out=masks[: source.size].reshape(source.shape))
-            if even:
-                np.multiply(source, mask, out=target)
-            else:
-                product = np.multiply(source, mask, out=products[: source.size].reshape(source.shape))
-                np.add(target, product, out=target)
+        line = out[samples].reshape(-1)
+        line[...] = 0
+        np.add.at(line, _places(positions[samples], room, s), g[samples].reshape(-1))
 
 
-def pick(x: Any, positions: Any, out: Any, s: Shapes) -> None:
+def pick(x: Any, positions: Any, out: Any, scratch: Any, s: Shapes) -> None:
     """Fill `out` with the elements at these positions."""
-    out[...] = 0
-    for number, windows, elements in s.taps:
-        np.copyto(out[:, *windows], x[:, *elements], where=positions[:, *windows] == number)
+    (room,) = _room(scratch, places_scratch(s))
+    for samples in s.blocks:
+        np.take(x[samples].reshape(-1), _places(positions[samples], room, s), out=out[samples].reshape(-1), mode="clip")
 
 
 # ---- sum

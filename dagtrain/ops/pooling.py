@@ -25,13 +25,13 @@ from dagtrain.ops.pool_kernels import (
     greatest,
     greatest_scratch,
     pick,
+    places_scratch,
     position_dtype,
     spread,
     spread_scratch,
     total,
     total_scratch,
     unpool,
-    unpool_scratch,
 )
 from dagtrain.ops.record import Draw, Drawn, Kernel, Op, Sample, part
 from dagtrain.ops.windows import Lengths, Padding, counts_of
@@ -118,7 +118,7 @@ _INNER = (_CASES[0], ((2, 5, 4, 2), (2, 2, 3, 2), {"window": (3, 2), "strides": 
 
 max_unpool: Op = Op(
     "max_unpool",
-    Kernel(_unpool_kernel, scratch=lambda g, _, **geometry: unpool_scratch(_shapes(g, "max_unpool", **geometry), g.dtype)),
+    Kernel(_unpool_kernel, scratch=lambda g, _, **geometry: places_scratch(_shapes(g, "max_unpool", **geometry))),
     lambda g, positions, **geometry: make_spec(_of_x(_shapes(g, "max_unpool", **geometry)), g.dtype),
     lambda h, y, g, positions, *, lengths, **attributes: (max_pick(h, positions, **attributes), None),
     tuple(Sample((Draw(y), _positions_draw(y, a["window"])), {"lengths": x[1:-1], **a}) for x, y, a in _INNER),
@@ -126,15 +126,15 @@ max_unpool: Op = Op(
 )
 
 
-def _pick_kernel(x: Any, positions: Any, out: Any = None, **geometry: Any) -> Any:
+def _pick_kernel(x: Any, positions: Any, out: Any = None, scratch: Any = None, **geometry: Any) -> Any:
     out = np.empty(positions.shape, x.dtype) if out is None else out
-    pick(x, positions, out, _shapes(x, "max_pick", **geometry))
+    pick(x, positions, out, scratch, _shapes(x, "max_pick", **geometry))
     return out
 
 
 max_pick: Op = Op(
     "max_pick",
-    _pick_kernel,
+    Kernel(_pick_kernel, scratch=lambda x, _, **geometry: places_scratch(_shapes(x, "max_pick", **geometry))),
     lambda x, positions, **_: Spec(positions.shape, x.dtype),
     lambda h, y, x, positions, **attributes: (max_unpool(h, positions, lengths=x.shape[1:-1], **attributes), None),
     tuple(Sample((Draw(x), _positions_draw(y, a["window"])), a) for x, y, a in _INNER),

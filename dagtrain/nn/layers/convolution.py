@@ -48,6 +48,10 @@ class _Windows(ByLengths):
         window = self.each("kernel_size", self.kernel_size)
         strides, dilation = self.each("strides", self.strides), self.each("dilation_rate", self.dilation_rate)
         pads(f"{self.title}: padding", self.padding, window, window, strides, dilation, causal=self.lengths == 1)
+        if isinstance(self.activation, int | tuple):
+            raise ArgumentError(
+                f"{self.title}: after kernel_size comes the activation, got {self.activation!r}: write strides={self.activation!r}."
+            )
         activations.find(self.activation)
         for entry in (*initializer, self.bias_initializer):
             initializers.find(entry)
