@@ -82,8 +82,8 @@ def moments(x: Any, axis: int | tuple[int, ...] | None = -1, dtype: Any = np.flo
 
     Examples
     --------
-    >>> found = moments(np.array([[1.0, 10.0], [3.0, 30.0]]))
-    >>> found.mean, found.variance, found.size
+    >>> statistics = moments(np.array([[1.0, 10.0], [3.0, 30.0]]))
+    >>> statistics.mean, statistics.variance, statistics.size
     (array([ 2., 20.]), array([  1., 100.]), 2)
     """
     axes = () if axis is None else axis if isinstance(axis, tuple | list) else (axis,)
@@ -92,8 +92,8 @@ def moments(x: Any, axis: int | tuple[int, ...] | None = -1, dtype: Any = np.flo
     source = open_source(x, targets=None, dtype=dtype)
     reduced = [_reduced(name, 1 + len(spec.shape), axes) for name, spec in zip(source.columns.names, source.columns.specs, strict=True)]
     pieces = _pieces(source, reduced)
-    found = [reduce(_joined, parts) for parts in zip(*pieces, strict=True)]
-    return unflatten(source.columns.structure[0], [Moments(p.mean, p.squares / p.size, p.size) for p in found])
+    whole = [reduce(_joined, parts) for parts in zip(*pieces, strict=True)]
+    return unflatten(source.columns.structure[0], [Moments(p.mean, p.squares / p.size, p.size) for p in whole])
 
 
 def _reduced(name: str, ndim: int, axes: Sequence[int]) -> tuple[int, ...]:

@@ -104,7 +104,7 @@ ATTRIBUTES = hints(
     ("randomerasing randomcutout", "nn.Cutout(size)"),
     ("colorjitter", "nn.RandomBrightness(factor) and nn.RandomContrast(factor)"),
     ("transpose", "nn.Permute(dims)"),
-    ("standardscaler", "nn.Normalization(found.mean, found.variance), with found = dagtrain.data.moments(x)"),
+    ("standardscaler", "nn.Normalization(statistics.mean, statistics.variance), with statistics = dagtrain.data.moments(x)"),
     (
         "mse l1 crossentropy bce bcewithlogits huber smoothl1 nll kldiv",
         'a loss by name: Trainer(model, loss="cross_entropy"); see nn.losses',

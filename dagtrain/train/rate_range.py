@@ -58,8 +58,11 @@ class RateRange:
 
 
 def _smoothed(losses: Sequence[float] | Array) -> Array:
-    weights = _SMOOTHING ** np.arange(len(losses))
-    return np.array([np.average(losses[: i + 1], weights=weights[i::-1]) for i in range(len(losses))])
+    means, total, weight = [], 0.0, 0.0
+    for loss in losses:
+        total, weight = _SMOOTHING * total + loss, _SMOOTHING * weight + 1
+        means.append(total / weight)
+    return np.array(means)
 
 
 class _Losses(Callback):
@@ -123,8 +126,8 @@ def learning_rate_range(
     >>> import dagtrain as dt
     >>> model = dt.nn.Sequential([dt.nn.Dense(1)])
     >>> x = np.linspace(-1, 1, 64).reshape(64, 1)
-    >>> found = learning_rate_range(dt.Trainer(model, loss="mse", optimizer="sgd"), x, 3 * x, steps=50)
-    >>> 0.01 < found.suggestion < 1
+    >>> rates = learning_rate_range(dt.Trainer(model, loss="mse", optimizer="sgd"), x, 3 * x, steps=50)
+    >>> 0.01 < rates.suggestion < 1
     True
     """
     positive("learning_rate_range: lowest", lowest)

@@ -41,9 +41,9 @@ def test_a_large_mean_costs_no_digits():
 def test_axes_and_nests():
     pictures = X.reshape(1000, 5, 8, 3)
     np.testing.assert_allclose(moments(pictures).mean, pictures.astype("f8").mean((0, 1, 2)), rtol=1e-12)
-    found = moments(pictures, axis=(1, 2, 3))
-    assert found.mean.shape == (5, 8, 3)
-    assert found.size == 1000
+    statistics = moments(pictures, axis=(1, 2, 3))
+    assert statistics.mean.shape == (5, 8, 3)
+    assert statistics.size == 1000
     one = moments(pictures, axis=None)
     assert (one.mean.shape, one.size) == ((), pictures.size)
     assert one.variance == pytest.approx(X.astype("f8").var(), rel=1e-12)

@@ -15,12 +15,12 @@ def doubled(x):
 
 
 def network(x):
-    found = moments(x)
+    statistics = moments(x)
     block = nn.Sequential([nn.GroupNorm(2), nn.Dense(8, "mish"), nn.GaussianDropout(0.1), nn.Dense(8)])
     pixels = [nn.RandomBrightness(0.1, None), nn.RandomContrast(0.2, None), nn.Cutout(2)]
     places = [nn.RandomFlip("horizontal"), nn.RandomAffine(0.03, 0.1, 0.1, 0.1, 0.1), nn.ZeroPadding2D(1), nn.RandomCrop(8, 8)]
     layers = [
-        nn.Normalization(found.mean, found.variance),
+        nn.Normalization(statistics.mean, statistics.variance),
         nn.Reshape((8, 8, 1)),
         *places,
         *pixels,

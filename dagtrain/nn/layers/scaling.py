@@ -84,8 +84,8 @@ class Normalization(Layer):
     >>> import numpy as np
     >>> from dagtrain.data import moments
     >>> x = np.array([[1.0, 10.0], [3.0, 30.0]], "f4")
-    >>> found = moments(x)
-    >>> Normalization(found.mean, found.variance).apply({}, {}, x)[0]
+    >>> statistics = moments(x)
+    >>> Normalization(statistics.mean, statistics.variance).apply({}, {}, x)[0]
     array([[-1., -1.],
            [ 1.,  1.]], dtype=float32)
     """
@@ -99,8 +99,8 @@ class Normalization(Layer):
         kind = self.name or "Normalization"
         if self.mean is None or self.variance is None:
             raise ArgumentError(
-                f"{kind} takes the mean and the variance of the data: found = dagtrain.data.moments(x), then Normalization(found.mean, "
-                "found.variance)."
+                f"{kind} takes the mean and the variance of the data: statistics = dagtrain.data.moments(x), then "
+                "Normalization(statistics.mean, statistics.variance)."
             )
         try:
             mean, variance = np.asarray(self.mean, np.float64), np.asarray(self.variance, np.float64)

@@ -156,7 +156,7 @@ def test_a_sequential_hands_batch_norm_its_mask() -> None:
     (lambda: nn.Residual(nn.Dense(3)).output_spec((2, 4)), ShapeError, r"made \(2, 3\), and \(2, 4\) is beside it. Give shortcut="),
     (lambda: nn.Lambda("relu"), ArgumentError, "Lambda takes a function of arrays"),
     (lambda: nn.Rescaling(float("nan")), ArgumentError, "Rescaling: scale is a finite number"),
-    (nn.Normalization, ArgumentError, r"takes the mean and the variance of the data: found = dagtrain.data.moments\(x\)"),
+    (nn.Normalization, ArgumentError, r"takes the mean and the variance of the data: statistics = dagtrain.data.moments\(x\)"),
     (lambda: nn.Normalization([1.0], [1.0, 2.0]), ArgumentError, "finite numbers of one shape"),
     (lambda: nn.Normalization([1.0, 2.0], [1.0, -2.0]), ArgumentError, "the variance not negative"),
     (lambda: nn.Normalization([1.0, 2.0], [1.0, 2.0]).output_spec((2, 3)), ShapeError, r"mean of shape \(2,\) does not fit the axes -1"),
