@@ -105,7 +105,7 @@ class Graph(Drawable):
         """SHA-256 of what the graph computes; the same in any process on any machine."""
         lines = [f"in {name}={self._index[leaf]}" for name, leaf in self.inputs.items()]
         for node in self.nodes:
-            pairs = tuple(pair for pair in node.attributes if pair[0] != "serial")
+            pairs = node.attributes and tuple(pair for pair in node.attributes if pair[0] != "serial")
             lines.append(f"{node.op} {[self._index[i] for i in node.inputs]} {pairs!r} {node.spec}")
         lines += [f"out {name}={self._index[t]}" for name, t in self.outputs.items()]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()

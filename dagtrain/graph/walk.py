@@ -18,10 +18,11 @@ def topological(outputs: Iterable[Tensor]) -> list[Tensor]:
     while stack:
         node = stack[-1]
         if node not in done:
-            waiting = [source for source in node.inputs if source not in done]
-            if waiting:
-                stack += waiting[::-1]
-                continue
+            if node.inputs:
+                waiting = [source for source in node.inputs if source not in done]
+                if waiting:
+                    stack += waiting[::-1]
+                    continue
             done.add(node)
             order.append(node)
         stack.pop()

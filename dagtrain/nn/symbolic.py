@@ -177,7 +177,9 @@ def called(layer: Layer, inputs: tuple[Any, ...], method: str) -> Any:
 
 def outputs_of(step: Step, specs: Sequence[Spec]) -> Any:
     """The specs of a step's outputs."""
-    shared = Pass(True, np.dtype(np.float32), new_input("key", (2,), np.uint64), make=maker(new_key(0), allocate=False, arrays={}))
+    shared = Pass(
+        True, np.dtype(np.float32), new_input("key", (2,), np.uint64), make=maker(new_key(0), allocate=False, arrays={}, requests={})
+    )
     tensors = tuple(new_input(f"x_{i}", spec.shape, spec.dtype) for i, spec in enumerate(specs))
     call = Context(shared, step.layer, (step.layer.name or type(step.layer).__name__,), True).enter(tensors, step.method)
     return map_leaves(spec_of, call.outputs)

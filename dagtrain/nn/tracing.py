@@ -24,6 +24,22 @@ if TYPE_CHECKING:
 __all__ = ["First", "first_pass", "input_spec", "maker"]
 
 
+class Request(NamedTuple):
+    """A parameter or state that a layer asks for."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    initializer: Initializer
+
+    def draw(self, name: str, key: Any) -> Array:
+        """Its first value: a function of the key and of its dotted name."""
+        own = derive(key, number_of(tuple(name.split("."))))
+        array = np.asarray(self.initializer(own, self.shape, self.dtype), self.dtype)
+        if array.shape != self.shape:
+            raise ShapeError(f"the initializer of {name!r} made an array of shape {array.shape} instead of {self.shape}.")
+        return array
+
+
 class First(NamedTuple):
     """A model traced once for its first values.
 
@@ -35,12 +51,23 @@ class First(NamedTuple):
         The model's call, on tensors.
     shared
         The pass.
+    requests
+        What the layers asked for, by dotted name.
     """
 
     parameters: Nest
     state: Nest
     call: Call
     shared: Pass
+    requests: dict[str, Request]
+
+    def draw(self, key: Any) -> tuple[Nest, Nest]:
+        """First parameters and state by another key, without another trace."""
+        parameters, states = (
+            nested({path: self.requests[name].draw(name, key) for path in asked for name in [".".join(path)]})
+            for asked in (self.shared.parameters, self.shared.states)
+        )
+        return parameters, states
 
 
 def input_spec(value: Any) -> Spec:
@@ -100,22 +127,21 @@ def first_pass(
     if not is_float:
         raise DTypeError(f"parameters are floats, got dtype={dtype!r}.")
     arrays: dict[str, Array] = {}
+    requests: dict[str, Request] = {}
     placeholder = new_input("key", (2,), np.uint64)
-    shared = Pass(True, np.dtype(dtype), placeholder, make=maker(key, allocate=allocate, arrays=arrays), most=most)
+    shared = Pass(True, np.dtype(dtype), placeholder, make=maker(key, allocate=allocate, arrays=arrays, requests=requests), most=most)
     call = run_pass(shared, layer, tensors)
     params, state = (nested({path: arrays[".".join(path)] for path in made}) for made in (shared.parameters, shared.states))
-    return First(params, state, call, shared)
+    return First(params, state, call, shared, requests)
 
 
-def maker(key: Any, *, allocate: bool = True, arrays: dict[str, Array]) -> Callable[..., Tensor]:
-    """A function that gives a tensor in the place of each new parameter or state, and enters its first value in `arrays`."""
+def maker(key: Any, *, allocate: bool = True, arrays: dict[str, Array], requests: dict[str, Request]) -> Callable[..., Tensor]:
+    """A function that gives a tensor in the place of each new parameter or state, and enters request and first value."""
 
     def make(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], initializer: Initializer) -> Tensor:
+        request = requests[name] = Request(shape, dtype, initializer)
         if allocate:
-            own = derive(key, number_of(tuple(name.split("."))))
-            arrays[name] = np.asarray(initializer(own, shape, dtype), dtype)
-            if arrays[name].shape != shape:
-                raise ShapeError(f"the initializer of {name!r} made an array of shape {arrays[name].shape} instead of {shape}.")
+            arrays[name] = request.draw(name, key)
         else:
             if math.prod(shape) > np.iinfo(np.intp).max:
                 raise ShapeError(f"{name!r} would have the shape {shape}, more elements than an array can have.")

@@ -138,8 +138,13 @@ class ModelObjective(Differentiated):
 
     def initial(self, seed: int, x: Any) -> tuple[Any, Any]:
         """The model's own initialisation, from the seed alone."""
-        parameters, statistics = self.model.init(derive(key(seed), 0), rows_of(x, 1), dtype=self.dtype)
-        return parameters, statistics
+        first = derive(key(seed), 0)
+        try:
+            return self._traced(x).draw(first)
+        except DagtrainError:
+            raise
+        except Exception:  # of an initialiser: `init` draws it for the layer that asks for it, which its error names
+            return self.model.init(first, rows_of(x, 1), dtype=self.dtype)
 
     # ---- what the model has, by a trace in training
 
@@ -302,16 +307,17 @@ class ModelObjective(Differentiated):
 
     def kept(self, x: Any, fixed: Collection[str]) -> frozenset[str]:
         """The states that no layer updates, such as those of a `BatchNorm` with a frozen parameter."""
-        names: list[str] = []
+        first, names = self._traced(x), list[str]()
+        states, updates = first.shared.states, first.shared.updates
+        if not fixed and all(updates.get(path, state) is not state for path, state in states.items()):
+            return frozenset()
 
         def collect(parameters: Any, statistics: Any, x: Any) -> Any:
             after = flatten(self._applied(parameters, statistics, x, as_tensor(key(0)), True, fixed).state)[0]
             names.extend(name for name, before in flatten(statistics)[0].items() if after[name] is before)
             return 0.0
 
-        first = self._traced(x)
-        if first.state:
-            trace_nested(collect, VectorLayout.of(first.parameters, self.dtype).specs, map_leaves(spec_of, first.state), rows_of(x, 2))
+        trace_nested(collect, VectorLayout.of(first.parameters, self.dtype).specs, map_leaves(spec_of, first.state), rows_of(x, 2))
         return frozenset(names)
 
     def weight_count(self, columns: Columns) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,12 @@ from dagtrain.step.update import Update
 from dagtrain.trace import trace_nested
 
 __all__ = ["Program"]
+
+
+@cache
+def parameters_of(function: Callable[..., Any]) -> list[str]:
+    """The names of the parameters of a function or of a method's function: one of the few that are traced."""
+    return list(inspect.signature(function).parameters)
 
 
 class Program:
@@ -155,7 +161,7 @@ class Program:
         cache_key = function.__name__, rows, (columns.names, columns.specs)
         if cache_key not in self._graphs:
             x, y, sample_weight = columns.of_rows(rows)
-            names = inspect.signature(function).parameters
+            names = parameters_of(getattr(function, "__func__", function))
             scaled = "scales" in names and self.weight_count
             specs = {
                 "parameters": self.layout.specs,
@@ -168,7 +174,8 @@ class Program:
                 "scales": Spec((self.weight_count,), np.dtype("f8")) if scaled else None,
             }
             call = partial(function, fixed=self.fixed) if "fixed" in names else function
-            self._graphs[cache_key] = trace_nested(call, *(specs[name] for name in names if name in specs)).graph
+            names = [name for name in names if name in specs]
+            self._graphs[cache_key] = trace_nested(call, *map(specs.__getitem__, names), names=names).graph
         return self._graphs[cache_key]
 
     def _plan(self, function: Callable[..., Any], rows: int, columns: Columns | None = None, yield_points: bool = False) -> Plan:

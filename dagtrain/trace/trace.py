@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,13 +86,16 @@ def _tensors(results: Any) -> list[Tensor]:
     return [as_tensor(value) for value in flatten(results)[0].values() if isinstance(value, Tensor | np.ndarray | np.generic | int | float)]
 
 
-def record(function: Callable[..., Any], *arguments: Any) -> Recorded:
-    """Call a function with new leaves; each leaf of the arguments is a spec, or anything with shape and dtype, or a number."""
+def record(function: Callable[..., Any], *arguments: Any, names: Sequence[str] | None = None) -> Recorded:
+    """Call a function with new leaves; each leaf of the arguments is a spec, or anything with shape and dtype, or a number.
+
+    The leaves have the names of the arguments, by default those in the function's signature.
+    """
     born = new_input("").attribute("serial")
     leaves: list[Tensor] = []
     nested = []
     structures = []
-    for name, argument in zip(argument_names(function, len(arguments)), arguments, strict=True):
+    for name, argument in zip(argument_names(function, len(arguments)) if names is None else names, arguments, strict=True):
         values, structure = flatten(argument, name)
         tensors = [new_input(path, *leaf_spec(path, value)[:2]) for path, value in values.items()]
         leaves += tensors
@@ -117,9 +120,9 @@ def record(function: Callable[..., Any], *arguments: Any) -> Recorded:
     return Recorded(inputs, {k: as_tensor(v) for k, v in outputs.items()}, tuple(structures), result_structure, born)
 
 
-def trace_nested(function: Callable[..., Any], *arguments: Any) -> Traced:
+def trace_nested(function: Callable[..., Any], *arguments: Any, names: Sequence[str] | None = None) -> Traced:
     """Trace a function of nested arguments (see `record`) that depends on no input but those."""
-    return record(function, *arguments).closed()
+    return record(function, *arguments, names=names).closed()
 
 
 def trace(function: Callable[..., Any], *specs: Any) -> Graph:
