@@ -63,6 +63,15 @@ def test_a_residual_network_learns(digits):
     assert losses[-1] < 0.3 * losses[0]
 
 
+def test_pictures_have_a_box_for_each_module_and_the_heads_in_training_alone():
+    model = nn.models.GoogLeNet(10, (64, 64, 3), width=0.1)
+    shown = model.visualize().dot
+    assert all(name in shown for name in GOOGLENET)
+    assert "aux1" not in shown
+    assert "aux1" in model.visualize(training=True).dot
+    assert "statistics" not in nn.models.ResNet((1,), 4).visualize(collapse=True).dot  # they belong to their layers
+
+
 def test_widths_that_are_none_are_refused():
     with pytest.raises(ArgumentError, match="GoogLeNet: width must be a finite number above 0"):
         nn.models.GoogLeNet(width=0)
