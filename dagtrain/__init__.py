@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dagtrain import data, draw, engines, step
     from dagtrain.step import Contribution
     from dagtrain.tasks import from_delayed
-    from dagtrain.train import History, Trainer, callbacks, learning_rate_range, load
+    from dagtrain.train import History, Stepper, Trainer, callbacks, learning_rate_range, load
 
 __all__ = [
     "Contribution",
@@ -37,6 +37,7 @@ __all__ = [
     "History",
     "Plan",
     "Spec",
+    "Stepper",
     "Tensor",
     "Trainer",
     "__version__",
@@ -119,6 +120,7 @@ _HINTS = _hints(
 _LATER = {
     "Contribution": "dagtrain.step",
     "History": "dagtrain.train",
+    "Stepper": "dagtrain.train",
     "Trainer": "dagtrain.train",
     "from_delayed": "dagtrain.tasks",
     "learning_rate_range": "dagtrain.train",

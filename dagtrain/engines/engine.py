@@ -40,7 +40,15 @@ ENGINES = {
 
 
 class Session(Protocol):
-    """Runs steps of one program on one source of data."""
+    """Runs steps of one program.
+
+    Attributes
+    ----------
+    source
+        The rows of the next call of `run`; it may be replaced between two calls.
+    """
+
+    source: Any
 
     def run(self, start: State | StateRef, steps: Schedule) -> Iterator[Item]:
         """The stream of these steps: their commits in order, and what happens meanwhile.

@@ -12,14 +12,22 @@ import numpy as np
 
 from dagtrain.backends.blas import guard
 from dagtrain.engines.inline import StepRunner
-from dagtrain.errors import NotFiniteError
+from dagtrain.errors import DataError, NotFiniteError
 from dagtrain.graph import LEAVES, Array, Graph, Tensor
 from dagtrain.plan import node_values
 from dagtrain.step.parts import StepParts
 from dagtrain.step.state import State
 from dagtrain.step.statistics import state_leaves
 
-__all__ = ["explain_not_finite", "first_not_finite"]
+__all__ = ["check_weight", "explain_not_finite", "first_not_finite"]
+
+
+def check_weight(sums: Array) -> None:
+    """Raise DataError for the sums of a step whose loss has a negative weight."""
+    if sums[1] < 0:
+        raise DataError(
+            f"the total weight of the loss is {sums[1]:g} in a batch: weights must not be negative. Check masks and sample weights."
+        )
 
 
 def first_not_finite(graph: Graph, inputs: Sequence[Any]) -> Tensor | None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from dagtrain.data import BatchPlan
 from dagtrain.report.records import Event
+from dagtrain.step.program import Program
+from dagtrain.step.software import software
 
-__all__ = ["History", "epochs_of"]
+__all__ = ["History", "describe_fit", "epochs_of"]
 
 
 @dataclass
@@ -67,3 +70,17 @@ def epochs_of(history: History) -> list[dict[str, Any]]:
         for row, value in zip(rows[history.epochs - len(values) :], values, strict=True):
             row[name] = value
     return rows
+
+
+def describe_fit(engine: Any, program: Program, plan: BatchPlan, streams: bool, seed: int) -> dict[str, Any]:
+    """Engine, workers, shards and versions of a run."""
+    return {
+        "engine": engine.name,
+        "workers": engine.workers or None,
+        "shards": plan.shards,
+        "parameters": program.layout.size,
+        "samples": None if streams else plan.samples,
+        "seed": seed,
+        "dtype": program.objective.dtype.name,
+        **software(),
+    }

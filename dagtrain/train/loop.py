@@ -31,14 +31,14 @@ from dagtrain.data.rounds import BatchStream
 from dagtrain.data.schedule import Schedule
 from dagtrain.engines.commits import Commit, Item, Placed, StateLostError, StateRef
 from dagtrain.engines.engine import Session
-from dagtrain.errors import ClusterError, DataError, NotFiniteError
+from dagtrain.errors import ClusterError, NotFiniteError
 from dagtrain.graph import Array
 from dagtrain.report.records import Event
 from dagtrain.step.program import Program
 from dagtrain.step.state import EpochProgress, State
 from dagtrain.train.batches import evaluate
 from dagtrain.train.callback import Callbacks, LazyLogs
-from dagtrain.train.diagnose import explain_not_finite
+from dagtrain.train.diagnose import check_weight, explain_not_finite
 from dagtrain.train.events import EventLog
 from dagtrain.train.history import History
 from dagtrain.train.progress import Progress
@@ -314,10 +314,8 @@ class Loop:
             assert state is not None, "there is one during a fit"
             raise self._explanation(state, self._steps((epoch, step), (epoch, step + 1)))
         if sums[1] < 0:
-            _ = self.progress.state
-            raise DataError(
-                f"the total weight of the loss is {sums[1]:g} in a batch: weights must not be negative. Check masks and sample weights."
-            )
+            _ = self.progress.state  # the trainer stays before the step
+            check_weight(sums)
 
     def _begin_epoch(self) -> bool:
         """Begin the epoch, or its remaining steps, if that was not done; whether a callback wants something else."""

@@ -1,6 +1,6 @@
 """The epochs of a fit on a stream: the session runs rounds of batches that were read ahead.
 
-    stream ── round ─▶ rows of some steps ── session of the engine on them ─▶ commits ── advance ─▶ stream
+    stream ── round ─▶ rows of some steps, the session's source ── run ─▶ commits ── advance ─▶ stream
 
 Rounds end with the epoch at the latest. All else is as in the loop over arrays.
 """
@@ -8,76 +8,15 @@ Rounds end with the epoch at the latest. All else is as in the loop over arrays.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from dagtrain.checkpoint.runs import Place
 from dagtrain.data.rounds import BatchStream, Round
 from dagtrain.data.schedule import Schedule
-from dagtrain.engines.commits import Commit, Item, StateRef
-from dagtrain.engines.engine import Engine
-from dagtrain.report.records import Event
 from dagtrain.report.table import plural
-from dagtrain.step.program import Program
-from dagtrain.step.scores import Scores
-from dagtrain.step.state import State
 from dagtrain.train.loop import Loop
 
-__all__ = ["StreamLoop", "StreamSession"]
-
-
-class StreamSession:
-    """Runs steps of one program on a source that changes with each round; each call is a session of the engine.
-
-    Parameters
-    ----------
-    engine
-        Where steps run.
-    program
-        Compiled step.
-    source
-        Rows of the next call's steps.
-    exact
-        See `Engine.session`.
-    """
-
-    def __init__(self, engine: Engine, program: Program, source: Any, exact: bool = False) -> None:
-        self.engine, self.program, self.source, self.exact = engine, program, source, exact
-        self._events: list[Event] = []
-
-    def __enter__(self) -> StreamSession:
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        pass
-
-    def run(self, start: State | StateRef, steps: Schedule) -> Iterator[Item]:
-        """See `Session.run`; the last state is brought here, since the session ends."""
-        state, done = start.get() if isinstance(start, StateRef) else start, 0
-        with self.engine.session(self.program, self.source, self.exact) as session:
-            for item in session.run(state, steps):
-                if isinstance(item, Commit):
-                    done += len(item.sums)
-                    if done == len(steps):
-                        item = item._replace(state=_here(item.state.get()))  # the same commit
-                yield item
-
-    def evaluate(self, source: Any, state: State) -> Scores:
-        """See `Session.evaluate`."""
-        with self.engine.session(self.program, source, self.exact) as session:
-            scores = session.evaluate(source, state)
-            self._events += session.told()
-            return scores
-
-    def told(self) -> list[Event]:
-        """See `Session.told`."""
-        events, self._events = self._events, []
-        return events
-
-
-def _here(state: State) -> StateRef:
-    return StateRef(state.step, state.learning_rate_scale, lambda ref: state, is_here=True)
+__all__ = ["StreamLoop"]
 
 
 @dataclass

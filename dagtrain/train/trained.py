@@ -49,6 +49,7 @@ from dagtrain.train.weights import LoadedWeights, first_state, fitting, with_wei
 
 if TYPE_CHECKING:
     from dagtrain.train.loop import Loop
+    from dagtrain.train.steps import Steps
 
 __all__ = ["Trained"]
 
@@ -83,6 +84,7 @@ class Trained(Hinted):
         self.progress = Progress()
         self._loop: Loop | None = None
         self._is_fitting = False
+        self._stepper: Steps | None = None
         self._sample: tuple[Any, BatchPlan] | None = None
         self._stream: BatchStream | None = None
         self._first: tuple[dict[str, Array], float] = {}, 1.0  # weights and a learning rate scale for the first state
@@ -101,6 +103,11 @@ class Trained(Hinted):
             settable = ("client", "engine", "learning_rate_scale", "optimizer", "threads")
             raise no_attribute("attribute to set of a Trainer", name, settable, hints.TRAINER)
         super().__setattr__(name, value)
+
+    def _close_stepper(self) -> None:
+        """End the steps of a `Stepper` that is open."""
+        if self._stepper is not None:
+            self._stepper.close()
 
     @property
     def _columns(self) -> Columns | None:
@@ -368,6 +375,8 @@ class Trained(Hinted):
     @property
     def program(self) -> Program:
         """The compiled step."""
+        if self.progress.program is not None and self.progress.is_begun:  # the state may be elsewhere
+            return self.progress.program
         return self._ready("give its program")[0]
 
     # ---- internals

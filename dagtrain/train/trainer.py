@@ -30,19 +30,19 @@ from dagtrain.step.contribution import Contribution, ContributionObjective
 from dagtrain.step.model import ModelObjective
 from dagtrain.step.objective import CostObjective, Objective
 from dagtrain.step.program import Program
-from dagtrain.step.software import software
 from dagtrain.train.additive import check_additive
 from dagtrain.train.batches import Batches, check_arguments, only_for_arrays, open_batches, validation_batches
 from dagtrain.train.callback import Callback, Callbacks
 from dagtrain.train.console import Console
 from dagtrain.train.events import EventLog
-from dagtrain.train.history import History, epochs_of
+from dagtrain.train.history import History, describe_fit, epochs_of
 from dagtrain.train.loop import Loop
 from dagtrain.train.pictures import Pictured
 from dagtrain.train.publish import published, publisher_of
 from dagtrain.train.rows import check_alike, open_arrays, open_validation, shapes_of_shards
+from dagtrain.train.steps import Steps
 from dagtrain.train.stopping import Stopping, interruptible
-from dagtrain.train.stream_loop import StreamLoop, StreamSession
+from dagtrain.train.stream_loop import StreamLoop
 
 __all__ = ["Trainer"]
 
@@ -61,6 +61,7 @@ def _one_at_a_time(fit: Callable[Concatenate[Trainer, P], R]) -> Callable[Concat
                 raise ArgumentError("the trainer is already in a fit: stop that one first, or use another trainer.")
             trainer._is_fitting = True
         try:
+            trainer._close_stepper()
             return fit(trainer, *args, **kwargs)
         finally:
             trainer._is_fitting = False
@@ -301,7 +302,7 @@ class Trainer(Pictured):
             program.for_evaluation(validation.samples, validation.columns)
         self._sample = source, sample
         self.progress.restart_if_other(plan)
-        history = History(info=self._info(engine, sample, streams))
+        history = History(info=describe_fit(engine, program, sample, streams, self.seed))
         state = self.progress.state if self.progress.state is not None else self._first_state(program)
         with computed_by(self._client):
             check_additive(program, source, state)
@@ -333,7 +334,7 @@ class Trainer(Pictured):
                     closing(console),
                     interruptible(stopping),
                     computed_by(self._client),
-                    StreamSession(engine, program, source, exact) if streams else engine.session(program, source, exact) as session,
+                    engine.session(program, source, exact) as session,
                     run or nullcontext(),
                 ):
                     if resumed is not None:
@@ -348,6 +349,14 @@ class Trainer(Pictured):
         if listeners.error is not None:
             raise listeners.error
         return history
+
+    @hinted
+    def partial_fit(self, x: Any, y: Any = None, *, sample_weight: Any = None) -> dict[str, float]:
+        """Train on one batch, which is one step; returns its loss and metrics. For many steps, above all on a cluster, see `Stepper`."""
+        if self._stepper is not None:
+            return self._stepper.step(x, y, sample_weight=sample_weight)
+        with Steps(self) as steps:
+            return steps.step(x, y, sample_weight=sample_weight)
 
     def stop(self, reason: str = "stopped") -> bool:
         """End the running fit at its next boundary, as Ctrl-C does; for callbacks and other threads.
@@ -379,16 +388,3 @@ class Trainer(Pictured):
         """Write an event of the running fit."""
         if self._loop is not None:
             self._loop.tell(kind, text)
-
-    def _info(self, engine: Any, plan: BatchPlan, streams: bool) -> dict[str, Any]:
-        assert self.progress.program is not None
-        return {
-            "engine": engine.name,
-            "workers": engine.workers or None,
-            "shards": plan.shards,
-            "parameters": self.progress.program.layout.size,
-            "samples": None if streams else plan.samples,
-            "seed": self.seed,
-            "dtype": self.dtype.name,
-            **software(),
-        }

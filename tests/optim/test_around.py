@@ -49,7 +49,7 @@ def test_lookahead_is_the_published_rule():
 
 
 @pytest.mark.parametrize("decay", [0.7, 1.0, 0.0])
-@pytest.mark.parametrize(("start", "every"), [(0, 1), (4, 2), (20, 1)])
+@pytest.mark.parametrize(("start", "every"), [(0, 1), (4, 2), (6, 5), (20, 1)])
 def test_an_average_is_the_weighted_mean_of_what_was_reached(decay, start, every):
     plain = path(optim.sgd(0.1, momentum=0.9))[0]
     points, slots = path(optim.averaged(optim.sgd(0.1, momentum=0.9), decay, start, every))

@@ -29,11 +29,11 @@ def test_the_engines_give_the_same_bits(client, digits, tmp_path):
 def test_googlenet_memorises_pictures_and_predicts_without_its_heads(thorough):
     random = np.random.default_rng(0)
     x, y = random.normal(size=(64, 32, 32, 3)).astype("f4"), random.integers(0, 10, 64)
-    model = nn.models.GoogLeNet(10, (32, 32, 3), width=1.0 if thorough else 0.25)
+    model = nn.models.GoogLeNet(10, (32, 32, 3), width=1.0 if thorough else 0.25, dropout=0.0)
     losses, targets = dict.fromkeys(("main", "aux1", "aux2"), "cross_entropy"), dict.fromkeys(("main", "aux1", "aux2"), y)
     trainer = dt.Trainer(model, loss=losses, loss_weights={"aux1": 0.3, "aux2": 0.3}, metrics={"main": ["accuracy"]}, shards=1)
-    figures = trainer.fit(x, targets, epochs=35, batch_size=16, verbose=0).history
-    assert figures["aux1_loss"][-1] < 0.5 * figures["aux1_loss"][0]
-    assert figures["aux2_loss"][-1] < 0.5 * figures["aux2_loss"][0]
+    figures = trainer.fit(x, targets, epochs=100, batch_size=16, callbacks=[dt.callbacks.Target("main_loss", 0.02)], verbose=0).history
+    assert figures["aux1_loss"][-1] < 0.8 * figures["aux1_loss"][0]
+    assert figures["aux2_loss"][-1] < 0.8 * figures["aux2_loss"][0]
     assert trainer.evaluate(x, {"main": y})["main_accuracy"] == 1
     assert list(trainer.predict(x)) == ["main"]

@@ -78,7 +78,7 @@ class ClusterSession:
 
     def __init__(self, engine: ClusterEngine, program: Program, source: Any, exact: bool = False) -> None:
         self.client, self.timeouts, self.repeats = engine.client, engine.timeouts, engine.repeats
-        self.program, self.source, self.exact = program, source, exact
+        self.program, self._source, self.exact = program, source, exact
         self.events: list[Event] = []
         self.session_id = uuid.uuid4().hex[:8]
         self.segment = 0
@@ -102,6 +102,16 @@ class ClusterSession:
         self._held.clear()
         for future in list(self._futures):
             future.release()
+
+    @property
+    def source(self) -> Any:
+        """See `Session.source`; the rows of the one before are released."""
+        return self._source
+
+    @source.setter
+    def source(self, source: Any) -> None:
+        self._held.pop(f"data {id(self._source)}", None)
+        self._source = source
 
     # ---- futures
 

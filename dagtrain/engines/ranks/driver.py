@@ -222,7 +222,8 @@ class Driver:
         alike: dict[tuple[int, ...], tuple[int, ...]] = {}
         counts = tuple(alike.setdefault(c, c) for c in (tuple(len(shard) for shard in batch) for batch in batches))
         opens = not group.futures
-        graph, deliveries = self.pipeline.deliver(placement, batches, opens)
+        graph, deliveries = self.pipeline.deliver(placement, batches, self.pipeline.generation != segment.generation)
+        self.pipeline.generation = segment.generation
         # Held until the ranks' tasks depend on them.
         rows = session._submit(graph, [key for delivery in deliveries for key in delivery.keys]) if graph else []
         before = self._source(segment.source) if opens and segment.source.generation != segment.generation else None

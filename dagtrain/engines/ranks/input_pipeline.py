@@ -75,7 +75,14 @@ class InputPipeline:
         ``hold(source)``: the keys of its partitions, computed on the cluster once.
     locate
         ``locate(keys)``: the workers that hold each key.
+
+    Attributes
+    ----------
+    generation
+        The group that has had a segment of it.
     """
+
+    generation = -1
 
     def __init__(self, source: Any, memory_limits: MemoryLimits, hold: Any, locate: Any) -> None:
         self.source, self.memory_limits, self._hold, self._locate = source, memory_limits, hold, locate
@@ -131,7 +138,7 @@ class InputPipeline:
         return partitions
 
     def deliver(self, placement: Placement, batches: Sequence[Sequence[Array]], first: bool) -> tuple[dict[Any, Any], list[RankDelivery]]:
-        """Tasks that bring the rows of these steps, and each rank's delivery; `first` marks a group's first segment."""
+        """Tasks that bring the rows of these steps, and each rank's delivery; `first` marks a group's first segment of it."""
         if self.kind == "resident":
             keys = self._hold(self.source)
             name = str(keys[0][0])

@@ -212,8 +212,8 @@ class LanesSession(ClusterSession):
         return news
 
     def pipeline(self) -> InputPipeline:
-        """The input pipeline, with limits from the memory of the first workers."""
-        if self._pipeline is None:
+        """The input pipeline of the source, with limits from the memory of the workers."""
+        if self._pipeline is None or self._pipeline.source is not self.source:
             limits = [w.memory or _UNLIMITED for w in self.workers.values()] or [_UNLIMITED]
             self._pipeline = InputPipeline(self.source, self.memory_limits or MemoryLimits.of(limits), self._data, self._locate)
         return self._pipeline
