@@ -35,7 +35,9 @@ class Console(Callback):
         info = self.trainer.history.info
         self._reporter.start({**info, "dashboard": self.params["dashboard"], **epochs})
         if (workers := info["workers"] or 0) > (shards := info["shards"]):
-            self._reporter.event(f"{workers - shards} of {workers} workers have no part: a step has {plural(shards, 'shard')}. See shards=.")
+            self._reporter.event(
+                f"{workers - shards} of {workers} workers have no part: a step has {plural(shards, 'shard')}. See shards=."
+            )
 
     def _step(self, batch: int, logs: Logs) -> None:
         self._reporter.step(batch + 1, self.params["steps"], logs["loss"])

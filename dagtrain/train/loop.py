@@ -41,7 +41,7 @@ from dagtrain.train.callback import Callbacks, LazyLogs
 from dagtrain.train.diagnose import check_weight, explain_not_finite
 from dagtrain.train.events import EventLog
 from dagtrain.train.history import History
-from dagtrain.train.progress import Progress
+from dagtrain.train.progress import Anchor, Progress
 from dagtrain.train.publish import Publisher
 from dagtrain.train.stopping import Stopping
 
@@ -212,25 +212,33 @@ class Loop:
         """The state of this boundary, from where it lies; if it is nowhere, the steps before it are repeated."""
         began, state = time.perf_counter(), None
         if self._ref is not None and not self._beyond:
-            with suppress(StateLostError):
+            try:
                 state = self._ref.get()
+            except StateLostError as error:
+                self._tell_lost(error)
         if state is None:
             state = self._repeated()
         now = time.perf_counter()
         self._brought = now, now - began
         if not self._is_finite(state):
-            anchor = self.progress.anchor
-            assert anchor is not None, "there is one during a fit"
-            raise self._explanation(anchor.state, self._steps(anchor.place, self.progress.place))
+            raise self._explanation(self._anchor.state, self._steps(self._anchor.place, self.progress.place))
         return state
+
+    @property
+    def _anchor(self) -> Anchor:
+        assert self.progress.anchor is not None, "there is one during a fit"
+        return self.progress.anchor
+
+    def _tell_lost(self, error: StateLostError) -> str:
+        self.events.add(Event("repeated", str(error), self._anchor.state.step))
+        return str(error)
 
     def _is_finite(self, state: State) -> bool:
         return bool(np.isfinite(state.parameters).all()) and self.program.statistics_layout.is_finite(state.statistics)
 
     def _repeated(self) -> State:
         """The state of this boundary, by the steps since the last state that is here."""
-        progress, anchor = self.progress, self.progress.anchor
-        assert anchor is not None, "there is one during a fit"
+        progress, anchor = self.progress, self._anchor
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -251,7 +259,7 @@ class Loop:
                 try:
                     state = self._ref.get()
                 except StateLostError as error:
-                    lost = str(error)
+                    lost = self._tell_lost(error)
                 else:
                     self._beyond = 0
                     return state
