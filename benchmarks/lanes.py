@@ -85,18 +85,25 @@ class Fit:
     unavailable = None
 
     def __init__(
-        self, name: str, sizes: tuple[int, ...], shards: Any, dataset: tuple[Any, Any], batch: int, apart: bool = False, **where: Any
+        self, name: str, sizes: tuple[int, ...], shards: Any, dataset: tuple[Any, Any], batch: int, end: str = "", **where: Any
     ) -> None:
         self.name, self.sizes, self.shards, self.dataset, self.batch, self.where = name, sizes, shards, dataset, batch, where
-        self.apart = apart
-        """Whether a callback keeps epochs apart, so that short ones do not run together."""
+        self.end = end
+        """What a callback does at the end of each epoch: "look" at the state, "change" the rate, or nothing."""
 
     def run(self, epochs: int) -> tuple[float, float]:
         """Seconds of `epochs` epochs, and the loss of the first."""
-        from dagtrain.train.callbacks import Callback
+        from dagtrain.train.callbacks import LambdaCallback
 
         fresh = trainer(self.sizes, self.shards, **self.where)
-        callbacks = [Callback()] if self.apart else []
+
+        def at_end(epoch: int, logs: Any) -> None:
+            if self.end == "look":
+                assert fresh.state.step
+            elif self.end == "change":
+                fresh.learning_rate_scale = 1 / (2 + epoch)
+
+        callbacks = [LambdaCallback(on_epoch_end=at_end)] if self.end else []
         history = fresh.fit(*self.dataset, epochs=epochs + 1, batch_size=self.batch, shuffle=False, verbose=0, callbacks=callbacks)
         return sum(history.history["seconds"][1:]), history.history["loss"][0]
 
@@ -222,7 +229,7 @@ def efficiency_part(options: Any) -> dict[str, Any]:
 
 def overhead_part(options: Any) -> dict[str, Any]:
     """A network of a few parameters on 1 to 16 ranks, in epochs of many steps and of few: the cost of a step, and of an epoch."""
-    from dagtrain.plan import blas
+    from dagtrain.backends import blas
 
     sizes, batch, rows, results = (8, 4, 10), 64, [], []
     many, few = 256, 32
@@ -232,23 +239,23 @@ def overhead_part(options: Any) -> dict[str, Any]:
         with cluster(ranks) as client:
             where = {"lanes": {"engine": "lanes", "client": client}, "inline": {"engine": "inline", "threads": 1}}
             ms: dict[str, list[float]] = {}
-            kinds = {"many": (many, True), "few": (few, True), "few together": (few, False)}
-            for kind, (steps, apart) in kinds.items():
+            kinds = {"many": (many, ""), "looked at": (few, "look"), "changed": (few, "change"), "few": (few, "")}
+            for kind, (steps, end) in kinds.items():
                 part = dataset[0][: steps * batch], dataset[1][: steps * batch]
-                fits = [Fit(f"{name}, {kind}", sizes, 16, part, batch, apart, **where[name]) for name in where]
+                fits = [Fit(f"{name}, {kind}", sizes, 16, part, batch, end, **where[name]) for name in where]
                 ms |= in_turn(fits, steps, options.rounds, options.seconds)
         above = {
             kind: statistics.median(a - b / min(ranks, cores) for a, b in zip(ms[f"lanes, {kind}"], ms[f"inline, {kind}"], strict=True))
             for kind in kinds
         }
-        ends = [(above[kind] - above["many"]) / (1 / few - 1 / many) for kind in ("few", "few together")]
+        ends = [(above[kind] - above["many"]) / (1 / few - 1 / many) for kind in ("looked at", "changed", "few")]
         middle = [statistics.median(ms[name]) for name in ("lanes, many", "inline, many")]
         costs = [middle[0], middle[1] / min(ranks, cores), above["many"]]
         rows.append([str(ranks), *(f"{value:.3f}" for value in costs), *(f"{value:.1f}" for value in ends)])
-        results.append({"ranks": ranks, "rounds": ms, "above_compute": above["many"], "epoch": ends[0], "epoch_together": ends[1]})
+        results.append({"ranks": ranks, "rounds": ms, "above_compute": above["many"], "looked_at": ends[0], "changed": ends[1], "epoch": ends[2]})
     head = f"{'-'.join(map(str, sizes))}, batch {batch}, 16 shards, epochs of {many} steps, ranks that share {cores} core(s)"
     print(f"\n{head}: milliseconds a step, and the end of an epoch\n")
-    print(table(["ranks", "ms", "inline, divided", "above that", "end of an epoch kept apart", "of one run with others"], rows))
+    print(table(["ranks", "ms", "inline, divided", "above that", "end of an epoch looked at", "that changes the rate", "of no interest"], rows))
     return {"cores": cores, "ranks": results}
 
 

@@ -14,8 +14,10 @@ from typing import Any, Literal
 
 from dagtrain.arguments import not_negative, one_of
 from dagtrain.errors import ArgumentError, UnknownNameError
+from dagtrain.graph import Array
 from dagtrain.hinting import Hinted, no_attribute
 from dagtrain.report.records import Event
+from dagtrain.step.program import Program
 from dagtrain.train import hints
 
 __all__ = ["MOMENTS", "Callback", "Callbacks", "LazyLogs", "Monitor"]
@@ -27,12 +29,12 @@ Mode = Literal["auto", "min", "max"]
 class LazyLogs(Mapping[str, float]):
     """Loss and metrics of a step, computed when the first of them is read."""
 
-    def __init__(self, compute: Callable[[], Mapping[str, float]]) -> None:
-        self._compute = compute
+    def __init__(self, program: Program, sums: Array) -> None:
+        self._program, self._sums = program, sums
 
     @cached_property
     def _values(self) -> Mapping[str, float]:
-        return self._compute()
+        return self._program.numbers(self._program.values(self._sums))
 
     def __getitem__(self, name: str) -> float:
         return self._values[name]

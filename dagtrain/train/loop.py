@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from threading import get_ident
 from typing import Any
 
@@ -276,7 +275,7 @@ class Loop:
 
     def _take(self, commit: Commit) -> None:
         """Enter the steps of a commit, up to the first after which something else is to follow."""
-        progress, publisher, now = self.progress, self.publisher, time.perf_counter()
+        progress, program, publisher, now = self.progress, self.program, self.publisher, time.perf_counter()
         self._ref, count = commit.state, len(commit.sums)
         seconds, self._clock = (now - self._clock) / count, now
         if publisher is not None:
@@ -294,15 +293,12 @@ class Loop:
             if publisher is not None:
                 publisher.step(self._step, float(sums[0] / sums[1]) if sums[1] else np.nan)
             if self.callbacks.see_batches:
-                interrupted = self._call("on_train_batch_end", at, LazyLogs(partial(self._numbers, sums)))
+                interrupted = self._call("on_train_batch_end", at, LazyLogs(program, sums))
             if at + 1 == self.plan.steps_per_epoch:
                 interrupted |= self._end_epoch()
             if interrupted:
                 return
         self._look_after()
-
-    def _numbers(self, sums: Array) -> dict[str, float]:
-        return self.program.numbers(self.program.values(sums))
 
     def _enter(self, sums: Array, used: Sequence[tuple[int, Array]], seconds: float) -> None:
         """Advance the progress by a step."""
