@@ -97,7 +97,7 @@ class EarlyStopping(Monitor):
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Read the quantity."""
-        self._see(epoch, self.value(logs), self.trainer.state)
+        self._see(epoch, self.value(logs), self.trainer.state if self.restore_best_weights else None)
 
     def _see(self, epoch: int, value: float, state: State | None) -> None:
         self.wait += 1
