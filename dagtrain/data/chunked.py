@@ -154,13 +154,17 @@ class ChunkedSource(Source):
         """The values of keys of a graph with the partitions, by the scheduler in use."""
         return compute(graph, keys, self.futures)
 
-    def check(self) -> None:
-        """Check every element where it is, and raise for the first that breaks a rule."""
-        graph, keys = self._over("check", inspect, self.sizes)
-        starts = accumulate(self.sizes, initial=0)
-        for i, (start, finding) in enumerate(zip(starts, self.compute(graph, keys), strict=False)):
+    def check(self, graph: Graph | None = None, keys: Sequence[Key] = ()) -> list[Any]:
+        """Check every element where it is, and raise for the first that breaks a rule.
+
+        The values of keys of a graph with the partitions are computed in the same pass.
+        """
+        checks, of_partitions = self._over("check", inspect, self.sizes)
+        values = self.compute({**(graph or {}), **checks}, [*of_partitions, *keys])
+        for i, (start, finding) in enumerate(zip(accumulate(self.sizes, initial=0), values[: len(self.sizes)], strict=False)):
             if finding is not None:
                 raise explain(self.form, finding, start, i)
+        return values[len(self.sizes) :]
 
     def _over(self, verb: str, function: Any, sizes: tuple[int, ...] | None = None) -> tuple[dict[Key, Any], list[tuple[str, int]]]:
         """The graph with ``function(form, [rows,] *columns)`` over every partition."""
@@ -186,8 +190,11 @@ def _assembled(picks: Sequence[Gathered], *partitions: Rows) -> Rows:
     return assemble(picks, partitions)
 
 
-def open_chunks(form: Form, columns: Sequence[Any]) -> ChunkedSource:
-    """The source of dask arrays of known chunk sizes, or NumPy arrays, that have this form; all are cut into the same blocks."""
+def open_chunks(form: Form, columns: Sequence[Any], check: bool = True) -> ChunkedSource:
+    """The source of dask arrays of known chunk sizes, or NumPy arrays, that have this form; all are cut into the same blocks.
+
+    Without `check`, the caller calls `ChunkedSource.check`.
+    """
     from dask.core import flatten
 
     rows = next(array.chunks[0] for array in columns if not isinstance(array, np.ndarray))
@@ -197,7 +204,8 @@ def open_chunks(form: Form, columns: Sequence[Any]) -> ChunkedSource:
     sizes = tuple(int(rows[i]) for i in nonempty)
     graph = shared_graph(cut)
     source = ChunkedSource(form, sizes, task_nodes(graph), tuple(blocks[i] for i in nonempty), futures_in(graph))
-    source.check()
+    if check:
+        source.check()
     return source
 
 

@@ -1,4 +1,4 @@
-"""Mean and variance of data where it lies, in one pass and to the same bits whatever its partitions and the workers.
+"""Mean and variance of data where it lies, in the pass that checks it, and to the same bits whatever its partitions and the workers.
 
 partitions  │ 700 rows │ 700 │ 700 │       pieces of as many rows as fit, from the beginning of the data
 pieces      │ 1,000    │ 1,000 │ 100 │     each: size, mean, sum of squared distances from it; joined in order, in float64
@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dagtrain.arguments import is_whole
+from dagtrain.data.chunked import ChunkedSource
 from dagtrain.data.columns import Rows
-from dagtrain.data.compute import compute
 from dagtrain.data.open import open_source
 from dagtrain.data.pick import Gathered, assemble, gather_plan
 from dagtrain.data.source import PARTITION_BYTES, Source
@@ -57,6 +57,8 @@ class _Part(NamedTuple):
 def moments(x: Any, axis: int | tuple[int, ...] | None = -1, dtype: Any = np.float32) -> Any:
     """Mean and variance of data, for `dagtrain.nn.Normalization`.
 
+    Dask data is read once, or twice where the lengths of its partitions are not known.
+
     Parameters
     ----------
     x
@@ -89,7 +91,7 @@ def moments(x: Any, axis: int | tuple[int, ...] | None = -1, dtype: Any = np.flo
     axes = () if axis is None else axis if isinstance(axis, tuple | list) else (axis,)
     if not all(map(is_whole, axes)):
         raise ArgumentError(f"moments: axis is a whole number, several, or None, got {axis!r}.")
-    source = open_source(x, targets=None, dtype=dtype)
+    source = open_source(x, targets=None, dtype=dtype, check=False)
     reduced = [_reduced(name, 1 + len(spec.shape), axes) for name, spec in zip(source.columns.names, source.columns.specs, strict=True)]
     pieces = _pieces(source, reduced)
     whole = [reduce(_joined, parts) for parts in zip(*pieces, strict=True)]
@@ -107,7 +109,7 @@ def _pieces(source: Source, reduced: Sequence[tuple[int, ...]]) -> list[list[_Pa
     """The parts of each piece, for each column."""
     most = min(max(1, PARTITION_BYTES // source.row_bytes), _MOST)
     pieces = [range(start, min(start + most, source.samples)) for start in range(0, source.samples, most)]
-    if source.in_memory:
+    if not isinstance(source, ChunkedSource):
         columns = source.local()
         return [_of_rows(reduced, tuple(column[p.start : p.stop] for column in columns)) for p in pieces]
     from dask.task_spec import DataNode, Task, TaskRef
@@ -119,7 +121,7 @@ def _pieces(source: Source, reduced: Sequence[tuple[int, ...]]) -> list[list[_Pa
         picks = gather_plan(piece, source.sizes)
         rows = (TaskRef(data[p.partition]) for p in picks)
         tasks[name, i] = Task((name, i), _of_piece, tuple(reduced), DataNode(None, picks), *rows)
-    return compute({**graph, **tasks}, list(tasks))
+    return source.check({**graph, **tasks}, list(tasks))
 
 
 def _of_piece(reduced: Sequence[tuple[int, ...]], picks: Sequence[Gathered], *partitions: Rows) -> list[_Part]:

@@ -38,6 +38,7 @@ def open_source(
     label_axes: int = 1,
     labels: Callable[[Any], Labels] | None = None,
     expected: Columns | None = None,
+    check: bool = True,
 ) -> Source:
     """Check the user's data and open it for training.
 
@@ -66,6 +67,8 @@ def open_source(
         unknown before the data is inspected.
     expected
         Columns of a trainer: dicts and tables are put in their order, and refused if they have other names.
+    check
+        Whether the elements of dask collections are checked now; else the caller calls `ChunkedSource.check`.
 
     Returns
     -------
@@ -100,7 +103,7 @@ def open_source(
             raise DataError(f"{error} x is a list, so its arrays are samples: give several inputs as a tuple or a dict.") from None
         raise
     if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-        return open_chunks(form, list(arrays.values()))
+        return open_chunks(form, list(arrays.values()), check)
     flat = list(arrays.values())
     sizes = partition_sizes(len(flat[0]), form.columns.row_bytes)
     for i, rows in enumerate(row_slices(sizes)):

@@ -50,6 +50,11 @@ def is_parameter(node: Tensor) -> bool:
     return node.op == "array" or (node.op == "input" and str(node.name).split(".")[0] in PARAMETER_ROOTS)
 
 
+def is_statistic(node: Tensor) -> bool:
+    """Whether a leaf is a running statistic or another state of a layer, by its name."""
+    return node.op == "input" and str(node.name).startswith("statistics.")
+
+
 def place(graph: Graph, *, depth: int | None, fold: bool) -> Placement:
     """Decide where each node is drawn.
 
@@ -71,7 +76,7 @@ def place(graph: Graph, *, depth: int | None, fold: bool) -> Placement:
         if node.op in LEAVES:
             homes = [paths[user] for user in used_by[node]]
             homes = [p for p in homes if p[0] == "forward"] or homes
-            belongs = is_parameter(node) or node.op == "constant"
+            belongs = is_parameter(node) or is_statistic(node) or node.op == "constant"
             paths[node] = _common(homes) if homes and belongs else ("forward",)
     if not fold:
         return Placement(paths, depth=depth)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RESERVED", "Context", "run_pass"]
 
-RESERVED = ("apply", "arguments", "init", "output_spec", "run", "summary")
+RESERVED = ("apply", "arguments", "init", "output_spec", "run", "summary", "visualize")
 """Methods of every layer, which are not called in a context."""
 
 

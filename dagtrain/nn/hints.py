@@ -154,7 +154,7 @@ MODEL = hints(
     ("weights getweights parameters statedict variables trainablevariables", "held by the trainer: trainer.parameters"),
     ("add append", "Sequential([*model.layers, layer]), since a model never changes"),
     ("call", "model.apply(params, state, x)"),
-    ("visualize plot plotmodel draw", 'dt.Trainer(model, loss="cross_entropy").graph().visualize(), or model.summary(), a table'),
+    ("plot plotmodel draw", "model.visualize(filename), or model.summary(), a table"),
     ("getlayer", "model.layers[name], or model.value(name), the symbolic output of a layer"),
     ("countparams", "model.summary().parameters"),
 )

@@ -15,6 +15,7 @@ dataclass: its settings and nothing else.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from typing import Any, NamedTuple, Self
 
@@ -29,6 +30,7 @@ from dagtrain.nn.checks import array_nest, check_inputs, check_key
 from dagtrain.nn.context import Context, run_pass
 from dagtrain.nn.naming import Nest, nested
 from dagtrain.nn.passes import Pass
+from dagtrain.nn.picture import graph_of
 from dagtrain.nn.summary import Summary, summarize
 from dagtrain.nn.symbolic import Value, called
 from dagtrain.nn.tracing import first_pass
@@ -219,6 +221,28 @@ class Layer(Hinted):
             If there are no inputs given and none declared.
         """
         return summarize(self, *inputs, dtype=dtype)
+
+    def visualize(self, filename: str | os.PathLike[str] | None = None, *inputs: Any, training: bool = False, **options: Any) -> Any:
+        """The picture of its graph: every layer a box, that of a large model collapsed.
+
+        Parameters
+        ----------
+        filename
+            Where to write it, in the format of its extension; by default nowhere.
+        *inputs
+            As for `init`.
+        training
+            Whether to show what it computes in training, with the auxiliary outputs.
+        **options
+            As for `dagtrain.draw.draw`, such as ``collapse=True``: one node for each layer.
+
+        Examples
+        --------
+        >>> from dagtrain import nn
+        >>> "dense_2" in nn.Sequential([nn.Dense(3, "relu"), nn.Dense(2)]).visualize(None, (1, 4)).dot
+        True
+        """
+        return graph_of(self, inputs, training).visualize(filename, **options)
 
     def __call__(self, *inputs: Any, method: str = "forward", **others: Any) -> Any:
         """The symbolic outputs for symbolic inputs, which begin with `dagtrain.nn.Input`; a functional model is made of them."""

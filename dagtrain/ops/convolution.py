@@ -20,7 +20,7 @@ from dagtrain.errors import DTypeError, ShapeError
 from dagtrain.graph import Spec, Tensor, make_spec
 from dagtrain.ops import conv_kernels, depthwise_kernels
 from dagtrain.ops.conv_kernels import Shapes
-from dagtrain.ops.record import Draw, Kernel, Op, Sample
+from dagtrain.ops.record import Draw, Kernel, Op, Sample, written
 from dagtrain.ops.windows import Lengths, Padding, counts_of
 
 __all__ = ["conv", "conv_by_input", "conv_by_kernel"]
@@ -65,6 +65,14 @@ def _kernels(s: Shapes) -> Any:
     return depthwise_kernels if s.is_depthwise else conv_kernels
 
 
+def _computed(name: str, a: Any, b: Any, shape: tuple[int, ...], out: Any, scratch: Any, s: Shapes) -> Any:
+    """The result of a kernel for two arrays; sums of float16 are accumulated in float32."""
+    dtype = np.result_type(a, b)
+    if dtype == np.float16:
+        return written(_computed(name, a.astype(np.float32), b.astype(np.float32), shape, None, None, s).astype(dtype), out)
+    return getattr(_kernels(s), name)(a, b, np.empty(shape, dtype) if out is None else out, scratch, s)
+
+
 def _scratch(name: str, s: Shapes, dtype: Any) -> tuple[Spec, ...]:
     """Work space of a kernel."""
     specs: tuple[Spec, ...] = getattr(_kernels(s), f"{name}_scratch")(s, dtype)
@@ -88,8 +96,7 @@ def _conv_spec(x: Spec, kernel: Spec, *, strides: Lengths, padding: Padding, dil
 
 def _conv_kernel(x: Any, kernel: Any, out: Any = None, scratch: Any = None, **attributes: Any) -> Any:
     s = _forward_shapes(x, kernel, **attributes)
-    out = np.empty((s.samples, *s.counts, s.filters), np.result_type(x, kernel)) if out is None else out
-    return _kernels(s).forward(x, kernel, out, scratch, s)
+    return _computed("forward", x, kernel, (s.samples, *s.counts, s.filters), out, scratch, s)
 
 
 _PLAIN: dict[str, Any] = {"strides": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
@@ -145,8 +152,7 @@ def _input_spec(g: Spec, kernel: Spec, *, lengths: Lengths, strides: Lengths, pa
 
 def _input_kernel(g: Any, kernel: Any, out: Any = None, scratch: Any = None, **attributes: Any) -> Any:
     s = _input_shapes(g, kernel, **attributes)
-    out = np.empty((s.samples, *s.lengths, s.channels), np.result_type(g, kernel)) if out is None else out
-    return _kernels(s).by_input(g, kernel, out, scratch, s)
+    return _computed("by_input", g, kernel, (s.samples, *s.lengths, s.channels), out, scratch, s)
 
 
 def _input_gradient(h: Tensor, y: Tensor, g: Tensor, kernel: Tensor, *, lengths: Lengths, **attributes: Any) -> tuple[Tensor, Tensor]:
@@ -188,8 +194,7 @@ def _kernel_spec(x: Spec, g: Spec, *, window: Lengths, strides: Lengths, padding
 
 def _kernel_kernel(x: Any, g: Any, out: Any = None, scratch: Any = None, **attributes: Any) -> Any:
     s = _kernel_shapes(x, g, **attributes)
-    out = np.empty((*s.window, s.channels // s.groups, s.filters), np.result_type(x, g)) if out is None else out
-    return _kernels(s).by_kernel(x, g, out, scratch, s)
+    return _computed("by_kernel", x, g, (*s.window, s.channels // s.groups, s.filters), out, scratch, s)
 
 
 def _kernel_gradient(h: Tensor, y: Tensor, x: Tensor, g: Tensor, *, window: Lengths, **attributes: Any) -> tuple[Tensor, Tensor]:

@@ -34,6 +34,7 @@ from dagtrain.ops.pool_kernels import (
     unpool,
 )
 from dagtrain.ops.record import Draw, Drawn, Kernel, Op, Sample, part
+from dagtrain.ops.reduce import in_single, is_half
 from dagtrain.ops.windows import Lengths, Padding, counts_of
 
 __all__ = ["max_pick", "max_pool", "max_unpool", "sum_pool", "sum_unpool"]
@@ -145,6 +146,8 @@ max_pick: Op = Op(
 
 
 def _sum_kernel(x: Any, out: Any = None, scratch: Any = None, **geometry: Any) -> Any:
+    if x.itemsize == 2 and is_half(x):
+        return in_single(_sum_kernel, x, out, **geometry)
     s = _shapes(x, "sum_pool", **geometry)
     out = np.empty(_of_windows(s), x.dtype) if out is None else out
     total(x, out, scratch, s)

@@ -33,6 +33,18 @@ def test_partitions_change_no_bit():
         assert same(moments(other), whole)
 
 
+def test_each_partition_is_read_once():
+    reads = []
+
+    def read(block, block_id=None):
+        reads.append(block_id)
+        return block
+
+    lazy = da.from_array(X, chunks=(3000, 6)).map_blocks(read, dtype=X.dtype, meta=np.empty((0, 0), X.dtype))
+    assert same(moments(lazy), moments(X))
+    assert sorted(reads) == [(i, 0) for i in range(7)]
+
+
 def test_a_large_mean_costs_no_digits():
     x = 1e6 + np.arange(30_000.0).reshape(-1, 1) % 7
     assert moments(x, dtype="f8").variance == pytest.approx(x.var(), rel=1e-12)
@@ -62,3 +74,5 @@ def test_mistakes():
         moments(X, axis="features")
     with pytest.raises(DataError, match="x holds nan"):
         moments(np.array([[1.0], [np.nan]]))
+    with pytest.raises(DataError, match=r"x holds nan: .*row 1"):
+        moments(da.from_array(np.array([[1.0], [np.nan], [2.0]]), chunks=1))

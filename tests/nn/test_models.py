@@ -1,5 +1,7 @@
 """Networks that everyone knows: the parameters and operations that their papers and the field count."""
 
+import re
+
 import pytest
 
 import dagtrain as dt
@@ -61,6 +63,17 @@ def test_a_residual_network_learns(digits):
     x, y = digits.x[:200].reshape(-1, 8, 8, 1), digits.y[:200]
     losses = dt.Trainer(model, loss="cross_entropy", optimizer=dt.optim.adam(1e-2), shards=1).fit(x, y, epochs=5, verbose=0).history["loss"]
     assert losses[-1] < 0.3 * losses[0]
+
+
+def test_pictures_have_a_box_for_each_module_and_the_heads_in_training_alone():
+    model = nn.models.GoogLeNet(10, (64, 64, 3), width=0.1)
+    shown = model.visualize().dot
+    assert all(name in shown for name in GOOGLENET)
+    assert "aux1" not in shown
+    assert "aux1" in model.visualize(training=True).dot
+    picture = nn.models.ResNet((1,), 4).visualize(collapse=True)
+    titles = re.findall("<B>(.*?)</B>", picture.dot)
+    assert not any(title.startswith("statistics") for title in titles)  # they belong to their layers
 
 
 def test_widths_that_are_none_are_refused():

@@ -116,6 +116,17 @@ def test_windows_of_infinities_and_of_nan() -> None:
     assert np.isnan(dt.nn.spatial.max_pool(np.array([1.0, np.nan, 2.0, 3.0]).reshape(1, 4, 1), 2).ravel()).tolist() == [True, False]
 
 
+def test_sums_of_float16_are_accumulated_in_float32() -> None:
+    x = np.full((1, 30, 30, 1), 500.0, "f2")
+    assert dt.nn.spatial.average_pool(x, 30).ravel().tolist() == [500]  # whose sum is no float16
+    kernel = np.full((30, 30, 1, 1), 1 / 900, "f2")
+    y = dt.nn.spatial.conv(x, kernel)
+    assert y.dtype == np.float16
+    assert abs(float(y[0, 0, 0, 0]) - 500) < 1
+    sums = OPS["sum_pool"].kernel(np.ones((1, 64, 64, 1), "f2"), window=(64, 64), strides=(1, 1), padding=((0, 0), (0, 0)))
+    assert float(sums[0, 0, 0, 0]) == 4096  # in float16 a sum of ones ends at 2048
+
+
 def test_no_samples_give_no_outputs() -> None:
     x, kernel = np.zeros((0, 8, 8, 3)), np.zeros((3, 3, 3, 4))
     assert dt.nn.spatial.conv(x, kernel).shape == (0, 6, 6, 4)

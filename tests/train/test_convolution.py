@@ -31,7 +31,8 @@ def test_googlenet_memorises_pictures_and_predicts_without_its_heads(thorough):
     x, y = random.normal(size=(64, 32, 32, 3)).astype("f4"), random.integers(0, 10, 64)
     model = nn.models.GoogLeNet(10, (32, 32, 3), width=1.0 if thorough else 0.25, dropout=0.0)
     losses, targets = dict.fromkeys(("main", "aux1", "aux2"), "cross_entropy"), dict.fromkeys(("main", "aux1", "aux2"), y)
-    trainer = dt.Trainer(model, loss=losses, loss_weights={"aux1": 0.3, "aux2": 0.3}, metrics={"main": ["accuracy"]}, shards=1)
+    options = {"loss_weights": {"aux1": 0.3, "aux2": 0.3}, "metrics": {"main": ["accuracy"]}, "shards": 1}
+    trainer = dt.Trainer(model, loss=losses, optimizer=dt.optim.adam(3e-4 if thorough else 1e-3), **options)
     figures = trainer.fit(x, targets, epochs=100, batch_size=16, callbacks=[dt.callbacks.Target("main_loss", 0.02)], verbose=0).history
     assert figures["aux1_loss"][-1] < 0.8 * figures["aux1_loss"][0]
     assert figures["aux2_loss"][-1] < 0.8 * figures["aux2_loss"][0]

@@ -76,6 +76,8 @@ def average_pool(x: Values, pool_size: Numbers, strides: Numbers | None = None, 
     >>> average_pool(np.array([3.0, 1.0, 4.0]).reshape(1, 3, 1), 2, padding="same").ravel()
     array([2., 4.])
     """
+    if x.dtype == np.float16:  # sums may be beyond its numbers
+        return average_pool(x.astype(np.float32), pool_size, strides, padding).astype(np.float16)
     geometry = _geometry("average_pool", x, pool_size, strides, padding)
     total, window = applied("sum_pool", x, **geometry), geometry["window"]
     if not any(map(any, geometry["padding"])):
