@@ -221,9 +221,16 @@ def test_a_batch_of_a_size_that_fails_leaves_the_stepper_as_it_was() -> None:
     assert stepper.state.step == 2
 
 
+class Full(InlineEngine):
+    """Cannot begin."""
+
+    def session(self, program: Any, source: Any, exact: bool = False) -> Any:
+        raise ClusterError("there is no room.")
+
+
 def test_a_first_step_that_fails_decides_nothing() -> None:
-    trainer = dt.Trainer(**settings(engine="lanes"))
-    with pytest.raises(ClusterError, match="no client"):
+    trainer = dt.Trainer(**settings(engine=Full()))
+    with pytest.raises(ClusterError, match="no room"):
         trainer.partial_fit(X, Y)
     trainer.engine = "inline"
     trainer.partial_fit(X[:, :2], Y)

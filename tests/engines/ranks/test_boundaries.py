@@ -14,6 +14,7 @@ from dagtrain.backends.blas import guard
 from dagtrain.data import BatchPlan
 from dagtrain.engines import InlineEngine, LanesEngine, SchedulerEngine, SegmentPolicy
 from dagtrain.engines.inline import StepRunner
+from dagtrain.engines.ranks.actions import Commit
 
 EPOCHS, STEPS, SHARDS = 6, 3, 2
 X = np.random.default_rng(0).normal(size=(40, 5)).astype("f4")
@@ -195,17 +196,19 @@ def test_with_workers_that_are_killed_in_between(client: Any, kill_at: Any, tmp_
 
 
 class Noting(LanesEngine):
-    """Something happens at each look for news."""
+    """Something happens whenever steps are committed."""
 
     def session(self, program: Any, source: Any, exact: bool = False) -> Any:
         session: Any = super().session(program, source, exact)
-        look = session.look
+        act = session.coordinator.act
 
-        def noting(wait: float) -> Any:
-            session.note("noted", "it happened")
-            return look(wait)
+        def noting() -> Any:
+            actions = act()
+            if any(isinstance(action, Commit) for action in actions):
+                session.note("noted", "it happened")
+            return actions
 
-        session.look = noting
+        session.coordinator.act = noting
         return session
 
 
@@ -217,7 +220,7 @@ def test_steps_that_are_committed_when_something_happens_are_not_lost(threads: A
         if event.kind == "noted" and trainer.progress.place != began:
             trainer.stop("it happened")
 
-    for _ in range(3):
+    for _ in range(2):
         began = trainer.progress.place
         trainer.fit(X, Y, batch_size=16, epochs=EPOCHS, verbose=0, callbacks=[dt.callbacks.LambdaCallback(on_event=stop)])
         assert trainer.state.step > steps
