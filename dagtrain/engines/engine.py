@@ -132,7 +132,7 @@ class _InlineSession:
             with guard():
                 while done < end and not (sums and time.perf_counter() >= due):
                     batch = steps.at(done)
-                    sums.append(np.array(runner.step([tuple(column[s] for column in columns) if len(s) else None for s in batch])))
+                    sums.append(np.array(runner.step_on(columns, batch)))
                     used.append([(s, rows) for s, rows in enumerate(batch) if len(rows)])
                     done += 1
             yield Commit(first, sums, used, StateRef(runner.state.step, runner.state.learning_rate_scale, self._bring))

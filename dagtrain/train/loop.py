@@ -41,9 +41,9 @@ from dagtrain.train.callback import Callbacks, LazyLogs
 from dagtrain.train.diagnose import check_weight, explain_not_finite
 from dagtrain.train.events import EventLog
 from dagtrain.train.history import History
-from dagtrain.train.progress import Progress
+from dagtrain.train.progress import Anchor, Progress
 from dagtrain.train.publish import Publisher
-from dagtrain.train.repeat import repeated
+from dagtrain.train.repeat import lost, repeated
 from dagtrain.train.stopping import Stopping
 
 __all__ = ["Loop"]
@@ -184,6 +184,7 @@ class Loop:
         except BaseException as error:
             if isinstance(error, StateLostError) and self._ref is not None:  # it was to begin with this one: now without
                 self._ref = None
+                self.events.later(lost(error, self._anchor.state))
                 return None
             if self._ref is not None and not self._ref.is_here:
                 self._ref = None  # the session may not have it any more
@@ -218,35 +219,36 @@ class Loop:
         """The state of this boundary, from where it lies; if it is nowhere, the steps before it are repeated."""
         began, state = time.perf_counter(), None
         if self._ref is not None and not self._beyond:
-            with suppress(StateLostError):
+            try:
                 state = self._ref.get()
+            except StateLostError as error:
+                self.events.later(lost(error, self._anchor.state))
         if state is None:
             state = self._repeated()
         now = time.perf_counter()
         self._brought = now, now - began
         if not self._is_finite(state):
-            anchor = self.progress.anchor
-            assert anchor is not None, "there is one during a fit"
-            raise self._explanation(anchor.state, self._steps(anchor.place, self.progress.place))
+            raise self._explanation(self._anchor.state, self._steps(self._anchor.place, self.progress.place))
         return state
+
+    @property
+    def _anchor(self) -> Anchor:
+        assert self.progress.anchor is not None, "there is one during a fit"
+        return self.progress.anchor
 
     def _is_finite(self, state: State) -> bool:
         return bool(np.isfinite(state.parameters).all()) and self.program.statistics_layout.is_finite(state.statistics)
 
     def _repeated(self) -> State:
         """The state of this boundary, by the steps since the last state that is here."""
-        progress, anchor = self.progress, self.progress.anchor
-        assert anchor is not None, "there is one during a fit"
+        progress, anchor = self.progress, self._anchor
         if self._stream is not None:
             self._stream.close()
             self._stream = None
         self._asked, self._ref = True, None
         self._note_look()
         steps = self._steps(anchor.place, progress.place)
-        if not len(steps):
-            self._beyond = 0
-            return anchor.state
-        state, self._ref = repeated(self._session, anchor.state, steps, self.events.later)
+        state, self._ref = repeated(self._session, anchor.state, steps, self.events.later) if len(steps) else (anchor.state, None)
         self._beyond = 0
         return state
 

@@ -129,6 +129,8 @@ def test_states_that_are_lost_are_computed_again(apart: Any) -> None:
     fit(trainer, validation_data=(X, Y))
     assert bits(trainer) == apart
     assert len(lost) == 3
+    assert trainer.history is not None
+    assert [(event.kind, event.step) for event in trainer.history.events] == [("repeated", 4)] * 3
     trainer, _ = new(engine=Counted(lambda step: step == 8))
     with pytest.raises(ClusterError, match=r"the state of step 8 was computed 8 times and no worker has it; the last time: it is gone\."):
         fit(trainer, validation_data=(X, Y))
