@@ -266,12 +266,13 @@ class Loop:
     def _take(self, commit: Commit) -> None:
         """Enter the steps of a commit, up to the first after which something else is to follow."""
         progress, publisher, now = self.progress, self.publisher, time.perf_counter()
-        self._ref, count = commit.state, len(commit.sums)
+        assert commit.first == self._step, "commits come in order, without a gap"
+        count = len(commit.sums)
+        self._ref, self._beyond = commit.state, count
         seconds, self._clock = (now - self._clock) / count, now
         if publisher is not None:
             publisher.spent(commit.times)
         for i, (sums, used) in enumerate(zip(commit.sums, commit.used, strict=True)):
-            self._beyond = count - i
             if i:
                 progress.move()
                 if self._begin_epoch():

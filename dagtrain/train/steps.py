@@ -3,7 +3,8 @@
     step(x, y) ─┐
     run(steps) ─┴─▶ rows, one source ── session.run(state, schedule) ──▶ logs of each step
 
-The state stays where the engine has it from one call to the next.
+The session stays open from one call to the next, which goes on from the state where the engine has it. A copy is brought here as each call
+begins: steps that fail are repeated from it.
 """
 
 from __future__ import annotations
