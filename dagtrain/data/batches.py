@@ -33,7 +33,7 @@ SHUFFLES = ("global", "local", "none")
 
 _EPOCHS_KEPT = 2
 """Steps are prepared ahead: one epoch ends while the next begins."""
-_SPLIT_MOST, _SPLIT_LEAST = 8, 32
+_SPLIT_MOST, _SPLIT_LEAST = 2, 64
 _WIDE_MOST, _WIDE_LEAST = 64, 256
 
 
@@ -47,8 +47,8 @@ def check_shuffle(shuffle: object) -> str:
 def auto_shards(batch_size: int) -> int:
     """Number of shards for a batch of this size: a power of two that depends on nothing else.
 
-    Up to 8 shards, each holds at least 32 samples, so that its kernels are worth a call; beyond 8, at least 256 samples each. There are at
-    most 64 shards.
+    Up to 2 shards, each holds at least 64 samples, so that its kernels are worth a call; beyond 2, at least 256 samples each, so that
+    matrix products are fast. There are at most 64 shards.
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ def auto_shards(batch_size: int) -> int:
 
     Examples
     --------
-    >>> [auto_shards(n) for n in (1, 32, 64, 128, 256, 2048, 4096, 100_000)]
-    [1, 1, 2, 4, 8, 8, 16, 64]
+    >>> [auto_shards(n) for n in (1, 64, 128, 512, 1024, 2048, 4096, 100_000)]
+    [1, 1, 2, 2, 4, 8, 16, 64]
     """
     size = whole("batch_size", batch_size)
     most = max(1, min(_SPLIT_MOST, size // _SPLIT_LEAST), min(_WIDE_MOST, size // _WIDE_LEAST))

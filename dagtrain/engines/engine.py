@@ -132,7 +132,7 @@ class _InlineSession:
             with guard():
                 while done < end and not (sums and time.perf_counter() >= due):
                     batch = steps.at(done)
-                    sums.append(np.array(runner.step([tuple(column[s] for column in columns) if len(s) else None for s in batch])))
+                    sums.append(np.array(runner.step_on(columns, batch)))
                     used.append([(s, rows) for s, rows in enumerate(batch) if len(rows)])
                     done += 1
             yield Commit(first, sums, used, StateRef(runner.state.step, runner.state.learning_rate_scale, self._bring))
@@ -143,9 +143,10 @@ class _InlineSession:
         sizes = steps.lengths | set(runner.parts.plans if runner else ())
         if runner is None or len(sizes) > len(runner.parts.plans):
             state = start.get() if isinstance(start, StateRef) else start.copy()
+            parts = self.program.for_workers(sizes)  # an error leaves the session as it was
             if runner is not None:
                 runner.close()
-            runner = self._runner = StepRunner(self.program.for_workers(sizes), state, len(steps.at(0)), self.threads)
+            runner = self._runner = StepRunner(parts, state, len(steps.at(0)), self.threads)
         elif isinstance(start, State):
             runner.state.assign(start)
         runner.state.learning_rate_scale = start.learning_rate_scale

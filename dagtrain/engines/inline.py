@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +49,8 @@ class StepRunner:
         self._statistics = [parts.statistics_layout.leaves(state.statistics, s) for s in range(shards)]
         self._gradient = self.runners[0].out.gradient if shards == 1 else np.empty(parts.layout.trained, parts.layout.dtype)
         self._bound = parts.update.bind(state, self._gradient, self.threads)
+        self._buffers: dict[tuple[int, int], Rows] = {}
+        """Memory for the rows of a shard, by shard and number of rows."""
         self._following = Following(parts.followed, state.parameters)
         self._pool = ThreadPoolExecutor(self.threads, "dagtrain", initializer=np.seterr, initargs=("ignore",)) if self.threads > 1 else None
 
@@ -65,13 +68,14 @@ class StepRunner:
     def contribute(self, batch: Batch) -> list[ShardOutputs | None]:
         """The contribution of each shard; None for one without samples."""
         samples = sum(len(b[0]) for b in batch if b is not None)
-        scales = self.parts.scales(batch)
+        return self._contribute(batch.__getitem__, samples, self.parts.scales(batch))
+
+    def _contribute(self, rows_of: Callable[[int], Rows | None], samples: int, scales: Any) -> list[ShardOutputs | None]:
         contributions: list[ShardOutputs | None] = [None] * self.shards
 
         def work(thread: int) -> None:
             for s in range(thread, self.shards, self.threads):
-                shard = batch[s]
-                if shard is not None:
+                if (shard := rows_of(s)) is not None:
                     part = len(shard[0]) / samples
                     inputs = ShardInputs(self._parameters, self._statistics[s], shard, part, self.state.step, s, scales)
                     contributions[s] = self.runners[s].run(inputs)
@@ -79,9 +83,33 @@ class StepRunner:
         each_thread(self._pool, self.threads, work)
         return contributions
 
+    def step_on(self, columns: Rows, batch: Sequence[Array]) -> Array:
+        """Do one update on these rows of the columns, of which each thread takes those of its own shards."""
+        samples = sum(map(len, batch))
+
+        def take(s: int) -> Rows | None:
+            return self._taken(columns, s, batch[s]) if len(batch[s]) else None
+
+        if self.parts.weight_count:  # the scales need the rows of all shards
+            return self.step([take(s) for s in range(self.shards)])
+        return self._finish(self._contribute(take, samples, None))
+
+    def _taken(self, columns: Rows, shard: int, rows: Array) -> Rows:
+        """These rows, in memory that the next step overwrites."""
+        buffer = self._buffers.get((shard, len(rows)))
+        if buffer is None:
+            buffer = tuple(np.empty((len(rows), *column.shape[1:]), column.dtype) for column in columns)
+            self._buffers[shard, len(rows)] = buffer
+        for target, column in zip(buffer, columns, strict=True):  # rows are checked: with mode="clip" NumPy needs no buffer for `out`
+            np.take(column, rows, axis=0, out=target, mode="clip")
+        return buffer
+
     def step(self, batch: Batch) -> Array:
         """Do one update; return the parts of loss and metrics."""
-        contributions = self.contribute(batch)
+        return self._finish(self.contribute(batch))
+
+    def _finish(self, contributions: list[ShardOutputs | None]) -> Array:
+        """Do the update by these contributions."""
         sums = add_tree([None if c is None else c.sums for c in contributions])
         assert sums is not None, "a step has at least one sample"
         if weight := weight_of(sums):

@@ -93,21 +93,24 @@ class EarlyStopping(Monitor):
         """Read the earlier epochs."""
         self.best_epoch, self._best_state, self._ended = None, None, False
         for epoch, value in self.before():
-            self._see(epoch, value, None)
+            self._see(epoch, value)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Read the quantity."""
-        self._see(epoch, self.value(logs), self.trainer.state)
+        if self._see(epoch, self.value(logs)) and self.restore_best_weights:
+            self._best_state = self.trainer.state
 
-    def _see(self, epoch: int, value: float, state: State | None) -> None:
+    def _see(self, epoch: int, value: float) -> bool:
+        """Whether the value is the best so far."""
         self.wait += 1
-        if self.improves(value):
-            self.best_epoch, self._best_state = epoch, state
+        if improves := self.improves(value):
+            self.best_epoch, self._best_state = epoch, None
             if self.baseline is None or self.beats(value, self.baseline):
                 self.wait = 0
         if self.wait >= max(1, self.patience):
             self._ended = True
             self.trainer.stop(f"EarlyStopping: {self.monitor} has not become better in {plural(self.wait, 'epoch')}")
+        return improves
 
     def on_train_end(self) -> None:
         """Restore the best weights, unless something else stopped training, which may then continue."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from dagtrain.report.console import Reporter
 from dagtrain.report.records import Event
+from dagtrain.report.table import plural
 from dagtrain.train.callback import Callback, Logs
 
 __all__ = ["Console"]
@@ -31,7 +32,12 @@ class Console(Callback):
     def on_train_begin(self) -> None:
         """Write what is about to run."""
         epochs = {"epoch": self.params["epoch"], "epochs": self.params["epochs"], "higher_is_better": self.quantities}
-        self._reporter.start({**self.trainer.history.info, "dashboard": self.params["dashboard"], **epochs})
+        info = self.trainer.history.info
+        self._reporter.start({**info, "dashboard": self.params["dashboard"], **epochs})
+        if (workers := info["workers"] or 0) > (shards := info["shards"]):
+            self._reporter.event(
+                f"{workers - shards} of {workers} workers have no part: a step has {plural(shards, 'shard')}. See shards=."
+            )
 
     def _step(self, batch: int, logs: Logs) -> None:
         self._reporter.step(batch + 1, self.params["steps"], logs["loss"])

@@ -31,7 +31,7 @@ from dagtrain.data.rounds import BatchStream
 from dagtrain.data.schedule import Schedule
 from dagtrain.engines.commits import Commit, Item, Placed, StateLostError, StateRef
 from dagtrain.engines.engine import Session
-from dagtrain.errors import ClusterError, NotFiniteError
+from dagtrain.errors import NotFiniteError
 from dagtrain.graph import Array
 from dagtrain.report.records import Event
 from dagtrain.step.program import Program
@@ -41,16 +41,15 @@ from dagtrain.train.callback import Callbacks, LazyLogs
 from dagtrain.train.diagnose import check_weight, explain_not_finite
 from dagtrain.train.events import EventLog
 from dagtrain.train.history import History
-from dagtrain.train.progress import Progress
+from dagtrain.train.progress import Anchor, Progress
 from dagtrain.train.publish import Publisher
+from dagtrain.train.repeat import lost, repeated
 from dagtrain.train.stopping import Stopping
 
 __all__ = ["Loop"]
 
 _ANCHOR_SECONDS, _ANCHOR_SHARE = 1.0, 0.05
 """Seconds between two states that are brought here only to go back to, and the largest share of the time that this may take."""
-_REPEATS = 8
-"""Most repetitions of steps whose state is lost each time."""
 _CALM = 4
 """Streams of one epoch that nobody changes, after one that somebody changed, until the session may run ahead again."""
 
@@ -108,8 +107,8 @@ class Loop:
     """Steps of the last commit that the progress does not have yet."""
     _asked: bool = False
     """Whether somebody has asked for the state at the end of an epoch."""
-    _asked_within: bool = False
-    """Whether somebody has asked for the state after a step within one."""
+    _within: int | None = None
+    """The last epoch within which somebody has asked for the state, until one passes in which nobody does."""
     _calm: int = _CALM
     """Streams in a row that nobody has changed."""
     _brought: tuple[float, float] = (0.0, 0.0)
@@ -124,17 +123,20 @@ class Loop:
         self._clock = time.perf_counter()
         self._brought = self._clock, 0.0
         progress.follow(self._bring, (self.history, progress.record))
+        earlier = [*self.history.events]
         try:
             self.callbacks.call("on_train_begin")
-            for event in self.history.events:
+            for event in earlier:
                 self.callbacks.call("on_event", event)
             while self.stopping.reason is None and progress.epochs < self._end:
                 self._follow()
+                self.events.add_late(self._session.told())
             if self.stopping.reason is not None:
                 self._stopped(self.stopping.reason)
             if self.callbacks.error is None:
                 self.callbacks.call("on_train_end")
             _ = progress.state
+            self.events.add_late(self._session.told())
         except BaseException as error:
             if isinstance(error, Exception) and not progress.is_here and self._ref is not None and not self._beyond:
                 with suppress(Exception):  # the error says more
@@ -179,7 +181,11 @@ class Loop:
     def _next(self, stream: Iterator[Item]) -> Item | None:
         try:
             return next(stream, None)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, StateLostError) and self._ref is not None:  # it was to begin with this one: now without
+                self._ref = None
+                self.events.later(lost(error, self._anchor.state))
+                return None
             if self._ref is not None and not self._ref.is_here:
                 self._ref = None  # the session may not have it any more
             raise
@@ -191,6 +197,7 @@ class Loop:
             _ = progress.state
         if self._ref is None or progress.replaced or self._beyond:
             assert progress.state is not None, "a fit begins with a state"
+            self._ref = None  # of another state, perhaps
             return progress.state
         return self._ref.with_scale(progress.learning_rate_scale)
 
@@ -203,7 +210,7 @@ class Loop:
         assert isinstance(self.plan, BatchPlan), "a stream has its own"
         total = self.plan.steps_per_epoch
         needed = self._asked or self.validation is not None or self.run is not None
-        every = 1 if self._asked_within else total if needed else 0
+        every = 1 if self._within is not None else total if needed else 0
         return self.plan.schedule(first[0] * total + first[1], end[0] * total + end[1], every)
 
     # ---- the state
@@ -212,53 +219,43 @@ class Loop:
         """The state of this boundary, from where it lies; if it is nowhere, the steps before it are repeated."""
         began, state = time.perf_counter(), None
         if self._ref is not None and not self._beyond:
-            with suppress(StateLostError):
+            try:
                 state = self._ref.get()
+            except StateLostError as error:
+                self.events.later(lost(error, self._anchor.state))
         if state is None:
             state = self._repeated()
         now = time.perf_counter()
         self._brought = now, now - began
         if not self._is_finite(state):
-            anchor = self.progress.anchor
-            assert anchor is not None, "there is one during a fit"
-            raise self._explanation(anchor.state, self._steps(anchor.place, self.progress.place))
+            raise self._explanation(self._anchor.state, self._steps(self._anchor.place, self.progress.place))
         return state
+
+    @property
+    def _anchor(self) -> Anchor:
+        assert self.progress.anchor is not None, "there is one during a fit"
+        return self.progress.anchor
 
     def _is_finite(self, state: State) -> bool:
         return bool(np.isfinite(state.parameters).all()) and self.program.statistics_layout.is_finite(state.statistics)
 
     def _repeated(self) -> State:
         """The state of this boundary, by the steps since the last state that is here."""
-        progress, anchor = self.progress, self.progress.anchor
-        assert anchor is not None, "there is one during a fit"
+        progress, anchor = self.progress, self._anchor
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-        within = progress.begun is not None and progress.begun.steps != self.plan.steps_per_epoch
-        self._asked, self._asked_within = True, self._asked_within or within
-        steps, lost = self._steps(anchor.place, progress.place), ""
-        if not len(steps):
-            self._ref, self._beyond = None, 0
-            return anchor.state
-        for _ in range(_REPEATS):
-            with closing(self._session.run(anchor.state, steps)) as stream:
-                for item in stream:
-                    if isinstance(item, Commit):
-                        self._ref = item.state
-                    elif isinstance(item, Event):
-                        self.events.add(item)
-                assert self._ref is not None, "steps were committed"
-                try:
-                    state = self._ref.get()
-                except StateLostError as error:
-                    lost = str(error)
-                else:
-                    self._beyond = 0
-                    return state
-        raise ClusterError(
-            f"the state of step {self._step} was computed {_REPEATS} times and no worker has it; the last time: {lost} Look at the "
-            "workers' logs; go on from the last checkpoint with fit(..., checkpoint=..., resume=True)."
-        )
+        self._asked, self._ref = True, None
+        self._note_look()
+        steps = self._steps(anchor.place, progress.place)
+        state, self._ref = repeated(self._session, anchor.state, steps, self.events.later) if len(steps) else (anchor.state, None)
+        self._beyond = 0
+        return state
+
+    def _note_look(self) -> None:
+        """Note that somebody asks for the state of this boundary, if it is within an epoch."""
+        if self.progress.place[1] not in (0, self.plan.steps_per_epoch):
+            self._within = self.progress.epochs
 
     def _explanation(self, state: State, steps: Schedule) -> NotFiniteError:
         """The error for the first of these steps that makes NaN or infinity."""
@@ -287,6 +284,8 @@ class Loop:
                 publisher.step(self._step, float(sums[0] / sums[1]) if sums[1] else np.nan)
             if self.callbacks.see_batches:
                 interrupted = self._call("on_train_batch_end", at, LazyLogs(partial(self._numbers, sums)))
+                if progress.is_here and self._within is not None:
+                    self._note_look()
             if at + 1 == self.plan.steps_per_epoch:
                 interrupted |= self._end_epoch()
             if interrupted:
@@ -340,8 +339,7 @@ class Loop:
         if self.validation is not None:
             assert progress.state is not None, "there is one during a fit"
             scores = evaluate(self._session, program, self.validation, progress.state)
-            for event in self._session.told():
-                self.events.add(event)
+            self.events.add_late(self._session.told())
             row |= {f"val_{name}": value for name, value in program.numbers(program.evaluated(*scores)).items()}
         now = time.perf_counter()
         seconds, self._clock = done.seconds + now - self._clock, now
@@ -359,6 +357,10 @@ class Loop:
         interrupted = self._call("on_epoch_end", self._number(epoch), row)
         if self.run is not None:
             self._save()
+        if self._within is not None and self._within < epoch and self._stream is not None:  # commits may be longer again
+            self._within = None
+            self._stream.close()
+            self._stream = None
         return interrupted or self._stream is None
 
     def _call(self, moment: str, *args: Any) -> bool:
@@ -386,6 +388,7 @@ class Loop:
     def _stopped(self, reason: str) -> None:
         self.history.stopped = reason
         _ = self.progress.state
+        self.events.add_late(self._session.told())
         self.tell("stop", f"{reason}, after {place_text(self.progress.place)}")
         if self.run is not None and self._saved[0] != self.progress.place:
             self._save()

@@ -75,7 +75,8 @@ class StreamLoop(Loop):
 
     def _steps(self, first: Place, end: Place) -> Schedule:
         steps = [] if self._round is None else self._round.steps
-        return Schedule.of(steps[first[1] - self._base : end[1] - self._base], 1 if self._asked_within else 0)
+        last = end[1] - self._base if end[0] == first[0] else len(steps)  # a round ends with its epoch
+        return Schedule.of(steps[first[1] - self._base : last], 0 if self._within is None else 1)
 
     def _stopped(self, reason: str) -> None:
         super()._stopped(reason)

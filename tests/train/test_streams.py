@@ -22,7 +22,7 @@ SIZE, STEPS = 64, 3
 
 def new(**options: Any) -> Any:
     layers = [dt.nn.BatchNorm(), dt.nn.Dense(8, "tanh"), dt.nn.Dropout(0.2), dt.nn.Dense(2)]
-    options = {"engine": "inline", "threads": 1, **options}
+    options = {"engine": "inline", "threads": 1, "shards": 2, **options}
     return dt.Trainer(dt.nn.Sequential(layers), loss="cross_entropy", metrics=["accuracy"], **options)
 
 

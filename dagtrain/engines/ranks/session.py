@@ -132,7 +132,8 @@ class LanesSession(ClusterSession):
             yield from driver.drive()
         except GeneratorExit:
             if self.coordinator.group is not None and self.coordinator.group.under_way:
-                driver.drop_ahead()
+                with suppress(ClusterError):  # whoever closes the stream learns of it when it goes on
+                    driver.drop_ahead()
             raise
         except BaseException:
             driver.abandon_all("the client stopped")
