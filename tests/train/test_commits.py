@@ -244,6 +244,24 @@ def test_a_state_lost_at_the_end_of_an_epoch_of_a_stream_is_computed_again() -> 
     assert (found[0][1], found[1][2]) == (found[1][1], 1)
 
 
+def test_an_iterator_that_is_interrupted_after_an_epoch_goes_on_without_a_gap() -> None:
+    """Its batches are given up only when the state after them is here: they come once."""
+
+    def interrupt(epoch: int, logs: Any) -> None:
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    batches = [(X[i : i + 16], Y[i : i + 16]) for i in range(0, 34, 3)]
+    whole, broken = new()[0], new()[0]
+    whole.fit(iter(batches), steps_per_epoch=4, epochs=3, verbose=0)
+    once = iter(batches)
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit(once, steps_per_epoch=4, epochs=3, verbose=0, callbacks=[dt.callbacks.LambdaCallback(on_epoch_end=interrupt)])
+    assert broken.progress.place == (2, 0)
+    broken.fit(once, steps_per_epoch=4, epochs=1, verbose=0)
+    assert broken.state.fingerprint == whole.state.fingerprint
+
+
 def test_each_event_before_a_fit_comes_once() -> None:
     class Telling(dt.callbacks.Callback):
         seen = 0
