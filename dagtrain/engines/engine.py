@@ -54,8 +54,8 @@ class Session(Protocol):
         """The stream of these steps: their commits in order, and what happens meanwhile.
 
         The engine may run ahead of the stream. Closing it drops what ran ahead; training goes on by another call, from any state or from
-        that of the last commit, which stays where it is until then. `start` is not changed; its `learning_rate_scale` goes to
-        `Update.scalar_values` in every step.
+        that of the last commit, which stays where it is until then; a StateLostError tells that it is lost. `start` is not changed; its
+        `learning_rate_scale` goes to `Update.scalar_values` in every step.
         """
 
     def evaluate(self, source: Any, state: State) -> Scores:
