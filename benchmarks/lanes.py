@@ -252,10 +252,16 @@ def overhead_part(options: Any) -> dict[str, Any]:
         middle = [statistics.median(ms[name]) for name in ("lanes, many", "inline, many")]
         costs = [middle[0], middle[1] / min(ranks, cores), above["many"]]
         rows.append([str(ranks), *(f"{value:.3f}" for value in costs), *(f"{value:.1f}" for value in ends)])
-        results.append({"ranks": ranks, "rounds": ms, "above_compute": above["many"], "looked_at": ends[0], "changed": ends[1], "epoch": ends[2]})
+        results.append(
+            {"ranks": ranks, "rounds": ms, "above_compute": above["many"], "looked_at": ends[0], "changed": ends[1], "epoch": ends[2]}
+        )
     head = f"{'-'.join(map(str, sizes))}, batch {batch}, 16 shards, epochs of {many} steps, ranks that share {cores} core(s)"
     print(f"\n{head}: milliseconds a step, and the end of an epoch\n")
-    print(table(["ranks", "ms", "inline, divided", "above that", "end of an epoch looked at", "that changes the rate", "of no interest"], rows))
+    print(
+        table(
+            ["ranks", "ms", "inline, divided", "above that", "end of an epoch looked at", "that changes the rate", "of no interest"], rows
+        )
+    )
     return {"cores": cores, "ranks": results}
 
 

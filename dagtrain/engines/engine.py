@@ -54,8 +54,8 @@ class Session(Protocol):
         """The stream of these steps: their commits in order, and what happens meanwhile.
 
         The engine may run ahead of the stream. Closing it drops what ran ahead; training goes on by another call, from any state or from
-        that of the last commit, which stays where it is until then. `start` is not changed; its `learning_rate_scale` goes to
-        `Update.scalar_values` in every step.
+        that of the last commit, which stays where it is until then; a StateLostError tells that it is lost. `start` is not changed; its
+        `learning_rate_scale` goes to `Update.scalar_values` in every step.
         """
 
     def evaluate(self, source: Any, state: State) -> Scores:
@@ -143,9 +143,10 @@ class _InlineSession:
         sizes = steps.lengths | set(runner.parts.plans if runner else ())
         if runner is None or len(sizes) > len(runner.parts.plans):
             state = start.get() if isinstance(start, StateRef) else start.copy()
+            parts = self.program.for_workers(sizes)  # an error leaves the session as it was
             if runner is not None:
                 runner.close()
-            runner = self._runner = StepRunner(self.program.for_workers(sizes), state, len(steps.at(0)), self.threads)
+            runner = self._runner = StepRunner(parts, state, len(steps.at(0)), self.threads)
         elif isinstance(start, State):
             runner.state.assign(start)
         runner.state.learning_rate_scale = start.learning_rate_scale

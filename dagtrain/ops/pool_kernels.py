@@ -118,12 +118,12 @@ class Shapes:
 
     @cached_property
     def origins(self) -> Any:
-        """Where the windows of a block begin in the memory of x: (samples, *counts, 1)."""
+        """Where the windows of a block begin in the memory of x: (samples, *counts, channels)."""
         sample = math.prod(self.lengths) * self.channels
         starts = [np.arange(self.block) * sample]
         for count, stride, (low, _), step in zip(self.counts, self.strides, self.padding, self.steps, strict=True):
             starts.append((np.arange(count) * stride - low) * step)
-        return reduce(np.add.outer, [*starts, np.zeros(1, np.intp)])
+        return reduce(np.add.outer, [*starts, np.arange(self.channels)])
 
     @cached_property
     def turned(self) -> Shapes:
@@ -248,7 +248,6 @@ def _places(positions: Any, room: Any, s: Shapes) -> Any:
     places = room[: len(positions)]
     np.take(s.offsets, positions, out=places, mode="clip")
     np.add(places, s.origins[: len(positions)], out=places)
-    np.add(places, np.arange(s.channels), out=places)
     return places.reshape(-1)
 
 

@@ -45,7 +45,7 @@ def _shapes(a: Any, name: str, **geometry: Any) -> Shapes:
     return _shapes_of(a.shape, name, **geometry)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)  # each holds the places of a block, up to a megabyte
 def _shapes_of(shape: Lengths, name: str, window: Lengths, strides: Lengths, padding: Padding, lengths: Lengths | None = None) -> Shapes:
     if len(shape) != len(window) + 2:
         raise ShapeError(f"{name}: a window of {len(window)} axes takes (samples, *lengths, channels) with as many lengths, got {shape}.")

@@ -30,7 +30,7 @@ from dagtrain.data.rounds import BatchStream
 from dagtrain.data.schedule import Schedule
 from dagtrain.engines.commits import Commit, Item, Placed, StateLostError, StateRef
 from dagtrain.engines.engine import Session
-from dagtrain.errors import ClusterError, NotFiniteError
+from dagtrain.errors import NotFiniteError
 from dagtrain.graph import Array
 from dagtrain.report.records import Event
 from dagtrain.step.program import Program
@@ -42,14 +42,13 @@ from dagtrain.train.events import EventLog
 from dagtrain.train.history import History
 from dagtrain.train.progress import Anchor, Progress
 from dagtrain.train.publish import Publisher
+from dagtrain.train.repeat import lost, repeated
 from dagtrain.train.stopping import Stopping
 
 __all__ = ["Loop"]
 
 _ANCHOR_SECONDS, _ANCHOR_SHARE = 1.0, 0.05
 """Seconds between two states that are brought here only to go back to, and the largest share of the time that this may take."""
-_REPEATS = 8
-"""Most repetitions of steps whose state is lost each time."""
 _CALM = 4
 """Streams of one epoch that nobody changes, after one that somebody changed, until the session may run ahead again."""
 
@@ -107,8 +106,8 @@ class Loop:
     """Steps of the last commit that the progress does not have yet."""
     _asked: bool = False
     """Whether somebody has asked for the state at the end of an epoch."""
-    _asked_within: bool = False
-    """Whether somebody has asked for the state after a step within one."""
+    _within: int | None = None
+    """The last epoch within which somebody has asked for the state, until one passes in which nobody does."""
     _calm: int = _CALM
     """Streams in a row that nobody has changed."""
     _brought: tuple[float, float] = (0.0, 0.0)
@@ -123,17 +122,20 @@ class Loop:
         self._clock = time.perf_counter()
         self._brought = self._clock, 0.0
         progress.follow(self._bring, (self.history, progress.record))
+        earlier = [*self.history.events]
         try:
             self.callbacks.call("on_train_begin")
-            for event in self.history.events:
+            for event in earlier:
                 self.callbacks.call("on_event", event)
             while self.stopping.reason is None and progress.epochs < self._end:
                 self._follow()
+                self.events.add_late(self._session.told())
             if self.stopping.reason is not None:
                 self._stopped(self.stopping.reason)
             if self.callbacks.error is None:
                 self.callbacks.call("on_train_end")
             _ = progress.state
+            self.events.add_late(self._session.told())
         except BaseException as error:
             if isinstance(error, Exception) and not progress.is_here and self._ref is not None and not self._beyond:
                 with suppress(Exception):  # the error says more
@@ -178,7 +180,11 @@ class Loop:
     def _next(self, stream: Iterator[Item]) -> Item | None:
         try:
             return next(stream, None)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, StateLostError) and self._ref is not None:  # it was to begin with this one: now without
+                self._ref = None
+                self.events.later(lost(error, self._anchor.state))
+                return None
             if self._ref is not None and not self._ref.is_here:
                 self._ref = None  # the session may not have it any more
             raise
@@ -190,6 +196,7 @@ class Loop:
             _ = progress.state
         if self._ref is None or progress.replaced or self._beyond:
             assert progress.state is not None, "a fit begins with a state"
+            self._ref = None  # of another state, perhaps
             return progress.state
         return self._ref.with_scale(progress.learning_rate_scale)
 
@@ -202,7 +209,7 @@ class Loop:
         assert isinstance(self.plan, BatchPlan), "a stream has its own"
         total = self.plan.steps_per_epoch
         needed = self._asked or self.validation is not None or self.run is not None
-        every = 1 if self._asked_within else total if needed else 0
+        every = 1 if self._within is not None else total if needed else 0
         return self.plan.schedule(first[0] * total + first[1], end[0] * total + end[1], every)
 
     # ---- the state
@@ -214,7 +221,7 @@ class Loop:
             try:
                 state = self._ref.get()
             except StateLostError as error:
-                self._tell_lost(error)
+                self.events.later(lost(error, self._anchor.state))
         if state is None:
             state = self._repeated()
         now = time.perf_counter()
@@ -228,10 +235,6 @@ class Loop:
         assert self.progress.anchor is not None, "there is one during a fit"
         return self.progress.anchor
 
-    def _tell_lost(self, error: StateLostError) -> str:
-        self.events.add(Event("repeated", str(error), self._anchor.state.step))
-        return str(error)
-
     def _is_finite(self, state: State) -> bool:
         return bool(np.isfinite(state.parameters).all()) and self.program.statistics_layout.is_finite(state.statistics)
 
@@ -241,31 +244,17 @@ class Loop:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-        within = progress.begun is not None and progress.begun.steps != self.plan.steps_per_epoch
-        self._asked, self._asked_within = True, self._asked_within or within
-        steps, lost = self._steps(anchor.place, progress.place), ""
-        if not len(steps):
-            self._ref, self._beyond = None, 0
-            return anchor.state
-        for _ in range(_REPEATS):
-            with closing(self._session.run(anchor.state, steps)) as stream:
-                for item in stream:
-                    if isinstance(item, Commit):
-                        self._ref = item.state
-                    elif isinstance(item, Event):
-                        self.events.add(item)
-                assert self._ref is not None, "steps were committed"
-                try:
-                    state = self._ref.get()
-                except StateLostError as error:
-                    lost = self._tell_lost(error)
-                else:
-                    self._beyond = 0
-                    return state
-        raise ClusterError(
-            f"the state of step {self._step} was computed {_REPEATS} times and no worker has it; the last time: {lost} Look at the "
-            "workers' logs; go on from the last checkpoint with fit(..., checkpoint=..., resume=True)."
-        )
+        self._asked, self._ref = True, None
+        self._note_look()
+        steps = self._steps(anchor.place, progress.place)
+        state, self._ref = repeated(self._session, anchor.state, steps, self.events.later) if len(steps) else (anchor.state, None)
+        self._beyond = 0
+        return state
+
+    def _note_look(self) -> None:
+        """Note that somebody asks for the state of this boundary, if it is within an epoch."""
+        if self.progress.place[1] not in (0, self.plan.steps_per_epoch):
+            self._within = self.progress.epochs
 
     def _explanation(self, state: State, steps: Schedule) -> NotFiniteError:
         """The error for the first of these steps that makes NaN or infinity."""
@@ -276,12 +265,13 @@ class Loop:
     def _take(self, commit: Commit) -> None:
         """Enter the steps of a commit, up to the first after which something else is to follow."""
         progress, program, publisher, now = self.progress, self.program, self.publisher, time.perf_counter()
-        self._ref, count = commit.state, len(commit.sums)
+        assert commit.first == self._step, "commits come in order, without a gap"
+        count = len(commit.sums)
+        self._ref, self._beyond = commit.state, count
         seconds, self._clock = (now - self._clock) / count, now
         if publisher is not None:
             publisher.spent(commit.times)
         for i, (sums, used) in enumerate(zip(commit.sums, commit.used, strict=True)):
-            self._beyond = count - i
             if i:
                 progress.move()
                 if self._begin_epoch():
@@ -294,6 +284,8 @@ class Loop:
                 publisher.step(self._step, float(sums[0] / sums[1]) if sums[1] else np.nan)
             if self.callbacks.see_batches:
                 interrupted = self._call("on_train_batch_end", at, LazyLogs(program, sums))
+                if progress.is_here and self._within is not None:
+                    self._note_look()
             if at + 1 == self.plan.steps_per_epoch:
                 interrupted |= self._end_epoch()
             if interrupted:
@@ -344,8 +336,7 @@ class Loop:
         if self.validation is not None:
             assert progress.state is not None, "there is one during a fit"
             scores = evaluate(self._session, program, self.validation, progress.state)
-            for event in self._session.told():
-                self.events.add(event)
+            self.events.add_late(self._session.told())
             row |= {f"val_{name}": value for name, value in program.numbers(program.evaluated(*scores)).items()}
         now = time.perf_counter()
         seconds, self._clock = done.seconds + now - self._clock, now
@@ -363,6 +354,10 @@ class Loop:
         interrupted = self._call("on_epoch_end", self._number(epoch), row)
         if self.run is not None:
             self._save()
+        if self._within is not None and self._within < epoch and self._stream is not None:  # commits may be longer again
+            self._within = None
+            self._stream.close()
+            self._stream = None
         return interrupted or self._stream is None
 
     def _call(self, moment: str, *args: Any) -> bool:
@@ -390,6 +385,7 @@ class Loop:
     def _stopped(self, reason: str) -> None:
         self.history.stopped = reason
         _ = self.progress.state
+        self.events.add_late(self._session.told())
         self.tell("stop", f"{reason}, after {place_text(self.progress.place)}")
         if self.run is not None and self._saved[0] != self.progress.place:
             self._save()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from threading import get_ident
 from typing import NamedTuple
@@ -74,6 +75,7 @@ class Progress:
     _scale: float = 1.0
     _bring: Callable[[], State] | None = None
     _thread: int = 0
+    """The thread that alone brings the state here; 0 for any."""
     _histories: tuple[History, ...] = ()
 
     # ---- the state, which may be elsewhere
@@ -82,7 +84,7 @@ class Progress:
     def state(self) -> State | None:
         """Weights, the optimiser's vectors and the number of steps; None before the first step. It is brought here if it is elsewhere."""
         if self._state is None and self._bring is not None:
-            if get_ident() != self._thread:
+            if self._thread not in (0, get_ident()):
                 return None if self.anchor is None else self.anchor.state
             self.arrive(self._bring())
         return self._state
@@ -122,6 +124,15 @@ class Progress:
         """Begin a fit, in this thread: from now on `bring` fetches the state of a boundary."""
         self._bring, self._thread, self._histories = bring, get_ident(), histories
         self.drop_anchor()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Only this thread brings the state here until the end of the block, and then any: others see that of the last boundary here."""
+        self._thread = get_ident()
+        try:
+            yield
+        finally:
+            self._thread = 0
 
     def move(self) -> None:
         """Note that a step was done: the state of the new boundary is elsewhere."""

@@ -3,7 +3,8 @@
     step(x, y) ─┐
     run(steps) ─┴─▶ rows, one source ── session.run(state, schedule) ──▶ logs of each step
 
-The state stays where the engine has it from one call to the next.
+The session stays open from one call to the next, which goes on from the state where the engine has it. A copy is brought here as each call
+begins: steps that fail are repeated from it.
 """
 
 from __future__ import annotations
@@ -30,15 +31,13 @@ from dagtrain.step.state import State
 from dagtrain.train.additive import check_additive
 from dagtrain.train.batches import open_batch
 from dagtrain.train.diagnose import check_weight, explain_not_finite
+from dagtrain.train.repeat import REPEATS
 
 if TYPE_CHECKING:
     from dagtrain.engines.engine import Session
     from dagtrain.train.trainer import Trainer
 
 __all__ = ["Steps"]
-
-_REPEATS = 8
-"""Most repetitions of steps whose state is lost each time."""
 
 
 class Steps:
@@ -116,14 +115,16 @@ class Steps:
         schedule = self._schedule(ends)
         session = self._begin(source)
         progress = self.trainer.progress
-        before = progress.state  # steps that fail are repeated from it
-        assert before is not None, "the session began with a state"
-        start: State | StateRef = before
-        if self._ref is not None and not progress.replaced:
-            start = self._ref.with_scale(progress.learning_rate_scale)
-        session.source = source
-        sums = self._run(before, start, source, schedule)
-        progress.move()
+        with progress.alone():
+            before = progress.state  # steps that fail are repeated from it
+            assert before is not None, "the session began with a state"
+            start: State | StateRef = before
+            if self._ref is not None and not progress.replaced:
+                start = self._ref.with_scale(progress.learning_rate_scale)
+            session.source = source
+            sums = self._run(before, start, source, schedule)
+            self._lengths = schedule.lengths  # so that a step of other sizes needs no other plan
+            progress.move()
         return [self.trainer.program.numbers(self.trainer.program.values(tuple(each.tolist()))) for each in sums]
 
     def _run(self, before: State, start: State | StateRef, source: Any, schedule: Schedule) -> list[Array]:
@@ -152,7 +153,7 @@ class Steps:
         """The state after the last call; its steps are repeated if nobody has it any more."""
         assert self._last is not None, "steps were run"
         before, source, schedule = self._last
-        for _ in range(_REPEATS):
+        for _ in range(REPEATS):
             try:
                 assert self._ref is not None, "steps were committed"
                 state = self._ref.get()
@@ -164,7 +165,7 @@ class Steps:
             if not finite:
                 raise explain_not_finite(self.trainer.program, source, before, schedule.cut(0, len(schedule)))
             return state
-        raise ClusterError(f"the state was computed {_REPEATS} times and no worker has it; the last time: {lost}")
+        raise ClusterError(f"the state was computed {REPEATS} times and no worker has it; the last time: {lost}")
 
     # ---- rows
 
@@ -213,8 +214,7 @@ class Steps:
             self._shards = shards
         cuts = [[shard_slice(a, b - a, self._shards, s) for s in range(self._shards)] for a, b in pairwise(ends)]
         schedule = Schedule.of([[np.arange(cut.start, cut.stop) for cut in step] for step in cuts])
-        self._lengths |= schedule.lengths  # so that a step of other sizes needs no other plan
-        return Schedule(schedule.at, len(schedule), self._lengths, schedule.rows)
+        return Schedule(schedule.at, len(schedule), schedule.lengths | self._lengths, schedule.rows)
 
     # ---- the session
 
@@ -227,12 +227,12 @@ class Steps:
             trainer._close_stepper()
             program = trainer._prepare(source, self._shards)
             progress = trainer.progress
-            if progress.state is None:
-                progress.state = trainer._first_state(program)
-            assert progress.state is not None, "it was just set"
-            check_additive(program, source, progress.state)
+            state = trainer._first_state(program) if progress.state is None else progress.state
+            check_additive(program, source, state)
             engine = choose_engine(trainer.engine, trainer.threads, trainer.client)
             self._session = self._leaving.enter_context(engine.session(program, source))
+            if progress.state is None:
+                progress.state = state
             progress.follow(self._bring, ())
             trainer._stepper = self
         return self._session

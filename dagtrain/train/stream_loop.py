@@ -41,7 +41,6 @@ class StreamLoop(Loop):
         stream, progress = self._batches, self.progress
         if self._begin_epoch() and self.stopping.reason is not None:
             return
-        _ = progress.state  # the round before cannot be repeated
         self._round = stream.round(lambda: self.stopping.reason is not None)
         if self.stopping.reason is not None:
             return
@@ -60,8 +59,8 @@ class StreamLoop(Loop):
             self._advance()
 
     def _advance(self) -> None:
-        """Note in the stream that steps were done."""
-        stream = self._batches
+        """Note in the stream that steps were done, once the state after them is here: they cannot be repeated any more."""
+        _, stream = self.progress.state, self._batches
         stream.advance(self.progress.place[1] - stream.done)
         self.progress.ledger.resize(self.progress.epochs, stream.samples)
 
@@ -75,7 +74,8 @@ class StreamLoop(Loop):
 
     def _steps(self, first: Place, end: Place) -> Schedule:
         steps = [] if self._round is None else self._round.steps
-        return Schedule.of(steps[first[1] - self._base : end[1] - self._base], 1 if self._asked_within else 0)
+        last = end[1] - self._base if end[0] == first[0] else len(steps)  # a round ends with its epoch
+        return Schedule.of(steps[first[1] - self._base : last], 0 if self._within is None else 1)
 
     def _stopped(self, reason: str) -> None:
         super()._stopped(reason)

@@ -102,6 +102,8 @@ class Trained(Hinted):
         if not is_known or (isinstance(here, property) and here.fset is None):
             settable = ("client", "engine", "learning_rate_scale", "optimizer", "threads")
             raise no_attribute("attribute to set of a Trainer", name, settable, hints.TRAINER)
+        if name in ("client", "engine", "threads") and "_stepper" in vars(self):
+            self._close_stepper()  # its next step uses the new one
         super().__setattr__(name, value)
 
     def _close_stepper(self) -> None:
@@ -263,6 +265,7 @@ class Trained(Hinted):
         new = optim.find(optimizer)
         if self._is_fitting:
             raise ArgumentError("the optimizer cannot be replaced during a fit: assign it between fits, or set learning_rate_scale.")
+        self._close_stepper()
         old, state = self.progress.program, self.progress.state
         if old is None or state is None:
             self._optimizer, self.progress.program = new, None

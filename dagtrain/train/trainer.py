@@ -200,8 +200,9 @@ class Trainer(Pictured):
     ) -> History:
         """Train; a second call continues where the first ended.
 
-        The first Ctrl-C or SIGTERM ends training at the next step (on a cluster, at the end of the submitted steps) and returns; the
-        trainer keeps its state, and continues from it to the same bits. The second raises KeyboardInterrupt or SystemExit at once.
+        The first Ctrl-C or SIGTERM ends training at the next step (on a cluster, after the last steps that all workers have reported) and
+        returns; the trainer keeps its state, and continues from it to the same bits. The second raises KeyboardInterrupt or SystemExit at
+        once.
 
         Parameters
         ----------

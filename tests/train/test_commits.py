@@ -15,6 +15,8 @@ from dagtrain.data.ledger import Ledger
 from dagtrain.engines.commits import Commit, StateLostError
 from dagtrain.engines.engine import InlineEngine
 from dagtrain.errors import ClusterError, NotFiniteError
+from dagtrain.report.records import Event
+from dagtrain.step.state import State
 from dagtrain.train.stopping import Stopping
 
 pytestmark = pytest.mark.combined
@@ -80,6 +82,7 @@ LOOKS = {
     "nothing": ({}, [], 1, [STEPS * EPOCHS]),
     "validation": ({"validation_data": (X, Y)}, [], 1, [STEPS] * EPOCHS),
     "a look at one epoch": ({}, [lambda trainer, epoch: epoch == 2 and trainer.state], 3, [STEPS * EPOCHS, *[STEPS] * EPOCHS]),
+    "an early stopping that restores nothing": ({"early": True}, [], 1, [STEPS * EPOCHS]),
 }
 
 
@@ -87,12 +90,25 @@ LOOKS = {
 def test_commits_end_where_the_state_is_asked_for(apart: Any, look: str) -> None:
     """The first time it is asked for within a commit, the steps before are repeated; then commits end there."""
     options, does, calls, commits = LOOKS[look]
+    options = dict(options)
     trainer, engine = new()
     callback = dt.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: [do(trainer, epoch) for do in does])
-    fit(trainer, callback, **options)
+    early = [dt.callbacks.EarlyStopping("loss", patience=EPOCHS)] if options.pop("early", False) else []
+    fit(trainer, callback, *early, **options)
     assert bits(trainer) == apart
     assert (engine.calls, engine.commits) == (calls, commits)
     assert trainer.ledger().epochs == list(range(EPOCHS - 8, EPOCHS))
+    trainer.ledger().verify()
+
+
+def test_one_look_within_an_epoch_is_forgotten_after_an_epoch_without(apart: Any) -> None:
+    trainer, engine = new()
+    fit(
+        trainer,
+        dt.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: len(engine.commits) == 1 and batch == 1 and trainer.state),
+    )
+    assert bits(trainer) == apart
+    assert engine.commits == [STEPS * EPOCHS, 1, 1, *[1] * (STEPS - 2), *[1] * STEPS, *[STEPS] * (EPOCHS - 2)]
     trainer.ledger().verify()
 
 
@@ -123,6 +139,143 @@ def test_states_that_are_lost_are_computed_again(apart: Any) -> None:
     trainer.engine = "inline"
     fit(trainer, epochs=EPOCHS - 1)
     assert bits(trainer)[0] == apart[0]
+
+
+class Telling(Counted):
+    """Tells of something before each stream; a state where a stream is to begin may be lost, and a repetition may break."""
+
+    def __init__(self, loses: int = 0, breaks: bool = False) -> None:
+        super().__init__(lambda step: self.breaks and step == 3 * STEPS)
+        self.loses, self.breaks = loses, breaks
+
+    def session(self, program: Any, source: Any, exact: bool = False) -> Any:
+        session = super().session(program, source, exact)
+        run = session.run
+
+        def telling(start: Any, steps: Any) -> Any:
+            yield Event("lost", "a worker")
+            if not isinstance(start, State) and self.loses:
+                self.loses -= 1
+                raise StateLostError("it is gone.")
+            for item in run(start, steps):
+                yield item
+                if self.breaks and self.calls > 3:
+                    raise ClusterError("the cluster is gone.")
+
+        session.run = telling  # type: ignore[method-assign]
+        return session
+
+
+def test_a_callback_that_changes_the_rate_before_the_first_commit_keeps_weights_that_were_just_restored() -> None:
+    """No commit has come from them when the stream is closed again."""
+    found = set()
+    for engine in (Telling(), Counted()):
+        trainer, _ = new(engine=engine)
+        first: list[Any] = []
+
+        def restore(epoch: int, logs: Any, trainer: Any = trainer, first: Any = first) -> None:
+            first.append(trainer.state)
+            if epoch == 2:
+                trainer.restore_weights(first[0])
+                if isinstance(trainer.engine, Counted) and not isinstance(trainer.engine, Telling):
+                    trainer.learning_rate_scale = 0.5
+
+        def slower(event: Event, trainer: Any = trainer, first: Any = first) -> None:
+            if len(first) == 3 and event.kind == "lost":
+                trainer.learning_rate_scale = 0.5
+
+        fit(trainer, dt.callbacks.LambdaCallback(on_epoch_end=restore, on_event=slower))
+        found.add(bits(trainer)[0])
+    assert len(found) == 1
+
+
+def test_a_state_that_is_lost_where_a_stream_begins_is_computed_again(apart: Any) -> None:
+    """A rate that changes and changes back: the streams after it end with their epochs, and begin where the one before ended."""
+    trainer, engine = new(engine=Telling(loses=2))
+
+    def twice(epoch: int, logs: Any) -> None:
+        if epoch == 1:
+            trainer.learning_rate_scale = 0.5
+            trainer.learning_rate_scale = 1.0
+
+    fit(trainer, dt.callbacks.LambdaCallback(on_epoch_end=twice))
+    assert bits(trainer) == apart
+    assert isinstance(engine, Telling)
+    assert engine.loses == 0
+    trainer.ledger().verify()
+
+
+def test_callbacks_are_told_of_a_repetition_when_it_is_over(apart: Any) -> None:
+    """They may ask for the state that it makes, and set another."""
+    trainer, engine = new(engine=Telling())
+    at: list[int] = []
+
+    def look(event: Event) -> None:
+        at.append(trainer.state.step)
+
+    late = dt.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: epoch == 2 and trainer.state, on_event=look)
+    fit(trainer, late)
+    assert bits(trainer) == apart
+    assert at == [0, 3 * STEPS, 3 * STEPS]
+    assert engine.calls == 3
+
+
+def test_an_error_while_steps_are_repeated_goes_back_to_the_last_state_that_is_here(apart: Any) -> None:
+    """And not to one on the way."""
+    trainer, _ = new(engine=Telling(breaks=True))
+    with pytest.raises(ClusterError, match="the cluster is gone"):
+        fit(trainer, dt.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: epoch in (0, 2) and trainer.state))
+    assert trainer.state.step == trainer.progress.epochs * STEPS
+    trainer.ledger().verify()
+    left, trainer.engine = EPOCHS - trainer.progress.epochs, "inline"
+    fit(trainer, epochs=left)
+    assert bits(trainer)[0] == apart[0]
+
+
+def test_a_state_lost_at_the_end_of_an_epoch_of_a_stream_is_computed_again() -> None:
+    found = []
+    for times in (0, 1):
+        losses: list[int] = []
+        engine = Counted(lambda step, times=times, losses=losses: step == 8 and len(losses) < times and not losses.append(step))
+        trainer, _ = new(engine=engine)
+        trainer.fit(lambda: ((X[i : i + 16], Y[i : i + 16]) for i in range(0, 48, 12)), epochs=3, verbose=0)
+        found.append((trainer.state.step, trainer.state.fingerprint, len(losses)))
+    assert [each[0] for each in found] == [12, 12]
+    assert (found[0][1], found[1][2]) == (found[1][1], 1)
+
+
+def test_an_iterator_that_is_interrupted_after_an_epoch_goes_on_without_a_gap() -> None:
+    """Its batches are given up only when the state after them is here: they come once."""
+
+    def interrupt(epoch: int, logs: Any) -> None:
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    batches = [(X[i : i + 16], Y[i : i + 16]) for i in range(0, 34, 3)]
+    whole, broken = new()[0], new()[0]
+    whole.fit(iter(batches), steps_per_epoch=4, epochs=3, verbose=0)
+    once = iter(batches)
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit(once, steps_per_epoch=4, epochs=3, verbose=0, callbacks=[dt.callbacks.LambdaCallback(on_epoch_end=interrupt)])
+    assert broken.progress.place == (2, 0)
+    broken.fit(once, steps_per_epoch=4, epochs=1, verbose=0)
+    assert broken.state.fingerprint == whole.state.fingerprint
+
+
+def test_each_event_before_a_fit_comes_once() -> None:
+    class Telling(dt.callbacks.Callback):
+        seen = 0
+
+        def on_train_begin(self) -> None:
+            self.tell("it begins")
+
+        def on_event(self, event: Event) -> None:
+            self.seen += 1
+
+    trainer, _ = new()
+    callback = Telling()
+    fit(trainer, callback, epochs=1)
+    assert callback.seen == 1
 
 
 @pytest.mark.parametrize("looked", [5, 8])

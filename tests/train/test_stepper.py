@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -176,3 +177,61 @@ def test_wrong_uses_are_refused() -> None:
 
     with pytest.raises(ArgumentError, match="the trainer is in a fit"):
         trainer.fit(X, Y, verbose=0, callbacks=[dt.callbacks.LambdaCallback(on_epoch_end=step)])
+
+
+def test_other_settings_between_steps_take_effect() -> None:
+    """An optimiser, an engine, a number of threads."""
+    found = []
+    for closes in (False, True):
+        stepper = dt.Stepper(**settings(optimizer=dt.optim.sgd(0.1)))
+        for optimizer in (dt.optim.sgd(0.5), dt.optim.adam()):
+            stepper.step(X[:8], Y[:8])
+            if closes:
+                stepper.close()
+            stepper.trainer.optimizer = optimizer
+        stepper.step(X[:8], Y[:8])
+        found.append(stepper.state.fingerprint)
+        engine = Forgetful({4: 1})
+        stepper.trainer.engine = engine
+        stepper.step(X[:8], Y[:8])
+        assert (stepper.state.step, engine.times) == (4, {4: 0})
+    assert found[0] == found[1]
+
+
+def test_steps_may_come_from_several_threads_one_after_the_other(fitted: dt.Trainer) -> None:
+    with dt.Stepper(**settings()) as stepper, ThreadPoolExecutor(1) as other:
+        for i, rows in enumerate(ROWS):
+            step = lambda rows=rows: stepper.step(X[rows], Y[rows], sample_weight=W[rows])  # noqa: E731
+            other.submit(step).result() if i % 3 else step()
+            assert [other.submit(lambda: stepper.state.step).result(), stepper.state.step] == [i + 1] * 2
+    assert stepper.state.fingerprint == fitted.state.fingerprint
+
+
+def test_a_batch_of_a_size_that_fails_leaves_the_stepper_as_it_was() -> None:
+    def cost(w: Any, x: Any) -> Any:
+        if len(x) == 20:
+            raise ValueError("twenty rows")
+        return np.mean((x @ w) ** 2)
+
+    stepper = dt.Stepper(cost, parameters=np.ones(3, "f4"), shards=2, threads=2, engine="inline")
+    stepper.step(X[:8])
+    with pytest.raises(Exception, match="twenty rows"):
+        stepper.step(X[:40])
+    stepper.step(X[:8])
+    assert stepper.state.step == 2
+
+
+class Full(InlineEngine):
+    """Cannot begin."""
+
+    def session(self, program: Any, source: Any, exact: bool = False) -> Any:
+        raise ClusterError("there is no room.")
+
+
+def test_a_first_step_that_fails_decides_nothing() -> None:
+    trainer = dt.Trainer(**settings(engine=Full()))
+    with pytest.raises(ClusterError, match="no room"):
+        trainer.partial_fit(X, Y)
+    trainer.engine = "inline"
+    trainer.partial_fit(X[:, :2], Y)
+    assert trainer.state.step == 1

@@ -10,7 +10,7 @@ import time
 import uuid
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from functools import partial
@@ -169,6 +169,11 @@ class ClusterSession:
         """What happened since the last call."""
         events, self.events = self.events, []
         return events
+
+    def untold(self) -> Iterator[Event]:
+        """The same one by one: what a consumer does not take is told later."""
+        while self.events:
+            yield self.events.pop(0)
 
     def compare(self, worker: str, there: Mapping[str, str]) -> None:
         """Warn once of a worker with other software; raise if the bits must be exact."""

@@ -84,7 +84,7 @@ class Driver:
     def _holder(self) -> Held:
         """Who holds the last committed state; the group at work goes on if it can, otherwise it is given up."""
         session, held, current = self.session, self.coordinator.committed, self.coordinator.group
-        if held.generation not in session.groups:
+        if held.generation not in session.groups or held.step != self.first:
             return Held(self.first)
         group = None if current is None or current.under_way else session.groups.get(current.generation)
         if group is None or group.order.placement.shape != self.shape or group.parts_key != self._parts_key():
@@ -129,8 +129,8 @@ class Driver:
                 except SilentError as error:
                     if group := self.coordinator.group:
                         self.coordinator.failed(group.generation, str(error))
-            yield from session.told()
-            yield from items
+            yield from items  # a commit first: the group is beyond its steps
+            yield from session.untold()
             if self.coordinator.finished:
                 return
             news = session.look(0.0 if items else _LOOK)
@@ -286,7 +286,8 @@ class Driver:
         for worker in held.workers:
             if worker not in self.session.workers or group is None:
                 continue
-            state = self._receive(group.futures[held.segment, group.order.placement.workers.index(worker)], worker)
+            future = group.futures.get((held.segment, group.order.placement.workers.index(worker)))
+            state = None if future is None else self._receive(future, worker)
             if isinstance(state, State):
                 self.safe = state.copy()  # the message's memory may be read-only
                 self.coordinator.fetched(held)

@@ -92,7 +92,7 @@ class SchedulerSession(ClusterSession):
                     break
                 except Exception as error:
                     repeats.take(error)
-                yield from self.told()
+                yield from self.untold()
             state, done = after, end
 
     def _segment(self, state: State, steps: Schedule, first: int, end: int) -> Generator[Item, None, State]:
@@ -150,7 +150,7 @@ class SchedulerSession(ClusterSession):
     def _result(self, future: Any, step: int) -> Generator[Item, None, Any]:
         """The value of a future of the steps from this one on."""
         for _ in waiting(self.client, [future], self.timeouts, f" in the steps from {step} on"):
-            yield from self.told()
+            yield from self.untold()
             yield Idle()
         return fetch(self.client, [future], self.timeouts)[0]
 

@@ -14,6 +14,7 @@ from dagtrain.backends.blas import guard
 from dagtrain.data import BatchPlan
 from dagtrain.engines import InlineEngine, LanesEngine, SchedulerEngine, SegmentPolicy
 from dagtrain.engines.inline import StepRunner
+from dagtrain.engines.ranks.actions import Commit
 
 EPOCHS, STEPS, SHARDS = 6, 3, 2
 X = np.random.default_rng(0).normal(size=(40, 5)).astype("f4")
@@ -192,3 +193,40 @@ def test_with_workers_that_are_killed_in_between(client: Any, kill_at: Any, tmp_
     for step, others in ((2, 0), (7, 2), (12, 0)):
         kill_at("update", step, others=others)
     check(ENGINES["lanes"](client), plan, tmp_path, disturbed=True)
+
+
+class Noting(LanesEngine):
+    """Something happens whenever steps are committed."""
+
+    def session(self, program: Any, source: Any, exact: bool = False) -> Any:
+        session: Any = super().session(program, source, exact)
+        act = session.coordinator.act
+
+        def noting() -> Any:
+            actions = act()
+            if any(isinstance(action, Commit) for action in actions):
+                session.note("noted", "it happened")
+            return actions
+
+        session.coordinator.act = noting
+        return session
+
+
+def test_steps_that_are_committed_when_something_happens_are_not_lost(threads: Any) -> None:
+    """A callback stops at the event that comes with them; the group is beyond them already."""
+    trainer, steps = new(Noting(threads, SegmentPolicy(most=2))), 0
+
+    def stop(event: Any) -> None:
+        if event.kind == "noted" and trainer.progress.place != began:
+            trainer.stop("it happened")
+
+    for _ in range(2):
+        began = trainer.progress.place
+        trainer.fit(X, Y, batch_size=16, epochs=EPOCHS, verbose=0, callbacks=[dt.callbacks.LambdaCallback(on_event=stop)])
+        assert trainer.state.step > steps
+        steps = trainer.state.step
+        trainer.ledger().verify()
+    trainer.engine = "inline"
+    trainer.fit(X, Y, batch_size=16, epochs=EPOCHS - trainer.progress.epochs, verbose=0)
+    inline = new("inline")
+    assert trainer.state.fingerprint == inline.fit(X, Y, batch_size=16, epochs=EPOCHS, verbose=0).fingerprint
