@@ -12,9 +12,9 @@ from dagtrain.errors import ClusterError
 from dagtrain.report.records import Event
 from dagtrain.step.state import State
 
-__all__ = ["REPEATS", "lost", "repeated"]
+__all__ = ["lost", "repeated"]
 
-REPEATS = 8
+_REPEATS = 8
 """Most repetitions of steps whose state is lost each time."""
 
 
@@ -26,7 +26,7 @@ def lost(error: StateLostError, start: State) -> Event:
 def repeated(session: Session, start: State, steps: Schedule, tell: Callable[[Event], object]) -> tuple[State, StateRef]:
     """The state after these steps, and where it lies; `tell` takes what happens meanwhile."""
     why = ""
-    for _ in range(REPEATS):
+    for _ in range(_REPEATS):
         ref: StateRef | None = None
         with closing(session.run(start, steps)) as stream:  # type: ignore[type-var]  # it is a generator
             for item in stream:
@@ -41,6 +41,6 @@ def repeated(session: Session, start: State, steps: Schedule, tell: Callable[[Ev
                 why = str(error)
                 tell(lost(error, start))
     raise ClusterError(
-        f"the state of step {start.step + len(steps)} was computed {REPEATS} times and no worker has it; the last time: {why} Look at "
+        f"the state of step {start.step + len(steps)} was computed {_REPEATS} times and no worker has it; the last time: {why} Look at "
         "the workers' logs; go on from the last checkpoint with fit(..., checkpoint=..., resume=True)."
     )

@@ -24,14 +24,14 @@ from dagtrain.data.schedule import Schedule
 from dagtrain.data.source import ArraySource, partition_sizes
 from dagtrain.engines.commits import Commit, StateLostError, StateRef
 from dagtrain.engines.engine import choose_engine
-from dagtrain.errors import ArgumentError, ClusterError, DataError
+from dagtrain.errors import ArgumentError, DataError
 from dagtrain.graph import Array
 from dagtrain.report.records import Event
 from dagtrain.step.state import State
 from dagtrain.train.additive import check_additive
 from dagtrain.train.batches import open_batch
 from dagtrain.train.diagnose import check_weight, explain_not_finite
-from dagtrain.train.repeat import REPEATS
+from dagtrain.train.repeat import lost, repeated
 
 if TYPE_CHECKING:
     from dagtrain.engines.engine import Session
@@ -152,20 +152,16 @@ class Steps:
     def _bring(self) -> State:
         """The state after the last call; its steps are repeated if nobody has it any more."""
         assert self._last is not None, "steps were run"
+        assert self._session is not None and self._ref is not None, "steps were committed"  # noqa: PT018  # for one reason
         before, source, schedule = self._last
-        for _ in range(REPEATS):
-            try:
-                assert self._ref is not None, "steps were committed"
-                state = self._ref.get()
-            except StateLostError as error:
-                lost = error
-                self._run(before, before, source, schedule)
-                continue
-            finite = np.isfinite(state.parameters).all() and self.trainer.program.statistics_layout.is_finite(state.statistics)
-            if not finite:
-                raise explain_not_finite(self.trainer.program, source, before, schedule.cut(0, len(schedule)))
-            return state
-        raise ClusterError(f"the state was computed {REPEATS} times and no worker has it; the last time: {lost}")
+        try:
+            state = self._ref.get()
+        except StateLostError as error:
+            self.events.append(lost(error, before))
+            state, self._ref = repeated(self._session, before, schedule, self.events.append)
+        if not (np.isfinite(state.parameters).all() and self.trainer.program.statistics_layout.is_finite(state.statistics)):
+            raise explain_not_finite(self.trainer.program, source, before, schedule.cut(0, len(schedule)))
+        return state
 
     # ---- rows
 
@@ -173,9 +169,10 @@ class Steps:
         """The batches of these rows."""
         try:
             numbers = [np.asarray(step) for step in steps]
-            assert all(rows.ndim == 1 and rows.dtype.kind in "iu" for rows in numbers)
-        except (AssertionError, ValueError) as error:
-            raise ArgumentError("with x, each step is a list of numbers of rows, as in run([[0, 3], [2, 1]], x, y).") from error
+        except ValueError:  # of lists of several lengths
+            numbers = []
+        if not numbers or any(rows.ndim != 1 or rows.dtype.kind not in "iu" for rows in numbers):
+            raise ArgumentError("with x, each step is a list of numbers of rows, as in run([[0, 3], [2, 1]], x, y).")
 
         def take(data: Any, rows: Array) -> Any:
             if isinstance(data, Mapping):
