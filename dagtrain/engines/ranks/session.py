@@ -57,12 +57,12 @@ class LanesSession(ClusterSession):
         self.channel, self.memory_limits, self.bucket_bytes = engine.channel, engine.memory_limits, engine.bucket_bytes
         self.clock = AwakeClock(_LISTENED)
         self._wall = WallClock()
-        self._gone = False
+        self._gone = ""
+        """Why the scheduler is gone, as the first call that it did not answer said."""
         self.membership = Membership(self.policy.cut, self.policy.again)
         self.coordinator = Coordinator(self.clock.read(), self.policy, self.membership)
         self.by_comm: set[frozenset[str]] = set()
         """Pairs of workers that exchange by Dask's connections, since they could open no socket."""
-        self._address = self.client.scheduler.address
         self._pipeline: InputPipeline | None = None
         self.groups: dict[int, Group] = {}
         self._wanted = 0
@@ -142,7 +142,7 @@ class LanesSession(ClusterSession):
     def call(self, verb: str, wait: float = 0.0, **arguments: Any) -> Any:
         """Call the scheduler plugin."""
         if self._gone:  # it did not answer for `outage` seconds
-            raise ClusterError(f"the scheduler at {self._address} did not answer before.")
+            raise ClusterError(self._gone)
         client, name = self.client, f"dagtrain_lanes_{verb}"
         try:
             return insist(
@@ -152,7 +152,7 @@ class LanesSession(ClusterSession):
                 self.say,
             )
         except ClusterError as error:
-            self._gone = isinstance(error.__cause__, OSError)
+            self._gone = str(error) if isinstance(error.__cause__, OSError) else ""
             raise
 
     def say(self, text: str) -> None:
