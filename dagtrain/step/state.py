@@ -29,7 +29,7 @@ class EpochProgress(NamedTuple):
     """
 
     steps: int
-    sums: tuple[float, ...]
+    sums: tuple[float, ...] | Array
     seconds: float
     batches: dict[str, int | str]
 

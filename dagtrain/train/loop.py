@@ -295,9 +295,9 @@ class Loop:
     def _enter(self, sums: Array, used: Sequence[tuple[int, Array]], seconds: float) -> None:
         """Advance the progress by a step."""
         progress = self.progress
-        begun = progress.begun or EpochProgress(0, (0.0,) * self.program.sums, 0.0, self.plan.settings)
+        begun = progress.begun or EpochProgress(0, np.zeros(self.program.sums), 0.0, self.plan.settings)
         progress.move()
-        together = tuple(a + b for a, b in zip(begun.sums, sums.tolist(), strict=True))
+        together = np.asarray(begun.sums) + sums  # a new array, since anchors keep the one before
         progress.begun = EpochProgress(begun.steps + 1, together, begun.seconds + seconds, begun.batches)
         self._step += 1
         for _, rows in used:

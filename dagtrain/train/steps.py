@@ -125,7 +125,7 @@ class Steps:
             sums = self._run(before, start, source, schedule)
             self._lengths = schedule.lengths  # so that a step of other sizes needs no other plan
             progress.move()
-        return [self.trainer.program.numbers(self.trainer.program.values(tuple(each.tolist()))) for each in sums]
+        return [self.trainer.program.numbers(self.trainer.program.values(each)) for each in sums]
 
     def _run(self, before: State, start: State | StateRef, source: Any, schedule: Schedule) -> list[Array]:
         """Run steps; keep the reference to the state after them."""

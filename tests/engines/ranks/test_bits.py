@@ -1,7 +1,6 @@
 """The engine *lanes* gives the bits of the engine *inline*, on any workers and over any channels."""
 
 import threading
-import time
 
 import dask.array as da
 import pytest
@@ -214,12 +213,6 @@ def test_any_state_of_an_optimizer(client, digits, optimizer, units):
 @pytest.mark.parametrize("most", [1, 3])
 def test_where_segments_end_changes_nothing(client, plain, most):
     same_run(plain.fit(plain.trainer(engine=LanesEngine(client, policy=SegmentPolicy(most=most)))), plain.inline)
-
-
-def test_steps_done_while_nobody_asked_count(client, looking, plain):
-    """Ranks begin on the next epoch while the trainer is busy with the end of this one."""
-    engine = LanesEngine(client, policy=SegmentPolicy(news=5))
-    same_run(plain.fit(plain.trainer(engine=engine), callbacks=[looking(lambda: time.sleep(0.5))]), plain.inline)
 
 
 @pytest.mark.parametrize("persisted", [True, False], ids=["persisted", "lazy"])
