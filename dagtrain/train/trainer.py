@@ -200,7 +200,7 @@ class Trainer(Pictured):
     ) -> History:
         """Train; a second call continues where the first ended.
 
-        The first Ctrl-C or SIGTERM ends training at the next step (on a cluster, after the last steps that all workers have reported) and
+        The first Ctrl-C or SIGTERM ends training after the steps of some 20 ms (on a cluster, the last that all workers have reported) and
         returns; the trainer keeps its state, and continues from it to the same bits. The second raises KeyboardInterrupt or SystemExit at
         once.
 
