@@ -2,8 +2,9 @@
 
     8 × 8 × 1 ──▶ turned, shifted, stretched ──▶ 32, 32 filters ──▶ maximum ──▶ 64, 64 filters ──▶ maximum ──▶ 10 classes
 
-The changes are a layer: ops of the step that are random in training, and do nothing else. Five networks, each for a split of its own, read 99.6 %
-of the digits that training never saw. Then a network of 16, 32 and 64 filters reads digits of any colour, size and place among 32 × 32 elements.
+The changes are a layer: ops of the step that are random in training, and do nothing else. Five networks, each for a split of its own, read
+99.6 % of the digits that training never saw. Then a network of 16, 32 and 64 filters reads digits of any colour, size and place among
+32 × 32 elements.
 
 Run: python examples/pictures.py
 """

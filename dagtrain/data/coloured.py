@@ -3,6 +3,8 @@
     noise of 4 × 4 dark colours, enlarged ──▶ + grain ──┐
                                                         ├──▶ picture (size, size, 3)
     digit of 8 × 8, enlarged, anywhere ──▶ a colour ────┘
+
+A picture is a function of its seed and its number, so each partition of dask arrays makes its own.
 """
 
 from __future__ import annotations
@@ -103,17 +105,19 @@ def _picture(digit: Array, size: int, draw: np.random.Generator) -> Array:
     rows, columns = _spread(size, len(digit), top, length), _spread(size, len(digit), left, length)
     cover = (rows @ digit @ columns.T)[..., None]
     picture = behind + grain
-    return np.clip(picture + cover * (colour - picture), 0.0, 1.0).astype(np.float32)
+    shown: Array = np.clip(picture + cover * (colour - picture), 0.0, 1.0).astype(np.float32)
+    return shown
 
 
 def _spread(size: int, elements: int, first: float, length: float) -> Array:
     """(size, elements): the part of each element in each place, if the elements lie from `first` over `length` places.
 
-    Between the middles of two elements their parts go over linearly; beyond the outermost ones there is nothing, or, where the elements cover
-    all places, the outermost.
+    Between the middles of two elements the one goes over into the other linearly. Beyond the outermost ones lies nothing, or these
+    themselves if the elements cover all places.
     """
     middles = (np.arange(size) + 0.5 - first) * elements / length - 0.5
     covers = length >= size
     if covers:
         middles = middles.clip(0, elements - 1)
-    return np.maximum(0.0, 1.0 - np.abs(middles[:, None] - np.arange(elements)))
+    parts: Array = np.maximum(0.0, 1.0 - np.abs(middles[:, None] - np.arange(elements)))
+    return parts
