@@ -12,6 +12,7 @@ from dagtrain.nn.layers import (
     nonlinear,
     normalization,
     pooling,
+    recurrent,
     reshaping,
     resizing,
     scaling,
@@ -28,6 +29,7 @@ from dagtrain.nn.layers.noise import *
 from dagtrain.nn.layers.nonlinear import *
 from dagtrain.nn.layers.normalization import *
 from dagtrain.nn.layers.pooling import *
+from dagtrain.nn.layers.recurrent import *
 from dagtrain.nn.layers.reshaping import *
 from dagtrain.nn.layers.resizing import *
 from dagtrain.nn.layers.scaling import *
@@ -45,6 +47,7 @@ __all__ += noise.__all__
 __all__ += nonlinear.__all__
 __all__ += normalization.__all__
 __all__ += pooling.__all__
+__all__ += recurrent.__all__
 __all__ += reshaping.__all__
 __all__ += resizing.__all__
 __all__ += scaling.__all__
