@@ -128,26 +128,12 @@ class DDPG(Agent):
         rounds_late: int = 0,
         engine: Any = "inline",
     ) -> None:
+        settings = {name: value for name, value in locals().items() if name not in ("self", "environment", "__class__")}
         self.learning_rate, self.target_rate, self.actor_every, self.twin = learning_rate, target_rate, actor_every, twin
         self.noise, self.noise_size = one_of("noise", noise, NOISES), not_negative("noise_size", noise_size)
         self.target_noise = not_negative("target_noise", target_noise), not_negative("target_noise_limit", target_noise_limit)
         self.actor, self.critic, self.hidden = actor, critic, tuple(hidden)
-        super().__init__(
-            environment,
-            seed=seed,
-            discount=discount,
-            returns_over=returns_over,
-            batch_size=batch_size,
-            capacity=capacity,
-            random_steps=random_steps,
-            updates_per_step=updates_per_step,
-            final_rate=final_rate,
-            constant_until=constant_until,
-            episodes_per_round=episodes_per_round,
-            episodes_per_task=episodes_per_task,
-            rounds_late=rounds_late,
-            engine=engine,
-        )
+        super().__init__(environment, settings)
 
     @property
     def behaviour(self) -> Behaviour:
@@ -179,7 +165,9 @@ class DDPG(Agent):
             "*": optim.adam(self.learning_rate),
         }
         parameters = {"online": networks, "target": networks}
-        return Trainer(rule, parameters=parameters, optimizer=optim.by_name(rules), shards=1, engine=self.engine, seed=self.seed)
+        return Trainer(
+            rule, parameters=parameters, optimizer=optim.by_name(rules), shards=1, engine=self.settings["engine"], seed=self.seed
+        )
 
     def _policy(self, parameters: Any) -> Any:
         return parameters["online"]["actor"]

@@ -166,6 +166,7 @@ class DQN(Agent):
         rounds_late: int = 0,
         engine: Any = "inline",
     ) -> None:
+        settings = {name: value for name, value in locals().items() if name not in ("self", "environment", "__class__")}
         self.learning_rate, self.gradient_norm = learning_rate, gradient_norm
         self.target_rate, self.target_every, self.double, self.dueling = target_rate, target_every, double, dueling
         self.final_epsilon, self.epsilon_episodes = (
@@ -176,23 +177,7 @@ class DQN(Agent):
         if network is not None and dueling:
             raise ArgumentError("dueling is a property of the network: give a network, or dueling=True.")
         self.network, self.hidden = network, tuple(hidden)
-        super().__init__(
-            environment,
-            seed=seed,
-            discount=discount,
-            returns_over=returns_over,
-            batch_size=batch_size,
-            capacity=capacity,
-            random_steps=random_steps,
-            updates_per_step=updates_per_step,
-            final_rate=final_rate,
-            constant_until=constant_until,
-            episodes_per_round=episodes_per_round,
-            episodes_per_task=episodes_per_task,
-            rounds_late=rounds_late,
-            priority=priority,
-            engine=engine,
-        )
+        super().__init__(environment, settings)
 
     @property
     def behaviour(self) -> Behaviour:
@@ -216,7 +201,11 @@ class DQN(Agent):
             "*": optim.chain(optim.clip_by_global_norm(self.gradient_norm), optim.adam(self.learning_rate)),
         }
         return Trainer(
-            cost, parameters={"online": parameters, "target": parameters}, optimizer=optim.by_name(rules), shards=1, engine=self.engine
+            cost,
+            parameters={"online": parameters, "target": parameters},
+            optimizer=optim.by_name(rules),
+            shards=1,
+            engine=self.settings["engine"],
         )
 
     def _policy(self, parameters: Any) -> Any:
