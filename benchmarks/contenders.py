@@ -1,6 +1,6 @@
 """The contenders of step.py, each written as its documentation recommends for speed.
 
-Batches are in the library's own arrays before the measurement.
+Those of single steps have their batches in the library's own arrays before the measurement. Those of whole loops shuffle and cut the data.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from problem import BETAS, EPSILON, LEARNING_RATE, SIZES, Maker, Problem
 
-__all__ = ["CONTENDERS"]
+__all__ = ["CONTENDERS", "LOOPS"]
 
 
 class Dagtrain:
@@ -201,3 +201,48 @@ CONTENDERS: dict[str, Maker] = {
     "JAX": Jax,
     "scikit-learn": ScikitLearn,
 }
+
+
+class Fit:
+    """`Trainer.fit` inline, with all that it does beside the steps: shuffled batches, the ledger, finite values, the history."""
+
+    compile_seconds: float | None = None
+
+    def __init__(self, problem: Problem, cores: int) -> None:
+        self.problem, self.cores = problem, cores
+
+    def reset(self) -> None:
+        import dagtrain as dt
+
+        layers = [*(dt.nn.Dense(n, "relu") for n in SIZES[1:-1]), dt.nn.Dense(SIZES[-1])]
+        optimizer = dt.optim.adam(LEARNING_RATE, beta_1=BETAS[0], beta_2=BETAS[1], epsilon=EPSILON)
+        model = dt.nn.Sequential(layers, input_shape=SIZES[:1])
+        self.trainer = dt.Trainer(model, loss="cross_entropy", optimizer=optimizer, engine="inline", threads=self.cores)
+        self.trainer.load_weights({f"dense_{i}": {"kernel": k, "bias": b} for i, (k, b) in enumerate(self.problem.weights, 1)})
+
+    def run(self, first: int, count: int) -> float:
+        history = self.trainer.fit(*self.problem.data, epochs=count, batch_size=self.problem.batch_size, verbose=0)
+        return history.history["loss"][-1]
+
+
+class PyTorchLoop(PyTorch):
+    """The plain loop of PyTorch's tutorials: shuffled rows, a step, the running loss."""
+
+    def __init__(self, problem: Problem, cores: int) -> None:
+        super().__init__(problem, cores)
+        self.x, self.y = map(self.torch.from_numpy, problem.data)
+
+    def run(self, first: int, count: int) -> float:
+        for _ in range(count):
+            total, order = 0.0, self.torch.randperm(len(self.x))
+            for rows in order.split(self.problem.batch_size):
+                value = self.loss(self.x[rows], self.y[rows])
+                self.optimizer.zero_grad(set_to_none=True)
+                value.backward()
+                self.optimizer.step()
+                total += value.item() * len(rows)
+        return total / len(self.x)
+
+
+LOOPS: dict[str, Maker] = {"dagtrain": Fit, "PyTorch": PyTorchLoop}
+"""Whole loops: a contender's `run` does epochs in the place of steps."""

@@ -31,12 +31,17 @@ class Problem:
     batch_size: int
 
     @cached_property
-    def batches(self) -> list[tuple[Array, Array]]:
-        """Pairs of samples (float32) and labels (int64); the labels contain noise."""
+    def data(self) -> tuple[Array, Array]:
+        """Samples (float32) and labels (int64); the labels contain noise."""
         draw = np.random.default_rng(0)
         x = draw.standard_normal((_SAMPLES, SIZES[0]), np.float32)
         scores = x @ draw.standard_normal((SIZES[0], SIZES[-1]), np.float32)
-        y = np.argmax(scores + draw.gumbel(size=scores.shape), axis=1)
+        return x, np.argmax(scores + draw.gumbel(size=scores.shape), axis=1)
+
+    @cached_property
+    def batches(self) -> list[tuple[Array, Array]]:
+        """The data in pairs of samples and labels."""
+        x, y = self.data
         cuts = range(0, _SAMPLES, self.batch_size)
         return [(x[i : i + self.batch_size], y[i : i + self.batch_size]) for i in cuts]
 
@@ -51,7 +56,7 @@ class Problem:
 
 
 class Contender(Protocol):
-    """One way to do a training step. The constructor prepares and compiles it."""
+    """One way to do training steps, or epochs of them. The constructor prepares and compiles it."""
 
     compile_seconds: float | None
 
@@ -59,7 +64,7 @@ class Contender(Protocol):
         """Restore the first weights and an empty optimizer."""
 
     def run(self, first: int, count: int) -> float:
-        """Do steps `first` to `first + count - 1`, wait for them, and return the last loss."""
+        """Do steps (or epochs) `first` to `first + count - 1`, wait for them, and return the last loss."""
 
 
 Maker = Callable[[Problem, int], Contender]

@@ -26,7 +26,7 @@ from dagtrain.registry import hints as _hints
 from dagtrain.trace import cond, custom_gradient, recompute, scan, switch, trace, while_loop
 
 if TYPE_CHECKING:
-    from dagtrain import data, draw, engines, step
+    from dagtrain import data, draw, engines, step, text
     from dagtrain.step import Contribution
     from dagtrain.tasks import from_delayed
     from dagtrain.train import History, Stepper, Trainer, callbacks, learning_rate_range, load
@@ -77,6 +77,7 @@ __all__ = [
     "softmax",
     "stop_gradient",
     "switch",
+    "text",
     "top_k",
     "trace",
     "uniform",
@@ -111,6 +112,8 @@ _HINTS = _hints(
     ("relu sigmoid tanh gelu silu", "a function in dt.nn.activations, or NumPy's own, such as np.tanh"),
     ("numpy np", "NumPy itself: its functions take tensors"),
     ("visualize plot", "the method visualize() of tensors, graphs and steps, or dt.draw.draw(...)"),
+    ("tokenizer tokenize vocabulary vocab textvectorization", "dt.text.Words, dt.text.Characters or dt.text.BytePairs, with .learn(texts)"),
+    ("generate beamsearch greedy decode", "dt.text.Decoder(trainer)"),
     ("client cluster localcluster", "distributed.Client, which trainers use by themselves"),
     ("sum mean dot matmul exp log sqrt where concatenate stack reshape", "NumPy's function of that name: it takes tensors"),
 )
@@ -129,7 +132,7 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("checkpoint", "data", "deploy", "draw", "engines", "scaling", "step", "tasks", "train"):
+    if name in ("checkpoint", "data", "deploy", "draw", "engines", "scaling", "step", "tasks", "text", "train"):
         return import_module(f"dagtrain.{name}")
     if name == "callbacks":
         return import_module("dagtrain.train.callbacks")

@@ -73,7 +73,8 @@ def ops_table():
     kinds = {"with a derivative": [], "with derivative zero": [], "without a derivative": []}
     for op in OPS.values():
         if op.name not in ("part", "barrier", "closed_over"):
-            kind = "with derivative zero" if op.gradient is ZERO else "without a derivative" if op.gradient is None else "with a derivative"
+            has = op.gradient is not None or op.expand is not None
+            kind = "with derivative zero" if op.gradient is ZERO else "with a derivative" if has else "without a derivative"
             kinds[kind].append(f"`{op.name}`")
     return "\n".join(["| | ops |", "|---|---|", *(f"| {kind} | {', '.join(sorted(names))} |" for kind, names in kinds.items())])
 

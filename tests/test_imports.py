@@ -39,9 +39,10 @@ ALLOWED["transport"] = set()
 ALLOWED["nn"] = ALLOWED["optim"] = {"errors", "arguments", "registry", "hinting", "graph", "ops", "numpy_api", "trace"}
 ALLOWED["data"] = {"errors", "arguments", "graph", "trace"}
 ALLOWED["report"] = {"errors"}
+ALLOWED["text"] = {*SPINE[: SPINE.index("tasks")], "nn"}
 ALLOWED["step"] = {*SPINE, "nn", "optim", "data", "_version"}
 ALLOWED["engines"] = {*ALLOWED["step"], "step", "report", "transport"}
-ALLOWED["checkpoint"] = {*ALLOWED["step"], "step", "report"}
+ALLOWED["checkpoint"] = {*ALLOWED["step"], "step", "report", "text"}
 ALLOWED["train"] = {*ALLOWED["engines"], "engines", "checkpoint"}
 ALLOWED["scaling"] = {*ALLOWED["train"], "train"}
 ALLOWED["deploy"] = {*ALLOWED["scaling"], "scaling"}

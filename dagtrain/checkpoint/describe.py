@@ -7,6 +7,7 @@
     [1, 2]                      ⇄  {"list": [1, 2]}
     {"a": 1}                    ⇄  {"dict": [["a", 1]]}
     np.float32(0.5)             ⇄  {"number": 0.5, "dtype": "float32"}
+    text.Words(("a", "b"))      ⇄  {"vocabulary": "Words", "settings": {"tokens": ["a", "b"], …}}
     a layer of the user's       ⇄  {"python": "module.Scale", "settings": {…}}                    built if the user gives the class
     a function of the user's    ⇄  {"python": "module.name"}                                      taken if the user gives it
 
@@ -32,6 +33,7 @@ from dagtrain.nn.losses import Loss
 from dagtrain.nn.metrics import Metric
 from dagtrain.nn.model import connect
 from dagtrain.optim.named import OPTIMIZERS
+from dagtrain.text import Vocabulary
 
 __all__ = ["MAKERS", "Describer", "Description", "build", "describe", "foreign", "key_of", "short"]
 
@@ -67,6 +69,7 @@ def _named(*functions: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
 
 MAKERS: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "layer": _layers(),
+    "vocabulary": Vocabulary.kinds,
     "optimizer": {
         **OPTIMIZERS,
         **_named(optim.clip_by_value, optim.clip_by_global_norm, optim.l2, optim.add_decayed_weights),
@@ -146,6 +149,9 @@ class Describer:
             return description if "metric" in description else self._checked("metric", name, {**settings, "name": value.name}, value, path)
         if isinstance(value, nn.Layer):
             return self._layer(value, path)
+        if isinstance(value, Vocabulary) and type(value) is MAKERS["vocabulary"].get(type(value).__name__):
+            settings = {f.name: self.describe(getattr(value, f.name), _join(path, f.name)) for f in dataclasses.fields(value)}
+            return {"vocabulary": type(value).__name__, "settings": settings}
         if in_layer and "<lambda>" in getattr(value, "__qualname__", "<lambda>"):
             cure = "Write a function with def" if callable(value) else "Make it in forward from such values"
             raise ArgumentError(

@@ -342,10 +342,10 @@ class Context:
             yield part
 
 
-def run_pass(shared: Pass, layer: Layer, inputs: tuple[Any, ...]) -> Call:
+def run_pass(shared: Pass, layer: Layer, inputs: tuple[Any, ...], method: str = "forward") -> Call:
     """The call of the outermost layer, and in it all others."""
     shared.place(layer, lambda: ())
     try:
-        return Context(shared, layer, (), layer.trainable).enter(inputs, "forward")
+        return Context(shared, layer, (), layer.trainable).enter(inputs, method)
     except RecursionError:
         raise ArgumentError(f"{type(layer).__name__}: its layers are nested too deeply, or one calls itself.") from None

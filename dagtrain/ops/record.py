@@ -8,7 +8,8 @@ same record, so adding an op touches one place.
 Kernel   ``kernel(*arrays, out=None, **attributes) -> array``; it fills ``out`` if there is one and does not allocate then; see `Kernel`.
 Shapes   ``infer(*specs, **attributes) -> Spec``; raises ShapeError or DTypeError with the shapes in the message.
 Gradient ``gradient(g, y, *inputs, **attributes) -> one tensor or None (zero) for each input``; g is the cotangent of the output y.
-         ``ZERO``: the derivative is zero everywhere it exists. ``None``: there is no rule, and differentiating is an error.
+         ``ZERO``: the derivative is zero everywhere it exists. ``None``: there is no rule, and differentiating is an error, unless the
+         op has `expand`. A rule may also give None, and leave these cotangents to `expand`.
          A gradient of an input may keep broadcast axes: the gradient transform sums over them.
 
 An op with *several outputs* infers a spec with parts. Its kernel takes ``out=(array or None for each)`` and returns a tuple; its gradient
@@ -49,7 +50,7 @@ __all__ = [
     "written",
 ]
 
-Gradient = Callable[..., Sequence[Tensor | None]]
+Gradient = Callable[..., Sequence[Tensor | None] | None]
 
 
 class _Zero:
@@ -154,6 +155,8 @@ class Op:
         ``prune(node, used, prune_graph) -> {output: tensor}`` gives the used outputs by a smaller node; empty if there is none.
     advice
         What to do in the place of a gradient, where there is no rule; by default dt.stop_gradient.
+    expand
+        ``expand(*inputs, **attributes) -> outputs`` makes the same of smaller ops, which are differentiated where `gradient` gives nothing.
     again
         ``again(cotangents, node, read, **attributes) -> {node: node}`` gives what gradients of nodes below this one read in their place;
         `read` gives what they would read otherwise.
@@ -175,6 +178,7 @@ class Op:
         repeats: Callable[..., float] | None = None,
         prune: Callable[..., Mapping[int, Tensor]] | None = None,
         advice: str = "Wrap it in dt.stop_gradient(...) if no derivative should pass through it.",
+        expand: Callable[..., Sequence[Tensor]] | None = None,
         again: Callable[..., Mapping[Tensor, Tensor]] | None = None,
         drawn: Callable[[Tensor], Drawn] | None = None,
     ) -> None:
@@ -183,7 +187,7 @@ class Op:
             raise GraphError(f"there are two ops named {name!r}.")
         self.name, self.infer, self.gradient, self.samples, self.ufunc, self.flops = name, infer, gradient, samples, ufunc, flops
         self.kernel = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
-        self.macs = macs
+        self.macs, self.expand = macs, expand
         self.repeats, self.prune, self.again, self.drawn, self.advice = repeats, prune, again, drawn, advice
         OPS[name] = self
 

@@ -223,6 +223,16 @@ def _custom_gradient(b: Batch) -> Tensor:
     return b.op(*(b.full(i) for i in range(len(b.inputs))), body=_with_rows(body, b, [True] * len(body.inputs)), outputs=outputs)
 
 
+def _expanded(b: Batch) -> list[Tensor]:
+    """All rows of the smaller ops that the op can be made of."""
+    assert b.op.expand is not None
+    leaves = [new_input(f"in{i}", t.shape, t.dtype) for i, t in enumerate(b.node.inputs)]
+    wide = {t: new_input(f"rows{i}", b.inputs[i].shape, t.dtype) for i, t in enumerate(leaves) if b.rows[i]}
+    results = batched(b.op.expand(*leaves, **b.attributes), wide, b.size)
+    outputs = {f"out{i}": t if has else broadcast_to(t, (b.size, *t.shape)) for i, (t, has) in enumerate(results)}
+    return list(Graph({f"in{i}": wide.get(t, t) for i, t in enumerate(leaves)}, outputs).apply(*b.inputs))
+
+
 def _recompute(b: Batch) -> Tensor:
     outputs = b.attributes["outputs"]
     return b.op(*(b.full(i) for i in range(outputs)), *b.inputs[outputs:], outputs=outputs)
@@ -258,6 +268,7 @@ def _scan(b: Batch) -> list[Tensor]:
     ]
 
 
+RULES |= {name: _expanded for name, op in OPS.items() if op.expand is not None}
 RULES |= {name: _elementwise for name, op in OPS.items() if op.ufunc is not None}
 RULES |= dict.fromkeys(("where", "cast", "maximum_mask", "relu", "relu_gradient", "sigmoid", "softplus", "stop_gradient"), _elementwise)
 RULES |= dict.fromkeys(("erf", "sinc", "one_minus_square", "real", "imag", "closed_over"), _elementwise)

@@ -18,7 +18,7 @@ import numpy as np
 from dagtrain.errors import ArgumentError, NoGradientError, NotConnectedError, NotScalarError
 from dagtrain.graph import Graph, Spec, Tensor, bodies, located, topological
 from dagtrain.graph import input as new_input
-from dagtrain.ops import ZERO, as_tensor, find
+from dagtrain.ops import ZERO, Op, as_tensor, find
 from dagtrain.ops.elementwise import cast, real
 from dagtrain.ops.reduce import reduce_sum
 from dagtrain.ops.shape import broadcast_to, reshape
@@ -173,7 +173,7 @@ def _pull(
     rule = op.gradient
     if rule is ZERO or (node.dtype.kind in "biu" and not node.spec.parts):  # a target may be the result of such an op
         return []
-    if rule is None:
+    if rule is None and op.expand is None:
         raise NoGradientError(
             f"the op {node.op!r} ({node.spec}, {node.origin}) is on the path from a target to the cost and has no gradient rule. "
             f"{op.advice}"
@@ -184,8 +184,20 @@ def _pull(
     if op.again is not None:
         copies.update(op.again(g, node, lambda t: copies.get(t, t), **attributes))
     y, *inputs = (copies.get(t, t) for t in (node, *node.inputs))
-    grads = rule(g, y, *inputs, **transform, **attributes)  # type: ignore[operator]  # ZERO is excluded above
+    grads = None if rule is None else rule(g, y, *inputs, **transform, **attributes)  # type: ignore[operator]  # ZERO is excluded above
+    if grads is None:
+        return list(zip([node.inputs[i] for i in positions], _expanded(op, inputs, g, positions, attributes), strict=True))
     return [(node.inputs[i], g) for i in positions if (g := grads[i]) is not None]
+
+
+def _expanded(op: Op, inputs: Sequence[Tensor], g: Any, positions: Sequence[int], attributes: dict[str, Any]) -> Sequence[Tensor]:
+    """The cotangents of the inputs at these positions, by the smaller ops that the op can be made of."""
+    assert op.expand is not None
+    leaves = {f"in{i}": new_input(f"in{i}", t.shape, t.dtype) for i, t in enumerate(inputs)}
+    body = Graph(leaves, {f"out{i}": t for i, t in enumerate(op.expand(*leaves.values(), **attributes))})
+    seeds = dict(enumerate(g if isinstance(g, list) else [g]))
+    outs = [i for i, seed in seeds.items() if seed is not None]
+    return vjp_graph(body, positions, outs).apply(*inputs, *(seeds[i] for i in outs))
 
 
 def vjp_graph(graph: Graph, input_positions: Sequence[int], output_positions: Sequence[int]) -> Graph:

@@ -5,6 +5,7 @@ from dagtrain.nn.layers import (
     augmentation,
     convolution,
     dense,
+    embedding,
     global_pooling,
     merging,
     mixing,
@@ -12,6 +13,7 @@ from dagtrain.nn.layers import (
     nonlinear,
     normalization,
     pooling,
+    recurrent,
     reshaping,
     resizing,
     scaling,
@@ -21,6 +23,7 @@ from dagtrain.nn.layers import (
 from dagtrain.nn.layers.augmentation import *
 from dagtrain.nn.layers.convolution import *
 from dagtrain.nn.layers.dense import *
+from dagtrain.nn.layers.embedding import *
 from dagtrain.nn.layers.global_pooling import *
 from dagtrain.nn.layers.merging import *
 from dagtrain.nn.layers.mixing import *
@@ -28,6 +31,7 @@ from dagtrain.nn.layers.noise import *
 from dagtrain.nn.layers.nonlinear import *
 from dagtrain.nn.layers.normalization import *
 from dagtrain.nn.layers.pooling import *
+from dagtrain.nn.layers.recurrent import *
 from dagtrain.nn.layers.reshaping import *
 from dagtrain.nn.layers.resizing import *
 from dagtrain.nn.layers.scaling import *
@@ -38,6 +42,7 @@ __all__: list[str] = []
 __all__ += augmentation.__all__
 __all__ += convolution.__all__
 __all__ += dense.__all__
+__all__ += embedding.__all__
 __all__ += global_pooling.__all__
 __all__ += merging.__all__
 __all__ += mixing.__all__
@@ -45,6 +50,7 @@ __all__ += noise.__all__
 __all__ += nonlinear.__all__
 __all__ += normalization.__all__
 __all__ += pooling.__all__
+__all__ += recurrent.__all__
 __all__ += reshaping.__all__
 __all__ += resizing.__all__
 __all__ += scaling.__all__

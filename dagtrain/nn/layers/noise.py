@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +18,17 @@ from dagtrain.ops import find as find_op
 __all__ = ["Dropout", "GaussianDropout", "GaussianNoise", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"]
 
 
-def _dropped(c: Context, x: Values, rate: float, shape: tuple[int, ...]) -> Values:
-    """`x` times a mask of this shape, which broadcasts."""
+def kept(c: Context, rate: float, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Values:
+    """What dropout multiplies with: 0 with probability `rate`, else ``1 / (1 - rate)``."""
     keep = 1 - rate
     uniform = apply_op(find_op("random_uniform"), c.key(), shape=shape, dtype=np.dtype(np.float32).str)
-    # A NumPy number of x's dtype: a Python number would turn the boolean mask into float64.
-    return x * ((uniform < np.float32(keep)) * x.dtype.type(1 / keep))
+    # A NumPy number of this dtype: a Python number would turn the boolean mask into float64.
+    return (uniform < np.float32(keep)) * dtype.type(1 / keep)
+
+
+def _dropped(c: Context, x: Values, rate: float, shape: tuple[int, ...]) -> Values:
+    """`x` times a mask of this shape, which broadcasts."""
+    return x * kept(c, rate, shape, x.dtype)
 
 
 def _floats(c: Context, x: Values) -> Values:
