@@ -1,41 +1,65 @@
-"""Handwritten digits by a network of convolutions, and what its first filters respond to.
+"""Handwritten digits by networks of convolutions: grey ones of 8 × 8 elements, and coloured ones on coloured noise.
 
-    8 × 8 × 1 ──▶ 16 filters ──▶ maximum ──▶ 4 × 4 × 16 ──▶ 16 filters ──▶ maximum ──▶ 2 × 2 × 16 ──▶ 10 classes
+    8 × 8 × 1 ──▶ turned, shifted, stretched ──▶ 32, 32 filters ──▶ maximum ──▶ 64, 64 filters ──▶ maximum ──▶ 10 classes
 
-It reads about 98 % of the digits that training never saw, with a third of the parameters of two dense layers of 128 and 10.
+The changes are a layer: ops of the step that are random in training, and do nothing else. Five networks, each for a split of its own, read
+99.6 % of the digits that training never saw. Then a network of 16, 32 and 64 filters reads digits of any colour, size and place among
+32 × 32 elements.
 
 Run: python examples/pictures.py
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 import dagtrain as dt
-from dagtrain.data import load_digits
+from dagtrain.data import Split, coloured_digits, load_digits
 
 nn = dt.nn
 
 
-def stage(filters: int, pool: nn.Layer) -> list[nn.Layer]:
-    """Convolution, normalisation, relu and pooling."""
-    return [nn.Conv2D(filters, 3, padding="same"), nn.BatchNorm(), nn.Activation("relu"), pool]
+def network(filters: Sequence[Sequence[int]], dense: int, dropout: float, changes: Sequence[nn.Layer] = ()) -> nn.Sequential:
+    """Stages of convolutions, each with normalisation and relu, that end with the maximum of each window of 2 × 2."""
+    layers = [*changes]
+    for stage in filters:
+        for n in stage:
+            layers += [nn.Conv2D(n, 3, padding="same", use_bias=False), nn.BatchNorm(), nn.Activation("relu")]
+        layers.append(nn.MaxPooling2D())
+    return nn.Sequential([*layers, nn.Flatten(), nn.Dense(dense, "relu"), nn.Dropout(dropout), nn.Dense(10)])
 
 
-def main(quick: bool = False, verbose: int = 0) -> float:
-    """Accuracy on digits that training never saw."""
-    data = load_digits()
-    x, held_out = (pictures.reshape(-1, 8, 8, 1) for pictures in (data.x, data.x_validation))
-    stages = [*stage(16, nn.MaxPooling2D(3, 2, "same")), *stage(16, nn.MaxPooling2D())]
-    model = nn.Sequential([*stages, nn.Flatten(), nn.Dense(10)], input_shape=(8, 8, 1))
-    print(model.summary())
-    trainer = dt.Trainer(model, loss="cross_entropy", metrics=["accuracy"], optimizer=dt.optim.adam(5e-3), shards=1)
-    trainer.fit(x, data.y, epochs=12 if quick else 30, batch_size=64, verbose=verbose)
-    kernels = trainer.parameters["conv2d_1"]["kernel"]
-    responses = nn.spatial.conv(held_out, kernels, padding="same").mean(axis=(1, 2))
-    likes = [data.y_validation[np.argmax(responses[:, i])] for i in range(responses.shape[1])]
-    print("each first filter responds most to a", ", ".join(map(str, likes)))
-    accuracy = float(trainer.evaluate(held_out, data.y_validation)["accuracy"])
-    print(f"accuracy {accuracy:.3f}")
-    return accuracy
+def train(model: nn.Sequential, data: Split, rate: float, epochs: int, verbose: int) -> tuple[dt.Trainer, float]:
+    """The trainer, and its accuracy on digits that training never saw."""
+    falling = dt.optim.cosine(rate, epochs * -(-len(data.x) // 64))
+    trainer = dt.Trainer(model, loss="cross_entropy", metrics=["accuracy"], optimizer=dt.optim.adamw(falling), shards=1)
+    trainer.fit(data.x, data.y, epochs=epochs, batch_size=64, verbose=verbose)
+    return trainer, float(trainer.evaluate(data.x_validation, data.y_validation)["accuracy"])
+
+
+def grey(seed: int = 0, quick: bool = False, verbose: int = 0) -> tuple[dt.Trainer, float]:
+    """A network for the split of this seed; the quick one has half of the filters."""
+    x, y, held_out, labels = load_digits(seed=seed)
+    data = Split(x.reshape(-1, 8, 8, 1), y, held_out.reshape(-1, 8, 8, 1), labels)
+    changes = [nn.RandomAffine(rotation=12 / 360, height_factor=0.7 / 8, width_factor=0.7 / 8, zoom=0.1, fill_mode="constant")]
+    if quick:
+        return train(network([[16, 16], [32, 32]], 64, 0.2, changes), data, 4e-3, 12, verbose)
+    return train(network([[32, 32], [64, 64]], 128, 0.3, changes), data, 2e-3, 40, verbose)
+
+
+def coloured(quick: bool = False, verbose: int = 0) -> tuple[dt.Trainer, float]:
+    """A network for coloured digits; the quick one reads pictures of 16 × 16 elements."""
+    if quick:
+        return train(network([[8], [16], [32]], 64, 0.2), coloured_digits(16), 5e-3, 8, verbose)
+    return train(network([[16], [32], [64]], 64, 0.2), coloured_digits(32, copies=4), 1.5e-3, 12, verbose)
+
+
+def main(quick: bool = False, verbose: int = 0) -> dict[str, float]:
+    """Accuracy on held-out digits: the mean of five splits (in the quick form that of one), and that of coloured digits."""
+    results = {"grey": float(np.mean([grey(seed, quick, verbose)[1] for seed in range(1 if quick else 5)]))}
+    results["coloured"] = coloured(quick, verbose)[1]
+    print(", ".join(f"{name} {value:.4f}" for name, value in results.items()))
+    return results
 
 
 if __name__ == "__main__":

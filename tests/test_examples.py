@@ -51,7 +51,10 @@ def test_network_picture(tmp_path):
 
 
 def test_pictures(quick):
-    assert load("pictures").main(quick) >= 0.975
+    """One split in the quick form; in full the mean of five, and larger coloured pictures."""
+    results = load("pictures").main(quick)
+    assert results["grey"] >= (0.975 if quick else 0.99)
+    assert results["coloured"] >= (0.5 if quick else 0.93)
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])

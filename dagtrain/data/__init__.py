@@ -1,10 +1,24 @@
 """Data for training: opened, checked, cut into partitions, batches and shards."""
 
 from dagtrain.data.batches import BatchPlan, auto_shards
+from dagtrain.data.buckets import Buckets
+from dagtrain.data.coloured import coloured_digits
 from dagtrain.data.columns import Columns
 from dagtrain.data.digits import Split, load_digits
 from dagtrain.data.moments import Moments, moments
 from dagtrain.data.open import open_source
 from dagtrain.data.source import Source
 
-__all__ = ["BatchPlan", "Columns", "Moments", "Source", "Split", "auto_shards", "load_digits", "moments", "open_source"]
+__all__ = [
+    "BatchPlan",
+    "Buckets",
+    "Columns",
+    "Moments",
+    "Source",
+    "Split",
+    "auto_shards",
+    "coloured_digits",
+    "load_digits",
+    "moments",
+    "open_source",
+]

@@ -20,6 +20,7 @@ import numpy as np
 
 from dagtrain import arguments
 from dagtrain.arguments import one_of, whole
+from dagtrain.data.buckets import BucketOrder, Buckets
 from dagtrain.data.local import LocalOrder
 from dagtrain.data.pick import Indices
 from dagtrain.data.schedule import Schedule
@@ -39,6 +40,8 @@ _WIDE_MOST, _WIDE_LEAST = 64, 256
 
 def check_shuffle(shuffle: object) -> str:
     """The name of an order; True is "global" and False is "none"."""
+    if isinstance(shuffle, Buckets | BucketOrder):
+        return "buckets"
     if isinstance(shuffle, bool):
         return "global" if shuffle else "none"
     return one_of("shuffle (besides True and False)", shuffle, SHUFFLES)
@@ -109,7 +112,7 @@ class BatchPlan:
     shuffle
         "global" (or True): each epoch draws an order of all samples. "local": shard s owns the samples from ``s * samples // shards`` to
         below ``(s + 1) * samples // shards``, and draws an order of its partitions and of the rows in each, so a step reads from one
-        or two of them. "none" (or False): the samples keep their order.
+        or two of them. "none" (or False): the samples keep their order. Or the order of `Buckets` of the rows, a `BucketOrder`.
     sizes
         Rows of each partition, for the order "local"; the other orders do not depend on them and set None.
 
@@ -138,7 +141,7 @@ class BatchPlan:
     batch_size: int
     shards: int | Literal["auto"]
     seed: int
-    shuffle: bool | str = "global"
+    shuffle: bool | str | BucketOrder = "global"
     sizes: tuple[int, ...] | None = field(default=None, repr=False)
     _orders: dict[int, dict[int, Indices]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _local: LocalOrder | None = field(default=None, init=False, repr=False, compare=False)
@@ -164,7 +167,7 @@ class BatchPlan:
             raise DataError(
                 f'{shards} shards are more than the {samples} samples of the data. Set shards to {samples} or less, or shards="auto".'
             )
-        shuffle = check_shuffle(self.shuffle)
+        shuffle = self.shuffle if isinstance(self.shuffle, BucketOrder) else check_shuffle(self.shuffle)
         sizes = _check_sizes(self.sizes, samples) if shuffle == "local" else None
         local = None if sizes is None else LocalOrder(sizes, batch_size, shards, seed)
         fields = {"samples": samples, "batch_size": batch_size, "seed": seed, "shards": shards, "shuffle": shuffle, "sizes": sizes}
@@ -178,9 +181,9 @@ class BatchPlan:
 
     @property
     def order_name(self) -> str:
-        """Name of the order: "global", "none", or "local" with a digest of the partition sizes."""
+        """Name of the order: "global", "none", "local" with a digest of the partition sizes, or that of buckets."""
         if self.sizes is None:
-            return str(self.shuffle)
+            return self.shuffle.name if isinstance(self.shuffle, BucketOrder) else str(self.shuffle)
         digest = hashlib.sha256(np.asarray(self.sizes, "<i8").tobytes()).hexdigest()
         return f"local over {len(self.sizes)} partitions ({digest[:8]})"
 
@@ -210,6 +213,8 @@ class BatchPlan:
             whole("epoch", epoch, 0)
             if self._local is not None:
                 order = self._local.shard(epoch, shard)
+            elif isinstance(self.shuffle, BucketOrder):
+                order = self.shuffle.draw(self.batch_size, self.seed, epoch)
             else:
                 order = epoch_order(self.samples, self.seed, epoch) if self.shuffle == "global" else np.arange(self.samples)
             order.flags.writeable = False

@@ -140,8 +140,8 @@ class _InlineSession:
     def _begin(self, start: State | StateRef, steps: Schedule) -> StepRunner:
         """The runner of steps of these sizes, with the state to begin with."""
         runner = self._runner
-        sizes = steps.lengths | set(runner.parts.plans if runner else ())
-        if runner is None or len(sizes) > len(runner.parts.plans):
+        sizes = steps.lengths | (runner.parts.rows if runner else set())
+        if runner is None or len(sizes) > len(runner.parts.rows):
             state = start.get() if isinstance(start, StateRef) else start.copy()
             parts = self.program.for_workers(sizes)  # an error leaves the session as it was
             if runner is not None:

@@ -42,7 +42,7 @@ class StepRunner:
     def __init__(self, parts: StepParts, state: State, shards: int, threads: int = 1) -> None:
         self.parts, self.state, self.shards = parts, state, shards
         self.threads = max(1, min(threads, shards))
-        spaces: list[dict[int, list[Array]]] = [{} for _ in range(self.threads)]
+        spaces: list[dict[Any, list[Array]]] = [{} for _ in range(self.threads)]
         rows = parts.outputs().rows
         self.runners = [ShardRunner(parts, parts.outputs(rows), spaces[s % self.threads]) for s in range(shards)]
         self._parameters = parts.layout.views(state.parameters)

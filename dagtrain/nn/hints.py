@@ -29,6 +29,7 @@ LOSSES = hints(
     ("multimargin multiclasshinge", "'categorical_hinge'"),
     ("multilabelsoftmargin multilabel", "'binary_cross_entropy': a logit and a target of 0 or 1 for each label"),
     ("binaryfocal focal sigmoidfocal", "'binary_focal_cross_entropy': the model's last layer has no sigmoid"),
+    ("categoricalfocal categoricalfocalcrossentropy", "'focal_cross_entropy': labels, and no softmax in the model's last layer"),
     ("poissonnll", "'poisson': outputs are logarithms of rates"),
     ("pinball meanpinball", "'quantile'"),
     ("logcosh", "'log_cosh'"),

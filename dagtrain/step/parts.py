@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dagtrain.data.buckets import Cut
 from dagtrain.data.columns import Rows
 from dagtrain.graph import Array
 from dagtrain.ops.random import derive, key
@@ -83,7 +84,7 @@ class StepParts:
 
     def __init__(
         self,
-        plans: dict[int, Plan],
+        plans: dict[Any, Plan],
         update: Update,
         layout: VectorLayout,
         statistics: StatisticsLayout,
@@ -92,9 +93,10 @@ class StepParts:
         keyed: bool,
         followed: tuple[Followed, ...] = (),
         weight_plans: Mapping[int, Plan] | None = None,
+        cut: Cut | None = None,
     ) -> None:
         self.plans, self.update, self.layout, self.statistics_layout = plans, update, layout, statistics
-        self.seed, self.sums, self.keyed, self.followed = seed, sums, keyed, followed
+        self.seed, self.sums, self.keyed, self.followed, self.cut = seed, sums, keyed, followed, cut
         self.weight_plans = dict(weight_plans or {})
         self.weight_count = next((int(p.outputs["weights"].shape[0]) for p in self.weight_plans.values()), 0)
         names = [(rows, p.key) for rows, p in sorted(plans.items())]
@@ -102,10 +104,21 @@ class StepParts:
         groups = (layout.order, layout.fixed, update.arrangement, *map(str, followed)) if update.arrangement or layout.fixed else ()
         weights = tuple(p.key for _, p in sorted(self.weight_plans.items()))
         states = statistics.shapes, statistics.dtypes, statistics.reductions, statistics.shards, statistics.kept
-        self.key = hashlib.sha256(pickle.dumps((names, blocks, seed, layout.shapes, states, *groups, *weights))).hexdigest()[:32]
+        cuts = () if cut is None else (cut,)
+        self.key = hashlib.sha256(pickle.dumps((names, blocks, seed, layout.shapes, states, *groups, *weights, *cuts))).hexdigest()[:32]
 
     def __sizeof__(self) -> int:
         return sum(p.nbytes for p in (*self.plans.values(), *self.weight_plans.values(), *self.update.plans))  # what Dask counts
+
+    @property
+    def rows(self) -> set[int]:
+        """Numbers of rows that it has plans for."""
+        return set(self.plans) if self.cut is None else {rows for rows, _ in self.plans}
+
+    def size(self, columns: Rows) -> Any:
+        """The size of a shard, by which its plan is known: its number of rows, and where they are cut their positions."""
+        rows = len(columns[0])
+        return rows if self.cut is None else (rows, self.cut.end(columns))
 
     def outputs(self, rows: Array | None = None) -> ShardOutputs:
         """Memory for a contribution, with the given memory for the rows of all shards."""
@@ -140,14 +153,14 @@ class ShardRunner:
     out
         Memory that contributions are written to.
     spaces
-        Work space by number of rows, shared with runners that never run at the same time.
+        Work space by size, shared with runners that never run at the same time.
     together
         Whether runners with the same `out` run together: then what is not the gradient is written to it when the plan has run.
     """
 
-    def __init__(self, parts: StepParts, out: ShardOutputs, spaces: dict[int, list[Array]] | None = None, together: bool = False) -> None:
+    def __init__(self, parts: StepParts, out: ShardOutputs, spaces: dict[Any, list[Array]] | None = None, together: bool = False) -> None:
         self.parts, self.out = parts, out
-        self._bound: dict[int, Bound] = {}
+        self._bound: dict[Any, Bound] = {}
         self._spaces = {} if spaces is None else spaces
         self._own = parts.outputs(out.rows)._replace(gradient=out.gradient) if together else out
         self._states = parts.statistics_layout.leaves(self._own.statistics)
@@ -161,7 +174,7 @@ class ShardRunner:
     def run(self, inputs: ShardInputs) -> ShardOutputs:
         """One shard's contribution."""
         bound, values = self._prepared(inputs)
-        self.parts.plans[len(inputs.columns[0])].run(bound, values)
+        self.parts.plans[self.parts.size(inputs.columns)].run(bound, values)
         self._finish(inputs.shard)
         return self.out
 
@@ -176,7 +189,7 @@ class ShardRunner:
         try:
             yield from bound.steps(*values)
         except Exception as error:
-            raise self.parts.plans[len(inputs.columns[0])].explain(error) from error
+            raise self.parts.plans[self.parts.size(inputs.columns)].explain(error) from error
         self._finish(inputs.shard)
 
     def _finish(self, shard: int) -> None:
@@ -187,15 +200,16 @@ class ShardRunner:
             self.out.rows[shard] = self._own.statistics[self.parts.statistics_layout.reduced :]
 
     def _prepared(self, inputs: ShardInputs) -> tuple[Bound, tuple[Any, ...]]:
-        parts, rows = self.parts, len(inputs.columns[0])
-        bound = self._bound.get(rows)
+        parts, size = self.parts, self.parts.size(inputs.columns)
+        bound = self._bound.get(size)
         if bound is None:
             outputs = [*parts.layout.gradient_views(self.out.gradient), *self._states, self._own.sums]
-            bound = self._bound[rows] = parts.plans[rows].bind(outputs, self._spaces.get(rows))
-            self._spaces[rows] = bound.buffers
+            bound = self._bound[size] = parts.plans[size].bind(outputs, self._spaces.get(size))
+            self._spaces[size] = bound.buffers
         part, key = np.asarray(inputs.part, parts.layout.dtype), parts.shard_key(inputs.step, inputs.shard)
         last = () if inputs.scales is None else (inputs.scales,)
-        return bound, (*inputs.parameters, *inputs.statistics, *inputs.columns, part, key, *last)
+        columns = inputs.columns if parts.cut is None else parts.cut.rows(inputs.columns)
+        return bound, (*inputs.parameters, *inputs.statistics, *columns, part, key, *last)
 
 
 def next_state(parts: StepParts, state: State, total: ShardOutputs, shards: Sequence[int]) -> State:

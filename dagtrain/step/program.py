@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from dagtrain.data.buckets import Cut
 from dagtrain.data.columns import Columns
 from dagtrain.graph import Array, Graph, Spec, spec_of
 from dagtrain.optim.groups import groups_of
@@ -77,6 +78,8 @@ class Program:
         self.followed = followed(fixed, self.layout)
         self.update = Update.of_groups([(g, [sizes[name] for name in g.parameters]) for g in trained], layout.dtype, block)
         self.optimizer_name = str(getattr(optimizer, "name", "update"))
+        self.cut: Cut | None = None
+        """How far shards are cut to the positions that their rows need."""
         self._graphs: dict[tuple[Any, ...], Graph] = {}
         self._plans: dict[tuple[Any, ...], Plan] = {}
 
@@ -196,7 +199,16 @@ class Program:
 
     def for_workers(self, rows: Iterable[int]) -> StepParts:
         """The parts that a worker needs for shards of these sizes; empty shards need none."""
-        plans = {n: self.shard_plan(n) for n in sorted({n for n in rows if n})}
+        numbers = sorted({n for n in rows if n})
+        plans: dict[Any, Plan] = {n: self.shard_plan(n) for n in numbers}
         keyed = any(s.op == "input" and s.name == "key" for n in plans for node in self.shard_graph(n).nodes for s in node.inputs)
         weights = {n: self.weights_plan(n) for n in plans} if self.weight_count else {}
-        return StepParts(plans, self.update, self.layout, self.statistics_layout, self.seed, self.sums, keyed, self.followed, weights)
+        if self.cut is not None:
+            plans = {(n, end): self._shorter(n, end) for n in numbers for end in self.cut.ends}
+        shared = self.update, self.layout, self.statistics_layout, self.seed, self.sums, keyed, self.followed, weights
+        return StepParts(plans, *shared, self.cut)
+
+    def _shorter(self, rows: int, end: int) -> Plan:
+        """The plan of a shard of this many rows that is cut to so many positions."""
+        assert self.cut is not None
+        return self._plan(self.objective.contribution, rows, self.cut.specs(self.columns, end), yield_points=True)

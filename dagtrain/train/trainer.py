@@ -17,7 +17,8 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 from dagtrain import arguments, optim
 from dagtrain.arguments import float_dtype, fraction, is_number, whole
 from dagtrain.checkpoint.runs import CheckpointDirectory
-from dagtrain.data import BatchPlan
+from dagtrain.data import BatchPlan, Buckets
+from dagtrain.data.buckets import cut_of, order_of
 from dagtrain.data.compute import computed_by
 from dagtrain.data.source import Source
 from dagtrain.data.stream import is_stream
@@ -189,7 +190,7 @@ class Trainer(Pictured):
         steps_per_epoch: int | None = None,
         validation_data: Any = None,
         validation_split: float = 0.0,
-        shuffle: bool | Literal["global", "local", "none"] | None = None,
+        shuffle: bool | Literal["global", "local", "none"] | Buckets | None = None,
         verbose: int = 1,
         callbacks: Sequence[Callback] = (),
         checkpoint: Any = None,
@@ -232,6 +233,7 @@ class Trainer(Pictured):
         shuffle
             True (or "global"), the default: each epoch draws an order of all samples. "local": it draws orders within the partitions that
             each shard owns, so no data moves; the bits then depend on the partition sizes too. False (or "none"): the order of the data.
+            `dagtrain.data.Buckets`: steps of rows of about one length, computed on as many positions as they need.
         verbose
             0 silent, 1 progress and table, 2 table; see `dagtrain.callbacks.Console`.
         callbacks
@@ -289,9 +291,10 @@ class Trainer(Pictured):
                 batch_size, shuffle = source.samples, False
             else:
                 source, validation = open_arrays(self._objective, x, y, sample_weight, class_weight, validation_split, expected)
-        sample = BatchPlan(source.samples, batch_size, self.shards, self.seed, shuffle, source.sizes)
+        sample = BatchPlan(source.samples, batch_size, self.shards, self.seed, order_of(shuffle, source), source.sizes)
         self._stream, plan = stream, stream or sample
         program = self._prepare(source, len(sample.step(0, 0)))
+        program.cut = cut_of(shuffle, source.columns)
         if validation_data is not None:
             with computed_by(self._client):
                 opening = validation_batches if is_stream(validation_data) else open_validation
@@ -342,7 +345,7 @@ class Trainer(Pictured):
                         events.record(Event("resume", str(resumed.path), self.state.step))
                     loop.train(session, first, epochs)
             finally:
-                self._loop = None
+                self._loop, program.cut = None, None
                 state = self.progress.state or state
                 if state.step == 0:  # an untrained trainer accepts rows of any shape
                     self.progress.state, self._first = None, (self._first[0], state.learning_rate_scale)

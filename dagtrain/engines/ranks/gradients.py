@@ -102,13 +102,13 @@ class Gradients:
         self._rows = window["rows"].reshape(self.count, placement.shape.row)
         # By thread and place in a wave too, because of the work space: if shards are empty, others fill the same buffer.
         self._runners: dict[tuple[int, int, Buffer], ShardRunner] = {}
-        self._spaces: dict[tuple[int, int], dict[int, list[Array]]] = {}
+        self._spaces: dict[tuple[int, int], dict[Any, list[Array]]] = {}
         self._prepared: dict[tuple[int, ...], _Prepared] = {}
         self._pool = ThreadPoolExecutor(self.threads, "dagtrain-rank", np.seterr, ("ignore",)) if self.threads > 1 else None
-        self._stages: dict[int, list[Stage]] = {}
+        self._stages: dict[Any, list[Stage]] = {}
         self._together = 1
         if in_stages:
-            self._stages = {rows: stages_of(parts, rows, placement) for rows in parts.plans}
+            self._stages = {size: stages_of(parts, size, placement) for size in parts.plans}
             space_of_one = sum(plan.space for plan in parts.plans.values()) * self.threads
             self._together = max(1, space // max(1, space_of_one))
 
@@ -129,7 +129,7 @@ class Gradients:
         prepared = self._prepared.get(present)
         if prepared is None:
             prepared = self._prepared[present] = self._prepare(present)
-        stages_by_size = [self._stages[n] for n in {len(rows[s][0]) for s in present}] if self._stages else []
+        stages_by_size = [self._stages[n] for n in {self.parts.size(rows[s]) for s in present}] if self._stages else []
         stages = stages_by_size[0] if stages_by_size and all(each == stages_by_size[0] for each in stages_by_size) else None
         if stages is None and needs is not None:
             needs(len(self.placement.buckets))

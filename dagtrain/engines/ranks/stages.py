@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -87,8 +87,8 @@ def shape_of(parts: StepParts, shards: int, bucket_bytes: int = BUCKET_BYTES) ->
     )
 
 
-def stages_of(parts: StepParts, rows: int, placement: Placement) -> list[Stage]:
-    """The stages of shards with `rows` rows, from the yield points of their plan."""
+def stages_of(parts: StepParts, size: Any, placement: Placement) -> list[Stage]:
+    """The stages of shards of this size (see `StepParts.size`), from the yield points of their plan."""
     layout = parts.layout
     gradients = [layout.slices[i] for i in layout.trained_arrays]
     parameters = len(layout.names)
@@ -112,7 +112,7 @@ def stages_of(parts: StepParts, rows: int, placement: Placement) -> list[Stage]:
         stages.append(Stage(needs, yield_points, tuple(written), done))
         needs, yield_points, written = next_needs, 0, []
 
-    for what, *numbers in parts.plans[rows].yield_points:
+    for what, *numbers in parts.plans[size].yield_points:
         yield_points += 1
         if what == "reads":
             # Parts arrive from the last bucket to the first, statistics with the first part; rows are always present.

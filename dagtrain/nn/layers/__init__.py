@@ -5,6 +5,7 @@ from dagtrain.nn.layers import (
     augmentation,
     convolution,
     dense,
+    embedding,
     global_pooling,
     merging,
     mixing,
@@ -23,6 +24,7 @@ from dagtrain.nn.layers import (
 from dagtrain.nn.layers.augmentation import *
 from dagtrain.nn.layers.convolution import *
 from dagtrain.nn.layers.dense import *
+from dagtrain.nn.layers.embedding import *
 from dagtrain.nn.layers.global_pooling import *
 from dagtrain.nn.layers.merging import *
 from dagtrain.nn.layers.mixing import *
@@ -42,6 +44,7 @@ __all__: list[str] = []
 __all__ += augmentation.__all__
 __all__ += convolution.__all__
 __all__ += dense.__all__
+__all__ += embedding.__all__
 __all__ += global_pooling.__all__
 __all__ += merging.__all__
 __all__ += mixing.__all__

@@ -13,7 +13,7 @@ from dagtrain.nn.shapes import aligned, labels_for
 from dagtrain.nn.values import Values, apply_op
 from dagtrain.ops import find as find_op
 
-__all__ = ["categorical_hinge", "cross_entropy", "kl_divergence"]
+__all__ = ["categorical_hinge", "cross_entropy", "focal_cross_entropy", "kl_divergence"]
 
 
 def _picked(values: Values, labels: Values) -> Values:
@@ -50,14 +50,51 @@ def cross_entropy(
     picked = _picked(scores, labels)
     if class_weights is None:
         return (label_smoothing - 1) * picked - label_smoothing * np.mean(scores, axis=-1) if label_smoothing else -picked
+    own = _by_class("cross_entropy: class_weights", class_weights, outputs, labels)
     weights = np.asarray(class_weights, outputs.dtype)
-    if weights.shape != outputs.shape[-1:]:
-        raise ArgumentError(
-            f"cross_entropy: class_weights must be one number for each of the {outputs.shape[-1]} classes, got shape {weights.shape}."
-        )
-    own = apply_op(find_op("gather"), weights, labels)
     weighted = -picked * own
     return (1 - label_smoothing) * weighted - label_smoothing * (scores @ (weights / weights.size)) if label_smoothing else weighted, own
+
+
+@named("classes", "softmax")
+def focal_cross_entropy(outputs: Values, targets: Values, *, gamma: float = 2.0, class_factors: Sequence[float] | None = None) -> Values:
+    """Mean of ``(1 - p)**gamma * -log(p)``, where ``p = softmax(outputs)[label]``: confident samples count little.
+
+    Source: Lin et al., "Focal loss for dense object detection", arXiv:1708.02002, equation 5, for several classes.
+
+    Parameters
+    ----------
+    outputs
+        Logits of shape (..., classes).
+    targets
+        Labels of shape (...), whole numbers from 0.
+    gamma
+        Focusing parameter; 0 gives cross-entropy.
+    class_factors
+        One factor a class, the alpha of the source. They change the sum, not the weight.
+
+    Examples
+    --------
+    >>> logits = np.array([[2.0, 0.0], [0.0, 2.0]])
+    >>> round(float(focal_cross_entropy(logits, np.array([0, 1]))), 4)
+    0.0018
+    """
+    labels = labels_for("focal_cross_entropy", outputs, targets)
+    expect_logits("focal_cross_entropy", outputs, "softmax")
+    scores = log_softmax(outputs)
+    right = labels.reshape((*labels.shape, 1)) == np.arange(outputs.shape[-1])
+    # The logarithm of 1 - p as that of the other classes' sum: it keeps its digits, and has a derivative, also where p rounds to 1.
+    others = apply_op(find_op("logsumexp"), np.where(right, -np.inf, scores), axis=(outputs.ndim - 1,), keepdims=False)
+    values = np.exp(gamma * others) * -_picked(scores, labels)
+    return values if class_factors is None else values * _by_class("focal_cross_entropy: class_factors", class_factors, outputs, labels)
+
+
+def _by_class(name: str, numbers: Sequence[float], outputs: Values, labels: Values) -> Values:
+    """The number of each label's class."""
+    array = np.asarray(numbers, outputs.dtype)
+    if array.shape != outputs.shape[-1:]:
+        raise ArgumentError(f"{name} must be one number for each of the {outputs.shape[-1]} classes, got shape {array.shape}.")
+    return apply_op(find_op("gather"), array, labels)
 
 
 @named("classes")

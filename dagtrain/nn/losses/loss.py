@@ -142,10 +142,10 @@ def _check_options(name: str, options: dict[str, Any]) -> None:
         one_of(f"option of {name}", option, names)
         if option == "label_smoothing":
             fraction(f"{name}: {option}", value, one=True)
-        elif option == "class_weights":
+        elif option in ("class_weights", "class_factors"):
             weights = np.asarray(value, float)
             if weights.ndim != 1 or not np.all(np.isfinite(weights) & (weights >= 0)):
-                raise ArgumentError(f"{name}: class_weights must be finite numbers from 0 up, one a class, got {value!r}.")
+                raise ArgumentError(f"{name}: {option} must be finite numbers from 0 up, one a class, got {value!r}.")
         elif option == "positive_weight" and np.ndim(value):
             if np.ndim(value) != 1 or not np.all(np.isfinite(value) & (np.asarray(value) > 0)):
                 raise ArgumentError(f"{name}: positive_weight must be a finite number above 0, or one for each label, got {value!r}.")
@@ -194,7 +194,7 @@ def find(loss: str | Loss | LossFunction, **options: Any) -> Loss:
     if result.name not in LOSSES:
         raise ArgumentError(f"options {sorted(options)} are for dagtrain's own losses, not for {result.name!r}: use functools.partial.")
     _check_options(result.name, options)
-    for option in options.keys() & {"class_weights", "positive_weight"}:
+    for option in options.keys() & {"class_factors", "class_weights", "positive_weight"}:
         if np.ndim(options[option]):
             options[option] = tuple(float(w) for w in options[option])
     return replace(result, function=partial(result.function, **options))

@@ -32,6 +32,11 @@ def focal(t, y, F, gamma, alpha):
     return (-(alpha * y + (1 - alpha) * (1 - y)) * (1 - likely) ** gamma * likely.log()).mean()
 
 
+def focal_of_classes(t, y, F, gamma, factors):
+    p = F.softmax(t, -1).gather(1, y[:, None])[:, 0]
+    return (factors[y] * (1 - p) ** gamma * -p.log()).mean()
+
+
 def distance(a, b):
     return ((a - b) ** 2).sum(-1).sqrt()
 
@@ -46,6 +51,13 @@ CASES = [
         {"class_weights": WEIGHTS, "label_smoothing": 0.1},
         LABELS,
         lambda t, y, F, w: F.cross_entropy(t, y, w, label_smoothing=0.1),
+    ),
+    ("focal_cross_entropy", {}, LABELS, lambda t, y, F, w: focal_of_classes(t, y, F, 2, w * 0 + 1)),
+    (
+        "focal_cross_entropy",
+        {"gamma": 0.5, "class_factors": WEIGHTS},
+        LABELS,
+        lambda t, y, F, w: focal_of_classes(t, y, F, 0.5, w),
     ),
     ("binary_cross_entropy", {}, BINARY, lambda t, y, F, w: F.binary_cross_entropy_with_logits(t, y.double())),
     ("binary_cross_entropy", {}, PROBABILITIES, lambda t, y, F, w: F.binary_cross_entropy_with_logits(t, y)),
@@ -197,6 +209,7 @@ def test_what_targets_must_be():
     assert {name: loss.targets for name, loss in losses.LOSSES.items()} == {
         "cross_entropy": "classes",
         "categorical_hinge": "classes",
+        "focal_cross_entropy": "classes",
         "binary_cross_entropy": "binary",
         "binary_focal_cross_entropy": "binary",
         "hinge": "signs",
@@ -218,6 +231,7 @@ def test_links_turn_outputs_into_predictions():
     links = {name: loss.link for name, loss in losses.LOSSES.items() if loss.link != "linear"}
     assert links == {
         "cross_entropy": "softmax",
+        "focal_cross_entropy": "softmax",
         "kl_divergence": "softmax",
         "binary_cross_entropy": "sigmoid",
         "binary_focal_cross_entropy": "sigmoid",
@@ -226,11 +240,12 @@ def test_links_turn_outputs_into_predictions():
 
 
 @pytest.mark.parametrize("y", [0, 1])
-def test_focal_loss_is_finite_where_its_probabilities_round_to_0_and_1(y):
+def test_focal_losses_are_finite_where_their_probabilities_round_to_0_and_1(y):
     x = np.array([-1000.0, -200.0, 200.0, 1000.0], "f4")
-    value, slope, _ = value_and_gradient(losses.find("binary_focal_cross_entropy", gamma=0.5), x, np.full(4, y))
-    assert np.isfinite(value)
-    assert np.isfinite(slope).all()
+    for name, outputs in {"binary_focal_cross_entropy": x, "focal_cross_entropy": np.stack([0 * x, x], axis=-1)}.items():
+        value, slope, _ = value_and_gradient(losses.find(name, gamma=0.5), outputs, np.full(4, y))
+        assert np.isfinite(value)
+        assert np.isfinite(slope).all()
 
 
 @pytest.mark.parametrize(
