@@ -57,6 +57,8 @@ ARGUMENTS = hints(
     ("useema emamomentum", "an optimiser around this one: optim.averaged(optim.adam(1e-3), decay=0.999)"),
     ("amsgrad", "an optimiser of its own: optim.amsgrad(1e-3)"),
     ("dropout.seed gaussiannoise.seed randomflip.seed", "no argument: random numbers follow from the seed of the trainer"),
+    *((f"{cell}.stateful", "a layer around it: nn.Stateful(layer, rows)") for cell in ("simplernn", "lstm", "gru")),
+    *((f"{cell}.unroll", "no argument: a sequence is one op") for cell in ("simplernn", "lstm", "gru")),
     ("batchnorm.axis groupnorm.axis", "no argument: features and channels are the last axis"),
     ("normalizedshape", "'axis', as in LayerNorm(axis=(-2, -1))"),
     ("numgroups", "'groups'"),

@@ -19,6 +19,7 @@ from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.graph import Spec
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
+from dagtrain.nn.masks import mask_of
 from dagtrain.nn.naming import names_of
 from dagtrain.nn.symbolic import Input
 
@@ -29,7 +30,8 @@ __all__ = ["Sequential"]
 class Sequential(Layer):
     """A model (or a part of one) whose layers are applied one after the other.
 
-    Called with a mask of positions as second input (or where a layer returns one), it hands the mask to the layers that take one. Layers
+    Called with a mask of positions, or with the lengths of sequences, as second input (or where a layer returns a mask), it hands the mask
+    to the layers that take one. Layers
     that treat each position alike keep it, and a layer that returns ``(outputs, mask)`` renews it; a layer whose outputs have no positions
     any more ends it.
 
@@ -109,6 +111,8 @@ class Sequential(Layer):
             )
         if mask is not None and not any("mask" in layer.input_names for layer in self.layers):
             raise ArgumentError("none of the model's layers takes a mask, so a second input would be ignored: give one array as x.")
+        if mask is not None and mask.ndim == 1 and mask.dtype.kind in "iu":
+            mask = mask_of("Sequential", mask, x)
         for name, layer in self:
             takes_mask = mask is not None and "mask" in layer.input_names
             if mask is not None and not (takes_mask or layer.per_position):

@@ -1,7 +1,7 @@
-"""NumPy's kernels of the GRU with the reset after the product; gates lie in memory as n, z, r and q, the product that r scales.
+"""NumPy's kernels of the GRU with the reset after the product; see `dagtrain.ops.recurrent_kernels`.
 
-Those of weights are z, r, n. So the cotangents of n, z, r belong to the inputs, and those of z, r, q, beside them, to the state. See
-`dagtrain.ops.recurrent_kernels`.
+The gates of weights are z, r, n; those that are kept are n, z, r and q, the product that r scales. So the cotangents of n, z, r belong to
+the inputs, and those of z, r, q, beside them, to the state.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 
 from dagtrain.graph import Spec
-from dagtrain.ops.recurrent_kernels import Mask, Shape, fill, flat, halved, order, previous, room
+from dagtrain.ops.recurrent_kernels import Mask, Projection, Shape, apart, fill, flat, halved, order, previous, room
 
 __all__ = ["forward", "forward_scratch", "gradient", "gradient_scratch"]
 
 
 def _forward_shapes(x: Any, recurrent: Any, keep: bool) -> list[Shape]:
-    (steps, rows, features), (units, width) = x.shape, recurrent.shape
-    spare: list[Shape] = [] if keep else [(steps, rows, 4 * units)]
-    return [x.shape, (features, width), (units, width), (4 * units,), (rows, width), (rows, units), (2, rows, units), *spare]
+    (_, rows, features), (units, width) = x.shape, recurrent.shape
+    spare: list[Shape] = [] if keep else [(1, 4, rows, units)]
+    weights: list[Shape] = [(features, width), (units, width), (width,), (units,)]
+    return [*Projection.shapes(x, width), *weights, (rows, width), (rows, units), (2, rows, units), *spare]
 
 
 def forward_scratch(x: Spec, kernel: Spec, recurrent: Spec, *_: Spec, keep: bool, **__: Any) -> list[Spec]:
@@ -27,8 +28,9 @@ def forward_scratch(x: Spec, kernel: Spec, recurrent: Spec, *_: Spec, keep: bool
     return [Spec(shape, x.dtype) for shape in _forward_shapes(x, recurrent, keep)]
 
 
-def _thirds(source: Any, units: int) -> tuple[Any, ...]:
-    return tuple(source[..., k * units : (k + 1) * units] for k in range(3))
+def _parts(source: Any, units: int) -> tuple[Any, Any]:
+    """Of weights z and r together, and n."""
+    return source[..., : 2 * units], source[..., 2 * units :]
 
 
 def forward(
@@ -45,32 +47,31 @@ def forward(
     keep: bool,
 ) -> tuple[Any, ...]:
     """The outputs of all steps and the last one; with `keep` also the gates of all steps."""
-    (steps, rows, _), (units, width) = x.shape, recurrent.shape
+    (steps, rows, _), (units, _) = x.shape, recurrent.shape
     work = room(scratch, _forward_shapes(x, recurrent, keep), x.dtype)
-    copy, by_x, by_h, b, products, part, spare = work[:7]
+    copy, products, by_x, by_h, b, b_q, by_state, part, spare = work[:9]
     if out is None or keep:
-        out = room(out, [(steps, rows, units), (rows, units), *([(steps, rows, 4 * units)] if keep else [])], x.dtype)
+        out = room(out, [(steps, rows, units), (rows, units), *([(steps, 4, rows, units)] if keep else [])], x.dtype)
     outputs, last = out[:2]
-    gates = out[2] if keep else work[7]
-    z, r, n = _thirds(kernel, units)
-    fill(by_x, (n, z, r), (1.0, 0.5, 0.5))
-    fill(by_h, _thirds(recurrent, units), (0.5, 0.5, 1.0))
-    fill(b, (bias[0, 2 * units :], bias[0, : 2 * units], bias[1, 2 * units :]), (1.0, 0.5, 1.0))
-    np.add(b[units:width], bias[1, : 2 * units] * x.dtype.type(0.5), out=b[units:width])
-    np.matmul(flat(x, copy), by_x, out=gates.reshape(-1, 4 * units)[:, :width])
-    masked = Mask(mask)
+    gates = out[2] if keep else work[9]
+    fill(by_x, _parts(kernel, units), (0.5, 1.0))
+    fill(by_h, _parts(recurrent, units), (0.5, 1.0))
+    np.copyto(b, bias[0])
+    np.add(b[: 2 * units], bias[1, : 2 * units], out=b[: 2 * units])
+    np.multiply(b[: 2 * units], x.dtype.type(0.5), out=b[: 2 * units])
+    np.copyto(b_q, bias[1, 2 * units :])
+    projection, masked, apart_by_state = Projection(x, by_x, b, copy, products), Mask(mask), apart(by_state, 3)
     for count, t in enumerate(order(steps, reverse)):
-        n, z, r, q = (gates[t][:, k * units : (k + 1) * units] for k in range(4))
-        both = gates[t][:, units:width]
-        np.matmul(h, by_h, out=products)
-        np.add(both, products[:, : 2 * units], out=both)
-        np.add(both, b[units:width], out=both)
+        step, by_input = gates[t if keep else 0], projection[t]
+        n, z, r, q = step
+        both = by_state[:, : 2 * units]
+        np.matmul(h, by_h, out=by_state)
+        np.add(both, by_input[:, : 2 * units], out=both)
         np.tanh(both, out=both)
-        halved(both)
-        np.add(products[:, 2 * units :], b[width:], out=q)
+        halved(apart_by_state[:2], step[1:3])
+        np.add(apart_by_state[2], b_q, out=q)
         np.multiply(r, q, out=part)
-        np.add(part, b[:units], out=part)
-        np.add(n, part, out=n)
+        np.add(part, by_input[:, 2 * units :], out=n)
         np.tanh(n, out=n)
         next_h = spare[count % 2] if outputs is None else outputs[t]
         np.subtract(h, n, out=part)
@@ -86,7 +87,8 @@ def forward(
 def _gradient_shapes(x: Any, recurrent: Any) -> list[Shape]:
     (steps, rows, features), (units, width) = x.shape, recurrent.shape
     each, weights = (rows, units), (features, width)
-    return [x.shape, (steps, rows, units), (steps, rows, 4 * units), *[each] * 3, (width, units), weights, weights, (4 * units,)]
+    states: list[Shape] = [(steps, *each), (steps, rows, 4 * units), (4, *each), *[each] * 3]
+    return [x.shape, *states, (width, units), weights, weights, (4 * units,)]
 
 
 def gradient_scratch(x: Spec, kernel: Spec, recurrent: Spec, *_: Spec, **__: Any) -> list[Spec]:
@@ -99,7 +101,7 @@ def gradient(*arrays: Any, out: Any = None, scratch: Any = None, reverse: bool) 
     x, kernel, recurrent, h, *mask, outputs, gates, gy, gh = arrays
     steps, (units, width) = len(x), recurrent.shape
     work = room(scratch, _gradient_shapes(x, recurrent), x.dtype)
-    copy, before, cotangents, dh, next_dh, part, across, weights, slopes, sums = work
+    copy, before, cotangents, gs, dh, next_dh, part, across, weights, slopes, sums = work
     if out is None:
         out = room(None, [x.shape, kernel.shape, recurrent.shape, (2, width), h.shape], x.dtype)
     gx, gkernel, grecurrent, gbias, gh0 = out
@@ -107,9 +109,9 @@ def gradient(*arrays: Any, out: Any = None, scratch: Any = None, reverse: bool) 
     np.copyto(dh, gh)
     states = previous(outputs, h, reverse, before)
     masked, one = Mask(mask[0] if mask else None), x.dtype.type(1)
+    dn, dz, dr, dq = gs
     for t in order(steps, not reverse):
-        n, z, r, q = (gates[t][:, k * units : (k + 1) * units] for k in range(4))
-        dn, dz, dr, dq = (cotangents[t][:, k * units : (k + 1) * units] for k in range(4))
+        n, z, r, q = gates[t]
         np.add(dh, gy[t], out=dh)
         np.multiply(n, n, out=dn)
         np.subtract(one, dn, out=dn)
@@ -124,6 +126,7 @@ def gradient(*arrays: Any, out: Any = None, scratch: Any = None, reverse: bool) 
         np.subtract(one, r, out=part)
         np.multiply(part, q, out=part)
         np.multiply(part, dq, out=dr)
+        np.copyto(apart(cotangents[t], 4), gs)
         masked.keep(t, cotangents[t], 0)
         np.matmul(cotangents[t][:, units:], across, out=next_dh)
         np.multiply(dh, z, out=part)
@@ -132,8 +135,7 @@ def gradient(*arrays: Any, out: Any = None, scratch: Any = None, reverse: bool) 
         dh, next_dh = next_dh, dh
     every = cotangents.reshape(-1, 4 * units)
     if gx is not None:
-        zr, new = kernel[:, : 2 * units], kernel[:, 2 * units :]
-        fill(weights, (new, zr), (1.0, 1.0))
+        fill(weights, _parts(kernel, units)[::-1], (1.0, 1.0))
         np.matmul(every[:, :width], weights.T, out=gx.reshape(-1, x.shape[-1]))
     if gkernel is not None:
         np.matmul(flat(x, copy).T, every[:, :width], out=slopes)

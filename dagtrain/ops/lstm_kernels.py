@@ -1,4 +1,7 @@
-"""NumPy's kernels of the LSTM; gates lie in memory as i, f, o, g, those of weights as i, f, g, o. See `dagtrain.ops.recurrent_kernels`."""
+"""NumPy's kernels of the LSTM; see `dagtrain.ops.recurrent_kernels`.
+
+The gates of weights are i, f, g, o; those that are kept are i, f, o, g, and after them tanh of the new cell.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from dagtrain.graph import Spec
-from dagtrain.ops.recurrent_kernels import Mask, Shape, by_weights, fill, flat, halved, order, previous, room
+from dagtrain.ops.recurrent_kernels import Mask, Projection, Shape, apart, by_weights, fill, flat, halved, order, previous, room
 
 __all__ = ["forward", "forward_scratch", "gradient", "gradient_scratch"]
 
 
 def _forward_shapes(x: Any, recurrent: Any, keep: bool) -> list[Shape]:
-    (steps, rows, features), (units, gates) = x.shape, recurrent.shape
-    spare: list[Shape] = [] if keep else [(2, rows, units), (steps, rows, gates)]
-    return [x.shape, (features, gates), (units, gates), (gates,), (rows, gates), (rows, units), (2, rows, units), *spare]
+    (_, rows, features), (units, width) = x.shape, recurrent.shape
+    spare: list[Shape] = [] if keep else [(2, rows, units), (1, 5, rows, units)]
+    weights: list[Shape] = [(features, width), (units, width), (width,)]
+    return [*Projection.shapes(x, width), *weights, (rows, width), (rows, units), (2, rows, units), *spare]
 
 
 def forward_scratch(x: Spec, kernel: Spec, recurrent: Spec, *_: Spec, keep: bool, **__: Any) -> list[Spec]:
@@ -38,39 +42,34 @@ def forward(
     keep: bool,
 ) -> tuple[Any, ...]:
     """The outputs of all steps, the last output and the last cell; with `keep` also the cells and gates of all steps."""
-    (steps, rows, _), (units, width) = x.shape, recurrent.shape
+    (steps, rows, _), (units, _) = x.shape, recurrent.shape
     work = room(scratch, _forward_shapes(x, recurrent, keep), x.dtype)
-    copy, by_x, by_h, b, products, new, spare = work[:7]
-    sizes: list[Shape] = [
-        (steps, rows, units),
-        (rows, units),
-        (rows, units),
-        *([(steps, rows, units), (steps, rows, width)] if keep else []),
-    ]
+    copy, products, by_x, by_h, b, z, new, spare = work[:8]
+    sizes: list[Shape] = [(steps, rows, units), (rows, units), (rows, units)]
+    sizes += [(steps, rows, units), (steps, 5, rows, units)] if keep else []
     if out is None or keep:
         out = room(out, sizes, x.dtype)
     outputs, last, last_cell = out[:3]
-    cells, gates = out[3:] if keep else work[7:]
+    cells, gates = out[3:] if keep else work[8:]
     for target, source in ((by_x, kernel), (by_h, recurrent), (b, bias)):
         i_f, g, o = source[..., : 2 * units], source[..., 2 * units : 3 * units], source[..., 3 * units :]
         fill(target, (i_f, o, g), (0.5, 0.5, 1.0))
-    np.matmul(flat(x, copy), by_x, out=gates.reshape(-1, width))
-    masked = Mask(mask)
+    projection, masked, z_apart = Projection(x, by_x, b, copy, products), Mask(mask), apart(z, 4)
     for count, t in enumerate(order(steps, reverse)):
-        z = gates[t]
-        np.matmul(h, by_h, out=products)
-        np.add(products, b, out=products)
-        np.add(z, products, out=z)
-        np.tanh(z, out=z)
-        halved(z[:, : 3 * units])
-        i, f, o, g = (z[:, k * units : (k + 1) * units] for k in range(4))
+        step = gates[t if keep else 0]
+        i, f, o, g, tanh = step
         next_c = cells[t if keep else count % 2]
         next_h = spare[count % 2] if outputs is None else outputs[t]
+        np.matmul(h, by_h, out=z)
+        np.add(z, projection[t], out=z)
+        np.tanh(z, out=z)
+        halved(z_apart[:3], step[:3])
+        np.copyto(g, z_apart[3])
         np.multiply(f, c, out=next_c)
         np.multiply(i, g, out=new)
         np.add(next_c, new, out=next_c)
-        np.tanh(next_c, out=new)
-        np.multiply(o, new, out=next_h)
+        np.tanh(next_c, out=tanh)
+        np.multiply(o, tanh, out=next_h)
         masked.keep(t, next_c, c)
         masked.keep(t, next_h, h)
         h, c = next_h, next_c
@@ -81,9 +80,9 @@ def forward(
 
 
 def _gradient_shapes(x: Any, recurrent: Any) -> list[Shape]:
-    (steps, rows, _), (units, gates) = x.shape, recurrent.shape
+    (steps, rows, _), (units, width) = x.shape, recurrent.shape
     each = (rows, units)
-    return [x.shape, (steps, rows, units), (steps, rows, gates), (rows, 3 * units), *[each] * 5, (gates, units)]
+    return [x.shape, (steps, rows, units), (steps, rows, width), (3, *each), (4, *each), *[each] * 5, (width, units)]
 
 
 def gradient_scratch(x: Spec, kernel: Spec, recurrent: Spec, *_: Spec, **__: Any) -> list[Spec]:
@@ -94,9 +93,9 @@ def gradient_scratch(x: Spec, kernel: Spec, recurrent: Spec, *_: Spec, **__: Any
 def gradient(*arrays: Any, out: Any = None, scratch: Any = None, reverse: bool) -> tuple[Any, ...]:
     """The cotangents of x, kernel, recurrent kernel, bias, first output and first cell."""
     x, kernel, recurrent, h, c, *mask, outputs, cells, gates, gy, gh, gc = arrays
-    steps, (units, width) = len(x), recurrent.shape
+    steps, (_, width) = len(x), recurrent.shape
     work = room(scratch, _gradient_shapes(x, recurrent), x.dtype)
-    copy, before, dz, slopes, dh, dc, next_dh, next_dc, part, across = work
+    copy, before, dz, slopes, gs, dh, dc, next_dh, next_dc, part, across = work
     if out is None:
         out = room(None, [x.shape, kernel.shape, recurrent.shape, (width,), h.shape, c.shape], x.dtype)
     gx, gkernel, grecurrent, gbias, gh0, gc0 = out
@@ -104,19 +103,16 @@ def gradient(*arrays: Any, out: Any = None, scratch: Any = None, reverse: bool) 
     np.copyto(dh, gh)
     np.copyto(dc, gc)
     masked, one = Mask(mask[0] if mask else None), x.dtype.type(1)
-    cells_before = [c, *cells[:-1]] if not reverse else [*cells[1:], c]
+    di, df, dg, do = gs
     for t in order(steps, not reverse):
-        z = gates[t]
-        i, f, o, g = (z[:, k * units : (k + 1) * units] for k in range(4))
-        di, df, dg, do = (dz[t][:, k * units : (k + 1) * units] for k in range(4))
-        sigmoids = z[:, : 3 * units]
-        np.multiply(sigmoids, sigmoids, out=slopes)
-        np.subtract(sigmoids, slopes, out=slopes)
+        i, f, o, g, tanh = gates[t]
+        first = t == (steps - 1 if reverse else 0)
+        np.multiply(gates[t][:3], gates[t][:3], out=slopes)
+        np.subtract(gates[t][:3], slopes, out=slopes)
         np.add(dh, gy[t], out=dh)
-        np.tanh(cells[t], out=part)
-        np.multiply(dh, part, out=do)
-        np.multiply(do, slopes[:, 2 * units :], out=do)
-        np.multiply(part, part, out=part)
+        np.multiply(dh, tanh, out=do)
+        np.multiply(do, slopes[2], out=do)
+        np.multiply(tanh, tanh, out=part)
         np.subtract(one, part, out=part)
         np.multiply(part, o, out=part)
         np.multiply(part, dh, out=part)
@@ -126,10 +122,10 @@ def gradient(*arrays: Any, out: Any = None, scratch: Any = None, reverse: bool) 
         np.multiply(part, i, out=part)
         np.multiply(part, next_dc, out=dg)
         np.multiply(next_dc, g, out=di)
-        np.multiply(di, slopes[:, :units], out=di)
-        np.multiply(next_dc, cells_before[t], out=df)
-        np.multiply(df, slopes[:, units : 2 * units], out=df)
+        np.multiply(next_dc, c if first else cells[t + 1 if reverse else t - 1], out=df)
+        np.multiply(gs[:2], slopes[:2], out=gs[:2])
         np.multiply(next_dc, f, out=next_dc)
+        np.copyto(apart(dz[t], 4), gs)
         masked.keep(t, dz[t], 0)
         masked.keep(t, next_dc, dc)
         np.matmul(dz[t], across, out=next_dh)

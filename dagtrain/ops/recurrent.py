@@ -54,7 +54,7 @@ def _cell(
     name: str,
     gates: int,
     states: int,
-    kept: Callable[[int], Sequence[int]],
+    kept: Sequence[int],
     kernels: Any,
     steps: tuple[Callable[..., list[Tensor]], Callable[..., list[Tensor]]],
 ) -> tuple[Op, Op]:
@@ -65,20 +65,23 @@ def _cell(
     name, gates, states
         States are the output, and a cell where there is one.
     kept
-        From the number of units, the widths of what is kept of each step for the derivative, besides the outputs.
+        How many arrays (rows, units) are kept of each step for the derivative, besides the outputs: 0 stands for one without an axis.
     kernels
         The module of its kernels.
     steps
         The same two in smaller ops.
     """
-    keeps = bool(kept(1))
+    keeps = bool(kept)
     last = 1 + states
+
+    def lines(length: int, each: tuple[int, ...], dtype: Any) -> list[Spec]:
+        return [Spec((length, *((count,) if count else ()), *each), dtype) for count in kept]
 
     def infer(x: Spec, kernel: Spec, recurrent: Spec, bias: Spec, *rest: Spec, keep: bool = False, **_: Any) -> Spec:
         _check(name, gates, states, x, kernel, recurrent, bias, *rest)
         length, rows, units = *x.shape[:2], recurrent.shape[0]
-        wide = [Spec((length, rows, width), x.dtype) for width in (units, *(kept(units) if keep else ()))]
-        return several((wide[0], *[Spec((rows, units), x.dtype)] * states, *wide[1:]))
+        each = Spec((rows, units), x.dtype)
+        return several((Spec((length, *each.shape), x.dtype), *[each] * states, *(lines(length, each.shape, x.dtype) if keep else ())))
 
     def gradient(cotangents: Sequence[Tensor | None], node: Tensor, *inputs: Tensor, **a: Any) -> list[Tensor | None] | None:
         if any(g is not None for g in cotangents[last:]):  # as of second derivatives, which read what was kept
@@ -114,7 +117,7 @@ def _cell(
         state, each = Draw((rows, units)), Draw((length, rows, units))
         mask = (Draw((length, rows), dtype="?"),) * masked
         attributes = {"reverse": reverse}
-        inside = [Draw((length, rows, width), 0.1, 0.9) for width in kept(units)]
+        inside = [Draw(spec.shape, 0.1, 0.9) for spec in lines(length, (rows, units), np.dtype("f8"))]
         return (
             Sample((x, *weights, bias, *(state,) * states, *mask), {**attributes, "keep": not reverse} if keeps else attributes),
             Sample((x, *weights, *(state,) * states, *mask, each, *inside, each, *(state,) * states), attributes),
@@ -149,8 +152,6 @@ def _cell(
     return op, slope
 
 
-rnn, rnn_gradient = _cell("rnn", 1, 1, lambda units: (), rnn_kernels, (recurrent_steps.rnn, recurrent_steps.rnn_gradient))
-lstm, lstm_gradient = _cell(
-    "lstm", 4, 2, lambda units: (units, 4 * units), lstm_kernels, (recurrent_steps.lstm, recurrent_steps.lstm_gradient)
-)
-gru, gru_gradient = _cell("gru", 3, 1, lambda units: (4 * units,), gru_kernels, (recurrent_steps.gru, recurrent_steps.gru_gradient))
+rnn, rnn_gradient = _cell("rnn", 1, 1, (), rnn_kernels, (recurrent_steps.rnn, recurrent_steps.rnn_gradient))
+lstm, lstm_gradient = _cell("lstm", 4, 2, (0, 5), lstm_kernels, (recurrent_steps.lstm, recurrent_steps.lstm_gradient))
+gru, gru_gradient = _cell("gru", 3, 1, (4,), gru_kernels, (recurrent_steps.gru, recurrent_steps.gru_gradient))

@@ -1,13 +1,14 @@
 """NumPy's kernels of whole recurrent sequences, and of their derivatives.
 
-    z = x · kernel          one product for all steps
-    for each step           z[t] += h · recurrent;  one tanh for all gates;  the new state, straight into its place
+    z = x · kernel + bias   one product for the inputs of many steps
+    for each step           z[t] + h · recurrent;  one tanh for all gates;  the new state, straight into its place
     backwards               dz[t] from the step's cotangents;  dh = dz[t] · recurrentᵀ
     dkernel = xᵀ · dz       one product for all steps, and one for the recurrent kernel
 
-Arrays are (steps, rows, features), so that each step is one piece of memory. sigmoid(z) = tanh(z / 2) / 2 + 1 / 2: the columns of the
-sigmoid gates are halved in a copy of the weights, which has them side by side, and then one tanh serves all gates. All loops run over
-preallocated memory: `out` and `scratch`; both may be None, and so may the arrays of `out` that nothing reads.
+Arrays are (steps, rows, features), so that each step is one piece of memory, and gates that are kept (steps, gates, rows, units), so that
+each gate is one. sigmoid(z) = tanh(z / 2) / 2 + 1 / 2: the columns of the sigmoid gates are halved in a copy of the weights, which has them
+side by side, and then one tanh serves all gates. All loops run over preallocated memory: `out` and `scratch`; both may be None, and so may
+the arrays of `out` that nothing reads.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Mask", "by_weights", "fill", "flat", "halved", "order", "previous", "room"]
+__all__ = ["Mask", "Projection", "apart", "by_weights", "fill", "flat", "halved", "order", "previous", "room"]
 
 Shape = tuple[int, ...]
+_ROWS = 256
+"""Rows of a product that lets it run at full speed."""
 
 
 def room(out: Sequence[Any] | None, shapes: Sequence[Shape], dtype: Any) -> list[Any]:
@@ -51,10 +54,41 @@ def fill(target: Any, blocks: Sequence[Any], factors: Sequence[float]) -> Any:
     return target
 
 
-def halved(gates: Any) -> None:
-    """From tanh(z / 2) to sigmoid(z), in place."""
-    np.multiply(gates, gates.dtype.type(0.5), out=gates)
-    np.add(gates, gates.dtype.type(0.5), out=gates)
+def apart(values: Any, gates: int) -> Any:
+    """(rows, gates · units), gates side by side, as (gates, rows, units)."""
+    return values.reshape(len(values), gates, values.shape[1] // gates).transpose(1, 0, 2)
+
+
+def halved(tanhs: Any, out: Any) -> None:
+    """From tanh(z / 2) to sigmoid(z)."""
+    np.multiply(tanhs, out.dtype.type(0.5), out=out)
+    np.add(out, out.dtype.type(0.5), out=out)
+
+
+class Projection:
+    """The products of the inputs and a kernel, with a bias, for some steps at a time."""
+
+    def __init__(self, x: Any, weights: Any, bias: Any, copy: Any, products: Any) -> None:
+        self._x, self._weights, self._bias, self._copy, self._products = x, weights, bias, copy, products
+        self._start = -1
+
+    @staticmethod
+    def shapes(x: Any, width: int) -> list[Shape]:
+        """The work space: copies of inputs, and products, of as many steps as make one product large enough."""
+        steps, rows, features = x.shape
+        count = min(max(steps, 1), -(-_ROWS // max(rows, 1)))
+        return [(count, rows, features), (count, rows, width)]
+
+    def __getitem__(self, t: int) -> Any:
+        count = len(self._products)
+        start = t - t % count
+        if start != self._start:
+            x = self._x[start : start + count]
+            z = self._products[: len(x)].reshape(-1, self._products.shape[-1])
+            np.matmul(flat(x, self._copy[: len(x)]), self._weights, out=z)
+            np.add(z, self._bias, out=z)
+            self._start = start
+        return self._products[t - start]
 
 
 class Mask:

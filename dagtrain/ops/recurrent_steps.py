@@ -92,8 +92,9 @@ def lstm(
         i, f, g, o = blocks(z + h @ weights, 4)
         i, f, g, o = sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)
         new = f * c + i * g
-        h, c = masked(on, o * tanh(new), h), masked(on, new, c)
-        return [h, c], [h, c, concatenate([i, f, o, g], 1)]
+        by_cell = tanh(new)
+        h, c = masked(on, o * by_cell, h), masked(on, new, c)
+        return [h, c], [h, c, stack([i, f, o, g, by_cell])]
 
     last, (outputs, *kept) = loop(step, [h, c], [x @ kernel + bias, *mask], [recurrent], reverse)
     return [outputs, *last, *(kept if keep else ())]
@@ -104,14 +105,14 @@ def lstm_gradient(x: Tensor, kernel: Tensor, recurrent: Tensor, h: Tensor, c: Te
     *mask, outputs, cells, gates, gy, gh, gc = rest
 
     def step(carries: list[Tensor], elements: list[Tensor], fixed: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        (dh, dc), (gy, cell, last, gates, *on), (weights,) = carries, elements, fixed
-        i, f, o, g = blocks(gates, 4)
-        dh, t = dh + gy, tanh(cell)
+        (dh, dc), (gy, last, gates, *on), (weights,) = carries, elements, fixed
+        i, f, o, g, t = (gates[k] for k in range(5))
+        dh = dh + gy
         d = dc + dh * o * (1 - t * t)
         dz = masked(on, concatenate([d * g * i * (1 - i), d * last * f * (1 - f), d * i * (1 - g * g), dh * t * o * (1 - o)], 1), 0)
         return [masked(on, dz @ transpose(weights), dh), masked(on, d * f, dc)], [dz]
 
-    lines = [gy, cells, before(cells, c, reverse), gates, *mask]
+    lines = [gy, before(cells, c, reverse), gates, *mask]
     first, (dz,) = loop(step, [gh, gc], lines, [recurrent], not reverse)
     return [dz @ transpose(kernel), by_product(x, dz), by_product(before(outputs, h, reverse), dz), reduce_sum(dz, (0, 1), False), *first]
 
@@ -125,7 +126,7 @@ def gru(x: Tensor, kernel: Tensor, recurrent: Tensor, bias: Tensor, h: Tensor, *
         z, r = sigmoid(xz + hz), sigmoid(xr + hr)
         n = tanh(xn + r * q)
         h = masked(on, n + z * (h - n), h)
-        return [h], [h, concatenate([n, z, r, q], 1)]
+        return [h], [h, stack([n, z, r, q])]
 
     (last,), (outputs, gates) = loop(step, [h], [x @ kernel + bias[0], *mask], [recurrent, bias[1]], reverse)
     return [outputs, last, *([gates] if keep else [])]
@@ -137,7 +138,7 @@ def gru_gradient(x: Tensor, kernel: Tensor, recurrent: Tensor, h: Tensor, *rest:
 
     def step(carries: list[Tensor], elements: list[Tensor], fixed: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         (dh,), (gy, last, gates, *on), (weights,) = carries, elements, fixed
-        n, z, r, q = blocks(gates, 4)
+        n, z, r, q = (gates[k] for k in range(4))
         dh = dh + gy
         dn = dh * (1 - z) * (1 - n * n)
         by_h = concatenate([dh * (last - n) * z * (1 - z), dn * q * r * (1 - r), dn * r], 1)

@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 
 from dagtrain.graph import Spec
-from dagtrain.ops.recurrent_kernels import Mask, Shape, by_weights, flat, order, previous, room
+from dagtrain.ops.recurrent_kernels import Mask, Projection, Shape, by_weights, flat, order, previous, room
 
 __all__ = ["forward", "forward_scratch", "gradient", "gradient_scratch"]
 
 
 def _forward_shapes(x: Any, recurrent: Any) -> list[Shape]:
-    (steps, rows, _), (units, _) = x.shape, recurrent.shape
-    return [x.shape, (steps, rows, units), (rows, units)]
+    (_, rows, _), (units, _) = x.shape, recurrent.shape
+    return [*Projection.shapes(x, units), (2, rows, units), (rows, units)]
 
 
 def forward_scratch(x: Spec, kernel: Spec, recurrent: Spec, *_: Spec, **__: Any) -> list[Spec]:
-    """A copy of the inputs, outputs that nothing reads, and the product of a step."""
+    """A copy of inputs, products of several steps and of one, and outputs that nothing reads."""
     return [Spec(shape, x.dtype) for shape in _forward_shapes(x, recurrent)]
 
 
@@ -35,17 +35,15 @@ def forward(
     reverse: bool,
 ) -> tuple[Any, ...]:
     """The outputs of all steps and the last one."""
-    copy, unread, product = room(scratch, _forward_shapes(x, recurrent), x.dtype)
+    copy, products, spare, product = room(scratch, _forward_shapes(x, recurrent), x.dtype)
     if out is None:
-        out = room(None, [unread.shape, h.shape], x.dtype)
-    outputs, last = unread if out[0] is None else out[0], out[1]
-    np.matmul(flat(x, copy), kernel, out=outputs.reshape(-1, outputs.shape[-1]))
-    masked = Mask(mask)
-    for t in order(len(x), reverse):
-        y = outputs[t]
+        out = room(None, [(*x.shape[:2], len(recurrent)), h.shape], x.dtype)
+    outputs, last = out
+    projection, masked = Projection(x, kernel, bias, copy, products), Mask(mask)
+    for count, t in enumerate(order(len(x), reverse)):
+        y = spare[count % 2] if outputs is None else outputs[t]
         np.matmul(h, recurrent, out=product)
-        np.add(product, bias, out=product)
-        np.add(y, product, out=y)
+        np.add(product, projection[t], out=y)
         np.tanh(y, out=y)
         masked.keep(t, y, h)
         h = y

@@ -17,6 +17,7 @@ from dagtrain.nn.layers import (
     reshaping,
     resizing,
     scaling,
+    sequences,
     warping,
     wrapping,
 )
@@ -35,6 +36,7 @@ from dagtrain.nn.layers.recurrent import *
 from dagtrain.nn.layers.reshaping import *
 from dagtrain.nn.layers.resizing import *
 from dagtrain.nn.layers.scaling import *
+from dagtrain.nn.layers.sequences import *
 from dagtrain.nn.layers.warping import *
 from dagtrain.nn.layers.wrapping import *
 
@@ -54,5 +56,6 @@ __all__ += recurrent.__all__
 __all__ += reshaping.__all__
 __all__ += resizing.__all__
 __all__ += scaling.__all__
+__all__ += sequences.__all__
 __all__ += warping.__all__
 __all__ += wrapping.__all__

@@ -9,13 +9,14 @@ before the product is a `scan` of its step, and slower.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from dagtrain.arguments import fraction, whole
-from dagtrain.errors import ArgumentError, DTypeError, ShapeError
+from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.graph import Tensor, spec_of
 from dagtrain.nn import activations, initializers
 from dagtrain.nn.activations import ActivationFunction
@@ -23,6 +24,7 @@ from dagtrain.nn.context import Context
 from dagtrain.nn.initializers import Initializer
 from dagtrain.nn.layer import Layer
 from dagtrain.nn.layers.noise import kept
+from dagtrain.nn.masks import mask_of, of_floats
 from dagtrain.nn.values import Values
 from dagtrain.ops import Op
 from dagtrain.ops import find as find_op
@@ -33,7 +35,9 @@ __all__ = ["GRU", "LSTM", "SimpleRNN"]
 
 
 @dataclass(frozen=True)
-class _Recurrent(Layer):
+class Recurrent(Layer):
+    """What the recurrent layers share."""
+
     units: int
     activation: str | ActivationFunction | None = "tanh"
     use_bias: bool = True
@@ -81,8 +85,23 @@ class _Recurrent(Layer):
         """The bias of all gates."""
         return c.parameter("bias", (self.gates * self.units,), self.bias_initializer)
 
-    def _run(self, c: Context, x: Values, mask: Values | None, states: list[Values | None]) -> Any:
-        """The outputs for a batch of sequences."""
+    def whole(self, c: Context, x: Values, mask: Values | None = None, *states: Values) -> tuple[Values, ...]:
+        """The output, with all steps in the order of the inputs also where the layer goes backwards, and then the last states."""
+        mask, given = of_floats(mask, states)
+        return self._run(c, x, mask, given or [None] * len(self.states))[:-1]
+
+    def _given(self, c: Context, x: Values, mask: Values | None, states: Sequence[Values | None]) -> Any:
+        """The outputs for a batch of sequences, as the arguments of the layer say."""
+        mask, states = of_floats(mask, states)
+        y, *last, mask = self._run(c, x, mask, states[: len(self.states)])
+        backwards = self.return_sequences and self.go_backwards
+        y = y[:, ::-1] if backwards else y
+        if self.return_state:
+            return (y, *last)
+        return (y, mask[:, ::-1]) if backwards and mask is not None else y  # the mask has the positions of the outputs
+
+    def _run(self, c: Context, x: Values, mask: Values | None, states: Sequence[Values | None]) -> tuple[Any, ...]:
+        """The output, in the order of the steps, the last states and the mask."""
         title = self.name or type(self).__name__
         if x.ndim != 3:
             raise ShapeError(
@@ -96,25 +115,18 @@ class _Recurrent(Layer):
         x = x if x.dtype == kernel.dtype else x.astype(kernel.dtype)
         if c.training and self.dropout:
             x = x * kept(c, self.dropout, (rows, 1, features), x.dtype)
-        if mask is not None:
-            mask = np.swapaxes(mask_of(title, mask, x), 0, 1)
+        mask = None if mask is None else mask_of(title, mask, x)
+        by_step = None if mask is None else np.swapaxes(mask, 0, 1)
         starts = [self._start(title, word, state, rows, kernel.dtype) for word, state in zip(self.states, states, strict=True)]
         dropped = None
         if c.training and self.recurrent_dropout:
             dropped = kept(c, self.recurrent_dropout, (rows, self.units), x.dtype)
         lines = np.swapaxes(x, 0, 1)
         if self.is_one_op and dropped is None:
-            outputs, last = self._by_op(lines, kernel, recurrent, bias, starts, mask)
+            outputs, last = self._by_op(lines, kernel, recurrent, bias, starts, by_step)
         else:
-            outputs, last = self._by_steps(lines, kernel, recurrent, bias, starts, mask, dropped)
-        y = last[0]
-        if self.return_sequences:
-            y = np.swapaxes(outputs[::-1] if self.go_backwards else outputs, 0, 1)
-        if self.return_state:
-            return (y, *last)
-        if self.return_sequences and self.go_backwards and mask is not None:
-            return y, np.swapaxes(mask[::-1], 0, 1)  # the positions of the outputs
-        return y
+            outputs, last = self._by_steps(lines, kernel, recurrent, bias, starts, by_step, dropped)
+        return (np.swapaxes(outputs, 0, 1) if self.return_sequences else last[0], *last, mask)
 
     def _start(self, title: str, word: str, state: Values | None, rows: int, dtype: Any) -> Values:
         """A first state, by default zeros."""
@@ -178,31 +190,13 @@ def _applied(op: Op, inputs: list[Values], attributes: dict[str, Any]) -> list[V
     return list(op.kernel(*inputs, **attributes))
 
 
-def mask_of(title: str, mask: Values, x: Values) -> Values:
-    """A mask (samples, steps) of booleans, from one of booleans or whole numbers, or from the length of each sequence."""
-    rows, steps = x.shape[:2]
-    if mask.dtype.kind not in "biu":
-        raise DTypeError(
-            f"{title}: the input after x is a mask (booleans) or lengths (whole numbers), got {mask.dtype}; give a first state as "
-            "initial_state, after the mask."
-        )
-    if tuple(mask.shape) == (rows,) and mask.dtype != bool:
-        return np.arange(steps) < mask[:, None]
-    if tuple(mask.shape) != (rows, steps):
-        raise ShapeError(
-            f"{title}: a mask has the samples and steps of x, {(rows, steps)}, and lengths are whole numbers {(rows,)}; got {mask.dtype} "
-            f"{tuple(mask.shape)}."
-        )
-    return mask if mask.dtype == bool else mask != 0
-
-
 @dataclass(frozen=True)
-class SimpleRNN(_Recurrent):
+class SimpleRNN(Recurrent):
     """A simple recurrent network: ``h = tanh(x @ kernel + h @ recurrent_kernel + bias)`` in each step.
 
     Inputs: x of shape (samples, steps, features); then, if there is one, a mask (samples, steps) of booleans, or the lengths (samples,) of
-    the sequences in whole numbers; then the first state (samples, units), by default zeros. In a step outside of the mask a state stays as
-    it is, and the output is that state.
+    the sequences in whole numbers; then the first state (samples, units), by default zeros, which may also come right after x. In a step
+    outside of the mask a state stays as it is, and the output is that state.
 
     Parameters
     ----------
@@ -244,7 +238,7 @@ class SimpleRNN(_Recurrent):
 
     def forward(self, c: Context, x: Values, mask: Values | None = None, initial_state: Values | None = None) -> Any:
         """The last output, or all of them, and the last state if it is asked for."""
-        return self._run(c, x, mask, [initial_state])
+        return self._given(c, x, mask, [initial_state])
 
     def _step(self, z: Values, states: list[Values], recurrent: Values, bias: Values | None, dropped: Values | None) -> list[Values]:
         """The state after a step."""
@@ -252,7 +246,7 @@ class SimpleRNN(_Recurrent):
 
 
 @dataclass(frozen=True)
-class LSTM(_Recurrent):
+class LSTM(Recurrent):
     """Long short-term memory: ``c = f * c + i * g``, ``h = o * tanh(c)``, with the gates i, f, g, o side by side in the parameters.
 
     i, f and o are ``sigmoid(x @ kernel + h @ recurrent_kernel + bias)``, each of its part of the columns, and g is ``tanh`` of the same.
@@ -308,7 +302,7 @@ class LSTM(_Recurrent):
         self, c: Context, x: Values, mask: Values | None = None, initial_state: Values | None = None, initial_cell: Values | None = None
     ) -> Any:
         """The last output, or all of them, and the last output and cell if states are asked for."""
-        return self._run(c, x, mask, [initial_state, initial_cell])
+        return self._given(c, x, mask, [initial_state, initial_cell])
 
     def _step(self, z: Values, states: list[Values], recurrent: Values, bias: Values | None, dropped: Values | None) -> list[Values]:
         """The output and the cell after a step."""
@@ -321,7 +315,7 @@ class LSTM(_Recurrent):
 
 
 @dataclass(frozen=True)
-class GRU(_Recurrent):
+class GRU(Recurrent):
     """Gated recurrent unit: ``h = z * h + (1 - z) * n``, with the gates z, r, n side by side in the parameters.
 
     z and r are ``sigmoid(x @ kernel + bias[0] + h @ recurrent_kernel + bias[1])``, each of its part of the columns, and n is
@@ -367,7 +361,7 @@ class GRU(_Recurrent):
 
     def forward(self, c: Context, x: Values, mask: Values | None = None, initial_state: Values | None = None) -> Any:
         """The last output, or all of them, and the last state if it is asked for."""
-        return self._run(c, x, mask, [initial_state])
+        return self._given(c, x, mask, [initial_state])
 
     def _step(self, z: Values, states: list[Values], recurrent: Values, bias: Values | None, dropped: Values | None) -> list[Values]:
         """The state after a step."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 import dagtrain as dt
 from dagtrain import nn
+from dagtrain.errors import ArgumentError, ShapeError, UnknownArgumentError, UnknownNameError
 from dagtrain.transform.gradient import gradient
 
 from ...each import each
@@ -103,3 +104,133 @@ def test_values_and_gradients_are_those_of_torch(layer: Any, mask: str) -> None:
     of_arrays, _ = layer.apply(params, {}, x, MASKS[mask], *states)
     for value, right in zip(of_arrays, values, strict=False):
         np.testing.assert_allclose(value, right, rtol=1e-12, atol=1e-14)
+
+
+def test_padding_does_not_matter() -> None:
+    rng, lengths = np.random.default_rng(0), np.array([7, 3, 0, 5, 1, 7])
+    x = rng.normal(size=(6, 7, 3)) * (np.arange(7) < lengths[:, None])[..., None]
+    layers = [nn.Masking(), nn.Bidirectional(nn.GRU(4, return_sequences=True)), nn.Dense(5), nn.LSTM(6, return_sequences=True)]
+    model = nn.Sequential([*layers, nn.SimpleRNN(4, go_backwards=True), nn.Dense(2)])
+    params, _ = model.init(dt.key(0), x)
+    y, _ = model.apply(params, {}, x)
+    for before, after in ((0, 4), (3, 1)):
+        padded = np.pad(x, ((0, 0), (before, after), (0, 0)))
+        np.testing.assert_allclose(model.apply(params, {}, padded)[0], y, rtol=1e-12, atol=1e-14)
+    of_lengths, _ = nn.Sequential(model.layers[1:]).apply(params, {}, x, lengths)
+    np.testing.assert_allclose(of_lengths, y, rtol=1e-12, atol=1e-14)
+    y, _ = nn.Sequential([*layers, nn.SimpleRNN(4, go_backwards=True, return_sequences=True), nn.GRU(3)]).apply(
+        {**params, "gru_1": nn.GRU(3).init(dt.key(1), np.zeros((1, 1, 4)))[0]}, {}, x
+    )
+    assert not y[2].any()  # a sequence without steps, and the mask of what goes backwards goes backwards too
+    assert (y[[0, 1, 3]] != 0).all()
+
+
+@each([(cell, mask) for cell in CELLS for mask in ("none", "partly on")])
+def test_steps_in_a_loop_give_what_the_op_gives(cell: Any, mask: str) -> None:
+    options = {"return_sequences": True, "return_state": True, "go_backwards": True}
+    plain = cell(UNITS, **options)
+    loop = cell(UNITS, np.tanh, **options)  # a function that the op does not know
+    x = np.random.default_rng(0).normal(size=(ROWS, STEPS, FEATURES))
+    params, _ = plain.init(dt.key(0), x)
+    leaf = dt.input("x", x.shape, "f8")
+    for right, value, symbolic in zip(*(layer.apply(params, {}, x, MASKS[mask])[0] for layer in (plain, loop)),
+                                      loop.apply(params, {}, leaf, MASKS[mask])[0], strict=True):  # fmt: skip
+        np.testing.assert_allclose(value, right, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(dt.Graph({"x": leaf}, {"y": symbolic}).plan()(x)[0], right, rtol=1e-12, atol=1e-14)
+
+
+def test_reset_before_the_product_and_dropout_of_the_state() -> None:
+    layer, x = nn.GRU(3, reset_after=False), np.random.default_rng(0).normal(size=(2, 4, 2))
+    params, _ = layer.init(dt.key(0), x)
+    assert params["bias"].shape == (9,)
+    h, sigmoid = np.zeros((2, 3)), lambda z: 1 / (1 + np.exp(-z))
+    for t in range(4):
+        by_x, r = x[:, t] @ params["kernel"] + params["bias"], params["recurrent_kernel"]
+        update, reset = (sigmoid(by_x[:, part] + h @ r[:, part]) for part in (slice(0, 3), slice(3, 6)))
+        h = update * h + (1 - update) * np.tanh(by_x[:, 6:] + (reset * h) @ r[:, 6:])
+    np.testing.assert_allclose(layer.apply(params, {}, x)[0], h, rtol=1e-12)
+    dropped = nn.LSTM(8, recurrent_dropout=0.5, dropout=0.5)
+    params, _ = dropped.init(dt.key(0), x)
+    a, b, c = (
+        dropped.apply(params, {}, x, key=dt.key(seed), training=training)[0] for seed, training in ((0, True), (1, True), (1, False))
+    )
+    assert (a != b).any()
+    np.testing.assert_array_equal(c, nn.LSTM(8).apply(params, {}, x)[0])
+
+
+@each([("concat", lambda a, b: np.concatenate([a, b], -1)), ("sum", np.add), ("mul", np.multiply), ("ave", lambda a, b: (a + b) / 2)])
+def test_both_directions_are_those_of_torch(mode: str, merge: Any) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is what layers are compared with")
+    layer = nn.Bidirectional(nn.LSTM(UNITS, return_sequences=True, return_state=True), merge_mode=mode)
+    x, rng = np.random.default_rng(0).normal(size=(ROWS, STEPS, FEATURES)), np.random.default_rng(1)
+    params, _ = layer.init(dt.key(0), x)
+    states = [rng.normal(size=(ROWS, UNITS)) for _ in range(4)]
+    (y, *last), _ = layer.apply(params, {}, x, None, *states)
+    module = torch.nn.LSTM(FEATURES, UNITS, batch_first=True, bidirectional=True, dtype=torch.float64)
+    weights = [w for name in ("layer", "backward_layer") for w in weights_of_torch(layer.layer, params[name])]
+    for parameter, weight in zip(module.parameters(), weights, strict=True):
+        parameter.data = torch.tensor(weight)
+    expected, (h, cell) = module(torch.tensor(x), tuple(torch.tensor(np.stack(pair)) for pair in (states[::2], states[1::2])))
+    expected = expected.detach().numpy()
+    np.testing.assert_allclose(y, merge(expected[..., :UNITS], expected[..., UNITS:]), rtol=1e-9)
+    for value, right in zip(last, (h[0], cell[0], h[1], cell[1]), strict=True):
+        np.testing.assert_allclose(value, right.detach().numpy(), rtol=1e-9)
+    assert nn.Bidirectional(nn.GRU(3), merge_mode=None).output_spec((2, 5, 4))[1].shape == (2, 3)
+
+
+def test_states_connect_an_encoder_and_a_decoder() -> None:
+    x, y = nn.Input((5, 3), name="x"), nn.Input((4, 2), name="y")
+    _, *states = nn.LSTM(6, return_state=True)(x)
+    model = nn.Model([x, y], nn.Dense(2)(nn.LSTM(6, return_sequences=True)(y, *states)))
+    rng = np.random.default_rng(0)
+    arrays = {"x": rng.normal(size=(3, 5, 3)).astype("f4"), "y": rng.normal(size=(3, 4, 2)).astype("f4")}
+    params, _ = model.init(dt.key(0))
+    decoded, _ = model.apply(params, {}, arrays)
+    assert decoded.shape == (3, 4, 2)
+    assert (model.apply(params, {}, {**arrays, "x": -arrays["x"]})[0] != decoded).all()
+
+
+def test_a_layer_at_each_step_is_the_layer_on_each_step() -> None:
+    inner = nn.Sequential([nn.Conv1D(2, 3), nn.Flatten()])
+    layer, x = nn.TimeDistributed(inner), np.random.default_rng(0).normal(size=(3, 4, 6, 2))
+    params, state = layer.init(dt.key(0), x)
+    y, _ = layer.apply(params, state, x)
+    for t in range(4):
+        np.testing.assert_allclose(y[:, t], inner.apply(params["layer"], {}, x[:, t])[0], rtol=1e-12)
+
+
+def test_a_state_goes_on_in_the_next_batch_but_where_a_row_begins_anew() -> None:
+    layer, x = nn.Stateful(nn.LSTM(3, return_sequences=True), rows=2), np.random.default_rng(0).normal(size=(2, 6, 2))
+    params, state = layer.init(dt.key(0), x)
+    whole, _ = layer.layer.apply(params["layer"], {}, x)
+    parts = []
+    for start in range(0, 6, 2):
+        y, state = layer.apply(params, state, x[:, start : start + 2], training=True)
+        parts.append(y)
+    np.testing.assert_allclose(np.concatenate(parts, 1), whole, rtol=1e-12)
+    anew, state = layer.apply(params, state, x[:, :2], np.array([True, False]), training=True)
+    np.testing.assert_allclose(anew[0], whole[0, :2], rtol=1e-12)
+    assert (anew[1] != whole[1, :2]).all()
+    np.testing.assert_allclose(layer.apply(params, state, x[:1])[0], whole[:1], rtol=1e-12)  # evaluation begins with zeros
+    _, after = layer.apply(params, state, x[:1], training=True)  # a smaller last batch
+    np.testing.assert_array_equal(after["initial_state"][1], state["initial_state"][1])
+
+
+@each([
+    (lambda: nn.LSTM(0), ArgumentError, "LSTM: units must be a whole number from 1 up, got 0"),
+    (lambda: nn.LSTM(3, "tanh", "sigmoid"), ArgumentError, "use_bias is True or False, got 'sigmoid'"),
+    (lambda: nn.GRU(3, dropout=1.0), ArgumentError, "GRU: dropout"),
+    (lambda: nn.LSTM(3, stateful=True), UnknownArgumentError, r"nn\.Stateful\(layer, rows\)"),
+    (lambda: nn.LSTM(3).output_spec((2, 5)), ShapeError, r"LSTM takes \(samples, steps, features\), got \(2, 5\): reshape x"),
+    (lambda: nn.LSTM(3).output_spec((2, 5, 4), dt.Spec((2, 4), np.dtype(bool))), ShapeError, r"\(2, 5\), and lengths.*got bool \(2, 4\)"),
+    (lambda: nn.LSTM(3).output_spec((2, 5, 4), (2, 4)), ShapeError, r"initial_state is .*\(2, 3\), got float32 \(2, 4\)"),
+    (lambda: nn.Bidirectional(nn.Dense(3)), ArgumentError, "Bidirectional takes an LSTM, a GRU or a SimpleRNN that goes forwards"),
+    (lambda: nn.Bidirectional(nn.GRU(3), "add"), UnknownNameError, "merge_mode of Bidirectional 'add'.*Known: ave, concat, mul, sum"),
+    (lambda: nn.Bidirectional(nn.GRU(3), backward_layer=nn.GRU(3)), ArgumentError, "with go_backwards=True, got GRU"),
+    (lambda: nn.TimeDistributed(np.tanh), ArgumentError, "TimeDistributed takes a layer"),
+    (lambda: nn.Stateful(nn.GRU(3), 2).output_spec((4, 5, 2)), ShapeError, "rows=2, but a shard has 4"),
+    (lambda: nn.Sequential([nn.GRU(3, return_state=True), nn.Dense(2)]).output_spec((4, 5, 2)), ArgumentError, "several outputs"),
+])  # fmt: skip
+def test_mistakes_are_named(mistake: Callable[[], Any], kind: type[Exception], words: str) -> None:
+    with pytest.raises(kind, match=words):
+        mistake()
