@@ -123,6 +123,15 @@ def test_contrastive_divergence(quick):
     assert results["error"] < results["bound"]
 
 
+def test_memory(quick):
+    results = load("memory").main(quick)
+    assert max(results["adding LSTM"], results["adding GRU"]) < 0.01
+    assert results["adding RNN"] > 0.1
+    if not quick:
+        assert results["copying LSTM"] >= 0.99
+        assert results["copying RNN"] < 0.6
+
+
 def test_every_example_is_tested():
     text = Path(__file__).read_text()
     assert [path.stem for path in FOLDER.glob("*.py") if f'load("{path.stem}")' not in text] == []

@@ -3,6 +3,7 @@
 from dagtrain.ops import (
     control,
     convolution,
+    ctc,
     custom,
     elementwise,
     fourier,
@@ -33,6 +34,7 @@ __all__ = [
     "as_tensor",
     "control",
     "convolution",
+    "ctc",
     "custom",
     "elementwise",
     "find",

@@ -22,8 +22,8 @@ from .cases import CASES, draws
 SMOOTH = [c for c in CASES if c.values[0].gradient not in (None, ZERO) and not c.values[1].attributes.get("dtype")]  # type: ignore[attr-defined]
 # Their kernels take complex numbers, which they order by the real parts first.
 ORDERED = {"max", "min", "maximum", "minimum", "fmax", "fmin", "sort", "top_k", "max_pool[0]", "relu", "relu_gradient"}
-# Their kernels would take complex numbers, their shape rules do not.
-REAL = {"rnn", "lstm", "gru"}
+# Their shape rules take no complex numbers.
+REAL = {"rnn", "lstm", "gru", "ctc"}
 
 
 def complex_draws(op: Op, sample: Sample) -> list[Any] | None:
