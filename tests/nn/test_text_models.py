@@ -10,7 +10,7 @@ import pytest
 import dagtrain as dt
 from dagtrain import nn
 from dagtrain.errors import ArgumentError, UnknownNameError
-from dagtrain.nn.models import Captioner, LanguageModel, SequenceToSequence
+from dagtrain.nn.models import Captioner, LanguageModel, SequenceToSequence, TransformerLM
 from dagtrain.text import Decoder, Words, mask_of
 from dagtrain.text.choice import log_probabilities
 
@@ -28,6 +28,8 @@ def seeing() -> nn.Layer:
 CASES: list[tuple[Any, tuple[Any, ...]]] = [
     (LanguageModel(WORDS, (7, 6), 5), ()),
     (LanguageModel(WORDS, (7, 5), 5, cell="gru", tied=True), ()),
+    (TransformerLM(WORDS, 2, 2, 8, 12), ()),
+    (TransformerLM(WORDS, 1, 2, 8, 12, positions="rotary", tied=False), ()),
     (SequenceToSequence(WORDS, WORDS, (6, 7), 5), (SOURCE,)),
     (SequenceToSequence(12, WORDS, 6, 5, cell="gru"), (SOURCE,)),
     (Captioner(seeing(), WORDS, (6,), 5), (PICTURES,)),
