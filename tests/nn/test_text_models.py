@@ -75,6 +75,7 @@ def test_mistakes_are_named():
         (lambda: LanguageModel(WORDS, ()), ArgumentError, "units are those of each recurrent layer"),
         (lambda: LanguageModel(WORDS, (7,), 5, tied=True), ArgumentError, r"units\[-1\]=7, embedding=5"),
         (lambda: LanguageModel(WORDS, cell="rnn"), UnknownNameError, "unknown cell of LanguageModel 'rnn'"),
+        (lambda: Decoder(CASES[2][0], *CASES[2][0].init(dt.key(0), TOKENS)).greedy(["a b"], length=11), ArgumentError, "max_length=12"),
         (lambda: Captioner(WORDS, WORDS), ArgumentError, "encoder is a layer"),
         (lambda: Captioner(nn.Dense(3), WORDS).init(dt.key(0), PICTURES, TOKENS), ArgumentError, "one row of features"),
     ]
