@@ -115,7 +115,7 @@ class Stepping:
         most = getattr(self.model, "max_length", None)
         if most is not None and (positions if self.window is None else self.window) - 1 > most:
             raise ArgumentError(
-                f"prompts and results of {positions - 1:,} tokens are longer than the model's max_length={most:,}: give a smaller length= or "
+                f"prompts and results of {positions - 1:,} tokens are longer than the model's max_length={most:,}: give a smaller length=, "
                 f"shorter prompts{'' if self.has_state else ', or window='}."
             )
         if self.has_state:
