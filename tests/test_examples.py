@@ -132,6 +132,21 @@ def test_memory(quick):
         assert results["copying RNN"] < 0.6
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("sentences", [(20_000, 8, 0.01), (100_000, 4, 0.0025)])
+def test_next_words_cost_little_more_than_the_entropy(sentences):
+    count, epochs, bound = sentences
+    _, results = load("next_word").train(count, epochs)
+    assert -0.001 < results["excess"] <= bound
+
+
+def test_next_word():
+    results = load("next_word").main(quick=True)
+    assert -0.005 < results["excess"] <= 0.04
+    assert results["ranked"][:5] == results["true"][:5]
+    assert set(results["ranked"][:7]) == set(results["true"])
+
+
 def test_every_example_is_tested():
     text = Path(__file__).read_text()
     assert [path.stem for path in FOLDER.glob("*.py") if f'load("{path.stem}")' not in text] == []

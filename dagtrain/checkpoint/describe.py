@@ -46,8 +46,8 @@ INSTEAD = "or write the weights alone, with trainer.save_weights(path)."
 
 
 def _layers() -> dict[str, Callable[..., Any]]:
-    """Every public layer of dagtrain."""
-    public = {name: getattr(nn, name) for name in nn.__all__}
+    """Every public layer of dagtrain, and every model that is a class."""
+    public = {name: getattr(room, name) for room in (nn, nn.models) for name in room.__all__}
     return {n: k for n, k in public.items() if isinstance(k, type) and issubclass(k, nn.Layer) and dataclasses.is_dataclass(k)}
 
 

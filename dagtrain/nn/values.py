@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from dagtrain.graph import Spec, Tensor, spec_of
-from dagtrain.ops import Op, parts
+from dagtrain.ops import Op, part, parts
 
-__all__ = ["Values", "applied", "apply_op", "spread"]
+__all__ = ["Values", "applied", "apply_op", "apply_part", "spread"]
 
 Values = Any
 """A tensor or a NumPy array."""
@@ -39,6 +39,12 @@ def applied(op: Op, *values: Values, **attributes: Any) -> list[Values]:
     arrays = [np.asarray(value) for value in values]
     op.infer(*map(spec_of, arrays), **attributes)
     return list(op.kernel(*arrays, **attributes))
+
+
+def apply_part(op: Op, index: int, *values: Values, **attributes: Any) -> Values:
+    """One output of an op with several: a node if any value is a tensor, else an array."""
+    results = apply_op(op, *values, **attributes)
+    return part(results, index=index) if isinstance(results, Tensor) else results[index]
 
 
 def spread(inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -19,6 +19,7 @@ from dagtrain.ops.shape import reshape
 
 UFUNCS: dict[np.ufunc, Op] = {op.kernel.call: op for op in OPS.values() if isinstance(op.kernel.call, np.ufunc) and op.name != "conjugate"}
 UFUNCS.update({np.degrees: OPS["rad2deg"], np.radians: OPS["deg2rad"]})  # NumPy has these under two names
+UFUNCS[np.matmul] = OPS["matmul"]  # whose kernel joins rows before
 COMPOSED_UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
     np.vecdot: vecdot,
     **{getattr(np, f.__name__): f for f in (matvec, vecmat) if hasattr(np, f.__name__)},  # the two since NumPy 2.2

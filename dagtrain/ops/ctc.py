@@ -33,8 +33,10 @@ _NEVER = -1e30
 
 
 def _infer(log_probabilities: Spec, labels: Spec, lengths: Spec, label_lengths: Spec, *, blank: int) -> Spec:
-    if len(log_probabilities.shape) != 3 or log_probabilities.dtype.kind != "f":
-        raise ShapeError(f"ctc takes logarithms of probabilities (samples, steps, classes), got {log_probabilities}.")
+    if log_probabilities.dtype.kind != "f":
+        raise DTypeError(f"ctc takes logarithms of probabilities in floats, got {log_probabilities.dtype}.")
+    if len(log_probabilities.shape) != 3:
+        raise ShapeError(f"ctc takes logarithms of probabilities (samples, steps, classes), got {log_probabilities.shape}.")
     rows, _, classes = log_probabilities.shape
     if len(labels.shape) != 2 or labels.shape[0] != rows:
         raise ShapeError(f"ctc takes labels (samples, labels) of {rows} samples, got {labels.shape}.")

@@ -33,6 +33,17 @@ def _matmul_spec(a: Spec, b: Spec) -> Spec:
     return Spec((*batch, *a.shape[-2:-1], *(b.shape[-1:] if b.ndim > 1 else ())), np.result_type(a.dtype, b.dtype))
 
 
+def _matmul_kernel(a: Any, b: Any, out: Any = None) -> Any:
+    """One product of all rows where the second is a matrix; NumPy makes one for each of the leading axes, each of a few rows."""
+    if a.ndim > 2 and b.ndim == 2 and a.size and (out is None or out.flags.c_contiguous):
+        rows = a.reshape(-1, a.shape[-1])
+        if out is None:
+            return np.matmul(rows, b).reshape(*a.shape[:-1], b.shape[1])
+        np.matmul(rows, b, out.reshape(rows.shape[0], b.shape[1]))
+        return out
+    return np.matmul(a, b, out)
+
+
 def _matmul_gradient(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     wide_a = expand_dims(a, 0) if a.ndim == 1 else a
     wide_b = expand_dims(b, 1) if b.ndim == 1 else b
@@ -41,7 +52,10 @@ def _matmul_gradient(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor
     if b.ndim == 1:
         g = expand_dims(g, g.ndim)
     by_a = g @ swapaxes(wide_b, -1, -2)
-    by_b = swapaxes(wide_a, -1, -2) @ g
+    if b.ndim == 2 and a.ndim > 2 and g.size and a.shape[-1]:  # a sum over all rows is one product, and not the sum of many
+        by_b = swapaxes(reshape(a, (-1, a.shape[-1])), 0, 1) @ reshape(g, (-1, g.shape[-1]))
+    else:
+        by_b = swapaxes(wide_a, -1, -2) @ g
     if a.ndim == 1:
         by_a = reshape(by_a, (*by_a.shape[:-2], by_a.shape[-1]))
     if b.ndim == 1:
@@ -51,7 +65,7 @@ def _matmul_gradient(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor
 
 matmul = Op(
     "matmul",
-    Kernel(np.matmul, positional=True),
+    Kernel(_matmul_kernel, positional=True),
     _matmul_spec,
     _matmul_gradient,
     (
