@@ -72,6 +72,26 @@ def test_cart_pole(quick):
         assert np.mean(returns) >= 450
 
 
+def test_unsupervised(quick):
+    """In full the bars: machines by the exact pseudo-likelihood, few labels by paired means of ten splits."""
+    results = load("b6_unsupervised").main(quick)
+    assert results["torn, autoencoder"] < 0.9 * results["torn, principal components"]
+    peers = {form: max(results[f"{form}, BernoulliRBM {rate}"] for rate in (0.06, 0.1, 0.2)) for form in ("binary", "grey")}
+    for form, bar in (("binary", -13.6), ("grey", -17.7)):
+        for kind in ("CD-1", "PCD"):
+            assert results[f"{form}, {kind}"] > (peers[form] if quick else max(bar, peers[form]))
+    gains = {
+        count: results[f"{count} labels, spread labels"] - results[f"{count} labels, labels alone"]
+        for count in (50, 100, 1000)[: 1 if quick else 3]
+    }
+    assert gains[50] >= 0.03
+    if not quick:
+        assert gains[100] >= 0.01
+        assert gains[1000] >= -0.005
+        for count in (50, 100, 200, 1000):
+            assert results[f"{count} labels, stack, fine-tuned"] >= results[f"{count} labels, the same from scratch"]
+
+
 def test_pendulum(quick):
     """A random policy gets -1,200; in full five seeds are to get -155, and at most 17 % less than what is possible."""
     results = load("c4_pendulum").main(quick)
