@@ -132,7 +132,7 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("checkpoint", "data", "deploy", "draw", "engines", "scaling", "step", "tasks", "text", "train"):
+    if name in ("checkpoint", "data", "deploy", "draw", "engines", "rl", "scaling", "step", "tasks", "text", "train"):
         return import_module(f"dagtrain.{name}")
     if name == "callbacks":
         return import_module("dagtrain.train.callbacks")

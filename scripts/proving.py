@@ -74,7 +74,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def until(what: str, condition: Callable[[], bool], timeout: float = 300) -> float:
+def until(what: str, condition: Callable[[], bool], timeout: float = 900) -> float:
     """Wait for a condition; return the seconds that it took. What takes long is told."""
     began, told = time.monotonic(), False
     while not condition():

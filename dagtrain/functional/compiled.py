@@ -47,6 +47,8 @@ class Compiled:
         self.__wrapped__ = function
         self._cache: OrderedDict[Any, tuple[Traced, Plan]] = OrderedDict()
         self._lock = threading.Lock()
+        self._names: dict[int, list[str]] = {}
+        """Number of arguments → their names."""
 
     def __repr__(self) -> str:
         return f"<Compiled {self.__name__}: {len(self._cache)} signatures>"
@@ -57,7 +59,10 @@ class Compiled:
             arguments = self._by_place(arguments, named)
         leaves = []
         structures = []
-        for name, argument in zip(argument_names(self.function, len(arguments)), arguments, strict=True):
+        names = self._names.get(len(arguments))
+        if names is None:  # reading a signature takes as long as a small plan
+            names = self._names[len(arguments)] = argument_names(self.function, len(arguments))
+        for name, argument in zip(names, arguments, strict=True):
             named_leaves, structure = flatten(argument, name)
             leaves += list(named_leaves.items())
             structures.append(structure)

@@ -6,13 +6,12 @@ and the hard ones become constant.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 
 from dagtrain.nn import hints
-from dagtrain.nn.values import Values, apply_op
+from dagtrain.nn.values import Values, apply_op, apply_part
 from dagtrain.ops import find as find_op
 from dagtrain.registry import Registry
 
@@ -130,14 +129,18 @@ def log_sigmoid(x: Values) -> Values:
 @ACTIVATIONS.add
 def gelu(x: Values) -> Values:
     """``x * Phi(x)`` with the normal distribution function, by erf (Hendrycks and Gimpel, arXiv:1606.08415, section 2)."""
-    return x * (0.5 * apply_op(find_op("erf"), x * math.sqrt(0.5)) + 0.5)
+    return _gelu(x, approximate=False)
 
 
 @ACTIVATIONS.add
 def gelu_tanh(x: Values) -> Values:
     """`gelu` by its tanh approximation, within 0.0005 of it (Hendrycks and Gimpel, arXiv:1606.08415, section 2)."""
-    inner = x * (math.sqrt(2 / math.pi) + (math.sqrt(2 / math.pi) * 0.044715) * np.square(x))
-    return x * (0.5 * np.tanh(inner) + 0.5)
+    return _gelu(x, approximate=True)
+
+
+def _gelu(x: Values, approximate: bool) -> Values:
+    x = x.astype(np.float64) if x.dtype.kind in "biu" else x
+    return apply_part(find_op("gelu"), 0, x, approximate=approximate)
 
 
 @ACTIVATIONS.add

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from dagtrain.graph import Spec, Tensor
-from dagtrain.ops import Op
+from dagtrain.ops import Op, part
 
-__all__ = ["Values", "apply_op", "spread"]
+__all__ = ["Values", "apply_op", "apply_part", "spread"]
 
 Values = Any
 """A tensor or a NumPy array."""
@@ -30,6 +30,12 @@ def apply_op(op: Op, *values: Values, **attributes: Any) -> Values:
     if any(isinstance(value, Tensor) for value in values):
         return op(*values, **attributes)
     return op.kernel(*map(np.asarray, values), **attributes)
+
+
+def apply_part(op: Op, index: int, *values: Values, **attributes: Any) -> Values:
+    """One output of an op with several: a node if any value is a tensor, else an array."""
+    results = apply_op(op, *values, **attributes)
+    return part(results, index=index) if isinstance(results, Tensor) else results[index]
 
 
 def spread(inputs: tuple[Any, ...]) -> tuple[Any, ...]:

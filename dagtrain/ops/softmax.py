@@ -39,11 +39,34 @@ def _narrow_log_softmax(a: Any, out: Any, scratch: Any) -> Any:
     return result
 
 
+_BLOCK = 32768
+"""Elements of the rows along the last axis that all passes are made over before the next ones are read."""
+
+
+def _row_blocks(a: Any, axis: int) -> list[slice]:
+    """Slices of the first axis, if the passes are made over blocks of it; else none. The shape alone decides."""
+    if axis != a.ndim - 1 or a.ndim < 2 or a.shape[0] < 2 or a.size < 2 * _BLOCK:
+        return []
+    step = max(1, _BLOCK * a.shape[0] // a.size)
+    return [slice(i, i + step) for i in range(0, a.shape[0], step)]
+
+
+def _by_blocks(kernel: Any, a: Any, out: Any, scratch: Any, blocks: list[slice], axis: int) -> Any:
+    result = np.empty(a.shape, a.dtype) if out is None else out
+    for block in blocks:
+        # The space of one block serves them all.
+        kernel(a[block], result[block], None if scratch is None else tuple(s[: len(a[block])] for s in scratch), axis=axis)
+    return result
+
+
 def _log_softmax_kernel(a: Any, out: Any = None, scratch: Any = None, *, axis: int) -> Any:
     if a.itemsize == 2 and is_half(a):
         return in_single(_log_softmax_kernel, a, out, axis=axis)
     if _is_narrow(a.shape, axis):
         return _narrow_log_softmax(a, out, scratch)
+    blocks = _row_blocks(a, axis)
+    if blocks:
+        return _by_blocks(_log_softmax_kernel, a, out, scratch, blocks, axis)
     exps, line = scratch if scratch is not None else (None, None)
     top = maximum_reduce(a.real if np.iscomplexobj(a) else a, axis, None, line, True)
     shifted = np.subtract(a, top, out=out)
@@ -55,6 +78,9 @@ def _log_softmax_kernel(a: Any, out: Any = None, scratch: Any = None, *, axis: i
 def _softmax_kernel(a: Any, out: Any = None, scratch: Any = None, *, axis: int) -> Any:
     if a.itemsize == 2 and is_half(a):
         return in_single(_softmax_kernel, a, out, axis=axis)
+    blocks = _row_blocks(a, axis)
+    if blocks:
+        return _by_blocks(_softmax_kernel, a, out, scratch, blocks, axis)
     line = scratch[0] if scratch is not None else None
     top = maximum_reduce(a.real if np.iscomplexobj(a) else a, axis, None, line, True)
     exps = np.subtract(a, top, out=out)
@@ -76,7 +102,9 @@ def _log_softmax_scratch(a: Spec, *, axis: int) -> tuple[Spec, ...]:
     if _is_narrow(a.shape, axis):
         transposed = Spec(a.shape[::-1], a.dtype)
         return transposed, transposed, Spec((1, a.shape[0]), a.dtype)
-    return a, _line(a, axis)
+    blocks = _row_blocks(a, axis)
+    part = Spec((blocks[0].stop, *a.shape[1:]), a.dtype) if blocks else a
+    return part, _line(part, axis)
 
 
 _log_softmax = Op(

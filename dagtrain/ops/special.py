@@ -23,7 +23,7 @@ _SERIES = np.array([(-1.0) ** n / (math.factorial(n) * (2 * n + 1)) for n in ran
 _INNER = 2.5
 _NUMERATOR = (0.05309359618689731, 7.604661688887254, 103.77884888756114, 1419.0859287300773, 5172.298992552762, 30154.627532425904)
 _DENOMINATOR = (31.68314210726187, 406.3983193609384, 3082.6073284871877, 13491.75768908709, 26723.84350375945)
-_BLOCK = 16384
+_BLOCK = 8192
 """Elements that all passes are made over before the next ones are read, so that they stay in the cache."""
 
 
@@ -43,8 +43,7 @@ def _erf(x: Any, out: Any = None, scratch: Any = None) -> Any:
 
 
 def _rational(x: Any, out: Any, y: Any, z: Any, p: Any, q: Any) -> None:
-    np.minimum(x, 4, out=y)
-    np.maximum(y, -4, out=y)
+    np.clip(x, -4, 4, out=y)
     np.multiply(y, y, out=z)
     np.multiply(z, _NUMERATOR[0], out=p)
     for coefficient in _NUMERATOR[1:-1]:

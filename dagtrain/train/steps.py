@@ -109,9 +109,9 @@ class Steps:
         steps = list(steps)
         if not steps:
             return []
-        batches = [_batch(step) for step in steps] if x is None else self._rows_of(steps, x, y, sample_weight)
+        batches, lengths = ([_batch(step) for step in steps], None) if x is None else self._rows_of(steps, x, y, sample_weight)
         with computed_by(self.trainer._client):
-            source, ends = self._open(batches)
+            source, ends = self._open(batches, lengths)
         schedule = self._schedule(ends)
         session = self._begin(source)
         progress = self.trainer.progress
@@ -165,13 +165,13 @@ class Steps:
 
     # ---- rows
 
-    def _rows_of(self, steps: Sequence[Any], x: Any, y: Any, sample_weight: Any) -> list[tuple[Any, Any, Any]]:
-        """The batches of these rows."""
+    def _rows_of(self, steps: Sequence[Any], x: Any, y: Any, sample_weight: Any) -> tuple[list[tuple[Any, Any, Any]], list[int]]:
+        """The rows of all steps as one batch, and how many each step has."""
         try:
             numbers = [np.asarray(step) for step in steps]
         except ValueError:  # of lists of several lengths
             numbers = []
-        if not numbers or any(rows.ndim != 1 or rows.dtype.kind not in "iu" for rows in numbers):
+        if not numbers or any(rows.ndim != 1 or not rows.size or rows.dtype.kind not in "iu" for rows in numbers):
             raise ArgumentError("with x, each step is a list of numbers of rows, as in run([[0, 3], [2, 1]], x, y).")
 
         def take(data: Any, rows: Array) -> Any:
@@ -181,13 +181,14 @@ class Steps:
                 return tuple(take(each, rows) for each in data)
             return None if data is None else np.asarray(data)[rows]
 
+        rows = np.concatenate(numbers)
         try:
-            return [(take(x, rows), take(y, rows), take(sample_weight, rows)) for rows in numbers]
+            return [(take(x, rows), take(y, rows), take(sample_weight, rows))], list(map(len, numbers))
         except IndexError as error:
             raise DataError(f"a step takes a row that x, y or sample_weight does not have: {error}.") from error
 
-    def _open(self, batches: Sequence[tuple[Any, Any, Any]]) -> tuple[ArraySource, list[int]]:
-        """The rows of all batches as one source, and where each ends."""
+    def _open(self, batches: Sequence[tuple[Any, Any, Any]], lengths: Sequence[int] | None) -> tuple[ArraySource, list[int]]:
+        """The rows of all batches as one source, and where each step ends: a batch is one, unless lengths are given."""
         trainer = self.trainer
         expected, parts = trainer._columns, list[tuple[Form, Rows]]()
         for x, y, weight in batches:
@@ -195,7 +196,7 @@ class Steps:
             expected = source.columns
             parts.append((source.form, source.local()))
         form = parts[0][0]
-        ends = list(accumulate((len(rows[0]) for _, rows in parts), initial=0))
+        ends = list(accumulate(lengths or (len(rows[0]) for _, rows in parts), initial=0))
         columns = parts[0][1] if len(parts) == 1 else tuple(map(np.concatenate, zip(*(rows for _, rows in parts), strict=True)))
         return ArraySource(form, partition_sizes(ends[-1], form.columns.row_bytes), columns), ends
 

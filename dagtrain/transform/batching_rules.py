@@ -176,6 +176,30 @@ def _conv(b: Batch) -> Tensor:
     return _from_channels(b.op(left, right, **{**b.attributes, "groups": b.attributes["groups"] * b.size}), b.size)
 
 
+# ---- coarse ops
+
+
+def _attention(b: Batch) -> Tensor | list[Tensor]:
+    count = 3 if b.node.op == "attention" else 4
+    ndim = b.node.inputs[0].ndim
+    result = b.op(*(b.full(i) for i in range(count)), *(b.wide(i, ndim) for i in range(count, len(b.inputs))), **b.attributes)
+    return parts(result) if result.spec.parts else result
+
+
+def _layer_norm(b: Batch) -> list[Tensor]:
+    y, *rest = parts(b.op(b.full(0), 1, 0, **b.attributes))
+    ndim = b.node.inputs[0].ndim
+    return [y * b.wide(1, ndim) + b.wide(2, ndim), *rest]
+
+
+def _layer_norm_gradient(b: Batch) -> list[Tensor]:
+    g, x, mean, inverse = (b.full(i) for i in (0, 1, 3, 4))
+    by_x = parts(b.op(g * b.wide(2, x.ndim - 1), x, 1, mean, inverse, **b.attributes))[0]
+    z: Tensor = (x - mean if b.attributes["center"] else x) * inverse
+    others = tuple(range(1, x.ndim - 1))
+    return [by_x, *(OPS["sum"](t, axis=others, keepdims=False) if others else t for t in (g * z, g))]
+
+
 # ---- bodies
 
 
@@ -273,6 +297,11 @@ RULES |= {
     "one_hot": _shifted(),
     **dict.fromkeys(("conv", "conv_by_input", "conv_by_kernel"), _conv),
     **dict.fromkeys(("max_pool", "max_unpool", "max_pick", "sum_pool", "sum_unpool", "patches", "patches_transpose"), _more_samples),
+    **dict.fromkeys(("attention", "attention_gradient"), _attention),
+    "layer_norm": _layer_norm,
+    "layer_norm_gradient": _layer_norm_gradient,
+    "gelu": _elementwise,
+    "gelu_gradient": _shifted(),
     **dict.fromkeys(("scatter_set", "scatter_multiply", "scatter_maximum", "scatter_minimum"), _scatter_into),
     "scan": _scan,
     "switch": _switch,

@@ -156,11 +156,70 @@ def lossless(x: Tensor, through: str, to: str) -> bool:
     return bool(np.can_cast(start, middle, "safe"))
 
 
+def above_zero(x: Tensor) -> bool:
+    """Whether x is a floating point constant of one element above zero."""
+    return float_number(x) and bool(number_of(x) > 0)
+
+
+def near(x: Tensor, value: float) -> bool:
+    """Whether x is this constant, as exactly as its dtype can hold it."""
+    return float_number(x) and math.isclose(number_of(x), value, rel_tol=float(np.finfo(x.dtype).eps))
+
+
+def value(x: Tensor) -> float:
+    """The number that a constant of one element is."""
+    return float(number_of(x))
+
+
+def inverse(x: Tensor) -> float:
+    """One over the number that a constant of one element is."""
+    return 1 / value(x) if value(x) else math.nan
+
+
+def half(h: Tensor, x: Tensor) -> bool:
+    """Whether h is x / 2 by its form."""
+    if h.op not in ("multiply", "divide"):
+        return False
+    factor = 0.5 if h.op == "multiply" else 2.0
+    a, b = h.inputs
+    return (a is x and number_of(b) == factor) or (h.op == "multiply" and b is x and number_of(a) == factor)
+
+
+def last(axes: Axes, x: Tensor) -> bool:
+    """Whether these are the last axis of x alone."""
+    return axes == (x.ndim - 1,)
+
+
+def last_one(axis: int, x: Tensor) -> bool:
+    """Whether this is the last axis of x."""
+    return axis == x.ndim - 1
+
+
+def features(s: Tensor, x: Tensor) -> bool:
+    """Whether s has one element for each position along the last axis of x."""
+    return s.shape == x.shape[-1:] and s.dtype == x.dtype
+
+
+def turned(x: Tensor) -> Axes:
+    """The transposition that exchanges the last two axes of x."""
+    return (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2)
+
+
+def fill(x: Tensor) -> float | None:
+    """The score that attention takes for keys out of sight: a number; None for minus infinity."""
+    return None if value(x) == -math.inf else value(x)
+
+
+def score(x: Tensor) -> bool:
+    """Whether x is a number that a score may be: finite, or minus infinity."""
+    return float_number(x) and value(x) < math.inf
+
+
 CONDITIONS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
         positive, whole, floating, signed, number, float_number, power_of_two, filled, vector, single, only, is_axis, compose, in_order,
-        leads,
+        leads, above_zero, near, value, inverse, half, last, last_one, features, turned, fill, score,
         level, keeps_axes, one_each, placed, reduced, spans, without_ones, lossless,
     )
 }  # fmt: skip

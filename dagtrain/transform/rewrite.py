@@ -14,7 +14,7 @@ from dagtrain.errors import GraphError
 from dagtrain.graph import LEAVES, Graph, Tensor, located, rebuild, remake, with_bodies
 from dagtrain.graph import input as new_input
 from dagtrain.transform.conditions import CONDITIONS
-from dagtrain.transform.patterns import Apply, Letter, Number, Pattern, build, holds, match, number_of, variants
+from dagtrain.transform.patterns import Apply, Letter, Number, Pattern, build, holds, match, number_of
 from dagtrain.transform.rules import Rule
 
 __all__ = ["RuleSet", "Settle", "Step", "rewrite", "same", "simplify"]
@@ -38,7 +38,7 @@ class RuleSet:
         self.rules = tuple(rules)
         self._by_op: dict[str, list[tuple[Apply, Rule]]] = {}
         for rule in self.rules:
-            for pattern in variants(rule.parsed_pattern):
+            for pattern in rule.forms:
                 assert isinstance(pattern, Apply)
                 self._by_op.setdefault(pattern.op, []).append((pattern, rule))
         self._by_form: dict[tuple[Any, ...], list[tuple[Apply, Rule]]] = {}

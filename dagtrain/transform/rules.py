@@ -19,11 +19,12 @@ than another softmax.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from dagtrain.transform.patterns import Pattern, Use, ops_of, parse, parse_condition
+from dagtrain.transform.patterns import Pattern, Use, ops_of, parse, parse_condition, variants
 
 __all__ = ["APPROXIMATE", "APPROXIMATIONS", "EXACT", "SIMPLIFICATIONS", "STABILISATIONS", "STABLE", "Kind", "Rule"]
 
@@ -55,6 +56,11 @@ class Rule:
         return parse(self.pattern)
 
     @cached_property
+    def forms(self) -> tuple[Pattern, ...]:
+        """The pattern with the operands of commutative ops in either order."""
+        return tuple(variants(self.parsed_pattern))
+
+    @cached_property
     def parsed_result(self) -> Pattern:
         """The result, parsed."""
         return parse(self.result)
@@ -83,7 +89,65 @@ SUM_SHAPES = (
     *(Rule(f"reshape({r}(x, axis=k, keepdims=False), **b)", f"{r}(x, axis=k, keepdims=True)", EXACT) for r in _REDUCTIONS),
 )
 
+_CENTRED = "(x - mean(x, axis=k, keepdims=True))"
+_SQUARES = ("square({z})", "{z} * {z}")
+# A value over the root of the mean of squares, as users write it; z is x, or x less its mean.
+_OVER_ROOT = ("{z} / sqrt(mean({q}, axis=k, keepdims=True) + e)", "{z} * (1 / sqrt(mean({q}, axis=k, keepdims=True) + e))",
+              "{z} * reciprocal(sqrt(mean({q}, axis=k, keepdims=True) + e))")  # fmt: skip
+_NORM = "part(layer_norm(x, {s}, {o}, {a}), index=0)"
+
+
+def _norms(z: str, center: bool) -> Iterator[Rule]:
+    """Layer norm without scale and offset, or with a scale that is multiplied before the division; with ``center=False`` RMS norm."""
+    attributes = f"epsilon=value(e), center={center}"
+    for form in _OVER_ROOT:
+        for square in _SQUARES:
+            pattern = form.format(z=z, q=square.format(z=z))
+            yield Rule(pattern, _NORM.format(s=1, o=0, a=attributes), STABLE, "above_zero(e) and last(k, x)")
+    for square in _SQUARES:
+        pattern = f"(s * {z}) / sqrt(mean({square.format(z=z)}, axis=k, keepdims=True) + e)"
+        yield Rule(pattern, _NORM.format(s="s", o=0, a=attributes), STABLE, "above_zero(e) and last(k, x) and features(s, x)")
+
+
+_SHARE = "part(gelu(x, approximate={}), index=1)"
+_TWICE = "2 * part(gelu(x, **a), index=1)"
+_GELUS = (
+    *(Rule(f"1 + tanh(c * (x + {cube}))", f"2 * {_SHARE.format(True)}", STABLE, "near(c, 0.7978845608028654) and near(d, 0.044715)")
+      for cube in ("d * x ** 3", "d * x * x * x", "d * (x * x * x)", "d * (x * square(x))")),
+    Rule("1 + erf(x / c)", f"2 * {_SHARE.format(False)}", STABLE, "near(c, 1.4142135623730951)"),
+    Rule("1 + erf(x * c)", f"2 * {_SHARE.format(False)}", STABLE, "near(c, 0.7071067811865476)"),
+    Rule(f"0.5 * ({_TWICE})", "part(gelu(x, **a), index=1)", STABLE),
+    Rule(f"h * ({_TWICE})", "part(gelu(x, **a), index=0)", STABLE, "half(h, x)"),
+    Rule("x * part(gelu(x, **a), index=1)", "part(gelu(x, **a), index=0)", STABLE),
+)  # fmt: skip
+
+
+def _attentions() -> Iterator[Rule]:
+    """Softmax attention, with scores that are scaled and masked, or not."""
+    for scores, scale, number in (("q @ t", 1.0, ""), ("(q @ t) * s", "value(s)", " and float_number(s)"),
+                                  ("(q @ t) / s", "inverse(s)", " and float_number(s)")):  # fmt: skip
+        for masked in (False, True):
+            pattern = f"softmax(where(c, {scores}, n), axis=j) @ v" if masked else f"softmax({scores}, axis=j) @ v"
+            options = "fill=fill(n), empty='nan'" if masked else "fill=None, empty='nan'"
+            result = (
+                f"attention(q, transpose(t, axes=turned(t)), v{', c' if masked else ''}, scale={scale}, causal=False, {options}, time=-2)"
+            )
+            when = f"last_one(j, q){number}" + (" and score(n)" if masked else "")
+            yield Rule(pattern, result, STABLE, when)
+
+
+COARSE: tuple[Rule, ...] = (
+    # Ops of one pass in the place of many, found in what users write.
+    *_norms(_CENTRED, center=True),
+    *_norms("x", center=False),
+    Rule(f"{_NORM.format(s=1, o=0, a='**a')} * s", _NORM.format(s="s", o=0, a="**a"), STABLE, "features(s, x)"),
+    Rule(f"{_NORM.format(s='s', o=0, a='**a')} + o", _NORM.format(s="s", o="o", a="**a"), STABLE, "features(o, x)"),
+    *_GELUS,
+    *_attentions(),
+)
+
 STABILISATIONS: tuple[Rule, ...] = (
+    *COARSE,
     *SUM_SHAPES,
     # Powers that have a function of their own, correctly rounded.
     Rule("x ** 1", "x", STABLE),

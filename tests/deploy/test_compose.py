@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,12 @@ def option(service: str, name: str) -> str:
 
 def test_files_need_nothing_that_one_version_of_compose_refuses():
     assert not {"name", "version"} & set(COMPOSE)
+
+
+def test_the_image_is_built_of_all_that_the_wheel_has():
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    needed = {"pyproject.toml", "README.md", "LICENSE", *build["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]}
+    assert needed <= set(re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
 
 
 def test_ports_are_bound_to_loopback_and_none_twice():

@@ -19,7 +19,32 @@ from ..each import each
 from . import window_references
 from .cases import CASES, WITHOUT_SAMPLES, draws
 
+
+def normalised(x: Any, scale: Any, offset: Any, epsilon: float, center: bool) -> tuple[Any, ...]:
+    mean = x.mean(-1, keepdims=True) * center
+    inverse = 1 / np.sqrt(np.square(x - mean).mean(-1, keepdims=True) + epsilon)
+    return (x - mean) * inverse * scale + offset, mean, inverse
+
+
+def attended(q: Any, k: Any, v: Any, *mask: Any, scale: float, causal: bool, fill: float | None, empty: str, time: int) -> Any:
+    q, k, v = (np.moveaxis(a, time, -2) for a in (q, k, v))
+    scores = q @ k.swapaxes(-1, -2) * scale
+    scores = np.where(mask[0], scores, -np.inf if fill is None else fill) if mask else scores
+    scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -np.inf) if causal else scores
+    total = np.exp(scores).sum(-1, keepdims=True)
+    weights = np.exp(scores) / np.where(total == 0, 1, total)
+    return np.moveaxis(weights @ v, -2, time)
+
+
+def share_of_gelu(x: Any, approximate: bool) -> Any:
+    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+    return 0.5 + 0.5 * (np.tanh(inner) if approximate else np.vectorize(math.erf)(x / math.sqrt(2)))
+
+
 REFERENCES: dict[str, Callable[..., Any]] = {
+    "attention": attended,
+    "gelu[0]": lambda x, approximate: x * share_of_gelu(x, approximate),
+    "gelu[1]": share_of_gelu,
     "imag": np.imag,
     "real": np.real,
     "cast": lambda a, dtype: a.astype(dtype),
@@ -29,6 +54,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     **{name: getattr(np.fft, name) for name in ("fft", "ifft", "rfft")},
     "irfft": lambda a, length, axis, norm: np.fft.irfft(a, n=length, axis=axis, norm=norm),
     "log_softmax": lambda a, axis: np.log(np.exp(a) / np.exp(a).sum(axis, keepdims=True)),
+    **{f"layer_norm[{i}]": lambda *arrays, i=i, **attributes: normalised(*arrays, **attributes)[i] for i in range(3)},
     "logsumexp": lambda a, axis, keepdims: np.log(np.exp(a).sum(axis, keepdims=keepdims)),
     "norm": lambda a, axis, keepdims: np.sqrt((a**2).sum(axis, keepdims=keepdims)),
     "one_minus_square": lambda a: 1 - a * a,
@@ -194,7 +220,17 @@ def test_kernel_agrees_with_numpy(op: Op, sample: Sample) -> None:
 
 def test_kernels_are_numpy_ufuncs_or_have_a_reference() -> None:
     transposes = {"scatter_add", "take_transpose", "take_along_axis_transpose", "unslice", "slice", "matmul"}  # checked by their gradients
-    transposes |= {"conv_by_input", "conv_by_kernel", "max_unpool", "max_pick", "sum_unpool", "patches_transpose"}
+    transposes |= {
+        "conv_by_input",
+        "conv_by_kernel",
+        "max_unpool",
+        "max_pick",
+        "sum_unpool",
+        "patches_transpose",
+        "layer_norm_gradient",
+        "gelu_gradient",
+        "attention_gradient",
+    }
     scatters = {f"scatter_{how}" for how in ("set", "multiply", "maximum", "minimum")}  # tests/ops/test_scatter.py
     randoms = {"random_uniform", "random_normal", "fold_in"}  # tests/ops/test_random.py
     ufuncs = {name for name, op in OPS.items() if op.ufunc is not None}

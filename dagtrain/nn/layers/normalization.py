@@ -13,7 +13,8 @@ from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.nn import spatial
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
-from dagtrain.nn.values import Values
+from dagtrain.nn.values import Values, apply_part
+from dagtrain.ops import find as find_op
 
 __all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "LocalResponseNorm", "RMSNorm"]
 
@@ -180,6 +181,8 @@ class LayerNorm(Layer):
         """The normalised samples."""
         axes, shape, spread = _axes("LayerNorm", x, self.axis)
         x, scale, offset = _prepared(c, x, shape, self.scale, self.center)
+        if axes[-1] - axes[0] == len(axes) - 1 and axes[-1] == x.ndim - 1:
+            return _over_last(x, len(axes), scale, offset, self.epsilon, center=True)
         centred = x - np.mean(x, axis=axes, keepdims=True)
         variance = np.mean(np.square(centred), axis=axes, keepdims=True)
         # One division for each sample, and a product for each element.
@@ -236,7 +239,9 @@ class RMSNorm(Layer):
     def forward(self, c: Context, x: Values) -> Values:
         """The normalised samples."""
         axes, shape, spread = _axes("RMSNorm", x, self.axis)
-        x, scale, _ = _prepared(c, x, shape, self.scale, center=False)
+        x, scale, zero = _prepared(c, x, shape, self.scale, center=False)
+        if axes[-1] - axes[0] == len(axes) - 1 and axes[-1] == x.ndim - 1:
+            return _over_last(x, len(axes), scale, zero, self.epsilon, center=False)
         return x * (1 / np.sqrt(np.mean(np.square(x), axis=axes, keepdims=True) + self.epsilon)) * spread(scale)
 
 
@@ -344,6 +349,13 @@ class LocalResponseNorm(Layer):
         """The normalised samples."""
         _features("LocalResponseNorm", x)
         return spatial.local_response_norm(x if x.dtype.kind == "f" else x.astype(c.dtype), self.size, self.alpha, self.beta, self.k)
+
+
+def _over_last(x: Values, count: int, scale: Values, offset: Values, epsilon: float, center: bool) -> Values:
+    """Layer norm, or RMS norm, over so many last axes."""
+    flat = x if count == 1 else x.reshape((*x.shape[:-count], math.prod(x.shape[-count:])))
+    scale, offset = (p.reshape(flat.shape[-1:]) if p.ndim > 1 else p for p in (scale, offset))
+    return apply_part(find_op("layer_norm"), 0, flat, scale, offset, epsilon=epsilon, center=center).reshape(x.shape)
 
 
 def _check_axes(kind: str, axis: int | tuple[int, ...]) -> None:

@@ -1,0 +1,324 @@
+"""What agents with networks have in common: rounds of experience and of updates.
+
+    round   episodes by the weights of an earlier round ─▶ replay ─▶ updates on rows drawn by keys ─▶ weights
+
+A round is a pure function of the state before it: episodes are numbered, updates are steps of a `Stepper`. So a run has the same bits for
+any number of workers, through killed ones, and when it is stopped and continued.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from dagtrain.arguments import fraction, not_negative, positive, whole
+from dagtrain.arguments import seed as checked_seed
+from dagtrain.engines.client import current_client
+from dagtrain.errors import ArgumentError, CheckpointError
+from dagtrain.graph import Array
+from dagtrain.rl.environment import generator
+from dagtrain.rl.gathering import Behaviour, Chance, Episode, Plan, features, gathered, played
+from dagtrain.rl.making import make
+from dagtrain.rl.replay import Replay, transitions
+from dagtrain.train import Stepper, Trainer, load
+
+__all__ = ["Agent"]
+
+_STATE, _REPLAY, _LEARNER, _ROUND = "agent.json", "replay.safetensors", "learner", "round-"
+_COUNTERS = ("steps", "episodes", "updates", "rounds", "begun", "goal")
+_OFTEN = 10
+"""Rounds between two checkpoints."""
+
+
+class Agent(ABC):
+    """See `DQN` and `DDPG`, whose settings these are.
+
+    Attributes
+    ----------
+    steps, episodes, updates
+        So far.
+    returns
+        The undiscounted return of each episode so far, as it was played, with exploration.
+    """
+
+    def __init__(self, environment: Any, settings: dict[str, Any]) -> None:
+        self.environment, self.settings = environment, settings
+        self.seed, self.discount = checked_seed(settings["seed"]), fraction("discount", settings["discount"], one=True)
+        for name in ("returns_over", "batch_size", "capacity", "episodes_per_round", "episodes_per_task"):
+            whole(name, settings[name])
+        for name in ("random_steps", "rounds_late"):
+            whole(name, settings[name], 0)
+        positive("updates_per_step", settings["updates_per_step"])
+        fraction("final_rate", settings["final_rate"], one=True)
+        fraction("constant_until", settings["constant_until"])
+        self.replay = Replay(settings["capacity"], not_negative("priority", settings.get("priority", 0.0)))
+        self.steps = self.episodes = self.updates = self.rounds = 0
+        self.begun = self.goal = 0
+        self.returns: list[float] = []
+        world = make(environment)
+        self.observation_space, self.action_space = world.observation_space, world.action_space
+        self.scale = np.asarray(getattr(world, "scale", 1.0))
+        self._waiting: deque[Any] = deque()
+        """Weights that later rounds play with."""
+        self._trainer: Trainer = self._made()
+        self._weights = self._policy(self._trainer.parameters)
+
+    # ---- what kinds of agents define
+
+    @property
+    @abstractmethod
+    def behaviour(self) -> Behaviour:
+        """How actions follow from observations."""
+
+    @abstractmethod
+    def _made(self) -> Trainer:
+        """An untrained trainer of all networks."""
+
+    @abstractmethod
+    def _policy(self, parameters: Any) -> Any:
+        """The parameters that the behaviour needs."""
+
+    @abstractmethod
+    def _exploration(self, episode: int) -> float:
+        """How far the episode of this number explores."""
+
+    def _remembered(self, actions: Array) -> Array:
+        """Actions as the networks see them."""
+        return actions
+
+    def _ranked(self, rows: Array) -> None:  # noqa: B027  # few agents have priorities
+        """Renew the priorities of these rows."""
+
+    # ---- learning
+
+    def learn(
+        self,
+        steps: int,
+        *,
+        client: Any = None,
+        checkpoint: Any = None,
+        resume: bool = False,
+        each_round: Callable[[Self], Any] | None = None,
+    ) -> Self:
+        """Learn from so many further steps of the environment.
+
+        Parameters
+        ----------
+        steps
+            None is exceeded: the last episodes are cut. The learning rate falls over these steps.
+        client
+            A Dask client, on whose workers episodes are played; by default the current one, if there is any. False: in this process.
+        checkpoint
+            A folder in which everything is kept after each tenth round, and at the end.
+        resume
+            Go on from the checkpoint, if there is one, up to the steps that were asked for when it began.
+        each_round
+            Called after each round.
+
+        Returns
+        -------
+        The agent.
+        """
+        whole("steps", steps)
+        client = current_client() if client is None else client or None
+        path = None if checkpoint is None else Path(checkpoint)
+        if resume and path is None:
+            raise ArgumentError("resume=True needs a checkpoint to go on from: learn(steps, checkpoint=FOLDER, resume=True).")
+        if resume and path is not None and any(path.glob(f"{_ROUND}*")):
+            self._restore(path)
+        else:
+            self.begun, self.goal = self.steps, self.steps + steps
+        with Stepper(self._trainer) as stepper:
+            while self.steps < self.goal:
+                self._round(stepper, client)
+                if path is not None and (self.rounds % _OFTEN == 0 or self.steps == self.goal):
+                    self.save(path)
+                if each_round is not None:
+                    each_round(self)
+        return self
+
+    def _round(self, stepper: Stepper, client: Any) -> None:
+        """Play episodes, remember them, update."""
+        self._waiting.append(self._weights)
+        while len(self._waiting) > self.settings["rounds_late"] + 1:
+            self._waiting.popleft()
+        for episode in self._play(self._waiting[0], client):
+            self.replay.add(transitions(episode, self.settings["returns_over"], self.discount))
+            self.returns.append(float(episode.rewards.sum()))
+            self.steps, self.episodes = self.steps + len(episode.rewards), self.episodes + 1
+        due = int(max(0, self.steps - self.settings["random_steps"]) * self.settings["updates_per_step"]) - self.updates
+        if due > 0:
+            passed = (self.steps - self.begun) / (self.goal - self.begun)
+            rest = min(1.0, (1 - passed) / (1 - self.settings["constant_until"]))
+            self._trainer.learning_rate_scale = self.settings["final_rate"] + (1 - self.settings["final_rate"]) * rest
+            rows = self.replay.draw(generator([self.seed, self.rounds, 2]), due, self.settings["batch_size"])
+            stepper.run(rows, self._memory())
+            self.updates += due
+            self._weights = self._policy(self._trainer.parameters)
+            self._ranked(rows)
+        self.rounds += 1
+
+    def _play(self, weights: Any, client: Any) -> list[Episode]:
+        left = self.goal - self.steps
+        count = min(self.settings["episodes_per_round"], left)
+        numbers = range(self.episodes, self.episodes + count)
+        exploration = [np.inf if self.steps < self.settings["random_steps"] else self._exploration(number) for number in numbers]
+        plan = Plan(numbers, exploration, left // count)
+        episodes = gathered(self.environment, self.behaviour, weights, plan, self.seed, self.settings["episodes_per_task"], client)
+        return [
+            episode._replace(
+                observations=features(episode.observations, self.observation_space, self.scale), actions=self._remembered(episode.actions)
+            )
+            for episode in episodes
+        ]
+
+    def _memory(self) -> Mapping[str, Array]:
+        return self.replay.columns
+
+    # ---- using it
+
+    def evaluate(self, episodes: int = 100, seed: int = 1, most_steps: int = 10_000) -> Array:
+        """The returns of so many episodes without exploration; their beginnings depend on `seed` alone."""
+        plan = Plan(range(whole("episodes", episodes)), [0.0] * episodes, whole("most_steps", most_steps))
+        return np.array(
+            [episode.rewards.sum() for episode in played(self.environment, self.behaviour, self._weights, plan, checked_seed(seed))]
+        )
+
+    def act(self, observation: Any) -> Any:
+        """The best action known for an observation."""
+        action = self.behaviour.act(self._weights, np.asarray(observation)[None], np.zeros(1), [Chance(generator(0))])[0]
+        return int(action) if hasattr(self.action_space, "n") else action
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all weights; equal fingerprints mean equal bits."""
+        return self._trainer.state.fingerprint
+
+    @property
+    def trainer(self) -> Trainer:
+        """The trainer of all networks, for pictures and weights."""
+        return self._trainer
+
+    # ---- saving
+
+    def save(self, path: Any) -> None:
+        """Write networks, replay, settings and counters to a folder; an older state there counts until this one is whole.
+
+        An agent that is loaded again, or goes on by ``learn(..., checkpoint=path, resume=True)``, comes to the same bits.
+        """
+        folder = Path(path)
+        part, whole_one = folder / f"{_ROUND}{self.rounds}.part", folder / f"{_ROUND}{self.rounds}"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        if self.updates:  # before the first, all weights follow from the seed
+            self._trainer.save(part / _LEARNER)
+        waiting = {f"waiting.{i}.{name}": value for i, tree in enumerate(self._waiting) for name, value in _flat(tree).items()}
+        save_file({**self.replay.state(), **waiting}, part / _REPLAY)
+        counters = {name: getattr(self, name) for name in _COUNTERS}
+        text = {"kind": type(self).__name__, "settings": self._described, "counters": counters, "returns": self.returns}
+        (part / _STATE).write_text(json.dumps(text, indent=1))
+        older = [each for each in folder.glob(f"{_ROUND}*") if each != part]
+        for each in older:
+            if each == whole_one:
+                shutil.rmtree(each)
+        part.replace(whole_one)
+        for each in older:
+            shutil.rmtree(each, ignore_errors=True)
+
+    @property
+    def _described(self) -> dict[str, Any]:
+        """The settings as text and numbers; of layers and environments their descriptions."""
+        plain = (str, int, float, bool, type(None))
+        described = {"environment": self.environment, **self.settings}
+        listed = {name: list(value) if isinstance(value, tuple) else value for name, value in described.items() if name != "engine"}
+        return {name: value if isinstance(value, (*plain, list)) else repr(value) for name, value in listed.items()}
+
+    @classmethod
+    def load(cls, path: Any, **given: Any) -> Self:
+        """The agent that `save` wrote.
+
+        Parameters
+        ----------
+        path
+            The folder.
+        given
+            What a file cannot hold: ``environment=`` if it was no name, layers, and ``engine=``.
+
+        Raises
+        ------
+        CheckpointError
+            If it is no whole checkpoint of an agent of this kind, or another setting was given.
+        """
+        settings = _read(_last(Path(path)), cls.__name__)["settings"]
+        agent = cls(**{**settings, **given})
+        agent._restore(Path(path))
+        return agent
+
+    def _restore(self, path: Path) -> None:
+        folder = _last(path)
+        state = _read(folder, type(self).__name__)
+        differing = [name for name, value in self._described.items() if state["settings"].get(name) != value]
+        if differing:
+            name = differing[0]
+            raise CheckpointError(
+                f"{path} is of an agent with {name}={state['settings'].get(name)!r}, and this one has {self._described[name]!r}: "
+                "use the same settings, or another folder."
+            )
+        try:
+            arrays = load_file(folder / _REPLAY)
+            for name in _COUNTERS:
+                setattr(self, name, whole(name, state["counters"][name], 0))
+            self.returns = [float(value) for value in state["returns"]]
+            waiting = {name: value for name, value in arrays.items() if name.startswith("waiting.")}
+            self.replay.restore({name: value for name, value in arrays.items() if name not in waiting})
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise CheckpointError(f"{folder} is no whole checkpoint of an agent: {type(error).__name__}: {error}") from error
+        made = self._made()
+        self._trainer = load(folder / _LEARNER, made.model, optimizer=made.optimizer, engine=made.engine) if self.updates else made
+        self._weights = self._policy(self._trainer.parameters)
+        count = len({name.split(".")[1] for name in waiting})
+        values = [{n.split(".", 2)[2]: v for n, v in waiting.items() if n.startswith(f"waiting.{i}.")} for i in range(count)]
+        self._waiting = deque(_like(self._weights, each) for each in values)
+
+
+def _last(path: Path) -> Path:
+    """The folder of the last state that is whole."""
+    rounds = [each for each in path.glob(f"{_ROUND}*") if each.name.removeprefix(_ROUND).isdecimal()]
+    if not rounds:
+        raise CheckpointError(f"{path} holds no checkpoint of an agent.")
+    return max(rounds, key=lambda each: int(each.name.removeprefix(_ROUND)))
+
+
+def _read(folder: Path, kind: str) -> dict[str, Any]:
+    """What the file of settings and counters says."""
+    try:
+        state = json.loads((folder / _STATE).read_text())
+        known = state["kind"] if isinstance(state["settings"], dict) and isinstance(state["counters"], dict) else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder} is no whole checkpoint of an agent: {type(error).__name__}: {error}") from error
+    if known != kind:
+        raise CheckpointError(f"{folder} is a checkpoint of another kind of agent than {kind}: {known!r}.")
+    return dict(state)
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Array]:
+    """The arrays of nested dicts, by paths."""
+    if not isinstance(tree, Mapping):
+        return {prefix.removesuffix("."): np.ascontiguousarray(tree)}
+    return {name: value for key, part in tree.items() for name, value in _flat(part, f"{prefix}{key}.").items()}
+
+
+def _like(tree: Any, values: Mapping[str, Array], prefix: str = "") -> Any:
+    """Nested dicts like `tree`, with these values."""
+    if not isinstance(tree, Mapping):
+        return values[prefix.removesuffix(".")]
+    return {key: _like(part, values, f"{prefix}{key}.") for key, part in tree.items()}

@@ -1,0 +1,122 @@
+"""Agents with networks: equal bits wherever episodes are played and whenever a run is stopped, and rows that mean what they should."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from dagtrain import nn, rl
+from dagtrain.errors import ArgumentError, CheckpointError
+from dagtrain.rl.gathering import Episode
+from dagtrain.rl.replay import Replay, transitions
+
+SMALL = {"hidden": (16,), "batch_size": 16, "random_steps": 60}
+
+
+def kinds():
+    """An agent of each kind, with all switches on and off."""
+    return {
+        "dqn": lambda: rl.DQN("CartPole-v1", seed=3, **SMALL),
+        "all of dqn": lambda: rl.DQN(
+            "CartPole-v1", seed=3, dueling=True, priority=0.6, double=False, target_rate=1.0, target_every=10, rounds_late=1, **SMALL
+        ),
+        "ddpg": lambda: rl.DDPG("Pendulum-v1", seed=3, noise="ornstein_uhlenbeck", **SMALL),
+        "td3": lambda: rl.DDPG("Pendulum-v1", seed=3, twin=True, actor_every=2, target_noise=0.2, episodes_per_round=2, **SMALL),
+    }
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_stopped_and_continued_or_played_on_a_cluster_it_has_the_same_bits(threads, tmp_path, kind):
+    make = kinds()[kind]
+    whole = make().learn(400, client=False)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(agent):
+        if agent.steps > 200:
+            agent.save(tmp_path)
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        make().learn(400, client=False, each_round=stop)
+    again = make().learn(400, client=False, checkpoint=tmp_path, resume=True)
+    on_cluster = make().learn(400, client=threads)
+    for other in (again, on_cluster):
+        assert other.fingerprint == whole.fingerprint
+        assert other.returns == whole.returns
+        assert (other.steps, other.updates) == (whole.steps, whole.updates) == (400, 340)
+    assert np.array_equal(type(whole).load(tmp_path).evaluate(2), whole.evaluate(2))
+
+
+@pytest.mark.fault
+def test_a_worker_that_is_killed_while_it_plays_changes_nothing(cluster, client, tmp_path):
+    mark = str(tmp_path / "killed")
+
+    class Deadly(rl.CartPole):
+        def advance(self, states, actions, draws):
+            if os.getpid() != owner and not os.path.exists(mark):
+                open(mark, "w").close()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().advance(states, actions, draws)
+
+    owner = os.getpid()
+    found = rl.DQN(Deadly(), seed=3, **SMALL).learn(300, client=client)
+    assert os.path.exists(mark)
+    assert found.fingerprint == rl.DQN("CartPole-v1", seed=3, **SMALL).learn(300, client=False).fingerprint
+
+
+def test_rows_go_over_several_steps_and_end_only_where_the_episode_did():
+    def rows(terminated, steps):
+        return transitions(Episode(np.arange(5.0)[:, None], np.arange(4), np.array([1.0, 2.0, 3.0, 4.0]), terminated), steps, 0.5)
+
+    one = rows(terminated=False, steps=1)
+    assert one["returns"].tolist() == [1, 2, 3, 4]
+    assert one["factors"].tolist() == [0.5] * 4  # time was up: the last observation has a value
+    three = rows(terminated=True, steps=3)
+    assert three["returns"].tolist() == [1 + 1 + 0.75, 2 + 1.5 + 1, 3 + 2, 4]
+    assert three["factors"].tolist() == [0.125, 0, 0, 0]
+    assert three["following"][:, 0].tolist() == [3, 4, 4, 4]
+    assert rows(terminated=False, steps=3)["factors"].tolist() == [0.125, 0.125, 0.25, 0.5]
+
+
+def test_a_memory_keeps_the_newest_and_draws_by_priority():
+    def rows(numbers):
+        return {"observations": np.array(numbers, "f4")[:, None], "returns": np.array(numbers, "f4")}
+
+    memory = Replay(5, priority=1.0)
+    memory.add(rows(range(3)))
+    memory.add(rows(range(3, 7)))
+    assert sorted(memory.columns["returns"].tolist()) == [2, 3, 4, 5, 6]
+    memory.priorities[:] = [1, 0.5, 0.5, 0.25, 0.25]
+    drawn = np.bincount(memory.draw(np.random.default_rng(0), 100, 100).ravel(), minlength=5) / 10_000
+    assert drawn == pytest.approx([0.4, 0.2, 0.2, 0.1, 0.1], abs=0.02)
+    assert memory.weights(1.0).tolist() == [0.25, 0.5, 0.5, 1, 1]
+    memory.add(rows(range(10, 22)))  # more than it holds
+    assert sorted(memory.columns["returns"].tolist()) == [17, 18, 19, 20, 21]
+    again = Replay(5, priority=1.0)
+    again.restore(memory.state())
+    assert np.array_equal(again.draw(np.random.default_rng(1), 3, 3), memory.draw(np.random.default_rng(1), 3, 3))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        (lambda path: rl.DQN("Pendulum-v1"), "use DDPG"),
+        (lambda path: rl.DDPG("CartPole-v1"), "use DQN"),
+        (lambda path: rl.DQN("CartPole-v1", dueling=True, network=nn.Dense(2)), "dueling is a property of the network"),
+        (lambda path: rl.DQN("CartPole-v1", network=nn.Sequential([nn.BatchNorm(), nn.Dense(2)])), "keep no state"),
+        (lambda path: rl.DDPG("Pendulum-v1", noise="pink"), "unknown noise"),
+        (lambda path: rl.DQN("CartPole-v1", discount=2.0), "discount"),
+        (lambda path: rl.DQN("CartPole-v1").learn(0), "steps must be"),
+        (lambda path: rl.DQN("CartPole-v1").learn(10, resume=True), "needs a checkpoint"),
+        (
+            lambda path: (rl.DQN("CartPole-v1", **SMALL).save(path), rl.DDPG("Pendulum-v1").learn(9, checkpoint=path, resume=True)),
+            "another kind",
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_named(tmp_path, wrong, text):
+    with pytest.raises((ArgumentError, CheckpointError), match=text):
+        wrong(tmp_path)
