@@ -138,6 +138,31 @@ def test_next_word():
     assert set(results["ranked"][:7]) == set(results["true"])
 
 
+def test_number_words_alone_and_on_two_workers(local_cluster, quick):
+    main = load("number_words").main
+    alone = main(quick)
+    assert min(alone["likeliest"], alone["beam"]) >= (0.9 if quick else 0.98)
+    with local_cluster(2) as cluster, distributed.Client(cluster):
+        assert main(quick) == alone
+
+
+def test_captions(quick, tmp_path):
+    results = load("captions").main(quick, folder=tmp_path)
+    likeliest, drawn = results["likeliest"], results["drawn"]
+    assert likeliest["grammatical"] >= (0.9 if quick else 0.995)
+    assert quick or likeliest["true"] >= 0.95
+    assert drawn["forms"] == 6
+    assert drawn["grammatical"] >= (0.4 if quick else 0.95)
+
+
+@pytest.mark.long
+def test_texts_are_learnt_to_the_same_bits_on_two_workers(local_cluster):
+    examples = [load(name).main for name in ("next_word", "captions")]
+    alone = [main(quick=True)["fingerprint"] for main in examples]
+    with local_cluster(2) as cluster, distributed.Client(cluster):
+        assert [main(quick=True)["fingerprint"] for main in examples] == alone
+
+
 def test_every_example_is_tested():
     text = Path(__file__).read_text()
     assert [path.stem for path in FOLDER.glob("*.py") if f'load("{path.stem}")' not in text] == []
