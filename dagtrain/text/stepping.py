@@ -112,6 +112,12 @@ class Stepping:
         positions
             So many tokens are decoded at most.
         """
+        most = getattr(self.model, "max_length", None)
+        if most is not None and (positions if self.window is None else self.window) - 1 > most:
+            raise ArgumentError(
+                f"prompts and results of {positions - 1:,} tokens are longer than the model's max_length={most:,}: give a smaller length=, "
+                f"shorter prompts{'' if self.has_state else ', or window='}."
+            )
         if self.has_state:
             state = self._begin(*self._weights, tokens, *inputs)
             rows = {name: np.shape(leaf)[:1] for name, leaf in flatten(state, "state")[0].items()}

@@ -10,7 +10,7 @@ import pytest
 import dagtrain as dt
 from dagtrain import nn
 from dagtrain.errors import ArgumentError, UnknownNameError
-from dagtrain.nn.models import Captioner, LanguageModel, SequenceToSequence
+from dagtrain.nn.models import Captioner, LanguageModel, SequenceToSequence, TransformerLM
 from dagtrain.text import Decoder, Words, mask_of
 from dagtrain.text.choice import log_probabilities
 
@@ -28,6 +28,8 @@ def seeing() -> nn.Layer:
 CASES: list[tuple[Any, tuple[Any, ...]]] = [
     (LanguageModel(WORDS, (7, 6), 5), ()),
     (LanguageModel(WORDS, (7, 5), 5, cell="gru", tied=True), ()),
+    (TransformerLM(WORDS, 2, 2, 8, 12), ()),
+    (TransformerLM(WORDS, 1, 2, 8, 12, positions="rotary", tied=False), ()),
     (SequenceToSequence(WORDS, WORDS, (6, 7), 5), (SOURCE,)),
     (SequenceToSequence(12, WORDS, 6, 5, cell="gru"), (SOURCE,)),
     (Captioner(seeing(), WORDS, (6,), 5), (PICTURES,)),
@@ -73,6 +75,7 @@ def test_mistakes_are_named():
         (lambda: LanguageModel(WORDS, ()), ArgumentError, "units are those of each recurrent layer"),
         (lambda: LanguageModel(WORDS, (7,), 5, tied=True), ArgumentError, r"units\[-1\]=7, embedding=5"),
         (lambda: LanguageModel(WORDS, cell="rnn"), UnknownNameError, "unknown cell of LanguageModel 'rnn'"),
+        (lambda: Decoder(CASES[2][0], *CASES[2][0].init(dt.key(0), TOKENS)).greedy(["a b"], length=11), ArgumentError, "max_length=12"),
         (lambda: Captioner(WORDS, WORDS), ArgumentError, "encoder is a layer"),
         (lambda: Captioner(nn.Dense(3), WORDS).init(dt.key(0), PICTURES, TOKENS), ArgumentError, "one row of features"),
     ]

@@ -2,6 +2,7 @@
 
 # ruff: noqa: F403
 from dagtrain.nn.layers import (
+    attention,
     augmentation,
     convolution,
     dense,
@@ -13,14 +14,17 @@ from dagtrain.nn.layers import (
     nonlinear,
     normalization,
     pooling,
+    positions,
     recurrent,
     reshaping,
     resizing,
     scaling,
     sequences,
+    transformer,
     warping,
     wrapping,
 )
+from dagtrain.nn.layers.attention import *
 from dagtrain.nn.layers.augmentation import *
 from dagtrain.nn.layers.convolution import *
 from dagtrain.nn.layers.dense import *
@@ -32,15 +36,18 @@ from dagtrain.nn.layers.noise import *
 from dagtrain.nn.layers.nonlinear import *
 from dagtrain.nn.layers.normalization import *
 from dagtrain.nn.layers.pooling import *
+from dagtrain.nn.layers.positions import *
 from dagtrain.nn.layers.recurrent import *
 from dagtrain.nn.layers.reshaping import *
 from dagtrain.nn.layers.resizing import *
 from dagtrain.nn.layers.scaling import *
 from dagtrain.nn.layers.sequences import *
+from dagtrain.nn.layers.transformer import *
 from dagtrain.nn.layers.warping import *
 from dagtrain.nn.layers.wrapping import *
 
 __all__: list[str] = []
+__all__ += attention.__all__
 __all__ += augmentation.__all__
 __all__ += convolution.__all__
 __all__ += dense.__all__
@@ -52,10 +59,12 @@ __all__ += noise.__all__
 __all__ += nonlinear.__all__
 __all__ += normalization.__all__
 __all__ += pooling.__all__
+__all__ += positions.__all__
 __all__ += recurrent.__all__
 __all__ += reshaping.__all__
 __all__ += resizing.__all__
 __all__ += scaling.__all__
 __all__ += sequences.__all__
+__all__ += transformer.__all__
 __all__ += warping.__all__
 __all__ += wrapping.__all__
