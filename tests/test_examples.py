@@ -123,6 +123,15 @@ def test_contrastive_divergence(quick):
     assert results["error"] < results["bound"]
 
 
+def test_memory(quick):
+    results = load("memory").main(quick)
+    assert max(results["adding LSTM"], results["adding GRU"]) < 0.01
+    assert results["adding RNN"] > 0.1
+    if not quick:
+        assert results["copying LSTM"] >= 0.99
+        assert results["copying RNN"] < 0.6
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("sentences", [(20_000, 8, 0.01), (100_000, 4, 0.0025)])
 def test_next_words_cost_little_more_than_the_entropy(sentences):
