@@ -50,6 +50,37 @@ def test_network_picture(tmp_path):
     assert (tmp_path / "network-neurons.svg").stat().st_size > 1000
 
 
+def test_tables(quick):
+    """The bounds are exact; with a hundredth of luck for the share of episodes, and what a hundred episodes scatter."""
+    results = load("c1_tables").main(quick)
+    assert results["best"] == pytest.approx(0.7442, abs=1e-4)
+    assert results["reached"] >= (0.5 if quick else 0.72)
+    assert results["QLearning, greedy"] == -13
+    assert results["SARSA, greedy"] < -13
+    assert results["QLearning"] == pytest.approx(results["edge, exact"], abs=15 if quick else 6)
+    assert results["ExpectedSARSA"] == pytest.approx(results["best, exact"], abs=6)
+    assert results["QLearning"] < results["SARSA"] < results["best, exact"] + 3
+
+
+def test_cart_pole(quick):
+    """A random policy holds the pole for 22 steps; in full four of five seeds are to reach 475, and all together 450."""
+    returns = list(load("c3_cart_pole").main(quick).values())
+    if quick:
+        assert returns[0] > 100
+    else:
+        assert sum(value >= 475 for value in returns) >= 4
+        assert np.mean(returns) >= 450
+
+
+def test_pendulum(quick):
+    """A random policy gets -1,200; in full five seeds are to get -155, and at most 17 % less than what is possible."""
+    results = load("c4_pendulum").main(quick)
+    if quick:
+        assert results["mean"] > -1000
+    else:
+        assert results["mean"] >= max(-155, 1.17 * results["best possible"])
+
+
 def test_pictures(quick):
     """One split in the quick form; in full the mean of five, and larger coloured pictures."""
     results = load("pictures").main(quick)
@@ -121,6 +152,15 @@ def test_graph_model(quick):
 def test_contrastive_divergence(quick):
     results = load("contrastive_divergence").main(quick)
     assert results["error"] < results["bound"]
+
+
+def test_memory(quick):
+    results = load("memory").main(quick)
+    assert max(results["adding LSTM"], results["adding GRU"]) < 0.01
+    assert results["adding RNN"] > 0.1
+    if not quick:
+        assert results["copying LSTM"] >= 0.99
+        assert results["copying RNN"] < 0.6
 
 
 @pytest.mark.long

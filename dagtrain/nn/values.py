@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.graph import Spec, Tensor
-from dagtrain.ops import Op, part
+from dagtrain.graph import Spec, Tensor, spec_of
+from dagtrain.ops import Op, part, parts
 
-__all__ = ["Values", "apply_op", "apply_part", "spread"]
+__all__ = ["Values", "applied", "apply_op", "apply_part", "spread"]
 
 Values = Any
 """A tensor or a NumPy array."""
@@ -30,6 +30,15 @@ def apply_op(op: Op, *values: Values, **attributes: Any) -> Values:
     if any(isinstance(value, Tensor) for value in values):
         return op(*values, **attributes)
     return op.kernel(*map(np.asarray, values), **attributes)
+
+
+def applied(op: Op, *values: Values, **attributes: Any) -> list[Values]:
+    """The outputs of an op with several; shapes of arrays are checked as those of tensors are."""
+    if any(isinstance(value, Tensor) for value in values):
+        return parts(op(*values, **attributes))
+    arrays = [np.asarray(value) for value in values]
+    op.infer(*map(spec_of, arrays), **attributes)
+    return list(op.kernel(*arrays, **attributes))
 
 
 def apply_part(op: Op, index: int, *values: Values, **attributes: Any) -> Values:

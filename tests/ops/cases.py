@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dagtrain.graph import Spec, Tensor
+from dagtrain.graph import Spec, Tensor, topological
 from dagtrain.ops import OPS, ZERO, Draw, Kernel, Op, Sample, part, parts
 from dagtrain.ops.shape import concatenate
 
@@ -67,7 +67,7 @@ class All:
         return concatenate([value.reshape(-1) for value in parts(self.op(*inputs, **attributes))])
 
     def count_flops(self, node: Tensor) -> float:
-        return self.op.count_flops(node.inputs[0].inputs[0].inputs[0])
+        return self.op.count_flops(next(t for t in topological([node]) if t.op == self.name))
 
 
 def _outputs(op: Op, sample: Sample) -> list[Any]:

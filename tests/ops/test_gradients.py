@@ -35,7 +35,7 @@ FLAT = [c for c in CASES if c.values[0].gradient is ZERO and c.values[0].name no
 # Their kernels take complex numbers but are not analytic.
 NOT_ANALYTIC = {"absolute", "maximum", "minimum", "fmax", "fmin", "where", "cast", "max", "min", "sign", "real", "imag", "conjugate"}
 NOT_ANALYTIC |= {"slogdet[0]", "slogdet[1]"}
-NOT_ANALYTIC |= {"max_pool[0]"}
+NOT_ANALYTIC |= {"max_pool[0]", "ctc"}
 NOT_ANALYTIC |= {"fft", "ifft", "irfft"}  # (their results are complex as it is, or the real half of a complex transform)
 
 

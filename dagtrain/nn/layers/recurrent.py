@@ -17,7 +17,7 @@ import numpy as np
 
 from dagtrain.arguments import fraction, whole
 from dagtrain.errors import ArgumentError, ShapeError
-from dagtrain.graph import Tensor, spec_of
+from dagtrain.graph import Tensor
 from dagtrain.nn import activations, initializers
 from dagtrain.nn.activations import ActivationFunction
 from dagtrain.nn.context import Context
@@ -25,10 +25,8 @@ from dagtrain.nn.initializers import Initializer
 from dagtrain.nn.layer import Layer
 from dagtrain.nn.layers.noise import kept
 from dagtrain.nn.masks import mask_of, of_floats
-from dagtrain.nn.values import Values
-from dagtrain.ops import Op
+from dagtrain.nn.values import Values, applied
 from dagtrain.ops import find as find_op
-from dagtrain.ops.record import parts
 from dagtrain.trace import scan
 
 __all__ = ["GRU", "LSTM", "SimpleRNN"]
@@ -146,7 +144,7 @@ class Recurrent(Layer):
         if bias is None:
             bias = np.zeros((2, recurrent.shape[1])[self.op != "gru" :], recurrent.dtype)
         inputs = [x, kernel, recurrent, bias, *starts, *([] if mask is None else [mask])]
-        outputs, *others = _applied(op, inputs, {"reverse": self.go_backwards, **({} if self.op == "rnn" else {"keep": True})})
+        outputs, *others = applied(op, *inputs, reverse=self.go_backwards, **({} if self.op == "rnn" else {"keep": True}))
         return outputs, others[: len(starts)]
 
     def _by_steps(
@@ -180,14 +178,6 @@ class Recurrent(Layer):
         for t in range(len(z))[:: -1 if self.go_backwards else 1]:
             last, outputs[t] = body(last, [line[t] for line in lines])
         return outputs, last
-
-
-def _applied(op: Op, inputs: list[Values], attributes: dict[str, Any]) -> list[Values]:
-    """The outputs of an op on tensors or arrays."""
-    if any(isinstance(value, Tensor) for value in inputs):
-        return parts(op(*inputs, **attributes))
-    op.infer(*map(spec_of, inputs), **attributes)
-    return list(op.kernel(*inputs, **attributes))
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from dagtrain.errors import ArgumentError, DTypeError, ShapeError
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
 from dagtrain.nn.layers.recurrent import Recurrent
-from dagtrain.nn.masks import of_floats
+from dagtrain.nn.masks import mask_of, of_floats
 from dagtrain.nn.values import Values
 
-__all__ = ["Bidirectional", "Masking", "Stateful", "TimeDistributed"]
+__all__ = ["Bidirectional", "Blank", "Masking", "Stateful", "TimeDistributed"]
 
 MERGES: dict[str, Callable[[Values, Values], Values]] = {
     "concat": lambda a, b: np.concatenate([a, b], -1),
@@ -189,6 +189,43 @@ class Masking(Layer):
         if x.ndim != 3:
             raise ShapeError(f"{self.name or 'Masking'} takes (samples, steps, features), got {tuple(x.shape)}.")
         return x, np.any(x != self.mask_value, axis=-1)
+
+
+@dataclass(frozen=True)
+class Blank(Layer):
+    """In the steps outside of the mask the blank for certain, so that the loss "ctc" counts the steps in it alone; ends the mask.
+
+    Parameters
+    ----------
+    index
+        The class that is no label, as `blank` of the loss.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Blank().apply({}, {}, np.ones((1, 2, 3)), np.array([[True, False]]))[0][0, 1] > -1
+    array([ True, False, False])
+    """
+
+    index: int = 0
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        whole(f"{self.name or 'Blank'}: index", self.index, 0)
+
+    @property
+    def detail(self) -> str:
+        """A few words for pictures."""
+        return f"class {self.index} outside of the mask"
+
+    def forward(self, c: Context, x: Values, mask: Values | None = None) -> Values:
+        """`x`, and outside of the mask the logits of a certain blank."""
+        if x.ndim != 3 or self.index >= x.shape[-1]:
+            raise ShapeError(f"{self.name or 'Blank'} takes (samples, steps, classes) with a class {self.index}, got {tuple(x.shape)}.")
+        if mask is None:
+            return x
+        certain = np.where(np.arange(x.shape[-1]) == self.index, 0.0, -1e30 if x.dtype.itemsize > 2 else -6e4).astype(x.dtype)
+        return np.where(mask_of(self.name or "Blank", mask, x)[..., None], x, certain)
 
 
 @dataclass(frozen=True)

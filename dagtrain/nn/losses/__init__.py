@@ -5,6 +5,7 @@ from dagtrain.nn.losses.classes import categorical_hinge, cross_entropy, focal_c
 from dagtrain.nn.losses.differences import huber, log_cosh, mean_absolute_error, mean_squared_error, poisson, quantile
 from dagtrain.nn.losses.embeddings import contrastive, cosine_similarity, triplet
 from dagtrain.nn.losses.loss import LOSSES, Loss, find
+from dagtrain.nn.losses.sequences import ctc
 from dagtrain.nn.sums import refuse_outer, sum_and_weight
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "contrastive",
     "cosine_similarity",
     "cross_entropy",
+    "ctc",
     "find",
     "focal_cross_entropy",
     "hinge",

@@ -16,7 +16,7 @@ dtype, so a float32 model stays float32.
     distribution   probabilities along the last axis                           kl_divergence
     pairs          0 or 1, one axis less than outputs                          contrastive
     none           no y                                                        triplet
-    any            not checked                                                 functions of the user
+    any            not checked                                                 ctc, functions of the user
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.arguments import fraction, not_negative, one_of, positive
+from dagtrain.arguments import fraction, not_negative, one_of, positive, whole
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Tensor, refuse_masked
 from dagtrain.nn import hints
@@ -152,6 +152,8 @@ def _check_options(name: str, options: dict[str, Any]) -> None:
         elif option == "quantile":
             if not 0 < positive(f"{name}: {option}", value) < 1:
                 raise ArgumentError(f"{name}: quantile must be a number between 0 and 1, got {value!r}.")
+        elif option == "blank":
+            whole(f"{name}: {option}", value, 0)
         elif option in ("gamma", "margin"):
             not_negative(f"{name}: {option}", value)
         elif option == "alpha":
