@@ -164,6 +164,7 @@ def test_memory(quick):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("sentences", [(20_000, 8, 0.01), (100_000, 4, 0.0025)])
 def test_next_words_cost_little_more_than_the_entropy(sentences):
     count, epochs, bound = sentences
@@ -178,6 +179,7 @@ def test_next_word():
     assert set(results["ranked"][:7]) == set(results["true"])
 
 
+@pytest.mark.timeout(600)  # in the long form
 def test_number_words_alone_and_on_two_workers(local_cluster, quick):
     main = load("number_words").main
     alone = main(quick)
@@ -186,6 +188,7 @@ def test_number_words_alone_and_on_two_workers(local_cluster, quick):
         assert main(quick) == alone
 
 
+@pytest.mark.timeout(2400)  # in the long form
 def test_captions(quick, tmp_path):
     results = load("captions").main(quick, folder=tmp_path)
     likeliest, drawn = results["likeliest"], results["drawn"]
