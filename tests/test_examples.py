@@ -50,6 +50,37 @@ def test_network_picture(tmp_path):
     assert (tmp_path / "network-neurons.svg").stat().st_size > 1000
 
 
+def test_tables(quick):
+    """The bounds are exact; with a hundredth of luck for the share of episodes, and what a hundred episodes scatter."""
+    results = load("c1_tables").main(quick)
+    assert results["best"] == pytest.approx(0.7442, abs=1e-4)
+    assert results["reached"] >= (0.5 if quick else 0.72)
+    assert results["QLearning, greedy"] == -13
+    assert results["SARSA, greedy"] < -13
+    assert results["QLearning"] == pytest.approx(results["edge, exact"], abs=15 if quick else 6)
+    assert results["ExpectedSARSA"] == pytest.approx(results["best, exact"], abs=6)
+    assert results["QLearning"] < results["SARSA"] < results["best, exact"] + 3
+
+
+def test_cart_pole(quick):
+    """A random policy holds the pole for 22 steps; in full four of five seeds are to reach 475, and all together 450."""
+    returns = list(load("c3_cart_pole").main(quick).values())
+    if quick:
+        assert returns[0] > 100
+    else:
+        assert sum(value >= 475 for value in returns) >= 4
+        assert np.mean(returns) >= 450
+
+
+def test_pendulum(quick):
+    """A random policy gets -1,200; in full five seeds are to get -155, and at most 17 % less than what is possible."""
+    results = load("c4_pendulum").main(quick)
+    if quick:
+        assert results["mean"] > -1000
+    else:
+        assert results["mean"] >= max(-155, 1.17 * results["best possible"])
+
+
 def test_pictures(quick):
     """One split in the quick form; in full the mean of five, and larger coloured pictures."""
     results = load("pictures").main(quick)
@@ -145,6 +176,31 @@ def test_next_word():
     assert -0.005 < results["excess"] <= 0.04
     assert results["ranked"][:5] == results["true"][:5]
     assert set(results["ranked"][:7]) == set(results["true"])
+
+
+def test_number_words_alone_and_on_two_workers(local_cluster, quick):
+    main = load("number_words").main
+    alone = main(quick)
+    assert min(alone["likeliest"], alone["beam"]) >= (0.9 if quick else 0.98)
+    with local_cluster(2) as cluster, distributed.Client(cluster):
+        assert main(quick) == alone
+
+
+def test_captions(quick, tmp_path):
+    results = load("captions").main(quick, folder=tmp_path)
+    likeliest, drawn = results["likeliest"], results["drawn"]
+    assert likeliest["grammatical"] >= (0.9 if quick else 0.995)
+    assert quick or likeliest["true"] >= 0.95
+    assert drawn["forms"] == 6
+    assert drawn["grammatical"] >= (0.4 if quick else 0.95)
+
+
+@pytest.mark.long
+def test_texts_are_learnt_to_the_same_bits_on_two_workers(local_cluster):
+    examples = [load(name).main for name in ("next_word", "captions")]
+    alone = [main(quick=True)["fingerprint"] for main in examples]
+    with local_cluster(2) as cluster, distributed.Client(cluster):
+        assert [main(quick=True)["fingerprint"] for main in examples] == alone
 
 
 def test_every_example_is_tested():

@@ -8,7 +8,7 @@ agent.evaluate(episodes=100, seed=1)
 from dagtrain.rl.control import CartPole, Pendulum
 from dagtrain.rl.ddpg import DDPG
 from dagtrain.rl.dqn import DQN
-from dagtrain.rl.environment import Box, Discrete, Environment
+from dagtrain.rl.environment import Box, Discrete, Environment, generator
 from dagtrain.rl.exact import policy_return, value_iteration
 from dagtrain.rl.grids import CliffWalking, FrozenLake, GridWorld
 from dagtrain.rl.making import make
@@ -31,6 +31,7 @@ __all__ = [
     "QLearning",
     "TabularAgent",
     "Vector",
+    "generator",
     "make",
     "policy_return",
     "value_iteration",
