@@ -45,6 +45,7 @@ ALLOWED["engines"] = {*ALLOWED["step"], "step", "report", "transport"}
 ALLOWED["checkpoint"] = {*ALLOWED["step"], "step", "report", "text"}
 ALLOWED["train"] = {*ALLOWED["engines"], "engines", "checkpoint"}
 ALLOWED["rl"] = {*ALLOWED["train"], "train"}
+ALLOWED["explain"] = {*ALLOWED["train"], "train"}
 ALLOWED["scaling"] = {*ALLOWED["train"], "train"}
 ALLOWED["deploy"] = {*ALLOWED["scaling"], "scaling"}
 ALLOWED["dashboard"] = {*ALLOWED["deploy"], "deploy"}
@@ -67,6 +68,7 @@ AT_THE_EDGES = {
     "click": {"cli"},
     "cryptography": set(),
     "gymnasium": set(),
+    "matplotlib": set(),
     "torch": set(),
     "jax": set(),
 }
