@@ -176,13 +176,15 @@ class Tensor(NDArrayOperatorsMixin, Drawable):
 
     def __bool__(self) -> bool:
         raise GraphError(
-            f"the truth of {self!r} is not known while a graph is being built ({self.origin}). Branch on shapes or Python values; choose "
-            "by element with np.where, between functions with dt.cond; repeat with dt.while_loop or dt.scan; or .compute() it first."
+            f"the truth of {self!r} is not known while a graph is being built ({self.origin}), so Python's if, while, and, or, not, min, "
+            "max and comparisons in a chain cannot decide by it. Branch on shapes or Python values; or write np.where(p, x, y) to choose "
+            "by element, dt.cond(p, f, g) between functions, dt.while_loop(condition, body, first) or dt.scan(body, first, xs) to repeat, "
+            "p & q and ~p for and and not, (a < x) & (x < b) for a < x < b, np.minimum and np.maximum; or .compute() it first."
         )
 
     def __len__(self) -> int:
         if not self.shape:
-            raise TypeError("len() of a tensor without axes")
+            raise TypeError(f"{self!r} ({self.origin}) is one number: it has no length, and nothing to go along.")
         return self.shape[0]
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -190,11 +192,16 @@ class Tensor(NDArrayOperatorsMixin, Drawable):
 
     def __float__(self) -> float:
         raise GraphError(
-            f"{self!r} is not a number while a graph is being built: use .compute(), or make an argument that is a shape or a count a "
-            "static one, as in dt.compile(function, static_argnames=...)."
+            f"{self!r} is not a number while a graph is being built ({self.origin}). Keep it a tensor, with .astype(...) and functions "
+            "of NumPy (np.round, np.floor); repeat as often as it says with dt.while_loop or dt.scan; pick by it with np.take; choose by "
+            "it with dt.switch. A count or shape is a static argument: dt.compile(function, static_argnames=...). Or .compute() it first."
         )
 
+    def _rounded(self, *_: Any) -> float:
+        return self.__float__()
+
     __int__ = __index__ = __complex__ = __float__
+    __round__ = __floor__ = __ceil__ = __trunc__ = _rounded
 
     def __format__(self, form: str) -> str:
         if form:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -120,9 +121,42 @@ def test_mistakes_are_named(call: Any, error: type[Exception], message: str) -> 
         dt.trace(call, X)
 
 
-def test_the_truth_of_a_tensor_names_what_to_write() -> None:
-    with pytest.raises(dt.errors.GraphError, match=r"np\.where.*dt\.cond.*dt\.while_loop"):
-        dt.trace(lambda x: x if x > 0 else -x, 1.0)
+def test_what_depends_on_values_names_what_to_write_and_the_line() -> None:
+    truth = r"test_choices\.py:\d+.*np\.where\(p.*dt\.cond\(p.*dt\.while_loop\(.*dt\.scan\(.*p & q"
+    number = r"test_choices\.py:\d+.*dt\.while_loop or dt\.scan.*np\.take.*dt\.switch.*static_argnames"
+    decisions: list[Any] = [
+        lambda x: x if np.any(x > 0) else -x,
+        lambda x: x if bool(x[0] > 0) else -x,
+        lambda x: [x for _ in iter(lambda: bool(x[0] < 9), False)],
+        lambda x: x[0] > 0 and x[1] > 0,
+        lambda x: x[0] > 0 or x[1] > 0,
+        lambda x: not x[0],
+        lambda x: 0 < x[0] < 3,
+        lambda x: np.allclose(x, 1) and x,
+        max,
+        sorted,
+        lambda x: 1.0 in x,
+        lambda x: any(x > 0),
+    ]
+    numbers: list[Any] = [
+        lambda x: int(x[0]),
+        lambda x: float(x[0]),
+        lambda x: complex(x[0]),
+        lambda x: round(x[0]),
+        lambda x: math.floor(x[0]),
+        lambda x: math.sqrt(x[0]),
+        lambda x: [x for _ in range(x[0].astype(int))],
+        lambda x: [1, 2, 3][x[0].astype(int)],
+        lambda x: x[: x[0].astype(int)],
+        lambda x: np.zeros(x[0].astype(int)),
+    ]
+    for functions, message in ((decisions, truth), (numbers, number)):
+        for function in functions:
+            with pytest.raises(dt.errors.GraphError, match=message):
+                dt.trace(function, X)
+    for function in (lambda x: len(x[0]), lambda x: [v for v in x[0]]):  # noqa: C416
+        with pytest.raises(TypeError, match=r"test_choices\.py:\d+.*is one number"):
+            dt.trace(function, X)
 
 
 @pytest.mark.parametrize("opened", [False, True])
