@@ -179,7 +179,7 @@ def test_both_directions_are_those_of_torch(mode: str, merge: Any) -> None:
     states = [rng.normal(size=(ROWS, UNITS)) for _ in range(4)]
     (y, *last), _ = layer.apply(params, {}, x, None, *states)
     module = torch.nn.LSTM(FEATURES, UNITS, batch_first=True, bidirectional=True, dtype=torch.float64)
-    weights = [w for name in ("layer", "backward_layer") for w in weights_of_torch(layer.layer, params[name])]
+    weights = [w for name in ("forward", "backward") for w in weights_of_torch(layer.layer, params[name])]
     for parameter, weight in zip(module.parameters(), weights, strict=True):
         parameter.data = torch.tensor(weight)
     expected, (h, cell) = module(torch.tensor(x), tuple(torch.tensor(np.stack(pair)) for pair in (states[::2], states[1::2])))
