@@ -1,10 +1,12 @@
-"""Networks of convolutions: kernels, whole steps and peak memory of dagtrain beside PyTorch's, on one thread.
+"""Networks of convolutions and recurrent layers: kernels, whole steps and peak memory of dagtrain beside PyTorch's, on one thread.
 
-    python benchmarks/networks.py [conv] [pool] [step] [memory] [--rounds 9] [--only NAME ...] [--quick] [--json FILE]
+    python benchmarks/networks.py [conv] [pool] [recurrent] [step] [text] [memory] [--rounds 9] [--only NAME ...] [--quick] [--json FILE]
 
     conv     forward, and both gradients together, of one convolution
     pool     maximum and mean, forward and gradient
+    recurrent outputs and all gradients of LSTM, GRU and SimpleRNN; see `recurrent.py`
     step     forward, gradients and Adam of LeNet-5 (64 × 28 × 28 × 1) and of three stages of 32, 64 and 128 filters (64 × 32 × 32 × 3)
+    text     the same of language models; see `texts.py`
     memory   the peak of resident memory of these steps, each in a process of its own
 
 PyTorch is eager and channels last, which is its faster layout; dagtrain runs plans. The two take turns, and a ratio is the median of the
@@ -25,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from recurrent import RECURRENT, recurrent
+from texts import TEXTS, language
 
 import dagtrain as dt
 from dagtrain.backends.blas import guard
@@ -297,12 +301,20 @@ def measure(part: str, name: str, rounds: int, length: float) -> dict[str, Measu
         return {"peak": memory(name)}
     pairs = (
         convolution(CONVOLUTIONS[name], name.startswith("depthwise")) if part == "conv" else
-        pooling(POOLS[name]) if part == "pool" else steps(name)
+        pooling(POOLS[name]) if part == "pool" else recurrent(name) if part == "recurrent" else
+        language(name) if part == "text" else steps(name)
     )  # fmt: skip
     return {what: compared(pair, rounds, length) for what, pair in pairs.items()}
 
 
-PARTS: dict[str, list[str]] = {"conv": list(CONVOLUTIONS), "pool": list(POOLS), "step": list(NETWORKS), "memory": list(NETWORKS)}
+PARTS: dict[str, list[str]] = {
+    "conv": list(CONVOLUTIONS),
+    "pool": list(POOLS),
+    "recurrent": list(RECURRENT),
+    "step": list(NETWORKS),
+    "text": list(TEXTS),
+    "memory": list(NETWORKS),
+}
 
 
 def line(name: str, what: str, figures: Measured) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.graph import Spec
-from dagtrain.ops.recurrent_kernels import Mask, Projection, Shape, apart, fill, flat, halved, order, previous, room
+from dagtrain.ops.recurrent_kernels import Mask, Projection, Shape, apart, fill, flat, halved, order, previous, room, sum_rows
 
 __all__ = ["forward", "forward_scratch", "gradient", "gradient_scratch"]
 
@@ -143,7 +143,7 @@ def gradient(*arrays: Any, out: Any = None, scratch: Any = None, reverse: bool) 
     if grecurrent is not None:
         np.matmul(states.T, every[:, units:], out=grecurrent)
     if gbias is not None:
-        np.add.reduce(every, 0, out=sums)
+        sum_rows(every, sums)
         gbias[:, : 2 * units] = sums[units:width]
         gbias[0, 2 * units :] = sums[:units]
         gbias[1, 2 * units :] = sums[width:]

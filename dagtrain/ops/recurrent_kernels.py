@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Mask", "Projection", "apart", "by_weights", "fill", "flat", "halved", "order", "previous", "room"]
+__all__ = ["Mask", "Projection", "apart", "by_weights", "fill", "flat", "halved", "order", "previous", "room", "sum_rows"]
 
 Shape = tuple[int, ...]
 _ROWS = 256
@@ -117,11 +117,16 @@ def previous(values: Any, first: Any, reverse: bool, room: Any) -> Any:
     return room.reshape(-1, room.shape[-1])
 
 
+def sum_rows(values: Any, out: Any) -> None:
+    """The sum of all rows; that of float16 is added up in float32."""
+    np.add.reduce(values, 0, dtype=np.float32 if values.itemsize == 2 else None, out=out)
+
+
 def by_weights(x: Any, dz: Any, kernel: Any, gx: Any, gkernel: Any, gbias: Any) -> None:
     """Fill the cotangents of inputs, weights and bias from those of the products; None for one that nothing reads."""
     if gkernel is not None:
         np.matmul(x.T, dz, out=gkernel)
     if gbias is not None:
-        np.add.reduce(dz, 0, out=gbias)
+        sum_rows(dz, gbias)
     if gx is not None:
         np.matmul(dz, kernel.T, out=gx.reshape(-1, gx.shape[-1]))

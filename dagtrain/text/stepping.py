@@ -12,6 +12,7 @@ compiled once too. What such a model says of a position may depend on that posit
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ from dagtrain.nn.layer import Layer
 from dagtrain.nn.naming import Nest
 from dagtrain.nn.passes import Pass
 from dagtrain.text.padding import pad
-from dagtrain.trace.tree import flatten, unflatten
+from dagtrain.trace.tree import flatten, map_leaves, unflatten
 
 __all__ = ["Ahead", "Stepping", "rows_of"]
 
@@ -60,7 +61,8 @@ class Stepping:
 
     def __init__(self, model: Layer, params: Nest, state: Nest, window: int | None = None) -> None:
         self.model, self.window = model, window
-        self._weights = params, state
+        in_order = partial(np.asarray, order="C")  # others would be copied in each step
+        self._weights = map_leaves(in_order, params), map_leaves(in_order, state)
         self.has_state = callable(getattr(type(model), "step", None)) and callable(getattr(type(model), "begin", None))
         if window is not None and self.has_state:
             raise ArgumentError(f"{type(model).__name__} keeps a state, so it has no window: leave out window=.")
