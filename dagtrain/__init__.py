@@ -26,7 +26,7 @@ from dagtrain.registry import hints as _hints
 from dagtrain.trace import cond, custom_gradient, recompute, scan, switch, trace, while_loop
 
 if TYPE_CHECKING:
-    from dagtrain import data, draw, engines, step, text
+    from dagtrain import data, draw, engines, explain, step, text
     from dagtrain.step import Contribution
     from dagtrain.tasks import from_delayed
     from dagtrain.train import History, Stepper, Trainer, callbacks, learning_rate_range, load
@@ -50,6 +50,7 @@ __all__ = [
     "data",
     "draw",
     "erf",
+    "explain",
     "fold_in",
     "from_delayed",
     "gather",
@@ -132,7 +133,21 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("checkpoint", "data", "deploy", "draw", "engines", "rl", "scaling", "step", "tasks", "text", "train"):
+    if name in (
+        "checkpoint",
+        "data",
+        "deploy",
+        "draw",
+        "engines",
+        "explain",
+        "rl",
+        "scaling",
+        "step",
+        "tasks",
+        "text",
+        "train",
+        "unsupervised",
+    ):
         return import_module(f"dagtrain.{name}")
     if name == "callbacks":
         return import_module("dagtrain.train.callbacks")

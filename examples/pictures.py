@@ -3,13 +3,15 @@
     8 × 8 × 1 ──▶ turned, shifted, stretched ──▶ 32, 32 filters ──▶ maximum ──▶ 64, 64 filters ──▶ maximum ──▶ 10 classes
 
 The changes are a layer: ops of the step that are random in training, and do nothing else. Five networks, each for a split of its own, read
-99.6 % of the digits that training never saw. Then a network of 16, 32 and 64 filters reads digits of any colour, size and place among
-32 × 32 elements.
+99.6 % of the digits that training never saw. Then a network of 16, 32, 64 and 128 filters reads digits of any colour, size and place among
+32 × 32 elements. What it sees is drawn: its filters, what its second layer gives, and which parts of pictures decide.
 
-Run: python examples/pictures.py
+Run: python examples/pictures.py [FOLDER]    a folder for the pictures, which need matplotlib
 """
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -51,16 +53,26 @@ def coloured(quick: bool = False, verbose: int = 0) -> tuple[dt.Trainer, float]:
     """A network for coloured digits; the quick one reads pictures of 16 × 16 elements."""
     if quick:
         return train(network([[8], [16], [32]], 64, 0.2), coloured_digits(16), 5e-3, 8, verbose)
-    return train(network([[16], [32], [64]], 64, 0.2), coloured_digits(32, copies=4), 1.5e-3, 12, verbose)
+    return train(network([[16], [32], [64], [128]], 64, 0.0), coloured_digits(32, copies=4), 1.5e-3, 12, verbose)
 
 
-def main(quick: bool = False, verbose: int = 0) -> dict[str, float]:
+def draw(trainer: dt.Trainer, pictures: np.ndarray, folder: Path) -> None:
+    """What a network sees in these pictures."""
+    size = pictures.shape[1] // 6
+    dt.explain.plot_filters(trainer, "conv2d_1", filename=folder / "filters.png")
+    dt.explain.plot_activations(trainer, pictures[:3], "activation_2", filename=folder / "activations.png")
+    dt.explain.plot_occlusion(trainer, pictures[:8], size, max(1, size // 3), filename=folder / "occlusion.png")
+
+
+def main(quick: bool = False, verbose: int = 0, folder: Path | None = None) -> dict[str, float]:
     """Accuracy on held-out digits: the mean of five splits (in the quick form that of one), and that of coloured digits."""
     results = {"grey": float(np.mean([grey(seed, quick, verbose)[1] for seed in range(1 if quick else 5)]))}
-    results["coloured"] = coloured(quick, verbose)[1]
+    trainer, results["coloured"] = coloured(quick, verbose)
     print(", ".join(f"{name} {value:.4f}" for name, value in results.items()))
+    if folder is not None:
+        draw(trainer, coloured_digits(16 if quick else 32).x_validation, folder)
     return results
 
 
 if __name__ == "__main__":
-    main(verbose=2)
+    main(verbose=2, folder=Path(sys.argv[1]) if len(sys.argv) > 1 else None)

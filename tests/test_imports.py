@@ -44,7 +44,7 @@ ALLOWED["step"] = {*SPINE, "nn", "optim", "data", "_version"}
 ALLOWED["engines"] = {*ALLOWED["step"], "step", "report", "transport"}
 ALLOWED["checkpoint"] = {*ALLOWED["step"], "step", "report", "text"}
 ALLOWED["train"] = {*ALLOWED["engines"], "engines", "checkpoint"}
-ALLOWED["rl"] = {*ALLOWED["train"], "train"}
+ALLOWED["explain"] = ALLOWED["unsupervised"] = ALLOWED["rl"] = {*ALLOWED["train"], "train"}
 ALLOWED["scaling"] = {*ALLOWED["train"], "train"}
 ALLOWED["deploy"] = {*ALLOWED["scaling"], "scaling"}
 ALLOWED["dashboard"] = {*ALLOWED["deploy"], "deploy"}
@@ -67,6 +67,7 @@ AT_THE_EDGES = {
     "click": {"cli"},
     "cryptography": set(),
     "gymnasium": set(),
+    "matplotlib": set(),
     "torch": set(),
     "jax": set(),
 }

@@ -29,7 +29,7 @@ from dagtrain.nn.calls import signature_of
 from dagtrain.nn.checks import array_nest, check_inputs, check_key
 from dagtrain.nn.context import Context, run_pass
 from dagtrain.nn.naming import Nest, nested
-from dagtrain.nn.passes import Pass
+from dagtrain.nn.passes import Call, Pass
 from dagtrain.nn.picture import graph_of
 from dagtrain.nn.summary import Summary, summarize
 from dagtrain.nn.symbolic import Value, called
@@ -56,6 +56,8 @@ class Applied(NamedTuple):
         Outputs that exist in training alone.
     parts
         For each row of the outputs, how much of it stands for its own targets and not for those of the next row; None without mixing.
+    call
+        The call of the model, with those of the layers in it.
     """
 
     outputs: Any
@@ -63,6 +65,7 @@ class Applied(NamedTuple):
     losses: dict[str, Values]
     auxiliary: dict[str, Values]
     parts: Values | None = None
+    call: Call | None = None
 
 
 class Layer(Hinted):
@@ -180,10 +183,10 @@ class Layer(Hinted):
             check_inputs(self.input_names, self.input_names, inputs)  # a list of numbers is no list of inputs
         arrays = self.arguments(inputs)
         check_inputs(self.input_names, self.required_inputs, arrays)
-        outputs = run_pass(shared, self, arrays).outputs
+        call = run_pass(shared, self, arrays)
         if training and shared.unused:
             raise ArgumentError(f"the parameters and states hold {shared.unused[0]!r}, which no layer of this model asks for.")
-        return Applied(outputs, nested({**states, **shared.updates}), shared.losses, shared.auxiliary, shared.parts)
+        return Applied(call.outputs, nested({**states, **shared.updates}), shared.losses, shared.auxiliary, shared.parts, call)
 
     def arguments(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """The inputs of `forward` in order, from as many inputs, one tuple, or one dict by name."""
