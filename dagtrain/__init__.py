@@ -133,7 +133,21 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("checkpoint", "data", "deploy", "draw", "engines", "explain", "rl", "scaling", "step", "tasks", "text", "train"):
+    if name in (
+        "checkpoint",
+        "data",
+        "deploy",
+        "draw",
+        "engines",
+        "explain",
+        "rl",
+        "scaling",
+        "step",
+        "tasks",
+        "text",
+        "train",
+        "unsupervised",
+    ):
         return import_module(f"dagtrain.{name}")
     if name == "callbacks":
         return import_module("dagtrain.train.callbacks")

@@ -19,8 +19,8 @@ EPSILON, SEEDS = 0.1, range(30)
 def lake(quick: bool) -> dict[str, float]:
     """Of 10,000 episodes under the learnt policy, the share that reaches the goal; the best policies with and without discount."""
     world = rl.FrozenLake()
-    agent = rl.QLearning(world, discount=0.99, learning_rate=lambda episode: max(0.003, 0.2 / (1 + episode / 500)), epsilon=1.0, seed=0)
-    agent.learn(8_000 if quick else 40_000)
+    rate, epsilon = (lambda episode: max(0.002, 0.1 / (1 + episode / 2000))), (lambda episode: max(0.2, 1 - episode / 4000))
+    agent = rl.QLearning(world, discount=0.99, learning_rate=rate, epsilon=epsilon, seed=0).learn(6_000 if quick else 20_000)
     greedy = rl.value_iteration(world, discount=0.99).argmax(axis=1)
     return {
         "reached": float(agent.evaluate(1_000 if quick else 10_000).mean()),

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from dagtrain.nn import hints
-from dagtrain.nn.values import Values, apply_op, apply_part
+from dagtrain.nn.values import Values, apply_op, apply_parts
 from dagtrain.ops import find as find_op
 from dagtrain.registry import Registry
 
@@ -140,7 +140,7 @@ def gelu_tanh(x: Values) -> Values:
 
 def _gelu(x: Values, approximate: bool) -> Values:
     x = x.astype(np.float64) if x.dtype.kind in "biu" else x
-    return apply_part(find_op("gelu"), 0, x, approximate=approximate)
+    return apply_parts(find_op("gelu"), x, approximate=approximate)[0]
 
 
 @ACTIVATIONS.add

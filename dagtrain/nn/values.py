@@ -5,14 +5,15 @@ So a layer is one function for both: traced into a graph for training, or called
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from dagtrain.graph import Spec, Tensor, spec_of
-from dagtrain.ops import Op, part, parts
+from dagtrain.ops import Op, parts
 
-__all__ = ["Values", "applied", "apply_op", "apply_part", "spread"]
+__all__ = ["Values", "applied", "apply_op", "apply_parts", "spread"]
 
 Values = Any
 """A tensor or a NumPy array."""
@@ -41,10 +42,10 @@ def applied(op: Op, *values: Values, **attributes: Any) -> list[Values]:
     return list(op.kernel(*arrays, **attributes))
 
 
-def apply_part(op: Op, index: int, *values: Values, **attributes: Any) -> Values:
-    """One output of an op with several: a node if any value is a tensor, else an array."""
+def apply_parts(op: Op, *values: Values, **attributes: Any) -> Sequence[Values]:
+    """The outputs of an op with several: nodes if any value is a tensor, else arrays."""
     results = apply_op(op, *values, **attributes)
-    return part(results, index=index) if isinstance(results, Tensor) else results[index]
+    return parts(results) if isinstance(results, Tensor) else results
 
 
 def spread(inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from dagtrain.ops import (
     attention,
+    batch_norm,
     control,
     convolution,
     ctc,
@@ -36,6 +37,7 @@ __all__ = [
     "Sample",
     "as_tensor",
     "attention",
+    "batch_norm",
     "control",
     "convolution",
     "ctc",

@@ -109,54 +109,34 @@ def _in_order(a: Tensor, time: int) -> Tensor:
     return a if time == -2 else transpose(a, tuple(axes))
 
 
-def _gradient_gradient(
-    cotangents: Sequence[Tensor | None], node: Tensor, g: Tensor, q: Tensor, k: Tensor, v: Tensor, *mask: Tensor,
-    scale: float, causal: bool, fill: float | None, empty: str, time: int,
-) -> tuple[Tensor | None, ...]:  # fmt: skip
-    given = [a * 0 if by is None else by for by, a in zip(cotangents, (q, k, v), strict=True)]
-    by_q, by_k, by_v, g, q, k, v = (_in_order(a, time) for a in (*given, g, q, k, v))
-    seen: Any = np.tri(q.shape[-2], k.shape[-2], dtype=bool) if causal else None
+def _gradient_expanded(
+    g: Tensor, q: Tensor, k: Tensor, v: Tensor, *mask: Tensor, scale: float, causal: bool, fill: float | None, empty: str, time: int
+) -> list[Tensor]:  # fmt: skip
+    g, q, k, v = (_in_order(a, time) for a in (g, q, k, v))
+    last, seen = (q.ndim - 1,), np.tri(q.shape[-2], k.shape[-2]) > 0 if causal else None
 
     def masked(table: Any, elsewhere: float) -> Any:
         table = where(mask[0], table, elsewhere) if mask else table
-        return where(seen, table, elsewhere if elsewhere == 0 else -np.inf) if causal else table
+        return table if seen is None else where(seen, table, elsewhere if elsewhere == 0 else -np.inf)
 
-    def flipped(table: Any) -> Any:
-        return swapaxes(table, -1, -2)
-
-    last = (q.ndim - 1,)
-    scores = masked(matmul(q, flipped(k)) * scale, -np.inf if fill is None else fill)
+    scores = masked(matmul(q, swapaxes(k, -1, -2)) * scale, -np.inf if fill is None else fill)
     top = reduce_max(scores, last, True)
     exponentials = exp(scores - where(top > -np.inf, top, 0 if empty == "zero" else top))
     total = reduce_sum(exponentials, last, True)
-    weights = exponentials / (where(total > 0, total, 1) if empty == "zero" else total)
-
-    def through(slopes: Any) -> Any:
-        """Slopes by weights as slopes by scores."""
-        return weights * (slopes - reduce_sum(weights * slopes, last, True))
-
-    slopes = matmul(g, flipped(v))
-    mean = reduce_sum(weights * slopes, last, True)
-    by_scores = masked(weights * (slopes - mean), 0)
-    by_inner = masked(matmul(by_q, flipped(k)) + matmul(q, flipped(by_k)), 0) * scale
-    by_slopes = through(by_inner)
-    by_weights = by_inner * (slopes - mean) - slopes * reduce_sum(by_inner * weights, last, True) + matmul(g, flipped(by_v))
-    back = masked(through(by_weights), 0)
-    results = (
-        matmul(by_slopes, v) + matmul(weights, by_v),
-        scale * (matmul(back, k) + matmul(by_scores, by_k)),
-        scale * (matmul(flipped(back), q) + matmul(flipped(by_scores), by_q)),
-        matmul(flipped(by_slopes), g),
-    )
-    return *(_in_order(a, time) for a in results), *(None for _ in mask)
+    weights: Any = exponentials / (where(total > 0, total, 1) if empty == "zero" else total)
+    slopes = matmul(g, swapaxes(v, -1, -2))
+    by_scores = masked(weights * (slopes - reduce_sum(weights * slopes, last, True)), 0) * scale
+    results = matmul(by_scores, k), matmul(swapaxes(by_scores, -1, -2), q), matmul(swapaxes(weights, -1, -2), g)
+    return [_in_order(a, time) for a in results]
 
 
 attention_gradient: Op = Op(
     "attention_gradient",
     Kernel(_gradient_kernel, scratch=lambda g, *inputs, **options: _scratch(*inputs, back=True, **options)),
     lambda g, q, k, v, *_, **__: several((q, k, v)),
-    _gradient_gradient,
+    None,
     tuple(Sample((Draw((*s.draws[0].shape[:-1], s.draws[2].shape[-1])), *s.draws), s.attributes) for s in _SAMPLES),
     macs=lambda spec, g, q, k, v, *_, time, **__: _macs(q, k, v, time, (3, 2)),
+    expand=_gradient_expanded,
     drawn=lambda node: Drawn("gradient of attention", ("by queries", "by keys", "by values")),
 )

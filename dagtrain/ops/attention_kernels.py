@@ -104,7 +104,7 @@ def scratch_of(s: Geometry, dtype: Any, mask: bool, causal: bool, back: bool) ->
     lines, scores = samples * heads * rows, samples * heads * rows * s.keys
     sizes = [scores, lines * s.features, lines, lines, s.keys, rows * s.keys if causal else 0]
     if back:
-        sizes += [scores, lines * s.values, lines, 0 if s.alone else s.keys * max(s.features, s.values)]
+        sizes += [scores, lines * s.values, lines, 0 if s.alone else samples * heads * s.keys * max(s.features, s.values)]
     return Spec((scores if mask else 0,), np.dtype(bool)), *(Spec((n,), np.dtype(dtype)) for n in sizes)
 
 

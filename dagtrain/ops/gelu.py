@@ -102,12 +102,9 @@ def _gradient(cotangents: Sequence[Tensor | None], node: Tensor, x: Tensor, *, a
 
 def _slope(x: Tensor, share: Tensor, approximate: bool) -> Tensor:
     """The derivative of the share."""
-    slope: Tensor = share * (1 - share) * _steepness(x) if approximate else _DENSITY * exp(-0.5 * square(x))
+    steep: Any = _LINEAR + 3 * _CUBIC * square(x) if approximate else None
+    slope: Tensor = share * (1 - share) * steep if approximate else _DENSITY * exp(-0.5 * square(x))
     return slope
-
-
-def _steepness(x: Tensor) -> Any:
-    return _LINEAR + 3 * _CUBIC * square(x)
 
 
 _SAMPLES = tuple(Sample((Draw(),), {"approximate": flag}) for flag in (True, False))
@@ -152,22 +149,16 @@ def _gradient_kernel(g: Any, x: Any, share: Any, out: Any = None, scratch: Any =
     return result
 
 
-def _gradient_gradient(
-    h: Tensor, y: Tensor, g: Tensor, x: Tensor, share: Tensor, *, approximate: bool
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    by_g = gelu_gradient(h, x, share, approximate=approximate)
-    both: Any = h * g
-    if approximate:
-        steep, rest = _steepness(x), share * (1 - share)
-        return by_g, both * (rest * (steep + 6 * _CUBIC * square(x))), both * (1 + x * (1 - 2 * share) * steep)
-    return by_g, both * (_slope(x, share, approximate) * (1 - square(x))), both
+def _gradient_expanded(g: Tensor, x: Tensor, share: Tensor, *, approximate: bool) -> list[Tensor]:
+    return [g * (share + x * _slope(x, share, approximate))]
 
 
 gelu_gradient: Op = Op(
     "gelu_gradient",
     Kernel(_gradient_kernel, scratch=lambda g, x, share, **_: (Spec((_short(x),), x.dtype),)),
     lambda g, x, share, **_: x,
-    _gradient_gradient,
+    None,
     tuple(Sample((Draw(), Draw(), Draw(low=0.0, high=1.0)), s.attributes) for s in _SAMPLES),
     flops=lambda spec, g, x, share, *, approximate: (8.0 if approximate else 17.0) * x.size,
+    expand=_gradient_expanded,
 )

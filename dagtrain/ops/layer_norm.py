@@ -210,33 +210,11 @@ def _gradient_scratch(g: Spec, x: Spec, *_: Spec, center: bool) -> tuple[Spec, .
     return tuple(Spec(shape, x.dtype) for shape in ((features,), (rows, features), (rows, features), (rows,), (features,), (rows,)))
 
 
-def _gradient_gradient(
-    cotangents: Sequence[Tensor | None], node: Tensor, g: Tensor, x: Tensor, scale: Tensor, mean: Tensor, inverse: Tensor, *, center: bool
-) -> tuple[Tensor | None, ...]:  # fmt: skip
-    by_dx, by_scale, by_offset = cotangents
+def _gradient_expanded(g: Tensor, x: Tensor, scale: Tensor, mean: Tensor, inverse: Tensor, *, center: bool) -> list[Tensor]:
     last, others = (x.ndim - 1,), tuple(range(x.ndim - 1))
-    z = (x - mean if center else x) * inverse
-    by_g: Any = 0
-    by_z: Any = 0
-    explicit: Any = 0
-    by_scales = None
-    if by_dx is not None:
-        v = g * scale
-        slopes = reduce_mean(v * z, last, True), reduce_mean(by_dx * z, last, True)
-        back = by_dx - z * slopes[1] - (reduce_mean(by_dx, last, True) if center else 0)
-        by_g = back * inverse * scale
-        by_scales = reduce_sum(g * (back * inverse), others, False)
-        by_z = -(by_dx * slopes[0] + v * slopes[1]) * inverse
-        explicit = reduce_sum(back * v, last, True)
-    if by_scale is not None:
-        by_g, by_z = by_g + by_scale * z, by_z + by_scale * g
-    if by_offset is not None:
-        by_g = by_g + by_offset
-    if isinstance(by_z, int):
-        return by_g, None, None, None, None
-    by_x = by_z * inverse
-    by_inverse = explicit + reduce_sum(by_z * (x - mean if center else x), last, True)
-    return by_g, by_x, by_scales, (-reduce_sum(by_x, last, True) if center else None), by_inverse
+    z, v = (x - mean if center else x) * inverse, g * scale
+    dx: Any = inverse * (v - (reduce_mean(v, last, True) if center else 0) - z * reduce_mean(v * z, last, True))
+    return [dx, reduce_sum(g * z, others, False), reduce_sum(g, others, False)]
 
 
 _SHAPES = (((3, 4), (3, 4), (4,), (3, 1), (3, 1)), ((2, 3, 4), (2, 3, 4), (), (2, 3, 1), (2, 3, 1)))
@@ -245,8 +223,9 @@ layer_norm_gradient: Op = Op(
     "layer_norm_gradient",
     Kernel(_gradient_kernel, scratch=_gradient_scratch),
     lambda g, x, scale, *_, center: several((x, *(2 * (Spec(x.shape[-1:], x.dtype),)))),
-    _gradient_gradient,
+    None,
     tuple(Sample(tuple(Draw(shape) for shape in case), {"center": center}) for case in _SHAPES for center in (True, False)),
     flops=lambda spec, g, x, *_, **__: 14.0 * x.size,
+    expand=_gradient_expanded,
     drawn=lambda node: Drawn("gradient of layer_norm", ("by x", "by scale", "by offset")),
 )

@@ -61,9 +61,8 @@ class Stepping:
 
     def __init__(self, model: Layer, params: Nest, state: Nest, window: int | None = None) -> None:
         self.model, self.window = model, window
-        self._weights = tuple(
-            map_leaves(partial(np.asarray, order="C"), nest) for nest in (params, state)
-        )  # else each step would copy them
+        in_order = partial(np.asarray, order="C")  # others would be copied in each step
+        self._weights = map_leaves(in_order, params), map_leaves(in_order, state)
         self.has_state = callable(getattr(type(model), "step", None)) and callable(getattr(type(model), "begin", None))
         if window is not None and self.has_state:
             raise ArgumentError(f"{type(model).__name__} keeps a state, so it has no window: leave out window=.")

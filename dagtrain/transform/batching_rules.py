@@ -200,6 +200,24 @@ def _layer_norm_gradient(b: Batch) -> list[Tensor]:
     return [by_x, *(OPS["sum"](t, axis=others, keepdims=False) if others else t for t in (g * z, g))]
 
 
+def _batch_norm(b: Batch) -> list[Tensor]:
+    """The rows as more features."""
+    x, size = b.full(0), b.size
+    y, *statistics = parts(b.op(_more_channels(x), 1, 0, **b.attributes))
+    ndim = x.ndim - 1
+    lines = (reshape(t, (size, x.shape[-1])) for t in statistics)
+    return [_from_channels(y, size) * b.wide(1, ndim) + b.wide(2, ndim), *lines]
+
+
+def _batch_norm_gradient(b: Batch) -> list[Tensor]:
+    g, x, size = b.full(0), b.full(1), b.size
+    inputs = g * b.wide(2, x.ndim - 1), x
+    mean, variance = (reshape(b.full(i), (size * x.shape[-1],)) for i in (3, 4))
+    by_x = parts(b.op(*map(_more_channels, inputs), 1, mean, variance, **b.attributes))[0]
+    z: Any = (x - b.wide(3, x.ndim - 1)) / OPS["sqrt"](b.wide(4, x.ndim - 1) + b.attributes["epsilon"])
+    return [_from_channels(by_x, size), *(OPS["sum"](t, axis=tuple(range(1, x.ndim - 1)), keepdims=False) for t in (g * z, g))]
+
+
 # ---- bodies
 
 
@@ -299,6 +317,8 @@ RULES |= {
     **dict.fromkeys(("max_pool", "max_unpool", "max_pick", "sum_pool", "sum_unpool", "patches", "patches_transpose"), _more_samples),
     **dict.fromkeys(("attention", "attention_gradient"), _attention),
     "layer_norm": _layer_norm,
+    "batch_norm": _batch_norm,
+    "batch_norm_gradient": _batch_norm_gradient,
     "layer_norm_gradient": _layer_norm_gradient,
     "gelu": _elementwise,
     "gelu_gradient": _shifted(),

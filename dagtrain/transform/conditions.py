@@ -205,6 +205,21 @@ def turned(x: Tensor) -> Axes:
     return (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2)
 
 
+def stacked(x: Tensor, w: Tensor) -> bool:
+    """Whether a product with a matrix has rows on several axes, whose elements lie in order: one large product is faster than many."""
+    return x.ndim > 2 and w.ndim == 2 and x.size > 0 and x.op not in ("transpose", "broadcast_to", "slice", "flip")
+
+
+def flat(x: Tensor) -> Axes:
+    """The shape of x with all axes but the last as one."""
+    return (x.size // x.shape[-1], x.shape[-1])
+
+
+def rows_of(x: Tensor, w: Tensor) -> Axes:
+    """The shape of x with the last axis of w."""
+    return (*x.shape[:-1], w.shape[-1])
+
+
 def fill(x: Tensor) -> float | None:
     """The score that attention takes for keys out of sight: a number; None for minus infinity."""
     return None if value(x) == -math.inf else value(x)
@@ -219,7 +234,8 @@ CONDITIONS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
         positive, whole, floating, signed, number, float_number, power_of_two, filled, vector, single, only, is_axis, compose, in_order,
-        leads, above_zero, near, value, inverse, half, last, last_one, features, turned, fill, score,
+        leads, above_zero, near, value, inverse, half, last, last_one, features, turned, fill, score, stacked, flat,
+        rows_of,
         level, keeps_axes, one_each, placed, reduced, spans, without_ones, lossless,
     )
 }  # fmt: skip

@@ -246,6 +246,7 @@ SIMPLIFICATIONS: tuple[Rule, ...] = (
     Rule("x / c", "x * (1 / c)", EXACT, "number(c) and power_of_two(c)"),
     Rule("c * (m * x)", "(c * m) * x", STABLE, "float_number(c) and float_number(m) and power_of_two(m)"),
     Rule("c * (m * x)", "(c * m) * x", STABLE, "float_number(c) and float_number(m) and power_of_two(c)"),
+    Rule("x @ w", "reshape(reshape(x, shape=flat(x)) @ w, shape=rows_of(x, w))", STABLE, "stacked(x, w)"),
     # Moves of elements.
     Rule("transpose(transpose(x, axes=p), axes=q)", "transpose(x, axes=compose(p, q))", EXACT),
     Rule("transpose(x, axes=p)", "x", EXACT, "in_order(p)"),

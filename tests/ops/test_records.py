@@ -20,6 +20,12 @@ from . import window_references
 from .cases import CASES, WITHOUT_SAMPLES, draws
 
 
+def standardised(x: Any, scale: Any, offset: Any, epsilon: float) -> tuple[Any, ...]:
+    samples = tuple(range(x.ndim - 1))
+    mean, variance = x.mean(samples), np.square(x - x.mean(samples)).mean(samples)
+    return (x - mean) / np.sqrt(variance + epsilon) * scale + offset, mean, variance
+
+
 def normalised(x: Any, scale: Any, offset: Any, epsilon: float, center: bool) -> tuple[Any, ...]:
     mean = x.mean(-1, keepdims=True) * center
     inverse = 1 / np.sqrt(np.square(x - mean).mean(-1, keepdims=True) + epsilon)
@@ -43,6 +49,7 @@ def share_of_gelu(x: Any, approximate: bool) -> Any:
 
 REFERENCES: dict[str, Callable[..., Any]] = {
     "attention": attended,
+    **{f"batch_norm[{i}]": lambda *arrays, i=i, **attributes: standardised(*arrays, **attributes)[i] for i in range(3)},
     "gelu[0]": lambda x, approximate: x * share_of_gelu(x, approximate),
     "gelu[1]": share_of_gelu,
     "imag": np.imag,
@@ -209,7 +216,7 @@ def test_kernel_agrees_with_the_smaller_ops(op: Op, sample: Sample) -> None:
     assert op.expand is not None
     expanded = op.expand(*leaves.values(), **sample.attributes)
     values = interpret(Graph(leaves, {f"y{i}": t for i, t in enumerate(expanded)}), *arrays)
-    np.testing.assert_allclose(run(op, sample, arrays), np.concatenate([value.reshape(-1) for value in values]), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(np.ravel(run(op, sample, arrays)), np.concatenate([np.ravel(v) for v in values]), rtol=1e-12, atol=1e-14)
 
 
 @each([c for c in CASES if c.values[0].name in REFERENCES])  # type: ignore[attr-defined]
@@ -230,6 +237,7 @@ def test_kernels_are_numpy_ufuncs_or_have_a_reference() -> None:
         "layer_norm_gradient",
         "gelu_gradient",
         "attention_gradient",
+        "batch_norm_gradient",
     }
     scatters = {f"scatter_{how}" for how in ("set", "multiply", "maximum", "minimum")}  # tests/ops/test_scatter.py
     randoms = {"random_uniform", "random_normal", "fold_in"}  # tests/ops/test_random.py

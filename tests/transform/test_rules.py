@@ -87,7 +87,7 @@ def example(rule: Rule, rng: np.random.Generator, dtype: str, shapes: list[tuple
         if f"score({letter})" in rule.when:
             return constant(np.array(rng.choice([-3.0, -100.0, -np.inf] if dtype[0] == "f" else [3, 4]), dtype))
         if parent == "matmul":
-            shapes = [(3, 4), (4, 3)]
+            shapes = [(3, 4), (4, 3), (2, 3, 4)]
         shape = shapes[rng.integers(len(shapes))]
         if parent in ("where", "logical_not") and letter in ("c", "x") and (parent == "logical_not" or letter == "c"):
             return dt.input(letter, shape, bool)

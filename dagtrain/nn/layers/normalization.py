@@ -13,7 +13,7 @@ from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.nn import spatial
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
-from dagtrain.nn.values import Values, apply_part
+from dagtrain.nn.values import Values, apply_parts
 from dagtrain.ops import find as find_op
 
 __all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "LocalResponseNorm", "RMSNorm"]
@@ -88,17 +88,14 @@ class BatchNorm(Layer):
             factor = scale / np.sqrt(running_variance + self.epsilon)
             return x * factor + (offset - running_mean * factor)
         if mask is None:
-            axes = tuple(range(x.ndim - 1))
-            mean = np.mean(x, axis=axes)
-            centred = x - mean
-            variance = np.mean(np.square(centred), axis=axes)
+            y, mean, variance = apply_parts(find_op("batch_norm"), x, scale, offset, epsilon=self.epsilon)
         else:
             mean, variance = _masked_moments(x, mask, running_mean, running_variance)
-            centred = x - mean
+            y = (x - mean) * (scale / np.sqrt(variance + self.epsilon)) + offset
         rest = 1 - self.momentum
         c.update("mean", self.momentum * running_mean + rest * mean)
         c.update("variance", self.momentum * running_variance + rest * variance)
-        return centred * (scale / np.sqrt(variance + self.epsilon)) + offset
+        return y
 
 
 def _prepared(c: Context, x: Values, shape: tuple[int, ...], scale: bool, center: bool) -> tuple[Values, Values, Values]:
@@ -355,7 +352,7 @@ def _over_last(x: Values, count: int, scale: Values, offset: Values, epsilon: fl
     """Layer norm, or RMS norm, over so many last axes."""
     flat = x if count == 1 else x.reshape((*x.shape[:-count], math.prod(x.shape[-count:])))
     scale, offset = (p.reshape(flat.shape[-1:]) if p.ndim > 1 else p for p in (scale, offset))
-    return apply_part(find_op("layer_norm"), 0, flat, scale, offset, epsilon=epsilon, center=center).reshape(x.shape)
+    return apply_parts(find_op("layer_norm"), flat, scale, offset, epsilon=epsilon, center=center)[0].reshape(x.shape)
 
 
 def _check_axes(kind: str, axis: int | tuple[int, ...]) -> None:
