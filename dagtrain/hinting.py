@@ -57,8 +57,23 @@ ARGUMENTS = hints(
     ("useema emamomentum", "an optimiser around this one: optim.averaged(optim.adam(1e-3), decay=0.999)"),
     ("amsgrad", "an optimiser of its own: optim.amsgrad(1e-3)"),
     ("dropout.seed gaussiannoise.seed randomflip.seed", "no argument: random numbers follow from the seed of the trainer"),
-    *((f"{cell}.stateful", "a layer around it: nn.Stateful(layer, rows)") for cell in ("simplernn", "lstm", "gru")),
-    *((f"{cell}.unroll", "no argument: a sequence is one op") for cell in ("simplernn", "lstm", "gru")),
+    *(
+        (f"{cell}.{name}", text)
+        for cell in ("simplernn", "lstm", "gru")
+        for name, text in {
+            "stateful": "a layer around it: nn.Stateful(layer, rows)",
+            "bidirectional": "a layer around it: nn.Bidirectional(layer)",
+            "numlayers": "several layers in nn.Sequential, all but the last with return_sequences=True",
+            "hiddensize": "'units'",
+            "inputsize": "no argument: the layer takes it from x",
+            "batchfirst": "no argument: samples are the first axis, and steps the second",
+            "implementation": "no argument: a sequence is one op",
+            "unroll": "no argument: a sequence is one op",
+            "timemajor": "no argument: samples are the first axis, and steps the second",
+            "recurrentregularizer": "the optimiser: optim.chain(optim.l2(1e-4), optim.adam(1e-3))",
+            "zerooutputformask": "no argument: np.where(mask[..., None], y, 0) of the outputs",
+        }.items()
+    ),
     ("batchnorm.axis groupnorm.axis", "no argument: features and channels are the last axis"),
     ("normalizedshape", "'axis', as in LayerNorm(axis=(-2, -1))"),
     ("numgroups", "'groups'"),

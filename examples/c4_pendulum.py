@@ -2,12 +2,14 @@
 
 The networks that count are those after the last of 20,000 steps. All seeds are printed.
 
-Run: python examples/c4_pendulum.py
+Run: python examples/c4_pendulum.py [PICTURE]    a file for the returns of all seeds as they were played, which needs matplotlib
 """
+
+import sys
 
 import numpy as np
 
-from dagtrain import rl
+from dagtrain import explain, rl
 
 SEEDS = range(5)
 STARTS = 1
@@ -55,12 +57,13 @@ def optimum(starts: np.ndarray, steps: int = 200) -> np.ndarray:
     return returns
 
 
-def main(quick: bool = False, seeds: range = SEEDS) -> dict[str, float]:
+def main(quick: bool = False, seeds: range = SEEDS, picture: str | None = None) -> dict[str, float]:
     """The mean return of 100 episodes for each seed, over all seeds, and the best possible one."""
-    results = {}
+    results, played = {}, {}
     for seed in seeds[: 1 if quick else None]:
         agent = rl.DDPG("Pendulum-v1", seed=seed).learn(5_000 if quick else 20_000)
         returns = agent.evaluate(episodes=100, seed=STARTS)
+        played[f"seed {seed}"] = agent.returns
         results[f"seed {seed}"] = float(returns.mean())
         print(f"seed {seed}: {returns.mean():.1f} after {agent.steps:,} steps, fingerprint {agent.fingerprint[:16]}", flush=True)
     results["mean"] = float(np.mean(list(results.values())))
@@ -70,8 +73,11 @@ def main(quick: bool = False, seeds: range = SEEDS) -> dict[str, float]:
         results["best possible"] = float(optimum(starts).mean())
         gap = results["mean"] / results["best possible"] - 1
         print(f"mean {results['mean']:.1f}; best possible from the same beginnings {results['best possible']:.1f}: {gap:.1%} below it")
+    if picture is not None:
+        bounds = {"best possible": results["best possible"]} if not quick else {}
+        explain.plot_lines(played, bounds, 5, "episode", "return, mean of 5", "Pendulum", picture)
     return results
 
 
 if __name__ == "__main__":
-    main()
+    main(picture=sys.argv[1] if len(sys.argv) > 1 else None)

@@ -187,7 +187,7 @@ def test_memory(quick):
     assert max(results["adding LSTM"], results["adding GRU"]) < 0.01
     assert results["adding RNN"] > 0.1
     if not quick:
-        assert results["copying LSTM"] >= 0.99
+        assert min(results["copying LSTM"], results["copying GRU"]) >= 0.99
         assert results["copying RNN"] < 0.6
 
 

@@ -44,7 +44,8 @@ ALLOWED["step"] = {*SPINE, "nn", "optim", "data", "_version"}
 ALLOWED["engines"] = {*ALLOWED["step"], "step", "report", "transport"}
 ALLOWED["checkpoint"] = {*ALLOWED["step"], "step", "report", "text"}
 ALLOWED["train"] = {*ALLOWED["engines"], "engines", "checkpoint"}
-ALLOWED["explain"] = ALLOWED["unsupervised"] = ALLOWED["rl"] = {*ALLOWED["train"], "train"}
+ALLOWED["explain"] = {*ALLOWED["train"], "train"}
+ALLOWED["unsupervised"] = ALLOWED["rl"] = {*ALLOWED["explain"], "explain"}
 ALLOWED["scaling"] = {*ALLOWED["train"], "train"}
 ALLOWED["deploy"] = {*ALLOWED["scaling"], "scaling"}
 ALLOWED["dashboard"] = {*ALLOWED["deploy"], "deploy"}

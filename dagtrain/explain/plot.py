@@ -23,7 +23,7 @@ from dagtrain.graph import Array
 if TYPE_CHECKING:
     from dagtrain.train import Trainer
 
-__all__ = ["Plot", "plot_activations", "plot_filters", "plot_grid", "plot_occlusion"]
+__all__ = ["Plot", "figures", "plot_activations", "plot_filters", "plot_grid", "plot_occlusion"]
 
 COLOURS = {"grey": "gray", "heat": "inferno", "signed": "RdBu_r"}
 """How numbers become colours → matplotlib's name of it."""
@@ -102,7 +102,7 @@ def plot_grid(
     MissingDependencyError
         If matplotlib is not installed.
     """
-    figure_of = _matplotlib()
+    figure_of = figures()
     shown = [_picture(picture) for picture in pictures]
     if not shown:
         raise ArgumentError("plot_grid: there is no picture.")
@@ -212,7 +212,7 @@ def plot_occlusion(
     return plot_grid([*pictures, *falls], (), len(pictures), colours, "pictures, and what decides", filename)
 
 
-def _matplotlib() -> Any:
+def figures() -> Any:
     """Matplotlib's class of figures."""
     try:
         from matplotlib.figure import Figure

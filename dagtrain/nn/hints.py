@@ -130,6 +130,8 @@ ATTRIBUTES = hints(
     ("zeropad2d", "nn.ZeroPadding2D(padding)"),
     ("localresponsenormalization lrn", "nn.LocalResponseNorm()"),
     ("unfold fold", "nn.spatial.patches(x, size) and nn.spatial.patches_transpose(y, lengths, size)"),
+    ("rnn", "nn.SimpleRNN(units); nn.LSTM and nn.GRU are layers too"),
+    ("rnncell lstmcell grucell stackedrnncells", "nn.LSTM(units), nn.GRU(units) or nn.SimpleRNN(units); dt.scan for a cell of one's own"),
     ("concat merge", "nn.Concatenate()([a, b]), or nn.Add()([a, b])"),
 )
 """For attributes of the module `dagtrain.nn`."""

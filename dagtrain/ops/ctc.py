@@ -68,52 +68,81 @@ def _ends(label_lengths: Any, count: int) -> Any:
     return np.where((np.arange(count) == last) | (np.arange(count) == last - 1), 0.0, _NEVER)
 
 
-def _log_sum(stay: Any, step: Any, skip: Any) -> Any:
-    top = np.maximum(np.maximum(stay, step), skip)
-    return np.log(np.exp(stay - top) + np.exp(step - top) + np.exp(skip - top)) + top
+def _shifted(values: Any, skips: Any, step: Any, skip: Any, by: int) -> None:
+    """What reaches each state from the one before it (or, for -1, after it), and from the one before that where a path may skip."""
+    np.copyto(step, _NEVER)
+    np.copyto(skip, _NEVER)
+    if by > 0:
+        np.copyto(step[:, 1:], values[:, :-1])
+        np.copyto(skip[:, 2:], values[:, :-2], where=skips[:, 2:])
+    else:
+        np.copyto(step[:, :-1], values[:, 1:])
+        np.copyto(skip[:, :-2], values[:, 2:], where=skips[:, 2:])
 
 
-def _after(values: Any, skips: Any) -> Any:
-    """From the sums in all states those a step later, without what the step itself costs."""
-    step, skip = np.full_like(values, _NEVER), np.full_like(values, _NEVER)
-    step[:, 1:] = values[:, :-1]
-    skip[:, 2:] = np.where(skips[:, 2:], values[:, :-2], _NEVER)
-    return _log_sum(values, step, skip)
+def _log_sum(stay: Any, step: Any, skip: Any, top: Any, out: Any) -> None:
+    """The logarithm of the sum of three, given by their logarithms, which are overwritten."""
+    np.maximum(stay, step, out=top)
+    np.maximum(top, skip, out=top)
+    for values in (stay, step, skip):
+        np.subtract(values, top, out=values)
+        np.exp(values, out=values)
+    np.add(stay, step, out=out)
+    np.add(out, skip, out=out)
+    np.log(out, out=out)
+    np.add(out, top, out=out)
 
 
-def _before(values: Any, skips: Any) -> Any:
-    """The same a step earlier."""
-    step, skip = np.full_like(values, _NEVER), np.full_like(values, _NEVER)
-    step[:, :-1] = values[:, 1:]
-    skip[:, :-2] = np.where(skips[:, 2:], values[:, 2:], _NEVER)
-    return _log_sum(values, step, skip)
+def _scratch(log_probabilities: Spec, labels: Spec, *_: Spec, **__: Any) -> list[Spec]:
+    """Sums and logarithms by state of all steps, and the work space of a step."""
+    rows, steps, count = *log_probabilities.shape[:2], 2 * labels.shape[1] + 1
+    return [Spec(shape, np.dtype(np.float64)) for shape in [(steps, rows, count)] * 2 + [(rows, count)] * 6]
 
 
-def _kernel(log_probabilities: Any, labels: Any, lengths: Any, label_lengths: Any, out: Any = None, *, blank: int) -> tuple[Any, ...]:
+def _kernel(
+    log_probabilities: Any, labels: Any, lengths: Any, label_lengths: Any, out: Any = None, scratch: Any = None, *, blank: int
+) -> tuple[Any, ...]:
     rows, steps, _ = log_probabilities.shape
+    if scratch is None:
+        scratch = [np.empty(spec.shape) for spec in _scratch(log_probabilities, labels)]
     if out is None:
         out = [np.empty(rows, log_probabilities.dtype), np.empty(log_probabilities.shape, log_probabilities.dtype)]
     costs, slopes = out
+    by_state, alphas, alpha, stay, step, skip, top, beta = scratch
     states, skips = _states(labels, blank)
-    by_state = np.take_along_axis(log_probabilities, states[:, None, :], 2).transpose(1, 0, 2).astype(np.float64)
-    on = np.arange(steps)[:, None] < lengths
-    alphas = np.empty(by_state.shape)
-    alpha = np.full(states.shape, _NEVER)
+    places = np.arange(rows)[:, None]
+    for t in range(steps):
+        by_state[t] = log_probabilities[:, t][places, states]
+    off = np.arange(steps)[:, None, None] >= lengths[:, None]
+    np.copyto(alpha, _NEVER)
     alpha[:, 0] = 0  # as if in a blank before the first step
     for t in range(steps):
-        alpha = alphas[t] = np.where(on[t][:, None], _after(alpha, skips) + by_state[t], alpha)
-    ends = _ends(label_lengths, states.shape[1])
-    totals = np.logaddexp.reduce(alpha + ends, 1)
+        _shifted(alpha, skips, step, skip, 1)
+        np.copyto(stay, alpha)
+        _log_sum(stay, step, skip, top, alphas[t])
+        np.add(alphas[t], by_state[t], out=alphas[t])
+        np.copyto(alphas[t], alpha, where=off[t])
+        alpha = alphas[t]
+    np.copyto(beta, _ends(label_lengths, states.shape[1]))
+    totals = np.logaddexp.reduce(alpha + beta, 1)[:, None]
+    possible = totals > _NEVER / 2
     if costs is not None:
-        costs[...] = np.where(totals > _NEVER / 2, -totals, np.inf)
+        costs[...] = np.where(possible, -totals, np.inf)[:, 0]
     if slopes is None:
         return tuple(out)
     slopes[...] = 0
-    places, beta = np.arange(rows)[:, None], ends
+    never = off | ~possible
     for t in range(steps - 1, -1, -1):
-        inside = np.exp(np.minimum(alphas[t] + beta - totals[:, None], 0)) * (on[t] & (totals > _NEVER / 2))[:, None]
-        np.subtract.at(slopes[:, t], (places, states), inside.astype(slopes.dtype))
-        beta = np.where(on[t][:, None], _before(beta + by_state[t], skips), beta)
+        np.add(alphas[t], beta, out=top)
+        np.subtract(top, totals, out=top)
+        np.minimum(top, 0, out=top)
+        np.exp(top, out=top)
+        np.copyto(top, 0, where=never[t])
+        np.subtract.at(slopes[:, t], (places, states), top.astype(slopes.dtype))  # of one dtype it is several times faster
+        np.add(beta, by_state[t], out=stay)
+        _shifted(stay, skips, step, skip, -1)
+        _log_sum(stay, step, skip, top, by_state[t])
+        np.copyto(beta, by_state[t], where=~off[t])
     return tuple(out)
 
 
@@ -190,7 +219,7 @@ def _sample(steps: int, labels: int, blank: int) -> Sample:
 
 ctc: Op = Op(
     "ctc",
-    Kernel(_kernel),
+    Kernel(_kernel, scratch=_scratch),
     _infer,
     _gradient,
     (_sample(5, 2, 0), _sample(2, 0, 1)),

@@ -8,7 +8,7 @@ import pytest
 import dagtrain as dt
 from dagtrain import nn
 from dagtrain.errors import ArgumentError, MissingDependencyError, ShapeError
-from dagtrain.explain import activations, filters, occlusion, plot_activations, plot_filters, plot_grid, plot_occlusion
+from dagtrain.explain import activations, filters, occlusion, plot_activations, plot_filters, plot_grid, plot_lines, plot_occlusion
 
 pytest.importorskip("matplotlib")
 
@@ -95,3 +95,13 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingDependencyError, match=r'pip install "dagtrain\[plot\]"'):
         plot_grid([np.eye(3)])
+
+
+def test_lines_are_drawn_with_their_means_and_bounds(tmp_path):
+    plot = plot_lines({"a": [0, 2, 4, 6]}, {"best": 7.0}, mean_over=2, filename=tmp_path / "lines.svg")
+    line, bound = plot.figure.axes[0].lines
+    assert line.get_ydata().tolist() == [0, 1, 3, 5]
+    assert bound.get_ydata() == [7, 7]
+    assert (tmp_path / "lines.svg").read_text() == plot_lines({"a": [0, 2, 4, 6]}, {"best": 7.0}, mean_over=2).svg
+    with pytest.raises(ArgumentError, match="no line"):
+        plot_lines({})

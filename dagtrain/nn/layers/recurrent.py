@@ -113,7 +113,9 @@ class Recurrent(Layer):
         x = x if x.dtype == kernel.dtype else x.astype(kernel.dtype)
         if c.training and self.dropout:
             x = x * kept(c, self.dropout, (rows, 1, features), x.dtype)
-        mask = None if mask is None else mask_of(title, mask, x)
+        if mask is not None:
+            mask = mask_of(title, mask, x)
+            x = np.where(mask[..., None], x, np.zeros((), x.dtype))  # what is outside may be any number, also one that is not finite
         by_step = None if mask is None else np.swapaxes(mask, 0, 1)
         starts = [self._start(title, word, state, rows, kernel.dtype) for word, state in zip(self.states, states, strict=True)]
         dropped = None

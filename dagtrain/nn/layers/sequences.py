@@ -38,6 +38,8 @@ def _checked(title: str, layer: Any, backwards: bool) -> Recurrent:
 class Bidirectional(Layer):
     """A recurrent layer, and another one that goes from the last step to the first; their outputs for each step are joined.
 
+    Parameters of the two are named ``forward`` and ``backward``.
+
     Inputs are x, a mask or lengths, and first states: those of the layer, then those of the backward one. With ``return_state`` of the
     layer, the last states follow in that order.
 
@@ -106,8 +108,8 @@ class Bidirectional(Layer):
         if len(states) not in (0, count + len(backward.states)):
             words = f"{count + len(backward.states)}: those of the layer, then those of the backward one"
             raise ArgumentError(f"{self.name or 'Bidirectional'} takes no first states or {words}; got {len(states)}.")
-        a, *lasts = c(forward, x, mask, *states[:count], method="whole")
-        b, *others = c(backward, x, mask, *states[count:], method="whole")
+        a, *lasts = c(forward, x, mask, *states[:count], method="whole", name="forward")
+        b, *others = c(backward, x, mask, *states[count:], method="whole", name="backward")
         results = [a, b] if self.merge_mode is None else [MERGES[self.merge_mode](a, b)]
         results += [*lasts, *others] if forward.return_state else []
         return results[0] if len(results) == 1 else tuple(results)

@@ -117,8 +117,14 @@ def test_padding_does_not_matter() -> None:
     for before, after in ((0, 4), (3, 1)):
         padded = np.pad(x, ((0, 0), (before, after), (0, 0)))
         np.testing.assert_allclose(model.apply(params, {}, padded)[0], y, rtol=1e-12, atol=1e-14)
-    of_lengths, _ = nn.Sequential(model.layers[1:]).apply(params, {}, x, lengths)
-    np.testing.assert_allclose(of_lengths, y, rtol=1e-12, atol=1e-14)
+    with_lengths, leaf = nn.Sequential(model.layers[1:]), dt.input("x", x.shape, "f8")
+    slopes = gradient(with_lengths.apply(params, {}, leaf, lengths)[0].sum(), [leaf])
+    np.testing.assert_allclose(with_lengths.apply(params, {}, x, lengths)[0], y, rtol=1e-12, atol=1e-14)
+    x[np.arange(7) >= lengths[:, None]] = np.nan
+    np.testing.assert_allclose(with_lengths.apply(params, {}, x, lengths)[0], y, rtol=1e-12, atol=1e-14)
+    (slope,) = dt.Graph({"x": leaf}, {"g": slopes[0]}).plan()(x)
+    assert np.isfinite(slope).all()
+    x[np.isnan(x)] = 0
     y, _ = nn.Sequential([*layers, nn.SimpleRNN(4, go_backwards=True, return_sequences=True), nn.GRU(3)]).apply(
         {**params, "gru_1": nn.GRU(3).init(dt.key(1), np.zeros((1, 1, 4)))[0]}, {}, x
     )
@@ -173,7 +179,7 @@ def test_both_directions_are_those_of_torch(mode: str, merge: Any) -> None:
     states = [rng.normal(size=(ROWS, UNITS)) for _ in range(4)]
     (y, *last), _ = layer.apply(params, {}, x, None, *states)
     module = torch.nn.LSTM(FEATURES, UNITS, batch_first=True, bidirectional=True, dtype=torch.float64)
-    weights = [w for name in ("layer", "backward_layer") for w in weights_of_torch(layer.layer, params[name])]
+    weights = [w for name in ("forward", "backward") for w in weights_of_torch(layer.layer, params[name])]
     for parameter, weight in zip(module.parameters(), weights, strict=True):
         parameter.data = torch.tensor(weight)
     expected, (h, cell) = module(torch.tensor(x), tuple(torch.tensor(np.stack(pair)) for pair in (states[::2], states[1::2])))
@@ -226,6 +232,7 @@ def test_a_state_goes_on_in_the_next_batch_but_where_a_row_begins_anew() -> None
     (lambda: nn.LSTM(0), ArgumentError, "LSTM: units must be a whole number from 1 up, got 0"),
     (lambda: nn.LSTM(3, "tanh", "sigmoid"), ArgumentError, "use_bias is True or False, got 'sigmoid'"),
     (lambda: nn.GRU(3, dropout=1.0), ArgumentError, "GRU: dropout"),
+    (lambda: nn.GRU(3, num_layers=2), UnknownArgumentError, "all but the last with return_sequences=True"),
     (lambda: nn.LSTM(3, stateful=True), UnknownArgumentError, r"nn\.Stateful\(layer, rows\)"),
     (lambda: nn.LSTM(3).output_spec((2, 5)), ShapeError, r"LSTM takes \(samples, steps, features\), got \(2, 5\): reshape x"),
     (lambda: nn.LSTM(3).output_spec((2, 5, 4), dt.Spec((2, 4), np.dtype(bool))), ShapeError, r"\(2, 5\), and lengths.*got bool \(2, 4\)"),
