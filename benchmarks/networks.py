@@ -1,6 +1,6 @@
-"""Networks of convolutions and recurrent layers: kernels, whole steps and peak memory of dagtrain beside PyTorch's, on one thread.
+"""Networks of convolutions, recurrent layers and attention: kernels, whole steps and peak memory beside PyTorch's, on one thread.
 
-    python benchmarks/networks.py [conv] [pool] [recurrent] [step] [text] [memory] [--rounds 9] [--only NAME ...] [--quick] [--json FILE]
+    python benchmarks/networks.py [PART ...] [--rounds 9] [--only NAME ...] [--quick] [--json FILE]
 
     conv     forward, and both gradients together, of one convolution
     pool     maximum and mean, forward and gradient
@@ -8,6 +8,8 @@
     step     forward, gradients and Adam of LeNet-5 (64 × 28 × 28 × 1), of three stages of 32, 64 and 128 filters (64 × 32 × 32 × 3), and of
              GoogLeNet (8 × 64 × 64 × 3); also beside JAX's jit, if it is installed
     text     the same of language models; see `texts.py`
+    block    layer norm, gelu, softmax, attention, batch norm; see `transformers.py`
+    transformer whole steps of a transformer of characters; see `transformers.py`
     memory   the peak of resident memory of these steps, each in a process of its own
 
 PyTorch is eager and channels last, which is its faster layout; dagtrain runs plans. The two take turns, and a ratio is the median of the
@@ -34,6 +36,7 @@ from picture_networks import PARTS as NETWORKS
 from picture_networks import step_of_dagtrain, step_of_jax, step_of_torch
 from recurrent import RECURRENT, recurrent
 from texts import TEXTS, language
+from transformers import PARTS_OF_BLOCKS, TRANSFORMERS, part_of_block, transformer
 
 import dagtrain as dt
 from dagtrain.backends.blas import guard
@@ -236,7 +239,8 @@ def measure(part: str, name: str, rounds: int, length: float) -> dict[str, Measu
     pairs = (
         convolution(CONVOLUTIONS[name], name.startswith("depthwise")) if part == "conv" else
         pooling(POOLS[name]) if part == "pool" else recurrent(name) if part == "recurrent" else
-        language(name) if part == "text" else steps(name)
+        language(name) if part == "text" else part_of_block(name) if part == "block" else
+        transformer(name) if part == "transformer" else steps(name)
     )  # fmt: skip
     return {what: compared(pair, rounds, length) for what, pair in pairs.items()}
 
@@ -247,6 +251,8 @@ PARTS: dict[str, list[str]] = {
     "recurrent": list(RECURRENT),
     "step": list(NETWORKS),
     "text": list(TEXTS),
+    "block": list(PARTS_OF_BLOCKS),
+    "transformer": list(TRANSFORMERS),
     "memory": list(NETWORKS),
 }
 
