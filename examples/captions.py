@@ -1,7 +1,7 @@
-"""Captions: a convolutional network sees a scene of two shapes, and a recurrent one says where they are.
+"""Captions: a convolutional network sees a scene of two shapes, and a recurrent one with attention says where they are.
 
     ┌──────────┐
-    │ ●        │  ──▶ features ──▶ "a red circle is left of a blue square"
+    │ ●        │  ──▶ places ──▶ "a red circle is left of a blue square"
     │       ■  │
     └──────────┘
 
@@ -24,15 +24,16 @@ from dagtrain.data.generated import Scenes, caption_entropy, draw_scenes, judge_
 nn, text = dt.nn, dt.text
 
 
-def seeing(filters: tuple[int, ...], features: int) -> nn.Sequential:
-    """Convolutions that halve the picture, and a layer of features."""
+def seeing(filters: tuple[int, ...]) -> nn.Sequential:
+    """Convolutions that make the picture an eighth as high and as wide."""
     layers: list[nn.Layer] = []
-    for n in filters:
-        layers += [nn.Conv2D(n, 3, padding="same", use_bias=False), nn.BatchNorm(), nn.Activation("relu"), nn.MaxPooling2D()]
-    return nn.Sequential([*layers, nn.Flatten(), nn.Dense(features, "relu")])
+    for i, n in enumerate(filters):
+        convolution = nn.Conv2D(n, 3 if i else 5, strides=1 if i else 2, padding="same", use_bias=False)
+        layers += [convolution, nn.BatchNorm(), nn.Activation("relu"), *([nn.MaxPooling2D()] if i else [])]
+    return nn.Sequential(layers)
 
 
-def train(images: int, epochs: int, encoder: nn.Layer, units: int = 128, batch: int = 64, first: float = 2e-3, verbose: int = 0) -> Any:
+def train(images: int, epochs: int, encoder: nn.Layer, units: int = 128, batch: int = 64, first: float = 3e-3, verbose: int = 0) -> Any:
     """A trained captioner, and the fingerprint of its weights."""
     scenes = draw_scenes(images, seed=1)
     words = text.Words.learn(scenes.captions)
@@ -57,11 +58,10 @@ def judged(captions: list[str], scenes: Scenes) -> dict[str, Any]:
 
 def main(quick: bool = False, verbose: int = 0, folder: str | Path = ".") -> dict[str, Any]:
     """Train, judge the likeliest captions and drawn ones of scenes that are held out, and print some."""
-    if quick:  # pictures of half the size, to learn the sentences and little of what is in the pictures
-        small = nn.Sequential([nn.AveragePooling2D(), *seeing((8, 16), 48).layers])
-        trainer, fingerprint = train(1_500, 8, small, 48, batch=32, first=8e-3, verbose=verbose)
+    if quick:  # to learn the sentences, and little of what is in the pictures
+        trainer, fingerprint = train(1_500, 8, seeing((8, 12, 16)), 48, batch=32, first=8e-3, verbose=verbose)
     else:
-        trainer, fingerprint = train(20_000, 8, seeing((16, 32, 64), 128), verbose=verbose)
+        trainer, fingerprint = train(20_000, 8, seeing((16, 32, 64)), verbose=verbose)
     scenes = draw_scenes(200 if quick else 1_000, seed=2, held_out=True)
     decoder = text.Decoder(trainer)
     best = [row[0].text for row in decoder.beam(None, scenes.images, length=14, width=3)]

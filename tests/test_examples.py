@@ -111,8 +111,8 @@ def test_pictures(quick, tmp_path):
 
 @pytest.mark.long
 def test_googlenet():
-    """With a quarter of the filters; that it learns at all is shown in tests/train/test_convolution.py, too."""
-    results = load("googlenet").main(width=0.25)
+    """The short form, which memorises a few pictures, is in tests/train/test_convolution.py."""
+    results = load("googlenet").main()
     assert min(accuracy[-1] for accuracy in results.values()) >= 0.95
 
 
@@ -205,6 +205,19 @@ def test_next_word():
     assert -0.005 < results["excess"] <= 0.04
     assert results["ranked"][:5] == results["true"][:5]
     assert set(results["ranked"][:7]) == set(results["true"])
+
+
+@pytest.mark.timeout(1800)  # in the long form
+def test_next_character(quick):
+    results = load("next_character").main(quick)
+    assert -0.005 < results["excess"] <= (0.8 if quick else 0.03)  # 8 where nothing is learnt
+    assert quick or all(abs(results["letters"].get(letter, 0) - share) < 0.03 for letter, share in results["true"].items())
+
+
+def test_diabetes(quick):
+    means = load("diabetes").main(quick)
+    assert means["network"] >= means["ridge"] - 0.01
+    assert means["network"] >= means["theirs"]
 
 
 @pytest.mark.timeout(600)  # in the long form

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.graph import Spec
-from dagtrain.ops.recurrent_kernels import Mask, Projection, Shape, apart, fill, flat, halved, order, previous, room, sum_rows
+from dagtrain.ops.recurrent_kernels import Mask, Projection, Shape, apart, fill, flat, halved, is_short, order, previous, room, sum_rows
 
 __all__ = ["forward", "forward_scratch", "gradient", "gradient_scratch"]
 
@@ -19,7 +19,8 @@ __all__ = ["forward", "forward_scratch", "gradient", "gradient_scratch"]
 def _forward_shapes(x: Any, recurrent: Any, keep: bool) -> list[Shape]:
     (_, rows, features), (units, width) = x.shape, recurrent.shape
     spare: list[Shape] = [] if keep else [(1, 4, rows, units)]
-    weights: list[Shape] = [(features, width), (units, width), (width,), (units,)]
+    weights: list[Shape] = [(0,), (0,)] if is_short(x, recurrent) else [(features, width), (units, width)]
+    weights += [(width,), (units,)]
     return [*Projection.shapes(x, width), *weights, (rows, width), (rows, units), (2, rows, units), *spare]
 
 
@@ -54,11 +55,16 @@ def forward(
         out = room(out, [(steps, rows, units), (rows, units), *([(steps, 4, rows, units)] if keep else [])], x.dtype)
     outputs, last = out[:2]
     gates = out[2] if keep else work[9]
-    fill(by_x, _parts(kernel, units), (0.5, 1.0))
-    fill(by_h, _parts(recurrent, units), (0.5, 1.0))
+    short, half = is_short(x, recurrent), x.dtype.type(0.5)
+    if short:
+        by_x, by_h = kernel, recurrent
+    else:
+        fill(by_x, _parts(kernel, units), (0.5, 1.0))
+        fill(by_h, _parts(recurrent, units), (0.5, 1.0))
     np.copyto(b, bias[0])
     np.add(b[: 2 * units], bias[1, : 2 * units], out=b[: 2 * units])
-    np.multiply(b[: 2 * units], x.dtype.type(0.5), out=b[: 2 * units])
+    if not short:
+        np.multiply(b[: 2 * units], half, out=b[: 2 * units])
     np.copyto(b_q, bias[1, 2 * units :])
     projection, masked, apart_by_state = Projection(x, by_x, b, copy, products), Mask(mask), apart(by_state, 3)
     for count, t in enumerate(order(steps, reverse)):
@@ -67,6 +73,8 @@ def forward(
         both = by_state[:, : 2 * units]
         np.matmul(h, by_h, out=by_state)
         np.add(both, by_input[:, : 2 * units], out=both)
+        if short:
+            np.multiply(both, half, out=both)
         np.tanh(both, out=both)
         halved(apart_by_state[:2], step[1:3])
         np.add(apart_by_state[2], b_q, out=q)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.graph import Spec
-from dagtrain.ops.recurrent_kernels import Mask, Projection, Shape, apart, by_weights, fill, flat, halved, order, previous, room
+from dagtrain.ops.recurrent_kernels import Mask, Projection, Shape, apart, by_weights, fill, flat, halved, is_short, order, previous, room
 
 __all__ = ["forward", "forward_scratch", "gradient", "gradient_scratch"]
 
@@ -18,8 +18,13 @@ __all__ = ["forward", "forward_scratch", "gradient", "gradient_scratch"]
 def _forward_shapes(x: Any, recurrent: Any, keep: bool) -> list[Shape]:
     (_, rows, features), (units, width) = x.shape, recurrent.shape
     spare: list[Shape] = [] if keep else [(2, rows, units), (1, 5, rows, units)]
-    weights: list[Shape] = [(features, width), (units, width), (width,)]
+    weights: list[Shape] = [(rows, width), (0,), (0,)] if is_short(x, recurrent) else [(features, width), (units, width), (width,)]
     return [*Projection.shapes(x, width), *weights, (rows, width), (rows, units), (2, rows, units), *spare]
+
+
+def _side_by_side(source: Any, units: int) -> tuple[Any, Any, Any]:
+    """The gates i and f, o, g of weights or products with the gates i, f, g, o."""
+    return source[..., : 2 * units], source[..., 3 * units :], source[..., 2 * units : 3 * units]
 
 
 def forward_scratch(x: Spec, kernel: Spec, recurrent: Spec, *_: Spec, keep: bool, **__: Any) -> list[Spec]:
@@ -51,10 +56,14 @@ def forward(
         out = room(out, sizes, x.dtype)
     outputs, last, last_cell = out[:3]
     cells, gates = out[3:] if keep else work[8:]
-    for target, source in ((by_x, kernel), (by_h, recurrent), (b, bias)):
-        i_f, g, o = source[..., : 2 * units], source[..., 2 * units : 3 * units], source[..., 3 * units :]
-        fill(target, (i_f, o, g), (0.5, 0.5, 1.0))
-    projection, masked, z_apart = Projection(x, by_x, b, copy, products), Mask(mask), apart(z, 4)
+    short, halves = is_short(x, recurrent), (0.5, 0.5, 1.0)
+    turned = by_x if short else z
+    if short:
+        by_x, by_h, b = kernel, recurrent, bias
+    else:
+        for target, source in ((by_x, kernel), (by_h, recurrent), (b, bias)):
+            fill(target, _side_by_side(source, units), halves)
+    projection, masked, turned_apart = Projection(x, by_x, b, copy, products), Mask(mask), apart(turned, 4)
     for count, t in enumerate(order(steps, reverse)):
         step = gates[t if keep else 0]
         i, f, o, g, tanh = step
@@ -62,9 +71,11 @@ def forward(
         next_h = spare[count % 2] if outputs is None else outputs[t]
         np.matmul(h, by_h, out=z)
         np.add(z, projection[t], out=z)
-        np.tanh(z, out=z)
-        halved(z_apart[:3], step[:3])
-        np.copyto(g, z_apart[3])
+        if short:
+            fill(turned, _side_by_side(z, units), halves)
+        np.tanh(turned, out=turned)
+        halved(turned_apart[:3], step[:3])
+        np.copyto(g, turned_apart[3])
         np.multiply(f, c, out=next_c)
         np.multiply(i, g, out=new)
         np.add(next_c, new, out=next_c)

@@ -7,8 +7,8 @@
 
 Arrays are (steps, rows, features), so that each step is one piece of memory, and gates that are kept (steps, gates, rows, units), so that
 each gate is one. sigmoid(z) = tanh(z / 2) / 2 + 1 / 2: the columns of the sigmoid gates are halved in a copy of the weights, which has them
-side by side, and then one tanh serves all gates. All loops run over preallocated memory: `out` and `scratch`; both may be None, and so may
-the arrays of `out` that nothing reads.
+side by side, and then one tanh serves all gates. (Where there are few rows, their products are halved: that is the same, to the bit.) All
+loops run over preallocated memory: `out` and `scratch`; both may be None, and so may the arrays of `out` that nothing reads.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Mask", "Projection", "apart", "by_weights", "fill", "flat", "halved", "order", "previous", "room", "sum_rows"]
+__all__ = ["Mask", "Projection", "apart", "by_weights", "fill", "flat", "halved", "is_short", "order", "previous", "room", "sum_rows"]
 
 Shape = tuple[int, ...]
 _ROWS = 256
@@ -29,6 +29,12 @@ def room(out: Sequence[Any] | None, shapes: Sequence[Shape], dtype: Any) -> list
     """The arrays of `out`, with new ones for those that are None; the work space `scratch` likewise."""
     given = [None] * len(shapes) if out is None else out
     return [np.empty(shape, dtype) if array is None else array for shape, array in zip(shapes, given, strict=True)]
+
+
+def is_short(x: Any, recurrent: Any) -> bool:
+    """Whether there are fewer rows than in the weights, so that products are halved and not weights, as in decoding step by step."""
+    steps, rows, features = x.shape
+    return bool(steps * rows < features + recurrent.shape[0])
 
 
 def order(steps: int, reverse: bool) -> range:

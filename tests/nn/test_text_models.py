@@ -33,6 +33,7 @@ CASES: list[tuple[Any, tuple[Any, ...]]] = [
     (SequenceToSequence(WORDS, WORDS, (6, 7), 5), (SOURCE,)),
     (SequenceToSequence(12, WORDS, 6, 5, cell="gru"), (SOURCE,)),
     (Captioner(seeing(), WORDS, (6,), 5), (PICTURES,)),
+    (Captioner(nn.Conv2D(4, 2, "tanh"), WORDS, (6, 5), 5), (PICTURES,)),
 ]
 
 
@@ -77,7 +78,7 @@ def test_mistakes_are_named():
         (lambda: LanguageModel(WORDS, cell="rnn"), UnknownNameError, "unknown cell of LanguageModel 'rnn'"),
         (lambda: Decoder(CASES[2][0], *CASES[2][0].init(dt.key(0), TOKENS)).greedy(["a b"], length=11), ArgumentError, "max_length=12"),
         (lambda: Captioner(WORDS, WORDS), ArgumentError, "encoder is a layer"),
-        (lambda: Captioner(nn.Dense(3), WORDS).init(dt.key(0), PICTURES, TOKENS), ArgumentError, "one row of features"),
+        (lambda: Captioner(nn.Dense(3), WORDS).init(dt.key(0), PICTURES[..., 0], TOKENS), ArgumentError, r"or places \(samples, height"),
     ]
     for call, kind, message in mistakes:
         with pytest.raises(kind, match=message):

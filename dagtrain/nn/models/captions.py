@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from dagtrain.arguments import fraction, whole
 from dagtrain.errors import ArgumentError
+from dagtrain.nn.activations import softmax
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
 from dagtrain.nn.layers import Dense, Embedding
@@ -22,18 +24,20 @@ __all__ = ["Captioner"]
 class Captioner(Layer):
     """A network sees a picture, and a recurrent one says a sentence about it.
 
-        picture ─▶ encoder ─▶ features ─┐
-        tokens ─▶ embedding ────────────┴▶ cells ─▶ output ─▶ logits of the next token
+        picture ─▶ encoder ─▶ features ─┐                ┌▶ attention to places
+        tokens ─▶ embedding ────────────┴▶ cells ────────┴▶ output ─▶ logits of the next token
 
-    The features are an input of every step. Train it on the inputs ``(pictures, tokens[:, :-1])`` and ``y = tokens[:, 1:]``; a mask as
-    `sample_weight` leaves out padding.
+    The features are an input of every step. If the encoder keeps the places of a picture, all of them together make the features, and each
+    word also looks at the places: their products with the last layer, in a softmax, weigh them. Train it on the inputs
+    ``(pictures, tokens[:, :-1])`` and ``y = tokens[:, 1:]``; a mask as `sample_weight` leaves out padding.
 
-    Source: Vinyals, Toshev, Bengio and Erhan, "Show and tell", arXiv:1411.4555; in which the picture is the first input alone.
+    Source: Vinyals, Toshev, Bengio and Erhan, "Show and tell", arXiv:1411.4555; Xu et al., "Show, attend and tell", arXiv:1502.03044. Here
+    the picture is an input of every step, and the attention is that of `SequenceToSequence`.
 
     Parameters
     ----------
     encoder
-        A layer that makes features, of shape (samples, features), of a picture.
+        A layer that makes of a picture features of shape (samples, features), or places of shape (samples, height, width, channels).
     vocabulary
         A vocabulary (see `dagtrain.text`), which is saved with the model, or the number of tokens.
     units
@@ -68,6 +72,8 @@ class Captioner(Layer):
     trainable: bool = True
     rows: Embedding = field(init=False, repr=False)
     cells: tuple[Layer, ...] = field(init=False, repr=False)
+    together: Dense = field(init=False, repr=False)
+    joined: Dense = field(init=False, repr=False)
     output: Dense = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -79,24 +85,48 @@ class Captioner(Layer):
         fraction(f"{title}: dropout", self.dropout)
         stack = make(title, self.cell, units, self.dropout)
         set_fields(self, units=units, rows=rows, cells=stack, output=Dense(count))
+        width = units[-1]
+        set_fields(self, together=Dense(width, "relu"), joined=Dense(width, "tanh"))
 
     def forward(self, c: Context, picture: Values, tokens: Values) -> Values:
         """The logits behind each token, of shape (samples, steps, tokens)."""
-        y, _ = run(c, self.cells, self._inputs(c, c(self.encoder, picture), tokens))
-        return c(self.output, y)
+        seen = self._see(c, picture)
+        y, _ = run(c, self.cells, self._inputs(c, seen, tokens))
+        return self._logits(c, y, seen)
 
     def begin(self, c: Context, tokens: Values, picture: Values) -> dict[str, Any]:
-        """The features, and the states before the first token."""
-        return {"features": c(self.encoder, picture), "cells": start(self.cells, tokens.shape[0], c.dtype)}
+        """What is seen, and the states before the first token."""
+        return {**self._see(c, picture), "cells": start(self.cells, tokens.shape[0], c.dtype)}
 
     def step(self, c: Context, tokens: Values, state: dict[str, Any]) -> tuple[Values, dict[str, Any]]:
         """The logits behind one more token of each row, and the states."""
-        y, after = run(c, self.cells, self._inputs(c, state["features"], tokens[:, None]), state["cells"])
-        return c(self.output, y[:, 0]), {**state, "cells": after}
+        y, after = run(c, self.cells, self._inputs(c, state, tokens[:, None]), state["cells"])
+        return self._logits(c, y, state)[:, 0], {**state, "cells": after}
 
-    def _inputs(self, c: Context, features: Values, tokens: Values) -> Values:
+    def _see(self, c: Context, picture: Values) -> dict[str, Values]:
+        """The features of a picture, and the vectors of its places if the encoder keeps them."""
+        seen = c(self.encoder, picture)
+        if seen.ndim == 2:
+            return {"features": seen}
+        if seen.ndim != 4:
+            raise ArgumentError(
+                f"{self.name or 'Captioner'}: the encoder makes features (samples, features), or places (samples, height, width, "
+                f"channels), got shape {tuple(seen.shape)}."
+            )
+        rows, height, width, channels = seen.shape
+        places = seen.reshape(rows, height * width, channels) + c.parameter("places", (height * width, channels), "normal")
+        return {"features": c(self.together, seen.reshape(rows, -1)), "places": places}
+
+    def _inputs(self, c: Context, seen: dict[str, Values], tokens: Values) -> Values:
         """The vector of each token with the features beside it."""
-        if features.ndim != 2:
-            raise ArgumentError(f"Captioner: the encoder makes one row of features for each picture, got shape {tuple(features.shape)}.")
+        features = seen["features"]
         along = np.broadcast_to(features[:, None, :], (*tokens.shape, features.shape[1]))
         return np.concatenate([c(self.rows, tokens), along], axis=-1)
+
+    def _logits(self, c: Context, y: Values, seen: dict[str, Values]) -> Values:
+        if "places" in seen:
+            places = seen["places"]
+            query = y @ c.parameter("query", (y.shape[2], places.shape[2]))
+            scores = query @ np.swapaxes(places, 1, 2) / math.sqrt(places.shape[2])
+            y = c(self.joined, np.concatenate([y, softmax(scores) @ places], axis=-1))
+        return c(self.output, y)
