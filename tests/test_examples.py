@@ -111,8 +111,8 @@ def test_pictures(quick, tmp_path):
 
 @pytest.mark.long
 def test_googlenet():
-    """With a quarter of the filters; that it learns at all is shown in tests/train/test_convolution.py, too."""
-    results = load("googlenet").main(width=0.25)
+    """The short form, which memorises a few pictures, is in tests/train/test_convolution.py."""
+    results = load("googlenet").main()
     assert min(accuracy[-1] for accuracy in results.values()) >= 0.95
 
 

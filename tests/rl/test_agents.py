@@ -11,15 +11,24 @@ from dagtrain.errors import ArgumentError, CheckpointError
 from dagtrain.rl.gathering import Episode
 from dagtrain.rl.replay import Replay, transitions
 
-SMALL = {"hidden": (16,), "batch_size": 16, "random_steps": 60}
+SMALL = {"hidden": (16,), "batch_size": 16, "random_steps": 60, "learning_rate": 0.02}
 
 
 def kinds():
     """An agent of each kind, with all switches on and off."""
     return {
-        "dqn": lambda: rl.DQN("CartPole-v1", seed=3, **SMALL),
+        "dqn": lambda: rl.DQN("CartPole-v1", seed=3, epsilon_episodes=2, **SMALL),
         "all of dqn": lambda: rl.DQN(
-            "CartPole-v1", seed=3, dueling=True, priority=0.6, double=False, target_rate=1.0, target_every=10, rounds_late=1, **SMALL
+            "CartPole-v1",
+            seed=3,
+            epsilon_episodes=2,
+            dueling=True,
+            priority=0.6,
+            double=False,
+            target_rate=1.0,
+            target_every=10,
+            rounds_late=1,
+            **SMALL,
         ),
         "ddpg": lambda: rl.DDPG("Pendulum-v1", seed=3, noise="ornstein_uhlenbeck", **SMALL),
         "td3": lambda: rl.DDPG("Pendulum-v1", seed=3, twin=True, actor_every=2, target_noise=0.2, episodes_per_round=2, **SMALL),
