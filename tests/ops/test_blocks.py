@@ -56,3 +56,22 @@ def test_blocks_give_what_one_piece_gives(name: str, arrays: Any, attributes: An
         for result, right in zip(results if isinstance(results, tuple) else (results,), expected, strict=True):
             assert result.dtype == np.float32
             np.testing.assert_allclose(result, right, rtol=2e-4, atol=2e-5 * np.abs(right).max())
+
+
+def test_nothing_gives_nothing() -> None:
+    options = {"scale": 1.0, "causal": True, "fill": None, "empty": "zero", "time": -2}
+    with np.errstate(all="ignore"):
+        for rows, features in ((0, 4), (3, 0), (0, 0)):
+            x, line, column = np.zeros((rows, features)), np.ones(features), np.zeros((rows, 1))
+            for name, arrays, attributes in (
+                ("batch_norm", (x, line, line), {"epsilon": 0.1}),
+                ("batch_norm_gradient", (x, x, line, line, line), {"epsilon": 0.1}),
+                ("layer_norm", (x, line, line), {"epsilon": 0.1, "center": True}),
+                ("layer_norm_gradient", (x, x, line, column, column), {"center": True}),
+                ("gelu", (x,), {"approximate": False}),
+            ):
+                assert find(name).kernel(*arrays, **attributes)[0].shape == x.shape
+        for queries, keys in (((0, 3, 4), (0, 3, 4)), ((2, 0, 4), (2, 3, 4)), ((2, 3, 4), (2, 0, 4)), ((2, 3, 0), (2, 3, 0))):
+            q, k = np.ones(queries), np.ones(keys)
+            assert (find("attention").kernel(q, k, k, **options) == 0).all() == (keys[1] == 0 or not q.size)
+            assert [g.shape for g in find("attention_gradient").kernel(q, q, k, k, **options)] == [queries, keys, keys]
