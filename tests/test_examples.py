@@ -206,11 +206,11 @@ def test_next_word():
     assert set(results["ranked"][:7]) == set(results["true"])
 
 
-@pytest.mark.timeout(1800)  # in the long form
+@pytest.mark.timeout(1200)  # in the long form
 def test_next_character(quick):
     results = load("next_character").main(quick)
-    assert -0.005 < results["excess"] <= (0.8 if quick else 0.03)  # 8 where nothing is learnt
-    assert quick or all(abs(results["letters"].get(letter, 0) - share) < 0.03 for letter, share in results["true"].items())
+    assert -0.005 < results["excess"] <= (0.8 if quick else 0.01)  # 8 where nothing is learnt
+    assert quick or all(abs(results["letters"].get(letter, 0) - share) < 0.06 for letter, share in results["true"].items())
 
 
 def test_diabetes(quick):
