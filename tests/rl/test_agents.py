@@ -110,7 +110,7 @@ def test_what_was_not_written_to_its_end_does_not_count(tmp_path):
     (tmp_path / f"round-{agent.rounds}" / "replay.safetensors").write_bytes(b"torn")
     with pytest.raises(CheckpointError, match="no whole checkpoint"):
         rl.DQN.load(tmp_path)
-    with pytest.raises(CheckpointError, match="discount=0.99, and this one has 0.5"):
+    with pytest.raises(CheckpointError, match=r"discount=0\.99, and this one has 0\.5"):
         rl.DQN("CartPole-v1", seed=3, discount=0.5, **SMALL).learn(100, client=False, checkpoint=tmp_path, resume=True)
 
 
