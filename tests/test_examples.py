@@ -227,6 +227,7 @@ def test_captions(quick, tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_texts_are_learnt_to_the_same_bits_on_two_workers(local_cluster):
     examples = [load(name).main for name in ("next_word", "captions")]
     alone = [main(quick=True)["fingerprint"] for main in examples]
