@@ -27,8 +27,8 @@ class Captioner(Layer):
         picture ─▶ encoder ─▶ features ─┐                ┌▶ attention to places
         tokens ─▶ embedding ────────────┴▶ cells ────────┴▶ output ─▶ logits of the next token
 
-    The features are an input of every step. If the encoder keeps the places of a picture, their mean makes the features, and each word also
-    looks at the places: their products with the last layer, in a softmax, weigh them. Train it on the inputs
+    The features are an input of every step. If the encoder keeps the places of a picture, all of them together make the features, and each
+    word also looks at the places: their products with the last layer, in a softmax, weigh them. Train it on the inputs
     ``(pictures, tokens[:, :-1])`` and ``y = tokens[:, 1:]``; a mask as `sample_weight` leaves out padding.
 
     Source: Vinyals, Toshev, Bengio and Erhan, "Show and tell", arXiv:1411.4555; Xu et al., "Show, attend and tell", arXiv:1502.03044. Here
@@ -115,7 +115,7 @@ class Captioner(Layer):
             )
         rows, height, width, channels = seen.shape
         places = seen.reshape(rows, height * width, channels) + c.parameter("places", (height * width, channels), "normal")
-        return {"features": c(self.together, np.mean(seen, axis=(1, 2))), "places": places}
+        return {"features": c(self.together, seen.reshape(rows, -1)), "places": places}
 
     def _inputs(self, c: Context, seen: dict[str, Values], tokens: Values) -> Values:
         """The vector of each token with the features beside it."""
