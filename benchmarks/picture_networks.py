@@ -1,7 +1,7 @@
 """Whole steps of networks that see, in three libraries: LeNet-5, three stages of 32, 64 and 128 filters, GoogLeNet.
 
-A network is a list of parts. dagtrain's model is made of layers; PyTorch and JAX compute the parts by functions of their own, from dagtrain's first
-weights, in their faster layouts: PyTorch channels last and eager, JAX as one jitted function with weights and slots donated.
+A network is a list of parts. dagtrain's model is made of layers; PyTorch and JAX compute the parts by functions of their own, from the same
+first weights, in their faster layouts: PyTorch channels last and eager, JAX as one jitted function with weights and slots donated.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def test_tables(quick):
     assert results["reached"] >= (0.5 if quick else 0.72)
     assert results["QLearning, greedy"] == -13
     assert results["SARSA, greedy"] < -13
-    assert results["QLearning"] == pytest.approx(results["edge, exact"], abs=15 if quick else 6)
+    assert results["QLearning"] == pytest.approx(results["edge, exact"], abs=20 if quick else 6)
     assert results["ExpectedSARSA"] == pytest.approx(results["best, exact"], abs=6)
     assert results["QLearning"] < results["SARSA"] < results["best, exact"] + 3
 
@@ -76,8 +76,9 @@ def test_unsupervised(quick):
     """In full the bars: machines by the exact pseudo-likelihood, few labels by paired means of ten splits."""
     results = load("b6_unsupervised").main(quick)
     assert results["torn, autoencoder"] < 0.9 * results["torn, principal components"]
-    peers = {form: max(results[f"{form}, BernoulliRBM {rate}"] for rate in (0.06, 0.1, 0.2)) for form in ("binary", "grey")}
-    for form, bar in (("binary", -13.6), ("grey", -17.7)):
+    bars = {"binary": -13.6} if quick else {"binary": -13.6, "grey": -17.7}
+    peers = {form: max(results[f"{form}, BernoulliRBM {rate}"] for rate in (0.06, 0.1, 0.2)) for form in bars}
+    for form, bar in bars.items():
         for kind in ("CD-1", "PCD"):
             assert results[f"{form}, {kind}"] > (peers[form] if quick else max(bar, peers[form]))
     gains = {
@@ -92,13 +93,11 @@ def test_unsupervised(quick):
             assert results[f"{count} labels, stack, fine-tuned"] >= results[f"{count} labels, the same from scratch"]
 
 
-def test_pendulum(quick):
-    """A random policy gets -1,200; in full five seeds are to get -155, and at most 17 % less than what is possible."""
-    results = load("c4_pendulum").main(quick)
-    if quick:
-        assert results["mean"] > -1000
-    else:
-        assert results["mean"] >= max(-155, 1.17 * results["best possible"])
+@pytest.mark.long
+def test_pendulum():
+    """Five seeds are to get -155, and at most 17 % less than what is possible; see tests/rl for a task that is learnt in a second."""
+    results = load("c4_pendulum").main()
+    assert results["mean"] >= max(-155, 1.17 * results["best possible"])
 
 
 def test_pictures(quick, tmp_path):
@@ -111,8 +110,8 @@ def test_pictures(quick, tmp_path):
 
 @pytest.mark.long
 def test_googlenet():
-    """With a quarter of the filters; that it learns at all is shown in tests/train/test_convolution.py, too."""
-    results = load("googlenet").main(width=0.25)
+    """The short form, which memorises a few pictures, is in tests/train/test_convolution.py."""
+    results = load("googlenet").main()
     assert min(accuracy[-1] for accuracy in results.values()) >= 0.95
 
 
@@ -205,6 +204,19 @@ def test_next_word():
     assert -0.005 < results["excess"] <= 0.04
     assert results["ranked"][:5] == results["true"][:5]
     assert set(results["ranked"][:7]) == set(results["true"])
+
+
+@pytest.mark.timeout(1200)  # in the long form
+def test_next_character(quick):
+    results = load("next_character").main(quick)
+    assert -0.005 < results["excess"] <= (0.8 if quick else 0.01)  # 8 where nothing is learnt
+    assert quick or all(abs(results["letters"].get(letter, 0) - share) < 0.06 for letter, share in results["true"].items())
+
+
+def test_diabetes(quick):
+    means = load("diabetes").main(quick)
+    assert means["network"] >= means["ridge"] - 0.01
+    assert means["network"] >= means["theirs"]
 
 
 @pytest.mark.timeout(600)  # in the long form

@@ -121,12 +121,13 @@ class Sequential(Layer):
                     "that takes the mask and ends the positions before it, or leave out the mask."
                 )
             x = c(layer, x, mask, name=name) if takes_mask else c(layer, x, name=name)
-            if isinstance(x, tuple) and len(x) == 2 and x[1].ndim < x[0].ndim and x[1].shape == x[0].shape[: x[1].ndim]:
+            pair = isinstance(x, tuple) and len(x) == 2 and x[1].dtype.kind != "f"  # floats are a state
+            if pair and x[1].ndim < x[0].ndim and x[1].shape == x[0].shape[: x[1].ndim]:
                 x, mask = x
             elif isinstance(x, tuple | list | dict):
                 raise ArgumentError(f"layer {name!r} has several outputs: a Sequential takes one; connect it with dagtrain.nn.Model.")
-            elif mask is not None and tuple(x.shape[: mask.ndim]) != tuple(mask.shape):
-                mask = None
+            elif mask is not None and (tuple(x.shape[: mask.ndim]) != tuple(mask.shape) or not (layer.per_position or x.ndim > mask.ndim)):
+                mask = None  # (samples, features) are no positions, also where there are as many features as there were positions
         return x
 
 

@@ -26,7 +26,7 @@ from dagtrain.engines.client import current_client
 from dagtrain.errors import ArgumentError, CheckpointError
 from dagtrain.graph import Array
 from dagtrain.rl.environment import generator
-from dagtrain.rl.gathering import Behaviour, Chance, Episode, Plan, features, gathered, played
+from dagtrain.rl.gathering import Behaviour, Chance, Episode, Plan, features, gathering, played
 from dagtrain.rl.making import make
 from dagtrain.rl.replay import Replay, transitions
 from dagtrain.train import Stepper, Trainer, load
@@ -67,10 +67,11 @@ class Agent(ABC):
         world = make(environment)
         self.observation_space, self.action_space = world.observation_space, world.action_space
         self.scale = np.asarray(getattr(world, "scale", 1.0))
-        self._waiting: deque[Any] = deque()
-        """Weights that later rounds play with."""
         self._trainer: Trainer = self._made()
-        self._weights = self._policy(self._trainer.parameters)
+        self._weights = deque([self._policy(self._trainer.parameters)])
+        """Those after the last rounds, as many as may be played with."""
+        self._next: Callable[[], list[Episode]] | None = None
+        """The episodes under way."""
 
     # ---- what kinds of agents define
 
@@ -147,14 +148,19 @@ class Agent(ABC):
         return self
 
     def _round(self, stepper: Stepper, client: Any) -> None:
-        """Play episodes, remember them, update."""
-        self._waiting.append(self._weights)
-        while len(self._waiting) > self.settings["rounds_late"] + 1:
-            self._waiting.popleft()
-        for episode in self._play(self._waiting[0], client):
-            self.replay.add(transitions(episode, self.settings["returns_over"], self.discount))
+        """Play episodes, remember them, update; with weights of earlier rounds the next episodes are played meanwhile."""
+        late = self.settings["rounds_late"]
+        if self._next is None:
+            self._next = self._begin(client, late + 1)
+        episodes, self._next = self._next(), None
+        for episode in episodes:
+            seen = features(episode.observations, self.observation_space, self.scale)
+            kept = episode._replace(observations=seen, actions=self._remembered(episode.actions))
+            self.replay.add(transitions(kept, self.settings["returns_over"], self.discount))
             self.returns.append(float(episode.rewards.sum()))
             self.steps, self.episodes = self.steps + len(episode.rewards), self.episodes + 1
+        if late and self.steps < self.goal:
+            self._next = self._begin(client, late)
         due = int(max(0, self.steps - self.settings["random_steps"]) * self.settings["updates_per_step"]) - self.updates
         if due > 0:
             passed = (self.steps - self.begun) / (self.goal - self.begun)
@@ -163,23 +169,21 @@ class Agent(ABC):
             rows = self.replay.draw(generator([self.seed, self.rounds, 2]), due, self.settings["batch_size"])
             stepper.run(rows, self._memory())
             self.updates += due
-            self._weights = self._policy(self._trainer.parameters)
             self._ranked(rows)
+        self._weights.append(self._policy(self._trainer.parameters))
+        while len(self._weights) > late + 1:
+            self._weights.popleft()
         self.rounds += 1
 
-    def _play(self, weights: Any, client: Any) -> list[Episode]:
+    def _begin(self, client: Any, back: int) -> Callable[[], list[Episode]]:
+        """The episodes of the next round, played with the weights that were the last ones so many rounds ago."""
+        weights = self._weights[-min(back, len(self._weights))]
         left = self.goal - self.steps
         count = min(self.settings["episodes_per_round"], left)
         numbers = range(self.episodes, self.episodes + count)
         exploration = [np.inf if self.steps < self.settings["random_steps"] else self._exploration(number) for number in numbers]
-        plan = Plan(numbers, exploration, left // count)
-        episodes = gathered(self.environment, self.behaviour, weights, plan, self.seed, self.settings["episodes_per_task"], client)
-        return [
-            episode._replace(
-                observations=features(episode.observations, self.observation_space, self.scale), actions=self._remembered(episode.actions)
-            )
-            for episode in episodes
-        ]
+        plan, size = Plan(numbers, exploration, left // count), self.settings["episodes_per_task"]
+        return gathering(self.environment, self.behaviour, weights, plan, self.seed, size, client)
 
     def _memory(self) -> Mapping[str, Array]:
         return self.replay.columns
@@ -190,12 +194,12 @@ class Agent(ABC):
         """The returns of so many episodes without exploration; their beginnings depend on `seed` alone."""
         plan = Plan(range(whole("episodes", episodes)), [0.0] * episodes, whole("most_steps", most_steps))
         return np.array(
-            [episode.rewards.sum() for episode in played(self.environment, self.behaviour, self._weights, plan, checked_seed(seed))]
+            [episode.rewards.sum() for episode in played(self.environment, self.behaviour, self._weights[-1], plan, checked_seed(seed))]
         )
 
     def act(self, observation: Any) -> Any:
         """The best action known for an observation."""
-        action = self.behaviour.act(self._weights, np.asarray(observation)[None], np.zeros(1), [Chance(generator(0))])[0]
+        action = self.behaviour.act(self._weights[-1], np.asarray(observation)[None], np.zeros(1), [Chance(generator(0))])[0]
         return int(action) if hasattr(self.action_space, "n") else action
 
     @property
@@ -221,8 +225,8 @@ class Agent(ABC):
         part.mkdir(parents=True)
         if self.updates:  # before the first, all weights follow from the seed
             self._trainer.save(part / _LEARNER)
-        waiting = {f"waiting.{i}.{name}": value for i, tree in enumerate(self._waiting) for name, value in _flat(tree).items()}
-        save_file({**self.replay.state(), **waiting}, part / _REPLAY)
+        weights = {f"weights.{i}.{name}": value for i, tree in enumerate(self._weights) for name, value in _flat(tree).items()}
+        save_file({**self.replay.state(), **weights}, part / _REPLAY)
         counters = {name: getattr(self, name) for name in _COUNTERS}
         text = {"kind": type(self).__name__, "settings": self._described, "counters": counters, "returns": self.returns}
         (part / _STATE).write_text(json.dumps(text, indent=1))
@@ -278,16 +282,15 @@ class Agent(ABC):
             for name in _COUNTERS:
                 setattr(self, name, whole(name, state["counters"][name], 0))
             self.returns = [float(value) for value in state["returns"]]
-            waiting = {name: value for name, value in arrays.items() if name.startswith("waiting.")}
-            self.replay.restore({name: value for name, value in arrays.items() if name not in waiting})
+            weights = {name: value for name, value in arrays.items() if name.startswith("weights.")}
+            self.replay.restore({name: value for name, value in arrays.items() if name not in weights})
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise CheckpointError(f"{folder} is no whole checkpoint of an agent: {type(error).__name__}: {error}") from error
         made = self._made()
         self._trainer = load(folder / _LEARNER, made.model, optimizer=made.optimizer, engine=made.engine) if self.updates else made
-        self._weights = self._policy(self._trainer.parameters)
-        count = len({name.split(".")[1] for name in waiting})
-        values = [{n.split(".", 2)[2]: v for n, v in waiting.items() if n.startswith(f"waiting.{i}.")} for i in range(count)]
-        self._waiting = deque(_like(self._weights, each) for each in values)
+        like, count = self._policy(self._trainer.parameters), len({name.split(".")[1] for name in weights})
+        values = [{n.split(".", 2)[2]: v for n, v in weights.items() if n.startswith(f"weights.{i}.")} for i in range(count)]
+        self._weights, self._next = deque(_like(like, each) for each in values), None
 
 
 def _last(path: Path) -> Path:

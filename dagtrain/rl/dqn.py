@@ -114,7 +114,7 @@ class DQN(Agent):
     episodes_per_round, episodes_per_task
         Episodes that are played with the same weights, and together in one task on a cluster.
     rounds_late
-        Play with the weights of so many rounds ago.
+        Play with the weights of so many rounds ago: from 1 on workers of a cluster play while updates are done.
     engine
         Of the updates, as for `Trainer`.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from dagtrain.rl.environment import Discrete, Environment, generator
 from dagtrain.rl.making import make
 from dagtrain.rl.vector import Vector
 
-__all__ = ["Behaviour", "Chance", "Episode", "Plan", "features", "gathered", "played"]
+__all__ = ["Behaviour", "Chance", "Episode", "Plan", "features", "gathering", "played"]
 
 
 class Episode(NamedTuple):
@@ -69,22 +69,27 @@ def features(seen: Array, space: Any, scale: Any) -> Array:
     return np.asarray(seen / scale, np.float32)
 
 
-def gathered(environment: Any, behaviour: Behaviour, parameters: Any, plan: Plan, seed: int, size: int, client: Any) -> list[Episode]:
-    """The episodes of a plan, in tasks of `size` episodes: on the cluster of `client`, or here if that is None."""
+def gathering(
+    environment: Any, behaviour: Behaviour, parameters: Any, plan: Plan, seed: int, size: int, client: Any
+) -> Callable[[], list[Episode]]:
+    """Begin the episodes of a plan, in tasks of `size` episodes; the result waits for them.
+
+    They are played on the cluster of `client`; if that is None, in this process, as the result is called.
+    """
     cuts = [slice(i, i + size) for i in range(0, len(plan.numbers), size)]
     parts = [Plan(plan.numbers[cut], plan.exploration[cut], plan.most_steps) for cut in cuts]
     if client is None:
-        return [episode for part in parts for episode in played(environment, behaviour, parameters, part, seed)]
+        return lambda: [episode for part in parts for episode in played(environment, behaviour, parameters, part, seed)]
     from dask.task_spec import DataNode, Task, TaskRef
 
-    from dagtrain.engines.cluster.waiting import gather
+    from dagtrain.engines.cluster.waiting import collect, submit
 
     name = f"episodes-{uuid.uuid4().hex}"
     graph: dict[Any, Any] = {f"weights-{name}": DataNode(f"weights-{name}", (environment, behaviour, parameters))}
     for i, part in enumerate(parts):
         graph[name, i] = Task((name, i), _played, TaskRef(f"weights-{name}"), DataNode(None, part), seed)
-    results = gather(client, graph, [(name, i) for i in range(len(parts))])
-    return [episode for result in results for episode in result]
+    futures = submit(client, graph, [(name, i) for i in range(len(parts))])
+    return lambda: [episode for result in collect(client, futures) for episode in result]
 
 
 def _played(given: tuple[Any, Behaviour, Any], plan: Plan, seed: int) -> list[Episode]:

@@ -190,8 +190,7 @@ class Program:
 
     def scorer(self, rows: Iterable[int], columns: Columns | None = None) -> Scorer:
         """The scorer for rows in these numbers, on any machine; `columns` may be with weights or without, unlike the program's own."""
-        plans = {n: self._plan(self.objective.scores, n, columns) for n in sorted(set(rows))}
-        return Scorer(plans, self.layout, self.statistics_layout)
+        return Scorer(lambda n: self._plan(self.objective.scores, n, columns), rows, self.layout, self.statistics_layout)
 
     def for_evaluation(self, samples: int, columns: Columns | None = None) -> Scorer:
         """The scorer for the pieces of this many samples."""

@@ -4,13 +4,14 @@
     block of rows 1 ──┼──▶ outputs of block i          the model is one node of the graph, or a future on a cluster
     model ────────────┘
 
-Each partition is computed in batches of `batch_size` rows from its beginning. The rounding of a matrix product depends on its number of
-rows, so a prediction is a function of its batch, and of nothing else: a partition gives the same bits as an array of its rows.
+Each partition is computed in batches of `batch_size` rows from its beginning; by default of 1,024 rows, which are cut further where their
+plan needs much memory (see `dagtrain.step.scores`). The rounding of a matrix product depends on its number of rows, so a prediction is a
+function of its batch, and of nothing else: a partition gives the same bits as an array of its rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import itemgetter
 from typing import Any
@@ -27,8 +28,10 @@ from dagtrain.data.parts import Column, Look, Parts, fit_together, look_tasks, p
 from dagtrain.data.tables import aligned, check_table
 from dagtrain.errors import DataError
 from dagtrain.graph import Array, Spec
+from dagtrain.plan import Plan
 from dagtrain.step.layout import settled
 from dagtrain.step.program import Program
+from dagtrain.step.scores import EVALUATED, rows_at_once
 from dagtrain.step.state import State
 from dagtrain.step.statistics import state_leaves
 from dagtrain.trace.tree import flatten, leaves, map_leaves, unflatten
@@ -40,7 +43,7 @@ __all__ = ["Predictor"]
 class Predictor:
     """Computes outputs for blocks of rows; picklable, so Dask can call it on partitions."""
 
-    def __init__(self, program: Program, state: State, batch_size: int, probabilities: bool = False) -> None:
+    def __init__(self, program: Program, state: State, batch_size: int | None, probabilities: bool = False) -> None:
         self.state, self.batch_size, self.columns, self.probabilities = state, batch_size, program.columns.of_x, probabilities
         self.layout, self.statistics_layout = program.layout, program.statistics_layout
         self.outputs = list(program.output_plan(1, probabilities).outputs.values())
@@ -66,10 +69,21 @@ class Predictor:
         state = state_leaves(self.layout, self.statistics_layout, self.state)
         outputs: list[Sequence[Array]] = [[np.empty((0, *spec.shape[1:]), spec.dtype) for spec in self.outputs]]
         with one_blas_thread():
-            for start in range(0, len(rows[0]), self.batch_size):
-                part = [column[start : start + self.batch_size] for column in rows]
-                outputs.append(self._program.output_plan(len(part[0]), self.probabilities)(*state, *part))
+            for start, stop in self._batches(len(rows[0])):
+                part = [column[start:stop] for column in rows]
+                outputs.append(self._plan(len(part[0]))(*state, *part))
         return unflatten(self.structure, [np.concatenate(parts) for parts in zip(*outputs, strict=True)])
+
+    def _plan(self, rows: int) -> Plan:
+        return self._program.output_plan(rows, self.probabilities)
+
+    def _batches(self, rows: int) -> Iterator[tuple[int, int]]:
+        """Where the batches of so many rows begin and end."""
+        most = self.batch_size or EVALUATED
+        for start in range(0, rows, most):
+            stop = min(start + most, rows)
+            length = self.batch_size or rows_at_once(self._plan, stop - start)
+            yield from ((first, min(first + length, stop)) for first in range(start, stop, length))
 
     def _check(self, arrays: Sequence[Any]) -> None:
         """Raise DataError for arrays that are not rows of the program's columns."""

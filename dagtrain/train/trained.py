@@ -138,7 +138,7 @@ class Trained(Hinted):
         return program.evaluated(*scores)
 
     @hinted
-    def predict(self, x: Any, batch_size: int = 1024, probabilities: bool = False, weights: Weights = "trained") -> Any:
+    def predict(self, x: Any, batch_size: int | None = None, probabilities: bool = False, weights: Weights = "trained") -> Any:
         """The model's outputs: a NumPy array, or for dask data a (lazy) dask array of as many blocks; or a nest of them by output.
 
         Parameters
@@ -147,17 +147,18 @@ class Trained(Hinted):
             Samples along the first axis: NumPy array, list, pandas, dask array or DataFrame, list of delayed values or futures. Or a
             stream of batches, as in fit: of a pair (x, y), y is ignored.
         batch_size
-            Rows computed at once, from the beginning of each partition. Rows in other batches may differ in the last bits.
+            Rows computed at once, from the beginning of each partition; by default 1,024, or a half, a quarter and so on if they would need
+            more than 256 MiB to work in. Rows in other batches may differ in the last bits.
         probabilities
             Whether to give the probabilities that the outputs stand for: the softmax or the sigmoid of logits, by the loss.
         weights
             "trained", or "average" for the averages that the optimiser keeps; see `dagtrain.optim.averaged`.
         """
-        if np.ndim(batch_size):
+        if batch_size is not None and np.ndim(batch_size):
             raise ArgumentError("predict takes one x: give several inputs as a tuple or a dict by name, as in predict((a, b)).")
         program, state = self._ready("predict")
         state = state_of(program, state, weights)
-        batch_size = whole("batch_size", batch_size)
+        batch_size = None if batch_size is None else whole("batch_size", batch_size)
         with computed_by(self._client):
             if is_stream(x):
                 return predict_batches(program, x, Predictor(program, state, batch_size, probabilities))

@@ -41,6 +41,9 @@ def test_googlenet_has_the_parameters_and_operations_of_its_paper():
     assert heads == [3_188_840, 3_190_888]
     assert summary.parameters == 13_378_280
     assert nn.models.GoogLeNet(auxiliary=False).summary().parameters == 6_998_552
+    # With batch normalisation, scale and offset are in the place of the bias of each of its filters.
+    filters = sum(biases for _, biases, _ in GOOGLENET.values()) - 1000
+    assert nn.models.GoogLeNet(auxiliary=False, batch_norm=True).summary().parameters == 6_998_552 + filters
     # Evaluation computes nothing of the heads.
     assert all(row.flops == 0 for row in summary.rows if row.name.startswith("aux"))
 

@@ -163,7 +163,12 @@ def submit(client: Any, graph: dict[Any, Any], keys: Sequence[Any], **annotation
 
 
 def gather(client: Any, graph: dict[Any, Any], keys: Sequence[Any], timeouts: Timeouts | None = None) -> list[Any]:
-    """The values of these keys.
+    """The values of these keys; see `collect`."""
+    return collect(client, submit(client, graph, keys), timeouts)
+
+
+def collect(client: Any, futures: Sequence[Any], timeouts: Timeouts | None = None) -> list[Any]:
+    """The values of these futures, which are then released.
 
     Raises
     ------
@@ -173,7 +178,6 @@ def gather(client: Any, graph: dict[Any, Any], keys: Sequence[Any], timeouts: Ti
     from distributed import KilledWorker
 
     timeouts = TIMEOUTS if timeouts is None else timeouts
-    futures = submit(client, graph, keys)
     try:
         with thread_given_back():
             return results(client, futures, timeouts)

@@ -130,6 +130,8 @@ def test_padding_does_not_matter() -> None:
     )
     assert not y[2].any()  # a sequence without steps, and the mask of what goes backwards goes backwards too
     assert (y[[0, 1, 3]] != 0).all()
+    square = nn.Sequential([nn.GRU(7), nn.Dense(3), nn.BatchNorm()])  # as many units as steps: the mask ends all the same
+    square.output_spec((6, 7, 3), dt.Spec((6,), np.dtype(int)))
 
 
 @each([(cell, mask) for cell in CELLS for mask in ("none", "partly on")])
@@ -242,7 +244,8 @@ def test_a_state_goes_on_in_the_next_batch_but_where_a_row_begins_anew() -> None
     (lambda: nn.Bidirectional(nn.GRU(3), backward_layer=nn.GRU(3)), ArgumentError, "with go_backwards=True, got GRU"),
     (lambda: nn.TimeDistributed(np.tanh), ArgumentError, "TimeDistributed takes a layer"),
     (lambda: nn.Stateful(nn.GRU(3), 2).output_spec((4, 5, 2)), ShapeError, "rows=2, but a shard has 4"),
-    (lambda: nn.Sequential([nn.GRU(3, return_state=True), nn.Dense(2)]).output_spec((4, 5, 2)), ArgumentError, "several outputs"),
+    (lambda: nn.Sequential([nn.GRU(5, return_sequences=True, return_state=True), nn.Dense(2)]).output_spec((4, 5, 2)), ArgumentError,
+     "several outputs"),
 ])  # fmt: skip
 def test_mistakes_are_named(mistake: Callable[[], Any], kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words):
