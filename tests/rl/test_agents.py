@@ -101,6 +101,19 @@ def test_vectors_of_actions_are_learnt(switches):
     assert best - 1.5 < agent.evaluate(50, seed=1).mean() <= best + 1e-3
 
 
+def test_what_was_not_written_to_its_end_does_not_count(tmp_path):
+    for name in ("round-0.part", "round-of-my-own"):
+        (tmp_path / name).mkdir()
+    agent = rl.DQN("CartPole-v1", seed=3, **SMALL).learn(100, client=False, checkpoint=tmp_path, resume=True)
+    agent.save(tmp_path)
+    assert {each.name for each in tmp_path.iterdir()} == {"round-0.part", "round-of-my-own", f"round-{agent.rounds}"}
+    (tmp_path / f"round-{agent.rounds}" / "replay.safetensors").write_bytes(b"torn")
+    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+        rl.DQN.load(tmp_path)
+    with pytest.raises(CheckpointError, match=r"discount=0\.99, and this one has 0\.5"):
+        rl.DQN("CartPole-v1", seed=3, discount=0.5, **SMALL).learn(100, client=False, checkpoint=tmp_path, resume=True)
+
+
 def test_rows_go_over_several_steps_and_end_only_where_the_episode_did():
     def rows(terminated, steps):
         return transitions(Episode(np.arange(5.0)[:, None], np.arange(4), np.array([1.0, 2.0, 3.0, 4.0]), terminated), steps, 0.5)
