@@ -45,7 +45,7 @@ def true_letters(prompt: str) -> dict[str, float]:
 
 
 def train(
-    sentences: int, epochs: int, width: int = 96, num_layers: int = 3, batch: int = 32, rate: float = 4e-3, verbose: int = 0
+    sentences: int, epochs: int, width: int = 48, num_layers: int = 2, batch: int = 16, rate: float = 6e-3, verbose: int = 0
 ) -> tuple[dt.Trainer, dict[str, Any]]:
     """A trained model, and by how much its cost is above the best one."""
     grammar = cafe_grammar()
@@ -64,7 +64,7 @@ def train(
 
 def main(quick: bool = False, verbose: int = 0) -> dict[str, Any]:
     """Train, print the probability of every next letter, and write a few sentences."""
-    trainer, results = train(*((4_000, 2, 48, 1, 8, 6e-3) if quick else (20_000, 8)), verbose=verbose)
+    trainer, results = train(*((4_000, 2, 48, 1, 8) if quick else (16_000, 4)), verbose=verbose)
     cost, best, excess = results["cost"], results["best"], results["excess"]
     print(f"{cost:.4f} nats a character on new sentences, {excess:.2%} above the best possible, which is {best:.4f}")
     decoder, entries = text.Decoder(trainer), trainer.model.vocabulary.entries

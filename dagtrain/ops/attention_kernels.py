@@ -184,6 +184,9 @@ def attend(q: Any, k: Any, v: Any, mask: Any, out: Any, scratch: Any, s: Geometr
     """Write the outputs."""
     mask = None if mask is None else _mask_seen(mask, (*in_order(q.shape, time)[:-1], s.keys))
     q, k, v, y = (_seen(a, time) for a in (q, k, v, out))
+    if not s.keys:
+        y[...] = 0 if options["empty"] == "zero" else np.nan
+        return
     blocks = _Blocks(s, q.dtype, scratch, q, k, mask, options, back=False)
     for block in s.blocks(options["causal"]):
         samples, heads, rows, seen = block
@@ -197,10 +200,12 @@ def attend_back(g: Any, q: Any, k: Any, v: Any, mask: Any, out: Any, scratch: An
     mask = None if mask is None else _mask_seen(mask, (*in_order(q.shape, time)[:-1], s.keys))
     g, q, k, v = (_seen(a, time) for a in (g, q, k, v))
     dq, dk, dv = (None if a is None else _seen(a, time) for a in out)
-    blocks = _Blocks(s, q.dtype, scratch, q, k, mask, options, back=True)
-    for total in (dk, dv):
+    for total in (dq, dk, dv):
         if total is not None:
             total[...] = 0
+    if not s.keys:
+        return
+    blocks = _Blocks(s, q.dtype, scratch, q, k, mask, options, back=True)
     for block in s.blocks(options["causal"]):
         samples, heads, rows, seen = block
         keys = samples, heads, slice(0, seen)

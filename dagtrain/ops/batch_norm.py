@@ -57,7 +57,7 @@ class _Blocks:
         """The same block of each array: (rows, width)."""
         flat = [a.reshape(self.samples, self.features) for a in arrays]
         width = self.joined * self.features
-        long, rows = [a[: self.whole].reshape(-1, width) for a in flat], max(1, _BLOCK // max(width, 1))
+        long, rows = [a[: self.whole].reshape(self.whole // self.joined, width) for a in flat], max(1, _BLOCK // max(width, 1))
         for start in range(0, len(long[0]), rows):
             yield tuple(a[start : start + rows] for a in long)
         if self.whole < self.samples:
@@ -72,7 +72,7 @@ class _Blocks:
         """Add the sum of a block's samples to a total for each feature."""
         width = block.shape[1]
         sums = np.dot(ones[: len(block)], block, out=line[:width])
-        total += np.add.reduce(sums.reshape(-1, self.features), 0)
+        total += np.add.reduce(sums.reshape(width // max(self.features, 1), self.features), 0)
 
 
 def _kernel(x: Any, scale: Any, offset: Any, out: Any = None, scratch: Any = None, *, epsilon: float) -> tuple[Any, ...]:
@@ -110,7 +110,7 @@ def _kernel(x: Any, scale: Any, offset: Any, out: Any = None, scratch: Any = Non
 def _spec(x: Spec, scale: Spec, offset: Spec, *, epsilon: float) -> Spec:
     if x.dtype.kind != "f":
         raise DTypeError(f"batch_norm is defined for real floats, not {x.dtype}. Cast with x.astype(np.float32) first.")
-    if x.ndim < 2 or not x.size:
+    if x.ndim < 2:
         raise ShapeError(f"batch_norm needs samples and features, got {x}.")
     for name, spec in (("scale", scale), ("offset", offset)):
         if spec.shape and (spec.shape != x.shape[-1:] or spec.dtype != x.dtype):
@@ -124,7 +124,7 @@ def _gradient(
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
     g, by_mean, by_variance = cotangents
     mean, variance = part(node, index=1), part(node, index=2)
-    share = x.shape[-1] / x.size
+    share = x.shape[-1] / max(x.size, 1)
     dx: Any = None
     dscale = doffset = None
     if g is not None:
@@ -173,7 +173,7 @@ def _gradient_kernel(
     np.multiply(dscale, inverse, out=dscale)
     if results[0] is not None:
         # dx = scale * inverse * (g - mean of g - z * mean of g * z)
-        factor, share = scale * inverse, x.dtype.type(1 / b.samples)
+        factor, share = scale * inverse, x.dtype.type(1 / max(b.samples, 1))
         b.spread(factors, factor)
         b.spread(slopes, factor * inverse * dscale * share)
         b.spread(shifts, factor * doffset * share)

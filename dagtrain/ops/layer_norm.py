@@ -11,6 +11,7 @@ Source: Ba, Kiros and Hinton, "Layer normalization", arXiv:1607.06450, section 3
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ def _block(x: Any) -> tuple[int, int]:
 
 def _rows(a: Any, x: Any) -> Any:
     """An array of the rows of x, as two axes; a copy where its memory is in another order."""
-    return a.reshape(-1, x.shape[-1])
+    return a.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def _numbers(outs: Any, x: Any, shapes: Sequence[tuple[int, ...]]) -> list[Any]:

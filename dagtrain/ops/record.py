@@ -187,8 +187,8 @@ class Op:
             raise GraphError(f"there are two ops named {name!r}.")
         self.name, self.infer, self.gradient, self.samples, self.ufunc, self.flops = name, infer, gradient, samples, ufunc, flops
         self.kernel = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
-        self.macs, self.expand = macs, expand
-        self.repeats, self.prune, self.again, self.drawn, self.advice = repeats, prune, again, drawn, advice
+        self.macs, self.expand, self.repeats, self.prune = macs, expand, repeats, prune
+        self.again, self.drawn, self.advice = again, drawn, advice
         OPS[name] = self
 
     @property
@@ -217,8 +217,7 @@ class Op:
         """Floating point operations of this node."""
         if self.view:
             return 0.0
-        graphs = [graph for several in bodies(node).values() for graph in several]
-        if graphs:
+        if graphs := [graph for several in bodies(node).values() for graph in several]:
             return self.times(node) * sum(find(n.op).count_flops(n) for graph in graphs for n in graph.nodes if n.op not in LEAVES)
         if self.flops is not None:
             return float(self.flops(node.spec, *(i.spec for i in node.inputs), **dict(node.attributes)))
@@ -228,8 +227,7 @@ class Op:
 
     def count_macs(self, node: Tensor) -> float:
         """Multiplications with an addition of this node: those of its products."""
-        graphs = [graph for several in bodies(node).values() for graph in several]
-        if graphs:
+        if graphs := [graph for several in bodies(node).values() for graph in several]:
             return self.times(node) * sum(find(n.op).count_macs(n) for graph in graphs for n in graph.nodes if n.op not in LEAVES)
         return 0.0 if self.macs is None else float(self.macs(node.spec, *(i.spec for i in node.inputs), **dict(node.attributes)))
 

@@ -134,7 +134,8 @@ class Agent(ABC):
         path = None if checkpoint is None else Path(checkpoint)
         if resume and path is None:
             raise ArgumentError("resume=True needs a checkpoint to go on from: learn(steps, checkpoint=FOLDER, resume=True).")
-        if resume and path is not None and any(path.glob(f"{_ROUND}*")):
+        self._next = None  # of a call that was interrupted
+        if resume and path is not None and _saved(path):
             self._restore(path)
         else:
             self.begun, self.goal = self.steps, self.steps + steps
@@ -230,13 +231,13 @@ class Agent(ABC):
         counters = {name: getattr(self, name) for name in _COUNTERS}
         text = {"kind": type(self).__name__, "settings": self._described, "counters": counters, "returns": self.returns}
         (part / _STATE).write_text(json.dumps(text, indent=1))
-        older = [each for each in folder.glob(f"{_ROUND}*") if each != part]
-        for each in older:
-            if each == whole_one:
-                shutil.rmtree(each)
+        older = _saved(folder)
+        if whole_one in older:  # saved twice after the same round
+            shutil.rmtree(whole_one)
         part.replace(whole_one)
         for each in older:
-            shutil.rmtree(each, ignore_errors=True)
+            if each != whole_one:
+                shutil.rmtree(each, ignore_errors=True)
 
     @property
     def _described(self) -> dict[str, Any]:
@@ -295,10 +296,14 @@ class Agent(ABC):
 
 def _last(path: Path) -> Path:
     """The folder of the last state that is whole."""
-    rounds = [each for each in path.glob(f"{_ROUND}*") if each.name.removeprefix(_ROUND).isdecimal()]
-    if not rounds:
+    if not (rounds := _saved(path)):
         raise CheckpointError(f"{path} holds no checkpoint of an agent.")
     return max(rounds, key=lambda each: int(each.name.removeprefix(_ROUND)))
+
+
+def _saved(path: Path) -> list[Path]:
+    """The folders of states that are whole."""
+    return [each for each in path.glob(f"{_ROUND}*") if each.name.removeprefix(_ROUND).isdecimal()]
 
 
 def _read(folder: Path, kind: str) -> dict[str, Any]:

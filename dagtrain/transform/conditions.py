@@ -225,6 +225,24 @@ def fill(x: Tensor) -> float | None:
     return None if value(x) == -math.inf else value(x)
 
 
+def time_of(scores: str, values: str) -> int:
+    """Where the axis of positions stands, -2 or -3, in two einsums that are the products of attention; 0 if they are not."""
+    (q, k), table = scores.partition("->")[0].split(","), scores.partition("->")[2]
+    (weights, v), y = values.partition("->")[0].split(","), values.partition("->")[2]
+    if not len(q) == len(k) == len(table) == len(weights) == len(v) == len(y) or len(q) < 2 or q[-1] != k[-1] or "." in scores + values:
+        return 0
+    same = dict(zip(weights, table, strict=True)) | {v[-1]: "value"}
+    for time in (-2, -3):
+        batch = [c for i, c in enumerate(q[:-1]) if i != len(q) + time]
+        if len(q) < -time or len(set(same.values())) <= len(table) or list(table) != [*batch, q[time], k[time]]:
+            continue
+        keys, queries = ([*axes[:-1], "value"] for axes in (k, q))
+        alike = [c for i, c in enumerate(k[:-1]) if i != len(k) + time] == batch and q[time] != k[time] and q[-1] not in table
+        if alike and [same.get(c) for c in v] == keys and [same.get(c) for c in y] == queries:
+            return time
+    return 0
+
+
 def score(x: Tensor) -> bool:
     """Whether x is a number that a score may be: finite, or minus infinity."""
     return float_number(x) and value(x) < math.inf
@@ -234,7 +252,7 @@ CONDITIONS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
         positive, whole, floating, signed, number, float_number, power_of_two, filled, vector, single, only, is_axis, compose, in_order,
-        leads, above_zero, near, value, inverse, half, last, last_one, features, turned, fill, score, stacked, flat,
+        leads, above_zero, near, value, inverse, half, last, last_one, features, turned, time_of, fill, score, stacked, flat,
         rows_of,
         level, keeps_axes, one_each, placed, reduced, spans, without_ones, lossless,
     )

@@ -123,17 +123,22 @@ _GELUS = (
 
 
 def _attentions() -> Iterator[Rule]:
-    """Softmax attention, with scores that are scaled and masked, or not."""
-    for scores, scale, number in (("q @ t", 1.0, ""), ("(q @ t) * s", "value(s)", " and float_number(s)"),
-                                  ("(q @ t) / s", "inverse(s)", " and float_number(s)")):  # fmt: skip
-        for masked in (False, True):
-            pattern = f"softmax(where(c, {scores}, n), axis=j) @ v" if masked else f"softmax({scores}, axis=j) @ v"
-            options = "fill=fill(n), empty='nan'" if masked else "fill=None, empty='nan'"
-            result = (
-                f"attention(q, transpose(t, axes=turned(t)), v{', c' if masked else ''}, scale={scale}, causal=False, {options}, time=-2)"
-            )
-            when = f"last_one(j, q){number}" + (" and score(n)" if masked else "")
-            yield Rule(pattern, result, STABLE, when)
+    """Softmax attention, with scores that are scaled and masked, or not, by products or by einsum."""
+    for scores, output, k, time, when in (
+        ("q @ t", "{} @ v", "transpose(t, axes=turned(t))", "-2", "last_one(j, q)"),
+        ("einsum(q, k, subscripts=a)", "einsum({}, v, subscripts=b)", "k", "time_of(a, b)", "last_one(j, q) and time_of(a, b)"),
+    ):
+        for scaled, scale, number in (
+            (scores, 1.0, ""),
+            (f"({scores}) * s", "value(s)", " and float_number(s)"),
+            (f"({scores}) / s", "inverse(s)", " and float_number(s)"),
+        ):
+            options = f"scale={scale}, causal=False, empty='nan', time={time}"
+            result = f"attention(q, {k}, v, {options}, fill=None)"
+            yield Rule(output.format(f"softmax({scaled}, axis=j)"), result, STABLE, when + number)
+            masked = f"softmax(where(c, {scaled}, n), axis=j)"
+            result = f"attention(q, {k}, v, c, {options}, fill=fill(n))"
+            yield Rule(output.format(masked), result, STABLE, f"{when}{number} and score(n)")
 
 
 COARSE: tuple[Rule, ...] = (

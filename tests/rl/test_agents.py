@@ -38,24 +38,24 @@ def kinds():
 @pytest.mark.parametrize("kind", kinds())
 def test_stopped_and_continued_or_played_on_a_cluster_it_has_the_same_bits(threads, tmp_path, kind):
     make = kinds()[kind]
-    whole = make().learn(400, client=False)
+    whole = make().learn(250, client=False)
 
     class StoppedError(Exception):
         pass
 
     def stop(agent):
-        if agent.steps > 200:
+        if agent.steps > 120:
             agent.save(tmp_path)
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        make().learn(400, client=False, each_round=stop)
-    again = make().learn(400, client=False, checkpoint=tmp_path, resume=True)
-    on_cluster = make().learn(400, client=threads)
+        make().learn(250, client=False, each_round=stop)
+    again = make().learn(250, client=False, checkpoint=tmp_path, resume=True)
+    on_cluster = make().learn(250, client=threads)
     for other in (again, on_cluster):
         assert other.fingerprint == whole.fingerprint
         assert other.returns == whole.returns
-        assert (other.steps, other.updates) == (whole.steps, whole.updates) == (400, 340)
+        assert (other.steps, other.updates) == (whole.steps, whole.updates) == (250, 190)
     assert np.array_equal(type(whole).load(tmp_path).evaluate(2), whole.evaluate(2))
 
 
@@ -74,6 +74,44 @@ def test_a_worker_that_is_killed_while_it_plays_changes_nothing(cluster, client,
     found = rl.DQN(Deadly(), seed=3, **SMALL).learn(300, client=client)
     assert os.path.exists(mark)
     assert found.fingerprint == rl.DQN("CartPole-v1", seed=3, **SMALL).learn(300, client=False).fingerprint
+
+
+class Point(rl.Environment):
+    """Come to 0 and stay there: a step moves by up to a fifth, and costs the distance after it."""
+
+    name, limit = "Point", 20
+    observation_space = rl.Box(np.full(1, -2.0), np.full(1, 2.0))
+    action_space = rl.Box(np.full(1, -0.2), np.full(1, 0.2))
+
+    def start(self, random):
+        return random.uniform(-1, 1, 1)
+
+    def advance(self, states, actions, draws):
+        after = np.clip(states + actions, -2, 2)
+        return after, -np.abs(after[:, 0]), np.zeros(len(states), bool)
+
+
+@pytest.mark.parametrize("switches", [{}, {"twin": True, "actor_every": 2, "target_noise": 0.2}], ids=["DDPG", "TD3"])
+def test_vectors_of_actions_are_learnt(switches):
+    """The best is to go straight, and gives about -0.6; standing still gives -10."""
+    options = {"hidden": (32,), "batch_size": 64, "random_steps": 200, "learning_rate": 3e-3}
+    agent = rl.DDPG(Point(), seed=0, **options, **switches).learn(1000, client=False)
+    starts = np.array([Point().start(rl.generator([1, number, 1]))[0] for number in range(50)])
+    best = -np.mean([sum(max(abs(x) - 0.2 * step, 0) for step in range(1, 21)) for x in starts])
+    assert best - 1.5 < agent.evaluate(50, seed=1).mean() <= best + 1e-3
+
+
+def test_what_was_not_written_to_its_end_does_not_count(tmp_path):
+    for name in ("round-0.part", "round-of-my-own"):
+        (tmp_path / name).mkdir()
+    agent = rl.DQN("CartPole-v1", seed=3, **SMALL).learn(100, client=False, checkpoint=tmp_path, resume=True)
+    agent.save(tmp_path)
+    assert {each.name for each in tmp_path.iterdir()} == {"round-0.part", "round-of-my-own", f"round-{agent.rounds}"}
+    (tmp_path / f"round-{agent.rounds}" / "replay.safetensors").write_bytes(b"torn")
+    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+        rl.DQN.load(tmp_path)
+    with pytest.raises(CheckpointError, match=r"discount=0\.99, and this one has 0\.5"):
+        rl.DQN("CartPole-v1", seed=3, discount=0.5, **SMALL).learn(100, client=False, checkpoint=tmp_path, resume=True)
 
 
 def test_rows_go_over_several_steps_and_end_only_where_the_episode_did():

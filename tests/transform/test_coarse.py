@@ -54,9 +54,20 @@ def left_out(q, k, v):
     return softmax(np.where(TRIANGLE, q @ k.transpose(0, 2, 1), -np.inf)) @ v
 
 
+def by_einsum(q, k, v):
+    weights = softmax(np.einsum("bth,bsh->bts", q, k) * 0.5)
+    return np.einsum("bts,bsh->bth", weights, v)
+
+
+def heads_behind(q, k, v):
+    scores = np.where(TRIANGLE, np.einsum("bqhd,bkhd->bhqk", q, k) / 2, -np.inf)
+    return np.einsum("bhij,bjhd->bihd", softmax(scores), v)
+
+
 FORMS = [
     *((form, "layer_norm", [(3, 4), (4,), (4,)]) for form in (by_var, by_squares, by_inverse, rms)),
-    *((form, "attention", [(2, 4, 4)] * 3) for form in (plain, scaled, masked, left_out)),
+    *((form, "attention", [(2, 4, 4)] * 3) for form in (plain, scaled, masked, left_out, by_einsum)),
+    (heads_behind, "attention", [(2, 4, 3, 4)] * 3),
     *(
         (form, "gelu", [(3, 4)])
         for form in (
@@ -94,7 +105,8 @@ def test_what_is_only_alike_stays():
         lambda x: (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(0, keepdims=True) + 1e-5),
         lambda x: 0.5 * x * (1 + np.tanh(0.8 * (x + 0.044715 * x**3))),
         lambda x: 0.4 * x * (1 + np.tanh(TAU * (x + 0.05 * x**3))),
-        lambda x: softmax(x @ x.T, axis=0) @ x if False else dt.ops.softmax.softmax(x @ x.T, 0) @ x,
+        lambda x: dt.ops.softmax.softmax(x @ x.T, 0) @ x,
+        lambda x: np.einsum("ts,td->sd", softmax(np.einsum("td,sd->ts", x, x)), x),
     ):
         assert not {"layer_norm", "gelu", "attention"} & {node.op for node in stabilise(dt.trace(form, x)).nodes}
 

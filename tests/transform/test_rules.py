@@ -50,6 +50,7 @@ NAMES = {
     "log_softmax": ["axis"],
     "cast": ["dtype"],
 }
+EINSUMS = {"a": ["td,sd->ts"], "b": ["ij,jk->ik"]}  # those of attention
 SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 5e-324, -1e-310, 1e-45, 1.7e308, -3e38, 0.3, -2.5, 7.0])
 
 
@@ -67,7 +68,7 @@ def example(rule: Rule, rng: np.random.Generator, dtype: str, shapes: list[tuple
         if isinstance(pattern, Apply):
             for name, value in pattern.attributes:
                 if isinstance(value, Letter) and value.name not in bound:
-                    options = choices(pattern.op, name)
+                    options = EINSUMS[value.name] if pattern.op == "einsum" else choices(pattern.op, name)
                     bound[value.name] = options[rng.integers(len(options))]
             if pattern.rest is not None and pattern.rest not in bound:
                 options = {name: choices(pattern.op, name) for name in NAMES.get(pattern.op, ["axis", "keepdims"])}
@@ -86,8 +87,8 @@ def example(rule: Rule, rng: np.random.Generator, dtype: str, shapes: list[tuple
             return bound["x"] * 0.5
         if f"score({letter})" in rule.when:
             return constant(np.array(rng.choice([-3.0, -100.0, -np.inf] if dtype[0] == "f" else [3, 4]), dtype))
-        if parent == "matmul":
-            shapes = [(3, 4), (4, 3), (2, 3, 4)]
+        if parent in ("matmul", "einsum"):
+            shapes = [(3, 4), (4, 3), (2, 3, 4)] if parent == "matmul" else [(3, 4)]
         shape = shapes[rng.integers(len(shapes))]
         if parent in ("where", "logical_not") and letter in ("c", "x") and (parent == "logical_not" or letter == "c"):
             return dt.input(letter, shape, bool)

@@ -8,7 +8,7 @@ value ─▶ value.kernel ─▶ v ─┘
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -102,6 +102,7 @@ class MultiHeadAttention(Layer):
     bias_initializer: str | Initializer = "zeros"
     name: str | None = None
     trainable: bool = True
+    drop: Dropout = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         title = self.title
@@ -110,6 +111,7 @@ class MultiHeadAttention(Layer):
             if getattr(self, argument) is not None:
                 whole(f"{title}: {argument}", getattr(self, argument))
         fraction(f"{title}: dropout", self.dropout)
+        object.__setattr__(self, "drop", Dropout(self.dropout))
         for argument in ("use_bias", "use_causal_mask", "rotary", "return_attention_scores"):
             if not isinstance(getattr(self, argument), bool):
                 raise ArgumentError(f"{title}: {argument} is True or False, got {getattr(self, argument)!r}.")
@@ -192,7 +194,7 @@ class MultiHeadAttention(Layer):
         seen = causal if mask is None else mask if causal is None else mask & causal
         weights = activations.softmax(scores if seen is None else np.where(seen, scores, _LOWEST))
         weights = weights if seen is None else np.where(seen, weights, 0)
-        dropped = c(Dropout(self.dropout, name="dropout"), weights) if self.dropout else weights
+        dropped = c(self.drop, weights)
         return np.swapaxes(dropped @ v, 1, 2), weights
 
     # ---- one position at a time

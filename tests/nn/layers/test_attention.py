@@ -117,6 +117,14 @@ def test_scores_are_those_of_the_output_and_dropout_changes_them_in_training_alo
         assert np.isfinite(dropped).all()
 
 
+def test_a_block_that_is_used_twice_shares_its_parameters():
+    block = nn.TransformerBlock(2, dropout=0.1)
+    params, _ = nn.Sequential([block, block]).init(dt.key(0), X)
+    assert list(params) == ["transformer_block_1"]
+    y = nn.Sequential([block, block]).apply(params, {}, X, key=dt.key(1), training=True)[0]
+    assert np.isfinite(y).all()
+
+
 def test_a_sequential_hands_the_mask_on_and_padding_does_not_matter():
     model = nn.Sequential(
         [nn.Embedding(9, 8, mask_zero=True), nn.PositionEmbedding(9), nn.TransformerBlock(2), nn.MultiHeadAttention(2), nn.GRU(3)]
