@@ -14,6 +14,7 @@ import numpy as np
 
 import dagtrain as dt
 from dagtrain.nn.models.googlenet import INCEPTIONS, LAST_OF_STAGE
+from dagtrain.trace.tree import leaves
 
 Part = tuple[Any, ...]
 Step = Callable[[], float]
@@ -67,6 +68,12 @@ def model_of(name: str) -> Any:
         else:
             layers.append({"maximum": nn.MaxPooling2D, "mean": nn.AveragePooling2D, "flatten": nn.Flatten}[kind](*options))
     return nn.Sequential(layers)
+
+
+def first_weights(name: str) -> list[Any]:
+    """First weights in the order of the network's parts, without a program."""
+    parameters, _ = model_of(name).init(dt.key(0), (1, *SHAPES[name][1:]))
+    return leaves(parameters)
 
 
 def step_of_dagtrain(name: str) -> tuple[Step, list[Any]]:

@@ -233,12 +233,13 @@ def test_captions(quick, tmp_path):
     results = load("captions").main(quick, folder=tmp_path)
     likeliest, drawn = results["likeliest"], results["drawn"]
     assert likeliest["grammatical"] >= (0.9 if quick else 0.995)
-    assert quick or likeliest["true"] >= 0.95
+    assert quick or likeliest["true"] >= 0.92
     assert drawn["forms"] == 6
     assert drawn["grammatical"] >= (0.4 if quick else 0.95)
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_texts_are_learnt_to_the_same_bits_on_two_workers(local_cluster):
     examples = [load(name).main for name in ("next_word", "captions")]
     alone = [main(quick=True)["fingerprint"] for main in examples]
