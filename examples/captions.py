@@ -33,7 +33,7 @@ def seeing(filters: tuple[int, ...]) -> nn.Sequential:
     return nn.Sequential(layers)
 
 
-def train(images: int, epochs: int, encoder: nn.Layer, units: int = 128, batch: int = 64, first: float = 3e-3, verbose: int = 0) -> Any:
+def train(images: int, epochs: int, encoder: nn.Layer, units: int = 128, batch: int = 32, first: float = 2.5e-3, verbose: int = 0) -> Any:
     """A trained captioner, and the fingerprint of its weights."""
     scenes = draw_scenes(images, seed=1)
     words = text.Words.learn(scenes.captions)
@@ -59,7 +59,7 @@ def judged(captions: list[str], scenes: Scenes) -> dict[str, Any]:
 def main(quick: bool = False, verbose: int = 0, folder: str | Path = ".") -> dict[str, Any]:
     """Train, judge the likeliest captions and drawn ones of scenes that are held out, and print some."""
     if quick:  # to learn the sentences, and little of what is in the pictures
-        trainer, fingerprint = train(1_500, 8, seeing((8, 12, 16)), 48, batch=32, first=8e-3, verbose=verbose)
+        trainer, fingerprint = train(1_500, 8, seeing((8, 12, 16)), 48, first=8e-3, verbose=verbose)
     else:
         trainer, fingerprint = train(20_000, 8, seeing((16, 32, 64)), verbose=verbose)
     scenes = draw_scenes(200 if quick else 1_000, seed=2, held_out=True)
