@@ -2,9 +2,10 @@
 
     python benchmarks/reward.py [--steps 3000] [--rounds 3] [--json FILE]
 
-Both balance the pole of CartPole-v1 by a network of 64 and 64 relu units, minibatches of 64 from a replay of 50,000, Adam, one update a step after
-1,000 random steps, on one thread. dagtrain plays four episodes by the same weights, and then does their updates; its targets are those of
-double Q-learning over ten steps and move softly. Stable-Baselines3 has one-step targets that are copied. They take turns in one process.
+Both balance the pole of CartPole-v1 by a network of 64 and 64 relu units, minibatches of 64 from a replay of 50,000, Adam, and one update a
+step after 1,000 random steps, on one thread. dagtrain plays four episodes by the same weights, and then does their updates; its targets are
+those of double Q-learning over ten steps and move softly. Stable-Baselines3 has one-step targets that are copied. They take turns in one
+process.
 """
 
 from __future__ import annotations
