@@ -5,8 +5,10 @@
                 that were spread to all digits, beside one on the labels alone
     denoising   squared error of digits whose values are partly missing: an autoencoder, beside as many principal components
 
-Run: python examples/b6_unsupervised.py        (about twenty minutes; quick=True takes seconds)
+Run: python examples/b6_unsupervised.py [PICTURE]    twenty minutes; a file for digits, torn and given back, which needs matplotlib
 """
+
+import sys
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -14,7 +16,7 @@ from sklearn.neural_network import BernoulliRBM
 from sklearn.semi_supervised import LabelSpreading
 
 import dagtrain as dt
-from dagtrain import unsupervised
+from dagtrain import explain, unsupervised
 from dagtrain.data import load_digits
 
 nn = dt.nn
@@ -95,7 +97,7 @@ def few_labels(splits: int, counts: tuple[int, ...], epochs: int) -> dict[str, f
     return {name: float(np.mean(values)) for name, values in figures.items()}
 
 
-def denoising(epochs: int, code: int = 12, missing: float = 0.25) -> dict[str, float]:
+def denoising(epochs: int, code: int = 12, missing: float = 0.25, picture: str | None = None) -> dict[str, float]:
     """Mean squared errors on digits that training never saw, of whose values a part is set to 0; and of whole ones."""
     x, _ = digits()
     order = np.random.default_rng(0).permutation(len(x))
@@ -103,6 +105,12 @@ def denoising(epochs: int, code: int = 12, missing: float = 0.25) -> dict[str, f
     torn = held_out * (np.random.default_rng(1).random(held_out.shape) >= missing)
     coder = unsupervised.Autoencoder.dense(64, code, hidden=(128,), noise=missing, seed=0).fit(trained, epochs=epochs)
     linear = PCA(code).fit(trained)
+    if picture is not None:
+        rows = [held_out, torn, linear.inverse_transform(linear.transform(torn)), coder.reconstruct(torn)]
+        names = ["digit", "torn", "components", "autoencoder"]
+        shown = [each[i].reshape(8, 8) for each in rows for i in range(10)]
+        titles = [name if i == 0 else "" for name in names for i in range(10)]
+        explain.plot_grid(shown, titles, columns=10, title=f"Digits by a code of {code} numbers", filename=picture)
     results = {}
     for name, seen in (("torn", torn), ("whole", held_out)):
         results[f"{name}, autoencoder"] = float(np.mean((coder.reconstruct(seen) - held_out) ** 2))
@@ -110,9 +118,9 @@ def denoising(epochs: int, code: int = 12, missing: float = 0.25) -> dict[str, f
     return results
 
 
-def main(quick: bool = False) -> dict[str, float]:
+def main(quick: bool = False, picture: str | None = None) -> dict[str, float]:
     """All figures."""
-    results = denoising(6 if quick else 100)
+    results = denoising(6 if quick else 100, picture=picture)
     results |= few_labels(1, (50,), 1) if quick else few_labels(10, (50, 100, 200, 1000), 50)
     results |= machines(1, 2, grey_too=False) if quick else machines(5, 50, grey_too=True)
     for name, value in results.items():
@@ -121,4 +129,4 @@ def main(quick: bool = False) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    main(picture=sys.argv[1] if len(sys.argv) > 1 else None)

@@ -6,12 +6,14 @@
 
 The bounds are computed: by value iteration, and by the exact return of policies with random moves.
 
-Run: python examples/c1_tables.py
+Run: python examples/c1_tables.py [PICTURE]    a file for the returns along the cliff, which needs matplotlib
 """
+
+import sys
 
 import numpy as np
 
-from dagtrain import rl
+from dagtrain import explain, rl
 
 EPSILON, SEEDS = 0.1, range(30)
 
@@ -30,27 +32,32 @@ def lake(quick: bool) -> dict[str, float]:
     }
 
 
-def cliff(quick: bool) -> dict[str, float]:
+def cliff(quick: bool, picture: str | None = None) -> dict[str, float]:
     """Mean returns of episodes 401 to 500 over all seeds, and the median return without random moves; the exact ones."""
     world = rl.CliffWalking()
-    results = {}
+    results, played = {}, {}
     for kind in (rl.QLearning, rl.SARSA, rl.ExpectedSARSA):
         agents = [kind(world, learning_rate=0.5, epsilon=EPSILON, seed=seed).learn(500) for seed in SEEDS[: 4 if quick else None]]
+        played[kind.__name__] = np.mean([agent.returns for agent in agents], axis=0)
         results[kind.__name__] = float(np.mean([agent.returns[400:] for agent in agents]))
         results[f"{kind.__name__}, greedy"] = float(np.median([agent.evaluate(1, most_steps=100)[0] for agent in agents]))
     for name, epsilon in (("edge", 0.0), ("best", EPSILON)):
         policy = rl.value_iteration(world, epsilon=epsilon).argmax(axis=1)
         results[f"{name}, exact"] = rl.policy_return(world, (1 - EPSILON) * np.eye(4)[policy] + EPSILON / 4, 3000)
+    if picture is not None:
+        bounds = {"best with random moves": results["best, exact"], "along the edge": results["edge, exact"]}
+        later = {name: returns[50:] for name, returns in played.items()}
+        explain.plot_lines(later, bounds, 20, "episodes after the first 50", "return, mean of 20 and of seeds", "Cliff", picture)
     return results
 
 
-def main(quick: bool = False) -> dict[str, float]:
+def main(quick: bool = False, picture: str | None = None) -> dict[str, float]:
     """All figures, with their bounds."""
-    results = {**lake(quick), **cliff(quick)}
+    results = {**lake(quick), **cliff(quick, picture)}
     for name, value in results.items():
         print(f"{name:28} {value:9.4f}")
     return results
 
 
 if __name__ == "__main__":
-    main()
+    main(picture=sys.argv[1] if len(sys.argv) > 1 else None)

@@ -62,6 +62,7 @@ def test_tables(quick):
     assert results["QLearning"] < results["SARSA"] < results["best, exact"] + 3
 
 
+@pytest.mark.timeout(1800)  # in the long form
 def test_cart_pole(quick):
     """A random policy holds the pole for 22 steps; in full four of five seeds are to reach 475, and all together 450."""
     returns = list(load("c3_cart_pole").main(quick).values())
@@ -72,6 +73,7 @@ def test_cart_pole(quick):
         assert np.mean(returns) >= 450
 
 
+@pytest.mark.timeout(2400)  # in the long form
 def test_unsupervised(quick):
     """In full the bars: machines by the exact pseudo-likelihood, few labels by paired means of ten splits."""
     results = load("b6_unsupervised").main(quick)
@@ -94,6 +96,7 @@ def test_unsupervised(quick):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_pendulum():
     """Five seeds are to get -155, and at most 17 % less than what is possible; see tests/rl for a task that is learnt in a second."""
     results = load("c4_pendulum").main()

@@ -101,6 +101,14 @@ def test_vectors_of_actions_are_learnt(switches):
     assert best - 1.5 < agent.evaluate(50, seed=1).mean() <= best + 1e-3
 
 
+def test_gymnasiums_environments_are_learnt_in_too():
+    pytest.importorskip("gymnasium", reason="these are Gymnasium's environments")
+    agent = rl.DQN("gymnasium:MountainCar-v0", seed=3, **{**SMALL, "random_steps": 20}).learn(60, client=False)
+    assert (agent.steps, agent.updates) == (60, 40)
+    assert agent.evaluate(2, most_steps=10).tolist() == [-10, -10]
+    assert agent.act(np.zeros(2, "f4")) in range(3)
+
+
 def test_what_was_not_written_to_its_end_does_not_count(tmp_path):
     for name in ("round-0.part", "round-of-my-own"):
         (tmp_path / name).mkdir()

@@ -75,6 +75,7 @@ def test_two_workers_give_the_same_bits(client, persistent):
     assert fit("lanes") == fit("scheduler") == fit("inline")
 
 
+@pytest.mark.timeout(1800)  # in the long form
 def test_digits_are_modelled_better_than_by_scikit_learn(thorough):
     """Exact pseudo-likelihood of digits that training never saw, by one function; in full both kinds, both forms of data, five splits."""
     from sklearn.neural_network import BernoulliRBM
