@@ -44,10 +44,6 @@ class Discrete:
         number = np.asarray(value)
         return number.shape == () and number.dtype.kind in "iu" and 0 <= int(number) < self.n
 
-    def sample(self, random: np.random.Generator, count: int) -> Array:
-        """So many values, each as likely as the others."""
-        return random.integers(self.n, size=count)
-
 
 @dataclass(frozen=True, eq=False)
 class Box:
@@ -70,10 +66,6 @@ class Box:
         """Whether this vector lies between the bounds."""
         vector = np.asarray(value)
         return vector.shape == self.shape and vector.dtype.kind in "fiu" and bool(np.all((vector >= self.low) & (vector <= self.high)))
-
-    def sample(self, random: np.random.Generator, count: int) -> Array:
-        """So many values, uniform between the bounds."""
-        return random.uniform(self.low, self.high, (count, *self.shape)).astype(np.float32)
 
 
 def generator(seed: Any) -> np.random.Generator:

@@ -13,7 +13,7 @@ from dagtrain import nn
 from dagtrain.errors import ArgumentError
 from dagtrain.functional import compile as compiled
 from dagtrain.graph import Array
-from dagtrain.ops.random import key
+from dagtrain.ops.random import derive, key
 
 __all__ = ["Dueling", "applied", "first", "perceptron"]
 
@@ -47,8 +47,6 @@ def perceptron(hidden: Sequence[int], outputs: int, activation: str | None = Non
 
 def first(network: nn.Layer, seed: int, number: int, *inputs: Array) -> Any:
     """The first parameters of a network; `number` tells networks of one agent apart."""
-    from dagtrain.ops.random import derive
-
     parameters, state = network.init(derive(key(seed), number), *inputs)
     if state:
         raise ArgumentError("networks of agents keep no state of their own: use no BatchNorm; LayerNorm works.")

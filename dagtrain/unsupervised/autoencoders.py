@@ -57,6 +57,8 @@ class Autoencoder:
         self.trainer: Trainer | None = None
         self.history: History | None = None
         self._code = 0
+        self._compiled: dict[str, Any] = {}
+        """The encoder and the decoder as compiled functions."""
 
     @classmethod
     def dense(cls, size: int, code: int, hidden: Sequence[int] = (128,), **options: Any) -> Self:
@@ -120,7 +122,9 @@ class Autoencoder:
         if self.trainer is None:
             raise ArgumentError("the autoencoder has learnt nothing yet: call fit(x) first.")
         parameters = self.trainer.parameters[name]
-        run = compiled(lambda given, rows: layer.apply(given, {}, rows)[0])
+        if name not in self._compiled:
+            self._compiled[name] = compiled(lambda given, rows: layer.apply(given, {}, rows)[0])
+        run = self._compiled[name]
         x = np.asarray(x, np.float32)
         return np.concatenate([np.asarray(run(parameters, x[i : i + _ROWS])) for i in range(0, len(x), _ROWS)])
 

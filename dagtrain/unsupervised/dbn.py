@@ -19,7 +19,7 @@ from dagtrain.arguments import whole
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
 from dagtrain.train import Trainer
-from dagtrain.unsupervised.rbm import RBM
+from dagtrain.unsupervised.rbm import RBM, logistic
 
 __all__ = ["DBN"]
 
@@ -77,7 +77,7 @@ class DBN:
         top = self.transform(x)
         for machine in reversed(self.machines):
             means = top @ machine.weights.T + machine.visible_bias
-            top = np.asarray(means if machine.visible == "gaussian" else 0.5 * np.tanh(0.5 * means) + 0.5, np.float32)
+            top = np.asarray(means if machine.visible == "gaussian" else logistic(means), np.float32)
         return top
 
     def classifier(self, outputs: int, **options: Any) -> Trainer:

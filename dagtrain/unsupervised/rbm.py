@@ -18,6 +18,7 @@ import numpy as np
 from dagtrain import optim
 from dagtrain.arguments import fraction, not_negative, one_of, positive, whole
 from dagtrain.arguments import seed as checked_seed
+from dagtrain.data import moments
 from dagtrain.errors import ArgumentError, DataError
 from dagtrain.graph import Array
 from dagtrain.nn.activations import sigmoid
@@ -26,7 +27,7 @@ from dagtrain.step import Contribution
 from dagtrain.train import History, Trainer
 from dagtrain.train.callbacks import LearningRateScheduler
 
-__all__ = ["RBM", "pseudo_likelihood"]
+__all__ = ["RBM", "logistic", "pseudo_likelihood"]
 
 VISIBLE = ("binary", "gaussian")
 _WARM = 5
@@ -135,8 +136,6 @@ class RBM:
 
     def _made(self, x: Any, batch_size: int, engine: Any, shards: int) -> Trainer:
         """A trainer whose visible biases are those of columns that are independent of each other."""
-        from dagtrain.data import moments
-
         random = np.random.default_rng([self.seed, 7])
         mean = np.asarray(moments(x)[0], np.float64).reshape(-1)
         columns = len(mean)
@@ -194,12 +193,12 @@ class RBM:
 
     def transform(self, x: Array) -> Array:
         """The probabilities of the hidden units, of shape (rows, units)."""
-        return np.asarray(_sigmoid(np.asarray(x, np.float64) @ self.weights + self.hidden_bias), np.float32)
+        return np.asarray(logistic(np.asarray(x, np.float64) @ self.weights + self.hidden_bias), np.float32)
 
     def reconstruct(self, x: Array) -> Array:
         """The mean of the visible units, given the probabilities of the hidden ones."""
         means = self.transform(x) @ self.weights.T + self.visible_bias
-        return np.asarray(_sigmoid(means) if self.visible == "binary" else means, np.float32)
+        return np.asarray(logistic(means) if self.visible == "binary" else means, np.float32)
 
     def free_energy(self, x: Array) -> Array:
         """F(v) = −log Σ exp(−E(v, h)) over all h, for each row."""
@@ -218,7 +217,7 @@ class RBM:
             raise ArgumentError("the pseudo-likelihood is that of binary units; for gaussian ones compare reconstruct(x) with x.")
         return pseudo_likelihood(x, self.weights, self.visible_bias, self.hidden_bias)
 
-    def log_partition(self, chains: int = 100, temperatures: int = 1000, seed: int = 0) -> float:
+    def log_partition(self, chains: int = 100, temperatures: int = 1000, seed: int = 0, exact: bool | None = None) -> float:
         """The logarithm of Σ exp(−F(v)) over all v: exact for up to 20 hidden units, else by annealed importance sampling.
 
         Salakhutdinov and Murray, "On the quantitative analysis of deep belief networks" (ICML 2008), section 4.
@@ -229,11 +228,13 @@ class RBM:
             Of the sampling: more of them come closer.
         seed
             Of the sampling.
+        exact
+            Whether all states of the hidden units are counted; by default where there are up to 20 units.
         """
         if self.visible != "binary":
             raise ArgumentError("log_partition is that of binary units.")
         w, a, b = self.weights, self.visible_bias, self.hidden_bias
-        if self.units <= _EXACT:
+        if self.units <= _EXACT if exact is None else exact:
             total = -np.inf
             for start in range(0, 2**self.units, 2**12):
                 numbers = np.arange(start, min(start + 2**12, 2**self.units))
@@ -242,14 +243,14 @@ class RBM:
                 total = np.logaddexp(total, np.logaddexp.reduce(energies))
             return float(total)
         random = np.random.default_rng(checked_seed(seed))
-        v = (random.random((whole("chains", chains, 2), len(a))) < _sigmoid(a)).astype(float)
+        v = (random.random((whole("chains", chains, 2), len(a))) < logistic(a)).astype(float)
         logs = np.zeros(chains)
         betas = np.linspace(0, 1, whole("temperatures", temperatures, 2))
         for before, beta in pairwise(betas):
             inner = v @ w + b
             logs += np.logaddexp(0, beta * inner).sum(axis=1) - np.logaddexp(0, before * inner).sum(axis=1)
-            h = random.random((chains, self.units)) < _sigmoid(beta * inner)
-            v = (random.random(v.shape) < _sigmoid(beta * (h @ w.T) + a)).astype(float)
+            h = random.random((chains, self.units)) < logistic(beta * inner)
+            v = (random.random(v.shape) < logistic(beta * (h @ w.T) + a)).astype(float)
         base = np.logaddexp(0, a).sum() + self.units * np.log(2)
         return float(base + np.logaddexp.reduce(logs) - np.log(chains))
 
@@ -261,11 +262,11 @@ class RBM:
         """Rows from chains of so many steps, each begun at random: the means of the visible units in the last step."""
         w, a, b = self.weights, self.visible_bias, self.hidden_bias
         random = np.random.default_rng(checked_seed(seed))
-        means = np.broadcast_to(_sigmoid(a) if self.visible == "binary" else a, (whole("count", count), len(a)))
+        means = np.broadcast_to(logistic(a) if self.visible == "binary" else a, (whole("count", count), len(a)))
         for _ in range(whole("steps", steps)):
             v = random.random(means.shape) < means if self.visible == "binary" else means + random.normal(size=means.shape)
-            h = random.random((count, self.units)) < _sigmoid(v @ w + b)
-            means = _sigmoid(h @ w.T + a) if self.visible == "binary" else h @ w.T + a
+            h = random.random((count, self.units)) < logistic(v @ w + b)
+            means = logistic(h @ w.T + a) if self.visible == "binary" else h @ w.T + a
         return np.asarray(means, np.float32)
 
 
@@ -289,7 +290,8 @@ def pseudo_likelihood(x: Array, weights: Array, visible_bias: Array, hidden_bias
     return float(total / len(v))
 
 
-def _sigmoid(x: Array) -> Array:
+def logistic(x: Array) -> Array:
+    """Of arrays in float64: 1 / (1 + exp(-x))."""
     return np.asarray(0.5 * np.tanh(0.5 * x) + 0.5)
 
 
@@ -309,7 +311,7 @@ class _Divergence:
         """Gradients, sums, and the last visible states of the chains, which begin at `begun`."""
         w, a, b = parameters["weights"], parameters["visible_bias"], parameters["hidden_bias"]
         hidden = sigmoid(x @ w + b)
-        visible, error = begun, None
+        visible = begun
         for step in range(self.steps):
             chances = sigmoid(visible @ w + b)
             states = (uniform(fold_in(key, 2 * step), chances.shape) < chances).astype(w.dtype)
