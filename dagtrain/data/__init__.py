@@ -8,6 +8,7 @@ from dagtrain.data.digits import Split, load_digits
 from dagtrain.data.moments import Moments, moments
 from dagtrain.data.open import open_source
 from dagtrain.data.source import Source
+from dagtrain.data.windows import windows
 
 __all__ = [
     "BatchPlan",
@@ -21,4 +22,5 @@ __all__ = [
     "load_digits",
     "moments",
     "open_source",
+    "windows",
 ]
