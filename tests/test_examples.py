@@ -250,6 +250,26 @@ def test_texts_are_learnt_to_the_same_bits_on_two_workers(local_cluster):
         assert [main(quick=True)["fingerprint"] for main in examples] == alone
 
 
+@pytest.mark.timeout(300)  # in the long form
+def test_credit(quick):
+    """Few applicants leave the short form further from the process."""
+    results = load("e1_credit").main(quick)
+    assert results["AUC, network"] >= results["AUC, process"] - (0.035 if quick else 0.01)
+    assert results["Brier, network"] <= results["Brier, process"] * (1.12 if quick else 1.05)
+    assert results["AUC, network"] > results["AUC, gradient boosting"] > results["AUC, logistic regression"]
+    assert results["Brier, network"] < results["Brier, gradient boosting"]
+    assert results["first reasons"] >= (0.55 if quick else 0.8)
+    assert results["gap"] < 0.01
+
+
+def test_tables_are_learnt_to_the_same_bits_on_two_workers(local_cluster):
+    train = load("e1_credit").train
+    alone = train(900, 0, 1, partition=400).history.fingerprint
+    with local_cluster(2) as cluster, distributed.Client(cluster):
+        assert train(900, 0, 1, partition=400).history.fingerprint == alone
+        assert cluster.scheduler.transition_counter > 0
+
+
 def test_every_example_is_tested():
     text = Path(__file__).read_text()
     assert [path.stem for path in FOLDER.glob("*.py") if f'load("{path.stem}")' not in text] == []
