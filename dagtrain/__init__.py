@@ -26,7 +26,7 @@ from dagtrain.registry import hints as _hints
 from dagtrain.trace import cond, custom_gradient, recompute, scan, switch, trace, while_loop
 
 if TYPE_CHECKING:
-    from dagtrain import data, draw, engines, explain, step, text
+    from dagtrain import audio, data, draw, engines, explain, step, text
     from dagtrain.step import Contribution
     from dagtrain.tasks import from_delayed
     from dagtrain.train import History, Stepper, Trainer, callbacks, learning_rate_range, load
@@ -42,6 +42,7 @@ __all__ = [
     "Trainer",
     "__version__",
     "array",
+    "audio",
     "bernoulli",
     "callbacks",
     "compile",
@@ -114,6 +115,7 @@ _HINTS = _hints(
     ("numpy np", "NumPy itself: its functions take tensors"),
     ("visualize plot", "the method visualize() of tensors, graphs and steps, or dt.draw.draw(...)"),
     ("tokenizer tokenize vocabulary vocab textvectorization", "dt.text.Words, dt.text.Characters or dt.text.BytePairs, with .learn(texts)"),
+    ("mfcc melspectrogram logfbank fbank spectrogram soundfile torchaudio librosa", "dt.audio: read_wav, mfcc, log_mel"),
     ("generate beamsearch greedy decode", "dt.text.Decoder(trainer)"),
     ("client cluster localcluster", "distributed.Client, which trainers use by themselves"),
     ("sum mean dot matmul exp log sqrt where concatenate stack reshape", "NumPy's function of that name: it takes tensors"),
@@ -134,6 +136,7 @@ _LATER = {
 
 def __getattr__(name: str) -> Any:
     if name in (
+        "audio",
         "checkpoint",
         "data",
         "deploy",

@@ -1,0 +1,119 @@
+"""How loud and how high: level and pitch of each frame."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dagtrain.arguments import positive
+from dagtrain.audio.framing import frames, samples_of, sound_of
+from dagtrain.errors import ArgumentError
+from dagtrain.graph import Array
+
+__all__ = ["Pitch", "level", "pitch"]
+
+_QUIET = 1e-10
+_PREFERENCE = 0.02
+"""How much more periodic a sound has to be at twice the period, to have that period."""
+
+
+def level(samples: Any, rate: int, *, length: float = 0.025, step: float = 0.01) -> Array:
+    """The level of each frame in decibels: 0 for samples of 1 or -1, and -100 at least.
+
+    Parameters
+    ----------
+    samples
+        From -1 to 1, of shape (samples,).
+    rate
+        Samples a second.
+    length, step
+        Length of a frame, and time from one to the next, in seconds.
+
+    Returns
+    -------
+    Array
+        Of shape (frames,), float32.
+
+    Examples
+    --------
+    >>> level(np.full(400, 0.1), 16_000)
+    array([-20.], dtype=float32)
+    """
+    array = sound_of("level", samples)
+    cut = frames(array, samples_of("level: length", length, rate), samples_of("level: step", step, rate))
+    power = np.einsum("tn,tn->t", cut, cut) / cut.shape[1]
+    decibels: Array = (10 * np.log10(np.maximum(power, _QUIET))).astype(np.float32)
+    return decibels
+
+
+class Pitch(NamedTuple):
+    """The pitch of frames.
+
+    Attributes
+    ----------
+    hertz
+        Periods a second, float32 of shape (frames,), whether the frame is periodic or not.
+    strength
+        How periodic the frame is: 1 for equal periods, about 0 for noise and for silence.
+    """
+
+    hertz: Array
+    strength: Array
+
+
+def pitch(samples: Any, rate: int, *, low: float = 60.0, high: float = 500.0, length: float = 0.05, step: float = 0.01) -> Pitch:
+    """Pitch by autocorrelation.
+
+    The autocorrelation of the frame under a window, at twice the rate, is divided by that of the window; the pitch is where it is highest,
+    between samples by a parabola. Of peaks that are about as high, the one of the shortest period is taken.
+
+    Parameters
+    ----------
+    samples
+        From -1 to 1, of shape (samples,).
+    rate
+        Samples a second.
+    low, high
+        The lowest and the highest pitch in hertz.
+    length, step
+        Length of a frame, at least three periods of `low`, and time from one to the next, in seconds.
+
+    References
+    ----------
+    Boersma, "Accurate short-term analysis of the fundamental frequency and the harmonics-to-noise ratio of a sampled sound" (1993).
+
+    Examples
+    --------
+    >>> t = np.arange(8000) / 8000
+    >>> found = pitch(0.1 * np.sin(2 * np.pi * 123 * t) + 0.1 * np.sin(2 * np.pi * 246 * t), 8000)
+    >>> found.hertz[:3].round(1), found.strength[:3].round(2)
+    (array([123., 123., 123.], dtype=float32), array([1., 1., 1.], dtype=float32))
+    """
+    array = sound_of("pitch", samples)
+    size, hop = samples_of("pitch: length", length, rate), samples_of("pitch: step", step, rate)
+    if not 0 < positive("pitch: low", low) < positive("pitch: high", high) <= rate / 4 or 3 / low > length * (1 + 1e-9):
+        wrong = f"got {low!r}, {high!r} and a length of {length!r} s at {rate} samples a second"
+        raise ArgumentError(f"pitch: low is below high, high at most a quarter of the rate, and a frame has three periods of low: {wrong}.")
+    cut = frames(array, size, hop)
+    cut = cut - cut.mean(axis=1, keepdims=True)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(size) + 0.5) / size)
+    transform = 1 << (size + size // 2).bit_length()
+    rate, size = 2 * rate, 2 * size
+    longest = min(int(rate / low) + 2, size // 2)
+    of_window, of_frames = (
+        np.fft.irfft(np.abs(np.fft.rfft(each, transform)) ** 2, 2 * transform)[..., :longest] for each in (window, cut * window)
+    )
+    energy = of_frames[:, :1]
+    correlation = of_frames / (of_window / of_window[0]) / np.maximum(energy, _QUIET * size / 2)
+    shortest = int(rate / high)
+    inner = correlation[:, shortest : longest - 1]
+    before, after = correlation[:, shortest - 1 : longest - 2], correlation[:, shortest + 1 : longest]
+    peak = (inner >= before) & (inner > after)
+    bend = np.where(peak, before - 2 * inner + after, -1.0)
+    moved = np.where(peak, 0.5 * (before - after) / bend, 0.0)
+    height = np.where(peak, inner - 0.25 * (before - after) * moved, 0.0)
+    lags = np.arange(shortest, longest - 1) + moved
+    best = (height - _PREFERENCE * np.log2(lags * low / rate)).argmax(axis=1)[:, None]
+    at, strength = (np.take_along_axis(each, best, axis=1)[:, 0] for each in (lags, height))
+    return Pitch((rate / at).astype(np.float32), strength.clip(0, 1).astype(np.float32))

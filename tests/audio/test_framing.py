@@ -1,0 +1,48 @@
+"""Frames, their derivatives and neighbours are Kaldi's."""
+
+import numpy as np
+import pytest
+
+from dagtrain import audio
+from dagtrain.errors import DataError, ShapeError
+
+FEATURES = np.random.default_rng(0).normal(3, 2, (40, 5)).astype("f4")
+
+
+def test_derivatives_neighbours_and_standard_features_are_kaldis():
+    kaldi = pytest.importorskip("kaldi_native_fbank")
+    for order, window in ((2, 2), (1, 3), (3, 1)):
+        options = kaldi.DeltaOptions()
+        options.order, options.window = order, window
+        for features in (FEATURES, FEATURES[:1]):
+            np.testing.assert_allclose(audio.deltas(features, order, window), kaldi.compute_deltas(options, features), atol=1e-5)
+    options = kaldi.SpliceOptions()
+    options.left_context, options.right_context = 3, 2
+    assert np.array_equal(audio.context(FEATURES, 3, 2), kaldi.splice_frames(FEATURES, options))
+    options = kaldi.CmvnOptions()
+    options.norm_vars = True
+    expected = kaldi.apply_cmvn(kaldi.compute_cmvn_stats(FEATURES), options, FEATURES)
+    np.testing.assert_allclose(audio.standardize(FEATURES), expected, atol=1e-5)
+
+
+def test_features_keep_their_dtype_and_constant_ones_become_zero():
+    assert {f(FEATURES).dtype for f in (audio.deltas, audio.standardize)} == {np.dtype("f4")}
+    for constant in (0.0, 0.1, -7.3, 1e30):
+        assert not audio.standardize(np.full((9, 2), constant, "f4")).any()
+
+
+def test_labels_of_frames_are_those_in_their_middle():
+    labels = np.repeat([3, 5, 8], [100, 40, 60])
+    assert audio.frames(labels, 40, 20)[:, 20].tolist() == [3, 3, 3, 3, 5, 5, 8, 8, 8]
+    assert np.array_equal(audio.frames(labels, 5, 3, centred=True)[:, 3], labels[::3])
+
+
+def test_mistakes_are_named():
+    for call, kind, message in (
+        (lambda: audio.frames(np.zeros(3), 4, 1), DataError, "fewer than the 4 of one frame"),
+        (lambda: audio.frames(np.zeros(0), 4, 1, centred=True), DataError, "there are 0 samples"),
+        (lambda: audio.deltas(np.zeros(3)), ShapeError, "deltas: features have the shape"),
+        (lambda: audio.standardize(np.zeros((0, 3))), ShapeError, "standardize: features have the shape"),
+    ):
+        with pytest.raises(kind, match=message):
+            call()
