@@ -53,7 +53,7 @@ def grey(seed: int = 0, quick: bool = False, verbose: int = 0) -> tuple[dt.Train
 def coloured(quick: bool = False, verbose: int = 0) -> tuple[dt.Trainer, float]:
     """A network for coloured digits; the quick one reads pictures of 16 × 16 elements."""
     if quick:
-        return train(network([[8], [16], [32]], 64, 0.2), coloured_digits(16), 5e-3, 8, verbose)
+        return train(network([[8], [16], [32]], 64, 0.2), coloured_digits(16), 5e-3, 5, verbose)
     return train(network([[16], [32], [64], [128]], 64, 0.0), coloured_digits(32, copies=4), 1.5e-3, 12, verbose)
 
 
