@@ -73,6 +73,15 @@ def test_cart_pole(quick):
         assert np.mean(returns) >= 450
 
 
+@pytest.mark.timeout(1800)  # in the long form
+def test_anomalies(quick):
+    """Above principal components and one-line rules by ranges: in full by a tenth on two generated series, and below what knows them."""
+    results = load("b8_anomalies").main(quick)
+    for name in ("sensors",) if quick else ("sensors", "payments"):
+        others = [results[f"{name}, {other}"] for other in ("components", "from the mean", "from the row before")]
+        assert max(others) + (0.05 if quick else 0.1) < results[f"{name}, network"] < results[f"{name}, bound"]
+
+
 @pytest.mark.timeout(2400)  # in the long form
 def test_unsupervised(quick):
     """In full the bars: machines by the exact pseudo-likelihood, few labels by paired means of ten splits."""
