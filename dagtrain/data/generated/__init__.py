@@ -1,6 +1,31 @@
-"""Data from processes whose best possible result is known: sentences of a grammar, pictures of scenes with captions."""
+"""Data from processes whose best possible result is known: sentences, pictures with captions; and sound that is like speech."""
 
+from dagtrain.data.generated.calls import CALL_RATE, TONES, Calls, Tone, draw_calls, draw_prosody, tone_probabilities
 from dagtrain.data.generated.grammar import Grammar, Sentences, cafe_grammar
 from dagtrain.data.generated.scenes import Judgement, Scenes, caption_entropy, draw_scenes, judge_caption
+from dagtrain.data.generated.speech import PHONES, Recording, Voice, draw_speech, draw_syllables, draw_voices, speak
 
-__all__ = ["Grammar", "Judgement", "Scenes", "Sentences", "cafe_grammar", "caption_entropy", "draw_scenes", "judge_caption"]
+__all__ = [
+    "CALL_RATE",
+    "PHONES",
+    "TONES",
+    "Calls",
+    "Grammar",
+    "Judgement",
+    "Recording",
+    "Scenes",
+    "Sentences",
+    "Tone",
+    "Voice",
+    "cafe_grammar",
+    "caption_entropy",
+    "draw_calls",
+    "draw_prosody",
+    "draw_scenes",
+    "draw_speech",
+    "draw_syllables",
+    "draw_voices",
+    "judge_caption",
+    "speak",
+    "tone_probabilities",
+]
