@@ -2,7 +2,7 @@
 
     python benchmarks/networks.py [PART ...] [--rounds 9] [--only NAME ...] [--quick] [--json FILE]
 
-    conv     forward, and both gradients together, of one convolution
+    conv     forward, and both gradients together, of one convolution; also by plans of approximate results where these have other kernels
     pool     maximum and mean, forward and gradient
     recurrent outputs and all gradients of LSTM, GRU and SimpleRNN; see `recurrent.py`
     step     forward, gradients and Adam of LeNet-5 (64 × 28 × 28 × 1), of three stages of 32, 64 and 128 filters (64 × 32 × 32 × 3), and of
@@ -82,9 +82,9 @@ def close(ours: Any, theirs: Any, what: str) -> None:
         raise SystemExit(f"{what}: dagtrain and PyTorch do not compute the same.")
 
 
-def bound(function: Any, *arrays: Any) -> Callable[[], Any]:
+def bound(function: Any, *arrays: Any, approximate: bool = False) -> Callable[[], Any]:
     """A traced function as a plan that is bound to memory."""
-    plan = dt.trace(function, *arrays).plan()
+    plan = dt.trace(function, *arrays).plan(approximate=approximate)
     run = plan.bind()
     return lambda: run(*arrays)
 
@@ -105,7 +105,10 @@ def convolution(case: tuple[int, ...], depthwise: bool) -> dict[str, Pair]:
     def gradients(x: Any, kernel: Any, g: Any) -> Any:
         return by_input(g, kernel, lengths=x.shape[1:-1], **options), by_kernel(x, g, window=kernel.shape[:2], **options)
 
-    ours = bound(lambda x, k: spatial.conv(x, k, strides, padding, groups=groups), x, kernel), bound(gradients, x, kernel, g)
+    def forward(x: Any, k: Any) -> Any:
+        return spatial.conv(x, k, strides, padding, groups=groups)
+
+    ours = bound(forward, x, kernel), bound(gradients, x, kernel, g)
     tx, tg = channels_first(x), channels_first(g)
     weight = torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy()).contiguous(memory_format=torch.channels_last)
     back, two = torch.ops.aten.convolution_backward, [padding] * 2
@@ -117,7 +120,12 @@ def convolution(case: tuple[int, ...], depthwise: bool) -> dict[str, Pair]:
     by_x, by_weight, _ = theirs[1]()
     close(ours[1]()[0], by_x, "gradient by x")
     close(ours[1]()[1].transpose(3, 0, 1, 2), by_weight, "gradient by the kernel")
-    return {"forward": (ours[0], theirs[0]), "gradients": (ours[1], theirs[1])}
+    pairs = {"forward": (ours[0], theirs[0]), "gradients": (ours[1], theirs[1])}
+    if any(node.op.startswith("tiled_") for node in dt.transform.optimize(dt.trace(forward, x, kernel), approximate=True).nodes):
+        fast = bound(forward, x, kernel, approximate=True), bound(gradients, x, kernel, g, approximate=True)
+        close(fast[0](), theirs[0](), "forward, approximate")
+        pairs |= {"forward, approximate": (fast[0], theirs[0]), "gradients, approximate": (fast[1], theirs[1])}
+    return pairs
 
 
 def pooling(case: tuple[int, ...]) -> dict[str, Pair]:

@@ -64,7 +64,7 @@ def train(
 
 def main(quick: bool = False, verbose: int = 0) -> dict[str, Any]:
     """Train, print the probability of every next letter, and write a few sentences."""
-    trainer, results = train(*((4_000, 2, 48, 1, 8) if quick else (16_000, 4)), verbose=verbose)
+    trainer, results = train(*((2_000, 2, 48, 1, 8) if quick else (16_000, 4)), verbose=verbose)
     cost, best, excess = results["cost"], results["best"], results["excess"]
     print(f"{cost:.4f} nats a character on new sentences, {excess:.2%} above the best possible, which is {best:.4f}")
     decoder, entries = text.Decoder(trainer), trainer.model.vocabulary.entries

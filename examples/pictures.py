@@ -4,7 +4,8 @@
 
 The changes are a layer: ops of the step that are random in training, and do nothing else. Five networks, each for a split of its own, read
 99.6 % of the digits that training never saw. Then a network of 16, 32, 64 and 128 filters reads digits of any colour, size and place among
-32 × 32 elements. What it sees is drawn: its filters, what its second layer gives, and which parts of pictures decide.
+32 × 32 elements. What it sees is drawn: its filters, what its second layer gives, which parts of pictures decide, and the
+share of each element.
 
 Run: python examples/pictures.py [FOLDER]    a folder for the pictures, which need matplotlib
 """
@@ -52,7 +53,7 @@ def grey(seed: int = 0, quick: bool = False, verbose: int = 0) -> tuple[dt.Train
 def coloured(quick: bool = False, verbose: int = 0) -> tuple[dt.Trainer, float]:
     """A network for coloured digits; the quick one reads pictures of 16 × 16 elements."""
     if quick:
-        return train(network([[8], [16], [32]], 64, 0.2), coloured_digits(16), 5e-3, 8, verbose)
+        return train(network([[8], [16], [32]], 64, 0.2), coloured_digits(16), 5e-3, 5, verbose)
     return train(network([[16], [32], [64], [128]], 64, 0.0), coloured_digits(32, copies=4), 1.5e-3, 12, verbose)
 
 
@@ -62,6 +63,8 @@ def draw(trainer: dt.Trainer, pictures: np.ndarray, folder: Path) -> None:
     dt.explain.plot_filters(trainer, "conv2d_1", filename=folder / "filters.png")
     dt.explain.plot_activations(trainer, pictures[:3], "activation_2", filename=folder / "activations.png")
     dt.explain.plot_occlusion(trainer, pictures[:8], size, max(1, size // 3), filename=folder / "occlusion.png")
+    shares = dt.explain.integrated_gradients(trainer, pictures[:8], baseline=pictures.mean(axis=0))
+    dt.explain.plot_attributions(pictures[:8], shares.values, folder / "shares.png")
 
 
 def main(quick: bool = False, verbose: int = 0, folder: Path | None = None) -> dict[str, float]:

@@ -10,6 +10,11 @@ from typing import Any
 import pytest
 
 
+def rarely(*values: Any) -> Any:
+    """A further case of a kind that others show: for the long form alone."""
+    return pytest.param(*values, marks=pytest.mark.long)
+
+
 def each(cases: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Decorate a test of one case so that it runs all; failures are raised together, each with its case.
 

@@ -107,9 +107,9 @@ def test_pendulum():
 def test_pictures(quick, tmp_path):
     """One split in the quick form; in full the mean of five, and larger coloured pictures."""
     results = load("pictures").main(quick, folder=tmp_path)
-    assert {file.name for file in tmp_path.iterdir()} == {"activations.png", "filters.png", "occlusion.png"}
+    assert {file.name for file in tmp_path.iterdir()} == {"activations.png", "filters.png", "occlusion.png", "shares.png"}
     assert results["grey"] >= (0.975 if quick else 0.99)
-    assert results["coloured"] >= (0.5 if quick else 0.95)
+    assert results["coloured"] >= (0.4 if quick else 0.95)
 
 
 @pytest.mark.long
@@ -213,7 +213,7 @@ def test_next_word():
 @pytest.mark.timeout(1200)  # in the long form
 def test_next_character(quick):
     results = load("next_character").main(quick)
-    assert -0.005 < results["excess"] <= (0.8 if quick else 0.01)  # 8 where nothing is learnt
+    assert -0.005 < results["excess"] <= (1.5 if quick else 0.01)  # 8 where nothing is learnt
     assert quick or all(abs(results["letters"].get(letter, 0) - share) < 0.06 for letter, share in results["true"].items())
 
 
@@ -283,6 +283,26 @@ def test_callers_alone_and_on_two_workers(quick, local_cluster, tmp_path):
     assert alone["confusion"].sum() == (100 if quick else 4000)
     with local_cluster(2) as cluster, distributed.Client(cluster):
         assert example.main(quick)["fingerprint"] == alone["fingerprint"]
+
+
+@pytest.mark.timeout(300)  # in the long form
+def test_credit(quick):
+    """Few applicants leave the short form further from the process."""
+    results = load("e1_credit").main(quick)
+    assert results["AUC, network"] >= results["AUC, process"] - (0.035 if quick else 0.01)
+    assert results["Brier, network"] <= results["Brier, process"] * (1.12 if quick else 1.05)
+    assert results["AUC, network"] > results["AUC, gradient boosting"] > results["AUC, logistic regression"]
+    assert results["Brier, network"] < results["Brier, gradient boosting"]
+    assert results["first reasons"] >= (0.55 if quick else 0.8)
+    assert results["gap"] < 0.01
+
+
+def test_tables_are_learnt_to_the_same_bits_on_two_workers(local_cluster):
+    train = load("e1_credit").train
+    alone = train(900, 0, 1, partition=400).history.fingerprint
+    with local_cluster(2) as cluster, distributed.Client(cluster):
+        assert train(900, 0, 1, partition=400).history.fingerprint == alone
+        assert cluster.scheduler.transition_counter > 0
 
 
 def test_every_example_is_tested():

@@ -8,6 +8,7 @@
     {"a": 1}                    ⇄  {"dict": [["a", 1]]}
     np.float32(0.5)             ⇄  {"number": 0.5, "dtype": "float32"}
     text.Words(("a", "b"))      ⇄  {"vocabulary": "Words", "settings": {"tokens": ["a", "b"], …}}
+    data.Features((…))          ⇄  {"features": "Features", "settings": {"columns": [{"features": "Number", …}, …]}}
     a layer of the user's       ⇄  {"python": "module.Scale", "settings": {…}}                    built if the user gives the class
     a function of the user's    ⇄  {"python": "module.name"}                                      taken if the user gives it
 
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain import nn, optim
+from dagtrain.data.features import Category, Features, Number
 from dagtrain.errors import ArgumentError
 from dagtrain.nn import losses, metrics
 from dagtrain.nn.losses import Loss
@@ -70,6 +72,7 @@ def _named(*functions: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
 MAKERS: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "layer": _layers(),
     "vocabulary": Vocabulary.kinds,
+    "features": {kind.__name__: kind for kind in (Features, Number, Category)},
     "optimizer": {
         **OPTIMIZERS,
         **_named(optim.clip_by_value, optim.clip_by_global_norm, optim.l2, optim.add_decayed_weights),
@@ -149,9 +152,10 @@ class Describer:
             return description if "metric" in description else self._checked("metric", name, {**settings, "name": value.name}, value, path)
         if isinstance(value, nn.Layer):
             return self._layer(value, path)
-        if isinstance(value, Vocabulary) and type(value) is MAKERS["vocabulary"].get(type(value).__name__):
-            settings = {f.name: self.describe(getattr(value, f.name), _join(path, f.name)) for f in dataclasses.fields(value)}
-            return {"vocabulary": type(value).__name__, "settings": settings}
+        for tag in ("vocabulary", "features"):
+            if type(value) is MAKERS[tag].get(type(value).__name__):
+                settings = {f.name: self.describe(getattr(value, f.name), _join(path, f.name)) for f in dataclasses.fields(value)}
+                return {tag: type(value).__name__, "settings": settings}
         if in_layer and "<lambda>" in getattr(value, "__qualname__", "<lambda>"):
             cure = "Write a function with def" if callable(value) else "Make it in forward from such values"
             raise ArgumentError(

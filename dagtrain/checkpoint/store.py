@@ -67,7 +67,7 @@ def describe_run(
     description = objective.description(describer.describe)
     if description["kind"] != "model":
         description["structure"] = describe_structure(program.layout.structure)
-    description["coupled"] = objective.coupled
+    description |= {"coupled": objective.coupled, "approximate": objective.approximate}
     keys = {name: graph.key for name, graph in program.update.graphs.items()}
     batches = None if begun is None else begun.batches
     if plan is not None:

@@ -1,15 +1,11 @@
 """Mean and variance of data where it lies, in the pass that checks it, and to the same bits whatever its partitions and the workers.
 
-partitions  │ 700 rows │ 700 │ 700 │       pieces of as many rows as fit, from the beginning of the data
-pieces      │ 1,000    │ 1,000 │ 100 │     each: size, mean, sum of squared distances from it; joined in order, in float64
-
-The rows of a piece are gathered from the partitions that hold them; no other rows leave their worker.
+A task for each partition returns its exact sums (see `dagtrain.data.exact`), so no row leaves its worker.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,17 +13,14 @@ import numpy as np
 from dagtrain.arguments import is_whole
 from dagtrain.data.chunked import ChunkedSource
 from dagtrain.data.columns import Rows
+from dagtrain.data.exact import Sums, exact_sums, joined, mean_and_variance
 from dagtrain.data.open import open_source
-from dagtrain.data.pick import Gathered, assemble, gather_plan
-from dagtrain.data.source import PARTITION_BYTES, Source
+from dagtrain.data.source import Source, row_slices
 from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.graph import Array
 from dagtrain.trace.tree import unflatten
 
 __all__ = ["Moments", "moments"]
-
-_MOST = 8192
-"""Most rows of a piece."""
 
 
 class Moments(NamedTuple):
@@ -36,7 +29,7 @@ class Moments(NamedTuple):
     Attributes
     ----------
     mean, variance
-        In float64; the variance is the mean squared distance from the mean.
+        Each is rounded to float64 once; the variance is the mean squared distance from the mean.
     size
         Numbers that each is of.
     """
@@ -44,14 +37,6 @@ class Moments(NamedTuple):
     mean: Array
     variance: Array
     size: int
-
-
-class _Part(NamedTuple):
-    """Of some rows: how many numbers each is of, the mean and the sum of squared distances from it."""
-
-    size: int
-    mean: Array
-    squares: Array
 
 
 def moments(x: Any, axis: int | tuple[int, ...] | None = -1, dtype: Any = np.float32) -> Any:
@@ -93,9 +78,13 @@ def moments(x: Any, axis: int | tuple[int, ...] | None = -1, dtype: Any = np.flo
         raise ArgumentError(f"moments: axis is a whole number, several, or None, got {axis!r}.")
     source = open_source(x, targets=None, dtype=dtype, check=False)
     reduced = [_reduced(name, 1 + len(spec.shape), axes) for name, spec in zip(source.columns.names, source.columns.specs, strict=True)]
-    pieces = _pieces(source, reduced)
-    whole = [reduce(_joined, parts) for parts in zip(*pieces, strict=True)]
-    return unflatten(source.columns.structure[0], [Moments(p.mean, p.squares / p.size, p.size) for p in whole])
+    results = []
+    for name, spec, axes, *parts in zip(source.columns.names, source.columns.specs, reduced, *_sums(source, reduced), strict=True):
+        sums = joined(parts)
+        shape = tuple(n for axis, n in enumerate(spec.shape, 1) if axis not in axes)
+        mean, variance = (each.reshape(shape) for each in mean_and_variance(name, sums))
+        results.append(Moments(mean, variance, sums.rows))
+    return unflatten(source.columns.structure[0], results)
 
 
 def _reduced(name: str, ndim: int, axes: Sequence[int]) -> tuple[int, ...]:
@@ -105,40 +94,22 @@ def _reduced(name: str, ndim: int, axes: Sequence[int]) -> tuple[int, ...]:
     return tuple(axis for axis in range(ndim) if axis not in kept)
 
 
-def _pieces(source: Source, reduced: Sequence[tuple[int, ...]]) -> list[list[_Part]]:
-    """The parts of each piece, for each column."""
-    most = min(max(1, PARTITION_BYTES // source.row_bytes), _MOST)
-    pieces = [range(start, min(start + most, source.samples)) for start in range(0, source.samples, most)]
+def _sums(source: Source, reduced: Sequence[tuple[int, ...]]) -> list[list[Sums]]:
+    """The sums of each partition, for each column."""
     if not isinstance(source, ChunkedSource):
         columns = source.local()
-        return [_of_rows(reduced, tuple(column[p.start : p.stop] for column in columns)) for p in pieces]
-    from dask.task_spec import DataNode, Task, TaskRef
+        return [_of_partition(reduced, tuple(column[rows] for column in columns)) for rows in row_slices(source.sizes)]
+    from dask.task_spec import Task, TaskRef
 
     graph, data = source.tasks()
-    name = f"moments-{data[0][0]}"
-    tasks = {}
-    for i, piece in enumerate(pieces):
-        picks = gather_plan(piece, source.sizes)
-        rows = (TaskRef(data[p.partition]) for p in picks)
-        tasks[name, i] = Task((name, i), _of_piece, tuple(reduced), DataNode(None, picks), *rows)
+    tasks = {(f"moments-{name}", i): Task((f"moments-{name}", i), _of_partition, tuple(reduced), TaskRef((name, i))) for name, i in data}
     return source.check({**graph, **tasks}, list(tasks))
 
 
-def _of_piece(reduced: Sequence[tuple[int, ...]], picks: Sequence[Gathered], *partitions: Rows) -> list[_Part]:
-    return _of_rows(reduced, assemble(picks, partitions))
-
-
-def _of_rows(reduced: Sequence[tuple[int, ...]], columns: Rows) -> list[_Part]:
-    return [_part(np.require(column, np.float64, "C"), axes) for column, axes in zip(columns, reduced, strict=True)]
-
-
-def _part(column: Array, axes: tuple[int, ...]) -> _Part:
-    mean = column.mean(axis=axes, keepdims=True)
-    squares = np.square(column - mean).sum(axis=axes)
-    return _Part(column.size // max(squares.size, 1), mean.reshape(squares.shape), squares)
-
-
-def _joined(a: _Part, b: _Part) -> _Part:
-    """The part of the rows of both: Chan, Golub and LeVeque, "Algorithms for computing the sample variance" (1983), equation 2.1."""
-    size, apart = a.size + b.size, b.mean - a.mean
-    return _Part(size, a.mean + apart * (b.size / size), a.squares + b.squares + np.square(apart) * (a.size * b.size / size))
+def _of_partition(reduced: Sequence[tuple[int, ...]], columns: Rows) -> list[Sums]:
+    results = []
+    for column, axes in zip(columns, reduced, strict=True):
+        kept = [axis for axis in range(column.ndim) if axis not in axes]
+        width = int(np.prod([column.shape[axis] for axis in kept]))
+        results.append(exact_sums(column.transpose(*axes, *kept).reshape(-1, width)))
+    return results

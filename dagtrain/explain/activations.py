@@ -50,7 +50,7 @@ def layer_graph(trainer: Trainer, rows: int = 1) -> Graph:
     ['dense_1', 'dense_2']
     """
     program = trainer.program
-    objective = _model_of(program)
+    objective = model_of(program)
 
     def outputs(parameters: Any, statistics: Any, x: Any) -> dict[str, Any]:
         read = in_evaluation(statistics, objective.reductions(program.columns.x))
@@ -98,7 +98,7 @@ def activations(trainer: Trainer, x: Any, layers: str | Sequence[str] | None = N
     {'dense_1': (5, 3), 'dense_2': (5, 2)}
     """
     program, state = trainer.program, trainer.state
-    columns = _rows(program, x)
+    columns = rows_of(program, x)
     length = whole("batch_size", batch_size)
     names = _chosen(layers, list(layer_graph(trainer).outputs))
     before = state_leaves(program.layout, program.statistics_layout, state)
@@ -149,7 +149,7 @@ def filters(trainer: Trainer, layer: str, shape: Sequence[int] | None = None) ->
     return np.moveaxis(kernel, -1, 0)
 
 
-def _model_of(program: Program) -> ModelObjective:
+def model_of(program: Program) -> ModelObjective:
     if not isinstance(program.objective, ModelObjective):
         raise ArgumentError("a cost function has no layers: give a trainer of a model.")
     return program.objective
@@ -162,9 +162,9 @@ def _inside(call: Call) -> Iterator[Call]:
         yield from _inside(inner)
 
 
-def _rows(program: Program, x: Any) -> list[Array]:
+def rows_of(program: Program, x: Any) -> list[Array]:
     """The columns of x as arrays of the program's dtypes."""
-    x = bind_inputs(_model_of(program), x, program.columns)
+    x = bind_inputs(model_of(program), x, program.columns)
     source = open_source(x, targets=None, dtype=program.objective.dtype, expected=program.columns)
     check_alike(program.columns, source.columns, ["x"])
     return [np.asarray(column, spec.dtype) for column, spec in zip(source.local(), program.columns.of_x.specs, strict=True)]

@@ -1,4 +1,4 @@
-"""Curves as a picture, by matplotlib: returns of episodes, losses of epochs."""
+"""Curves and bars as a picture, by matplotlib: returns of episodes, losses of epochs, shares of the numbers of a row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dagtrain.arguments import whole
 from dagtrain.errors import ArgumentError
 from dagtrain.explain.plot import Plot, figures
 
-__all__ = ["plot_lines"]
+__all__ = ["plot_lines", "plot_shares"]
 
 
 def plot_lines(
@@ -58,6 +58,52 @@ def plot_lines(
         axes.annotate(name, (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
     axes.set(xlabel=x, ylabel=y, title=title)
     axes.legend(fontsize=8, frameon=False)
+    plot = Plot(figure)
+    if filename is not None:
+        plot.save(filename)
+    return plot
+
+
+def plot_shares(
+    shares: Mapping[str, float],
+    most: int = 10,
+    x: str = "",
+    title: str = "",
+    filename: str | os.PathLike[str] | None = None,
+) -> Plot:
+    """Shares of a score as bars, the largest on top: red where they raise the score, blue where they lower it.
+
+    Parameters
+    ----------
+    shares
+        Name → share, such as the `dagtrain.explain.integrated_gradients` of one row.
+    most
+        Most bars; what is left is one bar more.
+    x, title
+        Texts.
+    filename
+        Where to write it, in the format of its ending: png, svg, pdf.
+
+    Raises
+    ------
+    MissingDependencyError
+        If matplotlib is not installed.
+    """
+    whole("plot_shares: most", most)
+    if not shares:
+        raise ArgumentError("plot_shares: there is no share.")
+    ranked = sorted(((name, float(share)) for name, share in shares.items()), key=lambda pair: -abs(pair[1]))
+    bars, rest = ranked[:most], ranked[most:]
+    if rest:
+        bars.append((f"{len(rest)} others", sum(share for _, share in rest)))
+    figure = figures()(figsize=(6.4, 0.7 + 0.26 * len(bars)), layout="constrained")
+    axes = figure.add_subplot()
+    widths = [share for _, share in bars]
+    places = np.arange(len(bars))[::-1]
+    axes.barh(places, widths, color=["#b2182b" if width > 0 else "#2166ac" for width in widths], height=0.7)
+    axes.set_yticks(places, [name for name, _ in bars], fontsize=8)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set(xlabel=x, title=title)
     plot = Plot(figure)
     if filename is not None:
         plot.save(filename)

@@ -1,4 +1,4 @@
-"""Filters, outputs of layers and occlusion as pictures in a grid, by matplotlib.
+"""Filters, outputs of layers, occlusion and attributions as pictures in a grid, by matplotlib.
 
 Equal numbers give equal files: a figure is drawn without matplotlib's state of windows, and its files hold no date and no version.
 """
@@ -23,7 +23,7 @@ from dagtrain.graph import Array
 if TYPE_CHECKING:
     from dagtrain.train import Trainer
 
-__all__ = ["Plot", "figures", "plot_activations", "plot_filters", "plot_grid", "plot_occlusion"]
+__all__ = ["Plot", "figures", "plot_activations", "plot_attributions", "plot_filters", "plot_grid", "plot_occlusion"]
 
 COLOURS = {"grey": "gray", "heat": "inferno", "signed": "RdBu_r"}
 """How numbers become colours → matplotlib's name of it."""
@@ -210,6 +210,26 @@ def plot_occlusion(
     pictures = list(np.asarray(x if column is None else x[column]))
     colours = ["grey"] * len(pictures) + ["signed"] * len(pictures)
     return plot_grid([*pictures, *falls], (), len(pictures), colours, "pictures, and what decides", filename)
+
+
+def plot_attributions(x: Any, values: Any, filename: str | os.PathLike[str] | None = None) -> Plot:
+    """Above each other: pictures, and the attributions of their elements, the sum over channels; red where they raise the score.
+
+    Parameters
+    ----------
+    x
+        Pictures, (samples, height, width) or (samples, height, width, channels).
+    values
+        Arrays of the shape of x, such as those of `dagtrain.explain.integrated_gradients` or `dagtrain.explain.saliency`.
+    filename
+        Where to write it; see `plot_grid`.
+    """
+    pictures, shares = list(np.asarray(x)), np.asarray(values)
+    if shares.shape != np.shape(x) or shares.ndim not in (3, 4):
+        raise ShapeError(f"plot_attributions takes pictures and values of one shape, got {np.shape(x)} and {shares.shape}.")
+    shown = shares.sum(axis=-1) if shares.ndim == 4 else shares
+    colours = ["grey"] * len(pictures) + ["signed"] * len(pictures)
+    return plot_grid([*pictures, *shown], (), len(pictures), colours, "pictures, and the shares of their elements", filename)
 
 
 def figures() -> Any:

@@ -39,8 +39,10 @@ class Compiled:
         The (not yet optimised) graph of the latest call.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str | None = None, build: Callable[..., Any] | None = None) -> None:
-        self.function = function
+    def __init__(
+        self, function: Callable[..., Any], name: str | None = None, build: Callable[..., Any] | None = None, approximate: bool = False
+    ) -> None:
+        self.function, self._approximate = function, approximate
         self._build = function if build is None else build
         self.__name__ = name or str(getattr(function, "__name__", "function"))
         self.__doc__ = function.__doc__
@@ -100,7 +102,7 @@ class Compiled:
 
     def _compile(self, signature: Any, recorded: Recorded) -> tuple[Traced, Plan]:
         traced = recorded.closed()
-        entry = (traced, plan(traced.graph))
+        entry = (traced, plan(traced.graph, approximate=self._approximate))
         with self._lock:
             self._cache[signature] = entry
             while len(self._cache) > CACHE_SIZE:

@@ -20,8 +20,14 @@ __all__ = ["Specialised", "compile"]
 class Specialised(Compiled):
     """A compiled function of its other arguments for each value of its static ones."""
 
-    def __init__(self, function: Callable[..., Any], static_argnums: int | Iterable[int], static_argnames: str | Iterable[str]) -> None:
-        super().__init__(function)
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        static_argnums: int | Iterable[int],
+        static_argnames: str | Iterable[str],
+        approximate: bool = False,
+    ) -> None:
+        super().__init__(function, approximate=approximate)
         try:
             self._signature = inspect.signature(function)
         except (TypeError, ValueError) as error:
@@ -62,7 +68,7 @@ class Specialised(Compiled):
         with self._lock:
             special = self._each.get(key)
             if special is None:
-                special = self._each[key] = Compiled(self._with(static, tuple(values)), self.__name__)
+                special = self._each[key] = Compiled(self._with(static, tuple(values)), self.__name__, approximate=self._approximate)
             self._each.move_to_end(key)
             while len(self._each) > CACHE_SIZE:
                 self._each.popitem(last=False)
@@ -89,7 +95,11 @@ class Specialised(Compiled):
 
 @hinted
 def compile(
-    function: Callable[..., Any], *, static_argnums: int | Iterable[int] = (), static_argnames: str | Iterable[str] = ()
+    function: Callable[..., Any],
+    *,
+    static_argnums: int | Iterable[int] = (),
+    static_argnames: str | Iterable[str] = (),
+    approximate: bool = False,
 ) -> Compiled:
     """A function of NumPy calls as straight-line NumPy without allocation.
 
@@ -100,6 +110,8 @@ def compile(
     static_argnums, static_argnames
         Arguments that stay the Python values that they are, by position or name: texts, flags, shapes, counts. The function is compiled for
         each of their values anew.
+    approximate
+        Whether rewrites that change the last places, or results for NaN, infinity or signed zero, are allowed.
 
     Examples
     --------
@@ -116,5 +128,5 @@ def compile(
     if not callable(function):
         raise ArgumentError(f"compile takes a function, not a {type(function).__name__}.")
     if static_argnums != () or static_argnames != ():
-        return Specialised(function, static_argnums, static_argnames)
-    return Compiled(function)
+        return Specialised(function, static_argnums, static_argnames, approximate)
+    return Compiled(function, approximate=approximate)

@@ -16,7 +16,7 @@ dataclass: its settings and nothing else.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -140,6 +140,11 @@ class Layer(Hinted):
         """The names of the inputs that cannot be left out."""
         optional = {p.name for p in signature_of(self.forward).parameters.values() if p.default is not p.empty}
         return tuple(name for name in self.input_names if name not in optional)
+
+    @property
+    def encoders(self) -> Mapping[str, Any]:
+        """By the name of an input, what encodes the tables that a trainer is given for it; see `dagtrain.data.Features`."""
+        return {}
 
     def init(self, key: Any, *inputs: Any, dtype: Any = None) -> tuple[Nest, Nest]:
         """First parameters and state.

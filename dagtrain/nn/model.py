@@ -128,6 +128,18 @@ class Model(Layer):
         """Specs of a batch of one sample."""
         return tuple(value.spec for value in leaves(self.inputs))
 
+    @property
+    def encoders(self) -> Mapping[str, Any]:
+        """Those of the layers that take inputs of the model."""
+        names = dict(zip(map(id, leaves(self.inputs)), self.input_names, strict=True))
+        taken = [
+            (names[id(value)], step.layer.encoders.get(name))
+            for step in self.steps
+            for name, value in zip(step.layer.input_names, step.inputs, strict=False)
+            if id(value) in names
+        ]
+        return {name: encoder for name, encoder in taken if encoder is not None}
+
     @cached_property
     def steps(self) -> list[Step]:
         """The calls of layers in the order in which they run, those for auxiliary outputs last."""

@@ -8,7 +8,7 @@ Layers are named by class and running number. A layer that stands in the stack t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +102,12 @@ class Sequential(Layer):
     def known_inputs(self) -> tuple[Spec, ...] | None:
         """Spec of a batch of one sample of the declared `input_shape` (float32)."""
         return None if self.input_shape is None else (Spec((1, *self.input_shape), np.dtype(np.float32)),)
+
+    @property
+    def encoders(self) -> Mapping[str, Any]:
+        """Those of the first layer."""
+        first = self.layers[0]
+        return {"x": first.encoders[first.input_names[0]]} if first.encoders else {}
 
     def forward(self, c: Context, x: Any, mask: Any = None) -> Any:
         """The last layer's outputs."""

@@ -18,12 +18,12 @@ import numpy as np
 
 from dagtrain.errors import DTypeError, ShapeError
 from dagtrain.graph import Spec, Tensor, make_spec
-from dagtrain.ops import conv_kernels, depthwise_kernels
+from dagtrain.ops import conv_kernels, depthwise_kernels, winograd
 from dagtrain.ops.conv_kernels import Shapes
 from dagtrain.ops.record import Draw, Kernel, Op, Sample, written
 from dagtrain.ops.windows import Lengths, Padding, counts_of
 
-__all__ = ["conv", "conv_by_input", "conv_by_kernel"]
+__all__ = ["conv", "conv_by_input", "conv_by_kernel", "pays_by_tiles", "tiled_conv", "tiled_conv_by_input"]
 
 
 def _check(name: str, a: Spec, kernel: Lengths, groups: int) -> None:
@@ -65,17 +65,17 @@ def _kernels(s: Shapes) -> Any:
     return depthwise_kernels if s.is_depthwise else conv_kernels
 
 
-def _computed(name: str, a: Any, b: Any, shape: tuple[int, ...], out: Any, scratch: Any, s: Shapes) -> Any:
+def _computed(name: str, a: Any, b: Any, shape: tuple[int, ...], out: Any, scratch: Any, s: Shapes, kernels: Any = None) -> Any:
     """The result of a kernel for two arrays; sums of float16 are accumulated in float32."""
-    dtype = np.result_type(a, b)
+    dtype, module = np.result_type(a, b), kernels or _kernels(s)
     if dtype == np.float16:
-        return written(_computed(name, a.astype(np.float32), b.astype(np.float32), shape, None, None, s).astype(dtype), out)
-    return getattr(_kernels(s), name)(a, b, np.empty(shape, dtype) if out is None else out, scratch, s)
+        return written(_computed(name, a.astype(np.float32), b.astype(np.float32), shape, None, None, s, module).astype(dtype), out)
+    return getattr(module, name)(a, b, np.empty(shape, dtype) if out is None else out, scratch, s)
 
 
-def _scratch(name: str, s: Shapes, dtype: Any) -> tuple[Spec, ...]:
+def _scratch(name: str, s: Shapes, dtype: Any, kernels: Any = None) -> tuple[Spec, ...]:
     """Work space of a kernel."""
-    specs: tuple[Spec, ...] = getattr(_kernels(s), f"{name}_scratch")(s, dtype)
+    specs: tuple[Spec, ...] = getattr(kernels or _kernels(s), f"{name}_scratch")(s, dtype)
     return specs
 
 
@@ -211,4 +211,69 @@ conv_by_kernel: Op = Op(
     _kernel_gradient,
     tuple(Sample((Draw(x), Draw(y)), {"window": kernel[:-2], **attributes}) for x, kernel, y, attributes in _CASES),
     macs=lambda spec, x, g, **_: float(g.size * math.prod(spec.shape[:-1])),
+)
+
+# ---- in tiles, approximately
+
+
+def pays_by_tiles(a: Any, kernel: Any, attributes: Any) -> bool:
+    """Whether `tiled_conv`, or `tiled_conv_by_input` where the attributes have `lengths`, is faster, in float32."""
+    s = _input_shapes(a, kernel, **attributes).turned if "lengths" in attributes else _forward_shapes(a, kernel, **attributes)
+    return np.result_type(a.dtype, kernel.dtype) == np.float32 and s is not None and winograd.pays(s)
+
+
+def _tiled(name: str, s: Shapes | None) -> None:
+    if s is None or not winograd.is_possible(s):
+        raise ShapeError(f"{name} takes windows of 3 by 3 side by side, and lengths of the result that 4 divides.")
+
+
+def _tiled_spec(x: Spec, kernel: Spec, **attributes: Any) -> Spec:
+    spec = _conv_spec(x, kernel, **attributes)
+    _tiled("tiled_conv", _forward_shapes(x, kernel, **attributes))
+    return spec
+
+
+def _tiled_input_spec(g: Spec, kernel: Spec, **attributes: Any) -> Spec:
+    spec = _input_spec(g, kernel, **attributes)
+    _tiled("tiled_conv_by_input", _input_shapes(g, kernel, **attributes).turned)
+    return spec
+
+
+def _tiled_kernel(x: Any, kernel: Any, out: Any = None, scratch: Any = None, **attributes: Any) -> Any:
+    s = _forward_shapes(x, kernel, **attributes)
+    return _computed("forward", x, kernel, (s.samples, *s.counts, s.filters), out, scratch, s, winograd)
+
+
+def _tiled_input_kernel(g: Any, kernel: Any, out: Any = None, scratch: Any = None, **attributes: Any) -> Any:
+    s = _input_shapes(g, kernel, **attributes)
+    return _computed("by_input", g, kernel, (s.samples, *s.lengths, s.channels), out, scratch, s, winograd)
+
+
+_SAME: dict[str, Any] = {"strides": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
+
+tiled_conv: Op = Op(
+    "tiled_conv",
+    Kernel(
+        _tiled_kernel,
+        scratch=lambda x, kernel, **attributes: _scratch(
+            "forward", _forward_shapes(x, kernel, **attributes), np.result_type(x.dtype, kernel.dtype), winograd
+        ),
+    ),
+    _tiled_spec,
+    conv.gradient,
+    (Sample((Draw((2, 4, 8, 2)), Draw((3, 3, 2, 3))), _SAME),),
+    macs=conv.macs,
+)
+tiled_conv_by_input: Op = Op(
+    "tiled_conv_by_input",
+    Kernel(
+        _tiled_input_kernel,
+        scratch=lambda g, kernel, **attributes: _scratch(
+            "by_input", _input_shapes(g, kernel, **attributes), np.result_type(g.dtype, kernel.dtype), winograd
+        ),
+    ),
+    _tiled_input_spec,
+    conv_by_input.gradient,
+    (Sample((Draw((2, 4, 8, 3)), Draw((3, 3, 2, 3))), {"lengths": (4, 8), **_SAME}),),
+    macs=conv_by_input.macs,
 )

@@ -325,7 +325,7 @@ def plan(
     optimize
         Whether rewrites and constant folding run first.
     approximate
-        Whether rewrites that change results for NaN, infinity or signed zero are allowed.
+        Whether rewrites that change the last places, or results for NaN, infinity or signed zero, are allowed.
     donate, yield_points, backend
         See `Plan`.
     """

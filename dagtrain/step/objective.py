@@ -81,6 +81,8 @@ class Objective:
     """Whether the cost couples the rows of a shard on purpose, and need not add up over rows."""
     random = False
     """Whether its sums depend on random numbers in evaluation too."""
+    approximate = False
+    """Whether its plans may be rewritten to faster ones that differ in the last places; see `dagtrain.plan.plan`."""
     dtype = np.dtype(np.float32)
     """Of parameters, statistics and all floats of the rows."""
 

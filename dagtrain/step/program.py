@@ -185,7 +185,9 @@ class Program:
         columns = self.columns if columns is None else columns
         cache_key = function.__name__, rows, (columns.names, columns.specs)
         if cache_key not in self._plans:
-            self._plans[cache_key] = plan(self._graph(function, rows, columns), yield_points=yield_points)
+            self._plans[cache_key] = plan(
+                self._graph(function, rows, columns), approximate=self.objective.approximate, yield_points=yield_points
+            )
         return self._plans[cache_key]
 
     def scorer(self, rows: Iterable[int], columns: Columns | None = None) -> Scorer:

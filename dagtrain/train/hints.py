@@ -6,7 +6,7 @@ from dagtrain.registry import hints
 
 __all__ = ["CALLBACK", "CALLBACKS", "FIXED", "MOMENTS", "TRAINER"]
 
-FIXED = ("coupled", "dtype", "loss", "loss_weights", "metrics", "model", "seed", "shards")
+FIXED = ("approximate", "coupled", "dtype", "loss", "loss_weights", "metrics", "model", "seed", "shards")
 """Arguments of a trainer that are fixed when it is made."""
 TRAINER = hints(
     ("learningrate lr", "trainer.learning_rate_scale, a factor of the optimiser's rate, or another trainer.optimizer"),

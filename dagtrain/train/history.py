@@ -82,5 +82,6 @@ def describe_fit(engine: Any, program: Program, plan: BatchPlan, streams: bool, 
         "samples": None if streams else plan.samples,
         "seed": seed,
         "dtype": program.objective.dtype.name,
+        "approximate": program.objective.approximate,
         **software(),
     }

@@ -98,7 +98,7 @@ def load(
     settings: dict[str, Any] = {"optimizer": _part(checkpoint, "optimizer", manifest.optimizer, optimizer, custom)}
     settings |= {"shards": manifest.shards, "seed": manifest.seed, "engine": engine, "threads": threads, "client": client}
     objective = manifest.objective
-    settings |= {"coupled": objective.get("coupled") is True, "dtype": manifest.parameters.dtype}
+    settings |= {name: objective.get(name) is True for name in ("coupled", "approximate")} | {"dtype": manifest.parameters.dtype}
     if objective.get("kind") in ("cost", "contribution"):
         if model is None:
             example = "a cost function: give it, as in dt.load(path, model=cost)"

@@ -8,7 +8,7 @@ Evaluation needs no targets of outputs that exist in training alone, and leaves 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from dagtrain.data.columns import Columns
@@ -18,16 +18,17 @@ from dagtrain.step.model import ModelObjective
 from dagtrain.step.objective import Objective
 from dagtrain.trace.tree import Leaf, Structure
 
-__all__ = ["bind_inputs", "bind_targets", "for_evaluation"]
+__all__ = ["bind_inputs", "bind_targets", "encoded", "for_evaluation"]
 
 
 def bind_inputs(objective: Objective, x: Any, expected: Columns | None) -> Any:
-    """The inputs in the form of the expected columns; a list of the arrays of several inputs as a tuple."""
+    """The inputs in the form of the expected columns, tables as numbers; a list of the arrays of several inputs as a tuple."""
     if not isinstance(objective, ModelObjective):
         return x
     names, required = objective.model.input_names, objective.model.required_inputs
     if len(required) > 1 and _is_list_of_columns(x):
         x = tuple(x)
+    x = encoded(x, names, objective.model.encoders)
     return x if expected is None else _in_form(x, names, expected.structure[0])
 
 
@@ -59,6 +60,18 @@ def for_evaluation(objective: Objective, columns: Columns) -> tuple[Columns, Col
     if not training_only or len(training_only) == len(objective.heads):  # without any other, the objective refuses
         return columns, ()
     return columns.without(training_only), training_only
+
+
+def encoded(x: Any, names: Sequence[str], encoders: Mapping[str, Any]) -> Any:
+    """The inputs with their tables as numbers, by the features that the model holds; None stays."""
+    for name, features in encoders.items():
+        if isinstance(x, dict):
+            x = {key: features.encode(part) if key == name and part is not None else part for key, part in x.items()}
+        elif isinstance(x, tuple):
+            x = tuple(features.encode(part) if i == names.index(name) and part is not None else part for i, part in enumerate(x))
+        elif name == names[0] and x is not None:
+            x = features.encode(x)
+    return x
 
 
 def _in_form(nest: Any, names: Sequence[str], structure: Structure) -> Any:

@@ -95,7 +95,7 @@ class Trained(Hinted):
         raise no_attribute("attribute of a Trainer", name, dir(type(self)), hints.TRAINER)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in FIXED and name in (*vars(self), "loss", "loss_weights", "metrics", "coupled"):
+        if name in FIXED and name in (*vars(self), "loss", "loss_weights", "metrics", "coupled", "approximate"):
             raise AttributeError(f"{name} is fixed when a trainer is made: make another, as in dt.Trainer(model, ..., {name}=...).")
         here = getattr(type(self), name, None)
         is_known = here is not None or name.startswith("_") or name in Trained.__annotations__ or name in ("history", "progress")

@@ -168,12 +168,13 @@ def _from_channels(t: Tensor, rows: int) -> Tensor:
 
 def _conv(b: Batch) -> Tensor:
     """Where the kernel is the same for all rows, these are more samples; else each row is a group of channels."""
+    op = find(b.node.op.removeprefix("tiled_"))
     if b.node.op != "conv_by_kernel" and not b.rows[1]:
         (x, kernel), size = b.inputs, b.size
-        y = b.op(reshape(x, (size * x.shape[1], *x.shape[2:])), kernel, **b.attributes)
+        y = op(reshape(x, (size * x.shape[1], *x.shape[2:])), kernel, **b.attributes)
         return reshape(y, (size, y.shape[0] // size, *y.shape[1:]))
     left, right = (_more_channels(b.full(i)) for i in range(2))
-    return _from_channels(b.op(left, right, **{**b.attributes, "groups": b.attributes["groups"] * b.size}), b.size)
+    return _from_channels(op(left, right, **{**b.attributes, "groups": b.attributes["groups"] * b.size}), b.size)
 
 
 # ---- coarse ops
@@ -313,7 +314,7 @@ RULES |= {
     "gather": _gather,
     "scatter_add": _scatter,
     "one_hot": _shifted(),
-    **dict.fromkeys(("conv", "conv_by_input", "conv_by_kernel"), _conv),
+    **dict.fromkeys(("conv", "conv_by_input", "conv_by_kernel", "tiled_conv", "tiled_conv_by_input"), _conv),
     **dict.fromkeys(("max_pool", "max_unpool", "max_pick", "sum_pool", "sum_unpool", "patches", "patches_transpose"), _more_samples),
     **dict.fromkeys(("attention", "attention_gradient"), _attention),
     "layer_norm": _layer_norm,

@@ -6,12 +6,13 @@ Each looks at a bounded neighbourhood of a node, so that a pass over a graph sta
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from dagtrain.graph import Tensor
+from dagtrain.ops.convolution import pays_by_tiles
 from dagtrain.transform.patterns import number_of
 
 __all__ = ["CONDITIONS"]
@@ -248,12 +249,17 @@ def score(x: Tensor) -> bool:
     return float_number(x) and value(x) < math.inf
 
 
+def by_tiles(x: Tensor, kernel: Tensor, attributes: Mapping[str, Any]) -> bool:
+    """Whether a convolution with these attributes is faster by tiles."""
+    return pays_by_tiles(x, kernel, dict(attributes))
+
+
 CONDITIONS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
         positive, whole, floating, signed, number, float_number, power_of_two, filled, vector, single, only, is_axis, compose, in_order,
         leads, above_zero, near, value, inverse, half, last, last_one, features, turned, time_of, fill, score, stacked, flat,
-        rows_of,
+        rows_of, by_tiles,
         level, keeps_axes, one_each, placed, reduced, spans, without_ones, lossless,
     )
 }  # fmt: skip

@@ -298,4 +298,5 @@ APPROXIMATIONS: tuple[Rule, ...] = (
     Rule("exp(x) * exp(y)", "exp(x + y)", APPROXIMATE),
     Rule("x * c + y * c", "(x + y) * c", APPROXIMATE),
     Rule("x * c - y * c", "(x - y) * c", APPROXIMATE),
+    *(Rule(f"{op}(x, k, **a)", f"tiled_{op}(x, k, **a)", APPROXIMATE, "by_tiles(x, k, a)") for op in ("conv", "conv_by_input")),
 )

@@ -1,5 +1,7 @@
 """Mean and variance of data where it lies: exact, and the same bits whatever the partitions."""
 
+from fractions import Fraction
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -48,6 +50,20 @@ def test_each_partition_is_read_once():
 def test_a_large_mean_costs_no_digits():
     x = 1e6 + np.arange(30_000.0).reshape(-1, 1) % 7
     assert moments(x, dtype="f8").variance == pytest.approx(x.var(), rel=1e-12)
+
+
+def test_they_are_exact():
+    wide = np.random.default_rng(1).normal(size=(999, 2)) * np.exp(np.random.default_rng(2).normal(scale=30, size=(999, 2)))
+    for x in (wide, np.array([[1e100], [1.0], [-1e100]]), np.array([[1e-300], [3e-300]])):
+        statistics = moments(x, dtype="f8")
+        for i, column in enumerate(x.T):
+            numbers = list(map(Fraction, column.tolist()))
+            mean = sum(numbers) / len(numbers)
+            assert statistics.mean[i] == float(mean)
+            if abs(x).max() > 1e-100:  # smaller squares are none in float64
+                assert statistics.variance[i] == float(sum((number - mean) ** 2 for number in numbers) / len(numbers))
+    with pytest.raises(DataError, match="whose square is none in float64"):
+        moments(np.array([[1e200], [1.0]]), dtype="f8")
 
 
 def test_axes_and_nests():

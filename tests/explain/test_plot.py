@@ -8,7 +8,18 @@ import pytest
 import dagtrain as dt
 from dagtrain import nn
 from dagtrain.errors import ArgumentError, MissingDependencyError, ShapeError
-from dagtrain.explain import activations, filters, occlusion, plot_activations, plot_filters, plot_grid, plot_lines, plot_occlusion
+from dagtrain.explain import (
+    activations,
+    filters,
+    occlusion,
+    plot_activations,
+    plot_attributions,
+    plot_filters,
+    plot_grid,
+    plot_lines,
+    plot_occlusion,
+    plot_shares,
+)
 
 pytest.importorskip("matplotlib")
 
@@ -58,6 +69,17 @@ def test_occlusion_stands_below_its_picture(trainer):
     plot = plot_occlusion(trainer, X, size=4, stride=2)
     assert np.array_equal(shown(plot)[:3], X[..., 0])
     assert np.array_equal(shown(plot)[3:], occlusion(trainer, X, size=4, stride=2))
+
+
+def test_attributions_stand_below_their_picture_and_shares_are_bars():
+    x, values = np.ones((2, 4, 4, 3)) / 2, np.random.default_rng(0).normal(size=(2, 4, 4, 3))
+    plot = plot_attributions(x, values)
+    assert np.allclose(shown(plot)[2:], values.sum(axis=-1))
+    with pytest.raises(ShapeError, match="of one shape"):
+        plot_attributions(x, values[..., :2])
+    bars = plot_shares({"a": 0.1, "b": -0.4, "c": 0.2, "d": 0.05}, most=2).figure.axes[0]
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["b", "c", "2 others"]
+    assert [patch.get_width() for patch in bars.patches] == pytest.approx([-0.4, 0.2, 0.15])
 
 
 def test_files_are_equal_bytes(tmp_path):

@@ -55,3 +55,14 @@ def test_numbers_of_other_types_and_extra_arguments_are_apart() -> None:
 def test_wrong_static_arguments_are_named(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_approximate_plans_hold_for_each_value_of_a_static_argument():
+    def f(x, n):
+        return n * (x * 0.0 + x)
+
+    x = np.array([1.0, np.inf])
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(dt.compile(f, static_argnums=1)(x, 2)[1])
+    np.testing.assert_array_equal(dt.compile(f, static_argnums=1, approximate=True)(x, 2), [2.0, np.inf])
+    np.testing.assert_array_equal(dt.compile(lambda x: f(x, 2), approximate=True)(x), [2.0, np.inf])

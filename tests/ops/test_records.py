@@ -84,6 +84,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "max_pool[0]": window_references.max_pool,
     "max_pool[1]": window_references.max_positions,
     "conv": window_references.conv,
+    "tiled_conv": window_references.conv,
     "patches": window_references.patches,
     "sum_pool": window_references.sum_pool,
     "sort[0]": np.sort,
@@ -230,6 +231,7 @@ def test_kernels_are_numpy_ufuncs_or_have_a_reference() -> None:
     transposes |= {
         "conv_by_input",
         "conv_by_kernel",
+        "tiled_conv_by_input",
         "max_unpool",
         "max_pick",
         "sum_unpool",

@@ -38,24 +38,24 @@ def kinds():
 @pytest.mark.parametrize("kind", kinds())
 def test_stopped_and_continued_or_played_on_a_cluster_it_has_the_same_bits(threads, tmp_path, kind):
     make = kinds()[kind]
-    whole = make().learn(250, client=False)
+    whole = make().learn(150, client=False)
 
     class StoppedError(Exception):
         pass
 
     def stop(agent):
-        if agent.steps > 120:
+        if agent.steps > 90:
             agent.save(tmp_path)
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        make().learn(250, client=False, each_round=stop)
-    again = make().learn(250, client=False, checkpoint=tmp_path, resume=True)
-    on_cluster = make().learn(250, client=threads)
+        make().learn(150, client=False, each_round=stop)
+    again = make().learn(150, client=False, checkpoint=tmp_path, resume=True)
+    on_cluster = make().learn(150, client=threads)
     for other in (again, on_cluster):
         assert other.fingerprint == whole.fingerprint
         assert other.returns == whole.returns
-        assert (other.steps, other.updates) == (whole.steps, whole.updates) == (250, 190)
+        assert (other.steps, other.updates) == (whole.steps, whole.updates) == (150, 90)
     assert np.array_equal(type(whole).load(tmp_path).evaluate(2), whole.evaluate(2))
 
 

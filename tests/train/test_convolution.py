@@ -5,6 +5,7 @@ import pytest
 
 import dagtrain as dt
 from dagtrain import nn
+from dagtrain.errors import ArgumentError
 
 
 def network(filters):
@@ -23,6 +24,26 @@ def test_the_engines_give_the_same_bits(client, digits, tmp_path):
     assert len({history.fingerprint for history in histories.values()}) == 1
     trainers["inline"].save(tmp_path / "run")
     assert np.array_equal(dt.load(tmp_path / "run").predict(x), trainers["lanes"].predict(x))
+
+
+def test_approximate_trainers_convolve_by_tiles_to_nearly_the_same(tmp_path):
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(32, 8, 8, 32)).astype("f4"), random.integers(0, 4, 32)
+    model = nn.Sequential([nn.Conv2D(32, 3, padding="same", activation="relu"), nn.GlobalAveragePooling2D(), nn.Dense(4)])
+    losses, bits = {}, {}
+    for approximate, threads in ((False, 1), (True, 1), (True, 2)):
+        trainer = dt.Trainer(model, loss="cross_entropy", shards=2, threads=threads, approximate=approximate)
+        history = trainer.fit(x, y, epochs=3, batch_size=16, verbose=0)
+        losses[approximate, threads], bits[approximate, threads] = history.history["loss"], history.fingerprint
+    np.testing.assert_allclose(losses[True, 1], losses[False, 1], rtol=1e-4)
+    assert bits[True, 1] == bits[True, 2] != bits[False, 1]
+    trainer.save(tmp_path)
+    again = dt.load(tmp_path, engine="inline")
+    assert (
+        again.fit(x, y, epochs=1, batch_size=16, verbose=0).fingerprint == trainer.fit(x, y, epochs=1, batch_size=16, verbose=0).fingerprint
+    )
+    with pytest.raises(ArgumentError, match="approximate is True or False, got 'yes'"):
+        dt.Trainer(model, loss="cross_entropy", approximate="yes")
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from ..each import each
 RULES = list(dict.fromkeys((*STABILISATIONS, *SIMPLIFICATIONS, *APPROXIMATIONS)))
 SHAPES = [(3, 4), (3, 4), (4,), (3, 1), (1, 4), (1,), ()]
 NUMBERS = [2.0, 0.5, -4.0, 3.0, 0.1, -1.0]
+SAME: dict[str, Any] = {"strides": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
 CHOICES: dict[tuple[str, str], list[Any]] = {
     ("broadcast_to", "shape"): [(3, 4), (2, 3, 4), (3, 1), (1, 4)],
     ("reshape", "shape"): [(3, 4), (12,), (1, 3, 4), (4,), (1, 4), (1,), (), (2, 6), (3,), (3, 1)],
@@ -37,6 +38,8 @@ CHOICES: dict[tuple[str, str], list[Any]] = {
     ("layer_norm", "epsilon"): [0.1, 2.0],
     ("layer_norm", "center"): [True, False],
     ("gelu", "approximate"): [True, False],
+    **{(op, name): [value] for op in ("conv", "conv_by_input") for name, value in SAME.items()},
+    ("conv_by_input", "lengths"): [(8, 4)],
     ("keepdims", ""): [True, False],
     ("axis", ""): [(0,), (1,), (0, 1)],
 }
@@ -49,6 +52,8 @@ NAMES = {
     "softmax": ["axis"],
     "log_softmax": ["axis"],
     "cast": ["dtype"],
+    "conv": [*SAME],
+    "conv_by_input": ["lengths", *SAME],
 }
 EINSUMS = {"a": ["td,sd->ts"], "b": ["ij,jk->ik"]}  # those of attention
 SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 5e-324, -1e-310, 1e-45, 1.7e308, -3e38, 0.3, -2.5, 7.0])
@@ -89,6 +94,8 @@ def example(rule: Rule, rng: np.random.Generator, dtype: str, shapes: list[tuple
             return constant(np.array(rng.choice([-3.0, -100.0, -np.inf] if dtype[0] == "f" else [3, 4]), dtype))
         if parent in ("matmul", "einsum"):
             shapes = [(3, 4), (4, 3), (2, 3, 4)] if parent == "matmul" else [(3, 4)]
+        if parent in ("conv", "conv_by_input"):
+            shapes = [(3, 3, 32, 32)] if letter == "k" else [(1, 8, 4, 32), (2, 8, 4, 32)]
         shape = shapes[rng.integers(len(shapes))]
         if parent in ("where", "logical_not") and letter in ("c", "x") and (parent == "logical_not" or letter == "c"):
             return dt.input(letter, shape, bool)

@@ -20,6 +20,7 @@ from dagtrain.nn.layers import (
     resizing,
     scaling,
     sequences,
+    tables,
     transformer,
     warping,
     wrapping,
@@ -42,6 +43,7 @@ from dagtrain.nn.layers.reshaping import *
 from dagtrain.nn.layers.resizing import *
 from dagtrain.nn.layers.scaling import *
 from dagtrain.nn.layers.sequences import *
+from dagtrain.nn.layers.tables import *
 from dagtrain.nn.layers.transformer import *
 from dagtrain.nn.layers.warping import *
 from dagtrain.nn.layers.wrapping import *
@@ -65,6 +67,7 @@ __all__ += reshaping.__all__
 __all__ += resizing.__all__
 __all__ += scaling.__all__
 __all__ += sequences.__all__
+__all__ += tables.__all__
 __all__ += transformer.__all__
 __all__ += warping.__all__
 __all__ += wrapping.__all__

@@ -47,6 +47,7 @@ def fitted(engine: Any, x: Any, y: Any, shuffle: Any = True, epochs: int = 2, **
     return trainer.history
 
 
+@pytest.mark.combined
 @pytest.mark.filterwarnings("default:the data .* does not fit:UserWarning")
 @pytest.mark.parametrize("lazy", [False, True], ids=["numpy", "dask"])
 @pytest.mark.parametrize("memory_limits", LIMITS)

@@ -13,6 +13,7 @@ from dagtrain.engines.client import workers_of
 from dagtrain.engines.ranks import LanesEngine, SegmentPolicy
 from dagtrain.engines.ranks.leaving import LeavingNanny
 from dagtrain.train.callbacks import LambdaCallback
+from tests.each import rarely
 
 pytestmark = [pytest.mark.cluster, pytest.mark.fault]
 
@@ -40,7 +41,7 @@ def by_a_signal(client, worker):
     os.kill(pid, signal.SIGTERM)
 
 
-@pytest.mark.parametrize("how", [by_the_client, by_the_nanny, by_a_signal])
+@pytest.mark.parametrize("how", [by_the_client, rarely(by_the_nanny), by_a_signal])
 def test_a_worker_leaves_between_two_segments(three, plain, how):
     worker = min(workers_of(three))
     thread = threading.Thread(target=how, args=(three, worker))

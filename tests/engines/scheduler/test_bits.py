@@ -11,6 +11,7 @@ from dagtrain.engines import SchedulerEngine
 from dagtrain.engines.client import workers_of
 from dagtrain.engines.commits import Commit
 from dagtrain.engines.engine import InlineEngine
+from tests.each import rarely
 
 pytestmark = pytest.mark.combined
 
@@ -30,7 +31,7 @@ def same_run(history, expected):
     assert history.events == []
 
 
-@pytest.mark.parametrize("workers", [3, 2, 1])
+@pytest.mark.parametrize("workers", [3, rarely(2), 1])
 def test_any_number_of_workers(cluster, scale, recipe, workers):
     with Client(cluster) as client:
         scale(client, workers)

@@ -7,6 +7,7 @@ import pytest
 from distributed import Client, get_client, worker_client
 
 import dagtrain as dt
+from tests.each import rarely
 
 pytestmark = pytest.mark.combined
 
@@ -45,11 +46,11 @@ def client(request, local_cluster):
     ("engine", "mode", "used"),
     [
         ("auto", "", "inline"),
-        ("auto", "current", "inline"),
+        rarely("auto", "current", "inline"),
         ("auto", "worker_client", "inline"),
         ("auto", "given", "lanes"),
         ("lanes", "", "lanes"),
-        ("lanes", "worker_client", "lanes"),
+        rarely("lanes", "worker_client", "lanes"),
         ("scheduler", "current", "scheduler"),
     ],
 )
