@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dagtrain import audio, data, draw, engines, explain, step, text
     from dagtrain.step import Contribution
     from dagtrain.tasks import from_delayed
-    from dagtrain.train import History, Stepper, Trainer, callbacks, learning_rate_range, load
+    from dagtrain.train import History, Stepper, Trainer, calibrate, callbacks, learning_rate_range, load
 
 __all__ = [
     "Contribution",
@@ -44,6 +44,7 @@ __all__ = [
     "array",
     "audio",
     "bernoulli",
+    "calibrate",
     "callbacks",
     "compile",
     "cond",
@@ -128,6 +129,7 @@ _LATER = {
     "History": "dagtrain.train",
     "Stepper": "dagtrain.train",
     "Trainer": "dagtrain.train",
+    "calibrate": "dagtrain.train",
     "from_delayed": "dagtrain.tasks",
     "learning_rate_range": "dagtrain.train",
     "load": "dagtrain.train",
@@ -145,6 +147,7 @@ def __getattr__(name: str) -> Any:
         "explain",
         "rl",
         "scaling",
+        "series",
         "step",
         "tasks",
         "text",

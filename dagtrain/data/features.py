@@ -49,6 +49,8 @@ class Number:
         What a gap counts as.
     gaps
         Whether there were gaps in learning; then a second column says where they are.
+    log
+        Whether ``log(1 + x)`` is taken of the numbers first. Mean and variance are of these.
     """
 
     name: str
@@ -56,17 +58,23 @@ class Number:
     variance: float
     fill: float
     gaps: bool
+    log: bool = False
 
     def __post_init__(self) -> None:
         valid = all(is_number(value) and math.isfinite(value) for value in (self.mean, self.variance, self.fill))
-        if not (isinstance(self.name, str) and valid and self.variance >= 0 and isinstance(self.gaps, bool)):
+        flags = isinstance(self.gaps, bool) and isinstance(self.log, bool)
+        if not (isinstance(self.name, str) and valid and self.variance >= 0 and flags):
             raise ArgumentError(f"Number: a column has a name, a finite mean, variance and fill, and gaps or none, got {self!r}.")
 
     def encode(self, column: Any) -> tuple[Array, Array]:
         """The scaled numbers, and where gaps are."""
         numbers = as_numbers(self.name, column)
         is_gap = np.isnan(numbers)
-        return (np.where(is_gap, self.fill, numbers) - self.mean) / math.sqrt(self.variance or 1.0), is_gap
+        numbers = np.where(is_gap, self.fill, numbers)
+        if self.log:
+            with np.errstate(divide="ignore", invalid="ignore"):  # numbers from -1 down are errors of the trainer, which name the row
+                numbers = np.log1p(numbers)
+        return (numbers - self.mean) / math.sqrt(self.variance or 1.0), is_gap
 
 
 @dataclass(frozen=True)
@@ -150,7 +158,15 @@ class Features:
         return f"<Features of {len(self.columns)} columns>"
 
     @classmethod
-    def learn(cls, table: Any, *, categories: Sequence[str] = (), least: int = 1, fill: Mapping[str, float] | None = None) -> Features:
+    def learn(
+        cls,
+        table: Any,
+        *,
+        categories: Sequence[str] = (),
+        log: Sequence[str] = (),
+        least: int = 1,
+        fill: Mapping[str, float] | None = None,
+    ) -> Features:
         """Learn from a table where it lies, in one pass over its partitions: the same to the last bit however it is cut.
 
         Parameters
@@ -161,6 +177,8 @@ class Features:
             numbers.
         categories
             Columns of whole numbers that are categories too, by name.
+        log
+            Columns of numbers above -1 of which ``log(1 + x)`` is taken, as of incomes, whose largest are far from the others.
         least
             How often a category must be there; a rarer one counts as never seen.
         fill
@@ -171,24 +189,26 @@ class Features:
         DataError
             If the table has columns that are neither; if a column has nothing but gaps, or infinite numbers: names the row.
         UnknownNameError, ArgumentError
-            If `categories` or `fill` is not for columns of the table.
+            If `categories`, `log` or `fill` is not for columns of the table.
         """
         least, fill = whole("Features.learn: least", least), dict(fill or {})
         for name, value in fill.items():
             if not (is_number(value) and math.isfinite(value)):
                 raise ArgumentError(f"Features.learn: fill of {name!r} is a finite number, got {value!r}.")
-        if isinstance(categories, str):
-            raise ArgumentError(f"Features.learn: categories is a list of names of columns, as in [{categories!r}].")
-        parts = over_partitions(table, partial(seen, tuple(categories)))
+        for title, columns in (("categories", categories), ("log", log)):
+            if isinstance(columns, str):
+                raise ArgumentError(f"Features.learn: {title} is a list of names of columns, as in {title}=[{columns!r}].")
+        parts = over_partitions(table, partial(seen, tuple(categories), tuple(log)))
         names = list(parts[0])
         for i, part in enumerate(parts):
             check_names(f"partition {i} of the table", part, names, "partition 0 has")
-        for name in categories:
-            if name not in names:
-                raise UnknownNameError.of("column in categories", name, names)
-        features = cls(tuple(_learnt(name, [part[name] for part in parts], least, fill.get(name)) for name in names))
-        for name in fill.keys() - {column.name for column in features.numbers}:
-            raise ArgumentError(f"Features.learn: fill is for columns of numbers, and {name!r} is none of them.")
+        for title, columns in (("categories", categories), ("log", log)):
+            for name in columns:
+                if name not in names:
+                    raise UnknownNameError.of(f"column in {title}", name, names)
+        features = cls(tuple(_learnt(name, [part[name] for part in parts], least, fill.get(name), name in log) for name in names))
+        for name in {*fill, *log} - {column.name for column in features.numbers}:
+            raise ArgumentError(f"Features.learn: log and fill are for columns of numbers, and {name!r} is none of them.")
         return features
 
     # ---- what they are
@@ -209,18 +229,12 @@ class Features:
         return tuple(column for column in self.columns if isinstance(column, Category))
 
     @property
-    def sources(self) -> tuple[str, ...]:
-        """For each encoded column, the column of the table that it comes from: first of all numbers, then of the categories."""
-        numbers = [name for column in self.numbers for name in (column.name,) * (1 + column.gaps)]
-        return (*numbers, *(column.name for column in self.categories))
-
-    @property
     def encoded_names(self) -> tuple[str, ...]:
         """The names of the encoded columns."""
         numbers = [name for column in self.numbers for name in (column.name, f"{column.name} is missing")[: 1 + column.gaps]]
         return (*numbers, *(column.name for column in self.categories))
 
-    # ---- encoding
+    # ---- encoding and back
 
     def encode(self, table: Any) -> Any:
         """The table as numbers: a table of the same kind, lazily for dask data; what a model with these features sees.
@@ -261,6 +275,15 @@ class Features:
 
         return pd.DataFrame(encoded, index=table.index)
 
+    def by_column(self, values: Any) -> Array:
+        """Numbers for the encoded columns, (rows, encoded columns), as sums for the columns of the table, (rows, columns).
+
+        So the shares by `dagtrain.explain.integrated_gradients` become those of the table's columns.
+        """
+        numbers = [number.name for number in self.numbers for _ in range(1 + number.gaps)]
+        sources = np.array([self.names.index(name) for name in (*numbers, *(category.name for category in self.categories))])
+        return np.stack([np.asarray(values)[:, sources == i].sum(axis=1) for i in range(len(self.columns))], axis=1)
+
     def _encoded(self, table: Mapping[str, Any]) -> Iterator[Array]:
         for number in self.numbers:
             scaled, is_gap = number.encode(table[number.name])
@@ -269,12 +292,13 @@ class Features:
             yield category.encode(table[category.name]).astype(np.float64)
 
 
-def _learnt(name: str, parts: Sequence[Seen], least: int, fill: float | None) -> Number | Category:
+def _learnt(name: str, parts: Sequence[Seen], least: int, fill: float | None, log: bool) -> Number | Category:
     """What all partitions together say of a column."""
     gaps = any(part.gaps for part in parts)
     for start, part in zip(accumulate((part.rows for part in parts), initial=0), parts, strict=False):
-        if part.infinite is not None:
-            raise DataError(f"column {name!r} of the table holds an infinite number: row {start + part.infinite}, counted from 0.")
+        if part.unfit is not None:
+            what = "a number that is infinite" + " or has no log(1 + x)" * log
+            raise DataError(f"column {name!r} of the table holds {what}: row {start + part.unfit}, counted from 0.")
     numbers, counts = ([each for part in parts if (each := getattr(part, kind)) is not None] for kind in ("sums", "counts"))
     if numbers and counts:
         raise DataError(f"column {name!r} holds numbers in some partitions and categories in others: give it one dtype.")
@@ -289,4 +313,5 @@ def _learnt(name: str, parts: Sequence[Seen], least: int, fill: float | None) ->
         rare = f" that are there {least} times" if total else ""
         raise DataError(f"column {name!r} of the table holds no values{rare}, so nothing can be learnt of it: leave it out.")
     (mean,), (variance,) = mean_and_variance(f"column {name!r} of the table", sums)
-    return Number(name, float(mean), float(variance), float(mean if fill is None else fill), gaps)
+    middle = math.expm1(mean) if log else mean
+    return Number(name, float(mean), float(variance), float(middle if fill is None else fill), gaps, log)

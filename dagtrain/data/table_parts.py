@@ -26,8 +26,8 @@ class Seen(NamedTuple):
     ----------
     rows, gaps
         How many rows there are, and how many have no value.
-    infinite
-        The first row with an infinite number.
+    unfit
+        The first row with an infinite number, or one without a logarithm where that is asked for.
     sums
         Of the numbers; None for categories.
     counts
@@ -36,7 +36,7 @@ class Seen(NamedTuple):
 
     rows: int
     gaps: int
-    infinite: int | None = None
+    unfit: int | None = None
     sums: Sums | None = None
     counts: dict[str | int, int] | None = None
 
@@ -74,13 +74,13 @@ def columns_of(table: Any) -> dict[str, Any]:
     return {str(i): column for i, column in enumerate(np.asarray(table).T)}
 
 
-def seen(categories: tuple[str, ...], table: Any) -> dict[str, Seen]:
+def seen(categories: tuple[str, ...], log: tuple[str, ...], table: Any) -> dict[str, Seen]:
     """What is in each column of a partition, or of the first one of a pair ``(table, y)``."""
     columns = columns_of(table[0] if isinstance(table, tuple) else table)
-    return {name: _seen(name, column, name in categories) for name, column in columns.items()}
+    return {name: _seen(name, column, name in categories, name in log) for name, column in columns.items()}
 
 
-def _seen(name: str, column: Any, is_category: bool) -> Seen:
+def _seen(name: str, column: Any, is_category: bool, log: bool) -> Seen:
     if is_category or column.dtype.kind in "OUT":  # pandas' categories and text are objects too
         numbers, values = factorized(name, column)
         counts: dict[str | int, int] = {}
@@ -89,10 +89,11 @@ def _seen(name: str, column: Any, is_category: bool) -> Seen:
             counts[category] = counts.get(category, 0) + count
         return Seen(len(numbers), int((numbers < 0).sum()), counts=counts or None)
     array = as_numbers(name, column)
-    infinite = np.flatnonzero(np.isinf(array))
-    if len(infinite):
-        return Seen(len(array), 0, int(infinite[0]))
+    unfit = np.flatnonzero(np.isinf(array) | (array <= -1) & log)
+    if len(unfit):
+        return Seen(len(array), 0, int(unfit[0]))
     there = array[~np.isnan(array)]
+    there = np.log1p(there) if log else there
     return Seen(len(array), len(array) - len(there), sums=exact_sums(there[:, None]))
 
 

@@ -3,6 +3,7 @@
     amounts  float ─────────────────────────────▶ ┐
     words    int ──▶ reshape ──▶ gather(rows, ·) ─▶ ├──▶ outputs       the entrance of `words` is the result of gather
     mask     bool ─▶ where(·, h, 0)                 ┘                   held: no derivative leads through a comparison
+    table    float ─▶ slice ──▶ cast to int ──▶ gather …                its codes enter there too, and its other numbers as they are
 
 A whole number has no derivative. Its entrance is the first real number that is made of it alone: the row of an embedding, a cast, or
 `dagtrain.one_hot`. What is attributed to an element there belongs to the element of the column that it was made of: what comes before the
@@ -74,8 +75,14 @@ def entrances(columns: Sequence[Tensor], output: Tensor) -> list[Entrance]:
     whole: dict[Tensor, Tensor | None] = {leaf: None for leaf in columns if leaf.dtype.kind in "iu"}
     other = {leaf for leaf in columns if leaf not in whole}  # real numbers, and what no derivative leads through
     real = {entrance.tensor for entrance in found}
+    placed = set(real)  # the elements of real columns, in any place
     for node in order:
         if node.op in LEAVES or not any(source in whole or source in other for source in node.inputs):
+            continue
+        if node.op in _MOVES and node.inputs[0] in placed:
+            placed.add(node)
+        if node.op == "cast" and node.dtype.kind in "iu" and node.inputs[0] in placed:
+            whole[node] = node
             continue
         sources = [source for source in node.inputs if source in whole]
         if any(source in real for source in node.inputs) or not sources:
@@ -94,7 +101,7 @@ def entrances(columns: Sequence[Tensor], output: Tensor) -> list[Entrance]:
 
 
 def _entrance(node: Tensor, sources: Sequence[Tensor], columns: Sequence[Tensor]) -> Entrance:
-    moved = {leaf: new_input(f"column_{i}", leaf.shape, "f8") for i, leaf in enumerate(columns) if leaf.dtype.kind in "iu"}
+    moved = {leaf: new_input(f"column_{i}", leaf.shape, "f8") for i, leaf in enumerate(columns) if leaf.dtype.kind in "iuf"}
     elementwise = _is_elementwise(node)
     places = {_moved(source, moved, node) for source in sources}
     shape = sources[0].shape

@@ -27,6 +27,7 @@ from dagtrain.plan import Plan, plan
 from dagtrain.step.statistics import state_leaves
 from dagtrain.trace.trace import trace_nested
 from dagtrain.trace.tree import Leaf, Structure, unflatten
+from dagtrain.train.names import encoded
 from dagtrain.transform.gradient import gradient
 
 if TYPE_CHECKING:
@@ -134,6 +135,8 @@ class Scored:
         if is_number(baseline):
             values = [None if i in held else baseline for i in range(len(self.columns))]
         else:
+            model = model_of(self.program).model
+            baseline = encoded(baseline, model.input_names, model.encoders)
             values = _leaves(arrange("baseline", baseline, self.program.columns.structure[0]), self.program.columns.structure[0])
         rows: list[Array | None] = []
         for i, (name, value) in enumerate(zip(self.names, values, strict=True)):

@@ -18,7 +18,7 @@ from dagtrain.step.model import ModelObjective
 from dagtrain.step.objective import Objective
 from dagtrain.trace.tree import Leaf, Structure
 
-__all__ = ["bind_inputs", "bind_targets", "for_evaluation"]
+__all__ = ["bind_inputs", "bind_targets", "encoded", "for_evaluation"]
 
 
 def bind_inputs(objective: Objective, x: Any, expected: Columns | None) -> Any:
@@ -28,7 +28,7 @@ def bind_inputs(objective: Objective, x: Any, expected: Columns | None) -> Any:
     names, required = objective.model.input_names, objective.model.required_inputs
     if len(required) > 1 and _is_list_of_columns(x):
         x = tuple(x)
-    x = _encoded(x, names, objective.model.encoders)
+    x = encoded(x, names, objective.model.encoders)
     return x if expected is None else _in_form(x, names, expected.structure[0])
 
 
@@ -62,14 +62,14 @@ def for_evaluation(objective: Objective, columns: Columns) -> tuple[Columns, Col
     return columns.without(training_only), training_only
 
 
-def _encoded(x: Any, names: Sequence[str], encoders: Mapping[str, Any]) -> Any:
-    """The inputs with their tables as numbers, by the features that the model holds."""
+def encoded(x: Any, names: Sequence[str], encoders: Mapping[str, Any]) -> Any:
+    """The inputs with their tables as numbers, by the features that the model holds; None stays."""
     for name, features in encoders.items():
         if isinstance(x, dict):
-            x = {key: features.encode(part) if key == name else part for key, part in x.items()}
+            x = {key: features.encode(part) if key == name and part is not None else part for key, part in x.items()}
         elif isinstance(x, tuple):
-            x = tuple(features.encode(part) if i == names.index(name) else part for i, part in enumerate(x))
-        elif name == names[0]:
+            x = tuple(features.encode(part) if i == names.index(name) and part is not None else part for i, part in enumerate(x))
+        elif name == names[0] and x is not None:
             x = features.encode(x)
     return x
 

@@ -62,6 +62,12 @@ def test_codes_and_fills() -> None:
     }
     learnt = Features.learn(pd.DataFrame({"city": list("aabbc"), "size": [1, 2, 3, None, 4]}), least=2, fill={"size": 0})
     assert learnt.columns == (Category("city", ("a", "b"), False), Number("size", 2.5, 1.25, 0.0, True))
+    amounts = pd.DataFrame({"amount": np.expm1([0.0, 2.0, 4.0])})
+    logarithms = Features.learn(amounts, log=["amount"])
+    assert logarithms.columns[0].mean == pytest.approx(2.0)
+    np.testing.assert_allclose(logarithms.encode(amounts)["amount"], np.array([-1, 0, 1]) * 1.5**0.5, atol=1e-12)
+    with pytest.raises(DataError, match=r"has no log\(1 \+ x\): row 1"):
+        Features.learn(pd.DataFrame({"amount": [0.0, -1.0]}), log=["amount"])
 
 
 def test_arrays() -> None:
@@ -85,7 +91,7 @@ def test_mistakes() -> None:
             features.encode(wrong)
     infinite = dd.from_pandas(pd.DataFrame({"n": [0.0, 1, 2, 3, np.inf, 5]}), npartitions=3)
     for wrong, says in (
-        (infinite, "'n' of the table holds an infinite number: row 4"),
+        (infinite, "'n' of the table holds a number that is infinite: row 4"),
         (frame.assign(n=np.nan), "'n' of the table holds no values"),
         (frame.assign(n=pd.Timestamp(0)), "Turn dates into numbers"),
         (frame.assign(c=[0.5, "a"]), "holds 0.5: categories are text or whole numbers"),
@@ -95,7 +101,7 @@ def test_mistakes() -> None:
     ):
         with pytest.raises(DataError, match=says):
             Features.learn(wrong)
-    with pytest.raises(ArgumentError, match="fill is for columns of numbers, and 'c' is none"):
+    with pytest.raises(ArgumentError, match="fill are for columns of numbers, and 'c' is none"):
         Features.learn(frame, fill={"c": 1.0})
     with pytest.raises(UnknownNameError, match="'d'"):
         Features.learn(frame, categories=["d"])

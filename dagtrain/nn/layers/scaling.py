@@ -1,4 +1,4 @@
-"""Layers that bring inputs to a common scale by numbers that are known before training."""
+"""Layers that bring inputs to a common scale by numbers that are known before training, and logits to theirs after it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
 from dagtrain.nn.values import Values
 
-__all__ = ["Normalization", "Rescaling"]
+__all__ = ["Normalization", "Rescaling", "Temperature"]
 
 
 def _floats(c: Context, x: Values) -> Values:
@@ -131,6 +131,51 @@ class Normalization(Layer):
         shape = tuple(n if axis in chosen else 1 for axis, n in enumerate(x.shape))
         factor = (1 / np.sqrt(np.where(variance > 0, variance, 1))).reshape(shape).astype(x.dtype)
         return (x - mean.reshape(shape).astype(x.dtype)) * factor
+
+
+@dataclass(frozen=True)
+class Temperature(Layer):
+    """The last layer of a calibrated model: ``logits / temperature``, outside training.
+
+    It does nothing until `dagtrain.calibrate` fits the temperature on data that was held out of training. The order of the classes of a
+    sample stays. Probabilities then say how often the labels come true. Source: Guo et al., "On calibration of modern neural networks",
+    arXiv:1706.04599, section 4.2.
+
+    Parameters
+    ----------
+    offset
+        Whether a number is fitted that is added, too, for logits of two classes: after a loss that weighs positive samples otherwise than
+        negative ones, all probabilities are too high or too low. Source: Platt, "Probabilistic outputs for support vector machines" (1999).
+    name
+        Name in states, errors and pictures.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Temperature().apply({}, {"temperature": np.float32(2.0)}, np.array([[3.0], [-1.0]], "f4"))[0].tolist()
+    [[1.5], [-0.5]]
+    """
+
+    offset: bool = False
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.offset, bool):
+            raise ArgumentError(f"{self.name or 'Temperature'}: offset is True or False, got {self.offset!r}.")
+
+    @property
+    def detail(self) -> str:
+        """A few words for pictures."""
+        return "after training"
+
+    def forward(self, c: Context, x: Values) -> Values:
+        """The logits in training, the calibrated ones else."""
+        temperature = c.state("temperature", (), "ones", reduce="first")
+        offset = c.state("offset", (), reduce="first") if self.offset else None
+        if c.training:
+            return x
+        y = x / temperature
+        return y if offset is None else y + offset
 
 
 def _nest(values: Any) -> Any:

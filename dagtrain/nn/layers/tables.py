@@ -51,9 +51,8 @@ class FeatureEmbedding(Layer):
     --------
     >>> from dagtrain.data import Category, Features, Number
     >>> features = Features((Number("age", 44.0, 182.0, 44.0, True), Category("city", ("Bonn", "Köln", "Ulm"), False)))
-    >>> layer = FeatureEmbedding(features)
-    >>> layer.output_spec((8, 3)).shape, layer.sources
-    ((8, 4), ('age', 'age', 'city', 'city'))
+    >>> FeatureEmbedding(features).output_spec((8, 3)).shape
+    (8, 4)
     """
 
     features: Any
@@ -79,12 +78,6 @@ class FeatureEmbedding(Layer):
     def encoders(self) -> Mapping[str, Any]:
         """The features, which encode the input."""
         return {"x": self.features}
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """For each output, the column of the table that it comes from."""
-        lengths = {category.name: self._length(len(category.values)) for category in self.features.categories}
-        return tuple(name for name in self.features.sources for _ in range(lengths.get(name, 1)))
 
     def _length(self, count: int) -> int:
         return min((count + 1) // 2, _MOST) if self.output_dim is None else self.output_dim
