@@ -51,6 +51,7 @@ def test_network_picture(tmp_path):
     assert (tmp_path / "network-neurons.svg").stat().st_size > 1000
 
 
+@pytest.mark.timeout(1200)  # in the long form
 def test_tables(quick):
     """The bounds are exact; with a hundredth of luck for the share of episodes, and what a hundred episodes scatter."""
     results = load("c1_tables").main(quick)
@@ -113,6 +114,7 @@ def test_pendulum():
     assert results["mean"] >= max(-155, 1.17 * results["best possible"])
 
 
+@pytest.mark.timeout(3600)  # in the long form
 def test_pictures(quick, tmp_path):
     """One split in the quick form; in full the mean of five, and larger coloured pictures."""
     results = load("pictures").main(quick, folder=tmp_path)
@@ -122,6 +124,7 @@ def test_pictures(quick, tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(4 * 3600)
 def test_googlenet():
     """The short form, which memorises a few pictures, is in tests/train/test_convolution.py."""
     results = load("googlenet").main()
@@ -194,6 +197,7 @@ def test_contrastive_divergence(quick):
     assert results["error"] < results["bound"]
 
 
+@pytest.mark.timeout(3600)  # in the long form
 def test_memory(quick):
     results = load("memory").main(quick)
     assert max(results["adding LSTM"], results["adding GRU"]) < 0.01
@@ -226,6 +230,7 @@ def test_next_character(quick):
     assert quick or all(abs(results["letters"].get(letter, 0) - share) < 0.06 for letter, share in results["true"].items())
 
 
+@pytest.mark.timeout(600)  # in the long form
 def test_diabetes(quick):
     means = load("diabetes").main(quick)
     assert means["network"] >= means["ridge"] - 0.01
@@ -319,6 +324,7 @@ def test_every_example_is_tested():
     assert [path.stem for path in FOLDER.glob("*.py") if f'load("{path.stem}")' not in text] == []
 
 
+@pytest.mark.timeout(600)  # in the long form
 def test_shifted_digits(quick):
     results = load("shifted_digits").main(quick)
     assert results["plain, in place"] >= (0.93 if quick else 0.97)
