@@ -1,5 +1,6 @@
 """Each example runs and reaches its known figure; those that train run shortened here, and in full in the long form."""
 
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -248,6 +249,40 @@ def test_texts_are_learnt_to_the_same_bits_on_two_workers(local_cluster):
     alone = [main(quick=True)["fingerprint"] for main in examples]
     with local_cluster(2) as cluster, distributed.Client(cluster):
         assert [main(quick=True)["fingerprint"] for main in examples] == alone
+
+
+@pytest.mark.timeout(2400)  # in the long form
+def test_speech_alone_and_on_two_workers(quick, local_cluster, tmp_path):
+    """An LSTM on recordings knows strangers' phones better than a deep network on frames; in full that beats logistic regression."""
+    example = load("b7_speech")
+    example.draw = functools.cache(example.draw)
+    picture = tmp_path / "speech.png"
+    alone = example.main(quick, None if quick else picture)
+    accuracy = alone["accuracies"]
+    if quick:
+        assert accuracy["LSTM, new voices"] > 0.6  # the most frequent phone: 0.14
+        assert accuracy["deep, a frame, new voices"] > 0.5
+    else:
+        assert picture.stat().st_size > 10_000
+        assert accuracy["deep, a frame, new voices"] > accuracy["logistic regression, new voices"] + 0.03
+        assert accuracy["LSTM, new voices"] >= accuracy["deep, a frame, new voices"] + 0.05
+        assert accuracy["LSTM, new voices"] > accuracy["deep, 11 frames, new voices"]
+        return
+    with local_cluster(2) as cluster, distributed.Client(cluster):
+        assert example.main(quick)["fingerprint"] == alone["fingerprint"]
+
+
+@pytest.mark.timeout(600)  # in the long form
+def test_callers_alone_and_on_two_workers(quick, local_cluster, tmp_path):
+    example = load("e3_callers")
+    example.draw = functools.cache(example.draw)
+    alone = example.main(quick, str(tmp_path / "callers.png"))
+    assert (tmp_path / "callers.png").stat().st_size > 10_000
+    assert alone["value"] < (0.7 if quick else 0.5) * alone["constant"]
+    assert quick or alone["value"] <= 1.1 * alone["bound"]
+    assert alone["confusion"].sum() == (100 if quick else 4000)
+    with local_cluster(2) as cluster, distributed.Client(cluster):
+        assert example.main(quick)["fingerprint"] == alone["fingerprint"]
 
 
 @pytest.mark.timeout(300)  # in the long form

@@ -1,7 +1,7 @@
-"""Sound as numbers: WAV files, frames, features of spectra, level and pitch."""
+"""Sound as numbers: WAV files, frames, features of spectra, level, pitch and tempo."""
 
 from dagtrain.audio.framing import context, deltas, frames, standardize
-from dagtrain.audio.prosody import Pitch, level, pitch
+from dagtrain.audio.prosody import Pitch, level, pitch, tempo
 from dagtrain.audio.spectra import STYLES, Style, log_mel, mel_filters, mfcc
 from dagtrain.audio.wav import Sound, read_wav, write_wav
 
@@ -20,5 +20,6 @@ __all__ = [
     "pitch",
     "read_wav",
     "standardize",
+    "tempo",
     "write_wav",
 ]

@@ -1,4 +1,4 @@
-"""How loud and how high: level and pitch of each frame."""
+"""How loud, how high and how fast: level and pitch of each frame, and the tempo of all of them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dagtrain.arguments import positive
+from dagtrain.arguments import not_negative, positive
 from dagtrain.audio.framing import frames, samples_of, sound_of
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
 
-__all__ = ["Pitch", "level", "pitch"]
+__all__ = ["Pitch", "level", "pitch", "tempo"]
 
 _QUIET = 1e-10
-_PREFERENCE = 0.02
+_PREFERENCE = 0.1
 """How much more periodic a sound has to be at twice the period, to have that period."""
 
 
@@ -117,3 +117,40 @@ def pitch(samples: Any, rate: int, *, low: float = 60.0, high: float = 500.0, le
     best = (height - _PREFERENCE * np.log2(lags * low / rate)).argmax(axis=1)[:, None]
     at, strength = (np.take_along_axis(each, best, axis=1)[:, 0] for each in (lags, height))
     return Pitch((rate / at).astype(np.float32), strength.clip(0, 1).astype(np.float32))
+
+
+def tempo(samples: Any, rate: int, *, depth: float = 2.0, floor: float = 30.0, smooth: float = 0.05) -> float:
+    """How often a second the level rises and falls again: in speech, about once a syllable.
+
+    Parameters
+    ----------
+    samples
+        From -1 to 1, of shape (samples,).
+    rate
+        Samples a second.
+    depth
+        How far it must rise and fall, in decibels.
+    floor
+        Decibels below the loudest twentieth of the frames; what is still lower is raised to this, so that noise in silence does not count.
+    smooth
+        Seconds over which the level is averaged.
+
+    Examples
+    --------
+    >>> t = np.arange(16_000) / 8000
+    >>> tempo(np.sin(2 * np.pi * 200 * t) * np.sin(2 * np.pi * 2.5 * t), 8000)  # five times a second, for two seconds
+    5.0
+    """
+    step = 0.01
+    levels = level(samples, rate, step=step).astype(np.float64)
+    positive("tempo: depth", depth)
+    levels = np.maximum(levels, np.percentile(levels, 95) - not_negative("tempo: floor", floor))
+    width = max(1, round(positive("tempo: smooth", smooth) / step))
+    levels = np.convolve(np.pad(levels, (width // 2, (width - 1) // 2), "edge"), np.full(width, 1 / width), "valid")
+    rises, rising, turn = 0, False, float(levels[0])
+    for now in levels.tolist():
+        turn = max(turn, now) if rising else min(turn, now)  # the highest since it rose, or the lowest since it fell
+        if abs(now - turn) >= depth:
+            rising, turn = not rising, now
+            rises += rising
+    return rises * rate / len(samples)

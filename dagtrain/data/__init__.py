@@ -9,6 +9,7 @@ from dagtrain.data.features import Category, Features, Number
 from dagtrain.data.moments import Moments, moments
 from dagtrain.data.open import open_source
 from dagtrain.data.source import Source
+from dagtrain.data.windows import windows
 
 __all__ = [
     "BatchPlan",
@@ -25,4 +26,5 @@ __all__ = [
     "load_digits",
     "moments",
     "open_source",
+    "windows",
 ]

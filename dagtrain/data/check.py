@@ -18,6 +18,7 @@ import numpy as np
 from dagtrain.arguments import float_dtype, one_of
 from dagtrain.data.columns import Columns, Rows
 from dagtrain.data.rules import RULES, TARGETS, WEIGHTS
+from dagtrain.data.windows import cast_rows, partition_of, shared_rows
 from dagtrain.errors import DataError
 from dagtrain.graph import Array, Spec
 from dagtrain.trace.tree import Structure, unflatten
@@ -247,6 +248,9 @@ def inspect(form: Form, rows: int, *parts: Array) -> Finding | None:
         if np.shape(part) != (rows, *row.shape):
             return Finding("shape", name, (rows, *row.shape), np.shape(part))
         check_dtype(name, np.asarray(part).dtype)
+        shared = shared_rows(part) if set(rules) <= {"finite", "fits"} else None
+        if shared is not None and not any(RULES[rule].bad(shared.rows, most).any() for rule in rules):
+            continue  # each row is in many windows
         for rule in ("masked", *rules) if isinstance(part, np.ma.MaskedArray) else rules:
             tested = RULES[rule].value(part if rule == "masked" else np.asarray(part))
             bad = RULES[rule].bad(tested, most)
@@ -257,14 +261,14 @@ def inspect(form: Form, rows: int, *parts: Array) -> Finding | None:
 
 
 def read(form: Form, *parts: Any) -> Rows:
-    """A partition of the raw data in the dtypes of training, rows contiguous, with the weights of its classes, if they have any."""
+    """A partition of the raw data in the dtypes of training, rows contiguous but for windows, with the weights of its classes, if any."""
     columns = form.columns
     if form.raw is not None:
         named = dict(zip(form.raw.names, parts, strict=True))
         parts = tuple(
             named[name] if name in named and not name.startswith("sample_weight") else _weighed(form, name, named) for name in columns.names
         )
-    return tuple(np.ascontiguousarray(part, row.dtype) for part, row in zip(parts, columns.specs, strict=True))
+    return partition_of([cast_rows(part, row.dtype) for part, row in zip(parts, columns.specs, strict=True)])
 
 
 def _weighed(form: Form, name: str, parts: Mapping[str, Array]) -> Array:

@@ -23,9 +23,10 @@ from dagtrain.data.columns import Rows
 from dagtrain.data.compute import Graph, Key, block_key, compute, futures_in, shared_graph, task_nodes
 from dagtrain.data.nests import check_names, is_parts
 from dagtrain.data.parts import Column, Parts, look_tasks, named, seen_columns, take
-from dagtrain.data.pick import Gathered, assemble, gather_plan
+from dagtrain.data.pick import Gathered, assemble, gather_plan, join
 from dagtrain.data.source import Source, count_labels, spread
 from dagtrain.data.tables import check_table, header_of, index_digest, index_fault, is_table, joined_digest, numpy_dtype, to_array
+from dagtrain.data.windows import cut_rows, cut_windows
 from dagtrain.errors import DataError
 
 __all__ = ["ChunkedSource", "check_indexes", "lazy_column", "lazy_columns", "open_chunks"]
@@ -77,26 +78,25 @@ class ChunkedSource(Source):
     @cached_property
     def resident(self) -> bool:
         """Whether every partition is already on a cluster, persisted or as a future: reading it computes nothing."""
-        kinds = [{self._origin(key) for key in block} for block in self.blocks]
+        kinds = [set().union(*map(self._origin, block)) for block in self.blocks]
         return all("future" in kind and "task" not in kind for kind in kinds)
 
-    def _origin(self, key: Key) -> str:
-        """Whether a block is a future (or taken from one), data in the graph, or the result of a task."""
+    def _origin(self, key: Key) -> set[str]:
+        """Whether a block is a future (or taken from some), data in the graph, or the result of a task."""
         from dask.task_spec import DataNode
 
         node = self.graph.get(named(key, self.graph))
         if isinstance(node, DataNode):
-            return "data"
-        if getattr(node, "func", None) in (take, cut_rows):
-            (key,) = node.dependencies  # type: ignore[union-attr]  # a task, since it has a function
-            return self._origin(key)
-        return "future" if node is None else "task"
+            return {"data"}
+        if getattr(node, "func", None) in (take, cut_rows, cut_windows):
+            return set().union(*map(self._origin, node.dependencies))  # type: ignore[union-attr]  # a task, since it has a function
+        return {"future" if node is None else "task"}
 
     def local(self) -> Rows:
         """All partitions, computed by the scheduler in use and joined in this process; a second call returns the same arrays."""
         if not self._joined:
             graph, keys = self.tasks()
-            self._joined.append(assemble(gather_plan(range(self.samples), self.sizes), self.compute(graph, keys)))
+            self._joined.append(join(self.compute(graph, keys)))
         return self._joined[0]
 
     def some(self, rows: int) -> Rows:
@@ -179,11 +179,6 @@ class ChunkedSource(Source):
             rows = () if sizes is None else (sizes[i],)
             graph[name, i] = Task((name, i), function, form, *rows, *map(TaskRef, block))
         return graph, [(name, i) for i in range(len(self.blocks))]
-
-
-def cut_rows(block: Any, first: int, last: int) -> Any:
-    """The rows of a block from `first` to below `last`."""
-    return block[first:last]
 
 
 def _assembled(picks: Sequence[Gathered], *partitions: Rows) -> Rows:

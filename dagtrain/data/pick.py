@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dagtrain.data.columns import Rows
+from dagtrain.data.windows import joined
 from dagtrain.errors import ArgumentError
 
-__all__ = ["Gathered", "Indices", "assemble", "gather_plan", "samples_of"]
+__all__ = ["Gathered", "Indices", "assemble", "gather_plan", "join", "samples_of"]
 
 Indices = np.ndarray[Any, np.dtype[np.intp]]
 
@@ -121,6 +122,14 @@ def assemble(picks: Sequence[Gathered], partitions: Sequence[Rows], out: Rows | 
         for target, source in zip(out, partition, strict=True):
             target[places] = source[within]
     return out
+
+
+def join(partitions: Sequence[Rows]) -> Rows:
+    """All rows of partitions, one after the other; windows that go on from each to the next stay views."""
+    if len(partitions) == 1:
+        return partitions[0]
+    sizes = [len(partition[0]) for partition in partitions]
+    return joined(partitions) or assemble(gather_plan(range(sum(sizes)), sizes), partitions)
 
 
 def _index(numbers: Indices | range) -> Indices | slice:

@@ -12,6 +12,7 @@ import numpy as np
 
 from dagtrain.data.check import Form, read
 from dagtrain.data.columns import Columns, Rows
+from dagtrain.data.windows import partition_of
 from dagtrain.graph import Array
 
 __all__ = ["PARTITION_BYTES", "ArraySource", "Source", "count_labels", "partition_sizes", "row_slices"]
@@ -146,7 +147,7 @@ class ArraySource(Source):
         name = f"data-{tokenize(*self.arrays)}"
         graph = {}
         for i, rows in enumerate(row_slices(self.sizes)):
-            graph[name, i] = DataNode((name, i), tuple(column[rows] for column in self.arrays))
+            graph[name, i] = DataNode((name, i), partition_of([column[rows] for column in self.arrays]))
         return graph, list(graph)
 
 

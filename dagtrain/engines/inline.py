@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain.data.columns import Rows
+from dagtrain.data.windows import take_rows
 from dagtrain.graph import Array
 from dagtrain.step.parts import ShardInputs, ShardOutputs, ShardRunner, StepParts, weight_of
 from dagtrain.step.state import State
@@ -100,8 +101,8 @@ class StepRunner:
         if buffer is None:
             buffer = tuple(np.empty((len(rows), *column.shape[1:]), column.dtype) for column in columns)
             self._buffers[shard, len(rows)] = buffer
-        for target, column in zip(buffer, columns, strict=True):  # rows are checked: with mode="clip" NumPy needs no buffer for `out`
-            np.take(column, rows, axis=0, out=target, mode="clip")
+        for target, column in zip(buffer, columns, strict=True):
+            take_rows(column, rows, target)
         return buffer
 
     def step(self, batch: Batch) -> Array:

@@ -26,6 +26,7 @@ from dagtrain.data.compute import Graph, compute
 from dagtrain.data.nests import arrange, take_apart
 from dagtrain.data.parts import Column, Look, Parts, fit_together, look_tasks, part_array, places_of, seen_columns
 from dagtrain.data.tables import aligned, check_table
+from dagtrain.data.windows import cast_rows
 from dagtrain.errors import DataError
 from dagtrain.graph import Array, Spec
 from dagtrain.plan import Plan
@@ -65,12 +66,12 @@ class Predictor:
 
     def compute(self, *columns: Array) -> Any:
         """The outputs for rows that passed all checks: an array, or a nest of arrays."""
-        rows = [settled(np.asarray(column, spec.dtype)) for column, spec in zip(columns, self.columns.specs, strict=True)]
+        rows = [cast_rows(column, spec.dtype) for column, spec in zip(columns, self.columns.specs, strict=True)]
         state = state_leaves(self.layout, self.statistics_layout, self.state)
         outputs: list[Sequence[Array]] = [[np.empty((0, *spec.shape[1:]), spec.dtype) for spec in self.outputs]]
         with one_blas_thread():
             for start, stop in self._batches(len(rows[0])):
-                part = [column[start:stop] for column in rows]
+                part = [settled(column[start:stop]) for column in rows]
                 outputs.append(self._plan(len(part[0]))(*state, *part))
         return unflatten(self.structure, [np.concatenate(parts) for parts in zip(*outputs, strict=True)])
 

@@ -32,3 +32,12 @@ def test_level_is_in_decibels():
     np.testing.assert_allclose(audio.level(tone, 8000), -3.01, atol=0.05)
     np.testing.assert_allclose(audio.level(0.1 * tone, 8000), -23.01, atol=0.05)
     assert audio.level(0 * tone, 8000).max() == -100
+
+
+def test_tempo_counts_what_stands_out_of_the_noise():
+    t = np.arange(16_000) / 8000
+    noise = 1e-3 * np.random.default_rng(0).normal(size=len(t))
+    beats = np.sin(2 * np.pi * 300 * t) * np.clip(np.sin(2 * np.pi * 4 * t), 0, None)
+    assert audio.tempo(0.3 * beats + noise, 8000) == 4
+    assert audio.tempo(noise, 8000) < 1.5
+    assert audio.tempo(0.3 * np.sin(2 * np.pi * 300 * t), 8000) == 0

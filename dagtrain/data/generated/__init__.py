@@ -1,21 +1,37 @@
-"""Data from processes whose best possible result is known: sentences of a grammar, pictures of scenes with captions, tables of cases."""
+"""Data from processes whose best possible result is known: sentences, pictures with captions, tables of cases; and sound like speech."""
 
+from dagtrain.data.generated.calls import CALL_RATE, TONES, Calls, Tone, draw_calls, draw_prosody, tone_probabilities
 from dagtrain.data.generated.cases import Cases, Process
 from dagtrain.data.generated.credit import CREDIT
 from dagtrain.data.generated.grammar import Grammar, Sentences, cafe_grammar
 from dagtrain.data.generated.payments import PAYMENTS
 from dagtrain.data.generated.scenes import Judgement, Scenes, caption_entropy, draw_scenes, judge_caption
+from dagtrain.data.generated.speech import PHONES, Recording, Voice, draw_speech, draw_syllables, draw_voices, speak
 
 __all__ = [
+    "CALL_RATE",
     "CREDIT",
+    "PHONES",
+    "TONES",
+    "Calls",
     "Cases",
     "Grammar",
     "Judgement",
     "Process",
+    "Recording",
     "Scenes",
     "Sentences",
+    "Tone",
+    "Voice",
     "cafe_grammar",
     "caption_entropy",
+    "draw_calls",
+    "draw_prosody",
     "draw_scenes",
+    "draw_speech",
+    "draw_syllables",
+    "draw_voices",
     "judge_caption",
+    "speak",
+    "tone_probabilities",
 ]

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dagtrain.data.columns import Rows
-from dagtrain.data.pick import Gathered, assemble, gather_plan, samples_of
+from dagtrain.data.pick import Gathered, assemble, join, samples_of
+from dagtrain.data.windows import shared_rows, take_rows
 from dagtrain.graph import Array
 from dagtrain.step.layout import settled
 
@@ -124,6 +125,7 @@ class SegmentRows:
         # Picked rows are in the order of the steps.
         rows = input.batches.rows if samples is None else np.arange(len(input.batches.rows))
         self._first = rows.tolist()
+        self._windows = any(shared_rows(column) is not None for column in arrays)
         self._jumps = np.cumsum(np.diff(rows, prepend=rows[:1]) != 1).tolist()
 
     def step(self, i: int) -> dict[int, Rows]:
@@ -135,7 +137,7 @@ class SegmentRows:
 
     def _view(self, start: int, stop: int) -> Rows | None:
         """A view of these rows if they are consecutive, otherwise None."""
-        if self._jumps[stop - 1] != self._jumps[start]:
+        if self._jumps[stop - 1] != self._jumps[start] or self._windows:
             return None
         first, last = self._first[start], self._first[start] + stop - start
         return tuple(column[first:last] for column in self.arrays)
@@ -143,8 +145,8 @@ class SegmentRows:
     def _copied(self, shard: int, start: int, stop: int) -> Rows:
         rows = self._buffer(shard, stop - start)
         for target, source in zip(rows, self.arrays, strict=True):
-            if self.samples is None:  # rows are checked: with mode="clip" NumPy needs no buffer for `out`
-                np.take(source, self.input.batches.rows[start:stop], axis=0, out=target, mode="clip")
+            if self.samples is None:
+                take_rows(source, self.input.batches.rows[start:stop], target)
             else:
                 np.copyto(target, source[start:stop])
         return rows
@@ -164,6 +166,4 @@ class SegmentRows:
 
 def _join(partitions: Sequence[Rows]) -> Rows:
     """All rows in memory of their own: from the unaligned memory of a message, NumPy would copy all of them for every shard."""
-    sizes = [len(partition[0]) for partition in partitions]
-    rows = partitions[0] if len(partitions) == 1 else assemble(gather_plan(range(sum(sizes)), sizes), partitions)
-    return tuple(map(settled, rows))
+    return tuple(column if shared_rows(column) is not None else settled(column) for column in join(partitions))
