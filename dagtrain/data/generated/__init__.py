@@ -11,6 +11,7 @@ from dagtrain.data.generated.speech import PHONES, Recording, Voice, draw_speech
 __all__ = [
     "CALL_RATE",
     "CREDIT",
+    "PAYMENTS",
     "PHONES",
     "TONES",
     "Calls",
