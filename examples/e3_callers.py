@@ -38,9 +38,9 @@ def heard(sound: np.ndarray) -> list[float]:
 
 
 def draw(count: int, seed: int, syllables: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What is heard of calls, their tones, and the true probability that each caller is angry."""
+    """What is heard of calls, their tones, and the exact probabilities of these."""
     calls = draw_calls(count, seed, syllables)
-    return np.array([heard(sound) for sound in calls.sounds], "f4"), calls.tones, tone_probabilities(calls.prosody)[:, ANGRY]
+    return np.array([heard(sound) for sound in calls.sounds], "f4"), calls.tones, tone_probabilities(calls.prosody)
 
 
 def cost(escalated: np.ndarray, angry: np.ndarray) -> float:
@@ -66,7 +66,7 @@ def network(x: np.ndarray, y: np.ndarray, epochs: int, seed: int) -> dt.Trainer:
 def main(quick: bool = False, picture: str | None = None, seed: int = 0) -> dict[str, Any]:
     """Costs of the network's decisions, of scikit-learn's on the same calls, of the best constant one, and of the best possible ones."""
     counts, syllables = ((120, 100, 100), (4, 6)) if quick else ((2000, 2000, 4000), (8, 16))
-    (x, y, _), (x_chosen, y_chosen, _), (x_test, y_test, true) = (draw(n, 3 * seed + i, syllables) for i, n in enumerate(counts))
+    (x, y, _), (x_chosen, y_chosen, _), (x_test, y_test, exact) = (draw(n, 3 * seed + i, syllables) for i, n in enumerate(counts))
     angry_chosen, angry = y_chosen == ANGRY, y_test == ANGRY
     trainer = network(x, y, 60 if quick else 40, seed)
     predict = {"network": lambda rows: nn.activations.softmax(trainer.predict(rows))}
@@ -75,14 +75,18 @@ def main(quick: bool = False, picture: str | None = None, seed: int = 0) -> dict
         opponents["boosted trees"] = HistGradientBoostingClassifier(max_iter=50, random_state=seed)
     for name, model in opponents.items():
         predict[name] = model.fit(x, y).predict_proba
+    heard_tones = {**{name: probabilities(x_test) for name, probabilities in predict.items()}, "best possible": exact}
+    tones = {name: float(np.mean(probabilities.argmax(axis=1) == y_test)) for name, probabilities in heard_tones.items()}
     chosen = {name: probabilities(x_chosen)[:, ANGRY] for name, probabilities in predict.items()}
-    tested = {name: probabilities(x_test)[:, ANGRY] for name, probabilities in predict.items()}
+    tested = {name: probabilities[:, ANGRY] for name, probabilities in heard_tones.items()}
     thresholds = {name: cheapest(chosen[name], angry_chosen) for name in predict}
     costs = {name: cost(tested[name] >= thresholds[name], angry) for name in predict}
     always = cost(np.full(len(angry_chosen), True), angry_chosen) < cost(np.full(len(angry_chosen), False), angry_chosen)
     costs["always a person" if always else "never a person"] = constant = cost(np.full(len(angry), always), angry)
-    costs["best possible"] = bound = cost(true >= NEEDLESS / (MISSED + NEEDLESS), angry)
+    costs["best possible"] = bound = cost(tested["best possible"] >= NEEDLESS / (MISSED + NEEDLESS), angry)
     confusion = confusion_matrix(angry, tested["network"] >= thresholds["network"])
+    for name, right in tones.items():
+        print(f"{name:20} has {right:.1%} of the tones right")
     for name, value in costs.items():
         print(f"{name:20} costs {value:.3f} a call" + (f", from a probability of {thresholds[name]:.3f} up" if name in thresholds else ""))
     print("            left to the machine, to a person")
@@ -97,6 +101,7 @@ def main(quick: bool = False, picture: str | None = None, seed: int = 0) -> dict
         "bound": bound,
         "constant": constant,
         "costs": costs,
+        "tones": tones,
         "threshold": thresholds["network"],
         "confusion": confusion,
         "fingerprint": trainer.history.fingerprint,

@@ -74,6 +74,15 @@ def test_cart_pole(quick):
         assert np.mean(returns) >= 450
 
 
+@pytest.mark.timeout(1800)  # in the long form
+def test_anomalies(quick):
+    """Above principal components and one-line rules by ranges: in full by a tenth on two generated series, and below what knows them."""
+    results = load("b8_anomalies").main(quick)
+    for name in ("sensors",) if quick else ("sensors", "payments"):
+        others = [results[f"{name}, {other}"] for other in ("components", "from the mean", "from the row before")]
+        assert max(others) + (0.05 if quick else 0.1) < results[f"{name}, network"] < results[f"{name}, bound"]
+
+
 @pytest.mark.timeout(2400)  # in the long form
 def test_unsupervised(quick):
     """In full the bars: machines by the exact pseudo-likelihood, few labels by paired means of ten splits."""
@@ -279,7 +288,7 @@ def test_callers_alone_and_on_two_workers(quick, local_cluster, tmp_path):
     alone = example.main(quick, str(tmp_path / "callers.png"))
     assert (tmp_path / "callers.png").stat().st_size > 10_000
     assert alone["value"] < (0.7 if quick else 0.5) * alone["constant"]
-    assert quick or alone["value"] <= 1.1 * alone["bound"]
+    assert quick or alone["value"] <= 1.1 * alone["bound"]  # the threshold is that of least cost on few calls, so it scatters
     assert alone["confusion"].sum() == (100 if quick else 4000)
     with local_cluster(2) as cluster, distributed.Client(cluster):
         assert example.main(quick)["fingerprint"] == alone["fingerprint"]

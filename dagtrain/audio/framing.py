@@ -8,6 +8,7 @@ frames    ├────────┤
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from dagtrain.errors import ArgumentError, DataError, DTypeError, ShapeError
 from dagtrain.graph import Array
 
 __all__ = ["context", "deltas", "frames", "standardize"]
+
+_PIECE = 4096
+"""Frames of a piece."""
 
 
 def frames(samples: Any, length: int, step: int, *, centred: bool = False) -> Array:
@@ -81,6 +85,11 @@ def sound_of(name: str, samples: Any) -> Array:
     if len(wrong):
         raise DataError(f"{name}: sample {wrong[0]} is {array[wrong[0]]}.")
     return array.astype(np.float64)
+
+
+def in_pieces(function: Callable[[Array], Any], cut: Array) -> Array:
+    """A function of frames, on some thousands at a time: an hour has 360,000, whose spectra would fill the memory."""
+    return np.concatenate([function(cut[start : start + _PIECE]) for start in range(0, len(cut), _PIECE)], axis=0)
 
 
 def samples_of(name: str, seconds: Any, rate: int) -> int:

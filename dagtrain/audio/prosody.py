@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dagtrain.arguments import not_negative, positive
-from dagtrain.audio.framing import frames, samples_of, sound_of
+from dagtrain.audio.framing import frames, in_pieces, samples_of, sound_of
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
 
@@ -96,27 +96,29 @@ def pitch(samples: Any, rate: int, *, low: float = 60.0, high: float = 500.0, le
         wrong = f"got {low!r}, {high!r} and a length of {length!r} s at {rate} samples a second"
         raise ArgumentError(f"pitch: low is below high, high at most a quarter of the rate, and a frame has three periods of low: {wrong}.")
     cut = frames(array, size, hop)
+    lags, strength = in_pieces(lambda piece: _periods(piece, 2 * rate / high, 2 * rate / low), cut).T
+    return Pitch((2 * rate / lags).astype(np.float32), strength.clip(0, 1).astype(np.float32))
+
+
+def _periods(cut: Array, shortest: float, longest: float) -> Array:
+    """Period, in half samples between two bounds, and strength of each frame: (frames, 2)."""
+    size = cut.shape[1]
     cut = cut - cut.mean(axis=1, keepdims=True)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(size) + 0.5) / size)
     transform = 1 << (size + size // 2).bit_length()
-    rate, size = 2 * rate, 2 * size
-    longest = min(int(rate / low) + 2, size // 2)
+    first, last = int(shortest), min(int(longest) + 2, size)
     of_window, of_frames = (
-        np.fft.irfft(np.abs(np.fft.rfft(each, transform)) ** 2, 2 * transform)[..., :longest] for each in (window, cut * window)
+        np.fft.irfft(np.abs(np.fft.rfft(each, transform)) ** 2, 2 * transform)[..., :last] for each in (window, cut * window)
     )
-    energy = of_frames[:, :1]
-    correlation = of_frames / (of_window / of_window[0]) / np.maximum(energy, _QUIET * size / 2)
-    shortest = int(rate / high)
-    inner = correlation[:, shortest : longest - 1]
-    before, after = correlation[:, shortest - 1 : longest - 2], correlation[:, shortest + 1 : longest]
+    correlation = of_frames / (of_window / of_window[0]) / np.maximum(of_frames[:, :1], _QUIET * size)
+    inner, before, after = correlation[:, first : last - 1], correlation[:, first - 1 : last - 2], correlation[:, first + 1 : last]
     peak = (inner >= before) & (inner > after)
     bend = np.where(peak, before - 2 * inner + after, -1.0)
     moved = np.where(peak, 0.5 * (before - after) / bend, 0.0)
     height = np.where(peak, inner - 0.25 * (before - after) * moved, 0.0)
-    lags = np.arange(shortest, longest - 1) + moved
-    best = (height - _PREFERENCE * np.log2(lags * low / rate)).argmax(axis=1)[:, None]
-    at, strength = (np.take_along_axis(each, best, axis=1)[:, 0] for each in (lags, height))
-    return Pitch((rate / at).astype(np.float32), strength.clip(0, 1).astype(np.float32))
+    lags = np.arange(first, last - 1) + moved
+    best = (height - _PREFERENCE * np.log2(lags / longest)).argmax(axis=1)[:, None]
+    return np.concatenate([np.take_along_axis(each, best, axis=1) for each in (lags, height)], axis=1)
 
 
 def tempo(samples: Any, rate: int, *, depth: float = 2.0, floor: float = 30.0, smooth: float = 0.05) -> float:

@@ -86,6 +86,14 @@ def test_a_louder_sound_has_the_same_shape():
         assert np.delete(apart, loudness).max() < 1e-3
 
 
+def test_a_long_recording_is_computed_in_pieces():
+    samples = np.random.default_rng(0).uniform(-0.1, 0.1, 20 * 4200)
+    frame = {"length": 0.005, "step": 0.0025, "bands": 8, "coefficients": 8}
+    whole, part = audio.mfcc(samples, 8000, **frame), audio.mfcc(samples[20 * 4000 :], 8000, **frame)
+    assert len(whole) > 4096 > len(part)
+    np.testing.assert_allclose(whole[4000:], part, atol=1e-3)
+
+
 def test_mistakes_are_named():
     ok = np.zeros(800)
     for function, samples, options, kind, message in (
