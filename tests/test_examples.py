@@ -311,11 +311,22 @@ def test_credit(quick):
     assert results["gap"] < 0.01
 
 
+@pytest.mark.timeout(600)  # in the long form
+def test_fraud(quick):
+    """By chance the precision is 0.01. The short form has an eighth of the frauds to learn from."""
+    results = load("e4_fraud").main(quick)
+    assert results["precision, network"] >= (0.5 if quick else 0.8) * results["precision, process"]
+    for kind, better in (("precision", 1), ("recall", 1), ("cost", -1)):
+        assert better * results[f"{kind}, network"] > better * results[f"{kind}, gradient boosting"]
+    assert results["log loss"] < min(results["log loss before"] - 0.01, 1.2 * results["log loss, process"])
+    assert results["cost, network"] < 0.4 * results["cost, none"]
+
+
 def test_tables_are_learnt_to_the_same_bits_on_two_workers(local_cluster):
-    train = load("e1_credit").train
-    alone = train(900, 0, 1, partition=400).history.fingerprint
+    trains = [load(name).train for name in ("e1_credit", "e4_fraud")]
+    alone = [train(900, 0, 1, partition=400).history.fingerprint for train in trains]
     with local_cluster(2) as cluster, distributed.Client(cluster):
-        assert train(900, 0, 1, partition=400).history.fingerprint == alone
+        assert [train(900, 0, 1, partition=400).history.fingerprint for train in trains] == alone
         assert cluster.scheduler.transition_counter > 0
 
 
