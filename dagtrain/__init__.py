@@ -147,6 +147,7 @@ def __getattr__(name: str) -> Any:
         "explain",
         "rl",
         "scaling",
+        "series",
         "step",
         "tasks",
         "text",

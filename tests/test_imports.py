@@ -47,6 +47,7 @@ ALLOWED["checkpoint"] = {*ALLOWED["step"], "step", "report", "text"}
 ALLOWED["train"] = {*ALLOWED["engines"], "engines", "checkpoint"}
 ALLOWED["explain"] = {*ALLOWED["train"], "train"}
 ALLOWED["unsupervised"] = ALLOWED["rl"] = {*ALLOWED["explain"], "explain"}
+ALLOWED["series"] = {*ALLOWED["explain"], "explain"}
 ALLOWED["scaling"] = {*ALLOWED["train"], "train"}
 ALLOWED["deploy"] = {*ALLOWED["scaling"], "scaling"}
 ALLOWED["dashboard"] = {*ALLOWED["deploy"], "deploy"}

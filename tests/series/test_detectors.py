@@ -1,0 +1,69 @@
+"""Detectors learn what is normal from a series alone, with the same bits on a cluster."""
+
+import dask.array as da
+import numpy as np
+import pytest
+
+from dagtrain.data.generated import machine_sensors, payments
+from dagtrain.errors import ArgumentError
+from dagtrain.series import AutoencodingDetector, Detector, RecurrentDetector, ranges
+
+TRAINED = machine_sensors(1500, seed=1).values
+
+
+class Mean(Detector):
+    def learn(self, series):
+        self.seen = series
+
+    def residuals(self, series):
+        return series
+
+
+def test_a_detector_of_ones_own_is_scaled_and_judged_by_rows_it_did_not_learn():
+    draw = np.random.default_rng(0)
+    series = draw.normal(size=(20_000, 2)) @ [[3.0, 1.0], [0.0, 0.2]] + 5
+    detector = Mean(smooth=1).fit(series)
+    assert detector.seen.shape == (14_000, 2)
+    np.testing.assert_allclose(detector.seen.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(detector.seen.std(axis=0), 1, atol=1e-4)
+    later = draw.normal(size=(100_000, 2)) @ [[3.0, 1.0], [0.0, 0.2]] + 5
+    scores = detector.scores(later)
+    assert scores.mean() == pytest.approx(2, rel=0.05)  # of chi-squared with two degrees of freedom
+    assert 2e-5 < detector.detect(later).mean() < 5e-4
+    assert Mean(smooth=3).fit(series).scores(later)[10] == pytest.approx(scores[9:12].mean(), rel=1e-6)
+
+
+def test_a_detector_has_the_same_bits_on_a_cluster(client):
+    def fitted(series, engine):
+        return RecurrentDetector(8, 6, epochs=1, batch_size=256, engine=engine).fit(series)
+
+    here, there = fitted(TRAINED, "inline"), fitted(da.from_array(TRAINED, chunks=(400, 4)), "lanes")
+    assert here.fingerprint == there.fingerprint
+    assert here.threshold == there.threshold
+    assert np.array_equal(here.scores(TRAINED), there.scores(da.from_array(TRAINED, chunks=(400, 4))))
+    assert (here.scores(TRAINED)[:5] == 0).all()  # nothing is known yet
+
+
+def test_generators_plant_what_their_surprise_finds():
+    for generator, channels in ((machine_sensors, 4), (payments, 3)):
+        clean, planted = generator(4000, seed=3), generator(4000, seed=3, anomalies=12)
+        assert clean.values.shape == (4000, channels)
+        assert not clean.anomalous.any()
+        assert clean.surprise.mean() == pytest.approx(channels, rel=0.1)
+        assert len(ranges(planted.anomalous)) == 12
+        assert planted.surprise[planted.anomalous].mean() > 5 * channels
+        assert planted.surprise[~planted.anomalous].mean() == pytest.approx(channels, rel=0.1)
+        assert np.abs(planted.values - planted.values.mean(0)).max() < 1.3 * np.abs(clean.values - clean.values.mean(0)).max()
+        again = generator(4000, seed=3, anomalies=12)
+        assert np.array_equal(again.values, planted.values)
+    with pytest.raises(ArgumentError, match="no room for 30 anomalies"):
+        machine_sensors(2000, anomalies=30)
+
+
+def test_mistakes_are_named():
+    with pytest.raises(ArgumentError, match="has learnt nothing yet"):
+        RecurrentDetector().scores(TRAINED)
+    with pytest.raises(ArgumentError, match="rows and channels"):
+        AutoencodingDetector().fit(TRAINED[:, 0])
+    with pytest.raises(ArgumentError, match="share above 0"):
+        Mean(held_out=0.0)
