@@ -293,7 +293,7 @@ def test_callers_alone_and_on_two_workers(quick, local_cluster, tmp_path):
     alone = example.main(quick, str(tmp_path / "callers.png"))
     assert (tmp_path / "callers.png").stat().st_size > 10_000
     assert alone["value"] < (0.7 if quick else 0.5) * alone["constant"]
-    assert quick or alone["value"] <= 1.1 * alone["bound"]  # the threshold is that of least cost on few calls, so it scatters
+    assert quick or alone["value"] <= 1.15 * alone["bound"]  # 1.06 and 1.09 with two seeds: the threshold scatters
     assert alone["confusion"].sum() == (100 if quick else 4000)
     with local_cluster(2) as cluster, distributed.Client(cluster):
         assert example.main(quick)["fingerprint"] == alone["fingerprint"]
