@@ -58,7 +58,7 @@ def main(folder: Path, quick: bool = False):
         ledger.verify()  # raises if a sample was left out or used twice
         counts = ledger.counts(killed)
         print(f"epoch of the kill    {len(counts)} samples, each used {counts.min()} to {counts.max()} times")
-        client.wait_for_workers(2, timeout=30)  # the nanny restarts the killed worker
+        client.wait_for_workers(2, timeout=120)  # the nanny restarts the killed worker
         picture = folder / "lanes.svg"
         trainer.placement().visualize(picture)
         print(f"picture: {picture}")

@@ -42,7 +42,7 @@ def main(quick: bool = False) -> dict[str, str]:
                 if workers == 2:
                     victim = next(iter(client.run(os.getpid).values()))
                     fingerprints[f"{engine}, 2 workers, one killed"] = train(engine, epochs, callbacks=[KillAfter(victim, killed)])
-                    client.wait_for_workers(2, timeout=30)
+                    client.wait_for_workers(2, timeout=120)
     for name, fingerprint in fingerprints.items():
         print(f"{name:32} {fingerprint}")
     print("the same bits" if len(set(fingerprints.values())) == 1 else "NOT the same bits")

@@ -4,7 +4,7 @@
 mark        test                                                         scripts/test              scripts/soak
 =========== ============================================================ ========================= ==============
 `cluster`   starts a cluster: it, or one of its fixtures, says so        yes, not with ``--fast``  if `fault`
-`slow`      starts processes, tries many examples, or takes its time     yes, not with ``--fast``  if `long`
+`slow`      trains, starts processes, tries many examples, or is long   yes, not with ``--fast``  if `long`
 `fault`     kills processes, cuts networks; is run again if it fails     yes, not with ``--fast``  yes
 `combined`  has several parameters                                       each value of each        all combinations
 `long`      takes long, or has a long form (`thorough`, hypothesis)      no, or in its short form  yes, in full
@@ -44,6 +44,8 @@ CLUSTERS = {"Client", "Ranks", "LocalCluster"}
 """A test that names one of these, itself or by a fixture, starts a cluster or processes like those of one."""
 PROCESSES = {"ProcessPoolExecutor", "Popen", "executable", "subprocess"}
 """The same for other processes."""
+TRAINING = {"fit", "learn"}
+"""And for whole trainings; some fits are in docstrings, which run with the quick tests."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -89,7 +91,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         by_hypothesis = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
         if names & CLUSTERS:
             item.add_marker("cluster")
-        if names & PROCESSES or by_hypothesis:
+        if names & (PROCESSES | TRAINING) or by_hypothesis:
             item.add_marker("slow")
         if HERE / "faults" in item.path.parents:
             item.add_marker("fault")

@@ -51,6 +51,7 @@ def test_network_picture(tmp_path):
     assert (tmp_path / "network-neurons.svg").stat().st_size > 1000
 
 
+@pytest.mark.timeout(1200)  # in the long form
 def test_tables(quick):
     """The bounds are exact; with a hundredth of luck for the share of episodes, and what a hundred episodes scatter."""
     results = load("c1_tables").main(quick)
@@ -120,6 +121,7 @@ def test_pendulum():
     assert results["mean"] >= max(-155, 1.17 * results["best possible"])
 
 
+@pytest.mark.timeout(3600)  # in the long form
 def test_pictures(quick, tmp_path):
     """One split in the quick form; in full the mean of five, and larger coloured pictures."""
     results = load("pictures").main(quick, folder=tmp_path)
@@ -129,6 +131,7 @@ def test_pictures(quick, tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(4 * 3600)
 def test_googlenet():
     """The short form, which memorises a few pictures, is in tests/train/test_convolution.py."""
     results = load("googlenet").main()
@@ -201,6 +204,7 @@ def test_contrastive_divergence(quick):
     assert results["error"] < results["bound"]
 
 
+@pytest.mark.timeout(3600)  # in the long form
 def test_memory(quick):
     results = load("memory").main(quick)
     assert max(results["adding LSTM"], results["adding GRU"]) < 0.01
@@ -233,6 +237,7 @@ def test_next_character(quick):
     assert quick or all(abs(results["letters"].get(letter, 0) - share) < 0.06 for letter, share in results["true"].items())
 
 
+@pytest.mark.timeout(600)  # in the long form
 def test_diabetes(quick):
     means = load("diabetes").main(quick)
     assert means["network"] >= means["ridge"] - 0.01
@@ -295,7 +300,7 @@ def test_callers_alone_and_on_two_workers(quick, local_cluster, tmp_path):
     alone = example.main(quick, str(tmp_path / "callers.png"))
     assert (tmp_path / "callers.png").stat().st_size > 10_000
     assert alone["value"] < (0.7 if quick else 0.5) * alone["constant"]
-    assert quick or alone["value"] <= 1.1 * alone["bound"]  # the threshold is that of least cost on few calls, so it scatters
+    assert quick or alone["value"] <= 1.15 * alone["bound"]  # 1.06 and 1.09 with two seeds: the threshold scatters
     assert alone["confusion"].sum() == (100 if quick else 4000)
     with local_cluster(2) as cluster, distributed.Client(cluster):
         assert example.main(quick)["fingerprint"] == alone["fingerprint"]
@@ -313,11 +318,22 @@ def test_credit(quick):
     assert results["gap"] < 0.01
 
 
+@pytest.mark.timeout(600)  # in the long form
+def test_fraud(quick):
+    """By chance the precision is 0.01. The short form has an eighth of the frauds to learn from."""
+    results = load("e4_fraud").main(quick)
+    assert results["precision, network"] >= (0.5 if quick else 0.8) * results["precision, process"]
+    for kind, better in (("precision", 1), ("recall", 1), ("cost", -1)):
+        assert better * results[f"{kind}, network"] > better * results[f"{kind}, gradient boosting"]
+    assert results["log loss"] < min(results["log loss before"] - 0.01, 1.2 * results["log loss, process"])
+    assert results["cost, network"] < 0.4 * results["cost, none"]
+
+
 def test_tables_are_learnt_to_the_same_bits_on_two_workers(local_cluster):
-    train = load("e1_credit").train
-    alone = train(900, 0, 1, partition=400).history.fingerprint
+    trains = [load(name).train for name in ("e1_credit", "e4_fraud")]
+    alone = [train(900, 0, 1, partition=400).history.fingerprint for train in trains]
     with local_cluster(2) as cluster, distributed.Client(cluster):
-        assert train(900, 0, 1, partition=400).history.fingerprint == alone
+        assert [train(900, 0, 1, partition=400).history.fingerprint for train in trains] == alone
         assert cluster.scheduler.transition_counter > 0
 
 
@@ -326,6 +342,7 @@ def test_every_example_is_tested():
     assert [path.stem for path in FOLDER.glob("*.py") if f'load("{path.stem}")' not in text] == []
 
 
+@pytest.mark.timeout(600)  # in the long form
 def test_shifted_digits(quick):
     results = load("shifted_digits").main(quick)
     assert results["plain, in place"] >= (0.93 if quick else 0.97)

@@ -1,6 +1,8 @@
 """scripts/run and scripts/test with a stand-in `python3` that records its commands."""
 
+import json
 import re
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
@@ -106,3 +108,12 @@ def test_stop_of_a_cluster_installs_nothing(machine):
     assert notes == []
     machine("cluster/local")
     assert machine("cluster/stop", "mine")[2] == ["dagtrain cluster stop mine"]
+
+
+def test_the_gallery_is_what_its_script_makes_of_the_measurements():
+    """Each example has a row, measured; the page is theirs, and its pictures are there."""
+    gallery = runpy.run_path(str(ROOT / "scripts" / "gallery"))
+    measured = json.loads(gallery["MEASURED"].read_text())
+    assert set(measured) == set(gallery["ROWS"]) == {path.stem for path in (ROOT / "examples").glob("*.py")}
+    assert gallery["PAGE"].read_text() == gallery["page"](measured)
+    assert {row["picture"] for row in measured.values() if row["picture"]} == {path.name for path in gallery["PICTURES"].iterdir()}

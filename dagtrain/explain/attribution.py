@@ -108,11 +108,11 @@ def integrated_gradients(
     trainer
         Of a model; before a fit with its first weights, if it knows its input.
     x
-        Rows as `Trainer.predict` takes them, in this process: an array, a tuple or a dict.
+        Rows as `Trainer.predict` takes them, in this process: an array, a table, a tuple or a dict.
     baseline
         What the rows are compared with: one number for all, or for each column of x a number, a row or several rows, over which the shares
         are averaged; nested as x. None holds a column: it stays as in the row. Of whole numbers it is a whole number, such as that of
-        padding.
+        padding; of a table, a table of one row or several.
     target
         Which number of an output of several is the score: its place, one for all rows or one for each; by default the place of the
         highest, as of the class that is predicted.

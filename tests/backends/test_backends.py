@@ -51,6 +51,7 @@ def loops(x: Any, w: Any) -> Any:
     return np.sum(chosen * ys) + dt.recompute(np.sin)(steps * 1.0)
 
 
+@pytest.mark.slow
 def test_every_op_and_its_gradient_on_other_memory() -> None:
     for case in CASES:
         op, sample = case.values

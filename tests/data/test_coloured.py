@@ -14,6 +14,7 @@ def data():
     return coloured_digits(16, seed=1)
 
 
+@pytest.mark.slow
 def test_a_picture_is_a_function_of_seed_and_number(data):
     digits, twice, lazy = load_digits(seed=1), coloured_digits(16, copies=2, seed=1), coloured_digits(16, seed=1, as_dask=True)
     assert np.array_equal(data.y, digits.y)

@@ -49,6 +49,17 @@ def test_partitions_change_no_bit() -> None:
         pd.testing.assert_frame_equal(lazy, encoded)
 
 
+def test_each_partition_is_read_once() -> None:
+    reads = []
+
+    def read(number: int) -> pd.DataFrame:
+        reads.append(number)
+        return table(10 + number)
+
+    assert Features.learn(dd.from_map(read, range(4), meta=table(1)[:0])) == Features.learn(pd.concat(map(table, range(10, 14))))
+    assert sorted(reads) == [0, 1, 2, 3]
+
+
 def test_codes_and_fills() -> None:
     features = Features(
         (Number("age", 40.0, 100.0, 50.0, False), Number("income", 0.0, 4.0, 0.0, True), Category("city", ("Bonn", "Ulm"), True))

@@ -158,6 +158,7 @@ def test_two_models_in_one_pickle_keep_their_common_layers() -> None:
     assert inner.layers["dense_1"] is again.layers["dense_1"]
 
 
+@pytest.mark.slow
 def test_a_chain_of_many_layers_needs_no_recursion() -> None:
     x = value = nn.Input((4,))
     for _ in range(1500):

@@ -135,6 +135,7 @@ def test_no_node_of_a_float32_training_graph_is_float64(activation):
     assert wide == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", sorted(nn.activations.ACTIVATIONS))
 def test_gradient_of_a_whole_model_by_finite_differences(activation):
     model = nn.Sequential([nn.Dense(6, activation), nn.BatchNorm(), nn.Dropout(0.3), nn.LayerNorm(), nn.Dense(4)])

@@ -76,6 +76,7 @@ def test_twenty_updates_are_those_of_torch(name, optimizer, in_torch):
     np.testing.assert_allclose(ours(optimizer)[0], p.detach().numpy(), rtol=rtol, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "optimizer", "in_torch"), CASES, ids=IDS)
 def test_float32_parameters_stay_float32_and_follow_float64(name, optimizer, in_torch):
     parameters, slots = ours(optimizer, "f4")

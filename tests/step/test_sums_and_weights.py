@@ -42,6 +42,7 @@ def fitted(x, shards, optimizer, batch_size=ROWS, **options):
     return trainer, history.history["loss"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", SHARDS)
 @pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
 @pytest.mark.parametrize("update", UPDATES.values(), ids=UPDATES)

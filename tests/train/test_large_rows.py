@@ -23,6 +23,7 @@ def trainer():
     return dt.Trainer(model, loss="cross_entropy", metrics=["accuracy"], shards=1)
 
 
+@pytest.mark.slow
 def test_parts_are_halves_of_what_fits(trainer):
     y = np.arange(ROWS) % 2
     assert len(trainer.predict(X[:2])) == 2

@@ -27,6 +27,7 @@ def test_every_op_has_a_rule_or_is_known_to_have_none() -> None:
     assert set(OPS) - set(RULES) == set(WITHOUT)
 
 
+@pytest.mark.slow
 @each(CASES)
 def test_the_op_on_all_rows_is_the_op_on_each_row(op: Op, sample: Sample) -> None:
     rng = np.random.default_rng(zlib.crc32(f"{op.name} {sample}".encode()))

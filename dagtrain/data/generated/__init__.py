@@ -4,14 +4,16 @@ from dagtrain.data.generated.calls import CALL_RATE, TONES, Calls, Tone, draw_ca
 from dagtrain.data.generated.cases import Cases, Process
 from dagtrain.data.generated.credit import CREDIT
 from dagtrain.data.generated.grammar import Grammar, Sentences, cafe_grammar
+from dagtrain.data.generated.payments import PAYMENTS
 from dagtrain.data.generated.resumes import Resumes, draw_resumes, graded_gain
 from dagtrain.data.generated.scenes import Judgement, Scenes, caption_entropy, draw_scenes, judge_caption
-from dagtrain.data.generated.series import PlantedSeries, machine_sensors, payments
+from dagtrain.data.generated.series import PlantedSeries, machine_sensors, payment_queue
 from dagtrain.data.generated.speech import PHONES, Recording, Voice, draw_speech, draw_syllables, draw_voices, speak
 
 __all__ = [
     "CALL_RATE",
     "CREDIT",
+    "PAYMENTS",
     "PHONES",
     "TONES",
     "Calls",
@@ -38,7 +40,7 @@ __all__ = [
     "graded_gain",
     "judge_caption",
     "machine_sensors",
-    "payments",
+    "payment_queue",
     "speak",
     "tone_probabilities",
 ]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dagtrain.data.generated import CREDIT
+from dagtrain.data.generated import CREDIT, PAYMENTS
 
 
-@pytest.mark.parametrize("process", [CREDIT])
+@pytest.mark.parametrize("process", [CREDIT, PAYMENTS])
 def test_cases_and_their_effects(process):
     cases = process.draw(2500, seed=3)
     later = process.draw(300, seed=3, first=1950)

@@ -58,6 +58,7 @@ def error_of_start():
     return str(error.value)
 
 
+@pytest.mark.slow
 def test_refused_job_names_the_option(slurm, monkeypatch):
     pytest.importorskip("dask_jobqueue")
     monkeypatch.setenv("REFUSED", "invalid partition specified: gpu")

@@ -233,6 +233,7 @@ def test_nobody_is_judged_while_nobody_cares():
     assert world.told == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40))
 def test_whatever_fails_in_turn_nobody_is_ended_who_runs_and_all_come_back(seed):
     rng = random.Random(seed)

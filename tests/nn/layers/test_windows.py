@@ -100,6 +100,7 @@ def as_weight(name: str, value: Any) -> Any:
     return np.moveaxis(value, (-1, -2), (0, 1))
 
 
+@pytest.mark.slow
 @each(TWINS)
 def test_values_gradients_and_parameters_are_those_of_torch(layer: nn.Layer, shape: tuple[int, ...], twin: Any) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is what layers are compared with")

@@ -148,6 +148,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @each(product(CASES, (False, True)))
 def test_the_value_is_that_of_scikit_learn_for_any_number_of_parts(case, weighted):
     name, options, outputs, targets, reference = CASES[case]
