@@ -172,17 +172,17 @@ def pooling(case: tuple[int, ...]) -> dict[str, Pair]:
 
 def steps(name: str) -> dict[str, Pair]:
     """A whole step beside each library that is installed; the losses of the first five must agree."""
-    peers = {"PyTorch": step_of_torch, **({"JAX": step_of_jax} if find_spec("jax") else {})}
+    peers = {"PyTorch": step_of_torch, **({"JAX": step_of_jax} if find_spec("jax") else {}), "PyTorch, approximate": step_of_torch}
     pairs = {}
     for peer, step_of in peers.items():
-        ours, weights = step_of_dagtrain(name)
+        ours, weights = step_of_dagtrain(name, approximate="approximate" in peer)
         theirs = step_of(name, weights)
         losses = [(ours(), theirs()) for _ in range(5)]
         for i, (left, right) in enumerate(losses):
             # Adam makes steps of gradients that are rounding alone, so deep networks drift apart by a part of what they have learnt.
             if abs(left - right) > 1e-3 + 0.05 * abs(left - losses[0][0]):
                 raise SystemExit(f"{name}: dagtrain and {peer} do not compute the same: step {i} has the loss {left} and {right}.")
-        pairs["step" if peer == "PyTorch" else f"step, {peer}"] = (ours, theirs)
+        pairs["step" + f", {peer}".removeprefix(", PyTorch")] = (ours, theirs)
     return pairs
 
 

@@ -76,15 +76,15 @@ def first_weights(name: str) -> list[Any]:
     return leaves(parameters)
 
 
-def step_of_dagtrain(name: str) -> tuple[Step, list[Any]]:
-    """A step that gives the loss before it, and the first parameters."""
+def step_of_dagtrain(name: str, approximate: bool = False) -> tuple[Step, list[Any]]:
+    """A step that gives the loss before it, and the first parameters; see `approximate` of `dagtrain.Trainer`."""
     from dagtrain.engines.inline import StepRunner
 
     shape = SHAPES[name]
     columns = dt.data.Columns.of(dt.Spec(shape[1:], np.dtype("f4")), dt.Spec((), np.dtype("i8")))
-    program = dt.step.Program(
-        dt.step.ModelObjective(model_of(name), "cross_entropy", []), dt.optim.adam(RATE, epsilon=EPSILON), columns, seed=0
-    )
+    objective = dt.step.ModelObjective(model_of(name), "cross_entropy", [])
+    objective.approximate = approximate
+    program = dt.step.Program(objective, dt.optim.adam(RATE, epsilon=EPSILON), columns, seed=0)
     runner = StepRunner(program.for_workers([shape[0]]), program.first_state(), 1)
     layout, vector = program.layout, runner.state.parameters.copy()
     first = [vector[place].reshape(shape) for place, shape in zip(layout.slices, layout.shapes, strict=True)]

@@ -8,7 +8,7 @@ A frame of a stranger is ambiguous: a short throat moves the resonances of one v
 p, t, k and a pause, and noise hides much. The frames around tell what is meant. The speech is that of a synthesiser, which knows each phone
 (`dagtrain.data.generated`), and nothing is claimed of people.
 
-Run: python examples/b7_speech.py [PICTURE]    ten minutes; the picture needs matplotlib
+Run: python examples/b7_speech.py [PICTURE]    seven minutes; the picture needs matplotlib
 """
 
 import io

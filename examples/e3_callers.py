@@ -6,7 +6,7 @@ An angry caller who is left to the machine costs 5, a call that takes a person's
 cost on calls that are neither for training nor for the figures. The calls are generated: pitch, pace and level of each are drawn from known
 distributions, so the cost of the best possible decisions is known. Nothing is claimed of how people sound.
 
-Run: python examples/e3_callers.py [PICTURE]    two minutes; the picture needs matplotlib
+Run: python examples/e3_callers.py [PICTURE]    three minutes; the picture needs matplotlib
 """
 
 import sys

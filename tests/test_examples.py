@@ -1,6 +1,5 @@
 """Each example runs and reaches its known figure; those that train run shortened here, and in full in the long form."""
 
-import functools
 import importlib.util
 from pathlib import Path
 
@@ -51,6 +50,7 @@ def test_network_picture(tmp_path):
     assert (tmp_path / "network-neurons.svg").stat().st_size > 1000
 
 
+@pytest.mark.timeout(1200)  # in the long form
 def test_tables(quick):
     """The bounds are exact; with a hundredth of luck for the share of episodes, and what a hundred episodes scatter."""
     results = load("c1_tables").main(quick)
@@ -113,6 +113,7 @@ def test_pendulum():
     assert results["mean"] >= max(-155, 1.17 * results["best possible"])
 
 
+@pytest.mark.timeout(3600)  # in the long form
 def test_pictures(quick, tmp_path):
     """One split in the quick form; in full the mean of five, and larger coloured pictures."""
     results = load("pictures").main(quick, folder=tmp_path)
@@ -122,6 +123,7 @@ def test_pictures(quick, tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(4 * 3600)
 def test_googlenet():
     """The short form, which memorises a few pictures, is in tests/train/test_convolution.py."""
     results = load("googlenet").main()
@@ -194,6 +196,7 @@ def test_contrastive_divergence(quick):
     assert results["error"] < results["bound"]
 
 
+@pytest.mark.timeout(3600)  # in the long form
 def test_memory(quick):
     results = load("memory").main(quick)
     assert max(results["adding LSTM"], results["adding GRU"]) < 0.01
@@ -226,6 +229,7 @@ def test_next_character(quick):
     assert quick or all(abs(results["letters"].get(letter, 0) - share) < 0.06 for letter, share in results["true"].items())
 
 
+@pytest.mark.timeout(600)  # in the long form
 def test_diabetes(quick):
     means = load("diabetes").main(quick)
     assert means["network"] >= means["ridge"] - 0.01
@@ -261,37 +265,42 @@ def test_texts_are_learnt_to_the_same_bits_on_two_workers(local_cluster):
 
 
 @pytest.mark.timeout(2400)  # in the long form
-def test_speech_alone_and_on_two_workers(quick, local_cluster, tmp_path):
+def test_speech(quick, tmp_path):
     """An LSTM on recordings knows strangers' phones better than a deep network on frames; in full that beats logistic regression."""
-    example = load("b7_speech")
-    example.draw = functools.cache(example.draw)
-    picture = tmp_path / "speech.png"
-    alone = example.main(quick, None if quick else picture)
-    accuracy = alone["accuracies"]
+    results = load("b7_speech").main(quick, None if quick else str(tmp_path / "speech.png"))
+    accuracy = {name.removesuffix(", new voices"): value for name, value in results["accuracies"].items()}
     if quick:
-        assert accuracy["LSTM, new voices"] > 0.6  # the most frequent phone: 0.14
-        assert accuracy["deep, a frame, new voices"] > 0.5
+        assert accuracy["LSTM"] > 0.6  # the most frequent phone: 0.14
+        assert accuracy["deep, a frame"] > 0.5
     else:
-        assert picture.stat().st_size > 10_000
-        assert accuracy["deep, a frame, new voices"] > accuracy["logistic regression, new voices"] + 0.03
-        assert accuracy["LSTM, new voices"] >= accuracy["deep, a frame, new voices"] + 0.05
-        assert accuracy["LSTM, new voices"] > accuracy["deep, 11 frames, new voices"]
-        return
-    with local_cluster(2) as cluster, distributed.Client(cluster):
-        assert example.main(quick)["fingerprint"] == alone["fingerprint"]
+        assert (tmp_path / "speech.png").stat().st_size > 10_000
+        assert accuracy["deep, a frame"] > accuracy["logistic regression"] + 0.03
+        assert accuracy["LSTM"] >= accuracy["deep, a frame"] + 0.05
+        assert accuracy["LSTM"] > accuracy["deep, 11 frames"]
 
 
-@pytest.mark.timeout(600)  # in the long form
-def test_callers_alone_and_on_two_workers(quick, local_cluster, tmp_path):
-    example = load("e3_callers")
-    example.draw = functools.cache(example.draw)
-    alone = example.main(quick, str(tmp_path / "callers.png"))
+@pytest.mark.timeout(900)  # in the long form
+def test_callers(quick, tmp_path):
+    results = load("e3_callers").main(quick, str(tmp_path / "callers.png"))
     assert (tmp_path / "callers.png").stat().st_size > 10_000
-    assert alone["value"] < (0.7 if quick else 0.5) * alone["constant"]
-    assert quick or alone["value"] <= 1.1 * alone["bound"]  # the threshold is that of least cost on few calls, so it scatters
-    assert alone["confusion"].sum() == (100 if quick else 4000)
+    assert results["value"] < (0.7 if quick else 0.5) * results["constant"]
+    assert quick or results["value"] <= 1.15 * results["bound"]  # 1.06 and 1.09 with two seeds: the threshold scatters
+    assert results["confusion"].sum() == (100 if quick else 4000)
+
+
+def test_sound_is_learnt_to_the_same_bits_on_two_workers(local_cluster):
+    speech, callers = load("b7_speech"), load("e3_callers")
+    recordings = speech.padded(*speech.draw(2, 2, 2, 1, 1), 200)
+    calls = callers.draw(6, 1, (2, 3))[:2]
+
+    def learn():
+        trainers = speech.train(speech.on_sequences(8, 1, 0.1), recordings, 2, 2, 1e-2, 0), callers.network(*calls, 2, 0)
+        return [trainer.history.fingerprint for trainer in trainers]
+
+    alone = learn()
     with local_cluster(2) as cluster, distributed.Client(cluster):
-        assert example.main(quick)["fingerprint"] == alone["fingerprint"]
+        assert learn() == alone
+        assert cluster.scheduler.transition_counter > 0
 
 
 @pytest.mark.timeout(300)  # in the long form
@@ -330,6 +339,7 @@ def test_every_example_is_tested():
     assert [path.stem for path in FOLDER.glob("*.py") if f'load("{path.stem}")' not in text] == []
 
 
+@pytest.mark.timeout(600)  # in the long form
 def test_shifted_digits(quick):
     results = load("shifted_digits").main(quick)
     assert results["plain, in place"] >= (0.93 if quick else 0.97)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 from dagtrain.arguments import one_of
@@ -19,7 +19,9 @@ from dagtrain.errors import ArgumentError
 __all__ = ["Layer", "draw_network", "network_diagram"]
 
 COLUMN, ROW = 130.0, 34.0
-"""Points between columns and between neurons."""
+"""Points between columns, at least, and between neurons."""
+LETTER = 0.68
+"""The width of a letter of a caption, of its size: that of a bold one."""
 VIEWS = ("neurons", "blocks")
 
 
@@ -102,8 +104,10 @@ def _neurons(layers: Sequence[Layer], most: int, title: str) -> Diagram:
     columns: list[list[str]] = []
     tallest = min(max(layer.width for layer in layers), most + 1)
     top = -(tallest - 1) / 2 * ROW - 24
-    for i, layer in enumerate(layers):
-        x = i * COLUMN
+    captions = [_caption(layer) for layer in layers]
+    widths = [max(LETTER * ROLES[line.role].size * len(line.text) for line in caption) for caption in captions]
+    steps = [max(COLUMN, (left + right) / 2) for left, right in pairwise(widths)]
+    for i, (layer, words, x) in enumerate(zip(layers, captions, accumulate(steps, initial=0.0), strict=True)):
         kind = "neuron_input" if i == 0 else "neuron_output" if i == len(layers) - 1 else "neuron"
         rows = _rows(layer.width, most)
         column = []
@@ -116,14 +120,18 @@ def _neurons(layers: Sequence[Layer], most: int, title: str) -> Diagram:
             column.append(key)
             nodes.append(Node(key, (), kind, None, f"{layer.label}, neuron {index + 1} of {layer.width}", position=(x, y)))
         columns.append(column)
-        words = [Line(layer.label, "title"), Line(count_text(layer.width), "plain")]
-        words += [Line(layer.detail)] if layer.detail else []
-        words += [Line(f"{count_text(layer.parameters)} parameters")] if layer.parameters else []
         # Graphviz centres text on a position; this makes captions of different heights begin on one line.
         height = sum(1.2 * ROLES[line.role].size for line in words)
-        nodes.append(Node(f"{i}/label", tuple(words), "caption", position=(x, top - height / 2)))
+        nodes.append(Node(f"{i}/label", words, "caption", position=(x, top - height / 2)))
     edges = [Edge(source, target, kind="synapse") for left, right in pairwise(columns) for source in left for target in right]
     return Diagram(tuple(nodes), tuple(edges), (), (), title, "LR")
+
+
+def _caption(layer: Layer) -> tuple[Line, ...]:
+    words = [Line(layer.label, "title"), Line(count_text(layer.width), "plain")]
+    words += [Line(layer.detail)] if layer.detail else []
+    words += [Line(f"{count_text(layer.parameters)} parameters")] if layer.parameters else []
+    return tuple(words)
 
 
 def _rows(width: int, most: int) -> list[int | None]:

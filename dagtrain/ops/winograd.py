@@ -28,7 +28,7 @@ TILE, WINDOW = 4, 3
 SIDE = TILE + WINDOW - 1
 PLACES = SIDE**2
 FEWEST = 32
-"""Channels and filters from which on the products that are saved cost more than the transforms: measured."""
+"""Channels, filters and tiles from which on the products that are saved cost more than the transforms: measured."""
 
 _INPUT = (
     (4, 0, -5, 0, 1, 0),
@@ -57,7 +57,8 @@ def is_possible(s: Shapes) -> bool:
 
 def pays(s: Shapes) -> bool:
     """Whether it is possible and faster."""
-    return is_possible(s) and min(s.channels, s.filters) >= FEWEST and s.samples * min(s.counts) > 0
+    tiles = s.samples * math.prod(s.counts) // TILE**2
+    return is_possible(s) and min(s.channels, s.filters, tiles) >= FEWEST
 
 
 def _block(s: Shapes) -> tuple[int, int]:

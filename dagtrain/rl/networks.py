@@ -47,6 +47,10 @@ def perceptron(hidden: Sequence[int], outputs: int, activation: str | None = Non
 
 def first(network: nn.Layer, seed: int, number: int, *inputs: Array) -> Any:
     """The first parameters of a network; `number` tells networks of one agent apart."""
+    try:
+        hash(network)
+    except TypeError as error:  # its compiled form is found again by its value
+        raise ArgumentError(f"networks of agents have tuples in the place of lists: {error} in {network!r}.") from None
     parameters, state = network.init(derive(key(seed), number), *inputs)
     if state:
         raise ArgumentError("networks of agents keep no state of their own: use no BatchNorm; LayerNorm works.")

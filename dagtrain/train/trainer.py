@@ -107,7 +107,7 @@ class Trainer(Pictured):
         Floating-point dtype of training, "float32" or "float64": of the floats in the data, of parameters, optimiser and predictions.
     approximate
         Whether rewrites may change the last places, or results for NaN and infinity, for speed: convolutions by 3 × 3 windows lose a digit
-        and take half the time. The bits are the same for any number of workers, too, but others than without.
+        and take about three quarters of the time. The bits are the same for any number of workers, too, but others than without.
 
     Raises
     ------

@@ -30,6 +30,10 @@ from dagtrain.train.callbacks import LearningRateScheduler
 __all__ = ["RBM", "logistic", "pseudo_likelihood"]
 
 VISIBLE = ("binary", "gaussian")
+_RANGE = (
+    "binary units take values from 0 to 1, and {}: divide by the greatest, or take "
+    'visible="gaussian" for columns of mean 0 and deviation 1.'
+)
 _WARM = 5
 """Epochs in which momentum gathers."""
 _EXACT = 20
@@ -112,7 +116,7 @@ class RBM:
         Raises
         ------
         DataError
-            If values of binary units are not from 0 to 1.
+            If values of binary units are not from 0 to 1; of lazy data, if means and variances of columns show it.
         """
         self._check(x)
         if self.trainer is None:
@@ -128,17 +132,17 @@ class RBM:
         return float(self.final_rate + (1 - self.final_rate) * min(1.0, 2 * (1 - epoch / epochs)))
 
     def _check(self, x: Any) -> None:
+        """Refuse values of binary units that are not from 0 to 1; those of lazy data as far as their moments tell, see `_made`."""
         if self.visible == "binary" and isinstance(x, np.ndarray) and x.size and not (x.min() >= 0 and x.max() <= 1):
-            raise DataError(
-                f"binary units take values from 0 to 1, and x has values from {x.min():g} to {x.max():g}: divide by the greatest, or take "
-                'visible="gaussian" for columns of mean 0 and deviation 1.'
-            )
+            raise DataError(_RANGE.format(f"x has values from {x.min():g} to {x.max():g}"))
 
     def _made(self, x: Any, batch_size: int, engine: Any, shards: int) -> Trainer:
         """A trainer whose visible biases are those of columns that are independent of each other."""
         random = np.random.default_rng([self.seed, 7])
-        mean = np.asarray(moments(x)[0], np.float64).reshape(-1)
+        mean, variance = (np.asarray(moment, np.float64).reshape(-1) for moment in moments(x)[:2])
         columns = len(mean)
+        if self.visible == "binary" and not (variance + mean**2 <= mean + 1e-6).all():  # from 0 to 1, a square is below its number
+            raise DataError(_RANGE.format("x has columns with others, as their means and variances show"))
         near = np.clip(mean, 0.01, 0.99)
         first = {
             "weights": random.normal(0, 0.01, (columns, self.units)),

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from dagtrain.draw import Layer, draw_network, network_diagram
+from dagtrain.draw.layers import COLUMN
+from dagtrain.draw.style import ROLES
 from dagtrain.errors import ArgumentError, UnknownNameError
 
 DIGITS = [Layer("pixels", 64, "8×8 image"), Layer("dense_1", 128, "relu", None, 8320), Layer("dense_2", 10, "softmax", None, 1290)]
@@ -65,3 +67,10 @@ def test_wrong_arguments_are_named() -> None:
         network_diagram([])
     with pytest.raises(ArgumentError, match="'x' has width 0"):
         network_diagram([("x", 0)])
+
+
+def test_long_names_of_columns_do_not_touch() -> None:
+    layers = [("input", 4), ("hidden", 3), ("a_very_long_name_of_a_layer", 3), ("another_very_long_name", 2)]
+    x = [node.position[0] for node in network_diagram(layers).nodes if node.position and node.kind == "caption"]
+    assert x[1] - x[0] == COLUMN
+    assert x[3] - x[2] >= 0.6 * ROLES["title"].size * (27 + 22) / 2

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -12,6 +13,16 @@ from dagtrain.rl.gathering import Episode
 from dagtrain.rl.replay import Replay, transitions
 
 SMALL = {"hidden": (16,), "batch_size": 16, "random_steps": 60, "learning_rate": 0.02}
+
+
+@dataclass(frozen=True)
+class Listed(nn.Layer):
+    sizes: list[int]
+    name: str | None = None
+    trainable: bool = True
+
+    def forward(self, c, x):
+        return c(nn.Dense(self.sizes[0]), x, name="dense")
 
 
 def kinds():
@@ -162,6 +173,7 @@ def test_a_memory_keeps_the_newest_and_draws_by_priority():
         (lambda path: rl.DDPG("CartPole-v1"), "use DQN"),
         (lambda path: rl.DQN("CartPole-v1", dueling=True, network=nn.Dense(2)), "dueling is a property of the network"),
         (lambda path: rl.DQN("CartPole-v1", network=nn.Sequential([nn.BatchNorm(), nn.Dense(2)])), "keep no state"),
+        (lambda path: rl.DQN("CartPole-v1", network=Listed([2])), "tuples in the place of lists"),
         (lambda path: rl.DDPG("Pendulum-v1", noise="pink"), "unknown noise"),
         (lambda path: rl.DQN("CartPole-v1", discount=2.0), "discount"),
         (lambda path: rl.DQN("CartPole-v1").learn(0), "steps must be"),

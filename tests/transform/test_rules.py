@@ -95,7 +95,7 @@ def example(rule: Rule, rng: np.random.Generator, dtype: str, shapes: list[tuple
         if parent in ("matmul", "einsum"):
             shapes = [(3, 4), (4, 3), (2, 3, 4)] if parent == "matmul" else [(3, 4)]
         if parent in ("conv", "conv_by_input"):
-            shapes = [(3, 3, 32, 32)] if letter == "k" else [(1, 8, 4, 32), (2, 8, 4, 32)]
+            shapes = [(3, 3, 32, 32)] if letter == "k" else [(16, 8, 4, 32), (18, 8, 4, 32)]
         shape = shapes[rng.integers(len(shapes))]
         if parent in ("where", "logical_not") and letter in ("c", "x") and (parent == "logical_not" or letter == "c"):
             return dt.input(letter, shape, bool)

@@ -2,6 +2,7 @@
 
 import itertools
 
+import dask.array as da
 import numpy as np
 import pytest
 from scipy.special import logsumexp  # comes with scikit-learn
@@ -104,6 +105,8 @@ def test_digits_are_modelled_better_than_by_scikit_learn(thorough):
 def test_what_a_machine_does_not_take_is_named():
     with pytest.raises(DataError, match="from 0 to 1"):
         unsupervised.RBM(3).fit(ROWS * 16)
+    with pytest.raises(DataError, match="from 0 to 1, and x has columns with others"):
+        unsupervised.RBM(2).fit(da.from_array(2 * np.eye(4, dtype="f4"), chunks=(2, 4)), epochs=1)
     with pytest.raises(ArgumentError, match="call fit"):
         unsupervised.RBM(3).transform(ROWS)
     with pytest.raises(ArgumentError, match="units must be"):
