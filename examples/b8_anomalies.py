@@ -21,7 +21,7 @@ from sklearn.decomposition import PCA
 import dagtrain as dt
 from dagtrain import series
 from dagtrain.data import windows
-from dagtrain.data.generated import PlantedSeries, machine_sensors, payments
+from dagtrain.data.generated import PlantedSeries, machine_sensors, payment_queue
 
 ROWS, LATER, PLANTED = 12_000, 6_000, 24
 """Rows of the normal series and of the later one, and anomalies planted in it."""
@@ -96,7 +96,7 @@ CASES: dict[str, tuple[Generator, dict[str, Callable[[], series.Detector]], Call
         autoencoder,
     ),
     "payments": (
-        payments,
+        payment_queue,
         {
             "components": partial(Components, 24, 0.99, smooth=9, risk=3e-4),
             "from the mean": partial(FromMean, smooth=3, risk=3e-3),

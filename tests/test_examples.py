@@ -83,6 +83,13 @@ def test_anomalies(quick):
         assert max(others) + (0.05 if quick else 0.1) < results[f"{name}, network"] < results[f"{name}, bound"]
 
 
+@pytest.mark.timeout(1200)  # in the long form
+def test_resumes(quick):
+    """In full at least nine tenths of what the generator's own order reaches; an order by chance reaches a tenth."""
+    results = load("e2_resumes").main(quick)
+    assert (0.3 if quick else 0.9 * results["bound"]) < results["value"] < 1
+
+
 @pytest.mark.timeout(2400)  # in the long form
 def test_unsupervised(quick):
     """In full the bars: machines by the exact pseudo-likelihood, few labels by paired means of ten splits."""

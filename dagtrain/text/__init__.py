@@ -3,6 +3,7 @@
 from dagtrain.text.byte_pairs import BytePairs
 from dagtrain.text.choice import probabilities
 from dagtrain.text.decoder import Decoded, Decoder
+from dagtrain.text.hashing import HashedNGrams
 from dagtrain.text.padding import mask_of, pad
 from dagtrain.text.vocabulary import END, PAD, SPECIAL, START, UNKNOWN, Vocabulary, load
 from dagtrain.text.words import Characters, Words
@@ -17,6 +18,7 @@ __all__ = [
     "Characters",
     "Decoded",
     "Decoder",
+    "HashedNGrams",
     "Vocabulary",
     "Words",
     "load",

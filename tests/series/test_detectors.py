@@ -4,7 +4,7 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from dagtrain.data.generated import machine_sensors, payments
+from dagtrain.data.generated import machine_sensors, payment_queue
 from dagtrain.errors import ArgumentError
 from dagtrain.series import AutoencodingDetector, Detector, RecurrentDetector, ranges
 
@@ -45,7 +45,7 @@ def test_a_detector_has_the_same_bits_on_a_cluster(client):
 
 
 def test_generators_plant_what_their_surprise_finds():
-    for generator, channels in ((machine_sensors, 4), (payments, 3)):
+    for generator, channels in ((machine_sensors, 4), (payment_queue, 3)):
         clean, planted = generator(4000, seed=3), generator(4000, seed=3, anomalies=12)
         assert clean.values.shape == (4000, channels)
         assert not clean.anomalous.any()

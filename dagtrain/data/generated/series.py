@@ -1,7 +1,7 @@
 """Series with planted anomalies, of processes that are known: what the normal process would have shown is beside what was seen.
 
     machine_sensors   load ─▶ power (its square), temperature (power, slowly), vibration (a resonance)
-    payments          authorised ─▶ a queue ─▶ settled, slowly at night ─▶ fees
+    payment_queue     authorised ─▶ a queue ─▶ settled, slowly at night ─▶ fees
 
 Every planted value is one that the process shows elsewhere: only together with the others, or with what came before, is it wrong.
 """
@@ -17,7 +17,7 @@ from dagtrain.arguments import whole
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
 
-__all__ = ["PlantedSeries", "machine_sensors", "payments"]
+__all__ = ["PlantedSeries", "machine_sensors", "payment_queue"]
 
 _LEAST, _MOST, _APART = 12, 40, 60
 """Rows of an anomaly, and normal rows before the next at least."""
@@ -104,7 +104,7 @@ def _temperature(load: Array, rate: float) -> Array:
     return heat * 2
 
 
-def payments(rows: int, seed: int = 0, anomalies: int = 0, noise: float = 0.03) -> PlantedSeries:
+def payment_queue(rows: int, seed: int = 0, anomalies: int = 0, noise: float = 0.03) -> PlantedSeries:
     """Payments by the hour: authorised, settled from a queue, slowly at night, and the fees for what was settled.
 
     Anomalies: a queue that settles half of what it could, payments that are settled without having been authorised, fees of another scale.
@@ -116,7 +116,7 @@ def payments(rows: int, seed: int = 0, anomalies: int = 0, noise: float = 0.03) 
 
     Examples
     --------
-    >>> payments(1000, seed=1, anomalies=3).values.shape
+    >>> payment_queue(1000, seed=1, anomalies=3).values.shape
     (1000, 3)
     """
     draw = np.random.default_rng([checked_seed(seed), 0x706179])
