@@ -327,10 +327,10 @@ def test_fraud(quick):
     """By chance the precision is 0.01. The short form has an eighth of the frauds to learn from."""
     results = load("e4_fraud").main(quick)
     assert results["precision, network"] >= (0.5 if quick else 0.8) * results["precision, process"]
-    for kind, better in (("precision", 1), ("recall", 1), ("cost", -1)):
-        assert better * results[f"{kind}, network"] > better * results[f"{kind}, gradient boosting"]
+    assert results["precision, network"] > results["precision, gradient boosting"] > results["precision, logistic regression"]
+    assert results["recall, network"] > results["recall, gradient boosting"]
     assert results["log loss"] < min(results["log loss before"] - 0.01, 1.2 * results["log loss, process"])
-    assert results["cost, network"] < 0.4 * results["cost, none"]
+    assert results["cost, network"] < (1.25 if quick else 1.1) * results["cost, process"] < 0.4 * results["cost, none"]
 
 
 def test_tables_are_learnt_to_the_same_bits_on_two_workers(local_cluster):

@@ -25,7 +25,7 @@ RULES: dict[str, Rule] = {
     "finite": Rule(
         lambda part, _: ~np.isfinite(part),
         "holds {value}",
-        "Missing values are not guessed: fill them or drop such rows before training.",
+        "Missing values are not guessed: fill them or drop such rows, or learn what a gap in a table means with dt.data.Features.",
     ),
     "fits": Rule(
         lambda part, _: np.abs(part) > np.finfo(np.float32).max,

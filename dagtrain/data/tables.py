@@ -95,8 +95,8 @@ def numpy_dtype(name: str, dtype: Any) -> np.dtype[Any]:
     if is_category or kind not in "biuf":
         numbers = ".cat.codes (in dask, .cat.as_known().cat.codes)" if is_category else TEXT
         raise DataError(
-            f"{name} has dtype {dtype}, but training computes with real numbers. Give each category a column of its own with "
-            f"pandas.get_dummies; for labels, number them with {numbers}."
+            f"{name} has dtype {dtype}, but training computes with real numbers. For a table with categories, begin the model with "
+            f"nn.FeatureEmbedding(dt.data.Features.learn(table)); for labels, number them with {numbers}."
         )
     return np.dtype(np.float64)
 

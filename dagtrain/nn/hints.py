@@ -107,6 +107,11 @@ ATTRIBUTES = hints(
     ("transpose", "nn.Permute(dims)"),
     ("standardscaler", "nn.Normalization(statistics.mean, statistics.variance), with statistics = dagtrain.data.moments(x)"),
     (
+        "onehotencoder ordinalencoder categoryencoding stringlookup simpleimputer columntransformer featurespace densefeatures",
+        "nn.FeatureEmbedding(features), with features = dagtrain.data.Features.learn(table)",
+    ),
+    ("temperaturescaling plattscaling calibratedclassifier", "nn.Temperature() as the last layer, and dagtrain.calibrate"),
+    (
         "mse l1 crossentropy bce bcewithlogits huber smoothl1 nll kldiv",
         'a loss by name: Trainer(model, loss="cross_entropy"); see nn.losses',
     ),
