@@ -83,7 +83,8 @@ def test_anomalies(quick):
         assert max(others) + (0.05 if quick else 0.1) < results[f"{name}, network"] < results[f"{name}, bound"]
 
 
-@pytest.mark.timeout(1200)  # in the long form
+@pytest.mark.cluster  # in the long form
+@pytest.mark.timeout(1200)
 def test_resumes(quick):
     """In full at least nine tenths of what the generator's own order reaches; an order by chance reaches a tenth."""
     results = load("e2_resumes").main(quick)
