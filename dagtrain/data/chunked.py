@@ -26,7 +26,7 @@ from dagtrain.data.parts import Column, Parts, look_tasks, named, seen_columns, 
 from dagtrain.data.pick import Gathered, assemble, gather_plan, join
 from dagtrain.data.source import Source, count_labels, spread
 from dagtrain.data.tables import check_table, header_of, index_digest, index_fault, is_table, joined_digest, numpy_dtype, to_array
-from dagtrain.data.windows import cut_rows, cut_windows
+from dagtrain.data.windows import WINDOWS, bytes_of, cut_rows, cut_windows
 from dagtrain.errors import DataError
 
 __all__ = ["ChunkedSource", "check_indexes", "lazy_column", "lazy_columns", "open_chunks"]
@@ -44,12 +44,20 @@ class ChunkedSource(Source):
         Keys of the raw columns of each partition in the graph.
     futures
         Futures that partitions are computed from; they keep the data on the cluster.
+    packing
+        Share of `nbytes` that partitions have in memory: less than 1 where windows share rows.
     """
 
     graph: Graph
     blocks: tuple[tuple[Key, ...], ...]
     futures: tuple[Any, ...]
+    packing: float = 1.0
     _joined: list[Rows] = field(default_factory=list, init=False, repr=False)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of all partitions in memory."""
+        return int(self.nbytes * self.packing)
 
     @property
     def in_memory(self) -> bool:
@@ -122,7 +130,7 @@ class ChunkedSource(Source):
 
     def with_form(self, form: Form) -> ChunkedSource:
         """The same partitions."""
-        return ChunkedSource(form, self.sizes, self.graph, self.blocks, self.futures)
+        return ChunkedSource(form, self.sizes, self.graph, self.blocks, self.futures, self.packing)
 
     def split(self, rows: int) -> tuple[ChunkedSource, ChunkedSource]:
         """The partitions before a row and those after it; one that holds both is cut by a task for each of its columns."""
@@ -141,7 +149,8 @@ class ChunkedSource(Source):
                     graph |= {new: Task(new, cut_rows, TaskRef(key), first, last) for new, key in zip(keys, block, strict=True)}
                     side.append((last - first, keys))
         before, after = (
-            ChunkedSource(self.form, tuple(n for n, _ in side), graph, tuple(block for _, block in side), self.futures) for side in sides
+            ChunkedSource(self.form, tuple(n for n, _ in side), graph, tuple(block for _, block in side), self.futures, self.packing)
+            for side in sides
         )
         return before, after
 
@@ -199,9 +208,17 @@ def open_chunks(form: Form, columns: Sequence[Any], check: bool = True) -> Chunk
     sizes = tuple(int(rows[i]) for i in nonempty)
     graph = shared_graph(cut)
     source = ChunkedSource(form, sizes, task_nodes(graph), tuple(blocks[i] for i in nonempty), futures_in(graph))
-    if check:
+    if not check:
+        return source
+    if not any(str(layer).startswith(WINDOWS) for array in cut for layer in array.dask.layers):
         source.check()
-    return source
+        return source
+    return replace(source, packing=sum(source.check(*source._over("held", held_bytes))) / source.nbytes)
+
+
+def held_bytes(form: Form, *block: Any) -> int:
+    """Bytes of a partition in memory."""
+    return bytes_of(read(form, *block))
 
 
 def lazy_columns(values: Mapping[str, Any], headers: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from dagtrain.data.check import Form, read
 from dagtrain.data.columns import Columns, Rows
-from dagtrain.data.windows import partition_of
+from dagtrain.data.windows import bytes_of, partition_of
 from dagtrain.graph import Array
 
 __all__ = ["PARTITION_BYTES", "ArraySource", "Source", "count_labels", "partition_sizes", "row_slices"]
@@ -55,6 +55,11 @@ class Source(ABC):
     def nbytes(self) -> int:
         """Bytes of all rows in training."""
         return self.samples * self.row_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of all partitions in memory: fewer than `nbytes` where windows share rows."""
+        return self.nbytes
 
     @property
     @abstractmethod
@@ -116,6 +121,11 @@ class ArraySource(Source):
     def origins(self) -> tuple[tuple[Any, ...], ...]:
         """No futures for any partition."""
         return ((),) * len(self.sizes)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the arrays, rows that windows share once."""
+        return bytes_of(self.arrays)
 
     def local(self) -> Rows:
         """The arrays themselves."""

@@ -22,12 +22,15 @@ import numpy as np
 
 from dagtrain.arguments import whole
 from dagtrain.data.columns import Rows
+from dagtrain.data.nests import is_parts
 from dagtrain.errors import DataError
 from dagtrain.graph import Array
 
 __all__ = [
+    "WINDOWS",
     "SharedRows",
     "WindowRows",
+    "bytes_of",
     "cast_rows",
     "cut_rows",
     "cut_windows",
@@ -37,6 +40,10 @@ __all__ = [
     "take_rows",
     "windows",
 ]
+
+
+WINDOWS = "windows-"
+"""How the names of tasks of windows begin."""
 
 
 def windows(series: Any, width: int, step: int = 1) -> Any:
@@ -75,6 +82,8 @@ def windows(series: Any, width: int, step: int = 1) -> Any:
     if hasattr(series, "to_dask_array"):
         raise DataError("windows: a series of dask is an array of known length: give series.to_dask_array(lengths=True).")
     if not hasattr(series, "__dask_graph__"):
+        if is_parts(series):
+            raise DataError("windows: the series is a list of partitions: join them in time, da.concatenate([da.from_delayed(...), ...]).")
         rows = np.asarray(series)
         _check(rows.shape, width)
         view = _view(rows, width, step)
@@ -107,7 +116,7 @@ def _lazy(series: Any, width: int, step: int) -> Any:
 
     series = series.rechunk(dict.fromkeys(range(1, series.ndim), -1))
     token, inner = tokenize(series.name, width, step), (0,) * (series.ndim - 1)
-    name = f"windows-{token}"
+    name = f"{WINDOWS}{token}"
     layer: dict[Any, Any] = {}
     sizes: list[int] = []
     for count, parts in _pieces(series.chunks[0], width, step):
@@ -208,7 +217,7 @@ class WindowRows(tuple[Array, ...]):
     def __new__(cls, columns: Sequence[Array]) -> WindowRows:
         """The columns of a partition."""
         if "dask.sizeof" in sys.modules:  # workers judge their memory by it
-            sys.modules["dask.sizeof"].sizeof.register(cls)(_nbytes)
+            sys.modules["dask.sizeof"].sizeof.register(cls)(bytes_of)
         return super().__new__(cls, columns)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
@@ -229,7 +238,8 @@ def _unpacked(columns: Sequence[Any]) -> WindowRows:
     return WindowRows([column.view() if isinstance(column, SharedRows) else column for column in columns])
 
 
-def _nbytes(columns: Sequence[Array]) -> int:
+def bytes_of(columns: Sequence[Array]) -> int:
+    """Bytes of columns, rows that windows share once."""
     return sum(column.nbytes if (shared := shared_rows(column)) is None else shared.rows.nbytes for column in columns)
 
 

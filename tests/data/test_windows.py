@@ -50,6 +50,8 @@ def test_rows_are_held_once():
         shared = shared_rows(x)
         assert shared.rows.shape == (300, 2)
         assert shared.rows.dtype == np.float32
+        assert source.held_bytes < 4 * SERIES.nbytes < source.nbytes / 10
+        assert source.split(100)[1].held_bytes < 4 * SERIES.nbytes
         graph, keys = source.tasks()
         partitions = dask.threaded.get(graph, keys)
         for partition in partitions:
@@ -83,6 +85,7 @@ def test_a_join_of_other_series_is_a_copy():
 @pytest.mark.parametrize(
     ("series", "width", "words"),
     [
+        ([dask.delayed(SERIES)], 1, "a list of partitions: join them"),
         (SERIES, 301, "a series of 300 rows has no window of 301 rows"),
         (np.float64(3), 1, "first axis must count rows in time"),
         (da.from_array(SERIES)[da.from_array(SERIES[:, 0] > 0)], 5, "unknown lengths"),

@@ -89,7 +89,7 @@ class InputPipeline:
         self._columns = tuple((spec.shape, spec.dtype.str) for spec in source.columns.specs)
         if source.nbytes <= memory_limits.resident:
             self.kind = "resident"
-        elif source.nbytes <= memory_limits.held or source.resident:
+        elif source.held_bytes <= memory_limits.held or source.resident:
             self.kind = "picked"
         else:
             self.kind = "sent" if isinstance(source, ArraySource) else "streamed"

@@ -139,7 +139,14 @@ def test_scattered_data_that_is_lost_is_said_to_be(local_cluster: Any) -> None:
 
 def held(sizes: tuple[int, ...], *workers: str) -> InputPipeline:
     """A pipeline of partitions with rows of 8 bytes that lie with these workers."""
-    source = SimpleNamespace(nbytes=8 * sum(sizes), row_bytes=8, sizes=sizes, resident=True, columns=Columns.of(Spec((2,), np.dtype("f4"))))
+    source = SimpleNamespace(
+        nbytes=8 * sum(sizes),
+        held_bytes=8 * sum(sizes),
+        row_bytes=8,
+        sizes=sizes,
+        resident=True,
+        columns=Columns.of(Spec((2,), np.dtype("f4"))),
+    )
     return InputPipeline(source, MemoryLimits(80, 0, 1), lambda source: list(sizes), lambda keys: [(worker,) for worker in workers])
 
 
