@@ -96,7 +96,7 @@ class Category:
     gaps: bool
 
     def __post_init__(self) -> None:
-        valid = isinstance(self.values, tuple) and all(type(value) in (str, int) for value in self.values)
+        valid = isinstance(self.values, tuple) and self.values and all(type(value) in (str, int) for value in self.values)
         if not (isinstance(self.name, str) and valid and len(set(self.values)) == len(self.values) and isinstance(self.gaps, bool)):
             raise ArgumentError(
                 f"Category: a column has a name, different values that are text or whole numbers, and gaps or none: {self!r}."

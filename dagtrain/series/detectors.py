@@ -17,8 +17,9 @@ from dagtrain import nn
 from dagtrain.arguments import fraction, whole
 from dagtrain.arguments import seed as checked_seed
 from dagtrain.data import moments, windows
-from dagtrain.errors import ArgumentError
+from dagtrain.errors import ArgumentError, DataError, ShapeError
 from dagtrain.graph import Array
+from dagtrain.report.table import plural
 from dagtrain.series.threshold import tail_threshold
 from dagtrain.train import Trainer
 
@@ -82,16 +83,27 @@ class Detector(ABC):
         return self
 
     def scores(self, series: Any) -> Array:
-        """The score of each row: the squared distance of its residual from normal ones, in their units, averaged over `smooth` rows."""
-        return self._smoothed(self._residuals(np.asarray(series)))
+        """The score of each row of a series without gaps.
+
+        It is the squared distance of a row's residual from normal ones, in their units, averaged over `smooth` rows.
+        """
+        return self._smoothed(self._residuals(self._checked(series)))
 
     def detect(self, series: Any) -> Array:
         """Whether each row is anomalous."""
         return np.asarray(self.scores(series) > self.threshold)
 
-    def _scaled(self, series: Any) -> Any:
+    def _checked(self, series: Any) -> Array:
         if self._mean is None:
             raise ArgumentError("the detector has learnt nothing yet: call fit(series) first.")
+        array = np.asarray(series)
+        if array.ndim != 2 or array.shape[1] != len(self._mean):
+            raise ShapeError(f"the detector learnt from {plural(len(self._mean), 'channel')}, and the series has the shape {array.shape}.")
+        if not (finite := np.isfinite(array).all(axis=1)).all():
+            raise DataError(f"row {int(np.argmin(finite))} of the series is not finite: fill its gaps, or call the row anomalous.")
+        return array
+
+    def _scaled(self, series: Any) -> Any:
         return ((series - self._mean) / self._scale).astype(np.float32)
 
     def _residuals(self, series: Array) -> Array:
@@ -203,7 +215,7 @@ class RecurrentDetector(_Network):
 
 
 class AutoencodingDetector(_Network):
-    """An autoencoder of windows; a row is expected to be what the windows that hold it, give back, on average.
+    """An autoencoder of windows; a row is expected to be what the windows that hold it give back, on average.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dagtrain.data.generated import machine_sensors, payment_queue
-from dagtrain.errors import ArgumentError
+from dagtrain.errors import ArgumentError, DataError, ShapeError
 from dagtrain.series import AutoencodingDetector, Detector, RecurrentDetector, ranges
 
 TRAINED = machine_sensors(1500, seed=1).values
@@ -63,6 +63,11 @@ def test_generators_plant_what_their_surprise_finds():
 def test_mistakes_are_named():
     with pytest.raises(ArgumentError, match="has learnt nothing yet"):
         RecurrentDetector().scores(TRAINED)
+    mean = Mean().fit(TRAINED)
+    with pytest.raises(ShapeError, match=r"learnt from \d channels, and the series has the shape"):
+        mean.detect(TRAINED[:, :1])
+    with pytest.raises(DataError, match="row 7 of the series is not finite"):
+        mean.detect(np.where(np.arange(len(TRAINED))[:, None] == 7, np.nan, TRAINED))
     with pytest.raises(ArgumentError, match="rows and channels"):
         AutoencodingDetector().fit(TRAINED[:, 0])
     with pytest.raises(ArgumentError, match="share above 0"):
