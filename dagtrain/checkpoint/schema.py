@@ -264,6 +264,7 @@ class Manifest:
 
     def _settings(self, here: Manifest) -> Iterator[tuple[str, Any, Any]]:
         yield "seed", self.seed, here.seed
+        yield "approximate", self.objective.get("approximate", False), here.objective.get("approximate", False)
         if self.batches is not None and here.batches is not None:
             yield from ((name, self.batches[name], here.batches[name]) for name in BATCHES)
         there, mine = (dict(zip(m.names, zip(m.specs, m.headers, strict=True), strict=True)) for m in (self.rows, here.rows))

@@ -116,7 +116,7 @@ class RBM:
         Raises
         ------
         DataError
-            If values of binary units are not from 0 to 1; of lazy data, if means and variances of columns show it.
+            If values of binary units are not from 0 to 1; of lazy data, if means and variances of its columns show it in the first fit.
         """
         self._check(x)
         if self.trainer is None:

@@ -133,6 +133,7 @@ def test_if_every_checkpoint_is_damaged_the_error_of_the_last_is_raised(folder: 
 
 OTHER = {
     "seed: 0 there, 1 here": ({"seed": 1}, {}),
+    "approximate: False there, True here": ({"approximate": True}, {}),
     "batch_size: 32 there, 16 here": ({}, {"batch_size": 16}),
     "shards: 3 there, 4 here": ({"shards": 4}, {}),
     "shuffle: True there, False here": ({}, {"shuffle": False}),
