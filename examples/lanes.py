@@ -47,7 +47,7 @@ def main(folder: Path, quick: bool = False):
     alone = fit(epochs, engine="inline").history
     print(f"in this process      {alone.fingerprint}")
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": logging.ERROR}
-    with LocalCluster(**options) as cluster, Client(cluster) as client:
+    with LocalCluster(**options) as cluster, Client(cluster.scheduler_address) as client:
         victim = next(iter(client.run(os.getpid).values()))
         trainer = fit(epochs, Kill(victim, killed, batch=10), engine="lanes")
         history = trainer.history

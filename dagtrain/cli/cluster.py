@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from dagtrain.engines.client import wait_for_workers
 from dagtrain.errors import ArgumentError, ClusterError
 
 __all__ = ["connect", "connected", "encrypted", "encryption_options", "never_lost"]
@@ -207,7 +208,7 @@ def connect(address: str, security: Any = None, timeout: float = 8) -> Iterator[
         raise ClusterError(f"what answers at {address} is no Dask scheduler ({type(error).__name__}).") from error
     with client, quiet_when_interrupted():
         try:
-            client.wait_for_workers(1, timeout=timeout)
+            wait_for_workers(client, 1, timeout)
         except TimeoutError as error:
             raise ClusterError(f"the scheduler at {address} has no workers: start one with: dask worker {address}") from error
         yield client

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from dagtrain.data.compute import CLIENT
 from dagtrain.errors import ClusterError
 
-__all__ = ["check_client", "client_in_use", "current_client", "is_in_task", "workers_of"]
+__all__ = ["check_client", "client_in_use", "current_client", "is_in_task", "wait_for_workers", "workers_of"]
 
 
 def is_in_task() -> bool:
@@ -71,3 +72,16 @@ def workers_of(client: Any) -> dict[str, Any]:
         return dict(client.sync(client.scheduler.identity, n_workers=-1)["workers"])
     except OSError:
         return dict(client.scheduler_info(n_workers=-1)["workers"])
+
+
+def wait_for_workers(client: Any, count: int, seconds: float) -> None:
+    """Wait until so many workers run; TimeoutError if they do not in time.
+
+    `Client.wait_for_workers` of a client that was made of a cluster object replaces that cluster's list of workers. If a worker has just
+    died, the news of its death no longer finds it there: the cluster then follows its workers no more, and raises KeyError when it closes.
+    """
+    until = time.monotonic() + seconds
+    while sum(worker["status"] == "running" for worker in workers_of(client).values()) < count:
+        if time.monotonic() > until:
+            raise TimeoutError(f"the cluster does not have {count} running workers after {seconds:g} s.")
+        time.sleep(0.1)

@@ -12,6 +12,7 @@ import pytest
 from distributed import WorkerPlugin
 
 import dagtrain as dt
+from dagtrain.engines.client import wait_for_workers
 from tests.step.remembering import Remembers
 
 
@@ -91,7 +92,7 @@ def plant(client: Any) -> Iterator[Callable[[Fault], str]]:
         return fault.mark
 
     yield register
-    client.wait_for_workers(3, timeout=60)
+    wait_for_workers(client, 3, 60)
     for name in reversed(names):
         client.unregister_worker_plugin(name)
 

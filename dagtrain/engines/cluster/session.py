@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from dask.task_spec import DataNode, List, Task, TaskRef
 
-from dagtrain.engines.client import check_client, current_client, workers_of
+from dagtrain.engines.client import check_client, current_client, wait_for_workers, workers_of
 from dagtrain.engines.cluster.outages import insist
 from dagtrain.engines.cluster.waiting import TIMEOUTS, Standing, Timeouts, is_of_cluster, results, submit, thread_given_back, what_was_lost
 from dagtrain.engines.evaluation import score_tasks
@@ -196,7 +196,7 @@ class ClusterSession:
         self._release()
         self._failures += 1
         try:
-            self.client.wait_for_workers(1, timeout=self.timeouts.workers)
+            wait_for_workers(self.client, 1, self.timeouts.workers)
         except Exception as error:
             raise ClusterError(f"no worker is left on the cluster, and none came back within {self.timeouts.workers:g} s.") from error
 

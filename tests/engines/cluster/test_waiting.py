@@ -11,6 +11,7 @@ from dask.task_spec import Task, TaskRef
 from distributed import Client
 
 from dagtrain.data import open_source
+from dagtrain.engines.client import wait_for_workers
 from dagtrain.engines.cluster.waiting import Standing, Timeouts, gather, wait_for
 from dagtrain.errors import ClusterError
 
@@ -127,3 +128,9 @@ def test_a_scheduler_that_never_answers_is_an_error():
     mute = Mute(10**9)
     with pytest.raises(ClusterError, match=r"the scheduler at .* does not answer"):
         wait_for(mute, [mute], Timeouts(outage=0.05))
+
+
+def test_workers_are_awaited(client):
+    wait_for_workers(client, 1, 20)
+    with pytest.raises(TimeoutError, match="does not have 2 running workers after 0 s"):
+        wait_for_workers(client, 2, 0)

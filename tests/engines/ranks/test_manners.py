@@ -13,6 +13,7 @@ import pytest
 from distributed import Client, wait
 
 import dagtrain as dt
+from dagtrain.engines.client import wait_for_workers
 from dagtrain.engines.ranks import LanesEngine, SegmentPolicy
 
 
@@ -102,7 +103,7 @@ def test_nothing_is_left_behind_by_killed_workers(client, kill_at, plain, is_emp
     kill_at("update", 7, others=1)
     history = plain.fit(plain.trainer(engine=LanesEngine(client, policy=SegmentPolicy(most=2))))
     assert history.fingerprint == plain.inline.fingerprint
-    client.wait_for_workers(3, timeout=60)
+    wait_for_workers(client, 3, 60)
     is_empty(client)
 
 

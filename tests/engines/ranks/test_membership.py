@@ -4,7 +4,7 @@ import dask
 import pytest
 from distributed import Client
 
-from dagtrain.engines.client import workers_of
+from dagtrain.engines.client import wait_for_workers, workers_of
 from dagtrain.engines.ranks import LanesEngine, SegmentPolicy
 from dagtrain.errors import ClusterError
 from dagtrain.train.callback import Callback
@@ -29,7 +29,7 @@ def test_workers_that_join_are_used(threads, plain, eventually):
         def on_epoch_end(self, epoch, logs):
             if epoch + 1 == 1:
                 threads.cluster.scale(3)
-                threads.wait_for_workers(3, timeout=60)
+                wait_for_workers(threads, 3, 60)
             seen.append(ranks_of(threads))
 
     history = plain.fit(plain.trainer(engine=ranks(threads)), callbacks=[Reporter()])

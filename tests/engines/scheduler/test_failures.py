@@ -67,10 +67,11 @@ def test_two_killed_workers(client, kill_at, mixed):
 
 def test_all_workers_killed_at_once(client, kill_at, digits, mixed):
     """Their nannies start them again; Dask computes data and state again from the graph."""
-    mark = kill_at("gradient", 5, others=2)
+    mark, workers = kill_at("gradient", 5, others=2), client.cluster.scheduler_info
     history = mixed.fit(mixed.trainer(engine="scheduler"), validation_data=digits[2:])
     assert os.path.exists(mark)
     assert history.fingerprint == mixed.inline.fingerprint
+    assert client.cluster.scheduler_info is workers, "the cluster cannot follow its workers in a list that others replace"
 
 
 def test_a_worker_killed_in_an_evaluation(client, kill_at, digits, mixed):
