@@ -24,11 +24,11 @@ class Kill(dt.callbacks.Callback):
             os.kill(self.victim, signal.SIGKILL)
 
 
-def train(engine: str, threads: int | None = None, callbacks=()) -> str:
+def train(engine: str, epochs: int = 6, threads: int | None = None, callbacks=()) -> str:
     data = load_digits()
     model = dt.nn.Sequential([dt.nn.Dense(128, "relu"), dt.nn.Dense(10)])
     trainer = dt.Trainer(model, loss="cross_entropy", optimizer=dt.optim.adam(1e-2), shards=8, seed=0, engine=engine, threads=threads)
-    return trainer.fit(data.x, data.y, epochs=6, batch_size=256, verbose=0, callbacks=callbacks).fingerprint
+    return trainer.fit(data.x, data.y, epochs=epochs, batch_size=256, verbose=0, callbacks=callbacks).fingerprint
 
 
 def main(quick: bool = False) -> dict[str, str]:

@@ -162,6 +162,7 @@ def test_same_bits():
 
 
 @pytest.mark.cluster
+@pytest.mark.fault
 @pytest.mark.filterwarnings("default")  # a killed worker leaves open sockets, of which Python warns
 def test_same_bits_on_clusters(settings_of_dask, quick):
     results = load("same_bits").main(quick)
@@ -170,6 +171,7 @@ def test_same_bits_on_clusters(settings_of_dask, quick):
 
 
 @pytest.mark.cluster
+@pytest.mark.fault
 @pytest.mark.filterwarnings("default")  # as above
 def test_lanes(settings_of_dask, tmp_path, quick):
     alone, lanes, events = load("lanes").main(tmp_path, quick)
