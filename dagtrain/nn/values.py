@@ -13,7 +13,7 @@ import numpy as np
 from dagtrain.graph import Spec, Tensor, spec_of
 from dagtrain.ops import Op, parts
 
-__all__ = ["Values", "applied", "apply_op", "apply_parts", "spread"]
+__all__ = ["Values", "applied", "apply_op", "apply_parts", "floating", "spread"]
 
 Values = Any
 """A tensor or a NumPy array."""
@@ -46,6 +46,11 @@ def apply_parts(op: Op, *values: Values, **attributes: Any) -> Sequence[Values]:
     """The outputs of an op with several: nodes if any value is a tensor, else arrays."""
     results = apply_op(op, *values, **attributes)
     return parts(results) if isinstance(results, Tensor) else results
+
+
+def floating(x: Values, dtype: Any) -> Values:
+    """Floats as they are, other numbers in this dtype."""
+    return x if x.dtype.kind == "f" else x.astype(dtype)
 
 
 def spread(inputs: tuple[Any, ...]) -> tuple[Any, ...]:

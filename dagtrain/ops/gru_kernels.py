@@ -10,23 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.graph import Spec
 from dagtrain.ops.recurrent_kernels import Mask, Projection, Shape, apart, fill, flat, halved, is_short, order, previous, room, sum_rows
 
-__all__ = ["forward", "forward_scratch", "gradient", "gradient_scratch"]
+__all__ = ["forward", "forward_shapes", "gradient", "gradient_shapes"]
 
 
-def _forward_shapes(x: Any, recurrent: Any, keep: bool) -> list[Shape]:
+def forward_shapes(x: Any, recurrent: Any, keep: bool) -> list[Shape]:
+    """The work space: copies of inputs and weights, that of a step, and room for what is not kept."""
     (_, rows, features), (units, width) = x.shape, recurrent.shape
     spare: list[Shape] = [] if keep else [(1, 4, rows, units)]
     weights: list[Shape] = [(0,), (0,)] if is_short(x, recurrent) else [(features, width), (units, width)]
     weights += [(width,), (units,)]
     return [*Projection.shapes(x, width), *weights, (rows, width), (rows, units), (2, rows, units), *spare]
-
-
-def forward_scratch(x: Spec, kernel: Spec, recurrent: Spec, *_: Spec, keep: bool, **__: Any) -> list[Spec]:
-    """Copies of inputs and weights, the work space of a step, and room for what is not kept."""
-    return [Spec(shape, x.dtype) for shape in _forward_shapes(x, recurrent, keep)]
 
 
 def _parts(source: Any, units: int) -> tuple[Any, Any]:
@@ -49,7 +44,7 @@ def forward(
 ) -> tuple[Any, ...]:
     """The outputs of all steps and the last one; with `keep` also the gates of all steps."""
     (steps, rows, _), (units, _) = x.shape, recurrent.shape
-    work = room(scratch, _forward_shapes(x, recurrent, keep), x.dtype)
+    work = room(scratch, forward_shapes(x, recurrent, keep), x.dtype)
     copy, products, by_x, by_h, b, b_q, by_state, part, spare = work[:9]
     if out is None or keep:
         out = room(out, [(steps, rows, units), (rows, units), *([(steps, 4, rows, units)] if keep else [])], x.dtype)
@@ -92,23 +87,19 @@ def forward(
     return tuple(out)
 
 
-def _gradient_shapes(x: Any, recurrent: Any) -> list[Shape]:
+def gradient_shapes(x: Any, recurrent: Any) -> list[Shape]:
+    """The work space: copies of inputs, states and weights, the cotangents of all gates, and that of a step."""
     (steps, rows, features), (units, width) = x.shape, recurrent.shape
     each, weights = (rows, units), (features, width)
     states: list[Shape] = [(steps, *each), (steps, rows, 4 * units), (4, *each), *[each] * 3]
     return [x.shape, *states, (width, units), weights, weights, (4 * units,)]
 
 
-def gradient_scratch(x: Spec, kernel: Spec, recurrent: Spec, *_: Spec, **__: Any) -> list[Spec]:
-    """Copies of inputs, states and weights, the cotangents of all gates, and the work space of a step."""
-    return [Spec(shape, x.dtype) for shape in _gradient_shapes(x, recurrent)]
-
-
 def gradient(*arrays: Any, out: Any = None, scratch: Any = None, reverse: bool) -> tuple[Any, ...]:
     """The cotangents of x, kernel, recurrent kernel, bias and first output."""
     x, kernel, recurrent, h, *mask, outputs, gates, gy, gh = arrays
     steps, (units, width) = len(x), recurrent.shape
-    work = room(scratch, _gradient_shapes(x, recurrent), x.dtype)
+    work = room(scratch, gradient_shapes(x, recurrent), x.dtype)
     copy, before, cotangents, gs, dh, next_dh, part, across, weights, slopes, sums = work
     if out is None:
         out = room(None, [x.shape, kernel.shape, recurrent.shape, (2, width), h.shape], x.dtype)

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.graph import Spec
 from dagtrain.ops.recurrent_kernels import Mask, Projection, Shape, apart, by_weights, fill, flat, halved, is_short, order, previous, room
 
-__all__ = ["forward", "forward_scratch", "gradient", "gradient_scratch"]
+__all__ = ["forward", "forward_shapes", "gradient", "gradient_shapes"]
 
 
-def _forward_shapes(x: Any, recurrent: Any, keep: bool) -> list[Shape]:
+def forward_shapes(x: Any, recurrent: Any, keep: bool) -> list[Shape]:
+    """The work space: copies of inputs and weights, that of a step, and room for what is not kept."""
     (_, rows, features), (units, width) = x.shape, recurrent.shape
     spare: list[Shape] = [] if keep else [(2, rows, units), (1, 5, rows, units)]
     weights: list[Shape] = [(rows, width), (0,), (0,)] if is_short(x, recurrent) else [(features, width), (units, width), (width,)]
@@ -25,11 +25,6 @@ def _forward_shapes(x: Any, recurrent: Any, keep: bool) -> list[Shape]:
 def _side_by_side(source: Any, units: int) -> tuple[Any, Any, Any]:
     """The gates i and f, o, g of weights or products with the gates i, f, g, o."""
     return source[..., : 2 * units], source[..., 3 * units :], source[..., 2 * units : 3 * units]
-
-
-def forward_scratch(x: Spec, kernel: Spec, recurrent: Spec, *_: Spec, keep: bool, **__: Any) -> list[Spec]:
-    """Copies of inputs and weights, the work space of a step, and room for what is not kept."""
-    return [Spec(shape, x.dtype) for shape in _forward_shapes(x, recurrent, keep)]
 
 
 def forward(
@@ -48,7 +43,7 @@ def forward(
 ) -> tuple[Any, ...]:
     """The outputs of all steps, the last output and the last cell; with `keep` also the cells and gates of all steps."""
     (steps, rows, _), (units, _) = x.shape, recurrent.shape
-    work = room(scratch, _forward_shapes(x, recurrent, keep), x.dtype)
+    work = room(scratch, forward_shapes(x, recurrent, keep), x.dtype)
     copy, products, by_x, by_h, b, z, new, spare = work[:8]
     sizes: list[Shape] = [(steps, rows, units), (rows, units), (rows, units)]
     sizes += [(steps, rows, units), (steps, 5, rows, units)] if keep else []
@@ -90,22 +85,18 @@ def forward(
     return tuple(out)
 
 
-def _gradient_shapes(x: Any, recurrent: Any) -> list[Shape]:
+def gradient_shapes(x: Any, recurrent: Any) -> list[Shape]:
+    """The work space: copies of inputs and states, the cotangents of all gates, and that of a step."""
     (steps, rows, _), (units, width) = x.shape, recurrent.shape
     each = (rows, units)
     return [x.shape, (steps, rows, units), (steps, rows, width), (3, *each), (4, *each), *[each] * 5, (width, units)]
-
-
-def gradient_scratch(x: Spec, kernel: Spec, recurrent: Spec, *_: Spec, **__: Any) -> list[Spec]:
-    """Copies of inputs and states, the cotangents of all gates, and the work space of a step."""
-    return [Spec(shape, x.dtype) for shape in _gradient_shapes(x, recurrent)]
 
 
 def gradient(*arrays: Any, out: Any = None, scratch: Any = None, reverse: bool) -> tuple[Any, ...]:
     """The cotangents of x, kernel, recurrent kernel, bias, first output and first cell."""
     x, kernel, recurrent, h, c, *mask, outputs, cells, gates, gy, gh, gc = arrays
     steps, (_, width) = len(x), recurrent.shape
-    work = room(scratch, _gradient_shapes(x, recurrent), x.dtype)
+    work = room(scratch, gradient_shapes(x, recurrent), x.dtype)
     copy, before, dz, slopes, gs, dh, dc, next_dh, next_dc, part, across = work
     if out is None:
         out = room(None, [x.shape, kernel.shape, recurrent.shape, (width,), h.shape, c.shape], x.dtype)

@@ -50,6 +50,11 @@ def _check(name: str, gates: int, states: int, x: Spec, kernel: Spec, recurrent:
             raise DTypeError(f"{name}: x and the {word} are floats of one dtype, got {x.dtype} and {spec.dtype}.")
 
 
+def _work_space(shapes: Callable[..., list[tuple[int, ...]]]) -> Callable[..., list[Spec]]:
+    """The work space of a kernel, from its shapes."""
+    return lambda x, kernel, recurrent, *_, reverse, **a: [Spec(shape, x.dtype) for shape in shapes(x, recurrent, **a)]
+
+
 def _cell(
     name: str,
     gates: int,
@@ -127,7 +132,7 @@ def _cell(
     words = ["outputs", "last output", "last cell"][:last]
     op = Op(
         name,
-        Kernel(kernels.forward, scratch=kernels.forward_scratch),
+        Kernel(kernels.forward, scratch=_work_space(kernels.forward_shapes)),
         infer,
         gradient,
         tuple(first for first, _ in cases),
@@ -138,7 +143,7 @@ def _cell(
     )
     slope = Op(
         f"{name}_gradient",
-        Kernel(kernels.gradient, scratch=kernels.gradient_scratch),
+        Kernel(kernels.gradient, scratch=_work_space(kernels.gradient_shapes)),
         infer_slopes,
         None,
         tuple(second for _, second in cases),

@@ -6,20 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.graph import Spec
 from dagtrain.ops.recurrent_kernels import Mask, Projection, Shape, by_weights, flat, order, previous, room
 
-__all__ = ["forward", "forward_scratch", "gradient", "gradient_scratch"]
+__all__ = ["forward", "forward_shapes", "gradient", "gradient_shapes"]
 
 
-def _forward_shapes(x: Any, recurrent: Any) -> list[Shape]:
+def forward_shapes(x: Any, recurrent: Any) -> list[Shape]:
+    """The work space: a copy of inputs, products of several steps and of one, and outputs that nothing reads."""
     (_, rows, _), (units, _) = x.shape, recurrent.shape
     return [*Projection.shapes(x, units), (2, rows, units), (rows, units)]
-
-
-def forward_scratch(x: Spec, kernel: Spec, recurrent: Spec, *_: Spec, **__: Any) -> list[Spec]:
-    """A copy of inputs, products of several steps and of one, and outputs that nothing reads."""
-    return [Spec(shape, x.dtype) for shape in _forward_shapes(x, recurrent)]
 
 
 def forward(
@@ -35,7 +30,7 @@ def forward(
     reverse: bool,
 ) -> tuple[Any, ...]:
     """The outputs of all steps and the last one."""
-    copy, products, spare, product = room(scratch, _forward_shapes(x, recurrent), x.dtype)
+    copy, products, spare, product = room(scratch, forward_shapes(x, recurrent), x.dtype)
     if out is None:
         out = room(None, [(*x.shape[:2], len(recurrent)), h.shape], x.dtype)
     outputs, last = out
@@ -52,20 +47,16 @@ def forward(
     return tuple(out)
 
 
-def _gradient_shapes(x: Any, recurrent: Any) -> list[Shape]:
+def gradient_shapes(x: Any, recurrent: Any) -> list[Shape]:
+    """The work space: copies of inputs and states, the cotangents of all products, and that of a step."""
     (steps, rows, _), (units, _) = x.shape, recurrent.shape
     return [x.shape, (steps, rows, units), (steps, rows, units), *[(rows, units)] * 2, (units, units)]
-
-
-def gradient_scratch(x: Spec, kernel: Spec, recurrent: Spec, *_: Spec, **__: Any) -> list[Spec]:
-    """Copies of inputs and states, the cotangents of all products, and the work space of a step."""
-    return [Spec(shape, x.dtype) for shape in _gradient_shapes(x, recurrent)]
 
 
 def gradient(*arrays: Any, out: Any = None, scratch: Any = None, reverse: bool) -> tuple[Any, ...]:
     """The cotangents of x, kernel, recurrent kernel, bias and first output."""
     x, kernel, recurrent, h, *mask, outputs, gy, gh = arrays
-    work = room(scratch, _gradient_shapes(x, recurrent), x.dtype)
+    work = room(scratch, gradient_shapes(x, recurrent), x.dtype)
     copy, before, dz, dh, next_dh, across = work
     if out is None:
         out = room(None, [x.shape, kernel.shape, recurrent.shape, h.shape[1:], h.shape], x.dtype)

@@ -16,7 +16,7 @@ from dagtrain.arguments import is_number, one_of, whole
 from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.nn.context import Context
 from dagtrain.nn.layers.by_lengths import ByLengths
-from dagtrain.nn.values import Values, apply_op
+from dagtrain.nn.values import Values, apply_op, floating
 from dagtrain.ops import find as find_op
 
 __all__ = ["Cutout", "RandomBrightness", "RandomContrast", "RandomCrop", "RandomFlip"]
@@ -29,7 +29,7 @@ class Augmentation(ByLengths):
 
     def pictures(self, c: Context, x: Values) -> Values:
         """`x` in floats."""
-        return self.checked(x) if x.dtype.kind == "f" else self.checked(x).astype(c.dtype)
+        return floating(self.checked(x), c.dtype)
 
     def ranged(self, argument: str, value: Any) -> tuple[float, float]:
         """The ends of a range: a pair, or one number f, which stands for -f to f."""
@@ -264,10 +264,7 @@ class RandomBrightness(_Pixels):
     array([0.75, 1.  ], dtype=float32)
     """
 
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "brighter or darker"
+    detail = "brighter or darker"
 
     def forward(self, c: Context, x: Values) -> Values:
         """`x`, in training brighter or darker."""
@@ -299,10 +296,7 @@ class RandomContrast(_Pixels):
     array([0.35, 0.65], dtype=float32)
     """
 
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "more or less contrast"
+    detail = "more or less contrast"
 
     def forward(self, c: Context, x: Values) -> Values:
         """`x`, in training with another contrast."""

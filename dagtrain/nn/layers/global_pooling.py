@@ -11,7 +11,7 @@ from dagtrain.nn import spatial
 from dagtrain.nn.context import Context
 from dagtrain.nn.layers.by_lengths import ByLengths, times
 from dagtrain.nn.spatial.geometry import Numbers
-from dagtrain.nn.values import Values
+from dagtrain.nn.values import Values, floating
 
 __all__ = [
     "AdaptiveAveragePooling1D",
@@ -33,12 +33,7 @@ __all__ = [
 class _Global(ByLengths):
     keepdims: bool = False
     name: str | None = None
-    word: ClassVar[str]
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return self.word
+    detail: ClassVar[str]
 
     @property
     def axes(self) -> tuple[int, ...]:
@@ -47,16 +42,15 @@ class _Global(ByLengths):
 
 
 class _GlobalAverage(_Global):
-    word = "mean"
+    detail = "mean"
 
     def forward(self, c: Context, x: Values) -> Values:
         """The mean of each channel of a sample."""
-        x = self.checked(x)
-        return np.mean(x if x.dtype.kind == "f" else x.astype(c.dtype), axis=self.axes, keepdims=self.keepdims)
+        return np.mean(floating(self.checked(x), c.dtype), axis=self.axes, keepdims=self.keepdims)
 
 
 class _GlobalMax(_Global):
-    word = "maximum"
+    detail = "maximum"
 
     def forward(self, c: Context, x: Values) -> Values:
         """The greatest element of each channel of a sample."""

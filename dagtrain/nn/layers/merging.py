@@ -15,7 +15,7 @@ from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
 from dagtrain.nn.symbolic import OPERATORS
-from dagtrain.nn.values import Values
+from dagtrain.nn.values import Values, floating
 
 __all__ = ["Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract"]
 
@@ -25,13 +25,8 @@ class _Merge(Layer):
     """A layer of several inputs of one shape, which joins each to those before it."""
 
     name: str | None = None
-    word: ClassVar[str]
+    detail: ClassVar[str]
     combine: ClassVar[Callable[..., Values]]
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return self.word
 
     def forward(self, c: Context, *inputs: Values) -> Values:
         """The result, of the inputs' shape."""
@@ -53,7 +48,7 @@ class Add(_Merge):
     array([2., 2., 2.])
     """
 
-    word, combine = "sum", operator.add
+    detail, combine = "sum", operator.add
 
 
 class Subtract(_Merge):
@@ -66,7 +61,7 @@ class Subtract(_Merge):
     array([-2., -2., -2.])
     """
 
-    word, combine = "difference", operator.sub
+    detail, combine = "difference", operator.sub
 
     def forward(self, c: Context, *inputs: Values) -> Values:
         """The difference."""
@@ -85,7 +80,7 @@ class Multiply(_Merge):
     array([6., 6., 6.])
     """
 
-    word, combine = "product", operator.mul
+    detail, combine = "product", operator.mul
 
 
 class Average(_Merge):
@@ -98,11 +93,11 @@ class Average(_Merge):
     array([1.5, 1.5, 1.5])
     """
 
-    word, combine = "mean", operator.add
+    detail, combine = "mean", operator.add
 
     def forward(self, c: Context, *inputs: Values) -> Values:
         """The mean."""
-        floats = [x if x.dtype.kind == "f" else x.astype(c.dtype) for x in inputs]
+        floats = [floating(x, c.dtype) for x in inputs]
         return super().forward(c, *floats) * (1 / len(inputs))
 
 
@@ -116,7 +111,7 @@ class Maximum(_Merge):
     array([[2., 5.]])
     """
 
-    word, combine = "maximum", np.maximum
+    detail, combine = "maximum", np.maximum
 
 
 class Minimum(_Merge):
@@ -129,7 +124,7 @@ class Minimum(_Merge):
     array([[1., 3.]])
     """
 
-    word, combine = "minimum", np.minimum
+    detail, combine = "minimum", np.minimum
 
 
 @dataclass(frozen=True)
@@ -150,15 +145,11 @@ class Concatenate(Layer):
 
     axis: int = -1
     name: str | None = None
+    detail = "joined"
 
     def __post_init__(self) -> None:
         if not is_whole(self.axis) or self.axis == 0:
             raise ArgumentError(f"{self.name or 'Concatenate'}: axis is a whole number other than 0 (the samples), got {self.axis!r}.")
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "joined"
 
     def forward(self, c: Context, *inputs: Values) -> Values:
         """The joined inputs."""

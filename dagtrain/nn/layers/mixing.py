@@ -19,7 +19,7 @@ from dagtrain.nn import activations
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
 from dagtrain.nn.layers.augmentation import Augmentation, box, spread
-from dagtrain.nn.values import Values, apply_op
+from dagtrain.nn.values import Values, apply_op, floating
 from dagtrain.ops import find as find_op
 
 __all__ = ["CutMix", "MixUp"]
@@ -75,18 +75,14 @@ class MixUp(Layer):
 
     alpha: float = 0.2
     name: str | None = None
+    detail = "mixes samples"
 
     def __post_init__(self) -> None:
         positive(f"{self.name or 'MixUp'}: alpha", self.alpha)
 
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "mixes samples"
-
     def forward(self, c: Context, *inputs: Values) -> Values | tuple[Values, ...]:
         """The inputs in floats, in training mixed."""
-        floats = tuple(x if x.dtype.kind == "f" else x.astype(c.dtype) for x in inputs)
+        floats = tuple(floating(x, c.dtype) for x in inputs)
         if c.training:
             part = beta(c, floats[0].shape[0], self.alpha)
             c.share_targets(part)
@@ -122,14 +118,10 @@ class CutMix(Augmentation):
 
     alpha: float = 1.0
     name: str | None = None
+    detail = "mixes pictures"
 
     def __post_init__(self) -> None:
         positive(f"{self.title}: alpha", self.alpha)
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "mixes pictures"
 
     def forward(self, c: Context, x: Values) -> Values:
         """`x`, in training with a rectangle of the next picture."""

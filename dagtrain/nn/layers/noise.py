@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from dagtrain.arguments import fraction, not_negative
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
 from dagtrain.nn.layers.by_lengths import ByLengths
-from dagtrain.nn.values import Values, apply_op
+from dagtrain.nn.values import Values, apply_op, floating
 from dagtrain.ops import find as find_op
 
 __all__ = ["Dropout", "GaussianDropout", "GaussianNoise", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"]
@@ -26,17 +26,36 @@ def kept(c: Context, rate: float, shape: tuple[int, ...], dtype: np.dtype[Any]) 
     return (uniform < np.float32(keep)) * dtype.type(1 / keep)
 
 
-def _dropped(c: Context, x: Values, rate: float, shape: tuple[int, ...]) -> Values:
-    """`x` times a mask of this shape, which broadcasts."""
-    return x * kept(c, rate, shape, x.dtype)
-
-
-def _floats(c: Context, x: Values) -> Values:
-    return x if x.dtype.kind == "f" else x.astype(c.dtype)
-
-
 @dataclass(frozen=True)
-class Dropout(Layer):
+class _Dropping(Layer):
+    """In training, elements are multiplied with random factors; `rate` says how far these are from 1."""
+
+    rate: float
+    name: str | None = None
+    per_position = True
+    word: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        fraction(f"{self.name or type(self).__name__}: rate", self.rate)
+
+    @property
+    def detail(self) -> str:
+        """A few words for pictures."""
+        return self.word.format(100 * self.rate)
+
+    def forward(self, c: Context, x: Values) -> Values:
+        """`x`, in training times the factors."""
+        if not c.training or self.rate == 0:
+            return x
+        x = floating(x, c.dtype)
+        return x * self.factors(c, x)
+
+    def factors(self, c: Context, x: Values) -> Values:
+        """The factors, of a shape that broadcasts to x."""
+        raise NotImplementedError
+
+
+class Dropout(_Dropping):
     """In training, set each element to 0 with probability `rate` and divide the others by ``1 - rate``; otherwise do nothing.
 
     The mask is a function of the key alone. In a model each call has a key of its own, by the layer's name: a Dropout with a name keeps its
@@ -59,44 +78,23 @@ class Dropout(Layer):
     [0.0, 2.0]
     """
 
-    rate: float
-    name: str | None = None
-    per_position = True
+    word = "drops {:g} %"
 
-    def __post_init__(self) -> None:
-        fraction(f"{self.name or 'Dropout'}: rate", self.rate)
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return f"drops {100 * self.rate:g} %"
-
-    def forward(self, c: Context, x: Values) -> Values:
-        """`x`, in training with elements set to 0."""
-        if not c.training or self.rate == 0:
-            return x
-        return _dropped(c, _floats(c, x), self.rate, tuple(x.shape))
+    def factors(self, c: Context, x: Values) -> Values:
+        """A factor for each element."""
+        return kept(c, self.rate, tuple(x.shape), x.dtype)
 
 
-@dataclass(frozen=True)
-class _SpatialDropout(ByLengths):
-    rate: float
-    name: str | None = None
-    per_position = True
-
-    def __post_init__(self) -> None:
-        fraction(f"{self.title}: rate", self.rate)
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return f"drops {100 * self.rate:g} % of the channels"
+class _SpatialDropout(ByLengths, _Dropping):
+    word = "drops {:g} % of the channels"
 
     def forward(self, c: Context, x: Values) -> Values:
         """`x`, in training with channels set to 0."""
-        if not c.training or self.rate == 0:
-            return self.checked(x)
-        return _dropped(c, _floats(c, self.checked(x)), self.rate, (x.shape[0], *(1,) * self.lengths, x.shape[-1]))
+        return super().forward(c, self.checked(x))
+
+    def factors(self, c: Context, x: Values) -> Values:
+        """A factor for each channel of a sample."""
+        return kept(c, self.rate, (x.shape[0], *(1,) * self.lengths, x.shape[-1]), x.dtype)
 
 
 class SpatialDropout1D(_SpatialDropout):
@@ -186,12 +184,11 @@ class GaussianNoise(Layer):
         """`x`, in training with noise."""
         if not c.training or self.stddev == 0:
             return x
-        x = _floats(c, x)
+        x = floating(x, c.dtype)
         return x + _normal(c, x) * self.stddev
 
 
-@dataclass(frozen=True)
-class GaussianDropout(Layer):
+class GaussianDropout(_Dropping):
     """In training, multiply each element by a number from the normal distribution with mean 1; otherwise do nothing.
 
     The standard deviation ``sqrt(rate / (1 - rate))`` is that of the factors of `Dropout` with this rate.
@@ -210,21 +207,8 @@ class GaussianDropout(Layer):
     array([[1., 1.]])
     """
 
-    rate: float
-    name: str | None = None
-    per_position = True
+    word = "factors as of {:g} % dropped"
 
-    def __post_init__(self) -> None:
-        fraction(f"{self.name or 'GaussianDropout'}: rate", self.rate)
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return f"factors as of {100 * self.rate:g} % dropped"
-
-    def forward(self, c: Context, x: Values) -> Values:
-        """`x`, in training times noise."""
-        if not c.training or self.rate == 0:
-            return x
-        x = _floats(c, x)
-        return x * (1 + _normal(c, x) * math.sqrt(self.rate / (1 - self.rate)))
+    def factors(self, c: Context, x: Values) -> Values:
+        """A factor for each element."""
+        return 1 + _normal(c, x) * math.sqrt(self.rate / (1 - self.rate))

@@ -12,14 +12,10 @@ from dagtrain.nn import activations, initializers
 from dagtrain.nn.context import Context
 from dagtrain.nn.initializers import Initializer
 from dagtrain.nn.layer import Layer
-from dagtrain.nn.values import Values, apply_op
+from dagtrain.nn.values import Values, apply_op, floating
 from dagtrain.ops import find as find_op
 
 __all__ = ["ELU", "LeakyReLU", "PReLU", "Softmax"]
-
-
-def _floats(c: Context, x: Values) -> Values:
-    return x if x.dtype.kind == "f" else x.astype(c.dtype)
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ class LeakyReLU(Layer):
 
     def forward(self, c: Context, x: Values) -> Values:
         """The activation of each element."""
-        return activations.leaky_relu(_floats(c, x), self.negative_slope)
+        return activations.leaky_relu(floating(x, c.dtype), self.negative_slope)
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,7 @@ class ELU(Layer):
 
     def forward(self, c: Context, x: Values) -> Values:
         """The activation of each element."""
-        return activations.elu(_floats(c, x), self.alpha)
+        return activations.elu(floating(x, c.dtype), self.alpha)
 
 
 @dataclass(frozen=True)
@@ -120,17 +116,13 @@ class PReLU(Layer):
     name: str | None = None
     trainable: bool = True
     per_position = True
+    detail = "trained slope below 0"
 
     def __post_init__(self) -> None:
         initializers.find(self.alpha_initializer)
         axes = self.shared_axes
         if axes is not None and not (isinstance(axes, tuple | list) and all(is_whole(axis) and axis > 0 for axis in axes)):
             raise ArgumentError(f"{self.name or 'PReLU'}: shared_axes are axes of a sample counted from 1, as in (1, 2), got {axes!r}.")
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "trained slope below 0"
 
     def forward(self, c: Context, x: Values) -> Values:
         """The activation of each element."""
@@ -163,18 +155,14 @@ class Softmax(Layer):
 
     axis: int = -1
     name: str | None = None
+    detail = "softmax"
 
     def __post_init__(self) -> None:
         if not is_whole(self.axis) or self.axis == 0:
             raise ArgumentError(f"{self.name or 'Softmax'}: axis is a whole number other than 0 (the samples), got {self.axis!r}.")
 
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "softmax"
-
     def forward(self, c: Context, x: Values) -> Values:
         """The softmax."""
         if not -x.ndim < self.axis < x.ndim:
             raise ShapeError(f"Softmax: samples of shape {tuple(x.shape[1:])} have no axis {self.axis}.")
-        return apply_op(find_op("softmax"), _floats(c, x), axis=self.axis % x.ndim)
+        return apply_op(find_op("softmax"), floating(x, c.dtype), axis=self.axis % x.ndim)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.nn import spatial
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
-from dagtrain.nn.values import Values, apply_parts
+from dagtrain.nn.values import Values, apply_parts, floating
 from dagtrain.ops import find as find_op
 
 __all__ = ["BatchNorm", "GroupNorm", "LayerNorm", "LocalResponseNorm", "RMSNorm"]
@@ -69,15 +69,11 @@ class BatchNorm(Layer):
     scale: bool = True
     name: str | None = None
     trainable: bool = True
+    detail = "batch norm"
 
     def __post_init__(self) -> None:
         fraction(f"{self.name or 'BatchNorm'}: momentum", self.momentum)
         positive(f"{self.name or 'BatchNorm'}: epsilon", self.epsilon)
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "batch norm"
 
     def forward(self, c: Context, x: Values, mask: Values | None = None) -> Values:
         """The normalised batch; in training, the running statistics follow it."""
@@ -120,8 +116,55 @@ def _masked_moments(x: Values, mask: Values, mean: Values, variance: Values) -> 
     return np.where(count > 0, seen, mean), np.where(count > 0, spread, variance)
 
 
+class _SampleNorm(Layer):
+    """A norm over some axes of each sample, those that `axis` says."""
+
+    epsilon: float
+    axis: int | tuple[int, ...]
+    scale: bool
+    center = False
+    is_centred: ClassVar[bool]
+    """Whether the mean is subtracted first."""
+
+    def __post_init__(self) -> None:
+        title, axes = self.name or type(self).__name__, self.axes
+        positive(f"{title}: epsilon", self.epsilon)
+        if not axes or not all(is_whole(a) and a for a in axes):
+            raise ArgumentError(f"{title}: axis is a whole number other than 0 (the samples), or several of them, got {self.axis!r}.")
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes, as they are given."""
+        return tuple(self.axis) if isinstance(self.axis, tuple | list) else (self.axis,)
+
+    @property
+    def per_position(self) -> bool:  # type: ignore[override]  # by its axes
+        """Whether it is over the features alone."""
+        return self.axes == (-1,)
+
+    def forward(self, c: Context, x: Values) -> Values:
+        """The normalised samples."""
+        kind = type(self).__name__
+        _features(kind, x)
+        axes = tuple(sorted({a % x.ndim for a in self.axes if -x.ndim < a < x.ndim}))
+        if len(axes) < len(self.axes):
+            raise ShapeError(f"{kind}: samples of shape {tuple(x.shape[1:])} have not each of the axes {self.axes} once.")
+        shape = tuple(x.shape[i] for i in axes)
+        x, scale, offset = _prepared(c, x, shape, self.scale, self.center)
+        if axes == tuple(range(axes[0], x.ndim)):  # one op, over the last axis
+            flat = x.reshape((*x.shape[: axes[0]], math.prod(shape)))
+            scale, offset = (p.reshape(-1) if p.ndim > 1 else p for p in (scale, offset))
+            return apply_parts(find_op("layer_norm"), flat, scale, offset, epsilon=self.epsilon, center=self.is_centred)[0].reshape(x.shape)
+        wide = tuple(n if i in axes else 1 for i, n in enumerate(x.shape))[axes[0] :]
+        scale, offset = (p.reshape(wide) if p.ndim else p for p in (scale, offset))
+        centred = x - np.mean(x, axis=axes, keepdims=True) if self.is_centred else x
+        # One division for each sample, and a product for each element.
+        y = centred * (1 / np.sqrt(np.mean(np.square(centred), axis=axes, keepdims=True) + self.epsilon)) * scale
+        return y + offset if self.is_centred else y
+
+
 @dataclass(frozen=True)
-class LayerNorm(Layer):
+class LayerNorm(_SampleNorm):
     """``scale * (x - mean) / sqrt(variance + epsilon) + offset`` with mean and variance over some axes of each sample.
 
     Source: Ba, Kiros and Hinton, "Layer normalization", arXiv:1607.06450, section 3.
@@ -159,35 +202,11 @@ class LayerNorm(Layer):
     scale: bool = True
     name: str | None = None
     trainable: bool = True
-
-    def __post_init__(self) -> None:
-        positive(f"{self.name or 'LayerNorm'}: epsilon", self.epsilon)
-        _check_axes(self.name or "LayerNorm", self.axis)
-
-    @property
-    def per_position(self) -> bool:  # type: ignore[override]  # by its axes
-        """Whether it is over the features alone."""
-        return self.axis in (-1, (-1,))
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "layer norm"
-
-    def forward(self, c: Context, x: Values) -> Values:
-        """The normalised samples."""
-        axes, shape, spread = _axes("LayerNorm", x, self.axis)
-        x, scale, offset = _prepared(c, x, shape, self.scale, self.center)
-        if axes[-1] - axes[0] == len(axes) - 1 and axes[-1] == x.ndim - 1:
-            return _over_last(x, len(axes), scale, offset, self.epsilon, center=True)
-        centred = x - np.mean(x, axis=axes, keepdims=True)
-        variance = np.mean(np.square(centred), axis=axes, keepdims=True)
-        # One division for each sample, and a product for each element.
-        return centred * (1 / np.sqrt(variance + self.epsilon)) * spread(scale) + spread(offset)
+    detail, is_centred = "layer norm", True
 
 
 @dataclass(frozen=True)
-class RMSNorm(Layer):
+class RMSNorm(_SampleNorm):
     """``scale * x / sqrt(mean of squares + epsilon)`` with the mean over some axes of each sample.
 
     Source: Zhang and Sennrich, "Root mean square layer normalization", arXiv:1910.07467, equation 4.
@@ -218,28 +237,7 @@ class RMSNorm(Layer):
     scale: bool = True
     name: str | None = None
     trainable: bool = True
-
-    def __post_init__(self) -> None:
-        positive(f"{self.name or 'RMSNorm'}: epsilon", self.epsilon)
-        _check_axes(self.name or "RMSNorm", self.axis)
-
-    @property
-    def per_position(self) -> bool:  # type: ignore[override]  # by its axes
-        """Whether it is over the features alone."""
-        return self.axis in (-1, (-1,))
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "RMS norm"
-
-    def forward(self, c: Context, x: Values) -> Values:
-        """The normalised samples."""
-        axes, shape, spread = _axes("RMSNorm", x, self.axis)
-        x, scale, zero = _prepared(c, x, shape, self.scale, center=False)
-        if axes[-1] - axes[0] == len(axes) - 1 and axes[-1] == x.ndim - 1:
-            return _over_last(x, len(axes), scale, zero, self.epsilon, center=False)
-        return x * (1 / np.sqrt(np.mean(np.square(x), axis=axes, keepdims=True) + self.epsilon)) * spread(scale)
+    detail, is_centred = "RMS norm", False
 
 
 @dataclass(frozen=True)
@@ -330,6 +328,7 @@ class LocalResponseNorm(Layer):
     k: float = 1.0
     name: str | None = None
     per_position = True
+    detail = "response norm"
 
     def __post_init__(self) -> None:
         kind = self.name or "LocalResponseNorm"
@@ -337,40 +336,10 @@ class LocalResponseNorm(Layer):
         for argument, value in (("alpha", self.alpha), ("beta", self.beta), ("k", self.k)):
             positive(f"{kind}: {argument}", value)
 
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "response norm"
-
     def forward(self, c: Context, x: Values) -> Values:
         """The normalised samples."""
         _features("LocalResponseNorm", x)
-        return spatial.local_response_norm(x if x.dtype.kind == "f" else x.astype(c.dtype), self.size, self.alpha, self.beta, self.k)
-
-
-def _over_last(x: Values, count: int, scale: Values, offset: Values, epsilon: float, center: bool) -> Values:
-    """Layer norm, or RMS norm, over so many last axes."""
-    flat = x if count == 1 else x.reshape((*x.shape[:-count], math.prod(x.shape[-count:])))
-    scale, offset = (p.reshape(flat.shape[-1:]) if p.ndim > 1 else p for p in (scale, offset))
-    return apply_parts(find_op("layer_norm"), flat, scale, offset, epsilon=epsilon, center=center)[0].reshape(x.shape)
-
-
-def _check_axes(kind: str, axis: int | tuple[int, ...]) -> None:
-    axes = axis if isinstance(axis, tuple | list) else (axis,)
-    if not axes or not all(is_whole(a) and a for a in axes):
-        raise ArgumentError(f"{kind}: axis is a whole number other than 0 (the samples), or several of them, got {axis!r}.")
-
-
-def _axes(kind: str, x: Values, axis: int | tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...], Callable[[Values], Values]]:
-    """The axes of x, their lengths, and how a parameter of these lengths is shaped so that it broadcasts to x."""
-    _features(kind, x)
-    axes = axis if isinstance(axis, tuple | list) else (axis,)
-    chosen = tuple(sorted({a % x.ndim for a in axes if -x.ndim < a < x.ndim}))
-    if len(chosen) < len(axes):
-        raise ShapeError(f"{kind}: samples of shape {tuple(x.shape[1:])} have not each of the axes {tuple(axes)} once.")
-    shape = tuple(x.shape[i] for i in chosen)
-    wide = tuple(n if i in chosen else 1 for i, n in enumerate(x.shape))[chosen[0] :]
-    return chosen, shape, lambda value: value if wide == shape or not value.ndim else value.reshape(wide)
+        return spatial.local_response_norm(floating(x, c.dtype), self.size, self.alpha, self.beta, self.k)
 
 
 def _features(kind: str, x: Values) -> tuple[int, ...]:

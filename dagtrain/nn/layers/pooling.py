@@ -10,7 +10,7 @@ from dagtrain.nn import spatial
 from dagtrain.nn.context import Context
 from dagtrain.nn.layers.by_lengths import ByLengths, times
 from dagtrain.nn.spatial.geometry import Numbers, PaddingArgument, pads
-from dagtrain.nn.values import Values
+from dagtrain.nn.values import Values, floating
 
 __all__ = [
     "AveragePooling1D",
@@ -66,8 +66,7 @@ class _Average(_Pooling):
 
     def forward(self, c: Context, x: Values) -> Values:
         """The mean of each window."""
-        x = self.checked(x)
-        return spatial.average_pool(x if x.dtype.kind == "f" else x.astype(c.dtype), self.pool_size, self.strides, self.padding)
+        return spatial.average_pool(floating(self.checked(x), c.dtype), self.pool_size, self.strides, self.padding)
 
 
 class MaxPooling1D(_Max):

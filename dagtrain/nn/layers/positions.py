@@ -102,14 +102,10 @@ class SinePositionEncoding(Layer):
     max_wavelength: float = 10_000.0
     name: str | None = None
     per_position = True
+    detail = "sines"
 
     def __post_init__(self) -> None:
         positive(f"{self.name or 'SinePositionEncoding'}: max_wavelength", self.max_wavelength)
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "sines"
 
     def _angles(self, features: int) -> tuple[np.ndarray, np.ndarray]:
         """The factor of the position for each feature, and what is added: a cosine is a sine a quarter further."""

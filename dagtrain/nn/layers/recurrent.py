@@ -83,6 +83,10 @@ class Recurrent(Layer):
         """The bias of all gates."""
         return c.parameter("bias", (self.gates * self.units,), self.bias_initializer)
 
+    def forward(self, c: Context, x: Values, mask: Values | None = None, initial_state: Values | None = None) -> Any:
+        """The last output, or all of them, and the last state if it is asked for."""
+        return self._given(c, x, mask, [initial_state])
+
     def whole(self, c: Context, x: Values, mask: Values | None = None, *states: Values) -> tuple[Values, ...]:
         """The output, with all steps in the order of the inputs also where the layer goes backwards, and then the last states."""
         mask, given = of_floats(mask, states)
@@ -228,10 +232,6 @@ class SimpleRNN(Recurrent):
     (2, 5, 3)
     """
 
-    def forward(self, c: Context, x: Values, mask: Values | None = None, initial_state: Values | None = None) -> Any:
-        """The last output, or all of them, and the last state if it is asked for."""
-        return self._given(c, x, mask, [initial_state])
-
     def _step(self, z: Values, states: list[Values], recurrent: Values, bias: Values | None, dropped: Values | None) -> list[Values]:
         """The state after a step."""
         return [activations.find(self.activation)(z + (states[0] if dropped is None else states[0] * dropped) @ recurrent)]
@@ -350,10 +350,6 @@ class GRU(Recurrent):
         """The bias of all gates, beside the inputs and, with `reset_after`, beside the state."""
         shape = (2, 3 * self.units) if self.reset_after else (3 * self.units,)
         return c.parameter("bias", shape, self.bias_initializer)
-
-    def forward(self, c: Context, x: Values, mask: Values | None = None, initial_state: Values | None = None) -> Any:
-        """The last output, or all of them, and the last state if it is asked for."""
-        return self._given(c, x, mask, [initial_state])
 
     def _step(self, z: Values, states: list[Values], recurrent: Values, bias: Values | None, dropped: Values | None) -> list[Values]:
         """The state after a step."""

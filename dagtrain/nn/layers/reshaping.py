@@ -28,11 +28,7 @@ class Flatten(Layer):
     """
 
     name: str | None = None
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "flatten"
+    detail = "flatten"
 
     def forward(self, c: Context, x: Values) -> Values:
         """Shape (samples, product of the other axes)."""

@@ -98,14 +98,10 @@ class _Border(ByLengths):
 class _Padding(_Border):
     padding: int | tuple[int | tuple[int, int], ...] = 1
     name: str | None = None
+    detail = "zeros around"
 
     def __post_init__(self) -> None:
         self.widths("padding", self.padding)
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "zeros around"
 
     def forward(self, c: Context, x: Values) -> Values:
         """`x` with zeros around it."""
@@ -152,14 +148,10 @@ class ZeroPadding3D(_Padding):
 class _Cropping(_Border):
     cropping: int | tuple[int | tuple[int, int], ...] = 1
     name: str | None = None
+    detail = "cut"
 
     def __post_init__(self) -> None:
         self.widths("cropping", self.cropping)
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "cut"
 
     def forward(self, c: Context, x: Values) -> Values:
         """`x` without its border."""

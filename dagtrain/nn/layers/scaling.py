@@ -11,13 +11,9 @@ from dagtrain.arguments import is_number
 from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
-from dagtrain.nn.values import Values
+from dagtrain.nn.values import Values, floating
 
 __all__ = ["Normalization", "Rescaling", "Temperature"]
-
-
-def _floats(c: Context, x: Values) -> Values:
-    return x if x.dtype.kind == "f" else x.astype(c.dtype)
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class Rescaling(Layer):
 
     def forward(self, c: Context, x: Values) -> Values:
         """The numbers in the new scale."""
-        y = _floats(c, x) * self.scale
+        y = floating(x, c.dtype) * self.scale
         return y + self.offset if self.offset else y
 
 
@@ -94,6 +90,7 @@ class Normalization(Layer):
     variance: Any = None
     axis: int | tuple[int, ...] | None = -1
     name: str | None = None
+    detail = "mean 0, variance 1"
 
     def __post_init__(self) -> None:
         kind = self.name or "Normalization"
@@ -114,14 +111,9 @@ class Normalization(Layer):
         object.__setattr__(self, "mean", _nest(mean.tolist()))  # settings are compared, and described in checkpoints
         object.__setattr__(self, "variance", _nest(variance.tolist()))
 
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "mean 0, variance 1"
-
     def forward(self, c: Context, x: Values) -> Values:
         """The normalised inputs."""
-        x, mean, variance = _floats(c, x), np.asarray(self.mean), np.asarray(self.variance)
+        x, mean, variance = floating(x, c.dtype), np.asarray(self.mean), np.asarray(self.variance)
         axes = () if self.axis is None else self.axis if isinstance(self.axis, tuple | list) else (self.axis,)
         chosen = sorted({axis % x.ndim for axis in axes if -x.ndim <= axis < x.ndim})
         if len(chosen) < len(axes) or mean.shape != tuple(x.shape[axis] for axis in chosen):
@@ -158,15 +150,11 @@ class Temperature(Layer):
 
     offset: bool = False
     name: str | None = None
+    detail = "after training"
 
     def __post_init__(self) -> None:
         if not isinstance(self.offset, bool):
             raise ArgumentError(f"{self.name or 'Temperature'}: offset is True or False, got {self.offset!r}.")
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "after training"
 
     def forward(self, c: Context, x: Values) -> Values:
         """The logits in training, the calibrated ones else."""

@@ -75,6 +75,7 @@ class Bidirectional(Layer):
     backward_layer: Layer | None = None
     name: str | None = None
     trainable: bool = True
+    detail = "both directions"
 
     def __post_init__(self) -> None:
         title = self.name or "Bidirectional"
@@ -89,11 +90,6 @@ class Bidirectional(Layer):
                 raise ArgumentError(
                     f"{title}: {field} of both layers is the same, here {getattr(layer, field)} and {getattr(other, field)}."
                 )
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "both directions"
 
     @property
     def required_inputs(self) -> tuple[str, ...]:
@@ -140,15 +136,11 @@ class TimeDistributed(Layer):
     layer: Layer
     name: str | None = None
     trainable: bool = True
+    detail = "at each step"
 
     def __post_init__(self) -> None:
         if not isinstance(self.layer, Layer):
             raise ArgumentError(f"{self.name or 'TimeDistributed'} takes a layer, as in TimeDistributed(Dense(3)), got {self.layer!r}.")
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "at each step"
 
     def forward(self, c: Context, x: Values, mask: Values | None = None) -> Values:
         """The layer's outputs for each step."""
@@ -273,15 +265,11 @@ class Stateful(Layer):
     rows: int
     name: str | None = None
     trainable: bool = True
+    detail = "goes on"
 
     def __post_init__(self) -> None:
         _checked(self.name or "Stateful", self.layer, backwards=False)
         whole(f"{self.name or 'Stateful'}: rows", self.rows)
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "goes on"
 
     def forward(self, c: Context, x: Values, mask: Values | None = None, reset: Values | None = None) -> Any:
         """What the layer gives."""

@@ -181,14 +181,10 @@ class RandomRotation(_Warp):
     fill_value: float = 0.0
     interpolation: str = "bilinear"
     name: str | None = None
+    detail = "turned"
 
     def __post_init__(self) -> None:
         self.check(factor=self.factor)
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "turned"
 
     def map_of(self, c: Context, x: Values) -> tuple[list[list[Values]], list[Values]]:
         """A rotation."""
@@ -233,14 +229,10 @@ class RandomTranslation(_Warp):
     fill_value: float = 0.0
     interpolation: str = "bilinear"
     name: str | None = None
+    detail = "shifted"
 
     def __post_init__(self) -> None:
         self.check(height_factor=self.height_factor, width_factor=self.width_factor)
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "shifted"
 
     def map_of(self, c: Context, x: Values) -> tuple[list[list[Values]], list[Values]]:
         """A shift."""
@@ -283,15 +275,11 @@ class RandomZoom(_Warp):
     fill_value: float = 0.0
     interpolation: str = "bilinear"
     name: str | None = None
+    detail = "smaller or larger"
 
     def __post_init__(self) -> None:
         width = self.height_factor if self.width_factor is None else self.width_factor
         self.check(**{"zoom height_factor": self.height_factor, "zoom width_factor": width})
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "smaller or larger"
 
     def map_of(self, c: Context, x: Values) -> tuple[list[list[Values]], list[Values]]:
         """A change of size."""
@@ -339,16 +327,12 @@ class RandomAffine(_Warp):
     fill_value: float = 0.0
     interpolation: str = "bilinear"
     name: str | None = None
+    detail = "turned, shifted, stretched"
 
     def __post_init__(self) -> None:
         self.check(
             rotation=self.rotation, height_factor=self.height_factor, width_factor=self.width_factor, zoom=self.zoom, shear=self.shear
         )
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "turned, shifted, stretched"
 
     def map_of(self, c: Context, x: Values) -> tuple[list[list[Values]], list[Values]]:
         """A shift, then a rotation, a shear and a change of size, from the new picture to the old one."""

@@ -46,6 +46,7 @@ class Residual(Layer):
     shortcut: Layer | None = None
     name: str | None = None
     trainable: bool = True
+    detail = "residual"
 
     def __post_init__(self) -> None:
         for layer in (self.inner, self.shortcut):
@@ -56,11 +57,6 @@ class Residual(Layer):
     def per_position(self) -> bool:  # type: ignore[override]  # that of its layers
         """Whether its layers treat every position alike."""
         return self.inner.per_position and (self.shortcut is None or self.shortcut.per_position)
-
-    @property
-    def detail(self) -> str:
-        """A few words for pictures."""
-        return "residual"
 
     def forward(self, c: Context, x: Values) -> Values:
         """The sum."""
