@@ -1,12 +1,14 @@
 """Coloured digits: each picture is a function of seed and number alone, and its colour tells nothing of its class."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 
 from dagtrain.data import coloured_digits, load_digits
 from dagtrain.errors import ArgumentError
 
-pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+pytestmark = pytest.mark.skipif(find_spec("sklearn") is None, reason="the digits come with scikit-learn")
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import zlib
 from typing import Any
 
 import numpy as np
+import pytest
 
 import dagtrain as dt
 from dagtrain.functional.products import pull, push
@@ -20,6 +21,7 @@ from ..ops.cases import CASES, draws
 SMOOTH = [c for c in CASES if c.values[0].gradient not in (None, ZERO)]  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 @each(SMOOTH)
 def test_along_a_direction_and_back(op: Op, sample: Sample) -> None:
     rng = np.random.default_rng(zlib.crc32(f"{op.name} {sample}".encode()))

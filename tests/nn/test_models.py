@@ -26,6 +26,7 @@ GOOGLENET = {
 }
 
 
+@pytest.mark.slow
 def test_googlenet_has_the_parameters_and_operations_of_its_paper():
     model = nn.models.GoogLeNet(classes=1000)
     summary = model.summary()

@@ -218,6 +218,7 @@ def test_other_kinds_of_numbers_are_right_or_refused() -> None:
             same(ours, theirs, name is not np.empty_like)
 
 
+@pytest.mark.slow
 @each(FUNCTIONS)
 def test_every_argument_of_functions(function: Any) -> None:
     with warnings.catch_warnings():
@@ -225,6 +226,7 @@ def test_every_argument_of_functions(function: Any) -> None:
         check_all(function, function, function, signature_of(function, FUNCTIONS[function].function))
 
 
+@pytest.mark.slow
 @each(CALLS)
 def test_every_argument_of_ufuncs(ufunc: np.ufunc, method: str) -> None:
     function = ufunc if method == "__call__" else getattr(ufunc, method)

@@ -12,7 +12,6 @@ from dagtrain.ops import attention_kernels, find
 from dagtrain.plan.interpret import interpret
 from dagtrain.transform import gradient
 
-torch = pytest.importorskip("torch", reason="PyTorch is what attention is compared with")
 RNG = np.random.default_rng(0)
 OPTIONS = {"scale": 0.4, "causal": False, "fill": None, "empty": "zero", "time": -2}
 
@@ -29,6 +28,7 @@ def attended(q, k, v, mask=None, **options):
 
 
 def of_torch(q, k, v, mask=None, causal=False, time=-2):
+    torch = pytest.importorskip("torch", reason="PyTorch is what attention is compared with")
     tensors = [torch.tensor(a, requires_grad=True) for a in (q, k, v)]
     order = (lambda t: t.transpose(-2, -3)) if time == -3 else (lambda t: t)
     given = None if mask is None else torch.tensor(mask)
@@ -120,6 +120,7 @@ def test_shapes_and_dtypes_that_do_not_fit_are_named():
 
 
 def test_gelu_of_large_numbers_has_no_nan_and_no_cancellation():
+    torch = pytest.importorskip("torch", reason="PyTorch is what attention is compared with")
     for approximate in (True, False):
         x = np.array([-200.0, -5.0, 0.0, 5.0, 200.0], "f4")
         y, share = find("gelu").kernel(x, approximate=approximate)

@@ -91,6 +91,7 @@ def seed_of(op: Op, sample: Sample) -> int:
     return zlib.crc32(f"{op.name} {sample.attributes}".encode())
 
 
+@pytest.mark.slow
 @each(SMOOTH)
 def test_first_and_second_derivatives(op: Op, sample: Sample) -> None:
     orders = 1 if op.gradient is None else 2  # the first derivatives of a derivative are the second ones of its op

@@ -308,6 +308,7 @@ def test_norm_and_logsumexp_of_whole_numbers_do_not_wrap(dtype: str) -> None:
         np.testing.assert_allclose(OPS[name].kernel(x, axis=(0,), keepdims=False), right, rtol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(3000, 25), (64, 33, 40, 3), (2, 300, 200, 64), (70_000, 1)])
 def test_sums_of_many_short_rows_are_exact_in_any_memory_order(shape):
     a = np.random.default_rng(0).normal(1.0, 1.0, shape).astype("f4")

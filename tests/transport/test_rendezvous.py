@@ -53,6 +53,7 @@ def slow_pair(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendezvous.Rendezvous, "_advance", advance)
 
 
+@pytest.mark.slow
 def test_a_rank_that_is_connected_to_all_begins(group: Any, slow_pair: None) -> None:
     ours = group(3, only="socket")
     endpoints = ours.endpoints

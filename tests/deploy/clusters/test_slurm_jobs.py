@@ -36,6 +36,7 @@ def slurm(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_scheduler_runs_here_and_stop_ends_it_and_the_jobs(slurm):
     pytest.importorskip("dask_jobqueue")
     result = CliRunner().invoke(main, ["cluster", "slurm", "--jobqueue", "--nodes", "1", "--timeout", "120"])

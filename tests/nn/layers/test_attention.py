@@ -10,7 +10,6 @@ from dagtrain.functional import value_and_grad
 from dagtrain.nn.layers.positions import rotated
 from dagtrain.trace.tree import map_leaves
 
-torch = pytest.importorskip("torch", reason="PyTorch is what attention is compared with")
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(3, 5, 8)), RNG.normal(size=(3, 7, 8))
 PARTLY = np.arange(7) < np.array([[7], [3], [5]])
@@ -29,6 +28,7 @@ def results(layer, params, inputs, *others):
 
 def into_torch(module, params):
     """Copy the parameters of a MultiHeadAttention."""
+    torch = pytest.importorskip("torch", reason="PyTorch is what attention is compared with")
     parts = [params[name] for name in ("query", "key", "value")]
     with torch.no_grad():
         module.in_proj_weight.copy_(torch.tensor(np.concatenate([p["kernel"].T for p in parts])))
@@ -45,6 +45,7 @@ def drawn(layer, *inputs):
 
 @pytest.mark.parametrize("case", ["self", "causal", "cross", "all on", "partly", "one row all off"])
 def test_values_and_gradients_are_those_of_torch(case):
+    torch = pytest.importorskip("torch", reason="PyTorch is what attention is compared with")
     inputs = [X] if case in ("self", "causal") else [X, Y]
     layer = nn.MultiHeadAttention(2, use_causal_mask=case == "causal")
     params = drawn(layer, *inputs)
@@ -79,6 +80,7 @@ def test_values_and_gradients_are_those_of_torch(case):
 
 @pytest.mark.parametrize("first", [True, False])
 def test_a_transformer_block_is_that_of_torch(first):
+    torch = pytest.importorskip("torch", reason="PyTorch is what attention is compared with")
     block = nn.TransformerBlock(2, 12, activation="gelu", normalize_first=first)
     params = drawn(block, X)
     lengths = np.array([5, 2, 4])

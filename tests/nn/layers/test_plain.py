@@ -80,6 +80,7 @@ def test_every_layer_of_these_rooms_is_compared() -> None:
     assert {name for room in rooms for name in room.__all__} == {type(layer).__name__ for layer, *_ in CASES} | elsewhere
 
 
+@pytest.mark.slow
 @each([(*case, dtype) for case in CASES for dtype in ("f8", "f4")])
 def test_values_gradients_and_parameters_are_those_of_torch(
     layer: nn.Layer, shapes: list[Any], twin: Callable[..., Any], parameters: int, dtype: str
