@@ -70,9 +70,9 @@ def is_half(a: Any) -> bool:
     return bool(a.dtype.char == "e")
 
 
-def in_single(kernel: Any, a: Any, out: Any, **attributes: Any) -> Any:
-    """What a kernel makes of a float16 array, computed in float32."""
-    return written(np.asarray(kernel(a.astype(np.float32), **attributes)).astype(np.float16), out)
+def in_single(kernel: Any, arrays: tuple[Any, ...], out: Any, **attributes: Any) -> Any:
+    """What a kernel makes of float16 arrays, computed in float32."""
+    return written(np.asarray(kernel(*(a.astype(np.float32) if is_half(a) else a for a in arrays), **attributes)).astype(np.float16), out)
 
 
 _TALL, _NARROW, _WIDE = 1 << 16, 64, 512
@@ -97,7 +97,7 @@ def _tall_sum(a: Any, out: Any, *, axis: Axes, keepdims: bool) -> Any:
 
 def _sum_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
     if a.itemsize == 2 and is_half(a):
-        return in_single(_sum_kernel, a, out, axis=axis, keepdims=keepdims)
+        return in_single(_sum_kernel, (a,), out, axis=axis, keepdims=keepdims)
     if a.size >= _TALL and _is_tall(a, axis):
         return _tall_sum(a, out, axis=axis, keepdims=keepdims)
     return add_reduce(a, axis, None, out, keepdims)
@@ -115,7 +115,7 @@ _sum = Op(
 
 def _mean_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
     if a.itemsize == 2 and is_half(a):
-        return in_single(_mean_kernel, a, out, axis=axis, keepdims=keepdims)
+        return in_single(_mean_kernel, (a,), out, axis=axis, keepdims=keepdims)
     if a.size >= _TALL and _is_tall(a, axis):
         total = _tall_sum(a, out, axis=axis, keepdims=keepdims)
     else:
@@ -199,7 +199,7 @@ def _as_float(a: Any) -> Any:
 
 def _logsumexp_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
     if a.itemsize == 2 and is_half(a):
-        return in_single(_logsumexp_kernel, a, out, axis=axis, keepdims=keepdims)
+        return in_single(_logsumexp_kernel, (a,), out, axis=axis, keepdims=keepdims)
     a = _as_float(a)
     top = maximum_reduce(a.real if np.iscomplexobj(a) else a, axis, None, None, True)
     top = np.where(np.isfinite(top), top, 0).astype(top.dtype)
@@ -232,7 +232,7 @@ _logsumexp = Op(
 
 def _norm_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
     if a.itemsize == 2 and is_half(a):
-        return in_single(_norm_kernel, a, out, axis=axis, keepdims=keepdims)
+        return in_single(_norm_kernel, (a,), out, axis=axis, keepdims=keepdims)
     return np.sqrt(add_reduce(np.square(_as_float(a)), axis, None, None, keepdims), out=out)
 
 
