@@ -11,6 +11,7 @@ All three are one form, linear in each of x, kernel and g: the derivative of one
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +21,8 @@ from dagtrain.errors import DTypeError, ShapeError
 from dagtrain.graph import Spec, Tensor, make_spec
 from dagtrain.ops import conv_kernels, depthwise_kernels, winograd
 from dagtrain.ops.conv_kernels import Shapes
-from dagtrain.ops.record import Draw, Kernel, Op, Sample, written
+from dagtrain.ops.record import Draw, Kernel, Op, Sample
+from dagtrain.ops.reduce import in_single
 from dagtrain.ops.windows import Lengths, Padding, counts_of
 
 __all__ = ["conv", "conv_by_input", "conv_by_kernel", "pays_by_tiles", "tiled_conv", "tiled_conv_by_input"]
@@ -60,27 +62,46 @@ def _shapes(
     return Shapes(samples, lengths, item * groups, tuple(window), filters, groups, counts, strides, padding, dilation)
 
 
-def _kernels(s: Shapes) -> Any:
-    """The module of NumPy's kernels for these shapes."""
-    return depthwise_kernels if s.is_depthwise else conv_kernels
-
-
-def _computed(name: str, a: Any, b: Any, shape: tuple[int, ...], out: Any, scratch: Any, s: Shapes, kernels: Any = None) -> Any:
-    """The result of a kernel for two arrays; sums of float16 are accumulated in float32."""
-    dtype, module = np.result_type(a, b), kernels or _kernels(s)
-    if dtype == np.float16:
-        return written(_computed(name, a.astype(np.float32), b.astype(np.float32), shape, None, None, s, module).astype(dtype), out)
-    return getattr(module, name)(a, b, np.empty(shape, dtype) if out is None else out, scratch, s)
-
-
-def _scratch(name: str, s: Shapes, dtype: Any, kernels: Any = None) -> tuple[Spec, ...]:
-    """Work space of a kernel."""
-    specs: tuple[Spec, ...] = getattr(kernels or _kernels(s), f"{name}_scratch")(s, dtype)
-    return specs
-
-
 def _forward_shapes(x: Any, kernel: Any, **geometry: Any) -> Shapes:
     return _shapes(x.shape[0], x.shape[1:-1], kernel.shape, None, **geometry)
+
+
+def _input_shapes(g: Any, kernel: Any, lengths: Lengths, **geometry: Any) -> Shapes:
+    return _shapes(g.shape[0], lengths, kernel.shape, g.shape[1:-1], **geometry)
+
+
+def _kernel_shapes(x: Any, g: Any, window: Lengths, **geometry: Any) -> Shapes:
+    kernel = (*window, x.shape[-1] // geometry["groups"], g.shape[-1])
+    return _shapes(x.shape[0], x.shape[1:-1], kernel, g.shape[1:-1], **geometry)
+
+
+_FORMS: dict[str, tuple[Callable[..., Shapes], Callable[[Shapes], Lengths]]] = {
+    "forward": (_forward_shapes, lambda s: (s.samples, *s.counts, s.filters)),
+    "by_input": (_input_shapes, lambda s: (s.samples, *s.lengths, s.channels)),
+    "by_kernel": (_kernel_shapes, lambda s: (*s.window, s.channels // s.groups, s.filters)),
+}
+"""By the name of a kernel, the shapes for its two arrays, and the shape of its result."""
+
+
+def _kernel(name: str, module: Any = None) -> Kernel:
+    """NumPy's kernel of this name, by default of the module for the shapes; sums of float16 are accumulated in float32."""
+    shapes, result = _FORMS[name]
+
+    def find(name: str, s: Shapes) -> Any:
+        return getattr(module or (depthwise_kernels if s.is_depthwise else conv_kernels), name)
+
+    def call(a: Any, b: Any, out: Any = None, scratch: Any = None, **attributes: Any) -> Any:
+        dtype = np.result_type(a, b)
+        if dtype == np.float16:
+            return in_single(call, (a, b), out, **attributes)
+        s = shapes(a, b, **attributes)
+        return find(name, s)(a, b, np.empty(result(s), dtype) if out is None else out, scratch, s)
+
+    def scratch(a: Spec, b: Spec, **attributes: Any) -> Any:
+        s = shapes(a, b, **attributes)
+        return find(f"{name}_scratch", s)(s, np.result_type(a.dtype, b.dtype))
+
+    return Kernel(call, scratch=scratch)
 
 
 def _conv_spec(x: Spec, kernel: Spec, *, strides: Lengths, padding: Padding, dilation: Lengths, groups: int) -> Spec:
@@ -92,11 +113,6 @@ def _conv_spec(x: Spec, kernel: Spec, *, strides: Lengths, padding: Padding, dil
         )
     counts = counts_of("conv", x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation)
     return make_spec((x.shape[0], *counts, kernel.shape[-1]), _dtype("conv", x, kernel))
-
-
-def _conv_kernel(x: Any, kernel: Any, out: Any = None, scratch: Any = None, **attributes: Any) -> Any:
-    s = _forward_shapes(x, kernel, **attributes)
-    return _computed("forward", x, kernel, (s.samples, *s.counts, s.filters), out, scratch, s)
 
 
 _PLAIN: dict[str, Any] = {"strides": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
@@ -117,12 +133,7 @@ _CASES = (
 
 conv: Op = Op(
     "conv",
-    Kernel(
-        _conv_kernel,
-        scratch=lambda x, kernel, **attributes: _scratch(
-            "forward", _forward_shapes(x, kernel, **attributes), np.result_type(x.dtype, kernel.dtype)
-        ),
-    ),
+    _kernel("forward"),
     _conv_spec,
     lambda g, y, x, kernel, **attributes: (
         conv_by_input(g, kernel, lengths=x.shape[1:-1], **attributes),
@@ -133,10 +144,6 @@ conv: Op = Op(
 )
 
 # ---- the gradient by x
-
-
-def _input_shapes(g: Any, kernel: Any, lengths: Lengths, **geometry: Any) -> Shapes:
-    return _shapes(g.shape[0], lengths, kernel.shape, g.shape[1:-1], **geometry)
 
 
 def _input_spec(g: Spec, kernel: Spec, *, lengths: Lengths, strides: Lengths, padding: Padding, dilation: Lengths, groups: int) -> Spec:
@@ -150,23 +157,13 @@ def _input_spec(g: Spec, kernel: Spec, *, lengths: Lengths, strides: Lengths, pa
     return make_spec((g.shape[0], *lengths, kernel.shape[-2] * groups), _dtype("conv_by_input", g, kernel))
 
 
-def _input_kernel(g: Any, kernel: Any, out: Any = None, scratch: Any = None, **attributes: Any) -> Any:
-    s = _input_shapes(g, kernel, **attributes)
-    return _computed("by_input", g, kernel, (s.samples, *s.lengths, s.channels), out, scratch, s)
-
-
 def _input_gradient(h: Tensor, y: Tensor, g: Tensor, kernel: Tensor, *, lengths: Lengths, **attributes: Any) -> tuple[Tensor, Tensor]:
     return conv(h, kernel, **attributes), conv_by_kernel(h, g, window=kernel.shape[:-2], **attributes)
 
 
 conv_by_input: Op = Op(
     "conv_by_input",
-    Kernel(
-        _input_kernel,
-        scratch=lambda g, kernel, **attributes: _scratch(
-            "by_input", _input_shapes(g, kernel, **attributes), np.result_type(g.dtype, kernel.dtype)
-        ),
-    ),
+    _kernel("by_input"),
     _input_spec,
     _input_gradient,
     tuple(Sample((Draw(y), Draw(kernel)), {"lengths": x[1:-1], **attributes}) for x, kernel, y, attributes in _CASES),
@@ -174,11 +171,6 @@ conv_by_input: Op = Op(
 )
 
 # ---- the gradient by the kernel
-
-
-def _kernel_shapes(x: Any, g: Any, window: Lengths, **geometry: Any) -> Shapes:
-    kernel = (*window, x.shape[-1] // geometry["groups"], g.shape[-1])
-    return _shapes(x.shape[0], x.shape[1:-1], kernel, g.shape[1:-1], **geometry)
 
 
 def _kernel_spec(x: Spec, g: Spec, *, window: Lengths, strides: Lengths, padding: Padding, dilation: Lengths, groups: int) -> Spec:
@@ -192,21 +184,13 @@ def _kernel_spec(x: Spec, g: Spec, *, window: Lengths, strides: Lengths, padding
     return make_spec(kernel, _dtype("conv_by_kernel", x, g))
 
 
-def _kernel_kernel(x: Any, g: Any, out: Any = None, scratch: Any = None, **attributes: Any) -> Any:
-    s = _kernel_shapes(x, g, **attributes)
-    return _computed("by_kernel", x, g, (*s.window, s.channels // s.groups, s.filters), out, scratch, s)
-
-
 def _kernel_gradient(h: Tensor, y: Tensor, x: Tensor, g: Tensor, *, window: Lengths, **attributes: Any) -> tuple[Tensor, Tensor]:
     return conv_by_input(g, h, lengths=x.shape[1:-1], **attributes), conv(x, h, **attributes)
 
 
 conv_by_kernel: Op = Op(
     "conv_by_kernel",
-    Kernel(
-        _kernel_kernel,
-        scratch=lambda x, g, **attributes: _scratch("by_kernel", _kernel_shapes(x, g, **attributes), np.result_type(x.dtype, g.dtype)),
-    ),
+    _kernel("by_kernel"),
     _kernel_spec,
     _kernel_gradient,
     tuple(Sample((Draw(x), Draw(y)), {"window": kernel[:-2], **attributes}) for x, kernel, y, attributes in _CASES),
@@ -216,64 +200,30 @@ conv_by_kernel: Op = Op(
 # ---- in tiles, approximately
 
 
+def _in_tiles(a: Any, kernel: Any, attributes: Any) -> Shapes | None:
+    """The shapes of what `tiled_conv` computes, or `tiled_conv_by_input` where the attributes have `lengths`."""
+    return _input_shapes(a, kernel, **attributes).turned if "lengths" in attributes else _forward_shapes(a, kernel, **attributes)
+
+
 def pays_by_tiles(a: Any, kernel: Any, attributes: Any) -> bool:
     """Whether `tiled_conv`, or `tiled_conv_by_input` where the attributes have `lengths`, is faster, in float32."""
-    s = _input_shapes(a, kernel, **attributes).turned if "lengths" in attributes else _forward_shapes(a, kernel, **attributes)
+    s = _in_tiles(a, kernel, attributes)
     return np.result_type(a.dtype, kernel.dtype) == np.float32 and s is not None and winograd.pays(s)
 
 
-def _tiled(name: str, s: Shapes | None) -> None:
-    if s is None or not winograd.is_possible(s):
-        raise ShapeError(f"{name} takes windows of 3 by 3 side by side, and lengths of the result that 4 divides.")
+def _tiled(op: Op, kernel: str, x: Lengths, lengths: dict[str, Lengths]) -> Op:
+    """The record of an op in tiles."""
+    name = f"tiled_{op.name}"
+
+    def infer(a: Spec, kernel: Spec, **attributes: Any) -> Spec:
+        spec, s = op.infer(a, kernel, **attributes), _in_tiles(a, kernel, attributes)
+        if s is None or not winograd.is_possible(s):
+            raise ShapeError(f"{name} takes windows of 3 by 3 side by side, and lengths of the result that 4 divides.")
+        return spec
+
+    sample = Sample((Draw(x), Draw((3, 3, 2, 3))), {**lengths, **_PLAIN, "padding": ((1, 1), (1, 1))})
+    return Op(name, _kernel(kernel, winograd), infer, op.gradient, (sample,), macs=op.macs)
 
 
-def _tiled_spec(x: Spec, kernel: Spec, **attributes: Any) -> Spec:
-    spec = _conv_spec(x, kernel, **attributes)
-    _tiled("tiled_conv", _forward_shapes(x, kernel, **attributes))
-    return spec
-
-
-def _tiled_input_spec(g: Spec, kernel: Spec, **attributes: Any) -> Spec:
-    spec = _input_spec(g, kernel, **attributes)
-    _tiled("tiled_conv_by_input", _input_shapes(g, kernel, **attributes).turned)
-    return spec
-
-
-def _tiled_kernel(x: Any, kernel: Any, out: Any = None, scratch: Any = None, **attributes: Any) -> Any:
-    s = _forward_shapes(x, kernel, **attributes)
-    return _computed("forward", x, kernel, (s.samples, *s.counts, s.filters), out, scratch, s, winograd)
-
-
-def _tiled_input_kernel(g: Any, kernel: Any, out: Any = None, scratch: Any = None, **attributes: Any) -> Any:
-    s = _input_shapes(g, kernel, **attributes)
-    return _computed("by_input", g, kernel, (s.samples, *s.lengths, s.channels), out, scratch, s, winograd)
-
-
-_SAME: dict[str, Any] = {"strides": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
-
-tiled_conv: Op = Op(
-    "tiled_conv",
-    Kernel(
-        _tiled_kernel,
-        scratch=lambda x, kernel, **attributes: _scratch(
-            "forward", _forward_shapes(x, kernel, **attributes), np.result_type(x.dtype, kernel.dtype), winograd
-        ),
-    ),
-    _tiled_spec,
-    conv.gradient,
-    (Sample((Draw((2, 4, 8, 2)), Draw((3, 3, 2, 3))), _SAME),),
-    macs=conv.macs,
-)
-tiled_conv_by_input: Op = Op(
-    "tiled_conv_by_input",
-    Kernel(
-        _tiled_input_kernel,
-        scratch=lambda g, kernel, **attributes: _scratch(
-            "by_input", _input_shapes(g, kernel, **attributes), np.result_type(g.dtype, kernel.dtype), winograd
-        ),
-    ),
-    _tiled_input_spec,
-    conv_by_input.gradient,
-    (Sample((Draw((2, 4, 8, 3)), Draw((3, 3, 2, 3))), {"lengths": (4, 8), **_SAME}),),
-    macs=conv_by_input.macs,
-)
+tiled_conv = _tiled(conv, "forward", (2, 4, 8, 2), {})
+tiled_conv_by_input = _tiled(conv_by_input, "by_input", (2, 4, 8, 3), {"lengths": (4, 8)})

@@ -49,7 +49,8 @@ def test_the_op_on_all_rows_is_the_op_on_each_row(op: Op, sample: Sample) -> Non
             together = interpret(graph, *(np.stack([r[i] for r in rows]) if i in with_rows else rows[0][i] for i in range(count)))
             alone = [interpret(one, *row) for row in of_rows]
         for value, right in zip(together, zip(*alone, strict=True), strict=True):
-            np.testing.assert_allclose(value, np.stack(right), rtol=1e-12, atol=1e-14, err_msg=f"{op.name} with rows at {with_rows}")
+            atol = 1e-12 if op.name.startswith("tiled_") else 1e-14  # the rule of an op in tiles, which rounds otherwise, is the exact op
+            np.testing.assert_allclose(value, np.stack(right), rtol=1e-12, atol=atol, err_msg=f"{op.name} with rows at {with_rows}")
 
 
 def test_an_op_without_a_rule_is_named() -> None:

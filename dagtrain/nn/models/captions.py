@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.arguments import fraction, whole
 from dagtrain.errors import ArgumentError
 from dagtrain.nn.activations import softmax
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
 from dagtrain.nn.layers import Dense, Embedding
-from dagtrain.nn.models.cells import checked_units, count_of, make, run, set_fields, start
+from dagtrain.nn.models.cells import checked, make, run, set_fields, start
 from dagtrain.nn.values import Values
 
 __all__ = ["Captioner"]
@@ -77,16 +76,14 @@ class Captioner(Layer):
     output: Dense = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        title = self.name or "Captioner"
         if not isinstance(self.encoder, Layer):
-            raise ArgumentError(f"{title}: encoder is a layer, such as a Sequential of convolutions, got {self.encoder!r}.")
-        count, units = count_of(title, self.vocabulary), checked_units(title, self.units)
-        rows = Embedding(count, whole(f"{title}: embedding", self.embedding))
-        fraction(f"{title}: dropout", self.dropout)
-        stack = make(title, self.cell, units, self.dropout)
+            raise ArgumentError(
+                f"{self.name or 'Captioner'}: encoder is a layer, such as a Sequential of convolutions, got {self.encoder!r}."
+            )
+        title, count, units = checked(self)
+        rows, stack = Embedding(count, self.embedding), make(title, self.cell, units, self.dropout)
         set_fields(self, units=units, rows=rows, cells=stack, output=Dense(count))
-        width = units[-1]
-        set_fields(self, together=Dense(width, "relu"), joined=Dense(width, "tanh"))
+        set_fields(self, together=Dense(units[-1], "relu"), joined=Dense(units[-1], "tanh"))
 
     def forward(self, c: Context, picture: Values, tokens: Values) -> Values:
         """The logits behind each token, of shape (samples, steps, tokens)."""

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.arguments import is_whole, one_of, whole
+from dagtrain.arguments import fraction, is_whole, one_of, whole
 from dagtrain.errors import ArgumentError
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
-from dagtrain.nn.layers import GRU, LSTM
+from dagtrain.nn.layers import GRU, LSTM, Dense, Embedding
 from dagtrain.nn.values import Values
 
-__all__ = ["CELLS", "Kept", "checked_units", "count_of", "make", "run", "set_fields", "start"]
+__all__ = ["CELLS", "Kept", "checked", "count_of", "logits_of", "make", "run", "set_fields", "start"]
 
 CELLS = {"lstm": LSTM, "gru": GRU}
 
@@ -22,12 +22,16 @@ Kept = list[list[Values]]
 """The states of each layer of a stack."""
 
 
-def checked_units(title: str, units: Any) -> tuple[int, ...]:
-    """Units of each layer of a stack; one number is one layer."""
-    each = (units,) if is_whole(units) else units
+def checked(model: Any) -> tuple[str, int, tuple[int, ...]]:
+    """Of a recurrent model whose settings are right: what errors call it, its number of tokens, and the units of each layer."""
+    title, units = model.name or type(model).__name__, model.units
+    count, each = count_of(title, model.vocabulary), (units,) if is_whole(units) else units
     if not isinstance(each, list | tuple) or not each:
         raise ArgumentError(f"{title}: units are those of each recurrent layer, as in (256, 256), got {units!r}.")
-    return tuple(whole(f"{title}: units", n) for n in each)
+    each = tuple(whole(f"{title}: units", n) for n in each)
+    whole(f"{title}: embedding", model.embedding)
+    fraction(f"{title}: dropout", model.dropout)
+    return title, count, each
 
 
 def count_of(title: str, vocabulary: Any) -> int:
@@ -59,6 +63,13 @@ def run(c: Context, cells: Sequence[Layer], x: Values, states: Sequence[Sequence
         x, *state = c(cell, x, *before)
         after.append(state)
     return x, after
+
+
+def logits_of(c: Context, output: Dense | None, rows: Embedding, y: Values) -> Values:
+    """The logits of tokens; without a layer for them, by the products with the vectors of all tokens."""
+    if output is not None:
+        return c(output, y)
+    return c(rows, y, method="logits") + c.parameter("bias", (rows.input_dim,), "zeros")
 
 
 def set_fields(layer: Layer, **fields: Any) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from dagtrain.arguments import fraction, whole
 from dagtrain.errors import ArgumentError
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
 from dagtrain.nn.layers import Dense, Embedding
-from dagtrain.nn.models.cells import Kept, checked_units, count_of, make, run, set_fields, start
+from dagtrain.nn.models.cells import Kept, checked, logits_of, make, run, set_fields, start
 from dagtrain.nn.values import Values
 
 __all__ = ["LanguageModel"]
@@ -68,10 +67,7 @@ class LanguageModel(Layer):
     output: Dense | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        title = self.name or "LanguageModel"
-        count, units = count_of(title, self.vocabulary), checked_units(title, self.units)
-        width = whole(f"{title}: embedding", self.embedding)
-        fraction(f"{title}: dropout", self.dropout)
+        (title, count, units), width = checked(self), self.embedding
         if self.tied and units[-1] != width:
             raise ArgumentError(
                 f"{title}: with tied=True the last recurrent layer is as wide as the embedding: units[-1]={units[-1]}, embedding={width}."
@@ -83,7 +79,7 @@ class LanguageModel(Layer):
     def forward(self, c: Context, tokens: Values) -> Values:
         """The logits behind each token, of shape (samples, steps, tokens)."""
         y, _ = run(c, self.cells, c(self.rows, tokens))
-        return self._logits(c, y)
+        return logits_of(c, self.output, self.rows, y)
 
     def begin(self, c: Context, tokens: Values) -> Kept:
         """The states before the first token."""
@@ -92,9 +88,4 @@ class LanguageModel(Layer):
     def step(self, c: Context, tokens: Values, state: Kept) -> tuple[Values, Kept]:
         """The logits behind one more token of each row, and the states."""
         y, after = run(c, self.cells, c(self.rows, tokens[:, None]), state)
-        return self._logits(c, y[:, 0]), after
-
-    def _logits(self, c: Context, y: Values) -> Values:
-        if self.output is not None:
-            return c(self.output, y)
-        return c(self.rows, y, method="logits") + c.parameter("bias", (self.rows.input_dim,), "zeros")
+        return logits_of(c, self.output, self.rows, y[:, 0]), after

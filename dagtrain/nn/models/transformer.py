@@ -12,7 +12,7 @@ from dagtrain.errors import ShapeError
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
 from dagtrain.nn.layers import Dense, Dropout, Embedding, LayerNorm, PositionEmbedding, SinePositionEncoding, TransformerBlock
-from dagtrain.nn.models.cells import count_of, set_fields
+from dagtrain.nn.models.cells import count_of, logits_of, set_fields
 from dagtrain.nn.values import Values
 
 __all__ = ["TransformerLM"]
@@ -130,7 +130,4 @@ class TransformerLM(Layer):
         return self._logits(c, x)[:, 0], {"kept": kept, "position": position + 1}
 
     def _logits(self, c: Context, x: Values) -> Values:
-        x = c(self.norm, x)
-        if self.output is not None:
-            return c(self.output, x)
-        return c(self.rows, x, method="logits") + c.parameter("bias", (self.rows.input_dim,), "zeros")
+        return logits_of(c, self.output, self.rows, c(self.norm, x))

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.arguments import fraction, whole
 from dagtrain.nn.activations import softmax
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
 from dagtrain.nn.layers import Dense, Embedding
-from dagtrain.nn.models.cells import Kept, checked_units, count_of, make, run, set_fields
+from dagtrain.nn.models.cells import Kept, checked, count_of, make, run, set_fields
 from dagtrain.nn.values import Values
 
 __all__ = ["SequenceToSequence"]
@@ -76,13 +75,11 @@ class SequenceToSequence(Layer):
     output: Dense = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        title = self.name or "SequenceToSequence"
-        there, here = count_of(title, self.source), count_of(title, self.vocabulary)
-        units, width = checked_units(title, self.units), whole(f"{title}: embedding", self.embedding)
-        fraction(f"{title}: dropout", self.dropout)
+        title, count, units = checked(self)
+        source_rows, rows = (Embedding(n, self.embedding) for n in (count_of(title, self.source), count))
         encoder, decoder = (make(title, self.cell, units, self.dropout) for _ in range(2))
-        set_fields(self, units=units, source_rows=Embedding(there, width), rows=Embedding(here, width), encoder=encoder, decoder=decoder)
-        set_fields(self, query=Dense(units[-1], use_bias=False), joined=Dense(units[-1], "tanh"), output=Dense(here))
+        set_fields(self, units=units, source_rows=source_rows, rows=rows, encoder=encoder, decoder=decoder)
+        set_fields(self, query=Dense(units[-1], use_bias=False), joined=Dense(units[-1], "tanh"), output=Dense(count))
 
     def forward(self, c: Context, source: Values, tokens: Values) -> Values:
         """The logits behind each token, of shape (samples, steps, tokens)."""
