@@ -13,7 +13,7 @@ import numpy as np
 
 from dagtrain.errors import ArgumentError, UnknownNameError
 
-__all__ = ["float_dtype", "fraction", "is_future", "is_number", "is_whole", "not_negative", "one_of", "positive", "seed", "whole"]
+__all__ = ["flag", "float_dtype", "fraction", "is_future", "is_number", "is_whole", "not_negative", "one_of", "positive", "seed", "whole"]
 
 
 def is_whole(value: object) -> TypeGuard[int | np.integer[Any]]:
@@ -88,6 +88,13 @@ def float_dtype(dtype: object) -> np.dtype[Any]:
     if wide not in (np.float32, np.float64):
         raise ArgumentError(f'training computes in dtype "float32" or "float64", got {dtype!r}.')
     return wide  # type: ignore[no-any-return]  # as checked
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise ArgumentError(f"{name} is True or False, got {value!r}.")
+    return value
 
 
 def one_of(kind: str, name: object, names: Collection[str]) -> str:

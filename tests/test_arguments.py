@@ -36,6 +36,12 @@ def test_the_ends_of_each_range(check, inside, outside):
             check("it", value)
 
 
+@each([0, 1, None, "True", np.True_])
+def test_what_is_neither_true_nor_false_is_refused(value):
+    with pytest.raises(ArgumentError, match="LSTM: use_bias is True or False, got"):
+        arguments.flag("LSTM: use_bias", value)
+
+
 def test_ranges_that_are_wider():
     assert arguments.fraction("it", 1, one=True) == 1
     assert arguments.positive("it", np.inf, infinite=True) == np.inf

@@ -25,7 +25,7 @@ from dagtrain.data.exact import joined, mean_and_variance
 from dagtrain.data.nests import check_names, is_parts
 from dagtrain.data.table_parts import Seen, as_category, as_numbers, columns_of, factorized, over_partitions, seen
 from dagtrain.data.tables import is_table
-from dagtrain.errors import ArgumentError, DataError, UnknownNameError
+from dagtrain.errors import ArgumentError, DataError, ShapeError, UnknownNameError
 from dagtrain.graph import Array
 
 __all__ = ["GAP", "UNSEEN", "Category", "Features", "Number"]
@@ -191,10 +191,14 @@ class Features:
         UnknownNameError, ArgumentError
             If `categories`, `log` or `fill` is not for columns of the table.
         """
-        least, fill = whole("Features.learn: least", least), dict(fill or {})
+        least, fill = whole("Features.learn: least", least), {} if fill is None else fill
+        if not isinstance(fill, Mapping):
+            raise ArgumentError(f'Features.learn: fill is a dict of numbers by column, as in fill={{"income": 0.0}}, got {fill!r}.')
         for name, value in fill.items():
             if not (is_number(value) and math.isfinite(value)):
                 raise ArgumentError(f"Features.learn: fill of {name!r} is a finite number, got {value!r}.")
+            if name in log and value <= -1:
+                raise ArgumentError(f"Features.learn: fill of {name!r} has no log(1 + x): give a number above -1, got {value!r}.")
         for title, columns in (("categories", categories), ("log", log)):
             if isinstance(columns, str):
                 raise ArgumentError(f"Features.learn: {title} is a list of names of columns, as in {title}=[{columns!r}].")
@@ -280,9 +284,13 @@ class Features:
 
         So the shares by `dagtrain.explain.integrated_gradients` become those of the table's columns.
         """
+        values = np.asarray(values)
+        if values.ndim != 2 or values.shape[1] != len(self.encoded_names):
+            form = f"(rows, {len(self.encoded_names)}), a number for each of {', '.join(self.encoded_names)}"
+            raise ShapeError(f"Features.by_column takes an array of shape {form}, got {values.shape}.")
         numbers = [number.name for number in self.numbers for _ in range(1 + number.gaps)]
         sources = np.array([self.names.index(name) for name in (*numbers, *(category.name for category in self.categories))])
-        return np.stack([np.asarray(values)[:, sources == i].sum(axis=1) for i in range(len(self.columns))], axis=1)
+        return np.stack([values[:, sources == i].sum(axis=1) for i in range(len(self.columns))], axis=1)
 
     def _encoded(self, table: Mapping[str, Any]) -> Iterator[Array]:
         for number in self.numbers:
@@ -300,8 +308,11 @@ def _learnt(name: str, parts: Sequence[Seen], least: int, fill: float | None, lo
             what = "a number that is infinite" + " or has no log(1 + x)" * log
             raise DataError(f"column {name!r} of the table holds {what}: row {start + part.unfit}, counted from 0.")
     numbers, counts = ([each for part in parts if (each := getattr(part, kind)) is not None] for kind in ("sums", "counts"))
-    if numbers and counts:
-        raise DataError(f"column {name!r} holds numbers in some partitions and categories in others: give it one dtype.")
+    if counts and any(each.rows for each in numbers):  # else what looks like numbers are gaps alone
+        raise DataError(
+            f"column {name!r} holds numbers in some partitions and categories in others: give it one dtype, as .astype(str) does, or name "
+            "it in categories=[...]."
+        )
     total: dict[str | int, int] = {}
     for value, count in (item for part in counts for item in part.items()):
         total[value] = total.get(value, 0) + count

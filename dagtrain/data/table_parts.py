@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dagtrain.arguments import is_number
 from dagtrain.data.check import check_dtype, refuse_masked
 from dagtrain.data.compute import block_key, compute, shared_graph
 from dagtrain.data.exact import Sums, exact_sums
@@ -81,7 +82,7 @@ def seen(categories: tuple[str, ...], log: tuple[str, ...], table: Any) -> dict[
 
 
 def _seen(name: str, column: Any, is_category: bool, log: bool) -> Seen:
-    if is_category or column.dtype.kind in "OUT":  # pandas' categories and text are objects too
+    if is_category or (column.dtype.kind in "OUT" and _of_objects(column) is None):  # pandas' categories and text are objects too
         numbers, values = factorized(name, column)
         counts: dict[str | int, int] = {}
         for value, count in zip(values, np.bincount(numbers[numbers >= 0], minlength=len(values)).tolist(), strict=True):
@@ -89,6 +90,8 @@ def _seen(name: str, column: Any, is_category: bool, log: bool) -> Seen:
             counts[category] = counts.get(category, 0) + count
         return Seen(len(numbers), int((numbers < 0).sum()), counts=counts or None)
     array = as_numbers(name, column)
+    if column.dtype.kind == "O" and np.isnan(array).all():
+        return Seen(len(array), len(array))
     unfit = np.flatnonzero(np.isinf(array) | (array <= -1) & log)
     if len(unfit):
         return Seen(len(array), 0, int(unfit[0]))
@@ -101,6 +104,8 @@ def as_numbers(name: str, column: Any) -> Array:
     """A column of numbers as float64, gaps as NaN."""
     title = f"column {name!r} of the table"
     kind = column.dtype.kind
+    if (objects := _of_objects(column)) is not None:
+        return objects
     if kind not in "biuf":
         if isinstance(column.dtype, np.dtype) and kind in "cmMV":
             check_dtype(title, column.dtype)
@@ -111,6 +116,19 @@ def as_numbers(name: str, column: Any) -> Array:
         return column.astype(np.float64)
     numbers: Array = column.to_numpy(dtype=np.float64, na_value=np.nan)
     return numbers
+
+
+def _of_objects(column: Any) -> Array | None:
+    """A column of objects that are numbers, truth values or gaps, as one row of a table has them; None for any other column."""
+    if column.dtype != np.dtype(object):
+        return None
+    import pandas as pd
+
+    values = np.asarray(column)
+    is_gap = pd.isna(values)
+    if not all(is_number(value) or isinstance(value, bool | np.bool_) for value in values[~is_gap]):
+        return None
+    return np.where(is_gap, np.nan, values).astype(np.float64)
 
 
 def factorized(name: str, column: Any) -> tuple[Array, list[Any]]:
@@ -136,4 +154,4 @@ def as_category(name: str, value: Any) -> str | int:
         return str(value)
     if isinstance(value, bool | int | np.bool_ | np.integer) or (isinstance(value, float | np.floating) and float(value).is_integer()):
         return int(value)
-    raise DataError(f"column {name!r} of the table holds {value!r}: categories are text or whole numbers.")
+    raise DataError(f"column {name!r} of the table holds {value!r}: categories are text or whole numbers, as .astype(str) makes them.")

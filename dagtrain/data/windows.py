@@ -22,7 +22,7 @@ import numpy as np
 
 from dagtrain.arguments import whole
 from dagtrain.data.columns import Rows
-from dagtrain.data.nests import is_parts
+from dagtrain.data.nests import is_nest, is_parts
 from dagtrain.errors import DataError
 from dagtrain.graph import Array
 
@@ -84,7 +84,12 @@ def windows(series: Any, width: int, step: int = 1) -> Any:
     if not hasattr(series, "__dask_graph__"):
         if is_parts(series):
             raise DataError("windows: the series is a list of partitions: join them in time, da.concatenate([da.from_delayed(...), ...]).")
+        from dagtrain.data.check import refuse_masked  # which imports this module
+
+        refuse_masked("windows: the series", series)
         rows = np.asarray(series)
+        if is_nest(series) or (rows.dtype == object and not rows.shape):
+            raise DataError(f"windows: a series is one array of rows in time, got a {type(series).__name__}: make windows of each array.")
         _check(rows.shape, width)
         view = _view(rows, width, step)
         view.flags.writeable = False  # rows are shared

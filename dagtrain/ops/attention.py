@@ -24,8 +24,8 @@ from dagtrain.ops.bodies import several
 from dagtrain.ops.elementwise import exp, where
 from dagtrain.ops.layer_norm import parts_in_single
 from dagtrain.ops.linalg import matmul
-from dagtrain.ops.record import Draw, Drawn, Kernel, Op, Sample, parts, written
-from dagtrain.ops.reduce import is_half, reduce_max, reduce_sum
+from dagtrain.ops.record import Draw, Drawn, Kernel, Op, Sample, parts
+from dagtrain.ops.reduce import in_single, is_half, reduce_max, reduce_sum
 from dagtrain.ops.shape import swapaxes, transpose
 
 __all__ = ["attention", "attention_gradient"]
@@ -37,8 +37,7 @@ def _geometry(q: Any, k: Any, v: Any, mask: Sequence[Any], time: int) -> Geometr
 
 def _kernel(q: Any, k: Any, v: Any, *mask: Any, out: Any = None, scratch: Any = None, time: int, **options: Any) -> Any:
     if q.itemsize == 2 and is_half(q):
-        wide = (a.astype(np.float32) for a in (q, k, v))
-        return written(_kernel(*wide, *mask, time=time, **options).astype(np.float16), out)
+        return in_single(_kernel, (q, k, v, *mask), out, time=time, **options)
     s = _geometry(q, k, v, mask, time)
     out = np.empty((*q.shape[:-1], v.shape[-1]), q.dtype) if out is None else out
     attend(q, k, v, mask[0] if mask else None, out, scratch, s, time=time, **options)

@@ -7,9 +7,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dagtrain.graph import Graph, Spec
+from dagtrain.graph import Graph, Spec, Tensor
+from dagtrain.ops.record import as_tensor, written
+from dagtrain.ops.shape import broadcast_to
 
-__all__ = ["Body", "Call", "Vjp", "restrict", "several"]
+__all__ = ["Body", "Call", "Vjp", "cotangent", "restrict", "several", "written_parts"]
 
 Call = Callable[..., Sequence[Any]]
 """A body that can be run: arrays in, arrays out, in memory that the next call overwrites."""
@@ -29,6 +31,18 @@ class Body(Protocol):
 def several(specs: Sequence[Spec]) -> Spec:
     """The spec of a node with these outputs."""
     return Spec((), np.dtype(bool), tuple(specs))
+
+
+def written_parts(results: Sequence[Any], out: Sequence[Any] | None) -> tuple[Any, ...]:
+    """The results of a kernel with several outputs: as they are, or copied into `out`, whose entries are None where nothing reads them."""
+    if out is None:
+        return tuple(results)
+    return tuple(None if place is None else written(result, place) for result, place in zip(results, out, strict=True))
+
+
+def cotangent(g: Tensor | None, spec: Spec) -> Tensor:
+    """The cotangent of an output of this spec; zeros for one that leads nowhere."""
+    return broadcast_to(as_tensor(np.zeros((), spec.dtype)), spec.shape) if g is None else g
 
 
 def restrict(body: Graph, inputs: Sequence[int], outputs: Sequence[int]) -> Graph:

@@ -21,7 +21,8 @@ from dagtrain.errors import DTypeError, ShapeError
 from dagtrain.graph import Spec, Tensor, make_spec
 from dagtrain.ops import conv_kernels, depthwise_kernels, winograd
 from dagtrain.ops.conv_kernels import Shapes
-from dagtrain.ops.record import Draw, Kernel, Op, Sample, written
+from dagtrain.ops.record import Draw, Kernel, Op, Sample
+from dagtrain.ops.reduce import in_single
 from dagtrain.ops.windows import Lengths, Padding, counts_of
 
 __all__ = ["conv", "conv_by_input", "conv_by_kernel", "pays_by_tiles", "tiled_conv", "tiled_conv_by_input"]
@@ -92,7 +93,7 @@ def _kernel(name: str, module: Any = None) -> Kernel:
     def call(a: Any, b: Any, out: Any = None, scratch: Any = None, **attributes: Any) -> Any:
         dtype = np.result_type(a, b)
         if dtype == np.float16:
-            return written(call(a.astype(np.float32), b.astype(np.float32), **attributes).astype(dtype), out)
+            return in_single(call, (a, b), out, **attributes)
         s = shapes(a, b, **attributes)
         return find(name, s)(a, b, np.empty(result(s), dtype) if out is None else out, scratch, s)
 

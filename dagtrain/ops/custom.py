@@ -12,12 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from dagtrain.graph import Graph, Tensor, make, topological
-from dagtrain.ops.bodies import Body, Vjp, several
-from dagtrain.ops.record import Draw, Drawn, Kernel, Op, Sample, as_tensor, parts
-from dagtrain.ops.shape import broadcast_to
+from dagtrain.ops.bodies import Body, Vjp, cotangent, several
+from dagtrain.ops.record import Draw, Drawn, Kernel, Op, Sample, parts
 
 __all__ = ["closed_over", "custom_gradient", "recompute"]
 
@@ -55,10 +52,7 @@ def _replace(node: Tensor, used: Collection[int], prune: Callable[[Graph], Graph
 def _given_gradient(
     cotangents: Sequence[Tensor | None], node: Tensor, *inputs: Tensor, vjp: Vjp, body: Graph, outputs: int
 ) -> list[Tensor | None]:
-    gs = [
-        broadcast_to(as_tensor(np.zeros((), s.dtype)), s.shape) if g is None else g
-        for g, s in zip(cotangents, node.spec.parts, strict=True)
-    ]
+    gs = [cotangent(g, spec) for g, spec in zip(cotangents, node.spec.parts, strict=True)]
     return [*[None] * outputs, *body.apply(*inputs[outputs:], *gs)]
 
 

@@ -22,8 +22,8 @@ from dagtrain.graph import Spec, Tensor
 from dagtrain.ops.bodies import several
 from dagtrain.ops.elementwise import exp, square
 from dagtrain.ops.layer_norm import parts_in_single, wide
-from dagtrain.ops.record import Draw, Drawn, Kernel, Op, Sample, part, written
-from dagtrain.ops.reduce import is_half
+from dagtrain.ops.record import Draw, Drawn, Kernel, Op, Sample, part
+from dagtrain.ops.reduce import in_single, is_half
 from dagtrain.ops.special import erf
 
 __all__ = ["gelu", "gelu_gradient"]
@@ -122,8 +122,7 @@ gelu: Op = Op(
 
 def _gradient_kernel(g: Any, x: Any, share: Any, out: Any = None, scratch: Any = None, *, approximate: bool) -> Any:
     if x.itemsize == 2 and is_half(x):
-        wide = (a.astype(np.float32) for a in (g, x, share))
-        return written(_gradient_kernel(*wide, approximate=approximate).astype(np.float16), out)
+        return in_single(_gradient_kernel, (g, x, share), out, approximate=approximate)
     result = np.empty(x.shape, x.dtype) if out is None else out
     gs, xs, shares, dx, real = _flat(g), _flat(x), _flat(share), result.reshape(-1), x.dtype.type
     work = scratch[0] if scratch is not None else np.empty(_short(x), x.dtype)

@@ -86,8 +86,7 @@ def _lines(shape: tuple[int, ...], axis: int) -> tuple[Any, ...]:
 
 
 def _along_kernel(a: Any, indices: Any, out: Any = None, *, axis: int) -> Any:
-    values = a[_grid(a.shape, indices, axis)]
-    return written(values, out)
+    return written(a[_grid(a.shape, indices, axis)], out)
 
 
 _along = Op(
@@ -137,14 +136,9 @@ def gathered_spec(a: Spec, *indices: Spec) -> Spec:
     return Spec((*shape, *a.shape[len(indices) :]), a.dtype)
 
 
-def _gather_kernel(a: Any, *indices: Any, out: Any = None) -> Any:
-    values = a[indices]
-    return written(values, out)
-
-
 _gather = Op(
     "gather",
-    _gather_kernel,
+    lambda a, *indices, out=None: written(a[indices], out),
     gathered_spec,
     lambda g, y, a, *i: (_scatter(g, *i, shape=a.shape), *(None,) * len(i)),
     (

@@ -19,7 +19,7 @@ import numpy as np
 
 from dagtrain.errors import DTypeError, ShapeError
 from dagtrain.graph import Spec, Tensor
-from dagtrain.ops.bodies import several
+from dagtrain.ops.bodies import several, written_parts
 from dagtrain.ops.record import Draw, Drawn, Kernel, Op, Sample, part
 from dagtrain.ops.reduce import is_half, reduce_mean, reduce_sum
 
@@ -38,10 +38,7 @@ def parts_in_single(kernel: Any, arrays: Sequence[Any], out: Any, halves: int, *
     """What a kernel with several outputs makes of float16 arrays, computed in float32; so many of the first outputs are float16."""
     values = list(kernel(*(a.astype(np.float32) if is_half(a) else a for a in arrays), **attributes))
     values[:halves] = [v.astype(np.float16) for v in values[:halves]]
-    for value, place in zip(values, out or (), strict=False):
-        if place is not None:
-            place[...] = value
-    return tuple(values if out is None else out)
+    return written_parts(values, out)
 
 
 def _block(x: Any) -> tuple[int, int]:

@@ -11,8 +11,8 @@ import numpy as np
 from dagtrain.errors import ShapeError
 from dagtrain.graph import Spec, Tensor
 from dagtrain.ops.elementwise import multiply
-from dagtrain.ops.record import Draw, Kernel, Op, Sample, as_tensor, axis_of, written
-from dagtrain.ops.reduce import is_half
+from dagtrain.ops.record import Draw, Kernel, Op, Sample, as_tensor, axis_of
+from dagtrain.ops.reduce import in_single, is_half
 from dagtrain.ops.shape import broadcast_to, expand_dims, reshape, swapaxes, transpose
 
 
@@ -150,7 +150,7 @@ def _einsum_gradient(g: Tensor, y: Tensor, *inputs: Tensor, subscripts: str) -> 
 
 def _einsum_kernel(*arrays: Any, out: Any = None, subscripts: str) -> Any:
     if all(map(is_half, arrays)):  # in some forms NumPy sums float16 in float16
-        return written(np.asarray(_einsum_kernel(*(a.astype(np.float32) for a in arrays), subscripts=subscripts)).astype(np.float16), out)
+        return in_single(_einsum_kernel, arrays, out, subscripts=subscripts)
     return np.einsum(subscripts, *arrays, out=out, optimize=len(arrays) > 1)
 
 

@@ -147,7 +147,7 @@ max_pick: Op = Op(
 
 def _sum_kernel(x: Any, out: Any = None, scratch: Any = None, **geometry: Any) -> Any:
     if x.itemsize == 2 and is_half(x):
-        return in_single(_sum_kernel, x, out, **geometry)
+        return in_single(_sum_kernel, (x,), out, **geometry)
     s = _shapes(x, "sum_pool", **geometry)
     out = np.empty(_of_windows(s), x.dtype) if out is None else out
     total(x, out, scratch, s)

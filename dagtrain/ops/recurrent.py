@@ -21,9 +21,8 @@ import numpy as np
 from dagtrain.errors import DTypeError, ShapeError
 from dagtrain.graph import Graph, Spec, Tensor
 from dagtrain.ops import gru_kernels, lstm_kernels, recurrent_steps, rnn_kernels
-from dagtrain.ops.bodies import several
-from dagtrain.ops.record import Draw, Drawn, Kernel, Op, Sample, as_tensor, part, parts
-from dagtrain.ops.shape import broadcast_to
+from dagtrain.ops.bodies import cotangent, several
+from dagtrain.ops.record import Draw, Drawn, Kernel, Op, Sample, part, parts
 
 __all__ = ["gru", "gru_gradient", "lstm", "lstm_gradient", "rnn", "rnn_gradient"]
 
@@ -94,10 +93,7 @@ def _cell(
         x, kernel, recurrent, _, *rest = inputs
         whole = node if not keeps or a["keep"] else op(*inputs, **{**a, "keep": True})
         outputs = parts(whole)
-        gs = [
-            broadcast_to(as_tensor(np.zeros((), x.dtype)), y.shape) if g is None else g
-            for g, y in zip(cotangents[:last], outputs, strict=False)
-        ]
+        gs = [cotangent(g, y.spec) for g, y in zip(cotangents[:last], outputs, strict=False)]
         back = slope(x, kernel, recurrent, *rest, outputs[0], *outputs[last:], *gs, reverse=a["reverse"])
         return [*parts(back), *[None] * (len(rest) - states)]
 

@@ -52,6 +52,11 @@ _SAMPLES = tuple(
 )
 
 
+def _reduction(name: str, kind: str, kernel: Any, gradient: Any, flops: float = 1.0) -> Op:
+    """The record of a reduction with so many operations for each element."""
+    return Op(name, kernel, _spec(kind), gradient, _SAMPLES, flops=lambda spec, a, **_: flops * a.size)
+
+
 def _expanded(y: Tensor, a: Tensor, axis: Axes, keepdims: bool) -> Tensor:
     """`y` with the reduced axes put back as length 1."""
     from dagtrain.ops.shape import reshape
@@ -70,9 +75,9 @@ def is_half(a: Any) -> bool:
     return bool(a.dtype.char == "e")
 
 
-def in_single(kernel: Any, a: Any, out: Any, **attributes: Any) -> Any:
-    """What a kernel makes of a float16 array, computed in float32."""
-    return written(np.asarray(kernel(a.astype(np.float32), **attributes)).astype(np.float16), out)
+def in_single(kernel: Any, arrays: tuple[Any, ...], out: Any, **attributes: Any) -> Any:
+    """What a kernel makes of float16 arrays, computed in float32."""
+    return written(np.asarray(kernel(*(a.astype(np.float32) if is_half(a) else a for a in arrays), **attributes)).astype(np.float16), out)
 
 
 _TALL, _NARROW, _WIDE = 1 << 16, 64, 512
@@ -97,25 +102,18 @@ def _tall_sum(a: Any, out: Any, *, axis: Axes, keepdims: bool) -> Any:
 
 def _sum_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
     if a.itemsize == 2 and is_half(a):
-        return in_single(_sum_kernel, a, out, axis=axis, keepdims=keepdims)
+        return in_single(_sum_kernel, (a,), out, axis=axis, keepdims=keepdims)
     if a.size >= _TALL and _is_tall(a, axis):
         return _tall_sum(a, out, axis=axis, keepdims=keepdims)
     return add_reduce(a, axis, None, out, keepdims)
 
 
-_sum = Op(
-    "sum",
-    _sum_kernel,
-    _spec("sum"),
-    lambda g, y, a, *, axis, keepdims: (_spread(g, a, axis, keepdims),),
-    _SAMPLES,
-    flops=lambda spec, a, **_: float(a.size),
-)
+_sum = _reduction("sum", "sum", _sum_kernel, lambda g, y, a, *, axis, keepdims: (_spread(g, a, axis, keepdims),))
 
 
 def _mean_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
     if a.itemsize == 2 and is_half(a):
-        return in_single(_mean_kernel, a, out, axis=axis, keepdims=keepdims)
+        return in_single(_mean_kernel, (a,), out, axis=axis, keepdims=keepdims)
     if a.size >= _TALL and _is_tall(a, axis):
         total = _tall_sum(a, out, axis=axis, keepdims=keepdims)
     else:
@@ -123,14 +121,11 @@ def _mean_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
     return np.divide(total, total.dtype.type(size_of(a.shape, axis)), out=out)
 
 
-_mean = Op(
-    "mean",
-    _mean_kernel,
-    _spec("mean"),
-    lambda g, y, a, *, axis, keepdims: (_spread(g * (1.0 / max(size_of(a.shape, axis), 1)), a, axis, keepdims),),
-    _SAMPLES,
-    flops=lambda spec, a, **_: float(a.size),
-)
+def _mean_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: bool) -> tuple[Tensor]:
+    return (_spread(g * (1.0 / max(size_of(a.shape, axis), 1)), a, axis, keepdims),)
+
+
+_mean = _reduction("mean", "mean", _mean_kernel, _mean_gradient)
 
 
 def _prod_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: bool) -> tuple[Tensor]:
@@ -157,14 +152,7 @@ def _products_of_others(flat: Tensor) -> Tensor:
     return products
 
 
-_prod = Op(
-    "prod",
-    lambda a, out=None, *, axis, keepdims: _multiply_reduce(a, axis, None, out, keepdims),
-    _spec("sum"),
-    _prod_gradient,
-    _SAMPLES,
-    flops=lambda spec, a, **_: float(a.size),
-)
+_prod = _reduction("prod", "sum", lambda a, out=None, *, axis, keepdims: _multiply_reduce(a, axis, None, out, keepdims), _prod_gradient)
 
 
 def _extreme_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: bool) -> tuple[Tensor]:
@@ -172,22 +160,8 @@ def _extreme_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: 
     return (hit * (_expanded(g, a, axis, keepdims) / reduce_sum(hit, axis, True)),)
 
 
-_max = Op(
-    "max",
-    lambda a, out=None, *, axis, keepdims: maximum_reduce(a, axis, None, out, keepdims),
-    _spec("extreme"),
-    _extreme_gradient,
-    _SAMPLES,
-    flops=lambda spec, a, **_: float(a.size),
-)
-_min = Op(
-    "min",
-    lambda a, out=None, *, axis, keepdims: _minimum_reduce(a, axis, None, out, keepdims),
-    _spec("extreme"),
-    _extreme_gradient,
-    _SAMPLES,
-    flops=lambda spec, a, **_: float(a.size),
-)
+_max = _reduction("max", "extreme", lambda a, out=None, *, axis, keepdims: maximum_reduce(a, axis, None, out, keepdims), _extreme_gradient)
+_min = _reduction("min", "extreme", lambda a, out=None, *, axis, keepdims: _minimum_reduce(a, axis, None, out, keepdims), _extreme_gradient)
 _any = Op("any", lambda a, out=None, *, axis, keepdims: np.any(a, axis, out=out, keepdims=keepdims), _spec(np.dtype(bool)), ZERO, _SAMPLES)
 _all = Op("all", lambda a, out=None, *, axis, keepdims: np.all(a, axis, out=out, keepdims=keepdims), _spec(np.dtype(bool)), ZERO, _SAMPLES)
 
@@ -199,7 +173,7 @@ def _as_float(a: Any) -> Any:
 
 def _logsumexp_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
     if a.itemsize == 2 and is_half(a):
-        return in_single(_logsumexp_kernel, a, out, axis=axis, keepdims=keepdims)
+        return in_single(_logsumexp_kernel, (a,), out, axis=axis, keepdims=keepdims)
     a = _as_float(a)
     top = maximum_reduce(a.real if np.iscomplexobj(a) else a, axis, None, None, True)
     top = np.where(np.isfinite(top), top, 0).astype(top.dtype)
@@ -220,19 +194,12 @@ def _logsumexp_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims
     return (_expanded(g, a, axis, keepdims) * shares,)
 
 
-_logsumexp = Op(
-    "logsumexp",
-    _logsumexp_kernel,
-    _spec("mean"),
-    _logsumexp_gradient,
-    _SAMPLES,
-    flops=lambda spec, a, **_: 12.0 * a.size,
-)
+_logsumexp = _reduction("logsumexp", "mean", _logsumexp_kernel, _logsumexp_gradient, flops=12.0)
 
 
 def _norm_kernel(a: Any, out: Any = None, *, axis: Axes, keepdims: bool) -> Any:
     if a.itemsize == 2 and is_half(a):
-        return in_single(_norm_kernel, a, out, axis=axis, keepdims=keepdims)
+        return in_single(_norm_kernel, (a,), out, axis=axis, keepdims=keepdims)
     return np.sqrt(add_reduce(np.square(_as_float(a)), axis, None, None, keepdims), out=out)
 
 
@@ -240,14 +207,7 @@ def _norm_gradient(g: Tensor, y: Tensor, a: Tensor, *, axis: Axes, keepdims: boo
     return (_expanded(g, a, axis, keepdims) * part_of_length(a, _expanded(y, a, axis, keepdims)),)
 
 
-_norm = Op(
-    "norm",
-    _norm_kernel,
-    _spec("mean"),
-    _norm_gradient,
-    _SAMPLES,
-    flops=lambda spec, a, **_: 2.0 * a.size,
-)
+_norm = _reduction("norm", "mean", _norm_kernel, _norm_gradient, flops=2.0)
 
 # ---- along one axis, without change of shape
 

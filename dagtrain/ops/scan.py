@@ -13,14 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from dagtrain.errors import ShapeError
 from dagtrain.graph import Graph, Spec, Tensor, topological
 from dagtrain.graph import input as leaf
-from dagtrain.ops.bodies import Body, Vjp, restrict, several
-from dagtrain.ops.record import Drawn, Kernel, Op, as_tensor, part, parts
-from dagtrain.ops.shape import broadcast_to
+from dagtrain.ops.bodies import Body, Vjp, cotangent, restrict, several
+from dagtrain.ops.record import Drawn, Kernel, Op, part, parts
 
 
 def _infer(*specs: Spec, body: Graph, carries: int, sequences: int, length: int, reverse: bool) -> Spec:
@@ -100,12 +97,8 @@ def _gradient(
     y_outs = [i for i in outs if i >= carries and cotangents[i] is not None]
     start_ins = [i for i in state_ins if cotangents[carries + ys + i] is not None]
 
-    def zeros(shape: Any, dtype: Any) -> Tensor:
-        return broadcast_to(as_tensor(np.zeros((), dtype)), shape)
-
-    def cotangent(index: int, shape: Any, dtype: Any) -> Tensor:
-        value = cotangents[index]
-        return zeros(shape, dtype) if value is None else value
+    def of_output(i: int) -> Tensor:
+        return cotangent(cotangents[i], node.spec.parts[i])
 
     inner = vjp(body, floats, [*state_ins, *y_outs])
     by_state = [leaf(f"g_carry{i}", ins[i].shape, ins[i].dtype) for i in state_ins]
@@ -119,10 +112,10 @@ def _gradient(
     results += [grads[i] for i in line_ins]
     head = [*by_state, *by_fixed, *values[: carries + sequences], *by_y, *by_start.values(), *values[carries + sequences :]]
     back = Graph({str(t.name): t for t in head}, {f"out{i}": t for i, t in enumerate(results)})
-    last = [cotangent(i, ins[i].shape, ins[i].dtype) for i in state_ins]
-    totals = [zeros(ins[i].shape, ins[i].dtype) for i in fixed_ins]
-    stacked_y = [cotangent(i, (length, *specs[i].shape), specs[i].dtype) for i in y_outs]
-    stacked_start = [cotangent(carries + ys + i, (length, *ins[i].shape), ins[i].dtype) for i in start_ins]
+    last = [of_output(i) for i in state_ins]
+    totals = [cotangent(None, ins[i].spec) for i in fixed_ins]
+    stacked_y = [of_output(i) for i in y_outs]
+    stacked_start = [of_output(carries + ys + i) for i in start_ins]
     outcome = bare_scan(back, [*last, *totals], [*start_carries, *lines, *stacked_y, *stacked_start], list(fixed), length, not reverse)
     grads_of_inputs: list[Tensor | None] = [None] * len(inputs)
     for i, t in zip([*state_ins, *fixed_ins, *line_ins], outcome, strict=False):

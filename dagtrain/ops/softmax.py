@@ -61,7 +61,7 @@ def _by_blocks(kernel: Any, a: Any, out: Any, scratch: Any, blocks: list[slice],
 
 def _log_softmax_kernel(a: Any, out: Any = None, scratch: Any = None, *, axis: int) -> Any:
     if a.itemsize == 2 and is_half(a):
-        return in_single(_log_softmax_kernel, a, out, axis=axis)
+        return in_single(_log_softmax_kernel, (a,), out, axis=axis)
     if _is_narrow(a.shape, axis):
         return _narrow_log_softmax(a, out, scratch)
     blocks = _row_blocks(a, axis)
@@ -77,7 +77,7 @@ def _log_softmax_kernel(a: Any, out: Any = None, scratch: Any = None, *, axis: i
 
 def _softmax_kernel(a: Any, out: Any = None, scratch: Any = None, *, axis: int) -> Any:
     if a.itemsize == 2 and is_half(a):
-        return in_single(_softmax_kernel, a, out, axis=axis)
+        return in_single(_softmax_kernel, (a,), out, axis=axis)
     blocks = _row_blocks(a, axis)
     if blocks:
         return _by_blocks(_softmax_kernel, a, out, scratch, blocks, axis)

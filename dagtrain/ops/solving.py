@@ -12,7 +12,7 @@ import numpy as np
 
 from dagtrain.errors import DTypeError, ShapeError
 from dagtrain.graph import Spec, Tensor
-from dagtrain.ops.bodies import several
+from dagtrain.ops.bodies import several, written_parts
 from dagtrain.ops.elementwise import real
 from dagtrain.ops.record import Draw, Drawn, Op, Sample, as_tensor, part, parts, written
 from dagtrain.ops.shape import expand_dims, reshape, swapaxes
@@ -99,8 +99,7 @@ _det = Op(
 
 
 def _slogdet_kernel(a: Any, out: Any = None) -> Any:
-    results = tuple(np.linalg.slogdet(a))
-    return results if out is None else tuple(None if o is None else written(r, o) for r, o in zip(results, out, strict=True))
+    return written_parts(np.linalg.slogdet(a), out)
 
 
 def _slogdet_spec(a: Spec) -> Spec:

@@ -13,28 +13,18 @@ import numpy as np
 from dagtrain.arguments import whole
 from dagtrain.errors import ShapeError
 from dagtrain.graph import Spec, Tensor
-from dagtrain.ops.bodies import several
+from dagtrain.ops.bodies import several, written_parts
 from dagtrain.ops.index import take_along_axis_transpose
 from dagtrain.ops.record import Draw, Drawn, Op, Sample, as_tensor, axis_of, part
 
 __all__ = ["argsort", "sort", "top_k"]
 
 
-def _filled(values: Any, positions: Any, out: Any) -> tuple[Any, ...]:
-    """The results, or the arrays of `out` with the results; None for one that is not computed."""
-    if out is None:
-        return values, positions
-    for target, result in zip(out, (values, positions), strict=True):
-        if target is not None:
-            target[...] = result
-    return tuple(out)
-
-
 def _sort_kernel(a: Any, out: Any = None, *, axis: int) -> Any:
     if out is not None and out[1] is None:
-        return _filled(np.sort(a, axis, kind="stable"), None, out)
+        return written_parts((np.sort(a, axis, kind="stable"), None), out)
     order = np.argsort(a, axis, kind="stable")
-    return _filled(np.take_along_axis(a, order, axis), order, out)
+    return written_parts((np.take_along_axis(a, order, axis), order), out)
 
 
 def _positions_gradient(cotangents: Sequence[Tensor | None], node: Tensor, a: Tensor, *, axis: int, **_: Any) -> tuple[Tensor | None]:
@@ -59,7 +49,7 @@ def _top_kernel(a: Any, out: Any = None, *, k: int, axis: int) -> Any:
     order = np.argsort(np.flip(a, axis), axis, kind="stable")
     last = a.shape[axis] - 1
     positions = last - np.flip(order, axis)[(slice(None),) * axis + (slice(0, k),)]
-    return _filled(np.take_along_axis(a, positions, axis), positions, out)
+    return written_parts((np.take_along_axis(a, positions, axis), positions), out)
 
 
 def _top_spec(a: Spec, *, k: int, axis: int) -> Spec:

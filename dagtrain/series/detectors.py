@@ -9,6 +9,7 @@ threshold. No anomaly is needed, and no label.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -17,10 +18,12 @@ from dagtrain import nn
 from dagtrain.arguments import fraction, whole
 from dagtrain.arguments import seed as checked_seed
 from dagtrain.data import moments, windows
+from dagtrain.data.check import check_dtype
+from dagtrain.data.tables import header_of, to_array
 from dagtrain.errors import ArgumentError, DataError, ShapeError
 from dagtrain.graph import Array
 from dagtrain.report.table import plural
-from dagtrain.series.threshold import tail_threshold
+from dagtrain.series.threshold import FEWEST, checked_risk, tail_threshold
 from dagtrain.train import Trainer
 
 __all__ = ["AutoencodingDetector", "Detector", "RecurrentDetector"]
@@ -48,15 +51,20 @@ class Detector(ABC):
     ----------
     threshold
         The score above which a row is anomalous.
+    least_rows
+        Rows from which on a residual is known.
     """
 
     threshold = np.inf
+    least_rows = 1
 
     def __init__(self, *, smooth: int = 5, risk: float = 1e-4, held_out: float = 0.3) -> None:
-        self.smooth, self.risk, self.held_out = whole("smooth", smooth), risk, fraction("held_out", held_out)
+        self.smooth, self.held_out = whole("smooth", smooth), fraction("held_out", held_out)
+        self.risk = checked_risk(type(self).__name__, risk)
         if not held_out:
             raise ArgumentError("held_out: the threshold needs rows that the network was not trained on: give a share above 0.")
         self._mean: Array | None = None
+        self._header: tuple[str, ...] = ()
 
     @abstractmethod
     def learn(self, series: Any) -> None:
@@ -67,14 +75,30 @@ class Detector(ABC):
         """How far each scaled row is from what is normal, of its shape; NaN where it cannot be told."""
 
     def fit(self, series: Any) -> Self:
-        """Learn from a normal series, (rows, channels): a NumPy array, or a dask array whose blocks stay where they lie."""
-        if getattr(series, "ndim", 0) != 2:
-            raise ArgumentError(f"a series is an array of rows and channels, got {type(series).__name__} of {np.shape(series)}.")
-        cut = len(series) - int(self.held_out * len(series))
+        """Learn from a normal series, (rows, channels): an array or a table, or a dask array whose blocks stay where they lie.
+
+        Raises
+        ------
+        ArgumentError, DataError
+            Before anything is learnt: if the series has a gap, or too few rows for the threshold.
+        """
+        header = header_of(series)
+        series = _opened(series)
+        held = int(self.held_out * len(series))
+        cut, needed = len(series) - held, max(FEWEST, self.least_rows + 1)
+        if held < needed:
+            raise ArgumentError(
+                f"a series of {len(series)} rows leaves {held} for the threshold by held_out={self.held_out}, and it needs {needed}: give "
+                "more rows, or a larger share."
+            )
+        later = _finite(np.asarray(series[cut:]), cut)
+        if isinstance(series, np.ndarray):
+            _finite(series[:cut])
         statistics = moments(series[:cut])
+        self._header = header
         self._mean, self._scale = statistics.mean, np.sqrt(statistics.variance) + 1e-9
         self.learn(self._scaled(series[:cut]))
-        residuals = self._residuals(np.asarray(series[cut:]))
+        residuals = self._residuals(later)
         known = residuals[~np.isnan(residuals).any(axis=1)]
         self._centre = known.mean(axis=0)
         covariance = np.cov((known - self._centre).T).reshape(known.shape[1], -1)
@@ -96,12 +120,14 @@ class Detector(ABC):
     def _checked(self, series: Any) -> Array:
         if self._mean is None:
             raise ArgumentError("the detector has learnt nothing yet: call fit(series) first.")
-        array = np.asarray(series)
-        if array.ndim != 2 or array.shape[1] != len(self._mean):
+        array = np.asarray(_opened(series, self._header))
+        if array.shape[1] != len(self._mean):
             raise ShapeError(f"the detector learnt from {plural(len(self._mean), 'channel')}, and the series has the shape {array.shape}.")
-        if not (finite := np.isfinite(array).all(axis=1)).all():
-            raise DataError(f"row {int(np.argmin(finite))} of the series is not finite: fill its gaps, or call the row anomalous.")
-        return array
+        if len(array) < self.least_rows:
+            raise DataError(
+                f"the detector needs {plural(self.least_rows, 'row')} to judge one, and the series has {len(array)}: give more of them."
+            )
+        return _finite(array)
 
     def _scaled(self, series: Any) -> Any:
         return ((series - self._mean) / self._scale).astype(np.float32)
@@ -117,6 +143,27 @@ class Detector(ABC):
         rows = np.arange(len(squares))
         low, high = np.maximum(rows - self.smooth // 2, 0), np.minimum(rows + (self.smooth + 1) // 2, len(squares))
         return np.asarray((sums[high] - sums[low]) / (high - low))
+
+
+def _opened(series: Any, header: Sequence[str] = ()) -> Any:
+    """Rows and channels as a NumPy or dask array; the columns of a table in the order of the header."""
+    if hasattr(series, "to_dask_array"):
+        raise DataError("a series of dask is an array of known length: give series.to_dask_array(lengths=True).")
+    array = series if hasattr(series, "__dask_graph__") else to_array("the series", series, header)
+    if array.ndim != 2:
+        hint = " Of one channel it is series[:, None]." if array.ndim == 1 else ""
+        raise ShapeError(f"a series is an array of rows and channels, got the shape {array.shape}.{hint}")
+    check_dtype("the series", array.dtype)
+    if np.isnan(array.shape[0]):
+        raise DataError("the blocks of the series have unknown lengths: call .compute_chunk_sizes() first.")
+    return array
+
+
+def _finite(rows: Array, first: int = 0) -> Array:
+    """The rows, of which the first has this number in the series; DataError if one is not finite."""
+    if not (finite := np.isfinite(rows).all(axis=1)).all():
+        raise DataError(f"row {first + int(np.argmin(finite))} of the series is not finite: fill its gaps, or call the row anomalous.")
+    return rows
 
 
 class _Network(Detector):
@@ -140,6 +187,11 @@ class _Network(Detector):
         self.width, self.epochs, self.batch_size = whole("width", width, 2), whole("epochs", epochs), whole("batch_size", batch_size)
         self._options = {"optimizer": optimizer, "seed": checked_seed(seed), "engine": engine, "shards": shards}
         self.trainer: Trainer | None = None
+
+    @property
+    def least_rows(self) -> int:  # type: ignore[override]  # read alone
+        """Those of a window."""
+        return self.width
 
     def _train(self, model: nn.Layer, loss: Any, x: Any, y: Any) -> None:
         self.trainer = Trainer(model, loss=loss, **self._options)
@@ -202,6 +254,11 @@ class RecurrentDetector(_Network):
         options = {"optimizer": optimizer, "seed": seed, "engine": engine, "shards": shards}
         super().__init__(width, epochs=epochs, batch_size=batch_size, smooth=smooth, risk=risk, held_out=held_out, **options)
         self.units = whole("units", units)
+
+    @property
+    def least_rows(self) -> int:  # type: ignore[override]  # read alone
+        """Those of a window, and the row after it."""
+        return self.width + 1
 
     def learn(self, series: Any) -> None:
         """Train on all windows but the last, each with the row after it."""

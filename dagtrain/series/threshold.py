@@ -6,16 +6,25 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.arguments import fraction
+from dagtrain.arguments import fraction, is_number
 from dagtrain.errors import ArgumentError
 
-__all__ = ["tail_threshold"]
+__all__ = ["FEWEST", "checked_risk", "tail_threshold"]
 
-_FEWEST = 10
-"""Scores in a tail."""
+_FEWEST, _TAIL = 10, 0.05
+"""Scores in a tail, and share of all scores that it has."""
+FEWEST = 200
+"""Scores that have such a tail."""
 
 
-def tail_threshold(scores: Any, risk: float = 1e-4, tail: float = 0.05) -> float:
+def checked_risk(name: str, risk: Any, tail: float = _TAIL) -> float:
+    """The risk, if it is a probability below the tail's."""
+    if not is_number(risk) or not 0 < risk < tail:
+        raise ArgumentError(f"{name}: risk is a probability above 0 and below the tail's {tail}, got {risk!r}.")
+    return float(risk)
+
+
+def tail_threshold(scores: Any, risk: float = 1e-4, tail: float = _TAIL) -> float:
     """The score that normal rows exceed with this probability.
 
     The excesses over a high quantile have a generalised Pareto distribution (Pickands, 1975), whose two parameters follow from their first
@@ -37,10 +46,11 @@ def tail_threshold(scores: Any, risk: float = 1e-4, tail: float = 0.05) -> float
     >>> round(tail_threshold(scores, 1e-5), 1), round(float(-np.log(1e-5)), 1)
     (11.5, 11.5)
     """
-    values = np.sort(np.asarray(scores, np.float64).ravel())
-    fraction("tail_threshold: tail", tail)
-    if not 0 < risk < tail:
-        raise ArgumentError(f"tail_threshold: risk is a probability above 0 and below the tail's {tail}, got {risk!r}.")
+    given = np.asarray(scores)
+    if given.dtype.kind not in "biuf":
+        raise ArgumentError(f"tail_threshold: scores are numbers, got {given.dtype}.")
+    values = np.sort(given.astype(np.float64).ravel())
+    checked_risk("tail_threshold", risk, fraction("tail_threshold: tail", tail))
     if not np.isfinite(values).all():
         raise ArgumentError("tail_threshold: a score is not finite.")
     count = int(tail * len(values))

@@ -22,6 +22,7 @@ _WORD = re.compile(r"\d+(?:[.,]\d+)+|\w+(?:['’+#-]\w*)*")
 """A word, also C++ or e-mail, or a number with its point."""
 _END = re.compile(r"[.!?;:]+(?:\s+|$)|\n+")
 """The end of a sentence, which no n-gram crosses."""
+_MOST = 2**31 - 1
 _BETWEEN = b"\x1f"
 """Between the words of an n-gram; no word holds it."""
 
@@ -55,7 +56,8 @@ class HashedNGrams:
     sizes: int | tuple[int, ...] = (1, 2)
 
     def __post_init__(self) -> None:
-        whole("HashedNGrams: buckets", self.buckets)
+        if whole("HashedNGrams: buckets", self.buckets) > _MOST:
+            raise ArgumentError(f"HashedNGrams: buckets are at most {_MOST}, since numbers are int32, got {self.buckets}.")
         sizes = (self.sizes,) if is_whole(self.sizes) else self.sizes
         if not isinstance(sizes, tuple | list) or not sizes or not all(is_whole(n) and n > 0 for n in sizes):
             raise ArgumentError(f"HashedNGrams: sizes are whole numbers of words from 1 up, as (1, 2), got {self.sizes!r}.")

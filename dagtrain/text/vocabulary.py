@@ -13,7 +13,7 @@ import dataclasses
 import json
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -220,9 +220,12 @@ def texts_of(texts: Iterable[str]) -> Iterator[str]:
     """The texts, one by one."""
     if isinstance(texts, str) or not isinstance(texts, Iterable):
         raise ArgumentError(f"this takes several texts, as in [text], got {_kind(texts)}.")
+    if isinstance(texts, Mapping) or hasattr(texts, "columns"):  # their elements are names
+        raise ArgumentError(f"this takes several texts, a list or a column of a table, as in table['text'], got {_kind(texts)}.")
     for i, text in enumerate(texts):
         if not isinstance(text, str):
-            raise ArgumentError(f"text number {i} is {_kind(text)}: each is a str.")
+            cure = " Fill gaps first, as with .fillna('')." if text is None or type(text).__name__ in ("float", "NAType") else ""
+            raise ArgumentError(f"text number {i} is {_kind(text)}: each is a str.{cure}")
         yield text
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
 
-from dagtrain.errors import ArgumentError
+from dagtrain.arguments import flag
 from dagtrain.text.vocabulary import SPECIAL, Vocabulary, checked_tokens, frequent, texts_of
 
 __all__ = ["Characters", "Words"]
@@ -98,8 +98,7 @@ class Words(Vocabulary):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokens", checked_tokens("Words", self.tokens))
-        if not isinstance(self.lower, bool):
-            raise ArgumentError(f"Words: lower is True or False, got {self.lower!r}.")
+        flag("Words: lower", self.lower)
 
     @classmethod
     def learn(cls, texts: Iterable[str], size: int | None = None, least: int = 1, *, lower: bool = False) -> Self:

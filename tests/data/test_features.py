@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dagtrain.data import Category, Features, Number
-from dagtrain.errors import ArgumentError, DataError, UnknownNameError
+from dagtrain.errors import ArgumentError, DataError, ShapeError, UnknownNameError
 
 pd = pytest.importorskip("pandas")
 dd = pytest.importorskip("dask.dataframe")
@@ -90,6 +90,24 @@ def test_arrays() -> None:
     np.testing.assert_array_equal(features.encode(da.from_array(x, chunks=1)).compute(), features.encode(x))
 
 
+def test_objects_that_are_numbers_are_numbers() -> None:
+    frame = pd.DataFrame({"n": [1.0, None, 2.0], "c": ["a", "b", "a"]})
+    features = Features.learn(frame)
+    assert Features.learn(frame.astype(object)) == features
+    person = pd.DataFrame({"n": [None], "c": [None]})  # both columns are objects
+    assert features.encode(person).iloc[0].tolist() == [0.0, 1.0, 0.0]
+    assert features.encode(frame.iloc[2].to_frame().T)["n"].item() == features.encode(frame)["n"][2]
+
+
+def test_partitions_may_hold_gaps_alone() -> None:
+    frame = pd.DataFrame({"n": [1.0, 2.0], "c": ["a", "b"]})
+    gaps = pd.DataFrame({"n": [None, None], "c": [np.nan, np.nan]})  # objects, and floats
+    parts = [dask.delayed(frame), dask.delayed(gaps)]
+    features = Features.learn(parts)
+    assert features == Features.learn(pd.concat([frame, gaps.astype({"n": float, "c": object})]))
+    assert dask.compute(*features.encode(parts))[1].to_dict("list") == {"n": [0, 0], "n is missing": [1, 1], "c": [0, 0]}
+
+
 def test_mistakes() -> None:
     frame = pd.DataFrame({"n": [1.0, 2.0], "c": ["a", "b"]})
     features = Features.learn(frame)
@@ -114,5 +132,10 @@ def test_mistakes() -> None:
             Features.learn(wrong)
     with pytest.raises(ArgumentError, match="fill are for columns of numbers, and 'c' is none"):
         Features.learn(frame, fill={"c": 1.0})
+    for fill, says in ((0, "a dict of numbers by column"), ({"n": -2.0}, "'n' has no log")):
+        with pytest.raises(ArgumentError, match=says):
+            Features.learn(frame, fill=fill, log=["n"])
+    with pytest.raises(ShapeError, match="a number for each of n, c, got \\(2, 3\\)"):
+        features.by_column(np.ones((2, 3)))
     with pytest.raises(UnknownNameError, match="'d'"):
         Features.learn(frame, categories=["d"])

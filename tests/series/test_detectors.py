@@ -6,7 +6,12 @@ import pytest
 
 from dagtrain.data.generated import machine_sensors, payment_queue
 from dagtrain.errors import ArgumentError, DataError, ShapeError
-from dagtrain.series import AutoencodingDetector, Detector, RecurrentDetector, ranges
+from dagtrain.series import Detector, RecurrentDetector, ranges
+
+from ..each import each
+
+pd = pytest.importorskip("pandas")
+dd = pytest.importorskip("dask.dataframe")
 
 TRAINED = machine_sensors(1500, seed=1).values
 
@@ -17,6 +22,11 @@ class Mean(Detector):
 
     def residuals(self, series):
         return series
+
+
+class NeverTrained(RecurrentDetector):
+    def learn(self, series):
+        raise AssertionError("it learns")
 
 
 def test_a_detector_of_ones_own_is_scaled_and_judged_by_rows_it_did_not_learn():
@@ -60,6 +70,35 @@ def test_generators_plant_what_their_surprise_finds():
         machine_sensors(2000, anomalies=30)
 
 
+def test_columns_of_a_table_are_known_by_name():
+    table = pd.DataFrame(TRAINED, columns=list("abcd"))
+    mean = Mean().fit(table)
+    assert np.array_equal(mean.scores(table[list("dbca")]), Mean().fit(TRAINED).scores(TRAINED.tolist()))
+    with pytest.raises(DataError, match="it comes without 'd'"):
+        mean.scores(table[list("abc")])
+
+
+@each(
+    [
+        (TRAINED[:, 0], r"Of one channel it is series\[:, None\]"),
+        (np.where(np.arange(len(TRAINED))[:, None] == 1400, np.nan, TRAINED), "row 1400 of the series is not finite"),
+        (da.from_array(np.where(np.arange(len(TRAINED))[:, None] == 1400, np.inf, TRAINED)), "row 1400 of the series is not finite"),
+        (TRAINED[:600], "a series of 600 rows leaves 180 for the threshold by held_out=0.3, and it needs 200"),
+        (da.from_array(TRAINED)[da.ones(len(TRAINED), dtype=bool)], "compute_chunk_sizes"),
+        (dd.from_array(TRAINED), "to_dask_array"),
+        (TRAINED.astype(str), "the series has dtype <U"),
+    ]
+)
+def test_a_series_is_checked_before_anything_is_learnt(series, words):
+    with pytest.raises((ArgumentError, DataError, ShapeError), match=words):
+        NeverTrained(4).fit(series)
+
+
+def test_a_held_out_part_holds_a_window():
+    with pytest.raises(ArgumentError, match=r"leaves 450 for the threshold by .*, and it needs 502"):
+        NeverTrained(500).fit(TRAINED)
+
+
 def test_mistakes_are_named():
     with pytest.raises(ArgumentError, match="has learnt nothing yet"):
         RecurrentDetector().scores(TRAINED)
@@ -68,7 +107,9 @@ def test_mistakes_are_named():
         mean.detect(TRAINED[:, :1])
     with pytest.raises(DataError, match="row 7 of the series is not finite"):
         mean.detect(np.where(np.arange(len(TRAINED))[:, None] == 7, np.nan, TRAINED))
-    with pytest.raises(ArgumentError, match="rows and channels"):
-        AutoencodingDetector().fit(TRAINED[:, 0])
+    with pytest.raises(DataError, match="needs 1 row to judge one, and the series has 0"):
+        mean.detect(TRAINED[:0])
+    with pytest.raises(ArgumentError, match="risk is a probability above 0 and below the tail"):
+        Mean(risk=0.1)
     with pytest.raises(ArgumentError, match="share above 0"):
         Mean(held_out=0.0)

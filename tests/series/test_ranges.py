@@ -61,7 +61,10 @@ def test_thresholds_of_known_tails():
     assert tail_threshold(np.ones(1000)) == 1
     with pytest.raises(ArgumentError, match="give 200 at least"):
         tail_threshold(np.arange(100.0))
-    with pytest.raises(ArgumentError, match="risk is a probability"):
-        tail_threshold(np.arange(1000.0), risk=0.5)
+    for risk in (0.5, "small"):
+        with pytest.raises(ArgumentError, match="risk is a probability"):
+            tail_threshold(np.arange(1000.0), risk=risk)
+    with pytest.raises(ArgumentError, match="scores are numbers"):
+        tail_threshold(["a"] * 1000)
     with pytest.raises(ArgumentError, match="not finite"):
         tail_threshold(np.full(1000, np.nan))

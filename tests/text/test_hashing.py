@@ -36,6 +36,7 @@ def test_mistakes_are_named():
         ((10, 0), "sizes are whole numbers"),
         ((10, (1, 2.5)), "sizes are"),
         ((10, ()), "sizes are"),
+        ((2**31,), "buckets are at most 2147483647"),
     ):
         with pytest.raises(ArgumentError, match=words):
             HashedNGrams(*arguments)
@@ -43,6 +44,9 @@ def test_mistakes_are_named():
         HashedNGrams(10).encode(["a"])
     with pytest.raises(ArgumentError, match="text number 1 is"):
         HashedNGrams(10).encode_all(["a", 3])
+    for texts, words in (([None], "Fill gaps first"), ({"a": "b"}, "a list or a column of a table")):
+        with pytest.raises(ArgumentError, match=words):
+            HashedNGrams(10).encode_all(texts)
     with pytest.raises(DataError, match="Set a larger length, or cut=True"):
         HashedNGrams(10).encode_all(["a b c"], 2)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.arguments import fraction, is_whole, whole
+from dagtrain.arguments import flag, fraction, is_whole, whole
 from dagtrain.errors import ArgumentError, DTypeError, ShapeError
 from dagtrain.nn import activations, initializers
 from dagtrain.nn.context import Context
@@ -113,8 +113,7 @@ class MultiHeadAttention(Layer):
         fraction(f"{title}: dropout", self.dropout)
         object.__setattr__(self, "drop", Dropout(self.dropout))
         for argument in ("use_bias", "use_causal_mask", "rotary", "return_attention_scores"):
-            if not isinstance(getattr(self, argument), bool):
-                raise ArgumentError(f"{title}: {argument} is True or False, got {getattr(self, argument)!r}.")
+            flag(f"{title}: {argument}", getattr(self, argument))
         initializers.find(self.kernel_initializer)
         initializers.find(self.bias_initializer)
 

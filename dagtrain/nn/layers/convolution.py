@@ -43,8 +43,12 @@ class _Windows(ByLengths):
     use_bias: bool
     bias_initializer: str | Initializer
 
-    def check(self, *initializer: str | Initializer) -> None:
-        """Raise ArgumentError or UnknownNameError unless the arguments are right."""
+    def __post_init__(self) -> None:
+        for argument, value in vars(self).items():
+            if argument in ("filters", "groups", "depth_multiplier"):
+                whole(f"{self.title}: {argument}", value)
+            elif argument.endswith("_initializer"):
+                initializers.find(value)
         window = self.each("kernel_size", self.kernel_size)
         strides, dilation = self.each("strides", self.strides), self.each("dilation_rate", self.dilation_rate)
         pads(f"{self.title}: padding", self.padding, window, window, strides, dilation, causal=self.lengths == 1)
@@ -53,8 +57,6 @@ class _Windows(ByLengths):
                 f"{self.title}: after kernel_size comes the activation, got {self.activation!r}: write strides={self.activation!r}."
             )
         activations.find(self.activation)
-        for entry in (*initializer, self.bias_initializer):
-            initializers.find(entry)
 
     @property
     def window(self) -> tuple[int, ...]:
@@ -94,10 +96,9 @@ class _Conv(_Windows):
     trainable: bool = True
 
     def __post_init__(self) -> None:
-        whole(f"{self.title}: filters", self.filters)
-        if self.filters % whole(f"{self.title}: groups", self.groups):
+        super().__post_init__()
+        if self.filters % self.groups:
             raise ArgumentError(f"{self.title}: {self.filters} filters do not divide into {self.groups} groups.")
-        self.check(self.kernel_initializer)
 
     def forward(self, c: Context, x: Values) -> Values:
         """Output of shape (samples, *counts of windows, filters)."""
@@ -199,10 +200,6 @@ class _Depthwise(_Windows):
     name: str | None = None
     trainable: bool = True
 
-    def __post_init__(self) -> None:
-        whole(f"{self.title}: depth_multiplier", self.depth_multiplier)
-        self.check(self.depthwise_initializer)
-
     def forward(self, c: Context, x: Values) -> Values:
         """Output of shape (samples, *counts of windows, channels * depth_multiplier)."""
         x = self.floats(c, x)
@@ -249,11 +246,6 @@ class _Separable(_Windows):
     bias_initializer: str | Initializer = "zeros"
     name: str | None = None
     trainable: bool = True
-
-    def __post_init__(self) -> None:
-        whole(f"{self.title}: filters", self.filters)
-        whole(f"{self.title}: depth_multiplier", self.depth_multiplier)
-        self.check(self.depthwise_initializer, self.pointwise_initializer)
 
     def forward(self, c: Context, x: Values) -> Values:
         """Output of shape (samples, *counts of windows, filters)."""
@@ -308,12 +300,11 @@ class _Transpose(_Windows):
     trainable: bool = True
 
     def __post_init__(self) -> None:
-        whole(f"{self.title}: filters", self.filters)
         if self.padding == "causal":
             raise ArgumentError(f"{self.title}: padding is 'valid', 'same' or numbers, got 'causal'.")
         if self.output_padding is not None:
             self.each("output_padding", self.output_padding, 0)
-        self.check(self.kernel_initializer)
+        super().__post_init__()
 
     def forward(self, c: Context, x: Values) -> Values:
         """Output of shape (samples, *larger lengths, filters)."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.arguments import whole
-from dagtrain.errors import ArgumentError, DTypeError
+from dagtrain.arguments import flag, whole
+from dagtrain.errors import DTypeError
 from dagtrain.nn import initializers
 from dagtrain.nn.context import Context
 from dagtrain.nn.initializers import Initializer
@@ -66,8 +66,7 @@ class Embedding(Layer):
         whole(f"{title}: input_dim", self.input_dim)
         whole(f"{title}: output_dim", self.output_dim)
         initializers.find(self.embeddings_initializer)
-        if not isinstance(self.mask_zero, bool):
-            raise ArgumentError(f"{title}: mask_zero is True or False, got {self.mask_zero!r}.")
+        flag(f"{title}: mask_zero", self.mask_zero)
 
     @property
     def detail(self) -> str:

@@ -31,7 +31,7 @@ class _Windows(ByLengths):
     strides: Numbers | None
     padding: PaddingArgument
 
-    def check(self) -> None:
+    def __post_init__(self) -> None:
         window = self.each("pool_size", self.pool_size)
         strides = window if self.strides is None else self.each("strides", self.strides)
         pads(f"{self.title}: padding", self.padding, window, window, strides, (1,) * self.lengths)
@@ -48,9 +48,6 @@ class _Pooling(_Windows):
     strides: Numbers | None = None
     padding: PaddingArgument = "valid"
     name: str | None = None
-
-    def __post_init__(self) -> None:
-        self.check()
 
 
 class _Max(_Pooling):
@@ -168,7 +165,7 @@ class _Lp(_Windows):
 
     def __post_init__(self) -> None:
         positive(f"{self.title}: p", self.p)
-        self.check()
+        super().__post_init__()
 
     def forward(self, c: Context, x: Values) -> Values:
         """The norm of each window."""

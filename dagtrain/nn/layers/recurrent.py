@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dagtrain.arguments import fraction, whole
-from dagtrain.errors import ArgumentError, ShapeError
+from dagtrain.arguments import flag, fraction, whole
+from dagtrain.errors import ShapeError
 from dagtrain.graph import Tensor
 from dagtrain.nn import activations, initializers
 from dagtrain.nn.activations import ActivationFunction
@@ -62,8 +62,7 @@ class Recurrent(Layer):
         fraction(f"{title}: dropout", self.dropout)
         fraction(f"{title}: recurrent_dropout", self.recurrent_dropout)
         for field in ("use_bias", "return_sequences", "return_state", "go_backwards"):
-            if not isinstance(getattr(self, field), bool):
-                raise ArgumentError(f"{title}: {field} is True or False, got {getattr(self, field)!r}.")
+            flag(f"{title}: {field}", getattr(self, field))
 
     @property
     def detail(self) -> str:

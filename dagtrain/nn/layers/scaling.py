@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dagtrain.arguments import is_number
+from dagtrain.arguments import flag, is_number
 from dagtrain.errors import ArgumentError, ShapeError
 from dagtrain.nn.context import Context
 from dagtrain.nn.layer import Layer
@@ -153,8 +153,7 @@ class Temperature(Layer):
     detail = "after training"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.offset, bool):
-            raise ArgumentError(f"{self.name or 'Temperature'}: offset is True or False, got {self.offset!r}.")
+        flag(f"{self.name or 'Temperature'}: offset", self.offset)
 
     def forward(self, c: Context, x: Values) -> Values:
         """The logits in training, the calibrated ones else."""

@@ -64,7 +64,8 @@ class FeatureEmbedding(Layer):
     def __post_init__(self) -> None:
         title = self.name or "FeatureEmbedding"
         if not hasattr(self.features, "encoded_names"):
-            raise ArgumentError(f"{title} takes the features of a table: dt.data.Features.learn(table); got {self.features!r}.")
+            kind = type(self.features).__name__
+            raise ArgumentError(f"{title} takes the features of a table: dt.data.Features.learn(table); got a {kind}.")
         if self.output_dim is not None:
             whole(f"{title}: output_dim", self.output_dim)
         initializers.find(self.embeddings_initializer)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dagtrain.arguments import fraction, whole
-from dagtrain.errors import ArgumentError
+from dagtrain.arguments import flag, fraction, whole
 from dagtrain.nn import activations
 from dagtrain.nn.activations import ActivationFunction
 from dagtrain.nn.context import Context
@@ -86,8 +85,7 @@ class TransformerBlock(Layer):
         title = self.name or "TransformerBlock"
         if self.intermediate_dim is not None:
             whole(f"{title}: intermediate_dim", self.intermediate_dim)
-        if not isinstance(self.normalize_first, bool):
-            raise ArgumentError(f"{title}: normalize_first is True or False, got {self.normalize_first!r}.")
+        flag(f"{title}: normalize_first", self.normalize_first)
         activations.find(self.activation)
         fraction(f"{title}: dropout", self.dropout)
         attention = MultiHeadAttention(

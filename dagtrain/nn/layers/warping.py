@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -111,22 +111,29 @@ class _Warp(Augmentation):
     fill_mode: str
     fill_value: float
     interpolation: str
+    ranges: ClassVar[tuple[str, ...]]
+    """The arguments that are ranges."""
+    zooms: ClassVar[tuple[str, ...]] = ()
+    """Those that are changes of size; by -1, nothing would be left."""
 
-    def check(self, **ranges: Any) -> None:
-        """Raise an error unless the fields are right; a zoom by -1 would leave nothing."""
+    def __post_init__(self) -> None:
         one_of(f"fill_mode of {self.title}:", self.fill_mode, BORDERS)
         one_of(f"interpolation of {self.title}:", self.interpolation, ("bilinear", "nearest"))
-        for argument, value in ranges.items():
-            low, _ = self.ranged(argument, value)
-            if low <= -1 and argument.startswith("zoom"):
-                raise ArgumentError(f"{self.title}: {argument.removeprefix('zoom ')} is above -1, got {value!r}.")
+        for argument in self.ranges:
+            value = getattr(self, argument)
+            if value is not None and self.ranged(argument, value)[0] <= -1 and argument in self.zooms:
+                raise ArgumentError(f"{self.title}: {argument} is above -1, got {value!r}.")
 
-    def drawn(self, c: Context, x: Values, argument: str, value: Range) -> Values:
+    def drawn(self, c: Context, x: Values, argument: str) -> Values:
         """A number for each picture, from the range of an argument; none is drawn where it is one number."""
-        low, high = self.ranged(argument, value)
+        low, high = self.ranged(argument, getattr(self, argument))
         if low == high:
             return np.full(x.shape[0], low, x.dtype)
         return uniform(c, x.shape[0], low, high, x.dtype)
+
+    def shift(self, c: Context, x: Values) -> list[Values]:
+        """Elements down and to the right, from the new picture to the old one."""
+        return [self.drawn(c, x, name) * -n for name, n in zip(("height_factor", "width_factor"), x.shape[1:3], strict=True)]
 
     def map_of(self, c: Context, x: Values) -> tuple[list[list[Values]], list[Values]]:
         """The matrix and the shift for each picture."""
@@ -181,14 +188,11 @@ class RandomRotation(_Warp):
     fill_value: float = 0.0
     interpolation: str = "bilinear"
     name: str | None = None
-    detail = "turned"
-
-    def __post_init__(self) -> None:
-        self.check(factor=self.factor)
+    detail, ranges = "turned", ("factor",)
 
     def map_of(self, c: Context, x: Values) -> tuple[list[list[Values]], list[Values]]:
         """A rotation."""
-        return _turned(self.drawn(c, x, "factor", self.factor)), [_constant(x, 0)] * 2
+        return _turned(self.drawn(c, x, "factor")), [_constant(x, 0)] * 2
 
 
 def _turned(turns: Values) -> list[list[Values]]:
@@ -229,17 +233,12 @@ class RandomTranslation(_Warp):
     fill_value: float = 0.0
     interpolation: str = "bilinear"
     name: str | None = None
-    detail = "shifted"
-
-    def __post_init__(self) -> None:
-        self.check(height_factor=self.height_factor, width_factor=self.width_factor)
+    detail, ranges = "shifted", ("height_factor", "width_factor")
 
     def map_of(self, c: Context, x: Values) -> tuple[list[list[Values]], list[Values]]:
         """A shift."""
         one, zero = _constant(x, 1), _constant(x, 0)
-        factors = {"height_factor": self.height_factor, "width_factor": self.width_factor}
-        shift = [self.drawn(c, x, name, factor) * -n for (name, factor), n in zip(factors.items(), x.shape[1:3], strict=True)]
-        return [[one, zero], [zero, one]], shift
+        return [[one, zero], [zero, one]], self.shift(c, x)
 
 
 @dataclass(frozen=True)
@@ -276,15 +275,12 @@ class RandomZoom(_Warp):
     interpolation: str = "bilinear"
     name: str | None = None
     detail = "smaller or larger"
-
-    def __post_init__(self) -> None:
-        width = self.height_factor if self.width_factor is None else self.width_factor
-        self.check(**{"zoom height_factor": self.height_factor, "zoom width_factor": width})
+    ranges = zooms = ("height_factor", "width_factor")
 
     def map_of(self, c: Context, x: Values) -> tuple[list[list[Values]], list[Values]]:
         """A change of size."""
-        zero, height = _constant(x, 0), self.drawn(c, x, "height_factor", self.height_factor) + 1
-        width = height if self.width_factor is None else self.drawn(c, x, "width_factor", self.width_factor) + 1
+        zero, height = _constant(x, 0), self.drawn(c, x, "height_factor") + 1
+        width = height if self.width_factor is None else self.drawn(c, x, "width_factor") + 1
         return [[height, zero], [zero, width]], [zero] * 2
 
 
@@ -327,18 +323,13 @@ class RandomAffine(_Warp):
     fill_value: float = 0.0
     interpolation: str = "bilinear"
     name: str | None = None
-    detail = "turned, shifted, stretched"
-
-    def __post_init__(self) -> None:
-        self.check(
-            rotation=self.rotation, height_factor=self.height_factor, width_factor=self.width_factor, zoom=self.zoom, shear=self.shear
-        )
+    detail, zooms = "turned, shifted, stretched", ("zoom",)
+    ranges = ("rotation", "height_factor", "width_factor", "zoom", "shear")
 
     def map_of(self, c: Context, x: Values) -> tuple[list[list[Values]], list[Values]]:
         """A shift, then a rotation, a shear and a change of size, from the new picture to the old one."""
-        (a, b), (d, e) = _turned(self.drawn(c, x, "rotation", self.rotation))
-        shear, size = self.drawn(c, x, "shear", self.shear), self.drawn(c, x, "zoom", self.zoom) + 1
+        (a, b), (d, e) = _turned(self.drawn(c, x, "rotation"))
+        shear, size = self.drawn(c, x, "shear"), self.drawn(c, x, "zoom") + 1
         matrix = [[size * a, size * b], [size * (d + shear * a), size * (e + shear * b)]]
-        factors = {"height_factor": self.height_factor, "width_factor": self.width_factor}
-        down, right = (self.drawn(c, x, name, factor) * -n for (name, factor), n in zip(factors.items(), x.shape[1:3], strict=True))
+        down, right = self.shift(c, x)
         return matrix, [row[0] * down + row[1] * right for row in matrix]
