@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ALL = "--quiet -rs --rerun-show-tracebacks --numprocesses 2 --dist worksteal"
+ALL = "--quiet -rs --rerun-show-tracebacks --numprocesses 3 --dist worksteal"
 FAST = "-m not cluster and not fault and not slow"
 
 # Answers the version check by $OLD, `-m venv` by a copy of itself, `-m pip install` by $BROKEN, and records what was installed or run.
