@@ -13,7 +13,20 @@ import numpy as np
 
 from dagtrain.errors import ArgumentError, UnknownNameError
 
-__all__ = ["flag", "float_dtype", "fraction", "is_future", "is_number", "is_whole", "not_negative", "one_of", "positive", "seed", "whole"]
+__all__ = [
+    "flag",
+    "float_dtype",
+    "fraction",
+    "is_future",
+    "is_number",
+    "is_whole",
+    "not_negative",
+    "one_of",
+    "positive",
+    "seed",
+    "whole",
+    "wholes",
+]
 
 
 def is_whole(value: object) -> TypeGuard[int | np.integer[Any]]:
@@ -43,6 +56,13 @@ def whole(name: str, value: object, least: int = 1) -> int:
     if not is_whole(value) or value < least:
         raise ArgumentError(f"{name} must be a whole number from {least} up, got {value!r}.")
     return int(value)
+
+
+def wholes(name: str, values: object, least: int = 1) -> tuple[int, ...]:
+    """Several whole numbers, none below the least allowed, as a tuple of ints."""
+    if not isinstance(values, list | tuple) or not all(is_whole(value) and value >= least for value in values):
+        raise ArgumentError(f"{name} is a list of whole numbers from {least} up, as [64, 64], got {values!r}.")
+    return tuple(map(int, values))
 
 
 def seed(value: object) -> int:

@@ -15,15 +15,17 @@ from typing import Any, Self
 import numpy as np
 
 from dagtrain import nn
-from dagtrain.arguments import fraction, positive, whole
+from dagtrain.arguments import fraction, positive, whole, wholes
 from dagtrain.arguments import seed as checked_seed
-from dagtrain.errors import ArgumentError
+from dagtrain.data import open_source
+from dagtrain.errors import ArgumentError, DataError, ShapeError
 from dagtrain.functional import compile as compiled
 from dagtrain.functional import value_and_grad
 from dagtrain.graph import Array
 from dagtrain.ops.random import derive, fold_in, key, normal, uniform
 from dagtrain.step import Contribution
 from dagtrain.train import History, Trainer
+from dagtrain.unsupervised.checks import refuse_changes, rows_of
 
 __all__ = ["Autoencoder", "VariationalAutoencoder"]
 
@@ -52,18 +54,22 @@ class Autoencoder:
     """
 
     def __init__(self, encoder: nn.Layer, decoder: nn.Layer, *, noise: float = 0.0, optimizer: Any = "adam", seed: int = 0) -> None:
+        for name, layer in (("encoder", encoder), ("decoder", decoder)):
+            if not isinstance(layer, nn.Layer):
+                raise ArgumentError(f"{name} is a layer, as nn.Sequential([...]), got a {type(layer).__name__}.")
         self.encoder, self.decoder, self.noise = encoder, decoder, fraction("noise", noise)
         self.optimizer, self.seed = optimizer, checked_seed(seed)
         self.trainer: Trainer | None = None
         self.history: History | None = None
         self._code = 0
+        self._first_fit: dict[str, Any] = {}
         self._compiled: dict[str, Any] = {}
         """The encoder and the decoder as compiled functions."""
 
     @classmethod
     def dense(cls, size: int, code: int, hidden: Sequence[int] = (128,), **options: Any) -> Self:
         """For rows of `size` numbers: relu layers of `hidden` units, a linear code, and the same back to a linear output."""
-        parts = cls._codes(code)
+        parts, hidden = cls._codes(code), wholes("hidden", hidden)
         encoder = nn.Sequential([*(nn.Dense(units, "relu") for units in hidden), nn.Dense(parts)])
         decoder = nn.Sequential([*(nn.Dense(units, "relu") for units in reversed(hidden)), nn.Dense(whole("size", size))])
         return cls(encoder, decoder, **options)
@@ -77,6 +83,8 @@ class Autoencoder:
         ArgumentError
             If a side cannot be halved as often.
         """
+        if len(wholes("shape", shape)) != 3 or not wholes("filters", filters):
+            raise ArgumentError(f"pictures have a shape (height, width, channels), and there are filters, got {shape!r} and {filters!r}.")
         height, width, channels = shape
         factor = 2 ** len(filters)
         if height % factor or width % factor:
@@ -94,9 +102,14 @@ class Autoencoder:
         return whole("code", code)
 
     def fit(self, x: Any, epochs: int = 20, batch_size: int = 32, *, engine: Any = "auto", shards: Any = "auto", verbose: int = 0) -> Self:
-        """Train on rows; a second call goes on. See `Trainer.fit`."""
+        """Train on rows; a second call goes on, with the engine and the shards of the first. See `Trainer.fit`."""
         if self.trainer is None:
-            self.trainer = self._made(np.asarray(x[:1], np.float32), engine, shards)
+            specs = open_source(x, targets=None, dtype=np.float32, check=False).columns.of_x.specs
+            if len(specs) != 1:
+                raise DataError(f"an autoencoder takes one array of rows, got {len(specs)}.")
+            self.trainer = self._made(np.zeros((1, *specs[0].shape), np.float32), engine, shards)
+            self._first_fit = {"engine": engine, "shards": shards}
+        refuse_changes(self._first_fit, engine=(engine, "auto"), shards=(shards, "auto"))
         self.history = self.trainer.fit(x, epochs=epochs, batch_size=batch_size, verbose=verbose)
         return self
 
@@ -108,6 +121,8 @@ class Autoencoder:
         decoder, other = self.decoder.init(derive(key(self.seed), 1), code)
         if state or other:
             raise ArgumentError("layers of autoencoders keep no state of their own: use no BatchNorm; LayerNorm works.")
+        if (back := self.decoder.apply(decoder, {}, code)[0].shape) != row.shape:
+            raise ShapeError(f"the decoder gives rows of shape {tuple(back[1:])}, and those of x have the shape {row.shape[1:]}.")
         parameters = {"encoder": encoder, "decoder": decoder}
         return Trainer(self._rule(), parameters=parameters, optimizer=self.optimizer, shards=shards, seed=self.seed, engine=engine)
 
@@ -125,7 +140,7 @@ class Autoencoder:
         if name not in self._compiled:
             self._compiled[name] = compiled(lambda given, rows: layer.apply(given, {}, rows)[0])
         run = self._compiled[name]
-        x = np.asarray(x, np.float32)
+        x = np.asarray(rows_of(x), np.float32)
         return np.concatenate([np.asarray(run(parameters, x[i : i + _ROWS])) for i in range(0, len(x), _ROWS)])
 
     def encode(self, x: Any) -> Array:

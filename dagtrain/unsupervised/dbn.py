@@ -15,8 +15,9 @@ import numpy as np
 
 from dagtrain import nn
 from dagtrain.arguments import seed as checked_seed
-from dagtrain.arguments import whole
-from dagtrain.errors import ArgumentError
+from dagtrain.arguments import wholes
+from dagtrain.data.nests import is_parts
+from dagtrain.errors import ArgumentError, DataError
 from dagtrain.graph import Array
 from dagtrain.train import Trainer
 from dagtrain.unsupervised.rbm import RBM, logistic
@@ -51,16 +52,18 @@ class DBN:
     """
 
     def __init__(self, units: Sequence[int], seed: int = 0, **settings: Any) -> None:
-        if not units:
+        if not wholes("units", units):
             raise ArgumentError("a DBN has at least one layer of hidden units: units=[256, 256].")
         checked_seed(seed)
         below = {"visible": settings.pop("visible", "binary")}
-        self.machines = [
-            RBM(whole("units", count), seed=seed + i, **settings, **(below if i == 0 else {})) for i, count in enumerate(units)
-        ]
+        self.machines = [RBM(count, seed=seed + i, **settings, **(below if i == 0 else {})) for i, count in enumerate(units)]
 
     def fit(self, x: Array, epochs: int = 50, batch_size: int = 10, **options: Any) -> Self:
-        """Train one machine after the other; see `RBM.fit`."""
+        """Train one machine after the other; see `RBM.fit`. Hidden units of rows are computed in this process."""
+        if is_parts(x):
+            raise DataError(
+                "a DBN takes an array, a table, a dask array or a dask dataframe: join the parts, as by dd.from_delayed(parts)."
+            )
         for machine in self.machines:
             machine.fit(x, epochs, batch_size, **options)
             x = machine.transform(x)

@@ -16,16 +16,17 @@ from typing import Any, Self
 import numpy as np
 
 from dagtrain import optim
-from dagtrain.arguments import fraction, not_negative, one_of, positive, whole
+from dagtrain.arguments import flag, fraction, not_negative, one_of, positive, whole
 from dagtrain.arguments import seed as checked_seed
 from dagtrain.data import moments
-from dagtrain.errors import ArgumentError, DataError
+from dagtrain.errors import ArgumentError, DataError, ShapeError
 from dagtrain.graph import Array
 from dagtrain.nn.activations import sigmoid
 from dagtrain.ops.random import fold_in, normal, uniform
 from dagtrain.step import Contribution
 from dagtrain.train import History, Trainer
 from dagtrain.train.callbacks import LearningRateScheduler
+from dagtrain.unsupervised.checks import refuse_changes, rows_of
 
 __all__ = ["RBM", "logistic", "pseudo_likelihood"]
 
@@ -95,11 +96,12 @@ class RBM:
         weight_decay: float = 0.0,
     ) -> None:
         self.units, self.seed, self.visible = whole("units", units), checked_seed(seed), one_of("visible", visible, VISIBLE)
-        self.steps, self.persistent = whole("steps", steps), bool(persistent)
+        self.steps, self.persistent = whole("steps", steps), flag("persistent", persistent)
         self.learning_rate, self.final_rate = positive("learning_rate", learning_rate), fraction("final_rate", final_rate, one=True)
         self.momentum, self.weight_decay = fraction("momentum", momentum), not_negative("weight_decay", weight_decay)
         self.trainer: Trainer | None = None
         self.history: History | None = None
+        self._first_fit: dict[str, Any] = {}
 
     # ---- training
 
@@ -111,7 +113,8 @@ class RBM:
         x
             Of shape (rows, columns): an array, or what `Trainer.fit` takes.
         epochs, batch_size, engine, shards, verbose
-            As for `Trainer`. With persistent chains the number of shards is part of the result.
+            As for `Trainer`; a second call keeps the engine and the shards. With persistent chains the number of shards is part of the
+            result.
 
         Raises
         ------
@@ -121,6 +124,8 @@ class RBM:
         self._check(x)
         if self.trainer is None:
             self.trainer = self._made(x, whole("batch_size", batch_size), engine, shards)
+            self._first_fit = {"engine": engine, "shards": shards}
+        refuse_changes(self._first_fit, engine=(engine, "auto"), shards=(shards, 1))
         schedule = LearningRateScheduler(lambda epoch: self.learning_rate * self._part(epoch, epochs))
         self.history = self.trainer.fit(x, epochs=epochs, batch_size=batch_size, callbacks=[schedule], verbose=verbose)
         return self
@@ -133,8 +138,20 @@ class RBM:
 
     def _check(self, x: Any) -> None:
         """Refuse values of binary units that are not from 0 to 1; those of lazy data as far as their moments tell, see `_made`."""
-        if self.visible == "binary" and isinstance(x, np.ndarray) and x.size and not (x.min() >= 0 and x.max() <= 1):
+        if isinstance(x, np.ndarray) and x.dtype.kind in "biuf":
+            if x.ndim != 2:
+                raise ShapeError(f"a machine takes rows and columns, got the shape {x.shape}: give x.reshape(len(x), -1).")
+            self._check_range(x)
+
+    def _check_range(self, x: Array) -> None:
+        if self.visible == "binary" and x.size and (x.min() < 0 or x.max() > 1):
             raise DataError(_RANGE.format(f"x has values from {x.min():g} to {x.max():g}"))
+
+    def _rows(self, x: Any) -> Array:
+        """Rows in this process, like those of training, as float64."""
+        rows = rows_of(x, self.weights.shape[:1])
+        self._check_range(rows)
+        return rows.astype(np.float64)
 
     def _made(self, x: Any, batch_size: int, engine: Any, shards: int) -> Trainer:
         """A trainer whose visible biases are those of columns that are independent of each other."""
@@ -151,7 +168,7 @@ class RBM:
         }
         rule = _Divergence(self.visible, self.steps, self.weight_decay)
         if self.persistent:
-            chains = max(1, batch_size // shards)
+            chains = max(1, batch_size // whole("shards (with persistent chains, which lie with them)", shards))
             begun = (
                 (random.random((chains, columns)) < near).astype("f4")
                 if self.visible == "binary"
@@ -197,7 +214,7 @@ class RBM:
 
     def transform(self, x: Array) -> Array:
         """The probabilities of the hidden units, of shape (rows, units)."""
-        return np.asarray(logistic(np.asarray(x, np.float64) @ self.weights + self.hidden_bias), np.float32)
+        return np.asarray(logistic(self._rows(x) @ self.weights + self.hidden_bias), np.float32)
 
     def reconstruct(self, x: Array) -> Array:
         """The mean of the visible units, given the probabilities of the hidden ones."""
@@ -206,7 +223,7 @@ class RBM:
 
     def free_energy(self, x: Array) -> Array:
         """F(v) = −log Σ exp(−E(v, h)) over all h, for each row."""
-        v, given = np.asarray(x, np.float64), self._parameters
+        v, given = self._rows(x), self._parameters
         hidden = np.logaddexp(0, v @ given["weights"] + given["hidden_bias"]).sum(axis=1)
         outer = 0.5 * ((v - given["visible_bias"]) ** 2).sum(axis=1) if self.visible == "gaussian" else -v @ given["visible_bias"]
         return np.asarray(outer - hidden)
@@ -219,7 +236,7 @@ class RBM:
         """
         if self.visible != "binary":
             raise ArgumentError("the pseudo-likelihood is that of binary units; for gaussian ones compare reconstruct(x) with x.")
-        return pseudo_likelihood(x, self.weights, self.visible_bias, self.hidden_bias)
+        return pseudo_likelihood(self._rows(x), self.weights, self.visible_bias, self.hidden_bias)
 
     def log_partition(self, chains: int = 100, temperatures: int = 1000, seed: int = 0, exact: bool | None = None) -> float:
         """The logarithm of Σ exp(−F(v)) over all v: exact for up to 20 hidden units, else by annealed importance sampling.
@@ -238,7 +255,7 @@ class RBM:
         if self.visible != "binary":
             raise ArgumentError("log_partition is that of binary units.")
         w, a, b = self.weights, self.visible_bias, self.hidden_bias
-        if self.units <= _EXACT if exact is None else exact:
+        if self.units <= _EXACT if exact is None else flag("exact", exact):
             total = -np.inf
             for start in range(0, 2**self.units, 2**12):
                 numbers = np.arange(start, min(start + 2**12, 2**self.units))
@@ -284,7 +301,10 @@ def pseudo_likelihood(x: Array, weights: Array, visible_bias: Array, hidden_bias
     weights, visible_bias, hidden_bias
         Of shape (columns, units), (columns,) and (units,).
     """
-    v = np.asarray(x, np.float64)
+    shapes = np.shape(weights), np.shape(visible_bias), np.shape(hidden_bias)
+    if len(shapes[0]) != 2 or shapes[1:] != (shapes[0][:1], shapes[0][1:]):
+        raise ShapeError(f"weights and biases have the shapes (columns, units), (columns,) and (units,), got {shapes}.")
+    v = rows_of(x, shapes[0][:1]).astype(np.float64)
     inner = v @ weights + hidden_bias
     here, total = np.logaddexp(0, inner).sum(axis=1), 0.0
     for i, row in enumerate(weights):

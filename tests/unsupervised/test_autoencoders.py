@@ -1,11 +1,12 @@
 """Autoencoders beside principal components, and stacks of machines as the beginning of a network."""
 
+import dask
 import numpy as np
 import pytest
 
-from dagtrain import optim, unsupervised
+from dagtrain import nn, optim, unsupervised
 from dagtrain.data import load_digits
-from dagtrain.errors import ArgumentError
+from dagtrain.errors import ArgumentError, DataError, ShapeError
 
 
 def principal(trained, held_out, count):
@@ -79,3 +80,26 @@ def test_what_cannot_be_made_is_named():
         unsupervised.Autoencoder.dense(4, code=2).encode(np.zeros((1, 4)))
     with pytest.raises(ArgumentError, match="noise"):
         unsupervised.Autoencoder.dense(4, code=2, noise=1.0)
+    with pytest.raises(ArgumentError, match="hidden is a list of whole numbers"):
+        unsupervised.Autoencoder.dense(4, code=2, hidden=8)
+    with pytest.raises(ArgumentError, match=r"shape \(height, width, channels\)"):
+        unsupervised.Autoencoder.convolutional((8, 8), code=2)
+    with pytest.raises(ArgumentError, match="encoder is a layer"):
+        unsupervised.Autoencoder([nn.Dense(2)], nn.Dense(4))
+    with pytest.raises(ShapeError, match=r"gives rows of shape \(1,\), and those of x have the shape \(4,\)"):  # which would be broadcast
+        unsupervised.Autoencoder.dense(1, code=2).fit(np.zeros((8, 4)))
+
+
+def test_rows_lie_where_they_will_and_are_checked_where_they_are_used():
+    x = np.random.default_rng(0).random((40, 4)).astype("f4")
+
+    def fitted(rows):
+        return unsupervised.Autoencoder.dense(4, code=2, hidden=(3,)).fit(rows, epochs=1, batch_size=20, shards=1)
+
+    coder = fitted(x)
+    assert fitted([dask.delayed(x[:30]), dask.delayed(x[30:])]).encode(x).shape == (40, 2)
+    for rows, words in ((x[:0], "x is empty"), (x + np.nan, "not finite: row 0"), (x.astype(str), "x has dtype <U")):
+        with pytest.raises(DataError, match=words):
+            coder.encode(rows)
+    with pytest.raises(ArgumentError, match="goes on with shards=1, and 2 comes too late"):
+        coder.fit(x, epochs=1, shards=2)

@@ -5,10 +5,11 @@ import itertools
 import dask.array as da
 import numpy as np
 import pytest
+from dask import delayed
 from scipy.special import logsumexp  # comes with scikit-learn
 
 from dagtrain import unsupervised
-from dagtrain.errors import ArgumentError, DataError
+from dagtrain.errors import ArgumentError, DataError, ShapeError
 
 DRAW = np.random.default_rng(0)
 ROWS = (DRAW.random((200, 1)) < 0.5) * np.ones(6) * 0.8 + 0.1 > DRAW.random((200, 6))  # six columns that are mostly equal
@@ -115,3 +116,31 @@ def test_what_a_machine_does_not_take_is_named():
         unsupervised.RBM(3, visible="grey")
     with pytest.raises(ArgumentError, match="at least one layer"):
         unsupervised.DBN([])
+    with pytest.raises(ArgumentError, match="units is a list of whole numbers"):
+        unsupervised.DBN(4)
+    with pytest.raises(ArgumentError, match="persistent is True or False"):
+        unsupervised.RBM(3, persistent="no")
+    with pytest.raises(ArgumentError, match=r"persistent chains.* must be a whole number"):
+        unsupervised.RBM(3, persistent=True).fit(ROWS, epochs=1, shards="auto")
+    with pytest.raises(DataError, match="a DBN takes an array"):
+        unsupervised.DBN([3]).fit([delayed(ROWS)])
+
+
+def test_rows_are_checked_where_they_are_used():
+    machine = unsupervised.RBM(3).fit(ROWS[:20], epochs=1)
+    for use in (machine.transform, machine.pseudo_likelihood, machine.free_energy):
+        for x, kind, words in (
+            (ROWS[0], ShapeError, r"One row alone is x\[None\]"),
+            (ROWS[:, :1], ShapeError, r"rows have the shape \(6,\), as in training"),
+            (ROWS * 16, DataError, "from 0 to 1"),
+            (ROWS + np.nan, DataError, "not finite: row 0"),
+            (ROWS.astype(str), DataError, "x has dtype <U"),
+            (ROWS[:0], DataError, "x is empty"),
+        ):
+            with pytest.raises(kind, match=words):
+                use(x)
+    with pytest.raises(ShapeError, match="weights and biases"):
+        unsupervised.pseudo_likelihood(ROWS, machine.weights.T, machine.visible_bias, machine.hidden_bias)
+    for name, value in (("engine", "lanes"), ("shards", 2)):
+        with pytest.raises(ArgumentError, match=f"goes on with {name}=.* comes too late"):
+            machine.fit(ROWS[:20], epochs=1, **{name: value})
