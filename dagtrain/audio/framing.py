@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from dagtrain.arguments import positive, whole
+from dagtrain.data.check import check_dtype, refuse_masked
+from dagtrain.data.tables import to_array
 from dagtrain.errors import ArgumentError, DataError, DTypeError, ShapeError
 from dagtrain.graph import Array
 
@@ -21,6 +23,8 @@ __all__ = ["context", "deltas", "frames", "standardize"]
 
 _PIECE = 4096
 """Frames of a piece."""
+_LOUDEST = 16
+"""Largest sample: filters go beyond 1, and whole numbers far beyond this."""
 
 
 def frames(samples: Any, length: int, step: int, *, centred: bool = False) -> Array:
@@ -59,16 +63,21 @@ def frames(samples: Any, length: int, step: int, *, centred: bool = False) -> Ar
     """
     whole("frames: length", length)
     whole("frames: step", step)
-    array = one_channel("frames", samples)
+    return cut("frames", one_channel("frames", samples), length, step, centred)
+
+
+def cut(name: str, array: Array, length: int, step: int, centred: bool = False) -> Array:
+    """See `frames`."""
     if centred and len(array):
         array = np.pad(array, ((length + 1) // 2, length // 2))
     if len(array) < length:
-        raise DataError(f"frames: there are {len(array)} samples, fewer than the {length} of one frame.")
+        raise DataError(f"{name}: there are {len(array)} samples, fewer than the {length} of one frame.")
     return np.lib.stride_tricks.sliding_window_view(array, length)[::step]
 
 
 def one_channel(name: str, samples: Any) -> Array:
     """The samples of one channel."""
+    refuse_masked(f"{name}: samples", samples)
     array = np.asarray(samples)
     if array.ndim != 1:
         hint = " Choose a channel, or take their mean: samples.mean(axis=1)." if array.ndim == 2 else ""
@@ -84,6 +93,9 @@ def sound_of(name: str, samples: Any) -> Array:
     wrong = np.nonzero(~np.isfinite(array))[0]
     if len(wrong):
         raise DataError(f"{name}: sample {wrong[0]} is {array[wrong[0]]}.")
+    if array.size and (loudest := np.abs(array).max()) > _LOUDEST:
+        cure = "Divide whole numbers of 16 bits by 32768."
+        raise DataError(f"{name}: samples are floats from -1 to 1, as from read_wav, got up to {loudest:g}. {cure}")
     return array.astype(np.float64)
 
 
@@ -125,7 +137,7 @@ def deltas(features: Any, order: int = 2, window: int = 2) -> Array:
     >>> deltas([[0.0], [1.0], [4.0], [9.0], [16.0]], order=1)[2]
     array([4., 4.])
     """
-    array = _of_frames("deltas", features)
+    array = _numbers_of_frames("deltas", features)
     whole("deltas: order", order, 0)
     whole("deltas: window", window)
     slopes = np.arange(-window, window + 1) / (2 * sum(i * i for i in range(1, window + 1)))
@@ -172,16 +184,25 @@ def standardize(features: Any) -> Array:
     array([[-1.,  0.],
            [ 1.,  0.]])
     """
-    array = _of_frames("standardize", features)
+    array = _numbers_of_frames("standardize", features)
     apart = array - array.mean(axis=0, dtype=np.float64)
     deviation = np.sqrt(np.mean(apart**2, axis=0))
     same = deviation <= 1e-7 * np.abs(array).max(axis=0)
     standard: Array = np.where(same, 0.0, apart / np.where(same, 1.0, deviation))
-    return standard.astype(array.dtype if array.dtype.kind == "f" else np.float64)
+    return standard.astype(array.dtype)
+
+
+def _numbers_of_frames(name: str, features: Any) -> Array:
+    """Finite features, as floats."""
+    array = _of_frames(name, features)
+    check_dtype(f"{name}: features", array.dtype)
+    if not (finite := np.isfinite(array).all(axis=1)).all():
+        raise DataError(f"{name}: frame {int(np.argmin(finite))} holds a number that is not finite.")
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
 def _of_frames(name: str, features: Any) -> Array:
-    array = np.asarray(features)
+    array = to_array(f"{name}: features", features)
     if array.ndim != 2 or 0 in array.shape:
         raise ShapeError(f"{name}: features have the shape (frames, features), got {array.shape}.")
     return array

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dagtrain.arguments import not_negative, positive
-from dagtrain.audio.framing import frames, in_pieces, samples_of, sound_of
+from dagtrain.audio.framing import cut, in_pieces, samples_of, sound_of
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
 
@@ -40,9 +40,12 @@ def level(samples: Any, rate: int, *, length: float = 0.025, step: float = 0.01)
     >>> level(np.full(400, 0.1), 16_000)
     array([-20.], dtype=float32)
     """
-    array = sound_of("level", samples)
-    cut = frames(array, samples_of("level: length", length, rate), samples_of("level: step", step, rate))
-    power = np.einsum("tn,tn->t", cut, cut) / cut.shape[1]
+    return _level("level", samples, rate, length, step)
+
+
+def _level(name: str, samples: Any, rate: int, length: float, step: float) -> Array:
+    pieces = cut(name, sound_of(name, samples), samples_of(f"{name}: length", length, rate), samples_of(f"{name}: step", step, rate))
+    power = np.einsum("tn,tn->t", pieces, pieces) / pieces.shape[1]
     decibels: Array = (10 * np.log10(np.maximum(power, _QUIET))).astype(np.float32)
     return decibels
 
@@ -95,20 +98,20 @@ def pitch(samples: Any, rate: int, *, low: float = 60.0, high: float = 500.0, le
     if not 0 < positive("pitch: low", low) < positive("pitch: high", high) <= rate / 4 or 3 / low > length * (1 + 1e-9):
         wrong = f"got {low!r}, {high!r} and a length of {length!r} s at {rate} samples a second"
         raise ArgumentError(f"pitch: low is below high, high at most a quarter of the rate, and a frame has three periods of low: {wrong}.")
-    cut = frames(array, size, hop)
-    lags, strength = in_pieces(lambda piece: _periods(piece, 2 * rate / high, 2 * rate / low), cut).T
+    pieces = cut("pitch", array, size, hop)
+    lags, strength = in_pieces(lambda piece: _periods(piece, 2 * rate / high, 2 * rate / low), pieces).T
     return Pitch((2 * rate / lags).astype(np.float32), strength.clip(0, 1).astype(np.float32))
 
 
-def _periods(cut: Array, shortest: float, longest: float) -> Array:
+def _periods(piece: Array, shortest: float, longest: float) -> Array:
     """Period, in half samples between two bounds, and strength of each frame: (frames, 2)."""
-    size = cut.shape[1]
-    cut = cut - cut.mean(axis=1, keepdims=True)
+    size = piece.shape[1]
+    piece = piece - piece.mean(axis=1, keepdims=True)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(size) + 0.5) / size)
     transform = 1 << (size + size // 2).bit_length()
     first, last = int(shortest), min(int(longest) + 2, size)
     of_window, of_frames = (
-        np.fft.irfft(np.abs(np.fft.rfft(each, transform)) ** 2, 2 * transform)[..., :last] for each in (window, cut * window)
+        np.fft.irfft(np.abs(np.fft.rfft(each, transform)) ** 2, 2 * transform)[..., :last] for each in (window, piece * window)
     )
     correlation = of_frames / (of_window / of_window[0]) / np.maximum(of_frames[:, :1], _QUIET * size)
     inner, before, after = correlation[:, first : last - 1], correlation[:, first - 1 : last - 2], correlation[:, first + 1 : last]
@@ -144,7 +147,7 @@ def tempo(samples: Any, rate: int, *, depth: float = 2.0, floor: float = 30.0, s
     5.0
     """
     step = 0.01
-    levels = level(samples, rate, step=step).astype(np.float64)
+    levels = _level("tempo", samples, rate, 0.025, step).astype(np.float64)
     positive("tempo: depth", depth)
     levels = np.maximum(levels, np.percentile(levels, 95) - not_negative("tempo: floor", floor))
     width = max(1, round(positive("tempo: smooth", smooth) / step))

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dagtrain.arguments import not_negative, one_of, positive, whole
-from dagtrain.audio.framing import frames, in_pieces, samples_of, sound_of
+from dagtrain.audio.framing import cut, in_pieces, samples_of, sound_of
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
 
@@ -219,16 +219,16 @@ def _log_mel(name: str, samples: Any, rate: int, style: str, filters: tuple[Any,
     transform = 1 << (size - 1).bit_length()
     window, weights = _window(rules.window, size), mel_filters(rate, transform, style, *filters)
 
-    def energies_of(cut: Array) -> Array:
+    def energies_of(piece: Array) -> Array:
         if rules.without_mean:
-            cut = cut - cut.mean(axis=1, keepdims=True)
+            piece = piece - piece.mean(axis=1, keepdims=True)
         if rules.emphasis:
-            cut = cut - rules.emphasis * np.concatenate([cut[:, :1], cut[:, :-1]], axis=1)
-        energies: Array = np.abs(np.fft.rfft(cut * window, transform)) ** 2 @ weights
+            piece = piece - rules.emphasis * np.concatenate([piece[:, :1], piece[:, :-1]], axis=1)
+        energies: Array = np.abs(np.fft.rfft(piece * window, transform)) ** 2 @ weights
         return energies
 
-    cut = frames(sound_of(name, samples) * rules.scale, size, hop, centred=rules.centred)
-    energies = np.maximum(in_pieces(energies_of, cut), rules.floor)
+    pieces = cut(name, sound_of(name, samples) * rules.scale, size, hop, rules.centred)
+    energies = np.maximum(in_pieces(energies_of, pieces), rules.floor)
     logs: Array = 10.0 * np.log10(energies) if rules.decibels else np.log(energies)
     return logs.clip(logs.max() - _DYNAMIC) if rules.decibels else logs
 

@@ -49,7 +49,7 @@ def layer_graph(trainer: Trainer, rows: int = 1) -> Graph:
     >>> list(layer_graph(dt.Trainer(model, loss="cross_entropy")).outputs)
     ['dense_1', 'dense_2']
     """
-    program = trainer.program
+    program = program_of(trainer)
     objective = model_of(program)
 
     def outputs(parameters: Any, statistics: Any, x: Any) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def activations(trainer: Trainer, x: Any, layers: str | Sequence[str] | None = N
     >>> {name: array.shape for name, array in activations(dt.Trainer(model, loss="cross_entropy"), np.zeros((5, 4))).items()}
     {'dense_1': (5, 3), 'dense_2': (5, 2)}
     """
-    program, state = trainer.program, trainer.state
+    program, state = program_of(trainer), trainer.state
     columns = rows_of(program, x)
     length = whole("batch_size", batch_size)
     names = _chosen(layers, list(layer_graph(trainer).outputs))
@@ -134,19 +134,28 @@ def filters(trainer: Trainer, layer: str, shape: Sequence[int] | None = None) ->
     >>> filters(dt.Trainer(model, loss="mean_squared_error"), "conv2d_1").shape
     (6, 5, 5, 1)
     """
+    program_of(trainer)
     weights = trainer.weights()
     kernels = {name.removesuffix(".kernel"): array for name, array in weights.items() if name.endswith(".kernel") and array.ndim in (2, 4)}
     if layer not in kernels:
         raise UnknownNameError.of("layer with a two-dimensional kernel", layer, kernels)
     kernel = kernels[layer]
     if kernel.ndim == 2:
-        if shape is None or int(np.prod(shape)) != len(kernel) or len(shape) not in (2, 3):
+        if shape is None or int(np.prod(shape)) != len(kernel) or np.size(shape) not in (2, 3):
             what = f"height, width and channels of its input, which has {len(kernel)} features"
             raise ShapeError(f"the layer {layer!r} is dense: give shape=, {what}, got {shape!r}.")
         kernel = kernel.reshape((*shape, kernel.shape[-1]) if len(shape) == 3 else (*shape, 1, kernel.shape[-1]))
     elif shape is not None:
         raise ArgumentError(f"the layer {layer!r} is a convolution, whose filters have a shape of their own: leave shape= out.")
     return np.moveaxis(kernel, -1, 0)
+
+
+def program_of(trainer: Trainer) -> Program:
+    """What the trainer computes."""
+    if not hasattr(trainer, "program"):
+        kind = type(trainer).__name__
+        raise ArgumentError(f"weights and states are those of a trainer: give dt.Trainer(model, loss=...) once it is fitted, got a {kind}.")
+    return trainer.program
 
 
 def model_of(program: Program) -> ModelObjective:
@@ -172,7 +181,9 @@ def rows_of(program: Program, x: Any) -> list[Array]:
 
 def _chosen(layers: str | Sequence[str] | None, known: Sequence[str]) -> list[str]:
     """The names that are one of these or fit one of these patterns, in the model's order."""
-    patterns = ["*"] if layers is None else [layers] if isinstance(layers, str) else list(layers)
+    patterns: Sequence[Any] = ["*"] if layers is None else layers if isinstance(layers, list | tuple) else [layers]
+    if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
+        raise ArgumentError(f"layers are names or patterns, as in ['conv2d_*'], or None for all, got {layers!r}.")
     for pattern in patterns:
         if not any(name == pattern or fnmatchcase(name, pattern) for name in known):
             raise UnknownNameError.of("layer", pattern, known)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dagtrain.arguments import whole
+from dagtrain.arguments import is_number, whole
 from dagtrain.errors import ArgumentError
 from dagtrain.explain.plot import Plot, figures
 
@@ -44,8 +44,8 @@ def plot_lines(
         If matplotlib is not installed.
     """
     whole("plot_lines: mean_over", mean_over)
-    if not lines:
-        raise ArgumentError("plot_lines: there is no line.")
+    if not lines or not isinstance(lines, Mapping):
+        raise ArgumentError(f"plot_lines takes a dict of lines by name, and there is no line in {lines!r:.60}.")
     figure = figures()(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.add_subplot()
     for name, numbers in lines.items():
@@ -90,8 +90,11 @@ def plot_shares(
         If matplotlib is not installed.
     """
     whole("plot_shares: most", most)
-    if not shares:
-        raise ArgumentError("plot_shares: there is no share.")
+    if not shares or not isinstance(shares, Mapping):
+        raise ArgumentError(f"plot_shares takes a dict of shares by name, and there is no share in {shares!r:.60}.")
+    for name, share in shares.items():
+        if not is_number(share) or not np.isfinite(share):
+            raise ArgumentError(f"plot_shares: the share of {name!r} is no finite number: {share!r}.")
     ranked = sorted(((name, float(share)) for name, share in shares.items()), key=lambda pair: -abs(pair[1]))
     bars, rest = ranked[:most], ranked[most:]
     if rest:

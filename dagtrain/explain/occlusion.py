@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dagtrain.arguments import whole
+from dagtrain.arguments import one_of, whole
 from dagtrain.errors import ArgumentError, ShapeError
+from dagtrain.explain.activations import program_of
 from dagtrain.graph import Array
 
 if TYPE_CHECKING:
@@ -71,27 +72,39 @@ def occlusion(
     array([[[1., 0.],
             [0., 0.]]])
     """
-    pictures = np.asarray(x if column is None else x[column])
+    program_of(trainer)
+    if isinstance(x, Mapping | tuple) != (column is not None) or (column is not None and not isinstance(x, Mapping)):
+        raise ArgumentError("occlusion: of several inputs give a dict, of which column= names the pictures; else give pictures alone.")
+    pictures = np.asarray(x if column is None else x[one_of("input of the model", column, x)])
     if pictures.ndim not in (3, 4):
         raise ShapeError(f"pictures are (samples, height, width) or (samples, height, width, channels), got {pictures.shape}.")
     rows, columns = pictures.shape[1:3]
-    size, stride = whole("occlusion: size", size), whole("occlusion: stride", stride)
-    if size > min(rows, columns):
-        raise ArgumentError(f"occlusion: a square of {size} × {size} does not fit a picture of {rows} × {columns}.")
+    size, stride, cover = whole("occlusion: size", size), whole("occlusion: stride", stride), np.asarray(value)
+    exact = pictures.dtype.kind not in "iu" or cover.dtype.kind not in "biuf" or (cover.astype(pictures.dtype) == cover).all()
+    if cover.dtype.kind not in "biuf" or not np.isfinite(cover).all() or not exact:
+        kind = "whole" if pictures.dtype.kind in "iu" else "finite"
+        raise ArgumentError(f"occlusion: value is a {kind} number, as the pictures hold, got {value!r}.")
 
     def outputs(shown: Array) -> Array:
-        times = len(shown) // len(pictures)
+        times = len(shown) // max(1, len(pictures))
         made = trainer.predict(
             shown if column is None else {**{name: np.concatenate([value] * times) for name, value in x.items()}, column: shown}
         )
         if isinstance(made, Mapping):
-            made = next(iter(made.values())) if output is None and len(made) == 1 else made.get(output)
-            if made is None:
-                raise ArgumentError("occlusion: the model has several outputs: name one by output=.")
+            if output is None and len(made) > 1:
+                raise ArgumentError(f"occlusion: the model has the outputs {', '.join(made)}: name one by output=.")
+            made = made[next(iter(made)) if output is None else one_of("output of the model", output, made)]
+        elif output is not None:
+            raise ArgumentError(f"occlusion: the model has one output, which has no name: leave output={output!r} out.")
         return np.asarray(made).reshape(len(shown), -1)
 
     whole_picture = outputs(pictures)
-    classes = whole_picture.argmax(axis=1) if target is None else np.broadcast_to(np.asarray(target), len(pictures))
+    if size > min(rows, columns):
+        raise ArgumentError(f"occlusion: a square of {size} × {size} does not fit a picture of {rows} × {columns}.")
+    classes = np.asarray(whole_picture.argmax(axis=1) if target is None else target)
+    if classes.size != 1 and classes.shape != (len(pictures),):
+        raise ArgumentError(f"occlusion: target= is a class for all {len(pictures)} rows or one for each, got the shape {classes.shape}.")
+    classes = np.broadcast_to(classes.ravel() if classes.size == 1 else classes, len(pictures))
     if classes.dtype.kind not in "iu" or classes.min() < 0 or classes.max() >= whole_picture.shape[1]:
         raise ArgumentError(f"occlusion: a target is a whole number from 0 to {whole_picture.shape[1] - 1}, got {target!r}.")
     here = np.arange(len(pictures))

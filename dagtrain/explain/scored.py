@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dagtrain.arguments import is_number, one_of, whole
+from dagtrain.arguments import flag, is_number, one_of, whole
 from dagtrain.data.nests import arrange, check_names
 from dagtrain.data.tables import to_array
 from dagtrain.errors import ArgumentError, ShapeError
-from dagtrain.explain.activations import model_of, rows_of
+from dagtrain.explain.activations import model_of, program_of, rows_of
 from dagtrain.explain.entrances import entrances
 from dagtrain.graph import Array, Graph, Tensor, rebuild, topological
 from dagtrain.graph import input as new_input
@@ -95,7 +95,7 @@ class Scored:
     """A trainer's model with one score for each row of x."""
 
     def __init__(self, trainer: Trainer, x: Any, target: Any, output: str | None, logits: bool, batch_size: int) -> None:
-        self.program, self.target, self.output, self.logits = trainer.program, target, output, logits
+        self.program, self.target, self.output, self.logits = program_of(trainer), target, output, flag("logits", logits)
         self.columns = rows_of(self.program, x)
         self.names: Sequence[str] = self.program.columns.of_x.names
         self.length = whole("batch_size", batch_size)
@@ -208,6 +208,8 @@ class Scored:
 def _named(outputs: dict[str, Tensor], name: str | None) -> Tensor:
     if name is None and len(outputs) > 1:
         raise ArgumentError(f"the model has the outputs {', '.join(outputs)}: name one by output=.")
+    if name is not None and list(outputs) == [""]:
+        raise ArgumentError(f"the model has one output, which has no name: leave output={name!r} out.")
     return outputs[one_of("output of the model", name, outputs)] if name is not None else next(iter(outputs.values()))
 
 

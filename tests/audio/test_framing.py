@@ -37,12 +37,22 @@ def test_labels_of_frames_are_those_in_their_middle():
     assert np.array_equal(audio.frames(labels, 5, 3, centred=True)[:, 3], labels[::3])
 
 
+def test_whole_numbers_have_real_slopes():
+    assert audio.deltas([[0], [1], [4], [9], [16]], order=1)[:, 1].tolist() == pytest.approx([0.9, 2.2, 4.0, 4.2, 3.1])
+    assert audio.standardize(np.full((3, 1), -128, "i1")).tolist() == [[0], [0], [0]]
+
+
 def test_mistakes_are_named():
     for call, kind, message in (
         (lambda: audio.frames(np.zeros(3), 4, 1), DataError, "fewer than the 4 of one frame"),
         (lambda: audio.frames(np.zeros(0), 4, 1, centred=True), DataError, "there are 0 samples"),
         (lambda: audio.deltas(np.zeros(3)), ShapeError, "deltas: features have the shape"),
         (lambda: audio.standardize(np.zeros((0, 3))), ShapeError, "standardize: features have the shape"),
+        (lambda: audio.standardize([["a"]]), DataError, "standardize: features has dtype <U1"),
+        (lambda: audio.deltas([[0.0], [np.nan]]), DataError, "deltas: frame 1 holds a number that is not finite"),
+        (lambda: audio.level(np.full(400, 3e4), 8000), DataError, "level: .* up to 30000. Divide whole numbers of 16 bits by 32768"),
+        (lambda: audio.tempo(np.zeros(3), 8000), DataError, "tempo: there are 3 samples"),
+        (lambda: audio.level(np.ma.masked_equal(np.zeros(400), 0.0), 8000), DataError, "level: samples holds a masked element"),
     ):
         with pytest.raises(kind, match=message):
             call()

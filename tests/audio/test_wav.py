@@ -43,7 +43,7 @@ def test_mistakes_are_named(tmp_path):
     data = whole.getvalue()
     floats = data[:20] + struct.pack("<H", 3) + data[22:]
     for content, message in (
-        (b"", "no WAV file of whole numbers"),
+        (b"", "no WAV file of whole numbers .*: it ends early"),
         (b"RIFF" + bytes(40), "no WAV file"),
         (floats, "unknown format: 3. Convert it first"),
         (data[:-20], "says that it has 50 samples, and ends after 40"),
@@ -59,8 +59,14 @@ def test_mistakes_are_named(tmp_path):
         (np.array([np.nan]), 8000, 16, DataError, "from -1 to 1, got nan"),
         (np.zeros(3), 0, 16, ArgumentError, "rate must be a whole number"),
         (np.zeros(3), 8000, 12, ArgumentError, "bits is 8, 16, 24 or 32, got 12"),
+        (np.zeros(3), 8000, 16.0, ArgumentError, "bits is 8, 16, 24 or 32, got 16.0"),
+        (np.zeros((2, 300)), 8000, 16, DataError, "got 300 channels: give samples.T"),
+        (np.zeros(3), 2**31, 16, DataError, "less than 4 GiB"),
     ):
         with pytest.raises(kind, match=message):
             audio.write_wav(io.BytesIO(), samples, rate, bits)
+    for file in (None, io.StringIO()):
+        with pytest.raises(ArgumentError, match="open for bytes"):
+            audio.read_wav(file)
     with pytest.raises(FileNotFoundError):
         audio.read_wav(tmp_path / "absent.wav")

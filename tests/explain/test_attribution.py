@@ -132,7 +132,9 @@ def test_pictures_sequences_and_outputs_by_name():
     [
         ({"target": 3}, ArgumentError, r"an output of shape \(3,\), got 3"),
         ({"target": [0, 1]}, ArgumentError, "2 places for 7 rows"),
-        ({"output": "kind"}, Exception, "output of the model"),
+        ({"output": "kind"}, ArgumentError, "one output, which has no name: leave output='kind' out"),
+        ({"logits": "no"}, ArgumentError, "logits is True or False, got 'no'"),
+        ({"trainer": nn.Dense(3)}, ArgumentError, "those of a trainer: .* got a Dense"),
         ({"steps": 0}, ArgumentError, "steps must be a whole number from 1 up"),
         ({"baseline": np.zeros(4)}, ShapeError, r"a row is \(5,\), got \(4,\)"),
         ({"baseline": np.full(5, np.nan)}, ArgumentError, "must hold finite numbers"),
@@ -142,7 +144,7 @@ def test_pictures_sequences_and_outputs_by_name():
 def test_mistakes_are_named(arguments, kind, words):
     trainer = trainer_of(nn.Sequential([nn.Dense(3)], input_shape=(5,)))
     with pytest.raises(kind, match=words):
-        integrated_gradients(trainer, X, **arguments)
+        integrated_gradients(**{"trainer": trainer, "x": X, **arguments})
 
 
 def test_whole_numbers_that_cannot_be_told_apart_are_refused():

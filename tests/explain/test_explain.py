@@ -5,7 +5,7 @@ import pytest
 
 import dagtrain as dt
 from dagtrain import nn
-from dagtrain.errors import ArgumentError, ShapeError, UnknownNameError
+from dagtrain.errors import ArgumentError, DataError, ShapeError, UnknownNameError
 from dagtrain.explain import activations, filters, layer_graph, occlusion
 
 X = np.random.default_rng(0).normal(size=(7, 6, 6, 2)).astype("f4")
@@ -97,8 +97,13 @@ def test_occlusion_of_one_of_several_inputs_and_outputs():
     x = {"a": np.ones((3, 4, 4), "f4"), "b": np.ones((3, 2), "f4")}
     kernel = trainer.weights()["dense_2.kernel"][:16, 1].reshape(4, 4)
     np.testing.assert_allclose(occlusion(trainer, x, 1, target=1, output="two", column="a")[0], kernel, atol=1e-6)
-    with pytest.raises(ArgumentError, match="name one by output="):
-        occlusion(trainer, x, 1, column="a")
+    for names, words in (
+        ({"column": "a"}, "one, two: name one by output="),
+        ({"column": "a", "output": "three"}, "unknown output of the model 'three'"),
+        ({"column": "c", "output": "one"}, "unknown input of the model 'c'"),
+    ):
+        with pytest.raises(ArgumentError, match=words):
+            occlusion(trainer, x, 1, **names)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +111,13 @@ def test_occlusion_of_one_of_several_inputs_and_outputs():
     [
         ({"x": np.zeros((2, 10))}, ShapeError, "pictures are"),
         ({"size": 11}, ArgumentError, "a square of 11 × 11 does not fit a picture of 10 × 10"),
+        ({"x": np.zeros((10, 10, 1))}, ShapeError, r"takes samples of shape \(10, 10, 1\)"),
+        ({"x": np.zeros((0, 10, 10, 1))}, DataError, "x is empty"),
+        ({"x": {"a": np.zeros((2, 10, 10, 1))}}, ArgumentError, "column= names the pictures"),
+        ({"output": "a"}, ArgumentError, "one output, which has no name"),
+        ({"value": np.nan}, ArgumentError, "value is a finite number"),
+        ({"x": np.zeros((2, 10, 10, 1), "u1"), "value": 0.5}, ArgumentError, "value is a whole number, as the pictures hold, got 0.5"),
+        ({"target": [0, 1, 0]}, ArgumentError, r"for all 2 rows or one for each, got the shape \(3,\)"),
         ({"target": 2}, ArgumentError, "a whole number from 0 to 1, got 2"),
         ({"stride": 0}, ArgumentError, "stride must be a whole number from 1 up"),
     ],

@@ -127,3 +127,6 @@ def test_lines_are_drawn_with_their_means_and_bounds(tmp_path):
     assert (tmp_path / "lines.svg").read_text() == plot_lines({"a": [0, 2, 4, 6]}, {"best": 7.0}, mean_over=2).svg
     with pytest.raises(ArgumentError, match="no line"):
         plot_lines({})
+    for shares, words in (([1.0], "takes a dict"), ({"a": np.nan}, "the share of 'a' is no finite number")):
+        with pytest.raises(ArgumentError, match=words):
+            plot_shares(shares)

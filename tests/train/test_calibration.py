@@ -50,6 +50,27 @@ def test_classes():
     assert fitted.loss < fitted.loss_before - 0.1
 
 
+def test_a_weight_counts_rows():
+    y, counts = RNG.random(500) < 1 / (1 + np.exp(-X[:500, 0])), RNG.integers(0, 3, 500)
+    weighted, repeated = (too_sure(nn.Temperature(offset=True), "binary_cross_entropy", [[3.0], [0.0]]) for _ in range(2))
+    fitted = dt.calibrate(weighted, X[:500], y, sample_weight=counts)
+    assert fitted == pytest.approx(dt.calibrate(repeated, np.repeat(X[:500], counts, axis=0), np.repeat(y, counts)), rel=1e-6)
+    classes, chosen = RNG.integers(0, 2, 500), RNG.random(500) < 0.5
+    of_classes = too_sure(nn.Temperature(), "cross_entropy", [[1.0, -1.0], [0.0, 0.0]])
+    y = np.where(RNG.random(500) < 0.8, X[:500, 0] < 0, classes).astype(int)
+    fitted = dt.calibrate(of_classes, X[:500], y, sample_weight=chosen.astype(float))
+    assert fitted == pytest.approx(dt.calibrate(of_classes, X[:500][chosen], y[chosen]), rel=1e-6)
+
+
+def test_the_layer_is_the_last_one():
+    layers = [nn.Dense(1), nn.Temperature(), nn.Rescaling(1.0, 0.5)]
+    trainer = dt.Trainer(nn.Sequential(layers, input_shape=(2,)), loss="binary_cross_entropy")
+    with pytest.raises(ArgumentError, match="here layers follow it"):
+        dt.calibrate(trainer, X, X[:, 0] > 0)
+    with pytest.raises(ArgumentError, match="takes a trainer"):
+        dt.calibrate(nn.Sequential(layers), X, X[:, 0] > 0)
+
+
 def test_mistakes():
     y = X[:, 0] > 0
     for trainer, labels, error, says in (
@@ -58,6 +79,7 @@ def test_mistakes():
         (too_sure(nn.Temperature(offset=True), "cross_entropy", [[1.0, 2], [0.0, 1]]), y, ArgumentError, "for two classes by one logit"),
         (too_sure(nn.Temperature(), "binary_cross_entropy", [[1.0], [0.0]]), y, DataError, "without any error"),
         (too_sure(nn.Temperature(), "binary_cross_entropy", [[-1.0], [0.0]]), y, DataError, "not tell the labels apart better"),
+        (too_sure(nn.Temperature(offset=True), "binary_cross_entropy", [[1.0], [0.0]]), X[:, 0] > 0.5, DataError, "without any error"),
     ):
         with pytest.raises(error, match=says):
             dt.calibrate(trainer, X, labels)
