@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 
 from dagtrain.arguments import positive, whole
-from dagtrain.data.check import check_dtype, refuse_masked
-from dagtrain.data.tables import to_array
 from dagtrain.errors import ArgumentError, DataError, DTypeError, ShapeError
 from dagtrain.graph import Array
 
@@ -77,7 +75,8 @@ def cut(name: str, array: Array, length: int, step: int, centred: bool = False) 
 
 def one_channel(name: str, samples: Any) -> Array:
     """The samples of one channel."""
-    refuse_masked(f"{name}: samples", samples)
+    if np.ma.is_masked(samples):
+        raise DataError(f"{name}: a sample is masked: give a number for it, as by .filled(0.0).")
     array = np.asarray(samples)
     if array.ndim != 1:
         hint = " Choose a channel, or take their mean: samples.mean(axis=1)." if array.ndim == 2 else ""
@@ -195,14 +194,20 @@ def standardize(features: Any) -> Array:
 def _numbers_of_frames(name: str, features: Any) -> Array:
     """Finite features, as floats."""
     array = _of_frames(name, features)
-    check_dtype(f"{name}: features", array.dtype)
+    if array.dtype.kind not in "biuf":
+        raise DTypeError(f"{name}: features are numbers, got {array.dtype}.")
     if not (finite := np.isfinite(array).all(axis=1)).all():
         raise DataError(f"{name}: frame {int(np.argmin(finite))} holds a number that is not finite.")
     return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
 def _of_frames(name: str, features: Any) -> Array:
-    array = to_array(f"{name}: features", features)
+    if np.ma.is_masked(features):
+        raise DataError(f"{name}: a feature is masked: give a number for it, as by .filled(0.0).")
+    try:
+        array = np.asarray(features)
+    except ValueError as error:
+        raise ShapeError(f"{name}: features have the shape (frames, features): {error}") from error
     if array.ndim != 2 or 0 in array.shape:
         raise ShapeError(f"{name}: features have the shape (frames, features), got {array.shape}.")
     return array

@@ -84,9 +84,8 @@ def windows(series: Any, width: int, step: int = 1) -> Any:
     if not hasattr(series, "__dask_graph__"):
         if is_parts(series):
             raise DataError("windows: the series is a list of partitions: join them in time, da.concatenate([da.from_delayed(...), ...]).")
-        from dagtrain.data.check import refuse_masked  # which imports this module
-
-        refuse_masked("windows: the series", series)
+        if np.ma.is_masked(series):
+            raise DataError("windows: a row of the series is masked: give numbers for it, as by .filled(...).")
         rows = np.asarray(series)
         if is_nest(series) or (rows.dtype == object and not rows.shape):
             raise DataError(f"windows: a series is one array of rows in time, got a {type(series).__name__}: make windows of each array.")

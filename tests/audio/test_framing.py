@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dagtrain import audio
-from dagtrain.errors import DataError, ShapeError
+from dagtrain.errors import DataError, DTypeError, ShapeError
 
 FEATURES = np.random.default_rng(0).normal(3, 2, (40, 5)).astype("f4")
 
@@ -48,11 +48,12 @@ def test_mistakes_are_named():
         (lambda: audio.frames(np.zeros(0), 4, 1, centred=True), DataError, "there are 0 samples"),
         (lambda: audio.deltas(np.zeros(3)), ShapeError, "deltas: features have the shape"),
         (lambda: audio.standardize(np.zeros((0, 3))), ShapeError, "standardize: features have the shape"),
-        (lambda: audio.standardize([["a"]]), DataError, "standardize: features has dtype <U1"),
+        (lambda: audio.standardize([["a"]]), DTypeError, "standardize: features are numbers, got <U1"),
+        (lambda: audio.context([[1.0], [2.0, 3.0]], 1, 1), ShapeError, "context: features have the shape"),
         (lambda: audio.deltas([[0.0], [np.nan]]), DataError, "deltas: frame 1 holds a number that is not finite"),
         (lambda: audio.level(np.full(400, 3e4), 8000), DataError, "level: .* up to 30000. Divide whole numbers of 16 bits by 32768"),
         (lambda: audio.tempo(np.zeros(3), 8000), DataError, "tempo: there are 3 samples"),
-        (lambda: audio.level(np.ma.masked_equal(np.zeros(400), 0.0), 8000), DataError, "level: samples holds a masked element"),
+        (lambda: audio.level(np.ma.masked_equal(np.zeros(400), 0.0), 8000), DataError, "level: a sample is masked"),
     ):
         with pytest.raises(kind, match=message):
             call()

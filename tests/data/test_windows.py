@@ -90,7 +90,7 @@ def test_a_join_of_other_series_is_a_copy():
         (np.float64(3), 1, "first axis must count rows in time"),
         ((SERIES, SERIES), 2, "one array of rows in time, got a tuple"),
         (None, 2, "one array of rows in time, got a NoneType"),
-        (np.ma.masked_less(SERIES, 0), 2, "holds a masked element"),
+        (np.ma.masked_less(SERIES, 0), 2, "a row of the series is masked"),
         (da.from_array(SERIES)[da.from_array(SERIES[:, 0] > 0)], 5, "unknown lengths"),
     ],
 )
