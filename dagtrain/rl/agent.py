@@ -130,6 +130,8 @@ class Agent(ABC):
         The agent.
         """
         whole("steps", steps)
+        if each_round is not None and not callable(each_round):
+            raise ArgumentError(f"each_round is a function of the agent, got {each_round!r}.")
         client = current_client() if client is None else client or None
         path = None if checkpoint is None else Path(checkpoint)
         if resume and path is None:
@@ -199,8 +201,17 @@ class Agent(ABC):
         )
 
     def act(self, observation: Any) -> Any:
-        """The best action known for an observation."""
-        action = self.behaviour.act(self._weights[-1], np.asarray(observation)[None], np.zeros(1), [Chance(generator(0))])[0]
+        """The best action known for an observation.
+
+        Raises
+        ------
+        ArgumentError
+            If it is not of the observation space's shape, or not finite.
+        """
+        seen = np.asarray(observation)
+        if seen.shape != tuple(self.observation_space.shape) or seen.dtype.kind not in "biuf" or not np.isfinite(seen).all():
+            raise ArgumentError(f"an observation is in {self.observation_space}, got {observation!r}.")
+        action = self.behaviour.act(self._weights[-1], seen[None], np.zeros(1), [Chance(generator(0))])[0]
         return int(action) if hasattr(self.action_space, "n") else action
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain import nn, optim
-from dagtrain.arguments import not_negative, one_of
+from dagtrain.arguments import flag, not_negative, one_of, wholes
 from dagtrain.errors import ArgumentError
 from dagtrain.functional import value_and_grad
 from dagtrain.graph import Array
@@ -129,10 +129,11 @@ class DDPG(Agent):
         engine: Any = "inline",
     ) -> None:
         settings = {name: value for name, value in locals().items() if name not in ("self", "environment", "__class__")}
-        self.learning_rate, self.target_rate, self.actor_every, self.twin = learning_rate, target_rate, actor_every, twin
+        self.learning_rate, self.target_rate, self.actor_every = learning_rate, target_rate, actor_every
+        self.twin = flag("twin", twin)
         self.noise, self.noise_size = one_of("noise", noise, NOISES), not_negative("noise_size", noise_size)
         self.target_noise = not_negative("target_noise", target_noise), not_negative("target_noise_limit", target_noise_limit)
-        self.actor, self.critic, self.hidden = actor, critic, tuple(hidden)
+        self.actor, self.critic, self.hidden = actor, critic, wholes("hidden", hidden)
         super().__init__(environment, settings)
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dagtrain import nn, optim
-from dagtrain.arguments import fraction, whole
+from dagtrain.arguments import flag, fraction, whole, wholes
 from dagtrain.errors import ArgumentError
 from dagtrain.functional import compile as compiled
 from dagtrain.graph import Array
@@ -168,7 +168,8 @@ class DQN(Agent):
     ) -> None:
         settings = {name: value for name, value in locals().items() if name not in ("self", "environment", "__class__")}
         self.learning_rate, self.gradient_norm = learning_rate, gradient_norm
-        self.target_rate, self.target_every, self.double, self.dueling = target_rate, target_every, double, dueling
+        self.target_rate, self.target_every = target_rate, target_every
+        self.double, self.dueling = flag("double", double), flag("dueling", dueling)
         self.final_epsilon, self.epsilon_episodes = (
             fraction("final_epsilon", final_epsilon, one=True),
             whole("epsilon_episodes", epsilon_episodes),
@@ -176,7 +177,7 @@ class DQN(Agent):
         self.priority_correction = fraction("priority_correction", priority_correction, one=True)
         if network is not None and dueling:
             raise ArgumentError("dueling is a property of the network: give a network, or dueling=True.")
-        self.network, self.hidden = network, tuple(hidden)
+        self.network, self.hidden = network, wholes("hidden", hidden)
         super().__init__(environment, settings)
 
     @property

@@ -70,7 +70,10 @@ class Box:
 
 def generator(seed: Any) -> np.random.Generator:
     """The generator of random numbers that Gymnasium makes from a seed: a whole number, or a list of them."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
+    try:
+        return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
+    except (TypeError, ValueError):
+        raise ArgumentError(f"a seed is a whole number from 0 up, or a list of them, got {seed!r}.") from None
 
 
 class Environment(ABC):
@@ -101,6 +104,7 @@ class Environment(ABC):
     _random: np.random.Generator | None = None
     _state: Array | None = None
     _steps = 0
+    _ended = False
 
     @abstractmethod
     def start(self, random: np.random.Generator) -> Array:
@@ -144,7 +148,7 @@ class Environment(ABC):
             raise ArgumentError(f"{self.name}: reset takes no options, got {', '.join(map(str, options))}.")
         if seed is not None or self._random is None:
             self._random = generator(seed)
-        self._state, self._steps = self.start(self._random)[None], 0
+        self._state, self._steps, self._ended = self.start(self._random)[None], 0, False
         return self._seen(), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -158,16 +162,20 @@ class Environment(ABC):
         Raises
         ------
         ArgumentError
-            If the action is not in the action space, or `reset` was not called.
+            If the action is not in the action space, or `reset` was not called before the first step or since the end of an episode.
         """
         if self._state is None or self._random is None:
             raise ArgumentError(f"{self.name}: call reset() before step().")
+        if self._ended:
+            raise ArgumentError(f"{self.name}: the episode has ended: call reset() to begin another.")
         if not self.action_space.contains(action):
             raise ArgumentError(f"{self.name}: an action is in {self.action_space}, got {action!r}.")
         draws = np.array([self._random.random()]) if self.draws else None
         self._state, rewards, ends = self.advance(self._state, np.asarray(action)[None], draws)
         self._steps += 1
-        return self._seen(), float(rewards[0]), bool(ends[0]), self._steps == self.limit, {}
+        terminated, truncated = bool(ends[0]), self._steps == self.limit
+        self._ended = terminated or truncated
+        return self._seen(), float(rewards[0]), terminated, truncated, {}
 
     def _seen(self) -> Any:
         assert self._state is not None, "an episode has begun"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dagtrain.arguments import fraction
+from dagtrain.arguments import fraction, whole
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
 from dagtrain.rl.grids import GridWorld
@@ -52,8 +52,10 @@ def value_iteration(world: GridWorld, discount: float = 1.0, steps: int | None =
     >>> float(value_iteration(rl.CliffWalking())[36].max())
     -13.0
     """
-    fraction("discount", discount, one=True)
+    _check(world, discount)
     fraction("epsilon", epsilon, one=True)
+    if steps is not None:
+        whole("steps", steps, 0)
     values = np.zeros(world.probability.shape[:2])
     for _ in range(_SWEEPS if steps is None else steps):
         after = _backup(world, discount, (1 - epsilon) * values.max(axis=1) + epsilon * values.mean(axis=1))
@@ -86,11 +88,27 @@ def policy_return(world: GridWorld, policy: Array, steps: int, discount: float =
     >>> policy_return(world, value_iteration(world).argmax(axis=1), steps=100)
     -13.0
     """
-    chances = np.eye(world.probability.shape[1])[policy] if policy.ndim == 1 else policy
+    _check(world, discount)
+    shape, policy = world.probability.shape[:2], np.asarray(policy)
+    if policy.dtype.kind in "iu" and policy.shape == shape[:1] and ((policy >= 0) & (policy < shape[1])).all():
+        chances = np.eye(shape[1])[policy]
+    elif policy.shape == shape and (policy >= 0).all() and np.allclose(policy.sum(axis=1), 1):
+        chances = policy
+    else:
+        raise ArgumentError(
+            f"a policy of {world.name} has an action from 0 to {shape[1] - 1} for each of {shape[0]} squares, or probabilities of shape "
+            f"{shape} that sum to 1, got {policy.dtype} of shape {policy.shape}."
+        )
     value = np.zeros(len(chances))
-    for _ in range(steps):
+    for _ in range(whole("steps", steps, 0)):
         value = (chances * _backup(world, discount, value)).sum(axis=1)
     return float(value[world.first])
+
+
+def _check(world: GridWorld, discount: float) -> None:
+    if not isinstance(world, GridWorld):
+        raise ArgumentError(f"exact values are those of a world with a table of transitions, as rl.CliffWalking(), got {world!r}.")
+    fraction("discount", discount, one=True)
 
 
 def _backup(world: GridWorld, discount: float, value: Array) -> Array:

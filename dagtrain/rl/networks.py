@@ -47,6 +47,8 @@ def perceptron(hidden: Sequence[int], outputs: int, activation: str | None = Non
 
 def first(network: nn.Layer, seed: int, number: int, *inputs: Array) -> Any:
     """The first parameters of a network; `number` tells networks of one agent apart."""
+    if not isinstance(network, nn.Layer):
+        raise ArgumentError(f"a network of an agent is a layer, as nn.Sequential((...)), got {network!r}.")
     try:
         hash(network)
     except TypeError as error:  # its compiled form is found again by its value

@@ -70,7 +70,10 @@ class TabularAgent(ABC):
                     f"a table of values needs numbered {what}s (Discrete), and {environment!r} has {space}: use DQN or DDPG."
                 )
         self.discount, self.seed = fraction("discount", discount, one=True), checked_seed(seed)
-        self.learning_rate, self.epsilon = learning_rate, epsilon
+        self.learning_rate, self.epsilon = (
+            value if callable(value) else fraction(name, value, one=True)
+            for name, value in (("learning_rate", learning_rate), ("epsilon", epsilon))
+        )
         # Plain lists: NumPy is slow for a number at a time.
         self._values = [[0.0] * int(self.environment.action_space.n) for _ in range(int(self.environment.observation_space.n))]
         self.returns: list[float] = []
@@ -123,6 +126,13 @@ class TabularAgent(ABC):
         """The best action for each observation, the first of several."""
         return np.asarray(self.values.argmax(axis=1))
 
+    def act(self, observation: int) -> int:
+        """The best action known for an observation, the first of several."""
+        if not self.environment.observation_space.contains(observation):
+            raise ArgumentError(f"an observation is in {self.environment.observation_space}, got {observation!r}.")
+        values = self._values[int(observation)]
+        return values.index(max(values))
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the values; equal fingerprints mean equal bits."""
@@ -130,6 +140,7 @@ class TabularAgent(ABC):
 
     def evaluate(self, episodes: int, seed: int = 1, most_steps: int = 10_000) -> Array:
         """The returns of so many episodes under the best actions."""
+        checked_seed(seed)
         returns, policy = np.zeros(whole("episodes", episodes, 1)), self.policy.tolist()
         for i in range(episodes):
             seen, _ = self.environment.reset(seed=_seed(seed, i, 1))

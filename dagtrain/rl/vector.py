@@ -10,7 +10,7 @@ import numpy as np
 from dagtrain.arguments import one_of
 from dagtrain.errors import ArgumentError
 from dagtrain.graph import Array
-from dagtrain.rl.environment import Environment, generator
+from dagtrain.rl.environment import Discrete, Environment, generator
 
 __all__ = ["MODES", "Steps", "Vector"]
 
@@ -85,7 +85,9 @@ class Vector:
         """Take an action in each copy."""
         if self._observations is None:
             raise ArgumentError("Vector: call reset(seeds) before step(actions).")
-        moving = ~self._ended
+        moving, actions = ~self._ended, np.asarray(actions)
+        if len(actions.shape) == 0 or len(actions) != self.count:
+            raise ArgumentError(f"Vector: step takes an action for each of {self.count} copies, got the shape {actions.shape}.")
         seen, rewards, terminated, truncated = self._copies.advance(actions, moving)
         seen = _where(moving, seen, self._observations)
         rewards, terminated, truncated = rewards * moving, terminated & moving, truncated & moving
@@ -126,6 +128,14 @@ class _Own:
 
     def advance(self, actions: Array, moving: Array) -> tuple[Array, Array, Array, Array]:
         assert self._states is not None, "an episode has begun"
+        space = self.environment.action_space
+        if isinstance(space, Discrete):
+            known = actions.ndim == 1 and actions.dtype.kind in "iu"
+            fits = known and bool(((actions >= 0) & (actions < space.n))[moving].all())
+        else:
+            fits = actions.shape[1:] == space.shape and actions.dtype.kind in "fiu"
+        if not fits:
+            raise ArgumentError(f"Vector: an action of {self.environment.name} is in {space}, got {actions!r}.")
         draws = None
         if self.environment.draws:
             draws = np.array([random.random() if moves else 0.0 for random, moves in zip(self._random, moving.tolist(), strict=True)])

@@ -176,6 +176,12 @@ def test_a_memory_keeps_the_newest_and_draws_by_priority():
         (lambda path: rl.DQN("CartPole-v1", network=Listed([2])), "tuples in the place of lists"),
         (lambda path: rl.DDPG("Pendulum-v1", noise="pink"), "unknown noise"),
         (lambda path: rl.DQN("CartPole-v1", discount=2.0), "discount"),
+        (lambda path: rl.DQN("CartPole-v1", double="no"), "double is True or False"),
+        (lambda path: rl.DDPG("Pendulum-v1", twin=1), "twin is True or False"),
+        (lambda path: rl.DDPG("Pendulum-v1", hidden=64), "hidden is a list of whole numbers"),
+        (lambda path: rl.DQN("CartPole-v1", network=3), "a network of an agent is a layer"),
+        (lambda path: rl.DQN("CartPole-v1", **SMALL).act([1.0]), r"an observation is in Box.* got \[1.0\]"),
+        (lambda path: rl.DDPG("Pendulum-v1").act([np.nan, 0, 0]), "an observation is in Box"),
         (lambda path: rl.DQN("CartPole-v1").learn(0), "steps must be"),
         (lambda path: rl.DQN("CartPole-v1").learn(10, resume=True), "needs a checkpoint"),
         (

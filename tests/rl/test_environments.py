@@ -100,6 +100,22 @@ def test_gymnasiums_environments_can_be_copied_too():
     assert sum(step.terminated.sum() for step in steps) == 2
 
 
+def stepped(world, actions):
+    vector = rl.Vector(world, 3)
+    vector.reset([0, 1, 2])
+    return vector.step(np.array(actions))
+
+
+def test_nothing_comes_after_the_end_but_a_new_episode():
+    world = rl.CartPole()
+    for _ in range(2):
+        world.reset(seed=0)
+        while not world.step(1)[2]:
+            pass
+        with pytest.raises(ArgumentError, match=r"the episode has ended: call reset\(\)"):
+            world.step(1)
+
+
 @pytest.mark.parametrize(
     ("wrong", "error", "text"),
     [
@@ -115,6 +131,11 @@ def test_gymnasiums_environments_can_be_copied_too():
         (lambda: rl.Vector(rl.CartPole(), 2, autoreset_mode="never"), UnknownNameError, "unknown autoreset_mode"),
         (lambda: rl.Vector(rl.CartPole(), 2).step(np.zeros(2, int)), ArgumentError, "call reset"),
         (lambda: rl.Vector(rl.CartPole(), 2).reset([1]), ArgumentError, "a seed for each of 2"),
+        (lambda: rl.CartPole().reset(seed=-1), ArgumentError, "a seed is a whole number from 0 up"),
+        (lambda: stepped(rl.CartPole(), [0, 1, 2]), ArgumentError, r"CartPole-v1 is in Discrete\(n=2\)"),
+        (lambda: stepped(rl.CartPole(), [0, 1]), ArgumentError, "an action for each of 3"),
+        (lambda: stepped(rl.CartPole(), [0.0, 1.0, 0.5]), ArgumentError, "CartPole-v1 is in"),
+        (lambda: stepped(rl.Pendulum(), [0.0, 1.0, 0.5]), ArgumentError, "Pendulum-v1 is in"),
     ],
 )
 def test_what_cannot_be_used_is_named(wrong, error, text):

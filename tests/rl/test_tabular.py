@@ -71,6 +71,20 @@ def test_what_a_table_cannot_hold_is_refused():
         rl.SARSA("CliffWalking-v1", discount=1.5)
     with pytest.raises(ArgumentError, match="epsilon"):
         rl.SARSA("CliffWalking-v1", epsilon=lambda episode: 2).learn(1)
+    with pytest.raises(ArgumentError, match="learning_rate"):
+        rl.QLearning("CliffWalking-v1", learning_rate="fast")
+    agent, world = rl.QLearning("CliffWalking-v1").learn(3), rl.CliffWalking()
+    assert [agent.act(seen) for seen in range(48)] == agent.policy.tolist()
+    with pytest.raises(ArgumentError, match=r"an observation is in Discrete\(n=48\), got 48"):
+        agent.act(48)
+    with pytest.raises(ArgumentError, match="a seed is"):
+        agent.evaluate(1, seed=-1)
+    for policy in (np.full(48, -1), np.full(48, 4), np.zeros(47, int), np.ones((48, 4)), np.zeros(48)):
+        with pytest.raises(ArgumentError, match="an action from 0 to 3 for each of 48 squares"):
+            rl.policy_return(world, policy, 10)
+    for call in (lambda: rl.value_iteration("CliffWalking-v1"), lambda: rl.policy_return(rl.CartPole(), np.zeros(48, int), 10)):
+        with pytest.raises(ArgumentError, match="a world with a table of transitions"):
+            call()
     with pytest.raises(ArgumentError, match="no finite values"):
         rl.value_iteration(Endless())
 
